@@ -1,0 +1,1 @@
+"""jaxlabs: the lab bench of deep learning in JAX."""

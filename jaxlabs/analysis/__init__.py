@@ -1,0 +1,1 @@
+"""Measurements on trained models, written as arrays into the run folder."""

@@ -1,0 +1,1 @@
+"""Sampling from sequence models in one compiled call."""

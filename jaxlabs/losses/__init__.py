@@ -1,0 +1,1 @@
+"""Losses: per-example values in nats; the caller reduces."""

@@ -1,0 +1,1 @@
+"""PyTorch twins for tests and the benchmark; torch is imported lazily."""

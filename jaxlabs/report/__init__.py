@@ -1,0 +1,1 @@
+"""Pictures and one page per run, drawn from the run folder alone."""
