@@ -1,0 +1,207 @@
+"""Settings: frozen dataclasses that validate themselves, become flags, and survive JSON."""
+
+import dataclasses
+import difflib
+import types
+import typing
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from absl import flags
+
+IDENTITY = "identity"
+RUNTIME = "runtime"
+
+
+class UserError(ValueError):
+    """Bad input from outside: its message is one line that says what was found and what is accepted."""
+
+
+def setting(
+    default: Any,
+    help: str,
+    *,
+    choices: Iterable[str] | None = None,
+    minimum: float | None = None,
+    maximum: float | None = None,
+    above: float | None = None,
+    kind: str = IDENTITY,
+) -> Any:
+    """Declares one field of a `Config`.
+
+    Args:
+      default: value without a preset or a flag.
+      help: one line with the unit or range, shown by `--help`.
+      choices: accepted strings, if only some are.
+      minimum: smallest accepted number.
+      maximum: largest accepted number.
+      above: every accepted number is larger than this one.
+      kind: "identity" when the field decides the result (model, data, seed, steps, precision), so
+        that a resumed run must agree on it; "runtime" when it does not (platform, folders, logging).
+    """
+    metadata = {"help": help, "kind": kind, "minimum": minimum, "maximum": maximum, "above": above}
+    metadata["choices"] = tuple(choices) if choices is not None else None
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config:
+    """A frozen group of settings. A nested group is a field whose default factory is its class."""
+
+    def __post_init__(self) -> None:
+        for field in _own_settings(type(self)):
+            _check_value(field, getattr(self, field.name))
+        self.check()
+
+    def check(self) -> None:
+        """Raises UserError where fields do not fit together; subclasses extend it."""
+
+    def flat(self) -> dict[str, Any]:
+        """Returns all settings by flag name, nested groups included."""
+        values = {}
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            values |= value.flat() if isinstance(value, Config) else {field.name: value}
+        return values
+
+    def identity(self) -> dict[str, Any]:
+        """Returns the settings that decide the result of a run."""
+        kinds = {name: field.metadata["kind"] for name, field in settings(type(self))}
+        return {name: value for name, value in self.flat().items() if kinds[name] == IDENTITY}
+
+    @classmethod
+    def from_flat(cls, values: Mapping[str, Any]) -> typing.Self:
+        """Builds the config from flag names; what is missing keeps its default.
+
+        Raises:
+          UserError: a name is no setting of this config, or a value is not accepted.
+        """
+        names = [name for name, _ in settings(cls)]
+        for name in values:
+            if name not in names:
+                raise UserError(f"--{name}: no such setting{nearest(name, names)}")
+        return _build(cls, values)
+
+
+def settings(config_class: type[Config]) -> Iterator[tuple[str, dataclasses.Field]]:
+    """Yields (flag name, field) of a config class, nested groups included, in order of declaration."""
+    for field in dataclasses.fields(config_class):
+        group = _group(field)
+        if group is None:
+            yield field.name, field
+        else:
+            yield from settings(group)
+
+
+def nearest(name: str, names: Iterable[str]) -> str:
+    """Returns "; did you mean 'x'?" for a near miss, else an empty string."""
+    matches = difflib.get_close_matches(name, list(names), n=1)
+    return f"; did you mean '{matches[0]}'?" if matches else ""
+
+
+def field_type(config_class: type[Config], field: dataclasses.Field) -> tuple[type, bool]:
+    """Returns the (type, is optional) of a field declared as `T` or `T | None`."""
+    hint = _hints(config_class)[field.name]
+    if isinstance(hint, types.UnionType):
+        (inner,) = [option for option in typing.get_args(hint) if option is not type(None)]
+        return inner, True
+    return hint, False
+
+
+def define_flags(config_class: type[Config], values: flags.FlagValues) -> None:
+    """Defines one absl flag per setting, without a value: an absent flag means "as the preset says"."""
+    for name, field in settings(config_class):
+        kind, optional = field_type(_owner(config_class, name), field)
+        parser = _Parser(name, kind, optional, field.metadata["choices"])
+        flags.DEFINE(
+            parser, name, None, field.metadata["help"], flag_values=values, serializer=None
+        ) if kind is not bool else flags.DEFINE_boolean(
+            name, None, field.metadata["help"], flag_values=values
+        )
+
+
+class _Parser(flags.ArgumentParser):
+    """Turns the text of a flag into a value, or says what is accepted."""
+
+    def __init__(self, name: str, kind: type, optional: bool, choices: tuple[str, ...] | None):
+        super().__init__()
+        self.name, self.kind, self.optional, self.choices = name, kind, optional, choices
+
+    def parse(self, argument: Any) -> Any:
+        if argument is None or not isinstance(argument, str):
+            return argument
+        if self.optional and argument == "none":
+            return NONE
+        try:
+            return self.kind(argument)
+        except ValueError:
+            accepted = {int: "a whole number", float: "a number"}[self.kind]
+            suffix = " or none" if self.optional else ""
+            raise UserError(
+                f"--{self.name}: {argument!r} is not accepted; {accepted}{suffix}"
+            ) from None
+
+    def flag_type(self) -> str:
+        return self.kind.__name__
+
+
+NONE = object()
+"""What a flag holds after `--flag=none`, to tell it from a flag that was not given."""
+
+
+def given_flags(config_class: type[Config], values: flags.FlagValues) -> dict[str, Any]:
+    """Returns the settings that the command line gave explicitly."""
+    given = {name: values[name].value for name, _ in settings(config_class) if values[name].present}
+    return {name: None if value is NONE else value for name, value in given.items()}
+
+
+def _build(cls: type[Config], values: Mapping[str, Any]) -> Any:
+    arguments = {}
+    for field in dataclasses.fields(cls):
+        group = _group(field)
+        if group is not None:
+            arguments[field.name] = _build(group, values)
+        elif field.name in values:
+            arguments[field.name] = values[field.name]
+    return cls(**arguments)
+
+
+def _group(field: dataclasses.Field) -> type[Config] | None:
+    factory = field.default_factory
+    is_group = isinstance(factory, type) and issubclass(factory, Config)
+    return factory if is_group else None
+
+
+def _own_settings(cls: type[Config]) -> list[dataclasses.Field]:
+    return [field for field in dataclasses.fields(cls) if _group(field) is None]
+
+
+def _owner(cls: type[Config], name: str) -> type[Config]:
+    """Returns the class, `cls` or one of its groups, that declares the setting."""
+    for field in dataclasses.fields(cls):
+        group = _group(field)
+        if group is not None and name in dict(settings(group)):
+            return _owner(group, name)
+    return cls
+
+
+def _hints(cls: type[Config]) -> dict[str, Any]:
+    return typing.get_type_hints(cls)
+
+
+def _check_value(field: dataclasses.Field, value: Any) -> None:
+    limits = field.metadata
+    if limits["choices"] is not None and value not in limits["choices"]:
+        accepted = ", ".join(limits["choices"])
+        hint = nearest(str(value), limits["choices"])
+        raise UserError(f"--{field.name}: {value!r} is not accepted; one of {accepted}{hint}")
+    if value is None or not isinstance(value, int | float) or isinstance(value, bool):
+        return
+    bounds = [
+        ("at least", limits["minimum"], lambda bound: value >= bound),
+        ("at most", limits["maximum"], lambda bound: value <= bound),
+        ("above", limits["above"], lambda bound: value > bound),
+    ]
+    if not all(bound is None or holds(bound) for _, bound, holds in bounds):
+        accepted = " and ".join(f"{words} {bound}" for words, bound, _ in bounds if bound is not None)
+        raise UserError(f"--{field.name}: {value} is not accepted; a number {accepted}")

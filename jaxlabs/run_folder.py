@@ -1,0 +1,147 @@
+"""The run folder: the one thing that training writes and that the report reads.
+
+    config.json      all settings, versions, device, data set
+    metrics.jsonl    one object per logged event: step, split, values
+    summary.json     final figures
+    checkpoints/     Orbax, one folder per step
+    arrays/*.npz     what analysis measured (attention maps, position tables, ...)
+    figures/*.png    samples/*.txt    report.html    what was drawn and sampled
+
+Every file is replaced atomically, so that a reader never meets half a file.
+"""
+
+import contextlib
+import errno
+import fcntl
+import json
+import os
+import pathlib
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from jaxlabs.config import UserError
+
+
+class RunFolder:
+    """Reads and writes one run folder. Making the object touches nothing on disk."""
+
+    def __init__(self, path: str | os.PathLike):
+        self.path = pathlib.Path(path).expanduser()
+        self.metrics = self.path / "metrics.jsonl"
+        self.checkpoints = self.path / "checkpoints"
+        self.figures = self.path / "figures"
+        self.samples = self.path / "samples"
+        self.report = self.path / "report.html"
+
+    def create(self) -> None:
+        """Makes the folder and its rooms.
+
+        Raises:
+          UserError: the folder cannot be made or written.
+        """
+        try:
+            for room in (self.checkpoints, self.path / "arrays", self.figures, self.samples):
+                room.mkdir(parents=True, exist_ok=True)
+            probe = self.path / ".writable"
+            probe.write_text("")
+            probe.unlink()
+        except OSError as error:
+            raise unwritable(self.path, error) from None
+
+    def arrays(self, name: str) -> pathlib.Path:
+        """Returns the path of one named set of arrays."""
+        return self.path / "arrays" / f"{name}.npz"
+
+    def exists(self) -> bool:
+        """Tells whether a run has been started here."""
+        return (self.path / "config.json").exists()
+
+    @contextlib.contextmanager
+    def writer(self) -> Iterator[None]:
+        """Holds the folder for one writer; the lock goes with the process, even with a killed one.
+
+        Raises:
+          UserError: another process is writing here.
+        """
+        with open(self.path / ".lock", "w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise UserError(
+                    f"--workdir: {self.path} is being written by another run; "
+                    "wait for it or choose another folder"
+                ) from None
+            yield
+
+    def write_config(self, config: Mapping[str, Any]) -> None:
+        """Writes config.json."""
+        self._write_json("config.json", config)
+
+    def read_config(self) -> dict[str, Any]:
+        """Reads config.json; raises UserError when there is no run here."""
+        return self._read_json("config.json")
+
+    def write_summary(self, summary: Mapping[str, Any]) -> None:
+        """Writes summary.json."""
+        self._write_json("summary.json", summary)
+
+    def read_summary(self) -> dict[str, Any]:
+        """Reads summary.json; raises UserError when the run has not ended yet."""
+        return self._read_json("summary.json")
+
+    def append_metrics(self, rows: list[dict[str, Any]]) -> None:
+        """Appends rows to metrics.jsonl."""
+        if rows:
+            with open(self.metrics, "a") as file:
+                file.write("".join(json.dumps(row) + "\n" for row in rows))
+
+    def read_metrics(self) -> list[dict[str, Any]]:
+        """Reads the rows of metrics.jsonl; a half-written last line of a killed run is left out."""
+        if not self.metrics.exists():
+            return []
+        *whole, _ = self.metrics.read_text().split("\n")
+        return [json.loads(line) for line in whole]
+
+    def drop_metrics_after(self, step: int) -> None:
+        """Drops the rows past `step`, so that a resumed run's file equals an unbroken one's."""
+        kept = [row for row in self.read_metrics() if row["step"] <= step]
+        self.write_text(self.metrics, "".join(json.dumps(row) + "\n" for row in kept))
+
+    def drop_samples_after(self, step: int) -> None:
+        """Drops the samples taken past `step`."""
+        for path in self.samples.glob("step-*.txt"):
+            if int(path.stem.removeprefix("step-")) > step:
+                path.unlink()
+
+    def write_text(self, path: pathlib.Path, text: str) -> None:
+        """Replaces one file of the folder atomically."""
+        self.write_bytes(path, text.encode())
+
+    def write_bytes(self, path: pathlib.Path, content: bytes) -> None:
+        """Replaces one file of the folder atomically."""
+        partial = path.with_name(f".{path.name}.partial")
+        try:
+            partial.write_bytes(content)
+            os.replace(partial, path)
+        except OSError as error:
+            partial.unlink(missing_ok=True)
+            raise unwritable(path, error) from None
+
+    def _write_json(self, name: str, content: Mapping[str, Any]) -> None:
+        self.write_text(self.path / name, json.dumps(content, indent=2) + "\n")
+
+    def _read_json(self, name: str) -> dict[str, Any]:
+        try:
+            return json.loads((self.path / name).read_text())
+        except FileNotFoundError:
+            raise UserError(
+                f"--workdir: {self.path} holds no {name}; a folder in which a run was trained is needed"
+            ) from None
+        except json.JSONDecodeError as error:
+            raise UserError(f"{self.path / name}: not valid JSON ({error})") from None
+
+
+def unwritable(path: pathlib.Path, error: OSError) -> UserError:
+    """Turns an operating-system error into the one line that a user needs."""
+    reason = "the disk is full" if error.errno == errno.ENOSPC else error.strerror
+    return UserError(f"--workdir: cannot write {path} ({reason}); a writable folder with space is needed")
