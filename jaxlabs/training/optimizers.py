@@ -1,0 +1,129 @@
+"""Optimizers and learning-rate schedules, put together from optax."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import optax
+import optax.contrib
+
+from jaxlabs.config import Config, UserError, setting
+
+Schedule = Callable[[Any], Any]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class OptimizerConfig(Config):
+    """How gradients become updates."""
+
+    optimizer: str = setting(
+        "adamw",
+        "adamw (Loshchilov and Hutter 2019), or muon: orthogonalised momentum (Jordan 2024) for the"
+        " matrices inside blocks and AdamW for all else",
+        choices=("adamw", "muon"),
+    )
+    learning_rate: float = setting(1e-3, "peak rate of AdamW", above=0)
+    muon_learning_rate: float = setting(0.02, "peak rate of Muon's matrices", above=0)
+    schedule: str = setting(
+        "constant", "shape of the rate after warm-up", choices=("constant", "cosine", "linear")
+    )
+    warmup_steps: int = setting(0, "steps over which the rate rises linearly from 0", minimum=0)
+    decay_steps: int | None = setting(
+        None, "last steps over which the rate falls; none: all steps after warm-up", minimum=1
+    )
+    final_rate_fraction: float = setting(
+        0.0, "where the fall ends, as a share of the peak", minimum=0, maximum=1
+    )
+    adam_b1: float = setting(0.9, "decay of AdamW's first moment", minimum=0, maximum=1)
+    adam_b2: float = setting(0.999, "decay of AdamW's second moment", minimum=0, maximum=1)
+    weight_decay: float = setting(0.01, "decoupled decay of matrices (never of vectors)", minimum=0)
+    clip_norm: float | None = setting(
+        None, "largest global norm of a gradient; none: no clipping", above=0
+    )
+    ema_decay: float = setting(
+        0.0, "share that the moving average of parameters keeps per step; 0: no average", minimum=0
+    )
+    micro_batches: int = setting(
+        1, "slices of a batch whose gradients add up; exact, and smaller in memory", minimum=1
+    )
+
+    def check(self) -> None:
+        if self.ema_decay >= 1:
+            raise UserError(f"--ema_decay: {self.ema_decay} is not accepted; a number below 1")
+
+
+def build_schedule(config: OptimizerConfig, steps: int) -> Schedule:
+    """Returns the rate as a share of the peak, in [0, 1], against the step.
+
+    Raises:
+      UserError: warm-up and decay do not fit into `steps`.
+    """
+    decay_steps = config.decay_steps
+    if config.schedule == "constant":
+        decay_steps = 0
+    elif decay_steps is None:
+        decay_steps = max(steps - config.warmup_steps, 1)
+    if config.schedule != "constant" and config.warmup_steps + decay_steps > max(steps, 1):
+        raise UserError(
+            f"--warmup_steps {config.warmup_steps} and --decay_steps {decay_steps} do not fit into"
+            f" --steps {steps}; their sum is at most the number of steps"
+        )
+    fall = {
+        "constant": lambda: optax.constant_schedule(1.0),
+        "cosine": lambda: optax.cosine_decay_schedule(1.0, decay_steps, config.final_rate_fraction),
+        "linear": lambda: optax.linear_schedule(1.0, config.final_rate_fraction, decay_steps),
+    }[config.schedule]()
+    # The rate at step 0 is one rise above zero: a first step of rate 0 would be a step lost.
+    rise = optax.linear_schedule(
+        1 / (config.warmup_steps + 1), 1.0, max(config.warmup_steps, 1)
+    )
+    plateau = optax.constant_schedule(1.0)
+    return optax.join_schedules(
+        [rise, plateau, fall], [config.warmup_steps, max(steps - decay_steps, config.warmup_steps)]
+    )
+
+
+def build_optimizer(config: OptimizerConfig, schedule: Schedule) -> optax.GradientTransformation:
+    """Returns clipping followed by the optimizer, both rates shaped by one schedule."""
+    adam_rate = _scaled(schedule, config.learning_rate)
+    if config.optimizer == "adamw":
+        optimizer = optax.adamw(
+            adam_rate,
+            b1=config.adam_b1,
+            b2=config.adam_b2,
+            weight_decay=config.weight_decay,
+            mask=matrices,
+        )
+    else:
+        optimizer = optax.contrib.muon(
+            _scaled(schedule, config.muon_learning_rate),
+            weight_decay=config.weight_decay,
+            adam_learning_rate=adam_rate,
+            adam_b1=config.adam_b1,
+            adam_b2=config.adam_b2,
+            muon_weight_dimension_numbers=_block_matrices,
+        )
+    if config.clip_norm is None:
+        return optimizer
+    return optax.chain(optax.clip_by_global_norm(config.clip_norm), optimizer)
+
+
+def matrices(params: Any) -> Any:
+    """Returns a tree of booleans: True for every leaf with two axes or more."""
+    return jax.tree.map(lambda leaf: leaf.ndim >= 2, params)
+
+
+def _block_matrices(params: Any) -> Any:
+    """Marks the matrices between embedding and head, which are the ones that Muon is made for."""
+
+    def mark(path, leaf):
+        outermost = jax.tree_util.keystr(path[:1], simple=True)
+        inside = not any(name in outermost for name in ("embedding", "head"))
+        return optax.contrib.MuonDimensionNumbers() if leaf.ndim == 2 and inside else None
+
+    return jax.tree_util.tree_map_with_path(mark, params)
+
+
+def _scaled(schedule: Schedule, peak: float) -> Schedule:
+    return lambda step: peak * schedule(step)

@@ -1,0 +1,119 @@
+"""One training step: sums over micro-batches and devices, one division, one guarded update.
+
+The step never averages averages. Totals, weights and gradients of totals add up over micro-batches
+and devices, and only the grand sums are divided. So padded batches, micro-batches of different
+numbers of real tokens and any number of devices all give what one big batch gives.
+"""
+
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from jaxlabs.losses.parts import LossParts
+from jaxlabs.training.state import LossFunction, TrainState, Tree
+
+Metrics = dict[str, jax.Array]
+
+
+def build_train_step(loss: LossFunction) -> Any:
+    """Returns the jitted step of a loss.
+
+    The step is `train_step(state, batch, key, *, axis_name=None) -> (state, metrics)`; `state` is
+    donated. Under `jax.pmap(train_step, axis_name="batch")` pass that name; under `jax.jit` on a
+    mesh pass none, since there the arrays are global. `metrics` holds scalars: `loss` (per unit of
+    weight), every further sum of the loss per unit of weight, `weight`, `gradient_norm` (before
+    clipping), `skipped` (0 or 1) and `bad_leaf` (index of the first leaf whose gradient is not
+    finite; the number of leaves when only the loss is not; -1 when all is well).
+    """
+
+    @functools.partial(jax.jit, static_argnames="axis_name", donate_argnums=0)
+    def train_step(
+        state: TrainState, batch: dict[str, jax.Array], key: jax.Array, *, axis_name: str | None = None
+    ) -> tuple[TrainState, Metrics]:
+        parts, gradients = _accumulate(loss, state, batch, key)
+        if axis_name is not None:
+            updates = jax.lax.pmean(parts.updates, axis_name)
+            parts, gradients = jax.lax.psum((parts._replace(updates=None), gradients), axis_name)
+            parts = parts._replace(updates=updates)
+        weight = jnp.where(parts.weight > 0, parts.weight, 1)
+        gradients = jax.tree.map(lambda leaf: leaf / weight, gradients)
+        norm, bad_leaf = _norm_and_first_bad(gradients, parts.total)
+        state = _update(state, gradients, parts.updates, bad_leaf < 0)
+        metrics = {name: total / weight for name, total in parts.sums.items()} | {
+            "loss": parts.total / weight,
+            "weight": parts.weight,
+            "gradient_norm": norm,
+            "skipped": (bad_leaf >= 0).astype(jnp.int32),
+            "bad_leaf": bad_leaf,
+        }
+        return state, metrics
+
+    return train_step
+
+
+def _accumulate(
+    loss: LossFunction, state: TrainState, batch: dict[str, jax.Array], key: jax.Array
+) -> tuple[LossParts, Tree]:
+    """Adds the parts of the loss and the gradients of its total over the micro-batches."""
+
+    def parts_and_gradients(examples):
+        def total(params):
+            parts = loss(params, examples, key, state, True)
+            return parts.total, parts
+
+        gradients, parts = jax.grad(total, has_aux=True)(state.params)
+        return parts, gradients
+
+    count = state.micro_batches
+    if count == 1:
+        return parts_and_gradients(batch)
+
+    def add(sums, examples):
+        return jax.tree.map(jnp.add, sums, parts_and_gradients(examples)), None
+
+    slices = jax.tree.map(functools.partial(_interleave, count=count), batch)
+    shapes = jax.eval_shape(parts_and_gradients, jax.tree.map(lambda leaf: leaf[0], slices))
+    zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+    (parts, gradients), _ = jax.lax.scan(add, zeros, slices)
+    means = jax.tree.map(lambda leaf: leaf / count, parts.updates)
+    return parts._replace(updates=means), gradients
+
+
+def _interleave(leaf: jax.Array, *, count: int) -> jax.Array:
+    """Splits [batch, ...] into [count, batch / count, ...], slice i holding examples i, i + count, ...
+
+    A batch that is sharded in blocks over devices stays sharded that way inside every slice.
+    """
+    return jnp.swapaxes(leaf.reshape(-1, count, *leaf.shape[1:]), 0, 1)
+
+
+def _norm_and_first_bad(gradients: Tree, total: jax.Array) -> tuple[jax.Array, jax.Array]:
+    squares = jnp.stack([jnp.vdot(leaf, leaf) for leaf in jax.tree.leaves(gradients)])
+    bad = ~jnp.isfinite(jnp.append(squares, total))
+    first = jnp.where(bad.any(), jnp.argmax(bad), -1)
+    return jnp.sqrt(squares.sum()), first.astype(jnp.int32)
+
+
+def _update(state: TrainState, gradients: Tree, statistics: Tree, finite: jax.Array) -> TrainState:
+    """Takes the optimizer's step, or keeps everything but the step count when it is not finite."""
+    updates, opt_state = state.tx.update(gradients, state.opt_state, state.params)
+    params = optax.apply_updates(state.params, updates)
+    ema_params = state.ema_params
+    if ema_params is not None:
+        ema_params = optax.incremental_update(params, ema_params, 1 - state.ema_decay)
+    new = (params, opt_state, ema_params, state.batch_stats if statistics is None else statistics)
+    old = (state.params, state.opt_state, state.ema_params, state.batch_stats)
+    params, opt_state, ema_params, batch_stats = jax.tree.map(
+        lambda new, old: jnp.where(finite, new, old), new, old
+    )
+    return state.replace(
+        step=state.step + 1,
+        params=params,
+        opt_state=opt_state,
+        ema_params=ema_params,
+        batch_stats=batch_stats,
+        skipped=jnp.where(finite, 0, state.skipped + 1),
+    )
