@@ -1,0 +1,87 @@
+"""Properties of the published figures and of the comparison with them."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from jaxlabs import published
+
+
+def row(rows, metric, value):
+    (found,) = [row for row in rows if (row["metric"], row["published"]) == (metric, value)]
+    return found
+
+
+def test_every_record_names_its_document_and_every_caveat_its_reason():
+    for record in published.FIGURES:
+        assert record.source
+        assert record.comparable or record.note
+        assert record.unit in ("nats", "seconds", "parameters")
+
+
+def test_every_figure_stands_once():
+    places = [(r.experiment, r.metric, r.value) for r in published.FIGURES]
+    assert len(places) == len(set(places))
+
+
+def test_reference_parameters_are_those_of_the_layer_by_layer_count():
+    # Embedding, six blocks, final LayerNorm, head; a block is q/k/v without bias, the output
+    # projection, the feed-forward layers and two LayerNorms.
+    width, hidden, vocabulary = 384, 1536, 65
+    attention = 3 * width * width + width * width + width
+    feed_forward = width * hidden + hidden + hidden * width + width
+    block = attention + feed_forward + 2 * 2 * width
+    total = vocabulary * width + 6 * block + 2 * width + width * vocabulary + vocabulary
+    rows = published.compare("gpt", "reference", {})
+    assert row(rows, "parameters", 10_690_625)["published"] == total
+
+
+def test_seconds_are_six_hours_and_thirty_two_minutes():
+    rows = published.compare("gpt", "reference", {"seconds": 60.0})
+    assert row(rows, "seconds", 23_520)["ours"] == 60.0
+
+
+def test_held_out_loss_is_not_comparable_with_the_write_ups_validation_loss():
+    found = row(
+        published.compare("gpt", "reference", {"held_out_loss": 1.5}), "held_out_loss", 0.988
+    )
+    assert found["ours"] == 1.5
+    assert not found["comparable"]
+    assert "trained on" in found["why_not"]
+
+
+@pytest.mark.parametrize(
+    ("preset", "value"), [("quick", 1.88), ("reference", 1.4697), ("best", 1.4697)]
+)
+def test_each_preset_meets_nanogpts_figure_on_the_same_split(preset, value):
+    found = row(published.compare("gpt", preset, {"held_out_loss": 1.4}), "held_out_loss", value)
+    assert found["comparable"]
+    assert found["why_not"] == ""
+    assert "nanoGPT" in found["source"]
+
+
+def test_figure_that_the_run_lacks_is_none():
+    assert [r["ours"] for r in published.compare("gpt", "quick", {})] == [None]
+
+
+def test_run_that_differs_is_comparable_in_no_row_and_keeps_each_rows_own_reason():
+    rows = published.compare("gpt", "reference", {}, why_not="trained on python_reference")
+    assert not any(r["comparable"] for r in rows)
+    assert all(r["why_not"].startswith("trained on python_reference") for r in rows)
+    assert "held out" in row(rows, "held_out_loss", 0.988)["why_not"]
+
+
+def test_unknown_preset_has_no_rows():
+    assert published.compare("gpt", "no such preset", {"held_out_loss": 1.0}) == []
+
+
+def test_rows_survive_json():
+    rows = published.compare("gpt", "reference", {"parameters": 10_690_625})
+    assert json.loads(json.dumps(rows)) == rows
+
+
+def test_import_starts_no_jax():
+    code = "import sys, jaxlabs.published; sys.exit('jax' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
