@@ -1,0 +1,142 @@
+"""Checkpoints with Orbax: the latest few and the best, written in the background, atomic.
+
+A checkpoint holds the state's arrays under flat dotted names and one JSON object: the identity
+settings, the data set's hash and the vocabulary. The data position needs no entry of its own: it is
+`state.step`, one integer. A fingerprint of the arrays is kept beside them, because the file format
+finds a truncated file by itself but not every flipped byte.
+"""
+
+import logging
+import pathlib
+import shutil
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import orbax.checkpoint as ocp
+from orbax.checkpoint import checkpoint_managers
+
+from jaxlabs.config import UserError
+from jaxlabs.training.state import TrainState, leaf_names
+
+BEST_METRIC = "loss"
+FINGERPRINT = "fingerprint"
+
+
+class Checkpoints:
+    """The checkpoints of one run folder. Use it as a context manager: leaving waits for the writer."""
+
+    def __init__(self, path: pathlib.Path, keep: int, *, read_only: bool = False):
+        logging.getLogger("absl").setLevel(logging.ERROR)
+        best = checkpoint_managers.BestN(
+            get_metric_fn=lambda metrics: metrics[BEST_METRIC],
+            reverse=True,
+            n=1,
+            keep_checkpoints_without_metrics=False,
+        )
+        policies = [checkpoint_managers.LatestN(keep), best]
+        options = ocp.CheckpointManagerOptions(
+            preservation_policy=checkpoint_managers.AnyPreservationPolicy(policies),
+            cleanup_tmp_directories=not read_only,
+            read_only=read_only,
+            create=not read_only,
+        )
+        self.path = path.absolute()
+        self._manager = ocp.CheckpointManager(self.path, options=options)
+
+    def __enter__(self) -> "Checkpoints":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._manager.close()
+
+    def steps(self) -> list[int]:
+        """Returns the steps that have a checkpoint, oldest first."""
+        return sorted(self._manager.all_steps())
+
+    def save(self, state: TrainState, facts: dict[str, Any], loss: float | None) -> None:
+        """Writes a checkpoint in the background.
+
+        Args:
+          state: the state to save; it may be donated as soon as this returns.
+          facts: JSON to save beside it.
+          loss: the headline loss at this step, or None when it was not evaluated here; only
+            checkpoints with one can be the best.
+        """
+        step = int(state.step)
+        if step in self.steps():
+            return
+        facts = facts | {FINGERPRINT: int(_fingerprint(state))}
+        items = ocp.args.Composite(
+            state=ocp.args.StandardSave(_flatten(state)), facts=ocp.args.JsonSave(facts)
+        )
+        metrics = None if loss is None else {BEST_METRIC: loss}
+        self._manager.save(step, args=items, metrics=metrics)
+
+    def read_facts(self, step: int) -> dict[str, Any]:
+        """Returns the JSON that was saved beside the state of one step."""
+        items = ocp.args.Composite(facts=ocp.args.JsonRestore())
+        return self._manager.restore(step, args=items).facts
+
+    def restore(self, like: TrainState, *, at_most: int | None = None) -> TrainState | None:
+        """Returns the newest readable state, or None when there is no checkpoint.
+
+        A damaged checkpoint is reported and set aside, and the one before it is taken.
+
+        Args:
+          like: a state of the same shapes and shardings; its arrays are only looked at.
+          at_most: if given, checkpoints past this step are passed over.
+
+        Raises:
+          UserError: there are checkpoints, but none can be read.
+        """
+        candidates = [step for step in self.steps() if at_most is None or step <= at_most]
+        if not candidates:
+            return None
+        for step in reversed(candidates):
+            try:
+                return self._restore_step(like, step)
+            except Exception as error:  # damage shows as many kinds of exception
+                reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+                logging.getLogger("jaxlabs").warning(
+                    "The checkpoint of step %d is damaged (%s); using the one before it.", step, reason
+                )
+                self._set_aside(step)
+        raise UserError(
+            f"--workdir: no checkpoint in {self.path} can be read; --overwrite starts anew"
+        )
+
+    def _restore_step(self, like: TrainState, step: int) -> TrainState:
+        abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, _flatten(like))
+        items = ocp.args.Composite(
+            state=ocp.args.StandardRestore(abstract), facts=ocp.args.JsonRestore()
+        )
+        restored = self._manager.restore(step, args=items)
+        leaves = [restored.state[name] for name in leaf_names(like)]
+        state = jax.tree.unflatten(jax.tree.structure(like), leaves)
+        if int(_fingerprint(state)) != restored.facts[FINGERPRINT]:
+            raise ValueError("its arrays do not match their fingerprint")
+        return state
+
+    def _set_aside(self, step: int) -> None:
+        damaged = self.path / "damaged"
+        if jax.process_index() == 0:
+            damaged.mkdir(exist_ok=True)
+            shutil.rmtree(damaged / str(step), ignore_errors=True)
+            (self.path / str(step)).rename(damaged / str(step))
+        self._manager.reload()
+
+
+def _flatten(state: TrainState) -> dict[str, jax.Array]:
+    return dict(zip(leaf_names(state), jax.tree.leaves(state), strict=True))
+
+
+@jax.jit
+def _fingerprint(state: TrainState) -> jax.Array:
+    """Returns a [] uint32 sum over all words, each times its own odd number: any one change shows."""
+    total = jnp.uint32(0)
+    for number, leaf in enumerate(jax.tree.leaves(state)):
+        words = jax.lax.bitcast_convert_type(leaf, jnp.uint32).ravel()
+        place = jnp.arange(words.size, dtype=jnp.uint32) + jnp.uint32(number * 0x9E3779B1 % 2**32)
+        total += jnp.sum(words * (2 * place + 1), dtype=jnp.uint32)
+    return total

@@ -1,0 +1,96 @@
+"""Platforms, meshes and processes: where arrays live, and nothing about what they mean."""
+
+import dataclasses
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from jaxlabs.config import UserError
+
+BATCH_AXIS = "batch"
+
+
+def start(platform: str, coordinator: str | None, num_processes: int, process_id: int) -> None:
+    """Chooses the platform and joins the other processes; call it before any array is made.
+
+    Raises:
+      UserError: the platform is not available on this machine.
+    """
+    if platform != "auto":
+        jax.config.update("jax_platforms", platform)
+    if num_processes > 1:
+        jax.config.update("jax_cpu_collectives_implementation", "gloo")
+        jax.distributed.initialize(coordinator, num_processes, process_id)
+    try:
+        jax.devices()
+    except RuntimeError:
+        raise UserError(
+            f"--platform: {platform!r} is not available on this machine; auto or cpu always are"
+        ) from None
+
+
+@dataclasses.dataclass(frozen=True)
+class Placement:
+    """Data parallelism over a mesh of one axis: states are replicated, batches are split.
+
+    The mesh's axis is `Auto`: the compiler moves the data, and the training step need not know of
+    it (linen's `Embed` would refuse explicit axes).
+    """
+
+    mesh: Mesh
+
+    @property
+    def replicated(self) -> NamedSharding:
+        """The sharding of what every device holds whole."""
+        return NamedSharding(self.mesh, PartitionSpec())
+
+    @property
+    def split(self) -> NamedSharding:
+        """The sharding of what the devices share out along the first axis."""
+        return NamedSharding(self.mesh, PartitionSpec(BATCH_AXIS))
+
+    def constrain(self, batch: Any) -> Any:
+        """Splits a batch over the devices, inside a compiled function."""
+        return jax.lax.with_sharding_constraint(batch, self.split)
+
+    def replicate(self, tree: Any) -> Any:
+        """Puts host arrays onto every device of every process."""
+        return jax.device_put(tree, self.replicated)
+
+    def require_divides(self, batch_size: int, micro_batches: int, flag: str) -> None:
+        """Raises UserError unless the batch splits evenly over micro-batches and devices."""
+        devices = self.mesh.size
+        if batch_size % (devices * micro_batches):
+            raise UserError(
+                f"--{flag}: {batch_size} does not divide over {devices} devices x {micro_batches}"
+                f" micro-batches; a multiple of {devices * micro_batches}"
+            )
+
+
+def data_parallel() -> Placement:
+    """Returns the placement over all devices of all processes."""
+    mesh = jax.make_mesh((jax.device_count(),), (BATCH_AXIS,), axis_types=(AxisType.Auto,))
+    return Placement(mesh)
+
+
+def is_main_process() -> bool:
+    """Tells whether this process writes the run folder."""
+    return jax.process_index() == 0
+
+
+def describe() -> dict[str, Any]:
+    """Returns platform, kind and number of devices and processes, for config.json."""
+    device = jax.devices()[0]
+    return {
+        "platform": device.platform,
+        "kind": device.device_kind,
+        "devices": jax.device_count(),
+        "processes": jax.process_count(),
+    }
+
+
+def to_host(tree: Any) -> Any:
+    """Copies replicated arrays to numpy, in any process."""
+    return jax.tree.map(lambda leaf: np.asarray(leaf.addressable_data(0)), tree)

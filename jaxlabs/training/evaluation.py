@@ -1,0 +1,44 @@
+"""Evaluation: every example once, the last batch padded with weight 0, one compiled shape."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+
+from jaxlabs.data.batches import Examples, num_batches, ordered_batch
+from jaxlabs.losses.parts import LossParts
+from jaxlabs.training.devices import Placement
+from jaxlabs.training.state import LossFunction, TrainState
+
+
+class Evaluator:
+    """Evaluates one loss; all sets whose examples have the same shape share one compiled function."""
+
+    def __init__(self, loss: LossFunction, placement: Placement, batch_size: int):
+        self.batch_size = batch_size
+
+        @jax.jit
+        def add(state: TrainState, batch: dict[str, jax.Array]) -> LossParts:
+            params = state.evaluation_params
+            parts = loss(params, placement.constrain(batch), None, state, False)
+            return parts._replace(updates=None)
+
+        self._parts = add
+        self._batch = jax.jit(
+            functools.partial(ordered_batch, batch_size=batch_size),
+            out_shardings=placement.replicated,
+        )
+
+    def __call__(self, state: TrainState, examples: Examples) -> dict[str, float]:
+        """Returns loss and further figures per unit of weight over all examples of the set.
+
+        The averaged parameters are evaluated when the state keeps some. A set without weight gives
+        nan, not a number made up.
+        """
+        parts = None
+        for index in range(num_batches(examples, self.batch_size)):
+            batch_parts = self._parts(state, self._batch(examples, index))
+            parts = batch_parts if parts is None else jax.tree.map(jnp.add, parts, batch_parts)
+        total, weight, sums, _ = jax.device_get(parts)
+        figures = {"loss": total} | sums
+        return {name: float(figure / weight) for name, figure in figures.items()}

@@ -1,0 +1,62 @@
+"""The settings that every run has."""
+
+import dataclasses
+
+from jaxlabs.config import RUNTIME, Config, UserError, setting
+from jaxlabs.training.optimizers import OptimizerConfig
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RunConfig(Config):
+    """Settings common to all experiments; each adds its model's as a nested group."""
+
+    dataset: str = setting("", "name of a data set, or path to a file of the user's own")
+    seed: int = setting(0, "seed of everything random", minimum=0, maximum=2**32 - 1)
+    steps: int = setting(1000, "optimizer steps", minimum=0)
+    batch_size: int = setting(64, "examples per step, over all devices together", minimum=1)
+    eval_batch_size: int = setting(64, "examples per evaluation batch", minimum=1)
+    optimization: OptimizerConfig = dataclasses.field(default_factory=OptimizerConfig)
+
+    platform: str = setting(
+        "auto",
+        "where to run; auto: an accelerator if there is one, else the CPU",
+        choices=("auto", "cpu", "gpu", "tpu"),
+        kind=RUNTIME,
+    )
+    workdir: str | None = setting(
+        None, "run folder; none: runs/<experiment>-<preset>", kind=RUNTIME
+    )
+    data_dir: str | None = setting(
+        None,
+        "where data sets lie; none: $JAXLABS_DATA_DIR, else ~/.cache/jaxlabs",
+        kind=RUNTIME,
+    )
+    log_every: int = setting(10, "steps between rows of metrics.jsonl", minimum=1, kind=RUNTIME)
+    eval_every: int = setting(250, "steps between evaluations", minimum=1, kind=RUNTIME)
+    checkpoint_every: int = setting(250, "steps between checkpoints", minimum=1, kind=RUNTIME)
+    keep_checkpoints: int = setting(
+        2, "latest checkpoints to keep; the best one is kept as well", minimum=1, kind=RUNTIME
+    )
+    steps_per_call: int = setting(
+        200, "most steps in one compiled call; a call also ends after about a second",
+        minimum=1, kind=RUNTIME,
+    )
+    tensorboard: bool = setting(False, "also write TensorBoard event files", kind=RUNTIME)
+    profile: bool = setting(False, "also write a profiler trace of a few steps", kind=RUNTIME)
+    coordinator: str | None = setting(
+        None, "address:port of process 0 in a run of several processes", kind=RUNTIME
+    )
+    num_processes: int = setting(1, "processes in the run", minimum=1, kind=RUNTIME)
+    process_id: int = setting(0, "number of this process, from 0", minimum=0, kind=RUNTIME)
+
+    def check(self) -> None:
+        if self.num_processes > 1 and self.coordinator is None:
+            raise UserError(
+                f"--coordinator: missing with --num_processes {self.num_processes}; address:port of"
+                " process 0"
+            )
+        if self.process_id >= self.num_processes:
+            raise UserError(
+                f"--process_id: {self.process_id} is not accepted; below --num_processes"
+                f" {self.num_processes}"
+            )
