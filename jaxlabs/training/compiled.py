@@ -1,0 +1,53 @@
+"""A function that is compiled once, and says so when it would have to be compiled again."""
+
+import time
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import jax
+
+
+class CompiledOnce:
+    """Compiles a jitted function at its first call and measures that apart from running it.
+
+    A later call with other shapes, dtypes or tree structure compiles anew, after a warning that
+    names what changed: a silent second compilation is the usual way to lose minutes.
+
+    Attributes:
+      compile_seconds: time spent compiling so far.
+    """
+
+    def __init__(self, jitted: Callable[..., Any]):
+        self._jitted = jitted
+        self._compiled: Any = None
+        self._signature: dict[str, str] = {}
+        self.compile_seconds = 0.0
+
+    def __call__(self, *arguments: Any) -> Any:
+        signature = _signature(arguments)
+        if signature != self._signature:
+            self._compile(arguments, signature)
+        return self._compiled(*arguments)
+
+    def _compile(self, arguments: tuple[Any, ...], signature: dict[str, str]) -> None:
+        if self._compiled is not None:
+            names = sorted(signature.keys() | self._signature.keys())
+            changed = [
+                f"{name}: {self._signature.get(name, 'absent')} -> {signature.get(name, 'absent')}"
+                for name in names
+                if self._signature.get(name) != signature.get(name)
+            ]
+            warnings.warn("compiled a second time, because of " + "; ".join(changed), stacklevel=3)
+        start = time.perf_counter()
+        self._compiled = self._jitted.lower(*arguments).compile()
+        self._signature = signature
+        self.compile_seconds += time.perf_counter() - start
+
+
+def _signature(arguments: tuple[Any, ...]) -> dict[str, str]:
+    leaves = jax.tree_util.tree_flatten_with_path(arguments)[0]
+    return {
+        jax.tree_util.keystr(path): str(jax.api_util.shaped_abstractify(leaf))
+        for path, leaf in leaves
+    }

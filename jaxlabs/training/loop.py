@@ -1,0 +1,285 @@
+"""The training loop: many steps per compiled call, and between calls the things a host must do.
+
+One executable runs any number of steps up to its capacity (the number is an argument), so that
+evaluations and checkpoints fall where they should without compiling anything new.
+"""
+
+import contextlib
+import dataclasses
+import signal
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxlabs import keys
+from jaxlabs.config import UserError
+from jaxlabs.data.batches import batch_at
+from jaxlabs.run_folder import RunFolder
+from jaxlabs.training.checkpoints import Checkpoints
+from jaxlabs.training.compiled import CompiledOnce
+from jaxlabs.training.devices import Placement, is_main_process
+from jaxlabs.training.evaluation import Evaluator
+from jaxlabs.training.metrics import MetricsWriter, Progress
+from jaxlabs.training.optimizers import build_optimizer, build_schedule
+from jaxlabs.training.run_config import RunConfig
+from jaxlabs.training.state import TrainState, create_state, leaf_names
+from jaxlabs.training.task import Task
+
+MOST_SKIPPED = 10
+"""Steps in a row that may be skipped as not finite before the run stops."""
+
+CALL_SECONDS = 1.0
+"""How long one compiled call should take: short enough for a signal, long enough for the device."""
+
+
+class NonFiniteError(UserError):
+    """The loss or its gradient stayed non-finite for `MOST_SKIPPED` steps."""
+
+
+@dataclasses.dataclass
+class Outcome:
+    """How a run of the loop ended.
+
+    Attributes:
+      state: the last state.
+      interrupted: whether a signal ended it before the last step.
+      seconds: time inside training calls, over all sittings; no compilation, no evaluation.
+      compile_seconds: time spent compiling the training call, this sitting.
+      evaluation_seconds: time spent in evaluations, this sitting.
+    """
+
+    state: TrainState
+    interrupted: bool
+    seconds: float
+    compile_seconds: float
+    evaluation_seconds: float
+
+
+def initial_state(task: Task, config: RunConfig, placement: Placement) -> TrainState:
+    """Returns the state at step 0, on every device."""
+    settings = config.optimization
+    tx = build_optimizer(settings, build_schedule(settings, config.steps))
+
+    def create():
+        variables = task.init(keys.stream(config.seed, "init"))
+        return create_state(
+            task.model,
+            variables,
+            tx,
+            ema_decay=settings.ema_decay,
+            micro_batches=settings.micro_batches,
+        )
+
+    return jax.jit(create, out_shardings=placement.replicated)()
+
+
+def build_run_steps(task: Task, config: RunConfig, placement: Placement) -> CompiledOnce:
+    """Returns `run_steps(state, dataset, count) -> (state, log)`, with `log` one row per step taken.
+
+    It stops early after `MOST_SKIPPED` skipped steps in a row. Rows past the last step are zeros.
+    """
+    capacity = config.steps_per_call
+
+    def one_step(state, dataset):
+        batch = batch_at(dataset, config.seed, state.step, config.batch_size)
+        key = jax.random.fold_in(keys.stream(config.seed, "step"), state.step)
+        return task.train_step(state, placement.constrain(batch), key)
+
+    def run_steps(state: TrainState, dataset: Any, count: jax.Array):
+        shapes = jax.eval_shape(one_step, state, dataset)[1]
+        log = jax.tree.map(lambda leaf: jnp.zeros((capacity,), leaf.dtype), shapes)
+
+        def unfinished(loop):
+            taken, state, _ = loop
+            return (taken < count) & (state.skipped < MOST_SKIPPED)
+
+        def advance(loop):
+            taken, state, log = loop
+            state, metrics = one_step(state, dataset)
+            log = jax.tree.map(lambda rows, value: rows.at[taken].set(value), log, metrics)
+            return taken + 1, state, log
+
+        _, state, log = jax.lax.while_loop(unfinished, advance, (jnp.int32(0), state, log))
+        return state, log
+
+    jitted = jax.jit(run_steps, donate_argnums=0, out_shardings=placement.replicated)
+    return CompiledOnce(jitted)
+
+
+def train(
+    task: Task,
+    config: RunConfig,
+    folder: RunFolder,
+    placement: Placement,
+    checkpoints: Checkpoints,
+    facts: dict[str, Any],
+    sample: Callable[[TrainState], str] | None = None,
+) -> Outcome:
+    """Trains from the newest checkpoint, or from step 0, to the last step.
+
+    Args:
+      task: the lab's model, data and functions.
+      config: the run's settings.
+      folder: where rows, samples and checkpoints go.
+      placement: where arrays live.
+      checkpoints: the folder's checkpoints, open for writing.
+      facts: JSON to save with every checkpoint.
+      sample: text to write to samples/ after each evaluation, from the state.
+
+    Raises:
+      NonFiniteError: too many steps in a row were not finite; the last checkpoint stays good.
+      UserError: the batch does not divide over devices and micro-batches.
+    """
+    placement.require_divides(
+        config.batch_size, config.optimization.micro_batches, "batch_size"
+    )
+    placement.require_divides(config.eval_batch_size, 1, "eval_batch_size")
+    state = initial_state(task, config, placement)
+    state = checkpoints.restore(state) or state
+    step = int(state.step)
+    main = is_main_process()
+    if main:
+        folder.drop_metrics_after(step)
+        folder.drop_samples_after(step)
+    writer = MetricsWriter(folder, enabled=main, tensorboard=config.tensorboard)
+    progress = Progress(config.steps, step, enabled=main)
+    run = _Run(task, config, folder, placement, writer, progress, sample)
+    if step:
+        progress.say(f"resuming at step {step}")
+    try:
+        with _stop_requests() as stop:
+            return run.fold(state, checkpoints, facts, stop)
+    finally:
+        progress.close()
+        writer.close()
+
+
+class _Run:
+    """One sitting of the loop: the fold, and the clock beside it."""
+
+    def __init__(self, task, config, folder, placement, writer, progress, sample):
+        self.task, self.config, self.folder = task, config, folder
+        self.writer, self.progress, self.sample = writer, progress, sample
+        self.run_steps = build_run_steps(task, config, placement)
+        self.evaluator = Evaluator(task.loss, placement, config.eval_batch_size)
+        self.train_data = placement.replicate(task.train_data)
+        self.evaluations = placement.replicate(task.evaluations)
+        self.schedule = build_schedule(config.optimization, config.steps)
+        rows = [row for row in folder.read_metrics() if "seconds" in row]
+        self.seconds = rows[-1]["seconds"] if rows else 0.0
+        self.evaluation_seconds = 0.0
+        self.speed = 0.0
+
+    def fold(self, state, checkpoints, facts, stop) -> Outcome:
+        config = self.config
+        step, pace = int(state.step), 1
+        loss = self.evaluate(state, step) if step == 0 else None
+        while step < config.steps and not stop():
+            boundary = min(
+                _next_multiple(step, config.eval_every),
+                _next_multiple(step, config.checkpoint_every),
+                config.steps,
+            )
+            count = min(pace, boundary - step, config.steps_per_call)
+            state, elapsed = self.call(state, step, count)
+            step += count
+            if count == pace:
+                pace = max(1, min(8 * pace, int(pace * CALL_SECONDS / max(elapsed, 1e-6))))
+            last = step == config.steps
+            loss = None
+            if last or step % config.eval_every == 0:
+                loss = self.evaluate(state, step)
+            if last or step % config.checkpoint_every == 0:
+                checkpoints.save(state, facts, loss)
+        if stop() and step < config.steps:
+            checkpoints.save(state, facts, loss)
+        return Outcome(
+            state=state,
+            interrupted=step < config.steps,
+            seconds=self.seconds,
+            compile_seconds=self.run_steps.compile_seconds,
+            evaluation_seconds=self.evaluation_seconds,
+        )
+
+    def call(self, state, step, count):
+        compiled_before = self.run_steps.compile_seconds
+        start = time.perf_counter()
+        state, log = self.run_steps(state, self.train_data, np.int32(count))
+        log = jax.device_get(log)
+        compiling = self.run_steps.compile_seconds - compiled_before
+        elapsed = time.perf_counter() - start - compiling
+        self.seconds += elapsed
+        self.speed = count / elapsed
+        self.record(state, step, count, log)
+        return state, elapsed
+
+    def record(self, state, step, count, log) -> None:
+        rows = []
+        for offset in range(count):
+            number = step + offset + 1
+            row = {name: float(values[offset]) for name, values in log.items()}
+            bad_leaf, skipped = int(row.pop("bad_leaf")), bool(row["skipped"])
+            if skipped:
+                name = [*leaf_names(state.params), "the loss"][bad_leaf]
+                self.progress.say(f"step {number} skipped: {name} is not finite")
+            if number % self.config.log_every == 0 or skipped:
+                rate = float(self.schedule(number - 1)) * self.config.optimization.learning_rate
+                rows.append({"step": number, "split": "train"} | row | {"learning_rate": rate})
+            if int(state.skipped) >= MOST_SKIPPED and number == int(state.step):
+                self.writer.write(rows)
+                raise NonFiniteError(
+                    f"--learning_rate: step {number} is the {MOST_SKIPPED}th in a row whose loss or"
+                    f" gradient is not finite (first in {name}); the last checkpoint is kept."
+                    f" Try a lower rate, or look with --replay_step={number}"
+                )
+        if rows:
+            rows[-1] |= {"seconds": self.seconds, "steps_per_second": self.speed}
+        self.writer.write(rows)
+        self.progress.advance(count, float(log["loss"][count - 1]))
+
+    def evaluate(self, state, step) -> float:
+        start = time.perf_counter()
+        figures = {
+            split: self.evaluator(state, examples) for split, examples in self.evaluations.items()
+        }
+        time_fields = {"seconds": self.seconds}
+        self.writer.write(
+            [{"step": step, "split": split} | row | time_fields for split, row in figures.items()]
+        )
+        losses = {split: row["loss"] for split, row in figures.items()}
+        self.progress.evaluated(step, losses, self.speed)
+        if self.sample is not None and is_main_process():
+            path = self.folder.samples / f"step-{step:06d}.txt"
+            self.folder.write_text(path, self.sample(state))
+        self.evaluation_seconds += time.perf_counter() - start
+        return losses[self.task.headline]
+
+
+def _next_multiple(step: int, interval: int) -> int:
+    return (step // interval + 1) * interval
+
+
+@contextlib.contextmanager
+def _stop_requests() -> Iterator[Callable[[], bool]]:
+    """Turns Ctrl-C and SIGTERM into a request that the loop honours after the running call.
+
+    A second Ctrl-C interrupts at once.
+    """
+    requested = []
+
+    def request(number, frame):
+        requested.append(number)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    for number in handlers:
+        signal.signal(number, request)
+    try:
+        yield lambda: bool(requested)
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)

@@ -1,0 +1,76 @@
+"""Where figures go during a run: metrics.jsonl, TensorBoard if asked for, and the terminal."""
+
+import sys
+from typing import Any
+
+import tqdm
+
+from jaxlabs.run_folder import RunFolder
+
+
+class MetricsWriter:
+    """Appends rows of figures to the run folder; in a process that only computes it writes nothing."""
+
+    def __init__(self, folder: RunFolder, *, enabled: bool, tensorboard: bool):
+        self._folder = folder
+        self._enabled = enabled
+        self._events = None
+        if enabled and tensorboard:
+            from tensorboardX import SummaryWriter  # slow to import, and rarely wanted
+
+            self._events = SummaryWriter(str(folder.path / "tensorboard"))
+
+    def write(self, rows: list[dict[str, Any]]) -> None:
+        """Appends rows, each with `step`, `split` and figures by name."""
+        if not self._enabled:
+            return
+        self._folder.append_metrics(rows)
+        if self._events is not None:
+            for row in rows:
+                for name, value in row.items():
+                    if name not in ("step", "split"):
+                        self._events.add_scalar(f"{row['split']}/{name}", value, row["step"])
+            self._events.flush()
+
+    def close(self) -> None:
+        """Ends the event file."""
+        if self._events is not None:
+            self._events.close()
+
+
+class Progress:
+    """A bar with loss, steps/s and time left on a terminal; plain lines elsewhere."""
+
+    def __init__(self, steps: int, done: int, *, enabled: bool):
+        self._steps = steps
+        self._enabled = enabled
+        self._bar = None
+        if enabled and sys.stderr.isatty():
+            self._bar = tqdm.tqdm(total=steps, initial=done, unit="step", dynamic_ncols=True)
+
+    def advance(self, steps: int, loss: float) -> None:
+        """Moves the bar on by some steps."""
+        if self._bar is not None:
+            self._bar.set_postfix_str(f"loss {loss:.4f}", refresh=False)
+            self._bar.update(steps)
+
+    def say(self, line: str) -> None:
+        """Prints one line above the bar."""
+        if not self._enabled:
+            return
+        if self._bar is not None:
+            self._bar.write(line, file=sys.stderr)
+        else:
+            print(line, file=sys.stderr, flush=True)
+
+    def evaluated(self, step: int, figures: dict[str, float], speed: float) -> None:
+        """Prints the losses of an evaluation, and where there is no bar how long is left."""
+        losses = ", ".join(f"{name} loss {value:.4f}" for name, value in figures.items())
+        left = f", {(self._steps - step) / speed:.0f} s left" if speed and step < self._steps else ""
+        speed_text = f" ({speed:.2f} steps/s{left})" if speed else ""
+        self.say(f"step {step}/{self._steps}: {losses}{speed_text}")
+
+    def close(self) -> None:
+        """Ends the bar."""
+        if self._bar is not None:
+            self._bar.close()
