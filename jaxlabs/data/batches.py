@@ -1,0 +1,130 @@
+"""Batches as pure functions of (data set, seed, step).
+
+Nothing here keeps a position: a run that stops at any step goes on from the step number alone. All
+of it can be traced, so many steps, data included, fit into one compiled call.
+"""
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+
+from jaxlabs import keys
+from jaxlabs.config import UserError
+from jaxlabs.data.permutation import permuted
+
+Batch = dict[str, jax.Array]
+
+
+@struct.dataclass
+class TokenStream:
+    """One long text, read in random windows with replacement.
+
+    Attributes:
+      tokens: [length] token numbers, in any integer type; the narrowest keeps device memory small.
+      context: tokens that a model sees at once; a window holds one more, its last target.
+    """
+
+    tokens: jax.Array
+    context: int = struct.field(pytree_node=False)
+
+
+@struct.dataclass
+class Examples:
+    """A finite set of examples, read in epochs or in stored order.
+
+    Attributes:
+      arrays: by name, each [count, ...]. An array called "weights" says how much each example (or
+        each of its positions) counts; without it every example counts 1.
+    """
+
+    arrays: dict[str, jax.Array]
+
+    @property
+    def count(self) -> int:
+        """Number of examples."""
+        return next(iter(self.arrays.values())).shape[0]
+
+
+def batch_at(
+    dataset: TokenStream | Examples,
+    seed: int | jax.Array,
+    step: int | jax.Array,
+    batch_size: int,
+) -> Batch:
+    """Returns the batch of one training step.
+
+    A `TokenStream` gives windows whose starts are uniform over all that fit, drawn anew each step.
+    `Examples` are read in epochs, each in its own order in which every example comes once; what is
+    missing in the last batch of an epoch is filled up with weight 0.
+
+    Args:
+      dataset: where to read; pass it as an argument of a compiled function, not as a constant.
+      seed: the run's seed; a Python int or a traced uint32.
+      step: the step, counted from 0; a Python int or a traced int32.
+      batch_size: examples in the batch, static.
+
+    Returns:
+      From a `TokenStream`: inputs and targets [batch, context] int32, targets one token later;
+      weights [batch, context] float32, all 1. From `Examples`: their arrays, [batch, ...] each, and
+      weights, at least [batch], float32. Both: example [batch] int32, the row's number 0..batch-1.
+
+    Raises:
+      UserError: the text is shorter than one window.
+    """
+    key = keys.stream(seed, "data")
+    step = jnp.asarray(step, jnp.int32)
+    if isinstance(dataset, TokenStream):
+        return _random_windows(dataset, jax.random.fold_in(key, step), batch_size)
+    epoch, index = jnp.divmod(step, num_batches(dataset, batch_size))
+    position, real = _positions(dataset, index, batch_size)
+    order = permuted(position, dataset.count, jax.random.fold_in(key, epoch))
+    return _gather(dataset, order, real)
+
+
+def ordered_batch(examples: Examples, index: int | jax.Array, batch_size: int) -> Batch:
+    """Returns the index-th batch in stored order, filled up with weight 0 past the last example."""
+    position, real = _positions(examples, jnp.asarray(index, jnp.int32), batch_size)
+    return _gather(examples, position, real)
+
+
+def num_batches(examples: Examples, batch_size: int) -> int:
+    """Returns how many batches hold every example once."""
+    return -(-examples.count // batch_size)
+
+
+def require_window(length: int, context: int) -> None:
+    """Raises UserError if `length` tokens do not hold `context` inputs and their last target."""
+    if length < context + 1:
+        raise UserError(
+            f"--context={context}: the text (or its held-out part) has {length:,} tokens; "
+            f"one window needs at least {context + 1:,}"
+        )
+
+
+def _random_windows(stream: TokenStream, key: jax.Array, batch_size: int) -> Batch:
+    length, context = stream.tokens.shape[0], stream.context
+    require_window(length, context)
+    start = jax.random.randint(key, (batch_size, 1), 0, length - context, jnp.int32)
+    place = start + jnp.arange(context + 1, dtype=jnp.int32)[None, :]
+    window = jnp.asarray(stream.tokens)[place].astype(jnp.int32)
+    return {
+        "inputs": window[:, :-1],
+        "targets": window[:, 1:],
+        "weights": jnp.ones((batch_size, context), jnp.float32),
+        "example": jnp.arange(batch_size, dtype=jnp.int32),
+    }
+
+
+def _positions(examples: Examples, index: jax.Array, batch_size: int):
+    """Returns the places [batch] of one batch and which of them exist; the rest repeat the last."""
+    position = index * batch_size + jnp.arange(batch_size, dtype=jnp.int32)
+    return jnp.minimum(position, examples.count - 1), position < examples.count
+
+
+def _gather(examples: Examples, place: jax.Array, real: jax.Array) -> Batch:
+    batch = {name: jnp.asarray(array)[place] for name, array in examples.arrays.items()}
+    weights = batch.get("weights", jnp.ones(place.shape, jnp.float32)).astype(jnp.float32)
+    mask = real.reshape(real.shape + (1,) * (weights.ndim - 1))
+    batch["weights"] = jnp.where(mask, weights, 0.0)
+    batch["example"] = jnp.arange(place.shape[0], dtype=jnp.int32)
+    return batch

@@ -1,0 +1,64 @@
+"""A shuffled order that is computed one position at a time, without storing it."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+# By chi-square over all orders of 4 to 6 examples, 8 rounds still favour some orders; 16 do not.
+ROUNDS = 16
+
+
+def permuted(index: jax.Array, count: int, key: jax.Array) -> jax.Array:
+    """Returns where a pseudo-random permutation of 0..count-1 sends each index.
+
+    A Feistel cipher on a near-square grid `rows x columns` of at least `count` cells: in turn one
+    coordinate is shifted by a keyed hash of the other, which can always be undone, so the whole is
+    a bijection of the grid. A cell past `count` is enciphered again until it falls inside, which
+    leaves a bijection of 0..count-1. The cost depends on the number of indices asked for and not
+    on `count`.
+
+    Args:
+      index: [batch] integers in 0..count-1.
+      count: size of the set, 1..2**31 - 1; static.
+      key: the permutation's key; another key gives an unrelated order.
+
+    Returns:
+      [batch] int32, distinct for distinct indices.
+
+    Source: Black and Rogaway (2002), "Ciphers with Arbitrary Finite Domains" (cycle walking, and
+    the cipher on Z_a x Z_b); Bellare et al. (2009), "Format-Preserving Encryption" (FE2).
+    """
+    rows = math.isqrt(count - 1) + 1
+    # Shifts along an odd length are even permutations: on an odd grid half of all orders are rare.
+    rows += rows % 2
+    columns = -(-count // rows)
+    round_keys = jax.random.bits(key, (ROUNDS,), jnp.uint32)
+
+    def encipher(cell):
+        row, column = cell // np.uint32(columns), cell % np.uint32(columns)
+        for turn in range(0, ROUNDS, 2):
+            row = (row + _mix(column ^ round_keys[turn]) % np.uint32(rows)) % np.uint32(rows)
+            column += _mix(row ^ round_keys[turn + 1]) % np.uint32(columns)
+            column %= np.uint32(columns)
+        return row * np.uint32(columns) + column
+
+    def outside(cell):
+        return cell >= np.uint32(count)
+
+    cell = jax.lax.while_loop(
+        lambda cell: jnp.any(outside(cell)),
+        lambda cell: jnp.where(outside(cell), encipher(cell), cell),
+        encipher(jnp.asarray(index).astype(jnp.uint32)),
+    )
+    return cell.astype(jnp.int32)
+
+
+def _mix(word: jax.Array) -> jax.Array:
+    """Spreads every input bit over a uint32 word (the finaliser of Appleby's MurmurHash3)."""
+    word ^= word >> np.uint32(16)
+    word *= np.uint32(0x85EBCA6B)
+    word ^= word >> np.uint32(13)
+    word *= np.uint32(0xC2B2AE35)
+    return word ^ (word >> np.uint32(16))

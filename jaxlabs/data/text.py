@@ -1,0 +1,83 @@
+"""A text's split, and the windows of it that evaluation reads.
+
+Every function returns `Examples` of inputs and targets [count, context] int32, targets one token
+later than inputs, and weights [count, context] float32, 0 where a target does not count. A text
+that does not hold one window (context + 1 tokens) raises UserError, which names both numbers.
+"""
+
+import jax
+import numpy as np
+
+from jaxlabs import keys
+from jaxlabs.data.batches import Examples, TokenStream, require_window
+
+
+def split_text(text: str) -> tuple[str, str]:
+    """Returns the first 90 % for training and the rest, held out (nanoGPT's split)."""
+    border = int(0.9 * len(text))
+    return text[:border], text[border:]
+
+
+def token_stream(tokens: np.ndarray, context: int) -> TokenStream:
+    """Returns the training stream over tokens [length]; finds a text that is too short at once."""
+    require_window(len(tokens), context)
+    return TokenStream(tokens=tokens, context=context)
+
+
+def consecutive_windows(tokens: np.ndarray, context: int) -> Examples:
+    """Returns windows side by side that score each of the length - 1 targets exactly once."""
+    require_window(len(tokens), context)
+    targets = len(tokens) - 1
+    count = -(-targets // context)
+    padded = np.zeros(count * context + 1, np.int32)
+    padded[: len(tokens)] = tokens
+    weights = np.arange(count * context) < targets
+    return _examples(padded[:-1], padded[1:], weights, shape=(count, context))
+
+
+def random_windows(tokens: np.ndarray, context: int, count: int, seed: int) -> Examples:
+    """Returns `count` windows whose starts are uniform over all that fit, with replacement."""
+    require_window(len(tokens), context)
+    key = keys.stream(seed, "windows")
+    start = np.asarray(jax.random.randint(key, (count,), 0, len(tokens) - context))
+    return _windows(tokens, context, start)
+
+
+def evenly_spaced_windows(tokens: np.ndarray, context: int, count: int) -> Examples:
+    """Returns `count` windows from the first that fits to the last, or all of them if fewer fit."""
+    return _windows(tokens, context, _evenly_spaced_starts(tokens, context, count))
+
+
+def full_context_positions(tokens: np.ndarray, context: int, count: int) -> Examples:
+    """Returns `count` evenly spaced windows of which the last target alone has weight 1.
+
+    Each scored character is predicted from a full context: the sliding-window figure. `count` of
+    length - context or more scores each such character once.
+    """
+    windows = _windows(tokens, context, _evenly_spaced_starts(tokens, context, count))
+    weights = np.zeros_like(windows.arrays["weights"])
+    weights[:, -1] = 1.0
+    return Examples(arrays={**windows.arrays, "weights": weights})
+
+
+def _evenly_spaced_starts(tokens: np.ndarray, context: int, count: int) -> np.ndarray:
+    require_window(len(tokens), context)
+    fitting = len(tokens) - context
+    count = min(count, fitting)
+    return np.arange(count) * (fitting - 1) // max(count - 1, 1)
+
+
+def _windows(tokens: np.ndarray, context: int, start: np.ndarray) -> Examples:
+    window = np.lib.stride_tricks.sliding_window_view(np.asarray(tokens), context + 1)[start]
+    shape = (len(start), context)
+    return _examples(window[:, :-1], window[:, 1:], np.ones(shape), shape=shape)
+
+
+def _examples(inputs, targets, weights, shape: tuple[int, int]) -> Examples:
+    return Examples(
+        arrays={
+            "inputs": inputs.reshape(shape).astype(np.int32),
+            "targets": targets.reshape(shape).astype(np.int32),
+            "weights": weights.reshape(shape).astype(np.float32),
+        }
+    )
