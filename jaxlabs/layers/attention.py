@@ -1,0 +1,240 @@
+"""Scaled dot-product attention (Vaswani et al. 2017, section 3.2) and its multi-head module."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import flax.linen as nn
+import flax.struct
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from jaxlabs.layers import positions
+from jaxlabs.layers.dropout import Dropout
+from jaxlabs.layers.matmul import Dense, Initializer, lax_precision, matmul
+from jaxlabs.layers.normalization import rms_norm
+
+
+class AttentionParts(NamedTuple):
+    """Attention and what led to it.
+
+    Attributes:
+      output: [batch, heads, query, head_dim].
+      weights: [batch, heads, query, key], each row sums to 1 (to 0 where the mask leaves no key).
+      scores: [batch, heads, query, key], `query . key / sqrt(head_dim) + bias`, before the mask.
+    """
+
+    output: jax.Array
+    weights: jax.Array
+    scores: jax.Array
+
+
+def dot_product_attention(
+    query: jax.Array, key: jax.Array, value: jax.Array, mask: jax.Array | None = None, **options
+) -> jax.Array:
+    """Returns the output of `attention_parts`, `[batch, heads, query, head_dim]`."""
+    return attention_parts(query, key, value, mask, **options).output
+
+
+def attention_parts(
+    query: jax.Array,
+    key: jax.Array,
+    value: jax.Array,
+    mask: jax.Array | None = None,
+    *,
+    bias: jax.Array | None = None,
+    dropout: Callable[[jax.Array], jax.Array] | None = None,
+    precision: str = "default",
+) -> AttentionParts:
+    """Averages the values, weighted by `softmax(query . key / sqrt(head_dim) + bias)`.
+
+    The softmax is taken in at least float32. A query without any key gets the output 0, and value
+    and gradient are finite there too.
+
+    Args:
+      query: [batch, heads, query, head_dim].
+      key: [batch, heads, key, head_dim].
+      value: [batch, heads, key, head_dim].
+      mask: booleans that broadcast from size 1 to [batch, heads, query, key]; True may be seen.
+      bias: added to the scores, broadcast likewise.
+      dropout: applied to the weights on their way to the values.
+      precision: of the two dots, see `jaxlabs.layers.matmul`.
+    """
+    dot_precision = lax_precision(precision)
+    # The query has head_dim numbers a row to scale, the scores one for every key.
+    query = query * query.shape[-1] ** -0.5
+    scores = jnp.einsum("bhqd,bhkd->bhqk", query, key, precision=dot_precision)
+    scores = scores.astype(jnp.promote_types(scores.dtype, jnp.float32))
+    if bias is not None:
+        scores = scores + bias
+    weights = _masked_softmax(scores, mask)
+    dropped = weights if dropout is None else dropout(weights)
+    output = jnp.einsum(
+        "bhqk,bhkd->bhqd", dropped.astype(value.dtype), value, precision=dot_precision
+    )
+    return AttentionParts(output, weights, scores)
+
+
+def _masked_softmax(scores: jax.Array, mask: jax.Array | None) -> jax.Array:
+    if mask is None:
+        return jax.nn.softmax(scores, axis=-1)
+    # The lowest finite number and not -inf: a row of -inf would be 0 / 0, in the gradient as well.
+    weights = jax.nn.softmax(jnp.where(mask, scores, jnp.finfo(scores.dtype).min), axis=-1)
+    return jnp.where(mask.any(axis=-1, keepdims=True), weights, 0)
+
+
+@flax.struct.dataclass
+class KVCache:
+    """Keys and values of the positions so far, each `[batch, heads, length, head_dim]`."""
+
+    key: jax.Array
+    value: jax.Array
+
+
+def empty_cache(batch: int, heads: int, length: int, width: int) -> KVCache:
+    """Returns a float32 cache of `length` slots that holds nothing yet."""
+    zeros = jnp.zeros((batch, heads, length, width // heads), jnp.float32)
+    return KVCache(key=zeros, value=zeros)
+
+
+class MultiHeadAttention(nn.Module):
+    """Self-attention in `heads` subspaces of `width / heads`, joined by an output projection.
+
+    The collection "intermediates" receives `weights` and `scores` (see `AttentionParts`) when the
+    caller makes it mutable, so that looking at attention needs no second forward pass.
+
+    Attributes:
+      width: size of a token's vector.
+      heads: number of heads; it divides `width`.
+      length: positions for which tables are made (rotary) and slots of a cache.
+      positions: "rotary" turns queries and keys, "alibi" adds its bias; any other kind has nothing
+        to do here.
+      qk_norm: whether queries and keys are RMS-normalised per head (Henry et al. 2020).
+      qkv_bias: whether the three input projections have a bias.
+      out_bias: whether the output projection has one.
+      kernel_init: initializer of the input projections.
+      out_init: initializer of the output projection.
+      dropout: rate on the attention weights.
+      precision: see `jaxlabs.layers.matmul`.
+
+    Raises:
+      ValueError: `heads` does not divide `width`.
+    """
+
+    width: int
+    heads: int
+    length: int
+    positions: str = "none"
+    qk_norm: bool = False
+    qkv_bias: bool = False
+    out_bias: bool = True
+    kernel_init: Initializer = nn.initializers.lecun_normal()
+    out_init: Initializer = nn.initializers.lecun_normal()
+    dropout: float = 0.0
+    precision: str = "default"
+
+    def setup(self):
+        if self.width % self.heads:
+            raise ValueError(f"{self.heads} heads do not divide a width of {self.width}")
+        self.kernels = [
+            self.param(f"{name}_kernel", self.kernel_init, (self.width, self.width))
+            for name in ("query", "key", "value")
+        ]
+        if self.qkv_bias:
+            self.biases = [
+                self.param(f"{name}_bias", nn.initializers.zeros_init(), (self.width,))
+                for name in ("query", "key", "value")
+            ]
+        self.weight_dropout = Dropout(self.dropout)
+        self.out = Dense(self.width, self.out_bias, self.out_init, self.precision)
+
+    def __call__(
+        self,
+        x: jax.Array,
+        mask: jax.Array | None = None,
+        *,
+        dropout_keys: jax.Array | None = None,
+    ) -> jax.Array:
+        """Returns `[batch, time, width]` for `x [batch, time, width]`; masks: `layers.masks`."""
+        return self._attend(*self._project(x, 0), mask, dropout_keys)
+
+    def prefill(self, x: jax.Array, mask: jax.Array | None = None) -> tuple[jax.Array, KVCache]:
+        """Attends as `__call__` does and returns the cache of these first positions as well."""
+        query, key, value = self._project(x, 0)
+        cache = _write(empty_cache(x.shape[0], self.heads, self.length, self.width), key, value, 0)
+        return self._attend(query, key, value, mask, None), cache
+
+    def decode(
+        self, x: jax.Array, cache: KVCache, position: jax.Array, mask: jax.Array
+    ) -> tuple[jax.Array, KVCache]:
+        """Attends from one new token to the cache and itself.
+
+        Args:
+          x: [batch, 1, width].
+          cache: the positions before.
+          position: [] of the new token, below `length`.
+          mask: the token's row over the slots, from `layers.masks.cached`.
+
+        Returns:
+          Output `[batch, 1, width]` and the cache with the new token in it.
+        """
+        query, key, value = self._project(x, position)
+        cache = _write(cache, key, value, position)
+        return self._attend(query, cache.key, cache.value, mask, None, position), cache
+
+    def _project(self, x: jax.Array, first: int | jax.Array) -> list[jax.Array]:
+        """Returns query, key and value, each `[batch, heads, time, head_dim]`.
+
+        One dot for all three: kernels are joined at run time, since the optimizer should see three
+        matrices and the processor one.
+        """
+        batch, time, _ = x.shape
+        joined = matmul(x, jnp.concatenate(self.kernels, axis=1), self.precision)
+        if self.qkv_bias:
+            joined = joined + jnp.concatenate(self.biases)[None, None, :]
+        heads = joined.reshape(batch, time, 3 * self.heads, -1).swapaxes(1, 2)
+        query, key, value = jnp.split(heads, 3, axis=1)
+        if self.qk_norm:
+            query, key = rms_norm(query), rms_norm(key)
+        if self.positions == "rotary":
+            tables = positions.rotary_tables(self.length, self.width // self.heads)
+            rows = [lax.dynamic_slice_in_dim(jnp.asarray(table), first, time) for table in tables]
+            query, key = positions.rotate(query, *rows), positions.rotate(key, *rows)
+        return [query, key, value]
+
+    def _attend(
+        self,
+        query: jax.Array,
+        key: jax.Array,
+        value: jax.Array,
+        mask: jax.Array | None,
+        dropout_keys: jax.Array | None,
+        first: int | jax.Array = 0,
+    ) -> jax.Array:
+        bias = None
+        if self.positions == "alibi":
+            query_index = first + jnp.arange(query.shape[2])
+            slopes = positions.alibi_slopes(self.heads)
+            bias = positions.alibi_bias(slopes, query_index, jnp.arange(key.shape[2]))
+        parts = attention_parts(
+            query,
+            key,
+            value,
+            mask,
+            bias=bias,
+            dropout=lambda weights: self.weight_dropout(weights, dropout_keys),
+            precision=self.precision,
+        )
+        self.sow("intermediates", "weights", parts.weights)
+        self.sow("intermediates", "scores", parts.scores)
+        joined = parts.output.swapaxes(1, 2).reshape(query.shape[0], -1, self.width)
+        return self.out(joined)
+
+
+def _write(cache: KVCache, key: jax.Array, value: jax.Array, position: int | jax.Array) -> KVCache:
+    """Returns the cache with `key` and `value [batch, heads, time, head_dim]` at `position` on."""
+    start = (0, 0, position, 0)
+    return KVCache(
+        key=lax.dynamic_update_slice(cache.key, key, start),
+        value=lax.dynamic_update_slice(cache.value, value, start),
+    )

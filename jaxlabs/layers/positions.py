@@ -1,0 +1,99 @@
+"""How a Transformer knows where a token stands: sinusoidal, learned, rotary, ALiBi.
+
+The tables are numpy arrays, made in float64 and then rounded to float32, and become constants of
+the compiled call.
+"""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+
+def sinusoidal(length: int, width: int) -> np.ndarray:
+    """Returns the fixed position vectors of Vaswani et al. 2017, section 3.5, `[length, width]`.
+
+    Sines and cosines take turns along the width: element 2i is `sin(t / 10000^(2i / width))` and
+    element 2i + 1 the cosine of the same angle.
+    """
+    frequency = 10_000.0 ** (-np.arange(0, width, 2) / width)
+    angles = np.arange(length)[:, None] * frequency[None, :]
+    pairs = np.stack([np.sin(angles), np.cos(angles)], axis=-1)
+    return pairs.reshape(length, -1)[:, :width].astype(np.float32)
+
+
+class LearnedPositions(nn.Module):
+    """One trained vector for every position below `length`.
+
+    Attributes:
+      length: number of positions.
+      width: size of a vector.
+      embedding_init: initializer of `embedding [length, width]`.
+    """
+
+    length: int
+    width: int
+    embedding_init: nn.initializers.Initializer = nn.initializers.normal(0.02)
+
+    @nn.compact
+    def __call__(self, first: int | jax.Array, count: int) -> jax.Array:
+        """Returns the vectors of positions `first` to `first + count - 1`, `[count, width]`."""
+        shape = (self.length, self.width)
+        embedding = self.param("embedding", self.embedding_init, shape)
+        return lax.dynamic_slice_in_dim(embedding, first, count)
+
+
+def rotary_tables(length: int, head_dim: int) -> tuple[np.ndarray, np.ndarray]:
+    """Returns cosines and sines of RoPE (Su et al. 2021, eq. 15), each `[length, head_dim / 2]`.
+
+    Pair i turns by `10000^(-2i / head_dim)` radians per position.
+
+    Raises:
+      ValueError: `head_dim` is odd.
+    """
+    if head_dim % 2:
+        raise ValueError(f"rotary positions turn pairs: a head of {head_dim} has an odd size")
+    frequency = 10_000.0 ** (-np.arange(0, head_dim, 2) / head_dim)
+    angles = np.arange(length)[:, None] * frequency[None, :]
+    return np.cos(angles).astype(np.float32), np.sin(angles).astype(np.float32)
+
+
+def rotate(x: jax.Array, cosines: jax.Array, sines: jax.Array) -> jax.Array:
+    """Turns each pair of `x [batch, heads, time, head_dim]` by the angle of its position.
+
+    A pair is element i of the first half and element i of the second. The paper pairs neighbours;
+    that is the same layer with the columns of its kernels in another order, and here no element has
+    to change places with its neighbour.
+
+    Args:
+      x: queries or keys.
+      cosines: [time, head_dim / 2], rows of `rotary_tables` for the positions of `x`.
+      sines: likewise.
+    """
+    cosines, sines = cosines[None, None].astype(x.dtype), sines[None, None].astype(x.dtype)
+    first, second = jnp.split(x, 2, axis=-1)
+    return jnp.concatenate(
+        [first * cosines - second * sines, second * cosines + first * sines], axis=-1
+    )
+
+
+def alibi_slopes(heads: int) -> np.ndarray:
+    """Returns the slope of each head (Press et al. 2022, section 3), `[heads]`, all positive.
+
+    A geometric sequence from `2^(-8 / heads)` to `2^-8`. The authors' code takes every other slope
+    of a longer sequence where `heads` is no power of two; the formula is kept here for any number.
+    """
+    return (2.0 ** (-8.0 * np.arange(1, heads + 1) / heads)).astype(np.float32)
+
+
+def alibi_bias(slopes: np.ndarray, query: jax.Array, key: jax.Array) -> jax.Array:
+    """Returns what ALiBi adds to the scores: `-slope * |query - key|`, `[1, heads, query, key]`.
+
+    Args:
+      slopes: [heads] from `alibi_slopes`.
+      query: [query] integer positions.
+      key: [key] integer positions.
+    """
+    distance = jnp.abs(query[:, None] - key[None, :])[None, None].astype(slopes.dtype)
+    return -slopes[None, :, None, None] * distance

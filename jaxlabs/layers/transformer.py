@@ -1,0 +1,161 @@
+"""The Transformer's block: self-attention and a feed-forward network, each with a residual."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from jaxlabs.layers.attention import KVCache, MultiHeadAttention
+from jaxlabs.layers.dropout import Dropout
+from jaxlabs.layers.matmul import Dense, Initializer
+from jaxlabs.layers.normalization import build_norm
+
+
+def squared_relu(x: jax.Array) -> jax.Array:
+    """Returns `max(x, 0)^2` (So et al. 2021)."""
+    return jnp.square(jax.nn.relu(x))
+
+
+def gelu(x: jax.Array) -> jax.Array:
+    """Returns `x` times the normal distribution function of `x` (Hendrycks and Gimpel 2016)."""
+    return jax.nn.gelu(x, approximate=False)
+
+
+ACTIVATIONS = {"relu": jax.nn.relu, "gelu": gelu, "squared_relu": squared_relu}
+
+
+class FeedForward(nn.Module):
+    """`activation(x @ expand + bias) @ contract + bias` at every position.
+
+    Attributes:
+      ffn_width: size of the hidden layer.
+      activation: one of ACTIVATIONS.
+      use_bias: whether both layers have a bias.
+      kernel_init: initializer of the first kernel.
+      out_init: initializer of the second kernel.
+      precision: see `jaxlabs.layers.matmul`.
+
+    Raises:
+      ValueError: `activation` is not one of ACTIVATIONS.
+    """
+
+    ffn_width: int
+    activation: str = "relu"
+    use_bias: bool = True
+    kernel_init: Initializer = nn.initializers.lecun_normal()
+    out_init: Initializer = nn.initializers.lecun_normal()
+    precision: str = "default"
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Returns `[..., width]` for `x [..., width]`."""
+        if self.activation not in ACTIVATIONS:
+            names = ", ".join(ACTIVATIONS)
+            raise ValueError(f"activation: {self.activation!r} is not one of {names}")
+        expand = Dense(
+            self.ffn_width, self.use_bias, self.kernel_init, self.precision, name="expand"
+        )
+        contract = Dense(x.shape[-1], self.use_bias, self.out_init, self.precision, name="contract")
+        return contract(ACTIVATIONS[self.activation](expand(x)))
+
+
+class EncoderBlock(nn.Module):
+    """Self-attention, then feed-forward; under a causal mask it is the block of a GPT.
+
+    Pre-norm: `x + f(norm(x))` (Radford et al. 2019); post-norm: `norm(x + f(x))` (Vaswani et al.
+    2017). Dropout acts on `f`'s output, and inside attention on the weights.
+
+    Attributes:
+      width: size of a token's vector.
+      heads: number of attention heads.
+      ffn_width: size of the feed-forward network's hidden layer.
+      length: longest sequence, see `MultiHeadAttention`.
+      activation: of the feed-forward network.
+      positions: see `MultiHeadAttention`.
+      pre_norm: see above.
+      norm: "layernorm" or "rmsnorm".
+      qk_norm: see `MultiHeadAttention`.
+      qkv_bias: see `MultiHeadAttention`.
+      use_bias: biases of the output projection, the feed-forward network and the norms.
+      kernel_init: initializer of kernels.
+      out_init: initializer of the two kernels that write to the residual.
+      dropout: rate.
+      precision: see `jaxlabs.layers.matmul`.
+    """
+
+    width: int
+    heads: int
+    ffn_width: int
+    length: int
+    activation: str = "relu"
+    positions: str = "none"
+    pre_norm: bool = True
+    norm: str = "layernorm"
+    qk_norm: bool = False
+    qkv_bias: bool = False
+    use_bias: bool = True
+    kernel_init: Initializer = nn.initializers.lecun_normal()
+    out_init: Initializer = nn.initializers.lecun_normal()
+    dropout: float = 0.0
+    precision: str = "default"
+
+    def setup(self):
+        self.attention_norm = build_norm(self.norm, self.use_bias)
+        self.attention = MultiHeadAttention(
+            width=self.width,
+            heads=self.heads,
+            length=self.length,
+            positions=self.positions,
+            qk_norm=self.qk_norm,
+            qkv_bias=self.qkv_bias,
+            out_bias=self.use_bias,
+            kernel_init=self.kernel_init,
+            out_init=self.out_init,
+            dropout=self.dropout,
+            precision=self.precision,
+        )
+        self.attention_dropout = Dropout(self.dropout)
+        self.ffn_norm = build_norm(self.norm, self.use_bias)
+        self.ffn = FeedForward(
+            ffn_width=self.ffn_width,
+            activation=self.activation,
+            use_bias=self.use_bias,
+            kernel_init=self.kernel_init,
+            out_init=self.out_init,
+            precision=self.precision,
+        )
+        self.ffn_dropout = Dropout(self.dropout)
+
+    def __call__(
+        self,
+        x: jax.Array,
+        mask: jax.Array | None = None,
+        *,
+        dropout_keys: jax.Array | None = None,
+    ) -> jax.Array:
+        """Returns `[batch, time, width]` for `x [batch, time, width]`; masks: `layers.masks`."""
+        attended = self.attention(self._before_attention(x), mask, dropout_keys=dropout_keys)
+        return self._after_attention(x, attended, dropout_keys)
+
+    def prefill(self, x: jax.Array, mask: jax.Array | None = None) -> tuple[jax.Array, KVCache]:
+        """Computes the block without dropout and returns the cache of these positions as well."""
+        attended, cache = self.attention.prefill(self._before_attention(x), mask)
+        return self._after_attention(x, attended, None), cache
+
+    def decode(
+        self, x: jax.Array, cache: KVCache, position: jax.Array, mask: jax.Array
+    ) -> tuple[jax.Array, KVCache]:
+        """Computes the block for one new token `x [batch, 1, width]`, see `MultiHeadAttention`."""
+        attended, cache = self.attention.decode(self._before_attention(x), cache, position, mask)
+        return self._after_attention(x, attended, None), cache
+
+    def _before_attention(self, x: jax.Array) -> jax.Array:
+        return self.attention_norm(x) if self.pre_norm else x
+
+    def _after_attention(
+        self, x: jax.Array, attended: jax.Array, dropout_keys: jax.Array | None
+    ) -> jax.Array:
+        x = x + self.attention_dropout(attended, dropout_keys)
+        if self.pre_norm:
+            return x + self.ffn_dropout(self.ffn(self.ffn_norm(x)), dropout_keys)
+        x = self.attention_norm(x)
+        return self.ffn_norm(x + self.ffn_dropout(self.ffn(x), dropout_keys))

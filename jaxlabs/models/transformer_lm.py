@@ -1,0 +1,308 @@
+"""A decoder-only Transformer language model.
+
+Vaswani et al. 2017 ("Attention Is All You Need"), stacked and normalised as in Radford et al. 2019
+(GPT-2). Shapes with the reference sizes: vocabulary 65, context 256, width 384, 6 blocks, 6 heads.
+
+    tokens                     [batch, time]
+    embedding + positions      [batch, time, 384]         65 * 384                =    24,960
+    block x 6                  [batch, time, 384]
+      norm, attention          6 heads of [time, 64]      4 * 384^2 + 384 + 768   =   590,976
+      norm, feed-forward       [batch, time, 1536]        8 * 384^2 + 1920 + 768  = 1,182,336
+    final norm                 [batch, time, 384]         2 * 384                 =       768
+    head: logits               [batch, time, 65]          384 * 65 + 65           =    25,025
+                                                          all                      10,690,625
+"""
+
+import dataclasses
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from jaxlabs import keys
+from jaxlabs.config import Config, UserError, setting
+from jaxlabs.decoding.generate import generate
+from jaxlabs.layers import masks, positions
+from jaxlabs.layers.attention import KVCache, empty_cache
+from jaxlabs.layers.dropout import Dropout
+from jaxlabs.layers.matmul import PRECISIONS, Dense, Initializer, matmul
+from jaxlabs.layers.normalization import NORMS, build_norm
+from jaxlabs.layers.transformer import ACTIVATIONS, EncoderBlock
+from jaxlabs.losses.cross_entropy import cross_entropy
+from jaxlabs.losses.parts import LossParts
+from jaxlabs.training.state import TrainState
+from jaxlabs.training.step import build_train_step
+
+POSITIONS = ("sinusoidal", "learned", "rotary", "alibi")
+INITIAL_STDDEV = 0.02
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TransformerLMConfig(Config):
+    """Sizes and choices of the model; the defaults are the reference character GPT."""
+
+    vocabulary_size: int = setting(65, "tokens that the model knows", minimum=1)
+    context: int = setting(256, "longest sequence, in tokens", minimum=1)
+    width: int = setting(384, "size of a token's vector", minimum=1)
+    layers: int = setting(6, "blocks", minimum=1)
+    heads: int = setting(6, "attention heads; they divide the width", minimum=1)
+    ffn_width: int = setting(1536, "size of the feed-forward network's hidden layer", minimum=1)
+    activation: str = setting("relu", "of the feed-forward network", choices=ACTIVATIONS)
+    positions: str = setting("sinusoidal", "how positions are told", choices=POSITIONS)
+    attention_window: int | None = setting(
+        None, "keys that a query sees, its own included; none: all before it", minimum=1
+    )
+    causal: bool = setting(True, "whether a position sees only itself and those before it")
+    qkv_bias: bool = setting(False, "biases of queries, keys and values")
+    bias: bool = setting(True, "biases of output projections, feed-forward, norms and head")
+    pre_norm: bool = setting(True, "norm before each sub-layer (GPT-2) and not after it (2017)")
+    norm: str = setting("layernorm", "layer norm, or RMS norm without parameters", choices=NORMS)
+    qk_norm: bool = setting(False, "RMS norm of every head's queries and keys")
+    tie_embeddings: bool = setting(False, "head kernel = embedding transposed, without a bias")
+    init: str = setting(
+        "gpt2",
+        "of block kernels: normal with deviation 0.02 (gpt2) or 1 / sqrt(inputs) (fan_in); residual"
+        " projections in both divided by sqrt(2 layers); embedding and head 0.02",
+        choices=("gpt2", "fan_in"),
+    )
+    zero_init_residual: bool = setting(False, "residual projections start at zero")
+    dropout: float = setting(
+        0.2, "rate on embeddings, attention weights and sub-layer outputs", minimum=0, maximum=0.99
+    )
+    matmul_precision: str = setting(
+        "default",
+        "strict float32 (highest), the platform's own (default), bfloat16 inputs (fast)",
+        choices=PRECISIONS,
+    )
+
+    def check(self) -> None:
+        if self.width % self.heads:
+            raise UserError(
+                f"--heads: {self.heads} does not divide --width {self.width}; accepted is a divisor"
+            )
+        if self.positions == "rotary" and self.width // self.heads % 2:
+            raise UserError(
+                f"--heads: {self.heads} heads of {self.width // self.heads} cannot turn in pairs;"
+                " rotary positions accept heads of an even size"
+            )
+        if self.attention_window is not None and not self.causal:
+            raise UserError(
+                f"--attention_window: {self.attention_window} is not accepted without the causal"
+                " mask; none"
+            )
+
+
+class TransformerLM(nn.Module):
+    """Tokens in, logits of the next token out.
+
+    Attributes:
+      config: see `TransformerLMConfig`.
+    """
+
+    config: TransformerLMConfig
+
+    def setup(self):
+        config = self.config
+        self.embedding = nn.Embed(
+            config.vocabulary_size, config.width, embedding_init=_normal(INITIAL_STDDEV)
+        )
+        if config.positions == "learned":
+            self.position_embedding = positions.LearnedPositions(
+                config.context, config.width, _normal(INITIAL_STDDEV)
+            )
+        self.embedding_dropout = Dropout(config.dropout)
+        self.blocks = [
+            EncoderBlock(
+                width=config.width,
+                heads=config.heads,
+                ffn_width=config.ffn_width,
+                length=config.context,
+                activation=config.activation,
+                positions=config.positions,
+                pre_norm=config.pre_norm,
+                norm=config.norm,
+                qk_norm=config.qk_norm,
+                qkv_bias=config.qkv_bias,
+                use_bias=config.bias,
+                kernel_init=_kernel_init(config),
+                out_init=_out_init(config),
+                dropout=config.dropout,
+                precision=config.matmul_precision,
+            )
+            for _ in range(config.layers)
+        ]
+        if config.pre_norm:
+            self.final_norm = build_norm(config.norm, config.bias)
+        if not config.tie_embeddings:
+            self.head = Dense(
+                config.vocabulary_size,
+                config.bias,
+                _normal(INITIAL_STDDEV),
+                config.matmul_precision,
+            )
+
+    def __call__(self, tokens: jax.Array, *, dropout_keys: jax.Array | None = None) -> jax.Array:
+        """Returns logits `[batch, time, vocabulary]` for `tokens [batch, time]`.
+
+        Args:
+          tokens: integers below the vocabulary's size; at most `context` of them in a row.
+          dropout_keys: [batch] PRNG keys of the examples; None switches dropout off.
+
+        Raises:
+          ValueError: the sequences are longer than the context.
+        """
+        x = self.embedding_dropout(self._embed(tokens, 0), dropout_keys)
+        mask = self._mask(tokens.shape[1])
+        for block in self.blocks:
+            x = block(x, mask, dropout_keys=dropout_keys)
+        return self._logits(x)
+
+    def prefill(self, tokens: jax.Array) -> list[KVCache]:
+        """Returns the caches after `tokens [batch, time]` from position 0."""
+        x = self._embed(tokens, 0)
+        mask = self._mask(tokens.shape[1])
+        caches = []
+        for block in self.blocks:
+            x, cache = block.prefill(x, mask)
+            caches.append(cache)
+        return caches
+
+    def decode(
+        self, tokens: jax.Array, caches: list[KVCache], position: jax.Array
+    ) -> tuple[jax.Array, list[KVCache]]:
+        """Returns logits `[batch, vocabulary]` after `tokens [batch]` at `position []`, and caches.
+
+        A cached position never learns of later ones, so this equals `__call__` for a causal model.
+        """
+        x = self._embed(tokens[:, None], position)
+        mask = masks.cached(position, self.config.context, self.config.attention_window)
+        new_caches = []
+        for block, cache in zip(self.blocks, caches, strict=True):
+            x, cache = block.decode(x, cache, position, mask)
+            new_caches.append(cache)
+        return self._logits(x)[:, 0], new_caches
+
+    def _embed(self, tokens: jax.Array, first: int | jax.Array) -> jax.Array:
+        """Returns the vectors of tokens that stand at positions `first` and on."""
+        config, time = self.config, tokens.shape[1]
+        if time > config.context:
+            raise ValueError(f"{time} tokens do not fit into a context of {config.context}")
+        x = self.embedding(tokens)
+        if config.positions == "sinusoidal":
+            # Section 3.4 of the paper: without the factor the sinusoids would drown the tokens.
+            table = jnp.asarray(positions.sinusoidal(config.context, config.width))
+            rows = jax.lax.dynamic_slice_in_dim(table, first, time)
+            return x * config.width**0.5 + rows[None]
+        if config.positions == "learned":
+            return x + self.position_embedding(first, time)[None]
+        return x
+
+    def _mask(self, time: int) -> jax.Array | None:
+        if not self.config.causal:
+            return None
+        if self.config.attention_window is not None:
+            return masks.local_window(time, self.config.attention_window)
+        return masks.causal(time)
+
+    def _logits(self, x: jax.Array) -> jax.Array:
+        x = self.final_norm(x) if self.config.pre_norm else x
+        if self.config.tie_embeddings:
+            return matmul(x, self.embedding.embedding.T, self.config.matmul_precision)
+        return self.head(x)
+
+
+def _normal(stddev: float) -> Initializer:
+    return nn.initializers.normal(stddev)
+
+
+def _kernel_init(config: TransformerLMConfig) -> Initializer:
+    if config.init == "gpt2":
+        return _normal(INITIAL_STDDEV)
+    return nn.initializers.variance_scaling(1.0, "fan_in", "normal")
+
+
+def _out_init(config: TransformerLMConfig) -> Initializer:
+    """Residual projections: 2 * layers of them add up, so each starts smaller by that root."""
+    if config.zero_init_residual:
+        return nn.initializers.zeros_init()
+    share = 1 / (2 * config.layers)
+    if config.init == "gpt2":
+        return _normal(INITIAL_STDDEV * share**0.5)
+    return nn.initializers.variance_scaling(share, "fan_in", "normal")
+
+
+def loss(
+    params: Any, batch: dict[str, jax.Array], key: jax.Array, state: TrainState, train: bool
+) -> LossParts:
+    """Sums the next-token cross-entropy over the real tokens of a batch, in nats.
+
+    Args:
+      params: the model's parameters.
+      batch: `inputs`, `targets` and `weights [batch, time]` and `example [batch]`; tokens of weight
+        0 count for nothing.
+      key: the step's key; dropout keys of the examples derive from it and `example`.
+      state: holds the model.
+      train: whether dropout acts.
+
+    Returns:
+      LossParts whose `sums` hold `correct`: how often the likeliest token is the target.
+    """
+    dropout_keys = keys.per_example(key, batch["example"]) if train else None
+    logits = state.model.apply({"params": params}, batch["inputs"], dropout_keys=dropout_keys)
+    targets, weights = batch["targets"], batch["weights"]
+    correct = jnp.argmax(logits, axis=-1) == targets
+    return LossParts(
+        total=jnp.sum(cross_entropy(logits, targets) * weights),
+        weight=jnp.sum(weights),
+        sums={"correct": jnp.sum(correct * weights)},
+    )
+
+
+train_step = build_train_step(loss)
+
+
+@dataclasses.dataclass(frozen=True)
+class TransformerDecoder:
+    """The model as `jaxlabs.decoding.generate` wants it; equal models make equal decoders.
+
+    The carry is `(caches, position)`, where position counts the tokens in the caches.
+    """
+
+    model: TransformerLM
+
+    @property
+    def context(self) -> int:
+        """How many tokens the caches hold."""
+        return self.model.config.context
+
+    def init_carry(self, batch_size: int) -> Any:
+        """Returns empty caches at position 0."""
+        config = self.model.config
+        cache = empty_cache(batch_size, config.heads, config.context, config.width)
+        return [cache] * config.layers, jnp.zeros((), jnp.int32)
+
+    def step(self, params: Any, carry: Any, tokens: jax.Array) -> tuple[Any, jax.Array]:
+        """Takes in `tokens [batch]`; returns the carry and logits `[batch, vocabulary]`."""
+        caches, position = carry
+        logits, caches = self.model.apply(
+            {"params": params}, tokens, caches, position, method="decode"
+        )
+        return (caches, position + 1), logits
+
+    def refill(self, params: Any, tokens: jax.Array) -> Any:
+        """Returns the carry after `tokens [batch, half]`, encoded anew from position 0."""
+        caches = self.model.apply({"params": params}, tokens, method="prefill")
+        return caches, jnp.full((), tokens.shape[1], jnp.int32)
+
+
+def sample(
+    model: TransformerLM,
+    params: Any,
+    prompts: jax.Array,
+    lengths: jax.Array,
+    key: jax.Array,
+    **options: Any,
+) -> tuple[jax.Array, jax.Array]:
+    """Continues prompts `[batch, prompt_time]` of `lengths [batch]`; see `decoding.generate`."""
+    return generate(TransformerDecoder(model), params, prompts, lengths, key, **options)
