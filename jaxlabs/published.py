@@ -16,7 +16,7 @@ class Published:
       experiment: the command under `experiments/` that the figure belongs to.
       presets: the presets of that command that are set against it.
       figure: what the document calls it, in a few words.
-      metric: the name of our figure: a key of the summary's `metrics`, or `parameters` or `seconds`.
+      metric: our name for it, a key of the summary's `metrics`, or `parameters` or `seconds`.
       value: the figure, in `unit`.
       unit: "nats" (per target), "seconds" or "parameters".
       source: the document.
