@@ -1,0 +1,126 @@
+"""Curves of the optimisation: learning rate, gradient norm and the learning-rate range test."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.ticker import FuncFormatter
+
+from jaxlabs.report import style
+from jaxlabs.report.picture import Picture
+
+Rows = Sequence[Mapping[str, Any]]
+
+
+def series(rows: Rows, split: str, value: str) -> tuple[np.ndarray, np.ndarray]:
+    """Returns (steps [count], values [count]) of one split in order of steps, finite ones only."""
+    found = [(row["step"], row[value]) for row in rows if row["split"] == split and value in row]
+    steps, values = np.array(sorted(found), float).reshape(-1, 2).T
+    return steps[np.isfinite(values)], values[np.isfinite(values)]
+
+
+def smoothed(values: np.ndarray) -> np.ndarray:
+    """Returns a centred moving average `[count]` over a thirtieth of the run.
+
+    The window shrinks towards both ends and stays symmetric, so the steep start keeps its place.
+    """
+    index = np.arange(values.size)
+    half = np.minimum(max(values.size // 60, 1), np.minimum(index, index[::-1]))
+    sums = np.concatenate([[0.0], np.cumsum(values)])
+    return (sums[index + half + 1] - sums[index - half]) / (2 * half + 1)
+
+
+def optimisation(rows: Rows) -> Picture | None:
+    """Draws learning rate and gradient norm against the step, or returns None without either."""
+    panels = {
+        "learning rate": series(rows, "train", "learning_rate"),
+        "gradient norm": series(rows, "train", "gradient_norm"),
+    }
+    panels = {name: curve for name, curve in panels.items() if curve[0].size}
+    if not panels:
+        return None
+    figure = style.new_figure(1.7 * len(panels) + 0.3)
+    grid = figure.subplots(len(panels), squeeze=False, sharex=True)
+    for axes, (name, (steps, values)) in zip(grid[:, 0], panels.items(), strict=True):
+        axes.set(title=name)
+        axes.margins(x=0.01)
+        if name == "learning rate":
+            axes.plot(steps, values, color=style.BLUE)
+            axes.set_ylim(bottom=0)
+        else:
+            axes.plot(steps, values, color=style.BLUE, alpha=0.35, linewidth=0.7)
+            axes.plot(steps, smoothed(values), color=style.BLUE)
+            axes.set_yscale("log")
+            axes.yaxis.set_major_formatter(FuncFormatter(plain))
+            axes.yaxis.set_minor_formatter(FuncFormatter(_plain_where_leading))
+    grid[-1, 0].set(xlabel="step")
+    return Picture(
+        name="optimisation",
+        title="Learning rate and gradient norm",
+        caption=(
+            "The schedule as it was followed, and the global norm of the gradient before clipping "
+            "(thin: each logged step). Spikes of the norm mark the batches that shook the model."
+        ),
+        alt=f"Against training steps: {' and '.join(panels)}.",
+        figure=figure,
+    )
+
+
+def learning_rate_range(arrays: Mapping[str, np.ndarray]) -> list[Picture]:
+    """Draws a learning-rate range test: `learning_rate [steps]`, rising, and `loss [steps]`.
+
+    Source: Smith (2017), "Cyclical learning rates for training neural networks", section 3.3.
+    """
+    rates, values = arrays["learning_rate"], arrays["loss"]
+    finite = np.isfinite(values)
+    rates, values = rates[finite], values[finite]
+    if rates.size < 3:
+        return []
+    smooth = smoothed(values)
+    lowest = int(np.argmin(smooth))
+    slopes = np.gradient(smooth, np.log(rates))[: lowest + 1]
+    steepest = int(np.argmin(slopes))
+    figure = style.new_figure(3.2)
+    axes = figure.subplots()
+    axes.plot(rates, values, color=style.BLUE, alpha=0.35, linewidth=0.7)
+    axes.plot(rates, smooth, color=style.BLUE)
+    for index, mark, name in ((steepest, "o", "steepest fall"), (lowest, "D", "lowest loss")):
+        label = f"{name}, {rates[index]:.2g}"
+        axes.plot(rates[index], smooth[index], mark, color=style.VERMILION, label=label)
+    axes.set(xscale="log", xlabel="learning rate", ylabel="loss [nats]")
+    axes.xaxis.set_major_formatter(FuncFormatter(plain))
+    axes.set_ylim(
+        top=max(smooth[0], smooth[: lowest + 1].max()) * 1.08, bottom=smooth[lowest] * 0.93
+    )
+    figure.legend(loc="outside upper left", ncols=2, handlelength=1.0)
+    return [
+        Picture(
+            name="lr_range",
+            title="Learning-rate range test",
+            caption=(
+                "The learning rate rises from step to step while the model trains. A good peak "
+                f"rate lies between the steepest fall ({rates[steepest]:.2g}) and the lowest loss "
+                f"({rates[lowest]:.2g}); past it training comes apart."
+            ),
+            alt="Loss in nats against a rising learning rate on a logarithmic axis.",
+            figure=figure,
+        )
+    ]
+
+
+def words(name: str) -> str:
+    """Returns the name of a split or metric as words."""
+    return {"train": "training", "train_windows": "training windows, no dropout"}.get(
+        name, name.replace("_", " ")
+    )
+
+
+def plain(value: float, _: int | None = None) -> str:
+    """Formats a tick without trailing zeros or powers."""
+    return f"{value:g}"
+
+
+def _plain_where_leading(value: float, _: int | None = None) -> str:
+    """Labels the ticks 2 and 5 of each decade, which leaves room between the labels."""
+    digit = f"{value:e}"[0]
+    return f"{value:g}" if digit in "25" else ""

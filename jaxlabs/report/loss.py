@@ -1,0 +1,144 @@
+"""The loss of a run against its step, with what it is to be measured by."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+
+from jaxlabs.report import style
+from jaxlabs.report.curves import Rows, plain, series, smoothed, words
+from jaxlabs.report.picture import Picture
+
+SPLIT_COLOURS = {
+    "train": style.BLUE,
+    "held_out": style.VERMILION,
+    "train_windows": style.GREEN,
+    "whole_text": style.PURPLE,
+}
+LOSS_TICKS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 0.75, 1, 1.25, 1.5, 2, 2.5, 3, 4, 6, 10, 20)
+
+
+def loss_curves(rows: Rows, baselines: Mapping[str, float], compared: Rows) -> Picture | None:
+    """Draws training loss, evaluated splits, baselines and published losses against the step.
+
+    Args:
+      rows: the rows of metrics.jsonl.
+      baselines: what models without training reach, by name; drawn as losses in nats unless the
+        name says accuracy.
+      compared: rows of `published.compare`; those in nats become lines.
+
+    Returns:
+      The picture, or None where no loss has been logged.
+    """
+    splits = ["train", *dict.fromkeys(row["split"] for row in rows if row["split"] != "train")]
+    curves = {split: series(rows, split, "loss") for split in splits}
+    curves = {split: curve for split, curve in curves.items() if curve[0].size}
+    if not curves:
+        return None
+    figure = style.new_figure(4.4)
+    axes = figure.subplots()
+    finals = {split: _draw_loss(axes, split, *curve) for split, curve in curves.items()}
+    lines = _baseline_lines(baselines) + _published_lines(compared)
+    drawn = [value for _, values in curves.values() for value in values]
+    _scale_losses(axes, np.array(drawn + [value for _, value, _ in lines]))
+    _draw_lines(axes, lines, curves_end=max(finals.values()))
+    axes.set(xlabel="step", ylabel="loss [nats]")
+    axes.margins(x=0.01)
+    _time_axis(axes, rows)
+    figure.legend(loc="outside upper left", ncols=2, handlelength=1.4, columnspacing=1.6)
+    told = "; ".join(f"{words(split)} {final:.3f}" for split, final in finals.items())
+    return Picture(
+        name="loss",
+        title="Loss",
+        caption=(
+            "Training loss step by step (thin) and smoothed, with the loss on each evaluated split "
+            "(dots). Dashed: models that need no training. Solid grey: published figures, dotted "
+            "where they are not comparable. Where a split parts from the training curve, the model "
+            "has begun to learn its text by heart."
+        ),
+        alt=f"Curves of the loss in nats against training steps. Last values: {told}.",
+        figure=figure,
+    )
+
+
+def _draw_loss(axes: Axes, split: str, steps: np.ndarray, values: np.ndarray) -> float:
+    """Draws one curve and returns its last (smoothed) value."""
+    colour = SPLIT_COLOURS.get(split, style.INK)
+    if split == "train":
+        axes.plot(steps, values, color=colour, alpha=0.35, linewidth=0.7)
+        values = smoothed(values)
+    mark = {} if split == "train" else {"marker": "o", "markersize": 3.5}
+    axes.plot(steps, values, color=colour, label=f"{words(split)}: {values[-1]:.3f}", **mark)
+    return float(values[-1])
+
+
+def _baseline_lines(baselines: Mapping[str, float]) -> list[tuple[str, float, str]]:
+    return [
+        (f"{words(name)} {value:.2f}", value, "dashed")
+        for name, value in baselines.items()
+        if "accuracy" not in name and np.isfinite(value)
+    ]
+
+
+def _published_lines(compared: Rows) -> list[tuple[str, float, str]]:
+    def label(row: Mapping[str, Any]) -> str:
+        caveat = "" if row["comparable"] else " (not comparable)"
+        return f"{row['figure']}: {row['published']:.4g}{caveat}"
+
+    return [
+        (label(row), row["published"], "solid" if row["comparable"] else "dotted")
+        for row in compared
+        if row["unit"] == "nats"
+    ]
+
+
+def _draw_lines(axes: Axes, lines: list[tuple[str, float, str]], curves_end: float) -> None:
+    """Draws labelled horizontal lines; the label stands where the falling curves leave room."""
+    for label, value, line_style in lines:
+        axes.axhline(value, color=style.MUTED, linestyle=line_style, linewidth=0.9, zorder=1)
+        right = value > curves_end
+        axes.annotate(
+            label,
+            xy=(1 if right else 0, value),
+            xycoords=axes.get_yaxis_transform(),
+            xytext=(-3 if right else 3, 1.5),
+            textcoords="offset points",
+            horizontalalignment="right" if right else "left",
+            verticalalignment="bottom",
+            fontsize=8,
+            color=style.MUTED,
+        )
+
+
+def _scale_losses(axes: Axes, drawn: np.ndarray) -> None:
+    """Spreads positive losses logarithmically, since what matters happens at the lower end."""
+    low, high = drawn.min(), drawn.max()
+    if low <= 0 or high < 1.3 * low:
+        return
+    axes.set(yscale="log", ylim=(low / 1.08, high * 1.08))
+    axes.yaxis.set_major_locator(FixedLocator(LOSS_TICKS))
+    axes.yaxis.set_minor_locator(NullLocator())
+    axes.yaxis.set_major_formatter(FuncFormatter(plain))
+
+
+def _time_axis(axes: Axes, rows: Rows) -> None:
+    """Adds the training time on top, where it is logged and only ever grows."""
+    steps, seconds = series(rows, "train", "seconds")
+    if steps.size < 2 or np.any(np.diff(seconds) <= 0) or np.any(np.diff(steps) <= 0):
+        return
+    unit, name = (1, "seconds") if seconds[-1] < 300 else (60, "minutes")
+    pace = (steps[-1] - steps[0]) / (seconds[-1] - seconds[0]) * unit
+
+    # Straight lines carry the ends on, since the axis reaches a little past the logged steps.
+    def to_time(step: np.ndarray) -> np.ndarray:
+        inside = np.clip(step, steps[0], steps[-1])
+        return np.interp(inside, steps, seconds / unit) + (step - inside) / pace
+
+    def to_step(time: np.ndarray) -> np.ndarray:
+        inside = np.clip(time, seconds[0] / unit, seconds[-1] / unit)
+        return np.interp(inside, seconds / unit, steps) + (time - inside) * pace
+
+    top = axes.secondary_xaxis("top", functions=(to_time, to_step))
+    top.set_xlabel(f"training time [{name}]")

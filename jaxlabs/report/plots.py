@@ -1,0 +1,49 @@
+"""Draws every picture of a run from its folder alone."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from jaxlabs import published
+from jaxlabs.report import curves, maps
+from jaxlabs.report.loss import loss_curves
+from jaxlabs.report.picture import Picture
+from jaxlabs.run_folder import RunFolder
+
+# The file under arrays/ (without .npz) -> what draws it. Other files there are left alone.
+DRAWINGS: dict[str, Callable[[Mapping[str, np.ndarray]], list[Picture]]] = {
+    "attention_maps": maps.attention,
+    "positions": maps.positions,
+    "lr_range": curves.learning_rate_range,
+}
+
+
+def draw_all(folder: RunFolder) -> list[Picture]:
+    """Returns the pictures of a run in reading order; what was not written is not drawn.
+
+    Call it under `style.house_style()`, which also has to hold when the pictures are rendered.
+    """
+    rows, summary = folder.read_metrics(), summary_so_far(folder)
+    pictures = [
+        loss_curves(rows, summary.get("baselines", {}), compared(folder)),
+        curves.optimisation(rows),
+    ]
+    drawn = [picture for picture in pictures if picture is not None]
+    for name, draw in DRAWINGS.items():
+        if folder.arrays(name).exists():
+            with np.load(folder.arrays(name)) as arrays:
+                drawn += draw(arrays)
+    return drawn
+
+
+def summary_so_far(folder: RunFolder) -> dict[str, Any]:
+    """Returns the summary, or an empty one while the run has not ended."""
+    return folder.read_summary() if (folder.path / "summary.json").exists() else {}
+
+
+def compared(folder: RunFolder) -> list[dict[str, Any]]:
+    """Returns the run's figures against the published ones, as far as the run has got."""
+    config = folder.read_config()
+    rows = published.compare(config["experiment"], config["preset"], {})
+    return summary_so_far(folder).get("compared", rows)
