@@ -1,0 +1,146 @@
+"""Named texts, and any text file by its path."""
+
+import dataclasses
+import os
+from pathlib import Path
+
+from jaxlabs.config import UserError, nearest
+from jaxlabs.data import sources
+from jaxlabs.data.synthetic import MarkovSource
+
+MARKOV_CHARACTERS = 500_000
+
+
+@dataclasses.dataclass(frozen=True)
+class TextDataset:
+    """A text and where it came from.
+
+    Attributes:
+      name: a name that `load` knows, or the path.
+      text: all of it, unsplit.
+      source: where it was found, for people.
+      sha256: of the text's UTF-8 bytes; a resumed run must find the same.
+      notice: one line to be shown if another text than the one asked for is used, else None.
+      comparable: whether published figures are about this very text.
+      facts: what is known exactly; "entropy_rate" in nats per character.
+    """
+
+    name: str
+    text: str
+    source: str
+    sha256: str
+    notice: str | None = None
+    comparable: bool = False
+    facts: dict[str, float] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True)
+class PublishedText:
+    """A text that everybody uses: what it is called, its hash, and its address."""
+
+    name: str
+    sha256: str
+    address: str
+
+
+TINY_SHAKESPEARE = PublishedText(
+    name="tiny_shakespeare",
+    sha256="86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed",
+    address=(
+        "https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/input.txt"
+    ),
+)
+NAMES = ("tiny_shakespeare", "python_reference", "markov")
+
+
+def load(name: str, data_dir: str | Path | None = None, *, download: bool = True) -> TextDataset:
+    """Returns a text by name, or the text of a file by its path.
+
+    `tiny_shakespeare` is looked for in this order: `tiny_shakespeare.txt` in `data_dir`; prepared
+    by tensorflow-datasets in `data_dir`/tfds, $TFDS_DATA_DIR or ~/tensorflow_datasets; at its
+    public address, kept in `data_dir`. Where none of it works, `python_reference` takes its place,
+    and the result's `notice` says so.
+
+    Args:
+      name: one of `NAMES`, or the path to a UTF-8 text file.
+      data_dir: folder of the data sets; None is `default_data_dir()`.
+      download: whether the network may be used.
+
+    Raises:
+      UserError: no such name or file; a file that is empty or not UTF-8; a named data set's file
+        that holds something else.
+    """
+    if name == TINY_SHAKESPEARE.name:
+        folder = sources.default_data_dir() if data_dir is None else Path(data_dir).expanduser()
+        return _load_published(TINY_SHAKESPEARE, folder, download)
+    if name == "python_reference":
+        return _python_reference()
+    if name == "markov":
+        return _markov()
+    return _text_file(name)
+
+
+def _load_published(wanted: PublishedText, data_dir: Path, download: bool) -> TextDataset:
+    path = data_dir / f"{wanted.name}.txt"
+    if os.path.exists(path):
+        return _published(wanted, sources.read_text_file(path), source=path)
+    if folder := sources.prepared(wanted.name, data_dir):
+        # Cut in three by its authors; put together again it is the original.
+        records = sources.read_prepared(folder, ("train", "validation", "test"))
+        text = b"".join(record["text"] for record in records).decode(errors="replace")
+        return _published(wanted, text, source=folder)
+    try:
+        if not download:
+            raise sources.DownloadError("downloads are switched off")
+        sources.download(wanted.address, wanted.sha256, path)
+    except sources.DownloadError as error:
+        return _stand_in(wanted, data_dir, reason=str(error))
+    return _published(wanted, sources.read_text_file(path), source=path)
+
+
+def _published(wanted: PublishedText, text: str, source: Path) -> TextDataset:
+    sha256 = sources.text_sha256(text)
+    if sha256 != wanted.sha256:
+        raise UserError(
+            f"{source}: not the published {wanted.name} (its sha256 is {sha256[:12]}..., "
+            f"{wanted.sha256[:12]}... is accepted); remove it, or give your own text by its path"
+        )
+    return TextDataset(wanted.name, text, str(source), sha256, comparable=True)
+
+
+def _stand_in(wanted: PublishedText, data_dir: Path, reason: str) -> TextDataset:
+    instead = _python_reference()
+    notice = (
+        f"{wanted.name} is neither in {data_dir} nor prepared by tensorflow-datasets, "
+        f"and {reason}: training on {instead.name} ({instead.source}) instead, "
+        "whose figures are not comparable with the published ones"
+    )
+    return dataclasses.replace(instead, notice=notice)
+
+
+def _python_reference() -> TextDataset:
+    from pydoc_data.topics import topics
+
+    text = "\n\n".join(topics[topic] for topic in sorted(topics))
+    source = "the help texts of this Python, pydoc_data.topics"
+    return TextDataset("python_reference", text, source, sources.text_sha256(text))
+
+
+def _markov() -> TextDataset:
+    source = MarkovSource.random()
+    text = source.sample(MARKOV_CHARACTERS)
+    facts = {"entropy_rate": source.entropy_rate}
+    made = f"a Markov source of order 1 over {len(source.letters)} letters"
+    return TextDataset("markov", text, made, sources.text_sha256(text), facts=facts)
+
+
+def _text_file(name: str) -> TextDataset:
+    path = Path(name).expanduser()
+    accepted = f"{', '.join(NAMES)} or the path to a UTF-8 text file"
+    if not name or not os.path.exists(path):
+        hint = nearest(name, NAMES)
+        raise UserError(f"--dataset: no data set or file {name!r}; accepted are {accepted}{hint}")
+    if path.is_dir():
+        raise UserError(f"--dataset: {name!r} is a folder; accepted are {accepted}")
+    text = sources.read_text_file(path)
+    return TextDataset(name, text, str(path.resolve()), sources.text_sha256(text))

@@ -1,0 +1,135 @@
+"""Where data sets are looked for: a text file, tensorflow-datasets' prepared form, a download."""
+
+import codecs
+import hashlib
+import os
+import sys
+import threading
+import urllib.parse
+from pathlib import Path
+from typing import Any
+
+from jaxlabs.config import UserError
+
+# Seconds: how long an address may take to answer at all, and a running download to send more.
+PATIENCE = 4
+
+
+class DownloadError(Exception):
+    """A download that did not work; its message is a clause that says why."""
+
+
+def default_data_dir() -> Path:
+    """Returns $JAXLABS_DATA_DIR, or the user's cache folder where it is not set."""
+    return Path(os.environ.get("JAXLABS_DATA_DIR") or "~/.cache/jaxlabs").expanduser()
+
+
+def read_text_file(path: Path) -> str:
+    """Returns a UTF-8 file's text: without a byte-order mark, line ends as they are.
+
+    Raises:
+      UserError: the file cannot be read, is not UTF-8 or holds nothing.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        reason = error.strerror or error
+        raise UserError(f"{path}: cannot be read ({reason}); a UTF-8 text file is needed") from None
+    body = data.removeprefix(codecs.BOM_UTF8)
+    try:
+        text = body.decode()
+    except UnicodeDecodeError as error:
+        offset = error.start + len(data) - len(body)
+        raise UserError(
+            f"{path}: not UTF-8 (byte 0x{data[offset]:02x} at offset {offset:,}); "
+            "save it as UTF-8 text"
+        ) from None
+    if not text:
+        raise UserError(f"{path}: the file is empty; a UTF-8 text file is needed")
+    return text
+
+
+def text_sha256(text: str) -> str:
+    """Returns the sha256 of a text's UTF-8 bytes, in hexadecimal."""
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def prepared(name: str, data_dir: Path) -> Path | None:
+    """Returns the folder of a data set prepared by tensorflow-datasets, the newest version of it.
+
+    Only the array_record form counts: the older one, tfrecord, cannot be read without TensorFlow.
+    """
+    homes = [data_dir / "tfds", "~/tensorflow_datasets"]
+    if named := os.environ.get("TFDS_DATA_DIR"):
+        homes.insert(1, named)
+    for home in homes:
+        for info in sorted(Path(home).expanduser().glob(f"{name}/*/dataset_info.json"))[::-1]:
+            if b'"array_record"' in info.read_bytes():
+                return info.parent
+    return None
+
+
+def read_prepared(folder: Path, splits: tuple[str, ...]) -> list[dict[str, Any]]:
+    """Returns all records of the splits, one after the other; TensorFlow is not needed.
+
+    Raises:
+      UserError: the folder does not hold what tensorflow-datasets wrote there.
+    """
+    # Imported here: it takes a second, and most runs find a raw file.
+    import tensorflow_datasets as tfds
+
+    try:
+        builder = tfds.builder_from_directory(folder)
+        return [record for split in splits for record in builder.as_data_source(split=split)]
+    # The reader's own errors are of many kinds; all of them mean that the files are damaged.
+    except Exception as error:
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(
+            f"{folder}: cannot be read ({reason}); delete it or prepare it anew"
+        ) from None
+
+
+def download(address: str, sha256: str, path: Path) -> None:
+    """Fetches a file; it appears under `path` whole and with the right hash, or not at all.
+
+    Raises:
+      DownloadError: there is no network, the address does not answer or sends something else, or
+        the folder cannot be written. Without a network this takes at most `PATIENCE` seconds.
+    """
+    import pooch
+
+    pooch.get_logger().setLevel("WARNING")
+    _require_answer(address)
+    fetch = pooch.HTTPDownloader(timeout=PATIENCE, progressbar=sys.stderr.isatty())
+    try:
+        pooch.retrieve(address, f"sha256:{sha256}", path.name, path.parent, downloader=fetch)
+    except (OSError, ValueError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise DownloadError(f"the download to {path} failed ({reason})") from None
+
+
+def _require_answer(address: str) -> None:
+    """Raises DownloadError unless the address answers soon.
+
+    In a thread because a time-out of the request does not cover the look-up of the host's name, and
+    counts anew for each of the host's addresses.
+    """
+    import pooch
+
+    host = urllib.parse.urlsplit(address).hostname
+    answers = []
+
+    def ask() -> None:
+        probe = pooch.HTTPDownloader(timeout=PATIENCE)
+        try:
+            answers.append(probe(address, None, None, check_only=True))
+        except OSError:
+            answers.append(False)
+
+    thread = threading.Thread(target=ask, daemon=True)
+    thread.start()
+    thread.join(PATIENCE)
+    if not answers:
+        raise DownloadError(f"{host} did not answer within {PATIENCE} seconds")
+    if not answers[0]:
+        raise DownloadError(f"{host} could not be reached or does not have it")
