@@ -1,0 +1,61 @@
+"""The project around the code: it is linted, and the README's commands are those that CI runs."""
+
+import importlib.metadata
+import importlib.util
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+
+import jaxlabs
+
+ROOT = Path(__file__).parents[1]
+RUN = "pip install -e . -c constraints.txt && python -m experiments.gpt --platform=cpu"
+TEST = "pip install -e '.[test]' -c constraints.txt && pytest"
+
+
+@pytest.mark.skipif(importlib.util.find_spec("ruff") is None, reason="ruff is not installed")
+@pytest.mark.parametrize("command", [["check"], ["format", "--check"]], ids=["lint", "format"])
+def test_ruff_finds_nothing(command):
+    result = subprocess.run(
+        [sys.executable, "-m", "ruff", *command, "--no-cache", "."],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
+@pytest.mark.parametrize("command", [RUN, TEST], ids=["run", "test"])
+def test_readme_shows_the_two_commands(command):
+    assert command in (ROOT / "README.md").read_text().splitlines()
+
+
+def test_ci_ends_with_the_test_command_of_the_readme():
+    assert (ROOT / ".ci/run").read_text().splitlines()[-1] == TEST
+
+
+def test_the_version_stands_in_one_place():
+    assert importlib.metadata.version("jaxlabs") == jaxlabs.__version__
+    assert 'dynamic = ["version"]' in (ROOT / "pyproject.toml").read_text()
+
+
+@pytest.mark.parametrize("python", ["3.11", "3.12"])
+def test_constraints_pin_each_dependency_once_and_within_its_range(python):
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    pins = {}
+    for line in (ROOT / "constraints.txt").read_text().splitlines():
+        if line.startswith("#"):
+            continue
+        pin = Requirement(line)
+        if pin.marker is None or pin.marker.evaluate({"python_version": python}):
+            assert pin.name not in pins, f"{pin.name} is pinned twice for Python {python}"
+            pins[pin.name] = str(pin.specifier).removeprefix("==")
+    for line in [*project["dependencies"], *extras["test"], *extras["peers"]]:
+        wanted = Requirement(line)
+        assert wanted.specifier.contains(pins[wanted.name.lower()]), line
