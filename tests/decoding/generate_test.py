@@ -1,0 +1,238 @@
+import dataclasses
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.stats
+
+from jaxlabs.decoding.generate import generate
+
+VOCABULARY, WIDTH = 11, 6
+TRACED = []  # one entry for every time that a decoder's step was traced
+READ = []  # logits of every executed step of a `Recorder`
+
+
+@dataclasses.dataclass(frozen=True)
+class CausalMean:
+    """Logits from the mean of all embeddings in the carry, each turned by its position."""
+
+    context: int | None = None
+
+    def init_carry(self, batch_size):
+        return jnp.zeros((batch_size, WIDTH)), jnp.int32(0)
+
+    def step(self, params, carry, tokens):
+        TRACED.append(self)
+        total, position = carry
+        total += params["embedding"][tokens] * jnp.cos(params["rate"] * position)[None, :]
+        return (total, position + 1), total / (position + 1) @ params["head"]
+
+    def refill(self, params, tokens):
+        positions = jnp.arange(tokens.shape[1])
+        turn = jnp.cos(positions[:, None] * params["rate"][None, :])
+        total = jnp.einsum("btw,tw->bw", params["embedding"][tokens], turn)
+        return total, jnp.int32(tokens.shape[1])
+
+
+@dataclasses.dataclass(frozen=True)
+class Recorder(CausalMean):
+    """The same model, but what it computes inside the compiled loop is seen outside."""
+
+    def step(self, params, carry, tokens):
+        carry, logits = super().step(params, carry, tokens)
+        jax.debug.callback(lambda x: READ.append(np.asarray(x)), logits, ordered=True)
+        return carry, logits
+
+
+def uncached(params, tokens):
+    """Logits after the last of `tokens` [time], computed from nothing."""
+    embedded = params["embedding"][tokens]
+    turn = np.cos(np.arange(len(tokens))[:, None] * params["rate"])
+    return (embedded * turn).mean(axis=0) @ params["head"]
+
+
+def windows(context, count):
+    """First token that the model still sees at each time, by the rule of the docstring."""
+    first = 0
+    for time in range(count):
+        if time - first == context:
+            first = time - context // 2
+        yield first
+
+
+@pytest.fixture
+def params():
+    rng = np.random.default_rng(0)
+    return {
+        "embedding": rng.normal(size=(VOCABULARY, WIDTH)).astype(np.float32),
+        "rate": rng.uniform(0.5, 2.0, size=WIDTH).astype(np.float32),
+        "head": 3 * rng.normal(size=(WIDTH, VOCABULARY)).astype(np.float32),
+    }
+
+
+PROMPTS = np.asarray([[1, 2, 3, 4, 5, 6, 7], [8, 9, 0, 0, 0, 0, 0], [3, 1, 4, 1, 0, 0, 0]])
+LENGTHS = np.asarray([7, 2, 4])
+
+
+@pytest.mark.parametrize("context", [None, 1, 5, 6, 17, 18])
+def test_every_step_equals_the_uncached_forward_on_the_tokens_in_reach(params, key, context):
+    # 7 + 12 tokens cross the border of the contexts 1 to 6 several times, in the prompt as well.
+    READ.clear()
+    tokens, lengths = generate(
+        Recorder(context), params, PROMPTS, LENGTHS, key, max_new_tokens=12, temperature=0.0
+    )
+    jax.effects_barrier()
+    chex.assert_shape(tokens, (3, 7 + 12))
+    np.testing.assert_array_equal(lengths, LENGTHS + 12)
+    tokens = np.asarray(tokens)
+    assert len(READ) == 7 + 12 - 1
+    for time, first in enumerate(windows(context, len(READ))):
+        for row in range(3):
+            if time + 1 >= lengths[row]:
+                continue
+            expected = uncached(params, tokens[row, first : time + 1])
+            np.testing.assert_allclose(READ[time][row], expected, rtol=1e-5, atol=1e-5)
+            if time + 1 >= LENGTHS[row]:
+                assert tokens[row, time + 1] == np.argmax(expected)
+
+
+def test_prompts_are_kept_and_columns_past_the_end_are_zero(params, key):
+    dirty = PROMPTS.copy()
+    dirty[1, 2:] = 10
+    clean, _ = generate(CausalMean(5), params, PROMPTS, LENGTHS, key, max_new_tokens=12)
+    tokens, lengths = generate(CausalMean(5), params, dirty, LENGTHS, key, max_new_tokens=12)
+    np.testing.assert_array_equal(tokens, clean)
+    for row, length in enumerate(LENGTHS):
+        np.testing.assert_array_equal(tokens[row, :length], PROMPTS[row, :length])
+        assert (np.asarray(tokens[row, lengths[row] :]) == 0).all()
+
+
+def test_a_row_does_not_depend_on_the_other_rows(params, key):
+    others, other_lengths = PROMPTS.copy(), LENGTHS.copy()
+    others[[0, 2]] = 7
+    other_lengths[[0, 2]] = 1, 6
+    one, _ = generate(CausalMean(5), params, PROMPTS, LENGTHS, key, max_new_tokens=12)
+    two, _ = generate(CausalMean(5), params, others, other_lengths, key, max_new_tokens=12)
+    np.testing.assert_array_equal(one[1], two[1])
+    assert (one[2] != two[2]).any()
+
+
+def test_equal_prompts_in_different_rows_are_continued_differently(params, key):
+    prompts = np.tile(PROMPTS[:1], (3, 1))
+    tokens, _ = generate(CausalMean(5), params, prompts, [7, 7, 7], key, max_new_tokens=12)
+    assert len({tuple(row) for row in np.asarray(tokens).tolist()}) == 3
+
+
+def test_temperature_zero_and_top_k_one_agree_whatever_the_key(params, key):
+    arguments = CausalMean(5), params, PROMPTS, LENGTHS
+    greedy, _ = generate(*arguments, key, max_new_tokens=12, temperature=0.0)
+    for knob in [{"temperature": 0.0}, {"top_k": 1}, {"top_p": 0.0}]:
+        tokens, _ = generate(*arguments, jax.random.key(5), max_new_tokens=12, **knob)
+        np.testing.assert_array_equal(tokens, greedy)
+
+
+def test_a_stop_token_ends_its_row_and_is_kept(params, key):
+    arguments = CausalMean(5), params, PROMPTS, LENGTHS, key
+    free, _ = generate(*arguments, max_new_tokens=12, temperature=0.0)
+    free = np.asarray(free)
+    stop = int(free[1, LENGTHS[1] + 3])
+    tokens, lengths = generate(*arguments, max_new_tokens=12, temperature=0.0, stop_token=stop)
+    for row, start in enumerate(LENGTHS):
+        new = free[row, start : start + 12].tolist()
+        kept = new[: new.index(stop) + 1] if stop in new else new
+        assert lengths[row] == start + len(kept)
+        np.testing.assert_array_equal(tokens[row, start : lengths[row]], kept)
+        assert (np.asarray(tokens[row, lengths[row] :]) == 0).all()
+    assert lengths[1] <= LENGTHS[1] + 4
+
+
+def test_a_stop_token_inside_a_prompt_ends_nothing(params, key):
+    arguments = CausalMean(5), params, PROMPTS, LENGTHS, key
+    # Token 8 is in row 1's prompt; with top_k = 1 no row draws it.
+    free, _ = generate(*arguments, max_new_tokens=12, top_k=1)
+    assert not (np.asarray(free)[:, 7:] == 8).any()
+    _, lengths = generate(*arguments, max_new_tokens=12, top_k=1, stop_token=8)
+    np.testing.assert_array_equal(lengths, LENGTHS + 12)
+
+
+def test_the_loop_ends_when_all_rows_have_stopped(params, key):
+    four = np.arange(VOCABULARY) == 4
+    always_four = {
+        "embedding": np.ones((VOCABULARY, WIDTH), np.float32),
+        "rate": np.zeros(WIDTH, np.float32),
+        "head": np.tile(four.astype(np.float32), (WIDTH, 1)),
+    }
+    READ.clear()
+    _, lengths = generate(
+        Recorder(),
+        always_four,
+        PROMPTS,
+        LENGTHS,
+        key,
+        max_new_tokens=500,
+        temperature=0.0,
+        stop_token=4,
+    )
+    jax.effects_barrier()
+    np.testing.assert_array_equal(lengths, LENGTHS + 1)
+    assert len(READ) == max(LENGTHS)
+
+
+def test_no_new_tokens_returns_the_prompts(params, key):
+    tokens, lengths = generate(CausalMean(5), params, PROMPTS, LENGTHS, key, max_new_tokens=0)
+    np.testing.assert_array_equal(tokens, PROMPTS)
+    np.testing.assert_array_equal(lengths, LENGTHS)
+
+
+def test_a_new_decoder_of_equal_settings_and_new_knobs_compile_nothing(params, key):
+    generate(CausalMean(5), params, PROMPTS, LENGTHS, key, max_new_tokens=12)
+    traced = len(TRACED)
+    generate(
+        CausalMean(5),
+        jax.tree.map(jnp.negative, params),
+        PROMPTS[::-1],
+        LENGTHS[::-1].tolist(),
+        jax.random.key(3),
+        max_new_tokens=12,
+        temperature=0,
+        top_k=3,
+        top_p=np.float64(0.5),
+        stop_token=2,
+    )
+    assert len(TRACED) == traced
+    generate(CausalMean(4), params, PROMPTS, LENGTHS, key, max_new_tokens=12)
+    assert len(TRACED) > traced
+
+
+def test_frequencies_of_first_tokens_match_the_softmax(params, key):
+    rows = 4000
+    prompts = np.tile(PROMPTS[2:, :4], (rows, 1))
+    tokens, _ = generate(
+        CausalMean(), params, prompts, np.full(rows, 4), key, max_new_tokens=2, temperature=2.0
+    )
+    tokens = np.asarray(tokens)
+    first = np.exp(uncached(params, PROMPTS[2, :4]) / 2.0)
+    observed = np.bincount(tokens[:, 4], minlength=VOCABULARY)
+    assert scipy.stats.chisquare(observed, first / first.sum() * rows).pvalue > 1e-3
+    # The second token is drawn with fresh noise: given the first it has its own softmax.
+    given = tokens[tokens[:, 4] == observed.argmax()]
+    second = np.exp(uncached(params, given[0, :5]) / 2.0)
+    observed = np.bincount(given[:, 5], minlength=VOCABULARY)
+    assert scipy.stats.chisquare(observed, second / second.sum() * len(given)).pvalue > 1e-3
+
+
+@pytest.mark.parametrize(
+    ("lengths", "new_tokens", "words"),
+    [
+        ([7, 0, 4], 3, "lengths[1]: empty prompt"),
+        ([7, 2, 8], 3, "lengths[2]: length 8; a row has 1 to 7 tokens"),
+        ([7, 2], 3, "lengths has shape (2,), prompts (3, 7)"),
+        ([7, 2, 4], -1, "max_new_tokens: -1 is negative"),
+    ],
+)
+def test_impossible_input_is_named(params, key, lengths, new_tokens, words):
+    with pytest.raises(ValueError, match=r".*") as caught:
+        generate(CausalMean(), params, PROMPTS, lengths, key, max_new_tokens=new_tokens)
+    assert words in str(caught.value)

@@ -1,0 +1,163 @@
+import functools
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.stats
+
+from jaxlabs.decoding import logits as knobs
+
+keep_likeliest = jax.jit(knobs.keep_likeliest)
+sample_token = jax.jit(knobs.sample_token)
+
+
+def kept_by_hand(logits: np.ndarray, top_k: int, top_p: float) -> np.ndarray:
+    """One row in float64, by the words of the docstring: rank, cut at k, cut at mass p."""
+    ranking = sorted(range(len(logits)), key=lambda token: (-logits[token], token))
+    if top_k > 0:
+        ranking = ranking[:top_k]
+    probabilities = np.exp(logits[ranking] - np.max(logits))
+    probabilities /= probabilities.sum()
+    if top_p < 1:
+        size = 1
+        while size < len(ranking) and probabilities[:size].sum() < top_p:
+            size += 1
+        ranking = ranking[:size]
+    kept = np.zeros(len(logits), bool)
+    kept[ranking] = True
+    return kept
+
+
+def normal_rows(rows: int, vocabulary: int) -> np.ndarray:
+    return np.random.default_rng(2).normal(size=(rows, vocabulary)).astype(np.float32)
+
+
+@functools.partial(jax.jit, static_argnums=1)
+def many_keys(key: jax.Array, count: int) -> jax.Array:
+    return jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(count))
+
+
+@pytest.mark.parametrize("top_k", [0, 1, 3, 7, 20])
+@pytest.mark.parametrize("top_p", [0.0, 0.3, 0.9, 1.0])
+def test_truncation_equals_the_definition_worked_row_by_row(top_k, top_p):
+    # Rounded logits, so that there are ties to break.
+    logits = np.round(np.random.default_rng(0).normal(size=(40, 11)) * 2, 0)
+    expected = [kept_by_hand(row, top_k, top_p) for row in logits]
+    kept = keep_likeliest(jnp.asarray(logits, jnp.float32), top_k, top_p)
+    np.testing.assert_array_equal(kept, expected)
+
+
+def test_top_p_keeps_the_smallest_set_that_reaches_p():
+    logits = jnp.log(jnp.asarray([[0.125, 0.5, 0.125, 0.25]]))
+    for top_p, expected in [
+        (0.0, [0, 1, 0, 0]),
+        (0.5, [0, 1, 0, 0]),
+        (0.51, [0, 1, 0, 1]),
+        (0.76, [1, 1, 0, 1]),
+        (0.9, [1, 1, 1, 1]),
+    ]:
+        np.testing.assert_array_equal(keep_likeliest(logits, 0, top_p)[0], expected)
+
+
+def test_equal_logits_are_cut_by_id():
+    np.testing.assert_array_equal(
+        keep_likeliest(jnp.zeros((1, 5)), 2, 1.0), [[True, True, False, False, False]]
+    )
+
+
+def test_off_keeps_every_token_however_small():
+    logits = jnp.linspace(0, -90, 300)[None, :]
+    assert keep_likeliest(logits, 0, 1.0).all()
+
+
+def test_top_p_acts_on_what_top_k_left():
+    # Of 0.4, 0.3, 0.2, 0.1 top-k leaves 0.57 and 0.43, so the first alone reaches 0.5.
+    logits = jnp.log(jnp.asarray([[0.4, 0.3, 0.2, 0.1]]))
+    np.testing.assert_array_equal(keep_likeliest(logits, 2, 0.5), [[True, False, False, False]])
+
+
+def test_temperature_acts_before_top_p(key):
+    # At temperature 2 the first token falls from 0.8 to 0.56 and the nucleus of 0.7 holds two.
+    logits = jnp.tile(jnp.log(jnp.asarray([[0.8, 0.15, 0.05]])), (300, 1))
+    keys = many_keys(key, 300)
+    assert set(np.asarray(sample_token(keys, logits, 1.0, 0, 0.7)).tolist()) == {0}
+    assert set(np.asarray(sample_token(keys, logits, 2.0, 0, 0.7)).tolist()) == {0, 1}
+
+
+@pytest.mark.parametrize(
+    ("temperature", "top_k", "top_p"), [(1.0, 0, 1.0), (0.5, 0, 1.0), (1.3, 4, 1.0), (1.0, 0, 0.8)]
+)
+def test_frequencies_match_the_truncated_softmax(key, temperature, top_k, top_p):
+    count = 20_000
+    row = np.random.default_rng(1).normal(size=6)
+    scaled = row / temperature
+    kept = kept_by_hand(scaled, top_k, top_p)
+    expected = np.where(kept, np.exp(scaled), 0)
+    expected *= count / expected.sum()
+    tokens = sample_token(
+        many_keys(key, count), jnp.tile(row[None, :], (count, 1)), temperature, top_k, top_p
+    )
+    observed = np.bincount(tokens, minlength=6)
+    assert observed[~kept].sum() == 0
+    assert scipy.stats.chisquare(observed[kept], expected[kept]).pvalue > 1e-3
+
+
+def test_temperature_zero_is_greedy_and_so_is_top_k_one(key):
+    logits = normal_rows(200, 12)
+    keys = many_keys(key, 200)
+    greedy = sample_token(keys, logits, 0.0, 0, 1.0)
+    chex.assert_shape(greedy, (200,))
+    chex.assert_type(greedy, jnp.int32)
+    np.testing.assert_array_equal(greedy, np.argmax(logits, axis=1))
+    np.testing.assert_array_equal(sample_token(keys, logits, 1.0, 1, 1.0), greedy)
+    np.testing.assert_array_equal(sample_token(keys, logits, 1.0, 0, 0.0), greedy)
+    np.testing.assert_array_equal(sample_token(keys, logits, 1e-30, 0, 1.0), greedy)
+
+
+def test_greedy_takes_the_lowest_id_among_equals(key):
+    tied = jnp.asarray([[0.0, 2.0, 2.0]])
+    for temperature, top_k in [(0.0, 0), (1.0, 1)]:
+        assert sample_token(many_keys(key, 1), tied, temperature, top_k, 1.0)[0] == 1
+
+
+def test_a_cut_tail_changes_only_the_rows_that_drew_from_it(key):
+    logits = normal_rows(200, 12)
+    keys = many_keys(key, 200)
+    free = np.asarray(sample_token(keys, logits, 1.0, 0, 1.0))
+    cut = np.asarray(sample_token(keys, logits, 1.0, 5, 1.0))
+    kept = np.asarray(keep_likeliest(logits, 5, 1.0))[np.arange(200), free]
+    assert 0 < kept.sum() < 200
+    np.testing.assert_array_equal(cut[kept], free[kept])
+
+
+def test_a_row_does_not_depend_on_the_others(key):
+    logits = normal_rows(200, 12)
+    changed = logits.copy()
+    changed[::2] = 5 * logits[::-2]
+    keys = many_keys(key, 200)
+    tokens, with_changed = (sample_token(keys, x, 1.0, 6, 0.9) for x in (logits, changed))
+    np.testing.assert_array_equal(tokens[1::2], with_changed[1::2])
+    assert (tokens[::2] != with_changed[::2]).any()
+
+
+@pytest.mark.parametrize("scale", [1e4, -1e4])
+def test_huge_logits_stay_finite(key, scale):
+    logits = jnp.asarray([[0.0, 1.0, 0.5]]) * scale
+    token = sample_token(many_keys(key, 1), logits, 0.01, 0, 0.95)
+    assert token[0] == jnp.argmax(logits)
+
+
+def test_half_precision_logits_are_drawn_in_float32(key):
+    # 300 tokens of equal mass: a sum in bfloat16 stops growing long before it reaches 1/2.
+    kept = jnp.zeros((2000, 300), jnp.bfloat16)
+    tokens = np.asarray(sample_token(many_keys(key, 2000), kept, 1.0, 0, 0.5))
+    assert tokens.max() == pytest.approx(149, abs=2)
+
+
+def test_turning_the_knobs_compiles_nothing_new(key):
+    traced = jax.jit(chex.assert_max_traces(knobs.sample_token, n=1))
+    logits = jnp.zeros((3, 7))
+    for temperature, top_k, top_p in [(1.0, 0, 1.0), (0.0, 3, 0.5), (0.7, 2, 0.9)]:
+        traced(many_keys(key, 3), logits, temperature, top_k, top_p)
