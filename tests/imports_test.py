@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[1]
 # The rooms, from the attic to the ground floor; a module lives in the room with its longest prefix.
 ROOMS = {
     "experiments": ["experiments"],
-    "command": ["jaxlabs.command"],
+    "command": ["jaxlabs.command", "jaxlabs.modes"],
     "report": ["jaxlabs.report"],
     "analysis": ["jaxlabs.analysis"],
     "peers": ["jaxlabs.peers"],
@@ -114,8 +114,8 @@ def imported_names(module: str) -> frozenset[str]:
 
 def libraries(module: str) -> set[str]:
     """What a module imports from outside, without the standard library."""
-    outside = {name for name in imported_names(module) if name not in MODULES}
-    return {name for name in outside if name.partition(".")[0] not in sys.stdlib_module_names}
+    inside = {"experiments", "jaxlabs"} | sys.stdlib_module_names
+    return {name for name in imported_names(module) if name.partition(".")[0] not in inside}
 
 
 def within(name: str, prefix: str) -> bool:
