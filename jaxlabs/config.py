@@ -14,7 +14,7 @@ RUNTIME = "runtime"
 
 
 class UserError(ValueError):
-    """Bad input from outside: its message is one line that says what was found and what is accepted."""
+    """Bad input: its message is one line that says what was found and what is accepted."""
 
 
 def setting(
@@ -37,7 +37,7 @@ def setting(
       maximum: largest accepted number.
       above: every accepted number is larger than this one.
       kind: "identity" when the field decides the result (model, data, seed, steps, precision), so
-        that a resumed run must agree on it; "runtime" when it does not (platform, folders, logging).
+        that a resumed run must agree on it; "runtime" when it does not (platform, folders).
     """
     metadata = {"help": help, "kind": kind, "minimum": minimum, "maximum": maximum, "above": above}
     metadata["choices"] = tuple(choices) if choices is not None else None
@@ -84,7 +84,7 @@ class Config:
 
 
 def settings(config_class: type[Config]) -> Iterator[tuple[str, dataclasses.Field]]:
-    """Yields (flag name, field) of a config class, nested groups included, in order of declaration."""
+    """Yields (flag name, field) of a config class, nested groups included, as declared."""
     for field in dataclasses.fields(config_class):
         group = _group(field)
         if group is None:
@@ -109,7 +109,7 @@ def field_type(config_class: type[Config], field: dataclasses.Field) -> tuple[ty
 
 
 def define_flags(config_class: type[Config], values: flags.FlagValues) -> None:
-    """Defines one absl flag per setting, without a value: an absent flag means "as the preset says"."""
+    """Defines one absl flag per setting; one that is not given means "as the preset says"."""
     for name, field in settings(config_class):
         kind, optional = field_type(_owner(config_class, name), field)
         parser = _Parser(name, kind, optional, field.metadata["choices"])
@@ -203,5 +203,7 @@ def _check_value(field: dataclasses.Field, value: Any) -> None:
         ("above", limits["above"], lambda bound: value > bound),
     ]
     if not all(bound is None or holds(bound) for _, bound, holds in bounds):
-        accepted = " and ".join(f"{words} {bound}" for words, bound, _ in bounds if bound is not None)
+        accepted = " and ".join(
+            f"{words} {bound}" for words, bound, _ in bounds if bound is not None
+        )
         raise UserError(f"--{field.name}: {value} is not accepted; a number {accepted}")

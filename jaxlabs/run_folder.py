@@ -14,6 +14,7 @@ import contextlib
 import errno
 import fcntl
 import json
+import math
 import os
 import pathlib
 from collections.abc import Iterator, Mapping
@@ -90,10 +91,15 @@ class RunFolder:
         return self._read_json("summary.json")
 
     def append_metrics(self, rows: list[dict[str, Any]]) -> None:
-        """Appends rows to metrics.jsonl."""
-        if rows:
+        """Appends rows to metrics.jsonl; a figure that is not finite becomes null."""
+        text = "".join(
+            json.dumps({k: _json_number(v) for k, v in row.items()}) + "\n" for row in rows
+        )
+        try:
             with open(self.metrics, "a") as file:
-                file.write("".join(json.dumps(row) + "\n" for row in rows))
+                file.write(text)
+        except OSError as error:
+            raise unwritable(self.metrics, error) from None
 
     def read_metrics(self) -> list[dict[str, Any]]:
         """Reads the rows of metrics.jsonl; a half-written last line of a killed run is left out."""
@@ -102,15 +108,15 @@ class RunFolder:
         *whole, _ = self.metrics.read_text().split("\n")
         return [json.loads(line) for line in whole]
 
-    def drop_metrics_after(self, step: int) -> None:
-        """Drops the rows past `step`, so that a resumed run's file equals an unbroken one's."""
-        kept = [row for row in self.read_metrics() if row["step"] <= step]
-        self.write_text(self.metrics, "".join(json.dumps(row) + "\n" for row in kept))
+    def drop_after(self, step: int) -> None:
+        """Drops rows and samples past `step`: a resumed run's files equal an unbroken one's.
 
-    def drop_samples_after(self, step: int) -> None:
-        """Drops the samples taken past `step`."""
+        At step 0 everything goes: a run that starts anew evaluates its initial state again.
+        """
+        kept = [row for row in self.read_metrics() if 0 < step >= row["step"]]
+        self.write_text(self.metrics, "".join(json.dumps(row) + "\n" for row in kept))
         for path in self.samples.glob("step-*.txt"):
-            if int(path.stem.removeprefix("step-")) > step:
+            if step == 0 or int(path.stem.removeprefix("step-")) > step:
                 path.unlink()
 
     def write_text(self, path: pathlib.Path, text: str) -> None:
@@ -141,7 +147,13 @@ class RunFolder:
             raise UserError(f"{self.path / name}: not valid JSON ({error})") from None
 
 
+def _json_number(value: Any) -> Any:
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
 def unwritable(path: pathlib.Path, error: OSError) -> UserError:
     """Turns an operating-system error into the one line that a user needs."""
     reason = "the disk is full" if error.errno == errno.ENOSPC else error.strerror
-    return UserError(f"--workdir: cannot write {path} ({reason}); a writable folder with space is needed")
+    return UserError(
+        f"--workdir: cannot write {path} ({reason}); a writable folder with space is needed"
+    )

@@ -9,7 +9,7 @@ class LossParts(NamedTuple):
     """A loss before its one division: sums, which add up over micro-batches and devices.
 
     Attributes:
-      total: [] sum of the loss over real examples or tokens, in nats unless the loss says otherwise.
+      total: [] sum of the loss over real examples or tokens; nats unless the loss says otherwise.
       weight: [] how many real examples or tokens were summed.
       sums: further sums over the same examples, by metric name, each [].
       updates: new running statistics (`batch_stats`), or None for a model that has none.

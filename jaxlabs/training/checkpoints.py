@@ -24,7 +24,7 @@ FINGERPRINT = "fingerprint"
 
 
 class Checkpoints:
-    """The checkpoints of one run folder. Use it as a context manager: leaving waits for the writer."""
+    """The checkpoints of one run folder; a context manager, since leaving waits for the writer."""
 
     def __init__(self, path: pathlib.Path, keep: int, *, read_only: bool = False):
         logging.getLogger("absl").setLevel(logging.ERROR)
@@ -99,7 +99,9 @@ class Checkpoints:
             except Exception as error:  # damage shows as many kinds of exception
                 reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
                 logging.getLogger("jaxlabs").warning(
-                    "The checkpoint of step %d is damaged (%s); using the one before it.", step, reason
+                    "The checkpoint of step %d is damaged (%s); using the one before it.",
+                    step,
+                    reason,
                 )
                 self._set_aside(step)
         raise UserError(
@@ -133,7 +135,7 @@ def _flatten(state: TrainState) -> dict[str, jax.Array]:
 
 @jax.jit
 def _fingerprint(state: TrainState) -> jax.Array:
-    """Returns a [] uint32 sum over all words, each times its own odd number: any one change shows."""
+    """Returns a [] uint32 sum over all words, each times its own odd number."""
     total = jnp.uint32(0)
     for number, leaf in enumerate(jax.tree.leaves(state)):
         words = jax.lax.bitcast_convert_type(leaf, jnp.uint32).ravel()

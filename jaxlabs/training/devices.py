@@ -5,6 +5,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from jaxlabs.config import UserError
@@ -78,6 +79,14 @@ def data_parallel() -> Placement:
 def is_main_process() -> bool:
     """Tells whether this process writes the run folder."""
     return jax.process_index() == 0
+
+
+def agree(count: int, stop: bool) -> tuple[int, bool]:
+    """Returns process 0's count, and whether any process wants to stop; the same everywhere."""
+    if jax.process_count() == 1:
+        return count, stop
+    wishes = multihost_utils.process_allgather(np.array([count, stop], np.int32))
+    return int(wishes[0, 0]), bool(wishes[:, 1].any())
 
 
 def describe() -> dict[str, Any]:

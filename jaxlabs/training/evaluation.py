@@ -12,7 +12,7 @@ from jaxlabs.training.state import LossFunction, TrainState
 
 
 class Evaluator:
-    """Evaluates one loss; all sets whose examples have the same shape share one compiled function."""
+    """Evaluates one loss; sets whose examples have the same shape share one compiled function."""
 
     def __init__(self, loss: LossFunction, placement: Placement, batch_size: int):
         self.batch_size = batch_size

@@ -18,10 +18,11 @@ import numpy as np
 from jaxlabs import keys
 from jaxlabs.config import UserError
 from jaxlabs.data.batches import batch_at
+from jaxlabs.data.splits import Data
 from jaxlabs.run_folder import RunFolder
 from jaxlabs.training.checkpoints import Checkpoints
 from jaxlabs.training.compiled import CompiledOnce
-from jaxlabs.training.devices import Placement, is_main_process
+from jaxlabs.training.devices import Placement, agree, is_main_process
 from jaxlabs.training.evaluation import Evaluator
 from jaxlabs.training.metrics import MetricsWriter, Progress
 from jaxlabs.training.optimizers import build_optimizer, build_schedule
@@ -78,7 +79,7 @@ def initial_state(task: Task, config: RunConfig, placement: Placement) -> TrainS
 
 
 def build_run_steps(task: Task, config: RunConfig, placement: Placement) -> CompiledOnce:
-    """Returns `run_steps(state, dataset, count) -> (state, log)`, with `log` one row per step taken.
+    """Returns `run_steps(state, dataset, count) -> (state, log)`; `log` has one row per step taken.
 
     It stops early after `MOST_SKIPPED` skipped steps in a row. Rows past the last step are zeros.
     """
@@ -112,6 +113,7 @@ def build_run_steps(task: Task, config: RunConfig, placement: Placement) -> Comp
 
 def train(
     task: Task,
+    data: Data,
     config: RunConfig,
     folder: RunFolder,
     placement: Placement,
@@ -122,7 +124,8 @@ def train(
     """Trains from the newest checkpoint, or from step 0, to the last step.
 
     Args:
-      task: the lab's model, data and functions.
+      task: the lab's model, loss and step.
+      data: what to train and evaluate on.
       config: the run's settings.
       folder: where rows, samples and checkpoints go.
       placement: where arrays live.
@@ -134,20 +137,17 @@ def train(
       NonFiniteError: too many steps in a row were not finite; the last checkpoint stays good.
       UserError: the batch does not divide over devices and micro-batches.
     """
-    placement.require_divides(
-        config.batch_size, config.optimization.micro_batches, "batch_size"
-    )
+    placement.require_divides(config.batch_size, config.optimization.micro_batches, "batch_size")
     placement.require_divides(config.eval_batch_size, 1, "eval_batch_size")
     state = initial_state(task, config, placement)
     state = checkpoints.restore(state) or state
     step = int(state.step)
     main = is_main_process()
     if main:
-        folder.drop_metrics_after(step)
-        folder.drop_samples_after(step)
+        folder.drop_after(step)
     writer = MetricsWriter(folder, enabled=main, tensorboard=config.tensorboard)
     progress = Progress(config.steps, step, enabled=main)
-    run = _Run(task, config, folder, placement, writer, progress, sample)
+    run = _Run(task, data, config, folder, placement, writer, progress, sample)
     if step:
         progress.say(f"resuming at step {step}")
     try:
@@ -161,13 +161,13 @@ def train(
 class _Run:
     """One sitting of the loop: the fold, and the clock beside it."""
 
-    def __init__(self, task, config, folder, placement, writer, progress, sample):
-        self.task, self.config, self.folder = task, config, folder
+    def __init__(self, task, data, config, folder, placement, writer, progress, sample):
+        self.config, self.folder, self.headline = config, folder, data.headline
         self.writer, self.progress, self.sample = writer, progress, sample
         self.run_steps = build_run_steps(task, config, placement)
         self.evaluator = Evaluator(task.loss, placement, config.eval_batch_size)
-        self.train_data = placement.replicate(task.train_data)
-        self.evaluations = placement.replicate(task.evaluations)
+        self.train_data = placement.replicate(data.train)
+        self.evaluations = placement.replicate(data.evaluations)
         self.schedule = build_schedule(config.optimization, config.steps)
         rows = [row for row in folder.read_metrics() if "seconds" in row]
         self.seconds = rows[-1]["seconds"] if rows else 0.0
@@ -176,9 +176,13 @@ class _Run:
 
     def fold(self, state, checkpoints, facts, stop) -> Outcome:
         config = self.config
-        step, pace = int(state.step), 1
+        step, pace, stopping = int(state.step), 1, False
         loss = self.evaluate(state, step) if step == 0 else None
-        while step < config.steps and not stop():
+        while step < config.steps:
+            pace, stopping = agree(pace, stop())
+            if stopping:
+                checkpoints.save(state, facts, loss)
+                break
             boundary = min(
                 _next_multiple(step, config.eval_every),
                 _next_multiple(step, config.checkpoint_every),
@@ -195,11 +199,9 @@ class _Run:
                 loss = self.evaluate(state, step)
             if last or step % config.checkpoint_every == 0:
                 checkpoints.save(state, facts, loss)
-        if stop() and step < config.steps:
-            checkpoints.save(state, facts, loss)
         return Outcome(
             state=state,
-            interrupted=step < config.steps,
+            interrupted=stopping,
             seconds=self.seconds,
             compile_seconds=self.run_steps.compile_seconds,
             evaluation_seconds=self.evaluation_seconds,
@@ -256,7 +258,7 @@ class _Run:
             path = self.folder.samples / f"step-{step:06d}.txt"
             self.folder.write_text(path, self.sample(state))
         self.evaluation_seconds += time.perf_counter() - start
-        return losses[self.task.headline]
+        return losses[self.headline]
 
 
 def _next_multiple(step: int, interval: int) -> int:

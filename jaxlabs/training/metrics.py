@@ -9,7 +9,7 @@ from jaxlabs.run_folder import RunFolder
 
 
 class MetricsWriter:
-    """Appends rows of figures to the run folder; in a process that only computes it writes nothing."""
+    """Appends rows of figures to the run folder; a process that only computes writes nothing."""
 
     def __init__(self, folder: RunFolder, *, enabled: bool, tensorboard: bool):
         self._folder = folder
@@ -66,7 +66,9 @@ class Progress:
     def evaluated(self, step: int, figures: dict[str, float], speed: float) -> None:
         """Prints the losses of an evaluation, and where there is no bar how long is left."""
         losses = ", ".join(f"{name} loss {value:.4f}" for name, value in figures.items())
-        left = f", {(self._steps - step) / speed:.0f} s left" if speed and step < self._steps else ""
+        left = (
+            f", {(self._steps - step) / speed:.0f} s left" if speed and step < self._steps else ""
+        )
         speed_text = f" ({speed:.2f} steps/s{left})" if speed else ""
         self.say(f"step {step}/{self._steps}: {losses}{speed_text}")
 

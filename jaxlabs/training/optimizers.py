@@ -75,9 +75,7 @@ def build_schedule(config: OptimizerConfig, steps: int) -> Schedule:
         "linear": lambda: optax.linear_schedule(1.0, config.final_rate_fraction, decay_steps),
     }[config.schedule]()
     # The rate at step 0 is one rise above zero: a first step of rate 0 would be a step lost.
-    rise = optax.linear_schedule(
-        1 / (config.warmup_steps + 1), 1.0, max(config.warmup_steps, 1)
-    )
+    rise = optax.linear_schedule(1 / (config.warmup_steps + 1), 1.0, max(config.warmup_steps, 1))
     plateau = optax.constant_schedule(1.0)
     return optax.join_schedules(
         [rise, plateau, fall], [config.warmup_steps, max(steps - decay_steps, config.warmup_steps)]

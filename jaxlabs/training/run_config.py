@@ -38,8 +38,10 @@ class RunConfig(Config):
         2, "latest checkpoints to keep; the best one is kept as well", minimum=1, kind=RUNTIME
     )
     steps_per_call: int = setting(
-        200, "most steps in one compiled call; a call also ends after about a second",
-        minimum=1, kind=RUNTIME,
+        200,
+        "most steps in one compiled call; a call also ends after about a second",
+        minimum=1,
+        kind=RUNTIME,
     )
     tensorboard: bool = setting(False, "also write TensorBoard event files", kind=RUNTIME)
     profile: bool = setting(False, "also write a profiler trace of a few steps", kind=RUNTIME)

@@ -48,7 +48,7 @@ class TrainState:
         return self.params if self.ema_params is None else self.ema_params
 
     def variables(self, params: Tree) -> dict[str, Tree]:
-        """Returns the collections for `model.apply`: `params`, and statistics when there are any."""
+        """Returns the collections for `model.apply`: `params`, and statistics if there are any."""
         statistics = {} if self.batch_stats is None else {"batch_stats": self.batch_stats}
         return {"params": params} | statistics
 

@@ -31,9 +31,13 @@ def build_train_step(loss: LossFunction) -> Any:
 
     @functools.partial(jax.jit, static_argnames="axis_name", donate_argnums=0)
     def train_step(
-        state: TrainState, batch: dict[str, jax.Array], key: jax.Array, *, axis_name: str | None = None
+        state: TrainState,
+        batch: dict[str, jax.Array],
+        key: jax.Array,
+        *,
+        axis_name: str | None = None,
     ) -> tuple[TrainState, Metrics]:
-        parts, gradients = _accumulate(loss, state, batch, key)
+        parts, gradients = accumulate(loss, state, batch, key)
         if axis_name is not None:
             updates = jax.lax.pmean(parts.updates, axis_name)
             parts, gradients = jax.lax.psum((parts._replace(updates=None), gradients), axis_name)
@@ -54,10 +58,10 @@ def build_train_step(loss: LossFunction) -> Any:
     return train_step
 
 
-def _accumulate(
+def accumulate(
     loss: LossFunction, state: TrainState, batch: dict[str, jax.Array], key: jax.Array
 ) -> tuple[LossParts, Tree]:
-    """Adds the parts of the loss and the gradients of its total over the micro-batches."""
+    """Returns the parts of the loss and the gradients of its total, over all micro-batches."""
 
     def parts_and_gradients(examples):
         def total(params):
@@ -83,7 +87,7 @@ def _accumulate(
 
 
 def _interleave(leaf: jax.Array, *, count: int) -> jax.Array:
-    """Splits [batch, ...] into [count, batch / count, ...], slice i holding examples i, i + count, ...
+    """Splits [batch, ...] into [count, batch / count, ...]; slice i holds examples i, i + count...
 
     A batch that is sharded in blocks over devices stays sharded that way inside every slice.
     """

@@ -1,0 +1,206 @@
+"""The one runner behind every experiment: flags, presets, modes, errors."""
+
+import dataclasses
+import inspect
+import os
+import pathlib
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+from absl import flags
+
+from jaxlabs import config as config_lib
+from jaxlabs.config import UserError
+from jaxlabs.data.splits import Data
+from jaxlabs.run_folder import RunFolder
+from jaxlabs.training.run_config import RunConfig
+from jaxlabs.training.state import TrainState, Tree
+from jaxlabs.training.task import Task
+
+MODES = ("train", "sample", "evaluate", "export")
+
+
+@dataclasses.dataclass(frozen=True)
+class Lab:
+    """What an experiment hands to `run`.
+
+    Attributes:
+      name: the experiment's name, as in `python -m experiments.<name>`.
+      description: what the lab does; the first part of `--help`.
+      config_class: its settings.
+      presets: settings by preset, by flag name; the first preset is the default.
+      load_data: reads the data, `config -> Data`.
+      build_task: makes model, loss and step from `(config, vocabulary)`; needs no data.
+      sample: text drawn from the model, `(config, task, vocabulary, params, key) -> str`.
+      analyse: measures a trained model, `(config, task, data, state, folder) -> metrics by name`, and
+        writes arrays into the folder for the report.
+      variant: a suffix of the default run folder for settings that make another run of the same
+        preset.
+    """
+
+    name: str
+    description: str
+    config_class: type[RunConfig]
+    presets: Mapping[str, Mapping[str, Any]]
+    load_data: Callable[[Any], Data]
+    build_task: Callable[[Any, Mapping[str, Any]], Task]
+    sample: Callable[[Any, Task, Mapping[str, Any], Tree, jax.Array], str]
+    analyse: Callable[[Any, Task, Data, TrainState, RunFolder], dict[str, float]]
+    variant: Callable[[Any], str] = lambda config: ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Request:
+    """A parsed command line."""
+
+    lab: Lab
+    preset: str
+    mode: str
+    given: dict[str, Any]
+    overwrite: bool
+    lr_range_test: bool
+    replay_step: int | None
+    checkpoint: str
+
+    def folder(self) -> RunFolder:
+        """Returns the run folder that the command line means."""
+        if self.given.get("workdir") is not None:
+            return RunFolder(self.given["workdir"])
+        variant = self.lab.variant(self.config())
+        return RunFolder(pathlib.Path("runs") / f"{self.lab.name}-{self.preset}{variant}")
+
+    def config(self) -> RunConfig:
+        """Returns the settings of a new run: defaults < preset < flags."""
+        values = dict(self.lab.presets[self.preset]) | self.given
+        return self.lab.config_class.from_flat(values)
+
+
+def main(lab: Lab) -> None:
+    """Runs a lab's command line and exits with its status: 0 done, 2 bad input."""
+    sys.exit(run(lab, sys.argv[1:]))
+
+
+def run(lab: Lab, arguments: Sequence[str]) -> int:
+    """Runs one command line; bad input becomes one line on stderr and status 2."""
+    try:
+        request = parse(lab, arguments)
+        if request is None:
+            print(help_text(lab))
+            return 0
+        from jaxlabs import modes  # after the flags: --help must not wait for heavy imports
+
+        modes.carry_out(request)
+    except UserError as error:
+        print(f"{lab.name}: {error}", file=sys.stderr)
+        return 2
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 0
+
+
+def parse(lab: Lab, arguments: Sequence[str]) -> Request | None:
+    """Parses a command line; None means that help was asked for.
+
+    Raises:
+      UserError: an unknown flag, a value that is not accepted, a word that is no flag.
+    """
+    values = flags.FlagValues()
+    config_lib.define_flags(lab.config_class, values)
+    _define_command_flags(lab, values)
+    try:
+        rest = values([lab.name, *arguments])[1:]
+    except flags.UnrecognizedFlagError as error:
+        hint = config_lib.nearest(error.flagname, list(values))
+        raise UserError(
+            f"--{error.flagname}: no such flag{hint or '; --help lists them'}"
+        ) from None
+    except flags.IllegalFlagValueError as error:
+        if isinstance(error.__context__, UserError):
+            raise error.__context__ from None
+        raise UserError(" ".join(str(error).split())) from None
+    except flags.Error as error:
+        raise UserError(" ".join(str(error).split())) from None
+    if values["help"].value:
+        return None
+    if rest:
+        raise UserError(f"{rest[0]!r} is no flag; settings are given as --name=value")
+    request = Request(
+        lab=lab,
+        given=config_lib.given_flags(lab.config_class, values),
+        **{name: values[name].value for name, *_ in _command_flags(lab)},
+    )
+    _check_choice("preset", request.preset, lab.presets)
+    _check_choice("mode", request.mode, MODES)
+    _check_choice("checkpoint", request.checkpoint, ("latest", "best"))
+    return request
+
+
+def _command_flags(lab: Lab) -> list[tuple[str, Any, str]]:
+    """Returns (name, default, help) of the flags that choose what to do rather than how."""
+    return [
+        ("preset", next(iter(lab.presets)), f"settings to start from: {', '.join(lab.presets)}"),
+        ("mode", "train", f"what to do: {', '.join(MODES)}"),
+        ("overwrite", False, "throw the run folder's contents away and start anew"),
+        (
+            "lr_range_test",
+            False,
+            "instead of training, sweep the learning rate and draw the losses",
+        ),
+        ("replay_step", None, "instead of training, repeat this step and print every gradient"),
+        ("checkpoint", "latest", "which one to sample, evaluate or export: latest, best"),
+    ]
+
+
+def _define_command_flags(lab: Lab, values: flags.FlagValues) -> None:
+    for name, default, text in _command_flags(lab):
+        if isinstance(default, bool):
+            flags.DEFINE_boolean(name, default, text, flag_values=values)
+        elif default is None:
+            flags.DEFINE_integer(name, default, text, flag_values=values)
+        else:
+            flags.DEFINE_string(name, default, text, flag_values=values)
+    flags.DEFINE_boolean("help", False, "show this text", short_name="h", flag_values=values)
+
+
+def _check_choice(name: str, value: str, accepted: Any) -> None:
+    if value not in accepted:
+        hint = config_lib.nearest(value, accepted)
+        raise UserError(f"--{name}: {value!r} is not accepted; one of {', '.join(accepted)}{hint}")
+
+
+def help_text(lab: Lab) -> str:
+    """Returns the text of `--help`: every setting with its value per preset."""
+    lines = [
+        inspect.cleandoc(lab.description),
+        "",
+        f"usage: python -m experiments.{lab.name} [flags]",
+        "",
+    ]
+    for name, default, text in _command_flags(lab):
+        lines.append(f"  --{name}={_show(default)}" if default is not None else f"  --{name}=N")
+        lines.append(f"      {text}")
+    lines += ["", f"settings, with their values in the presets {', '.join(lab.presets)}:", ""]
+    configs = [lab.config_class.from_flat(preset).flat() for preset in lab.presets.values()]
+    for name, field in config_lib.settings(lab.config_class):
+        values = [_show(config[name]) for config in configs]
+        shown = values[0] if len(set(values)) == 1 else " | ".join(values)
+        lines.append(f"  --{name}={shown}")
+        lines.append(f"      {field.metadata['help']}{_accepted(field)}")
+    return "\n".join(lines)
+
+
+def _accepted(field: dataclasses.Field) -> str:
+    limits = field.metadata
+    if limits["choices"]:
+        return f" [{', '.join(limits['choices'])}]"
+    bounds = [("at least", "minimum"), ("at most", "maximum"), ("above", "above")]
+    words = [f"{word} {limits[key]}" for word, key in bounds if limits[key] is not None]
+    return f" [{', '.join(words)}]" if words else ""
+
+
+def _show(value: Any) -> str:
+    if value is None:
+        return "none"
+    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -1,0 +1,70 @@
+"""A text as data for a character language model: tokenized, split, cut into windows."""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from jaxlabs.data import text
+from jaxlabs.data.datasets import TextDataset
+from jaxlabs.data.splits import Data
+from jaxlabs.data.tokenizers import CharTokenizer
+
+EVALUATION_WINDOWS = 128
+"""Windows of the two splits that are sampled; the held-out text is always read whole."""
+
+FULL_CONTEXT_POSITIONS = 2048
+"""Held-out characters that the sliding-window figure predicts, each from a full context."""
+
+Baselines = Callable[[np.ndarray, np.ndarray, int], dict[str, float]]
+
+
+def language_data(dataset: TextDataset, context: int, seed: int, baselines: Baselines) -> Data:
+    """Returns the data of a run on one text.
+
+    Three losses are told apart, each a mean over all positions of windows of one context length:
+    `held_out`, consecutive windows over the last 10 %, the headline; `train_windows`, windows of
+    the training text; `whole_text`, random windows of everything, which mostly were trained on.
+    After the last step comes `full_context`: evenly spaced held-out characters, each predicted from
+    as many characters before it as the context holds.
+
+    Args:
+      dataset: the text.
+      context: characters that the model sees at once.
+      seed: draws the windows of `whole_text`.
+      baselines: `(training tokens, held-out tokens, vocabulary size) -> nats per character`.
+
+    Raises:
+      UserError: a split is shorter than one window.
+    """
+    tokenizer = CharTokenizer.from_text(dataset.text)
+    train, held_out = (_tokens(tokenizer, part) for part in text.split_text(dataset.text))
+    whole = np.concatenate([train, held_out])
+    return Data(
+        train=text.token_stream(train, context),
+        evaluations={
+            "held_out": text.consecutive_windows(held_out, context),
+            "train_windows": text.evenly_spaced_windows(train, context, EVALUATION_WINDOWS),
+            "whole_text": text.random_windows(whole, context, EVALUATION_WINDOWS, seed),
+        },
+        final_evaluations={
+            "full_context": text.full_context_positions(held_out, context, FULL_CONTEXT_POSITIONS)
+        },
+        dataset={
+            "name": dataset.name,
+            "source": dataset.source,
+            "sha256": dataset.sha256,
+            "characters": len(dataset.text),
+            "distinct_characters": tokenizer.vocabulary_size,
+        }
+        | dataset.facts,
+        comparable=dataset.comparable,
+        vocabulary=tokenizer.to_json(),
+        baselines=lambda: baselines(train, held_out, tokenizer.vocabulary_size) | dataset.facts,
+        notice=dataset.notice,
+    )
+
+
+def _tokens(tokenizer: CharTokenizer, part: str) -> np.ndarray:
+    """Returns token numbers in the narrowest type that holds them: the text lives on the device."""
+    narrow = np.min_scalar_type(tokenizer.vocabulary_size)
+    return tokenizer.encode(part).astype(narrow)

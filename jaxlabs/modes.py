@@ -1,0 +1,309 @@
+"""What a command can do with a run folder: train, sample, evaluate, export, and two diagnoses."""
+
+import contextlib
+import hashlib
+import importlib.metadata
+import platform
+import resource
+import shutil
+import sys
+from typing import Any
+
+import jax
+import numpy as np
+
+import jaxlabs
+from jaxlabs import keys, published
+from jaxlabs.command import Request
+from jaxlabs.config import RUNTIME, UserError, settings
+from jaxlabs.data.splits import Data
+from jaxlabs.report.page import write_report
+from jaxlabs.run_folder import RunFolder
+from jaxlabs.training import devices
+from jaxlabs.training.checkpoints import Checkpoints
+from jaxlabs.training.devices import Placement
+from jaxlabs.training.evaluation import Evaluator
+from jaxlabs.training.export import export_safetensors
+from jaxlabs.training.loop import Outcome, initial_state, train
+from jaxlabs.training.lr_range import range_test
+from jaxlabs.training.replay import replay
+from jaxlabs.training.run_config import RunConfig
+from jaxlabs.training.state import TrainState, count_parameters
+from jaxlabs.training.task import Task
+
+PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
+
+
+def carry_out(request: Request) -> None:
+    """Does what a command line asks for; raises UserError for bad input."""
+    if request.mode == "train":
+        _train(request)
+    else:
+        {"sample": _sample, "evaluate": _evaluate, "export": _export}[request.mode](request)
+
+
+def _train(request: Request) -> None:
+    config, folder = request.config(), request.folder()
+    _start(config)
+    placement = devices.data_parallel()
+    data = request.lab.load_data(config)
+    main = devices.is_main_process()
+    if main and data.notice:
+        print(data.notice, file=sys.stderr)
+    task = request.lab.build_task(config, data.vocabulary)
+    if main:
+        if request.overwrite:
+            _clear(folder)
+        folder.create()
+    with folder.writer() if main else contextlib.nullcontext():
+        if folder.exists():
+            _require_same(folder.read_config(), config, data)
+        elif main:
+            folder.write_config(_describe_run(request, config, data))
+        if request.lr_range_test:
+            _range_test(task, data, config, folder, placement)
+            return
+        with Checkpoints(folder.checkpoints, config.keep_checkpoints) as checkpoints:
+            if request.replay_step is not None:
+                sizes = replay(task, data, config, placement, checkpoints, request.replay_step)
+                print("\n".join(f"{value:12.6g}  {name}" for name, value in sizes.items()))
+                return
+            outcome = _fold(request, task, data, config, folder, placement, checkpoints)
+        if outcome is not None and main:
+            _finish(request, task, data, config, folder, outcome)
+
+
+def _fold(request, task, data, config, folder, placement, checkpoints) -> Outcome | None:
+    """Trains to the last step; None when a signal came first, or when there was nothing left to do."""
+    if config.steps in checkpoints.steps() and (folder.path / "summary.json").exists():
+        print(f"{folder.path}: all {config.steps} steps are done; the report is at {folder.report}")
+        return None
+
+    def sample(state: TrainState) -> str:
+        key = jax.random.fold_in(keys.stream(config.seed, "sample"), state.step)
+        return request.lab.sample(config, task, data.vocabulary, state.evaluation_params, key)
+
+    facts = {"vocabulary": data.vocabulary, "dataset": data.dataset, "settings": config.identity()}
+    outcome = train(task, data, config, folder, placement, checkpoints, facts, sample)
+    if outcome.interrupted:
+        step = int(outcome.state.step)
+        print(
+            f"stopped at step {step} of {config.steps} and saved; the same command goes on from there"
+        )
+        return None
+    return outcome
+
+
+def _finish(
+    request: Request, task: Task, data: Data, config: RunConfig, folder: RunFolder, outcome: Outcome
+) -> None:
+    """Measures the trained model, writes summary.json and draws the report."""
+    state = outcome.state
+    key = jax.random.fold_in(keys.stream(config.seed, "sample"), config.steps)
+    text = request.lab.sample(config, task, data.vocabulary, state.evaluation_params, key)
+    folder.write_text(folder.samples / "final.txt", text)
+    metrics = _final_metrics(request, task, data, config, folder, state)
+    parameters = count_parameters(state.params)
+    seconds = outcome.seconds
+    folder.write_summary(
+        {
+            "experiment": request.lab.name,
+            "preset": request.preset,
+            "dataset": data.dataset["name"],
+            "seed": config.seed,
+            "steps": config.steps,
+            "parameters": parameters,
+            "parameters_sha256": _fingerprint(state.params),
+            "seconds": seconds,
+            "steps_per_second": config.steps / seconds if seconds else None,
+            "compile_seconds": outcome.compile_seconds,
+            "evaluation_seconds": outcome.evaluation_seconds,
+            "peak_memory_bytes": _peak_memory(),
+            "metrics": metrics,
+            "baselines": data.baselines(),
+            "compared": published.compare(
+                request.lab.name,
+                request.preset,
+                metrics | {"parameters": parameters, "seconds": seconds},
+                why_not=_why_not_comparable(request, config, data),
+            ),
+            "environment": folder.read_config()["versions"] | devices.describe(),
+        }
+    )
+    print(text)
+    for name, value in metrics.items():
+        print(f"{name} {value:.4f}")
+    print(f"report: {write_report(folder)}")
+
+
+def _range_test(
+    task: Task, data: Data, config: RunConfig, folder: RunFolder, placement: Placement
+) -> None:
+    with open(folder.arrays("lr_range"), "wb") as file:
+        np.savez(file, **range_test(task, data, config, placement))
+    print(f"learning-rate range test: {write_report(folder)}")
+
+
+def _sample(request: Request) -> None:
+    config, task, facts, state = _restore(request)
+    key = keys.stream(config.seed, "sample")
+    print(request.lab.sample(config, task, facts["vocabulary"], state.evaluation_params, key))
+
+
+def _evaluate(request: Request) -> None:
+    config, task, _, state = _restore(request)
+    data = request.lab.load_data(config)
+    _require_same(request.folder().read_config(), config, data)
+    placement = devices.data_parallel()
+    evaluator = Evaluator(task.loss, placement, config.eval_batch_size)
+    for split, examples in data.evaluations.items():
+        for name, value in evaluator(state, placement.replicate(examples)).items():
+            print(f"{split}/{name} {value:.4f}")
+
+
+def _export(request: Request) -> None:
+    config, _, facts, state = _restore(request)
+    path = request.folder().path / "parameters.safetensors"
+    metadata = {
+        "settings": config.flat(),
+        "vocabulary": facts["vocabulary"],
+        "step": int(state.step),
+    }
+    export_safetensors(state.evaluation_params, path, metadata)
+    print(f"{path}: {count_parameters(state.params):,} parameters of step {int(state.step)}")
+
+
+def _restore(request: Request) -> tuple[Any, Task, dict[str, Any], TrainState]:
+    """Reads a trained run: its own settings, with runtime flags of the command line on top.
+
+    Raises:
+      UserError: no run, no checkpoint, or a flag that would make it another run.
+    """
+    folder = request.folder()
+    stored = folder.read_config()["settings"]
+    kinds = {name: field.metadata["kind"] for name, field in settings(request.lab.config_class)}
+    for name, value in request.given.items():
+        if kinds[name] != RUNTIME and value != stored[name]:
+            raise UserError(
+                f"--{name}: {value} differs from {stored[name]} of the run in {folder.path}; leave"
+                " the flag out"
+            )
+    runtime = {name: value for name, value in request.given.items() if kinds[name] == RUNTIME}
+    config = request.lab.config_class.from_flat(stored | runtime)
+    _start(config)
+    with Checkpoints(folder.checkpoints, config.keep_checkpoints, read_only=True) as checkpoints:
+        steps = checkpoints.steps()
+        if not steps:
+            raise UserError(f"--workdir: {folder.path} holds no checkpoint yet; train first")
+        step = _best_step(folder, steps) if request.checkpoint == "best" else steps[-1]
+        facts = checkpoints.read_facts(step)
+        task = request.lab.build_task(config, facts["vocabulary"])
+        like = initial_state(task, config, devices.data_parallel())
+        state = checkpoints.restore(like, at_most=step)
+    return config, task, facts, state
+
+
+def _start(config: RunConfig) -> None:
+    devices.start(config.platform, config.coordinator, config.num_processes, config.process_id)
+
+
+def _clear(folder: RunFolder) -> None:
+    """Empties a run folder; anything else that has files in it is left alone."""
+    if folder.exists():
+        shutil.rmtree(folder.path)
+    elif folder.path.exists() and any(folder.path.iterdir()):
+        raise UserError(
+            f"--overwrite: {folder.path} is not a run folder and not empty; an empty or new folder"
+        )
+
+
+def _require_same(stored: dict[str, Any], config: RunConfig, data: Data) -> None:
+    """Raises UserError unless a stored run has the same identity settings and data."""
+    old = stored["settings"]
+    differing = [
+        f"{name} ({old.get(name)} there, {value} here)"
+        for name, value in config.identity().items()
+        if old.get(name) != value
+    ]
+    if stored["dataset"]["sha256"] != data.dataset["sha256"]:
+        differing.append("the data set's contents")
+    if differing:
+        raise UserError(
+            f"--workdir: the run there has other settings: {', '.join(differing)};"
+            " use the same ones, another --workdir, or --overwrite"
+        )
+
+
+def _describe_run(request: Request, config: RunConfig, data: Data) -> dict[str, Any]:
+    return {
+        "experiment": request.lab.name,
+        "preset": request.preset,
+        "command": " ".join(["python -m", f"experiments.{request.lab.name}", *sys.argv[1:]]),
+        "settings": config.flat(),
+        "versions": {"python": platform.python_version(), "jaxlabs": jaxlabs.__version__}
+        | {package: importlib.metadata.version(package) for package in PACKAGES},
+        "device": devices.describe(),
+        "dataset": data.dataset,
+    }
+
+
+def _final_metrics(
+    request: Request,
+    task: Task,
+    data: Data,
+    config: RunConfig,
+    folder: RunFolder,
+    state: TrainState,
+) -> dict[str, float]:
+    """Returns the last evaluation's figures, those measured only now, and the lab's own."""
+    rows = folder.read_metrics()
+    last = [row for row in rows if row["split"] != "train" and row["step"] == config.steps]
+    metrics = {
+        f"{row['split']}_{name}": value
+        for row in last
+        for name, value in row.items()
+        if name not in ("step", "split", "seconds")
+    }
+    training = [row["loss"] for row in rows if row["split"] == "train" and row["loss"] is not None]
+    if training:
+        metrics["train_loss"] = float(np.mean(training[-max(1, len(training) // 20) :]))
+    placement = devices.data_parallel()
+    evaluator = Evaluator(task.loss, placement, config.eval_batch_size)
+    for split, examples in data.final_evaluations.items():
+        figures = evaluator(state, placement.replicate(examples))
+        metrics |= {f"{split}_{name}": value for name, value in figures.items()}
+    return metrics | request.lab.analyse(config, task, data, state, folder)
+
+
+def _why_not_comparable(request: Request, config: RunConfig, data: Data) -> str:
+    """Says what keeps a run from being compared with the published figures; empty if nothing does."""
+    if not data.comparable:
+        return f"trained on {data.dataset['name']}, not on the published data"
+    preset = request.lab.config_class.from_flat(request.lab.presets[request.preset]).identity()
+    changed = [name for name, value in config.identity().items() if value != preset[name]]
+    changed = [name for name in changed if name != "seed"]
+    return f"other settings than the preset's: {', '.join(changed)}" if changed else ""
+
+
+def _best_step(folder: RunFolder, steps: list[int]) -> int:
+    """Returns the checkpointed step with the lowest loss on the headline split."""
+    rows = [row for row in folder.read_metrics() if row["split"] != "train"]
+    losses = {
+        row["step"]: row["loss"] for row in reversed(rows) if row["split"] == rows[0]["split"]
+    }
+    scored = [step for step in steps if losses.get(step) is not None]
+    return min(scored, key=losses.__getitem__) if scored else steps[-1]
+
+
+def _fingerprint(params: Any) -> str:
+    digest = hashlib.sha256()
+    for leaf in jax.tree.leaves(devices.to_host(params)):
+        digest.update(np.ascontiguousarray(leaf).astype(leaf.dtype.newbyteorder("<")).tobytes())
+    return digest.hexdigest()
+
+
+def _peak_memory() -> int:
+    """Returns bytes: the device's own peak where it keeps one, else the process's."""
+    statistics = jax.local_devices()[0].memory_stats() or {}
+    process_peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return statistics.get("peak_bytes_in_use", process_peak)

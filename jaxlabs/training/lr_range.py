@@ -1,0 +1,44 @@
+"""The learning-rate range test: one short run whose rate rises exponentially (Smith 2017)."""
+
+import dataclasses
+
+import jax
+import numpy as np
+
+from jaxlabs.data.splits import Data
+from jaxlabs.training.devices import Placement
+from jaxlabs.training.loop import build_run_steps, initial_state
+from jaxlabs.training.optimizers import build_optimizer
+from jaxlabs.training.run_config import RunConfig
+from jaxlabs.training.task import Task
+
+LOWEST, HIGHEST = 1e-3, 1e2
+"""The range, as shares of the configured learning rate."""
+
+
+def range_test(
+    task: Task, data: Data, config: RunConfig, placement: Placement, steps: int = 100
+) -> dict[str, np.ndarray]:
+    """Trains from scratch for `steps` steps while the rate rises over five decades.
+
+    Returns:
+      learning_rate [steps] and loss [steps] (nats, of each step's own batch). The rate to choose
+      lies well left of where the loss turns up.
+    """
+
+    def rising(step):
+        return LOWEST * (HIGHEST / LOWEST) ** (step / (steps - 1))
+
+    config = dataclasses.replace(config, steps_per_call=steps)
+    state = initial_state(task, config, placement)
+    tx = build_optimizer(config.optimization, rising)
+    # A fresh optimizer state: a schedule's step counter belongs to the schedule.
+    state = state.replace(tx=tx, opt_state=placement.replicate(tx.init(state.params)))
+    run_steps = build_run_steps(task, config, placement)
+    state, log = run_steps(state, placement.replicate(data.train), np.int32(steps))
+    rates = config.optimization.learning_rate * rising(np.arange(steps))
+    taken = int(state.step)
+    return {
+        "learning_rate": rates[:taken],
+        "loss": np.asarray(jax.device_get(log["loss"]))[:taken],
+    }
