@@ -69,7 +69,7 @@ FIGURES = (
         comparable=False,
         note=(
             "it lies below the write-up's own training loss, and far below any loss on unseen text "
-            "of a model this size, so its windows were trained on; ours are held out"
+            "of a model this size, so its windows must have been trained on; ours are held out"
         ),
     ),
     Published(

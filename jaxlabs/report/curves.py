@@ -15,7 +15,7 @@ Rows = Sequence[Mapping[str, Any]]
 def series(rows: Rows, split: str, value: str) -> tuple[np.ndarray, np.ndarray]:
     """Returns (steps [count], values [count]) of one split in order of steps, finite ones only."""
     found = [(row["step"], row[value]) for row in rows if row["split"] == split and value in row]
-    steps, values = np.array(sorted(found), float).reshape(-1, 2).T
+    steps, values = np.array(sorted(found, key=lambda pair: pair[0]), float).reshape(-1, 2).T
     return steps[np.isfinite(values)], values[np.isfinite(values)]
 
 

@@ -18,6 +18,8 @@ SPLIT_COLOURS = {
     "whole_text": style.PURPLE,
 }
 LOSS_TICKS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 0.75, 1, 1.25, 1.5, 2, 2.5, 3, 4, 6, 10, 20)
+LABEL_HEIGHT = 0.045
+"""Of the label of a horizontal line, as a share of the axis."""
 
 
 def loss_curves(rows: Rows, baselines: Mapping[str, float], compared: Rows) -> Picture | None:
@@ -85,7 +87,7 @@ def _baseline_lines(baselines: Mapping[str, float]) -> list[tuple[str, float, st
 def _published_lines(compared: Rows) -> list[tuple[str, float, str]]:
     def label(row: Mapping[str, Any]) -> str:
         caveat = "" if row["comparable"] else " (not comparable)"
-        return f"{row['figure']}: {row['published']:.4g}{caveat}"
+        return f"{row['figure']}: {row['published']:.5g}{caveat}"
 
     return [
         (label(row), row["published"], "solid" if row["comparable"] else "dotted")
@@ -95,21 +97,29 @@ def _published_lines(compared: Rows) -> list[tuple[str, float, str]]:
 
 
 def _draw_lines(axes: Axes, lines: list[tuple[str, float, str]], curves_end: float) -> None:
-    """Draws labelled horizontal lines; the label stands where the falling curves leave room."""
-    for label, value, line_style in lines:
+    """Draws labelled horizontal lines; a label stands where the falling curves leave room."""
+    heights = [_height(axes, value) for _, value, _ in lines]
+    for (label, value, line_style), height in zip(lines, heights, strict=True):
         axes.axhline(value, color=style.MUTED, linestyle=line_style, linewidth=0.9, zorder=1)
         right = value > curves_end
+        # Under the line where the label of the next line above would be in the way.
+        under = any(0 < other - height < LABEL_HEIGHT for other in heights)
         axes.annotate(
             label,
             xy=(1 if right else 0, value),
             xycoords=axes.get_yaxis_transform(),
-            xytext=(-3 if right else 3, 1.5),
+            xytext=(-3 if right else 3, -2 if under else 1.5),
             textcoords="offset points",
             horizontalalignment="right" if right else "left",
-            verticalalignment="bottom",
+            verticalalignment="top" if under else "bottom",
             fontsize=8,
             color=style.MUTED,
         )
+
+
+def _height(axes: Axes, value: float) -> float:
+    """Returns where a value stands on the axis, as a share of its length."""
+    return float((axes.transScale + axes.transLimits).transform((0, value))[1])
 
 
 def _scale_losses(axes: Axes, drawn: np.ndarray) -> None:
@@ -117,7 +127,7 @@ def _scale_losses(axes: Axes, drawn: np.ndarray) -> None:
     low, high = drawn.min(), drawn.max()
     if low <= 0 or high < 1.3 * low:
         return
-    axes.set(yscale="log", ylim=(low / 1.08, high * 1.08))
+    axes.set(yscale="log", ylim=(low / 1.08, high * 1.14))
     axes.yaxis.set_major_locator(FixedLocator(LOSS_TICKS))
     axes.yaxis.set_minor_locator(NullLocator())
     axes.yaxis.set_major_formatter(FuncFormatter(plain))

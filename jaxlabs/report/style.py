@@ -15,8 +15,8 @@ BLUE, VERMILION, GREEN, PURPLE = "#0072B2", "#D55E00", "#00805E", "#B0569A"
 INK, MUTED, HAIRLINE = "#1d2129", "#5d6470", "#e3e6ea"
 
 # Narrow enough that type stays readable when a phone shows the picture 350 pixels wide.
-WIDTH = 5.6
-DOTS_PER_INCH = 190
+WIDTH = 5.0
+DOTS_PER_INCH = 200
 
 _SETTINGS = {
     "font.family": "DejaVu Sans",

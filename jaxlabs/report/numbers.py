@@ -1,0 +1,52 @@
+"""Numbers as people read them."""
+
+import math
+from typing import Any
+
+
+def figure(value: Any, unit: str = "", *, as_stated: bool = False) -> str:
+    """Formats one figure; what is no number is only turned into text.
+
+    Args:
+      value: the figure, or None where there is none.
+      unit: "seconds" and "bytes" are scaled to what is readable, "nats" is written behind.
+      as_stated: whether to keep the digits that the figure has, and not to add any.
+    """
+    if value is None:
+        return "—"
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return str(value)
+    if not math.isfinite(value):
+        return "not finite"
+    if unit == "seconds":
+        return duration(value)
+    if unit == "bytes":
+        return memory(value)
+    digits = f"{value:g}" if as_stated and abs(value) < 10_000 else _digits(value)
+    return f"{digits} nats" if unit == "nats" else digits
+
+
+def _digits(value: float) -> str:
+    if float(value).is_integer() and abs(value) < 1e15:
+        return f"{int(value):,}"
+    if 0.001 <= abs(value) < 10:
+        return f"{value:.4f}"
+    return f"{value:,.1f}" if 10 <= abs(value) < 1e6 else f"{value:.3g}"
+
+
+def duration(seconds: float) -> str:
+    """Formats a time span with the two largest units that it has."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s"
+
+
+def memory(count: float) -> str:
+    """Formats a number of bytes in decimal units."""
+    for unit in ("bytes", "kB", "MB"):
+        if count < 1000:
+            return f"{count:.3g} {unit}"
+        count /= 1000
+    return f"{count:.3g} GB"

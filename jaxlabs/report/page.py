@@ -1,0 +1,49 @@
+"""One self-contained HTML page for a run, from its folder and the published figures alone."""
+
+import pathlib
+
+from jaxlabs.report import html, plots, sections, style
+from jaxlabs.report.picture import Picture
+from jaxlabs.report.stylesheet import CSS
+from jaxlabs.run_folder import RunFolder
+
+
+def write_report(folder: RunFolder) -> pathlib.Path:
+    """Draws the run's pictures, writes them to figures/ and the page to report.html.
+
+    What the folder does not hold (a summary, samples, arrays) is left out, so that a running or an
+    interrupted run has a report as well.
+
+    Returns:
+      The path of the page.
+
+    Raises:
+      UserError: the folder holds no run, or cannot be written.
+    """
+    config, summary = folder.read_config(), plots.summary_so_far(folder)
+    rows = folder.read_metrics()
+    with style.house_style():
+        pictures = [(picture, style.png(picture.figure)) for picture in plots.draw_all(folder)]
+    for picture, png in pictures:
+        folder.write_bytes(folder.figures / f"{picture.name}.png", png)
+    shown = {picture.name: _shown(picture, png) for picture, png in pictures}
+    loss = shown.pop("loss", "")
+    body = [
+        sections.header(config, summary, rows),
+        sections.against_published(plots.compared(folder)),
+        html.section("loss", "Loss curves", loss),
+        sections.samples(folder),
+        sections.final_figures(summary, rows),
+        html.section("pictures", "Pictures", *shown.values()),
+        sections.settings(config),
+        sections.environment(config, summary),
+        sections.reproduce(config, summary),
+    ]
+    title = f"{config['experiment']} · {config['preset']}"
+    folder.write_text(folder.report, html.document(title, CSS, "\n".join(filter(None, body))))
+    return folder.report
+
+
+def _shown(picture: Picture, png: bytes) -> str:
+    heading = "" if picture.name == "loss" else f"<h3>{html.text(picture.title)}</h3>"
+    return heading + html.image(png, alt=picture.alt, caption=picture.caption)

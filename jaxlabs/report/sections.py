@@ -1,0 +1,182 @@
+"""The sections of the page, each made from what the run folder holds, or empty."""
+
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from jaxlabs.report import html
+from jaxlabs.report.curves import Rows, series, words
+from jaxlabs.report.numbers import figure
+from jaxlabs.run_folder import RunFolder
+
+Facts = Mapping[str, Any]
+
+# What a run costs: key of the summary -> (name, unit).
+COSTS = {
+    "seconds": ("training time", "seconds"),
+    "compile_seconds": ("compilation", "seconds"),
+    "evaluation_seconds": ("evaluation", "seconds"),
+    "steps_per_second": ("steps per second", ""),
+    "peak_memory_bytes": ("peak memory", "bytes"),
+}
+
+
+def header(config: Facts, summary: Facts, rows: Rows) -> str:
+    """Returns the title, one sentence and the large figures."""
+    steps = max((row["step"] for row in rows), default=0)
+    planned = config.get("settings", {}).get("steps", steps)
+    dataset = config.get("dataset", {}).get("name")
+    told = f"Trained on {dataset}. " if dataset else ""
+    if not summary:
+        told += f"This run has not ended: {steps:,} of {planned:,} steps are logged."
+    split, loss = headline_loss(summary, rows)
+    tiles = [
+        (f"loss, {words(split)}", loss, "nats"),
+        ("parameters", summary.get("parameters"), ""),
+        ("steps", summary.get("steps"), ""),
+        ("training time", summary.get("seconds"), "seconds"),
+    ]
+    shown = [(name, figure(value, unit)) for name, value, unit in tiles if value is not None]
+    title = f"{config['experiment']} · {config['preset']}"
+    return (
+        f'<header><h1>{html.text(title)}</h1><p class="lede">{html.text(told)}</p>'
+        f"{html.headline(shown)}</header>"
+    )
+
+
+def headline_loss(summary: Facts, rows: Rows) -> tuple[str, float | None]:
+    """Returns (split, loss): the first evaluated split and its final, or else last logged, loss."""
+    for split in (row["split"] for row in rows if row["split"] != "train"):
+        logged = series(rows, split, "loss")[1]
+        last = float(logged[-1]) if logged.size else None
+        return split, summary.get("metrics", {}).get(f"{split}_loss", last)
+    return "train", None
+
+
+def against_published(compared: Sequence[Facts]) -> str:
+    """Returns the table of published figures beside ours."""
+    rows = [
+        [
+            html.text(row["figure"]),
+            html.text(figure(row["published"], row["unit"], as_stated=True)),
+            html.text(figure(row["ours"], row["unit"])),
+            html.text(row["source"]),
+            html.note(row["note"])
+            if row["comparable"]
+            else f'<p class="note"><strong class="caveat">Not comparable:</strong> '
+            f"{html.text(row['why_not'])}</p>",
+        ]
+        for row in compared
+    ]
+    columns = ["figure", "published", "ours", "source", "how measured"]
+    table = html.table(columns, rows, numbers=("published", "ours"), cards=True)
+    return html.section("published", "Against the published figures", table)
+
+
+def samples(folder: RunFolder) -> str:
+    """Returns the final sample, and the earlier ones folded."""
+    final = folder.samples / "final.txt"
+    parts = []
+    if final.exists():
+        parts.append(html.preformatted(final.read_text(), label="Sample of the trained model"))
+    during = sorted(folder.samples.glob("step-*.txt"))
+    if during:
+        parts.append("<h3>As training went on</h3>")
+    for path in during:
+        step = int(path.stem.removeprefix("step-"))
+        body = html.preformatted(path.read_text(), label=f"Sample at step {step}")
+        parts.append(html.details(f"step {step:,}", body, group="samples"))
+    return html.section("samples", "Samples", *parts)
+
+
+def final_figures(summary: Facts, rows: Rows) -> str:
+    """Returns all final figures, and the losses of models without training beside ours."""
+    figures = [
+        [html.text(words(name)), html.text(figure(value))]
+        for name, value in summary.get("metrics", {}).items()
+    ]
+    figures += [
+        [html.text(name), html.text(figure(summary[key], unit))]
+        for key, (name, unit) in COSTS.items()
+        if summary.get(key) is not None
+    ]
+    tables = [html.table(["figure", "value"], figures, numbers=("value",))]
+    baselines = summary.get("baselines", {})
+    losses = {name: value for name, value in baselines.items() if "accuracy" not in name}
+    split, ours = headline_loss(summary, rows)
+    if losses and ours is not None:
+        name = f"this model, {words(split)}"
+        ranked = sorted((losses | {name: ours}).items(), key=lambda item: -item[1])
+        cells = [[html.text(words(key)), html.text(figure(value))] for key, value in ranked]
+        marked = [key == name for key, _ in ranked]
+        columns = ["model", "loss [nats]"]
+        tables += [
+            "<h3>Beside models without training</h3>",
+            html.table(columns, cells, numbers=("loss [nats]",), marked=marked),
+        ]
+    return html.section("figures", "Final figures", *tables)
+
+
+def settings(config: Facts) -> str:
+    """Returns all settings; those that differ from the preset stand out."""
+    values, preset = config.get("settings", {}), config.get("preset_settings", {})
+    changed = [bool(preset) and preset.get(name) != value for name, value in values.items()]
+    rows = [
+        [f"<code>{html.text(name)}</code>", _code(value)]
+        + ([_code(preset.get(name)) if differs else "same"] if preset else [])
+        for (name, value), differs in zip(values.items(), changed, strict=True)
+    ]
+    columns = ["setting", "value", *(["in the preset"] if preset else [])]
+    table = html.table(columns, rows, marked=changed)
+    if not table:
+        return ""
+    told = f"{sum(changed)} of {len(rows)} differ from the preset." if preset else ""
+    fold = html.details(f"All {len(rows)} settings", table, group="settings")
+    return html.section("settings", "Settings", html.note(told) if told else "", fold)
+
+
+def environment(config: Facts, summary: Facts) -> str:
+    """Returns versions, device and data, as the run recorded them."""
+    recorded = {
+        "device": config.get("device", {}),
+        "dataset": config.get("dataset", {}),
+        "versions": config.get("versions", {}),
+        "environment": summary.get("environment", {}),
+    }
+    rows = [[html.text(name), _code(value)] for name, value in _flat(recorded)]
+    return html.section("environment", "Environment", html.table(["what", "value"], rows))
+
+
+def reproduce(config: Facts, summary: Facts) -> str:
+    """Returns the command that makes this run again, and what to recognise it by."""
+    values, preset = config.get("settings", {}), config.get("preset_settings", {})
+    flags = [
+        f"--{name}={'none' if value is None else value}"
+        for name, value in values.items()
+        if name != "workdir" and preset and preset.get(name) != value
+    ]
+    module = f"experiments.{config['experiment']}"
+    command = shlex.join(["python", "-m", module, f"--preset={config['preset']}", *flags])
+    digest = summary.get("parameters_sha256")
+    told = (
+        "The same versions on the same kind of machine end with the same parameters, to the bit; "
+        f"their SHA-256 is {digest}."
+    )
+    return html.section(
+        "reproduce",
+        "Run it again",
+        html.preformatted(command, label="Command"),
+        html.note(told) if digest else "",
+    )
+
+
+def _code(value: Any) -> str:
+    return f"<code>{html.text('none' if value is None else value)}</code>"
+
+
+def _flat(facts: Facts, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in facts.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{name}: ")
+        else:
+            yield f"{prefix}{words(name)}", value
