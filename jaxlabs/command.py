@@ -14,7 +14,7 @@ from absl import flags
 from jaxlabs import config as config_lib
 from jaxlabs.config import UserError
 from jaxlabs.data.splits import Data
-from jaxlabs.run_folder import RunFolder
+from jaxlabs.run_folder import RunFolder, Sample
 from jaxlabs.training.run_config import RunConfig
 from jaxlabs.training.state import TrainState, Tree
 from jaxlabs.training.task import Task
@@ -33,9 +33,9 @@ class Lab:
       presets: settings by preset, by flag name; the first preset is the default.
       load_data: reads the data, `config -> Data`.
       build_task: makes model, loss and step from `(config, vocabulary)`; needs no data.
-      sample: text drawn from the model, `(config, task, vocabulary, params, key) -> str`.
-      analyse: measures a trained model, `(config, task, data, state, folder) -> metrics by name`, and
-        writes arrays into the folder for the report.
+      sample: draws text or arrays from the model, `(config, task, vocabulary, params, key)`.
+      analyse: measures a trained model, `(config, task, data, state, folder) -> metrics by name`,
+        and writes arrays into the folder for the report.
       variant: a suffix of the default run folder for settings that make another run of the same
         preset.
     """
@@ -46,7 +46,7 @@ class Lab:
     presets: Mapping[str, Mapping[str, Any]]
     load_data: Callable[[Any], Data]
     build_task: Callable[[Any, Mapping[str, Any]], Task]
-    sample: Callable[[Any, Task, Mapping[str, Any], Tree, jax.Array], str]
+    sample: Callable[[Any, Task, Mapping[str, Any], Tree, jax.Array], Sample]
     analyse: Callable[[Any, Task, Data, TrainState, RunFolder], dict[str, float]]
     variant: Callable[[Any], str] = lambda config: ""
 

@@ -74,9 +74,9 @@ def _train(request: Request) -> None:
 
 
 def _fold(request, task, data, config, folder, placement, checkpoints) -> Outcome | None:
-    """Trains to the last step; None when a signal came first, or when there was nothing left to do."""
-    if config.steps in checkpoints.steps() and (folder.path / "summary.json").exists():
-        print(f"{folder.path}: all {config.steps} steps are done; the report is at {folder.report}")
+    """Trains to the last step; None when a signal came first or there was nothing left to do."""
+    if config.steps in checkpoints.steps() and folder.is_complete():
+        print(f"all {config.steps} steps are done; report: {write_report(folder)}")
         return None
 
     def sample(state: TrainState) -> str:
@@ -87,9 +87,7 @@ def _fold(request, task, data, config, folder, placement, checkpoints) -> Outcom
     outcome = train(task, data, config, folder, placement, checkpoints, facts, sample)
     if outcome.interrupted:
         step = int(outcome.state.step)
-        print(
-            f"stopped at step {step} of {config.steps} and saved; the same command goes on from there"
-        )
+        print(f"stopped at step {step} of {config.steps} and saved; the same command goes on")
         return None
     return outcome
 
@@ -100,8 +98,8 @@ def _finish(
     """Measures the trained model, writes summary.json and draws the report."""
     state = outcome.state
     key = jax.random.fold_in(keys.stream(config.seed, "sample"), config.steps)
-    text = request.lab.sample(config, task, data.vocabulary, state.evaluation_params, key)
-    folder.write_text(folder.samples / "final.txt", text)
+    sample = request.lab.sample(config, task, data.vocabulary, state.evaluation_params, key)
+    path = folder.write_sample("final", sample)
     metrics = _final_metrics(request, task, data, config, folder, state)
     parameters = count_parameters(state.params)
     seconds = outcome.seconds
@@ -130,7 +128,7 @@ def _finish(
             "environment": folder.read_config()["versions"] | devices.describe(),
         }
     )
-    print(text)
+    print(sample if isinstance(sample, str) else path)
     for name, value in metrics.items():
         print(f"{name} {value:.4f}")
     print(f"report: {write_report(folder)}")
@@ -147,7 +145,8 @@ def _range_test(
 def _sample(request: Request) -> None:
     config, task, facts, state = _restore(request)
     key = keys.stream(config.seed, "sample")
-    print(request.lab.sample(config, task, facts["vocabulary"], state.evaluation_params, key))
+    sample = request.lab.sample(config, task, facts["vocabulary"], state.evaluation_params, key)
+    print(sample if isinstance(sample, str) else request.folder().write_sample("drawn", sample))
 
 
 def _evaluate(request: Request) -> None:
@@ -155,7 +154,7 @@ def _evaluate(request: Request) -> None:
     data = request.lab.load_data(config)
     _require_same(request.folder().read_config(), config, data)
     placement = devices.data_parallel()
-    evaluator = Evaluator(task.loss, placement, config.eval_batch_size)
+    evaluator = Evaluator(task.loss, placement, config)
     for split, examples in data.evaluations.items():
         for name, value in evaluator(state, placement.replicate(examples)).items():
             print(f"{split}/{name} {value:.4f}")
@@ -268,7 +267,7 @@ def _final_metrics(
     if training:
         metrics["train_loss"] = float(np.mean(training[-max(1, len(training) // 20) :]))
     placement = devices.data_parallel()
-    evaluator = Evaluator(task.loss, placement, config.eval_batch_size)
+    evaluator = Evaluator(task.loss, placement, config)
     for split, examples in data.final_evaluations.items():
         figures = evaluator(state, placement.replicate(examples))
         metrics |= {f"{split}_{name}": value for name, value in figures.items()}
@@ -276,7 +275,7 @@ def _final_metrics(
 
 
 def _why_not_comparable(request: Request, config: RunConfig, data: Data) -> str:
-    """Says what keeps a run from being compared with the published figures; empty if nothing does."""
+    """Says what keeps a run from comparison with the published figures; empty if nothing does."""
     if not data.comparable:
         return f"trained on {data.dataset['name']}, not on the published data"
     preset = request.lab.config_class.from_flat(request.lab.presets[request.preset]).identity()

@@ -5,7 +5,7 @@
     summary.json     final figures
     checkpoints/     Orbax, one folder per step
     arrays/*.npz     what analysis measured (attention maps, position tables, ...)
-    figures/*.png    samples/*.txt    report.html    what was drawn and sampled
+    figures/*.png    samples/*        report.html    what was drawn and sampled
 
 Every file is replaced atomically, so that a reader never meets half a file.
 """
@@ -13,6 +13,7 @@ Every file is replaced atomically, so that a reader never meets half a file.
 import contextlib
 import errno
 import fcntl
+import io
 import json
 import math
 import os
@@ -20,7 +21,12 @@ import pathlib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import numpy as np
+
 from jaxlabs.config import UserError
+
+Sample = str | Mapping[str, np.ndarray]
+"""What a lab draws from its model: text, or arrays by name."""
 
 
 class RunFolder:
@@ -56,6 +62,10 @@ class RunFolder:
     def exists(self) -> bool:
         """Tells whether a run has been started here."""
         return (self.path / "config.json").exists()
+
+    def is_complete(self) -> bool:
+        """Tells whether the run here has ended."""
+        return (self.path / "summary.json").exists()
 
     @contextlib.contextmanager
     def writer(self) -> Iterator[None]:
@@ -115,9 +125,20 @@ class RunFolder:
         """
         kept = [row for row in self.read_metrics() if 0 < step >= row["step"]]
         self.write_text(self.metrics, "".join(json.dumps(row) + "\n" for row in kept))
-        for path in self.samples.glob("step-*.txt"):
+        for path in self.samples.glob("step-*"):
             if step == 0 or int(path.stem.removeprefix("step-")) > step:
                 path.unlink()
+
+    def write_sample(self, name: str, sample: Sample) -> pathlib.Path:
+        """Writes one sample, text as samples/<name>.txt and arrays as samples/<name>.npz."""
+        if isinstance(sample, str):
+            path, content = self.samples / f"{name}.txt", sample.encode()
+        else:
+            buffer = io.BytesIO()
+            np.savez(buffer, **sample)
+            path, content = self.samples / f"{name}.npz", buffer.getvalue()
+        self.write_bytes(path, content)
+        return path
 
     def write_text(self, path: pathlib.Path, text: str) -> None:
         """Replaces one file of the folder atomically."""
@@ -141,7 +162,7 @@ class RunFolder:
             return json.loads((self.path / name).read_text())
         except FileNotFoundError:
             raise UserError(
-                f"--workdir: {self.path} holds no {name}; a folder in which a run was trained is needed"
+                f"--workdir: {self.path} holds no {name}; a folder of a trained run is needed"
             ) from None
         except json.JSONDecodeError as error:
             raise UserError(f"{self.path / name}: not valid JSON ({error})") from None

@@ -5,39 +5,42 @@ import functools
 import jax
 import jax.numpy as jnp
 
+from jaxlabs import keys
 from jaxlabs.data.batches import Examples, num_batches, ordered_batch
 from jaxlabs.losses.parts import LossParts
 from jaxlabs.training.devices import Placement
+from jaxlabs.training.run_config import RunConfig
 from jaxlabs.training.state import LossFunction, TrainState
 
 
 class Evaluator:
     """Evaluates one loss; sets whose examples have the same shape share one compiled function."""
 
-    def __init__(self, loss: LossFunction, placement: Placement, batch_size: int):
-        self.batch_size = batch_size
+    def __init__(self, loss: LossFunction, placement: Placement, config: RunConfig):
+        self.batch_size = config.eval_batch_size
+        self.key = keys.stream(config.seed, "evaluation")
 
         @jax.jit
-        def add(state: TrainState, batch: dict[str, jax.Array]) -> LossParts:
-            params = state.evaluation_params
-            parts = loss(params, placement.constrain(batch), None, state, False)
+        def parts_of(state: TrainState, batch: dict[str, jax.Array], key: jax.Array) -> LossParts:
+            parts = loss(state.evaluation_params, placement.constrain(batch), key, state, False)
             return parts._replace(updates=None)
 
-        self._parts = add
+        self._parts = parts_of
         self._batch = jax.jit(
-            functools.partial(ordered_batch, batch_size=batch_size),
+            functools.partial(ordered_batch, batch_size=self.batch_size),
             out_shardings=placement.replicated,
         )
 
     def __call__(self, state: TrainState, examples: Examples) -> dict[str, float]:
         """Returns loss and further figures per unit of weight over all examples of the set.
 
-        The averaged parameters are evaluated when the state keeps some. A set without weight gives
-        nan, not a number made up.
+        The averaged parameters are evaluated when the state keeps some. What a loss draws at random
+        it draws alike in every evaluation. A set without weight gives nan, not a number made up.
         """
         parts = None
         for index in range(num_batches(examples, self.batch_size)):
-            batch_parts = self._parts(state, self._batch(examples, index))
+            key = jax.random.fold_in(self.key, index)
+            batch_parts = self._parts(state, self._batch(examples, index), key)
             parts = batch_parts if parts is None else jax.tree.map(jnp.add, parts, batch_parts)
         total, weight, sums, _ = jax.device_get(parts)
         figures = {"loss": total} | sums

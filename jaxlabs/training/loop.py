@@ -19,7 +19,7 @@ from jaxlabs import keys
 from jaxlabs.config import UserError
 from jaxlabs.data.batches import batch_at
 from jaxlabs.data.splits import Data
-from jaxlabs.run_folder import RunFolder
+from jaxlabs.run_folder import RunFolder, Sample
 from jaxlabs.training.checkpoints import Checkpoints
 from jaxlabs.training.compiled import CompiledOnce
 from jaxlabs.training.devices import Placement, agree, is_main_process
@@ -119,7 +119,7 @@ def train(
     placement: Placement,
     checkpoints: Checkpoints,
     facts: dict[str, Any],
-    sample: Callable[[TrainState], str] | None = None,
+    sample: Callable[[TrainState], Sample] | None = None,
 ) -> Outcome:
     """Trains from the newest checkpoint, or from step 0, to the last step.
 
@@ -131,7 +131,7 @@ def train(
       placement: where arrays live.
       checkpoints: the folder's checkpoints, open for writing.
       facts: JSON to save with every checkpoint.
-      sample: text to write to samples/ after each evaluation, from the state.
+      sample: draws what goes to samples/ after each evaluation, from the state.
 
     Raises:
       NonFiniteError: too many steps in a row were not finite; the last checkpoint stays good.
@@ -165,7 +165,7 @@ class _Run:
         self.config, self.folder, self.headline = config, folder, data.headline
         self.writer, self.progress, self.sample = writer, progress, sample
         self.run_steps = build_run_steps(task, config, placement)
-        self.evaluator = Evaluator(task.loss, placement, config.eval_batch_size)
+        self.evaluator = Evaluator(task.loss, placement, config)
         self.train_data = placement.replicate(data.train)
         self.evaluations = placement.replicate(data.evaluations)
         self.schedule = build_schedule(config.optimization, config.steps)
@@ -255,8 +255,7 @@ class _Run:
         losses = {split: row["loss"] for split, row in figures.items()}
         self.progress.evaluated(step, losses, self.speed)
         if self.sample is not None and is_main_process():
-            path = self.folder.samples / f"step-{step:06d}.txt"
-            self.folder.write_text(path, self.sample(state))
+            self.folder.write_sample(f"step-{step:06d}", self.sample(state))
         self.evaluation_seconds += time.perf_counter() - start
         return losses[self.headline]
 
