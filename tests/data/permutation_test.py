@@ -1,0 +1,111 @@
+"""Holds jaxlabs/data/permutation.py to being a permutation, and a fair one."""
+
+import itertools
+import math
+
+import jax
+import numpy as np
+import pytest
+from scipy import stats
+
+from jaxlabs.data.permutation import ROUNDS, permuted
+
+
+def orders(count: int, draws: int, seed: int) -> np.ndarray:
+    """Returns [draws, count], one whole order per key."""
+    keys = jax.random.split(jax.random.key(seed), draws)
+    return np.asarray(jax.jit(jax.vmap(lambda key: permuted(np.arange(count), count, key)))(keys))
+
+
+def murmur_finaliser(word: int) -> int:
+    for shift, factor in ((16, 0x85EBCA6B), (13, 0xC2B2AE35)):
+        word ^= word >> shift
+        word = word * factor % 2**32
+    return word ^ word >> 16
+
+
+def by_hand(index: int, count: int, round_keys: list[int]) -> int:
+    """The same cipher on Python integers, one index at a time."""
+    rows = math.ceil(math.sqrt(count))
+    rows += rows % 2
+    columns = math.ceil(count / rows)
+    while True:
+        row, column = divmod(index, columns)
+        for even, odd in zip(round_keys[::2], round_keys[1::2], strict=True):
+            row = (row + murmur_finaliser(column ^ even) % rows) % rows
+            column = (column + murmur_finaliser(row ^ odd) % columns) % columns
+        index = row * columns + column
+        if index < count:
+            return index
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 7, 100, 60_000])
+def test_every_index_comes_exactly_once(count, key):
+    order = permuted(np.arange(count), count, key)
+    assert order.dtype == np.int32
+    np.testing.assert_array_equal(np.sort(order), np.arange(count))
+
+
+@pytest.mark.parametrize("count", [1, 37])
+def test_agrees_with_the_cipher_computed_by_hand(count, key):
+    round_keys = np.asarray(jax.random.bits(key, (ROUNDS,), np.uint32)).tolist()
+    expected = [by_hand(index, count, round_keys) for index in range(count)]
+    np.testing.assert_array_equal(permuted(np.arange(count), count, key), expected)
+
+
+def test_the_hash_by_hand_is_murmurs():
+    # Zero is the finaliser's fixed point; the value of 1 is that of the published C code.
+    assert murmur_finaliser(0) == 0
+    assert murmur_finaliser(1) == 0x514E28B7
+
+
+@pytest.mark.parametrize("count", [3, 4])
+def test_every_order_of_a_tiny_set_is_equally_likely(count):
+    drawn = orders(count, draws=12_000, seed=count)
+    names = drawn @ count ** np.arange(count)
+    all_names = [np.dot(p, count ** np.arange(count)) for p in itertools.permutations(range(count))]
+    times = [(names == name).sum() for name in all_names]
+    assert stats.chisquare(times).pvalue > 1e-3
+
+
+def test_odd_and_even_orders_are_equally_likely():
+    count, draws = 9, 2000
+    signs = [round(np.linalg.det(np.eye(count)[order])) for order in orders(count, draws, seed=2)]
+    assert abs(sum(signs)) < 5 * math.sqrt(draws)
+
+
+def test_every_example_is_equally_likely_at_every_place():
+    count = 30
+    drawn = orders(count, draws=20_000, seed=1)
+    for place in (0, count // 2, count - 1):
+        times = np.bincount(drawn[:, place], minlength=count)
+        assert stats.chisquare(times).pvalue > 1e-3
+
+
+def test_neighbours_do_not_stay_together(key):
+    count = 10_000
+    order = np.asarray(permuted(np.arange(count), count, key), np.float64)
+    # |a - b| / count of two independent places has mean 1/3 and standard deviation 1/sqrt(18).
+    distance = np.abs(np.diff(order)).mean() / count
+    assert abs(distance - 1 / 3) < 5 / math.sqrt(18 * count)
+
+
+def test_another_key_gives_an_unrelated_order():
+    first, second = orders(1000, draws=2, seed=0)
+    # Two independent orders agree at one place on average (Poisson): more than 8 has chance 1e-6.
+    assert (first == second).sum() <= 8
+
+
+def test_a_part_of_the_indices_gives_the_part_of_the_order(key):
+    part = np.array([3, 99, 0])
+    whole = permuted(np.arange(100), 100, key)
+    np.testing.assert_array_equal(permuted(part, 100, key), whole[part])
+
+
+def test_the_largest_set_stays_within_its_integers(key):
+    count = 2**31 - 1
+    order = np.asarray(permuted(np.arange(count - 1000, count, dtype=np.int32), count, key))
+    assert len(set(order.tolist())) == 1000
+    assert order.min() >= 0
+    # Uniform places: the mean of 1000 lies within 5 standard errors of the middle.
+    assert abs(order.mean() / count - 0.5) < 5 / math.sqrt(12 * 1000)

@@ -1,0 +1,178 @@
+"""Holds jaxlabs/data/sources.py to its errors, and to downloads that are whole or not there."""
+
+import hashlib
+import http.server
+import threading
+import time
+
+import pytest
+
+from jaxlabs.config import UserError
+from jaxlabs.data import sources
+
+CONTENT = b"to be, or not to be\n" * 200
+SHA256 = hashlib.sha256(CONTENT).hexdigest()
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    """Serves CONTENT at /text, a part of it at /cut, nothing at /missing, silence at /silent."""
+
+    released = threading.Event()
+
+    def do_HEAD(self):
+        if self.path == "/silent":
+            self.released.wait(30)
+        self.send_response(404 if self.path == "/missing" else 200)
+        self.send_header("Content-Length", str(len(CONTENT)))
+        self.end_headers()
+
+    def do_GET(self):
+        self.do_HEAD()
+        self.wfile.write(CONTENT[:1000] if self.path == "/cut" else CONTENT)
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def address(monkeypatch):
+    """The address of a server on this machine; no network is used."""
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        Handler.released.clear()
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+        Handler.released.set()
+        server.shutdown()
+        thread.join()
+
+
+def test_text_comes_back_as_it_was_written(tmp_path):
+    path = tmp_path / "book.txt"
+    path.write_bytes("Zażółć\r\ngęślą\rjaźń 😀\n".encode())
+    assert sources.read_text_file(path) == "Zażółć\r\ngęślą\rjaźń 😀\n"
+
+
+def test_byte_order_mark_is_dropped_once(tmp_path):
+    path = tmp_path / "book.txt"
+    path.write_bytes(b"\xef\xbb\xbf\xef\xbb\xbfabc")
+    assert sources.read_text_file(path) == "\ufeffabc"
+
+
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [
+        (b"abc\xff", "not UTF-8 (byte 0xff at offset 3); save it as UTF-8 text"),
+        (b"\xef\xbb\xbfab\xe9c", "not UTF-8 (byte 0xe9 at offset 5); save it as UTF-8 text"),
+        (b"x" * 12_345 + b"\xc3", "not UTF-8 (byte 0xc3 at offset 12,345); save it as UTF-8 text"),
+        (b"", "the file is empty; a UTF-8 text file is needed"),
+        (b"\xef\xbb\xbf", "the file is empty; a UTF-8 text file is needed"),
+    ],
+)
+def test_file_that_is_no_text_is_refused(tmp_path, content, complaint):
+    path = tmp_path / "book.txt"
+    path.write_bytes(content)
+    with pytest.raises(UserError) as caught:
+        sources.read_text_file(path)
+    assert str(caught.value) == f"{path}: {complaint}"
+
+
+def test_file_that_cannot_be_opened_is_refused(tmp_path):
+    with pytest.raises(UserError) as caught:
+        sources.read_text_file(tmp_path)
+    assert str(caught.value) == (
+        f"{tmp_path}: cannot be read (Is a directory); a UTF-8 text file is needed"
+    )
+
+
+def test_data_folder_is_the_environments_or_the_users_cache(monkeypatch, tmp_path):
+    monkeypatch.setenv("JAXLABS_DATA_DIR", str(tmp_path))
+    assert sources.default_data_dir() == tmp_path
+    monkeypatch.setenv("HOME", "/home/somebody")
+    monkeypatch.delenv("JAXLABS_DATA_DIR")
+    assert str(sources.default_data_dir()) == "/home/somebody/.cache/jaxlabs"
+
+
+def make_prepared(home, version: str, file_format: str = "array_record"):
+    folder = home / "texts" / version
+    folder.mkdir(parents=True)
+    (folder / "dataset_info.json").write_text(f'{{"fileFormat": "{file_format}"}}')
+    return folder
+
+
+def test_prepared_data_is_looked_for_in_three_folders_in_order(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "named"))
+    assert sources.prepared("texts", tmp_path) is None
+    for home in (tmp_path / "home/tensorflow_datasets", tmp_path / "named", tmp_path / "tfds"):
+        folder = make_prepared(home, "1.0.0")
+        assert sources.prepared("texts", tmp_path) == folder
+
+
+def test_newest_prepared_version_that_needs_no_tensorflow_is_taken(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("TFDS_DATA_DIR", raising=False)
+    make_prepared(tmp_path / "tfds", "1.0.0")
+    newest = make_prepared(tmp_path / "tfds", "2.0.0")
+    make_prepared(tmp_path / "tfds", "3.0.0", file_format="tfrecord")
+    assert sources.prepared("texts", tmp_path) == newest
+
+
+def test_damaged_prepared_data_is_one_line(tmp_path):
+    folder = make_prepared(tmp_path, "1.0.0")
+    with pytest.raises(UserError, match=r"^[^\n]*1\.0\.0: cannot be read \([^\n]*prepare it anew$"):
+        sources.read_prepared(folder, ("train",))
+
+
+def test_download_lands_whole_under_its_name_alone(address, tmp_path):
+    sources.download(f"{address}/text", SHA256, tmp_path / "new" / "text.txt")
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["text.txt"]
+    assert (tmp_path / "new" / "text.txt").read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize("what", ["cut", "text"])
+def test_download_of_something_else_leaves_nothing(address, tmp_path, what):
+    sha256 = SHA256 if what == "cut" else "0" * 64
+    with pytest.raises(sources.DownloadError, match=r"^the download to .* failed \(.*\)$"):
+        sources.download(f"{address}/{what}", sha256, tmp_path / "text.txt")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_address_without_the_file_is_said_to_lack_it(address, tmp_path):
+    with pytest.raises(sources.DownloadError) as caught:
+        sources.download(f"{address}/missing", SHA256, tmp_path / "new" / "text.txt")
+    assert str(caught.value) == "127.0.0.1 could not be reached or does not have it"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_silent_address_is_given_up_soon(address, tmp_path, monkeypatch):
+    monkeypatch.setattr(sources, "PATIENCE", 0.2)
+    start = time.monotonic()
+    with pytest.raises(sources.DownloadError, match=r"did not answer|could not be reached"):
+        sources.download(f"{address}/silent", SHA256, tmp_path / "text.txt")
+    assert time.monotonic() - start < 10
+
+
+def test_hanging_name_lookup_is_given_up_soon(tmp_path, monkeypatch):
+    # The look-up of a host's name is the one part that a request's own time-out does not cover.
+    monkeypatch.setattr(sources, "PATIENCE", 0.2)
+    released = threading.Event()
+
+    def look_up(*_, **__):
+        released.wait(30)
+        raise OSError("no such host")
+
+    monkeypatch.setattr("socket.getaddrinfo", look_up)
+    start = time.monotonic()
+    with pytest.raises(sources.DownloadError) as caught:
+        sources.download("https://nowhere.invalid/text", SHA256, tmp_path / "text.txt")
+    assert time.monotonic() - start < 10
+    assert str(caught.value) == "nowhere.invalid did not answer within 0.2 seconds"
+    released.set()
+
+
+def test_folder_that_cannot_be_made_is_a_reason(address, tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(sources.DownloadError, match=r"^the download to .* failed \(.*\)$"):
+        sources.download(f"{address}/text", SHA256, tmp_path / "file" / "text.txt")

@@ -1,0 +1,112 @@
+"""Holds the windows of jaxlabs/data/text.py to what they claim to score."""
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from jaxlabs.config import UserError
+from jaxlabs.data import text
+
+
+def numbered(length: int) -> np.ndarray:
+    """Tokens that are their own places, so that a scored target tells which one it is."""
+    return np.arange(length, dtype=np.uint16)
+
+
+def scored(examples) -> list[int]:
+    arrays = examples.arrays
+    return arrays["targets"][arrays["weights"] > 0].tolist()
+
+
+def check_windows(examples, context: int) -> None:
+    arrays = examples.arrays
+    assert {name: array.dtype.name for name, array in arrays.items()} == {
+        "inputs": "int32",
+        "targets": "int32",
+        "weights": "float32",
+    }
+    assert all(array.shape == (examples.count, context) for array in arrays.values())
+    real = arrays["weights"] > 0
+    assert (arrays["targets"][real] == arrays["inputs"][real] + 1).all()
+
+
+def test_split_keeps_the_first_nine_tenths_for_training():
+    # Published for tiny Shakespeare: 1,003,854 and 111,540 of 1,115,394 characters.
+    train, held_out = text.split_text("x" * 1_115_393 + "y")
+    assert (len(train), len(held_out)) == (1_003_854, 111_540)
+    assert held_out.endswith("y")
+    assert text.split_text("abcdefghijk") == ("abcdefghi", "jk")
+
+
+@pytest.mark.parametrize("length", [9, 10, 16, 17, 18, 100])
+def test_consecutive_windows_score_every_target_exactly_once(length):
+    windows = text.consecutive_windows(numbered(length), context=8)
+    check_windows(windows, context=8)
+    assert scored(windows) == list(range(1, length))
+    assert windows.count == int(np.ceil((length - 1) / 8))
+
+
+def test_consecutive_windows_join_without_overlap():
+    windows = text.consecutive_windows(numbered(33), context=8)
+    np.testing.assert_array_equal(windows.arrays["inputs"].ravel(), np.arange(32))
+
+
+def test_random_windows_start_anywhere_that_fits_with_equal_chance():
+    windows = text.random_windows(numbered(20), context=6, count=7000, seed=0)
+    check_windows(windows, context=6)
+    times = np.bincount(windows.arrays["inputs"][:, 0], minlength=14)
+    assert len(times) == 14
+    assert stats.chisquare(times).pvalue > 1e-3
+
+
+def test_random_windows_follow_from_their_seed():
+    first, again, other = (
+        text.random_windows(numbered(1000), 6, 50, seed).arrays["inputs"] for seed in (0, 0, 1)
+    )
+    np.testing.assert_array_equal(first, again)
+    assert (first != other).any()
+
+
+def test_evenly_spaced_windows_reach_from_the_first_to_the_last():
+    starts = text.evenly_spaced_windows(numbered(107), context=6, count=5).arrays["inputs"][:, 0]
+    np.testing.assert_array_equal(starts, [0, 25, 50, 75, 100])
+    check_windows(text.evenly_spaced_windows(numbered(107), context=6, count=5), context=6)
+
+
+@pytest.mark.parametrize("count", [13, 14, 15, 1000])
+def test_evenly_spaced_windows_never_repeat(count):
+    starts = text.evenly_spaced_windows(numbered(20), context=6, count=count).arrays["inputs"][:, 0]
+    assert len(set(starts.tolist())) == len(starts) == min(count, 14)
+
+
+def test_full_context_positions_score_the_last_target_alone():
+    windows = text.full_context_positions(numbered(30), context=6, count=4)
+    check_windows(windows, context=6)
+    np.testing.assert_array_equal(windows.arrays["weights"], np.tile([0, 0, 0, 0, 0, 1], (4, 1)))
+    assert scored(windows) == [6, 13, 21, 29]
+
+
+def test_enough_full_context_positions_score_each_such_character_once():
+    windows = text.full_context_positions(numbered(30), context=6, count=30)
+    assert scored(windows) == list(range(6, 30))
+
+
+MAKERS = {
+    "token_stream": text.token_stream,
+    "consecutive": text.consecutive_windows,
+    "random": lambda tokens, context: text.random_windows(tokens, context, 2, seed=0),
+    "evenly_spaced": lambda tokens, context: text.evenly_spaced_windows(tokens, context, 2),
+    "full_context": lambda tokens, context: text.full_context_positions(tokens, context, 2),
+}
+
+
+@pytest.mark.parametrize("make", MAKERS.values(), ids=MAKERS)
+def test_one_window_is_enough_and_one_token_less_is_refused(make):
+    make(numbered(9), 8)
+    with pytest.raises(UserError, match=r"^--context=8: .* has 8 tokens; .* at least 9$"):
+        make(numbered(8), 8)
+
+
+def test_token_stream_keeps_the_narrow_type():
+    stream = text.token_stream(numbered(30), context=8)
+    assert (stream.tokens.dtype, stream.context) == (np.uint16, 8)

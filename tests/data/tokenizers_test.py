@@ -1,0 +1,103 @@
+"""Holds jaxlabs/data/tokenizers.py to giving back what it was given, in any language."""
+
+import json
+import random
+
+import numpy as np
+import pytest
+
+from jaxlabs.config import UserError
+from jaxlabs.data.tokenizers import CharTokenizer
+
+TEXTS = {
+    "english": "First Citizen:\nBefore we proceed any further, hear me speak.\n",
+    "line ends": "one\r\ntwo\rthree\n\x00",
+    "astral": "naïve 東京 😀👩‍🚀 \U0010ffff",
+    "surrogates": "half \ud83d of a pair \ude00",
+    "combining": "é e\u0301",
+}
+
+
+@pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS)
+def test_decode_undoes_encode(text):
+    tokenizer = CharTokenizer.from_text(text)
+    tokens = tokenizer.encode(text)
+    assert len(tokens) == len(text)
+    assert tokenizer.decode(tokens) == text
+
+
+@pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS)
+def test_tokens_are_places_in_the_sorted_alphabet(text):
+    alphabet = sorted(set(text))
+    tokenizer = CharTokenizer.from_text(text)
+    assert tokenizer.vocabulary_size == len(alphabet)
+    assert tokenizer.encode(text).tolist() == [alphabet.index(character) for character in text]
+
+
+# JSON joins half pairs into one character; the UTF-8 files that alphabets come from hold none.
+@pytest.mark.parametrize("name", sorted(TEXTS.keys() - {"surrogates"}))
+def test_saved_tokenizer_is_the_same(name):
+    tokenizer = CharTokenizer.from_text(TEXTS[name])
+    assert CharTokenizer.from_json(json.loads(json.dumps(tokenizer.to_json()))) == tokenizer
+
+
+@pytest.mark.parametrize(
+    ("size", "dtype"),
+    [(1, np.uint8), (256, np.uint8), (257, np.uint16), (65_536, np.uint16), (65_537, np.int32)],
+)
+def test_tokens_take_the_narrowest_type_that_holds_them(size, dtype):
+    text = "".join(chr(point) for point in range(0x10000, 0x10000 + size))
+    tokens = CharTokenizer.from_text(text).encode(text)
+    assert tokens.dtype == dtype
+    np.testing.assert_array_equal(tokens, np.arange(size))
+
+
+def test_long_random_text_comes_back():
+    letters = [chr(point) for point in random.Random(0).sample(range(0xD800), 500)]
+    text = "".join(random.Random(1).choices(letters, k=20_000))
+    tokenizer = CharTokenizer.from_text(text)
+    assert tokenizer.decode(tokenizer.encode(text)) == text
+
+
+def test_empty_text_has_no_tokens():
+    tokenizer = CharTokenizer("ab")
+    assert tokenizer.encode("").shape == (0,)
+    assert tokenizer.decode([]) == ""
+
+
+def test_unknown_characters_are_named():
+    with pytest.raises(UserError) as caught:
+        CharTokenizer.from_text("hello\n").encode("zażółć é\n")
+    assert str(caught.value) == (
+        "unknown characters ' ', 'a', 'z', 'é', 'ó', 'ć', 'ł', 'ż'; "
+        "the 5 characters of the training text are '\\nehlo'"
+    )
+
+
+def test_message_about_many_unknown_characters_stays_short():
+    known = CharTokenizer.from_text("".join(map(chr, range(0x4E00, 0x4E00 + 3000))))
+    with pytest.raises(UserError) as caught:
+        known.encode("abcdefghijklmnop")
+    message = str(caught.value)
+    assert "'j' and 6 more; the 3000 characters" in message
+    assert "\n" not in message
+    assert len(message) < 400
+
+
+@pytest.mark.parametrize("tokens", [[0, 2], [-1]])
+def test_decoding_a_token_that_does_not_exist_is_an_error(tokens):
+    with pytest.raises(ValueError, match=r"token (2|-1) is not one of 0\.\.1"):
+        CharTokenizer("ab").decode(tokens)
+
+
+@pytest.mark.parametrize("alphabet", ["", "ba", "aab"])
+def test_alphabet_that_no_text_has_is_refused(alphabet):
+    with pytest.raises(UserError, match="distinct characters, in ascending order"):
+        CharTokenizer.from_json({"kind": "characters", "alphabet": alphabet})
+
+
+def test_description_of_another_tokenizer_is_refused():
+    with pytest.raises(
+        UserError, match=r"^tokenizer: kind 'words' found, 'characters' is accepted$"
+    ):
+        CharTokenizer.from_json({"kind": "words", "alphabet": "ab"})
