@@ -1,0 +1,184 @@
+"""nanoGPT's recipe for CPUs in PyTorch: the rival on the same data, by the clock.
+
+    python -m jaxlabs.peers.nanogpt --data=FILE --seconds=63
+
+trains what the README of nanoGPT (github.com/karpathy/nanoGPT) gives for a laptop's CPU and prints
+the held-out loss against training seconds. PyTorch is imported when it is used.
+"""
+
+import argparse
+import dataclasses
+import math
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jaxlabs.config import UserError
+from jaxlabs.data.text import consecutive_windows, split_text
+from jaxlabs.data.tokenizers import CharTokenizer
+from jaxlabs.models.transformer_lm import TransformerLMConfig
+from jaxlabs.peers.torch_gpt import build_gpt
+
+CPU_RECIPE = TransformerLMConfig(
+    context=64,
+    width=128,
+    layers=4,
+    heads=4,
+    ffn_width=512,
+    activation="gelu",
+    positions="learned",
+    bias=False,
+    tie_embeddings=True,
+    dropout=0.0,
+)
+"""nanoGPT's model for a MacBook: 0.80 M parameters with 65 characters."""
+
+BATCH_SIZE = 12
+STEPS = 2000
+WARMUP_STEPS = 100
+PEAK_RATE = 1e-3
+FINAL_RATE = 1e-4
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+    """One point of the rival's curve.
+
+    Attributes:
+      step: training steps so far.
+      seconds: wall-clock seconds spent in them; evaluation and start-up are not in it.
+      held_out: mean loss over the whole held-out part, nats per character.
+    """
+
+    step: int
+    seconds: float
+    held_out: float
+
+
+def train_nanogpt(
+    train_tokens: np.ndarray,
+    held_out_tokens: np.ndarray,
+    *,
+    config: TransformerLMConfig = CPU_RECIPE,
+    steps: int = STEPS,
+    seconds: float | None = None,
+    evaluate_every: int = 500,
+    seed: int = 0,
+) -> list[Evaluation]:
+    """Trains nanoGPT's CPU recipe: AdamW, warm-up, cosine decay, 12 windows of 64 a step.
+
+    Args:
+      train_tokens: [length] integers.
+      held_out_tokens: [length] integers, cut into consecutive windows for the held-out loss.
+      config: the model.
+      steps: the decay reaches its end after so many steps, and training stops.
+      seconds: training stops after so much training time instead, and the decay follows the clock.
+      evaluate_every: steps between evaluations; the last step is evaluated in any case.
+      seed: of initial parameters and batches.
+    """
+    import torch
+    from torch.nn import functional
+
+    torch.manual_seed(seed)
+    gpt = build_gpt(config)
+    matrices = [parameter for parameter in gpt.parameters() if parameter.ndim >= 2]
+    vectors = [parameter for parameter in gpt.parameters() if parameter.ndim < 2]
+    optimizer = torch.optim.AdamW(
+        [{"params": matrices, "weight_decay": 0.1}, {"params": vectors, "weight_decay": 0.0}],
+        lr=PEAK_RATE,
+        betas=(0.9, 0.99),
+    )
+    stream = torch.from_numpy(np.asarray(train_tokens, np.int64))
+    offsets = torch.arange(config.context)[None, :]
+    curve, elapsed, step = [], 0.0, 0
+
+    def progress() -> float:
+        return step / steps if seconds is None else elapsed / seconds
+
+    while progress() < 1:
+        start = time.perf_counter()
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate(step, progress())
+        index = torch.randint(len(stream) - config.context, (BATCH_SIZE, 1)) + offsets
+        logits = gpt(stream[index])
+        loss = functional.cross_entropy(logits.flatten(0, 1), stream[index + 1].flatten())
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(gpt.parameters(), 1.0)
+        optimizer.step()
+        elapsed += time.perf_counter() - start
+        step += 1
+        if step % evaluate_every == 0 or progress() >= 1:
+            held_out = held_out_loss(gpt, held_out_tokens, config.context)
+            curve.append(Evaluation(step, elapsed, held_out))
+    return curve
+
+
+def learning_rate(step: int, progress: float) -> float:
+    """Returns nanoGPT's rate: linear warm-up, then a half cosine down to a tenth of the peak.
+
+    Args:
+      step: counted from 0.
+      progress: share of the run that is over, in [0, 1).
+    """
+    if step < WARMUP_STEPS:
+        return PEAK_RATE * (step + 1) / (WARMUP_STEPS + 1)
+    return FINAL_RATE + (PEAK_RATE - FINAL_RATE) * 0.5 * (1 + math.cos(math.pi * progress))
+
+
+def held_out_loss(gpt: Any, tokens: np.ndarray, context: int, batch_size: int = 128) -> float:
+    """Returns the mean loss in nats over consecutive windows, every target scored once."""
+    import torch
+    from torch.nn import functional
+
+    arrays = consecutive_windows(tokens, context).arrays
+    total = 0.0
+    gpt.eval()
+    with torch.no_grad():
+        for first in range(0, len(arrays["inputs"]), batch_size):
+            inputs, targets, weights = (
+                torch.from_numpy(arrays[name][first : first + batch_size])
+                for name in ("inputs", "targets", "weights")
+            )
+            logits = gpt(inputs.long()).flatten(0, 1)
+            losses = functional.cross_entropy(logits, targets.long().flatten(), reduction="none")
+            total += float((losses * weights.flatten()).sum())
+    gpt.train()
+    return total / float(arrays["weights"].sum())
+
+
+def main() -> None:
+    """Trains the recipe on a text file and prints its curve."""
+    parser = argparse.ArgumentParser(description="nanoGPT's CPU recipe in PyTorch, by the clock")
+    parser.add_argument("--data", type=Path, required=True, help="a UTF-8 text file")
+    parser.add_argument("--seconds", type=float, help="training time; without it, --steps decides")
+    parser.add_argument("--steps", type=int, default=STEPS, help=f"default {STEPS}")
+    parser.add_argument("--evaluate_every", type=int, default=500, help="steps, default 500")
+    parser.add_argument("--seed", type=int, default=0, help="default 0")
+    arguments = parser.parse_args()
+    try:
+        text = arguments.data.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        parser.error(f"--data: {arguments.data} cannot be read as UTF-8 text: {error}")
+    try:
+        tokenizer = CharTokenizer.from_text(text)
+        train_text, held_out_text = split_text(text)
+        curve = train_nanogpt(
+            tokenizer.encode(train_text),
+            tokenizer.encode(held_out_text),
+            config=dataclasses.replace(CPU_RECIPE, vocabulary_size=tokenizer.vocabulary_size),
+            steps=arguments.steps,
+            seconds=arguments.seconds,
+            evaluate_every=arguments.evaluate_every,
+            seed=arguments.seed,
+        )
+    except UserError as error:
+        parser.error(str(error))
+    for point in curve:
+        print(f"step {point.step:5d}  {point.seconds:7.1f} s  held-out loss {point.held_out:.4f}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,171 @@
+"""A plain PyTorch GPT: the twin of our character GPT.
+
+Written from the architecture, in the terms of `TransformerLMConfig`, so that one config describes
+both: sinusoidal positions and ReLU make it the twin of `reference`, learned positions, GELU and
+tied embeddings make it nanoGPT (github.com/karpathy/nanoGPT). PyTorch is imported when it is used.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from jaxlabs.layers import positions
+from jaxlabs.models.transformer_lm import TransformerLMConfig
+
+
+def build_gpt(config: TransformerLMConfig) -> Any:
+    """Returns a `torch.nn.Module`: tokens `[batch, time]` to logits `[batch, time, vocabulary]`.
+
+    Initialised as `config.init == "gpt2"` says, from PyTorch's global generator.
+
+    Raises:
+      ValueError: the config asks for something that this plain GPT has not.
+    """
+    _require_plain(config)
+    import torch
+    from torch import nn
+    from torch.nn import functional
+
+    activation = {"relu": functional.relu, "gelu": functional.gelu}[config.activation]
+
+    class Block(nn.Module):
+        def __init__(self):
+            super().__init__()
+            width = config.width
+            self.attention_norm = nn.LayerNorm(width, bias=config.bias)
+            self.qkv = nn.Linear(width, 3 * width, bias=config.qkv_bias)
+            self.out = nn.Linear(width, width, bias=config.bias)
+            self.ffn_norm = nn.LayerNorm(width, bias=config.bias)
+            self.expand = nn.Linear(width, config.ffn_width, bias=config.bias)
+            self.contract = nn.Linear(config.ffn_width, width, bias=config.bias)
+            self.residual_dropout = nn.Dropout(config.dropout)
+
+        def forward(self, x):
+            x = x + self.residual_dropout(self.out(self.attend(self.attention_norm(x))))
+            hidden = activation(self.expand(self.ffn_norm(x)))
+            return x + self.residual_dropout(self.contract(hidden))
+
+        def attend(self, x):
+            batch, time_steps, width = x.shape
+            split = (batch, time_steps, config.heads, width // config.heads)
+            query, key, value = (
+                part.view(split).transpose(1, 2) for part in self.qkv(x).split(width, dim=2)
+            )
+            attended = functional.scaled_dot_product_attention(
+                query,
+                key,
+                value,
+                is_causal=True,
+                dropout_p=config.dropout if self.training else 0.0,
+            )
+            return attended.transpose(1, 2).reshape(batch, time_steps, width)
+
+    class GPT(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.embedding = nn.Embedding(config.vocabulary_size, config.width)
+            if config.positions == "learned":
+                self.position_embedding = nn.Embedding(config.context, config.width)
+            else:
+                table = positions.sinusoidal(config.context, config.width)
+                self.register_buffer("position_table", torch.from_numpy(table))
+            self.embedding_dropout = nn.Dropout(config.dropout)
+            self.blocks = nn.ModuleList(Block() for _ in range(config.layers))
+            self.final_norm = nn.LayerNorm(config.width, bias=config.bias)
+            head_bias = config.bias and not config.tie_embeddings
+            self.head = nn.Linear(config.width, config.vocabulary_size, bias=head_bias)
+            if config.tie_embeddings:
+                self.head.weight = self.embedding.weight
+            self.initialise()
+
+        def initialise(self):
+            for name, parameter in self.named_parameters():
+                if parameter.ndim == 2:
+                    residual = name.endswith(("out.weight", "contract.weight"))
+                    scale = (2 * config.layers) ** -0.5 if residual else 1.0
+                    nn.init.normal_(parameter, std=0.02 * scale)
+                elif name.endswith("bias"):
+                    nn.init.zeros_(parameter)
+
+        def forward(self, tokens):
+            time_steps = tokens.shape[1]
+            if config.positions == "learned":
+                x = self.embedding(tokens) + self.position_embedding.weight[:time_steps]
+            else:
+                scaled = self.embedding(tokens) * config.width**0.5
+                x = scaled + self.position_table[:time_steps]
+            x = self.embedding_dropout(x)
+            for block in self.blocks:
+                x = block(x)
+            return self.head(self.final_norm(x))
+
+    return GPT()
+
+
+def _require_plain(config: TransformerLMConfig) -> None:
+    plain = {
+        "positions": ("sinusoidal", "learned"),
+        "activation": ("relu", "gelu"),
+        "attention_window": (None,),
+        "causal": (True,),
+        "pre_norm": (True,),
+        "norm": ("layernorm",),
+        "qk_norm": (False,),
+        "init": ("gpt2",),
+        "zero_init_residual": (False,),
+    }
+    for name, accepted in plain.items():
+        value = getattr(config, name)
+        if value not in accepted:
+            raise ValueError(f"{name}: a plain GPT has {accepted}, not {value!r}")
+
+
+def copy_parameters(gpt: Any, params: Mapping[str, Any]) -> None:
+    """Writes a parameter tree of `TransformerLM`, or its gradients, into `build_gpt`'s module."""
+    import torch
+
+    values = _torch_names(params)
+    parameters = dict(gpt.named_parameters())
+    if parameters.keys() != values.keys():
+        raise ValueError(f"parameters differ: {sorted(parameters.keys() ^ values.keys())}")
+    with torch.no_grad():
+        for name, parameter in parameters.items():
+            parameter.copy_(torch.from_numpy(np.array(values[name])))
+
+
+def _torch_names(params: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """Returns our arrays under the twin's names; PyTorch stores kernels as `[out, in]`."""
+    values = {"embedding.weight": params["embedding"]["embedding"]}
+    if "position_embedding" in params:
+        values["position_embedding.weight"] = params["position_embedding"]["embedding"]
+    values |= _norm("final_norm", params["final_norm"])
+    if "head" in params:
+        values |= _linear("head", params["head"])
+    for number in range(sum(name.startswith("blocks_") for name in params)):
+        block, prefix = params[f"blocks_{number}"], f"blocks.{number}"
+        attention = block["attention"]
+        joined = {
+            kind: np.concatenate(
+                [attention[f"{name}_{kind}"] for name in ("query", "key", "value")], -1
+            )
+            for kind in ("kernel", "bias")
+            if f"query_{kind}" in attention
+        }
+        values |= _norm(f"{prefix}.attention_norm", block["attention_norm"])
+        values |= _linear(f"{prefix}.qkv", joined)
+        values |= _linear(f"{prefix}.out", attention["out"])
+        values |= _norm(f"{prefix}.ffn_norm", block["ffn_norm"])
+        values |= _linear(f"{prefix}.expand", block["ffn"]["expand"])
+        values |= _linear(f"{prefix}.contract", block["ffn"]["contract"])
+    return values
+
+
+def _linear(name: str, layer: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    bias = {f"{name}.bias": layer["bias"]} if "bias" in layer else {}
+    return {f"{name}.weight": np.asarray(layer["kernel"]).T} | bias
+
+
+def _norm(name: str, layer: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    bias = {f"{name}.bias": layer["bias"]} if "bias" in layer else {}
+    return {f"{name}.weight": layer["scale"]} | bias
