@@ -1,0 +1,114 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxlabs.analysis.gradients import Comparison, check
+
+
+def sigmoid_network_loss(params, inputs, targets):
+    hidden = jax.nn.sigmoid(inputs @ params["first"]["kernel"] + params["first"]["bias"][None, :])
+    outputs = jax.nn.sigmoid(hidden @ params["second"]["kernel"])
+    return jnp.mean((outputs - targets) ** 2)
+
+
+def network_and_data(hidden=5):
+    """Weights and inputs in the range of the UFLDL notes, where 1e-9 is their figure."""
+    rng = np.random.default_rng(0)
+    bound = np.sqrt(6 / (4 + hidden + 1))
+    params = {
+        "first": {
+            "kernel": rng.uniform(-bound, bound, size=(4, hidden)),
+            "bias": rng.uniform(-0.1, 0.1, size=hidden),
+        },
+        "second": {"kernel": rng.uniform(-bound, bound, size=(hidden, 3))},
+    }
+    params = jax.tree.map(np.float32, params)
+    inputs, targets = rng.uniform(0.1, 0.9, size=(8, 4)), np.eye(3)[[0, 1, 0, 0, 2, 1, 0, 0]]
+    return params, np.float32(inputs), np.float32(targets)
+
+
+@jax.custom_vjp
+def forgetful_sigmoid(x):
+    return jax.nn.sigmoid(x)
+
+
+# The planted bug: the slope of a sigmoid is s (1 - s), here (1 - s) has been forgotten.
+forgetful_sigmoid.defvjp(
+    lambda x: (jax.nn.sigmoid(x), jax.nn.sigmoid(x)), lambda s, gradient: (gradient * s,)
+)
+
+
+def test_a_right_gradient_passes_below_a_billionth():
+    report = check(sigmoid_network_loss, *network_and_data())
+    assert [row.every_entry for row in report.comparisons] == [True, True, True]
+    assert {row.name: row.analytic.shape for row in report.comparisons} == {
+        "first.bias": (5,),
+        "first.kernel": (20,),
+        "second.kernel": (15,),
+    }
+    assert report.worst.relative_difference < 1e-9
+
+
+def test_random_directions_pass_too_and_stay_inside_their_array():
+    report = check(sigmoid_network_loss, *network_and_data(), key=jax.random.key(1), max_entries=10)
+    assert {row.name: row.every_entry for row in report.comparisons} == {
+        "first.bias": True,
+        "first.kernel": False,
+        "second.kernel": False,
+    }
+    assert report.worst.relative_difference < 1e-8
+
+
+@pytest.mark.parametrize("max_entries", [500, 2])
+def test_a_wrong_gradient_is_found_and_named(max_entries):
+    def loss(params, inputs):
+        gate = forgetful_sigmoid(params["gate"]["scale"])
+        return jnp.sum(jnp.tanh(inputs @ params["kernel"] * gate[None, :]))
+
+    rng = np.random.default_rng(1)
+    params = {"gate": {"scale": rng.normal(size=4)}, "kernel": rng.normal(size=(3, 4))}
+    report = check(
+        loss, params, rng.normal(size=(6, 3)), key=jax.random.key(0), max_entries=max_entries
+    )
+    assert report.worst.name == "gate.scale"
+    assert report.worst.relative_difference > 0.01
+    assert report.comparisons[1].relative_difference < 1e-8
+    assert "gate.scale" in str(report).splitlines()[1]
+
+
+def test_one_wrong_entry_among_many_is_the_one_in_the_table():
+    comparison = Comparison(
+        "kernel", np.asarray([1.0, 2.0, 3.0]), np.asarray([1.0, 2.5, 3.0]), True
+    )
+    # ||(0, -0.5, 0)|| / ||(2, 4.5, 6)|| = 0.5 / 7.7621.
+    assert comparison.relative_difference == pytest.approx(0.5 / np.sqrt(60.25))
+    assert comparison.row() == " 6.4e-02  kernel: entry 1 of 3 has 2, by differences 2.5"
+
+
+def test_nothing_opposite_and_not_finite_gradients():
+    zero, one = np.zeros(2), np.ones(2)
+    assert Comparison("p", zero, zero, True).relative_difference == 0
+    assert Comparison("p", one, -one, True).relative_difference == np.inf
+    assert Comparison("p", one * np.nan, one, True).relative_difference == np.inf
+
+
+def test_float64_is_on_inside_only_and_reaches_the_arguments():
+    seen = []
+
+    def loss(params, x, count, key):
+        seen.extend([params.dtype, x.dtype, count.dtype])
+        return jnp.sum(params * x) * count + 0 * jax.random.uniform(key)
+
+    x = jnp.ones(3, jnp.bfloat16)
+    report = check(loss, jnp.ones(3), x, jnp.int32(2), jax.random.key(0))
+    assert set(seen) == {jnp.dtype(jnp.float64), jnp.dtype(jnp.int32)}
+    np.testing.assert_allclose(report.worst.numeric, 2)
+    assert jnp.ones(1).dtype == jnp.float32
+
+
+def test_a_large_array_without_a_key_and_integers_are_refused():
+    with pytest.raises(ValueError, match=r"first\.kernel has 20 entries.*need a key"):
+        check(sigmoid_network_loss, *network_and_data(), max_entries=15)
+    with pytest.raises(ValueError, match="count is int32"):
+        check(lambda params: 0.0, {"count": jnp.arange(3)})
