@@ -117,9 +117,7 @@ def parse(lab: Lab, arguments: Sequence[str]) -> Request | None:
             f"--{error.flagname}: no such flag{hint or '; --help lists them'}"
         ) from None
     except flags.IllegalFlagValueError as error:
-        if isinstance(error.__context__, UserError):
-            raise error.__context__ from None
-        raise UserError(" ".join(str(error).split())) from None
+        raise error.__context__ from None  # the one line that our own parser made
     except flags.Error as error:
         raise UserError(" ".join(str(error).split())) from None
     if values["help"].value:
@@ -133,34 +131,31 @@ def parse(lab: Lab, arguments: Sequence[str]) -> Request | None:
     )
     _check_choice("preset", request.preset, lab.presets)
     _check_choice("mode", request.mode, MODES)
+    if request.replay_step is not None and not 1 <= request.replay_step <= request.config().steps:
+        accepted = f"a step from 1 to {request.config().steps}"
+        raise UserError(f"--replay_step: {request.replay_step} is not accepted; {accepted}")
     _check_choice("checkpoint", request.checkpoint, ("latest", "best"))
     return request
 
 
-def _command_flags(lab: Lab) -> list[tuple[str, Any, str]]:
-    """Returns (name, default, help) of the flags that choose what to do rather than how."""
+def _command_flags(lab: Lab) -> list[tuple[str, type, Any, str]]:
+    """Returns (name, type, default, help) of the flags that choose what to do rather than how."""
+    presets = ", ".join(lab.presets)
+    sweep = "instead of training, sweep the learning rate and draw the losses"
+    replay = "instead of training, repeat this step and print the size of every gradient"
     return [
-        ("preset", next(iter(lab.presets)), f"settings to start from: {', '.join(lab.presets)}"),
-        ("mode", "train", f"what to do: {', '.join(MODES)}"),
-        ("overwrite", False, "throw the run folder's contents away and start anew"),
-        (
-            "lr_range_test",
-            False,
-            "instead of training, sweep the learning rate and draw the losses",
-        ),
-        ("replay_step", None, "instead of training, repeat this step and print every gradient"),
-        ("checkpoint", "latest", "which one to sample, evaluate or export: latest, best"),
+        ("preset", str, next(iter(lab.presets)), f"settings to start from [{presets}]"),
+        ("mode", str, "train", f"what to do [{', '.join(MODES)}]"),
+        ("overwrite", bool, False, "throw the run folder's contents away and start anew"),
+        ("lr_range_test", bool, False, sweep),
+        ("replay_step", int, None, replay),
+        ("checkpoint", str, "latest", "which one to sample, evaluate or export [latest, best]"),
     ]
 
 
 def _define_command_flags(lab: Lab, values: flags.FlagValues) -> None:
-    for name, default, text in _command_flags(lab):
-        if isinstance(default, bool):
-            flags.DEFINE_boolean(name, default, text, flag_values=values)
-        elif default is None:
-            flags.DEFINE_integer(name, default, text, flag_values=values)
-        else:
-            flags.DEFINE_string(name, default, text, flag_values=values)
+    for name, kind, default, text in _command_flags(lab):
+        config_lib.define_flag(values, name, kind, default, text, optional=False)
     flags.DEFINE_boolean("help", False, "show this text", short_name="h", flag_values=values)
 
 
@@ -178,9 +173,8 @@ def help_text(lab: Lab) -> str:
         f"usage: python -m experiments.{lab.name} [flags]",
         "",
     ]
-    for name, default, text in _command_flags(lab):
-        lines.append(f"  --{name}={_show(default)}" if default is not None else f"  --{name}=N")
-        lines.append(f"      {text}")
+    for name, _, default, text in _command_flags(lab):
+        lines += [f"  --{name}={_show(default)}", f"      {text}"]
     lines += ["", f"settings, with their values in the presets {', '.join(lab.presets)}:", ""]
     configs = [lab.config_class.from_flat(preset).flat() for preset in lab.presets.values()]
     for name, field in config_lib.settings(lab.config_class):

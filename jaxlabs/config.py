@@ -112,41 +112,58 @@ def define_flags(config_class: type[Config], values: flags.FlagValues) -> None:
     """Defines one absl flag per setting; one that is not given means "as the preset says"."""
     for name, field in settings(config_class):
         kind, optional = field_type(_owner(config_class, name), field)
-        parser = _Parser(name, kind, optional, field.metadata["choices"])
-        flags.DEFINE(
-            parser, name, None, field.metadata["help"], flag_values=values, serializer=None
-        ) if kind is not bool else flags.DEFINE_boolean(
-            name, None, field.metadata["help"], flag_values=values
-        )
+        define_flag(values, name, kind, None, field.metadata["help"], optional=optional)
+
+
+def define_flag(
+    values: flags.FlagValues, name: str, kind: type, default: Any, help: str, *, optional: bool
+) -> None:
+    """Defines one absl flag whose errors say what is accepted.
+
+    Args:
+      values: the flags to add it to.
+      name: without dashes.
+      kind: bool, int, float or str.
+      default: value when the flag is not given.
+      help: one line.
+      optional: whether "none" is accepted.
+    """
+    parser = _Parser(name, kind, optional)
+    if kind is bool:
+        flags.DEFINE_flag(flags.BooleanFlag(name, default, help), values)
+        values[name].parser = parser
+    else:
+        flags.DEFINE(parser, name, default, help, flag_values=values)
+
+
+NONE = object()
+"""What a flag holds after `--flag=none`, to tell it from a flag that was not given."""
+
+
+_TRUTH = {"true": True, "false": False, "1": True, "0": False}
+_ACCEPTED = {int: "a whole number", float: "a number", bool: "true or false"}
 
 
 class _Parser(flags.ArgumentParser):
     """Turns the text of a flag into a value, or says what is accepted."""
 
-    def __init__(self, name: str, kind: type, optional: bool, choices: tuple[str, ...] | None):
+    def __init__(self, name: str, kind: type, optional: bool):
         super().__init__()
-        self.name, self.kind, self.optional, self.choices = name, kind, optional, choices
+        self.name, self.kind, self.optional = name, kind, optional
 
     def parse(self, argument: Any) -> Any:
-        if argument is None or not isinstance(argument, str):
+        if not isinstance(argument, str):
             return argument
         if self.optional and argument == "none":
             return NONE
         try:
-            return self.kind(argument)
-        except ValueError:
-            accepted = {int: "a whole number", float: "a number"}[self.kind]
-            suffix = " or none" if self.optional else ""
-            raise UserError(
-                f"--{self.name}: {argument!r} is not accepted; {accepted}{suffix}"
-            ) from None
+            return _TRUTH[argument] if self.kind is bool else self.kind(argument)
+        except (KeyError, ValueError):
+            accepted = _ACCEPTED[self.kind] + (" or none" if self.optional else "")
+            raise UserError(f"--{self.name}: {argument!r} is not accepted; {accepted}") from None
 
     def flag_type(self) -> str:
         return self.kind.__name__
-
-
-NONE = object()
-"""What a flag holds after `--flag=none`, to tell it from a flag that was not given."""
 
 
 def given_flags(config_class: type[Config], values: flags.FlagValues) -> dict[str, Any]:

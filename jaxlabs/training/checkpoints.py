@@ -37,11 +37,15 @@ class Checkpoints:
         policies = [checkpoint_managers.LatestN(keep), best]
         options = ocp.CheckpointManagerOptions(
             preservation_policy=checkpoint_managers.AnyPreservationPolicy(policies),
-            cleanup_tmp_directories=not read_only,
             read_only=read_only,
             create=not read_only,
         )
         self.path = path.absolute()
+        if not read_only and jax.process_index() == 0:
+            # What a killed run had half-written. Orbax would remove it in a thread that outlives a
+            # command which ends at once.
+            for unfinished in self.path.glob("*.orbax-checkpoint-tmp*"):
+                shutil.rmtree(unfinished, ignore_errors=True)
         self._manager = ocp.CheckpointManager(self.path, options=options)
 
     def __enter__(self) -> "Checkpoints":

@@ -5,7 +5,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxlabs import keys
-from jaxlabs.config import UserError
 from jaxlabs.data.batches import batch_at
 from jaxlabs.data.splits import Data
 from jaxlabs.training.checkpoints import Checkpoints
@@ -33,17 +32,12 @@ def replay(
       config: the run's settings.
       placement: where arrays live.
       checkpoints: the run's checkpoints; the newest one before `step` is where it starts.
-      step: the number of the step, from 1; it takes the state from `step - 1` to `step`.
+      step: number of the step, 1..steps; it takes the state from `step - 1` to `step`.
 
     Returns:
       `loss` (nats) and, for every parameter, the root mean square of its gradient by dotted name;
       in both, a value that is not finite stands as it is.
-
-    Raises:
-      UserError: the step is not one of the run's.
     """
-    if not 1 <= step <= config.steps:
-        raise UserError(f"--replay_step: {step} is not accepted; a step from 1 to {config.steps}")
     state = initial_state(task, config, placement)
     state = checkpoints.restore(state, at_most=step - 1) or state
     dataset = placement.replicate(data.train)
