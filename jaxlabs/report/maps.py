@@ -99,8 +99,8 @@ def positions(arrays: Mapping[str, np.ndarray]) -> list[Picture]:
 
 def _draw_likeness(axes: Axes, table: np.ndarray) -> None:
     middle = len(table) // 2
-    lengths = np.maximum(np.linalg.norm(table, axis=1), np.finfo(float).tiny)
-    axes.plot(table @ table[middle] / (lengths * lengths[middle]), color=style.BLUE)
+    unit = table / np.maximum(np.linalg.norm(table, axis=1, keepdims=True), 1e-12)
+    axes.plot(unit @ unit[middle], color=style.BLUE)
     axes.axvline(middle, color=style.MUTED, linestyle="dotted", linewidth=0.9)
     axes.set(xlabel="position", ylabel="cosine", title=f"likeness to position {middle}")
     axes.margins(x=0)

@@ -39,7 +39,7 @@ def draw_all(folder: RunFolder) -> list[Picture]:
 
 def summary_so_far(folder: RunFolder) -> dict[str, Any]:
     """Returns the summary, or an empty one while the run has not ended."""
-    return folder.read_summary() if (folder.path / "summary.json").exists() else {}
+    return folder.read_summary() if folder.is_complete() else {}
 
 
 def compared(folder: RunFolder) -> list[dict[str, Any]]:

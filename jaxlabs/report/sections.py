@@ -1,6 +1,5 @@
 """The sections of the page, each made from what the run folder holds, or empty."""
 
-import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -78,13 +77,17 @@ def samples(folder: RunFolder) -> str:
     final = folder.samples / "final.txt"
     parts = []
     if final.exists():
-        parts.append(html.preformatted(final.read_text(), label="Sample of the trained model"))
+        parts.append(
+            html.preformatted(
+                final.read_text(encoding="utf-8"), label="Sample of the trained model"
+            )
+        )
     during = sorted(folder.samples.glob("step-*.txt"))
     if during:
         parts.append("<h3>As training went on</h3>")
     for path in during:
         step = int(path.stem.removeprefix("step-"))
-        body = html.preformatted(path.read_text(), label=f"Sample at step {step}")
+        body = html.preformatted(path.read_text(encoding="utf-8"), label=f"Sample at step {step}")
         parts.append(html.details(f"step {step:,}", body, group="samples"))
     return html.section("samples", "Samples", *parts)
 
@@ -148,16 +151,8 @@ def environment(config: Facts, summary: Facts) -> str:
 
 
 def reproduce(config: Facts, summary: Facts) -> str:
-    """Returns the command that makes this run again, and what to recognise it by."""
-    values, preset = config.get("settings", {}), config.get("preset_settings", {})
-    flags = [
-        f"--{name}={'none' if value is None else value}"
-        for name, value in values.items()
-        if name != "workdir" and preset and preset.get(name) != value
-    ]
-    module = f"experiments.{config['experiment']}"
-    command = shlex.join(["python", "-m", module, f"--preset={config['preset']}", *flags])
-    digest = summary.get("parameters_sha256")
+    """Returns the command that made this run, and what to recognise its result by."""
+    command, digest = config.get("command"), summary.get("parameters_sha256")
     told = (
         "The same versions on the same kind of machine end with the same parameters, to the bit; "
         f"their SHA-256 is {digest}."
@@ -165,7 +160,7 @@ def reproduce(config: Facts, summary: Facts) -> str:
     return html.section(
         "reproduce",
         "Run it again",
-        html.preformatted(command, label="Command"),
+        html.preformatted(command, label="Command") if command else "",
         html.note(told) if digest else "",
     )
 

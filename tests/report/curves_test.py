@@ -1,0 +1,70 @@
+"""Curves hold the logged values, and smoothing moves nothing."""
+
+import numpy as np
+import pytest
+
+from jaxlabs.report import curves, style
+
+
+def test_series_is_sorted_and_holds_one_split_without_what_is_not_finite():
+    rows = [
+        {"step": 3, "split": "train", "loss": 1.0},
+        {"step": 1, "split": "train", "loss": 3.0},
+        {"step": 2, "split": "train", "loss": None},
+        {"step": 4, "split": "train", "loss": float("inf")},
+        {"step": 5, "split": "train", "learning_rate": 0.1},
+        {"step": 1, "split": "held_out", "loss": 9.0},
+    ]
+    steps, values = curves.series(rows, "train", "loss")
+    np.testing.assert_array_equal(steps, [1, 3])
+    np.testing.assert_array_equal(values, [3, 1])
+
+
+def test_series_without_rows_is_empty():
+    steps, values = curves.series([], "train", "loss")
+    assert steps.size == values.size == 0
+
+
+@pytest.mark.parametrize("count", [1, 2, 7, 300])
+def test_smoothing_equals_the_mean_of_a_symmetric_window(count):
+    values = np.random.default_rng(0).normal(size=count)
+    half = max(count // 60, 1)
+    expected = []
+    for i in range(count):
+        reach = min(half, i, count - 1 - i)
+        expected.append(np.mean(values[i - reach : i + reach + 1]))
+    np.testing.assert_allclose(curves.smoothed(values), expected, atol=1e-12)
+
+
+def test_smoothing_keeps_a_straight_line_in_place():
+    line = np.linspace(4, 1, 500)
+    np.testing.assert_allclose(curves.smoothed(line), line, atol=1e-12)
+
+
+def test_optimisation_shows_a_panel_for_each_logged_value():
+    row = {"step": 1, "split": "train", "learning_rate": 1e-3, "gradient_norm": 0.5}
+    rows = [row, row | {"step": 2}]
+    with style.house_style():
+        both = curves.optimisation(rows).figure
+        one = curves.optimisation(
+            [{k: r[k] for k in r if k != "gradient_norm"} for r in rows]
+        ).figure
+    assert [axes.get_title("left") for axes in both.axes] == ["learning rate", "gradient norm"]
+    assert [axes.get_title("left") for axes in one.axes] == ["learning rate"]
+    assert curves.optimisation([{"step": 1, "split": "train"}]) is None
+
+
+def test_range_test_marks_the_steepest_fall_and_the_lowest_loss():
+    rates = np.geomspace(1e-4, 1, 81)
+    # A smooth step down around 0.001, then a rise from 0.1 on.
+    place = np.log10(rates)
+    loss = 4 - 2 / (1 + np.exp(-6 * (place + 3))) + 3 * np.maximum(place + 1, 0)
+    (picture,) = curves.learning_rate_range({"learning_rate": rates, "loss": loss})
+    steepest, lowest = picture.figure.axes[0].get_lines()[2:]
+    assert steepest.get_xdata()[0] == pytest.approx(1e-3, rel=0.1)
+    assert lowest.get_xdata()[0] == pytest.approx(0.1, rel=0.2)
+
+
+def test_range_test_that_broke_at_once_draws_nothing():
+    arrays = {"learning_rate": np.array([0.1, 0.2]), "loss": np.array([4.0, np.nan])}
+    assert curves.learning_rate_range(arrays) == []

@@ -1,0 +1,106 @@
+"""The loss picture shows what was logged and where it would have to be."""
+
+import numpy as np
+import pytest
+
+from jaxlabs import published
+from jaxlabs.report import style
+from jaxlabs.report.loss import loss_curves
+
+
+@pytest.fixture(autouse=True)
+def in_house_style():
+    with style.house_style():
+        yield
+
+
+def rows():
+    logged = [
+        {"step": step, "split": "train", "loss": 4 - step / 10, "seconds": 2.0 * step}
+        for step in range(1, 21)
+    ]
+    evaluated = [
+        {"step": step, "split": "held_out", "loss": 4.1 - step / 10} for step in (0, 10, 20)
+    ]
+    return [*logged, *evaluated]
+
+
+def legend(figure):
+    (found,) = figure.legends
+    return [label.get_text() for label in found.get_texts()]
+
+
+def labels(figure):
+    return [label.get_text() for label in figure.axes[0].texts]
+
+
+def test_every_split_is_named_with_its_last_value():
+    assert legend(loss_curves(rows(), {}, []).figure) == ["training: 2.000", "held out: 2.100"]
+
+
+def test_curves_hold_the_logged_values():
+    lines = loss_curves(rows(), {}, []).figure.axes[0].get_lines()
+    np.testing.assert_array_equal(lines[0].get_ydata(), [4 - step / 10 for step in range(1, 21)])
+    np.testing.assert_array_equal(lines[2].get_xdata(), [0, 10, 20])
+    np.testing.assert_allclose(lines[2].get_ydata(), [4.1, 3.1, 2.1])
+
+
+def test_baselines_and_published_losses_are_labelled_lines_at_their_values():
+    compared = published.compare("gpt", "reference", {})
+    picture = loss_curves(rows(), {"bigram": 2.47, "chance_accuracy": 0.1}, compared)
+    shown = labels(picture.figure)
+    assert "bigram 2.47" in shown
+    assert "nanoGPT, best validation loss: 1.4697" in shown
+    assert "“validation” loss after 2000 steps: 0.988 (not comparable)" in shown
+    # Accuracies, parameters and seconds are no losses.
+    assert len(shown) == 4
+    horizontal = picture.figure.axes[0].get_lines()[3:]
+    assert sorted(line.get_ydata()[0] for line in horizontal) == [0.988, 1.155, 1.4697, 2.47]
+
+
+def test_what_is_not_comparable_is_dotted():
+    compared = published.compare("gpt", "quick", {}, why_not="another text")
+    line = loss_curves(rows(), {}, compared).figure.axes[0].get_lines()[-1]
+    assert line.get_linestyle() == ":"
+
+
+def test_labels_keep_clear_of_the_curves_and_of_each_other():
+    picture = loss_curves(rows(), {"near": 3.5, "nearer": 3.4, "low": 1.0}, [])
+    style.png(picture.figure)
+    texts = {text.get_text(): text for text in picture.figure.axes[0].texts}
+    # The curves fall from top left to bottom right: above their end there is room on the right.
+    assert texts["near 3.50"].get_ha() == "right"
+    assert texts["low 1.00"].get_ha() == "left"
+    boxes = [text.get_window_extent() for text in texts.values()]
+    assert not any(one.overlaps(other) for i, one in enumerate(boxes) for other in boxes[i + 1 :])
+
+
+def test_time_axis_reads_the_logged_seconds():
+    figure = loss_curves(rows(), {}, []).figure
+    style.png(figure)
+    (top,) = figure.axes[0].child_axes
+    assert top.get_xlabel() == "training time [seconds]"
+    low, high = figure.axes[0].get_xlim()
+    assert top.get_xlim() == pytest.approx((2 * low, 2 * high))
+
+
+def test_time_that_went_backwards_has_no_axis():
+    logged = [row | {"seconds": 5.0} for row in rows()]
+    assert not loss_curves(logged, {}, []).figure.axes[0].child_axes
+
+
+def test_losses_below_zero_stay_on_a_linear_axis():
+    logged = [row | {"loss": row["loss"] - 3} for row in rows()]
+    axes = loss_curves(logged, {}, []).figure.axes[0]
+    assert axes.get_yscale() == "linear"
+    assert loss_curves(rows(), {}, []).figure.axes[0].get_yscale() == "log"
+
+
+def test_run_without_a_loss_has_no_picture():
+    assert loss_curves([], {"bigram": 2.5}, []) is None
+    assert loss_curves([{"step": 1, "split": "train", "loss": None}], {}, []) is None
+
+
+def test_first_row_alone_is_drawn():
+    picture = loss_curves(rows()[:1], {}, [])
+    assert style.png(picture.figure).startswith(b"\x89PNG")

@@ -1,0 +1,56 @@
+"""Numbers read well and keep what they say."""
+
+import pytest
+
+from jaxlabs.report.numbers import duration, figure, memory
+
+
+@pytest.mark.parametrize(
+    ("value", "unit", "shown"),
+    [
+        (None, "nats", "—"),
+        (10_690_625, "parameters", "10,690,625"),
+        (2000.0, "", "2,000"),
+        (1.46973, "nats", "1.4697 nats"),
+        (0.988, "", "0.9880"),
+        (32.71, "", "32.7"),
+        (1.5e-5, "", "1.5e-05"),
+        (-0.25, "", "-0.2500"),
+        (float("nan"), "nats", "not finite"),
+        (float("inf"), "seconds", "not finite"),
+        (True, "", "True"),
+        ("rotary", "", "rotary"),
+        (23_520, "seconds", "6 h 32 min"),
+        (412_000_000, "bytes", "412 MB"),
+    ],
+)
+def test_figure(value, unit, shown):
+    assert figure(value, unit) == shown
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"), [(1.88, "1.88"), (1.4697, "1.4697"), (10_690_625, "10,690,625")]
+)
+def test_stated_figures_keep_their_digits(value, shown):
+    assert figure(value, as_stated=True) == shown
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shown"),
+    [
+        (0, "0.0 s"),
+        (59.94, "59.9 s"),
+        (60, "1 min 00 s"),
+        (119.6, "2 min 00 s"),
+        (3599.7, "1 h 00 min"),
+    ],
+)
+def test_duration(seconds, shown):
+    assert duration(seconds) == shown
+
+
+@pytest.mark.parametrize(
+    ("count", "shown"), [(999, "999 bytes"), (1500, "1.5 kB"), (2.5e9, "2.5 GB")]
+)
+def test_memory(count, shown):
+    assert memory(count) == shown
