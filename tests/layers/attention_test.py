@@ -1,0 +1,247 @@
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.test_util import check_grads
+from scipy.special import softmax
+
+from jaxlabs.layers import masks
+from jaxlabs.layers.attention import (
+    MultiHeadAttention,
+    attention_parts,
+    dot_product_attention,
+    empty_cache,
+)
+from jaxlabs.layers.dropout import dropout
+
+
+def heads_of(batch=2, heads=3, query=5, key=5, head_dim=4, dtype=np.float32):
+    random = np.random.default_rng(0)
+    shapes = [(batch, heads, length, head_dim) for length in (query, key, key)]
+    return [random.standard_normal(shape).astype(dtype) for shape in shapes]
+
+
+def by_hand(query, key, value, mask, bias=0.0):
+    """The definition, one query at a time, in float64."""
+    output = np.zeros(query.shape)
+    mask = np.broadcast_to(mask, (*query.shape[:3], key.shape[2]))
+    bias = np.broadcast_to(bias, mask.shape)
+    for b, h, q in np.ndindex(*query.shape[:3]):
+        seen = np.flatnonzero(mask[b, h, q])
+        scores = [
+            float(query[b, h, q] @ key[b, h, k]) / query.shape[-1] ** 0.5 + bias[b, h, q, k]
+            for k in seen
+        ]
+        for k, weight in zip(seen, softmax(scores) if scores else [], strict=True):
+            output[b, h, q] += weight * value[b, h, k]
+    return output
+
+
+@pytest.mark.parametrize("window", [None, 1, 2, 50])
+def test_attention_equals_the_definition_with_window_and_padding(window):
+    query, key, value = heads_of()
+    mask = masks.causal(5) if window is None else masks.local_window(5, window)
+    mask = mask & masks.padding(jnp.array([[1, 1, 1, 1, 1], [1, 1, 0, 1, 0]]))
+    got = dot_product_attention(query, key, value, mask)
+    np.testing.assert_allclose(got, by_hand(query, key, value, mask), atol=1e-6)
+
+
+def test_bias_is_added_to_the_scaled_scores():
+    query, key, value = heads_of(query=2, key=7)
+    bias = np.random.default_rng(1).standard_normal((1, 3, 2, 7)).astype(np.float32)
+    parts = attention_parts(query, key, value, bias=bias)
+    np.testing.assert_allclose(parts.output, by_hand(query, key, value, True, bias), atol=1e-6)
+    scores = np.einsum("bhqd,bhkd->bhqk", query, key) / 2 + bias
+    np.testing.assert_allclose(parts.scores, scores, atol=1e-6)
+    np.testing.assert_allclose(parts.weights, softmax(scores, axis=-1), atol=1e-6)
+
+
+def test_a_query_without_keys_gets_zero_and_a_finite_gradient():
+    query, key, value = heads_of()
+    mask = masks.padding(jnp.array([[1, 1, 0, 0, 0], [0, 0, 0, 0, 0]]))
+    target = np.random.default_rng(1).standard_normal(query.shape).astype(np.float32)
+
+    def total(query, key, value):
+        return jnp.sum(dot_product_attention(query, key, value, mask) * target)
+
+    parts = attention_parts(query, key, value, mask)
+    np.testing.assert_array_equal(parts.output[1], 0)
+    np.testing.assert_array_equal(parts.weights[1], 0)
+    np.testing.assert_allclose(parts.weights[0].sum(-1), 1, rtol=1e-6)
+    for gradient in jax.grad(total, (0, 1, 2))(query, key, value):
+        np.testing.assert_array_equal(gradient[1], 0)
+        assert np.isfinite(gradient).all()
+        assert np.abs(gradient[0]).max() > 0
+
+
+def test_value_and_gradient_are_finite_at_scores_of_ten_thousand():
+    query, key, value = heads_of()
+    total = jax.value_and_grad(
+        lambda q, k: jnp.sum(jnp.sin(dot_product_attention(q, k, value, masks.causal(5)))), (0, 1)
+    )
+    output, gradients = total(query * 1e3, key * 10)
+    assert np.isfinite(output)
+    assert all(np.isfinite(gradient).all() for gradient in gradients)
+
+
+def test_softmax_of_bfloat16_is_taken_in_float32():
+    narrow = [jnp.asarray(part, jnp.bfloat16) for part in heads_of()]
+    parts = attention_parts(*narrow, masks.causal(5))
+    assert parts.weights.dtype == jnp.float32
+    assert parts.output.dtype == jnp.bfloat16
+
+
+def test_gradient_of_attention_in_float64():
+    with jax.enable_x64(True):
+        query, key, value = heads_of(batch=1, heads=2, query=3, key=4, head_dim=2, dtype=np.float64)
+        mask = np.array([[1, 0, 1, 1], [0, 0, 0, 0], [1, 1, 1, 1]], bool)[None, None]
+
+        def attend(query, key, value):
+            return jnp.sin(dot_product_attention(query, key, value, mask))
+
+        assert attend(query, key, value).dtype == jnp.float64
+        check_grads(jax.jit(attend), (query, key, value), order=1)
+
+
+@pytest.mark.peers
+def test_attention_and_its_gradients_equal_pytorch():
+    torch = pytest.importorskip("torch")
+    inputs = heads_of(query=4, key=6)
+    mask = np.random.default_rng(1).random((2, 1, 4, 6)) < 0.7
+    mask[..., 0] = True
+    target = np.random.default_rng(2).standard_normal((2, 3, 4, 4)).astype(np.float32)
+
+    def total(*inputs):
+        return jnp.sum(dot_product_attention(*inputs, mask) * target)
+
+    gradients = jax.grad(total, (0, 1, 2))(*inputs)
+    leaves = [torch.tensor(part, requires_grad=True) for part in inputs]
+    attend = torch.nn.functional.scaled_dot_product_attention
+    theirs = attend(*leaves, attn_mask=torch.tensor(mask))
+    (theirs * torch.tensor(target)).sum().backward()
+    np.testing.assert_allclose(
+        dot_product_attention(*inputs, mask), theirs.detach().numpy(), atol=1e-5
+    )
+    for ours, leaf in zip(gradients, leaves, strict=True):
+        np.testing.assert_allclose(ours, leaf.grad.numpy(), atol=1e-5)
+
+
+def test_dropout_acts_on_the_weights_that_reach_the_values(key):
+    query, keys_, value = heads_of()
+    drop_keys = jax.random.split(key, 2)
+
+    def drop(weights):
+        return dropout(weights, 0.5, drop_keys)
+
+    parts = attention_parts(query, keys_, value, masks.causal(5), dropout=drop)
+    expected = np.einsum("bhqk,bhkd->bhqd", drop(parts.weights), value)
+    np.testing.assert_allclose(parts.output, expected, atol=1e-6)
+    np.testing.assert_allclose(parts.weights.sum(-1), 1, rtol=1e-6)
+
+
+def module(**options):
+    return MultiHeadAttention(**{"width": 12, "heads": 3, "length": 8} | options)
+
+
+def tokens_of(batch=2, time=8, width=12, dtype=np.float32):
+    return np.random.default_rng(3).standard_normal((batch, time, width)).astype(dtype)
+
+
+KINDS = [
+    {},
+    {"positions": "rotary"},
+    {"positions": "alibi"},
+    {"qk_norm": True, "qkv_bias": True, "positions": "rotary"},
+]
+
+
+@pytest.mark.parametrize("options", KINDS)
+def test_module_is_projection_attention_and_projection(key, options):
+    x, layer = tokens_of(), module(**options)
+    params = layer.init(key, x)["params"]
+    params = jax.tree.map(lambda leaf: leaf + 0.1, params)
+
+    def project(name):
+        y = x @ params[f"{name}_kernel"]
+        y = y + params[f"{name}_bias"][None, None] if options.get("qkv_bias") else y
+        y = np.stack([y[..., :4], y[..., 4:8], y[..., 8:]], axis=1)
+        if options.get("qk_norm") and name != "value":
+            y = y / np.sqrt((y**2).mean(-1, keepdims=True) + 1e-5)
+        if options.get("positions") == "rotary" and name != "value":
+            angles = np.arange(8)[:, None] * 10_000.0 ** (-np.array([0, 2]) / 4)[None]
+            turned = (y[..., :2] + 1j * y[..., 2:]) * np.exp(1j * angles)[None, None]
+            y = np.concatenate([turned.real, turned.imag], axis=-1)
+        return np.asarray(y)
+
+    bias = 0.0
+    if options.get("positions") == "alibi":
+        distance = np.arange(8)[:, None] - np.arange(8)[None, :]
+        bias = -(2.0 ** (-8 * np.arange(1, 4) / 3))[:, None, None] * np.abs(distance)[None]
+        bias = bias[None]
+    query, key_, value = (project(name) for name in ("query", "key", "value"))
+    attended = by_hand(query, key_, value, np.asarray(masks.causal(8)), bias)
+    joined = np.concatenate([attended[:, head] for head in range(3)], axis=-1)
+    expected = joined @ params["out"]["kernel"] + params["out"]["bias"][None, None]
+    got = layer.apply({"params": params}, x, masks.causal(8))
+    np.testing.assert_allclose(got, expected, atol=2e-5)
+
+
+@pytest.mark.parametrize("window", [None, 3])
+@pytest.mark.parametrize("options", KINDS)
+def test_cached_decode_equals_full_attention(key, options, window):
+    x, layer = tokens_of(batch=3), module(**options)
+    variables = layer.init(key, x)
+    mask = masks.causal(8) if window is None else masks.local_window(8, window)
+    full = layer.apply(variables, x, mask)
+
+    @jax.jit
+    def decode(cache, position):
+        row = masks.cached(position, 8, window)
+        token = jax.lax.dynamic_slice_in_dim(x, position, 1, axis=1)
+        return layer.apply(variables, token, cache, position, row, method="decode")
+
+    cache = empty_cache(3, 3, 8, 12)
+    for position in range(3):
+        out, cache = decode(cache, position)
+        np.testing.assert_allclose(out[:, 0], full[:, position], atol=1e-5)
+    prefilled, cache = layer.apply(variables, x[:, :5], mask[:, :, :5, :5], method="prefill")
+    np.testing.assert_allclose(prefilled, full[:, :5], atol=1e-6)
+    for position in range(5, 8):
+        out, cache = decode(cache, position)
+        np.testing.assert_allclose(out[:, 0], full[:, position], atol=1e-5)
+
+
+def test_weights_and_scores_are_sown_for_those_who_ask(key):
+    x, layer = tokens_of(), module()
+    variables = {"params": layer.init(key, x)["params"]}
+    _, sown = layer.apply(variables, x, masks.causal(8), mutable="intermediates")
+    (weights,), (scores,) = (sown["intermediates"][name] for name in ("weights", "scores"))
+    chex.assert_shape([weights, scores], (2, 3, 8, 8))
+    masked = np.where(masks.causal(8), scores, -np.inf)
+    np.testing.assert_allclose(weights, softmax(masked, axis=-1), atol=1e-6)
+
+
+def test_qkv_have_no_bias_unless_asked(key):
+    names = {"query_kernel", "key_kernel", "value_kernel", "out"}
+    assert module().init(key, tokens_of())["params"].keys() == names
+    biased = module(qkv_bias=True).init(key, tokens_of())["params"]
+    assert biased.keys() == names | {"query_bias", "key_bias", "value_bias"}
+
+
+@pytest.mark.parametrize("time", [1, 2])
+def test_short_sequences_and_batch_of_one(key, time):
+    x, layer = tokens_of(batch=1, time=time), module(positions="rotary")
+    out = layer.apply(layer.init(key, x), x, masks.local_window(time, 5))
+    chex.assert_shape(out, (1, time, 12))
+    assert np.isfinite(out).all()
+
+
+def test_heads_that_do_not_divide_the_width_are_refused(key):
+    with pytest.raises(ValueError, match="5 heads do not divide a width of 12"):
+        module(heads=5).init(key, tokens_of())
+
+
+def test_unknown_precision_is_refused():
+    with pytest.raises(ValueError, match="'half' is not one of"):
+        dot_product_attention(*heads_of(), precision="half")

@@ -1,0 +1,70 @@
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxlabs.layers import masks
+
+
+def drawn(*rows: str) -> np.ndarray:
+    return np.array([[character == "1" for character in row.split()] for row in rows])[None, None]
+
+
+def test_causal_mask_is_the_lower_triangle():
+    expected = drawn(
+        "1 0 0 0",
+        "1 1 0 0",
+        "1 1 1 0",
+        "1 1 1 1",
+    )
+    np.testing.assert_array_equal(masks.causal(4), expected)
+
+
+def test_window_of_two_is_the_position_and_the_one_before():
+    expected = drawn(
+        "1 0 0 0",
+        "1 1 0 0",
+        "0 1 1 0",
+        "0 0 1 1",
+    )
+    np.testing.assert_array_equal(masks.local_window(4, 2), expected)
+
+
+def test_window_of_one_sees_itself_only():
+    np.testing.assert_array_equal(masks.local_window(5, 1)[0, 0], np.eye(5, dtype=bool))
+
+
+def test_every_query_of_a_window_sees_exactly_window_keys_once_they_exist():
+    seen = masks.local_window(9, 4).sum(axis=-1)[0, 0]
+    np.testing.assert_array_equal(seen, [1, 2, 3, 4, 4, 4, 4, 4, 4])
+
+
+def test_window_at_least_as_long_as_the_text_is_the_causal_mask():
+    for window in (4, 5, 100):
+        np.testing.assert_array_equal(masks.local_window(4, window), masks.causal(4))
+
+
+def test_padding_hides_keys_of_weight_zero_from_every_query():
+    mask = masks.padding(jnp.array([[1.0, 1.0, 0.0], [0.5, 0.0, 0.0]]))
+    chex.assert_shape(mask, (2, 1, 1, 3))
+    np.testing.assert_array_equal(mask[:, 0, 0], [[True, True, False], [True, False, False]])
+
+
+def test_masks_combine_with_and():
+    mask = masks.causal(3) & masks.padding(jnp.array([[1, 0, 1], [1, 1, 0]]))
+    chex.assert_shape(mask, (2, 1, 3, 3))
+    np.testing.assert_array_equal(mask[:1], drawn("1 0 0", "1 0 0", "1 0 1"))
+    np.testing.assert_array_equal(mask[1:], drawn("1 0 0", "1 1 0", "1 1 0"))
+
+
+def test_cached_row_is_the_row_of_the_full_mask():
+    for window in (None, 1, 3, 9):
+        full = masks.causal(6) if window is None else masks.local_window(6, window)
+        rows = [jax.jit(masks.cached, static_argnums=(1, 2))(t, 6, window) for t in range(6)]
+        chex.assert_shape(rows[0], (1, 1, 1, 6))
+        np.testing.assert_array_equal(jnp.concatenate(rows, axis=2), full)
+
+
+def test_length_one():
+    for mask in (masks.causal(1), masks.local_window(1, 3), masks.padding(jnp.ones((1, 1)))):
+        np.testing.assert_array_equal(mask, [[[[True]]]])

@@ -1,0 +1,102 @@
+import chex
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.test_util import check_grads
+
+from jaxlabs.layers.matmul import PRECISIONS, Dense, lax_precision, matmul
+
+
+def inputs(rows=(5, 7), width=48, features=64, dtype=np.float32):
+    random = np.random.default_rng(0)
+    x = random.standard_normal((*rows, width)).astype(dtype)
+    return x, random.standard_normal((width, features)).astype(dtype) / width**0.5
+
+
+def bfloat16(x):
+    return np.asarray(x).astype(jnp.bfloat16).astype(np.float64)
+
+
+@pytest.mark.parametrize("precision", ["highest", "default"])
+def test_matmul_equals_numpy(precision):
+    x, kernel = inputs()
+    expected = x.astype(np.float64) @ kernel.astype(np.float64)
+    np.testing.assert_allclose(matmul(x, kernel, precision), expected, atol=2e-6)
+
+
+def test_fast_matmul_sums_bfloat16_inputs_in_float32():
+    x, kernel = inputs(width=2048)
+    product = matmul(x, kernel, "fast")
+    assert product.dtype == jnp.float32
+    exact_on_rounded = bfloat16(x) @ bfloat16(kernel)
+    np.testing.assert_allclose(product, exact_on_rounded, atol=2e-5)
+    assert np.abs(product - x.astype(np.float64) @ kernel).max() > 1e-3
+
+
+def test_fast_gradients_are_those_of_rounded_inputs():
+    x, kernel = inputs()
+    target = np.random.default_rng(1).standard_normal((5, 7, 64)).astype(np.float32)
+
+    def total(x, kernel, precision):
+        return jnp.sum(matmul(x, kernel, precision) * target)
+
+    fast = jax.jit(jax.grad(total, (0, 1)), static_argnums=2)(x, kernel, "fast")
+    highest = jax.grad(total, (0, 1))(x, kernel, "highest")
+    chex.assert_trees_all_equal_dtypes(fast, highest)
+    by_hand = (
+        bfloat16(target) @ bfloat16(kernel).T,
+        bfloat16(x).reshape(-1, 48).T @ bfloat16(target).reshape(-1, 64),
+    )
+    for got, exact_on_rounded, reference in zip(fast, by_hand, highest, strict=True):
+        np.testing.assert_allclose(got, exact_on_rounded, atol=1e-4)
+        # 8 bits of mantissa: relative rounding of up to 2^-8 in each factor, averaged over a sum.
+        error = np.linalg.norm(got - reference) / np.linalg.norm(reference)
+        assert 0 < error < 2**-7
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (3,), (1,), (2, 3, 4)])
+def test_fast_matmul_compiles_for_any_leading_shape_inside_a_scan(shape):
+    x, kernel = inputs(rows=shape)
+
+    def total(kernel):
+        def add(sums, x):
+            return sums + jnp.sum(jnp.square(matmul(x, kernel, "fast"))), None
+
+        return jax.lax.scan(add, 0.0, jnp.stack([x, x]))[0]
+
+    gradient = jax.jit(jax.grad(total))(kernel)
+    flat = x.reshape(-1, 48)
+    expected = 4 * flat.T @ (flat @ kernel)
+    assert np.linalg.norm(gradient - expected) < 2**-6 * np.linalg.norm(expected)
+
+
+@pytest.mark.parametrize("precision", ["highest", "default"])
+def test_gradient_of_dense_in_float64(precision):
+    with jax.enable_x64(True):
+        x, kernel = inputs(rows=(3,), width=4, features=2, dtype=np.float64)
+        layer = Dense(2, precision=precision)
+        variables = {"params": {"kernel": kernel, "bias": np.array([0.3, -0.2])}}
+        assert layer.apply(variables, x).dtype == jnp.float64
+        check_grads(jax.jit(lambda v, x: jnp.sin(layer.apply(v, x))), (variables, x), order=1)
+
+
+def test_dense_adds_its_bias_and_has_a_plain_kernel():
+    x, kernel = inputs()
+    layer = Dense(64, kernel_init=nn.initializers.ones)
+    params = layer.init(jax.random.key(0), x)["params"]
+    chex.assert_trees_all_equal_shapes(params, {"kernel": kernel, "bias": np.zeros(64)})
+    np.testing.assert_array_equal(params["kernel"], np.ones((48, 64)))
+    np.testing.assert_array_equal(params["bias"], np.zeros(64))
+    bias = np.arange(64.0, dtype=np.float32)
+    got = layer.apply({"params": {"kernel": kernel, "bias": bias}}, x)
+    np.testing.assert_allclose(got, x @ kernel + bias[None, None], atol=1e-4)
+    assert Dense(64, use_bias=False).init(jax.random.key(0), x)["params"].keys() == {"kernel"}
+
+
+def test_unknown_precision_names_what_is_accepted():
+    x, kernel = inputs()
+    with pytest.raises(ValueError, match="'exact' is not one of highest, default, fast"):
+        matmul(x, kernel, "exact")
+    assert [lax_precision(name) for name in PRECISIONS] == [jax.lax.Precision.HIGHEST, None, None]

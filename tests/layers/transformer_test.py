@@ -1,0 +1,177 @@
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.test_util import check_grads
+from scipy.special import erf
+
+from jaxlabs.layers import masks
+from jaxlabs.layers.normalization import build_norm
+from jaxlabs.layers.transformer import EncoderBlock, FeedForward
+
+
+def tokens_of(batch=2, time=6, width=8, dtype=np.float32):
+    return np.random.default_rng(0).standard_normal((batch, time, width)).astype(dtype)
+
+
+def block(**options):
+    return EncoderBlock(**{"width": 8, "heads": 2, "ffn_width": 16, "length": 6} | options)
+
+
+def shifted(params):
+    """Parameters whose biases and scales are neither 0 nor 1."""
+    return jax.tree.map(
+        lambda leaf: leaf + 0.1 * np.sin(np.arange(leaf.size)).reshape(leaf.shape), params
+    )
+
+
+@pytest.mark.parametrize(
+    ("activation", "function"),
+    [
+        ("relu", lambda x: np.maximum(x, 0)),
+        ("squared_relu", lambda x: np.maximum(x, 0) ** 2),
+        ("gelu", lambda x: x * (1 + erf(x / 2**0.5)) / 2),
+    ],
+)
+def test_feed_forward_equals_numpy(key, activation, function):
+    x, layer = tokens_of(), FeedForward(16, activation)
+    params = shifted(layer.init(key, x)["params"])
+    expand, contract = params["expand"], params["contract"]
+    hidden = function(x @ expand["kernel"] + expand["bias"][None, None])
+    expected = hidden @ contract["kernel"] + contract["bias"][None, None]
+    np.testing.assert_allclose(layer.apply({"params": params}, x), expected, atol=1e-5)
+
+
+def test_unknown_activation_names_what_is_accepted(key):
+    with pytest.raises(ValueError, match="'swish' is not one of relu, gelu, squared_relu"):
+        FeedForward(16, "swish").init(key, tokens_of())
+
+
+@pytest.mark.parametrize("pre_norm", [True, False])
+def test_block_puts_norms_and_residuals_where_it_says(key, pre_norm):
+    x, layer, mask = tokens_of(), block(pre_norm=pre_norm), masks.causal(6)
+    params = shifted(layer.init(key, x)["params"])
+
+    def norm(name, x):
+        return build_norm("layernorm").apply({"params": params[name]}, x)
+
+    def attend(x):
+        bound = layer.bind({"params": params})
+        return bound.attention(x, mask)
+
+    def feed(x):
+        return layer.bind({"params": params}).ffn(x)
+
+    if pre_norm:
+        x_ = x + attend(norm("attention_norm", x))
+        expected = x_ + feed(norm("ffn_norm", x_))
+    else:
+        x_ = norm("attention_norm", x + attend(x))
+        expected = norm("ffn_norm", x_ + feed(x_))
+    got = layer.apply({"params": params}, x, mask)
+    np.testing.assert_allclose(got, expected, atol=1e-5)
+
+
+@pytest.mark.peers
+@pytest.mark.parametrize("activation", ["relu", "gelu"])
+@pytest.mark.parametrize("pre_norm", [True, False])
+def test_block_and_its_gradients_equal_pytorch(key, pre_norm, activation):
+    torch = pytest.importorskip("torch")
+    x, layer = tokens_of(), block(pre_norm=pre_norm, activation=activation, qkv_bias=True)
+    params = shifted(layer.init(key, x)["params"])
+    target = np.random.default_rng(1).standard_normal(x.shape).astype(np.float32)
+
+    def total(params, x):
+        return jnp.sum(jnp.sin(layer.apply({"params": params}, x, masks.causal(6))) * target)
+
+    value, (gradients, x_gradient) = jax.value_and_grad(total, (0, 1))(params, x)
+
+    twin = torch.nn.TransformerEncoderLayer(
+        8, 2, 16, dropout=0.0, activation=activation, batch_first=True, norm_first=pre_norm
+    )
+    values = twin_values(params)
+    twin.load_state_dict({name: torch.tensor(np.array(value)) for name, value in values.items()})
+    leaf = torch.tensor(x, requires_grad=True)
+    hidden = ~torch.ones(6, 6, dtype=torch.bool).tril()
+    theirs = (twin(leaf, src_mask=hidden).sin() * torch.tensor(target)).sum()
+    theirs.backward()
+
+    np.testing.assert_allclose(value, theirs.item(), rtol=1e-5)
+    np.testing.assert_allclose(x_gradient, leaf.grad.numpy(), atol=1e-5)
+    expected = dict(twin.named_parameters())
+    for name, ours in twin_values(gradients).items():
+        np.testing.assert_allclose(ours, expected[name].grad.numpy(), atol=1e-5, err_msg=name)
+
+
+def twin_values(params):
+    attention, ffn = params["attention"], params["ffn"]
+    names = ("query", "key", "value")
+    return {
+        "self_attn.in_proj_weight": np.concatenate([attention[f"{n}_kernel"] for n in names], 1).T,
+        "self_attn.in_proj_bias": np.concatenate([attention[f"{n}_bias"] for n in names]),
+        "self_attn.out_proj.weight": attention["out"]["kernel"].T,
+        "self_attn.out_proj.bias": attention["out"]["bias"],
+        "linear1.weight": ffn["expand"]["kernel"].T,
+        "linear1.bias": ffn["expand"]["bias"],
+        "linear2.weight": ffn["contract"]["kernel"].T,
+        "linear2.bias": ffn["contract"]["bias"],
+        "norm1.weight": params["attention_norm"]["scale"],
+        "norm1.bias": params["attention_norm"]["bias"],
+        "norm2.weight": params["ffn_norm"]["scale"],
+        "norm2.bias": params["ffn_norm"]["bias"],
+    }
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"activation": "gelu"},
+        {"pre_norm": False, "activation": "gelu"},
+        {"norm": "rmsnorm", "qk_norm": True, "positions": "rotary", "activation": "squared_relu"},
+    ],
+)
+def test_gradient_of_a_block_in_float64(key, options):
+    layer = block(**options)
+    params = layer.init(key, tokens_of())["params"]
+    with jax.enable_x64(True):
+        x = tokens_of(time=3, dtype=np.float64)
+        params = shifted(jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), params))
+
+        def total(params, x):
+            return jnp.sin(layer.apply({"params": params}, x, masks.causal(3)))
+
+        assert total(params, x).dtype == jnp.float64
+        check_grads(jax.jit(total), (params, x), order=1, modes=["rev"])
+
+
+@pytest.mark.parametrize("pre_norm", [True, False])
+def test_cached_decode_equals_the_full_block(key, pre_norm):
+    x, layer = tokens_of(batch=3), block(pre_norm=pre_norm, positions="rotary")
+    variables = layer.init(key, x)
+    full = layer.apply(variables, x, masks.causal(6))
+    out, cache = layer.apply(variables, x[:, :4], masks.causal(4), method="prefill")
+    np.testing.assert_allclose(out, full[:, :4], atol=1e-6)
+    for position in (4, 5):
+        token, row = x[:, position : position + 1], masks.cached(position, 6)
+        out, cache = layer.apply(variables, token, cache, position, row, method="decode")
+        np.testing.assert_allclose(out[:, 0], full[:, position], atol=1e-5)
+
+
+def test_dropout_touches_attention_and_both_branches(key):
+    x, layer = tokens_of(batch=1), block(dropout=0.5)
+    variables = layer.init(key, x)
+    keys = jax.random.split(key, 1)
+    still = layer.apply(variables, x, masks.causal(6))
+    dropped = layer.apply(variables, x, masks.causal(6), dropout_keys=keys)
+    assert np.abs(still - dropped).max() > 0.01
+    zero_ffn = jax.tree.map(jnp.zeros_like, variables["params"]["ffn"])
+    variables = {"params": variables["params"] | {"ffn": zero_ffn}}
+    update = layer.apply(variables, x, masks.causal(6), dropout_keys=keys) - x
+    # Elements of a dropped branch are exactly zero.
+    assert 0.2 < float((update == 0).mean()) < 0.8
+
+
+def test_one_token_in_a_batch_of_one(key):
+    x, layer = tokens_of(batch=1, time=1), block()
+    chex.assert_shape(layer.apply(layer.init(key, x), x, masks.causal(1)), (1, 1, 8))

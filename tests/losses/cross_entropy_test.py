@@ -1,0 +1,83 @@
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.test_util import check_grads
+from scipy.special import log_softmax
+
+from jaxlabs.losses.cross_entropy import cross_entropy
+
+
+def case(shape=(3, 4), classes=7, dtype=np.float32):
+    random = np.random.default_rng(0)
+    logits = random.standard_normal((*shape, classes)).astype(dtype) * 4
+    return logits, random.integers(0, classes, shape)
+
+
+def test_equals_scipy_and_reduces_nothing():
+    logits, labels = case()
+    log_probabilities = log_softmax(logits.astype(np.float64), axis=-1)
+    expected = -np.take_along_axis(log_probabilities, labels[..., None], axis=-1)[..., 0]
+    got = cross_entropy(logits, jnp.asarray(labels))
+    chex.assert_shape(got, (3, 4))
+    np.testing.assert_allclose(got, expected, rtol=1e-6, atol=1e-6)
+
+
+def test_uniform_logits_cost_the_logarithm_of_the_classes():
+    got = cross_entropy(jnp.full((2, 65), 3.0), jnp.array([0, 64]))
+    np.testing.assert_allclose(got, np.log(65), rtol=1e-6)
+
+
+def test_gradient_is_softmax_minus_one_hot():
+    logits, labels = case()
+    gradient = jax.grad(lambda x: cross_entropy(x, jnp.asarray(labels)).sum())(logits)
+    np.testing.assert_allclose(
+        gradient, jax.nn.softmax(logits) - jax.nn.one_hot(labels, 7), atol=1e-6
+    )
+
+
+@pytest.mark.parametrize("scale", [1e4, 1e30])
+def test_value_and_gradient_are_finite_at_huge_logits(scale):
+    logits = jnp.array([[scale, -scale, 0.0]] * 3)
+    value, gradient = jax.value_and_grad(lambda x: cross_entropy(x, jnp.arange(3)).sum())(logits)
+    assert np.isfinite(value)
+    assert np.isfinite(gradient).all()
+    got = cross_entropy(logits, jnp.arange(3))
+    np.testing.assert_allclose(got, [0, 2 * scale, scale], rtol=1e-6)
+
+
+def test_float64_stays_float64_and_its_gradient_is_right():
+    with jax.enable_x64(True):
+        logits, labels = case(shape=(2,), dtype=np.float64)
+        assert cross_entropy(logits, jnp.asarray(labels)).dtype == jnp.float64
+        check_grads(jax.jit(lambda x: cross_entropy(x, jnp.asarray(labels))), (logits,), order=2)
+
+
+def test_bfloat16_is_computed_in_float32():
+    logits, labels = case()
+    narrow = jnp.asarray(logits, jnp.bfloat16)
+    got = cross_entropy(narrow, jnp.asarray(labels))
+    assert got.dtype == jnp.float32
+    expected = cross_entropy(narrow.astype(jnp.float32), jnp.asarray(labels))
+    np.testing.assert_array_equal(got, expected)
+
+
+@pytest.mark.peers
+def test_loss_and_gradient_equal_pytorch():
+    torch = pytest.importorskip("torch")
+    logits, labels = case(shape=(12,))
+    weights = np.random.default_rng(1).uniform(size=12).astype(np.float32)
+    ours, gradient = jax.value_and_grad(
+        lambda x: jnp.sum(cross_entropy(x, jnp.asarray(labels)) * weights)
+    )(logits)
+    leaf = torch.tensor(logits, requires_grad=True)
+    losses = torch.nn.functional.cross_entropy(leaf, torch.tensor(labels), reduction="none")
+    theirs = (losses * torch.tensor(weights)).sum()
+    theirs.backward()
+    np.testing.assert_allclose(ours, theirs.item(), rtol=1e-6)
+    np.testing.assert_allclose(gradient, leaf.grad.numpy(), atol=1e-6)
+
+
+def test_one_class_costs_nothing():
+    np.testing.assert_array_equal(cross_entropy(jnp.ones((1, 1)), jnp.zeros(1, jnp.int32)), [0])
