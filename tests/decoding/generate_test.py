@@ -50,7 +50,7 @@ def uncached(params, tokens):
     """Logits after the last of `tokens` [time], computed from nothing."""
     embedded = params["embedding"][tokens]
     turn = np.cos(np.arange(len(tokens))[:, None] * params["rate"])
-    return (embedded * turn).mean(axis=0) @ params["head"]
+    return (embedded * turn).mean(axis=0) @ params["head"].astype(np.float64)
 
 
 def windows(context, count):

@@ -1,0 +1,177 @@
+import dataclasses
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.stats
+
+from jaxlabs.decoding.generate import generate
+from jaxlabs.models.transformer_lm import TransformerDecoder, TransformerLM, TransformerLMConfig
+
+VOCABULARY, CONTEXT = 11, 8
+PROMPTS = np.random.default_rng(3).integers(VOCABULARY, size=(3, 11))
+LENGTHS = np.asarray([5, 11, 1])
+NEW_TOKENS = 10
+READ = []  # logits of every executed step of a `Recorder`
+TRACED = []
+
+
+@dataclasses.dataclass(frozen=True)
+class Recorder(TransformerDecoder):
+    """The same decoder, but what it computes inside the compiled loop is seen outside."""
+
+    def step(self, params, carry, tokens):
+        TRACED.append(self)
+        carry, logits = super().step(params, carry, tokens)
+        jax.debug.callback(lambda x: READ.append(np.asarray(x)), logits, ordered=True)
+        return carry, logits
+
+
+def build(**settings):
+    settings = {"positions": "sinusoidal", "matmul_precision": "highest"} | settings
+    sizes = {"context": CONTEXT, "width": 16, "layers": 2, "heads": 2, "ffn_width": 24}
+    return TransformerLM(TransformerLMConfig(vocabulary_size=VOCABULARY, **sizes, **settings))
+
+
+def random_params(model):
+    shapes = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, CONTEXT), jnp.int32))
+    rng = np.random.default_rng(0)
+    return jax.tree.map(
+        lambda leaf: np.float32(0.5 * rng.normal(size=leaf.shape)), shapes["params"]
+    )
+
+
+def uncached(model, params, sequences):
+    """Logits after each of `sequences`; what is padded on the right no position sees."""
+    padded = np.stack([np.pad(s, (0, CONTEXT - len(s))) for s in sequences])
+    logits = jax.jit(model.apply)({"params": params}, jnp.asarray(padded, jnp.int32))
+    return np.asarray(logits, np.float64)[
+        np.arange(len(sequences)), [len(s) - 1 for s in sequences]
+    ]
+
+
+def first_in_reach(time):
+    """With a context of 8, the last 4 tokens are read again at times 8, 12, 16, ..."""
+    return 0 if time < 8 else (time // 4 - 1) * 4
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"positions": "sinusoidal"},
+        {"positions": "learned", "pre_norm": False},
+        {"positions": "rotary", "qk_norm": True, "norm": "rmsnorm"},
+        {"positions": "alibi", "tie_embeddings": True},
+        {"positions": "rotary", "attention_window": 3},
+    ],
+    ids=lambda settings: "-".join(str(value) for value in settings.values()),
+)
+def test_cached_equals_uncached_logits_up_to_the_context(settings):
+    model = build(**settings)
+    params = random_params(model)
+    tokens = jnp.asarray(PROMPTS[:, :CONTEXT], jnp.int32)
+    decoder = TransformerDecoder(model)
+
+    @jax.jit
+    def cached(params, tokens):
+        carry = decoder.init_carry(3)
+        return jax.lax.scan(lambda c, column: decoder.step(params, c, column), carry, tokens.T)[1]
+
+    logits = cached(params, tokens).swapaxes(0, 1)
+    chex.assert_shape(logits, (3, CONTEXT, VOCABULARY))
+    expected = jax.jit(model.apply)({"params": params}, tokens)
+    np.testing.assert_allclose(logits, expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("positions", ["sinusoidal", "rotary"])
+def test_past_the_context_every_step_equals_the_uncached_forward(positions, key):
+    # 21 tokens cross the border at times 8, 12 and 16, row 1 at 8 while its prompt is being read.
+    model = build(positions=positions)
+    params = random_params(model)
+    READ.clear()
+    tokens, lengths = generate(
+        Recorder(model), params, PROMPTS, LENGTHS, key, max_new_tokens=NEW_TOKENS
+    )
+    jax.effects_barrier()
+    tokens = np.asarray(tokens)
+    np.testing.assert_array_equal(lengths, LENGTHS + NEW_TOKENS)
+    steps = [(row, t) for row in range(3) for t in range(int(lengths[row]) - 1)]
+    expected = uncached(model, params, [tokens[row, first_in_reach(t) : t + 1] for row, t in steps])
+    seen = np.stack([READ[t][row] for row, t in steps])
+    np.testing.assert_allclose(seen, expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.fixture(scope="module")
+def model():
+    return build()
+
+
+@pytest.fixture(scope="module")
+def params(model):
+    return random_params(model)
+
+
+def test_a_row_does_not_depend_on_the_other_rows(model, params, key):
+    others, other_lengths = PROMPTS.copy(), LENGTHS.copy()
+    others[[0, 2]] = 7
+    other_lengths[[0, 2]] = 1, 9
+    arguments = {"key": key, "max_new_tokens": NEW_TOKENS}
+    one, _ = generate(Recorder(model), params, PROMPTS, LENGTHS, **arguments)
+    two, _ = generate(Recorder(model), params, others, other_lengths, **arguments)
+    np.testing.assert_array_equal(one[1], two[1])
+    assert (one[2] != two[2]).any()
+
+
+def test_a_new_model_of_equal_settings_compiles_nothing(params, key):
+    arguments = {"key": key, "max_new_tokens": NEW_TOKENS}
+    generate(Recorder(build()), params, PROMPTS, LENGTHS, **arguments)
+    traced = len(TRACED)
+    knobs = {"temperature": 0.5, "top_k": 4, "top_p": 0.9, "stop_token": 3}
+    generate(Recorder(build()), params, PROMPTS[::-1], LENGTHS[::-1], **arguments, **knobs)
+    assert len(TRACED) == traced
+
+
+def test_temperature_zero_top_k_one_and_the_likeliest_token_are_the_same(model, params, key):
+    arguments = Recorder(model), params, PROMPTS, LENGTHS
+    greedy, _ = generate(*arguments, key, max_new_tokens=NEW_TOKENS, temperature=0)
+    other_key = jax.random.key(7)
+    top_one, _ = generate(*arguments, other_key, max_new_tokens=NEW_TOKENS, top_k=1)
+    np.testing.assert_array_equal(greedy, top_one)
+    greedy = np.asarray(greedy)
+    steps = [(row, t) for row in range(3) for t in range(LENGTHS[row] - 1, LENGTHS[row] + 9)]
+    logits = uncached(model, params, [greedy[row, first_in_reach(t) : t + 1] for row, t in steps])
+    np.testing.assert_array_equal(
+        np.argmax(logits, axis=1), [greedy[row, t + 1] for row, t in steps]
+    )
+
+
+def test_a_stop_token_ends_its_row_and_is_kept(model, params, key):
+    arguments = Recorder(model), params, PROMPTS, LENGTHS, key
+    free, _ = generate(*arguments, max_new_tokens=NEW_TOKENS)
+    free = np.asarray(free)
+    stop = int(free[0, LENGTHS[0] + 2])
+    tokens, lengths = generate(*arguments, max_new_tokens=NEW_TOKENS, stop_token=stop)
+    for row, start in enumerate(LENGTHS):
+        new = free[row, start : start + NEW_TOKENS].tolist()
+        kept = new[: new.index(stop) + 1] if stop in new else new
+        assert lengths[row] == start + len(kept)
+        np.testing.assert_array_equal(tokens[row, start : lengths[row]], kept)
+
+
+def test_frequencies_match_the_softmax(model, params, key):
+    rows = 3000
+    prompts = np.tile(PROMPTS[:1, :5], (rows, 1))
+    tokens, _ = generate(
+        TransformerDecoder(model),
+        params,
+        prompts,
+        np.full(rows, 5),
+        key,
+        max_new_tokens=1,
+        temperature=4.0,
+    )
+    expected = np.exp(uncached(model, params, [PROMPTS[0, :5]])[0] / 4.0)
+    observed = np.bincount(np.asarray(tokens)[:, 5], minlength=VOCABULARY)
+    assert scipy.stats.chisquare(observed, expected / expected.sum() * rows).pvalue > 1e-3
