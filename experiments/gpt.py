@@ -12,16 +12,17 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxlabs.analysis.baselines import ngram_baselines
-from jaxlabs.analysis.sample_quality import sample_quality
 
 from jaxlabs import command
 from jaxlabs.analysis.attention_maps import attention_maps, checks
+from jaxlabs.analysis.baselines import ngram_baselines
+from jaxlabs.analysis.sample_quality import sample_quality
 from jaxlabs.config import RUNTIME, setting
 from jaxlabs.data import datasets
 from jaxlabs.data.language import language_data
 from jaxlabs.data.splits import Data
 from jaxlabs.data.tokenizers import CharTokenizer
+from jaxlabs.lab import Lab
 from jaxlabs.layers.positions import sinusoidal
 from jaxlabs.models.transformer_lm import (
     TransformerLM,
@@ -134,7 +135,7 @@ def analyse(
     }
 
 
-LAB = command.Lab(
+LAB = Lab(
     name="gpt",
     description=__doc__,
     config_class=GPTConfig,

@@ -1,10 +1,6 @@
 """What a command can do with a run folder: train, sample, evaluate, export, and two diagnoses."""
 
 import contextlib
-import hashlib
-import importlib.metadata
-import platform
-import resource
 import shutil
 import sys
 from typing import Any
@@ -12,26 +8,24 @@ from typing import Any
 import jax
 import numpy as np
 
-import jaxlabs
-from jaxlabs import keys, published
-from jaxlabs.command import Request
+from jaxlabs import keys
 from jaxlabs.config import RUNTIME, UserError, settings
 from jaxlabs.data.splits import Data
+from jaxlabs.lab import Request
 from jaxlabs.report.page import write_report
 from jaxlabs.run_folder import RunFolder
+from jaxlabs.summary import describe_run, summarise
 from jaxlabs.training import devices
 from jaxlabs.training.checkpoints import Checkpoints
 from jaxlabs.training.devices import Placement
 from jaxlabs.training.evaluation import Evaluator
 from jaxlabs.training.export import export_safetensors
-from jaxlabs.training.loop import Outcome, initial_state, train
+from jaxlabs.training.loop import Outcome, initial_state, require_divides, train
 from jaxlabs.training.lr_range import range_test
 from jaxlabs.training.replay import replay
 from jaxlabs.training.run_config import RunConfig
 from jaxlabs.training.state import TrainState, count_parameters
 from jaxlabs.training.task import Task
-
-PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 
 
 def carry_out(request: Request) -> None:
@@ -46,6 +40,7 @@ def _train(request: Request) -> None:
     config, folder = request.config(), request.folder()
     _start(config)
     placement = devices.data_parallel()
+    require_divides(config, placement)
     data = request.lab.load_data(config)
     main = devices.is_main_process()
     if main and data.notice:
@@ -59,7 +54,7 @@ def _train(request: Request) -> None:
         if folder.exists():
             _require_same(folder.read_config(), config, data)
         elif main:
-            folder.write_config(_describe_run(request, config, data))
+            folder.write_config(describe_run(request, config, data))
         if request.lr_range_test:
             _range_test(task, data, config, folder, placement)
             return
@@ -95,41 +90,15 @@ def _fold(request, task, data, config, folder, placement, checkpoints) -> Outcom
 def _finish(
     request: Request, task: Task, data: Data, config: RunConfig, folder: RunFolder, outcome: Outcome
 ) -> None:
-    """Measures the trained model, writes summary.json and draws the report."""
+    """Samples and measures the trained model, writes summary.json and draws the report."""
     state = outcome.state
     key = jax.random.fold_in(keys.stream(config.seed, "sample"), config.steps)
     sample = request.lab.sample(config, task, data.vocabulary, state.evaluation_params, key)
     path = folder.write_sample("final", sample)
-    metrics = _final_metrics(request, task, data, config, folder, state)
-    parameters = count_parameters(state.params)
-    seconds = outcome.seconds
-    folder.write_summary(
-        {
-            "experiment": request.lab.name,
-            "preset": request.preset,
-            "dataset": data.dataset["name"],
-            "seed": config.seed,
-            "steps": config.steps,
-            "parameters": parameters,
-            "parameters_sha256": _fingerprint(state.params),
-            "seconds": seconds,
-            "steps_per_second": config.steps / seconds if seconds else None,
-            "compile_seconds": outcome.compile_seconds,
-            "evaluation_seconds": outcome.evaluation_seconds,
-            "peak_memory_bytes": _peak_memory(),
-            "metrics": metrics,
-            "baselines": data.baselines(),
-            "compared": published.compare(
-                request.lab.name,
-                request.preset,
-                metrics | {"parameters": parameters, "seconds": seconds},
-                why_not=_why_not_comparable(request, config, data),
-            ),
-            "environment": folder.read_config()["versions"] | devices.describe(),
-        }
-    )
     print(sample if isinstance(sample, str) else path)
-    for name, value in metrics.items():
+    summary = summarise(request, task, data, config, folder, outcome)
+    folder.write_summary(summary)
+    for name, value in summary["metrics"].items():
         print(f"{name} {value:.4f}")
     print(f"report: {write_report(folder)}")
 
@@ -233,57 +202,6 @@ def _require_same(stored: dict[str, Any], config: RunConfig, data: Data) -> None
         )
 
 
-def _describe_run(request: Request, config: RunConfig, data: Data) -> dict[str, Any]:
-    return {
-        "experiment": request.lab.name,
-        "preset": request.preset,
-        "command": " ".join(["python -m", f"experiments.{request.lab.name}", *sys.argv[1:]]),
-        "settings": config.flat(),
-        "versions": {"python": platform.python_version(), "jaxlabs": jaxlabs.__version__}
-        | {package: importlib.metadata.version(package) for package in PACKAGES},
-        "device": devices.describe(),
-        "dataset": data.dataset,
-    }
-
-
-def _final_metrics(
-    request: Request,
-    task: Task,
-    data: Data,
-    config: RunConfig,
-    folder: RunFolder,
-    state: TrainState,
-) -> dict[str, float]:
-    """Returns the last evaluation's figures, those measured only now, and the lab's own."""
-    rows = folder.read_metrics()
-    last = [row for row in rows if row["split"] != "train" and row["step"] == config.steps]
-    metrics = {
-        f"{row['split']}_{name}": value
-        for row in last
-        for name, value in row.items()
-        if name not in ("step", "split", "seconds")
-    }
-    training = [row["loss"] for row in rows if row["split"] == "train" and row["loss"] is not None]
-    if training:
-        metrics["train_loss"] = float(np.mean(training[-max(1, len(training) // 20) :]))
-    placement = devices.data_parallel()
-    evaluator = Evaluator(task.loss, placement, config)
-    for split, examples in data.final_evaluations.items():
-        figures = evaluator(state, placement.replicate(examples))
-        metrics |= {f"{split}_{name}": value for name, value in figures.items()}
-    return metrics | request.lab.analyse(config, task, data, state, folder)
-
-
-def _why_not_comparable(request: Request, config: RunConfig, data: Data) -> str:
-    """Says what keeps a run from comparison with the published figures; empty if nothing does."""
-    if not data.comparable:
-        return f"trained on {data.dataset['name']}, not on the published data"
-    preset = request.lab.config_class.from_flat(request.lab.presets[request.preset]).identity()
-    changed = [name for name, value in config.identity().items() if value != preset[name]]
-    changed = [name for name in changed if name != "seed"]
-    return f"other settings than the preset's: {', '.join(changed)}" if changed else ""
-
-
 def _best_step(folder: RunFolder, steps: list[int]) -> int:
     """Returns the checkpointed step with the lowest loss on the headline split."""
     rows = [row for row in folder.read_metrics() if row["split"] != "train"]
@@ -292,17 +210,3 @@ def _best_step(folder: RunFolder, steps: list[int]) -> int:
     }
     scored = [step for step in steps if losses.get(step) is not None]
     return min(scored, key=losses.__getitem__) if scored else steps[-1]
-
-
-def _fingerprint(params: Any) -> str:
-    digest = hashlib.sha256()
-    for leaf in jax.tree.leaves(devices.to_host(params)):
-        digest.update(np.ascontiguousarray(leaf).astype(leaf.dtype.newbyteorder("<")).tobytes())
-    return digest.hexdigest()
-
-
-def _peak_memory() -> int:
-    """Returns bytes: the device's own peak where it keeps one, else the process's."""
-    statistics = jax.local_devices()[0].memory_stats() or {}
-    process_peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    return statistics.get("peak_bytes_in_use", process_peak)

@@ -78,6 +78,12 @@ def initial_state(task: Task, config: RunConfig, placement: Placement) -> TrainS
     return jax.jit(create, out_shardings=placement.replicated)()
 
 
+def require_divides(config: RunConfig, placement: Placement) -> None:
+    """Raises UserError unless batches split evenly over micro-batches and devices."""
+    placement.require_divides(config.batch_size, config.optimization.micro_batches, "batch_size")
+    placement.require_divides(config.eval_batch_size, 1, "eval_batch_size")
+
+
 def build_run_steps(task: Task, config: RunConfig, placement: Placement) -> CompiledOnce:
     """Returns `run_steps(state, dataset, count) -> (state, log)`; `log` has one row per step taken.
 
@@ -137,8 +143,7 @@ def train(
       NonFiniteError: too many steps in a row were not finite; the last checkpoint stays good.
       UserError: the batch does not divide over devices and micro-batches.
     """
-    placement.require_divides(config.batch_size, config.optimization.micro_batches, "batch_size")
-    placement.require_divides(config.eval_batch_size, 1, "eval_batch_size")
+    require_divides(config, placement)
     state = initial_state(task, config, placement)
     state = checkpoints.restore(state) or state
     step = int(state.step)

@@ -1,0 +1,123 @@
+"""What a run says of itself: config.json when it starts, summary.json when it has ended."""
+
+import hashlib
+import importlib.metadata
+import platform
+import resource
+import sys
+from typing import Any
+
+import jax
+import numpy as np
+
+import jaxlabs
+from jaxlabs import published
+from jaxlabs.data.splits import Data
+from jaxlabs.lab import Request
+from jaxlabs.run_folder import RunFolder
+from jaxlabs.training import devices
+from jaxlabs.training.evaluation import Evaluator
+from jaxlabs.training.loop import Outcome
+from jaxlabs.training.run_config import RunConfig
+from jaxlabs.training.state import TrainState, count_parameters
+from jaxlabs.training.task import Task
+
+PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
+
+
+def describe_run(request: Request, config: RunConfig, data: Data) -> dict[str, Any]:
+    """Returns config.json: all settings, versions, device, data set."""
+    return {
+        "experiment": request.lab.name,
+        "preset": request.preset,
+        "command": " ".join(["python -m", f"experiments.{request.lab.name}", *sys.argv[1:]]),
+        "settings": config.flat(),
+        "versions": {"python": platform.python_version(), "jaxlabs": jaxlabs.__version__}
+        | {package: importlib.metadata.version(package) for package in PACKAGES},
+        "device": devices.describe(),
+        "dataset": data.dataset,
+    }
+
+
+def summarise(
+    request: Request, task: Task, data: Data, config: RunConfig, folder: RunFolder, outcome: Outcome
+) -> dict[str, Any]:
+    """Returns summary.json of a run that has taken all its steps."""
+    params, seconds = outcome.state.params, outcome.seconds
+    parameters = count_parameters(params)
+    metrics = _final_metrics(request, task, data, config, folder, outcome.state)
+    return {
+        "experiment": request.lab.name,
+        "preset": request.preset,
+        "dataset": data.dataset["name"],
+        "seed": config.seed,
+        "steps": config.steps,
+        "parameters": parameters,
+        "parameters_sha256": _fingerprint(params),
+        "seconds": seconds,
+        "steps_per_second": config.steps / seconds if seconds else None,
+        "compile_seconds": outcome.compile_seconds,
+        "evaluation_seconds": outcome.evaluation_seconds,
+        "peak_memory_bytes": _peak_memory(),
+        "metrics": metrics,
+        "baselines": data.baselines(),
+        "compared": published.compare(
+            request.lab.name,
+            request.preset,
+            metrics | {"parameters": parameters, "seconds": seconds},
+            why_not=_why_not_comparable(request, config, data),
+        ),
+        "environment": folder.read_config()["versions"] | devices.describe(),
+    }
+
+
+def _final_metrics(
+    request: Request,
+    task: Task,
+    data: Data,
+    config: RunConfig,
+    folder: RunFolder,
+    state: TrainState,
+) -> dict[str, float]:
+    """Returns the last evaluation's figures, those measured only now, and the lab's own."""
+    rows = folder.read_metrics()
+    last = [row for row in rows if row["split"] != "train" and row["step"] == config.steps]
+    metrics = {
+        f"{row['split']}_{name}": value
+        for row in last
+        for name, value in row.items()
+        if name not in ("step", "split", "seconds")
+    }
+    training = [row["loss"] for row in rows if row["split"] == "train" and row["loss"] is not None]
+    if training:
+        metrics["train_loss"] = float(np.mean(training[-max(1, len(training) // 20) :]))
+    placement = devices.data_parallel()
+    evaluator = Evaluator(task.loss, placement, config)
+    for split, examples in data.final_evaluations.items():
+        figures = evaluator(state, placement.replicate(examples))
+        metrics |= {f"{split}_{name}": value for name, value in figures.items()}
+    return metrics | request.lab.analyse(config, task, data, state, folder)
+
+
+def _why_not_comparable(request: Request, config: RunConfig, data: Data) -> str:
+    """Says what keeps a run from comparison with the published figures; empty if nothing does."""
+    if not data.comparable:
+        return f"trained on {data.dataset['name']}, not on the published data"
+    preset = request.lab.config_class.from_flat(request.lab.presets[request.preset]).identity()
+    changed = [name for name, value in config.identity().items() if value != preset[name]]
+    changed = [name for name in changed if name != "seed"]
+    return f"other settings than the preset's: {', '.join(changed)}" if changed else ""
+
+
+def _fingerprint(params: Any) -> str:
+    digest = hashlib.sha256()
+    for leaf in jax.tree.leaves(devices.to_host(params)):
+        digest.update(np.ascontiguousarray(leaf).astype(leaf.dtype.newbyteorder("<")).tobytes())
+    return digest.hexdigest()
+
+
+def _peak_memory() -> int:
+    """Returns bytes: the device's own peak where it keeps one, else the process's."""
+    statistics = jax.local_devices()[0].memory_stats() or {}
+    process_peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return statistics.get("peak_bytes_in_use", process_peak)
