@@ -14,10 +14,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxlabs import command
+from jaxlabs.analysis import text_samples
 from jaxlabs.analysis.attention_maps import attention_maps, checks
 from jaxlabs.analysis.baselines import ngram_baselines
-from jaxlabs.analysis.sample_quality import sample_quality
-from jaxlabs.config import RUNTIME, setting
+from jaxlabs.config import setting
 from jaxlabs.data import datasets
 from jaxlabs.data.language import language_data
 from jaxlabs.data.splits import Data
@@ -36,6 +36,9 @@ from jaxlabs.training.run_config import RunConfig
 from jaxlabs.training.state import TrainState, Tree
 from jaxlabs.training.task import Task
 
+SHOWN_CHARACTERS = 48
+"""How much held-out text the attention maps show."""
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class GPTConfig(RunConfig):
@@ -44,28 +47,17 @@ class GPTConfig(RunConfig):
     dataset: str = setting(
         "tiny_shakespeare", f"one of {', '.join(datasets.NAMES)}, or the path of a UTF-8 text"
     )
-    model: TransformerLMConfig = dataclasses.field(default_factory=TransformerLMConfig)
     demo_unmasked: bool = setting(
-        False, "train without the causal mask, to see why it is there: the loss collapses"
+        False, "train without the causal mask, to see why it is there: loss collapses, samples fail"
     )
-    prompt: str = setting("ROMEO:", "what samples go on from", kind=RUNTIME)
-    num_samples: int = setting(3, "samples to draw", minimum=1, kind=RUNTIME)
-    max_new_tokens: int = setting(500, "characters per sample", minimum=1, kind=RUNTIME)
-    temperature: float = setting(0.8, "0 is greedy, 1 the model's own", minimum=0, kind=RUNTIME)
-    top_k: int = setting(0, "draw from the k likeliest only; 0: all", minimum=0, kind=RUNTIME)
-    top_p: float = setting(1.0, "draw from this much of the mass", above=0, maximum=1, kind=RUNTIME)
+    model: TransformerLMConfig = dataclasses.field(default_factory=TransformerLMConfig)
+    sampling: text_samples.SamplingConfig = dataclasses.field(
+        default_factory=text_samples.SamplingConfig
+    )
 
 
 PRESETS = {
-    "quick": {
-        "steps": 300,
-        "batch_size": 16,
-        "context": 64,
-        "width": 64,
-        "heads": 4,
-        "ffn_width": 256,
-        "layers": 2,
-    },
+    "quick": {"steps": 300, "batch_size": 16, "context": 64, "width": 64, "heads": 4},
     "reference": {"steps": 2000, "batch_size": 64, "micro_batches": 16},
 }
 
@@ -89,50 +81,25 @@ def build_task(config: GPTConfig, vocabulary: Mapping[str, Any]) -> Task:
 def draw_samples(
     config: GPTConfig, task: Task, vocabulary: Mapping[str, Any], params: Tree, key: jax.Array
 ) -> str:
-    """Returns samples that go on from the prompt, with a rule between them."""
-    tokenizer = CharTokenizer.from_json(vocabulary)
-    prompt = tokenizer.encode(config.prompt)
-    prompts = jnp.asarray(np.tile(prompt, (config.num_samples, 1)))
-    lengths = jnp.full((config.num_samples,), len(prompt), jnp.int32)
-    tokens, _ = sample(
-        task.model,
-        params,
-        prompts,
-        lengths,
-        key,
-        max_new_tokens=config.max_new_tokens,
-        temperature=config.temperature,
-        top_k=config.top_k,
-        top_p=config.top_p,
-    )
-    return "\n----------\n".join(tokenizer.decode(row) for row in np.asarray(tokens))
+    """Returns samples that go on from the prompt."""
+    generate = functools.partial(sample, task.model, params)
+    return text_samples.draw(generate, config.sampling, vocabulary, key)
 
 
 def analyse(
     config: GPTConfig, task: Task, data: Data, state: TrainState, folder: RunFolder
 ) -> dict[str, float]:
-    """Measures samples and held-out text alike, and writes attention maps and position table."""
-    tokenizer = CharTokenizer.from_json(data.vocabulary)
-    held_out = data.evaluations["held_out"].arrays["inputs"]
-    shown = held_out[:1, :48]
+    """Measures the samples, and writes attention maps and the position table for the report."""
+    shown = data.evaluations["held_out"].arrays["inputs"][:1, :SHOWN_CHARACTERS]
+    labels = CharTokenizer.from_json(data.vocabulary).decode(shown[0])
     maps = attention_maps(task.model, state.evaluation_params, jnp.asarray(shown))
-    np.savez(folder.arrays("attention_maps"), maps=maps, labels=list(tokenizer.decode(shown[0])))
-    table = sinusoidal(config.model.context, config.model.width)
-    np.savez(folder.arrays("positions"), table=table)
-    training_text = tokenizer.decode(data.train.tokens)
-    texts = {
-        "sample": (folder.samples / "final.txt").read_text(),
-        "held_out": tokenizer.decode(held_out.ravel()[:2000]),
-    }
-    figures = {
-        f"{name}_{figure}": value
-        for name, text in texts.items()
-        for figure, value in sample_quality(text, training_text).items()
-    }
-    return figures | {
-        f"attention_{name}": value
-        for name, value in checks(maps, causal=not config.demo_unmasked).items()
-    }
+    np.savez(folder.arrays("attention_maps"), maps=maps, labels=list(labels))
+    if config.model.positions == "sinusoidal":
+        table = sinusoidal(config.model.context, config.model.width)
+        np.savez(folder.arrays("positions"), table=table)
+    leaks = checks(maps, causal=not config.demo_unmasked, window=config.model.attention_window)
+    drawn = (folder.samples / "final.txt").read_text()
+    return text_samples.measure(drawn, data) | {f"attention_{name}": v for name, v in leaks.items()}
 
 
 LAB = Lab(

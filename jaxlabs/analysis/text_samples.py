@@ -1,0 +1,83 @@
+"""Samples of a character language model: how they are drawn, and what they are measured by."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxlabs.analysis.sample_quality import sample_quality
+from jaxlabs.config import RUNTIME, Config, setting
+from jaxlabs.data.splits import Data
+from jaxlabs.data.tokenizers import CharTokenizer
+
+RULE = "\n----------\n"
+"""Stands between samples."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SamplingConfig(Config):
+    """How samples are drawn."""
+
+    prompt: str = setting("ROMEO:", "what samples go on from, one character or more", kind=RUNTIME)
+    num_samples: int = setting(3, "samples to draw", minimum=1, kind=RUNTIME)
+    max_new_tokens: int = setting(500, "characters per sample", minimum=1, kind=RUNTIME)
+    temperature: float = setting(
+        0.8, "0 takes the likeliest character, 1 draws as the model says", minimum=0, kind=RUNTIME
+    )
+    top_k: int = setting(0, "draw from the k likeliest only; 0: from all", minimum=0, kind=RUNTIME)
+    top_p: float = setting(
+        1.0, "draw from the fewest that hold this mass", above=0, maximum=1, kind=RUNTIME
+    )
+
+
+def draw(
+    generate: Callable[..., tuple[jax.Array, jax.Array]],
+    config: SamplingConfig,
+    vocabulary: Mapping[str, Any],
+    key: jax.Array,
+) -> str:
+    """Returns samples that go on from the prompt, with a rule between them.
+
+    Args:
+      generate: `(prompts, lengths, key, **options) -> (tokens, lengths)`, model and parameters bound.
+      config: prompt, number, length and temperature.
+      vocabulary: the tokenizer as JSON.
+      key: chooses the samples.
+
+    Raises:
+      UserError: the prompt has a character that the vocabulary lacks.
+    """
+    tokenizer = CharTokenizer.from_json(vocabulary)
+    prompt = tokenizer.encode(config.prompt)
+    tokens, _ = generate(
+        np.tile(prompt, (config.num_samples, 1)),
+        np.full(config.num_samples, len(prompt), np.int32),
+        key,
+        max_new_tokens=config.max_new_tokens,
+        temperature=config.temperature,
+        top_k=config.top_k,
+        top_p=config.top_p,
+    )
+    return RULE.join(tokenizer.decode(row) for row in np.asarray(tokens))
+
+
+def measure(drawn: str, data: Data) -> dict[str, float]:
+    """Returns figures of drawn samples, and of held-out text cut to their length.
+
+    Args:
+      drawn: what `draw` returned.
+      data: the run's data; the first evaluation is consecutive windows of held-out text.
+    """
+    tokenizer = CharTokenizer.from_json(data.vocabulary)
+    samples = drawn.split(RULE)
+    held_out = tokenizer.decode(data.evaluations[data.headline].arrays["inputs"].ravel())
+    size = len(samples[0])
+    pieces = [held_out[i * size : (i + 1) * size] for i in range(len(samples))]
+    training_text = tokenizer.decode(data.train.tokens)
+    return {
+        f"{name}_{figure}": value
+        for name, texts in {"sample": samples, "held_out_text": pieces}.items()
+        for figure, value in sample_quality(texts, training_text).items()
+    }
