@@ -8,9 +8,12 @@ import jax
 import numpy as np
 
 from jaxlabs.analysis.sample_quality import sample_quality
-from jaxlabs.config import RUNTIME, Config, setting
+from jaxlabs.config import RUNTIME, Config, UserError, setting
 from jaxlabs.data.splits import Data
 from jaxlabs.data.tokenizers import CharTokenizer
+
+PLAY_PROMPT = "ROMEO:"
+"""What the write-ups of tiny Shakespeare let their models go on from."""
 
 RULE = "\n----------\n"
 """Stands between samples."""
@@ -20,7 +23,11 @@ RULE = "\n----------\n"
 class SamplingConfig(Config):
     """How samples are drawn."""
 
-    prompt: str = setting("ROMEO:", "what samples go on from, one character or more", kind=RUNTIME)
+    prompt: str | None = setting(
+        None,
+        f"what samples go on from; none: {PLAY_PROMPT!r}, or a new line where the text lacks these",
+        kind=RUNTIME,
+    )
     num_samples: int = setting(3, "samples to draw", minimum=1, kind=RUNTIME)
     max_new_tokens: int = setting(500, "characters per sample", minimum=1, kind=RUNTIME)
     temperature: float = setting(
@@ -30,6 +37,10 @@ class SamplingConfig(Config):
     top_p: float = setting(
         1.0, "draw from the fewest that hold this mass", above=0, maximum=1, kind=RUNTIME
     )
+
+    def check(self) -> None:
+        if self.prompt == "":
+            raise UserError("--prompt: '' is not accepted; one character or more")
 
 
 def draw(
@@ -41,16 +52,16 @@ def draw(
     """Returns samples that go on from the prompt, with a rule between them.
 
     Args:
-      generate: `(prompts, lengths, key, **options) -> (tokens, lengths)`, model and parameters bound.
+      generate: `(prompts, lengths, key, **options) -> (tokens, lengths)` of a trained model.
       config: prompt, number, length and temperature.
       vocabulary: the tokenizer as JSON.
       key: chooses the samples.
 
     Raises:
-      UserError: the prompt has a character that the vocabulary lacks.
+      UserError: the prompt is empty or has a character that the vocabulary lacks.
     """
     tokenizer = CharTokenizer.from_json(vocabulary)
-    prompt = tokenizer.encode(config.prompt)
+    prompt = tokenizer.encode(_prompt(config, tokenizer))
     tokens, _ = generate(
         np.tile(prompt, (config.num_samples, 1)),
         np.full(config.num_samples, len(prompt), np.int32),
@@ -61,6 +72,14 @@ def draw(
         top_p=config.top_p,
     )
     return RULE.join(tokenizer.decode(row) for row in np.asarray(tokens))
+
+
+def _prompt(config: SamplingConfig, tokenizer: CharTokenizer) -> str:
+    if config.prompt is not None:
+        return config.prompt
+    known = set(tokenizer.alphabet)
+    candidates = [text for text in (PLAY_PROMPT, "\n") if known.issuperset(text)]
+    return candidates[0] if candidates else tokenizer.alphabet[0]
 
 
 def measure(drawn: str, data: Data) -> dict[str, float]:

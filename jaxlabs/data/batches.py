@@ -59,7 +59,7 @@ def batch_at(
 
     Args:
       dataset: where to read; pass it as an argument of a compiled function, not as a constant.
-      seed: the run's seed; a Python int or a traced uint32.
+      seed: the run's seed, below 2**32; a Python int or a traced uint32.
       step: the step, counted from 0; a Python int or a traced int32.
       batch_size: examples in the batch, static.
 
