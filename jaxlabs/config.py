@@ -2,6 +2,7 @@
 
 import dataclasses
 import difflib
+import math
 import types
 import typing
 from collections.abc import Iterable, Iterator, Mapping
@@ -50,7 +51,7 @@ class Config:
 
     def __post_init__(self) -> None:
         for field in _own_settings(type(self)):
-            _check_value(field, getattr(self, field.name))
+            _check_value(field, *field_type(type(self), field), getattr(self, field.name))
         self.check()
 
     def check(self) -> None:
@@ -206,7 +207,7 @@ def _hints(cls: type[Config]) -> dict[str, Any]:
     return typing.get_type_hints(cls)
 
 
-def _check_value(field: dataclasses.Field, value: Any) -> None:
+def _check_value(field: dataclasses.Field, kind: type, optional: bool, value: Any) -> None:
     limits = field.metadata
     if limits["choices"] is not None and value not in limits["choices"]:
         accepted = ", ".join(limits["choices"])
@@ -215,12 +216,12 @@ def _check_value(field: dataclasses.Field, value: Any) -> None:
     if value is None or not isinstance(value, int | float) or isinstance(value, bool):
         return
     bounds = [
-        ("at least", limits["minimum"], lambda bound: value >= bound),
-        ("at most", limits["maximum"], lambda bound: value <= bound),
+        ("of at least", limits["minimum"], lambda bound: value >= bound),
+        ("of at most", limits["maximum"], lambda bound: value <= bound),
         ("above", limits["above"], lambda bound: value > bound),
     ]
-    if not all(bound is None or holds(bound) for _, bound, holds in bounds):
-        accepted = " and ".join(
-            f"{words} {bound}" for words, bound, _ in bounds if bound is not None
-        )
-        raise UserError(f"--{field.name}: {value} is not accepted; a number {accepted}")
+    bounds = [entry for entry in bounds if entry[1] is not None]
+    if not math.isfinite(value) or not all(holds(bound) for _, bound, holds in bounds):
+        limit = " and ".join(f"{words} {bound}" for words, bound, _ in bounds)
+        accepted = f"{_ACCEPTED[kind]} {limit or 'that is finite'}{' or none' if optional else ''}"
+        raise UserError(f"--{field.name}: {value} is not accepted; {accepted}")

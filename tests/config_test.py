@@ -1,0 +1,186 @@
+"""Holds jaxlabs/config.py to its messages, word by word, and to what flags and JSON can say."""
+
+import dataclasses
+import json
+
+import pytest
+from absl import flags
+
+from jaxlabs import config as config_lib
+from jaxlabs.config import Config, UserError, setting
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Inner(Config):
+    """A nested group."""
+
+    width: int = setting(8, "features", minimum=1)
+    rate: float = setting(0.5, "share", minimum=0, maximum=1)
+    window: int | None = setting(None, "keys; none: all", minimum=1)
+
+    def check(self):
+        if self.window is not None and self.window > self.width:
+            raise UserError(f"--window: {self.window} is not accepted; at most --width")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Outer(Config):
+    """What an experiment has."""
+
+    steps: int = setting(100, "steps", minimum=0)
+    scale: float = setting(1.0, "factor", above=0)
+    shift: float = setting(0.0, "nats")
+    kind: str = setting("cosine", "shape", choices=("constant", "cosine", "linear"))
+    inner: Inner = dataclasses.field(default_factory=Inner)
+    loud: bool = setting(False, "whether to print", kind="runtime")
+    folder: str | None = setting(None, "where", kind="runtime")
+
+
+def parsed(*arguments) -> dict:
+    """The settings that a command line gives."""
+    values = flags.FlagValues()
+    config_lib.define_flags(Outer, values)
+    values(["program", *arguments])
+    return config_lib.given_flags(Outer, values)
+
+
+def flag_error(argument) -> str:
+    """Our own message: absl wraps it, and the runner takes it out again."""
+    with pytest.raises(flags.IllegalFlagValueError) as caught:
+        parsed(argument)
+    assert isinstance(caught.value.__context__, UserError)
+    return str(caught.value.__context__)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"steps": -1}, "--steps: -1 is not accepted; a whole number of at least 0"),
+        ({"width": 0}, "--width: 0 is not accepted; a whole number of at least 1"),
+        ({"window": 0}, "--window: 0 is not accepted; a whole number of at least 1 or none"),
+        ({"rate": 1.5}, "--rate: 1.5 is not accepted; a number of at least 0 and of at most 1"),
+        ({"rate": -1.0}, "--rate: -1.0 is not accepted; a number of at least 0 and of at most 1"),
+        ({"scale": 0.0}, "--scale: 0.0 is not accepted; a number above 0"),
+        ({"scale": float("nan")}, "--scale: nan is not accepted; a number above 0"),
+        ({"scale": float("inf")}, "--scale: inf is not accepted; a number above 0"),
+        ({"shift": -float("inf")}, "--shift: -inf is not accepted; a number that is finite"),
+        (
+            {"kind": "cosin"},
+            "--kind: 'cosin' is not accepted; one of constant, cosine, linear;"
+            " did you mean 'cosine'?",
+        ),
+        ({"kind": "zz"}, "--kind: 'zz' is not accepted; one of constant, cosine, linear"),
+        ({"widht": 3}, "--widht: no such setting; did you mean 'width'?"),
+        ({"qqq": 3}, "--qqq: no such setting"),
+        ({"window": 9}, "--window: 9 is not accepted; at most --width"),
+    ],
+)
+def test_values_that_are_not_accepted_are_named_with_what_is(values, message):
+    with pytest.raises(UserError) as caught:
+        Outer.from_flat(values)
+    assert str(caught.value) == message
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"steps": 0},
+        {"width": 1, "window": 1},
+        {"window": None},
+        {"rate": 0.0},
+        {"rate": 1},
+        {"shift": -3.5},
+        {"scale": 1e-9},
+        {"kind": "linear"},
+    ],
+)
+def test_values_on_the_border_are_accepted(values):
+    flat = Outer.from_flat(values).flat()
+    assert {name: flat[name] for name in values} == values
+
+
+@pytest.mark.parametrize(
+    ("argument", "message"),
+    [
+        ("--steps=ten", "--steps: 'ten' is not accepted; a whole number"),
+        ("--steps=1.5", "--steps: '1.5' is not accepted; a whole number"),
+        ("--steps=none", "--steps: 'none' is not accepted; a whole number"),
+        ("--window=x", "--window: 'x' is not accepted; a whole number or none"),
+        ("--scale=big", "--scale: 'big' is not accepted; a number"),
+        ("--loud=maybe", "--loud: 'maybe' is not accepted; true or false"),
+    ],
+)
+def test_flags_that_cannot_be_read_are_named_with_what_is_accepted(argument, message):
+    assert flag_error(argument) == message
+
+
+def test_a_value_out_of_range_gives_the_same_line_from_a_flag():
+    with pytest.raises(
+        UserError, match=r"^--width: 0 is not accepted; a whole number of at least 1$"
+    ):
+        Outer.from_flat(parsed("--width=0"))
+
+
+def test_there_is_one_flag_for_every_field_nested_groups_included():
+    values = flags.FlagValues()
+    config_lib.define_flags(Outer, values)
+    names = [name for name, _ in config_lib.settings(Outer)]
+    assert names == ["steps", "scale", "shift", "kind", "width", "rate", "window", "loud", "folder"]
+    for name, field in config_lib.settings(Outer):
+        assert values[name].help == field.metadata["help"]
+        assert values[name].value is None
+
+
+def test_flags_have_the_type_of_their_field():
+    given = parsed("--steps=3", "--scale=2", "--kind=linear", "--window=4", "--loud", "--folder=a")
+    assert given == {
+        "steps": 3,
+        "scale": 2.0,
+        "kind": "linear",
+        "window": 4,
+        "loud": True,
+        "folder": "a",
+    }
+    assert isinstance(given["scale"], float)
+    assert parsed("--noloud") == parsed("--loud=false") == {"loud": False}
+
+
+def test_flags_that_are_not_given_say_nothing():
+    assert parsed() == {}
+
+
+def test_none_is_a_value_of_optional_settings():
+    assert parsed("--window=none", "--folder=none") == {"window": None, "folder": None}
+
+
+def test_flag_goes_before_preset_and_preset_before_default():
+    preset = {"width": 16, "window": 4, "steps": 7}
+    config = Outer.from_flat(preset | parsed("--width=32", "--window=none"))
+    assert (config.inner.width, config.inner.window, config.steps) == (32, None, 7)
+    assert config.scale == 1.0
+
+
+def test_json_round_trip_gives_the_equal_config():
+    config = Outer.from_flat({"width": 16, "window": 3, "rate": 0.1, "folder": "a", "loud": True})
+    assert Outer.from_flat(json.loads(json.dumps(config.flat()))) == config
+    assert config.flat().keys() == {name for name, _ in config_lib.settings(Outer)}
+
+
+def test_identity_leaves_out_what_does_not_decide_the_result():
+    identity = Outer.from_flat({"folder": "a", "loud": True}).identity()
+    assert identity == Outer().identity()
+    assert identity.keys() == {"steps", "scale", "shift", "kind", "width", "rate", "window"}
+
+
+def test_configs_are_frozen_and_hashable():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        Outer().steps = 3
+    assert hash(Outer()) == hash(Outer.from_flat({}))
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [("presset", "; did you mean 'preset'?"), ("preset", "; did you mean 'preset'?"), ("xyz", "")],
+)
+def test_nearest_name_is_offered_only_for_a_near_miss(name, hint):
+    assert config_lib.nearest(name, ["steps", "preset", "mode"]) == hint
