@@ -93,7 +93,7 @@ class RunFolder:
         return self._read_json("config.json")
 
     def write_summary(self, summary: Mapping[str, Any]) -> None:
-        """Writes summary.json."""
+        """Writes summary.json; a figure that is not finite becomes null."""
         self._write_json("summary.json", summary)
 
     def read_summary(self) -> dict[str, Any]:
@@ -102,9 +102,7 @@ class RunFolder:
 
     def append_metrics(self, rows: list[dict[str, Any]]) -> None:
         """Appends rows to metrics.jsonl; a figure that is not finite becomes null."""
-        text = "".join(
-            json.dumps({k: _json_number(v) for k, v in row.items()}) + "\n" for row in rows
-        )
+        text = "".join(json.dumps(_without_nonfinite(row)) + "\n" for row in rows)
         try:
             with open(self.metrics, "a") as file:
                 file.write(text)
@@ -151,11 +149,12 @@ class RunFolder:
             partial.write_bytes(content)
             os.replace(partial, path)
         except OSError as error:
-            partial.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # a read-only disk refuses even this
+                partial.unlink()
             raise unwritable(path, error) from None
 
     def _write_json(self, name: str, content: Mapping[str, Any]) -> None:
-        self.write_text(self.path / name, json.dumps(content, indent=2) + "\n")
+        self.write_text(self.path / name, json.dumps(_without_nonfinite(content), indent=2) + "\n")
 
     def _read_json(self, name: str) -> dict[str, Any]:
         try:
@@ -168,7 +167,12 @@ class RunFolder:
             raise UserError(f"{self.path / name}: not valid JSON ({error})") from None
 
 
-def _json_number(value: Any) -> Any:
+def _without_nonfinite(value: Any) -> Any:
+    """Returns JSON content in which null stands for what JSON has no word for."""
+    if isinstance(value, Mapping):
+        return {name: _without_nonfinite(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_nonfinite(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 

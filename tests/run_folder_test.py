@@ -1,0 +1,224 @@
+"""Holds jaxlabs/run_folder.py to files that are whole at any moment, whoever dies while writing."""
+
+import errno
+import json
+import os
+import pathlib
+import re
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from jaxlabs.config import UserError
+from jaxlabs.run_folder import RunFolder
+
+
+@pytest.fixture
+def folder(tmp_path):
+    folder = RunFolder(tmp_path / "run")
+    folder.create()
+    return folder
+
+
+def rows(*steps, split="train"):
+    return [{"step": step, "split": split, "loss": float(step)} for step in steps]
+
+
+def files(path: pathlib.Path) -> set[str]:
+    return {str(file.relative_to(path)) for file in path.rglob("*") if file.is_file()}
+
+
+def test_making_the_object_touches_nothing(tmp_path):
+    folder = RunFolder(tmp_path / "run")
+    assert not folder.exists()
+    assert folder.read_metrics() == []
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_creating_makes_every_room_and_leaves_no_probe(folder):
+    assert {path.name for path in folder.path.iterdir()} == {
+        "arrays",
+        "checkpoints",
+        "figures",
+        "samples",
+    }
+    assert folder.arrays("maps") == folder.path / "arrays" / "maps.npz"
+    folder.create()  # a second time is harmless
+
+
+def test_folder_under_a_file_is_refused_in_one_line(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError) as caught:
+        RunFolder(tmp_path / "file" / "run").create()
+    assert str(caught.value) == (
+        f"--workdir: cannot write {tmp_path}/file/run (Not a directory); "
+        "a writable folder with space is needed"
+    )
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_folder_without_permission_is_refused_in_one_line(tmp_path):
+    tmp_path.chmod(0o500)
+    with pytest.raises(UserError, match=r"^--workdir: cannot write .* \(Permission denied\); a"):
+        RunFolder(tmp_path / "run").create()
+
+
+def test_home_directory_may_be_written_as_a_tilde():
+    assert RunFolder("~/runs/x").path == pathlib.Path.home() / "runs" / "x"
+
+
+def test_run_exists_from_its_config_on_and_is_complete_with_its_summary(folder):
+    assert (folder.exists(), folder.is_complete()) == (False, False)
+    folder.write_config({"settings": {"width": 3}})
+    assert (folder.exists(), folder.is_complete()) == (True, False)
+    folder.write_summary({"metrics": {"loss": 1.5}})
+    assert (folder.exists(), folder.is_complete()) == (True, True)
+    assert folder.read_config() == {"settings": {"width": 3}}
+    assert folder.read_summary() == {"metrics": {"loss": 1.5}}
+
+
+@pytest.mark.parametrize("name", ["config", "summary"])
+def test_missing_or_broken_json_is_named(folder, name):
+    read = getattr(folder, f"read_{name}")
+    with pytest.raises(UserError) as caught:
+        read()
+    assert str(caught.value) == (
+        f"--workdir: {folder.path} holds no {name}.json; a folder of a trained run is needed"
+    )
+    (folder.path / f"{name}.json").write_text('{"half": ')
+    with pytest.raises(UserError, match=rf"{name}\.json: not valid JSON \(Expecting value"):
+        read()
+
+
+def test_failing_write_leaves_the_old_file_and_no_rubbish(folder, monkeypatch):
+    folder.write_config({"old": True})
+    before = files(folder.path)
+    write_bytes = pathlib.Path.write_bytes
+
+    def half(path, content):
+        write_bytes(path, content[: len(content) // 2])
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(pathlib.Path, "write_bytes", half)
+    with pytest.raises(UserError) as caught:
+        folder.write_config({"new": True})
+    assert str(caught.value) == (
+        f"--workdir: cannot write {folder.path}/config.json (the disk is full); "
+        "a writable folder with space is needed"
+    )
+    assert folder.read_config() == {"old": True}
+    assert files(folder.path) == before
+
+
+def test_write_that_is_killed_halfway_leaves_the_old_file(folder, monkeypatch):
+    folder.write_config({"old": True})
+
+    def killed(source, target):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "replace", killed)
+    with pytest.raises(KeyboardInterrupt):
+        folder.write_config({"new": True})
+    assert folder.read_config() == {"old": True}
+
+
+def test_metrics_are_read_as_they_were_appended(folder):
+    folder.append_metrics(rows(1, 2))
+    folder.append_metrics([])
+    folder.append_metrics(rows(2, split="held_out"))
+    assert folder.read_metrics() == rows(1, 2) + rows(2, split="held_out")
+
+
+def test_figures_that_are_not_finite_become_null(folder):
+    folder.append_metrics([{"step": 1, "a": np.nan, "b": float("inf"), "c": -np.inf, "d": 0.5}])
+    assert folder.metrics.read_text() == '{"step": 1, "a": null, "b": null, "c": null, "d": 0.5}\n'
+
+
+def test_summary_is_json_that_every_parser_reads_though_figures_are_not_finite(folder):
+    folder.write_summary({"metrics": {"loss": float("nan")}, "compared": [{"ours": np.inf}]})
+
+    def refuse(name):
+        raise AssertionError(f"{name} is no JSON")
+
+    text = (folder.path / "summary.json").read_text()
+    assert json.loads(text, parse_constant=refuse) == {
+        "metrics": {"loss": None},
+        "compared": [{"ours": None}],
+    }
+
+
+def test_half_written_last_line_is_left_out(folder):
+    folder.append_metrics(rows(1, 2))
+    text = folder.metrics.read_text()
+    for cut in range(len(text.split("\n")[0]) + 1, len(text)):
+        folder.metrics.write_text(text[:cut])
+        assert folder.read_metrics() == rows(1)
+
+
+def test_resuming_drops_rows_and_samples_past_the_step(folder):
+    folder.append_metrics(rows(1, 2, 3) + rows(3, split="held_out") + rows(4))
+    with open(folder.metrics, "a") as file:
+        file.write('{"step": 5, "spl')
+    for name in ("step-000002", "step-000003", "step-000004", "final"):
+        folder.write_sample(name, name)
+    folder.drop_after(3)
+    folder.append_metrics(rows(4))
+    assert folder.read_metrics() == rows(1, 2, 3) + rows(3, split="held_out") + rows(4)
+    assert files(folder.samples) == {"step-000002.txt", "step-000003.txt", "final.txt"}
+
+
+def test_starting_anew_drops_the_first_evaluation_too(folder):
+    folder.append_metrics(rows(0, split="held_out") + rows(1))
+    folder.write_sample("step-000000", "noise")
+    folder.drop_after(0)
+    assert folder.read_metrics() == []
+    assert files(folder.samples) == set()
+
+
+def test_samples_are_text_or_arrays(folder):
+    path = folder.write_sample("step-000010", "ROMEO: é\n")
+    assert path == folder.samples / "step-000010.txt"
+    assert path.read_text() == "ROMEO: é\n"
+    path = folder.write_sample("step-000010", {"images": np.arange(6).reshape(2, 3)})
+    assert path == folder.samples / "step-000010.npz"
+    with np.load(path) as arrays:
+        np.testing.assert_array_equal(arrays["images"], np.arange(6).reshape(2, 3))
+
+
+REFUSED = (
+    r"^--workdir: .*run is being written by another run; wait for it or choose another folder$"
+)
+
+
+def test_second_writer_is_refused_until_the_first_is_done(folder):
+    with folder.writer():
+        with pytest.raises(UserError, match=REFUSED), RunFolder(folder.path).writer():
+            pass
+        assert folder.read_metrics() == []  # reading needs no lock
+    with RunFolder(folder.path).writer():
+        pass
+
+
+def test_lock_of_a_killed_process_is_gone_with_it(folder):
+    script = (
+        "import sys, time; from jaxlabs.run_folder import RunFolder\n"
+        "with RunFolder(sys.argv[1]).writer(): print('held', flush=True); time.sleep(60)"
+    )
+    root = pathlib.Path(__file__).parents[1]
+    command = [sys.executable, "-c", script, str(folder.path)]
+    with subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout.readline() == "held\n"
+        with pytest.raises(UserError, match=REFUSED), folder.writer():
+            pass
+        holder.kill()
+    with folder.writer():
+        pass
+
+
+def test_errors_of_the_operating_system_name_the_file(folder, monkeypatch):
+    folder.metrics.mkdir()
+    message = f"--workdir: cannot write {folder.metrics} (Is a directory); "
+    with pytest.raises(UserError, match=re.escape(message)):
+        folder.append_metrics(rows(1))
