@@ -1,0 +1,45 @@
+"""Holds jaxlabs/keys.py to streams that follow from seed and name alone and never meet."""
+
+import zlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxlabs import keys
+
+NAMES = ("init", "data", "step", "sample", "evaluation")
+
+
+def words(key) -> tuple[int, ...]:
+    return tuple(np.asarray(jax.random.key_data(key)).ravel().tolist())
+
+
+def test_stream_is_the_seed_folded_with_a_hash_of_its_name():
+    expected = jax.random.fold_in(jax.random.key(7), zlib.crc32(b"step"))
+    assert words(keys.stream(7, "step")) == words(expected)
+
+
+def test_streams_of_all_names_and_seeds_differ():
+    seeds = (0, 1, 2**31, 2**32 - 1)
+    found = {words(keys.stream(seed, name)) for seed in seeds for name in NAMES}
+    assert len(found) == len(seeds) * len(NAMES)
+
+
+def test_traced_seed_gives_the_stream_of_the_python_int():
+    traced = jax.jit(lambda seed: jax.random.key_data(keys.stream(seed, "data")))
+    for seed in (0, 5, 2**32 - 1):
+        np.testing.assert_array_equal(
+            traced(jnp.uint32(seed)), jax.random.key_data(keys.stream(seed, "data"))
+        )
+
+
+def test_example_keeps_its_key_in_any_slice_of_the_batch(key):
+    whole = jax.random.key_data(keys.per_example(key, jnp.arange(8)))
+    for part in (jnp.arange(4, 8), jnp.array([6, 1]), jnp.array([3])):
+        np.testing.assert_array_equal(jax.random.key_data(keys.per_example(key, part)), whole[part])
+
+
+def test_examples_have_keys_of_their_own_and_not_the_batch_key(key):
+    per_example = keys.per_example(key, jnp.arange(64))
+    assert len({words(one) for one in per_example} | {words(key)}) == 65
