@@ -99,10 +99,15 @@ def test_every_step_equals_the_uncached_forward_on_the_tokens_in_reach(params, k
 
 
 def test_prompts_are_kept_and_columns_past_the_end_are_zero(params, key):
+    options = {"max_new_tokens": 12, "temperature": 0.0}
+    free, _ = generate(CausalMean(5), params, PROMPTS, LENGTHS, key, **options)
+    # Row 1 stops after its second new token, inside the columns that only other prompts fill.
+    options["stop_token"] = int(free[1, LENGTHS[1] + 1])
     dirty = PROMPTS.copy()
     dirty[1, 2:] = 10
-    clean, _ = generate(CausalMean(5), params, PROMPTS, LENGTHS, key, max_new_tokens=12)
-    tokens, lengths = generate(CausalMean(5), params, dirty, LENGTHS, key, max_new_tokens=12)
+    clean, _ = generate(CausalMean(5), params, PROMPTS, LENGTHS, key, **options)
+    tokens, lengths = generate(CausalMean(5), params, dirty, LENGTHS, key, **options)
+    assert lengths[1] < 7
     np.testing.assert_array_equal(tokens, clean)
     for row, length in enumerate(LENGTHS):
         np.testing.assert_array_equal(tokens[row, :length], PROMPTS[row, :length])
@@ -150,11 +155,13 @@ def test_a_stop_token_ends_its_row_and_is_kept(params, key):
 
 def test_a_stop_token_inside_a_prompt_ends_nothing(params, key):
     arguments = CausalMean(5), params, PROMPTS, LENGTHS, key
-    # Token 8 is in row 1's prompt; with top_k = 1 no row draws it.
-    free, _ = generate(*arguments, max_new_tokens=12, top_k=1)
-    assert not (np.asarray(free)[:, 7:] == 8).any()
-    _, lengths = generate(*arguments, max_new_tokens=12, top_k=1, stop_token=8)
-    np.testing.assert_array_equal(lengths, LENGTHS + 12)
+    free, _ = generate(*arguments, max_new_tokens=12, temperature=0.0)
+    drawn = {int(x) for row, start in enumerate(LENGTHS) for x in free[row, start : start + 12]}
+    only_in_prompts = ({2, 3, 4, 5, 6, 7} | {9} | {1, 4}) - drawn
+    assert only_in_prompts
+    for stop in only_in_prompts:
+        _, lengths = generate(*arguments, max_new_tokens=12, temperature=0.0, stop_token=stop)
+        np.testing.assert_array_equal(lengths, LENGTHS + 12)
 
 
 def test_the_loop_ends_when_all_rows_have_stopped(params, key):
