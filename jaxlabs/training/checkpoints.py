@@ -1,14 +1,17 @@
 """Checkpoints with Orbax: the latest few and the best, written in the background, atomic.
 
 A checkpoint holds the state's arrays under flat dotted names and one JSON object: the identity
-settings, the data set's hash and the vocabulary. The data position needs no entry of its own: it is
-`state.step`, one integer. A fingerprint of the arrays is kept beside them, because the file format
-finds a truncated file by itself but not every flipped byte.
+settings, the data set's hash, the vocabulary and the headline loss. The data position needs no
+entry of its own: it is `state.step`, one integer. A fingerprint of the arrays is kept beside them,
+because the file format finds a truncated file by itself but not every flipped byte.
 """
 
+import contextlib
 import logging
+import math
 import pathlib
 import shutil
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -19,7 +22,7 @@ from orbax.checkpoint import checkpoint_managers
 from jaxlabs.config import UserError
 from jaxlabs.training.state import TrainState, leaf_names
 
-BEST_METRIC = "loss"
+LOSS = "loss"
 FINGERPRINT = "fingerprint"
 
 
@@ -28,13 +31,8 @@ class Checkpoints:
 
     def __init__(self, path: pathlib.Path, keep: int, *, read_only: bool = False):
         logging.getLogger("absl").setLevel(logging.ERROR)
-        best = checkpoint_managers.BestN(
-            get_metric_fn=lambda metrics: metrics[BEST_METRIC],
-            reverse=True,
-            n=1,
-            keep_checkpoints_without_metrics=False,
-        )
-        policies = [checkpoint_managers.LatestN(keep), best]
+        self._losses: dict[int, float] = {}
+        policies = [checkpoint_managers.LatestN(keep), _Best(self._losses)]
         options = ocp.CheckpointManagerOptions(
             preservation_policy=checkpoint_managers.AnyPreservationPolicy(policies),
             read_only=read_only,
@@ -46,7 +44,11 @@ class Checkpoints:
             # command which ends at once.
             for unfinished in self.path.glob("*.orbax-checkpoint-tmp*"):
                 shutil.rmtree(unfinished, ignore_errors=True)
+        self._read_only = read_only
         self._manager = ocp.CheckpointManager(self.path, options=options)
+        for step in self.steps():
+            with contextlib.suppress(Exception):  # damage is reported when the state is wanted
+                self._note_loss(step, self.read_facts(step)[LOSS])
 
     def __enter__(self) -> "Checkpoints":
         return self
@@ -70,12 +72,12 @@ class Checkpoints:
         step = int(state.step)
         if step in self.steps():
             return
-        facts = facts | {FINGERPRINT: int(_fingerprint(state))}
+        self._note_loss(step, loss)
+        facts = facts | {FINGERPRINT: int(_fingerprint(state)), LOSS: loss}
         items = ocp.args.Composite(
             state=ocp.args.StandardSave(_flatten(state)), facts=ocp.args.JsonSave(facts)
         )
-        metrics = None if loss is None else {BEST_METRIC: loss}
-        self._manager.save(step, args=items, metrics=metrics)
+        self._manager.save(step, args=items)
 
     def read_facts(self, step: int) -> dict[str, Any]:
         """Returns the JSON that was saved beside the state of one step."""
@@ -85,7 +87,8 @@ class Checkpoints:
     def restore(self, like: TrainState, *, at_most: int | None = None) -> TrainState | None:
         """Returns the newest readable state, or None when there is no checkpoint.
 
-        A damaged checkpoint is reported and set aside, and the one before it is taken.
+        A damaged checkpoint is reported, set aside (left where it is by a mode that only reads),
+        and the one before it is taken.
 
         Args:
           like: a state of the same shapes and shardings; its arrays are only looked at.
@@ -107,10 +110,15 @@ class Checkpoints:
                     step,
                     reason,
                 )
-                self._set_aside(step)
+                if not self._read_only:
+                    self._set_aside(step)
         raise UserError(
             f"--workdir: no checkpoint in {self.path} can be read; --overwrite starts anew"
         )
+
+    def _note_loss(self, step: int, loss: float | None) -> None:
+        if loss is not None and math.isfinite(loss):
+            self._losses[step] = loss
 
     def _restore_step(self, like: TrainState, step: int) -> TrainState:
         abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, _flatten(like))
@@ -131,6 +139,22 @@ class Checkpoints:
             shutil.rmtree(damaged / str(step), ignore_errors=True)
             (self.path / str(step)).rename(damaged / str(step))
         self._manager.reload()
+
+
+class _Best(checkpoint_managers.PreservationPolicy):
+    """Keeps the checkpoint of the lowest loss.
+
+    Orbax's own policy forgets the losses when the folder is opened again, so that a resumed run
+    would throw its best checkpoint away.
+    """
+
+    def __init__(self, losses: dict[int, float]):
+        self._losses = losses
+
+    def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> list[bool]:
+        scored = [info.step for info in checkpoints if info.step in self._losses]
+        best = min(scored, key=self._losses.__getitem__, default=None)
+        return [info.step == best for info in checkpoints]
 
 
 def _flatten(state: TrainState) -> dict[str, jax.Array]:

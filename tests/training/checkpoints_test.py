@@ -1,0 +1,249 @@
+"""Holds jaxlabs/training/checkpoints.py to exact resume, and to finding every kind of damage."""
+
+import logging
+import shutil
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from jaxlabs.config import UserError
+from jaxlabs.training.checkpoints import Checkpoints
+from jaxlabs.training.state import create_state
+
+# When several reads fail at once, the file format's own threads complain that nobody waits any more.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
+FACTS = {"settings": {"width": 3}, "vocabulary": {"alphabet": "aé\n"}, "dataset": {"sha256": "0"}}
+
+
+def numbered(step: int):
+    """A small state with every kind of leaf, all of whose numbers depend on the step."""
+    params = {"kernel": jnp.arange(6.0).reshape(2, 3), "bias": jnp.ones(3)}
+    variables = {"params": params, "batch_stats": {"mean": jnp.zeros(3)}}
+    state = create_state(None, variables, TX, ema_decay=0.5, carry=(jnp.ones(2),))
+    scaled = jax.tree.map(lambda leaf: leaf * (1 / 3) + step if leaf.ndim else leaf, state)
+    return scaled.replace(step=jnp.int32(step), skipped=jnp.int32(step % 3))
+
+
+TX = optax.adamw(1e-3)
+
+
+@pytest.fixture(scope="module")
+def three(tmp_path_factory):
+    """A folder with checkpoints of the steps 1, 2 and 3; copied by those who change it."""
+    path = tmp_path_factory.mktemp("three") / "checkpoints"
+    with Checkpoints(path, keep=3) as checkpoints:
+        for step in (1, 2, 3):
+            checkpoints.save(numbered(step), FACTS, float(step))
+    return path
+
+
+@pytest.fixture
+def folder(three, tmp_path):
+    return shutil.copytree(three, tmp_path / "checkpoints")
+
+
+def contents(path):
+    return {
+        str(file.relative_to(path)): file.read_bytes() for file in path.rglob("*") if file.is_file()
+    }
+
+
+def restored_step(folder, **options):
+    """The step that is restored, after checking that every bit of it is as it was saved."""
+    with Checkpoints(folder, keep=3, **options) as checkpoints:
+        state = checkpoints.restore(numbered(0))
+    chex.assert_trees_all_equal(state, numbered(int(state.step)))
+    chex.assert_trees_all_equal_dtypes(state, numbered(0))
+    return int(state.step)
+
+
+def test_state_comes_back_bit_for_bit_with_average_and_statistics(three):
+    assert restored_step(three, read_only=True) == 3
+
+
+def test_empty_folder_has_nothing_to_restore(tmp_path):
+    with Checkpoints(tmp_path / "checkpoints", keep=1) as checkpoints:
+        assert checkpoints.steps() == []
+        assert checkpoints.restore(numbered(0)) is None
+
+
+def test_facts_come_back_as_they_were(three):
+    with Checkpoints(three, keep=3, read_only=True) as checkpoints:
+        assert checkpoints.steps() == [1, 2, 3]
+        assert FACTS.items() <= checkpoints.read_facts(2).items()
+
+
+def test_newest_at_most_is_restored(three):
+    with Checkpoints(three, keep=3, read_only=True) as checkpoints:
+        assert int(checkpoints.restore(numbered(0), at_most=2).step) == 2
+        assert checkpoints.restore(numbered(0), at_most=0) is None
+
+
+def test_latest_and_best_are_kept_across_sittings(tmp_path):
+    losses = {1: 5.0, 2: 1.0, 3: None, 4: 3.0, 5: float("nan"), 6: 2.0, 7: 4.0, 8: None}
+    for sitting in ((1, 2, 3), (4, 5), (6,), (7, 8)):
+        with Checkpoints(tmp_path / "checkpoints", keep=2) as checkpoints:
+            for step in sitting:
+                checkpoints.save(numbered(step), FACTS, losses[step])
+            kept = checkpoints.steps()
+        seen = [step for step in losses if step <= sitting[-1]]
+        assert kept == sorted({2, *seen[-2:]})
+    with Checkpoints(tmp_path / "checkpoints", keep=2) as checkpoints:
+        checkpoints.save(numbered(9), FACTS, 0.5)
+        assert checkpoints.steps() == [8, 9]
+    assert int(restored_step(tmp_path / "checkpoints")) == 9
+
+
+def test_saving_a_step_twice_keeps_the_first(folder):
+    with Checkpoints(folder, keep=3) as checkpoints:
+        checkpoints.save(numbered(4), FACTS, 1.0)
+        checkpoints.save(numbered(4).replace(params=numbered(0).params), FACTS, 9.0)
+        assert checkpoints.steps() == [1, 2, 3, 4]
+    assert restored_step(folder) == 4
+
+
+def test_state_may_be_donated_as_soon_as_it_is_saved(tmp_path):
+    large = {"params": {"w": jnp.arange(1 << 20, dtype=jnp.float32)}}
+    state = create_state(None, large, optax.sgd(1.0))
+    overwrite = jax.jit(lambda state: jax.tree.map(lambda leaf: leaf + 1, state), donate_argnums=0)
+    with Checkpoints(tmp_path / "checkpoints", keep=1) as checkpoints:
+        checkpoints.save(state, FACTS, None)
+        for _ in range(20):
+            state = overwrite(state)
+    with Checkpoints(tmp_path / "checkpoints", keep=1) as checkpoints:
+        restored = checkpoints.restore(state)
+    np.testing.assert_array_equal(restored.params["w"], np.arange(1 << 20))
+
+
+def test_state_is_restored_onto_the_devices_of_the_state_it_should_be_like(three, make_placement):
+    placement = make_placement(4)
+    with Checkpoints(three, keep=3, read_only=True) as checkpoints:
+        state = checkpoints.restore(placement.replicate(numbered(0)))
+    shardings = {leaf.sharding for leaf in jax.tree.leaves(state)}
+    assert all(sharding == placement.replicated for sharding in shardings)
+
+
+def data_files(folder, step):
+    """Files of a checkpoint that hold its state, as paths inside its folder."""
+    room = folder / str(step)
+    return sorted(
+        file.relative_to(room)
+        for file in room.rglob("*")
+        if file.is_file() and file.parent.name in ("d", "state")
+    )
+
+
+def truncate(file):
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+
+
+def flip(file):
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 0x10
+    file.write_bytes(content)
+
+
+@pytest.mark.parametrize("damage", [truncate, flip, lambda file: file.unlink()])
+def test_damage_to_any_one_file_is_harmless_or_found(folder, caplog, damage):
+    found = 0
+    for name in data_files(folder, 3):
+        shutil.copytree(folder / "3", folder.parent / "copy")
+        damage(folder / "3" / name)
+        caplog.clear()
+        step = restored_step(folder)  # every bit of what is restored is checked in here
+        assert step in (2, 3)
+        lines = [record.getMessage() for record in caplog.records if record.name == "jaxlabs"]
+        if step == 2:
+            found += 1
+            (line,) = lines
+            assert line.startswith("The checkpoint of step 3 is damaged (")
+            assert line.endswith("); using the one before it.")
+            assert "\n" not in line
+            assert (folder / "damaged" / "3").is_dir()
+        else:
+            assert lines == []
+        shutil.rmtree(folder / "3", ignore_errors=True)
+        shutil.copytree(folder.parent / "copy", folder / "3")
+        shutil.rmtree(folder.parent / "copy")
+    assert found >= 2
+
+
+def test_flipped_number_inside_a_readable_file_is_found_by_the_fingerprint(
+    folder, caplog, monkeypatch
+):
+    """Damage that the file format cannot see: the file was written from a wrong memory cell."""
+    with Checkpoints(folder, keep=3) as checkpoints:
+        wrong = numbered(4)
+        bias = wrong.params["bias"].at[1].set(jnp.nextafter(wrong.params["bias"][1], 9.0))
+        right = checkpoints.read_facts(3)["fingerprint"]
+        monkeypatch.setattr("jaxlabs.training.checkpoints._fingerprint", lambda state: right)
+        checkpoints.save(wrong.replace(params=wrong.params | {"bias": bias}), FACTS, None)
+    monkeypatch.undo()
+    assert restored_step(folder) == 3
+    assert "its arrays do not match their fingerprint" in caplog.text
+
+
+def test_fingerprint_sees_every_single_bit_of_a_number():
+    from jaxlabs.training.checkpoints import _fingerprint
+
+    words = np.zeros((33, 4), np.uint32)
+    words[np.arange(32), np.arange(32) % 4] = 1 << np.arange(32, dtype=np.uint32)
+    fingerprints = {
+        int(_fingerprint({"a": jnp.ones(3), "b": jnp.asarray(row.view(np.float32))}))
+        for row in words
+    }
+    assert len(fingerprints) == 33
+    swapped = {"a": jnp.array([1.0, 2.0]), "b": jnp.array([3.0])}
+    assert int(_fingerprint(swapped)) != int(
+        _fingerprint({"a": jnp.array([2.0, 1.0]), "b": jnp.array([3.0])})
+    )
+
+
+def test_empty_newest_folder_is_set_aside_and_the_run_can_save_that_step_again(folder, caplog):
+    shutil.rmtree(folder / "3")
+    (folder / "3").mkdir()
+    with Checkpoints(folder, keep=3) as checkpoints:
+        assert int(checkpoints.restore(numbered(0)).step) == 2
+        assert checkpoints.steps() == [1, 2]
+        checkpoints.save(numbered(3), FACTS, 3.0)
+    assert "The checkpoint of step 3 is damaged" in caplog.text
+    assert restored_step(folder) == 3
+
+
+def test_half_written_checkpoint_of_a_killed_run_is_not_seen(folder):
+    (folder / "3").rename(folder / "3.orbax-checkpoint-tmp")
+    assert restored_step(folder) == 2
+    assert not (folder / "3.orbax-checkpoint-tmp").exists()
+
+
+def test_all_damaged_is_an_error_that_says_how_to_go_on(folder, caplog):
+    for step in (1, 2, 3):
+        shutil.rmtree(folder / str(step) / "state")
+    with Checkpoints(folder, keep=3) as checkpoints, pytest.raises(UserError) as caught:
+        checkpoints.restore(numbered(0))
+    assert str(caught.value) == (
+        f"--workdir: no checkpoint in {folder} can be read; --overwrite starts anew"
+    )
+    assert caplog.text.count("is damaged") == 3
+
+
+@pytest.mark.parametrize("damaged", [False, True])
+def test_reading_mode_leaves_the_folder_untouched(folder, caplog, damaged):
+    (folder / "7.orbax-checkpoint-tmp").mkdir()  # what another process is just writing
+    if damaged:
+        shutil.rmtree(folder / "3" / "state")
+    before = contents(folder), sorted(path.name for path in folder.iterdir())
+    assert restored_step(folder, read_only=True) == (2 if damaged else 3)
+    assert (contents(folder), sorted(path.name for path in folder.iterdir())) == before
+    assert ("damaged" in caplog.text) == damaged
+
+
+def test_importing_orbax_does_not_flood_the_log(folder, caplog):
+    with caplog.at_level(logging.INFO):
+        restored_step(folder)
+    assert [record for record in caplog.records if record.name == "absl"] == []

@@ -1,0 +1,180 @@
+"""A toy lab for the tests of the engine: next-token prediction in some hundred parameters."""
+
+import functools
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.experimental.compilation_cache import compilation_cache
+from jax.sharding import AxisType
+
+from jaxlabs import keys
+from jaxlabs.data.batches import Examples, TokenStream
+from jaxlabs.data.splits import Data
+from jaxlabs.layers.dropout import Dropout
+from jaxlabs.losses.cross_entropy import cross_entropy
+from jaxlabs.losses.parts import LossParts
+from jaxlabs.training.devices import BATCH_AXIS, Placement
+from jaxlabs.training.optimizers import OptimizerConfig
+from jaxlabs.training.run_config import RunConfig
+from jaxlabs.training.state import create_state
+from jaxlabs.training.step import build_train_step
+from jaxlabs.training.task import Task
+
+VOCABULARY, WIDTH, CONTEXT = 7, 5, 6
+
+
+class Toy(nn.Module):
+    """Embedding, one hidden layer with dropout, head; may keep a running mean of its inputs."""
+
+    dropout: float = 0.0
+    statistics: bool = False
+
+    @nn.compact
+    def __call__(self, tokens, dropout_keys=None):
+        x = nn.Embed(VOCABULARY, WIDTH, name="embedding")(tokens)
+        if self.statistics:
+            mean = self.variable("batch_stats", "mean", jnp.zeros, (WIDTH,))
+            if self.is_mutable_collection("batch_stats") and not self.is_initializing():
+                mean.value = 0.9 * mean.value + 0.1 * x.mean((0, 1))
+        x = nn.tanh(nn.Dense(WIDTH, name="block")(x))
+        x = Dropout(self.dropout, name="dropout")(x, dropout_keys)
+        return nn.Dense(VOCABULARY, name="head")(x)
+
+
+def toy_loss(params, batch, key, state, train, *, bad_from=None):
+    """Cross entropy over real tokens; not finite from step `bad_from` on."""
+    dropout_keys = keys.per_example(key, batch["example"]) if train else None
+    mutable = ["batch_stats"] if train else False
+    out = state.model.apply(state.variables(params), batch["inputs"], dropout_keys, mutable=mutable)
+    logits, updates = (out[0], out[1].get("batch_stats")) if train else (out, None)
+    weights = batch["weights"]
+    total = jnp.sum(weights * cross_entropy(logits, batch["targets"]))
+    if bad_from is not None and train:
+        total *= jnp.where(state.step >= bad_from, jnp.nan, 1.0)
+    hits = jnp.sum(weights * (jnp.argmax(logits, -1) == batch["targets"]))
+    return LossParts(total, weights.sum(), {"accuracy": hits}, updates)
+
+
+@pytest.fixture(scope="package", autouse=True)
+def reused_executables(tmp_path_factory):
+    """Keeps executables on disk for the time of these tests: many runs compile the same loop."""
+    settings = {
+        "jax_compilation_cache_dir": str(tmp_path_factory.mktemp("executables")),
+        "jax_persistent_cache_min_compile_time_secs": 0,
+        "jax_persistent_cache_min_entry_size_bytes": -1,
+    }
+    before = {name: getattr(jax.config, name) for name in settings}
+    for values in (settings, before):
+        for name, value in values.items():
+            jax.config.update(name, value)
+        compilation_cache.reset_cache()  # whether there is one is looked up only once
+        if values is settings:
+            yield
+
+
+@functools.cache
+def _task(dropout, statistics, bad_from):
+    model = Toy(dropout, statistics)
+    loss = functools.partial(toy_loss, bad_from=bad_from)
+    tokens = np.zeros((1, CONTEXT), np.int32)
+    return Task(model, lambda key: model.init(key, tokens), loss, build_train_step(loss))
+
+
+@pytest.fixture(scope="session")
+def make_task():
+    """`make_task(dropout=0.0, statistics=False, bad_from=None) -> Task`."""
+
+    def make(*, dropout=0.0, statistics=False, bad_from=None):
+        return _task(dropout, statistics, bad_from)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def make_state():
+    """`make_state(task, tx, ema_decay=0.0, micro_batches=1) -> TrainState` at step 0."""
+
+    @functools.cache
+    def initial(statistics):
+        init = jax.jit(_task(0.0, statistics, None).init)
+        return jax.tree.map(np.asarray, init(keys.stream(0, "init")))
+
+    def make(task, tx, **options):
+        variables = jax.tree.map(jnp.array, initial(task.model.statistics))  # a step donates them
+        return create_state(task.model, variables, tx, **options)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def make_batch():
+    """`make_batch(seed=0, size=8)`: numpy arrays in which examples differ in their real tokens."""
+
+    def make(seed=0, size=8):
+        random = np.random.default_rng(seed)
+        real = random.permutation(size)[:, None] % CONTEXT >= np.arange(CONTEXT)[None, :]
+        return {
+            "inputs": random.integers(0, VOCABULARY, (size, CONTEXT), np.int32),
+            "targets": random.integers(0, VOCABULARY, (size, CONTEXT), np.int32),
+            "weights": real.astype(np.float32),
+            "example": np.arange(size, dtype=np.int32),
+        }
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def make_data(make_batch):
+    """`make_data() -> Data`: a stream to train on; one set to evaluate during and one after."""
+
+    def make():
+        text = np.random.default_rng(0).integers(0, VOCABULARY, 200).astype(np.uint8)
+        arrays = {name: make_batch(1, 10)[name] for name in ("inputs", "targets", "weights")}
+        return Data(
+            train=TokenStream(tokens=text, context=CONTEXT),
+            evaluations={"held_out": Examples(arrays)},
+            final_evaluations={},
+            dataset={"name": "toy", "source": "random", "sha256": "0" * 64},
+            comparable=False,
+            vocabulary={},
+            baselines=dict,
+        )
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def make_config():
+    """`make_config(**flags) -> RunConfig` of a short run."""
+    short = RunConfig(
+        steps=12,
+        batch_size=8,
+        eval_batch_size=4,
+        log_every=2,
+        eval_every=4,
+        checkpoint_every=4,
+        steps_per_call=3,
+        optimization=OptimizerConfig(
+            learning_rate=1e-2, schedule="cosine", warmup_steps=2, clip_norm=1.0, ema_decay=0.9
+        ),
+    )
+
+    def make(**flags):
+        return RunConfig.from_flat(short.flat() | flags)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def make_placement():
+    """`make_placement(count) -> Placement` over that many of the virtual devices."""
+
+    def make(count=1):
+        devices = jax.devices()[:count]
+        mesh = jax.make_mesh((count,), (BATCH_AXIS,), axis_types=(AxisType.Auto,), devices=devices)
+        return Placement(mesh)
+
+    return make
