@@ -1,0 +1,53 @@
+"""Holds jaxlabs/training/state.py to what a step, a checkpoint and a sampler rely on."""
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from jaxlabs.training.state import count_parameters, create_state, leaf_names
+
+PARAMS = {"block": {"bias": np.zeros(2), "kernel": np.ones((3, 2))}, "scale": np.ones(())}
+
+
+def test_leaf_names_follow_the_order_of_the_leaves():
+    assert leaf_names(PARAMS) == ["block.bias", "block.kernel", "scale"]
+    named = dict(zip(leaf_names(PARAMS), jax.tree.leaves(PARAMS), strict=True))
+    assert named["block.kernel"] is PARAMS["block"]["kernel"]
+
+
+def test_every_leaf_of_a_whole_state_has_its_own_name(make_task, make_state):
+    state = make_state(make_task(statistics=True), optax.adamw(1e-3), ema_decay=0.9)
+    names = leaf_names(state)
+    assert len(set(names)) == len(names)
+    assert {"step", "skipped", "params.head.kernel", "ema_params.head.kernel"} < set(names)
+
+
+def test_parameters_are_counted_in_scalars():
+    assert count_parameters(PARAMS) == 2 + 6 + 1
+
+
+def test_average_is_kept_only_when_asked_for():
+    tx = optax.sgd(1.0)
+    without = create_state(None, {"params": PARAMS}, tx)
+    assert without.ema_params is None
+    assert without.evaluation_params is without.params
+    with_average = create_state(None, {"params": PARAMS}, tx, ema_decay=0.5)
+    chex.assert_trees_all_equal(with_average.ema_params, with_average.params)
+    assert with_average.evaluation_params is with_average.ema_params
+
+
+def test_variables_hold_the_statistics_of_models_that_have_some():
+    tx = optax.sgd(1.0)
+    assert create_state(None, {"params": PARAMS}, tx).variables(PARAMS) == {"params": PARAMS}
+    state = create_state(None, {"params": PARAMS, "batch_stats": {"mean": 1}}, tx)
+    assert state.variables({}) == {"params": {}, "batch_stats": {"mean": 1}}
+
+
+def test_static_parts_are_no_leaves():
+    state = create_state(None, {"params": PARAMS}, optax.sgd(1.0), micro_batches=4, ema_decay=0.5)
+    assert all(isinstance(leaf, np.ndarray | jnp.ndarray) for leaf in jax.tree.leaves(state))
+    assert {"model", "tx", "ema_decay", "micro_batches"}.isdisjoint(
+        name.split(".")[0] for name in leaf_names(state)
+    )

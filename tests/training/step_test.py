@@ -1,0 +1,259 @@
+"""Holds jaxlabs/training/step.py to its sums: one division, however the batch is cut."""
+
+import functools
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from jax.sharding import NamedSharding, PartitionSpec
+
+from jaxlabs.losses.parts import LossParts
+from jaxlabs.training.optimizers import OptimizerConfig, build_optimizer
+from jaxlabs.training.state import create_state, leaf_names
+from jaxlabs.training.step import build_train_step
+
+# Plain descent of rate 1: the parameters after a step show its gradients as they are.
+DESCENT = optax.sgd(1.0)
+
+
+def adam(**settings):
+    return build_optimizer(OptimizerConfig(**settings), optax.constant_schedule(1.0))
+
+
+def copied(tree):
+    """Numpy copies that outlive donation."""
+    return jax.tree.map(lambda leaf: np.array(leaf), tree)
+
+
+def assert_same_step(ours, theirs):
+    """Loss and every parameter to 1e-6 of its size."""
+    (state, metrics), (other_state, other_metrics) = ours, theirs
+    np.testing.assert_allclose(metrics["loss"], other_metrics["loss"], rtol=1e-6)
+    np.testing.assert_allclose(metrics["weight"], other_metrics["weight"])
+    for name, leaf, other in zip(
+        leaf_names(state.params),
+        jax.tree.leaves(state.params),
+        jax.tree.leaves(other_state.params),
+        strict=True,
+    ):
+        scale = np.abs(other).max()
+        np.testing.assert_allclose(leaf, other, rtol=0, atol=1e-6 * scale, err_msg=name)
+
+
+@pytest.fixture(scope="module")
+def big_batch_step(make_task, make_state, make_batch):
+    """The step with dropout on the whole batch on one device: what every other route must give."""
+    task = make_task(dropout=0.5)
+    return copied(task.train_step(make_state(task, DESCENT), make_batch(), jax.random.key(0)))
+
+
+@pytest.mark.parametrize("micro_batches", [2, 8])
+def test_micro_batches_of_unequal_weight_equal_the_big_batch(
+    make_task, make_state, make_batch, key, big_batch_step, micro_batches
+):
+    task, batch = make_task(dropout=0.5), make_batch()
+    slices = batch["weights"].reshape(-1, micro_batches, 6).sum((0, 2))
+    assert len(set(slices)) > 1  # else an average of averages would pass
+    state = make_state(task, DESCENT, micro_batches=micro_batches)
+    assert_same_step(task.train_step(state, batch, key), big_batch_step)
+
+
+def test_pmap_over_four_devices_equals_one_device(
+    make_task, make_state, make_batch, key, big_batch_step
+):
+    task = make_task(dropout=0.5)
+    step = functools.partial(task.train_step, axis_name="batch")
+    mapped = jax.pmap(step, axis_name="batch", in_axes=(None, 0, None), devices=jax.devices()[:4])
+    batch = {name: leaf.reshape(4, 2, *leaf.shape[1:]) for name, leaf in make_batch().items()}
+    states, metrics = mapped(make_state(task, DESCENT), batch, key)
+    for device in range(4):
+        one = jax.tree.map(lambda leaf, device=device: np.asarray(leaf)[device], (states, metrics))
+        assert_same_step(one, big_batch_step)
+
+
+@pytest.mark.parametrize("micro_batches", [1, 2])
+def test_sharded_mesh_equals_one_device(
+    make_task, make_state, make_batch, make_placement, key, big_batch_step, micro_batches
+):
+    task, placement = make_task(dropout=0.5), make_placement(4)
+    state = placement.replicate(make_state(task, DESCENT, micro_batches=micro_batches))
+    batch = jax.device_put(make_batch(), NamedSharding(placement.mesh, PartitionSpec("batch")))
+    assert len(batch["inputs"].sharding.device_set) == 4
+    assert_same_step(task.train_step(state, batch, key), big_batch_step)
+
+
+@pytest.mark.parametrize("route", ["micro-batches", "mesh"])
+def test_padding_of_weight_zero_changes_nothing(
+    make_task, make_state, make_batch, make_placement, key, big_batch_step, route
+):
+    task, batch = make_task(dropout=0.5), make_batch()
+    padding = {name: np.repeat(leaf[:1], 8, axis=0) for name, leaf in batch.items()}
+    padding |= {"weights": np.zeros_like(batch["weights"]), "example": np.arange(8, 16)}
+    padded = {
+        name: np.concatenate([batch[name], padding[name]]).astype(batch[name].dtype)
+        for name in batch
+    }
+    state = make_state(task, DESCENT, micro_batches=2 if route == "micro-batches" else 1)
+    if route == "mesh":  # two of the four devices hold nothing but padding
+        placement = make_placement(4)
+        state, padded = placement.replicate(state), jax.device_put(padded, placement.split)
+    assert_same_step(task.train_step(state, padded, key), big_batch_step)
+
+
+def test_all_zero_weights_leave_parameters_and_figures_finite(
+    make_task, make_state, make_batch, key
+):
+    task, batch = make_task(), make_batch()
+    batch["weights"] = np.zeros_like(batch["weights"])
+    state = make_state(task, DESCENT)
+    before = copied(state.params)
+    state, metrics = task.train_step(state, batch, key)
+    chex.assert_trees_all_equal(copied(state.params), before)
+    assert metrics["loss"] == metrics["gradient_norm"] == metrics["skipped"] == 0
+    assert int(state.step) == 1
+
+
+def test_metrics_equal_those_by_numpy(make_task, make_state, make_batch, key):
+    task, batch = make_task(), make_batch()
+    state = make_state(task, DESCENT)
+    params = copied(state.params)
+    after, metrics = task.train_step(state, batch, key)
+    hidden = params["embedding"]["embedding"][batch["inputs"]] @ params["block"]["kernel"]
+    hidden = np.tanh(hidden + params["block"]["bias"][None, None])
+    logits = hidden @ params["head"]["kernel"] + params["head"]["bias"][None, None]
+    log_p = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
+    nats = -np.take_along_axis(log_p, batch["targets"][..., None], -1)[..., 0]
+    weights = batch["weights"]
+    gradients = jax.tree.map(np.subtract, params, copied(after.params))  # the rate is 1
+    expected = {
+        "loss": (weights * nats).sum() / weights.sum(),
+        "accuracy": (weights * (logits.argmax(-1) == batch["targets"])).sum() / weights.sum(),
+        "weight": weights.sum(),
+        "gradient_norm": np.sqrt(sum((leaf**2).sum() for leaf in jax.tree.leaves(gradients))),
+        "skipped": 0,
+        "bad_leaf": -1,
+    }
+    assert metrics.keys() == expected.keys()
+    for name, value in expected.items():
+        np.testing.assert_allclose(metrics[name], value, rtol=1e-5, err_msg=name)
+
+
+def test_gradient_norm_is_reported_before_clipping(make_task, make_state, make_batch, key):
+    task = make_task()
+    clipped = optax.chain(optax.clip_by_global_norm(1e-3), DESCENT)
+    state = make_state(task, clipped)
+    before = copied(state.params)
+    state, metrics = task.train_step(state, make_batch(), key)
+    moved = optax.tree.norm(jax.tree.map(np.subtract, before, copied(state.params)))
+    np.testing.assert_allclose(moved, 1e-3, rtol=1e-3)
+    assert metrics["gradient_norm"] > 0.1
+
+
+def test_non_finite_loss_keeps_everything_but_the_step_count(
+    make_task, make_state, make_batch, key
+):
+    task = make_task(statistics=True)
+    state = make_state(task, adam(), ema_decay=0.9)
+    state, _ = task.train_step(state, make_batch(), key)  # so that no moment is zero
+    kept = copied((state.params, state.opt_state, state.ema_params, state.batch_stats))
+    bad = make_batch(1)
+    bad["weights"][0, 0] = np.inf
+    for skipped in (1, 2):
+        state, metrics = task.train_step(state, bad, key)
+        new = (state.params, state.opt_state, state.ema_params, state.batch_stats)
+        chex.assert_trees_all_equal(copied(new), kept)
+        assert int(metrics["skipped"]) == 1
+        assert (int(state.step), int(state.skipped)) == (1 + skipped, skipped)
+    state, metrics = task.train_step(state, make_batch(), key)
+    assert (int(state.step), int(state.skipped), int(metrics["skipped"])) == (4, 0, 0)
+    moved = jax.tree.map(lambda new, old: (new != old).any(), copied(state.params), kept[0])
+    assert all(jax.tree.leaves(moved))
+
+
+def power_loss(params, batch, key, state, train):
+    """Sum of x ** power: at x = 0 and power 1/2 the value is 0 and the gradient is not finite."""
+    total = sum(jnp.sum(params[name] ** batch[name]) for name in params)
+    return LossParts(total, jnp.float32(1), {})
+
+
+@pytest.mark.parametrize(("bad", "index"), [(("b",), 1), (("b", "c"), 1), (("a", "c"), 0)])
+def test_first_leaf_with_a_bad_gradient_is_named_though_the_loss_is_finite(bad, index, key):
+    params = {name: jnp.array([1.0, 0.0]) for name in "abc"}
+    state = create_state(None, {"params": params}, DESCENT)
+    before = copied(params)
+    batch = {name: np.float32(0.5 if name in bad else 2.0) for name in params}
+    state, metrics = build_train_step(power_loss)(state, batch, key)
+    assert jnp.isfinite(metrics["loss"])
+    assert (int(metrics["skipped"]), int(metrics["bad_leaf"])) == (1, index)
+    chex.assert_trees_all_equal(copied(state.params), before)
+
+
+def test_bad_leaf_points_past_the_leaves_when_only_the_loss_is_not_finite(key):
+    def loss(params, batch, key, state, train):
+        return LossParts(params["a"] + batch, jnp.float32(1), {})
+
+    state = create_state(None, {"params": {"a": jnp.float32(1)}}, DESCENT)
+    _, metrics = build_train_step(loss)(state, np.float32(np.inf), key)
+    assert (int(metrics["skipped"]), int(metrics["bad_leaf"])) == (1, 1)
+
+
+def test_average_of_parameters_equals_its_closed_form_sum(make_task, make_state, make_batch, key):
+    task, decay, steps = make_task(), 0.8, 6
+    state = make_state(task, adam(learning_rate=0.05), ema_decay=decay)
+    path = [copied(state.params)]
+    for number in range(steps):
+        state, _ = task.train_step(state, make_batch(number), key)
+        path.append(copied(state.params))
+    shares = [decay**steps] + [(1 - decay) * decay ** (steps - k) for k in range(1, steps + 1)]
+    np.testing.assert_allclose(sum(shares), 1)
+    closed_form = jax.tree.map(
+        lambda *leaves: sum(share * leaf for share, leaf in zip(shares, leaves, strict=True)), *path
+    )
+    chex.assert_trees_all_close(copied(state.ema_params), closed_form, rtol=1e-5, atol=1e-7)
+    assert state.evaluation_params is state.ema_params
+
+
+def test_statistics_are_updated_and_averaged_over_micro_batches_and_devices(
+    make_task, make_state, make_batch, key
+):
+    task, batch = make_task(statistics=True), make_batch()
+    state = make_state(task, DESCENT)
+    table = copied(state.params)["embedding"]["embedding"]
+    expected = 0.1 * table[batch["inputs"]].mean((0, 1))  # the running mean starts at 0
+    cut = task.train_step(make_state(task, DESCENT, micro_batches=4), batch, key)[0]
+    whole = task.train_step(state, batch, key)[0]
+    split = {name: leaf.reshape(4, 2, *leaf.shape[1:]) for name, leaf in batch.items()}
+    mapped = jax.pmap(
+        functools.partial(task.train_step, axis_name="batch"),
+        axis_name="batch",
+        in_axes=(None, 0, None),
+        devices=jax.devices()[:4],
+    )(make_state(task, DESCENT), split, key)[0]
+    for mean in (
+        whole.batch_stats["mean"],
+        cut.batch_stats["mean"],
+        *np.asarray(mapped.batch_stats["mean"]),
+    ):
+        np.testing.assert_allclose(mean, expected, rtol=1e-5, atol=1e-7)
+
+
+def test_state_is_donated_and_the_second_call_compiles_nothing(
+    make_task, make_state, make_batch, key
+):
+    task = make_task()
+    traces = []
+
+    def loss(*arguments):
+        traces.append(1)
+        return task.loss(*arguments)
+
+    train_step = build_train_step(loss)
+    state = make_state(task, adam(), ema_decay=0.9)
+    given = jax.tree.leaves((state.params, state.opt_state, state.ema_params))
+    for number in range(3):
+        state, _ = train_step(state, make_batch(number), jax.random.fold_in(key, number))
+    assert len(traces) == train_step._cache_size() == 1
+    assert all(leaf.is_deleted() for leaf in given)
