@@ -1,6 +1,7 @@
 """Platforms, meshes and processes: where arrays live, and nothing about what they mean."""
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -70,10 +71,11 @@ class Placement:
             )
 
 
-def data_parallel() -> Placement:
-    """Returns the placement over all devices of all processes."""
-    mesh = jax.make_mesh((jax.device_count(),), (BATCH_AXIS,), axis_types=(AxisType.Auto,))
-    return Placement(mesh)
+def data_parallel(devices: Sequence[jax.Device] | None = None) -> Placement:
+    """Returns the placement over some devices; None: over all devices of all processes."""
+    devices = jax.devices() if devices is None else devices
+    axis_types = (AxisType.Auto,)
+    return Placement(jax.make_mesh((len(devices),), (BATCH_AXIS,), axis_types, devices=devices))
 
 
 def is_main_process() -> bool:
