@@ -47,9 +47,6 @@ class GPTConfig(RunConfig):
     dataset: str = setting(
         "tiny_shakespeare", f"one of {', '.join(datasets.NAMES)}, or the path of a UTF-8 text"
     )
-    demo_unmasked: bool = setting(
-        False, "train without the causal mask, to see why it is there: loss collapses, samples fail"
-    )
     model: TransformerLMConfig = dataclasses.field(default_factory=TransformerLMConfig)
     sampling: text_samples.SamplingConfig = dataclasses.field(
         default_factory=text_samples.SamplingConfig
@@ -71,9 +68,7 @@ def load_data(config: GPTConfig) -> Data:
 def build_task(config: GPTConfig, vocabulary: Mapping[str, Any]) -> Task:
     """Makes the model for a text's characters."""
     size = CharTokenizer.from_json(vocabulary).vocabulary_size
-    model = TransformerLM(
-        dataclasses.replace(config.model, vocabulary_size=size, causal=not config.demo_unmasked)
-    )
+    model = TransformerLM(with_vocabulary(config.model, size))
     tokens = jnp.zeros((1, config.model.context), jnp.int32)
     return Task(model, functools.partial(model.init, tokens=tokens), loss, train_step)
 
@@ -97,7 +92,9 @@ def analyse(
     if config.model.positions == "sinusoidal":
         table = sinusoidal(config.model.context, config.model.width)
         np.savez(folder.arrays("positions"), table=table)
-    leaks = checks(maps, causal=not config.demo_unmasked, window=config.model.attention_window)
+    leaks = checks(
+        maps, causal=not config.model.demo_unmasked, window=config.model.attention_window
+    )
     drawn = (folder.samples / "final.txt").read_text()
     return text_samples.measure(drawn, data) | {f"attention_{name}": v for name, v in leaks.items()}
 
@@ -111,7 +108,7 @@ LAB = Lab(
     build_task=build_task,
     sample=draw_samples,
     analyse=analyse,
-    variant=lambda config: "-unmasked" if config.demo_unmasked else "",
+    variant=lambda config: "-unmasked" if config.model.demo_unmasked else "",
 )
 
 if __name__ == "__main__":

@@ -42,7 +42,9 @@ INITIAL_STDDEV = 0.02
 class TransformerLMConfig(Config):
     """Sizes and choices of the model; the defaults are the reference character GPT."""
 
-    vocabulary_size: int = setting(65, "tokens that the model knows", minimum=1)
+    vocabulary_size: int | None = setting(
+        None, "tokens that the model knows; none: as many as the data have", minimum=1
+    )
     context: int = setting(256, "longest sequence, in tokens", minimum=1)
     width: int = setting(384, "size of a token's vector", minimum=1)
     layers: int = setting(6, "blocks", minimum=1)
@@ -53,7 +55,9 @@ class TransformerLMConfig(Config):
     attention_window: int | None = setting(
         None, "keys that a query sees, its own included; none: all before it", minimum=1
     )
-    causal: bool = setting(True, "whether a position sees only itself and those before it")
+    demo_unmasked: bool = setting(
+        False, "no causal mask, to see why there is one: the loss collapses, samples fail"
+    )
     qkv_bias: bool = setting(False, "biases of queries, keys and values")
     bias: bool = setting(True, "biases of output projections, feed-forward, norms and head")
     pre_norm: bool = setting(True, "norm before each sub-layer (GPT-2) and not after it (2017)")
@@ -86,11 +90,23 @@ class TransformerLMConfig(Config):
                 f"--heads: {self.heads} heads of {self.width // self.heads} cannot turn in pairs;"
                 " rotary positions accept heads of an even size"
             )
-        if self.attention_window is not None and not self.causal:
+        if self.attention_window is not None and self.demo_unmasked:
             raise UserError(
                 f"--attention_window: {self.attention_window} is not accepted without the causal"
                 " mask; none"
             )
+
+
+def with_vocabulary(config: TransformerLMConfig, tokens: int) -> TransformerLMConfig:
+    """Returns the config with a vocabulary for data of so many tokens, spare rows included.
+
+    Raises:
+      UserError: the configured vocabulary is smaller than the data's.
+    """
+    size = tokens if config.vocabulary_size is None else config.vocabulary_size
+    if size < tokens:
+        raise UserError(f"--vocabulary_size: {size} is too few for the data; at least {tokens}")
+    return dataclasses.replace(config, vocabulary_size=size)
 
 
 class TransformerLM(nn.Module):
@@ -199,7 +215,7 @@ class TransformerLM(nn.Module):
         return x
 
     def _mask(self, time: int) -> jax.Array | None:
-        if not self.config.causal:
+        if self.config.demo_unmasked:
             return None
         if self.config.attention_window is not None:
             return masks.local_window(time, self.config.attention_window)
@@ -246,7 +262,7 @@ def loss(
       train: whether dropout acts.
 
     Returns:
-      LossParts whose `sums` hold `correct`: how often the likeliest token is the target.
+      LossParts whose `sums` hold `accuracy`: how often the likeliest token is the target.
     """
     dropout_keys = keys.per_example(key, batch["example"]) if train else None
     logits = state.model.apply({"params": params}, batch["inputs"], dropout_keys=dropout_keys)
@@ -255,7 +271,7 @@ def loss(
     return LossParts(
         total=jnp.sum(cross_entropy(logits, targets) * weights),
         weight=jnp.sum(weights),
-        sums={"correct": jnp.sum(correct * weights)},
+        sums={"accuracy": jnp.sum(correct * weights)},
     )
 
 

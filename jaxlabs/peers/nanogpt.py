@@ -22,6 +22,7 @@ from jaxlabs.models.transformer_lm import TransformerLMConfig
 from jaxlabs.peers.torch_gpt import build_gpt
 
 CPU_RECIPE = TransformerLMConfig(
+    vocabulary_size=65,
     context=64,
     width=128,
     layers=4,

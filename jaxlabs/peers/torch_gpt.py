@@ -108,7 +108,7 @@ def _require_plain(config: TransformerLMConfig) -> None:
         "positions": ("sinusoidal", "learned"),
         "activation": ("relu", "gelu"),
         "attention_window": (None,),
-        "causal": (True,),
+        "demo_unmasked": (False,),
         "pre_norm": (True,),
         "norm": ("layernorm",),
         "qk_norm": (False,),

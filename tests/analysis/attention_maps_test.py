@@ -50,7 +50,7 @@ def test_windowed_model_passes_its_checks_at_its_window_and_no_smaller_one(key):
 
 
 def test_unmasked_model_fails_the_causal_check(key):
-    figures = checks(attention_maps(*build(key, causal=False)), causal=True)
+    figures = checks(attention_maps(*build(key, demo_unmasked=True)), causal=True)
     assert figures["row_sum_error"] < 1e-6
     assert figures["future_weight"] > 0
 

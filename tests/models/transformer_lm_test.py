@@ -66,7 +66,7 @@ def logits_of(model, params, tokens, dropout_keys=None):
 
 def test_reference_has_the_published_number_of_parameters():
     shapes = jax.eval_shape(
-        TransformerLM(TransformerLMConfig()).init, jax.random.key(0), tokens_of()
+        TransformerLM(TransformerLMConfig(vocabulary_size=65)).init, jax.random.key(0), tokens_of()
     )
     params = shapes["params"]
     assert count_parameters(params) == 10_690_625
@@ -82,7 +82,7 @@ def test_loss_at_the_start_is_within_two_percent_of_uniform(key):
     # Logits start as sums of 384 numbers of unit variance times weights of deviation 0.02, so the
     # loss exceeds ln 65 by half their variance, 384 * 0.02^2 / 2 = 0.077 nats or 1.84 %. Every
     # target counts the same here: how the characters of a text are spread adds or takes a percent.
-    model = TransformerLM(TransformerLMConfig(layers=2, context=64))
+    model = TransformerLM(TransformerLMConfig(vocabulary_size=65, layers=2, context=64))
     tokens = tokens_of(batch=4, time=64, vocabulary=65)
 
     @jax.jit
@@ -103,7 +103,9 @@ class Holder:
 
 
 def test_initial_deviations_are_those_of_gpt2(key):
-    model = TransformerLM(TransformerLMConfig(width=192, ffn_width=256, layers=2, qkv_bias=True))
+    model = TransformerLM(
+        TransformerLMConfig(vocabulary_size=65, width=192, ffn_width=256, layers=2, qkv_bias=True)
+    )
     params = jax.jit(model.init)(key, tokens_of())["params"]
     block = params["blocks_1"]
     for kernel, stddev in [
@@ -123,7 +125,9 @@ def test_initial_deviations_are_those_of_gpt2(key):
 
 
 def test_other_starts(key):
-    fan_in = TransformerLM(TransformerLMConfig(width=192, ffn_width=256, layers=2, init="fan_in"))
+    fan_in = TransformerLM(
+        TransformerLMConfig(vocabulary_size=65, width=192, ffn_width=256, layers=2, init="fan_in")
+    )
     block = jax.jit(fan_in.init)(key, tokens_of())["params"]["blocks_0"]
     np.testing.assert_allclose(block["attention"]["key_kernel"].std(), 192**-0.5, rtol=0.05)
     np.testing.assert_allclose(block["ffn"]["contract"]["kernel"].std(), 0.5 * 256**-0.5, rtol=0.05)
@@ -177,7 +181,7 @@ def test_changing_a_token_leaves_earlier_logits_bit_identical(kind):
         ({"attention_window": 2}, lambda query, key: 0 <= query - key <= 2),
         ({"attention_window": 1}, lambda query, key: query == key),
         ({"attention_window": 100}, lambda query, key: key <= query),
-        ({"causal": False}, lambda query, key: True),
+        ({"demo_unmasked": True}, lambda query, key: True),
     ],
 )
 def test_gradient_reaches_exactly_the_positions_that_may_be_seen(options, reach):
@@ -239,7 +243,7 @@ def test_loss_sums_over_real_tokens_only(key):
     right = sum(log_probabilities[b, t].argmax() == batch["targets"][b, t] for b, t in real)
     assert parts.weight == 11
     np.testing.assert_allclose(parts.total, expected, rtol=1e-5)
-    assert parts.sums == {"correct": right}
+    assert parts.sums == {"accuracy": right}
     assert parts.updates is None
 
 
@@ -310,7 +314,7 @@ def test_one_batch_is_learnt_by_heart(key):
     for step in range(150):
         state, metrics = train_step(state, batch, jax.random.fold_in(key, step))
     assert metrics["loss"] < 0.05
-    assert metrics["correct"] == 1
+    assert metrics["accuracy"] == 1
 
 
 def test_micro_batches_draw_the_dropout_of_the_whole_batch(key):
@@ -445,7 +449,7 @@ def test_more_tokens_than_the_context_are_refused():
     [
         ({"heads": 3}, "--heads: 3 does not divide --width 16"),
         ({"heads": 16, "positions": "rotary"}, "--heads: 16 heads of 1 cannot turn in pairs"),
-        ({"attention_window": 2, "causal": False}, "--attention_window: 2 is not accepted"),
+        ({"attention_window": 2, "demo_unmasked": True}, "--attention_window: 2 is not accepted"),
         ({"attention_window": 0}, "--attention_window: 0 is not accepted; a number at least 1"),
         ({"positions": "rotery"}, "did you mean 'rotary'"),
         ({"activation": "swish"}, "one of relu, gelu, squared_relu"),

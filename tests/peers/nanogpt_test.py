@@ -26,7 +26,7 @@ def test_rate_warms_up_and_falls_to_a_tenth():
 @pytest.mark.parametrize(
     "config",
     [
-        TransformerLMConfig(layers=2),
+        TransformerLMConfig(vocabulary_size=5, layers=2),
         nanogpt.CPU_RECIPE,
         dataclasses.replace(nanogpt.CPU_RECIPE, qkv_bias=True, bias=True, layers=1),
     ],

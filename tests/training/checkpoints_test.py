@@ -14,7 +14,7 @@ from jaxlabs.config import UserError
 from jaxlabs.training.checkpoints import Checkpoints
 from jaxlabs.training.state import create_state
 
-# When several reads fail at once, the file format's own threads complain that nobody waits any more.
+# When several reads fail at once, the file format's threads complain that nobody waits for them.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 
 FACTS = {"settings": {"width": 3}, "vocabulary": {"alphabet": "aé\n"}, "dataset": {"sha256": "0"}}
