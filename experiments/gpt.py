@@ -30,6 +30,7 @@ from jaxlabs.models.transformer_lm import (
     loss,
     sample,
     train_step,
+    with_vocabulary,
 )
 from jaxlabs.run_folder import RunFolder
 from jaxlabs.training.run_config import RunConfig
