@@ -5,11 +5,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxlabs import keys
+from jaxlabs.config import UserError
 from jaxlabs.data.batches import batch_at
 from jaxlabs.data.splits import Data
 from jaxlabs.training.checkpoints import Checkpoints
 from jaxlabs.training.devices import Placement
-from jaxlabs.training.loop import build_run_steps, initial_state
+from jaxlabs.training.loop import MOST_SKIPPED, build_run_steps, initial_state
 from jaxlabs.training.run_config import RunConfig
 from jaxlabs.training.state import leaf_names
 from jaxlabs.training.step import accumulate
@@ -37,6 +38,9 @@ def replay(
     Returns:
       `loss` (nats) and, for every parameter, the root mean square of its gradient by dotted name;
       in both, a value that is not finite stands as it is.
+
+    Raises:
+      UserError: the run stops before this step, because too many steps were not finite.
     """
     state = initial_state(task, config, placement)
     state = checkpoints.restore(state, at_most=step - 1) or state
@@ -45,6 +49,11 @@ def replay(
     while int(state.step) < step - 1:
         count = min(step - 1 - int(state.step), config.steps_per_call)
         state, _ = run_steps(state, dataset, np.int32(count))
+        if int(state.skipped) >= MOST_SKIPPED:
+            raise UserError(
+                f"--replay_step: {step} is not accepted; the run stops at step {int(state.step)}"
+                " because its loss or gradient is not finite"
+            )
 
     @jax.jit
     def look(state, dataset):
