@@ -4,6 +4,7 @@ import functools
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxlabs import keys
 from jaxlabs.data.batches import Examples, num_batches, ordered_batch
@@ -44,4 +45,5 @@ class Evaluator:
             parts = batch_parts if parts is None else jax.tree.map(jnp.add, parts, batch_parts)
         total, weight, sums, _ = jax.device_get(parts)
         figures = {"loss": total} | sums
-        return {name: float(figure / weight) for name, figure in figures.items()}
+        with np.errstate(invalid="ignore"):
+            return {name: float(figure / weight) for name, figure in figures.items()}

@@ -1,0 +1,107 @@
+"""Holds jaxlabs/training/evaluation.py to the mean over all examples, each counted once."""
+
+import math
+
+import jax
+import numpy as np
+import optax
+import pytest
+
+from jaxlabs.data.batches import Examples
+from jaxlabs.losses.parts import LossParts
+from jaxlabs.training.evaluation import Evaluator
+from jaxlabs.training.state import create_state
+
+
+def examples(make_batch, count, seed=3):
+    batch = make_batch(seed, count)
+    return Examples({name: batch[name] for name in ("inputs", "targets", "weights")})
+
+
+def by_numpy(params, arrays):
+    """Loss and accuracy over all tokens of weight 1."""
+    hidden = params["embedding"]["embedding"][arrays["inputs"]] @ params["block"]["kernel"]
+    hidden = np.tanh(hidden + params["block"]["bias"][None, None])
+    logits = hidden @ params["head"]["kernel"] + params["head"]["bias"][None, None]
+    log_p = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
+    nats = -np.take_along_axis(log_p, arrays["targets"][..., None], -1)[..., 0]
+    hits = logits.argmax(-1) == arrays["targets"]
+    weights = arrays["weights"]
+    return {
+        "loss": (weights * nats).sum() / weights.sum(),
+        "accuracy": (weights * hits).sum() / weights.sum(),
+    }
+
+
+@pytest.mark.parametrize("count", [1, 4, 10])
+@pytest.mark.parametrize("devices", [1, 4])
+def test_padded_last_batch_gives_the_mean_over_all_examples(
+    make_task, make_state, make_batch, make_config, make_placement, count, devices
+):
+    task, placement = make_task(dropout=0.5), make_placement(devices)  # evaluation drops nothing
+    state = placement.replicate(make_state(task, optax.sgd(1.0)))
+    evaluate = Evaluator(task.loss, placement, make_config(eval_batch_size=4))
+    data = examples(make_batch, count)
+    figures = evaluate(state, placement.replicate(data))
+    expected = by_numpy(jax.device_get(state.params), data.arrays)
+    assert figures.keys() == expected.keys()
+    for name, value in expected.items():
+        np.testing.assert_allclose(figures[name], value, rtol=1e-6, err_msg=name)
+
+
+def test_average_of_parameters_is_what_is_evaluated(
+    make_task, make_state, make_batch, make_config, make_placement
+):
+    task = make_task()
+    state = make_state(task, optax.sgd(1.0), ema_decay=0.9)
+    average = jax.tree.map(lambda leaf: 3 * leaf + 0.1, state.params)
+    evaluate = Evaluator(task.loss, make_placement(), make_config())
+    data = examples(make_batch, 5)
+    figures = evaluate(state.replace(ema_params=average), data)
+    np.testing.assert_allclose(
+        figures["loss"], by_numpy(jax.device_get(average), data.arrays)["loss"], rtol=1e-5
+    )
+    assert abs(figures["loss"] - evaluate(state, data)["loss"]) > 0.01
+
+
+def test_sets_of_one_shape_share_one_executable(
+    make_task, make_state, make_batch, make_config, make_placement
+):
+    task, traces = make_task(statistics=True), []
+
+    def loss(*arguments):
+        traces.append(arguments[-1])
+        return task.loss(*arguments)
+
+    state = make_state(task, optax.sgd(1.0))
+    evaluate = Evaluator(loss, make_placement(), make_config())
+    figures = [evaluate(state, examples(make_batch, 9, seed)) for seed in (1, 2, 1)]
+    assert traces == [False]  # one trace, and not of training
+    assert figures[0] == figures[2] != figures[1]
+
+
+def test_set_without_weight_gives_nan_and_no_warning(
+    make_task, make_state, make_batch, make_config, make_placement
+):
+    task = make_task()
+    data = examples(make_batch, 4)
+    data.arrays["weights"] = np.zeros_like(data.arrays["weights"])
+    evaluate = Evaluator(task.loss, make_placement(), make_config())
+    assert math.isnan(evaluate(make_state(task, optax.sgd(1.0)), data)["loss"])
+
+
+def test_random_numbers_differ_between_batches_and_repeat_between_evaluations(
+    make_config, make_placement
+):
+    def loss(params, batch, key, state, train):
+        noise = jax.random.uniform(key, batch["weights"].shape)
+        first = jax.numpy.where(batch["index"] == 0, noise, 0).sum()
+        last = jax.numpy.where(batch["index"] == 4, noise, 0).sum()
+        return LossParts(noise.sum(), batch["weights"].sum(), {"first": first, "last": last})
+
+    state = create_state(None, {"params": {"a": np.ones(1)}}, optax.sgd(1.0))
+    evaluate = Evaluator(loss, make_placement(), make_config(eval_batch_size=4))
+    data = Examples({"index": np.arange(8)})
+    once, again = evaluate(state, data), evaluate(state, data)
+    assert once == again
+    assert once["first"] != once["last"]
