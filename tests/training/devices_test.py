@@ -1,0 +1,96 @@
+"""Holds jaxlabs/training/devices.py to where arrays live; several processes are in hosts_test."""
+
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pytest
+from jax.sharding import PartitionSpec
+
+from jaxlabs.config import UserError
+from jaxlabs.training import devices
+
+
+def test_placement_covers_all_devices():
+    placement = devices.data_parallel()
+    assert list(placement.mesh.devices.flat) == jax.devices()
+    assert placement.mesh.axis_names == ("batch",)
+
+
+def test_replicated_arrays_are_whole_on_every_device(make_placement):
+    tree = make_placement(4).replicate({"a": np.arange(6), "b": (np.float32(2),)})
+    for leaf, expected in ((tree["a"], np.arange(6)), (tree["b"][0], 2)):
+        assert len(leaf.addressable_shards) == 4
+        for shard in leaf.addressable_shards:
+            np.testing.assert_array_equal(shard.data, expected)
+
+
+def test_batches_are_split_along_their_first_axis_inside_a_compiled_function(make_placement):
+    placement = make_placement(4)
+    batch = {"inputs": np.arange(24).reshape(8, 3), "weights": np.ones(8)}
+    split = jax.jit(placement.constrain)(batch)
+    for name, leaf in split.items():
+        assert leaf.sharding.spec == PartitionSpec("batch")
+        shards = sorted(leaf.addressable_shards, key=lambda shard: shard.index[0].start)
+        for number, shard in enumerate(shards):
+            np.testing.assert_array_equal(shard.data, batch[name][2 * number : 2 * number + 2])
+
+
+@pytest.mark.parametrize(("size", "micro_batches"), [(4, 1), (8, 2), (12, 3)])
+def test_batch_that_divides_is_accepted(make_placement, size, micro_batches):
+    make_placement(4).require_divides(size, micro_batches, "batch_size")
+
+
+@pytest.mark.parametrize(("size", "micro_batches", "of"), [(2, 1, 4), (6, 1, 4), (12, 2, 8)])
+def test_batch_that_does_not_divide_is_refused(make_placement, size, micro_batches, of):
+    with pytest.raises(UserError) as caught:
+        make_placement(4).require_divides(size, micro_batches, "batch_size")
+    assert str(caught.value) == (
+        f"--batch_size: {size} does not divide over 4 devices x {micro_batches} micro-batches;"
+        f" a multiple of {of}"
+    )
+
+
+def test_copies_on_the_host_equal_the_replicated_arrays(make_placement):
+    tree = {"a": np.arange(3), "b": np.ones((2, 2))}
+    host = devices.to_host(make_placement(2).replicate(tree))
+    assert all(type(leaf) is np.ndarray for leaf in jax.tree.leaves(host))
+    jax.tree.map(np.testing.assert_array_equal, host, tree)
+
+
+def test_one_process_agrees_with_itself():
+    assert devices.is_main_process()
+    assert devices.agree(7, False) == (7, False)
+    assert devices.agree(7, True) == (7, True)
+
+
+def test_description_names_what_the_run_ran_on():
+    assert devices.describe() == {
+        "platform": jax.default_backend(),
+        "kind": jax.devices()[0].device_kind,
+        "devices": jax.device_count(),
+        "processes": 1,
+    }
+
+
+@pytest.mark.parametrize(
+    ("platform", "expected"),
+    [
+        ("cpu", "cpu"),
+        ("tpu", "--platform: 'tpu' is not available on this machine; auto or cpu always are"),
+    ],
+)
+def test_platform_is_the_one_asked_for_or_a_user_error(platform, expected):
+    """In a process of its own: a platform is chosen once."""
+    if platform == "tpu" and jax.default_backend() == "tpu":
+        pytest.skip("there is one here")
+    script = (
+        "import jax; from jaxlabs.config import UserError; from jaxlabs.training import devices\n"
+        f"try: devices.start({platform!r}, None, 1, 0)\n"
+        "except UserError as error: print(error)\n"
+        "else: print(jax.default_backend())"
+    )
+    command = [sys.executable, "-c", script]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout == expected + "\n"

@@ -1,0 +1,298 @@
+"""Holds jaxlabs/training/loop.py to being a fold: where it is cut changes nothing."""
+
+import dataclasses
+import functools
+import signal
+
+import chex
+import jax
+import numpy as np
+import pytest
+
+from jaxlabs.config import UserError
+from jaxlabs.run_folder import RunFolder
+from jaxlabs.training import loop
+from jaxlabs.training.checkpoints import Checkpoints
+from jaxlabs.training.loop import NonFiniteError, train
+from jaxlabs.training.state import leaf_names
+
+TIME_FIELDS = ("seconds", "steps_per_second")
+
+
+@pytest.fixture(scope="module")
+def start(make_task, make_data, make_config, make_placement):
+    """`start(path, ...)`: one start of the command on a run folder -> (outcome, folder)."""
+
+    def start(path, *, task=None, devices=1, sample=None, **flags):
+        config = make_config(**flags)
+        folder = RunFolder(path)
+        folder.create()
+        with Checkpoints(folder.checkpoints, config.keep_checkpoints) as checkpoints:
+            outcome = train(
+                task or make_task(dropout=0.2),
+                make_data(),
+                config,
+                folder,
+                make_placement(devices),
+                checkpoints,
+                {"vocabulary": {}},
+                sample,
+            )
+        return outcome, folder
+
+    return start
+
+
+@pytest.fixture(autouse=True)
+def calls_as_long_as_they_may_be(monkeypatch):
+    """Calls grow to their capacity however slow the machine is, so that they begin where told."""
+    monkeypatch.setattr(loop, "CALL_SECONDS", 1e6)
+
+
+@pytest.fixture
+def sitting(start, tmp_path):
+    """`sitting(...)`: the same on this test's folder, which two sittings share."""
+    return functools.partial(start, tmp_path / "run")
+
+
+@pytest.fixture(scope="module")
+def whole(start, tmp_path_factory):
+    """An unbroken run of 12 steps."""
+    return start(tmp_path_factory.mktemp("whole"))
+
+
+def rows_without_time(folder):
+    return [
+        {name: value for name, value in row.items() if name not in TIME_FIELDS}
+        for row in folder.read_metrics()
+    ]
+
+
+def arrays(state):
+    """Everything that a checkpoint holds, by name."""
+    return dict(zip(leaf_names(state), jax.device_get(jax.tree.leaves(state)), strict=True))
+
+
+def assert_same_run(ours, theirs):
+    (outcome, folder), (other_outcome, other_folder) = ours, theirs
+    chex.assert_trees_all_equal(arrays(outcome.state), arrays(other_outcome.state))
+    assert rows_without_time(folder) == rows_without_time(other_folder)
+
+
+class StopBefore:
+    """A stop request that comes when the loop is about to start its n-th call."""
+
+    def __init__(self, monkeypatch, call):
+        self.calls, self.call = 0, call
+        original = loop.agree
+        monkeypatch.setattr(loop, "agree", lambda pace, stop: original(*self.at(pace, stop)))
+
+    def at(self, pace, stop):
+        self.calls += 1
+        return pace, stop or self.calls == self.call
+
+
+# Calls of at most three steps, evaluations every four.
+@pytest.mark.parametrize(("call", "step"), [(1, 0), (2, 1), (3, 4), (4, 7), (6, 11)])
+def test_run_that_is_interrupted_anywhere_equals_an_unbroken_one(
+    sitting, whole, monkeypatch, call, step
+):
+    stop = StopBefore(monkeypatch, call)
+    interrupted, _ = sitting()
+    assert interrupted.interrupted
+    assert int(interrupted.state.step) == step
+    stop.call = 0
+    resumed = sitting()
+    assert not resumed[0].interrupted
+    assert int(resumed[0].state.step) == 12
+    assert_same_run(resumed, whole)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_signal_ends_the_run_with_a_checkpoint_and_gives_the_handlers_back(sitting, whole, number):
+    before = [signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)]
+
+    def sample(state):
+        if int(state.step) == 8 and not sample.sent:
+            sample.sent = True
+            signal.raise_signal(number)
+        return f"at {int(state.step)}"
+
+    sample.sent = False
+    outcome, folder = sitting(sample=sample)
+    assert outcome.interrupted
+    assert int(outcome.state.step) == 8
+    assert [signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)] == before
+    resumed = sitting(sample=sample)
+    assert_same_run(resumed, whole)
+    texts = {path.name: path.read_text() for path in folder.samples.iterdir()}
+    assert texts == {f"step-{step:06d}.txt": f"at {step}" for step in (0, 4, 8, 12)}
+
+
+def test_second_ctrl_c_interrupts_at_once():
+    with loop._stop_requests() as stop:
+        assert not stop()
+        signal.raise_signal(signal.SIGINT)
+        assert stop()
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+
+
+def test_killed_run_loses_only_what_came_after_its_checkpoint(sitting, whole):
+    """`kill -9` between two checkpoints: rows that were written are dropped and written again."""
+
+    class Killed(BaseException):
+        pass
+
+    def sample(state):
+        if int(state.step) == 8:
+            raise Killed
+        return ""
+
+    with pytest.raises(Killed):
+        sitting(sample=sample, checkpoint_every=5)
+    assert_same_run(sitting(), whole)
+
+
+@pytest.mark.parametrize("steps_per_call", [1, 100])
+def test_result_does_not_depend_on_how_many_steps_a_call_takes(sitting, whole, steps_per_call):
+    assert_same_run(sitting(steps_per_call=steps_per_call), whole)
+
+
+def test_four_devices_equal_one(sitting, whole):
+    (ours, folder), (theirs, other_folder) = sitting(devices=4), whole
+    assert {len(leaf.sharding.device_set) for leaf in jax.tree.leaves(ours.state)} == {4}
+    chex.assert_trees_all_close(arrays(ours.state), arrays(theirs.state), rtol=1e-5, atol=1e-6)
+    for row, other in zip(folder.read_metrics(), other_folder.read_metrics(), strict=True):
+        np.testing.assert_allclose(row["loss"], other["loss"], rtol=1e-6)
+
+
+def test_loop_compiles_once_though_calls_differ_in_length(sitting, make_task, monkeypatch):
+    task, traces, counts, call = make_task(), [], [], loop._Run.call
+
+    def train_step(*arguments):
+        traces.append(1)
+        return task.train_step(*arguments)
+
+    def counted(run, state, step, count):
+        counts.append(count)
+        return call(run, state, step, count)
+
+    monkeypatch.setattr(loop._Run, "call", counted)
+    sitting(task=dataclasses.replace(task, train_step=train_step), steps=11)
+    assert sum(counts) == 11
+    assert len(set(counts)) > 1
+    assert len(traces) == 2  # once for the shapes of the log, once for the executable
+
+
+def test_rows_are_logged_at_multiples_of_the_interval_and_after_evaluations(sitting):
+    outcome, folder = sitting(log_every=3, eval_every=4, steps=10)
+    assert int(outcome.state.step) == 10
+    steps = {
+        split: [row["step"] for row in folder.read_metrics() if row["split"] == split]
+        for split in ("train", "held_out")
+    }
+    assert steps == {"train": [3, 6, 9], "held_out": [0, 4, 8, 10]}
+    for row in folder.read_metrics():
+        if row["split"] == "train":
+            assert {"loss", "accuracy", "weight", "gradient_norm", "learning_rate"} < row.keys()
+
+
+def test_logged_rate_is_the_one_that_the_step_used(sitting):
+    _, folder = sitting(log_every=1, warmup_steps=3, schedule="linear", learning_rate=0.5, steps=6)
+    rates = [row["learning_rate"] for row in folder.read_metrics() if row["split"] == "train"]
+    np.testing.assert_allclose(rates, 0.5 * np.array([1 / 4, 2 / 4, 3 / 4, 1, 2 / 3, 1 / 3]), 1e-6)
+
+
+def test_seconds_go_on_counting_after_a_resume(sitting, monkeypatch):
+    stop = StopBefore(monkeypatch, 4)
+    first, _ = sitting()
+    stop.call = 0
+    second, folder = sitting()
+    seconds = [row["seconds"] for row in folder.read_metrics() if "seconds" in row]
+    assert seconds == sorted(seconds)
+    assert second.seconds > first.seconds > 0
+
+
+def test_finished_run_takes_no_further_step(sitting):
+    first, folder = sitting()
+    rows = folder.metrics.read_text()
+    again, _ = sitting()
+    chex.assert_trees_all_equal(arrays(again.state), arrays(first.state))
+    assert folder.metrics.read_text() == rows
+
+
+def test_run_without_steps_only_evaluates(sitting):
+    outcome, folder = sitting(steps=0, warmup_steps=0)
+    assert int(outcome.state.step) == 0
+    assert [(row["step"], row["split"]) for row in folder.read_metrics()] == [(0, "held_out")]
+
+
+def test_ten_steps_that_are_not_finite_stop_the_run_and_leave_the_checkpoint_good(
+    sitting, make_task, capsys, tmp_path
+):
+    task = make_task(bad_from=5)
+    with pytest.raises(NonFiniteError) as caught:
+        sitting(task=task, steps=100, checkpoint_every=100, eval_every=4)
+    assert str(caught.value) == (
+        "--learning_rate: step 15 is the 10th in a row whose loss or gradient is not finite"
+        " (first in block.bias); the last checkpoint is kept. Try a lower rate, or look"
+        " with --replay_step=15"
+    )
+    assert "step 6 skipped: block.bias is not finite\n" in capsys.readouterr().err
+
+
+def test_checkpoint_before_the_steps_that_are_not_finite_is_good(
+    sitting, make_task, make_state, make_config, make_placement
+):
+    flags = {"steps": 40, "checkpoint_every": 5, "keep_checkpoints": 9}
+    with pytest.raises(NonFiniteError):
+        sitting(task=make_task(bad_from=7), **flags)
+    outcome, folder = sitting(task=make_task(), **flags)  # as if the cause were removed
+    with Checkpoints(folder.checkpoints, 9, read_only=True) as checkpoints:
+        assert checkpoints.steps() == [5, 10, 15, 20, 25, 30, 35, 40]
+    assert int(outcome.state.skipped) == 0
+    assert all(np.isfinite(leaf).all() for leaf in arrays(outcome.state).values())
+
+
+def test_skipped_steps_are_logged_whatever_the_interval_and_keep_the_parameters(sitting, make_task):
+    outcome, folder = sitting(task=make_task(bad_from=9), log_every=100, checkpoint_every=100)
+    rows = [row for row in folder.read_metrics() if row["split"] == "train"]
+    assert [(row["step"], row["skipped"], row["loss"]) for row in rows] == [
+        (step, 1.0, None) for step in (10, 11, 12)
+    ]
+    assert int(outcome.state.skipped) == 3
+    finite = jax.tree.map(lambda leaf: bool(np.isfinite(leaf).all()), outcome.state.params)
+    assert all(jax.tree.leaves(finite))
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (
+            {"batch_size": 6},
+            "--batch_size: 6 does not divide over 4 devices x 1 micro-batches; a multiple of 4",
+        ),
+        (
+            {"batch_size": 12, "micro_batches": 2},
+            "--batch_size: 12 does not divide over 4 devices x 2 micro-batches; a multiple of 8",
+        ),
+        (
+            {"eval_batch_size": 2},
+            "--eval_batch_size: 2 does not divide over 4 devices x 1 micro-batches;"
+            " a multiple of 4",
+        ),
+    ],
+)
+def test_batch_that_does_not_divide_is_an_error_that_says_so(sitting, flags, message):
+    with pytest.raises(UserError) as caught:
+        sitting(devices=4, **flags)
+    assert str(caught.value) == message
+
+
+def test_best_checkpoint_outlives_the_latest(sitting):
+    _, folder = sitting(learning_rate=3.0, schedule="constant", keep_checkpoints=1, steps=16)
+    losses = {row["step"]: row["loss"] for row in folder.read_metrics() if row["split"] != "train"}
+    del losses[0]  # evaluated, but nothing to save yet
+    with Checkpoints(folder.checkpoints, 1, read_only=True) as checkpoints:
+        assert checkpoints.steps() == sorted({min(losses, key=losses.get), 16})
