@@ -1,0 +1,199 @@
+"""Holds jaxlabs/training/optimizers.py to closed forms: the rate, the decay, the clipping."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from jaxlabs.config import UserError
+from jaxlabs.training.optimizers import (
+    OptimizerConfig,
+    build_optimizer,
+    build_schedule,
+    matrices,
+)
+
+PARAMS = {
+    "embedding": {"embedding": np.linspace(-1, 1, 35, dtype=np.float32).reshape(7, 5)},
+    "block_0": {
+        "kernel": np.linspace(-2, 1, 20, dtype=np.float32).reshape(5, 4),
+        "bias": np.ones(4, np.float32),
+        "norm": {"scale": np.ones(5, np.float32)},
+    },
+    "head": {"kernel": np.linspace(-1, 2, 35, dtype=np.float32).reshape(5, 7)},
+}
+CONSTANT = optax.constant_schedule(1.0)
+
+
+def gradients(seed=0):
+    random = np.random.default_rng(seed)
+    return jax.tree.map(lambda leaf: random.normal(size=leaf.shape).astype(np.float32), PARAMS)
+
+
+def zeros():
+    return jax.tree.map(np.zeros_like, PARAMS)
+
+
+def closed_form(kind, step, steps, warmup, decay, final):
+    if step < warmup:
+        return (step + 1) / (warmup + 1)
+    if kind == "constant" or step < steps - decay:
+        return 1.0
+    share = min((step - (steps - decay)) / decay, 1.0)
+    shape = 0.5 * (1 + np.cos(np.pi * share)) if kind == "cosine" else 1 - share
+    return final + (1 - final) * shape
+
+
+@pytest.mark.parametrize("kind", ["constant", "cosine", "linear"])
+@pytest.mark.parametrize(
+    ("warmup", "decay", "final"),
+    [(0, None, 0.0), (4, None, 0.1), (3, 5, 0.2), (0, 20, 0.0), (8, 12, 0)],
+)
+def test_schedule_has_its_closed_form_at_every_step(kind, warmup, decay, final):
+    steps = 20
+    config = OptimizerConfig(
+        schedule=kind, warmup_steps=warmup, decay_steps=decay, final_rate_fraction=final
+    )
+    schedule = build_schedule(config, steps)
+    falling = steps - warmup if decay is None else decay
+    expected = [closed_form(kind, k, steps, warmup, falling, final) for k in range(steps + 1)]
+    found = [float(schedule(step)) for step in range(steps + 1)]
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+    np.testing.assert_allclose(jax.jit(jax.vmap(schedule))(jnp.arange(steps + 1)), found, atol=1e-6)
+    assert min(found[:-1]) > 0  # no step is lost to a rate of zero
+    if kind != "constant":
+        np.testing.assert_allclose(found[-1], final, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("flags", "steps", "sizes"),
+    [
+        ({"warmup_steps": 6, "decay_steps": 5}, 10, "--warmup_steps 6 and --decay_steps 5"),
+        ({"decay_steps": 11}, 10, "--warmup_steps 0 and --decay_steps 11"),
+    ],
+)
+def test_warm_up_and_decay_that_do_not_fit_are_refused(flags, steps, sizes):
+    with pytest.raises(UserError) as caught:
+        build_schedule(OptimizerConfig(schedule="cosine", **flags), steps)
+    assert str(caught.value) == (
+        f"{sizes} do not fit into --steps {steps}; their sum is at most the number of steps"
+    )
+
+
+def test_warm_up_longer_than_the_run_is_refused():
+    with pytest.raises(UserError, match=r"^--warmup_steps 11 "):
+        build_schedule(OptimizerConfig(schedule="linear", warmup_steps=11), 10)
+
+
+def test_average_that_never_forgets_is_refused():
+    with pytest.raises(UserError) as caught:
+        OptimizerConfig(ema_decay=1.0)
+    assert str(caught.value) == "--ema_decay: 1.0 is not accepted; a number below 1"
+
+
+def test_run_without_steps_has_a_schedule():
+    assert float(build_schedule(OptimizerConfig(schedule="cosine"), 0)(0)) == 1.0
+
+
+def test_matrices_are_the_leaves_with_two_axes_or_more():
+    assert matrices(
+        {"a": np.ones(()), "b": np.ones(2), "c": np.ones((2, 1)), "d": np.ones((1, 1, 1))}
+    ) == {
+        "a": False,
+        "b": False,
+        "c": True,
+        "d": True,
+    }
+
+
+def test_adamw_takes_the_steps_of_its_paper():
+    config = OptimizerConfig(learning_rate=0.1, adam_b1=0.8, adam_b2=0.9, weight_decay=0.3)
+    optimizer = build_optimizer(config, build_schedule(config, 10))
+    params, state = PARAMS, optimizer.init(PARAMS)
+    ours = {"kernel": PARAMS["head"]["kernel"], "bias": PARAMS["block_0"]["bias"]}
+    first = second = {"kernel": 0.0, "bias": 0.0}
+    for step in range(1, 4):
+        gradient = gradients(step)
+        updates, state = optimizer.update(gradient, state, params)
+        params = optax.apply_updates(params, updates)
+        flat = {"kernel": gradient["head"]["kernel"], "bias": gradient["block_0"]["bias"]}
+        first = {name: 0.8 * first[name] + 0.2 * flat[name] for name in flat}
+        second = {name: 0.9 * second[name] + 0.1 * flat[name] ** 2 for name in flat}
+        for name, decay in (("kernel", 0.3), ("bias", 0.0)):
+            direction = first[name] / (1 - 0.8**step)
+            direction = direction / (np.sqrt(second[name] / (1 - 0.9**step)) + 1e-8)
+            ours[name] = ours[name] - 0.1 * (direction + decay * ours[name])
+    np.testing.assert_allclose(params["head"]["kernel"], ours["kernel"], rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(params["block_0"]["bias"], ours["bias"], rtol=1e-5, atol=1e-6)
+
+
+def test_schedule_shapes_the_rate_of_every_update():
+    config = OptimizerConfig(learning_rate=0.1, weight_decay=0.5)
+    optimizer = build_optimizer(config, lambda step: 1.0 / (step + 1))
+    state = optimizer.init(PARAMS)
+    for step in range(3):  # without a gradient only the decay is left, rate * decay * matrix
+        updates, state = optimizer.update(zeros(), state, PARAMS)
+        expected = -0.1 / (step + 1) * 0.5 * PARAMS["head"]["kernel"]
+        np.testing.assert_allclose(updates["head"]["kernel"], expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_decay_never_touches_vectors(optimizer):
+    config = OptimizerConfig(optimizer=optimizer, learning_rate=0.1, weight_decay=0.5)
+    tx = build_optimizer(config, CONSTANT)
+    updates, _ = tx.update(zeros(), tx.init(PARAMS), PARAMS)
+    np.testing.assert_array_equal(updates["block_0"]["bias"], 0)
+    np.testing.assert_array_equal(updates["block_0"]["norm"]["scale"], 0)
+    rate = {"adamw": config.learning_rate, "muon": config.muon_learning_rate}[optimizer]
+    expected = -rate * 0.5 * PARAMS["block_0"]["kernel"]
+    np.testing.assert_allclose(updates["block_0"]["kernel"], expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize(("clip_norm", "expected"), [(0.5, 0.5), (1e6, None), (None, None)])
+def test_gradients_are_clipped_by_their_global_norm(clip_norm, expected):
+    config = OptimizerConfig(clip_norm=clip_norm, adam_b1=0.0)
+    optimizer = build_optimizer(config, CONSTANT)
+    gradient = gradients()
+    _, state = optimizer.update(gradient, optimizer.init(PARAMS), PARAMS)
+    moment = optax.tree.get(state, "mu")  # with b1 = 0 the gradient as the optimizer got it
+    norm = np.sqrt(sum((leaf**2).sum() for leaf in jax.tree.leaves(gradient)))
+    factor = 1 if expected is None else expected / norm
+    for leaf, given in zip(jax.tree.leaves(moment), jax.tree.leaves(gradient), strict=True):
+        np.testing.assert_allclose(leaf, factor * given, rtol=1e-5)
+
+
+def test_muon_orthogonalises_block_matrices_and_leaves_the_rest_to_adam():
+    config = OptimizerConfig(
+        optimizer="muon", learning_rate=1e-3, muon_learning_rate=0.02, weight_decay=0.0
+    )
+    optimizer = build_optimizer(config, CONSTANT)
+    updates, _ = optimizer.update(gradients(), optimizer.init(PARAMS), PARAMS)
+    singular = np.linalg.svd(updates["block_0"]["kernel"], compute_uv=False) / 0.02
+    assert 0.6 < singular.min() <= singular.max() < 1.3
+    for leaf in (
+        updates["embedding"]["embedding"],
+        updates["head"]["kernel"],
+        updates["block_0"]["bias"],
+        updates["block_0"]["norm"]["scale"],
+    ):  # the first step of Adam has one size everywhere
+        np.testing.assert_allclose(np.abs(leaf), np.abs(leaf).ravel()[0], rtol=1e-3)
+        assert 0.9e-3 < np.abs(leaf).max() < 2e-3
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_optimizers_walk_down_a_bowl(optimizer):
+    config = OptimizerConfig(
+        optimizer=optimizer, learning_rate=0.05, muon_learning_rate=0.05, weight_decay=0.0
+    )
+    tx = build_optimizer(config, CONSTANT)
+
+    @jax.jit
+    def step(params, state):
+        updates, state = tx.update(params, state, params)  # the gradient of half the square
+        return optax.apply_updates(params, updates), state
+
+    params, state = PARAMS, tx.init(PARAMS)
+    for _ in range(60):
+        params, state = step(params, state)
+    assert optax.tree.norm(params) < 0.3 * optax.tree.norm(PARAMS)
