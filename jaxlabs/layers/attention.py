@@ -78,7 +78,8 @@ def attention_parts(
 def _masked_softmax(scores: jax.Array, mask: jax.Array | None) -> jax.Array:
     if mask is None:
         return jax.nn.softmax(scores, axis=-1)
-    # The lowest finite number and not -inf: a row of -inf would be 0 / 0, in the gradient as well.
+    # Not -inf: a row without keys would be 0 / 0, which `jax_debug_nans` stops at even though the
+    # line after it hides the result.
     weights = jax.nn.softmax(jnp.where(mask, scores, jnp.finfo(scores.dtype).min), axis=-1)
     return jnp.where(mask.any(axis=-1, keepdims=True), weights, 0)
 

@@ -212,6 +212,18 @@ def test_cached_decode_equals_full_attention(key, options, window):
         np.testing.assert_allclose(out[:, 0], full[:, position], atol=1e-5)
 
 
+def test_module_drops_weights_by_the_keys_of_its_examples(key):
+    x, layer = tokens_of(), module(dropout=0.5)
+    variables, mask = layer.init(key, x), masks.causal(8)
+    keys = jax.random.split(key, 2)
+    still = layer.apply(variables, x, mask)
+    np.testing.assert_array_equal(still, module().apply(variables, x, mask))
+    dropped = layer.apply(variables, x, mask, dropout_keys=keys)
+    assert (np.abs(dropped - still).max(axis=(1, 2)) > 1e-3).all()
+    alone = layer.apply(variables, x[1:], mask, dropout_keys=keys[1:])
+    np.testing.assert_allclose(alone, dropped[1:], atol=1e-6)
+
+
 def test_weights_and_scores_are_sown_for_those_who_ask(key):
     x, layer = tokens_of(), module()
     variables = {"params": layer.init(key, x)["params"]}

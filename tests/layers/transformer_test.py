@@ -158,17 +158,14 @@ def test_cached_decode_equals_the_full_block(key, pre_norm):
         np.testing.assert_allclose(out[:, 0], full[:, position], atol=1e-5)
 
 
-def test_dropout_touches_attention_and_both_branches(key):
+@pytest.mark.parametrize("silent", ["attention", "ffn"])
+def test_dropout_acts_on_the_output_of_either_branch(key, silent):
     x, layer = tokens_of(batch=1), block(dropout=0.5)
-    variables = layer.init(key, x)
+    params = layer.init(key, x)["params"]
+    params = params | {silent: jax.tree.map(jnp.zeros_like, params[silent])}
     keys = jax.random.split(key, 1)
-    still = layer.apply(variables, x, masks.causal(6))
-    dropped = layer.apply(variables, x, masks.causal(6), dropout_keys=keys)
-    assert np.abs(still - dropped).max() > 0.01
-    zero_ffn = jax.tree.map(jnp.zeros_like, variables["params"]["ffn"])
-    variables = {"params": variables["params"] | {"ffn": zero_ffn}}
-    update = layer.apply(variables, x, masks.causal(6), dropout_keys=keys) - x
-    # Elements of a dropped branch are exactly zero.
+    update = layer.apply({"params": params}, x, masks.causal(6), dropout_keys=keys) - x
+    # What is dropped is exactly zero: half of the 48 numbers, give or take.
     assert 0.2 < float((update == 0).mean()) < 0.8
 
 
