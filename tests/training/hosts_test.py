@@ -1,0 +1,90 @@
+"""Holds the engine to one result, however many processes share the work."""
+
+import pathlib
+import socket
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from jaxlabs.run_folder import RunFolder
+
+WORKER = pathlib.Path(__file__).with_name("hosts_worker.py")
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("localhost", 0))
+        return probe.getsockname()[1]
+
+
+def run(path, *, processes, devices_each):
+    """Runs the worker in some processes; returns what each of them computed."""
+    port, outputs = free_port(), [path / f"{number}.npz" for number in range(processes)]
+    folders = [path / "run"] * processes
+    workers = []
+    for number in range(processes):
+        numbers = map(str, (port, processes, number, devices_each))
+        command = [
+            sys.executable,
+            str(WORKER),
+            *numbers,
+            str(folders[number]),
+            str(outputs[number]),
+        ]
+        workers.append(subprocess.Popen(command, stderr=subprocess.PIPE, text=True))
+    try:
+        errors = [worker.communicate(timeout=300)[1] for worker in workers]
+    finally:
+        for worker in workers:
+            worker.kill()
+    for worker, error in zip(workers, errors, strict=True):
+        assert worker.returncode == 0, error[-4000:]
+    return [dict(np.load(output)) for output in outputs], RunFolder(path / "run"), errors
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory):
+    path = tmp_path_factory.mktemp("two")
+    return run(path, processes=2, devices_each=1)
+
+
+@pytest.fixture(scope="module")
+def one(tmp_path_factory):
+    path = tmp_path_factory.mktemp("one")
+    return run(path, processes=1, devices_each=2)
+
+
+def test_processes_end_with_the_same_state(two):
+    (first, second), _, _ = two
+    assert first.keys() == second.keys()
+    for name in first:
+        np.testing.assert_array_equal(first[name], second[name], err_msg=name)
+
+
+def test_two_processes_equal_one_with_two_devices(two, one):
+    ours, theirs = two[0][0], one[0][0]
+    assert ours.keys() == theirs.keys()
+    assert ours["last.step"] == 6
+    for name in ours:
+        np.testing.assert_allclose(ours[name], theirs[name], rtol=1e-5, atol=1e-6, err_msg=name)
+
+
+def test_checkpoint_that_two_processes_wrote_comes_back_in_both(two):
+    for arrays in two[0]:
+        assert arrays["at_4.step"] == 4
+        assert (arrays["at_4.params.head.kernel"] != arrays["last.params.head.kernel"]).any()
+
+
+def test_process_zero_alone_writes_the_folder_and_the_terminal(two, one):
+    rows, other_rows = two[1].read_metrics(), one[1].read_metrics()
+    written = [(row["step"], row["split"]) for row in rows]
+    assert written == [(row["step"], row["split"]) for row in other_rows]
+    assert len(set(written)) == len(written) == 6 + 3
+    for row, other in zip(rows, other_rows, strict=True):
+        np.testing.assert_allclose(row["loss"], other["loss"], rtol=1e-5)
+    samples = {path.name for path in two[1].samples.iterdir()}
+    assert samples == {"step-000000.txt", "step-000004.txt", "step-000006.txt"}
+    assert "step 6/6: held_out loss" in two[2][0]
+    assert "held_out" not in two[2][1]
