@@ -4,7 +4,7 @@ import hashlib
 import importlib.metadata
 import platform
 import resource
-import sys
+import shlex
 from typing import Any
 
 import jax
@@ -30,7 +30,9 @@ def describe_run(request: Request, config: RunConfig, data: Data) -> dict[str, A
     return {
         "experiment": request.lab.name,
         "preset": request.preset,
-        "command": " ".join(["python -m", f"experiments.{request.lab.name}", *sys.argv[1:]]),
+        "command": shlex.join(
+            ["python", "-m", f"experiments.{request.lab.name}", *request.arguments]
+        ),
         "settings": config.flat(),
         "versions": {"python": platform.python_version(), "jaxlabs": jaxlabs.__version__}
         | {package: importlib.metadata.version(package) for package in PACKAGES},
@@ -103,10 +105,14 @@ def _why_not_comparable(request: Request, config: RunConfig, data: Data) -> str:
     """Says what keeps a run from comparison with the published figures; empty if nothing does."""
     if not data.comparable:
         return f"trained on {data.dataset['name']}, not on the published data"
-    preset = request.lab.config_class.from_flat(request.lab.presets[request.preset]).identity()
+    preset = _preset_config(request).identity()
     changed = [name for name, value in config.identity().items() if value != preset[name]]
     changed = [name for name in changed if name != "seed"]
     return f"other settings than the preset's: {', '.join(changed)}" if changed else ""
+
+
+def _preset_config(request: Request) -> RunConfig:
+    return request.lab.config_class.from_flat(request.lab.presets[request.preset])
 
 
 def _fingerprint(params: Any) -> str:
