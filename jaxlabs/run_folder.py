@@ -18,12 +18,15 @@ import json
 import math
 import os
 import pathlib
+import shutil
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
 from jaxlabs.config import UserError
+
+LOCK = ".lock"
 
 Sample = str | Mapping[str, np.ndarray]
 """What a lab draws from its model: text, or arrays by name."""
@@ -74,7 +77,11 @@ class RunFolder:
         Raises:
           UserError: another process is writing here.
         """
-        with open(self.path / ".lock", "w") as lock:
+        try:
+            lock = open(self.path / LOCK, "w")  # noqa: SIM115
+        except OSError as error:
+            raise unwritable(self.path / LOCK, error) from None
+        with lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -83,6 +90,18 @@ class RunFolder:
                     "wait for it or choose another folder"
                 ) from None
             yield
+
+    def clear(self) -> None:
+        """Throws away what is in the folder, but for the lock, and makes its rooms anew."""
+        try:
+            for entry in self.path.iterdir():
+                if entry.is_dir() and not entry.is_symlink():
+                    shutil.rmtree(entry)
+                elif entry.name != LOCK:
+                    entry.unlink()
+        except OSError as error:
+            raise unwritable(self.path, error) from None
+        self.create()
 
     def write_config(self, config: Mapping[str, Any]) -> None:
         """Writes config.json."""
@@ -132,11 +151,13 @@ class RunFolder:
         if isinstance(sample, str):
             path, content = self.samples / f"{name}.txt", sample.encode()
         else:
-            buffer = io.BytesIO()
-            np.savez(buffer, **sample)
-            path, content = self.samples / f"{name}.npz", buffer.getvalue()
+            path, content = self.samples / f"{name}.npz", _npz(sample)
         self.write_bytes(path, content)
         return path
+
+    def write_arrays(self, name: str, **arrays: Any) -> None:
+        """Writes one named set of arrays, arrays/<name>.npz."""
+        self.write_bytes(self.arrays(name), _npz(arrays))
 
     def write_text(self, path: pathlib.Path, text: str) -> None:
         """Replaces one file of the folder atomically."""
@@ -159,12 +180,20 @@ class RunFolder:
     def _read_json(self, name: str) -> dict[str, Any]:
         try:
             return json.loads((self.path / name).read_text())
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             raise UserError(
                 f"--workdir: {self.path} holds no {name}; a folder of a trained run is needed"
             ) from None
+        except OSError as error:
+            raise UserError(f"{self.path / name}: cannot be read ({error.strerror})") from None
         except json.JSONDecodeError as error:
             raise UserError(f"{self.path / name}: not valid JSON ({error})") from None
+
+
+def _npz(arrays: Mapping[str, Any]) -> bytes:
+    buffer = io.BytesIO()
+    np.savez(buffer, **arrays)
+    return buffer.getvalue()
 
 
 def _without_nonfinite(value: Any) -> Any:

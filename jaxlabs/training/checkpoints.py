@@ -7,11 +7,14 @@ because the file format finds a truncated file by itself but not every flipped b
 """
 
 import contextlib
+import errno
 import logging
 import math
+import os
 import pathlib
+import re
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import jax
@@ -20,17 +23,21 @@ import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers
 
 from jaxlabs.config import UserError
+from jaxlabs.run_folder import unwritable
 from jaxlabs.training.state import TrainState, leaf_names
 
 LOSS = "loss"
 FINGERPRINT = "fingerprint"
+SPARE_BYTES = 2**20
+"""What must stay free beside the arrays: for metadata, rows, samples and the report."""
 
 
 class Checkpoints:
     """The checkpoints of one run folder; a context manager, since leaving waits for the writer."""
 
     def __init__(self, path: pathlib.Path, keep: int, *, read_only: bool = False):
-        logging.getLogger("absl").setLevel(logging.ERROR)
+        # Below this Orbax prints pages about what it raises anyway.
+        logging.getLogger("absl").setLevel(logging.CRITICAL)
         self._losses: dict[int, float] = {}
         policies = [checkpoint_managers.LatestN(keep), _Best(self._losses)]
         options = ocp.CheckpointManagerOptions(
@@ -54,7 +61,8 @@ class Checkpoints:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._manager.close()
+        with _one_line(self.path):
+            self._manager.close()
 
     def steps(self) -> list[int]:
         """Returns the steps that have a checkpoint, oldest first."""
@@ -68,6 +76,9 @@ class Checkpoints:
           facts: JSON to save beside it.
           loss: the headline loss at this step, or None when it was not evaluated here; only
             checkpoints with one can be the best.
+
+        Raises:
+          UserError: the disk is full or cannot be written.
         """
         step = int(state.step)
         if step in self.steps():
@@ -77,7 +88,10 @@ class Checkpoints:
         items = ocp.args.Composite(
             state=ocp.args.StandardSave(_flatten(state)), facts=ocp.args.JsonSave(facts)
         )
-        self._manager.save(step, args=items)
+        with _one_line(self.path):
+            self._manager.wait_until_finished()
+            self._require_space(state)
+            self._manager.save(step, args=items)
 
     def read_facts(self, step: int) -> dict[str, Any]:
         """Returns the JSON that was saved beside the state of one step."""
@@ -115,6 +129,12 @@ class Checkpoints:
         raise UserError(
             f"--workdir: no checkpoint in {self.path} can be read; --overwrite starts anew"
         )
+
+    def _require_space(self, state: TrainState) -> None:
+        """Raises UserError if the disk is about to be full: its threads take that badly."""
+        size = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
+        if shutil.disk_usage(self.path).free < size + SPARE_BYTES:
+            raise unwritable(self.path, OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
 
     def _note_loss(self, step: int, loss: float | None) -> None:
         if loss is not None and math.isfinite(loss):
@@ -155,6 +175,21 @@ class _Best(checkpoint_managers.PreservationPolicy):
         scored = [info.step for info in checkpoints if info.step in self._losses]
         best = min(scored, key=self._losses.__getitem__, default=None)
         return [info.step == best for info in checkpoints]
+
+
+@contextlib.contextmanager
+def _one_line(path: pathlib.Path) -> Iterator[None]:
+    """Turns an error of the disk, which Orbax raises as one of many kinds, into a UserError."""
+    try:
+        yield
+    except OSError as error:
+        raise unwritable(path, error) from None
+    except Exception as error:
+        code = re.search(r"os_error_code='(\d+)'", str(error))
+        if code is None:
+            raise
+        number = int(code[1])
+        raise unwritable(path, OSError(number, os.strerror(number))) from None
 
 
 def _flatten(state: TrainState) -> dict[str, jax.Array]:
