@@ -178,6 +178,7 @@ class _Run:
         self.seconds = rows[-1]["seconds"] if rows else 0.0
         self.evaluation_seconds = 0.0
         self.speed = 0.0
+        self.calls = 0
 
     def fold(self, state, checkpoints, facts, stop) -> Outcome:
         config = self.config
@@ -214,15 +215,23 @@ class _Run:
 
     def call(self, state, step, count):
         compiled_before = self.run_steps.compile_seconds
-        start = time.perf_counter()
-        state, log = self.run_steps(state, self.train_data, np.int32(count))
-        log = jax.device_get(log)
-        compiling = self.run_steps.compile_seconds - compiled_before
-        elapsed = time.perf_counter() - start - compiling
+        with self.profiler():
+            start = time.perf_counter()
+            state, log = self.run_steps(state, self.train_data, np.int32(count))
+            log = jax.device_get(log)
+            elapsed = time.perf_counter() - start
+        elapsed -= self.run_steps.compile_seconds - compiled_before
+        self.calls += 1
         self.seconds += elapsed
         self.speed = count / elapsed
         self.record(state, step, count, log)
         return state, elapsed
+
+    def profiler(self) -> contextlib.AbstractContextManager:
+        """Traces the second call: the first one compiles, and a later one would be long."""
+        if self.config.profile and self.calls == 1 and is_main_process():
+            return jax.profiler.trace(self.folder.path / "profile")
+        return contextlib.nullcontext()
 
     def record(self, state, step, count, log) -> None:
         rows = []
