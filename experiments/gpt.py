@@ -11,7 +11,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from jaxlabs import command
 from jaxlabs.analysis import text_samples
@@ -67,7 +66,8 @@ def load_data(config: GPTConfig) -> Data:
 
 
 def build_task(config: GPTConfig, vocabulary: Mapping[str, Any]) -> Task:
-    """Makes the model for a text's characters."""
+    """Makes the model for a text's characters, in which the prompt must be written."""
+    text_samples.require_known(config.sampling.prompt, vocabulary)
     size = CharTokenizer.from_json(vocabulary).vocabulary_size
     model = TransformerLM(with_vocabulary(config.model, size))
     tokens = jnp.zeros((1, config.model.context), jnp.int32)
@@ -89,14 +89,14 @@ def analyse(
     shown = data.evaluations["held_out"].arrays["inputs"][:1, :SHOWN_CHARACTERS]
     labels = CharTokenizer.from_json(data.vocabulary).decode(shown[0])
     maps = attention_maps(task.model, state.evaluation_params, jnp.asarray(shown))
-    np.savez(folder.arrays("attention_maps"), maps=maps, labels=list(labels))
+    folder.write_arrays("attention_maps", maps=maps, labels=list(labels))
     if config.model.positions == "sinusoidal":
         table = sinusoidal(config.model.context, config.model.width)
-        np.savez(folder.arrays("positions"), table=table)
+        folder.write_arrays("positions", table=table)
     leaks = checks(
         maps, causal=not config.model.demo_unmasked, window=config.model.attention_window
     )
-    drawn = (folder.samples / "final.txt").read_text()
+    drawn = (folder.samples / "final.txt").read_bytes().decode()  # line ends as drawn
     return text_samples.measure(drawn, data) | {f"attention_{name}": v for name, v in leaks.items()}
 
 

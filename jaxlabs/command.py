@@ -35,6 +35,13 @@ def run(lab: Lab, arguments: Sequence[str]) -> int:
         return 2
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:
+        place = "" if error.filename is None else f"{error.filename}: "
+        print(f"{lab.name}: {place}{error.strerror or error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(f"{lab.name}: interrupted; the same command goes on", file=sys.stderr)
+        return 130
     return 0
 
 
@@ -64,6 +71,7 @@ def parse(lab: Lab, arguments: Sequence[str]) -> Request | None:
         raise UserError(f"{rest[0]!r} is no flag; settings are given as --name=value")
     request = Request(
         lab=lab,
+        arguments=tuple(arguments),
         given=config_lib.given_flags(lab.config_class, values),
         **{name: values[name].value for name, *_ in _command_flags(lab)},
     )

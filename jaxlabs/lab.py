@@ -48,6 +48,7 @@ class Request:
     """A parsed command line."""
 
     lab: Lab
+    arguments: tuple[str, ...]
     preset: str
     mode: str
     given: dict[str, Any]

@@ -1,12 +1,10 @@
 """What a command can do with a run folder: train, sample, evaluate, export, and two diagnoses."""
 
 import contextlib
-import shutil
 import sys
 from typing import Any
 
 import jax
-import numpy as np
 
 from jaxlabs import keys
 from jaxlabs.config import RUNTIME, UserError, settings
@@ -23,7 +21,7 @@ from jaxlabs.training.export import export_safetensors
 from jaxlabs.training.loop import Outcome, initial_state, require_divides, train
 from jaxlabs.training.lr_range import range_test
 from jaxlabs.training.replay import replay
-from jaxlabs.training.run_config import RunConfig
+from jaxlabs.training.run_config import MACHINE, RunConfig
 from jaxlabs.training.state import TrainState, count_parameters
 from jaxlabs.training.task import Task
 
@@ -43,25 +41,28 @@ def _train(request: Request) -> None:
     require_divides(config, placement)
     data = request.lab.load_data(config)
     main = devices.is_main_process()
-    if main and data.notice:
-        print(data.notice, file=sys.stderr)
     task = request.lab.build_task(config, data.vocabulary)
     if main:
         if request.overwrite:
-            _clear(folder)
+            _require_run_or_empty(folder)
         folder.create()
     with folder.writer() if main else contextlib.nullcontext():
-        if folder.exists():
+        if request.overwrite and main:
+            folder.clear()  # under the lock: a run that is being written is not thrown away
+        if folder.exists() and not request.overwrite:
             _require_same(folder.read_config(), config, data)
         elif main:
             folder.write_config(describe_run(request, config, data))
+        if main and data.notice:
+            print(data.notice, file=sys.stderr)
         if request.lr_range_test:
             _range_test(task, data, config, folder, placement)
             return
         with Checkpoints(folder.checkpoints, config.keep_checkpoints) as checkpoints:
             if request.replay_step is not None:
                 sizes = replay(task, data, config, placement, checkpoints, request.replay_step)
-                print("\n".join(f"{value:12.6g}  {name}" for name, value in sizes.items()))
+                if main:
+                    print("\n".join(f"{value:12.6g}  {name}" for name, value in sizes.items()))
                 return
             outcome = _fold(request, task, data, config, folder, placement, checkpoints)
         if outcome is not None and main:
@@ -99,16 +100,17 @@ def _finish(
     summary = summarise(request, task, data, config, folder, outcome)
     folder.write_summary(summary)
     for name, value in summary["metrics"].items():
-        print(f"{name} {value:.4f}")
+        print(f"{name} {float('nan') if value is None else value:.4f}")
     print(f"report: {write_report(folder)}")
 
 
 def _range_test(
     task: Task, data: Data, config: RunConfig, folder: RunFolder, placement: Placement
 ) -> None:
-    with open(folder.arrays("lr_range"), "wb") as file:
-        np.savez(file, **range_test(task, data, config, placement))
-    print(f"learning-rate range test: {write_report(folder)}")
+    curve = range_test(task, data, config, placement)
+    if devices.is_main_process():
+        folder.write_arrays("lr_range", **curve)
+        print(f"learning-rate range test: {write_report(folder)}")
 
 
 def _sample(request: Request) -> None:
@@ -151,35 +153,42 @@ def _restore(request: Request) -> tuple[Any, Task, dict[str, Any], TrainState]:
     stored = folder.read_config()["settings"]
     kinds = {name: field.metadata["kind"] for name, field in settings(request.lab.config_class)}
     for name, value in request.given.items():
-        if kinds[name] != RUNTIME and value != stored[name]:
+        if kinds[name] != RUNTIME and value != stored.get(name):
             raise UserError(
-                f"--{name}: {value} differs from {stored[name]} of the run in {folder.path}; leave"
-                " the flag out"
+                f"--{name}: {value} differs from {stored.get(name)} of the run in {folder.path};"
+                " leave the flag out"
             )
     runtime = {name: value for name, value in request.given.items() if kinds[name] == RUNTIME}
-    config = request.lab.config_class.from_flat(stored | runtime)
+    kept = {name: value for name, value in stored.items() if name not in MACHINE}
+    config = request.lab.config_class.from_flat(kept | runtime)
     _start(config)
     with Checkpoints(folder.checkpoints, config.keep_checkpoints, read_only=True) as checkpoints:
         steps = checkpoints.steps()
         if not steps:
             raise UserError(f"--workdir: {folder.path} holds no checkpoint yet; train first")
         step = _best_step(folder, steps) if request.checkpoint == "best" else steps[-1]
-        facts = checkpoints.read_facts(step)
+        facts = _readable_facts(checkpoints, [one for one in steps if one <= step])
         task = request.lab.build_task(config, facts["vocabulary"])
         like = initial_state(task, config, devices.data_parallel())
         state = checkpoints.restore(like, at_most=step)
     return config, task, facts, state
 
 
+def _readable_facts(checkpoints: Checkpoints, steps: list[int]) -> dict[str, Any]:
+    """Returns the JSON of the newest of some checkpoints that has it undamaged."""
+    for step in reversed(steps):
+        with contextlib.suppress(Exception):  # restoring the state will report the damage
+            return checkpoints.read_facts(step)
+    raise UserError(f"--workdir: no checkpoint in {checkpoints.path} can be read")
+
+
 def _start(config: RunConfig) -> None:
     devices.start(config.platform, config.coordinator, config.num_processes, config.process_id)
 
 
-def _clear(folder: RunFolder) -> None:
-    """Empties a run folder; anything else that has files in it is left alone."""
-    if folder.exists():
-        shutil.rmtree(folder.path)
-    elif folder.path.exists() and any(folder.path.iterdir()):
+def _require_run_or_empty(folder: RunFolder) -> None:
+    """Raises UserError if a folder has files in it that are no run's: they are left alone."""
+    if not folder.exists() and folder.path.is_dir() and any(folder.path.iterdir()):
         raise UserError(
             f"--overwrite: {folder.path} is not a run folder and not empty; an empty or new folder"
         )
@@ -194,7 +203,7 @@ def _require_same(stored: dict[str, Any], config: RunConfig, data: Data) -> None
         if old.get(name) != value
     ]
     if stored["dataset"]["sha256"] != data.dataset["sha256"]:
-        differing.append("the data set's contents")
+        differing.append("the data set's contents" + (f" ({data.notice})" if data.notice else ""))
     if differing:
         raise UserError(
             f"--workdir: the run there has other settings: {', '.join(differing)};"

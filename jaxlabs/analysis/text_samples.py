@@ -43,6 +43,17 @@ class SamplingConfig(Config):
             raise UserError("--prompt: '' is not accepted; one character or more")
 
 
+def require_known(prompt: str | None, vocabulary: Mapping[str, Any]) -> None:
+    """Raises UserError unless the vocabulary has all characters of a prompt; it names the others.
+
+    Asked before a run starts: its first sample would be too late.
+    """
+    try:
+        CharTokenizer.from_json(vocabulary).encode(prompt or "")
+    except UserError as error:
+        raise UserError(f"--prompt: {error}") from None
+
+
 def draw(
     generate: Callable[..., tuple[jax.Array, jax.Array]],
     config: SamplingConfig,

@@ -3,7 +3,10 @@
 import dataclasses
 
 from jaxlabs.config import RUNTIME, Config, UserError, setting
-from jaxlabs.training.optimizers import OptimizerConfig
+from jaxlabs.training.optimizers import OptimizerConfig, build_schedule
+
+MACHINE = ("platform", "coordinator", "num_processes", "process_id")
+"""Settings of the machine at hand, which whoever reads a run later does not take over."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -52,6 +55,9 @@ class RunConfig(Config):
     process_id: int = setting(0, "number of this process, from 0", minimum=0, kind=RUNTIME)
 
     def check(self) -> None:
+        build_schedule(self.optimization, self.steps)  # says so if its parts do not fit
+        if self.workdir == "":
+            raise UserError("--workdir: '' is not accepted; a folder, new or of a run, or none")
         if self.num_processes > 1 and self.coordinator is None:
             raise UserError(
                 f"--coordinator: missing with --num_processes {self.num_processes}; address:port of"
