@@ -450,7 +450,10 @@ def test_more_tokens_than_the_context_are_refused():
         ({"heads": 3}, "--heads: 3 does not divide --width 16"),
         ({"heads": 16, "positions": "rotary"}, "--heads: 16 heads of 1 cannot turn in pairs"),
         ({"attention_window": 2, "demo_unmasked": True}, "--attention_window: 2 is not accepted"),
-        ({"attention_window": 0}, "--attention_window: 0 is not accepted; a number at least 1"),
+        (
+            {"attention_window": 0},
+            "--attention_window: 0 is not accepted; a whole number of at least 1",
+        ),
         ({"positions": "rotery"}, "did you mean 'rotary'"),
         ({"activation": "swish"}, "one of relu, gelu, squared_relu"),
         ({"norm": "batchnorm"}, "one of layernorm, rmsnorm"),
