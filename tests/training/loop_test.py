@@ -98,9 +98,11 @@ def test_run_that_is_interrupted_anywhere_equals_an_unbroken_one(
     sitting, whole, monkeypatch, call, step
 ):
     stop = StopBefore(monkeypatch, call)
-    interrupted, _ = sitting()
+    interrupted, folder = sitting()
     assert interrupted.interrupted
     assert int(interrupted.state.step) == step
+    with Checkpoints(folder.checkpoints, 2, read_only=True) as checkpoints:
+        assert checkpoints.steps()[-1] == step
     stop.call = 0
     resumed = sitting()
     assert not resumed[0].interrupted
