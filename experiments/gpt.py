@@ -53,9 +53,28 @@ class GPTConfig(RunConfig):
     )
 
 
+MODERN = {
+    "positions": "rotary",
+    "norm": "rmsnorm",
+    "qk_norm": True,
+    "activation": "squared_relu",
+    "zero_init_residual": True,
+    "bias": False,
+    "optimizer": "muon",
+    "learning_rate": 3e-3,
+    "weight_decay": 0.0,
+    "schedule": "linear",
+}
+"""What the years after GPT-2 changed, and each of the fast presets uses."""
+
 PRESETS = {
-    "quick": {"steps": 300, "batch_size": 16, "context": 64, "width": 64, "heads": 4},
-    "reference": {"steps": 2000, "batch_size": 64, "micro_batches": 16},
+    "quick": MODERN
+    | {"steps": 900, "decay_steps": 450, "batch_size": 16, "context": 128}
+    | {"layers": 4, "width": 128, "heads": 2, "ffn_width": 512, "dropout": 0.0},
+    "reference": {"steps": 2000, "batch_size": 64, "micro_batches": 16, "eval_batch_size": 16},
+    "best": MODERN
+    | {"steps": 1400, "decay_steps": 700, "batch_size": 16, "micro_batches": 2, "context": 256}
+    | {"layers": 6, "width": 192, "heads": 3, "ffn_width": 768, "dropout": 0.1},
 }
 
 

@@ -5,10 +5,13 @@ from here (Python reads it before any code runs), so `.ci/run` sets it; subproce
 """
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import jax
+import numpy as np
 import pytest
+from jax.experimental.compilation_cache import compilation_cache
 
 PLATFORM = os.environ.get("JAXLABS_TEST_PLATFORM", "cpu")
 os.environ.setdefault("PYTHONHASHSEED", "0")
@@ -39,3 +42,45 @@ def data_dir() -> Path:
     if not Path(folder).is_dir():
         pytest.skip(f"needs real data: JAXLABS_DATA_DIR={folder} is not a folder")
     return Path(folder)
+
+
+@pytest.fixture(scope="session")
+def executables(tmp_path_factory) -> Path:
+    """A folder for compiled programs, which tests that start a command many times keep there."""
+    return tmp_path_factory.mktemp("executables")
+
+
+@pytest.fixture(scope="module")
+def reused_executables(executables) -> Iterator[None]:
+    """Compiles every program once for all tests that ask for this."""
+    settings = {
+        "jax_compilation_cache_dir": str(executables),
+        "jax_persistent_cache_min_compile_time_secs": 0,
+        "jax_persistent_cache_min_entry_size_bytes": -1,
+    }
+    before = {name: getattr(jax.config, name) for name in settings}
+    for values in (settings, before):
+        for name, value in values.items():
+            jax.config.update(name, value)
+        compilation_cache.reset_cache()  # whether there is one is looked up only once
+        if values is settings:
+            yield
+
+
+@pytest.fixture(scope="session")
+def play(tmp_path_factory) -> Path:
+    """A text file in the manner of tiny Shakespeare: 2,700 characters, 26 distinct ones."""
+    words = "the king and queen of all men shall come to war with me , not for gold but love"
+    choose = np.random.default_rng(0).choice
+    speeches = ["ROMEO:\n" + " ".join(choose(words.split(), 9)) for _ in range(60)]
+    path = tmp_path_factory.mktemp("text") / "play.txt"
+    path.write_text("\n".join(speeches))
+    return path
+
+
+@pytest.fixture(scope="session")
+def tiny_flags(play) -> list[str]:
+    """Flags of experiments/gpt.py that make a run of seconds."""
+    sizes = "--context=16 --width=16 --ffn_width=16 --layers=1 --heads=2"
+    pace = "--batch_size=4 --eval_batch_size=64 --eval_every=4 --checkpoint_every=4 --log_every=2"
+    return f"--dataset={play} {sizes} {pace} --max_new_tokens=8".split()
