@@ -16,28 +16,20 @@ from jaxlabs import command
 from jaxlabs.analysis import text_samples
 from jaxlabs.analysis.attention_maps import attention_maps, checks
 from jaxlabs.analysis.baselines import ngram_baselines
-from jaxlabs.config import setting
+from jaxlabs.config import group, setting
 from jaxlabs.data import datasets
 from jaxlabs.data.language import language_data
 from jaxlabs.data.splits import Data
 from jaxlabs.data.tokenizers import CharTokenizer
 from jaxlabs.lab import Lab
 from jaxlabs.layers.positions import sinusoidal
-from jaxlabs.models.transformer_lm import (
-    TransformerLM,
-    TransformerLMConfig,
-    loss,
-    sample,
-    train_step,
-    with_vocabulary,
-)
+from jaxlabs.models import transformer_lm
 from jaxlabs.run_folder import RunFolder
 from jaxlabs.training.run_config import RunConfig
 from jaxlabs.training.state import TrainState, Tree
 from jaxlabs.training.task import Task
 
-SHOWN_CHARACTERS = 48
-"""How much held-out text the attention maps show."""
+SHOWN_CHARACTERS = 48  # of held-out text, in the attention maps
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -47,34 +39,25 @@ class GPTConfig(RunConfig):
     dataset: str = setting(
         "tiny_shakespeare", f"one of {', '.join(datasets.NAMES)}, or the path of a UTF-8 text"
     )
-    model: TransformerLMConfig = dataclasses.field(default_factory=TransformerLMConfig)
-    sampling: text_samples.SamplingConfig = dataclasses.field(
-        default_factory=text_samples.SamplingConfig
-    )
+    model: transformer_lm.TransformerLMConfig = group(transformer_lm.TransformerLMConfig)
+    sampling: text_samples.SamplingConfig = group(text_samples.SamplingConfig)
 
 
-MODERN = {
-    "positions": "rotary",
-    "norm": "rmsnorm",
-    "qk_norm": True,
-    "activation": "squared_relu",
-    "zero_init_residual": True,
-    "bias": False,
-    "optimizer": "muon",
-    "learning_rate": 3e-3,
-    "weight_decay": 0.0,
-    "schedule": "linear",
-}
-"""What the years after GPT-2 changed, and each of the fast presets uses."""
+# What the years after GPT-2 changed; both fast presets use all of it.
+MODERN_BLOCK = {"positions": "rotary", "norm": "rmsnorm", "qk_norm": True, "bias": False}
+MODERN_BLOCK |= {"activation": "squared_relu", "zero_init_residual": True}
+MUON = {"optimizer": "muon", "learning_rate": 3e-3, "weight_decay": 0.0, "schedule": "linear"}
 
 PRESETS = {
-    "quick": MODERN
-    | {"steps": 900, "decay_steps": 450, "batch_size": 16, "context": 128}
-    | {"layers": 4, "width": 128, "heads": 2, "ffn_width": 512, "dropout": 0.0},
+    "quick": MODERN_BLOCK
+    | MUON
+    | {"context": 128, "layers": 4, "width": 128, "heads": 2, "ffn_width": 512, "dropout": 0.0}
+    | {"steps": 900, "decay_steps": 450, "batch_size": 16},
     "reference": {"steps": 2000, "batch_size": 64, "micro_batches": 16, "eval_batch_size": 16},
-    "best": MODERN
-    | {"steps": 1400, "decay_steps": 700, "batch_size": 16, "micro_batches": 2, "context": 256}
-    | {"layers": 6, "width": 192, "heads": 3, "ffn_width": 768, "dropout": 0.1},
+    "best": MODERN_BLOCK
+    | MUON
+    | {"context": 256, "layers": 6, "width": 192, "heads": 3, "ffn_width": 768, "dropout": 0.1}
+    | {"steps": 1400, "decay_steps": 700, "batch_size": 16, "micro_batches": 2},
 }
 
 
@@ -88,16 +71,17 @@ def build_task(config: GPTConfig, vocabulary: Mapping[str, Any]) -> Task:
     """Makes the model for a text's characters, in which the prompt must be written."""
     text_samples.require_known(config.sampling.prompt, vocabulary)
     size = CharTokenizer.from_json(vocabulary).vocabulary_size
-    model = TransformerLM(with_vocabulary(config.model, size))
+    model = transformer_lm.TransformerLM(config.model.with_vocabulary(size))
     tokens = jnp.zeros((1, config.model.context), jnp.int32)
-    return Task(model, functools.partial(model.init, tokens=tokens), loss, train_step)
+    init = functools.partial(model.init, tokens=tokens)
+    return Task(model, init, transformer_lm.loss, transformer_lm.train_step)
 
 
 def draw_samples(
     config: GPTConfig, task: Task, vocabulary: Mapping[str, Any], params: Tree, key: jax.Array
 ) -> str:
     """Returns samples that go on from the prompt."""
-    generate = functools.partial(sample, task.model, params)
+    generate = functools.partial(transformer_lm.sample, task.model, params)
     return text_samples.draw(generate, config.sampling, vocabulary, key)
 
 
@@ -112,10 +96,9 @@ def analyse(
     if config.model.positions == "sinusoidal":
         table = sinusoidal(config.model.context, config.model.width)
         folder.write_arrays("positions", table=table)
-    leaks = checks(
-        maps, causal=not config.model.demo_unmasked, window=config.model.attention_window
-    )
+    causal, window = not config.model.demo_unmasked, config.model.attention_window
     drawn = (folder.samples / "final.txt").read_bytes().decode()  # line ends as drawn
+    leaks = checks(maps, causal=causal, window=window)
     return text_samples.measure(drawn, data) | {f"attention_{name}": v for name, v in leaks.items()}
 
 

@@ -45,9 +45,14 @@ def setting(
     return dataclasses.field(default=default, metadata=metadata)
 
 
+def group(config_class: type) -> Any:
+    """Declares a field that holds a nested group of settings; its flags join the others."""
+    return dataclasses.field(default_factory=config_class)
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Config:
-    """A frozen group of settings. A nested group is a field whose default factory is its class."""
+    """A frozen group of settings."""
 
     def __post_init__(self) -> None:
         for field in _own_settings(type(self)):

@@ -14,7 +14,7 @@ Vaswani et al. 2017 ("Attention Is All You Need"), stacked and normalised as in 
 """
 
 import dataclasses
-from typing import Any
+from typing import Any, Self
 
 import flax.linen as nn
 import jax
@@ -64,12 +64,6 @@ class TransformerLMConfig(Config):
     norm: str = setting("layernorm", "layer norm, or RMS norm without parameters", choices=NORMS)
     qk_norm: bool = setting(False, "RMS norm of every head's queries and keys")
     tie_embeddings: bool = setting(False, "head kernel = embedding transposed, without a bias")
-    init: str = setting(
-        "gpt2",
-        "of block kernels: normal with deviation 0.02 (gpt2) or 1 / sqrt(inputs) (fan_in); residual"
-        " projections in both divided by sqrt(2 layers); embedding and head 0.02",
-        choices=("gpt2", "fan_in"),
-    )
     zero_init_residual: bool = setting(False, "residual projections start at zero")
     dropout: float = setting(
         0.2, "rate on embeddings, attention weights and sub-layer outputs", minimum=0, maximum=0.99
@@ -83,7 +77,7 @@ class TransformerLMConfig(Config):
     def check(self) -> None:
         if self.width % self.heads:
             raise UserError(
-                f"--heads: {self.heads} does not divide --width {self.width}; accepted is a divisor"
+                f"--heads: {self.heads} does not divide --width {self.width}; a divisor"
             )
         if self.positions == "rotary" and self.width // self.heads % 2:
             raise UserError(
@@ -96,17 +90,16 @@ class TransformerLMConfig(Config):
                 " mask; none"
             )
 
+    def with_vocabulary(self, tokens: int) -> Self:
+        """Returns the config with a vocabulary for data of so many tokens, spare rows included.
 
-def with_vocabulary(config: TransformerLMConfig, tokens: int) -> TransformerLMConfig:
-    """Returns the config with a vocabulary for data of so many tokens, spare rows included.
-
-    Raises:
-      UserError: the configured vocabulary is smaller than the data's.
-    """
-    size = tokens if config.vocabulary_size is None else config.vocabulary_size
-    if size < tokens:
-        raise UserError(f"--vocabulary_size: {size} is too few for the data; at least {tokens}")
-    return dataclasses.replace(config, vocabulary_size=size)
+        Raises:
+          UserError: the configured vocabulary is smaller than the data's.
+        """
+        size = tokens if self.vocabulary_size is None else self.vocabulary_size
+        if size < tokens:
+            raise UserError(f"--vocabulary_size: {size} is too few for the data; at least {tokens}")
+        return dataclasses.replace(self, vocabulary_size=size)
 
 
 class TransformerLM(nn.Module):
@@ -119,13 +112,11 @@ class TransformerLM(nn.Module):
     config: TransformerLMConfig
 
     def setup(self):
-        config = self.config
-        self.embedding = nn.Embed(
-            config.vocabulary_size, config.width, embedding_init=_normal(INITIAL_STDDEV)
-        )
+        config, normal = self.config, nn.initializers.normal(INITIAL_STDDEV)
+        self.embedding = nn.Embed(config.vocabulary_size, config.width, embedding_init=normal)
         if config.positions == "learned":
             self.position_embedding = positions.LearnedPositions(
-                config.context, config.width, _normal(INITIAL_STDDEV)
+                config.context, config.width, normal
             )
         self.embedding_dropout = Dropout(config.dropout)
         self.blocks = [
@@ -141,8 +132,8 @@ class TransformerLM(nn.Module):
                 qk_norm=config.qk_norm,
                 qkv_bias=config.qkv_bias,
                 use_bias=config.bias,
-                kernel_init=_kernel_init(config),
-                out_init=_out_init(config),
+                kernel_init=normal,
+                out_init=_residual_init(config),
                 dropout=config.dropout,
                 precision=config.matmul_precision,
             )
@@ -151,12 +142,7 @@ class TransformerLM(nn.Module):
         if config.pre_norm:
             self.final_norm = build_norm(config.norm, config.bias)
         if not config.tie_embeddings:
-            self.head = Dense(
-                config.vocabulary_size,
-                config.bias,
-                _normal(INITIAL_STDDEV),
-                config.matmul_precision,
-            )
+            self.head = Dense(config.vocabulary_size, config.bias, normal, config.matmul_precision)
 
     def __call__(self, tokens: jax.Array, *, dropout_keys: jax.Array | None = None) -> jax.Array:
         """Returns logits `[batch, time, vocabulary]` for `tokens [batch, time]`.
@@ -228,24 +214,11 @@ class TransformerLM(nn.Module):
         return self.head(x)
 
 
-def _normal(stddev: float) -> Initializer:
-    return nn.initializers.normal(stddev)
-
-
-def _kernel_init(config: TransformerLMConfig) -> Initializer:
-    if config.init == "gpt2":
-        return _normal(INITIAL_STDDEV)
-    return nn.initializers.variance_scaling(1.0, "fan_in", "normal")
-
-
-def _out_init(config: TransformerLMConfig) -> Initializer:
+def _residual_init(config: TransformerLMConfig) -> Initializer:
     """Residual projections: 2 * layers of them add up, so each starts smaller by that root."""
     if config.zero_init_residual:
         return nn.initializers.zeros_init()
-    share = 1 / (2 * config.layers)
-    if config.init == "gpt2":
-        return _normal(INITIAL_STDDEV * share**0.5)
-    return nn.initializers.variance_scaling(share, "fan_in", "normal")
+    return nn.initializers.normal(INITIAL_STDDEV / (2 * config.layers) ** 0.5)
 
 
 def loss(

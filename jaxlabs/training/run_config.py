@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from jaxlabs.config import RUNTIME, Config, UserError, setting
+from jaxlabs.config import RUNTIME, Config, UserError, group, setting
 from jaxlabs.training.optimizers import OptimizerConfig, build_schedule
 
 MACHINE = ("platform", "coordinator", "num_processes", "process_id")
@@ -18,7 +18,7 @@ class RunConfig(Config):
     steps: int = setting(1000, "optimizer steps", minimum=0)
     batch_size: int = setting(64, "examples per step, over all devices together", minimum=1)
     eval_batch_size: int = setting(64, "examples per evaluation batch", minimum=1)
-    optimization: OptimizerConfig = dataclasses.field(default_factory=OptimizerConfig)
+    optimization: OptimizerConfig = group(OptimizerConfig)
 
     platform: str = setting(
         "auto",
