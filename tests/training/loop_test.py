@@ -235,7 +235,7 @@ def test_ten_steps_that_are_not_finite_stop_the_run_and_leave_the_checkpoint_goo
 ):
     task = make_task(bad_from=5)
     with pytest.raises(NonFiniteError) as caught:
-        sitting(task=task, steps=100, checkpoint_every=100, eval_every=4)
+        sitting(task=task, steps=100, checkpoint_every=100, eval_every=100)
     assert str(caught.value) == (
         "--learning_rate: step 15 is the 10th in a row whose loss or gradient is not finite"
         " (first in block.bias); the last checkpoint is kept. Try a lower rate, or look"
