@@ -47,4 +47,5 @@ def test_second_compilation_works_and_says_what_changed(tree, change):
     with pytest.warns(UserWarning, match=re.escape("compiled a second time, because of " + change)):
         result, _ = double(tree, np.int32(1))
     assert result.keys() == tree.keys()
+    double(tree, np.int32(2))  # the newest executable is the one that is kept
     assert len(traces) == 2
