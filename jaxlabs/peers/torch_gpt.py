@@ -112,7 +112,6 @@ def _require_plain(config: TransformerLMConfig) -> None:
         "pre_norm": (True,),
         "norm": ("layernorm",),
         "qk_norm": (False,),
-        "init": ("gpt2",),
         "zero_init_residual": (False,),
     }
     for name, accepted in plain.items():
