@@ -30,7 +30,9 @@ class OptimizerConfig(Config):
     )
     warmup_steps: int = setting(0, "steps over which the rate rises linearly from 0", minimum=0)
     decay_steps: int | None = setting(
-        None, "last steps over which the rate falls; none: all steps after warm-up", minimum=1
+        None,
+        "last steps over which the rate falls, at most all after warm-up; none: all of these",
+        minimum=1,
     )
     final_rate_fraction: float = setting(
         0.0, "where the fall ends, as a share of the peak", minimum=0, maximum=1
@@ -57,18 +59,18 @@ def build_schedule(config: OptimizerConfig, steps: int) -> Schedule:
     """Returns the rate as a share of the peak, in [0, 1], against the step.
 
     Raises:
-      UserError: warm-up and decay do not fit into `steps`.
+      UserError: warm-up leaves no step for the fall.
     """
-    decay_steps = config.decay_steps
+    left = max(steps, 1) - config.warmup_steps
     if config.schedule == "constant":
         decay_steps = 0
-    elif decay_steps is None:
-        decay_steps = max(steps - config.warmup_steps, 1)
-    if config.schedule != "constant" and config.warmup_steps + decay_steps > max(steps, 1):
+    elif left < 1:
         raise UserError(
-            f"--warmup_steps {config.warmup_steps} and --decay_steps {decay_steps} do not fit into"
-            f" --steps {steps}; their sum is at most the number of steps"
+            f"--warmup_steps: {config.warmup_steps} is not accepted with a {config.schedule}"
+            f" schedule of --steps {steps}; a whole number below the number of steps"
         )
+    else:  # a preset's fall must not forbid a shorter run
+        decay_steps = min(config.decay_steps or left, left)
     fall = {
         "constant": lambda: optax.constant_schedule(1.0),
         "cosine": lambda: optax.cosine_decay_schedule(1.0, decay_steps, config.final_rate_fraction),

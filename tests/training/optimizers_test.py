@@ -66,19 +66,21 @@ def test_schedule_has_its_closed_form_at_every_step(kind, warmup, decay, final):
         np.testing.assert_allclose(found[-1], final, atol=1e-6)
 
 
-@pytest.mark.parametrize(
-    ("flags", "steps", "sizes"),
-    [
-        ({"warmup_steps": 6, "decay_steps": 5}, 10, "--warmup_steps 6 and --decay_steps 5"),
-        ({"decay_steps": 11}, 10, "--warmup_steps 0 and --decay_steps 11"),
-    ],
-)
-def test_warm_up_and_decay_that_do_not_fit_are_refused(flags, steps, sizes):
+def test_warm_up_that_leaves_no_step_for_the_fall_is_refused():
     with pytest.raises(UserError) as caught:
-        build_schedule(OptimizerConfig(schedule="cosine", **flags), steps)
+        build_schedule(OptimizerConfig(schedule="cosine", warmup_steps=10), 10)
     assert str(caught.value) == (
-        f"{sizes} do not fit into --steps {steps}; their sum is at most the number of steps"
+        "--warmup_steps: 10 is not accepted with a cosine schedule of --steps 10; "
+        "a whole number below the number of steps"
     )
+
+
+@pytest.mark.parametrize(("warmup", "decay"), [(6, 5), (0, 11), (9, 100)])
+def test_fall_that_is_too_long_begins_right_after_warm_up(warmup, decay):
+    settings = {"schedule": "linear", "warmup_steps": warmup}
+    cut = build_schedule(OptimizerConfig(**settings, decay_steps=decay), 10)
+    whole = build_schedule(OptimizerConfig(**settings), 10)
+    np.testing.assert_array_equal([cut(i) for i in range(11)], [whole(i) for i in range(11)])
 
 
 def test_warm_up_longer_than_the_run_is_refused():
