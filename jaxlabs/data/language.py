@@ -12,8 +12,8 @@ from jaxlabs.data.tokenizers import CharTokenizer
 EVALUATION_WINDOWS = 128
 """Windows of the two splits that are sampled; the held-out text is always read whole."""
 
-FULL_CONTEXT_POSITIONS = 2048
-"""Held-out characters that the sliding-window figure predicts, each from a full context."""
+OVERLAP = 8
+"""Windows of the sliding-window figure that read each held-out character."""
 
 Baselines = Callable[[np.ndarray, np.ndarray, int], dict[str, float]]
 
@@ -24,8 +24,8 @@ def language_data(dataset: TextDataset, context: int, seed: int, baselines: Base
     Three losses are told apart, each a mean over all positions of windows of one context length:
     `held_out`, consecutive windows over the last 10 %, the headline; `train_windows`, windows of
     the training text; `whole_text`, random windows of everything, which mostly were trained on.
-    After the last step comes `full_context`: evenly spaced held-out characters, each predicted from
-    as many characters before it as the context holds.
+    After the last step comes `sliding_window`: the held-out part again, in windows that overlap by
+    seven eighths, so that each character is predicted from almost a full context.
 
     Args:
       dataset: the text.
@@ -47,7 +47,7 @@ def language_data(dataset: TextDataset, context: int, seed: int, baselines: Base
             "whole_text": text.random_windows(whole, context, EVALUATION_WINDOWS, seed),
         },
         final_evaluations={
-            "full_context": text.full_context_positions(held_out, context, FULL_CONTEXT_POSITIONS)
+            "sliding_window": text.sliding_windows(held_out, context, -(-context // OVERLAP))
         },
         dataset={
             "name": dataset.name,

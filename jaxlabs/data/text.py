@@ -48,15 +48,24 @@ def evenly_spaced_windows(tokens: np.ndarray, context: int, count: int) -> Examp
     return _windows(tokens, context, _evenly_spaced_starts(tokens, context, count))
 
 
-def full_context_positions(tokens: np.ndarray, context: int, count: int) -> Examples:
-    """Returns `count` evenly spaced windows of which the last target alone has weight 1.
+def sliding_windows(tokens: np.ndarray, context: int, stride: int) -> Examples:
+    """Returns overlapping windows that score every target once, almost all from a full context.
 
-    Each scored character is predicted from a full context: the sliding-window figure. `count` of
-    length - context or more scores each such character once.
+    The first window scores all its targets, each further one the `stride` at its end (the last one
+    those that are left), so that a scored target sees more than `context - stride` tokens. With a
+    stride of 1 each sees `context` of them; the cost is `context / stride` times that of
+    `consecutive_windows`.
+
+    Raises:
+      UserError: no window fits.
     """
-    windows = _windows(tokens, context, _evenly_spaced_starts(tokens, context, count))
-    weights = np.zeros_like(windows.arrays["weights"])
-    weights[:, -1] = 1.0
+    require_window(len(tokens), context)
+    last = len(tokens) - context - 1
+    start = np.append(np.arange(0, last, stride), last)
+    windows = _windows(tokens, context, start)
+    scored_before = np.append(0, start[:-1] + context)
+    place = start[:, None] + np.arange(context)[None, :]
+    weights = (place >= scored_before[:, None]).astype(np.float32)
     return Examples(arrays={**windows.arrays, "weights": weights})
 
 

@@ -79,16 +79,14 @@ def test_evenly_spaced_windows_never_repeat(count):
     assert len(set(starts.tolist())) == len(starts) == min(count, 14)
 
 
-def test_full_context_positions_score_the_last_target_alone():
-    windows = text.full_context_positions(numbered(30), context=6, count=4)
+@pytest.mark.parametrize("length", [7, 8, 12, 13, 30])
+@pytest.mark.parametrize("stride", [1, 2, 3, 6])
+def test_sliding_windows_score_every_target_once_from_almost_a_full_context(length, stride):
+    windows = text.sliding_windows(numbered(length), context=6, stride=stride)
     check_windows(windows, context=6)
-    np.testing.assert_array_equal(windows.arrays["weights"], np.tile([0, 0, 0, 0, 0, 1], (4, 1)))
-    assert scored(windows) == [6, 13, 21, 29]
-
-
-def test_enough_full_context_positions_score_each_such_character_once():
-    windows = text.full_context_positions(numbered(30), context=6, count=30)
-    assert scored(windows) == list(range(6, 30))
+    assert scored(windows) == list(range(1, length))
+    seen = windows.arrays["weights"][1:] * (1 + np.arange(6))[None, :]
+    assert np.all(seen[seen > 0] > 6 - stride)
 
 
 MAKERS = {
@@ -96,7 +94,7 @@ MAKERS = {
     "consecutive": text.consecutive_windows,
     "random": lambda tokens, context: text.random_windows(tokens, context, 2, seed=0),
     "evenly_spaced": lambda tokens, context: text.evenly_spaced_windows(tokens, context, 2),
-    "full_context": lambda tokens, context: text.full_context_positions(tokens, context, 2),
+    "sliding": lambda tokens, context: text.sliding_windows(tokens, context, 2),
 }
 
 
