@@ -81,7 +81,8 @@ def draw_samples(
     config: GPTConfig, task: Task, vocabulary: Mapping[str, Any], params: Tree, key: jax.Array
 ) -> str:
     """Returns samples that go on from the prompt."""
-    generate = functools.partial(transformer_lm.sample, task.model, params)
+    size = CharTokenizer.from_json(vocabulary).vocabulary_size
+    generate = functools.partial(transformer_lm.sample, task.model, params, tokens=size)
     return text_samples.draw(generate, config.sampling, vocabulary, key)
 
 

@@ -259,6 +259,7 @@ class TransformerDecoder:
     """
 
     model: TransformerLM
+    tokens: int | None = None  # only the first so many are drawn, spare rows of the vocabulary not
 
     @property
     def context(self) -> int:
@@ -277,7 +278,7 @@ class TransformerDecoder:
         logits, caches = self.model.apply(
             {"params": params}, tokens, caches, position, method="decode"
         )
-        return (caches, position + 1), logits
+        return (caches, position + 1), logits[:, : self.tokens]
 
     def refill(self, params: Any, tokens: jax.Array) -> Any:
         """Returns the carry after `tokens [batch, half]`, encoded anew from position 0."""
@@ -291,7 +292,9 @@ def sample(
     prompts: jax.Array,
     lengths: jax.Array,
     key: jax.Array,
+    *,
+    tokens: int | None = None,
     **options: Any,
 ) -> tuple[jax.Array, jax.Array]:
     """Continues prompts `[batch, prompt_time]` of `lengths [batch]`; see `decoding.generate`."""
-    return generate(TransformerDecoder(model), params, prompts, lengths, key, **options)
+    return generate(TransformerDecoder(model, tokens), params, prompts, lengths, key, **options)

@@ -6,9 +6,8 @@ evaluations and checkpoints fall where they should without compiling anything ne
 
 import contextlib
 import dataclasses
-import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -27,6 +26,7 @@ from jaxlabs.training.evaluation import Evaluator
 from jaxlabs.training.metrics import MetricsWriter, Progress
 from jaxlabs.training.optimizers import build_optimizer, build_schedule
 from jaxlabs.training.run_config import RunConfig
+from jaxlabs.training.signals import stop_requests
 from jaxlabs.training.state import TrainState, create_state, leaf_names
 from jaxlabs.training.task import Task
 
@@ -156,7 +156,7 @@ def train(
     if step:
         progress.say(f"resuming at step {step}")
     try:
-        with _stop_requests() as stop:
+        with stop_requests() as stop:
             return run.fold(state, checkpoints, facts, stop)
     finally:
         progress.close()
@@ -184,6 +184,8 @@ class _Run:
         config = self.config
         step, pace, stopping = int(state.step), 1, False
         loss = self.evaluate(state, step) if step == 0 else None
+        if step == config.steps:  # nothing to train, yet something to sample from
+            checkpoints.save(state, facts, loss)
         while step < config.steps:
             pace, stopping = agree(pace, stop())
             if stopping:
@@ -235,7 +237,8 @@ class _Run:
 
     def record(self, state, step, count, log) -> None:
         rows = []
-        for offset in range(count):
+        taken, skipped_in_a_row = int(state.step) - step, int(state.skipped)
+        for offset in range(taken):
             number = step + offset + 1
             row = {name: float(values[offset]) for name, values in log.items()}
             bad_leaf, skipped = int(row.pop("bad_leaf")), bool(row["skipped"])
@@ -245,17 +248,16 @@ class _Run:
             if number % self.config.log_every == 0 or skipped:
                 rate = float(self.schedule(number - 1)) * self.config.optimization.learning_rate
                 rows.append({"step": number, "split": "train"} | row | {"learning_rate": rate})
-            if int(state.skipped) >= MOST_SKIPPED and number == int(state.step):
-                self.writer.write(rows)
-                raise NonFiniteError(
-                    f"--learning_rate: step {number} is the {MOST_SKIPPED}th in a row whose loss or"
-                    f" gradient is not finite (first in {name}); the last checkpoint is kept."
-                    f" Try a lower rate, or look with --replay_step={number}"
-                )
         if rows:
             rows[-1] |= {"seconds": self.seconds, "steps_per_second": self.speed}
         self.writer.write(rows)
-        self.progress.advance(count, float(log["loss"][count - 1]))
+        if skipped_in_a_row >= MOST_SKIPPED:
+            raise NonFiniteError(
+                f"--learning_rate: step {number} is the {MOST_SKIPPED}th in a row whose loss or"
+                f" gradient is not finite (first in {name}); the last checkpoint is kept."
+                f" Try a lower rate, or look with --replay_step={number}"
+            )
+        self.progress.advance(taken, float(log["loss"][taken - 1]))
 
     def evaluate(self, state, step) -> float:
         start = time.perf_counter()
@@ -276,25 +278,3 @@ class _Run:
 
 def _next_multiple(step: int, interval: int) -> int:
     return (step // interval + 1) * interval
-
-
-@contextlib.contextmanager
-def _stop_requests() -> Iterator[Callable[[], bool]]:
-    """Turns Ctrl-C and SIGTERM into a request that the loop honours after the running call.
-
-    A second Ctrl-C interrupts at once.
-    """
-    requested = []
-
-    def request(number, frame):
-        requested.append(number)
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    for number in handlers:
-        signal.signal(number, request)
-    try:
-        yield lambda: bool(requested)
-    finally:
-        for number, handler in handlers.items():
-            signal.signal(number, handler)

@@ -20,7 +20,7 @@ class OptimizerConfig(Config):
     optimizer: str = setting(
         "adamw",
         "adamw (Loshchilov and Hutter 2019), or muon: orthogonalised momentum (Jordan 2024) for the"
-        " matrices inside blocks and AdamW for all else",
+        " matrices inside blocks and NAdam without decay for all else",
         choices=("adamw", "muon"),
     )
     learning_rate: float = setting(1e-3, "peak rate of AdamW", above=0)

@@ -132,7 +132,7 @@ def test_signal_ends_the_run_with_a_checkpoint_and_gives_the_handlers_back(sitti
 
 
 def test_second_ctrl_c_interrupts_at_once():
-    with loop._stop_requests() as stop:
+    with loop.stop_requests() as stop:
         assert not stop()
         signal.raise_signal(signal.SIGINT)
         assert stop()
