@@ -1,0 +1,62 @@
+"""No setting is dead: every field of a lab's config is read by the code that it is to steer."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+import jaxlabs
+from experiments.gpt import LAB
+from jaxlabs import command, config
+
+pytestmark = pytest.mark.usefixtures("reused_executables")
+
+CODE = Path(jaxlabs.__file__).parents[1]
+ELSEWHERE = {"workdir": "read from the command line alone, by Request.folder"}
+
+
+@pytest.fixture
+def read(monkeypatch):
+    """The names of the settings that were read, by whom they are to steer.
+
+    What validates, copies, compares or stores a config reads every field, and does not count.
+    """
+    fields = {name for name, _ in config.settings(LAB.config_class)}
+    names = set()
+
+    def record(self, name):
+        if name in fields:
+            reader = sys._getframe(1).f_code
+            path = Path(reader.co_filename)
+            ours = path.is_relative_to(CODE / "jaxlabs") or path.is_relative_to(
+                CODE / "experiments"
+            )
+            if ours and path.name != "config.py" and reader.co_name != "check":
+                names.add(name)
+        return object.__getattribute__(self, name)
+
+    monkeypatch.setattr(config.Config, "__getattribute__", record, raising=False)
+    return names
+
+
+RUNS = {
+    "adamw": "--clip_norm=1 --ema_decay=0.5 --schedule=cosine --tensorboard --profile",
+    "muon": "--optimizer=muon --schedule=linear",
+}
+
+
+def test_every_setting_is_read(read, tiny_flags, tmp_path):
+    for name, flags in RUNS.items():
+        workdir = f"--workdir={tmp_path / name}"
+        assert command.run(LAB, [*tiny_flags, "--steps=2", workdir, *flags.split()]) == 0
+    fields = {name for name, _ in config.settings(LAB.config_class)}
+    assert fields - read == ELSEWHERE.keys()
+
+
+def test_reading_that_does_not_count_leaves_a_field_dead(read):
+    settings = LAB.config_class()
+    settings.flat(), settings.identity(), hash(settings), repr(settings)
+    assert settings == LAB.config_class()
+    assert read - {"optimization"} <= {"schedule", "decay_steps", "warmup_steps", "steps"} | {
+        "final_rate_fraction"
+    }
