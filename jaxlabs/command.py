@@ -62,7 +62,9 @@ def parse(lab: Lab, arguments: Sequence[str]) -> Request | None:
             f"--{error.flagname}: no such flag{hint or '; --help lists them'}"
         ) from None
     except flags.IllegalFlagValueError as error:
-        raise error.__context__ from None  # the one line that our own parser made
+        if isinstance(error.__context__, UserError):  # the one line that our own parser made
+            raise error.__context__ from None
+        raise UserError(" ".join(str(error).split())) from None
     except flags.Error as error:
         raise UserError(" ".join(str(error).split())) from None
     if values["help"].value:

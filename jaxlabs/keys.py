@@ -10,7 +10,7 @@ def stream(seed: int | jax.Array, name: str) -> jax.Array:
 
     Args:
       seed: the run's seed; a Python int or a traced unsigned integer.
-      name: what the stream is for ("init", "data", "step", "sample"). Two names never share a key.
+      name: what the stream is for ("init", "data", "step", "sample"); told apart by its CRC-32.
     """
     return jax.random.fold_in(jax.random.key(seed), zlib.crc32(name.encode()))
 

@@ -10,7 +10,7 @@ import jax
 from jaxlabs.data.splits import Data
 from jaxlabs.run_folder import RunFolder, Sample
 from jaxlabs.training.run_config import RunConfig
-from jaxlabs.training.state import TrainState, Tree
+from jaxlabs.training.state import TrainState
 from jaxlabs.training.task import Task
 
 
@@ -25,7 +25,7 @@ class Lab:
       presets: settings by preset, by flag name; the first preset is the default.
       load_data: reads the data, `config -> Data`.
       build_task: makes model, loss and step from `(config, vocabulary)`; needs no data.
-      sample: draws text or arrays from the model, `(config, task, vocabulary, params, key)`.
+      sample: draws text or arrays from the model, `(config, task, vocabulary, state, key)`.
       analyse: measures a trained model, `(config, task, data, state, folder) -> metrics by name`,
         and writes arrays into the folder for the report.
       variant: a suffix of the default run folder for settings that make another run of the same
@@ -38,7 +38,7 @@ class Lab:
     presets: Mapping[str, Mapping[str, Any]]
     load_data: Callable[[Any], Data]
     build_task: Callable[[Any, Mapping[str, Any]], Task]
-    sample: Callable[[Any, Task, Mapping[str, Any], Tree, jax.Array], Sample]
+    sample: Callable[[Any, Task, Mapping[str, Any], TrainState, jax.Array], Sample]
     analyse: Callable[[Any, Task, Data, TrainState, RunFolder], dict[str, float]]
     variant: Callable[[Any], str] = lambda config: ""
 

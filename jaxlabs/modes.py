@@ -1,6 +1,7 @@
 """What a command can do with a run folder: train, sample, evaluate, export, and two diagnoses."""
 
 import contextlib
+import dataclasses
 import sys
 from typing import Any
 
@@ -11,7 +12,7 @@ from jaxlabs.config import RUNTIME, UserError, settings
 from jaxlabs.data.splits import Data
 from jaxlabs.lab import Request
 from jaxlabs.report.page import write_report
-from jaxlabs.run_folder import RunFolder
+from jaxlabs.run_folder import RunFolder, Sample
 from jaxlabs.summary import describe_run, summarise
 from jaxlabs.training import devices
 from jaxlabs.training.checkpoints import Checkpoints
@@ -66,24 +67,30 @@ def _train(request: Request) -> None:
                 return
             outcome = _fold(request, task, data, config, folder, placement, checkpoints)
         if outcome is not None and main:
+            # One process works alone from here on, so it must not hold arrays of all of them.
+            outcome = dataclasses.replace(outcome, state=devices.to_host(outcome.state))
             _finish(request, task, data, config, folder, outcome)
 
 
 def _fold(request, task, data, config, folder, placement, checkpoints) -> Outcome | None:
     """Trains to the last step; None when a signal came first or there was nothing left to do."""
+    main = devices.is_main_process()
     if config.steps in checkpoints.steps() and folder.is_complete():
-        print(f"all {config.steps} steps are done; report: {write_report(folder)}")
+        if main:
+            print(f"all {config.steps} steps are done; report: {write_report(folder)}")
         return None
 
-    def sample(state: TrainState) -> str:
+    def sample(state: TrainState) -> Sample:
+        state = devices.to_host(state)
         key = jax.random.fold_in(keys.stream(config.seed, "sample"), state.step)
-        return request.lab.sample(config, task, data.vocabulary, state.evaluation_params, key)
+        return request.lab.sample(config, task, data.vocabulary, state, key)
 
     facts = {"vocabulary": data.vocabulary, "dataset": data.dataset, "settings": config.identity()}
     outcome = train(task, data, config, folder, placement, checkpoints, facts, sample)
     if outcome.interrupted:
         step = int(outcome.state.step)
-        print(f"stopped at step {step} of {config.steps} and saved; the same command goes on")
+        if main:
+            print(f"stopped at step {step} of {config.steps} and saved; the same command goes on")
         return None
     return outcome
 
@@ -94,7 +101,7 @@ def _finish(
     """Samples and measures the trained model, writes summary.json and draws the report."""
     state = outcome.state
     key = jax.random.fold_in(keys.stream(config.seed, "sample"), config.steps)
-    sample = request.lab.sample(config, task, data.vocabulary, state.evaluation_params, key)
+    sample = request.lab.sample(config, task, data.vocabulary, state, key)
     path = folder.write_sample("final", sample)
     print(sample if isinstance(sample, str) else path)
     summary = summarise(request, task, data, config, folder, outcome)
@@ -115,8 +122,8 @@ def _range_test(
 
 def _sample(request: Request) -> None:
     config, task, facts, state = _restore(request)
-    key = keys.stream(config.seed, "sample")
-    sample = request.lab.sample(config, task, facts["vocabulary"], state.evaluation_params, key)
+    key = keys.stream(config.sample_seed, "draw")
+    sample = request.lab.sample(config, task, facts["vocabulary"], state, key)
     print(sample if isinstance(sample, str) else request.folder().write_sample("drawn", sample))
 
 
@@ -125,6 +132,7 @@ def _evaluate(request: Request) -> None:
     data = request.lab.load_data(config)
     _require_same(request.folder().read_config(), config, data)
     placement = devices.data_parallel()
+    require_divides(config, placement)
     evaluator = Evaluator(task.loss, placement, config)
     for split, examples in data.evaluations.items():
         for name, value in evaluator(state, placement.replicate(examples)).items():

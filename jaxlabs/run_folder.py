@@ -28,6 +28,12 @@ from jaxlabs.config import UserError
 
 LOCK = ".lock"
 
+WRITTEN = (
+    *("config.json", "metrics.jsonl", "summary.json", "report.html", "parameters.safetensors"),
+    *("checkpoints", "arrays", "figures", "samples", "tensorboard", "profile"),
+)
+"""Everything that a run leaves in its folder."""
+
 Sample = str | Mapping[str, np.ndarray]
 """What a lab draws from its model: text, or arrays by name."""
 
@@ -63,8 +69,12 @@ class RunFolder:
         return self.path / "arrays" / f"{name}.npz"
 
     def exists(self) -> bool:
-        """Tells whether a run has been started here."""
-        return (self.path / "config.json").exists()
+        """Tells whether a run has been started here: a config.json that a run wrote."""
+        try:
+            config = json.loads((self.path / "config.json").read_text())
+        except (OSError, ValueError):
+            return False
+        return isinstance(config, dict) and {"experiment", "settings"} <= config.keys()
 
     def is_complete(self) -> bool:
         """Tells whether the run here has ended."""
@@ -92,13 +102,14 @@ class RunFolder:
             yield
 
     def clear(self) -> None:
-        """Throws away what is in the folder, but for the lock, and makes its rooms anew."""
+        """Throws away what a run writes, and nothing else, and makes its rooms anew."""
         try:
-            for entry in self.path.iterdir():
+            for name in WRITTEN:
+                entry = self.path / name
                 if entry.is_dir() and not entry.is_symlink():
                     shutil.rmtree(entry)
-                elif entry.name != LOCK:
-                    entry.unlink()
+                else:
+                    entry.unlink(missing_ok=True)
         except OSError as error:
             raise unwritable(self.path, error) from None
         self.create()
@@ -140,7 +151,7 @@ class RunFolder:
 
         At step 0 everything goes: a run that starts anew evaluates its initial state again.
         """
-        kept = [row for row in self.read_metrics() if 0 < step >= row["step"]]
+        kept = [row for row in self.read_metrics() if step > 0 and row["step"] <= step]
         self.write_text(self.metrics, "".join(json.dumps(row) + "\n" for row in kept))
         for path in self.samples.glob("step-*"):
             if step == 0 or int(path.stem.removeprefix("step-")) > step:

@@ -16,11 +16,13 @@ from jaxlabs.data.splits import Data
 from jaxlabs.lab import Request
 from jaxlabs.run_folder import RunFolder
 from jaxlabs.training import devices
-from jaxlabs.training.evaluation import Evaluator
 from jaxlabs.training.loop import Outcome
 from jaxlabs.training.run_config import RunConfig
-from jaxlabs.training.state import TrainState, count_parameters
+from jaxlabs.training.state import count_parameters
 from jaxlabs.training.task import Task
+
+NO_OTHER_RESULT = ("seed", "micro_batches", "eval_batch_size")
+"""Settings that change a figure by chance or by rounding only."""
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 
@@ -34,6 +36,7 @@ def describe_run(request: Request, config: RunConfig, data: Data) -> dict[str, A
             ["python", "-m", f"experiments.{request.lab.name}", *request.arguments]
         ),
         "settings": config.flat(),
+        "preset_settings": _preset_config(request).flat(),
         "versions": {"python": platform.python_version(), "jaxlabs": jaxlabs.__version__}
         | {package: importlib.metadata.version(package) for package in PACKAGES},
         "device": devices.describe(),
@@ -47,7 +50,8 @@ def summarise(
     """Returns summary.json of a run that has taken all its steps."""
     params, seconds = outcome.state.params, outcome.seconds
     parameters = count_parameters(params)
-    metrics = _final_metrics(request, task, data, config, folder, outcome.state)
+    metrics = _final_metrics(config, folder, outcome)
+    metrics |= request.lab.analyse(config, task, data, outcome.state, folder)
     return {
         "experiment": request.lab.name,
         "preset": request.preset,
@@ -73,15 +77,8 @@ def summarise(
     }
 
 
-def _final_metrics(
-    request: Request,
-    task: Task,
-    data: Data,
-    config: RunConfig,
-    folder: RunFolder,
-    state: TrainState,
-) -> dict[str, float]:
-    """Returns the last evaluation's figures, those measured only now, and the lab's own."""
+def _final_metrics(config: RunConfig, folder: RunFolder, outcome: Outcome) -> dict[str, float]:
+    """Returns the training loss, the last evaluation's figures and those measured after it."""
     rows = folder.read_metrics()
     last = [row for row in rows if row["split"] != "train" and row["step"] == config.steps]
     metrics = {
@@ -93,12 +90,7 @@ def _final_metrics(
     training = [row["loss"] for row in rows if row["split"] == "train" and row["loss"] is not None]
     if training:
         metrics["train_loss"] = float(np.mean(training[-max(1, len(training) // 20) :]))
-    placement = devices.data_parallel()
-    evaluator = Evaluator(task.loss, placement, config)
-    for split, examples in data.final_evaluations.items():
-        figures = evaluator(state, placement.replicate(examples))
-        metrics |= {f"{split}_{name}": value for name, value in figures.items()}
-    return metrics | request.lab.analyse(config, task, data, state, folder)
+    return metrics | outcome.final_figures
 
 
 def _why_not_comparable(request: Request, config: RunConfig, data: Data) -> str:
@@ -107,7 +99,7 @@ def _why_not_comparable(request: Request, config: RunConfig, data: Data) -> str:
         return f"trained on {data.dataset['name']}, not on the published data"
     preset = _preset_config(request).identity()
     changed = [name for name, value in config.identity().items() if value != preset[name]]
-    changed = [name for name in changed if name != "seed"]
+    changed = [name for name in changed if name not in NO_OTHER_RESULT]
     return f"other settings than the preset's: {', '.join(changed)}" if changed else ""
 
 
@@ -117,7 +109,7 @@ def _preset_config(request: Request) -> RunConfig:
 
 def _fingerprint(params: Any) -> str:
     digest = hashlib.sha256()
-    for leaf in jax.tree.leaves(devices.to_host(params)):
+    for leaf in map(np.asarray, jax.tree.leaves(params)):
         digest.update(np.ascontiguousarray(leaf).astype(leaf.dtype.newbyteorder("<")).tobytes())
     return digest.hexdigest()
 

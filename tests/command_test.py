@@ -233,6 +233,24 @@ def test_overwriting_what_is_no_run_is_refused_and_deletes_nothing(refused, tiny
     assert contents(tmp_path) == {"holiday": None, "holiday/photo.png": b"irreplaceable"}
 
 
+@pytest.mark.parametrize("config", ['{"model_type": "bert"}', "[]", "no JSON"])
+def test_overwriting_a_folder_with_a_config_of_others_is_refused(
+    refused, tiny_flags, tmp_path, config
+):
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "config.json").write_text(config)
+    line = refused(*tiny_flags, f"--workdir={tmp_path / 'model'}", "--overwrite")
+    assert line.startswith(f"--overwrite: {tmp_path / 'model'} is not a run folder and not empty")
+    assert contents(tmp_path) == {"model": None, "model/config.json": config.encode()}
+
+
+def test_overwriting_keeps_what_no_run_wrote(tiny_flags, trained, tmp_path):
+    run = shutil.copytree(trained, tmp_path / "run")
+    (run / "thesis.tex").write_text("mine")
+    assert command.run(LAB, [*tiny_flags, "--steps=0", f"--workdir={run}", "--overwrite"]) == 0
+    assert (run / "thesis.tex").read_text() == "mine"
+
+
 def test_overwriting_starts_anew_with_other_settings(tiny_flags, trained, tmp_path):
     run = shutil.copytree(trained, tmp_path / "run")
     (run / "samples" / "stale.txt").write_text("old")

@@ -71,11 +71,12 @@ def test_home_directory_may_be_written_as_a_tilde():
 
 def test_run_exists_from_its_config_on_and_is_complete_with_its_summary(folder):
     assert (folder.exists(), folder.is_complete()) == (False, False)
-    folder.write_config({"settings": {"width": 3}})
+    config = {"experiment": "gpt", "settings": {"width": 3}}
+    folder.write_config(config)
     assert (folder.exists(), folder.is_complete()) == (True, False)
     folder.write_summary({"metrics": {"loss": 1.5}})
     assert (folder.exists(), folder.is_complete()) == (True, True)
-    assert folder.read_config() == {"settings": {"width": 3}}
+    assert folder.read_config() == config
     assert folder.read_summary() == {"metrics": {"loss": 1.5}}
 
 

@@ -93,15 +93,17 @@ def _prompt(config: SamplingConfig, tokenizer: CharTokenizer) -> str:
     return candidates[0] if candidates else tokenizer.alphabet[0]
 
 
-def measure(drawn: str, data: Data) -> dict[str, float]:
-    """Returns figures of drawn samples, and of held-out text cut to their length.
+def measure(drawn: str, config: SamplingConfig, data: Data) -> dict[str, float]:
+    """Returns figures of what follows the prompt in samples, and of held-out text of their length.
 
     Args:
       drawn: what `draw` returned.
+      config: how it was drawn.
       data: the run's data; the first evaluation is consecutive windows of held-out text.
     """
     tokenizer = CharTokenizer.from_json(data.vocabulary)
-    samples = drawn.split(RULE)
+    prompt = _prompt(config, tokenizer)
+    samples = [sample.removeprefix(prompt) for sample in drawn.split(RULE)]
     held_out = tokenizer.decode(data.evaluations[data.headline].arrays["inputs"].ravel())
     size = len(samples[0])
     pieces = [held_out[i * size : (i + 1) * size] for i in range(len(samples))]

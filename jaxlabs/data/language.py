@@ -46,7 +46,7 @@ def language_data(dataset: TextDataset, context: int, seed: int, baselines: Base
             "train_windows": text.evenly_spaced_windows(train, context, EVALUATION_WINDOWS),
             "whole_text": text.random_windows(whole, context, EVALUATION_WINDOWS, seed),
         },
-        final_evaluations={
+        final_evaluations=lambda: {
             "sliding_window": text.sliding_windows(held_out, context, -(-context // OVERLAP))
         },
         dataset={

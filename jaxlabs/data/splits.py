@@ -15,7 +15,7 @@ class Data:
       train: what `batch_at` reads.
       evaluations: finite sets by split name; the first is the headline, whose loss picks the best
         checkpoint.
-      final_evaluations: further sets, evaluated once, after the last step.
+      final_evaluations: makes further sets, evaluated once, after the last step.
       dataset: `name`, `source`, `sha256` and whatever else is worth keeping, as JSON; a resumed run
         must find the same hash.
       comparable: whether published figures are about these very data.
@@ -26,7 +26,7 @@ class Data:
 
     train: TokenStream | Examples
     evaluations: dict[str, Examples]
-    final_evaluations: dict[str, Examples]
+    final_evaluations: Callable[[], dict[str, Examples]]
     dataset: dict[str, Any]
     comparable: bool
     vocabulary: dict[str, Any]

@@ -17,7 +17,7 @@ from jaxlabs.models.transformer_lm import TransformerLMConfig
 def build_gpt(config: TransformerLMConfig) -> Any:
     """Returns a `torch.nn.Module`: tokens `[batch, time]` to logits `[batch, time, vocabulary]`.
 
-    Initialised as `config.init == "gpt2"` says, from PyTorch's global generator.
+    Initialised with the deviations of `TransformerLM`, from PyTorch's global generator.
 
     Raises:
       ValueError: the config asks for something that this plain GPT has not.

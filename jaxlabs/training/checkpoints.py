@@ -28,6 +28,7 @@ from jaxlabs.training.state import TrainState, leaf_names
 
 LOSS = "loss"
 FINGERPRINT = "fingerprint"
+SHAPES = "shapes"
 SPARE_BYTES = 2**20
 """What must stay free beside the arrays: for metadata, rows, samples and the report."""
 
@@ -84,7 +85,7 @@ class Checkpoints:
         if step in self.steps():
             return
         self._note_loss(step, loss)
-        facts = facts | {FINGERPRINT: int(_fingerprint(state)), LOSS: loss}
+        facts = facts | {FINGERPRINT: int(_fingerprint(state)), SHAPES: _shapes(state), LOSS: loss}
         items = ocp.args.Composite(
             state=ocp.args.StandardSave(_flatten(state)), facts=ocp.args.JsonSave(facts)
         )
@@ -109,14 +110,18 @@ class Checkpoints:
           at_most: if given, checkpoints past this step are passed over.
 
         Raises:
-          UserError: there are checkpoints, but none can be read.
+          UserError: there are checkpoints, but none can be read (all stay where they are), or one
+            is of a model or optimizer of other shapes.
         """
         candidates = [step for step in self.steps() if at_most is None or step <= at_most]
         if not candidates:
             return None
+        damaged = []
         for step in reversed(candidates):
             try:
-                return self._restore_step(like, step)
+                state = self._restore_step(like, step)
+            except UserError:
+                raise
             except Exception as error:  # damage shows as many kinds of exception
                 reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
                 logging.getLogger("jaxlabs").warning(
@@ -124,8 +129,11 @@ class Checkpoints:
                     step,
                     reason,
                 )
+                damaged.append(step)
+            else:
                 if not self._read_only:
-                    self._set_aside(step)
+                    self._set_aside(damaged)
+                return state
         raise UserError(
             f"--workdir: no checkpoint in {self.path} can be read; --overwrite starts anew"
         )
@@ -145,6 +153,14 @@ class Checkpoints:
         items = ocp.args.Composite(
             state=ocp.args.StandardRestore(abstract), facts=ocp.args.JsonRestore()
         )
+        stored, wanted = self.read_facts(step)[SHAPES], _shapes(like)
+        if stored != wanted:
+            name = next(n for n in [*wanted, *stored] if stored.get(n) != wanted.get(n))
+            raise UserError(
+                f"--workdir: the checkpoint of step {step} in {self.path} is of another model or"
+                f" version: {name} is {stored.get(name, 'absent')}, not"
+                f" {wanted.get(name, 'absent')}; another --workdir"
+            )
         restored = self._manager.restore(step, args=items)
         leaves = [restored.state[name] for name in leaf_names(like)]
         state = jax.tree.unflatten(jax.tree.structure(like), leaves)
@@ -152,13 +168,14 @@ class Checkpoints:
             raise ValueError("its arrays do not match their fingerprint")
         return state
 
-    def _set_aside(self, step: int) -> None:
+    def _set_aside(self, steps: list[int]) -> None:
         damaged = self.path / "damaged"
-        if jax.process_index() == 0:
-            damaged.mkdir(exist_ok=True)
-            shutil.rmtree(damaged / str(step), ignore_errors=True)
-            (self.path / str(step)).rename(damaged / str(step))
-        self._manager.reload()
+        for step in steps:
+            if jax.process_index() == 0:
+                damaged.mkdir(exist_ok=True)
+                shutil.rmtree(damaged / str(step), ignore_errors=True)
+                (self.path / str(step)).rename(damaged / str(step))
+            self._manager.reload()
 
 
 class _Best(checkpoint_managers.PreservationPolicy):
@@ -190,6 +207,10 @@ def _one_line(path: pathlib.Path) -> Iterator[None]:
             raise
         number = int(code[1])
         raise unwritable(path, OSError(number, os.strerror(number))) from None
+
+
+def _shapes(state: TrainState) -> dict[str, str]:
+    return {name: str(jax.typeof(leaf)) for name, leaf in _flatten(state).items()}
 
 
 def _flatten(state: TrainState) -> dict[str, jax.Array]:

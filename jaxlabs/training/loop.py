@@ -50,7 +50,8 @@ class Outcome:
       interrupted: whether a signal ended it before the last step.
       seconds: time inside training calls, over all sittings; no compilation, no evaluation.
       compile_seconds: time spent compiling the training call, this sitting.
-      evaluation_seconds: time spent in evaluations, this sitting.
+      evaluation_seconds: time spent in evaluations and their samples, this sitting.
+      final_figures: what the final evaluations gave, by split and figure; empty when interrupted.
     """
 
     state: TrainState
@@ -58,6 +59,7 @@ class Outcome:
     seconds: float
     compile_seconds: float
     evaluation_seconds: float
+    final_figures: dict[str, float]
 
 
 def initial_state(task: Task, config: RunConfig, placement: Placement) -> TrainState:
@@ -150,7 +152,7 @@ def train(
     main = is_main_process()
     if main:
         folder.drop_after(step)
-    writer = MetricsWriter(folder, enabled=main, tensorboard=config.tensorboard)
+    writer = MetricsWriter(folder, step, enabled=main, tensorboard=config.tensorboard)
     progress = Progress(config.steps, step, enabled=main)
     run = _Run(task, data, config, folder, placement, writer, progress, sample)
     if step:
@@ -173,6 +175,7 @@ class _Run:
         self.evaluator = Evaluator(task.loss, placement, config)
         self.train_data = placement.replicate(data.train)
         self.evaluations = placement.replicate(data.evaluations)
+        self.final_evaluations, self.placement = data.final_evaluations, placement
         self.schedule = build_schedule(config.optimization, config.steps)
         rows = [row for row in folder.read_metrics() if "seconds" in row]
         self.seconds = rows[-1]["seconds"] if rows else 0.0
@@ -210,6 +213,7 @@ class _Run:
         return Outcome(
             state=state,
             interrupted=stopping,
+            final_figures={} if stopping else self.evaluate_finally(state),
             seconds=self.seconds,
             compile_seconds=self.run_steps.compile_seconds,
             evaluation_seconds=self.evaluation_seconds,
@@ -258,6 +262,14 @@ class _Run:
                 f" Try a lower rate, or look with --replay_step={number}"
             )
         self.progress.advance(taken, float(log["loss"][taken - 1]))
+
+    def evaluate_finally(self, state) -> dict[str, float]:
+        """Evaluates the further sets, in all processes together."""
+        return {
+            f"{split}_{name}": value
+            for split, examples in self.final_evaluations().items()
+            for name, value in self.evaluator(state, self.placement.replicate(examples)).items()
+        }
 
     def evaluate(self, state, step) -> float:
         start = time.perf_counter()

@@ -11,14 +11,16 @@ from jaxlabs.run_folder import RunFolder
 class MetricsWriter:
     """Appends rows of figures to the run folder; a process that only computes writes nothing."""
 
-    def __init__(self, folder: RunFolder, *, enabled: bool, tensorboard: bool):
+    def __init__(self, folder: RunFolder, step: int, *, enabled: bool, tensorboard: bool):
         self._folder = folder
         self._enabled = enabled
         self._events = None
         if enabled and tensorboard:
             from tensorboardX import SummaryWriter  # slow to import, and rarely wanted
 
-            self._events = SummaryWriter(str(folder.path / "tensorboard"))
+            self._events = SummaryWriter(
+                str(folder.path / "tensorboard"), purge_step=step + 1 if step else None
+            )
 
     def write(self, rows: list[dict[str, Any]]) -> None:
         """Appends rows, each with `step`, `split` and figures by name."""

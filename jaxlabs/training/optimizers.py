@@ -39,7 +39,9 @@ class OptimizerConfig(Config):
     )
     adam_b1: float = setting(0.9, "decay of AdamW's first moment", minimum=0, maximum=1)
     adam_b2: float = setting(0.999, "decay of AdamW's second moment", minimum=0, maximum=1)
-    weight_decay: float = setting(0.01, "decoupled decay of matrices (never of vectors)", minimum=0)
+    weight_decay: float = setting(
+        0.01, "AdamW's and Muon's decoupled decay, of matrices only", minimum=0
+    )
     clip_norm: float | None = setting(
         None, "largest global norm of a gradient; none: no clipping", above=0
     )

@@ -34,6 +34,9 @@ class RunConfig(Config):
         "where data sets lie; none: $JAXLABS_DATA_DIR, else ~/.cache/jaxlabs",
         kind=RUNTIME,
     )
+    sample_seed: int = setting(
+        0, "seed of what --mode=sample draws", minimum=0, maximum=2**32 - 1, kind=RUNTIME
+    )
     log_every: int = setting(10, "steps between rows of metrics.jsonl", minimum=1, kind=RUNTIME)
     eval_every: int = setting(250, "steps between evaluations", minimum=1, kind=RUNTIME)
     checkpoint_every: int = setting(250, "steps between checkpoints", minimum=1, kind=RUNTIME)

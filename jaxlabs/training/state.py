@@ -22,7 +22,6 @@ class TrainState:
       opt_state: the optimizer's state.
       ema_params: exponential moving average of `params`, or None.
       batch_stats: running statistics, or None.
-      carry: state that truncated back-propagation hands from batch to batch, or None.
       skipped: [] int32, how many of the latest steps in a row were skipped as not finite.
       model: the linen module; static, not in checkpoints.
       tx: the optimizer; static, not in checkpoints.
@@ -35,7 +34,6 @@ class TrainState:
     opt_state: Tree
     ema_params: Tree
     batch_stats: Tree
-    carry: Tree
     skipped: jax.Array
     model: nn.Module = flax.struct.field(pytree_node=False)
     tx: optax.GradientTransformation = flax.struct.field(pytree_node=False)
@@ -60,7 +58,6 @@ def create_state(
     *,
     ema_decay: float = 0.0,
     micro_batches: int = 1,
-    carry: Tree = None,
 ) -> TrainState:
     """Returns the state at step 0.
 
@@ -70,7 +67,6 @@ def create_state(
       tx: an optax optimizer, clipping included.
       ema_decay: 0 keeps no average; else in (0, 1), `ema = decay * ema + (1 - decay) * params`.
       micro_batches: a batch is taken in this many slices whose gradients add up.
-      carry: initial carry of truncated back-propagation through time.
     """
     params = variables["params"]
     return TrainState(
@@ -79,7 +75,6 @@ def create_state(
         opt_state=tx.init(params),
         ema_params=jax.tree.map(jnp.copy, params) if ema_decay else None,
         batch_stats=variables.get("batch_stats"),
-        carry=carry,
         skipped=jnp.zeros((), jnp.int32),
         model=model,
         tx=tx,

@@ -5,6 +5,7 @@ import math
 import os
 import random
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -486,3 +487,31 @@ def test_tiny_shakespeare_is_found_and_is_comparable(ours, data_dir):
     assert (dataset["characters"], dataset["distinct_characters"]) == (1_115_394, 65)
     for row in folder.read_summary()["compared"]:
         assert "other settings than the preset's" in row["why_not"]
+
+
+def test_two_processes_train_and_report_what_one_does(ours, tiny_flags, tmp_path):
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        address = f"localhost:{free.getsockname()[1]}"
+    flags = [*tiny_flags, "--steps=4", "--eval_every=2", "--platform=cpu"]
+    hosts = [f"--workdir={tmp_path / 'two'}", f"--coordinator={address}", "--num_processes=2"]
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-m", "experiments.gpt", *flags, *hosts, f"--process_id={number}"],
+            cwd=CHECKOUT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for number in range(2)
+    ]
+    outputs = [process.communicate(timeout=240)[0] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], outputs
+    assert "report" in outputs[0]
+    assert "report" not in outputs[1]
+    one, two = ours(*flags, name="one"), RunFolder(tmp_path / "two")
+    metrics = [
+        {name: value for name, value in run.read_summary()["metrics"].items() if "loss" in name}
+        for run in (one, two)
+    ]
+    chex.assert_trees_all_close(*metrics, rtol=1e-5)

@@ -24,7 +24,7 @@ def numbered(step: int):
     """A small state with every kind of leaf, all of whose numbers depend on the step."""
     params = {"kernel": jnp.arange(6.0).reshape(2, 3), "bias": jnp.ones(3)}
     variables = {"params": params, "batch_stats": {"mean": jnp.zeros(3)}}
-    state = create_state(None, variables, TX, ema_decay=0.5, carry=(jnp.ones(2),))
+    state = create_state(None, variables, TX, ema_decay=0.5)
     scaled = jax.tree.map(lambda leaf: leaf * (1 / 3) + step if leaf.ndim else leaf, state)
     return scaled.replace(step=jnp.int32(step), skipped=jnp.int32(step % 3))
 
@@ -247,3 +247,13 @@ def test_importing_orbax_does_not_flood_the_log(folder, caplog):
     with caplog.at_level(logging.INFO):
         restored_step(folder)
     assert [record for record in caplog.records if record.name == "absl"] == []
+
+
+def test_checkpoint_of_another_optimizer_is_refused_and_stays_where_it_is(folder, caplog):
+    before = contents(folder)
+    other = create_state(None, {"params": numbered(0).params}, optax.sgd(0.1), ema_decay=0.5)
+    with Checkpoints(folder, keep=3) as checkpoints:
+        with pytest.raises(UserError, match="is of another model or version: .* is absent, not "):
+            checkpoints.restore(other.replace(batch_stats={"variance": jnp.zeros(3)}))
+    assert contents(folder) == before
+    assert not caplog.records

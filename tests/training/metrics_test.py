@@ -22,7 +22,7 @@ def folder(tmp_path):
 
 
 def test_rows_are_appended_to_the_run_folder(folder):
-    writer = MetricsWriter(folder, enabled=True, tensorboard=False)
+    writer = MetricsWriter(folder, 0, enabled=True, tensorboard=False)
     for row in ROWS:
         writer.write([row])
     writer.close()
@@ -32,7 +32,7 @@ def test_rows_are_appended_to_the_run_folder(folder):
 
 @pytest.mark.parametrize("tensorboard", [False, True])
 def test_process_that_only_computes_writes_nothing(folder, tensorboard):
-    writer = MetricsWriter(folder, enabled=False, tensorboard=tensorboard)
+    writer = MetricsWriter(folder, 0, enabled=False, tensorboard=tensorboard)
     writer.write(ROWS)
     writer.close()
     assert not folder.metrics.exists()
@@ -43,7 +43,7 @@ def test_event_file_holds_every_figure_of_every_row(folder):
     pytest.importorskip("tensorboardX", reason="needs the extra 'tensorboard'")
     from tensorboardX.proto.event_pb2 import Event
 
-    writer = MetricsWriter(folder, enabled=True, tensorboard=True)
+    writer = MetricsWriter(folder, 0, enabled=True, tensorboard=True)
     writer.write(ROWS)
     writer.close()
     (path,) = (folder.path / "tensorboard").iterdir()
