@@ -228,7 +228,7 @@ def test_overwriting_what_is_no_run_is_refused_and_deletes_nothing(refused, tiny
     holiday = tmp_path / "holiday" / "photo.png"
     holiday.parent.mkdir()
     holiday.write_bytes(b"irreplaceable")
-    line = refused(*tiny_flags, f"--workdir={holiday.parent}", "--overwrite")
+    line = refused(*tiny_flags, f"--workdir={holiday.parent}", "--overwrite", "--steps=4")
     assert line.startswith(f"--overwrite: {holiday.parent} is not a run folder and not empty")
     assert contents(tmp_path) == {"holiday": None, "holiday/photo.png": b"irreplaceable"}
 
