@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-WRITE_UP = "write-up of the character GPT lab"
+WRITE_UP = "course write-up of the character GPT lab (unpublished)"
 NANOGPT = "README of karpathy/nanoGPT"
 
 

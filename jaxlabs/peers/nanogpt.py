@@ -120,6 +120,9 @@ def train_nanogpt(
 def learning_rate(step: int, progress: float) -> float:
     """Returns nanoGPT's rate: linear warm-up, then a half cosine down to a tenth of the peak.
 
+    nanoGPT starts its half cosine where warm-up ends; here it spans the whole run, so that it can
+    follow the clock. At step 100 of 2,000 the two differ by 0.6 %.
+
     Args:
       step: counted from 0.
       progress: share of the run that is over, in [0, 1).

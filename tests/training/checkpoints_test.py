@@ -252,8 +252,8 @@ def test_importing_orbax_does_not_flood_the_log(folder, caplog):
 def test_checkpoint_of_another_optimizer_is_refused_and_stays_where_it_is(folder, caplog):
     before = contents(folder)
     other = create_state(None, {"params": numbered(0).params}, optax.sgd(0.1), ema_decay=0.5)
-    with Checkpoints(folder, keep=3) as checkpoints:
-        with pytest.raises(UserError, match="is of another model or version: .* is absent, not "):
-            checkpoints.restore(other.replace(batch_stats={"variance": jnp.zeros(3)}))
+    another = pytest.raises(UserError, match=r"is of another model or version: .* is absent, not ")
+    with Checkpoints(folder, keep=3) as checkpoints, another:
+        checkpoints.restore(other.replace(batch_stats={"variance": jnp.zeros(3)}))
     assert contents(folder) == before
     assert not caplog.records
