@@ -49,6 +49,7 @@ def test_every_setting_is_read(read, tiny_flags, tmp_path):
     for name, flags in RUNS.items():
         workdir = f"--workdir={tmp_path / name}"
         assert command.run(LAB, [*tiny_flags, "--steps=2", workdir, *flags.split()]) == 0
+    assert command.run(LAB, ["--mode=sample", workdir]) == 0
     fields = {name for name, _ in config.settings(LAB.config_class)}
     assert fields - read == ELSEWHERE.keys()
 
