@@ -136,7 +136,7 @@ def make_data(make_batch):
         return Data(
             train=TokenStream(tokens=text, context=CONTEXT),
             evaluations={"held_out": Examples(arrays)},
-            final_evaluations={},
+            final_evaluations=dict,
             dataset={"name": "toy", "source": "random", "sha256": "0" * 64},
             comparable=False,
             vocabulary={},

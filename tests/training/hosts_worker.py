@@ -62,7 +62,7 @@ def main(port, processes, process_id, local_devices, folder, out):
     data = Data(
         train=TokenStream(random.integers(0, VOCABULARY, 200).astype(np.uint8), CONTEXT),
         evaluations={"held_out": Examples(held_out)},
-        final_evaluations={},
+        final_evaluations=dict,
         dataset={},
         comparable=False,
         vocabulary={},
