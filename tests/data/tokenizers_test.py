@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from jaxlabs.config import UserError
-from jaxlabs.data.tokenizers import CharTokenizer
+from jaxlabs.data.tokenizers import CharTokenizer, WordTokenizer, split_words
 
 TEXTS = {
     "english": "First Citizen:\nBefore we proceed any further, hear me speak.\n",
@@ -101,3 +101,61 @@ def test_description_of_another_tokenizer_is_refused():
         UserError, match=r"^tokenizer: kind 'words' found, 'characters' is accepted$"
     ):
         CharTokenizer.from_json({"kind": "words", "alphabet": "ab"})
+
+
+SENTENCES = ["It's our time.", "The people's time isn't over."]
+
+
+@pytest.fixture(scope="module")
+def words():
+    return WordTokenizer.from_lines(SENTENCES)
+
+
+def test_words_are_cut_as_the_penn_treebank_cuts_them():
+    # "Treebank tokenization" (Penn): clitics and punctuation apart, quotes told from each other, a
+    # full stop apart at the end of a line only.
+    text = "Don't say \"never\", Mr. Smith.\nWe can't."
+    expected = "Do n't say `` never '' , Mr. Smith . We ca n't ."
+    assert split_words(text) == expected.split()
+
+
+def test_words_are_numbered_in_order_after_padding_and_unknown(words):
+    known = sorted(["It", "'s", "our", "time", ".", "The", "people", "is", "n't", "over"])
+    assert words.words == tuple(known)
+    assert words.vocabulary_size == len(known) + 2
+    tokens = words.encode("our people went over .")
+    assert tokens.tolist() == [
+        *(known.index("our") + 2, known.index("people") + 2),
+        *(1, known.index("over") + 2, known.index(".") + 2),
+    ]
+    assert tokens.dtype == np.uint16
+
+
+def test_words_that_are_too_rare_are_unknown():
+    assert WordTokenizer.from_lines(SENTENCES, least=2).words == ("'s", ".", "time")
+
+
+def test_lines_are_tokenized_apart(words):
+    lines = "\n".join(SENTENCES)
+    apart = np.concatenate([words.encode(sentence) for sentence in SENTENCES])
+    np.testing.assert_array_equal(words.encode(lines), apart)
+    assert 1 not in apart
+    assert words.encode(" \n\n ").shape == (0,)
+
+
+def test_known_words_come_back_as_running_text(words):
+    for sentence in SENTENCES:
+        assert words.decode(words.encode(sentence)) == sentence
+    assert words.decode([0, *words.encode("time"), 1, 0, 0]) == "time <unk>"
+    assert words.labels([0, 1, 2]) == ["<pad>", "<unk>", "'s"]
+    with pytest.raises(ValueError, match=r"token 12 is not one of 0\.\.11"):
+        words.labels([12])
+
+
+def test_saved_word_tokenizer_is_the_same(words):
+    saved = json.loads(json.dumps(words.to_json()))
+    assert WordTokenizer.from_json(saved | {"speakers": ["a"]}) == words
+    with pytest.raises(UserError, match=r"^tokenizer: kind 'characters' found, 'words' is"):
+        WordTokenizer.from_json({"kind": "characters", "alphabet": "ab"})
+    with pytest.raises(UserError, match="distinct, in ascending order"):
+        WordTokenizer.from_json({"kind": "words", "words": ["b", "a"]})

@@ -1,0 +1,220 @@
+"""Sentences of three speakers: to tell who speaks, and to go on as they do.
+
+A data set of speeches is a folder of six files: `train_CLS.tsv` and `test_CLS.tsv` with a label (0,
+1 or 2), a tab and a sentence on every line, and `train_LM.txt` and three `test_LM_<speaker>.txt`
+with a sentence on every line. Words are those of both training files.
+"""
+
+import dataclasses
+import functools
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jaxlabs.config import UserError, nearest
+from jaxlabs.data import sources
+from jaxlabs.data.speaker_grammar import SpeakerGrammar
+from jaxlabs.data.tokenizers import UNKNOWN, WordTokenizer
+
+SPEAKERS = {"obama": "Obama", "wbush": "W. Bush", "hbush": "H. Bush"}
+"""By the name in a file's name, in the order of the labels."""
+
+TRAIN_SENTENCES, TEST_SENTENCES, TRAIN_TEXT = "train_CLS.tsv", "test_CLS.tsv", "train_LM.txt"
+TEST_TEXTS = {speaker: f"test_LM_{speaker}.txt" for speaker in SPEAKERS}
+FILES = (TRAIN_SENTENCES, TEST_SENTENCES, TRAIN_TEXT, *TEST_TEXTS.values())
+
+PUBLISHED = "speeches"
+SYNTHETIC = "speaker_grammar"
+NAMES = (PUBLISHED, SYNTHETIC)
+SHA256 = "97b00a7686632a1e9c253129376d45d76cb71a98d5c2415e85ae5ffdac991dfc"
+"""Of the six files of the UCSD CSE 256 assignment, see `_sha256`."""
+
+# As many sentences as the published files have.
+SYNTHETIC_COUNTS = {TRAIN_SENTENCES: 2092, TEST_SENTENCES: 750, TRAIN_TEXT: 1553}
+SYNTHETIC_COUNTS |= dict.fromkeys(TEST_TEXTS.values(), 250)
+
+
+@dataclasses.dataclass(frozen=True)
+class Sentences:
+    """Sentences and who said them: `labels[i]` is the number of the speaker of `texts[i]`."""
+
+    texts: tuple[str, ...]
+    labels: tuple[int, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Speeches:
+    """The six files, and where they came from.
+
+    Attributes:
+      name: a name that `load` knows, or the path.
+      train: sentences to learn speakers from.
+      test: sentences to be told apart.
+      train_text: text to learn words from, a sentence a line.
+      test_texts: texts of one speaker each, by the keys of SPEAKERS.
+      source: where they were found, for people.
+      sha256: of all six files; a resumed run must find the same.
+      notice: one line to be shown if these are not the data asked for, else None.
+      comparable: whether published figures are about these very files.
+      speaker_facts: what is known exactly about telling a synthetic source's speakers apart:
+        "bayes_accuracy", and "bayes_loss" in nats.
+      text_facts: what is known exactly about its text, in nats per word: "entropy_rate" for
+        `train_text`, "<speaker>_cross_entropy" for `test_texts`.
+    """
+
+    name: str
+    train: Sentences
+    test: Sentences
+    train_text: str
+    test_texts: Mapping[str, str]
+    source: str
+    sha256: str
+    notice: str | None = None
+    comparable: bool = False
+    speaker_facts: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    text_facts: Mapping[str, float] = dataclasses.field(default_factory=dict)
+
+    @functools.cached_property
+    def tokenizer(self) -> WordTokenizer:
+        """Words of both training files."""
+        return WordTokenizer.from_lines([*self.train.texts, self.train_text])
+
+    def unknown_shares(self) -> dict[str, float]:
+        """Returns the share of tokens that the vocabulary lacks, by test file."""
+        texts = {TEST_SENTENCES: "\n".join(self.test.texts)}
+        texts |= {TEST_TEXTS[speaker]: text for speaker, text in self.test_texts.items()}
+        return {
+            file: float(np.mean(self.tokenizer.encode(text) == UNKNOWN))
+            for file, text in texts.items()
+        }
+
+    def describe(self) -> dict[str, Any]:
+        """Returns what a run folder keeps about the data."""
+        return {
+            "name": self.name,
+            "source": self.source,
+            "sha256": self.sha256,
+            "distinct_tokens": self.tokenizer.vocabulary_size,
+            "unknown_shares": self.unknown_shares(),
+        }
+
+
+def load(name: str, data_dir: str | Path | None = None) -> Speeches:
+    """Returns speeches by name, or those of a folder by its path.
+
+    `speeches` are looked for in `data_dir`/speeches. They have no public address to rely on: where
+    the folder is missing, `speaker_grammar` takes its place, and the result's `notice` says so.
+
+    Args:
+      name: one of `NAMES`, or the path to a folder of six files with the names in `FILES`.
+      data_dir: folder of the data sets; None is `sources.default_data_dir()`.
+
+    Raises:
+      UserError: no such name or folder; files that are missing, empty or not UTF-8; a line without
+        a tab or a sentence; a label that is not 0, 1 or 2.
+    """
+    if name == SYNTHETIC:
+        return _synthetic()
+    if name != PUBLISHED:
+        folder = Path(name).expanduser()
+        if not name or not folder.is_dir():
+            raise UserError(
+                f"--dataset: no data set or folder {name!r}; accepted are {', '.join(NAMES)} or the"
+                f" path to a folder with {', '.join(FILES)}{nearest(name, NAMES)}"
+            )
+        return _folder(name, folder)
+    home = sources.default_data_dir() if data_dir is None else Path(data_dir).expanduser()
+    folder = home / PUBLISHED
+    if not folder.is_dir():
+        notice = (
+            f"speeches are not in {folder}, and have no public address: training on sentences of"
+            " three made-up speakers (speaker_grammar) instead, whose figures are not comparable"
+            " with the published ones"
+        )
+        return dataclasses.replace(_synthetic(), notice=notice)
+    speeches = _folder(PUBLISHED, folder)
+    if speeches.sha256 == SHA256:
+        return dataclasses.replace(speeches, comparable=True)
+    notice = f"{folder}: not the published files, so figures are not comparable with published ones"
+    return dataclasses.replace(speeches, notice=notice)
+
+
+def _folder(name: str, folder: Path) -> Speeches:
+    missing = [file for file in FILES if not (folder / file).is_file()]
+    if missing:
+        raise UserError(f"{folder}: {', '.join(missing)} missing; needed are {', '.join(FILES)}")
+    files = {file: sources.read_text_file(folder / file) for file in FILES}
+    return _speeches(name, files, folder=folder, source=str(folder.resolve()))
+
+
+def _speeches(name: str, files: Mapping[str, str], folder: Path, source: str) -> Speeches:
+    # Copies differ in line ends, which mean nothing here.
+    files = {file: text.replace("\r\n", "\n") for file, text in files.items()}
+    for file, text in files.items():
+        if not text.strip():
+            raise UserError(f"{folder / file}: holds no sentence; one on every line is needed")
+    return Speeches(
+        name=name,
+        train=_sentences(folder / TRAIN_SENTENCES, files[TRAIN_SENTENCES]),
+        test=_sentences(folder / TEST_SENTENCES, files[TEST_SENTENCES]),
+        train_text=files[TRAIN_TEXT],
+        test_texts={speaker: files[file] for speaker, file in TEST_TEXTS.items()},
+        source=source,
+        sha256=_sha256(files),
+    )
+
+
+def _sentences(path: Path, content: str) -> Sentences:
+    accepted = [str(label) for label in range(len(SPEAKERS))]
+    form = "a label, a tab and a sentence are needed"
+    labels, texts = [], []
+    for number, line in enumerate(content.split("\n"), start=1):
+        if not line.strip():
+            continue
+        label, tab, text = line.partition("\t")
+        if not tab:
+            raise UserError(f"{path}, line {number}: no tab in {line[:40]!r}; {form}")
+        if label.strip() not in accepted:
+            raise UserError(
+                f"{path}, line {number}: label {label!r} is not accepted; {', '.join(accepted)}"
+            )
+        if not text.strip():
+            raise UserError(f"{path}, line {number}: no sentence after the tab; {form}")
+        labels.append(int(label))
+        texts.append(text.strip())
+    return Sentences(tuple(texts), tuple(labels))
+
+
+def _sha256(files: Mapping[str, str]) -> str:
+    """Returns one hash of all files: that of their hashes, in the order of FILES."""
+    hashes = "".join(sources.text_sha256(files[file]) for file in FILES)
+    return hashlib.sha256(hashes.encode()).hexdigest()
+
+
+def _synthetic() -> Speeches:
+    grammar, generator = SpeakerGrammar.random(), np.random.default_rng(0)
+    files = {}
+    for file, count in SYNTHETIC_COUNTS.items():
+        speakers = generator.integers(len(SPEAKERS), size=count)
+        if file in TEST_TEXTS.values():
+            speakers[:] = list(TEST_TEXTS.values()).index(file)
+        lines = grammar.sample(speakers, generator)
+        if file in (TRAIN_SENTENCES, TEST_SENTENCES):
+            lines = [f"{speaker}\t{line}" for speaker, line in zip(speakers, lines, strict=True)]
+        files[file] = "\n".join(lines)
+    source = "sentences of three made-up speakers"
+    return dataclasses.replace(
+        _speeches(SYNTHETIC, files, folder=Path(SYNTHETIC), source=source),
+        speaker_facts={
+            "bayes_accuracy": grammar.bayes_accuracy,
+            "bayes_loss": grammar.bayes_loss,
+        },
+        text_facts={"entropy_rate": grammar.cross_entropy()}
+        | {
+            f"{speaker}_cross_entropy": grammar.cross_entropy(number)
+            for number, speaker in enumerate(SPEAKERS)
+        },
+    )

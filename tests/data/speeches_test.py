@@ -1,0 +1,259 @@
+import dataclasses
+import math
+
+import numpy as np
+import pytest
+
+from jaxlabs.config import UserError
+from jaxlabs.data.batches import batch_at
+from jaxlabs.data.speech_splits import (
+    classification_data,
+    constant_baselines,
+    encode_prompt,
+    language_data,
+    pad,
+)
+from jaxlabs.data.speeches import load
+from jaxlabs.data.tokenizers import WordTokenizer
+
+FILLING = {
+    "train_CLS.tsv": (
+        "0\tWe hope.\n0\tWe hope for peace and for work.\n2\tRead my lips.\n1\tI decide.\n"
+    ),
+    "test_CLS.tsv": (
+        "1\tI decide for peace.\n2\tUnheard-of nonsense\n0\tWe hope and work and hope.\n"
+    ),
+    "train_LM.txt": "We hope for work.\nI read and decide.\nWe work for peace and hope.\n",
+    "test_LM_obama.txt": "We hope for peace and work.\n",
+    "test_LM_wbush.txt": "I decide for us all.\n",
+    "test_LM_hbush.txt": "Read and work for peace.\n",
+}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    path = tmp_path / "speeches"
+    path.mkdir()
+    for name, text in FILLING.items():
+        (path / name).write_text(text)
+    return path
+
+
+def test_six_files_are_read_whole(folder):
+    read = load(str(folder))
+    assert read.train.labels == (0, 0, 2, 1)
+    assert read.train.texts[1] == "We hope for peace and for work."
+    assert read.test.labels == (1, 2, 0)
+    assert list(read.test_texts) == ["obama", "wbush", "hbush"]
+    assert read.test_texts["wbush"] == FILLING["test_LM_wbush.txt"]
+    assert not read.comparable
+    assert read.notice is None
+    assert (
+        " ".join(read.tokenizer.words) == ". I Read We and decide for hope lips my peace read work"
+    )
+    shares = read.unknown_shares()
+    assert shares["test_LM_wbush.txt"] == pytest.approx(2 / 6)  # us, all
+    assert shares["test_LM_obama.txt"] == 0
+    assert shares["test_CLS.tsv"] == pytest.approx(2 / 14)  # Unheard-of, nonsense
+
+
+def test_line_ends_do_not_matter_and_every_file_counts_for_the_hash(folder):
+    before = load(str(folder)).sha256
+    for name, text in FILLING.items():
+        (folder / name).write_bytes(text.replace("\n", "\r\n").encode())
+    assert load(str(folder)).sha256 == before
+    for name, text in FILLING.items():
+        (folder / name).write_text(text + text.splitlines()[0])
+        assert load(str(folder)).sha256 != before
+        (folder / name).write_text(text)
+
+
+def test_named_data_that_are_other_files_are_said_to_be(folder):
+    found = load("speeches", folder.parent)
+    assert not found.comparable
+    assert "not the published files" in found.notice
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("0\tYes.\n7\tNo.\n", "line 2: label '7' is not accepted; 0, 1, 2"),
+        ("obama\tYes.\n", "line 1: label 'obama' is not accepted; 0, 1, 2"),
+        ("0\tYes.\n\n1 No.\n", "line 3: no tab in '1 No.'; a label, a tab and a sentence are"),
+        ("0\tYes.\n1\t \n", "line 2: no sentence after the tab; a label, a tab and a sentence"),
+        ("", "the file is empty; a UTF-8 text file is needed"),
+        (" \n\n", "holds no sentence; one on every line is needed"),
+    ],
+)
+def test_errors_name_file_and_line(folder, content, message):
+    for file in ("train_CLS.tsv", "test_CLS.tsv"):
+        (folder / file).write_text(content)
+        with pytest.raises(UserError) as caught:
+            load(str(folder))
+        assert message in str(caught.value)
+        assert str(caught.value).startswith(str(folder / file))
+        assert "\n" not in str(caught.value)
+        (folder / file).write_text(FILLING[file])
+
+
+def test_missing_files_are_named(folder):
+    for name in ("test_CLS.tsv", "test_LM_hbush.txt"):
+        (folder / name).unlink()
+    with pytest.raises(UserError, match=r"test_CLS\.tsv, test_LM_hbush\.txt missing; needed are"):
+        load(str(folder))
+
+
+def test_name_that_is_none_is_refused_with_the_nearest(tmp_path):
+    with pytest.raises(
+        UserError, match=r"no data set or folder 'speechs'.*did you mean 'speeches'"
+    ):
+        load("speechs")
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(UserError, match="no data set or folder"):
+        load(str(tmp_path / "file"))
+
+
+def test_stand_in_says_so_and_knows_its_optimum(tmp_path):
+    made = load("speeches", tmp_path)
+    assert f"not in {tmp_path / 'speeches'}" in made.notice
+    assert "not comparable" in made.notice
+    assert "\n" not in made.notice
+    assert made.name == "speaker_grammar"
+    assert not made.comparable
+    assert made == dataclasses.replace(load("speaker_grammar"), notice=made.notice)
+    assert set(made.unknown_shares().values()) == {0.0}
+    assert len(made.train.texts) == 2092
+    assert set(made.train.labels) == {0, 1, 2}
+    # The entropy rate is that of the very text: an estimate from its words' own probabilities
+    # would need the model; the unigram entropy must at least lie above it.
+    tokens = made.tokenizer.encode(made.train_text)
+    shares = np.bincount(tokens)[2:] / len(tokens)
+    assert made.text_facts["entropy_rate"] < -(shares * np.log(shares)).sum() - 1
+    data = classification_data(made, 16)
+    assert data.baselines()["bayes_accuracy"] == made.speaker_facts["bayes_accuracy"]
+    assert "entropy_rate" not in data.baselines()
+
+
+@pytest.mark.real_data
+def test_published_speeches_have_the_published_sizes(data_dir):
+    found = load("speeches", data_dir)
+    assert found.comparable
+    assert found.notice is None
+    assert len(found.train.texts) == 2092
+    assert np.bincount(found.test.labels).tolist() == [250, 250, 250]
+    # Line by line: "about 5,640"; the write-up's 5,755 come from another sentence splitter.
+    assert found.tokenizer.vocabulary_size == 5638
+    baselines = classification_data(found, 32).baselines()
+    # The write-up's first epoch is this constant answer: 44.65 % of training, 33.33 % of test.
+    assert round(100 * baselines["constant_train_accuracy"], 2) == 44.65
+    assert round(100 * baselines["constant_accuracy"], 2) == 33.33
+    assert {file: round(100 * share, 2) for file, share in found.unknown_shares().items()} == {
+        "test_CLS.tsv": 0.93,
+        "test_LM_obama.txt": 1.97,
+        "test_LM_wbush.txt": 2.13,
+        "test_LM_hbush.txt": 2.13,
+    }
+
+
+def test_sentences_are_padded_and_cut(folder):
+    data = classification_data(load(str(folder)), block=5)
+    tokenizer = WordTokenizer.from_json(data.vocabulary)
+    rows = data.train.arrays["inputs"]
+    assert rows.shape == (4, 5)
+    assert [tokenizer.labels(row) for row in rows[:2]] == [
+        ["We", "hope", ".", "<pad>", "<pad>"],
+        ["We", "hope", "for", "peace", "and"],
+    ]
+    assert list(data.evaluations) == ["test", "train_sentences"]
+    assert data.evaluations["test"].arrays["labels"].tolist() == [1, 2, 0]
+    assert data.dataset["test_sentences_all_unknown"] == 1
+    assert data.vocabulary["speakers"] == ["Obama", "W. Bush", "H. Bush"]
+    assert data.vocabulary["shown"][0] == [0, "We hope and work and hope."]
+    batch = batch_at(data.train, 0, 1, 3)  # the last batch of the epoch: one sentence, two missing
+    assert batch["weights"].tolist() == [1, 0, 0]
+    assert batch["inputs"].dtype == np.int32
+
+
+def test_part_that_is_held_out_is_not_trained_on(folder):
+    made = load("speaker_grammar")
+    whole = classification_data(made, 16)
+    parts = classification_data(made, 16, validation_fraction=0.25)
+    assert list(parts.evaluations) == ["validation", "test", "train_sentences"]
+    held, kept = parts.evaluations["validation"], parts.train
+    assert (held.count, kept.count) == (523, 1569)
+    np.testing.assert_array_equal(
+        whole.evaluations["test"].arrays["inputs"], parts.evaluations["test"].arrays["inputs"]
+    )
+
+    def multiset(*examples):
+        rows = [
+            [*r, n]
+            for e in examples
+            for r, n in zip(e.arrays["inputs"].tolist(), e.arrays["labels"].tolist(), strict=True)
+        ]
+        return sorted(rows)
+
+    assert multiset(held, kept) == multiset(whole.train)
+
+
+def test_constant_baselines_by_hand():
+    figures = constant_baselines(np.array([0, 0, 0, 1, 2]), np.array([0, 1, 2, 2]))
+    assert figures["constant_accuracy"] == 0.25
+    assert figures["constant_train_accuracy"] == 0.6
+    assert figures["constant"] == pytest.approx(-(math.log(0.6) + 3 * math.log(0.2)) / 4)
+
+
+def test_prompt_needs_a_word_that_is_known(folder):
+    tokenizer = load(str(folder)).tokenizer
+    assert len(encode_prompt(tokenizer, "We hope strongly.")) == 4
+    with pytest.raises(UserError, match=r"--prompt: ' ' holds no word"):
+        encode_prompt(tokenizer, " ")
+    with pytest.raises(UserError, match=r"none of the words of 'Qui vivra verra' is among the 13"):
+        encode_prompt(tokenizer, "Qui vivra verra")
+    assert pad(tokenizer, ["", "We"], 2).tolist() == [[0, 0], [tokenizer.encode("We")[0], 0]]
+
+
+def no_baselines(train, held_out, vocabulary_size):
+    return {"held_out": len(held_out), "vocabulary": vocabulary_size}
+
+
+def scored(examples):
+    """The targets that count, as they come."""
+    weights = examples.arrays["weights"].astype(bool)
+    return examples.arrays["targets"][weights].tolist()
+
+
+def test_both_conventions_score_every_word_once(folder):
+    found = load(str(folder))
+    data = language_data(found, block=3, baselines=no_baselines)
+    names = ["train_text", "obama", "wbush", "hbush"]
+    assert list(data.evaluations) == names
+    final = data.final_evaluations()
+    assert list(final) == [f"{name}_sliding" for name in names]
+    texts = {"train_text": found.train_text, **found.test_texts}
+    for name, text in texts.items():
+        tokens = found.tokenizer.encode(text).tolist()
+        assert scored(data.evaluations[name]) == tokens[1:]
+        assert scored(final[f"{name}_sliding"]) == tokens[1:]
+        # From the fourth word on, each is read after all three words that the block allows.
+        full = final[f"{name}_sliding"].arrays["weights"][1:]
+        assert (full == [[0, 0, 1]] * len(full)).all()
+    np.testing.assert_array_equal(data.train.tokens, found.tokenizer.encode(found.train_text))
+    assert data.baselines() == {"held_out": 7 + 6 + 6, "vocabulary": 15}
+
+
+def test_held_out_text_is_the_end_of_the_training_text(folder):
+    found = load(str(folder))
+    whole = found.tokenizer.encode(found.train_text).tolist()
+    data = language_data(found, block=3, baselines=no_baselines, validation_fraction=0.3)
+    assert data.headline == "validation"
+    held = scored(data.evaluations["validation"])
+    assert [*data.train.tokens.tolist(), *held] == whole[: len(data.train.tokens)] + whole[
+        -len(held) :
+    ]
+    assert len(data.train.tokens) + len(held) + 1 == len(whole)
+
+
+def test_text_shorter_than_a_block_is_refused(folder):
+    with pytest.raises(UserError, match="one window needs at least"):
+        language_data(load(str(folder)), block=6, baselines=no_baselines)
