@@ -14,8 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxlabs import command
-from jaxlabs.analysis import text_samples
-from jaxlabs.analysis.attention_maps import attention_maps, checks
+from jaxlabs.analysis import attention_maps, text_samples
 from jaxlabs.analysis.baselines import ngram_baselines
 from jaxlabs.config import group, setting
 from jaxlabs.data import datasets
@@ -30,18 +29,17 @@ from jaxlabs.training.run_config import RunConfig
 from jaxlabs.training.state import TrainState
 from jaxlabs.training.task import Task
 
-SHOWN_CHARACTERS = 48  # of held-out text, in the attention maps
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class GPTConfig(RunConfig):
-    """A run's settings, the model's, and those of sampling."""
+    """A run's settings, the model's, and those of samples and attention maps."""
 
     dataset: str = setting(
         "tiny_shakespeare", f"one of {', '.join(datasets.NAMES)}, or the path of a UTF-8 text"
     )
     model: transformer_lm.TransformerLMConfig = group(transformer_lm.TransformerLMConfig)
     sampling: text_samples.SamplingConfig = group(text_samples.SamplingConfig)
+    maps: attention_maps.AttentionMapsConfig = group(attention_maps.AttentionMapsConfig)
 
 
 # What the years after GPT-2 changed; both fast presets use all of it.
@@ -69,8 +67,9 @@ def load_data(config: GPTConfig) -> Data:
 
 
 def build_task(config: GPTConfig, vocabulary: Mapping[str, Any]) -> Task:
-    """Makes the model for a text's characters, in which the prompt must be written."""
+    """Makes the model for a text's characters, in which what it is given must be written."""
     text_samples.require_known(config.sampling.prompt, vocabulary)
+    text_samples.require_known("".join(config.maps.texts().values()), vocabulary, "shown_text")
     size = CharTokenizer.from_json(vocabulary).vocabulary_size
     model = transformer_lm.TransformerLM(config.model.with_vocabulary(size))
     init = functools.partial(model.init, tokens=jnp.zeros((1, config.model.context), jnp.int32))
@@ -91,14 +90,15 @@ def analyse(
     config: GPTConfig, task: Task, data: Data, state: TrainState, folder: RunFolder
 ) -> dict[str, float]:
     """Measures the samples; writes attention maps and the position table for the report."""
-    shown = data.evaluations["held_out"].arrays["inputs"][:1, :SHOWN_CHARACTERS]
-    labels = CharTokenizer.from_json(data.vocabulary).decode(shown[0])
-    maps = attention_maps(task.model, state.evaluation_params, jnp.asarray(shown))
-    folder.write_arrays("attention_maps", maps=maps, labels=list(labels))
-    if config.model.positions == "sinusoidal":
-        folder.write_arrays("positions", table=sinusoidal(config.model.context, config.model.width))
-    model = config.model
-    leaks = checks(maps, causal=not model.demo_unmasked, window=model.attention_window)
+    tokenizer, model = CharTokenizer.from_json(data.vocabulary), config.model
+    held_out = tokenizer.decode(data.evaluations["held_out"].arrays["inputs"][0])
+    texts = config.maps.texts() or {"": held_out[: attention_maps.CHARACTERS]}
+    shown = attention_maps.shown_texts(texts, list, tokenizer.encode, model.context)
+    masks = {"causal": not model.demo_unmasked, "window": model.attention_window}
+    params = state.evaluation_params
+    leaks = attention_maps.write_maps(folder, config.maps, task.model, params, shown, **masks)
+    if model.positions == "sinusoidal":
+        folder.write_arrays("positions", table=sinusoidal(model.context, model.width))
     drawn = (folder.samples / "final.txt").read_bytes().decode()  # line ends as drawn
     figures = text_samples.measure(drawn, config.sampling, data)
     return figures | {f"attention_{name}": value for name, value in leaks.items()}

@@ -43,15 +43,15 @@ class SamplingConfig(Config):
             raise UserError("--prompt: '' is not accepted; one character or more")
 
 
-def require_known(prompt: str | None, vocabulary: Mapping[str, Any]) -> None:
-    """Raises UserError unless the vocabulary has all characters of a prompt; it names the others.
+def require_known(text: str | None, vocabulary: Mapping[str, Any], flag: str = "prompt") -> None:
+    """Raises UserError unless the vocabulary has all characters of a flag; it names the others.
 
-    Asked before a run starts: its first sample would be too late.
+    Asked before a run starts: its first sample, or its end, would be too late.
     """
     try:
-        CharTokenizer.from_json(vocabulary).encode(prompt or "")
+        CharTokenizer.from_json(vocabulary).encode(text or "")
     except UserError as error:
-        raise UserError(f"--prompt: {error}") from None
+        raise UserError(f"--{flag}: {error}") from None
 
 
 def draw(

@@ -1,6 +1,7 @@
 """Pictures of matrices: attention maps and position tables."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -12,51 +13,95 @@ from matplotlib.image import AxesImage
 from jaxlabs.report import style
 from jaxlabs.report.picture import Picture
 
-# More characters than this are too small to read at phone width.
+# More labels than this are too small to read at phone width.
 LABELLED = 32
+# Inches from label to label where all heads share one picture, and how wide that may become.
+WORD_PITCH, CHARACTER_PITCH, LARGEST_WIDTH = 0.1, 0.08, 16.0
+WEIGHT = "attention weight"
 VISIBLE = {" ": "␣", "\n": "↵", "\t": "⇥"}
 
 
 def attention(arrays: Mapping[str, np.ndarray]) -> list[Picture]:
     """Draws attention weights: `maps [layers, heads, time, time]` and `labels [time]`.
 
+    Several sequences stand in one file under `<name>/maps` and `<name>/labels`. Where there is a
+    `rollout [layers, time, time]` it is drawn as well.
+
     Returns:
-      All heads side by side, then the most sharply focused head of the first and of the last layer,
-      with a label on every row and column.
+      For each sequence all heads in one picture with a label on every row and column, and its
+      rollout; for the longest one also the most sharply focused head of the first and of the last
+      layer from near.
     """
-    maps, labels = (
-        arrays["maps"],
-        [VISIBLE.get(label, label) for label in arrays["labels"].tolist()],
-    )
+    names = [key.removesuffix("maps") for key in arrays if key.rpartition("/")[2] == "maps"]
+    longest = max(names, key=lambda name: arrays[f"{name}maps"].shape[-1])
+    pictures = []
+    for name in names:
+        maps = arrays[f"{name}maps"]
+        labels = [VISIBLE.get(label, label) for label in arrays[f"{name}labels"].tolist()]
+        named = f": {name.rstrip('/')}" if name else ""
+        suffix = f"_{name.rstrip('/').replace(' ', '_')}" if name else ""
+        pictures.append(_all_heads(maps, labels, named, suffix))
+        if name == longest:
+            pictures.append(_close_up(maps, labels))
+        if f"{name}rollout" in arrays:
+            pictures.append(_rollout(arrays[f"{name}rollout"], labels, named, suffix))
+    return pictures
+
+
+def _all_heads(maps: np.ndarray, labels: Sequence[str], named: str, suffix: str) -> Picture:
     layers, heads, time, _ = maps.shape
-    grid = Picture(
-        name="attention_grid",
-        title="Attention of every head",
+    return Picture(
+        name=f"attention_grid{suffix}",
+        title=f"Attention of every head{named}",
         caption=(
             f"{layers} layers (rows) of {heads} heads over the same {time} tokens. In each square, "
             "row i shows where token i looks. A line beside the diagonal is a head that looks a "
             "fixed way back; columns are tokens that many look at. Grey cells hold exactly zero: "
-            "with a causal mask, the whole future."
+            "what a mask hides, as the future, padding, and what lies outside a window. The "
+            f"labels are drawn to be read in figures/attention_grid{suffix}.png."
         ),
-        alt=f"{layers} by {heads} attention maps, one row of maps per layer.",
-        figure=_draw_grid(maps),
+        alt=(
+            f"{layers} by {heads} attention maps, one row of maps per layer, for the tokens: "
+            + " ".join(labels)
+        ),
+        figure=_draw_grid(maps, labels),
     )
+
+
+def _close_up(maps: np.ndarray, labels: Sequence[str]) -> Picture:
+    layers = len(maps)
     chosen = [(layer, _sharpest_head(maps[layer])) for layer in sorted({0, layers - 1})]
     shown = labels[:LABELLED]
-    close_up = Picture(
+    return Picture(
         name="attention_close_up",
         title="Two heads from near" if len(chosen) == 2 else "One head from near",
         caption=(
             "The most sharply focused head of the first and of the last layer. Each row is the "
-            "token that is being read, each column a token that it looks back at; rows sum to one."
+            "token that is being read, each column a token that it looks at; rows sum to one."
         ),
-        alt=(
-            "Attention maps with labels on both sides, for the text: "
-            + "".join(arrays["labels"][:LABELLED].tolist())
+        alt="Attention maps with labels on both sides, for the tokens: " + " ".join(shown),
+        figure=_draw_close_ups(
+            [(f"layer {layer + 1}, head {head + 1}", maps[layer, head]) for layer, head in chosen],
+            shown,
         ),
-        figure=_draw_close_ups(maps, chosen, shown),
     )
-    return [grid, close_up]
+
+
+def _rollout(rollout: np.ndarray, labels: Sequence[str], named: str, suffix: str) -> Picture:
+    shown = labels[:LABELLED]
+    return Picture(
+        name=f"attention_rollout{suffix}",
+        title=f"Attention followed through all layers{named}",
+        caption=(
+            "Which tokens (columns) each position (rows) draws on after the last layer, when half "
+            "of every position is taken to stay what it was and half to be what the mean head "
+            "looked at (Abnar and Zuidema 2020). The diagonal is what stayed; a dark column is a "
+            "token that all draw on. Values and feed-forward networks are left out, so this is a "
+            "rough guide and no proof of what mattered."
+        ),
+        alt="Attention rollout after the last layer, for the tokens: " + " ".join(shown),
+        figure=_draw_close_ups([(f"after layer {len(rollout)}", rollout[-1])], shown, "share"),
+    )
 
 
 def positions(arrays: Mapping[str, np.ndarray]) -> list[Picture]:
@@ -106,37 +151,82 @@ def _draw_likeness(axes: Axes, table: np.ndarray) -> None:
     axes.margins(x=0)
 
 
-def _draw_grid(maps: np.ndarray) -> Figure:
-    layers, heads = maps.shape[:2]
-    side = style.WIDTH / max(heads, 3)
-    figure = style.new_figure(side * layers + 0.8)
-    grid = figure.subplots(layers, heads, squeeze=False)
-    for layer in range(layers):
-        for head in range(heads):
-            axes = grid[layer, head]
-            image = _draw_map(axes, maps[layer, head])
-            axes.set(xticks=[], yticks=[])
-            if layer == 0:
-                axes.set_title(f"head {head + 1}" if heads <= 6 else f"{head + 1}", loc="center")
-        grid[layer, 0].set_ylabel(f"layer {layer + 1}")
-    _weight_bar(figure, image, grid.ravel().tolist())
+def _draw_grid(maps: np.ndarray, labels: Sequence[str]) -> Figure:
+    """Draws all maps in one figure, wide enough for a label on every row and column."""
+    layers, heads, time, _ = maps.shape
+    longest = max(map(len, labels))
+    readable = WORD_PITCH if longest > 1 else CHARACTER_PITCH
+    pitch = min(readable, (LARGEST_WIDTH - 1) / heads / time)
+    width = max(style.WIDTH, heads * time * pitch + 0.6 * longest * pitch + 0.5)
+    scale = width / style.WIDTH  # of what has to be read when the whole is shown small
+    # The layout engine would measure every label many times, which takes seconds; in inches:
+    left, gap, bar = 0.25 * scale, 0.12, 0.75 * scale
+    side = (width - left) / heads
+    size = min(9.0, 66 * side / time)
+    label = 0.62 * longest * size / 72 + 0.05
+    side = (width - left - label) / heads - gap
+    size = min(size, 68 * side / time)
+    height = layers * (side + gap) + label + left + bar
+    figure = style.new_figure(height, width=width)
+    figure.set_layout_engine("none")
+    grid = figure.subplots(
+        layers,
+        heads,
+        squeeze=False,
+        gridspec_kw={
+            "left": (left + label) / width,
+            "right": 1 - gap / width,
+            "top": 1 - (left + label) / height,
+            "bottom": (bar + gap) / height,
+            "wspace": gap / side,
+            "hspace": gap / side,
+        },
+    )
+    for (layer, head), axes in np.ndenumerate(grid):
+        image = _draw_map(axes, maps[layer, head])
+        _label_sides(axes, labels, size, rows=head == 0, columns=layer == 0)
+        middle = axes.get_position().get_points().mean(axis=0)
+        if layer == 0:
+            name = f"head {head + 1}" if heads <= 6 else f"{head + 1}"
+            figure.text(middle[0], 1, name, size=9.5 * scale, ha="center", va="top")
+        if head == 0:
+            figure.text(
+                0, middle[1], f"layer {layer + 1}", size=9.5 * scale, va="center", rotation=90
+            )
+    strip = figure.add_axes((0.2, 0.72 * bar / height, 0.6, 0.14 * bar / height))
+    _weight_bar(figure, image, scale=scale, cax=strip, orientation="horizontal")
     return figure
 
 
 def _draw_close_ups(
-    maps: np.ndarray, chosen: Sequence[tuple[int, int]], labels: Sequence[str]
+    maps: Sequence[tuple[str, np.ndarray]], labels: Sequence[str], meaning: str = WEIGHT
 ) -> Figure:
-    figure = style.new_figure((style.WIDTH + 0.2) * len(chosen) + 0.6)
-    grid = figure.subplots(len(chosen), squeeze=False)
-    for axes, (layer, head) in zip(grid[:, 0], chosen, strict=True):
-        image = _draw_map(axes, maps[layer, head, : len(labels), : len(labels)])
-        ticks = np.arange(len(labels))
-        axes.set_xticks(ticks, labels, fontsize=9)
-        axes.set_yticks(ticks, labels, fontsize=9)
-        axes.xaxis.tick_top()
-        axes.set_title(f"layer {layer + 1}, head {head + 1}", pad=8)
-    _weight_bar(figure, image, grid.ravel().tolist())
+    """Draws maps `[time, time]` below each other, each with its title."""
+    figure = style.new_figure((style.WIDTH + 0.2) * len(maps) + 0.6)
+    grid = figure.subplots(len(maps), squeeze=False)
+    for axes, (title, weights) in zip(grid[:, 0], maps, strict=True):
+        image = _draw_map(axes, weights[: len(labels), : len(labels)])
+        _label_sides(axes, labels, 9.0, rows=True, columns=True)
+        axes.set_title(title, pad=8)
+    place = {"location": "bottom", "shrink": 0.6, "aspect": 35, "pad": 0.02}
+    _weight_bar(figure, image, meaning, ax=grid.ravel().tolist(), **place)
     return figure
+
+
+def _label_sides(
+    axes: Axes, labels: Sequence[str], size: float, *, rows: bool, columns: bool
+) -> None:
+    ticks = np.arange(len(labels))
+    upright = max(map(len, labels)) == 1
+    axes.xaxis.tick_top()
+    axes.tick_params(pad=1)
+    axes.set_xticks(
+        ticks if columns else [],
+        labels if columns else [],
+        fontsize=size,
+        rotation="horizontal" if upright else "vertical",
+    )
+    axes.set_yticks(ticks if rows else [], labels if rows else [], fontsize=size)
 
 
 def _draw_map(axes: Axes, weights: np.ndarray) -> AxesImage:
@@ -150,10 +240,16 @@ def _weight_colours() -> Colormap:
     return matplotlib.colormaps["magma_r"].with_extremes(bad="#e9ebee")
 
 
-def _weight_bar(figure: Figure, image: AxesImage, axes: list[Axes]) -> None:
-    bar = figure.colorbar(image, ax=axes, location="bottom", shrink=0.6, aspect=35, pad=0.02)
-    bar.set_label("attention weight")
-    bar.set_ticks([0.01, 0.1, 0.25, 0.5, 1], labels=["0.01", "0.1", "0.25", "0.5", "1"])
+def _weight_bar(
+    figure: Figure, image: AxesImage, meaning: str = WEIGHT, scale: float = 1.0, **place: Any
+) -> None:
+    bar = figure.colorbar(image, **place)
+    bar.set_label(meaning, fontsize=9.5 * scale)
+    bar.set_ticks(
+        [0.01, 0.1, 0.25, 0.5, 1],
+        labels=["0.01", "0.1", "0.25", "0.5", "1"],
+        fontsize=9.5 * scale,
+    )
     bar.outline.set_visible(False)
 
 

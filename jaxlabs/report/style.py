@@ -12,6 +12,9 @@ from matplotlib.figure import Figure
 
 # Okabe and Ito (2008), "Color universal design", darkened where thin lines on white need it.
 BLUE, VERMILION, GREEN, PURPLE = "#0072B2", "#D55E00", "#00805E", "#B0569A"
+ORANGE, SKY = "#B07700", "#3C9DD0"
+COLOURS = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY)
+SCALE = matplotlib.colormaps["viridis"]
 INK, MUTED, HAIRLINE = "#1d2129", "#5d6470", "#e3e6ea"
 
 # Narrow enough that type stays readable when a phone shows the picture 350 pixels wide.
@@ -54,9 +57,9 @@ def house_style() -> Iterator[None]:
         yield
 
 
-def new_figure(height: float) -> Figure:
-    """Returns an empty figure of the house width, `height` inches high."""
-    figure = Figure(figsize=(WIDTH, height), layout="constrained")
+def new_figure(height: float, *, width: float = WIDTH) -> Figure:
+    """Returns an empty figure, `height` inches high; only many small labels ask for more width."""
+    figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
     return figure
 

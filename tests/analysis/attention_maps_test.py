@@ -9,8 +9,23 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxlabs.analysis.attention_maps import attention_maps, checks
+from jaxlabs.analysis.attention_maps import (
+    LIMITS,
+    SENTENCES,
+    AttentionMapsConfig,
+    Shown,
+    attention_maps,
+    check_lines,
+    checks,
+    rollout,
+    shown_texts,
+    write_maps,
+)
+from jaxlabs.config import UserError
+from jaxlabs.layers import masks
+from jaxlabs.layers.attention import MultiHeadAttention
 from jaxlabs.models.transformer_lm import TransformerLM, TransformerLMConfig
+from jaxlabs.run_folder import RunFolder
 
 TINY = TransformerLMConfig(
     vocabulary_size=7, context=8, width=8, layers=2, heads=2, ffn_width=16, dropout=0.0
@@ -68,15 +83,58 @@ def test_first_layer_equals_softmax_by_hand(key):
     np.testing.assert_allclose(attention_maps(model, params, tokens)[0, 0], weights, atol=1e-5)
 
 
+class Padded(nn.Module):
+    """One layer that is told which tokens are there, and may be made to ignore it."""
+
+    masked: bool = True
+
+    @nn.compact
+    def __call__(self, x, weights):
+        mask = masks.padding(weights) if self.masked else None
+        return MultiHeadAttention(width=8, heads=2, length=5)(x, mask)
+
+
+def test_model_gets_its_further_arguments_and_padding_is_checked(key):
+    x = jax.random.normal(key, (2, 5, 8))
+    weights = jnp.array([[1.0, 1, 1, 0, 0], [1, 1, 1, 1, 1]])
+    params = Padded().init(key, x, weights)["params"]
+    shown = {"weights": np.asarray(weights[0])}
+    good = checks(attention_maps(Padded(), params, x, weights), causal=False, **shown)
+    assert good["padding_weight"] == 0
+    assert good["row_sum_error"] < 1e-6
+    bad = checks(attention_maps(Padded(masked=False), params, x, weights), causal=False, **shown)
+    assert bad["padding_weight"] > 0.01
+
+
 class Layer(nn.Module):
     """Sows the number that it was given as all of its attention weights."""
 
     number: int
+    time: int = 2
 
     @nn.compact
     def __call__(self, tokens):
         self.sow("intermediates", "scores", jnp.full((1, 1, 2, 2), -1.0))
-        self.sow("intermediates", "weights", jnp.full((1, 1, 2, 2), float(self.number)))
+        shape = (1, 1, self.time, self.time)
+        self.sow("intermediates", "weights", jnp.full(shape, float(self.number)))
+        return tokens
+
+
+class Uneven(nn.Module):
+    """Two layers whose sequences differ in length, as in an encoder beside a decoder."""
+
+    @nn.compact
+    def __call__(self, tokens):
+        return Layer(1, time=3)(Layer(0, time=2)(tokens))
+
+
+class Even(nn.Module):
+    """Looks at all tokens alike, the later ones included."""
+
+    @nn.compact
+    def __call__(self, tokens):
+        time = tokens.shape[1]
+        self.sow("intermediates", "weights", jnp.full((1, 1, time, time), 1 / time))
         return tokens
 
 
@@ -104,6 +162,11 @@ def test_model_without_attention_is_named():
         attention_maps(model, model.init(jax.random.key(0), x)["params"], x)
 
 
+def test_maps_of_several_shapes_are_no_one_picture():
+    with pytest.raises(ValueError, match="Uneven sows attention of several shapes"):
+        attention_maps(Uneven(), {}, jnp.zeros((1, 2), jnp.int32))
+
+
 def test_checks_find_each_fault_where_it_was_planted():
     sound = np.eye(4)[None, None]
     assert checks(sound, causal=True, window=1) == {
@@ -120,6 +183,98 @@ def test_checks_find_each_fault_where_it_was_planted():
     assert checks(far, causal=True, window=4)["weight_beyond_window"] == 0
     assert checks(far, causal=True, window=3)["weight_beyond_window"] == 0.5
     assert checks(sound * 0.9, causal=True)["row_sum_error"] == pytest.approx(0.1)
+
+
+def test_windows_of_both_sides_are_a_band_around_the_diagonal():
+    band = np.abs(np.subtract.outer(np.arange(4), np.arange(4))) < 2
+    maps = (band / band.sum(axis=-1, keepdims=True))[None, None]
+    assert checks(maps, causal=False, window=2)["weight_beyond_window"] == 0
+    assert checks(maps, causal=False, window=1)["weight_beyond_window"] == 0.5
+    leak = maps.copy()
+    leak[0, 0, 0, 2] = 0.125  # after the query, where a causal window has no band
+    assert checks(leak, causal=False, window=2)["weight_beyond_window"] == 0.125
+
+
+def test_padded_queries_that_see_padding_only_must_sum_to_zero_and_no_others():
+    weights = np.array([1.0, 1, 0, 0])
+    # Window 2: the first padded query still sees the second token, the last one sees nothing.
+    maps = np.array([[1.0, 0, 0, 0], [0.5, 0.5, 0, 0], [0, 1, 0, 0], [0, 0, 0, 0]])[None, None]
+    options = {"causal": True, "window": 2, "weights": weights}
+    assert set(checks(maps, **options).values()) == {0.0}
+    for row, wrong in ((3, [0.0, 0, 0, 1]), (2, [0.0, 0, 0, 0]), (1, [0.5, 0.4, 0, 0])):
+        leak = maps.copy()
+        leak[0, 0, row] = wrong
+        assert checks(leak, **options)["row_sum_error"] >= 0.0999
+    assert checks(maps, causal=True, window=2)["row_sum_error"] == 1  # no word of padding
+
+
+def test_check_lines_say_what_was_checked_how_much_and_whether_it_holds():
+    figures = dict.fromkeys(LIMITS, 0.0) | {"future_weight": 1e-9, "row_sum_error": 2e-7}
+    lines = {line.split(":")[0]: line.split()[-1] for line in check_lines(figures).split("\n")}
+    assert lines.pop("nothing above the diagonal") == "0"  # WRONG, at most 0
+    assert set(lines.values()) == {"ok"}
+    assert "future_weight             1e-09  WRONG" in check_lines(figures)
+    assert "WRONG" in check_lines({"row_sum_error": float("nan")})
+
+
+def test_rollout_equals_the_product_by_hand():
+    # Two heads whose mean looks one back; with the residual path half stays.
+    first = np.array([[[1.0, 0, 0], [1, 0, 0], [0, 1, 0]], [[1, 0, 0], [0, 1, 0], [0, 0, 1]]])
+    second = np.array([[[1.0, 0, 0], [0, 1, 0], [1, 0, 0]]] * 2)
+    maps = np.stack([first, second])
+    got = rollout(maps)
+    one = [[1, 0, 0], [0.25, 0.75, 0], [0, 0.25, 0.75]]
+    np.testing.assert_allclose(got[0], one)
+    # Row 2 of the second layer is half itself and half token 0.
+    np.testing.assert_allclose(got[1], [one[0], one[1], [0.5, 0.125, 0.375]])
+    np.testing.assert_allclose(rollout(maps, residual=0.0)[0], first.mean(axis=0))
+
+
+def test_rollout_of_a_query_without_keys_stays_with_itself():
+    maps = np.array([[[[1.0, 0], [0, 0]]]] * 3)
+    np.testing.assert_allclose(rollout(maps), np.tile(np.eye(2), (3, 1, 1)))
+
+
+def test_written_maps_are_named_and_the_worst_check_counts(tmp_path, capsys):
+    folder = RunFolder(tmp_path)
+    folder.create()
+    split = str.split
+    shown = shown_texts(
+        {"short": "a b", "one": "a"}, split, lambda text: np.arange(len(split(text))), 8
+    )
+    config = AttentionMapsConfig(attention_rollout=True)
+    figures = write_maps(folder, config, Even(), {}, shown, causal=True)
+    with np.load(folder.arrays("attention_maps")) as arrays:
+        assert {name: array.shape for name, array in arrays.items()} == {
+            "short/maps": (1, 1, 2, 2),
+            "short/labels": (2,),
+            "short/rollout": (1, 2, 2),
+            "one/maps": (1, 1, 1, 1),
+            "one/labels": (1,),
+            "one/rollout": (1, 1, 1),
+        }
+        np.testing.assert_allclose(arrays["short/rollout"], rollout(arrays["short/maps"]))
+    assert figures["future_weight"] == 0.5  # of the short text; the other one has no future
+    assert "WRONG" in capsys.readouterr().out
+
+
+def test_text_longer_than_the_context_is_cut():
+    shown = shown_texts({"": "abcd"}, list, lambda text: np.arange(len(text)), 3)[""]
+    assert shown == Shown(list("abc"), shown.inputs)
+    np.testing.assert_array_equal(shown.inputs[0], [[0, 1, 2]])
+
+
+def test_flag_names_texts_and_refuses_empty_ones():
+    assert AttentionMapsConfig().texts() == {}
+    assert AttentionMapsConfig(shown_text="To be").texts() == {"": "To be"}
+    two = AttentionMapsConfig(shown_text="To be | or not")
+    assert two.texts() == {"text 1": "To be", "text 2": "or not"}
+    with pytest.raises(UserError, match=r"--shown_text: 'To be\|' is not accepted"):
+        AttentionMapsConfig(shown_text="To be|")
+
+
+def test_own_sentences_fit_into_a_block_of_32():
+    assert len(SENTENCES["short"].split()) < 16 < len(SENTENCES["long"].split()) <= 32
 
 
 def test_one_token_attends_to_itself(key):

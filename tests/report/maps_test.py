@@ -46,6 +46,58 @@ def test_close_up_takes_the_sharpest_head_of_the_first_and_the_last_layer():
     assert titles == ["layer 1, head 2", "layer 3, head 1"]
 
 
+def labels_of(axis):
+    return [label.get_text() for label in axis.get_ticklabels()]
+
+
+def test_every_row_and_column_of_the_grid_has_its_label_once():
+    words = ["To", "be", "or", "not"]
+    axes = [
+        axes for axes in maps.attention(attention_of(labels=words))[0].figure.axes if axes.images
+    ]
+    grid = np.array(axes).reshape(2, 3)
+    assert [labels_of(one.yaxis) for one in grid[:, 0]] == [words, words]
+    assert [labels_of(one.xaxis) for one in grid[0]] == [words, words, words]
+    assert not any(labels_of(one.yaxis) for one in grid[:, 1:].ravel())
+    assert not any(labels_of(one.xaxis) for one in grid[1])
+
+
+@pytest.mark.parametrize(
+    ("label", "heads", "time"), [("progress", 2, 32), ("x", 2, 48), ("x", 6, 48)]
+)
+def test_labels_of_the_grid_are_large_enough_to_read_and_do_not_touch(label, heads, time):
+    figure = maps.attention(attention_of(1, heads, time, [label] * time))[0].figure
+    axes = figure.axes[0]
+    pixels = style.DOTS_PER_INCH / 72 * axes.get_yticklabels()[0].get_fontsize()
+    rows = axes.get_position().height * figure.get_figheight() * style.DOTS_PER_INCH / time
+    assert 9 <= pixels <= rows
+    # The longest label stays inside of the picture and beside its map.
+    box = axes.get_yticklabels()[0].get_window_extent(figure.canvas.get_renderer())
+    assert 0 < box.x0 < box.x1 < axes.get_window_extent().x0
+
+
+def test_sequences_are_drawn_by_name_and_the_longest_from_near():
+    sequences = {"a short": attention_of(time=3), "long": attention_of(time=4)}
+    sequences["long"]["rollout"] = np.tile(np.eye(4), (2, 1, 1))
+    arrays = {
+        f"{name}/{kind}": array
+        for name, kinds in sequences.items()
+        for kind, array in kinds.items()
+    }
+    pictures = {picture.name: picture for picture in maps.attention(arrays)}
+    names = ["grid_a_short", "grid_long", "close_up", "rollout_long"]
+    assert list(pictures) == [f"attention_{name}" for name in names]
+    assert pictures["attention_grid_a_short"].title == "Attention of every head: a short"
+    shapes = [images(picture.figure)[0].shape[0] for picture in pictures.values()]
+    assert shapes == [3, 4, 4, 4]
+
+
+def test_rollout_shows_the_last_layer():
+    arrays = attention_of() | {"rollout": np.stack([np.eye(4), np.full((4, 4), 0.25)])}
+    (shown,) = images(maps.attention(arrays)[2].figure)
+    np.testing.assert_array_equal(shown, np.full((4, 4), 0.25))
+
+
 def test_model_of_one_layer_and_one_head_is_drawn_once():
     close_up = maps.attention(attention_of(layers=1, heads=1))[1]
     assert close_up.title == "One head from near"
