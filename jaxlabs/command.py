@@ -10,26 +10,31 @@ from typing import Any
 from absl import flags
 
 from jaxlabs import config as config_lib
-from jaxlabs import modes
+from jaxlabs import modes, studies, sweeps
 from jaxlabs.config import UserError
-from jaxlabs.lab import Lab, Request
+from jaxlabs.lab import Experiment, Lab, Request, Study
 
 MODES = ("train", "sample", "evaluate", "export")
 
 
-def main(lab: Lab) -> None:
+def main(lab: Experiment) -> None:
     """Runs a lab's command line and exits with its status: 0 done, 2 bad input."""
     sys.exit(run(lab, sys.argv[1:]))
 
 
-def run(lab: Lab, arguments: Sequence[str]) -> int:
+def run(lab: Experiment, arguments: Sequence[str]) -> int:
     """Runs one command line; bad input becomes one line on stderr and status 2."""
     try:
         request = parse(lab, arguments)
         if request is None:
             print(help_text(lab))
             return 0
-        modes.carry_out(request)
+        if isinstance(lab, Study):
+            studies.measure(request)
+        elif request.sweep is not None:
+            sweeps.carry_out(request)
+        else:
+            modes.carry_out(request)
     except UserError as error:
         print(f"{lab.name}: {error}", file=sys.stderr)
         return 2
@@ -45,7 +50,7 @@ def run(lab: Lab, arguments: Sequence[str]) -> int:
     return 0
 
 
-def parse(lab: Lab, arguments: Sequence[str]) -> Request | None:
+def parse(lab: Experiment, arguments: Sequence[str]) -> Request | None:
     """Parses a command line; None means that help was asked for.
 
     Raises:
@@ -78,30 +83,49 @@ def parse(lab: Lab, arguments: Sequence[str]) -> Request | None:
         **{name: values[name].value for name, *_ in _command_flags(lab)},
     )
     _check_choice("preset", request.preset, lab.presets)
-    _check_choice("mode", request.mode, MODES)
-    if request.replay_step is not None and not 1 <= request.replay_step <= request.config().steps:
-        accepted = f"a step from 1 to {request.config().steps}"
-        raise UserError(f"--replay_step: {request.replay_step} is not accepted; {accepted}")
-    _check_choice("checkpoint", request.checkpoint, ("latest", "best"))
+    if isinstance(lab, Lab):
+        _check_lab_flags(request)
     return request
 
 
-def _command_flags(lab: Lab) -> list[tuple[str, type, Any, str]]:
+def _check_lab_flags(request: Request) -> None:
+    _check_choice("mode", request.mode, MODES)
+    _check_choice("checkpoint", request.checkpoint, ("latest", "best"))
+    if request.sweep is not None:
+        _check_choice("sweep", request.sweep, request.lab.sweeps or ("none, as this lab has none",))
+        if request.mode != "train" or request.lr_range_test or request.replay_step is not None:
+            raise UserError(f"--sweep: {request.sweep!r} trains; it goes with no other mode")
+    if request.replay_step is not None and not 1 <= request.replay_step <= request.config().steps:
+        accepted = f"a step from 1 to {request.config().steps}"
+        raise UserError(f"--replay_step: {request.replay_step} is not accepted; {accepted}")
+
+
+def _command_flags(lab: Experiment) -> list[tuple[str, type, Any, str]]:
     """Returns (name, type, default, help) of the flags that choose what to do rather than how."""
     presets = ", ".join(lab.presets)
-    sweep = "instead of training, sweep the learning rate and draw the losses"
-    replay = "instead of training, repeat this step and print the size of every gradient"
-    return [
+    common = [
         ("preset", str, next(iter(lab.presets)), f"settings to start from [{presets}]"),
-        ("mode", str, "train", f"what to do [{', '.join(MODES)}]"),
         ("overwrite", bool, False, "throw the run folder's contents away and start anew"),
-        ("lr_range_test", bool, False, sweep),
+    ]
+    if not isinstance(lab, Lab):
+        return common
+    range_test = "instead of training, raise the learning rate step by step and draw the losses"
+    replay = "instead of training, repeat this step and print the size of every gradient"
+    flags_of_labs = [
+        ("mode", str, "train", f"what to do [{', '.join(MODES)}]"),
+        ("lr_range_test", bool, False, range_test),
         ("replay_step", int, None, replay),
         ("checkpoint", str, "latest", "which one to sample, evaluate or export [latest, best]"),
     ]
+    if lab.sweeps:
+        questions = "; ".join(f"{name}: {sweep.question}" for name, sweep in lab.sweeps.items())
+        flags_of_labs.append(
+            ("sweep", str, None, f"train many runs and compare them [{questions}]")
+        )
+    return common + flags_of_labs
 
 
-def _define_command_flags(lab: Lab, values: flags.FlagValues) -> None:
+def _define_command_flags(lab: Experiment, values: flags.FlagValues) -> None:
     for name, kind, default, text in _command_flags(lab):
         config_lib.define_flag(values, name, kind, default, text, optional=False)
     flags.DEFINE_boolean("help", False, "show this text", short_name="h", flag_values=values)
@@ -113,7 +137,7 @@ def _check_choice(name: str, value: str, accepted: Any) -> None:
         raise UserError(f"--{name}: {value!r} is not accepted; one of {', '.join(accepted)}{hint}")
 
 
-def help_text(lab: Lab) -> str:
+def help_text(lab: Experiment) -> str:
     """Returns the text of `--help`: every setting with its value per preset."""
     lines = [
         inspect.cleandoc(lab.description),

@@ -9,20 +9,34 @@ import jax
 
 from jaxlabs.data.splits import Data
 from jaxlabs.run_folder import RunFolder, Sample
-from jaxlabs.training.run_config import RunConfig
+from jaxlabs.sweep_plan import Sweep
+from jaxlabs.training.run_config import CommonConfig, RunConfig
 from jaxlabs.training.state import TrainState
 from jaxlabs.training.task import Task
 
 
-@dataclasses.dataclass(frozen=True)
-class Lab:
-    """What an experiment hands to `run`.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Experiment:
+    """What every command has.
 
     Attributes:
       name: the experiment's name, as in `python -m experiments.<name>`.
-      description: what the lab does; the first part of `--help`.
+      description: what it does; the first part of `--help`.
       config_class: its settings.
       presets: settings by preset, by flag name; the first preset is the default.
+    """
+
+    name: str
+    description: str
+    config_class: type[CommonConfig]
+    presets: Mapping[str, Mapping[str, Any]]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Lab(Experiment):
+    """A command that trains a model.
+
+    Attributes:
       load_data: reads the data, `config -> Data`.
       build_task: makes model, loss and step from `(config, vocabulary)`; needs no data.
       sample: draws text or arrays from the model, `(config, task, vocabulary, state, key)`.
@@ -30,41 +44,86 @@ class Lab:
         and writes arrays into the folder for the report.
       variant: a suffix of the default run folder for settings that make another run of the same
         preset.
+      loss_unit: of the loss, for the report.
+      sweeps: named sets of runs that answer one question each, for `--sweep`.
     """
 
-    name: str
-    description: str
     config_class: type[RunConfig]
-    presets: Mapping[str, Mapping[str, Any]]
     load_data: Callable[[Any], Data]
     build_task: Callable[[Any, Mapping[str, Any]], Task]
     sample: Callable[[Any, Task, Mapping[str, Any], TrainState, jax.Array], Sample]
     analyse: Callable[[Any, Task, Data, TrainState, RunFolder], dict[str, float]]
     variant: Callable[[Any], str] = lambda config: ""
+    loss_unit: str = "nats"
+    sweeps: Mapping[str, Sweep] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True)
+class Findings:
+    """What a study has found.
+
+    Attributes:
+      metrics: figures by name.
+      text: what is printed and kept as the study's sample.
+      extra: further entries of summary.json.
+    """
+
+    metrics: dict[str, float]
+    text: str
+    extra: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Study(Experiment):
+    """A command that measures something without the training loop.
+
+    Attributes:
+      measure: `(config, folder) -> Findings`; it writes arrays into the folder for the report.
+    """
+
+    measure: Callable[[Any, RunFolder], Findings]
 
 
 @dataclasses.dataclass(frozen=True)
 class Request:
-    """A parsed command line."""
+    """A parsed command line.
 
-    lab: Lab
+    Attributes:
+      lab: the experiment.
+      arguments: the command line as given.
+      preset: the preset's name.
+      given: settings that were given explicitly.
+      overwrite: whether to start anew.
+      mode: what to do with the run folder.
+      lr_range_test: whether to sweep the learning rate instead of training.
+      replay_step: a step to repeat instead of training, or None.
+      checkpoint: which checkpoint to read, "latest" or "best".
+      sweep: the name of a sweep, or None for a single run.
+    """
+
+    lab: Experiment
     arguments: tuple[str, ...]
     preset: str
-    mode: str
     given: dict[str, Any]
     overwrite: bool
-    lr_range_test: bool
-    replay_step: int | None
-    checkpoint: str
+    mode: str = "train"
+    lr_range_test: bool = False
+    replay_step: int | None = None
+    checkpoint: str = "latest"
+    sweep: str | None = None
 
     def folder(self) -> RunFolder:
         """Returns the run folder that the command line means."""
         if self.given.get("workdir") is not None:
             return RunFolder(self.given["workdir"])
-        variant = self.lab.variant(self.config())
-        return RunFolder(pathlib.Path("runs") / f"{self.lab.name}-{self.preset}{variant}")
+        suffix = self.lab.variant(self.config()) if isinstance(self.lab, Lab) else ""
+        suffix += f"-{self.sweep}" if self.sweep is not None else ""
+        return RunFolder(pathlib.Path("runs") / f"{self.lab.name}-{self.preset}{suffix}")
 
-    def config(self) -> RunConfig:
+    def config(self) -> CommonConfig:
         """Returns the settings of a new run: defaults < preset < flags."""
-        values = dict(self.lab.presets[self.preset]) | self.given
-        return self.lab.config_class.from_flat(values)
+        return self.lab.config_class.from_flat(dict(self.lab.presets[self.preset]) | self.given)
+
+    def preset_config(self) -> CommonConfig:
+        """Returns the settings of the preset alone."""
+        return self.lab.config_class.from_flat(self.lab.presets[self.preset])

@@ -11,15 +11,16 @@ from jaxlabs import keys
 from jaxlabs.config import RUNTIME, UserError, settings
 from jaxlabs.data.splits import Data
 from jaxlabs.lab import Request
+from jaxlabs.opening import opened, require_same
 from jaxlabs.report.page import write_report
 from jaxlabs.run_folder import RunFolder, Sample
-from jaxlabs.summary import describe_run, summarise
-from jaxlabs.training import devices
+from jaxlabs.summary import summarise
+from jaxlabs.training import devices, loop
 from jaxlabs.training.checkpoints import Checkpoints
 from jaxlabs.training.devices import Placement
 from jaxlabs.training.evaluation import Evaluator
 from jaxlabs.training.export import export_safetensors
-from jaxlabs.training.loop import Outcome, initial_state, require_divides, train
+from jaxlabs.training.loop import Outcome, initial_state, require_divides
 from jaxlabs.training.lr_range import range_test
 from jaxlabs.training.replay import replay
 from jaxlabs.training.run_config import MACHINE, RunConfig
@@ -28,32 +29,28 @@ from jaxlabs.training.task import Task
 
 
 def carry_out(request: Request) -> None:
-    """Does what a command line asks for; raises UserError for bad input."""
+    """Does what a lab's command line asks for; raises UserError for bad input."""
     if request.mode == "train":
-        _train(request)
+        train(request)
     else:
         {"sample": _sample, "evaluate": _evaluate, "export": _export}[request.mode](request)
 
 
-def _train(request: Request) -> None:
-    config, folder = request.config(), request.folder()
+def train(request: Request, *, draw: bool = True) -> None:
+    """Trains to the last step, or carries out the diagnosis that was asked for instead.
+
+    Args:
+      request: the command line.
+      draw: whether a finished run gets its report; one of many in a sweep does not.
+    """
+    config = request.config()
     _start(config)
     placement = devices.data_parallel()
     require_divides(config, placement)
     data = request.lab.load_data(config)
     main = devices.is_main_process()
     task = request.lab.build_task(config, data.vocabulary)
-    if main:
-        if request.overwrite:
-            _require_run_or_empty(folder)
-        folder.create()
-    with folder.writer() if main else contextlib.nullcontext():
-        if request.overwrite and main:
-            folder.clear()  # under the lock: a run that is being written is not thrown away
-        if folder.exists() and not request.overwrite:
-            _require_same(folder.read_config(), config, data)
-        elif main:
-            folder.write_config(describe_run(request, config, data))
+    with opened(request, config, data) as folder:
         if main and data.notice:
             print(data.notice, file=sys.stderr)
         if request.lr_range_test:
@@ -70,6 +67,8 @@ def _train(request: Request) -> None:
             # One process works alone from here on, so it must not hold arrays of all of them.
             outcome = dataclasses.replace(outcome, state=devices.to_host(outcome.state))
             _finish(request, task, data, config, folder, outcome)
+            if draw:
+                print(f"report: {write_report(folder)}")
 
 
 def _fold(request, task, data, config, folder, placement, checkpoints) -> Outcome | None:
@@ -86,7 +85,7 @@ def _fold(request, task, data, config, folder, placement, checkpoints) -> Outcom
         return request.lab.sample(config, task, data.vocabulary, state, key)
 
     facts = {"vocabulary": data.vocabulary, "dataset": data.dataset, "settings": config.identity()}
-    outcome = train(task, data, config, folder, placement, checkpoints, facts, sample)
+    outcome = loop.train(task, data, config, folder, placement, checkpoints, facts, sample)
     if outcome.interrupted:
         step = int(outcome.state.step)
         if main:
@@ -98,7 +97,7 @@ def _fold(request, task, data, config, folder, placement, checkpoints) -> Outcom
 def _finish(
     request: Request, task: Task, data: Data, config: RunConfig, folder: RunFolder, outcome: Outcome
 ) -> None:
-    """Samples and measures the trained model, writes summary.json and draws the report."""
+    """Samples and measures the trained model and writes summary.json."""
     state = outcome.state
     key = jax.random.fold_in(keys.stream(config.seed, "sample"), config.steps)
     sample = request.lab.sample(config, task, data.vocabulary, state, key)
@@ -108,7 +107,6 @@ def _finish(
     folder.write_summary(summary)
     for name, value in summary["metrics"].items():
         print(f"{name} {float('nan') if value is None else value:.4f}")
-    print(f"report: {write_report(folder)}")
 
 
 def _range_test(
@@ -130,10 +128,10 @@ def _sample(request: Request) -> None:
 def _evaluate(request: Request) -> None:
     config, task, _, state = _restore(request)
     data = request.lab.load_data(config)
-    _require_same(request.folder().read_config(), config, data)
+    require_same(request.folder().read_config(), request, config, data)
     placement = devices.data_parallel()
     require_divides(config, placement)
-    evaluator = Evaluator(task.loss, placement, config)
+    evaluator = Evaluator(task, placement, config)
     for split, examples in data.evaluations.items():
         for name, value in evaluator(state, placement.replicate(examples)).items():
             print(f"{split}/{name} {value:.4f}")
@@ -192,31 +190,6 @@ def _readable_facts(checkpoints: Checkpoints, steps: list[int]) -> dict[str, Any
 
 def _start(config: RunConfig) -> None:
     devices.start(config.platform, config.coordinator, config.num_processes, config.process_id)
-
-
-def _require_run_or_empty(folder: RunFolder) -> None:
-    """Raises UserError if a folder has files in it that are no run's: they are left alone."""
-    if not folder.exists() and folder.path.is_dir() and any(folder.path.iterdir()):
-        raise UserError(
-            f"--overwrite: {folder.path} is not a run folder and not empty; an empty or new folder"
-        )
-
-
-def _require_same(stored: dict[str, Any], config: RunConfig, data: Data) -> None:
-    """Raises UserError unless a stored run has the same identity settings and data."""
-    old = stored["settings"]
-    differing = [
-        f"{name} ({old.get(name)} there, {value} here)"
-        for name, value in config.identity().items()
-        if old.get(name) != value
-    ]
-    if stored["dataset"]["sha256"] != data.dataset["sha256"]:
-        differing.append("the data set's contents" + (f" ({data.notice})" if data.notice else ""))
-    if differing:
-        raise UserError(
-            f"--workdir: the run there has other settings: {', '.join(differing)};"
-            " use the same ones, another --workdir, or --overwrite"
-        )
 
 
 def _best_step(folder: RunFolder, steps: list[int]) -> int:

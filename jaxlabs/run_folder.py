@@ -6,6 +6,7 @@
     checkpoints/     Orbax, one folder per step
     arrays/*.npz     what analysis measured (attention maps, position tables, ...)
     figures/*.png    samples/*        report.html    what was drawn and sampled
+    runs/            in the folder of a sweep, the folders of its runs
 
 Every file is replaced atomically, so that a reader never meets half a file.
 """
@@ -30,7 +31,7 @@ LOCK = ".lock"
 
 WRITTEN = (
     *("config.json", "metrics.jsonl", "summary.json", "report.html", "parameters.safetensors"),
-    *("checkpoints", "arrays", "figures", "samples", "tensorboard", "profile"),
+    *("checkpoints", "arrays", "figures", "samples", "tensorboard", "profile", "runs"),
 )
 """Everything that a run leaves in its folder."""
 
@@ -47,6 +48,7 @@ class RunFolder:
         self.checkpoints = self.path / "checkpoints"
         self.figures = self.path / "figures"
         self.samples = self.path / "samples"
+        self.runs = self.path / "runs"
         self.report = self.path / "report.html"
 
     def create(self) -> None:

@@ -13,11 +13,12 @@ import numpy as np
 import jaxlabs
 from jaxlabs import published
 from jaxlabs.data.splits import Data
-from jaxlabs.lab import Request
+from jaxlabs.lab import Findings, Lab, Request
 from jaxlabs.run_folder import RunFolder
+from jaxlabs.sweep_plan import Sweep, compare_groups, run_name
 from jaxlabs.training import devices
 from jaxlabs.training.loop import Outcome
-from jaxlabs.training.run_config import RunConfig
+from jaxlabs.training.run_config import CommonConfig, RunConfig
 from jaxlabs.training.state import count_parameters
 from jaxlabs.training.task import Task
 
@@ -27,21 +28,25 @@ NO_OTHER_RESULT = ("seed", "micro_batches", "eval_batch_size")
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 
 
-def describe_run(request: Request, config: RunConfig, data: Data) -> dict[str, Any]:
+def describe(request: Request, config: CommonConfig, data: Data | None) -> dict[str, Any]:
     """Returns config.json: all settings, versions, device, data set."""
-    return {
-        "experiment": request.lab.name,
+    lab = request.lab
+    facts = {
+        "experiment": lab.name,
         "preset": request.preset,
-        "command": shlex.join(
-            ["python", "-m", f"experiments.{request.lab.name}", *request.arguments]
-        ),
+        "command": shlex.join(["python", "-m", f"experiments.{lab.name}", *request.arguments]),
         "settings": config.flat(),
-        "preset_settings": _preset_config(request).flat(),
+        "preset_settings": request.preset_config().flat(),
         "versions": {"python": platform.python_version(), "jaxlabs": jaxlabs.__version__}
         | {package: importlib.metadata.version(package) for package in PACKAGES},
         "device": devices.describe(),
-        "dataset": data.dataset,
     }
+    if isinstance(lab, Lab):
+        facts["loss_unit"] = lab.loss_unit
+    if request.sweep is not None:
+        sweep = lab.sweeps[request.sweep]
+        facts |= {"sweep": request.sweep, "question": sweep.question}
+    return facts | ({} if data is None else {"dataset": data.dataset})
 
 
 def summarise(
@@ -77,6 +82,61 @@ def summarise(
     }
 
 
+def summarise_study(
+    request: Request, config: CommonConfig, findings: Findings, seconds: float
+) -> dict[str, Any]:
+    """Returns summary.json of a study."""
+    return {
+        "experiment": request.lab.name,
+        "preset": request.preset,
+        "seed": config.seed,
+        "seconds": seconds,
+        "peak_memory_bytes": _peak_memory(),
+        "metrics": findings.metrics,
+        "compared": published.compare(request.lab.name, request.preset, findings.metrics),
+        "environment": devices.describe(),
+    } | findings.extra
+
+
+def summarise_sweep(request: Request, sweep: Sweep, runs: list[dict[str, Any]]) -> dict[str, Any]:
+    """Returns summary.json of a sweep: its runs, and what they say together.
+
+    Args:
+      request: the command line.
+      sweep: what was run.
+      runs: each with its `point`, and `metrics`, `seconds`, `parameters` and `compared` of its
+        summary.
+    """
+    groups = compare_groups(runs, sweep.metrics)
+    return {
+        "experiment": request.lab.name,
+        "preset": request.preset,
+        "sweep": request.sweep,
+        "seconds": sum(run["seconds"] or 0.0 for run in runs),
+        "peak_memory_bytes": _peak_memory(),
+        "metrics": {
+            f"{run_name(group['settings']) or 'all'}: {name}": figure["mean"]
+            for group in groups
+            for name, figure in group["figures"].items()
+        },
+        "groups": groups,
+        "runs": [{name: run[name] for name in ("point", "metrics", "seconds")} for run in runs],
+        "compared": _compared_means(groups, runs),
+        "environment": devices.describe(),
+    }
+
+
+def _compared_means(
+    groups: list[dict[str, Any]], runs: list[dict[str, Any]]
+) -> list[dict[str, Any]]:
+    """Sets means over seeds against the published figures, where nothing but the seed varies."""
+    if len(groups) > 1:
+        return []
+    means = {name: figure["mean"] for name, figure in groups[0]["figures"].items()}
+    rows = runs[0]["compared"]
+    return [row | {"ours": means.get(row["metric"], row["ours"])} for row in rows]
+
+
 def _final_metrics(config: RunConfig, folder: RunFolder, outcome: Outcome) -> dict[str, float]:
     """Returns the training loss, the last evaluation's figures and those measured after it."""
     rows = folder.read_metrics()
@@ -97,14 +157,10 @@ def _why_not_comparable(request: Request, config: RunConfig, data: Data) -> str:
     """Says what keeps a run from comparison with the published figures; empty if nothing does."""
     if not data.comparable:
         return f"trained on {data.dataset['name']}, not on the published data"
-    preset = _preset_config(request).identity()
+    preset = request.preset_config().identity()
     changed = [name for name, value in config.identity().items() if value != preset[name]]
     changed = [name for name in changed if name not in NO_OTHER_RESULT]
     return f"other settings than the preset's: {', '.join(changed)}" if changed else ""
-
-
-def _preset_config(request: Request) -> RunConfig:
-    return request.lab.config_class.from_flat(request.lab.presets[request.preset])
 
 
 def _fingerprint(params: Any) -> str:

@@ -12,7 +12,7 @@ import pytest
 from experiments.gpt import LAB, PRESETS
 from jaxlabs import command, config, modes, run_folder
 from jaxlabs.run_folder import RunFolder
-from jaxlabs.summary import describe_run
+from jaxlabs.summary import describe
 
 pytestmark = pytest.mark.usefixtures("reused_executables")
 
@@ -499,7 +499,7 @@ def test_command_that_is_recorded_can_be_given_again(tiny_flags, tmp_path):
     flags = [*tiny_flags, "--steps=0", "--prompt=the king", f"--workdir={tmp_path / 'my run'}"]
     request = command.parse(LAB, flags)
     config = request.config()
-    recorded = describe_run(request, config, LAB.load_data(config))["command"]
+    recorded = describe(request, config, LAB.load_data(config))["command"]
     assert recorded.startswith("python -m experiments.gpt --dataset=")
     assert "'--prompt=the king'" in recorded
     assert f"'--workdir={tmp_path / 'my run'}'" in recorded

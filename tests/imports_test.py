@@ -17,7 +17,11 @@ ROOT = Path(__file__).parents[1]
 # The rooms, from the attic to the ground floor; a module lives in the room with its longest prefix.
 ROOMS = {
     "experiments": ["experiments"],
-    "command": ["jaxlabs.command", "jaxlabs.lab", "jaxlabs.modes", "jaxlabs.summary"],
+    "command": [
+        *("jaxlabs.command", "jaxlabs.lab", "jaxlabs.sweep_plan"),
+        *("jaxlabs.modes", "jaxlabs.studies", "jaxlabs.sweeps", "jaxlabs.opening"),
+        "jaxlabs.summary",
+    ],
     "report": ["jaxlabs.report"],
     "analysis": ["jaxlabs.analysis"],
     "peers": ["jaxlabs.peers"],

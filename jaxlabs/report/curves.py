@@ -87,7 +87,7 @@ def learning_rate_range(arrays: Mapping[str, np.ndarray]) -> list[Picture]:
     for index, mark, name in ((steepest, "o", "steepest fall"), (lowest, "D", "lowest loss")):
         label = f"{name}, {rates[index]:.2g}"
         axes.plot(rates[index], smooth[index], mark, color=style.VERMILION, label=label)
-    axes.set(xscale="log", xlabel="learning rate", ylabel="loss [nats]")
+    axes.set(xscale="log", xlabel="learning rate", ylabel="loss")
     axes.xaxis.set_major_formatter(FuncFormatter(plain))
     axes.set_ylim(
         top=max(smooth[0], smooth[: lowest + 1].max()) * 1.08, bottom=smooth[lowest] * 0.93
@@ -102,7 +102,7 @@ def learning_rate_range(arrays: Mapping[str, np.ndarray]) -> list[Picture]:
                 f"rate lies between the steepest fall ({rates[steepest]:.2g}) and the lowest loss "
                 f"({rates[lowest]:.2g}); past it training comes apart."
             ),
-            alt="Loss in nats against a rising learning rate on a logarithmic axis.",
+            alt="Loss against a rising learning rate on a logarithmic axis.",
             figure=figure,
         )
     ]

@@ -1,5 +1,6 @@
 """The loss of a run against its step, with what it is to be measured by."""
 
+import itertools
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,25 +12,22 @@ from jaxlabs.report import style
 from jaxlabs.report.curves import Rows, plain, series, smoothed, words
 from jaxlabs.report.picture import Picture
 
-SPLIT_COLOURS = {
-    "train": style.BLUE,
-    "held_out": style.VERMILION,
-    "train_windows": style.GREEN,
-    "whole_text": style.PURPLE,
-}
 LOSS_TICKS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 0.75, 1, 1.25, 1.5, 2, 2.5, 3, 4, 6, 10, 20)
 LABEL_HEIGHT = 0.045
 """Of the label of a horizontal line, as a share of the axis."""
 
 
-def loss_curves(rows: Rows, baselines: Mapping[str, float], compared: Rows) -> Picture | None:
+def loss_curves(
+    rows: Rows, baselines: Mapping[str, float], compared: Rows, unit: str = "nats"
+) -> Picture | None:
     """Draws training loss, evaluated splits, baselines and published losses against the step.
 
     Args:
       rows: the rows of metrics.jsonl.
-      baselines: what models without training reach, by name; drawn as losses in nats unless the
-        name says accuracy.
-      compared: rows of `published.compare`; those in nats become lines.
+      baselines: what models without training reach, by name; drawn as losses unless the name
+        says accuracy.
+      compared: rows of `published.compare`; those of training losses in `unit` become lines.
+      unit: of the loss.
 
     Returns:
       The picture, or None where no loss has been logged.
@@ -41,12 +39,13 @@ def loss_curves(rows: Rows, baselines: Mapping[str, float], compared: Rows) -> P
         return None
     figure = style.new_figure(4.4)
     axes = figure.subplots()
-    finals = {split: _draw_loss(axes, split, *curve) for split, curve in curves.items()}
-    lines = _baseline_lines(baselines) + _published_lines(compared)
+    coloured = zip(curves.items(), itertools.cycle(style.COLOURS))
+    finals = {split: _draw_loss(axes, split, c, *curve) for (split, curve), c in coloured}
+    lines = _baseline_lines(baselines) + _published_lines(compared, unit)
     drawn = [value for _, values in curves.values() for value in values]
     _scale_losses(axes, np.array(drawn + [value for _, value, _ in lines]))
     _draw_lines(axes, lines, curves_end=max(finals.values()))
-    axes.set(xlabel="step", ylabel="loss [nats]")
+    axes.set(xlabel="step", ylabel=f"loss [{unit}]")
     axes.margins(x=0.01)
     _time_axis(axes, rows)
     figure.legend(loc="outside upper left", ncols=2, handlelength=1.4, columnspacing=1.6)
@@ -60,14 +59,13 @@ def loss_curves(rows: Rows, baselines: Mapping[str, float], compared: Rows) -> P
             "where they are not comparable. Where a split parts from the training curve, the model "
             "has begun to learn its text by heart."
         ),
-        alt=f"Curves of the loss in nats against training steps. Last values: {told}.",
+        alt=f"Curves of the loss in {unit} against training steps. Last values: {told}.",
         figure=figure,
     )
 
 
-def _draw_loss(axes: Axes, split: str, steps: np.ndarray, values: np.ndarray) -> float:
+def _draw_loss(axes: Axes, split: str, colour: str, steps: np.ndarray, values: np.ndarray) -> float:
     """Draws one curve and returns its last (smoothed) value."""
-    colour = SPLIT_COLOURS.get(split, style.INK)
     if split == "train":
         axes.plot(steps, values, color=colour, alpha=0.35, linewidth=0.7)
         values = smoothed(values)
@@ -84,7 +82,7 @@ def _baseline_lines(baselines: Mapping[str, float]) -> list[tuple[str, float, st
     ]
 
 
-def _published_lines(compared: Rows) -> list[tuple[str, float, str]]:
+def _published_lines(compared: Rows, unit: str) -> list[tuple[str, float, str]]:
     def label(row: Mapping[str, Any]) -> str:
         caveat = "" if row["comparable"] else " (not comparable)"
         return f"{row['figure']}: {row['published']:.5g}{caveat}"
@@ -92,7 +90,7 @@ def _published_lines(compared: Rows) -> list[tuple[str, float, str]]:
     return [
         (label(row), row["published"], "solid" if row["comparable"] else "dotted")
         for row in compared
-        if row["unit"] == "nats"
+        if row["unit"] == unit and row["metric"].endswith("loss")
     ]
 
 

@@ -3,13 +3,16 @@
 import math
 from typing import Any
 
+SAID_ALREADY = ("", "parameters", "perplexity", "share")
+
 
 def figure(value: Any, unit: str = "", *, as_stated: bool = False) -> str:
     """Formats one figure; what is no number is only turned into text.
 
     Args:
       value: the figure, or None where there is none.
-      unit: "seconds" and "bytes" are scaled to what is readable, "nats" is written behind.
+      unit: "seconds" and "bytes" are scaled to what is readable; any other is written behind, but
+        for those that the name of a figure says already.
       as_stated: whether to keep the digits that the figure has, and not to add any.
     """
     if value is None:
@@ -23,7 +26,7 @@ def figure(value: Any, unit: str = "", *, as_stated: bool = False) -> str:
     if unit == "bytes":
         return memory(value)
     digits = f"{value:g}" if as_stated and abs(value) < 10_000 else _digits(value)
-    return f"{digits} nats" if unit == "nats" else digits
+    return digits if unit in SAID_ALREADY else f"{digits} {unit}"
 
 
 def _digits(value: float) -> str:

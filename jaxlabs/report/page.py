@@ -32,15 +32,16 @@ def write_report(folder: RunFolder) -> pathlib.Path:
         sections.header(config, summary, rows),
         sections.against_published(plots.compared(folder)),
         html.section("loss", "Loss curves", loss),
+        sections.groups(summary),
         sections.samples(folder),
-        sections.final_figures(summary, rows),
+        sections.final_figures(summary, rows, config.get("loss_unit", "nats")),
         html.section("pictures", "Pictures", *shown.values()),
         sections.settings(config),
         sections.environment(config, summary),
         sections.reproduce(config, summary),
     ]
-    title = f"{config['experiment']} · {config['preset']}"
-    folder.write_text(folder.report, html.document(title, CSS, "\n".join(filter(None, body))))
+    page = html.document(sections.title(config), CSS, "\n".join(filter(None, body)))
+    folder.write_text(folder.report, page)
     return folder.report
 
 

@@ -6,9 +6,10 @@ from typing import Any
 import numpy as np
 
 from jaxlabs import published
-from jaxlabs.report import curves, maps
+from jaxlabs.report import curves, maps, sweeps
 from jaxlabs.report.loss import loss_curves
 from jaxlabs.report.picture import Picture
+from jaxlabs.report.published_curves import beside_published
 from jaxlabs.run_folder import RunFolder
 
 # The file under arrays/ (without .npz) -> what draws it. Other files there are left alone.
@@ -24,11 +25,22 @@ def draw_all(folder: RunFolder) -> list[Picture]:
 
     Call it under `style.house_style()`, which also has to hold when the pictures are rendered.
     """
-    rows, summary = folder.read_metrics(), summary_so_far(folder)
+    config, rows, summary = folder.read_config(), folder.read_metrics(), summary_so_far(folder)
+    unit = config.get("loss_unit", "nats")
+    published_curves = published.curves(config["experiment"], config["preset"])
     pictures = [
-        loss_curves(rows, summary.get("baselines", {}), compared(folder)),
+        loss_curves(rows, summary.get("baselines", {}), compared(folder), unit),
+        beside_published(rows, published_curves),
         curves.optimisation(rows),
     ]
+    if groups := summary.get("groups"):
+        runs = {
+            run: RunFolder(folder.runs / run).read_metrics() for g in groups for run in g["runs"]
+        }
+        pictures += [
+            sweeps.against_settings(groups, config["question"]),
+            sweeps.losses(groups, runs, unit),
+        ]
     drawn = [picture for picture in pictures if picture is not None]
     for name, draw in DRAWINGS.items():
         if folder.arrays(name).exists():

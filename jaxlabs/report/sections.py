@@ -25,22 +25,27 @@ def header(config: Facts, summary: Facts, rows: Rows) -> str:
     steps = max((row["step"] for row in rows), default=0)
     planned = config.get("settings", {}).get("steps", steps)
     dataset = config.get("dataset", {}).get("name")
-    told = f"Trained on {dataset}. " if dataset else ""
+    told = f"Trained on {dataset}. " if dataset else config.get("question", "")
     if not summary:
         told += f"This run has not ended: {steps:,} of {planned:,} steps are logged."
     split, loss = headline_loss(summary, rows)
     tiles = [
-        (f"loss, {words(split)}", loss, "nats"),
+        (f"loss, {words(split)}", loss, config.get("loss_unit", "nats")),
         ("parameters", summary.get("parameters"), ""),
         ("steps", summary.get("steps"), ""),
-        ("training time", summary.get("seconds"), "seconds"),
+        ("runs", len(summary["runs"]) if "runs" in summary else None, ""),
+        ("training time" if rows else "time", summary.get("seconds"), "seconds"),
     ]
     shown = [(name, figure(value, unit)) for name, value, unit in tiles if value is not None]
-    title = f"{config['experiment']} · {config['preset']}"
     return (
-        f'<header><h1>{html.text(title)}</h1><p class="lede">{html.text(told)}</p>'
+        f'<header><h1>{html.text(title(config))}</h1><p class="lede">{html.text(told)}</p>'
         f"{html.headline(shown)}</header>"
     )
+
+
+def title(config: Facts) -> str:
+    """Returns the page's title: the experiment, its preset, and the sweep if it is one."""
+    return " · ".join(config[key] for key in ("experiment", "preset", "sweep") if key in config)
 
 
 def headline_loss(summary: Facts, rows: Rows) -> tuple[str, float | None]:
@@ -92,7 +97,46 @@ def samples(folder: RunFolder) -> str:
     return html.section("samples", "Samples", *parts)
 
 
-def final_figures(summary: Facts, rows: Rows) -> str:
+def groups(summary: Facts) -> str:
+    """Returns the table of a sweep: means over seeds, and paired differences from the first row."""
+    found = summary.get("groups", [])
+    if not found:
+        return ""
+    names = list(found[0]["figures"])
+    columns = ["settings", "seeds", *(words(name) for name in names)]
+    rows = [
+        [
+            html.text(", ".join(f"{words(k)} {_plain(v)}" for k, v in group["settings"].items()))
+            or "as the preset",
+            html.text(len(group["seeds"])),
+            *(_mean(group["figures"][name]) for name in names),
+        ]
+        for group in found
+    ]
+    told = (
+        "Means over the seeds ± one standard deviation of a single run. Below, where there is more "
+        "than one seed: the mean difference from the first row, seed by seed, with Student's 95 % "
+        "interval; one that holds 0 is no difference shown."
+    )
+    table = html.table(columns, rows, numbers=columns[1:], cards=True)
+    return html.section("groups", "What the runs say together", table, html.note(told))
+
+
+def _mean(one: Facts) -> str:
+    cell = html.text(figure(one["mean"]))
+    if one["deviation"] is not None:
+        cell += f" ± {html.text(figure(one['deviation']))}"
+    if one.get("difference") is not None:
+        low, high = figure(one["low"]), figure(one["high"])
+        cell += html.note(f"{figure(one['difference'])} [{low}, {high}]")
+    return cell
+
+
+def _plain(value: Any) -> str:
+    return "none" if value is None else str(value)
+
+
+def final_figures(summary: Facts, rows: Rows, unit: str = "nats") -> str:
     """Returns all final figures, and the losses of models without training beside ours."""
     figures = [
         [html.text(words(name)), html.text(figure(value))]
@@ -112,10 +156,10 @@ def final_figures(summary: Facts, rows: Rows) -> str:
         ranked = sorted((losses | {name: ours}).items(), key=lambda item: -item[1])
         cells = [[html.text(words(key)), html.text(figure(value))] for key, value in ranked]
         marked = [key == name for key, _ in ranked]
-        columns = ["model", "loss [nats]"]
+        columns = ["model", f"loss [{unit}]"]
         tables += [
             "<h3>Beside models without training</h3>",
-            html.table(columns, cells, numbers=("loss [nats]",), marked=marked),
+            html.table(columns, cells, numbers=columns[1:], marked=marked),
         ]
     return html.section("figures", "Final figures", *tables)
 

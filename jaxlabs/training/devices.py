@@ -14,7 +14,9 @@ from jaxlabs.config import UserError
 BATCH_AXIS = "batch"
 
 
-def start(platform: str, coordinator: str | None, num_processes: int, process_id: int) -> None:
+def start(
+    platform: str, coordinator: str | None = None, num_processes: int = 1, process_id: int = 0
+) -> None:
     """Chooses the platform and joins the other processes; call it before any array is made.
 
     Raises:

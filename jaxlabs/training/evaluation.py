@@ -11,19 +11,22 @@ from jaxlabs.data.batches import Examples, num_batches, ordered_batch
 from jaxlabs.losses.parts import LossParts
 from jaxlabs.training.devices import Placement
 from jaxlabs.training.run_config import RunConfig
-from jaxlabs.training.state import LossFunction, TrainState
+from jaxlabs.training.state import TrainState
+from jaxlabs.training.task import Task
 
 
 class Evaluator:
-    """Evaluates one loss; sets whose examples have the same shape share one compiled function."""
+    """Evaluates a task; sets whose examples have the same shape share one compiled function."""
 
-    def __init__(self, loss: LossFunction, placement: Placement, config: RunConfig):
+    def __init__(self, task: Task, placement: Placement, config: RunConfig):
+        self.derive = task.derive
         self.batch_size = config.eval_batch_size
         self.key = keys.stream(config.seed, "evaluation")
 
         @jax.jit
         def parts_of(state: TrainState, batch: dict[str, jax.Array], key: jax.Array) -> LossParts:
-            parts = loss(state.evaluation_params, placement.constrain(batch), key, state, False)
+            batch = placement.constrain(batch)
+            parts = task.loss(state.evaluation_params, batch, key, state, False)
             return parts._replace(updates=None)
 
         self._parts = parts_of
@@ -35,8 +38,9 @@ class Evaluator:
     def __call__(self, state: TrainState, examples: Examples) -> dict[str, float]:
         """Returns loss and further figures per unit of weight over all examples of the set.
 
-        The averaged parameters are evaluated when the state keeps some. What a loss draws at random
-        it draws alike in every evaluation. A set without weight gives nan, not a number made up.
+        What the task derives from these means comes last. The averaged parameters are evaluated
+        when the state keeps some. What a loss draws at random it draws alike in every evaluation.
+        A set without weight gives nan, not a number made up.
         """
         parts = None
         for index in range(num_batches(examples, self.batch_size)):
@@ -46,4 +50,5 @@ class Evaluator:
         total, weight, sums, _ = jax.device_get(parts)
         figures = {"loss": total} | sums
         with np.errstate(invalid="ignore"):
-            return {name: float(figure / weight) for name, figure in figures.items()}
+            means = {name: float(figure / weight) for name, figure in figures.items()}
+        return means | self.derive(means)

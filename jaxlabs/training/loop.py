@@ -67,8 +67,8 @@ def initial_state(task: Task, config: RunConfig, placement: Placement) -> TrainS
     settings = config.optimization
     tx = build_optimizer(settings, build_schedule(settings, config.steps))
 
-    def create():
-        variables = task.init(keys.stream(config.seed, "init"))
+    def create(seed):
+        variables = task.init(keys.stream(seed, "init"))
         return create_state(
             task.model,
             variables,
@@ -77,7 +77,7 @@ def initial_state(task: Task, config: RunConfig, placement: Placement) -> TrainS
             micro_batches=settings.micro_batches,
         )
 
-    return jax.jit(create, out_shardings=placement.replicated)()
+    return jax.jit(create, out_shardings=placement.replicated)(np.uint32(config.seed))
 
 
 def require_divides(config: RunConfig, placement: Placement) -> None:
@@ -87,19 +87,20 @@ def require_divides(config: RunConfig, placement: Placement) -> None:
 
 
 def build_run_steps(task: Task, config: RunConfig, placement: Placement) -> CompiledOnce:
-    """Returns `run_steps(state, dataset, count) -> (state, log)`; `log` has one row per step taken.
+    """Returns `run_steps(state, dataset, count, seed) -> (state, log)`, one row of `log` a step.
 
     It stops early after `MOST_SKIPPED` skipped steps in a row. Rows past the last step are zeros.
+    The seed is an argument so that runs which differ in it alone are one program.
     """
     capacity = config.steps_per_call
 
-    def one_step(state, dataset):
-        batch = batch_at(dataset, config.seed, state.step, config.batch_size)
-        key = jax.random.fold_in(keys.stream(config.seed, "step"), state.step)
+    def one_step(state, dataset, seed):
+        batch = batch_at(dataset, seed, state.step, config.batch_size)
+        key = jax.random.fold_in(keys.stream(seed, "step"), state.step)
         return task.train_step(state, placement.constrain(batch), key)
 
-    def run_steps(state: TrainState, dataset: Any, count: jax.Array):
-        shapes = jax.eval_shape(one_step, state, dataset)[1]
+    def run_steps(state: TrainState, dataset: Any, count: jax.Array, seed: jax.Array):
+        shapes = jax.eval_shape(one_step, state, dataset, seed)[1]
         log = jax.tree.map(lambda leaf: jnp.zeros((capacity,), leaf.dtype), shapes)
 
         def unfinished(loop):
@@ -108,7 +109,7 @@ def build_run_steps(task: Task, config: RunConfig, placement: Placement) -> Comp
 
         def advance(loop):
             taken, state, log = loop
-            state, metrics = one_step(state, dataset)
+            state, metrics = one_step(state, dataset, seed)
             log = jax.tree.map(lambda rows, value: rows.at[taken].set(value), log, metrics)
             return taken + 1, state, log
 
@@ -172,7 +173,7 @@ class _Run:
         self.config, self.folder, self.headline = config, folder, data.headline
         self.writer, self.progress, self.sample = writer, progress, sample
         self.run_steps = build_run_steps(task, config, placement)
-        self.evaluator = Evaluator(task.loss, placement, config)
+        self.evaluator = Evaluator(task, placement, config)
         self.train_data = placement.replicate(data.train)
         self.evaluations = placement.replicate(data.evaluations)
         self.final_evaluations, self.placement = data.final_evaluations, placement
@@ -223,7 +224,8 @@ class _Run:
         compiled_before = self.run_steps.compile_seconds
         with self.profiler():
             start = time.perf_counter()
-            state, log = self.run_steps(state, self.train_data, np.int32(count))
+            arguments = np.int32(count), np.uint32(self.config.seed)
+            state, log = self.run_steps(state, self.train_data, *arguments)
             log = jax.device_get(log)
             elapsed = time.perf_counter() - start
         elapsed -= self.run_steps.compile_seconds - compiled_before

@@ -22,7 +22,7 @@ def range_test(
     """Trains from scratch for `steps` steps while the rate rises over five decades.
 
     Returns:
-      learning_rate [steps] and loss [steps] (nats, of each step's own batch). The rate to choose
+      learning_rate [steps] and loss [steps] (of each step's own batch). The rate to choose
       lies well left of where the loss turns up.
     """
 
@@ -35,7 +35,8 @@ def range_test(
     # A fresh optimizer state: a schedule's step counter belongs to the schedule.
     state = state.replace(tx=tx, opt_state=placement.replicate(tx.init(state.params)))
     run_steps = build_run_steps(task, config, placement)
-    state, log = run_steps(state, placement.replicate(data.train), np.int32(steps))
+    arguments = np.int32(steps), np.uint32(config.seed)
+    state, log = run_steps(state, placement.replicate(data.train), *arguments)
     rates = config.optimization.learning_rate * rising(np.arange(steps))
     taken = int(state.step)
     return {

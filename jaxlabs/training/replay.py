@@ -36,7 +36,7 @@ def replay(
       step: number of the step, 1..steps; it takes the state from `step - 1` to `step`.
 
     Returns:
-      `loss` (nats) and, for every parameter, the root mean square of its gradient by dotted name;
+      `loss` and, for every parameter, the root mean square of its gradient by dotted name;
       in both, a value that is not finite stands as it is.
 
     Raises:
@@ -48,7 +48,7 @@ def replay(
     run_steps = build_run_steps(task, config, placement)
     while int(state.step) < step - 1:
         count = min(step - 1 - int(state.step), config.steps_per_call)
-        state, _ = run_steps(state, dataset, np.int32(count))
+        state, _ = run_steps(state, dataset, np.int32(count), np.uint32(config.seed))
         if int(state.skipped) >= MOST_SKIPPED:
             raise UserError(
                 f"--replay_step: {step} is not accepted; the run stops at step {int(state.step)}"

@@ -1,4 +1,4 @@
-"""The settings that every run has."""
+"""The settings that every command has, and those of every run."""
 
 import dataclasses
 
@@ -10,16 +10,10 @@ MACHINE = ("platform", "coordinator", "num_processes", "process_id")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class RunConfig(Config):
-    """Settings common to all experiments; each adds its model's as a nested group."""
+class CommonConfig(Config):
+    """Settings of every command, whether it trains or not."""
 
-    dataset: str = setting("", "name of a data set, or path to a file of the user's own")
     seed: int = setting(0, "seed of everything random", minimum=0, maximum=2**32 - 1)
-    steps: int = setting(1000, "optimizer steps", minimum=0)
-    batch_size: int = setting(64, "examples per step, over all devices together", minimum=1)
-    eval_batch_size: int = setting(64, "examples per evaluation batch", minimum=1)
-    optimization: OptimizerConfig = group(OptimizerConfig)
-
     platform: str = setting(
         "auto",
         "where to run; auto: an accelerator if there is one, else the CPU",
@@ -34,6 +28,22 @@ class RunConfig(Config):
         "where data sets lie; none: $JAXLABS_DATA_DIR, else ~/.cache/jaxlabs",
         kind=RUNTIME,
     )
+
+    def check(self) -> None:
+        if self.workdir == "":
+            raise UserError("--workdir: '' is not accepted; a folder, new or of a run, or none")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RunConfig(CommonConfig):
+    """Settings common to all runs; each lab adds its model's as a nested group."""
+
+    dataset: str = setting("", "name of a data set, or path to a file of the user's own")
+    steps: int = setting(1000, "optimizer steps", minimum=0)
+    batch_size: int = setting(64, "examples per step, over all devices together", minimum=1)
+    eval_batch_size: int = setting(64, "examples per evaluation batch", minimum=1)
+    optimization: OptimizerConfig = group(OptimizerConfig)
+
     sample_seed: int = setting(
         0, "seed of what --mode=sample draws", minimum=0, maximum=2**32 - 1, kind=RUNTIME
     )
@@ -58,9 +68,8 @@ class RunConfig(Config):
     process_id: int = setting(0, "number of this process, from 0", minimum=0, kind=RUNTIME)
 
     def check(self) -> None:
+        super().check()
         build_schedule(self.optimization, self.steps)  # says so if its parts do not fit
-        if self.workdir == "":
-            raise UserError("--workdir: '' is not accepted; a folder, new or of a run, or none")
         if self.num_processes > 1 and self.coordinator is None:
             raise UserError(
                 f"--coordinator: missing with --num_processes {self.num_processes}; address:port of"

@@ -19,9 +19,11 @@ class Task:
       init: `init(key) -> variables`.
       loss: the lab's loss, used for evaluation.
       train_step: the lab's jitted step, `build_train_step(loss)`.
+      derive: further figures from the means of an evaluation, such as a perplexity from a loss.
     """
 
     model: nn.Module
     init: Callable[[jax.Array], dict[str, Tree]]
     loss: LossFunction
     train_step: Any
+    derive: Callable[[dict[str, float]], dict[str, float]] = lambda figures: {}

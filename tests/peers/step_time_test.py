@@ -47,7 +47,7 @@ def _our_step(config, tokens):
     loop = {"state": initial_state(task, config, placement)}
 
     def step():
-        loop["state"], log = run_steps(loop["state"], dataset, np.int32(1))
+        loop["state"], log = run_steps(loop["state"], dataset, np.int32(1), np.uint32(0))
         jax.block_until_ready(log)
 
     return step

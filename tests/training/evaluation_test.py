@@ -1,5 +1,6 @@
 """Holds jaxlabs/training/evaluation.py to the mean over all examples, each counted once."""
 
+import dataclasses
 import math
 
 import jax
@@ -11,6 +12,7 @@ from jaxlabs.data.batches import Examples
 from jaxlabs.losses.parts import LossParts
 from jaxlabs.training.evaluation import Evaluator
 from jaxlabs.training.state import create_state
+from jaxlabs.training.task import Task
 
 
 def examples(make_batch, count, seed=3):
@@ -40,7 +42,7 @@ def test_padded_last_batch_gives_the_mean_over_all_examples(
 ):
     task, placement = make_task(dropout=0.5), make_placement(devices)  # evaluation drops nothing
     state = placement.replicate(make_state(task, optax.sgd(1.0)))
-    evaluate = Evaluator(task.loss, placement, make_config(eval_batch_size=4))
+    evaluate = Evaluator(task, placement, make_config(eval_batch_size=4))
     data = examples(make_batch, count)
     figures = evaluate(state, placement.replicate(data))
     expected = by_numpy(jax.device_get(state.params), data.arrays)
@@ -55,7 +57,7 @@ def test_average_of_parameters_is_what_is_evaluated(
     task = make_task()
     state = make_state(task, optax.sgd(1.0), ema_decay=0.9)
     average = jax.tree.map(lambda leaf: 3 * leaf + 0.1, state.params)
-    evaluate = Evaluator(task.loss, make_placement(), make_config())
+    evaluate = Evaluator(task, make_placement(), make_config())
     data = examples(make_batch, 5)
     figures = evaluate(state.replace(ema_params=average), data)
     np.testing.assert_allclose(
@@ -74,7 +76,7 @@ def test_sets_of_one_shape_share_one_executable(
         return task.loss(*arguments)
 
     state = make_state(task, optax.sgd(1.0))
-    evaluate = Evaluator(loss, make_placement(), make_config())
+    evaluate = Evaluator(dataclasses.replace(task, loss=loss), make_placement(), make_config())
     figures = [evaluate(state, examples(make_batch, 9, seed)) for seed in (1, 2, 1)]
     assert traces == [False]  # one trace, and not of training
     assert figures[0] == figures[2] != figures[1]
@@ -86,7 +88,7 @@ def test_set_without_weight_gives_nan_and_no_warning(
     task = make_task()
     data = examples(make_batch, 4)
     data.arrays["weights"] = np.zeros_like(data.arrays["weights"])
-    evaluate = Evaluator(task.loss, make_placement(), make_config())
+    evaluate = Evaluator(task, make_placement(), make_config())
     assert math.isnan(evaluate(make_state(task, optax.sgd(1.0)), data)["loss"])
 
 
@@ -100,8 +102,20 @@ def test_random_numbers_differ_between_batches_and_repeat_between_evaluations(
         return LossParts(noise.sum(), batch["weights"].sum(), {"first": first, "last": last})
 
     state = create_state(None, {"params": {"a": np.ones(1)}}, optax.sgd(1.0))
-    evaluate = Evaluator(loss, make_placement(), make_config(eval_batch_size=4))
+    task = Task(model=None, init=None, loss=loss, train_step=None)
+    evaluate = Evaluator(task, make_placement(), make_config(eval_batch_size=4))
     data = Examples({"index": np.arange(8)})
     once, again = evaluate(state, data), evaluate(state, data)
     assert once == again
     assert once["first"] != once["last"]
+
+
+def test_derived_figures_come_from_the_means(
+    make_task, make_state, make_batch, make_config, make_placement
+):
+    task = dataclasses.replace(
+        make_task(), derive=lambda means: {"perplexity": math.exp(means["loss"])}
+    )
+    evaluate = Evaluator(task, make_placement(), make_config(eval_batch_size=4))
+    figures = evaluate(make_state(task, optax.sgd(1.0)), examples(make_batch, 10))
+    assert figures["perplexity"] == math.exp(figures["loss"])

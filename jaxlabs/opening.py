@@ -1,0 +1,69 @@
+"""Opening a run folder to write: new, gone on with, or thrown away and started anew."""
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+from jaxlabs.config import UserError
+from jaxlabs.data.splits import Data
+from jaxlabs.lab import Request
+from jaxlabs.run_folder import RunFolder
+from jaxlabs.summary import describe
+from jaxlabs.training.devices import is_main_process
+from jaxlabs.training.run_config import CommonConfig
+
+
+@contextlib.contextmanager
+def opened(request: Request, config: CommonConfig, data: Data | None = None) -> Iterator[RunFolder]:
+    """Holds the folder of a request for writing; only the first of several processes writes.
+
+    Raises:
+      UserError: the folder cannot be written, is being written, holds another run, or holds files
+        of someone else.
+    """
+    folder, main = request.folder(), is_main_process()
+    if main:
+        if request.overwrite:
+            _require_run_or_empty(folder)
+        folder.create()
+    with folder.writer() if main else contextlib.nullcontext():
+        if request.overwrite and main:
+            folder.clear()  # under the lock: a run that is being written is not thrown away
+        if folder.exists() and not request.overwrite:
+            require_same(folder.read_config(), request, config, data)
+        elif main:
+            folder.write_config(describe(request, config, data))
+        yield folder
+
+
+def require_same(
+    stored: dict[str, Any], request: Request, config: CommonConfig, data: Data | None
+) -> None:
+    """Raises UserError unless a stored run is of the same kind, settings and data."""
+    if stored["experiment"] != request.lab.name:
+        raise UserError(
+            f"--workdir: a run of {stored['experiment']} is there; another folder, or --overwrite"
+        )
+    old = stored["settings"]
+    differing = [
+        f"{name} ({old.get(name)} there, {value} here)"
+        for name, value in config.identity().items()
+        if old.get(name) != value
+    ]
+    if stored.get("sweep") != request.sweep:
+        differing.append(f"sweep ({stored.get('sweep')} there, {request.sweep} here)")
+    if data is not None and stored["dataset"]["sha256"] != data.dataset["sha256"]:
+        differing.append("the data set's contents" + (f" ({data.notice})" if data.notice else ""))
+    if differing:
+        raise UserError(
+            f"--workdir: the run there has other settings: {', '.join(differing)};"
+            " use the same ones, another --workdir, or --overwrite"
+        )
+
+
+def _require_run_or_empty(folder: RunFolder) -> None:
+    """Raises UserError if a folder has files in it that are no run's: they are left alone."""
+    if not folder.exists() and folder.path.is_dir() and any(folder.path.iterdir()):
+        raise UserError(
+            f"--overwrite: {folder.path} is not a run folder and not empty; an empty or new folder"
+        )

@@ -1,0 +1,36 @@
+"""Every published figure that a run is compared with, once, with the document it came from."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from jaxlabs.published import gpt
+from jaxlabs.published.records import Published, PublishedCurve, set_against
+
+FIGURES: tuple[Published, ...] = (*gpt.FIGURES,)
+CURVES: tuple[PublishedCurve, ...] = ()
+
+
+def compare(
+    experiment: str, preset: str, metrics: Mapping[str, float], *, why_not: str = ""
+) -> list[dict[str, Any]]:
+    """Sets a run's figures against the published ones of its experiment and preset.
+
+    Args:
+      experiment: name of the experiment.
+      preset: name of the preset; one without published figures gives no rows.
+      metrics: our figures by name; `parameters` and `seconds` count among them.
+      why_not: what makes the whole run differ from the published ones (other data, other steps);
+        empty when nothing does.
+
+    Returns:
+      Rows `figure, metric, unit, published, ours, source, comparable, why_not, note`, plain values
+      fit for JSON. `ours` is None where the run has no such figure; `why_not` is empty where
+      comparable, and `note` holds how the document measured.
+    """
+    records = [r for r in FIGURES if r.experiment == experiment and preset in r.presets]
+    return set_against(records, metrics, why_not)
+
+
+def curves(experiment: str, preset: str) -> list[PublishedCurve]:
+    """Returns the published curves of an experiment and preset."""
+    return [c for c in CURVES if c.experiment == experiment and preset in c.presets]

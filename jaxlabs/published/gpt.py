@@ -1,0 +1,78 @@
+"""Figures of the character GPT."""
+
+from jaxlabs.published.records import Published
+
+WRITE_UP = "course write-up of the character GPT lab (unpublished)"
+NANOGPT = "README of karpathy/nanoGPT"
+
+FIGURES = (
+    Published(
+        experiment="gpt",
+        presets=("reference",),
+        figure="parameters",
+        metric="parameters",
+        value=10_690_625,
+        unit="parameters",
+        source=WRITE_UP,
+        comparable=True,
+        note="65 characters; positions are fixed and hold no parameters",
+    ),
+    Published(
+        experiment="gpt",
+        presets=("reference",),
+        figure="training loss after 2000 steps",
+        metric="train_loss",
+        value=1.155,
+        unit="nats",
+        source=WRITE_UP,
+        comparable=True,
+        note="read as the loss of the training steps, dropout on, since it lies above the other",
+    ),
+    Published(
+        experiment="gpt",
+        presets=("reference",),
+        figure="“validation” loss after 2000 steps",
+        metric="held_out_loss",
+        value=0.988,
+        unit="nats",
+        source=WRITE_UP,
+        comparable=False,
+        note=(
+            "it lies below the write-up's own training loss, and far below any loss on unseen text "
+            "of a model this size, so its windows must have been trained on; ours are held out"
+        ),
+    ),
+    Published(
+        experiment="gpt",
+        presets=("reference",),
+        figure="time for 2000 steps on a CPU",
+        metric="seconds",
+        value=6 * 3600 + 32 * 60,
+        unit="seconds",
+        source=WRITE_UP,
+        comparable=False,
+        note="ours is another machine",
+    ),
+    Published(
+        experiment="gpt",
+        presets=("reference", "best"),
+        figure="nanoGPT, best validation loss",
+        metric="held_out_loss",
+        value=1.4697,
+        unit="nats",
+        source=f"{NANOGPT}, train_shakespeare_char",
+        comparable=True,
+        note="same size and split; the best of 5000 steps, estimated on random windows",
+    ),
+    Published(
+        experiment="gpt",
+        presets=("quick",),
+        figure="nanoGPT, three minutes on a CPU",
+        metric="held_out_loss",
+        value=1.88,
+        unit="nats",
+        source=f"{NANOGPT}, CPU recipe",
+        comparable=True,
+        note="same split, 4 blocks of width 128, context 64; estimated on random windows",
+    ),
+)

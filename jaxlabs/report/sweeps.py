@@ -1,0 +1,141 @@
+"""What the runs of a sweep say together: figures against the settings, and the losses of all."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+
+from jaxlabs.report import style
+from jaxlabs.report.curves import Rows, series, words
+from jaxlabs.report.picture import Picture
+
+Groups = Sequence[Mapping[str, Any]]
+MOST_CURVES = 8
+"""Groups whose losses are drawn; more would hide each other."""
+
+
+def against_settings(groups: Groups, question: str) -> Picture | None:
+    """Draws each figure against the first setting: every run, means, and their deviation.
+
+    Args:
+      groups: `groups` of a sweep's summary.
+      question: what the runs are to answer.
+
+    Returns:
+      The picture, or None where nothing but the seed varies.
+    """
+    names = list(groups[0]["settings"])
+    if not names:
+        return None
+    metrics = list(groups[0]["figures"])
+    columns = 2 if len(metrics) > 1 else 1
+    rows = -(-len(metrics) // columns)
+    figure = style.new_figure(2.5 * rows + 0.6)
+    grid = figure.subplots(rows, columns, squeeze=False)
+    for axes, metric in zip(grid.flat, metrics, strict=False):
+        _draw(axes, groups, names, metric)
+    for axes in grid.flat[len(metrics) :]:
+        axes.remove()
+    handles, labels = grid.flat[0].get_legend_handles_labels()
+    if len(handles) > 1:
+        figure.legend(handles, labels, loc="outside upper left", ncols=2, handlelength=1.4)
+    return Picture(
+        name="sweep",
+        title="Figures against the settings",
+        caption=(
+            f"{question} Dots: single runs. Lines: means over the seeds, with one standard "
+            "deviation to each side."
+        ),
+        alt=f"{', '.join(map(words, metrics))} against {words(names[0])}.",
+        figure=figure,
+    )
+
+
+def _draw(axes: Axes, groups: Groups, names: list[str], metric: str) -> None:
+    """Draws one figure; each combination of the settings after the first has a line of its own."""
+    first, *others = names
+    values = list(dict.fromkeys(_told(group["settings"][first]) for group in groups))
+    lines: dict[str, list[Mapping[str, Any]]] = {}
+    for group in groups:
+        label = ", ".join(f"{words(name)} {_told(group['settings'][name])}" for name in others)
+        lines.setdefault(label, []).append(group)
+    for (label, members), colour in zip(lines.items(), _colours(len(lines)), strict=True):
+        places = [values.index(_told(group["settings"][first])) for group in members]
+        figures = [group["figures"][metric] for group in members]
+        for place, one in zip(places, figures, strict=True):
+            runs = _numbers(one["values"])
+            axes.plot([place] * len(runs), runs, ".", color=colour, alpha=0.45, markersize=4)
+        deviations = [one["deviation"] or 0.0 for one in figures]
+        means = _numbers([one["mean"] for one in figures])
+        axes.errorbar(
+            places, means, deviations, color=colour, marker="o", markersize=4, label=label
+        )
+    axes.set_xticks(range(len(values)), values)
+    axes.set(title=words(metric), xlabel=words(first))
+    axes.margins(x=0.08)
+
+
+def losses(groups: Groups, rows_by_run: Mapping[str, Rows], unit: str) -> Picture | None:
+    """Draws the loss of every group on its first evaluated split, averaged over the seeds.
+
+    Args:
+      groups: `groups` of a sweep's summary.
+      rows_by_run: the rows of metrics.jsonl by the run's name.
+      unit: of the loss.
+
+    Returns:
+      The picture, or None where there is no evaluation to draw.
+    """
+    figure = style.new_figure(3.6)
+    axes = figure.subplots()
+    drawn = 0
+    shown = list(groups)[:MOST_CURVES]
+    for group, colour in zip(shown, _colours(len(shown)), strict=True):
+        curves = [_headline(rows_by_run[run]) for run in group["runs"]]
+        curves = [curve for curve in curves if curve[0].size]
+        if not curves:
+            continue
+        steps = curves[0][0]
+        same = [values for found, values in curves if np.array_equal(found, steps)]
+        label = ", ".join(f"{words(k)} {_told(v)}" for k, v in group["settings"].items())
+        axes.plot(steps, np.mean(same, axis=0), color=colour, marker="o", markersize=3, label=label)
+        drawn += steps.size > 1
+    if not drawn:
+        return None
+    axes.set(xlabel="step", ylabel=f"loss [{unit}]")
+    if np.all(np.concatenate([line.get_ydata() for line in axes.lines]) > 0):
+        axes.set_yscale("log")
+        axes.yaxis.set_major_formatter("{x:g}")
+        axes.yaxis.set_minor_formatter("{x:g}")
+    if len(groups) > 1:
+        figure.legend(loc="outside upper left", ncols=2, handlelength=1.4)
+    return Picture(
+        name="sweep_losses",
+        title="Losses of the runs",
+        caption="Loss on the first evaluated split against the step, mean over the seeds.",
+        alt="Curves of the loss against training steps, one for each combination of settings.",
+        figure=figure,
+    )
+
+
+def _headline(rows: Rows) -> tuple[np.ndarray, np.ndarray]:
+    split = next((row["split"] for row in rows if row["split"] != "train"), "train")
+    return series(rows, split, "loss")
+
+
+def _colours(count: int) -> list[Any]:
+    """Returns colours told apart: the house's own while they last, else a scale."""
+    if count <= len(style.COLOURS):
+        return list(style.COLOURS[:count])
+    return [style.SCALE(place) for place in np.linspace(0, 0.92, count)]
+
+
+def _numbers(values: Sequence[float | None]) -> list[float]:
+    return [float("nan") if value is None else value for value in values]
+
+
+def _told(value: Any) -> str:
+    if value is None:
+        return "none"
+    return f"{value:g}" if isinstance(value, float) else str(value)

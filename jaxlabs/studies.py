@@ -1,0 +1,26 @@
+"""Carrying out a study: a command that measures something without the training loop."""
+
+import time
+
+from jaxlabs.lab import Request
+from jaxlabs.opening import opened
+from jaxlabs.report.page import write_report
+from jaxlabs.summary import summarise_study
+from jaxlabs.training import devices
+
+
+def measure(request: Request) -> None:
+    """Measures what the study is about, unless its folder says that this has been done."""
+    config = request.config()
+    devices.start(config.platform)
+    with opened(request, config) as folder:
+        if folder.is_complete():
+            print(f"all of it has been measured; report: {write_report(folder)}")
+            return
+        start = time.perf_counter()
+        findings = request.lab.measure(config, folder)
+        summary = summarise_study(request, config, findings, time.perf_counter() - start)
+        folder.write_sample("final", findings.text)
+        folder.write_summary(summary)
+        print(findings.text)
+        print(f"report: {write_report(folder)}")

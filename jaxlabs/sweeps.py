@@ -1,0 +1,93 @@
+"""Carrying out a sweep: many runs of one lab, each in a folder of its own below the sweep's."""
+
+import contextlib
+import dataclasses
+import io
+import sys
+import tempfile
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import tqdm
+from jax.experimental.compilation_cache import compilation_cache
+
+from jaxlabs import modes
+from jaxlabs.config import UserError
+from jaxlabs.lab import Request
+from jaxlabs.opening import opened
+from jaxlabs.report.page import write_report
+from jaxlabs.run_folder import RunFolder
+from jaxlabs.summary import summarise_sweep
+from jaxlabs.sweep_plan import Sweep, run_name
+from jaxlabs.training import devices
+from jaxlabs.training.loop import NonFiniteError
+
+
+def carry_out(request: Request) -> None:
+    """Trains every run of a sweep that has not ended yet, and compares them all.
+
+    Raises:
+      UserError: a flag fixes what the sweep varies, or asks for several processes.
+    """
+    sweep = request.lab.sweeps[request.sweep]
+    for name in request.given:
+        if name in sweep.axes:
+            raise UserError(f"--{name}: the sweep {request.sweep} sets it itself; leave it out")
+    config = request.config()
+    if config.num_processes > 1:
+        raise UserError(
+            f"--num_processes: {config.num_processes} is not accepted; a sweep runs in one process"
+        )
+    devices.start(config.platform)
+    with opened(request, config) as folder, _compiled_programs_kept():
+        runs = []
+        points = tqdm.tqdm(sweep.points(), unit="run", disable=None, file=sys.stderr)
+        for point in points:
+            name = run_name(point)
+            points.set_postfix_str(name)
+            run = _run(request, sweep, point, RunFolder(folder.runs / name))
+            if run is None:
+                print(f"stopped in the run {name}; the same command goes on")
+                return
+            runs.append(run)
+        folder.write_summary(summarise_sweep(request, sweep, runs))
+        print(f"report: {write_report(folder)}")
+
+
+def _run(
+    request: Request, sweep: Sweep, point: dict[str, Any], folder: RunFolder
+) -> dict[str, Any] | None:
+    """Trains one run and returns its settings and figures; None when a signal stopped it."""
+    given = dict(sweep.settings) | request.given | point | {"workdir": str(folder.path)}
+    flags = [f"--{name}={value}" for name, value in given.items()]
+    single = dataclasses.replace(
+        request, sweep=None, given=given, overwrite=False, arguments=tuple(flags)
+    )
+    try:
+        # Its progress would bury the sweep's; what it has to say is in its folder.
+        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+            modes.train(single, draw=False)
+    except NonFiniteError:  # a result too
+        return {"point": point, "metrics": {}, "seconds": None, "compared": []}
+    if not folder.is_complete():
+        return None
+    summary = folder.read_summary()
+    kept = {name: summary[name] for name in ("metrics", "seconds", "compared")}
+    return {"point": point} | kept
+
+
+@contextlib.contextmanager
+def _compiled_programs_kept() -> Iterator[None]:
+    """Lets runs that differ in their seed alone share their compiled programs."""
+    if jax.config.jax_compilation_cache_dir is not None:
+        yield
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        jax.config.update("jax_compilation_cache_dir", folder)
+        compilation_cache.reset_cache()
+        try:
+            yield
+        finally:
+            jax.config.update("jax_compilation_cache_dir", None)
+            compilation_cache.reset_cache()

@@ -1,0 +1,226 @@
+"""Sweeps and studies through the real runner: complete runs, gone on with, compared."""
+
+import dataclasses
+import json
+
+import flax.linen as nn
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxlabs import command, modes
+from jaxlabs.config import Config, group, setting
+from jaxlabs.data.batches import Examples
+from jaxlabs.data.splits import Data
+from jaxlabs.lab import Findings, Lab, Study
+from jaxlabs.losses.parts import LossParts
+from jaxlabs.run_folder import RunFolder
+from jaxlabs.sweep_plan import Sweep
+from jaxlabs.training.loop import NonFiniteError
+from jaxlabs.training.run_config import CommonConfig, RunConfig
+from jaxlabs.training.step import build_train_step
+from jaxlabs.training.task import Task
+
+pytestmark = pytest.mark.usefixtures("reused_executables")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LineConfig(Config):
+    bias: bool = setting(True, "whether the line may miss the origin")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FitConfig(RunConfig):
+    line: LineConfig = group(LineConfig)
+
+
+def load_data(config):
+    x = np.linspace(-1, 1, 8, dtype=np.float32)[:, None]
+    points = Examples({"x": x, "y": 2 * x[:, 0] + 1})
+    return Data(
+        train=points,
+        evaluations={"held_out": points},
+        final_evaluations=dict,
+        dataset={"name": "line", "source": "made up", "sha256": "0"},
+        comparable=False,
+        vocabulary={},
+        baselines=dict,
+    )
+
+
+def loss(params, batch, key, state, train):
+    y = state.model.apply({"params": params}, batch["x"])[:, 0]
+    squares = jnp.square(y - batch["y"]) * batch["weights"]
+    return LossParts(squares.sum(), batch["weights"].sum(), {})
+
+
+train_step = build_train_step(loss)
+
+
+def build_task(config, vocabulary):
+    model = nn.Dense(1, use_bias=config.line.bias)
+    return Task(model, lambda key: model.init(key, jnp.zeros((1, 1))), loss, train_step)
+
+
+LINE = Lab(
+    name="line",
+    description="Fits a line.",
+    config_class=FitConfig,
+    presets={"quick": {"steps": 4, "batch_size": 4, "eval_batch_size": 8, "eval_every": 2}},
+    load_data=load_data,
+    build_task=build_task,
+    sample=lambda config, task, vocabulary, state, key: "a line",
+    analyse=lambda config, task, data, state, folder: {},
+    loss_unit="squares",
+    sweeps={
+        "biases": Sweep(
+            question="Does a bias help?",
+            axes={"bias": (False, True), "seed": (0, 1)},
+            metrics=("held_out_loss", "train_loss"),
+            settings={"learning_rate": 0.5, "log_every": 1},
+        ),
+        "seeds": Sweep(
+            question="How much is luck?", axes={"seed": (3, 4)}, metrics=("held_out_loss",)
+        ),
+    },
+)
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def summary_time(run):
+    return (
+        (RunFolder(f"runs/line-quick-biases/runs/{run}").path / "summary.json").stat().st_mtime_ns
+    )
+
+
+def test_sweep_trains_every_run_once_and_compares_them(here, monkeypatch, capsys):
+    flags = ["--sweep=biases", "--log_every=2"]
+    trained, real = [], modes.train
+
+    def train(request, *, draw):
+        if len(trained) == 3:
+            raise KeyboardInterrupt
+        trained.append(request.given)
+        real(request, draw=draw)
+
+    monkeypatch.setattr(modes, "train", train)
+    assert command.run(LINE, flags) == 130
+    monkeypatch.setattr(modes, "train", real)
+    before = summary_time("bias=false,seed=0")
+    assert command.run(LINE, flags) == 0
+    assert summary_time("bias=false,seed=0") == before  # what had ended was not trained again
+
+    folder = RunFolder("runs/line-quick-biases")
+    summary = folder.read_summary()
+    assert [group["settings"] for group in summary["groups"]] == [{"bias": False}, {"bias": True}]
+    for found in summary["groups"]:
+        singles = [RunFolder(folder.runs / run) for run in found["runs"]]
+        values = [single.read_summary()["metrics"]["held_out_loss"] for single in singles]
+        assert found["figures"]["held_out_loss"]["values"] == values
+        assert [single.read_summary()["seed"] for single in singles] == [0, 1]
+        settings = singles[0].read_config()["settings"]
+        assert (settings["learning_rate"], settings["log_every"]) == (0.5, 2)  # flags go before
+    page = folder.report.read_text()
+    assert "Does a bias help?" in page
+    assert "loss [squares]" not in page or "nats" not in page
+    assert page.count("<img") == 2  # figures against settings, losses
+    capsys.readouterr()
+    assert command.run(LINE, [*flags, "--steps=5"]) == 2
+    assert "steps (4 there, 5 here)" in capsys.readouterr().err
+
+
+def test_run_of_a_sweep_is_the_run_of_its_own_command():
+    assert command.run(LINE, ["--sweep=seeds"]) == 0
+    one, other = RunFolder("runs/line-quick-seeds/runs/seed=3"), RunFolder("runs/line-quick")
+    assert "--seed=3" in one.read_config()["command"]
+    assert command.run(LINE, ["--seed=3"]) == 0
+    digests = [run.read_summary()["parameters_sha256"] for run in (one, other)]
+    assert digests[0] == digests[1]
+
+
+def test_run_that_comes_apart_is_a_result(monkeypatch):
+    real = modes.train
+
+    def train(request, *, draw):
+        if request.given["seed"] == 3:
+            raise NonFiniteError("planted")
+        real(request, draw=draw)
+
+    monkeypatch.setattr(modes, "train", train)
+    assert command.run(LINE, ["--sweep=seeds"]) == 0
+    (group,) = RunFolder("runs/line-quick-seeds").read_summary()["groups"]
+    assert group["figures"]["held_out_loss"]["mean"] is None
+    assert group["figures"]["held_out_loss"]["values"][1] > 0
+
+
+@pytest.mark.parametrize(
+    ("flags", "line"),
+    [
+        (["--sweep=biasses"], "--sweep: 'biasses' is not accepted; one of biases, seeds; did you"),
+        (["--sweep=seeds", "--seed=1"], "--seed: the sweep seeds sets it itself; leave it out"),
+        (["--sweep=seeds", "--mode=sample"], "--sweep: 'seeds' trains; it goes with no other mode"),
+        (["--sweep=seeds", "--num_processes=2", "--coordinator=a:1"], "--num_processes: 2 is not"),
+    ],
+)
+def test_bad_sweep_is_one_line(here, capsys, flags, line):
+    assert command.run(LINE, flags) == 2
+    assert capsys.readouterr().err.startswith(f"line: {line}")
+    assert not (here / "runs").exists()
+
+
+def test_lab_without_sweeps_has_no_such_flag(capsys):
+    assert command.run(dataclasses.replace(LINE, sweeps={}), ["--sweep=seeds"]) == 2
+    assert "--sweep: no such flag" in capsys.readouterr().err
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CountConfig(CommonConfig):
+    largest: int = setting(3, "number to count to", minimum=1)
+
+
+MEASURED = []
+
+
+def count(config, folder):
+    MEASURED.append(config.largest)
+    return Findings({"sum": float(sum(range(config.largest + 1)))}, "counted", {"problems": [1]})
+
+
+STUDY = Study(
+    name="count",
+    description="Counts.",
+    config_class=CountConfig,
+    presets={"quick": {}, "far": {"largest": 5}},
+    measure=count,
+)
+
+
+def test_study_is_measured_once_and_reported(capsys):
+    assert command.run(STUDY, ["--preset=far"]) == 0
+    assert "counted" in capsys.readouterr().out
+    folder = RunFolder("runs/count-far")
+    summary = folder.read_summary()
+    assert summary["metrics"] == {"sum": 15.0}
+    assert summary["problems"] == [1]
+    assert "counted" in folder.report.read_text()
+    calls = len(MEASURED)
+    assert command.run(STUDY, ["--preset=far"]) == 0
+    assert len(MEASURED) == calls
+    assert command.run(STUDY, ["--preset=far", "--largest=6"]) == 2
+    assert "largest (5 there, 6 here)" in capsys.readouterr().err
+    assert command.run(STUDY, ["--preset=far", "--largest=6", "--overwrite"]) == 0
+    assert json.loads((folder.path / "summary.json").read_text())["metrics"] == {"sum": 21.0}
+
+
+def test_study_refuses_the_flags_and_folders_of_runs(capsys):
+    assert command.run(STUDY, ["--mode=sample"]) == 2
+    assert command.run(STUDY, ["--largest=0"]) == 2
+    assert command.run(STUDY, []) == 0
+    capsys.readouterr()
+    assert command.run(LINE, ["--workdir=runs/count-quick"]) == 2
+    assert "a run of count is there" in capsys.readouterr().err
