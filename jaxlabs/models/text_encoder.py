@@ -1,0 +1,290 @@
+"""A bidirectional Transformer encoder of sentences, and a classifier on top of it.
+
+Vaswani et al. 2017 ("Attention Is All You Need"), the encoder alone. Shapes with the reference
+sizes: 5,755 words, sentences of at most 32, width 64, 4 blocks, 2 heads, 3 speakers.
+
+    tokens                     [batch, time]
+    embedding                  [batch, time, 64]      5,755 * 64                         = 368,320
+    positions                  [time, 64]             32 * 64                            =   2,048
+    block x 4                  [batch, time, 64]
+      norm, attention          2 heads of [time, 32]  4 * 64^2 + 64 + 128                =  16,576
+      norm, feed-forward       [batch, time, 256]     2 * 64 * 256 + 256 + 64 + 128      =  33,216
+    final norm                 [batch, time, 64]      2 * 64                             =     128
+    mean over real tokens      [batch, 64]
+    hidden, logits             [batch, 100] [batch, 3]  64 * 100 + 100 + 100 * 3 + 3     =   6,803
+                                                        all                                576,467
+"""
+
+import dataclasses
+from typing import Any, Self
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from jaxlabs import keys
+from jaxlabs.config import Config, UserError, setting
+from jaxlabs.data.tokenizers import PADDING, UNKNOWN
+from jaxlabs.layers import masks, positions
+from jaxlabs.layers.dropout import Dropout
+from jaxlabs.layers.matmul import PRECISIONS, Dense
+from jaxlabs.layers.normalization import build_norm
+from jaxlabs.layers.transformer import ACTIVATIONS, EncoderBlock
+from jaxlabs.losses.cross_entropy import cross_entropy
+from jaxlabs.losses.parts import LossParts
+from jaxlabs.training.state import TrainState
+from jaxlabs.training.step import build_train_step
+
+POSITIONS = ("sinusoidal", "learned")
+LINEAR = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
+"""PyTorch's default: uniform within +-1 / sqrt(fan_in), whose variance is a third of 1 / fan_in."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TextEncoderConfig(Config):
+    """Sizes and choices of the encoder; the defaults are those of the reference classifier."""
+
+    vocabulary_size: int | None = setting(
+        None, "words that the model knows; none: as many as the data have", minimum=1
+    )
+    context: int = setting(32, "tokens of a sentence that are read, the first ones", minimum=1)
+    width: int = setting(64, "size of a token's vector", minimum=1)
+    layers: int = setting(4, "blocks", minimum=1)
+    heads: int = setting(2, "attention heads; they divide the width", minimum=1)
+    ffn_width: int = setting(256, "size of the feed-forward network's hidden layer", minimum=1)
+    activation: str = setting("relu", "of the feed-forward network", choices=ACTIVATIONS)
+    positions: str = setting("learned", "how positions are told", choices=POSITIONS)
+    pre_norm: bool = setting(True, "norm before each sub-layer (GPT-2) and not after it (2017)")
+    embedding_stddev: float = setting(
+        1.0, "standard deviation of embeddings at the start; 1 is PyTorch's", above=0
+    )
+    dropout: float = setting(
+        0.0, "rate on embeddings, attention weights and sub-layer outputs", minimum=0, maximum=0.99
+    )
+    matmul_precision: str = setting(
+        "default",
+        "strict float32 (highest), the platform's own (default), bfloat16 inputs (fast)",
+        choices=PRECISIONS,
+    )
+
+    def check(self) -> None:
+        if self.width % self.heads:
+            raise UserError(
+                f"--heads: {self.heads} does not divide --width {self.width}; a divisor"
+            )
+
+    def with_vocabulary(self, tokens: int) -> Self:
+        """Returns the config with a vocabulary for data of so many tokens, spare rows included.
+
+        Raises:
+          UserError: the configured vocabulary is smaller than the data's.
+        """
+        size = tokens if self.vocabulary_size is None else self.vocabulary_size
+        if size < tokens:
+            raise UserError(f"--vocabulary_size: {size} is too few for the data; at least {tokens}")
+        return dataclasses.replace(self, vocabulary_size=size)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TextClassifierConfig(TextEncoderConfig):
+    """The encoder's settings and those of what stands on it."""
+
+    classes: int = setting(3, "classes to tell apart", minimum=1)
+    hidden: int = setting(100, "size of the head's hidden layer", minimum=1)
+    head_dropout: float = setting(0.0, "rate on the sentence's vector", minimum=0, maximum=0.99)
+    word_dropout: float = setting(
+        0.0, "share of words that training takes for unknown ones", minimum=0, maximum=0.99
+    )
+    phrase_buckets: int = setting(
+        0, "rows of a table of votes of words and pairs of words, by hash; 0: none", minimum=0
+    )
+    label_smoothing: float = setting(
+        0.0, "share of a target that training spreads evenly over all classes", minimum=0, maximum=1
+    )
+
+
+class TextClassifier(nn.Module):
+    """Sentences in, logits of their classes out.
+
+    Attributes:
+      config: see `TextClassifierConfig`.
+    """
+
+    config: TextClassifierConfig
+
+    def setup(self):
+        config = self.config
+        self.word_dropout = Dropout(config.word_dropout)
+        self.encoder = TextEncoder(config)
+        self.head_dropout = Dropout(config.head_dropout)
+        options = {"kernel_init": LINEAR, "precision": config.matmul_precision, "bias_range": 1.0}
+        self.hidden = Dense(config.hidden, **options)
+        self.head = Dense(config.classes, **options)
+        if config.phrase_buckets:
+            self.votes = PhraseVotes(config.phrase_buckets, config.classes)
+
+    def __call__(self, tokens: jax.Array, *, dropout_keys: jax.Array | None = None) -> jax.Array:
+        """Returns logits `[batch, classes]` for `tokens [batch, time]`.
+
+        A sentence is the mean of its tokens' vectors. Padding counts for nothing, and a sentence of
+        nothing but padding has the vector 0.
+
+        Args:
+          tokens: see `TextEncoder`.
+          dropout_keys: [batch] PRNG keys of the examples; None switches dropout off.
+        """
+        real = tokens != PADDING
+        kept = self.word_dropout(jnp.ones(tokens.shape), dropout_keys) > 0
+        tokens = jnp.where(real & ~kept, UNKNOWN, tokens)
+        vectors = self.encoder(tokens, dropout_keys=dropout_keys)
+        pooled = self.head_dropout(mean_over(vectors, real), dropout_keys)
+        logits = self.head(nn.relu(self.hidden(pooled)))
+        return logits + self.votes(tokens) if self.config.phrase_buckets else logits
+
+
+class TextEncoder(nn.Module):
+    """Tokens in, contextual vectors out.
+
+    Attributes:
+      config: see `TextEncoderConfig`.
+    """
+
+    config: TextEncoderConfig
+
+    def setup(self):
+        config, normal = self.config, nn.initializers.normal(self.config.embedding_stddev)
+        self.embedding = nn.Embed(config.vocabulary_size, config.width, embedding_init=normal)
+        if config.positions == "learned":
+            self.position_embedding = positions.LearnedPositions(
+                config.context, config.width, normal
+            )
+        self.embedding_dropout = Dropout(config.dropout)
+        self.blocks = [
+            EncoderBlock(
+                width=config.width,
+                heads=config.heads,
+                ffn_width=config.ffn_width,
+                length=config.context,
+                activation=config.activation,
+                pre_norm=config.pre_norm,
+                kernel_init=LINEAR,
+                out_init=LINEAR,
+                bias_range=1.0,
+                dropout=config.dropout,
+                precision=config.matmul_precision,
+            )
+            for _ in range(config.layers)
+        ]
+        if config.pre_norm:
+            self.final_norm = build_norm("layernorm")
+
+    def __call__(self, tokens: jax.Array, *, dropout_keys: jax.Array | None = None) -> jax.Array:
+        """Returns `[batch, time, width]` for `tokens [batch, time]`.
+
+        No token attends to padding. What stands at the places of padding means nothing.
+
+        Args:
+          tokens: integers below the vocabulary's size, at most `context` in a row; 0 is padding.
+          dropout_keys: [batch] PRNG keys of the examples; None switches dropout off.
+
+        Raises:
+          ValueError: the sentences are longer than the context.
+        """
+        x = self.embedding_dropout(self._embed(tokens), dropout_keys)
+        mask = masks.padding(tokens != PADDING)
+        for block in self.blocks:
+            x = block(x, mask, dropout_keys=dropout_keys)
+        return self.final_norm(x) if self.config.pre_norm else x
+
+    def _embed(self, tokens: jax.Array) -> jax.Array:
+        config, time = self.config, tokens.shape[1]
+        if time > config.context:
+            raise ValueError(f"{time} tokens do not fit into a context of {config.context}")
+        x = self.embedding(tokens)
+        if config.positions == "learned":
+            return x + self.position_embedding(0, time)[None]
+        return x + jnp.asarray(positions.sinusoidal(time, config.width))[None]
+
+
+class PhraseVotes(nn.Module):
+    """Every word and every pair of neighbours votes for classes; the votes are added up.
+
+    The "wide" half of Cheng et al. 2016 ("Wide & Deep Learning for Recommender Systems"). A table
+    of all pairs would be large, so they share rows by hash (Weinberger et al. 2009).
+
+    Attributes:
+      buckets: rows of the table.
+      classes: its columns.
+    """
+
+    buckets: int
+    classes: int
+
+    @nn.compact
+    def __call__(self, tokens: jax.Array) -> jax.Array:
+        """Returns votes `[batch, classes]`, the sum over a sentence over the root of its length."""
+        shape = (self.buckets, self.classes)
+        table = self.param("table", nn.initializers.zeros_init(), shape)
+        real = tokens != PADDING
+        before = jnp.pad(tokens, ((0, 0), (1, 0)))[:, :-1]
+        votes = jnp.stack([table[self._row(0 * tokens, tokens)], table[self._row(before, tokens)]])
+        total = jnp.sum(votes * real[None, :, :, None], axis=(0, 2))
+        return total / jnp.sqrt(jnp.maximum(real.sum(axis=1, keepdims=True), 1))
+
+    def _row(self, first: jax.Array, second: jax.Array) -> jax.Array:
+        # Knuth's multiplicative hash, once for each word of the pair.
+        mixed = (first.astype(jnp.uint32) * jnp.uint32(2_654_435_761)) ^ second.astype(jnp.uint32)
+        mixed = mixed * jnp.uint32(2_654_435_761)
+        return (mixed >> 8) % jnp.uint32(self.buckets)
+
+
+def mean_over(vectors: jax.Array, real: jax.Array) -> jax.Array:
+    """Returns the mean `[batch, width]` of those `vectors [batch, time, width]` that are real.
+
+    Args:
+      vectors: one for each place.
+      real: booleans `[batch, time]`; where none is True the mean is 0.
+    """
+    total = jnp.sum(jnp.where(real[:, :, None], vectors, 0), axis=1)
+    return total / jnp.maximum(real.sum(axis=1, keepdims=True), 1)
+
+
+def loss(
+    params: Any, batch: dict[str, jax.Array], key: jax.Array, state: TrainState, train: bool
+) -> LossParts:
+    """Sums the cross-entropy of the sentences' classes, in nats.
+
+    Args:
+      params: the model's parameters.
+      batch: `inputs [batch, time]`, `labels [batch]`, `weights [batch]` and `example [batch]`;
+        sentences of weight 0 count for nothing.
+      key: the step's key; dropout keys of the examples derive from it and `example`.
+      state: holds the model.
+      train: whether dropout and label smoothing act.
+
+    Returns:
+      LossParts whose `sums` hold `accuracy`: how often the likeliest class is the right one.
+    """
+    dropout_keys = keys.per_example(key, batch["example"]) if train else None
+    logits = state.model.apply({"params": params}, batch["inputs"], dropout_keys=dropout_keys)
+    labels, weights = batch["labels"], batch["weights"]
+    surprise = cross_entropy(logits, labels)
+    smoothing = state.model.config.label_smoothing
+    if train and smoothing:
+        # Szegedy et al. 2016: the target is the class, mixed with the uniform distribution.
+        even = -jnp.mean(jax.nn.log_softmax(logits, axis=-1), axis=-1)
+        surprise = (1 - smoothing) * surprise + smoothing * even
+    correct = jnp.argmax(logits, axis=-1) == labels
+    return LossParts(
+        total=jnp.sum(surprise * weights),
+        weight=jnp.sum(weights),
+        sums={"accuracy": jnp.sum(correct * weights)},
+    )
+
+
+train_step = build_train_step(loss)
+
+
+def predict(model: TextClassifier, params: Any, tokens: jax.Array) -> jax.Array:
+    """Returns the probabilities of the classes `[batch, classes]` for `tokens [batch, time]`."""
+    return jax.nn.softmax(model.apply({"params": params}, tokens), axis=-1)
