@@ -9,10 +9,14 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxlabs.layers import positions
+from jaxlabs.layers import masks, positions
 from jaxlabs.layers.dropout import Dropout
-from jaxlabs.layers.matmul import Dense, Initializer, lax_precision, matmul
+from jaxlabs.layers.matmul import Dense, Initializer, lax_precision, matmul, within
 from jaxlabs.layers.normalization import rms_norm
+from jaxlabs.layers.windowed_attention import LocalWindow
+
+Mask = jax.Array | LocalWindow | None
+"""Who may see whom: booleans (`layers.masks`), a window in either of its forms, or everyone."""
 
 
 class AttentionParts(NamedTuple):
@@ -67,21 +71,12 @@ def attention_parts(
     scores = scores.astype(jnp.promote_types(scores.dtype, jnp.float32))
     if bias is not None:
         scores = scores + bias
-    weights = _masked_softmax(scores, mask)
+    weights = masks.masked_softmax(scores, mask)
     dropped = weights if dropout is None else dropout(weights)
     output = jnp.einsum(
         "bhqk,bhkd->bhqd", dropped.astype(value.dtype), value, precision=dot_precision
     )
     return AttentionParts(output, weights, scores)
-
-
-def _masked_softmax(scores: jax.Array, mask: jax.Array | None) -> jax.Array:
-    if mask is None:
-        return jax.nn.softmax(scores, axis=-1)
-    # Not -inf: a row without keys would be 0 / 0, which `jax_debug_nans` stops at even though the
-    # line after it hides the result.
-    weights = jax.nn.softmax(jnp.where(mask, scores, jnp.finfo(scores.dtype).min), axis=-1)
-    return jnp.where(mask.any(axis=-1, keepdims=True), weights, 0)
 
 
 @flax.struct.dataclass
@@ -102,7 +97,8 @@ class MultiHeadAttention(nn.Module):
     """Self-attention in `heads` subspaces of `width / heads`, joined by an output projection.
 
     The collection "intermediates" receives `weights` and `scores` (see `AttentionParts`) when the
-    caller makes it mutable, so that looking at attention needs no second forward pass.
+    caller makes it mutable, so that looking at attention needs no second forward pass. A window is
+    attended through in the banded form where that pays and nobody looks.
 
     Attributes:
       width: size of a token's vector.
@@ -115,6 +111,7 @@ class MultiHeadAttention(nn.Module):
       out_bias: whether the output projection has one.
       kernel_init: initializer of the input projections.
       out_init: initializer of the output projection.
+      bias_range: of the biases at the start, see `jaxlabs.layers.matmul.Dense`.
       dropout: rate on the attention weights.
       precision: see `jaxlabs.layers.matmul`.
 
@@ -133,6 +130,7 @@ class MultiHeadAttention(nn.Module):
     out_init: Initializer = nn.initializers.lecun_normal()
     dropout: float = 0.0
     precision: str = "default"
+    bias_range: float = 0.0
 
     def setup(self):
         if self.width % self.heads:
@@ -142,24 +140,25 @@ class MultiHeadAttention(nn.Module):
             for name in ("query", "key", "value")
         ]
         if self.qkv_bias:
+            bias_init = within(self.bias_range * self.width**-0.5)
             self.biases = [
-                self.param(f"{name}_bias", nn.initializers.zeros_init(), (self.width,))
+                self.param(f"{name}_bias", bias_init, (self.width,))
                 for name in ("query", "key", "value")
             ]
         self.weight_dropout = Dropout(self.dropout)
-        self.out = Dense(self.width, self.out_bias, self.out_init, self.precision)
+        self.out = Dense(self.width, self.out_bias, self.out_init, self.precision, self.bias_range)
 
     def __call__(
         self,
         x: jax.Array,
-        mask: jax.Array | None = None,
+        mask: Mask = None,
         *,
         dropout_keys: jax.Array | None = None,
     ) -> jax.Array:
-        """Returns `[batch, time, width]` for `x [batch, time, width]`; masks: `layers.masks`."""
+        """Returns `[batch, time, width]` for `x [batch, time, width]`."""
         return self._attend(*self._project(x, 0), mask, dropout_keys)
 
-    def prefill(self, x: jax.Array, mask: jax.Array | None = None) -> tuple[jax.Array, KVCache]:
+    def prefill(self, x: jax.Array, mask: Mask = None) -> tuple[jax.Array, KVCache]:
         """Attends as `__call__` does and returns the cache of these first positions as well."""
         query, key, value = self._project(x, 0)
         cache = _write(empty_cache(x.shape[0], self.heads, self.length, self.width), key, value, 0)
@@ -208,28 +207,33 @@ class MultiHeadAttention(nn.Module):
         query: jax.Array,
         key: jax.Array,
         value: jax.Array,
-        mask: jax.Array | None,
+        mask: Mask,
         dropout_keys: jax.Array | None,
         first: int | jax.Array = 0,
     ) -> jax.Array:
+        slopes = positions.alibi_slopes(self.heads) if self.positions == "alibi" else None
+        options = {
+            "dropout": lambda weights: self.weight_dropout(weights, dropout_keys),
+            "precision": self.precision,
+        }
+        if isinstance(mask, LocalWindow):
+            time = query.shape[2]
+            if mask.pays(time) and not self.is_mutable_collection("intermediates"):
+                return self._join(mask.attend(query, key, value, slopes=slopes, **options))
+            mask = mask.dense(time)
         bias = None
-        if self.positions == "alibi":
+        if slopes is not None:
             query_index = first + jnp.arange(query.shape[2])
-            slopes = positions.alibi_slopes(self.heads)
             bias = positions.alibi_bias(slopes, query_index, jnp.arange(key.shape[2]))
-        parts = attention_parts(
-            query,
-            key,
-            value,
-            mask,
-            bias=bias,
-            dropout=lambda weights: self.weight_dropout(weights, dropout_keys),
-            precision=self.precision,
-        )
+        parts = attention_parts(query, key, value, mask, bias=bias, **options)
         self.sow("intermediates", "weights", parts.weights)
         self.sow("intermediates", "scores", parts.scores)
-        joined = parts.output.swapaxes(1, 2).reshape(query.shape[0], -1, self.width)
-        return self.out(joined)
+        return self._join(parts.output)
+
+    def _join(self, heads: jax.Array) -> jax.Array:
+        """Projects the heads' outputs, `[batch, heads, time, head_dim]`, to `[.., time, width]`."""
+        batch, _, time, _ = heads.shape
+        return self.out(heads.swapaxes(1, 2).reshape(batch, time, self.width))
 
 
 def _write(cache: KVCache, key: jax.Array, value: jax.Array, position: int | jax.Array) -> KVCache:

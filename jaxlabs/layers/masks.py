@@ -1,6 +1,7 @@
 """Who may attend to whom: boolean arrays `[batch or 1, 1, query, key]`, combined with `&`.
 
-True means that the query may see the key. The axis of size 1 stands for the heads.
+True means that the query may see the key. The axis of size 1 stands for the heads. The softmax that
+keeps to such a mask stands here as well.
 """
 
 import jax
@@ -13,13 +14,25 @@ def causal(time: int) -> jax.Array:
     return key <= query
 
 
-def local_window(time: int, window: int) -> jax.Array:
+def local_window(time: int, window: int, *, causal: bool = True) -> jax.Array:
     """The last `window` keys, the query's own included: `0 <= query - key < window`.
 
-    A window at least as long as the text is the causal mask. Shape `[1, 1, time, time]`.
+    Without `causal` it reaches as far to the other side: `|query - key| < window`. A window at
+    least as long as the text is the causal mask, or hides nothing. Shape `[1, 1, time, time]`.
+
+    Raises:
+      ValueError: the window is below 1.
     """
+    require_window(window)
     query, key = _positions(time)
-    return (key <= query) & (query - key < window)
+    near = jnp.abs(query - key) < window
+    return near & (key <= query) if causal else near
+
+
+def require_window(window: int) -> None:
+    """Raises ValueError if a window does not even hold the query's own key."""
+    if window < 1:
+        raise ValueError(f"window: {window} is not accepted; at least 1, the query's own key")
 
 
 def padding(weights: jax.Array) -> jax.Array:
@@ -36,6 +49,21 @@ def cached(position: jax.Array, length: int, window: int | None = None) -> jax.A
     key = jnp.arange(length)[None, None, None, :]
     seen = key <= position
     return seen if window is None else seen & (position - key < window)
+
+
+def masked_softmax(scores: jax.Array, mask: jax.Array | None) -> jax.Array:
+    """Returns the softmax over the keys that `mask` lets through, 0 for a query without any.
+
+    Args:
+      scores: [..., query, key].
+      mask: booleans that broadcast from size 1 to `scores`; None lets all through.
+    """
+    if mask is None:
+        return jax.nn.softmax(scores, axis=-1)
+    # Not -inf: a row without keys would be 0 / 0, which `jax_debug_nans` stops at even though the
+    # line after it hides the result.
+    weights = jax.nn.softmax(jnp.where(mask, scores, jnp.finfo(scores.dtype).min), axis=-1)
+    return jnp.where(mask.any(axis=-1, keepdims=True), weights, 0)
 
 
 def _positions(time: int) -> tuple[jax.Array, jax.Array]:

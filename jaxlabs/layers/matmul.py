@@ -1,6 +1,7 @@
 """The one dense dot: every layer multiplies by its kernel here, in the precision it was given."""
 
 from collections.abc import Callable
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -76,13 +77,23 @@ def _bfloat16_dot(left: jax.Array, right: jax.Array, axes: tuple[int, int]) -> j
     )
 
 
+def within(limit: float) -> Initializer:
+    """Returns the initializer that draws uniformly from +-`limit`."""
+
+    def init(key: jax.Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> jax.Array:
+        return jax.random.uniform(key, shape, dtype, -limit, limit)
+
+    return init if limit else nn.initializers.zeros_init()
+
+
 class Dense(nn.Module):
     """`x [..., in] -> x @ kernel + bias [..., features]`, with `kernel [in, features]`.
 
     Attributes:
       features: size of the last axis of the output.
-      use_bias: whether `bias [features]`, zero at the start, is added.
+      use_bias: whether `bias [features]` is added.
       kernel_init: initializer of the kernel.
+      bias_range: the bias starts uniform within +-`bias_range / sqrt(in)`; 0: at zero.
       precision: one of PRECISIONS.
     """
 
@@ -90,6 +101,7 @@ class Dense(nn.Module):
     use_bias: bool = True
     kernel_init: Initializer = nn.initializers.lecun_normal()
     precision: str = "default"
+    bias_range: float = 0.0
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -97,5 +109,6 @@ class Dense(nn.Module):
         y = matmul(x, kernel, self.precision)
         if not self.use_bias:
             return y
-        bias = self.param("bias", nn.initializers.zeros_init(), (self.features,))
+        bias_init = within(self.bias_range * x.shape[-1] ** -0.5)
+        bias = self.param("bias", bias_init, (self.features,))
         return y + bias.reshape((1,) * (y.ndim - 1) + (-1,))

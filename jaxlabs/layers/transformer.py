@@ -4,7 +4,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jaxlabs.layers.attention import KVCache, MultiHeadAttention
+from jaxlabs.layers.attention import KVCache, Mask, MultiHeadAttention
 from jaxlabs.layers.dropout import Dropout
 from jaxlabs.layers.matmul import Dense, Initializer
 from jaxlabs.layers.normalization import build_norm
@@ -33,6 +33,7 @@ class FeedForward(nn.Module):
       kernel_init: initializer of the first kernel.
       out_init: initializer of the second kernel.
       precision: see `jaxlabs.layers.matmul`.
+      bias_range: of the biases at the start, see `jaxlabs.layers.matmul.Dense`.
 
     Raises:
       ValueError: `activation` is not one of ACTIVATIONS.
@@ -44,6 +45,7 @@ class FeedForward(nn.Module):
     kernel_init: Initializer = nn.initializers.lecun_normal()
     out_init: Initializer = nn.initializers.lecun_normal()
     precision: str = "default"
+    bias_range: float = 0.0
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -51,10 +53,9 @@ class FeedForward(nn.Module):
         if self.activation not in ACTIVATIONS:
             names = ", ".join(ACTIVATIONS)
             raise ValueError(f"activation: {self.activation!r} is not one of {names}")
-        expand = Dense(
-            self.ffn_width, self.use_bias, self.kernel_init, self.precision, name="expand"
-        )
-        contract = Dense(x.shape[-1], self.use_bias, self.out_init, self.precision, name="contract")
+        options = {"precision": self.precision, "bias_range": self.bias_range}
+        expand = Dense(self.ffn_width, self.use_bias, self.kernel_init, name="expand", **options)
+        contract = Dense(x.shape[-1], self.use_bias, self.out_init, name="contract", **options)
         return contract(ACTIVATIONS[self.activation](expand(x)))
 
 
@@ -80,6 +81,7 @@ class EncoderBlock(nn.Module):
       out_init: initializer of the two kernels that write to the residual.
       dropout: rate.
       precision: see `jaxlabs.layers.matmul`.
+      bias_range: of the biases at the start, see `jaxlabs.layers.matmul.Dense`.
     """
 
     width: int
@@ -97,6 +99,7 @@ class EncoderBlock(nn.Module):
     out_init: Initializer = nn.initializers.lecun_normal()
     dropout: float = 0.0
     precision: str = "default"
+    bias_range: float = 0.0
 
     def setup(self):
         self.attention_norm = build_norm(self.norm, self.use_bias)
@@ -112,6 +115,7 @@ class EncoderBlock(nn.Module):
             out_init=self.out_init,
             dropout=self.dropout,
             precision=self.precision,
+            bias_range=self.bias_range,
         )
         self.attention_dropout = Dropout(self.dropout)
         self.ffn_norm = build_norm(self.norm, self.use_bias)
@@ -122,21 +126,22 @@ class EncoderBlock(nn.Module):
             kernel_init=self.kernel_init,
             out_init=self.out_init,
             precision=self.precision,
+            bias_range=self.bias_range,
         )
         self.ffn_dropout = Dropout(self.dropout)
 
     def __call__(
         self,
         x: jax.Array,
-        mask: jax.Array | None = None,
+        mask: Mask = None,
         *,
         dropout_keys: jax.Array | None = None,
     ) -> jax.Array:
-        """Returns `[batch, time, width]` for `x [batch, time, width]`; masks: `layers.masks`."""
+        """Returns `[batch, time, width]` for `x [batch, time, width]`."""
         attended = self.attention(self._before_attention(x), mask, dropout_keys=dropout_keys)
         return self._after_attention(x, attended, dropout_keys)
 
-    def prefill(self, x: jax.Array, mask: jax.Array | None = None) -> tuple[jax.Array, KVCache]:
+    def prefill(self, x: jax.Array, mask: Mask = None) -> tuple[jax.Array, KVCache]:
         """Computes the block without dropout and returns the cache of these positions as well."""
         attended, cache = self.attention.prefill(self._before_attention(x), mask)
         return self._after_attention(x, attended, None), cache

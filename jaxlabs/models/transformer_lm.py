@@ -14,7 +14,7 @@ Vaswani et al. 2017 ("Attention Is All You Need"), stacked and normalised as in 
 """
 
 import dataclasses
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import flax.linen as nn
 import jax
@@ -23,17 +23,20 @@ import jax.numpy as jnp
 from jaxlabs import keys
 from jaxlabs.config import Config, UserError, setting
 from jaxlabs.decoding.generate import generate
+from jaxlabs.decoding.transformer import TransformerDecoder
 from jaxlabs.layers import masks, positions
-from jaxlabs.layers.attention import KVCache, empty_cache
+from jaxlabs.layers.attention import KVCache, Mask
 from jaxlabs.layers.dropout import Dropout
 from jaxlabs.layers.matmul import PRECISIONS, Dense, Initializer, matmul
 from jaxlabs.layers.normalization import NORMS, build_norm
 from jaxlabs.layers.transformer import ACTIVATIONS, EncoderBlock
+from jaxlabs.layers.windowed_attention import LocalWindow
 from jaxlabs.losses.cross_entropy import cross_entropy
 from jaxlabs.losses.parts import LossParts
 from jaxlabs.training.state import TrainState
 from jaxlabs.training.step import build_train_step
 
+INITS = ("gpt2", "pytorch")
 POSITIONS = ("sinusoidal", "learned", "rotary", "alibi")
 INITIAL_STDDEV = 0.02
 
@@ -64,6 +67,12 @@ class TransformerLMConfig(Config):
     norm: str = setting("layernorm", "layer norm, or RMS norm without parameters", choices=NORMS)
     qk_norm: bool = setting(False, "RMS norm of every head's queries and keys")
     tie_embeddings: bool = setting(False, "head kernel = embedding transposed, without a bias")
+    init: str = setting(
+        "gpt2",
+        "normal(0.02), biases 0, residual projections smaller (gpt2); PyTorch's defaults:"
+        " embeddings normal(1), linear layers uniform in +-1/sqrt(fan_in) (pytorch)",
+        choices=INITS,
+    )
     zero_init_residual: bool = setting(False, "residual projections start at zero")
     dropout: float = setting(
         0.2, "rate on embeddings, attention weights and sub-layer outputs", minimum=0, maximum=0.99
@@ -112,11 +121,13 @@ class TransformerLM(nn.Module):
     config: TransformerLMConfig
 
     def setup(self):
-        config, normal = self.config, nn.initializers.normal(INITIAL_STDDEV)
-        self.embedding = nn.Embed(config.vocabulary_size, config.width, embedding_init=normal)
+        config, init = self.config, _initializers(self.config)
+        self.embedding = nn.Embed(
+            config.vocabulary_size, config.width, embedding_init=init.embedding
+        )
         if config.positions == "learned":
             self.position_embedding = positions.LearnedPositions(
-                config.context, config.width, normal
+                config.context, config.width, init.embedding
             )
         self.embedding_dropout = Dropout(config.dropout)
         self.blocks = [
@@ -132,17 +143,24 @@ class TransformerLM(nn.Module):
                 qk_norm=config.qk_norm,
                 qkv_bias=config.qkv_bias,
                 use_bias=config.bias,
-                kernel_init=normal,
-                out_init=_residual_init(config),
+                kernel_init=init.kernel,
+                out_init=init.residual,
                 dropout=config.dropout,
                 precision=config.matmul_precision,
+                bias_range=init.bias_range,
             )
             for _ in range(config.layers)
         ]
         if config.pre_norm:
             self.final_norm = build_norm(config.norm, config.bias)
         if not config.tie_embeddings:
-            self.head = Dense(config.vocabulary_size, config.bias, normal, config.matmul_precision)
+            self.head = Dense(
+                config.vocabulary_size,
+                config.bias,
+                init.kernel,
+                config.matmul_precision,
+                init.bias_range,
+            )
 
     def __call__(self, tokens: jax.Array, *, dropout_keys: jax.Array | None = None) -> jax.Array:
         """Returns logits `[batch, time, vocabulary]` for `tokens [batch, time]`.
@@ -200,11 +218,11 @@ class TransformerLM(nn.Module):
             return x + self.position_embedding(first, time)[None]
         return x
 
-    def _mask(self, time: int) -> jax.Array | None:
+    def _mask(self, time: int) -> Mask:
         if self.config.demo_unmasked:
             return None
         if self.config.attention_window is not None:
-            return masks.local_window(time, self.config.attention_window)
+            return LocalWindow(self.config.attention_window)
         return masks.causal(time)
 
     def _logits(self, x: jax.Array) -> jax.Array:
@@ -214,11 +232,26 @@ class TransformerLM(nn.Module):
         return self.head(x)
 
 
-def _residual_init(config: TransformerLMConfig) -> Initializer:
-    """Residual projections: 2 * layers of them add up, so each starts smaller by that root."""
+class _Initializers(NamedTuple):
+    embedding: Initializer
+    kernel: Initializer
+    residual: Initializer
+    bias_range: float
+
+
+def _initializers(config: TransformerLMConfig) -> _Initializers:
+    if config.init == "pytorch":
+        # A variance of 1 / (3 fan_in) is that of the uniform distribution in +-1 / sqrt(fan_in).
+        kernel = residual = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
+        embedding, bias_range = nn.initializers.normal(1.0), 1.0
+    else:
+        embedding = kernel = nn.initializers.normal(INITIAL_STDDEV)
+        # 2 * layers of the residual projections add up, so each starts smaller by that root.
+        residual = nn.initializers.normal(INITIAL_STDDEV / (2 * config.layers) ** 0.5)
+        bias_range = 0.0
     if config.zero_init_residual:
-        return nn.initializers.zeros_init()
-    return nn.initializers.normal(INITIAL_STDDEV / (2 * config.layers) ** 0.5)
+        residual = nn.initializers.zeros_init()
+    return _Initializers(embedding, kernel, residual, bias_range)
 
 
 def loss(
@@ -249,41 +282,6 @@ def loss(
 
 
 train_step = build_train_step(loss)
-
-
-@dataclasses.dataclass(frozen=True)
-class TransformerDecoder:
-    """The model as `jaxlabs.decoding.generate` wants it; equal models make equal decoders.
-
-    The carry is `(caches, position)`, where position counts the tokens in the caches.
-    """
-
-    model: TransformerLM
-    tokens: int | None = None  # only the first so many are drawn, spare rows of the vocabulary not
-
-    @property
-    def context(self) -> int:
-        """How many tokens the caches hold."""
-        return self.model.config.context
-
-    def init_carry(self, batch_size: int) -> Any:
-        """Returns empty caches at position 0."""
-        config = self.model.config
-        cache = empty_cache(batch_size, config.heads, config.context, config.width)
-        return [cache] * config.layers, jnp.zeros((), jnp.int32)
-
-    def step(self, params: Any, carry: Any, tokens: jax.Array) -> tuple[Any, jax.Array]:
-        """Takes in `tokens [batch]`; returns the carry and logits `[batch, vocabulary]`."""
-        caches, position = carry
-        logits, caches = self.model.apply(
-            {"params": params}, tokens, caches, position, method="decode"
-        )
-        return (caches, position + 1), logits[:, : self.tokens]
-
-    def refill(self, params: Any, tokens: jax.Array) -> Any:
-        """Returns the carry after `tokens [batch, half]`, encoded anew from position 0."""
-        caches = self.model.apply({"params": params}, tokens, method="prefill")
-        return caches, jnp.full((), tokens.shape[1], jnp.int32)
 
 
 def sample(

@@ -1,8 +1,9 @@
 """A plain PyTorch GPT: the twin of our character GPT.
 
 Written from the architecture, in the terms of `TransformerLMConfig`, so that one config describes
-both: sinusoidal positions and ReLU make it the twin of `reference`, learned positions, GELU and
-tied embeddings make it nanoGPT (github.com/karpathy/nanoGPT). PyTorch is imported when it is used.
+both: sinusoidal positions and ReLU make it the twin of the character GPT's `reference`, learned
+positions, GELU and tied embeddings make it nanoGPT (github.com/karpathy/nanoGPT), learned positions
+and PyTorch's own initialisation the word-level decoder. PyTorch is imported when it is used.
 """
 
 from collections.abc import Mapping
@@ -17,7 +18,7 @@ from jaxlabs.models.transformer_lm import TransformerLMConfig
 def build_gpt(config: TransformerLMConfig) -> Any:
     """Returns a `torch.nn.Module`: tokens `[batch, time]` to logits `[batch, time, vocabulary]`.
 
-    Initialised with the deviations of `TransformerLM`, from PyTorch's global generator.
+    Initialised as `config.init` says, from PyTorch's global generator.
 
     Raises:
       ValueError: the config asks for something that this plain GPT has not.
@@ -52,11 +53,15 @@ def build_gpt(config: TransformerLMConfig) -> Any:
             query, key, value = (
                 part.view(split).transpose(1, 2) for part in self.qkv(x).split(width, dim=2)
             )
+            window = config.attention_window
+            everything = torch.ones(time_steps, time_steps, dtype=torch.bool)
+            band = None if window is None else everything.tril().triu(1 - window)
             attended = functional.scaled_dot_product_attention(
                 query,
                 key,
                 value,
-                is_causal=True,
+                attn_mask=band,
+                is_causal=band is None,
                 dropout_p=config.dropout if self.training else 0.0,
             )
             return attended.transpose(1, 2).reshape(batch, time_steps, width)
@@ -77,7 +82,8 @@ def build_gpt(config: TransformerLMConfig) -> Any:
             self.head = nn.Linear(config.width, config.vocabulary_size, bias=head_bias)
             if config.tie_embeddings:
                 self.head.weight = self.embedding.weight
-            self.initialise()
+            if config.init == "gpt2":
+                self.initialise()
 
         def initialise(self):
             for name, parameter in self.named_parameters():
@@ -107,7 +113,6 @@ def _require_plain(config: TransformerLMConfig) -> None:
     plain = {
         "positions": ("sinusoidal", "learned"),
         "activation": ("relu", "gelu"),
-        "attention_window": (None,),
         "demo_unmasked": (False,),
         "pre_norm": (True,),
         "norm": ("layernorm",),

@@ -124,6 +124,69 @@ def test_initial_deviations_are_those_of_gpt2(key):
     assert all((leaf == 0).all() for leaf in biases)
 
 
+WORDS = TransformerLMConfig(
+    **{"vocabulary_size": 5755, "context": 32, "width": 64, "layers": 4, "heads": 2},
+    **{"ffn_width": 100, "positions": "learned", "init": "pytorch", "dropout": 0.0},
+)
+"""The word-level decoder of the speeches."""
+
+
+def test_word_decoder_has_the_published_number_of_parameters(key):
+    shapes = jax.eval_shape(TransformerLM(WORDS).init, key, tokens_of())["params"]
+    assert count_parameters(shapes) == 863_243
+    assert count_parameters(shapes["embedding"]) == 5755 * 64
+    assert count_parameters(shapes["position_embedding"]) == 32 * 64
+    assert count_parameters(shapes["blocks_3"]) == 4 * 64**2 + 64 + 2 * 6400 + 164 + 4 * 64
+    assert count_parameters(shapes["head"]) == 65 * 5755
+
+
+SHALLOW_WORDS = dataclasses.replace(WORDS, layers=1)  # quick to initialise
+
+
+@pytest.fixture(scope="module")
+def word_decoders():
+    """Initial parameters of several seeds."""
+    init = jax.jit(TransformerLM(SHALLOW_WORDS).init)
+    return [init(jax.random.key(seed), tokens_of())["params"] for seed in range(8)]
+
+
+def test_loss_at_the_start_of_the_word_decoder_is_the_published_one(word_decoders):
+    # The final norm gives 64 numbers of unit variance; head weights and biases have a variance of
+    # 1 / (3 * 64). So logits have a variance of 65 / 192 = 0.339, and the mean loss exceeds
+    # ln 5755 = 8.658 by half of it: 8.827. Published, of one batch of one seed: 8.85.
+    tokens = tokens_of(batch=4, time=32, vocabulary=5755)
+
+    @jax.jit
+    def mean_loss(params):
+        logits = TransformerLM(SHALLOW_WORDS).apply({"params": params}, tokens)
+        return (jax.nn.logsumexp(logits, axis=-1) - logits.mean(axis=-1)).mean()
+
+    losses = np.array([mean_loss(params) for params in word_decoders])
+    np.testing.assert_allclose(losses.mean(), math.log(5755) + 65 / 384, atol=0.02)
+    assert (np.abs(losses - losses.mean()) < 0.05).all()
+
+
+@pytest.mark.peers
+def test_pytorch_initialisation_has_the_distributions_of_pytorch(word_decoders):
+    torch = pytest.importorskip("torch")
+    from jaxlabs.peers.torch_gpt import build_gpt, copy_parameters
+
+    torch.manual_seed(0)
+    theirs = [dict(build_gpt(SHALLOW_WORDS).named_parameters()) for _ in word_decoders]
+    twin, ours = build_gpt(SHALLOW_WORDS), []
+    for params in word_decoders:
+        copy_parameters(twin, params)
+        ours.append({name: leaf.detach().clone() for name, leaf in twin.named_parameters()})
+    for name in theirs[0]:
+        expected, got = (
+            torch.stack([run[name] for run in runs]).detach().numpy() for runs in (theirs, ours)
+        )
+        slack = 4 * expected.std() / expected.size**0.5  # four standard errors
+        np.testing.assert_allclose(got.mean(), expected.mean(), atol=2 * slack, err_msg=name)
+        np.testing.assert_allclose(got.std(), expected.std(), atol=2 * slack, err_msg=name)
+        np.testing.assert_allclose(np.abs(got).max(), np.abs(expected).max(), rtol=0.25)
+
+
 def test_residual_projections_start_at_zero_when_asked(key):
     model = tiny(zero_init_residual=True, positions="rotary", pre_norm=True)
     params = jax.jit(model.init)(key, tokens_of())["params"]
@@ -449,6 +512,7 @@ def test_more_tokens_than_the_context_are_refused():
             "--attention_window: 0 is not accepted; a whole number of at least 1",
         ),
         ({"positions": "rotery"}, "did you mean 'rotary'"),
+        ({"init": "keras"}, "one of gpt2, pytorch"),
         ({"activation": "swish"}, "one of relu, gelu, squared_relu"),
         ({"norm": "batchnorm"}, "one of layernorm, rmsnorm"),
         ({"matmul_precision": "exact"}, "one of highest, default, fast"),
@@ -477,7 +541,7 @@ def test_a_config_that_cannot_be_built_says_why(options, message):
             "tie_embeddings": True,
             "bias": False,
         },
-        {"qkv_bias": True, "positions": "learned"},
+        {"qkv_bias": True, "positions": "learned", "attention_window": 3},
     ],
 )
 def test_loss_and_gradients_of_the_whole_model_equal_pytorch(key, options):
@@ -489,12 +553,11 @@ def test_loss_and_gradients_of_the_whole_model_equal_pytorch(key, options):
     batch["weights"][0, 5:] = 0
     holder = SimpleNamespace(model=model)
 
-    @jax.jit
     def mean(params):
         parts = loss(params, batch, key, holder, False)
         return parts.total / parts.weight
 
-    ours, gradients = jax.value_and_grad(mean)(params)
+    ours, gradients = jax.jit(jax.value_and_grad(mean))(params)
 
     twin, expected = build_gpt(model.config).eval(), build_gpt(model.config)
     copy_parameters(twin, params)

@@ -1,0 +1,50 @@
+"""A Transformer as a step-by-step decoder: its carry is the keys and values of every block."""
+
+import dataclasses
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from jaxlabs.layers.attention import empty_cache
+
+
+@dataclasses.dataclass(frozen=True)
+class TransformerDecoder:
+    """A model as `jaxlabs.decoding.generate` wants it; equal models make equal decoders.
+
+    The carry is `(caches, position)`, where position counts the tokens in the caches.
+
+    Attributes:
+      model: a linen module with `config.context`, `layers`, `heads` and `width`, and with methods
+        `decode` and `prefill` as `jaxlabs.models.transformer_lm.TransformerLM` has them.
+      tokens: only the first so many are drawn, spare rows of the vocabulary not; None: all.
+    """
+
+    model: nn.Module
+    tokens: int | None = None
+
+    @property
+    def context(self) -> int:
+        """How many tokens the caches hold."""
+        return self.model.config.context
+
+    def init_carry(self, batch_size: int) -> Any:
+        """Returns empty caches at position 0."""
+        config = self.model.config
+        cache = empty_cache(batch_size, config.heads, config.context, config.width)
+        return [cache] * config.layers, jnp.zeros((), jnp.int32)
+
+    def step(self, params: Any, carry: Any, tokens: jax.Array) -> tuple[Any, jax.Array]:
+        """Takes in `tokens [batch]`; returns the carry and logits `[batch, vocabulary]`."""
+        caches, position = carry
+        logits, caches = self.model.apply(
+            {"params": params}, tokens, caches, position, method="decode"
+        )
+        return (caches, position + 1), logits[:, : self.tokens]
+
+    def refill(self, params: Any, tokens: jax.Array) -> Any:
+        """Returns the carry after `tokens [batch, half]`, encoded anew from position 0."""
+        caches = self.model.apply({"params": params}, tokens, method="prefill")
+        return caches, jnp.full((), tokens.shape[1], jnp.int32)

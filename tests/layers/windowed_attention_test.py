@@ -1,0 +1,207 @@
+import functools
+import itertools
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.test_util import check_grads
+
+from jaxlabs.layers import masks, positions
+from jaxlabs.layers.attention import MultiHeadAttention, dot_product_attention
+from jaxlabs.layers.windowed_attention import LocalWindow, local_window_attention
+
+LENGTHS_AND_WINDOWS = [(1, 3), (5, 1), (6, 3), (7, 3), (8, 8), (8, 10**6)]
+
+
+def heads_of(time, dtype=np.float32, batch=2, heads=2, head_dim=4):
+    random = np.random.default_rng(time)
+    return [random.standard_normal((batch, heads, time, head_dim)).astype(dtype) for _ in range(3)]
+
+
+def padding_of(time):
+    """Two sequences: one with a hole and a short end, one that is all padding."""
+    weights = np.ones((2, time), np.float32)
+    weights[0, 1::3] = 0
+    weights[0, time - time // 4 :] = 0
+    weights[1] = 0
+    return weights
+
+
+def dense(query, key, value, window, *, causal=True, weights=None, slopes=None):
+    time = query.shape[2]
+    mask = LocalWindow(window, causal, weights).dense(time)
+    index = jnp.arange(time)
+    bias = None if slopes is None else positions.alibi_bias(slopes, index, index)
+    return dot_product_attention(query, key, value, mask, bias=bias)
+
+
+@functools.partial(jax.jit, static_argnames=("window", "causal"))
+def both(parts, target, window, **options):
+    """Outputs of the banded and of the dense form, and gradients of a sum over them."""
+
+    def with_gradients(attend):
+        def total(parts):
+            output = attend(*parts, window, **options)
+            return jnp.sum(output * target), output
+
+        return jax.grad(total, has_aux=True)(parts)
+
+    return with_gradients(local_window_attention), with_gradients(dense)
+
+
+@pytest.mark.parametrize("causal", [True, False])
+@pytest.mark.parametrize(("time", "window"), LENGTHS_AND_WINDOWS)
+def test_banded_equals_dense_in_value_and_gradient(time, window, causal):
+    parts, target = heads_of(time), heads_of(time)[1]
+    padded = {"weights": padding_of(time), "slopes": positions.alibi_slopes(2)}
+    whole = {"weights": np.ones((2, time), np.float32), "slopes": np.zeros(2, np.float32)}
+    for options in (padded, whole):
+        banded, expected = both(parts, target, window, causal=causal, **options)
+        chex.assert_trees_all_close(banded, expected, atol=1e-5)
+    if time == 7:
+        plain, expected = both(parts, target, window, causal=causal)
+        chex.assert_trees_all_close(plain, expected, atol=1e-5)
+        chex.assert_trees_all_close(plain, banded, atol=1e-5)
+
+
+def test_a_query_sees_exactly_the_keys_of_its_window():
+    drawn = {True: "1000000 1100000 1110000 0111000 0011100 0001110 0000111"}
+    drawn[False] = "1110000 1111000 1111100 0111110 0011111 0001111 0000111"
+    query, key, value = heads_of(7)
+
+    for causal, rows in drawn.items():
+
+        def outputs(value, causal=causal):
+            return local_window_attention(query, key, value, 3, causal=causal).sum(axis=(0, 1, 3))
+
+        influence = np.abs(jax.jit(jax.jacobian(outputs))(value)).sum(axis=(1, 2, 4))
+        expected = [[digit == "1" for digit in row] for row in rows.split()]
+        np.testing.assert_array_equal(influence > 0, expected)
+
+
+def test_gradient_in_float64():
+    with jax.enable_x64(True):
+        parts = heads_of(5, np.float64, batch=1, heads=1, head_dim=2)
+        weights = np.array([[1, 1, 0, 1, 1]])
+
+        def attend(query, key, value):
+            return jnp.sin(local_window_attention(query, key, value, 2, weights=weights))
+
+        assert attend(*parts).dtype == jnp.float64
+        check_grads(jax.jit(attend), parts, order=1)
+
+
+def test_value_and_gradient_are_finite_at_scores_of_ten_thousand():
+    query, key, value = heads_of(7)
+    total = jax.value_and_grad(
+        lambda q, k: jnp.sum(jnp.sin(local_window_attention(q, k, value, 3))), (0, 1)
+    )
+    output, gradients = jax.jit(total)(query * 1e3, key * 10)
+    assert np.isfinite(output)
+    assert all(np.isfinite(gradient).all() for gradient in gradients)
+
+
+def test_dropout_acts_on_the_weights_that_reach_the_values():
+    query, key, value = heads_of(7)
+    shapes = []
+
+    def halve_the_first_query_of_every_block(weights):
+        shapes.append(weights.shape)
+        return weights.at[:, :, :, 0].multiply(0.5)
+
+    whole = local_window_attention(query, key, value, 3)
+    halved = local_window_attention(
+        query, key, value, 3, dropout=halve_the_first_query_of_every_block
+    )
+    assert shapes == [(2, 2, 3, 3, 6)]
+    factor = np.array([0.5, 1, 1, 0.5, 1, 1, 0.5])[None, None, :, None]
+    np.testing.assert_allclose(halved, whole * factor, rtol=1e-6)
+
+
+def test_softmax_of_bfloat16_is_taken_in_float32():
+    narrow = [jnp.asarray(part, jnp.bfloat16) for part in heads_of(7)]
+    seen = []
+    output = local_window_attention(
+        *narrow, 3, dropout=lambda weights: seen.append(weights.dtype) or weights
+    )
+    assert seen == [jnp.float32]
+    assert output.dtype == jnp.bfloat16
+
+
+def test_a_window_below_one_is_refused():
+    for attend in (local_window_attention, dense):
+        with pytest.raises(ValueError, match="window: 0 is not accepted; at least 1"):
+            attend(*heads_of(3), 0)
+
+
+def test_operations_and_memory_of_the_band_grow_with_the_length():
+    def cost(attend, time):
+        shape = jax.ShapeDtypeStruct((1, 2, time, 8), jnp.float32)
+        total = jax.grad(lambda *parts: attend(*parts, 32).sum(), (0, 1, 2))
+        compiled = jax.jit(total).lower(shape, shape, shape).compile()
+        return compiled.cost_analysis()["flops"], compiled.memory_analysis().temp_size_in_bytes
+
+    banded = [cost(local_window_attention, time) for time in (1024, 2048, 4096)]
+    for shorter, longer in itertools.pairwise(banded):
+        np.testing.assert_allclose(np.divide(longer, shorter), 2, rtol=0.1)
+    spelled_out = [cost(dense, time) for time in (1024, 2048)]
+    assert (np.divide(*spelled_out[::-1]) > 3.5).all()  # so the measure sees a square
+    assert (np.divide(spelled_out[0], banded[0]) > 8).all()
+
+
+# In the module
+
+
+def module(**options):
+    """A layer with what it computes, compiled: its initial variables and its output."""
+    layer = MultiHeadAttention(**{"width": 8, "heads": 2, "length": 256} | options)
+    x = np.random.default_rng(0).standard_normal((2, 150, 8)).astype(np.float32)
+    return layer, jax.jit(layer.init)(jax.random.key(0), x), jax.jit(layer.apply), x
+
+
+@pytest.mark.parametrize("kind", ["rotary", "alibi"])
+def test_module_attends_alike_through_a_window_and_its_spelled_out_mask(kind):
+    _, variables, apply, x = module(positions=kind)
+    weights = np.ones((2, 150), np.float32)
+    weights[1, 90:] = 0
+    for window in (LocalWindow(7), LocalWindow(7, causal=False, weights=weights)):
+        assert window.pays(150)
+        spelled_out = apply(variables, x, window.dense(150))
+        np.testing.assert_allclose(apply(variables, x, window), spelled_out, atol=1e-5)
+    assert "150x150" not in apply.lower(variables, x, window).as_text()
+    assert "150x150" in apply.lower(variables, x, window.dense(150)).as_text()
+
+
+def test_band_is_left_where_it_does_not_pay_and_where_weights_are_looked_at():
+    layer, variables, _, x = module()
+    assert not LocalWindow(8).pays(32)
+    assert not LocalWindow(100).pays(150)
+    look = jax.jit(functools.partial(layer.apply, mutable="intermediates"))
+    _, sown = look({"params": variables["params"]}, x, LocalWindow(7))
+    (attention,) = sown["intermediates"]["weights"]
+    back = np.arange(150)[:, None] - np.arange(150)[None]
+    np.testing.assert_array_equal(attention[0, 0] > 0, (back >= 0) & (back < 7))
+
+
+def test_cached_decode_continues_a_banded_prefill():
+    layer, variables, apply, x = module(positions="rotary")
+    window, row = LocalWindow(5), masks.cached(149, 256, 5)
+    full = apply(variables, x, window)
+    prefill = jax.jit(functools.partial(layer.apply, method="prefill"))
+    decode = jax.jit(functools.partial(layer.apply, method="decode"))
+    prefilled, cache = prefill(variables, x[:, :149], window)
+    np.testing.assert_allclose(prefilled, full[:, :149], atol=1e-5)
+    last, _ = decode(variables, x[:, 149:], cache, 149, row)
+    np.testing.assert_allclose(last, full[:, 149:], atol=1e-5)
+
+
+def test_module_drops_weights_of_the_band_by_the_keys_of_its_examples(key):
+    _, variables, apply, x = module(dropout=0.5)
+    keys, window = jax.random.split(key, 2), LocalWindow(7)
+    still = apply(variables, x, window)
+    dropped = apply(variables, x, window, dropout_keys=keys)
+    assert (np.abs(dropped - still).max(axis=(1, 2)) > 1e-3).all()
+    alone = apply(variables, x[1:], window, dropout_keys=keys[1:])
+    np.testing.assert_allclose(alone, dropped[1:], atol=1e-6)
