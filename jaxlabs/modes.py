@@ -74,9 +74,10 @@ def train(request: Request, *, draw: bool = True) -> None:
 def _fold(request, task, data, config, folder, placement, checkpoints) -> Outcome | None:
     """Trains to the last step; None when a signal came first or there was nothing left to do."""
     main = devices.is_main_process()
-    if config.steps in checkpoints.steps() and folder.is_complete():
+    if folder.is_complete() and folder.read_summary()["steps"] in checkpoints.steps():
         if main:
-            print(f"all {config.steps} steps are done; report: {write_report(folder)}")
+            steps = folder.read_summary()["steps"]
+            print(f"all {steps} steps are done; report: {write_report(folder)}")
         return None
 
     def sample(state: TrainState) -> Sample:
@@ -99,7 +100,7 @@ def _finish(
 ) -> None:
     """Samples and measures the trained model and writes summary.json."""
     state = outcome.state
-    key = jax.random.fold_in(keys.stream(config.seed, "sample"), config.steps)
+    key = jax.random.fold_in(keys.stream(config.seed, "sample"), state.step)
     sample = request.lab.sample(config, task, data.vocabulary, state, key)
     path = folder.write_sample("final", sample)
     print(sample if isinstance(sample, str) else path)

@@ -54,19 +54,20 @@ def summarise(
 ) -> dict[str, Any]:
     """Returns summary.json of a run that has taken all its steps."""
     params, seconds = outcome.state.params, outcome.seconds
+    steps = int(outcome.state.step)
     parameters = count_parameters(params)
-    metrics = _final_metrics(config, folder, outcome)
+    metrics = _final_metrics(folder, outcome)
     metrics |= request.lab.analyse(config, task, data, outcome.state, folder)
     return {
         "experiment": request.lab.name,
         "preset": request.preset,
         "dataset": data.dataset["name"],
         "seed": config.seed,
-        "steps": config.steps,
+        "steps": steps,
         "parameters": parameters,
         "parameters_sha256": _fingerprint(params),
         "seconds": seconds,
-        "steps_per_second": config.steps / seconds if seconds else None,
+        "steps_per_second": steps / seconds if seconds else None,
         "compile_seconds": outcome.compile_seconds,
         "evaluation_seconds": outcome.evaluation_seconds,
         "peak_memory_bytes": _peak_memory(),
@@ -137,10 +138,11 @@ def _compared_means(
     return [row | {"ours": means.get(row["metric"], row["ours"])} for row in rows]
 
 
-def _final_metrics(config: RunConfig, folder: RunFolder, outcome: Outcome) -> dict[str, float]:
+def _final_metrics(folder: RunFolder, outcome: Outcome) -> dict[str, float]:
     """Returns the training loss, the last evaluation's figures and those measured after it."""
     rows = folder.read_metrics()
-    last = [row for row in rows if row["split"] != "train" and row["step"] == config.steps]
+    steps = int(outcome.state.step)
+    last = [row for row in rows if row["split"] != "train" and row["step"] == steps]
     metrics = {
         f"{row['split']}_{name}": value
         for row in last

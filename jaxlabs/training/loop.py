@@ -11,27 +11,24 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from jaxlabs import keys
 from jaxlabs.config import UserError
-from jaxlabs.data.batches import batch_at
 from jaxlabs.data.splits import Data
 from jaxlabs.run_folder import RunFolder, Sample
 from jaxlabs.training.checkpoints import Checkpoints
-from jaxlabs.training.compiled import CompiledOnce
 from jaxlabs.training.devices import Placement, agree, is_main_process
 from jaxlabs.training.evaluation import Evaluator
+from jaxlabs.training.full_batch import require_whole_set
 from jaxlabs.training.metrics import MetricsWriter, Progress
-from jaxlabs.training.optimizers import build_optimizer, build_schedule
+from jaxlabs.training.optimizers import build_optimizer, build_schedule, has_converged
 from jaxlabs.training.run_config import RunConfig
+from jaxlabs.training.run_steps import MOST_SKIPPED, build_run_steps
+from jaxlabs.training.scipy_solver import solve
 from jaxlabs.training.signals import stop_requests
 from jaxlabs.training.state import TrainState, create_state, leaf_names
 from jaxlabs.training.task import Task
-
-MOST_SKIPPED = 10
-"""Steps in a row that may be skipped as not finite before the run stops."""
 
 CALL_SECONDS = 1.0
 """How long one compiled call should take: short enough for a signal, long enough for the device."""
@@ -86,40 +83,6 @@ def require_divides(config: RunConfig, placement: Placement) -> None:
     placement.require_divides(config.eval_batch_size, 1, "eval_batch_size")
 
 
-def build_run_steps(task: Task, config: RunConfig, placement: Placement) -> CompiledOnce:
-    """Returns `run_steps(state, dataset, count, seed) -> (state, log)`, one row of `log` a step.
-
-    It stops early after `MOST_SKIPPED` skipped steps in a row. Rows past the last step are zeros.
-    The seed is an argument so that runs which differ in it alone are one program.
-    """
-    capacity = config.steps_per_call
-
-    def one_step(state, dataset, seed):
-        batch = batch_at(dataset, seed, state.step, config.batch_size)
-        key = jax.random.fold_in(keys.stream(seed, "step"), state.step)
-        return task.train_step(state, placement.constrain(batch), key)
-
-    def run_steps(state: TrainState, dataset: Any, count: jax.Array, seed: jax.Array):
-        shapes = jax.eval_shape(one_step, state, dataset, seed)[1]
-        log = jax.tree.map(lambda leaf: jnp.zeros((capacity,), leaf.dtype), shapes)
-
-        def unfinished(loop):
-            taken, state, _ = loop
-            return (taken < count) & (state.skipped < MOST_SKIPPED)
-
-        def advance(loop):
-            taken, state, log = loop
-            state, metrics = one_step(state, dataset, seed)
-            log = jax.tree.map(lambda rows, value: rows.at[taken].set(value), log, metrics)
-            return taken + 1, state, log
-
-        _, state, log = jax.lax.while_loop(unfinished, advance, (jnp.int32(0), state, log))
-        return state, log
-
-    jitted = jax.jit(run_steps, donate_argnums=0, out_shardings=placement.replicated)
-    return CompiledOnce(jitted)
-
-
 def train(
     task: Task,
     data: Data,
@@ -147,6 +110,7 @@ def train(
       UserError: the batch does not divide over devices and micro-batches.
     """
     require_divides(config, placement)
+    require_whole_set(config, data.train)
     state = initial_state(task, config, placement)
     state = checkpoints.restore(state) or state
     step = int(state.step)
@@ -170,7 +134,9 @@ class _Run:
     """One sitting of the loop: the fold, and the clock beside it."""
 
     def __init__(self, task, data, config, folder, placement, writer, progress, sample):
-        self.config, self.folder, self.headline = config, folder, data.headline
+        self.task, self.data, self.config = task, data, config
+        self.folder, self.headline = folder, data.headline
+        self.solver = config.optimization.optimizer == "scipy"
         self.writer, self.progress, self.sample = writer, progress, sample
         self.run_steps = build_run_steps(task, config, placement)
         self.evaluator = Evaluator(task, placement, config)
@@ -186,11 +152,11 @@ class _Run:
 
     def fold(self, state, checkpoints, facts, stop) -> Outcome:
         config = self.config
-        step, pace, stopping = int(state.step), 1, False
+        step, pace, stopping, last = int(state.step), 1, False, self.is_last(state)
         loss = self.evaluate(state, step) if step == 0 else None
-        if step == config.steps:  # nothing to train, yet something to sample from
+        if last:  # nothing to train, yet something to sample from
             checkpoints.save(state, facts, loss)
-        while step < config.steps:
+        while not last:
             pace, stopping = agree(pace, stop())
             if stopping:
                 checkpoints.save(state, facts, loss)
@@ -201,11 +167,13 @@ class _Run:
                 config.steps,
             )
             count = min(pace, boundary - step, config.steps_per_call)
-            state, elapsed = self.call(state, step, count)
-            step += count
+            if self.solver:
+                state, elapsed = self.solve(state, stop)
+            else:
+                state, elapsed = self.call(state, step, count)
+            step, last = int(state.step), self.is_last(state)
             if count == pace:
                 pace = max(1, min(8 * pace, int(pace * CALL_SECONDS / max(elapsed, 1e-6))))
-            last = step == config.steps
             loss = None
             if last or step % config.eval_every == 0:
                 loss = self.evaluate(state, step)
@@ -220,6 +188,34 @@ class _Run:
             evaluation_seconds=self.evaluation_seconds,
         )
 
+    def is_last(self, state) -> bool:
+        """Tells whether all steps are taken, or the optimizer has no more to give."""
+        step = int(state.step)
+        ended = bool(has_converged(state.opt_state)) or (self.solver and step > 0)
+        if ended and step < self.config.steps:
+            self.progress.say(f"converged at step {step}")
+        return ended or step == self.config.steps
+
+    def solve(self, state, stop):
+        """Hands the whole of training to scipy, which cannot be stopped midway and gone on with."""
+        start = time.perf_counter()
+
+        def on_step(number, loss, norm):
+            if number % self.config.log_every == 0:
+                row = {"step": number, "split": "train", "loss": loss, "gradient_norm": norm}
+                self.writer.write([row | {"seconds": self.seconds + time.perf_counter() - start}])
+            self.progress.advance(1, loss)
+            if stop():
+                self.progress.say("stopped; scipy's optimizer starts from step 0 when it goes on")
+                raise StopIteration
+
+        seed, steps = self.config.seed, self.config.steps
+        state = solve(self.task, state, self.data.train, seed, steps, on_step)
+        elapsed = time.perf_counter() - start
+        self.seconds += elapsed
+        self.speed = int(state.step) / elapsed
+        return self.placement.replicate(state), elapsed
+
     def call(self, state, step, count):
         compiled_before = self.run_steps.compile_seconds
         with self.profiler():
@@ -231,7 +227,7 @@ class _Run:
         elapsed -= self.run_steps.compile_seconds - compiled_before
         self.calls += 1
         self.seconds += elapsed
-        self.speed = count / elapsed
+        self.speed = (int(state.step) - step) / elapsed
         self.record(state, step, count, log)
         return state, elapsed
 

@@ -5,11 +5,13 @@ import dataclasses
 import jax
 import numpy as np
 
+from jaxlabs.config import UserError
 from jaxlabs.data.splits import Data
 from jaxlabs.training.devices import Placement
-from jaxlabs.training.loop import build_run_steps, initial_state
-from jaxlabs.training.optimizers import build_optimizer
+from jaxlabs.training.loop import initial_state
+from jaxlabs.training.optimizers import WHOLE_SET, build_optimizer
 from jaxlabs.training.run_config import RunConfig
+from jaxlabs.training.run_steps import build_run_steps
 from jaxlabs.training.task import Task
 
 LOWEST, HIGHEST = 1e-3, 1e2
@@ -24,7 +26,12 @@ def range_test(
     Returns:
       learning_rate [steps] and loss [steps] (of each step's own batch). The rate to choose
       lies well left of where the loss turns up.
+
+    Raises:
+      UserError: the optimizer has no learning rate.
     """
+    if config.optimization.optimizer in WHOLE_SET:
+        raise UserError(f"--lr_range_test: {config.optimization.optimizer} has no learning rate")
 
     def rising(step):
         return LOWEST * (HIGHEST / LOWEST) ** (step / (steps - 1))

@@ -2,15 +2,28 @@
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import optax
 import optax.contrib
 
 from jaxlabs.config import Config, UserError, setting
 
 Schedule = Callable[[Any], Any]
+
+WHOLE_SET = ("lbfgs", "scipy")
+"""Optimizers that take all examples at every step."""
+
+MEMORY = 20
+"""Pairs of steps and gradients from which L-BFGS estimates the curvature."""
+
+MOST_TRIALS = 20
+"""Evaluations of one line search; float32 runs out of digits long before."""
+
+TOLERANCE, PATIENCE = 1e-5, 20
+"""Converged: the last 20 steps together lowered the loss by less than a hundred-thousandth."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -19,9 +32,10 @@ class OptimizerConfig(Config):
 
     optimizer: str = setting(
         "adamw",
-        "adamw (Loshchilov and Hutter 2019), or muon: orthogonalised momentum (Jordan 2024) for the"
-        " matrices inside blocks and NAdam without decay for all else",
-        choices=("adamw", "muon"),
+        "adamw (Loshchilov and Hutter 2019); muon: orthogonalised momentum (Jordan 2024) for the"
+        " matrices inside blocks and NAdam without decay for all else; on all examples at once,"
+        " until it has converged: lbfgs (optax's), or scipy (its L-BFGS-B, in float64)",
+        choices=("adamw", "muon", *WHOLE_SET),
     )
     learning_rate: float = setting(1e-3, "peak rate of AdamW", above=0)
     muon_learning_rate: float = setting(0.02, "peak rate of Muon's matrices", above=0)
@@ -87,7 +101,11 @@ def build_schedule(config: OptimizerConfig, steps: int) -> Schedule:
 
 
 def build_optimizer(config: OptimizerConfig, schedule: Schedule) -> optax.GradientTransformation:
-    """Returns clipping followed by the optimizer, both rates shaped by one schedule."""
+    """Returns clipping followed by the optimizer, its rates shaped by one schedule."""
+    if config.optimizer == "lbfgs":
+        return lbfgs()
+    if config.optimizer == "scipy":  # which keeps its state to itself
+        return optax.identity()
     adam_rate = _scaled(schedule, config.learning_rate)
     if config.optimizer == "adamw":
         optimizer = optax.adamw(
@@ -109,6 +127,44 @@ def build_optimizer(config: OptimizerConfig, schedule: Schedule) -> optax.Gradie
     if config.clip_norm is None:
         return optimizer
     return optax.chain(optax.clip_by_global_norm(config.clip_norm), optimizer)
+
+
+class StopState(NamedTuple):
+    """The lowest loss that counted as progress, and for how many steps none has followed."""
+
+    lowest: jax.Array
+    stalled: jax.Array
+    inner: optax.OptState
+
+
+def lbfgs() -> optax.GradientTransformationExtraArgs:
+    """Returns L-BFGS with a zoom line search (Nocedal and Wright 2006, algorithms 3.5 and 7.4)."""
+    search = optax.scale_by_zoom_linesearch(max_linesearch_steps=MOST_TRIALS)
+    return _counting_stalls(optax.lbfgs(memory_size=MEMORY, linesearch=search))
+
+
+def _counting_stalls(
+    inner: optax.GradientTransformationExtraArgs,
+) -> optax.GradientTransformationExtraArgs:
+    def init(params: Any) -> StopState:
+        # Some of its leaves begin as weakly typed scalars, which would compile the step twice.
+        state = jax.tree.map(lambda leaf: jnp.asarray(leaf, leaf.dtype), inner.init(params))
+        return StopState(jnp.float32(jnp.inf), jnp.int32(0), state)
+
+    def step(updates, state, params=None, *, value, **extra):
+        updates, inner_state = inner.update(updates, state.inner, params, value=value, **extra)
+        value = value.astype(jnp.float32)
+        better = value < state.lowest - TOLERANCE * jnp.abs(value)
+        stalled = jnp.where(better, 0, state.stalled + 1)
+        return updates, StopState(jnp.where(better, value, state.lowest), stalled, inner_state)
+
+    return optax.GradientTransformationExtraArgs(init, step)
+
+
+def has_converged(opt_state: optax.OptState) -> jax.Array:
+    """Returns [] bool: whether the optimizer has come to an end; of most it is never told."""
+    stalled = optax.tree_utils.tree_get(opt_state, "stalled", jnp.int32(0))
+    return stalled >= PATIENCE
 
 
 def matrices(params: Any) -> Any:

@@ -10,8 +10,9 @@ from jaxlabs.data.batches import batch_at
 from jaxlabs.data.splits import Data
 from jaxlabs.training.checkpoints import Checkpoints
 from jaxlabs.training.devices import Placement
-from jaxlabs.training.loop import MOST_SKIPPED, build_run_steps, initial_state
+from jaxlabs.training.loop import initial_state
 from jaxlabs.training.run_config import RunConfig
+from jaxlabs.training.run_steps import MOST_SKIPPED, build_run_steps
 from jaxlabs.training.state import leaf_names
 from jaxlabs.training.step import accumulate
 from jaxlabs.training.task import Task

@@ -44,8 +44,8 @@ def build_train_step(loss: LossFunction) -> Any:
             parts = parts._replace(updates=updates)
         weight = jnp.where(parts.weight > 0, parts.weight, 1)
         gradients = jax.tree.map(lambda leaf: leaf / weight, gradients)
-        norm, bad_leaf = _norm_and_first_bad(gradients, parts.total)
-        state = _update(state, gradients, parts.updates, bad_leaf < 0)
+        norm, bad_leaf = norm_and_first_bad(gradients, parts.total)
+        state = update(state, gradients, parts.updates, bad_leaf < 0)
         metrics = {name: total / weight for name, total in parts.sums.items()} | {
             "loss": parts.total / weight,
             "weight": parts.weight,
@@ -94,16 +94,27 @@ def _interleave(leaf: jax.Array, *, count: int) -> jax.Array:
     return jnp.swapaxes(leaf.reshape(-1, count, *leaf.shape[1:]), 0, 1)
 
 
-def _norm_and_first_bad(gradients: Tree, total: jax.Array) -> tuple[jax.Array, jax.Array]:
+def norm_and_first_bad(gradients: Tree, total: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Returns the global norm, and the first leaf that is not finite (-1: all of them are)."""
     squares = jnp.stack([jnp.vdot(leaf, leaf) for leaf in jax.tree.leaves(gradients)])
     bad = ~jnp.isfinite(jnp.append(squares, total))
     first = jnp.where(bad.any(), jnp.argmax(bad), -1)
     return jnp.sqrt(squares.sum()), first.astype(jnp.int32)
 
 
-def _update(state: TrainState, gradients: Tree, statistics: Tree, finite: jax.Array) -> TrainState:
-    """Takes the optimizer's step, or keeps everything but the step count when it is not finite."""
-    updates, opt_state = state.tx.update(gradients, state.opt_state, state.params)
+def update(
+    state: TrainState, gradients: Tree, statistics: Tree, finite: jax.Array, **extra: Any
+) -> TrainState:
+    """Takes the optimizer's step, or keeps everything but the step count when it is not finite.
+
+    Args:
+      state: before the step.
+      gradients: of the mean loss.
+      statistics: new running statistics, or None to keep the old ones.
+      finite: [] whether loss and gradients are.
+      extra: what else the optimizer wants to know.
+    """
+    updates, opt_state = state.tx.update(gradients, state.opt_state, state.params, **extra)
     params = optax.apply_updates(state.params, updates)
     ema_params = state.ema_params
     if ema_params is not None:

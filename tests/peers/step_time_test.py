@@ -13,7 +13,8 @@ from experiments.gpt import LAB, build_task
 from jaxlabs.data.text import token_stream
 from jaxlabs.data.tokenizers import CharTokenizer
 from jaxlabs.training.devices import data_parallel
-from jaxlabs.training.loop import build_run_steps, initial_state
+from jaxlabs.training.loop import initial_state
+from jaxlabs.training.run_steps import build_run_steps
 
 ROUNDS = 3
 

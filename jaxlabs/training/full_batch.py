@@ -1,0 +1,95 @@
+"""The training step of L-BFGS: all examples at once, and a line search.
+
+The same contract as the step of mini-batches (`training.step`), for losses without randomness.
+"""
+
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from jaxlabs.config import UserError
+from jaxlabs.data.batches import Examples
+from jaxlabs.training.optimizers import WHOLE_SET
+from jaxlabs.training.run_config import RunConfig
+from jaxlabs.training.state import LossFunction, TrainState
+from jaxlabs.training.step import Metrics, accumulate, norm_and_first_bad, update
+
+
+@functools.cache
+def build_full_batch_step(loss: LossFunction) -> Any:
+    """Returns the jitted L-BFGS step of a loss, see `training.step.build_train_step`.
+
+    Loss and gradient of the accepted point come out of the line search, so that an iteration costs
+    one evaluation as long as its first trial is good. The further sums of the loss are not among
+    the metrics: evaluations report them.
+    """
+
+    @functools.partial(jax.jit, static_argnames="axis_name", donate_argnums=0)
+    def train_step(
+        state: TrainState,
+        batch: dict[str, jax.Array],
+        key: jax.Array,
+        *,
+        axis_name: str | None = None,
+    ) -> tuple[TrainState, Metrics]:
+        mean_loss = _with_summed_gradient(loss, state, batch, key, axis_name)
+        value, gradients = optax.value_and_grad_from_state(mean_loss)(
+            state.params, state=state.opt_state
+        )
+        norm, bad_leaf = norm_and_first_bad(gradients, value)
+        search = {"value": value, "grad": gradients, "value_fn": mean_loss}
+        state = update(state, gradients, None, bad_leaf < 0, **search)
+        metrics = {
+            "loss": value,
+            "gradient_norm": norm,
+            "skipped": (bad_leaf >= 0).astype(jnp.int32),
+            "bad_leaf": bad_leaf,
+        }
+        return state, metrics
+
+    return train_step
+
+
+def _with_summed_gradient(loss, state, batch, key, axis_name):
+    """Returns `params -> mean loss`, whose gradient is summed over micro-batches and devices."""
+
+    def evaluate(params):
+        parts, gradients = accumulate(loss, state.replace(params=params), batch, key)
+        sums = (parts.total, parts.weight, gradients)
+        total, weight, gradients = sums if axis_name is None else jax.lax.psum(sums, axis_name)
+        return total / weight, jax.tree.map(lambda leaf: leaf / weight, gradients)
+
+    @jax.custom_vjp
+    def mean_loss(params):
+        return evaluate(params)[0]
+
+    def backward(gradients, cotangent):
+        return (jax.tree.map(lambda leaf: cotangent * leaf, gradients),)
+
+    mean_loss.defvjp(evaluate, backward)
+    return mean_loss
+
+
+def require_whole_set(config: RunConfig, dataset: Any) -> None:
+    """Raises UserError if an optimizer of the whole training set would see less, or dropout."""
+    settings = config.optimization
+    if settings.optimizer not in WHOLE_SET:
+        return
+    if not isinstance(dataset, Examples):
+        raise UserError(
+            f"--optimizer: {settings.optimizer} needs a finite set of examples; adamw or muon"
+        )
+    if config.batch_size != dataset.count:
+        raise UserError(
+            f"--batch_size: {config.batch_size} is not accepted with --optimizer"
+            f" {settings.optimizer}, which takes all {dataset.count:,} training examples at once;"
+            f" {dataset.count}"
+        )
+    if settings.clip_norm is not None:
+        raise UserError(
+            f"--clip_norm: {settings.clip_norm} is not accepted with --optimizer"
+            f" {settings.optimizer}; none"
+        )

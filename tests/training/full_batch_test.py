@@ -1,0 +1,157 @@
+"""L-BFGS, optax's and scipy's: the same minimum, a stop at convergence, exact on resume."""
+
+import json
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxlabs import command
+from jaxlabs.data.batches import Examples
+from jaxlabs.data.splits import Data
+from jaxlabs.lab import Lab
+from jaxlabs.losses.parts import LossParts
+from jaxlabs.run_folder import RunFolder
+from jaxlabs.training.run_config import RunConfig
+from jaxlabs.training.step import build_train_step
+from jaxlabs.training.task import Task
+
+COUNT, WIDTH, DECAY = 40, 6, 0.01
+X = np.random.default_rng(0).normal(size=(COUNT, WIDTH)).astype(np.float32)
+Y = (X @ np.arange(WIDTH) + np.sin(5 * X[:, 0])).astype(np.float32)
+
+
+def minimum():
+    """The ridge regression's lowest cost, in closed form."""
+    x, y = X.astype(np.float64), Y.astype(np.float64)
+    w = np.linalg.solve(x.T @ x / COUNT + DECAY * np.eye(WIDTH), x.T @ y / COUNT)
+    return np.mean((x @ w - y) ** 2) / 2 + DECAY * np.sum(w**2) / 2
+
+
+def loss(params, batch, key, state, train):
+    y = state.model.apply({"params": params}, batch["x"])[:, 0]
+    weights = batch["weights"]
+    decay = DECAY / 2 * sum(jnp.vdot(leaf, leaf) for leaf in jax.tree.leaves(params))
+    total = jnp.sum(jnp.square(y - batch["y"]) / 2 * weights) + decay * weights.sum()
+    return LossParts(total, weights.sum(), {})
+
+
+def load_data(config):
+    points = Examples({"x": X, "y": Y})
+    facts = {"name": "ridge", "source": "made up", "sha256": "0"}
+    return Data(points, {"held_out": points}, dict, facts, False, {}, dict)
+
+
+def build_task(config, vocabulary):
+    model = nn.Dense(1, use_bias=False)
+    init = lambda key: model.init(key, jnp.zeros((1, WIDTH)))  # noqa: E731
+    return Task(model, init, loss, train_step)
+
+
+train_step = build_train_step(loss)
+RIDGE = Lab(
+    name="ridge",
+    description="Ridge regression.",
+    config_class=RunConfig,
+    presets={"quick": {"steps": 200, "batch_size": COUNT, "eval_batch_size": COUNT}},
+    load_data=load_data,
+    build_task=build_task,
+    sample=lambda *_: "weights",
+    analyse=lambda *_: {},
+)
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+def run(*flags, workdir="run"):
+    status = command.run(RIDGE, [*flags, f"--workdir={workdir}"])
+    return status, RunFolder(workdir)
+
+
+@pytest.mark.parametrize("optimizer", ["lbfgs", "scipy"])
+@pytest.mark.parametrize("micro_batches", [1, 5])
+def test_minimum_is_that_of_the_normal_equations_and_ends_the_run(optimizer, micro_batches):
+    if optimizer == "scipy" and micro_batches > 1:
+        pytest.skip("scipy takes no micro-batches")
+    flags = [f"--optimizer={optimizer}", f"--micro_batches={micro_batches}", "--log_every=1"]
+    status, folder = run(*flags)
+    assert status == 0
+    summary = folder.read_summary()
+    np.testing.assert_allclose(summary["metrics"]["held_out_loss"], minimum(), rtol=2e-5)
+    assert 3 < summary["steps"] < 60  # of 200: it has noticed
+    logged = [row["loss"] for row in folder.read_metrics() if row["split"] == "train"]
+    assert len(logged) == summary["steps"]
+    assert np.all(np.diff(logged) <= 1e-5)  # a line search never goes up
+    status, folder = run(*flags)
+    assert status == 0
+    assert folder.read_summary() == summary  # nothing was left to do
+
+
+def test_lbfgs_goes_on_from_a_checkpoint_to_the_bit(monkeypatch):
+    flags = ["--optimizer=lbfgs", "--checkpoint_every=3", "--eval_every=3", "--log_every=1"]
+    _, whole = run(*flags, workdir="whole")
+    calls = []
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            "jaxlabs.training.loop.agree",
+            lambda pace, stopping: (1, calls.append(0) or len(calls) > 4),
+        )
+        status, folder = run(*flags, workdir="cut")
+    assert status == 0
+    assert not folder.is_complete()
+    run(*flags, workdir="cut")
+    one, other = whole.read_summary(), folder.read_summary()
+    assert one["parameters_sha256"] == other["parameters_sha256"]
+    assert one["steps"] == other["steps"]
+
+
+def test_interrupted_scipy_starts_again_and_says_so(monkeypatch, capsys):
+    with monkeypatch.context() as patch:
+        calls = []
+        patch.setattr("jaxlabs.training.loop.stop_requests", lambda: Stops(calls))
+        status, folder = run("--optimizer=scipy", "--log_every=1")
+    assert status == 0
+    assert "scipy's optimizer starts from step 0" in capsys.readouterr().err
+    assert not folder.is_complete()
+    run("--optimizer=scipy", "--log_every=1")
+    summary = folder.read_summary()
+    np.testing.assert_allclose(summary["metrics"]["held_out_loss"], minimum(), rtol=2e-5)
+    steps = [row["step"] for row in folder.read_metrics() if row["split"] == "train"]
+    assert steps == sorted(set(steps))
+
+
+class Stops:
+    """Stop requests that come true at the third question."""
+
+    def __init__(self, calls):
+        self.calls = calls
+
+    def __enter__(self):
+        return lambda: self.calls.append(0) or len(self.calls) > 2
+
+    def __exit__(self, *_):
+        return False
+
+
+@pytest.mark.parametrize(
+    ("flags", "line"),
+    [
+        (["--optimizer=lbfgs", "--batch_size=8"], "--batch_size: 8 is not accepted with --optimi"),
+        (["--optimizer=scipy", "--clip_norm=1"], "--clip_norm: 1.0 is not accepted with --optimi"),
+        (["--optimizer=lbfgs", "--lr_range_test"], "--lr_range_test: lbfgs has no learning rate"),
+    ],
+)
+def test_what_the_whole_set_forbids_is_one_line(capsys, flags, line):
+    assert run(*flags)[0] == 2
+    assert capsys.readouterr().err.startswith(f"ridge: {line}")
+
+
+def test_other_optimizers_never_converge(capsys):
+    status, folder = run("--steps=30", "--learning_rate=1e-9")
+    assert status == 0
+    assert json.loads((folder.path / "summary.json").read_text())["steps"] == 30
