@@ -94,7 +94,7 @@ def empty_cache(batch: int, heads: int, length: int, width: int) -> KVCache:
 
 
 class MultiHeadAttention(nn.Module):
-    """Self-attention in `heads` subspaces of `width / heads`, joined by an output projection.
+    """Self- or cross-attention in `heads` subspaces of `width / heads`, joined by a projection.
 
     The collection "intermediates" receives `weights` and `scores` (see `AttentionParts`) when the
     caller makes it mutable, so that looking at attention needs no second forward pass. A window is
@@ -153,10 +153,25 @@ class MultiHeadAttention(nn.Module):
         x: jax.Array,
         mask: Mask = None,
         *,
+        memory: jax.Array | None = None,
         dropout_keys: jax.Array | None = None,
     ) -> jax.Array:
-        """Returns `[batch, time, width]` for `x [batch, time, width]`."""
-        return self._attend(*self._project(x, 0), mask, dropout_keys)
+        """Returns `[batch, time, width]` for `x [batch, time, width]`.
+
+        With `memory [batch, memory_time, width]` it is cross-attention: queries come from `x`, keys
+        and values from the memory, whose padding the mask hides (`layers.masks.padding`).
+
+        Raises:
+          ValueError: there is a memory, and positions or a window that are told by the distance of
+            query and key, which two sequences do not have.
+        """
+        if memory is None:
+            return self._attend(*self._project(x, 0), mask, dropout_keys)
+        if self.positions in ("rotary", "alibi") or isinstance(mask, LocalWindow):
+            told = mask if isinstance(mask, LocalWindow) else f"{self.positions} positions"
+            raise ValueError(f"{told}: query and memory have no distance; none is accepted")
+        key, value = self._heads(memory, 1, 2)
+        return self._attend(*self._heads(x, 0), key, value, mask, dropout_keys)
 
     def prefill(self, x: jax.Array, mask: Mask = None) -> tuple[jax.Array, KVCache]:
         """Attends as `__call__` does and returns the cache of these first positions as well."""
@@ -183,24 +198,35 @@ class MultiHeadAttention(nn.Module):
         return self._attend(query, cache.key, cache.value, mask, None, position), cache
 
     def _project(self, x: jax.Array, first: int | jax.Array) -> list[jax.Array]:
-        """Returns query, key and value, each `[batch, heads, time, head_dim]`.
-
-        One dot for all three: kernels are joined at run time, since the optimizer should see three
-        matrices and the processor one.
-        """
-        batch, time, _ = x.shape
-        joined = matmul(x, jnp.concatenate(self.kernels, axis=1), self.precision)
-        if self.qkv_bias:
-            joined = joined + jnp.concatenate(self.biases)[None, None, :]
-        heads = joined.reshape(batch, time, 3 * self.heads, -1).swapaxes(1, 2)
-        query, key, value = jnp.split(heads, 3, axis=1)
-        if self.qk_norm:
-            query, key = rms_norm(query), rms_norm(key)
+        """Returns query, key and value of positions `first` and on, see `_heads`."""
+        query, key, value = self._heads(x, 0, 1, 2)
         if self.positions == "rotary":
+            time = x.shape[1]
             tables = positions.rotary_tables(self.length, self.width // self.heads)
             rows = [lax.dynamic_slice_in_dim(jnp.asarray(table), first, time) for table in tables]
             query, key = positions.rotate(query, *rows), positions.rotate(key, *rows)
         return [query, key, value]
+
+    def _heads(self, x: jax.Array, *which: int) -> list[jax.Array]:
+        """Returns some of query (0), key (1) and value (2), each `[batch, heads, time, head_dim]`.
+
+        One dot for all: kernels are joined at run time, since the optimizer should see three
+        matrices and the processor one.
+        """
+        batch, time, _ = x.shape
+        kernel = jnp.concatenate([self.kernels[part] for part in which], axis=1)
+        joined = matmul(x, kernel, self.precision)
+        if self.qkv_bias:
+            biases = jnp.concatenate([self.biases[part] for part in which])
+            joined = joined + biases[None, None, :]
+        heads = joined.reshape(batch, time, len(which) * self.heads, -1).swapaxes(1, 2)
+        parts = jnp.split(heads, len(which), axis=1)
+        if self.qk_norm:
+            parts = [
+                rms_norm(part) if number < 2 else part
+                for number, part in zip(which, parts, strict=True)
+            ]
+        return parts
 
     def _attend(
         self,

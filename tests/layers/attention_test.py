@@ -14,6 +14,7 @@ from jaxlabs.layers.attention import (
     empty_cache,
 )
 from jaxlabs.layers.dropout import dropout
+from jaxlabs.layers.windowed_attention import LocalWindow
 
 
 def heads_of(batch=2, heads=3, query=5, key=5, head_dim=4, dtype=np.float32):
@@ -185,6 +186,47 @@ def test_module_is_projection_attention_and_projection(key, options):
     expected = joined @ params["out"]["kernel"] + params["out"]["bias"][None, None]
     got = layer.apply({"params": params}, x, masks.causal(8))
     np.testing.assert_allclose(got, expected, atol=2e-5)
+
+
+@pytest.mark.parametrize("options", [{}, {"qk_norm": True, "qkv_bias": True}])
+def test_cross_attention_reads_the_memory_and_none_of_its_padding(key, options):
+    x, memory, layer = tokens_of(time=3), tokens_of(time=5)[:, ::-1], module(**options)
+    there = jnp.array([[1, 1, 1, 1, 1], [1, 1, 0, 0, 0]])
+    mask = masks.padding(there)
+    params = layer.init(key, x, mask, memory=memory)["params"]
+    chex.assert_trees_all_equal_shapes(params, layer.init(key, x)["params"])
+    params = jax.tree.map(lambda leaf: leaf + 0.1, params)
+
+    def project(name, source):
+        y = source @ params[f"{name}_kernel"]
+        y = y + params[f"{name}_bias"][None, None] if options else y
+        y = np.stack([y[..., :4], y[..., 4:8], y[..., 8:]], axis=1)
+        if options and name != "value":
+            y = y / np.sqrt((y**2).mean(-1, keepdims=True) + 1e-5)
+        return np.asarray(y)
+
+    heads = project("query", x), project("key", memory), project("value", memory)
+    attended = by_hand(*heads, np.asarray(mask))
+    joined = np.concatenate([attended[:, head] for head in range(3)], axis=-1)
+    expected = joined @ params["out"]["kernel"] + params["out"]["bias"][None, None]
+    got, sown = layer.apply({"params": params}, x, mask, memory=memory, mutable=["intermediates"])
+    np.testing.assert_allclose(got, expected, atol=2e-5)
+    (weights,) = sown["intermediates"]["weights"]
+    chex.assert_shape(weights, (2, 3, 3, 5))
+    np.testing.assert_array_equal(weights[1, :, :, 2:], 0)
+
+
+@pytest.mark.parametrize("positions", ["rotary", "alibi"])
+def test_distances_between_query_and_memory_are_refused(key, positions):
+    x = tokens_of()
+    with pytest.raises(ValueError, match=f"{positions} positions: query and memory"):
+        module(positions=positions).init(key, x, memory=x)
+
+
+def test_a_window_over_the_memory_is_refused(key):
+    x = tokens_of()
+    with pytest.raises(ValueError, match="query and memory have no distance"):
+        module().init(key, x, LocalWindow(3), memory=x)
 
 
 @pytest.mark.parametrize("window", [None, 3])
