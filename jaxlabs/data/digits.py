@@ -1,0 +1,166 @@
+"""Digits drawn with matplotlib's own fonts: labelled pictures that need no file and no network.
+
+Every glyph is stored once as a field of distances to its outline. A picture samples that field
+through a random affine map and takes what lies below a random distance as ink, so that position,
+slant and thickness of the stroke are all known, and no picture is drawn by itself.
+"""
+
+import functools
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+from matplotlib.font_manager import FontProperties
+from matplotlib.path import Path as Outline
+from matplotlib.textpath import TextPath
+from scipy import ndimage
+
+CLASSES = tuple("0123456789")
+FONTS = {
+    "sans": "DejaVuSans",
+    "serif": "DejaVuSerif",
+    "times": "STIXGeneral",
+    "roman": "cmr10",
+    "helvetic": "cmss10",
+    "typewriter": "cmtt10",
+}
+"""Name of a style -> file of the font; all come with matplotlib, upright and without hairlines."""
+FONT_NAMES = tuple(FONTS)
+
+SIDE = 28
+# How the pictures vary, uniformly and independently; chosen by eye to look like written digits.
+RANGES = {
+    "slant": (-18.0, 30.0),
+    "thickness": (1.9, 4.3),
+    "rotation": (-12.0, 12.0),
+    "height": (16.0, 21.0),
+    "width": (0.8, 1.25),
+    "shift_right": (-1.5, 1.5),
+    "shift_down": (-1.5, 1.5),
+}
+# Distance fields: cells on a side, and how many of them the height of a digit takes.
+FIELD_SIDE, FIELD_HEIGHT = 128, 64
+# Pixels over which ink fades out at an outline, as in a scanned digit.
+SOFTNESS = 1.4
+CHUNK = 1000
+
+
+def render(
+    count: int, seed: int = 0, *, stream: int = 0
+) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
+    """Draws digits, as many of each as of any other to within one, in random order.
+
+    Args:
+      count: number of pictures.
+      seed: the seed; the same one gives the same pictures with the same version of matplotlib.
+      stream: tells sets apart that share a seed, such as training and test pictures.
+
+    Returns:
+      images [count, 28, 28, 1] uint8, ink is 255 on 0; labels [count] int32; attributes by name,
+      [count] each: "font", a place in FONT_NAMES; "slant" in degrees, positive to the right;
+      "thickness" of the mean stroke in pixels; "rotation" in degrees, positive counter-clockwise;
+      "height" in pixels and "width" as a factor, both before rotation; "shift_right" and
+      "shift_down" of the centre in pixels.
+    """
+    generator = np.random.default_rng([seed, stream])
+    labels = generator.permutation(np.arange(count, dtype=np.int32) % len(CLASSES))
+    attributes = {"font": generator.integers(len(FONTS), size=count, dtype=np.int32)}
+    for name, (low, high) in RANGES.items():
+        attributes[name] = generator.uniform(low, high, count).astype(np.float32)
+    images = np.empty((count, SIDE, SIDE, 1), np.uint8)
+    for start in range(0, count, CHUNK):
+        part = slice(start, start + CHUNK)
+        chosen = {name: values[part] for name, values in attributes.items()}
+        images[part, :, :, 0] = draw(labels[part], chosen)
+    return images, labels, attributes
+
+
+def draw(labels: np.ndarray, attributes: dict[str, np.ndarray]) -> np.ndarray:
+    """Draws digits `labels [count]` with chosen attributes, see `render`.
+
+    Returns:
+      [count, 28, 28] uint8.
+    """
+    fields, strokes = _glyphs()
+    glyph = attributes["font"] * len(CLASSES) + labels
+    scale = FIELD_HEIGHT / attributes["height"]  # cells of the field per pixel
+    to_field = _picture_to_glyph(attributes) * scale[:, None, None]
+    shift = np.stack([attributes["shift_right"], attributes["shift_down"]], axis=-1)
+    places = _pixel_centres()[None] - shift[:, None, :]
+    cells = places @ to_field.transpose(0, 2, 1) + (FIELD_SIDE - 1) / 2
+    distance = _sample(fields, glyph, cells) / scale[:, None]
+    # Outlines move out, or in, until the mean stroke has the thickness that was drawn.
+    thicker = (attributes["thickness"] - strokes[glyph] / scale) / 2
+    ink = np.clip(0.5 + (thicker[:, None] - distance) / SOFTNESS, 0, 1)
+    return np.round(255 * ink).astype(np.uint8).reshape(-1, SIDE, SIDE)
+
+
+def _picture_to_glyph(attributes: dict[str, np.ndarray]) -> np.ndarray:
+    """Returns [count, 2, 2]: offsets (right, down) in the picture -> offsets in the upright glyph.
+
+    The glyph is made wider, then slanted, then rotated; this is the way back.
+    """
+    angle = np.deg2rad(attributes["rotation"])
+    slant = np.tan(np.deg2rad(attributes["slant"]))
+    zero, one = np.zeros_like(angle), np.ones_like(angle)
+    rotated = _matrices([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
+    slanted = _matrices([[one, -slant], [zero, one]])
+    widened = _matrices([[attributes["width"], zero], [zero, one]])
+    return np.linalg.inv(rotated @ slanted @ widened)
+
+
+def _matrices(entries: list[list[np.ndarray]]) -> np.ndarray:
+    return np.stack([np.stack(row, axis=-1) for row in entries], axis=-2)
+
+
+def _pixel_centres() -> np.ndarray:
+    """Returns [pixels, 2]: (right, down) of every pixel from the middle of the picture."""
+    axis = np.arange(SIDE, dtype=np.float32) - (SIDE - 1) / 2
+    down, right = np.meshgrid(axis, axis, indexing="ij")
+    return np.stack([right.ravel(), down.ravel()], axis=-1)
+
+
+def _sample(fields: np.ndarray, glyph: np.ndarray, cells: np.ndarray) -> np.ndarray:
+    """Returns fields[glyph] at places `cells [count, pixels, 2]`, linear between cells."""
+    cells = np.clip(cells, 0, FIELD_SIDE - 1.001)
+    low = np.floor(cells)
+    right, down = np.moveaxis(cells - low, -1, 0)
+    column, row = np.moveaxis(low.astype(np.int32), -1, 0)
+    corner = (glyph[:, None] * FIELD_SIDE + row) * FIELD_SIDE + column
+    above, next_above, below, next_below = (
+        fields.ravel().take(corner + step) for step in (0, 1, FIELD_SIDE, FIELD_SIDE + 1)
+    )
+    above += right * (next_above - above)
+    below += right * (next_below - below)
+    return above + down * (below - above)
+
+
+@functools.cache
+def _glyphs() -> tuple[np.ndarray, np.ndarray]:
+    """Returns distance fields and strokes of all glyphs, those of the first font first.
+
+    Fields [glyphs, side, side] float32 hold the distance to the outline in cells, negative inside.
+    Strokes [glyphs] hold the mean thickness in cells: inside a band of thickness w the mean
+    distance to its edge is w / 4.
+    """
+    masks = [_mask(file, digit) for file in FONTS.values() for digit in CLASSES]
+    inside = [ndimage.distance_transform_edt(mask) for mask in masks]
+    outside = [ndimage.distance_transform_edt(~mask) for mask in masks]
+    fields = [out - within for out, within in zip(outside, inside, strict=True)]
+    strokes = [4 * within[mask].mean() for within, mask in zip(inside, masks, strict=True)]
+    return np.stack(fields).astype(np.float32), np.array(strokes, np.float32)
+
+
+def _mask(font: str, digit: str) -> np.ndarray:
+    """Returns [side, side] bool: where a digit has ink, its box in the middle of the field."""
+    folder = Path(matplotlib.get_data_path(), "fonts", "ttf")
+    glyph = TextPath((0, 0), digit, size=100, prop=FontProperties(fname=folder / f"{font}.ttf"))
+    box = glyph.get_extents()
+    axis = (np.arange(FIELD_SIDE) - (FIELD_SIDE - 1) / 2) * box.height / FIELD_HEIGHT
+    right, up = np.meshgrid((box.x0 + box.x1) / 2 + axis, (box.y0 + box.y1) / 2 - axis)
+    places = np.stack([right.ravel(), up.ravel()], axis=-1)
+    # What an odd number of closed lines encloses: the holes of 0, 4, 6, 8 and 9 stay empty.
+    inside = np.zeros(len(places), bool)
+    for line in glyph.to_polygons():
+        inside ^= Outline(line).contains_points(places)
+    return inside.reshape(FIELD_SIDE, FIELD_SIDE)

@@ -1,0 +1,108 @@
+"""A folder of pictures, PNG or JPEG, as one array."""
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+
+from jaxlabs.config import UserError
+
+ENDINGS = (".png", ".jpg", ".jpeg")
+GREY, COLOUR = ("1", "L"), ("RGB", "P")
+"""The modes, in the terms of Pillow, that are read as one channel and as three."""
+
+NEEDED = "PNG or JPEG pictures of one size, grey or RGB, are needed"
+
+
+@dataclasses.dataclass(frozen=True)
+class Pictures:
+    """What a folder holds, in the order of the file names.
+
+    Attributes:
+      images: [count, height, width, channels] uint8; three channels if any picture has colours.
+      labels: [count] int32, a place in `classes`; all 0 where there are none.
+      classes: the names of the sub-folders that hold pictures, or none.
+    """
+
+    images: np.ndarray
+    labels: np.ndarray
+    classes: tuple[str, ...]
+
+
+def read_folder(folder: Path, *, at_least: int, grey: bool = False) -> Pictures:
+    """Reads all pictures of a folder, or of its sub-folders, whose names then are the classes.
+
+    Args:
+      folder: where the pictures are; files with other endings and hidden ones are left alone.
+      at_least: the smallest accepted number of pictures.
+      grey: whether colours become grey values (ITU-R 601 luma).
+
+    Raises:
+      UserError: too few pictures; pictures both beside and inside sub-folders; a picture that
+        cannot be read, has another size than the first, or is neither grey nor RGB with 8 bits.
+    """
+    inside = {
+        entry.name: files
+        for entry in sorted(folder.iterdir())
+        if entry.is_dir() and not entry.name.startswith(".") and (files := _pictures(entry))
+    }
+    beside = _pictures(folder)
+    if inside and beside:
+        raise UserError(
+            f"{folder}: {beside[0].name} lies beside the sub-folder {next(iter(inside))}; pictures "
+            "are needed either in one folder or in sub-folders, one for each class"
+        )
+    paths = [path for files in inside.values() for path in files] or beside
+    if len(paths) < at_least:
+        held = {0: "no picture", 1: "one picture"}.get(len(paths), f"{len(paths)} pictures")
+        raise UserError(f"{folder}: holds {held}; at least {at_least} {NEEDED}")
+    numbers = np.arange(len(inside), dtype=np.int32)
+    labels = np.repeat(numbers, [len(files) for files in inside.values()])
+    if not inside:
+        labels = np.zeros(len(paths), np.int32)
+    return Pictures(_read_all(paths, grey), labels, tuple(inside))
+
+
+def _pictures(folder: Path) -> list[Path]:
+    return sorted(
+        path
+        for path in folder.iterdir()
+        if path.suffix.lower() in ENDINGS and not path.name.startswith(".")
+    )
+
+
+def _read_all(paths: list[Path], grey: bool) -> np.ndarray:
+    images, first = [], None
+    for path in paths:
+        image = _read(path, grey)
+        first = image.shape if first is None else first
+        if image.shape[:2] != first[:2]:
+            height, width = image.shape[:2]
+            raise UserError(
+                f"{path}: {width} x {height} pixels, where {paths[0].name} has "
+                f"{first[1]} x {first[0]}; {NEEDED}"
+            )
+        images.append(image)
+    channels = max(image.shape[2] for image in images)
+    return np.stack([np.broadcast_to(image, (*first[:2], channels)) for image in images])
+
+
+def _read(path: Path, grey: bool) -> np.ndarray:
+    """Returns [height, width, channels] uint8."""
+    from PIL import Image
+
+    try:
+        with Image.open(path) as picture:
+            mode = picture.mode
+            if mode not in GREY + COLOUR or "transparency" in picture.info:
+                see_through = " with transparency" if "transparency" in picture.info else ""
+                raise UserError(f"{path}: a picture of mode {mode}{see_through}; {NEEDED}")
+            converted = picture.convert("L" if grey or mode in GREY else "RGB")
+            values = np.asarray(converted)
+    # Pillow's errors are of many kinds, also for one damaged file; a huge picture is one of them.
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        if isinstance(error, UserError):
+            raise
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(f"{path}: cannot be read ({reason}); {NEEDED}") from None
+    return values.reshape(*values.shape[:2], -1)

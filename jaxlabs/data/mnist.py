@@ -1,0 +1,188 @@
+"""MNIST from its original IDX files, as tensorflow-datasets prepared it, or from a mirror.
+
+LeCun, Cortes and Burges, "The MNIST database of handwritten digits": 60,000 training and 10,000
+test pictures of 28 x 28 grey values.
+"""
+
+import contextlib
+import dataclasses
+import gzip
+import hashlib
+import os
+import tempfile
+import zlib
+from pathlib import Path
+
+import numpy as np
+
+from jaxlabs.config import UserError
+from jaxlabs.data import sources
+
+MIRROR = "https://ossci-datasets.s3.amazonaws.com/mnist/"
+
+
+@dataclasses.dataclass(frozen=True)
+class File:
+    """One of the four original files; `axes` of its array; `sha256` as it was published."""
+
+    name: str
+    axes: int
+    sha256: str
+
+
+FILES = {
+    "train_images": File(
+        "train-images-idx3-ubyte.gz",
+        3,
+        "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609",
+    ),
+    "train_labels": File(
+        "train-labels-idx1-ubyte.gz",
+        1,
+        "3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c",
+    ),
+    "test_images": File(
+        "t10k-images-idx3-ubyte.gz",
+        3,
+        "8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6",
+    ),
+    "test_labels": File(
+        "t10k-labels-idx1-ubyte.gz",
+        1,
+        "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6",
+    ),
+}
+
+CONTENT_SHA256 = "f771933d03a86cc5f6899b91d168d95717c342a985562a4a2b5d8d2517a4cb24"
+"""Of the pictures in any order, see `content_sha256`: tensorflow-datasets shuffles them."""
+
+KINDS = {1: "labels", 3: "pictures"}
+"""What an IDX file of so many axes holds."""
+
+# Reading 70,000 PNGs takes about 15 seconds, so what was read is kept under this name.
+CACHE = "mnist-prepared.npz"
+
+Arrays = dict[str, np.ndarray]
+"""By the keys of FILES: images [count, 28, 28] uint8, labels [count] uint8."""
+
+
+def find(data_dir: Path, *, download: bool) -> tuple[Arrays, Path]:
+    """Returns the arrays and where they were found.
+
+    Looks for the four files in `data_dir`/mnist; then for what tensorflow-datasets prepared, which
+    holds the same pictures in another order; then fetches the files that are missing.
+
+    Raises:
+      UserError: a file is damaged or is not the published one.
+      sources.DownloadError: it is nowhere.
+    """
+    folder = data_dir / "mnist"
+    missing = [file for file in FILES.values() if not (folder / file.name).exists()]
+    if missing and (prepared := sources.prepared("mnist", data_dir)):
+        return _read_prepared(prepared, data_dir), prepared
+    if missing and not download:
+        raise sources.DownloadError("downloads are switched off")
+    for file in missing:
+        sources.download(MIRROR + file.name, file.sha256, folder / file.name)
+    return {key: _read_published(folder, file) for key, file in FILES.items()}, folder
+
+
+def read_idx(path: Path, axes: int) -> np.ndarray:
+    """Returns the array of a gzipped IDX file of bytes.
+
+    The format: two zero bytes, 8 for unsigned bytes, the number of axes; the length of each axis as
+    a big-endian 32-bit number; the values in C order.
+
+    Raises:
+      UserError: the file cannot be read or is not such a file with `axes` axes.
+    """
+    try:
+        data = gzip.decompress(path.read_bytes())
+    except (OSError, EOFError, zlib.error) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(
+            f"{path}: cannot be read ({reason}); a gzipped IDX file is needed"
+        ) from None
+    magic, header = bytes([0, 0, 8, axes]), 4 + 4 * axes
+    if data[:4] != magic:
+        raise UserError(
+            f"{path}: starts with {data[:4].hex(' ') or 'nothing'}; {magic.hex(' ')} is needed, "
+            f"an IDX file of {KINDS[axes]}"
+        )
+    shape = np.frombuffer(data[4:header].ljust(4 * axes, b"\0"), ">u4").astype(np.int64)
+    if len(data) != header + shape.prod():
+        raise UserError(
+            f"{path}: holds {len(data):,} bytes where its header promises "
+            f"{header + shape.prod():,}; fetch the file again"
+        )
+    return np.frombuffer(data, np.uint8, offset=header).reshape(shape)
+
+
+def content_sha256(arrays: Arrays) -> str:
+    """Returns a hash that does not depend on the order of the pictures within a set."""
+    digest = hashlib.sha256()
+    for part in ("train", "test"):
+        images, labels = arrays[f"{part}_images"], arrays[f"{part}_labels"]
+        rows = zip(images, labels, strict=True)
+        hashes = [
+            hashlib.sha256(image.tobytes() + bytes([label])).digest() for image, label in rows
+        ]
+        digest.update(b"".join(sorted(hashes)))
+    return digest.hexdigest()
+
+
+def _read_published(folder: Path, file: File) -> np.ndarray:
+    path = folder / file.name
+    array = read_idx(path, file.axes)
+    sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+    if sha256 != file.sha256:
+        raise UserError(
+            f"{path}: not the published MNIST (its sha256 is {sha256[:12]}..., "
+            f"{file.sha256[:12]}... is accepted); remove it, or give your own pictures by path"
+        )
+    return array
+
+
+def _read_prepared(folder: Path, data_dir: Path) -> Arrays:
+    homes = [data_dir, Path("~/.cache/jaxlabs").expanduser()]
+    for home in homes:
+        arrays = _read_cache(home / CACHE)
+        if arrays is not None and content_sha256(arrays) == CONTENT_SHA256:
+            return arrays
+    arrays = {}
+    for part in ("train", "test"):
+        records = sources.read_prepared(folder, (part,))
+        arrays[f"{part}_images"] = np.stack([record["image"][:, :, 0] for record in records])
+        arrays[f"{part}_labels"] = np.array([record["label"] for record in records], np.uint8)
+    if content_sha256(arrays) != CONTENT_SHA256:
+        raise UserError(f"{folder}: not the published MNIST; delete it or prepare it anew")
+    for home in homes:
+        if _write_cache(home / CACHE, arrays):
+            break
+    return arrays
+
+
+def _read_cache(path: Path) -> Arrays | None:
+    """Returns what was kept, or None where nothing whole is there."""
+    try:
+        with np.load(path) as kept:
+            return {key: kept[key] for key in FILES}
+    except Exception:  # a damaged archive raises errors of many kinds
+        return None
+
+
+def _write_cache(path: Path, arrays: Arrays) -> bool:
+    """Keeps the arrays, whole or not at all; tells whether it could be done."""
+    partial = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".mnist-", delete=False) as file:
+            partial = file.name
+            np.savez_compressed(file, **arrays)
+        os.replace(partial, path)
+    except OSError:
+        if partial:
+            with contextlib.suppress(OSError):
+                os.unlink(partial)
+        return False
+    return True

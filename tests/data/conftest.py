@@ -1,0 +1,47 @@
+"""What several tests of pictures share: a machine without data, and files of known content."""
+
+import gzip
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from jaxlabs.data import sources
+
+
+@pytest.fixture
+def offline(monkeypatch, tmp_path):
+    """A machine without network, and without data of its own."""
+
+    def unreachable(address, sha256, path):
+        raise sources.DownloadError("the host could not be reached")
+
+    monkeypatch.setattr(sources, "download", unreachable)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("TFDS_DATA_DIR", raising=False)
+
+
+@pytest.fixture
+def write_idx():
+    """Writes bytes as the original MNIST files have them."""
+
+    def write(path, array):
+        header = bytes([0, 0, 8, array.ndim]) + np.array(array.shape, ">u4").tobytes()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(gzip.compress(header + array.astype(np.uint8).tobytes(), mtime=0))
+
+    return write
+
+
+@pytest.fixture
+def write_picture():
+    """Writes a picture of noise and returns its values [height, width, channels]."""
+
+    def write(path, height, width, channels=1, seed=0):
+        values = np.random.default_rng(seed).integers(256, size=(height, width, channels))
+        values = values.astype(np.uint8)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(values[..., 0] if channels == 1 else values).save(path)
+        return values
+
+    return write

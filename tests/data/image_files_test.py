@@ -1,0 +1,99 @@
+"""Holds jaxlabs/data/image_files.py to what a folder holds, and to one line where it cannot."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from jaxlabs.config import UserError
+from jaxlabs.data.image_files import NEEDED, read_folder
+
+
+def complaint(folder, **arguments):
+    with pytest.raises(UserError) as caught:
+        read_folder(folder, **({"at_least": 1} | arguments))
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_grey_pictures_come_back_in_the_order_of_their_names(tmp_path, write_picture):
+    second = write_picture(tmp_path / "b.PNG", 3, 5, seed=1)
+    first = write_picture(tmp_path / "a.png", 3, 5, seed=2)
+    (tmp_path / "notes.txt").write_text("not a picture")
+    (tmp_path / "._a.png").write_bytes(b"what macOS leaves")
+    (tmp_path / "empty").mkdir()
+    held = read_folder(tmp_path, at_least=2)
+    np.testing.assert_array_equal(held.images, [first, second])
+    assert (held.images.shape, held.images.dtype) == ((2, 3, 5, 1), np.uint8)
+    assert (held.labels.tolist(), held.classes) == ([0, 0], ())
+
+
+def test_one_coloured_picture_gives_all_three_channels(tmp_path, write_picture):
+    grey = write_picture(tmp_path / "a.png", 4, 4)
+    colour = write_picture(tmp_path / "b.png", 4, 4, channels=3)
+    Image.fromarray(colour).quantize(256).save(tmp_path / "c.png")
+    images = read_folder(tmp_path, at_least=1).images
+    np.testing.assert_array_equal(images[:2], [np.repeat(grey, 3, axis=2), colour])
+    assert np.abs(images[2].astype(int) - colour).mean() < 20  # of a palette, so nearly
+    grey_only = read_folder(tmp_path, at_least=1, grey=True).images
+    assert grey_only.shape == (3, 4, 4, 1)
+    luma = colour @ [0.299, 0.587, 0.114]
+    assert np.abs(grey_only[1, ..., 0] - luma).max() < 1
+
+
+def test_jpeg_is_read(tmp_path):
+    Image.fromarray(np.full((8, 8), 100, np.uint8)).save(tmp_path / "a.JPG")
+    assert (read_folder(tmp_path, at_least=1).images == 100).all()
+
+
+def test_sub_folders_are_the_classes(tmp_path, write_picture):
+    for name in ("dog/1.png", "cat/1.png", "cat/2.png", ".hidden/1.png"):
+        write_picture(tmp_path / name, 2, 2)
+    held = read_folder(tmp_path, at_least=3)
+    assert (held.labels.tolist(), held.classes) == ([0, 0, 1], ("cat", "dog"))
+    assert held.labels.dtype == np.int32
+
+
+def test_picture_of_another_size_is_named_with_both_sizes(tmp_path, write_picture):
+    write_picture(tmp_path / "a.png", 28, 30)
+    write_picture(tmp_path / "b.png", 28, 32)
+    found = complaint(tmp_path)
+    assert found == f"{tmp_path}/b.png: 32 x 28 pixels, where a.png has 30 x 28; {NEEDED}"
+
+
+@pytest.mark.parametrize("content", [b"", b"no picture", "cut"])
+def test_unreadable_picture_is_named(tmp_path, write_picture, content):
+    path = tmp_path / "a.png"
+    write_picture(path, 20, 20)
+    path.write_bytes(path.read_bytes()[:200] if content == "cut" else content)
+    found = complaint(tmp_path)
+    assert found.startswith(f"{path}: cannot be read (")
+    assert found.endswith(NEEDED)
+
+
+@pytest.mark.parametrize(
+    ("mode", "named"), [("RGBA", "RGBA"), ("I;16", "I;16"), ("CMYK", "CMYK"), ("LA", "LA")]
+)
+def test_picture_with_other_channels_is_refused(tmp_path, mode, named):
+    path = tmp_path / ("a.jpg" if mode == "CMYK" else "a.png")
+    Image.new(mode, (4, 4)).save(path)
+    assert complaint(tmp_path) == f"{path}: a picture of mode {named}; {NEEDED}"
+
+
+def test_transparent_palette_is_refused(tmp_path):
+    Image.new("P", (4, 4)).save(tmp_path / "a.png", transparency=0)
+    assert "a picture of mode P with transparency;" in complaint(tmp_path)
+
+
+@pytest.mark.parametrize(("count", "held"), [(0, "no picture"), (1, "one picture"), (2, "2 pict")])
+def test_too_few_pictures_are_counted(tmp_path, write_picture, count, held):
+    for number in range(count):
+        write_picture(tmp_path / f"{number}.png", 2, 2)
+    found = complaint(tmp_path, at_least=3)
+    assert found.startswith(f"{tmp_path}: holds {held}")
+    assert f"at least 3 {NEEDED}" in found
+
+
+def test_pictures_beside_and_inside_sub_folders_are_ambiguous(tmp_path, write_picture):
+    for name in ("a.png", "cat/b.png"):
+        write_picture(tmp_path / name, 2, 2)
+    assert complaint(tmp_path).startswith(f"{tmp_path}: a.png lies beside the sub-folder cat;")
