@@ -1,0 +1,163 @@
+"""Holds jaxlabs/data/natural_images.py to its search order and to the exercise's patches."""
+
+import numpy as np
+import pytest
+from scipy.io import savemat
+
+from jaxlabs.config import UserError
+from jaxlabs.data import natural_images, whitening
+from jaxlabs.data.natural_images import load, normalised, random_patches, whitened
+
+
+@pytest.fixture(autouse=True)
+def small_leaves(monkeypatch):
+    monkeypatch.setattr(natural_images, "LEAVES_SIDE", 32)
+
+
+def test_photographs_are_read_from_the_data_folder_and_said_to_be_others(tmp_path, write_picture):
+    folder = tmp_path / "natural_images"
+    written = [write_picture(folder / f"photo_{n}.png", 16, 16, seed=n)[..., 0] for n in range(3)]
+    found = load("natural_images", tmp_path)
+    np.testing.assert_array_equal(found.images, np.stack(written) / 255)
+    assert (found.name, found.whitened, found.comparable) == ("natural_images", False, False)
+    assert found.notice == (
+        f"natural_images: those in {folder} are not the ten whitened ones of Olshausen and Field, "
+        "which the published figures are about"
+    )
+    np.testing.assert_array_equal(whitened(found), whitening.whiten(found.images))
+    assert found.describe()["shape"] == [16, 16]
+    by_path = load(str(folder))
+    assert (by_path.sha256, by_path.notice, by_path.name) == (found.sha256, None, str(folder))
+
+
+def test_classic_file_comes_first_and_is_whitened_already(tmp_path, write_picture, monkeypatch):
+    images = np.random.default_rng(0).normal(size=(10, 8, 8))
+    monkeypatch.setattr(natural_images, "CLASSIC_SHAPE", images.shape)
+    folder = tmp_path / "natural_images"
+    write_picture(folder / "photo.png", 16, 16)
+    savemat(folder / "IMAGES.mat", {"IMAGES": np.moveaxis(images, 0, -1), "IMAGESr": np.ones(3)})
+    found = load("natural_images", tmp_path)
+    np.testing.assert_array_equal(found.images, images)
+    assert (found.whitened, found.comparable, found.notice) == (True, True, None)
+    assert whitened(found) is found.images
+
+
+def test_classic_file_of_unwhitened_pictures_is_whitened_here(tmp_path):
+    images = np.random.default_rng(0).normal(size=(3, 8, 8))
+    savemat(tmp_path / "raw.mat", {"IMAGESr": np.moveaxis(images, 0, -1)})
+    found = load(str(tmp_path / "raw.mat"))
+    assert not found.whitened
+    np.testing.assert_array_equal(whitened(found), whitening.whiten(images))
+    assert not found.comparable
+
+
+def test_pictures_in_columns_are_put_together_as_matlab_counts(tmp_path):
+    images = np.arange(2 * 16.0).reshape(2, 4, 4)
+    columns = np.stack([image.ravel(order="F") for image in images], axis=-1)
+    savemat(tmp_path / "a.mat", {"IMAGES": columns})
+    np.testing.assert_array_equal(load(str(tmp_path / "a.mat")).images, images)
+
+
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [
+        ({"X": np.ones(3), "Y": np.ones(2)}, "holds X, Y; IMAGES or IMAGESr, [height, width, "),
+        ({"IMAGES": np.ones((3, 5))}, "IMAGES is float64 of shape [3, 5]; IMAGES or IMAGESr, "),
+        ({"IMAGES": np.full((2, 2, 2), np.nan)}, "IMAGES is float64 of shape [2, 2, 2]; IMAGES or"),
+        (b"no mat file", "cannot be read ("),
+        (b"", "cannot be read ("),
+    ],
+    ids=["other arrays", "other shape", "nan", "text", "empty"],
+)
+def test_mat_file_of_something_else_is_refused(tmp_path, content, complaint):
+    path = tmp_path / "a.mat"
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    else:
+        savemat(path, content)
+    with pytest.raises(UserError) as caught:
+        load(str(path))
+    assert str(caught.value).startswith(f"{path}: {complaint}")
+    assert "\n" not in str(caught.value)
+
+
+def test_stand_in_comes_last_and_says_so_in_one_line(tmp_path):
+    found = load("natural_images", tmp_path)
+    assert found.notice == (
+        f"natural_images are not in {tmp_path / 'natural_images'}, and have no public address: "
+        "training on dead_leaves (discs and rectangles that hide each other) instead, whose "
+        "figures are not comparable with the published ones"
+    )
+    assert (found.name, found.images.shape) == ("dead_leaves", (10, 32, 32))
+    assert (found.sha256, found.whitened) == (load("dead_leaves").sha256, False)
+
+
+@pytest.mark.parametrize("name", ["natural_image", "", "no/folder", "x" * 300, __file__])
+def test_name_that_is_nothing_is_refused(name):
+    with pytest.raises(UserError) as caught:
+        load(name)
+    start = f"--dataset: no data set, folder or .mat file {name!r}; accepted are natural_images, "
+    assert str(caught.value).startswith(start)
+    hint = "; did you mean 'natural_images'?"
+    assert str(caught.value).endswith(hint) == (name == "natural_image")
+
+
+def test_patches_are_pieces_of_pictures_from_everywhere_in_them():
+    pictures, height, width = 3, 12, 10
+    # Each pixel tells its picture, row and column.
+    images = np.arange(pictures * height * width, dtype=float).reshape(pictures, height, width)
+    patches = random_patches(images, 5_000, 4, seed=0)
+    assert (patches.shape, patches.dtype) == ((5_000, 4, 4), np.float64)
+    corner = patches[:, 0, 0]
+    offsets = np.arange(4)[:, None] * width + np.arange(4)[None, :]
+    np.testing.assert_array_equal(
+        patches - corner[:, None, None], np.broadcast_to(offsets, (5_000, 4, 4))
+    )
+    places = np.stack(np.unravel_index(corner.astype(int), images.shape), axis=-1)
+    found, counts = np.unique(places, axis=0, return_counts=True)
+    # All 3 x 9 x 7 corners, each about 26 times.
+    assert len(found) == 3 * 9 * 7
+    assert (counts.min() > 5, counts.max() < 60) == (True, True)
+    np.testing.assert_array_equal(random_patches(images, 5_000, 4, seed=0), patches)
+    assert (random_patches(images, 5_000, 4, seed=1) != patches).any()
+
+
+def test_patch_as_large_as_the_picture_is_the_largest():
+    images = np.ones((1, 5, 6))
+    assert random_patches(images, 2, 5, seed=0).shape == (2, 5, 5)
+    with pytest.raises(UserError, match=r"^patches of 6 x 6 do not fit into pictures of 6 x 5 pix"):
+        random_patches(images, 2, 6, seed=0)
+
+
+def test_patches_are_normalised_as_the_exercise_does_it():
+    # Line by line from the exercise's MATLAB, on patches as columns.
+    patches = np.random.default_rng(0).standard_t(3, size=(500, 4, 4)) + 5
+    columns = patches.reshape(500, 16).T
+    columns = columns - columns.mean(axis=0)
+    deviations = 3 * columns.std()
+    columns = np.maximum(np.minimum(columns, deviations), -deviations) / deviations
+    expected = (columns + 1) * 0.4 + 0.1
+    np.testing.assert_allclose(normalised(patches).reshape(500, 16), expected.T, rtol=1e-12)
+    assert (normalised(patches).min(), normalised(patches).max()) == (0.1, 0.9)
+    # The mean is each patch's own: brightness of single patches leaves no trace.
+    brighter = patches + np.arange(500)[:, None, None]
+    np.testing.assert_allclose(normalised(brighter), normalised(patches), rtol=1e-9)
+
+
+def test_patches_without_contrast_are_refused():
+    with pytest.raises(UserError, match=r"^the patches are all of one value; pictures with"):
+        normalised(np.full((3, 2, 2), 7.0))
+
+
+@pytest.mark.real_data
+def test_photographs_fall_as_one_over_f_and_whitening_flattens_them(data_dir):
+    if not (data_dir / "natural_images").is_dir():
+        pytest.skip("needs real data: no natural_images in JAXLABS_DATA_DIR")
+    found = load("natural_images", data_dir)
+    assert found.images.shape == (10, 512, 512)
+    slopes = []
+    for images in (found.images, whitened(found)):
+        frequency, amplitude = whitening.radial_spectrum(images)
+        rings = (frequency >= 8) & (frequency <= 100)
+        slopes.append(np.polyfit(np.log(frequency[rings]), np.log(amplitude[rings]), 1)[0])
+    np.testing.assert_allclose(slopes, [-1, 0], atol=0.1)
