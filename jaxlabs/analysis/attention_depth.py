@@ -5,7 +5,7 @@ needed, it is only in the way of the gradient.
 """
 
 import functools
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -94,6 +94,16 @@ def depth_study(
         "gradient_norm": np.stack(norms, axis=1),
         "chance": np.log(SYMBOLS),
     }
+
+
+def figures(found: Mapping[str, np.ndarray]) -> dict[str, float]:
+    """Returns medians over seeds of `depth_study` at its largest depth, by name."""
+    named = {}
+    for index, variant in enumerate(found["variants"].tolist()):
+        place = f"{variant.replace('+', 'and').replace(' ', '_').lower()}_{found['depths'][-1]}"
+        for name in ("final_loss", "gradient_norm"):
+            named[f"{name}_{place}_blocks"] = np.median(found[name][index, -1])
+    return named
 
 
 def initial_params(seed: int, depth: int) -> Any:

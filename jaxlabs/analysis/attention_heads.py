@@ -7,7 +7,7 @@ any number of heads, which are `WIDTH / heads` wide.
 """
 
 import functools
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -63,6 +63,15 @@ def heads_study(
         "loss": np.stack(losses),
         "specialisation": np.stack(scores),
         "parameters": np.array(sizes),
+    }
+
+
+def figures(found: Mapping[str, np.ndarray]) -> dict[str, float]:
+    """Returns means over seeds of `heads_study` for every number of heads, by name."""
+    return {
+        f"{name}_of_{count}_heads": found[key][index].mean()
+        for name, key in (("lookup_loss", "loss"), ("specialisation", "specialisation"))
+        for index, count in enumerate(found["heads"])
     }
 
 

@@ -183,8 +183,13 @@ def _draw_grid(maps: np.ndarray, labels: Sequence[str]) -> Figure:
         },
     )
     for (layer, head), axes in np.ndenumerate(grid):
-        image = _draw_map(axes, maps[layer, head])
-        _label_sides(axes, labels, size, rows=head == 0, columns=layer == 0)
+        image = draw_map(axes, maps[layer, head])
+        label_sides(
+            axes,
+            size,
+            rows=labels if head == 0 else (),
+            columns=labels if layer == 0 else (),
+        )
         middle = axes.get_position().get_points().mean(axis=0)
         if layer == 0:
             name = f"head {head + 1}" if heads <= 6 else f"{head + 1}"
@@ -194,7 +199,7 @@ def _draw_grid(maps: np.ndarray, labels: Sequence[str]) -> Figure:
                 0, middle[1], f"layer {layer + 1}", size=9.5 * scale, va="center", rotation=90
             )
     strip = figure.add_axes((0.2, 0.72 * bar / height, 0.6, 0.14 * bar / height))
-    _weight_bar(figure, image, scale=scale, cax=strip, orientation="horizontal")
+    weight_bar(figure, image, scale=scale, cax=strip, orientation="horizontal")
     return figure
 
 
@@ -205,31 +210,26 @@ def _draw_close_ups(
     figure = style.new_figure((style.WIDTH + 0.2) * len(maps) + 0.6)
     grid = figure.subplots(len(maps), squeeze=False)
     for axes, (title, weights) in zip(grid[:, 0], maps, strict=True):
-        image = _draw_map(axes, weights[: len(labels), : len(labels)])
-        _label_sides(axes, labels, 9.0, rows=True, columns=True)
+        image = draw_map(axes, weights[: len(labels), : len(labels)])
+        label_sides(axes, 9.0, rows=labels, columns=labels)
         axes.set_title(title, pad=8)
     place = {"location": "bottom", "shrink": 0.6, "aspect": 35, "pad": 0.02}
-    _weight_bar(figure, image, meaning, ax=grid.ravel().tolist(), **place)
+    weight_bar(figure, image, meaning, ax=grid.ravel().tolist(), **place)
     return figure
 
 
-def _label_sides(
-    axes: Axes, labels: Sequence[str], size: float, *, rows: bool, columns: bool
+def label_sides(
+    axes: Axes, size: float, *, rows: Sequence[str] = (), columns: Sequence[str] = ()
 ) -> None:
-    ticks = np.arange(len(labels))
-    upright = max(map(len, labels)) == 1
+    """Writes labels beside the rows and above the columns of a map; words stand on end there."""
     axes.xaxis.tick_top()
     axes.tick_params(pad=1)
-    axes.set_xticks(
-        ticks if columns else [],
-        labels if columns else [],
-        fontsize=size,
-        rotation="horizontal" if upright else "vertical",
-    )
-    axes.set_yticks(ticks if rows else [], labels if rows else [], fontsize=size)
+    turned = any(len(label) > 1 for label in columns)
+    axes.set_xticks(np.arange(len(columns)), columns, fontsize=size, rotation=90 * turned)
+    axes.set_yticks(np.arange(len(rows)), rows, fontsize=size)
 
 
-def _draw_map(axes: Axes, weights: np.ndarray) -> AxesImage:
+def draw_map(axes: Axes, weights: np.ndarray) -> AxesImage:
     """Draws one map `[time, time]`; the square root keeps weak links visible beside strong ones."""
     style.frame_only(axes)
     hidden = np.ma.masked_equal(weights, 0)
@@ -240,9 +240,10 @@ def _weight_colours() -> Colormap:
     return matplotlib.colormaps["magma_r"].with_extremes(bad="#e9ebee")
 
 
-def _weight_bar(
+def weight_bar(
     figure: Figure, image: AxesImage, meaning: str = WEIGHT, scale: float = 1.0, **place: Any
 ) -> None:
+    """Draws the colours of `draw_map`; `place` goes to `Figure.colorbar`."""
     bar = figure.colorbar(image, **place)
     bar.set_label(meaning, fontsize=9.5 * scale)
     bar.set_ticks(

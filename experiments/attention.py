@@ -1,0 +1,106 @@
+"""Attention from the inside: one step in numbers, a mini encoder, and two questions by experiment.
+
+Shows scaled dot-product, multi-head and cross-attention with all of their numbers; an encoder of
+ten toy sentences; what residual connections and LayerNorm do for depth; and what many heads do that
+one cannot. Nothing is downloaded, and the report has a picture for each.
+
+Source    Vaswani et al. 2017; an unpublished course write-up of attention and the encoder
+Command   python -m experiments.attention --platform=cpu
+Expect    quick: about 2 minutes on two cores; deep stacks train only with both, 4 heads beat 1
+"""
+
+import dataclasses
+import sys
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import tqdm
+
+from jaxlabs import command
+from jaxlabs.analysis import attention_demo, attention_depth, attention_heads, toy_sentences
+from jaxlabs.config import UserError, setting
+from jaxlabs.lab import Findings, Study
+from jaxlabs.run_folder import RunFolder
+from jaxlabs.training.run_config import CommonConfig
+
+DIMS = tuple(2**power for power in range(2, 11))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class AttentionConfig(CommonConfig):
+    """Sizes of the demonstrations and of the two experiments."""
+
+    sentence: str = setting(toy_sentences.SENTENCES[0], "what the mini encoder shows")
+    width: int = setting(16, "size of the mini encoder's word vectors", minimum=1)
+    heads: int = setting(4, "its attention heads; they divide the width", minimum=1)
+    encoder_steps: int = setting(300, "of training it to fill gaps", minimum=1)
+    max_depth: int = setting(16, "deepest stack; depths are the powers of 2 up to it", minimum=1)
+    depth_steps: int = setting(200, "of training each stack", minimum=1)
+    max_heads: int = setting(
+        8, "most heads; they are the powers of 2 up to it", minimum=1, maximum=attention_heads.WIDTH
+    )
+    heads_steps: int = setting(300, "of training each number of heads", minimum=1)
+    seeds: int = setting(3, "runs of each kind in both experiments", minimum=1)
+
+    def check(self) -> None:
+        super().check()
+        if self.width % self.heads:
+            raise UserError(
+                f"--heads: {self.heads} does not divide --width {self.width}; a divisor"
+            )
+        if not toy_sentences.words_of(self.sentence):
+            raise UserError(f"--sentence: {self.sentence!r} is not accepted; at least one word")
+
+
+PRESETS = {"quick": {}, "best": {"seeds": 8, "depth_steps": 600, "heads_steps": 600}}
+
+
+def measure(config: AttentionConfig, folder: RunFolder) -> Findings:
+    """Carries out the demonstrations and both experiments."""
+    step = attention_demo.scaled_dot_product(config.seed)
+    scaling = attention_demo.scaling_study(DIMS, config.seed)
+    reading = toy_sentences.read(
+        config.sentence,
+        width=config.width,
+        heads=config.heads,
+        steps=config.encoder_steps,
+        seed=config.seed,
+    )
+    depth = attention_depth.depth_study(
+        _powers_of_two(config.max_depth), config.seeds, config.depth_steps, _progress
+    )
+    heads = attention_heads.heads_study(
+        _powers_of_two(config.max_heads), config.seeds, config.heads_steps, _progress
+    )
+    folder.write_arrays("scaled_dot_product", **step)
+    folder.write_arrays("attention_scaling", **scaling)
+    folder.write_arrays("attention_maps", **reading.maps)
+    folder.write_arrays("heads_and_memory", **reading.heads)
+    folder.write_arrays("attention_depth", **depth)
+    folder.write_arrays("attention_heads", **heads)
+    metrics = attention_demo.figures(scaling) | reading.metrics
+    metrics |= attention_depth.figures(depth) | attention_heads.figures(heads)
+    metrics = {name: float(value) for name, value in metrics.items()}
+    table = "\n".join(f"{name} {value:.4g}" for name, value in metrics.items())
+    text = [attention_demo.in_words(step, attention_demo.STEP), reading.text, table]
+    return Findings(metrics, "\n\n".join(text))
+
+
+def _powers_of_two(largest: int) -> list[int]:
+    return [2**power for power in range(largest.bit_length())]
+
+
+def _progress(items: Sequence[Any], name: str) -> Iterable[Any]:
+    return tqdm.tqdm(items, desc=name, unit=name, disable=None, file=sys.stderr)
+
+
+STUDY = Study(
+    name="attention",
+    description=__doc__,
+    config_class=AttentionConfig,
+    presets=PRESETS,
+    measure=measure,
+)
+
+if __name__ == "__main__":
+    command.main(STUDY)
