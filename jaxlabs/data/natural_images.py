@@ -111,7 +111,9 @@ def whitened(photographs: Photographs) -> np.ndarray:
     return whitening.whiten(photographs.images)
 
 
-def random_patches(images: np.ndarray, count: int, size: int, seed: int) -> np.ndarray:
+def random_patches(
+    images: np.ndarray, count: int, size: int, seed: int | tuple[int, ...]
+) -> np.ndarray:
     """Cuts patches at uniformly random places of random pictures [pictures, height, width].
 
     Returns:

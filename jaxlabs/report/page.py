@@ -28,12 +28,13 @@ def write_report(folder: RunFolder) -> pathlib.Path:
         folder.write_bytes(folder.figures / f"{picture.name}.png", png)
     shown = {picture.name: _shown(picture, png) for picture, png in pictures}
     loss = shown.pop("loss", "")
+    sampled = [shown.pop(name, "") for name in ("samples", "samples_during_training")]
     body = [
         sections.header(config, summary, rows),
         sections.against_published(plots.compared(folder)),
         html.section("loss", "Loss curves", loss),
         sections.groups(summary),
-        sections.samples(folder),
+        sections.samples(folder, *sampled),
         sections.final_figures(summary, rows, config.get("loss_unit", "nats")),
         html.section("pictures", "Pictures", *shown.values()),
         sections.settings(config),

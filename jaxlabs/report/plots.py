@@ -1,12 +1,13 @@
 """Draws every picture of a run from its folder alone."""
 
+import pathlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 
 from jaxlabs import published
-from jaxlabs.report import attention_study, curves, maps, sweeps
+from jaxlabs.report import curves, images, maps, sweeps
 from jaxlabs.report.loss import loss_curves
 from jaxlabs.report.picture import Picture
 from jaxlabs.report.published_curves import beside_published
@@ -14,14 +15,12 @@ from jaxlabs.run_folder import RunFolder
 
 # The file under arrays/ (without .npz) -> what draws it. Other files there are left alone.
 DRAWINGS: dict[str, Callable[[Mapping[str, np.ndarray]], list[Picture]]] = {
-    "scaled_dot_product": attention_study.scaled_dot_product,
-    "attention_scaling": attention_study.scaling,
     "attention_maps": maps.attention,
-    "heads_and_memory": attention_study.heads_and_memory,
-    "attention_depth": attention_study.depth,
-    "attention_heads": attention_study.heads,
     "positions": maps.positions,
     "lr_range": curves.learning_rate_range,
+    "filters": images.filters,
+    "reconstructions": images.reconstructions,
+    "whitening": images.whitening,
 }
 
 
@@ -51,7 +50,32 @@ def draw_all(folder: RunFolder) -> list[Picture]:
         if folder.arrays(name).exists():
             with np.load(folder.arrays(name)) as arrays:
                 drawn += draw(arrays)
+    return drawn + _samples(folder)
+
+
+def _samples(folder: RunFolder) -> list[Picture]:
+    """Returns pictures of the samples that are arrays: `images [count, height, width(, channels)]`.
+
+    Samples that are text stand on the page as they are.
+    """
+    final, drawn = _images(folder.samples / "final.npz"), []
+    if final is not None:
+        drawn.append(images.samples(final))
+    by_step = {
+        int(path.stem.removeprefix("step-")): found
+        for path in folder.samples.glob("step-*.npz")
+        if (found := _images(path)) is not None
+    }
+    if by_step:
+        drawn.append(images.samples_during_training(by_step))
     return drawn
+
+
+def _images(path: pathlib.Path) -> np.ndarray | None:
+    if not path.exists():
+        return None
+    with np.load(path) as arrays:
+        return arrays.get("images")
 
 
 def summary_so_far(folder: RunFolder) -> dict[str, Any]:

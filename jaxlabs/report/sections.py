@@ -77,10 +77,10 @@ def against_published(compared: Sequence[Facts]) -> str:
     return html.section("published", "Against the published figures", table)
 
 
-def samples(folder: RunFolder) -> str:
-    """Returns the final sample, and the earlier ones folded."""
+def samples(folder: RunFolder, *pictures: str) -> str:
+    """Returns samples: pictures of them, the final one as text, and the earlier ones folded."""
     final = folder.samples / "final.txt"
-    parts = []
+    parts = list(pictures)
     if final.exists():
         parts.append(
             html.preformatted(
