@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from jaxlabs import published
-from jaxlabs.report import curves, images, maps, sweeps
+from jaxlabs.report import attention_study, curves, images, maps, sweeps
 from jaxlabs.report.loss import loss_curves
 from jaxlabs.report.picture import Picture
 from jaxlabs.report.published_curves import beside_published
@@ -15,7 +15,12 @@ from jaxlabs.run_folder import RunFolder
 
 # The file under arrays/ (without .npz) -> what draws it. Other files there are left alone.
 DRAWINGS: dict[str, Callable[[Mapping[str, np.ndarray]], list[Picture]]] = {
+    "scaled_dot_product": attention_study.scaled_dot_product,
+    "attention_scaling": attention_study.scaling,
     "attention_maps": maps.attention,
+    "heads_and_memory": attention_study.heads_and_memory,
+    "attention_depth": attention_study.depth,
+    "attention_heads": attention_study.heads,
     "positions": maps.positions,
     "lr_range": curves.learning_rate_range,
     "filters": images.filters,
