@@ -1,3 +1,5 @@
+import math
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -6,7 +8,7 @@ import pytest
 from jax.test_util import check_grads
 from scipy.special import log_softmax
 
-from jaxlabs.losses.cross_entropy import cross_entropy
+from jaxlabs.losses.cross_entropy import cross_entropy, perplexity
 
 
 def case(shape=(3, 4), classes=7, dtype=np.float32):
@@ -81,3 +83,10 @@ def test_loss_and_gradient_equal_pytorch():
 
 def test_one_class_costs_nothing():
     np.testing.assert_array_equal(cross_entropy(jnp.ones((1, 1)), jnp.zeros(1, jnp.int32)), [0])
+
+
+def test_perplexity_is_the_number_of_equal_chances():
+    assert perplexity({"loss": math.log(65), "accuracy": 0.1}) == pytest.approx({"perplexity": 65})
+    assert perplexity({"loss": 0.0}) == {"perplexity": 1.0}
+    assert perplexity({"loss": 1e4})["perplexity"] < math.inf
+    assert math.isnan(perplexity({"loss": math.nan})["perplexity"])

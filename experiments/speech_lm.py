@@ -1,0 +1,132 @@
+"""What would a president say next? A decoder learns to go on with words, and to do so by windows.
+
+Source    an unpublished course write-up on the data of UCSD CSE 256, programming assignment 2
+Command   python -m experiments.speech_lm --platform=cpu
+Expect    TODO
+"""
+
+import dataclasses
+import functools
+from collections.abc import Mapping
+from typing import Any
+
+import jax.numpy as jnp
+
+from jaxlabs import command
+from jaxlabs.analysis import attention_maps, word_samples
+from jaxlabs.analysis.baselines import ngram_baselines
+from jaxlabs.config import group, setting
+from jaxlabs.data import speeches
+from jaxlabs.data.speech_splits import language_data
+from jaxlabs.data.splits import Data
+from jaxlabs.data.tokenizers import WordTokenizer, split_words
+from jaxlabs.lab import Lab
+from jaxlabs.losses.cross_entropy import perplexity
+from jaxlabs.models import transformer_lm
+from jaxlabs.run_folder import RunFolder
+from jaxlabs.sweep_plan import Sweep
+from jaxlabs.training.run_config import RunConfig
+from jaxlabs.training.state import TrainState
+from jaxlabs.training.task import Task
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SpeechLMConfig(RunConfig):
+    """A run's settings, the model's, and those of sampling."""
+
+    dataset: str = setting(
+        "speeches", f"one of {', '.join(speeches.NAMES)}, or the path of a folder of such files"
+    )
+    validation_fraction: float = setting(
+        0.0, "share of the training text, its end, held out to choose by", minimum=0, maximum=0.9
+    )
+    sliding_stride: int = setting(
+        1, "words that a window of the final, sliding figures scores", minimum=1
+    )
+    model: transformer_lm.TransformerLMConfig = group(transformer_lm.TransformerLMConfig)
+    sampling: word_samples.WordSamplingConfig = group(word_samples.WordSamplingConfig)
+    maps: attention_maps.AttentionMapsConfig = group(attention_maps.AttentionMapsConfig)
+
+
+PACE = {"steps": 500, "batch_size": 16, "context": 32, "eval_every": 100, "checkpoint_every": 100}
+REFERENCE = PACE | {"vocabulary_size": 5755, "positions": "learned", "init": "pytorch"}
+REFERENCE |= {"width": 64, "layers": 4, "heads": 2, "ffn_width": 100, "dropout": 0.0}
+REFERENCE |= {"learning_rate": 1e-3, "weight_decay": 0.0}
+BEST = REFERENCE | {"vocabulary_size": None, "init": "gpt2", "dropout": 0.3, "schedule": "linear"}
+
+PRESETS = {
+    "quick": BEST | {"steps": 250},
+    "reference": REFERENCE,
+    "window": REFERENCE | {"attention_window": 8},
+    "best": BEST,
+}
+
+SWEPT = ("train_text_perplexity", *(f"{speaker}_perplexity" for speaker in speeches.SPEAKERS))
+SEEDS = (0, 1, 2, 3, 4)
+
+
+def load_data(config: SpeechLMConfig) -> Data:
+    """Reads the text and cuts it into windows of the model's context."""
+    found = speeches.load(config.dataset, config.data_dir)
+    context, held_out = config.model.context, config.validation_fraction
+    return language_data(found, context, ngram_baselines, held_out, config.sliding_stride)
+
+
+def build_task(config: SpeechLMConfig, vocabulary: Mapping[str, Any]) -> Task:
+    """Makes the model for the data's words, in which the prompt must be written."""
+    word_samples.known_tokens(config.sampling.prompt, vocabulary)
+    size = WordTokenizer.from_json(vocabulary).vocabulary_size
+    model = transformer_lm.TransformerLM(config.model.with_vocabulary(size))
+    init = functools.partial(model.init, tokens=jnp.zeros((1, config.model.context), jnp.int32))
+    return Task(model, init, transformer_lm.loss, transformer_lm.train_step, perplexity)
+
+
+def draw_samples(
+    config: SpeechLMConfig, task: Task, vocabulary: Mapping[str, Any], state: TrainState, key: Any
+) -> str:
+    """Returns samples that go on from the prompt."""
+    return word_samples.draw(task.model, state.evaluation_params, config.sampling, vocabulary, key)
+
+
+def analyse(
+    config: SpeechLMConfig, task: Task, data: Data, state: TrainState, folder: RunFolder
+) -> dict[str, float]:
+    """Writes attention maps for the report; tells how many test words are unknown."""
+    tokenizer, model = WordTokenizer.from_json(data.vocabulary), config.model
+    texts = config.maps.texts() or attention_maps.SENTENCES
+    shown = attention_maps.shown_texts(texts, split_words, tokenizer.encode, model.context)
+    masks = {"causal": not model.demo_unmasked, "window": model.attention_window}
+    params = state.evaluation_params
+    leaks = attention_maps.write_maps(folder, config.maps, task.model, params, shown, **masks)
+    shares = data.dataset["unknown_shares"]
+    unknown = {f"{one}_unknown": shares[file] for one, file in speeches.TEST_TEXTS.items()}
+    return unknown | {f"attention_{name}": value for name, value in leaks.items()}
+
+
+LAB = Lab(
+    name="speech_lm",
+    description=__doc__,
+    config_class=SpeechLMConfig,
+    presets=PRESETS,
+    load_data=load_data,
+    build_task=build_task,
+    sample=draw_samples,
+    analyse=analyse,
+    sweeps={
+        "windows": Sweep(
+            question="Does attention through a local window predict better?",
+            axes={"attention_window": (None, 16, 8, 4, 2), "seed": SEEDS},
+            metrics=SWEPT,
+            settings={"sliding_stride": 32},
+        ),
+        "window_long": Sweep(
+            question="Does full attention win when it is trained for longer?",
+            axes={"attention_window": (None, 8), "seed": SEEDS},
+            metrics=SWEPT,
+            settings={"steps": 3000, "eval_every": 500, "sliding_stride": 32},
+        ),
+    },
+)
+
+if __name__ == "__main__":
+    command.main(LAB)

@@ -1,0 +1,216 @@
+"""The language model of words from its command line, and that its presets are what they say."""
+
+import functools
+import json
+import math
+import shutil
+
+import jax
+import numpy as np
+import optax
+import pytest
+
+from experiments import speech_lm
+from experiments.speech_lm import LAB, PRESETS, SpeechLMConfig
+from jaxlabs import command, keys
+from jaxlabs.analysis import gradients
+from jaxlabs.analysis.text_samples import RULE
+from jaxlabs.data import speeches
+from jaxlabs.layers import windowed_attention
+from jaxlabs.models import transformer_lm
+from jaxlabs.run_folder import RunFolder
+from jaxlabs.training import devices
+from jaxlabs.training.loop import initial_state
+from jaxlabs.training.state import count_parameters, create_state
+
+pytestmark = pytest.mark.usefixtures("reused_executables")
+
+WORDS = {"kind": "words", "words": sorted(f"word{number:03}" for number in range(60))}
+SPLITS = ("train_text", *speeches.SPEAKERS)
+TINY = {"context": 8, "width": 16, "ffn_width": 12, "layers": 1}
+STEPS = 60
+
+
+def tiny(**options):
+    """Settings and task of the `window` preset, smaller."""
+    small = {"vocabulary_size": 62, "attention_window": 3} | TINY
+    config = SpeechLMConfig.from_flat(PRESETS["window"] | small | options)
+    return config, speech_lm.build_task(config, WORDS)
+
+
+def batch_of(size=4, time=8):
+    tokens = np.random.default_rng(0).integers(2, 62, (size, time + 1), np.int32)
+    return {
+        "inputs": tokens[:, :-1],
+        "targets": tokens[:, 1:],
+        "weights": np.ones((size, time), np.float32),
+        "example": np.arange(size, dtype=np.int32),
+    }
+
+
+# Presets
+
+
+def parameters(preset, words):
+    config = SpeechLMConfig.from_flat(PRESETS[preset])
+    task = speech_lm.build_task(config, {"kind": "words", "words": words})
+    return count_parameters(jax.eval_shape(task.init, keys.stream(0, "init"))["params"])
+
+
+def test_reference_is_exactly_what_the_write_up_trained():
+    settings = SpeechLMConfig.from_flat(PRESETS["reference"]).flat()
+    write_up = {
+        **{"dataset": "speeches", "vocabulary_size": 5755, "context": 32, "batch_size": 16},
+        **{"width": 64, "layers": 4, "heads": 2, "ffn_width": 100, "activation": "relu"},
+        **{"positions": "learned", "qkv_bias": False, "bias": True, "tie_embeddings": False},
+        **{"init": "pytorch", "attention_window": None, "pre_norm": True, "norm": "layernorm"},
+        **{"steps": 500, "optimizer": "adamw", "learning_rate": 1e-3, "schedule": "constant"},
+        **{"weight_decay": 0.0, "dropout": 0.0, "clip_norm": None, "ema_decay": 0.0},
+    }
+    assert {name: settings[name] for name in write_up} == write_up
+    window = SpeechLMConfig.from_flat(PRESETS["window"]).flat()
+    differing = {name: value for name, value in window.items() if value != settings[name]}
+    assert differing == {"attention_window": 8}
+
+
+def test_best_has_the_budget_of_the_reference():
+    words = [f"{number:04}" for number in range(5636)]  # as many as the speeches have
+    assert parameters("reference", words) == parameters("window", words) == 863_243
+    assert parameters("best", words) <= 863_243
+    best = SpeechLMConfig.from_flat(PRESETS["best"])
+    assert (best.steps, best.batch_size, best.model.context) == (500, 16, 32)
+
+
+# The command
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """(run folder, flags) of a run on sentences of made-up speakers."""
+    folder = RunFolder(tmp_path_factory.mktemp("speech_lm") / "run")
+    pace = "--steps=60 --eval_every=30 --checkpoint_every=30 --log_every=10 --sliding_stride=4"
+    model = " ".join(f"--{name}={value}" for name, value in TINY.items())
+    flags = f"--preset=window --dataset=speaker_grammar {pace} {model} --vocabulary_size=none"
+    flags = f"{flags} --attention_window=3 --learning_rate=1e-2 --max_new_tokens=12".split()
+    assert command.run(LAB, [*flags, f"--workdir={folder.path}"]) == 0
+    return folder, flags
+
+
+def test_summary_has_perplexities_in_both_conventions_and_what_they_stand_beside(run):
+    summary = run[0].read_summary()
+    metrics = summary["metrics"]
+    for split in SPLITS:
+        for name in (split, f"{split}_sliding"):
+            expected = math.exp(metrics[f"{name}_loss"])
+            assert metrics[f"{name}_perplexity"] == pytest.approx(expected)
+    for speaker in speeches.SPEAKERS:
+        assert metrics[f"{speaker}_unknown"] == 0  # the grammar's words all occur in training
+        assert metrics[f"{speaker}_loss"] < summary["baselines"]["unigram"]
+        assert metrics[f"{speaker}_loss"] > summary["baselines"]["entropy_rate"]
+    assert metrics["attention_future_weight"] == metrics["attention_weight_beyond_window"] == 0
+    rows = run[0].read_metrics()
+    assert {row["step"] for row in rows if "perplexity" in row} == {0, 30, 60}
+
+
+def test_samples_are_words_that_go_on_from_known_ones(run, capsys):
+    folder, _ = run
+    word = speeches.load("speaker_grammar").train_text.split()[0]
+    draw = ["--mode=sample", f"--workdir={folder.path}", "--num_samples=2"]
+    assert command.run(LAB, [*draw, f"--prompt={word} {word}", "--max_new_tokens=30"]) == 0
+    samples = capsys.readouterr().out.removesuffix("\n").split(RULE)
+    assert len(samples) == 2
+    for sample in samples:
+        assert sample.lower().startswith(f"{word} {word}".lower())
+        assert len(sample.split()) > 20  # some of the 32 are punctuation
+    for prompt, message in [
+        (f"{word} zork blimp", "--prompt: unknown words 'zork', 'blimp'; words of the training"),
+        (" ", "--prompt: ' ' is not accepted; one word or more"),
+    ]:
+        assert command.run(LAB, [*draw, f"--prompt={prompt}"]) == 2
+        assert message in capsys.readouterr().err
+
+
+def test_a_run_that_lost_its_second_half_ends_as_one_that_did_not(run, tmp_path):
+    unbroken, flags = run
+    folder = RunFolder(tmp_path / "run")
+    shutil.copytree(unbroken.path, folder.path)
+    shutil.rmtree(folder.checkpoints / "60")
+    (folder.path / "summary.json").unlink()
+    assert command.run(LAB, [*flags, f"--workdir={folder.path}"]) == 0
+    ours, theirs = folder.read_summary(), unbroken.read_summary()
+    assert ours["parameters_sha256"] == theirs["parameters_sha256"]
+    assert ours["metrics"] == theirs["metrics"]
+    assert (folder.samples / "final.txt").read_text() == (
+        unbroken.samples / "final.txt"
+    ).read_text()
+
+
+@pytest.mark.parametrize(
+    ("flag", "message"),
+    [
+        ("--attention_window=0", "--attention_window: 0 is not accepted; a whole number of at"),
+        ("--dataset=speches", "did you mean 'speeches'"),
+        ("--validation_fraction=1", "--validation_fraction: 1.0 is not accepted"),
+        ("--context=100000", "--context=100000: the text"),
+    ],
+)
+def test_bad_input_is_one_line_and_leaves_nothing(flag, message, tmp_path, capsys):
+    path = tmp_path / "run"
+    flags = ["--dataset=speaker_grammar", flag, f"--workdir={path}"]
+    assert command.run(LAB, flags) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+    assert not path.exists()
+
+
+def test_sweeps_pair_every_window_with_full_attention():
+    for sweep in LAB.sweeps.values():
+        points = sweep.points()
+        assert points[0] == {"attention_window": None, "seed": 0}
+        assert {"attention_window": 8, "seed": 4} in points
+        assert all(name.endswith("_perplexity") for name in sweep.metrics)
+        assert json.dumps(points)
+
+
+# The step
+
+
+def test_one_batch_is_learned_by_heart():
+    config, task = tiny(learning_rate=1e-2)
+    state, batch = initial_state(task, config, devices.data_parallel()), batch_of()
+    for step in range(100):
+        state, metrics = task.train_step(state, batch, keys.stream(step, "step"))
+    assert float(metrics["loss"]) < 0.05
+
+
+def test_four_devices_take_the_step_of_one():
+    config, task = tiny(dropout=0.3)
+    key, batch = keys.stream(0, "step"), batch_of(size=8)
+    params = initial_state(task, config, devices.data_parallel()).params
+
+    def state():  # a plain descent, whose update is the gradient
+        copy = jax.tree.map(np.array, params)
+        return create_state(task.model, {"params": copy}, optax.sgd(1.0))
+
+    one, metrics = task.train_step(state(), batch, key)
+    step = functools.partial(task.train_step, axis_name="batch")
+    mapped = jax.pmap(step, "batch", in_axes=(None, 0, None), devices=jax.devices()[:4])
+    split = {name: leaf.reshape(4, 2, *leaf.shape[1:]) for name, leaf in batch.items()}
+    four, spread = mapped(state(), split, key)
+    np.testing.assert_allclose(spread["loss"], float(metrics["loss"]), rtol=1e-6)
+    for theirs, ours in zip(*map(jax.tree.leaves, (four.params, one.params)), strict=True):
+        np.testing.assert_allclose(theirs[3], ours, atol=1e-6)
+
+
+def test_gradient_of_the_loss_through_the_band_in_float64(monkeypatch):
+    monkeypatch.setattr(windowed_attention, "BAND_PAYS_FROM", 1)
+    config, task = tiny(width=4, ffn_width=4, attention_window=2, vocabulary_size=62)
+    state, batch = initial_state(task, config, devices.data_parallel()), batch_of(size=2)
+    batch["weights"][1, 5:] = 0
+
+    def total(params):
+        return transformer_lm.loss(params, batch, keys.stream(0, "x"), state, False).total
+
+    result = gradients.check(total, state.params, key=jax.random.key(0))
+    assert result.worst.relative_difference < 1e-6, str(result)
