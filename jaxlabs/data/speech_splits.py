@@ -23,9 +23,10 @@ def classification_data(
     """Returns the data of a run that learns who speaks.
 
     Batches hold `inputs` [batch, block] int32, filled up with `<pad>`, and `labels` [batch] int32.
-    Evaluated are `validation` (where a part is kept for it), `test` and `train_sentences`, the
-    sentences that were trained on. The first of these is the headline: what is chosen by a figure
-    should be chosen by `validation`.
+    Evaluated are `validation` (where a part is kept for it), `test`, `test_unseen` (those test
+    sentences that do not stand in the training file word for word: most of the published ones do)
+    and `train_sentences`, which were trained on. The first of these is the headline: what is chosen
+    by a figure should be chosen by `validation`.
 
     Args:
       speeches: the files.
@@ -46,15 +47,24 @@ def classification_data(
         for rows, numbers in zip(encoded, labels, strict=True)
     )
     train, validation = _hold_out(train, validation_fraction)
-    held_out = {} if validation is None else {"validation": validation}
+    known = set(speeches.train.texts)
+    unseen = np.array([sentence not in known for sentence in speeches.test.texts])
+    evaluations = {} if validation is None else {"validation": validation}
+    evaluations |= {"test": test}
+    if unseen.any():
+        evaluations |= {"test_unseen": _part(test, unseen)}
     unknown = np.isin(test.arrays["inputs"], (PADDING, UNKNOWN)).all(axis=1)
     return Data(
         train=train,
-        evaluations=held_out | {"test": test, "train_sentences": train},
+        evaluations=evaluations | {"train_sentences": train},
         final_evaluations=dict,
         dataset=speeches.describe()
         | dict(speeches.speaker_facts)
-        | {"test_sentences_all_unknown": int(unknown.sum())},
+        | {
+            "test_sentences": test.count,
+            "test_sentences_in_training": int((~unseen).sum()),
+            "test_sentences_all_unknown": int(unknown.sum()),
+        },
         comparable=speeches.comparable,
         vocabulary=tokenizer.to_json()
         | {"speakers": list(SPEAKERS.values()), "shown": _shown(speeches.test)},
@@ -169,11 +179,11 @@ def _hold_out(train: Examples, fraction: float) -> tuple[Examples, Examples | No
     if not count:
         return train, None
     order = np.random.default_rng(0).permutation(train.count)
-    parts = np.sort(order[count:]), np.sort(order[:count])
-    kept, held = (
-        Examples({name: array[part] for name, array in train.arrays.items()}) for part in parts
-    )
-    return kept, held
+    return _part(train, np.sort(order[count:])), _part(train, np.sort(order[:count]))
+
+
+def _part(examples: Examples, which: np.ndarray) -> Examples:
+    return Examples({name: array[which] for name, array in examples.arrays.items()})
 
 
 def _shown(test: Sentences) -> list[list]:

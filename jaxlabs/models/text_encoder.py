@@ -226,8 +226,10 @@ class PhraseVotes(nn.Module):
         shape = (self.buckets, self.classes)
         table = self.param("table", nn.initializers.zeros_init(), shape)
         real = tokens != PADDING
+        # A sentence's first word makes a pair with padding; a word by itself with no token at all.
         before = jnp.pad(tokens, ((0, 0), (1, 0)))[:, :-1]
-        votes = jnp.stack([table[self._row(0 * tokens, tokens)], table[self._row(before, tokens)]])
+        alone = jnp.full_like(tokens, -1)
+        votes = jnp.stack([table[self._row(alone, tokens)], table[self._row(before, tokens)]])
         total = jnp.sum(votes * real[None, :, :, None], axis=(0, 2))
         return total / jnp.sqrt(jnp.maximum(real.sum(axis=1, keepdims=True), 1))
 

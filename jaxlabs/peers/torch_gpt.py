@@ -9,10 +9,9 @@ and PyTorch's own initialisation the word-level decoder. PyTorch is imported whe
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-
 from jaxlabs.layers import positions
 from jaxlabs.models.transformer_lm import TransformerLMConfig
+from jaxlabs.peers import torch_names
 
 
 def build_gpt(config: TransformerLMConfig) -> Any:
@@ -127,49 +126,10 @@ def _require_plain(config: TransformerLMConfig) -> None:
 
 def copy_parameters(gpt: Any, params: Mapping[str, Any]) -> None:
     """Writes a parameter tree of `TransformerLM`, or its gradients, into `build_gpt`'s module."""
-    import torch
-
-    values = _torch_names(params)
-    parameters = dict(gpt.named_parameters())
-    if parameters.keys() != values.keys():
-        raise ValueError(f"parameters differ: {sorted(parameters.keys() ^ values.keys())}")
-    with torch.no_grad():
-        for name, parameter in parameters.items():
-            parameter.copy_(torch.from_numpy(np.array(values[name])))
-
-
-def _torch_names(params: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """Returns our arrays under the twin's names; PyTorch stores kernels as `[out, in]`."""
     values = {"embedding.weight": params["embedding"]["embedding"]}
     if "position_embedding" in params:
         values["position_embedding.weight"] = params["position_embedding"]["embedding"]
-    values |= _norm("final_norm", params["final_norm"])
+    values |= torch_names.norm("final_norm", params["final_norm"])
     if "head" in params:
-        values |= _linear("head", params["head"])
-    for number in range(sum(name.startswith("blocks_") for name in params)):
-        block, prefix = params[f"blocks_{number}"], f"blocks.{number}"
-        attention = block["attention"]
-        joined = {
-            kind: np.concatenate(
-                [attention[f"{name}_{kind}"] for name in ("query", "key", "value")], -1
-            )
-            for kind in ("kernel", "bias")
-            if f"query_{kind}" in attention
-        }
-        values |= _norm(f"{prefix}.attention_norm", block["attention_norm"])
-        values |= _linear(f"{prefix}.qkv", joined)
-        values |= _linear(f"{prefix}.out", attention["out"])
-        values |= _norm(f"{prefix}.ffn_norm", block["ffn_norm"])
-        values |= _linear(f"{prefix}.expand", block["ffn"]["expand"])
-        values |= _linear(f"{prefix}.contract", block["ffn"]["contract"])
-    return values
-
-
-def _linear(name: str, layer: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    bias = {f"{name}.bias": layer["bias"]} if "bias" in layer else {}
-    return {f"{name}.weight": np.asarray(layer["kernel"]).T} | bias
-
-
-def _norm(name: str, layer: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    bias = {f"{name}.bias": layer["bias"]} if "bias" in layer else {}
-    return {f"{name}.weight": layer["scale"]} | bias
+        values |= torch_names.linear("head", params["head"])
+    torch_names.write(gpt, values | torch_names.blocks(params))

@@ -144,6 +144,7 @@ def test_published_speeches_have_the_published_sizes(data_dir):
     # Line by line: "about 5,640"; the write-up's 5,755 come from another sentence splitter.
     assert found.tokenizer.vocabulary_size == 5638
     baselines = classification_data(found, 32).baselines()
+    assert classification_data(found, 32).dataset["test_sentences_in_training"] == 551
     # The write-up's first epoch is this constant answer: 44.65 % of training, 33.33 % of test.
     assert round(100 * baselines["constant_train_accuracy"], 2) == 44.65
     assert round(100 * baselines["constant_accuracy"], 2) == 33.33
@@ -164,7 +165,7 @@ def test_sentences_are_padded_and_cut(folder):
         ["We", "hope", ".", "<pad>", "<pad>"],
         ["We", "hope", "for", "peace", "and"],
     ]
-    assert list(data.evaluations) == ["test", "train_sentences"]
+    assert list(data.evaluations) == ["test", "test_unseen", "train_sentences"]
     assert data.evaluations["test"].arrays["labels"].tolist() == [1, 2, 0]
     assert data.dataset["test_sentences_all_unknown"] == 1
     assert data.vocabulary["speakers"] == ["Obama", "W. Bush", "H. Bush"]
@@ -174,11 +175,23 @@ def test_sentences_are_padded_and_cut(folder):
     assert batch["inputs"].dtype == np.int32
 
 
+def test_test_sentences_that_were_trained_on_are_told_from_the_others(folder):
+    repeated = FILLING["test_CLS.tsv"] + "2\tRead my lips.\n0\tRead my lips!\n"
+    (folder / "test_CLS.tsv").write_text(repeated)
+    data = classification_data(load(str(folder)), block=5)
+    assert data.evaluations["test"].count == 5
+    unseen = data.evaluations["test_unseen"]
+    assert unseen.arrays["labels"].tolist() == [1, 2, 0, 0]
+    assert data.dataset["test_sentences_in_training"] == 1
+    (folder / "test_CLS.tsv").write_text(FILLING["train_CLS.tsv"])
+    assert "test_unseen" not in classification_data(load(str(folder)), block=5).evaluations
+
+
 def test_part_that_is_held_out_is_not_trained_on(folder):
     made = load("speaker_grammar")
     whole = classification_data(made, 16)
     parts = classification_data(made, 16, validation_fraction=0.25)
-    assert list(parts.evaluations) == ["validation", "test", "train_sentences"]
+    assert list(parts.evaluations) == ["validation", "test", "test_unseen", "train_sentences"]
     held, kept = parts.evaluations["validation"], parts.train
     assert (held.count, kept.count) == (523, 1569)
     np.testing.assert_array_equal(

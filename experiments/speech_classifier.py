@@ -1,0 +1,136 @@
+"""Who says it? A Transformer encoder learns to tell three speakers apart by single sentences.
+
+Source    an unpublished course write-up on the data of UCSD CSE 256, programming assignment 2
+Command   python -m experiments.speech_classifier --platform=cpu
+Expect    TODO
+"""
+
+import dataclasses
+import functools
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxlabs import command
+from jaxlabs.analysis import attention_maps, sentence_predictions
+from jaxlabs.config import RUNTIME, UserError, group, setting
+from jaxlabs.data import speeches
+from jaxlabs.data.speech_splits import classification_data
+from jaxlabs.data.splits import Data
+from jaxlabs.data.tokenizers import WordTokenizer, split_words
+from jaxlabs.lab import Lab
+from jaxlabs.models import text_encoder
+from jaxlabs.run_folder import RunFolder
+from jaxlabs.sweep_plan import Sweep
+from jaxlabs.training.run_config import RunConfig
+from jaxlabs.training.state import TrainState
+from jaxlabs.training.task import Task
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SpeechClassifierConfig(RunConfig):
+    """A run's settings, the model's, and those of what is shown."""
+
+    dataset: str = setting(
+        "speeches", f"one of {', '.join(speeches.NAMES)}, or the path of a folder of such files"
+    )
+    validation_fraction: float = setting(
+        0.0, "share of the training sentences held out, to choose settings by", minimum=0
+    )
+    rare_below: int = setting(
+        1, "words that the training files hold less often than this are unknown", minimum=1
+    )
+    model: text_encoder.TextClassifierConfig = group(text_encoder.TextClassifierConfig)
+    maps: attention_maps.AttentionMapsConfig = group(attention_maps.AttentionMapsConfig)
+    prompt: str | None = setting(
+        None, "a sentence to be told whose it is; none: a few test sentences", kind=RUNTIME
+    )
+
+    def check(self) -> None:
+        super().check()
+        if self.validation_fraction > 0.9:
+            raise UserError(
+                f"--validation_fraction: {self.validation_fraction} is not accepted; at most 0.9"
+            )
+
+
+EPOCH = 131  # batches of 16 that hold the 2,092 training sentences
+
+PRESETS = {
+    "quick": {},
+    "reference": {"vocabulary_size": 5755, "batch_size": 16, "steps": 15 * EPOCH}
+    | {"learning_rate": 1e-3, "weight_decay": 0.0, "eval_every": EPOCH},
+    "best": {},
+}
+
+
+def load_data(config: SpeechClassifierConfig) -> Data:
+    """Reads the sentences and cuts them to the model's context."""
+    found = speeches.load(config.dataset, config.data_dir)
+    context, held_out = config.model.context, config.validation_fraction
+    return classification_data(found, context, held_out, config.rare_below)
+
+
+def build_task(config: SpeechClassifierConfig, vocabulary: Mapping[str, Any]) -> Task:
+    """Makes the model for the data's words, of which the prompt must have one."""
+    sentence_predictions.require_known(config.prompt, vocabulary)
+    size = WordTokenizer.from_json(vocabulary).vocabulary_size
+    model = text_encoder.TextClassifier(config.model.with_vocabulary(size))
+    init = functools.partial(model.init, tokens=jnp.zeros((1, config.model.context), jnp.int32))
+    return Task(model, init, text_encoder.loss, text_encoder.train_step)
+
+
+def tell_speakers(
+    config: SpeechClassifierConfig,
+    task: Task,
+    vocabulary: Mapping[str, Any],
+    state: TrainState,
+    key: jax.Array,
+) -> str:
+    """Returns sentences with their likeliest speakers; nothing is drawn at random."""
+    params = state.evaluation_params
+    return sentence_predictions.told(task.model, params, vocabulary, config.prompt)
+
+
+def analyse(
+    config: SpeechClassifierConfig, task: Task, data: Data, state: TrainState, folder: RunFolder
+) -> dict[str, float]:
+    """Counts who is taken for whom; writes that and attention maps for the report."""
+    params, tokenizer = state.evaluation_params, WordTokenizer.from_json(data.vocabulary)
+    count = functools.partial(sentence_predictions.confusion_counts, task.model, params)
+    splits = {name: part for name, part in data.evaluations.items() if name.startswith("test")}
+    counts = {name: count(part, config.eval_batch_size) for name, part in splits.items()}
+    names = data.vocabulary["speakers"]
+    matrices = np.stack(list(counts.values()))
+    folder.write_arrays("confusion", counts=matrices, splits=list(counts), labels=names)
+    texts = config.maps.texts() or attention_maps.SENTENCES
+    shown = attention_maps.shown_texts(texts, split_words, tokenizer.encode, config.model.context)
+    leaks = attention_maps.write_maps(folder, config.maps, task.model, params, shown, causal=False)
+    accuracies = sentence_predictions.class_accuracies(counts["test"], list(speeches.SPEAKERS))
+    figures = {f"test_{name}_accuracy": value for name, value in accuracies.items()}
+    return figures | {f"attention_{name}": value for name, value in leaks.items()}
+
+
+LAB = Lab(
+    name="speech_classifier",
+    description=__doc__,
+    config_class=SpeechClassifierConfig,
+    presets=PRESETS,
+    load_data=load_data,
+    build_task=build_task,
+    sample=tell_speakers,
+    analyse=analyse,
+    sweeps={
+        "seeds": Sweep(
+            question="How much of the accuracy is the luck of the seed?",
+            axes={"seed": (0, 1, 2, 3, 4)},
+            metrics=("test_accuracy", "test_unseen_accuracy", "train_sentences_accuracy"),
+        )
+    },
+)
+
+if __name__ == "__main__":
+    command.main(LAB)

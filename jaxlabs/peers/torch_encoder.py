@@ -1,0 +1,103 @@
+"""A plain PyTorch text classifier: the twin of `jaxlabs.models.text_encoder`.
+
+Written from the architecture, in the terms of `TextClassifierConfig`, from PyTorch's own layers,
+whose default initialisation it keeps. PyTorch is imported when it is used.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from jaxlabs.data.tokenizers import PADDING
+from jaxlabs.layers import positions
+from jaxlabs.models.text_encoder import TextClassifierConfig
+from jaxlabs.peers import torch_names
+
+
+def build_classifier(config: TextClassifierConfig) -> Any:
+    """Returns a `torch.nn.Module`: tokens `[batch, time]` to logits `[batch, classes]`.
+
+    Raises:
+      ValueError: the config asks for something that this plain classifier has not.
+    """
+    if config.phrase_buckets or config.activation != "relu":
+        raise ValueError("a plain classifier has ReLU and no table of phrases")
+    import torch
+    from torch import nn
+
+    width = config.width
+
+    class Block(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.attention_norm = nn.LayerNorm(width)
+            self.qkv = nn.Linear(width, 3 * width, bias=False)
+            self.out = nn.Linear(width, width)
+            self.ffn_norm = nn.LayerNorm(width)
+            self.expand = nn.Linear(width, config.ffn_width)
+            self.contract = nn.Linear(config.ffn_width, width)
+
+        def forward(self, x, hidden):
+            if config.pre_norm:
+                x = x + self.attend(self.attention_norm(x), hidden)
+                return x + self.feed(self.ffn_norm(x))
+            x = self.attention_norm(x + self.attend(x, hidden))
+            return self.ffn_norm(x + self.feed(x))
+
+        def attend(self, x, hidden):
+            batch, time, _ = x.shape
+            split = (batch, time, config.heads, width // config.heads)
+            query, key, value = (
+                part.view(split).transpose(1, 2) for part in self.qkv(x).split(width, dim=2)
+            )
+            scores = query @ key.transpose(2, 3) / split[-1] ** 0.5
+            scores = scores.masked_fill(hidden[:, None, None, :], float("-inf"))
+            attended = torch.softmax(scores, dim=-1) @ value
+            return self.out(attended.transpose(1, 2).reshape(batch, time, width))
+
+        def feed(self, x):
+            return self.contract(torch.relu(self.expand(x)))
+
+    class Classifier(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.embedding = nn.Embedding(config.vocabulary_size, width)
+            if config.positions == "learned":
+                self.position_embedding = nn.Embedding(config.context, width)
+            else:
+                table = positions.sinusoidal(config.context, width)
+                self.register_buffer("position_table", torch.from_numpy(table))
+            self.blocks = nn.ModuleList(Block() for _ in range(config.layers))
+            if config.pre_norm:
+                self.final_norm = nn.LayerNorm(width)
+            self.hidden = nn.Linear(width, config.hidden)
+            self.head = nn.Linear(config.hidden, config.classes)
+
+        def encode(self, tokens):
+            """Returns contextual vectors `[batch, time, width]`."""
+            learned = config.positions == "learned"
+            table = self.position_embedding.weight if learned else self.position_table
+            x = self.embedding(tokens) + table[: tokens.shape[1]]
+            for block in self.blocks:
+                x = block(x, tokens == PADDING)
+            return self.final_norm(x) if config.pre_norm else x
+
+        def forward(self, tokens):
+            real = (tokens != PADDING).float()[:, :, None]
+            pooled = (self.encode(tokens) * real).sum(dim=1) / real.sum(dim=1)
+            return self.head(torch.relu(self.hidden(pooled)))
+
+    return Classifier()
+
+
+def copy_parameters(classifier: Any, params: Mapping[str, Any]) -> None:
+    """Writes a parameter tree of `TextClassifier`, or its gradients, into the twin."""
+    encoder = params["encoder"]
+    values = {"embedding.weight": encoder["embedding"]["embedding"]}
+    if "position_embedding" in encoder:
+        values["position_embedding.weight"] = encoder["position_embedding"]["embedding"]
+    if "final_norm" in encoder:
+        values |= torch_names.norm("final_norm", encoder["final_norm"])
+    values |= torch_names.blocks(encoder)
+    values |= torch_names.linear("hidden", params["hidden"])
+    values |= torch_names.linear("head", params["head"])
+    torch_names.write(classifier, values)

@@ -1,0 +1,317 @@
+import dataclasses
+import functools
+import math
+from types import SimpleNamespace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from jaxlabs.analysis.gradients import check
+from jaxlabs.config import UserError
+from jaxlabs.layers.positions import sinusoidal
+from jaxlabs.models.text_encoder import (
+    PhraseVotes,
+    TextClassifier,
+    TextClassifierConfig,
+    TextEncoder,
+    TextEncoderConfig,
+    loss,
+    mean_over,
+    predict,
+    train_step,
+)
+from jaxlabs.training.state import count_parameters, create_state
+
+TINY = TextClassifierConfig(
+    vocabulary_size=11, context=6, width=8, layers=1, heads=2, ffn_width=12, hidden=10
+)
+PHRASES = dataclasses.replace(TINY, phrase_buckets=40)
+# A full sentence, one with padding, one of a single word, one of padding alone.
+TOKENS = np.array(
+    [[2, 3, 4, 5, 6, 7], [8, 9, 2, 0, 0, 0], [4, 0, 0, 0, 0, 0], [0, 0, 0, 0, 0, 0]], np.int32
+)
+
+
+def batch_of():
+    return {
+        "inputs": TOKENS,
+        "labels": np.array([0, 1, 2, 1], np.int32),
+        "weights": np.ones(4, np.float32),
+        "example": np.arange(4, dtype=np.int32),
+    }
+
+
+@functools.cache
+def parameters(model):
+    """Initial parameters, moved so that biases, scales and votes are neither 0 nor 1."""
+    params = jax.jit(model.init)(jax.random.key(0), TOKENS)["params"]
+    return jax.tree.map(
+        lambda leaf: leaf + 0.1 * np.sin(np.arange(leaf.size)).reshape(leaf.shape), params
+    )
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def logits_of(model, params, tokens, dropout_keys=None):
+    return model.apply({"params": params}, tokens, dropout_keys=dropout_keys)
+
+
+def test_reference_has_the_published_number_of_parameters():
+    config = TextClassifierConfig(vocabulary_size=5755)
+    shapes = jax.eval_shape(TextClassifier(config).init, jax.random.key(0), TOKENS)["params"]
+    assert count_parameters(shapes) == 576_467
+    assert count_parameters(shapes["encoder"]["embedding"]) == 368_320
+    assert count_parameters(shapes["encoder"]["blocks_0"]) == 16_576 + 33_216
+    assert count_parameters(shapes["hidden"]) + count_parameters(shapes["head"]) == 6_803
+
+
+def test_linear_layers_start_as_those_of_pytorch():
+    config = TextClassifierConfig(vocabulary_size=500)
+    params = jax.jit(TextClassifier(config).init)(jax.random.key(0), TOKENS)["params"]
+    encoder = params["encoder"]
+    np.testing.assert_allclose(encoder["embedding"]["embedding"].std(), 1, rtol=0.05)
+    np.testing.assert_allclose(encoder["position_embedding"]["embedding"].std(), 1, rtol=0.05)
+    block = encoder["blocks_0"]
+    for leaf, fan_in in [
+        (params["hidden"]["kernel"], 64),
+        (params["hidden"]["bias"], 64),
+        (block["attention"]["query_kernel"], 64),
+        (block["attention"]["out"]["kernel"], 64),
+        (block["ffn"]["expand"]["bias"], 64),
+        (block["ffn"]["contract"]["kernel"], 256),
+        (block["ffn"]["contract"]["bias"], 256),
+    ]:
+        # Uniform in +-1 / sqrt(fan_in): near the border everywhere, and never beyond it.
+        limit = fan_in**-0.5
+        assert 0.85 * limit < np.abs(leaf).max() <= limit
+        np.testing.assert_allclose(leaf.std(), limit / 3**0.5, rtol=0.2)
+
+
+def test_loss_at_the_start_is_near_that_of_three_equal_chances():
+    model = TextClassifier(TextClassifierConfig(vocabulary_size=500, context=16, layers=2))
+    tokens = np.random.default_rng(0).integers(2, 500, (64, 16), np.int32)
+    batch = {
+        "inputs": tokens,
+        "labels": np.arange(64, dtype=np.int32) % 3,
+        "weights": np.ones(64, np.float32),
+        "example": np.arange(64, dtype=np.int32),
+    }
+
+    @jax.jit
+    def initial_loss(key):
+        params = model.init(key, tokens)["params"]
+        return loss(params, batch, key, SimpleNamespace(model=model), False).total / 64
+
+    for seed in range(3):
+        assert float(initial_loss(jax.random.key(seed))) == pytest.approx(math.log(3), rel=0.03)
+
+
+@pytest.mark.parametrize("config", [TINY, PHRASES], ids=["plain", "phrases"])
+def test_padding_changes_nothing(config):
+    model = TextClassifier(config)
+    params = parameters(model)
+    padded = logits_of(model, params, TOKENS)
+    assert padded.shape == (4, 3)
+    assert padded.dtype == jnp.float32
+    assert np.isfinite(padded).all()
+    for row, length in enumerate([6, 3, 1]):
+        alone = logits_of(model, params, TOKENS[row : row + 1, :length])
+        np.testing.assert_allclose(alone[0], padded[row], atol=1e-5)
+    # What a padded place's own vector would be does not matter either.
+    params = jax.tree.map(lambda leaf: leaf, params)
+    moved = params["encoder"]["embedding"]["embedding"].at[0].add(5.0)
+    params = params | {"encoder": params["encoder"] | {"embedding": {"embedding": moved}}}
+    np.testing.assert_array_equal(logits_of(model, params, TOKENS), padded)
+
+
+def test_sentence_of_padding_alone_is_the_bias_of_the_head():
+    model = TextClassifier(TINY)
+    params = parameters(model)
+    hidden = np.maximum(params["hidden"]["bias"], 0)
+    expected = hidden @ params["head"]["kernel"] + params["head"]["bias"]
+    np.testing.assert_allclose(logits_of(model, params, TOKENS)[3], expected, atol=1e-5)
+
+    def total(params):
+        return loss(params, batch_of(), jax.random.key(0), SimpleNamespace(model=model), True).total
+
+    assert all(
+        np.isfinite(leaf).all() for leaf in jax.tree.leaves(jax.jit(jax.grad(total))(params))
+    )
+
+
+def test_every_real_token_sees_every_other_and_no_padding():
+    encoder = TextEncoder(TINY)
+    params = parameters(encoder)
+
+    def vectors(table):
+        moved = params | {"embedding": {"embedding": table}}
+        return jnp.square(encoder.apply({"params": moved}, TOKENS[1:2])).sum(axis=-1)[0]
+
+    table = params["embedding"]["embedding"]
+    influence = np.abs(jax.jit(jax.jacrev(vectors))(table)).max(axis=-1)  # [place, word]
+    assert (influence[:3][:, [8, 9, 2]] > 0).all()
+    assert (influence[:3, 0] == 0).all()
+
+
+@pytest.mark.parametrize("pre_norm", [True, False])
+def test_encoder_without_a_head_gives_contextual_vectors(pre_norm):
+    sizes = {"vocabulary_size": 11, "context": 6, "width": 8, "layers": 1, "heads": 2}
+    config = TextEncoderConfig(**sizes, positions="sinusoidal", pre_norm=pre_norm)
+    encoder = TextEncoder(config)
+    params = jax.jit(encoder.init)(jax.random.key(0), TOKENS)["params"]
+    vectors = np.asarray(logits_of(encoder, params, TOKENS))
+    assert vectors.shape == (4, 6, 8)
+    assert ("final_norm" in params) == pre_norm
+    assert "position_embedding" not in params
+    # Either form ends with a layer norm whose scale is still 1.
+    np.testing.assert_allclose(vectors[0].mean(axis=-1), 0, atol=1e-5)
+    np.testing.assert_allclose(vectors[0].std(axis=-1), 1, atol=1e-3)
+    # The same word at two places: only the sinusoids tell them apart.
+    twice = np.asarray(logits_of(encoder, params, np.array([[4, 4]], np.int32)))[0]
+    assert np.abs(twice[0] - twice[1]).max() > 0.01
+    assert sinusoidal(2, 8).shape == (2, 8)
+
+
+def test_sentences_longer_than_the_context_are_an_error():
+    with pytest.raises(ValueError, match="7 tokens do not fit into a context of 6"):
+        TextClassifier(TINY).init(jax.random.key(0), np.ones((1, 7), np.int32))
+    with pytest.raises(UserError, match="--heads: 3 does not divide --width 8"):
+        dataclasses.replace(TINY, heads=3)
+    with pytest.raises(UserError, match="11 is too few for the data; at least 12"):
+        TINY.with_vocabulary(12)
+    assert TINY.with_vocabulary(5).vocabulary_size == 11
+
+
+def test_mean_is_over_real_places_by_hand():
+    vectors = np.arange(12.0, dtype=np.float32).reshape(1, 3, 4)
+    real = np.array([[True, False, True]])
+    np.testing.assert_allclose(mean_over(vectors, real)[0], (vectors[0, 0] + vectors[0, 2]) / 2)
+    poisoned = np.where(real[:, :, None], vectors, np.nan)
+    np.testing.assert_array_equal(mean_over(poisoned, real), mean_over(vectors, real))
+
+
+def test_votes_are_those_of_words_and_pairs():
+    votes = PhraseVotes(buckets=1000, classes=3)
+    table = np.zeros((1000, 3), np.float32)
+
+    def rows(tokens):
+        """The rows whose vote counts, and how often."""
+        moved = jax.jacrev(lambda t: votes.apply({"params": {"table": t}}, tokens)[0, 0])(table)
+        return {int(row): float(moved[row, 0]) for row in np.flatnonzero(moved[:, 0])}
+
+    abc, ab, bc, b = (rows(np.array([t], np.int32)) for t in ([2, 3, 4], [2, 3, 0], [3, 4, 0], [3]))
+    # Three words, two pairs of them, and the pair of nothing and the first word.
+    assert len(abc) == 6
+    assert {round(vote**2, 5) for vote in abc.values()} == {round(1 / 3, 5)}
+    assert len(ab) == 4
+    assert set(b) <= set(bc)  # the word, and the pair that begins the sentence
+    assert len(set(ab) & set(abc)) == 4
+    assert len(set(bc) & set(abc)) == 3  # both words and their pair, not the beginning
+    assert rows(np.array([[0, 0]], np.int32)) == {}
+
+
+def test_dropped_words_are_unknown_ones():
+    model = TextClassifier(dataclasses.replace(TINY, word_dropout=0.99))
+    params = parameters(model)
+    keys = jax.random.split(jax.random.key(3), 4)
+    unknown = np.where(TOKENS > 0, 1, 0)
+    expected = logits_of(model, params, unknown)
+    dropped = logits_of(model, params, TOKENS, keys)
+    close = np.isclose(dropped, expected, atol=1e-5).all(axis=1)
+    assert close.sum() >= 3  # 10 words at 1 %: a kept one is rare
+    assert np.abs(logits_of(model, params, TOKENS) - expected)[:3].max() > 1e-3
+
+
+def test_loss_counts_sentences_by_weight_and_smooths_in_training_only():
+    model = TextClassifier(dataclasses.replace(TINY, label_smoothing=0.3))
+    params, batch = parameters(model), batch_of()
+    batch["weights"] = np.array([1, 1, 0, 0], np.float32)
+    logs = np.asarray(jax.nn.log_softmax(logits_of(model, params, TOKENS)))
+    state, key = SimpleNamespace(model=model), jax.random.key(0)
+    plain = -(logs[0, 0] + logs[1, 1])
+    even = -(logs[0].mean() + logs[1].mean())
+    parts = loss(params, batch, key, state, False)
+    assert float(parts.total) == pytest.approx(plain, rel=1e-5)
+    assert float(parts.weight) == 2
+    assert float(parts.sums["accuracy"]) == (logs[:2].argmax(axis=1) == [0, 1]).sum()
+    parts = loss(params, batch, key, state, True)
+    assert float(parts.total) == pytest.approx(0.7 * plain + 0.3 * even, rel=1e-5)
+
+
+def test_gradient_of_the_loss_in_float64():
+    # GELU, since a ReLU at its kink has no gradient to compare with.
+    config = dataclasses.replace(PHRASES, width=4, ffn_width=4, hidden=4, activation="gelu")
+    model, batch = TextClassifier(config), batch_of()
+
+    def total(params):
+        return loss(params, batch, jax.random.key(0), SimpleNamespace(model=model), False).total
+
+    assert check(total, parameters(model)).worst.relative_difference < 1e-6
+
+
+def test_one_batch_is_learned_by_heart():
+    model, batch = TextClassifier(PHRASES), batch_of()
+    variables = jax.jit(model.init)(jax.random.key(0), TOKENS)
+    state = create_state(model, variables, optax.adam(1e-2))
+    for step in range(100):
+        state, metrics = train_step(state, batch, jax.random.key(step))
+    assert float(metrics["loss"]) < 0.02
+    assert float(metrics["accuracy"]) == 1
+    probabilities = predict(model, state.params, TOKENS)
+    np.testing.assert_allclose(probabilities.sum(axis=-1), 1, rtol=1e-5)
+    assert probabilities.argmax(axis=-1).tolist() == batch["labels"].tolist()
+
+
+def test_four_devices_take_the_step_that_one_takes():
+    config = dataclasses.replace(PHRASES, dropout=0.3, word_dropout=0.3, head_dropout=0.3)
+    model, batch, key = TextClassifier(config), batch_of(), jax.random.key(5)
+    batch["weights"][1] = 0
+
+    def state():
+        params = jax.tree.map(jnp.array, parameters(model))
+        return create_state(model, {"params": params}, optax.sgd(1.0))
+
+    one, metrics = train_step(state(), batch, key)
+    step = jax.pmap(functools.partial(train_step, axis_name="batch"), axis_name="batch")
+    copies = jax.tree.map(lambda leaf: jnp.stack([leaf] * 4), (state(), key))
+    four, spread = step(copies[0], {name: leaf[:, None] for name, leaf in batch.items()}, copies[1])
+    assert float(spread["loss"][0]) == pytest.approx(float(metrics["loss"]), rel=1e-6)
+    for ours, theirs in zip(*map(jax.tree.leaves, (one.params, four.params)), strict=True):
+        np.testing.assert_allclose(theirs[0], ours, atol=1e-6)
+
+
+@pytest.mark.peers
+@pytest.mark.parametrize("options", [{"layers": 2}, {"pre_norm": False, "positions": "sinusoidal"}])
+def test_pytorch_twin_agrees(options):
+    torch = pytest.importorskip("torch")
+    from jaxlabs.peers import torch_encoder
+
+    config = dataclasses.replace(TINY, matmul_precision="highest", **options)
+    model = TextClassifier(config)
+    params, tokens = parameters(model), TOKENS[:3]
+    twin = torch_encoder.build_classifier(config)
+    torch_encoder.copy_parameters(twin, params)
+    numbers = torch.from_numpy(tokens).long()
+    np.testing.assert_allclose(
+        logits_of(model, params, tokens), twin(numbers).detach().numpy(), atol=1e-5
+    )
+    vectors = TextEncoder(config).apply({"params": params["encoder"]}, tokens)
+    theirs = twin.encode(numbers).detach().numpy()
+    np.testing.assert_allclose(vectors[tokens > 0], theirs[tokens > 0], atol=1e-5)
+
+    batch = {name: leaf[:3] for name, leaf in batch_of().items()}
+
+    def total(params):
+        return loss(params, batch, jax.random.key(0), SimpleNamespace(model=model), False).total
+
+    gradients = jax.jit(jax.grad(total))(params)
+    labels = torch.from_numpy(batch["labels"]).long()
+    torch.nn.functional.cross_entropy(twin(numbers), labels, reduction="sum").backward()
+    ours = torch_encoder.build_classifier(config)
+    torch_encoder.copy_parameters(ours, gradients)
+    for (name, gradient), parameter in zip(ours.named_parameters(), twin.parameters(), strict=True):
+        np.testing.assert_allclose(
+            gradient.detach().numpy(), parameter.grad.numpy(), atol=1e-5, err_msg=name
+        )
