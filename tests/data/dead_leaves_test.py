@@ -74,15 +74,24 @@ def test_leaf_at_a_border_is_cut_there(down):
     np.testing.assert_array_equal(one_leaf(down=down), wanted)
 
 
+def test_corners_are_covered_as_often_as_the_middle(monkeypatch):
+    monkeypatch.setattr(dead_leaves, "SMALLEST", 8.0)
+    monkeypatch.setattr(dead_leaves, "LARGEST", 9.0)
+    bare = dead_leaves.draw(100, 32) == dead_leaves.GROUND
+    # If leaves fell only inside, a quarter of them would reach a corner, and one in five be bare.
+    assert bare[:, [0, 0, -1, -1], [0, -1, 0, -1]].mean() < 0.04
+    assert bare[:, 16, 16].mean() < 0.04
+
+
 def test_later_leaf_lies_on_top(monkeypatch):
     def scatter(side, generator):
-        sizes, greys = np.array([40.0, 5, 3, 7]), np.array([0.2, 0.4, 0.6, 0.8])
+        sizes, greys = np.array([40.0, 5, 7, 7]), np.array([0.2, 0.4, 0.6, 0.8])
         ones = np.ones(4)
         disc = np.ones(4, bool)
         return dead_leaves.Leaves(16 * ones, 16 * ones, sizes, ones, 0 * ones, ones, disc, greys)
 
     monkeypatch.setattr(dead_leaves, "_scatter", scatter)
     picture = dead_leaves.draw(1, 16)[0]
-    # The last disc hides two smaller ones below it, and not the largest around it.
+    # The last disc hides a smaller one and one of its size, and not the largest around it.
     assert (picture[8, 8], picture[0, 0]) == (0.8, 0.2)
     assert set(np.round(np.unique(picture), 3)) <= {0.2, 0.35, 0.5, 0.65, 0.8}
