@@ -4,6 +4,7 @@ Vaswani et al. 2017, section 3.2.1: the dot of two random vectors of `d_k` numbe
 of `sqrt(d_k)`, which pushes the softmax to where it has hardly any gradient; hence the division.
 """
 
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -113,7 +114,8 @@ def multi_head(
         "self": {},
         "cross": {"memory": memory[None], "mask": masks.padding(jnp.asarray(memory_weights)[None])},
     }.items():
-        output, sown = layer.apply({"params": params}, x[None], mutable="intermediates", **options)
+        attend = functools.partial(layer.apply, mutable=["intermediates"])
+        output, sown = jax.jit(attend)({"params": params}, x[None], **options)
         found[f"{kind}_weights"] = np.asarray(sown["intermediates"]["weights"][0])[0]
         found[f"{kind}_output"] = np.asarray(output)[0]
     return found

@@ -167,7 +167,7 @@ def _train(
         return jnp.mean(losses[-max(steps // 10, 1) :]), norms[0]
 
     def first(gradient: Any) -> jax.Array:
-        return optax.global_norm(jax.tree.map(lambda leaf: leaf[0], gradient["blocks"]))
+        return optax.tree.norm(jax.tree.map(lambda leaf: leaf[0], gradient["blocks"]))
 
     # One after the other, so that the branch of `reversal_loss` stays one.
     return lax.map(train, kinds)

@@ -20,7 +20,7 @@ def fit(
     *,
     steps: int,
     learning_rate: float | jax.Array,
-    watch: Callable[[Any], jax.Array] = optax.global_norm,
+    watch: Callable[[Any], jax.Array] = optax.tree.norm,
 ) -> tuple[Any, jax.Array, jax.Array]:
     """Minimises a loss with Adam; pure, so it can be compiled and mapped over models.
 

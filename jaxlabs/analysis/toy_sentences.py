@@ -74,7 +74,7 @@ def read(sentence: str, *, width: int, heads: int, steps: int, seed: int) -> Rea
     model = build(tokens, vocabulary, width, heads)
     shapes = jax.eval_shape(model.init, jax.random.key(0), tokens)["params"]
     params, losses = fill_gaps(model, draw_params(shapes, seed), tokens, seed=seed, steps=steps)
-    vectors = np.asarray(model.apply({"params": params}, tokens))
+    vectors = np.asarray(jax.jit(model.apply)({"params": params}, tokens))
     labels = np.array([vocabulary[number] for number in tokens[0]])
     maps = attention_maps(model, params, tokens)
     leaks = checks(maps, causal=False, weights=tokens[0] != PADDING)
