@@ -59,6 +59,16 @@ class GradientCheck:
         """The comparison with the largest relative difference."""
         return self.comparisons[0]
 
+    @property
+    def whole(self) -> Comparison:
+        """All parameters as one vector, which is how course write-ups state their checks."""
+        analytic, numeric = (
+            np.concatenate([getattr(row, side) for row in self.comparisons])
+            for side in ("analytic", "numeric")
+        )
+        every_entry = all(row.every_entry for row in self.comparisons)
+        return Comparison("all parameters", analytic, numeric, every_entry)
+
     def __str__(self) -> str:
         rows = [comparison.row() for comparison in self.comparisons[:TABLE_ROWS]]
         return "\n".join(["relative difference of the gradient, by parameter", *rows])

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from jaxlabs import published
-from jaxlabs.report import attention_study, curves, images, maps, sweeps
+from jaxlabs.report import attention_study, curves, images, maps, sparse_code, sweeps
 from jaxlabs.report.loss import loss_curves
 from jaxlabs.report.picture import Picture
 from jaxlabs.report.published_curves import beside_published
@@ -24,6 +24,9 @@ DRAWINGS: dict[str, Callable[[Mapping[str, np.ndarray]], list[Picture]]] = {
     "positions": maps.positions,
     "lr_range": curves.learning_rate_range,
     "filters": images.filters,
+    "activations": sparse_code.activations,
+    "cost_terms": sparse_code.cost_terms,
+    "gabors": sparse_code.gabors,
     "reconstructions": images.reconstructions,
     "whitening": images.whitening,
 }

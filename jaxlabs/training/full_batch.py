@@ -57,7 +57,9 @@ def _with_summed_gradient(loss, state, batch, key, axis_name):
     """Returns `params -> mean loss`, whose gradient is summed over micro-batches and devices."""
 
     def evaluate(params):
-        parts, gradients = accumulate(loss, state.replace(params=params), batch, key)
+        parts, gradients = accumulate(
+            loss, state.replace(params=params, axis_name=axis_name), batch, key
+        )
         sums = (parts.total, parts.weight, gradients)
         total, weight, gradients = sums if axis_name is None else jax.lax.psum(sums, axis_name)
         return total / weight, jax.tree.map(lambda leaf: leaf / weight, gradients)

@@ -27,6 +27,8 @@ class TrainState:
       tx: the optimizer; static, not in checkpoints.
       ema_decay: share of the average that a step keeps; static.
       micro_batches: in how many slices a step takes its batch; static.
+      axis_name: the mapped axis that a step runs under, for losses whose statistics go over all
+        examples of the batch; static, and None outside such a step.
     """
 
     step: jax.Array
@@ -39,6 +41,7 @@ class TrainState:
     tx: optax.GradientTransformation = flax.struct.field(pytree_node=False)
     ema_decay: float = flax.struct.field(pytree_node=False)
     micro_batches: int = flax.struct.field(pytree_node=False)
+    axis_name: str | None = flax.struct.field(pytree_node=False, default=None)
 
     @property
     def evaluation_params(self) -> Tree:

@@ -37,7 +37,7 @@ def build_train_step(loss: LossFunction) -> Any:
         *,
         axis_name: str | None = None,
     ) -> tuple[TrainState, Metrics]:
-        parts, gradients = accumulate(loss, state, batch, key)
+        parts, gradients = accumulate(loss, state.replace(axis_name=axis_name), batch, key)
         if axis_name is not None:
             updates = jax.lax.pmean(parts.updates, axis_name)
             parts, gradients = jax.lax.psum((parts._replace(updates=None), gradients), axis_name)

@@ -1,0 +1,122 @@
+"""A sparse autoencoder: edges found in photographs by units that are rarely active.
+
+Source    Ng 2011, CS294A lecture notes "Sparse autoencoder", and write-ups of its exercise
+Command   python -m experiments.sparse_autoencoder --platform=cpu
+Expect    quick: seconds of L-BFGS on two cores, cost about 0.40, most filters oriented edges
+"""
+
+import dataclasses
+import functools
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxlabs import command
+from jaxlabs.analysis import sparse_code
+from jaxlabs.config import UserError, group, setting
+from jaxlabs.data import natural_images
+from jaxlabs.data.patches import patch_data
+from jaxlabs.data.splits import Data
+from jaxlabs.lab import Lab
+from jaxlabs.models import sparse_autoencoder
+from jaxlabs.run_folder import RunFolder
+from jaxlabs.sweep_plan import Sweep
+from jaxlabs.training.run_config import RunConfig
+from jaxlabs.training.state import TrainState
+from jaxlabs.training.task import Task
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SparseAutoencoderRun(RunConfig):
+    """A run's settings and the model's."""
+
+    dataset: str = setting(
+        "natural_images",
+        f"one of {', '.join(natural_images.NAMES)}, a folder of pictures, or an IMAGES.mat",
+    )
+    patches: int = setting(10_000, "patches to train on", minimum=1)
+    model: sparse_autoencoder.SparseAutoencoderConfig = group(
+        sparse_autoencoder.SparseAutoencoderConfig
+    )
+
+    def check(self) -> None:
+        super().check()
+        if self.optimization.micro_batches > 1:
+            raise UserError(
+                f"--micro_batches: {self.optimization.micro_batches} is not accepted; 1, since the"
+                " sparsity term is about the mean over the batch"
+            )
+
+
+WHOLE_SET = {"optimizer": "lbfgs", "steps": 2000, "batch_size": 10_000, "eval_batch_size": 10_000}
+WHOLE_SET |= {"eval_every": 25, "checkpoint_every": 500, "log_every": 1}
+PRESETS = {
+    "quick": WHOLE_SET | {"steps": 400},
+    "reference": WHOLE_SET,
+    "best": WHOLE_SET | {"steps": 5000},
+    "adam": {"steps": 6000, "batch_size": 500, "eval_batch_size": 10_000, "eval_every": 500}
+    | {"learning_rate": 3e-3, "schedule": "cosine", "weight_decay": 0.0, "log_every": 20},
+}
+
+
+def load_data(config: SparseAutoencoderRun) -> Data:
+    """Whitens the pictures and draws patches."""
+    photographs = natural_images.load(config.dataset, config.data_dir)
+    return patch_data(photographs, config.patches, config.model.patch_size, config.seed)
+
+
+def build_task(config: SparseAutoencoderRun, vocabulary: Mapping[str, Any]) -> Task:
+    """Makes the model."""
+    model = sparse_autoencoder.SparseAutoencoder(config.model)
+    init = functools.partial(model.init, x=jnp.zeros((1, config.model.visible)))
+    return Task(model, init, sparse_autoencoder.loss, sparse_autoencoder.train_step)
+
+
+def draw_filters(
+    config: SparseAutoencoderRun, task: Task, vocabulary: Any, state: TrainState, key: jax.Array
+) -> dict[str, np.ndarray]:
+    """Returns the filters as pictures."""
+    found = sparse_code.filters(state.evaluation_params, config.model.patch_size)
+    return {"images": sparse_code.as_pictures(found)}
+
+
+def analyse(
+    config: SparseAutoencoderRun, task: Task, data: Data, state: TrainState, folder: RunFolder
+) -> dict[str, float]:
+    """Fits edges to the filters and writes what the report draws."""
+    photographs = natural_images.load(config.dataset, config.data_dir)
+    sparse_code.write_course(folder, data.headline, photographs)
+    patches = data.train.arrays["patches"]
+    return sparse_code.write_code(task.model, state.evaluation_params, patches, folder)
+
+
+LAB = Lab(
+    name="sparse_autoencoder",
+    description=__doc__,
+    config_class=SparseAutoencoderRun,
+    presets=PRESETS,
+    load_data=load_data,
+    build_task=build_task,
+    sample=draw_filters,
+    analyse=analyse,
+    loss_unit="cost",
+    sweeps={
+        "sparsity": Sweep(
+            question="What does sparsity cost in reconstruction, and do more units pay for it?",
+            axes={"sparsity_weight": (0.0, 0.3, 1.0, 3.0, 10.0), "hidden": (25, 100, 400)},
+            metrics=("training_patches_reconstruction", "active_share", "gabor_variance_explained"),
+            settings={"steps": 400, "log_every": 50},
+        ),
+        "seeds": Sweep(
+            question="How much do cost and filters depend on the seed?",
+            axes={"seed": (0, 1, 2, 3, 4)},
+            metrics=("training_patches_loss", "gabor_variance_explained"),
+        ),
+    },
+)
+
+if __name__ == "__main__":
+    command.main(LAB)

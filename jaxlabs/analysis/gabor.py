@@ -1,0 +1,107 @@
+"""How much a filter looks like an edge: the best-fitting Gabor function of each filter.
+
+A Gabor function is a wave under a Gaussian envelope, Daugman's (1985) model of simple cells:
+
+    g(u, v) = amplitude exp(-(u'^2 / (2 s_u^2) + v'^2 / (2 s_v^2))) cos(2 pi frequency u' + phase)
+
+where u' runs across the stripes and v' along them, from the envelope's centre.
+"""
+
+import dataclasses
+
+import numpy as np
+import scipy.optimize
+
+STARTS = 4
+"""Waves that a fit starts from: the strongest ones in the filter's Fourier transform."""
+
+
+@dataclasses.dataclass(frozen=True)
+class GaborFits:
+    """The best Gabor function of each filter.
+
+    Attributes:
+      explained: [filters] share of a filter's variance that its function explains, in [0, 1].
+      orientation: [filters] degrees in [0, 180), of the stripes against the horizontal,
+        counter-clockwise.
+      frequency: [filters] cycles per pixel.
+      fitted: [filters, size, size] the functions themselves.
+    """
+
+    explained: np.ndarray
+    orientation: np.ndarray
+    frequency: np.ndarray
+    fitted: np.ndarray
+
+
+def fit_gabors(filters: np.ndarray) -> GaborFits:
+    """Fits a Gabor function to each of `filters [filters, size, size]` by least squares.
+
+    Filters are fitted after their mean is taken off. A filter without any variance explains
+    nothing: its share is 0.
+    """
+    fits = [_fit(one - one.mean()) for one in np.asarray(filters, np.float64)]
+    columns = zip(*fits, strict=True)
+    return GaborFits(*(np.stack(column) for column in columns))
+
+
+def _fit(target: np.ndarray) -> tuple[float, float, float, np.ndarray]:
+    size, scale = target.shape[0], np.abs(target).max()
+    if scale == 0:
+        return 0.0, 0.0, 0.0, np.zeros_like(target)
+    rows, columns = np.mgrid[:size, :size] - (size - 1) / 2
+    target = target / scale
+    # Envelopes from half a pixel to twice the patch; waves up to Nyquist's limit along an axis.
+    half = size / 2
+    low = [-np.inf, -half, -half, 0.5, 0.5, -np.inf, 0.01, -np.inf, -1]
+    high = [np.inf, half, half, 2 * size, 2 * size, np.inf, 0.5, np.inf, 1]
+    best = min(
+        (
+            scipy.optimize.least_squares(
+                lambda p: (_gabor(p, rows, columns) - target).ravel(), start, bounds=(low, high)
+            )
+            for start in _starts(target, rows, columns)
+        ),
+        key=lambda fit: fit.cost,
+    )
+    explained = 1 - 2 * best.cost / np.sum((target - target.mean()) ** 2)
+    across, frequency = best.x[5], best.x[6]
+    # The stripes lie at a right angle to the wave; image rows count downwards.
+    orientation = np.degrees(np.pi / 2 - across) % 180
+    return max(explained, 0.0), orientation, frequency, scale * _gabor(best.x, rows, columns)
+
+
+def _gabor(p: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    amplitude, row, column, across, along, angle, frequency, phase, offset = p
+    u = (columns - column) * np.cos(angle) + (rows - row) * np.sin(angle)
+    v = -(columns - column) * np.sin(angle) + (rows - row) * np.cos(angle)
+    envelope = np.exp(-((u / across) ** 2 + (v / along) ** 2) / 2)
+    return offset + amplitude * envelope * np.cos(2 * np.pi * frequency * u + phase)
+
+
+def _starts(target: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> list[np.ndarray]:
+    """Returns parameters to start from: strong waves, centred where the filter's energy is."""
+    size, padded = target.shape[0], 4 * target.shape[0]
+    spectrum = np.abs(np.fft.fft2(target, (padded, padded)))[: padded // 2 + 1]
+    frequencies = np.fft.fftfreq(padded)
+    energy = target**2 / np.sum(target**2)
+    centre = [np.sum(energy * rows), np.sum(energy * columns)]
+    starts = []
+    for place in np.argsort(spectrum, axis=None)[::-1]:
+        vertical, horizontal = np.unravel_index(place, spectrum.shape)
+        wave = np.array([frequencies[vertical], frequencies[horizontal]])
+        frequency = np.hypot(*wave)
+        apart = all(
+            min(np.hypot(*(wave - other)), np.hypot(*(wave + other))) > 1.5 / size
+            for _, other in starts
+        )
+        if not 0.01 < frequency < 0.5 or not apart:
+            continue
+        angle = np.arctan2(wave[0], wave[1])
+        shift = columns * np.cos(angle) + rows * np.sin(angle)
+        phase = np.angle(np.sum(target * np.exp(-2j * np.pi * frequency * shift)))
+        start = [1, *centre, size / 4, size / 4, angle, frequency, phase, 0]
+        starts.append((np.array(start), wave))
+        if len(starts) == STARTS:
+            break
+    return [start for start, _ in starts]

@@ -1,0 +1,144 @@
+"""A sparse autoencoder: patches of pictures in few units that are active rarely.
+
+Ng 2011 ("Sparse autoencoder", CS294A lecture notes). Shapes with the reference sizes:
+
+    x: patches in [0.1, 0.9]          [batch, 64]
+    a2 = sigmoid(x W1 + b1)           [batch, 25]        64 * 25 + 25 = 1,625
+    a3 = sigmoid(a2 W2 + b2)          [batch, 64]        25 * 64 + 64 = 1,664
+                                                         all            3,289
+    cost = 1/2 mean |a3 - x|^2  +  lambda/2 (|W1|^2 + |W2|^2)  +  beta sum_j KL(rho || mean a2_j)
+"""
+
+import dataclasses
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from jaxlabs.config import Config, UserError, setting
+from jaxlabs.layers.matmul import PRECISIONS, matmul
+from jaxlabs.losses.parts import LossParts
+from jaxlabs.losses.sparsity import keep_largest, kl_sparsity
+from jaxlabs.training.state import TrainState
+from jaxlabs.training.step import build_train_step
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SparseAutoencoderConfig(Config):
+    """Sizes and the weights of the cost; the defaults are the exercise's."""
+
+    patch_size: int = setting(8, "side of a square patch, in pixels", minimum=1)
+    hidden: int = setting(25, "hidden units", minimum=1)
+    sparsity_target: float = setting(0.01, "rho: wanted mean activation", above=0, maximum=0.999)
+    sparsity_weight: float = setting(3.0, "beta: weight of the sparsity term", minimum=0)
+    weight_penalty: float = setting(1e-4, "lambda: weight of the squared weights", minimum=0)
+    tied: bool = setting(False, "decoder kernel = encoder kernel transposed")
+    top_k: int | None = setting(
+        None, "hidden units that stay on in each example, the largest; none: all", minimum=1
+    )
+    matmul_precision: str = setting(
+        "highest",
+        "strict float32 (highest), the platform's own (default), bfloat16 inputs (fast)",
+        choices=PRECISIONS,
+    )
+
+    def check(self) -> None:
+        if self.top_k is not None and self.top_k > self.hidden:
+            raise UserError(
+                f"--top_k: {self.top_k} is not accepted; at most --hidden {self.hidden}"
+            )
+
+    @property
+    def visible(self) -> int:
+        """Pixels of a patch."""
+        return self.patch_size**2
+
+
+class SparseAutoencoder(nn.Module):
+    """Patches in, their code and their reconstruction out.
+
+    Attributes:
+      config: see `SparseAutoencoderConfig`.
+    """
+
+    config: SparseAutoencoderConfig
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Returns activations `[batch, hidden]` and reconstructions `[batch, visible]` of `x`."""
+        config = self.config
+        visible, hidden = config.visible, config.hidden
+        zeros = nn.initializers.zeros_init()
+        kernel = self.param("encoder_kernel", _uniform, (visible, hidden))
+        code = matmul(x, kernel, config.matmul_precision)
+        code = nn.sigmoid(code + self.param("encoder_bias", zeros, (hidden,))[None, :])
+        if config.top_k is not None:
+            code = keep_largest(code, config.top_k)
+        if config.tied:
+            decoder_kernel = kernel.T
+        else:
+            decoder_kernel = self.param("decoder_kernel", _uniform, (hidden, visible))
+        output = matmul(code, decoder_kernel, config.matmul_precision)
+        output = nn.sigmoid(output + self.param("decoder_bias", zeros, (visible,))[None, :])
+        return code, output
+
+
+def _uniform(key: jax.Array, shape: tuple[int, int], dtype: Any = jnp.float32) -> jax.Array:
+    """Draws from +-sqrt(6 / (in + out + 1)), as the exercise says."""
+    limit = (6 / (sum(shape) + 1)) ** 0.5
+    return jax.random.uniform(key, shape, dtype, -limit, limit)
+
+
+def loss(
+    params: Any, batch: dict[str, jax.Array], key: jax.Array, state: TrainState, train: bool
+) -> LossParts:
+    """Sums the cost over the patches of a batch; divided by their number it is the cost above.
+
+    The mean activations are taken over the whole batch, over all devices too, but a micro-batch
+    knows nothing of the others: this loss needs `micro_batches=1`.
+
+    Args:
+      params: the model's parameters.
+      batch: `patches [batch, visible]` and `weights [batch]`; patches of weight 0 do not count.
+      key: not used; nothing here is random.
+      state: holds the model.
+      train: not used; training and evaluation do the same.
+
+    Returns:
+      LossParts whose `sums` hold the three terms `reconstruction`, `weight_term` and
+      `sparsity_term`, the `l1_error` summed over the pixels, and the `mean_activation`.
+    """
+    config: SparseAutoencoderConfig = state.model.config
+    patches, weights = batch["patches"], batch["weights"]
+    code, output = state.model.apply({"params": params}, patches)
+    weight = weights.sum()
+    mean_code = _mean_over_batch(code, weights, state.axis_name)
+    kernels = [leaf for name, leaf in params.items() if name.endswith("kernel")]
+    terms = {
+        "reconstruction": jnp.sum(jnp.square(output - patches).sum(axis=-1) * weights) / 2,
+        "weight_term": weight * config.weight_penalty / 2 * sum(map(_squares, kernels)),
+        "sparsity_term": weight
+        * config.sparsity_weight
+        * kl_sparsity(mean_code, config.sparsity_target).sum(),
+    }
+    figures = {
+        "l1_error": jnp.sum(jnp.abs(output - patches).sum(axis=-1) * weights),
+        "mean_activation": weight * mean_code.mean(),
+    }
+    return LossParts(total=sum(terms.values()), weight=weight, sums=terms | figures)
+
+
+def _mean_over_batch(x: jax.Array, weights: jax.Array, axis_name: str | None) -> jax.Array:
+    """Returns the weighted mean `[units]` of `x [batch, units]`, over all devices."""
+    total, weight = jnp.sum(x * weights[:, None], axis=0), weights.sum()
+    if axis_name is not None:
+        total, weight = jax.lax.psum((total, weight), axis_name)
+    return total / jnp.maximum(weight, 1)
+
+
+def _squares(kernel: jax.Array) -> jax.Array:
+    return jnp.sum(jnp.square(kernel))
+
+
+train_step = build_train_step(loss)

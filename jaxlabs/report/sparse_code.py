@@ -1,0 +1,109 @@
+"""Pictures of a sparse code: how often units are on, what the cost is made of, edges found."""
+
+from collections.abc import Mapping
+
+import numpy as np
+from matplotlib.ticker import FuncFormatter
+
+from jaxlabs.report import style
+from jaxlabs.report.curves import plain
+from jaxlabs.report.picture import Picture
+
+TERMS = {"reconstruction": "reconstruction", "weight_term": "weights", "sparsity_term": "sparsity"}
+
+
+def activations(arrays: Mapping[str, np.ndarray]) -> list[Picture]:
+    """Draws mean activations `mean [units]` and single ones `values [examples, units]`.
+
+    `target []` is the mean activation that the units are held to.
+    """
+    means, values, target = arrays["mean"], arrays["values"], float(arrays["target"])
+    figure = style.new_figure(2.8)
+    left, right = figure.subplots(1, 2)
+    left.hist(means, bins=min(means.size, 30), color=style.BLUE)
+    left.axvline(target, color=style.VERMILION, label=f"target {target:g}")
+    left.set(xlabel="a unit's mean activation", ylabel="units")
+    left.locator_params(axis="x", nbins=3)
+    right.hist(values.ravel(), bins=np.linspace(0, 1, 41), color=style.BLUE)
+    right.set(xlabel="single activations", ylabel="count", yscale="log")
+    right.yaxis.set_major_formatter(FuncFormatter(plain))
+    figure.legend(loc="outside upper left")
+    return [
+        Picture(
+            name="activations",
+            title="How often units are on",
+            caption=(
+                "Left: the mean activation of every hidden unit, which the sparsity term pulls to "
+                "the line. Right: all single activations. A sparse code is almost always near 0 "
+                "and now and then large."
+            ),
+            alt=f"Histograms of activations; means from {means.min():.3f} to {means.max():.3f}.",
+            figure=figure,
+        )
+    ]
+
+
+def cost_terms(arrays: Mapping[str, np.ndarray]) -> list[Picture]:
+    """Draws the terms of the cost, each [evaluations], against `step [evaluations]`."""
+    figure = style.new_figure(3.2)
+    axes = figure.subplots()
+    for (name, label), colour in zip(TERMS.items(), style.COLOURS, strict=False):
+        values = arrays[name]
+        axes.plot(arrays["step"] + 1, values, color=colour, label=f"{label}: {values[-1]:.3g}")
+    axes.set(xscale="log", yscale="log", xlabel="step + 1", ylabel="share in the cost")
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_formatter(FuncFormatter(plain))
+    figure.legend(loc="outside upper left", ncols=3, handlelength=1.4)
+    return [
+        Picture(
+            name="cost_terms",
+            title="What the cost is made of",
+            caption=(
+                "An untrained network pays almost only for its units being on half of the time. "
+                "Once they are silent, what is left to lower is the reconstruction."
+            ),
+            alt="Curves of reconstruction, weight and sparsity terms against the step.",
+            figure=figure,
+        )
+    ]
+
+
+def gabors(arrays: Mapping[str, np.ndarray]) -> list[Picture]:
+    """Draws fits of Gabor functions: `explained`, `orientation` and `frequency`, each [filters]."""
+    explained, angle = arrays["explained"], np.radians(arrays["orientation"])
+    frequency = arrays["frequency"]
+    figure = style.new_figure(3.0)
+    left = figure.add_subplot(1, 2, 1)
+    left.hist(explained, bins=np.linspace(0, 1, 21), color=style.BLUE)
+    left.axvline(np.median(explained), color=style.VERMILION)
+    left.set(xlabel="variance explained by the fit", ylabel="filters")
+    left.annotate(
+        f"median {np.median(explained):.2f}",
+        (np.median(explained), 1),
+        xycoords=left.get_xaxis_transform(),
+        xytext=(-4, -4),
+        textcoords="offset points",
+        horizontalalignment="right",
+        verticalalignment="top",
+        color=style.VERMILION,
+    )
+    right = figure.add_subplot(1, 2, 2, projection="polar")
+    sizes = 8 + 30 * explained
+    right.scatter(angle, frequency, s=sizes, color=style.BLUE, alpha=0.7, linewidths=0)
+    right.set(thetamin=0, thetamax=180, rmin=0, xlabel="cycles per pixel")
+    right.set_xticks(np.radians([0, 45, 90, 135, 180]))
+    right.set_yticks([0.1, 0.2, 0.3])
+    return [
+        Picture(
+            name="gabors",
+            title="How much the filters look like edges",
+            caption=(
+                "A Gabor function, a wave under a bell, was fitted to every filter. Left: the "
+                "share of each filter's variance that its fit explains. Right: direction of the "
+                "stripes and their frequency; larger dots fit better. Filters of photographs "
+                "cover all directions."
+            ),
+            alt=f"Median variance explained: {np.median(explained):.2f} of {explained.size} fits.",
+            figure=figure,
+        )
+    ]

@@ -1,0 +1,42 @@
+"""Fits of Gabor functions find the ones that were drawn, and nothing in noise."""
+
+import numpy as np
+import pytest
+
+from jaxlabs.analysis.gabor import fit_gabors
+
+SIZE = 8
+
+
+def stripes(orientation, frequency, size=SIZE, spread=2.5):
+    """A wave whose stripes lie at `orientation` degrees, drawn without the module's own formula."""
+    down, right = np.mgrid[:size, :size] - (size - 1) / 2
+    up = -down
+    angle = np.radians(orientation)
+    off_line = right * np.sin(angle) - up * np.cos(angle)  # distance from the stripe's line
+    envelope = np.exp(-(right**2 + up**2) / (2 * spread**2))
+    return 0.3 + 2 * envelope * np.sin(2 * np.pi * frequency * off_line)
+
+
+@pytest.mark.parametrize("orientation", [0, 30, 90, 135])
+@pytest.mark.parametrize("frequency", [0.15, 0.3])
+def test_orientation_and_frequency_are_found(orientation, frequency):
+    fits = fit_gabors(stripes(orientation, frequency)[None])
+    assert fits.explained[0] > 0.999
+    apart = abs(fits.orientation[0] - orientation)
+    assert min(apart, 180 - apart) < 1
+    np.testing.assert_allclose(fits.frequency[0], frequency, atol=0.01)
+    np.testing.assert_allclose(fits.fitted[0], stripes(orientation, frequency) - 0.3, atol=0.1)
+
+
+def test_noise_is_explained_less_than_an_edge():
+    noise = np.random.default_rng(0).normal(size=(6, SIZE, SIZE))
+    edge = stripes(45, 0.2) + 0.3 * noise[0]
+    assert fit_gabors(noise).explained.mean() < 0.65
+    assert fit_gabors(edge[None]).explained[0] > 0.85
+
+
+def test_filter_without_variance_explains_nothing():
+    fits = fit_gabors(np.ones((2, SIZE, SIZE)))
+    np.testing.assert_array_equal(fits.explained, 0)
+    np.testing.assert_array_equal(fits.fitted, 0)

@@ -1,0 +1,59 @@
+"""The sparse autoencoder's command, on made-up pictures."""
+
+import numpy as np
+import pytest
+
+from experiments.sparse_autoencoder import LAB
+from jaxlabs import command, modes
+from jaxlabs.run_folder import RunFolder
+
+pytestmark = pytest.mark.usefixtures("reused_executables")
+
+SMALL = "--dataset=dead_leaves --patches=300 --patch_size=5 --hidden=6 --eval_batch_size=300"
+SMALL += " --sparsity_target=0.1 --log_every=1 --eval_every=100"
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+def run(*flags, workdir, draw=False):
+    """Trains without a report unless asked: pictures cost more time than these runs."""
+    modes.train(command.parse(LAB, [*SMALL.split(), *flags, f"--workdir={workdir}"]), draw=draw)
+    return RunFolder(workdir)
+
+
+def test_both_whole_set_optimizers_end_at_the_same_cost():
+    whole = ["--batch_size=300", "--steps=600"]
+    ours = run(*whole, workdir="lbfgs", draw=True)
+    theirs = run(*whole, "--optimizer=scipy", workdir="scipy")
+    costs = [f.read_summary()["metrics"]["training_patches_loss"] for f in (ours, theirs)]
+    np.testing.assert_allclose(*costs, rtol=0.005)
+    drawn = {path.stem for path in ours.figures.glob("*.png")}
+    wanted = {"loss", "filters", "reconstructions", "activations", "gabors", "cost_terms"}
+    assert wanted | {"whitening", "samples"} <= drawn
+    metrics = ours.read_summary()["metrics"]
+    terms = [metrics[f"training_patches_{t}_term"] for t in ("weight", "sparsity")]
+    total = metrics["training_patches_reconstruction"] + sum(terms)
+    np.testing.assert_allclose(metrics["training_patches_loss"], total, rtol=1e-5)
+
+
+def test_adam_lowers_the_cost_on_mini_batches():
+    folder = run("--preset=adam", "--batch_size=100", "--steps=200", workdir="adam")
+    losses = [row["loss"] for row in folder.read_metrics() if row["split"] == "training_patches"]
+    assert losses[-1] < 0.3 * losses[0]
+
+
+@pytest.mark.parametrize(
+    ("flags", "line"),
+    [
+        (["--micro_batches=2"], "--micro_batches: 2 is not accepted; 1, since the sparsity term"),
+        (["--batch_size=8"], "--batch_size: 8 is not accepted with --optimizer lbfgs, which takes"),
+        (["--dataset=nowhere"], "--dataset: no "),
+    ],
+)
+def test_bad_input_is_one_line(capsys, flags, line):
+    assert command.run(LAB, [*SMALL.split(), "--batch_size=300", *flags]) == 2
+    err = capsys.readouterr().err.splitlines()[-1]
+    assert err.startswith(f"sparse_autoencoder: {line}")

@@ -1,0 +1,158 @@
+"""Holds the sparse autoencoder to numpy, its gradient to differences, its step to 4 devices."""
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+import scipy.special
+
+from jaxlabs.analysis import gradients
+from jaxlabs.config import UserError
+from jaxlabs.models.sparse_autoencoder import (
+    SparseAutoencoder,
+    SparseAutoencoderConfig,
+    loss,
+    train_step,
+)
+from jaxlabs.training.devices import data_parallel
+from jaxlabs.training.state import count_parameters, create_state
+
+KEY_SEED = 7
+
+
+def make(count=16, tx=None, **settings):
+    """Returns a state and a batch of patches as the exercise scales them."""
+    config = SparseAutoencoderConfig(**settings)
+    model = SparseAutoencoder(config)
+    patches = np.random.default_rng(1).uniform(0.1, 0.9, (count, config.visible))
+    batch = {"patches": patches.astype(np.float32), "weights": np.ones(count, np.float32)}
+    variables = model.init(jax.random.key(KEY_SEED), jnp.zeros((1, config.visible)))
+    return create_state(model, variables, tx or optax.sgd(0.1)), batch
+
+
+def by_numpy(params, patches, config):
+    """The exercise's cost in float64, its three terms apart."""
+    w1, b1, b3 = (
+        np.asarray(params[name], np.float64)
+        for name in ("encoder_kernel", "encoder_bias", "decoder_bias")
+    )
+    w2 = w1.T if config.tied else np.asarray(params["decoder_kernel"], np.float64)
+    a2 = scipy.special.expit(patches @ w1 + b1)
+    if config.top_k is not None:
+        smallest = np.sort(a2, axis=1)[:, -config.top_k][:, None]
+        a2 = np.where(a2 >= smallest, a2, 0)
+    a3 = scipy.special.expit(a2 @ w2 + b3)
+    rho, means = config.sparsity_target, a2.mean(axis=0)
+    kl = scipy.special.rel_entr(rho, means) + scipy.special.rel_entr(1 - rho, 1 - means)
+    kernels = [w1] if config.tied else [w1, w2]
+    return {
+        "reconstruction": 0.5 * np.mean(np.sum((a3 - patches) ** 2, axis=1)),
+        "weight_term": config.weight_penalty / 2 * sum(np.sum(w**2) for w in kernels),
+        "sparsity_term": config.sparsity_weight * kl.sum() if config.sparsity_weight else 0.0,
+    }
+
+
+def cost(state, batch):
+    parts = jax.jit(lambda params, batch: loss(params, batch, None, state, True))(
+        state.params, batch
+    )
+    return {name: float(value / parts.weight) for name, value in parts.sums.items()} | {
+        "loss": float(parts.total / parts.weight)
+    }
+
+
+def test_reference_has_3289_parameters():
+    state, _ = make()
+    assert count_parameters(state.params) == 2 * 64 * 25 + 25 + 64 == 3289
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"tied": True},
+        {"top_k": 3, "hidden": 9, "sparsity_weight": 0.0},
+        {"patch_size": 1, "hidden": 1},
+    ],
+)
+@pytest.mark.parametrize("count", [1, 16])
+def test_cost_is_that_of_numpy_term_by_term(settings, count):
+    state, batch = make(count, **settings)
+    expected = by_numpy(state.params, batch["patches"].astype(np.float64), state.model.config)
+    found = cost(state, batch)
+    for name, value in expected.items():
+        np.testing.assert_allclose(found[name], value, rtol=2e-4, err_msg=name)
+    np.testing.assert_allclose(found["loss"], sum(expected.values()), rtol=2e-4)
+
+
+def test_padding_counts_for_nothing():
+    state, batch = make(8)
+    padded = {name: np.concatenate([rows, rows[:3] * 0]) for name, rows in batch.items()}
+    padded["patches"][8:] = 0.77
+    assert cost(state, padded) == pytest.approx(cost(state, batch), rel=1e-5)
+
+
+def test_gradient_of_the_write_ups_check_agrees_below_1e_9():
+    """10 samples, 5 hidden units, eps 1e-4."""
+    state, batch = make(10, hidden=5)
+    batch = {name: rows.astype(np.float64) for name, rows in batch.items()}
+
+    def mean_cost(params, batch):
+        parts = loss(params, batch, None, state, True)
+        return parts.total / parts.weight
+
+    report = gradients.check(mean_cost, state.params, batch, eps=1e-4)
+    assert report.whole.relative_difference < 1e-9, str(report)
+    assert report.worst.relative_difference < 1e-8, str(report)
+
+
+def test_untrained_cost_is_nearly_all_sparsity():
+    """Units are on half of the time: 25 times beta 3 times KL(0.01 || 1/2), 0.637 nats."""
+    state, batch = make()
+
+    def terms(key):
+        params = state.model.init(key, jnp.zeros((1, 64)))["params"]
+        parts = loss(params, batch, None, state, True)
+        return parts.sums["sparsity_term"] / parts.weight, parts.total / parts.weight
+
+    sparsity, total = jax.jit(jax.vmap(terms))(jax.random.split(jax.random.key(0), 40))
+    half = 3 * 25 * (0.01 * np.log(0.02) + 0.99 * np.log(1.98))
+    np.testing.assert_allclose(sparsity.mean(), half, rtol=0.12)
+    assert sparsity.mean() > 0.95 * total.mean()
+
+
+@pytest.mark.parametrize("route", ["mesh", "pmap"])
+def test_four_devices_take_the_step_of_one(route):
+    one_state, batch = make()
+    one, metrics = train_step(one_state, batch, jax.random.key(0))
+    four, _ = make()
+    if route == "mesh":
+        placement = data_parallel()
+        step = jax.jit(lambda state, batch: train_step(state, placement.constrain(batch), None))
+        four, many = step(placement.replicate(four), batch)
+    else:
+        four = jax.tree.map(lambda leaf: jnp.stack([leaf] * 4), four)
+        split = jax.tree.map(lambda leaf: leaf.reshape(4, -1, *leaf.shape[1:]), batch)
+        step = jax.pmap(
+            lambda state, batch: train_step(state, batch, None, axis_name="batch"),
+            axis_name="batch",
+        )
+        four, many = step(four, split)
+        four, many = jax.tree.map(lambda leaf: leaf[0], (four, many))
+    chex.assert_trees_all_close(one.params, four.params, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(metrics["loss"], many["loss"], rtol=1e-6)
+
+
+def test_one_batch_is_learned():
+    state, batch = make(4, tx=optax.adam(0.03), hidden=8, sparsity_weight=0.0, weight_penalty=0.0)
+    first = cost(state, batch)["reconstruction"]
+    for _ in range(400):
+        state, _ = train_step(state, batch, None)
+    assert cost(state, batch)["reconstruction"] < 0.01 * first
+
+
+def test_more_units_kept_than_there_are_is_refused():
+    with pytest.raises(UserError, match=r"--top_k: 26 is not accepted; at most --hidden 25"):
+        SparseAutoencoderConfig(top_k=26)
