@@ -1,0 +1,92 @@
+"""Small pictures as data for an autoencoder, in grey or binary."""
+
+import dataclasses
+
+import numpy as np
+import scipy.special
+
+from jaxlabs.config import Config, UserError, setting
+from jaxlabs.data import images
+from jaxlabs.data.batches import Examples
+from jaxlabs.data.images import ImageDataset, LabelledImages
+from jaxlabs.data.splits import Data
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PictureConfig(Config):
+    """How pictures become data."""
+
+    binarisation: str = setting(
+        "static",
+        "pixels 0 or 1, drawn once (static); at every step to train on (redrawn); grey (none)",
+        choices=("static", "redrawn", "none"),
+    )
+    binarisation_seed: int = setting(0, "seed of the static draw", minimum=0)
+    train_images: int | None = setting(
+        None, "pictures to train on, the first ones; none: all", minimum=1
+    )
+    held_out: int = setting(
+        0, "training pictures to evaluate on, in place of the test pictures", minimum=0
+    )
+
+
+def picture_data(pictures: ImageDataset, config: PictureConfig) -> Data:
+    """Returns pictures to train on and to evaluate on, as `images` uint8 with 255 for ink.
+
+    Evaluations are on the test pictures and, as `training_images`, on as many that were trained on.
+    Held-out pictures are the last of the training set and are then not trained on. Where pixels are
+    redrawn, the pictures to train on stay grey, and a model draws from them; those to evaluate on
+    are drawn once, as by `images.binarised`.
+
+    Raises:
+      UserError: more pictures are asked for than there are.
+    """
+    binary = images.binarised(pictures, config.binarisation_seed)
+    binary = _map_images(binary, lambda values: values * np.uint8(255))
+    shown = pictures if config.binarisation == "none" else binary
+    seen, name, test = shown.train, "test", shown.test
+    grey = pictures.train
+    if config.held_out:
+        name, (seen, test) = "held_out", images.hold_out(shown.train, config.held_out)
+    if (config.train_images or 0) > seen.count:
+        raise UserError(
+            f"--train_images: {config.train_images:,} is not accepted; {pictures.name} has"
+            f" {seen.count:,} to train on"
+        )
+    seen, grey = (part.take(slice(config.train_images or seen.count)) for part in (seen, grey))
+    train = grey if config.binarisation == "redrawn" else seen
+    again = seen.take(slice(None, test.count))
+    facts = shown.describe() | {"binarisation": config.binarisation}
+    if config.binarisation == "redrawn":
+        facts["name"] = f"{pictures.name} redrawn at every step, tested on {binary.name}"
+    return Data(
+        train=_examples(train),
+        evaluations={name: _examples(test), "training_images": _examples(again)},
+        final_evaluations=dict,
+        dataset=facts,
+        comparable=pictures.comparable,
+        vocabulary={"shape": list(test.images.shape[1:])},
+        baselines=lambda: _baselines(train, test),
+        notice=pictures.notice,
+    )
+
+
+def _map_images(dataset: ImageDataset, function) -> ImageDataset:
+    parts = {
+        name: dataclasses.replace(part, images=function(part.images))
+        for name, part in (("train", dataset.train), ("test", dataset.test))
+    }
+    return dataclasses.replace(dataset, **parts)
+
+
+def _examples(pictures: LabelledImages) -> Examples:
+    return Examples({"images": pictures.images, "labels": pictures.labels})
+
+
+def _baselines(train: LabelledImages, test: LabelledImages) -> dict[str, float]:
+    """Returns what a picture costs without a model, in nats, and pixels as independent coins."""
+    pixels = test.images[0].size
+    share = np.clip(train.images.reshape(-1, pixels).mean(axis=0) / 255, 1e-4, 1 - 1e-4)
+    ink = test.images.reshape(-1, pixels).mean(axis=0) / 255
+    cross = -(scipy.special.xlogy(ink, share) + scipy.special.xlogy(1 - ink, 1 - share)).sum()
+    return {"fair coins": pixels * float(np.log(2)), "independent pixels": float(cross)}
