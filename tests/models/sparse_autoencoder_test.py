@@ -156,3 +156,31 @@ def test_one_batch_is_learned():
 def test_more_units_kept_than_there_are_is_refused():
     with pytest.raises(UserError, match=r"--top_k: 26 is not accepted; at most --hidden 25"):
         SparseAutoencoderConfig(top_k=26)
+
+
+def test_gradient_is_the_one_that_students_derive_by_hand():
+    from jaxlabs.peers import numpy_sparse_autoencoder as by_hand
+
+    state, batch = make(12, hidden=6)
+    params = {name: np.asarray(leaf, np.float64) for name, leaf in state.params.items()}
+    theta = np.concatenate(
+        [
+            params["encoder_kernel"].T.ravel(),
+            params["decoder_kernel"].T.ravel(),
+            params["encoder_bias"],
+            params["decoder_bias"],
+        ]
+    )
+    patches = batch["patches"].astype(np.float64)
+    value, gradient = by_hand.cost_and_gradient(theta, patches, state.model.config)
+
+    def mean_cost(params):
+        parts = loss(params, batch, None, state, True)
+        return parts.total / parts.weight
+
+    ours, slopes = jax.jit(jax.value_and_grad(mean_cost))(state.params)
+    w1, w2, b1, b2 = by_hand.unpack(gradient, state.model.config)
+    np.testing.assert_allclose(ours, value, rtol=1e-5)
+    expected = {"encoder_kernel": w1.T, "decoder_kernel": w2.T}
+    expected |= {"encoder_bias": b1, "decoder_bias": b2}
+    chex.assert_trees_all_close(slopes, expected, rtol=1e-4, atol=1e-6)

@@ -1,0 +1,67 @@
+"""The sparse autoencoder as students write it: numpy, gradients by hand, scipy's L-BFGS."""
+
+import numpy as np
+import scipy.optimize
+
+from jaxlabs.models.sparse_autoencoder import SparseAutoencoderConfig
+
+
+def cost_and_gradient(
+    theta: np.ndarray, patches: np.ndarray, config: SparseAutoencoderConfig
+) -> tuple[float, np.ndarray]:
+    """Returns the cost and its gradient, by the backpropagation of Ng's notes, section 3.
+
+    Args:
+      theta: W1 [hidden, visible], W2 [visible, hidden], b1 [hidden], b2 [visible], one after the
+        other in C order.
+      patches: [count, visible] in [0.1, 0.9].
+      config: an untied one without top-k.
+    """
+    w1, w2, b1, b2 = unpack(theta, config)
+    rho, count = config.sparsity_target, len(patches)
+    hidden = _sigmoid(patches @ w1.T + b1)
+    output = _sigmoid(hidden @ w2.T + b2)
+    mean = hidden.mean(axis=0)
+    cost = 0.5 * np.sum((output - patches) ** 2) / count
+    cost += config.weight_penalty / 2 * (np.sum(w1**2) + np.sum(w2**2))
+    kl = rho * np.log(rho / mean) + (1 - rho) * np.log((1 - rho) / (1 - mean))
+    cost += config.sparsity_weight * np.sum(kl)
+    delta3 = (output - patches) * output * (1 - output)
+    sparsity = config.sparsity_weight * (-rho / mean + (1 - rho) / (1 - mean))
+    delta2 = (delta3 @ w2 + sparsity) * hidden * (1 - hidden)
+    gradients = (
+        delta2.T @ patches / count + config.weight_penalty * w1,
+        delta3.T @ hidden / count + config.weight_penalty * w2,
+        delta2.mean(axis=0),
+        delta3.mean(axis=0),
+    )
+    return cost, np.concatenate([gradient.ravel() for gradient in gradients])
+
+
+def unpack(theta: np.ndarray, config: SparseAutoencoderConfig) -> list[np.ndarray]:
+    """Returns W1, W2, b1 and b2, see `cost_and_gradient`."""
+    hidden, visible = config.hidden, config.visible
+    shapes = [(hidden, visible), (visible, hidden), (hidden,), (visible,)]
+    ends = np.cumsum([np.prod(shape) for shape in shapes])[:-1]
+    return [part.reshape(shape) for part, shape in zip(np.split(theta, ends), shapes, strict=True)]
+
+
+def initial(config: SparseAutoencoderConfig, seed: int) -> np.ndarray:
+    """Draws the weights from +-sqrt(6 / (visible + hidden + 1)); biases start at 0."""
+    limit = (6 / (config.visible + config.hidden + 1)) ** 0.5
+    weights = np.random.default_rng(seed).uniform(-limit, limit, 2 * config.visible * config.hidden)
+    return np.concatenate([weights, np.zeros(config.hidden + config.visible)])
+
+
+def train(
+    patches: np.ndarray, config: SparseAutoencoderConfig, steps: int, seed: int = 0
+) -> tuple[np.ndarray, float, int]:
+    """Returns the trained theta, its cost, and how many iterations it took."""
+    theta, cost, facts = scipy.optimize.fmin_l_bfgs_b(
+        cost_and_gradient, initial(config, seed), args=(patches, config), maxiter=steps
+    )
+    return theta, cost, facts["nit"]
+
+
+def _sigmoid(x: np.ndarray) -> np.ndarray:
+    return 1 / (1 + np.exp(-x))

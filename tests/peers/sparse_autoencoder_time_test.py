@@ -1,0 +1,65 @@
+"""Times the lab's two whole-set optimizers beside plain numpy and scipy, in turn."""
+
+import os
+import statistics
+import time
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from experiments.sparse_autoencoder import LAB, build_task
+from jaxlabs.data import natural_images
+from jaxlabs.data.patches import patch_data
+from jaxlabs.peers import numpy_sparse_autoencoder
+from jaxlabs.training.devices import data_parallel
+from jaxlabs.training.loop import initial_state
+from jaxlabs.training.run_steps import build_run_steps
+from jaxlabs.training.scipy_solver import solve
+
+ROUNDS = 3
+STEPS = int(os.environ.get("JAXLABS_BENCHMARK_STEPS", "400"))
+
+
+@pytest.mark.benchmark
+def test_both_optimizers_are_faster_than_numpy_at_the_same_cost(capsys):
+    values = {"steps": STEPS, "steps_per_call": STEPS}
+    config = LAB.config_class.from_flat(dict(LAB.presets["reference"]) | values)
+    photographs = natural_images.load("natural_images")
+    data = patch_data(photographs, config.patches, config.model.patch_size, config.seed)
+    patches = data.train.arrays["patches"].astype(np.float64)
+    task, placement = build_task(config, {}), data_parallel(jax.devices()[:1])
+    run_steps = build_run_steps(task, config, placement)
+    dataset = placement.replicate(data.train)
+    initial = jax.block_until_ready(initial_state(task, config, placement))
+
+    def with_numpy(_):
+        return numpy_sparse_autoencoder.train(patches, config.model, STEPS)[1:]
+
+    def with_scipy(state):
+        costs = []
+        state = solve(task, state, data.train, 0, STEPS, lambda _, cost, __: costs.append(cost))
+        return costs[-1], int(state.step)
+
+    def with_optax(state):
+        state, log = run_steps(state, dataset, np.int32(STEPS), np.uint32(0))
+        return float(log["loss"][int(state.step) - 1]), int(state.step)
+
+    ways = {"numpy and scipy": with_numpy, "jax and scipy": with_scipy, "optax": with_optax}
+    with_optax(jax.tree.map(jnp.copy, initial))  # compiles
+    seconds, ends = {name: [] for name in ways}, {}
+    for _ in range(ROUNDS):
+        for name, way in ways.items():
+            state, begin = jax.tree.map(jnp.copy, initial), time.perf_counter()
+            ends[name] = way(state)
+            seconds[name].append(time.perf_counter() - begin)
+    medians = {name: statistics.median(times) for name, times in seconds.items()}
+    with capsys.disabled():
+        for name, (cost, taken) in ends.items():
+            ratio = medians[name] / medians["numpy and scipy"]
+            print(
+                f"\n{name}: {medians[name]:.2f} s ({ratio:.2f} of numpy's), {taken} iterations,"
+                f" cost {cost:.4f}, all: {', '.join(f'{s:.2f}' for s in seconds[name])}"
+            )
+    assert medians["optax"] < medians["numpy and scipy"]
