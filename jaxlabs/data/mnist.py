@@ -8,8 +8,8 @@ import contextlib
 import dataclasses
 import gzip
 import hashlib
+import io
 import os
-import tempfile
 import zlib
 from pathlib import Path
 
@@ -59,7 +59,7 @@ CONTENT_SHA256 = "f771933d03a86cc5f6899b91d168d95717c342a985562a4a2b5d8d2517a4cb
 KINDS = {1: "labels", 3: "pictures"}
 """What an IDX file of so many axes holds."""
 
-# Reading 70,000 PNGs takes about 15 seconds, so what was read is kept under this name.
+# Reading 70,000 PNGs takes up to half a minute, so what was read is kept under this name.
 CACHE = "mnist-prepared.npz"
 
 Arrays = dict[str, np.ndarray]
@@ -151,8 +151,8 @@ def _read_prepared(folder: Path, data_dir: Path) -> Arrays:
             return arrays
     arrays = {}
     for part in ("train", "test"):
-        records = sources.read_prepared(folder, (part,))
-        arrays[f"{part}_images"] = np.stack([record["image"][:, :, 0] for record in records])
+        records = sources.read_prepared(folder, (part,), encoded=("image",))
+        arrays[f"{part}_images"] = np.stack([_decode(record["image"]) for record in records])
         arrays[f"{part}_labels"] = np.array([record["label"] for record in records], np.uint8)
     if content_sha256(arrays) != CONTENT_SHA256:
         raise UserError(f"{folder}: not the published MNIST; delete it or prepare it anew")
@@ -160,6 +160,12 @@ def _read_prepared(folder: Path, data_dir: Path) -> Arrays:
         if _write_cache(home / CACHE, arrays):
             break
     return arrays
+
+
+def _decode(png: bytes) -> np.ndarray:
+    from PIL import Image
+
+    return np.asarray(Image.open(io.BytesIO(png)))
 
 
 def _read_cache(path: Path) -> Arrays | None:
@@ -173,16 +179,14 @@ def _read_cache(path: Path) -> Arrays | None:
 
 def _write_cache(path: Path, arrays: Arrays) -> bool:
     """Keeps the arrays, whole or not at all; tells whether it could be done."""
-    partial = None
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".mnist-", delete=False) as file:
-            partial = file.name
+        with open(partial, "wb") as file:
             np.savez_compressed(file, **arrays)
         os.replace(partial, path)
     except OSError:
-        if partial:
-            with contextlib.suppress(OSError):
-                os.unlink(partial)
+        with contextlib.suppress(OSError):  # a read-only disk refuses even this
+            partial.unlink()
         return False
     return True

@@ -69,8 +69,15 @@ def prepared(name: str, data_dir: Path) -> Path | None:
     return None
 
 
-def read_prepared(folder: Path, splits: tuple[str, ...]) -> list[dict[str, Any]]:
+def read_prepared(
+    folder: Path, splits: tuple[str, ...], encoded: tuple[str, ...] = ()
+) -> list[dict[str, Any]]:
     """Returns all records of the splits, one after the other; TensorFlow is not needed.
+
+    Args:
+      folder: as `prepared` finds it.
+      splits: their names.
+      encoded: entries of a record, such as pictures, that stay the bytes of the file they were.
 
     Raises:
       UserError: the folder does not hold what tensorflow-datasets wrote there.
@@ -80,7 +87,9 @@ def read_prepared(folder: Path, splits: tuple[str, ...]) -> list[dict[str, Any]]
 
     try:
         builder = tfds.builder_from_directory(folder)
-        return [record for split in splits for record in builder.as_data_source(split=split)]
+        decoders = {name: tfds.decode.SkipDecoding() for name in encoded}
+        sets = [builder.as_data_source(split=split, decoders=decoders) for split in splits]
+        return [record for records in sets for record in records]
     # The reader's own errors are of many kinds; all of them mean that the files are damaged.
     except Exception as error:
         reason = " ".join(str(error).split())[:200]

@@ -75,10 +75,10 @@ def test_leaf_at_a_border_is_cut_there(down):
 
 
 def test_corners_are_covered_as_often_as_the_middle(monkeypatch):
-    monkeypatch.setattr(dead_leaves, "SMALLEST", 8.0)
-    monkeypatch.setattr(dead_leaves, "LARGEST", 9.0)
+    monkeypatch.setattr(dead_leaves, "SMALLEST", 3.0)
+    monkeypatch.setattr(dead_leaves, "LARGEST", 3.5)
     bare = dead_leaves.draw(100, 32) == dead_leaves.GROUND
-    # If leaves fell only inside, a quarter of them would reach a corner, and one in five be bare.
+    # If centres lay inside only, a quarter of the leaves would reach a corner: one in six bare.
     assert bare[:, [0, 0, -1, -1], [0, -1, 0, -1]].mean() < 0.04
     assert bare[:, 16, 16].mean() < 0.04
 

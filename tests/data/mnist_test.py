@@ -3,10 +3,12 @@
 import dataclasses
 import gzip
 import hashlib
+import io
 import sys
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from jaxlabs.config import UserError
 from jaxlabs.data import mnist, sources
@@ -43,10 +45,16 @@ def prepared(arrays, small, monkeypatch):
     """The tiny pictures as tensorflow-datasets gives them: in another order; counts readings."""
     readings = []
 
-    def read(folder, splits):
+    def png(image):
+        buffer = io.BytesIO()
+        Image.fromarray(image).save(buffer, "png")
+        return buffer.getvalue()
+
+    def read(folder, splits, encoded):
+        assert encoded == ("image",)
         readings.append(splits)
         records = [
-            {"image": image[..., None], "label": np.int64(label)}
+            {"image": png(image), "label": np.int64(label)}
             for split in splits
             for image, label in zip(
                 arrays[f"{split}_images"], arrays[f"{split}_labels"], strict=True
