@@ -40,6 +40,35 @@ def tile(images: np.ndarray, columns: int | None = None) -> np.ndarray:
     return sheet if channels > 1 else sheet[..., 0]
 
 
+def labelled_rows(blocks: Sequence[Mapping[str, np.ndarray]]) -> Figure:
+    """Draws blocks of rows of pictures, each row beside its name.
+
+    Args:
+      blocks: by name, in order, [columns, height, width(, channels)] in [0, 1]; all rows of all
+        blocks are of one shape.
+    """
+    longest = max(len(name) for rows in blocks for name in rows)
+    left = 0.15 + 0.075 * longest  # inches, as all lengths here
+    width, apart = style.WIDTH - left, 0.15
+    sheets = [tile(np.concatenate(list(rows.values())), _columns(rows)) for rows in blocks]
+    heights = [width * sheet.shape[0] / sheet.shape[1] for sheet in sheets]
+    figure = style.new_figure(sum(heights) + apart * (len(blocks) - 1))
+    # A layout engine would not leave room for the names beside axes of fixed aspect.
+    figure.set_layout_engine("none")
+    total = bottom = figure.get_figheight()
+    for rows, sheet, height in zip(blocks, sheets, heights, strict=True):
+        bottom -= height
+        axes = figure.add_axes(
+            (left / style.WIDTH, bottom / total, width / style.WIDTH, height / total)
+        )
+        bottom -= apart
+        _show(axes, sheet)
+        pitch = (sheet.shape[0] + GAP) / len(rows)
+        centres = [(row + 0.5) * pitch - GAP / 2 - 0.5 for row in range(len(rows))]
+        axes.set_yticks(centres, list(rows))
+    return figure
+
+
 def samples(images: np.ndarray) -> Picture:
     """Draws what a trained model made, `[count, height, width(, channels)]` in [0, 1]."""
     shown = images[:MOST_SAMPLES]
@@ -69,7 +98,7 @@ def samples_during_training(images_by_step: Mapping[int, np.ndarray]) -> Picture
         title="Samples as training went on",
         caption="Each row shows the first samples that the model made after so many steps.",
         alt=f"{columns} pictures from each of {len(steps)} moments of training.",
-        figure=_labelled_rows([rows]),
+        figure=labelled_rows([rows]),
     )
 
 
@@ -92,7 +121,7 @@ def reconstructions(arrays: Mapping[str, np.ndarray]) -> list[Picture]:
             title="Pictures and their reconstructions",
             caption="Each picture stands above what the model made of it.",
             alt=f"{count} pictures, each above its reconstruction.",
-            figure=_labelled_rows(blocks),
+            figure=labelled_rows(blocks),
         )
     ]
 
@@ -174,30 +203,6 @@ def _sheet(sheet: np.ndarray) -> Figure:
     figure = style.new_figure(style.WIDTH * height / width)
     figure.set_layout_engine("none")
     _show(figure.add_axes((0, 0, 1, 1)), sheet)
-    return figure
-
-
-def _labelled_rows(blocks: Sequence[Mapping[str, np.ndarray]]) -> Figure:
-    """Draws blocks of rows of pictures, each row beside its name."""
-    longest = max(len(name) for rows in blocks for name in rows)
-    left = 0.15 + 0.075 * longest  # inches, as all lengths here
-    width, apart = style.WIDTH - left, 0.15
-    sheets = [tile(np.concatenate(list(rows.values())), _columns(rows)) for rows in blocks]
-    heights = [width * sheet.shape[0] / sheet.shape[1] for sheet in sheets]
-    figure = style.new_figure(sum(heights) + apart * (len(blocks) - 1))
-    # A layout engine would not leave room for the names beside axes of fixed aspect.
-    figure.set_layout_engine("none")
-    total = bottom = figure.get_figheight()
-    for rows, sheet, height in zip(blocks, sheets, heights, strict=True):
-        bottom -= height
-        axes = figure.add_axes(
-            (left / style.WIDTH, bottom / total, width / style.WIDTH, height / total)
-        )
-        bottom -= apart
-        _show(axes, sheet)
-        pitch = (sheet.shape[0] + GAP) / len(rows)
-        centres = [(row + 0.5) * pitch - GAP / 2 - 0.5 for row in range(len(rows))]
-        axes.set_yticks(centres, list(rows))
     return figure
 
 
