@@ -81,7 +81,7 @@ def samples(images: np.ndarray) -> Picture:
             else f"All {len(images)} samples that were drawn, none chosen."
         ),
         alt=f"{len(shown)} pictures that the model made.",
-        figure=_sheet(tile(shown)),
+        figure=whole_sheet(tile(shown)),
     )
 
 
@@ -142,7 +142,7 @@ def filters(arrays: Mapping[str, np.ndarray]) -> list[Picture]:
                 "filter has its own scale, so that weak ones are seen as well."
             ),
             alt=f"{len(weights)} filters in a square.",
-            figure=_sheet(tile(shown)),
+            figure=whole_sheet(tile(shown)),
         )
     ]
 
@@ -197,7 +197,7 @@ def _draw_spectra(axes: Axes, arrays: Mapping[str, np.ndarray]) -> None:
     axes.legend()
 
 
-def _sheet(sheet: np.ndarray) -> Figure:
+def whole_sheet(sheet: np.ndarray) -> Figure:
     """Returns a figure that is nothing but this sheet."""
     height, width = sheet.shape[:2]
     figure = style.new_figure(style.WIDTH * height / width)
