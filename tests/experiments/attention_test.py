@@ -1,5 +1,6 @@
 """The attention study measures, prints, draws, and says what is wrong with its flags."""
 
+import jax
 import numpy as np
 import pytest
 
@@ -18,7 +19,12 @@ PICTURES = {
 def measured(tmp_path_factory):
     folder = RunFolder(tmp_path_factory.mktemp("runs") / "attention")
     flags = f"--platform=cpu --width=8 --heads=2 --workdir={folder.path} {TINY}".split()
-    assert command.run(STUDY, [*flags, "--sentence=The old cat sat"]) == 0
+    # The programs run for an instant, so that compiling them well takes longer than they do.
+    jax.config.update("jax_disable_most_optimizations", True)
+    try:
+        assert command.run(STUDY, [*flags, "--sentence=The old cat sat"]) == 0
+    finally:
+        jax.config.update("jax_disable_most_optimizations", False)
     return folder
 
 
