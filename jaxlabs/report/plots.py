@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from jaxlabs import published
-from jaxlabs.report import attention_study, curves, images, maps, sparse_code, sweeps
+from jaxlabs.report import attention_study, curves, images, latent, maps, sparse_code, sweeps
 from jaxlabs.report.loss import loss_curves
 from jaxlabs.report.picture import Picture
 from jaxlabs.report.published_curves import beside_published
@@ -29,6 +29,10 @@ DRAWINGS: dict[str, Callable[[Mapping[str, np.ndarray]], list[Picture]]] = {
     "gabors": sparse_code.gabors,
     "reconstructions": images.reconstructions,
     "whitening": images.whitening,
+    "latent_map": latent.latent_map,
+    "interpolations": latent.interpolations,
+    "random_codes": latent.random_codes,
+    "latent_units": latent.latent_units,
 }
 
 
