@@ -223,6 +223,6 @@ def test_an_array_made_without_a_platform_is_noticed():
 
 def test_files_stay_short():
     lengths = {module: len(path.read_text().splitlines()) for module, path in MODULES.items()}
-    most = {module: 120 if within(module, "experiments") else 300 for module in MODULES}
+    most = {module: 140 if within(module, "experiments") else 300 for module in MODULES}
     long = {module: lines for module, lines in lengths.items() if lines > most[module]}
-    assert not long, f"these ask to be two files (at most 300 lines; an experiment 120): {long}"
+    assert not long, f"these ask to be two files (at most 300 lines; an experiment 140): {long}"
