@@ -71,9 +71,11 @@ def test_labels_of_the_grid_are_large_enough_to_read_and_do_not_touch(label, hea
     pixels = style.DOTS_PER_INCH / 72 * axes.get_yticklabels()[0].get_fontsize()
     rows = axes.get_position().height * figure.get_figheight() * style.DOTS_PER_INCH / time
     assert 9 <= pixels <= rows
-    # The longest label stays inside of the picture and beside its map.
-    box = axes.get_yticklabels()[0].get_window_extent(figure.canvas.get_renderer())
-    assert 0 < box.x0 < box.x1 < axes.get_window_extent().x0
+    # The longest label stays between the name of its layer and its map.
+    renderer = figure.canvas.get_renderer()
+    (layer,) = [text for text in figure.texts if text.get_text() == "layer 1"]
+    box = axes.get_yticklabels()[0].get_window_extent(renderer)
+    assert layer.get_window_extent(renderer).x1 < box.x0 < box.x1 < axes.get_window_extent().x0
 
 
 def test_sequences_are_drawn_by_name_and_the_longest_from_near():
