@@ -1,5 +1,6 @@
 """Properties of the published figures and of the comparison with them."""
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -18,7 +19,22 @@ def test_every_record_names_its_document_and_every_caveat_its_reason():
     for record in published.FIGURES:
         assert record.source
         assert record.comparable or record.note
-        assert record.unit in ("nats", "seconds", "parameters")
+        assert record.unit in ("nats", "seconds", "parameters", "perplexity", "share", "cost")
+        assert record.unit != "share" or 0 <= record.value <= 1
+
+
+def test_every_curve_names_its_document_and_rises_in_steps():
+    for curve in published.CURVES:
+        assert curve.source
+        assert list(curve.steps) == sorted(set(curve.steps))
+        assert curve.unit != "share" or all(0 <= value <= 1 for value in curve.values)
+        assert published.curves(curve.experiment, curve.presets[0])
+
+
+def test_curve_of_other_lengths_is_refused():
+    curve = published.CURVES[0]
+    with pytest.raises(ValueError, match="steps, 1 values"):
+        dataclasses.replace(curve, values=(0.5,))
 
 
 def test_every_figure_stands_once():

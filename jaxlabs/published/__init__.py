@@ -3,11 +3,11 @@
 from collections.abc import Mapping
 from typing import Any
 
-from jaxlabs.published import gpt
+from jaxlabs.published import gpt, speeches
 from jaxlabs.published.records import Published, PublishedCurve, set_against
 
-FIGURES: tuple[Published, ...] = (*gpt.FIGURES,)
-CURVES: tuple[PublishedCurve, ...] = ()
+FIGURES: tuple[Published, ...] = (*gpt.FIGURES, *speeches.FIGURES)
+CURVES: tuple[PublishedCurve, ...] = (*speeches.CURVES,)
 
 
 def compare(

@@ -1,0 +1,76 @@
+"""The pictures of sweeps and published curves hold the values that they were given."""
+
+import numpy as np
+import pytest
+
+from jaxlabs.published import PublishedCurve
+from jaxlabs.report import style, sweeps
+from jaxlabs.report.published_curves import beside_published
+
+
+def group(settings, values, runs=()):
+    values = list(values)
+    figure = {"mean": float(np.mean(values)), "deviation": 0.1, "values": values}
+    return {"settings": settings, "figures": {"loss": figure}, "seeds": [0, 1], "runs": list(runs)}
+
+
+GROUPS = [
+    group({"window": window, "norm": norm}, [level, level + 1], [f"{window}-{norm}"])
+    for level, (window, norm) in enumerate([(None, "layer"), (8, "layer"), (None, "rms")])
+]
+
+
+@pytest.fixture(autouse=True)
+def house_style():
+    with style.house_style():
+        yield
+
+
+def test_means_stand_at_their_setting_and_each_other_setting_has_a_line():
+    picture = sweeps.against_settings(GROUPS, "Which?")
+    (axes,) = picture.figure.axes
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["none", "8"]
+    lines = {bars.get_label(): bars.lines[0] for bars in axes.containers}
+    np.testing.assert_allclose(lines["norm layer"].get_xydata(), [[0, 0.5], [1, 1.5]])
+    np.testing.assert_allclose(lines["norm rms"].get_xydata(), [[0, 2.5]])
+    assert picture.caption.startswith("Which?")
+
+
+def test_sweep_over_seeds_alone_has_no_axis_to_draw():
+    assert sweeps.against_settings([group({}, [1.0, 2.0])], "How much is luck?") is None
+
+
+def test_losses_are_means_over_the_runs_of_a_group():
+    rows = [
+        [{"step": step, "split": "held_out", "loss": loss + step} for step in (0, 5)]
+        for loss in (1.0, 3.0)
+    ]
+    one = group({"window": 8}, [1.0, 3.0], ["a", "b"])
+    picture = sweeps.losses([one], {"a": rows[0], "b": rows[1]}, "nats")
+    (axes,) = picture.figure.axes
+    np.testing.assert_allclose(axes.lines[0].get_xydata(), [[0, 2.0], [5, 7.0]])
+
+
+def test_sweep_without_evaluations_has_no_losses():
+    assert sweeps.losses([group({"window": 8}, [1.0], ["a"])], {"a": []}, "nats") is None
+
+
+def test_published_values_are_dots_beside_the_logged_ones():
+    curve = PublishedCurve(
+        experiment="e",
+        presets=("p",),
+        split="test",
+        metric="accuracy",
+        steps=(1, 2),
+        values=(0.3, 0.8),
+        unit="share",
+        source="a document",
+        note="as stated",
+    )
+    rows = [{"step": step, "split": "test", "accuracy": step / 10} for step in (0, 1, 2)]
+    (axes,) = beside_published(rows, [curve]).figure.axes
+    ours, published = axes.lines
+    np.testing.assert_allclose(ours.get_ydata(), [0, 0.1, 0.2])
+    np.testing.assert_allclose(published.get_xydata(), [[1, 0.3], [2, 0.8]])
+    assert beside_published([], [curve]) is None
+    assert beside_published(rows, []) is None
