@@ -10,6 +10,7 @@ import jax
 import numpy as np
 
 from jaxlabs.config import RUNTIME, Config, UserError, setting
+from jaxlabs.data.tokenizers import PADDING, SPECIAL
 from jaxlabs.run_folder import RunFolder
 
 SENTENCES = {
@@ -81,6 +82,7 @@ def shown_texts(
     split: Callable[[str], Sequence[str]],
     encode: Callable[[str], np.ndarray],
     longest: int,
+    padding: int = 0,
 ) -> dict[str, Shown]:
     """Returns named texts as sequences of at most `longest` tokens, for a model of tokens alone.
 
@@ -89,11 +91,19 @@ def shown_texts(
       split: `text -> labels`, one for each token.
       encode: `text -> tokens [time]`.
       longest: the model's context.
+      padding: how many places of padding follow a text, if there is room, to see that nothing looks
+        at them.
     """
-    return {
-        name: Shown(split(text)[:longest], (np.asarray(encode(text)[None, :longest]),))
-        for name, text in texts.items()
-    }
+    shown = {}
+    for name, text in texts.items():
+        labels, tokens = list(split(text)[:longest]), np.asarray(encode(text))[:longest]
+        pad = min(padding, longest - len(tokens))
+        tokens = np.pad(tokens, (0, pad), constant_values=PADDING)
+        weights = np.arange(len(tokens)) < len(labels)
+        shown[name] = Shown(
+            labels + [SPECIAL[PADDING]] * pad, (tokens[None],), weights if padding else None
+        )
+    return shown
 
 
 def write_maps(

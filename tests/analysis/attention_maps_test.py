@@ -264,6 +264,16 @@ def test_text_longer_than_the_context_is_cut():
     np.testing.assert_array_equal(shown.inputs[0], [[0, 1, 2]])
 
 
+def test_padding_follows_a_text_where_there_is_room():
+    encode = lambda text: np.arange(2, 2 + len(text))  # noqa: E731
+    shown = shown_texts({"short": "ab", "long": "abcde"}, list, encode, 5, padding=2)
+    assert shown["short"].labels == ["a", "b", "<pad>", "<pad>"]
+    np.testing.assert_array_equal(shown["short"].inputs[0], [[2, 3, 0, 0]])
+    np.testing.assert_array_equal(shown["short"].weights, [1, 1, 0, 0])
+    assert shown["long"].labels == list("abcde")
+    np.testing.assert_array_equal(shown["long"].weights, 1)
+
+
 def test_flag_names_texts_and_refuses_empty_ones():
     assert AttentionMapsConfig().texts() == {}
     assert AttentionMapsConfig(shown_text="To be").texts() == {"": "To be"}
