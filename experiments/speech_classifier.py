@@ -43,6 +43,7 @@ class SpeechClassifierConfig(RunConfig):
     rare_below: int = setting(
         1, "words that the training files hold less often than this are unknown", minimum=1
     )
+    balanced: bool = setting(False, "training weighs sentences so that speakers count the same")
     model: text_encoder.TextClassifierConfig = group(text_encoder.TextClassifierConfig)
     maps: attention_maps.AttentionMapsConfig = group(attention_maps.AttentionMapsConfig)
     prompt: str | None = setting(
@@ -70,8 +71,13 @@ PRESETS = {
 def load_data(config: SpeechClassifierConfig) -> Data:
     """Reads the sentences and cuts them to the model's context."""
     found = speeches.load(config.dataset, config.data_dir)
-    context, held_out = config.model.context, config.validation_fraction
-    return classification_data(found, context, held_out, config.rare_below)
+    return classification_data(
+        found,
+        config.model.context,
+        config.validation_fraction,
+        config.rare_below,
+        config.balanced,
+    )
 
 
 def build_task(config: SpeechClassifierConfig, vocabulary: Mapping[str, Any]) -> Task:

@@ -18,7 +18,11 @@ Baselines = Callable[[np.ndarray, np.ndarray, int], dict[str, float]]
 
 
 def classification_data(
-    speeches: Speeches, block: int, validation_fraction: float = 0.0, least: int = 1
+    speeches: Speeches,
+    block: int,
+    validation_fraction: float = 0.0,
+    least: int = 1,
+    balanced: bool = False,
 ) -> Data:
     """Returns the data of a run that learns who speaks.
 
@@ -34,6 +38,7 @@ def classification_data(
       validation_fraction: share of the training sentences that is held out, in [0, 1); the same
         sentences whatever the seed.
       least: words that occur less often than this in the training files are unknown.
+      balanced: whether training weighs sentences so that every speaker counts the same.
     """
     tokenizer = speeches.tokenizer
     if least > 1:
@@ -55,7 +60,7 @@ def classification_data(
         evaluations |= {"test_unseen": _part(test, unseen)}
     unknown = np.isin(test.arrays["inputs"], (PADDING, UNKNOWN)).all(axis=1)
     return Data(
-        train=train,
+        train=_balance(train) if balanced else train,
         evaluations=evaluations | {"train_sentences": train},
         final_evaluations=dict,
         dataset=speeches.describe()
@@ -180,6 +185,14 @@ def _hold_out(train: Examples, fraction: float) -> tuple[Examples, Examples | No
         return train, None
     order = np.random.default_rng(0).permutation(train.count)
     return _part(train, np.sort(order[count:])), _part(train, np.sort(order[:count]))
+
+
+def _balance(train: Examples) -> Examples:
+    """Returns the sentences with weights: the same total for each speaker, a mean of 1."""
+    labels = train.arrays["labels"]
+    present, index, counts = np.unique(labels, return_inverse=True, return_counts=True)
+    weights = (len(labels) / len(present) / counts)[index]
+    return Examples(train.arrays | {"weights": weights.astype(np.float32)})
 
 
 def _part(examples: Examples, which: np.ndarray) -> Examples:

@@ -7,7 +7,16 @@ from typing import Any
 import numpy as np
 
 from jaxlabs import published
-from jaxlabs.report import attention_study, curves, images, latent, maps, sparse_code, sweeps
+from jaxlabs.report import (
+    attention_study,
+    confusion,
+    curves,
+    images,
+    latent,
+    maps,
+    sparse_code,
+    sweeps,
+)
 from jaxlabs.report.loss import loss_curves
 from jaxlabs.report.picture import Picture
 from jaxlabs.report.published_curves import beside_published
@@ -21,6 +30,7 @@ DRAWINGS: dict[str, Callable[[Mapping[str, np.ndarray]], list[Picture]]] = {
     "heads_and_memory": attention_study.heads_and_memory,
     "attention_depth": attention_study.depth,
     "attention_heads": attention_study.heads,
+    "confusion": confusion.confusion,
     "positions": maps.positions,
     "lr_range": curves.learning_rate_range,
     "filters": images.filters,

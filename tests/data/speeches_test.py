@@ -209,6 +209,13 @@ def test_part_that_is_held_out_is_not_trained_on(folder):
     assert multiset(held, kept) == multiset(whole.train)
 
 
+def test_balanced_training_counts_every_speaker_alike(folder):
+    data = classification_data(load(str(folder)), block=5, balanced=True)
+    weights = data.train.arrays["weights"]
+    np.testing.assert_allclose(weights, [2 / 3, 2 / 3, 4 / 3, 4 / 3], rtol=1e-6)
+    assert not any("weights" in part.arrays for part in data.evaluations.values())
+
+
 def test_constant_baselines_by_hand():
     figures = constant_baselines(np.array([0, 0, 0, 1, 2]), np.array([0, 1, 2, 2]))
     assert figures["constant_accuracy"] == 0.25
