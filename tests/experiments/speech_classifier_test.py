@@ -1,0 +1,155 @@
+"""The speech classifier from its command line, and that its presets are what they say."""
+
+import shutil
+
+import jax
+import numpy as np
+import pytest
+
+from experiments import speech_classifier
+from experiments.speech_classifier import LAB, PRESETS, SpeechClassifierConfig
+from jaxlabs import command, keys
+from jaxlabs.data import speeches
+from jaxlabs.run_folder import RunFolder
+from jaxlabs.training.state import count_parameters
+
+pytestmark = pytest.mark.usefixtures("reused_executables")
+
+WORDS = {"kind": "words", "words": [f"{number:04}" for number in range(5636)]}
+STEPS = 330
+
+
+# Presets
+
+
+def parameters(preset):
+    config = SpeechClassifierConfig.from_flat(PRESETS[preset])
+    task = speech_classifier.build_task(config, WORDS)
+    return count_parameters(jax.eval_shape(task.init, keys.stream(0, "init"))["params"])
+
+
+def test_reference_is_exactly_what_the_write_up_trained():
+    settings = SpeechClassifierConfig.from_flat(PRESETS["reference"]).flat()
+    write_up = {
+        **{"dataset": "speeches", "vocabulary_size": 5755, "context": 32, "batch_size": 16},
+        **{"width": 64, "layers": 4, "heads": 2, "ffn_width": 256, "hidden": 100, "classes": 3},
+        **{"positions": "learned", "pre_norm": True, "activation": "relu", "balanced": False},
+        **{"embedding_stddev": 1.0, "dropout": 0.0, "word_dropout": 0.0, "head_dropout": 0.0},
+        **{"label_smoothing": 0.0, "phrase_buckets": 0, "rare_below": 1, "ema_decay": 0.0},
+        **{"steps": 15 * 131, "optimizer": "adamw", "learning_rate": 1e-3, "weight_decay": 0.0},
+        **{"schedule": "constant", "warmup_steps": 0, "validation_fraction": 0.0},
+    }
+    assert {name: settings[name] for name in write_up} == write_up
+    assert parameters("reference") == 576_467
+
+
+@pytest.mark.parametrize("preset", ["quick", "best"])
+def test_preset_has_no_more_parameters_than_the_reference(preset):
+    assert parameters(preset) <= 576_467
+    config = SpeechClassifierConfig.from_flat(PRESETS[preset])
+    assert config.model.vocabulary_size is None  # the true size
+    assert config.validation_fraction == 0  # settings were chosen by it; the run uses all
+
+
+# The command
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """(run folder, flags) of a run on sentences of made-up speakers."""
+    folder = RunFolder(tmp_path_factory.mktemp("speech_classifier") / "run")
+    pace = f"--steps={STEPS} --eval_every=110 --checkpoint_every=110 --validation_fraction=0.2"
+    model = "--context=12 --width=16 --phrase_buckets=2000 --label_smoothing=0.01"
+    flags = f"--dataset=speaker_grammar {pace} {model}".split()
+    assert command.run(LAB, [*flags, f"--workdir={folder.path}"]) == 0
+    return folder, flags
+
+
+def test_accuracy_comes_near_what_is_possible_and_not_beyond(run):
+    summary = run[0].read_summary()
+    metrics, baselines = summary["metrics"], summary["baselines"]
+    count = 750
+    possible = baselines["bayes_accuracy"]
+    deviation = (possible * (1 - possible) / count) ** 0.5
+    assert possible - 0.06 < metrics["test_accuracy"] < possible + 3 * deviation
+    assert metrics["test_loss"] > baselines["bayes_loss"] - 0.05
+    assert baselines["constant_accuracy"] < 0.4
+
+
+def test_run_folder_holds_who_is_taken_for_whom(run):
+    folder, _ = run
+    metrics = folder.read_summary()["metrics"]
+    with np.load(folder.arrays("confusion")) as arrays:
+        counts, splits = arrays["counts"], arrays["splits"].tolist()
+    assert splits == ["test", "test_unseen"]
+    assert counts[0].sum() == 750
+    assert np.trace(counts[0]) / 750 == pytest.approx(metrics["test_accuracy"])
+    assert np.trace(counts[1]) / counts[1].sum() == pytest.approx(metrics["test_unseen_accuracy"])
+    for number, speaker in enumerate(speeches.SPEAKERS):
+        own = counts[0][number, number] / counts[0][number].sum()
+        assert metrics[f"test_{speaker}_accuracy"] == pytest.approx(own)
+    assert {"confusion.png", "loss.png"} <= {path.name for path in folder.figures.iterdir()}
+    assert metrics["attention_row_sum_error"] < 1e-5
+    assert "validation" in {row["split"] for row in folder.read_metrics()}
+    sample = (folder.samples / "final.txt").read_text().splitlines()
+    assert len(sample) == 6
+    assert "(it is Obama)" in sample[0]
+
+
+def test_sentence_of_the_users_own_is_told(run, capsys):
+    folder, _ = run
+    tell = ["--mode=sample", f"--workdir={folder.path}"]
+    assert command.run(LAB, [*tell, "--prompt=tonight we choose peace."]) == 0
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.endswith(": tonight we choose peace.")
+    assert line.partition(":")[0] in speeches.SPEAKERS.values()
+    for prompt, message in [
+        ("zork blimp", "--prompt: none of the words of 'zork blimp' is among the"),
+        (" ", "--prompt: ' ' holds no word; at least one is needed"),
+    ]:
+        assert command.run(LAB, [*tell, f"--prompt={prompt}"]) == 2
+        assert message in capsys.readouterr().err
+
+
+def test_a_run_that_lost_its_second_half_ends_as_one_that_did_not(run, tmp_path):
+    unbroken, flags = run
+    folder = RunFolder(tmp_path / "run")
+    shutil.copytree(unbroken.path, folder.path)
+    for path in folder.checkpoints.iterdir():
+        if int(path.name) > 220:
+            shutil.rmtree(path)
+    (folder.path / "summary.json").unlink()
+    assert command.run(LAB, [*flags, f"--workdir={folder.path}"]) == 0
+    ours, theirs = folder.read_summary(), unbroken.read_summary()
+    assert ours["parameters_sha256"] == theirs["parameters_sha256"]
+    assert ours["metrics"] == theirs["metrics"]
+
+
+@pytest.mark.parametrize(
+    ("flag", "message"),
+    [
+        ("--heads=3", "--heads: 3 does not divide --width"),
+        ("--dataset=speches", "did you mean 'speeches'"),
+        ("--validation_fraction=1", "--validation_fraction: 1.0 is not accepted; "),
+        ("--vocabulary_size=7", "--vocabulary_size: 7 is too few for the data; at least 46"),
+        ("--prompt=zork", "--prompt: none of the words of 'zork'"),
+    ],
+)
+def test_bad_input_is_one_line_and_leaves_nothing(flag, message, tmp_path, capsys):
+    path = tmp_path / "run"
+    assert command.run(LAB, ["--dataset=speaker_grammar", flag, f"--workdir={path}"]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+    assert not path.exists()
+
+
+def test_bad_file_is_named_with_its_line(tmp_path, capsys):
+    folder = tmp_path / "speeches"
+    folder.mkdir()
+    for name in speeches.FILES:
+        (folder / name).write_text("0\tYes.\n5\tNo.\n")
+    assert command.run(LAB, [f"--dataset={folder}", f"--workdir={tmp_path / 'run'}"]) == 2
+    error = capsys.readouterr().err
+    assert f"{folder / 'train_CLS.tsv'}, line 2: label '5' is not accepted; 0, 1, 2" in error
+    assert error.count("\n") == 1
