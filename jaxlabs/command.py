@@ -14,7 +14,7 @@ from jaxlabs import modes, studies, sweeps
 from jaxlabs.config import UserError
 from jaxlabs.lab import Experiment, Lab, Request, Study
 
-MODES = ("train", "sample", "evaluate", "export")
+MODES = ("train", "sample", "evaluate", "analyse", "export")
 
 
 def main(lab: Experiment) -> None:

@@ -33,7 +33,8 @@ def carry_out(request: Request) -> None:
     if request.mode == "train":
         train(request)
     else:
-        {"sample": _sample, "evaluate": _evaluate, "export": _export}[request.mode](request)
+        modes = {"sample": _sample, "evaluate": _evaluate, "analyse": _analyse, "export": _export}
+        modes[request.mode](request)
 
 
 def train(request: Request, *, draw: bool = True) -> None:
@@ -136,6 +137,20 @@ def _evaluate(request: Request) -> None:
     for split, examples in data.evaluations.items():
         for name, value in evaluator(state, placement.replicate(examples)).items():
             print(f"{split}/{name} {value:.4f}")
+
+
+def _analyse(request: Request) -> None:
+    """Measures and draws a finished run again, with other runtime settings if there are any."""
+    config, task, _, state = _restore(request)
+    data, folder = request.lab.load_data(config), request.folder()
+    require_same(folder.read_config(), request, config, data)
+    with folder.writer():
+        summary = folder.read_summary()
+        figures = request.lab.analyse(config, task, data, devices.to_host(state), folder)
+        folder.write_summary(summary | {"metrics": summary["metrics"] | figures})
+        for name, value in figures.items():
+            print(f"{name} {value:.4f}")
+        print(f"report: {write_report(folder)}")
 
 
 def _export(request: Request) -> None:

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 from experiments.gpt import LAB, PRESETS
@@ -63,8 +64,8 @@ FLAG_ERRORS = {
     "--widht=3": "--widht: no such flag; did you mean 'width'?",
     "--xyzzy=3": "--xyzzy: no such flag; --help lists them",
     "--preset=quik": "--preset: 'quik' is not accepted; one of {presets}; did you mean 'quick'?",
-    "--mode=trian": "--mode: 'trian' is not accepted; one of train, sample, evaluate, export; "
-    "did you mean 'train'?",
+    "--mode=trian": "--mode: 'trian' is not accepted; one of train, sample, evaluate, analyse, "
+    "export; did you mean 'train'?",
     "--checkpoint=worst": "--checkpoint: 'worst' is not accepted; one of latest, best",
     "--platform=cup": "--platform: 'cup' is not accepted; one of auto, cpu, gpu, tpu; "
     "did you mean 'cpu'?",
@@ -407,6 +408,20 @@ def test_losses_that_are_not_finite_at_the_end_are_shown_as_such(
     assert command.run(LAB, [*tiny_flags, "--steps=4", f"--workdir={run}"]) == 0
     assert "held_out_loss nan\n" in capsys.readouterr().out
     assert RunFolder(run).read_summary()["metrics"]["held_out_loss"] is None
+
+
+def test_finished_run_is_analysed_again_for_another_text(trained, tmp_path, capsys):
+    run = shutil.copytree(trained, tmp_path / "again")
+    before = RunFolder(run).read_summary()
+    flags = ["--mode=analyse", "--shown_text=the king", f"--workdir={run}"]
+    assert command.run(LAB, flags) == 0
+    assert "attention_future_weight 0.0000" in capsys.readouterr().out
+    with np.load(RunFolder(run).arrays("attention_maps")) as arrays:
+        assert any("".join(labels) == "the king" for labels in arrays.values() if labels.ndim == 1)
+    after = RunFolder(run).read_summary()
+    assert after.keys() == before.keys()
+    assert after["parameters_sha256"] == before["parameters_sha256"]
+    assert command.run(LAB, ["--mode=analyse", f"--workdir={tmp_path / 'nothing'}"]) == 2
 
 
 def test_damaged_newest_checkpoint_is_reported_and_the_one_before_it_sampled(
