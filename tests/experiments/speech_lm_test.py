@@ -19,8 +19,6 @@ from jaxlabs.data import speeches
 from jaxlabs.layers import windowed_attention
 from jaxlabs.models import transformer_lm
 from jaxlabs.run_folder import RunFolder
-from jaxlabs.training import devices
-from jaxlabs.training.loop import initial_state
 from jaxlabs.training.state import count_parameters, create_state
 
 pytestmark = pytest.mark.usefixtures("reused_executables")
@@ -176,41 +174,47 @@ def test_sweeps_pair_every_window_with_full_attention():
 # The step
 
 
-def test_one_batch_is_learned_by_heart():
-    config, task = tiny(learning_rate=1e-2)
-    state, batch = initial_state(task, config, devices.data_parallel()), batch_of()
+@pytest.fixture(scope="module")
+def start():
+    """`start(tx, **options) -> state`: initial parameters, always the same, in a new state."""
+    _, task = tiny()
+    params = jax.device_get(jax.jit(task.init)(keys.stream(0, "init"))["params"])
+
+    def begin(tx, **options):
+        _, other = tiny(**options)
+        return create_state(other.model, {"params": jax.tree.map(np.array, params)}, tx)
+
+    return begin
+
+
+def test_one_batch_is_learned_by_heart(start):
+    state, batch = start(optax.adam(1e-2)), batch_of()
     for step in range(100):
-        state, metrics = task.train_step(state, batch, keys.stream(step, "step"))
+        state, metrics = transformer_lm.train_step(state, batch, keys.stream(step, "step"))
     assert float(metrics["loss"]) < 0.05
 
 
-def test_four_devices_take_the_step_of_one():
-    config, task = tiny(dropout=0.3)
-    key, batch = keys.stream(0, "step"), batch_of(size=8)
-    params = initial_state(task, config, devices.data_parallel()).params
-
-    def state():  # a plain descent, whose update is the gradient
-        copy = jax.tree.map(np.array, params)
-        return create_state(task.model, {"params": copy}, optax.sgd(1.0))
-
-    one, metrics = task.train_step(state(), batch, key)
-    step = functools.partial(task.train_step, axis_name="batch")
+def test_four_devices_take_the_step_of_one(start):
+    # The update of a plain descent is the gradient.
+    states = [start(optax.sgd(1.0), dropout=0.3) for _ in range(2)]
+    key, batch = keys.stream(0, "step"), batch_of()
+    one, metrics = transformer_lm.train_step(states[0], batch, key)
+    step = functools.partial(transformer_lm.train_step, axis_name="batch")
     mapped = jax.pmap(step, "batch", in_axes=(None, 0, None), devices=jax.devices()[:4])
-    split = {name: leaf.reshape(4, 2, *leaf.shape[1:]) for name, leaf in batch.items()}
-    four, spread = mapped(state(), split, key)
+    split = {name: leaf[:, None] for name, leaf in batch.items()}
+    four, spread = mapped(states[1], split, key)
     np.testing.assert_allclose(spread["loss"], float(metrics["loss"]), rtol=1e-6)
     for theirs, ours in zip(*map(jax.tree.leaves, (four.params, one.params)), strict=True):
         np.testing.assert_allclose(theirs[3], ours, atol=1e-6)
 
 
-def test_gradient_of_the_loss_through_the_band_in_float64(monkeypatch):
+def test_gradient_of_the_loss_through_the_band_in_float64(start, monkeypatch):
     monkeypatch.setattr(windowed_attention, "BAND_PAYS_FROM", 1)
-    config, task = tiny(width=4, ffn_width=4, attention_window=2, vocabulary_size=62)
-    state, batch = initial_state(task, config, devices.data_parallel()), batch_of(size=2)
+    state, batch = start(optax.identity(), attention_window=2), batch_of(size=2)
     batch["weights"][1, 5:] = 0
 
     def total(params):
         return transformer_lm.loss(params, batch, keys.stream(0, "x"), state, False).total
 
-    result = gradients.check(total, state.params, key=jax.random.key(0))
+    result = gradients.check(total, state.params, key=jax.random.key(0), directions=4)
     assert result.worst.relative_difference < 1e-6, str(result)
