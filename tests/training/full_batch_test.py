@@ -14,7 +14,10 @@ from jaxlabs.data.splits import Data
 from jaxlabs.lab import Lab
 from jaxlabs.losses.parts import LossParts
 from jaxlabs.run_folder import RunFolder
+from jaxlabs.training.full_batch import build_full_batch_step
+from jaxlabs.training.optimizers import lbfgs
 from jaxlabs.training.run_config import RunConfig
+from jaxlabs.training.state import create_state
 from jaxlabs.training.step import build_train_step
 from jaxlabs.training.task import Task
 
@@ -155,3 +158,19 @@ def test_other_optimizers_never_converge(capsys):
     status, folder = run("--steps=30", "--learning_rate=1e-9")
     assert status == 0
     assert json.loads((folder.path / "summary.json").read_text())["steps"] == 30
+
+
+@pytest.mark.parametrize("micro_batches", [1, 5])
+def test_loss_and_gradient_of_a_step_are_those_of_numpy(micro_batches):
+    task = build_task(None, {})
+    w = np.linspace(-1, 1, WIDTH, dtype=np.float32)
+    state = create_state(
+        task.model, {"params": {"kernel": w[:, None]}}, lbfgs(), micro_batches=micro_batches
+    )
+    batch = {"x": X, "y": Y, "weights": np.ones(COUNT, np.float32)}
+    errors = X @ w - Y
+    gradient = X.T @ errors / COUNT + DECAY * w
+    _, metrics = build_full_batch_step(loss)(state, batch, jax.random.key(0))
+    expected = np.mean(errors**2) / 2 + DECAY / 2 * np.sum(w**2)
+    np.testing.assert_allclose(metrics["loss"], expected, rtol=1e-5)
+    np.testing.assert_allclose(metrics["gradient_norm"], np.linalg.norm(gradient), rtol=1e-5)
