@@ -164,9 +164,9 @@ def test_other_optimizers_never_converge(capsys):
 def test_loss_and_gradient_of_a_step_are_those_of_numpy(micro_batches):
     task = build_task(None, {})
     w = np.linspace(-1, 1, WIDTH, dtype=np.float32)
-    state = create_state(
-        task.model, {"params": {"kernel": w[:, None]}}, lbfgs(), micro_batches=micro_batches
-    )
+    params, options = {"kernel": w[:, None]}, {"micro_batches": micro_batches}
+    tx = lbfgs()
+    state = jax.jit(lambda p: create_state(task.model, {"params": p}, tx, **options))(params)
     batch = {"x": X, "y": Y, "weights": np.ones(COUNT, np.float32)}
     errors = X @ w - Y
     gradient = X.T @ errors / COUNT + DECAY * w
