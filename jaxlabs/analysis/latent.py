@@ -1,4 +1,4 @@
-"""What an autoencoder has learned: its codes, the pictures between them, how tight its bound is."""
+"""What an autoencoder has learned: its codes, and the pictures at them and between them."""
 
 import dataclasses
 from typing import Any
@@ -9,9 +9,9 @@ import numpy as np
 import scipy.linalg
 import scipy.stats
 
-from jaxlabs import keys
+from jaxlabs.analysis.likelihood import likelihood
+from jaxlabs.analysis.linear_codes import against_pca
 from jaxlabs.config import RUNTIME, Config, setting
-from jaxlabs.data.batches import Examples, num_batches, ordered_batch
 from jaxlabs.data.splits import Data
 from jaxlabs.models import autoencoder
 from jaxlabs.models.autoencoder import Autoencoder
@@ -20,7 +20,6 @@ from jaxlabs.training.devices import data_parallel
 from jaxlabs.training.loop import initial_state
 from jaxlabs.training.run_config import RunConfig
 from jaxlabs.training.run_steps import build_run_steps
-from jaxlabs.training.state import TrainState
 from jaxlabs.training.task import Task
 
 ACTIVE = 0.01
@@ -29,19 +28,20 @@ ACTIVE = 0.01
 SHOWN, GRID, STEPS, ROWS = 10, 18, 10, 2
 """Reconstructions; pictures on a side of the map; pictures on a line; rows of random codes."""
 
-NEIGHBOURS, COMPARED, PAIRS = 10, 10_000, 500
-"""Training pictures that vote on what a picture shows, of how many, for how many pictures."""
-
-BATCH = 100
-"""Pictures in a batch of the importance-weighted bound."""
+NEIGHBOURS, MEASURED = 10_000, 500
+"""Training pictures among which the nearest one is sought, and of how many pictures."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class LatentConfig(Config):
     """What is measured of a trained autoencoder."""
 
-    compare_objectives: bool = setting(
-        False, "also train with the other objective, for pictures side by side", kind=RUNTIME
+    compare_latent: int | None = setting(
+        None,
+        "also train a plain and a variational model with so many latent units, for pictures side by"
+        " side; none: no such comparison",
+        minimum=1,
+        kind=RUNTIME,
     )
     bound_samples: int = setting(
         64, "samples of the importance-weighted bound on all pictures", minimum=1, kind=RUNTIME
@@ -54,8 +54,29 @@ class LatentConfig(Config):
     )
 
 
-def train_fully(task: Task, data: Data, config: RunConfig) -> TrainState:
-    """Takes all steps of a run, without a run folder, on one device of this process."""
+def measure(
+    model: Autoencoder, params: Any, data: Data, config: LatentConfig, folder: RunFolder, seed: int
+) -> dict[str, float]:
+    """Writes arrays for the report, and returns the figures of the model's kind.
+
+    Of a variational model these are its `active_units` and its bounds (see `likelihood`), of a
+    plain one those of `against_pca`.
+    """
+    test = data.evaluations[data.headline]
+    images, labels = test.arrays["images"], test.arrays["labels"]
+    figures = write_codes(model, params, images, labels, folder)
+    if model.config.variational:
+        places = np.random.default_rng(seed).permutation(test.count)[: config.tight_images]
+        counts = config.bound_samples, config.tight_samples
+        return figures | likelihood(model, params, test, counts, places, seed)
+    return against_pca(model, params, data.train.arrays["images"], images)
+
+
+def train_fully(task: Task, data: Data, config: RunConfig) -> tuple[Autoencoder, Any]:
+    """Returns the model and its parameters after all steps of a run that has no run folder.
+
+    It uses one device of this process alone.
+    """
     placement = data_parallel(jax.local_devices()[:1])
     state = initial_state(task, config, placement)
     run_steps = build_run_steps(task, config, placement)
@@ -64,7 +85,7 @@ def train_fully(task: Task, data: Data, config: RunConfig) -> TrainState:
         step = int(state.step)
         count = min(config.steps_per_call, config.steps - step)
         state, _ = run_steps(state, dataset, np.int32(count), np.uint32(config.seed))
-    return state
+    return task.model, state.evaluation_params
 
 
 def write_codes(
@@ -134,26 +155,28 @@ def write_comparison(
       seed: chooses pairs of pictures and random codes.
 
     Returns:
-      By model, how clearly the pictures halfway between codes show one class: which share of their
-      nearest training pictures is of the class that most of them are of; and as much for the
-      reconstructions at the codes.
+      By model, the mean squared distance from decoded pictures to the nearest training picture: for
+      codes of pictures, codes halfway between two pictures, and random codes.
     """
     test = next(iter(data.evaluations.values())).arrays
-    images, labels = test["images"], test["labels"]
-    places = _one_of_each(labels)
-    first, last = images[places[0::2]], images[places[1::2]]
+    images, train_images = test["images"], data.train.arrays["images"]
+    places = _one_of_each(test["labels"])
     random = np.random.default_rng(seed)
-    pairs = random.choice(len(images), (2, PAIRS))
-    pairs = pairs[:, labels[pairs[0]] != labels[pairs[1]]]
+    pairs = random.choice(len(images), (2, MEASURED))
     lines, drawn, figures = {}, {}, {}
     for name, (model, params) in models.items():
-        lines[name] = autoencoder.interpolate(model, params, first, last, STEPS)
-        codes = _random_codes(model, params, data.train.arrays["images"], random)
-        drawn[name] = autoencoder.decode(model, params, codes)
-        if pairs.size:
-            steps = autoencoder.interpolate(model, params, *images[pairs], 3)
-            for place, where in ((0, "at_codes"), (1, "between_codes")):
-                figures[f"{name}_clear_{where}"] = clearness(steps[:, place], data.train)
+        ends = images[places[0::2]], images[places[1::2]]
+        lines[name] = autoencoder.interpolate(model, params, *ends, STEPS)
+        between = autoencoder.interpolate(model, params, *images[pairs], 3)
+        codes = _random_codes(model, params, train_images, random)
+        decoded = autoencoder.decode(model, params, codes)
+        drawn[name] = decoded[: ROWS * STEPS]
+        for where, pictures in (
+            ("at_codes", between[:, 0]),
+            ("between_codes", between[:, 1]),
+            ("random_codes", decoded),
+        ):
+            figures[f"{name}_distance_{where}"] = distance_to_nearest(pictures, train_images)
     folder.write_arrays("interpolations", **lines)
     folder.write_arrays("random_codes", **drawn)
     return figures
@@ -173,108 +196,22 @@ def _one_of_each(labels: np.ndarray) -> np.ndarray:
 def _random_codes(
     model: Autoencoder, params: Any, images: np.ndarray, random: np.random.Generator
 ) -> jax.Array:
-    count, latent = ROWS * STEPS, model.config.latent
-    normal = random.standard_normal((count, latent))
+    normal = random.standard_normal((MEASURED, model.config.latent))
     if not model.config.variational:
-        codes = np.asarray(autoencoder.encode(model, params, images[:COMPARED])[0], np.float64)
-        covariance = np.atleast_2d(np.cov(codes.T))
-        normal = codes.mean(axis=0) + normal @ np.real(scipy.linalg.sqrtm(covariance))
+        codes = np.asarray(autoencoder.encode(model, params, images[:NEIGHBOURS])[0], np.float64)
+        spread = scipy.linalg.sqrtm(np.atleast_2d(np.cov(codes.T)))
+        normal = codes.mean(axis=0) + normal @ np.real(spread)
     return jnp.float32(normal)
 
 
-def clearness(pictures: jax.Array, train: Examples) -> float:
-    """Returns which share of a picture's nearest training pictures agree on its class, on average.
+def distance_to_nearest(pictures: jax.Array, train_images: np.ndarray) -> float:
+    """Returns the mean squared distance from pictures to their nearest among training pictures.
 
     Args:
       pictures: [count, ...] in [0, 1].
-      train: `images` uint8 and `labels`.
+      train_images: [count, ...] uint8, of which the first 10,000 are compared.
     """
-    known = np.asarray(train.arrays["images"][:COMPARED], np.float32) / 255
+    known = np.asarray(train_images[:NEIGHBOURS], np.float32) / 255
     known, rows = known.reshape(len(known), -1), np.asarray(pictures).reshape(len(pictures), -1)
-    distances = np.sum(known**2, axis=1)[None] - 2 * rows @ known.T
-    nearest = np.argpartition(distances, min(NEIGHBOURS, len(known)) - 1, axis=1)[:, :NEIGHBOURS]
-    votes = np.asarray(train.arrays["labels"])[nearest]
-    counts = np.apply_along_axis(np.bincount, 1, votes, minlength=votes.max() + 1)
-    return float(counts.max(axis=1).mean() / votes.shape[1])
-
-
-def bounds(
-    model: Autoencoder, params: Any, examples: Examples, samples: int, seed: int
-) -> np.ndarray:
-    """Returns the importance-weighted bound on `log p(x)` of every example, in nats, `[count]`."""
-    size = min(BATCH, examples.count)
-    key = keys.stream(seed, f"bound {samples}")
-    values = [
-        autoencoder.iwae_bound(
-            model,
-            params,
-            ordered_batch(examples, index, size),
-            jax.random.fold_in(key, index),
-            samples=samples,
-        )
-        for index in range(num_batches(examples, size))
-    ]
-    return np.concatenate(values)[: examples.count]
-
-
-def likelihood(
-    model: Autoencoder, params: Any, examples: Examples, config: LatentConfig, seed: int
-) -> dict[str, float]:
-    """Returns bounds on the negative log-likelihood of pictures, in nats a picture.
-
-    The tighter bound is taken on `tight_images` of them only. How much it gains there over the
-    other bound is added to the other bound's mean over all pictures: the gain varies a hundred
-    times less from picture to picture than the bound itself, and so does the error of the result.
-
-    Returns:
-      `bound_<samples>`; for the tighter one also `bound_<samples>_error`, the standard error that
-      stems from taking some pictures and not all, 0 for all, and `bound_<samples>_images`.
-    """
-    all_pictures = -bounds(model, params, examples, config.bound_samples, seed)
-    figures = {f"bound_{config.bound_samples}": float(all_pictures.mean())}
-    count = min(config.tight_images, examples.count)
-    if count:
-        places = np.random.default_rng(seed).permutation(examples.count)[:count]
-        some = Examples({name: values[places] for name, values in examples.arrays.items()})
-        gain = -bounds(model, params, some, config.tight_samples, seed) - all_pictures[places]
-        rest = (1 - count / examples.count) ** 0.5  # of a finite set
-        error = rest * scipy.stats.sem(gain) if count > 1 else float("nan")
-        name = f"bound_{config.tight_samples}"
-        figures[name] = float(all_pictures.mean() + gain.mean())
-        figures |= {f"{name}_error": float(error), f"{name}_images": count}
-    return figures
-
-
-def against_pca(
-    model: Autoencoder, params: Any, train: np.ndarray, test: np.ndarray
-) -> dict[str, float]:
-    """Sets a plain autoencoder against principal components, as many as its code has units.
-
-    Args:
-      model: a plain autoencoder.
-      params: its parameters.
-      train: [count, ...] uint8 pictures, whose components are taken.
-      test: [count, ...] uint8 pictures, whose error is measured.
-
-    Returns:
-      `pca_squared_error`, the sum over a test picture's pixels; and for a linear autoencoder
-      `pca_angle`, the largest angle between the two subspaces, in degrees (Bourlard and Kamp 1988:
-      its best subspace is that of the components).
-    """
-    train, test = (rows.reshape(len(rows), -1).astype(np.float64) / 255 for rows in (train, test))
-    components = principal_components(train, model.config.latent)
-    centred = test - train.mean(axis=0)
-    missed = centred - centred @ components.T @ components
-    figures = {"pca_squared_error": float(np.square(missed).sum(axis=1).mean())}
-    if model.config.hidden_layers == 0:
-        decoder = np.asarray(params["output"]["kernel"], np.float64)
-        angles = scipy.linalg.subspace_angles(decoder.T, components.T)
-        figures["pca_angle"] = float(np.degrees(angles.max()))
-    return figures
-
-
-def principal_components(rows: np.ndarray, count: int) -> np.ndarray:
-    """Returns the first `count` components of rows `[examples, values]`, orthonormal, as rows."""
-    centred = rows - rows.mean(axis=0)
-    _, axes = np.linalg.eigh(centred.T @ centred)
-    return axes.T[::-1][:count]
+    nearest = np.max(2 * rows @ known.T - np.square(known).sum(axis=1)[None], axis=1)
+    return float(np.mean(np.square(rows).sum(axis=1) - nearest))

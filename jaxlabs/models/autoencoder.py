@@ -37,7 +37,7 @@ from jaxlabs.losses.parts import LossParts
 from jaxlabs.training.state import TrainState
 from jaxlabs.training.step import build_train_step
 
-PLAIN, VARIATIONAL = "ae", "vae"
+OBJECTIVES = PLAIN, VARIATIONAL = ("ae", "vae")
 ACTIVATIONS = {"tanh": jnp.tanh, "relu": jax.nn.relu, "sigmoid": jax.nn.sigmoid}
 MOST_ROWS = 1000
 """Decoder rows in a chunk of the importance-weighted bound: few enough to stay in a cache."""
@@ -50,7 +50,7 @@ class AutoencoderConfig(Config):
     objective: str = setting(
         VARIATIONAL,
         "reconstruction alone (ae), or the negative evidence lower bound (vae)",
-        choices=(PLAIN, VARIATIONAL),
+        choices=OBJECTIVES,
     )
     latent: int = setting(50, "latent units: the width of the code", minimum=1)
     hidden: int = setting(200, "units of each hidden layer", minimum=1)
@@ -85,11 +85,6 @@ class AutoencoderConfig(Config):
     def variational(self) -> bool:
         """Whether codes are distributions."""
         return self.objective == VARIATIONAL
-
-    @property
-    def other_objective(self) -> str:
-        """The objective that this one is compared with."""
-        return PLAIN if self.variational else VARIATIONAL
 
 
 class Autoencoder(nn.Module):

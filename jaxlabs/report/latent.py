@@ -5,8 +5,10 @@ from collections.abc import Mapping
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from jaxlabs.report import images, style
+from jaxlabs.report.curves import plain
 from jaxlabs.report.picture import Picture
 
 CLASSES = matplotlib.colormaps["tab10"].colors
@@ -76,17 +78,15 @@ def interpolations(arrays: Mapping[str, np.ndarray]) -> list[Picture]:
     names = _in_order(arrays)
     pairs, columns = arrays[names[0]].shape[:2]
     blocks = [{NAMES[name]: arrays[name][pair] for name in names} for pair in range(pairs)]
+    caption = (
+        "Every line goes from one picture's code to another's; at its ends stand the two "
+        "reconstructions, none chosen."
+    )
     if len(names) > 1:
-        caption = (
-            "Every line goes from one picture's code to another's; at its ends stand the two "
-            "reconstructions, none chosen. A plain autoencoder has never been asked about the "
-            "codes between them and fades one picture into the other; a variational one had to "
-            "make every code near those of its pictures mean something."
-        )
-    else:
-        caption = (
-            "Every line goes from one picture's code to another's; at its ends stand the two "
-            "reconstructions, none chosen."
+        caption += (
+            " The plain autoencoder has never been asked about the codes between them, where its "
+            "strokes break; the variational one had to make every code near those of its pictures "
+            "mean something, and its strokes move."
         )
     return [
         Picture(
@@ -139,6 +139,8 @@ def latent_units(arrays: Mapping[str, np.ndarray]) -> list[Picture]:
     above.plot(rank, np.maximum(variance[order], 1e-8), ".", color=style.BLUE)
     above.axhline(threshold, color=style.VERMILION, linewidth=1)
     above.set(yscale="log", ylabel="variance of the mean")
+    above.yaxis.set_major_formatter(FuncFormatter(plain))
+    above.yaxis.set_minor_formatter(NullFormatter())
     below.bar(rank, divergence[order], color=style.BLUE)
     below.set(ylabel="divergence [nats]", xlabel="latent unit, by variance")
     below.xaxis.get_major_locator().set_params(integer=True)

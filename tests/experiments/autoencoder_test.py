@@ -1,0 +1,82 @@
+"""The autoencoders from their command line, on rendered digits: what a run leaves, and resumes."""
+
+import shutil
+
+import numpy as np
+import pytest
+
+from experiments.autoencoder import LAB, AutoencoderRun
+from jaxlabs import command
+from jaxlabs.config import UserError
+from jaxlabs.run_folder import RunFolder
+
+pytestmark = pytest.mark.usefixtures("reused_executables")
+
+TINY = "--dataset=rendered_digits --train_images=400 --hidden=8 --hidden_layers=1 --steps=8"
+TINY += " --batch_size=32 --eval_every=4 --checkpoint_every=4 --log_every=2 --bound_samples=2"
+TIME_FIELDS = ("seconds", "steps_per_second")
+
+
+def run(folder, *flags):
+    assert command.run(LAB, [*TINY.split(), f"--workdir={folder}", *flags]) == 0
+    return RunFolder(folder)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A run of the quick preset, with both objectives trained for pictures side by side."""
+    folder = tmp_path_factory.mktemp("autoencoder") / "run"
+    return run(folder, "--compare_latent=2", "--tight_images=50", "--tight_samples=6")
+
+
+def test_quick_leaves_map_lines_samples_and_bounds(whole):
+    summary = whole.read_summary()
+    metrics = summary["metrics"]
+    assert metrics["test_loss"] == pytest.approx(
+        metrics["test_reconstruction"] + metrics["test_kl"], rel=1e-5
+    )
+    assert metrics["test_loss"] < summary["baselines"]["fair coins"]
+    assert metrics["bound_6"] < metrics["bound_2"] < metrics["test_loss"]
+    assert metrics["bound_6_images"] == 50
+    assert 0 < metrics["bound_6_error"] < 1
+    assert metrics["active_units"] <= 2
+    for where in ("at_codes", "between_codes", "random_codes"):
+        assert metrics[f"ae_distance_{where}"] > 0
+        assert metrics[f"vae_distance_{where}"] > 0
+    with np.load(whole.arrays("latent_map")) as arrays:
+        assert arrays["codes"].shape == (2000, 2)
+        assert arrays["pictures"].shape[1:] == (28, 28, 1)
+    with np.load(whole.arrays("interpolations")) as arrays:
+        assert arrays["ae"].shape == arrays["vae"].shape == (5, 10, 28, 28, 1)
+    drawn = {path.stem for path in whole.figures.iterdir()}
+    assert drawn >= {"latent_map", "latent_pictures", "latent_units", "interpolations"}
+    assert drawn >= {"random_codes", "reconstructions", "samples", "loss"}
+
+
+def test_run_that_was_cut_off_ends_as_one_that_was_not(whole, tmp_path, capsys):
+    folder = RunFolder(shutil.copytree(whole.path, tmp_path / "run"))
+    shutil.rmtree(folder.checkpoints / "8")
+    (folder.path / "summary.json").unlink()
+    run(folder.path, "--compare_latent=2", "--tight_images=50", "--tight_samples=6")
+    assert "resuming at step 4" in capsys.readouterr().err
+    ours, theirs = folder.read_summary(), whole.read_summary()
+    assert ours["parameters_sha256"] == theirs["parameters_sha256"]
+    assert ours["metrics"] == theirs["metrics"]
+    rows = [
+        [{k: v for k, v in row.items() if k not in TIME_FIELDS} for row in one.read_metrics()]
+        for one in (folder, whole)
+    ]
+    assert rows[0] == rows[1]
+
+
+def test_plain_linear_autoencoder_is_set_against_pca(tmp_path):
+    flags = "--preset=linear --optimizer=adamw --steps=3 --latent=1 --hidden_layers=0"
+    metrics = run(tmp_path / "run", *flags.split()).read_summary()["metrics"]
+    assert metrics["test_squared_error"] > metrics["pca_squared_error"] > 0
+    assert 0 < metrics["pca_angle"] <= 90
+    assert "active_units" not in metrics
+
+
+def test_grey_pixels_are_not_redrawn():
+    with pytest.raises(UserError, match="--binarisation: redrawn needs --likelihood bernoulli"):
+        AutoencoderRun.from_flat({"binarisation": "redrawn", "likelihood": "gaussian"})

@@ -1,0 +1,319 @@
+"""Holds the autoencoders to numpy and PyTorch, their steps to 4 devices, the linear one to PCA."""
+
+import dataclasses
+import functools
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+import scipy.linalg
+import scipy.special
+import scipy.stats
+
+from jaxlabs import keys
+from jaxlabs.analysis import gradients
+from jaxlabs.analysis.tiny_training import draw_params
+from jaxlabs.models import autoencoder
+from jaxlabs.models.autoencoder import Autoencoder, AutoencoderConfig, loss, train_step
+from jaxlabs.training.devices import data_parallel
+from jaxlabs.training.full_batch import build_full_batch_step
+from jaxlabs.training.optimizers import lbfgs
+from jaxlabs.training.state import count_parameters, create_state
+
+SHAPE, PIXELS = (4, 3, 1), 12
+pytestmark = pytest.mark.usefixtures("reused_executables")
+
+SGD = optax.sgd(0.1)
+TINY = AutoencoderConfig(latent=2, hidden=5, matmul_precision="highest")
+KEY = jax.random.key(3)
+
+
+def make(count=8, tx=None, redraw=False, **settings):
+    """Returns a state and a batch of grey pictures."""
+    micro_batches = settings.pop("micro_batches", 1)
+    model = Autoencoder(dataclasses.replace(TINY, **settings), SHAPE, redraw)
+    images = np.random.default_rng(1).integers(0, 256, (count, *SHAPE), dtype=np.uint8)
+    batch = {
+        "images": images,
+        "weights": np.ones(count, np.float32),
+        "example": np.arange(count, dtype=np.int32),
+    }
+    shapes = jax.eval_shape(model.init, KEY, jnp.zeros((1, PIXELS)))["params"]
+    params = jax.tree.map(jnp.asarray, draw_params(shapes, seed=0))
+    state = create_state(model, {"params": params}, tx or SGD, micro_batches=micro_batches)
+    return jax.tree.map(jnp.copy, state), batch  # no two leaves are the same buffer
+
+
+@functools.partial(jax.jit, static_argnames="train")
+def parts_of(state, batch, train=False):
+    return loss(state.params, batch, KEY, state, train)
+
+
+def figures(state, batch, train=False):
+    parts = parts_of(state, batch, train)
+    means = {name: float(value / parts.weight) for name, value in parts.sums.items()}
+    return means | {"loss": float(parts.total / parts.weight)}
+
+
+def by_numpy(params, batch, config, shape=SHAPE):
+    """Both objectives in float64, with the noise that each example's key gives."""
+    params = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), params)
+
+    def dense(x, name):
+        return x @ params[name]["kernel"] + params[name]["bias"]
+
+    def hidden(x, side):
+        for layer in range(config.hidden_layers):
+            x = np.tanh(dense(x, f"{side}_{layer}"))
+        return x
+
+    x = batch["images"].reshape(len(batch["images"]), -1) / 255
+    h = hidden(x, "encoder")
+    z, kl = dense(h, "code_mean"), 0.0
+    if config.variational:
+        example_keys = keys.per_example(KEY, batch["example"])
+        noise = np.stack([jax.random.normal(key, (config.latent,)) for key in example_keys])
+        deviation = np.exp(dense(h, "code_log_variance") / 2)
+        kl = (deviation**2 + z**2 - 1 - 2 * np.log(deviation)).sum(axis=1) / 2
+        z = z + deviation * noise
+    output = dense(hidden(z, "decoder"), "output")
+    if config.likelihood == "bernoulli":
+        mean = scipy.special.expit(output)
+        rows = x * np.log(mean) + (1 - x) * np.log1p(-mean)
+    else:
+        mean = output
+        rows = scipy.stats.norm.logpdf(x, mean, config.scale or np.exp(params["log_scale"]))
+    reconstruction = -rows.sum(axis=1)
+    return {
+        "reconstruction": reconstruction.mean(),
+        "squared_error": ((x - mean) ** 2).sum(axis=1).mean(),
+        "loss": (reconstruction + config.beta * kl).mean(),
+    } | ({"kl": kl.mean()} if config.variational else {})
+
+
+@pytest.mark.parametrize(
+    ("count", "settings"),
+    [
+        (8, {}),
+        (8, {"objective": "ae"}),
+        (1, {"latent": 1, "beta": 3.0, "hidden_layers": 1}),
+        (8, {"likelihood": "gaussian", "scale": None, "hidden_layers": 0}),
+    ],
+    ids=["vae", "ae", "one picture, one unit", "linear gaussian, learned scale"],
+)
+def test_objective_is_that_of_numpy_term_by_term(count, settings):
+    state, batch = make(count, **settings)
+    expected = by_numpy(state.params, batch, state.model.config)
+    found = figures(state, batch)
+    assert found.keys() == expected.keys()
+    for name, value in expected.items():
+        np.testing.assert_allclose(found[name], value, rtol=1e-5, err_msg=name)
+
+
+@pytest.mark.peers
+def test_loss_and_gradients_equal_pytorch():
+    torch = pytest.importorskip("torch")
+    state, batch = make()
+    params = jax.tree.map(lambda leaf: torch.tensor(np.asarray(leaf)), state.params)
+    leaves, tree = jax.tree.flatten(params)
+    for leaf in leaves:
+        leaf.requires_grad_()
+
+    def layers(x, *names):
+        for name in names:
+            x = torch.tanh(x @ params[name]["kernel"] + params[name]["bias"])
+        return x
+
+    def dense(x, name):
+        return x @ params[name]["kernel"] + params[name]["bias"]
+
+    x = torch.tensor(batch["images"].reshape(8, -1) / np.float32(255))
+    h = layers(x, "encoder_0", "encoder_1")
+    example_keys = keys.per_example(KEY, batch["example"])
+    noise = np.stack([jax.random.normal(key, (2,)) for key in example_keys])
+    q = torch.distributions.Normal(
+        dense(h, "code_mean"), torch.exp(dense(h, "code_log_variance") / 2)
+    )
+    z = q.loc + q.scale * torch.tensor(noise)
+    logits = dense(layers(z, "decoder_0", "decoder_1"), "output")
+    likelihood = torch.distributions.Bernoulli(logits=logits, validate_args=False).log_prob(x)
+    prior = torch.distributions.Normal(torch.zeros(2), torch.ones(2))
+    total = torch.distributions.kl_divergence(q, prior).sum() - likelihood.sum()
+    total.backward()
+    value, slopes = jax.jit(
+        jax.value_and_grad(lambda params: loss(params, batch, KEY, state, True).total)
+    )(state.params)
+    np.testing.assert_allclose(value, total.detach().numpy(), rtol=1e-5)
+    theirs = jax.tree.unflatten(tree, [leaf.grad.numpy() for leaf in leaves])
+    chex.assert_trees_all_close(slopes, theirs, rtol=1e-3, atol=1e-4)
+
+
+def test_gradient_agrees_with_differences():
+    state, batch = make(4, activation="sigmoid", free_bits=0.05)
+    batch["images"] = batch["images"] / 255
+
+    def mean_loss(params, batch):
+        parts = loss(params, batch, KEY, state, True)
+        return parts.total / parts.weight
+
+    report = gradients.check(mean_loss, state.params, batch)
+    assert report.worst.relative_difference < 1e-6, str(report)
+    assert report.whole.relative_difference < 1e-7, str(report)
+
+
+def test_reference_sizes_and_the_loss_of_knowing_nothing():
+    """With an output layer of zeros every pixel is a fair coin: 784 ln 2 = 543.43 nats."""
+    model = Autoencoder(AutoencoderConfig(), (28, 28, 1))
+    params = jax.jit(model.init)(jax.random.key(0), jnp.zeros((1, 784)))["params"]
+    assert count_parameters(params) == 425_284
+    assert count_parameters({k: v for k, v in params.items() if "log_variance" not in k}) == 415_234
+    params["output"] = jax.tree.map(jnp.zeros_like, params["output"])
+    state = create_state(model, {"params": params}, optax.sgd(1.0))
+    images = np.random.default_rng(0).integers(0, 2, (6, 28, 28, 1), dtype=np.uint8) * 255
+    batch = {"images": images, "weights": np.ones(6), "example": np.arange(6, dtype=np.int32)}
+    found = figures(state, batch)
+    np.testing.assert_allclose(found["reconstruction"], 784 * np.log(2), rtol=1e-5)
+    assert 1 < found["kl"] < 20  # 50 units that start near the prior, yet not at it
+
+
+def test_padding_counts_for_nothing():
+    state, batch = make(6)
+    padded = {name: np.concatenate([rows, rows[:2]]) for name, rows in batch.items()}
+    padded["weights"][6:] = 0
+    assert figures(state, padded) == pytest.approx(figures(state, batch), rel=1e-5)
+
+
+def test_training_knobs_act_in_training_alone():
+    state, batch = make(beta=2.0, beta_warmup_steps=4)
+    state = state.replace(step=jnp.int32(1))
+    seen, trained = figures(state, batch), figures(state, batch, train=True)
+    kl = seen["kl"]
+    assert seen["loss"] == pytest.approx(seen["reconstruction"] + 2 * kl, rel=1e-5)
+    assert trained["loss"] == pytest.approx(seen["reconstruction"] + 2 * kl / 2, rel=1e-5)
+    free, _ = make(free_bits=5.0)  # more than any unit has
+    trained = figures(free, batch, train=True)
+    assert trained["loss"] == pytest.approx(trained["reconstruction"] + 2 * 5.0, rel=1e-5)
+
+
+def test_redrawn_pixels_are_ink_as_often_as_they_are_dark():
+    state, batch = make(redraw=True, objective="ae", hidden_layers=0)
+    many = {"images": np.repeat(batch["images"][:1], 2000, 0), "weights": np.ones(2000)}
+    many["example"] = np.arange(2000, dtype=np.int32)
+    state.params["output"]["bias"] = jnp.full(PIXELS, -40.0)  # a pixel of ink costs 40 nats
+    state.params["output"]["kernel"] = jnp.zeros((2, PIXELS))
+    ink = batch["images"][0].sum() / 255
+    np.testing.assert_allclose(figures(state, many, train=True)["loss"] / 40, ink, rtol=0.03)
+    assert figures(state, many)["loss"] / 40 == pytest.approx(ink, rel=1e-4)
+    sharp = many | {"images": (many["images"] > 127).astype(np.uint8) * np.uint8(255)}
+    assert figures(state, sharp, train=True) == pytest.approx(figures(state, sharp), rel=1e-5)
+
+
+@pytest.mark.parametrize("route", ["mesh", "pmap", "micro-batches"])
+def test_four_parts_take_the_step_of_one(route):
+    one, batch = make(redraw=True)
+    one, metrics = train_step(one, batch, KEY)
+    four, _ = make(redraw=True, micro_batches=4 if route == "micro-batches" else 1)
+    if route == "mesh":
+        placement = data_parallel()
+        step = jax.jit(lambda state, batch: train_step(state, placement.constrain(batch), KEY))
+        four, many = step(placement.replicate(four), batch)
+    elif route == "pmap":
+        four = jax.tree.map(lambda leaf: jnp.stack([leaf] * 4), four)
+        split = jax.tree.map(lambda leaf: leaf.reshape(4, -1, *leaf.shape[1:]), batch)
+        step = jax.pmap(
+            lambda state, batch: train_step(state, batch, KEY, axis_name="batch"),
+            axis_name="batch",
+        )
+        four, many = jax.tree.map(lambda leaf: leaf[0], step(four, split))
+    else:
+        four, many = train_step(four, batch, KEY)
+    chex.assert_trees_all_close(one.params, four.params, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(metrics["loss"], many["loss"], rtol=1e-6)
+
+
+def test_one_batch_is_learned():
+    state, batch = make(4, tx=optax.adam(0.02), objective="ae", likelihood="gaussian", hidden=16)
+    first = figures(state, batch)["squared_error"]
+    for _ in range(600):
+        state, _ = train_step(state, batch, KEY)
+    assert figures(state, batch)["squared_error"] < 0.01 * first
+
+
+def test_linear_autoencoder_is_pca():
+    """Bourlard and Kamp 1988: the same subspace, the same error."""
+    spread = np.r_[3.0, 2.5, 2.0, np.full(PIXELS - 3, 0.5)]
+    rows = np.random.default_rng(0).normal(size=(40, PIXELS)) * spread + 0.3
+    batch = {"images": rows.reshape(40, *SHAPE).astype(np.float32), "weights": np.ones(40)}
+    batch["example"] = np.arange(40, dtype=np.int32)
+    linear = {"objective": "ae", "likelihood": "gaussian", "hidden_layers": 0, "latent": 3}
+    state, _ = make(tx=lbfgs(), **linear)
+    step = build_full_batch_step(loss)
+    for _ in range(150):
+        state, _ = step(state, batch, KEY)
+    _, sizes, axes = np.linalg.svd(rows - rows.mean(axis=0), full_matrices=False)
+    angles = scipy.linalg.subspace_angles(state.params["output"]["kernel"].T, axes[:3].T)
+    assert np.degrees(angles.max()) < 0.1
+    error = figures(state, batch)["squared_error"]
+    np.testing.assert_allclose(error, np.sum(sizes[3:] ** 2) / 40, rtol=1e-5)
+
+
+def linear_gaussian(log_variance):
+    """A linear model and its pictures; its encoder finds the posterior where it is diagonal.
+
+    Where the columns of W are orthogonal, the posterior of probabilistic PCA is diagonal.
+    """
+    scale = 0.5
+    state, batch = make(64, likelihood="gaussian", scale=scale, hidden_layers=0)
+    axes, _ = np.linalg.qr(np.random.default_rng(2).normal(size=(PIXELS, 2)))
+    w, b = axes * [1.5, 0.7], np.full(PIXELS, 0.4)
+    variance = 1 / (1 + np.square([1.5, 0.7]) / scale**2)
+    kernel = w * variance / scale**2
+    layer = lambda kernel, bias: {"kernel": jnp.float32(kernel), "bias": jnp.float32(bias)}  # noqa: E731
+    params = {
+        "code_mean": layer(kernel, -b @ kernel),
+        "code_log_variance": layer(np.zeros((PIXELS, 2)), np.log(variance) + log_variance),
+        "output": layer(w.T, b),
+    }
+    x = batch["images"].reshape(64, -1) / 255
+    covariance = w @ w.T + scale**2 * np.eye(PIXELS)
+    return state.model, params, batch, scipy.stats.multivariate_normal(b, covariance).logpdf(x)
+
+
+@pytest.mark.parametrize("samples", [1, 60])
+def test_bound_with_the_true_posterior_is_the_likelihood_itself(samples):
+    model, params, batch, exact = linear_gaussian(0.0)
+    bound = autoencoder.iwae_bound(model, params, batch, KEY, samples=samples)
+    np.testing.assert_allclose(bound, exact, rtol=2e-5)
+
+
+def test_bound_rises_with_samples_to_the_likelihood():
+    """Of 64 pictures, 60 samples are 4 chunks and 3,000 are 200."""
+    model, params, batch, exact = linear_gaussian(0.8)
+    means = [
+        float(autoencoder.iwae_bound(model, params, batch, KEY, samples=samples).mean())
+        for samples in (1, 60, 3000)
+    ]
+    assert means == sorted(means)
+    assert means[0] < exact.mean() - 0.3
+    np.testing.assert_allclose(means[-1], exact.mean(), atol=0.02)
+
+
+def test_lines_between_codes_begin_and_end_at_the_reconstructions():
+    state, batch = make(6)
+    model, params = state.model, state.params
+    first, last = batch["images"][:3], batch["images"][3:]
+    lines = autoencoder.interpolate(model, params, first, last, 5)
+    chex.assert_shape(lines, (3, 5, *SHAPE))
+    codes, _ = autoencoder.encode(model, params, batch["images"])
+    decoded = autoencoder.decode(model, params, codes)
+    np.testing.assert_allclose(lines[:, 0], decoded[:3], rtol=1e-5)
+    np.testing.assert_allclose(lines[:, -1], decoded[3:], rtol=1e-5)
+    middle = autoencoder.decode(model, params, (codes[:3] + codes[3:]) / 2)
+    np.testing.assert_allclose(lines[:, 2], middle, rtol=1e-5)
+    drawn = autoencoder.sample_prior(model, params, KEY, 7)
+    chex.assert_shape(drawn, (7, *SHAPE))
+    assert float(drawn.min()) >= 0
+    assert float(drawn.max()) <= 1
