@@ -2,7 +2,8 @@
 
 Source    an unpublished course write-up on the data of UCSD CSE 256, programming assignment 2
 Command   python -m experiments.speech_classifier --platform=cpu
-Expect    TODO
+Expect    quick: seconds of training, test accuracy about 90 %; best: half a minute, 90.5 %. Of the
+          750 test sentences, 551 stand in the training file as well: test_unseen is the others
 """
 
 import dataclasses
@@ -68,13 +69,12 @@ PRESETS = {
 
 def load_data(config: SpeechClassifierConfig) -> Data:
     """Reads the sentences and cuts them to the model's context."""
-    found = speeches.load(config.dataset, config.data_dir)
     return classification_data(
-        found,
+        speeches.load(config.dataset, config.data_dir),
         config.model.context,
-        config.validation_fraction,
-        config.rare_below,
-        config.balanced,
+        validation_fraction=config.validation_fraction,
+        least=config.rare_below,
+        balanced=config.balanced,
     )
 
 

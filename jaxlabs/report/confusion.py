@@ -18,7 +18,7 @@ def confusion(arrays: Mapping[str, np.ndarray]) -> list[Picture]:
         [classes]`, both names.
     """
     counts, splits, labels = (arrays[name] for name in ("counts", "splits", "labels"))
-    figure = style.new_figure(2.9 * -(-len(splits) // 2) + 0.3)
+    figure = style.new_figure(2.5 * -(-len(splits) // 2))
     panels = figure.subplots(-(-len(splits) // 2), 2, squeeze=False).ravel()
     for axes, split, matrix in zip(panels, splits, counts, strict=False):
         _draw(axes, matrix, labels.tolist())
