@@ -9,6 +9,9 @@ import pytest
 
 from jaxlabs import published
 
+UNITS = ("nats", "seconds", "parameters", "perplexity", "share", "cost", "units")
+UNITS += ("relative difference",)
+
 
 def row(rows, metric, value):
     (found,) = [row for row in rows if (row["metric"], row["published"]) == (metric, value)]
@@ -19,7 +22,7 @@ def test_every_record_names_its_document_and_every_caveat_its_reason():
     for record in published.FIGURES:
         assert record.source
         assert record.comparable or record.note
-        assert record.unit in ("nats", "seconds", "parameters", "perplexity", "share", "cost")
+        assert record.unit in UNITS
         assert record.unit != "share" or 0 <= record.value <= 1
 
 

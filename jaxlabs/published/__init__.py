@@ -3,10 +3,14 @@
 from collections.abc import Mapping
 from typing import Any
 
-from jaxlabs.published import gpt, speeches
+from jaxlabs.published import autoencoders, gpt, speeches
 from jaxlabs.published.records import Published, PublishedCurve, set_against
 
-FIGURES: tuple[Published, ...] = (*gpt.FIGURES, *speeches.FIGURES)
+FIGURES: tuple[Published, ...] = (
+    *gpt.FIGURES,
+    *speeches.FIGURES,
+    *autoencoders.FIGURES,
+)
 CURVES: tuple[PublishedCurve, ...] = (*speeches.CURVES,)
 
 
