@@ -2,7 +2,7 @@
 
 Source    an unpublished course write-up on the data of UCSD CSE 256, programming assignment 2
 Command   python -m experiments.speech_lm --platform=cpu
-Expect    TODO
+Expect    quick: a minute on two cores, test perplexities about 300, 380 and 320
 """
 
 import dataclasses
@@ -49,7 +49,7 @@ REFERENCE |= {"steps": 500, "batch_size": 16, "eval_every": 100, "weight_decay":
 BEST = REFERENCE | {"positions": "rotary", "norm": "rmsnorm", "qk_norm": True, "bias": False}
 BEST |= {"activation": "squared_relu", "zero_init_residual": True, "vocabulary_size": None}
 BEST |= {"init": "gpt2", "dropout": 0.3, "weight_decay": 1.0, "ema_decay": 0.99}
-PRESETS = {"quick": BEST | {"steps": 300}, "reference": REFERENCE, "best": BEST}
+PRESETS = {"quick": BEST | {"sliding_stride": 8}, "reference": REFERENCE, "best": BEST}
 PRESETS |= {"window": REFERENCE | {"attention_window": 8}}
 
 
