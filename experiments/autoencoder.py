@@ -16,7 +16,7 @@ import jax.numpy as jnp
 
 from jaxlabs import command
 from jaxlabs.analysis import latent
-from jaxlabs.config import UserError, group, setting
+from jaxlabs.config import group, setting
 from jaxlabs.data import images
 from jaxlabs.data.pictures import PictureConfig, picture_data
 from jaxlabs.data.splits import Data
@@ -40,11 +40,6 @@ class AutoencoderRun(RunConfig):
     model: autoencoder.AutoencoderConfig = group(autoencoder.AutoencoderConfig)
     latents: latent.LatentConfig = group(latent.LatentConfig)
 
-    def check(self) -> None:
-        super().check()
-        if self.pictures.binarisation == "redrawn" and self.model.likelihood != "bernoulli":
-            raise UserError("--binarisation: redrawn needs --likelihood bernoulli; static or none")
-
 
 ADAM = {"batch_size": 100, "eval_batch_size": 500, "weight_decay": 0.0, "schedule": "cosine"}
 ADAM |= {"steps": 3000, "learning_rate": 2e-3, "eval_every": 1000, "checkpoint_every": 1000}
@@ -67,7 +62,8 @@ PRESETS = {
 
 def load_data(config: AutoencoderRun) -> Data:
     """Reads the pictures and binarises them."""
-    return picture_data(images.load(config.dataset, config.data_dir), config.pictures)
+    pictures = images.load(config.dataset, config.data_dir)
+    return picture_data(pictures, config.pictures, config.model.likelihood == "bernoulli")
 
 
 def build_task(config: AutoencoderRun, vocabulary: Mapping[str, Any]) -> Task:
@@ -75,7 +71,8 @@ def build_task(config: AutoencoderRun, vocabulary: Mapping[str, Any]) -> Task:
     redraw = config.pictures.binarisation == "redrawn"
     model = autoencoder.Autoencoder(config.model, tuple(vocabulary["shape"]), redraw)
     init = functools.partial(model.init, x=jnp.zeros((1, math.prod(model.shape))))
-    return Task(model, init, autoencoder.loss, autoencoder.train_step)
+    random = config.model.variational or config.pictures.binarisation == "redrawn"
+    return Task(model, init, autoencoder.loss, autoencoder.train_step, random=random)
 
 
 def draw_samples(
@@ -113,7 +110,8 @@ LAB = Lab(
             question="How wide must a plain autoencoder's code be, and what do PCA's parts lose?",
             axes={"latent": (1, 2, 4, 8, 16, 32, 64, 128, 256, 784, 1000)},
             metrics=("test_squared_error", "pca_squared_error"),
-            settings=GREY | {"hidden_layers": 1, "hidden": 1000, "compare_latent": None},
+            settings=GREY
+            | {"hidden_layers": 1, "hidden": 1000, "steps": 1000, "compare_latent": None},
         ),
     },
 )

@@ -5,9 +5,8 @@ import shutil
 import numpy as np
 import pytest
 
-from experiments.autoencoder import LAB, AutoencoderRun
+from experiments.autoencoder import LAB
 from jaxlabs import command
-from jaxlabs.config import UserError
 from jaxlabs.run_folder import RunFolder
 
 pytestmark = pytest.mark.usefixtures("reused_executables")
@@ -75,8 +74,3 @@ def test_plain_linear_autoencoder_is_set_against_pca(tmp_path):
     assert metrics["test_squared_error"] > metrics["pca_squared_error"] > 0
     assert 0 < metrics["pca_angle"] <= 90
     assert "active_units" not in metrics
-
-
-def test_grey_pixels_are_not_redrawn():
-    with pytest.raises(UserError, match="--binarisation: redrawn needs --likelihood bernoulli"):
-        AutoencoderRun.from_flat({"binarisation": "redrawn", "likelihood": "gaussian"})

@@ -196,6 +196,7 @@ def test_training_knobs_act_in_training_alone():
     free, _ = make(free_bits=5.0)  # more than any unit has
     trained = figures(free, batch, train=True)
     assert trained["loss"] == pytest.approx(trained["reconstruction"] + 2 * 5.0, rel=1e-5)
+    assert figures(free, batch)["loss"] == pytest.approx(seen["reconstruction"] + kl, rel=1e-5)
 
 
 def test_redrawn_pixels_are_ink_as_often_as_they_are_dark():
