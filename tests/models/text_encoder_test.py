@@ -29,6 +29,16 @@ TINY = TextClassifierConfig(
     vocabulary_size=11, context=6, width=8, layers=1, heads=2, ffn_width=12, hidden=10
 )
 PHRASES = dataclasses.replace(TINY, phrase_buckets=40)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def compiled_without_optimising():
+    """Compiling takes nearly all the time of these tests; what is compiled runs for an instant."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
 # A full sentence, one with padding, one of a single word, one of padding alone.
 TOKENS = np.array(
     [[2, 3, 4, 5, 6, 7], [8, 9, 2, 0, 0, 0], [4, 0, 0, 0, 0, 0], [0, 0, 0, 0, 0, 0]], np.int32
@@ -48,14 +58,23 @@ def batch_of():
 def parameters(model):
     """Initial parameters, moved so that biases, scales and votes are neither 0 nor 1."""
     params = jax.jit(model.init)(jax.random.key(0), TOKENS)["params"]
-    return jax.tree.map(
-        lambda leaf: leaf + 0.1 * np.sin(np.arange(leaf.size)).reshape(leaf.shape), params
-    )
+
+    def moved(leaf):
+        return np.asarray(leaf) + 0.1 * np.sin(np.arange(leaf.size, dtype=np.float32)).reshape(
+            leaf.shape
+        )
+
+    return jax.tree.map(moved, params)
 
 
 @functools.partial(jax.jit, static_argnums=0)
 def logits_of(model, params, tokens, dropout_keys=None):
     return model.apply({"params": params}, tokens, dropout_keys=dropout_keys)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 3))
+def parts_of(model, params, batch, train):
+    return loss(params, batch, jax.random.key(0), SimpleNamespace(model=model), train)
 
 
 def test_reference_has_the_published_number_of_parameters():
@@ -120,8 +139,7 @@ def test_padding_changes_nothing(config):
         alone = logits_of(model, params, TOKENS[row : row + 1, :length])
         np.testing.assert_allclose(alone[0], padded[row], atol=1e-5)
     # What a padded place's own vector would be does not matter either.
-    params = jax.tree.map(lambda leaf: leaf, params)
-    moved = params["encoder"]["embedding"]["embedding"].at[0].add(5.0)
+    moved = params["encoder"]["embedding"]["embedding"] + 5.0 * (np.arange(11) == 0)[:, None]
     params = params | {"encoder": params["encoder"] | {"embedding": {"embedding": moved}}}
     np.testing.assert_array_equal(logits_of(model, params, TOKENS), padded)
 
@@ -229,14 +247,13 @@ def test_loss_counts_sentences_by_weight_and_smooths_in_training_only():
     params, batch = parameters(model), batch_of()
     batch["weights"] = np.array([1, 1, 0, 0], np.float32)
     logs = np.asarray(jax.nn.log_softmax(logits_of(model, params, TOKENS)))
-    state, key = SimpleNamespace(model=model), jax.random.key(0)
     plain = -(logs[0, 0] + logs[1, 1])
     even = -(logs[0].mean() + logs[1].mean())
-    parts = loss(params, batch, key, state, False)
+    parts = parts_of(model, params, batch, False)
     assert float(parts.total) == pytest.approx(plain, rel=1e-5)
     assert float(parts.weight) == 2
     assert float(parts.sums["accuracy"]) == (logs[:2].argmax(axis=1) == [0, 1]).sum()
-    parts = loss(params, batch, key, state, True)
+    parts = parts_of(model, params, batch, True)
     assert float(parts.total) == pytest.approx(0.7 * plain + 0.3 * even, rel=1e-5)
 
 
@@ -259,7 +276,7 @@ def test_one_batch_is_learned_by_heart():
         state, metrics = train_step(state, batch, jax.random.key(step))
     assert float(metrics["loss"]) < 0.02
     assert float(metrics["accuracy"]) == 1
-    probabilities = predict(model, state.params, TOKENS)
+    probabilities = jax.jit(functools.partial(predict, model))(state.params, TOKENS)
     np.testing.assert_allclose(probabilities.sum(axis=-1), 1, rtol=1e-5)
     assert probabilities.argmax(axis=-1).tolist() == batch["labels"].tolist()
 
@@ -274,16 +291,18 @@ def test_four_devices_take_the_step_that_one_takes():
         return create_state(model, {"params": params}, optax.sgd(1.0))
 
     one, metrics = train_step(state(), batch, key)
-    step = jax.pmap(functools.partial(train_step, axis_name="batch"), axis_name="batch")
-    copies = jax.tree.map(lambda leaf: jnp.stack([leaf] * 4), (state(), key))
-    four, spread = step(copies[0], {name: leaf[:, None] for name, leaf in batch.items()}, copies[1])
+    step = functools.partial(train_step, axis_name="batch")
+    mapped = jax.pmap(step, "batch", in_axes=(None, 0, None), devices=jax.devices()[:4])
+    four, spread = mapped(state(), {name: leaf[:, None] for name, leaf in batch.items()}, key)
     assert float(spread["loss"][0]) == pytest.approx(float(metrics["loss"]), rel=1e-6)
     for ours, theirs in zip(*map(jax.tree.leaves, (one.params, four.params)), strict=True):
-        np.testing.assert_allclose(theirs[0], ours, atol=1e-6)
+        np.testing.assert_allclose(theirs[3], ours, atol=1e-6)
 
 
 @pytest.mark.peers
-@pytest.mark.parametrize("options", [{"layers": 2}, {"pre_norm": False, "positions": "sinusoidal"}])
+@pytest.mark.parametrize(
+    "options", [{}, {"layers": 2, "pre_norm": False, "positions": "sinusoidal"}]
+)
 def test_pytorch_twin_agrees(options):
     torch = pytest.importorskip("torch")
     from jaxlabs.peers import torch_encoder
@@ -297,7 +316,7 @@ def test_pytorch_twin_agrees(options):
     np.testing.assert_allclose(
         logits_of(model, params, tokens), twin(numbers).detach().numpy(), atol=1e-5
     )
-    vectors = TextEncoder(config).apply({"params": params["encoder"]}, tokens)
+    vectors = logits_of(TextEncoder(config), params["encoder"], tokens)
     theirs = twin.encode(numbers).detach().numpy()
     np.testing.assert_allclose(vectors[tokens > 0], theirs[tokens > 0], atol=1e-5)
 
