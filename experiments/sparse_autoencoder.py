@@ -49,14 +49,19 @@ class SparseAutoencoderRun(RunConfig):
                 f"--micro_batches: {self.optimization.micro_batches} is not accepted; 1, since the"
                 " sparsity term is about the mean over the batch"
             )
+        if self.eval_batch_size < self.patches:
+            raise UserError(
+                f"--eval_batch_size: {self.eval_batch_size} is not accepted; at least --patches"
+                f" {self.patches}, since the sparsity term is about the mean over all of them"
+            )
 
 
-WHOLE_SET = {"optimizer": "lbfgs", "steps": 2000, "batch_size": 10_000, "eval_batch_size": 10_000}
-WHOLE_SET |= {"eval_every": 25, "checkpoint_every": 500, "log_every": 1}
+LBFGS = {"optimizer": "lbfgs", "steps": 2000, "batch_size": 10_000, "eval_batch_size": 10_000}
+LBFGS |= {"eval_every": 25, "checkpoint_every": 500, "log_every": 1}
 PRESETS = {
-    "quick": WHOLE_SET | {"steps": 400},
-    "reference": WHOLE_SET,
-    "best": WHOLE_SET | {"steps": 5000},
+    "quick": LBFGS | {"steps": 400},
+    "reference": LBFGS,
+    "best": LBFGS | {"steps": 5000},
     "adam": {"steps": 6000, "batch_size": 500, "eval_batch_size": 10_000, "eval_every": 500}
     | {"learning_rate": 3e-3, "schedule": "cosine", "weight_decay": 0.0, "log_every": 20},
 }
@@ -88,9 +93,10 @@ def analyse(
 ) -> dict[str, float]:
     """Fits edges to the filters and writes what the report draws."""
     photographs = natural_images.load(config.dataset, config.data_dir)
-    sparse_code.write_course(folder, data.headline, photographs)
+    course = sparse_code.write_course(folder, data.headline, photographs)
     patches = data.train.arrays["patches"]
-    return sparse_code.write_code(task.model, state.evaluation_params, patches, folder)
+    code = sparse_code.write_code(task.model, state.evaluation_params, patches, folder)
+    return course | code
 
 
 LAB = Lab(

@@ -84,7 +84,8 @@ def build_task(config: SpeechClassifierConfig, vocabulary: Mapping[str, Any]) ->
     size = WordTokenizer.from_json(vocabulary).vocabulary_size
     model = text_encoder.TextClassifier(config.model.with_vocabulary(size))
     init = functools.partial(model.init, tokens=jnp.zeros((1, config.model.context), jnp.int32))
-    return Task(model, init, text_encoder.loss, text_encoder.train_step)
+    steps = text_encoder.loss, text_encoder.train_step
+    return Task(model, init, *steps, random=config.model.drops_out)
 
 
 def tell_speakers(
@@ -111,7 +112,9 @@ def analyse(
     matrices = np.stack(list(counts.values()))
     folder.write_arrays("confusion", counts=matrices, splits=list(counts), labels=names)
     texts = config.maps.texts() or attention_maps.SENTENCES
-    shown = attention_maps.shown_texts(texts, split_words, tokenizer.encode, config.model.context)
+    shown = attention_maps.shown_texts(
+        texts, split_words, tokenizer.encode, config.model.context, padding=4
+    )
     leaks = attention_maps.write_maps(folder, config.maps, task.model, params, shown, causal=False)
     accuracies = sentence_predictions.class_accuracies(counts["test"], list(speeches.SPEAKERS))
     figures = {f"test_{name}_accuracy": value for name, value in accuracies.items()}

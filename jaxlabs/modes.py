@@ -14,7 +14,7 @@ from jaxlabs.lab import Request
 from jaxlabs.opening import opened, require_same
 from jaxlabs.report.page import write_report
 from jaxlabs.run_folder import RunFolder, Sample
-from jaxlabs.summary import summarise
+from jaxlabs.summary import measured_again, summarise
 from jaxlabs.training import devices, loop
 from jaxlabs.training.checkpoints import Checkpoints
 from jaxlabs.training.devices import Placement
@@ -141,13 +141,15 @@ def _evaluate(request: Request) -> None:
 
 def _analyse(request: Request) -> None:
     """Measures and draws a finished run again, with other runtime settings if there are any."""
+    if request.checkpoint != "latest":
+        raise UserError("--checkpoint: a run is analysed at its end; latest")
     config, task, _, state = _restore(request)
     data, folder = request.lab.load_data(config), request.folder()
     require_same(folder.read_config(), request, config, data)
     with folder.writer():
         summary = folder.read_summary()
         figures = request.lab.analyse(config, task, data, devices.to_host(state), folder)
-        folder.write_summary(summary | {"metrics": summary["metrics"] | figures})
+        folder.write_summary(summary | measured_again(request, config, data, summary, figures))
         for name, value in figures.items():
             print(f"{name} {value:.4f}")
         print(f"report: {write_report(folder)}")

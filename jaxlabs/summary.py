@@ -46,7 +46,9 @@ def describe(request: Request, config: CommonConfig, data: Data | None) -> dict[
     if request.sweep is not None:
         sweep = lab.sweeps[request.sweep]
         facts |= {"sweep": request.sweep, "question": sweep.question}
-    return facts | ({} if data is None else {"dataset": data.dataset})
+    if data is not None:
+        facts |= {"dataset": data.dataset, "why_not": why_not_comparable(request, config, data)}
+    return facts
 
 
 def summarise(
@@ -77,10 +79,21 @@ def summarise(
             request.lab.name,
             request.preset,
             metrics | {"parameters": parameters, "seconds": seconds},
-            why_not=_why_not_comparable(request, config, data),
+            why_not=why_not_comparable(request, config, data),
         ),
         "environment": folder.read_config()["versions"] | devices.describe(),
     }
+
+
+def measured_again(
+    request: Request, config: RunConfig, data: Data, summary: dict[str, Any], figures: dict
+) -> dict[str, Any]:
+    """Returns the entries of a run's summary that change when its analysis has given `figures`."""
+    metrics = summary["metrics"] | figures
+    known = metrics | {name: summary[name] for name in ("parameters", "seconds")}
+    why_not = why_not_comparable(request, config, data)
+    compared = published.compare(request.lab.name, request.preset, known, why_not=why_not)
+    return {"metrics": metrics, "compared": compared}
 
 
 def summarise_study(
@@ -155,7 +168,7 @@ def _final_metrics(folder: RunFolder, outcome: Outcome) -> dict[str, float]:
     return metrics | outcome.final_figures
 
 
-def _why_not_comparable(request: Request, config: RunConfig, data: Data) -> str:
+def why_not_comparable(request: Request, config: RunConfig, data: Data) -> str:
     """Says what keeps a run from comparison with the published figures; empty if nothing does."""
     if not data.comparable:
         return f"trained on {data.dataset['name']}, not on the published data"

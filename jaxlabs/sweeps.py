@@ -19,7 +19,7 @@ from jaxlabs.opening import opened
 from jaxlabs.report.page import write_report
 from jaxlabs.run_folder import RunFolder
 from jaxlabs.summary import summarise_sweep
-from jaxlabs.sweep_plan import Sweep, run_name
+from jaxlabs.sweep_plan import Sweep, run_name, told
 from jaxlabs.training import devices
 from jaxlabs.training.loop import NonFiniteError
 
@@ -40,7 +40,10 @@ def carry_out(request: Request) -> None:
             f"--num_processes: {config.num_processes} is not accepted; a sweep runs in one process"
         )
     devices.start(config.platform)
-    with opened(request, config) as folder, _compiled_programs_kept():
+    data = request.lab.load_data(config)
+    if data.notice:  # the runs would each say it, and are not heard
+        print(data.notice, file=sys.stderr)
+    with opened(request, config, data) as folder, _compiled_programs_kept():
         runs = []
         points = tqdm.tqdm(sweep.points(), unit="run", disable=None, file=sys.stderr)
         for point in points:
@@ -60,7 +63,8 @@ def _run(
 ) -> dict[str, Any] | None:
     """Trains one run and returns its settings and figures; None when a signal stopped it."""
     given = dict(sweep.settings) | request.given | point | {"workdir": str(folder.path)}
-    flags = [f"--{name}={value}" for name, value in given.items()]
+    settings = {"preset": request.preset} | given
+    flags = [f"--{name}={told(value)}" for name, value in settings.items()]
     single = dataclasses.replace(
         request, sweep=None, given=given, overwrite=False, arguments=tuple(flags)
     )

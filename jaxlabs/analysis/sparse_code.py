@@ -62,11 +62,16 @@ def write_code(
     }
 
 
-def write_course(folder: RunFolder, split: str, photographs: Photographs) -> None:
-    """Writes the terms of the cost at each evaluation, and what whitening does to the pictures."""
+def write_course(folder: RunFolder, split: str, photographs: Photographs) -> dict[str, float]:
+    """Writes the terms of the cost at each evaluation, and what whitening does to the pictures.
+
+    Returns:
+      The `untrained_cost`, that of the first evaluation.
+    """
     rows = [row for row in folder.read_metrics() if row["split"] == split]
     terms = {name: np.array([row[name] for row in rows]) for name in ("step", *TERMS)}
     folder.write_arrays("cost_terms", **terms)
     if not photographs.whitened:
         white = whitened(photographs)
         folder.write_arrays("whitening", **whitening.figure_arrays(photographs.images, white))
+    return {"untrained_cost": rows[0]["loss"]}

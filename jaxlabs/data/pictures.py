@@ -30,13 +30,18 @@ class PictureConfig(Config):
     )
 
 
-def picture_data(pictures: ImageDataset, config: PictureConfig) -> Data:
+def picture_data(pictures: ImageDataset, config: PictureConfig, coins: bool) -> Data:
     """Returns pictures to train on and to evaluate on, as `images` uint8 with 255 for ink.
 
     Evaluations are on the test pictures and, as `training_images`, on as many that were trained on.
     Held-out pictures are the last of the training set and are then not trained on. Where pixels are
     redrawn, the pictures to train on stay grey, and a model draws from them; those to evaluate on
     are drawn once, as by `images.binarised`.
+
+    Args:
+      pictures: the data set.
+      config: which of them, and how they are binarised.
+      coins: whether losses are those of pixels as coins, so that models without training have one.
 
     Raises:
       UserError: more pictures are asked for than there are.
@@ -66,7 +71,7 @@ def picture_data(pictures: ImageDataset, config: PictureConfig) -> Data:
         dataset=facts,
         comparable=pictures.comparable,
         vocabulary={"shape": list(test.images.shape[1:])},
-        baselines=lambda: _baselines(train, test),
+        baselines=(lambda: _baselines(train, test)) if coins else dict,
         notice=pictures.notice,
     )
 

@@ -102,6 +102,11 @@ class TextClassifierConfig(TextEncoderConfig):
         0.0, "share of a target that training spreads evenly over all classes", minimum=0, maximum=1
     )
 
+    @property
+    def drops_out(self) -> bool:
+        """Whether training draws random numbers."""
+        return max(self.dropout, self.head_dropout, self.word_dropout) > 0
+
 
 class TextClassifier(nn.Module):
     """Sentences in, logits of their classes out.

@@ -5,7 +5,8 @@ from jaxlabs.published.records import Published
 BURDA = "Burda, Grosse and Salakhutdinov 2015, arXiv:1509.00519, table 1, VAE, 1 layer, k = 1"
 BINARISATION = (
     "5,000 samples; pixels redrawn at every step in training, as the authors' code does, and drawn "
-    "once in testing, by another draw than ours"
+    "once in testing, by another draw than ours; Adam's epsilon was 1e-4 there, 1e-8 here; ours is "
+    "over a seeded part of the test pictures, see its standard error"
 )
 WRITE_UP = "course write-ups of the sparse autoencoder exercise (unpublished)"
 OTHER_PATCHES = "on Olshausen and Field's ten whitened images; ours are other photographs"
@@ -25,14 +26,14 @@ def _variational(metric: str, value: float, unit: str, figure: str, note: str) -
     )
 
 
-def _sparse(metric: str, value: float, figure: str, note: str, unit: str = "cost") -> Published:
+def _sparse(metric: str, value: float, figure: str, note: str) -> Published:
     return Published(
         experiment="sparse_autoencoder",
         presets=("reference", "best"),
         figure=figure,
         metric=metric,
         value=value,
-        unit=unit,
+        unit="cost",
         source=WRITE_UP,
         comparable=False,
         note=note,
@@ -64,12 +65,5 @@ FIGURES = (
         "L1 reconstruction error",
         f"{OTHER_PATCHES}, and it is not said what is summed or averaged; as a sum over 64 pixels "
         "it does not fit a cost of 0.461",
-    ),
-    _sparse(
-        "gradient_difference",
-        5e-11,
-        "gradient check: 10 samples, 5 hidden units, eps 1e-4",
-        f"{OTHER_PATCHES}; ours is below 1e-9 in tests/models/sparse_autoencoder_test.py",
-        unit="relative difference",
     ),
 )

@@ -56,7 +56,7 @@ def draw_all(folder: RunFolder) -> list[Picture]:
     published_curves = published.curves(config["experiment"], config["preset"])
     pictures = [
         loss_curves(rows, summary.get("baselines", {}), compared(folder), unit),
-        beside_published(rows, published_curves),
+        beside_published(rows, published_curves, config.get("why_not", "")),
         curves.optimisation(rows),
     ]
     if groups := summary.get("groups"):

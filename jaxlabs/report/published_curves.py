@@ -10,12 +10,15 @@ from jaxlabs.report.curves import Rows, series, words
 from jaxlabs.report.picture import Picture
 
 
-def beside_published(rows: Rows, curves: Sequence[PublishedCurve]) -> Picture | None:
+def beside_published(
+    rows: Rows, curves: Sequence[PublishedCurve], why_not: str = ""
+) -> Picture | None:
     """Draws one panel for each figure that is published at several steps.
 
     Args:
       rows: the rows of metrics.jsonl.
       curves: the published ones of the run's experiment and preset.
+      why_not: what keeps the run from comparison; empty when nothing does.
 
     Returns:
       The picture, or None where nothing is published or nothing has been logged yet.
@@ -47,7 +50,10 @@ def beside_published(rows: Rows, curves: Sequence[PublishedCurve]) -> Picture | 
     return Picture(
         name="published_curves",
         title="Beside the published curves",
-        caption=f"Lines: this run. Diamonds: published values. Source: {sources}.",
+        caption=(
+            f"Lines: this run. Diamonds: published values. Source: {sources}."
+            + (f" Not comparable: {why_not}." if why_not else "")
+        ),
         alt=f"{', '.join(metrics)} against training steps, ours and published.",
         figure=figure,
     )

@@ -1,5 +1,6 @@
 """What the runs of a sweep say together: figures against the settings, and the losses of all."""
 
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -96,8 +97,8 @@ def losses(groups: Groups, rows_by_run: Mapping[str, Rows], unit: str) -> Pictur
         curves = [curve for curve in curves if curve[0].size]
         if not curves:
             continue
-        steps = curves[0][0]
-        same = [values for found, values in curves if np.array_equal(found, steps)]
+        steps = functools.reduce(np.intersect1d, [found for found, _ in curves])
+        same = [values[np.isin(found, steps)] for found, values in curves]
         label = ", ".join(f"{words(k)} {_told(v)}" for k, v in group["settings"].items())
         axes.plot(steps, np.mean(same, axis=0), color=colour, marker="o", markersize=3, label=label)
         drawn += steps.size > 1
@@ -113,7 +114,10 @@ def losses(groups: Groups, rows_by_run: Mapping[str, Rows], unit: str) -> Pictur
     return Picture(
         name="sweep_losses",
         title="Losses of the runs",
-        caption="Loss on the first evaluated split against the step, mean over the seeds.",
+        caption=(
+            "Loss on the first evaluated split, mean over the seeds, at the steps that all of a "
+            "group's runs have."
+        ),
         alt="Curves of the loss against training steps, one for each combination of settings.",
         figure=figure,
     )

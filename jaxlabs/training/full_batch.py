@@ -16,6 +16,7 @@ from jaxlabs.training.optimizers import WHOLE_SET
 from jaxlabs.training.run_config import RunConfig
 from jaxlabs.training.state import LossFunction, TrainState
 from jaxlabs.training.step import Metrics, accumulate, norm_and_first_bad, update
+from jaxlabs.training.task import Task
 
 
 @functools.cache
@@ -75,8 +76,11 @@ def _with_summed_gradient(loss, state, batch, key, axis_name):
     return mean_loss
 
 
-def require_whole_set(config: RunConfig, dataset: Any) -> None:
-    """Raises UserError if an optimizer of the whole training set would see less, or dropout."""
+def require_whole_set(task: Task, config: RunConfig, dataset: Any) -> None:
+    """Raises UserError if an optimizer of the whole training set would see less, or another loss.
+
+    A line search compares values of one and the same function, so nothing in it may be random.
+    """
     settings = config.optimization
     if settings.optimizer not in WHOLE_SET:
         return
@@ -84,14 +88,18 @@ def require_whole_set(config: RunConfig, dataset: Any) -> None:
         raise UserError(
             f"--optimizer: {settings.optimizer} needs a finite set of examples; adamw or muon"
         )
-    if config.batch_size != dataset.count:
+    if task.random:
         raise UserError(
-            f"--batch_size: {config.batch_size} is not accepted with --optimizer"
-            f" {settings.optimizer}, which takes all {dataset.count:,} training examples at once;"
-            f" {dataset.count}"
+            f"--optimizer: {settings.optimizer} needs a loss without random numbers (dropout,"
+            " sampled codes) that is the same at every step; adamw or muon"
         )
-    if settings.clip_norm is not None:
-        raise UserError(
-            f"--clip_norm: {settings.clip_norm} is not accepted with --optimizer"
-            f" {settings.optimizer}; none"
-        )
+    refused = {
+        "batch_size": (config.batch_size, dataset.count, f"{dataset.count}, all training examples"),
+        "clip_norm": (settings.clip_norm, None, "none"),
+        "ema_decay": (settings.ema_decay, 0.0, "0"),
+    }
+    for name, (value, accepted, told) in refused.items():
+        if value != accepted:
+            raise UserError(
+                f"--{name}: {value} is not accepted with --optimizer {settings.optimizer}; {told}"
+            )

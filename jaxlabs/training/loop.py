@@ -110,7 +110,7 @@ def train(
       UserError: the batch does not divide over devices and micro-batches.
     """
     require_divides(config, placement)
-    require_whole_set(config, data.train)
+    require_whole_set(task, config, data.train)
     state = initial_state(task, config, placement)
     state = checkpoints.restore(state) or state
     step = int(state.step)
@@ -136,7 +136,7 @@ class _Run:
     def __init__(self, task, data, config, folder, placement, writer, progress, sample):
         self.task, self.data, self.config = task, data, config
         self.folder, self.headline = folder, data.headline
-        self.solver = config.optimization.optimizer == "scipy"
+        self.solver, self.solved = config.optimization.optimizer == "scipy", False
         self.writer, self.progress, self.sample = writer, progress, sample
         self.run_steps = build_run_steps(task, config, placement)
         self.evaluator = Evaluator(task, placement, config)
@@ -191,7 +191,7 @@ class _Run:
     def is_last(self, state) -> bool:
         """Tells whether all steps are taken, or the optimizer has no more to give."""
         step = int(state.step)
-        ended = bool(has_converged(state.opt_state)) or (self.solver and step > 0)
+        ended = bool(has_converged(state.opt_state)) or self.solved or (self.solver and step > 0)
         if ended and step < self.config.steps:
             self.progress.say(f"converged at step {step}")
         return ended or step == self.config.steps
@@ -210,7 +210,8 @@ class _Run:
                 raise StopIteration
 
         seed, steps = self.config.seed, self.config.steps
-        state = solve(self.task, state, self.data.train, seed, steps, on_step)
+        solved = solve(self.task, state, self.data.train, seed, steps, on_step)
+        self.solved, state = solved is not None, state if solved is None else solved
         elapsed = time.perf_counter() - start
         self.seconds += elapsed
         self.speed = int(state.step) / elapsed

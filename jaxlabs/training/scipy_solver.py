@@ -8,6 +8,7 @@ import scipy.optimize
 from jax.flatten_util import ravel_pytree
 
 from jaxlabs import keys
+from jaxlabs.config import UserError
 from jaxlabs.data.batches import Examples, batch_at
 from jaxlabs.training.state import TrainState
 from jaxlabs.training.task import Task
@@ -20,7 +21,7 @@ def solve(
     seed: int,
     steps: int,
     on_step: Callable[[int, float, float], None],
-) -> TrainState:
+) -> TrainState | None:
     """Minimises the mean loss over all examples with `scipy.optimize.fmin_l_bfgs_b`.
 
     Args:
@@ -29,11 +30,13 @@ def solve(
       dataset: the training set.
       seed: the run's.
       steps: most iterations; scipy stops before them where it has converged.
-      on_step: told the iteration, loss and gradient norm of each; it may raise StopIteration, after
-        which the state comes back as it was.
+      on_step: told the iteration, loss and gradient norm of each; it may raise StopIteration.
 
     Returns:
-      The state at the minimum, `step` the number of iterations taken.
+      The state at the minimum, `step` the number of iterations taken; None after StopIteration.
+
+    Raises:
+      UserError: the loss or its gradient is not finite.
     """
     with jax.enable_x64(True):
         start, unravel = ravel_pytree(jax.tree.map(np.float64, jax.device_get(state.params)))
@@ -56,6 +59,8 @@ def solve(
 
         def evaluate(vector):
             last[:] = jax.device_get(value_and_gradient(vector, batch))
+            if not (np.isfinite(last[0]) and np.isfinite(last[1]).all()):
+                raise UserError("--optimizer: scipy met a loss or gradient that is not finite")
             return float(last[0]), last[1]
 
         def on_iteration(_):  # the last evaluation is the one that was accepted
@@ -71,5 +76,5 @@ def solve(
         )
         params = jax.tree.map(lambda leaf: np.asarray(leaf, np.float32), unravel(vector))
     if interrupted:
-        return state
+        return None
     return state.replace(params=params, step=np.int32(len(taken)))

@@ -20,6 +20,7 @@ class Task:
       loss: the lab's loss, used for evaluation.
       train_step: the lab's jitted step, `build_train_step(loss)`.
       derive: further figures from the means of an evaluation, such as a perplexity from a loss.
+      random: whether the training loss draws random numbers, or changes from step to step.
     """
 
     model: nn.Module
@@ -27,3 +28,4 @@ class Task:
     loss: LossFunction
     train_step: Any
     derive: Callable[[dict[str, float]], dict[str, float]] = lambda figures: {}
+    random: bool = False

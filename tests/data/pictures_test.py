@@ -20,7 +20,7 @@ def pictures():
 
 
 def arrays(pictures, **settings):
-    data = picture_data(pictures, PictureConfig(**settings))
+    data = picture_data(pictures, PictureConfig(**settings), coins=True)
     return data, data.train.arrays["images"], data.evaluations[data.headline].arrays["images"]
 
 

@@ -1,4 +1,8 @@
-"""Times the lab's two whole-set optimizers beside plain numpy and scipy, in turn."""
+"""Times the lab's two whole-set optimizers beside plain numpy and scipy, in turn.
+
+Where anything else runs on the machine, OPENBLAS_NUM_THREADS=1 keeps numpy from slowing down
+tenfold; JAX takes the cores that there are.
+"""
 
 import os
 import statistics
@@ -23,7 +27,7 @@ STEPS = int(os.environ.get("JAXLABS_BENCHMARK_STEPS", "400"))
 
 
 @pytest.mark.benchmark
-def test_both_optimizers_are_faster_than_numpy_at_the_same_cost(capsys):
+def test_optax_is_faster_than_numpy_at_the_same_cost(capsys):
     values = {"steps": STEPS, "steps_per_call": STEPS}
     config = LAB.config_class.from_flat(dict(LAB.presets["reference"]) | values)
     photographs = natural_images.load("natural_images")
@@ -62,4 +66,5 @@ def test_both_optimizers_are_faster_than_numpy_at_the_same_cost(capsys):
                 f"\n{name}: {medians[name]:.2f} s ({ratio:.2f} of numpy's), {taken} iterations,"
                 f" cost {cost:.4f}, all: {', '.join(f'{s:.2f}' for s in seconds[name])}"
             )
+    np.testing.assert_allclose([cost for cost, _ in ends.values()], ends["optax"][0], rtol=0.01)
     assert medians["optax"] < medians["numpy and scipy"]

@@ -1,5 +1,6 @@
 """L-BFGS, optax's and scipy's: the same minimum, a stop at convergence, exact on resume."""
 
+import dataclasses
 import json
 
 import flax.linen as nn
@@ -146,6 +147,10 @@ class Stops:
     [
         (["--optimizer=lbfgs", "--batch_size=8"], "--batch_size: 8 is not accepted with --optimi"),
         (["--optimizer=scipy", "--clip_norm=1"], "--clip_norm: 1.0 is not accepted with --optimi"),
+        (
+            ["--optimizer=scipy", "--ema_decay=0.9"],
+            "--ema_decay: 0.9 is not accepted with --optimi",
+        ),
         (["--optimizer=lbfgs", "--lr_range_test"], "--lr_range_test: lbfgs has no learning rate"),
     ],
 )
@@ -174,3 +179,30 @@ def test_loss_and_gradient_of_a_step_are_those_of_numpy(micro_batches):
     expected = np.mean(errors**2) / 2 + DECAY / 2 * np.sum(w**2)
     np.testing.assert_allclose(metrics["loss"], expected, rtol=1e-5)
     np.testing.assert_allclose(metrics["gradient_norm"], np.linalg.norm(gradient), rtol=1e-5)
+
+
+@pytest.mark.parametrize("optimizer", ["lbfgs", "scipy"])
+def test_random_loss_is_refused(optimizer, monkeypatch, capsys):
+    task = dataclasses.replace(build_task(None, {}), random=True)
+    lab = dataclasses.replace(RIDGE, build_task=lambda *_: task)
+    assert command.run(lab, [f"--optimizer={optimizer}", "--workdir=run"]) == 2
+    assert "needs a loss without random numbers" in capsys.readouterr().err
+
+
+def test_start_at_the_minimum_ends_a_scipy_run(monkeypatch):
+    state = jax.jit(build_task(None, {}).init)(jax.random.key(0))
+    x, y = X.astype(np.float64), Y.astype(np.float64)
+    w = np.linalg.solve(x.T @ x / COUNT + DECAY * np.eye(WIDTH), x.T @ y / COUNT)
+    best = jax.tree.map(lambda leaf: jnp.asarray(w[:, None], leaf.dtype), state)
+    task = dataclasses.replace(build_task(None, {}), init=lambda key: best)
+    lab = dataclasses.replace(RIDGE, build_task=lambda *_: task)
+    assert command.run(lab, ["--optimizer=scipy", "--workdir=run"]) == 0
+    assert RunFolder("run").read_summary()["steps"] < 3
+
+
+def test_scipy_on_a_loss_without_value_is_one_line(monkeypatch, capsys):
+    points = Examples({"x": X * np.float32("nan"), "y": Y})
+    data = dataclasses.replace(load_data(None), train=points)
+    lab = dataclasses.replace(RIDGE, load_data=lambda config: data)
+    assert command.run(lab, ["--optimizer=scipy", "--workdir=run"]) == 2
+    assert capsys.readouterr().err.splitlines()[-1].startswith("ridge: --optimizer: scipy met")
