@@ -96,8 +96,7 @@ def tell_speakers(
     key: jax.Array,
 ) -> str:
     """Returns sentences with their likeliest speakers; nothing is drawn at random."""
-    params = state.evaluation_params
-    return sentence_predictions.told(task.model, params, vocabulary, config.prompt)
+    return sentence_predictions.told(task.model, state.evaluation_params, vocabulary, config.prompt)
 
 
 def analyse(
@@ -108,13 +107,11 @@ def analyse(
     count = functools.partial(sentence_predictions.confusion_counts, task.model, params)
     splits = {name: part for name, part in data.evaluations.items() if name.startswith("test")}
     counts = {name: count(part, config.eval_batch_size) for name, part in splits.items()}
-    names = data.vocabulary["speakers"]
-    matrices = np.stack(list(counts.values()))
+    matrices, names = np.stack(list(counts.values())), data.vocabulary["speakers"]
     folder.write_arrays("confusion", counts=matrices, splits=list(counts), labels=names)
     texts = config.maps.texts() or attention_maps.SENTENCES
-    shown = attention_maps.shown_texts(
-        texts, split_words, tokenizer.encode, config.model.context, padding=4
-    )
+    length, encode = config.model.context, tokenizer.encode
+    shown = attention_maps.shown_texts(texts, split_words, encode, length, padding=4)
     leaks = attention_maps.write_maps(folder, config.maps, task.model, params, shown, causal=False)
     accuracies = sentence_predictions.class_accuracies(counts["test"], list(speeches.SPEAKERS))
     figures = {f"test_{name}_accuracy": value for name, value in accuracies.items()}
