@@ -40,7 +40,7 @@ def load_data(config):
     points = Examples({"x": x, "y": 2 * x[:, 0] + 1})
     return Data(
         train=points,
-        evaluations={"held_out": points},
+        evaluations={"held_out": points, "again": points},
         final_evaluations=dict,
         dataset={"name": "line", "source": "made up", "sha256": "0"},
         comparable=False,
@@ -128,6 +128,8 @@ def test_sweep_trains_every_run_once_and_compares_them(here, monkeypatch, capsys
         assert (settings["learning_rate"], settings["log_every"]) == (0.5, 2)  # flags go before
     page = folder.report.read_text()
     assert "Does a bias help?" in page
+    rows = RunFolder(folder.runs / "bias=true,seed=0").read_metrics()
+    assert rows[0]["split"] == "held_out"  # not the alphabet's first: the lab's
     assert page.count("<img") == 2  # figures against settings, losses
     capsys.readouterr()
     assert command.run(LINE, [*flags, "--steps=5"]) == 2

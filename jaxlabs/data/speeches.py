@@ -177,6 +177,8 @@ def _sentences(path: Path, content: str) -> Sentences:
         label, tab, text = line.partition("\t")
         if not tab:
             raise UserError(f"{path}, line {number}: no tab in {line[:40]!r}; {form}")
+        if "\t" in text:
+            raise UserError(f"{path}, line {number}: two tabs in {line[:40]!r}; {form}")
         if label.strip() not in accepted:
             raise UserError(
                 f"{path}, line {number}: label {label!r} is not accepted; {', '.join(accepted)}"

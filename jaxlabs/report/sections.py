@@ -20,12 +20,18 @@ COSTS = {
 }
 
 
+# Where the data set that was asked for stands, and the one that was trained on.
+DATASETS = (("settings", "dataset"), ("dataset", "name"))
+
+
 def header(config: Facts, summary: Facts, rows: Rows) -> str:
     """Returns the title, one sentence and the large figures."""
     steps = max((row["step"] for row in rows), default=0)
     planned = config.get("settings", {}).get("steps", steps)
     dataset = config.get("dataset", {}).get("name")
     told = f"Trained on {dataset}. " if dataset else config.get("question", "")
+    if config.get("why_not"):
+        told += f"Its figures are not comparable with published ones: {config['why_not']}. "
     if not summary:
         told += f"This run has not ended: {steps:,} of {planned:,} steps are logged."
     split, loss = headline_loss(summary, rows)
@@ -197,6 +203,9 @@ def environment(config: Facts, summary: Facts) -> str:
 def reproduce(config: Facts, summary: Facts) -> str:
     """Returns the command that made this run, and what to recognise its result by."""
     command, digest = config.get("command"), summary.get("parameters_sha256")
+    asked, used = (config.get(key, {}).get(name) for key, name in DATASETS)
+    if command and used and asked != used:
+        command += f"  # trained on {used}, as {asked} was not found here"
     told = (
         "The same versions on the same kind of machine end with the same parameters, to the bit; "
         f"their SHA-256 is {digest}."

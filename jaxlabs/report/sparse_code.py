@@ -23,6 +23,7 @@ def activations(arrays: Mapping[str, np.ndarray]) -> list[Picture]:
     left.hist(means, bins=min(means.size, 30), color=style.BLUE)
     left.axvline(target, color=style.VERMILION, label=f"target {target:g}")
     left.set(xlabel="a unit's mean activation", ylabel="units")
+    left.set_xlim(0, 1.1 * max(2 * target, means.max()))
     left.locator_params(axis="x", nbins=3)
     right.hist(values.ravel(), bins=np.linspace(0, 1, 41), color=style.BLUE)
     right.set(xlabel="single activations", ylabel="count", yscale="log")
@@ -53,7 +54,7 @@ def cost_terms(arrays: Mapping[str, np.ndarray]) -> list[Picture]:
     axes.set(xscale="log", yscale="log", xlabel="step + 1", ylabel="share in the cost")
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_formatter(FuncFormatter(plain))
-    figure.legend(loc="outside upper left", ncols=3, handlelength=1.4)
+    figure.legend(loc="outside upper left", ncols=2, handlelength=1.4)
     return [
         Picture(
             name="cost_terms",
@@ -77,16 +78,7 @@ def gabors(arrays: Mapping[str, np.ndarray]) -> list[Picture]:
     left.hist(explained, bins=np.linspace(0, 1, 21), color=style.BLUE)
     left.axvline(np.median(explained), color=style.VERMILION)
     left.set(xlabel="variance explained by the fit", ylabel="filters")
-    left.annotate(
-        f"median {np.median(explained):.2f}",
-        (np.median(explained), 1),
-        xycoords=left.get_xaxis_transform(),
-        xytext=(-4, -4),
-        textcoords="offset points",
-        horizontalalignment="right",
-        verticalalignment="top",
-        color=style.VERMILION,
-    )
+    left.set_title(f"median {np.median(explained):.2f}", color=style.VERMILION)
     right = figure.add_subplot(1, 2, 2, projection="polar")
     sizes = 8 + 30 * explained
     right.scatter(angle, frequency, s=sizes, color=style.BLUE, alpha=0.7, linewidths=0)

@@ -22,7 +22,7 @@ from jaxlabs.training.devices import Placement, agree, is_main_process
 from jaxlabs.training.evaluation import Evaluator
 from jaxlabs.training.full_batch import require_whole_set
 from jaxlabs.training.metrics import MetricsWriter, Progress
-from jaxlabs.training.optimizers import build_optimizer, build_schedule, has_converged
+from jaxlabs.training.optimizers import build_optimizer, build_schedule, has_converged, rate_at
 from jaxlabs.training.run_config import RunConfig
 from jaxlabs.training.run_steps import MOST_SKIPPED, build_run_steps
 from jaxlabs.training.scipy_solver import solve
@@ -141,7 +141,10 @@ class _Run:
         self.run_steps = build_run_steps(task, config, placement)
         self.evaluator = Evaluator(task, placement, config)
         self.train_data = placement.replicate(data.train)
-        self.evaluations = placement.replicate(data.evaluations)
+        # One by one: a tree of arrays would come back in alphabetical order, and the first counts.
+        self.evaluations = {
+            split: placement.replicate(part) for split, part in data.evaluations.items()
+        }
         self.final_evaluations, self.placement = data.final_evaluations, placement
         self.schedule = build_schedule(config.optimization, config.steps)
         rows = [row for row in folder.read_metrics() if "seconds" in row]
@@ -249,8 +252,8 @@ class _Run:
                 name = [*leaf_names(state.params), "the loss"][bad_leaf]
                 self.progress.say(f"step {number} skipped: {name} is not finite")
             if number % self.config.log_every == 0 or skipped:
-                rate = float(self.schedule(number - 1)) * self.config.optimization.learning_rate
-                rows.append({"step": number, "split": "train"} | row | {"learning_rate": rate})
+                rate = rate_at(self.config.optimization, self.schedule, number - 1)
+                rows.append({"step": number, "split": "train"} | row | rate)
         if rows:
             rows[-1] |= {"seconds": self.seconds, "steps_per_second": self.speed}
         self.writer.write(rows)

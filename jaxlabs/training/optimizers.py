@@ -100,6 +100,13 @@ def build_schedule(config: OptimizerConfig, steps: int) -> Schedule:
     )
 
 
+def rate_at(config: OptimizerConfig, schedule: Schedule, step: int) -> dict[str, float]:
+    """Returns the `learning_rate` of a step as a metric; nothing for optimizers without one."""
+    if config.optimizer in WHOLE_SET:
+        return {}
+    return {"learning_rate": float(schedule(step)) * config.learning_rate}
+
+
 def build_optimizer(config: OptimizerConfig, schedule: Schedule) -> optax.GradientTransformation:
     """Returns clipping followed by the optimizer, its rates shaped by one schedule."""
     if config.optimizer == "lbfgs":
