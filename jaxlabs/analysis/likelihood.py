@@ -1,5 +1,6 @@
 """How likely a variational autoencoder takes pictures to be, by importance-weighted bounds."""
 
+import functools
 from typing import Any
 
 import jax
@@ -21,11 +22,12 @@ def bounds(
     """Returns the importance-weighted bound on `log p(x)` of every example, in nats, `[count]`."""
     size = min(BATCH, examples.count)
     key = keys.stream(seed, f"bound {samples}")
+    batch = jax.jit(functools.partial(ordered_batch, batch_size=size))
     values = [
         autoencoder.iwae_bound(
             model,
             params,
-            ordered_batch(examples, index, size),
+            batch(examples, index),
             jax.random.fold_in(key, index),
             samples=samples,
         )

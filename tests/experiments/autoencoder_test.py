@@ -2,11 +2,15 @@
 
 import shutil
 
+import jax
 import numpy as np
 import pytest
 
-from experiments.autoencoder import LAB
+from experiments.autoencoder import LAB, PRESETS, AutoencoderRun, build_task
 from jaxlabs import command
+from jaxlabs.analysis import latent
+from jaxlabs.data.batches import Examples
+from jaxlabs.data.splits import Data
 from jaxlabs.run_folder import RunFolder
 
 pytestmark = pytest.mark.usefixtures("reused_executables")
@@ -68,9 +72,25 @@ def test_run_that_was_cut_off_ends_as_one_that_was_not(whole, tmp_path, capsys):
     assert rows[0] == rows[1]
 
 
+def test_untrained_loss_is_a_coin_for_every_pixel_and_the_divergence(whole):
+    """784 ln 2 = 543.43 nats, and a little for outputs that are not yet 0."""
+    first = whole.read_metrics()[0]
+    assert (first["step"], first["split"]) == (0, "test")
+    assert 541 < first["reconstruction"] < 570
+    assert 0 < first["kl"] < 5
+
+
 def test_plain_linear_autoencoder_is_set_against_pca(tmp_path):
-    flags = "--preset=linear --optimizer=adamw --steps=3 --latent=1 --hidden_layers=0"
-    metrics = run(tmp_path / "run", *flags.split()).read_summary()["metrics"]
-    assert metrics["test_squared_error"] > metrics["pca_squared_error"] > 0
-    assert 0 < metrics["pca_angle"] <= 90
-    assert "active_units" not in metrics
+    preset = AutoencoderRun.from_flat(PRESETS["linear"])
+    assert preset.batch_size == preset.pictures.train_images  # what L-BFGS asks for
+    images = np.random.default_rng(0).integers(0, 256, (20, 4, 3, 1), dtype=np.uint8)
+    examples = Examples({"images": images, "labels": np.zeros(20, int)})
+    data = Data(examples, {"test": examples}, dict, {}, False, {"shape": [4, 3, 1]}, dict)
+    task = build_task(preset, data.vocabulary)
+    params = task.init(jax.random.key(0))["params"]
+    folder = RunFolder(tmp_path)
+    folder.path.joinpath("arrays").mkdir()
+    metrics = latent.measure(task.model, params, data, preset.latents, folder, seed=0)
+    assert metrics.keys() == {"pca_squared_error", "pca_angle"}
+    assert folder.arrays("latent_map").exists()
+    assert not folder.arrays("latent_units").exists()
