@@ -42,11 +42,11 @@ class AutoencoderRun(RunConfig):
 
 
 ADAM = {"batch_size": 100, "eval_batch_size": 500, "weight_decay": 0.0, "schedule": "cosine"}
-ADAM |= {"steps": 3000, "learning_rate": 2e-3, "eval_every": 1000, "checkpoint_every": 1000}
-LONG = ADAM | {"binarisation": "redrawn", "eval_every": 10_000, "checkpoint_every": 5000}
+ADAM |= {"steps": 3000, "learning_rate": 2e-3, "eval_every": 1000, "checkpoint_every": 5000}
+LONG = ADAM | {"binarisation": "redrawn", "eval_every": 10_000, "tight_images": 1000}
 GREY = {"objective": "ae", "binarisation": "none", "likelihood": "gaussian"}
-LINEAR = GREY | {"hidden_layers": 0, "latent": 10, "train_images": 5000, "batch_size": 5000}
-LINEAR |= {"scale": 0.1, "optimizer": "lbfgs", "steps": 1000, "eval_every": 100}
+LINEAR = ADAM | GREY | {"hidden_layers": 0, "latent": 10, "scale": 0.1, "optimizer": "lbfgs"}
+LINEAR |= {"train_images": 5000, "batch_size": 5000, "steps": 1000, "eval_every": 100}
 PRESETS = {
     "quick": ADAM | {"latent": 2, "compare_latent": 32},
     "ae": ADAM | {"objective": "ae"},
@@ -55,15 +55,15 @@ PRESETS = {
     | {"batch_size": 20, "steps": 9_840_000, "learning_rate": 1e-3, "final_rate_fraction": 0.1}
     | {"log_every": 1000, "tight_images": 10_000},
     "best": LONG
-    | {"steps": 200_000, "beta_warmup_steps": 5000, "ema_decay": 0.999}
-    | {"log_every": 200, "tight_images": 1000},
-    "linear": ADAM | LINEAR,
+    | {"steps": 200_000, "beta_warmup_steps": 5000, "ema_decay": 0.999, "log_every": 200},
+    "linear": LINEAR,
 }
 
 
 def load_data(config: AutoencoderRun) -> Data:
     """Reads the pictures and binarises them."""
-    return picture_data(images.load(config.dataset, config.data_dir), config.pictures)
+    pictures = images.load(config.dataset, config.data_dir)
+    return picture_data(pictures, config.pictures, config.model.likelihood == "bernoulli")
 
 
 def build_task(config: AutoencoderRun, vocabulary: Mapping[str, Any]) -> Task:
@@ -107,7 +107,7 @@ LAB = Lab(
     analyse=analyse,
     sweeps={
         "code_width": Sweep(
-            question="What does a narrow code cost a plain autoencoder, and as many principal components?",
+            question="What does a narrow code cost, and what as many principal components?",
             axes={"latent": (1, 2, 4, 8, 16, 32, 64, 128, 256, 784, 1000)},
             metrics=("test_squared_error", "pca_squared_error"),
             settings=GREY
