@@ -44,7 +44,7 @@ class AutoencoderRun(RunConfig):
 ADAM = {"batch_size": 100, "eval_batch_size": 500, "weight_decay": 0.0, "schedule": "cosine"}
 ADAM |= {"steps": 3000, "learning_rate": 2e-3, "eval_every": 1000, "checkpoint_every": 5000}
 LONG = ADAM | {"binarisation": "redrawn", "eval_every": 10_000, "tight_images": 1000}
-GREY = {"objective": "ae", "binarisation": "none", "likelihood": "gaussian"}
+GREY = {"objective": "ae", "binarisation": "none", "likelihood": "gaussian", "activation": "relu"}
 LINEAR = ADAM | GREY | {"hidden_layers": 0, "latent": 10, "scale": 0.1, "optimizer": "lbfgs"}
 LINEAR |= {"train_images": 5000, "batch_size": 5000, "steps": 1000, "eval_every": 100}
 PRESETS = {
