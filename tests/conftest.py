@@ -21,6 +21,9 @@ os.environ.setdefault("PYTHONHASHSEED", "0")
 jax.config.update("jax_platforms", PLATFORM)
 jax.config.update("jax_num_cpu_devices", 4)
 jax.config.update("jax_numpy_rank_promotion", "raise")
+# Four devices share few cores here: with many programs under way at once on a busy machine, threads
+# wait for each other in a collective until XLA gives up after 40 seconds and aborts the process.
+jax.config.update("jax_cpu_enable_async_dispatch", False)
 
 
 def pytest_report_header() -> str:

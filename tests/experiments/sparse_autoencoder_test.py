@@ -49,7 +49,7 @@ def test_adam_lowers_the_cost_on_mini_batches():
     ("flags", "line"),
     [
         (["--micro_batches=2"], "--micro_batches: 2 is not accepted; 1, since the sparsity term"),
-        (["--batch_size=8"], "--batch_size: 8 is not accepted with --optimizer lbfgs, which takes"),
+        (["--batch_size=8"], "--batch_size: 8 is not accepted with --optimizer lbfgs; 300, all"),
         (["--dataset=nowhere"], "--dataset: no "),
     ],
 )
