@@ -1,0 +1,282 @@
+"""Layers of recurrent cells, forth or forth and back, over batches of padded sequences.
+
+The cells' equations and the scan over time stand in `jaxlabs.layers.recurrent_cells`. What the
+input says to the gates is one product for all times, so that the scan multiplies by the recurrent
+kernel alone. A layer has time as its first axis, the module around the layers has batches first.
+"""
+
+import functools
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from jaxlabs.layers.dropout import Dropout
+from jaxlabs.layers.matmul import Initializer, matmul, within
+from jaxlabs.layers.recurrent_cells import CELLS, Gates, State, recur, take_step
+
+RECURRENT_INITS = ("uniform", "orthogonal")
+
+
+def zero_state(cell: str, hidden: int, count: int, batch_size: int, dtype: Any = jnp.float32):
+    """Returns the states of `count` layers that have read nothing, a tuple of `State`."""
+    zeros = jnp.zeros((batch_size, hidden), dtype)
+    return ((zeros,) * len(CELLS[cell].state),) * count
+
+
+class RecurrentLayer(nn.Module):
+    """One cell with its parameters: `input_kernel`, `recurrent_kernel`, `bias`.
+
+    A GRU also has `candidate_bias [hidden]`, which the reset gate multiplies.
+
+    Attributes:
+      cell: a name in `CELLS`.
+      features: size of the input's last axis.
+      hidden: size of the state.
+      reverse: whether time runs from the last to the first.
+      recurrent_init: how `recurrent_kernel` starts; see `Recurrent`.
+      precision: see `jaxlabs.layers.matmul`.
+    """
+
+    cell: str
+    features: int
+    hidden: int
+    reverse: bool = False
+    recurrent_init: str = "uniform"
+    precision: str = "default"
+
+    def setup(self):
+        width = len(CELLS[self.cell].gates) * self.hidden
+        uniform = within(self.hidden**-0.5)
+        orthogonal = functools.partial(_orthogonal_blocks, hidden=self.hidden)
+        kernel_init = orthogonal if self.recurrent_init == "orthogonal" else uniform
+        self.input_kernel = self.param("input_kernel", uniform, (self.features, width))
+        self.recurrent_kernel = self.param("recurrent_kernel", kernel_init, (self.hidden, width))
+        bias_init = _forget_one(uniform) if self.cell == "lstm" else uniform
+        self.bias = self.param("bias", bias_init, (width,))
+        if self.cell == "gru":
+            self.candidate_bias = self.param("candidate_bias", uniform, (self.hidden,))
+
+    def __call__(
+        self, x: jax.Array, state: State, mask: jax.Array | None = None
+    ) -> tuple[jax.Array, State]:
+        """Reads `x [time, batch, features]`; returns h after every step and the last state.
+
+        Args:
+          x: the input, time first.
+          state: before the first step.
+          mask: [time, batch] bool, False for padding; None: no padding.
+        """
+        return recur(
+            self.cell,
+            self.project(x),
+            self.recurrent_kernel,
+            self.recurrent_bias(),
+            state,
+            mask,
+            reverse=self.reverse,
+            precision=self.precision,
+        )
+
+    def step(self, x: jax.Array, state: State) -> tuple[State, Gates]:
+        """Reads `x [batch, features]`; returns the state after it, and the gates.
+
+        Differentiated by JAX itself, so that every value in between can be looked at.
+        """
+        projected = self.project(x[None])[0]
+        kernel, bias = self.recurrent_kernel, self.recurrent_bias()
+        return take_step(CELLS[self.cell], self.precision, projected, None, kernel, bias, state)
+
+    def project(self, x: jax.Array) -> jax.Array:
+        """Returns what `x [time, batch, features]` says to all gates, one product for all times."""
+        return matmul(x, self.input_kernel, self.precision) + self.bias[None, None, :]
+
+    def recurrent_bias(self) -> jax.Array | None:
+        """The bias inside the reset gate's product, [gates * hidden]; None for other cells."""
+        if self.cell != "gru":
+            return None
+        return jnp.pad(self.candidate_bias, (2 * self.hidden, 0))
+
+
+class Recurrent(nn.Module):
+    """Layers of cells, forth or forth and back, over batches of padded sequences.
+
+    Attributes:
+      cell: a name in `CELLS`.
+      features: size of the input's last axis.
+      hidden: size of each state.
+      layers: how many stand on one another.
+      bidirectional: every layer also reads from the last step to the first; outputs stand side by
+        side, [..., 2 * hidden].
+      dropout: rate on what a layer hands to the next.
+      learned_state: the first state is a parameter, and zero otherwise.
+      recurrent_init: "uniform", within +-1 / sqrt(hidden) as in PyTorch and as all else, but for an
+        LSTM's forget bias of 1 (Jozefowicz et al. 2015); "orthogonal", gate by gate.
+      precision: see `jaxlabs.layers.matmul`.
+    """
+
+    cell: str
+    features: int
+    hidden: int
+    layers: int = 1
+    bidirectional: bool = False
+    dropout: float = 0.0
+    learned_state: bool = False
+    recurrent_init: str = "uniform"
+    precision: str = "default"
+
+    def setup(self):
+        directions = 1 + self.bidirectional
+        self.stack = [
+            RecurrentLayer(
+                cell=self.cell,
+                features=self.features if number < directions else directions * self.hidden,
+                hidden=self.hidden,
+                reverse=number % directions == 1,
+                recurrent_init=self.recurrent_init,
+                precision=self.precision,
+            )
+            for number in range(self.layers * directions)
+        ]
+        self.between = [Dropout(self.dropout) for _ in range(self.layers - 1)]
+        if self.learned_state:
+            shape = (len(self.stack), len(CELLS[self.cell].state), self.hidden)
+            self.first = self.param("first_state", nn.initializers.zeros_init(), shape)
+
+    def initial_state(self, batch_size: int) -> tuple[State, ...]:
+        """Returns the states before anything is read, one for every layer and direction."""
+        states = zero_state(self.cell, self.hidden, len(self.stack), batch_size)
+        if not self.learned_state:
+            return states
+        rows = [[self.first[i, j][None, :] for j in range(len(s))] for i, s in enumerate(states)]
+        return tuple(
+            tuple(jnp.broadcast_to(row, (batch_size, self.hidden)) for row in layer)
+            for layer in rows
+        )
+
+    def __call__(
+        self,
+        x: jax.Array,
+        states: tuple[State, ...] | None = None,
+        *,
+        mask: jax.Array | None = None,
+        dropout_keys: jax.Array | None = None,
+    ) -> tuple[jax.Array, tuple[State, ...]]:
+        """Reads whole sequences.
+
+        A padded step leaves the state as it is and puts out 0; the way back thus begins at a
+        sequence's last real step, wherever its padding lies.
+
+        Args:
+          x: [batch, time, features].
+          states: before the first step, as this or `initial_state` returned them; None: the
+            initial ones.
+          mask: [batch, time] bool, False for padding; None: no padding.
+          dropout_keys: [batch] PRNG keys; None switches dropout off.
+
+        Returns:
+          What the last layer puts out, [batch, time, directions * hidden], and the states after
+          all steps.
+
+        Raises:
+          ValueError: there is no step to take.
+        """
+        if x.shape[1] == 0:
+            raise ValueError("a sequence of length 0 has no state to return; at least 1 step")
+        states = self.initial_state(x.shape[0]) if states is None else states
+        directions = 1 + self.bidirectional
+        mask = None if mask is None else mask.T
+        x = jnp.swapaxes(x, 0, 1)
+        after = []
+        for number in range(self.layers):
+            place = slice(number * directions, (number + 1) * directions)
+            pairs = zip(self.stack[place], states[place], strict=True)
+            outputs, last = zip(*(layer(x, state, mask) for layer, state in pairs), strict=True)
+            after += last
+            x = jnp.concatenate(outputs, axis=-1) if self.bidirectional else outputs[0]
+            if mask is not None:
+                x = jnp.where(mask[:, :, None], x, 0)
+            if number < self.layers - 1:
+                x = jnp.swapaxes(self.between[number](jnp.swapaxes(x, 0, 1), dropout_keys), 0, 1)
+        return jnp.swapaxes(x, 0, 1), tuple(after)
+
+    def step(
+        self, x: jax.Array, states: tuple[State, ...]
+    ) -> tuple[jax.Array, tuple[State, ...], tuple[Gates, ...]]:
+        """Reads one step, `x [batch, features]`; forward in time only, without dropout.
+
+        Returns:
+          The output [batch, hidden], the states after it, and every layer's gates, each a tuple in
+          the order of `CELLS[cell].gates` (a GRU adds what its reset gate multiplies).
+
+        Raises:
+          ValueError: the module reads backwards too.
+        """
+        if self.bidirectional:
+            raise ValueError("a bidirectional network cannot go step by step")
+        after, gates = [], []
+        for layer, state in zip(self.stack, states, strict=True):
+            state, layer_gates = layer.step(x, state)
+            x = state[0]
+            after.append(state)
+            gates.append(layer_gates)
+        return x, tuple(after), tuple(gates)
+
+    def trace(
+        self,
+        x: jax.Array,
+        states: tuple[State, ...] | None = None,
+        nudges: tuple[State, ...] | None = None,
+    ) -> tuple[tuple[State, ...], tuple[Gates, ...]]:
+        """Reads whole sequences step by step and keeps everything, for looking at it.
+
+        Args:
+          x: [batch, time, features].
+          states: before the first step; None: the initial ones.
+          nudges: added to the states after every step, [batch, time, hidden] each, in the structure
+            of `states`. The gradient with respect to zeros here is dL/dh_t and dL/dc_t, all paths
+            through later steps included.
+
+        Returns:
+          The states after every step and the gates at it, as `step` has them but
+          [batch, time, hidden] each.
+        """
+        states = self.initial_state(x.shape[0]) if states is None else states
+
+        def advance(module, states, inputs):
+            x, nudges = inputs
+            _, states, gates = module.step(x, states)
+            if nudges is not None:
+                states = jax.tree.map(jnp.add, states, nudges)
+            return states, (states, gates)
+
+        scan = nn.scan(
+            advance,
+            variable_broadcast="params",
+            split_rngs={"params": False},
+            in_axes=1,
+            out_axes=1,
+        )
+        return scan(self, states, (x, nudges))[1]
+
+
+def _forget_one(init: Initializer) -> Initializer:
+    """Returns the initializer of an LSTM's bias: 1 for the forget gate, `init` for the others."""
+
+    def forget_one(key: jax.Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> jax.Array:
+        quarter = shape[0] // 4
+        return init(key, shape, dtype).at[quarter : 2 * quarter].set(1)
+
+    return forget_one
+
+
+def _orthogonal_blocks(
+    key: jax.Array, shape: tuple[int, ...], dtype: Any = jnp.float32, *, hidden: int
+) -> jax.Array:
+    """Draws an orthogonal matrix for each gate (Saxe et al. 2014)."""
+    gates = shape[1] // hidden
+    blocks = jax.vmap(lambda k: nn.initializers.orthogonal()(k, (hidden, hidden), dtype))(
+        jax.random.split(key, gates)
+    )
+    return jnp.concatenate(list(blocks), axis=1)
