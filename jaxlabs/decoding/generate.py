@@ -64,6 +64,7 @@ def generate(
     top_k: int = 0,
     top_p: float = 1.0,
     stop_token: int = -1,
+    carry: Any = None,
 ) -> tuple[jax.Array, jax.Array]:
     """Continues every prompt by up to `max_new_tokens` tokens.
 
@@ -85,6 +86,8 @@ def generate(
       top_k: >= 0; 0 is off.
       top_p: 0..1; 1 is off.
       stop_token: a row ends with this token, which is kept as its last; -1 never ends one.
+      carry: what the decoder knows before it reads a prompt, such as a sentence to translate; None:
+        nothing, `decoder.init_carry(batch)`.
 
     Returns:
       `tokens` [batch, prompt_time + max_new_tokens] int32, each row its prompt and then its new
@@ -114,6 +117,7 @@ def generate(
         jnp.int32(top_k),
         jnp.float32(top_p),
         jnp.int32(stop_token),
+        carry,
     )
 
 
@@ -129,6 +133,7 @@ def _generate(
     top_k: jax.Array,
     top_p: jax.Array,
     stop_token: jax.Array,
+    carry: Any,
 ) -> tuple[jax.Array, jax.Array]:
     batch_size, prompt_time = prompts.shape
     row_keys = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(batch_size))
@@ -162,7 +167,7 @@ def _generate(
     start = _Loop(
         time=jnp.int32(0),
         position=jnp.int32(0),
-        carry=decoder.init_carry(batch_size),
+        carry=decoder.init_carry(batch_size) if carry is None else carry,
         tokens=tokens,
         lengths=prompt_lengths,
         done=jnp.full((batch_size,), max_new_tokens == 0),
