@@ -9,9 +9,10 @@ and what the state says (`recurrent`, the state h times its kernel), and makes t
     gru     r, z = sigmoid(a_r), sigmoid(a_z);  n = tanh(projected_n + r * recurrent_n)
             h' = (1 - z) * n + z * h
 
-Elman 1990; Hochreiter and Schmidhuber 1997 with the forget gate of Gers et al. 2000; Cho et al. 2014
-with the reset gate behind the product, as PyTorch and cuDNN have it. Kernels hold their gates side
-by side in the order of `CELLS[...].gates`, which is PyTorch's.
+Elman 1990; Hochreiter and Schmidhuber 1997 with the forget gate of Gers et al. 2000; Cho et al.
+2014 with the reset gate behind the product, as PyTorch and cuDNN have it. Kernels hold their gates
+side by side in the order of `CELLS[...].gates`, which is PyTorch's. Sequences have time as their
+first axis, since a scan reads and writes in that order.
 
 Inside the functions time is the first axis, since a scan reads and writes it in that order; the
 module takes and gives batches first.
@@ -231,7 +232,7 @@ def take_step(
     bias: jax.Array | None,
     state: State,
 ) -> tuple[State, Gates]:
-    """Takes one step with `projected [batch, gates * hidden]`, where `present [batch]`; see `recur`."""
+    """Takes one step with `projected [batch, gates * hidden]`, see `recur`, where `present`."""
     recurrent = matmul(state[0], kernel, precision)
     recurrent = recurrent if bias is None else recurrent + bias[None, :]
     new, gates = cell.forward(projected, recurrent, state)
