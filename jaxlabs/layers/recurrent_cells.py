@@ -26,7 +26,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jaxlabs.layers.matmul import matmul
+from jaxlabs.layers.matmul import lax_precision, matmul
 
 State = tuple[jax.Array, ...]
 """Of one layer: `(h,)`, or `(h, c)` for an LSTM, each [batch, hidden]."""
@@ -42,14 +42,15 @@ class Cell(NamedTuple):
       gates: names of the gates, in the order of a kernel's columns.
       state: names of what the state holds.
       forward: `(projected, recurrent, state) -> (state, gates)`; see `rnn_forward`.
-      backward: `(gradient, state, before, gates) -> (projected's, recurrent's, before's)`; see
-        `rnn_backward`.
+      backward: `(gradient, state, before, gates) -> (projected's, before's)`; see `rnn_backward`.
+      to_recurrent: `(projected's gradient, gates) -> recurrent's gradient`, at one time or at all.
     """
 
     gates: tuple[str, ...]
     state: tuple[str, ...]
     forward: Callable[[jax.Array, jax.Array, State], tuple[State, Gates]]
-    backward: Callable[[State, State, State, Gates], tuple[jax.Array, jax.Array | None, State]]
+    backward: Callable[[State, State, State, Gates], tuple[jax.Array, State]]
+    to_recurrent: Callable[[jax.Array, Gates], jax.Array] = lambda gradient, gates: gradient
 
 
 def rnn_forward(projected: jax.Array, recurrent: jax.Array, state: State) -> tuple[State, Gates]:
@@ -66,11 +67,11 @@ def rnn_forward(projected: jax.Array, recurrent: jax.Array, state: State) -> tup
 
 def rnn_backward(
     gradient: State, state: State, before: State, gates: Gates
-) -> tuple[jax.Array, jax.Array | None, State]:
-    """Returns the gradients of `projected`, of `recurrent`, and of the state before the step.
+) -> tuple[jax.Array, State]:
+    """Returns the gradients of `projected` and of the state before the step.
 
-    The second is None where it equals the first. The third leaves out what goes through
-    `recurrent`. With d the gradient of what an equation of this module's head has on its left:
+    The latter leaves out what goes through `recurrent`. With d_y the gradient of y, in the
+    equations at this module's head:
 
         d_a = d_h' (1 - h'^2)
 
@@ -81,7 +82,7 @@ def rnn_backward(
       gates: as `rnn_forward` returned them.
     """
     (d_h,), (h,) = gradient, gates
-    return d_h * (1 - h * h), None, (jnp.zeros_like(d_h),)
+    return d_h * (1 - h * h), (jnp.zeros_like(d_h),)
 
 
 def lstm_forward(projected: jax.Array, recurrent: jax.Array, state: State) -> tuple[State, Gates]:
@@ -94,7 +95,7 @@ def lstm_forward(projected: jax.Array, recurrent: jax.Array, state: State) -> tu
 
 def lstm_backward(
     gradient: State, state: State, before: State, gates: Gates
-) -> tuple[jax.Array, jax.Array | None, State]:
+) -> tuple[jax.Array, State]:
     """See `rnn_backward`.
 
     d_c' gains d_h' o (1 - tanh(c')^2); then d_a_i = d_c' g i (1 - i), d_a_f = d_c' c f (1 - f),
@@ -106,7 +107,7 @@ def lstm_backward(
     d_i, d_f = d_c * g * i * (1 - i), d_c * before[1] * f * (1 - f)
     d_g, d_o = d_c * i * (1 - g * g), d_h * tanh_c * o * (1 - o)
     d_a = jnp.concatenate([d_i, d_f, d_g, d_o], axis=-1)
-    return d_a, None, (jnp.zeros_like(d_h), d_c * f)
+    return d_a, (jnp.zeros_like(d_h), d_c * f)
 
 
 def gru_forward(projected: jax.Array, recurrent: jax.Array, state: State) -> tuple[State, Gates]:
@@ -119,18 +120,23 @@ def gru_forward(projected: jax.Array, recurrent: jax.Array, state: State) -> tup
 
 def gru_backward(
     gradient: State, state: State, before: State, gates: Gates
-) -> tuple[jax.Array, jax.Array | None, State]:
+) -> tuple[jax.Array, State]:
     """See `rnn_backward`.
 
     d_a_n = d_h' (1 - z) (1 - n^2), d_a_z = d_h' (h - n) z (1 - z), d_a_r = d_a_n recurrent_n
-    r (1 - r); the gradient of recurrent_n is r d_a_n, and d_h = d_h' z.
+    r (1 - r), and d_h = d_h' z.
     """
     (d_h,), (r, z, n, recurrent_n) = gradient, gates
     d_n = d_h * (1 - z) * (1 - n * n)
     d_z = d_h * (before[0] - n) * z * (1 - z)
     d_r = d_n * recurrent_n * r * (1 - r)
-    d_projected = jnp.concatenate([d_r, d_z, d_n], axis=-1)
-    return d_projected, jnp.concatenate([d_r, d_z, d_n * r], axis=-1), (d_h * z,)
+    return jnp.concatenate([d_r, d_z, d_n], axis=-1), (d_h * z,)
+
+
+def gru_to_recurrent(d_projected: jax.Array, gates: Gates) -> jax.Array:
+    """Returns the gradient of `recurrent`, whose candidate goes through the reset gate."""
+    d_r, d_z, d_n = jnp.split(d_projected, 3, axis=-1)
+    return jnp.concatenate([d_r, d_z, d_n * gates[0]], axis=-1)
 
 
 CELLS = {
@@ -138,7 +144,9 @@ CELLS = {
     "lstm": Cell(
         ("input", "forget", "candidate", "output"), ("h", "c"), lstm_forward, lstm_backward
     ),
-    "gru": Cell(("reset", "update", "candidate"), ("h",), gru_forward, gru_backward),
+    "gru": Cell(
+        ("reset", "update", "candidate"), ("h",), gru_forward, gru_backward, gru_to_recurrent
+    ),
 }
 """By the name that settings give them."""
 
@@ -205,16 +213,15 @@ def _recur_backward(cell, reverse, precision, residuals, gradients):
         d_h, state, before, gates, present = inputs
         gradient = (gradient[0] + d_h, *gradient[1:])
         through = _where(present, gradient, jax.tree.map(jnp.zeros_like, gradient))
-        d_projected, d_recurrent, past = cell.backward(through, state, before, gates)
-        to_h = matmul(d_projected if d_recurrent is None else d_recurrent, transposed, precision)
-        past = (past[0] + to_h, *past[1:])
-        return _where(present, past, gradient), (d_projected, d_recurrent)
+        d_projected, past = cell.backward(through, state, before, gates)
+        d_recurrent = cell.to_recurrent(d_projected, gates)
+        d_h = past[0] + jnp.dot(d_recurrent, transposed, precision=lax_precision(precision))
+        return _where(present, (d_h, *past[1:]), gradient), d_projected
 
     d_h, d_last = gradients
     inputs = (d_h, states, before, gates, mask)
-    d_first, (d_projected, d_recurrent) = jax.lax.scan(retreat, d_last, inputs, reverse=not reverse)
-    d_recurrent = d_projected if d_recurrent is None else d_recurrent
-    rows = d_recurrent.reshape(-1, d_recurrent.shape[-1])
+    d_first, d_projected = jax.lax.scan(retreat, d_last, inputs, reverse=not reverse)
+    rows = cell.to_recurrent(d_projected, gates).reshape(-1, kernel.shape[1])
     d_kernel = matmul(before[0].reshape(-1, kernel.shape[0]).T, rows, precision)
     d_bias = None if bias is None else rows.sum(0)
     return d_projected, d_kernel, d_bias, d_first, None
@@ -233,7 +240,8 @@ def take_step(
     state: State,
 ) -> tuple[State, Gates]:
     """Takes one step with `projected [batch, gates * hidden]`, see `recur`, where `present`."""
-    recurrent = matmul(state[0], kernel, precision)
+    # In one step's product bfloat16 gains nothing, and on CPUs it costs a multiple.
+    recurrent = jnp.dot(state[0], kernel, precision=lax_precision(precision))
     recurrent = recurrent if bias is None else recurrent + bias[None, :]
     new, gates = cell.forward(projected, recurrent, state)
     return _where(present, new, state), gates

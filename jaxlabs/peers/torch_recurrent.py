@@ -1,0 +1,48 @@
+"""PyTorch's own `nn.RNN`, `nn.LSTM` and `nn.GRU`: the twins of `jaxlabs.layers.recurrent`."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from jaxlabs.layers.recurrent import Recurrent
+from jaxlabs.peers import torch_names
+
+
+def build(model: Recurrent) -> Any:
+    """Returns the `torch.nn.Module` of a stack's sizes, batches first."""
+    import torch
+
+    kind = {"rnn": torch.nn.RNN, "lstm": torch.nn.LSTM, "gru": torch.nn.GRU}[model.cell]
+    return kind(
+        model.features,
+        model.hidden,
+        model.layers,
+        dropout=model.dropout,
+        bidirectional=model.bidirectional,
+        batch_first=True,
+    )
+
+
+def copy_parameters(module: Any, params: Mapping[str, Any], *, gradients: bool = False) -> None:
+    """Writes a stack's parameters, or gradients of them, into its twin.
+
+    PyTorch adds two biases where one would do; ours goes into the first and the second is zero. Of
+    their gradients, which are equal, both get ours.
+    """
+    values = {}
+    directions = 1 + module.bidirectional
+    for number in range(module.num_layers * directions):
+        layer = params[f"stack_{number}"]
+        suffix = f"l{number // directions}" + "_reverse" * (number % directions)
+        bias = np.array(layer["bias"])
+        second = bias.copy() if gradients else np.zeros_like(bias)
+        if "candidate_bias" in layer:
+            second[2 * module.hidden_size :] = layer["candidate_bias"]
+        values |= {
+            f"weight_ih_{suffix}": np.asarray(layer["input_kernel"]).T,
+            f"weight_hh_{suffix}": np.asarray(layer["recurrent_kernel"]).T,
+            f"bias_ih_{suffix}": bias,
+            f"bias_hh_{suffix}": second,
+        }
+    torch_names.write(module, values)

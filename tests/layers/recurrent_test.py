@@ -1,0 +1,272 @@
+"""Holds the recurrent layers to numpy, to plain autodiff, to central differences and to PyTorch."""
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy.special import expit
+
+from jaxlabs.analysis.gradients import check
+from jaxlabs.layers.recurrent import Recurrent, zero_state
+from jaxlabs.layers.recurrent_cells import CELLS, recur, take_step
+
+BATCH, TIME, FEATURES, HIDDEN = 4, 6, 3, 5
+REAL = np.array([6, 3, 0, 1])  # one full sequence, one of nothing but padding
+MASK = np.arange(TIME)[None, :] < REAL[:, None]
+WIDTHS = {"rnn": 1, "lstm": 4, "gru": 3}
+
+
+def x_of(batch=BATCH, time=TIME):
+    return np.random.default_rng(0).standard_normal((batch, time, FEATURES)).astype(np.float32)
+
+
+def module(cell, **options):
+    return Recurrent(
+        cell=cell, features=FEATURES, hidden=HIDDEN, **{"precision": "highest"} | options
+    )
+
+
+def parameters(model):
+    """Parameters none of which is zero."""
+    params = jax.jit(model.init)(jax.random.key(0), x_of())["params"]
+    return jax.tree.map(lambda leaf: leaf + 0.1, params)
+
+
+def by_hand(cell, layer, x, mask, reverse=False):
+    """One layer over `x [batch, time, in]`, sequence by sequence, in float64 numpy."""
+    layer = {name: np.asarray(leaf, np.float64) for name, leaf in layer.items()}
+    outputs = np.zeros((*x.shape[:2], HIDDEN))
+    last = np.zeros((len(CELLS[cell].state), len(x), HIDDEN))
+    for row, sequence in enumerate(x):
+        h, c = np.zeros(HIDDEN), np.zeros(HIDDEN)
+        for time in range(x.shape[1])[:: -1 if reverse else 1]:
+            if not mask[row, time]:
+                continue
+            a = sequence[time] @ layer["input_kernel"] + layer["bias"]
+            b = h @ layer["recurrent_kernel"]
+            gates = [slice(k * HIDDEN, (k + 1) * HIDDEN) for k in range(4)]
+            if cell == "rnn":
+                h = np.tanh(a + b)
+            elif cell == "lstm":
+                i, f, g, o = ((a + b)[gate] for gate in gates)
+                c = expit(f) * c + expit(i) * np.tanh(g)
+                h = expit(o) * np.tanh(c)
+            else:
+                r, z = (expit((a + b)[gate]) for gate in gates[:2])
+                n = np.tanh(a[gates[2]] + r * (b[gates[2]] + layer["candidate_bias"]))
+                h = (1 - z) * n + z * h
+            outputs[row, time] = h
+        last[:, row] = (h, c)[: len(last)]
+    return outputs, last
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_stacked_masked_layers_in_both_directions_equal_numpy(cell):
+    model, x = module(cell, layers=2, bidirectional=True), x_of()
+    params = parameters(model)
+    outputs, states = jax.jit(model.apply)({"params": params}, x, mask=MASK)
+    expected, lasts = x, []
+    for layer in range(2):
+        both = [
+            by_hand(cell, params[f"stack_{2 * layer + k}"], expected, MASK, reverse=k == 1)
+            for k in range(2)
+        ]
+        expected = np.concatenate([output for output, _ in both], axis=-1)
+        lasts += [last for _, last in both]
+    chex.assert_shape(outputs, (BATCH, TIME, 2 * HIDDEN))
+    np.testing.assert_allclose(outputs, expected, atol=1e-5)
+    for state, last in zip(states, lasts, strict=True):
+        np.testing.assert_allclose(np.stack(state), last, atol=1e-5)
+    assert not outputs[~MASK].any()
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_padding_before_and_between_is_passed_over_like_padding_behind(cell):
+    model, x = module(cell, bidirectional=True), x_of(batch=1)
+    apply, params = jax.jit(model.apply), parameters(model)
+    place = np.array([1, 2, 4])
+    mask = np.zeros((1, TIME), bool)
+    mask[0, place] = True
+    outputs, states = apply({"params": params}, x, mask=mask)
+    alone, alone_states = apply({"params": params}, x[:, place])
+    np.testing.assert_allclose(outputs[:, place], alone, atol=1e-6)
+    chex.assert_trees_all_close(states, alone_states, atol=1e-6)
+
+
+def plain(cell, projected, kernel, bias, state, mask, reverse):
+    """`recur` without its gradient by hand."""
+
+    def advance(state, inputs):
+        state, _ = take_step(CELLS[cell], "highest", *inputs, kernel, bias, state)
+        return state, state[0]
+
+    last, h = jax.lax.scan(advance, state, (projected, mask), reverse=reverse)
+    return h, last
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize("cell", CELLS)
+def test_gradient_by_hand_equals_that_of_the_plain_scan(cell, reverse):
+    width = WIDTHS[cell] * HIDDEN
+    random = np.random.default_rng(1)
+    draw = lambda *shape: random.standard_normal(shape).astype(np.float32)  # noqa: E731
+    state = tuple(draw(BATCH, HIDDEN) for _ in CELLS[cell].state)
+    arguments = (draw(TIME, BATCH, width), draw(HIDDEN, width), draw(width), state)
+    wanted = jax.tree.map(lambda leaf: draw(*leaf.shape), (draw(TIME, BATCH, HIDDEN), state))
+
+    def slopes(run):
+        def total(arguments):
+            found = run(*arguments)
+            return sum(map(jnp.vdot, jax.tree.leaves(found), jax.tree.leaves(wanted)))
+
+        return jax.jit(jax.value_and_grad(total))(arguments)
+
+    ours = slopes(lambda *a: recur(cell, *a, MASK.T, reverse=reverse, precision="highest"))
+    theirs = slopes(lambda *a: plain(cell, *a, MASK.T, reverse))
+    chex.assert_trees_all_close(ours, theirs, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_gradients_equal_central_differences_in_float64(cell):
+    model, x = module(cell, layers=2, learned_state=True), x_of(batch=3, time=4)
+    mask, wanted = MASK[:3, :4], np.random.default_rng(2).standard_normal((3, 4, HIDDEN))
+
+    def loss(params, x, wanted):
+        outputs, states = model.apply({"params": params}, x, mask=mask)
+        total = sum(jnp.sum(leaf**2) for leaf in jax.tree.leaves(states))
+        return jnp.sum(outputs * wanted) + total
+
+    with jax.enable_x64(True):  # the learned state is float64 then, and so is all else
+        found = check(loss, parameters(model), x, wanted, max_entries=20, key=jax.random.key(1))
+    assert found.worst.relative_difference < 1e-7, str(found)
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_a_sequence_in_two_parts_with_its_state_carried_equals_the_whole(cell):
+    model, x = module(cell, layers=2, learned_state=True), x_of()
+    variables, apply = {"params": parameters(model)}, jax.jit(model.apply)
+    whole, states = apply(variables, x)
+    first, carried = apply(variables, x[:, :4])
+    second, ends = apply(variables, x[:, 4:], carried)
+    np.testing.assert_allclose(jnp.concatenate([first, second], 1), whole, atol=1e-6)
+    chex.assert_trees_all_close(ends, states, atol=1e-6)
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_steps_and_their_trace_equal_the_whole_sequence(cell):
+    model, x = module(cell, layers=2), x_of()
+    variables = {"params": parameters(model)}
+    whole, ends = jax.jit(model.apply)(variables, x)
+    step = jax.jit(lambda x, states: model.apply(variables, x, states, method="step"))
+    states = zero_state(cell, HIDDEN, 2, BATCH)
+    outputs, gates = [], []
+    for time in range(TIME):
+        output, states, gate = step(x[:, time], states)
+        outputs.append(output)
+        gates.append(gate)
+    np.testing.assert_allclose(np.stack(outputs, 1), whole, atol=1e-6)
+    chex.assert_trees_all_close(states, ends, atol=1e-6)
+    kept, kept_gates = jax.jit(lambda x: model.apply(variables, x, method="trace"))(x)
+    np.testing.assert_allclose(kept[1][0], whole, atol=1e-6)
+    stacked = jax.tree.map(lambda *leaves: np.stack(leaves, 1), *gates)
+    chex.assert_trees_all_close(kept_gates, stacked, atol=1e-6)
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_nudged_states_give_the_gradient_with_respect_to_every_state(cell):
+    """The first state's gradient is known: that of reading on from it as an initial state."""
+    model, x = module(cell), x_of()
+    variables = {"params": parameters(model)}
+
+    def end(states, x, nudges=None):
+        states, _ = model.apply(variables, x, states, nudges, method="trace")
+        return jnp.sum(states[0][0][:, -1] ** 2)
+
+    kept, _ = model.apply(variables, x, method="trace")
+    zeros = jax.tree.map(jnp.zeros_like, kept)
+    slopes = jax.jit(jax.grad(lambda nudges: end(None, x, nudges)))(zeros)
+    first = jax.tree.map(lambda leaf: leaf[:, 0], kept)
+    expected = jax.jit(jax.grad(end))(first, x[:, 1:])
+    found = jax.tree.map(lambda leaf: leaf[:, 0], slopes)
+    chex.assert_trees_all_close(found, expected, rtol=1e-5, atol=1e-7)
+    np.testing.assert_allclose(slopes[0][0][:, -1], 2 * kept[0][0][:, -1], rtol=1e-5)
+
+
+def test_dropout_acts_between_layers_only():
+    keys = jax.random.split(jax.random.key(0), BATCH)
+    for layers in (1, 2):
+        model = module("gru", layers=layers, dropout=0.5)
+        variables = {"params": parameters(model)}
+        dropped, _ = model.apply(variables, x_of(), dropout_keys=keys)
+        kept, _ = model.apply(variables, x_of())
+        assert np.allclose(dropped, kept) == (layers == 1)
+
+
+def test_parameters_start_as_they_are_said_to():
+    model = Recurrent(cell="lstm", features=7, hidden=64)
+    layer = model.init(jax.random.key(0), np.zeros((1, 1, 7)))["params"]["stack_0"]
+    i, f, g, o = np.split(layer["bias"], 4)
+    np.testing.assert_array_equal(f, 1)
+    for leaf in (layer["input_kernel"], layer["recurrent_kernel"], i, g, o):
+        assert np.abs(leaf).max() <= 1 / 8
+        assert np.abs(leaf).std() == pytest.approx(1 / 8 / 12**0.5, rel=0.25)
+    model = Recurrent(cell="gru", features=7, hidden=64, recurrent_init="orthogonal")
+    kernel = model.init(jax.random.key(0), np.zeros((1, 1, 7)))["params"]["stack_0"]
+    for block in np.split(kernel["recurrent_kernel"], 3, axis=1):
+        np.testing.assert_allclose(block.T @ block, np.eye(64), atol=1e-5)
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_length_one_and_batch_one(cell):
+    model = module(cell, bidirectional=True)
+    outputs, states = model.apply({"params": parameters(model)}, x_of(1, 1))
+    chex.assert_shape(outputs, (1, 1, 2 * HIDDEN))
+    np.testing.assert_array_equal(outputs[:, 0], np.concatenate([s[0] for s in states], -1))
+
+
+def test_sequences_of_nothing_and_steps_backwards_are_refused():
+    with pytest.raises(ValueError, match="length 0"):
+        module("rnn").init(jax.random.key(0), np.zeros((2, 0, FEATURES)))
+    model = module("rnn", bidirectional=True)
+    with pytest.raises(ValueError, match="step by step"):
+        model.apply({"params": parameters(model)}, x_of()[:, 0], (), method="step")
+
+
+@pytest.mark.peers
+@pytest.mark.parametrize("cell", CELLS)
+def test_outputs_and_gradients_equal_pytorch(cell):
+    torch = pytest.importorskip("torch")
+    from jaxlabs.peers.torch_recurrent import build, copy_parameters
+
+    model, x = module(cell, layers=2, bidirectional=True), x_of()[REAL > 0]
+    params, lengths = parameters(model), REAL[REAL > 0]
+    wanted = np.random.default_rng(3).standard_normal((*x.shape[:2], 2 * HIDDEN))
+    wanted = wanted.astype(np.float32)
+
+    def loss(params, x):
+        outputs, states = model.apply({"params": params}, x, mask=MASK[REAL > 0])
+        return jnp.sum(outputs * wanted) + sum(jnp.sum(s[-1] ** 2) for s in states), outputs
+
+    grad = jax.jit(jax.grad(loss, argnums=(0, 1), has_aux=True))
+    (gradients, x_gradient), outputs = grad(params, x)
+
+    twin, expected = build(model), build(model)
+    copy_parameters(twin, params)
+    copy_parameters(expected, gradients, gradients=True)
+    inputs = torch.tensor(x, requires_grad=True)
+    packed = torch.nn.utils.rnn.pack_padded_sequence(
+        inputs, lengths, batch_first=True, enforce_sorted=False
+    )
+    theirs, last = twin(packed)
+    theirs, _ = torch.nn.utils.rnn.pad_packed_sequence(theirs, batch_first=True)
+    last = last[1] if cell == "lstm" else last
+    ((theirs * torch.tensor(wanted)).sum() + (last**2).sum()).backward()
+    np.testing.assert_allclose(outputs, theirs.detach().numpy(), atol=1e-5)
+    np.testing.assert_allclose(x_gradient, inputs.grad.numpy(), atol=1e-5)
+    for (name, parameter), gradient in zip(
+        twin.named_parameters(), expected.parameters(), strict=True
+    ):
+        np.testing.assert_allclose(
+            gradient.detach().numpy(), parameter.grad.numpy(), atol=1e-5, err_msg=name
+        )
