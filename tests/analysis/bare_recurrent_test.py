@@ -1,0 +1,92 @@
+"""The bare layer is the shared one, and what it keeps of its steps is what happened."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxlabs.analysis import bare_recurrent
+from jaxlabs.layers.recurrent_cells import CELLS
+
+INPUTS, HIDDEN, OUTPUTS, TIME = 3, 4, 2, 5
+
+
+@pytest.fixture(scope="module")
+def inputs():
+    return np.float32(np.random.default_rng(1).standard_normal((2, TIME, INPUTS)))
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_the_trace_is_what_the_shared_recurrence_does(cell, inputs):
+    params = bare_recurrent.initial_params(cell, INPUTS, HIDDEN, OUTPUTS, 0)
+    h = bare_recurrent.hidden_states(cell, params, inputs)
+    states, gates = bare_recurrent.trace(cell, params, inputs)
+    assert h.shape == (TIME, 2, HIDDEN)
+    np.testing.assert_allclose(states[0], h, atol=1e-6)
+    assert {array.shape for array in (*states, *gates)} == {(TIME, 2, HIDDEN)}
+
+
+def test_a_nudge_is_added_to_its_state_after_its_step(inputs):
+    params = bare_recurrent.initial_params("lstm", INPUTS, HIDDEN, OUTPUTS, 0)
+    plain = bare_recurrent.trace("lstm", params, inputs)
+    nudges = bare_recurrent.nothing_added("lstm", inputs, HIDDEN)
+    nudged = bare_recurrent.trace("lstm", params, inputs, (nudges[0], nudges[1].at[2].set(0.5)))
+    h, c = (
+        np.asarray(after - before)
+        for after, before in zip(nudged.states, plain.states, strict=True)
+    )
+    np.testing.assert_array_equal(c[:2], 0)
+    np.testing.assert_allclose(c[2], 0.5, rtol=1e-6)
+    np.testing.assert_array_equal(h[:3], 0)
+    assert (h[3] != 0).all()
+
+
+def test_held_gates_leave_the_values_as_they_are_and_stop_the_gradient(inputs):
+    params = bare_recurrent.initial_params("rnn", INPUTS, HIDDEN, OUTPUTS, 0)
+    nudges = bare_recurrent.nothing_added("rnn", inputs, HIDDEN)
+
+    def last(nudges, hold_gates):
+        states, _ = bare_recurrent.trace("rnn", params, inputs, nudges, hold_gates=hold_gates)
+        return jnp.sum(states[0][-1])
+
+    values, gradients = zip(
+        *(jax.value_and_grad(last)(nudges, hold) for hold in (False, True)), strict=True
+    )
+    assert values[0] == values[1]
+    assert (gradients[0][0][:-1] != 0).all()
+    np.testing.assert_array_equal(gradients[1][0][:-1], 0)
+
+
+def test_parameters_start_as_they_are_described():
+    params = bare_recurrent.initial_params("lstm", INPUTS, 64, OUTPUTS, 0)
+    for gate in np.split(params["recurrent_kernel"], 4, axis=1):
+        np.testing.assert_allclose(gate @ gate.T, np.eye(64), atol=1e-5)
+    np.testing.assert_array_equal(params["bias"], np.repeat([0, 1, 0, 0], 64))
+    assert params["input_kernel"].std() == pytest.approx(INPUTS**-0.5, rel=0.1)
+    again = bare_recurrent.initial_params("lstm", INPUTS, 64, OUTPUTS, 1)
+    assert not np.allclose(params["recurrent_kernel"], again["recurrent_kernel"])
+
+
+def test_gates_that_remember_spread_over_the_span():
+    params = bare_recurrent.initial_params("lstm", INPUTS, 200, OUTPUTS, 0, span=100)
+    taken, kept, candidate, given = np.split(params["bias"], 4)
+    times = np.exp(kept)
+    assert 1 <= times.min() < 2
+    assert 96 < times.max() <= 99
+    assert times.mean() == pytest.approx(50, rel=0.1)
+    np.testing.assert_array_equal(taken, -kept)
+    assert not candidate.any()
+    assert not given.any()
+    gru = bare_recurrent.initial_params("gru", INPUTS, 8, OUTPUTS, 0, span=100)
+    reset, update, candidate = np.split(gru["bias"], 3)
+    assert (update > 0).all()
+    assert not reset.any()
+    assert not candidate.any()
+
+
+def test_the_head_reads_out_every_step():
+    params = bare_recurrent.initial_params("rnn", INPUTS, HIDDEN, OUTPUTS, 0)
+    params["head_bias"] = np.float32([1, 2])
+    h = np.float32(np.random.default_rng(0).standard_normal((TIME, 2, HIDDEN)))
+    got = bare_recurrent.read_out(params, jnp.asarray(h))
+    np.testing.assert_allclose(got, h @ params["head_kernel"] + [1, 2], rtol=1e-5)
