@@ -29,6 +29,38 @@ class TokenStream:
 
 
 @struct.dataclass
+class ParallelStreams:
+    """One long text, read from end to end by every row of the batch in a stretch of its own.
+
+    What row i reads at one step goes on where it stopped at the step before, so that a recurrent
+    network can carry its state along. An epoch ends when the stretches do; the next one cuts the
+    text at other places.
+
+    Attributes:
+      tokens: see `TokenStream`.
+      context: tokens that a row reads at one step.
+    """
+
+    tokens: jax.Array
+    context: int = struct.field(pytree_node=False)
+
+    def windows(self, batch_size: int) -> int:
+        """Returns the steps of an epoch; one is left out if there are two, to vary the cuts.
+
+        Raises:
+          UserError: the text is shorter than one window for every row.
+        """
+        length, step = self.tokens.shape[0], batch_size * self.context
+        if length < step + 1:
+            raise UserError(
+                f"--batch_size={batch_size}: the training text has {length:,} tokens; so many"
+                f" streams of --context={self.context} need at least {step + 1:,}"
+            )
+        fitting = (length - 1) // step
+        return max(1, fitting - 1)
+
+
+@struct.dataclass
 class Examples:
     """A finite set of examples, read in epochs or in stored order.
 
@@ -46,7 +78,7 @@ class Examples:
 
 
 def batch_at(
-    dataset: TokenStream | Examples,
+    dataset: TokenStream | ParallelStreams | Examples,
     seed: int | jax.Array,
     step: int | jax.Array,
     batch_size: int,
@@ -54,8 +86,9 @@ def batch_at(
     """Returns the batch of one training step.
 
     A `TokenStream` gives windows whose starts are uniform over all that fit, drawn anew each step.
-    `Examples` are read in epochs, each in its own order in which every example comes once; what is
-    missing in the last batch of an epoch is filled up with weight 0.
+    `ParallelStreams` give every row the piece after its last one. `Examples` are read in epochs,
+    each in its own order in which every example comes once; what is missing in the last batch of an
+    epoch is filled up with weight 0.
 
     Args:
       dataset: where to read; pass it as an argument of a compiled function, not as a constant.
@@ -64,9 +97,10 @@ def batch_at(
       batch_size: examples in the batch, static.
 
     Returns:
-      From a `TokenStream`: inputs and targets [batch, context] int32, targets one token later;
-      weights [batch, context] float32, all 1. From `Examples`: their arrays, [batch, ...] each, and
-      weights, at least [batch], float32. Both: example [batch] int32, the row's number 0..batch-1.
+      From a text: inputs and targets [batch, context] int32, targets one token later; weights
+      [batch, context] float32, all 1; from `ParallelStreams` also fresh [batch] bool, whether a row
+      starts anew. From `Examples`: their arrays, [batch, ...] each, and weights, at least [batch],
+      float32. All: example [batch] int32, the row's number 0..batch-1.
 
     Raises:
       UserError: the text is shorter than one window.
@@ -75,6 +109,8 @@ def batch_at(
     step = jnp.asarray(step, jnp.int32)
     if isinstance(dataset, TokenStream):
         return _random_windows(dataset, jax.random.fold_in(key, step), batch_size)
+    if isinstance(dataset, ParallelStreams):
+        return _next_pieces(dataset, key, step, batch_size)
     epoch, index = jnp.divmod(step, num_batches(dataset, batch_size))
     position, real = _positions(dataset, index, batch_size)
     order = permuted(position, dataset.count, jax.random.fold_in(key, epoch))
@@ -104,14 +140,33 @@ def require_window(length: int, context: int) -> None:
 def _random_windows(stream: TokenStream, key: jax.Array, batch_size: int) -> Batch:
     length, context = stream.tokens.shape[0], stream.context
     require_window(length, context)
-    start = jax.random.randint(key, (batch_size, 1), 0, length - context, jnp.int32)
-    place = start + jnp.arange(context + 1, dtype=jnp.int32)[None, :]
+    start = jax.random.randint(key, (batch_size,), 0, length - context, jnp.int32)
+    return _windows_from(stream, start)
+
+
+def _next_pieces(
+    streams: ParallelStreams, key: jax.Array, step: jax.Array, batch_size: int
+) -> Batch:
+    windows = streams.windows(batch_size)
+    epoch, index = jnp.divmod(step, windows)
+    stretch = windows * streams.context
+    spare = streams.tokens.shape[0] - batch_size * stretch
+    first = jax.random.randint(jax.random.fold_in(key, epoch), (), 0, spare, jnp.int32)
+    row = jnp.arange(batch_size, dtype=jnp.int32)
+    start = first + row * stretch + index * streams.context
+    return _windows_from(streams, start) | {"fresh": jnp.full((batch_size,), index == 0)}
+
+
+def _windows_from(stream: TokenStream | ParallelStreams, start: jax.Array) -> Batch:
+    """Returns the windows that begin at `start [batch]`."""
+    context = stream.context
+    place = start[:, None] + jnp.arange(context + 1, dtype=jnp.int32)[None, :]
     window = jnp.asarray(stream.tokens)[place].astype(jnp.int32)
     return {
         "inputs": window[:, :-1],
         "targets": window[:, 1:],
-        "weights": jnp.ones((batch_size, context), jnp.float32),
-        "example": jnp.arange(batch_size, dtype=jnp.int32),
+        "weights": jnp.ones((start.shape[0], context), jnp.float32),
+        "example": jnp.arange(start.shape[0], dtype=jnp.int32),
     }
 
 

@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
-from jaxlabs.data.batches import Examples, TokenStream
+from jaxlabs.data.batches import Examples, ParallelStreams, TokenStream
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Data:
       notice: one line for the user about where the data came from, or None.
     """
 
-    train: TokenStream | Examples
+    train: TokenStream | ParallelStreams | Examples
     evaluations: dict[str, Examples]
     final_evaluations: Callable[[], dict[str, Examples]]
     dataset: dict[str, Any]

@@ -13,9 +13,11 @@ class LossParts(NamedTuple):
       weight: [] how many real examples or tokens were summed.
       sums: further sums over the same examples, by metric name, each [].
       updates: new running statistics (`batch_stats`), or None for a model that has none.
+      carry: what the next batch goes on from, [batch, ...] each, or None.
     """
 
     total: jax.Array
     weight: jax.Array
     sums: dict[str, jax.Array]
     updates: Any = None
+    carry: Any = None

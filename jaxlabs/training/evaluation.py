@@ -27,7 +27,7 @@ class Evaluator:
         def parts_of(state: TrainState, batch: dict[str, jax.Array], key: jax.Array) -> LossParts:
             batch = placement.constrain(batch)
             parts = task.loss(state.evaluation_params, batch, key, state, False)
-            return parts._replace(updates=None)
+            return parts._replace(updates=None, carry=None)
 
         self._parts = parts_of
         self._batch = jax.jit(
@@ -47,8 +47,8 @@ class Evaluator:
             key = jax.random.fold_in(self.key, index)
             batch_parts = self._parts(state, self._batch(examples, index), key)
             parts = batch_parts if parts is None else jax.tree.map(jnp.add, parts, batch_parts)
-        total, weight, sums, _ = jax.device_get(parts)
-        figures = {"loss": total} | sums
+        parts = jax.device_get(parts)
+        figures = {"loss": parts.total} | parts.sums
         with np.errstate(invalid="ignore"):
-            means = {name: float(figure / weight) for name, figure in figures.items()}
+            means = {name: float(figure / parts.weight) for name, figure in figures.items()}
         return means | self.derive(means)

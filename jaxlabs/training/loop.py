@@ -72,6 +72,7 @@ def initial_state(task: Task, config: RunConfig, placement: Placement) -> TrainS
             tx,
             ema_decay=settings.ema_decay,
             micro_batches=settings.micro_batches,
+            carry=task.init_carry(config.batch_size),
         )
 
     return jax.jit(create, out_shardings=placement.replicated)(np.uint32(config.seed))

@@ -29,6 +29,8 @@ class TrainState:
       micro_batches: in how many slices a step takes its batch; static.
       axis_name: the mapped axis that a step runs under, for losses whose statistics go over all
         examples of the batch; static, and None outside such a step.
+      carry: what the next step's examples go on from, [batch, ...] each, such as the states of a
+        recurrent network whose text is read in pieces; None for losses that keep nothing.
     """
 
     step: jax.Array
@@ -42,6 +44,7 @@ class TrainState:
     ema_decay: float = flax.struct.field(pytree_node=False)
     micro_batches: int = flax.struct.field(pytree_node=False)
     axis_name: str | None = flax.struct.field(pytree_node=False, default=None)
+    carry: Tree = None
 
     @property
     def evaluation_params(self) -> Tree:
@@ -61,6 +64,7 @@ def create_state(
     *,
     ema_decay: float = 0.0,
     micro_batches: int = 1,
+    carry: Tree = None,
 ) -> TrainState:
     """Returns the state at step 0.
 
@@ -70,6 +74,7 @@ def create_state(
       tx: an optax optimizer, clipping included.
       ema_decay: 0 keeps no average; else in (0, 1), `ema = decay * ema + (1 - decay) * params`.
       micro_batches: a batch is taken in this many slices whose gradients add up.
+      carry: what the first batch goes on from, or None.
     """
     params = variables["params"]
     return TrainState(
@@ -83,6 +88,7 @@ def create_state(
         tx=tx,
         ema_decay=ema_decay,
         micro_batches=micro_batches,
+        carry=carry,
     )
 
 

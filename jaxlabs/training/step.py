@@ -3,6 +3,8 @@
 The step never averages averages. Totals, weights and gradients of totals add up over micro-batches
 and devices, and only the grand sums are divided. So padded batches, micro-batches of different
 numbers of real tokens and any number of devices all give what one big batch gives.
+
+A carry belongs to its examples: it is cut along with the batch, put together again, never added.
 """
 
 import functools
@@ -39,13 +41,14 @@ def build_train_step(loss: LossFunction) -> Any:
     ) -> tuple[TrainState, Metrics]:
         parts, gradients = accumulate(loss, state.replace(axis_name=axis_name), batch, key)
         if axis_name is not None:
-            updates = jax.lax.pmean(parts.updates, axis_name)
-            parts, gradients = jax.lax.psum((parts._replace(updates=None), gradients), axis_name)
-            parts = parts._replace(updates=updates)
+            updates, carry = jax.lax.pmean(parts.updates, axis_name), parts.carry
+            sums = parts._replace(updates=None, carry=None)
+            parts, gradients = jax.lax.psum((sums, gradients), axis_name)
+            parts = parts._replace(updates=updates, carry=carry)
         weight = jnp.where(parts.weight > 0, parts.weight, 1)
         gradients = jax.tree.map(lambda leaf: leaf / weight, gradients)
         norm, bad_leaf = norm_and_first_bad(gradients, parts.total)
-        state = update(state, gradients, parts.updates, bad_leaf < 0)
+        state = update(state, gradients, parts.updates, bad_leaf < 0, carry=parts.carry)
         metrics = {name: total / weight for name, total in parts.sums.items()} | {
             "loss": parts.total / weight,
             "weight": parts.weight,
@@ -63,9 +66,9 @@ def accumulate(
 ) -> tuple[LossParts, Tree]:
     """Returns the parts of the loss and the gradients of its total, over all micro-batches."""
 
-    def parts_and_gradients(examples):
+    def parts_and_gradients(examples, carry):
         def total(params):
-            parts = loss(params, examples, key, state, True)
+            parts = loss(params, examples, key, state.replace(carry=carry), True)
             return parts.total, parts
 
         gradients, parts = jax.grad(total, has_aux=True)(state.params)
@@ -73,17 +76,23 @@ def accumulate(
 
     count = state.micro_batches
     if count == 1:
-        return parts_and_gradients(batch)
+        return parts_and_gradients(batch, state.carry)
 
-    def add(sums, examples):
-        return jax.tree.map(jnp.add, sums, parts_and_gradients(examples)), None
+    def sums_and_carry(slices):
+        parts, gradients = parts_and_gradients(*slices)
+        return (parts._replace(carry=None), gradients), parts.carry
 
-    slices = jax.tree.map(functools.partial(_interleave, count=count), batch)
-    shapes = jax.eval_shape(parts_and_gradients, jax.tree.map(lambda leaf: leaf[0], slices))
+    def add(sums, slices):
+        more, carry = sums_and_carry(slices)
+        return jax.tree.map(jnp.add, sums, more), carry
+
+    slices = jax.tree.map(functools.partial(_interleave, count=count), (batch, state.carry))
+    shapes, _ = jax.eval_shape(sums_and_carry, jax.tree.map(lambda leaf: leaf[0], slices))
     zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
-    (parts, gradients), _ = jax.lax.scan(add, zeros, slices)
+    (parts, gradients), carry = jax.lax.scan(add, zeros, slices)
     means = jax.tree.map(lambda leaf: leaf / count, parts.updates)
-    return parts._replace(updates=means), gradients
+    carry = jax.tree.map(_put_together, carry)
+    return parts._replace(updates=means, carry=carry), gradients
 
 
 def _interleave(leaf: jax.Array, *, count: int) -> jax.Array:
@@ -92,6 +101,11 @@ def _interleave(leaf: jax.Array, *, count: int) -> jax.Array:
     A batch that is sharded in blocks over devices stays sharded that way inside every slice.
     """
     return jnp.swapaxes(leaf.reshape(-1, count, *leaf.shape[1:]), 0, 1)
+
+
+def _put_together(leaf: jax.Array) -> jax.Array:
+    """Undoes `_interleave`."""
+    return jnp.swapaxes(leaf, 0, 1).reshape(-1, *leaf.shape[2:])
 
 
 def norm_and_first_bad(gradients: Tree, total: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -103,7 +117,13 @@ def norm_and_first_bad(gradients: Tree, total: jax.Array) -> tuple[jax.Array, ja
 
 
 def update(
-    state: TrainState, gradients: Tree, statistics: Tree, finite: jax.Array, **extra: Any
+    state: TrainState,
+    gradients: Tree,
+    statistics: Tree,
+    finite: jax.Array,
+    *,
+    carry: Tree = None,
+    **extra: Any,
 ) -> TrainState:
     """Takes the optimizer's step, or keeps everything but the step count when it is not finite.
 
@@ -112,6 +132,7 @@ def update(
       gradients: of the mean loss.
       statistics: new running statistics, or None to keep the old ones.
       finite: [] whether loss and gradients are.
+      carry: what the next batch goes on from, or None to keep the old one.
       extra: what else the optimizer wants to know.
     """
     updates, opt_state = state.tx.update(gradients, state.opt_state, state.params, **extra)
@@ -119,9 +140,10 @@ def update(
     ema_params = state.ema_params
     if ema_params is not None:
         ema_params = optax.incremental_update(params, ema_params, 1 - state.ema_decay)
-    new = (params, opt_state, ema_params, state.batch_stats if statistics is None else statistics)
-    old = (state.params, state.opt_state, state.ema_params, state.batch_stats)
-    params, opt_state, ema_params, batch_stats = jax.tree.map(
+    statistics = state.batch_stats if statistics is None else statistics
+    new = (params, opt_state, ema_params, statistics, state.carry if carry is None else carry)
+    old = (state.params, state.opt_state, state.ema_params, state.batch_stats, state.carry)
+    params, opt_state, ema_params, batch_stats, carry = jax.tree.map(
         lambda new, old: jnp.where(finite, new, old), new, old
     )
     return state.replace(
@@ -130,5 +152,6 @@ def update(
         opt_state=opt_state,
         ema_params=ema_params,
         batch_stats=batch_stats,
+        carry=carry,
         skipped=jnp.where(finite, 0, state.skipped + 1),
     )

@@ -20,6 +20,8 @@ class Task:
       loss: the lab's loss, used for evaluation.
       train_step: the lab's jitted step, `build_train_step(loss)`.
       derive: further figures from the means of an evaluation, such as a perplexity from a loss.
+      init_carry: `init_carry(batch_size)` makes what the first batch goes on from; None for losses
+        that carry nothing from batch to batch.
       random: whether the training loss draws random numbers, or changes from step to step.
     """
 
@@ -28,4 +30,5 @@ class Task:
     loss: LossFunction
     train_step: Any
     derive: Callable[[dict[str, float]], dict[str, float]] = lambda figures: {}
+    init_carry: Callable[[int], Tree] = lambda batch_size: None
     random: bool = False

@@ -11,7 +11,14 @@ from jax.sharding import NamedSharding, PartitionSpec
 from scipy import stats
 
 from jaxlabs.config import UserError
-from jaxlabs.data.batches import Examples, TokenStream, batch_at, num_batches, ordered_batch
+from jaxlabs.data.batches import (
+    Examples,
+    ParallelStreams,
+    TokenStream,
+    batch_at,
+    num_batches,
+    ordered_batch,
+)
 
 compiled_batch_at = jax.jit(batch_at, static_argnames="batch_size")
 
@@ -182,3 +189,35 @@ def test_stored_weights_stay_and_padding_still_weighs_nothing():
     shuffled = compiled_batch_at(examples, 0, 0, batch_size=8)
     np.testing.assert_array_equal(shuffled["weights"][:5], stored[shuffled["labels"][:5]])
     np.testing.assert_array_equal(shuffled["weights"][5:], 0.0)
+
+
+def test_rows_of_parallel_streams_go_on_where_they_stopped_until_the_epoch_ends():
+    streams = ParallelStreams(tokens=np.arange(100, dtype=np.uint8), context=CONTEXT)
+    windows = streams.windows(3)
+    assert windows == 4  # 99 // 18 - 1
+    epochs = []
+    for epoch in range(3):
+        batches = [
+            compiled_batch_at(streams, 0, epoch * windows + index, batch_size=3)
+            for index in range(windows)
+        ]
+        read = np.concatenate([batch["inputs"] for batch in batches], axis=1)
+        targets = np.concatenate([batch["targets"] for batch in batches], axis=1)
+        np.testing.assert_array_equal(targets, read + 1)
+        # A token is its own place: every row is one stretch, and each begins where another ends.
+        np.testing.assert_array_equal(read.ravel(), read[0, 0] + np.arange(read.size))
+        assert read.max() + 1 < 100
+        for index, batch in enumerate(batches):
+            np.testing.assert_array_equal(batch["fresh"], [index == 0] * 3)
+            chex.assert_shape([batch["inputs"], batch["weights"]], (3, CONTEXT))
+        epochs.append(int(read[0, 0]))
+    assert len(set(epochs)) > 1  # other cuts in other epochs
+
+
+def test_shortest_text_of_parallel_streams_is_read_whole():
+    streams = ParallelStreams(tokens=np.arange(13, dtype=np.uint8), context=CONTEXT)
+    assert streams.windows(2) == 1
+    batch = compiled_batch_at(streams, 0, 5, batch_size=2)
+    np.testing.assert_array_equal(np.ravel(batch["targets"]), np.arange(1, 13))
+    with pytest.raises(UserError, match=r"--batch_size=3: the training text has 13 tokens; .* 19"):
+        compiled_batch_at(streams, 0, 0, batch_size=3)

@@ -1,0 +1,161 @@
+"""Holds the carry of training/step.py to its examples: cut and joined with them, never added."""
+
+import functools
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from jaxlabs.data.batches import ParallelStreams
+from jaxlabs.losses.parts import LossParts
+from jaxlabs.run_folder import RunFolder
+from jaxlabs.training import loop
+from jaxlabs.training.checkpoints import Checkpoints
+from jaxlabs.training.state import create_state
+from jaxlabs.training.step import build_train_step
+from jaxlabs.training.task import Task
+
+BATCH = 8
+DESCENT = optax.sgd(0.1)
+
+
+def carried_loss(params, batch, key, state, train):
+    """A scalar RNN in one step, whose carry is its state and how many batches it has read."""
+    count, h = state.carry["count"], state.carry["h"]
+    h = jnp.tanh(params["u"] * batch["x"] + params["w"] * h)
+    carry = {"count": count + 1, "h": h}
+    total = jnp.sum(batch["weights"] * (h - batch["y"]) ** 2)
+    return LossParts(total, batch["weights"].sum(), {}, carry=carry)
+
+
+step = build_train_step(carried_loss)
+
+
+def state_of(**options):
+    params = {"u": jnp.float32(0.5), "w": jnp.float32(0.7)}
+    carry = {"count": jnp.zeros(BATCH, jnp.int32), "h": jnp.linspace(-1, 1, BATCH)}
+    return create_state(None, {"params": params}, DESCENT, carry=carry, **options)
+
+
+def batch_of(seed=0):
+    random = np.random.default_rng(seed)
+    x, y = random.standard_normal((2, BATCH)).astype(np.float32)
+    return {"x": x, "y": y, "weights": np.arange(BATCH, dtype=np.float32)}
+
+
+@pytest.fixture(scope="module")
+def three_steps():
+    """State and metrics after three steps of the whole batch, as numpy."""
+    state = state_of()
+    for number in range(3):
+        state, metrics = step(state, batch_of(number), jax.random.key(0))
+    return jax.device_get((state, metrics))
+
+
+def assert_same(ours, theirs):
+    chex.assert_trees_all_close(jax.device_get(ours), theirs, rtol=1e-6, atol=1e-7)
+
+
+def test_carry_reaches_the_next_step_as_it_was_left(three_steps):
+    u, w, h = 0.5, 0.7, np.linspace(-1, 1, BATCH)
+    for number in range(3):
+        batch = batch_of(number)
+        new = np.tanh(u * batch["x"] + w * h)
+        slope = 2 * batch["weights"] * (new - batch["y"]) * (1 - new**2) / batch["weights"].sum()
+        # The gradient ends at the carry: h itself counts as given.
+        u, w, h = u - 0.1 * slope @ batch["x"], w - 0.1 * slope @ h, new
+    state, _ = three_steps
+    np.testing.assert_allclose(state.carry["h"], h, rtol=1e-5)
+    np.testing.assert_allclose([state.params["u"], state.params["w"]], [u, w], rtol=1e-5)
+    np.testing.assert_array_equal(state.carry["count"], 3)
+
+
+@pytest.mark.parametrize("count", [2, 8])
+def test_micro_batches_carry_what_the_whole_batch_does(three_steps, count):
+    state = state_of(micro_batches=count)
+    for number in range(3):
+        state, metrics = step(state, batch_of(number), jax.random.key(0))
+    expected, figures = three_steps
+    assert_same((state, metrics), (expected.replace(micro_batches=count), figures))
+
+
+def test_every_device_carries_its_own_examples(three_steps):
+    """Under pmap each device holds its rows of the carry; on a mesh the array is whole."""
+    state = state_of()
+    split = jax.tree.map(lambda leaf: leaf.reshape(4, 2), state.carry)
+    state = jax.tree.map(lambda leaf: jnp.stack([leaf] * 4), state.replace(carry=None))
+    state = state.replace(carry=split)
+    mapped = jax.pmap(
+        functools.partial(step, axis_name="batch"),
+        axis_name="batch",
+        in_axes=(0, 0, None),
+        devices=jax.devices()[:4],
+    )
+    for number in range(3):
+        batch = {name: leaf.reshape(4, 2) for name, leaf in batch_of(number).items()}
+        state, metrics = mapped(state, batch, jax.random.key(0))
+    expected, figures = three_steps
+    joined = jax.tree.map(lambda leaf: leaf.reshape(BATCH), jax.device_get(state.carry))
+    assert_same(joined, expected.carry)
+    for device in range(4):
+        pick = lambda leaf, device=device: np.asarray(leaf)[device]  # noqa: E731
+        assert_same(jax.tree.map(pick, (state.params, metrics)), (expected.params, figures))
+
+
+def test_mesh_carries_what_one_device_does(three_steps, make_placement):
+    placement = make_placement(4)
+    state = placement.replicate(state_of(micro_batches=2))
+    for number in range(3):
+        batch = jax.device_put(batch_of(number), placement.split)
+        state, metrics = step(state, batch, jax.random.key(0))
+    expected, figures = three_steps
+    assert_same((state, metrics), (expected.replace(micro_batches=2), figures))
+
+
+def test_skipped_step_keeps_the_old_carry():
+    state, kept = state_of(), jax.device_get(state_of().carry)
+    bad = batch_of()
+    bad["y"][-1] = np.inf
+    state, metrics = step(state, bad, jax.random.key(0))
+    assert int(metrics["skipped"]) == 1
+    chex.assert_trees_all_equal(jax.device_get(state.carry), kept)
+
+
+def test_stopped_run_goes_on_with_the_carry_that_it_had(
+    make_task, make_data, make_config, make_placement, tmp_path
+):
+    """Carries how often each row has read each token, and trains on it."""
+    toy = make_task()
+
+    def loss(params, batch, key, state, train):
+        seen = jnp.zeros((batch["inputs"].shape[0], 7))
+        if train:
+            seen = jnp.where(batch["fresh"][:, None], 0, state.carry)
+        seen = seen + jax.nn.one_hot(batch["inputs"], 7).sum(1)
+        parts = toy.loss(params, batch, key, state, train)
+        nudge = jnp.sum(jnp.tanh(seen) * params["head"]["bias"][None])
+        return parts._replace(total=parts.total + nudge, carry=seen)
+
+    carry = lambda batch_size: jnp.zeros((batch_size, 7))  # noqa: E731
+    task = Task(toy.model, toy.init, loss, build_train_step(loss), init_carry=carry)
+    text = np.random.default_rng(0).integers(0, 7, 220).astype(np.uint8)
+    data = make_data()
+    data = type(data)(**(vars(data) | {"train": ParallelStreams(tokens=text, context=6)}))
+
+    def run(name, *steps):
+        folder = RunFolder(tmp_path / name)
+        folder.path.mkdir()
+        for count in steps:
+            config = make_config(steps=count, schedule="constant")
+            with Checkpoints(folder.checkpoints, 2) as checkpoints:
+                arguments = task, data, config, folder, make_placement(), checkpoints, {}
+                state = loop.train(*arguments).state
+        return jax.device_get(state)
+
+    whole, resumed = run("whole", 11), run("resumed", 5, 11)
+    assert whole.carry.sum() == BATCH * 6 * 2  # fresh at steps 0, 3, 6 and 9
+    chex.assert_trees_all_equal(resumed.carry, whole.carry)
+    chex.assert_trees_all_equal(resumed.params, whole.params)
