@@ -1,0 +1,1 @@
+"""Diffusion: noise schedules, what follows from them, and samplers."""

@@ -1,0 +1,93 @@
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxlabs.diffusion import process
+from jaxlabs.diffusion.schedules import DiffusionConfig, alpha_bars, make_schedule
+
+CONFIG = DiffusionConfig(diffusion_steps=50, last_beta=0.2)
+SCHEDULE = make_schedule(CONFIG)
+TIMES = np.array([0, 1, 24, 49])
+
+
+def pictures(*shape):
+    return np.random.default_rng(len(shape)).standard_normal(shape).astype(np.float32)
+
+
+def test_noisy_pictures_have_the_mean_and_the_variance_of_their_time():
+    x0, count = jnp.array([0.9, -0.3]), 20_000
+    noise = jax.random.normal(jax.random.key(0), (len(TIMES), count, 2))
+    for t, drawn in zip(TIMES, noise, strict=True):
+        t_of_all = jnp.full((count,), t)
+        x = process.q_sample(SCHEDULE, jnp.broadcast_to(x0[None], drawn.shape), t_of_all, drawn)
+        share = alpha_bars(CONFIG)[t]
+        error = ((1 - share) / count) ** 0.5
+        np.testing.assert_allclose(x.mean(axis=0), share**0.5 * x0, atol=4 * error)
+        np.testing.assert_allclose(x.var(axis=0), 1 - share, rtol=0.04)
+
+
+def test_one_step_after_another_ends_in_the_same_distribution():
+    """Variance and signal of x after single steps of variance beta, followed exactly."""
+    signal, variance = 1.0, 0.0
+    for t in range(CONFIG.diffusion_steps):
+        beta = float(SCHEDULE.betas[t])
+        signal, variance = signal * (1 - beta) ** 0.5, variance * (1 - beta) + beta
+        at = (jnp.array([t]), jnp.ones((1, 1)))
+        assert process.at(SCHEDULE.sqrt_alpha_bars, *at)[0, 0] == pytest.approx(signal, rel=1e-5)
+        spread = process.at(SCHEDULE.sqrt_one_minus_alpha_bars, *at)[0, 0]
+        assert spread**2 == pytest.approx(variance, rel=1e-5)
+
+
+def test_posterior_is_what_bayes_rule_gives():
+    """The product of two normal densities in the picture before: precisions add up."""
+    x0, x = pictures(3, 2, 2, 1), pictures(3, 2, 2, 1)[::-1].copy()
+    t, left = np.array([1, 24, 49]), alpha_bars(CONFIG)
+    mean, variance, log_variance = process.posterior(SCHEDULE, jnp.array(x0), x, t)
+    chex.assert_shape(mean, x.shape)
+    for row, time in enumerate(t):
+        alpha = left[time] / left[time - 1]
+        to_x, from_x0 = alpha / (1 - alpha), 1 / (1 - left[time - 1])
+        expected = x[row] * to_x / alpha**0.5 + x0[row] * from_x0 * left[time - 1] ** 0.5
+        np.testing.assert_allclose(mean[row], expected / (to_x + from_x0), atol=2e-6)
+        assert variance[row] == pytest.approx(1 / (to_x + from_x0), rel=1e-5)
+        assert log_variance[row] == pytest.approx(-np.log(to_x + from_x0), rel=1e-5)
+    at_first = process.posterior(SCHEDULE, x0, x, np.array([0, 0, 0]))
+    np.testing.assert_allclose(at_first[0], x0, atol=1e-6)
+    np.testing.assert_array_equal(at_first[1], 0)
+
+
+@pytest.mark.parametrize("prediction", ["epsilon", "v"])
+def test_target_leads_back_to_picture_and_noise(prediction):
+    x0, noise = pictures(4, 3, 3, 1), pictures(4, 3, 3, 1)[::-1].copy()
+    x = process.q_sample(SCHEDULE, x0, TIMES, noise)
+    target = process.target(SCHEDULE, x0, noise, TIMES, prediction)
+    found = process.to_x0(SCHEDULE, x, TIMES, target, prediction)
+    np.testing.assert_allclose(found, x0, atol=2e-5)
+    found = process.to_epsilon(SCHEDULE, x, TIMES, target, prediction)
+    np.testing.assert_allclose(found, noise, atol=2e-5)
+
+
+def test_v_turns_the_picture_a_quarter_ahead_of_x():
+    """In the plane of picture and noise, x = (cos, sin) and v = (-sin, cos)."""
+    ones, zeros = jnp.ones((4, 1)), jnp.zeros((4, 1))
+    angle = np.arccos(alpha_bars(CONFIG)[TIMES] ** 0.5)[:, None]
+    of_picture = process.target(SCHEDULE, ones, zeros, TIMES, "v")
+    of_noise = process.target(SCHEDULE, zeros, ones, TIMES, "v")
+    np.testing.assert_allclose(of_picture, -np.sin(angle), atol=1e-6)
+    np.testing.assert_allclose(of_noise, np.cos(angle), atol=1e-6)
+
+
+@pytest.mark.parametrize("prediction", ["epsilon", "v"])
+def test_min_snr_weighs_errors_of_the_picture_by_the_cut_ratio(prediction):
+    """An output off by d means a picture off by e: weight d^2 = min(SNR, gamma) e^2."""
+    config = DiffusionConfig(prediction=prediction, loss_weighting="min_snr", diffusion_steps=50)
+    weights, schedule = process.loss_weights(config), make_schedule(config, np.float64)
+    with jax.enable_x64(True):
+        x, output = jnp.ones((4, 1), jnp.float64), jnp.zeros((4, 1), jnp.float64)
+        both = [process.to_x0(schedule, x, TIMES, o, prediction) for o in (output, output + 0.1)]
+        in_picture = np.square(np.asarray(both[1] - both[0]))[:, 0]
+    expected = np.minimum(schedule.snr[TIMES], 5.0) * in_picture / 0.1**2
+    np.testing.assert_allclose(weights[TIMES], expected, rtol=2e-5)
+    assert (process.loss_weights(CONFIG) == 1).all()

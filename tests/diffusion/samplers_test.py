@@ -1,0 +1,333 @@
+"""Samplers against diffusers step by step, and against Gaussian data, whose optimum is known."""
+
+import dataclasses
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxlabs.config import UserError
+from jaxlabs.diffusion import process
+from jaxlabs.diffusion.samplers import (
+    ANCESTRAL,
+    DDIM,
+    DPM_SOLVER,
+    SAMPLERS,
+    SPACINGS,
+    SamplerConfig,
+    _noise,
+    coefficients,
+    sample,
+    sample_many,
+    timesteps,
+)
+from jaxlabs.diffusion.schedules import DiffusionConfig, alpha_bars, make_schedule
+
+SHAPE = (2, 2, 1)
+TEN_TIMES = DiffusionConfig(diffusion_steps=10, last_beta=0.7)
+KEY = 3
+
+
+def scaled(count, **settings):
+    """The usual linear schedule, cut into as many times."""
+    ends = {"first_beta": 0.1 / count, "last_beta": 20 / count}
+    return DiffusionConfig(diffusion_steps=count, **ends, **settings)
+
+
+def from_table(params, x, t, condition):
+    """The same output at a time whatever x is: `params [T, *shape]`."""
+    return params[t]
+
+
+def towards_nothing(params, x, t, condition):
+    return params * jnp.sin(2 * x)
+
+
+@dataclasses.dataclass(frozen=True)
+class Optimum:
+    """The best that a network can say of normal data: the expected x0 or noise, given x.
+
+    Its parameters are the data's mean `[4]`, the eigenvalues of its covariance `[4]` and, in
+    columns, their directions.
+    """
+
+    diffusion: DiffusionConfig
+
+    def __call__(self, params, x, t, condition):
+        mean, spread, axes = params
+        schedule = make_schedule(self.diffusion, x.dtype)
+        rows = x.reshape(-1, 4)
+        share = process.at(schedule.alpha_bars, t, rows)
+        centred = (rows - jnp.sqrt(share) * mean[None, :]) @ axes
+        gain = jnp.sqrt(share) * spread[None, :] / (share * spread[None, :] + 1 - share)
+        x0 = (mean[None, :] + (gain * centred) @ axes.T).reshape(x.shape)
+        signal = process.at(schedule.sqrt_alpha_bars, t, x)
+        noise = (x - signal * x0) / process.at(schedule.sqrt_one_minus_alpha_bars, t, x)
+        return process.target(schedule, x0, noise, t, self.diffusion.prediction)
+
+
+def normal_data(dtype=np.float32):
+    axes = np.linalg.qr(np.random.default_rng(0).standard_normal((4, 4)))[0]
+    mean, spread = np.array([0.5, -0.2, 0.0, 0.1]), np.array([1.0, 0.3, 0.1, 0.02])
+    return tuple(values.astype(dtype) for values in (mean, spread, axes))
+
+
+def draw(denoise, params, rows, diffusion, snapshots=(), **settings):
+    return sample(
+        denoise,
+        params,
+        jax.random.key(KEY),
+        jnp.asarray(rows),
+        shape=SHAPE,
+        diffusion=diffusion,
+        sampler=SamplerConfig(**settings),
+        snapshots=snapshots,
+    )
+
+
+@pytest.mark.parametrize(
+    ("settings", "prediction"),
+    [
+        ({"sampler": ANCESTRAL, "sampler_steps": 500}, "epsilon"),
+        ({"sampler": ANCESTRAL, "sampler_steps": 250, "variance": "beta"}, "v"),
+        ({"sampler": DDIM, "sampler_steps": 100, "spacing": "log_snr"}, "v"),
+        ({"sampler": DDIM, "sampler_steps": 250, "eta": 0.5}, "epsilon"),
+        ({"sampler": DPM_SOLVER, "sampler_steps": 25, "spacing": "log_snr"}, "epsilon"),
+    ],
+)
+def test_normal_data_come_back_with_mean_and_covariance(settings, prediction):
+    diffusion, count = scaled(500, prediction=prediction), 4000
+    mean, spread, axes = params = normal_data()
+    drawn = draw(Optimum(diffusion), params, range(count), diffusion, clip_x0=False, **settings)
+    rows = (np.asarray(drawn.images, np.float64).reshape(count, 4) - mean) @ axes
+    # Beside the Monte-Carlo error of four deviations, what so many steps may be off.
+    np.testing.assert_allclose(rows.mean(axis=0) / spread**0.5, 0, atol=4 / count**0.5 + 0.02)
+    scaled_covariance = np.cov((rows / spread**0.5).T)
+    np.testing.assert_allclose(scaled_covariance, np.eye(4), atol=4 * (2 / count) ** 0.5 + 0.05)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{}, {"variance": "beta"}, {"sampler": DDIM, "eta": 1.0}, {"sampler": DDIM, "eta": 0.5}],
+)
+def test_variance_of_noisy_samplers_nears_the_data_at_order_one(settings):
+    """A step is linear where data are normal, so that variances can be followed exactly."""
+    diffusion, spread, errors = scaled(2**12), np.array([1.0, 0.3]), []
+    left = alpha_bars(diffusion)
+    for steps in (64, 128, 256):
+        sampler = SamplerConfig(sampler_steps=steps, **settings)
+        factors = coefficients(diffusion, sampler)
+        variance = np.ones(2)
+        for place, t in enumerate(timesteps(diffusion, sampler)):
+            gain = np.sqrt(left[t]) * spread / (left[t] * spread + 1 - left[t])
+            a, b, s = (values[place] for values in (factors.a, factors.b, factors.s))
+            variance = (a + b * gain) ** 2 * variance + s**2
+        errors.append(np.abs(variance - spread).max())
+    np.testing.assert_allclose(np.log2(np.array(errors[:-1]) / errors[1:]), 1, atol=0.25)
+
+
+@pytest.mark.parametrize(("sampler", "order"), [(DDIM, 1), (DPM_SOLVER, 2)])
+def test_error_falls_with_more_steps_at_the_order_of_the_solver(sampler, order):
+    """Against the exact flow: along an axis, x / its deviation does not change with time."""
+    count = 2**14
+    diffusion = DiffusionConfig(diffusion_steps=count, first_beta=0.1 / count, last_beta=20 / count)
+    middle, left = count // 4 - 1, alpha_bars(diffusion)
+    with jax.enable_x64(True):
+        mean, spread, axes = params = jax.tree.map(jnp.asarray, normal_data(np.float64))
+        start = np.random.default_rng(1).standard_normal((3, *SHAPE))
+        deviations = [np.sqrt(left[t] * spread + 1 - left[t])[None] for t in (count - 1, middle)]
+        from_mean = (start.reshape(3, 4) - left[-1] ** 0.5 * mean[None]) @ axes
+        exact = (from_mean * deviations[1] / deviations[0]) @ axes.T
+        exact += left[middle] ** 0.5 * mean[None]
+        errors = []
+        for steps in (32, 64, 128):
+            drawn = sample(
+                Optimum(diffusion),
+                params,
+                jax.random.key(0),
+                jnp.arange(3),
+                shape=SHAPE,
+                diffusion=diffusion,
+                sampler=SamplerConfig(sampler=sampler, sampler_steps=steps, clip_x0=False),
+                snapshots=(middle,),
+                start=jnp.asarray(start),
+            )
+            assert drawn.snapshots.dtype == jnp.float64
+            errors.append(float(jnp.abs(drawn.snapshots[0].reshape(3, 4) - exact).max()))
+    slopes = np.log2(np.array(errors[:-1]) / errors[1:])
+    np.testing.assert_allclose(slopes, order, atol=0.25)
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_one_step_goes_to_what_the_network_sees_in_the_start(sampler):
+    output = np.random.default_rng(0).standard_normal((10, *SHAPE)).astype(np.float32)
+    drawn = draw(from_table, output, [4, 7], TEN_TIMES, (9, 0), sampler=sampler, sampler_steps=1)
+    start = drawn.snapshots[0]
+    schedule, t = make_schedule(TEN_TIMES), np.array([9, 9])
+    seen = process.to_x0(schedule, start, t, output[t], "epsilon")
+    np.testing.assert_allclose(drawn.images, np.clip(seen, -1, 1), atol=1e-5)
+    np.testing.assert_array_equal(drawn.snapshots[1], drawn.images)
+
+
+def test_picture_depends_on_its_row_and_not_on_the_batch():
+    setup = {"sampler": DDIM, "sampler_steps": 5, "eta": 0.5}
+    whole = draw(towards_nothing, 0.9, range(5), TEN_TIMES, **setup).images
+    alone = draw(towards_nothing, 0.9, [3], TEN_TIMES, **setup).images
+    np.testing.assert_allclose(alone[0], whole[3], atol=1e-6)
+    assert np.abs(np.asarray(whole[3] - whole[2])).max() > 0.01
+    many = sample_many(
+        towards_nothing,
+        0.9,
+        jax.random.key(KEY),
+        5,
+        batch_size=2,
+        shape=SHAPE,
+        diffusion=TEN_TIMES,
+        sampler=SamplerConfig(**setup),
+    )
+    chex.assert_shape(many, (5, *SHAPE))
+    np.testing.assert_allclose(many, whole, atol=1e-6)
+
+
+def test_condition_reaches_the_network_row_by_row():
+    def labels_as_output(params, x, t, condition):
+        return jnp.broadcast_to(condition.reshape(-1, 1, 1, 1), x.shape)
+
+    labels = np.array([-0.5, 0.0, 0.25], np.float32)
+    v = dataclasses.replace(TEN_TIMES, prediction="v", first_beta=0.99, last_beta=0.99)
+    drawn = sample_many(
+        labels_as_output,
+        None,
+        jax.random.key(0),
+        3,
+        batch_size=2,
+        shape=SHAPE,
+        diffusion=v,
+        sampler=SamplerConfig(sampler=DDIM, sampler_steps=1),
+        condition=labels,
+    )
+    # With hardly any signal in x, v is -x0.
+    np.testing.assert_allclose(drawn.mean(axis=(1, 2, 3)), -labels, atol=1e-6)
+
+
+def test_new_parameters_and_an_equal_network_compile_nothing_anew():
+    settings = {"sampler_steps": 3, "clip_x0": False}
+    mean, spread, axes = normal_data()
+    draw(Optimum(TEN_TIMES), (mean, spread, axes), range(2), TEN_TIMES, **settings)
+    compiled = sample._cache_size()
+    equal = DiffusionConfig(diffusion_steps=10, last_beta=0.7)
+    draw(Optimum(equal), (mean + 1, spread, axes), [5, 6], equal, **settings)
+    assert sample._cache_size() == compiled
+
+
+def test_snapshots_are_the_states_that_lead_to_the_picture():
+    output = np.random.default_rng(0).standard_normal((10, *SHAPE)).astype(np.float32)
+    asked = (9, 6, 5, 0)
+    setup = {"sampler": DDIM, "sampler_steps": 5, "clip_x0": False}  # at times 9, 7, 5, 3, 1
+    drawn = draw(from_table, output, [0], TEN_TIMES, asked, **setup)
+    chex.assert_shape(drawn.snapshots, (4, 1, *SHAPE))
+    np.testing.assert_array_equal(drawn.snapshots[1], drawn.snapshots[2])
+    np.testing.assert_array_equal(drawn.snapshots[3], drawn.images)
+    plain = draw(from_table, output, [0], TEN_TIMES, **setup)
+    chex.assert_shape(plain.snapshots, (0, 1, *SHAPE))
+    np.testing.assert_array_equal(plain.images, drawn.images)
+
+
+@pytest.mark.parametrize("spacing", SPACINGS)
+def test_times_fall_from_the_last_one_and_all_are_visited_in_as_many_steps(spacing):
+    every = SamplerConfig(sampler_steps=10, spacing=spacing)
+    np.testing.assert_array_equal(timesteps(TEN_TIMES, every), np.arange(10)[::-1])
+    for steps in (1, 3, 7, 20, 400):
+        times = timesteps(DiffusionConfig(), SamplerConfig(sampler_steps=steps, spacing=spacing))
+        assert len(times) == steps
+        assert (np.diff(times) < 0).all()
+        assert times[-1] >= 0
+        assert (times[0] == 999) == (spacing != "leading")
+
+
+def test_strides_are_alike_in_the_log_snr():
+    times = timesteps(DiffusionConfig(), SamplerConfig(sampler_steps=20, spacing="log_snr"))
+    strides = np.diff(make_schedule(DiffusionConfig()).log_snr[times])
+    np.testing.assert_allclose(strides, strides.mean(), rtol=0.35)  # times are whole numbers
+    np.testing.assert_allclose(strides[:-4], strides.mean(), rtol=0.03)
+
+
+def test_more_steps_than_times_are_refused():
+    with pytest.raises(UserError, match=r"--sampler_steps: 11 is not accepted; .* 10$"):
+        timesteps(TEN_TIMES, SamplerConfig(sampler_steps=11))
+
+
+def their_states(scheduler, steps, output, start, noise, **arguments):
+    """The state before each step of a diffusers scheduler, and the last one, `[steps + 1, ...]`."""
+    torch = pytest.importorskip("torch")
+    scheduler.set_timesteps(**steps)
+    x = torch.from_numpy(start)
+    states = [x.numpy()]
+    for place, t in enumerate(scheduler.timesteps):
+        more = arguments | ({"variance_noise": noise[place]} if "eta" in arguments else {})
+        now = torch.from_numpy(output[int(t)]).expand(x.shape)
+        x = scheduler.step(now, t, x, **more).prev_sample
+        states.append(x.numpy())
+    return np.stack(states), scheduler.timesteps.numpy()
+
+
+@pytest.mark.peers
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # diffusers' own
+@pytest.mark.parametrize(
+    ("settings", "prediction", "clip"),
+    [
+        ({"sampler": ANCESTRAL, "sampler_steps": 100}, "epsilon", True),
+        ({"sampler": ANCESTRAL, "sampler_steps": 100}, "v", False),
+        ({"sampler": ANCESTRAL, "sampler_steps": 20, "variance": "beta"}, "epsilon", False),
+        ({"sampler": ANCESTRAL, "sampler_steps": 7, "spacing": "linspace"}, "v", True),
+        ({"sampler": DDIM, "sampler_steps": 20}, "epsilon", False),
+        ({"sampler": DDIM, "sampler_steps": 20}, "v", True),
+        ({"sampler": DDIM, "sampler_steps": 10, "eta": 0.7}, "epsilon", True),
+        ({"sampler": DPM_SOLVER, "sampler_steps": 20}, "epsilon", False),
+        ({"sampler": DPM_SOLVER, "sampler_steps": 6}, "v", False),
+    ],
+)
+def test_every_step_equals_that_of_diffusers(settings, prediction, clip, monkeypatch):
+    torch, diffusers = pytest.importorskip("torch"), pytest.importorskip("diffusers")
+    # Where time 0 is not visited, theirs adds noise of variance beta in the last step too.
+    settings = {"spacing": "leading"} | settings
+    diffusion = DiffusionConfig(diffusion_steps=100, last_beta=0.1, prediction=prediction)
+    steps, rows = settings["sampler_steps"], jnp.arange(2)
+    output = np.random.default_rng(0).standard_normal((100, *SHAPE)).astype(np.float32) / 2
+    times = timesteps(diffusion, SamplerConfig(**settings))
+    asked = tuple(int(t) for t in times)
+    ours = draw(from_table, output, rows, diffusion, asked, clip_x0=clip, **settings)
+
+    key = jax.random.key(KEY)
+    row_keys = jax.vmap(lambda row: jax.random.fold_in(key, row))(rows)
+    noise = [torch.from_numpy(np.array(_noise(row_keys, t, SHAPE, jnp.float32))) for t in asked]
+    common = {
+        "num_train_timesteps": 100,
+        "beta_start": 1e-4,
+        "beta_end": 0.1,
+        "prediction_type": {"epsilon": "epsilon", "v": "v_prediction"}[prediction],
+        "timestep_spacing": settings["spacing"],
+    }
+    arguments, plan = {}, {"num_inference_steps": steps}
+    if settings["sampler"] == DPM_SOLVER:
+        scheduler = diffusers.DPMSolverMultistepScheduler(**common)
+        plan = {"timesteps": list(asked)}
+    elif settings["sampler"] == DDIM:
+        scheduler = diffusers.DDIMScheduler(**common, clip_sample=clip)
+        arguments = {"eta": settings.get("eta", 0.0), "use_clipped_model_output": True}
+    else:
+        kind = "fixed_large" if settings.get("variance") == "beta" else "fixed_small"
+        scheduler = diffusers.DDPMScheduler(**common, clip_sample=clip, variance_type=kind)
+        waiting = iter(noise)
+        monkeypatch.setattr(
+            "diffusers.schedulers.scheduling_ddpm.randn_tensor", lambda *_, **__: next(waiting)
+        )
+    # Theirs are float32, in which 1 - 0.9999 has three digits.
+    scheduler.alphas_cumprod = torch.from_numpy(alpha_bars(diffusion))
+    start = np.array(ours.snapshots[0])
+    states, visited = their_states(scheduler, plan, output, start, noise, **arguments)
+    np.testing.assert_array_equal(times, visited)
+    got = np.concatenate([ours.snapshots, ours.images[None]])
+    np.testing.assert_allclose(got, states, atol=1e-5, rtol=1e-5)

@@ -1,0 +1,83 @@
+import math
+
+import numpy as np
+import pytest
+
+from jaxlabs.config import UserError
+from jaxlabs.diffusion.schedules import DiffusionConfig, alpha_bars, make_schedule
+
+LINEAR = DiffusionConfig()
+COSINE = DiffusionConfig(noise_schedule="cosine")
+
+
+@pytest.mark.parametrize("config", [LINEAR, COSINE, DiffusionConfig(diffusion_steps=2)])
+def test_figures_equal_a_loop_over_times_in_double_precision(config):
+    schedule, count, left = make_schedule(config), config.diffusion_steps, 1.0
+    for t in range(count):
+        if config is COSINE:
+            share = [
+                math.cos((place / count + 0.008) / 1.008 * math.pi / 2) for place in (t, t + 1)
+            ]
+            beta = min(1 - (share[1] / share[0]) ** 2, 0.999)
+        else:
+            beta = 1e-4 + (0.02 - 1e-4) * t / (count - 1)
+        before, left = left, left * (1 - beta)
+        expected = {
+            "betas": beta,
+            "alphas": 1 - beta,
+            "alpha_bars": left,
+            "alpha_bars_before": before,
+            "sqrt_alpha_bars": left**0.5,
+            "sqrt_one_minus_alpha_bars": (1 - left) ** 0.5,
+            "posterior_variance": (1 - before) / (1 - left) * beta,
+            "posterior_from_x0": before**0.5 * beta / (1 - left),
+            "posterior_from_xt": (1 - beta) ** 0.5 * (1 - before) / (1 - left),
+            "snr": left / (1 - left),
+            "log_snr": math.log(left / (1 - left)),
+        }
+        if t:
+            expected["posterior_log_variance"] = math.log(expected["posterior_variance"])
+        for name, value in expected.items():
+            assert getattr(schedule, name)[t] == pytest.approx(value, rel=2e-6, abs=1e-12), name
+    assert schedule.posterior_log_variance[0] == schedule.posterior_log_variance[1]
+
+
+def test_figures_are_float32_of_float64_and_cannot_be_changed():
+    single, double = make_schedule(COSINE), make_schedule(COSINE, np.float64)
+    assert make_schedule(DiffusionConfig(noise_schedule="cosine")) is single
+    for name, values in vars(single).items():
+        assert values.dtype == np.float32
+        assert not values.flags.writeable, name
+        assert np.isfinite(values).all()
+        np.testing.assert_array_equal(values, getattr(double, name).astype(np.float32))
+
+
+def test_hardly_anything_is_left_at_the_last_time():
+    """The linear schedule leaves 4.0e-5 of the variance (Ho et al. 2020); the cosine one less."""
+    assert alpha_bars(LINEAR)[-1] == pytest.approx(4.0358e-5, rel=1e-4)
+    assert make_schedule(LINEAR).log_snr[-1] == pytest.approx(-10.1177, abs=1e-4)
+    assert 0 < alpha_bars(COSINE)[-1] < 1e-8
+    for config in (LINEAR, COSINE):
+        assert (np.diff(make_schedule(config).log_snr) < 0).all()
+
+
+def test_a_single_time_is_a_schedule_too():
+    schedule = make_schedule(DiffusionConfig(diffusion_steps=1))
+    assert schedule.betas == np.float32(1e-4)
+    assert schedule.posterior_variance == 0
+    assert np.isfinite(schedule.posterior_log_variance).all()
+
+
+def test_betas_that_fall_or_reach_one_are_refused():
+    for last in (1e-5, 1.0):
+        with pytest.raises(UserError, match=r"--last_beta: .* at least --first_beta 0.0001"):
+            DiffusionConfig(last_beta=last)
+
+
+@pytest.mark.peers
+@pytest.mark.parametrize(("config", "name"), [(LINEAR, "linear"), (COSINE, "squaredcos_cap_v2")])
+def test_shares_equal_those_of_diffusers(config, name):
+    diffusers = pytest.importorskip("diffusers")
+    theirs = diffusers.DDPMScheduler(beta_schedule=name)
+    np.testing.assert_allclose(make_schedule(config).betas, theirs.betas, rtol=3e-5)
+    np.testing.assert_allclose(alpha_bars(config), theirs.alphas_cumprod, rtol=3e-4, atol=1e-6)
