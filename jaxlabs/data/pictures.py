@@ -76,6 +76,31 @@ def picture_data(pictures: ImageDataset, config: PictureConfig, coins: bool) -> 
     )
 
 
+def labelled_data(pictures: ImageDataset, evaluated: int | None = None) -> Data:
+    """Returns grey or coloured pictures with their labels, `images` uint8 and `labels` int32.
+
+    Evaluations are on test pictures and, as `training_images`, on as many that are trained on.
+
+    Args:
+      pictures: the data set.
+      evaluated: test pictures that an evaluation reads, the first ones; None: all.
+    """
+    test = pictures.test.take(slice(evaluated))
+    return Data(
+        train=_examples(pictures.train),
+        evaluations={
+            "test": _examples(test),
+            "training_images": _examples(pictures.train.take(slice(test.count))),
+        },
+        final_evaluations=dict,
+        dataset=pictures.describe(),
+        comparable=pictures.comparable,
+        vocabulary={"shape": list(test.images.shape[1:]), "classes": list(pictures.classes)},
+        baselines=dict,
+        notice=pictures.notice,
+    )
+
+
 def _map_images(dataset: ImageDataset, function) -> ImageDataset:
     parts = {
         name: dataclasses.replace(part, images=function(part.images))

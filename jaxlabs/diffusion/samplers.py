@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxlabs import keys
-from jaxlabs.config import Config, UserError, setting
+from jaxlabs.config import RUNTIME, Config, UserError, setting
 from jaxlabs.diffusion.schedules import EPSILON, DiffusionConfig, alpha_bars, make_schedule
 
 ANCESTRAL, DDIM, DPM_SOLVER = SAMPLERS = ("ancestral", "ddim", "dpm_solver")
@@ -34,23 +34,27 @@ class SamplerConfig(Config):
         "ancestral (Ho et al. 2020), ddim (Song et al. 2021), dpm_solver (DPM-Solver++(2M), Lu et"
         " al. 2022)",
         choices=SAMPLERS,
+        kind=RUNTIME,
     )
     sampler_steps: int = setting(
-        1000, "evaluations of the network, at most --diffusion_steps", minimum=1
+        1000, "evaluations of the network, at most --diffusion_steps", minimum=1, kind=RUNTIME
     )
     spacing: str = setting(
         "trailing",
         "which times are visited: every so many, with the last (trailing) or with the first"
         " (leading); evenly, with both (linspace); or evenly in the log-SNR, with both (log_snr)",
         choices=SPACINGS,
+        kind=RUNTIME,
     )
     eta: float = setting(
-        0.0, "noise of ddim as a share of ancestral sampling's", minimum=0, maximum=1
+        0.0, "noise of ddim as a share of ancestral sampling's", minimum=0, maximum=1, kind=RUNTIME
     )
     variance: str = setting(
-        "posterior", "of ancestral sampling's noise", choices=("posterior", "beta")
+        "posterior", "of ancestral sampling's noise", choices=("posterior", "beta"), kind=RUNTIME
     )
-    clip_x0: bool = setting(True, "what the network sees as x0 is cut to [-1, 1] at every step")
+    clip_x0: bool = setting(
+        True, "what the network sees as x0 is cut to [-1, 1] at every step", kind=RUNTIME
+    )
 
 
 class Samples(NamedTuple):

@@ -3,15 +3,16 @@
 from collections.abc import Mapping
 from typing import Any
 
-from jaxlabs.published import autoencoders, gpt, speeches
+from jaxlabs.published import autoencoders, ddpm, gpt, speeches
 from jaxlabs.published.records import Published, PublishedCurve, set_against
 
 FIGURES: tuple[Published, ...] = (
     *gpt.FIGURES,
     *speeches.FIGURES,
     *autoencoders.FIGURES,
+    *ddpm.FIGURES,
 )
-CURVES: tuple[PublishedCurve, ...] = (*speeches.CURVES,)
+CURVES: tuple[PublishedCurve, ...] = (*speeches.CURVES, *ddpm.CURVES)
 
 
 def compare(

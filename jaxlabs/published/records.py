@@ -46,6 +46,8 @@ class PublishedCurve:
       unit: see `Published`.
       source: the document.
       note: how the document measured, and what differs.
+      label: what the report calls the values.
+      mean_over: a value is the mean over so many steps, up to its own; 1: that of its step.
     """
 
     experiment: str
@@ -57,6 +59,8 @@ class PublishedCurve:
     unit: str
     source: str
     note: str
+    label: str = "published"
+    mean_over: int = 1
 
     def __post_init__(self) -> None:
         if len(self.steps) != len(self.values):

@@ -9,6 +9,9 @@ from jaxlabs.report import style
 from jaxlabs.report.curves import Rows, series, words
 from jaxlabs.report.picture import Picture
 
+MARKERS = ("D", "o", "s", "^")
+"""Of the documents that state one figure."""
+
 
 def beside_published(
     rows: Rows, curves: Sequence[PublishedCurve], why_not: str = ""
@@ -24,18 +27,27 @@ def beside_published(
       The picture, or None where nothing is published or nothing has been logged yet.
     """
     metrics = dict.fromkeys(curve.metric for curve in curves)
-    logged = {id(c): series(rows, c.split, c.metric) for c in curves}
-    if not any(steps.size for steps, _ in logged.values()):
+    # Two documents may state the same figure, of which there is one line of ours.
+    ours = {_ours(curve): _means(rows, curve) for curve in curves}
+    if not any(steps.size for steps, _ in ours.values()):
         return None
     figure = style.new_figure(2.7 * len(metrics) + 0.4)
     grid = figure.subplots(len(metrics), squeeze=False)
     for axes, metric in zip(grid[:, 0], metrics, strict=True):
         members = [curve for curve in curves if curve.metric == metric]
-        for curve, colour in zip(members, style.COLOURS, strict=False):
-            steps, values = logged[id(curve)]
-            axes.plot(steps, values, color=colour, label=f"{words(curve.split)}, ours")
-            label = f"{words(curve.split)}, published"
-            axes.plot(curve.steps, curve.values, "D", color=colour, markersize=4, label=label)
+        lines = dict.fromkeys(_ours(curve) for curve in members)
+        colours = dict(zip(lines, style.COLOURS, strict=False))
+        markers = {line: iter(MARKERS) for line in lines}
+        for curve in members:
+            line, split = _ours(curve), words(curve.split)
+            colour, marker = colours[line], next(markers[line])
+            if marker == MARKERS[0]:
+                steps, values = ours[line]
+                axes.plot(steps, values, color=colour, label=f"{split}, ours")
+            label = f"{split}, {curve.label}"
+            axes.plot(
+                curve.steps, curve.values, marker, color=colour, markersize=4, label=label, ls=""
+            )
         unit = members[0].unit
         axes.set(
             xlabel="step", ylabel=metric if unit in ("share", metric) else f"{metric} [{unit}]"
@@ -46,14 +58,33 @@ def beside_published(
             axes.yaxis.set_major_formatter("{x:g}")
     handles, labels = grid[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper left", ncols=2, handlelength=1.4)
+    over = max(curve.mean_over for curve in curves)
     sources = "; ".join(dict.fromkeys(f"{curve.source} ({curve.note})" for curve in curves))
     return Picture(
         name="published_curves",
         title="Beside the published curves",
         caption=(
-            f"Lines: this run. Diamonds: published values. Source: {sources}."
+            "Lines: this run. Symbols: published values."
+            + (f" Each is the mean over {over} steps." if over > 1 else "")
+            + f" Source: {sources}."
             + (f" Not comparable: {why_not}." if why_not else "")
         ),
         alt=f"{', '.join(metrics)} against training steps, ours and published.",
         figure=figure,
     )
+
+
+def _ours(curve: PublishedCurve) -> tuple[str, str, int]:
+    """Returns what tells our lines apart."""
+    return curve.split, curve.metric, curve.mean_over
+
+
+def _means(rows: Rows, curve: PublishedCurve) -> tuple[np.ndarray, np.ndarray]:
+    """Returns steps and our figures, averaged as the published ones are."""
+    steps, values = series(rows, curve.split, curve.metric)
+    if curve.mean_over == 1:
+        return steps, values
+    epoch = -(-steps // curve.mean_over)
+    whole = np.arange(1, (steps.max() if steps.size else 0) // curve.mean_over + 1)
+    means = [values[epoch == number].mean() for number in whole]
+    return whole * curve.mean_over, np.array(means)

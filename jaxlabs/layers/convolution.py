@@ -1,0 +1,177 @@
+"""Convolutions of pictures `[batch, height, width, channels]`, and the blocks of a U-Net."""
+
+import functools
+from collections.abc import Callable
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from jaxlabs.layers.matmul import Dense, Initializer, lax_precision, matmul, within
+
+LAYOUT = ("NHWC", "HWIO", "NHWC")
+EPSILON = 1e-5
+UNIFORM = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
+"""PyTorch's default: uniform within +-1 / sqrt(fan_in)."""
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+def convolve3x3(x: jax.Array, kernel: jax.Array, precision: str = "default") -> jax.Array:
+    """Correlates pictures with a 3x3 kernel, zeros around them, `[batch, height, width, out]`.
+
+    On CPUs it is one matrix product of rows that hold three lines each, since XLA's own convolution
+    gets a third of a processor's rate there and its weight gradient far less; elsewhere it is
+    XLA's.
+
+    Args:
+      x: [batch, height, width, in].
+      kernel: [3, 3, in, out].
+      precision: see `jaxlabs.layers.matmul`.
+    """
+    dots, library = _forms(precision)
+    return lax.platform_dependent(x, kernel, cpu=dots, default=library)
+
+
+def _forms(precision: str) -> tuple[Callable[..., jax.Array], Callable[..., jax.Array]]:
+    """Returns the two ways to convolve, `(x, kernel) -> y`."""
+    dots = functools.partial(convolve3x3_by_dots, precision=precision)
+    library = functools.partial(
+        lax.conv_general_dilated,
+        window_strides=(1, 1),
+        padding="SAME",
+        dimension_numbers=LAYOUT,
+        precision=lax_precision(precision),
+    )
+    return dots, library
+
+
+def _forward(x: jax.Array, kernel: jax.Array, precision: str):
+    return convolve3x3(x, kernel, precision), (x, kernel)
+
+
+def _backward(precision: str, saved: tuple[jax.Array, jax.Array], gradient: jax.Array):
+    # Both forms differentiate themselves, but only x is kept: copying its lines again is cheap.
+    def backward_of(form):
+        return lambda x, kernel, gradient: jax.vjp(form, x, kernel)[1](gradient)
+
+    dots, library = (backward_of(form) for form in _forms(precision))
+    return lax.platform_dependent(*saved, gradient, cpu=dots, default=library)
+
+
+convolve3x3.defvjp(_forward, _backward)
+
+
+def convolve3x3_by_dots(x: jax.Array, kernel: jax.Array, precision: str = "default") -> jax.Array:
+    """`convolve3x3` as one dot: three neighbouring lines side by side times three columns of taps.
+
+        rows   [batch * height * width, 3 * in]    lines h-1, h, h+1 of every pixel
+        taps   [3 * in, 3 * out]                   the kernel, its columns side by side
+        y[w] = (rows[w-1] @ taps)[left] + (rows[w] @ taps)[middle] + (rows[w+1] @ taps)[right]
+
+    So only a third of the nine copies of the usual patches is ever written.
+    """
+    batch, height, width, channels = x.shape
+    out = kernel.shape[-1]
+    padded = jnp.pad(x, ((0, 0), (1, 1), (0, 0), (0, 0)))
+    rows = jnp.concatenate([padded[:, line : line + height] for line in range(3)], axis=-1)
+    taps = kernel.transpose(0, 2, 1, 3).reshape(3 * channels, 3 * out)
+    columns = matmul(rows, taps, precision).reshape(batch, height, width, 3, out)
+    columns = jnp.pad(columns, ((0, 0), (0, 0), (1, 1), (0, 0), (0, 0)))
+    return sum(columns[:, :, shift : shift + width, shift] for shift in range(3))
+
+
+class Conv3x3(nn.Module):
+    """A 3x3 convolution with a bias, zeros around the picture; it starts as PyTorch's.
+
+    Attributes:
+      features: channels of the result.
+      kernel_init: initializer of the kernel.
+      precision: see `jaxlabs.layers.matmul`.
+    """
+
+    features: int
+    kernel_init: Initializer = UNIFORM
+    precision: str = "default"
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Returns `[batch, height, width, features]` for `x [batch, height, width, channels]`."""
+        kernel = self.param("kernel", self.kernel_init, (3, 3, x.shape[-1], self.features))
+        bias_init = within((9 * x.shape[-1]) ** -0.5)
+        bias = self.param("bias", bias_init, (self.features,))
+        return convolve3x3(x, kernel, self.precision) + bias[None, None, None, :]
+
+
+class ResidualBlock(nn.Module):
+    """Two 3x3 convolutions that are told the time, and a shortcut around them.
+
+        h = silu(norm(conv(x)))
+        h = h + project(time)
+        h = silu(norm(conv(h)))
+        y = h + shortcut(x)            a 1x1 convolution where the number of channels changes
+
+    Attributes:
+      features: channels of the result.
+      groups: of the group norms (Wu and He 2018); they divide the features.
+      precision: see `jaxlabs.layers.matmul`.
+    """
+
+    features: int
+    groups: int = 8
+    precision: str = "default"
+
+    def setup(self):
+        convolve = functools.partial(Conv3x3, self.features, precision=self.precision)
+        norm = functools.partial(nn.GroupNorm, self.groups, epsilon=EPSILON)
+        self.first, self.second = convolve(), convolve()
+        self.first_norm, self.second_norm = norm(), norm()
+        self.project, self.shortcut = self._dense(), self._dense()
+
+    def _dense(self) -> Dense:
+        return Dense(self.features, True, UNIFORM, self.precision, bias_range=1.0)
+
+    def __call__(self, x: jax.Array, time: jax.Array) -> jax.Array:
+        """Returns `[batch, height, width, features]`.
+
+        Args:
+          x: [batch, height, width, channels].
+          time: [batch, time_width] embedding of each picture's time.
+        """
+        h = nn.silu(self.first_norm(self.first(x)))
+        h = h + self.project(time)[:, None, None, :]
+        h = nn.silu(self.second_norm(self.second(h)))
+        return h + (x if x.shape[-1] == self.features else self.shortcut(x))
+
+
+def max_pool(x: jax.Array) -> jax.Array:
+    """Returns the maxima of 2x2 squares, `[batch, height / 2, width / 2, channels]`.
+
+    Raises:
+      ValueError: height or width is odd.
+    """
+    batch, height, width, channels = x.shape
+    if height % 2 or width % 2:
+        raise ValueError(f"{height}x{width}: not accepted; both even, to be halved")
+    squares = x.reshape(batch, height // 2, 2, width // 2, 2, channels)
+    return squares.max(axis=(2, 4))
+
+
+def upsample(x: jax.Array) -> jax.Array:
+    """Returns pictures of twice the size, `[batch, 2 * height, 2 * width, channels]`.
+
+    Bilinear, as `torch.nn.functional.interpolate(..., align_corners=False)`: every new pixel is
+    3/4 of the pixel that it lies in and 1/4 of the next one, per axis; edges are repeated.
+    """
+    return _double(_double(x, 1), 2)
+
+
+def _double(x: jax.Array, axis: int) -> jax.Array:
+    before = [(0, 0)] * x.ndim
+    before[axis] = (1, 1)
+    padded = jnp.pad(x, before, mode="edge")
+    size = x.shape[axis]
+    left = lax.slice_in_dim(padded, 0, size, axis=axis)
+    right = lax.slice_in_dim(padded, 2, size + 2, axis=axis)
+    doubled = jnp.stack([0.75 * x + 0.25 * left, 0.75 * x + 0.25 * right], axis=axis + 1)
+    return doubled.reshape(*x.shape[:axis], 2 * size, *x.shape[axis + 1 :])

@@ -1,0 +1,226 @@
+"""A denoising diffusion model: a U-Net that learns to tell the noise in a picture.
+
+Ho, Jain and Abbeel 2020 ("Denoising Diffusion Probabilistic Models"). Shapes with the reference
+sizes, for pictures of 28x28:
+
+    x_t                                [28, 28, 1]
+    time: sinusoid, dense, silu, dense [128]         2 * (128 * 128 + 128)           =    33,024
+    conv 3x3                           [28, 28, 64]  9 * 64 + 64                     =       640
+    block down_0                       [28, 28, 64]                                  =    82,368
+    max pool, block down_1             [14, 14, 128]                                 =   246,784
+    max pool, block middle             [7, 7, 128]                                   =   312,192
+    twice the size, beside down_1      [14, 14, 256]
+    block up_1                         [14, 14, 64]                                  =   209,408
+    twice the size, beside down_0      [28, 28, 128]
+    block up_0                         [28, 28, 64]                                  =   127,488
+    conv 1x1: noise, or v              [28, 28, 1]   64 + 1                          =        65
+                                                     all                               1,011,969
+"""
+
+import dataclasses
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from jaxlabs import keys
+from jaxlabs.config import Config, UserError, setting
+from jaxlabs.diffusion import process
+from jaxlabs.diffusion.schedules import DiffusionConfig, make_schedule
+from jaxlabs.layers import positions
+from jaxlabs.layers.convolution import UNIFORM, Conv3x3, ResidualBlock, max_pool, upsample
+from jaxlabs.layers.matmul import PRECISIONS, Dense
+from jaxlabs.losses.parts import LossParts
+from jaxlabs.training.state import TrainState
+from jaxlabs.training.step import build_train_step
+
+LEVELS = 2
+"""How often a picture is halved."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class UNetConfig(Config):
+    """Sizes of the network; the defaults are the reference."""
+
+    width: int = setting(64, "channels at full size; twice as many below", minimum=1)
+    groups: int = setting(8, "groups of the group norms; they divide the width", minimum=1)
+    time_width: int = setting(128, "size of the time's embedding", minimum=2)
+    class_conditional: bool = setting(False, "tell the network the class of each picture")
+    label_dropout: float = setting(
+        0.1, "share of classes kept from it in training, for guidance", minimum=0, maximum=1
+    )
+    zero_init_output: bool = setting(False, "the last convolution starts at zero")
+    matmul_precision: str = setting(
+        "default",
+        "strict float32 (highest), the platform's own (default), bfloat16 inputs (fast)",
+        choices=PRECISIONS,
+    )
+
+    def check(self) -> None:
+        if self.width % self.groups:
+            raise UserError(f"--groups: {self.groups} does not divide --width {self.width}")
+
+
+class UNet(nn.Module):
+    """Noisy pictures and their times in, the noise in them (or v) out.
+
+    Attributes:
+      config: see `UNetConfig`.
+      diffusion: the noise, and what the output means.
+      shape: (height, width, channels) of a picture.
+      classes: how many there are; used where `class_conditional`.
+    """
+
+    config: UNetConfig
+    diffusion: DiffusionConfig
+    shape: tuple[int, int, int]
+    classes: int = 0
+
+    def setup(self):
+        config = self.config
+        low, high = config.width, 2 * config.width
+        zeros = nn.initializers.zeros_init()
+        self.time_hidden, self.time_output = (self._dense(config.time_width) for _ in range(2))
+        if config.class_conditional:
+            # One more row stands for "not told".
+            self.class_embedding = nn.Embed(self.classes + 1, config.time_width)
+        self.input = Conv3x3(low, precision=config.matmul_precision)
+        self.down_0, self.down_1 = self._block(low), self._block(high)
+        self.middle = self._block(high)
+        self.up_1, self.up_0 = self._block(low), self._block(low)
+        self.output = (
+            Dense(self.shape[-1], kernel_init=zeros)
+            if config.zero_init_output
+            else self._dense(self.shape[-1])
+        )
+
+    def _block(self, features: int) -> ResidualBlock:
+        return ResidualBlock(features, self.config.groups, self.config.matmul_precision)
+
+    def _dense(self, features: int) -> Dense:
+        return Dense(features, True, UNIFORM, self.config.matmul_precision, bias_range=1.0)
+
+    def __call__(self, x: jax.Array, t: jax.Array, labels: jax.Array | None = None) -> jax.Array:
+        """Returns noise or v, `[batch, height, width, channels]`.
+
+        Args:
+          x: [batch, height, width, channels] noisy pictures.
+          t: [batch] int32 times.
+          labels: [batch] int32 classes, `classes` itself where the network is not told; ignored
+            unless `class_conditional`.
+        """
+        time = self._embed(t, labels)
+        full = self.down_0(self.input(x), time)
+        half = self.down_1(max_pool(full), time)
+        quarter = self.middle(max_pool(half), time)
+        half = self.up_1(jnp.concatenate([upsample(quarter), half], axis=-1), time)
+        full = self.up_0(jnp.concatenate([upsample(half), full], axis=-1), time)
+        return self.output(full)
+
+    def _embed(self, t: jax.Array, labels: jax.Array | None) -> jax.Array:
+        """Returns what the blocks are told, `[batch, time_width]`."""
+        table = positions.sinusoidal(self.diffusion.diffusion_steps, self.config.time_width)
+        time = self.time_output(nn.silu(self.time_hidden(jnp.asarray(table)[t])))
+        if self.config.class_conditional:
+            labels = jnp.full(t.shape, self.classes) if labels is None else labels
+            time = time + self.class_embedding(labels)
+        return time
+
+
+def require_halves(shape: tuple[int, int, int]) -> None:
+    """Raises UserError unless pictures can be halved as often as the network does."""
+    height, width, _ = shape
+    if height % 2**LEVELS or width % 2**LEVELS:
+        raise UserError(
+            f"--dataset: pictures of {height}x{width} do not halve {LEVELS} times; height and width"
+            f" must be multiples of {2**LEVELS}"
+        )
+
+
+def to_signed(images: jax.Array) -> jax.Array:
+    """Returns pictures in [-1, 1] for pictures in 0..255."""
+    return images.astype(jnp.float32) / 127.5 - 1
+
+
+def to_unit(images: jax.Array) -> jax.Array:
+    """Returns pictures in [0, 1] for pictures in [-1, 1]; what lies outside is cut."""
+    return jnp.clip((images + 1) / 2, 0, 1)
+
+
+def loss(
+    params: Any, batch: dict[str, jax.Array], key: jax.Array, state: TrainState, train: bool
+) -> LossParts:
+    """Sums each picture's mean squared error per pixel at a time drawn uniformly.
+
+    Ho et al. 2020, equation 14, weighted by time where the configuration says so. A picture's time
+    and noise follow from the key and its place in the batch.
+
+    Args:
+      params: the network's parameters.
+      batch: `images` uint8 [batch, height, width, channels], `labels` and `example` [batch] int32,
+        `weights [batch]`; pictures of weight 0 count for nothing.
+      key: the step's key.
+      state: holds the network.
+      train: whether classes are kept from the network at random.
+
+    Returns:
+      LossParts whose `sums` hold `squared_error`: the same without the weight of its time.
+    """
+    model = state.model
+    x0 = to_signed(batch["images"])
+    example_keys = keys.per_example(key, batch["example"])
+    time_keys, noise_keys, label_keys = jax.vmap(jax.random.split, (0, None), 1)(example_keys, 3)
+    t = jax.vmap(lambda key: jax.random.randint(key, (), 0, model.diffusion.diffusion_steps))(
+        time_keys
+    )
+    noise = jax.vmap(lambda key: jax.random.normal(key, model.shape))(noise_keys)
+    labels = batch["labels"]
+    if train and model.config.class_conditional:
+        told = jax.vmap(jax.random.bernoulli, (0, None))(label_keys, 1 - model.config.label_dropout)
+        labels = jnp.where(told, labels, model.classes)
+
+    schedule = make_schedule(model.diffusion)
+    x = process.q_sample(schedule, x0, t, noise)
+    output = model.apply({"params": params}, x, t, labels)
+    target = process.target(schedule, x0, noise, t, model.diffusion.prediction)
+    squared_error = jnp.square(output - target).mean(axis=(1, 2, 3))
+    time_weight = jnp.asarray(process.loss_weights(model.diffusion))[t]
+    weights = batch["weights"]
+    return LossParts(
+        total=jnp.sum(squared_error * time_weight * weights),
+        weight=jnp.sum(weights),
+        sums={"squared_error": jnp.sum(squared_error * weights)},
+    )
+
+
+train_step = build_train_step(loss)
+
+
+@dataclasses.dataclass(frozen=True)
+class Denoiser:
+    """A network as `jaxlabs.diffusion.samplers.sample` wants it; equal ones share a compilation.
+
+    Its parameters are `(params, guidance)`. With guidance w the output is
+    `without + w (with - without)` of the network that is told the class and the one that is not (Ho
+    and Salimans 2022, "Classifier-Free Diffusion Guidance", whose w is smaller by one).
+
+    Attributes:
+      model: the network.
+      guided: whether guidance is not 1, which takes two passes.
+    """
+
+    model: UNet
+    guided: bool = False
+
+    def __call__(
+        self, params: Any, x: jax.Array, t: jax.Array, labels: jax.Array | None
+    ) -> jax.Array:
+        """Returns the output `[batch, height, width, channels]` for `x` at times `t [batch]`."""
+        params, guidance = params
+        if not self.guided:
+            return self.model.apply({"params": params}, x, t, labels)
+        untold = jnp.full_like(labels, self.model.classes)
+        x, t, labels = (jnp.concatenate(pair) for pair in ((x, x), (t, t), (labels, untold)))
+        told, untold = jnp.split(self.model.apply({"params": params}, x, t, labels), 2)
+        return untold + guidance * (told - untold)
