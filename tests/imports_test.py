@@ -84,7 +84,7 @@ RESERVED = {
 ONLY = {
     "layers": {"flax", "jax", "numpy"},
     "losses": {"flax", "jax", "numpy"},
-    "report": {"matplotlib", "numpy"},
+    "report": {"PIL", "matplotlib", "numpy"},
     "published": set(),
 }
 # Slow or optional to import: loaded inside the functions that need them.

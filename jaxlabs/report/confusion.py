@@ -9,6 +9,10 @@ from jaxlabs.report import style
 from jaxlabs.report.curves import words
 from jaxlabs.report.picture import Picture
 
+MOST_SHOWN, COLUMNS = 36, 6
+MOST_SIDE_BY_SIDE = 5
+"""Classes of matrices that two of them fit beside each other."""
+
 
 def confusion(arrays: Mapping[str, np.ndarray]) -> list[Picture]:
     """Draws who is taken for whom: one matrix for each split.
@@ -18,8 +22,10 @@ def confusion(arrays: Mapping[str, np.ndarray]) -> list[Picture]:
         [classes]`, both names.
     """
     counts, splits, labels = (arrays[name] for name in ("counts", "splits", "labels"))
-    figure = style.new_figure(2.5 * -(-len(splits) // 2))
-    panels = figure.subplots(-(-len(splits) // 2), 2, squeeze=False).ravel()
+    columns, height = (2, 2.5) if len(labels) <= MOST_SIDE_BY_SIDE else (1, 4.8)
+    rows = -(-len(splits) // columns)
+    figure = style.new_figure(height * rows)
+    panels = figure.subplots(rows, columns, squeeze=False).ravel()
     for axes, split, matrix in zip(panels, splits, counts, strict=False):
         _draw(axes, matrix, labels.tolist())
         right, total = int(np.trace(matrix)), int(matrix.sum())
@@ -35,10 +41,49 @@ def confusion(arrays: Mapping[str, np.ndarray]) -> list[Picture]:
             name="confusion",
             title="Who is taken for whom",
             caption=(
-                "Each row holds the sentences of one class, by the class that the model takes them "
+                "Each row holds the examples of one class, by the class that the model takes them "
                 "for; the diagonal is right. Colours are shares of the row, numbers count."
             ),
             alt=f"Confusion matrices. {told}.",
+            figure=figure,
+        )
+    ]
+
+
+def misclassified(arrays: Mapping[str, np.ndarray]) -> list[Picture]:
+    """Draws pictures that are taken for another class, with both classes.
+
+    Args:
+      arrays: `images [shown, height, width(, channels)]` in [0, 1], `labels` and `taken [shown]`,
+        both names, `errors` and `count`, how many there are in all.
+    """
+    shown = min(MOST_SHOWN, len(arrays["images"]))
+    columns = min(COLUMNS, shown)
+    rows = -(-shown // columns)
+    height = 0.82 * arrays["images"].shape[1] / arrays["images"].shape[2] + 0.2
+    figure = style.new_figure(rows * height)
+    panels = figure.subplots(rows, columns, squeeze=False).ravel()
+    for axes in panels:
+        axes.set_axis_off()
+    pictures = np.clip(np.asarray(arrays["images"], np.float64), 0, 1)
+    if pictures.ndim == 4 and pictures.shape[3] == 1:
+        pictures = pictures[..., 0]
+    for axes, picture, label, taken in zip(
+        panels[:shown], pictures, arrays["labels"], arrays["taken"], strict=False
+    ):
+        axes.imshow(picture, cmap="gray", vmin=0, vmax=1)
+        axes.set_title(f"{label} → {taken}", loc="center", pad=2, fontsize=9)
+    errors, count = int(arrays["errors"]), int(arrays["count"])
+    surest = f"; the {shown} surest errors are shown" if shown < errors else ""
+    return [
+        Picture(
+            name="misclassified",
+            title="Taken for another class",
+            caption=(
+                f"{errors:,} of {count:,} test pictures are taken for another class{surest}. Above "
+                "each stands what it is and what the model takes it for."
+            ),
+            alt=f"{shown} pictures that the model takes for another class.",
             figure=figure,
         )
     ]
@@ -49,9 +94,12 @@ def _draw(axes: Axes, matrix: np.ndarray, labels: list[str]) -> None:
     shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     places = np.arange(len(labels))
-    axes.set_xticks(places, labels, rotation=20)
+    axes.set_xticks(places, labels, rotation=20 if max(map(len, labels)) > 2 else 0)
     axes.set_yticks(places, labels)
     axes.set(xlabel="taken for", ylabel="is")
+    many = len(labels) > MOST_SIDE_BY_SIDE
     for row, column in np.ndindex(*matrix.shape):
+        if many and not matrix[row, column]:
+            continue  # so many zeros would hide the rest
         colour = "white" if shares[row, column] > 0.6 else style.INK
         axes.text(column, row, f"{matrix[row, column]}", ha="center", va="center", color=colour)

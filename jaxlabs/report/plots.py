@@ -11,6 +11,7 @@ from jaxlabs.report import (
     attention_study,
     confusion,
     curves,
+    diffusion,
     images,
     latent,
     maps,
@@ -43,6 +44,14 @@ DRAWINGS: dict[str, Callable[[Mapping[str, np.ndarray]], list[Picture]]] = {
     "interpolations": latent.interpolations,
     "random_codes": latent.random_codes,
     "latent_units": latent.latent_units,
+    "misclassified": confusion.misclassified,
+    "forward_process": diffusion.forward_process,
+    "trajectory": diffusion.trajectory,
+    "animation": diffusion.animation,
+    "sampler_quality": diffusion.sampler_quality,
+    "class_histogram": diffusion.class_histogram,
+    "neighbours": diffusion.neighbours,
+    "loss_by_time": diffusion.loss_by_time,
 }
 
 

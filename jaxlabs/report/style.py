@@ -6,9 +6,12 @@ import warnings
 from collections.abc import Iterator
 
 import matplotlib
+import PIL.Image
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+
+from jaxlabs.report.picture import Animation
 
 # Okabe and Ito (2008), "Color universal design", darkened where thin lines on white need it.
 BLUE, VERMILION, GREEN, PURPLE = "#0072B2", "#D55E00", "#00805E", "#B0569A"
@@ -64,9 +67,14 @@ def new_figure(height: float, *, width: float = WIDTH) -> Figure:
     return figure
 
 
-def png(figure: Figure) -> bytes:
-    """Renders a figure on white."""
+def png(figure: Figure | Animation) -> bytes:
+    """Renders a figure on white; an animation as an animated PNG, which browsers play."""
     buffer = io.BytesIO()
+    if isinstance(figure, Animation):
+        first, *others = (PIL.Image.fromarray(frame) for frame in figure.frames)
+        shown = list(figure.milliseconds)
+        first.save(buffer, "png", save_all=True, append_images=others, duration=shown, loop=0)
+        return buffer.getvalue()
     figure.savefig(buffer, format="png", dpi=DOTS_PER_INCH, facecolor="white")
     return buffer.getvalue()
 

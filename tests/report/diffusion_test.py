@@ -1,0 +1,112 @@
+import io
+
+import numpy as np
+import PIL.Image
+import pytest
+
+from jaxlabs.report import confusion, diffusion, style
+from jaxlabs.report.plots import DRAWINGS
+
+
+@pytest.fixture(autouse=True)
+def in_house_style():
+    with style.house_style():
+        yield
+
+
+def stages(times, count=3):
+    drawn = np.random.default_rng(0).standard_normal((len(times), count, 8, 8, 1))
+    return {"times": np.array(times), "pictures": drawn}
+
+
+@pytest.mark.parametrize("draw", [diffusion.forward_process, diffusion.trajectory])
+def test_every_time_has_its_row(draw):
+    (picture,) = draw(stages([999, 250, 0]))
+    (axes,) = picture.figure.axes
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["t = 999", "t = 250", "t = 0"]
+    assert axes.images[0].get_array().shape == (3 * 9 - 1, 3 * 9 - 1)
+
+
+def test_animation_plays_all_frames_and_holds_the_last():
+    arrays = stages([9, 5, 0], count=30)
+    (picture,) = diffusion.animation(arrays)
+    image = PIL.Image.open(io.BytesIO(style.png(picture.figure)))
+    assert image.format == "PNG"
+    assert image.n_frames == 3
+    assert image.info["loop"] == 0
+    times = []
+    for frame in range(3):
+        image.seek(frame)
+        times.append(image.info["duration"])
+    assert times == [diffusion.PER_FRAME] * 2 + [diffusion.HOLD]
+    # The middle of the first sample's first pixel, as a grey value.
+    grey = (np.clip(arrays["pictures"][2, 0, 0, 0, 0], -1, 1) + 1) * 127.5
+    assert np.asarray(image)[1, 1] == pytest.approx(grey, abs=0.51)
+
+
+def test_sampler_quality_shows_each_sampler_and_each_floor():
+    arrays = {
+        "sampler": np.array(["ddim", "ancestral", "ddim"]),
+        "steps": np.array([1000, 20, 20]),
+        "frechet": np.array([4.0, 9.0, 5.0]),
+        "count": np.array([2000, 10_000, 10_000]),
+        "floor_count": np.array([10_000, 2000]),
+        "floor_frechet": np.array([1.0, 2.0]),
+    }
+    (picture,) = diffusion.sampler_quality(arrays)
+    (axes,) = picture.figure.axes
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["DDIM", "ancestral"]
+    np.testing.assert_array_equal(axes.lines[0].get_xydata(), [[20, 5], [1000, 4]])
+    floors = [line.get_ydata()[0] for line in axes.lines[-2:]]
+    assert floors == [1.0, 2.0]
+    assert "Hollow marks are of 2,000 samples" in picture.caption
+    assert "ddim 1000 steps 4;" in picture.alt
+
+
+def test_class_histogram_names_the_commonest_class():
+    counts = {"samples": np.array([1, 7, 2]), "real": np.array([5, 5, 10])}
+    (picture,) = diffusion.class_histogram({"names": np.array(list("abc"))} | counts)
+    assert "The commonest is b, with 70.0%." in picture.caption
+    heights = [bar.get_height() for bar in picture.figure.axes[0].patches]
+    np.testing.assert_allclose(heights, [10, 70, 20, 25, 25, 50])
+
+
+def test_neighbours_say_how_far_they_are_and_how_far_real_ones_are():
+    pixels = np.random.default_rng(0).random((2, 8, 8, 1))
+    (picture,) = diffusion.neighbours(
+        {
+            "samples": pixels,
+            "nearest": pixels,
+            "distances": np.array([0.1, 0.2]),
+            "real_distances": np.array([0.25]),
+        }
+    )
+    assert "0.150 in the median, the least 0.100" in picture.caption
+    assert "0.250 from their nearest" in picture.caption
+
+
+def test_loss_by_time_has_time_zero_on_a_logarithmic_axis():
+    values = np.array([0.5, 0.1, 0.01])
+    arrays = {"times": np.array([0, 10, 999]), "bits": values, "squared_error": values}
+    (picture,) = diffusion.loss_by_time(arrays)
+    for axes in picture.figure.axes:
+        np.testing.assert_array_equal(axes.lines[0].get_xdata(), [1, 11, 1000])
+
+
+def test_misclassified_pictures_bear_both_classes():
+    arrays = {
+        "images": np.zeros((2, 8, 8, 1)),
+        "labels": np.array(["4", "7"]),
+        "taken": np.array(["9", "1"]),
+        "errors": np.array(62),
+        "count": np.array(10_000),
+    }
+    (picture,) = confusion.misclassified(arrays)
+    assert [axes.get_title() for axes in picture.figure.axes[:2]] == ["4 → 9", "7 → 1"]
+    assert "62 of 10,000 test pictures" in picture.caption
+    assert "the 2 surest errors are shown" in picture.caption
+
+
+def test_reports_draw_what_diffusion_leaves():
+    names = ("forward_process", "trajectory", "animation", "sampler_quality", "class_histogram")
+    assert {*names, "neighbours", "loss_by_time", "misclassified"} <= DRAWINGS.keys()
