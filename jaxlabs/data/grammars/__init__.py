@@ -1,0 +1,1 @@
+"""Made-up languages whose best possible scores are known."""

@@ -1,0 +1,235 @@
+"""Pairs of sequences as a lab's data: split, numbered, padded.
+
+Sources begin with no mark and end with `<eos>`, where a model that reads but one way has read all.
+"""
+
+import dataclasses
+import functools
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from jaxlabs.config import Config, UserError, nearest, setting
+from jaxlabs.data import sequence_files
+from jaxlabs.data.batches import Examples
+from jaxlabs.data.grammars import next_word, sentiment, tagging, translation
+from jaxlabs.data.sequence_files import Pair
+from jaxlabs.data.splits import Data
+
+GRAMMARS: dict[str, ModuleType] = {
+    "next_word": next_word,
+    "sentiment": sentiment,
+    "tagging": tagging,
+    "translation": translation,
+}
+"""By task. Each has `LENGTHS`, `LONGER`, `draw` and `optimum`."""
+
+GRAMMAR = "grammar"
+PADDING, START, END = 0, 1, 2
+SPECIAL = ("<pad>", "<sos>", "<eos>")
+SHOWN = 3
+"""Test sentences that a run's samples show."""
+
+LONG_SHARE, TEST_SHARE = 0.1, 0.1
+"""Of a user's sentences: the longest go to `longer`, and of the others some to `test`."""
+
+Splits = dict[str, list[Pair]]
+Baselines = Callable[[str, Splits], dict[str, float]]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SequenceDataConfig(Config):
+    """How much is drawn from a grammar."""
+
+    train_sentences: int = setting(100_000, "drawn from the grammar to train on", minimum=1)
+    test_sentences: int = setting(1000, "drawn for each of test and longer", minimum=1)
+
+
+@dataclasses.dataclass(frozen=True)
+class Numbering:
+    """Words to numbers and back; 0, 1 and 2 are `<pad>`, `<sos>` and `<eos>`.
+
+    Attributes:
+      words: the known words, distinct.
+    """
+
+    words: tuple[str, ...]
+
+    @classmethod
+    def of(cls, sequences: Iterable[Sequence[str]]) -> "Numbering":
+        """Returns the numbering of all words of some sequences, in alphabetical order."""
+        return cls(tuple(sorted({word for words in sequences for word in words})))
+
+    @property
+    def size(self) -> int:
+        """How many numbers there are, the three marks included."""
+        return len(SPECIAL) + len(self.words)
+
+    def encode(self, words: Sequence[str]) -> list[int]:
+        """Returns the numbers of words.
+
+        Raises:
+          UserError: some are unknown; it names them.
+        """
+        unknown = [word for word in words if word not in self._numbers]
+        if unknown:
+            named = ", ".join(map(repr, dict.fromkeys(unknown)))
+            some = ", ".join(self.words[:60]) + ", ..." * (len(self.words) > 60)
+            raise UserError(f"unknown words {named}; known are {some}")
+        return [self._numbers[word] for word in words]
+
+    def decode(self, numbers: Iterable[int]) -> list[str]:
+        """Returns the words of numbers up to the first `<eos>` or padding."""
+        words = []
+        for number in numbers:
+            if number in (PADDING, END):
+                break
+            words.append((SPECIAL + self.words)[number])
+        return words
+
+    @functools.cached_property
+    def _numbers(self) -> dict[str, int]:
+        return {word: number for number, word in enumerate(self.words, start=len(SPECIAL))}
+
+
+def splits_of(task: str, dataset: str, seed: int, sizes: SequenceDataConfig) -> Splits:
+    """Returns the pairs of `train`, `test` and `longer`; no source of one stands in another.
+
+    Lengths in `longer` are such as training never has. A user's sentences are shuffled by the seed,
+    and a tenth go to `test`; sources longer than nine tenths of all go to `longer`, which is
+    missing where there are none.
+
+    Raises:
+      UserError: no such data set; a file that cannot be read or holds too few sentences.
+    """
+    if dataset == GRAMMAR:
+        return _drawn(GRAMMARS[task], seed, sizes)
+    path = Path(dataset).expanduser()
+    if not dataset or not path.is_file():
+        raise UserError(
+            f"--dataset: no data set or file {dataset!r}; accepted are {GRAMMAR} or the path to a"
+            f" file{nearest(dataset, [GRAMMAR])}"
+        )
+    return _shuffled(sequence_files.read(task, path), path, seed)
+
+
+def _shuffled(sentences: list[list[Pair]], path: Path, seed: int) -> Splits:
+    lengths = [len(source) for pairs in sentences for source, _ in pairs]
+    border = np.quantile(lengths, 1 - LONG_SHARE, method="lower")
+    np.random.default_rng(seed).shuffle(sentences)
+
+    def part(sentences: list[list[Pair]], long: bool) -> list[Pair]:
+        return [pair for pairs in sentences for pair in pairs if (len(pair[0]) > border) == long]
+
+    has_short = [pairs for pairs in sentences if part([pairs], False)]
+    all_long = [pairs for pairs in sentences if not part([pairs], False)]
+    if len(has_short) < 2:
+        raise UserError(f"{path}: too few different sentences ({len(sentences)}) to hold some out")
+    tests = max(1, round(TEST_SHARE * len(has_short)))
+    splits = {"train": part(has_short[tests:], False), "test": part(has_short[:tests], False)}
+    longer = part(has_short[:tests] + all_long, True)
+    return splits | ({"longer": longer} if longer else {})
+
+
+def _drawn(grammar: ModuleType, seed: int, sizes: SequenceDataConfig) -> Splits:
+    generator = np.random.default_rng(seed)
+
+    def draw(lengths: range) -> Pair:
+        source, target = grammar.draw(generator, lengths)
+        return tuple(source), tuple(target)
+
+    def unseen(lengths: range, count: int, known: set) -> list[Pair]:
+        found = {}
+        while len(found) < count:
+            source, target = draw(lengths)
+            if source not in known:
+                found[source] = target
+        return list(found.items())
+
+    train = [draw(grammar.LENGTHS) for _ in range(sizes.train_sentences)]
+    known = {source for source, _ in train}
+    return {
+        "train": train,
+        "test": unseen(grammar.LENGTHS, sizes.test_sentences, known),
+        "longer": unseen(grammar.LONGER, sizes.test_sentences, known),
+    }
+
+
+def sequence_data(
+    task: str, dataset: str, seed: int, sizes: SequenceDataConfig, baselines: Baselines
+) -> Data:
+    """Returns the data of a run.
+
+    Batches hold `inputs [batch, source time]`, `targets [batch, target time]` (one column where a
+    sentence has one label) and `weights`, 0 where a target is padding. Translations end with
+    `<eos>`. Evaluated are `test`, the headline, and after the last step `longer`.
+
+    Args:
+      task: a key of GRAMMARS.
+      dataset: "grammar", or the path of a file as `sequence_files` says.
+      seed: of what is drawn or shuffled.
+      sizes: how much is drawn.
+      baselines: `(task, splits) -> figures by name`.
+
+    Raises:
+      UserError: as `splits_of`.
+    """
+    splits = splits_of(task, dataset, seed, sizes)
+    pairs = [pair for part in splits.values() for pair in part]
+    numberings = Numbering.of(s for s, _ in pairs), Numbering.of(t for _, t in pairs)
+    ends = task == "translation"
+    sets = {name: examples(part, *numberings, ends) for name, part in splits.items()}
+    optima = {
+        f"{name}_{figure}": value
+        for name, part in splits.items()
+        if dataset == GRAMMAR and name != "train"
+        for figure, value in GRAMMARS[task].optimum(*zip(*part, strict=True)).items()
+    }
+    digest = hashlib.sha256(json.dumps(splits).encode()).hexdigest()
+    shapes = [part.arrays for part in sets.values()]
+    return Data(
+        train=sets["train"],
+        evaluations={"test": sets["test"]},
+        final_evaluations=lambda: {name: sets[name] for name in sets if name == "longer"},
+        dataset={
+            "name": f"{task} {GRAMMAR}" if dataset == GRAMMAR else dataset,
+            "source": "a made-up grammar" if dataset == GRAMMAR else str(Path(dataset).resolve()),
+            "sha256": digest,
+        }
+        | {f"{name}_sentences": len(part) for name, part in splits.items()},
+        comparable=False,
+        vocabulary={
+            "sources": list(numberings[0].words),
+            "targets": list(numberings[1].words),
+            "source_length": max(arrays["inputs"].shape[1] for arrays in shapes),
+            "target_length": max(arrays["targets"].shape[1] for arrays in shapes),
+            "shown": [[" ".join(s), " ".join(t)] for s, t in splits["test"][:SHOWN]],
+        },
+        baselines=lambda: baselines(task, splits) | optima,
+    )
+
+
+def numberings(vocabulary: Mapping[str, Any]) -> tuple[Numbering, Numbering]:
+    """Returns the numberings of sources and targets from a run's vocabulary."""
+    return Numbering(tuple(vocabulary["sources"])), Numbering(tuple(vocabulary["targets"]))
+
+
+def examples(pairs: Sequence[Pair], source: Numbering, target: Numbering, ends: bool) -> Examples:
+    """Returns pairs as padded arrays; `ends` says whether targets end with `<eos>`."""
+    targets = pad([target.encode(words) + [END] * ends for _, words in pairs])
+    inputs = pad([[*source.encode(words), END] for words, _ in pairs])
+    weights = (targets != PADDING).astype(np.float32)
+    return Examples({"inputs": inputs, "targets": targets, "weights": weights})
+
+
+def pad(rows: Sequence[Sequence[int]]) -> np.ndarray:
+    """Returns rows as [count, longest] int32, filled up with padding."""
+    filled = np.full((len(rows), max(map(len, rows))), PADDING, np.int32)
+    for row, numbers in zip(filled, rows, strict=True):
+        row[: len(numbers)] = numbers
+    return filled
