@@ -167,11 +167,25 @@ class MultiHeadAttention(nn.Module):
         """
         if memory is None:
             return self._attend(*self._project(x, 0), mask, dropout_keys)
+        return self.recall(x, self.remember(memory), mask, dropout_keys=dropout_keys)
+
+    def remember(self, memory: jax.Array) -> KVCache:
+        """Returns keys and values of `memory [batch, memory_time, width]`, for any query."""
+        return KVCache(*self._heads(memory, 1, 2))
+
+    def recall(
+        self,
+        x: jax.Array,
+        memory: KVCache,
+        mask: Mask = None,
+        *,
+        dropout_keys: jax.Array | None = None,
+    ) -> jax.Array:
+        """Attends from `x [batch, time, width]` to a memory; see `__call__`."""
         if self.positions in ("rotary", "alibi") or isinstance(mask, LocalWindow):
             told = mask if isinstance(mask, LocalWindow) else f"{self.positions} positions"
             raise ValueError(f"{told}: query and memory have no distance; none is accepted")
-        key, value = self._heads(memory, 1, 2)
-        return self._attend(*self._heads(x, 0), key, value, mask, dropout_keys)
+        return self._attend(*self._heads(x, 0), memory.key, memory.value, mask, dropout_keys)
 
     def prefill(self, x: jax.Array, mask: Mask = None) -> tuple[jax.Array, KVCache]:
         """Attends as `__call__` does and returns the cache of these first positions as well."""

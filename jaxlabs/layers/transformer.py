@@ -1,4 +1,6 @@
-"""The Transformer's block: self-attention and a feed-forward network, each with a residual."""
+"""The Transformer's blocks: attention and a feed-forward network, each with a residual."""
+
+from collections.abc import Callable
 
 import flax.linen as nn
 import jax
@@ -164,3 +166,111 @@ class EncoderBlock(nn.Module):
             return x + self.ffn_dropout(self.ffn(self.ffn_norm(x)), dropout_keys)
         x = self.attention_norm(x)
         return self.ffn_norm(x + self.ffn_dropout(self.ffn(x), dropout_keys))
+
+
+class DecoderBlock(nn.Module):
+    """Causal self-attention, attention to a memory, feed-forward; a residual around each.
+
+    Vaswani et al. 2017, figure 1, right; with `pre_norm` the norms stand before the sub-layers, see
+    `EncoderBlock`, which has the attributes in common.
+
+    Attributes:
+      width: size of a token's vector, and of the memory's.
+      heads: number of attention heads.
+      ffn_width: size of the feed-forward network's hidden layer.
+      length: longest sequence, see `MultiHeadAttention`.
+      activation: of the feed-forward network.
+      positions: of self-attention, see `MultiHeadAttention`; the memory has none.
+      pre_norm: whether norms stand before sub-layers and not after them.
+      dropout: rate on attention weights and sub-layer outputs.
+      precision: see `jaxlabs.layers.matmul`.
+    """
+
+    width: int
+    heads: int
+    ffn_width: int
+    length: int
+    activation: str = "relu"
+    positions: str = "none"
+    pre_norm: bool = True
+    dropout: float = 0.0
+    precision: str = "default"
+
+    def setup(self):
+        options = {"width": self.width, "heads": self.heads, "length": self.length}
+        options |= {"dropout": self.dropout, "precision": self.precision}
+        self.attention_norm = build_norm("layernorm")
+        self.attention = MultiHeadAttention(positions=self.positions, **options)
+        self.attention_dropout = Dropout(self.dropout)
+        self.memory_norm = build_norm("layernorm")
+        self.memory_attention = MultiHeadAttention(**options)
+        self.memory_dropout = Dropout(self.dropout)
+        self.ffn_norm = build_norm("layernorm")
+        self.ffn = FeedForward(self.ffn_width, self.activation, precision=self.precision)
+        self.ffn_dropout = Dropout(self.dropout)
+
+    def __call__(
+        self,
+        x: jax.Array,
+        memory: jax.Array,
+        mask: Mask = None,
+        memory_mask: Mask = None,
+        *,
+        dropout_keys: jax.Array | None = None,
+    ) -> jax.Array:
+        """Returns `[batch, time, width]` for `x [batch, time, width]`.
+
+        Args:
+          x: the sequence so far.
+          memory: [batch, memory_time, width] what the encoder made of the source.
+          mask: of self-attention, `layers.masks.causal`.
+          memory_mask: hides the memory's padding, `layers.masks.padding`.
+          dropout_keys: [batch] PRNG keys; None switches dropout off.
+        """
+
+        def attend(x: jax.Array) -> jax.Array:
+            return self.attention(x, mask, dropout_keys=dropout_keys)
+
+        kept = self.memory_attention.remember(memory)
+        return self._sub_layers(x, attend, kept, memory_mask, dropout_keys)
+
+    def remember(self, memory: jax.Array) -> KVCache:
+        """Returns keys and values of `memory [batch, memory_time, width]`, made once a source."""
+        return self.memory_attention.remember(memory)
+
+    def decode(
+        self,
+        x: jax.Array,
+        cache: KVCache,
+        memory: KVCache,
+        position: jax.Array,
+        mask: jax.Array,
+        memory_mask: jax.Array,
+    ) -> tuple[jax.Array, KVCache]:
+        """Computes the block for one new token `x [batch, 1, width]`, see `MultiHeadAttention`."""
+        attended, new_cache = self.attention.decode(
+            self.attention_norm(x) if self.pre_norm else x, cache, position, mask
+        )
+        return self._sub_layers(x, lambda x: attended, memory, memory_mask, None), new_cache
+
+    def _sub_layers(
+        self,
+        x: jax.Array,
+        attend: Callable[[jax.Array], jax.Array],
+        memory: KVCache,
+        memory_mask: Mask,
+        dropout_keys: jax.Array | None,
+    ) -> jax.Array:
+        def recall(x: jax.Array) -> jax.Array:
+            return self.memory_attention.recall(x, memory, memory_mask, dropout_keys=dropout_keys)
+
+        for function, norm, dropout in [
+            (attend, self.attention_norm, self.attention_dropout),
+            (recall, self.memory_norm, self.memory_dropout),
+            (self.ffn, self.ffn_norm, self.ffn_dropout),
+        ]:
+            if self.pre_norm:
+                x = x + dropout(function(norm(x)), dropout_keys)
+            else:
+                x = norm(x + dropout(function(x), dropout_keys))
+        return x

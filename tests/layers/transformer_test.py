@@ -1,3 +1,5 @@
+import functools
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -7,8 +9,9 @@ from jax.test_util import check_grads
 from scipy.special import erf
 
 from jaxlabs.layers import masks
+from jaxlabs.layers.attention import empty_cache
 from jaxlabs.layers.normalization import build_norm
-from jaxlabs.layers.transformer import EncoderBlock, FeedForward
+from jaxlabs.layers.transformer import DecoderBlock, EncoderBlock, FeedForward
 
 
 def tokens_of(batch=2, time=6, width=8, dtype=np.float32):
@@ -172,3 +175,118 @@ def test_dropout_acts_on_the_output_of_either_branch(key, silent):
 def test_one_token_in_a_batch_of_one(key):
     x, layer = tokens_of(batch=1, time=1), block()
     chex.assert_shape(layer.apply(layer.init(key, x), x, masks.causal(1)), (1, 1, 8))
+
+
+# The decoder's block
+
+
+def decoder_block(**options):
+    return DecoderBlock(**{"width": 8, "heads": 2, "ffn_width": 16, "length": 6} | options)
+
+
+def memory_of(batch=2, time=5):
+    """A memory and its mask, with padding in the first row."""
+    memory = np.random.default_rng(7).standard_normal((batch, time, 8)).astype(np.float32)
+    real = np.ones((batch, time))
+    real[0, 3:] = 0
+    return memory, real
+
+
+@pytest.mark.peers
+@pytest.mark.parametrize("pre_norm", [True, False])
+def test_decoder_block_and_its_gradients_equal_pytorch(key, pre_norm):
+    torch = pytest.importorskip("torch")
+    x, layer, (memory, real) = tokens_of(), decoder_block(pre_norm=pre_norm), memory_of()
+    params = shifted(layer.init(key, x, memory)["params"])
+    target = np.random.default_rng(1).standard_normal(x.shape).astype(np.float32)
+
+    @jax.jit
+    def total(params, x, memory):
+        out = layer.apply({"params": params}, x, memory, masks.causal(6), masks.padding(real))
+        return jnp.sum(jnp.sin(out) * target)
+
+    value, gradients = jax.value_and_grad(total, (0, 1, 2))(params, x, memory)
+
+    twin = torch.nn.TransformerDecoderLayer(
+        8, 2, 16, dropout=0.0, batch_first=True, norm_first=pre_norm
+    )
+    values = decoder_twin_values(params)
+    found = twin.load_state_dict({n: torch.tensor(np.array(v)) for n, v in values.items()}, False)
+    assert not found.unexpected_keys
+    assert all(name.endswith("in_proj_bias") for name in found.missing_keys)  # zeros there
+    leaves = [torch.tensor(array, requires_grad=True) for array in (x, memory)]
+    out = twin(
+        *leaves,
+        tgt_mask=~torch.ones(6, 6, dtype=torch.bool).tril(),
+        memory_key_padding_mask=torch.tensor(real == 0),
+    )
+    theirs = (out.sin() * torch.tensor(target)).sum()
+    theirs.backward()
+
+    np.testing.assert_allclose(value, theirs.item(), rtol=1e-5, atol=1e-5)
+    for ours, leaf in zip(gradients[1:], leaves, strict=True):
+        np.testing.assert_allclose(ours, leaf.grad.numpy(), atol=1e-5)
+    expected = dict(twin.named_parameters())
+    for name, ours in decoder_twin_values(gradients[0]).items():
+        np.testing.assert_allclose(ours, expected[name].grad.numpy(), atol=1e-5, err_msg=name)
+
+
+def decoder_twin_values(params):
+    names = ("query", "key", "value")
+    ffn = params["ffn"]
+    values = {
+        "linear1.weight": ffn["expand"]["kernel"].T,
+        "linear1.bias": ffn["expand"]["bias"],
+        "linear2.weight": ffn["contract"]["kernel"].T,
+        "linear2.bias": ffn["contract"]["bias"],
+    }
+    for theirs, ours in [("self_attn", "attention"), ("multihead_attn", "memory_attention")]:
+        part = params[ours]
+        joined = np.concatenate([part[f"{name}_kernel"] for name in names], 1)
+        values[f"{theirs}.in_proj_weight"] = joined.T
+        values[f"{theirs}.out_proj.weight"] = part["out"]["kernel"].T
+        values[f"{theirs}.out_proj.bias"] = part["out"]["bias"]
+    for number, ours in enumerate(("attention_norm", "memory_norm", "ffn_norm"), start=1):
+        values[f"norm{number}.weight"] = params[ours]["scale"]
+        values[f"norm{number}.bias"] = params[ours]["bias"]
+    return values
+
+
+@pytest.mark.parametrize("pre_norm", [True, False])
+def test_cached_decode_equals_the_full_decoder_block(key, pre_norm):
+    x, layer = tokens_of(), decoder_block(pre_norm=pre_norm, positions="rotary")
+    memory, real = memory_of()
+    variables, memory_mask = layer.init(key, x, memory), masks.padding(real)
+    full = layer.apply(variables, x, memory, masks.causal(6), memory_mask)
+    kept = layer.apply(variables, memory, method="remember")
+    cache = empty_cache(2, 2, 6, 8)
+    step = jax.jit(functools.partial(layer.apply, method="decode"))
+    for position in range(6):
+        token, row = x[:, position : position + 1], masks.cached(position, 6)
+        out, cache = step(variables, token, cache, kept, position, row, memory_mask)
+        np.testing.assert_allclose(out[:, 0], full[:, position], atol=1e-5)
+
+
+def test_gradient_of_a_decoder_block_in_float64(key):
+    layer, (memory, real) = decoder_block(activation="gelu"), memory_of()
+    params = layer.init(key, tokens_of(), memory)["params"]
+    with jax.enable_x64(True):
+        x, memory = tokens_of(time=3, dtype=np.float64), np.asarray(memory, np.float64)
+        params = shifted(jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), params))
+        mask, memory_mask = masks.causal(3), masks.padding(jnp.asarray(real))
+
+        def total(params, x, memory):
+            return jnp.sin(layer.apply({"params": params}, x, memory, mask, memory_mask))
+
+        assert total(params, x, memory).dtype == jnp.float64
+        check_grads(jax.jit(total), (params, x, memory), order=1, modes=["rev"])
+
+
+def test_a_memory_of_padding_alone_gives_finite_values(key):
+    x, layer, (memory, _) = tokens_of(time=1), decoder_block(), memory_of()
+    variables = layer.init(key, x, memory)
+    nothing = masks.padding(np.zeros((2, 5)))
+    out = layer.apply(variables, x, memory, masks.causal(1), nothing)
+    other = layer.apply(variables, x, memory + 1, masks.causal(1), nothing)
+    assert np.isfinite(out).all()
+    np.testing.assert_array_equal(out, other)
