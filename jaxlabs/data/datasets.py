@@ -6,9 +6,10 @@ from pathlib import Path
 
 from jaxlabs.config import UserError, nearest
 from jaxlabs.data import sources
-from jaxlabs.data.synthetic import MarkovSource
+from jaxlabs.data.synthetic import MarkovSource, WordSource
 
 MARKOV_CHARACTERS = 500_000
+TOY_WORDS = 10_000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,7 +51,7 @@ TINY_SHAKESPEARE = PublishedText(
         "https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/input.txt"
     ),
 )
-NAMES = ("tiny_shakespeare", "python_reference", "markov")
+NAMES = ("tiny_shakespeare", "python_reference", "markov", "toy_words")
 
 
 def load(name: str, data_dir: str | Path | None = None, *, download: bool = True) -> TextDataset:
@@ -77,6 +78,8 @@ def load(name: str, data_dir: str | Path | None = None, *, download: bool = True
         return _python_reference()
     if name == "markov":
         return _markov()
+    if name == "toy_words":
+        return _toy_words()
     return _text_file(name)
 
 
@@ -132,6 +135,14 @@ def _markov() -> TextDataset:
     facts = {"entropy_rate": source.entropy_rate}
     made = f"a Markov source of order 1 over {len(source.letters)} letters"
     return TextDataset("markov", text, made, sources.text_sha256(text), facts=facts)
+
+
+def _toy_words() -> TextDataset:
+    source = WordSource()
+    text = source.sample(TOY_WORDS)
+    facts = {"entropy_rate": source.entropy_rate}
+    made = f"{TOY_WORDS:,} draws from {len(source.words)} short words"
+    return TextDataset("toy_words", text, made, sources.text_sha256(text), facts=facts)
 
 
 def _text_file(name: str) -> TextDataset:

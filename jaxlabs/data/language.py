@@ -1,10 +1,12 @@
 """A text as data for a character language model: tokenized, split, cut into windows."""
 
+import dataclasses
 from collections.abc import Callable
 
 import numpy as np
 
 from jaxlabs.data import text
+from jaxlabs.data.batches import ParallelStreams
 from jaxlabs.data.datasets import TextDataset
 from jaxlabs.data.splits import Data
 from jaxlabs.data.tokenizers import CharTokenizer
@@ -14,6 +16,9 @@ EVALUATION_WINDOWS = 128
 
 OVERLAP = 8
 """Windows of the sliding-window figure that read each held-out character."""
+
+STREAMS = 64
+"""Stretches of the held-out text that a recurrent network reads side by side."""
 
 Baselines = Callable[[np.ndarray, np.ndarray, int], dict[str, float]]
 
@@ -62,6 +67,39 @@ def language_data(dataset: TextDataset, context: int, seed: int, baselines: Base
         baselines=lambda: baselines(train, held_out, tokenizer.vocabulary_size) | dataset.facts,
         notice=dataset.notice,
     )
+
+
+def streamed_data(
+    dataset: TextDataset, context: int, batch_size: int, seed: int, baselines: Baselines
+) -> Data:
+    """Returns the data of a recurrent network, which reads a text from end to end.
+
+    Its headline is `held_out`, the last 10 % in a few long stretches through each of which the
+    state is carried, as char-rnn evaluates; `held_out_windows` is what `language_data` calls
+    held_out, the figure to set against models that see one context.
+
+    Args:
+      dataset: the text.
+      context: characters through which gradients reach back.
+      batch_size: streams that are read side by side in training.
+      seed: see `language_data`.
+      baselines: see `language_data`.
+
+    Raises:
+      UserError: the training text is too short for so many streams, or a split for one window.
+    """
+    data = language_data(dataset, context, seed, baselines)
+    streams = ParallelStreams(tokens=data.train.tokens, context=context)
+    streams.windows(batch_size)  # says so if it is too short
+    held_out = CharTokenizer.from_json(data.vocabulary).encode(text.split_text(dataset.text)[1])
+    targets = len(held_out) - 1
+    rows = min(STREAMS, targets // context)
+    evaluations = {
+        "held_out": text.consecutive_windows(held_out, -(-targets // rows)),
+        "held_out_windows": data.evaluations["held_out"],
+        "train_windows": data.evaluations["train_windows"],
+    }
+    return dataclasses.replace(data, train=streams, evaluations=evaluations, final_evaluations=dict)
 
 
 def _tokens(tokenizer: CharTokenizer, part: str) -> np.ndarray:

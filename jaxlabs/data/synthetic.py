@@ -2,6 +2,7 @@
 
 import bisect
 import dataclasses
+import math
 import string
 
 import numpy as np
@@ -54,3 +55,29 @@ class MarkovSource:
             text.append(self.letters[state])
             border = borders[state]
         return "".join(text)
+
+
+@dataclasses.dataclass(frozen=True)
+class WordSource:
+    """Words drawn one by one, all equally likely, each followed by a space.
+
+    Attributes:
+      words: the words, no two alike.
+    """
+
+    words: tuple[str, ...] = ("hello", "world", "help", "word", "held", "wolf", "low", "row")
+
+    @property
+    def entropy_rate(self) -> float:
+        """The lowest reachable loss, in nats per character.
+
+        A word costs the logarithm of their number, whatever its letters are, since the space says
+        where it ends; that cost is shared by its characters and the space.
+        """
+        characters = sum(len(word) + 1 for word in self.words) / len(self.words)
+        return math.log(len(self.words)) / characters
+
+    def sample(self, count: int, seed: int = 0) -> str:
+        """Returns `count` words."""
+        drawn = np.random.default_rng(seed).integers(len(self.words), size=count)
+        return "".join(self.words[number] + " " for number in drawn)

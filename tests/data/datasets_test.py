@@ -14,7 +14,7 @@ from jaxlabs.data.datasets import TINY_SHAKESPEARE, load
 
 TEXT = "First Citizen:\nSpeak, speak.\n"
 SMALL = dataclasses.replace(TINY_SHAKESPEARE, sha256=hashlib.sha256(TEXT.encode()).hexdigest())
-ACCEPTED = "tiny_shakespeare, python_reference, markov or the path to a UTF-8 text file"
+ACCEPTED = "tiny_shakespeare, python_reference, markov, toy_words or the path to a UTF-8 text file"
 
 
 @pytest.fixture(autouse=True)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from jaxlabs.data.synthetic import MarkovSource
+from jaxlabs.data.synthetic import MarkovSource, WordSource
 
 
 def block_entropy(source: MarkovSource, length: int) -> float:
@@ -92,3 +92,15 @@ def test_sample_follows_from_its_seed():
     assert source.sample(100, seed=1) == source.sample(100, seed=1)
     assert source.sample(100, seed=1) != source.sample(100, seed=2)
     assert len(source.sample(1)) == 1
+
+
+def test_entropy_of_words_is_that_of_their_choice_shared_by_their_characters():
+    """Also by counting: a text of n words costs n ln 8, whatever its length turns out to be."""
+    source = WordSource()
+    assert len(set(source.words)) == len(source.words) == 8
+    text = source.sample(20_000)
+    assert source.entropy_rate == pytest.approx(20_000 * math.log(8) / len(text), rel=0.01)
+    assert set(text.split()) == set(source.words)
+    shares = np.unique(text.split(), return_counts=True)[1] / 20_000
+    np.testing.assert_allclose(shares, 1 / 8, atol=0.01)
+    assert WordSource(("a", "b")).entropy_rate == pytest.approx(math.log(2) / 2)

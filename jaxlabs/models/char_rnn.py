@@ -1,0 +1,208 @@
+"""A recurrent character model: embedding, recurrent layers, linear head.
+
+Karpathy 2015 ("The unreasonable effectiveness of recurrent neural networks"), trained by truncated
+backpropagation through time (Williams and Peng 1990): the text is read in pieces, the state goes on
+from piece to piece, gradients end at a piece's start. Shapes with the reference sizes: a GRU,
+vocabulary 65, embedding 128, hidden 256, one layer.
+
+    tokens                 [batch, time]
+    embedding              [batch, time, 128]     65 * 128                          =   8,320
+    GRU                    [batch, time, 256]     (128 + 256) * 768 + 768 + 256     = 295,936
+    head: logits           [batch, time, 65]      256 * 65 + 65                     =  16,705
+                                                  all                                 320,961
+"""
+
+import dataclasses
+from typing import Any, Self
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from jaxlabs import keys
+from jaxlabs.config import Config, UserError, setting
+from jaxlabs.decoding.generate import generate
+from jaxlabs.decoding.recurrent import RecurrentDecoder
+from jaxlabs.layers.dropout import Dropout
+from jaxlabs.layers.matmul import PRECISIONS, Dense
+from jaxlabs.layers.recurrent import RECURRENT_INITS, Recurrent, zero_state
+from jaxlabs.layers.recurrent_cells import CELLS, State
+from jaxlabs.losses.cross_entropy import cross_entropy
+from jaxlabs.losses.parts import LossParts
+from jaxlabs.training.state import TrainState
+from jaxlabs.training.step import build_train_step
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CharRNNConfig(Config):
+    """Sizes and choices of the model; the defaults are the reference."""
+
+    vocabulary_size: int | None = setting(
+        None, "tokens that the model knows; none: as many as the data have", minimum=1
+    )
+    cell: str = setting("gru", "of the recurrent layers", choices=tuple(CELLS))
+    embedding: int = setting(128, "size of a token's vector", minimum=1)
+    hidden: int = setting(256, "size of a layer's state", minimum=1)
+    layers: int = setting(1, "recurrent layers", minimum=1)
+    context: int = setting(128, "tokens through which gradients reach back", minimum=1)
+    carry_state: bool = setting(
+        True,
+        "training reads the text from end to end and carries its states along;"
+        " false: random windows, from states of zero",
+    )
+    recurrent_init: str = setting("uniform", "how recurrent kernels start", choices=RECURRENT_INITS)
+    dropout: float = setting(
+        0.0, "rate on embeddings and on what each layer puts out", minimum=0, maximum=0.99
+    )
+    matmul_precision: str = setting(
+        "default",
+        "strict float32 (highest), the platform's own (default), bfloat16 inputs (fast)",
+        choices=PRECISIONS,
+    )
+
+    def with_vocabulary(self, tokens: int) -> Self:
+        """Returns the config with a vocabulary for data of so many tokens, spare rows included.
+
+        Raises:
+          UserError: the configured vocabulary is smaller than the data's.
+        """
+        size = tokens if self.vocabulary_size is None else self.vocabulary_size
+        if size < tokens:
+            raise UserError(f"--vocabulary_size: {size} is too few for the data; at least {tokens}")
+        return dataclasses.replace(self, vocabulary_size=size)
+
+
+class CharRNN(nn.Module):
+    """Tokens and states in, logits of the next tokens and states out.
+
+    Attributes:
+      config: see `CharRNNConfig`.
+    """
+
+    config: CharRNNConfig
+
+    def setup(self):
+        config = self.config
+        self.embedding = nn.Embed(config.vocabulary_size, config.embedding)
+        self.embedding_dropout = Dropout(config.dropout)
+        self.recurrent = Recurrent(
+            cell=config.cell,
+            features=config.embedding,
+            hidden=config.hidden,
+            layers=config.layers,
+            dropout=config.dropout,
+            recurrent_init=config.recurrent_init,
+            precision=config.matmul_precision,
+        )
+        self.output_dropout = Dropout(config.dropout)
+        self.head = Dense(config.vocabulary_size, precision=config.matmul_precision)
+
+    def __call__(
+        self,
+        tokens: jax.Array,
+        states: tuple[State, ...] | None = None,
+        *,
+        dropout_keys: jax.Array | None = None,
+    ) -> tuple[jax.Array, tuple[State, ...]]:
+        """Returns logits `[batch, time, vocabulary]` for `tokens [batch, time]`, and the states.
+
+        Args:
+          tokens: integers below the vocabulary's size.
+          states: what is left of the text before; None: nothing was before.
+          dropout_keys: [batch] PRNG keys of the examples; None switches dropout off.
+        """
+        x = self.embedding_dropout(self.embedding(tokens), dropout_keys)
+        x, states = self.recurrent(x, states, dropout_keys=dropout_keys)
+        return self.head(self.output_dropout(x, dropout_keys)), states
+
+    def decode(
+        self, tokens: jax.Array, states: tuple[State, ...]
+    ) -> tuple[jax.Array, tuple[State, ...]]:
+        """Returns logits `[batch, vocabulary]` after `tokens [batch]`, and the states."""
+        x, states, _ = self.recurrent.step(self.embedding(tokens), states)
+        return self.head(x), states
+
+
+def initial_states(config: CharRNNConfig, batch_size: int) -> tuple[State, ...]:
+    """Returns the states that have read nothing."""
+    return zero_state(config.cell, config.hidden, config.layers, batch_size)
+
+
+def loss(
+    params: Any, batch: dict[str, jax.Array], key: jax.Array, state: TrainState, train: bool
+) -> LossParts:
+    """Sums the next-token cross-entropy over the real tokens of a batch, in nats.
+
+    Training goes on from the states of the step before, but in rows that are `fresh`. Evaluation
+    starts every row from nothing and reads it in pieces of the context, states carried along, so
+    that rows can be as long as a text.
+
+    Args:
+      params: the model's parameters.
+      batch: `inputs`, `targets` and `weights [batch, time]` and `example [batch]`, and in training
+        with a carry `fresh [batch]`; tokens of weight 0 count for nothing.
+      key: the step's key; dropout keys of the examples derive from it and `example`.
+      state: holds the model and, in training, the states as its carry (None: rows are windows).
+      train: whether dropout acts.
+
+    Returns:
+      LossParts whose `sums` hold `accuracy`: how often the likeliest token is the target.
+    """
+    if not train:
+        return _read_in_pieces(params, batch, state.model)
+    dropout_keys = keys.per_example(key, batch["example"])
+    states = state.carry
+    if states is not None:
+        states = jax.tree.map(lambda leaf: jnp.where(batch["fresh"][:, None], 0, leaf), states)
+    parts, states = _read(params, batch, state.model, states, dropout_keys)
+    return parts if state.carry is None else parts._replace(carry=states)
+
+
+def _read(params, batch, model, states, dropout_keys):
+    logits, states = model.apply(
+        {"params": params}, batch["inputs"], states, dropout_keys=dropout_keys
+    )
+    targets, weights = batch["targets"], batch["weights"]
+    correct = jnp.argmax(logits, axis=-1) == targets
+    parts = LossParts(
+        total=jnp.sum(cross_entropy(logits, targets) * weights),
+        weight=jnp.sum(weights),
+        sums={"accuracy": jnp.sum(correct * weights)},
+    )
+    return parts, states
+
+
+def _read_in_pieces(params, batch, model):
+    context = model.config.context
+    rows, time = batch["inputs"].shape
+    pieces = {
+        name: jnp.pad(batch[name], ((0, 0), (0, -time % context)))
+        .reshape(rows, -1, context)
+        .swapaxes(0, 1)
+        for name in ("inputs", "targets", "weights")
+    }
+
+    def read(states, piece):
+        parts, states = _read(params, piece, model, states, None)
+        return states, parts
+
+    _, parts = jax.lax.scan(read, initial_states(model.config, rows), pieces)
+    return jax.tree.map(lambda leaf: leaf.sum(0), parts)
+
+
+train_step = build_train_step(loss)
+
+
+def sample(
+    model: CharRNN,
+    params: Any,
+    prompts: jax.Array,
+    lengths: jax.Array,
+    key: jax.Array,
+    *,
+    tokens: int | None = None,
+    **options: Any,
+) -> tuple[jax.Array, jax.Array]:
+    """Continues prompts `[batch, prompt_time]` of `lengths [batch]`; see `decoding.generate`."""
+    decoder = RecurrentDecoder(model, initial_states, tokens)
+    return generate(decoder, params, prompts, lengths, key, **options)

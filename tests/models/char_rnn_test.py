@@ -1,0 +1,213 @@
+"""Holds the recurrent character model to its parts, its carry and its decoder."""
+
+import dataclasses
+import functools
+from types import SimpleNamespace
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from jaxlabs.analysis.gradients import check
+from jaxlabs.config import UserError
+from jaxlabs.decoding.recurrent import RecurrentDecoder
+from jaxlabs.layers.recurrent_cells import CELLS
+from jaxlabs.models.char_rnn import (
+    CharRNN,
+    CharRNNConfig,
+    initial_states,
+    loss,
+    sample,
+    train_step,
+)
+from jaxlabs.training.state import count_parameters, create_state
+
+TINY = CharRNNConfig(
+    vocabulary_size=7, embedding=4, hidden=6, layers=2, context=5, matmul_precision="highest"
+)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def compiled_without_optimising():
+    """Compiling takes nearly all the time of these tests; what is compiled runs for an instant."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
+DESCENT = optax.sgd(0.1)
+
+
+def tiny(**options):
+    return CharRNN(dataclasses.replace(TINY, **options))
+
+
+def batch_of(batch=4, time=5, seed=0, fresh=True):
+    text = np.random.default_rng(seed).integers(0, 7, (batch, time + 1), np.int32)
+    return {
+        "inputs": text[:, :-1],
+        "targets": text[:, 1:],
+        "weights": np.ones((batch, time), np.float32),
+        "example": np.arange(batch, dtype=np.int32),
+        "fresh": np.full(batch, fresh),
+    }
+
+
+@functools.cache
+def parameters(model):
+    params = jax.jit(model.init)(jax.random.key(0), np.zeros((1, 1), np.int32))["params"]
+    return jax.tree.map(np.asarray, params)
+
+
+def state_of(model, tx=None, batch=4, **options):
+    variables = {"params": jax.tree.map(jnp.array, parameters(model))}
+    carry = jax.tree.map(jnp.copy, initial_states(model.config, batch))  # a step donates them
+    return create_state(model, variables, tx or optax.sgd(1.0), carry=carry, **options)
+
+
+def evaluated(model, batch):
+    holder, params = SimpleNamespace(model=model), parameters(model)
+    return jax.jit(lambda params: loss(params, batch, None, holder, False))(params)
+
+
+def test_reference_has_the_parameters_of_the_layer_by_layer_count():
+    model = CharRNN(CharRNNConfig(vocabulary_size=65))
+    shapes = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, 1), jnp.int32))
+    embedding, head = 65 * 128, 256 * 65 + 65
+    gru = (128 + 256) * 3 * 256 + 3 * 256 + 256
+    assert count_parameters(shapes["params"]) == embedding + gru + head == 320_961
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_untrained_loss_is_near_that_of_a_guess(cell):
+    parts = evaluated(tiny(cell=cell), batch_of())
+    assert parts.weight == 20
+    assert float(parts.total / parts.weight) == pytest.approx(np.log(7), rel=0.15)
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_evaluation_in_pieces_equals_the_loss_of_the_whole_sequence(cell):
+    model, batch = tiny(cell=cell), batch_of(time=13)  # pieces of 5: the last one is padded
+    batch["weights"][:, 11:] = 0
+    logits, _ = model.apply({"params": parameters(model)}, batch["inputs"])
+    nats = optax.softmax_cross_entropy_with_integer_labels(logits, batch["targets"])
+    parts = evaluated(model, batch)
+    np.testing.assert_allclose(parts.total, (nats * batch["weights"]).sum(), rtol=1e-5)
+    assert parts.weight == batch["weights"].sum()
+
+
+def test_training_goes_on_from_the_states_before_but_in_fresh_rows():
+    model = tiny(cell="lstm")
+    first, second = batch_of(seed=1), batch_of(seed=2, fresh=False)
+    second["fresh"][1] = True
+    state = state_of(model, optax.sgd(0.0))
+    variables = {"params": parameters(model)}
+    state, _ = train_step(state, first, jax.random.key(0))
+    _, states = model.apply(variables, first["inputs"])
+    chex.assert_trees_all_close(state.carry, states, atol=1e-6)
+    state, metrics = train_step(state, second, jax.random.key(0))
+    states = jax.tree.map(lambda leaf: leaf.at[1].set(0), states)
+    logits, states = model.apply(variables, second["inputs"], states)
+    nats = optax.softmax_cross_entropy_with_integer_labels(logits, second["targets"])
+    np.testing.assert_allclose(metrics["loss"], nats.mean(), rtol=1e-5)
+    chex.assert_trees_all_close(state.carry, states, atol=1e-6)
+
+
+def test_windows_need_no_states():
+    model = tiny(carry_state=False)
+    state, batch = state_of(model).replace(carry=None), batch_of()
+    del batch["fresh"]
+    state, metrics = train_step(state, batch, jax.random.key(0))
+    assert state.carry is None
+    parts = evaluated(model, batch)
+    np.testing.assert_allclose(metrics["loss"], parts.total / parts.weight, rtol=1e-5)
+
+
+def test_micro_batches_draw_the_dropout_and_carry_the_states_of_the_whole_batch():
+    model, results = tiny(dropout=0.3), []
+    for count in (1, 2):
+        state = state_of(model, DESCENT, micro_batches=count)
+        for seed in range(2):
+            batch = batch_of(seed=seed, fresh=seed == 0)
+            state, metrics = train_step(state, batch, jax.random.key(seed))
+        results.append((state.params, state.carry, metrics))
+    chex.assert_trees_all_close(*results, rtol=1e-4, atol=1e-6)
+
+
+def test_one_batch_is_learnt_by_heart():
+    model, batch = tiny(hidden=24, layers=1), batch_of()
+    batch["inputs"][:, 0] = np.arange(4)
+    state = state_of(model, optax.adam(0.02))
+    for step in range(150):
+        state, metrics = train_step(state, batch, jax.random.key(step))
+    assert metrics["loss"] < 0.05
+    assert metrics["accuracy"] == 1
+
+
+def test_gradients_equal_central_differences_in_float64():
+    model, batch = tiny(layers=1), batch_of(batch=2, time=4)
+    states = jax.tree.map(lambda leaf: leaf + 0.1, initial_states(model.config, 2))
+
+    def mean(params, states):
+        logits, _ = model.apply({"params": params}, batch["inputs"], states)
+        return optax.softmax_cross_entropy_with_integer_labels(logits, batch["targets"]).mean()
+
+    found = check(mean, parameters(model), states, max_entries=20, key=jax.random.key(1))
+    assert found.worst.relative_difference < 1e-7, str(found)
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_step_by_step_logits_equal_those_of_the_whole_sequence(cell):
+    model, tokens = tiny(cell=cell), batch_of(time=9)["inputs"]
+    params, decoder = parameters(model), RecurrentDecoder(model, initial_states)
+    assert decoder.context is None
+    assert decoder == RecurrentDecoder(tiny(cell=cell), initial_states)
+    assert hash(decoder) == hash(RecurrentDecoder(tiny(cell=cell), initial_states))
+
+    def read(carry, column):
+        return decoder.step(params, carry, column)
+
+    carry, logits = jax.lax.scan(read, decoder.init_carry(4), tokens.T)
+    expected, states = model.apply({"params": params}, tokens)
+    np.testing.assert_allclose(jnp.swapaxes(logits, 0, 1), expected, atol=1e-5)
+    chex.assert_trees_all_close(carry, states, atol=1e-6)
+
+
+def test_samples_go_on_from_a_state_that_has_read_the_prompt():
+    """The likeliest continuations, from prompts of different lengths, past any context."""
+    model, prompts, lengths = tiny(), batch_of(batch=3, time=3)["inputs"], np.array([3, 1, 2])
+    params, key = parameters(model), jax.random.key(0)
+    tokens, ends = sample(model, params, prompts, lengths, key, max_new_tokens=8, temperature=0.0)
+    np.testing.assert_array_equal(ends, lengths + 8)
+    logits = jax.jit(lambda tokens: model.apply({"params": params}, tokens)[0])(tokens)
+    likeliest = np.asarray(logits.argmax(-1))
+    for row, length in enumerate(lengths):
+        np.testing.assert_array_equal(tokens[row, :length], prompts[row, :length])
+        drawn = tokens[row, length : length + 8]
+        np.testing.assert_array_equal(drawn, likeliest[row, length - 1 : length + 7])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"cell": "gruu"}, "--cell: 'gruu' is not accepted; one of rnn, lstm, gru"),
+        ({"context": 0}, "--context: 0 is not accepted; a whole number of at least 1"),
+        ({"hidden": 0}, "--hidden: 0 is not accepted"),
+        ({"layers": 0}, "--layers: 0 is not accepted"),
+        ({"dropout": 1.0}, "--dropout: 1.0 is not accepted"),
+        ({"recurrent_init": "identity"}, "one of uniform, orthogonal"),
+    ],
+)
+def test_a_config_that_cannot_be_built_says_why(options, message):
+    with pytest.raises(UserError) as error:
+        dataclasses.replace(TINY, **options)
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_vocabulary_that_is_too_small_is_refused():
+    with pytest.raises(UserError, match="--vocabulary_size: 7 is too few"):
+        TINY.with_vocabulary(8)
