@@ -1,0 +1,104 @@
+"""A trained classifier of pictures, read from its run folder to judge other pictures with."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from jaxlabs.analysis.image_predictions import read_all
+from jaxlabs.config import RUNTIME, Config, UserError, setting, settings
+from jaxlabs.models import image_classifier
+from jaxlabs.models.image_classifier import ImageClassifier, ImageClassifierConfig
+from jaxlabs.run_folder import RunFolder
+from jaxlabs.training.checkpoints import Checkpoints
+from jaxlabs.training.devices import data_parallel, to_host
+from jaxlabs.training.loop import initial_state
+from jaxlabs.training.run_config import RunConfig
+from jaxlabs.training.task import Task
+
+EXPERIMENT = "mnist_classifier"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class JudgeConfig(Config):
+    """Where the classifier is."""
+
+    classifier: str | None = setting(
+        f"runs/{EXPERIMENT}-quick",
+        f"finished run of experiments.{EXPERIMENT} whose features measure samples; none: no such"
+        " figures",
+        kind=RUNTIME,
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Judge:
+    """A trained classifier.
+
+    Attributes:
+      model: the network.
+      params: its parameters.
+      classes: names of its classes.
+      accuracy: share of its test pictures that it tells right.
+    """
+
+    model: ImageClassifier
+    params: Any
+    classes: tuple[str, ...]
+    accuracy: float
+
+    def read(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Returns features and class probabilities of uint8 pictures, see `read_all`."""
+        return read_all(self.model, self.params, images)
+
+
+def open_judge(path: str, dataset: Mapping[str, Any]) -> Judge:
+    """Returns the classifier of a run folder.
+
+    Args:
+      path: of the folder.
+      dataset: what is known of the pictures to judge, as in `Data.dataset`; the classifier must
+        have learned from these very pictures.
+
+    Raises:
+      UserError: there is no finished run of the classifier, or one on other pictures.
+    """
+    name = dataset["name"]
+    make = f"python -m experiments.{EXPERIMENT} --dataset={name} --workdir={path}"
+    folder = RunFolder(path)
+    if not folder.exists() or not folder.is_complete():
+        raise UserError(f"--classifier: {path} holds no finished run; make one with: {make}")
+    config, summary = folder.read_config(), folder.read_summary()
+    if config["experiment"] != EXPERIMENT:
+        raise UserError(
+            f"--classifier: {path} holds a run of {config['experiment']}, not of {EXPERIMENT};"
+            " another folder or none"
+        )
+    if config["dataset"]["sha256"] != dataset["sha256"]:
+        raise UserError(
+            f"--classifier: {path} was trained on {config['dataset']['name']} and not on these"
+            f" pictures, {name}; another folder, or none"
+        )
+    stored = config["settings"]
+    classes, shape = (tuple(dataset[fact]) for fact in ("classes", "shape"))
+    model = ImageClassifier(_part(ImageClassifierConfig, stored), len(classes))
+
+    def init(key):
+        return model.init(key, jnp.zeros((1, *shape)))
+
+    task = Task(model, init, image_classifier.loss, image_classifier.train_step)
+    run = _part(RunConfig, stored)
+    with Checkpoints(folder.checkpoints, run.keep_checkpoints, read_only=True) as checkpoints:
+        state = checkpoints.restore(initial_state(task, run, data_parallel()))
+    if state is None:
+        raise UserError(f"--classifier: {path} holds no checkpoint; make one with: {make}")
+    params = to_host(state.evaluation_params)
+    return Judge(model, params, classes, summary["metrics"]["test_accuracy"])
+
+
+def _part(config_class: type[Config], values: Mapping[str, Any]) -> Any:
+    """Builds one config from a run's flat settings, of which it has only some."""
+    names = [name for name, _ in settings(config_class)]
+    return config_class.from_flat({name: values[name] for name in names if name in values})

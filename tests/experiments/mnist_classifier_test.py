@@ -1,0 +1,73 @@
+"""The classifier of digits from its command line, and as a judge of other pictures."""
+
+import math
+
+import numpy as np
+import pytest
+
+from experiments.mnist_classifier import LAB
+from jaxlabs import command
+from jaxlabs.analysis.judge import open_judge
+from jaxlabs.config import UserError
+from jaxlabs.data import images
+from jaxlabs.run_folder import RunFolder
+
+pytestmark = pytest.mark.usefixtures("reused_executables")
+
+TINY = "--dataset=rendered_digits --channels=2 --feature_width=8 --steps=8 --batch_size=16"
+TINY += " --eval_every=4 --checkpoint_every=4 --log_every=4 --ema_decay=0.5 --warmup_steps=0"
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("mnist_classifier") / "run"
+    assert command.run(LAB, [*TINY.split(), f"--workdir={folder}"]) == 0
+    return RunFolder(folder)
+
+
+def test_run_leaves_confusion_errors_and_figures(whole):
+    summary = whole.read_summary()
+    first, metrics = whole.read_metrics()[0], summary["metrics"]
+    assert first["loss"] == pytest.approx(math.log(10), abs=0.4)
+    assert summary["baselines"]["chance"] == pytest.approx(math.log(10))
+    with np.load(whole.arrays("confusion")) as arrays:
+        assert arrays["counts"].shape == (1, 10, 10)
+        assert arrays["counts"].sum() == 2000
+        right = np.trace(arrays["counts"][0])
+    assert metrics["errors"] == 2000 - right
+    assert metrics["test_accuracy"] == pytest.approx(right / 2000)
+    with np.load(whole.arrays("misclassified")) as arrays:
+        assert arrays["images"].shape == (100, 28, 28, 1)
+        assert (arrays["labels"] != arrays["taken"]).all()
+    drawn = {path.stem for path in whole.figures.iterdir()}
+    assert drawn >= {"confusion", "misclassified", "loss"}
+
+
+def test_judge_reads_the_averaged_parameters_of_the_run(whole):
+    pictures = images.load("rendered_digits")
+    judge = open_judge(str(whole.path), pictures.describe())
+    features, probabilities = judge.read(pictures.test.images[:507])
+    assert features.shape == (507, 8)
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1, atol=1e-5)
+    metrics = whole.read_summary()["metrics"]
+    assert judge.accuracy == metrics["test_accuracy"]
+    _, probabilities = judge.read(pictures.test.images)
+    right = probabilities.argmax(axis=1) == pictures.test.labels
+    assert right.mean() == pytest.approx(metrics["test_accuracy"])
+
+
+def test_judge_that_is_missing_or_of_other_pictures_is_refused(whole, tmp_path):
+    known = {"name": "mnist", "sha256": "x", "classes": ["0"], "shape": [28, 28, 1]}
+    with pytest.raises(UserError, match=r"--classifier: .*none holds no finished run; make one"):
+        open_judge(str(tmp_path / "none"), known)
+    with pytest.raises(UserError, match=r"was trained on rendered_digits and not on these"):
+        open_judge(str(whole.path), known)
+
+
+def test_pictures_without_classes_are_refused(tmp_path, capsys):
+    from PIL import Image
+
+    for number in range(20):
+        Image.new("L", (8, 8), number).save(tmp_path / f"{number}.png")
+    assert command.run(LAB, [f"--dataset={tmp_path}", f"--workdir={tmp_path / 'run'}"]) == 2
+    assert "has 0 classes; at least two" in capsys.readouterr().err

@@ -1,0 +1,139 @@
+import dataclasses
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+import scipy.special
+
+from jaxlabs.analysis import gradients
+from jaxlabs.config import UserError
+from jaxlabs.models import image_classifier
+from jaxlabs.models.image_classifier import ImageClassifier, ImageClassifierConfig
+from jaxlabs.training.state import count_parameters, create_state
+
+SMALL = ImageClassifierConfig(channels=2, feature_width=6, matmul_precision="highest")
+KEY = jax.random.key(0)
+STILL = optax.identity()
+LOSS = jax.jit(image_classifier.loss, static_argnums=4)
+
+
+def build(config=SMALL, classes=3, shape=(8, 8, 1)):
+    model = ImageClassifier(config, classes)
+    params = jax.jit(model.init)(KEY, jnp.zeros((1, *shape)))["params"]
+    return model, params
+
+
+def batch_of(count=5, shape=(8, 8, 1)):
+    random = np.random.default_rng(0)
+    return {
+        "images": random.integers(0, 256, (count, *shape), dtype=np.uint8),
+        "labels": random.integers(0, 3, count, dtype=np.int32),
+        "weights": np.ones(count, np.float32),
+        "example": np.arange(count, dtype=np.int32),
+    }
+
+
+def test_default_network_has_the_parameters_of_the_table():
+    model = ImageClassifier(ImageClassifierConfig(), 10)
+    shapes = jax.eval_shape(model.init, KEY, jnp.zeros((1, 28, 28, 1)))
+    assert count_parameters(shapes) == 169_914
+
+
+def by_hand(params, x):
+    """The network in numpy, pixel by pixel; returns features and logits."""
+    params = jax.tree.map(np.float64, params)
+    for number in range(3):
+        layer = params[f"convolutions_{number}"]
+        kernel, bias = layer["kernel"], layer["bias"]
+        padded = np.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
+        y = np.zeros((*x.shape[:3], len(bias)))
+        for row, column in np.ndindex(*x.shape[1:3]):
+            patch = padded[:, row : row + 3, column : column + 3]
+            y[:, row, column] = np.einsum("bhwi,hwio->bo", patch, kernel) + bias
+        x = np.maximum(y, 0)
+        if number < 2:
+            corners = [x[:, row::2, column::2] for row in (0, 1) for column in (0, 1)]
+            x = np.max(corners, axis=0)
+    hidden, head = params["hidden"], params["head"]
+    features = np.maximum(x.reshape(len(x), -1) @ hidden["kernel"] + hidden["bias"], 0)
+    return features, features @ head["kernel"] + head["bias"]
+
+
+def test_network_and_loss_equal_numpy():
+    model, params = build()
+    params = jax.tree.map(lambda leaf: leaf + 0.05, params)  # biases count too
+    batch = batch_of(4)
+    batch["weights"][1] = 0
+    features, logits = by_hand(params, batch["images"] / 255)
+    got = image_classifier.read(model, params, batch["images"])
+    chex.assert_shape(got[0], (4, 6))
+    np.testing.assert_allclose(got[0], features, atol=1e-5)
+    np.testing.assert_allclose(got[1], scipy.special.softmax(logits, axis=1), atol=1e-6)
+    state = create_state(model, {"params": params}, STILL)
+    parts = LOSS(params, batch, KEY, state, False)
+    surprise = -scipy.special.log_softmax(logits, axis=1)[np.arange(4), batch["labels"]]
+    real = batch["weights"] > 0
+    assert parts.weight == 3
+    assert parts.total == pytest.approx(surprise[real].sum(), rel=1e-5)
+    right = (logits.argmax(axis=1) == batch["labels"])[real]
+    assert parts.sums["accuracy"] == right.sum()
+
+
+def test_gradients_equal_differences_in_float64():
+    model, params = build()
+    batch = batch_of(3) | {"images": np.random.default_rng(1).random((3, 8, 8, 1))}
+
+    def total(params, batch):
+        state = create_state(model, {"params": params}, STILL)
+        return image_classifier.loss(params, batch, KEY, state, False).total
+
+    report = gradients.check(total, params, batch, key=KEY, max_entries=20, directions=4)
+    assert report.worst.relative_difference < 1e-6, report
+
+
+def test_pictures_move_by_whole_pixels_and_zeros_come_in():
+    x = jnp.arange(1.0, 17).reshape(1, 4, 4, 1)
+    keys = jax.random.split(KEY, 400)
+    moved = np.asarray(image_classifier.shifted(jnp.repeat(x, 400, axis=0), keys, 1))[..., 0]
+    padded = np.pad(np.asarray(x)[0, ..., 0], 1)
+    allowed = {padded[r : r + 4, c : c + 4].tobytes() for r in range(3) for c in range(3)}
+    counts = dict.fromkeys(allowed, 0)
+    for picture in moved:
+        counts[picture.tobytes()] += 1  # no other picture ever
+    assert min(counts.values()) > 20  # of 44 expected each
+    np.testing.assert_array_equal(image_classifier.shifted(x, keys[:1], 0), x)
+
+
+def test_moves_and_dropout_depend_on_the_example_alone():
+    model, params = build()
+    state = create_state(model, {"params": params}, STILL)
+    batch = batch_of(4)
+    whole = LOSS(params, batch, KEY, state, True)
+    halves = [
+        LOSS(params, {name: values[part] for name, values in batch.items()}, KEY, state, True)
+        for part in (slice(0, 2), slice(2, 4))
+    ]
+    assert whole.total == pytest.approx(float(halves[0].total + halves[1].total), rel=1e-5)
+    still = LOSS(params, batch, KEY, state, False)
+    assert abs(float(still.total - whole.total)) > 1e-3
+    other = LOSS(params, batch, jax.random.key(1), state, True)
+    assert abs(float(other.total - whole.total)) > 1e-3
+
+
+def test_one_batch_is_learnt_by_heart():
+    model, params = build(dataclasses.replace(SMALL, feature_width=16, feature_dropout=0, shift=0))
+    state = create_state(model, {"params": params}, optax.adam(2e-2))
+    batch = batch_of(6)
+    for step in range(80):
+        state, metrics = image_classifier.train_step(state, batch, jax.random.key(step))
+    assert metrics["loss"] < 0.05
+    assert metrics["accuracy"] == 1
+
+
+def test_pictures_that_cannot_be_halved_twice_are_refused():
+    image_classifier.require_divisible((28, 8, 1))
+    with pytest.raises(UserError, match=r"pictures of 30x28 are not accepted; .* multiples of 4"):
+        image_classifier.require_divisible((30, 28, 1))
