@@ -100,7 +100,8 @@ def spectral_sweep(
 
     Returns:
       `radii`; per matrix and per case "rest" and "driven" `<matrix>_<case> [radius, distance]`, the
-      norm at distances 0 to `steps` before the end, as a geometric mean over sequences.
+      norm at distances 0 to `steps` before the end, as a geometric mean over sequences, and
+      `<matrix>_<case>_factor [radius]`, by what one step multiplies it.
     """
     random = np.random.default_rng(seed)
     gaussian = random.standard_normal((hidden, hidden))
@@ -125,6 +126,7 @@ def spectral_sweep(
             for case, driving in (("rest", np.zeros_like(inputs[:1])), ("driven", inputs)):
                 rows = [np.exp(norms(jnp.asarray(radius * matrix), driving)) for radius in radii]
                 found[f"{name}_{case}"] = np.stack(rows)
+                found[f"{name}_{case}_factor"] = factor_per_step(np.stack(rows))
     return found
 
 
@@ -142,7 +144,7 @@ def figures(sweep: Mapping[str, np.ndarray]) -> dict[str, float]:
     """Returns the factor per step of `spectral_sweep` at each radius, by name, and its error."""
     named = {}
     for name in ("orthogonal_rest", "orthogonal_driven", "gaussian_driven"):
-        for radius, factor in zip(sweep["radii"], factor_per_step(sweep[name]), strict=True):
+        for radius, factor in zip(sweep["radii"], sweep[f"{name}_factor"], strict=True):
             named[f"factor_{name}_radius_{radius:g}"] = float(factor)
     distances = np.arange(sweep["orthogonal_rest"].shape[-1])
     expected = sweep["radii"][:, None] ** distances[None]

@@ -30,7 +30,7 @@ from jaxlabs.layers.recurrent_cells import CELLS, take_step
 CELL = "rnn"
 TIME, HIDDEN, BATCH, LEARNING_RATE, CLIP_NORM = 16, 16, 16, 5e-3, 1.0
 
-RULES = ("same everywhere", "its own at every position")
+RULES = ("the same everywhere", "its own at every position")
 NETWORKS = ("shared", "unshared", "shared, told the position")
 
 

@@ -1,0 +1,78 @@
+"""The study of recurrent dynamics measures, prints, draws, and says which flags are wrong."""
+
+import jax
+import numpy as np
+import pytest
+
+from experiments.rnn_dynamics import STUDY
+from jaxlabs import command
+from jaxlabs.run_folder import RunFolder
+
+TINY = (
+    "--updates=3 --sweep_width=4 --gradient_steps=6 --clipping_steps=2 --rule_steps=3 --seeds=2"
+    " --max_length=3 --adding_width=4 --adding_steps=2 --copying_width=4 --copying_steps=2"
+)
+PICTURES = {
+    *("two_step_rnn", "spectral_sweep", "gradient_through_time", "cell_paths", "gates"),
+    *("clipping", "weight_sharing", "weight_sharing_rules", "memory_adding", "memory_copying"),
+}
+
+
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory):
+    folder = RunFolder(tmp_path_factory.mktemp("runs") / "dynamics")
+    # The programs run for an instant, so that compiling them well takes longer than they do.
+    jax.config.update("jax_disable_most_optimizations", True)
+    try:
+        flags = f"--platform=cpu --workdir={folder.path} {TINY}".split()
+        assert command.run(STUDY, flags) == 0
+    finally:
+        jax.config.update("jax_disable_most_optimizations", False)
+    return folder
+
+
+def test_pictures_and_text_show_all_parts(measured):
+    assert {path.stem for path in measured.figures.iterdir()} == PICTURES
+    text = (measured.samples / "final.txt").read_text()
+    assert "two-step scalar RNN at w = 0.3: loss 0.32, gradient -3.2, curvature 16" in text
+    assert "overshoots, converges" in text
+    assert "copying_lstm_gates_spread_length_3" in text
+
+
+def test_figures_are_those_of_the_arrays(measured):
+    metrics = measured.read_summary()["metrics"]
+    with np.load(measured.arrays("weight_sharing_rules")) as rules:
+        loss = rules["loss"]
+        assert loss.shape == (2, 3, 2, 3)
+        assert list(rules["parameters"]) == [305, 16 * 305, 305 + 16 * 16]
+        assert not np.isclose(loss[..., 0, 0], loss[..., 1, 0]).any()
+        got = metrics["loss_unshared_rule_the_same_everywhere"]
+        assert got == pytest.approx(np.median(loss[0, 1, :, -1]))
+    for task, baseline in (("adding", 1 / 6), ("copying", 10 * np.log(8) / 23)):
+        with np.load(measured.arrays(f"memory_{task}")) as found:
+            assert found["curves"].shape == (4, 1, 1, 2)
+            assert found["baseline"] == pytest.approx(baseline)
+            got = metrics[f"{task}_gru_length_3"]
+            assert got == pytest.approx(found["final"][2, 0, 0])
+    with np.load(measured.arrays("gradient_through_time")) as through:
+        assert through["before_lstm_c"].shape == (6, 3)
+        assert metrics["gradient_share_after_gru_6_steps"] == through["after_gru_h"][0, 1]
+    assert metrics["cell_path_held_error"] < 1e-12
+    assert metrics["largest_relative_error_of_geometric_prediction"] < 1e-12
+
+
+@pytest.mark.parametrize(
+    ("flag", "complaint"),
+    [
+        ("--max_length=1", "--max_length: 1 is not accepted"),
+        ("--gradient_steps=0", "--gradient_steps: 0 is not accepted"),
+        ("--cell=lstm", "--cell: no such flag"),
+    ],
+)
+def test_bad_flags_are_one_line_and_leave_nothing(tmp_path, capsys, flag, complaint):
+    folder = tmp_path / "run"
+    assert command.run(STUDY, [f"--workdir={folder}", flag]) == 2
+    error = capsys.readouterr().err
+    assert complaint in error
+    assert error.count("\n") == 1
+    assert not folder.exists()
