@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from jaxlabs.published import autoencoders, ddpm, gpt, speeches
+from jaxlabs.published import autoencoders, char_rnn, ddpm, gpt, speeches
 from jaxlabs.published.records import Published, PublishedCurve, set_against
 
 FIGURES: tuple[Published, ...] = (
@@ -11,6 +11,7 @@ FIGURES: tuple[Published, ...] = (
     *speeches.FIGURES,
     *autoencoders.FIGURES,
     *ddpm.FIGURES,
+    *char_rnn.FIGURES,
 )
 CURVES: tuple[PublishedCurve, ...] = (*speeches.CURVES, *ddpm.CURVES)
 

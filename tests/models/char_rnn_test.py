@@ -23,6 +23,7 @@ from jaxlabs.models.char_rnn import (
     sample,
     train_step,
 )
+from jaxlabs.training.devices import data_parallel
 from jaxlabs.training.state import count_parameters, create_state
 
 TINY = CharRNNConfig(
@@ -134,6 +135,18 @@ def test_micro_batches_draw_the_dropout_and_carry_the_states_of_the_whole_batch(
             batch = batch_of(seed=seed, fresh=seed == 0)
             state, metrics = train_step(state, batch, jax.random.key(seed))
         results.append((state.params, state.carry, metrics))
+    chex.assert_trees_all_close(*results, rtol=1e-4, atol=1e-6)
+
+
+def test_four_devices_take_the_steps_of_one():
+    model, results = tiny(dropout=0.3), []
+    for count in (1, 4):
+        placement = data_parallel(jax.devices()[:count])
+        state = placement.replicate(state_of(model, DESCENT))
+        for seed in range(2):
+            batch = jax.device_put(batch_of(seed=seed, fresh=seed == 0), placement.split)
+            state, metrics = train_step(state, batch, jax.random.key(seed))
+        results.append(jax.device_get((state.params, state.carry, metrics)))
     chex.assert_trees_all_close(*results, rtol=1e-4, atol=1e-6)
 
 

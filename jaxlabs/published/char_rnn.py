@@ -1,0 +1,24 @@
+"""Figures of recurrent character models on tiny Shakespeare.
+
+karpathy/char-rnn's README states no validation loss for this text. What is quoted elsewhere are
+names of checkpoints, of sizes unknown and of the last 5 % of the text.
+"""
+
+from jaxlabs.published.records import Published
+
+MINIMAL = "Feng et al. 2024, “Were RNNs All We Needed?” (arXiv 2410.01201), section 4.3"
+
+FIGURES = tuple(
+    Published(
+        experiment="char_rnn",
+        presets=("quick", "reference", "best"),
+        figure=f"{name}, test loss",
+        metric="held_out_windows_loss",
+        value=value,
+        unit="nats",
+        source=MINIMAL,
+        comparable=True,
+        note="the same text in nanoGPT's split, read in windows; another cell, of unstated size",
+    )
+    for name, value in (("minimal GRU", 1.548), ("minimal LSTM", 1.555))
+)

@@ -1,0 +1,127 @@
+"""The recurrent character model from its command line: carried states, three temperatures."""
+
+import math
+import shutil
+
+import jax
+import pytest
+
+from experiments import char_rnn
+from experiments.char_rnn import HEADING, LAB, PRESETS, CharRNNRun
+from jaxlabs import command, keys
+from jaxlabs.data.batches import ParallelStreams, TokenStream
+from jaxlabs.data.tokenizers import CharTokenizer
+from jaxlabs.run_folder import RunFolder
+from jaxlabs.training.state import count_parameters
+
+pytestmark = pytest.mark.usefixtures("reused_executables")
+
+TINY = ["--embedding=4", "--hidden=8", "--context=8", "--batch_size=4", "--eval_batch_size=16"]
+PACE = ["--steps=12", "--eval_every=4", "--checkpoint_every=4", "--log_every=1"]
+SHORT = ["--max_new_tokens=9", "--dropout=0.2", "--seed=1"]
+SIXTY_FIVE = CharTokenizer("".join(map(chr, range(65, 130)))).to_json()
+TIME_FIELDS = ("seconds", "steps_per_second")
+
+
+def run(path, play, *flags):
+    flags = [*TINY, *PACE, *SHORT, f"--dataset={play}", f"--workdir={path}", *flags]
+    assert command.run(LAB, flags) == 0
+    return RunFolder(path)
+
+
+@pytest.fixture(scope="module")
+def whole(play, tmp_path_factory):
+    """A run that nothing disturbed; tests read it only."""
+    return run(tmp_path_factory.mktemp("whole") / "run", play)
+
+
+def test_run_folder_holds_losses_perplexities_and_samples_at_three_temperatures(whole):
+    metrics = whole.read_summary()["metrics"]
+    for split in ("held_out", "held_out_windows", "train_windows"):
+        perplexity = math.exp(metrics[f"{split}_loss"])
+        assert metrics[f"{split}_perplexity"] == pytest.approx(perplexity)
+    drawn = (whole.samples / "final.txt").read_text()
+    sections = drawn.split(HEADING)[1:]
+    assert [float(section.split("\n")[0]) for section in sections] == [0.7, 1.0, 1.2]
+    for section in sections:
+        assert section.split("\n", 1)[1].removesuffix("\n").startswith("ROMEO:")
+    assert {"sample_longest_copy_at_0.7", "sample_longest_copy_at_1.2"} <= metrics.keys()
+    assert {"loss.png"} <= {path.name for path in whole.figures.iterdir()}
+
+
+def test_run_that_was_cut_off_ends_as_one_that_was_not(whole, play, tmp_path, capsys):
+    """Within an epoch: the states come out of the checkpoint."""
+    folder = RunFolder(shutil.copytree(whole.path, tmp_path / "run"))
+    shutil.rmtree(folder.checkpoints / "12")
+    (folder.path / "summary.json").unlink()
+    run(folder.path, play)
+    assert "resuming at step 8" in capsys.readouterr().err
+    ours, theirs = folder.read_summary(), whole.read_summary()
+    assert ours["parameters_sha256"] == theirs["parameters_sha256"]
+    assert ours["metrics"] == theirs["metrics"]
+    rows = [
+        [{k: v for k, v in row.items() if k not in TIME_FIELDS} for row in one.read_metrics()]
+        for one in (folder, whole)
+    ]
+    assert rows[0] == rows[1]
+
+
+def test_one_temperature_is_drawn_where_it_is_asked_for(whole, capsys):
+    flags = ["--mode=sample", f"--workdir={whole.path}", "--prompt=the king", "--temperature=0"]
+    assert command.run(LAB, flags) == 0
+    heading, sample = capsys.readouterr().out.removesuffix("\n").split("\n", 1)
+    assert heading == f"{HEADING}0.0"
+    assert sample.startswith("the king")
+    assert len(sample) == len("the king") + 9
+
+
+@pytest.mark.parametrize("carried", [True, False])
+def test_states_are_carried_over_a_text_in_order_and_not_over_random_windows(carried, play):
+    config = CharRNNRun.from_flat({"dataset": str(play), "context": 8, "carry_state": carried})
+    data = char_rnn.load_data(config)
+    task = char_rnn.build_task(config, data.vocabulary)
+    assert isinstance(data.train, ParallelStreams if carried else TokenStream)
+    assert (task.init_carry(4) is not None) == carried
+
+
+def test_sizes_of_the_presets():
+    def parameters(preset):
+        task = char_rnn.build_task(CharRNNRun.from_flat(PRESETS[preset]), SIXTY_FIVE)
+        return count_parameters(jax.eval_shape(task.init, keys.stream(0, "init"))["params"])
+
+    assert parameters("reference") == 320_961
+    assert parameters("best") <= 3_300_000
+    reference = CharRNNRun.from_flat(PRESETS["reference"])
+    model = reference.model
+    assert (model.cell, model.embedding, model.hidden, model.layers) == ("gru", 128, 256, 1)
+    assert reference.optimization.clip_norm is not None
+
+
+@pytest.fixture
+def empty(tmp_path):
+    path = tmp_path / "empty.txt"
+    path.touch()
+    return path
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--cell=grus"], "--cell: 'grus' is not accepted; one of rnn, lstm, gru"),
+        (["--prompt=ROMEO€"], "--prompt: "),
+        (["--prompt="], "--prompt: '' is not accepted"),
+        (["--context=0"], "--context: 0 is not accepted"),
+        (["--context=2000"], "--context=2000"),
+        (["--batch_size=600"], "--batch_size=600: the training text has"),
+        (["--temperature=-1"], "--temperature: -1.0 is not accepted"),
+        (["--dataset=EMPTY"], "the file is empty"),
+    ],
+)
+def test_bad_input_is_one_line_and_status_2(flags, message, play, empty, tmp_path, capsys):
+    flags = [flag.replace("EMPTY", str(empty)) for flag in flags]
+    given = [*TINY, f"--dataset={play}", f"--workdir={tmp_path / 'run'}", *flags]
+    assert command.run(LAB, given) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+    assert not (tmp_path / "run").exists()
