@@ -59,3 +59,22 @@ def test_parameters_are_drawn_by_name():
     assert params["embedding"].std() == pytest.approx(1, rel=0.02)
     assert params["layers"]["query_kernel"].std() == pytest.approx(1 / 20, rel=0.02)
     assert not np.allclose(params["embedding"], draw_params(shapes, 1)["embedding"])
+
+
+def test_clipped_gradients_are_cut_before_adam_sees_them():
+    start, key, rate = {"a": np.float32(3), "b": np.float32(0)}, jax.random.key(0), 0.1
+
+    def loss(params, _):  # a gradient far above the limit, which the step then brings below it
+        return jnp.square(params["a"] - 2.95) + 1e-3 * params["b"]
+
+    options = {"steps": 4, "learning_rate": rate, "clip_norm": 0.02}
+    got = jax.jit(lambda key: fit(loss, start, key, **options)[0])(key)
+    schedule = optax.warmup_cosine_decay_schedule(rate, rate, 1, 4)
+    optimizer = optax.chain(optax.clip_by_global_norm(0.02), optax.adam(schedule, b2=0.99))
+    params, state = start, optimizer.init(start)
+    update, gradient = jax.jit(optimizer.update), jax.jit(jax.grad(loss))
+    for _ in range(4):
+        updates, state = update(gradient(params, key), state)
+        params = jax.tree.map(np.add, params, updates)
+    for name, value in params.items():
+        np.testing.assert_allclose(got[name], value, rtol=1e-5)
