@@ -83,16 +83,17 @@ def labelled_data(pictures: ImageDataset, evaluated: int | None = None) -> Data:
 
     Args:
       pictures: the data set.
-      evaluated: test pictures that an evaluation reads, the first ones; None: all.
+      evaluated: test pictures that an evaluation reads, the first ones, in which case all of them,
+        `whole_test`, are read once at the end; None: all, always.
     """
-    test = pictures.test.take(slice(evaluated))
+    test, whole = pictures.test.take(slice(evaluated)), _examples(pictures.test)
     return Data(
         train=_examples(pictures.train),
         evaluations={
             "test": _examples(test),
             "training_images": _examples(pictures.train.take(slice(test.count))),
         },
-        final_evaluations=dict,
+        final_evaluations=dict if evaluated is None else lambda: {"whole_test": whole},
         dataset=pictures.describe(),
         comparable=pictures.comparable,
         vocabulary={"shape": list(test.images.shape[1:]), "classes": list(pictures.classes)},

@@ -16,7 +16,7 @@ from jaxlabs.peers import torch_names
 
 
 def build_unet(config: UNetConfig, channels: int = 1, times: int = 1000) -> Any:
-    """Returns a `torch.nn.Module`: `x [batch, channels, height, width]` and `t [batch]` to noise."""
+    """Returns a `torch.nn.Module`: pictures `[batch, channels, height, width]` at `t [batch]`."""
     import torch
     from torch import nn
 

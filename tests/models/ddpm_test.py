@@ -1,0 +1,206 @@
+"""Holds the U-Net to PyTorch and its loss to numpy; one step to micro-batches and devices."""
+
+import dataclasses
+import functools
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from jaxlabs import keys
+from jaxlabs.analysis import gradients
+from jaxlabs.analysis.tiny_training import draw_params
+from jaxlabs.config import UserError
+from jaxlabs.diffusion.schedules import DiffusionConfig, alpha_bars
+from jaxlabs.layers.positions import sinusoidal
+from jaxlabs.models import ddpm
+from jaxlabs.models.ddpm import Denoiser, UNet, UNetConfig, loss, train_step
+from jaxlabs.training.devices import data_parallel
+from jaxlabs.training.state import count_parameters, create_state
+
+SHAPE = (4, 4, 1)
+KEY = jax.random.key(3)
+SGD = optax.sgd(0.1)
+TINY = UNetConfig(width=4, groups=2, time_width=4, matmul_precision="highest")
+pytestmark = pytest.mark.usefixtures("reused_executables")
+
+
+def make(count=8, micro_batches=1, diffusion=None, shape=SHAPE, tx=SGD, **settings):
+    """Returns a state and a batch of pictures."""
+    model = UNet(
+        dataclasses.replace(TINY, **settings), diffusion or DiffusionConfig(), shape, classes=3
+    )
+    random = np.random.default_rng(1)
+    batch = {
+        "images": random.integers(0, 256, (count, *shape), dtype=np.uint8),
+        "labels": random.integers(0, 3, count).astype(np.int32),
+        "weights": np.ones(count, np.float32),
+        "example": np.arange(count, dtype=np.int32),
+    }
+    shapes = jax.eval_shape(model.init, KEY, jnp.zeros((1, *shape)), jnp.zeros(1, jnp.int32))
+    params = jax.tree.map(jnp.asarray, draw_params(shapes["params"], seed=0))
+    return create_state(model, {"params": params}, tx, micro_batches=micro_batches), batch
+
+
+@functools.partial(jax.jit, static_argnames="train")
+def parts_of(state, batch, train=False):
+    return loss(state.params, batch, KEY, state, train)
+
+
+@functools.partial(jax.jit, static_argnames=("model", "method"))
+def apply(model, params, *args, method=None):
+    return model.apply({"params": params}, *args, method=method)
+
+
+def test_reference_has_the_published_number_of_parameters():
+    model = UNet(UNetConfig(), DiffusionConfig(), (28, 28, 1))
+    shapes = jax.eval_shape(model.init, KEY, jnp.zeros((1, 28, 28, 1)), jnp.zeros(1, jnp.int32))
+    assert count_parameters(shapes["params"]) == 1_011_969
+
+
+@pytest.mark.peers
+def test_network_is_pytorchs_with_the_same_weights():
+    torch = pytest.importorskip("torch")
+    from jaxlabs.peers import torch_unet
+
+    state, _ = make(shape=(8, 12, 3))
+    twin = torch_unet.build_unet(TINY, channels=3)
+    torch_unet.write_params(twin, jax.device_get(state.params))
+    x = np.random.default_rng(0).normal(size=(3, 8, 12, 3)).astype(np.float32)
+    t = np.array([0, 500, 999], np.int32)
+    ours = apply(state.model, state.params, x, t)
+    chex.assert_shape(ours, x.shape)
+    with torch.no_grad():
+        theirs = twin(torch.from_numpy(x.transpose(0, 3, 1, 2)), torch.from_numpy(t).long())
+    np.testing.assert_allclose(ours, theirs.numpy().transpose(0, 2, 3, 1), atol=1e-4)
+
+
+def test_time_is_told_by_the_sinusoids_of_positions():
+    """With layers that change nothing, the blocks get the silu of a row of the positions' table."""
+    state, _ = make()
+    eye, zero = jnp.eye(4), jnp.zeros(4)
+    identity = {"kernel": eye, "bias": zero}
+    params = state.params | {"time_hidden": identity, "time_output": identity}
+    t = jnp.array([0, 7, 999])
+    told = apply(state.model, params, t, None, method="_embed")
+    rows = sinusoidal(1000, 4)[np.asarray(t)]
+    np.testing.assert_allclose(told, rows / (1 + np.exp(-rows)), rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("prediction", "weighting"), [("epsilon", "uniform"), ("epsilon", "min_snr"), ("v", "min_snr")]
+)
+def test_loss_is_that_of_numpy(prediction, weighting):
+    diffusion = DiffusionConfig(prediction=prediction, loss_weighting=weighting)
+    state, batch = make(3, diffusion=diffusion)
+    batch["weights"] = np.array([1.0, 0.0, 2.0], np.float32)
+    total, weighted = 0.0, 0.0
+    for i, example_key in enumerate(keys.per_example(KEY, batch["example"])):
+        time_key, noise_key, _ = jax.random.split(example_key, 3)
+        t = int(jax.random.randint(time_key, (), 0, 1000))
+        noise = np.asarray(jax.random.normal(noise_key, SHAPE), np.float64)
+        signal = float(alpha_bars(diffusion)[t])
+        x0 = batch["images"][i] / 127.5 - 1
+        x = signal**0.5 * x0 + (1 - signal) ** 0.5 * noise
+        at = x[None].astype(np.float32), np.array([t], np.int32)
+        output = np.asarray(apply(state.model, state.params, *at), np.float64)[0]
+        target = (
+            noise if prediction == "epsilon" else signal**0.5 * noise - (1 - signal) ** 0.5 * x0
+        )
+        error = np.square(output - target).mean()
+        snr = signal / (1 - signal)
+        factor = min(snr, 5) / (snr if prediction == "epsilon" else snr + 1)
+        total += batch["weights"][i] * error
+        weighted += batch["weights"][i] * error * (1 if weighting == "uniform" else factor)
+    parts = parts_of(state, batch)
+    assert float(parts.weight) == 3
+    assert float(parts.sums["squared_error"]) == pytest.approx(total, rel=1e-4)
+    assert float(parts.total) == pytest.approx(weighted, rel=1e-4)
+
+
+def test_untrained_loss_is_that_of_saying_nothing():
+    """The noise has variance 1, so an output of 0 costs 1 a pixel."""
+    state, batch = make(512, zero_init_output=True)
+    zeros = jax.tree.map(jnp.zeros_like, state.params["output"])
+    state = state.replace(params=state.params | {"output": zeros})
+    assert float(parts_of(state, batch).total / 512) == pytest.approx(
+        1, abs=4 * (2 / 16 / 512) ** 0.5
+    )
+
+
+def test_one_batch_is_learnt_by_heart():
+    """At one early time, where the noise is all that differs from pictures that are all alike."""
+    diffusion = DiffusionConfig(diffusion_steps=1, first_beta=0.5, last_beta=0.5)
+    state, batch = make(4, diffusion=diffusion, width=8, tx=optax.adam(1e-2))
+    first = float(parts_of(state, batch).total)
+    for _ in range(150):
+        state, metrics = train_step(state, batch, KEY)
+    assert float(metrics["loss"]) * 4 < 0.05 * first
+
+
+def test_gradients_of_the_loss_are_differences():
+    state, batch = make(2, class_conditional=True)
+
+    def total(params, images):
+        parts = loss(params, batch | {"images": images}, KEY, state, True)
+        return parts.total / parts.weight
+
+    check = gradients.check(total, state.params, batch["images"], key=KEY, max_entries=50)
+    assert check.whole.relative_difference < 1e-6
+
+
+def test_micro_batches_and_devices_take_the_step_of_the_whole_batch():
+    whole, batch = make(8, class_conditional=True)
+    sliced = jax.tree.map(jnp.copy, whole).replace(micro_batches=4)
+    spread = jax.tree.map(jnp.copy, whole)
+    placement = data_parallel(jax.devices()[:4])
+    expected, metrics = train_step(whole, batch, KEY)
+    sliced, in_slices = train_step(sliced, batch, KEY)
+    spread = placement.replicate(spread)
+    split = jax.device_put(batch, placement.split)
+    spread, on_devices = train_step(spread, split, KEY)
+    for state, found in ((sliced, in_slices), (spread, on_devices)):
+        assert float(found["loss"]) == pytest.approx(float(metrics["loss"]), rel=1e-6)
+        chex.assert_trees_all_close(
+            jax.device_get(state.params), jax.device_get(expected.params), rtol=1e-5, atol=1e-6
+        )
+
+
+def test_class_changes_the_output_and_guidance_weighs_it_against_none():
+    state, batch = make(2, class_conditional=True)
+    x, t, labels = ddpm.to_signed(batch["images"]), jnp.array([5, 900]), jnp.array([0, 2])
+    told = apply(state.model, state.params, x, t, labels)
+    untold = apply(state.model, state.params, x, t, jnp.array([3, 3]))
+    assert float(jnp.abs(told - untold).max()) > 1e-3
+    np.testing.assert_array_equal(untold, apply(state.model, state.params, x, t))
+
+    plain = jax.jit(Denoiser(state.model))((state.params, 1.0), x, t, labels)
+    np.testing.assert_allclose(plain, told, atol=1e-6)
+    guided = jax.jit(Denoiser(state.model, guided=True))((state.params, 3.0), x, t, labels)
+    np.testing.assert_allclose(guided, untold + 3 * (told - untold), rtol=1e-4, atol=1e-5)
+    assert Denoiser(state.model, guided=True) == Denoiser(state.model, guided=True)
+
+
+def test_labels_are_kept_from_the_network_in_training_only():
+    state, batch = make(8, class_conditional=True, label_dropout=1.0)
+    other = batch | {"labels": (batch["labels"] + 1) % 3}
+    in_training = [float(parts_of(state, b, train=True).total) for b in (batch, other)]
+    in_evaluation = [float(parts_of(state, b).total) for b in (batch, other)]
+    assert in_training[0] == in_training[1]
+    assert in_evaluation[0] != in_evaluation[1]
+
+
+@pytest.mark.parametrize("shape", [(30, 28, 1), (28, 27, 3), (2, 2, 1)])
+def test_pictures_that_do_not_halve_twice_are_refused(shape):
+    with pytest.raises(UserError, match=f"pictures of {shape[0]}x{shape[1]} do not halve 2 times"):
+        ddpm.require_halves(shape)
+
+
+def test_pictures_go_to_signed_values_and_back():
+    pixels = np.array([0, 51, 255], np.uint8)
+    signed = ddpm.to_signed(pixels)
+    np.testing.assert_allclose(signed, [-1, -0.6, 1], atol=1e-6)
+    np.testing.assert_allclose(ddpm.to_unit(signed) * 255, pixels, atol=1e-4)
