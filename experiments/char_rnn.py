@@ -15,34 +15,21 @@ import jax
 import jax.numpy as jnp
 
 from jaxlabs import command
-from jaxlabs.analysis import text_samples
+from jaxlabs.analysis import tempered_samples, text_samples
 from jaxlabs.analysis.baselines import ngram_baselines
-from jaxlabs.config import RUNTIME, group, setting
+from jaxlabs.config import group, setting
 from jaxlabs.data import datasets
 from jaxlabs.data.language import language_data, streamed_data
 from jaxlabs.data.splits import Data
 from jaxlabs.data.tokenizers import CharTokenizer
 from jaxlabs.lab import Lab
+from jaxlabs.layers.recurrent_cells import CELLS
 from jaxlabs.models import char_rnn
 from jaxlabs.run_folder import RunFolder
 from jaxlabs.sweep_plan import Sweep
 from jaxlabs.training.run_config import RunConfig
 from jaxlabs.training.state import TrainState
 from jaxlabs.training.task import Task
-
-TEMPERATURES = (0.7, 1.0, 1.2)
-HEADING = "===== temperature "
-"""Stands before the samples of each temperature."""
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class SamplingConfig(text_samples.SamplingConfig):
-    """How samples are drawn."""
-
-    num_samples: int = setting(1, "samples at each temperature", minimum=1, kind=RUNTIME)
-    temperature: float | None = setting(
-        None, "0 takes the likeliest character; none: 0.7, 1.0 and 1.2", minimum=0, kind=RUNTIME
-    )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -53,17 +40,20 @@ class CharRNNRun(RunConfig):
         "tiny_shakespeare", f"one of {', '.join(datasets.NAMES)}, or the path of a UTF-8 text"
     )
     model: char_rnn.CharRNNConfig = group(char_rnn.CharRNNConfig)
-    sampling: SamplingConfig = group(SamplingConfig)
+    sampling: tempered_samples.SamplingConfig = group(tempered_samples.SamplingConfig)
 
 
 # An epoch of tiny Shakespeare in 64 streams of 128 characters is 121 steps.
-EPOCHS = {"eval_every": 121, "checkpoint_every": 121}
-ADAM = {"learning_rate": 2e-3, "weight_decay": 0.0, "clip_norm": 1.0}
+EPOCHS = {"eval_every": 121, "checkpoint_every": 121, "clip_norm": 1.0, "weight_decay": 0.0}
+MUON = {"optimizer": "muon", "learning_rate": 3e-3, "schedule": "linear"}
+MUON |= {"recurrent_init": "orthogonal"}
 
 PRESETS = {
-    "quick": ADAM | EPOCHS | {"steps": 1210},
-    "reference": ADAM | EPOCHS | {"steps": 2420},
-    "best": ADAM | EPOCHS | {"steps": 2420, "hidden": 512, "layers": 2, "dropout": 0.4},
+    "quick": EPOCHS | MUON | {"steps": 7 * 121, "decay_steps": 600},
+    "reference": EPOCHS | {"learning_rate": 2e-3, "steps": 20 * 121},
+    "best": EPOCHS
+    | MUON
+    | {"hidden": 512, "layers": 2, "dropout": 0.3, "steps": 12 * 121, "decay_steps": 900},
 }
 
 
@@ -100,14 +90,8 @@ def draw_samples(
 ) -> str:
     """Returns samples that go on from the prompt, at each temperature under a heading."""
     size = CharTokenizer.from_json(vocabulary).vocabulary_size
-    params, wanted = state.evaluation_params, config.sampling.temperature
-    generate = functools.partial(char_rnn.sample, task.model, params, tokens=size)
-    sections = []
-    for temperature in TEMPERATURES if wanted is None else (wanted,):
-        sampling = dataclasses.replace(config.sampling, temperature=temperature)
-        drawn = text_samples.draw(generate, sampling, vocabulary, key)
-        sections.append(f"{HEADING}{temperature}\n{drawn}")
-    return "\n".join(sections)
+    generate = functools.partial(char_rnn.sample, task.model, state.evaluation_params, tokens=size)
+    return tempered_samples.draw(generate, config.sampling, vocabulary, key)
 
 
 def analyse(
@@ -115,15 +99,7 @@ def analyse(
 ) -> dict[str, float]:
     """Measures the samples, at each temperature."""
     drawn = (folder.samples / "final.txt").read_bytes().decode()  # line ends as drawn
-    figures = {}
-    for section in drawn.split(HEADING)[1:]:
-        temperature, _, samples = section.partition("\n")
-        measured = text_samples.measure(samples.removesuffix("\n"), config.sampling, data)
-        figures |= {
-            f"{name}_at_{temperature}" if name.startswith("sample") else name: value
-            for name, value in measured.items()
-        }
-    return figures
+    return tempered_samples.measure(drawn, config.sampling, data)
 
 
 LAB = Lab(
@@ -139,7 +115,7 @@ LAB = Lab(
     sweeps={
         "cells": Sweep(
             question="Which cell predicts best after the same number of steps?",
-            axes={"cell": tuple(char_rnn.CELLS), "seed": (0,)},
+            axes={"cell": tuple(CELLS)},
             metrics=("held_out_loss", "held_out_perplexity", "train_windows_loss"),
         )
     },

@@ -7,8 +7,9 @@ import jax
 import pytest
 
 from experiments import char_rnn
-from experiments.char_rnn import HEADING, LAB, PRESETS, CharRNNRun
+from experiments.char_rnn import LAB, PRESETS, CharRNNRun
 from jaxlabs import command, keys
+from jaxlabs.analysis.tempered_samples import HEADING
 from jaxlabs.data.batches import ParallelStreams, TokenStream
 from jaxlabs.data.tokenizers import CharTokenizer
 from jaxlabs.run_folder import RunFolder

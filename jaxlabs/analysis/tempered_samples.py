@@ -1,0 +1,64 @@
+"""Samples of a character model at several temperatures, and what each set is measured by."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+
+from jaxlabs.analysis import text_samples
+from jaxlabs.config import RUNTIME, setting
+from jaxlabs.data.splits import Data
+
+TEMPERATURES = (0.7, 1.0, 1.2)
+"""Bolder from one to the next; the first ones are more fluent, the last ones more varied."""
+
+HEADING = "===== temperature "
+"""Stands before the samples of each temperature."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SamplingConfig(text_samples.SamplingConfig):
+    """How samples are drawn."""
+
+    num_samples: int = setting(1, "samples at each temperature", minimum=1, kind=RUNTIME)
+    temperature: float | None = setting(
+        None,
+        f"0 takes the likeliest character; none: {', '.join(map(str, TEMPERATURES))} in turn",
+        minimum=0,
+        kind=RUNTIME,
+    )
+
+
+def draw(
+    generate: Callable[..., tuple[jax.Array, jax.Array]],
+    config: SamplingConfig,
+    vocabulary: Mapping[str, Any],
+    key: jax.Array,
+) -> str:
+    """Returns samples at each temperature under a heading; see `text_samples.draw`."""
+    sections = []
+    for temperature in TEMPERATURES if config.temperature is None else (config.temperature,):
+        one = dataclasses.replace(config, temperature=temperature)
+        drawn = text_samples.draw(generate, one, vocabulary, key)
+        sections.append(f"{HEADING}{temperature}\n{drawn}")
+    return "\n".join(sections)
+
+
+def measure(drawn: str, config: SamplingConfig, data: Data) -> dict[str, float]:
+    """Returns the figures of `text_samples.measure`, those of samples by temperature.
+
+    Args:
+      drawn: what `draw` returned.
+      config: how it was drawn.
+      data: the run's data.
+    """
+    figures = {}
+    for section in drawn.split(HEADING)[1:]:
+        temperature, _, samples = section.partition("\n")
+        measured = text_samples.measure(samples.removesuffix("\n"), config, data)
+        figures |= {
+            f"{name}_at_{temperature}" if name.startswith("sample") else name: value
+            for name, value in measured.items()
+        }
+    return figures
