@@ -134,8 +134,8 @@ def study(
 
     Returns:
       `task`, `lengths`, `kinds`; `curves [kind, length, seed, step]`, the losses as shares of the
-      baseline, averaged over fiftieths of the steps; `final [kind, length, seed]`, the last of
-      them; `baseline [length]`; and the trained parameters of the first seed by (kind, length).
+      baseline, averaged over fiftieths of the steps; `final [kind, length, seed]`, over the last
+      tenth; `baseline [length]`; and the trained parameters of the first seed by (kind, length).
     """
     runs = list(itertools.product(KINDS, lengths, range(seeds)))
 
@@ -155,7 +155,8 @@ def study(
     baseline = np.array([TASKS[task].baseline(length) for length in lengths])
     curves = np.array(parts).reshape(*shape, -1) / baseline[None, :, None, None]
     found = {"task": task, "lengths": lengths, "kinds": list(KINDS), "baseline": baseline}
-    found |= {"curves": curves, "final": curves[..., -1], "steps": steps, "hidden": hidden}
+    final = curves[..., -max(curves.shape[-1] // 10, 1) :].mean(axis=-1)
+    found |= {"curves": curves, "final": final, "steps": steps, "hidden": hidden}
     trained = {run[:2]: params for run, (params, _) in zip(runs, done, strict=True) if not run[2]}
     return {name: np.asarray(value) for name, value in found.items()}, trained
 

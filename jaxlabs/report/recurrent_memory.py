@@ -161,7 +161,7 @@ def rules(arrays: Arrays) -> list[Picture]:
             )
         axes.axhline(float(arrays["chance"]), color=style.MUTED, linestyle="dotted", linewidth=0.9)
         axes.set(title=f"a rule that is {name} [nats]")
-        decades(axes, 3e-4, 1.5)
+        decades(axes, smooth.min() / 2, 1.5)
     panels[-1].set(xlabel="step")
     figure.legend(loc="outside upper left", ncols=2, title="weights (parameters)")
     last = np.median(smooth[..., -1], axis=-1)
@@ -171,7 +171,7 @@ def rules(arrays: Arrays) -> list[Picture]:
     ]
     ratio = last[1, 0] / last[1, 1]
     verdict = (
-        f"The shared network's loss there is {ratio:.1f} times that of the unshared one: having "
+        f"The shared network's loss there is {ratio:.3g} times that of the unshared one: having "
         "no place in its input, it has to count the steps itself before it can look the sign up. "
         "Telling it the position takes the difficulty away."
         if ratio > 2 and last[1, 2] < last[1, 0] / 2
@@ -249,7 +249,7 @@ def _memory_words(arrays: Arrays, lengths: list[int], kinds: list[str]) -> str:
     told = []
     for row, kind in enumerate(kinds):
         parts = ", ".join(
-            f"{end:.2f} at {length}" for end, length in zip(ends[row], lengths, strict=True)
+            f"{end:.2g} at {length}" for end, length in zip(ends[row], lengths, strict=True)
         )
         told.append(f"{kind}: {parts}")
     longest = {

@@ -65,7 +65,7 @@ def rules_arrays(shared):
 
 def test_rules_say_that_shared_weights_find_it_hard_only_where_they_do():
     (picture,) = recurrent_memory.rules(rules_arrays(0.25))
-    assert "25.0 times that of the unshared one" in picture.caption
+    assert "25 times that of the unshared one" in picture.caption
     (picture,) = recurrent_memory.rules(rules_arrays(0.011))
     assert "not to be seen yet" in picture.caption
 
@@ -80,7 +80,7 @@ def memory_arrays(final, task="adding"):
 
 def test_memory_task_says_who_learnt_what():
     (picture,) = recurrent_memory.memory_task(memory_arrays([[1.1, 1.0], [0.02, 0.3]]))
-    assert "rnn: 1.10 at 50, 1.00 at 100; gru: 0.02 at 50, 0.30 at 100" in picture.caption
+    assert "rnn: 1.1 at 50, 1 at 100; gru: 0.02 at 50, 0.3 at 100" in picture.caption
     assert "Learnt (below half of the baseline): gru up to 100." in picture.caption
     lines = picture.figure.axes[0].get_lines()
     np.testing.assert_allclose(lines[2].get_ydata(), [0.02, 0.3])
