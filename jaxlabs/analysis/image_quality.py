@@ -62,7 +62,9 @@ def precision_recall(real: np.ndarray, made: np.ndarray) -> tuple[float, float]:
       real: features [count, width] of more than three pictures.
       made: features [other count, width] of more than three pictures.
     """
-    real, made = (np.asarray(part, np.float64) for part in (real, made))
+    # Single precision is many times faster here; features near the origin keep its digits.
+    middle = np.mean(real, axis=0, dtype=np.float64)[None, :]
+    real, made = ((part - middle).astype(np.float32) for part in (real, made))
     return _share_inside(made, real), _share_inside(real, made)
 
 
