@@ -128,6 +128,21 @@ def test_variance_of_noisy_samplers_nears_the_data_at_order_one(settings):
     np.testing.assert_allclose(np.log2(np.array(errors[:-1]) / errors[1:]), 1, atol=0.25)
 
 
+def test_solver_keeps_the_spread_of_normal_data_in_twenty_steps():
+    """The second moments of x and of the x0 of the step before, followed exactly."""
+    diffusion, left = DiffusionConfig(), alpha_bars(DiffusionConfig())
+    sampler = SamplerConfig(sampler=DPM_SOLVER, sampler_steps=20, spacing="log_snr")
+    factors = coefficients(diffusion, sampler)
+    for spread in (1.0, 0.1, 0.02):
+        moments = np.diag([1.0, 0.0])
+        for place, t in enumerate(timesteps(diffusion, sampler)):
+            gain = np.sqrt(left[t]) * spread / (left[t] * spread + 1 - left[t])
+            a, b, c = (values[place] for values in (factors.a, factors.b, factors.c))
+            step = np.array([[a + b * gain, c], [gain, 0]])
+            moments = step @ moments @ step.T
+        assert np.sqrt(moments[0, 0] / spread) == pytest.approx(1, abs=0.02)
+
+
 @pytest.mark.parametrize(("sampler", "order"), [(DDIM, 1), (DPM_SOLVER, 2)])
 def test_error_falls_with_more_steps_at_the_order_of_the_solver(sampler, order):
     """Against the exact flow: along an axis, x / its deviation does not change with time."""
