@@ -1,4 +1,4 @@
-"""Samples of a diffusion model: how they are drawn."""
+"""Samples of a diffusion model: how they are drawn, and how they come out of noise."""
 
 import dataclasses
 from typing import Any
@@ -7,12 +7,21 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxlabs.config import RUNTIME, Config, group, setting
-from jaxlabs.diffusion.samplers import SamplerConfig, sample_many
-from jaxlabs.models.ddpm import Denoiser, UNet, to_unit
+from jaxlabs.config import RUNTIME, Config, UserError, group, setting
+from jaxlabs.diffusion.process import q_sample
+from jaxlabs.diffusion.samplers import SamplerConfig, sample, sample_many, timesteps
+from jaxlabs.diffusion.schedules import DiffusionConfig, make_schedule
+from jaxlabs.models.ddpm import Denoiser, UNet, to_signed, to_unit
+from jaxlabs.run_folder import RunFolder
 
 CHUNK = 16
 """Pictures that one compiled call draws: on a CPU their activations stay in its caches."""
+
+FORWARD_SHARES = (0.0, 0.25, 0.5, 0.999)
+"""Of the way to noise: times 0, 250, 500 and 999 of 1000."""
+
+BACKWARD_SHARES = (0.999, 0.9, 0.75, 0.5, 0.25, 0.1, 0.05, 0.0)
+SHOWN, MOST_FRAMES = 8, 50
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -21,7 +30,10 @@ class PictureSamplingConfig(Config):
 
     num_samples: int = setting(64, "pictures to draw", minimum=1, kind=RUNTIME)
     digit: int | None = setting(
-        None, "class to draw, for --class_conditional; none: all in turn", minimum=0, kind=RUNTIME
+        None,
+        "number of the class to draw, with --class_conditional; none: all in turn",
+        minimum=0,
+        kind=RUNTIME,
     )
     guidance: float = setting(
         1.0, "how much a class counts: 1 as trained, above it more", minimum=0, kind=RUNTIME
@@ -29,26 +41,120 @@ class PictureSamplingConfig(Config):
     sampler: SamplerConfig = group(SamplerConfig)
 
 
-def draw(model: UNet, params: Any, config: PictureSamplingConfig, key: jax.Array) -> np.ndarray:
-    """Returns pictures `[num_samples, height, width, channels]` in [0, 1]."""
-    labels, guided = None, False
-    if model.config.class_conditional:
-        one = config.digit
-        labels = (
-            np.arange(config.num_samples) % model.classes
-            if one is None
-            else np.full(config.num_samples, one)
-        )
-        guided = config.guidance != 1
-    drawn = sample_many(
-        Denoiser(model, guided),
-        (params, jnp.float32(config.guidance)),
+def require_drawable(config: PictureSamplingConfig, model: UNet) -> None:
+    """Raises UserError unless the network can draw what is asked for; it names the flag."""
+    timesteps(model.diffusion, config.sampler)
+    told = model.config.class_conditional
+    if not told and (config.digit is not None or config.guidance != 1):
+        flag, value = ("digit", config.digit) if config.digit is not None else ("guidance", None)
+        value = config.guidance if value is None else value
+        raise UserError(f"--{flag}: {value} is not accepted without --class_conditional")
+    if config.digit is not None and config.digit >= model.classes:
+        raise UserError(f"--digit: {config.digit} is not accepted; below {model.classes}")
+
+
+def draw(
+    model: UNet,
+    params: Any,
+    config: PictureSamplingConfig,
+    key: jax.Array,
+    count: int | None = None,
+) -> np.ndarray:
+    """Returns pictures `[count, height, width, channels]` in [-1, 1], about.
+
+    Args:
+      model: the network.
+      params: its parameters.
+      config: how to draw.
+      key: of all noise.
+      count: how many; None: as many as the configuration says.
+    """
+    count = config.num_samples if count is None else count
+    denoise, given, labels = _network(model, params, config, count)
+    return sample_many(
+        denoise,
+        given,
         key,
-        config.num_samples,
-        batch_size=min(CHUNK, config.num_samples),
+        count,
+        batch_size=min(CHUNK, count),
         shape=model.shape,
         diffusion=model.diffusion,
         sampler=config.sampler,
         condition=labels,
     )
-    return np.asarray(to_unit(drawn))
+
+
+def _network(model: UNet, params: Any, config: PictureSamplingConfig, count: int) -> Any:
+    """Returns what a sampler asks: the network, its parameters, and labels or None."""
+    labels = None
+    if model.config.class_conditional:
+        turn = np.arange(count) % model.classes
+        labels = (turn if config.digit is None else np.full(count, config.digit)).astype(np.int32)
+    denoise = Denoiser(model, guided=labels is not None and config.guidance != 1)
+    return denoise, (params, jnp.float32(config.guidance)), labels
+
+
+def write_ways(
+    model: UNet,
+    params: Any,
+    config: PictureSamplingConfig,
+    images: np.ndarray,
+    folder: RunFolder,
+    key: jax.Array,
+) -> None:
+    """Writes pictures on their way into noise and samples on their way out of it.
+
+    Args:
+      model: the network.
+      params: its parameters.
+      config: how samples are drawn.
+      images: [at least 8, height, width, channels] uint8 pictures.
+      folder: gets the arrays `forward_process`, `trajectory` and `animation`.
+      key: of all noise.
+    """
+    noise_key, sample_key = jax.random.split(key)
+    times = _times(FORWARD_SHARES, model.diffusion)
+    pictures = forward(model.diffusion, to_signed(images[:SHOWN]), times, noise_key)
+    folder.write_arrays("forward_process", times=times, pictures=pictures)
+
+    shown = _times(BACKWARD_SHARES, model.diffusion)
+    visited = timesteps(model.diffusion, config.sampler)
+    frames = visited[:: -(-len(visited) // MOST_FRAMES)]
+    denoise, given, labels = _network(model, params, config, CHUNK)
+    drawn = sample(
+        denoise,
+        given,
+        sample_key,
+        jnp.arange(CHUNK),
+        shape=model.shape,
+        diffusion=model.diffusion,
+        sampler=config.sampler,
+        snapshots=(*shown.tolist(), *frames.tolist()),
+        condition=labels,
+    )
+    ways = np.asarray(drawn.snapshots)
+    finished = np.asarray(drawn.images)[None]
+    ways, frames = np.split(ways, [len(shown)])
+    folder.write_arrays("trajectory", times=shown, pictures=ways[:, :SHOWN])
+    folder.write_arrays("animation", pictures=np.concatenate([frames, finished]))
+
+
+def forward(
+    diffusion: DiffusionConfig, x0: jax.Array, times: np.ndarray, key: jax.Array
+) -> np.ndarray:
+    """Returns `x0 [count, ...]` at every time, with the same noise, `[times, count, ...]`."""
+    noise, schedule = jax.random.normal(key, x0.shape), make_schedule(diffusion)
+    return np.stack(
+        [q_sample(schedule, x0, jnp.full(len(x0), time, jnp.int32), noise) for time in times]
+    )
+
+
+def _times(shares: tuple[float, ...], diffusion: DiffusionConfig) -> np.ndarray:
+    """Returns times at shares of the way to noise."""
+    count = diffusion.diffusion_steps
+    return np.minimum(np.round(np.array(shares) * count), count - 1).astype(np.int32)
+
+
+def as_samples(pictures: np.ndarray) -> dict[str, np.ndarray]:
+    """Returns what a run folder keeps as samples, `images` in [0, 1], of pictures in [-1, 1]."""
+    return {"images": np.asarray(to_unit(jnp.asarray(pictures)))}

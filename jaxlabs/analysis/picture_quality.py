@@ -1,0 +1,196 @@
+"""How good the samples of a diffusion model are, against how many steps they took."""
+
+import dataclasses
+import sys
+from typing import Any
+
+import jax
+import numpy as np
+import tqdm
+
+from jaxlabs.analysis import picture_samples
+from jaxlabs.analysis.image_quality import (
+    as_bytes,
+    class_histogram,
+    nearest_pictures,
+    quality,
+)
+from jaxlabs.analysis.judge import EXPERIMENT, Judge, JudgeConfig, open_judge
+from jaxlabs.analysis.picture_samples import PictureSamplingConfig
+from jaxlabs.config import RUNTIME, Config, UserError, group, setting
+from jaxlabs.data.batches import Examples
+from jaxlabs.data.splits import Data
+from jaxlabs.diffusion.samplers import SAMPLERS
+from jaxlabs.models.ddpm import UNet
+from jaxlabs.run_folder import RunFolder
+
+NEIGHBOURS = 8
+MANY_STEPS, SHARE_OF_MANY = 100, 5
+"""Above so many steps only a fifth of the samples is drawn: a CPU would take hours."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PictureQualityConfig(Config):
+    """What is measured of samples."""
+
+    quality_samples: int = setting(
+        10_000,
+        f"samples behind each figure; a fifth above {MANY_STEPS} steps; 0: nothing is measured",
+        minimum=0,
+        kind=RUNTIME,
+    )
+    quality_steps: str = setting(
+        "20", "numbers of sampler steps to measure, with commas between them", kind=RUNTIME
+    )
+    quality_samplers: str = setting(
+        "dpm_solver",
+        f"samplers to measure, with commas between them: {', '.join(SAMPLERS)}",
+        kind=RUNTIME,
+    )
+    judge: JudgeConfig = group(JudgeConfig)
+
+    def check(self) -> None:
+        for sampler in self.quality_samplers.split(","):
+            if sampler not in SAMPLERS:
+                raise UserError(
+                    f"--quality_samplers: {sampler!r} is not accepted; of {', '.join(SAMPLERS)}"
+                )
+        if not self.quality_steps.replace(",", "").isdigit() or 0 in self.steps():
+            raise UserError(
+                f"--quality_steps: {self.quality_steps!r} is not accepted; whole numbers of at"
+                " least 1 with commas between them"
+            )
+
+    def steps(self) -> list[int]:
+        """Returns the numbers of steps."""
+        return [int(steps) for steps in self.quality_steps.split(",") if steps]
+
+    def count(self, steps: int) -> int:
+        """Returns how many samples stand behind a figure."""
+        return -(-self.quality_samples // (SHARE_OF_MANY if steps > MANY_STEPS else 1))
+
+
+def find_judge(config: PictureQualityConfig, dataset: dict[str, Any]) -> Judge | None:
+    """Returns the classifier, or None where there is none and none was asked for.
+
+    Raises:
+      UserError: the one that was asked for is not there or does not fit.
+    """
+    path = config.judge.classifier
+    if path is None or not config.quality_samples:
+        return None
+    if path == JudgeConfig().classifier and not RunFolder(path).exists():
+        return None
+    return open_judge(path, dataset)
+
+
+def measure(
+    model: UNet,
+    params: Any,
+    sampling: PictureSamplingConfig,
+    config: PictureQualityConfig,
+    data: Data,
+    folder: RunFolder,
+    key: jax.Array,
+) -> dict[str, float]:
+    """Returns figures of samples; writes how good which sampler is in how many steps.
+
+    Real training pictures in the role of samples, as many, give the floor of each figure. Samples
+    are rounded to the 256 values of a stored picture first.
+
+    Args:
+      model: the network.
+      params: its parameters.
+      sampling: how samples are drawn, but for sampler and steps.
+      config: what is measured.
+      data: the run's data.
+      folder: gets the arrays `sampler_quality` and `class_histogram`.
+      key: of all noise.
+    """
+    judge = find_judge(config, data.dataset)
+    if judge is None:
+        if config.quality_samples and config.judge.classifier is not None:
+            print(
+                f"samples are not measured: no classifier in {config.judge.classifier}; make one"
+                f" with python -m experiments.{EXPERIMENT} --dataset={data.dataset['name']}, then"
+                " repeat with --mode=analyse",
+                file=sys.stderr,
+            )
+        return {}
+    test = whole_test(data).arrays["images"]
+    train = data.train.arrays["images"]
+    real, test_probabilities = judge.read(test)
+    pairs = [(name, n) for name in config.quality_samplers.split(",") for n in config.steps()]
+    rows, made = [], None
+    for name, steps in tqdm.tqdm(pairs, "samplers", unit="sampler", disable=None, file=sys.stderr):
+        sampler = dataclasses.replace(sampling.sampler, sampler=name, sampler_steps=steps)
+        how = dataclasses.replace(sampling, sampler=sampler)
+        count = config.count(steps)
+        drawn = as_bytes(picture_samples.draw(model, params, how, key, count))
+        features, probabilities = judge.read(drawn)
+        figures = quality(real, features, probabilities)
+        rows.append({"sampler": name, "steps": steps, "count": count} | figures)
+        made = probabilities if made is None or len(probabilities) > len(made) else made
+
+    floors = {}
+    for count in sorted({row["count"] for row in rows}):
+        places = np.random.default_rng(0).permutation(len(train))[:count]
+        floors[count] = quality(real, *judge.read(train[places]))
+    columns = {name: np.array([row[name] for row in rows]) for name in rows[0]}
+    floor_columns = {
+        "floor_count": np.array(list(floors)),
+        "floor_frechet": np.array([floor["frechet"] for floor in floors.values()]),
+    }
+    folder.write_arrays("sampler_quality", **columns, **floor_columns)
+    folder.write_arrays(
+        "class_histogram",
+        names=np.array(judge.classes),
+        samples=class_histogram(made),
+        real=class_histogram(test_probabilities),
+    )
+    metrics = {
+        f"{row['sampler']}_{row['steps']}_{figure}": float(row[figure])
+        for row in rows
+        for figure in quality_figures(row)
+    }
+    metrics |= {
+        f"floor_{count}_{name}": value
+        for count, floor in floors.items()
+        for name, value in floor.items()
+    }
+    return metrics | {"judge_accuracy": judge.accuracy}
+
+
+def quality_figures(row: dict[str, Any]) -> list[str]:
+    """Returns the names of the figures in a row."""
+    return [name for name in row if name not in ("sampler", "steps", "count")]
+
+
+def whole_test(data: Data) -> Examples:
+    """Returns all test pictures, of which evaluations during training may read only some."""
+    return data.final_evaluations().get("whole_test", data.evaluations["test"])
+
+
+def write_neighbours(pictures: np.ndarray, data: Data, folder: RunFolder) -> dict[str, float]:
+    """Writes the training pictures nearest to some samples; returns how near they are.
+
+    Args:
+      pictures: [at least 8, height, width, channels] samples in [-1, 1].
+      data: the run's data.
+      folder: gets the array `neighbours`.
+    """
+    made, train = as_bytes(pictures[:NEIGHBOURS]), data.train.arrays["images"]
+    test = data.evaluations["test"].arrays["images"][:200]
+    places, distances = nearest_pictures(made, train)
+    _, real_distances = nearest_pictures(test, train)
+    folder.write_arrays(
+        "neighbours",
+        samples=made / 255,
+        nearest=train[places] / 255,
+        distances=distances,
+        real_distances=real_distances,
+    )
+    return {
+        "nearest_to_sample": float(np.median(distances)),
+        "nearest_to_test_picture": float(np.median(real_distances)),
+    }

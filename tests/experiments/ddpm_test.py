@@ -1,0 +1,149 @@
+"""Diffusion from its command line, on rendered digits: what a run leaves, measures and refuses."""
+
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from experiments import ddpm, mnist_classifier
+from jaxlabs import command
+from jaxlabs.analysis.epochs import mean_losses
+from jaxlabs.data import images
+from jaxlabs.run_folder import RunFolder
+
+pytestmark = pytest.mark.usefixtures("reused_executables")
+
+TINY = "--dataset=rendered_digits --width=4 --groups=2 --time_width=4 --steps=4 --batch_size=8"
+TINY += " --micro_batches=1 --eval_batch_size=16 --evaluated_images=16 --eval_every=2"
+TINY += " --checkpoint_every=2 --log_every=1 --warmup_steps=1 --num_samples=8 --sampler_steps=4"
+TINY += " --class_conditional --bound_images=16 --bound_strata=4"
+SMALL_JUDGE = "--dataset=rendered_digits --steps=2 --warmup_steps=1"
+TIME_FIELDS = ("seconds", "steps_per_second")
+
+
+def run(lab, folder, *flags):
+    assert command.run(lab, [f"--workdir={folder}", *flags]) == 0
+    return RunFolder(folder)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few_pictures():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(images, "RENDERED_COUNTS", {"train": 300, "test": 60})
+        yield
+
+
+@pytest.fixture(scope="module")
+def judge(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("judge") / "run"
+    return run(mnist_classifier.LAB, folder, *SMALL_JUDGE.split())
+
+
+@pytest.fixture(scope="module")
+def measured(judge):
+    """Flags of samples that are measured by the small classifier."""
+    return [*TINY.split(), f"--classifier={judge.path}", "--quality_samples=8", "--quality_steps=4"]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory, measured):
+    """A run of the quick preset, samples drawn by class and measured."""
+    return run(ddpm.LAB, tmp_path_factory.mktemp("ddpm") / "run", *measured)
+
+
+def test_quick_leaves_pictures_ways_neighbours_and_figures(whole):
+    metrics = whole.read_summary()["metrics"]
+    assert metrics["dpm_solver_4_frechet"] > metrics["floor_8_frechet"] > 0
+    assert 0 <= metrics["dpm_solver_4_precision"] <= 1
+    assert metrics["nearest_to_sample"] > 0
+    assert metrics["bits_per_dimension"] > 0
+    assert metrics["whole_test_loss"] == pytest.approx(metrics["test_loss"], rel=0.5)
+    with np.load(whole.samples / "final.npz") as samples:
+        assert samples["images"].shape == (8, 28, 28, 1)
+        assert samples["images"].min() >= 0
+        assert samples["images"].max() <= 1
+    with np.load(whole.arrays("forward_process")) as arrays:
+        assert arrays["times"].tolist() == [0, 250, 500, 999]
+        assert arrays["pictures"].shape == (4, 8, 28, 28, 1)
+    with np.load(whole.arrays("trajectory")) as arrays:
+        assert arrays["times"].tolist() == [999, 900, 750, 500, 250, 100, 50, 0]
+    with np.load(whole.arrays("animation")) as arrays:
+        assert arrays["pictures"].shape == (5, 16, 28, 28, 1)
+    with np.load(whole.arrays("class_histogram")) as arrays:
+        assert arrays["samples"].sum() == 8
+    drawn = {path.stem for path in whole.figures.iterdir()}
+    assert drawn >= {"forward_process", "trajectory", "animation", "sampler_quality", "samples"}
+    assert drawn >= {"class_histogram", "neighbours", "loss_by_time", "loss"}
+
+
+def test_untrained_loss_is_the_variance_of_v(whole):
+    """The first output is 0, so the squared error is that of v: between those of x0 and of noise.
+
+    Of rendered digits in [-1, 1] the mean square of a pixel is about 0.9.
+    """
+    first = whole.read_metrics()[0]
+    assert (first["step"], first["split"]) == (0, "test")
+    assert 0.85 < first["squared_error"] < 1.05
+
+
+def test_run_that_was_cut_off_ends_as_one_that_was_not(whole, measured, tmp_path, capsys):
+    folder = RunFolder(shutil.copytree(whole.path, tmp_path / "run"))
+    shutil.rmtree(folder.checkpoints / "4")
+    (folder.path / "summary.json").unlink()
+    run(ddpm.LAB, folder.path, *measured)
+    assert "resuming at step 2" in capsys.readouterr().err
+    ours, theirs = folder.read_summary(), whole.read_summary()
+    assert ours["parameters_sha256"] == theirs["parameters_sha256"]
+    assert ours["metrics"] == theirs["metrics"]
+    rows = [
+        [{k: v for k, v in row.items() if k not in TIME_FIELDS} for row in one.read_metrics()]
+        for one in (folder, whole)
+    ]
+    assert rows[0] == rows[1]
+
+
+def test_one_digit_is_drawn_from_a_finished_run(whole, measured, tmp_path):
+    folder = shutil.copytree(whole.path, tmp_path / "run")
+    flags = ["--mode=sample", "--digit=3", "--guidance=2.0", "--num_samples=4"]
+    run(ddpm.LAB, folder, *measured, *flags)
+    with np.load(max((folder / "samples").iterdir(), key=lambda path: path.stat().st_mtime)) as new:
+        assert new["images"].shape == (4, 28, 28, 1)
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ("--digit=10", "--digit: 10 is not accepted; below 10"),
+        ("--noclass_conditional --digit=3", "--digit: 3 is not accepted without"),
+        ("--noclass_conditional --guidance=2", "--guidance: 2.0 is not accepted without"),
+        ("--sampler_steps=1001", "--sampler_steps: 1001"),
+        ("--quality_steps=ten", "--quality_steps: 'ten' is not accepted; whole numbers"),
+        ("--quality_samplers=euler", "--quality_samplers: 'euler' is not accepted; of ancestral"),
+        ("--classifier=nowhere", "--classifier: nowhere holds no finished run; make one with"),
+        ("--groups=3", "--groups: 3 does not divide --width 4"),
+    ],
+)
+def test_bad_input_is_one_line_and_leaves_nothing(flags, message, tmp_path, capsys):
+    folder = tmp_path / "run"
+    given = [*TINY.split(), "--quality_samples=8", *flags.split()]
+    assert command.run(ddpm.LAB, [f"--workdir={folder}", *given]) == 2
+    printed = capsys.readouterr().err.strip()
+    assert message in printed
+    assert len(printed.splitlines()) == 1
+    assert not folder.exists()
+
+
+def test_folder_of_pictures_that_do_not_halve_is_refused(tmp_path, capsys):
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for number in range(20):
+        Image.fromarray(np.full((10, 8), number, np.uint8)).save(folder / f"{number}.png")
+    assert command.run(ddpm.LAB, [f"--dataset={folder}", f"--workdir={tmp_path / 'run'}"]) == 2
+    assert "--dataset: pictures of 10x8 do not halve 2 times" in capsys.readouterr().err
+
+
+def test_losses_of_whole_epochs_are_averaged():
+    rows = [{"step": step, "split": "train", "loss": float(step)} for step in (1, 2, 3, 4, 5, 6, 7)]
+    rows.append({"step": 2, "split": "test", "loss": 100.0})
+    assert mean_losses(rows, 3) == {"epoch_1_loss": 2.0, "epoch_2_loss": 5.0}
