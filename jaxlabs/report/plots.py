@@ -17,6 +17,7 @@ from jaxlabs.report import (
     maps,
     recurrent_gradients,
     recurrent_memory,
+    sequence_patterns,
     sparse_code,
     sweeps,
 )
@@ -64,6 +65,9 @@ DRAWINGS: dict[str, Callable[[Mapping[str, np.ndarray]], list[Picture]]] = {
     "class_histogram": diffusion.class_histogram,
     "neighbours": diffusion.neighbours,
     "loss_by_time": diffusion.loss_by_time,
+    "sequence_pattern": sequence_patterns.pattern,
+    "alignment": sequence_patterns.alignment,
+    "tagged_words": sequence_patterns.tagged_words,
 }
 
 

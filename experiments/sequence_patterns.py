@@ -1,0 +1,137 @@
+"""Sequences in, sequences out: one word, a label, a tag for every word, a translation.
+
+Four made-up tasks whose best possible scores are known, or a file of your own, for four backbones.
+Many to one: the next word, and whether a sentence praises or blames. Aligned many to many: which
+words name a person, place or firm. Unaligned: translation by encoder and decoder.
+
+Source    Elman 1990; Hochreiter and Schmidhuber 1997; Cho et al. 2014; Sutskever et al. 2014;
+          Luong et al. 2015; Vaswani et al. 2017
+Command   python -m experiments.sequence_patterns --task=translation --backbone=lstm --platform=cpu
+Expect    quick: about a minute on two cores, 99 % of what is possible on sentences as long as those
+          trained on; on longer ones less, and how much less is what the backbones differ in
+"""
+
+import dataclasses
+import functools
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxlabs import command
+from jaxlabs.analysis import sequence_pictures, sequence_predictions
+from jaxlabs.analysis.sequence_baselines import baselines
+from jaxlabs.config import group, setting
+from jaxlabs.data.sequence_splits import (
+    GRAMMAR,
+    GRAMMARS,
+    SPECIAL,
+    SequenceDataConfig,
+    numberings,
+    sequence_data,
+)
+from jaxlabs.data.splits import Data
+from jaxlabs.lab import Lab
+from jaxlabs.models import seq2seq, sequence_tasks
+from jaxlabs.run_folder import RunFolder
+from jaxlabs.sweep_plan import Sweep
+from jaxlabs.training.run_config import RunConfig
+from jaxlabs.training.state import TrainState
+from jaxlabs.training.task import Task
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SequencePatternsConfig(RunConfig):
+    """A run's settings, those of the data, of the model, and of what is shown."""
+
+    task: str = setting("translation", "what to learn", choices=GRAMMARS)
+    dataset: str = setting(
+        GRAMMAR,
+        "grammar: made-up sentences; or the path of a file: a sentence a line (next_word), label or"
+        " sentence, tab, sentence (sentiment, translation), CoNLL columns (tagging)",
+    )
+    sizes: SequenceDataConfig = group(SequenceDataConfig)
+    model: sequence_tasks.SequenceConfig = group(sequence_tasks.SequenceConfig)
+    sampling: sequence_predictions.SequenceSamplingConfig = group(
+        sequence_predictions.SequenceSamplingConfig
+    )
+
+
+PRESETS = {
+    "quick": {"optimizer": "muon", "learning_rate": 3e-3, "weight_decay": 0.0, "layers": 2}
+    | {"schedule": "linear", "warmup_steps": 50, "adam_b2": 0.99, "clip_norm": 1.0}
+    | {"steps": 4000, "batch_size": 64, "eval_batch_size": 256}
+    | {"eval_every": 1000, "checkpoint_every": 2000},
+}
+
+
+def load_data(config: SequencePatternsConfig) -> Data:
+    """Draws or reads the sentences."""
+    return sequence_data(config.task, config.dataset, config.seed, config.sizes, baselines)
+
+
+def build_task(config: SequencePatternsConfig, vocabulary: Mapping[str, Any]) -> Task:
+    """Makes the model for the data's words, in which the prompt must be written."""
+    sequence_predictions.require_known(config.sampling.prompt, vocabulary)
+    source, target = numberings(vocabulary)
+    length, blank = vocabulary["source_length"], jnp.ones((1, 2), jnp.int32)
+    if config.task == "translation":
+        lengths = length, vocabulary["target_length"]
+        model = seq2seq.Seq2Seq(config.model, source.size, target.size, *lengths)
+        init = functools.partial(model.init, source=blank, target=blank)
+        steps = seq2seq.loss, seq2seq.train_step, seq2seq.derive
+    else:
+        model = sequence_tasks.SequenceLabeller(
+            config.model,
+            source.size,
+            labels=SPECIAL + target.words,
+            length=length,
+            aligned=config.task == "tagging",
+            both_ways=config.task != "next_word",
+        )
+        init = functools.partial(model.init, tokens=blank)
+        steps = sequence_tasks.loss, sequence_tasks.train_step, sequence_tasks.derive
+    return Task(model, init, *steps, random=config.model.dropout > 0)
+
+
+def say(
+    config: SequencePatternsConfig, task: Task, vocabulary: Any, state: TrainState, key: jax.Array
+) -> str:
+    """Returns what the model makes of the prompt, or of a few test sentences."""
+    params = state.evaluation_params
+    return sequence_predictions.told(task.model, params, vocabulary, config.sampling, key)
+
+
+def analyse(
+    config: SequencePatternsConfig, task: Task, data: Data, state: TrainState, folder: RunFolder
+) -> dict[str, float]:
+    """Scores whole sentences; writes what the report draws."""
+    trained, size = (task.model, state.evaluation_params), config.eval_batch_size
+    sequence_pictures.write_pictures(folder, *trained, data, config.model.backbone, size)
+    made_up = config.dataset == GRAMMAR
+    options = config.task, config.sampling, size, made_up
+    return sequence_predictions.measure(*trained, data, *options)
+
+
+LAB = Lab(
+    name="sequence_patterns",
+    description=__doc__,
+    config_class=SequencePatternsConfig,
+    presets=PRESETS,
+    load_data=load_data,
+    build_task=build_task,
+    sample=say,
+    analyse=analyse,
+    variant=lambda config: f"-{config.task}-{config.model.backbone}",
+    sweeps={
+        "backbones": Sweep(
+            question="Which backbone learns the task, and which goes on to longer sentences?",
+            axes={"backbone": sequence_tasks.BACKBONES, "seed": (0, 1, 2)},
+            metrics=("test_of_optimum", "longer_of_optimum", "test_loss"),
+        )
+    },
+)
+
+if __name__ == "__main__":
+    command.main(LAB)

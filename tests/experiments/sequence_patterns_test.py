@@ -1,0 +1,161 @@
+"""Sequence models from their command line: every pattern, resumption, files and bad input."""
+
+import shutil
+
+import numpy as np
+import pytest
+
+from experiments.sequence_patterns import LAB, PRESETS, SequencePatternsConfig
+from jaxlabs import command
+from jaxlabs.data.sequence_splits import GRAMMARS
+from jaxlabs.models.sequence_tasks import BACKBONES
+from jaxlabs.run_folder import RunFolder
+
+pytestmark = pytest.mark.usefixtures("reused_executables")
+
+SMALL = "--train_sentences=200 --test_sentences=20 --width=8 --layers=1 --heads=2 --ffn_width=8"
+SMALL += " --batch_size=16 --eval_batch_size=20 --warmup_steps=0 --beam=2 --optimizer=adamw"
+PACE = "--steps=6 --eval_every=3 --checkpoint_every=3 --log_every=3"
+BACKBONE = {
+    "next_word": "transformer",
+    "sentiment": "rnn",
+    "tagging": "gru",
+    "translation": "gru",
+}
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """`run(task) -> (run folder, flags)`: short runs, each trained once."""
+    trained = {}
+
+    def run(task):
+        if task not in trained:
+            folder = RunFolder(tmp_path_factory.mktemp(task) / "run")
+            flags = f"--task={task} --backbone={BACKBONE[task]} {SMALL} {PACE}".split()
+            assert command.run(LAB, [*flags, f"--workdir={folder.path}"]) == 0
+            trained[task] = folder, flags
+        return trained[task]
+
+    return run
+
+
+SCORES = {
+    "next_word": {"accuracy", "expected_accuracy", "of_optimum"},
+    "sentiment": {"accuracy", "of_optimum"},
+    "tagging": {"accuracy", "span_f1", "of_optimum"},
+    "translation": {"exact_match", "greedy_bleu", "beam_bleu", "beam_exact_match", "of_optimum"},
+}
+PICTURES = {"tagging": {"tagged_words.png"}, "translation": {"alignment.png"}}
+
+
+@pytest.mark.parametrize("task", GRAMMARS)
+def test_run_leaves_scores_of_both_lengths_pictures_and_samples(runs, task):
+    folder, _ = runs(task)
+    summary = folder.read_summary()
+    for split in ("test", "longer"):
+        assert {f"{split}_{name}" for name in SCORES[task]} <= set(summary["metrics"])
+        assert any(name.startswith(f"{split}_optimal") for name in summary["baselines"])
+    assert {row["split"] for row in folder.read_metrics()} == {"train", "test"}
+    drawn = {path.name for path in folder.figures.iterdir()}
+    assert {"sequence_pattern.png"} | PICTURES.get(task, set()) <= drawn
+    assert (folder.samples / "final.txt").read_text().count("(right: ") == 3
+    if task == "translation":
+        metrics = summary["metrics"]
+        assert metrics["test_exact_match"] == pytest.approx(metrics["test_greedy_exact_match"])
+        with np.load(folder.arrays("alignment")) as arrays:
+            np.testing.assert_allclose(arrays["maps"].sum(axis=-1), 1, atol=1e-5)
+    if task == "tagging":
+        metrics = summary["metrics"]
+        # Six steps in, the likeliest tag is at times a mark (<sos>), which analysis rules out.
+        assert metrics["test_span_f1"] == pytest.approx(metrics["test_of_optimum"], abs=0.05)
+
+
+PROMPTS = {
+    "next_word": ("every dog", "every dog "),
+    "sentiment": ("the film is not good .", "positive 0."),
+    "tagging": ("we met jordan .", " jordan/"),
+    "translation": ("the dog sees the moon", "  "),
+}
+
+
+@pytest.mark.parametrize("task", GRAMMARS)
+def test_sentence_of_the_users_own_is_answered(runs, task, capsys):
+    folder, _ = runs(task)
+    prompt, answer = PROMPTS[task]
+    draw = ["--mode=sample", f"--workdir={folder.path}"]
+    capsys.readouterr()  # what training said
+    assert command.run(LAB, [*draw, f"--prompt={prompt}"]) == 0
+    said = capsys.readouterr().out
+    assert said.startswith(f"{prompt}\n")
+    assert answer in said
+    if task == "translation":
+        assert len(said.splitlines()) == 3  # the prompt and two beams
+    for bad, message in [
+        (f"{prompt} zork blimp zork", "--prompt: unknown words 'zork', 'blimp'; known are "),
+        ("", "--prompt: 0 words in ''; 1 to "),
+    ]:
+        assert command.run(LAB, [*draw, f"--prompt={bad}"]) == 2
+        error = capsys.readouterr().err
+        assert message in error
+        assert error.count("\n") == 1
+
+
+def test_a_run_that_lost_its_second_half_ends_as_one_that_did_not(runs, tmp_path):
+    unbroken, flags = runs("translation")
+    folder = RunFolder(tmp_path / "run")
+    shutil.copytree(unbroken.path, folder.path)
+    shutil.rmtree(folder.checkpoints / "6")
+    (folder.path / "summary.json").unlink()
+    assert command.run(LAB, [*flags, f"--workdir={folder.path}"]) == 0
+    ours, theirs = folder.read_summary(), unbroken.read_summary()
+    assert ours["parameters_sha256"] == theirs["parameters_sha256"]
+    assert ours["metrics"] == theirs["metrics"]
+
+
+def test_a_file_of_tags_is_learned_from_without_an_optimum(tmp_path):
+    path = tmp_path / "mine.conll"
+    blocks = [f"we{i} PRP O\nmet VBD O\nPaul NNP B-PER\n" for i in range(12)]
+    path.write_text("\n".join(blocks))
+    folder = RunFolder(tmp_path / "run")
+    flags = f"--task=tagging --backbone=gru {SMALL} --steps=2 --eval_every=2".split()
+    assert command.run(LAB, [*flags, f"--dataset={path}", f"--workdir={folder.path}"]) == 0
+    summary = folder.read_summary()
+    assert "test_span_f1" in summary["metrics"]
+    assert not [name for name in summary["metrics"] if "optimum" in name]
+    assert not [name for name in summary["baselines"] if "optimal" in name]
+
+
+@pytest.mark.parametrize(
+    ("flag", "message"),
+    [
+        ("--beam=0", "--beam: 0 is not accepted; a whole number of at least 1"),
+        ("--backbone=lsmt", "--backbone: 'lsmt' is not accepted"),
+        ("--task=tags", "--task: 'tags' is not accepted; one of next_word, sentiment, tagging"),
+        ("--dataset=nowhere.tsv", "--dataset: no data set or file 'nowhere.tsv'"),
+        ("--prompt=zork", "--prompt: unknown words 'zork'"),
+    ],
+)
+def test_bad_input_is_one_line_and_leaves_nothing(flag, message, tmp_path, capsys):
+    path = tmp_path / "run"
+    assert command.run(LAB, [*SMALL.split(), flag, f"--workdir={path}"]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+    assert not path.exists()
+
+
+def test_ragged_columns_are_named_with_their_line(tmp_path, capsys):
+    path = tmp_path / "mine.conll"
+    path.write_text("We PRP O\nmet O\n")
+    flags = ["--task=tagging", f"--dataset={path}", f"--workdir={tmp_path / 'run'}"]
+    assert command.run(LAB, flags) == 2
+    error = capsys.readouterr().err
+    assert f"{path}, line 2: 2 columns; 3 as in the lines before are needed" in error
+    assert error.count("\n") == 1
+
+
+def test_sweep_sets_all_backbones_against_each_other():
+    points = LAB.sweeps["backbones"].points()
+    assert [point["backbone"] for point in points if point["seed"] == 0] == list(BACKBONES)
+    assert SequencePatternsConfig.from_flat(PRESETS["quick"]).model.layers == 2

@@ -1,0 +1,281 @@
+"""Both models of sequences: `sequence_tasks` and `seq2seq`."""
+
+import functools
+import math
+from types import SimpleNamespace
+
+import chex
+import jax
+import numpy as np
+import optax
+import pytest
+
+from jaxlabs import keys
+from jaxlabs.config import UserError
+from jaxlabs.decoding.generate import generate
+from jaxlabs.models import seq2seq, sequence_tasks
+from jaxlabs.models.seq2seq import END, START, Seq2Seq, Translator, translate
+from jaxlabs.models.sequence_tasks import BACKBONES, SequenceConfig, SequenceLabeller
+from jaxlabs.training.state import count_parameters, create_state
+
+LABELS = ("<pad>", "<sos>", "<eos>", "B-PER", "I-PER", "O")
+SOURCES, TARGETS, SOURCE_TIME, TARGET_TIME = 9, 8, 6, 5
+# A whole row, a short one, a single <eos>, and nothing but padding.
+INPUTS = np.array([[3, 4, 5, 6, 7, 2], [8, 3, 2, 0, 0, 0], [2, 0, 0, 0, 0, 0], [0] * 6], np.int32)
+TRANSLATED = np.array([[3, 4, 5, 6, 2], [7, 2, 0, 0, 0], [2, 0, 0, 0, 0], [0] * 5], np.int32)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def compiled_without_optimising():
+    """Compiling takes nearly all the time of these tests; what is compiled runs for an instant."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
+def config_of(backbone, **options):
+    sizes = {"width": 8, "layers": 1, "heads": 2, "ffn_width": 12} | options
+    return SequenceConfig(backbone=backbone, **sizes)
+
+
+def labeller(backbone, aligned=True, both_ways=True, **options):
+    return SequenceLabeller(
+        config_of(backbone, **options), SOURCES, LABELS, SOURCE_TIME, aligned, both_ways
+    )
+
+
+def translator(backbone, **options):
+    return Seq2Seq(config_of(backbone, **options), SOURCES, TARGETS, SOURCE_TIME, TARGET_TIME)
+
+
+@functools.cache
+def parameters(model):
+    inputs = (INPUTS, TRANSLATED) if isinstance(model, Seq2Seq) else (INPUTS,)
+    return jax.device_get(jax.jit(model.init)(jax.random.key(0), *inputs)["params"])
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def logits_of(model, params, *inputs):
+    return model.apply({"params": params}, *inputs)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def parts_of(loss, model, params, batch):
+    return loss(params, batch, jax.random.key(0), SimpleNamespace(model=model), False)
+
+
+def batch_of(targets):
+    return {
+        "inputs": INPUTS,
+        "targets": targets,
+        "weights": (targets != 0).astype(np.float32),
+        "example": np.arange(4, dtype=np.int32),
+    }
+
+
+# Labels
+
+
+@pytest.mark.parametrize("backbone", ["gru", "transformer"])
+@pytest.mark.parametrize("aligned", [True, False], ids=["aligned", "many_to_one"])
+def test_padding_changes_nothing_and_nothing_at_all_is_finite(backbone, aligned):
+    model = labeller(backbone, aligned)
+    params = parameters(model)
+    logits = logits_of(model, params, INPUTS)
+    chex.assert_shape(logits, (4, SOURCE_TIME if aligned else 1, len(LABELS)))
+    assert np.isfinite(logits).all()
+    short = logits_of(model, params, INPUTS[1:3, :3])
+    for row, length in enumerate([3, 1]):
+        ours = short[row, : length if aligned else 1]
+        np.testing.assert_allclose(ours, logits[1 + row, : len(ours)], atol=1e-5)
+
+
+@pytest.mark.parametrize("backbone", ["gru", "transformer"])
+@pytest.mark.parametrize("both_ways", [True, False])
+def test_later_words_are_seen_only_where_both_ways_are_read(backbone, both_ways):
+    model = labeller(backbone, both_ways=both_ways)
+    params, other = parameters(model), INPUTS.copy()
+    other[0, 4] = 3
+    before = [np.asarray(logits_of(model, params, x)[0, :4]) for x in (INPUTS, other)]
+    assert np.allclose(*before, atol=1e-6) != both_ways
+
+
+def test_order_matters_to_every_backbone():
+    for backbone in BACKBONES:
+        model = labeller(backbone, aligned=False)
+        swapped = INPUTS[:1, [1, 0, 2, 3, 4, 5]]
+        logits = [logits_of(model, parameters(model), x) for x in (INPUTS[:1], swapped)]
+        assert not np.allclose(*logits, atol=1e-4), backbone
+
+
+def test_parameters_are_those_of_the_parts():
+    count = count_parameters(parameters(labeller("lstm", width=8)))
+    reader = SOURCES * 8 + 2 * (4 * 8 * (8 + 8) + 4 * 8)
+    assert count == reader + (16 + 1) * len(LABELS)
+
+
+def test_sums_hold_span_counts_that_give_the_f1():
+    model = labeller("gru")
+    targets = np.array([[3, 4, 5, 3, 5], [3, 5, 0, 0, 0], [0] * 5, [0] * 5], np.int32)
+    parts = parts_of(sequence_tasks.loss, model, parameters(model), batch_of(targets))
+    assert float(parts.weight) == 7
+    assert int(parts.sums["spans_there"]) == 3
+    figures = {name: float(value / 7) for name, value in parts.sums.items()}
+    logits = logits_of(model, parameters(model), INPUTS)[:, :5]
+    right = (np.argmax(logits, -1) == targets)[targets > 0]
+    assert figures["accuracy"] == pytest.approx(right.mean())
+    assert 0 <= sequence_tasks.derive(figures)["span_f1"] <= 1
+    assert sequence_tasks.derive({"accuracy": 1.0}) == {}
+
+
+def test_sizes_that_do_not_fit_are_named():
+    with pytest.raises(UserError, match="--heads: 3 does not divide --width 8"):
+        config_of("transformer", heads=3)
+    with pytest.raises(UserError, match="--heads: 8 heads of 1 cannot turn in pairs"):
+        config_of("transformer", heads=8)
+    with pytest.raises(UserError, match=r"--backbone: 'lsmt' is not accepted.*did you mean 'lstm'"):
+        config_of("lsmt")
+    for backbone in ("gru", "transformer"):
+        with pytest.raises(ValueError, match="of length 0"):
+            labeller(backbone).init(jax.random.key(0), INPUTS[:, :0])
+
+
+# Translation
+
+
+@pytest.mark.parametrize("backbone", ["lstm", "transformer"])
+def test_word_by_word_equals_all_places_at_once(backbone):
+    """What greedy decoding writes is what teacher forcing finds likeliest after its own words."""
+    model = translator(backbone, layers=2)
+    params = jax.tree.map(lambda leaf: 3 * leaf, parameters(model))  # decided, and of many opinions
+    beams = jax.jit(lambda params: translate(model, params, INPUTS, 1))(params)
+    tokens, lengths = np.asarray(beams.tokens[:, 0]), np.asarray(beams.lengths[:, 0])
+    logits = logits_of(model, params, INPUTS, tokens)
+    scores = np.asarray(jax.nn.log_softmax(logits))
+    for row, length in enumerate(lengths):
+        np.testing.assert_array_equal(tokens[row, :length], logits[row, :length].argmax(-1))
+        chosen = scores[row, np.arange(length), tokens[row, :length]]
+        assert float(beams.scores[row, 0]) == pytest.approx(chosen.sum(), abs=1e-4)
+    carry = jax.jit(lambda params: model.apply({"params": params}, INPUTS, method="begin"))(params)
+    generated, _ = generate(
+        Translator(model),
+        params,
+        np.full((4, 1), START),
+        np.ones(4),
+        jax.random.key(0),
+        max_new_tokens=TARGET_TIME,
+        temperature=0.0,
+        stop_token=END,
+        carry=carry,
+    )
+    np.testing.assert_array_equal(generated[:, 1:], tokens)
+
+
+@pytest.mark.parametrize("backbone", ["gru", "transformer"])
+def test_a_word_knows_the_source_and_the_words_before_it_alone(backbone):
+    model = translator(backbone)
+    params = parameters(model)
+    logits = logits_of(model, params, INPUTS, TRANSLATED)
+    chex.assert_shape(logits, (4, TARGET_TIME, TARGETS))
+    assert np.isfinite(logits).all()
+    later = TRANSLATED.copy()
+    later[0, 2] = 7
+    changed = logits_of(model, params, INPUTS, later)
+    np.testing.assert_allclose(changed[0, :3], logits[0, :3], atol=1e-6)
+    assert not np.allclose(changed[0, 3], logits[0, 3], atol=1e-4)
+    source = INPUTS.copy()
+    source[1, 0] = 4
+    changed = logits_of(model, params, source, TRANSLATED)
+    assert not np.allclose(changed[1], logits[1], atol=1e-4)
+    np.testing.assert_allclose(changed[0], logits[0], atol=1e-6)
+    wide = logits_of(model, params, INPUTS[:3, :5][1:], TRANSLATED[1:3])
+    np.testing.assert_allclose(wide[:2], logits[1:3], atol=1e-5)
+
+
+def test_attention_of_the_recurrent_writer_equals_numpy():
+    model = translator("gru")
+    params = parameters(model)
+    logits, kept = model.apply(
+        {"params": params},
+        INPUTS,
+        TRANSLATED,
+        mutable=["intermediates"],
+        capture_intermediates=True,
+    )
+    inner = kept["intermediates"]
+    memory = np.asarray(inner["memory"]["__call__"][0], np.float64)
+    states = np.asarray(inner["decoder"]["recurrent"]["__call__"][0][0], np.float64)
+    writer = params["decoder"]
+    scores = np.einsum("btw,wv,bsv->bts", states, writer["score"]["kernel"], memory)
+    scores = np.where((INPUTS != 0)[:, None], scores, -1e9)
+    weights = np.exp(scores - scores.max(-1, keepdims=True))
+    weights /= weights.sum(-1, keepdims=True)
+    joined = np.concatenate([weights @ memory, states], -1) @ writer["joined"]["kernel"]
+    joined = np.tanh(joined + writer["joined"]["bias"])
+    expected = joined @ writer["head"]["kernel"] + writer["head"]["bias"]
+    np.testing.assert_allclose(logits[:3], expected[:3], atol=1e-5)  # the fourth has no source
+
+
+def test_exact_match_counts_sentences_that_are_right_throughout():
+    model = translator("gru")
+    params = parameters(model)
+    guesses = np.asarray(logits_of(model, params, INPUTS, TRANSLATED).argmax(-1))
+    targets = TRANSLATED.copy()
+    targets[1, :1] = guesses[1, 0]  # a sentence of one word that is right
+    batch = batch_of(targets) | {"weights": np.float32(targets != 0)}
+    batch["weights"][1, 1:] = 0
+    parts = parts_of(seq2seq.loss, model, params, batch)
+    assert int(parts.sums["sentences"]) == 3
+    right = [(guesses[i] == targets[i])[batch["weights"][i] > 0].all() for i in range(3)]
+    assert int(parts.sums["sentences_right"]) == sum(right) >= 1
+    figures = {name: float(value) for name, value in parts.sums.items()}
+    assert seq2seq.derive(figures)["exact_match"] == pytest.approx(sum(right) / 3)
+
+
+# Both
+
+
+@pytest.fixture(scope="module")
+def fresh():
+    def state_of(model, tx, **options):
+        params = jax.tree.map(np.array, parameters(model))
+        return create_state(model, {"params": params}, tx, **options)
+
+    return state_of
+
+
+def test_losses_start_near_those_of_equal_chances():
+    for model, module, classes in [
+        (labeller("gru"), sequence_tasks, len(LABELS)),
+        (translator("gru"), seq2seq, TARGETS),
+    ]:
+        batch = batch_of(np.minimum(TRANSLATED, 5))
+        parts = parts_of(module.loss, model, parameters(model), batch)
+        assert float(parts.total / parts.weight) == pytest.approx(math.log(classes), abs=0.35)
+
+
+def test_one_batch_is_learned_by_heart(fresh):
+    model = translator("gru")
+    state = fresh(model, optax.adam(3e-2))
+    for step in range(60):
+        state, metrics = seq2seq.train_step(state, batch_of(TRANSLATED), keys.stream(step, "step"))
+    assert float(metrics["loss"]) < 0.05
+
+
+def test_four_devices_take_the_step_of_one(fresh):
+    model = translator("gru", dropout=0.3)
+    states = [fresh(model, optax.sgd(1.0)) for _ in range(2)]
+    batch, key = batch_of(TRANSLATED), keys.stream(3, "step")
+    one, metrics = seq2seq.train_step(states[0], batch, key)
+    split = jax.tree.map(lambda leaf: leaf.reshape(4, 1, *leaf.shape[1:]), batch)
+    mapped = jax.pmap(
+        functools.partial(seq2seq.train_step, axis_name="batch"),
+        axis_name="batch",
+        in_axes=(None, 0, None),
+        devices=jax.devices()[:4],
+    )
+    four, theirs = mapped(states[1], split, key)
+    np.testing.assert_allclose(theirs["loss"], np.tile(metrics["loss"], 4), rtol=1e-5)
+    chex.assert_trees_all_close(
+        jax.tree.map(lambda leaf: leaf[0], four.params), one.params, atol=1e-5
+    )
