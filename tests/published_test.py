@@ -10,7 +10,7 @@ import pytest
 from jaxlabs import published
 
 UNITS = ("nats", "seconds", "parameters", "perplexity", "share", "cost", "units")
-UNITS += ("relative difference",)
+UNITS += ("relative difference", "squared error")
 
 
 def row(rows, metric, value):

@@ -277,8 +277,8 @@ def _orthogonal_blocks(
     key: jax.Array, shape: tuple[int, ...], dtype: Any = jnp.float32, *, hidden: int
 ) -> jax.Array:
     """Draws an orthogonal matrix for each gate (Saxe et al. 2014)."""
-    gates = shape[1] // hidden
-    blocks = jax.vmap(lambda k: nn.initializers.orthogonal()(k, (hidden, hidden), dtype))(
-        jax.random.split(key, gates)
-    )
-    return jnp.concatenate(list(blocks), axis=1)
+    # One by one: of a batch, a CPU's factorisation waits for threads of the pool that runs it, and
+    # two such layers side by side can wait for each other for ever.
+    draw, gates = nn.initializers.orthogonal(), shape[1] // hidden
+    blocks = [draw(k, (hidden, hidden), dtype) for k in jax.random.split(key, gates)]
+    return jnp.concatenate(blocks, axis=1)

@@ -118,7 +118,9 @@ def test_gradients_of_the_block_are_differences():
 
 def test_block_without_new_channels_has_no_shortcut_kernel():
     block = ResidualBlock(4, groups=2)
-    shapes = jax.eval_shape(block.init, jax.random.key(0), jnp.zeros((1, 2, 2, 4)), jnp.zeros((1, 3)))
+    shapes = jax.eval_shape(
+        block.init, jax.random.key(0), jnp.zeros((1, 2, 2, 4)), jnp.zeros((1, 3))
+    )
     assert "shortcut" not in shapes["params"]
 
 
