@@ -10,7 +10,8 @@ from jaxlabs.analysis.sequence_predictions import Model, guess
 from jaxlabs.data.batches import Examples
 from jaxlabs.data.sequence_splits import END, SPECIAL, Numbering, numberings
 from jaxlabs.data.splits import Data
-from jaxlabs.models.seq2seq import Seq2Seq
+from jaxlabs.decoding.beam import Beams
+from jaxlabs.models.seq2seq import Seq2Seq, translate
 from jaxlabs.run_folder import RunFolder
 
 DRAWN_LENGTHS = range(6, 10)
@@ -92,19 +93,26 @@ def _alignment(
     model: Seq2Seq, params: Any, part: Examples, place: int, both: Sequence[Numbering]
 ) -> Mapping[str, Any]:
     """Returns `maps [layers, target, source]`, means over heads, and the words of both axes."""
-    source, _, predicted = _example(model, params, part, place, both)
-    target = np.array([[*both[1].encode(predicted), END]], np.int32)
+    source = both[0].decode(part.arrays["inputs"][place])
     inputs = part.arrays["inputs"][place : place + 1, : len(source) + 1]
-    _, kept = jax.jit(
-        lambda params: model.apply({"params": params}, inputs, target, mutable="intermediates")
-    )(params)
-    decoder = kept["intermediates"]["decoder"]
-    blocks = [decoder[name]["memory_attention"] for name in sorted(decoder) if "blocks" in name]
+
+    @jax.jit
+    def write(params: Any) -> tuple[Beams, Any]:
+        found = translate(model, params, inputs, 1)
+        _, kept = model.apply(
+            {"params": params}, inputs, found.tokens[:, 0], mutable="intermediates"
+        )
+        return found, kept["intermediates"]["decoder"]
+
+    found, decoder = write(params)
+    written = found.tokens[0, 0, : int(found.lengths[0, 0])].tolist()
+    names = [f"blocks_{number}" for number in range(model.config.layers)]
+    blocks = [decoder[name]["memory_attention"] for name in names if name in decoder]
     maps = [np.asarray(one["weights"][0][0]).mean(axis=0) for one in blocks or [decoder]]
     return {
-        "maps": np.stack(maps),
+        "maps": np.stack(maps)[:, : len(written)],
         "source": [*source, SPECIAL[END]],
-        "target": [*predicted, SPECIAL[END]],
+        "target": [(SPECIAL + both[1].words)[number] for number in written],
     }
 
 

@@ -1,0 +1,35 @@
+"""What is drawn of a translator is what it wrote, however little it has learned."""
+
+import jax
+import numpy as np
+import pytest
+
+from jaxlabs.analysis.sequence_pictures import _alignment
+from jaxlabs.data.batches import Examples
+from jaxlabs.data.sequence_splits import Numbering
+from jaxlabs.models.seq2seq import Seq2Seq
+from jaxlabs.models.sequence_tasks import SequenceConfig
+
+SOURCE, TARGET = Numbering(("moon", "the")), Numbering(("la", "luna"))
+
+
+@pytest.fixture(autouse=True, scope="module")
+def compiled_without_optimising():
+    """Compiling takes nearly all the time of these tests; what is compiled runs for an instant."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
+@pytest.mark.parametrize("backbone", ["rnn", "transformer"])
+def test_alignment_of_a_translation_that_never_ends_and_is_full_of_marks(backbone):
+    config = SequenceConfig(backbone=backbone, width=4, heads=2, ffn_width=4)
+    model = Seq2Seq(config, SOURCE.size, TARGET.size, source_length=5, target_length=3)
+    inputs = np.array([[4, 3, 2, 0, 0]], np.int32)
+    params = jax.device_get(jax.jit(model.init)(jax.random.key(0), inputs, inputs[:, :3])["params"])
+    params["decoder"]["head"]["bias"] = np.float32([0, 100, 0, 0, 0])  # <sos>, for ever
+    found = _alignment(model, params, Examples({"inputs": inputs}), 0, (SOURCE, TARGET))
+    assert found["target"] == ["<sos>"] * 3
+    assert found["source"] == ["the", "moon", "<eos>"]
+    assert found["maps"].shape == (1, 3, 3)
+    np.testing.assert_allclose(found["maps"].sum(axis=-1), 1, atol=1e-5)
