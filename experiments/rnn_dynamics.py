@@ -40,13 +40,13 @@ LENGTHS, SEQUENCES = (50, 100, 200, 500), 64
 class RnnDynamicsConfig(CommonConfig):
     """Sizes of the measurements and of the trainings."""
 
-    updates: int = setting(20, "of the two-step network at every rate", minimum=1)
+    updates: int = setting(20, "of the two-step network at every rate", minimum=1, maximum=150)
     sweep_width: int = setting(64, "units of the networks whose radius is swept", minimum=2)
     gradient_steps: int = setting(200, "through which gradients are followed back", minimum=2)
     clipping_steps: int = setting(600, "of training with and without clipping", minimum=1)
     rule_steps: int = setting(600, "of training shared and unshared weights", minimum=1)
     max_length: int = setting(
-        100, "longest memory task; shorter ones are those of 50, 100, 200, 500 below it", minimum=2
+        100, "longest memory task; shorter ones are those of 50, 100, 200, 500 below it", minimum=3
     )
     adding_width: int = setting(32, "units of networks that add", minimum=1)
     adding_steps: int = setting(600, "of training them", minimum=1)

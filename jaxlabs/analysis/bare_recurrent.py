@@ -34,7 +34,7 @@ def initial_params(
       seed: of the draw.
       span: steps over which gates are to remember from the start, at least 3: their biases spread
         evenly over the times up to it (Tallec and Ollivier 2018, "Can recurrent neural networks
-        warp time?", section 3); None: as above.
+        warp time?"); None: as above.
 
     Returns:
       `input_kernel [inputs, gates * hidden]`, `bias [gates * hidden]`, `recurrent_kernel [hidden,

@@ -11,8 +11,7 @@ and what the state says (`recurrent`, the state h times its kernel), and makes t
 
 Elman 1990; Hochreiter and Schmidhuber 1997 with the forget gate of Gers et al. 2000; Cho et al.
 2014 with the reset gate behind the product, as PyTorch and cuDNN have it. Kernels hold their gates
-side by side in the order of `CELLS[...].gates`, which is PyTorch's. Sequences have time as their
-first axis, since a scan reads and writes in that order.
+side by side in the order of `CELLS[...].gates`, which is PyTorch's.
 
 Inside the functions time is the first axis, since a scan reads and writes it in that order; the
 module takes and gives batches first.

@@ -62,6 +62,8 @@ class SequenceConfig(Config):
     )
 
     def check(self) -> None:
+        if self.backbone != "transformer":
+            return
         if self.width % self.heads:
             raise UserError(
                 f"--heads: {self.heads} does not divide --width {self.width}; a divisor"

@@ -129,7 +129,7 @@ def _sweep_words(arrays: Arrays) -> str:
         f"to {error:.0e}. A Gaussian matrix gets there in the long run. Driven by inputs, tanh "
         "multiplies by its slope 1 − h² as well, which is below 1: at a radius of "
         f"{radii[nearest]:g} a step keeps {driven[nearest]:.2f} of the gradient, and {kept}. The "
-        "prediction is then an upper bound."
+        "prediction is then an upper bound for an orthogonal matrix."
     )
 
 

@@ -93,7 +93,7 @@ def gates(arrays: Arrays) -> list[Picture]:
             caption=(
                 f"One sequence of {steps} steps, read by trained networks; each row is a unit, "
                 "those that keep most on top. Bright is open: a forget or update gate of 1 keeps "
-                "the state as it is. Look above the arrows, where the marked numbers come in: "
+                "all that was there. Look above the arrows, where the marked numbers come in: "
                 f"{'; '.join(told)}."
             ),
             alt="Gates of all units over time, as maps.",

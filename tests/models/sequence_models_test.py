@@ -133,6 +133,7 @@ def test_sizes_that_do_not_fit_are_named():
         config_of("transformer", heads=3)
     with pytest.raises(UserError, match="--heads: 8 heads of 1 cannot turn in pairs"):
         config_of("transformer", heads=8)
+    assert config_of("lstm", heads=3).heads == 3  # a recurrent network has no use for them
     with pytest.raises(UserError, match=r"--backbone: 'lsmt' is not accepted.*did you mean 'lstm'"):
         config_of("lsmt")
     for backbone in ("gru", "transformer"):

@@ -1,6 +1,6 @@
 """Sentences that praise or blame, where a word's sense depends on what it stands under.
 
-    nobody says that the film that was dull is not good .                 positive
+    nobody says that the film that is dull is not good .                  positive
     the play is never boring but i doubt that the cast is great .         negative
 
 A negation turns what is in its scope and nothing else; two of them cancel; what is said of a thing
@@ -39,7 +39,7 @@ FRAMES = {
 
 
 def draw(generator: np.random.Generator, lengths: range) -> tuple[list[str], list[str]]:
-    """Returns a sentence and its label; longer sentences nest deeper and are as likely as short."""
+    """Returns a sentence and its label; where longer ones are asked for, they may nest deeper."""
     deepest = 1 + lengths[-1] // 8
     while True:
         words, positive = _sentence(generator, deepest)
