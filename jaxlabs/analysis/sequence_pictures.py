@@ -106,7 +106,7 @@ def _alignment(
 
     found, decoder = write(params)
     written = found.tokens[0, 0, : int(found.lengths[0, 0])].tolist()
-    names = [f"blocks_{number}" for number in range(model.config.layers)]
+    names = [f"blocks_{number}" for number in range(model.config.depth)]
     blocks = [decoder[name]["memory_attention"] for name in names if name in decoder]
     maps = [np.asarray(one["weights"][0][0]).mean(axis=0) for one in blocks or [decoder]]
     return {

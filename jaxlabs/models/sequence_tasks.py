@@ -42,6 +42,7 @@ from jaxlabs.training.step import build_train_step
 BACKBONES = (*CELLS, "transformer")
 POSITIONS = ("sinusoidal", "rotary")
 PADDING = 0
+RECURRENT_LAYERS, BLOCKS = 2, 4
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -50,7 +51,9 @@ class SequenceConfig(Config):
 
     backbone: str = setting("lstm", "what reads and writes sequences", choices=BACKBONES)
     width: int = setting(64, "size of a word's vector and of a state", minimum=1)
-    layers: int = setting(1, "recurrent layers or blocks", minimum=1)
+    layers: int | None = setting(
+        None, f"layers; none: {RECURRENT_LAYERS} recurrent ones, {BLOCKS} blocks", minimum=1
+    )
     heads: int = setting(4, "a Transformer's attention heads; they divide the width", minimum=1)
     ffn_width: int = setting(128, "a Transformer's feed-forward hidden layer", minimum=1)
     positions: str = setting("rotary", "how a Transformer tells places", choices=POSITIONS)
@@ -60,6 +63,12 @@ class SequenceConfig(Config):
         "strict float32 (highest), the platform's own (default), bfloat16 inputs (fast)",
         choices=PRECISIONS,
     )
+
+    @property
+    def depth(self) -> int:
+        """How many recurrent layers or blocks there are."""
+        usual = RECURRENT_LAYERS if self.backbone in CELLS else BLOCKS
+        return usual if self.layers is None else self.layers
 
     def check(self) -> None:
         if self.backbone != "transformer":
@@ -125,14 +134,14 @@ class Reader(nn.Module):
         self.embedding_dropout = Dropout(config.dropout)
         if config.backbone == "transformer":
             options = block_options(config, self.length)
-            self.blocks = [EncoderBlock(**options) for _ in range(config.layers)]
+            self.blocks = [EncoderBlock(**options) for _ in range(config.depth)]
             self.final_norm = build_norm("layernorm")
         else:
             self.recurrent = Recurrent(
                 cell=config.backbone,
                 features=width,
                 hidden=width,
-                layers=config.layers,
+                layers=config.depth,
                 bidirectional=self.both_ways,
                 dropout=config.dropout,
                 precision=config.matmul_precision,

@@ -42,11 +42,11 @@ class RecurrentWriter(nn.Module):
             cell=config.backbone,
             features=width,
             hidden=width,
-            layers=config.layers,
+            layers=config.depth,
             dropout=config.dropout,
             precision=precision,
         )
-        states = config.layers * len(CELLS[config.backbone].state)
+        states = config.depth * len(CELLS[config.backbone].state)
         self.first_state = Dense(states * width, precision=precision)
         self.score = Dense(width, use_bias=False, precision=precision)
         self.joined = Dense(width, precision=precision)
@@ -87,10 +87,10 @@ class RecurrentWriter(nn.Module):
 
     def _first(self, summary: jax.Array) -> Any:
         per_layer = len(CELLS[self.config.backbone].state)
-        parts = jnp.split(jnp.tanh(self.first_state(summary)), self.config.layers * per_layer, -1)
+        parts = jnp.split(jnp.tanh(self.first_state(summary)), self.config.depth * per_layer, -1)
         return tuple(
             tuple(parts[layer * per_layer : (layer + 1) * per_layer])
-            for layer in range(self.config.layers)
+            for layer in range(self.config.depth)
         )
 
     def _logits(
@@ -125,7 +125,7 @@ class TransformerWriter(nn.Module):
         self.embedding = embedding(config, self.tokens)
         self.embedding_dropout = Dropout(config.dropout)
         options = block_options(config, self.length)
-        self.blocks = [DecoderBlock(**options) for _ in range(config.layers)]
+        self.blocks = [DecoderBlock(**options) for _ in range(config.depth)]
         self.final_norm = build_norm("layernorm")
         self.head = Dense(self.tokens, precision=config.matmul_precision)
 
@@ -149,7 +149,7 @@ class TransformerWriter(nn.Module):
         config = self.config
         cache = empty_cache(len(memory), config.heads, self.length, config.width)
         return {
-            "caches": [cache] * config.layers,
+            "caches": [cache] * config.depth,
             "memories": [block.remember(memory) for block in self.blocks],
             "real": real,
             "position": jnp.zeros((), jnp.int32),
