@@ -34,9 +34,11 @@ class SequenceSamplingConfig(Config):
         " few test sentences",
         kind=RUNTIME,
     )
-    beam: int = setting(4, "translations kept at every length; 1 is greedy", minimum=1)
+    beam: int = setting(
+        4, "translations kept at every length; 1 is greedy", minimum=1, kind=RUNTIME
+    )
     length_power: float = setting(
-        0.0, "translations are ranked by log P / length ** this", minimum=0
+        0.0, "translations are ranked by log P / length ** this", minimum=0, kind=RUNTIME
     )
     max_new_words: int = setting(20, "to go on with", minimum=1, kind=RUNTIME)
 

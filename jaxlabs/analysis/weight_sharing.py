@@ -78,7 +78,7 @@ def gradient_study(seed: int) -> dict[str, np.ndarray]:
       and of the gradient by backpropagation through time; `relative_difference` of these two;
       `shared_parameters` and `unshared_parameters`, their numbers.
     """
-    random = np.random.default_rng(seed)
+    random = np.random.default_rng([seed, 1])  # the parameters are drawn from the seed itself
     params = initial_params(CELL, 1, HIDDEN, 1, seed)
     with jax.enable_x64(True):
         params = jax.tree.map(jnp.float64, params)
@@ -167,7 +167,7 @@ def _start(network: str, seed: int) -> dict[str, Any]:
 def _signs(rule: str, seed: int) -> np.ndarray:
     if rule == RULES[0]:
         return np.ones(TIME, np.float32)
-    return np.float32(np.random.default_rng(seed).choice([-1, 1], TIME))
+    return np.float32(np.random.default_rng([seed, 2]).choice([-1, 1], TIME))
 
 
 def _inputs(symbols: jax.Array, network: str) -> jax.Array:

@@ -35,7 +35,9 @@ def read(task: str, path: Path) -> list[list[Pair]]:
         needs it; file and line are named.
     """
     lines = sources.read_text_file(path).replace("\r\n", "\n").split("\n")
-    pairs = dict(_READERS[task](path, lines))
+    pairs: dict[tuple[str, ...], tuple[str, ...]] = {}
+    for source, target in _READERS[task](path, lines):
+        pairs.setdefault(source, target)
     if not pairs:
         raise UserError(f"{path}: holds no sentence; one on every line is needed")
     if task != "next_word":

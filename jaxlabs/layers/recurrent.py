@@ -14,7 +14,7 @@ import jax.numpy as jnp
 
 from jaxlabs.layers.dropout import Dropout
 from jaxlabs.layers.matmul import Initializer, matmul, within
-from jaxlabs.layers.recurrent_cells import CELLS, Gates, State, recur, take_step
+from jaxlabs.layers.recurrent_cells import CELLS, State, recur, take_step
 
 RECURRENT_INITS = ("uniform", "orthogonal")
 
@@ -81,14 +81,12 @@ class RecurrentLayer(nn.Module):
             precision=self.precision,
         )
 
-    def step(self, x: jax.Array, state: State) -> tuple[State, Gates]:
-        """Reads `x [batch, features]`; returns the state after it, and the gates.
-
-        Differentiated by JAX itself, so that every value in between can be looked at.
-        """
+    def step(self, x: jax.Array, state: State) -> State:
+        """Reads `x [batch, features]`; returns the state after it."""
         projected = self.project(x[None])[0]
         kernel, bias = self.recurrent_kernel, self.recurrent_bias()
-        return take_step(CELLS[self.cell], self.precision, projected, None, kernel, bias, state)
+        cell = CELLS[self.cell]
+        return take_step(cell, self.precision, projected, None, kernel, bias, state)[0]
 
     def project(self, x: jax.Array) -> jax.Array:
         """Returns what `x [time, batch, features]` says to all gates, one product for all times."""
@@ -151,7 +149,8 @@ class Recurrent(nn.Module):
         states = zero_state(self.cell, self.hidden, len(self.stack), batch_size, dtype)
         if not self.learned_state:
             return states
-        rows = [[self.first[i, j][None, :] for j in range(len(s))] for i, s in enumerate(states)]
+        first = self.first.astype(dtype)
+        rows = [[first[i, j][None, :] for j in range(len(s))] for i, s in enumerate(states)]
         return tuple(
             tuple(jnp.broadcast_to(row, (batch_size, self.hidden)) for row in layer)
             for layer in rows
@@ -203,64 +202,23 @@ class Recurrent(nn.Module):
                 x = jnp.swapaxes(self.between[number](jnp.swapaxes(x, 0, 1), dropout_keys), 0, 1)
         return jnp.swapaxes(x, 0, 1), tuple(after)
 
-    def step(
-        self, x: jax.Array, states: tuple[State, ...]
-    ) -> tuple[jax.Array, tuple[State, ...], tuple[Gates, ...]]:
+    def step(self, x: jax.Array, states: tuple[State, ...]) -> tuple[jax.Array, tuple[State, ...]]:
         """Reads one step, `x [batch, features]`; forward in time only, without dropout.
 
         Returns:
-          The output [batch, hidden], the states after it, and every layer's gates, each a tuple in
-          the order of `CELLS[cell].gates` (a GRU adds what its reset gate multiplies).
+          The output [batch, hidden] and the states after it.
 
         Raises:
           ValueError: the module reads backwards too.
         """
         if self.bidirectional:
             raise ValueError("a bidirectional network cannot go step by step")
-        after, gates = [], []
+        after = []
         for layer, state in zip(self.stack, states, strict=True):
-            state, layer_gates = layer.step(x, state)
+            state = layer.step(x, state)
             x = state[0]
             after.append(state)
-            gates.append(layer_gates)
-        return x, tuple(after), tuple(gates)
-
-    def trace(
-        self,
-        x: jax.Array,
-        states: tuple[State, ...] | None = None,
-        nudges: tuple[State, ...] | None = None,
-    ) -> tuple[tuple[State, ...], tuple[Gates, ...]]:
-        """Reads whole sequences step by step and keeps everything, for looking at it.
-
-        Args:
-          x: [batch, time, features].
-          states: before the first step; None: the initial ones.
-          nudges: added to the states after every step, [batch, time, hidden] each, in the structure
-            of `states`. The gradient with respect to zeros here is dL/dh_t and dL/dc_t, all paths
-            through later steps included.
-
-        Returns:
-          The states after every step and the gates at it, as `step` has them but
-          [batch, time, hidden] each.
-        """
-        states = self.initial_state(x.shape[0], jnp.result_type(x)) if states is None else states
-
-        def advance(module, states, inputs):
-            x, nudges = inputs
-            _, states, gates = module.step(x, states)
-            if nudges is not None:
-                states = jax.tree.map(jnp.add, states, nudges)
-            return states, (states, gates)
-
-        scan = nn.scan(
-            advance,
-            variable_broadcast="params",
-            split_rngs={"params": False},
-            in_axes=1,
-            out_axes=1,
-        )
-        return scan(self, states, (x, nudges))[1]
+        return x, tuple(after)
 
 
 def _forget_one(init: Initializer) -> Initializer:

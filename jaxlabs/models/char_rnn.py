@@ -119,7 +119,7 @@ class CharRNN(nn.Module):
         self, tokens: jax.Array, states: tuple[State, ...]
     ) -> tuple[jax.Array, tuple[State, ...]]:
         """Returns logits `[batch, vocabulary]` after `tokens [batch]`, and the states."""
-        x, states, _ = self.recurrent.step(self.embedding(tokens), states)
+        x, states = self.recurrent.step(self.embedding(tokens), states)
         return self.head(x), states
 
 

@@ -81,7 +81,7 @@ class RecurrentWriter(nn.Module):
 
     def step(self, carry: Any, tokens: jax.Array) -> tuple[Any, jax.Array]:
         """Reads `tokens [batch]`; returns the carry and logits `[batch, tokens]`."""
-        x, states, _ = self.recurrent.step(self.embedding(tokens), carry["states"])
+        x, states = self.recurrent.step(self.embedding(tokens), carry["states"])
         logits = self._logits(x[:, None], carry["memory"], carry["real"], None)[:, 0]
         return carry | {"states": states}, logits
 

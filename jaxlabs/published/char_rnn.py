@@ -6,7 +6,7 @@ names of checkpoints, of sizes unknown and of the last 5 % of the text.
 
 from jaxlabs.published.records import Published
 
-MINIMAL = "Feng et al. 2024, “Were RNNs All We Needed?” (arXiv 2410.01201), section 4.3"
+MINIMAL = "Feng et al. 2024, “Were RNNs All We Needed?” (arXiv 2410.01201), section 4.2"
 
 FIGURES = tuple(
     Published(
@@ -18,7 +18,10 @@ FIGURES = tuple(
         unit="nats",
         source=MINIMAL,
         comparable=True,
-        note="the same text in nanoGPT's split, read in windows; another cell, of unstated size",
+        note=(
+            "the same text in nanoGPT's split, read in windows; the best of evaluations every 25"
+            " steps; three blocks of width 384, each with a convolution and an MLP around the cell"
+        ),
     )
     for name, value in (("minimal GRU", 1.548), ("minimal LSTM", 1.555))
 )

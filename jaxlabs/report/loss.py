@@ -48,6 +48,8 @@ def loss_curves(
     axes.set(xlabel="step", ylabel=f"loss [{unit}]")
     axes.margins(x=0.01)
     _time_axis(axes, rows)
+    if unit == "nats" and any("perplexity" in row for row in rows):
+        _perplexity_axis(axes)
     figure.legend(loc="outside upper left", ncols=2, handlelength=1.4, columnspacing=1.6)
     told = "; ".join(f"{words(split)} {final:.3f}" for split, final in finals.items())
     return Picture(
@@ -129,6 +131,18 @@ def _scale_losses(axes: Axes, drawn: np.ndarray) -> None:
     axes.yaxis.set_major_locator(FixedLocator(LOSS_TICKS))
     axes.yaxis.set_minor_locator(NullLocator())
     axes.yaxis.set_major_formatter(FuncFormatter(plain))
+
+
+def _perplexity_axis(axes: Axes) -> None:
+    """Adds the exponential of the loss on the right."""
+    right = axes.secondary_yaxis("right", functions=(np.exp, np.log))
+    right.set_ylabel("perplexity")
+    low, high = np.exp(axes.get_ylim())
+    # Even steps in the perplexity's logarithm are legible wherever the loss lies.
+    ticks = [tick for power in range(6) for tick in 10**power * np.array([1, 1.5, 2, 3, 5, 7])]
+    right.yaxis.set_major_locator(FixedLocator([tick for tick in ticks if low < tick < high]))
+    right.yaxis.set_minor_locator(NullLocator())
+    right.yaxis.set_major_formatter(FuncFormatter(plain))
 
 
 def _time_axis(axes: Axes, rows: Rows) -> None:

@@ -17,10 +17,10 @@ SMALL = "--train_sentences=200 --test_sentences=20 --width=8 --layers=1 --heads=
 SMALL += " --batch_size=16 --eval_batch_size=20 --warmup_steps=0 --beam=2 --optimizer=adamw"
 PACE = "--steps=6 --eval_every=3 --checkpoint_every=3 --log_every=3"
 BACKBONE = {
-    "next_word": "transformer",
+    "next_word": "lstm",
     "sentiment": "rnn",
     "tagging": "gru",
-    "translation": "gru",
+    "translation": "transformer",
 }
 
 
@@ -91,18 +91,26 @@ def test_sentence_of_the_users_own_is_answered(runs, task, capsys):
     assert answer in said
     if task == "translation":
         assert len(said.splitlines()) == 3  # the prompt and two beams
-    for bad, message in [
-        (f"{prompt} zork blimp zork", "--prompt: unknown words 'zork', 'blimp'; known are "),
+
+
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [
+        ("the zork film blimp zork", "--prompt: unknown words 'zork', 'blimp'; known are "),
         ("", "--prompt: 0 words in ''; 1 to "),
-    ]:
-        assert command.run(LAB, [*draw, f"--prompt={bad}"]) == 2
-        error = capsys.readouterr().err
-        assert message in error
-        assert error.count("\n") == 1
+    ],
+)
+def test_sentence_with_unknown_words_or_none_is_refused(runs, bad, message, capsys):
+    folder, _ = runs("sentiment")
+    draw = ["--mode=sample", f"--workdir={folder.path}", f"--prompt={bad}"]
+    assert command.run(LAB, draw) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
 
 
 def test_a_run_that_lost_its_second_half_ends_as_one_that_did_not(runs, tmp_path):
-    unbroken, flags = runs("translation")
+    unbroken, flags = runs("sentiment")
     folder = RunFolder(tmp_path / "run")
     shutil.copytree(unbroken.path, folder.path)
     shutil.rmtree(folder.checkpoints / "6")

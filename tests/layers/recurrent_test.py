@@ -180,43 +180,18 @@ def test_a_sequence_in_two_parts_with_its_state_carried_equals_the_whole(cell):
 
 
 @pytest.mark.parametrize("cell", CELLS)
-def test_steps_and_their_trace_equal_the_whole_sequence(cell):
+def test_steps_equal_the_whole_sequence(cell):
     model, x = module(cell, layers=2), x_of()
     variables = {"params": parameters(model)}
     whole, ends = jax.jit(model.apply)(variables, x)
     step = jax.jit(lambda x, states: model.apply(variables, x, states, method="step"))
     states = zero_state(cell, HIDDEN, 2, BATCH)
-    outputs, gates = [], []
+    outputs = []
     for time in range(TIME):
-        output, states, gate = step(x[:, time], states)
+        output, states = step(x[:, time], states)
         outputs.append(output)
-        gates.append(gate)
     np.testing.assert_allclose(np.stack(outputs, 1), whole, atol=1e-6)
     chex.assert_trees_all_close(states, ends, atol=1e-6)
-    kept, kept_gates = jax.jit(lambda x: model.apply(variables, x, method="trace"))(x)
-    np.testing.assert_allclose(kept[1][0], whole, atol=1e-6)
-    stacked = jax.tree.map(lambda *leaves: np.stack(leaves, 1), *gates)
-    chex.assert_trees_all_close(kept_gates, stacked, atol=1e-6)
-
-
-@pytest.mark.parametrize("cell", ["lstm", "gru"])
-def test_nudged_states_give_the_gradient_with_respect_to_every_state(cell):
-    """The first state's gradient is known: that of reading on from it as an initial state."""
-    model, x = module(cell), x_of()
-    variables = {"params": parameters(model)}
-
-    def end(states, x, nudges=None):
-        states, _ = model.apply(variables, x, states, nudges, method="trace")
-        return jnp.sum(states[0][0][:, -1] ** 2)
-
-    kept, _ = model.apply(variables, x, method="trace")
-    zeros = jax.tree.map(jnp.zeros_like, kept)
-    slopes = jax.jit(jax.grad(lambda nudges: end(None, x, nudges)))(zeros)
-    first = jax.tree.map(lambda leaf: leaf[:, 0], kept)
-    expected = jax.jit(jax.grad(end))(first, x[:, 1:])
-    found = jax.tree.map(lambda leaf: leaf[:, 0], slopes)
-    chex.assert_trees_all_close(found, expected, rtol=1e-5, atol=1e-7)
-    np.testing.assert_allclose(slopes[0][0][:, -1], 2 * kept[0][0][:, -1], rtol=1e-5)
 
 
 def test_dropout_acts_between_layers_only():
