@@ -7,6 +7,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from jaxlabs.losses.parts import LossParts
+
 
 def cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
     """Returns `-log softmax(logits)[label]` for every label, in nats, `[...]`; nothing is reduced.
@@ -22,6 +24,22 @@ def cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
     classes = lax.broadcasted_iota(labels.dtype, logits.shape, logits.ndim - 1)
     of_label = jnp.where(classes == labels[..., None], logits, 0).sum(axis=-1)
     return jax.nn.logsumexp(logits, axis=-1) - of_label
+
+
+def scored(logits: jax.Array, labels: jax.Array, weights: jax.Array) -> LossParts:
+    """Returns the summed cross-entropy and, as `accuracy`, how often the likeliest label is right.
+
+    Args:
+      logits: [..., classes].
+      labels: [...] integers in [0, classes).
+      weights: [...] how much each label counts; 0: it is not there.
+    """
+    correct = jnp.argmax(logits, axis=-1) == labels
+    return LossParts(
+        total=jnp.sum(cross_entropy(logits, labels) * weights),
+        weight=jnp.sum(weights),
+        sums={"accuracy": jnp.sum(correct * weights)},
+    )
 
 
 def perplexity(figures: Mapping[str, float]) -> dict[str, float]:

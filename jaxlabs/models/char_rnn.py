@@ -13,33 +13,31 @@ vocabulary 65, embedding 128, hidden 256, one layer.
 """
 
 import dataclasses
-from typing import Any, Self
+from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from jaxlabs import keys
-from jaxlabs.config import Config, UserError, setting
+from jaxlabs.config import setting
 from jaxlabs.decoding.generate import generate
 from jaxlabs.decoding.recurrent import RecurrentDecoder
 from jaxlabs.layers.dropout import Dropout
 from jaxlabs.layers.matmul import PRECISIONS, Dense
 from jaxlabs.layers.recurrent import RECURRENT_INITS, Recurrent, zero_state
 from jaxlabs.layers.recurrent_cells import CELLS, State
-from jaxlabs.losses.cross_entropy import cross_entropy
+from jaxlabs.losses.cross_entropy import scored
 from jaxlabs.losses.parts import LossParts
+from jaxlabs.models.vocabulary import VocabularyConfig
 from jaxlabs.training.state import TrainState
 from jaxlabs.training.step import build_train_step
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class CharRNNConfig(Config):
+class CharRNNConfig(VocabularyConfig):
     """Sizes and choices of the model; the defaults are the reference."""
 
-    vocabulary_size: int | None = setting(
-        None, "tokens that the model knows; none: as many as the data have", minimum=1
-    )
     cell: str = setting("gru", "of the recurrent layers", choices=tuple(CELLS))
     embedding: int = setting(128, "size of a token's vector", minimum=1)
     hidden: int = setting(256, "size of a layer's state", minimum=1)
@@ -59,17 +57,6 @@ class CharRNNConfig(Config):
         "strict float32 (highest), the platform's own (default), bfloat16 inputs (fast)",
         choices=PRECISIONS,
     )
-
-    def with_vocabulary(self, tokens: int) -> Self:
-        """Returns the config with a vocabulary for data of so many tokens, spare rows included.
-
-        Raises:
-          UserError: the configured vocabulary is smaller than the data's.
-        """
-        size = tokens if self.vocabulary_size is None else self.vocabulary_size
-        if size < tokens:
-            raise UserError(f"--vocabulary_size: {size} is too few for the data; at least {tokens}")
-        return dataclasses.replace(self, vocabulary_size=size)
 
 
 class CharRNN(nn.Module):
@@ -162,14 +149,7 @@ def _read(params, batch, model, states, dropout_keys):
     logits, states = model.apply(
         {"params": params}, batch["inputs"], states, dropout_keys=dropout_keys
     )
-    targets, weights = batch["targets"], batch["weights"]
-    correct = jnp.argmax(logits, axis=-1) == targets
-    parts = LossParts(
-        total=jnp.sum(cross_entropy(logits, targets) * weights),
-        weight=jnp.sum(weights),
-        sums={"accuracy": jnp.sum(correct * weights)},
-    )
-    return parts, states
+    return scored(logits, batch["targets"], batch["weights"]), states
 
 
 def _read_in_pieces(params, batch, model):

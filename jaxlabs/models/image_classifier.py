@@ -25,7 +25,7 @@ from jaxlabs.config import Config, UserError, setting
 from jaxlabs.layers.convolution import Conv3x3, max_pool
 from jaxlabs.layers.dropout import Dropout
 from jaxlabs.layers.matmul import PRECISIONS, Dense
-from jaxlabs.losses.cross_entropy import cross_entropy
+from jaxlabs.losses.cross_entropy import scored
 from jaxlabs.losses.parts import LossParts
 from jaxlabs.training.state import TrainState
 from jaxlabs.training.step import build_train_step
@@ -148,13 +148,7 @@ def loss(
             x, jax.vmap(functools.partial(jax.random.fold_in, data=1))(dropout_keys), config.shift
         )
     logits = state.model.apply({"params": params}, x, dropout_keys=dropout_keys)
-    labels, weights = batch["labels"], batch["weights"]
-    correct = jnp.argmax(logits, axis=-1) == labels
-    return LossParts(
-        total=jnp.sum(cross_entropy(logits, labels) * weights),
-        weight=jnp.sum(weights),
-        sums={"accuracy": jnp.sum(correct * weights)},
-    )
+    return scored(logits, batch["labels"], batch["weights"])
 
 
 train_step = build_train_step(loss)

@@ -28,8 +28,9 @@ from jaxlabs import keys
 from jaxlabs.decoding.beam import Beams, beam_search
 from jaxlabs.layers.matmul import Dense
 from jaxlabs.layers.recurrent_cells import CELLS
+from jaxlabs.losses.cross_entropy import scored
 from jaxlabs.losses.parts import LossParts
-from jaxlabs.models.sequence_tasks import PADDING, Reader, SequenceConfig, scored
+from jaxlabs.models.sequence_tasks import PADDING, Reader, SequenceConfig
 from jaxlabs.models.writers import RecurrentWriter, TransformerWriter
 from jaxlabs.training.state import TrainState
 from jaxlabs.training.step import build_train_step

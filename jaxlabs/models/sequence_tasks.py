@@ -33,7 +33,7 @@ from jaxlabs.layers.normalization import build_norm
 from jaxlabs.layers.recurrent import Recurrent
 from jaxlabs.layers.recurrent_cells import CELLS
 from jaxlabs.layers.transformer import EncoderBlock
-from jaxlabs.losses.cross_entropy import cross_entropy
+from jaxlabs.losses.cross_entropy import scored
 from jaxlabs.losses.parts import LossParts
 from jaxlabs.losses.spans import span_counts, span_f1
 from jaxlabs.training.state import TrainState
@@ -241,22 +241,6 @@ def loss(
 
 
 train_step = build_train_step(loss)
-
-
-def scored(logits: jax.Array, targets: jax.Array, weights: jax.Array) -> LossParts:
-    """Returns the summed cross-entropy and how many likeliest labels are right.
-
-    Args:
-      logits: [batch, time, labels].
-      targets: [batch, time].
-      weights: [batch, time].
-    """
-    correct = jnp.argmax(logits, axis=-1) == targets
-    return LossParts(
-        total=jnp.sum(cross_entropy(logits, targets) * weights),
-        weight=jnp.sum(weights),
-        sums={"accuracy": jnp.sum(correct * weights)},
-    )
 
 
 def derive(figures: dict[str, float]) -> dict[str, float]:

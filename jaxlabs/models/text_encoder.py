@@ -16,14 +16,14 @@ sizes: 5,755 words, sentences of at most 32, width 64, 4 blocks, 2 heads, 3 spea
 """
 
 import dataclasses
-from typing import Any, Self
+from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from jaxlabs import keys
-from jaxlabs.config import Config, UserError, setting
+from jaxlabs.config import UserError, setting
 from jaxlabs.data.tokenizers import PADDING, UNKNOWN
 from jaxlabs.layers import masks, positions
 from jaxlabs.layers.dropout import Dropout
@@ -32,6 +32,7 @@ from jaxlabs.layers.normalization import build_norm
 from jaxlabs.layers.transformer import ACTIVATIONS, EncoderBlock
 from jaxlabs.losses.cross_entropy import cross_entropy
 from jaxlabs.losses.parts import LossParts
+from jaxlabs.models.vocabulary import VocabularyConfig
 from jaxlabs.training.state import TrainState
 from jaxlabs.training.step import build_train_step
 
@@ -41,12 +42,9 @@ LINEAR = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class TextEncoderConfig(Config):
+class TextEncoderConfig(VocabularyConfig):
     """Sizes and choices of the encoder; the defaults are those of the reference classifier."""
 
-    vocabulary_size: int | None = setting(
-        None, "words that the model knows; none: as many as the data have", minimum=1
-    )
     context: int = setting(32, "tokens of a sentence that are read, the first ones", minimum=1)
     width: int = setting(64, "size of a token's vector", minimum=1)
     layers: int = setting(4, "blocks", minimum=1)
@@ -72,17 +70,6 @@ class TextEncoderConfig(Config):
             raise UserError(
                 f"--heads: {self.heads} does not divide --width {self.width}; a divisor"
             )
-
-    def with_vocabulary(self, tokens: int) -> Self:
-        """Returns the config with a vocabulary for data of so many tokens, spare rows included.
-
-        Raises:
-          UserError: the configured vocabulary is smaller than the data's.
-        """
-        size = tokens if self.vocabulary_size is None else self.vocabulary_size
-        if size < tokens:
-            raise UserError(f"--vocabulary_size: {size} is too few for the data; at least {tokens}")
-        return dataclasses.replace(self, vocabulary_size=size)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

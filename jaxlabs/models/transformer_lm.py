@@ -14,14 +14,14 @@ Vaswani et al. 2017 ("Attention Is All You Need"), stacked and normalised as in 
 """
 
 import dataclasses
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from jaxlabs import keys
-from jaxlabs.config import Config, UserError, setting
+from jaxlabs.config import UserError, setting
 from jaxlabs.decoding.generate import generate
 from jaxlabs.decoding.transformer import TransformerDecoder
 from jaxlabs.layers import masks, positions
@@ -31,8 +31,9 @@ from jaxlabs.layers.matmul import PRECISIONS, Dense, Initializer, matmul
 from jaxlabs.layers.normalization import NORMS, build_norm
 from jaxlabs.layers.transformer import ACTIVATIONS, EncoderBlock
 from jaxlabs.layers.windowed_attention import LocalWindow
-from jaxlabs.losses.cross_entropy import cross_entropy
+from jaxlabs.losses.cross_entropy import scored
 from jaxlabs.losses.parts import LossParts
+from jaxlabs.models.vocabulary import VocabularyConfig
 from jaxlabs.training.state import TrainState
 from jaxlabs.training.step import build_train_step
 
@@ -42,12 +43,9 @@ INITIAL_STDDEV = 0.02
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class TransformerLMConfig(Config):
+class TransformerLMConfig(VocabularyConfig):
     """Sizes and choices of the model; the defaults are the reference character GPT."""
 
-    vocabulary_size: int | None = setting(
-        None, "tokens that the model knows; none: as many as the data have", minimum=1
-    )
     context: int = setting(256, "longest sequence, in tokens", minimum=1)
     width: int = setting(384, "size of a token's vector", minimum=1)
     layers: int = setting(6, "blocks", minimum=1)
@@ -98,17 +96,6 @@ class TransformerLMConfig(Config):
                 f"--attention_window: {self.attention_window} is not accepted without the causal"
                 " mask; none"
             )
-
-    def with_vocabulary(self, tokens: int) -> Self:
-        """Returns the config with a vocabulary for data of so many tokens, spare rows included.
-
-        Raises:
-          UserError: the configured vocabulary is smaller than the data's.
-        """
-        size = tokens if self.vocabulary_size is None else self.vocabulary_size
-        if size < tokens:
-            raise UserError(f"--vocabulary_size: {size} is too few for the data; at least {tokens}")
-        return dataclasses.replace(self, vocabulary_size=size)
 
 
 class TransformerLM(nn.Module):
@@ -272,13 +259,7 @@ def loss(
     """
     dropout_keys = keys.per_example(key, batch["example"]) if train else None
     logits = state.model.apply({"params": params}, batch["inputs"], dropout_keys=dropout_keys)
-    targets, weights = batch["targets"], batch["weights"]
-    correct = jnp.argmax(logits, axis=-1) == targets
-    return LossParts(
-        total=jnp.sum(cross_entropy(logits, targets) * weights),
-        weight=jnp.sum(weights),
-        sums={"accuracy": jnp.sum(correct * weights)},
-    )
+    return scored(logits, batch["targets"], batch["weights"])
 
 
 train_step = build_train_step(loss)
