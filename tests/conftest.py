@@ -24,6 +24,12 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 # Four devices share few cores here: with many programs under way at once on a busy machine, threads
 # wait for each other in a collective until XLA gives up after 40 seconds and aborts the process.
 jax.config.update("jax_cpu_enable_async_dispatch", False)
+# It reads its flags when the first device is asked for; commands that tests start do not get them.
+with pytest.MonkeyPatch.context() as patience:
+    if PLATFORM == "cpu":
+        flag = "--xla_cpu_collective_call_terminate_timeout_seconds=600"
+        patience.setenv("XLA_FLAGS", f"{os.environ.get('XLA_FLAGS', '')} {flag}")
+    jax.devices()
 
 
 def pytest_report_header() -> str:
