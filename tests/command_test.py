@@ -106,7 +106,7 @@ FLAG_ERRORS = {
     "--width=16 16": "'16' is no flag; settings are given as --name=value",
     "--seed": "Missing value for flag --seed",
     "--dataset=shakespeare": "--dataset: no data set or file 'shakespeare'; accepted are "
-    "tiny_shakespeare, python_reference, markov or the path to a UTF-8 text file; "
+    "tiny_shakespeare, python_reference, markov, toy_words or the path to a UTF-8 text file; "
     "did you mean 'tiny_shakespeare'?",
     "--dataset=": "--dataset: no data set or file ''; ",
     "--workdir=": "--workdir: '' is not accepted; ",
