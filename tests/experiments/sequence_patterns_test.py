@@ -166,4 +166,6 @@ def test_ragged_columns_are_named_with_their_line(tmp_path, capsys):
 def test_sweep_sets_all_backbones_against_each_other():
     points = LAB.sweeps["backbones"].points()
     assert [point["backbone"] for point in points if point["seed"] == 0] == list(BACKBONES)
-    assert SequencePatternsConfig.from_flat(PRESETS["quick"]).model.layers == 2
+    quick = [PRESETS["quick"] | {"backbone": backbone} for backbone in BACKBONES]
+    depths = [SequencePatternsConfig.from_flat(settings).model.depth for settings in quick]
+    assert depths == [2, 2, 2, 4]
