@@ -135,9 +135,17 @@ def _scale_losses(axes: Axes, drawn: np.ndarray) -> None:
 
 def _perplexity_axis(axes: Axes) -> None:
     """Adds the exponential of the loss on the right."""
-    right = axes.secondary_yaxis("right", functions=(np.exp, np.log))
+
+    # The axis is tried out far beyond the figures that are drawn.
+    def to_perplexity(loss: np.ndarray) -> np.ndarray:
+        return np.exp(np.minimum(loss, 700))
+
+    def to_loss(perplexity: np.ndarray) -> np.ndarray:
+        return np.log(np.maximum(perplexity, 1e-300))
+
+    right = axes.secondary_yaxis("right", functions=(to_perplexity, to_loss))
     right.set_ylabel("perplexity")
-    low, high = np.exp(axes.get_ylim())
+    low, high = to_perplexity(np.array(axes.get_ylim()))
     # Even steps in the perplexity's logarithm are legible wherever the loss lies.
     ticks = [tick for power in range(6) for tick in 10**power * np.array([1, 1.5, 2, 3, 5, 7])]
     right.yaxis.set_major_locator(FixedLocator([tick for tick in ticks if low < tick < high]))
