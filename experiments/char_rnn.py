@@ -53,7 +53,8 @@ PRESETS = {
     "reference": EPOCHS | {"learning_rate": 2e-3, "steps": 20 * 121},
     "best": EPOCHS
     | MUON
-    | {"hidden": 512, "layers": 2, "dropout": 0.3, "steps": 12 * 121, "decay_steps": 900},
+    | {"hidden": 512, "layers": 2, "dropout": 0.25, "batch_size": 32, "steps": 7 * 242}
+    | {"decay_steps": 1200, "eval_every": 242, "checkpoint_every": 242},
 }
 
 

@@ -141,6 +141,7 @@ def test_one_batch_is_learnt_by_heart():
     assert float(metrics["loss"]) * 4 < 0.05 * first
 
 
+@pytest.mark.slow
 def test_gradients_of_the_loss_are_differences():
     state, batch = make(2, class_conditional=True)
 
@@ -152,6 +153,7 @@ def test_gradients_of_the_loss_are_differences():
     assert check.whole.relative_difference < 1e-6
 
 
+@pytest.mark.slow
 def test_micro_batches_and_devices_take_the_step_of_the_whole_batch():
     whole, batch = make(8, class_conditional=True)
     sliced = jax.tree.map(jnp.copy, whole).replace(micro_batches=4)
