@@ -2,7 +2,8 @@
 
 Source    Ho, Jain and Abbeel 2020; an unpublished course write-up of diffusion on MNIST
 Command   python -m experiments.ddpm --platform=cpu
-Expect    quick: about 3 minutes of training on two cores, digits that one can read
+Expect    quick: 900 steps with half the width; reference: 1,011,969 parameters, ten epochs, hours
+          on two cores
 """
 
 import dataclasses

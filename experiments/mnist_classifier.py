@@ -2,7 +2,7 @@
 
 Source    none to compare with; LeCun et al. 1998 is where such networks of digits come from
 Command   python -m experiments.mnist_classifier --platform=cpu
-Expect    quick: about two minutes on two cores, test accuracy above 99.2 %
+Expect    quick: five epochs, 99.4 % of MNIST's test digits right
 """
 
 import dataclasses

@@ -82,6 +82,7 @@ def test_network_and_loss_equal_numpy():
     assert parts.sums["accuracy"] == right.sum()
 
 
+@pytest.mark.slow
 def test_gradients_equal_differences_in_float64():
     model, params = build()
     batch = batch_of(3) | {"images": np.random.default_rng(1).random((3, 8, 8, 1))}
