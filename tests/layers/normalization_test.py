@@ -62,6 +62,22 @@ def test_layer_norm_and_its_gradients_equal_pytorch():
         np.testing.assert_allclose(ours, leaf.grad.numpy(), atol=1e-5)
 
 
+@pytest.mark.peers
+def test_rms_norm_equals_pytorch():
+    torch = pytest.importorskip("torch")
+    x = sample()
+    theirs = torch.nn.functional.rms_norm(torch.tensor(x), (8,), eps=EPSILON)
+    np.testing.assert_allclose(rms_norm(x), theirs.numpy(), atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["layernorm", "rmsnorm"])
+def test_a_constant_row_becomes_a_constant(key, kind):
+    norm = build_norm(kind)
+    x = np.full((1, 8), 7, np.float32)
+    expected = 0.0 if kind == "layernorm" else 1.0
+    np.testing.assert_allclose(norm.apply(norm.init(key, x), x), expected, atol=1e-5)
+
+
 @pytest.mark.parametrize("kind", ["layernorm", "rmsnorm"])
 def test_gradient_in_float64(key, kind):
     norm = build_norm(kind)
