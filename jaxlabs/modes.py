@@ -15,7 +15,7 @@ from jaxlabs.opening import opened, require_same
 from jaxlabs.report.page import write_report
 from jaxlabs.run_folder import RunFolder, Sample
 from jaxlabs.summary import measured_again, summarise
-from jaxlabs.training import devices, loop
+from jaxlabs.training import devices, loop, precision
 from jaxlabs.training.checkpoints import Checkpoints
 from jaxlabs.training.devices import Placement
 from jaxlabs.training.evaluation import Evaluator
@@ -50,8 +50,9 @@ def train(request: Request, *, draw: bool = True) -> None:
     require_divides(config, placement)
     data = request.lab.load_data(config)
     main = devices.is_main_process()
-    task = request.lab.build_task(config, data.vocabulary)
-    with opened(request, config, data) as folder:
+    chosen = precision.settle(config, _stored_precision(request))
+    task = request.lab.build_task(precision.with_precision(config, chosen), data.vocabulary)
+    with opened(request, config, data, {precision.SETTING: chosen}) as folder:
         if main and data.notice:
             print(data.notice, file=sys.stderr)
         if request.lr_range_test:
@@ -174,7 +175,7 @@ def _restore(request: Request) -> tuple[Any, Task, dict[str, Any], TrainState]:
       UserError: no run, no checkpoint, or a flag that would make it another run.
     """
     folder = request.folder()
-    stored = folder.read_config()["settings"]
+    stored, chosen = folder.read_config()["settings"], _stored_precision(request)
     kinds = {name: field.metadata["kind"] for name, field in settings(request.lab.config_class)}
     for name, value in request.given.items():
         if kinds[name] != RUNTIME and value != stored.get(name):
@@ -192,10 +193,19 @@ def _restore(request: Request) -> tuple[Any, Task, dict[str, Any], TrainState]:
             raise UserError(f"--workdir: {folder.path} holds no checkpoint yet; train first")
         step = _best_step(folder, steps) if request.checkpoint == "best" else steps[-1]
         facts = _readable_facts(checkpoints, [one for one in steps if one <= step])
-        task = request.lab.build_task(config, facts["vocabulary"])
+        settled = precision.with_precision(config, precision.settle(config, chosen))
+        task = request.lab.build_task(settled, facts["vocabulary"])
         like = initial_state(task, config, devices.data_parallel())
         state = checkpoints.restore(like, at_most=step)
     return config, task, facts, state
+
+
+def _stored_precision(request: Request) -> str | None:
+    """Returns what the dots of the request's run are made with; None when it starts anew."""
+    folder = request.folder()
+    if request.overwrite or not folder.exists():
+        return None
+    return folder.read_config().get("tuned", {}).get(precision.SETTING)
 
 
 def _readable_facts(checkpoints: Checkpoints, steps: list[int]) -> dict[str, Any]:

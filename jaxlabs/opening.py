@@ -1,7 +1,7 @@
 """Opening a run folder to write: new, gone on with, or thrown away and started anew."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from jaxlabs.config import UserError
@@ -14,8 +14,19 @@ from jaxlabs.training.run_config import CommonConfig
 
 
 @contextlib.contextmanager
-def opened(request: Request, config: CommonConfig, data: Data | None = None) -> Iterator[RunFolder]:
+def opened(
+    request: Request,
+    config: CommonConfig,
+    data: Data | None = None,
+    tuned: Mapping[str, str] | None = None,
+) -> Iterator[RunFolder]:
     """Holds the folder of a request for writing; only the first of several processes writes.
+
+    Args:
+      request: the command line.
+      config: its settings.
+      data: what it trains on, if it does.
+      tuned: what a new run has found best on its machine; an old one keeps what it found.
 
     Raises:
       UserError: the folder cannot be written, is being written, holds another run, or holds files
@@ -32,7 +43,7 @@ def opened(request: Request, config: CommonConfig, data: Data | None = None) -> 
         if folder.exists() and not request.overwrite:
             require_same(folder.read_config(), request, config, data)
         elif main:
-            folder.write_config(describe(request, config, data))
+            folder.write_config(describe(request, config, data) | {"tuned": dict(tuned or {})})
         yield folder
 
 

@@ -14,6 +14,7 @@ from experiments.gpt import LAB, PRESETS
 from jaxlabs import command, config, modes, run_folder
 from jaxlabs.run_folder import RunFolder
 from jaxlabs.summary import describe
+from jaxlabs.training import precision
 
 pytestmark = pytest.mark.usefixtures("reused_executables")
 
@@ -534,3 +535,17 @@ def test_reader_that_hangs_up_is_no_error(tiny_flags):
     )
     assert result.stderr == ""
     assert result.stdout.startswith("A character GPT")
+
+
+def test_what_fast_came_to_is_kept_by_the_run(tiny_flags, tmp_path, monkeypatch, capsys):
+    measured = {"fast": 2e-3, "default": 1e-3}
+    monkeypatch.setattr(precision, "measure", lambda: measured)
+    flags = [*tiny_flags, "--steps=0", "--matmul_precision=fast", f"--workdir={tmp_path / 'run'}"]
+    assert command.run(LAB, flags) == 0
+    assert "fast 2.0 ms, default 1.0 ms; default is used" in capsys.readouterr().err
+    kept = RunFolder(tmp_path / "run").read_config()
+    assert kept["tuned"] == {"matmul_precision": "default"}
+    assert kept["settings"]["matmul_precision"] == "fast"
+    measured["fast"] = 1e-4  # on another machine, say
+    assert command.run(LAB, [*flags, "--mode=sample"]) == 0
+    assert capsys.readouterr().err == ""

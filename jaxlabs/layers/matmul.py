@@ -12,6 +12,9 @@ PRECISIONS = ("highest", "default", "fast")
 """`highest` is strict float32, `default` the platform's own choice, `fast` bfloat16 inputs with
 float32 sums."""
 
+ALIGNMENT = 16
+"""Rows of zeros that a matrix is padded by; the matrix units of CPUs take that many at a time."""
+
 Initializer = Callable[..., jax.Array]
 
 
@@ -61,7 +64,28 @@ def _fast_forward(x: jax.Array, kernel: jax.Array):
 def _fast_backward(residuals: tuple[jax.Array, jax.Array], gradient: jax.Array):
     x, kernel = residuals
     gradient = gradient.astype(jnp.bfloat16)
-    return _bfloat16_dot(gradient, kernel, (1, 1)), _bfloat16_dot(x, gradient, (0, 0))
+    return _bfloat16_dot(gradient, kernel, (1, 1)), _sum_of_outer_products(x, gradient)
+
+
+def _sum_of_outer_products(x: jax.Array, gradient: jax.Array) -> jax.Array:
+    """Returns `x [rows, in]` transposed times `gradient [rows, out]`, `[in, out]`.
+
+    A dot over the rows of both reaches no CPU's matrix units, and XLA folds a transpose into that
+    very form. Padding keeps it from folding; the narrower side is the one to turn. Elsewhere the
+    dot is as good as any.
+    """
+    narrow = x.shape[1] <= gradient.shape[1]
+    turned, other = (x, gradient) if narrow else (gradient, x)
+
+    def by_padding(turned: jax.Array, other: jax.Array) -> jax.Array:
+        padded = jnp.pad(turned.T, ((0, ALIGNMENT), (0, 0)))
+        return _bfloat16_dot(padded, other, (1, 0))[: turned.shape[1]]
+
+    def plainly(turned: jax.Array, other: jax.Array) -> jax.Array:
+        return _bfloat16_dot(turned, other, (0, 0))
+
+    product = lax.platform_dependent(turned, other, cpu=by_padding, default=plainly)
+    return product if narrow else product.T
 
 
 _fast.defvjp(_fast_forward, _fast_backward)

@@ -35,9 +35,10 @@ def test_fast_matmul_sums_bfloat16_inputs_in_float32():
     assert np.abs(product - x.astype(np.float64) @ kernel).max() > 1e-3
 
 
-def test_fast_gradients_are_those_of_rounded_inputs():
-    x, kernel = inputs()
-    target = np.random.default_rng(1).standard_normal((5, 7, 64)).astype(np.float32)
+@pytest.mark.parametrize("features", [64, 24])
+def test_fast_gradients_are_those_of_rounded_inputs(features):
+    x, kernel = inputs(features=features)
+    target = np.random.default_rng(1).standard_normal((5, 7, features)).astype(np.float32)
 
     def total(x, kernel, precision):
         return jnp.sum(matmul(x, kernel, precision) * target)
@@ -47,7 +48,7 @@ def test_fast_gradients_are_those_of_rounded_inputs():
     chex.assert_trees_all_equal_dtypes(fast, highest)
     by_hand = (
         bfloat16(target) @ bfloat16(kernel).T,
-        bfloat16(x).reshape(-1, 48).T @ bfloat16(target).reshape(-1, 64),
+        bfloat16(x).reshape(-1, 48).T @ bfloat16(target).reshape(-1, features),
     )
     for got, exact_on_rounded, reference in zip(fast, by_hand, highest, strict=True):
         np.testing.assert_allclose(got, exact_on_rounded, atol=1e-4)

@@ -1,0 +1,76 @@
+"""`fast` is bfloat16 only where that is faster, decided once and kept."""
+
+import dataclasses
+
+import pytest
+
+from jaxlabs.config import Config, group, setting
+from jaxlabs.layers.matmul import PRECISIONS
+from jaxlabs.training import precision
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Model(Config):
+    width: int = setting(3, "of it", minimum=1)
+    matmul_precision: str = setting("default", "of dots", choices=PRECISIONS)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Run(Config):
+    seed: int = setting(0, "of it", minimum=0)
+    model: Model = group(Model)
+
+
+def asked(name):
+    return Run(model=Model(matmul_precision=name))
+
+
+@pytest.fixture
+def seconds(monkeypatch):
+    """What the measurement finds, in place of a measurement."""
+    found = {"fast": 1e-3, "default": 2e-3}
+    monkeypatch.setattr(precision, "measure", lambda: dict(found))
+    return found
+
+
+@pytest.mark.parametrize("name", ["default", "highest"])
+@pytest.mark.parametrize("stored", [None, "default"])
+def test_only_fast_is_measured(name, stored, monkeypatch, capsys):
+    monkeypatch.setattr(precision, "measure", lambda: pytest.fail("it measured"))
+    assert precision.settle(asked(name), stored) == (stored or name)
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(("fast", "chosen"), [(1e-3, "fast"), (3e-3, "default")])
+def test_new_run_takes_the_faster_dots_and_says_so_in_one_line(seconds, capsys, fast, chosen):
+    seconds["fast"] = fast
+    assert precision.settle(asked("fast"), None) == chosen
+    line = capsys.readouterr().err
+    assert line == (
+        "--matmul_precision=fast: a large dot takes"
+        f" fast {1e3 * fast:.1f} ms, default 2.0 ms; {chosen} is used\n"
+    )
+
+
+def test_resumed_run_keeps_its_dots_and_says_so_where_others_would_be_faster(seconds, capsys):
+    assert precision.settle(asked("fast"), "fast") == "fast"
+    assert capsys.readouterr().err == ""
+    seconds["fast"] = 3e-3
+    assert precision.settle(asked("fast"), "fast") == "fast"
+    assert "the run goes on with fast" in capsys.readouterr().err
+    assert precision.settle(asked("fast"), "default") == "default"
+
+
+def test_choice_reaches_the_group_that_has_the_setting_and_nothing_else():
+    settled = precision.with_precision(asked("fast"), "default")
+    assert settled == dataclasses.replace(asked("fast"), model=Model())
+    assert precision.with_precision(Model(width=5), "fast").flat() == {
+        "width": 5,
+        "matmul_precision": "fast",
+    }
+
+
+def test_measurement_times_both_forms():
+    seconds = precision.measure(32, 8, 16)
+    assert list(seconds) == ["fast", "default"]
+    assert all(0 < value < 1 for value in seconds.values())
