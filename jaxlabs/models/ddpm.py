@@ -197,6 +197,10 @@ def loss(
 train_step = build_train_step(loss)
 
 
+PIECES = (8, 7, 6, 5, 4)
+"""How many pictures a CPU takes at a time when it draws; of 64, by 8 is 1.5 times as fast."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Denoiser:
     """A network as `jaxlabs.diffusion.samplers.sample` wants it; equal ones share a compilation.
@@ -219,8 +223,23 @@ class Denoiser:
         """Returns the output `[batch, height, width, channels]` for `x` at times `t [batch]`."""
         params, guidance = params
         if not self.guided:
-            return self.model.apply({"params": params}, x, t, labels)
+            return self._apply(params, x, t, labels)
         untold = jnp.full_like(labels, self.model.classes)
         x, t, labels = (jnp.concatenate(pair) for pair in ((x, x), (t, t), (labels, untold)))
-        told, untold = jnp.split(self.model.apply({"params": params}, x, t, labels), 2)
+        told, untold = jnp.split(self._apply(params, x, t, labels), 2)
         return untold + guidance * (told - untold)
+
+    def _apply(self, params: Any, *inputs: jax.Array | None) -> jax.Array:
+        """Applies the network; on a CPU to a few pictures at a time, which stay in its caches."""
+
+        def whole(params, *inputs):
+            return self.model.apply({"params": params}, *inputs)
+
+        def by_pieces(params, *inputs):
+            cut = jax.tree.map(lambda array: array.reshape(-1, size, *array.shape[1:]), inputs)
+            outputs = jax.lax.map(lambda piece: whole(params, *piece), cut)
+            return outputs.reshape(batch, *self.model.shape)
+
+        batch = inputs[0].shape[0]
+        size = next(size for size in (*PIECES, batch) if batch % size == 0)
+        return jax.lax.platform_dependent(params, *inputs, cpu=by_pieces, default=whole)
