@@ -24,12 +24,17 @@ START = 0.3
 RATES = (0.0625, 0.1, 0.125, 1.0, 3.0)
 
 
-def loss(weight: jax.Array) -> jax.Array:
-    """Returns half the squared error `[]` of the network unrolled over its two steps."""
-    state = 0.0
+def last_state(weight: jax.Array, first_state: float = 0.0) -> jax.Array:
+    """Returns `h_2 []` of the network unrolled over its two steps from `h_0 = first_state`."""
+    state = first_state
     for term in INPUT_TERMS:
         state = weight * state + term
-    return 0.5 * jnp.square(READOUT * state + BIAS - TARGET)
+    return state
+
+
+def loss(weight: jax.Array) -> jax.Array:
+    """Returns half the squared error `[]`."""
+    return 0.5 * jnp.square(READOUT * last_state(weight) + BIAS - TARGET)
 
 
 def closed_form(rates: np.ndarray, steps: int) -> np.ndarray:

@@ -33,6 +33,7 @@ def write_report(folder: RunFolder) -> pathlib.Path:
         sections.header(config, summary, rows),
         sections.against_published(plots.compared(folder)),
         html.section("loss", "Loss curves", loss),
+        sections.problems(summary),
         sections.groups(summary),
         sections.samples(folder, *sampled),
         sections.final_figures(summary, rows, config.get("loss_unit", "nats")),

@@ -10,6 +10,7 @@ from jaxlabs import published
 from jaxlabs.report import (
     attention_study,
     confusion,
+    contrastive,
     curves,
     diffusion,
     images,
@@ -20,6 +21,7 @@ from jaxlabs.report import (
     sequence_patterns,
     sparse_code,
     sweeps,
+    worked_problems,
 )
 from jaxlabs.report.loss import loss_curves
 from jaxlabs.report.picture import Picture
@@ -57,6 +59,10 @@ DRAWINGS: dict[str, Callable[[Mapping[str, np.ndarray]], list[Picture]]] = {
     "weight_sharing_rules": recurrent_memory.rules,
     "memory_adding": recurrent_memory.memory_task,
     "memory_copying": recurrent_memory.memory_task,
+    "worked_scale": worked_problems.scale,
+    "worked_ravine": worked_problems.ravine,
+    "worked_batch_norm": worked_problems.batch_norm,
+    "worked_temperature": worked_problems.temperature,
     "misclassified": confusion.misclassified,
     "forward_process": diffusion.forward_process,
     "trajectory": diffusion.trajectory,
@@ -68,6 +74,9 @@ DRAWINGS: dict[str, Callable[[Mapping[str, np.ndarray]], list[Picture]]] = {
     "sequence_pattern": sequence_patterns.pattern,
     "alignment": sequence_patterns.alignment,
     "tagged_words": sequence_patterns.tagged_words,
+    "similarity": contrastive.similarity,
+    "retrieval": contrastive.retrieval,
+    "reliability": contrastive.reliability,
 }
 
 

@@ -1,0 +1,47 @@
+"""Pen-and-paper problems of deep learning, each computed by this project and by a closed form.
+
+Attention by hand, momentum, a two-step network, batch normalisation, InfoNCE and SigLIP, the
+softmax, Bayes' rule and the ELBO; marks where the write-up slips. Nothing is downloaded.
+
+Source    an unpublished homework of a deep-learning course; Polyak 1964 (the best momentum)
+Command   python -m experiments.worked_problems --platform=cpu
+Expect    a few seconds; ours and exact agree to about 1e-8, and most numbers to 1e-15
+"""
+
+from jaxlabs import command
+from jaxlabs.analysis.worked_problems import (
+    attention,
+    contrastive,
+    normalisation,
+    optimisation,
+    probability,
+    rows,
+)
+from jaxlabs.lab import Findings, Study
+from jaxlabs.run_folder import RunFolder
+from jaxlabs.training.run_config import CommonConfig
+
+THEMES = (attention, optimisation, normalisation, contrastive, probability)
+
+
+def measure(config: CommonConfig, folder: RunFolder) -> Findings:
+    """Solves all problems, and writes what the report draws."""
+    solved = [row for theme in THEMES for row in theme.problems()]
+    folder.write_arrays("worked_scale", **attention.arrays(config.seed))
+    folder.write_arrays("worked_ravine", **optimisation.arrays())
+    folder.write_arrays("worked_batch_norm", **normalisation.arrays())
+    folder.write_arrays("worked_temperature", **contrastive.arrays())
+    problems = [row.entry() for row in solved]
+    return Findings(rows.metrics(solved), rows.in_words(solved), {"problems": problems})
+
+
+STUDY = Study(
+    name="worked_problems",
+    description=__doc__,
+    config_class=CommonConfig,
+    presets={"quick": {}},
+    measure=measure,
+)
+
+if __name__ == "__main__":
+    command.main(STUDY)

@@ -1,0 +1,60 @@
+"""What the problems need of a closed form: plain Python on lists, and no array library."""
+
+import math
+from collections.abc import Sequence
+from fractions import Fraction
+
+Vector = Sequence[float]
+Matrix = Sequence[Vector]
+
+
+def softmax(scores: Vector) -> list[float]:
+    """Returns `exp(s) / sum exp(s)`."""
+    powers = [math.exp(score) for score in scores]
+    return [power / math.fsum(powers) for power in powers]
+
+
+def dot(left: Vector, right: Vector) -> float:
+    """Returns the dot of two vectors."""
+    return math.fsum(a * b for a, b in zip(left, right, strict=True))
+
+
+def product(left: Matrix, right: Matrix) -> list[list[float]]:
+    """Returns the product of two matrices."""
+    return [[dot(row, column) for column in zip(*right, strict=True)] for row in left]
+
+
+def transposed(matrix: Matrix) -> list[list[float]]:
+    """Returns the matrix with rows and columns exchanged."""
+    return [list(column) for column in zip(*matrix, strict=True)]
+
+
+def mean_and_variance(values: Vector) -> tuple[float, float]:
+    """Returns mean and variance (divided by n), in fractions until the end."""
+    fractions = [Fraction(str(value)) for value in values]
+    mean = sum(fractions) / len(fractions)
+    return float(mean), float(sum((value - mean) ** 2 for value in fractions) / len(fractions))
+
+
+def attention(query: Matrix, key: Matrix, value: Matrix, scale: float) -> dict[str, list]:
+    """Returns `scores` (raw), `weights` and `output` of one head."""
+    scores = product(query, transposed(key))
+    weights = [softmax([score * scale for score in row]) for row in scores]
+    return {"scores": scores, "weights": weights, "output": product(weights, value)}
+
+
+def softmax_jacobian_norm(shares: Vector) -> float:
+    """Returns the Frobenius norm of `diag(p) - p p^T`, every entry a product without a difference.
+
+    The diagonal's `p (1 - p)` is p times the sum of all others, as the shares sum to one.
+    """
+    squares = []
+    for place, share in enumerate(shares):
+        others = [other for number, other in enumerate(shares) if number != place]
+        squares += [(share * math.fsum(others)) ** 2, *((share * other) ** 2 for other in others)]
+    return math.sqrt(math.fsum(squares))
+
+
+def entropy(shares: Vector) -> float:
+    """Returns the entropy in nats."""
+    return math.fsum(-share * math.log(share) for share in shares if share > 0)

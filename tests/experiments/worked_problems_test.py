@@ -1,0 +1,57 @@
+"""The worked problems' command prints, keeps, tabulates and draws every number."""
+
+import jax
+import pytest
+
+from experiments.worked_problems import STUDY
+from jaxlabs import command
+from jaxlabs.run_folder import RunFolder
+
+PICTURES = {"worked_scale", "worked_ravine", "worked_batch_norm", "worked_temperature"}
+
+
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory):
+    folder = RunFolder(tmp_path_factory.mktemp("runs") / "worked")
+    jax.config.update("jax_disable_most_optimizations", True)  # compiling is what takes the time
+    try:
+        assert command.run(STUDY, ["--platform=cpu", f"--workdir={folder.path}"]) == 0
+    finally:
+        jax.config.update("jax_disable_most_optimizations", False)
+    return folder
+
+
+def test_summary_has_an_entry_for_every_number(measured):
+    summary = measured.read_summary()
+    keys = {"theme", "problem", "write_up", "write_up_from", "ours", "exact", "difference", "mark"}
+    assert all(set(row) == keys for row in summary["problems"])
+    assert summary["metrics"]["numbers"] == len(summary["problems"])
+    assert summary["metrics"]["largest_relative_difference"] < 1e-7
+    names = [(row["theme"], row["problem"]) for row in summary["problems"]]
+    assert len(set(names)) == len(names)
+
+
+def test_page_shows_the_slips_in_the_open_and_every_number(measured):
+    assert {path.stem for path in measured.figures.iterdir()} == PICTURES
+    page = measured.report.read_text()
+    section = page.partition('<section id="problems">')[2].partition("</section>")[0]
+    slips, _, everything = section.partition("All numbers")
+    assert "softmax of [3, 6, 9] [3]" in slips
+    assert slips.count("which is gone once i is chosen") == 1  # of nine entries
+    assert "by its formula" in slips
+    assert everything.count("<tbody>") == len(
+        {r["theme"] for r in measured.read_summary()["problems"]}
+    )
+    assert everything.count("<tr>") + everything.count("<tr class") > 180
+
+
+def test_text_is_the_table(measured):
+    text = (measured.samples / "final.txt").read_text()
+    assert "* The last share is 0.95." in text
+    assert "H2[0, 1] = 6 it is as stated: a misprint." in text
+
+
+def test_bad_flags_are_one_line(tmp_path, capsys):
+    assert command.run(STUDY, [f"--workdir={tmp_path / 'run'}", "--preset=best"]) == 2
+    assert "--preset: 'best' is not accepted; one of quick" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
