@@ -3,7 +3,7 @@
 import dataclasses
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,12 +23,15 @@ class Sweep:
         combination of the others.
       metrics: names of the final figures that answer the question.
       settings: what all runs have on top of the preset, by flag name; explicit flags go before.
+      follow: returns what else a run has, from its own settings, such as fewer steps of larger
+        batches; explicit flags go before.
     """
 
     question: str
     axes: Mapping[str, Sequence[Any]]
     metrics: Sequence[str]
     settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    follow: Callable[[Mapping[str, Any]], Mapping[str, Any]] = lambda point: {}
 
     def points(self) -> list[dict[str, Any]]:
         """Returns the settings of every run, seeds innermost."""

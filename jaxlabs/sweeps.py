@@ -5,16 +5,16 @@ import dataclasses
 import io
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
 import tqdm
 from jax.experimental.compilation_cache import compilation_cache
 
-from jaxlabs import modes
+from jaxlabs import modes, studies
 from jaxlabs.config import UserError
-from jaxlabs.lab import Request
+from jaxlabs.lab import Request, Study
 from jaxlabs.opening import opened
 from jaxlabs.report.page import write_report
 from jaxlabs.run_folder import RunFolder
@@ -43,7 +43,7 @@ def carry_out(request: Request) -> None:
     data = request.lab.load_data(config)
     if data.notice:  # the runs would each say it, and are not heard
         print(data.notice, file=sys.stderr)
-    with opened(request, config, data) as folder, _compiled_programs_kept():
+    with opened(request, config, data) as folder, compiled_programs_kept():
         runs = []
         points = tqdm.tqdm(sweep.points(), unit="run", disable=None, file=sys.stderr)
         for point in points:
@@ -62,27 +62,51 @@ def _run(
     request: Request, sweep: Sweep, point: dict[str, Any], folder: RunFolder
 ) -> dict[str, Any] | None:
     """Trains one run and returns its settings and figures; None when a signal stopped it."""
-    given = dict(sweep.settings) | request.given | point | {"workdir": str(folder.path)}
-    settings = {"preset": request.preset} | given
-    flags = [f"--{name}={told(value)}" for name, value in settings.items()]
-    single = dataclasses.replace(
-        request, sweep=None, given=given, overwrite=False, arguments=tuple(flags)
-    )
+    planned = dict(sweep.settings) | dict(sweep.follow(point))
     try:
         # Its progress would bury the sweep's; what it has to say is in its folder.
         with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-            modes.train(single, draw=False)
+            summary = complete(alone(request, planned | request.given | point, folder), draw=False)
     except NonFiniteError:  # a result too
         return {"point": point, "metrics": {}, "seconds": None, "compared": []}
-    if not folder.is_complete():
+    if summary is None:
         return None
-    summary = folder.read_summary()
-    kept = {name: summary[name] for name in ("metrics", "seconds", "compared")}
-    return {"point": point} | kept
+    return {"point": point} | {name: summary[name] for name in ("metrics", "seconds", "compared")}
+
+
+def alone(request: Request, given: Mapping[str, Any], folder: RunFolder) -> Request:
+    """Returns the request for one run in a folder of its own, with the command line that asks so.
+
+    Args:
+      request: whose lab and preset it has.
+      given: its settings on top of the preset, by flag name.
+      folder: where it goes.
+    """
+    given = dict(given) | {"workdir": str(folder.path)}
+    settings = {"preset": request.preset} | given
+    flags = [f"--{name}={told(value)}" for name, value in settings.items()]
+    return dataclasses.replace(
+        request, sweep=None, given=given, overwrite=False, arguments=tuple(flags)
+    )
+
+
+def complete(single: Request, *, draw: bool) -> dict[str, Any] | None:
+    """Trains or measures what a request asks for; returns its summary, None when a signal came.
+
+    Args:
+      single: of a lab or a study, see `alone`.
+      draw: whether a lab's run gets its report; a study's always does.
+    """
+    if isinstance(single.lab, Study):
+        studies.measure(single)
+    else:
+        modes.train(single, draw=draw)
+    folder = single.folder()
+    return folder.read_summary() if folder.is_complete() else None
 
 
 @contextlib.contextmanager
-def _compiled_programs_kept() -> Iterator[None]:
+def compiled_programs_kept() -> Iterator[None]:
     """Lets runs that differ in their seed alone share their compiled programs."""
     if jax.config.jax_compilation_cache_dir is not None:
         yield

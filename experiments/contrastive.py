@@ -1,0 +1,158 @@
+"""Pictures and words in one space: CLIP's and SigLIP's losses on digits and their descriptions.
+
+Two encoders learn from pairs ("a slanted seven, bold") and are then asked what nobody taught them:
+which digit a picture shows, by prompts alone; which text belongs to it; how sure they are. The
+sweeps ask whether SigLIP cares for the batch size, and what the temperature does.
+
+Source    Radford et al. 2021 (CLIP); Zhai et al. 2023 (SigLIP); neither is about digits
+Command   python -m experiments.contrastive --platform=cpu --loss=clip
+Expect    quick: about two minutes on two cores
+"""
+
+import dataclasses
+import functools
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxlabs import command
+from jaxlabs.analysis import pair_optimum, zero_shot
+from jaxlabs.config import UserError, group, setting
+from jaxlabs.data import captions, images
+from jaxlabs.data.splits import Data
+from jaxlabs.data.tokenizers import WordTokenizer
+from jaxlabs.lab import Lab
+from jaxlabs.models import dual_encoder
+from jaxlabs.models.image_classifier import require_divisible
+from jaxlabs.run_folder import RunFolder
+from jaxlabs.sweep_plan import Sweep
+from jaxlabs.training.run_config import RunConfig
+from jaxlabs.training.state import TrainState
+from jaxlabs.training.task import Task
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ContrastiveRun(RunConfig):
+    """A run's settings and the model's."""
+
+    dataset: str = setting(
+        "mnist", f"one of {', '.join(images.NAMES)}, or a folder of digits in sub-folders 0 to 9"
+    )
+    test_pairs: int | None = setting(
+        None, "test pairs that evaluations read, the first ones; none: all", minimum=1
+    )
+    prompt: str = setting(
+        "a heavy seven", "a text whose nearest descriptions are shown", kind="runtime"
+    )
+    model: dual_encoder.DualEncoderConfig = group(dual_encoder.DualEncoderConfig)
+
+    def check(self) -> None:
+        super().check()
+        if self.batch_size < 2:
+            raise UserError(
+                f"--batch_size: {self.batch_size} is not accepted; at least 2, since the other"
+                " pairs are what a pair is told from"
+            )
+        if self.optimization.micro_batches > 1:
+            raise UserError(
+                f"--micro_batches: {self.optimization.micro_batches} is not accepted; 1, since"
+                " slices would not be each other's negatives"
+            )
+
+
+QUICK = {"batch_size": 256, "steps": 900, "learning_rate": 3e-3, "schedule": "cosine"}
+QUICK |= {"warmup_steps": 50, "weight_decay": 0.05, "eval_batch_size": 250}
+QUICK |= {"eval_every": 300, "checkpoint_every": 900}
+PRESETS = {
+    "quick": QUICK,
+    "best": QUICK | {"steps": 6000, "eval_every": 1000, "checkpoint_every": 1000},
+}
+SEEN = 120_000
+"""Pairs that every run of a sweep over batch sizes sees."""
+
+
+def same_pairs_seen(point: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns steps and rate for a batch size; Adam's rate goes with its root (Malladi 2022)."""
+    steps = SEEN // point["batch_size"]
+    rate = QUICK["learning_rate"] * math.sqrt(point["batch_size"] / QUICK["batch_size"])
+    return {"steps": steps, "learning_rate": rate, "warmup_steps": steps // 20}
+
+
+def load_data(config: ContrastiveRun) -> Data:
+    """Reads pictures of digits and describes them."""
+    pictures = images.load(config.dataset, config.data_dir)
+    data = captions.caption_data(pictures, config.model.context, config.test_pairs)
+    require_divisible(data.vocabulary["shape"])
+    test, kind, batch = data.evaluations["test"].arrays, config.model.loss, config.eval_batch_size
+
+    def baselines() -> dict[str, float]:
+        best = pair_optimum.optimum(kind, test["claims"], test["truths"], batch)
+        return {"perfect knowledge": best, "chance": pair_optimum.chance(kind, batch)}
+
+    return dataclasses.replace(data, baselines=baselines)
+
+
+def build_task(config: ContrastiveRun, vocabulary: Mapping[str, Any]) -> Task:
+    """Makes the model for pictures of one shape and the words of the descriptions."""
+    words = WordTokenizer.from_json(vocabulary).vocabulary_size
+    model = dual_encoder.DualEncoder(config.model.with_vocabulary(words))
+    blank = {"images": jnp.zeros((1, *vocabulary["shape"])), "tokens": jnp.ones((1, 1), jnp.int32)}
+    init = functools.partial(model.init, **blank)
+    random = config.model.shift > 0 or config.model.dropout > 0
+    return Task(model, init, dual_encoder.loss, dual_encoder.train_step, random=random)
+
+
+def show_nearest(
+    config: ContrastiveRun, task: Task, vocabulary: Any, state: TrainState, key: jax.Array
+) -> str:
+    """Returns the descriptions that mean about the same as the prompt to the model."""
+    return zero_shot.nearest_wordings(trained(task, vocabulary, state), config.prompt)
+
+
+def analyse(
+    config: ContrastiveRun, task: Task, data: Data, state: TrainState, folder: RunFolder
+) -> dict[str, float]:
+    """Classifies, retrieves and looks at how sure the model is; writes what the report draws."""
+    of_run, test = trained(task, data.vocabulary, state), data.evaluations["test"]
+    return zero_shot.measure(of_run, test, config.eval_batch_size, folder)
+
+
+def trained(task: Task, vocabulary: Mapping[str, Any], state: TrainState) -> zero_shot.Trained:
+    """Returns the encoders of a state."""
+    tokenizer = WordTokenizer.from_json(vocabulary)
+    return zero_shot.Trained(task.model, state.evaluation_params, tokenizer)
+
+
+FOUND = ("zero_shot_accuracy", "image_to_text_recall_at_1", "text_to_image_recall_at_5")
+LAB = Lab(
+    name="contrastive",
+    description=__doc__,
+    config_class=ContrastiveRun,
+    presets=PRESETS,
+    load_data=load_data,
+    build_task=build_task,
+    sample=show_nearest,
+    analyse=analyse,
+    variant=lambda config: "" if config.model.loss == "clip" else f"-{config.model.loss}",
+    sweeps={
+        "batch_size": Sweep(
+            question="Is SigLIP indifferent to the batch size, at equally many pairs seen?",
+            axes={"batch_size": (16, 64, 256, 1024), "loss": dual_encoder.LOSSES, "seed": (0, 1)},
+            metrics=(*FOUND, "expected_pairs"),
+            settings={"eval_every": 100_000, "checkpoint_every": 100_000},
+            follow=same_pairs_seen,
+        ),
+        "temperature": Sweep(
+            question="What does a temperature cost that is not learned?",
+            axes={"temperature": (0.01, 0.03, 0.1, 0.3, 1.0), "loss": dual_encoder.LOSSES},
+            metrics=(*FOUND, "calibration_error"),
+            settings={"learn_temperature": False, "steps": SEEN // QUICK["batch_size"]},
+        ),
+    },
+)
+
+if __name__ == "__main__":
+    command.main(LAB)
