@@ -10,6 +10,7 @@ from jaxlabs import published
 from jaxlabs.report import (
     attention_study,
     confusion,
+    contrastive,
     curves,
     diffusion,
     images,
@@ -73,6 +74,9 @@ DRAWINGS: dict[str, Callable[[Mapping[str, np.ndarray]], list[Picture]]] = {
     "sequence_pattern": sequence_patterns.pattern,
     "alignment": sequence_patterns.alignment,
     "tagged_words": sequence_patterns.tagged_words,
+    "similarity": contrastive.similarity,
+    "retrieval": contrastive.retrieval,
+    "reliability": contrastive.reliability,
 }
 
 
