@@ -10,10 +10,7 @@ from jaxlabs.report.picture import Picture
 
 Arrays = Mapping[str, np.ndarray]
 
-REASONS = {
-    "classes": ("a digit's class", "chosen class"),
-    "pairs": ("image and text as a pair", "couple"),
-}
+PREDICTIONS = {"classes": "the likeliest class", "pairs": "image and text are a pair"}
 
 
 def similarity(arrays: Arrays) -> list[Picture]:
@@ -96,10 +93,12 @@ def retrieval(arrays: Arrays) -> list[Picture]:
     """
     texts, images, right = arrays["texts"].tolist(), arrays["images"], arrays["right"]
     rows, columns = right.shape
-    figure = style.new_figure(0.86 * rows)
+    figure = style.new_figure(0.84 * rows)
     panels = figure.subplots(rows, columns, squeeze=False)
+    figure.get_layout_engine().set(h_pad=0.12)
     for text, of_row, pictures, flags in zip(texts, panels, images, right, strict=True):
-        of_row[0].set_title(text, fontsize=8.5, pad=3)
+        # Wider than its picture, which must not grow for it.
+        of_row[0].text(0, 1.06, text, fontsize=8.5, transform=of_row[0].transAxes, in_layout=False)
         for axes, picture, flag in zip(of_row, pictures, flags, strict=True):
             axes.imshow(picture.mean(axis=-1), cmap="gray", vmin=0, vmax=1)
             axes.grid(False)
@@ -129,21 +128,22 @@ def reliability(arrays: Arrays) -> list[Picture]:
       arrays: `names [kinds]`, and `confidence`, `share` and `count [kinds, bins]`.
     """
     names = arrays["names"].tolist()
-    figure = style.new_figure(4.1)
-    panels = figure.subplots(2, len(names), sharex=True, squeeze=False, height_ratios=(2.6, 1))
+    figure = style.new_figure(4.2)
+    panels = figure.subplots(2, len(names), sharex=True, squeeze=False, height_ratios=(2.4, 1))
     edges = np.linspace(0, 1, arrays["count"].shape[1] + 1)
     for place, (name, (upper, lower)) in enumerate(zip(names, panels.T, strict=True)):
-        title, unit = REASONS[name]
+        told, share = arrays["confidence"][place], arrays["share"][place]
         upper.plot([0, 1], [0, 1], color=style.MUTED, linestyle="dotted", linewidth=1)
-        upper.plot(
-            arrays["confidence"][place], arrays["share"][place], color=style.BLUE, marker="o"
-        )
-        upper.set(title=title, xlim=(0, 1), ylim=(-0.02, 1.02), aspect="equal")
-        lower.stairs(np.maximum(arrays["count"][place], 0.5), edges, fill=True, color=style.SKY)
+        upper.plot(told, share, color=style.BLUE, marker="o", markersize=4)
+        upper.set(title=PREDICTIONS[name], xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
+        lower.stairs(arrays["count"][place], edges, fill=True, color=style.SKY)
         lower.set(yscale="log", xlabel="probability told", ylim=(0.8, None))
-        lower.set_ylabel(f"{unit}s" if not unit.endswith("s") else f"{unit}es")
+        most = int(np.log10(arrays["count"][place].max()))
+        lower.set_yticks(powers := 10.0 ** np.arange(0, most + 1, 1 + most // 4))
+        lower.set_yticklabels([f"{power:,.0f}" for power in powers])
         lower.minorticks_off()
     panels[0, 0].set_ylabel("share that came true")
+    panels[1, 0].set_ylabel("predictions")
     return [
         Picture(
             name="reliability",
