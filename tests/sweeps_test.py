@@ -192,7 +192,7 @@ MEASURED = []
 
 def count(config, folder):
     MEASURED.append(config.largest)
-    return Findings({"sum": float(sum(range(config.largest + 1)))}, "counted", {"problems": [1]})
+    return Findings({"sum": float(sum(range(config.largest + 1)))}, "counted", {"counts": [1]})
 
 
 STUDY = Study(
@@ -210,7 +210,7 @@ def test_study_is_measured_once_and_reported(capsys):
     folder = RunFolder("runs/count-far")
     summary = folder.read_summary()
     assert summary["metrics"] == {"sum": 15.0}
-    assert summary["problems"] == [1]
+    assert summary["counts"] == [1]
     assert "counted" in folder.report.read_text()
     calls = len(MEASURED)
     assert command.run(STUDY, ["--preset=far"]) == 0
