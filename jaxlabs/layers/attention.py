@@ -279,7 +279,9 @@ class MultiHeadAttention(nn.Module):
 def _write(cache: KVCache, key: jax.Array, value: jax.Array, position: int | jax.Array) -> KVCache:
     """Returns the cache with `key` and `value [batch, heads, time, head_dim]` at `position` on."""
     start = (0, 0, position, 0)
-    return KVCache(
+    written = KVCache(
         key=lax.dynamic_update_slice(cache.key, key, start),
         value=lax.dynamic_update_slice(cache.value, value, start),
     )
+    # Otherwise XLA fuses the write into the dots that read the cache, and copies the cache for it.
+    return lax.optimization_barrier(written)
