@@ -1,0 +1,117 @@
+"""Does batch normalisation train faster, bear larger learning rates, and regularise?
+
+A network of pictures with no, batch and layer normalisation is trained at many learning rates from
+several seeds, and every claim gets its figures and a verdict. Further: activations of untrained
+networks against depth, and statistics of mini-batches against those of all pictures.
+
+Source    Ioffe and Szegedy 2015; Ba et al. 2016; Hoffer et al. 2017; an unpublished course homework
+Command   python -m experiments.normalization --platform=cpu
+Expect    quick: about 2 minutes on two cores; preset cnn: more
+"""
+
+import dataclasses
+import sys
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import tqdm
+
+from jaxlabs import command
+from jaxlabs.analysis import activation_scale, batch_noise, norm_claims, norm_training
+from jaxlabs.config import UserError, group, setting
+from jaxlabs.data import images
+from jaxlabs.lab import Findings, Study
+from jaxlabs.models.normalized_network import NormalizedNetworkConfig
+from jaxlabs.run_folder import RunFolder
+from jaxlabs.training.run_config import CommonConfig
+
+SHOWN = 256  # pictures that untrained networks are shown
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class NormalizationConfig(CommonConfig):
+    """The data, the trainings and the network."""
+
+    dataset: str = setting(
+        "mnist", f"one of {', '.join(images.NAMES)}, or a folder of pictures with classes"
+    )
+    train_images: int = setting(
+        2000, "pictures to train on, few enough to be learnt by heart", minimum=2
+    )
+    evaluated: int = setting(
+        2000, "pictures to choose the rate by, and as many to test on", minimum=8
+    )
+    steps: int = setting(800, "of every training", minimum=1)
+    batch_size: int = setting(64, "pictures per step", minimum=2)
+    seeds: int = setting(3, "runs of each kind", minimum=1)
+    min_rate: float = setting(0.01, "smallest learning rate", above=0)
+    max_rate: float = setting(10.0, "largest learning rate", above=0)
+    rates: int = setting(7, "how many, evenly spaced in their logarithm", minimum=1)
+    scale_layers: int = setting(32, "layers of the networks that are not trained", minimum=2)
+    model: NormalizedNetworkConfig = group(NormalizedNetworkConfig)
+
+    def check(self) -> None:
+        super().check()
+        if self.max_rate < self.min_rate:
+            raise UserError(
+                f"--max_rate: {self.max_rate} is not accepted; at least --min_rate {self.min_rate}"
+            )
+
+
+PRESETS = {
+    "quick": {},
+    "cnn": {"network": "cnn", "layers": 4, "steps": 300},
+    "best": {"train_images": 10_000, "steps": 3000, "seeds": 5, "rates": 13},
+}
+
+
+def measure(config: NormalizationConfig, folder: RunFolder) -> Findings:
+    """Carries out the trainings and both measurements."""
+    pictures, facts = norm_training.load(
+        config.dataset, config.data_dir, config.train_images, config.evaluated
+    )
+    trained, state = norm_training.study(
+        config.model,
+        pictures,
+        rates=np.geomspace(config.min_rate, config.max_rate, config.rates),
+        seeds=range(config.seed, config.seed + config.seeds),
+        steps=config.steps,
+        batch_size=config.batch_size,
+        progress=_progress,
+    )
+    shown = pictures.train.arrays["images"][:SHOWN]
+    scale = activation_scale.study(config.model, shown, config.scale_layers, config.seed)
+    noise = batch_noise.study(
+        state, pictures.train, pictures.test, batch_size=config.batch_size, seed=config.seed
+    )
+    claims = [*norm_claims.of_training(trained), norm_claims.of_scale(scale)]
+    said = {f"claim_{claim.name}": np.array(str(claim)) for claim in claims}
+    curves = norm_claims.curves(trained)
+    folder.write_arrays("norm_training", **trained, **curves, **said)
+    folder.write_arrays("activation_scale", **scale, **said)
+    folder.write_arrays("batch_noise", **noise)
+    metrics = norm_claims.figures(claims) | norm_training.figures(trained)
+    metrics |= activation_scale.figures(scale) | batch_noise.figures(noise)
+    table = "\n".join(f"{name} {value:.4g}" for name, value in metrics.items())
+    text = [f"{facts['name']}, from {facts['source']}", "\n".join(map(str, claims)), table]
+    verdicts = [
+        {"claim": claim.says, "found": claim.found, "verdict": claim.verdict} for claim in claims
+    ]
+    return Findings(metrics, "\n\n".join(text), {"claims": verdicts, "dataset": facts["name"]})
+
+
+def _progress(items: Sequence[Any], name: str) -> Iterable[Any]:
+    return tqdm.tqdm(items, desc=name, unit=name, disable=None, file=sys.stderr)
+
+
+STUDY = Study(
+    name="normalization",
+    description=__doc__,
+    config_class=NormalizationConfig,
+    presets=PRESETS,
+    measure=measure,
+)
+
+if __name__ == "__main__":
+    command.main(STUDY)

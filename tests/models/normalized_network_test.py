@@ -1,0 +1,234 @@
+"""The normalised classifier, and batch norms through the common training step."""
+
+import functools
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from jaxlabs.analysis import gradients
+from jaxlabs.config import UserError
+from jaxlabs.models import normalized_network
+from jaxlabs.models.normalized_network import (
+    NETWORKS,
+    NORMS,
+    NormalizedNetwork,
+    NormalizedNetworkConfig,
+)
+from jaxlabs.training.devices import data_parallel
+from jaxlabs.training.state import count_parameters, create_state
+
+CLASSES, SHAPE = 3, (4, 4, 1)
+DESCENT = optax.sgd(0.5)
+LOSS = jax.jit(normalized_network.loss, static_argnums=4)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quickly_compiled():
+    """The programs run for an instant: compiling them well takes longer than they do."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
+@pytest.fixture
+def well_compiled(quickly_compiled):
+    """Max-pool's gradient goes where the input equals the maximum; unoptimised code misses some."""
+    jax.config.update("jax_disable_most_optimizations", False)
+    yield
+    jax.config.update("jax_disable_most_optimizations", True)
+
+
+@functools.cache
+def build(norm="batch", network="mlp", **sizes):
+    sizes = {"layers": 2, "width": 5, "matmul_precision": "highest"} | sizes
+    model = NormalizedNetwork(NormalizedNetworkConfig(network=network, **sizes), CLASSES, norm)
+    variables = jax.jit(model.init)(jax.random.key(0), jnp.zeros((1, *SHAPE)))
+    # The head starts at zero, behind which no gradient passes.
+    head = np.random.default_rng(0).standard_normal(variables["params"]["head"]["kernel"].shape)
+    variables["params"]["head"]["kernel"] = jnp.float32(head)
+    return model, variables
+
+
+def batch_of(count=8):
+    random = np.random.default_rng(1)
+    return {
+        "images": random.integers(0, 256, (count, *SHAPE), dtype=np.uint8),
+        "labels": random.integers(0, CLASSES, count, dtype=np.int32),
+        "weights": np.ones(count, np.float32),
+        "example": np.arange(count, dtype=np.int32),
+    }
+
+
+def state_of(model, variables, **options):
+    return create_state(model, jax.tree.map(jnp.copy, variables), DESCENT, **options)
+
+
+@pytest.mark.parametrize(("network", "parameters"), [("mlp", 67_850), ("cnn", 6_386)])
+def test_sizes_are_those_of_the_table(network, parameters):
+    model = NormalizedNetwork(NormalizedNetworkConfig(network=network), 10, "batch")
+    x = jnp.zeros((2, 28, 28, 1))
+    shapes = jax.eval_shape(model.init, jax.random.key(0), x)
+    assert count_parameters(shapes["params"]) == parameters
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+@pytest.mark.parametrize("norm", NORMS)
+def test_starts_from_a_guess(network, norm):
+    config = NormalizedNetworkConfig(network=network, width=4)
+    model = NormalizedNetwork(config, 10, norm)
+    x = np.random.default_rng(0).random((6, 8, 8, 1), np.float32)
+    variables = model.init(jax.random.key(0), x)
+    logits, _ = model.apply(variables, x, train=True, mutable=["batch_stats"])
+    chex.assert_shape(logits, (6, 10))
+    np.testing.assert_array_equal(logits, 0)
+    assert ("batch_stats" in variables) == (norm == "batch")
+
+
+def test_training_and_evaluation_equal_numpy():
+    model, variables = build()
+    params = jax.tree.map(lambda leaf: np.float64(leaf + 0.1), variables["params"])
+    batch = batch_of()
+    batch["weights"][5] = 0
+    real = batch["weights"] > 0
+
+    def by_hand(statistics):
+        x, kept = batch["images"].reshape(8, -1) / 255, {}
+        for name in ("hidden_0", "hidden_1"):
+            z = x @ params[name]["kernel"]
+            mean, variance = statistics(z[real])
+            kept[name] = z[real].mean(0), z[real].var(0, ddof=1)
+            y = (z - mean) / np.sqrt(variance + 1e-5)
+            x = np.maximum(y * params[name]["norm"]["scale"] + params[name]["norm"]["bias"], 0)
+        logits = x @ params["head"]["kernel"] + params["head"]["bias"]
+        log_p = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
+        return -log_p[np.arange(8), batch["labels"]][real].sum(), kept
+
+    singles = jax.tree.map(np.float32, params)
+    state = state_of(model, variables)
+    parts = LOSS(singles, batch, jax.random.key(0), state, True)
+    expected, kept = by_hand(lambda z: (z.mean(0), z.var(0)))
+    assert parts.weight == 7
+    np.testing.assert_allclose(parts.total, expected, rtol=1e-5)
+    for name, (mean, variance) in kept.items():
+        got = parts.updates[name]["norm"]
+        np.testing.assert_allclose(got["mean"], 0.1 * mean, atol=1e-6)
+        np.testing.assert_allclose(got["variance"], 0.9 + 0.1 * variance, rtol=1e-5)
+    parts = LOSS(singles, batch, jax.random.key(0), state, False)
+    np.testing.assert_allclose(parts.total, by_hand(lambda z: (0, 1))[0], rtol=1e-5)
+    assert parts.updates is None
+
+
+@pytest.mark.usefixtures("well_compiled")
+@pytest.mark.parametrize(("network", "norm"), [("mlp", "batch"), ("cnn", "batch")])
+def test_gradients_equal_differences_in_float64(network, norm):
+    model, variables = build(norm, network, layers=1, width=3)
+    # Off zero, so that no relu stands at its kink for an entry.
+    params = jax.tree.map(lambda leaf: np.asarray(leaf) + np.float32(0.05), variables["params"])
+    batch = batch_of(3) | {"images": np.random.default_rng(1).random((3, *SHAPE))}
+
+    def total(params, batch):
+        state = state_of(model, variables)
+        return normalized_network.loss(params, batch, jax.random.key(0), state, True).total
+
+    report = gradients.check(total, params, batch, eps=1e-6)
+    assert report.worst.relative_difference < 1e-6, report
+
+
+@pytest.fixture(scope="module")
+def padded_batch():
+    batch = batch_of()
+    batch["weights"][-2:] = 0  # the last of four devices holds nothing but padding
+    return batch
+
+
+@pytest.fixture(scope="module")
+def one_device(padded_batch):
+    model, variables = build()
+    return normalized_network.train_step(
+        state_of(model, variables), padded_batch, jax.random.key(0)
+    )
+
+
+def assert_same(ours, theirs):
+    for name in ("params", "batch_stats"):
+        chex.assert_trees_all_close(
+            getattr(ours[0], name), getattr(theirs[0], name), rtol=1e-5, atol=1e-6
+        )
+    np.testing.assert_allclose(ours[1]["loss"], theirs[1]["loss"], rtol=1e-6)
+
+
+def test_pmap_over_four_devices_equals_one(padded_batch, one_device):
+    model, variables = build()
+    step = functools.partial(normalized_network.train_step, axis_name="batch")
+    mapped = jax.pmap(step, "batch", in_axes=(None, 0, None), devices=jax.devices()[:4])
+    cut = {name: leaf.reshape(4, 2, *leaf.shape[1:]) for name, leaf in padded_batch.items()}
+    states, metrics = mapped(state_of(model, variables), cut, jax.random.key(0))
+    for device in range(4):
+        one = jax.tree.map(lambda leaf, device=device: np.asarray(leaf)[device], (states, metrics))
+        assert_same(one, one_device)
+
+
+def test_mesh_of_four_devices_equals_one(padded_batch, one_device):
+    model, variables = build()
+    placement = data_parallel(jax.devices()[:4])
+    state = placement.replicate(state_of(model, variables))
+    batch = jax.device_put(padded_batch, placement.split)
+    assert_same(normalized_network.train_step(state, batch, jax.random.key(0)), one_device)
+
+
+def test_micro_batches_are_normalised_each_by_itself(one_device):
+    model, variables = build()
+    batch = batch_of()
+    state = state_of(model, variables, micro_batches=2)
+    parts = [
+        LOSS(
+            variables["params"],
+            jax.tree.map(lambda leaf, i=i: leaf[i::2], batch),
+            None,
+            state,
+            True,
+        )
+        for i in range(2)
+    ]
+    state, metrics = normalized_network.train_step(state, batch, jax.random.key(0))
+    np.testing.assert_allclose(metrics["loss"], sum(part.total for part in parts) / 8, rtol=1e-6)
+    means = jax.tree.map(lambda *leaves: sum(leaves) / 2, *(part.updates for part in parts))
+    chex.assert_trees_all_close(state.batch_stats, means, rtol=1e-6)
+
+
+@pytest.mark.parametrize("norm", ["batch", "none"])
+def test_a_step_that_is_not_finite_leaves_parameters_and_statistics(norm):
+    model, variables = build(norm)
+    batch = batch_of() | {"images": np.full((8, *SHAPE), np.nan, np.float32)}
+    state, metrics = normalized_network.train_step(
+        state_of(model, variables), batch, jax.random.key(0)
+    )
+    assert metrics["skipped"] == 1
+    chex.assert_trees_all_equal(state.params, variables["params"])
+    chex.assert_trees_all_equal(state.batch_stats, variables.get("batch_stats"))
+
+
+def test_one_batch_is_learnt_by_heart_and_known_again_in_evaluation():
+    model, variables = build()
+    state, batch = state_of(model, variables), batch_of()
+    for step in range(200):
+        state, metrics = normalized_network.train_step(state, batch, jax.random.key(step))
+    assert metrics["loss"] < 0.05
+    assert metrics["accuracy"] == 1
+    parts = LOSS(state.params, batch, jax.random.key(0), state, False)
+    assert parts.total / 8 < 0.1
+    assert parts.sums["accuracy"] == 8
+
+
+def test_what_does_not_fit_is_refused():
+    model = NormalizedNetwork(NormalizedNetworkConfig(network="cnn"), 10, "batch")
+    with pytest.raises(UserError, match=r"pictures of 6x8 are not accepted"):
+        model.init(jax.random.key(0), jnp.zeros((1, 6, 8, 1)))
+    with pytest.raises(UserError, match=r"--gain: 0 is not accepted; a number above 0"):
+        NormalizedNetworkConfig(gain=0)
+    with pytest.raises(UserError, match=r"--network: 'rnn' is not accepted; one of mlp, cnn"):
+        NormalizedNetworkConfig(network="rnn")
