@@ -6,7 +6,8 @@
     checkpoints/     Orbax, one folder per step
     arrays/*.npz     what analysis measured (attention maps, position tables, ...)
     figures/*.png    samples/*        report.html    what was drawn and sampled
-    runs/            in the folder of a sweep, the folders of its runs
+    runs/            in the folder of a sweep or a collection, the folders of its runs
+    results.md       in the folder of a collection, the table of them all
 
 Every file is replaced atomically, so that a reader never meets half a file.
 """
@@ -31,7 +32,9 @@ LOCK = ".lock"
 
 WRITTEN = (
     *("config.json", "metrics.jsonl", "summary.json", "report.html", "parameters.safetensors"),
+    "results.md",
     *("checkpoints", "arrays", "figures", "samples", "tensorboard", "profile", "runs"),
+    "benchmark.json",
 )
 """Everything that a run leaves in its folder."""
 

@@ -9,6 +9,7 @@ import numpy as np
 from jaxlabs import published
 from jaxlabs.report import (
     attention_study,
+    benchmark,
     confusion,
     contrastive,
     curves,
@@ -75,6 +76,8 @@ DRAWINGS: dict[str, Callable[[Mapping[str, np.ndarray]], list[Picture]]] = {
     "sequence_pattern": sequence_patterns.pattern,
     "alignment": sequence_patterns.alignment,
     "tagged_words": sequence_patterns.tagged_words,
+    "benchmark_ratios": benchmark.ratios,
+    "window_attention": benchmark.window_attention,
     "norm_training": normalization.training,
     "activation_scale": normalization.activation_scale,
     "batch_noise": normalization.batch_noise,

@@ -1,0 +1,229 @@
+"""What the benchmark measures: the suites, with the rivals of each.
+
+The sizes are those of the labs' `reference` presets, which `experiments.benchmark` hands over. A
+suite that would take minutes with them has smaller ones for the `quick` preset, and its rows say
+which.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from jaxlabs.analysis import benchmark_work
+from jaxlabs.analysis.benchmark import FLOAT64, OURS, Variant
+from jaxlabs.analysis.benchmark_rivals import (
+    Bench,
+    bound,
+    changed,
+    characters,
+    reduction,
+    size_of,
+    word_list,
+)
+from jaxlabs.layers.recurrent_cells import CELLS
+
+SHAPE = (28, 28, 1)
+WINDOW, WINDOW_HEADS, WINDOW_HEAD_DIM = 256, 4, 64
+SHORTEST = 1024
+
+SCORES_KEPT = 4
+"""Arrays of the size of all scores that dense attention and its gradient hold at once, about."""
+
+MASKS_KEPT = 2
+"""Arrays of a mask's size, in float32, that PyTorch's attention makes of it, about."""
+
+
+def matmul(bench: Bench) -> list[list[Variant]]:
+    """The rate of a large dot, which is what all other rates are to be measured by."""
+    rows, inputs, outputs = benchmark_work.MATMUL
+    facts = {"suite": "matmul", "variant": "large dot", "unit": "product"}
+    facts["size"] = f"{rows} x {inputs} times {inputs} x {outputs}"
+    ours = functools.partial(benchmark_work.matmul, bench.platform)
+    theirs = bench.peer("matmul")
+    group = bench.rivals(ours, theirs, **facts)
+    return [[rival for rival in group if rival.framework == OURS or rival.mode == "eager"]]
+
+
+def gpt_train(bench: Bench) -> list[list[Variant]]:
+    """A training step of the character GPT."""
+    size = {"batch_size": 8, "micro_batches": 2} if bench.reduced else {}
+    return _language_model(bench, "gpt_train", "gpt", characters(), size)
+
+
+def speech_lm(bench: Bench) -> list[list[Variant]]:
+    """A training step of the word-level decoder."""
+    config = bench.labs["speech_lm"].config
+    return _language_model(bench, "speech_lm", "speech_lm", word_list(config), {})
+
+
+def _language_model(
+    bench: Bench, suite: str, lab: str, vocabulary: Mapping[str, Any], size: Mapping[str, Any]
+) -> list[list[Variant]]:
+    subject = bench.labs[lab]
+    config, model = changed(subject.config, bench, size), subject.config.model
+    count = size_of(vocabulary)
+    dataset = functools.partial(benchmark_work.random_text, count, model.context)
+    ours = functools.partial(
+        benchmark_work.training, config, subject.build_task, vocabulary, dataset
+    )
+    words = f"batch {config.batch_size} x {model.context}, vocabulary {count}"
+    facts = {"suite": suite, "variant": "step", "unit": "step", "size": words + reduction(size)}
+    return [bench.rivals(ours, bound(bench.peer("gpt_training"), config, count), **facts)]
+
+
+def gpt_sample(bench: Bench) -> list[list[Variant]]:
+    """Texts that the character GPT writes after one token."""
+    subject, vocabulary = bench.labs["gpt"], characters()
+    config = changed(subject.config, bench, {})
+    tokens, groups = 64 if bench.reduced else config.model.context, []
+    for batch_size in (1, 16):
+        arguments = (batch_size, tokens)
+        ours = functools.partial(
+            benchmark_work.text_sampling, config, subject.build_task, vocabulary, *arguments
+        )
+        peer = bound(bench.peer("text_sampling"), config, size_of(vocabulary), *arguments)
+        note = f" (reduced from {config.model.context})" if bench.reduced else ""
+        facts = {"suite": "gpt_sample", "variant": f"batch {batch_size}", "unit": "token"}
+        facts["size"] = f"{tokens} tokens{note} after one, for {batch_size} text(s) at once"
+        groups.append(bench.rivals(ours, peer, **facts))
+    return groups
+
+
+def ddpm_train(bench: Bench) -> list[list[Variant]]:
+    """A training step of the U-Net."""
+    subject, size = bench.labs["ddpm"], {}
+    if bench.reduced:
+        size = {"batch_size": 32, "micro_batches": 4}
+    config = changed(subject.config, bench, size)
+    dataset = functools.partial(benchmark_work.random_pictures, SHAPE)
+    vocabulary = {"shape": SHAPE, "classes": []}
+    ours = functools.partial(
+        benchmark_work.training, config, subject.build_task, vocabulary, dataset
+    )
+    words = f"batch {config.batch_size} of 28 x 28" + reduction(size)
+    facts = {"suite": "ddpm_train", "variant": "step", "unit": "step", "size": words}
+    return [bench.rivals(ours, bound(bench.peer("unet_training"), config, SHAPE), **facts)]
+
+
+def ddpm_sample(bench: Bench) -> list[list[Variant]]:
+    """Reverse steps of ancestral sampling."""
+    subject, batch_size, steps = bench.labs["ddpm"], 64, 4 if bench.reduced else 20
+    config, vocabulary = changed(subject.config, bench, {}), {"shape": SHAPE, "classes": []}
+    ours = functools.partial(
+        benchmark_work.picture_sampling, config, subject.build_task, vocabulary, batch_size, steps
+    )
+    peer = bound(bench.peer("picture_sampling"), config, SHAPE, batch_size, steps)
+    facts = {"suite": "ddpm_sample", "variant": "reverse step", "unit": "reverse step"}
+    facts["size"] = f"batch {batch_size} of 28 x 28, {steps} steps a call"
+    return [bench.rivals(ours, peer, **facts)]
+
+
+def char_rnn(bench: Bench) -> list[list[Variant]]:
+    """A training step of the recurrent model, with each of the cells."""
+    subject, vocabulary, groups = bench.labs["char_rnn"], characters(), []
+    count = size_of(vocabulary)
+    for cell in CELLS:
+        config = changed(subject.config, bench, {"cell": cell})
+        model = config.model
+        dataset = functools.partial(benchmark_work.random_streams, count, model.context)
+        ours = functools.partial(
+            benchmark_work.training, config, subject.build_task, vocabulary, dataset
+        )
+        words = f"batch {config.batch_size} x {model.context}, {model.embedding} -> {model.hidden}"
+        facts = {"suite": "char_rnn", "variant": cell, "unit": "step", "size": words}
+        peer = bound(bench.peer("char_rnn_training"), config, count)
+        groups.append(bench.rivals(ours, peer, **facts))
+    return groups
+
+
+def speech_classifier(bench: Bench) -> list[list[Variant]]:
+    """A training step of the classifier of sentences."""
+    subject = bench.labs["speech_classifier"]
+    config = changed(subject.config, bench, {})
+    vocabulary, model = word_list(config), config.model
+    count = size_of(vocabulary)
+    dataset = functools.partial(
+        benchmark_work.random_sentences, count, model.context, model.classes
+    )
+    ours = functools.partial(
+        benchmark_work.training, config, subject.build_task, vocabulary, dataset
+    )
+    words = f"batch {config.batch_size} x {model.context}, vocabulary {count}"
+    facts = {"suite": "speech_classifier", "variant": "step", "unit": "step", "size": words}
+    peer = bound(bench.peer("classifier_training"), config, count, dataset)
+    return [bench.rivals(ours, peer, **facts)]
+
+
+def sparse_autoencoder(bench: Bench) -> list[list[Variant]]:
+    """L-BFGS to convergence, and one cost with its gradient, beside numpy and scipy."""
+    from jaxlabs.peers import numpy_work
+
+    subject, size = bench.labs["sparse_autoencoder"], {}
+    if bench.reduced:
+        size = {"steps": 100}
+    config = changed(subject.config, bench, size)
+    with_scipy = changed(config, bench, {"optimizer": "scipy"})
+    groups = []
+    for kind, limit in (("training", f"at most {config.steps} iterations"), ("gradient", "one")):
+        ours, theirs = (getattr(room, f"whole_set_{kind}") for room in (benchmark_work, numpy_work))
+        facts = {"suite": "sparse_autoencoder", "variant": kind, "unit": "call"}
+        facts["size"] = f"{config.patches} patches, {limit}" + reduction(size)
+        given = (subject.build_task, subject.load_data)
+        build = functools.partial(ours, config, *given, "highest")
+        group = [Variant(framework=OURS, precision="highest", build=build, **facts)]
+        if kind == "training":
+            build = functools.partial(ours, with_scipy, *given, "highest")
+            way = {"mode": "with scipy", "precision": FLOAT64, "build": build}
+            group.append(Variant(framework=OURS, **way, **facts))
+        for mode, threads in (("one thread", {"OPENBLAS_NUM_THREADS": "1"}), ("all threads", {})):
+            build = functools.partial(theirs, config, subject.load_data)
+            way = {"mode": mode, "precision": FLOAT64, "build": build, "environment": threads}
+            group.append(Variant(framework="numpy", **way, **facts))
+        groups.append(group)
+    return groups
+
+
+def window_attention(bench: Bench) -> list[list[Variant]]:
+    """Attention through a window and to all before, forth and back, at doubling lengths."""
+    groups, length = [], SHORTEST
+    stride = 4 if bench.reduced else 2
+    while length <= bench.longest:
+        for kind, window in (("window", WINDOW), ("dense", None)):
+            sizes = (WINDOW_HEADS, WINDOW_HEAD_DIM, length, window)
+            ours = functools.partial(benchmark_work.attention, bench.platform, *sizes)
+            facts = {"suite": "window_attention", "variant": f"{kind}, {length} tokens"}
+            facts["size"] = f"{WINDOW_HEADS} heads of {WINDOW_HEAD_DIM}, batch 1, {length} tokens"
+            facts["size"] += f", window {window}" if window else ", all before"
+            peer = bound(bench.peer("attention"), *sizes)
+            group = bench.rivals(ours, peer, precisions=("highest",), unit="pass", **facts)
+            groups.append(
+                [
+                    dataclasses.replace(
+                        rival, expected_bytes=_expected_bytes(rival, length, window)
+                    )
+                    for rival in group
+                ]
+            )
+        length *= stride
+    return groups
+
+
+def _expected_bytes(rival: Variant, length: int, window: int | None) -> float:
+    """Returns what grows with the square of the length: our dense scores, PyTorch's mask."""
+    if rival.framework == OURS:
+        return 0.0 if window else 4.0 * SCORES_KEPT * WINDOW_HEADS * length**2
+    return 4.0 * MASKS_KEPT * length**2 if window else 0.0
+
+
+SUITES: dict[str, Callable[[Bench], list[list[Variant]]]] = {
+    "gpt_train": gpt_train,
+    "gpt_sample": gpt_sample,
+    "ddpm_train": ddpm_train,
+    "ddpm_sample": ddpm_sample,
+    "char_rnn": char_rnn,
+    "speech_lm": speech_lm,
+    "speech_classifier": speech_classifier,
+    "sparse_autoencoder": sparse_autoencoder,
+    "window_attention": window_attention,
+}

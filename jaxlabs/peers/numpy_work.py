@@ -1,0 +1,35 @@
+"""The side of numpy and scipy in the benchmark: the sparse autoencoder as students write it."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from jaxlabs.analysis.benchmark_worker import Work
+from jaxlabs.data.splits import Data
+from jaxlabs.peers import numpy_sparse_autoencoder
+from jaxlabs.training.run_config import RunConfig
+
+
+def whole_set_training(config: RunConfig, load_data: Callable[[Any], Data]) -> Work:
+    """Trains from the start until scipy's L-BFGS has converged, in float64."""
+    patches, ended = _patches(config, load_data), {}
+
+    def run() -> None:
+        _, cost, steps = numpy_sparse_autoencoder.train(
+            patches, config.model, config.steps, config.seed
+        )
+        ended.update(cost=float(cost), iterations=steps)
+
+    return Work(run, figures=lambda: ended)
+
+
+def whole_set_gradient(config: RunConfig, load_data: Callable[[Any], Data]) -> Work:
+    """Computes the cost of the whole set and its gradient once."""
+    patches = _patches(config, load_data)
+    theta = numpy_sparse_autoencoder.initial(config.model, config.seed)
+    return Work(lambda: numpy_sparse_autoencoder.cost_and_gradient(theta, patches, config.model))
+
+
+def _patches(config: RunConfig, load_data: Callable[[Any], Data]) -> np.ndarray:
+    return load_data(config).train.arrays["patches"].astype(np.float64)

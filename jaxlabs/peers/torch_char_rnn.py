@@ -1,0 +1,47 @@
+"""A plain PyTorch character model: the twin of `jaxlabs.models.char_rnn`, on `nn.GRU` and its like.
+
+PyTorch is imported when it is used.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from jaxlabs.layers.recurrent import Recurrent
+from jaxlabs.models.char_rnn import CharRNNConfig
+from jaxlabs.peers import torch_names, torch_recurrent
+
+
+def build_char_rnn(config: CharRNNConfig) -> Any:
+    """Returns a `torch.nn.Module`: tokens `[batch, time]` and a state to logits and a state."""
+    import torch
+    from torch import nn
+
+    class CharRNN(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.embedding = nn.Embedding(config.vocabulary_size, config.embedding)
+            self.recurrent = torch_recurrent.build(
+                Recurrent(
+                    cell=config.cell,
+                    features=config.embedding,
+                    hidden=config.hidden,
+                    layers=config.layers,
+                    dropout=config.dropout,
+                )
+            )
+            self.head = nn.Linear(config.hidden, config.vocabulary_size)
+
+        def forward(self, tokens: torch.Tensor, state: Any = None) -> Any:
+            x, state = self.recurrent(self.embedding(tokens), state)
+            return self.head(x), state
+
+    return CharRNN()
+
+
+def copy_parameters(model: Any, params: Mapping[str, Any]) -> None:
+    """Writes our parameters into the twin; of PyTorch's two biases one stays at zero."""
+    torch_recurrent.copy_parameters(model.recurrent, params["recurrent"])
+    values = {"weight": params["embedding"]["embedding"]}
+    torch_names.write(model.embedding, values)
+    named = torch_names.linear("head", params["head"])
+    torch_names.write(model.head, {name.removeprefix("head."): v for name, v in named.items()})

@@ -1,0 +1,114 @@
+"""Pictures of the benchmark: who takes how long, and attention against the length of a text."""
+
+from collections.abc import Mapping
+
+import numpy as np
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter, NullFormatter
+
+from jaxlabs.report import style
+from jaxlabs.report.picture import Picture
+
+Arrays = Mapping[str, np.ndarray]
+
+OURS = "jaxlabs"
+PRECISIONS = {"float32": style.BLUE, "bfloat16": style.VERMILION, "float64": style.GREEN}
+MARKS = ("o", "s", "^", "D", "v", "P")
+
+
+def ratios(arrays: Arrays) -> list[Picture]:
+    """Draws the time of every rival over that of the fastest peer of its group."""
+    groups = list(dict.fromkeys(arrays["group"].tolist()))
+    ours, values = arrays["framework"] == OURS, arrays["ratio"]
+    figure = style.new_figure(1.3 + 0.3 * len(groups))
+    axes = figure.subplots()
+    axes.axvline(1, color=style.MUTED, linewidth=1.0)
+    for precision, colour in PRECISIONS.items():
+        for mine in (False, True):
+            drawn = (arrays["precision"] == precision) & (ours == mine)
+            places = [groups.index(name) for name in arrays["group"][drawn].tolist()]
+            face = colour if mine else "none"
+            axes.plot(values[drawn], places, "o", color=colour, markerfacecolor=face, markersize=6)
+    axes.set(xscale="log", xlabel="time over that of the fastest peer (left of 1: faster)")
+    axes.set_yticks(range(len(groups)), groups, fontsize=8.5)
+    axes.invert_yaxis()
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    used = [name for name in PRECISIONS if name in arrays["precision"]]
+    look = {"linestyle": "none", "marker": "o"}
+    handles = [
+        *(Line2D([], [], color=PRECISIONS[name], label=name, **look) for name in used),
+        Line2D([], [], color=style.INK, label="ours", **look),
+        Line2D([], [], color=style.INK, markerfacecolor="none", label="peer", **look),
+    ]
+    options = {"handlelength": 0.8, "columnspacing": 1.0, "handletextpad": 0.4, "fontsize": 8.5}
+    figure.legend(handles=handles, loc="outside upper left", ncols=len(handles), **options)
+    best = [values[ours & (arrays["group"] == name)].min(initial=np.inf) for name in groups]
+    won = sum(ratio < 1 for ratio in best)
+    return [
+        Picture(
+            name="benchmark_ratios",
+            title="Time beside the fastest peer",
+            caption=(
+                "Every dot is the median time of one way to do the same work, over that of the "
+                "fastest peer in any precision and mode. Full dots are ours, open ones PyTorch's "
+                "(eager, compiled, under bfloat16 autocast) or numpy's. In "
+                f"{won} of {len(groups)} rows ours is the fastest."
+            ),
+            alt=f"Ratios of times in {len(groups)} rows, ours beside those of peers.",
+            figure=figure,
+        )
+    ]
+
+
+def window_attention(arrays: Arrays) -> list[Picture]:
+    """Draws time and memory of attention against length, through a window and to all before."""
+    names = sorted(set(arrays["name"].tolist()), key=lambda name: (not name.startswith(OURS), name))
+    figure = style.new_figure(6.6)
+    upper, lower = figure.subplots(2, sharex=True)
+    for name, colour, mark in zip(names, style.COLOURS, MARKS, strict=False):
+        chosen = arrays["name"] == name
+        order = np.argsort(arrays["length"][chosen])
+        length = arrays["length"][chosen][order]
+        look = {"color": colour, "marker": mark, "markersize": 5}
+        look["linestyle"] = "solid" if name.startswith(OURS) else "dashed"
+        upper.plot(length, arrays["seconds"][chosen][order], label=name, **look)
+        # Below a few megabytes it is the allocator that is measured.
+        lower.plot(length, np.maximum(arrays["memory"][chosen][order] / 2**20, 1), **look)
+    upper.set(title="time of a pass forth and back [s]", yscale="log")
+    lower.set(title="memory beyond the library's [MiB]", yscale="log", xlabel="tokens")
+    ticks = np.unique(arrays["length"])
+    for axes in (upper, lower):
+        axes.set_xscale("log", base=2)
+        axes.set_xticks(ticks, [f"{tick // 1024}k" for tick in ticks])
+        axes.minorticks_off()
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    figure.legend(loc="outside upper left", ncols=2, fontsize=8.5, handlelength=2.2)
+    return [
+        Picture(
+            name="window_attention",
+            title="Attention through a window, and to everything before",
+            caption=(
+                "Both axes are logarithmic: what grows with the length has the slope of 1, what "
+                f"grows with its square of 2. {_growth(arrays)} A line ends where the next length "
+                "did not fit into memory or took too long."
+            ),
+            alt=f"Time and memory against {len(ticks)} lengths for {', '.join(names)}.",
+            figure=figure,
+        )
+    ]
+
+
+def _growth(arrays: Arrays) -> str:
+    """Says what the longest text costs beside one of half (or a quarter) its length."""
+    told = []
+    for kind in ("window", "dense"):
+        chosen = arrays["name"] == f"{OURS}, {kind}"
+        order = np.argsort(arrays["length"][chosen])[-2:]
+        if len(order) == 2:
+            length, seconds = (arrays[name][chosen][order] for name in ("length", "seconds"))
+            told.append(
+                f"From {length[0]:,} to {length[1]:,} tokens, our {kind} form takes "
+                f"{seconds[1] / seconds[0]:.1f} times as long."
+            )
+    return " ".join(told)

@@ -1,0 +1,205 @@
+"""Rivals are measured in turns, fail alone, end with their parent, and are compared rightly."""
+
+import functools
+import os
+import signal
+import time
+
+import pytest
+
+from jaxlabs.analysis import benchmark
+from jaxlabs.analysis.benchmark import MeasuringConfig, Variant, compare, measure_group
+from jaxlabs.analysis.benchmark_table import duration, metrics, table
+from jaxlabs.analysis.benchmark_worker import Job, Work, Worker, WorkerError
+
+FAST = MeasuringConfig(rounds=2, seconds=0.01, limit=60.0)
+
+
+@pytest.fixture(autouse=True)
+def light_libraries(monkeypatch):
+    """Workers of these tests need no framework."""
+    monkeypatch.setattr(benchmark, "LIBRARIES", dict.fromkeys(benchmark.LIBRARIES, "math"))
+
+
+NOTHING = functools.partial(time.sleep, 0.0)
+
+
+def rival(framework="jaxlabs", precision="highest", run=NOTHING, **facts):
+    build = functools.partial(Work, run, **facts.pop("work", {}))
+    told = {"suite": "any", "variant": "one", "unit": "call", "size": "small"} | facts
+    return Variant(framework=framework, precision=precision, build=build, **told)
+
+
+def row(framework, precision, seconds, **facts):
+    kind = benchmark.CLASSES.get(precision, precision)
+    told = {"suite": "any", "variant": "one", "mode": "eager", "unit": "step", "size": "small"}
+    told |= {"framework": framework, "precision": precision, "precision_class": kind}
+    told |= {"seconds": seconds, "flops_per_second": None, "skipped": "", "figures": {}}
+    told |= {"compile_seconds": 0.0, "peak_memory_bytes": 2**21, "base_memory_bytes": 2**20}
+    return told | facts
+
+
+def test_rivals_take_turns_and_report_what_they_took(tmp_path):
+    log = tmp_path / "log"
+    runs = {
+        name: functools.partial(os.system, f"echo {name} >> {log}; sleep 0.01") for name in "ab"
+    }
+    group = [
+        rival("jaxlabs", run=runs["a"], work={"units": 2, "flops": 100.0}),
+        rival("pytorch", "float32", run=runs["b"]),
+    ]
+    told = []
+    ours, theirs = measure_group(group, FAST, lambda variant: told.append(variant.framework))
+    assert told == ["jaxlabs", "pytorch"]
+    # Two calls each to warm up, one rival after the other; then rounds of one call in turns.
+    assert log.read_text().split() == [*"aabb", *"abab"]
+    assert 0.01 <= theirs["seconds"] < 5
+    assert len(ours["rounds"]) == len(theirs["rounds"]) == 2
+    assert ours["flops_per_second"] == 100 / ours["seconds"]
+    assert theirs["flops_per_second"] == 100 / theirs["seconds"]  # the same work
+    assert ours["peak_memory_bytes"] >= ours["base_memory_bytes"] > 2**20
+
+
+@pytest.mark.parametrize(
+    ("run", "reason"),
+    [
+        (functools.partial(int, "x"), "ValueError: invalid literal for int() with base 10: 'x'"),
+        (functools.partial(os._exit, 3), "the process ended with status 3"),
+        (functools.partial(time.sleep, 60), "no answer within 5 s"),
+    ],
+    ids=["raises", "dies", "hangs"],
+)
+def test_a_rival_that_fails_says_why_and_the_others_go_on(run, reason):
+    config = MeasuringConfig(rounds=1, seconds=0.01, limit=5.0)
+    failed, other = measure_group([rival(run=run), rival("pytorch", "float32")], config)
+    assert failed["skipped"] == reason
+    assert failed["seconds"] is None
+    assert other["seconds"] is not None
+    assert other["skipped"] == ""
+    assert reason in table(compare([failed, other]))
+
+
+def test_what_would_not_fit_into_memory_is_not_started():
+    (one,) = measure_group([rival(expected_bytes=1e15)], FAST)
+    assert one["skipped"].startswith("would take about 931323 GiB of memory; ")
+
+
+def test_a_rival_may_be_left_out_from_the_start():
+    (one,) = measure_group([rival(skipped="no compiler")], FAST)
+    assert (one["skipped"], one["seconds"]) == ("no compiler", None)
+
+
+def alive(pid):
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_an_interruption_ends_the_workers_and_their_children(tmp_path, number):
+    noted = tmp_path / "child"
+    run = functools.partial(os.system, f"sleep 60 & echo $! > {noted}; wait")
+    before = signal.getsignal(signal.SIGTERM)
+    started = []
+
+    def be_interrupted():
+        with benchmark.workers() as start:
+            started.append(start(Job(functools.partial(Work, run), "math"), 60.0))
+            while not (noted.exists() and noted.read_text()):
+                time.sleep(0.02)
+            os.kill(os.getpid(), number)
+            time.sleep(10)
+
+    with pytest.raises(KeyboardInterrupt):
+        be_interrupted()
+    (worker,) = started
+    assert worker._process.returncode == -signal.SIGKILL
+    for _ in range(200):  # the child is an orphan now, which somebody has to bury
+        if not alive(int(noted.read_text())):
+            break
+        with open(f"/proc/{int(noted.read_text())}/stat") as stat:
+            if stat.read().split()[2] == "Z":
+                break
+        time.sleep(0.02)
+    else:
+        pytest.fail("the worker's child lives on")
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_a_worker_without_a_parent_ends():
+    worker = Worker(Job(functools.partial(Work, functools.partial(time.sleep, 0)), "math"), 60.0)
+    try:
+        worker.ask()
+        worker._process.stdin.close()
+        assert worker._process.wait(timeout=30) == 0
+    finally:
+        worker.close()
+
+
+def test_words_of_a_library_do_not_disturb_the_answers():
+    run = functools.partial(os.system, "echo noise")
+    worker = Worker(Job(functools.partial(Work, functools.partial(print, "more")), "math"), 60.0)
+    noisy = Worker(Job(functools.partial(Work, run), "math"), 60.0)
+    try:
+        for one in (worker, noisy):
+            assert one.ask()["ready"]
+            assert one.ask({"calls": 2})["seconds"] > 0
+    finally:
+        worker.close(), noisy.close()
+
+
+def test_an_unknown_job_is_an_error_of_one_line():
+    worker = Worker(Job(functools.partial(Work, None), "no_such_library"), 60.0)
+    try:
+        with pytest.raises(WorkerError, match="No module named 'no_such_library'"):
+            worker.ask()
+    finally:
+        worker.close()
+
+
+def test_ratios_are_to_the_fastest_peer_of_the_class_and_of_any():
+    rows = [
+        row("jaxlabs", "highest", 6.0),
+        row("jaxlabs", "fast", 3.0),
+        row("pytorch", "float32", 8.0),
+        row("pytorch", "float32", 10.0),
+        row("pytorch", "bfloat16", 5.0),
+        row("pytorch", "bfloat16", None, skipped="no compiler"),
+        row("jaxlabs", "highest", 1.0, variant="other"),
+    ]
+    strict, fast, float32, *_, alone = compare(rows)
+    assert strict["ratio_to_best_peer"] == 6 / 8
+    assert strict["ratio_to_best_peer_any"] == 6 / 5
+    assert fast["ratio_to_best_peer"] == fast["ratio_to_best_peer_any"] == 3 / 5
+    assert float32["ratio_to_best_peer"] == 1
+    assert alone["ratio_to_best_peer"] is alone["ratio_to_best_peer_any"] is None
+    figures = metrics(compare(rows))
+    assert figures["any_one_eager_fast_ratio_to_best_peer"] == 3 / 5
+    assert figures["any_other_eager_highest_seconds"] == 1.0
+
+
+def test_rates_are_held_against_the_best_dot_of_the_same_class():
+    rows = [
+        row("jaxlabs", "highest", 1.0, suite="matmul", flops_per_second=100.0),
+        row("pytorch", "float32", 1.0, suite="matmul", flops_per_second=200.0),
+        row("pytorch", "bfloat16", 1.0, suite="matmul", flops_per_second=900.0),
+        row("jaxlabs", "highest", 1.0, flops_per_second=50.0),
+        row("jaxlabs", "fast", 1.0, flops_per_second=90.0),
+        row("numpy", "float64", 1.0, flops_per_second=90.0),
+    ]
+    fractions = [one["matmul_fraction"] for one in compare(rows)]
+    assert fractions == [0.5, 1.0, 1.0, 0.25, 0.1, None]
+
+
+def test_the_table_says_when_fast_came_to_nothing():
+    rows = [row("jaxlabs", "fast", 0.5, figures={"bfloat16_dots": 0.0})]
+    text = table(compare(rows))
+    assert "500 ms" in text
+    assert "found bfloat16 no faster here" in text
+    assert "no faster" not in table(compare([row("jaxlabs", "fast", 0.5)]))
+
+
+def test_durations_have_their_unit():
+    assert [duration(x) for x in (12.345, 0.5, 2e-5)] == ["12.3 s", "500 ms", "20 µs"]
