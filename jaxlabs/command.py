@@ -10,15 +10,15 @@ from typing import Any
 from absl import flags
 
 from jaxlabs import config as config_lib
-from jaxlabs import modes, studies, sweeps
+from jaxlabs import modes, reproduction, studies, sweeps
 from jaxlabs.config import UserError
-from jaxlabs.lab import Experiment, Lab, Request, Study
+from jaxlabs.lab import Collection, Experiment, Lab, Request, Study
 
 MODES = ("train", "sample", "evaluate", "analyse", "export")
 
 
 def main(lab: Experiment) -> None:
-    """Runs a lab's command line and exits with its status: 0 done, 2 bad input."""
+    """Runs a command line and exits with its status: 0 done, 1 a lab failed, 2 bad input."""
     sys.exit(run(lab, sys.argv[1:]))
 
 
@@ -31,6 +31,8 @@ def run(lab: Experiment, arguments: Sequence[str]) -> int:
             return 0
         if isinstance(lab, Study):
             studies.measure(request)
+        elif isinstance(lab, Collection):
+            return reproduction.carry_out(request)
         elif request.sweep is not None:
             sweeps.carry_out(request)
         else:

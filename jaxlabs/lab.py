@@ -2,7 +2,7 @@
 
 import dataclasses
 import pathlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -10,7 +10,7 @@ import jax
 from jaxlabs.data.splits import Data
 from jaxlabs.run_folder import RunFolder, Sample
 from jaxlabs.sweep_plan import Sweep
-from jaxlabs.training.run_config import CommonConfig, RunConfig
+from jaxlabs.training.run_config import CollectionConfig, CommonConfig, RunConfig
 from jaxlabs.training.state import TrainState
 from jaxlabs.training.task import Task
 
@@ -82,6 +82,22 @@ class Study(Experiment):
     """
 
     measure: Callable[[Any, RunFolder], Findings]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Collection(Experiment):
+    """A command that carries out others, each as a complete run in a folder of its own.
+
+    Its presets are names alone: what they are is up to each of the commands.
+
+    Attributes:
+      labs: labs and studies by name, in the order of their turns.
+      main: by name of a lab, the figures that sum it up, beside those with published ones.
+    """
+
+    config_class: type[CollectionConfig]
+    labs: Mapping[str, Lab | Study]
+    main: Mapping[str, Sequence[str]]
 
 
 @dataclasses.dataclass(frozen=True)

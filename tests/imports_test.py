@@ -20,7 +20,7 @@ ROOMS = {
     "command": [
         *("jaxlabs.command", "jaxlabs.lab", "jaxlabs.sweep_plan"),
         *("jaxlabs.modes", "jaxlabs.studies", "jaxlabs.sweeps", "jaxlabs.opening"),
-        "jaxlabs.summary",
+        *("jaxlabs.reproduction", "jaxlabs.summary"),
     ],
     "report": ["jaxlabs.report"],
     "analysis": ["jaxlabs.analysis"],

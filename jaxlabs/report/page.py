@@ -2,7 +2,7 @@
 
 import pathlib
 
-from jaxlabs.report import html, plots, sections, style
+from jaxlabs.report import html, plots, results, sections, style
 from jaxlabs.report.picture import Picture
 from jaxlabs.report.stylesheet import CSS
 from jaxlabs.run_folder import RunFolder
@@ -33,6 +33,7 @@ def write_report(folder: RunFolder) -> pathlib.Path:
         sections.header(config, summary, rows),
         sections.against_published(plots.compared(folder)),
         html.section("loss", "Loss curves", loss),
+        results.section(summary),
         sections.problems(summary),
         sections.groups(summary),
         sections.samples(folder, *sampled),

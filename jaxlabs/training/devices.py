@@ -1,6 +1,9 @@
 """Platforms, meshes and processes: where arrays live, and nothing about what they mean."""
 
 import dataclasses
+import os
+import pathlib
+import platform
 from collections.abc import Sequence
 from typing import Any
 
@@ -94,14 +97,26 @@ def agree(count: int, stop: bool) -> tuple[int, bool]:
 
 
 def describe() -> dict[str, Any]:
-    """Returns platform, kind and number of devices and processes, for config.json."""
+    """Returns the machine, and platform, kind and number of devices and processes."""
     device = jax.devices()[0]
     return {
+        "processor": _processor(),
+        "cores": os.cpu_count(),
         "platform": device.platform,
         "kind": device.device_kind,
         "devices": jax.device_count(),
         "processes": jax.process_count(),
     }
+
+
+def _processor() -> str:
+    """Returns the processor's name, as the operating system knows it."""
+    try:
+        lines = pathlib.Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
 
 
 def to_host(tree: Any) -> Any:

@@ -35,6 +35,14 @@ class CommonConfig(Config):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class CollectionConfig(CommonConfig):
+    """Settings of a command that carries out others; each of these has its own preset."""
+
+    labs: str = setting("all", "which ones, with commas between, or all", kind=RUNTIME)
+    seeds: int = setting(1, "runs of each, with the seeds from --seed on", minimum=1, kind=RUNTIME)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class RunConfig(CommonConfig):
     """Settings common to all runs; each lab adds its model's as a nested group."""
 

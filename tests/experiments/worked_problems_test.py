@@ -1,8 +1,12 @@
-"""The worked problems' command prints, keeps, tabulates and draws every number."""
+"""The worked problems' command prints, keeps, tabulates and draws every number.
+
+It is started by the command that reproduces every lab, and so that command is tested along.
+"""
 
 import jax
 import pytest
 
+from experiments import reproduce
 from experiments.worked_problems import STUDY
 from jaxlabs import command
 from jaxlabs.run_folder import RunFolder
@@ -11,14 +15,27 @@ PICTURES = {"worked_scale", "worked_ravine", "worked_batch_norm", "worked_temper
 
 
 @pytest.fixture(scope="module")
-def measured(tmp_path_factory):
-    folder = RunFolder(tmp_path_factory.mktemp("runs") / "worked")
+def collected(tmp_path_factory):
+    folder = RunFolder(tmp_path_factory.mktemp("runs") / "all")
+    flags = ["--labs=worked_problems", "--platform=cpu", f"--workdir={folder.path}"]
     jax.config.update("jax_disable_most_optimizations", True)  # compiling is what takes the time
     try:
-        assert command.run(STUDY, ["--platform=cpu", f"--workdir={folder.path}"]) == 0
+        assert command.run(reproduce.collection(), flags) == 0
     finally:
         jax.config.update("jax_disable_most_optimizations", False)
     return folder
+
+
+@pytest.fixture(scope="module")
+def measured(collected):
+    return RunFolder(collected.runs / "worked_problems" / "seed=0")
+
+
+def test_collection_ends_in_page_and_table(collected):
+    text = (collected.path / "results.md").read_text()
+    assert "| `worked_problems`, quick | largest relative difference | — |" in text
+    assert "python -m experiments.worked_problems --preset=quick --platform=cpu --seed=0" in text
+    assert "worked_problems, quick" in collected.report.read_text()
 
 
 def test_summary_has_an_entry_for_every_number(measured):

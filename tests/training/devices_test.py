@@ -1,5 +1,6 @@
 """Holds jaxlabs/training/devices.py to where arrays live; several processes are in hosts_test."""
 
+import os
 import subprocess
 import sys
 
@@ -66,7 +67,10 @@ def test_one_process_agrees_with_itself():
 
 
 def test_description_names_what_the_run_ran_on():
-    assert devices.describe() == {
+    described = devices.describe()
+    assert described.pop("processor")
+    assert described.pop("cores") == os.cpu_count()
+    assert described == {
         "platform": jax.default_backend(),
         "kind": jax.devices()[0].device_kind,
         "devices": jax.device_count(),

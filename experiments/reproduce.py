@@ -1,0 +1,69 @@
+"""Runs every lab, each as its own command would, and sets what they found in one table.
+
+Every lab gets the preset that is asked for, or its default where it has none of that name, and a
+folder of its own. The page and results.md have a row for every published figure, and for each
+lab's main ones. Stopped at any time, the same command goes on; what has ended is not run again.
+
+Source    the documents that each lab names
+Command   python -m experiments.reproduce --preset=quick --platform=cpu --labs=worked_problems,gpt
+Expect    quick: about an hour on two cores for all labs; reference: days, on a GPU hours
+"""
+
+import importlib
+import pkgutil
+from collections.abc import Iterator
+
+import experiments
+from jaxlabs import command
+from jaxlabs.lab import Collection, Experiment
+from jaxlabs.training.run_config import CollectionConfig
+
+NO_LABS = ("benchmark", "reproduce")
+"""Commands that tell nothing of a model; the first one's times want a machine to themselves."""
+
+MAIN = {
+    "attention": (
+        *("final_loss_residual_and_layernorm_16_blocks", "final_loss_neither_16_blocks"),
+        *("lookup_loss_of_1_heads", "lookup_loss_of_4_heads"),
+    ),
+    "autoencoder": ("test_loss", "bound_64", "active_units"),
+    "char_rnn": ("held_out_loss", "held_out_windows_loss"),
+    "contrastive": (
+        *("zero_shot_accuracy", "image_to_text_recall_at_1", "text_to_image_recall_at_1"),
+    ),
+    "gpt": ("held_out_loss", "sliding_window_loss"),
+    "mnist_classifier": ("test_accuracy", "errors"),
+    "rnn_dynamics": (
+        *("gradient_share_after_rnn_200_steps", "gradient_share_after_lstm_200_steps"),
+    ),
+    "sequence_patterns": ("test_of_optimum", "longer_of_optimum"),
+    "sparse_autoencoder": ("training_patches_loss", "gabor_variance_explained"),
+    "speech_classifier": ("test_accuracy", "test_unseen_accuracy"),
+    "speech_lm": ("obama_perplexity", "wbush_perplexity", "hbush_perplexity"),
+}
+"""The figures that sum a lab up; of others the first few are shown."""
+
+
+def labs() -> Iterator[tuple[str, Experiment]]:
+    """Yields every command of this folder that trains or measures, by name."""
+    for found in pkgutil.iter_modules(experiments.__path__):
+        if found.name not in NO_LABS:
+            module = importlib.import_module(f"experiments.{found.name}")
+            lab = getattr(module, "LAB", None) or module.STUDY
+            yield lab.name, lab
+
+
+def collection() -> Collection:
+    """Returns the command; made when asked for, since it imports all others."""
+    return Collection(
+        name="reproduce",
+        description=__doc__,
+        config_class=CollectionConfig,
+        presets={"quick": {}, "reference": {}, "best": {}},
+        labs=dict(labs()),
+        main=MAIN,
+    )
+
+
+if __name__ == "__main__":
+    command.main(collection())

@@ -1,0 +1,235 @@
+"""Carrying out every lab, each as its own command would, and setting all results in one table.
+
+A run stands in `runs/<lab>/seed=<seed>` of the collection's folder, and is what the command in its
+config.json gives. The table is made anew after every run, from whatever has ended by then.
+"""
+
+import contextlib
+import dataclasses
+import datetime
+import shlex
+import signal
+import sys
+import traceback
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import jax
+
+from jaxlabs import sweeps
+from jaxlabs.config import UserError, nearest
+from jaxlabs.lab import Collection, Experiment, Request
+from jaxlabs.opening import opened, require_same
+from jaxlabs.report import results
+from jaxlabs.report.page import write_report
+from jaxlabs.run_folder import RunFolder
+from jaxlabs.sweep_plan import compare_groups
+from jaxlabs.training import devices
+
+PASSED_ON = ("platform", "data_dir")
+"""Flags that every run gets as they were given."""
+
+MOST_FIGURES = 3
+"""Of a lab whose main figures nobody has named."""
+
+
+def carry_out(request: Request) -> int:
+    """Does all runs that have not ended yet; returns 0, or 1 when a lab failed.
+
+    One that fails is named, and the others go on. A signal stops at the next place from which the
+    same command can go on.
+
+    Raises:
+      UserError: a lab is unknown, or the folder belongs to something else.
+    """
+    config, chosen = request.config(), _chosen(request)
+    devices.start(config.platform)
+    seeds = range(config.seed, config.seed + config.seeds)
+    turns = [(name, seed) for name in chosen for seed in seeds]
+    failed: dict[str, str] = {}
+    with opened(request, config) as folder, sweeps.compiled_programs_kept(), _sigterm_interrupts():
+        _require_preset(request, folder)
+        for turn, (name, seed) in enumerate(turns, start=1):
+            who = f"{name}, seed {seed}"
+            print(f"{turn} of {len(turns)}: {who}", file=sys.stderr, flush=True)
+            try:
+                summary = _run(request, name, seed, _place(folder, name, seed))
+            except Exception as error:  # whatever it is, the others go on
+                failed[who] = _in_a_line(error)
+                continue
+            finally:
+                jax.clear_caches()
+            if summary is None:
+                print(f"stopped in {who}; the same command goes on")
+                return 0
+            _write(request, folder, failed)
+        _write(request, folder, failed)
+        print(results.markdown(folder.read_summary()))
+        print(f"report: {write_report(folder)}")
+    for who, why in failed.items():
+        print(f"{request.lab.name}: {who} failed: {why}", file=sys.stderr)
+    return 1 if failed else 0
+
+
+def _chosen(request: Request) -> list[str]:
+    known, asked = request.lab.labs, request.config().labs
+    if asked == "all":
+        return list(known)
+    names = dict.fromkeys(name.strip() for name in asked.split(","))
+    for name in names:
+        if name not in known:
+            raise UserError(
+                f"--labs: {name!r} is not accepted; all, or some of {', '.join(known)}"
+                f"{nearest(name, known)}"
+            )
+    return list(names)
+
+
+def _require_preset(request: Request, folder: RunFolder) -> None:
+    there = folder.read_config()["preset"]
+    if there != request.preset:
+        raise UserError(
+            f"--workdir: the preset {there} was run there, not {request.preset}; use the same one,"
+            " another --workdir, or --overwrite"
+        )
+
+
+def _place(folder: RunFolder, name: str, seed: int) -> RunFolder:
+    return RunFolder(folder.runs / name / f"seed={seed}")
+
+
+def _run(request: Request, name: str, seed: int, folder: RunFolder) -> dict[str, Any] | None:
+    """Returns the summary of one run, done now or before; None when a signal stopped it."""
+    lab = request.lab.labs[name]
+    given = {flag: request.given[flag] for flag in PASSED_ON if flag in request.given}
+    asked = dataclasses.replace(request, lab=lab, preset=preset_of(lab, request.preset))
+    single = sweeps.alone(asked, given | {"seed": seed}, folder)
+    if folder.is_complete():
+        require_same(folder.read_config(), single, single.config(), None)
+        return folder.read_summary()
+    return sweeps.complete(single, draw=True)
+
+
+def preset_of(lab: Experiment, preset: str) -> str:
+    """Returns the preset where a lab has it, else the lab's default."""
+    return preset if preset in lab.presets else next(iter(lab.presets))
+
+
+def _in_a_line(error: Exception) -> str:
+    if isinstance(error, UserError):
+        return str(error)
+    traceback.print_exc()
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"
+
+
+@contextlib.contextmanager
+def _sigterm_interrupts() -> Iterator[None]:
+    """Lets SIGTERM do what Ctrl-C does, where no training loop takes it for a request."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _write(request: Request, folder: RunFolder, failed: Mapping[str, str]) -> None:
+    """Writes summary.json, results.md and the page, from all runs that have ended."""
+    collection, rows, runs, machines = request.lab, [], [], {}
+    for name, lab in collection.labs.items():
+        ended = _ended(folder, name)
+        if not ended:
+            continue
+        preset = preset_of(lab, request.preset)
+        rows += _rows(collection, name, preset, request.preset, ended)
+        runs += [{"lab": name} | {key: run[key] for key in ("seed", "seconds")} for _, run in ended]
+        for config, summary in ended:
+            labs = machines.setdefault(_machine(config, summary), [])
+            labs += [] if name in labs else [name]
+    times = sorted(
+        (_place(folder, run["lab"], run["seed"]).path / "summary.json").stat().st_mtime
+        for run in runs
+    )
+    days = [datetime.datetime.fromtimestamp(time, datetime.UTC).date() for time in times]
+    folder.write_summary(
+        {
+            "experiment": collection.name,
+            "preset": request.preset,
+            "seconds": sum(run["seconds"] for run in runs),
+            "metrics": {"runs": len(runs), "failed": len(failed)},
+            "compared": [],
+            "environment": devices.describe(),
+            "dates": [str(day) for day in dict.fromkeys((*days[:1], *days[-1:]))],
+            "machines": [{"machine": name, "labs": labs} for name, labs in machines.items()],
+            "results": rows,
+            "runs": runs,
+            "failures": [{"run": who, "why": why} for who, why in failed.items()],
+        }
+    )
+    folder.write_text(folder.path / "results.md", results.markdown(folder.read_summary()))
+    write_report(folder)
+
+
+Ended = tuple[dict[str, Any], dict[str, Any]]
+"""A run's config.json and summary.json."""
+
+
+def _ended(folder: RunFolder, name: str) -> list[Ended]:
+    places = [RunFolder(path) for path in (folder.runs / name).glob("seed=*")]
+    found = [(run.read_config(), run.read_summary()) for run in places if run.is_complete()]
+    return sorted(found, key=lambda run: run[1]["seed"])
+
+
+def _rows(
+    collection: Collection, name: str, preset: str, wanted: str, ended: Sequence[Ended]
+) -> list[dict[str, Any]]:
+    """Returns a lab's rows: those with a published figure, then its other main figures."""
+    first = ended[0][1]
+    compared = first["compared"]
+    met = {row["metric"] for row in compared}
+    main = collection.main.get(name, list(first["metrics"])[:MOST_FIGURES])
+    alone = [metric for metric in main if metric in first["metrics"] and metric not in met]
+    runs = [
+        {"point": {"seed": summary["seed"]}, "metrics": _figures(summary)} for _, summary in ended
+    ]
+    (group,) = compare_groups(runs, [*met, *alone])
+    common = {
+        "lab": name,
+        "preset": preset,
+        "preset_note": "" if preset == wanted else f"it has no preset {wanted}",
+        "seeds": len(ended),
+        "seconds": sum(summary["seconds"] for _, summary in ended) / len(ended),
+        "command": _command(ended[0][0], [summary["seed"] for _, summary in ended]),
+    }
+    without = {"unit": "", "published": None, "source": "", "comparable": True, "why_not": ""}
+    rows = [{key: row[key] for key in ("figure", "metric", *without)} for row in compared]
+    rows += [{"figure": metric.replace("_", " "), "metric": metric} | without for metric in alone]
+    for row in rows:
+        found = group["figures"][row["metric"]]
+        ratio = found["mean"] / row["published"] if row["published"] else None
+        row |= {"ours": found["mean"], "deviation": found["deviation"], "ratio": ratio} | common
+    return rows
+
+
+def _figures(summary: Mapping[str, Any]) -> dict[str, float]:
+    costs = {key: summary[key] for key in ("parameters", "seconds") if key in summary}
+    return summary["metrics"] | costs
+
+
+def _command(config: Mapping[str, Any], seeds: Sequence[int]) -> str:
+    """Returns the command of a lab's first run without its folder, and which seeds it was run with.
+
+    It is shown for a reader to copy, whose folders are others.
+    """
+    words = [word for word in shlex.split(config["command"]) if not word.startswith("--workdir=")]
+    more = f"  # and seeds {', '.join(map(str, seeds[1:]))}" if len(seeds) > 1 else ""
+    return shlex.join(words) + more
+
+
+def _machine(config: Mapping[str, Any], summary: Mapping[str, Any]) -> str:
+    """Returns machine and versions of a run, in one line."""
+    there = summary["environment"]
+    parts = [f"{there['processor']}, {there['cores']} cores"]
+    if there["platform"] != "cpu":
+        parts.append(f"{there['devices']} x {there['kind']}")
+    versions = config["versions"].items()
+    return "; ".join([*parts, ", ".join(f"{name} {version}" for name, version in versions)])

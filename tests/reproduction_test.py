@@ -1,0 +1,216 @@
+"""Collections through the real runner: all labs, stopped and gone on with, one of them failing."""
+
+import dataclasses
+import os
+import signal
+
+import jax
+import pytest
+
+from experiments import gpt
+from jaxlabs import command
+from jaxlabs.config import UserError
+from jaxlabs.lab import Collection, Findings, Study
+from jaxlabs.run_folder import RunFolder
+from jaxlabs.training.run_config import CollectionConfig, CommonConfig
+
+MEASURED = []
+
+
+def fake(name, presets=("quick", "reference"), **figures):
+    """Returns a study whose figures are known; a seed of n adds n tenths."""
+
+    def measure(config, folder):
+        MEASURED.append((name, config.seed))
+        if name in TROUBLE:
+            raise TROUBLE[name]
+        shift = config.seed / 10
+        return Findings({key: value + shift for key, value in figures.items()}, f"{name} is done")
+
+    presets = {preset: {} for preset in presets}
+    about = {"description": "Makes figures up.", "config_class": CommonConfig}
+    return Study(name=name, presets=presets, measure=measure, **about)
+
+
+TROUBLE = {}
+LABS = {
+    "other": fake("other", ("quick",), a=1.0, b=2.0, c=3.0, d=4.0),
+    # Its published figures are those of the real one.
+    "gpt": fake("gpt", held_out_loss=1.5, train_loss=1.0, sliding_window_loss=1.25),
+}
+
+
+def made_of(labs):
+    return Collection(
+        name="reproduce",
+        description="All.",
+        config_class=CollectionConfig,
+        presets={"quick": {}, "reference": {}, "best": {}},
+        labs=labs,
+        main={"gpt": ("held_out_loss", "sliding_window_loss", "not_measured")},
+    )
+
+
+ALL = made_of(LABS)
+FOLDER = RunFolder("runs/reproduce-quick")
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    MEASURED.clear()
+    TROUBLE.clear()
+
+
+@pytest.fixture
+def compiled_without_optimising():
+    """Compiling takes nearly all the time of training a few steps."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
+def table(folder=FOLDER):
+    """The rows of results.md below its heading, as lists of cells."""
+    lines = (folder.path / "results.md").read_text().splitlines()
+    rows = [line.strip("| ").split(" | ") for line in lines if line.startswith("|")]
+    assert rows[0] == ["lab", "figure", "published", "ours", "ratio", "seeds", "time", "command"]
+    return rows[2:]
+
+
+def test_table_has_published_and_main_figures_as_means_over_the_seeds(capsys):
+    assert command.run(ALL, ["--seeds=3"]) == 0
+    rows = table()
+    assert [row[:2] for row in rows] == [
+        *(["`other`, quick", name] for name in "abc"),  # the first few, as nobody chose
+        ["`gpt`, quick", "nanoGPT, three minutes on a CPU"],
+        ["`gpt`, quick", "sliding window loss"],
+    ]
+    assert rows[3][2:6] == ["1.88 nats", "1.6000 nats ± 0.1000 nats", f"{1.6 / 1.88:.3f}", "3"]
+    assert rows[3][7] == "`python -m experiments.gpt --preset=quick --seed=0  # and seeds 1, 2`"
+    assert rows[4][2:5] == ["—", "1.3500 ± 0.1000", "—"]
+    summary = FOLDER.read_summary()
+    text = (FOLDER.path / "results.md").read_text()
+    assert text in capsys.readouterr().out
+    assert f"{summary['environment']['cores']} cores; python 3." in text
+    assert f"Run on {summary['dates'][0]} (UTC)." in text
+    assert "jax " in text
+    page = FOLDER.report.read_text()
+    assert "What the labs found" in page
+    assert "nanoGPT, three minutes on a CPU" in page
+    single = RunFolder(FOLDER.runs / "gpt" / "seed=1")
+    assert single.report.exists()
+    assert f"--workdir={single.path}" in single.read_config()["command"]
+
+
+def test_preset_goes_to_those_that_have_it_and_reasons_stand_below():
+    assert command.run(ALL, ["--preset=reference"]) == 0
+    folder = RunFolder("runs/reproduce-reference")
+    rows = table(folder)
+    assert rows[0][0] == "`other`, quick (it has no preset reference)"
+    (memorised,) = [row for row in rows if row[2].startswith("0.988")]
+    assert memorised[0] == "`gpt`, reference"
+    assert memorised[2] == "0.988 nats [1]"
+    assert "- [1] gpt: not comparable: it lies below" in (folder.path / "results.md").read_text()
+    assert rows[3][2:5] == ["10,690,625", "—", "—"]  # what a run lacks is no number
+
+
+def test_what_has_ended_is_not_run_again_and_more_labs_and_seeds_join_the_table():
+    assert command.run(ALL, ["--labs=gpt"]) == 0
+    assert {row[0] for row in table()} == {"`gpt`, quick"}
+    assert command.run(ALL, ["--labs=other, gpt", "--seeds=2"]) == 0
+    assert MEASURED == [("gpt", 0), ("other", 0), ("other", 1), ("gpt", 1)]
+    assert command.run(ALL, ["--labs=other"]) == 0
+    assert len(MEASURED) == 4
+    assert {(row[0], row[5]) for row in table()} == {("`gpt`, quick", "2"), ("`other`, quick", "2")}
+
+
+def test_a_lab_that_fails_is_named_and_the_others_go_on(capsys):
+    TROUBLE["other"] = UserError("--dataset: nothing there")
+    assert command.run(ALL, []) == 1
+    error = capsys.readouterr().err.splitlines()
+    assert error[-1] == "reproduce: other, seed 0 failed: --dataset: nothing there"
+    assert [row[0] for row in table()] == ["`gpt`, quick"] * 2
+    assert "- Failed: other, seed 0: --dataset" in (FOLDER.path / "results.md").read_text()
+    assert "Failed: other, seed 0" in FOLDER.report.read_text()
+    TROUBLE["other"] = ZeroDivisionError("a\nbug")
+    assert command.run(ALL, []) == 1
+    error = capsys.readouterr().err
+    assert "Traceback" in error
+    assert error.splitlines()[-1] == "reproduce: other, seed 0 failed: ZeroDivisionError: a bug"
+    TROUBLE.clear()
+    assert command.run(ALL, []) == 0
+    assert MEASURED.count(("gpt", 0)) == 1
+    assert "Failed" not in (FOLDER.path / "results.md").read_text()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signal_during_a_study_leaves_the_table_so_far(capsys, number):
+    def measure(config, folder):
+        os.kill(os.getpid(), number)
+
+    stopped = dataclasses.replace(LABS["gpt"], measure=measure)
+    assert command.run(made_of(LABS | {"gpt": stopped}), []) == 130
+    assert "interrupted; the same command goes on" in capsys.readouterr().err
+    assert [row[0] for row in table()] == ["`other`, quick"] * 3
+    assert command.run(ALL, []) == 0
+    assert MEASURED == [("other", 0), ("gpt", 0)]
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+
+
+@pytest.mark.usefixtures("reused_executables", "compiled_without_optimising")
+def test_lab_that_a_signal_stops_goes_on_where_it_was(play, capsys):
+    tiny = {"context": 16, "width": 16, "ffn_width": 16, "layers": 1, "heads": 2, "steps": 8}
+    tiny |= {"batch_size": 4, "eval_every": 4, "checkpoint_every": 4, "max_new_tokens": 8}
+    lab = dataclasses.replace(
+        gpt.LAB,
+        presets={"quick": tiny | {"dataset": str(play)}},
+        sample=lambda *arguments: "",  # compiling what draws and measures would take the time
+        analyse=lambda *arguments: {},
+    )
+
+    def sample(config, task, vocabulary, state, key):
+        if state.step == 4:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return ""
+
+    stopping = dataclasses.replace(lab, sample=sample)
+    assert command.run(made_of({"gpt": stopping, "other": LABS["other"]}), []) == 0
+    assert "stopped in gpt, seed 0; the same command goes on" in capsys.readouterr().out
+    assert not MEASURED
+    assert command.run(made_of({"gpt": lab, "other": LABS["other"]}), []) == 0
+    single = RunFolder(FOLDER.runs / "gpt" / "seed=0")
+    assert single.read_summary()["steps"] == 8
+    seen = [row["step"] for row in single.read_metrics() if row["split"] == "held_out"]
+    assert seen == [0, 4, 8]
+    assert single.report.exists()
+    rows = table()
+    assert rows[0][3].endswith(" nats")
+    assert "[1]" in rows[0][2]  # another text than the published one
+
+
+@pytest.mark.parametrize(
+    ("flag", "line"),
+    [
+        ("--labs=gtp", "--labs: 'gtp' is not accepted; all, or some of other, gpt; did you mean"),
+        ("--labs=", "--labs: '' is not accepted; all, or some of other, gpt"),
+        ("--seeds=0", "--seeds: 0 is not accepted; a whole number of at least 1"),
+        ("--preset=fast", "--preset: 'fast' is not accepted; one of quick, reference, best"),
+        ("--steps=3", "--steps: no such flag"),
+    ],
+)
+def test_bad_flags_are_one_line_and_leave_nothing(tmp_path, capsys, flag, line):
+    assert command.run(ALL, [flag]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"reproduce: {line}")
+    assert error.count("\n") == 1
+    assert not (tmp_path / "runs").exists()
+
+
+def test_folder_of_another_preset_is_refused(capsys):
+    assert command.run(ALL, ["--labs=gpt"]) == 0
+    flags = ["--labs=gpt", f"--workdir={FOLDER.path}", "--preset=reference"]
+    assert command.run(ALL, flags) == 2
+    assert "the preset quick was run there, not reference" in capsys.readouterr().err
+    assert command.run(ALL, [*flags, "--overwrite"]) == 0
+    assert {row[0] for row in table()} == {"`gpt`, reference"}
