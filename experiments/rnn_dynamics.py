@@ -15,6 +15,7 @@ import sys
 from collections.abc import Iterable
 from typing import Any
 
+import jax
 import numpy as np
 import tqdm
 
@@ -59,6 +60,10 @@ class RnnDynamicsConfig(CommonConfig):
         """Returns the lengths of the memory tasks."""
         return [length for length in LENGTHS if length < self.max_length] + [self.max_length]
 
+    def seeds_from(self, count: int) -> list[int]:
+        """Returns as many seeds, the first of which is that of the command line."""
+        return [(self.seed + number) % 2**32 for number in range(count)]
+
 
 BEST = {"max_length": 500, "memory_seeds": 3, "adding_steps": 1000, "copying_steps": 1000}
 PRESETS = {"quick": {}, "best": BEST | {"rule_steps": 2000, "clipping_steps": 1000}}
@@ -66,18 +71,16 @@ PRESETS = {"quick": {}, "best": BEST | {"rule_steps": 2000, "clipping_steps": 10
 
 def measure(config: RnnDynamicsConfig, folder: RunFolder) -> Findings:
     """Carries out all measurements and trainings."""
-    lengths = config.lengths()
-    two_step = two_step_rnn.study(config.updates)
+    two_step, lengths = two_step_rnn.study(config.updates), config.lengths()
     sweep = dynamics.spectral_sweep(config.sweep_width, config.gradient_steps, config.seed)
     shared = weight_sharing.gradient_study(config.seed)
-    rules = weight_sharing.rules_study(config.seeds, config.rule_steps)
-    clipped = clipping.study(config.clipping_steps, config.seeds)
-    options = {"seeds": config.memory_seeds, "progress": _progress}
-    adding, trained = long_memory.study(
-        "adding", lengths, config.adding_width, config.adding_steps, **options
-    )
-    copying, _ = long_memory.study(
-        "copying", lengths, config.copying_width, config.copying_steps, **options
+    rules = weight_sharing.rules_study(config.seeds_from(config.seeds), config.rule_steps)
+    clipped = clipping.study(config.clipping_steps, config.seeds_from(config.seeds))
+    options = {"seeds": config.seeds_from(config.memory_seeds), "progress": _progress}
+    sizes = {"adding": (config.adding_width, config.adding_steps)}
+    sizes |= {"copying": (config.copying_width, config.copying_steps)}
+    (adding, trained), (copying, _) = (
+        long_memory.study(task, lengths, *sizes[task], **options) for task in sizes
     )
     cells = {cell: trained[cell, lengths[0]] for cell in ("rnn", "lstm", "gru")}
     written = {"two_step_rnn": two_step, "spectral_sweep": sweep, "clipping": clipped}
@@ -98,10 +101,10 @@ def _gradients_of(
 ) -> dict[str, float]:
     """Follows gradients and gates of networks that add, before and after they were trained."""
     steps, shortest = config.gradient_steps, config.lengths()[0]
-    key = keys.stream(config.seed, "sample")
+    key, one_key = jax.random.split(keys.stream(config.seed, "sample"))
     inputs, targets = map(np.asarray, memory_tasks.adding(key, SEQUENCES, steps))
     before = {
-        name: long_memory.start("adding", name, steps, config.adding_width, 0)
+        name: long_memory.start("adding", name, steps, config.adding_width, config.seed)
         for name in long_memory.KINDS
     }
     networks = {f"before_{cell}": (cell, before[cell]) for cell in cells}
@@ -109,12 +112,12 @@ def _gradients_of(
     through = dynamics.through_time(networks, inputs, targets)
     folder.write_arrays("gradient_through_time", **through, trained_length=shortest)
     lstms = {"before training": before["lstm"], "after training": cells["lstm"]}
-    lstms["before, gates spread"] = before["lstm, gates spread"]
+    lstms |= {"before, gates spread": before["lstm, gates spread"]}
     paths = cell_path.paths_study(lstms, inputs, targets)
     folder.write_arrays("cell_paths", **paths)
-    one = np.asarray(memory_tasks.adding(key, 1, shortest)[0])
     gated = {cell: (cell, cells[cell]) for cell in cell_path.GATES}
-    folder.write_arrays("gates", **cell_path.gate_pictures(gated, one))
+    one = memory_tasks.adding(one_key, 1, shortest)[0]
+    folder.write_arrays("gates", **cell_path.gate_pictures(gated, np.asarray(one)))
     found = {
         f"gradient_share_{name}_{steps}_steps": through[f"{name}_h"][0, 1] for name in networks
     }

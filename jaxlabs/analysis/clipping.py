@@ -6,7 +6,7 @@ good, so only its length is cut.
 """
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -26,7 +26,7 @@ BLOWN_UP = 10.0
 """A loss of so many times the baseline, or one that is not finite, counts as a run blown up."""
 
 
-def study(steps: int, seeds: int) -> dict[str, np.ndarray]:
+def study(steps: int, seeds: Sequence[int]) -> dict[str, np.ndarray]:
     """Trains on the adding problem with SGD, without and with clipping, from the same seeds.
 
     Returns:
@@ -34,11 +34,11 @@ def study(steps: int, seeds: int) -> dict[str, np.ndarray]:
       batch before its update, and the gradient's norm before clipping; `baseline`, `clip_norm`,
       `rate`, `radius`, `length`.
     """
-    params = [initial_params("rnn", 2, HIDDEN, 1, seed) for seed in range(seeds)]
+    params = [initial_params("rnn", 2, HIDDEN, 1, seed) for seed in seeds]
     params = jax.tree.map(lambda *leaves: np.stack(leaves), *params)
     params["recurrent_kernel"] *= RADIUS
     limits = np.array([np.inf, CLIP_NORM], np.float32)
-    loss, norm = _train(params, np.arange(seeds, dtype=np.uint32), limits, steps=steps)
+    loss, norm = _train(params, np.array(seeds, np.uint32), limits, steps=steps)
     named = {"baseline": memory_tasks.ADDING_BASELINE, "clip_norm": CLIP_NORM, "rate": RATE}
     named |= {"radius": RADIUS, "length": LENGTH, "blown_up": BLOWN_UP}
     found = {"loss": loss, "norm": norm} | named

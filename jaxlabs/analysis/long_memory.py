@@ -120,7 +120,12 @@ Progress = Callable[[Iterable[Any], int, str], Iterable[Any]]
 
 
 def study(
-    task: str, lengths: Sequence[int], hidden: int, steps: int, seeds: int, progress: Progress
+    task: str,
+    lengths: Sequence[int],
+    hidden: int,
+    steps: int,
+    seeds: Sequence[int],
+    progress: Progress,
 ) -> tuple[dict[str, np.ndarray], dict[tuple[str, int], Any]]:
     """Trains every kind of network at every length of a task.
 
@@ -129,7 +134,7 @@ def study(
       lengths: of the sequences, or delays of the copy task, in rising order.
       hidden: size of the state.
       steps: of training each.
-      seeds: runs of each.
+      seeds: one for each run of a kind.
       progress: goes through the runs.
 
     Returns:
@@ -137,7 +142,7 @@ def study(
       baseline, averaged over fiftieths of the steps; `final [kind, length, seed]`, over the last
       tenth; `baseline [length]`; and the trained parameters of the first seed by (kind, length).
     """
-    runs = list(itertools.product(KINDS, lengths, range(seeds)))
+    runs = list(itertools.product(KINDS, lengths, seeds))
 
     def carry_out(run: tuple[str, int, int]) -> tuple[Any, np.ndarray]:
         kind, length, seed = run
@@ -151,13 +156,15 @@ def study(
     with ThreadPoolExecutor(WORKERS) as pool:
         done = list(progress(pool.map(carry_out, runs), len(runs), "run"))
     parts = [[part.mean() for part in np.array_split(losses, min(steps, 50))] for _, losses in done]
-    shape = (len(KINDS), len(lengths), seeds)
+    shape = (len(KINDS), len(lengths), len(seeds))
     baseline = np.array([TASKS[task].baseline(length) for length in lengths])
     curves = np.array(parts).reshape(*shape, -1) / baseline[None, :, None, None]
     found = {"task": task, "lengths": lengths, "kinds": list(KINDS), "baseline": baseline}
     final = curves[..., -max(curves.shape[-1] // 10, 1) :].mean(axis=-1)
     found |= {"curves": curves, "final": final, "steps": steps, "hidden": hidden}
-    trained = {run[:2]: params for run, (params, _) in zip(runs, done, strict=True) if not run[2]}
+    trained = {
+        run[:2]: params for run, (params, _) in zip(runs, done, strict=True) if run[2] == seeds[0]
+    }
     return {name: np.asarray(value) for name, value in found.items()}, trained
 
 

@@ -6,7 +6,7 @@ the weights that they share is the sum of the gradients of the copies (Werbos 19
 """
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -117,7 +117,7 @@ def draw(key: jax.Array, signs: jax.Array) -> tuple[jax.Array, jax.Array]:
     return symbols, (symbols * before * signs[None, :]).T
 
 
-def rules_study(seeds: int, steps: int) -> dict[str, np.ndarray]:
+def rules_study(seeds: Sequence[int], steps: int) -> dict[str, np.ndarray]:
     """Trains shared and unshared networks on a rule without and a rule with positions.
 
     Every network sees fresh rows at every step, so its loss there is its loss on unseen ones. The
@@ -128,15 +128,15 @@ def rules_study(seeds: int, steps: int) -> dict[str, np.ndarray]:
       update; `parameters [network]`; `chance`, the loss of a guess.
     """
     found: dict[str, Any] = {"rules": np.array(RULES), "networks": np.array(NETWORKS)}
-    starts = {network: [_start(network, seed) for seed in range(seeds)] for network in NETWORKS}
+    starts = {network: [_start(network, seed) for seed in seeds] for network in NETWORKS}
     found["parameters"] = np.array([_count(starts[network][0]) for network in NETWORKS])
-    loss = np.empty((len(RULES), len(NETWORKS), seeds, steps), np.float32)
+    loss = np.empty((len(RULES), len(NETWORKS), len(seeds), steps), np.float32)
     for column, network in enumerate(NETWORKS):
         params = jax.tree.map(lambda *leaves: np.stack(leaves), *starts[network])
         for row, rule in enumerate(RULES):
-            signs = np.stack([_signs(rule, seed) for seed in range(seeds)])
+            signs = np.stack([_signs(rule, seed) for seed in seeds])
             loss[row, column] = _train(
-                params, np.arange(seeds, dtype=np.uint32), signs, network=network, steps=steps
+                params, np.array(seeds, np.uint32), signs, network=network, steps=steps
             )
     return found | {"loss": loss, "chance": np.log(2)}
 

@@ -109,8 +109,12 @@ class Translator:
         return self.model.target_length
 
     def step(self, params: Any, carry: Any, tokens: jax.Array) -> tuple[Any, jax.Array]:
-        """Takes in `tokens [batch]`; returns the carry and logits `[batch, target_tokens]`."""
-        return self.model.apply({"params": params}, carry, tokens, method="write")
+        """Takes in `tokens [batch]`; returns the carry and logits `[batch, target_tokens]`.
+
+        Padding and `<sos>` are no words: they are never written.
+        """
+        carry, logits = self.model.apply({"params": params}, carry, tokens, method="write")
+        return carry, logits.at[:, :END].set(-jnp.inf)
 
 
 def translate(

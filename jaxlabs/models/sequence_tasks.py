@@ -162,12 +162,13 @@ class Reader(nn.Module):
           ValueError: the sequences are empty, or a Transformer's are longer than `length`.
         """
         real = tokens != PADDING
-        x = self.embedding_dropout(self.embedding(tokens), dropout_keys)
+        x = self.embedding(tokens)
         if self.config.backbone != "transformer":
+            x = self.embedding_dropout(x, dropout_keys)
             x, states = self.recurrent(x, mask=real, dropout_keys=dropout_keys)
             last = [state[0] for state in states[-1 - self.both_ways :]]
             return x, jnp.concatenate(last, axis=-1)
-        x = placed(x, 0, self.length, self.config)
+        x = self.embedding_dropout(placed(x, 0, self.length, self.config), dropout_keys)
         mask = masks.padding(real)
         mask = mask if self.both_ways else mask & masks.causal(tokens.shape[1])
         for block in self.blocks:

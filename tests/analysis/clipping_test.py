@@ -8,7 +8,7 @@ from jaxlabs.analysis import clipping
 
 @pytest.fixture(scope="module")
 def found():
-    return clipping.study(steps=12, seeds=2)
+    return clipping.study(steps=12, seeds=(0, 1))
 
 
 def test_both_runs_start_alike(found):

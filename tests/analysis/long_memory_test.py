@@ -33,7 +33,7 @@ def test_knowing_when_but_not_what_costs_the_copying_baseline():
 def test_final_losses_are_the_last_tenth_of_the_curves_over_the_baseline(monkeypatch):
     ramp = np.arange(100.0)
     monkeypatch.setattr(long_memory, "train", lambda params, seed, **_: (params, ramp + seed))
-    found, trained = long_memory.study("adding", [3, 5], 2, 100, 2, lambda runs, *_: runs)
+    found, trained = long_memory.study("adding", [3, 5], 2, 100, (0, 1), lambda runs, *_: runs)
     assert found["final"].shape == (4, 2, 2)
     np.testing.assert_allclose(found["final"][..., 1] / 6, 94.5 + 1)
     np.testing.assert_allclose(found["curves"][0, 0, 0] / 6, ramp.reshape(50, 2).mean(axis=1))
