@@ -221,7 +221,7 @@ def _command(config: Mapping[str, Any], seeds: Sequence[int]) -> str:
     It is shown for a reader to copy, whose folders are others.
     """
     words = [word for word in shlex.split(config["command"]) if not word.startswith("--workdir=")]
-    more = f"  # and seeds {', '.join(map(str, seeds[1:]))}" if len(seeds) > 1 else ""
+    more = f"  # and --seed={', '.join(map(str, seeds[1:]))}" if len(seeds) > 1 else ""
     return shlex.join(words) + more
 
 

@@ -36,7 +36,8 @@ def write_report(folder: RunFolder) -> pathlib.Path:
         results.section(summary),
         sections.problems(summary),
         sections.groups(summary),
-        sections.samples(folder, *sampled),
+        # The text of worked problems is the table that already stands above.
+        "" if "problems" in summary else sections.samples(folder, *sampled),
         sections.final_figures(summary, rows, config.get("loss_unit", "nats")),
         html.section("pictures", "Pictures", *shown.values()),
         sections.settings(config),

@@ -56,6 +56,7 @@ def test_page_shows_the_slips_in_the_open_and_every_number(measured):
     assert "softmax of [3, 6, 9] [3]" in slips
     assert slips.count("which is gone once i is chosen") == 1  # of nine entries
     assert "by its formula" in slips
+    assert "<pre" not in page.partition('<section id="reproduce">')[0]  # the text says the same
     assert everything.count("<tbody>") == len(
         {r["theme"] for r in measured.read_summary()["problems"]}
     )
