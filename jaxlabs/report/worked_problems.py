@@ -182,7 +182,7 @@ def temperature(arrays: Arrays) -> list[Picture]:
             caption=(
                 "The gradient (softmax − 1[own key]) / temperature of one query: its own key is "
                 "pulled (below 0), all others pushed (above), and both sum to nothing. At a low "
-                f"temperature the nearest negative takes all of the push ({push[0, 0]:.0%} at "
+                f"temperature the nearest negative takes most of the push ({push[0, 0]:.0%} at "
                 f"{temperatures[0]:g}), at a high one all share it; the pull is strongest at "
                 f"{temperatures[steepest]:.2g} for these cosines."
             ),

@@ -1,0 +1,59 @@
+"""The pictures of worked problems show, and tell, the numbers that they are given."""
+
+import numpy as np
+import pytest
+
+from jaxlabs.report import style, worked_problems
+
+
+@pytest.fixture(autouse=True)
+def in_house_style():
+    with style.house_style():
+        yield
+
+
+def test_scale_tells_what_is_left_of_both_gradients():
+    quantiles = np.tile([0.05, 0.1, 0.15], (3, 1))
+    arrays = {f"{kind}_{name}": quantiles for kind in ("raw", "scaled") for name in ("variance",)}
+    arrays |= {"raw_gradient": quantiles / 100, "scaled_gradient": quantiles * 4}
+    arrays |= {"dims": np.array([1, 2, 4]), "one_hot": np.array(0.1875)}
+    (picture,) = worked_problems.scale(arrays)
+    assert "at d_k = 4 is 0.001; divided, both stay where they were, at 0.40" in picture.caption
+    raw, *_ = picture.figure.axes[1].lines
+    np.testing.assert_allclose(raw.get_ydata(), 0.001)
+
+
+def test_ravine_draws_every_way_and_tells_the_momentum_of_the_theory():
+    paths = np.geomspace(1, [0.5, 0.2, 0.1], 5).T[..., None] * np.array([10.0, 1.0])
+    arrays = {"paths": paths, "names": np.array(["a", "b", "c"]), "rates": np.full(3, 0.1)}
+    arrays |= {"momenta": np.array([0, 0.9, 4 / 9]), "curvatures": np.array([1.0, 25.0])}
+    (picture,) = worked_problems.ravine(arrays)
+    assert "((√25 − 1) / (√25 + 1))² = 0.444. After 4 steps plain" in picture.caption
+    upper, lower = picture.figure.axes
+    np.testing.assert_allclose(upper.lines[2].get_xydata(), paths[2])
+    np.testing.assert_allclose(lower.lines[1].get_ydata(), np.linalg.norm(paths[1], axis=-1))
+    np.testing.assert_allclose(lower.lines[3].get_ydata()[1] / np.hypot(10, 1), 2 / 3)
+
+
+def test_batch_norm_draws_hollow_only_what_the_other_reading_changes():
+    values = np.zeros((2, 3, 2, 3))
+    values[1, 1, 0, 1] = 6.0
+    (picture,) = worked_problems.batch_norm(
+        {"values": values, "normalised": values, "training": np.array(2)}
+    )
+    hollow = [
+        line.get_xydata()
+        for line in picture.figure.axes[0].lines
+        if line.get_markerfacecolor() == "none" and len(line.get_xydata())
+    ]
+    np.testing.assert_allclose(np.concatenate(hollow)[:, 1], [6.0])
+
+
+def test_temperature_tells_the_nearest_negatives_share():
+    gradients = np.array([[-0.5, 0.45, 0.05], [-1.0, 0.6, 0.4]])
+    arrays = {"temperatures": np.array([0.02, 2.0]), "cosines": np.array([0.8, 0.5, -0.2])}
+    (picture,) = worked_problems.temperature(arrays | {"gradients": gradients})
+    assert "takes most of the push (90% at 0.02)" in picture.caption
+    assert "the pull is strongest at 2 for" in picture.caption
+    labels = [text.get_text() for text in picture.figure.legends[0].get_texts()]
+    assert labels[2] == "another, cosine −0.2"
