@@ -61,7 +61,7 @@ class NormalizationConfig(CommonConfig):
 
 PRESETS = {
     "quick": {},
-    "cnn": {"network": "cnn", "layers": 4, "steps": 300},
+    "cnn": {"network": "cnn", "layers": 4, "steps": 300, "batch_size": 32, "evaluated": 1000},
     "best": {"train_images": 10_000, "steps": 3000, "seeds": 5, "rates": 13},
 }
 

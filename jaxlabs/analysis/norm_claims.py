@@ -34,7 +34,7 @@ class Claim:
       name: a key.
       says: the claim, without a full stop.
       found: the figures, as a sentence.
-      differences: [seed], above zero where the claim is true.
+      differences: [seed], above zero where the claim is true, NaN where nothing can be said.
     """
 
     name: str
@@ -50,6 +50,8 @@ class Claim:
     @property
     def verdict(self) -> str:
         """One of "held", "refuted" and "undecided"."""
+        if np.isnan(self.differences).any():
+            return "undecided"
         return {1.0: "held", 0.0: "refuted"}.get(self.share, "undecided")
 
     def __str__(self) -> str:
@@ -74,15 +76,16 @@ def of_training(arrays: Arrays) -> list[Claim]:
             "faster_at_the_plain_rate",
             "It trains faster at the same learning rate",
             f"At the plain network's own fastest rate, {rates[fast[none]]:.3g}, a training loss of "
-            f"{TARGET} nats takes {_steps(same[batch])} with it and {_steps(same[none])} without.",
+            f"{TARGET} nats is reached {_steps(same[batch])} with it and {_steps(same[none])} "
+            "without.",
             _less(same[batch], same[none]),
         ),
         Claim(
             "faster_at_its_own_rate",
             "It trains faster",
             f"Each at its own fastest rate ({rates[fast[batch]]:.3g} with it, "
-            f"{rates[fast[none]]:.3g} without), {TARGET} nats take {_steps(own[1])} with it and "
-            f"{_steps(own[0])} without.",
+            f"{rates[fast[none]]:.3g} without), {TARGET} nats are reached {_steps(own[1])} with it "
+            f"and {_steps(own[0])} without.",
             _less(own[1], own[0]),
         ),
         Claim(
@@ -193,14 +196,16 @@ def largest_rate(arrays: Arrays) -> np.ndarray:
 
 
 def _less(ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:
-    """Returns `theirs - ours`, and 0 where neither is finite."""
+    """Returns `theirs - ours`, NaN where neither is finite."""
     with np.errstate(invalid="ignore"):
-        return np.nan_to_num(theirs - ours, nan=0.0)
+        return theirs - ours
 
 
 def _steps(steps: np.ndarray) -> str:
+    if np.isinf(steps).all():
+        return "never"
     told = [f"{count:.0f}" if np.isfinite(count) else "never" for count in steps]
-    return f"{', '.join(told)} steps"
+    return f"after {', '.join(told)} steps"
 
 
 def _each(values: np.ndarray, form: str) -> str:

@@ -1,0 +1,85 @@
+"""The normalisation study measures, judges, draws, and says what is wrong with its flags."""
+
+import html
+
+import jax
+import numpy as np
+import pytest
+
+from experiments.normalization import STUDY
+from jaxlabs import command
+from jaxlabs.data import images
+from jaxlabs.run_folder import RunFolder
+
+TINY = "--dataset=rendered_digits --train_images=32 --evaluated=16 --steps=3 --batch_size=16"
+TINY += " --seeds=2 --rates=2 --scale_layers=2 --layers=1 --width=3"
+PICTURES = {
+    *("normalization_rates", "normalization_speed", "normalization_generalisation"),
+    *("activation_scale", "batch_noise"),
+}
+
+
+@pytest.fixture(scope="module", params=["mlp", pytest.param("cnn", marks=pytest.mark.slow)])
+def measured(request, tmp_path_factory):
+    folder = RunFolder(tmp_path_factory.mktemp("runs") / "normalization")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(images, "RENDERED_COUNTS", {"train": 60, "test": 20})
+        flags = [*TINY.split(), "--platform=cpu", f"--network={request.param}"]
+        # The programs run for an instant, so that compiling them well takes longer than they do.
+        jax.config.update("jax_disable_most_optimizations", True)
+        try:
+            assert command.run(STUDY, [*flags, f"--workdir={folder.path}"]) == 0
+        finally:
+            jax.config.update("jax_disable_most_optimizations", False)
+    return folder
+
+
+def test_pictures_claims_and_figures_are_there(measured):
+    assert {path.stem for path in measured.figures.iterdir()} == PICTURES
+    summary = measured.read_summary()
+    assert summary["dataset"] == "rendered_digits"
+    claims = summary["claims"]
+    assert len(claims) == 7
+    assert {claim["verdict"] for claim in claims} <= {"held", "refuted", "undecided"}
+    text = (measured.samples / "final.txt").read_text()
+    page = measured.report.read_text()
+    for claim in claims:
+        assert claim["found"] in text
+        assert html.escape(claim["found"]) in page
+    with np.load(measured.arrays("norm_training")) as arrays:
+        assert arrays["step_loss"].shape == (3, 2, 2, 3)
+        np.testing.assert_allclose(arrays["step_loss"][..., 0], np.log(10), rtol=1e-5)
+        expected = arrays["test_loss"][1, arrays["best_rate"][1]].mean()
+        assert summary["metrics"]["test_loss_batch"] == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("flag", "complaint"),
+    [
+        ("--max_rate=0.001", "--max_rate: 0.001 is not accepted; at least --min_rate 0.01"),
+        ("--batch_size=1", "--batch_size: 1 is not accepted"),
+        ("--network=rnn", "--network: 'rnn' is not accepted; one of mlp, cnn"),
+        ("--norm=batch", "--norm: no such flag"),
+        ("--evaluated=7", "--evaluated: 7 is not accepted"),
+    ],
+)
+def test_bad_flags_are_one_line_and_leave_nothing(tmp_path, capsys, flag, complaint):
+    folder = tmp_path / "run"
+    assert command.run(STUDY, [f"--workdir={folder}", flag]) == 2
+    error = capsys.readouterr().err
+    assert complaint in error
+    assert error.count("\n") == 1
+    assert not folder.exists()
+
+
+def test_pictures_that_do_not_suffice_are_refused(tmp_path, capsys, monkeypatch):
+    from PIL import Image
+
+    monkeypatch.setattr(images, "RENDERED_COUNTS", {"train": 60, "test": 20})
+    flags = ["--dataset=rendered_digits", f"--workdir={tmp_path / 'run'}", "--overwrite"]
+    assert command.run(STUDY, flags) == 2
+    assert "--train_images: 4,000 pictures are not there" in capsys.readouterr().err
+    for number in range(20):
+        Image.new("L", (8, 8), number).save(tmp_path / f"{number}.png")
+    assert command.run(STUDY, [f"--dataset={tmp_path}", f"--workdir={tmp_path / 'other'}"]) == 2
+    assert "has 0 classes; at least two" in capsys.readouterr().err
