@@ -64,7 +64,7 @@ class ContrastiveRun(RunConfig):
 
 
 QUICK = {"batch_size": 256, "steps": 900, "learning_rate": 3e-3, "schedule": "cosine"}
-QUICK |= {"warmup_steps": 50, "weight_decay": 0.05, "eval_batch_size": 250}
+QUICK |= {"warmup_steps": 50, "weight_decay": 0.05, "eval_batch_size": 256}
 QUICK |= {"eval_every": 300, "checkpoint_every": 900}
 PRESETS = {
     "quick": QUICK,

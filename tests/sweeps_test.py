@@ -136,6 +136,21 @@ def test_sweep_trains_every_run_once_and_compares_them(here, monkeypatch, capsys
     assert "steps (4 there, 5 here)" in capsys.readouterr().err
 
 
+def test_a_run_has_what_follows_from_its_settings_unless_a_flag_says_otherwise(here):
+    sweep = Sweep(
+        question="Is it the batch or the steps?",
+        axes={"batch_size": (4, 8)},
+        metrics=("held_out_loss",),
+        settings={"steps": 100},
+        follow=lambda point: {"steps": 16 // point["batch_size"], "seed": point["batch_size"]},
+    )
+    lab = dataclasses.replace(LINE, sweeps={"sizes": sweep})
+    assert command.run(lab, ["--sweep=sizes", "--seed=7"]) == 0
+    for size in (4, 8):
+        summary = RunFolder(f"runs/line-quick-sizes/runs/batch_size={size}").read_summary()
+        assert (summary["steps"], summary["seed"]) == (16 // size, 7)
+
+
 def test_run_of_a_sweep_is_the_run_of_its_own_command():
     assert command.run(LINE, ["--sweep=seeds"]) == 0
     one, other = RunFolder("runs/line-quick-seeds/runs/seed=3"), RunFolder("runs/line-quick")

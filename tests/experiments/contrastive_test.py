@@ -1,0 +1,144 @@
+"""Pictures and words in one space from the command line: runs, resumption, sweeps, bad input."""
+
+import math
+import shutil
+
+import jax
+import numpy as np
+import PIL.Image
+import pytest
+
+from experiments.contrastive import LAB, SEEN
+from jaxlabs import command
+from jaxlabs.data import digits
+from jaxlabs.run_folder import RunFolder
+
+pytestmark = pytest.mark.usefixtures("reused_executables")
+
+TINY = "--channels=2 --embedding_width=8 --width=8 --heads=2 --ffn_width=8 --warmup_steps=0"
+TINY += " --batch_size=16 --eval_batch_size=8 --test_pairs=12 --prompt=thin --shift=1"
+PACE = "--steps=6 --eval_every=3 --checkpoint_every=3 --log_every=3"
+
+
+@pytest.fixture(autouse=True, scope="module")
+def compiled_without_optimising():
+    """Compiling takes nearly all the time of these tests; what is compiled runs for an instant."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory):
+    """Small digits as a folder of pictures, whose slant and thickness have to be measured."""
+    folder = tmp_path_factory.mktemp("digits")
+    images, labels, _ = digits.render(160)
+    for number, (image, label) in enumerate(zip(images[:, 2:26:2, 2:26:2, 0], labels, strict=True)):
+        (folder / str(label)).mkdir(exist_ok=True)
+        PIL.Image.fromarray(image).save(folder / str(label) / f"{number}.png")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory, pictures):
+    """`run(loss) -> (run folder, flags)`: short runs, each trained once."""
+    trained = {}
+
+    def run(loss):
+        if loss not in trained:
+            folder = RunFolder(tmp_path_factory.mktemp(loss) / "run")
+            flags = [*TINY.split(), *PACE.split(), f"--dataset={pictures}", f"--loss={loss}"]
+            assert command.run(LAB, [*flags, f"--workdir={folder.path}"]) == 0
+            trained[loss] = folder, flags
+        return trained[loss]
+
+    return run
+
+
+@pytest.mark.parametrize("loss", ["clip", "siglip"])
+def test_run_leaves_figures_pictures_and_what_is_best_possible(runs, loss):
+    folder, _ = runs(loss)
+    summary, first = folder.read_summary(), folder.read_metrics()[0]
+    metrics, known = summary["metrics"], summary["baselines"]
+    for name in ("zero_shot_accuracy", "slant_accuracy", "text_to_image_recall_at_5"):
+        assert 0 <= metrics[name] <= 1
+    assert metrics["final_scale"] == pytest.approx(first["scale"], rel=0.1)
+    assert ("bias" in first) == (loss == "siglip")
+    assert 0 < known["perfect knowledge"] < known["chance"]
+    if loss == "clip":
+        assert known["chance"] == pytest.approx(math.log(8))
+        assert metrics["expected_pairs"] == pytest.approx(1)
+    drawn = {path.stem for path in folder.figures.iterdir()}
+    assert drawn >= {"similarity", "mean_similarity", "retrieval", "reliability", "loss"}
+    with np.load(folder.arrays("reliability")) as arrays:
+        classes, pairs = arrays["count"].sum(axis=1)
+    assert classes == 12
+    assert pairs == 8 * 8 + 4 * 4
+    assert folder.read_config()["dataset"]["attributes"] == "measured"
+    assert (folder.samples / "final.txt").read_text().startswith("thin\n")
+
+
+def test_a_run_that_lost_its_second_half_ends_as_one_that_did_not(runs, tmp_path):
+    unbroken, flags = runs("siglip")
+    folder = RunFolder(tmp_path / "run")
+    shutil.copytree(unbroken.path, folder.path)
+    shutil.rmtree(folder.checkpoints / "6")
+    (folder.path / "summary.json").unlink()
+    assert command.run(LAB, [*flags, f"--workdir={folder.path}"]) == 0
+    ours, theirs = folder.read_summary(), unbroken.read_summary()
+    assert ours["parameters_sha256"] == theirs["parameters_sha256"]
+    assert ours["metrics"] == theirs["metrics"]
+
+
+def test_a_text_of_the_users_own_is_set_beside_others(runs, capsys):
+    folder, _ = runs("clip")
+    draw = ["--mode=sample", f"--workdir={folder.path}"]
+    capsys.readouterr()
+    assert command.run(LAB, [*draw, "--prompt=a bold seven"]) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert said[0] == "a bold seven"
+    assert len(said) == 7
+    cosines = [float(line.split()[0]) for line in said[1:]]
+    assert cosines == sorted(cosines, reverse=True)
+    assert command.run(LAB, [*draw, "--prompt=a bold cat"]) == 2
+    assert "--prompt: 'a bold cat' has words that are not known" in capsys.readouterr().err
+
+
+def test_runs_of_the_batch_size_sweep_see_equally_many_pairs():
+    sweep = LAB.sweeps["batch_size"]
+    for point in sweep.points():
+        steps = sweep.follow(point)["steps"]
+        assert steps * point["batch_size"] == pytest.approx(SEEN, rel=0.01)
+    rates = [sweep.follow({"batch_size": size})["learning_rate"] for size in (64, 256)]
+    assert rates == pytest.approx([1.5e-3, 3e-3])
+
+
+@pytest.mark.parametrize(
+    ("flag", "message"),
+    [
+        ("--batch_size=1", "--batch_size: 1 is not accepted; at least 2, since the other pairs"),
+        ("--micro_batches=2", "--micro_batches: 2 is not accepted; 1, since slices would not"),
+        ("--loss=nce", "--loss: 'nce' is not accepted; one of clip, siglip"),
+        ("--temperature=0", "--temperature: 0.0 is not accepted; a number above 0"),
+        ("--context=4", "words and marks; 1 to 4"),
+        ("--heads=3", "--heads: 3 does not divide --width 8"),
+    ],
+)
+def test_bad_input_is_one_line_and_leaves_nothing(flag, message, pictures, tmp_path, capsys):
+    path = tmp_path / "run"
+    flags = [*TINY.split(), f"--dataset={pictures}", flag, f"--workdir={path}"]
+    assert command.run(LAB, flags) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+    assert not path.exists()
+
+
+def test_pictures_without_words_for_their_classes_are_refused(tmp_path, capsys):
+    for number in range(20):
+        (tmp_path / "pictures" / f"kind{number % 2}").mkdir(parents=True, exist_ok=True)
+        place = tmp_path / "pictures" / f"kind{number % 2}" / f"{number}.png"
+        PIL.Image.new("L", (8, 8), number).save(place)
+    flags = [f"--dataset={tmp_path / 'pictures'}", f"--workdir={tmp_path / 'run'}"]
+    assert command.run(LAB, flags) == 2
+    assert "has the classes kind0, kind1; 0 to 9 are needed" in capsys.readouterr().err
