@@ -24,6 +24,9 @@ from jaxlabs.analysis.benchmark_rivals import (
 from jaxlabs.layers.recurrent_cells import CELLS
 
 SHAPE = (28, 28, 1)
+PICTURES, STEPS, FEW_STEPS = 64, 20, 4
+"""What one call of `ddpm_sample` draws, and in how many reverse steps (when reduced)."""
+
 WINDOW, WINDOW_HEADS, WINDOW_HEAD_DIM = 256, 4, 64
 SHORTEST = 1024
 
@@ -108,7 +111,8 @@ def ddpm_train(bench: Bench) -> list[list[Variant]]:
 
 def ddpm_sample(bench: Bench) -> list[list[Variant]]:
     """Reverse steps of ancestral sampling."""
-    subject, batch_size, steps = bench.labs["ddpm"], 64, 4 if bench.reduced else 20
+    subject, batch_size = bench.labs["ddpm"], PICTURES
+    steps = FEW_STEPS if bench.reduced else STEPS
     config, vocabulary = changed(subject.config, bench, {}), {"shape": SHAPE, "classes": []}
     ours = functools.partial(
         benchmark_work.picture_sampling, config, subject.build_task, vocabulary, batch_size, steps

@@ -1,0 +1,97 @@
+"""PyTorch's side of the benchmark does the work that ours does."""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxlabs.models.char_rnn import CharRNN, CharRNNConfig, train_step
+from jaxlabs.training.optimizers import OptimizerConfig, build_optimizer, build_schedule
+from jaxlabs.training.state import count_parameters, create_state
+
+torch = pytest.importorskip("torch")
+from jaxlabs.peers.torch_char_rnn import build_char_rnn, copy_parameters  # noqa: E402
+from jaxlabs.peers.torch_training import Mode, build_step  # noqa: E402
+
+pytestmark = pytest.mark.peers
+
+TINY = CharRNNConfig(vocabulary_size=7, embedding=5, hidden=6, context=4)
+
+
+def tokens_of(config, rows=3):
+    random = np.random.default_rng(0)
+    return random.integers(0, config.vocabulary_size, (rows, config.context + 1))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quickly_compiled():
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
+@functools.cache
+def initial(cell):
+    config = dataclasses.replace(TINY, cell=cell)
+    model = CharRNN(config)
+    params = jax.jit(model.init)(jax.random.key(0), jnp.zeros((1, 1), jnp.int32))["params"]
+    return model, params
+
+
+def summed(twin, tokens, state=None):
+    logits, _ = twin(tokens[:, :-1], state)
+    return torch.nn.functional.cross_entropy(logits.flatten(0, 1), tokens[:, 1:].flatten())
+
+
+@pytest.mark.parametrize("cell", ["lstm", "gru"])
+def test_the_recurrent_twin_has_our_parameters_and_our_logits(cell):
+    model, params = initial(cell)
+    twin, tokens = build_char_rnn(model.config), tokens_of(model.config)
+    copy_parameters(twin, params)
+    ours, _ = model.apply({"params": params}, tokens[:, :-1])
+    theirs, _ = twin(torch.from_numpy(tokens[:, :-1]))
+    np.testing.assert_allclose(theirs.detach(), ours, atol=1e-6)
+    # PyTorch adds two biases to every gate, of which a GRU needs both for one of its three.
+    needless = {"lstm": 4, "gru": 2}[cell] * model.config.hidden
+    assert sum(leaf.numel() for leaf in twin.parameters()) == count_parameters(params) + needless
+
+
+def test_a_step_is_ours_with_clipping_and_a_decay_of_matrices_alone():
+    settings = OptimizerConfig(learning_rate=0.01, weight_decay=0.5, clip_norm=0.05)
+    model, params = initial("lstm")
+    tokens = tokens_of(model.config)
+    twin = build_char_rnn(model.config)
+    copy_parameters(twin, params)
+    given = torch.from_numpy(tokens)
+    step = build_step(twin, lambda twin: summed(twin, given), settings, Mode())
+    tx = build_optimizer(settings, build_schedule(settings, 10))
+    batch = {
+        "inputs": tokens[:, :-1].astype(np.int32),
+        "targets": tokens[:, 1:].astype(np.int32),
+        "weights": np.ones((3, 4), np.float32),
+        "example": np.arange(3, dtype=np.int32),
+    }
+    state = create_state(model, {"params": jax.tree.map(jnp.copy, params)}, tx)
+    state, metrics = train_step(state, batch, jax.random.key(0))
+    assert step() == pytest.approx(float(metrics["loss"]), rel=1e-5)
+    layer, head = state.params["recurrent"]["stack_0"], state.params["head"]
+    expected = {
+        "embedding.weight": state.params["embedding"]["embedding"],
+        "recurrent.weight_ih_l0": layer["input_kernel"].T,
+        "recurrent.weight_hh_l0": layer["recurrent_kernel"].T,
+        "recurrent.bias_ih_l0": layer["bias"],
+        "head.weight": head["kernel"].T,
+        "head.bias": head["bias"],
+    }
+    got = dict(twin.named_parameters())
+    for name, values in expected.items():
+        np.testing.assert_allclose(got[name].detach(), values, atol=2e-5, err_msg=name)
+
+
+def test_a_step_refuses_what_it_does_not_have():
+    twin = build_char_rnn(TINY)
+    with pytest.raises(ValueError, match="AdamW at a constant rate"):
+        build_step(twin, summed, OptimizerConfig(optimizer="muon"), Mode())
