@@ -83,6 +83,7 @@ def measure(config: BenchmarkConfig, folder: RunFolder) -> Findings:
             measured = [row for one in groups for row in _measure_group(one, config, bar)]
             limits = limits or measured
             compared = benchmark.compare([*limits, *measured])[len(limits) :]
+            bar.write(benchmark_table.table(compared), file=sys.stderr)
             rows = [*rows, *compared] if measured is not limits else [*compared, *rows]
             folder.write_text(path, json.dumps({"rows": rows}, indent=2) + "\n")
     benchmark_table.write_arrays(rows, folder)
@@ -97,9 +98,7 @@ def _measure_group(
         bar.set_description(f"{rival.suite}, {rival.variant}: {rival.name}")
         bar.update()
 
-    rows = benchmark.compare(benchmark.measure_group(rivals, config.measuring, advance))
-    bar.write(benchmark_table.table(rows), file=sys.stderr)
-    return rows
+    return benchmark.measure_group(rivals, config.measuring, advance)
 
 
 def _subject(lab: Lab, data_dir: str | None) -> Subject:

@@ -116,7 +116,7 @@ def write_arrays(rows: Sequence[Row], folder: RunFolder) -> None:
         kinds, tokens = zip(*(row["variant"].split(", ") for row in lengths), strict=True)
         folder.write_arrays(
             "window_attention",
-            name=[_rival(row, kind) for row, kind in zip(lengths, kinds, strict=True)],
+            rival=[_rival(row, kind) for row, kind in zip(lengths, kinds, strict=True)],
             length=[int(count.split()[0]) for count in tokens],
             seconds=[row["seconds"] for row in lengths],
             memory=np.array(

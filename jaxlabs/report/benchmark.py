@@ -63,11 +63,13 @@ def ratios(arrays: Arrays) -> list[Picture]:
 
 def window_attention(arrays: Arrays) -> list[Picture]:
     """Draws time and memory of attention against length, through a window and to all before."""
-    names = sorted(set(arrays["name"].tolist()), key=lambda name: (not name.startswith(OURS), name))
+    names = sorted(
+        set(arrays["rival"].tolist()), key=lambda name: (not name.startswith(OURS), name)
+    )
     figure = style.new_figure(6.6)
     upper, lower = figure.subplots(2, sharex=True)
     for name, colour, mark in zip(names, style.COLOURS, MARKS, strict=False):
-        chosen = arrays["name"] == name
+        chosen = arrays["rival"] == name
         order = np.argsort(arrays["length"][chosen])
         length = arrays["length"][chosen][order]
         look = {"color": colour, "marker": mark, "markersize": 5}
@@ -103,7 +105,7 @@ def _growth(arrays: Arrays) -> str:
     """Says what the longest text costs beside one of half (or a quarter) its length."""
     told = []
     for kind in ("window", "dense"):
-        chosen = arrays["name"] == f"{OURS}, {kind}"
+        chosen = arrays["rival"] == f"{OURS}, {kind}"
         order = np.argsort(arrays["length"][chosen])[-2:]
         if len(order) == 2:
             length, seconds = (arrays[name][chosen][order] for name in ("length", "seconds"))

@@ -1,0 +1,170 @@
+"""The benchmark measures, keeps what it has, draws, and says what is wrong with its flags."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from experiments.benchmark import STUDY
+from jaxlabs import command
+from jaxlabs.analysis import benchmark, benchmark_rivals
+from jaxlabs.run_folder import RunFolder
+
+FIELDS = {
+    *("suite", "variant", "framework", "precision", "seconds", "compile_seconds"),
+    *("peak_memory_bytes", "flops_per_second", "matmul_flops_per_second"),
+    *("ratio_to_best_peer", "ratio_to_best_peer_any"),
+}
+PACE = "--rounds=1 --seconds=0.01"
+
+
+def rows_of(folder):
+    return json.loads((folder.path / "benchmark.json").read_text())["rows"]
+
+
+def pretend(seconds, stop_at=None):
+    """Returns what stands in for measuring: every rival takes so long; one suite is interrupted."""
+
+    def measure_group(group, config, progress):
+        rows = []
+        for number, rival in enumerate(group):
+            progress(rival)
+            if rival.suite == stop_at:
+                raise KeyboardInterrupt
+            row = benchmark._empty_row(rival) | {"seconds": seconds + number, "rounds": [seconds]}
+            row |= {"compile_seconds": 1.0, "flops_per_second": 1e9 / (seconds + number)}
+            row |= {"peak_memory_bytes": 2**30, "base_memory_bytes": 2**28}
+            rows.append(row)
+        return rows
+
+    return measure_group
+
+
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory):
+    """A real one, of our side alone, which takes the fewest processes."""
+    folder = RunFolder(tmp_path_factory.mktemp("runs") / "benchmark")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(benchmark_rivals.Bench, "has_pytorch", False)
+        flags = f"--platform=cpu --suite=window_attention --longest=1024 --workdir={folder.path}"
+        assert command.run(STUDY, [*flags.split(), *PACE.split()]) == 0
+    return folder
+
+
+def test_rows_hold_what_was_measured(measured):
+    rows = rows_of(measured)
+    assert [row["suite"] for row in rows] == ["matmul"] * 2 + ["window_attention"] * 2
+    for row in rows:
+        assert row.keys() >= FIELDS
+        assert row["skipped"] == ""
+        assert 0 < row["seconds"] < 60
+        assert row["peak_memory_bytes"] > row["base_memory_bytes"] > 2**20
+        assert row["flops_per_second"] > 0
+        assert row["ratio_to_best_peer_any"] is None
+    assert [row["variant"] for row in rows[2:]] == ["window, 1024 tokens", "dense, 1024 tokens"]
+    rate = max(row["flops_per_second"] for row in rows if row["precision"] == "highest")
+    assert rows[2]["matmul_flops_per_second"] >= rows[0]["flops_per_second"]
+    assert rows[2]["matmul_flops_per_second"] <= rate
+
+
+def test_table_and_picture_stand_in_the_report(measured):
+    assert {path.stem for path in measured.figures.iterdir()} == {"window_attention"}
+    assert "jaxlabs compiled highest" in measured.report.read_text()
+    seconds = measured.read_summary()["metrics"]
+    assert "window_attention_window_1024_tokens_compiled_highest_seconds" in seconds
+
+
+def test_a_stopped_benchmark_goes_on(tmp_path, monkeypatch, capsys):
+    folder = RunFolder(tmp_path)
+    flags = ["--platform=cpu", "--suite=gpt_train,char_rnn", f"--workdir={tmp_path}"]
+    monkeypatch.setattr(benchmark, "measure_group", pretend(1.0, stop_at="char_rnn"))
+    assert command.run(STUDY, flags) == 130
+    assert "the same command goes on" in capsys.readouterr().err
+    assert {row["suite"] for row in rows_of(folder)} == {"matmul", "gpt_train"}
+    monkeypatch.setattr(benchmark, "measure_group", pretend(2.0))
+    assert command.run(STUDY, flags) == 0
+    rows = rows_of(folder)
+    first = {row["suite"]: row["seconds"] for row in reversed(rows)}
+    assert first == {"matmul": 2.0, "gpt_train": 1.0, "char_rnn": 2.0}
+    # What was measured in the first sitting stays judged by the rate of that sitting.
+    rates = {row["suite"]: row["matmul_flops_per_second"] for row in reversed(rows)}
+    assert rates == {"matmul": 0.5e9, "gpt_train": 1e9, "char_rnn": 0.5e9}
+    assert command.run(STUDY, flags) == 0
+    assert "all of it has been measured" in capsys.readouterr().out
+
+
+def test_without_pytorch_one_line_says_so(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(benchmark_rivals.Bench, "has_pytorch", False)
+    monkeypatch.setattr(benchmark, "measure_group", pretend(1.0))
+    flags = ["--platform=cpu", "--suite=gpt_train", f"--workdir={tmp_path}"]
+    assert command.run(STUDY, flags) == 0
+    first_line = capsys.readouterr().err.splitlines()[0]
+    assert first_line.startswith("PyTorch is not installed (pip install '.[peers]')")
+    assert {row["framework"] for row in rows_of(RunFolder(tmp_path))} == {"jaxlabs"}
+
+
+def test_ratios_are_drawn_where_there_are_peers(tmp_path, monkeypatch):
+    pytest.importorskip("torch")
+    monkeypatch.setattr(benchmark, "measure_group", pretend(1.0))
+    assert command.run(STUDY, ["--platform=cpu", f"--workdir={tmp_path}"]) == 0
+    folder = RunFolder(tmp_path)
+    drawn = {path.stem for path in folder.figures.iterdir()}
+    assert drawn == {"benchmark_ratios", "window_attention"}
+    suites = {row["suite"] for row in rows_of(folder)}
+    assert suites == {"matmul", *STUDY.config_class().suites()}
+
+
+def test_sigterm_ends_the_command_with_its_workers(tmp_path):
+    flags = f"--platform=cpu --suite=gpt_train --workdir={tmp_path}"
+    process = subprocess.Popen(
+        [sys.executable, "-m", "experiments.benchmark", *flags.split()],
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+    def children():
+        found = subprocess.run(
+            ["ps", "-o", "pid=", "--ppid", str(process.pid)],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        return found.stdout.split()
+
+    while not (workers := children()):
+        assert process.poll() is None
+        time.sleep(0.1)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(timeout=120) == 130
+    assert "interrupted; the same command goes on" in process.stderr.read()
+    alive = subprocess.run(["ps", "-p", ",".join(workers)], capture_output=True, check=False)
+    assert alive.returncode == 1
+    process.stderr.close()
+
+
+@pytest.mark.parametrize(
+    ("flag", "complaint"),
+    [
+        ("--suite=gpt_trian", "--suite: 'gpt_trian' is not accepted; one of gpt_train, gpt_sample"),
+        ("--suite=gpt_train,gru", "--suite: 'gru' is not accepted"),
+        ("--suite=", "--suite: '' is not accepted"),
+        ("--rounds=0", "--rounds: 0 is not accepted"),
+        ("--longest=100", "--longest: 100 is not accepted"),
+        ("--suites=all", "--suites: no such flag; did you mean 'suite'?"),
+    ],
+)
+def test_bad_flags_are_one_line_and_leave_nothing(tmp_path, capsys, flag, complaint):
+    folder = tmp_path / "run"
+    assert command.run(STUDY, [f"--workdir={folder}", flag]) == 2
+    error = capsys.readouterr().err
+    assert complaint in error
+    assert error.count("\n") == 1
+    assert not folder.exists()
+
+
+def test_a_misspelt_suite_is_told_the_nearest_one(tmp_path, capsys):
+    command.run(STUDY, [f"--workdir={tmp_path / 'run'}", "--suite=gpt_trian"])
+    assert "did you mean 'gpt_train'?" in capsys.readouterr().err
