@@ -1,8 +1,6 @@
 """Pictures and words in one space: CLIP's and SigLIP's losses on digits and their descriptions.
 
-Two encoders learn from pairs ("a slanted seven, bold") and are then asked what nobody taught them:
-which digit a picture shows, by prompts alone; which text belongs to it; how sure they are. The
-sweeps ask whether SigLIP cares for the batch size, and what the temperature does.
+Trained on pairs, two encoders are asked what nobody taught them: which digit is it, by prompts?
 
 Source    Radford et al. 2021 (CLIP); Zhai et al. 2023 (SigLIP); neither is about digits
 Command   python -m experiments.contrastive --platform=cpu --loss=clip
@@ -44,23 +42,17 @@ class ContrastiveRun(RunConfig):
     test_pairs: int | None = setting(
         None, "test pairs that evaluations read, the first ones; none: all", minimum=1
     )
-    prompt: str = setting(
-        "a heavy seven", "a text whose nearest descriptions are shown", kind="runtime"
-    )
+    prompt: str = setting("a heavy seven", "text whose nearest others are shown", kind="runtime")
     model: dual_encoder.DualEncoderConfig = group(dual_encoder.DualEncoderConfig)
 
     def check(self) -> None:
         super().check()
         if self.batch_size < 2:
-            raise UserError(
-                f"--batch_size: {self.batch_size} is not accepted; at least 2, since the other"
-                " pairs are what a pair is told from"
-            )
-        if self.optimization.micro_batches > 1:
-            raise UserError(
-                f"--micro_batches: {self.optimization.micro_batches} is not accepted; 1, since"
-                " slices would not be each other's negatives"
-            )
+            told = "at least 2, since the other pairs are what a pair is told from"
+            raise UserError(f"--batch_size: {self.batch_size} is not accepted; {told}")
+        if (count := self.optimization.micro_batches) > 1:
+            told = "1, since slices would not be each other's negatives"
+            raise UserError(f"--micro_batches: {count} is not accepted; {told}")
 
 
 QUICK = {"batch_size": 256, "steps": 900, "learning_rate": 3e-3, "schedule": "cosine"}
@@ -86,13 +78,8 @@ def load_data(config: ContrastiveRun) -> Data:
     pictures = images.load(config.dataset, config.data_dir)
     data = captions.caption_data(pictures, config.model.context, config.test_pairs)
     require_divisible(data.vocabulary["shape"])
-    test, kind, batch = data.evaluations["test"].arrays, config.model.loss, config.eval_batch_size
-
-    def baselines() -> dict[str, float]:
-        best = pair_optimum.optimum(kind, test["claims"], test["truths"], batch)
-        return {"perfect knowledge": best, "chance": pair_optimum.chance(kind, batch)}
-
-    return dataclasses.replace(data, baselines=baselines)
+    known = config.model.loss, data.evaluations["test"], config.eval_batch_size
+    return dataclasses.replace(data, baselines=lambda: pair_optimum.baselines(*known))
 
 
 def build_task(config: ContrastiveRun, vocabulary: Mapping[str, Any]) -> Task:
@@ -109,21 +96,15 @@ def show_nearest(
     config: ContrastiveRun, task: Task, vocabulary: Any, state: TrainState, key: jax.Array
 ) -> str:
     """Returns the descriptions that mean about the same as the prompt to the model."""
-    return zero_shot.nearest_wordings(trained(task, vocabulary, state), config.prompt)
+    return zero_shot.nearest_wordings(zero_shot.trained(task, vocabulary, state), config.prompt)
 
 
 def analyse(
     config: ContrastiveRun, task: Task, data: Data, state: TrainState, folder: RunFolder
 ) -> dict[str, float]:
     """Classifies, retrieves and looks at how sure the model is; writes what the report draws."""
-    of_run, test = trained(task, data.vocabulary, state), data.evaluations["test"]
-    return zero_shot.measure(of_run, test, config.eval_batch_size, folder)
-
-
-def trained(task: Task, vocabulary: Mapping[str, Any], state: TrainState) -> zero_shot.Trained:
-    """Returns the encoders of a state."""
-    tokenizer = WordTokenizer.from_json(vocabulary)
-    return zero_shot.Trained(task.model, state.evaluation_params, tokenizer)
+    trained, test = zero_shot.trained(task, data.vocabulary, state), data.evaluations["test"]
+    return zero_shot.measure(trained, test, config.eval_batch_size, folder)
 
 
 FOUND = ("zero_shot_accuracy", "image_to_text_recall_at_1", "text_to_image_recall_at_5")

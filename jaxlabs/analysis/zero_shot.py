@@ -9,6 +9,7 @@ counts against the model.
 """
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 import jax.numpy as jnp
@@ -24,6 +25,8 @@ from jaxlabs.data.tokenizers import WordTokenizer
 from jaxlabs.models import dual_encoder
 from jaxlabs.models.dual_encoder import DualEncoder
 from jaxlabs.run_folder import RunFolder
+from jaxlabs.training.state import TrainState
+from jaxlabs.training.task import Task
 
 BATCH, BINS, FIRST = 500, 10, (1, 5)
 SHOWN = 8
@@ -69,6 +72,11 @@ class Trained:
                 np.asarray(embed(self.model, self.params, jnp.asarray(filled)))[: len(part)]
             )
         return np.concatenate(found)
+
+
+def trained(task: Task, vocabulary: Mapping[str, Any], state: TrainState) -> Trained:
+    """Returns the encoders of a run's state."""
+    return Trained(task.model, state.evaluation_params, WordTokenizer.from_json(vocabulary))
 
 
 def measure(
