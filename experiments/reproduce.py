@@ -6,7 +6,7 @@ lab's main ones. Stopped at any time, the same command goes on; what has ended i
 
 Source    the documents that each lab names
 Command   python -m experiments.reproduce --preset=quick --platform=cpu --labs=worked_problems,gpt
-Expect    quick: about an hour on two cores for all labs; reference: days, on a GPU hours
+Expect    as long as the labs take one after another; each one's own header says how long
 """
 
 import importlib

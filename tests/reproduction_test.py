@@ -184,6 +184,9 @@ def test_lab_that_a_signal_stops_goes_on_where_it_was(play, capsys):
     seen = [row["step"] for row in single.read_metrics() if row["split"] == "held_out"]
     assert seen == [0, 4, 8]
     assert single.report.exists()
+    assert MEASURED == [("other", 0)]
+    unread = dataclasses.replace(lab, load_data=None)  # what has ended needs no data any more
+    assert command.run(made_of({"gpt": unread, "other": LABS["other"]}), []) == 0
     rows = table()
     assert rows[0][3].endswith(" nats")
     assert "[1]" in rows[0][2]  # another text than the published one
