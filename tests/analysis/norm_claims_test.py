@@ -61,6 +61,10 @@ def test_fastest_rate_is_by_the_median_of_seeds_or_else_by_the_loss():
     np.testing.assert_array_equal(norm_claims.fastest(arrays), [0, 1, 0])
 
 
+def test_a_rate_is_tolerated_by_what_the_same_norm_reaches_at_its_best():
+    np.testing.assert_allclose(norm_claims.largest_rate(found()), [[0.1] * 2, [1] * 2, [1] * 2])
+
+
 def test_every_claim_is_judged_by_its_own_figures():
     claims = by_name(found())
     verdicts = {name: claim.verdict for name, claim in claims.items()}
