@@ -95,8 +95,11 @@ def _measure_group(
     rivals: Sequence[benchmark.Variant], config: BenchmarkConfig, bar: tqdm.tqdm
 ) -> list[benchmark.Row]:
     def advance(rival: benchmark.Variant) -> None:
-        bar.set_description(f"{rival.suite}, {rival.variant}: {rival.name}")
+        told = f"{rival.suite}, {rival.variant}: {rival.name}"
+        bar.set_description(told)
         bar.update()
+        if bar.disable:  # no terminal: plain lines
+            print(told, file=sys.stderr)
 
     return benchmark.measure_group(rivals, config.measuring, advance)
 

@@ -102,7 +102,8 @@ def metrics(rows: Sequence[Row]) -> dict[str, float]:
 
 def write_arrays(rows: Sequence[Row], folder: RunFolder) -> None:
     """Writes what the report draws: ratios, and time and memory against length."""
-    ratios = [row for row in rows if row["ratio_to_best_peer_any"] and row["suite"] != "matmul"]
+    apart = ("matmul", "window_attention")  # a limit, and what has a picture of its own
+    ratios = [row for row in rows if row["ratio_to_best_peer_any"] and row["suite"] not in apart]
     if any(row["framework"] == OURS for row in ratios):
         folder.write_arrays(
             "benchmark_ratios",

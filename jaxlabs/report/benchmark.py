@@ -1,10 +1,11 @@
 """Pictures of the benchmark: who takes how long, and attention against the length of a text."""
 
+import math
 from collections.abc import Mapping
 
 import numpy as np
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter, NullFormatter
+from matplotlib.ticker import FuncFormatter
 
 from jaxlabs.report import style
 from jaxlabs.report.picture import Picture
@@ -13,6 +14,7 @@ Arrays = Mapping[str, np.ndarray]
 
 OURS = "jaxlabs"
 PRECISIONS = {"float32": style.BLUE, "bfloat16": style.VERMILION, "float64": style.GREEN}
+TICKS = tuple(digit * 10.0**power for power in range(-3, 4) for digit in (1, 2, 5))
 MARKS = ("o", "s", "^", "D", "v", "P")
 
 
@@ -29,11 +31,15 @@ def ratios(arrays: Arrays) -> list[Picture]:
             places = [groups.index(name) for name in arrays["group"][drawn].tolist()]
             face = colour if mine else "none"
             axes.plot(values[drawn], places, "o", color=colour, markerfacecolor=face, markersize=6)
-    axes.set(xscale="log", xlabel="time over that of the fastest peer (left of 1: faster)")
+    axes.set(xscale="log", xlabel="time over the best peer's")
     axes.set_yticks(range(len(groups)), groups, fontsize=8.5)
     axes.invert_yaxis()
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axes.xaxis.set_minor_formatter(NullFormatter())
+    low, high = min(values.min() / 1.3, 0.45), max(values.max() * 1.3, 2.2)
+    named = [tick for tick in TICKS if low <= tick <= high]
+    named = [tick for tick in named if len(named) <= 7 or math.log10(tick).is_integer()]
+    axes.set_xticks(named, [f"{tick:g}" for tick in named])
+    axes.set_xlim(low, high)
+    axes.minorticks_off()
     used = [name for name in PRECISIONS if name in arrays["precision"]]
     look = {"linestyle": "none", "marker": "o"}
     handles = [
@@ -92,7 +98,8 @@ def window_attention(arrays: Arrays) -> list[Picture]:
             title="Attention through a window, and to everything before",
             caption=(
                 "Both axes are logarithmic: what grows with the length has the slope of 1, what "
-                f"grows with its square of 2. {_growth(arrays)} A line ends where the next length "
+                f"grows with its square of 2. {_growth(arrays)} Where memory is level it is "
+                "that of compiling. A line ends where the next length "
                 "did not fit into memory or took too long."
             ),
             alt=f"Time and memory against {len(ticks)} lengths for {', '.join(names)}.",
