@@ -194,8 +194,9 @@ def batch_noise(arrays: Arrays) -> list[Picture]:
     running = 100 * float(arrays["running_accuracy"])
     lower.axhline(running, color=style.INK, linestyle="dashed", linewidth=1, label="running ones")
     for axes in (upper, lower):
-        axes.axvline(trained, color=style.MUTED, linewidth=0.8)
-        axes.legend(fontsize=8.5)
+        axes.axvline(trained, color=style.MUTED, linewidth=0.8, zorder=1)
+    upper.legend(fontsize=8.5, loc="center left")
+    lower.legend(fontsize=8.5, loc="lower right")
     upper.set(title="distance from the statistics of all pictures")
     decades(upper, 0.5 * min(theory.min(), *(upper.dataLim.intervaly)), upper.dataLim.y1 * 1.5)
     lower.set(title="test pictures that are right [%]", xlabel="pictures in the batch")
