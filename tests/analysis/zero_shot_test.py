@@ -36,6 +36,7 @@ def test_coins_of_told_chances_are_reliable_and_boasters_are_not():
     assert found["gap"].sum() / 40_000 < 0.01
     boast = reliability(np.full(1000, 0.97), np.arange(1000) < 700)
     assert boast["gap"].sum() / 1000 == pytest.approx(0.27)
+    assert (boast["share"][-1], boast["confidence"][-1]) == pytest.approx((0.7, 0.97))
     assert np.isnan(boast["share"][: BINS - 1]).all()
     assert reliability(np.array([1.0]), np.array([True]))["count"][-1] == 1
 
@@ -45,5 +46,6 @@ def test_clip_expects_one_pair_an_image_and_siglip_as_many_as_it_says():
     told, hits = pair_probabilities(batches, "clip")
     assert told.shape == hits.shape == (25 + 9,)
     assert (told.sum(), hits.sum()) == (pytest.approx(8), 8)
+    np.testing.assert_allclose(told[:25].reshape(5, 5).sum(axis=1), 1)  # of the texts of an image
     told, _ = pair_probabilities([np.zeros((4, 4))], "siglip")
     np.testing.assert_array_equal(told, 0.5)

@@ -60,6 +60,9 @@ def test_words_tell_thirds_of_each_digit(drawn, known):
     for values, level in ((lean, 1), (thickness, 2)):
         means = [values[train.truths[:, level] == place].mean() for place in range(3)]
         assert (np.diff(means) > 0.3).all()
+        for digit in range(10) if known else ():  # what was drawn is told without exception
+            of = [values[(train.truths[:, [0, level]] == (digit, n)).all(axis=1)] for n in range(3)]
+            assert of[0].max() <= of[1].min() <= of[1].max() <= of[2].min()
 
 
 def test_data_hold_what_the_descriptions_say(drawn):
