@@ -56,6 +56,7 @@ class BenchmarkConfig(CommonConfig):
 
 
 QUICK = {"reduced": True, "compiled_peers": False, "longest": 16384, "rounds": 3, "seconds": 3.0}
+QUICK |= {"limit": 120.0}
 PRESETS = {"quick": QUICK, "reference": {}}
 
 

@@ -45,7 +45,7 @@ def test_rivals_take_turns_and_report_what_they_took(tmp_path):
         name: functools.partial(os.system, f"echo {name} >> {log}; sleep 0.01") for name in "ab"
     }
     group = [
-        rival("jaxlabs", run=runs["a"], work={"units": 2, "flops": 100.0}),
+        rival("jaxlabs", run=runs["a"], work={"units": 1000, "flops": 100.0}),
         rival("pytorch", "float32", run=runs["b"]),
     ]
     told = []
@@ -54,6 +54,7 @@ def test_rivals_take_turns_and_report_what_they_took(tmp_path):
     # Two calls each to warm up, one rival after the other; then rounds of one call in turns.
     assert log.read_text().split() == [*"aabb", *"abab"]
     assert 0.01 <= theirs["seconds"] < 5
+    assert 1e-5 <= ours["seconds"] < 5e-3  # of one unit
     assert len(ours["rounds"]) == len(theirs["rounds"]) == 2
     assert ours["flops_per_second"] == 100 / ours["seconds"]
     assert theirs["flops_per_second"] == 100 / theirs["seconds"]  # the same work
