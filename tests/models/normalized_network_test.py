@@ -21,25 +21,11 @@ from jaxlabs.models.normalized_network import (
 from jaxlabs.training.devices import data_parallel
 from jaxlabs.training.state import count_parameters, create_state
 
+pytestmark = pytest.mark.usefixtures("quickly_compiled")
+
 CLASSES, SHAPE = 3, (4, 4, 1)
 DESCENT = optax.sgd(0.5)
 LOSS = jax.jit(normalized_network.loss, static_argnums=4)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def quickly_compiled():
-    """The programs run for an instant: compiling them well takes longer than they do."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
-
-
-@pytest.fixture
-def well_compiled(quickly_compiled):
-    """Max-pool's gradient goes where the input equals the maximum; unoptimised code misses some."""
-    jax.config.update("jax_disable_most_optimizations", False)
-    yield
-    jax.config.update("jax_disable_most_optimizations", True)
 
 
 @functools.cache
@@ -122,7 +108,6 @@ def test_training_and_evaluation_equal_numpy():
     assert parts.updates is None
 
 
-@pytest.mark.usefixtures("well_compiled")
 @pytest.mark.parametrize(("network", "norm"), [("mlp", "batch"), ("cnn", "batch")])
 def test_gradients_equal_differences_in_float64(network, norm):
     model, variables = build(norm, network, layers=1, width=3)
