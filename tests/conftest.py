@@ -76,6 +76,14 @@ def reused_executables(executables) -> Iterator[None]:
             yield
 
 
+@pytest.fixture(scope="module")
+def quickly_compiled() -> Iterator[None]:
+    """Compiles without optimising, where compiling takes nearly all the time of the tests."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
 @pytest.fixture(scope="session")
 def play(tmp_path_factory) -> Path:
     """A text file in the manner of tiny Shakespeare: 2,700 characters, 26 distinct ones."""

@@ -4,7 +4,6 @@ import dataclasses
 import os
 import signal
 
-import jax
 import pytest
 
 from experiments import gpt
@@ -60,14 +59,6 @@ def here(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     MEASURED.clear()
     TROUBLE.clear()
-
-
-@pytest.fixture
-def compiled_without_optimising():
-    """Compiling takes nearly all the time of training a few steps."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
 
 
 def table(folder=FOLDER):
@@ -158,7 +149,7 @@ def test_signal_during_a_study_leaves_the_table_so_far(capsys, number):
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
 
 
-@pytest.mark.usefixtures("reused_executables", "compiled_without_optimising")
+@pytest.mark.usefixtures("reused_executables", "quickly_compiled")
 def test_lab_that_a_signal_stops_goes_on_where_it_was(play, capsys):
     tiny = {"context": 16, "width": 16, "ffn_width": 16, "layers": 1, "heads": 2, "steps": 8}
     tiny |= {"batch_size": 4, "eval_every": 4, "checkpoint_every": 4, "max_new_tokens": 8}

@@ -4,7 +4,6 @@ import dataclasses
 import math
 import pickle
 
-import jax
 import numpy as np
 import pytest
 
@@ -15,6 +14,8 @@ from jaxlabs.analysis.benchmark_rivals import Bench, Subject
 from jaxlabs.analysis.benchmark_suites import SUITES, matmul
 from jaxlabs.data.batches import Examples
 from jaxlabs.data.splits import Data
+
+pytestmark = pytest.mark.usefixtures("quickly_compiled")
 
 # What makes every lab an affair of moments; all that is not named stays the reference's.
 TINY = {
@@ -49,13 +50,6 @@ def bench():
         config = lab.config_class.from_flat(settings)
         labs[lab.name] = Subject(config, lab.build_task, patches)
     return Bench(labs=labs, compiled_peers=False, longest=1024)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def quickly_compiled():
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
 
 
 @pytest.fixture(autouse=True)

@@ -14,17 +14,11 @@ from jaxlabs.models import normalized_network
 from jaxlabs.models.normalized_network import NormalizedNetwork, NormalizedNetworkConfig
 from jaxlabs.training.state import create_state
 
+pytestmark = pytest.mark.usefixtures("quickly_compiled")
+
 CONFIG = NormalizedNetworkConfig(layers=1, width=4, matmul_precision="highest")
 STEPS, BATCH, CLASSES = 4, 16, 3
 RATES = np.array([0.05, 0.5])
-
-
-@pytest.fixture(autouse=True, scope="module")
-def quickly_compiled():
-    """The programs run for an instant: compiling them well takes longer than they do."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
 
 
 def pictures_of(count, seed):

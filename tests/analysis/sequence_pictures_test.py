@@ -10,15 +10,9 @@ from jaxlabs.data.sequence_splits import Numbering
 from jaxlabs.models.seq2seq import Seq2Seq
 from jaxlabs.models.sequence_tasks import SequenceConfig
 
+pytestmark = pytest.mark.usefixtures("quickly_compiled")
+
 SOURCE, TARGET = Numbering(("moon", "the")), Numbering(("la", "luna"))
-
-
-@pytest.fixture(autouse=True, scope="module")
-def compiled_without_optimising():
-    """Compiling takes nearly all the time of these tests; what is compiled runs for an instant."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
 
 
 @pytest.mark.parametrize("backbone", ["rnn", "transformer"])

@@ -19,15 +19,9 @@ from jaxlabs.analysis.worked_problems import (
 from jaxlabs.analysis.worked_problems.rows import Number, in_words, is_wrong, metrics, numbers
 from jaxlabs.published import worked_problems as given
 
+pytestmark = pytest.mark.usefixtures("quickly_compiled")
+
 THEMES = (attention, optimisation, normalisation, contrastive, probability)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def compiled_without_optimising():
-    """Compiling takes nearly all the time of these tests; what is compiled runs for an instant."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
 
 
 @pytest.fixture(scope="module")

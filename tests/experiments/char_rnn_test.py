@@ -15,7 +15,7 @@ from jaxlabs.data.tokenizers import CharTokenizer
 from jaxlabs.run_folder import RunFolder
 from jaxlabs.training.state import count_parameters
 
-pytestmark = pytest.mark.usefixtures("reused_executables")
+pytestmark = pytest.mark.usefixtures("reused_executables", "quickly_compiled")
 
 TINY = ["--embedding=4", "--hidden=8", "--context=8", "--batch_size=4", "--eval_batch_size=16"]
 PACE = ["--steps=12", "--eval_every=4", "--checkpoint_every=4", "--log_every=1"]

@@ -3,7 +3,6 @@
 import math
 import shutil
 
-import jax
 import numpy as np
 import PIL.Image
 import pytest
@@ -13,19 +12,11 @@ from jaxlabs import command
 from jaxlabs.data import digits
 from jaxlabs.run_folder import RunFolder
 
-pytestmark = pytest.mark.usefixtures("reused_executables")
+pytestmark = pytest.mark.usefixtures("reused_executables", "quickly_compiled")
 
 TINY = "--channels=2 --embedding_width=8 --width=8 --heads=2 --ffn_width=8 --warmup_steps=0"
 TINY += " --batch_size=16 --eval_batch_size=8 --test_pairs=12 --prompt=thin --shift=1"
 PACE = "--steps=6 --eval_every=3 --checkpoint_every=3 --log_every=3"
-
-
-@pytest.fixture(autouse=True, scope="module")
-def compiled_without_optimising():
-    """Compiling takes nearly all the time of these tests; what is compiled runs for an instant."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ from jaxlabs.analysis.epochs import mean_losses
 from jaxlabs.data import images
 from jaxlabs.run_folder import RunFolder
 
-pytestmark = pytest.mark.usefixtures("reused_executables")
+pytestmark = pytest.mark.usefixtures("reused_executables", "quickly_compiled")
 
 TINY = "--dataset=rendered_digits --width=4 --groups=2 --time_width=4 --steps=4 --batch_size=8"
 TINY += " --micro_batches=1 --eval_batch_size=16 --evaluated_images=16 --eval_every=2"

@@ -13,7 +13,7 @@ from jaxlabs.data import speeches
 from jaxlabs.run_folder import RunFolder
 from jaxlabs.training.state import count_parameters
 
-pytestmark = pytest.mark.usefixtures("reused_executables")
+pytestmark = pytest.mark.usefixtures("reused_executables", "quickly_compiled")
 
 WORDS = {"kind": "words", "words": [f"{number:04}" for number in range(5636)]}
 STEPS = 330

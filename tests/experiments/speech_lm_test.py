@@ -21,7 +21,7 @@ from jaxlabs.models import transformer_lm
 from jaxlabs.run_folder import RunFolder
 from jaxlabs.training.state import count_parameters, create_state
 
-pytestmark = pytest.mark.usefixtures("reused_executables")
+pytestmark = pytest.mark.usefixtures("reused_executables", "quickly_compiled")
 
 WORDS = {"kind": "words", "words": sorted(f"word{number:03}" for number in range(60))}
 SPLITS = ("train_text", *speeches.SPEAKERS)

@@ -13,18 +13,12 @@ from jaxlabs.analysis.gradients import check
 from jaxlabs.layers.recurrent import Recurrent, zero_state
 from jaxlabs.layers.recurrent_cells import CELLS, recur, take_step
 
+pytestmark = pytest.mark.usefixtures("quickly_compiled")
+
 BATCH, TIME, FEATURES, HIDDEN = 4, 6, 3, 5
 REAL = np.array([6, 3, 0, 1])  # one full sequence, one of nothing but padding
 MASK = np.arange(TIME)[None, :] < REAL[:, None]
 WIDTHS = {"rnn": 1, "lstm": 4, "gru": 3}
-
-
-@pytest.fixture(autouse=True, scope="module")
-def compiled_without_optimising():
-    """Compiling takes nearly all the time of these tests; what is compiled runs for an instant."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
 
 
 def x_of(batch=BATCH, time=TIME):

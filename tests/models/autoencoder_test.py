@@ -24,7 +24,7 @@ from jaxlabs.training.optimizers import lbfgs
 from jaxlabs.training.state import count_parameters, create_state
 
 SHAPE, PIXELS = (4, 3, 1), 12
-pytestmark = pytest.mark.usefixtures("reused_executables")
+pytestmark = pytest.mark.usefixtures("reused_executables", "quickly_compiled")
 
 SGD = optax.sgd(0.1)
 TINY = AutoencoderConfig(latent=2, hidden=5, hidden_layers=1, matmul_precision="highest")

@@ -26,17 +26,11 @@ from jaxlabs.models.char_rnn import (
 from jaxlabs.training.devices import data_parallel
 from jaxlabs.training.state import count_parameters, create_state
 
+pytestmark = pytest.mark.usefixtures("quickly_compiled")
+
 TINY = CharRNNConfig(
     vocabulary_size=7, embedding=4, hidden=6, layers=2, context=5, matmul_precision="highest"
 )
-
-
-@pytest.fixture(autouse=True, scope="module")
-def compiled_without_optimising():
-    """Compiling takes nearly all the time of these tests; what is compiled runs for an instant."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
 
 
 DESCENT = optax.sgd(0.1)

@@ -25,7 +25,7 @@ SHAPE = (4, 4, 1)
 KEY = jax.random.key(3)
 SGD = optax.sgd(0.1)
 TINY = UNetConfig(width=4, groups=2, time_width=4, matmul_precision="highest")
-pytestmark = pytest.mark.usefixtures("reused_executables")
+pytestmark = pytest.mark.usefixtures("reused_executables", "quickly_compiled")
 
 
 def make(count=8, micro_batches=1, diffusion=None, shape=SHAPE, tx=SGD, **settings):

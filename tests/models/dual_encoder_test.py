@@ -20,20 +20,14 @@ from jaxlabs.models.text_encoder import TextEncoder
 from jaxlabs.training.devices import BATCH_AXIS, Placement
 from jaxlabs.training.state import count_parameters, create_state
 
+pytestmark = pytest.mark.usefixtures("quickly_compiled")
+
 SMALL = DualEncoderConfig(
     **{"vocabulary_size": 12, "width": 8, "heads": 2, "ffn_width": 8, "embedding_width": 6},
     **{"channels": 2, "context": 5, "shift": 0, "matmul_precision": "highest"},
 )
 KEY = jax.random.key(0)
 ADAM = optax.adam(1e-2)
-
-
-@pytest.fixture(autouse=True, scope="module")
-def compiled_without_optimising():
-    """Compiling takes nearly all the time of these tests; what is compiled runs for an instant."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
 
 
 def batch_of(count=8, shape=(8, 8, 1)):

@@ -14,6 +14,8 @@ from jaxlabs.models import image_classifier
 from jaxlabs.models.image_classifier import ImageClassifier, ImageClassifierConfig
 from jaxlabs.training.state import count_parameters, create_state
 
+pytestmark = pytest.mark.usefixtures("quickly_compiled")
+
 SMALL = ImageClassifierConfig(channels=2, feature_width=6, matmul_precision="highest")
 KEY = jax.random.key(0)
 STILL = optax.identity()

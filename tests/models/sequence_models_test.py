@@ -18,19 +18,13 @@ from jaxlabs.models.seq2seq import END, START, Seq2Seq, Translator, translate
 from jaxlabs.models.sequence_tasks import BACKBONES, SequenceConfig, SequenceLabeller
 from jaxlabs.training.state import count_parameters, create_state
 
+pytestmark = pytest.mark.usefixtures("quickly_compiled")
+
 LABELS = ("<pad>", "<sos>", "<eos>", "B-PER", "I-PER", "O")
 SOURCES, TARGETS, SOURCE_TIME, TARGET_TIME = 9, 8, 6, 5
 # A whole row, a short one, a single <eos>, and nothing but padding.
 INPUTS = np.array([[3, 4, 5, 6, 7, 2], [8, 3, 2, 0, 0, 0], [2, 0, 0, 0, 0, 0], [0] * 6], np.int32)
 TRANSLATED = np.array([[3, 4, 5, 6, 2], [7, 2, 0, 0, 0], [2, 0, 0, 0, 0], [0] * 5], np.int32)
-
-
-@pytest.fixture(autouse=True, scope="module")
-def compiled_without_optimising():
-    """Compiling takes nearly all the time of these tests; what is compiled runs for an instant."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
 
 
 def config_of(backbone, **options):

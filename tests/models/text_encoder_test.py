@@ -25,18 +25,12 @@ from jaxlabs.models.text_encoder import (
 )
 from jaxlabs.training.state import count_parameters, create_state
 
+pytestmark = pytest.mark.usefixtures("quickly_compiled")
+
 TINY = TextClassifierConfig(
     vocabulary_size=11, context=6, width=8, layers=1, heads=2, ffn_width=12, hidden=10
 )
 PHRASES = dataclasses.replace(TINY, phrase_buckets=40)
-
-
-@pytest.fixture(autouse=True, scope="module")
-def compiled_without_optimising():
-    """Compiling takes nearly all the time of these tests; what is compiled runs for an instant."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
 
 
 # A full sentence, one with padding, one of a single word, one of padding alone.

@@ -24,6 +24,8 @@ from jaxlabs.models.transformer_lm import (
 )
 from jaxlabs.training.state import count_parameters, create_state
 
+pytestmark = pytest.mark.usefixtures("quickly_compiled")
+
 TINY = TransformerLMConfig(
     vocabulary_size=11, context=8, width=16, layers=2, heads=2, ffn_width=24, dropout=0.0
 )

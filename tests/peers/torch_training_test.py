@@ -16,7 +16,7 @@ torch = pytest.importorskip("torch")
 from jaxlabs.peers.torch_char_rnn import build_char_rnn, copy_parameters  # noqa: E402
 from jaxlabs.peers.torch_training import Mode, build_step  # noqa: E402
 
-pytestmark = pytest.mark.peers
+pytestmark = [pytest.mark.peers, pytest.mark.usefixtures("quickly_compiled")]
 
 TINY = CharRNNConfig(vocabulary_size=7, embedding=5, hidden=6, context=4)
 
@@ -24,13 +24,6 @@ TINY = CharRNNConfig(vocabulary_size=7, embedding=5, hidden=6, context=4)
 def tokens_of(config, rows=3):
     random = np.random.default_rng(0)
     return random.integers(0, config.vocabulary_size, (rows, config.context + 1))
-
-
-@pytest.fixture(scope="module", autouse=True)
-def quickly_compiled():
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
 
 
 @functools.cache
