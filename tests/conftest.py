@@ -5,6 +5,7 @@ from here (Python reads it before any code runs), so `.ci/run` sets it; subproce
 """
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +13,9 @@ import jax
 import numpy as np
 import pytest
 from jax.experimental.compilation_cache import compilation_cache
+
+# A shell lets what it starts in the background ignore Ctrl-C, which some tests send to themselves.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 PLATFORM = os.environ.get("JAXLABS_TEST_PLATFORM", "cpu")
 os.environ.setdefault("PYTHONHASHSEED", "0")

@@ -1,7 +1,6 @@
 """The recurrent character model from its command line: carried states, three temperatures."""
 
 import math
-import shutil
 
 import jax
 import pytest
@@ -21,7 +20,6 @@ TINY = ["--embedding=4", "--hidden=8", "--context=8", "--batch_size=4", "--eval_
 PACE = ["--steps=12", "--eval_every=4", "--checkpoint_every=4", "--log_every=1"]
 SHORT = ["--max_new_tokens=9", "--dropout=0.2", "--seed=1"]
 SIXTY_FIVE = CharTokenizer("".join(map(chr, range(65, 130)))).to_json()
-TIME_FIELDS = ("seconds", "steps_per_second")
 
 
 def run(path, play, *flags):
@@ -50,21 +48,14 @@ def test_run_folder_holds_losses_perplexities_and_samples_at_three_temperatures(
     assert {"loss.png"} <= {path.name for path in whole.figures.iterdir()}
 
 
-def test_run_that_was_cut_off_ends_as_one_that_was_not(whole, play, tmp_path, capsys):
+def test_run_that_was_cut_off_ends_as_one_that_was_not(
+    whole, cut_off, require_same_end, play, capsys
+):
     """Within an epoch: the states come out of the checkpoint."""
-    folder = RunFolder(shutil.copytree(whole.path, tmp_path / "run"))
-    shutil.rmtree(folder.checkpoints / "12")
-    (folder.path / "summary.json").unlink()
+    folder = cut_off(whole)
     run(folder.path, play)
     assert "resuming at step 8" in capsys.readouterr().err
-    ours, theirs = folder.read_summary(), whole.read_summary()
-    assert ours["parameters_sha256"] == theirs["parameters_sha256"]
-    assert ours["metrics"] == theirs["metrics"]
-    rows = [
-        [{k: v for k, v in row.items() if k not in TIME_FIELDS} for row in one.read_metrics()]
-        for one in (folder, whole)
-    ]
-    assert rows[0] == rows[1]
+    require_same_end(folder, whole)
 
 
 def test_one_temperature_is_drawn_where_it_is_asked_for(whole, capsys):

@@ -3,7 +3,6 @@
 It is started by the command that reproduces every lab, and so that command is tested along.
 """
 
-import jax
 import pytest
 
 from experiments import reproduce
@@ -15,14 +14,10 @@ PICTURES = {"worked_scale", "worked_ravine", "worked_batch_norm", "worked_temper
 
 
 @pytest.fixture(scope="module")
-def collected(tmp_path_factory):
+def collected(quickly_compiled, tmp_path_factory):
     folder = RunFolder(tmp_path_factory.mktemp("runs") / "all")
     flags = ["--labs=worked_problems", "--platform=cpu", f"--workdir={folder.path}"]
-    jax.config.update("jax_disable_most_optimizations", True)  # compiling is what takes the time
-    try:
-        assert command.run(reproduce.collection(), flags) == 0
-    finally:
-        jax.config.update("jax_disable_most_optimizations", False)
+    assert command.run(reproduce.collection(), flags) == 0
     return folder
 
 
