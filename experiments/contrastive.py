@@ -120,7 +120,7 @@ LAB = Lab(
     variant=lambda config: "" if config.model.loss == "clip" else f"-{config.model.loss}",
     sweeps={
         "batch_size": Sweep(
-            question="Is SigLIP indifferent to the batch size, at equally many pairs seen?",
+            question="Is SigLIP indifferent to the batch size? (As many pairs, rate by its root.)",
             axes={"batch_size": (16, 64, 256, 1024), "loss": dual_encoder.LOSSES, "seed": (0, 1)},
             metrics=(*FOUND, "expected_pairs"),
             settings={"eval_every": 100_000, "checkpoint_every": 100_000},

@@ -37,7 +37,7 @@ class NormalizationConfig(CommonConfig):
         "mnist", f"one of {', '.join(images.NAMES)}, or a folder of pictures with classes"
     )
     train_images: int = setting(
-        2000, "pictures to train on, few enough to be learnt by heart", minimum=2
+        2000, "pictures to train on, few enough to be learnt by heart", minimum=8
     )
     evaluated: int = setting(
         2000, "pictures to choose the rate by, and as many to test on", minimum=8

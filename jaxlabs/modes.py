@@ -205,7 +205,8 @@ def _stored_precision(request: Request) -> str | None:
     folder = request.folder()
     if request.overwrite or not folder.exists():
         return None
-    return folder.read_config().get("tuned", {}).get(precision.SETTING)
+    stored = folder.read_config()
+    return stored.get("tuned", stored["settings"]).get(precision.SETTING)
 
 
 def _readable_facts(checkpoints: Checkpoints, steps: list[int]) -> dict[str, Any]:

@@ -115,7 +115,7 @@ def of_training(arrays: Arrays) -> list[Claim]:
             "The noise of its statistics regularises",
             f"In gradients of equally many pictures, with the statistics of {told_groups} pictures "
             f"each, {'; '.join(map(_percent, by_group))} of the test pictures are right.",
-            by_group[max(len(groups) - 2, 0)] - by_group[-1],
+            by_group[-2] - by_group[-1] if len(groups) > 1 else np.full_like(by_group[-1], np.nan),
         ),
     ]
 

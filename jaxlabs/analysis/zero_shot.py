@@ -138,7 +138,8 @@ def _zero_shot(
     labels, slants, weights = truths.T
     cosines = images @ prompts[:, 0].T
     right = cosines.argmax(axis=1) == labels
-    several = images @ prompts.mean(axis=1).T
+    ensemble = prompts.mean(axis=1)
+    several = images @ (ensemble / np.linalg.norm(ensemble, axis=1, keepdims=True)).T
     figures = {
         "zero_shot_accuracy": right.mean(),
         "prompt_ensemble_accuracy": (several.argmax(axis=1) == labels).mean(),

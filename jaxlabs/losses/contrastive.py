@@ -166,9 +166,10 @@ def siglip_loss(
 ) -> jax.Array:
     """Returns SigLIP's loss of every image, in nats, `[batch]`.
 
-    Over several devices the texts go around in a ring (section 3.3 of the paper): a device holds
-    its images against one device's texts at a time and passes those on. Its logits are
-    `[local, local]`, also on the way back, where they are computed anew.
+    Under a mapped axis the texts go around in a ring (section 3.3 of the paper): a device holds its
+    images against one device's texts at a time and passes those on. Its logits are `[local,
+    local]`, also on the way back, where they are computed anew. Without one, under `jit` on a mesh
+    as the training loop runs it, the compiler shares the `[batch, batch]` logits out.
 
     Args:
       images: [batch, width] of unit length.

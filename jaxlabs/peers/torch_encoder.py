@@ -49,9 +49,9 @@ def build_classifier(config: TextClassifierConfig) -> Any:
             query, key, value = (
                 part.view(split).transpose(1, 2) for part in self.qkv(x).split(width, dim=2)
             )
-            scores = query @ key.transpose(2, 3) / split[-1] ** 0.5
-            scores = scores.masked_fill(hidden[:, None, None, :], float("-inf"))
-            attended = torch.softmax(scores, dim=-1) @ value
+            attended = torch.nn.functional.scaled_dot_product_attention(
+                query, key, value, attn_mask=~hidden[:, None, None, :]
+            )
             return self.out(attended.transpose(1, 2).reshape(batch, time, width))
 
         def feed(self, x):

@@ -30,7 +30,10 @@ class Mode:
         """Returns the module as it is called, compiled or not."""
         import torch
 
-        return torch.compile(module, **options) if self.compiled else module
+        if not self.compiled:
+            return module
+        torch._dynamo.config.allow_rnn = True  # otherwise recurrent layers stay eager, unsaid
+        return torch.compile(module, **options)
 
 
 def build_step(

@@ -119,11 +119,11 @@ def picture_sampling(
 
     def run() -> None:
         x = start
-        for time, (from_x, from_output, a, b, _, s) in path:
-            with torch.no_grad(), mode.autocast():
+        with torch.no_grad(), mode.autocast():  # around the loop: leaving it forgets cast weights
+            for time, (from_x, from_output, a, b, _, s) in path:
                 output = called(x, torch.full((batch_size,), time)).float()
-            seen = (from_x * x + from_output * output).clamp(-1, 1)
-            x = a * x + b * seen + s * torch.randn_like(x)
+                seen = (from_x * x + from_output * output).clamp(-1, 1)
+                x = a * x + b * seen + s * torch.randn_like(x)
 
     return Work(run, units=steps)
 
@@ -141,11 +141,11 @@ def text_sampling(
 
     def generate(count: int) -> None:
         text = torch.zeros(batch_size, 1, dtype=torch.long)
-        for _ in range(count):
-            with torch.no_grad(), mode.autocast():
+        with torch.no_grad(), mode.autocast():  # around the loop: leaving it forgets cast weights
+            for _ in range(count):
                 logits = called(text[:, -config.model.context :])[:, -1].float()
-            drawn = torch.multinomial(torch.softmax(logits, dim=-1), 1)
-            text = torch.cat([text, drawn], dim=1)
+                drawn = torch.multinomial(torch.softmax(logits, dim=-1), 1)
+                text = torch.cat([text, drawn], dim=1)
 
     def run() -> None:
         generate(tokens)

@@ -194,8 +194,10 @@ def test_rates_are_held_against_the_best_dot_of_the_same_class():
     assert fractions == [0.5, 1.0, 1.0, 0.25, 0.1, None]
 
 
-def test_the_table_says_when_fast_came_to_nothing():
+def test_the_table_says_when_fast_came_to_nothing_and_it_is_judged_as_float32():
     rows = [row("jaxlabs", "fast", 0.5, figures={"bfloat16_dots": 0.0})]
+    peers = [row("pytorch", "float32", 1.0), row("pytorch", "bfloat16", 2.0)]
+    assert compare([*rows, *peers])[0]["ratio_to_best_peer"] == 0.5
     text = table(compare(rows))
     assert "500 ms" in text
     assert "found bfloat16 no faster here" in text

@@ -81,6 +81,8 @@ def test_every_claim_is_judged_by_its_own_figures():
     )
     assert "rates up to 1 with it and up to 0.1 without" in claims["larger_rates"].found
     assert "4, 16, 64 pictures" in claims["noise_regularises"].found
+    alone = {"groups": np.array([64]), "group_test_accuracy": np.array([[0.9, 0.85]])}
+    assert by_name(found(**alone))["noise_regularises"].verdict == "undecided"
 
 
 def test_claims_that_are_wrong_are_refuted():

@@ -101,3 +101,18 @@ def test_unknown_precision_names_what_is_accepted():
     with pytest.raises(ValueError, match="'exact' is not one of highest, default, fast"):
         matmul(x, kernel, "exact")
     assert [lax_precision(name) for name in PRECISIONS] == [jax.lax.Precision.HIGHEST, None, None]
+
+
+@pytest.mark.skipif(jax.default_backend() != "cpu", reason="the form is chosen for CPUs")
+@pytest.mark.parametrize("features", [64, 24])
+def test_no_fast_dot_sums_over_the_rows_of_both_on_a_cpu(features):
+    """XLA folds a transpose back into that form, which reaches no matrix unit."""
+    x, kernel = inputs(features=features)
+
+    def total(x, kernel):
+        return jnp.sum(jnp.sin(matmul(x, kernel, "fast")))
+
+    compiled = jax.jit(jax.grad(total, (0, 1))).lower(x, kernel).compile().as_text()
+    dots = [line for line in compiled.splitlines() if " dot(" in line]
+    assert len(dots) == 3
+    assert not [line for line in dots if "lhs_contracting_dims={0}" in line]

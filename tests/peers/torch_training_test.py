@@ -88,3 +88,17 @@ def test_a_step_refuses_what_it_does_not_have():
     twin = build_char_rnn(TINY)
     with pytest.raises(ValueError, match="AdamW at a constant rate"):
         build_step(twin, summed, OptimizerConfig(optimizer="muon"), Mode())
+
+
+@pytest.mark.parametrize("cell", ["rnn", "lstm", "gru"])
+def test_a_compiled_recurrent_twin_is_compiled(cell):
+    graphs = []
+
+    def keep(graph, inputs):
+        graphs.append(graph)
+        return graph.forward
+
+    config = dataclasses.replace(TINY, cell=cell)
+    called = Mode(compiled=True).ready(build_char_rnn(config), backend=keep)
+    called(torch.from_numpy(tokens_of(config)[:, :-1]))
+    assert len(graphs) == 1
