@@ -75,7 +75,7 @@ def measure(config: NormalizationConfig, folder: RunFolder) -> Findings:
         config.model,
         pictures,
         rates=np.geomspace(config.min_rate, config.max_rate, config.rates),
-        seeds=range(config.seed, config.seed + config.seeds),
+        seeds=config.seeds_from(config.seeds),
         steps=config.steps,
         batch_size=config.batch_size,
         progress=_progress,

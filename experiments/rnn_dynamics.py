@@ -60,10 +60,6 @@ class RnnDynamicsConfig(CommonConfig):
         """Returns the lengths of the memory tasks."""
         return [length for length in LENGTHS if length < self.max_length] + [self.max_length]
 
-    def seeds_from(self, count: int) -> list[int]:
-        """Returns as many seeds, the first of which is that of the command line."""
-        return [(self.seed + number) % 2**32 for number in range(count)]
-
 
 BEST = {"max_length": 500, "memory_seeds": 3, "adding_steps": 1000, "copying_steps": 1000}
 PRESETS = {"quick": {}, "best": BEST | {"rule_steps": 2000, "clipping_steps": 1000}}

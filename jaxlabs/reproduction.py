@@ -44,7 +44,7 @@ def carry_out(request: Request) -> int:
     """
     config, chosen = request.config(), _chosen(request)
     devices.start(config.platform)
-    seeds = range(config.seed, config.seed + config.seeds)
+    seeds = config.seeds_from(config.seeds)
     turns = [(name, seed) for name in chosen for seed in seeds]
     failed: dict[str, str] = {}
     with opened(request, config) as folder, sweeps.compiled_programs_kept(), _sigterm_interrupts():

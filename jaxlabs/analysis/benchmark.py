@@ -25,7 +25,7 @@ CLASSES = {"highest": FLOAT32, "default": FLOAT32, "fast": BFLOAT16}
 
 OURS = "jaxlabs"
 
-LIBRARIES = {OURS: "jax", "pytorch": "torch", "numpy": "scipy.optimize"}
+PACKAGES = {OURS: "jax", "pytorch": "torch", "numpy": "scipy.optimize"}
 
 LEAST_ROUNDS = 2
 
@@ -54,7 +54,7 @@ class Variant:
     Attributes:
       suite: what is measured.
       variant: which of its groups.
-      framework: a key of LIBRARIES.
+      framework: a key of PACKAGES.
       mode: how the framework runs it.
       precision: a key of CLASSES, or one of their values.
       build: makes the work in the worker, see `Job`.
@@ -115,7 +115,7 @@ def measure_group(
             row = rows[variant.name]
             row["skipped"] = variant.skipped or _too_large(variant)
             if not row["skipped"]:
-                job = Job(variant.build, LIBRARIES[variant.framework], variant.environment)
+                job = Job(variant.build, PACKAGES[variant.framework], variant.environment)
                 with _excused(row):
                     worker = start(job, config.limit)
                     answer = worker.ask()

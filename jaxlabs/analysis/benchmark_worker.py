@@ -57,12 +57,12 @@ class Job:
 
     Attributes:
       build: makes the work; pickled by its name, so it is a function of a module, or a partial one.
-      library: imported first, so that its memory can be told from the work's.
+      package: imported first, so that its memory can be told from the work's.
       environment: variables of the worker's process.
     """
 
     build: Callable[[], Work]
-    library: str
+    package: str
     environment: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
@@ -154,7 +154,7 @@ def serve() -> None:
 def _answers():
     """Yields the answer to every line of standard input."""
     job: Job = pickle.loads(base64.b64decode(sys.stdin.readline()))
-    importlib.import_module(job.library)
+    importlib.import_module(job.package)
     base = peak_memory()
     work = job.build()
     first = _seconds(work.warm_up or work.run, 1)

@@ -91,10 +91,8 @@ def measure(
       folder: gets the arrays `similarity`, `retrieval` and `reliability`.
     """
     pixels, tokens, truths = (np.asarray(test.arrays[n]) for n in ("images", "tokens", "truths"))
-    images, (scale, bias) = (
-        trained.images(pixels),
-        dual_encoder.scaling(trained.model, trained.params),
-    )
+    images = trained.images(pixels)
+    scale, bias = dual_encoder.scaling(trained.model, trained.params)
     claims = digit_captions.full_claims()
     cosines = images @ trained.texts([digit_captions.wordings(claim)[0] for claim in claims]).T
     own = np.ravel_multi_index(tuple(truths.T), (len(DIGITS), len(SLANTS), len(WEIGHTS)))
@@ -144,12 +142,9 @@ def _zero_shot(
         "zero_shot_accuracy": right.mean(),
         "prompt_ensemble_accuracy": (several.argmax(axis=1) == labels).mean(),
     }
-    for name, field, level, words in (
-        ("slant", "slant", slants, SLANTS),
-        ("weight", "weight", weights, WEIGHTS),
-    ):
+    for name, level, words in (("slant", slants, SLANTS), ("weight", weights, WEIGHTS)):
         texts = [
-            digit_captions.wordings(Claim(digit, **{field: place}))[0]
+            digit_captions.wordings(Claim(digit, **{name: place}))[0]
             for digit in digits
             for place in range(len(words))
         ]

@@ -29,7 +29,10 @@ class Decoder(Protocol):
         """Reads `tokens` [batch]; returns the carry and the logits [batch, vocabulary]."""
 
     def refill(self, params: Any, tokens: jax.Array) -> Any:
-        """Returns the carry after `tokens` [batch, time] alone, read from position 0 on."""
+        """Returns the carry after `tokens` [batch, time] alone, read from position 0 on.
+
+        A decoder whose carry has no limit, or is never filled, need not have it.
+        """
 
 
 class _Loop(NamedTuple):

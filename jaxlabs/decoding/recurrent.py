@@ -38,7 +38,3 @@ class RecurrentDecoder:
         """Takes in `tokens [batch]`; returns the states and logits `[batch, vocabulary]`."""
         logits, carry = self.model.apply({"params": params}, tokens, carry, method="decode")
         return carry, logits[:, : self.tokens]
-
-    def refill(self, params: Any, tokens: jax.Array) -> Any:
-        """Never called: a carry without a context is never full."""
-        raise NotImplementedError

@@ -1,7 +1,7 @@
 """Pen-and-paper problems of deep learning: what is given, and what the write-up prints as answers.
 
-`GIVEN` problems are the homework's own; where it states a claim without numbers, those under
-`CHOSEN` were chosen here to put it into numbers. Answers are computed elsewhere, never typed in.
+What is marked `SOURCE` is the homework's own; where it states a claim without numbers, what is
+marked `CHOSEN` puts it into numbers. Answers are computed elsewhere, never typed in.
 """
 
 SOURCE = "an unpublished homework of a deep-learning course"

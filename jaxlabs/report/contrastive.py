@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.image import AxesImage
 
 from jaxlabs.report import style
 from jaxlabs.report.picture import Picture
@@ -23,7 +24,7 @@ def similarity(arrays: Arrays) -> list[Picture]:
     images, captions = arrays["images"], arrays["captions"].tolist()
     figure = style.new_figure(4.6)
     axes = figure.add_subplot()
-    _matrix(axes, arrays["cosines"].T, -1.0)
+    _matrix(axes, arrays["cosines"].T)
     axes.set_yticks(range(len(captions)), captions, fontsize=8)
     axes.set_xticks([])
     for row, column in np.ndindex(*arrays["cosines"].shape):
@@ -54,34 +55,33 @@ def similarity(arrays: Arrays) -> list[Picture]:
 def _mean_similarity(means: np.ndarray) -> Picture:
     figure = style.new_figure(4.4)
     axes = figure.add_subplot()
-    image = _matrix(axes, means, -1.0)
+    image = _matrix(axes, means)
     per_digit = len(means) // 10
     places = np.arange(10) * per_digit + (per_digit - 1) / 2
     for ticks in (axes.set_xticks, axes.set_yticks):
         ticks(places, range(10))
     axes.set(xlabel="descriptions, digit by digit", ylabel="pictures, by their description")
     figure.colorbar(image, ax=axes, label="mean cosine", shrink=0.8)
-    own = np.nanmean(np.diagonal(means))
-    block = np.kron(np.eye(10, dtype=bool), np.ones((per_digit,) * 2, bool))
-    np.fill_diagonal(block, False)
-    others = np.nanmean(means[~np.kron(np.eye(10, dtype=bool), np.ones((per_digit,) * 2, bool))])
+    own = np.eye(len(means), dtype=bool)
+    digit = np.kron(np.eye(10, dtype=bool), np.ones((per_digit,) * 2, bool))
+    near = [np.nanmean(means[kind]) for kind in (own, digit & ~own, ~digit)]
     return Picture(
         name="mean_similarity",
         title="All pictures against all full descriptions",
         caption=(
             f"Mean cosines over the test pictures of each description. Each block is one digit; in "
             f"it the slant goes from backward to slanted, and within each slant the weight from "
-            f"thin to bold. With their own description pictures have {own:.2f}, with others of the "
-            f"same digit {np.nanmean(means[block]):.2f}, with those of other digits {others:.2f}."
+            f"thin to bold. With their own description pictures have {near[0]:.2f}, with others of "
+            f"the same digit {near[1]:.2f}, with those of other digits {near[2]:.2f}."
         ),
         alt=f"A matrix of {len(means)} by {len(means)} mean cosines in ten blocks.",
         figure=figure,
     )
 
 
-def _matrix(axes: Axes, values: np.ndarray, least: float):
+def _matrix(axes: Axes, cosines: np.ndarray) -> AxesImage:
     style.frame_only(axes)
-    return axes.imshow(values, cmap="Blues", vmin=least, vmax=1, interpolation="nearest")
+    return axes.imshow(cosines, cmap="Blues", vmin=-1, vmax=1, interpolation="nearest")
 
 
 def retrieval(arrays: Arrays) -> list[Picture]:

@@ -33,6 +33,10 @@ class CommonConfig(Config):
         if self.workdir == "":
             raise UserError("--workdir: '' is not accepted; a folder, new or of a run, or none")
 
+    def seeds_from(self, count: int) -> list[int]:
+        """Returns as many seeds, the first of which is that of the command line."""
+        return [(self.seed + number) % 2**32 for number in range(count)]
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class CollectionConfig(CommonConfig):

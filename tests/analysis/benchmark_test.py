@@ -18,7 +18,7 @@ FAST = MeasuringConfig(rounds=2, seconds=0.01, limit=60.0)
 @pytest.fixture(autouse=True)
 def light_libraries(monkeypatch):
     """Workers of these tests need no framework."""
-    monkeypatch.setattr(benchmark, "LIBRARIES", dict.fromkeys(benchmark.LIBRARIES, "math"))
+    monkeypatch.setattr(benchmark, "PACKAGES", dict.fromkeys(benchmark.PACKAGES, "math"))
 
 
 NOTHING = functools.partial(time.sleep, 0.0)
