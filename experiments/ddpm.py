@@ -2,8 +2,8 @@
 
 Source    Ho, Jain and Abbeel 2020; an unpublished course write-up of diffusion on MNIST
 Command   python -m experiments.ddpm --platform=cpu
-Expect    quick: 900 steps with half the width; reference: 1,011,969 parameters, ten epochs, hours
-          on two cores
+Expect    quick: nine of ten samples a sure digit; reference: 1,011,969 parameters, ten epochs, 2.3
+          hours on two cores
 """
 
 import dataclasses
@@ -54,15 +54,14 @@ EPOCH = 469
 REFERENCE = {"steps": 10 * EPOCH, "batch_size": 128, "micro_batches": 16, "eval_batch_size": 16}
 REFERENCE |= {"learning_rate": 2e-4, "eval_every": EPOCH, "checkpoint_every": 100, "log_every": 1}
 # What came after the paper, all of it free: a rate that falls, an average of the weights, another
-# target, and a weight on times that keeps the noisiest and the cleanest from ruling.
+# target, less noise in the middle, and steps of one size in every direction of a kernel.
 MODERN = {"schedule": "cosine", "warmup_steps": 100, "zero_init_output": True, "prediction": "v"}
-MODERN |= {"loss_weighting": "min_snr", "noise_schedule": "cosine", "ema_decay": 0.999}
+MODERN |= {"noise_schedule": "cosine", "optimizer": "muon", "ema_decay": 0.999}
 FEW = {"sampler": "dpm_solver", "sampler_steps": 20}
+QUICK = {"width": 32, "steps": 750, "batch_size": 32, "micro_batches": 2, "eval_batch_size": 64}
+QUICK |= {"learning_rate": 2e-3, "ema_decay": 0.99, "eval_every": 250, "quality_samples": 500}
 PRESETS = {
-    "quick": MODERN
-    | FEW
-    | {"width": 32, "steps": 900, "batch_size": 64, "micro_batches": 4, "eval_batch_size": 64}
-    | {"learning_rate": 2e-3, "ema_decay": 0.99, "eval_every": 300, "quality_samples": 500},
+    "quick": MODERN | FEW | QUICK | {"class_conditional": True, "guidance": 2.0},
     "reference": REFERENCE | {"quality_steps": "10,20,50,100,250,1000", "num_samples": 36},
     "best": REFERENCE | MODERN | FEW | {"learning_rate": 1e-3, "log_every": 10},
 }
@@ -74,7 +73,8 @@ def load_data(config: DDPMConfig) -> Data:
     ddpm.require_halves(pictures.train.images.shape[1:])
     if config.model.class_conditional and not pictures.classes:
         raise UserError(
-            f"--class_conditional: {config.dataset} has no classes; sub-folders would be classes"
+            f"--class_conditional: {config.dataset} has no classes; sub-folders would be classes, and"
+            " --noclass_conditional needs none"
         )
     data = labelled_data(pictures, config.evaluated_images)
     picture_quality.find_judge(config.quality, data.dataset)  # says so before it trains

@@ -22,6 +22,9 @@ MEMORY = 20
 MOST_TRIALS = 20
 """Evaluations of one line search; float32 runs out of digits long before."""
 
+ENDS, MATRIX, KERNEL = ("input", "output", "head"), 2, 4
+"""Modules at a network's ends, which Muon is not made for, and axes of what it is made for."""
+
 TOLERANCE, PATIENCE = 1e-5, 20
 """Converged: the last 20 steps together lowered the loss by less than a hundred-thousandth."""
 
@@ -180,12 +183,14 @@ def matrices(params: Any) -> Any:
 
 
 def _block_matrices(params: Any) -> Any:
-    """Marks the matrices between embedding and head, which are the ones that Muon is made for."""
+    """Marks the matrices between a network's two ends, and kernels as matrices of patches."""
 
     def mark(path, leaf):
         outermost = jax.tree_util.keystr(path[:1], simple=True)
-        inside = not any(name in outermost for name in ("embedding", "head"))
-        return optax.contrib.MuonDimensionNumbers() if leaf.ndim == 2 and inside else None
+        end = outermost in ENDS or "embedding" in outermost
+        if end or leaf.ndim not in (MATRIX, KERNEL):
+            return None
+        return optax.contrib.MuonDimensionNumbers(tuple(range(leaf.ndim - 1)), leaf.ndim - 1)
 
     return jax.tree_util.tree_map_with_path(mark, params)
 

@@ -183,6 +183,20 @@ def test_muon_orthogonalises_block_matrices_and_leaves_the_rest_to_adam():
         assert 0.9e-3 < np.abs(leaf).max() < 2e-3
 
 
+def test_muon_takes_a_kernel_as_a_matrix_of_patches():
+    config = OptimizerConfig(optimizer="muon", muon_learning_rate=0.02, weight_decay=0.0)
+    optimizer = build_optimizer(config, CONSTANT)
+    kernels = {name: {"kernel": np.ones((3, 3, 2, 6), np.float32)} for name in ("block", "output")}
+    random = np.random.default_rng(0)
+    gradient = jax.tree.map(lambda leaf: random.normal(size=leaf.shape), kernels)
+    updates, _ = optimizer.update(gradient, optimizer.init(kernels), kernels)
+    spreads = {}
+    for name in kernels:
+        values = np.linalg.svd(updates[name]["kernel"].reshape(18, 6), compute_uv=False)
+        spreads[name] = values.max() / values.min()
+    assert spreads["block"] < 1.8 < spreads["output"]
+
+
 @pytest.mark.parametrize("optimizer", ["adamw", "muon"])
 def test_optimizers_walk_down_a_bowl(optimizer):
     config = OptimizerConfig(
