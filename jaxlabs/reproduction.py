@@ -182,16 +182,20 @@ def _ended(folder: RunFolder, name: str) -> list[Ended]:
 def _rows(
     collection: Collection, name: str, preset: str, wanted: str, ended: Sequence[Ended]
 ) -> list[dict[str, Any]]:
-    """Returns a lab's rows: those with a published figure, then its other main figures."""
+    """Returns a lab's rows: those with a published figure, then its other main figures.
+
+    A main figure that the lab did not report has a row without a value.
+    """
     first = ended[0][1]
     compared = first["compared"]
     met = {row["metric"] for row in compared}
     main = collection.main.get(name, list(first["metrics"])[:MOST_FIGURES])
-    alone = [metric for metric in main if metric in first["metrics"] and metric not in met]
+    alone = [metric for metric in main if metric not in met]
     runs = [
         {"point": {"seed": summary["seed"]}, "metrics": _figures(summary)} for _, summary in ended
     ]
-    (group,) = compare_groups(runs, [*met, *alone])
+    reported = [metric for metric in alone if metric in first["metrics"]]
+    (group,) = compare_groups(runs, [*met, *reported])
     common = {
         "lab": name,
         "preset": preset,
@@ -204,7 +208,7 @@ def _rows(
     rows = [{key: row[key] for key in ("figure", "metric", *without)} for row in compared]
     rows += [{"figure": metric.replace("_", " "), "metric": metric} | without for metric in alone]
     for row in rows:
-        found = group["figures"][row["metric"]]
+        found = group["figures"].get(row["metric"], dict.fromkeys(("mean", "deviation")))
         ratio = found["mean"] / row["published"] if row["published"] else None
         row |= {"ours": found["mean"], "deviation": found["deviation"], "ratio": ratio} | common
     return rows

@@ -76,7 +76,9 @@ def test_table_has_published_and_main_figures_as_means_over_the_seeds(capsys):
         *(["`other`, quick", name] for name in "abc"),  # the first few, as nobody chose
         ["`gpt`, quick", "nanoGPT, three minutes on a CPU"],
         ["`gpt`, quick", "sliding window loss"],
+        ["`gpt`, quick", "not measured"],
     ]
+    assert rows[5][3:5] == ["—", "—"]
     assert rows[3][2:6] == ["1.88 nats", "1.6000 nats ± 0.1000 nats", f"{1.6 / 1.88:.3f}", "3"]
     assert rows[3][7] == "`python -m experiments.gpt --preset=quick --seed=0  # and --seed=1, 2`"
     assert rows[4][2:5] == ["—", "1.3500 ± 0.1000", "—"]
@@ -121,7 +123,7 @@ def test_a_lab_that_fails_is_named_and_the_others_go_on(capsys):
     assert command.run(ALL, []) == 1
     error = capsys.readouterr().err.splitlines()
     assert error[-1] == "reproduce: other, seed 0 failed: --dataset: nothing there"
-    assert [row[0] for row in table()] == ["`gpt`, quick"] * 2
+    assert [row[0] for row in table()] == ["`gpt`, quick"] * 3
     assert "- Failed: other, seed 0: --dataset" in (FOLDER.path / "results.md").read_text()
     assert "Failed: other, seed 0" in FOLDER.report.read_text()
     TROUBLE["other"] = ZeroDivisionError("a\nbug")
