@@ -21,9 +21,9 @@ from experiments import sparse_autoencoder as sparse
 from experiments import speech_classifier as classifier
 from experiments import speech_lm as words
 from jaxlabs import command
-from jaxlabs.analysis import benchmark, benchmark_table
-from jaxlabs.analysis.benchmark_rivals import Bench, Subject
-from jaxlabs.analysis.benchmark_suites import SUITES, matmul
+from jaxlabs.analysis.benchmark import table, turns
+from jaxlabs.analysis.benchmark.rivals import Bench, Subject
+from jaxlabs.analysis.benchmark.suites import SUITES, matmul
 from jaxlabs.config import UserError, group, nearest, setting
 from jaxlabs.lab import Findings, Lab, Study
 from jaxlabs.run_folder import RunFolder
@@ -41,7 +41,7 @@ class BenchmarkConfig(CommonConfig):
     reduced: bool = setting(False, "smaller sizes where the reference's take minutes")
     compiled_peers: bool = setting(True, "also measure PyTorch compiled; each takes a minute")
     longest: int = setting(65536, "tokens of the longest text in window_attention", minimum=1024)
-    measuring: benchmark.MeasuringConfig = group(benchmark.MeasuringConfig)
+    measuring: turns.MeasuringConfig = group(turns.MeasuringConfig)
 
     def check(self) -> None:
         super().check()
@@ -83,26 +83,26 @@ def measure(config: BenchmarkConfig, folder: RunFolder) -> Findings:
         for groups in suites:
             measured = [row for one in groups for row in _measure_group(one, config, bar)]
             limits = limits or measured
-            compared = benchmark.compare([*limits, *measured])[len(limits) :]
-            bar.write(benchmark_table.table(compared), file=sys.stderr)
+            compared = turns.compare([*limits, *measured])[len(limits) :]
+            bar.write(table.table(compared), file=sys.stderr)
             rows = [*rows, *compared] if measured is not limits else [*compared, *rows]
             folder.write_text(path, json.dumps({"rows": rows}, indent=2) + "\n")
-    benchmark_table.write_arrays(rows, folder)
-    text = f"{benchmark_table.table(rows)}\n\n{benchmark_table.LEGEND}"
-    return Findings(benchmark_table.metrics(rows), text)
+    table.write_arrays(rows, folder)
+    text = f"{table.table(rows)}\n\n{table.LEGEND}"
+    return Findings(table.metrics(rows), text)
 
 
 def _measure_group(
-    rivals: Sequence[benchmark.Variant], config: BenchmarkConfig, bar: tqdm.tqdm
-) -> list[benchmark.Row]:
-    def advance(rival: benchmark.Variant) -> None:
+    rivals: Sequence[turns.Variant], config: BenchmarkConfig, bar: tqdm.tqdm
+) -> list[turns.Row]:
+    def advance(rival: turns.Variant) -> None:
         told = f"{rival.suite}, {rival.variant}: {rival.name}"
         bar.set_description(told)
         bar.update()
         if bar.disable:  # no terminal: plain lines
             print(told, file=sys.stderr)
 
-    return benchmark.measure_group(rivals, config.measuring, advance)
+    return turns.measure_group(rivals, config.measuring, advance)
 
 
 def _subject(lab: Lab, data_dir: str | None) -> Subject:

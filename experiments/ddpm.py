@@ -73,8 +73,8 @@ def load_data(config: DDPMConfig) -> Data:
     ddpm.require_halves(pictures.train.images.shape[1:])
     if config.model.class_conditional and not pictures.classes:
         raise UserError(
-            f"--class_conditional: {config.dataset} has no classes; sub-folders would be classes, and"
-            " --noclass_conditional needs none"
+            f"--class_conditional: {config.dataset} has no classes; sub-folders would be classes,"
+            " and --noclass_conditional needs none"
         )
     data = labelled_data(pictures, config.evaluated_images)
     picture_quality.find_judge(config.quality, data.dataset)  # says so before it trains

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxlabs.analysis.benchmark_worker import Work
+from jaxlabs.analysis.benchmark.worker import Work
 from jaxlabs.data.splits import Data
 from jaxlabs.peers import numpy_sparse_autoencoder
 from jaxlabs.training.run_config import RunConfig

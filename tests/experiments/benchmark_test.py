@@ -10,7 +10,7 @@ import pytest
 
 from experiments.benchmark import STUDY
 from jaxlabs import command
-from jaxlabs.analysis import benchmark, benchmark_rivals
+from jaxlabs.analysis.benchmark import rivals, turns
 from jaxlabs.run_folder import RunFolder
 
 FIELDS = {
@@ -34,7 +34,7 @@ def pretend(seconds, stop_at=None):
             progress(rival)
             if rival.suite == stop_at:
                 raise KeyboardInterrupt
-            row = benchmark._empty_row(rival) | {"seconds": seconds + number, "rounds": [seconds]}
+            row = turns._empty_row(rival) | {"seconds": seconds + number, "rounds": [seconds]}
             row |= {"compile_seconds": 1.0, "flops_per_second": 1e9 / (seconds + number)}
             row |= {"peak_memory_bytes": 2**30, "base_memory_bytes": 2**28}
             rows.append(row)
@@ -48,7 +48,7 @@ def measured(tmp_path_factory):
     """A real one, of our side alone, which takes the fewest processes."""
     folder = RunFolder(tmp_path_factory.mktemp("runs") / "benchmark")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(benchmark_rivals.Bench, "has_pytorch", False)
+        patch.setattr(rivals.Bench, "has_pytorch", False)
         flags = f"--platform=cpu --suite=window_attention --longest=1024 --workdir={folder.path}"
         assert command.run(STUDY, [*flags.split(), *PACE.split()]) == 0
     return folder
@@ -80,11 +80,11 @@ def test_table_and_picture_stand_in_the_report(measured):
 def test_a_stopped_benchmark_goes_on(tmp_path, monkeypatch, capsys):
     folder = RunFolder(tmp_path)
     flags = ["--platform=cpu", "--suite=gpt_train,char_rnn", f"--workdir={tmp_path}"]
-    monkeypatch.setattr(benchmark, "measure_group", pretend(1.0, stop_at="char_rnn"))
+    monkeypatch.setattr(turns, "measure_group", pretend(1.0, stop_at="char_rnn"))
     assert command.run(STUDY, flags) == 130
     assert "the same command goes on" in capsys.readouterr().err
     assert {row["suite"] for row in rows_of(folder)} == {"matmul", "gpt_train"}
-    monkeypatch.setattr(benchmark, "measure_group", pretend(2.0))
+    monkeypatch.setattr(turns, "measure_group", pretend(2.0))
     assert command.run(STUDY, flags) == 0
     rows = rows_of(folder)
     first = {row["suite"]: row["seconds"] for row in reversed(rows)}
@@ -97,8 +97,8 @@ def test_a_stopped_benchmark_goes_on(tmp_path, monkeypatch, capsys):
 
 
 def test_without_pytorch_one_line_says_so(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(benchmark_rivals.Bench, "has_pytorch", False)
-    monkeypatch.setattr(benchmark, "measure_group", pretend(1.0))
+    monkeypatch.setattr(rivals.Bench, "has_pytorch", False)
+    monkeypatch.setattr(turns, "measure_group", pretend(1.0))
     flags = ["--platform=cpu", "--suite=gpt_train", f"--workdir={tmp_path}"]
     assert command.run(STUDY, flags) == 0
     first_line = capsys.readouterr().err.splitlines()[0]
@@ -108,7 +108,7 @@ def test_without_pytorch_one_line_says_so(tmp_path, monkeypatch, capsys):
 
 def test_ratios_are_drawn_where_there_are_peers(tmp_path, monkeypatch):
     pytest.importorskip("torch")
-    monkeypatch.setattr(benchmark, "measure_group", pretend(1.0))
+    monkeypatch.setattr(turns, "measure_group", pretend(1.0))
     assert command.run(STUDY, ["--platform=cpu", f"--workdir={tmp_path}"]) == 0
     folder = RunFolder(tmp_path)
     drawn = {path.stem for path in folder.figures.iterdir()}

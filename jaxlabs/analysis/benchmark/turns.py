@@ -15,7 +15,7 @@ import types
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from jaxlabs.analysis.benchmark_worker import Job, Work, Worker, WorkerError
+from jaxlabs.analysis.benchmark.worker import Job, Work, Worker, WorkerError
 from jaxlabs.config import Config, setting
 
 FLOAT32, BFLOAT16, FLOAT64 = "float32", "bfloat16", "float64"

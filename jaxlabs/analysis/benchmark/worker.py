@@ -29,7 +29,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-MODULE = "jaxlabs.analysis.benchmark_worker"
+MODULE = "jaxlabs.analysis.benchmark.worker"
 
 
 @dataclasses.dataclass(frozen=True)

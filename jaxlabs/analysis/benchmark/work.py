@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxlabs import keys
-from jaxlabs.analysis.benchmark_worker import Work
+from jaxlabs.analysis.benchmark.worker import Work
 from jaxlabs.analysis.dot_flops import BACKWARD, dot_flops
 from jaxlabs.analysis.picture_samples import PictureSamplingConfig, draw
 from jaxlabs.data.batches import Examples, ParallelStreams, TokenStream, batch_at

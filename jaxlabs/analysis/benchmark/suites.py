@@ -10,9 +10,8 @@ import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from jaxlabs.analysis import benchmark_work
-from jaxlabs.analysis.benchmark import FLOAT64, OURS, Variant
-from jaxlabs.analysis.benchmark_rivals import (
+from jaxlabs.analysis.benchmark import work
+from jaxlabs.analysis.benchmark.rivals import (
     Bench,
     bound,
     changed,
@@ -21,6 +20,7 @@ from jaxlabs.analysis.benchmark_rivals import (
     size_of,
     word_list,
 )
+from jaxlabs.analysis.benchmark.turns import FLOAT64, OURS, Variant
 from jaxlabs.layers.recurrent_cells import CELLS
 
 SHAPE = (28, 28, 1)
@@ -39,10 +39,10 @@ MASKS_KEPT = 2
 
 def matmul(bench: Bench) -> list[list[Variant]]:
     """The rate of a large dot, which is what all other rates are to be measured by."""
-    rows, inputs, outputs = benchmark_work.MATMUL
+    rows, inputs, outputs = work.MATMUL
     facts = {"suite": "matmul", "variant": "large dot", "unit": "product"}
     facts["size"] = f"{rows} x {inputs} times {inputs} x {outputs}"
-    ours = functools.partial(benchmark_work.matmul, bench.platform)
+    ours = functools.partial(work.matmul, bench.platform)
     theirs = bench.peer("matmul")
     group = bench.rivals(ours, theirs, **facts)
     return [[rival for rival in group if rival.framework == OURS or rival.mode == "eager"]]
@@ -66,10 +66,8 @@ def _language_model(
     subject = bench.labs[lab]
     config, model = changed(subject.config, bench, size), subject.config.model
     count = size_of(vocabulary)
-    dataset = functools.partial(benchmark_work.random_text, count, model.context)
-    ours = functools.partial(
-        benchmark_work.training, config, subject.build_task, vocabulary, dataset
-    )
+    dataset = functools.partial(work.random_text, count, model.context)
+    ours = functools.partial(work.training, config, subject.build_task, vocabulary, dataset)
     words = f"batch {config.batch_size} x {model.context}, vocabulary {count}"
     facts = {"suite": suite, "variant": "step", "unit": "step", "size": words + reduction(size)}
     return [bench.rivals(ours, bound(bench.peer("gpt_training"), config, count), **facts)]
@@ -83,7 +81,7 @@ def gpt_sample(bench: Bench) -> list[list[Variant]]:
     for batch_size in (1, 16):
         arguments = (batch_size, tokens)
         ours = functools.partial(
-            benchmark_work.text_sampling, config, subject.build_task, vocabulary, *arguments
+            work.text_sampling, config, subject.build_task, vocabulary, *arguments
         )
         peer = bound(bench.peer("text_sampling"), config, size_of(vocabulary), *arguments)
         note = f" (reduced from {config.model.context})" if bench.reduced else ""
@@ -99,11 +97,9 @@ def ddpm_train(bench: Bench) -> list[list[Variant]]:
     if bench.reduced:
         size = {"batch_size": 32, "micro_batches": 4}
     config = changed(subject.config, bench, size)
-    dataset = functools.partial(benchmark_work.random_pictures, SHAPE)
+    dataset = functools.partial(work.random_pictures, SHAPE)
     vocabulary = {"shape": SHAPE, "classes": []}
-    ours = functools.partial(
-        benchmark_work.training, config, subject.build_task, vocabulary, dataset
-    )
+    ours = functools.partial(work.training, config, subject.build_task, vocabulary, dataset)
     words = f"batch {config.batch_size} of 28 x 28" + reduction(size)
     facts = {"suite": "ddpm_train", "variant": "step", "unit": "step", "size": words}
     return [bench.rivals(ours, bound(bench.peer("unet_training"), config, SHAPE), **facts)]
@@ -115,7 +111,7 @@ def ddpm_sample(bench: Bench) -> list[list[Variant]]:
     steps = FEW_STEPS if bench.reduced else STEPS
     config, vocabulary = changed(subject.config, bench, {}), {"shape": SHAPE, "classes": []}
     ours = functools.partial(
-        benchmark_work.picture_sampling, config, subject.build_task, vocabulary, batch_size, steps
+        work.picture_sampling, config, subject.build_task, vocabulary, batch_size, steps
     )
     peer = bound(bench.peer("picture_sampling"), config, SHAPE, batch_size, steps)
     facts = {"suite": "ddpm_sample", "variant": "reverse step", "unit": "reverse step"}
@@ -130,10 +126,8 @@ def char_rnn(bench: Bench) -> list[list[Variant]]:
     for cell in CELLS:
         config = changed(subject.config, bench, {"cell": cell})
         model = config.model
-        dataset = functools.partial(benchmark_work.random_streams, count, model.context)
-        ours = functools.partial(
-            benchmark_work.training, config, subject.build_task, vocabulary, dataset
-        )
+        dataset = functools.partial(work.random_streams, count, model.context)
+        ours = functools.partial(work.training, config, subject.build_task, vocabulary, dataset)
         words = f"batch {config.batch_size} x {model.context}, {model.embedding} -> {model.hidden}"
         facts = {"suite": "char_rnn", "variant": cell, "unit": "step", "size": words}
         peer = bound(bench.peer("char_rnn_training"), config, count)
@@ -147,12 +141,8 @@ def speech_classifier(bench: Bench) -> list[list[Variant]]:
     config = changed(subject.config, bench, {})
     vocabulary, model = word_list(config), config.model
     count = size_of(vocabulary)
-    dataset = functools.partial(
-        benchmark_work.random_sentences, count, model.context, model.classes
-    )
-    ours = functools.partial(
-        benchmark_work.training, config, subject.build_task, vocabulary, dataset
-    )
+    dataset = functools.partial(work.random_sentences, count, model.context, model.classes)
+    ours = functools.partial(work.training, config, subject.build_task, vocabulary, dataset)
     words = f"batch {config.batch_size} x {model.context}, vocabulary {count}"
     facts = {"suite": "speech_classifier", "variant": "step", "unit": "step", "size": words}
     peer = bound(bench.peer("classifier_training"), config, count, dataset)
@@ -170,7 +160,7 @@ def sparse_autoencoder(bench: Bench) -> list[list[Variant]]:
     with_scipy = changed(config, bench, {"optimizer": "scipy"})
     groups = []
     for kind, limit in (("training", f"at most {config.steps} iterations"), ("gradient", "one")):
-        ours, theirs = (getattr(room, f"whole_set_{kind}") for room in (benchmark_work, numpy_work))
+        ours, theirs = (getattr(room, f"whole_set_{kind}") for room in (work, numpy_work))
         facts = {"suite": "sparse_autoencoder", "variant": kind, "unit": "call"}
         facts["size"] = f"{config.patches} patches, {limit}" + reduction(size)
         given = (subject.build_task, subject.load_data)
@@ -195,7 +185,7 @@ def window_attention(bench: Bench) -> list[list[Variant]]:
     while length <= bench.longest:
         for kind, window in (("window", WINDOW), ("dense", None)):
             sizes = (WINDOW_HEADS, WINDOW_HEAD_DIM, length, window)
-            ours = functools.partial(benchmark_work.attention, bench.platform, *sizes)
+            ours = functools.partial(work.attention, bench.platform, *sizes)
             facts = {"suite": "window_attention", "variant": f"{kind}, {length} tokens"}
             facts["size"] = f"{WINDOW_HEADS} heads of {WINDOW_HEAD_DIM}, batch 1, {length} tokens"
             facts["size"] += f", window {window}" if window else ", all before"

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from experiments import benchmark
-from jaxlabs.analysis import benchmark_suites, benchmark_work
-from jaxlabs.analysis.benchmark import OURS
-from jaxlabs.analysis.benchmark_rivals import Bench, Subject
-from jaxlabs.analysis.benchmark_suites import SUITES, matmul
+from jaxlabs.analysis.benchmark import suites, work
+from jaxlabs.analysis.benchmark.rivals import Bench, Subject
+from jaxlabs.analysis.benchmark.suites import SUITES, matmul
+from jaxlabs.analysis.benchmark.turns import OURS
 from jaxlabs.data.batches import Examples
 from jaxlabs.data.splits import Data
 
@@ -55,10 +55,10 @@ def bench():
 @pytest.fixture(autouse=True)
 def small(monkeypatch):
     """Nothing here measures a time: neither what a precision is worth, nor a rate."""
-    monkeypatch.setattr(benchmark_work, "settle", lambda config, stored: "default")
-    monkeypatch.setattr(benchmark_work, "MATMUL", (8, 4, 6))
-    monkeypatch.setattr(benchmark_suites, "PICTURES", 2)
-    monkeypatch.setattr(benchmark_suites, "STEPS", 2)
+    monkeypatch.setattr(work, "settle", lambda config, stored: "default")
+    monkeypatch.setattr(work, "MATMUL", (8, 4, 6))
+    monkeypatch.setattr(suites, "PICTURES", 2)
+    monkeypatch.setattr(suites, "STEPS", 2)
 
 
 def groups_of(bench, suite):
@@ -96,8 +96,8 @@ def test_peers_run_in_both_precisions(bench, suite):
 
 def test_the_operations_of_attention_are_those_of_the_scores_that_are_looked_at():
     # 2 heads of 3: two dots of 2 * 3 operations for a score, once forth and twice back.
-    assert benchmark_work.attention_flops(2, 3, 5, None) == 3 * 2 * 2 * 2 * 3 * (1 + 2 + 3 + 4 + 5)
-    assert benchmark_work.attention_flops(2, 3, 5, 2) == 3 * 2 * 2 * 2 * 3 * (1 + 2 + 2 + 2 + 2)
+    assert work.attention_flops(2, 3, 5, None) == 3 * 2 * 2 * 2 * 3 * (1 + 2 + 3 + 4 + 5)
+    assert work.attention_flops(2, 3, 5, 2) == 3 * 2 * 2 * 2 * 3 * (1 + 2 + 2 + 2 + 2)
 
 
 def test_ours_has_the_precisions_that_differ_on_the_platform(bench):

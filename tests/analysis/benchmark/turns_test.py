@@ -7,10 +7,10 @@ import time
 
 import pytest
 
-from jaxlabs.analysis import benchmark
-from jaxlabs.analysis.benchmark import MeasuringConfig, Variant, compare, measure_group
-from jaxlabs.analysis.benchmark_table import duration, metrics, table
-from jaxlabs.analysis.benchmark_worker import Job, Work, Worker, WorkerError
+from jaxlabs.analysis.benchmark import turns
+from jaxlabs.analysis.benchmark.table import duration, metrics, table
+from jaxlabs.analysis.benchmark.turns import MeasuringConfig, Variant, compare, measure_group
+from jaxlabs.analysis.benchmark.worker import Job, Work, Worker, WorkerError
 
 FAST = MeasuringConfig(rounds=2, seconds=0.01, limit=60.0)
 
@@ -18,7 +18,7 @@ FAST = MeasuringConfig(rounds=2, seconds=0.01, limit=60.0)
 @pytest.fixture(autouse=True)
 def light_libraries(monkeypatch):
     """Workers of these tests need no framework."""
-    monkeypatch.setattr(benchmark, "PACKAGES", dict.fromkeys(benchmark.PACKAGES, "math"))
+    monkeypatch.setattr(turns, "PACKAGES", dict.fromkeys(turns.PACKAGES, "math"))
 
 
 NOTHING = functools.partial(time.sleep, 0.0)
@@ -31,7 +31,7 @@ def rival(framework="jaxlabs", precision="highest", run=NOTHING, **facts):
 
 
 def row(framework, precision, seconds, **facts):
-    kind = benchmark.CLASSES.get(precision, precision)
+    kind = turns.CLASSES.get(precision, precision)
     told = {"suite": "any", "variant": "one", "mode": "eager", "unit": "step", "size": "small"}
     told |= {"framework": framework, "precision": precision, "precision_class": kind}
     told |= {"seconds": seconds, "flops_per_second": None, "skipped": "", "figures": {}}
@@ -106,7 +106,7 @@ def test_an_interruption_ends_the_workers_and_their_children(tmp_path, number):
     started = []
 
     def be_interrupted():
-        with benchmark.workers() as start:
+        with turns.workers() as start:
             started.append(start(Job(functools.partial(Work, run), "math"), 60.0))
             while not (noted.exists() and noted.read_text()):
                 time.sleep(0.02)
