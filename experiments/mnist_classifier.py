@@ -2,7 +2,7 @@
 
 Source    none to compare with; LeCun et al. 1998 is where such networks of digits come from
 Command   python -m experiments.mnist_classifier --platform=cpu
-Expect    quick: five epochs, 99.4 % of MNIST's test digits right
+Expect    quick: two epochs, 99.3 % of MNIST's test digits right
 """
 
 import dataclasses
@@ -41,12 +41,13 @@ class ImageClassifierRun(RunConfig):
 
 
 EPOCH = 469  # batches of 128 that hold MNIST's 60,000 training digits
-ADAM = {"batch_size": 128, "eval_batch_size": 500, "learning_rate": 3e-3, "schedule": "cosine"}
-ADAM |= {"warmup_steps": 50, "weight_decay": 0.05, "eval_every": EPOCH, "checkpoint_every": EPOCH}
+MUON = {"batch_size": 128, "eval_batch_size": 500, "learning_rate": 3e-3, "optimizer": "muon"}
+MUON |= {"schedule": "cosine", "warmup_steps": 50, "weight_decay": 0.05}
+MUON |= {"eval_every": EPOCH, "checkpoint_every": EPOCH}
 
 PRESETS = {
-    "quick": ADAM | {"steps": 5 * EPOCH},
-    "best": ADAM | {"steps": 20 * EPOCH, "ema_decay": 0.999},
+    "quick": MUON | {"steps": 2 * EPOCH},
+    "best": MUON | {"steps": 20 * EPOCH, "ema_decay": 0.999},
 }
 
 
