@@ -74,7 +74,7 @@ def load_data(config: DDPMConfig) -> Data:
     if config.model.class_conditional and not pictures.classes:
         raise UserError(
             f"--class_conditional: {config.dataset} has no classes; sub-folders would be classes,"
-            " and --noclass_conditional needs none"
+            " and --noclass_conditional --guidance=1 needs none"
         )
     data = labelled_data(pictures, config.evaluated_images)
     picture_quality.find_judge(config.quality, data.dataset)  # says so before it trains

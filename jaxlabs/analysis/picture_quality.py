@@ -1,6 +1,7 @@
 """How good the samples of a diffusion model are, against how many steps they took."""
 
 import dataclasses
+import hashlib
 import sys
 from typing import Any
 
@@ -27,6 +28,9 @@ from jaxlabs.run_folder import RunFolder
 NEIGHBOURS = 8
 MANY_STEPS, SHARE_OF_MANY = 100, 5
 """Above so many steps only a fifth of the samples is drawn: a CPU would take hours."""
+
+KEPT_EVERY = 16_000
+"""Steps of single pictures after which those that are drawn are written: a minute of a CPU."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -121,16 +125,19 @@ def measure(
     train = data.train.arrays["images"]
     real, test_probabilities = judge.read(test)
     pairs = [(name, n) for name in config.quality_samplers.split(",") for n in config.steps()]
+    work = sum(config.count(steps) * steps for _, steps in pairs)
     rows, made = [], None
-    for name, steps in tqdm.tqdm(pairs, "samplers", unit="sampler", disable=None, file=sys.stderr):
-        sampler = dataclasses.replace(sampling.sampler, sampler=name, sampler_steps=steps)
-        how = dataclasses.replace(sampling, sampler=sampler)
-        count = config.count(steps)
-        drawn = as_bytes(picture_samples.draw(model, params, how, key, count))
-        features, probabilities = judge.read(drawn)
-        figures = quality(real, features, probabilities)
-        rows.append({"sampler": name, "steps": steps, "count": count} | figures)
-        made = probabilities if made is None or len(probabilities) > len(made) else made
+    with tqdm.tqdm(
+        total=work, desc="samples", unit="step", unit_scale=True, disable=None, file=sys.stderr
+    ) as bar:
+        for name, steps in pairs:
+            sampler = dataclasses.replace(sampling.sampler, sampler=name, sampler_steps=steps)
+            how = dataclasses.replace(sampling, sampler=sampler)
+            drawn = _drawn(model, params, how, key, config.count(steps), folder, bar)
+            features, probabilities = judge.read(drawn)
+            figures = quality(real, features, probabilities)
+            rows.append({"sampler": name, "steps": steps, "count": len(drawn)} | figures)
+            made = probabilities if made is None or len(probabilities) > len(made) else made
 
     floors = {}
     for count in sorted({row["count"] for row in rows}):
@@ -159,6 +166,51 @@ def measure(
         for name, value in floor.items()
     }
     return metrics | {"judge_accuracy": judge.accuracy}
+
+
+def _drawn(
+    model: UNet,
+    params: Any,
+    how: PictureSamplingConfig,
+    key: jax.Array,
+    count: int,
+    folder: RunFolder,
+    bar: tqdm.tqdm,
+) -> np.ndarray:
+    """Returns samples as bytes, kept in the folder as they come: a thousand steps take hours."""
+    steps = how.sampler.sampler_steps
+    name = f"drawn_{how.sampler.sampler}_{steps}"
+    drawn_by = _identity(model, params, how, key)
+    pictures = _kept(folder, name, drawn_by)[:count]
+    bar.update(len(pictures) * steps)
+    block = max(1, KEPT_EVERY // (steps * picture_samples.CHUNK)) * picture_samples.CHUNK
+    while len(pictures) < count:
+        there = len(pictures)
+        upto = min(there + block, count)
+        new = as_bytes(picture_samples.draw(model, params, how, key, upto, there))
+        pictures = np.concatenate([pictures, new]) if there else new
+        folder.write_arrays(name, pictures=pictures, drawn_by=np.array(drawn_by))
+        bar.update(len(new) * steps)
+    return pictures
+
+
+def _kept(folder: RunFolder, name: str, drawn_by: str) -> np.ndarray:
+    """Returns the samples that an earlier sitting left, if it drew them in the same way."""
+    if folder.arrays(name).exists():
+        with np.load(folder.arrays(name)) as arrays:
+            if arrays["drawn_by"] == drawn_by:
+                return arrays["pictures"]
+    return np.empty(0, np.uint8)
+
+
+def _identity(model: UNet, params: Any, how: PictureSamplingConfig, key: jax.Array) -> str:
+    """Returns a digest of all that a sample depends on, but for its row."""
+    # How many samples the run itself shows changes none of these.
+    how = dataclasses.replace(how, num_samples=1)
+    digest = hashlib.sha256(repr((model.config, model.diffusion, model.shape, how)).encode())
+    for leaf in (jax.random.key_data(key), *jax.tree.leaves(params)):
+        digest.update(np.asarray(leaf).tobytes())
+    return digest.hexdigest()
 
 
 def quality_figures(row: dict[str, Any]) -> list[str]:

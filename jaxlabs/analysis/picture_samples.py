@@ -59,8 +59,9 @@ def draw(
     config: PictureSamplingConfig,
     key: jax.Array,
     count: int | None = None,
+    first: int = 0,
 ) -> np.ndarray:
-    """Returns pictures `[count, height, width, channels]` in [-1, 1], about.
+    """Returns pictures `[count - first, height, width, channels]` in [-1, 1], about.
 
     Args:
       model: the network.
@@ -68,6 +69,7 @@ def draw(
       config: how to draw.
       key: of all noise.
       count: how many; None: as many as the configuration says.
+      first: how many of them are left out, since they are there already.
     """
     count = config.num_samples if count is None else count
     denoise, given, labels = _network(model, params, config, count)
@@ -81,6 +83,7 @@ def draw(
         diffusion=model.diffusion,
         sampler=config.sampler,
         condition=labels,
+        first=first,
     )
 
 

@@ -255,17 +255,18 @@ def sample_many(
     diffusion: DiffusionConfig,
     sampler: SamplerConfig,
     condition: Any = None,
+    first: int = 0,
 ) -> np.ndarray:
-    """Draws rows 0 to `count` - 1 in batches of one size, `[count, *shape]`; see `sample`.
+    """Draws rows `first` to `count` - 1 in batches of one size, `[rows, *shape]`; see `sample`.
 
-    `condition` holds arrays `[count, ...]`.
+    `condition` holds arrays `[count, ...]`. A row does not depend on those drawn with it.
     """
     drawn = []
-    for first in range(0, count, batch_size):
-        rows = np.arange(first, first + batch_size, dtype=np.int32)
+    for start in range(first, count, batch_size):
+        rows = np.arange(start, start + batch_size, dtype=np.int32)
         places = np.minimum(rows, count - 1)
         part = jax.tree.map(lambda leaf, places=places: jnp.asarray(leaf)[places], condition)
         setup = {"shape": shape, "diffusion": diffusion, "sampler": sampler}
         found = sample(denoise, params, key, jnp.asarray(rows), condition=part, **setup)
         drawn.append(np.asarray(found.images))
-    return np.concatenate(drawn)[:count]
+    return np.concatenate(drawn)[: count - first]

@@ -8,6 +8,7 @@ from PIL import Image
 
 from experiments import ddpm, mnist_classifier
 from jaxlabs import command
+from jaxlabs.analysis import picture_quality, picture_samples
 from jaxlabs.analysis.epochs import mean_losses
 from jaxlabs.data import images
 from jaxlabs.run_folder import RunFolder
@@ -101,6 +102,34 @@ def test_one_digit_is_drawn_from_a_finished_run(whole, measured, tmp_path):
     run(ddpm.LAB, folder, *measured, *flags)
     with np.load(max((folder / "samples").iterdir(), key=lambda path: path.stat().st_mtime)) as new:
         assert new["images"].shape == (4, 28, 28, 1)
+
+
+def test_measuring_goes_on_with_the_samples_that_it_had(whole, measured, tmp_path, monkeypatch):
+    folder = RunFolder(shutil.copytree(whole.path, tmp_path / "run"))
+    flags = [f"--workdir={folder.path}", *measured, "--mode=analyse"]
+    name = "drawn_dpm_solver_4"
+    asked = []
+
+    def draw(model, params, config, key, count=None, first=0):
+        asked.append((first, count))
+        if first == 4 and asked.count((4, 8)) == 1:
+            raise KeyboardInterrupt
+        return whole_draw(model, params, config, key, count, first)
+
+    whole_draw = picture_samples.draw
+    monkeypatch.setattr(picture_samples, "draw", draw)
+    monkeypatch.setattr(picture_samples, "CHUNK", 4)
+    monkeypatch.setattr(picture_quality, "KEPT_EVERY", 1)
+    assert command.run(ddpm.LAB, flags) == 0
+    assert asked == []  # the weights and all else are those of the run
+    folder.arrays(name).unlink()
+    assert command.run(ddpm.LAB, flags) == 130
+    assert command.run(ddpm.LAB, flags) == 0
+    assert asked == [(0, 4), (4, 8), (4, 8)]
+    with np.load(folder.arrays(name)) as ours, np.load(whole.arrays(name)) as theirs:
+        np.testing.assert_array_equal(ours["pictures"], theirs["pictures"])
+    assert command.run(ddpm.LAB, [*flags, "--guidance=1.5"]) == 0
+    assert asked[3:] == [(0, 4), (4, 8)]
 
 
 @pytest.mark.parametrize(
