@@ -36,8 +36,9 @@ class OptimizerConfig(Config):
     optimizer: str = setting(
         "adamw",
         "adamw (Loshchilov and Hutter 2019); muon: orthogonalised momentum (Jordan 2024) for the"
-        " matrices inside blocks and NAdam without decay for all else; on all examples at once,"
-        " until it has converged: lbfgs (optax's), or scipy (its L-BFGS-B, in float64)",
+        " matrices between embedding and head, those of convolutions too, and NAdam without decay for"
+        " all else; on all examples at once, until it has converged: lbfgs (optax's), or scipy (its"
+        " L-BFGS-B, in float64)",
         choices=("adamw", "muon", *WHOLE_SET),
     )
     learning_rate: float = setting(1e-3, "peak rate of AdamW", above=0)
