@@ -36,7 +36,7 @@ class OptimizerConfig(Config):
     optimizer: str = setting(
         "adamw",
         "adamw (Loshchilov and Hutter 2019); muon: orthogonalised momentum (Jordan 2024) for the"
-        " matrices between embedding and head, those of convolutions too, and NAdam without decay for"
+        " matrices between its ends, those of convolutions too, and NAdam without decay for"
         " all else; on all examples at once, until it has converged: lbfgs (optax's), or scipy (its"
         " L-BFGS-B, in float64)",
         choices=("adamw", "muon", *WHOLE_SET),
