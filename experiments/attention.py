@@ -66,11 +66,12 @@ def measure(config: AttentionConfig, folder: RunFolder) -> Findings:
         steps=config.encoder_steps,
         seed=config.seed,
     )
+    seeds = config.seeds_from(config.seeds)
     depth = attention_depth.depth_study(
-        _powers_of_two(config.max_depth), config.seeds, config.depth_steps, _progress
+        _powers_of_two(config.max_depth), seeds, config.depth_steps, _progress
     )
     heads = attention_heads.heads_study(
-        _powers_of_two(config.max_heads), config.seeds, config.heads_steps, _progress
+        _powers_of_two(config.max_heads), seeds, config.heads_steps, _progress
     )
     folder.write_arrays("scaled_dot_product", **step)
     folder.write_arrays("attention_scaling", **scaling)

@@ -1,8 +1,9 @@
 """Runs every lab, each as its own command would, and sets what they found in one table.
 
 Every lab gets the preset that is asked for, or its default where it has none of that name, and a
-folder of its own. The page and results.md have a row for every published figure, and for each
-lab's main ones. Stopped at any time, the same command goes on; what has ended is not run again.
+folder of its own; `ddpm` comes after the classifier that judges its samples. The page and
+results.md have a row for every published figure, and for each lab's main ones. Stopped at any time,
+the same command goes on; what has ended is not run again.
 
 Source    the documents that each lab names
 Command   python -m experiments.reproduce --preset=quick --platform=cpu --labs=worked_problems,gpt
@@ -31,8 +32,12 @@ MAIN = {
     "contrastive": (
         *("zero_shot_accuracy", "image_to_text_recall_at_1", "text_to_image_recall_at_1"),
     ),
+    "ddpm": ("dpm_solver_20_frechet", "dpm_solver_20_unsure", "bits_per_dimension"),
     "gpt": ("held_out_loss", "sliding_window_loss"),
     "mnist_classifier": ("test_accuracy", "errors"),
+    "normalization": (
+        *("best_rate_none", "best_rate_batch", "test_accuracy_none", "test_accuracy_batch"),
+    ),
     "rnn_dynamics": (
         *("gradient_share_after_rnn_200_steps", "gradient_share_after_lstm_200_steps"),
     ),
@@ -42,6 +47,10 @@ MAIN = {
     "speech_lm": ("obama_perplexity", "wbush_perplexity", "hbush_perplexity"),
 }
 """The figures that sum a lab up; of others the first few are shown."""
+
+
+INPUTS = {"ddpm": ("classifier", "mnist_classifier")}
+"""Labs that another one's run goes into, by which flag."""
 
 
 def labs() -> Iterator[tuple[str, Experiment]]:
@@ -62,6 +71,7 @@ def collection() -> Collection:
         presets={"quick": {}, "reference": {}, "best": {}},
         labs=dict(labs()),
         main=MAIN,
+        inputs=INPUTS,
     )
 
 

@@ -93,11 +93,14 @@ class Collection(Experiment):
     Attributes:
       labs: labs and studies by name, in the order of their turns.
       main: by name of a lab, the figures that sum it up, beside those with published ones.
+      inputs: by name of a lab, the flag that takes the run of another one, and that one's name,
+        whose turn comes before all that take from others.
     """
 
     config_class: type[CollectionConfig]
     labs: Mapping[str, Lab | Study]
     main: Mapping[str, Sequence[str]]
+    inputs: Mapping[str, tuple[str, str]] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -73,16 +73,14 @@ def carry_out(request: Request) -> int:
 
 def _chosen(request: Request) -> list[str]:
     known, asked = request.lab.labs, request.config().labs
-    if asked == "all":
-        return list(known)
-    names = dict.fromkeys(name.strip() for name in asked.split(","))
+    names = dict.fromkeys(known if asked == "all" else map(str.strip, asked.split(",")))
     for name in names:
         if name not in known:
             raise UserError(
                 f"--labs: {name!r} is not accepted; all, or some of {', '.join(known)}"
                 f"{nearest(name, known)}"
             )
-    return list(names)
+    return sorted(names, key=request.lab.inputs.__contains__)
 
 
 def _require_preset(request: Request, folder: RunFolder) -> None:
@@ -102,6 +100,10 @@ def _run(request: Request, name: str, seed: int, folder: RunFolder) -> dict[str,
     """Returns the summary of one run, done now or before; None when a signal stopped it."""
     lab = request.lab.labs[name]
     given = {flag: request.given[flag] for flag in PASSED_ON if flag in request.given}
+    if name in request.lab.inputs:
+        flag, source = request.lab.inputs[name]
+        run = RunFolder(folder.path.parents[1] / source / folder.path.name)
+        given |= {flag: str(run.path)} if run.is_complete() else {}
     asked = dataclasses.replace(request, lab=lab, preset=preset_of(lab, request.preset))
     single = sweeps.alone(asked, given | {"seed": seed}, folder)
     if folder.is_complete():
@@ -194,8 +196,7 @@ def _rows(
     runs = [
         {"point": {"seed": summary["seed"]}, "metrics": _figures(summary)} for _, summary in ended
     ]
-    reported = [metric for metric in alone if metric in first["metrics"]]
-    (group,) = compare_groups(runs, [*met, *reported])
+    (group,) = compare_groups(runs, [*met, *alone])
     common = {
         "lab": name,
         "preset": preset,
@@ -208,7 +209,7 @@ def _rows(
     rows = [{key: row[key] for key in ("figure", "metric", *without)} for row in compared]
     rows += [{"figure": metric.replace("_", " "), "metric": metric} | without for metric in alone]
     for row in rows:
-        found = group["figures"].get(row["metric"], dict.fromkeys(("mean", "deviation")))
+        found = group["figures"][row["metric"]]
         ratio = found["mean"] / row["published"] if row["published"] else None
         row |= {"ours": found["mean"], "deviation": found["deviation"], "ratio": ratio} | common
     return rows

@@ -8,7 +8,7 @@ import pytest
 
 from experiments import gpt
 from jaxlabs import command
-from jaxlabs.config import UserError
+from jaxlabs.config import RUNTIME, UserError, setting
 from jaxlabs.lab import Collection, Findings, Study
 from jaxlabs.run_folder import RunFolder
 from jaxlabs.training.run_config import CollectionConfig, CommonConfig
@@ -94,6 +94,30 @@ def test_table_has_published_and_main_figures_as_means_over_the_seeds(capsys):
     single = RunFolder(FOLDER.runs / "gpt" / "seed=1")
     assert single.report.exists()
     assert f"--workdir={single.path}" in single.read_config()["command"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ReaderConfig(CommonConfig):
+    source: str = setting("nothing", "a run to read", kind=RUNTIME)
+
+
+def test_a_lab_that_takes_the_run_of_another_comes_after_it_and_gets_its_folder():
+    read = []
+
+    def measure(config, folder):
+        read.append(config.source)
+        return Findings({"a": 1.0}, "read")
+
+    about = {"description": "Reads.", "config_class": ReaderConfig, "presets": {"quick": {}}}
+    reader = Study(name="reader", measure=measure, **about)
+    inputs = {"reader": ("source", "other")}
+    labs = {"reader": reader, "other": LABS["other"]}
+    both = dataclasses.replace(made_of(labs), inputs=inputs)
+    assert command.run(both, ["--seeds=2"]) == 0
+    assert [(name, seed) for name, seed in MEASURED] == [("other", 0), ("other", 1)]
+    assert read == [str(FOLDER.runs / "other" / f"seed={seed}") for seed in (0, 1)]
+    assert command.run(both, ["--overwrite", "--labs=reader"]) == 0
+    assert read[2:] == ["nothing"]
 
 
 def test_preset_goes_to_those_that_have_it_and_reasons_stand_below():

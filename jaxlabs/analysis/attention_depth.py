@@ -57,13 +57,13 @@ class Block(nn.Module):
 
 
 def depth_study(
-    depths: Sequence[int], seeds: int, steps: int, progress: Progress
+    depths: Sequence[int], seeds: Sequence[int], steps: int, progress: Progress
 ) -> dict[str, np.ndarray]:
     """Trains every variant at every depth, and every rate of RATES, from several seeds.
 
     Args:
       depths: numbers of blocks, in rising order.
-      seeds: runs of each kind.
+      seeds: of the runs of each kind.
       steps: of training, each on `BATCH` fresh sequences.
       progress: goes through the depths.
 
@@ -73,18 +73,18 @@ def depth_study(
       the first block before training; `chance`, the loss of a guess.
     """
     models = [
-        (np.uint32(seed), residual, normed, np.float32(rate))
+        (place, np.uint32(seed), residual, normed, np.float32(rate))
         for rate in RATES
         for residual, normed in VARIANTS.values()
-        for seed in range(seeds)
+        for place, seed in enumerate(seeds)
     ]
     kinds = tuple(np.array(column) for column in zip(*models, strict=True))
-    starts = [initial_params(seed, max(depths)) for seed in range(seeds)]
+    starts = [initial_params(seed, max(depths)) for seed in seeds]
     params = jax.tree.map(lambda *leaves: np.stack(leaves), *starts)
     losses, norms = [], []
     for depth in progress(depths, "depth"):
         loss, norm = _train(params, depth, kinds, steps=steps)
-        shape = (len(RATES), len(VARIANTS), seeds)
+        shape = (len(RATES), len(VARIANTS), len(seeds))
         losses.append(_best_rate(np.asarray(loss).reshape(shape)))
         norms.append(np.asarray(norm).reshape(shape)[0])
     return {
@@ -153,14 +153,14 @@ def _train(
     Args:
       params: of every seed, stacked in front.
       depth: [], of all models.
-      kinds: seed, residual, normed and learning rate, each `[models]`.
+      kinds: place among the seeds, seed, residual, normed and learning rate, each `[models]`.
       steps: of training.
     """
 
     def train(kind: tuple[jax.Array, ...]) -> tuple[jax.Array, jax.Array]:
-        seed, residual, normed, rate = kind
+        place, seed, residual, normed, rate = kind
         loss = functools.partial(reversal_loss, depth=depth, residual=residual, normed=normed)
-        start = jax.tree.map(lambda leaf: leaf[seed], params)
+        start = jax.tree.map(lambda leaf: leaf[place], params)
         _, losses, norms = fit(
             loss, start, keys.stream(seed, "data"), steps=steps, learning_rate=rate, watch=first
         )

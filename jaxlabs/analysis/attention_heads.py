@@ -31,13 +31,13 @@ Progress = Callable[[Sequence[Any], str], Iterable[Any]]
 
 
 def heads_study(
-    heads: Sequence[int], seeds: int, steps: int, progress: Progress
+    heads: Sequence[int], seeds: Sequence[int], steps: int, progress: Progress
 ) -> dict[str, np.ndarray]:
     """Trains one layer of attention with every number of heads from several seeds.
 
     Args:
       heads: numbers of heads; each divides WIDTH.
-      seeds: models of each kind.
+      seeds: of the models of each kind.
       steps: of training, each on BATCH fresh sequences.
       progress: goes through the numbers of heads.
 
@@ -50,11 +50,9 @@ def heads_study(
     found = {"heads": np.array(heads), "offsets": np.array(OFFSETS), "chance": np.log(SYMBOLS)}
     losses, scores, sizes = [], [], []
     for count in progress(heads, "heads"):
-        starts = [initial_params(seed, count) for seed in range(seeds)]
+        starts = [initial_params(seed, count) for seed in seeds]
         params = jax.tree.map(lambda *leaves: np.stack(leaves), *starts)
-        loss, profiles, costs = _train(
-            params, np.arange(seeds, dtype=np.uint32), heads=count, steps=steps
-        )
+        loss, profiles, costs = _train(params, np.array(seeds, np.uint32), heads=count, steps=steps)
         losses.append(loss)
         scores.append(specialisation(np.asarray(profiles)).mean(axis=-1))
         sizes.append(sum(leaf.size for leaf in jax.tree.leaves(starts[0])))

@@ -108,7 +108,8 @@ def measure(
       sampling: how samples are drawn, but for sampler and steps.
       config: what is measured.
       data: the run's data.
-      folder: gets the arrays `sampler_quality` and `class_histogram`.
+      folder: gets the arrays `sampler_quality`, `class_histogram` and `drawn_<sampler>_<steps>`,
+        the samples, which a later call takes where all is as it was.
       key: of all noise.
     """
     judge = find_judge(config, data.dataset)
@@ -182,7 +183,10 @@ def _drawn(
     name = f"drawn_{how.sampler.sampler}_{steps}"
     drawn_by = _identity(model, params, how, key)
     pictures = _kept(folder, name, drawn_by)[:count]
-    bar.update(len(pictures) * steps)
+    if len(pictures):
+        print(f"{name}: {len(pictures)} samples were drawn before", file=sys.stderr)
+        bar.initial += len(pictures) * steps  # so that they do not count as done in no time
+        bar.update(len(pictures) * steps)
     block = max(1, KEPT_EVERY // (steps * picture_samples.CHUNK)) * picture_samples.CHUNK
     while len(pictures) < count:
         there = len(pictures)

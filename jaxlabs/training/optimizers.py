@@ -22,8 +22,11 @@ MEMORY = 20
 MOST_TRIALS = 20
 """Evaluations of one line search; float32 runs out of digits long before."""
 
-ENDS, MATRIX, KERNEL = ("input", "output", "head"), 2, 4
-"""Modules at a network's ends, which Muon is not made for, and axes of what it is made for."""
+ENDS = ("input", "output", "head")
+"""Outermost modules at a network's ends, which Muon is not made for."""
+
+MATRIX, KERNEL = 2, 4
+"""Numbers of axes of what Muon is made for."""
 
 TOLERANCE, PATIENCE = 1e-5, 20
 """Converged: the last 20 steps together lowered the loss by less than a hundred-thousandth."""
@@ -36,9 +39,9 @@ class OptimizerConfig(Config):
     optimizer: str = setting(
         "adamw",
         "adamw (Loshchilov and Hutter 2019); muon: orthogonalised momentum (Jordan 2024) for the"
-        " matrices between its ends, those of convolutions too, and NAdam without decay for"
-        " all else; on all examples at once, until it has converged: lbfgs (optax's), or scipy (its"
-        " L-BFGS-B, in float64)",
+        " matrices and kernels outside embedding, input, output and head, and NAdam without decay"
+        " for all else; on all examples at once, until it has converged: lbfgs (optax's), or scipy"
+        " (its L-BFGS-B, in float64)",
         choices=("adamw", "muon", *WHOLE_SET),
     )
     learning_rate: float = setting(1e-3, "peak rate of AdamW", above=0)
@@ -184,7 +187,7 @@ def matrices(params: Any) -> Any:
 
 
 def _block_matrices(params: Any) -> Any:
-    """Marks the matrices between a network's two ends, and kernels as matrices of patches."""
+    """Marks matrices, and kernels as matrices of patches, outside ENDS and outermost embeddings."""
 
     def mark(path, leaf):
         outermost = jax.tree_util.keystr(path[:1], simple=True)

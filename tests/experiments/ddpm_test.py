@@ -164,6 +164,15 @@ def test_folder_of_pictures_that_do_not_halve_is_refused(tmp_path, capsys):
     assert "--dataset: pictures of 10x8 do not halve 2 times" in capsys.readouterr().err
 
 
+def test_folder_without_classes_is_told_what_to_do(tmp_path, capsys):
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for number in range(20):
+        Image.fromarray(np.full((8, 8), number, np.uint8)).save(folder / f"{number}.png")
+    assert command.run(ddpm.LAB, [f"--dataset={folder}", f"--workdir={tmp_path / 'run'}"]) == 2
+    assert "--noclass_conditional --guidance=1 needs none" in capsys.readouterr().err
+
+
 def test_losses_of_whole_epochs_are_averaged():
     rows = [{"step": step, "split": "train", "loss": float(step)} for step in (1, 2, 3, 4, 5, 6, 7)]
     rows.append({"step": 2, "split": "test", "loss": 100.0})

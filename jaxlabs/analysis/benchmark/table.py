@@ -15,7 +15,7 @@ WIDTHS = (31, 9, 8, 8, 8, 7, 6, 6)
 LEGEND = """\
 time: median of rounds in turns after warm-up. compile: what the first call took longer. peak: \
 memory of the process
-beyond its library. GFLOP/s: dots and convolutions of a pass as traced, three times for a training \
+beyond its package. GFLOP/s: dots and convolutions of a pass as traced, three times for a training \
 step (attention: of
 the scores that are looked at). of dot: share of the best rate of a large dot in the same \
 precision, measured in the

@@ -88,7 +88,7 @@ Row = dict[str, Any]
 `precision_class`, `unit`, `size`, `skipped` (why there are no figures, or empty);
 `seconds` of one unit (the median of `rounds`), `compile_seconds` (what the first call took longer
 than the second), `peak_memory_bytes` of the whole process and `base_memory_bytes` of it with only
-its library loaded, `flops_per_second`, `matmul_flops_per_second` (the best rate of a large dot in
+its package loaded, `flops_per_second`, `matmul_flops_per_second` (the best rate of a large dot in
 the same precision class, of any framework, in the same run) and `matmul_fraction` of the two;
 `ratio_to_best_peer` (seconds over those of the fastest peer of the same precision class) and
 `ratio_to_best_peer_any`; `figures` that the work has of its own."""

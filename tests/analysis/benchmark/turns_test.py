@@ -16,7 +16,7 @@ FAST = MeasuringConfig(rounds=2, seconds=0.01, limit=60.0)
 
 
 @pytest.fixture(autouse=True)
-def light_libraries(monkeypatch):
+def light_packages(monkeypatch):
     """Workers of these tests need no framework."""
     monkeypatch.setattr(turns, "PACKAGES", dict.fromkeys(turns.PACKAGES, "math"))
 
