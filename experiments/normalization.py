@@ -6,7 +6,7 @@ networks against depth, and statistics of mini-batches against those of all pict
 
 Source    Ioffe and Szegedy 2015; Ba et al. 2016; Hoffer et al. 2017; an unpublished course homework
 Command   python -m experiments.normalization --platform=cpu
-Expect    quick: 2 to 3 minutes on two cores; with batch norm half the steps and 10 times the rate
+Expect    quick: 70 seconds on two cores; with batch norm half the steps and 10 times the rate
 """
 
 import dataclasses
