@@ -185,8 +185,7 @@ def _drawn(
     pictures = _kept(folder, name, drawn_by)[:count]
     if len(pictures):
         print(f"{name}: {len(pictures)} samples were drawn before", file=sys.stderr)
-        bar.initial += len(pictures) * steps  # so that they do not count as done in no time
-        bar.update(len(pictures) * steps)
+        bar.total -= len(pictures) * steps  # the bar shows what is still to be drawn
     block = max(1, KEPT_EVERY // (steps * picture_samples.CHUNK)) * picture_samples.CHUNK
     while len(pictures) < count:
         there = len(pictures)
