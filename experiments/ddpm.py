@@ -62,7 +62,7 @@ QUICK = {"width": 32, "steps": 750, "batch_size": 32, "micro_batches": 2, "eval_
 QUICK |= {"learning_rate": 2e-3, "ema_decay": 0.99, "eval_every": 250, "quality_samples": 500}
 PRESETS = {
     "quick": MODERN | FEW | QUICK | {"class_conditional": True, "guidance": 2.0},
-    "reference": REFERENCE | {"quality_steps": "10,20,50,100,250,1000", "num_samples": 36},
+    "reference": REFERENCE | {"quality_steps": "10,20,50,100,250,1000", "num_samples": 16},
     "best": REFERENCE | MODERN | FEW | {"learning_rate": 1e-3, "log_every": 10},
 }
 
