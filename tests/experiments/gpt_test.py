@@ -28,10 +28,10 @@ from jaxlabs.training.export import load_safetensors
 from jaxlabs.training.loop import initial_state
 from jaxlabs.training.state import count_parameters, create_state, leaf_names
 
-pytestmark = pytest.mark.usefixtures("reused_executables")
+pytestmark = pytest.mark.usefixtures("reused_executables", "quickly_compiled")
 
 CHECKOUT = Path(gpt.__file__).parents[1]
-STEPS = 2000  # seconds of training: long enough to be interrupted, whatever the machine
+STEPS = 1000  # seconds of training: long enough to be interrupted, whatever the machine
 TIME_FIELDS = ("seconds", "steps_per_second")
 SIXTY_FIVE = CharTokenizer("".join(map(chr, range(65, 130)))).to_json()
 
