@@ -3,7 +3,7 @@
 Source    Ho, Jain and Abbeel 2020; an unpublished course write-up of diffusion on MNIST
 Command   python -m experiments.ddpm --platform=cpu
 Expect    quick: a Frechet distance of 20, real digits have 5; reference: 1,011,969 parameters, ten
-          epochs, 2.3 hours of training on two cores and about five more of measuring
+          epochs, about three hours of training on two cores and five more of measuring
 """
 
 import dataclasses
