@@ -105,7 +105,7 @@ def _generalisation(arrays: Arrays) -> Picture:
         upper.plot(loss[shown], right[shown], **options, markerfacecolor="none", markersize=5)
         upper.plot(loss[best[row]], right[best[row]], **options, label=NAMES[norm], markersize=6)
     upper.set(title="test pictures that are right [%]", xlabel="loss on training pictures [nats]")
-    _log_x(upper)
+    _log_x(upper, subs=(1, 2, 5))
     upper.invert_xaxis()
     upper.legend(fontsize=8.5, loc="lower right")
     _with_spread(lower, arrays["groups"], 100 * arrays["group_test_accuracy"], "batch")
@@ -193,9 +193,9 @@ def batch_noise(arrays: Arrays) -> list[Picture]:
     lower.plot(sizes, 100 * arrays["accuracy"], **LOOKS["batch"], label="its batch's statistics")
     running = 100 * float(arrays["running_accuracy"])
     lower.axhline(running, color=style.INK, linestyle="dashed", linewidth=1, label="running ones")
+    figure.legend(handles=upper.get_lines(), loc="outside upper left", ncols=2)
     for axes in (upper, lower):
         axes.axvline(trained, color=style.MUTED, linewidth=0.8, zorder=1)
-    upper.legend(fontsize=8.5, loc="center left")
     lower.legend(fontsize=8.5, loc="lower right")
     upper.set(title="distance from the statistics of all pictures")
     decades(upper, 0.5 * min(theory.min(), *(upper.dataLim.intervaly)), upper.dataLim.y1 * 1.5)
@@ -212,10 +212,10 @@ def batch_noise(arrays: Arrays) -> list[Picture]:
                 f"go over the layers. With {sizes[at]} pictures the means are off by "
                 f"{arrays['mean_error'][:, at].mean():.2g}, while the running mean is off by "
                 f"{arrays['running_mean_error'].mean():.2g}. The dotted line is the theory for "
-                "means of pictures drawn from so many, none of them twice. Below: the trained "
-                "network on test pictures that are "
-                f"normalised by the batch that they come in; {sizes[0]} at a time "
-                f"{100 * arrays['accuracy'][0]:.1f} % are right, by the running statistics "
+                "means of pictures drawn from so many, none of them twice; after a convolution a "
+                "mean goes over places as well and is better. Below: the trained network on test "
+                f"pictures that are normalised by the batch that they come in; {sizes[0]} at "
+                f"a time {100 * arrays['accuracy'][0]:.1f} % are right, by the running statistics "
                 f"{running:.1f} %. The vertical line is the batch size of the training."
             ),
             alt="Errors of mini-batch statistics, and accuracy by them, against the batch size.",
@@ -234,12 +234,12 @@ def _with_spread(
     axes.fill_between(x, low, high, color=look["color"], alpha=0.15, linewidth=0)
 
 
-def _log_x(axes: Axes, ticks: np.ndarray | None = None) -> None:
-    """Makes the x axis logarithmic, with plain numbers."""
+def _log_x(axes: Axes, ticks: np.ndarray | None = None, subs: tuple[float, ...] = (1.0,)) -> None:
+    """Makes the x axis logarithmic, with plain numbers at `ticks` or at `subs` of every decade."""
     axes.set_xscale("log")
     axes.xaxis.set_minor_locator(NullLocator())
     if ticks is None:
-        axes.xaxis.set_major_locator(LogLocator(numticks=6))
+        axes.xaxis.set_major_locator(LogLocator(subs=subs, numticks=6))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     else:
         axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
