@@ -16,7 +16,7 @@ from jaxlabs.run_folder import RunFolder
 from jaxlabs.summary import describe
 from jaxlabs.training import precision
 
-pytestmark = pytest.mark.usefixtures("reused_executables", "quickly_compiled")
+pytestmark = pytest.mark.usefixtures("reused_executables")
 
 
 @pytest.fixture(autouse=True)

@@ -22,7 +22,7 @@ from jaxlabs.training.run_config import CommonConfig, RunConfig
 from jaxlabs.training.step import build_train_step
 from jaxlabs.training.task import Task
 
-pytestmark = pytest.mark.usefixtures("reused_executables", "quickly_compiled")
+pytestmark = pytest.mark.usefixtures("reused_executables")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

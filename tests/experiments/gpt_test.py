@@ -28,7 +28,7 @@ from jaxlabs.training.export import load_safetensors
 from jaxlabs.training.loop import initial_state
 from jaxlabs.training.state import count_parameters, create_state, leaf_names
 
-pytestmark = pytest.mark.usefixtures("reused_executables", "quickly_compiled")
+pytestmark = pytest.mark.usefixtures("reused_executables")
 
 CHECKOUT = Path(gpt.__file__).parents[1]
 STEPS = 1000  # seconds of training: long enough to be interrupted, whatever the machine
@@ -484,7 +484,8 @@ def test_loss_on_a_markov_source_comes_near_its_entropy_rate(ours):
 
 @pytest.mark.real_data
 def test_tiny_shakespeare_is_found_and_is_comparable(ours, data_dir):
-    folder = ours("--dataset=tiny_shakespeare", f"--data_dir={data_dir}", "--steps=0")
+    flags = ["--dataset=tiny_shakespeare", f"--data_dir={data_dir}", "--context=128", "--steps=0"]
+    folder = ours(*flags)
     dataset = folder.read_config()["dataset"]
     assert (dataset["characters"], dataset["distinct_characters"]) == (1_115_394, 65)
     for row in folder.read_summary()["compared"]:

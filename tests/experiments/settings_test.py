@@ -9,7 +9,7 @@ import jaxlabs
 from experiments.gpt import LAB
 from jaxlabs import command, config
 
-pytestmark = pytest.mark.usefixtures("reused_executables", "quickly_compiled")
+pytestmark = pytest.mark.usefixtures("reused_executables")
 
 CODE = Path(jaxlabs.__file__).parents[1]
 ELSEWHERE = {"workdir": "read from the command line alone, by Request.folder"}
