@@ -28,9 +28,9 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 # Four devices share few cores here: with many programs under way at once on a busy machine, threads
 # wait for each other in a collective until XLA gives up after 40 seconds and aborts the process.
 jax.config.update("jax_cpu_enable_async_dispatch", False)
-# And they wait in the threads that all four share, as many as there are devices: with twice as many,
-# some are left for whom they wait for. XLA reads both when the first device is asked for; commands
-# that tests start do not get them.
+# And they wait in threads that all four share, as many as there are devices: with twice as many,
+# some are left for those that are waited for. XLA reads both when the first device is asked for;
+# commands that tests start do not get them.
 with pytest.MonkeyPatch.context() as patience:
     if PLATFORM == "cpu":
         patience.setenv("PJRT_NPROC", "8")
