@@ -1,6 +1,7 @@
 """Photographs, and the small patches that sparse coding learns from."""
 
 import dataclasses
+import functools
 import hashlib
 import math
 import os
@@ -199,8 +200,15 @@ def _read_mat(name: str, path: Path) -> Photographs:
 
 
 def _leaves() -> Photographs:
-    images = dead_leaves.draw(LEAVES_COUNT, LEAVES_SIDE)
+    images = _drawn(LEAVES_COUNT, LEAVES_SIDE)
     return _photographs(LEAVES, images, False, "discs and rectangles that hide each other")
+
+
+@functools.cache  # seconds of work, for which a run asks before and after it trains
+def _drawn(count: int, side: int) -> np.ndarray:
+    images = dead_leaves.draw(count, side)
+    images.flags.writeable = False
+    return images
 
 
 def _photographs(name: str, images: np.ndarray, is_whitened: bool, source: str) -> Photographs:
