@@ -3,7 +3,8 @@
 Source    Ho, Jain and Abbeel 2020; an unpublished course write-up of diffusion on MNIST
 Command   python -m experiments.ddpm --platform=cpu
 Expect    quick: a Frechet distance of 20, real digits have 5; reference: 1,011,969 parameters, ten
-          epochs, about three hours of training on two cores and five more of measuring
+          epochs, about three hours of training on two cores; its samplers at 0.29 s a step of 64
+          pictures would take eleven more to measure, --quality_samples=1000 a tenth of that
 """
 
 import dataclasses
@@ -62,7 +63,9 @@ QUICK = {"width": 32, "steps": 750, "batch_size": 32, "micro_batches": 2, "eval_
 QUICK |= {"learning_rate": 2e-3, "ema_decay": 0.99, "eval_every": 250, "quality_samples": 500}
 PRESETS = {
     "quick": MODERN | FEW | QUICK | {"class_conditional": True, "guidance": 2.0},
-    "reference": REFERENCE | {"quality_steps": "10,20,50,100,250,1000", "num_samples": 16},
+    "reference": REFERENCE
+    | {"quality_samplers": "ancestral,dpm_solver", "quality_steps": "10,20,50,100,250,1000"}
+    | {"num_samples": 16},
     "best": REFERENCE | MODERN | FEW | {"learning_rate": 1e-3, "log_every": 10},
 }
 

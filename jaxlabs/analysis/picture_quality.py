@@ -186,6 +186,7 @@ def _drawn(
     if len(pictures):
         print(f"{name}: {len(pictures)} samples were drawn before", file=sys.stderr)
         bar.total -= len(pictures) * steps  # the bar shows what is still to be drawn
+        bar.refresh()
     block = max(1, KEPT_EVERY // (steps * picture_samples.CHUNK)) * picture_samples.CHUNK
     while len(pictures) < count:
         there = len(pictures)

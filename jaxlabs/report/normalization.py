@@ -105,7 +105,7 @@ def _generalisation(arrays: Arrays) -> Picture:
         upper.plot(loss[shown], right[shown], **options, markerfacecolor="none", markersize=5)
         upper.plot(loss[best[row]], right[best[row]], **options, label=NAMES[norm], markersize=6)
     upper.set(title="test pictures that are right [%]", xlabel="loss on training pictures [nats]")
-    _log_x(upper, subs=(1, 2, 5))
+    _log_x(upper)
     upper.invert_xaxis()
     upper.legend(fontsize=8.5, loc="lower right")
     _with_spread(lower, arrays["groups"], 100 * arrays["group_test_accuracy"], "batch")
@@ -234,12 +234,12 @@ def _with_spread(
     axes.fill_between(x, low, high, color=look["color"], alpha=0.15, linewidth=0)
 
 
-def _log_x(axes: Axes, ticks: np.ndarray | None = None, subs: tuple[float, ...] = (1.0,)) -> None:
-    """Makes the x axis logarithmic, with plain numbers at `ticks` or at `subs` of every decade."""
+def _log_x(axes: Axes, ticks: np.ndarray | None = None) -> None:
+    """Makes the x axis logarithmic, with plain numbers at `ticks`; None: at 1, 2, 5, 10, ..."""
     axes.set_xscale("log")
     axes.xaxis.set_minor_locator(NullLocator())
     if ticks is None:
-        axes.xaxis.set_major_locator(LogLocator(subs=subs, numticks=6))
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=6))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     else:
         axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])

@@ -1,0 +1,78 @@
+"""What can be done with a run that has ended, and what it keeps."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from experiments.gpt import LAB
+from jaxlabs import command
+from jaxlabs.run_folder import RunFolder
+from jaxlabs.training import precision
+
+pytestmark = pytest.mark.usefixtures("reused_executables")
+
+
+def test_losses_that_are_not_finite_at_the_end_are_shown_as_such(
+    tiny_flags, trained, tmp_path, capsys
+):
+    run = shutil.copytree(trained, tmp_path / "run")
+    (run / "summary.json").unlink()
+    rows = [row | {"loss": None} for row in RunFolder(run).read_metrics()]
+    (run / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert command.run(LAB, [*tiny_flags, "--steps=4", f"--workdir={run}"]) == 0
+    assert "held_out_loss nan\n" in capsys.readouterr().out
+    assert RunFolder(run).read_summary()["metrics"]["held_out_loss"] is None
+
+
+def test_finished_run_is_analysed_again_for_another_text(trained, tmp_path, capsys):
+    run = shutil.copytree(trained, tmp_path / "again")
+    before = RunFolder(run).read_summary()
+    flags = ["--mode=analyse", "--shown_text=the king", f"--workdir={run}"]
+    assert command.run(LAB, flags) == 0
+    assert "attention_future_weight 0.0000" in capsys.readouterr().out
+    with np.load(RunFolder(run).arrays("attention_maps")) as arrays:
+        assert any("".join(labels) == "the king" for labels in arrays.values() if labels.ndim == 1)
+    after = RunFolder(run).read_summary()
+    assert after.keys() == before.keys()
+    assert after["parameters_sha256"] == before["parameters_sha256"]
+    assert command.run(LAB, ["--mode=analyse", f"--workdir={tmp_path / 'nothing'}"]) == 2
+
+
+def test_damaged_newest_checkpoint_is_reported_and_the_one_before_it_sampled(
+    tiny_flags, tmp_path, capsys, caplog
+):
+    run = tmp_path / "run"
+    flags = [*tiny_flags, "--steps=4", f"--workdir={run}", "--checkpoint_every=2"]
+    assert command.run(LAB, flags) == 0
+    shutil.rmtree(run / "checkpoints" / "4" / "facts")
+    assert command.run(LAB, ["--mode=export", f"--workdir={run}"]) == 0
+    assert "parameters of step 2" in capsys.readouterr().out
+    assert "checkpoint of step 4 is damaged" in caplog.text
+    shutil.rmtree(run / "checkpoints" / "2" / "facts")
+    assert command.run(LAB, ["--mode=export", f"--workdir={run}"]) == 2
+    assert "no checkpoint" in capsys.readouterr().err
+
+
+def test_reading_mode_does_not_take_over_the_machine_of_the_training(trained, tmp_path, capsys):
+    run = shutil.copytree(trained, tmp_path / "run")
+    stored = json.loads((run / "config.json").read_text())
+    stored["settings"] |= {"num_processes": 2, "process_id": 1, "coordinator": "nowhere:1"}
+    (run / "config.json").write_text(json.dumps(stored))
+    assert command.run(LAB, ["--mode=export", f"--workdir={run}"]) == 0
+    assert "parameters of step 4" in capsys.readouterr().out
+
+
+def test_what_fast_came_to_is_kept_by_the_run(tiny_flags, tmp_path, monkeypatch, capsys):
+    measured = {"fast": 2e-3, "default": 1e-3}
+    monkeypatch.setattr(precision, "measure", lambda: measured)
+    flags = [*tiny_flags, "--steps=0", "--matmul_precision=fast", f"--workdir={tmp_path / 'run'}"]
+    assert command.run(LAB, flags) == 0
+    assert "fast 2.0 ms, default 1.0 ms; default is used" in capsys.readouterr().err
+    kept = RunFolder(tmp_path / "run").read_config()
+    assert kept["tuned"] == {"matmul_precision": "default"}
+    assert kept["settings"]["matmul_precision"] == "fast"
+    measured["fast"] = 1e-4  # on another machine, say
+    assert command.run(LAB, [*flags, "--mode=sample"]) == 0
+    assert capsys.readouterr().err == ""
