@@ -1,4 +1,4 @@
-"""A Transformer as a step-by-step decoder: its carry is the keys and values of every block."""
+"""A Transformer as a step-by-step decoder: its carry is what the model keeps of a text."""
 
 import dataclasses
 from typing import Any
@@ -6,8 +6,6 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-
-from jaxlabs.layers.attention import empty_cache
 
 
 @dataclasses.dataclass(frozen=True)
@@ -17,8 +15,8 @@ class TransformerDecoder:
     The carry is `(caches, position)`, where position counts the tokens in the caches.
 
     Attributes:
-      model: a linen module with `config.context`, `layers`, `heads` and `width`, and with methods
-        `decode` and `prefill` as `jaxlabs.models.transformer_lm.TransformerLM` has them.
+      model: a linen module with `config.context` and with methods `empty_caches`, `decode` and
+        `prefill` as `jaxlabs.models.transformer_lm.TransformerLM` has them.
       tokens: only the first so many are drawn, spare rows of the vocabulary not; None: all.
     """
 
@@ -32,9 +30,7 @@ class TransformerDecoder:
 
     def init_carry(self, batch_size: int) -> Any:
         """Returns empty caches at position 0."""
-        config = self.model.config
-        cache = empty_cache(batch_size, config.heads, config.context, config.width)
-        return [cache] * config.layers, jnp.zeros((), jnp.int32)
+        return self.model.empty_caches(batch_size), jnp.zeros((), jnp.int32)
 
     def step(self, params: Any, carry: Any, tokens: jax.Array) -> tuple[Any, jax.Array]:
         """Takes in `tokens [batch]`; returns the carry and logits `[batch, vocabulary]`."""

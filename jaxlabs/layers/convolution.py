@@ -8,12 +8,11 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from jaxlabs.layers.initializers import FAN_IN_UNIFORM
 from jaxlabs.layers.matmul import Dense, Initializer, lax_precision, matmul, within
 
 LAYOUT = ("NHWC", "HWIO", "NHWC")
 EPSILON = 1e-5
-UNIFORM = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
-"""PyTorch's default: uniform within +-1 / sqrt(fan_in)."""
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
@@ -91,7 +90,7 @@ class Conv3x3(nn.Module):
     """
 
     features: int
-    kernel_init: Initializer = UNIFORM
+    kernel_init: Initializer = FAN_IN_UNIFORM
     precision: str = "default"
 
     @nn.compact
@@ -129,7 +128,7 @@ class ResidualBlock(nn.Module):
         self.project, self.shortcut = self._dense(), self._dense()
 
     def _dense(self) -> Dense:
-        return Dense(self.features, True, UNIFORM, self.precision, bias_range=1.0)
+        return Dense(self.features, True, FAN_IN_UNIFORM, self.precision, bias_range=1.0)
 
     def __call__(self, x: jax.Array, time: jax.Array) -> jax.Array:
         """Returns `[batch, height, width, features]`.

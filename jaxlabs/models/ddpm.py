@@ -29,7 +29,8 @@ from jaxlabs.config import Config, UserError, setting
 from jaxlabs.diffusion import process
 from jaxlabs.diffusion.schedules import DiffusionConfig, make_schedule
 from jaxlabs.layers import positions
-from jaxlabs.layers.convolution import UNIFORM, Conv3x3, ResidualBlock, max_pool, upsample
+from jaxlabs.layers.convolution import Conv3x3, ResidualBlock, max_pool, upsample
+from jaxlabs.layers.initializers import FAN_IN_UNIFORM
 from jaxlabs.layers.matmul import PRECISIONS, Dense
 from jaxlabs.losses.parts import LossParts
 from jaxlabs.training.state import TrainState
@@ -99,7 +100,7 @@ class UNet(nn.Module):
         return ResidualBlock(features, self.config.groups, self.config.matmul_precision)
 
     def _dense(self, features: int) -> Dense:
-        return Dense(features, True, UNIFORM, self.config.matmul_precision, bias_range=1.0)
+        return Dense(features, True, FAN_IN_UNIFORM, self.config.matmul_precision, bias_range=1.0)
 
     def __call__(self, x: jax.Array, t: jax.Array, labels: jax.Array | None = None) -> jax.Array:
         """Returns noise or v, `[batch, height, width, channels]`.

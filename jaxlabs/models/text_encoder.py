@@ -27,6 +27,7 @@ from jaxlabs.config import UserError, setting
 from jaxlabs.data.tokenizers import PADDING, UNKNOWN
 from jaxlabs.layers import masks, positions
 from jaxlabs.layers.dropout import Dropout
+from jaxlabs.layers.initializers import FAN_IN_UNIFORM
 from jaxlabs.layers.matmul import PRECISIONS, Dense
 from jaxlabs.layers.normalization import build_norm
 from jaxlabs.layers.transformer import ACTIVATIONS, EncoderBlock
@@ -37,8 +38,6 @@ from jaxlabs.training.state import TrainState
 from jaxlabs.training.step import build_train_step
 
 POSITIONS = ("sinusoidal", "learned")
-LINEAR = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
-"""PyTorch's default: uniform within +-1 / sqrt(fan_in), whose variance is a third of 1 / fan_in."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -109,7 +108,11 @@ class TextClassifier(nn.Module):
         self.word_dropout = Dropout(config.word_dropout)
         self.encoder = TextEncoder(config)
         self.head_dropout = Dropout(config.head_dropout)
-        options = {"kernel_init": LINEAR, "precision": config.matmul_precision, "bias_range": 1.0}
+        options = {
+            "kernel_init": FAN_IN_UNIFORM,
+            "precision": config.matmul_precision,
+            "bias_range": 1.0,
+        }
         self.hidden = Dense(config.hidden, **options)
         self.head = Dense(config.classes, **options)
         if config.phrase_buckets:
@@ -159,8 +162,8 @@ class TextEncoder(nn.Module):
                 length=config.context,
                 activation=config.activation,
                 pre_norm=config.pre_norm,
-                kernel_init=LINEAR,
-                out_init=LINEAR,
+                kernel_init=FAN_IN_UNIFORM,
+                out_init=FAN_IN_UNIFORM,
                 bias_range=1.0,
                 dropout=config.dropout,
                 precision=config.matmul_precision,

@@ -25,9 +25,11 @@ from jaxlabs.config import UserError, setting
 from jaxlabs.decoding.generate import generate
 from jaxlabs.decoding.transformer import TransformerDecoder
 from jaxlabs.layers import masks, positions
-from jaxlabs.layers.attention import KVCache, Mask
+from jaxlabs.layers.attention import KVCache, Mask, empty_cache
 from jaxlabs.layers.dropout import Dropout
-from jaxlabs.layers.matmul import PRECISIONS, Dense, Initializer, matmul
+from jaxlabs.layers.initializers import INITS, transformer_initializers
+from jaxlabs.layers.matmul import PRECISIONS, Dense, matmul
+from jaxlabs.layers.ngram_embedding import NgramEmbedding
 from jaxlabs.layers.normalization import NORMS, build_norm
 from jaxlabs.layers.transformer import ACTIVATIONS, EncoderBlock
 from jaxlabs.layers.windowed_attention import LocalWindow
@@ -37,9 +39,7 @@ from jaxlabs.models.vocabulary import VocabularyConfig
 from jaxlabs.training.state import TrainState
 from jaxlabs.training.step import build_train_step
 
-INITS = ("gpt2", "pytorch")
 POSITIONS = ("sinusoidal", "learned", "rotary", "alibi")
-INITIAL_STDDEV = 0.02
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -64,6 +64,9 @@ class TransformerLMConfig(VocabularyConfig):
     pre_norm: bool = setting(True, "norm before each sub-layer (GPT-2) and not after it (2017)")
     norm: str = setting("layernorm", "layer norm, or RMS norm without parameters", choices=NORMS)
     qk_norm: bool = setting(False, "RMS norm of every head's queries and keys")
+    ngrams: int = setting(
+        1, "longest run of tokens with a vector of its own beside the token's; 1: none", minimum=1
+    )
     tie_embeddings: bool = setting(False, "head kernel = embedding transposed, without a bias")
     init: str = setting(
         "gpt2",
@@ -98,6 +101,18 @@ class TransformerLMConfig(VocabularyConfig):
             )
 
 
+class Caches(NamedTuple):
+    """What is kept of the tokens so far.
+
+    Attributes:
+      blocks: keys and values of every block.
+      before: [batch, ngrams - 1] the latest tokens.
+    """
+
+    blocks: list[KVCache]
+    before: jax.Array
+
+
 class TransformerLM(nn.Module):
     """Tokens in, logits of the next token out.
 
@@ -108,10 +123,16 @@ class TransformerLM(nn.Module):
     config: TransformerLMConfig
 
     def setup(self):
-        config, init = self.config, _initializers(self.config)
+        config = self.config
+        init = transformer_initializers(
+            config.init, config.layers, zero_residual=config.zero_init_residual
+        )
         self.embedding = nn.Embed(
             config.vocabulary_size, config.width, embedding_init=init.embedding
         )
+        if config.ngrams > 1:
+            sizes = (config.vocabulary_size, config.width, config.ngrams)
+            self.ngram_embedding = NgramEmbedding(*sizes)
         if config.positions == "learned":
             self.position_embedding = positions.LearnedPositions(
                 config.context, config.width, init.embedding
@@ -159,43 +180,60 @@ class TransformerLM(nn.Module):
         Raises:
           ValueError: the sequences are longer than the context.
         """
-        x = self.embedding_dropout(self._embed(tokens, 0), dropout_keys)
+        x = self._embed(tokens, 0, self._nothing_before(tokens.shape[0]))
+        x = self.embedding_dropout(x, dropout_keys)
         mask = self._mask(tokens.shape[1])
         for block in self.blocks:
             x = block(x, mask, dropout_keys=dropout_keys)
         return self._logits(x)
 
-    def prefill(self, tokens: jax.Array) -> list[KVCache]:
+    @nn.nowrap
+    def empty_caches(self, batch_size: int) -> Caches:
+        """Returns caches of rows that have read nothing."""
+        config = self.config
+        block = empty_cache(batch_size, config.heads, config.context, config.width)
+        return Caches([block] * config.layers, self._nothing_before(batch_size))
+
+    def prefill(self, tokens: jax.Array) -> Caches:
         """Returns the caches after `tokens [batch, time]` from position 0."""
-        x = self._embed(tokens, 0)
+        before = self._nothing_before(tokens.shape[0])
+        x = self._embed(tokens, 0, before)
         mask = self._mask(tokens.shape[1])
-        caches = []
+        blocks = []
         for block in self.blocks:
             x, cache = block.prefill(x, mask)
-            caches.append(cache)
-        return caches
+            blocks.append(cache)
+        return Caches(blocks, _latest(before, tokens))
 
     def decode(
-        self, tokens: jax.Array, caches: list[KVCache], position: jax.Array
-    ) -> tuple[jax.Array, list[KVCache]]:
+        self, tokens: jax.Array, caches: Caches, position: jax.Array
+    ) -> tuple[jax.Array, Caches]:
         """Returns logits `[batch, vocabulary]` after `tokens [batch]` at `position []`, and caches.
 
         A cached position never learns of later ones, so this equals `__call__` for a causal model.
         """
-        x = self._embed(tokens[:, None], position)
+        x = self._embed(tokens[:, None], position, caches.before)
         mask = masks.cached(position, self.config.context, self.config.attention_window)
-        new_caches = []
-        for block, cache in zip(self.blocks, caches, strict=True):
+        blocks = []
+        for block, cache in zip(self.blocks, caches.blocks, strict=True):
             x, cache = block.decode(x, cache, position, mask)
-            new_caches.append(cache)
-        return self._logits(x)[:, 0], new_caches
+            blocks.append(cache)
+        return self._logits(x)[:, 0], Caches(blocks, _latest(caches.before, tokens[:, None]))
 
-    def _embed(self, tokens: jax.Array, first: int | jax.Array) -> jax.Array:
-        """Returns the vectors of tokens that stand at positions `first` and on."""
+    @nn.nowrap
+    def _nothing_before(self, batch_size: int) -> jax.Array:
+        """Returns what stands in place of the tokens before a first one."""
+        shape = (batch_size, self.config.ngrams - 1)
+        return jnp.full(shape, self.config.vocabulary_size, jnp.int32)
+
+    def _embed(self, tokens: jax.Array, first: int | jax.Array, before: jax.Array) -> jax.Array:
+        """Returns the vectors of tokens that stand at positions `first` and on, after `before`."""
         config, time = self.config, tokens.shape[1]
         if time > config.context:
             raise ValueError(f"{time} tokens do not fit into a context of {config.context}")
         x = self.embedding(tokens)
+        if config.ngrams > 1:
+            x = x + self.ngram_embedding(tokens, before)
         if config.positions == "sinusoidal":
             # Section 3.4 of the paper: without the factor the sinusoids would drown the tokens.
             table = jnp.asarray(positions.sinusoidal(config.context, config.width))
@@ -219,26 +257,9 @@ class TransformerLM(nn.Module):
         return self.head(x)
 
 
-class _Initializers(NamedTuple):
-    embedding: Initializer
-    kernel: Initializer
-    residual: Initializer
-    bias_range: float
-
-
-def _initializers(config: TransformerLMConfig) -> _Initializers:
-    if config.init == "pytorch":
-        # A variance of 1 / (3 fan_in) is that of the uniform distribution in +-1 / sqrt(fan_in).
-        kernel = residual = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
-        embedding, bias_range = nn.initializers.normal(1.0), 1.0
-    else:
-        embedding = kernel = nn.initializers.normal(INITIAL_STDDEV)
-        # 2 * layers of the residual projections add up, so each starts smaller by that root.
-        residual = nn.initializers.normal(INITIAL_STDDEV / (2 * config.layers) ** 0.5)
-        bias_range = 0.0
-    if config.zero_init_residual:
-        residual = nn.initializers.zeros_init()
-    return _Initializers(embedding, kernel, residual, bias_range)
+def _latest(before: jax.Array, tokens: jax.Array) -> jax.Array:
+    """Returns as many of the last tokens as `before [batch, ngrams - 1]` has."""
+    return jnp.concatenate([before, tokens], axis=1)[:, tokens.shape[1] :]
 
 
 def loss(

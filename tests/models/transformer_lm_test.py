@@ -214,14 +214,18 @@ def test_options_add_and_remove_the_parameters_that_they_name(key):
     assert not {name for name in names(norm="rmsnorm") if "norm" in name}
     assert plain - names(pre_norm=False) == {"final_norm.scale", "final_norm.bias"}
     assert len(names(qkv_bias=True) - plain) == 6
+    tables = {f"ngram_embedding.runs_of_{length}.embedding" for length in (2, 3)}
+    assert names(ngrams=3) - plain == tables
 
 
 # What a position may know
 
 
-@pytest.mark.parametrize("kind", POSITIONS)
-def test_changing_a_token_leaves_earlier_logits_bit_identical(kind):
-    model, tokens = tiny(positions=kind), tokens_of()
+@pytest.mark.parametrize(
+    "options", [*({"positions": kind} for kind in POSITIONS), {"ngrams": 4}], ids=str
+)
+def test_changing_a_token_leaves_earlier_logits_bit_identical(options):
+    model, tokens = tiny(**options), tokens_of()
     before = logits_of(model, parameters(model), tokens)
     chex.assert_shape(before, (3, 8, 11))
     assert before.dtype == jnp.float32
@@ -335,6 +339,7 @@ def test_loss_drops_out_in_training_only(key):
         {"activation": "gelu", "positions": "learned", "tie_embeddings": True},
         {"activation": "gelu", "positions": "alibi", "attention_window": 2, "pre_norm": False},
         {"positions": "rotary", "norm": "rmsnorm", "qk_norm": True, "activation": "squared_relu"},
+        {"activation": "gelu", "ngrams": 2},
     ],
 )
 def test_gradient_of_the_loss_in_float64(key, options):
@@ -401,6 +406,7 @@ DECODED = [
     {"positions": "alibi"},
     {"attention_window": 3, "positions": "rotary", "qk_norm": True, "norm": "rmsnorm"},
     {"pre_norm": False, "tie_embeddings": True, "qkv_bias": True},
+    {"ngrams": 3, "positions": "rotary"},
 ]
 
 
@@ -519,6 +525,7 @@ def test_more_tokens_than_the_context_are_refused():
         ({"norm": "batchnorm"}, "one of layernorm, rmsnorm"),
         ({"matmul_precision": "exact"}, "one of highest, default, fast"),
         ({"width": -16}, "--width: -16 is not accepted"),
+        ({"ngrams": 0}, "--ngrams: 0 is not accepted; a whole number of at least 1"),
         ({"dropout": 1.0}, "--dropout: 1.0 is not accepted"),
     ],
 )
