@@ -57,6 +57,12 @@ PRESETS = {
     | MUON
     | {"context": 256, "layers": 6, "width": 192, "heads": 3, "ffn_width": 768, "dropout": 0.1}
     | {"steps": 1400, "decay_steps": 700, "batch_size": 16, "micro_batches": 2},
+    # Least time to nanoGPT's best held-out loss, 1.4697; BUILD_NOTES.md has the ladder.
+    "speedrun": MODERN_BLOCK
+    | MUON
+    | {"context": 256, "layers": 6, "width": 192, "heads": 3, "ffn_width": 768, "dropout": 0.1}
+    | {"ngrams": 3, "attention_window": 64}
+    | {"steps": 1000, "decay_steps": 600, "batch_size": 16, "eval_every": 500},
 }
 
 
