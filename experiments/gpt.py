@@ -62,7 +62,7 @@ PRESETS = {
     | MUON
     | {"context": 256, "layers": 6, "width": 192, "heads": 3, "ffn_width": 768, "dropout": 0.1}
     | {"ngrams": 3, "attention_window": 64}
-    | {"steps": 1000, "decay_steps": 600, "batch_size": 16, "eval_every": 500},
+    | {"steps": 1000, "decay_steps": 600, "batch_size": 16, "micro_batches": 4},
 }
 
 
