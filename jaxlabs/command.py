@@ -13,12 +13,14 @@ from jaxlabs import config as config_lib
 from jaxlabs import modes, reproduction, studies, sweeps
 from jaxlabs.config import UserError
 from jaxlabs.lab import Collection, Experiment, Lab, Request, Study
+from jaxlabs.training import memory
 
 MODES = ("train", "sample", "evaluate", "analyse", "export")
 
 
 def main(lab: Experiment) -> None:
     """Runs a command line and exits with its status: 0 done, 1 a lab failed, 2 bad input."""
+    memory.keep_freed()
     sys.exit(run(lab, sys.argv[1:]))
 
 

@@ -32,6 +32,16 @@ def test_help_names_every_setting_with_its_value_in_each_preset(capsys):
     assert LAB.description.splitlines()[0] in out
 
 
+def test_a_command_keeps_freed_memory_from_its_start(monkeypatch, capsys):
+    seen = []
+    monkeypatch.setattr(command.memory, "keep_freed", lambda: seen.append(True))
+    monkeypatch.setattr(sys, "argv", ["gpt", "--help"])
+    with pytest.raises(SystemExit, match="0"):
+        command.main(LAB)
+    assert seen == [True]
+    assert "usage" in capsys.readouterr().out
+
+
 def test_short_help_flag_wins_over_everything_but_bad_flags(capsys, refused):
     assert command.run(LAB, ["-h", "--steps=3"]) == 0
     assert "usage: python -m experiments.gpt" in capsys.readouterr().out
