@@ -25,15 +25,15 @@ os.environ.setdefault("PYTHONHASHSEED", "0")
 jax.config.update("jax_platforms", PLATFORM)
 jax.config.update("jax_num_cpu_devices", 4)
 jax.config.update("jax_numpy_rank_promotion", "raise")
-# Four devices share few cores here: with many programs under way at once on a busy machine, threads
-# wait for each other in a collective until XLA gives up after 40 seconds and aborts the process.
-jax.config.update("jax_cpu_enable_async_dispatch", False)
 # The older of XLA's two ways to write loops, where there are two, compiles a test's many small
 # programs in two thirds of the time. Commands in processes of their own, and regression_test.py,
 # take the default one.
 XLA_FLAGS = "--xla_cpu_collective_call_terminate_timeout_seconds=600"
 if jax.__version_info__ < (0, 11):
     XLA_FLAGS += " --xla_cpu_use_fusion_emitters=false"
+# Four devices share few cores here: with many programs under way at once on a busy machine, threads
+# wait for each other in a collective until XLA gives up after 40 seconds and aborts the process.
+jax.config.update("jax_cpu_enable_async_dispatch", False)
 # Nor may all threads that the four share be taken by those that wait: XLA makes one a device, twice
 # as many are asked for. It reads all this when the first device is asked for; commands that tests
 # start do not get it.

@@ -4,10 +4,7 @@ import ctypes
 import platform
 
 # Parameters of mallopt(3), numbered as in glibc's malloc.h.
-M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX, M_ARENA_MAX = -1, -2, -4, -8
-
-GROWTH = 1 << 26
-"""Bytes by which the heap grows beyond what is asked for."""
+M_TRIM_THRESHOLD, M_MMAP_MAX, M_ARENA_MAX = -1, -4, -8
 
 MOST = 2**31 - 1
 """Free bytes at the heap's end that are kept; mallopt takes no larger number."""
@@ -18,11 +15,11 @@ def keep_freed() -> bool:
 
     XLA asks for its temporaries anew at every call of a program. By default glibc fetches so large
     a block from the kernel, page by page at the first touch, and gives it back afterwards. All
-    four settings are needed: large blocks lie in the heap, of which there is one, as those of
+    three settings are needed: large blocks lie in the heap, of which there is one, as those of
     further threads cannot hold them, and its end is not given back.
     """
     if platform.libc_ver()[0] != "glibc":
         return False
     mallopt = ctypes.CDLL(None).mallopt
-    settings = {M_ARENA_MAX: 1, M_MMAP_MAX: 0, M_TRIM_THRESHOLD: MOST, M_TOP_PAD: GROWTH}
+    settings = {M_ARENA_MAX: 1, M_MMAP_MAX: 0, M_TRIM_THRESHOLD: MOST}
     return all(mallopt(parameter, value) for parameter, value in settings.items())

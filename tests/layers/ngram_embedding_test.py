@@ -9,9 +9,6 @@ from jax.test_util import check_grads
 
 from jaxlabs.layers.ngram_embedding import ROWS, NgramEmbedding
 
-NOTHING = 5
-"""What stands before the first token of a vocabulary of five."""
-
 
 def tokens_of(batch, time, vocabulary=5):
     return np.random.default_rng(0).integers(0, vocabulary, (batch, time)).astype(np.int32)
