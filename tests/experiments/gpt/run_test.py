@@ -1,0 +1,217 @@
+"""A run of the character GPT: what it leaves, how it goes on, what can be done with it after."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import chex
+import jax
+import pytest
+
+from experiments import gpt
+from experiments.gpt import LAB, GPTConfig
+from jaxlabs import command
+from jaxlabs.analysis.text_samples import RULE
+from jaxlabs.run_folder import RunFolder
+from jaxlabs.training import devices
+from jaxlabs.training.checkpoints import Checkpoints
+from jaxlabs.training.loop import initial_state
+from jaxlabs.training.state import count_parameters
+
+pytestmark = pytest.mark.usefixtures("reused_executables")
+
+CHECKOUT = Path(gpt.__file__).parents[1]
+STEPS = 2000  # seconds of training: long enough to be interrupted, whatever the machine
+
+
+@pytest.fixture(scope="module")
+def start(tiny_flags, executables):
+    """`start(folder) -> Popen`: the command as a user gives it, in a process of its own."""
+    environment = os.environ | {
+        "JAX_COMPILATION_CACHE_DIR": str(executables),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+    }
+    pace = ["--eval_every=200", "--checkpoint_every=100", "--log_every=50", "--steps_per_call=20"]
+    flags = [*tiny_flags, *pace, f"--steps={STEPS}", "--platform=cpu", "--tensorboard"]
+
+    def begin(folder):
+        return subprocess.Popen(
+            [sys.executable, "-m", "experiments.gpt", *flags, f"--workdir={folder}"],
+            cwd=CHECKOUT,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    begin.flags = flags
+    return begin
+
+
+@pytest.fixture(scope="module")
+def whole(start, tmp_path_factory):
+    """(run folder, stdout) of a run that nothing disturbed; tests read it only."""
+    path = tmp_path_factory.mktemp("whole") / "run"
+    process = start(path)
+    out, err = process.communicate()
+    assert process.returncode == 0, err
+    return RunFolder(path), out
+
+
+def test_run_folder_holds_what_a_run_is_to_leave(whole):
+    folder, out = whole
+    config, summary = folder.read_config(), folder.read_summary()
+    assert {"experiment", "preset", "settings", "versions", "device", "dataset"} <= config.keys()
+    assert config["settings"]["width"] == 16
+    device = {"platform": "cpu", "kind": "cpu", "devices": 1, "processes": 1}
+    assert config["device"].items() >= device.items()
+    assert config["device"].keys() - device.keys() == {"processor", "cores"}
+    assert summary.keys() >= {
+        *("experiment", "preset", "dataset", "seed", "steps", "parameters", "parameters_sha256"),
+        *("seconds", "steps_per_second", "compile_seconds", "peak_memory_bytes", "metrics"),
+        *("baselines", "compared", "environment"),
+    }
+    assert summary["metrics"].keys() >= {
+        *("held_out_loss", "train_windows_loss", "whole_text_loss", "sliding_window_loss"),
+        *("train_loss", "sample_real_words", "sample_longest_copy", "sample_named_speeches"),
+        *("attention_future_weight", "attention_row_sum_error"),
+    }
+    assert summary["metrics"]["held_out_loss"] < summary["baselines"]["unigram"]
+    assert summary["metrics"]["attention_future_weight"] == 0
+    assert len(summary["parameters_sha256"]) == 64
+    for row in summary["compared"]:
+        assert {"figure", "published", "ours", "source", "comparable", "why_not"} <= row.keys()
+        assert not row["comparable"]
+        assert "not on the published data" in row["why_not"]
+    checkpoints = {int(path.name) for path in folder.checkpoints.iterdir()}
+    assert {STEPS - 100, STEPS} <= checkpoints
+    assert len(checkpoints) <= 3  # the best one may be a third
+    arrays = {path.name for path in (folder.path / "arrays").iterdir()}
+    assert {"attention_maps.npz", "positions.npz"} <= arrays
+    steps = range(0, STEPS + 1, 200)
+    samples = {"final.txt", *(f"step-{step:06d}.txt" for step in steps)}
+    assert {path.name for path in folder.samples.iterdir()} == samples
+    final = (folder.samples / "final.txt").read_text()
+    assert final in out
+    assert [len(one) for one in final.split(RULE)] == [len("ROMEO:") + 8] * 3
+    assert {"loss.png", "attention_grid.png"} <= {path.name for path in folder.figures.iterdir()}
+    assert "<html" in folder.report.read_text()
+    assert f"report: {folder.report}" in out
+
+
+def test_rows_of_a_run_stand_at_their_steps(whole):
+    rows = whole[0].read_metrics()
+    for split in ("held_out", "train_windows", "whole_text"):
+        steps = [row["step"] for row in rows if row["split"] == split]
+        assert steps == list(range(0, STEPS + 1, 200))
+    training = [row for row in rows if row["split"] == "train"]
+    assert [row["step"] for row in training] == list(range(50, STEPS + 1, 50))
+    assert all({"loss", "learning_rate", "gradient_norm"} <= row.keys() for row in training)
+
+
+def test_event_files_hold_the_losses(whole):
+    folder, _ = whole
+    (events,) = (folder.path / "tensorboard").glob("events.out.tfevents.*")
+    content = events.read_bytes()
+    for name in (b"train/loss", b"held_out/loss", b"train/learning_rate"):
+        assert name in content
+    assert content.count(b"held_out/loss") == STEPS // 200 + 1
+
+
+def test_same_command_again_says_that_all_is_done_and_changes_nothing(whole, start, capsys):
+    folder, _ = whole
+    kept = {path: path.read_bytes() for path in folder.path.rglob("*.json*") if path.is_file()}
+    assert command.run(LAB, [*start.flags, f"--workdir={folder.path}"]) == 0
+    out, err = capsys.readouterr()
+    assert out == f"all {STEPS} steps are done; report: {folder.report}\n"
+    assert err == ""
+    assert {path: path.read_bytes() for path in kept} == kept
+
+
+def interrupt(process, step, number):
+    """Sends a signal once the run has evaluated after that step; returns (status, stdout)."""
+    for line in process.stderr:
+        if line.startswith("step ") and int(line.split()[1].split("/")[0]) >= step:
+            break
+    process.send_signal(number)
+    out, err = process.communicate()
+    assert "Traceback" not in err
+    return process.returncode, out
+
+
+def test_run_that_is_stopped_and_killed_ends_as_one_that_was_not(
+    whole, start, require_same_end, tmp_path
+):
+    folder = RunFolder(tmp_path / "run")
+    status, out = interrupt(start(folder.path), 200, signal.SIGTERM)
+    assert status == 0
+    (line,) = [line for line in out.splitlines() if line.startswith("stopped at step ")]
+    assert line.endswith(f"of {STEPS} and saved; the same command goes on")
+    stopped = int(line.split()[3])
+    assert 200 <= stopped < STEPS
+    assert not folder.is_complete()
+
+    status, _ = interrupt(start(folder.path), 800, signal.SIGKILL)
+    assert status == -signal.SIGKILL
+    assert not folder.is_complete()
+
+    process = start(folder.path)
+    _, err = process.communicate()
+    assert process.returncode == 0, err
+    assert "resuming at step" in err
+    unbroken = whole[0]
+    require_same_end(folder, unbroken)
+    samples = [
+        {path.name: path.read_text() for path in one.samples.iterdir()}
+        for one in (folder, unbroken)
+    ]
+    assert samples[0] == samples[1]
+
+
+def test_samples_are_drawn_as_the_flags_say(whole, capsys):
+    folder, _ = whole
+    flags = ["--mode=sample", f"--workdir={folder.path}", "--prompt=the king", "--num_samples=2"]
+    before = sorted(folder.path.rglob("*"))
+    printed = []
+    for temperature in (0, 0, 5):
+        more = [f"--temperature={temperature}", "--max_new_tokens=40"]
+        assert command.run(LAB, [*flags, *more]) == 0
+        out, err = capsys.readouterr()
+        assert err == ""
+        printed.append(out.removesuffix("\n").split(RULE))
+    for samples in printed:
+        assert [one[:8] for one in samples] == ["the king"] * 2
+        assert [len(one) for one in samples] == [8 + 40] * 2  # beyond the context of 16
+    assert printed[0] == printed[1]
+    assert printed[0][0] == printed[0][1]  # the likeliest character is the same for every sample
+    assert printed[2][0] != printed[2][1]
+    assert sorted(folder.path.rglob("*")) == before
+
+
+def test_evaluation_repeats_the_figures_of_the_run(whole, capsys):
+    folder, _ = whole
+    assert command.run(LAB, ["--mode=evaluate", f"--workdir={folder.path}"]) == 0
+    printed = dict(line.split() for line in capsys.readouterr().out.splitlines())
+    metrics = folder.read_summary()["metrics"]
+    assert len(printed) == 6
+    for name, value in printed.items():
+        assert float(value) == pytest.approx(metrics[name.replace("/", "_")], abs=2e-4)
+
+
+def test_exported_parameters_are_those_of_the_run(whole, capsys, exported):
+    folder, _ = whole
+    with exported(folder) as (params, metadata):
+        assert f"{count_parameters(params):,} parameters of step {STEPS}" in capsys.readouterr().out
+        assert metadata["step"] == STEPS
+        stored = folder.read_config()["settings"]
+        assert metadata["settings"] == stored | {"platform": "auto"}
+        config = GPTConfig.from_flat(metadata["settings"])
+        task = gpt.build_task(config, metadata["vocabulary"])
+        like = initial_state(task, config, devices.data_parallel())
+        with Checkpoints(folder.checkpoints, 1, read_only=True) as checkpoints:
+            state = checkpoints.restore(like)
+        chex.assert_trees_all_equal(params, jax.device_get(state.params))
+        assert count_parameters(params) == folder.read_summary()["parameters"]

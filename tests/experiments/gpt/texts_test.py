@@ -1,0 +1,97 @@
+"""The character GPT on texts of all kinds: what it learns of them, what it draws."""
+
+import math
+import random
+
+import pytest
+
+from experiments.gpt import LAB
+from jaxlabs import command
+from jaxlabs.analysis.text_samples import RULE
+from jaxlabs.run_folder import RunFolder
+
+pytestmark = pytest.mark.usefixtures("reused_executables")
+
+LETTERS = "abcdefghijklmnop"
+
+
+@pytest.fixture(scope="module")
+def noise(tmp_path_factory):
+    """A text of letters without any order: no honest model predicts it better than ln 16."""
+    path = tmp_path_factory.mktemp("noise") / "noise.txt"
+    path.write_text("".join(random.Random(1).choices(LETTERS, k=4000)))
+    return path
+
+
+def test_loss_collapses_without_the_mask_and_only_there(
+    noise, tiny_flags, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    model = ["--width=32", "--ffn_width=32", "--positions=learned", "--dropout=0"]
+    pace = ["--steps=400", "--batch_size=32", "--learning_rate=1e-2", "--checkpoint_every=1000"]
+    flags = [*tiny_flags, *model, *pace, f"--dataset={noise}", "--eval_every=1000"]
+    losses = {}
+    for name, more in {"": [], "-unmasked": ["--demo_unmasked"]}.items():
+        assert command.run(LAB, [*flags, *more]) == 0
+        folder = RunFolder(f"runs/gpt-reference{name}")
+        losses[name] = folder.read_summary()["metrics"]
+    assert losses[""]["held_out_loss"] > 0.99 * math.log(len(LETTERS))
+    assert losses[""]["train_loss"] > 0.8 * math.log(len(LETTERS))
+    assert losses["-unmasked"]["train_loss"] < 0.2 * math.log(len(LETTERS))
+    assert losses[""]["attention_future_weight"] == 0
+
+
+# Of one size, so that they share what is compiled.
+ALPHABETS = {
+    "greek": "αβγδεζηθικλ ,\n",
+    "chinese": "天地玄黄宇宙洪荒日月盈昃\r\n",
+    "without a line end": "abcdefghijklmn",
+}
+
+
+@pytest.mark.parametrize("name", ALPHABETS)
+def test_text_in_any_alphabet_trains_and_is_sampled_without_a_prompt(name, ours, tmp_path, capsys):
+    alphabet, book = ALPHABETS[name], tmp_path / "book.txt"
+    text = "".join(random.Random(0).choices(alphabet, k=600))
+    book.write_bytes(text.encode())
+    folder = ours(f"--dataset={book}", "--steps=4")
+    capsys.readouterr()
+    assert command.run(LAB, ["--mode=sample", f"--workdir={folder.path}"]) == 0
+    drawn = capsys.readouterr().out.removesuffix("\n").split(RULE)
+    assert len(drawn) == 3
+    assert all(set(one) <= set(alphabet) for one in drawn)
+    first = "\n" if "\n" in alphabet else "a"
+    assert [one[0] for one in drawn] == [first] * 3
+    assert [len(one) for one in drawn] == [9] * 3
+    assert folder.read_summary()["metrics"]["sample_longest_copy"] >= 1
+
+
+def test_spare_rows_of_the_vocabulary_are_never_sampled(ours, capsys, play):
+    folder = ours("--vocabulary_size=256", "--steps=0")
+    capsys.readouterr()
+    flags = ["--temperature=5", "--num_samples=8", "--max_new_tokens=40", "--prompt=ROMEO:"]
+    assert command.run(LAB, ["--mode=sample", f"--workdir={folder.path}", *flags]) == 0
+    drawn = capsys.readouterr().out.removesuffix("\n").replace(RULE, "")
+    assert len(drawn) == 8 * (len("ROMEO:") + 40)
+    assert set(drawn) <= set(play.read_text())
+
+
+def test_loss_on_a_markov_source_comes_near_its_entropy_rate(ours):
+    model = ["--width=32", "--ffn_width=64", "--dropout=0", "--eval_batch_size=256"]
+    pace = ["--steps=300", "--batch_size=64", "--eval_every=1000", "--checkpoint_every=1000"]
+    rate = ["--learning_rate=1e-2", "--schedule=cosine"]
+    folder = ours("--dataset=markov", *model, *pace, *rate)
+    summary = folder.read_summary()
+    entropy_rate = summary["baselines"]["entropy_rate"]
+    assert summary["metrics"]["held_out_loss"] == pytest.approx(entropy_rate, rel=0.02)
+    assert summary["baselines"]["unigram"] > 1.2 * entropy_rate  # so the mark means something
+
+
+@pytest.mark.real_data
+def test_tiny_shakespeare_is_found_and_is_comparable(ours, data_dir):
+    flags = ["--dataset=tiny_shakespeare", f"--data_dir={data_dir}", "--context=128", "--steps=0"]
+    folder = ours(*flags)
+    dataset = folder.read_config()["dataset"]
+    assert (dataset["characters"], dataset["distinct_characters"]) == (1_115_394, 65)
+    for row in folder.read_summary()["compared"]:
+        assert "other settings than the preset's" in row["why_not"]

@@ -1,0 +1,75 @@
+"""What a position may know, and the attention weights that show it."""
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxlabs.models.transformer_lm import POSITIONS
+
+pytestmark = pytest.mark.usefixtures("quickly_compiled")
+
+
+@pytest.mark.parametrize(
+    "options", [*({"positions": kind} for kind in POSITIONS), {"ngrams": 4}], ids=str
+)
+def test_changing_a_token_leaves_earlier_logits_bit_identical(
+    options, tiny, parameters, logits_of, tokens_of
+):
+    model, tokens = tiny(**options), tokens_of()
+    before = logits_of(model, parameters(model), tokens)
+    chex.assert_shape(before, (3, 8, 11))
+    assert before.dtype == jnp.float32
+    for t in (0, 3, 7):
+        changed = tokens.copy()
+        changed[:, t] = (changed[:, t] + 1) % 11
+        after = logits_of(model, parameters(model), changed)
+        np.testing.assert_array_equal(after[:, :t], before[:, :t])
+        assert (np.abs(after[:, t:] - before[:, t:]).max(axis=-1) > 0).all()
+
+
+@pytest.mark.parametrize(
+    ("options", "reach"),
+    [
+        ({}, lambda query, key: key <= query),
+        ({"attention_window": 2}, lambda query, key: 0 <= query - key <= 2),
+        ({"attention_window": 1}, lambda query, key: query == key),
+        ({"attention_window": 100}, lambda query, key: key <= query),
+        ({"demo_unmasked": True}, lambda query, key: True),
+    ],
+)
+def test_gradient_reaches_exactly_the_positions_that_may_be_seen(
+    options, reach, tiny, parameters, logits_of, tokens_of
+):
+    # Two blocks with a window of w reach 2 (w - 1) positions back.
+    model = tiny(positions="learned", **options)
+    params = parameters(model)
+    tokens = tokens_of(batch=1)
+
+    def logit_sums(table):
+        moved = params | {"position_embedding": {"embedding": table}}
+        return jnp.square(logits_of(model, moved, tokens)).sum(axis=(0, 2))
+
+    table = params["position_embedding"]["embedding"]
+    influence = np.abs(jax.jit(jax.jacrev(logit_sums))(table)).max(axis=-1)
+    expected = [[reach(query, key) for key in range(8)] for query in range(8)]
+    np.testing.assert_array_equal(influence > 0, expected)
+
+
+@pytest.mark.parametrize("kind", POSITIONS)
+def test_order_of_the_tokens_matters(kind, tiny, parameters, logits_of):
+    model = tiny(positions=kind)
+    straight = logits_of(model, parameters(model), np.array([[1, 2, 3]], np.int32))
+    swapped = logits_of(model, parameters(model), np.array([[2, 1, 3]], np.int32))
+    assert np.abs(straight[0, 2] - swapped[0, 2]).max() > 1e-4
+
+
+def test_attention_weights_of_every_block_are_there_for_the_asking(tiny, parameters, tokens_of):
+    model = tiny()
+    _, sown = model.apply({"params": parameters(model)}, tokens_of(), mutable="intermediates")
+    for name in ("blocks_0", "blocks_1"):
+        (weights,) = sown["intermediates"][name]["attention"]["weights"]
+        chex.assert_shape(weights, (3, 2, 8, 8))
+        np.testing.assert_allclose(weights.sum(-1), 1, rtol=1e-5)
+        assert (weights * (1 - np.tri(8))[None, None] == 0).all()

@@ -1,0 +1,75 @@
+"""A Transformer small enough to compile in a second, and what the tests feed it."""
+
+import dataclasses
+import functools
+
+import jax
+import numpy as np
+import pytest
+
+from jaxlabs.models.transformer_lm import TransformerLM, TransformerLMConfig
+
+TINY = TransformerLMConfig(
+    vocabulary_size=11, context=8, width=16, layers=2, heads=2, ffn_width=24, dropout=0.0
+)
+
+
+@pytest.fixture(scope="session")
+def tiny():
+    """`tiny(**options) -> TransformerLM`: 11 tokens, a context of 8, 2 blocks, 2 heads."""
+
+    def make(**options):
+        return TransformerLM(dataclasses.replace(TINY, **options))
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def tokens_of():
+    """`tokens_of(batch=3, time=8, vocabulary=11)`: the same tokens at every call."""
+
+    def draw(batch=3, time=8, vocabulary=11):
+        return np.random.default_rng(0).integers(0, vocabulary, (batch, time)).astype(np.int32)
+
+    return draw
+
+
+@pytest.fixture(scope="session")
+def batch_of(tokens_of):
+    """`batch_of(batch=3, time=8)`: a batch to train on, without padding."""
+
+    def make(batch=3, time=8):
+        tokens = tokens_of(batch, time + 1)
+        return {
+            "inputs": tokens[:, :-1],
+            "targets": tokens[:, 1:],
+            "weights": np.ones((batch, time), np.float32),
+            "example": np.arange(batch, dtype=np.int32),
+        }
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def parameters(tokens_of):
+    """`parameters(model)`: initial ones, moved so that biases and scales are neither 0 nor 1."""
+
+    @functools.cache
+    def moved(model):
+        params = jax.jit(model.init)(jax.random.key(0), tokens_of())["params"]
+        return jax.tree.map(
+            lambda leaf: leaf + 0.1 * np.sin(np.arange(leaf.size)).reshape(leaf.shape), params
+        )
+
+    return moved
+
+
+@pytest.fixture(scope="session")
+def logits_of():
+    """`logits_of(model, params, tokens, dropout_keys=None)`, compiled once a model and shape."""
+
+    @functools.partial(jax.jit, static_argnums=0)
+    def apply(model, params, tokens, dropout_keys=None):
+        return model.apply({"params": params}, tokens, dropout_keys=dropout_keys)
+
+    return apply

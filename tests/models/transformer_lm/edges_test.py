@@ -1,0 +1,53 @@
+"""Short sequences, long ones, and settings of which no Transformer can be built."""
+
+import dataclasses
+
+import chex
+import numpy as np
+import pytest
+
+from jaxlabs.config import UserError
+
+pytestmark = pytest.mark.usefixtures("quickly_compiled")
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 8), (3, 1)])
+def test_short_sequences_and_single_examples(shape, tiny, parameters, logits_of, tokens_of):
+    model = tiny(attention_window=100)
+    logits = logits_of(model, parameters(model), tokens_of(*shape))
+    chex.assert_shape(logits, (*shape, 11))
+    assert np.isfinite(logits).all()
+
+
+def test_more_tokens_than_the_context_are_refused(tiny, parameters, logits_of, tokens_of):
+    model = tiny()
+    with pytest.raises(ValueError, match="9 tokens do not fit into a context of 8"):
+        logits_of(model, parameters(model), tokens_of(time=9))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"heads": 3}, "--heads: 3 does not divide --width 16"),
+        ({"heads": 16, "positions": "rotary"}, "--heads: 16 heads of 1 cannot turn in pairs"),
+        ({"attention_window": 2, "demo_unmasked": True}, "--attention_window: 2 is not accepted"),
+        (
+            {"attention_window": 0},
+            "--attention_window: 0 is not accepted; a whole number of at least 1",
+        ),
+        ({"positions": "rotery"}, "did you mean 'rotary'"),
+        ({"init": "keras"}, "one of gpt2, pytorch"),
+        ({"activation": "swish"}, "one of relu, gelu, squared_relu"),
+        ({"norm": "batchnorm"}, "one of layernorm, rmsnorm"),
+        ({"matmul_precision": "exact"}, "one of highest, default, fast"),
+        ({"width": -16}, "--width: -16 is not accepted"),
+        ({"ngrams": 0}, "--ngrams: 0 is not accepted; a whole number of at least 1"),
+        ({"dropout": 1.0}, "--dropout: 1.0 is not accepted"),
+    ],
+)
+def test_a_config_that_cannot_be_built_says_why(options, message, tiny):
+    config = tiny().config
+    with pytest.raises(UserError) as error:
+        dataclasses.replace(config, **options)
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)

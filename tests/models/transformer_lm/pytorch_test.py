@@ -1,0 +1,65 @@
+"""The Transformer against its twin in PyTorch."""
+
+from types import SimpleNamespace
+
+import jax
+import numpy as np
+import pytest
+
+from jaxlabs.models.transformer_lm import loss
+
+pytestmark = pytest.mark.usefixtures("quickly_compiled")
+
+
+@pytest.mark.peers
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"dropout": 0.2},
+        {
+            "positions": "learned",
+            "activation": "gelu",
+            "tie_embeddings": True,
+            "bias": False,
+        },
+        {"qkv_bias": True, "positions": "learned", "attention_window": 3},
+    ],
+)
+def test_loss_and_gradients_of_the_whole_model_equal_pytorch(
+    key, options, tiny, parameters, logits_of, batch_of
+):
+    torch = pytest.importorskip("torch")
+    from jaxlabs.peers.torch_gpt import build_gpt, copy_parameters
+
+    model, batch = tiny(**options), batch_of()
+    params = parameters(model)
+    batch["weights"][0, 5:] = 0
+    holder = SimpleNamespace(model=model)
+
+    def mean(params):
+        parts = loss(params, batch, key, holder, False)
+        return parts.total / parts.weight
+
+    ours, gradients = jax.jit(jax.value_and_grad(mean))(params)
+
+    twin, expected = build_gpt(model.config).eval(), build_gpt(model.config)
+    copy_parameters(twin, params)
+    copy_parameters(expected, gradients)
+    logits = twin(torch.tensor(batch["inputs"]).long())
+    weights = torch.tensor(batch["weights"]).flatten()
+    losses = torch.nn.functional.cross_entropy(
+        logits.flatten(0, 1), torch.tensor(batch["targets"]).long().flatten(), reduction="none"
+    )
+    theirs = (losses * weights).sum() / weights.sum()
+    theirs.backward()
+
+    np.testing.assert_allclose(
+        logits_of(model, params, batch["inputs"]), logits.detach().numpy(), atol=1e-5
+    )
+    np.testing.assert_allclose(ours, theirs.item(), rtol=1e-5)
+    for (name, parameter), gradient in zip(
+        twin.named_parameters(), expected.parameters(), strict=True
+    ):
+        np.testing.assert_allclose(
+            gradient.detach().numpy(), parameter.grad.numpy(), atol=1e-5, err_msg=name
+        )

@@ -1,0 +1,160 @@
+"""How many parameters the Transformer has, and where they start."""
+
+import dataclasses
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxlabs.losses.cross_entropy import cross_entropy
+from jaxlabs.models.transformer_lm import TransformerLM, TransformerLMConfig
+from jaxlabs.training.state import count_parameters
+
+pytestmark = pytest.mark.usefixtures("quickly_compiled")
+
+
+def test_reference_has_the_published_number_of_parameters(tokens_of):
+    shapes = jax.eval_shape(
+        TransformerLM(TransformerLMConfig(vocabulary_size=65)).init, jax.random.key(0), tokens_of()
+    )
+    params = shapes["params"]
+    assert count_parameters(params) == 10_690_625
+    assert count_parameters(params["embedding"]) == 24_960
+    for layer in range(6):
+        assert count_parameters(params[f"blocks_{layer}"]) == 1_773_312
+    assert count_parameters(params["final_norm"]) == 768
+    assert count_parameters(params["head"]) == 25_025
+    assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(params))
+
+
+def test_loss_at_the_start_is_within_two_percent_of_uniform(key, tokens_of):
+    # Logits start as sums of 384 numbers of unit variance times weights of deviation 0.02, so the
+    # loss exceeds ln 65 by half their variance, 384 * 0.02^2 / 2 = 0.077 nats or 1.84 %. Every
+    # target counts the same here: how the characters of a text are spread adds or takes a percent.
+    model = TransformerLM(TransformerLMConfig(vocabulary_size=65, layers=2, context=64))
+    tokens = tokens_of(batch=4, time=64, vocabulary=65)
+
+    @jax.jit
+    def loss_at_start(key):
+        logits = model.apply(model.init(key, tokens), tokens)
+        targets = jnp.broadcast_to(jnp.arange(65)[:, None, None], (65, 4, 64))
+        return cross_entropy(jnp.broadcast_to(logits[None], (65, *logits.shape)), targets).mean()
+
+    losses = [loss_at_start(jax.random.fold_in(key, seed)) for seed in range(4)]
+    assert abs(np.mean(losses) - math.log(65)) < 0.02 * math.log(65)
+
+
+def test_initial_deviations_are_those_of_gpt2(key, tokens_of):
+    model = TransformerLM(
+        TransformerLMConfig(vocabulary_size=65, width=192, ffn_width=256, layers=2, qkv_bias=True)
+    )
+    params = jax.jit(model.init)(key, tokens_of())["params"]
+    block = params["blocks_1"]
+    for kernel, stddev in [
+        (params["embedding"]["embedding"], 0.02),
+        (params["head"]["kernel"], 0.02),
+        (block["attention"]["query_kernel"], 0.02),
+        (block["ffn"]["expand"]["kernel"], 0.02),
+        (block["attention"]["out"]["kernel"], 0.01),
+        (block["ffn"]["contract"]["kernel"], 0.01),
+    ]:
+        np.testing.assert_allclose(kernel.std(), stddev, rtol=0.05)
+        assert abs(kernel.mean()) < 5 * stddev / kernel.size**0.5
+    paths = jax.tree_util.tree_flatten_with_path(params)[0]
+    biases = [leaf for path, leaf in paths if "bias" in str(path[-1])]
+    assert len(biases) == 2 * 9 - 2 + 1 + 1
+    assert all((leaf == 0).all() for leaf in biases)
+
+
+WORDS = TransformerLMConfig(
+    **{"vocabulary_size": 5755, "context": 32, "width": 64, "layers": 4, "heads": 2},
+    **{"ffn_width": 100, "positions": "learned", "init": "pytorch", "dropout": 0.0},
+)
+"""The word-level decoder of the speeches."""
+
+
+def test_word_decoder_has_the_published_number_of_parameters(key, tokens_of):
+    shapes = jax.eval_shape(TransformerLM(WORDS).init, key, tokens_of())["params"]
+    assert count_parameters(shapes) == 863_243
+    assert count_parameters(shapes["embedding"]) == 5755 * 64
+    assert count_parameters(shapes["position_embedding"]) == 32 * 64
+    assert count_parameters(shapes["blocks_3"]) == 4 * 64**2 + 64 + 2 * 6400 + 164 + 4 * 64
+    assert count_parameters(shapes["head"]) == 65 * 5755
+
+
+SHALLOW_WORDS = dataclasses.replace(WORDS, layers=1)  # quick to initialise
+
+
+@pytest.fixture(scope="module")
+def word_decoders(tokens_of):
+    """Initial parameters of several seeds."""
+    init = jax.jit(TransformerLM(SHALLOW_WORDS).init)
+    return [init(jax.random.key(seed), tokens_of())["params"] for seed in range(8)]
+
+
+def test_loss_at_the_start_of_the_word_decoder_is_the_published_one(word_decoders, tokens_of):
+    # The final norm gives 64 numbers of unit variance; head weights and biases have a variance of
+    # 1 / (3 * 64). So logits have a variance of 65 / 192 = 0.339, and the mean loss exceeds
+    # ln 5755 = 8.658 by half of it: 8.827. Published, of one batch of one seed: 8.85.
+    tokens = tokens_of(batch=4, time=32, vocabulary=5755)
+
+    @jax.jit
+    def mean_loss(params):
+        logits = TransformerLM(SHALLOW_WORDS).apply({"params": params}, tokens)
+        return (jax.nn.logsumexp(logits, axis=-1) - logits.mean(axis=-1)).mean()
+
+    losses = np.array([mean_loss(params) for params in word_decoders])
+    np.testing.assert_allclose(losses.mean(), math.log(5755) + 65 / 384, atol=0.02)
+    assert (np.abs(losses - losses.mean()) < 0.05).all()
+
+
+@pytest.mark.peers
+def test_pytorch_initialisation_has_the_distributions_of_pytorch(word_decoders):
+    torch = pytest.importorskip("torch")
+    from jaxlabs.peers.torch_gpt import build_gpt, copy_parameters
+
+    torch.manual_seed(0)
+    theirs = [dict(build_gpt(SHALLOW_WORDS).named_parameters()) for _ in word_decoders]
+    twin, ours = build_gpt(SHALLOW_WORDS), []
+    for params in word_decoders:
+        copy_parameters(twin, params)
+        ours.append({name: leaf.detach().clone() for name, leaf in twin.named_parameters()})
+    for name in theirs[0]:
+        expected, got = (
+            torch.stack([run[name] for run in runs]).detach().numpy() for runs in (theirs, ours)
+        )
+        slack = 4 * expected.std() / expected.size**0.5  # four standard errors
+        np.testing.assert_allclose(got.mean(), expected.mean(), atol=2 * slack, err_msg=name)
+        np.testing.assert_allclose(got.std(), expected.std(), atol=2 * slack, err_msg=name)
+        np.testing.assert_allclose(np.abs(got).max(), np.abs(expected).max(), rtol=0.25)
+
+
+def test_residual_projections_start_at_zero_when_asked(key, tiny, tokens_of):
+    model = tiny(zero_init_residual=True, positions="rotary", pre_norm=True)
+    params = jax.jit(model.init)(key, tokens_of())["params"]
+    for name in ("blocks_0", "blocks_1"):
+        assert not params[name]["attention"]["out"]["kernel"].any()
+        assert not params[name]["ffn"]["contract"]["kernel"].any()
+
+
+def test_options_add_and_remove_the_parameters_that_they_name(key, tiny, tokens_of):
+    def names(**options):
+        shapes = jax.eval_shape(tiny(**options).init, key, tokens_of())["params"]
+        return {
+            jax.tree_util.keystr(path, simple=True, separator=".")
+            for path, _ in jax.tree_util.tree_flatten_with_path(shapes)[0]
+        }
+
+    plain = names()
+    assert names(positions="learned") - plain == {"position_embedding.embedding"}
+    assert names(positions="rotary") == names(positions="alibi") == plain
+    assert names(qk_norm=True) == names(attention_window=2) == plain
+    assert plain - names(tie_embeddings=True) == {"head.kernel", "head.bias"}
+    assert {name for name in plain if name.endswith("bias")} == plain - names(bias=False)
+    assert not {name for name in names(norm="rmsnorm") if "norm" in name}
+    assert plain - names(pre_norm=False) == {"final_norm.scale", "final_norm.bias"}
+    assert len(names(qkv_bias=True) - plain) == 6
+    tables = {f"ngram_embedding.runs_of_{length}.embedding" for length in (2, 3)}
+    assert names(ngrams=3) - plain == tables

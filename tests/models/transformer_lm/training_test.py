@@ -1,0 +1,145 @@
+"""Dropout, the loss with its gradients, and the step that makes use of them."""
+
+import dataclasses
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from jax.test_util import check_grads
+
+from jaxlabs.models.transformer_lm import TransformerLM, loss, train_step
+from jaxlabs.training.state import create_state
+
+pytestmark = pytest.mark.usefixtures("quickly_compiled")
+
+
+@dataclasses.dataclass(frozen=True)
+class Holder:
+    """What the loss reads of a state."""
+
+    model: TransformerLM
+
+
+def state_of(model, params, **options):
+    return create_state(model, {"params": params}, optax.adam(1e-2), **options)
+
+
+def test_dropout_of_an_example_does_not_depend_on_its_batch(
+    key, tiny, parameters, logits_of, tokens_of
+):
+    model = tiny(dropout=0.5)
+    params, tokens = parameters(model), tokens_of()
+    keys = jax.random.split(key, 3)
+    whole = logits_of(model, params, tokens, keys)
+    for part in (slice(0, 1), slice(1, 3)):
+        alone = logits_of(model, params, tokens[part], keys[part])
+        np.testing.assert_allclose(alone, whole[part], atol=1e-5)
+    same = np.repeat(tokens[:1], 3, axis=0)
+    drawn = logits_of(model, params, same, keys)
+    assert np.abs(drawn[0] - drawn[1]).max() > 0.01
+
+
+def test_loss_sums_over_real_tokens_only(key, tiny, parameters, logits_of, batch_of):
+    model, batch = tiny(), batch_of()
+    params = parameters(model)
+    batch["weights"][1, 3:] = 0
+    batch["weights"][2, :] = 0
+    parts = loss(params, batch, key, Holder(model), False)
+    log_probabilities = jax.nn.log_softmax(logits_of(model, params, batch["inputs"]))
+    real = [(0, t) for t in range(8)] + [(1, t) for t in range(3)]
+    expected = -sum(log_probabilities[b, t, batch["targets"][b, t]] for b, t in real)
+    right = sum(log_probabilities[b, t].argmax() == batch["targets"][b, t] for b, t in real)
+    assert parts.weight == 11
+    np.testing.assert_allclose(parts.total, expected, rtol=1e-5)
+    assert parts.sums == {"accuracy": right}
+    assert parts.updates is None
+
+
+def test_all_padding_has_zero_loss_and_gradient(key, tiny, parameters, batch_of):
+    model, batch = tiny(), batch_of()
+    batch["weights"][:] = 0
+    gradients = jax.grad(lambda p: loss(p, batch, key, Holder(model), True).total)(
+        parameters(model)
+    )
+    assert all((leaf == 0).all() for leaf in jax.tree.leaves(gradients))
+
+
+def test_loss_drops_out_in_training_only(key, tiny, parameters, batch_of):
+    model, batch = tiny(dropout=0.3), batch_of()
+    params = parameters(model)
+    total = jax.jit(
+        lambda key, train: loss(params, batch, key, Holder(model), train).total, static_argnums=1
+    )
+    other = jax.random.fold_in(key, 1)
+    assert total(key, False) == total(other, False)
+    assert total(key, True) == total(key, True)
+    assert total(key, True) != total(other, True)
+    moved = batch | {"example": batch["example"] + 3}
+    assert loss(params, moved, key, Holder(model), True).total != total(key, True)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"activation": "gelu", "positions": "learned", "tie_embeddings": True},
+        {"activation": "gelu", "positions": "alibi", "attention_window": 2, "pre_norm": False},
+        {"positions": "rotary", "norm": "rmsnorm", "qk_norm": True, "activation": "squared_relu"},
+        {"activation": "gelu", "ngrams": 2},
+    ],
+)
+def test_gradient_of_the_loss_in_float64(key, options, tiny, parameters, batch_of):
+    model, batch = tiny(layers=1, width=4, heads=1, ffn_width=4, **options), batch_of(2, 3)
+    params = parameters(model)
+    with jax.enable_x64(True):
+        params = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), params)
+
+        def total(params):
+            return loss(params, batch, key, Holder(model), False).total
+
+        assert total(params).dtype == jnp.float64
+        check_grads(jax.jit(total), (params,), order=1, modes=["rev"])
+
+
+def test_fast_gradients_are_close_to_the_highest_precision(key, tiny, parameters, batch_of):
+    def gradients(precision):
+        model = tiny(matmul_precision=precision, width=64, ffn_width=128, layers=1)
+        return jax.jit(jax.grad(lambda p: loss(p, batch_of(), key, Holder(model), False).total))(
+            parameters(tiny(width=64, ffn_width=128, layers=1))
+        )
+
+    highest, fast, default = (gradients(p) for p in ("highest", "fast", "default"))
+    chex.assert_trees_all_close(default, highest, rtol=1e-3, atol=1e-3)
+    vectors = [jax.flatten_util.ravel_pytree(tree)[0] for tree in (highest, fast)]
+    error = float(jnp.linalg.norm(vectors[0] - vectors[1]) / jnp.linalg.norm(vectors[0]))
+    assert 1e-5 < error < 2e-2
+
+
+def test_one_batch_is_learnt_by_heart(key, tiny, tokens_of, batch_of):
+    model = tiny(positions="rotary")
+    params = jax.jit(model.init)(key, tokens_of())["params"]
+    state, batch = state_of(model, params), batch_of()
+    # A repeated context with different targets could not be learnt: make the first tokens differ.
+    batch["inputs"][:, 0] = np.arange(3)
+    for step in range(150):
+        state, metrics = train_step(state, batch, jax.random.fold_in(key, step))
+    assert metrics["loss"] < 0.05
+    assert metrics["accuracy"] == 1
+
+
+def test_micro_batches_draw_the_dropout_of_the_whole_batch(key, tiny, parameters, batch_of):
+    model, batch = tiny(dropout=0.3), batch_of(batch=4)
+    batch["weights"][0, 2:] = 0
+    results = []
+    for count in (1, 2):
+        params = jax.tree.map(jnp.array, parameters(model))
+        results.append(train_step(state_of(model, params, micro_batches=count), batch, key))
+    (whole, whole_metrics), (sliced, sliced_metrics) = results
+    np.testing.assert_allclose(sliced_metrics["loss"], whole_metrics["loss"], rtol=1e-6)
+    np.testing.assert_allclose(
+        sliced_metrics["gradient_norm"], whole_metrics["gradient_norm"], rtol=1e-5
+    )
+    # Adam's first step is the sign of the gradient, so only its first moment can be compared.
+    chex.assert_trees_all_close(sliced.opt_state[0].mu, whole.opt_state[0].mu, rtol=1e-5, atol=1e-6)
