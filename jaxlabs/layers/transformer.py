@@ -1,15 +1,19 @@
 """The Transformer's blocks: attention and a feed-forward network, each with a residual."""
 
+import functools
 from collections.abc import Callable
+from typing import Any
 
 import flax.linen as nn
+import flax.struct
 import jax
 import jax.numpy as jnp
 
-from jaxlabs.layers.attention import KVCache, Mask, MultiHeadAttention
+from jaxlabs.layers.attention import KVCache, Mask, MultiHeadAttention, empty_cache
 from jaxlabs.layers.dropout import Dropout
 from jaxlabs.layers.matmul import Dense, Initializer
 from jaxlabs.layers.normalization import build_norm
+from jaxlabs.layers.short_convolution import ShortConvolution
 
 
 def squared_relu(x: jax.Array) -> jax.Array:
@@ -61,6 +65,34 @@ class FeedForward(nn.Module):
         return contract(ACTIVATIONS[self.activation](expand(x)))
 
 
+@flax.struct.dataclass
+class BlockCache:
+    """What a block keeps of the positions so far.
+
+    Attributes:
+      attention: keys and values.
+      before: of attention's and the feed-forward network's convolution, the latest inputs, each
+        `[batch, conv_size - 1, width]`.
+    """
+
+    attention: KVCache | None
+    before: tuple[jax.Array, jax.Array]
+
+
+def empty_block_cache(
+    batch: int, heads: int, length: int, width: int, conv_size: int = 1
+) -> BlockCache:
+    """Returns a float32 cache of `length` slots that holds nothing yet."""
+    before = _nothing_before(batch, width, conv_size, jnp.float32)
+    return BlockCache(empty_cache(batch, heads, length, width), before)
+
+
+def _nothing_before(
+    batch: int, width: int, conv_size: int, dtype: Any
+) -> tuple[jax.Array, jax.Array]:
+    return (jnp.zeros((batch, conv_size - 1, width), dtype),) * 2
+
+
 class EncoderBlock(nn.Module):
     """Self-attention, then feed-forward; under a causal mask it is the block of a GPT.
 
@@ -84,6 +116,7 @@ class EncoderBlock(nn.Module):
       dropout: rate.
       precision: see `jaxlabs.layers.matmul`.
       bias_range: of the biases at the start, see `jaxlabs.layers.matmul.Dense`.
+      conv_size: of the `ShortConvolution`s at the entry of attention and feed-forward; 1: none.
     """
 
     width: int
@@ -102,6 +135,7 @@ class EncoderBlock(nn.Module):
     dropout: float = 0.0
     precision: str = "default"
     bias_range: float = 0.0
+    conv_size: int = 1
 
     def setup(self):
         self.attention_norm = build_norm(self.norm, self.use_bias)
@@ -131,6 +165,9 @@ class EncoderBlock(nn.Module):
             bias_range=self.bias_range,
         )
         self.ffn_dropout = Dropout(self.dropout)
+        if self.conv_size > 1:
+            self.attention_convolution = ShortConvolution(self.conv_size)
+            self.ffn_convolution = ShortConvolution(self.conv_size)
 
     def __call__(
         self,
@@ -140,32 +177,50 @@ class EncoderBlock(nn.Module):
         dropout_keys: jax.Array | None = None,
     ) -> jax.Array:
         """Returns `[batch, time, width]` for `x [batch, time, width]`."""
-        attended = self.attention(self._before_attention(x), mask, dropout_keys=dropout_keys)
-        return self._after_attention(x, attended, dropout_keys)
 
-    def prefill(self, x: jax.Array, mask: Mask = None) -> tuple[jax.Array, KVCache]:
+        def attend(x):
+            return self.attention(x, mask, dropout_keys=dropout_keys), None
+
+        return self._compute(x, attend, self._nothing_before(x), dropout_keys)[0]
+
+    def prefill(self, x: jax.Array, mask: Mask = None) -> tuple[jax.Array, BlockCache]:
         """Computes the block without dropout and returns the cache of these positions as well."""
-        attended, cache = self.attention.prefill(self._before_attention(x), mask)
-        return self._after_attention(x, attended, None), cache
+        attend = functools.partial(self.attention.prefill, mask=mask)
+        return self._compute(x, attend, self._nothing_before(x))
 
     def decode(
-        self, x: jax.Array, cache: KVCache, position: jax.Array, mask: jax.Array
-    ) -> tuple[jax.Array, KVCache]:
+        self, x: jax.Array, cache: BlockCache, position: jax.Array, mask: jax.Array
+    ) -> tuple[jax.Array, BlockCache]:
         """Computes the block for one new token `x [batch, 1, width]`, see `MultiHeadAttention`."""
-        attended, cache = self.attention.decode(self._before_attention(x), cache, position, mask)
-        return self._after_attention(x, attended, None), cache
 
-    def _before_attention(self, x: jax.Array) -> jax.Array:
-        return self.attention_norm(x) if self.pre_norm else x
+        def attend(x):
+            return self.attention.decode(x, cache.attention, position, mask)
 
-    def _after_attention(
-        self, x: jax.Array, attended: jax.Array, dropout_keys: jax.Array | None
-    ) -> jax.Array:
+        return self._compute(x, attend, cache.before)
+
+    def _nothing_before(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+        return _nothing_before(x.shape[0], self.width, self.conv_size, x.dtype)
+
+    def _compute(
+        self,
+        x: jax.Array,
+        attend: Callable[[jax.Array], tuple[jax.Array, KVCache | None]],
+        before: tuple[jax.Array, jax.Array],
+        dropout_keys: jax.Array | None = None,
+    ) -> tuple[jax.Array, BlockCache]:
+        before_attention, before_ffn = before
+        y = self.attention_norm(x) if self.pre_norm else x
+        if self.conv_size > 1:
+            y, before_attention = self.attention_convolution(y, before_attention)
+        attended, kept = attend(y)
         x = x + self.attention_dropout(attended, dropout_keys)
-        if self.pre_norm:
-            return x + self.ffn_dropout(self.ffn(self.ffn_norm(x)), dropout_keys)
-        x = self.attention_norm(x)
-        return self.ffn_norm(x + self.ffn_dropout(self.ffn(x), dropout_keys))
+        x = x if self.pre_norm else self.attention_norm(x)
+        y = self.ffn_norm(x) if self.pre_norm else x
+        if self.conv_size > 1:
+            y, before_ffn = self.ffn_convolution(y, before_ffn)
+        x = x + self.ffn_dropout(self.ffn(y), dropout_keys)
+        x = x if self.pre_norm else self.ffn_norm(x)
+        return x, BlockCache(kept, (before_attention, before_ffn))
 
 
 class DecoderBlock(nn.Module):

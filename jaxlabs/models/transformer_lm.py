@@ -25,13 +25,18 @@ from jaxlabs.config import UserError, setting
 from jaxlabs.decoding.generate import generate
 from jaxlabs.decoding.transformer import TransformerDecoder
 from jaxlabs.layers import masks, positions
-from jaxlabs.layers.attention import KVCache, Mask, empty_cache
+from jaxlabs.layers.attention import Mask
 from jaxlabs.layers.dropout import Dropout
 from jaxlabs.layers.initializers import INITS, transformer_initializers
 from jaxlabs.layers.matmul import PRECISIONS, Dense, matmul
 from jaxlabs.layers.ngram_embedding import NgramEmbedding
 from jaxlabs.layers.normalization import NORMS, build_norm
-from jaxlabs.layers.transformer import ACTIVATIONS, EncoderBlock
+from jaxlabs.layers.transformer import (
+    ACTIVATIONS,
+    BlockCache,
+    EncoderBlock,
+    empty_block_cache,
+)
 from jaxlabs.layers.windowed_attention import LocalWindow
 from jaxlabs.losses.cross_entropy import scored
 from jaxlabs.losses.parts import LossParts
@@ -66,6 +71,12 @@ class TransformerLMConfig(VocabularyConfig):
     qk_norm: bool = setting(False, "RMS norm of every head's queries and keys")
     ngrams: int = setting(
         1, "longest run of tokens with a vector of its own beside the token's; 1: none", minimum=1
+    )
+    conv_size: int = setting(
+        1,
+        "tokens that the convolutions before attention and feed-forward see, the position's own"
+        " included; 1: no convolutions",
+        minimum=1,
     )
     tie_embeddings: bool = setting(False, "head kernel = embedding transposed, without a bias")
     init: str = setting(
@@ -105,11 +116,11 @@ class Caches(NamedTuple):
     """What is kept of the tokens so far.
 
     Attributes:
-      blocks: keys and values of every block.
+      blocks: keys, values and latest inputs of every block.
       before: [batch, ngrams - 1] the latest tokens.
     """
 
-    blocks: list[KVCache]
+    blocks: list[BlockCache]
     before: jax.Array
 
 
@@ -156,6 +167,7 @@ class TransformerLM(nn.Module):
                 dropout=config.dropout,
                 precision=config.matmul_precision,
                 bias_range=init.bias_range,
+                conv_size=config.conv_size,
             )
             for _ in range(config.layers)
         ]
@@ -191,7 +203,8 @@ class TransformerLM(nn.Module):
     def empty_caches(self, batch_size: int) -> Caches:
         """Returns caches of rows that have read nothing."""
         config = self.config
-        block = empty_cache(batch_size, config.heads, config.context, config.width)
+        sizes = (config.heads, config.context, config.width, config.conv_size)
+        block = empty_block_cache(batch_size, *sizes)
         return Caches([block] * config.layers, self._nothing_before(batch_size))
 
     def prefill(self, tokens: jax.Array) -> Caches:

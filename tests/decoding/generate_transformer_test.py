@@ -66,6 +66,7 @@ def first_in_reach(time):
         {"positions": "alibi", "tie_embeddings": True},
         {"positions": "rotary", "attention_window": 3},
         {"positions": "rotary", "ngrams": 3},
+        {"positions": "rotary", "conv_size": 4},
     ],
     ids=lambda settings: "-".join(str(value) for value in settings.values()),
 )

@@ -12,7 +12,9 @@ pytestmark = pytest.mark.usefixtures("quickly_compiled")
 
 
 @pytest.mark.parametrize(
-    "options", [*({"positions": kind} for kind in POSITIONS), {"ngrams": 4}], ids=str
+    "options",
+    [*({"positions": kind} for kind in POSITIONS), {"ngrams": 4}, {"conv_size": 4}],
+    ids=str,
 )
 def test_changing_a_token_leaves_earlier_logits_bit_identical(
     options, tiny, parameters, logits_of, tokens_of
@@ -35,6 +37,8 @@ def test_changing_a_token_leaves_earlier_logits_bit_identical(
         ({}, lambda query, key: key <= query),
         ({"attention_window": 2}, lambda query, key: 0 <= query - key <= 2),
         ({"attention_window": 1}, lambda query, key: query == key),
+        # Each of the two blocks looks back one position at its entry, and one before it feeds.
+        ({"attention_window": 1, "conv_size": 2}, lambda query, key: 0 <= query - key <= 4),
         ({"attention_window": 100}, lambda query, key: key <= query),
         ({"demo_unmasked": True}, lambda query, key: True),
     ],

@@ -158,3 +158,9 @@ def test_options_add_and_remove_the_parameters_that_they_name(key, tiny, tokens_
     assert len(names(qkv_bias=True) - plain) == 6
     tables = {f"ngram_embedding.runs_of_{length}.embedding" for length in (2, 3)}
     assert names(ngrams=3) - plain == tables
+    kernels = {
+        f"blocks_{block}.{part}_convolution.kernel"
+        for block in (0, 1)
+        for part in ("attention", "ffn")
+    }
+    assert names(conv_size=4) - plain == kernels

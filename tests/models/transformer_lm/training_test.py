@@ -88,6 +88,7 @@ def test_loss_drops_out_in_training_only(key, tiny, parameters, batch_of):
         {"activation": "gelu", "positions": "alibi", "attention_window": 2, "pre_norm": False},
         {"positions": "rotary", "norm": "rmsnorm", "qk_norm": True, "activation": "squared_relu"},
         {"activation": "gelu", "ngrams": 2},
+        {"activation": "gelu", "conv_size": 2},
     ],
 )
 def test_gradient_of_the_loss_in_float64(key, options, tiny, parameters, batch_of):

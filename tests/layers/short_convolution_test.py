@@ -1,0 +1,72 @@
+import functools
+
+import chex
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.test_util import check_grads
+
+from jaxlabs.layers.short_convolution import ShortConvolution
+
+
+def x_of(batch=2, time=6, width=4, dtype=np.float32):
+    return np.random.default_rng(0).standard_normal((batch, time, width)).astype(dtype)
+
+
+def nothing_before(x, size):
+    return np.zeros((len(x), size - 1, x.shape[-1]), x.dtype)
+
+
+def kernel_of(size, width=4, dtype=np.float32):
+    return np.random.default_rng(1).standard_normal((size, 1, width)).astype(dtype)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def apply(layer, kernel, x, before):
+    return layer.apply({"params": {"kernel": kernel}}, x, before)
+
+
+@pytest.mark.parametrize("size", [2, 4])
+@pytest.mark.parametrize(("batch", "time"), [(2, 6), (1, 1), (3, 2)])
+def test_equals_a_depthwise_convolution_and_the_residual(size, batch, time):
+    x, kernel = x_of(batch, time), kernel_of(size)
+    out, _ = apply(ShortConvolution(size), kernel, x, nothing_before(x, size))
+    # A convolution's kernel, as flax counts, ends at the position itself.
+    theirs = nn.Conv(4, (size,), padding="CAUSAL", feature_group_count=4, use_bias=False)
+    expected = x + theirs.apply({"params": {"kernel": kernel[::-1]}}, x)
+    chex.assert_shape(out, (batch, time, 4))
+    np.testing.assert_allclose(out, expected, atol=1e-5)
+
+
+def test_a_sequence_read_in_parts_gives_the_whole():
+    x, kernel, layer = x_of(time=7), kernel_of(4), ShortConvolution(4)
+    whole, last = apply(layer, kernel, x, nothing_before(x, 4))
+    parts, before = [], nothing_before(x, 4)
+    for first, end in [(0, 1), (1, 3), (3, 7)]:
+        part, before = apply(layer, kernel, x[:, first:end], before)
+        parts.append(part)
+    np.testing.assert_allclose(np.concatenate(parts, axis=1), whole, atol=1e-6)
+    np.testing.assert_array_equal(before, last)
+    np.testing.assert_array_equal(last, x[:, 4:])
+
+
+def test_starts_as_the_identity(key):
+    x = x_of()
+    layer, before = ShortConvolution(3), nothing_before(x, 3)
+    out, _ = layer.apply(layer.init(key, x, before), x, before)
+    np.testing.assert_array_equal(out, x)
+
+
+def test_gradient_in_float64():
+    with jax.enable_x64(True):
+        x, kernel = x_of(time=4, dtype=np.float64), kernel_of(3, dtype=np.float64)
+        before = np.random.default_rng(2).standard_normal((2, 2, 4))
+
+        def total(kernel, x, before):
+            out, last = ShortConvolution(3).apply({"params": {"kernel": kernel}}, x, before)
+            assert out.dtype == jnp.float64
+            return jnp.sin(out).sum() + jnp.cos(last).sum()
+
+        check_grads(total, (kernel, x, before), order=1, modes=["rev"])
