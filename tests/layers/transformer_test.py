@@ -51,13 +51,23 @@ def test_unknown_activation_names_what_is_accepted(key):
         FeedForward(16, "swish").init(key, tokens_of())
 
 
+@pytest.mark.parametrize("conv_size", [1, 3])
 @pytest.mark.parametrize("pre_norm", [True, False])
-def test_block_puts_norms_and_residuals_where_it_says(key, pre_norm):
-    x, layer, mask = tokens_of(), block(pre_norm=pre_norm), masks.causal(6)
+def test_block_puts_norms_convolutions_and_residuals_where_it_says(key, pre_norm, conv_size):
+    x, layer = tokens_of(), block(pre_norm=pre_norm, conv_size=conv_size)
+    mask = masks.causal(6)
     params = shifted(layer.init(key, x)["params"])
 
     def norm(name, x):
         return build_norm("layernorm").apply({"params": params[name]}, x)
+
+    def convolve(name, x):
+        if conv_size == 1:
+            return x
+        kernel = params[name]["kernel"]
+        return x + sum(
+            kernel[back][None] * np.pad(x, ((0, 0), (back, 0), (0, 0)))[:, :6] for back in range(3)
+        )
 
     def attend(x):
         bound = layer.bind({"params": params})
@@ -67,11 +77,11 @@ def test_block_puts_norms_and_residuals_where_it_says(key, pre_norm):
         return layer.bind({"params": params}).ffn(x)
 
     if pre_norm:
-        x_ = x + attend(norm("attention_norm", x))
-        expected = x_ + feed(norm("ffn_norm", x_))
+        x_ = x + attend(convolve("attention_convolution", norm("attention_norm", x)))
+        expected = x_ + feed(convolve("ffn_convolution", norm("ffn_norm", x_)))
     else:
-        x_ = norm("attention_norm", x + attend(x))
-        expected = norm("ffn_norm", x_ + feed(x_))
+        x_ = norm("attention_norm", x + attend(convolve("attention_convolution", x)))
+        expected = norm("ffn_norm", x_ + feed(convolve("ffn_convolution", x_)))
     got = layer.apply({"params": params}, x, mask)
     np.testing.assert_allclose(got, expected, atol=1e-5)
 
