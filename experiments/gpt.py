@@ -57,12 +57,12 @@ PRESETS = {
     | MUON
     | {"context": 256, "layers": 6, "width": 192, "heads": 3, "ffn_width": 768, "dropout": 0.1}
     | {"steps": 1400, "decay_steps": 700, "batch_size": 16, "micro_batches": 2},
-    # Towards nanoGPT's best held-out loss, 1.4697, in least time: 1.514 so far (BUILD_NOTES.md).
+    # Least time to nanoGPT's best held-out loss, 1.4697; what each choice gave: BUILD_NOTES.md.
     "speedrun": MODERN_BLOCK
     | MUON
     | {"context": 256, "layers": 6, "width": 192, "heads": 3, "ffn_width": 768, "dropout": 0.1}
-    | {"ngrams": 3, "attention_window": 64}
-    | {"steps": 1000, "decay_steps": 600, "batch_size": 16, "micro_batches": 4},
+    | {"conv_size": 4, "attention_window": 64, "learning_rate": 0.015, "adam_b2": 0.95}
+    | {"steps": 800, "decay_steps": 480, "batch_size": 16, "micro_batches": 4},
 }
 
 
