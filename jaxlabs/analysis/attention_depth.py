@@ -18,8 +18,8 @@ from jax import lax
 from jaxlabs import keys
 from jaxlabs.analysis.tiny_training import draw_params, fit
 from jaxlabs.layers.attention import MultiHeadAttention
+from jaxlabs.layers.feed_forward import FeedForward
 from jaxlabs.layers.normalization import build_norm
-from jaxlabs.layers.transformer import FeedForward
 from jaxlabs.losses.cross_entropy import cross_entropy
 
 SYMBOLS, LENGTH, BATCH = 8, 6, 16

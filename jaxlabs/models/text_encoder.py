@@ -27,10 +27,11 @@ from jaxlabs.config import UserError, setting
 from jaxlabs.data.tokenizers import PADDING, UNKNOWN
 from jaxlabs.layers import masks, positions
 from jaxlabs.layers.dropout import Dropout
+from jaxlabs.layers.feed_forward import ACTIVATIONS
 from jaxlabs.layers.initializers import FAN_IN_UNIFORM
 from jaxlabs.layers.matmul import PRECISIONS, Dense
 from jaxlabs.layers.normalization import build_norm
-from jaxlabs.layers.transformer import ACTIVATIONS, EncoderBlock
+from jaxlabs.layers.transformer import EncoderBlock
 from jaxlabs.losses.cross_entropy import cross_entropy
 from jaxlabs.losses.parts import LossParts
 from jaxlabs.models.vocabulary import VocabularyConfig

@@ -14,7 +14,7 @@ Vaswani et al. 2017 ("Attention Is All You Need"), stacked and normalised as in 
 """
 
 import dataclasses
-from typing import Any, NamedTuple
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -27,16 +27,11 @@ from jaxlabs.decoding.transformer import TransformerDecoder
 from jaxlabs.layers import masks, positions
 from jaxlabs.layers.attention import Mask
 from jaxlabs.layers.dropout import Dropout
+from jaxlabs.layers.feed_forward import ACTIVATIONS
 from jaxlabs.layers.initializers import INITS, transformer_initializers
 from jaxlabs.layers.matmul import PRECISIONS, Dense, matmul
-from jaxlabs.layers.ngram_embedding import NgramEmbedding
 from jaxlabs.layers.normalization import NORMS, build_norm
-from jaxlabs.layers.transformer import (
-    ACTIVATIONS,
-    BlockCache,
-    EncoderBlock,
-    empty_block_cache,
-)
+from jaxlabs.layers.transformer import BlockCache, EncoderBlock, empty_block_cache
 from jaxlabs.layers.windowed_attention import LocalWindow
 from jaxlabs.losses.cross_entropy import scored
 from jaxlabs.losses.parts import LossParts
@@ -69,9 +64,6 @@ class TransformerLMConfig(VocabularyConfig):
     pre_norm: bool = setting(True, "norm before each sub-layer (GPT-2) and not after it (2017)")
     norm: str = setting("layernorm", "layer norm, or RMS norm without parameters", choices=NORMS)
     qk_norm: bool = setting(False, "RMS norm of every head's queries and keys")
-    ngrams: int = setting(
-        1, "longest run of tokens with a vector of its own beside the token's; 1: none", minimum=1
-    )
     conv_size: int = setting(
         1,
         "tokens that the convolutions before attention and feed-forward see, the position's own"
@@ -112,18 +104,6 @@ class TransformerLMConfig(VocabularyConfig):
             )
 
 
-class Caches(NamedTuple):
-    """What is kept of the tokens so far.
-
-    Attributes:
-      blocks: keys, values and latest inputs of every block.
-      before: [batch, ngrams - 1] the latest tokens.
-    """
-
-    blocks: list[BlockCache]
-    before: jax.Array
-
-
 class TransformerLM(nn.Module):
     """Tokens in, logits of the next token out.
 
@@ -141,9 +121,6 @@ class TransformerLM(nn.Module):
         self.embedding = nn.Embed(
             config.vocabulary_size, config.width, embedding_init=init.embedding
         )
-        if config.ngrams > 1:
-            sizes = (config.vocabulary_size, config.width, config.ngrams)
-            self.ngram_embedding = NgramEmbedding(*sizes)
         if config.positions == "learned":
             self.position_embedding = positions.LearnedPositions(
                 config.context, config.width, init.embedding
@@ -192,61 +169,50 @@ class TransformerLM(nn.Module):
         Raises:
           ValueError: the sequences are longer than the context.
         """
-        x = self._embed(tokens, 0, self._nothing_before(tokens.shape[0]))
-        x = self.embedding_dropout(x, dropout_keys)
+        x = self.embedding_dropout(self._embed(tokens, 0), dropout_keys)
         mask = self._mask(tokens.shape[1])
         for block in self.blocks:
             x = block(x, mask, dropout_keys=dropout_keys)
         return self._logits(x)
 
     @nn.nowrap
-    def empty_caches(self, batch_size: int) -> Caches:
-        """Returns caches of rows that have read nothing."""
+    def empty_caches(self, batch_size: int) -> list[BlockCache]:
+        """Returns caches of rows that have read nothing, one of every block."""
         config = self.config
         sizes = (config.heads, config.context, config.width, config.conv_size)
-        block = empty_block_cache(batch_size, *sizes)
-        return Caches([block] * config.layers, self._nothing_before(batch_size))
+        return [empty_block_cache(batch_size, *sizes)] * config.layers
 
-    def prefill(self, tokens: jax.Array) -> Caches:
+    def prefill(self, tokens: jax.Array) -> list[BlockCache]:
         """Returns the caches after `tokens [batch, time]` from position 0."""
-        before = self._nothing_before(tokens.shape[0])
-        x = self._embed(tokens, 0, before)
+        x = self._embed(tokens, 0)
         mask = self._mask(tokens.shape[1])
-        blocks = []
+        caches = []
         for block in self.blocks:
             x, cache = block.prefill(x, mask)
-            blocks.append(cache)
-        return Caches(blocks, _latest(before, tokens))
+            caches.append(cache)
+        return caches
 
     def decode(
-        self, tokens: jax.Array, caches: Caches, position: jax.Array
-    ) -> tuple[jax.Array, Caches]:
+        self, tokens: jax.Array, caches: list[BlockCache], position: jax.Array
+    ) -> tuple[jax.Array, list[BlockCache]]:
         """Returns logits `[batch, vocabulary]` after `tokens [batch]` at `position []`, and caches.
 
         A cached position never learns of later ones, so this equals `__call__` for a causal model.
         """
-        x = self._embed(tokens[:, None], position, caches.before)
+        x = self._embed(tokens[:, None], position)
         mask = masks.cached(position, self.config.context, self.config.attention_window)
-        blocks = []
-        for block, cache in zip(self.blocks, caches.blocks, strict=True):
+        new_caches = []
+        for block, cache in zip(self.blocks, caches, strict=True):
             x, cache = block.decode(x, cache, position, mask)
-            blocks.append(cache)
-        return self._logits(x)[:, 0], Caches(blocks, _latest(caches.before, tokens[:, None]))
+            new_caches.append(cache)
+        return self._logits(x)[:, 0], new_caches
 
-    @nn.nowrap
-    def _nothing_before(self, batch_size: int) -> jax.Array:
-        """Returns what stands in place of the tokens before a first one."""
-        shape = (batch_size, self.config.ngrams - 1)
-        return jnp.full(shape, self.config.vocabulary_size, jnp.int32)
-
-    def _embed(self, tokens: jax.Array, first: int | jax.Array, before: jax.Array) -> jax.Array:
-        """Returns the vectors of tokens that stand at positions `first` and on, after `before`."""
+    def _embed(self, tokens: jax.Array, first: int | jax.Array) -> jax.Array:
+        """Returns the vectors of tokens that stand at positions `first` and on."""
         config, time = self.config, tokens.shape[1]
         if time > config.context:
             raise ValueError(f"{time} tokens do not fit into a context of {config.context}")
         x = self.embedding(tokens)
-        if config.ngrams > 1:
-            x = x + self.ngram_embedding(tokens, before)
         if config.positions == "sinusoidal":
             # Section 3.4 of the paper: without the factor the sinusoids would drown the tokens.
             table = jnp.asarray(positions.sinusoidal(config.context, config.width))
@@ -268,11 +234,6 @@ class TransformerLM(nn.Module):
         if self.config.tie_embeddings:
             return matmul(x, self.embedding.embedding.T, self.config.matmul_precision)
         return self.head(x)
-
-
-def _latest(before: jax.Array, tokens: jax.Array) -> jax.Array:
-    """Returns as many of the last tokens as `before [batch, ngrams - 1]` has."""
-    return jnp.concatenate([before, tokens], axis=1)[:, tokens.shape[1] :]
 
 
 def loss(

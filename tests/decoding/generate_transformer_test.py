@@ -65,7 +65,6 @@ def first_in_reach(time):
         {"positions": "rotary", "qk_norm": True, "norm": "rmsnorm"},
         {"positions": "alibi", "tie_embeddings": True},
         {"positions": "rotary", "attention_window": 3},
-        {"positions": "rotary", "ngrams": 3},
         {"positions": "rotary", "conv_size": 4},
     ],
     ids=lambda settings: "-".join(str(value) for value in settings.values()),

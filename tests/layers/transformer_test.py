@@ -6,12 +6,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.test_util import check_grads
-from scipy.special import erf
 
 from jaxlabs.layers import masks
 from jaxlabs.layers.attention import empty_cache
 from jaxlabs.layers.normalization import build_norm
-from jaxlabs.layers.transformer import DecoderBlock, EncoderBlock, FeedForward
+from jaxlabs.layers.transformer import DecoderBlock, EncoderBlock
 
 
 def tokens_of(batch=2, time=6, width=8, dtype=np.float32):
@@ -27,28 +26,6 @@ def shifted(params):
     return jax.tree.map(
         lambda leaf: leaf + 0.1 * np.sin(np.arange(leaf.size)).reshape(leaf.shape), params
     )
-
-
-@pytest.mark.parametrize(
-    ("activation", "function"),
-    [
-        ("relu", lambda x: np.maximum(x, 0)),
-        ("squared_relu", lambda x: np.maximum(x, 0) ** 2),
-        ("gelu", lambda x: x * (1 + erf(x / 2**0.5)) / 2),
-    ],
-)
-def test_feed_forward_equals_numpy(key, activation, function):
-    x, layer = tokens_of(), FeedForward(16, activation)
-    params = shifted(layer.init(key, x)["params"])
-    expand, contract = params["expand"], params["contract"]
-    hidden = function(x @ expand["kernel"] + expand["bias"][None, None])
-    expected = hidden @ contract["kernel"] + contract["bias"][None, None]
-    np.testing.assert_allclose(layer.apply({"params": params}, x), expected, atol=1e-5)
-
-
-def test_unknown_activation_names_what_is_accepted(key):
-    with pytest.raises(ValueError, match="'swish' is not one of relu, gelu, squared_relu"):
-        FeedForward(16, "swish").init(key, tokens_of())
 
 
 @pytest.mark.parametrize("conv_size", [1, 3])

@@ -13,7 +13,7 @@ pytestmark = pytest.mark.usefixtures("quickly_compiled")
 
 @pytest.mark.parametrize(
     "options",
-    [*({"positions": kind} for kind in POSITIONS), {"ngrams": 4}, {"conv_size": 4}],
+    [*({"positions": kind} for kind in POSITIONS), {"conv_size": 4}],
     ids=str,
 )
 def test_changing_a_token_leaves_earlier_logits_bit_identical(

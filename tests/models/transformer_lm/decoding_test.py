@@ -19,8 +19,7 @@ DECODED = [
     {"positions": "alibi"},
     {"attention_window": 3, "positions": "rotary", "qk_norm": True, "norm": "rmsnorm"},
     {"pre_norm": False, "tie_embeddings": True, "qkv_bias": True},
-    {"ngrams": 3, "positions": "rotary"},
-    {"conv_size": 3, "positions": "rotary", "ngrams": 2},
+    {"conv_size": 3, "positions": "rotary"},
     {"conv_size": 4, "pre_norm": False},
 ]
 

@@ -41,7 +41,6 @@ def test_more_tokens_than_the_context_are_refused(tiny, parameters, logits_of, t
         ({"norm": "batchnorm"}, "one of layernorm, rmsnorm"),
         ({"matmul_precision": "exact"}, "one of highest, default, fast"),
         ({"width": -16}, "--width: -16 is not accepted"),
-        ({"ngrams": 0}, "--ngrams: 0 is not accepted; a whole number of at least 1"),
         ({"conv_size": 0}, "--conv_size: 0 is not accepted; a whole number of at least 1"),
         ({"dropout": 1.0}, "--dropout: 1.0 is not accepted"),
     ],

@@ -156,8 +156,6 @@ def test_options_add_and_remove_the_parameters_that_they_name(key, tiny, tokens_
     assert not {name for name in names(norm="rmsnorm") if "norm" in name}
     assert plain - names(pre_norm=False) == {"final_norm.scale", "final_norm.bias"}
     assert len(names(qkv_bias=True) - plain) == 6
-    tables = {f"ngram_embedding.runs_of_{length}.embedding" for length in (2, 3)}
-    assert names(ngrams=3) - plain == tables
     kernels = {
         f"blocks_{block}.{part}_convolution.kernel"
         for block in (0, 1)

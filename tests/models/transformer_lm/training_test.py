@@ -87,7 +87,6 @@ def test_loss_drops_out_in_training_only(key, tiny, parameters, batch_of):
         {"activation": "gelu", "positions": "learned", "tie_embeddings": True},
         {"activation": "gelu", "positions": "alibi", "attention_window": 2, "pre_norm": False},
         {"positions": "rotary", "norm": "rmsnorm", "qk_norm": True, "activation": "squared_relu"},
-        {"activation": "gelu", "ngrams": 2},
         {"activation": "gelu", "conv_size": 2},
     ],
 )

@@ -1,0 +1,56 @@
+"""The Transformer's feed-forward network and its activations."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from jaxlabs.layers.matmul import Dense, Initializer
+
+
+def squared_relu(x: jax.Array) -> jax.Array:
+    """Returns `max(x, 0)^2` (So et al. 2021)."""
+    return jnp.square(jax.nn.relu(x))
+
+
+def gelu(x: jax.Array) -> jax.Array:
+    """Returns `x` times the normal distribution function of `x` (Hendrycks and Gimpel 2016)."""
+    return jax.nn.gelu(x, approximate=False)
+
+
+ACTIVATIONS = {"relu": jax.nn.relu, "gelu": gelu, "squared_relu": squared_relu}
+
+
+class FeedForward(nn.Module):
+    """`activation(x @ expand + bias) @ contract + bias` at every position.
+
+    Attributes:
+      ffn_width: size of the hidden layer.
+      activation: one of ACTIVATIONS.
+      use_bias: whether both layers have a bias.
+      kernel_init: initializer of the first kernel.
+      out_init: initializer of the second kernel.
+      precision: see `jaxlabs.layers.matmul`.
+      bias_range: of the biases at the start, see `jaxlabs.layers.matmul.Dense`.
+
+    Raises:
+      ValueError: `activation` is not one of ACTIVATIONS.
+    """
+
+    ffn_width: int
+    activation: str = "relu"
+    use_bias: bool = True
+    kernel_init: Initializer = nn.initializers.lecun_normal()
+    out_init: Initializer = nn.initializers.lecun_normal()
+    precision: str = "default"
+    bias_range: float = 0.0
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Returns `[..., width]` for `x [..., width]`."""
+        if self.activation not in ACTIVATIONS:
+            names = ", ".join(ACTIVATIONS)
+            raise ValueError(f"activation: {self.activation!r} is not one of {names}")
+        options = {"precision": self.precision, "bias_range": self.bias_range}
+        expand = Dense(self.ffn_width, self.use_bias, self.kernel_init, name="expand", **options)
+        contract = Dense(x.shape[-1], self.use_bias, self.out_init, name="contract", **options)
+        return contract(ACTIVATIONS[self.activation](expand(x)))

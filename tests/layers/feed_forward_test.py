@@ -1,0 +1,39 @@
+import jax
+import numpy as np
+import pytest
+from scipy.special import erf
+
+from jaxlabs.layers.feed_forward import FeedForward
+
+
+def tokens_of(batch=2, time=6, width=8, dtype=np.float32):
+    return np.random.default_rng(0).standard_normal((batch, time, width)).astype(dtype)
+
+
+def shifted(params):
+    """Parameters whose biases and scales are neither 0 nor 1."""
+    return jax.tree.map(
+        lambda leaf: leaf + 0.1 * np.sin(np.arange(leaf.size)).reshape(leaf.shape), params
+    )
+
+
+@pytest.mark.parametrize(
+    ("activation", "function"),
+    [
+        ("relu", lambda x: np.maximum(x, 0)),
+        ("squared_relu", lambda x: np.maximum(x, 0) ** 2),
+        ("gelu", lambda x: x * (1 + erf(x / 2**0.5)) / 2),
+    ],
+)
+def test_feed_forward_equals_numpy(key, activation, function):
+    x, layer = tokens_of(), FeedForward(16, activation)
+    params = shifted(layer.init(key, x)["params"])
+    expand, contract = params["expand"], params["contract"]
+    hidden = function(x @ expand["kernel"] + expand["bias"][None, None])
+    expected = hidden @ contract["kernel"] + contract["bias"][None, None]
+    np.testing.assert_allclose(layer.apply({"params": params}, x), expected, atol=1e-5)
+
+
+def test_unknown_activation_names_what_is_accepted(key):
+    with pytest.raises(ValueError, match="'swish' is not one of relu, gelu, squared_relu"):
+        FeedForward(16, "swish").init(key, tokens_of())
