@@ -55,7 +55,8 @@ def require_same(
         raise UserError(
             f"--workdir: a run of {stored['experiment']} is there; another folder, or --overwrite"
         )
-    old = stored["settings"]
+    # What was done before there was a setting is what its default does.
+    old = type(config)().identity() | stored["settings"]
     differing = [
         f"{name} ({old.get(name)} there, {value} here)"
         for name, value in config.identity().items()

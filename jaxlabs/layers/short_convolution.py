@@ -11,9 +11,10 @@ class ShortConvolution(nn.Module):
         y[t] = x[t] + sum over i < size of kernel[i] * x[t - i]
 
     So et al. 2021 (Primer) have such convolutions after the projections of attention; Allen-Zhu
-    2025 (Canon layers) has them, with this residual, before attention and feed-forward. The kernel
-    starts at zero, so that a model starts as it would without. It is a sum of shifted arrays, since
-    XLA's depthwise convolution is far slower on CPUs.
+    2025 (Canon layers, of which these are A and C) has them, with this residual, before attention
+    and before feed-forward. The kernel starts at zero, so that a model starts as it would without;
+    its first row is the position's own, where libraries have that last. It is a sum of shifted
+    arrays, since XLA's depthwise convolution is far slower on CPUs.
 
     Attributes:
       size: positions that one sees, its own included.
@@ -22,16 +23,21 @@ class ShortConvolution(nn.Module):
     size: int
 
     @nn.compact
-    def __call__(self, x: jax.Array, before: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def __call__(
+        self, x: jax.Array, before: jax.Array | None = None
+    ) -> tuple[jax.Array, jax.Array]:
         """Returns `y [batch, time, width]`, and what stands before the positions that follow.
 
         Args:
           x: [batch, time, width].
-          before: [batch, size - 1, width] the positions before these, zeros where there are none.
+          before: [batch, size - 1, width] the positions before these; None or zeros: none.
         """
+        batch, time, width = x.shape
+        if before is None:
+            before = jnp.zeros((batch, self.size - 1, width), x.dtype)
         # Three axes, those of a depthwise kernel: Muon, which goes by their number, is not for it.
-        kernel = self.param("kernel", nn.initializers.zeros_init(), (self.size, 1, x.shape[-1]))
-        text, time = jnp.concatenate([before, x], axis=1), x.shape[1]
+        kernel = self.param("kernel", nn.initializers.zeros_init(), (self.size, 1, width))
+        text = jnp.concatenate([before, x], axis=1)
         for back in range(self.size):
             first = self.size - 1 - back
             x = x + kernel[back][None] * text[:, first : first + time]

@@ -2,7 +2,6 @@
 
 import functools
 from collections.abc import Callable
-from typing import Any
 
 import flax.linen as nn
 import flax.struct
@@ -16,6 +15,8 @@ from jaxlabs.layers.matmul import Initializer
 from jaxlabs.layers.normalization import build_norm
 from jaxlabs.layers.short_convolution import ShortConvolution
 
+Before = tuple[jax.Array | None, jax.Array | None]
+
 
 @flax.struct.dataclass
 class BlockCache:
@@ -23,33 +24,28 @@ class BlockCache:
 
     Attributes:
       attention: keys and values.
-      before: of attention's and the feed-forward network's convolution, the latest inputs, each
-        `[batch, conv_size - 1, width]`.
+      before: what the convolutions of attention and of feed-forward read last, each
+        `[batch, conv_size - 1, width]`; Nones if there are no convolutions.
     """
 
-    attention: KVCache | None
-    before: tuple[jax.Array, jax.Array]
+    attention: KVCache
+    before: Before
 
 
 def empty_block_cache(
-    batch: int, heads: int, length: int, width: int, conv_size: int = 1
+    batch: int, heads: int, length: int, width: int, conv_size: int
 ) -> BlockCache:
     """Returns a float32 cache of `length` slots that holds nothing yet."""
-    before = _nothing_before(batch, width, conv_size, jnp.float32)
-    return BlockCache(empty_cache(batch, heads, length, width), before)
-
-
-def _nothing_before(
-    batch: int, width: int, conv_size: int, dtype: Any
-) -> tuple[jax.Array, jax.Array]:
-    return (jnp.zeros((batch, conv_size - 1, width), dtype),) * 2
+    nothing = jnp.zeros((batch, conv_size - 1, width), jnp.float32) if conv_size > 1 else None
+    return BlockCache(empty_cache(batch, heads, length, width), (nothing, nothing))
 
 
 class EncoderBlock(nn.Module):
     """Self-attention, then feed-forward; under a causal mask it is the block of a GPT.
 
     Pre-norm: `x + f(norm(x))` (Radford et al. 2019); post-norm: `norm(x + f(x))` (Vaswani et al.
-    2017). Dropout acts on `f`'s output, and inside attention on the weights.
+    2017). Dropout acts on `f`'s output, and inside attention on the weights. With a `conv_size`
+    above 1, `f` begins with a `ShortConvolution`, which looks back whatever the mask is.
 
     Attributes:
       width: size of a token's vector.
@@ -133,12 +129,13 @@ class EncoderBlock(nn.Module):
         def attend(x):
             return self.attention(x, mask, dropout_keys=dropout_keys), None
 
-        return self._compute(x, attend, self._nothing_before(x), dropout_keys)[0]
+        return self._compute(x, attend, (None, None), dropout_keys)[0]
 
     def prefill(self, x: jax.Array, mask: Mask = None) -> tuple[jax.Array, BlockCache]:
         """Computes the block without dropout and returns the cache of these positions as well."""
         attend = functools.partial(self.attention.prefill, mask=mask)
-        return self._compute(x, attend, self._nothing_before(x))
+        x, kept, before = self._compute(x, attend, (None, None))
+        return x, BlockCache(kept, before)
 
     def decode(
         self, x: jax.Array, cache: BlockCache, position: jax.Array, mask: jax.Array
@@ -148,18 +145,16 @@ class EncoderBlock(nn.Module):
         def attend(x):
             return self.attention.decode(x, cache.attention, position, mask)
 
-        return self._compute(x, attend, cache.before)
-
-    def _nothing_before(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
-        return _nothing_before(x.shape[0], self.width, self.conv_size, x.dtype)
+        x, kept, before = self._compute(x, attend, cache.before)
+        return x, BlockCache(kept, before)
 
     def _compute(
         self,
         x: jax.Array,
         attend: Callable[[jax.Array], tuple[jax.Array, KVCache | None]],
-        before: tuple[jax.Array, jax.Array],
+        before: Before,
         dropout_keys: jax.Array | None = None,
-    ) -> tuple[jax.Array, BlockCache]:
+    ) -> tuple[jax.Array, KVCache | None, Before]:
         before_attention, before_ffn = before
         y = self.attention_norm(x) if self.pre_norm else x
         if self.conv_size > 1:
@@ -172,7 +167,7 @@ class EncoderBlock(nn.Module):
             y, before_ffn = self.ffn_convolution(y, before_ffn)
         x = x + self.ffn_dropout(self.ffn(y), dropout_keys)
         x = x if self.pre_norm else self.ffn_norm(x)
-        return x, BlockCache(kept, (before_attention, before_ffn))
+        return x, kept, (before_attention, before_ffn)
 
 
 class DecoderBlock(nn.Module):

@@ -116,6 +116,7 @@ def _require_plain(config: TransformerLMConfig) -> None:
         "pre_norm": (True,),
         "norm": ("layernorm",),
         "qk_norm": (False,),
+        "conv_size": (1,),
         "zero_init_residual": (False,),
     }
     for name, accepted in plain.items():

@@ -55,7 +55,7 @@ FIGURES = (
     ),
     Published(
         experiment="gpt",
-        presets=("reference", "best"),
+        presets=("reference", "best", "speedrun"),
         figure="nanoGPT, best validation loss",
         metric="held_out_loss",
         value=1.4697,

@@ -26,7 +26,7 @@ ENDS = ("input", "output", "head")
 """Outermost modules at a network's ends, which Muon is not made for."""
 
 MATRIX, KERNEL = 2, 4
-"""Numbers of axes of what Muon is made for."""
+"""Numbers of axes of what Muon is made for; a kernel of three, depthwise, mixes no channels."""
 
 TOLERANCE, PATIENCE = 1e-5, 20
 """Converged: the last 20 steps together lowered the loss by less than a hundred-thousandth."""

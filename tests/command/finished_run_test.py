@@ -55,6 +55,18 @@ def test_damaged_newest_checkpoint_is_reported_and_the_one_before_it_sampled(
     assert "no checkpoint" in capsys.readouterr().err
 
 
+def test_a_run_that_is_older_than_a_setting_has_its_default(tiny_flags, trained, tmp_path, capsys):
+    run = shutil.copytree(trained, tmp_path / "run")
+    stored = json.loads((run / "config.json").read_text())
+    del stored["settings"]["conv_size"]
+    (run / "config.json").write_text(json.dumps(stored))
+    again = [*tiny_flags, "--steps=4", f"--workdir={run}"]
+    for flags in ([f"--workdir={run}", "--mode=evaluate"], again):
+        assert command.run(LAB, flags) == 0
+    assert command.run(LAB, [*again, "--conv_size=2"]) == 2
+    assert "other settings: conv_size (1 there, 2 here);" in capsys.readouterr().err
+
+
 def test_reading_mode_does_not_take_over_the_machine_of_the_training(trained, tmp_path, capsys):
     run = shutil.copytree(trained, tmp_path / "run")
     stored = json.loads((run / "config.json").read_text())

@@ -86,10 +86,12 @@ def test_cached_equals_uncached_logits_up_to_the_context(settings):
     np.testing.assert_allclose(logits, expected, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("positions", ["sinusoidal", "rotary"])
-def test_past_the_context_every_step_equals_the_uncached_forward(positions, key):
+@pytest.mark.parametrize(
+    "settings", [{"positions": "sinusoidal"}, {"positions": "rotary", "conv_size": 4}], ids=str
+)
+def test_past_the_context_every_step_equals_the_uncached_forward(settings, key):
     # 21 tokens cross the border at times 8, 12 and 16, row 1 at 8 while its prompt is being read.
-    model = build(positions=positions)
+    model = build(**settings)
     params = random_params(model)
     READ.clear()
     tokens, lengths = generate(

@@ -15,16 +15,12 @@ def x_of(batch=2, time=6, width=4, dtype=np.float32):
     return np.random.default_rng(0).standard_normal((batch, time, width)).astype(dtype)
 
 
-def nothing_before(x, size):
-    return np.zeros((len(x), size - 1, x.shape[-1]), x.dtype)
-
-
 def kernel_of(size, width=4, dtype=np.float32):
     return np.random.default_rng(1).standard_normal((size, 1, width)).astype(dtype)
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def apply(layer, kernel, x, before):
+def apply(layer, kernel, x, before=None):
     return layer.apply({"params": {"kernel": kernel}}, x, before)
 
 
@@ -32,7 +28,7 @@ def apply(layer, kernel, x, before):
 @pytest.mark.parametrize(("batch", "time"), [(2, 6), (1, 1), (3, 2)])
 def test_equals_a_depthwise_convolution_and_the_residual(size, batch, time):
     x, kernel = x_of(batch, time), kernel_of(size)
-    out, _ = apply(ShortConvolution(size), kernel, x, nothing_before(x, size))
+    out, _ = apply(ShortConvolution(size), kernel, x)
     # A convolution's kernel, as flax counts, ends at the position itself.
     theirs = nn.Conv(4, (size,), padding="CAUSAL", feature_group_count=4, use_bias=False)
     expected = x + theirs.apply({"params": {"kernel": kernel[::-1]}}, x)
@@ -42,8 +38,8 @@ def test_equals_a_depthwise_convolution_and_the_residual(size, batch, time):
 
 def test_a_sequence_read_in_parts_gives_the_whole():
     x, kernel, layer = x_of(time=7), kernel_of(4), ShortConvolution(4)
-    whole, last = apply(layer, kernel, x, nothing_before(x, 4))
-    parts, before = [], nothing_before(x, 4)
+    whole, last = apply(layer, kernel, x)
+    parts, before = [], np.zeros((2, 3, 4), np.float32)
     for first, end in [(0, 1), (1, 3), (3, 7)]:
         part, before = apply(layer, kernel, x[:, first:end], before)
         parts.append(part)
@@ -54,8 +50,8 @@ def test_a_sequence_read_in_parts_gives_the_whole():
 
 def test_starts_as_the_identity(key):
     x = x_of()
-    layer, before = ShortConvolution(3), nothing_before(x, 3)
-    out, _ = layer.apply(layer.init(key, x, before), x, before)
+    layer = ShortConvolution(3)
+    out, _ = layer.apply(layer.init(key, x), x)
     np.testing.assert_array_equal(out, x)
 
 

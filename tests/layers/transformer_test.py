@@ -117,7 +117,7 @@ def twin_values(params):
     "options",
     [
         {"activation": "gelu"},
-        {"pre_norm": False, "activation": "gelu"},
+        {"pre_norm": False, "activation": "gelu", "conv_size": 2},
         {"norm": "rmsnorm", "qk_norm": True, "positions": "rotary", "activation": "squared_relu"},
     ],
 )
@@ -135,10 +135,13 @@ def test_gradient_of_a_block_in_float64(key, options):
         check_grads(jax.jit(total), (params, x), order=1, modes=["rev"])
 
 
-@pytest.mark.parametrize("pre_norm", [True, False])
-def test_cached_decode_equals_the_full_block(key, pre_norm):
-    x, layer = tokens_of(batch=3), block(pre_norm=pre_norm, positions="rotary")
-    variables = layer.init(key, x)
+@pytest.mark.parametrize(("pre_norm", "conv_size"), [(True, 3), (False, 1)])
+def test_cached_decode_equals_the_full_block(key, pre_norm, conv_size):
+    x, layer = (
+        tokens_of(batch=3),
+        block(pre_norm=pre_norm, positions="rotary", conv_size=conv_size),
+    )
+    variables = shifted(layer.init(key, x))
     full = layer.apply(variables, x, masks.causal(6))
     out, cache = layer.apply(variables, x[:, :4], masks.causal(4), method="prefill")
     np.testing.assert_allclose(out, full[:, :4], atol=1e-6)

@@ -71,7 +71,9 @@ def test_training_stops_by_steps_or_by_the_clock_and_learns():
 
 
 @pytest.mark.parametrize(
-    "options", [{"positions": "rotary"}, {"norm": "rmsnorm"}, {"qk_norm": True}]
+    "options",
+    [{"positions": "rotary"}, {"norm": "rmsnorm"}, {"qk_norm": True}, {"conv_size": 4}],
+    ids=str,
 )
 def test_what_a_plain_gpt_has_not_is_refused(options):
     with pytest.raises(ValueError, match=f"{next(iter(options))}: a plain GPT has"):

@@ -20,6 +20,7 @@ PARAMS = {
         "kernel": np.linspace(-2, 1, 20, dtype=np.float32).reshape(5, 4),
         "bias": np.ones(4, np.float32),
         "norm": {"scale": np.ones(5, np.float32)},
+        "taps": np.linspace(-1, 1, 20, dtype=np.float32).reshape(4, 1, 5),
     },
     "head": {"kernel": np.linspace(-1, 2, 35, dtype=np.float32).reshape(5, 7)},
 }
@@ -178,6 +179,7 @@ def test_muon_orthogonalises_block_matrices_and_leaves_the_rest_to_adam():
         updates["head"]["kernel"],
         updates["block_0"]["bias"],
         updates["block_0"]["norm"]["scale"],
+        updates["block_0"]["taps"],
     ):  # the first step of Adam has one size everywhere
         np.testing.assert_allclose(np.abs(leaf), np.abs(leaf).ravel()[0], rtol=1e-3)
         assert 0.9e-3 < np.abs(leaf).max() < 2e-3

@@ -36,6 +36,6 @@ def exported():
             assert command.run(LAB, ["--mode=export", f"--workdir={folder.path}"]) == 0
             yield load_safetensors(path)
         finally:
-            path.unlink()
+            path.unlink(missing_ok=True)
 
     return export
