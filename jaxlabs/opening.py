@@ -58,9 +58,9 @@ def require_same(
     # What was done before there was a setting is what its default does.
     old = type(config)().identity() | stored["settings"]
     differing = [
-        f"{name} ({old.get(name)} there, {value} here)"
+        f"{name} ({old[name]} there, {value} here)"
         for name, value in config.identity().items()
-        if old.get(name) != value
+        if old[name] != value
     ]
     if stored.get("sweep") != request.sweep:
         differing.append(f"sweep ({stored.get('sweep')} there, {request.sweep} here)")

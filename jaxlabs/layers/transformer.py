@@ -16,6 +16,7 @@ from jaxlabs.layers.normalization import build_norm
 from jaxlabs.layers.short_convolution import ShortConvolution
 
 Before = tuple[jax.Array | None, jax.Array | None]
+"""The inputs before of the convolutions of attention and of feed-forward; None: zeros."""
 
 
 @flax.struct.dataclass
