@@ -1,6 +1,6 @@
 """Dropout, the loss with its gradients, and the step that makes use of them."""
 
-import dataclasses
+from types import SimpleNamespace
 
 import chex
 import jax
@@ -10,17 +10,10 @@ import optax
 import pytest
 from jax.test_util import check_grads
 
-from jaxlabs.models.transformer_lm import TransformerLM, loss, train_step
+from jaxlabs.models.transformer_lm import loss, train_step
 from jaxlabs.training.state import create_state
 
 pytestmark = pytest.mark.usefixtures("quickly_compiled")
-
-
-@dataclasses.dataclass(frozen=True)
-class Holder:
-    """What the loss reads of a state."""
-
-    model: TransformerLM
 
 
 def state_of(model, params, **options):
@@ -47,7 +40,7 @@ def test_loss_sums_over_real_tokens_only(key, tiny, parameters, logits_of, batch
     params = parameters(model)
     batch["weights"][1, 3:] = 0
     batch["weights"][2, :] = 0
-    parts = loss(params, batch, key, Holder(model), False)
+    parts = loss(params, batch, key, SimpleNamespace(model=model), False)
     log_probabilities = jax.nn.log_softmax(logits_of(model, params, batch["inputs"]))
     real = [(0, t) for t in range(8)] + [(1, t) for t in range(3)]
     expected = -sum(log_probabilities[b, t, batch["targets"][b, t]] for b, t in real)
@@ -61,7 +54,7 @@ def test_loss_sums_over_real_tokens_only(key, tiny, parameters, logits_of, batch
 def test_all_padding_has_zero_loss_and_gradient(key, tiny, parameters, batch_of):
     model, batch = tiny(), batch_of()
     batch["weights"][:] = 0
-    gradients = jax.grad(lambda p: loss(p, batch, key, Holder(model), True).total)(
+    gradients = jax.grad(lambda p: loss(p, batch, key, SimpleNamespace(model=model), True).total)(
         parameters(model)
     )
     assert all((leaf == 0).all() for leaf in jax.tree.leaves(gradients))
@@ -71,14 +64,15 @@ def test_loss_drops_out_in_training_only(key, tiny, parameters, batch_of):
     model, batch = tiny(dropout=0.3), batch_of()
     params = parameters(model)
     total = jax.jit(
-        lambda key, train: loss(params, batch, key, Holder(model), train).total, static_argnums=1
+        lambda key, train: loss(params, batch, key, SimpleNamespace(model=model), train).total,
+        static_argnums=1,
     )
     other = jax.random.fold_in(key, 1)
     assert total(key, False) == total(other, False)
     assert total(key, True) == total(key, True)
     assert total(key, True) != total(other, True)
     moved = batch | {"example": batch["example"] + 3}
-    assert loss(params, moved, key, Holder(model), True).total != total(key, True)
+    assert loss(params, moved, key, SimpleNamespace(model=model), True).total != total(key, True)
 
 
 @pytest.mark.parametrize(
@@ -97,7 +91,7 @@ def test_gradient_of_the_loss_in_float64(key, options, tiny, parameters, batch_o
         params = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), params)
 
         def total(params):
-            return loss(params, batch, key, Holder(model), False).total
+            return loss(params, batch, key, SimpleNamespace(model=model), False).total
 
         assert total(params).dtype == jnp.float64
         check_grads(jax.jit(total), (params,), order=1, modes=["rev"])
@@ -106,9 +100,9 @@ def test_gradient_of_the_loss_in_float64(key, options, tiny, parameters, batch_o
 def test_fast_gradients_are_close_to_the_highest_precision(key, tiny, parameters, batch_of):
     def gradients(precision):
         model = tiny(matmul_precision=precision, width=64, ffn_width=128, layers=1)
-        return jax.jit(jax.grad(lambda p: loss(p, batch_of(), key, Holder(model), False).total))(
-            parameters(tiny(width=64, ffn_width=128, layers=1))
-        )
+        return jax.jit(
+            jax.grad(lambda p: loss(p, batch_of(), key, SimpleNamespace(model=model), False).total)
+        )(parameters(tiny(width=64, ffn_width=128, layers=1)))
 
     highest, fast, default = (gradients(p) for p in ("highest", "fast", "default"))
     chex.assert_trees_all_close(default, highest, rtol=1e-3, atol=1e-3)
