@@ -25,6 +25,7 @@ from jaxlabs.lab import Lab
 from jaxlabs.layers.positions import sinusoidal
 from jaxlabs.models import transformer_lm
 from jaxlabs.run_folder import RunFolder
+from jaxlabs.sweep_plan import Sweep
 from jaxlabs.training.run_config import RunConfig
 from jaxlabs.training.state import TrainState
 from jaxlabs.training.task import Task
@@ -108,6 +109,13 @@ def analyse(
     return figures | {f"attention_{name}": value for name, value in leaks.items()}
 
 
+PRECISION = Sweep(
+    question="Does --matmul_precision=fast learn as strict float32 does?",
+    axes={"matmul_precision": ("highest", "fast"), "seed": (0, 1, 2)},
+    metrics=("held_out_loss", "train_windows_loss"),
+    settings={"steps": 300, "eval_every": 300},
+)
+
 LAB = Lab(
     name="gpt",
     description=__doc__,
@@ -117,6 +125,7 @@ LAB = Lab(
     build_task=build_task,
     sample=draw_samples,
     analyse=analyse,
+    sweeps={"precision": PRECISION},
     variant=lambda config: "-unmasked" if config.model.demo_unmasked else "",
 )
 
