@@ -232,7 +232,7 @@ class MultiHeadAttention(nn.Module):
         joined = matmul(x, kernel, self.precision)
         if self.qkv_bias:
             biases = jnp.concatenate([self.biases[part] for part in which])
-            joined = joined + biases[None, None, :]
+            joined = joined + jnp.broadcast_to(biases, joined.shape)
         heads = joined.reshape(batch, time, len(which) * self.heads, -1).swapaxes(1, 2)
         parts = jnp.split(heads, len(which), axis=1)
         if self.qk_norm:

@@ -99,7 +99,8 @@ class Conv3x3(nn.Module):
         kernel = self.param("kernel", self.kernel_init, (3, 3, x.shape[-1], self.features))
         bias_init = within((9 * x.shape[-1]) ** -0.5)
         bias = self.param("bias", bias_init, (self.features,))
-        return convolve3x3(x, kernel, self.precision) + bias[None, None, None, :]
+        y = convolve3x3(x, kernel, self.precision)
+        return y + jnp.broadcast_to(bias, y.shape)
 
 
 class ResidualBlock(nn.Module):

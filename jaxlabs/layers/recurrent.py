@@ -90,7 +90,8 @@ class RecurrentLayer(nn.Module):
 
     def project(self, x: jax.Array) -> jax.Array:
         """Returns what `x [time, batch, features]` says to all gates, one product for all times."""
-        return matmul(x, self.input_kernel, self.precision) + self.bias[None, None, :]
+        gates = matmul(x, self.input_kernel, self.precision)
+        return gates + jnp.broadcast_to(self.bias, gates.shape)
 
     def recurrent_bias(self) -> jax.Array | None:
         """The bias inside the reset gate's product, [gates * hidden]; None for other cells."""

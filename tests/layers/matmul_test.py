@@ -116,3 +116,12 @@ def test_no_fast_dot_sums_over_the_rows_of_both_on_a_cpu(features):
     dots = [line for line in compiled.splitlines() if " dot(" in line]
     assert len(dots) == 3
     assert not [line for line in dots if "lhs_contracting_dims={0}" in line]
+
+
+def test_gradient_of_a_bias_sums_over_a_batch_of_one_too():
+    """Over time alone, with the batch kept, the sum is sixty times slower on CPUs (jax 0.10)."""
+    x, layer = jnp.ones((1, 6, 4)), Dense(3)
+    params = layer.init(jax.random.key(0), x)
+    sums = str(jax.make_jaxpr(jax.grad(lambda params: layer.apply(params, x).sum()))(params))
+    assert "reduce_sum[axes=(0, 1) " in sums
+    assert "reduce_sum[axes=(1,) " not in sums
