@@ -49,7 +49,8 @@ MODERN_BLOCK |= {"activation": "squared_relu", "zero_init_residual": True, "conv
 MUON = {"optimizer": "muon", "weight_decay": 0.0, "schedule": "linear"}
 MUON |= {"learning_rate": 6e-3, "adam_b2": 0.95}  # Adam's: embedding, head and convolutions
 SIX_BLOCKS = MODERN_BLOCK | MUON | {"layers": 6, "width": 192, "heads": 3, "ffn_width": 768}
-# With a window the context is free, and in a long one few characters lack a past.
+# With a window a long context costs little, and few characters lack a past in it. A batch this
+# small is for one or two devices; more of them want a larger --batch_size.
 SIX_BLOCKS |= {"context": 1024, "attention_window": 64, "dropout": 0.1, "eval_batch_size": 16}
 SIX_BLOCKS |= {"batch_size": 4, "micro_batches": 2}
 
@@ -109,6 +110,7 @@ def analyse(
     return figures | {f"attention_{name}": value for name, value in leaks.items()}
 
 
+# Says something where the platform has a fast dot; elsewhere both are float32.
 PRECISION = Sweep(
     question="Does --matmul_precision=fast learn as strict float32 does?",
     axes={"matmul_precision": ("highest", "fast"), "seed": (0, 1, 2)},

@@ -120,9 +120,11 @@ def write_maps(
 
     The file holds `<name>/maps` and `<name>/labels` for every sequence of `shown`, and
     `<name>/rollout` where that was asked for; a sequence named "" has no prefix. `causal` and
-    `window`: see `checks`.
+    `window`: see `checks`; a window that no sequence is longer than is not checked.
     """
     arrays, worst = {}, {}
+    if window is not None and window >= max(len(sequence.labels) for sequence in shown.values()):
+        window = None
     for label, sequence in shown.items():
         prefix = f"{label}/" if label else ""
         maps = attention_maps(model, params, *sequence.inputs)

@@ -40,7 +40,7 @@ class ShortConvolution(nn.Module):
         text = jnp.concatenate([before, x], axis=1)
         for back in range(self.size):
             first = self.size - 1 - back
-            # The sum over a batch of 1 is slow otherwise, see `jaxlabs.layers.matmul.Dense`.
+            # Spread in one step, for the reason that `jaxlabs.layers.matmul.add_bias` gives.
             taps = jnp.broadcast_to(kernel[back, 0], x.shape)
             x = x + taps * text[:, first : first + time]
         return x, text[:, time:]

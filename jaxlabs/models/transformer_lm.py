@@ -99,8 +99,8 @@ class TransformerLMConfig(VocabularyConfig):
             )
         if self.attention_window is not None and self.demo_unmasked:
             raise UserError(
-                f"--attention_window: {self.attention_window} is not accepted without the causal"
-                " mask; none"
+                f"--attention_window: {self.attention_window} is not accepted with --demo_unmasked;"
+                " none"
             )
 
 

@@ -24,9 +24,9 @@ SETTING = "matmul_precision"
 def settle(config: Config, stored: str | None) -> str:
     """Returns what the dots of a run are to be made with, and says so in one line if it was asked.
 
-    Only processors with matrix units for bfloat16 gain by it; on the others, converting costs more
-    than the dot saves. So a run on a CPU that asks for `fast` measures once, when it starts, and
-    keeps to that ever after. Accelerators are not asked.
+    Only processors with bfloat16 dots (AMX, or AVX-512's) gain by it; on the others, converting
+    costs more than the dot saves. So a run on a CPU that asks for `fast` measures once, when it
+    starts, and keeps to that ever after. Accelerators are not asked.
 
     Args:
       config: the settings, with `matmul_precision` among them or not.

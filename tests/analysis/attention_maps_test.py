@@ -256,6 +256,9 @@ def test_written_maps_are_named_and_the_worst_check_counts(tmp_path, capsys):
         np.testing.assert_allclose(arrays["short/rollout"], rollout(arrays["short/maps"]))
     assert figures["future_weight"] == 0.5  # of the short text; the other one has no future
     assert "WRONG" in capsys.readouterr().out
+    for window, found in ((1, {"weight_beyond_window": 0.5}), (2, {})):  # the longest text has 2
+        figures = write_maps(folder, config, Even(), {}, shown, causal=True, window=window)
+        assert found.items() == figures.items() - {("row_sum_error", 0.0), ("future_weight", 0.5)}
 
 
 def test_text_longer_than_the_context_is_cut():

@@ -30,7 +30,10 @@ def test_more_tokens_than_the_context_are_refused(tiny, parameters, logits_of, t
     [
         ({"heads": 3}, "--heads: 3 does not divide --width 16"),
         ({"heads": 16, "positions": "rotary"}, "--heads: 16 heads of 1 cannot turn in pairs"),
-        ({"attention_window": 2, "demo_unmasked": True}, "--attention_window: 2 is not accepted"),
+        (
+            {"attention_window": 2, "demo_unmasked": True},
+            "--attention_window: 2 is not accepted with --demo_unmasked; none",
+        ),
         (
             {"attention_window": 0},
             "--attention_window: 0 is not accepted; a whole number of at least 1",
