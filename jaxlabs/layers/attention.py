@@ -11,14 +11,7 @@ from jax import lax
 
 from jaxlabs.layers import masks, positions
 from jaxlabs.layers.dropout import Dropout
-from jaxlabs.layers.matmul import (
-    Dense,
-    Initializer,
-    add_bias,
-    lax_precision,
-    matmul,
-    within,
-)
+from jaxlabs.layers.matmul import Dense, Initializer, add_bias, lax_precision, matmul, within
 from jaxlabs.layers.normalization import rms_norm
 from jaxlabs.layers.windowed_attention import LocalWindow
 

@@ -9,14 +9,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxlabs.layers.initializers import FAN_IN_UNIFORM
-from jaxlabs.layers.matmul import (
-    Dense,
-    Initializer,
-    add_bias,
-    lax_precision,
-    matmul,
-    within,
-)
+from jaxlabs.layers.matmul import Dense, Initializer, add_bias, lax_precision, matmul, within
 
 LAYOUT = ("NHWC", "HWIO", "NHWC")
 EPSILON = 1e-5

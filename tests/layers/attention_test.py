@@ -1,4 +1,3 @@
-import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,14 +6,8 @@ from jax.test_util import check_grads
 from scipy.special import softmax
 
 from jaxlabs.layers import masks
-from jaxlabs.layers.attention import (
-    MultiHeadAttention,
-    attention_parts,
-    dot_product_attention,
-    empty_cache,
-)
+from jaxlabs.layers.attention import attention_parts, dot_product_attention
 from jaxlabs.layers.dropout import dropout
-from jaxlabs.layers.windowed_attention import LocalWindow
 
 
 def heads_of(batch=2, heads=3, query=5, key=5, head_dim=4, dtype=np.float32):
@@ -23,24 +16,8 @@ def heads_of(batch=2, heads=3, query=5, key=5, head_dim=4, dtype=np.float32):
     return [random.standard_normal(shape).astype(dtype) for shape in shapes]
 
 
-def by_hand(query, key, value, mask, bias=0.0):
-    """The definition, one query at a time, in float64."""
-    output = np.zeros(query.shape)
-    mask = np.broadcast_to(mask, (*query.shape[:3], key.shape[2]))
-    bias = np.broadcast_to(bias, mask.shape)
-    for b, h, q in np.ndindex(*query.shape[:3]):
-        seen = np.flatnonzero(mask[b, h, q])
-        scores = [
-            float(query[b, h, q] @ key[b, h, k]) / query.shape[-1] ** 0.5 + bias[b, h, q, k]
-            for k in seen
-        ]
-        for k, weight in zip(seen, softmax(scores) if scores else [], strict=True):
-            output[b, h, q] += weight * value[b, h, k]
-    return output
-
-
 @pytest.mark.parametrize("window", [None, 1, 2, 50])
-def test_attention_equals_the_definition_with_window_and_padding(window):
+def test_attention_equals_the_definition_with_window_and_padding(window, by_hand):
     query, key, value = heads_of()
     mask = masks.causal(5) if window is None else masks.local_window(5, window)
     mask = mask & masks.padding(jnp.array([[1, 1, 1, 1, 1], [1, 1, 0, 1, 0]]))
@@ -48,7 +25,7 @@ def test_attention_equals_the_definition_with_window_and_padding(window):
     np.testing.assert_allclose(got, by_hand(query, key, value, mask), atol=1e-6)
 
 
-def test_bias_is_added_to_the_scaled_scores():
+def test_bias_is_added_to_the_scaled_scores(by_hand):
     query, key, value = heads_of(query=2, key=7)
     bias = np.random.default_rng(1).standard_normal((1, 3, 2, 7)).astype(np.float32)
     parts = attention_parts(query, key, value, bias=bias)
@@ -139,161 +116,6 @@ def test_dropout_acts_on_the_weights_that_reach_the_values(key):
     expected = np.einsum("bhqk,bhkd->bhqd", drop(parts.weights), value)
     np.testing.assert_allclose(parts.output, expected, atol=1e-6)
     np.testing.assert_allclose(parts.weights.sum(-1), 1, rtol=1e-6)
-
-
-def module(**options):
-    return MultiHeadAttention(**{"width": 12, "heads": 3, "length": 8} | options)
-
-
-def tokens_of(batch=2, time=8, width=12, dtype=np.float32):
-    return np.random.default_rng(3).standard_normal((batch, time, width)).astype(dtype)
-
-
-KINDS = [
-    {},
-    {"positions": "rotary"},
-    {"positions": "alibi"},
-    {"qk_norm": True, "qkv_bias": True, "positions": "rotary"},
-]
-
-
-@pytest.mark.parametrize("options", KINDS)
-def test_module_is_projection_attention_and_projection(key, options):
-    x, layer = tokens_of(), module(**options)
-    params = layer.init(key, x)["params"]
-    params = jax.tree.map(lambda leaf: leaf + 0.1, params)
-
-    def project(name):
-        y = x @ params[f"{name}_kernel"]
-        y = y + params[f"{name}_bias"][None, None] if options.get("qkv_bias") else y
-        y = np.stack([y[..., :4], y[..., 4:8], y[..., 8:]], axis=1)
-        if options.get("qk_norm") and name != "value":
-            y = y / np.sqrt((y**2).mean(-1, keepdims=True) + 1e-5)
-        if options.get("positions") == "rotary" and name != "value":
-            angles = np.arange(8)[:, None] * 10_000.0 ** (-np.array([0, 2]) / 4)[None]
-            turned = (y[..., :2] + 1j * y[..., 2:]) * np.exp(1j * angles)[None, None]
-            y = np.concatenate([turned.real, turned.imag], axis=-1)
-        return np.asarray(y)
-
-    bias = 0.0
-    if options.get("positions") == "alibi":
-        distance = np.arange(8)[:, None] - np.arange(8)[None, :]
-        bias = -(2.0 ** (-8 * np.arange(1, 4) / 3))[:, None, None] * np.abs(distance)[None]
-        bias = bias[None]
-    query, key_, value = (project(name) for name in ("query", "key", "value"))
-    attended = by_hand(query, key_, value, np.asarray(masks.causal(8)), bias)
-    joined = np.concatenate([attended[:, head] for head in range(3)], axis=-1)
-    expected = joined @ params["out"]["kernel"] + params["out"]["bias"][None, None]
-    got = layer.apply({"params": params}, x, masks.causal(8))
-    np.testing.assert_allclose(got, expected, atol=2e-5)
-
-
-@pytest.mark.parametrize("options", [{}, {"qk_norm": True, "qkv_bias": True}])
-def test_cross_attention_reads_the_memory_and_none_of_its_padding(key, options):
-    x, memory, layer = tokens_of(time=3), tokens_of(time=5)[:, ::-1], module(**options)
-    there = jnp.array([[1, 1, 1, 1, 1], [1, 1, 0, 0, 0]])
-    mask = masks.padding(there)
-    params = layer.init(key, x, mask, memory=memory)["params"]
-    chex.assert_trees_all_equal_shapes(params, layer.init(key, x)["params"])
-    params = jax.tree.map(lambda leaf: leaf + 0.1, params)
-
-    def project(name, source):
-        y = source @ params[f"{name}_kernel"]
-        y = y + params[f"{name}_bias"][None, None] if options else y
-        y = np.stack([y[..., :4], y[..., 4:8], y[..., 8:]], axis=1)
-        if options and name != "value":
-            y = y / np.sqrt((y**2).mean(-1, keepdims=True) + 1e-5)
-        return np.asarray(y)
-
-    heads = project("query", x), project("key", memory), project("value", memory)
-    attended = by_hand(*heads, np.asarray(mask))
-    joined = np.concatenate([attended[:, head] for head in range(3)], axis=-1)
-    expected = joined @ params["out"]["kernel"] + params["out"]["bias"][None, None]
-    got, sown = layer.apply({"params": params}, x, mask, memory=memory, mutable=["intermediates"])
-    np.testing.assert_allclose(got, expected, atol=2e-5)
-    (weights,) = sown["intermediates"]["weights"]
-    chex.assert_shape(weights, (2, 3, 3, 5))
-    np.testing.assert_array_equal(weights[1, :, :, 2:], 0)
-
-
-@pytest.mark.parametrize("positions", ["rotary", "alibi"])
-def test_distances_between_query_and_memory_are_refused(key, positions):
-    x = tokens_of()
-    with pytest.raises(ValueError, match=f"{positions} positions: query and memory"):
-        module(positions=positions).init(key, x, memory=x)
-
-
-def test_a_window_over_the_memory_is_refused(key):
-    x = tokens_of()
-    with pytest.raises(ValueError, match="query and memory have no distance"):
-        module().init(key, x, LocalWindow(3), memory=x)
-
-
-@pytest.mark.parametrize("window", [None, 3])
-@pytest.mark.parametrize("options", KINDS)
-def test_cached_decode_equals_full_attention(key, options, window):
-    x, layer = tokens_of(batch=3), module(**options)
-    variables = layer.init(key, x)
-    mask = masks.causal(8) if window is None else masks.local_window(8, window)
-    full = layer.apply(variables, x, mask)
-
-    @jax.jit
-    def decode(cache, position):
-        row = masks.cached(position, 8, window)
-        token = jax.lax.dynamic_slice_in_dim(x, position, 1, axis=1)
-        return layer.apply(variables, token, cache, position, row, method="decode")
-
-    cache = empty_cache(3, 3, 8, 12)
-    for position in range(3):
-        out, cache = decode(cache, position)
-        np.testing.assert_allclose(out[:, 0], full[:, position], atol=1e-5)
-    prefilled, cache = layer.apply(variables, x[:, :5], mask[:, :, :5, :5], method="prefill")
-    np.testing.assert_allclose(prefilled, full[:, :5], atol=1e-6)
-    for position in range(5, 8):
-        out, cache = decode(cache, position)
-        np.testing.assert_allclose(out[:, 0], full[:, position], atol=1e-5)
-
-
-def test_module_drops_weights_by_the_keys_of_its_examples(key):
-    x, layer = tokens_of(), module(dropout=0.5)
-    variables, mask = layer.init(key, x), masks.causal(8)
-    keys = jax.random.split(key, 2)
-    still = layer.apply(variables, x, mask)
-    np.testing.assert_array_equal(still, module().apply(variables, x, mask))
-    dropped = layer.apply(variables, x, mask, dropout_keys=keys)
-    assert (np.abs(dropped - still).max(axis=(1, 2)) > 1e-3).all()
-    alone = layer.apply(variables, x[1:], mask, dropout_keys=keys[1:])
-    np.testing.assert_allclose(alone, dropped[1:], atol=1e-6)
-
-
-def test_weights_and_scores_are_sown_for_those_who_ask(key):
-    x, layer = tokens_of(), module()
-    variables = {"params": layer.init(key, x)["params"]}
-    _, sown = layer.apply(variables, x, masks.causal(8), mutable="intermediates")
-    (weights,), (scores,) = (sown["intermediates"][name] for name in ("weights", "scores"))
-    chex.assert_shape([weights, scores], (2, 3, 8, 8))
-    masked = np.where(masks.causal(8), scores, -np.inf)
-    np.testing.assert_allclose(weights, softmax(masked, axis=-1), atol=1e-6)
-
-
-def test_qkv_have_no_bias_unless_asked(key):
-    names = {"query_kernel", "key_kernel", "value_kernel", "out"}
-    assert module().init(key, tokens_of())["params"].keys() == names
-    biased = module(qkv_bias=True).init(key, tokens_of())["params"]
-    assert biased.keys() == names | {"query_bias", "key_bias", "value_bias"}
-
-
-@pytest.mark.parametrize("time", [1, 2])
-def test_short_sequences_and_batch_of_one(key, time):
-    x, layer = tokens_of(batch=1, time=time), module(positions="rotary")
-    out = layer.apply(layer.init(key, x), x, masks.local_window(time, 5))
-    chex.assert_shape(out, (1, time, 12))
-    assert np.isfinite(out).all()
-
-
-def test_heads_that_do_not_divide_the_width_are_refused(key):
-    with pytest.raises(ValueError, match="5 heads do not divide a width of 12"):
-        module(heads=5).init(key, tokens_of())
 
 
 def test_unknown_precision_is_refused():
