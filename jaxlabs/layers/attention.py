@@ -11,7 +11,7 @@ from jax import lax
 
 from jaxlabs.layers import masks, positions
 from jaxlabs.layers.dropout import Dropout
-from jaxlabs.layers.matmul import Dense, Initializer, add_bias, lax_precision, matmul, within
+from jaxlabs.layers.matmul import Dense, Initializer, lax_precision, matmul, within
 from jaxlabs.layers.normalization import rms_norm
 from jaxlabs.layers.windowed_attention import LocalWindow
 
@@ -232,7 +232,7 @@ class MultiHeadAttention(nn.Module):
         joined = matmul(x, kernel, self.precision)
         if self.qkv_bias:
             biases = jnp.concatenate([self.biases[part] for part in which])
-            joined = add_bias(joined, biases)
+            joined = joined + biases[None, None, :]
         heads = joined.reshape(batch, time, len(which) * self.heads, -1).swapaxes(1, 2)
         parts = jnp.split(heads, len(which), axis=1)
         if self.qk_norm:

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxlabs.layers.initializers import FAN_IN_UNIFORM
-from jaxlabs.layers.matmul import Dense, Initializer, add_bias, lax_precision, matmul, within
+from jaxlabs.layers.matmul import Dense, Initializer, lax_precision, matmul, within
 
 LAYOUT = ("NHWC", "HWIO", "NHWC")
 EPSILON = 1e-5
@@ -99,7 +99,7 @@ class Conv3x3(nn.Module):
         kernel = self.param("kernel", self.kernel_init, (3, 3, x.shape[-1], self.features))
         bias_init = within((9 * x.shape[-1]) ** -0.5)
         bias = self.param("bias", bias_init, (self.features,))
-        return add_bias(convolve3x3(x, kernel, self.precision), bias)
+        return convolve3x3(x, kernel, self.precision) + bias[None, None, None, :]
 
 
 class ResidualBlock(nn.Module):

@@ -111,15 +111,6 @@ def within(limit: float) -> Initializer:
     return init if limit else nn.initializers.zeros_init()
 
 
-def add_bias(y: jax.Array, bias: jax.Array) -> jax.Array:
-    """Returns `y [..., features]` plus `bias [features]`.
-
-    The bias is spread in one step. From `[1, ..., features]` its gradient is summed in two, and
-    where the batch is 1, XLA then takes sixty times as long on CPUs (jax 0.10).
-    """
-    return y + jnp.broadcast_to(bias, y.shape)
-
-
 class Dense(nn.Module):
     """`x [..., in] -> x @ kernel + bias [..., features]`, with `kernel [in, features]`.
 
@@ -145,4 +136,4 @@ class Dense(nn.Module):
             return y
         bias_init = within(self.bias_range * x.shape[-1] ** -0.5)
         bias = self.param("bias", bias_init, (self.features,))
-        return add_bias(y, bias)
+        return y + bias.reshape((1,) * (y.ndim - 1) + (-1,))

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxlabs.layers.dropout import Dropout
-from jaxlabs.layers.matmul import Initializer, add_bias, matmul, within
+from jaxlabs.layers.matmul import Initializer, matmul, within
 from jaxlabs.layers.recurrent_cells import CELLS, State, recur, take_step
 
 RECURRENT_INITS = ("uniform", "orthogonal")
@@ -90,7 +90,7 @@ class RecurrentLayer(nn.Module):
 
     def project(self, x: jax.Array) -> jax.Array:
         """Returns what `x [time, batch, features]` says to all gates, one product for all times."""
-        return add_bias(matmul(x, self.input_kernel, self.precision), self.bias)
+        return matmul(x, self.input_kernel, self.precision) + self.bias[None, None, :]
 
     def recurrent_bias(self) -> jax.Array | None:
         """The bias inside the reset gate's product, [gates * hidden]; None for other cells."""

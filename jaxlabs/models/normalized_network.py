@@ -22,7 +22,7 @@ import jax
 
 from jaxlabs.config import Config, setting
 from jaxlabs.layers.convolution import convolve3x3, max_pool
-from jaxlabs.layers.matmul import PRECISIONS, Dense, add_bias, matmul
+from jaxlabs.layers.matmul import PRECISIONS, Dense, matmul
 from jaxlabs.layers.normalization import BatchNorm, build_norm
 from jaxlabs.losses.cross_entropy import scored
 from jaxlabs.losses.parts import LossParts
@@ -134,7 +134,7 @@ class HiddenLayer(nn.Module):
             z = build_norm("layernorm")(z)
         else:
             bias = self.param("bias", nn.initializers.zeros_init(), (width,))
-            z = add_bias(z, bias)
+            z = z + bias.reshape((1,) * (z.ndim - 1) + (-1,))
         self.sow("intermediates", "normalised", z)
         return nn.relu(z)
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from jax.test_util import check_grads
 
-from jaxlabs.layers.matmul import PRECISIONS, Dense, add_bias, lax_precision, matmul
+from jaxlabs.layers.matmul import PRECISIONS, Dense, lax_precision, matmul
 
 
 def inputs(rows=(5, 7), width=48, features=64, dtype=np.float32):
@@ -116,11 +116,3 @@ def test_no_fast_dot_sums_over_the_rows_of_both_on_a_cpu(features):
     dots = [line for line in compiled.splitlines() if " dot(" in line]
     assert len(dots) == 3
     assert not [line for line in dots if "lhs_contracting_dims={0}" in line]
-
-
-def test_gradient_of_a_bias_sums_over_a_batch_of_one_too():
-    """Over time alone, with the batch kept, the sum is sixty times slower on CPUs (jax 0.10)."""
-    x, bias = jnp.ones((1, 6, 3)), jnp.ones(3)
-    program = jax.make_jaxpr(jax.grad(lambda bias: jnp.square(add_bias(x, bias)).sum()))(bias)
-    sums = [step.params["axes"] for step in program.eqns if step.primitive.name == "reduce_sum"]
-    assert sums[-1] == (0, 1)
