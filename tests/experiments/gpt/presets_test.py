@@ -8,7 +8,7 @@ import optax
 import pytest
 
 from experiments import gpt
-from experiments.gpt import PRESETS, GPTConfig
+from experiments.gpt import LAB, PRESETS, GPTConfig
 from jaxlabs import keys
 from jaxlabs.data.tokenizers import CharTokenizer
 from jaxlabs.training import devices
@@ -75,6 +75,15 @@ def test_loss_at_the_start_is_that_of_65_equal_chances(preset):
     losses = [float(initial_loss(init(keys.stream(seed, "init"))["params"])) for seed in range(8)]
     assert np.mean(losses) == pytest.approx(math.log(65), rel=0.02)
     assert np.max(losses) < 1.03 * math.log(65)
+
+
+def test_precision_sweep_sets_fast_against_strict_float32_seed_by_seed():
+    sweep = LAB.sweeps["precision"]
+    points = [PRESETS["reference"] | sweep.settings | point for point in sweep.points()]
+    runs = [GPTConfig.from_flat(point).flat() for point in points]
+    assert [run["matmul_precision"] for run in runs] == 3 * ["highest"] + 3 * ["fast"]
+    assert [run["seed"] for run in runs] == [0, 1, 2, 0, 1, 2]
+    assert {run["steps"] for run in runs} == {300}
 
 
 def random_batch(size, context, vocabulary):

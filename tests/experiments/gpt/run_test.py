@@ -79,6 +79,7 @@ def test_run_folder_holds_what_a_run_is_to_leave(whole):
         *("train_loss", "sample_real_words", "sample_longest_copy", "sample_named_speeches"),
         *("attention_future_weight", "attention_row_sum_error"),
     }
+    assert summary["metrics"].keys() >= set(LAB.sweeps["precision"].metrics)
     assert summary["metrics"]["held_out_loss"] < summary["baselines"]["unigram"]
     assert summary["metrics"]["attention_future_weight"] == 0
     assert len(summary["parameters_sha256"]) == 64
