@@ -26,7 +26,8 @@ ENDS = ("input", "output", "head")
 """Outermost modules at a network's ends, which Muon is not made for."""
 
 MATRIX, KERNEL = 2, 4
-"""Numbers of axes of what Muon is made for; a kernel of three, depthwise, mixes no channels."""
+"""Numbers of axes of what mixes channels; a kernel of three, depthwise, mixes none: to all
+optimizers it is a row of vectors."""
 
 TOLERANCE, PATIENCE = 1e-5, 20
 """Converged: the last 20 steps together lowered the loss by less than a hundred-thousandth."""
@@ -182,8 +183,8 @@ def has_converged(opt_state: optax.OptState) -> jax.Array:
 
 
 def matrices(params: Any) -> Any:
-    """Returns a tree of booleans: True for every leaf with two axes or more."""
-    return jax.tree.map(lambda leaf: leaf.ndim >= 2, params)
+    """Returns a tree of booleans: True for every matrix and every kernel of a convolution."""
+    return jax.tree.map(lambda leaf: leaf.ndim in (MATRIX, KERNEL), params)
 
 
 def _block_matrices(params: Any) -> Any:

@@ -1,5 +1,3 @@
-import functools
-
 import chex
 import flax.linen as nn
 import jax
@@ -8,7 +6,7 @@ import numpy as np
 import pytest
 from jax.test_util import check_grads
 
-from jaxlabs.layers.short_convolution import ShortConvolution
+from jaxlabs.layers.short_convolution import ShortConvolution, short_convolution
 
 
 def x_of(batch=2, time=6, width=4, dtype=np.float32):
@@ -19,16 +17,11 @@ def kernel_of(size, width=4, dtype=np.float32):
     return np.random.default_rng(1).standard_normal((size, 1, width)).astype(dtype)
 
 
-@functools.partial(jax.jit, static_argnums=0)
-def apply(layer, kernel, x, before=None):
-    return layer.apply({"params": {"kernel": kernel}}, x, before)
-
-
 @pytest.mark.parametrize("size", [2, 4])
 @pytest.mark.parametrize(("batch", "time"), [(2, 6), (1, 1), (3, 2)])
 def test_equals_a_depthwise_convolution_and_the_residual(size, batch, time):
     x, kernel = x_of(batch, time), kernel_of(size)
-    out, _ = apply(ShortConvolution(size), kernel, x)
+    out, _ = short_convolution(x, kernel)
     # A convolution's kernel, as flax counts, ends at the position itself.
     theirs = nn.Conv(4, (size,), padding="CAUSAL", feature_group_count=4, use_bias=False)
     expected = x + theirs.apply({"params": {"kernel": kernel[::-1]}}, x)
@@ -37,11 +30,11 @@ def test_equals_a_depthwise_convolution_and_the_residual(size, batch, time):
 
 
 def test_a_sequence_read_in_parts_gives_the_whole():
-    x, kernel, layer = x_of(time=7), kernel_of(4), ShortConvolution(4)
-    whole, last = apply(layer, kernel, x)
+    x, kernel = x_of(time=7), kernel_of(4)
+    whole, last = short_convolution(x, kernel)
     parts, before = [], np.zeros((2, 3, 4), np.float32)
     for first, end in [(0, 1), (1, 3), (3, 7)]:
-        part, before = apply(layer, kernel, x[:, first:end], before)
+        part, before = short_convolution(x[:, first:end], kernel, before)
         parts.append(part)
     np.testing.assert_allclose(np.concatenate(parts, axis=1), whole, atol=1e-6)
     np.testing.assert_array_equal(before, last)
@@ -61,7 +54,7 @@ def test_gradient_in_float64():
         before = np.random.default_rng(2).standard_normal((2, 2, 4))
 
         def total(kernel, x, before):
-            out, last = ShortConvolution(3).apply({"params": {"kernel": kernel}}, x, before)
+            out, last = short_convolution(x, kernel, before)
             assert out.dtype == jnp.float64
             return jnp.sin(out).sum() + jnp.cos(last).sum()
 
@@ -73,7 +66,7 @@ def test_gradient_of_a_tap_sums_over_a_batch_of_one_too():
     x, kernel = jnp.ones((1, 6, 4)), kernel_of(2)
 
     def total(kernel):
-        return ShortConvolution(2).apply({"params": {"kernel": kernel}}, x)[0].sum()
+        return short_convolution(x, kernel)[0].sum()
 
     steps = jax.make_jaxpr(jax.grad(total))(kernel).eqns
     sums = [step.params["axes"] for step in steps if step.primitive.name == "reduce_sum"]

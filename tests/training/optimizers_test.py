@@ -99,15 +99,9 @@ def test_run_without_steps_has_a_schedule():
     assert float(build_schedule(OptimizerConfig(schedule="cosine"), 0)(0)) == 1.0
 
 
-def test_matrices_are_the_leaves_with_two_axes_or_more():
-    assert matrices(
-        {"a": np.ones(()), "b": np.ones(2), "c": np.ones((2, 1)), "d": np.ones((1, 1, 1))}
-    ) == {
-        "a": False,
-        "b": False,
-        "c": True,
-        "d": True,
-    }
+def test_matrices_and_kernels_are_told_from_vectors_and_rows_of_them():
+    leaves = [np.ones(shape) for shape in ((), (2,), (2, 1), (4, 1, 2), (3, 3, 1, 2))]
+    assert matrices(leaves) == [False, False, True, False, True]
 
 
 def test_adamw_takes_the_steps_of_its_paper():
