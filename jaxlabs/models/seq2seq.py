@@ -28,7 +28,7 @@ from jaxlabs import keys
 from jaxlabs.decoding.beam import Beams, beam_search
 from jaxlabs.layers.matmul import Dense
 from jaxlabs.layers.recurrent_cells import CELLS
-from jaxlabs.losses.cross_entropy import scored
+from jaxlabs.losses.cross_entropy import is_likeliest, scored
 from jaxlabs.losses.parts import LossParts
 from jaxlabs.models.sequence_tasks import PADDING, Reader, SequenceConfig
 from jaxlabs.models.writers import RecurrentWriter, TransformerWriter
@@ -159,7 +159,7 @@ def loss(
     logits = state.model.apply(*inputs, dropout_keys=dropout_keys)
     parts = scored(logits, targets, weights)
     there = weights.max(axis=1) > 0
-    right = ((jnp.argmax(logits, axis=-1) == targets) | (weights == 0)).all(axis=1)
+    right = (is_likeliest(logits, targets) | (weights == 0)).all(axis=1)
     parts.sums.update(sentences=there.sum(), sentences_right=(there & right).sum())
     return parts
 

@@ -32,7 +32,7 @@ from jaxlabs.layers.initializers import FAN_IN_UNIFORM
 from jaxlabs.layers.matmul import PRECISIONS, Dense
 from jaxlabs.layers.normalization import build_norm
 from jaxlabs.layers.transformer import EncoderBlock
-from jaxlabs.losses.cross_entropy import cross_entropy
+from jaxlabs.losses.cross_entropy import cross_entropy, is_likeliest
 from jaxlabs.losses.parts import LossParts
 from jaxlabs.models.vocabulary import VocabularyConfig
 from jaxlabs.training.state import TrainState
@@ -272,11 +272,10 @@ def loss(
         # Szegedy et al. 2016: the target is the class, mixed with the uniform distribution.
         even = -jnp.mean(jax.nn.log_softmax(logits, axis=-1), axis=-1)
         surprise = (1 - smoothing) * surprise + smoothing * even
-    correct = jnp.argmax(logits, axis=-1) == labels
     return LossParts(
         total=jnp.sum(surprise * weights),
         weight=jnp.sum(weights),
-        sums={"accuracy": jnp.sum(correct * weights)},
+        sums={"accuracy": jnp.sum(is_likeliest(logits, labels) * weights)},
     )
 
 

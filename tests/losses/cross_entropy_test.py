@@ -8,7 +8,7 @@ import pytest
 from jax.test_util import check_grads
 from scipy.special import log_softmax
 
-from jaxlabs.losses.cross_entropy import cross_entropy, perplexity
+from jaxlabs.losses.cross_entropy import cross_entropy, is_likeliest, perplexity
 
 
 def case(shape=(3, 4), classes=7, dtype=np.float32):
@@ -63,6 +63,18 @@ def test_bfloat16_is_computed_in_float32():
     assert got.dtype == jnp.float32
     expected = cross_entropy(narrow.astype(jnp.float32), jnp.asarray(labels))
     np.testing.assert_array_equal(got, expected)
+
+
+@pytest.mark.parametrize("shape", [(3, 4), (1,), ()])
+def test_likeliest_label_is_the_first_of_the_largest(shape):
+    logits = np.random.default_rng(0).integers(0, 3, (*shape, 7)).astype(np.float32)  # many equals
+    for label in range(7):
+        got = is_likeliest(jnp.asarray(logits), jnp.full(shape, label))
+        np.testing.assert_array_equal(got, logits.argmax(axis=-1) == label)
+
+
+def test_nothing_is_likeliest_among_what_is_no_number():
+    assert not is_likeliest(jnp.full((7, 7), jnp.nan), jnp.arange(7)).any()
 
 
 @pytest.mark.peers
