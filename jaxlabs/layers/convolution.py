@@ -143,20 +143,43 @@ class ResidualBlock(nn.Module):
         return h + (x if x.shape[-1] == self.features else self.shortcut(x))
 
 
+@jax.custom_vjp
 def max_pool(x: jax.Array) -> jax.Array:
     """Returns the maxima of 2x2 squares, `[batch, height / 2, width / 2, channels]`.
+
+    Its gradient goes to the largest of the four; of equals to the first, as in PyTorch.
 
     Raises:
       ValueError: height or width is odd.
     """
+    return _pool(x)[0]
+
+
+def _pool(x: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Returns the maxima, and which of the four corners, in 0..3, each of them was."""
     batch, height, width, channels = x.shape
     if height % 2 or width % 2:
         raise ValueError(f"{height}x{width}: not accepted; both even, to be halved")
     squares = x.reshape(batch, height // 2, 2, width // 2, 2, channels)
     corners = [squares[:, :, line, :, column] for line in range(2) for column in range(2)]
-    # Two by two: the gradient of one maximum of four asks which of them equals it, and where XLA
-    # computes either anew, rounded in another way, none does.
-    return functools.reduce(jnp.maximum, corners)
+    largest, corner = corners[0], jnp.zeros(corners[0].shape, jnp.int8)
+    for number, other in enumerate(corners[1:], start=1):
+        corner = jnp.where(other > largest, jnp.int8(number), corner)
+        largest = jnp.maximum(largest, other)
+    return largest, corner
+
+
+def _pool_backward(corner: jax.Array, gradient: jax.Array) -> tuple[jax.Array]:
+    # By number, since a maximum that XLA computes anew may be rounded otherwise and equal none of
+    # the four; and where they stand, since slices that are put together again are slow on CPUs.
+    batch, height, width, channels = gradient.shape
+    corner, gradient = (side[:, :, None, :, None, :] for side in (corner, gradient))
+    numbers = jnp.arange(4, dtype=jnp.int8).reshape(1, 1, 2, 1, 2, 1)
+    gradient = jnp.where(corner == numbers, gradient, 0)
+    return (gradient.reshape(batch, 2 * height, 2 * width, channels),)
+
+
+max_pool.defvjp(_pool, _pool_backward)
 
 
 def upsample(x: jax.Array) -> jax.Array:

@@ -90,6 +90,17 @@ def test_upsampling_and_pooling_are_pytorchs():
     np.testing.assert_array_equal(max_pool(x), halved.numpy().transpose(0, 2, 3, 1))
 
 
+@pytest.mark.peers
+def test_gradient_of_pooling_goes_to_the_first_of_equals_as_pytorchs():
+    torch = pytest.importorskip("torch")
+    x, weights = np.round(draw(2, 4, 6, 3)), draw(2, 2, 3, 3, seed=1)
+    ours = jax.grad(lambda x: jnp.sum(max_pool(x) * weights))(x)
+    theirs = torch.from_numpy(x.transpose(0, 3, 1, 2)).requires_grad_()
+    pooled = torch.nn.functional.max_pool2d(theirs, 2)
+    (pooled * torch.from_numpy(weights.transpose(0, 3, 1, 2))).sum().backward()
+    np.testing.assert_array_equal(ours, theirs.grad.numpy().transpose(0, 2, 3, 1))
+
+
 def test_upsampling_keeps_slopes_and_repeats_edges():
     """By hand: of 0 and 1, the new pixels are 0, 1/4, 3/4, 1."""
     ramp = np.array([0.0, 1.0], np.float32).reshape(1, 1, 2, 1)
