@@ -188,6 +188,7 @@ def upsample(x: jax.Array) -> jax.Array:
     Bilinear, as `torch.nn.functional.interpolate(..., align_corners=False)`: every new pixel is
     3/4 of the pixel that it lies in and 1/4 of the next one, per axis; edges are repeated.
     """
+    x = jnp.asarray(x)
     batch, height, width, channels = x.shape
     x = _double(x.reshape(batch, height, width * channels))
     x = _double(x.reshape(batch * 2 * height, width, channels))
@@ -196,7 +197,8 @@ def upsample(x: jax.Array) -> jax.Array:
 
 def _double(x: jax.Array) -> jax.Array:
     """Doubles the middle axis of `x [batch, size, channels]`."""
-    # A dot, into which XLA cannot fuse what x comes from, to compute it anew for every neighbour.
+    # A dot, into which XLA cannot fuse what x comes from on CPUs, to compute it anew for every
+    # neighbour. One for each example, as jax.image.resize has it not: so nothing is transposed.
     batch, size, _ = x.shape
     weights = jax.image.resize(jnp.eye(size, dtype=x.dtype), (2 * size, size), "bilinear")
     weights = jnp.broadcast_to(weights, (batch, 2 * size, size))

@@ -26,8 +26,7 @@ ENDS = ("input", "output", "head")
 """Outermost modules at a network's ends, which Muon is not made for."""
 
 MATRIX, KERNEL = 2, 4
-"""Numbers of axes of what mixes channels; a kernel of three, depthwise, mixes none: to all
-optimizers it is a row of vectors."""
+"""Numbers of axes of what mixes channels; a kernel of three is depthwise here and mixes none."""
 
 TOLERANCE, PATIENCE = 1e-5, 20
 """Converged: the last 20 steps together lowered the loss by less than a hundred-thousandth."""
@@ -62,7 +61,7 @@ class OptimizerConfig(Config):
     adam_b1: float = setting(0.9, "decay of AdamW's first moment", minimum=0, maximum=1)
     adam_b2: float = setting(0.999, "decay of AdamW's second moment", minimum=0, maximum=1)
     weight_decay: float = setting(
-        0.01, "AdamW's and Muon's decoupled decay, of matrices only", minimum=0
+        0.01, "AdamW's and Muon's decoupled decay, of matrices and kernels only", minimum=0
     )
     clip_norm: float | None = setting(
         None, "largest global norm of a gradient; none: no clipping", above=0
@@ -183,7 +182,7 @@ def has_converged(opt_state: optax.OptState) -> jax.Array:
 
 
 def matrices(params: Any) -> Any:
-    """Returns a tree of booleans: True for every matrix and every kernel of a convolution."""
+    """Returns a tree of booleans: True for matrices, and for kernels that mix channels."""
     return jax.tree.map(lambda leaf: leaf.ndim in (MATRIX, KERNEL), params)
 
 

@@ -2,6 +2,7 @@
 
 import shutil
 
+import jax
 import numpy as np
 import pytest
 from PIL import Image
@@ -12,6 +13,7 @@ from jaxlabs.analysis import picture_quality, picture_samples
 from jaxlabs.analysis.epochs import mean_losses
 from jaxlabs.data import images
 from jaxlabs.run_folder import RunFolder
+from jaxlabs.training.state import count_parameters
 
 pytestmark = pytest.mark.usefixtures("reused_executables", "quickly_compiled")
 
@@ -171,6 +173,17 @@ def test_folder_without_classes_is_told_what_to_do(tmp_path, capsys):
         Image.fromarray(np.full((8, 8), number, np.uint8)).save(folder / f"{number}.png")
     assert command.run(ddpm.LAB, [f"--dataset={folder}", f"--workdir={tmp_path / 'run'}"]) == 2
     assert "--noclass_conditional --guidance=1 needs none" in capsys.readouterr().err
+
+
+def test_best_has_fewer_parameters_than_the_reference_and_is_told_the_class():
+    counts = {}
+    for preset in ("reference", "best"):
+        config = ddpm.DDPMConfig.from_flat(ddpm.PRESETS[preset])
+        task = ddpm.build_task(config, {"shape": [28, 28, 1], "classes": [*"0123456789"]})
+        params = jax.eval_shape(task.init, jax.random.key(0))["params"]
+        counts[preset] = count_parameters(params)
+    assert params["class_embedding"]["embedding"].shape == (11, 96)
+    assert counts == {"reference": 1_011_969, "best": 984_289}
 
 
 def test_losses_of_whole_epochs_are_averaged():

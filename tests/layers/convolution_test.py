@@ -90,6 +90,16 @@ def test_upsampling_and_pooling_are_pytorchs():
     np.testing.assert_array_equal(max_pool(x), halved.numpy().transpose(0, 2, 3, 1))
 
 
+def test_gradient_of_pooling_goes_to_the_first_of_the_largest():
+    squares = np.array([[[1, 1], [0, 1]], [[0, 2], [1, 1]], [[0, 1], [3, 3]], [[0, 1], [2, 3]]])
+    x = squares.astype(np.float32)[..., None]
+    expected = np.zeros_like(x)
+    for square, corner in enumerate([(0, 0), (0, 1), (1, 0), (1, 1)]):
+        expected[(square, *corner)] = 1
+    np.testing.assert_array_equal(max_pool(x)[:, 0, 0, 0], [1, 2, 3, 3])
+    np.testing.assert_array_equal(jax.grad(lambda x: max_pool(x).sum())(x), expected)
+
+
 @pytest.mark.peers
 def test_gradient_of_pooling_goes_to_the_first_of_equals_as_pytorchs():
     torch = pytest.importorskip("torch")

@@ -48,6 +48,12 @@ def test_starts_as_the_identity(key):
     np.testing.assert_array_equal(out, x)
 
 
+def test_module_is_the_function_with_its_kernel():
+    x, kernel, before = x_of(), kernel_of(3), x_of(time=2)
+    ours = ShortConvolution(3).apply({"params": {"kernel": kernel}}, x, before)
+    chex.assert_trees_all_equal(ours, short_convolution(x, kernel, before))
+
+
 def test_gradient_in_float64():
     with jax.enable_x64(True):
         x, kernel = x_of(time=4, dtype=np.float64), kernel_of(3, dtype=np.float64)

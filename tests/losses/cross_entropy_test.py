@@ -73,6 +73,18 @@ def test_likeliest_label_is_the_first_of_the_largest(shape):
         np.testing.assert_array_equal(got, logits.argmax(axis=-1) == label)
 
 
+def test_one_label_of_every_row_is_the_likeliest_where_all_is_compiled_together():
+    x, kernel = case(shape=(50,))[0], case(shape=(7,), classes=9)[0]
+
+    @jax.jit
+    def counts(x):
+        logits = 0.3 * (x @ kernel) + 0.7
+        every = jnp.broadcast_to(jnp.arange(9), (50, 9))
+        return jax.vmap(is_likeliest, (None, 1))(logits, every).sum(axis=0)
+
+    np.testing.assert_array_equal(counts(x), np.ones(50))
+
+
 def test_nothing_is_likeliest_among_what_is_no_number():
     assert not is_likeliest(jnp.full((7, 7), jnp.nan), jnp.arange(7)).any()
 
