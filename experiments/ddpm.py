@@ -62,7 +62,7 @@ MODERN |= {"noise_schedule": "cosine", "optimizer": "muon", "ema_decay": 0.999}
 FEW = {"sampler": "dpm_solver", "sampler_steps": 20}
 QUICK = {"width": 32, "steps": 750, "batch_size": 32, "micro_batches": 2, "eval_batch_size": 64}
 QUICK |= {"learning_rate": 2e-3, "ema_decay": 0.99, "eval_every": 250, "quality_samples": 500}
-# Told the class, and a narrower time pays for it: no more parameters than the reference.
+# Told the class; a narrower embedding of time pays for it: fewer parameters than the reference.
 BEST = {"class_conditional": True, "time_width": 96, "guidance": 1.1, "learning_rate": 2e-3}
 BEST |= {"steps": 6000, "batch_size": 64, "micro_batches": 8, "eval_every": 1000, "log_every": 10}
 PRESETS = {

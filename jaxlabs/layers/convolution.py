@@ -197,8 +197,8 @@ def upsample(x: jax.Array) -> jax.Array:
 
 def _double(x: jax.Array) -> jax.Array:
     """Doubles the middle axis of `x [batch, size, channels]`."""
-    # A dot, into which XLA cannot fuse what x comes from on CPUs, to compute it anew for every
-    # neighbour. One for each example, as jax.image.resize has it not: so nothing is transposed.
+    # A dot, since XLA on CPUs fuses sums of neighbours with all that x comes from, computed anew for
+    # each; one for every example, since jax.image.resize has to transpose large arrays for its own.
     batch, size, _ = x.shape
     weights = jax.image.resize(jnp.eye(size, dtype=x.dtype), (2 * size, size), "bilinear")
     weights = jnp.broadcast_to(weights, (batch, 2 * size, size))
