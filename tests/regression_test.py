@@ -113,13 +113,13 @@ def unet_step():
 # Measured with jax 0.10.2, and with 0.12 where that differs:
 #   gpt    14.14 GFLOP   1,380 or 1,465 MB   153 MB   435 dots   65 or 81 moves
 #   gru     8.97 GFLOP     625 or   627 MB   124 MB     9 dots   13 moves
-#   unet    3.24 GFLOP   1,200 or 1,259 MB   128 MB    73 dots    0 moves
+#   unet    3.22 GFLOP   1,100 or 1,091 MB    99 MB   115 dots    0 moves
 BOUNDS = {
     gpt_step: Cost(
         flops=14.4e9, traffic=1.53e9, temporaries=161e6, dots=435, moves=81 if NEW else 65
     ),
     gru_step: Cost(flops=9.2e9, traffic=0.66e9, temporaries=130e6, dots=9, moves=13),
-    unet_step: Cost(flops=3.4e9, traffic=1.31e9, temporaries=135e6, dots=73, moves=0),
+    unet_step: Cost(flops=3.4e9, traffic=1.15e9, temporaries=104e6, dots=115, moves=0),
 }
 """What a step may take at most; dots and moves not one more than were measured."""
 

@@ -1,7 +1,7 @@
 """Convolutions of pictures `[batch, height, width, channels]`, and the blocks of a U-Net."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import flax.linen as nn
 import jax
@@ -9,9 +9,19 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxlabs.layers.initializers import FAN_IN_UNIFORM
-from jaxlabs.layers.matmul import Dense, Initializer, lax_precision, matmul, within
+from jaxlabs.layers.matmul import (
+    Dense,
+    Initializer,
+    lax_precision,
+    matmul,
+    sum_of_outer_products,
+    within,
+)
 
 LAYOUT = ("NHWC", "HWIO", "NHWC")
+LINES, COLUMNS = 1, 2
+"""The axes of a picture along which its neighbours are the next line's and the next column's."""
+
 EPSILON = 1e-5
 
 
@@ -19,30 +29,27 @@ EPSILON = 1e-5
 def convolve3x3(x: jax.Array, kernel: jax.Array, precision: str = "default") -> jax.Array:
     """Correlates pictures with a 3x3 kernel, zeros around them, `[batch, height, width, out]`.
 
-    On CPUs it is one matrix product of rows that hold three lines each, since XLA's own convolution
-    gets a third of a processor's rate there and its weight gradient far less; elsewhere it is
-    XLA's.
+    On CPUs it is three matrix products, since XLA's own convolution gets a third of a processor's
+    rate there and its weight gradient far less; elsewhere it is XLA's.
 
     Args:
       x: [batch, height, width, in].
       kernel: [3, 3, in, out].
       precision: see `jaxlabs.layers.matmul`.
     """
-    dots, library = _forms(precision)
-    return lax.platform_dependent(x, kernel, cpu=dots, default=library)
-
-
-def _forms(precision: str) -> tuple[Callable[..., jax.Array], Callable[..., jax.Array]]:
-    """Returns the two ways to convolve, `(x, kernel) -> y`."""
     dots = functools.partial(convolve3x3_by_dots, precision=precision)
-    library = functools.partial(
+    return lax.platform_dependent(x, kernel, cpu=dots, default=_library(precision))
+
+
+def _library(precision: str) -> Callable[[jax.Array, jax.Array], jax.Array]:
+    """Returns XLA's own convolution."""
+    return functools.partial(
         lax.conv_general_dilated,
         window_strides=(1, 1),
         padding="SAME",
         dimension_numbers=LAYOUT,
         precision=lax_precision(precision),
     )
-    return dots, library
 
 
 def _forward(x: jax.Array, kernel: jax.Array, precision: str):
@@ -50,34 +57,66 @@ def _forward(x: jax.Array, kernel: jax.Array, precision: str):
 
 
 def _backward(precision: str, saved: tuple[jax.Array, jax.Array], gradient: jax.Array):
-    # Both forms differentiate themselves, but only x is kept: copying its lines again is cheap.
-    def backward_of(form):
-        return lambda x, kernel, gradient: jax.vjp(form, x, kernel)[1](gradient)
+    def by_library(x, kernel, gradient):
+        return jax.vjp(_library(precision), x, kernel)[1](gradient)
 
-    dots, library = (backward_of(form) for form in _forms(precision))
-    return lax.platform_dependent(*saved, gradient, cpu=dots, default=library)
+    dots = functools.partial(gradients_by_dots, precision=precision)
+    return lax.platform_dependent(*saved, gradient, cpu=dots, default=by_library)
 
 
 convolve3x3.defvjp(_forward, _backward)
 
 
 def convolve3x3_by_dots(x: jax.Array, kernel: jax.Array, precision: str = "default") -> jax.Array:
-    """`convolve3x3` as one dot: three neighbouring lines side by side times three columns of taps.
+    """`convolve3x3` as a dot for every column of taps, which meets three lines side by side.
 
-        rows   [batch * height * width, 3 * in]    lines h-1, h, h+1 of every pixel
-        taps   [3 * in, 3 * out]                   the kernel, its columns side by side
-        y[w] = (rows[w-1] @ taps)[left] + (rows[w] @ taps)[middle] + (rows[w+1] @ taps)[right]
+        lines  [batch, height, width, 3 * in]    lines h-1, h, h+1 of every pixel
+        y[w] = lines[w-1] @ taps[left] + lines[w] @ taps[middle] + lines[w+1] @ taps[right]
 
     So only a third of the nine copies of the usual patches is ever written.
     """
-    batch, height, width, channels = x.shape
-    out = kernel.shape[-1]
-    padded = jnp.pad(x, ((0, 0), (1, 1), (0, 0), (0, 0)))
-    rows = jnp.concatenate([padded[:, line : line + height] for line in range(3)], axis=-1)
-    taps = kernel.transpose(0, 2, 1, 3).reshape(3 * channels, 3 * out)
-    columns = matmul(rows, taps, precision).reshape(batch, height, width, 3, out)
-    columns = jnp.pad(columns, ((0, 0), (0, 0), (1, 1), (0, 0), (0, 0)))
-    return sum(columns[:, :, shift : shift + width, shift] for shift in range(3))
+    lines = _neighbours(x, LINES)
+    columns = (kernel[:, column].reshape(-1, kernel.shape[-1]) for column in range(3))
+    return _add_moved([matmul(lines, taps, precision) for taps in columns], COLUMNS)
+
+
+def gradients_by_dots(
+    x: jax.Array, kernel: jax.Array, gradient: jax.Array, precision: str = "default"
+) -> tuple[jax.Array, jax.Array]:
+    """Returns the gradients of `x` and of `kernel`, given that of `convolve3x3_by_dots`.
+
+    That of x is a convolution with the kernel turned by 180 degrees. Here columns stand side by
+    side and lines are moved, so that the gradient's copies serve both.
+    """
+    columns = _neighbours(gradient, COLUMNS)
+    turned = jnp.flip(kernel, (0, 1)).swapaxes(2, 3)
+    lines = (taps.reshape(-1, x.shape[-1]) for taps in turned)
+    of_x = _add_moved([matmul(columns, taps, precision) for taps in lines], LINES)
+
+    # [line, in, column, out]; a column of taps has met the gradient of the opposite neighbour.
+    of_kernel = sum_of_outer_products(_neighbours(x, LINES), columns, precision)
+    of_kernel = of_kernel.reshape(3, x.shape[-1], 3, gradient.shape[-1])
+    return of_x, jnp.flip(of_kernel, 2).swapaxes(1, 2)
+
+
+def _neighbours(x: jax.Array, axis: int) -> jax.Array:
+    """Returns the pixel before, the pixel itself and the one after, `[..., 3 * channels]`."""
+    size = x.shape[axis]
+    padded = jnp.pad(x, [(int(each == axis),) * 2 for each in range(x.ndim)])
+    three = [lax.slice_in_dim(padded, start, start + size, axis=axis) for start in range(3)]
+    # Stacked, since XLA writes every operand of a concatenation before it writes the whole.
+    return jnp.stack(three, axis=3).reshape(*x.shape[:3], -1)
+
+
+def _add_moved(three: Sequence[jax.Array], axis: int) -> jax.Array:
+    """Returns the sum of the first moved on by one pixel, the second and the third moved back."""
+
+    def move(x: jax.Array, pixels: int) -> jax.Array:
+        padding = [(pixels, -pixels, 0) if each == axis else (0, 0, 0) for each in range(x.ndim)]
+        return lax.pad(x, jnp.zeros((), x.dtype), padding)
+
+    before, here, after = three
+    return here + move(before, 1) + move(after, -1)
 
 
 class Conv3x3(nn.Module):
@@ -197,8 +236,8 @@ def upsample(x: jax.Array) -> jax.Array:
 
 def _double(x: jax.Array) -> jax.Array:
     """Doubles the middle axis of `x [batch, size, channels]`."""
-    # A dot, since XLA on CPUs fuses sums of neighbours with all that x comes from, computed anew for
-    # each; one for every example, since jax.image.resize has to transpose large arrays for its own.
+    # A dot, since XLA on CPUs fuses sums of neighbours with all that x comes from, computed anew
+    # for each; one for every example, since jax.image.resize transposes large arrays for its own.
     batch, size, _ = x.shape
     weights = jax.image.resize(jnp.eye(size, dtype=x.dtype), (2 * size, size), "bilinear")
     weights = jnp.broadcast_to(weights, (batch, 2 * size, size))

@@ -12,10 +12,11 @@ PRECISIONS = ("highest", "default", "fast")
 """`highest` is strict float32, `default` the platform's own choice, `fast` bfloat16 inputs with
 float32 sums."""
 
-ALIGNMENT = 16
-"""Rows of zeros that a matrix is padded by; the matrix units of CPUs take that many at a time."""
+GROUP = 8
+"""Into so many columns a matrix's rows are folded where they are summed over."""
 
 Initializer = Callable[..., jax.Array]
+Axes = tuple[int, ...]
 
 
 def matmul(x: jax.Array, kernel: jax.Array, precision: str = "default") -> jax.Array:
@@ -54,52 +55,51 @@ def _fast(x: jax.Array, kernel: jax.Array) -> jax.Array:
     Differentiated by hand, because autodiff would round the incoming float32 gradient only after a
     dot in mixed dtypes, which no fast library takes.
     """
-    return _bfloat16_dot(x, kernel, (1, 0))
+    return _bfloat16_dot(x, kernel, ((1,), (0,)))
 
 
 def _fast_forward(x: jax.Array, kernel: jax.Array):
     x, kernel = x.astype(jnp.bfloat16), kernel.astype(jnp.bfloat16)
-    return _bfloat16_dot(x, kernel, (1, 0)), (x, kernel)
+    return _bfloat16_dot(x, kernel, ((1,), (0,))), (x, kernel)
 
 
 def _fast_backward(residuals: tuple[jax.Array, jax.Array], gradient: jax.Array):
     x, kernel = residuals
     gradient = gradient.astype(jnp.bfloat16)
-    return _bfloat16_dot(gradient, kernel, (1, 1)), _sum_of_outer_products(x, gradient)
-
-
-def _sum_of_outer_products(x: jax.Array, gradient: jax.Array) -> jax.Array:
-    """Returns `x [rows, in]` transposed times `gradient [rows, out]`, `[in, out]`.
-
-    A dot over the rows of both reaches no CPU's matrix units, and XLA folds a transpose into that
-    very form. Padding keeps it from folding; the narrower side is the one to turn. Elsewhere the
-    dot is as good as any.
-    """
-    narrow = x.shape[1] <= gradient.shape[1]
-    turned, other = (x, gradient) if narrow else (gradient, x)
-
-    def by_padding(turned: jax.Array, other: jax.Array) -> jax.Array:
-        padded = jnp.pad(turned.T, ((0, ALIGNMENT), (0, 0)))
-        return _bfloat16_dot(padded, other, (1, 0))[: turned.shape[1]]
-
-    def plainly(turned: jax.Array, other: jax.Array) -> jax.Array:
-        return _bfloat16_dot(turned, other, (0, 0))
-
-    product = lax.platform_dependent(turned, other, cpu=by_padding, default=plainly)
-    return product if narrow else product.T
+    to_kernel = sum_of_outer_products(x, gradient, "fast")
+    return _bfloat16_dot(gradient, kernel, ((1,), (1,))), to_kernel
 
 
 _fast.defvjp(_fast_forward, _fast_backward)
 
 
-def _bfloat16_dot(left: jax.Array, right: jax.Array, axes: tuple[int, int]) -> jax.Array:
-    """Sums over axis `axes[0]` of `left` and `axes[1]` of `right`, both matrices."""
-    return lax.dot_general(
+def sum_of_outer_products(x: jax.Array, gradient: jax.Array, precision: str) -> jax.Array:
+    """Returns the kernel's gradient `[in, out]` for `x [..., in]` and `gradient [..., out]`.
+
+    Raises:
+      ValueError: `precision` is not one of PRECISIONS.
+    """
+    x, gradient = (side.reshape(-1, side.shape[-1]) for side in (x, gradient))
+    if precision != "fast":
+        return jnp.dot(x.T, gradient, precision=lax_precision(precision))
+    # A dot that sums over the rows of both reaches no CPU's matrix units, and a transpose in front
+    # of it would be folded back into that very form. Over two axes XLA copies what it must itself.
+    missing = -len(x) % GROUP
+    x, gradient = (jnp.pad(side, ((0, missing), (0, 0))) for side in (x, gradient))
+    x, gradient = (side.reshape(-1, GROUP, side.shape[-1]) for side in (x, gradient))
+    return _bfloat16_dot(x, gradient, ((0, 1), (0, 1)))
+
+
+def _bfloat16_dot(left: jax.Array, right: jax.Array, axes: tuple[Axes, Axes]) -> jax.Array:
+    """Sums over `axes[0]` of `left` and `axes[1]` of `right`."""
+    product = lax.dot_general(
         left.astype(jnp.bfloat16),
         right.astype(jnp.bfloat16),
-        (((axes[0],), (axes[1],)), ((), ())),
+        (axes, ((), ())),
         preferred_element_type=jnp.float32,
     )
+    # A transpose of the product would be folded into a form that XLA has no code for on CPUs.
+    return lax.optimization_barrier(product)
 
 
 def within(limit: float) -> Initializer:

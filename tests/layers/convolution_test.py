@@ -13,6 +13,7 @@ from jaxlabs.layers.convolution import (
     ResidualBlock,
     convolve3x3,
     convolve3x3_by_dots,
+    gradients_by_dots,
     max_pool,
     upsample,
 )
@@ -52,9 +53,10 @@ def test_convolution_is_scipys_correlation(size):
     np.testing.assert_allclose(y, by_scipy(x, kernel), rtol=1e-5, atol=1e-5)
 
 
-def test_both_ways_to_convolve_agree_in_value_and_gradient():
+@pytest.mark.parametrize("size", [(2, 6, 5), (1, 1, 1), (1, 1, 3), (3, 2, 1)])
+def test_both_ways_to_convolve_agree_in_value_and_gradient(size):
     """A GPU takes the library's; both must be the same function."""
-    x, kernel, weight = draw(2, 6, 5, 4), draw(3, 3, 4, 3, seed=1), draw(2, 6, 5, 3, seed=2)
+    x, kernel, weight = draw(*size, 4), draw(3, 3, 4, 3, seed=1), draw(*size, 3, seed=2)
 
     def with_gradients(form):
         total = lambda x, kernel: (form(x, kernel) * weight).sum()  # noqa: E731
@@ -62,8 +64,10 @@ def test_both_ways_to_convolve_agree_in_value_and_gradient():
 
     ours = with_gradients(lambda x, kernel: convolve3x3(x, kernel, "highest"))
     dots = with_gradients(lambda x, kernel: convolve3x3_by_dots(x, kernel, "highest"))
+    by_hand = gradients_by_dots(x, kernel, weight, "highest")
     chex.assert_trees_all_close(ours, with_gradients(library), rtol=1e-4, atol=1e-5)
     chex.assert_trees_all_close(ours, dots, rtol=1e-5, atol=1e-5)
+    chex.assert_trees_all_close(ours[1], by_hand, rtol=1e-5, atol=1e-5)
 
 
 def test_fast_convolution_is_near_the_strict_one():

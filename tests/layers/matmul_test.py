@@ -116,3 +116,25 @@ def test_no_fast_dot_sums_over_the_rows_of_both_on_a_cpu(features):
     dots = [line for line in compiled.splitlines() if " dot(" in line]
     assert len(dots) == 3
     assert not [line for line in dots if "lhs_contracting_dims={0}" in line]
+
+
+@pytest.mark.parametrize("rows", [1, 5, 16])
+def test_fast_products_may_be_transposed(rows):
+    """XLA has no code for the form into which it would fold a transpose of the product on CPUs."""
+    x, kernel = inputs(rows=(rows,))
+
+    def product(x, kernel):
+        return matmul(x, kernel, "fast").T
+
+    def gradients(x, kernel):
+        of_x, of_kernel = jax.grad(lambda *args: jnp.sum(jnp.sin(product(*args))), (0, 1))(
+            x, kernel
+        )
+        return of_x.T, of_kernel.T
+
+    np.testing.assert_allclose(
+        jax.jit(product)(x, kernel), bfloat16(kernel).T @ bfloat16(x).T, atol=1e-4
+    )
+    many = jax.jit(jax.vmap(gradients))(np.stack([x, -x]), np.stack([kernel, kernel]))
+    alone = jax.tree.map(lambda leaf: leaf[1], many)
+    chex.assert_trees_all_close(jax.jit(gradients)(-x, kernel), alone, atol=1e-5)
