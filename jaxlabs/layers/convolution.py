@@ -19,8 +19,8 @@ from jaxlabs.layers.matmul import (
 )
 
 LAYOUT = ("NHWC", "HWIO", "NHWC")
-LINES, COLUMNS = 1, 2
-"""The axes of a picture along which its neighbours are the next line's and the next column's."""
+HEIGHT, WIDTH = 1, 2
+"""Axes of `[batch, height, width, channels]`."""
 
 EPSILON = 1e-5
 
@@ -29,13 +29,17 @@ EPSILON = 1e-5
 def convolve3x3(x: jax.Array, kernel: jax.Array, precision: str = "default") -> jax.Array:
     """Correlates pictures with a 3x3 kernel, zeros around them, `[batch, height, width, out]`.
 
-    On CPUs it is three matrix products, since XLA's own convolution gets a third of a processor's
-    rate there and its weight gradient far less; elsewhere it is XLA's.
+    On CPUs it is three matrix products with a gradient of their own, since XLA's convolution gains
+    little from a second core there and its gradients take up to 30 times as long; elsewhere it is
+    XLA's.
 
     Args:
       x: [batch, height, width, in].
       kernel: [3, 3, in, out].
       precision: see `jaxlabs.layers.matmul`.
+
+    Raises:
+      ValueError: `precision` is not one of PRECISIONS.
     """
     dots = functools.partial(convolve3x3_by_dots, precision=precision)
     return lax.platform_dependent(x, kernel, cpu=dots, default=_library(precision))
@@ -75,9 +79,9 @@ def convolve3x3_by_dots(x: jax.Array, kernel: jax.Array, precision: str = "defau
 
     So only a third of the nine copies of the usual patches is ever written.
     """
-    lines = _neighbours(x, LINES)
-    columns = (kernel[:, column].reshape(-1, kernel.shape[-1]) for column in range(3))
-    return _add_moved([matmul(lines, taps, precision) for taps in columns], COLUMNS)
+    lines = _neighbours(x, HEIGHT)
+    taps = (kernel[:, column].reshape(-1, kernel.shape[-1]) for column in range(3))
+    return _add_moved([matmul(lines, each, precision) for each in taps], WIDTH)
 
 
 def gradients_by_dots(
@@ -86,30 +90,45 @@ def gradients_by_dots(
     """Returns the gradients of `x` and of `kernel`, given that of `convolve3x3_by_dots`.
 
     That of x is a convolution with the kernel turned by 180 degrees. Here columns stand side by
-    side and lines are moved, so that the gradient's copies serve both.
+    side and lines are moved, so that the same copies of the gradient serve both.
+
+    Args:
+      x: [batch, height, width, in].
+      kernel: [3, 3, in, out].
+      gradient: [batch, height, width, out].
+      precision: see `jaxlabs.layers.matmul`.
     """
-    columns = _neighbours(gradient, COLUMNS)
+    columns = _neighbours(gradient, WIDTH)
     turned = jnp.flip(kernel, (0, 1)).swapaxes(2, 3)
-    lines = (taps.reshape(-1, x.shape[-1]) for taps in turned)
-    of_x = _add_moved([matmul(columns, taps, precision) for taps in lines], LINES)
+    taps = (turned[line].reshape(-1, x.shape[-1]) for line in range(3))
+    of_x = _add_moved([matmul(columns, each, precision) for each in taps], HEIGHT)
 
     # [line, in, column, out]; a column of taps has met the gradient of the opposite neighbour.
-    of_kernel = sum_of_outer_products(_neighbours(x, LINES), columns, precision)
+    of_kernel = sum_of_outer_products(_neighbours(x, HEIGHT), columns, precision)
     of_kernel = of_kernel.reshape(3, x.shape[-1], 3, gradient.shape[-1])
-    return of_x, jnp.flip(of_kernel, 2).swapaxes(1, 2)
+    of_kernel = jnp.flip(of_kernel, 2).swapaxes(1, 2)
+    return of_x.astype(x.dtype), of_kernel.astype(kernel.dtype)
 
 
 def _neighbours(x: jax.Array, axis: int) -> jax.Array:
-    """Returns the pixel before, the pixel itself and the one after, `[..., 3 * channels]`."""
+    """Returns the pixel before, the pixel itself and the one after, zeros beyond the edge.
+
+    Args:
+      x: [batch, height, width, channels].
+      axis: HEIGHT or WIDTH.
+
+    Returns:
+      [batch, height, width, 3 * channels].
+    """
     size = x.shape[axis]
     padded = jnp.pad(x, [(int(each == axis),) * 2 for each in range(x.ndim)])
     three = [lax.slice_in_dim(padded, start, start + size, axis=axis) for start in range(3)]
-    # Stacked, since XLA writes every operand of a concatenation before it writes the whole.
-    return jnp.stack(three, axis=3).reshape(*x.shape[:3], -1)
+    # On an axis of their own: joined along channels, XLA on CPUs writes each before the whole.
+    return jnp.stack(three, axis=3).reshape(*x.shape[:3], 3 * x.shape[3])
 
 
 def _add_moved(three: Sequence[jax.Array], axis: int) -> jax.Array:
-    """Returns the sum of the first moved on by one pixel, the second and the third moved back."""
+    """Adds `three[0]` one pixel on, `three[1]`, and `three[2]` one pixel back; zeros come in."""
 
     def move(x: jax.Array, pixels: int) -> jax.Array:
         padding = [(pixels, -pixels, 0) if each == axis else (0, 0, 0) for each in range(x.ndim)]
@@ -237,7 +256,7 @@ def upsample(x: jax.Array) -> jax.Array:
 def _double(x: jax.Array) -> jax.Array:
     """Doubles the middle axis of `x [batch, size, channels]`."""
     # A dot, since XLA on CPUs fuses sums of neighbours with all that x comes from, computed anew
-    # for each; one for every example, since jax.image.resize transposes large arrays for its own.
+    # for each; a dot for every example, since jax.image.resize transposes large arrays for its own.
     batch, size, _ = x.shape
     weights = jax.image.resize(jnp.eye(size, dtype=x.dtype), (2 * size, size), "bilinear")
     weights = jnp.broadcast_to(weights, (batch, 2 * size, size))

@@ -13,7 +13,7 @@ PRECISIONS = ("highest", "default", "fast")
 float32 sums."""
 
 GROUP = 8
-"""Into so many columns a matrix's rows are folded where they are summed over."""
+"""Rows of a group, where a sum over rows is made one over groups and rows."""
 
 Initializer = Callable[..., jax.Array]
 Axes = tuple[int, ...]
@@ -66,8 +66,7 @@ def _fast_forward(x: jax.Array, kernel: jax.Array):
 def _fast_backward(residuals: tuple[jax.Array, jax.Array], gradient: jax.Array):
     x, kernel = residuals
     gradient = gradient.astype(jnp.bfloat16)
-    to_kernel = sum_of_outer_products(x, gradient, "fast")
-    return _bfloat16_dot(gradient, kernel, ((1,), (1,))), to_kernel
+    return _bfloat16_dot(gradient, kernel, ((1,), (1,))), _fast_sum(x, gradient)
 
 
 _fast.defvjp(_fast_forward, _fast_backward)
@@ -80,26 +79,43 @@ def sum_of_outer_products(x: jax.Array, gradient: jax.Array, precision: str) -> 
       ValueError: `precision` is not one of PRECISIONS.
     """
     x, gradient = (side.reshape(-1, side.shape[-1]) for side in (x, gradient))
-    if precision != "fast":
-        return jnp.dot(x.T, gradient, precision=lax_precision(precision))
-    # A dot that sums over the rows of both reaches no CPU's matrix units, and a transpose in front
-    # of it would be folded back into that very form. Over two axes XLA copies what it must itself.
-    missing = -len(x) % GROUP
-    x, gradient = (jnp.pad(side, ((0, missing), (0, 0))) for side in (x, gradient))
-    x, gradient = (side.reshape(-1, GROUP, side.shape[-1]) for side in (x, gradient))
-    return _bfloat16_dot(x, gradient, ((0, 1), (0, 1)))
+    if precision == "fast":
+        return _fast_sum(x, gradient).astype(jnp.promote_types(x.dtype, gradient.dtype))
+    return jnp.dot(x.T, gradient, precision=lax_precision(precision))
+
+
+def _fast_sum(x: jax.Array, gradient: jax.Array) -> jax.Array:
+    """Returns `x [rows, in]` transposed times `gradient [rows, out]`, float32 `[in, out]`.
+
+    A dot that sums over the rows of both reaches no CPU's matrix units, and a transpose in front of
+    it would be folded back into that very form. Where the sum is over two axes, XLA turns one side
+    itself and reaches them.
+    """
+
+    def by_groups(*sides: jax.Array) -> jax.Array:
+        missing = -len(x) % GROUP
+        sides = (jnp.pad(side, ((0, missing), (0, 0))) for side in sides)
+        sides = (side.reshape(-1, GROUP, side.shape[1]) for side in sides)
+        return _bfloat16_dot(*sides, ((0, 1), (0, 1)))
+
+    def plainly(x: jax.Array, gradient: jax.Array) -> jax.Array:
+        return _bfloat16_dot(x, gradient, ((0,), (0,)))
+
+    return lax.platform_dependent(x, gradient, cpu=by_groups, default=plainly)
 
 
 def _bfloat16_dot(left: jax.Array, right: jax.Array, axes: tuple[Axes, Axes]) -> jax.Array:
-    """Sums over `axes[0]` of `left` and `axes[1]` of `right`."""
+    """Sums over `axes[0]` of `left` and `axes[1]` of `right`, in float32."""
     product = lax.dot_general(
         left.astype(jnp.bfloat16),
         right.astype(jnp.bfloat16),
         (axes, ((), ())),
         preferred_element_type=jnp.float32,
     )
-    # A transpose of the product would be folded into a form that XLA has no code for on CPUs.
-    return lax.optimization_barrier(product)
+    # On CPUs XLA would fold a transpose of the product into a form that it has no code for.
+    return lax.platform_dependent(
+        product, cpu=lax.optimization_barrier, default=lambda product: product
+    )
 
 
 def within(limit: float) -> Initializer:

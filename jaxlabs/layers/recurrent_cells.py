@@ -25,7 +25,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jaxlabs.layers.matmul import lax_precision, matmul
+from jaxlabs.layers.matmul import matmul, sum_of_outer_products
 
 State = tuple[jax.Array, ...]
 """Of one layer: `(h,)`, or `(h, c)` for an LSTM, each [batch, hidden]."""
@@ -214,14 +214,14 @@ def _recur_backward(cell, reverse, precision, residuals, gradients):
         through = _where(present, gradient, jax.tree.map(jnp.zeros_like, gradient))
         d_projected, past = cell.backward(through, state, before, gates)
         d_recurrent = cell.to_recurrent(d_projected, gates)
-        d_h = past[0] + jnp.dot(d_recurrent, transposed, precision=lax_precision(precision))
+        d_h = past[0] + matmul(d_recurrent, transposed, precision)
         return _where(present, (d_h, *past[1:]), gradient), d_projected
 
     d_h, d_last = gradients
     inputs = (d_h, states, before, gates, mask)
     d_first, d_projected = jax.lax.scan(retreat, d_last, inputs, reverse=not reverse)
     rows = cell.to_recurrent(d_projected, gates).reshape(-1, kernel.shape[1])
-    d_kernel = matmul(before[0].reshape(-1, kernel.shape[0]).T, rows, precision)
+    d_kernel = sum_of_outer_products(before[0], rows, precision)
     d_bias = None if bias is None else rows.sum(0)
     return d_projected, d_kernel, d_bias, d_first, None
 
@@ -239,8 +239,7 @@ def take_step(
     state: State,
 ) -> tuple[State, Gates]:
     """Takes one step with `projected [batch, gates * hidden]`, see `recur`, where `present`."""
-    # In one step's product bfloat16 gains nothing, and on CPUs it costs a multiple.
-    recurrent = jnp.dot(state[0], kernel, precision=lax_precision(precision))
+    recurrent = matmul(state[0], kernel, precision)
     recurrent = recurrent if bias is None else recurrent + bias[None, :]
     new, gates = cell.forward(projected, recurrent, state)
     return _where(present, new, state), gates

@@ -17,6 +17,7 @@ from jaxlabs.layers.convolution import (
     max_pool,
     upsample,
 )
+from jaxlabs.layers.matmul import PRECISIONS
 
 pytestmark = pytest.mark.usefixtures("reused_executables")
 
@@ -45,7 +46,7 @@ def library(x, kernel):
     )
 
 
-@pytest.mark.parametrize("size", [(2, 5, 4), (1, 1, 1), (1, 1, 3), (3, 2, 1)])
+@pytest.mark.parametrize("size", [(2, 5, 4), (0, 5, 4), (1, 1, 1), (1, 1, 3), (3, 2, 1)])
 def test_convolution_is_scipys_correlation(size):
     x, kernel = draw(*size, 3), draw(3, 3, 3, 2, seed=1)
     y = jax.jit(convolve3x3, static_argnums=2)(x, kernel, "highest")
@@ -70,8 +71,19 @@ def test_both_ways_to_convolve_agree_in_value_and_gradient(size):
     chex.assert_trees_all_close(ours[1], by_hand, rtol=1e-5, atol=1e-5)
 
 
-def test_fast_convolution_is_near_the_strict_one():
-    x, kernel = draw(2, 6, 5, 16), draw(3, 3, 16, 8, seed=1)
+@pytest.mark.parametrize("dtype", [jnp.float64, jnp.float32, jnp.bfloat16])
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_gradients_have_the_dtypes_of_their_inputs(precision, dtype):
+    with jax.enable_x64(dtype == jnp.float64):
+        x, kernel = jnp.asarray(draw(1, 2, 2, 3), dtype), jnp.asarray(draw(3, 3, 3, 2), dtype)
+        total = lambda x, kernel: jnp.sum(convolve3x3(x, kernel, precision))  # noqa: E731
+        gradients = jax.eval_shape(jax.jit(jax.grad(total, (0, 1))), x, kernel)
+    chex.assert_trees_all_equal_dtypes(gradients, (x, kernel))
+
+
+@pytest.mark.parametrize("size", [(2, 6, 5), (1, 1, 3), (3, 2, 1)])
+def test_fast_convolution_is_near_the_strict_one(size):
+    x, kernel = draw(*size, 16), draw(3, 3, 16, 8, seed=1)
 
     def outputs(precision):
         total = lambda x, kernel: jnp.square(convolve3x3(x, kernel, precision)).mean()  # noqa: E731

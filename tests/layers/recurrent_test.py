@@ -133,11 +133,12 @@ def test_gradient_by_hand_equals_that_of_the_plain_scan(cell, reverse):
     chex.assert_trees_all_close(ours, theirs, rtol=1e-4, atol=1e-5)
 
 
-def test_fast_gradients_are_near_the_strict_ones():
-    params, x = parameters(module("gru")), x_of()
+@pytest.mark.parametrize("cell", CELLS)
+def test_fast_gradients_are_near_the_strict_ones(cell):
+    params, x = parameters(module(cell)), x_of()
 
     def total(params, precision):
-        outputs, _ = module("gru", precision=precision).apply({"params": params}, x)
+        outputs, _ = module(cell, precision=precision).apply({"params": params}, x)
         return jnp.sum(outputs**2)
 
     fast, strict = (
