@@ -2,7 +2,7 @@
 
 Source    Kingma and Welling 2013; Burda, Grosse and Salakhutdinov 2015, table 1, VAE with k = 1
 Command   python -m experiments.autoencoder --platform=cpu
-Expect    quick: about a minute on two cores, a map of the digits in two latent units
+Expect    quick: 20 seconds on two cores, a map of the digits in two latent units
 """
 
 import dataclasses

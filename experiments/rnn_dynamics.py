@@ -7,7 +7,7 @@ sharing weights saves and makes hard; the adding problem and the copy task. Noth
 Source    Hochreiter and Schmidhuber 1997; Pascanu et al. 2013; Le et al. 2015; Arjovsky et al.
           2016; an unpublished course homework (the two-step network)
 Command   python -m experiments.rnn_dynamics --platform=cpu
-Expect    quick: a few minutes on two cores; cells with gates add what a plain one forgets
+Expect    quick: 70 seconds on two cores; cells with gates add what a plain one forgets
 """
 
 import dataclasses

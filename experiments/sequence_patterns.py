@@ -7,7 +7,7 @@ words name a person, place or firm. Unaligned: translation by encoder and decode
 Source    Elman 1990; Hochreiter and Schmidhuber 1997; Cho et al. 2014; Sutskever et al. 2014;
           Luong et al. 2015; Vaswani et al. 2017
 Command   python -m experiments.sequence_patterns --task=translation --backbone=lstm --platform=cpu
-Expect    quick: about a minute on two cores, 99 % of what is possible on sentences as long as those
+Expect    quick: 3 minutes on two cores, 99 % of what is possible on sentences as long as those
           trained on; on longer ones less, and how much less is what the backbones differ in
 """
 

@@ -12,7 +12,7 @@ from jaxlabs.config import RUNTIME, UserError, settings
 from jaxlabs.data.splits import Data
 from jaxlabs.lab import Request
 from jaxlabs.opening import opened, require_same
-from jaxlabs.report.page import write_report
+from jaxlabs.report.page import write_drawn, write_report
 from jaxlabs.run_folder import RunFolder, Sample
 from jaxlabs.summary import measured_again, summarise
 from jaxlabs.training import devices, loop, precision
@@ -125,7 +125,12 @@ def _sample(request: Request) -> None:
     config, task, facts, state = _restore(request)
     key = keys.stream(config.sample_seed, "draw")
     sample = request.lab.sample(config, task, facts["vocabulary"], state, key)
-    print(sample if isinstance(sample, str) else request.folder().write_sample("drawn", sample))
+    if isinstance(sample, str):
+        print(sample)
+        return
+    print(request.folder().write_sample("drawn", sample))
+    if "images" in sample:
+        print(write_drawn(request.folder(), sample["images"]))
 
 
 def _evaluate(request: Request) -> None:

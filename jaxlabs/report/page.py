@@ -2,7 +2,9 @@
 
 import pathlib
 
-from jaxlabs.report import html, plots, results, sections, style
+import numpy as np
+
+from jaxlabs.report import html, images, plots, results, sections, style
 from jaxlabs.report.picture import Picture
 from jaxlabs.report.stylesheet import CSS
 from jaxlabs.run_folder import RunFolder
@@ -47,6 +49,19 @@ def write_report(folder: RunFolder) -> pathlib.Path:
     page = html.document(sections.title(config), CSS, "\n".join(filter(None, body)))
     folder.write_text(folder.report, page)
     return folder.report
+
+
+def write_drawn(folder: RunFolder, drawn: np.ndarray) -> pathlib.Path:
+    """Draws what `--mode=sample` has drawn, `[count, height, width(, channels)]` in [0, 1].
+
+    Returns:
+      The path of the picture, figures/drawn.png.
+    """
+    with style.house_style():
+        png = style.png(images.samples(drawn).figure)
+    path = folder.figures / "drawn.png"
+    folder.write_bytes(path, png)
+    return path
 
 
 def _shown(picture: Picture, png: bytes) -> str:

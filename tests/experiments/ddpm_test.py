@@ -104,6 +104,8 @@ def test_one_digit_is_drawn_from_a_finished_run(whole, measured, tmp_path):
     run(ddpm.LAB, folder, *measured, *flags)
     with np.load(max((folder / "samples").iterdir(), key=lambda path: path.stat().st_mtime)) as new:
         assert new["images"].shape == (4, 28, 28, 1)
+    with Image.open(folder / "figures" / "drawn.png") as picture:
+        assert min(picture.size) > 28
 
 
 def test_measuring_goes_on_with_the_samples_that_it_had(whole, measured, tmp_path, monkeypatch):
