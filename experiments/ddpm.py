@@ -2,9 +2,9 @@
 
 Source    Ho, Jain and Abbeel 2020; an unpublished course write-up of diffusion on MNIST
 Command   python -m experiments.ddpm --platform=cpu
-Expect    quick: a Frechet distance of 20, real digits have 5; best: 1.7, real digits have 1.1, an
+Expect    quick: a Frechet distance of 20, real digits have 5; best: 1.6, real digits have 0.7, an
           hour of training or two; reference: 1,011,969 parameters, ten epochs, one to three hours;
-          its samplers at 0.16 to 0.29 s a step of 64 pictures would take six to eleven more to
+          its samplers at 0.08 to 0.29 s a step of 64 pictures would take three to eleven more to
           measure, --quality_samples=1000 a tenth of that
 """
 
