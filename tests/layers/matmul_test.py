@@ -116,7 +116,7 @@ def test_every_fast_dot_sums_over_the_columns_of_its_left_side_on_a_cpu(rows, fe
     compiled = jax.jit(jax.grad(total, (0, 1))).lower(x, kernel).compile().as_text()
     dots = [line for line in compiled.splitlines() if " dot(" in line]
     assert len(dots) == 3
-    assert not [line for line in dots if "lhs_contracting_dims={1}" not in line]
+    assert all("lhs_contracting_dims={1}" in line for line in dots)
 
 
 @pytest.mark.parametrize("rows", [1, 5, 16])
