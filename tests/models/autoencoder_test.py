@@ -1,4 +1,4 @@
-"""Holds the autoencoders to numpy and PyTorch, their steps to 4 devices, the linear one to PCA."""
+"""Holds the autoencoders to numpy and PyTorch, and their steps to 4 devices."""
 
 import dataclasses
 import functools
@@ -19,8 +19,6 @@ from jaxlabs.analysis.tiny_training import draw_params
 from jaxlabs.models import autoencoder
 from jaxlabs.models.autoencoder import Autoencoder, AutoencoderConfig, loss, train_step
 from jaxlabs.training.devices import data_parallel
-from jaxlabs.training.full_batch import build_full_batch_step
-from jaxlabs.training.optimizers import lbfgs
 from jaxlabs.training.state import count_parameters, create_state
 
 SHAPE, PIXELS = (4, 3, 1), 12
@@ -240,65 +238,6 @@ def test_one_batch_is_learned():
     for _ in range(600):
         state, _ = train_step(state, batch, KEY)
     assert figures(state, batch)["squared_error"] < 0.01 * first
-
-
-def test_linear_autoencoder_is_pca():
-    """Bourlard and Kamp 1988: the same subspace, the same error."""
-    spread = np.r_[3.0, 2.5, 2.0, np.full(PIXELS - 3, 0.5)]
-    rows = np.random.default_rng(0).normal(size=(40, PIXELS)) * spread + 0.3
-    batch = {"images": rows.reshape(40, *SHAPE).astype(np.float32), "weights": np.ones(40)}
-    batch["example"] = np.arange(40, dtype=np.int32)
-    linear = {"objective": "ae", "likelihood": "gaussian", "hidden_layers": 0, "latent": 3}
-    state, _ = make(tx=lbfgs(), **linear)
-    step = build_full_batch_step(loss)
-    for _ in range(150):
-        state, _ = step(state, batch, KEY)
-    _, sizes, axes = np.linalg.svd(rows - rows.mean(axis=0), full_matrices=False)
-    angles = scipy.linalg.subspace_angles(state.params["output"]["kernel"].T, axes[:3].T)
-    assert np.degrees(angles.max()) < 0.1
-    error = figures(state, batch)["squared_error"]
-    np.testing.assert_allclose(error, np.sum(sizes[3:] ** 2) / 40, rtol=1e-5)
-
-
-def linear_gaussian(log_variance):
-    """A linear model and its pictures; its encoder finds the posterior where it is diagonal.
-
-    Where the columns of W are orthogonal, the posterior of probabilistic PCA is diagonal.
-    """
-    scale = 0.5
-    state, batch = make(64, likelihood="gaussian", scale=scale, hidden_layers=0)
-    axes, _ = np.linalg.qr(np.random.default_rng(2).normal(size=(PIXELS, 2)))
-    w, b = axes * [1.5, 0.7], np.full(PIXELS, 0.4)
-    variance = 1 / (1 + np.square([1.5, 0.7]) / scale**2)
-    kernel = w * variance / scale**2
-    layer = lambda kernel, bias: {"kernel": jnp.float32(kernel), "bias": jnp.float32(bias)}  # noqa: E731
-    params = {
-        "code_mean": layer(kernel, -b @ kernel),
-        "code_log_variance": layer(np.zeros((PIXELS, 2)), np.log(variance) + log_variance),
-        "output": layer(w.T, b),
-    }
-    x = batch["images"].reshape(64, -1) / 255
-    covariance = w @ w.T + scale**2 * np.eye(PIXELS)
-    return state.model, params, batch, scipy.stats.multivariate_normal(b, covariance).logpdf(x)
-
-
-@pytest.mark.parametrize("samples", [1, 60])
-def test_bound_with_the_true_posterior_is_the_likelihood_itself(samples):
-    model, params, batch, exact = linear_gaussian(0.0)
-    bound = autoencoder.iwae_bound(model, params, batch, KEY, samples=samples)
-    np.testing.assert_allclose(bound, exact, rtol=2e-5)
-
-
-def test_bound_rises_with_samples_to_the_likelihood():
-    """Of 64 pictures, 60 samples are 4 chunks and 3,000 are 200."""
-    model, params, batch, exact = linear_gaussian(0.8)
-    means = [
-        float(autoencoder.iwae_bound(model, params, batch, KEY, samples=samples).mean())
-        for samples in (1, 60, 3000)
-    ]
-    assert means == sorted(means)
-    assert means[0] < exact.mean() - 0.3
-    np.testing.assert_allclose(means[-1], exact.mean(), atol=0.02)
 
 
 def test_lines_between_codes_begin_and_end_at_the_reconstructions():
