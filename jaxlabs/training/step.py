@@ -46,7 +46,9 @@ def build_train_step(loss: LossFunction) -> Any:
             parts, gradients = jax.lax.psum((sums, gradients), axis_name)
             parts = parts._replace(updates=updates, carry=carry)
         weight = jnp.where(parts.weight > 0, parts.weight, 1)
-        gradients = jax.tree.map(lambda leaf: leaf / weight, gradients)
+        # A product joins whatever reads it; XLA writes a quotient first, once for every leaf.
+        scale = 1 / weight
+        gradients = jax.tree.map(lambda leaf: leaf * scale, gradients)
         norm, bad_leaf = norm_and_first_bad(gradients, parts.total)
         state = update(state, gradients, parts.updates, bad_leaf < 0, carry=parts.carry)
         metrics = {name: total / weight for name, total in parts.sums.items()} | {

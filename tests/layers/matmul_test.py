@@ -1,3 +1,5 @@
+import re
+
 import chex
 import flax.linen as nn
 import jax
@@ -6,7 +8,13 @@ import numpy as np
 import pytest
 from jax.test_util import check_grads
 
-from jaxlabs.layers.matmul import PRECISIONS, Dense, lax_precision, matmul
+from jaxlabs.layers.matmul import (
+    PRECISIONS,
+    Dense,
+    lax_precision,
+    matmul,
+    sum_of_outer_products,
+)
 
 
 def inputs(rows=(5, 7), width=48, features=64, dtype=np.float32):
@@ -117,6 +125,35 @@ def test_every_fast_dot_sums_over_the_columns_of_its_left_side_on_a_cpu(rows, fe
     dots = [line for line in compiled.splitlines() if " dot(" in line]
     assert len(dots) == 3
     assert all("lhs_contracting_dims={1}" in line for line in dots)
+
+
+@pytest.mark.skipif(jax.default_backend() != "cpu", reason="the form is chosen for CPUs")
+@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize(("features", "shape"), [(64, "48,64"), (24, "24,48")])
+def test_no_kernel_gradient_has_more_rows_than_columns_on_a_cpu(features, shape, precision):
+    """Such a sum takes up to twice as long; XLA would undo a plain transpose."""
+    x, kernel = inputs(features=features)
+
+    def by_autodiff(kernel, x):
+        return jax.grad(lambda kernel: jnp.sum(jnp.sin(matmul(x, kernel, precision))))(kernel)
+
+    def by_hand(kernel, x):
+        return sum_of_outer_products(x, matmul(x, kernel, precision), precision)
+
+    for gradient in (by_autodiff, by_hand):
+        compiled = jax.jit(gradient).lower(kernel, x).compile().as_text()
+        assert len(re.findall(rf"= f32\[{shape}\]\S* dot\(", compiled)) == 1
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize(("width", "features"), [(48, 64), (48, 24), (48, 1), (1, 24)])
+def test_sum_of_outer_products_equals_numpy(width, features, precision):
+    x, _ = inputs(width=width)
+    y = np.random.default_rng(1).standard_normal((5, 7, features)).astype(np.float32)
+    rounded = bfloat16 if precision == "fast" else np.asarray
+    expected = np.einsum("abi,abo->io", *(rounded(side).astype(np.float64) for side in (x, y)))
+    product = jax.jit(sum_of_outer_products, static_argnums=2)(x, y, precision)
+    np.testing.assert_allclose(product, expected, atol=2e-5)
 
 
 @pytest.mark.parametrize("rows", [1, 5, 16])
