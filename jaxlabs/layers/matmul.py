@@ -62,8 +62,8 @@ def _tangent_turned(kernel: tuple[jax.Array], tangent: tuple[jax.Array]):
 def _turned(product: jax.Array) -> jax.Array:
     """`product [in, out]` itself, computed as `[out, in]` where a CPU is faster that way.
 
-    A dot that sums over the rows of both sides takes up to twice as long where its result has more
-    rows than columns. XLA would undo a plain transpose.
+    A dot that sums over the rows of both sides takes up to 2.5 times as long where its result has
+    more rows than columns. XLA would undo a plain transpose.
     """
     if product.shape[0] <= product.shape[1]:
         return product

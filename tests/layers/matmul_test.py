@@ -131,7 +131,7 @@ def test_every_fast_dot_sums_over_the_columns_of_its_left_side_on_a_cpu(rows, fe
 @pytest.mark.parametrize("precision", PRECISIONS)
 @pytest.mark.parametrize(("features", "shape"), [(64, "48,64"), (24, "24,48")])
 def test_no_kernel_gradient_has_more_rows_than_columns_on_a_cpu(features, shape, precision):
-    """Such a sum takes up to twice as long; XLA would undo a plain transpose."""
+    """Such a sum takes up to 2.5 times as long; XLA would undo a plain transpose."""
     x, kernel = inputs(features=features)
 
     def by_autodiff(kernel, x):
