@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import importlib.util
+import re
 import subprocess
 import sys
 import tomllib
@@ -37,6 +38,14 @@ def test_readme_shows_the_two_commands(command):
 
 def test_ci_ends_with_the_test_command_of_the_readme():
     assert (ROOT / ".ci/run").read_text().splitlines()[-1] == TEST
+
+
+def test_every_test_that_caught_a_planted_bug_is_still_there():
+    planted = (ROOT / "BUILD_NOTES.md").read_text().partition("## Planted bugs")[2]
+    named = set(re.findall(r"\btest_\w+", planted))
+    code = "\n".join(path.read_text() for path in (ROOT / "tests").rglob("*_test.py"))
+    assert named
+    assert named <= set(re.findall(r"def (test_\w+)\(", code))
 
 
 def test_the_version_stands_in_one_place():

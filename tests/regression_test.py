@@ -117,16 +117,16 @@ def unet_step():
 
 
 # Measured with jax 0.10.2, and with 0.12 where that differs:
-#   gpt         14.14 GFLOP   1,380 or 1,465 MB   153 MB   435 dots   65 or 81 moves
-#   gpt, fast   14.16 GFLOP   1,331 or 1,416 MB   140 MB   435 dots   65 or 81 moves
-#   gru          8.97 GFLOP     633 or   634 MB   124 MB     9 dots   13 moves
+#   gpt         14.15 GFLOP   1,377 or 1,463 MB   154 MB   435 dots   65 or 81 moves
+#   gpt, fast   14.17 GFLOP   1,314 or 1,400 MB   141 MB   435 dots   57 or 73 moves
+#   gru          8.97 GFLOP     635 or   637 MB   124 MB     9 dots   13 moves
 #   unet         3.22 GFLOP   1,100 or 1,091 MB    99 MB   115 dots    0 moves
 BOUNDS = {
     gpt_step: Cost(
         flops=14.4e9, traffic=1.53e9, temporaries=161e6, dots=435, moves=81 if NEW else 65
     ),
     fast_gpt_step: Cost(
-        flops=14.4e9, traffic=1.48e9, temporaries=148e6, dots=435, moves=81 if NEW else 65
+        flops=14.4e9, traffic=1.47e9, temporaries=148e6, dots=435, moves=73 if NEW else 57
     ),
     gru_step: Cost(flops=9.2e9, traffic=0.66e9, temporaries=130e6, dots=9, moves=13),
     unet_step: Cost(flops=3.3e9, traffic=1.15e9, temporaries=104e6, dots=115, moves=0),

@@ -30,7 +30,9 @@ def matmul(x: jax.Array, kernel: jax.Array, precision: str = "default") -> jax.A
         dtype = jnp.promote_types(x.dtype, kernel.dtype)
         product = _fast(rows.astype(jnp.float32), kernel.astype(jnp.float32)).astype(dtype)
     else:
-        product = jnp.dot(rows, _gradient_turned(kernel), precision=lax_precision(precision))
+        product = jnp.dot(
+            rows, _with_transposed_gradient(kernel), precision=lax_precision(precision)
+        )
     return product.reshape(*x.shape[:-1], kernel.shape[-1])
 
 
@@ -49,29 +51,40 @@ def lax_precision(precision: str) -> lax.Precision | None:
 
 
 @jax.custom_jvp
-def _gradient_turned(kernel: jax.Array) -> jax.Array:
-    """`kernel [in, out]` itself, whose gradient is computed as `_turned` says."""
+def _with_transposed_gradient(kernel: jax.Array) -> jax.Array:
+    """`kernel [in, out]` itself, whose gradient is computed as `_computed_transposed` says.
+
+    By a JVP, since a VJP would end forward mode. What happens to the tangent is linear and its own
+    transpose, so it happens to the gradient too.
+    """
     return kernel
 
 
-@_gradient_turned.defjvp
-def _tangent_turned(kernel: tuple[jax.Array], tangent: tuple[jax.Array]):
-    return _gradient_turned(*kernel), _turned(*tangent)
+@_with_transposed_gradient.defjvp
+def _with_transposed_tangent(primals: tuple[jax.Array], tangents: tuple[jax.Array]):
+    (kernel,), (tangent,) = primals, tangents
+    return _with_transposed_gradient(kernel), _computed_transposed(tangent)
 
 
-def _turned(product: jax.Array) -> jax.Array:
+def _computed_transposed(product: jax.Array) -> jax.Array:
     """`product [in, out]` itself, computed as `[out, in]` where a CPU is faster that way.
 
-    A dot that sums over the rows of both sides takes up to 2.5 times as long where its result has
-    more rows than columns. XLA would undo a plain transpose.
+    A dot that sums over the rows of both sides takes up to three times as long where its result has
+    more rows than columns. XLA would undo a plain transpose; it still undoes one of the caller's, a
+    parameter that is given transposed.
     """
     if product.shape[0] <= product.shape[1]:
         return product
-    return lax.platform_dependent(
-        product,
-        cpu=lambda product: lax.optimization_barrier(product.T).T,
-        default=lambda product: product,
-    )
+    return _fenced_on_cpu(product.T).T
+
+
+def _fenced_on_cpu(x: jax.Array) -> jax.Array:
+    """`x` itself, which XLA on CPUs does not merge with what reads it."""
+    return lax.platform_dependent(x, cpu=lax.optimization_barrier, default=_itself)
+
+
+def _itself(x: jax.Array) -> jax.Array:
+    return x
 
 
 @jax.custom_vjp
@@ -107,7 +120,7 @@ def sum_of_outer_products(x: jax.Array, gradient: jax.Array, precision: str) -> 
     x, gradient = (side.reshape(-1, side.shape[-1]) for side in (x, gradient))
     if precision == "fast":
         return _fast_sum(x, gradient).astype(jnp.promote_types(x.dtype, gradient.dtype))
-    return _turned(jnp.dot(x.T, gradient, precision=lax_precision(precision)))
+    return _computed_transposed(jnp.dot(x.T, gradient, precision=lax_precision(precision)))
 
 
 def _fast_sum(x: jax.Array, gradient: jax.Array) -> jax.Array:
@@ -117,12 +130,12 @@ def _fast_sum(x: jax.Array, gradient: jax.Array) -> jax.Array:
     it would be folded back into that very form. Where the sum is over two axes, XLA turns one side
     itself and reaches them; it should be the narrower one.
     """
-    if x.shape[1] > gradient.shape[1]:
-        return _fast_sum(gradient, x).T
 
-    def by_groups(*sides: jax.Array) -> jax.Array:
+    def by_groups(x: jax.Array, gradient: jax.Array) -> jax.Array:
+        if x.shape[1] > gradient.shape[1]:
+            return by_groups(gradient, x).T
         missing = -len(x) % GROUP
-        sides = (jnp.pad(side, ((0, missing), (0, 0))) for side in sides)
+        sides = (jnp.pad(side, ((0, missing), (0, 0))) for side in (x, gradient))
         sides = (side.reshape(-1, GROUP, side.shape[1]) for side in sides)
         return _bfloat16_dot(*sides, ((0, 1), (0, 1)))
 
@@ -140,10 +153,8 @@ def _bfloat16_dot(left: jax.Array, right: jax.Array, axes: tuple[Axes, Axes]) ->
         (axes, ((), ())),
         preferred_element_type=jnp.float32,
     )
-    # On CPUs XLA would fold a transpose of the product into a form that it has no code for.
-    return lax.platform_dependent(
-        product, cpu=lax.optimization_barrier, default=lambda product: product
-    )
+    # XLA would fold a transpose of the product into a form that it has no code for on CPUs.
+    return _fenced_on_cpu(product)
 
 
 def within(limit: float) -> Initializer:

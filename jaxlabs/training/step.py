@@ -46,7 +46,7 @@ def build_train_step(loss: LossFunction) -> Any:
             parts, gradients = jax.lax.psum((sums, gradients), axis_name)
             parts = parts._replace(updates=updates, carry=carry)
         weight = jnp.where(parts.weight > 0, parts.weight, 1)
-        # A product joins whatever reads it; XLA writes a quotient first, once for every leaf.
+        # XLA fuses a product into each of its readers; a quotient of every leaf is written first.
         scale = 1 / weight
         gradients = jax.tree.map(lambda leaf: leaf * scale, gradients)
         norm, bad_leaf = norm_and_first_bad(gradients, parts.total)
