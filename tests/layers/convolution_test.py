@@ -1,98 +1,19 @@
-"""Holds convolution, pooling and up-sampling to scipy, PyTorch and finite differences."""
+"""Holds the U-Net's block, pooling and up-sampling to PyTorch and finite differences."""
 
 import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import scipy.signal
 
 from jaxlabs.analysis import gradients
-from jaxlabs.layers.convolution import (
-    Conv3x3,
-    ResidualBlock,
-    convolve3x3,
-    convolve3x3_by_dots,
-    gradients_by_dots,
-    max_pool,
-    upsample,
-)
-from jaxlabs.layers.matmul import PRECISIONS
+from jaxlabs.layers.convolution import Conv3x3, ResidualBlock, max_pool, upsample
 
 pytestmark = pytest.mark.usefixtures("reused_executables")
 
 
 def draw(*shape, seed=0):
     return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
-
-
-def by_scipy(x, kernel):
-    """Every picture and pair of channels on its own."""
-    padded = np.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
-    y = np.zeros((*x.shape[:3], kernel.shape[-1]))
-    for image in range(len(x)):
-        for i in range(kernel.shape[2]):
-            for o in range(kernel.shape[3]):
-                y[image, :, :, o] += scipy.signal.correlate2d(
-                    padded[image, :, :, i], kernel[:, :, i, o], mode="valid"
-                )
-    return y
-
-
-def library(x, kernel):
-    layout = ("NHWC", "HWIO", "NHWC")
-    return jax.lax.conv_general_dilated(
-        x, kernel, (1, 1), "SAME", dimension_numbers=layout, precision="highest"
-    )
-
-
-@pytest.mark.parametrize("size", [(2, 5, 4), (0, 5, 4), (1, 1, 1), (1, 1, 3), (3, 2, 1)])
-def test_convolution_is_scipys_correlation(size):
-    x, kernel = draw(*size, 3), draw(3, 3, 3, 2, seed=1)
-    y = jax.jit(convolve3x3, static_argnums=2)(x, kernel, "highest")
-    chex.assert_shape(y, (*size, 2))
-    np.testing.assert_allclose(y, by_scipy(x, kernel), rtol=1e-5, atol=1e-5)
-
-
-@pytest.mark.parametrize("size", [(2, 6, 5), (1, 1, 1), (1, 1, 3), (3, 2, 1)])
-def test_both_ways_to_convolve_agree_in_value_and_gradient(size):
-    """A GPU takes the library's; both must be the same function."""
-    x, kernel, weight = draw(*size, 4), draw(3, 3, 4, 3, seed=1), draw(*size, 3, seed=2)
-
-    def with_gradients(form):
-        total = lambda x, kernel: (form(x, kernel) * weight).sum()  # noqa: E731
-        return jax.jit(jax.value_and_grad(total, (0, 1)))(x, kernel)
-
-    ours = with_gradients(lambda x, kernel: convolve3x3(x, kernel, "highest"))
-    dots = with_gradients(lambda x, kernel: convolve3x3_by_dots(x, kernel, "highest"))
-    by_hand = gradients_by_dots(x, kernel, weight, "highest")
-    chex.assert_trees_all_close(ours, with_gradients(library), rtol=1e-4, atol=1e-5)
-    chex.assert_trees_all_close(ours, dots, rtol=1e-5, atol=1e-5)
-    chex.assert_trees_all_close(ours[1], by_hand, rtol=1e-5, atol=1e-5)
-
-
-@pytest.mark.parametrize("dtype", [jnp.float64, jnp.float32, jnp.bfloat16])
-@pytest.mark.parametrize("precision", PRECISIONS)
-def test_gradients_have_the_dtypes_of_their_inputs(precision, dtype):
-    with jax.enable_x64(dtype == jnp.float64):
-        x, kernel = jnp.asarray(draw(1, 2, 2, 3), dtype), jnp.asarray(draw(3, 3, 3, 2), dtype)
-        total = lambda x, kernel: jnp.sum(convolve3x3(x, kernel, precision))  # noqa: E731
-        gradients = jax.eval_shape(jax.jit(jax.grad(total, (0, 1))), x, kernel)
-    chex.assert_trees_all_equal_dtypes(gradients, (x, kernel))
-
-
-@pytest.mark.parametrize("size", [(2, 6, 5), (1, 1, 3), (3, 2, 1)])
-def test_fast_convolution_is_near_the_strict_one(size):
-    x, kernel = draw(*size, 16), draw(3, 3, 16, 8, seed=1)
-
-    def outputs(precision):
-        total = lambda x, kernel: jnp.square(convolve3x3(x, kernel, precision)).mean()  # noqa: E731
-        return jax.jit(jax.value_and_grad(total, (0, 1)))(x, kernel)
-
-    fast, strict = outputs("fast"), outputs("highest")
-    assert float(jnp.abs(fast[1][1] - strict[1][1]).max()) > 0
-    for ours, exact in zip(jax.tree.leaves(fast), jax.tree.leaves(strict), strict=True):
-        assert float(jnp.abs(ours - exact).max()) < 0.02 * float(jnp.abs(exact).max())
 
 
 @pytest.mark.peers

@@ -1,0 +1,150 @@
+"""Holds 3x3 convolutions, in every form, to scipy, XLA's own and finite differences."""
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.signal
+
+from jaxlabs.analysis import gradients
+from jaxlabs.layers import winograd
+from jaxlabs.layers.convolve3x3 import (
+    MIN_CHANNELS,
+    convolve3x3,
+    convolve_by_dots,
+    gradients_by_dots,
+)
+from jaxlabs.layers.matmul import PRECISIONS
+
+pytestmark = pytest.mark.usefixtures("reused_executables")
+
+FORMS = {
+    "dots": (convolve_by_dots, gradients_by_dots),
+    "winograd": (winograd.convolve, winograd.gradients),
+}
+SIZES = [(2, 6, 5), (1, 1, 1), (1, 1, 3), (3, 2, 1), (1, 4, 2), (1, 9, 2)]
+
+
+def draw(*shape, seed=0):
+    return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
+
+
+def by_scipy(x, kernel):
+    """Every picture and pair of channels on its own."""
+    padded = np.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
+    y = np.zeros((*x.shape[:3], kernel.shape[-1]))
+    for image in range(len(x)):
+        for i in range(kernel.shape[2]):
+            for o in range(kernel.shape[3]):
+                y[image, :, :, o] += scipy.signal.correlate2d(
+                    padded[image, :, :, i], kernel[:, :, i, o], mode="valid"
+                )
+    return y
+
+
+def library(x, kernel):
+    layout = ("NHWC", "HWIO", "NHWC")
+    return jax.lax.conv_general_dilated(
+        x, kernel, (1, 1), "SAME", dimension_numbers=layout, precision="highest"
+    )
+
+
+@pytest.mark.parametrize("size", [(2, 5, 4), (0, 5, 4), (1, 1, 1), (1, 1, 3), (3, 2, 1)])
+def test_convolution_is_scipys_correlation(size):
+    x, kernel = draw(*size, 3), draw(3, 3, 3, 2, seed=1)
+    y = jax.jit(convolve3x3, static_argnums=2)(x, kernel, "highest")
+    chex.assert_shape(y, (*size, 2))
+    np.testing.assert_allclose(y, by_scipy(x, kernel), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("size", SIZES)
+def test_every_form_agrees_with_the_library_in_value_and_gradient(size, form):
+    """A GPU takes the library's; all must be the same function, and so must their gradients."""
+    with jax.enable_x64(True):
+        x, kernel = draw(*size, 4).astype(float), draw(3, 3, 4, 3, seed=1).astype(float)
+        weight = draw(*size, 3, seed=2).astype(float)
+
+        def with_gradients(form):
+            total = lambda x, kernel: (form(x, kernel) * weight).sum()  # noqa: E731
+            return jax.jit(jax.value_and_grad(total, (0, 1)))(x, kernel)
+
+        expected = with_gradients(library)
+        forward, backward = FORMS[form]
+        by_autodiff = with_gradients(lambda x, kernel: forward(x, kernel, "highest"))
+        by_hand = jax.jit(backward, static_argnums=3)(x, kernel, weight, "highest")
+    chex.assert_trees_all_close(by_autodiff, expected, rtol=1e-10, atol=1e-10)
+    chex.assert_trees_all_close(by_hand, expected[1], rtol=1e-10, atol=1e-10)
+
+
+def test_winograds_matrices_multiply_polynomials_exactly():
+    """OUTPUTS @ ((TAPS @ g) * (LINES @ d)) is y[k] = sum_r g[r] d[k + r] for every g and d."""
+    matrices = (winograd.OUTPUTS, winograd.TAPS, winograd.LINES)
+    k, r, j = np.indices((4, 3, 6))
+    np.testing.assert_allclose(np.einsum("kp,pr,pj->krj", *matrices), j == k + r, atol=1e-13)
+
+
+@pytest.mark.parametrize("channels", [(32, 32), (64, 48), (48, 64)])
+def test_winograd_in_float32_rounds_little_more_than_direct_sums(channels):
+    """Up to 2.5 times in the root mean square; the points 0, +-1, +-2 come to more."""
+    x, kernel = draw(2, 12, 10, channels[0]), draw(3, 3, *channels, seed=1)
+    gradient = draw(2, 12, 10, channels[1], seed=2)
+
+    def errors(form):
+        forward, backward = FORMS[form]
+        both = jax.jit(lambda *args: (forward(*args[:2]), *backward(*args)))
+        outputs = both(x, kernel, gradient)
+        with jax.enable_x64(True):
+            exact = jax.device_get(both(*(each.astype(float) for each in (x, kernel, gradient))))
+        return [np.square(y - e).mean() ** 0.5 for y, e in zip(outputs, exact, strict=True)]
+
+    for winograds, direct in zip(errors("winograd"), errors("dots"), strict=True):
+        assert 0 < direct < winograds < 2.7 * direct
+
+
+@pytest.mark.parametrize(
+    ("channels", "precision", "dtype", "dots"),
+    [
+        (MIN_CHANNELS, "highest", jnp.float32, 6),
+        (MIN_CHANNELS, "default", jnp.float32, 6),
+        (MIN_CHANNELS - 1, "highest", jnp.float32, 3),
+        (MIN_CHANNELS, "fast", jnp.float32, 3),
+        (MIN_CHANNELS, "default", jnp.bfloat16, 3),
+    ],
+)
+def test_products_are_saved_where_it_pays_and_harms_nothing(channels, precision, dtype, dots):
+    x, kernel = jnp.zeros((1, 8, 4, channels), dtype), jnp.zeros((3, 3, channels, 40), dtype)
+    lowered = jax.jit(convolve3x3, static_argnums=2).trace(x, kernel, precision)
+    text = lowered.lower(lowering_platforms=("cpu",)).as_text()
+    assert text.count("stablehlo.dot_general") == dots
+
+
+def test_gradients_of_a_wide_convolution_are_differences(key):
+    inputs = draw(2, 5, 3, MIN_CHANNELS), draw(3, 3, MIN_CHANNELS, MIN_CHANNELS, seed=1)
+    total = lambda inputs: jnp.square(convolve3x3(*inputs, "highest")).mean()  # noqa: E731
+    assert gradients.check(total, inputs, key=key).worst.relative_difference < 1e-6
+
+
+@pytest.mark.parametrize("dtype", [jnp.float64, jnp.float32, jnp.bfloat16])
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_gradients_have_the_dtypes_of_their_inputs(precision, dtype):
+    with jax.enable_x64(dtype == jnp.float64):
+        x, kernel = jnp.asarray(draw(1, 2, 2, 3), dtype), jnp.asarray(draw(3, 3, 3, 2), dtype)
+        total = lambda x, kernel: jnp.sum(convolve3x3(x, kernel, precision))  # noqa: E731
+        gradients = jax.eval_shape(jax.jit(jax.grad(total, (0, 1))), x, kernel)
+    chex.assert_trees_all_equal_dtypes(gradients, (x, kernel))
+
+
+@pytest.mark.parametrize("size", [(2, 6, 5), (1, 1, 3), (3, 2, 1)])
+def test_fast_convolution_is_near_the_strict_one(size):
+    x, kernel = draw(*size, 16), draw(3, 3, 16, 8, seed=1)
+
+    def outputs(precision):
+        total = lambda x, kernel: jnp.square(convolve3x3(x, kernel, precision)).mean()  # noqa: E731
+        return jax.jit(jax.value_and_grad(total, (0, 1)))(x, kernel)
+
+    fast, strict = outputs("fast"), outputs("highest")
+    assert float(jnp.abs(fast[1][1] - strict[1][1]).max()) > 0
+    for ours, exact in zip(jax.tree.leaves(fast), jax.tree.leaves(strict), strict=True):
+        assert float(jnp.abs(ours - exact).max()) < 0.02 * float(jnp.abs(exact).max())
