@@ -4,22 +4,23 @@ import ctypes
 import platform
 
 # Parameters of mallopt(3), numbered as in glibc's malloc.h.
-M_TRIM_THRESHOLD, M_MMAP_MAX, M_ARENA_MAX = -1, -4, -8
+M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
 
 MOST = 2**31 - 1
-"""Free bytes at the heap's end that are kept; mallopt takes no larger number."""
+"""Free bytes at a heap's end that are kept; mallopt takes no larger number."""
 
 
 def keep_freed() -> bool:
     """Makes glibc keep freed memory for the next call; returns whether there is a glibc.
 
-    XLA asks for its temporaries anew at every call of a program. By default glibc fetches so large
-    a block from the kernel, page by page at the first touch, and gives it back afterwards. All
-    three settings are needed: large blocks lie in the heap, of which there is one, as those of
-    further threads cannot hold them, and its end is not given back.
+    XLA asks for its temporaries anew at every call of a program. By default glibc fetches a large
+    block from the kernel, page by page at the first touch, and gives it back afterwards. Now it
+    lies in a heap whose end is not given back, up to 64 MB, which is the most that the heap of a
+    thread holds. One heap for all threads would hold larger ones too, but they would wait for each
+    other at every dot, which costs more.
     """
     if platform.libc_ver()[0] != "glibc":
         return False
     mallopt = ctypes.CDLL(None).mallopt
-    settings = {M_ARENA_MAX: 1, M_MMAP_MAX: 0, M_TRIM_THRESHOLD: MOST}
+    settings = {M_MMAP_MAX: 0, M_TRIM_THRESHOLD: MOST}
     return all(mallopt(parameter, value) for parameter, value in settings.items())

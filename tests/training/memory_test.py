@@ -16,7 +16,7 @@ libc.malloc.argtypes = [ctypes.c_size_t]
 libc.memset.argtypes = [ctypes.c_void_p, ctypes.c_int, ctypes.c_size_t]
 libc.free.argtypes = [ctypes.c_void_p]
 
-def touch(size=100 << 20):
+def touch(size=40 << 20):
     block = libc.malloc(size)
     libc.memset(block, 1, size)
     libc.free(block)
@@ -36,7 +36,7 @@ for use in (touch, touch_in_a_thread):
 
 
 def faults(setting):
-    """Pages that are fetched when 100 MB are asked for again, here and in another thread."""
+    """Pages that are fetched when 40 MB are asked for again, here and in another thread."""
     code = FAULTS.format(setting=setting)
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
@@ -48,6 +48,38 @@ def faults(setting):
 def test_freed_memory_is_used_again_without_the_kernel():
     assert min(faults("")) > 30  # so the measure sees large pages, and small ones all the more
     assert max(faults("assert memory.keep_freed()")) < 30
+
+
+HEAPS = """
+import ctypes, threading
+from jaxlabs.training import memory
+
+libc = ctypes.CDLL(None)
+libc.malloc.restype = ctypes.c_void_p
+libc.malloc.argtypes = [ctypes.c_size_t]
+assert memory.keep_freed()
+blocks = []
+def take():
+    blocks.append(libc.malloc(1 << 20))
+
+take()
+thread = threading.Thread(target=take)
+thread.start()
+thread.join()
+line = next(line for line in open("/proc/self/maps") if line.endswith("[heap]\\n"))
+first, last = (int(side, 16) for side in line.split()[0].split("-"))
+print(*(first <= block < last for block in blocks))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the settings are glibc's")
+def test_threads_have_heaps_of_their_own():
+    """In a common one they wait for each other at every dot."""
+    done = subprocess.run(
+        [sys.executable, "-c", HEAPS], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert done.stdout.split() == ["True", "False"]
 
 
 def test_without_glibc_nothing_is_set(monkeypatch):
