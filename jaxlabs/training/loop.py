@@ -34,6 +34,11 @@ CALL_SECONDS = 1.0
 """How long one compiled call should take: short enough for a signal, long enough for the device."""
 
 
+def next_pace(pace: int, elapsed: float) -> int:
+    """Returns how many steps the next call takes, where `pace` of them took `elapsed` seconds."""
+    return max(1, min(8 * pace, int(pace * CALL_SECONDS / max(elapsed, 1e-6))))
+
+
 class NonFiniteError(UserError):
     """The loss or its gradient stayed non-finite for `MOST_SKIPPED` steps."""
 
@@ -177,7 +182,7 @@ class _Run:
                 state, elapsed = self.call(state, step, count)
             step, last = int(state.step), self.is_last(state)
             if count == pace:
-                pace = max(1, min(8 * pace, int(pace * CALL_SECONDS / max(elapsed, 1e-6))))
+                pace = next_pace(pace, elapsed)
             loss = None
             if last or step % config.eval_every == 0:
                 loss = self.evaluate(state, step)

@@ -7,6 +7,7 @@ dots, see `jaxlabs.layers.matmul`.
 
 import dataclasses
 import functools
+import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -26,7 +27,7 @@ from jaxlabs.layers.masks import causal
 from jaxlabs.layers.windowed_attention import local_window_attention
 from jaxlabs.models import transformer_lm
 from jaxlabs.training import devices
-from jaxlabs.training.loop import initial_state
+from jaxlabs.training.loop import initial_state, next_pace
 from jaxlabs.training.precision import settle, with_precision
 from jaxlabs.training.run_config import RunConfig
 from jaxlabs.training.run_steps import build_run_steps
@@ -66,18 +67,31 @@ def training(
     make_dataset: Callable[[], Any],
     precision: str,
 ) -> Work:
-    """Takes training steps as a run does: batch, loss, gradients, clipping, optimizer."""
+    """Takes training steps as a run does: batch, loss, gradients, clipping, optimizer.
+
+    Those that are asked for at once are taken in calls of about a second, as a run's are too.
+    """
     config, placement = _start(config, precision)
     task, dataset = build_task(config, vocabulary), placement.replicate(make_dataset())
     run_steps = build_run_steps(task, config, placement)
-    loop = {"state": initial_state(task, config, placement)}
+    loop = {"state": initial_state(task, config, placement), "pace": 1}
     flops = (1 + BACKWARD) * _forward_flops(task, config, dataset, loop["state"])
 
-    def step():
-        loop["state"], log = run_steps(loop["state"], dataset, np.int32(1), np.uint32(0))
-        loop["loss"] = float(log["loss"][0])
+    def steps(left):
+        while left:
+            count, start = min(left, loop["pace"], config.steps_per_call), time.perf_counter()
+            loop["state"], log = run_steps(loop["state"], dataset, np.int32(count), np.uint32(0))
+            loop["loss"] = float(log["loss"][count - 1])
+            if count == loop["pace"]:
+                loop["pace"] = next_pace(count, time.perf_counter() - start)
+            left -= count
 
-    return Work(step, flops=flops, figures=lambda: {"loss": loop["loss"]} | _settled(config))
+    return Work(
+        functools.partial(steps, 1),
+        repeat=steps,
+        flops=flops,
+        figures=lambda: {"loss": loop["loss"]} | _settled(config),
+    )
 
 
 def _forward_flops(task: Task, config: RunConfig, dataset: Any, state: Any) -> float:
@@ -179,7 +193,8 @@ def whole_set_training(
     config: RunConfig, build_task: BuildTask, load_data: Callable[[Any], Data], precision: str
 ) -> Work:
     """Trains from the start until converged, by the optimizer that the configuration names."""
-    config, placement = _start(config, precision, steps_per_call=config.steps)
+    config = dataclasses.replace(config, steps_per_call=config.steps)
+    config, placement = _start(config, precision)
     task, data = build_task(config, {}), load_data(config)
     initial = jax.block_until_ready(initial_state(task, config, placement))
     dataset, ended = placement.replicate(data.train), {}
@@ -221,13 +236,10 @@ def whole_set_gradient(
     )
 
 
-def _start(
-    config: RunConfig, precision: str, steps_per_call: int = 1
-) -> tuple[RunConfig, devices.Placement]:
+def _start(config: RunConfig, precision: str) -> tuple[RunConfig, devices.Placement]:
     devices.start(config.platform)
     config = with_precision(config, precision)
     config = with_precision(config, settle(config, None))  # as a run does when it starts
-    config = dataclasses.replace(config, steps_per_call=steps_per_call)
     return config, devices.data_parallel(jax.devices()[:1])
 
 

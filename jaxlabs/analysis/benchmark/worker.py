@@ -15,6 +15,7 @@ the end of its input and ends as well.
 import base64
 import contextlib
 import dataclasses
+import functools
 import importlib
 import json
 import os
@@ -40,6 +41,7 @@ class Work:
 
     Attributes:
       run: does the work once and returns when its results are there.
+      repeat: does it so many times, where that is not `run` over and over.
       units: how many of what is counted (steps, tokens) one call does.
       flops: floating-point operations of one unit, where they are known.
       warm_up: what runs before the first timed call in place of `run`, where that takes long.
@@ -47,6 +49,7 @@ class Work:
     """
 
     run: Callable[[], Any]
+    repeat: Callable[[int], Any] | None = None
     units: int = 1
     flops: float | None = None
     warm_up: Callable[[], Any] | None = None
@@ -161,8 +164,8 @@ def _answers():
         memory.keep_freed()  # as every command does
     base = peak_memory()
     work = job.build()
-    first = _seconds(work.warm_up or work.run, 1)
-    again = _seconds(work.warm_up or work.run, 1)
+    first = _seconds(work.warm_up or work.run)
+    again = _seconds(work.warm_up or work.run)
     warm = again if work.warm_up is None else None
     yield {
         "ready": True,
@@ -178,14 +181,20 @@ def _answers():
             yield held | {"figures": work.figures()}
             return
         calls = question["calls"]
-        yield {"seconds": _seconds(work.run, calls) / (calls * work.units)}
+        repeat = work.repeat or functools.partial(_over_and_over, work.run)
+        seconds = _seconds(functools.partial(repeat, calls))
+        yield {"seconds": seconds / (calls * work.units)}
 
 
-def _seconds(run: Callable[[], Any], calls: int) -> float:
+def _seconds(run: Callable[[], Any]) -> float:
     start = time.perf_counter()
+    run()
+    return time.perf_counter() - start
+
+
+def _over_and_over(run: Callable[[], Any], calls: int) -> None:
     for _ in range(calls):
         run()
-    return time.perf_counter() - start
 
 
 def peak_memory() -> int:

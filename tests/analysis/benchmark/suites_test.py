@@ -80,6 +80,28 @@ def test_ours_runs_and_counts_its_operations(bench, suite):
             break
 
 
+def test_steps_are_taken_in_calls_of_many_as_in_a_run(bench, monkeypatch):
+    counts, build = [], work.build_run_steps
+
+    def counting(*args):
+        run_steps = build(*args)
+
+        def counted(state, dataset, count, seed):
+            counts.append(int(count))
+            return run_steps(state, dataset, count, seed)
+
+        return counted
+
+    monkeypatch.setattr(work, "build_run_steps", counting)
+    (group,) = SUITES["gpt_train"](bench)
+    timed = group[0].build()
+    timed.run()
+    timed.repeat(12)
+    assert counts[0] == 1
+    assert max(counts) > 1
+    assert sum(counts) == 13
+
+
 @pytest.mark.peers
 @pytest.mark.parametrize("suite", ["matmul", *SUITES])
 def test_peers_run_in_both_precisions(bench, suite):

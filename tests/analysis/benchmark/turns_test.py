@@ -61,6 +61,12 @@ def test_rivals_take_turns_and_report_what_they_took(tmp_path):
     assert ours["peak_memory_bytes"] >= ours["base_memory_bytes"] > 2**20
 
 
+def test_a_rival_repeats_its_work_in_its_own_way():
+    run = functools.partial(time.sleep, 0.02)
+    (row,) = measure_group([rival("jaxlabs", run=run, work={"repeat": time.sleep})], FAST)
+    assert 0.9 < row["seconds"] < 5  # one call, which sleeps for a second
+
+
 @pytest.mark.parametrize(
     ("run", "reason"),
     [
