@@ -26,9 +26,12 @@ MIN_CHANNELS = 32
 def convolve3x3(x: jax.Array, kernel: jax.Array, precision: str = "default") -> jax.Array:
     """Correlates pictures with a 3x3 kernel, zeros around them, `[batch, height, width, out]`.
 
+    On CPUs wide float32 pictures take half the products (`winograd`): rounding is relative to the
+    six lines around a pixel, and what is not finite spreads over four lines of the result.
+
     Args:
       x: [batch, height, width, in].
-      kernel: [3, 3, in, out].
+      kernel: [3, 3, in, out], in the dtype of x.
       precision: see `jaxlabs.layers.matmul`.
 
     Raises:
@@ -40,9 +43,10 @@ def convolve3x3(x: jax.Array, kernel: jax.Array, precision: str = "default") -> 
 
 
 def _is_saving(x: jax.Array, kernel: jax.Array, precision: str) -> bool:
-    """Whether half the products are faster and, rounded as they are, as good as all."""
-    bits = jnp.finfo(jnp.promote_types(x.dtype, kernel.dtype)).bits
-    return precision != "fast" and bits >= 32 and min(kernel.shape[2:]) >= MIN_CHANNELS
+    """Whether `winograd` has fewer products, and its sums are short and fine enough."""
+    height, wide = x.shape[HEIGHT], min(kernel.shape[2:]) >= MIN_CHANNELS
+    fewer = 2 * -(-height // winograd.STRIDE) < height
+    return precision != "fast" and jnp.finfo(x.dtype).bits >= 32 and wide and fewer
 
 
 def _library(precision: str) -> Callable[[jax.Array, jax.Array], jax.Array]:

@@ -1,13 +1,13 @@
 """3x3 convolutions with half the products: Winograd's, over lines.
 
-Four lines y of a column of taps g, met by six lines d, are coefficients of a product of
-polynomials, which is known from its values at six points (Lavin and Gray 2015, equation 5; theirs
-are the points 0, +-1, +-2):
+Three taps g meet six lines d in four lines y, y[k] = g[0] d[k] + g[1] d[k+1] + g[2] d[k+2], with
+six products in place of twelve (Winograd 1980; Lavin and Gray 2015 for networks):
 
     y = OUTPUTS @ ((TAPS @ g) * (LINES @ d))
 
-Over channels and columns the products become dots, six where twelve lines of dots were. Over both
-axes a quarter would be left, but then the sums take longer than the dots.
+This is the transpose of multiplying two polynomials by their values at six points. With columns and
+channels the products become dots. Over both axes a quarter of the products would be left, but then
+the sums take longer than the dots.
 """
 
 from collections.abc import Sequence
@@ -20,8 +20,9 @@ from jax import lax
 from jaxlabs.layers.matmul import matmul, sum_of_outer_products
 
 POINTS = (0, 2 / 3, -2 / 3, 3 / 2, -3 / 2)
-"""And infinity. Rounding in float32 errs by 2.2 times as much as in dots of all products, by 3.3
-with the points of the paper; XLA's own convolution, on CPUs, by 1.1 to 4.3."""
+"""Where polynomials are evaluated, infinity apart. Rounding in float32 errs by 2.2 times as much (root
+mean square) as dots of all products do, by 3.3 with the paper's points 0, +-1, +-2; XLA's own
+convolution, on CPUs, by 1.1 to 4.3."""
 
 STRIDE, REACH = 4, 6
 """Lines of results that are computed at once, and lines of the picture that they come from."""
@@ -34,6 +35,7 @@ def _at_points(size: int) -> np.ndarray:
 
 
 OUTPUTS, TAPS = _at_points(STRIDE).T, _at_points(3)
+# Rounded, so that zeros are exact and left out of sums.
 LINES = np.round(np.linalg.inv(_at_points(REACH)).T, 14)
 
 
@@ -80,15 +82,16 @@ def gradients(
 
 
 def _every_fourth(x: jax.Array, count: int, margin: int) -> list[jax.Array]:
-    """Returns lines 0, 4, 8, ..., lines 1, 5, 9, ... and so on, zeros beyond the edges.
+    """Returns every fourth line from a first one on, for `count` first ones in a row.
 
     Args:
-      x: [batch, height, width, channels].
-      count: of results; where there are REACH, the first holds lines -1, 3, 7, ...
+      x: [batch, height, width, channels]; lines beyond its edges are zeros.
+      count: STRIDE, for lines 0, 4, 8, ... to 3, 7, 11, ..., or REACH, for one more on either side:
+        -1, 3, 7, ... to 4, 8, 12, ...
       margin: columns of zeros on either side.
 
     Returns:
-      `count` times [batch, height / 4, width + 2 * margin, channels].
+      `count` times [batch, height / 4 rounded up, width + 2 * margin, channels].
     """
     height, tiles, before = x.shape[1], -(-x.shape[1] // STRIDE), (count - STRIDE) // 2
     last = STRIDE * (tiles - 1)
@@ -120,8 +123,9 @@ def _three_columns(padded: jax.Array) -> jax.Array:
 
 def _interleave(lines: Sequence[jax.Array], height: int) -> jax.Array:
     """Undoes `_every_fourth` for STRIDE lines, `[batch, height, width, channels]`."""
-    joined = jnp.stack(lines, axis=2)
-    return joined.reshape(len(joined), -1, *joined.shape[3:])[:, :height]
+    batch, tiles, width, channels = lines[0].shape
+    joined = jnp.stack(lines, axis=2).reshape(batch, STRIDE * tiles, width, channels)
+    return joined[:, :height]
 
 
 def _add_overlaps(lines: Sequence[jax.Array], height: int) -> jax.Array:

@@ -21,7 +21,8 @@ import flax.linen as nn
 import jax
 
 from jaxlabs.config import Config, setting
-from jaxlabs.layers.convolution import convolve3x3, max_pool
+from jaxlabs.layers.convolution import max_pool
+from jaxlabs.layers.convolve3x3 import convolve3x3
 from jaxlabs.layers.matmul import PRECISIONS, Dense, matmul
 from jaxlabs.layers.normalization import BatchNorm, build_norm
 from jaxlabs.losses.cross_entropy import scored

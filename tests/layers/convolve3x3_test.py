@@ -23,7 +23,7 @@ FORMS = {
     "dots": (convolve_by_dots, gradients_by_dots),
     "winograd": (winograd.convolve, winograd.gradients),
 }
-SIZES = [(2, 6, 5), (1, 1, 1), (1, 1, 3), (3, 2, 1), (1, 4, 2), (1, 9, 2)]
+SIZES = [(2, 6, 5), (0, 5, 4), (1, 1, 1), (1, 1, 3), (3, 2, 1), (1, 4, 2), (1, 9, 2)]
 
 
 def draw(*shape, seed=0):
@@ -87,7 +87,7 @@ def test_winograds_matrices_multiply_polynomials_exactly():
 
 @pytest.mark.parametrize("channels", [(32, 32), (64, 48), (48, 64)])
 def test_winograd_in_float32_rounds_little_more_than_direct_sums(channels):
-    """Up to 2.5 times in the root mean square; the points 0, +-1, +-2 come to more."""
+    """2.2 times in the root mean square, where the points 0, +-1, +-2 come to 2.7 and more."""
     x, kernel = draw(2, 12, 10, channels[0]), draw(3, 3, *channels, seed=1)
     gradient = draw(2, 12, 10, channels[1], seed=2)
 
@@ -100,24 +100,38 @@ def test_winograd_in_float32_rounds_little_more_than_direct_sums(channels):
         return [np.square(y - e).mean() ** 0.5 for y, e in zip(outputs, exact, strict=True)]
 
     for winograds, direct in zip(errors("winograd"), errors("dots"), strict=True):
-        assert 0 < direct < winograds < 2.7 * direct
+        assert 0 < direct < winograds < 2.6 * direct
 
 
 @pytest.mark.parametrize(
-    ("channels", "precision", "dtype", "dots"),
+    ("height", "inputs", "outputs", "precision", "dtype", "dots"),
     [
-        (MIN_CHANNELS, "highest", jnp.float32, 6),
-        (MIN_CHANNELS, "default", jnp.float32, 6),
-        (MIN_CHANNELS - 1, "highest", jnp.float32, 3),
-        (MIN_CHANNELS, "fast", jnp.float32, 3),
-        (MIN_CHANNELS, "default", jnp.bfloat16, 3),
+        (8, MIN_CHANNELS, 40, "highest", jnp.float32, [6, 6 + 6]),
+        (3, 40, MIN_CHANNELS, "default", jnp.float32, [6, 6 + 6]),
+        (2, 40, 40, "default", jnp.float32, [3, 3 + 1]),
+        (8, MIN_CHANNELS - 1, 40, "highest", jnp.float32, [3, 3 + 1]),
+        (8, 40, MIN_CHANNELS - 1, "highest", jnp.float32, [3, 3 + 1]),
+        (8, 40, 40, "fast", jnp.float32, [3, 3 + 1]),
+        (8, 40, 40, "default", jnp.bfloat16, [3, 3 + 1]),
     ],
 )
-def test_products_are_saved_where_it_pays_and_harms_nothing(channels, precision, dtype, dots):
-    x, kernel = jnp.zeros((1, 8, 4, channels), dtype), jnp.zeros((3, 3, channels, 40), dtype)
-    lowered = jax.jit(convolve3x3, static_argnums=2).trace(x, kernel, precision)
-    text = lowered.lower(lowering_platforms=("cpu",)).as_text()
-    assert text.count("stablehlo.dot_general") == dots
+def test_products_are_saved_where_it_pays_and_harms_nothing(
+    height, inputs, outputs, precision, dtype, dots
+):
+    x, kernel = jnp.zeros((1, height, 4, inputs), dtype), jnp.zeros((3, 3, inputs, outputs), dtype)
+
+    def forward(x, kernel):
+        return convolve3x3(x, kernel, precision)
+
+    def backward(x, kernel, gradient):
+        return jax.vjp(forward, x, kernel)[1](gradient)
+
+    def count(function, *args):
+        lowered = jax.jit(function).trace(*args).lower(lowering_platforms=("cpu",))
+        return lowered.as_text().count("stablehlo.dot_general")
+
+    found = [count(forward, x, kernel), count(backward, x, kernel, forward(x, kernel))]
+    assert found == dots
 
 
 def test_gradients_of_a_wide_convolution_are_differences(key):

@@ -1,3 +1,4 @@
+import os
 import platform
 import subprocess
 import sys
@@ -5,6 +6,11 @@ import sys
 import pytest
 
 from jaxlabs.training import memory
+
+PLAIN = {
+    name: value for name, value in os.environ.items() if not name.startswith(("MALLOC_", "GLIBC_"))
+}
+"""The environment without settings of the C library's own."""
 
 FAULTS = """
 import ctypes, resource, threading
@@ -39,7 +45,12 @@ def faults(setting):
     """Pages that are fetched when 40 MB are asked for again, here and in another thread."""
     code = FAULTS.format(setting=setting)
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+        env=PLAIN,
     )
     return [int(line) for line in done.stdout.split()]
 
@@ -77,7 +88,12 @@ print(*(first <= block < last for block in blocks))
 def test_threads_have_heaps_of_their_own():
     """In a common one they wait for each other at every dot."""
     done = subprocess.run(
-        [sys.executable, "-c", HEAPS], capture_output=True, text=True, check=True, timeout=60
+        [sys.executable, "-c", HEAPS],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+        env=PLAIN,
     )
     assert done.stdout.split() == ["True", "False"]
 
