@@ -20,9 +20,11 @@ from jax import lax
 from jaxlabs.layers.matmul import matmul, sum_of_outer_products
 
 POINTS = (0, 2 / 3, -2 / 3, 3 / 2, -3 / 2)
-"""Where polynomials are evaluated, infinity apart. Rounding in float32 errs by 2.2 times as much (root
-mean square) as dots of all products do, by 3.3 with the paper's points 0, +-1, +-2; XLA's own
-convolution, on CPUs, by 1.1 to 4.3."""
+"""Where polynomials are evaluated, infinity apart.
+
+In float32 they round 2.2 times as coarsely (root mean square) as dots of all products, the paper's
+points 0, +-1, +-2 3.3 times; XLA's own convolution, on CPUs, 1.1 to 4.3 times.
+"""
 
 STRIDE, REACH = 4, 6
 """Lines of results that are computed at once, and lines of the picture that they come from."""
