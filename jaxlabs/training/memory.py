@@ -15,8 +15,8 @@ def keep_freed() -> bool:
 
     XLA asks for its temporaries anew at every call of a program. By default glibc fetches a large
     block from the kernel, page by page at the first touch, and gives it back afterwards. Now it
-    lies in a heap whose end is not given back, up to 64 MB, which is the most that the heap of a
-    thread holds. One heap for all threads would hold larger ones too, but they would wait for each
+    lies in the thread's first heap, whose end is not given back; 64 MB in all is the most that such
+    a heap holds. One heap for all threads would hold larger ones too, but they would wait for each
     other at every dot, which costs more.
     """
     if platform.libc_ver()[0] != "glibc":
