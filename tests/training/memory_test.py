@@ -22,13 +22,13 @@ libc.malloc.argtypes = [ctypes.c_size_t]
 libc.memset.argtypes = [ctypes.c_void_p, ctypes.c_int, ctypes.c_size_t]
 libc.free.argtypes = [ctypes.c_void_p]
 
-def touch(size=40 << 20):
+def touch(size=100 << 20):
     block = libc.malloc(size)
     libc.memset(block, 1, size)
     libc.free(block)
 
 def touch_in_a_thread():
-    thread = threading.Thread(target=touch)
+    thread = threading.Thread(target=touch, args=[40 << 20])
     thread.start()
     thread.join()
 
@@ -41,18 +41,16 @@ for use in (touch, touch_in_a_thread):
 """
 
 
+def printed(code):
+    """The words that a new Python prints."""
+    command = [sys.executable, "-c", code]
+    options = {"capture_output": True, "text": True, "check": True, "timeout": 60}
+    return subprocess.run(command, env=PLAIN, **options).stdout.split()
+
+
 def faults(setting):
-    """Pages that are fetched when 40 MB are asked for again, here and in another thread."""
-    code = FAULTS.format(setting=setting)
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=60,
-        env=PLAIN,
-    )
-    return [int(line) for line in done.stdout.split()]
+    """Pages fetched when 100 MB are asked for again here, and 40 MB in another thread."""
+    return [int(count) for count in printed(FAULTS.format(setting=setting))]
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the settings are glibc's")
@@ -87,15 +85,7 @@ print(*(first <= block < last for block in blocks))
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the settings are glibc's")
 def test_threads_have_heaps_of_their_own():
     """In a common one they wait for each other at every dot."""
-    done = subprocess.run(
-        [sys.executable, "-c", HEAPS],
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=60,
-        env=PLAIN,
-    )
-    assert done.stdout.split() == ["True", "False"]
+    assert printed(HEAPS) == ["True", "False"]
 
 
 def test_without_glibc_nothing_is_set(monkeypatch):
