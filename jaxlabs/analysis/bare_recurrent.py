@@ -10,7 +10,7 @@ import scipy.stats
 from jax import lax
 
 from jaxlabs.layers.matmul import matmul
-from jaxlabs.layers.recurrent_cells import CELLS, Gates, State, recur
+from jaxlabs.layers.recurrent_cells import CELLS, State, recur
 
 Params = Mapping[str, Any]
 
@@ -87,11 +87,12 @@ class Trace(NamedTuple):
 
     Attributes:
       states: h, and c of an LSTM, after every step; `[time, batch, hidden]` each.
-      gates: as the cell's `forward` returns them, `[time, batch, hidden]` each.
+      gates: in the order of the kernel's columns, `[time, batch, hidden]` each; then a GRU's
+        `recurrent_n`.
     """
 
     states: State
-    gates: Gates
+    gates: list[jax.Array]
 
 
 def trace(
@@ -122,7 +123,8 @@ def trace(
         h = lax.stop_gradient(state[0]) if hold_gates else state[0]
         state, gates = CELLS[cell].forward(projected, matmul(h, kernel), state)
         state = jax.tree.map(jnp.add, state, nudge)
-        return state, Trace(state, gates)
+        gates = jnp.concatenate(gates, axis=-1)
+        return state, Trace(state, jnp.split(gates, gates.shape[-1] // len(kernel), axis=-1))
 
     return lax.scan(step, state, (project(params, inputs), nudges))[1]
 

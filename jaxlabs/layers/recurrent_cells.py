@@ -31,7 +31,8 @@ State = tuple[jax.Array, ...]
 """Of one layer: `(h,)`, or `(h, c)` for an LSTM, each [batch, hidden]."""
 
 Gates = tuple[jax.Array, ...]
-"""The gates of one layer in the order of the kernel's columns, each [batch, hidden]."""
+"""The gates of one layer, side by side in the order of the kernel's columns, in as many arrays as a
+cell's functions share: [batch, hidden] for each gate in an array."""
 
 
 class Cell(NamedTuple):
@@ -85,11 +86,13 @@ def rnn_backward(
 
 
 def lstm_forward(projected: jax.Array, recurrent: jax.Array, state: State) -> tuple[State, Gates]:
-    """See `rnn_forward`; the gates are i, f, g and o."""
-    i, f, g, o = jnp.split(projected + recurrent, 4, axis=-1)
-    i, f, g, o = nn.sigmoid(i), nn.sigmoid(f), jnp.tanh(g), nn.sigmoid(o)
+    """See `rnn_forward`; the gates are i, f, g and o, in one array."""
+    # In one pass over all four, since sigmoid(a) = (1 + tanh(a / 2)) / 2.
+    scale = _columns(state[0], 0.5, 0.5, 1, 0.5)
+    gates = (1 - scale) + scale * jnp.tanh(scale * (projected + recurrent))
+    i, f, g, o = jnp.split(gates, 4, axis=-1)
     c = f * state[1] + i * g
-    return (o * jnp.tanh(c), c), (i, f, g, o)
+    return (o * jnp.tanh(c), c), (gates,)
 
 
 def lstm_backward(
@@ -100,21 +103,29 @@ def lstm_backward(
     d_c' gains d_h' o (1 - tanh(c')^2); then d_a_i = d_c' g i (1 - i), d_a_f = d_c' c f (1 - f),
     d_a_g = d_c' i (1 - g^2), d_a_o = d_h' tanh(c') o (1 - o), and d_c = d_c' f.
     """
-    (d_h, d_c), (i, f, g, o) = gradient, gates
+    (d_h, d_c), (gates,) = gradient, gates
+    i, f, g, o = jnp.split(gates, 4, axis=-1)
     tanh_c = jnp.tanh(state[1])
     d_c = d_c + d_h * o * (1 - tanh_c * tanh_c)
-    d_i, d_f = d_c * g * i * (1 - i), d_c * before[1] * f * (1 - f)
-    d_g, d_o = d_c * i * (1 - g * g), d_h * tanh_c * o * (1 - o)
-    d_a = jnp.concatenate([d_i, d_f, d_g, d_o], axis=-1)
-    return d_a, (jnp.zeros_like(d_h), d_c * f)
+    d_gates = jnp.concatenate([d_c, d_c, d_c, d_h], axis=-1)
+    d_gates *= jnp.concatenate([g, before[1], i, tanh_c], axis=-1)
+    lowest = _columns(d_h, 0, 0, -1, 0)
+    return d_gates * (gates - lowest) * (1 - gates), (jnp.zeros_like(d_h), d_c * f)
+
+
+def _columns(like: jax.Array, *values: float) -> jax.Array:
+    """Returns each of the values once for every column of `like [batch, hidden]`, in one row."""
+    return jnp.repeat(jnp.asarray(values, like.dtype), like.shape[-1])[None, :]
 
 
 def gru_forward(projected: jax.Array, recurrent: jax.Array, state: State) -> tuple[State, Gates]:
-    """See `rnn_forward`; the gates are r, z and n, and then `recurrent_n`."""
-    (p_r, p_z, p_n), (r_r, r_z, r_n) = jnp.split(projected, 3, -1), jnp.split(recurrent, 3, -1)
-    r, z = nn.sigmoid(p_r + r_r), nn.sigmoid(p_z + r_z)
-    n = jnp.tanh(p_n + r * r_n)
-    return (n + z * (state[0] - n),), (r, z, n, r_n)
+    """See `rnn_forward`; the gates are r and z in one array, then n, and `recurrent_n` last."""
+    both = 2 * state[0].shape[-1]
+    projected_n, recurrent_n = projected[:, both:], recurrent[:, both:]
+    gates = nn.sigmoid(projected[:, :both] + recurrent[:, :both])
+    r, z = jnp.split(gates, 2, axis=-1)
+    n = jnp.tanh(projected_n + r * recurrent_n)
+    return (n + z * (state[0] - n),), (gates, n, recurrent_n)
 
 
 def gru_backward(
@@ -125,17 +136,18 @@ def gru_backward(
     d_a_n = d_h' (1 - z) (1 - n^2), d_a_z = d_h' (h - n) z (1 - z), d_a_r = d_a_n recurrent_n
     r (1 - r), and d_h = d_h' z.
     """
-    (d_h,), (r, z, n, recurrent_n) = gradient, gates
+    (d_h,), (gates, n, recurrent_n) = gradient, gates
+    _, z = jnp.split(gates, 2, axis=-1)
     d_n = d_h * (1 - z) * (1 - n * n)
-    d_z = d_h * (before[0] - n) * z * (1 - z)
-    d_r = d_n * recurrent_n * r * (1 - r)
-    return jnp.concatenate([d_r, d_z, d_n], axis=-1), (d_h * z,)
+    d_gates = jnp.concatenate([d_n * recurrent_n, d_h * (before[0] - n)], axis=-1)
+    return jnp.concatenate([d_gates * gates * (1 - gates), d_n], axis=-1), (d_h * z,)
 
 
 def gru_to_recurrent(d_projected: jax.Array, gates: Gates) -> jax.Array:
     """Returns the gradient of `recurrent`, whose candidate goes through the reset gate."""
     d_r, d_z, d_n = jnp.split(d_projected, 3, axis=-1)
-    return jnp.concatenate([d_r, d_z, d_n * gates[0]], axis=-1)
+    r, _ = jnp.split(gates[0], 2, axis=-1)
+    return jnp.concatenate([d_r, d_z, d_n * r], axis=-1)
 
 
 CELLS = {

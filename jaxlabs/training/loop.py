@@ -30,7 +30,7 @@ from jaxlabs.training.signals import stop_requests
 from jaxlabs.training.state import TrainState, create_state, leaf_names
 from jaxlabs.training.task import Task
 
-CALL_SECONDS = 1.0
+CALL_SECONDS = 3.0
 """How long one compiled call should take: short enough for a signal, long enough for the device."""
 
 

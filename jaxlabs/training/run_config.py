@@ -67,7 +67,7 @@ class RunConfig(CommonConfig):
     )
     steps_per_call: int = setting(
         200,
-        "most steps in one compiled call; a call also ends after about a second",
+        "most steps in one compiled call; a call also ends after about three seconds",
         minimum=1,
         kind=RUNTIME,
     )
