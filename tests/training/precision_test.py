@@ -74,3 +74,16 @@ def test_measurement_times_both_forms():
     seconds = precision.measure(32, 8, 16)
     assert list(seconds) == ["fast", "default"]
     assert all(0 < value < 1 for value in seconds.values())
+
+
+def test_disturbed_rounds_do_not_decide(monkeypatch):
+    taken = {"fast": [9, 9, 9, 9, 1, 9], "default": [3] * 6}
+    clock = [0.0]
+
+    def work(x, kernel, gradient, name):
+        clock[0] += taken[name].pop()
+        return x
+
+    monkeypatch.setattr(precision, "_forth_and_back", work)
+    monkeypatch.setattr(precision.time, "perf_counter", lambda: clock[0])
+    assert precision.measure(4, 4, 4) == {"fast": 1, "default": 3}
