@@ -123,8 +123,8 @@ def trace(
         h = lax.stop_gradient(state[0]) if hold_gates else state[0]
         state, gates = CELLS[cell].forward(projected, matmul(h, kernel), state)
         state = jax.tree.map(jnp.add, state, nudge)
-        gates = jnp.concatenate(gates, axis=-1)
-        return state, Trace(state, jnp.split(gates, gates.shape[-1] // len(kernel), axis=-1))
+        joined = jnp.concatenate(gates, axis=-1)
+        return state, Trace(state, jnp.split(joined, joined.shape[-1] // len(kernel), axis=-1))
 
     return lax.scan(step, state, (project(params, inputs), nudges))[1]
 

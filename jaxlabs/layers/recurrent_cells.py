@@ -31,8 +31,8 @@ State = tuple[jax.Array, ...]
 """Of one layer: `(h,)`, or `(h, c)` for an LSTM, each [batch, hidden]."""
 
 Gates = tuple[jax.Array, ...]
-"""The gates of one layer, side by side in the order of the kernel's columns, in as many arrays as a
-cell's functions share: [batch, hidden] for each gate in an array."""
+"""What a cell's `backward` needs of its `forward`: the gates in the order of the kernel's columns,
+in one array or several, [batch, hidden] for each gate; last a GRU's `recurrent_n`."""
 
 
 class Cell(NamedTuple):
@@ -86,13 +86,14 @@ def rnn_backward(
 
 
 def lstm_forward(projected: jax.Array, recurrent: jax.Array, state: State) -> tuple[State, Gates]:
-    """See `rnn_forward`; the gates are i, f, g and o, in one array."""
-    # In one pass over all four, since sigmoid(a) = (1 + tanh(a / 2)) / 2.
-    scale = _columns(state[0], 0.5, 0.5, 1, 0.5)
-    gates = (1 - scale) + scale * jnp.tanh(scale * (projected + recurrent))
-    i, f, g, o = jnp.split(gates, 4, axis=-1)
+    """See `rnn_forward`; the gates are i, f, g and o, in one array [batch, 4 * hidden]."""
+    # All in one pass, since XLA on CPUs is slow in small ones: sigmoid(a) = (1 + tanh(a / 2)) / 2,
+    # which is as exact as float32 near 1, but not relative to a gate that is all but closed.
+    scale = _by_gate(state[0], 0.5, 0.5, 1, 0.5)
+    joined = (1 - scale) + scale * jnp.tanh(scale * (projected + recurrent))
+    i, f, g, o = jnp.split(joined, 4, axis=-1)
     c = f * state[1] + i * g
-    return (o * jnp.tanh(c), c), (gates,)
+    return (o * jnp.tanh(c), c), (joined,)
 
 
 def lstm_backward(
@@ -101,31 +102,32 @@ def lstm_backward(
     """See `rnn_backward`.
 
     d_c' gains d_h' o (1 - tanh(c')^2); then d_a_i = d_c' g i (1 - i), d_a_f = d_c' c f (1 - f),
-    d_a_g = d_c' i (1 - g^2), d_a_o = d_h' tanh(c') o (1 - o), and d_c = d_c' f.
+    d_a_g = d_c' i (1 - g^2), d_a_o = d_h' tanh(c') o (1 - o), and d_c = d_c' f. Both slopes are
+    (y - lowest) (1 - y): lowest is 0 for a sigmoid and -1 for tanh.
     """
-    (d_h, d_c), (gates,) = gradient, gates
-    i, f, g, o = jnp.split(gates, 4, axis=-1)
+    (d_h, d_c), (joined,) = gradient, gates
+    i, f, g, o = jnp.split(joined, 4, axis=-1)
     tanh_c = jnp.tanh(state[1])
     d_c = d_c + d_h * o * (1 - tanh_c * tanh_c)
     d_gates = jnp.concatenate([d_c, d_c, d_c, d_h], axis=-1)
     d_gates *= jnp.concatenate([g, before[1], i, tanh_c], axis=-1)
-    lowest = _columns(d_h, 0, 0, -1, 0)
-    return d_gates * (gates - lowest) * (1 - gates), (jnp.zeros_like(d_h), d_c * f)
+    lowest = _by_gate(d_h, 0, 0, -1, 0)
+    return d_gates * (joined - lowest) * (1 - joined), (jnp.zeros_like(d_h), d_c * f)
 
 
-def _columns(like: jax.Array, *values: float) -> jax.Array:
-    """Returns each of the values once for every column of `like [batch, hidden]`, in one row."""
+def _by_gate(like: jax.Array, *values: float) -> jax.Array:
+    """Returns [1, gates * hidden]: each value in all columns of its gate, as wide as `like`."""
     return jnp.repeat(jnp.asarray(values, like.dtype), like.shape[-1])[None, :]
 
 
 def gru_forward(projected: jax.Array, recurrent: jax.Array, state: State) -> tuple[State, Gates]:
-    """See `rnn_forward`; the gates are r and z in one array, then n, and `recurrent_n` last."""
+    """See `rnn_forward`; r and z are in one array [batch, 2 * hidden], then n, `recurrent_n`."""
     both = 2 * state[0].shape[-1]
     projected_n, recurrent_n = projected[:, both:], recurrent[:, both:]
-    gates = nn.sigmoid(projected[:, :both] + recurrent[:, :both])
-    r, z = jnp.split(gates, 2, axis=-1)
+    r_z = nn.sigmoid(projected[:, :both] + recurrent[:, :both])
+    r, z = jnp.split(r_z, 2, axis=-1)
     n = jnp.tanh(projected_n + r * recurrent_n)
-    return (n + z * (state[0] - n),), (gates, n, recurrent_n)
+    return (n + z * (state[0] - n),), (r_z, n, recurrent_n)
 
 
 def gru_backward(
@@ -136,11 +138,11 @@ def gru_backward(
     d_a_n = d_h' (1 - z) (1 - n^2), d_a_z = d_h' (h - n) z (1 - z), d_a_r = d_a_n recurrent_n
     r (1 - r), and d_h = d_h' z.
     """
-    (d_h,), (gates, n, recurrent_n) = gradient, gates
-    _, z = jnp.split(gates, 2, axis=-1)
+    (d_h,), (r_z, n, recurrent_n) = gradient, gates
+    _, z = jnp.split(r_z, 2, axis=-1)
     d_n = d_h * (1 - z) * (1 - n * n)
-    d_gates = jnp.concatenate([d_n * recurrent_n, d_h * (before[0] - n)], axis=-1)
-    return jnp.concatenate([d_gates * gates * (1 - gates), d_n], axis=-1), (d_h * z,)
+    d_r_z = jnp.concatenate([d_n * recurrent_n, d_h * (before[0] - n)], axis=-1)
+    return jnp.concatenate([d_r_z * r_z * (1 - r_z), d_n], axis=-1), (d_h * z,)
 
 
 def gru_to_recurrent(d_projected: jax.Array, gates: Gates) -> jax.Array:

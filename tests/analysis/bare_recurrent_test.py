@@ -26,6 +26,19 @@ def test_the_trace_is_what_the_shared_recurrence_does(cell, inputs):
     assert {array.shape for array in (*states, *gates)} == {(TIME, 2, HIDDEN)}
 
 
+def test_gates_make_the_states_by_the_cells_equations(inputs):
+    params = bare_recurrent.initial_params("lstm", INPUTS, HIDDEN, OUTPUTS, 0)
+    (h, c), (i, f, g, o) = bare_recurrent.trace("lstm", params, inputs)
+    np.testing.assert_allclose(c[1:], f[1:] * c[:-1] + i[1:] * g[1:], atol=1e-6)
+    np.testing.assert_allclose(h, o * np.tanh(c), atol=1e-6)
+
+    params = bare_recurrent.initial_params("gru", INPUTS, HIDDEN, OUTPUTS, 0)
+    (h,), (r, z, n, recurrent_n) = bare_recurrent.trace("gru", params, inputs)
+    projected_n = bare_recurrent.project(params, inputs)[..., 2 * HIDDEN :]
+    np.testing.assert_allclose(n, np.tanh(projected_n + r * recurrent_n), atol=1e-6)
+    np.testing.assert_allclose(h[1:], n[1:] + z[1:] * (h[:-1] - n[1:]), atol=1e-6)
+
+
 def test_a_nudge_is_added_to_its_state_after_its_step(inputs):
     params = bare_recurrent.initial_params("lstm", INPUTS, HIDDEN, OUTPUTS, 0)
     plain = bare_recurrent.trace("lstm", params, inputs)

@@ -133,6 +133,20 @@ def test_gradient_by_hand_equals_that_of_the_plain_scan(cell, reverse):
     chex.assert_trees_all_close(ours, theirs, rtol=1e-4, atol=1e-5)
 
 
+def test_gates_of_an_lstm_are_sigmoids_however_far_out():
+    a = np.repeat(np.float32([-100, -20, -1, 0, 1, 20, 100]), 4 * HIDDEN).reshape(7, -1)
+    state = (np.zeros((7, HIDDEN), np.float32),) * 2
+    after, (joined,) = CELLS["lstm"].forward(a, np.zeros_like(a), state)
+    i, f, g, o = np.split(np.asarray(joined), 4, axis=-1)
+    for gate in (i, f, o):
+        np.testing.assert_allclose(gate, expit(a[:, :HIDDEN]), atol=1e-7)
+        assert gate.min() >= 0
+        assert gate.max() <= 1
+    np.testing.assert_allclose(g, np.tanh(a[:, :HIDDEN]), atol=1e-7)
+    slope, _ = CELLS["lstm"].backward((np.ones_like(i),) * 2, after, state, (joined,))
+    assert np.isfinite(slope).all()
+
+
 @pytest.mark.parametrize("cell", CELLS)
 def test_fast_gradients_are_near_the_strict_ones(cell):
     params, x = parameters(module(cell)), x_of()

@@ -77,7 +77,7 @@ def test_measurement_times_both_forms():
 
 
 def test_disturbed_rounds_do_not_decide(monkeypatch):
-    taken = {"fast": [9, 9, 9, 9, 1, 9], "default": [3] * 6}
+    taken = {"fast": [1] + [9] * precision.ROUNDS, "default": [3] * (1 + precision.ROUNDS)}
     clock = [0.0]
 
     def work(x, kernel, gradient, name):

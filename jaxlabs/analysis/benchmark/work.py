@@ -69,7 +69,7 @@ def training(
 ) -> Work:
     """Takes training steps as a run does: batch, loss, gradients, clipping, optimizer.
 
-    Those that are asked for at once are taken in calls of about three seconds, as a run's are too.
+    Those asked for at once are taken in calls as long as a run's, where there are enough of them.
     """
     config, placement = _start(config, precision)
     task, dataset = build_task(config, vocabulary), placement.replicate(make_dataset())
