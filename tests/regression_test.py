@@ -119,7 +119,7 @@ def unet_step():
 # Measured with jax 0.10.2, and with 0.12 where that differs:
 #   gpt         14.15 GFLOP   1,377 or 1,463 MB   154 MB   435 dots   65 or 81 moves
 #   gpt, fast   14.17 GFLOP   1,314 or 1,400 MB   141 MB   435 dots   57 or 73 moves
-#   gru          8.97 GFLOP     635 or   637 MB   124 MB     9 dots   13 moves
+#   gru          8.97 GFLOP     619 or   620 MB   124 MB     9 dots   11 moves
 #   unet         3.59 GFLOP   1,047 MB             70 MB   225 dots    0 moves
 BOUNDS = {
     gpt_step: Cost(
@@ -128,7 +128,7 @@ BOUNDS = {
     fast_gpt_step: Cost(
         flops=14.4e9, traffic=1.47e9, temporaries=148e6, dots=435, moves=73 if NEW else 57
     ),
-    gru_step: Cost(flops=9.2e9, traffic=0.66e9, temporaries=130e6, dots=9, moves=13),
+    gru_step: Cost(flops=9.2e9, traffic=0.645e9, temporaries=130e6, dots=9, moves=11),
     unet_step: Cost(flops=3.67e9, traffic=1.09e9, temporaries=74e6, dots=225, moves=0),
 }
 """What a step may take at most; dots and moves not one more than were measured."""
