@@ -39,7 +39,7 @@ def matmul(x: jax.Array, kernel: jax.Array, precision: str = "default") -> jax.A
 def lax_precision(precision: str) -> lax.Precision | None:
     """Returns what a dot without a kernel (attention's two) passes to `lax` for a precision name.
 
-    `fast` means the platform's default there: bfloat16 inputs gained nothing in those dots on the
+    `fast` means the platform's default there: bfloat16 inputs gained little in those dots on the
     CPUs where they were tried.
 
     Raises:
