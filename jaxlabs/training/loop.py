@@ -31,7 +31,7 @@ from jaxlabs.training.state import TrainState, create_state, leaf_names
 from jaxlabs.training.task import Task
 
 CALL_SECONDS = 3.0
-"""How long a compiled call should take: short enough for a signal, long for what each one costs."""
+"""How long a compiled call should take: soon enough for a signal, long beside a call's own cost."""
 
 
 def next_pace(pace: int, elapsed: float) -> int:
