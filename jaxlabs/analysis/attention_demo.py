@@ -14,7 +14,8 @@ import numpy as np
 
 from jaxlabs.analysis.tiny_training import draw_params
 from jaxlabs.layers import masks
-from jaxlabs.layers.attention import MultiHeadAttention, attention_parts
+from jaxlabs.layers.attention import attention_parts
+from jaxlabs.layers.multi_head_attention import MultiHeadAttention
 
 KEYS, DRAWS = 16, 256
 """Keys that a query chooses among, and random queries with keys for each d_k."""

@@ -17,8 +17,8 @@ from jax import lax
 
 from jaxlabs import keys
 from jaxlabs.analysis.tiny_training import draw_params, fit
-from jaxlabs.layers.attention import MultiHeadAttention
 from jaxlabs.layers.feed_forward import FeedForward
+from jaxlabs.layers.multi_head_attention import MultiHeadAttention
 from jaxlabs.layers.normalization import build_norm
 from jaxlabs.losses.cross_entropy import cross_entropy
 

@@ -17,7 +17,7 @@ import numpy as np
 from jaxlabs import keys
 from jaxlabs.analysis.tiny_training import draw_params, fit
 from jaxlabs.layers import masks
-from jaxlabs.layers.attention import MultiHeadAttention
+from jaxlabs.layers.multi_head_attention import MultiHeadAttention
 from jaxlabs.losses.cross_entropy import cross_entropy
 
 SYMBOLS, LENGTH, BATCH, WIDTH = 8, 16, 16, 32

@@ -40,9 +40,12 @@ class Dropout(nn.Module):
 
     rate: float
 
-    def __call__(self, x: jax.Array, keys: jax.Array | None) -> jax.Array:
-        """Drops elements of `x [batch, ...]` by `keys [batch]`; None leaves `x` as it is."""
+    def __call__(self, x: jax.Array, keys: jax.Array | None, part: int = 0) -> jax.Array:
+        """Drops elements of `x [batch, ...]` by `keys [batch]`; None leaves `x` as it is.
+
+        Where one array is dropped in parts, each has a number and masks of its own.
+        """
         if keys is None or self.rate == 0:
             return x
-        salt = zlib.crc32("/".join(self.path).encode())
+        salt = zlib.crc32("/".join(self.path).encode(), part)
         return dropout(x, self.rate, jax.vmap(jax.random.fold_in, (0, None))(keys, salt))

@@ -1,5 +1,6 @@
 """The one dense dot: every layer multiplies by its kernel here, in the precision it was given."""
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -36,6 +37,24 @@ def matmul(x: jax.Array, kernel: jax.Array, precision: str = "default") -> jax.A
     return product.reshape(*x.shape[:-1], kernel.shape[-1])
 
 
+def einsum(
+    formula: str, left: jax.Array, right: jax.Array, precision: str = "default"
+) -> jax.Array:
+    """Returns `jnp.einsum(formula, left, right)` of two sides of which none is a kernel.
+
+    Attention has two such dots. The formula has an arrow; each of its axes stands in two of the
+    three terms at least.
+
+    Raises:
+      ValueError: `precision` is not one of PRECISIONS.
+    """
+    if precision != "fast":
+        right = _with_transposed_gradient(right)
+        return jnp.einsum(formula, left, right, precision=lax_precision(precision))
+    dtype = jnp.promote_types(left.dtype, right.dtype)
+    return _fast_einsum(formula, left.astype(jnp.float32), right.astype(jnp.float32)).astype(dtype)
+
+
 def lax_precision(precision: str) -> lax.Precision | None:
     """Returns what a dot without a kernel (attention's two) passes to `lax` for a precision name.
 
@@ -52,7 +71,7 @@ def lax_precision(precision: str) -> lax.Precision | None:
 
 @jax.custom_jvp
 def _with_transposed_gradient(kernel: jax.Array) -> jax.Array:
-    """`kernel [in, out]` itself, whose gradient is computed as `_computed_transposed` says.
+    """`kernel [..., in, out]` itself, with its gradient computed as `_computed_transposed` says.
 
     By a JVP, since a VJP would end forward mode. What happens to the tangent is linear and its own
     transpose, so it happens to the gradient too.
@@ -67,15 +86,15 @@ def _with_transposed_tangent(primals: tuple[jax.Array], tangents: tuple[jax.Arra
 
 
 def _computed_transposed(product: jax.Array) -> jax.Array:
-    """`product [in, out]` itself, computed as `[out, in]` where a CPU is faster that way.
+    """`product [..., in, out]` itself, computed as `[..., out, in]` where a CPU is faster that way.
 
     A dot that sums over the rows of both sides takes up to three times as long where its result has
     more rows than columns. XLA would undo a plain transpose; it still undoes one of the caller's, a
     parameter that is given transposed.
     """
-    if product.shape[0] <= product.shape[1]:
+    if product.shape[-2] <= product.shape[-1]:
         return product
-    return _fenced_on_cpu(product.T).T
+    return _fenced_on_cpu(product.mT).mT
 
 
 def _fenced_on_cpu(x: jax.Array) -> jax.Array:
@@ -109,6 +128,37 @@ def _fast_backward(residuals: tuple[jax.Array, jax.Array], gradient: jax.Array):
 
 
 _fast.defvjp(_fast_forward, _fast_backward)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _fast_einsum(formula: str, left: jax.Array, right: jax.Array) -> jax.Array:
+    return _fast_einsum_forward(formula, left, right)[0]
+
+
+def _fast_einsum_forward(formula: str, left: jax.Array, right: jax.Array):
+    left, right = _rounded(left), _rounded(right)
+    return _bfloat16_einsum(formula, left, right), (left, right)
+
+
+def _fast_einsum_backward(formula: str, residuals: tuple[jax.Array, jax.Array], gradient):
+    (left, right), gradient = residuals, _rounded(gradient)
+    terms, product = formula.split("->")
+    first, second = terms.split(",")
+    left_gradient = _bfloat16_einsum(f"{product},{second}->{first}", gradient, right)
+    right_gradient = _bfloat16_einsum(f"{product},{first}->{second}", gradient, left)
+    return left_gradient, _computed_transposed(right_gradient)
+
+
+_fast_einsum.defvjp(_fast_einsum_forward, _fast_einsum_backward)
+
+
+def _bfloat16_einsum(formula: str, left: jax.Array, right: jax.Array) -> jax.Array:
+    return jnp.einsum(formula, left, right, preferred_element_type=jnp.float32)
+
+
+def _rounded(x: jax.Array) -> jax.Array:
+    """`x` in bfloat16, rounded before a dot and not again in its every round."""
+    return _fenced_on_cpu(x.astype(jnp.bfloat16))
 
 
 def sum_of_outer_products(x: jax.Array, gradient: jax.Array, precision: str) -> jax.Array:

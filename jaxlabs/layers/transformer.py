@@ -8,10 +8,10 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
-from jaxlabs.layers.attention import KVCache, Mask, MultiHeadAttention, empty_cache
 from jaxlabs.layers.dropout import Dropout
 from jaxlabs.layers.feed_forward import FeedForward
 from jaxlabs.layers.matmul import Initializer
+from jaxlabs.layers.multi_head_attention import KVCache, Mask, MultiHeadAttention, empty_cache
 from jaxlabs.layers.normalization import build_norm
 from jaxlabs.layers.short_convolution import ShortConvolution
 

@@ -1,10 +1,13 @@
-"""Attention through a local window, banded: time and memory grow with length x window.
+"""Attention through a window that is never spelled out: in a band, or in slices of queries.
 
 The dense form (`layers.attention` under `masks.local_window`) computes every score and hides most
-of them. Here the queries stand in blocks as long as the window, so that all keys that a block may
-see lie in the block itself and its neighbour (Beltagy et al. 2020, section 3.1, uses such blocks).
+of them. In the band the queries stand in blocks as long as the window, so that all keys that a
+block may see lie in the block itself and its neighbour (Beltagy et al. 2020, section 3.1, uses such
+blocks); time and memory grow with length x window. Where the window is long or has no end, slices
+of the queries are compared with no more keys than the slice may see: causally about half of all.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -13,45 +16,107 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxlabs.layers import masks
-from jaxlabs.layers.matmul import lax_precision
+from jaxlabs.layers import masks, positions
+from jaxlabs.layers.attention import dot_product_attention
+from jaxlabs.layers.matmul import einsum
 
 BAND_PAYS_FROM = 128
 """Length from which the banded form is the faster one on two CPU cores, and twice as fast at 256,
 if four windows or more fit into it."""
 
+SHORTEST_SLICE = 64
+MOST_SLICES = 8
+"""On two CPU cores slices of 32 gain nothing on slices of 64, nor do 16 slices on 8."""
+
 
 @flax.struct.dataclass
 class LocalWindow:
-    """A window in place of a spelled-out mask: the attention module chooses the form.
+    """A window in place of a spelled-out mask, attended through in the form that is faster.
 
     Attributes:
-      window: see `local_window_attention`; static.
-      causal: likewise; static.
+      window: keys that a query sees, its own included: `0 <= query - key < window`; None: all
+        before it. Static.
+      causal: False lets a query see as many keys after itself: `|query - key| < window`. Static.
       weights: [batch, time], 0 where there is no key; None if all are there.
     """
 
-    window: int = flax.struct.field(pytree_node=False)
+    window: int | None = flax.struct.field(pytree_node=False, default=None)
     causal: bool = flax.struct.field(pytree_node=False, default=True)
     weights: jax.Array | None = None
 
     def dense(self, time: int) -> jax.Array:
         """Returns the mask spelled out, `[batch or 1, 1, time, time]`."""
-        window = masks.local_window(time, self.window, causal=self.causal)
-        return window if self.weights is None else window & masks.padding(self.weights)
+        window = time if self.window is None else self.window
+        seen = masks.local_window(time, window, causal=self.causal)
+        return seen if self.weights is None else seen & masks.padding(self.weights)
 
     def attend(
         self, query: jax.Array, key: jax.Array, value: jax.Array, **options: Any
     ) -> jax.Array:
-        """Returns the banded form's output, see `local_window_attention`."""
-        window, causal, weights = self.window, self.causal, self.weights
-        return local_window_attention(
-            query, key, value, window, causal=causal, weights=weights, **options
-        )
+        """Returns `dot_product_attention` under `dense`, `[batch, heads, time, head_dim]`.
 
-    def pays(self, time: int) -> bool:
+        Takes the options of `sliced_attention`.
+        """
+        if self.band_pays(query.shape[2]):
+            options |= {"causal": self.causal, "weights": self.weights}
+            return local_window_attention(query, key, value, self.window, **options)
+        return sliced_attention(query, key, value, self, **options)
+
+    def band_pays(self, time: int) -> bool:
         """Whether the banded form is the faster one for sequences of `time`."""
-        return time >= max(BAND_PAYS_FROM, 4 * self.window)
+        return self.window is not None and time >= max(BAND_PAYS_FROM, 4 * self.window)
+
+
+def sliced_attention(
+    query: jax.Array,
+    key: jax.Array,
+    value: jax.Array,
+    window: LocalWindow,
+    *,
+    slopes: np.ndarray | None = None,
+    dropout: Callable[..., jax.Array] | None = None,
+    precision: str = "default",
+) -> jax.Array:
+    """Returns `dot_product_attention` under `window.dense`, `[batch, heads, time, head_dim]`.
+
+    Args:
+      query: [batch, heads, time, head_dim]; rotary positions act before.
+      key: likewise.
+      value: likewise.
+      window: who may see whom.
+      slopes: [heads], ALiBi's, whose bias is added to the scores.
+      dropout: applied to the weights of a slice, `[batch, heads, slice, keys]`, with its number as
+        `part`, on their way to the values.
+      precision: of the two dots, see `jaxlabs.layers.matmul`.
+
+    Raises:
+      ValueError: the window is below 1.
+    """
+    time = query.shape[2]
+    mask = window.dense(time)
+    reach = time if window.window is None else window.window
+    count = min(max(time // SHORTEST_SLICE, 1), MOST_SLICES)
+    size = -(-time // count)
+    outputs = []
+    for part, first in enumerate(range(0, time, size)):
+        end = min(first + size, time)
+        end_of_keys = end if window.causal else min(end + reach - 1, time)
+        queries, keys = slice(first, end), slice(max(first - reach + 1, 0), end_of_keys)
+        bias = None
+        if slopes is not None:
+            index = jnp.arange(time)
+            bias = positions.alibi_bias(slopes, index[queries], index[keys])
+        output = dot_product_attention(
+            query[:, :, queries],
+            key[:, :, keys],
+            value[:, :, keys],
+            mask[:, :, queries, keys],
+            bias=bias,
+            dropout=dropout and functools.partial(dropout, part=part),
+            precision=precision,
+        )
+        outputs.append(output)
+    return jnp.concatenate(outputs, axis=2)
 
 
 def local_window_attention(
@@ -72,10 +137,9 @@ def local_window_attention(
       query: [batch, heads, time, head_dim]; rotary positions act before.
       key: likewise.
       value: likewise.
-      window: keys that a query sees, its own included: `0 <= query - key < window`. It may be
-        longer than the sequence.
-      causal: False lets a query see as many keys after itself: `|query - key| < window`.
-      weights: [batch, time], 0 where a key is padding and seen by no one.
+      window: see `LocalWindow`; it may be longer than the sequence.
+      causal: see `LocalWindow`.
+      weights: see `LocalWindow`.
       slopes: [heads], ALiBi's, whose bias is added to the scores.
       dropout: applied to the weights, `[batch, heads, blocks, query, key]`, on their way to the
         values.
@@ -88,11 +152,10 @@ def local_window_attention(
     batch, heads, time, head_dim = query.shape
     size = min(window, time)
     count = -(-time // size)
-    dot_precision = lax_precision(precision)
 
     query = _blocks(query * head_dim**-0.5, size, before=0, count=count)
     key, value = (_neighbourhoods(part, size, causal) for part in (key, value))
-    scores = jnp.einsum("bhnqd,bhnkd->bhnqk", query, key, precision=dot_precision)
+    scores = einsum("bhnqd,bhnkd->bhnqk", query, key, precision)
     scores = scores.astype(jnp.promote_types(scores.dtype, jnp.float32))
     # The first key of a neighbourhood stands one block before its first query.
     distance = size + np.arange(size)[:, None] - np.arange(key.shape[3])[None, :]
@@ -105,9 +168,7 @@ def local_window_attention(
     attention = masks.masked_softmax(scores, there & seen[None, None, None])
     if dropout is not None:
         attention = dropout(attention)
-    output = jnp.einsum(
-        "bhnqk,bhnkd->bhnqd", attention.astype(value.dtype), value, precision=dot_precision
-    )
+    output = einsum("bhnqk,bhnkd->bhnqd", attention.astype(value.dtype), value, precision)
     return output.reshape(batch, heads, count * size, head_dim)[:, :, :time]
 
 

@@ -25,11 +25,11 @@ from jaxlabs.config import UserError, setting
 from jaxlabs.decoding.generate import generate
 from jaxlabs.decoding.transformer import TransformerDecoder
 from jaxlabs.layers import masks, positions
-from jaxlabs.layers.attention import Mask
 from jaxlabs.layers.dropout import Dropout
 from jaxlabs.layers.feed_forward import ACTIVATIONS
 from jaxlabs.layers.initializers import INITS, transformer_initializers
 from jaxlabs.layers.matmul import PRECISIONS, Dense, matmul
+from jaxlabs.layers.multi_head_attention import Mask
 from jaxlabs.layers.normalization import NORMS, build_norm
 from jaxlabs.layers.transformer import BlockCache, EncoderBlock, empty_block_cache
 from jaxlabs.layers.windowed_attention import LocalWindow
@@ -170,7 +170,7 @@ class TransformerLM(nn.Module):
           ValueError: the sequences are longer than the context.
         """
         x = self.embedding_dropout(self._embed(tokens, 0), dropout_keys)
-        mask = self._mask(tokens.shape[1])
+        mask = self._mask()
         for block in self.blocks:
             x = block(x, mask, dropout_keys=dropout_keys)
         return self._logits(x)
@@ -185,7 +185,7 @@ class TransformerLM(nn.Module):
     def prefill(self, tokens: jax.Array) -> list[BlockCache]:
         """Returns the caches after `tokens [batch, time]` from position 0."""
         x = self._embed(tokens, 0)
-        mask = self._mask(tokens.shape[1])
+        mask = self._mask()
         caches = []
         for block in self.blocks:
             x, cache = block.prefill(x, mask)
@@ -222,12 +222,10 @@ class TransformerLM(nn.Module):
             return x + self.position_embedding(first, time)[None]
         return x
 
-    def _mask(self, time: int) -> Mask:
+    def _mask(self) -> Mask:
         if self.config.demo_unmasked:
             return None
-        if self.config.attention_window is not None:
-            return LocalWindow(self.config.attention_window)
-        return masks.causal(time)
+        return LocalWindow(self.config.attention_window)
 
     def _logits(self, x: jax.Array) -> jax.Array:
         x = self.final_norm(x) if self.config.pre_norm else x

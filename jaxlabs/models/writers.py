@@ -10,9 +10,10 @@ import jax
 import jax.numpy as jnp
 
 from jaxlabs.layers import masks
-from jaxlabs.layers.attention import attention_parts, empty_cache
+from jaxlabs.layers.attention import attention_parts
 from jaxlabs.layers.dropout import Dropout
 from jaxlabs.layers.matmul import Dense
+from jaxlabs.layers.multi_head_attention import empty_cache
 from jaxlabs.layers.normalization import build_norm
 from jaxlabs.layers.recurrent import Recurrent
 from jaxlabs.layers.recurrent_cells import CELLS

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from jaxlabs.analysis import attention_depth as study
-from jaxlabs.layers.attention import MultiHeadAttention
 from jaxlabs.layers.feed_forward import FeedForward
+from jaxlabs.layers.multi_head_attention import MultiHeadAttention
 from jaxlabs.layers.transformer import EncoderBlock
 
 SIZES = {"width": study.WIDTH, "heads": study.HEADS, "length": study.LENGTH}

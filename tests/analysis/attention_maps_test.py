@@ -23,7 +23,7 @@ from jaxlabs.analysis.attention_maps import (
 )
 from jaxlabs.config import UserError
 from jaxlabs.layers import masks
-from jaxlabs.layers.attention import MultiHeadAttention
+from jaxlabs.layers.multi_head_attention import MultiHeadAttention
 from jaxlabs.models.transformer_lm import TransformerLM, TransformerLMConfig
 from jaxlabs.run_folder import RunFolder
 

@@ -1,3 +1,5 @@
+import itertools
+
 import chex
 import flax.linen as nn
 import jax
@@ -71,6 +73,21 @@ class Pair(nn.Module):
 def test_two_modules_never_share_a_mask(key):
     first, second = Pair().apply({}, jnp.ones((1, 1000)), example_keys(key, 1))
     assert abs(float((first == second).mean()) - 0.5) < 0.1
+
+
+class InParts(nn.Module):
+    def setup(self):
+        self.dropout = Dropout(0.5)
+
+    def __call__(self, x, keys):
+        return [self.dropout(x, keys, part) for part in range(3)], self.dropout(x, keys)
+
+
+def test_parts_of_an_array_never_share_a_mask(key):
+    parts, whole = InParts().apply({}, jnp.ones((1, 1000)), example_keys(key, 1))
+    np.testing.assert_array_equal(parts[0], whole)
+    for left, right in itertools.combinations(parts, 2):
+        assert abs(float((left == right).mean()) - 0.5) < 0.1
 
 
 def test_without_keys_or_rate_nothing_changes(key):

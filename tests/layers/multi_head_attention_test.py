@@ -8,7 +8,7 @@ import pytest
 from scipy.special import softmax
 
 from jaxlabs.layers import masks
-from jaxlabs.layers.attention import MultiHeadAttention, empty_cache
+from jaxlabs.layers.multi_head_attention import MultiHeadAttention, empty_cache
 from jaxlabs.layers.windowed_attention import LocalWindow
 
 

@@ -8,7 +8,7 @@ import pytest
 from jax.test_util import check_grads
 
 from jaxlabs.layers import masks
-from jaxlabs.layers.attention import empty_cache
+from jaxlabs.layers.multi_head_attention import empty_cache
 from jaxlabs.layers.normalization import build_norm
 from jaxlabs.layers.transformer import DecoderBlock, EncoderBlock
 

@@ -1,5 +1,6 @@
 import functools
 import itertools
+import re
 
 import chex
 import jax
@@ -9,8 +10,12 @@ import pytest
 from jax.test_util import check_grads
 
 from jaxlabs.layers import masks, positions
-from jaxlabs.layers.attention import MultiHeadAttention, dot_product_attention
-from jaxlabs.layers.windowed_attention import LocalWindow, local_window_attention
+from jaxlabs.layers.attention import dot_product_attention
+from jaxlabs.layers.multi_head_attention import MultiHeadAttention
+from jaxlabs.layers.windowed_attention import (
+    LocalWindow,
+    local_window_attention,
+)
 
 LENGTHS_AND_WINDOWS = [(1, 3), (5, 1), (6, 3), (7, 3), (8, 8), (8, 10**6)]
 
@@ -166,18 +171,18 @@ def test_module_attends_alike_through_a_window_and_its_spelled_out_mask(kind):
     _, variables, apply, x = module(positions=kind)
     weights = np.ones((2, 150), np.float32)
     weights[1, 90:] = 0
-    for window in (LocalWindow(7), LocalWindow(7, causal=False, weights=weights)):
-        assert window.pays(150)
+    banded = LocalWindow(7), LocalWindow(7, causal=False, weights=weights)
+    sliced = LocalWindow(), LocalWindow(100), LocalWindow(weights=weights)
+    assert [window.band_pays(150) for window in banded + sliced] == [True] * 2 + [False] * 3
+    for window in banded + sliced:
         spelled_out = apply(variables, x, window.dense(150))
         np.testing.assert_allclose(apply(variables, x, window), spelled_out, atol=1e-5)
-    assert "150x150" not in apply.lower(variables, x, window).as_text()
-    assert "150x150" in apply.lower(variables, x, window.dense(150)).as_text()
+        assert "2x150x150xf32" not in apply.lower(variables, x, window).as_text()
+    assert "2x150x150xf32" in apply.lower(variables, x, window.dense(150)).as_text()
 
 
-def test_band_is_left_where_it_does_not_pay_and_where_weights_are_looked_at():
+def test_a_window_is_spelled_out_where_weights_are_looked_at():
     layer, variables, _, x = module()
-    assert not LocalWindow(8).pays(32)
-    assert not LocalWindow(100).pays(150)
     look = jax.jit(functools.partial(layer.apply, mutable="intermediates"))
     _, sown = look({"params": variables["params"]}, x, LocalWindow(7))
     (attention,) = sown["intermediates"]["weights"]
@@ -185,9 +190,10 @@ def test_band_is_left_where_it_does_not_pay_and_where_weights_are_looked_at():
     np.testing.assert_array_equal(attention[0, 0] > 0, (back >= 0) & (back < 7))
 
 
-def test_cached_decode_continues_a_banded_prefill():
+@pytest.mark.parametrize("keys_seen", [5, None])
+def test_cached_decode_continues_a_prefill_through_a_window(keys_seen):
     layer, variables, apply, x = module(positions="rotary")
-    window, row = LocalWindow(5), masks.cached(149, 256, 5)
+    window, row = LocalWindow(keys_seen), masks.cached(149, 256, keys_seen)
     full = apply(variables, x, window)
     prefill = jax.jit(functools.partial(layer.apply, method="prefill"))
     decode = jax.jit(functools.partial(layer.apply, method="decode"))
@@ -197,11 +203,36 @@ def test_cached_decode_continues_a_banded_prefill():
     np.testing.assert_allclose(last, full[:, 149:], atol=1e-5)
 
 
-def test_module_drops_weights_of_the_band_by_the_keys_of_its_examples(key):
+@pytest.mark.parametrize("keys_seen", [7, None])
+def test_module_drops_weights_by_the_keys_of_its_examples(key, keys_seen):
     _, variables, apply, x = module(dropout=0.5)
-    keys, window = jax.random.split(key, 2), LocalWindow(7)
+    keys, window = jax.random.split(key, 2), LocalWindow(keys_seen)
     still = apply(variables, x, window)
     dropped = apply(variables, x, window, dropout_keys=keys)
     assert (np.abs(dropped - still).max(axis=(1, 2)) > 1e-3).all()
     alone = apply(variables, x[1:], window, dropout_keys=keys[1:])
     np.testing.assert_allclose(alone, dropped[1:], atol=1e-6)
+
+
+def test_slices_of_one_layer_never_share_a_mask(key):
+    """With values of one, an output is the share of a query's weights that is kept, doubled."""
+    layer = MultiHeadAttention(width=1, heads=1, length=256, dropout=0.5)
+    ones = {"query_kernel": np.zeros((1, 1)), "key_kernel": np.zeros((1, 1))}
+    ones |= {"value_kernel": np.ones((1, 1))}
+    ones["out"] = {"kernel": np.ones((1, 1)), "bias": np.zeros(1)}
+    ones = jax.tree.map(lambda leaf: leaf.astype(np.float32), ones)
+    see_everything = LocalWindow(causal=False)
+    x, keys = np.ones((1, 256, 1), np.float32), jax.random.split(key, 1)
+    kept = layer.apply({"params": ones}, x, see_everything, dropout_keys=keys)[0, :, 0]
+    slices = np.asarray(kept).reshape(4, 64)
+    assert np.abs(np.corrcoef(slices)[np.triu_indices(4, 1)]).max() < 4 / 64**0.5
+    assert abs(slices.mean() - 1) < 0.05
+
+
+@pytest.mark.parametrize("time", [1, 63, 64])
+def test_fast_rounds_the_sides_of_many_queries_only(time):
+    layer, variables, _, x = module(width=8, precision="fast")
+    lowered = jax.jit(layer.apply).lower(variables, x[:, :time], LocalWindow()).as_text()
+    scores = re.findall(rf"dot_general.*-> tensor<2x2x{time}x{time}xf32>", lowered)
+    assert len(scores) == 1
+    assert ("bf16" in scores[0]) == (time == 64)

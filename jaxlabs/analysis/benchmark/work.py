@@ -22,9 +22,7 @@ from jaxlabs.analysis.picture_samples import PictureSamplingConfig, draw
 from jaxlabs.data.batches import Examples, ParallelStreams, TokenStream, batch_at
 from jaxlabs.data.splits import Data
 from jaxlabs.diffusion.samplers import SamplerConfig
-from jaxlabs.layers.attention import dot_product_attention
-from jaxlabs.layers.masks import causal
-from jaxlabs.layers.windowed_attention import local_window_attention
+from jaxlabs.layers.windowed_attention import LocalWindow
 from jaxlabs.models import transformer_lm
 from jaxlabs.training import devices
 from jaxlabs.training.loop import initial_state, next_pace
@@ -169,10 +167,7 @@ def attention(
     @jax.jit
     def step(query, key, value):
         def attend(query, key, value):
-            if window is None:
-                mask = causal(length)
-                return dot_product_attention(query, key, value, mask, precision=precision)
-            return local_window_attention(query, key, value, window, precision=precision)
+            return LocalWindow(window).attend(query, key, value, precision=precision)
 
         output, back = jax.vjp(attend, query, key, value)
         return output, back(jnp.ones_like(output))

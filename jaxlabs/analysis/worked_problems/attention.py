@@ -11,7 +11,8 @@ import optax
 from jaxlabs.analysis.attention_demo import sharpness
 from jaxlabs.analysis.worked_problems import closed_form
 from jaxlabs.analysis.worked_problems.rows import Number, numbers
-from jaxlabs.layers.attention import MultiHeadAttention, attention_parts
+from jaxlabs.layers.attention import attention_parts
+from jaxlabs.layers.multi_head_attention import MultiHeadAttention
 from jaxlabs.published import worked_problems as given
 
 THEME = "attention"

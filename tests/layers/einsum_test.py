@@ -1,0 +1,102 @@
+import re
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.test_util import check_grads
+
+from jaxlabs.layers.matmul import PRECISIONS, einsum
+
+SCORES, OUTPUT = "bhqd,bhkd->bhqk", "bhqk,bhkd->bhqd"
+"""Attention's two dots."""
+
+
+def sides(formula, queries=5, keys=70, dtype=np.float32):
+    """Both sides of a dot, and one like its product."""
+    sizes = {"b": 2, "h": 3, "q": queries, "k": keys, "d": 16}
+    terms = formula.replace("->", ",").split(",")
+    random = np.random.default_rng(len(terms[0]))
+    return [random.standard_normal([sizes[axis] for axis in term]).astype(dtype) for term in terms]
+
+
+def bfloat16(x):
+    return np.asarray(x).astype(jnp.bfloat16).astype(np.float64)
+
+
+def gradients_by_hand(formula, left, right, gradient):
+    terms, product = formula.split("->")
+    first, second = terms.split(",")
+    of_left = np.einsum(f"{product},{second}->{first}", gradient, right)
+    return of_left, np.einsum(f"{product},{first}->{second}", gradient, left)
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("formula", [SCORES, OUTPUT])
+@pytest.mark.parametrize(("queries", "keys"), [(1, 1), (5, 3), (5, 70), (64, 64)])
+def test_einsum_and_its_gradients_equal_numpy_on_sides_as_rounded(
+    formula, queries, keys, precision
+):
+    left, right, target = sides(formula, queries, keys)
+
+    def total(left, right):
+        product = einsum(formula, left, right, precision)
+        return jnp.sum(product * target), product
+
+    run = jax.jit(jax.grad(total, (0, 1), has_aux=True))
+    gradients, product = run(left, right)
+    rounded = bfloat16 if precision == "fast" else np.float64
+    left, right, target = rounded(left), rounded(right), rounded(target)
+    np.testing.assert_allclose(product, np.einsum(formula, left, right), atol=3e-5)
+    expected = gradients_by_hand(formula, left, right, target)
+    chex.assert_trees_all_close(gradients, expected, atol=3e-5)
+
+
+@pytest.mark.parametrize("formula", [SCORES, OUTPUT])
+def test_gradient_of_einsum_in_float64_both_ways(formula):
+    with jax.enable_x64(True):
+        left, right, _ = sides(formula, queries=2, keys=3, dtype=np.float64)
+        assert einsum(formula, left, right).dtype == jnp.float64
+        check_grads(jax.jit(lambda *args: jnp.sin(einsum(formula, *args))), (left, right), order=1)
+
+
+def test_einsum_keeps_the_wider_dtype_and_refuses_unknown_precisions():
+    left, right, _ = sides(SCORES)
+    narrow = jnp.asarray(left, jnp.bfloat16), jnp.asarray(right, jnp.bfloat16)
+    for precision in PRECISIONS:
+        assert einsum(SCORES, *narrow, precision).dtype == jnp.bfloat16
+        assert einsum(SCORES, narrow[0], right, precision).dtype == jnp.float32
+    with pytest.raises(ValueError, match="'exact' is not one of highest, default, fast"):
+        einsum(SCORES, left, right, "exact")
+
+
+@pytest.mark.skipif(jax.default_backend() != "cpu", reason="the form is chosen for CPUs")
+@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("formula", [SCORES, OUTPUT])
+def test_no_gradient_that_sums_over_queries_has_more_rows_than_columns_on_a_cpu(formula, precision):
+    """With 1,024 keys such a dot takes three times as long."""
+    left, right, target = sides(formula)
+
+    def gradient(right, left, target):
+        product = jax.vjp(lambda right: einsum(formula, left, right, precision), right)[1](target)
+        return product[0]
+
+    compiled = jax.jit(gradient).lower(right, left, target).compile().as_text()
+    assert len(re.findall(r"= f32\[2,3,16,70\]\S* dot\(", compiled)) == 1
+    assert not re.search(r"= f32\[2,3,70,16\]\S* dot\(", compiled)
+
+
+@pytest.mark.parametrize("formula", [SCORES, OUTPUT])
+def test_einsum_maps_over_either_side(formula):
+    left, right, _ = sides(formula)
+    for precision in PRECISIONS:
+
+        def total(left, right, precision=precision):
+            return jnp.sum(jnp.sin(einsum(formula, left, right, precision)))
+
+        gradient = jax.grad(total, (0, 1))
+        mapped = jax.jit(jax.vmap(gradient, (0, None)))(np.stack([left, -left]), right)
+        for index, side in enumerate((left, -left)):
+            one = jax.tree.map(lambda leaf, index=index: leaf[index], mapped)
+            chex.assert_trees_all_close(one, gradient(side, right), atol=1e-4)

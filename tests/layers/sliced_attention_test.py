@@ -1,0 +1,114 @@
+import functools
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.test_util import check_grads
+
+from jaxlabs.layers import positions, windowed_attention
+from jaxlabs.layers.attention import dot_product_attention
+from jaxlabs.layers.windowed_attention import LocalWindow, sliced_attention
+
+
+def drawn(*shape, dtype=np.float32):
+    """Queries, keys and values, `[batch, heads, time, head_dim]`."""
+    return list(np.random.default_rng(sum(shape)).standard_normal((3, *shape)).astype(dtype))
+
+
+def window_of(window, causal, padded, time):
+    """The second sequence of a padded batch is all padding, the first has holes."""
+    weights = np.stack([np.arange(time) % 3 > 0, np.zeros(time, bool)])
+    return LocalWindow(window, causal, weights if padded else None)
+
+
+@functools.partial(jax.jit, static_argnames="with_slopes")
+def sliced_and_dense(parts, target, window, with_slopes):
+    """Outputs of the sliced and of the dense form, and gradients of a sum over them."""
+    slopes = positions.alibi_slopes(2) if with_slopes else None
+
+    def spelled_out(query, key, value):
+        index = jnp.arange(query.shape[2])
+        bias = None if slopes is None else positions.alibi_bias(slopes, index, index)
+        mask = window.dense(query.shape[2])
+        return dot_product_attention(query, key, value, mask, bias=bias)
+
+    def in_slices(query, key, value):
+        return sliced_attention(query, key, value, window, slopes=slopes)
+
+    def with_gradients(attend):
+        def total(parts):
+            output = attend(*parts)
+            return jnp.sum(output * target), output
+
+        return jax.grad(total, has_aux=True)(parts)
+
+    return with_gradients(in_slices), with_gradients(spelled_out)
+
+
+@pytest.mark.parametrize(
+    ("time", "window", "causal", "padded"),
+    [
+        (1, None, True, False),
+        (1, 3, False, True),
+        (127, None, True, False),
+        (128, None, True, True),
+        (150, 100, True, False),
+        (150, 100, False, True),
+        (200, 10**6, True, False),
+        (200, 64, True, True),
+        (200, 1, False, False),
+        (521, 1, True, False),
+        (521, None, True, True),
+        (521, None, False, False),
+    ],
+)
+def test_sliced_equals_dense_in_value_and_gradient(time, window, causal, padded):
+    *parts, target = drawn(2, 2, time, 4) + drawn(2, 2, time, 4)[:1]
+    window = window_of(window, causal, padded, time)
+    for with_slopes in (False, True):
+        sliced, expected = sliced_and_dense(parts, target, window, with_slopes)
+        chex.assert_shape(sliced[1], (2, 2, time, 4))
+        chex.assert_trees_all_close(sliced, expected, atol=2e-5)
+
+
+def test_gradient_of_slices_in_float64(monkeypatch):
+    monkeypatch.setattr(windowed_attention, "SHORTEST_SLICE", 2)
+    with jax.enable_x64(True):
+        parts = drawn(1, 1, 5, 2, dtype=np.float64)
+        window = LocalWindow(weights=np.array([[1, 1, 0, 1, 1]]))
+
+        def attend(query, key, value):
+            return jnp.sin(sliced_attention(query, key, value, window))
+
+        assert attend(*parts).dtype == jnp.float64
+        check_grads(jax.jit(attend), parts, order=1)
+
+
+def test_slices_look_at_little_more_than_half_of_all_scores():
+    seen = []
+
+    def look(weights, part):
+        seen.append((part, *weights.shape[2:]))
+        return weights
+
+    sliced_attention(*drawn(1, 1, 256, 4), LocalWindow(), dropout=look)
+    assert seen == [(0, 64, 64), (1, 64, 128), (2, 64, 192), (3, 64, 256)]
+    seen.clear()
+    sliced_attention(*drawn(1, 1, 256, 4), LocalWindow(65), dropout=look)
+    assert seen == [(0, 64, 64), (1, 64, 128), (2, 64, 128), (3, 64, 128)]
+    seen.clear()
+    sliced_attention(*drawn(1, 1, 256, 4), LocalWindow(2, causal=False), dropout=look)
+    assert seen == [(0, 64, 65), (1, 64, 66), (2, 64, 66), (3, 64, 65)]
+    seen.clear()
+    sliced_attention(*drawn(1, 1, 4099, 4), LocalWindow(), dropout=look)
+    assert [rows for _, rows, _ in seen] == [513] * 7 + [508]
+    seen.clear()
+    sliced_attention(*drawn(1, 1, 127, 4), LocalWindow(), dropout=look)
+    assert seen == [(0, 127, 127)]
+
+
+def test_slices_refuse_a_window_below_one():
+    with pytest.raises(ValueError, match="window: 0 is not accepted; at least 1"):
+        sliced_attention(*drawn(1, 1, 3, 4), LocalWindow(0))
