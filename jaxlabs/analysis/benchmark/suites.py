@@ -30,8 +30,8 @@ PICTURES, STEPS, FEW_STEPS = 64, 20, 4
 WINDOW, WINDOW_HEADS, WINDOW_HEAD_DIM = 256, 4, 64
 SHORTEST = 1024
 
-SCORES_KEPT = 4
-"""Arrays of the size of all scores that dense attention and its gradient hold at once, about."""
+SCORES_KEPT = 3
+"""Arrays of the size of all scores that attention to all before and its gradient hold, about."""
 
 MASKS_KEPT = 2
 """Arrays of a mask's size, in float32, that PyTorch's attention makes of it, about."""
