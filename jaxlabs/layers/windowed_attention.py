@@ -20,13 +20,11 @@ from jaxlabs.layers import masks, positions
 from jaxlabs.layers.attention import dot_product_attention
 from jaxlabs.layers.matmul import einsum
 
-BAND_PAYS_FROM = 128
-"""Length from which the banded form is the faster one on two CPU cores, and twice as fast at 256,
-if four windows or more fit into it."""
+SHORTEST_BAND, WINDOWS_IN_BAND = 128, 16
+"""Length, and windows that fit into it, from which the band is faster than slices."""
 
-SHORTEST_SLICE = 64
-MOST_SLICES = 8
-"""On two CPU cores slices of 32 gain nothing on slices of 64, nor do 16 slices on 8."""
+SHORTEST_SLICE, MOST_SLICES = 64, 8
+"""Queries of a slice, and slices; shorter ones gain nothing, and neither do more of them."""
 
 
 @flax.struct.dataclass
@@ -64,7 +62,9 @@ class LocalWindow:
 
     def band_pays(self, time: int) -> bool:
         """Whether the banded form is the faster one for sequences of `time`."""
-        return self.window is not None and time >= max(BAND_PAYS_FROM, 4 * self.window)
+        return self.window is not None and (
+            time >= max(SHORTEST_BAND, WINDOWS_IN_BAND * self.window)
+        )
 
 
 def sliced_attention(
