@@ -47,5 +47,6 @@ class Dropout(nn.Module):
         """
         if keys is None or self.rate == 0:
             return x
-        salt = zlib.crc32("/".join(self.path).encode(), part)
+        path = self.path + ((str(part),) if part else ())
+        salt = zlib.crc32("/".join(path).encode())
         return dropout(x, self.rate, jax.vmap(jax.random.fold_in, (0, None))(keys, salt))

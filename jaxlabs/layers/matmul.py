@@ -1,4 +1,4 @@
-"""The one dense dot: every layer multiplies by its kernel here, in the precision it was given."""
+"""The one dense dot, and attention's two: layers multiply here, in the precision they are given."""
 
 import functools
 from collections.abc import Callable
@@ -15,6 +15,10 @@ float32 sums."""
 
 GROUP = 8
 """Rows of a group, where a sum over rows is made one over groups and rows."""
+
+FEWEST_ROUNDED = 64
+"""Rows from which `fast` rounds both sides of `einsum`. Fewer read the other side so seldom that on
+two CPU cores rounding it takes as long as it saves, and a single one, in decoding, far longer."""
 
 Initializer = Callable[..., jax.Array]
 Axes = tuple[int, ...]
@@ -42,13 +46,15 @@ def einsum(
 ) -> jax.Array:
     """Returns `jnp.einsum(formula, left, right)` of two sides of which none is a kernel.
 
-    Attention has two such dots. The formula has an arrow; each of its axes stands in two of the
-    three terms at least.
+    Attention has two such dots. Below FEWEST_ROUNDED rows `[..., rows, columns]` of the left side
+    `fast` is the platform's default; from there on it has no forward mode of differentiation. The
+    formula has an arrow, each of its axes stands in two of the three terms at least, and in the
+    same size wherever it stands.
 
     Raises:
       ValueError: `precision` is not one of PRECISIONS.
     """
-    if precision != "fast":
+    if precision != "fast" or left.shape[-2] < FEWEST_ROUNDED:
         right = _with_transposed_gradient(right)
         return jnp.einsum(formula, left, right, precision=lax_precision(precision))
     dtype = jnp.promote_types(left.dtype, right.dtype)
@@ -56,10 +62,9 @@ def einsum(
 
 
 def lax_precision(precision: str) -> lax.Precision | None:
-    """Returns what a dot without a kernel (attention's two) passes to `lax` for a precision name.
+    """Returns what a dot or convolution that does not round its sides itself passes to `lax`.
 
-    `fast` means the platform's default there: bfloat16 inputs gained little in those dots on the
-    CPUs where they were tried.
+    `fast` means the platform's default there.
 
     Raises:
       ValueError: `precision` is not one of PRECISIONS.
@@ -70,19 +75,21 @@ def lax_precision(precision: str) -> lax.Precision | None:
 
 
 @jax.custom_jvp
-def _with_transposed_gradient(kernel: jax.Array) -> jax.Array:
-    """`kernel [..., in, out]` itself, with its gradient computed as `_computed_transposed` says.
+def _with_transposed_gradient(right: jax.Array) -> jax.Array:
+    """The right side of a dot itself, with its gradient computed as `_computed_transposed` says.
+
+    That is a kernel `[in, out]`, or keys or values `[..., key, head_dim]`.
 
     By a JVP, since a VJP would end forward mode. What happens to the tangent is linear and its own
     transpose, so it happens to the gradient too.
     """
-    return kernel
+    return right
 
 
 @_with_transposed_gradient.defjvp
 def _with_transposed_tangent(primals: tuple[jax.Array], tangents: tuple[jax.Array]):
-    (kernel,), (tangent,) = primals, tangents
-    return _with_transposed_gradient(kernel), _computed_transposed(tangent)
+    (right,), (tangent,) = primals, tangents
+    return _with_transposed_gradient(right), _computed_transposed(tangent)
 
 
 def _computed_transposed(product: jax.Array) -> jax.Array:
@@ -145,15 +152,19 @@ def _fast_einsum_backward(formula: str, residuals: tuple[jax.Array, jax.Array], 
     terms, product = formula.split("->")
     first, second = terms.split(",")
     left_gradient = _bfloat16_einsum(f"{product},{second}->{first}", gradient, right)
-    right_gradient = _bfloat16_einsum(f"{product},{first}->{second}", gradient, left)
-    return left_gradient, _computed_transposed(right_gradient)
+    # It sums over the rows of both sides, which takes longer with more rows than columns.
+    turned = second[:-2] + second[-1] + second[-2]
+    right_gradient = _bfloat16_einsum(f"{product},{first}->{turned}", gradient, left).mT
+    return left_gradient, right_gradient
 
 
 _fast_einsum.defvjp(_fast_einsum_forward, _fast_einsum_backward)
 
 
 def _bfloat16_einsum(formula: str, left: jax.Array, right: jax.Array) -> jax.Array:
-    return jnp.einsum(formula, left, right, preferred_element_type=jnp.float32)
+    """As `_bfloat16_dot`, of sides that are in bfloat16."""
+    product = jnp.einsum(formula, left, right, preferred_element_type=jnp.float32)
+    return _fenced_on_cpu(product)
 
 
 def _rounded(x: jax.Array) -> jax.Array:

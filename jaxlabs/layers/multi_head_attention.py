@@ -16,10 +16,6 @@ from jaxlabs.layers.windowed_attention import LocalWindow
 Mask = jax.Array | LocalWindow | None
 """Who may see whom: booleans (`layers.masks`), a window that is not spelled out, or everyone."""
 
-FEWEST_ROUNDED = 64
-"""Queries from which `fast` rounds the two sides of attention's dots. Fewer read each key so seldom
-that rounding it takes as long as it saves, and a single one, in decoding, far longer."""
-
 
 @flax.struct.dataclass
 class KVCache:
@@ -39,8 +35,8 @@ class MultiHeadAttention(nn.Module):
     """Self- or cross-attention in `heads` subspaces of `width / heads`, joined by a projection.
 
     The collection "intermediates" receives `weights` and `scores` (see `AttentionParts`) when the
-    caller makes it mutable, so that looking at attention needs no second forward pass. A window is
-    spelled out only then.
+    caller makes it mutable, so that looking at attention needs no second forward pass. The mask of
+    a window is spelled out only then.
 
     Attributes:
       width: size of a token's vector.
@@ -198,9 +194,7 @@ class MultiHeadAttention(nn.Module):
         def drop(weights: jax.Array, part: int = 0) -> jax.Array:
             return self.weight_dropout(weights, dropout_keys, part)
 
-        unrounded = self.precision == "fast" and query.shape[2] < FEWEST_ROUNDED
-        precision = "default" if unrounded else self.precision
-        options = {"dropout": drop, "precision": precision}
+        options = {"dropout": drop, "precision": self.precision}
         if isinstance(mask, LocalWindow):
             if not self.is_mutable_collection("intermediates"):
                 return self._join(mask.attend(query, key, value, slopes=slopes, **options))

@@ -226,7 +226,7 @@ class DecoderBlock(nn.Module):
         Args:
           x: the sequence so far.
           memory: [batch, memory_time, width] what the encoder made of the source.
-          mask: of self-attention, `layers.masks.causal`.
+          mask: of self-attention, `layers.masks.causal` or a `LocalWindow`.
           memory_mask: hides the memory's padding, `layers.masks.padding`.
           dropout_keys: [batch] PRNG keys; None switches dropout off.
         """

@@ -1,4 +1,4 @@
-"""Attention through a window that is never spelled out: in a band, or in slices of queries.
+"""Attention through a window, without most of what it hides: in a band, or in slices of queries.
 
 The dense form (`layers.attention` under `masks.local_window`) computes every score and hides most
 of them. In the band the queries stand in blocks as long as the window, so that all keys that a
@@ -24,7 +24,8 @@ SHORTEST_BAND, WINDOWS_IN_BAND = 128, 16
 """Length, and windows that fit into it, from which the band is faster than slices."""
 
 SHORTEST_SLICE, MOST_SLICES = 64, 8
-"""Queries of a slice, and slices; shorter ones gain nothing, and neither do more of them."""
+"""Queries of a slice, and slices: shorter ones gain nothing on two CPU cores, and more of them
+little for the time that they take to compile."""
 
 
 @flax.struct.dataclass
@@ -53,7 +54,7 @@ class LocalWindow:
     ) -> jax.Array:
         """Returns `dot_product_attention` under `dense`, `[batch, heads, time, head_dim]`.
 
-        Takes the options of `sliced_attention`.
+        Takes the options of `sliced_attention`; the band leaves out dropout's `part`, which is 0.
         """
         if self.band_pays(query.shape[2]):
             options |= {"causal": self.causal, "weights": self.weights}
@@ -93,7 +94,7 @@ def sliced_attention(
       ValueError: the window is below 1.
     """
     time = query.shape[2]
-    mask = window.dense(time)
+    mask = window.dense(time)  # of which a compiled program computes what the slices read
     reach = time if window.window is None else window.window
     count = min(max(time // SHORTEST_SLICE, 1), MOST_SLICES)
     size = -(-time // count)

@@ -86,6 +86,7 @@ class InParts(nn.Module):
 def test_parts_of_an_array_never_share_a_mask(key):
     parts, whole = InParts().apply({}, jnp.ones((1, 1000)), example_keys(key, 1))
     np.testing.assert_array_equal(parts[0], whole)
+    assert len(parts) == 3
     for left, right in itertools.combinations(parts, 2):
         assert abs(float((left == right).mean()) - 0.5) < 0.1
 

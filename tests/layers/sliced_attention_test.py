@@ -109,6 +109,18 @@ def test_slices_look_at_little_more_than_half_of_all_scores():
     assert seen == [(0, 127, 127)]
 
 
+def test_a_compiled_gradient_of_slices_holds_about_half_of_the_memory():
+    def memory(attend):
+        shape = jax.ShapeDtypeStruct((1, 2, 1024, 16), jnp.float32)
+        total = jax.grad(lambda *parts: attend(*parts).sum(), (0, 1, 2))
+        compiled = jax.jit(total).lower(shape, shape, shape).compile()
+        return compiled.memory_analysis().temp_size_in_bytes
+
+    sliced = memory(lambda *parts: sliced_attention(*parts, LocalWindow()))
+    dense = memory(lambda *parts: dot_product_attention(*parts, LocalWindow().dense(1024)))
+    assert sliced < 0.6 * dense
+
+
 def test_slices_refuse_a_window_below_one():
     with pytest.raises(ValueError, match="window: 0 is not accepted; at least 1"):
         sliced_attention(*drawn(1, 1, 3, 4), LocalWindow(0))

@@ -229,10 +229,13 @@ def test_slices_of_one_layer_never_share_a_mask(key):
     assert abs(slices.mean() - 1) < 0.05
 
 
-@pytest.mark.parametrize("time", [1, 63, 64])
-def test_fast_rounds_the_sides_of_many_queries_only(time):
+@pytest.mark.parametrize(("time", "keys_seen"), [(1, None), (63, None), (64, None), (150, 9)])
+def test_fast_rounds_the_sides_of_many_queries_only(time, keys_seen):
     layer, variables, _, x = module(width=8, precision="fast")
-    lowered = jax.jit(layer.apply).lower(variables, x[:, :time], LocalWindow()).as_text()
-    scores = re.findall(rf"dot_general.*-> tensor<2x2x{time}x{time}xf32>", lowered)
+    window = LocalWindow(keys_seen)
+    assert window.band_pays(time) == (keys_seen is not None)
+    lowered = jax.jit(layer.apply).lower(variables, x[:, :time], window).as_text()
+    shape = rf"\d+x{keys_seen}x{2 * keys_seen}" if keys_seen else f"{time}x{time}"
+    scores = re.findall(rf"dot_general.*-> tensor<2x2x{shape}xf32>", lowered)
     assert len(scores) == 1
     assert ("bf16" in scores[0]) == (time == 64)

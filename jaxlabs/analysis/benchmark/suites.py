@@ -179,7 +179,10 @@ def sparse_autoencoder(bench: Bench) -> list[list[Variant]]:
 
 
 def window_attention(bench: Bench) -> list[list[Variant]]:
-    """Attention through a window and to all before, forth and back, at doubling lengths."""
+    """Attention through a window and to all before ("dense"), forth and back, at doubling lengths.
+
+    Ours takes the form that `LocalWindow` takes: slices, and for a window the band from 4,096 on.
+    """
     groups, length = [], SHORTEST
     stride = 4 if bench.reduced else 2
     while length <= bench.longest:
@@ -204,7 +207,10 @@ def window_attention(bench: Bench) -> list[list[Variant]]:
 
 
 def _expected_bytes(rival: Variant, length: int, window: int | None) -> float:
-    """Returns what grows with the square of the length: our dense scores, PyTorch's mask."""
+    """Returns what grows with the square of the length: our scores of all before, PyTorch's mask.
+
+    Our window is a band from lengths on at which the square would matter.
+    """
     if rival.framework == OURS:
         return 0.0 if window else 4.0 * SCORES_KEPT * WINDOW_HEADS * length**2
     return 4.0 * MASKS_KEPT * length**2 if window else 0.0
