@@ -204,9 +204,11 @@ def test_four_devices_take_the_step_of_one(start):
 
 
 def test_gradient_of_the_loss_through_the_band_in_float64(start, monkeypatch):
-    monkeypatch.setattr(windowed_attention, "BAND_PAYS_FROM", 1)
+    monkeypatch.setattr(windowed_attention, "SHORTEST_BAND", 1)
+    monkeypatch.setattr(windowed_attention, "WINDOWS_IN_BAND", 1)
     state, batch = start(optax.identity(), attention_window=2), batch_of(size=2)
     batch["weights"][1, 5:] = 0
+    assert windowed_attention.LocalWindow(2).band_pays(batch["inputs"].shape[1])
 
     def total(params):
         return transformer_lm.loss(params, batch, keys.stream(0, "x"), state, False).total
