@@ -98,6 +98,7 @@ def sliced_attention(
     reach = time if window.window is None else window.window
     count = min(max(time // SHORTEST_SLICE, 1), MOST_SLICES)
     size = -(-time // count)
+    index = jnp.arange(time)
     outputs = []
     for part, first in enumerate(range(0, time, size)):
         end = min(first + size, time)
@@ -105,7 +106,6 @@ def sliced_attention(
         queries, keys = slice(first, end), slice(max(first - reach + 1, 0), end_of_keys)
         bias = None
         if slopes is not None:
-            index = jnp.arange(time)
             bias = positions.alibi_bias(slopes, index[queries], index[keys])
         output = dot_product_attention(
             query[:, :, queries],
