@@ -40,13 +40,22 @@ class Dropout(nn.Module):
 
     rate: float
 
-    def __call__(self, x: jax.Array, keys: jax.Array | None, part: int = 0) -> jax.Array:
+    def __call__(
+        self,
+        x: jax.Array,
+        keys: jax.Array | None,
+        part: int = 0,
+        group: jax.Array | None = None,
+    ) -> jax.Array:
         """Drops elements of `x [batch, ...]` by `keys [batch]`; None leaves `x` as it is.
 
-        Where one array is dropped in parts, each has a number and masks of its own.
+        Where one array is dropped in parts, each has a number and masks of its own, and so have the
+        groups in which a loop computes a part: `group []`.
         """
         if keys is None or self.rate == 0:
             return x
         path = self.path + ((str(part),) if part else ())
         salt = zlib.crc32("/".join(path).encode())
-        return dropout(x, self.rate, jax.vmap(jax.random.fold_in, (0, None))(keys, salt))
+        for number in (salt,) if group is None else (salt, group):
+            keys = jax.vmap(jax.random.fold_in, (0, None))(keys, number)
+        return dropout(x, self.rate, keys)

@@ -6,6 +6,7 @@ keeps to such a mask stands here as well.
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 
 def causal(time: int) -> jax.Array:
@@ -23,16 +24,27 @@ def local_window(time: int, window: int, *, causal: bool = True) -> jax.Array:
     Raises:
       ValueError: the window is below 1.
     """
-    require_window(window)
     query, key = _positions(time)
-    near = jnp.abs(query - key) < window
-    return near & (key <= query) if causal else near
+    return within_window(query - key, window, causal=causal)
 
 
-def require_window(window: int) -> None:
-    """Raises ValueError if a window does not even hold the query's own key."""
+def within_window(
+    distance: jax.Array | np.ndarray, window: int | None, *, causal: bool = True
+) -> jax.Array:
+    """Which keys at `distance = query - key` (any shape) a window holds; None: one without an end.
+
+    Raises:
+      ValueError: the window is below 1.
+    """
+    near = jnp.abs(distance) < (jnp.inf if window is None else require_window(window))
+    return near & (distance >= 0) if causal else near
+
+
+def require_window(window: int) -> int:
+    """Returns a window; raises ValueError if it does not even hold the query's own key."""
     if window < 1:
         raise ValueError(f"window: {window} is not accepted; at least 1, the query's own key")
+    return window
 
 
 def padding(weights: jax.Array) -> jax.Array:

@@ -1,5 +1,7 @@
 """Multi-head attention (Vaswani et al. 2017, section 3.2.2): to itself, a memory or a cache."""
 
+import functools
+
 import flax.linen as nn
 import flax.struct
 import jax
@@ -191,9 +193,7 @@ class MultiHeadAttention(nn.Module):
     ) -> jax.Array:
         slopes = positions.alibi_slopes(self.heads) if self.positions == "alibi" else None
 
-        def drop(weights: jax.Array, part: int = 0) -> jax.Array:
-            return self.weight_dropout(weights, dropout_keys, part)
-
+        drop = functools.partial(self.weight_dropout, keys=dropout_keys)
         options = {"dropout": drop, "precision": self.precision}
         if isinstance(mask, LocalWindow):
             if not self.is_mutable_collection("intermediates"):

@@ -5,6 +5,9 @@ of them. In the band the queries stand in blocks as long as the window, so that 
 block may see lie in the block itself and its neighbour (Beltagy et al. 2020, section 3.1, uses such
 blocks); time and memory grow with length x window. Where the window is long or has no end, slices
 of the queries are compared with no more keys than the slice may see: causally about half of all.
+
+Of a long sequence neither form keeps its scores for the way back: they are computed in groups that
+stay in cache, one after the other, and again when their gradient is due (Chen et al. 2016).
 """
 
 import functools
@@ -15,6 +18,7 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 
 from jaxlabs.layers import masks, positions
 from jaxlabs.layers.attention import dot_product_attention
@@ -27,6 +31,9 @@ SHORTEST_SLICE, MOST_SLICES = 64, 8
 """Queries of a slice, and slices: shorter ones gain nothing on two CPU cores, and more of them
 little for the time that they take to compile."""
 
+MOST_SCORES = 2**21
+"""Scores of an example that are computed at once, all heads together: 8 MB."""
+
 
 @flax.struct.dataclass
 class LocalWindow:
@@ -34,7 +41,7 @@ class LocalWindow:
 
     Attributes:
       window: keys that a query sees, its own included: `0 <= query - key < window`; None: all
-        before it. Static.
+        before it. It may be longer than the sequence. Static.
       causal: False lets a query see as many keys after itself: `|query - key| < window`. Static.
       weights: [batch, time], 0 where there is no key; None if all are there.
     """
@@ -45,21 +52,39 @@ class LocalWindow:
 
     def dense(self, time: int) -> jax.Array:
         """Returns the mask spelled out, `[batch or 1, 1, time, time]`."""
-        window = time if self.window is None else self.window
-        seen = masks.local_window(time, window, causal=self.causal)
-        return seen if self.weights is None else seen & masks.padding(self.weights)
+        return self.rows(jnp.arange(time), slice(0, time))
+
+    def rows(self, query: jax.Array, keys: slice) -> jax.Array:
+        """Returns what queries see of a stretch of the keys, `[batch or 1, 1, query, keys]`.
+
+        Args:
+          query: [query] integer positions.
+          keys: from its start to before its stop.
+
+        Raises:
+          ValueError: the window is below 1.
+        """
+        distance = query[:, None] - jnp.arange(keys.start, keys.stop)[None, :]
+        seen = masks.within_window(distance, self.window, causal=self.causal)[None, None]
+        return seen if self.weights is None else seen & masks.padding(self.weights[:, keys])
+
+    def reach(self, time: int) -> int:
+        """Returns how many keys of a sequence of `time` a query may see, itself included.
+
+        Raises:
+          ValueError: the window is below 1.
+        """
+        return time if self.window is None else min(masks.require_window(self.window), time)
 
     def attend(
         self, query: jax.Array, key: jax.Array, value: jax.Array, **options: Any
     ) -> jax.Array:
         """Returns `dot_product_attention` under `dense`, `[batch, heads, time, head_dim]`.
 
-        Takes the options of `sliced_attention`; the band leaves out dropout's `part`, which is 0.
+        Takes the options of `sliced_attention`.
         """
-        if self.band_pays(query.shape[2]):
-            options |= {"causal": self.causal, "weights": self.weights}
-            return local_window_attention(query, key, value, self.window, **options)
-        return sliced_attention(query, key, value, self, **options)
+        form = banded_attention if self.band_pays(query.shape[2]) else sliced_attention
+        return form(query, key, value, self, **options)
 
     def band_pays(self, time: int) -> bool:
         """Whether the banded form is the faster one for sequences of `time`."""
@@ -87,15 +112,15 @@ def sliced_attention(
       window: who may see whom.
       slopes: [heads], ALiBi's, whose bias is added to the scores.
       dropout: applied to the weights of a slice, `[batch, heads, slice, keys]`, with its number as
-        `part`, on their way to the values.
+        `part`, on their way to the values; to those of a group of its queries with the group's
+        number as `group`.
       precision: of the two dots, see `jaxlabs.layers.matmul`.
 
     Raises:
       ValueError: the window is below 1.
     """
-    time = query.shape[2]
-    mask = window.dense(time)  # of which a compiled program computes what the slices read
-    reach = time if window.window is None else window.window
+    heads, time = query.shape[1:3]
+    reach = window.reach(time)
     count = min(max(time // SHORTEST_SLICE, 1), MOST_SLICES)
     size = -(-time // count)
     index = jnp.arange(time)
@@ -104,73 +129,121 @@ def sliced_attention(
         end = min(first + size, time)
         end_of_keys = end if window.causal else min(end + reach - 1, time)
         queries, keys = slice(first, end), slice(max(first - reach + 1, 0), end_of_keys)
-        bias = None
-        if slopes is not None:
-            bias = positions.alibi_bias(slopes, index[queries], index[keys])
-        output = dot_product_attention(
-            query[:, :, queries],
+        attend = functools.partial(
+            _attend_to_stretch,
             key[:, :, keys],
             value[:, :, keys],
-            mask[:, :, queries, keys],
-            bias=bias,
+            keys=keys,
+            window=window,
+            slopes=slopes,
             dropout=dropout and functools.partial(dropout, part=part),
             precision=precision,
         )
-        outputs.append(output)
+        scores = heads * (end - first) * (keys.stop - keys.start)
+        outputs.append(_in_groups(attend, scores, query[:, :, queries], index[None, None, queries]))
     return jnp.concatenate(outputs, axis=2)
 
 
-def local_window_attention(
+def _attend_to_stretch(
+    key: jax.Array,
+    value: jax.Array,
+    group: jax.Array | None,
+    query: jax.Array,
+    index: jax.Array,
+    *,
+    keys: slice,
+    window: LocalWindow,
+    slopes: np.ndarray | None,
+    dropout: Callable[..., jax.Array] | None,
+    precision: str,
+) -> jax.Array:
+    """Attends from queries at `index [1, 1, query]` to the stretch of keys that they may see."""
+    index = index[0, 0]
+    return dot_product_attention(
+        query,
+        key,
+        value,
+        window.rows(index, keys),
+        bias=None
+        if slopes is None
+        else positions.alibi_bias(slopes, index, jnp.arange(keys.start, keys.stop)),
+        dropout=dropout and functools.partial(dropout, group=group),
+        precision=precision,
+    )
+
+
+def banded_attention(
     query: jax.Array,
     key: jax.Array,
     value: jax.Array,
-    window: int,
+    window: LocalWindow,
     *,
-    causal: bool = True,
-    weights: jax.Array | None = None,
     slopes: np.ndarray | None = None,
-    dropout: Callable[[jax.Array], jax.Array] | None = None,
+    dropout: Callable[..., jax.Array] | None = None,
     precision: str = "default",
 ) -> jax.Array:
-    """Returns `dot_product_attention` under `masks.local_window`, `[batch, heads, time, head_dim]`.
+    """Returns what `sliced_attention` does, `[batch, heads, time, head_dim]`, in blocks.
 
-    Args:
-      query: [batch, heads, time, head_dim]; rotary positions act before.
-      key: likewise.
-      value: likewise.
-      window: see `LocalWindow`; it may be longer than the sequence.
-      causal: see `LocalWindow`.
-      weights: see `LocalWindow`.
-      slopes: [heads], ALiBi's, whose bias is added to the scores.
-      dropout: applied to the weights, `[batch, heads, blocks, query, key]`, on their way to the
-        values.
-      precision: of the two dots, see `jaxlabs.layers.matmul`.
+    The arguments are those of `sliced_attention`, but that dropout is applied to weights
+    `[batch, heads, blocks, query, key]`, and only to groups of blocks with a number.
 
     Raises:
       ValueError: the window is below 1.
     """
-    masks.require_window(window)
     batch, heads, time, head_dim = query.shape
-    size = min(window, time)
+    size = window.reach(time)
     count = -(-time // size)
 
     query = _blocks(query * head_dim**-0.5, size, before=0, count=count)
-    key, value = (_neighbourhoods(part, size, causal) for part in (key, value))
-    scores = einsum("bhnqd,bhnkd->bhnqk", query, key, precision)
-    scores = scores.astype(jnp.promote_types(scores.dtype, jnp.float32))
+    key, value = (_neighbourhoods(part, size, window.causal) for part in (key, value))
+    there = jnp.ones((1, 1, time, 1), bool)
+    if window.weights is not None:
+        there = (window.weights > 0)[:, None, :, None]
+    there = jnp.swapaxes(_neighbourhoods(there, size, window.causal), 3, 4)
     # The first key of a neighbourhood stands one block before its first query.
     distance = size + np.arange(size)[:, None] - np.arange(key.shape[3])[None, :]
-    if slopes is not None:
-        bias = slopes[:, None, None] * np.abs(distance)[None].astype(slopes.dtype)
-        scores = scores - bias[None, :, None]
-    seen = (np.abs(distance) < size) & ((distance >= 0) | (not causal))
-    there = jnp.ones((1, 1, time, 1), bool) if weights is None else (weights > 0)[:, None, :, None]
-    there = jnp.swapaxes(_neighbourhoods(there, size, causal), 3, 4)
-    attention = masks.masked_softmax(scores, there & seen[None, None, None])
-    if dropout is not None:
-        attention = dropout(attention)
-    output = einsum("bhnqk,bhnkd->bhnqd", attention.astype(value.dtype), value, precision)
+    seen = masks.within_window(distance, size, causal=window.causal)
+
+    def attend(group, query, key, value, there):
+        scores = einsum("bhnqd,bhnkd->bhnqk", query, key, precision)
+        scores = scores.astype(jnp.promote_types(scores.dtype, jnp.float32))
+        if slopes is not None:
+            bias = slopes[:, None, None] * np.abs(distance)[None].astype(slopes.dtype)
+            scores = scores - bias[None, :, None]
+        weights = masks.masked_softmax(scores, there & seen[None, None, None])
+        if dropout is not None:
+            weights = dropout(weights, group=group)
+        return einsum("bhnqk,bhnkd->bhnqd", weights.astype(value.dtype), value, precision)
+
+    output = _in_groups(attend, heads * count * distance.size, query, key, value, there)
     return output.reshape(batch, heads, count * size, head_dim)[:, :, :time]
+
+
+def _in_groups(attend: Callable[..., jax.Array], scores: int, *parts: jax.Array) -> jax.Array:
+    """Returns `attend(group, *parts)`, computed in groups along axis 2 where it has many scores.
+
+    What a group computes is not kept for its gradient but computed again.
+
+    Args:
+      attend: from the group's number, or None if there is one alone, and its share of the parts
+        to `[batch, heads, n, ...]`.
+      scores: of an example in all, every head's.
+      parts: [batch or 1, heads or 1, n, ...].
+    """
+    count = parts[0].shape[2]
+    size = -(-count // -(-scores // MOST_SCORES))
+    groups = -(-count // size)
+    if groups == 1:
+        return attend(None, *parts)
+
+    def cut(x: jax.Array) -> jax.Array:
+        filled = [(0, groups * size - count) if axis == 2 else (0, 0) for axis in range(x.ndim)]
+        x = jnp.pad(x, filled)
+        return jnp.moveaxis(x.reshape(*x.shape[:2], groups, size, *x.shape[3:]), 2, 0)
+
+    again = jax.checkpoint(lambda group: attend(*group), prevent_cse=False)
+    output = jnp.moveaxis(lax.map(again, (jnp.arange(groups), *map(cut, parts))), 0, 2)
+    return output.reshape(*output.shape[:2], groups * size, *output.shape[4:])[:, :, :count]
 
 
 def _neighbourhoods(x: jax.Array, size: int, causal: bool) -> jax.Array:

@@ -30,6 +30,12 @@ def test_window_of_two_is_the_position_and_the_one_before():
     np.testing.assert_array_equal(masks.local_window(4, 2), expected)
 
 
+def test_a_window_without_an_end_holds_all_keys_before_or_all_there_are():
+    distance = np.array([[-2, 0, 5]])
+    np.testing.assert_array_equal(masks.within_window(distance, None), [[False, True, True]])
+    assert masks.within_window(distance, None, causal=False).all()
+
+
 def test_window_of_one_sees_itself_only():
     np.testing.assert_array_equal(masks.local_window(5, 1)[0, 0], np.eye(5, dtype=bool))
 

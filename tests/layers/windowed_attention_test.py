@@ -12,7 +12,7 @@ from jax.test_util import check_grads
 from jaxlabs.layers import masks, positions
 from jaxlabs.layers.attention import dot_product_attention
 from jaxlabs.layers.multi_head_attention import MultiHeadAttention
-from jaxlabs.layers.windowed_attention import LocalWindow, local_window_attention
+from jaxlabs.layers.windowed_attention import LocalWindow, banded_attention
 
 LENGTHS_AND_WINDOWS = [(1, 3), (5, 1), (6, 3), (7, 3), (8, 8), (8, 10**6)]
 
@@ -31,39 +31,37 @@ def padding_of(time):
     return weights
 
 
-def dense(query, key, value, window, *, causal=True, weights=None, slopes=None):
-    time = query.shape[2]
-    mask = LocalWindow(window, causal, weights).dense(time)
-    index = jnp.arange(time)
+def dense(query, key, value, window, *, slopes=None):
+    index = jnp.arange(query.shape[2])
     bias = None if slopes is None else positions.alibi_bias(slopes, index, index)
-    return dot_product_attention(query, key, value, mask, bias=bias)
+    return dot_product_attention(query, key, value, window.dense(len(index)), bias=bias)
 
 
-@functools.partial(jax.jit, static_argnames=("window", "causal"))
-def both(parts, target, window, **options):
+@jax.jit
+def both(parts, target, window, slopes=None):
     """Outputs of the banded and of the dense form, and gradients of a sum over them."""
 
     def with_gradients(attend):
         def total(parts):
-            output = attend(*parts, window, **options)
+            output = attend(*parts, window, slopes=slopes)
             return jnp.sum(output * target), output
 
         return jax.grad(total, has_aux=True)(parts)
 
-    return with_gradients(local_window_attention), with_gradients(dense)
+    return with_gradients(banded_attention), with_gradients(dense)
 
 
 @pytest.mark.parametrize("causal", [True, False])
 @pytest.mark.parametrize(("time", "window"), LENGTHS_AND_WINDOWS)
 def test_banded_equals_dense_in_value_and_gradient(time, window, causal):
     parts, target = heads_of(time), heads_of(time)[1]
-    padded = {"weights": padding_of(time), "slopes": positions.alibi_slopes(2)}
-    whole = {"weights": np.ones((2, time), np.float32), "slopes": np.zeros(2, np.float32)}
+    padded = LocalWindow(window, causal, padding_of(time)), positions.alibi_slopes(2)
+    whole = LocalWindow(window, causal, np.ones((2, time), np.float32)), np.zeros(2, np.float32)
     for options in (padded, whole):
-        banded, expected = both(parts, target, window, causal=causal, **options)
+        banded, expected = both(parts, target, *options)
         chex.assert_trees_all_close(banded, expected, atol=1e-5)
     if time == 7:
-        plain, expected = both(parts, target, window, causal=causal)
+        plain, expected = both(parts, target, LocalWindow(window, causal))
         chex.assert_trees_all_close(plain, expected, atol=1e-5)
         chex.assert_trees_all_close(plain, banded, atol=1e-5)
 
@@ -76,7 +74,8 @@ def test_a_query_sees_exactly_the_keys_of_its_window():
     for causal, rows in drawn.items():
 
         def outputs(value, causal=causal):
-            return local_window_attention(query, key, value, 3, causal=causal).sum(axis=(0, 1, 3))
+            window = LocalWindow(3, causal)
+            return banded_attention(query, key, value, window).sum(axis=(0, 1, 3))
 
         influence = np.abs(jax.jit(jax.jacobian(outputs))(value)).sum(axis=(1, 2, 4))
         expected = [[digit == "1" for digit in row] for row in rows.split()]
@@ -86,10 +85,10 @@ def test_a_query_sees_exactly_the_keys_of_its_window():
 def test_gradient_in_float64():
     with jax.enable_x64(True):
         parts = heads_of(5, np.float64, batch=1, heads=1, head_dim=2)
-        weights = np.array([[1, 1, 0, 1, 1]])
+        window = LocalWindow(2, weights=np.array([[1, 1, 0, 1, 1]]))
 
         def attend(query, key, value):
-            return jnp.sin(local_window_attention(query, key, value, 2, weights=weights))
+            return jnp.sin(banded_attention(query, key, value, window))
 
         assert attend(*parts).dtype == jnp.float64
         check_grads(jax.jit(attend), parts, order=1)
@@ -98,7 +97,7 @@ def test_gradient_in_float64():
 def test_value_and_gradient_are_finite_at_scores_of_ten_thousand():
     query, key, value = heads_of(7)
     total = jax.value_and_grad(
-        lambda q, k: jnp.sum(jnp.sin(local_window_attention(q, k, value, 3))), (0, 1)
+        lambda q, k: jnp.sum(jnp.sin(banded_attention(q, k, value, LocalWindow(3)))), (0, 1)
     )
     output, gradients = jax.jit(total)(query * 1e3, key * 10)
     assert np.isfinite(output)
@@ -109,13 +108,13 @@ def test_dropout_acts_on_the_weights_that_reach_the_values():
     query, key, value = heads_of(7)
     shapes = []
 
-    def halve_the_first_query_of_every_block(weights):
+    def halve_the_first_query_of_every_block(weights, group):
         shapes.append(weights.shape)
         return weights.at[:, :, :, 0].multiply(0.5)
 
-    whole = local_window_attention(query, key, value, 3)
-    halved = local_window_attention(
-        query, key, value, 3, dropout=halve_the_first_query_of_every_block
+    whole = banded_attention(query, key, value, LocalWindow(3))
+    halved = banded_attention(
+        query, key, value, LocalWindow(3), dropout=halve_the_first_query_of_every_block
     )
     assert shapes == [(2, 2, 3, 3, 6)]
     factor = np.array([0.5, 1, 1, 0.5, 1, 1, 0.5])[None, None, :, None]
@@ -125,27 +124,29 @@ def test_dropout_acts_on_the_weights_that_reach_the_values():
 def test_softmax_of_bfloat16_is_taken_in_float32():
     narrow = [jnp.asarray(part, jnp.bfloat16) for part in heads_of(7)]
     seen = []
-    output = local_window_attention(
-        *narrow, 3, dropout=lambda weights: seen.append(weights.dtype) or weights
+    output = banded_attention(
+        *narrow,
+        LocalWindow(3),
+        dropout=lambda weights, group: seen.append(weights.dtype) or weights,
     )
     assert seen == [jnp.float32]
     assert output.dtype == jnp.bfloat16
 
 
 def test_a_window_below_one_is_refused():
-    for attend in (local_window_attention, dense):
+    for attend in (banded_attention, dense):
         with pytest.raises(ValueError, match="window: 0 is not accepted; at least 1"):
-            attend(*heads_of(3), 0)
+            attend(*heads_of(3), LocalWindow(0))
 
 
 def test_operations_and_memory_of_the_band_grow_with_the_length():
     def cost(attend, time):
         shape = jax.ShapeDtypeStruct((1, 2, time, 8), jnp.float32)
-        total = jax.grad(lambda *parts: attend(*parts, 32).sum(), (0, 1, 2))
+        total = jax.grad(lambda *parts: attend(*parts, LocalWindow(32)).sum(), (0, 1, 2))
         compiled = jax.jit(total).lower(shape, shape, shape).compile()
         return compiled.cost_analysis()["flops"], compiled.memory_analysis().temp_size_in_bytes
 
-    banded = [cost(local_window_attention, time) for time in (1024, 2048, 4096)]
+    banded = [cost(banded_attention, time) for time in (1024, 2048, 4096)]
     for shorter, longer in itertools.pairwise(banded):
         np.testing.assert_allclose(np.divide(longer, shorter), 2, rtol=0.1)
     spelled_out = [cost(dense, time) for time in (1024, 2048)]

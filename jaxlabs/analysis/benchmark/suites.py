@@ -30,9 +30,6 @@ PICTURES, STEPS, FEW_STEPS = 64, 20, 4
 WINDOW, WINDOW_HEADS, WINDOW_HEAD_DIM = 256, 4, 64
 SHORTEST = 1024
 
-SCORES_KEPT = 3
-"""Arrays of the size of all scores that attention to all before and its gradient hold, about."""
-
 MASKS_KEPT = 2
 """Arrays of a mask's size, in float32, that PyTorch's attention makes of it, about."""
 
@@ -182,6 +179,7 @@ def window_attention(bench: Bench) -> list[list[Variant]]:
     """Attention through a window and to all before ("dense"), forth and back, at doubling lengths.
 
     Ours takes the form that `LocalWindow` takes: slices, and for a window the band from 4,096 on.
+    PyTorch's window is a mask, since its fused attention knows none; to all before it is fused.
     """
     groups, length = [], SHORTEST
     stride = 4 if bench.reduced else 2
@@ -207,13 +205,8 @@ def window_attention(bench: Bench) -> list[list[Variant]]:
 
 
 def _expected_bytes(rival: Variant, length: int, window: int | None) -> float:
-    """Returns what grows with the square of the length: our scores of all before, PyTorch's mask.
-
-    Our window is a band from lengths on at which the square would matter.
-    """
-    if rival.framework == OURS:
-        return 0.0 if window else 4.0 * SCORES_KEPT * WINDOW_HEADS * length**2
-    return 4.0 * MASKS_KEPT * length**2 if window else 0.0
+    """Returns what grows with the square of the length: PyTorch's mask of a window, and no more."""
+    return 0.0 if rival.framework == OURS or window is None else 4.0 * MASKS_KEPT * length**2
 
 
 SUITES: dict[str, Callable[[Bench], list[list[Variant]]]] = {
