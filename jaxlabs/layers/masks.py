@@ -36,8 +36,8 @@ def within_window(
     Raises:
       ValueError: the window is below 1.
     """
-    near = jnp.abs(distance) < (jnp.inf if window is None else require_window(window))
-    return near & (distance >= 0) if causal else near
+    seen = jnp.ones(distance.shape, bool) if not causal else distance >= 0
+    return seen if window is None else seen & (jnp.abs(distance) < require_window(window))
 
 
 def require_window(window: int) -> int:

@@ -6,12 +6,12 @@ block may see lie in the block itself and its neighbour (Beltagy et al. 2020, se
 blocks); time and memory grow with length x window. Where the window is long or has no end, slices
 of the queries are compared with no more keys than the slice may see: causally about half of all.
 
-Of a long sequence neither form keeps its scores for the way back: they are computed in groups that
-stay in cache, one after the other, and again when their gradient is due (Chen et al. 2016).
+Of a long sequence neither form keeps its scores for the way back: they are computed in groups, one
+after the other, and again when their gradient is due (Rabe and Staats 2021).
 """
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import flax.struct
@@ -32,7 +32,8 @@ SHORTEST_SLICE, MOST_SLICES = 64, 8
 little for the time that they take to compile."""
 
 MOST_SCORES = 2**21
-"""Scores of an example that are computed at once, all heads together: 8 MB."""
+"""Scores of an example that are computed at once, all heads together, about: 8 MB. A batch does not
+count, so that no split of it changes the groups and with them dropout's masks."""
 
 
 @flax.struct.dataclass
@@ -111,9 +112,9 @@ def sliced_attention(
       value: likewise.
       window: who may see whom.
       slopes: [heads], ALiBi's, whose bias is added to the scores.
-      dropout: applied to the weights of a slice, `[batch, heads, slice, keys]`, with its number as
-        `part`, on their way to the values; to those of a group of its queries with the group's
-        number as `group`.
+      dropout: `dropout(weights, part=..., group=...)` is applied to the weights of a slice,
+        `[batch, heads, slice, keys]`, or of a group of its queries, on their way to the values;
+        with the slice's number, and the group's, [], or None where there is no group.
       precision: of the two dots, see `jaxlabs.layers.matmul`.
 
     Raises:
@@ -131,25 +132,25 @@ def sliced_attention(
         queries, keys = slice(first, end), slice(max(first - reach + 1, 0), end_of_keys)
         attend = functools.partial(
             _attend_to_stretch,
-            key[:, :, keys],
-            value[:, :, keys],
             keys=keys,
             window=window,
             slopes=slopes,
             dropout=dropout and functools.partial(dropout, part=part),
             precision=precision,
         )
-        scores = heads * (end - first) * (keys.stop - keys.start)
-        outputs.append(_in_groups(attend, scores, query[:, :, queries], index[None, None, queries]))
+        parts = query[:, :, queries], index[None, None, queries]
+        whole = key[:, :, keys], value[:, :, keys]
+        scores = heads * (keys.stop - keys.start)
+        outputs.append(_in_groups(attend, parts, whole, scores=scores, least=SHORTEST_SLICE))
     return jnp.concatenate(outputs, axis=2)
 
 
 def _attend_to_stretch(
-    key: jax.Array,
-    value: jax.Array,
     group: jax.Array | None,
     query: jax.Array,
     index: jax.Array,
+    key: jax.Array,
+    value: jax.Array,
     *,
     keys: slice,
     window: LocalWindow,
@@ -184,8 +185,8 @@ def banded_attention(
 ) -> jax.Array:
     """Returns what `sliced_attention` does, `[batch, heads, time, head_dim]`, in blocks.
 
-    The arguments are those of `sliced_attention`, but that dropout is applied to weights
-    `[batch, heads, blocks, query, key]`, and only to groups of blocks with a number.
+    The arguments are those of `sliced_attention`, but that it is `dropout(weights, group=...)`, of
+    weights `[batch, heads, blocks, query, key]` in a group of blocks.
 
     Raises:
       ValueError: the window is below 1.
@@ -215,33 +216,51 @@ def banded_attention(
             weights = dropout(weights, group=group)
         return einsum("bhnqk,bhnkd->bhnqd", weights.astype(value.dtype), value, precision)
 
-    output = _in_groups(attend, heads * count * distance.size, query, key, value, there)
+    parts = query, key, value, there
+    output = _in_groups(attend, parts, scores=heads * distance.size)
     return output.reshape(batch, heads, count * size, head_dim)[:, :, :time]
 
 
-def _in_groups(attend: Callable[..., jax.Array], scores: int, *parts: jax.Array) -> jax.Array:
-    """Returns `attend(group, *parts)`, computed in groups along axis 2 where it has many scores.
+def _in_groups(
+    attend: Callable[..., jax.Array],
+    parts: Sequence[jax.Array],
+    whole: Sequence[jax.Array] = (),
+    *,
+    scores: int,
+    least: int = 1,
+) -> jax.Array:
+    """Returns `attend(group, *parts, *whole)`, `[batch, heads, n, ...]`, in groups if it is much.
 
     What a group computes is not kept for its gradient but computed again.
 
     Args:
-      attend: from the group's number, or None if there is one alone, and its share of the parts
-        to `[batch, heads, n, ...]`.
-      scores: of an example in all, every head's.
-      parts: [batch or 1, heads or 1, n, ...].
+      attend: from the number of a group, None if there is one alone, and its share of `parts`.
+      parts: [batch or 1, heads or 1, n, ...], cut into groups along axis 2.
+      whole: what all groups see.
+      scores: of an example and one of n, every head's.
+      least: as many of n at least are in a group: each reads the whole, and adds to its gradient.
     """
     count = parts[0].shape[2]
-    size = -(-count // -(-scores // MOST_SCORES))
+    size = -(-count // -(-count * scores // MOST_SCORES))
+    size = min(max(size, least), count)
     groups = -(-count // size)
     if groups == 1:
-        return attend(None, *parts)
+        return attend(None, *parts, *whole)
 
     def cut(x: jax.Array) -> jax.Array:
         filled = [(0, groups * size - count) if axis == 2 else (0, 0) for axis in range(x.ndim)]
         x = jnp.pad(x, filled)
         return jnp.moveaxis(x.reshape(*x.shape[:2], groups, size, *x.shape[3:]), 2, 0)
 
-    again = jax.checkpoint(lambda group: attend(*group), prevent_cse=False)
+    # A loop sums their gradients in the type that they come in.
+    wide = [x.astype(jnp.promote_types(x.dtype, jnp.float32)) for x in whole]
+
+    # Forth and back are two loops, which nothing takes for one computation.
+    @functools.partial(jax.checkpoint, prevent_cse=False)
+    def again(group):
+        narrow = [x.astype(given.dtype) for x, given in zip(wide, whole, strict=True)]
+        return attend(*group, *narrow)
+
     output = jnp.moveaxis(lax.map(again, (jnp.arange(groups), *map(cut, parts))), 0, 2)
     return output.reshape(*output.shape[:2], groups * size, *output.shape[4:])[:, :, :count]
 

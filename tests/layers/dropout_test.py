@@ -66,12 +66,13 @@ class Pair(nn.Module):
     def setup(self):
         self.first, self.second = Dropout(0.5), Dropout(0.5)
 
-    def __call__(self, x, keys):
-        return self.first(x, keys), self.second(x, keys)
+    def __call__(self, x, keys, group):
+        return self.first(x, keys, group=group), self.second(x, keys, group=group)
 
 
-def test_two_modules_never_share_a_mask(key):
-    first, second = Pair().apply({}, jnp.ones((1, 1000)), example_keys(key, 1))
+@pytest.mark.parametrize("group", [None, 3])
+def test_two_modules_never_share_a_mask(key, group):
+    first, second = Pair().apply({}, jnp.ones((1, 1000)), example_keys(key, 1), group)
     assert abs(float((first == second).mean()) - 0.5) < 0.1
 
 
@@ -80,13 +81,14 @@ class InParts(nn.Module):
         self.dropout = Dropout(0.5)
 
     def __call__(self, x, keys):
-        return [self.dropout(x, keys, part) for part in range(3)], self.dropout(x, keys)
+        parts = [self.dropout(x, keys, part, group) for part in range(2) for group in (None, 0, 1)]
+        return parts, self.dropout(x, keys)
 
 
-def test_parts_of_an_array_never_share_a_mask(key):
+def test_parts_of_an_array_and_their_groups_never_share_a_mask(key):
     parts, whole = InParts().apply({}, jnp.ones((1, 1000)), example_keys(key, 1))
     np.testing.assert_array_equal(parts[0], whole)
-    assert len(parts) == 3
+    assert len(parts) == 6
     for left, right in itertools.combinations(parts, 2):
         assert abs(float((left == right).mean()) - 0.5) < 0.1
 

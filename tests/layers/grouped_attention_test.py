@@ -27,6 +27,8 @@ FORMS = [
 def few_scores(monkeypatch):
     """Groups of at most two blocks of 16 queries, or of about as many scores of a slice."""
     monkeypatch.setattr(windowed_attention, "MOST_SCORES", 2 * 2 * 16 * 32)
+    monkeypatch.setattr(windowed_attention, "SHORTEST_SLICE", 8)
+    monkeypatch.setattr(windowed_attention, "MOST_SLICES", 2)
 
 
 def drawn(time, dtype=np.float32, batch=2, heads=2, head_dim=4):
@@ -71,7 +73,7 @@ def test_groups_equal_the_dense_form_in_value_and_gradient(few_scores, form, win
 def test_gradient_of_groups_in_float64_with_dropout(few_scores, key, form, window):
     """So the masks that are drawn again on the way back are those that acted forth."""
     with jax.enable_x64(True):
-        *parts, _ = drawn(40, np.float64, batch=1, head_dim=2)
+        *parts, _ = drawn(80, np.float64, batch=1, head_dim=2)
 
         def drop(weights, group, part=0):
             return dropout(weights, 0.5, jax.random.fold_in(key, group)[None])
@@ -82,20 +84,74 @@ def test_gradient_of_groups_in_float64_with_dropout(few_scores, key, form, windo
         check_grads(jax.jit(attend), parts, order=1)
 
 
-@pytest.mark.parametrize("most", [1, 2 * 3])
-def test_a_group_holds_at_least_one_query(monkeypatch, most):
-    monkeypatch.setattr(windowed_attention, "MOST_SCORES", most)
-    query, key, value, _ = drawn(3)
-    for form, window in FORMS:
-        dense = dot_product_attention(query, key, value, window.dense(3))
-        np.testing.assert_allclose(form(query, key, value, window), dense, atol=1e-5)
+@pytest.mark.parametrize(("form", "window"), FORMS[::2])
+def test_groups_share_the_work_evenly_and_have_a_least_size(monkeypatch, form, window):
+    def sizes(time, most):
+        monkeypatch.setattr(windowed_attention, "MOST_SCORES", most)
+        query, key, value, _ = drawn(time)
+        shapes = []
+
+        def look(weights, group, part=0):
+            shapes.append(weights.shape[2:-1])
+            return weights
+
+        output = form(query, key, value, window, dropout=look)
+        dense = dot_product_attention(query, key, value, window.dense(time))
+        np.testing.assert_allclose(output, dense, atol=1e-5)
+        return set(shapes)
+
+    monkeypatch.setattr(windowed_attention, "MOST_SLICES", 1)
+    if form is banded_attention:
+        row = 2 * 16 * 32  # scores of a block, both heads
+        assert sizes(100, 1) == {(1, 16)}
+        assert sizes(100, 3 * row) == {(3, 16)}
+        assert sizes(100, 6 * row) == {(4, 16)}  # of seven, in two groups
+        assert sizes(100, 7 * row) == {(7, 16)}
+    else:
+        assert sizes(200, 1) == {(64,)}
+        assert sizes(200, 2 * 200 * 199) == {(100,)}
+        assert sizes(200, 2 * 200 * 200) == {(200,)}
+        assert sizes(50, 1) == {(50,)}
+
+
+@pytest.mark.parametrize(("form", "window"), FORMS[::2])
+def test_gradients_of_bfloat16_are_summed_in_float32(monkeypatch, form, window):
+    *parts, target = drawn(512, batch=1)
+
+    def gradients(parts, most):
+        monkeypatch.setattr(windowed_attention, "MOST_SCORES", most)
+        total = jax.grad(lambda *parts: jnp.sum(form(*parts, window) * target), (0, 1, 2))
+        return [np.asarray(part, np.float32) for part in jax.jit(total)(*parts)]
+
+    narrow = [jnp.asarray(part, jnp.bfloat16) for part in parts]
+    monkeypatch.setattr(windowed_attention, "MOST_SLICES", 1)
+    monkeypatch.setattr(windowed_attention, "SHORTEST_SLICE", 2)
+    exact = gradients([part.astype(jnp.float32) for part in narrow], 2**30)
+    for got, whole, expected in zip(
+        gradients(narrow, 2**12), gradients(narrow, 2**30), exact, strict=True
+    ):
+        assert np.abs(got - expected).max() < 1.5 * np.abs(whole - expected).max()
+
+
+@pytest.mark.parametrize(("form", "window"), [(banded_attention, LocalWindow(64)), FORMS[2]])
+def test_fast_groups_round_as_one_piece_does(monkeypatch, form, window):
+    *parts, target = drawn(256)
+
+    def gradients(precision, most):
+        monkeypatch.setattr(windowed_attention, "MOST_SCORES", most)
+        attend = functools.partial(form, window=window, precision=precision)
+        return jax.jit(jax.grad(lambda *parts: jnp.sum(attend(*parts) * target), (0, 1, 2)))(*parts)
+
+    whole, strict = gradients("fast", 2**30), gradients("highest", 2**12)
+    chex.assert_trees_all_close(gradients("fast", 2**12), whole, atol=1e-5)
+    assert max(float(jnp.abs(a - b).max()) for a, b in zip(whole, strict, strict=True)) > 1e-3
 
 
 @pytest.mark.parametrize("keys_seen", [16, None])
 def test_groups_of_one_layer_never_share_a_mask(monkeypatch, key, keys_seen):
     """With values of one, an output is the share of a query's weights that is kept, doubled."""
     groups, rows = 4, 256 // 4
-    monkeypatch.setattr(windowed_attention, "MOST_SLICES", 1)
+    monkeypatch.setattr(windowed_attention, "MOST_SLICES", 2)
     monkeypatch.setattr(windowed_attention, "MOST_SCORES", rows * (48 if keys_seen else 256))
     window = LocalWindow(keys_seen, causal=False)
     assert window.band_pays(256) == (keys_seen is not None)
