@@ -159,15 +159,15 @@ def _attend_to_stretch(
     precision: str,
 ) -> jax.Array:
     """Attends from queries at `index [1, 1, query]` to the stretch of keys that they may see."""
-    index = index[0, 0]
+    index, bias = index[0, 0], None
+    if slopes is not None:
+        bias = positions.alibi_bias(slopes, index, jnp.arange(keys.start, keys.stop))
     return dot_product_attention(
         query,
         key,
         value,
         window.rows(index, keys),
-        bias=None
-        if slopes is None
-        else positions.alibi_bias(slopes, index, jnp.arange(keys.start, keys.stop)),
+        bias=bias,
         dropout=dropout and functools.partial(dropout, group=group),
         precision=precision,
     )
