@@ -36,7 +36,7 @@ def within_window(
     Raises:
       ValueError: the window is below 1.
     """
-    seen = jnp.ones(distance.shape, bool) if not causal else distance >= 0
+    seen = distance >= 0 if causal else jnp.ones(distance.shape, bool)
     return seen if window is None else seen & (jnp.abs(distance) < require_window(window))
 
 

@@ -241,8 +241,8 @@ def _in_groups(
       least: as many of n at least are in a group: each reads the whole, and adds to its gradient.
     """
     count = parts[0].shape[2]
-    size = -(-count // -(-count * scores // MOST_SCORES))
-    size = min(max(size, least), count)
+    wanted = -(-count * scores // MOST_SCORES)
+    size = min(max(-(-count // wanted), least), count)
     groups = -(-count // size)
     if groups == 1:
         return attend(None, *parts, *whole)
