@@ -45,6 +45,7 @@ MAIN = {
     "sparse_autoencoder": ("training_patches_loss", "gabor_variance_explained"),
     "speech_classifier": ("test_accuracy", "test_unseen_accuracy"),
     "speech_lm": ("obama_perplexity", "wbush_perplexity", "hbush_perplexity"),
+    "worked_problems": ("numbers", "marked", "errors", "largest_relative_difference"),
 }
 """The figures that sum a lab up; of others the first few are shown."""
 

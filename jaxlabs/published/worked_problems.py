@@ -1,23 +1,31 @@
 """Pen-and-paper problems of deep learning: what is given, and what the write-up prints as answers.
 
 What is marked `SOURCE` is the homework's own; where it states a claim without numbers, what is
-marked `CHOSEN` puts it into numbers. Answers are computed elsewhere, never typed in.
+marked `CHOSEN` puts it into numbers. A printed number is a string, since its digits say how far it
+is rounded; one without decimals is exact. Exact numbers are computed elsewhere, never typed in;
+where a printed one is wrong, a comment has what is right.
 """
+
+from typing import NamedTuple
 
 SOURCE = "an unpublished homework of a deep-learning course"
 CHOSEN = "chosen here, to put a claim of the homework into numbers"
 
 Row = tuple[float, ...]
 Matrix = tuple[Row, ...]
+Printed = tuple[str, ...]
+PrintedMatrix = tuple[Printed, ...]
 
 IDENTITY: Matrix = ((1, 0), (0, 1))
 SWAP: Matrix = ((0, 1), (1, 0))
 
 # Attention by hand (SOURCE); d_k is the number of columns.
 QUERY, KEY, VALUE = IDENTITY, ((1, 1), (1, 0)), ((2, 0), (0, 1))
-PRINTED_SCORES: Matrix = ((1, 1), (1, 0))
-PRINTED_WEIGHTS: Matrix = ((0.5, 0.5), (0.670, 0.330))
-PRINTED_OUTPUT: Matrix = ((1, 0.5), (1.340, 0.330))
+PRINTED_SCORES: PrintedMatrix = (("1", "1"), ("1", "0"))
+PRINTED_WEIGHTS: PrintedMatrix = (("0.5", "0.5"), ("0.670", "0.330"))
+PRINTED_OUTPUT: PrintedMatrix = (("1", "0.5"), ("1.340", "0.330"))
+# The last weight is written with the denominator e^(1/sqrt(2)) + e^(1/sqrt(2)), which gives 0.247;
+# 0.330 is right, and is 1 / (e^(1/sqrt(2)) + 1).
 
 # Two heads (SOURCE): per head the projections to queries, keys and values.
 TWO_HEADS_INPUT = IDENTITY
@@ -25,13 +33,16 @@ TWO_HEADS: tuple[tuple[Matrix, Matrix, Matrix], ...] = (
     (IDENTITY, ((1, 0), (1, 1)), IDENTITY),
     (SWAP, ((1, 1), (0, 1)), SWAP),
 )
-PRINTED_TWO_HEADS: Matrix = ((0.5, 0.5, 0.5, 0.5), (0.3302, 0.6698, 0.3302, 0.6698))
+PRINTED_TWO_HEADS: PrintedMatrix = (
+    ("0.5", "0.5", "0.5", "0.5"),
+    ("0.3302", "0.6698", "0.3302", "0.6698"),
+)
 
 # Weights whose variance tells how sharp they are (SOURCE): name -> (weights, printed variance).
-SHARPNESS: dict[str, tuple[Row, float]] = {
-    "even": ((0.25, 0.25, 0.25, 0.25), 0.0),
-    "sharp": ((0.97, 0.01, 0.01, 0.01), 0.18),
-    "one-hot": ((1.0, 0.0, 0.0, 0.0), 0.1875),
+SHARPNESS: dict[str, tuple[Row, str]] = {
+    "even": ((0.25, 0.25, 0.25, 0.25), "0"),
+    "sharp": ((0.97, 0.01, 0.01, 0.01), "0.18"),  # 0.1728
+    "one-hot": ((1.0, 0.0, 0.0, 0.0), "0.1875"),
 }
 
 # One key stands out by a deviation of its dot, which is the root of this d_k; CHOSEN.
@@ -40,9 +51,9 @@ LARGE_D_K, KEYS = 64, 4
 # Two updates by SGD and by momentum (SOURCE).
 START, RATE, MOMENTUM = 1.0, 0.1, 0.9
 GRADIENTS: Row = (0.4, -0.2)
-PRINTED_SGD: Row = (0.96, 0.98)
-PRINTED_MOMENTUM: Row = (0.96, 0.944)
-PRINTED_VELOCITIES: Row = (-0.04, -0.016)
+PRINTED_SGD: Printed = ("0.96", "0.98")
+PRINTED_MOMENTUM: Printed = ("0.96", "0.944")
+PRINTED_VELOCITIES: Printed = ("-0.04", "-0.016")
 
 # A ravine: half the sum of curvature times squared distance (CHOSEN).
 RAVINE_CURVATURES: Row = (1.0, 25.0)
@@ -50,10 +61,11 @@ RAVINE_START: Row = (10.0, 1.0)
 RAVINE_STEPS = 30
 
 # The scalar network of `analysis.two_step_rnn` (SOURCE): rate -> the weight after one update.
-PRINTED_GRADIENT = -3.2
-PRINTED_UPDATES: dict[float, float] = {0.1: 0.62, 1.0: 3.5, 3.0: 9.9}
+PRINTED_GRADIENT = "-3.2"
+PRINTED_UPDATES: dict[float, str] = {0.1: "0.62", 1.0: "3.5", 3.0: "9.9"}
 UPDATES = 5
-OTHER_FIRST_STATE = 1.0  # CHOSEN: the homework starts at 0, where a dropped term does not show
+PRINTED_SLOPE = "2"  # dh2/dw_h, from h0 = 0
+OTHER_FIRST_STATE = 1.0  # CHOSEN: the homework starts at 0, where the recurrence's term is 0
 
 # Batch normalisation, one statistic an entry (SOURCE): four samples, two to test on.
 SAMPLES: tuple[Matrix, ...] = (
@@ -64,9 +76,22 @@ SAMPLES: tuple[Matrix, ...] = (
 )
 TEST_SAMPLES: tuple[Matrix, ...] = (((3, 4, 6), (5, 4, 7)), ((8, 7, 5), (6, 8, 3)))
 STATED_ENTRY = (0, 1)
-PRINTED_MEAN, PRINTED_VARIANCE = 5.0, 6.5
+PRINTED_MEAN, PRINTED_VARIANCE = "5.0", "6.5"
 MISPRINT = (1, 0, 1)  # this number of the samples ...
 MEANT = 6.0  # ... gives the printed mean and variance exactly when it is this one (CHOSEN)
+# The table of normalized values. Of these 24, 15 are off in the fourth decimal: 14 plainly, and
+# 0.0932 by a hair (0.09325048). Of the test sample's six, two are: -0.3244 and 0.6547 are right.
+PRINTED_NORMALIZED: tuple[PrintedMatrix, ...] = (
+    (("-0.9735", "0", "-1.0910"), ("1.2649", "-1.0261", "1.0910")),
+    (("0", "0.3922", "1.5274"), ("-1.2649", "0.0932", "0.6546")),
+    (("-0.6490", "1.1766", "-0.6546"), ("0.6325", "-0.6529", "-0.2182")),
+    (("1.6225", "-1.5688", "0.2182"), ("-0.6325", "1.5855", "-1.5274")),
+)
+PRINTED_NORMALIZED_TEST: tuple[PrintedMatrix | None, ...] = (
+    (("-0.3245", "-0.3922", "0.2182"), ("0", "-0.2798", "0.6546")),
+    None,  # not on record
+)
+PRINTED_IN_TEXT = "-0.9733"  # the first of all these again, where it is right
 
 # Contrastive learning (CHOSEN; the homework has formulas): cosines of three images and three texts.
 COSINES: Matrix = ((0.9, 0.3, -0.2), (0.1, 0.7, 0.5), (0.4, -0.1, 0.8))
@@ -75,10 +100,13 @@ TEMPERATURES: Row = (0.07, 0.2, 1.0)
 SIGLIP_SCALE, SIGLIP_BIAS = 10.0, -10.0  # Zhai et al. 2023, at the start of training
 RAISED, RAISED_BY = (2, 1), 0.5  # one cosine, and what it is raised by
 
-# The softmax of multiples of one vector (SOURCE): factor -> the last share as printed, if it is on
-# record.
+# The softmax of multiples of one vector (SOURCE): factor -> the shares.
 LOGITS: Row = (1, 2, 3)
-PRINTED_LAST_SHARE: dict[int, float | None] = {1: None, 2: None, 3: 0.98}
+PRINTED_SHARES: dict[int, Printed] = {
+    1: ("0.09", "0.24", "0.67"),
+    2: ("0.02", "0.12", "0.86"),  # 0.0159, 0.1173, 0.8668
+    3: ("0.00", "0.02", "0.98"),  # 0.0024, 0.0473, 0.9503
+}
 
 # Bayes' rule for two classes with normal densities (CHOSEN).
 PRIORS: Row = (0.3, 0.7)
@@ -89,3 +117,68 @@ OBSERVED = 1.0
 # The ELBO of z ~ N(0, 1), x ~ N(z, noise^2), q(z|x) = N(mean, deviation^2) (CHOSEN).
 ELBO_OBSERVED, NOISE = 1.5, 0.7
 POSTERIOR_GUESS: Row = (0.5, 0.6)
+
+
+class Statement(NamedTuple):
+    """What the homework states in words or symbols, beside what holds.
+
+    Attributes:
+      theme: what the statement is about.
+      printed: as the homework has it, shortened.
+      right: what holds.
+      error: whether the homework is wrong there.
+    """
+
+    theme: str
+    printed: str
+    right: str
+    error: bool = True
+
+
+# Statements (SOURCE) that no single number stands for.
+STATEMENTS = (
+    Statement(
+        "a two-step network",
+        "dh2/dw_h = 2",
+        "Right for the h0 = 0 of the problem. In general it is h1 + w_h h0; the homework has the"
+        " full recurrence too, in its 2.3.",
+        error=False,
+    ),
+    Statement(
+        "a two-step network",
+        "At rate 0.1 the first step overshoots the minimum.",
+        "True: 0.62 > 0.5. The steps converge all the same.",
+        error=False,
+    ),
+    Statement(
+        "a two-step network",
+        "Rates of 1 and 3 might struggle to converge.",
+        "Too mild: both diverge. A step multiplies the distance from the minimum by 1 - 16 rate,"
+        " which is -15 and -47; the border is the rate 0.125.",
+    ),
+    Statement(
+        "a two-step network",
+        "w_x = 0.5 when trained.",
+        "It is w_h that is 0.5 when trained.",
+    ),
+    Statement(
+        "recurrence",
+        "The unrolled recurrence has h(t-3) twice.",
+        "The fourth is h(t-4): one step further back for every factor w.",
+    ),
+    Statement(
+        "recurrence",
+        "The gradient explodes for w > 1 and vanishes for w < 1.",
+        "It explodes for |w| > 1 and vanishes for |w| < 1: at w = -2 it explodes.",
+    ),
+    Statement(
+        "the ELBO",
+        "log p(x) times the integral of q(z|x), without dz.",
+        "log p(x) times the integral of q(z|x) dz, which is 1.",
+    ),
+    Statement(
+        "the ELBO",
+        "A bracket of the ELBO is opened and never closed.",
+        "All brackets closed: E_q[log p(x|z)] - KL(q(z|x) || p(z)).",
+    ),
+)

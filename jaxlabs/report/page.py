@@ -4,7 +4,7 @@ import pathlib
 
 import numpy as np
 
-from jaxlabs.report import html, images, plots, results, sections, style
+from jaxlabs.report import html, images, plots, problem_tables, results, sections, style
 from jaxlabs.report.picture import Picture
 from jaxlabs.report.stylesheet import CSS
 from jaxlabs.run_folder import RunFolder
@@ -36,7 +36,7 @@ def write_report(folder: RunFolder) -> pathlib.Path:
         sections.against_published(plots.compared(folder)),
         html.section("loss", "Loss curves", loss),
         results.section(summary),
-        sections.problems(summary),
+        problem_tables.problems(summary),
         sections.groups(summary),
         # The text of worked problems is the table that already stands above.
         "" if "problems" in summary else sections.samples(folder, *sampled),

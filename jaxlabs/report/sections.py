@@ -128,51 +128,6 @@ def groups(summary: Facts) -> str:
     return html.section("groups", "What the runs say together", table, html.note(told))
 
 
-def problems(summary: Facts) -> str:
-    """Returns the tables of worked problems: those where the write-up slips, then all by theme."""
-    found = summary.get("problems", [])
-    slips = [row for row in found if row["mark"]]
-    told = (
-        f"{len(found)} numbers, each computed by this project's functions (ours) and by a closed "
-        "form (exact). A number of the write-up with “by its formula” is not printed there: it is "
-        "what its formula gives for these inputs."
-    )
-    themes = dict.fromkeys(row["theme"] for row in found)
-    folds = [
-        html.details(f"{theme}: {len(rows)} numbers", _problem_table(rows), group="problems")
-        for theme in themes
-        for rows in [[row for row in found if row["theme"] == theme]]
-    ]
-    return html.section(
-        "problems",
-        "Worked problems",
-        html.note(told) if found else "",
-        "<h3>Where the write-up slips</h3>" if slips else "",
-        _problem_table(slips, marks=True),
-        "<h3>All numbers</h3>" if found else "",
-        *folds,
-    )
-
-
-def _problem_table(rows: Sequence[Facts], *, marks: bool = False) -> str:
-    columns = ["problem", "write-up", "ours", "exact", "difference"]
-    cells = []
-    for number, row in enumerate(rows):
-        name = html.text(row["problem"])
-        if marks:
-            name = html.text(f"{row['theme']}: {row['problem']}")
-            # One sentence for all entries of a matrix, below the last of them.
-            if [other["mark"] for other in rows[number + 1 : number + 2]] != [row["mark"]]:
-                name += html.note(row["mark"])
-        stated = html.text(figure(row["write_up"]))
-        if row["write_up_from"] == "formula":
-            stated += html.note("by its formula")
-        values = [html.text(figure(row[key])) for key in columns[2:]]
-        cells.append([name, stated, *values])
-    marked = [bool(row["mark"]) and not marks for row in rows]
-    return html.table(columns, cells, numbers=columns[1:], cards=True, marked=marked)
-
-
 def _mean(one: Facts) -> str:
     cell = html.text(figure(one["mean"]))
     if one["deviation"] is not None:

@@ -36,6 +36,7 @@ def test_collection_ends_in_page_and_table(collected):
 def test_summary_has_an_entry_for_every_number(measured):
     summary = measured.read_summary()
     keys = {"theme", "problem", "write_up", "write_up_from", "ours", "exact", "difference", "mark"}
+    keys |= {"printed"}
     assert all(set(row) == keys for row in summary["problems"])
     assert summary["metrics"]["numbers"] == len(summary["problems"])
     assert summary["metrics"]["largest_relative_difference"] < 1e-7
@@ -48,8 +49,13 @@ def test_page_shows_the_slips_in_the_open_and_every_number(measured):
     page = measured.report.read_text()
     section = page.partition('<section id="problems">')[2].partition("</section>")[0]
     slips, _, everything = section.partition("All numbers")
-    assert "softmax of [3, 6, 9] [3]" in slips
-    assert slips.count("which is gone once i is chosen") == 1  # of nine entries
+    assert "18 errors make 50 numbers and statements wrong" in slips
+    assert "softmax of [3, 6, 9] [2]" in slips
+    assert slips.count("which is gone once i is chosen") == 1
+    assert "9 numbers are wrong by it." in slips
+    assert ">-0.9735<" in slips  # its digits are those printed
+    assert "the first step overshoots the minimum" in slips
+    assert slips.count(">error<") == 6
     assert "by its formula" in slips
     assert "<pre" not in page.partition('<section id="reproduce">')[0]  # the text says the same
     assert everything.count("<tbody>") == len(
@@ -60,8 +66,9 @@ def test_page_shows_the_slips_in_the_open_and_every_number(measured):
 
 def test_text_is_the_table(measured):
     text = (measured.samples / "final.txt").read_text()
-    assert "* The last share is 0.95." in text
-    assert "H2[0, 1] = 6 it is as stated: a misprint." in text
+    assert "* The softmax of [3, 6, 9] is [0.0024, 0.0473, 0.9503]." in text
+    assert "the printed 0.3922 is its normalized value: a misprint." in text
+    assert text.endswith("18 errors of the write-up, 50 marks (*)")
 
 
 def test_bad_flags_are_one_line(tmp_path, capsys):

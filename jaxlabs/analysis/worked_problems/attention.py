@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import scipy.linalg
 
 from jaxlabs.analysis.attention_demo import sharpness
 from jaxlabs.analysis.worked_problems import closed_form
@@ -24,12 +25,28 @@ NOT_A_COSINE = (
     "The dot Q K^T is called a cosine similarity; it is one only of vectors of length 1, and"
     " [1, 1] is longer."
 )
+DENOMINATOR = (
+    "This weight is written with the denominator e^(1/√2) + e^(1/√2); its printed value 0.330 is"
+    " right, and is that of 1 / (e^(1/√2) + 1)."
+)
+WHY_THE_ROOT = (
+    "The reason given for √d_k is that each norm grows as √d_k. Their product grows as d_k; what"
+    " grows as √d_k, for independent entries of mean 0 and variance 1, is the standard deviation of"
+    " the dot product."
+)
 
 
 def problems() -> list[Number]:
     """Returns the numbers of all problems."""
     with jax.enable_x64(True):
-        return _one_head() + _not_a_cosine() + _two_heads() + _sharpness() + _unscaled()
+        return [
+            *_one_head(),
+            *_not_a_cosine(),
+            *_two_heads(),
+            *_sharpness(),
+            *_unscaled(),
+            *_deviation_of_the_dot(),
+        ]
 
 
 def _one_head() -> list[Number]:
@@ -39,10 +56,18 @@ def _one_head() -> list[Number]:
     printed = {"scores": given.PRINTED_SCORES, "weights": given.PRINTED_WEIGHTS}
     printed |= {"output": given.PRINTED_OUTPUT}
     names = {"scores": "Q K^T", "weights": "weights A", "output": "output A V"}
+    power = math.exp(scale)
     return [
-        row
-        for key, name in names.items()
-        for row in numbers(THEME, name, found[key], exact[key], printed[key])
+        *(
+            row
+            for key, name in names.items()
+            for row in numbers(THEME, name, found[key], exact[key], printed[key])
+        ),
+        *numbers(
+            *(THEME, "weights A [2, 2], as a fraction", found["weights"][1, 1], 1 / (power + 1)),
+            1 / (power + power),
+            mark=DENOMINATOR,
+        ),
     ]
 
 
@@ -67,7 +92,7 @@ def _not_a_cosine() -> list[Number]:
     ]
     dots = closed_form.product(given.QUERY, closed_form.transposed(given.KEY))
     name = "cosine of query and key"
-    return numbers(THEME, name, ours, exact, dots, formula=True, mark=NOT_A_COSINE)
+    return numbers(THEME, name, ours, exact, dots, mark=NOT_A_COSINE)
 
 
 def _two_heads() -> list[Number]:
@@ -120,8 +145,34 @@ def _unscaled() -> list[Number]:
     return rows
 
 
+def _deviation_of_the_dot() -> list[Number]:
+    """Compares dot products with norms where entries are +-1, so that both are exact.
+
+    The keys are the rows of a Hadamard matrix and their opposites: over these, any two entries are
+    uncorrelated, with mean 0 and variance 1.
+    """
+    width = given.LARGE_D_K
+    rows = scipy.linalg.hadamard(width)
+    keys = jnp.asarray(np.concatenate([rows, -rows]), jnp.float64)
+    query = jnp.where(jnp.arange(width) % 3 == 0, 1.0, -1.0)
+    scores = attention_parts(
+        *(query[None, None, None], keys[None, None], keys[None, None]), precision="highest"
+    ).scores
+    norms = jnp.linalg.norm(query) * jnp.linalg.norm(keys, axis=-1).mean()
+    name = f"d_k = {width}, entries ±1"
+    return [
+        *numbers(THEME, f"{name}: product of the norms", norms, float(width)),
+        *numbers(
+            *(THEME, f"{name}: standard deviation of the dot product"),
+            *(jnp.std(scores) * math.sqrt(width), math.sqrt(width), float(width)),
+            mark=WHY_THE_ROOT,
+        ),
+        *numbers(THEME, f"{name}: standard deviation of the scores", jnp.std(scores), 1.0),
+    ]
+
+
 def _spread(
-    name: str, logits: jax.Array, shares: Sequence[float], printed: float | None = None
+    name: str, logits: jax.Array, shares: Sequence[float], printed: str | None = None
 ) -> list[Number]:
     """Returns variance, entropy and gradient of the softmax of `logits [keys]`."""
     entropies, norms = sharpness(logits[None])

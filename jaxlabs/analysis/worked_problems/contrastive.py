@@ -8,7 +8,7 @@ import numpy as np
 
 from jaxlabs.analysis.worked_problems import closed_form
 from jaxlabs.analysis.worked_problems.rows import Number, numbers
-from jaxlabs.losses.contrastive import info_nce, pairwise_sigmoid
+from jaxlabs.losses.contrastive import info_nce, pairwise_sigmoid, symmetric_info_nce
 from jaxlabs.published import worked_problems as given
 
 INFO_NCE, TEMPERATURE, SIGLIP = "InfoNCE", "temperature", "SigLIP"
@@ -17,6 +17,10 @@ COUNT = len(given.COSINES)
 KEPT_SUM = (
     "The gradient by one s_ik keeps the loss's sum over i, which is gone once i is chosen: kept, it"
     " adds up the column, and every query gets the same gradient."
+)
+NO_BRACKETS = (
+    "InfoNCE and the CLIP objective are printed without brackets, as -s_ii - log sum_k exp(s_ik),"
+    " which turns the sign of the log term: it is -(s_ii - log sum_k exp(s_ik))."
 )
 SHOWN_COSINES = (0.8, 0.6, 0.3, -0.2)
 """Of one query, for the picture: first its own key, then three others."""
@@ -41,13 +45,25 @@ def _gradient() -> list[Number]:
     ours = info_nce_gradient(jnp.asarray(logits), 1.0)
     kept = np.broadcast_to(exact.sum(axis=0, keepdims=True), exact.shape)
     even = jnp.zeros((COUNT, COUNT))
+    losses = {}
+    for name, scores in {"queries": logits, "keys": logits.T}.items():
+        pairs = np.diag(scores)
+        logs = np.array([math.log(math.fsum(math.exp(s) for s in row)) for row in scores])
+        losses[name] = {"exact": logs - pairs, "printed": -pairs - logs}
+    both = {way: sum(of[way] for of in losses.values()) / 2 for way in ("exact", "printed")}
     return [
         *numbers(
             *(INFO_NCE, "loss of query", info_nce(jnp.asarray(logits))),
-            [-math.log(row[place]) for place, row in enumerate(shares)],
+            *losses["queries"].values(),
+            mark=NO_BRACKETS,
+        ),
+        *numbers(
+            *(INFO_NCE, "CLIP's loss of pair", symmetric_info_nce(jnp.asarray(logits))),
+            *both.values(),
+            mark=NO_BRACKETS,
         ),
         *numbers(INFO_NCE, "loss at equal logits", jnp.mean(info_nce(even)), math.log(COUNT)),
-        *numbers(INFO_NCE, "dL/ds", ours, exact, kept, formula=True, mark=KEPT_SUM),
+        *numbers(INFO_NCE, "dL/ds", ours, exact, kept, mark=KEPT_SUM),
         *numbers(INFO_NCE, "sign of dL/ds", jnp.sign(ours), 1 - 2 * own),
         *numbers(INFO_NCE, "sum of dL/ds over keys, query", ours.sum(axis=1), np.zeros(COUNT)),
     ]

@@ -34,10 +34,6 @@ METHODS = {
 }
 """Name -> (rate, momentum)."""
 
-DROPPED = (
-    "dh2/dw is h1 + w h0; the second term is dropped, which is right for h0 = 0 and nowhere else."
-)
-
 
 def problems() -> list[Number]:
     """Returns the numbers of all problems."""
@@ -174,28 +170,12 @@ def _network() -> list[Number]:
             *(NETWORK, f"distance from the best after {given.UPDATES} updates, rate {rate:g}"),
             abs(found["weights"][row, -1] - bottom),
             abs(1 - curvature * rate) ** given.UPDATES * abs(weight - bottom),
-            mark=_verdict(rate),
         )
-    for first in (0.0, given.OTHER_FIRST_STATE):
-        rows += _slope_of_last_state(weight, first)
+    for first, printed in ((0.0, given.PRINTED_SLOPE), (given.OTHER_FIRST_STATE, None)):
+        ours = jax.grad(two_step_rnn.last_state)(jnp.asarray(weight), first)
+        exact = weight * first + two_step_rnn.INPUT_TERMS[0] + weight * first
+        rows += numbers(NETWORK, f"dh2/dw_h from h0 = {first:g}", ours, exact, printed)
     return rows
-
-
-def _verdict(rate: float) -> str:
-    factor = 1 - two_step_rnn.CURVATURE * rate
-    ends = "converges" if abs(factor) < 1 else "diverges"
-    return (
-        f"The verdict on the rates is a slip: every update multiplies the distance by {factor:g},"
-        f" so a rate of {rate:g} {ends}; the border is 2 / {two_step_rnn.CURVATURE:g}."
-    )
-
-
-def _slope_of_last_state(weight: float, first: float) -> list[Number]:
-    ours = jax.grad(two_step_rnn.last_state)(jnp.asarray(weight), first)
-    middle = weight * first + two_step_rnn.INPUT_TERMS[0]
-    exact = middle + weight * first
-    name = f"dh2/dw from h0 = {first:g}"
-    return numbers(NETWORK, name, ours, exact, middle, formula=True, mark=DROPPED)
 
 
 def arrays() -> dict[str, Sequence | np.ndarray]:

@@ -26,24 +26,16 @@ def problems() -> list[Number]:
 
 def _softmax() -> list[Number]:
     rows = []
-    for factor, printed in given.PRINTED_LAST_SHARE.items():
+    for factor, printed in given.PRINTED_SHARES.items():
         logits = [factor * logit for logit in given.LOGITS]
         exact = closed_form.softmax(logits)
         classes = jnp.arange(len(logits))
         ours = jnp.exp(-cross_entropy(jnp.tile(jnp.asarray(logits, float), (3, 1)), classes))
         name = f"softmax of [{', '.join(map(str, logits))}]"
-        *first, last = range(len(logits))
-        rows += numbers(SOFTMAX, name, ours[: len(first)], exact[:-1])
-        end = f"{name} [{last + 1}]"
-        rows += numbers(SOFTMAX, end, ours[last], exact[last], printed, mark=_slip(factor, exact))
+        shares = ", ".join(f"{share:.4f}" for share in exact)
+        mark = f"The {name} is [{shares}]."
+        rows += numbers(SOFTMAX, name, ours, exact, printed, mark=mark)
     return rows
-
-
-def _slip(factor: int, shares: list[float]) -> str:
-    ends = f"The last share is {shares[-1]:.2f}"
-    if factor == 2:
-        return f"{ends}; it is among the write-up's slips, but its figure is not on record."
-    return f"{ends}." if factor == 3 else ""
 
 
 def _bayes() -> list[Number]:
@@ -104,7 +96,6 @@ def _elbo() -> list[Number]:
         *numbers(
             *(ELBO, "log p(x) from the ELBO", likelihood - prior + gap, exact["log p(x)"]),
             float(likelihood - prior - gap),
-            formula=True,
             mark=WRONG_SIGN,
         ),
     ]

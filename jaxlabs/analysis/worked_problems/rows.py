@@ -3,12 +3,15 @@
 import dataclasses
 import itertools
 from collections.abc import Sequence
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
 
-ROUNDING = 5e-4
-"""A write-up that is off by more than this is wrong and not rounded."""
+from jaxlabs.published.worked_problems import Statement
+
+SAME = 1e-9
+"""Formulas that differ by no more than this give the same number."""
 
 PRINTED, FORMULA = "printed", "formula"
 
@@ -25,7 +28,9 @@ class Number:
       write_up: as the write-up has it; None where it states none.
       write_up_from: "printed", "formula" where it is what the write-up's formula gives for these
         inputs, or "" where there is none.
-      mark: what is wrong with the write-up, a sentence; empty where nothing is.
+      printed: the printed digits; empty where none are.
+      mark: what is wrong with the write-up, a sentence; empty where nothing is. One error has one
+        sentence, however many numbers are wrong by it.
     """
 
     theme: str
@@ -34,10 +39,11 @@ class Number:
     exact: float
     write_up: float | None = None
     write_up_from: str = ""
+    printed: str = ""
     mark: str = ""
 
     def __post_init__(self) -> None:
-        if is_wrong(self.write_up, self.exact) and not self.mark:
+        if is_wrong(self.write_up, self.exact, self.printed) and not self.mark:
             raise ValueError(f"{self.problem}: {self.write_up} is wrong, and nothing says why")
 
     @property
@@ -50,9 +56,15 @@ class Number:
         return dataclasses.asdict(self) | {"difference": self.difference}
 
 
-def is_wrong(write_up: float | None, exact: float) -> bool:
-    """Tells whether a write-up's number is off by more than its rounding."""
-    return write_up is not None and abs(write_up - exact) > ROUNDING * (1 + 1e-9)
+def is_wrong(write_up: float | None, exact: float, printed: str = "") -> bool:
+    """Tells whether a write-up's number is off by more than its printed digits explain."""
+    return write_up is not None and abs(write_up - exact) > rounding(printed) + SAME
+
+
+def rounding(printed: str) -> float:
+    """Returns half a unit of the last decimal; 0 where there is none, as of a whole number."""
+    places = -Decimal(printed or "0").as_tuple().exponent
+    return 10.0**-places / 2 if places > 0 else 0.0
 
 
 def numbers(
@@ -63,7 +75,6 @@ def numbers(
     write_up: Any = None,
     *,
     labels: Sequence[Sequence[str]] | None = None,
-    formula: bool = False,
     mark: str = "",
 ) -> list[Number]:
     """Returns a row for every entry of an array, in C order.
@@ -73,21 +84,21 @@ def numbers(
       name: of the array.
       ours: the array, any shape.
       exact: of the same shape.
-      write_up: of the same shape, or None.
+      write_up: of the same shape, or None; strings are what is printed, floats what a formula of
+        the write-up gives.
       labels: names of the entries along each axis; None: [1, 2, ...]. A single number needs none.
-      formula: whether the write-up states a formula, and `write_up` is what it gives.
-      mark: the sentence for those entries where the write-up is wrong; with `write_up` None it
-        stands at every entry.
+      mark: the sentence for those entries where the write-up is wrong.
     """
     ours, exact = np.asarray(ours, np.float64), np.asarray(exact, np.float64)
     if ours.shape != exact.shape:
         raise ValueError(f"{name}: ours {ours.shape}, exact {exact.shape}")
-    stated = None if write_up is None else np.broadcast_to(np.float64(write_up), ours.shape)
+    stated = None if write_up is None else np.broadcast_to(write_up, ours.shape)
     labels = labels or [[str(i + 1) for i in range(size)] for size in ours.shape]
     rows = []
     for place, where in zip(np.ndindex(ours.shape), itertools.product(*labels), strict=True):
-        number = None if stated is None else float(stated[place])
-        marked = number is None or is_wrong(number, exact[place])
+        one = None if stated is None else stated[place]
+        number = None if one is None else float(one)
+        printed = str(one) if isinstance(one, str) else ""
         rows.append(
             Number(
                 theme=theme,
@@ -95,15 +106,16 @@ def numbers(
                 ours=float(ours[place]) + 0.0,  # no -0
                 exact=float(exact[place]),
                 write_up=number,
-                write_up_from="" if number is None else FORMULA if formula else PRINTED,
-                mark=mark if marked else "",
+                write_up_from="" if number is None else PRINTED if printed else FORMULA,
+                printed=printed,
+                mark=mark if is_wrong(number, exact[place], printed) else "",
             )
         )
     return rows
 
 
-def in_words(rows: Sequence[Number]) -> str:
-    """Returns the rows as a text table, by theme, with the marks below their rows."""
+def in_words(rows: Sequence[Number], statements: Sequence[Statement]) -> str:
+    """Returns the rows as a text table, by theme, with the marks below; then the statements."""
     width = max(len(row.problem) for row in rows)
     lines = []
     for theme, of_theme in itertools.groupby(rows, key=lambda row: row.theme):
@@ -111,7 +123,7 @@ def in_words(rows: Sequence[Number]) -> str:
         lines += ["", theme, " " * width + "".join(f"{head:>14}" for head in heads)]
         said = ""
         for row in of_theme:
-            stated = "" if row.write_up is None else f"{row.write_up:.6g}"
+            stated = "" if row.write_up is None else row.printed or f"{row.write_up:.6g}"
             star = " *" if row.mark else ""
             lines.append(
                 f"{row.problem:<{width}}{stated:>14}{row.ours:>14.6g}{row.exact:>14.6g}"
@@ -120,14 +132,27 @@ def in_words(rows: Sequence[Number]) -> str:
             if row.mark and row.mark != said:
                 lines.append(f"    * {row.mark}")
                 said = row.mark
+    lines += ["", "statements of the write-up, and what holds"]
+    for statement in statements:
+        star = " *" if statement.error else ""
+        lines += [f"{statement.theme}: {statement.printed}{star}", f"    {statement.right}"]
+    found = metrics(rows, statements)
+    lines += ["", f"{found['errors']:g} errors of the write-up, {found['marked']:g} marks (*)"]
     return "\n".join(lines).strip()
 
 
-def metrics(rows: Sequence[Number]) -> dict[str, float]:
-    """Returns how many numbers there are, how many are marked, and how exact ours are."""
+def metrics(rows: Sequence[Number], statements: Sequence[Statement]) -> dict[str, float]:
+    """Returns how many numbers, marks and errors there are, and how exact ours are.
+
+    `marked` counts every number and statement that is wrong, `errors` the mistakes behind them:
+    one that makes a whole table wrong is one.
+    """
     relative = [abs(row.difference) / max(1.0, abs(row.exact)) for row in rows]
+    marks = [row.mark for row in rows if row.mark]
+    wrong = sum(statement.error for statement in statements)
     return {
         "numbers": float(len(rows)),
-        "marked": float(sum(bool(row.mark) for row in rows)),
+        "marked": float(len(marks) + wrong),
+        "errors": float(len(set(marks)) + wrong),
         "largest_relative_difference": max(relative),
     }
