@@ -29,7 +29,13 @@ class SamplingConfig(Config):
         kind=RUNTIME,
     )
     num_samples: int = setting(3, "samples to draw", minimum=1, kind=RUNTIME)
-    max_new_tokens: int = setting(500, "characters per sample", minimum=1, kind=RUNTIME)
+    max_new_tokens: int = setting(
+        500,
+        "characters per sample; past its context a Transformer reads the last half of it again and"
+        " continues, where nanoGPT slides a window of a whole context along",
+        minimum=1,
+        kind=RUNTIME,
+    )
     temperature: float = setting(
         0.8, "0 takes the likeliest character, 1 draws as the model says", minimum=0, kind=RUNTIME
     )

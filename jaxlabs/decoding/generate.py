@@ -74,7 +74,8 @@ def generate(
     Rows share one clock: at time t a row reads its prompt's token while t is inside the prompt and
     the token that it drew itself afterwards. Prompts of different lengths thus need no padding on
     the left. When the carry is full, the last `context // 2` tokens are read again from
-    position 0, in prompts longer than the context as well. Row and position in the row choose the
+    position 0, in prompts longer than the context as well; a sliding window, as in nanoGPT, gives
+    other tokens from there on, see `TransformerDecoder`. Row and position in the row choose the
     key of every draw, so a row's tokens depend neither on the other rows nor on their lengths.
 
     Args:

@@ -14,6 +14,11 @@ class TransformerDecoder:
 
     The carry is `(caches, position)`, where position counts the tokens in the caches.
 
+    Past the context, `generate` encodes the last `context // 2` tokens again and continues from
+    there: a token then sees between half a context and a whole one. nanoGPT's `generate` encodes
+    the last `context` tokens again for every new token, a sliding window. Both give the same logits
+    until the context is full. After that they differ, but for the steps that fill the caches.
+
     Attributes:
       model: a linen module with `config.context` and with methods `empty_caches`, `decode` and
         `prefill` as `jaxlabs.models.transformer_lm.TransformerLM` has them.

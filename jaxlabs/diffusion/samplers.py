@@ -32,7 +32,8 @@ class SamplerConfig(Config):
     sampler: str = setting(
         ANCESTRAL,
         "ancestral (Ho et al. 2020), ddim (Song et al. 2021), dpm_solver (DPM-Solver++(2M), Lu et"
-        " al. 2022)",
+        " al. 2022); all step to the next time visited, where diffusers' DDIM steps from t to"
+        " t - diffusion_steps // sampler_steps",
         choices=SAMPLERS,
         kind=RUNTIME,
     )
@@ -42,7 +43,9 @@ class SamplerConfig(Config):
     spacing: str = setting(
         "trailing",
         "which times are visited: every so many, with the last (trailing) or with the first"
-        " (leading); evenly, with both (linspace); or evenly in the log-SNR, with both (log_snr)",
+        " (leading); evenly, with both (linspace); or evenly in the log-SNR, with both (log_snr)."
+        " The first three are the times of diffusers' DDIM and DDPM; its DPM-Solver has the same"
+        " trailing, and other times under the other two names",
         choices=SPACINGS,
         kind=RUNTIME,
     )
@@ -53,7 +56,10 @@ class SamplerConfig(Config):
         "posterior", "of ancestral sampling's noise", choices=("posterior", "beta"), kind=RUNTIME
     )
     clip_x0: bool = setting(
-        True, "what the network sees as x0 is cut to [-1, 1] at every step", kind=RUNTIME
+        True,
+        "what the network sees as x0 is cut to [-1, 1] at every step; ddim takes its noise from the"
+        " cut x0, as diffusers' does with use_clipped_model_output=True",
+        kind=RUNTIME,
     )
 
 
@@ -83,12 +89,16 @@ class _Coefficients(NamedTuple):
 def timesteps(diffusion: DiffusionConfig, sampler: SamplerConfig) -> np.ndarray:
     """Returns the times that a sampler visits, falling, `[steps]` int32.
 
-    Three spacings are named as in Lin et al. 2024, table 2, and in diffusers. `trailing` starts at
-    the last time, where x is noise and nothing else, as a sampler's start is; `leading` starts up
-    to one stride below it, where the network expects to see something of a picture, which shows in
-    few steps; `linspace` ends in a stride to time 0 that is long in the log-SNR, and solvers of
-    higher order overshoot there. `log_snr` makes all strides alike in it (Lu et al. 2022), as far
-    as times are whole numbers.
+    Three spacings are named as in Lin et al. 2024, table 2. `trailing` starts at the last time,
+    where x is noise and nothing else, as a sampler's start is; `leading` starts up to one stride
+    below it, where the network expects to see something of a picture, which shows in few steps;
+    `linspace` ends in a stride to time 0 that is long in the log-SNR, and solvers of higher order
+    overshoot there. `log_snr` makes all strides alike in it (Lu et al. 2022), as far as times are
+    whole numbers.
+
+    These three are also the times of diffusers' DDIM and DDPM, with their `steps_offset` of 0. Its
+    DPM-Solver has the same `trailing`; for `leading` and `linspace` it takes the times of one step
+    more and leaves out the last, time 0.
 
     Raises:
       UserError: there are fewer times than steps.
@@ -130,7 +140,11 @@ def coefficients(diffusion: DiffusionConfig, sampler: SamplerConfig) -> _Coeffic
 
 
 def _ancestral(now: np.ndarray, after: np.ndarray, sampler: SamplerConfig) -> tuple:
-    """The posterior's mean and either variance (Ho et al. 2020, section 3.2)."""
+    """The posterior's mean and either variance (Ho et al. 2020, section 3.2).
+
+    The last step adds no noise. With the variance beta, diffusers' DDPM adds noise in it wherever
+    time 0 is not visited.
+    """
     beta = 1 - now / after
     share = (1 - after) / (1 - now)
     variance = beta * share if sampler.variance == "posterior" else np.append(beta[:-1], 0)
@@ -139,7 +153,12 @@ def _ancestral(now: np.ndarray, after: np.ndarray, sampler: SamplerConfig) -> tu
 
 
 def _ddim(now: np.ndarray, after: np.ndarray, sampler: SamplerConfig) -> tuple:
-    """Song et al. 2021, equations 12 and 16, with the noise that x and the x0 in use leave."""
+    """Song et al. 2021, equations 12 and 16, with the noise that x and the x0 in use leave.
+
+    A step ends at the next time visited, the last one at x0. That of diffusers ends at
+    t - T // steps, for T times, or at x0 where this is below 0. Both are the same for `leading`,
+    and for `trailing` where the steps divide T.
+    """
     variance = sampler.eta**2 * (1 - after) / (1 - now) * (1 - now / after)
     a = np.sqrt((1 - after - variance) / (1 - now))
     return a, np.sqrt(after) - a * np.sqrt(now), np.zeros_like(now), np.sqrt(variance)

@@ -268,5 +268,8 @@ def sample(
     tokens: int | None = None,
     **options: Any,
 ) -> tuple[jax.Array, jax.Array]:
-    """Continues prompts `[batch, prompt_time]` of `lengths [batch]`; see `decoding.generate`."""
+    """Continues prompts `[batch, prompt_time]` of `lengths [batch]`; see `decoding.generate`.
+
+    Past the context this is not nanoGPT's sliding window, see `TransformerDecoder`.
+    """
     return generate(TransformerDecoder(model, tokens), params, prompts, lengths, key, **options)

@@ -40,7 +40,8 @@ class OptimizerConfig(Config):
         "adamw",
         "adamw (Loshchilov and Hutter 2019); muon: orthogonalised momentum (Jordan 2024) for the"
         " matrices and kernels outside embedding, input, output and head, and NAdam without decay"
-        " for all else; on all examples at once, until it has converged: lbfgs (optax's), or scipy"
+        " for all else, as in optax, which corrects the momentum's bias where the original does"
+        " not; on all examples at once, until it has converged: lbfgs (optax's), or scipy"
         " (its L-BFGS-B, in float64)",
         choices=("adamw", "muon", *WHOLE_SET),
     )
@@ -115,7 +116,13 @@ def rate_at(config: OptimizerConfig, schedule: Schedule, step: int) -> dict[str,
 
 
 def build_optimizer(config: OptimizerConfig, schedule: Schedule) -> optax.GradientTransformation:
-    """Returns clipping followed by the optimizer, its rates shaped by one schedule."""
+    """Returns clipping followed by the optimizer, its rates shaped by one schedule.
+
+    Muon is optax's. It corrects the bias of the Nesterov momentum, which Jordan's code does not:
+    before the orthogonalization the momentum counts `(1 - b^t) / (1 - b^(t + 1))` times as much as
+    there, b = 0.95, in step t = 1, 2, ... Step 1 is the same; with independent random gradients
+    updates differ by a tenth to a fifth at step 2, and by a thousandth at step 60.
+    """
     if config.optimizer == "lbfgs":
         return lbfgs()
     if config.optimizer == "scipy":  # which keeps its state to itself

@@ -106,6 +106,23 @@ def test_past_the_context_every_step_equals_the_uncached_forward(settings, key):
     np.testing.assert_allclose(seen, expected, rtol=1e-5, atol=1e-5)
 
 
+def test_past_the_context_a_step_is_a_sliding_windows_only_where_it_fills_the_caches(key):
+    model = build()
+    params = random_params(model)
+    READ.clear()
+    tokens, _ = generate(Recorder(model), params, PROMPTS, LENGTHS, key, max_new_tokens=NEW_TOKENS)
+    jax.effects_barrier()
+    row = np.asarray(tokens)[1]  # 21 tokens
+    windows = [row[max(0, t + 1 - CONTEXT) : t + 1] for t in range(len(row) - 1)]
+    sliding = uncached(model, params, windows)
+    seen = np.stack([logits[1] for logits in READ[: len(windows)]])
+    apart = np.abs(seen - sliding).max(axis=1)
+    same = [t for t, difference in enumerate(apart) if difference < 1e-4]
+    assert same == [*range(CONTEXT), 11, 15, 19]
+    assert apart[CONTEXT] > 0.01
+    assert "nanoGPT" in TransformerDecoder.__doc__
+
+
 @pytest.fixture(scope="module")
 def model():
     return build()

@@ -1,5 +1,7 @@
 """Samplers against diffusers' schedulers, step by step on the same outputs of a network."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,12 +13,19 @@ from jaxlabs.diffusion.samplers import (
     DPM_SOLVER,
     SamplerConfig,
     _noise,
+    coefficients,
     sample,
     timesteps,
 )
 from jaxlabs.diffusion.schedules import DiffusionConfig, alpha_bars
 
 SHAPE = (2, 2, 1)
+
+pytestmark = [
+    pytest.mark.peers,
+    # diffusers' own
+    pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning"),
+]
 
 
 def from_table(params, x, t, condition):
@@ -38,8 +47,6 @@ def their_states(scheduler, steps, output, start, noise, **arguments):
     return np.stack(states), scheduler.timesteps.numpy()
 
 
-@pytest.mark.peers
-@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # diffusers' own
 @pytest.mark.parametrize(
     ("settings", "prediction", "clip"),
     [
@@ -97,3 +104,119 @@ def test_every_step_equals_that_of_diffusers(settings, prediction, clip, monkeyp
     np.testing.assert_array_equal(times, visited)
     got = np.concatenate([ours.snapshots, ours.images[None]])
     np.testing.assert_allclose(got, states, atol=1e-5, rtol=1e-5)
+
+
+def help_of(setting):
+    (field,) = [field for field in dataclasses.fields(SamplerConfig) if field.name == setting]
+    return field.metadata["help"]
+
+
+@pytest.mark.parametrize(("count", "steps"), [(1000, 20), (1000, 30), (100, 7), (50, 50)])
+@pytest.mark.parametrize("spacing", ["trailing", "leading", "linspace"])
+def test_times_are_those_of_ddim_and_ddpm_and_trailing_alone_those_of_the_solver(
+    count, steps, spacing
+):
+    pytest.importorskip("torch")
+    diffusers = pytest.importorskip("diffusers")
+    diffusion = DiffusionConfig(diffusion_steps=count)
+    ours, more = (
+        timesteps(diffusion, SamplerConfig(sampler_steps=number, spacing=spacing))
+        for number in (steps, min(steps + 1, count))
+    )
+
+    def theirs(scheduler):
+        made = scheduler(num_train_timesteps=count, timestep_spacing=spacing)
+        made.set_timesteps(steps)
+        return made.timesteps.numpy()
+
+    np.testing.assert_array_equal(theirs(diffusers.DDIMScheduler), ours)
+    np.testing.assert_array_equal(theirs(diffusers.DDPMScheduler), ours)
+    if steps < count:
+        solver = theirs(diffusers.DPMSolverMultistepScheduler)
+        assert np.array_equal(solver, ours) == (spacing == "trailing")
+        assert spacing == "trailing" or np.array_equal(solver, more[:-1])
+    assert "its DPM-Solver has the same trailing" in help_of("spacing")
+
+
+@pytest.mark.parametrize(
+    ("steps", "spacing", "same"),
+    [(20, "trailing", True), (30, "trailing", False), (20, "linspace", False)],
+)
+def test_ddim_steps_to_the_next_time_where_that_of_diffusers_steps_by_one_stride(
+    steps, spacing, same
+):
+    torch, diffusers = pytest.importorskip("torch"), pytest.importorskip("diffusers")
+    diffusion = DiffusionConfig(diffusion_steps=100, last_beta=0.1)
+    sampler = SamplerConfig(sampler=DDIM, sampler_steps=steps, spacing=spacing)
+    times, left = timesteps(diffusion, sampler), alpha_bars(diffusion)
+    scheduler = diffusers.DDIMScheduler(
+        num_train_timesteps=100, timestep_spacing=spacing, clip_sample=False
+    )
+    scheduler.alphas_cumprod = torch.from_numpy(left)
+    scheduler.set_timesteps(steps)
+    x, epsilon = 0.3, -0.8
+
+    def stepped(now, after):
+        return np.sqrt(after) * (x - np.sqrt(1 - now) * epsilon) / np.sqrt(now) + (
+            np.sqrt(1 - after) * epsilon
+        )
+
+    factors = coefficients(diffusion, sampler)
+    x0 = factors.from_x * x + factors.from_output * epsilon
+    ours = factors.a * x + factors.b * x0
+    theirs = [
+        float(scheduler.step(torch.tensor(epsilon), int(t), torch.tensor(x)).prev_sample)
+        for t in times
+    ]
+    to_next = np.append(left[times[1:]], 1.0)
+    stride = times - 100 // steps
+    by_stride = np.where(stride >= 0, left[stride], 1.0)
+    np.testing.assert_allclose(ours, stepped(left[times], to_next))
+    np.testing.assert_allclose(theirs, stepped(left[times], by_stride), rtol=1e-5)
+    assert np.allclose(ours, theirs, rtol=1e-5) == same
+    assert "diffusers' DDIM steps from t to t - diffusion_steps //" in help_of("sampler")
+
+
+def test_ddim_takes_its_noise_from_the_cut_x0_which_diffusers_does_where_asked():
+    torch, diffusers = pytest.importorskip("torch"), pytest.importorskip("diffusers")
+    diffusion = DiffusionConfig(diffusion_steps=100, last_beta=0.1)
+    factors = coefficients(diffusion, SamplerConfig(sampler=DDIM, sampler_steps=20))
+    scheduler = diffusers.DDIMScheduler(num_train_timesteps=100, timestep_spacing="trailing")
+    scheduler.alphas_cumprod = torch.from_numpy(alpha_bars(diffusion))
+    scheduler.set_timesteps(20)
+    x, epsilon = 0.3, -0.8  # an x0 far above 1 at the first time
+    output, t = torch.tensor(epsilon), int(scheduler.timesteps[0])
+    cut, uncut = (
+        float(
+            scheduler.step(output, t, torch.tensor(x), use_clipped_model_output=asked).prev_sample
+        )
+        for asked in (True, False)
+    )
+    x0 = min(factors.from_x[0] * x + factors.from_output[0] * epsilon, 1)
+    assert x0 == 1
+    ours = factors.a[0] * x + factors.b[0] * x0
+    assert ours == pytest.approx(cut, rel=1e-5)
+    assert abs(ours - uncut) > 0.01
+    assert "use_clipped_model_output=True" in help_of("clip_x0")
+
+
+def test_the_last_ancestral_step_adds_no_noise_where_that_of_diffusers_adds_beta(monkeypatch):
+    torch, diffusers = pytest.importorskip("torch"), pytest.importorskip("diffusers")
+    diffusion = DiffusionConfig(diffusion_steps=100, last_beta=0.1)
+    scheduler = diffusers.DDPMScheduler(
+        num_train_timesteps=100, timestep_spacing="trailing", variance_type="fixed_large"
+    )
+    scheduler.alphas_cumprod = torch.from_numpy(alpha_bars(diffusion))
+    scheduler.set_timesteps(20)
+    last = int(scheduler.timesteps[-1])
+    ends = []
+    for noise in (0.0, 1.0):
+        monkeypatch.setattr(
+            "diffusers.schedulers.scheduling_ddpm.randn_tensor",
+            lambda *_, noise=noise, **__: torch.tensor(noise),
+        )
+        step = scheduler.step(torch.full((1, 1), 0.1), last, torch.full((1, 1), 0.2))
+        ends.append(float(step.prev_sample))
+    assert ends[1] - ends[0] == pytest.approx((1 - alpha_bars(diffusion)[last]) ** 0.5, rel=1e-4)
+    sampler = SamplerConfig(sampler=ANCESTRAL, sampler_steps=20, variance="beta")
+    assert coefficients(diffusion, sampler).s[-1] == 0

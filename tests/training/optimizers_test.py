@@ -1,5 +1,7 @@
 """Holds jaxlabs/training/optimizers.py to closed forms: the rate, the decay, the clipping."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -193,6 +195,46 @@ def test_muon_takes_a_kernel_as_a_matrix_of_patches():
         spreads[name] = values.max() / values.min()
     taken = {name for name, spread in spreads.items() if spread < 1.8}
     assert taken == {"block", "time_output"}
+
+
+def jordans_muon(gradients, rate, counted, decay=0.95):
+    """Returns the updates of Muon as first published, in float64, of one matrix `[in, out]`.
+
+    There the momentum counts once; here `counted [steps]` times.
+    """
+    momentum, updates = 0, []
+    for gradient, times in zip(gradients, counted, strict=True):
+        momentum = decay * momentum + (1 - decay) * gradient
+        x = decay * times * momentum + (1 - decay) * gradient
+        x = x / np.linalg.norm(x)
+        for _ in range(5):
+            square = x @ x.T
+            x = 3.4445 * x + (-4.7750 * square + 2.0315 * square @ square) @ x
+        updates.append(-rate * max(1, x.shape[1] / x.shape[0]) ** 0.5 * x)
+    return np.stack(updates)
+
+
+def test_muon_corrects_the_bias_of_its_momentum_where_the_original_does_not():
+    config = OptimizerConfig(optimizer="muon", muon_learning_rate=0.02, weight_decay=0.0)
+    optimizer = build_optimizer(config, CONSTANT)
+    params = {"block": {"kernel": np.zeros((8, 16), np.float32)}}
+    random = np.random.default_rng(0).normal(size=(60, 8, 16))
+    state, ours = optimizer.init(params), []
+    update = jax.jit(optimizer.update)
+    for gradient in random:
+        updates, state = update({"block": {"kernel": np.float32(gradient)}}, state, params)
+        ours.append(updates["block"]["kernel"])
+    step = np.arange(1, 61)
+    factor = (1 - 0.95**step) / (1 - 0.95 ** (step + 1))
+    np.testing.assert_allclose(ours, jordans_muon(random, 0.02, factor), atol=1e-6)
+
+    difference = np.stack(ours) - jordans_muon(random, 0.02, np.ones(60))
+    largest = np.abs(difference).max(axis=(1, 2))
+    assert largest[0] < 1e-6
+    assert 1e-3 < largest[1] < 1e-2
+    assert 5e-6 < largest[59] < 5e-5
+    (field,) = [field for field in dataclasses.fields(config) if field.name == "optimizer"]
+    assert "corrects the momentum's bias where the original does not" in field.metadata["help"]
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "muon"])
