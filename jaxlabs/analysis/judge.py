@@ -7,6 +7,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
+from jaxlabs import paths
 from jaxlabs.analysis.image_predictions import read_all
 from jaxlabs.config import RUNTIME, Config, UserError, setting, settings
 from jaxlabs.models import image_classifier
@@ -31,6 +32,10 @@ class JudgeConfig(Config):
         " figures",
         kind=RUNTIME,
     )
+
+    def check(self) -> None:
+        if self.classifier is not None:
+            paths.local(self.classifier, "--classifier")
 
 
 @dataclasses.dataclass(frozen=True)

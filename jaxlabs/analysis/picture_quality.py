@@ -1,5 +1,6 @@
 """How good the samples of a diffusion model are, against how many steps they took."""
 
+import contextlib
 import dataclasses
 import hashlib
 import sys
@@ -200,10 +201,10 @@ def _drawn(
 
 def _kept(folder: RunFolder, name: str, drawn_by: str) -> np.ndarray:
     """Returns the samples that an earlier sitting left, if it drew them in the same way."""
-    if folder.arrays(name).exists():
-        with np.load(folder.arrays(name)) as arrays:
-            if arrays["drawn_by"] == drawn_by:
-                return arrays["pictures"]
+    with contextlib.suppress(UserError):  # none, or a damaged one
+        kept = folder.read_arrays(folder.arrays(name))
+        if "pictures" in kept and np.array_equal(kept.get("drawn_by"), drawn_by):
+            return kept["pictures"]
     return np.empty(0, np.uint8)
 
 

@@ -158,6 +158,19 @@ def _times(shares: tuple[float, ...], diffusion: DiffusionConfig) -> np.ndarray:
     return np.minimum(np.round(np.array(shares) * count), count - 1).astype(np.int32)
 
 
+def read(folder: RunFolder, shape: tuple[int, ...]) -> np.ndarray:
+    """Returns the samples [count, *shape] of a run that has ended, in [-1, 1].
+
+    Raises:
+      UserError: there are none, or their file is damaged.
+    """
+    path = folder.samples / "final.npz"
+    images = folder.read_arrays(path).get("images", np.empty(0))
+    if images.shape[1:] != shape or not len(images):
+        raise UserError(f"{path}: holds no images of shape {list(shape)}; {AGAIN}")
+    return 2 * images - 1
+
+
 def as_samples(pictures: np.ndarray) -> dict[str, np.ndarray]:
     """Returns what a run folder keeps as samples, `images` in [0, 1], of pictures in [-1, 1]."""
     return {"images": np.asarray(to_unit(jnp.asarray(pictures)))}

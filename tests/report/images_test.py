@@ -107,4 +107,4 @@ def test_samples_of_other_arrays_and_texts_are_left_alone(fresh_run):
     fresh_run.write_sample("final", {"latents": np.zeros((2, 3))})
     fresh_run.write_sample("step-000001", "text")
     with style.house_style():
-        assert plots.draw_all(fresh_run) == []
+        assert plots.draw_all(fresh_run, LeftOut()) == []
