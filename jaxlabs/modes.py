@@ -191,7 +191,10 @@ def _restore(request: Request) -> tuple[Any, Task, dict[str, Any], TrainState]:
             )
     runtime = {name: value for name, value in request.given.items() if kinds[name] == RUNTIME}
     kept = {name: value for name, value in stored.items() if name not in MACHINE}
-    config = request.lab.config_class.from_flat(kept | runtime)
+    try:
+        config = request.lab.config_class.from_flat(kept | runtime)
+    except UserError as error:
+        raise UserError(f"{error} (with the settings in {folder.path / 'config.json'})") from None
     _start(config)
     with Checkpoints(folder.checkpoints, config.keep_checkpoints, read_only=True) as checkpoints:
         steps = checkpoints.steps()
@@ -219,7 +222,9 @@ def _readable_facts(checkpoints: Checkpoints, steps: list[int]) -> dict[str, Any
     """Returns the JSON of the newest of some checkpoints that has it undamaged."""
     for step in reversed(steps):
         with contextlib.suppress(Exception):  # restoring the state will report the damage
-            return checkpoints.read_facts(step)
+            facts = checkpoints.read_facts(step)
+            if isinstance(facts["vocabulary"], Mapping):
+                return facts
     raise UserError(f"--workdir: no checkpoint in {checkpoints.path} can be read")
 
 

@@ -17,6 +17,10 @@ CONFIG_FURTHER |= dict.fromkeys(("command", "loss_unit", "why_not", "sweep", "qu
 SUMMARY = {"experiment": str, "preset": str, "metrics": dict, "compared": list, "environment": dict}
 """What every summary.json has."""
 
+COMPARED = {"figure", "metric", "unit", "published", "ours", "source"}
+COMPARED |= {"comparable", "why_not", "note"}
+"""What every row of `compared` has."""
+
 SUMMARY_FURTHER = {"seed": int, "steps": int, "parameters": int, "baselines": dict}
 SUMMARY_FURTHER |= dict.fromkeys(("groups", "runs", "results", "problems", "failures"), list)
 
@@ -73,6 +77,9 @@ def check_summary(content: Any) -> None:
     for name, value in content["metrics"].items():
         if not _is_number(value):
             raise ValueError(f"its metric {name!r} is not a number")
+    for row in content["compared"]:
+        if not isinstance(row, dict) or not row.keys() >= COMPARED:
+            raise ValueError("its 'compared' has a row without what belongs there")
     if not _is_number(content.get("seconds", "")):
         raise ValueError("its 'seconds' is missing or not a number")
 

@@ -43,12 +43,12 @@ class RunReader:
     def read_config(self) -> dict[str, Any]:
         """Reads config.json; raises UserError when there is no run here, or it is damaged."""
         hint = "restore it from a copy, or use another --workdir"
-        return self._read_json("config.json", run_files.check_config, hint)
+        return self.read_json("config.json", run_files.check_config, hint)
 
     def read_summary(self) -> dict[str, Any]:
         """Reads summary.json; raises UserError when the run has not ended yet, or it is damaged."""
         hint = "the command that trained the run writes it again"
-        return self._read_json("summary.json", run_files.check_summary, hint)
+        return self.read_json("summary.json", run_files.check_summary, hint)
 
     def read_metrics(self) -> list[dict[str, Any]]:
         """Reads the rows of metrics.jsonl; lines that are no rows are left out."""
@@ -110,6 +110,34 @@ class RunReader:
             reason = " ".join(str(error).split())[:200] or type(error).__name__
             raise UserError(f"{path}: not a readable .npz ({reason}); {AGAIN}") from None
 
+    def read_json(self, name: str, check: Callable[[Any], None], hint: str) -> Any:
+        """Reads a JSON file of the folder.
+
+        Args:
+          name: of the file.
+          check: raises ValueError unless it is given what the file should hold.
+          hint: what to do about a damaged file.
+
+        Raises:
+          UserError: it is missing or damaged.
+        """
+        path = self.path / name
+        self.require_inside(path)
+        if not os.path.exists(path):
+            raise UserError(
+                f"--workdir: {self.path} holds no {name}; a folder of a trained run is needed"
+            )
+        content = paths.read_bytes(path, hint)
+        try:
+            content = run_files.parse(content)
+        except ValueError as error:
+            raise UserError(f"{path}: not valid JSON ({error}); {hint}") from None
+        try:
+            check(content)
+        except ValueError as error:
+            raise UserError(f"{path}: damaged ({error}); {hint}") from None
+        return content
+
     def read_bytes(self, path: pathlib.Path) -> bytes:
         """Reads one file of the folder.
 
@@ -127,21 +155,3 @@ class RunReader:
                 f"--workdir: {path} is a link out of the run folder, to {target}; replace it with"
                 " what it leads to"
             )
-
-    def _read_json(self, name: str, check: Callable[[Any], None], hint: str) -> dict[str, Any]:
-        path = self.path / name
-        self.require_inside(path)
-        if not os.path.exists(path):
-            raise UserError(
-                f"--workdir: {self.path} holds no {name}; a folder of a trained run is needed"
-            )
-        content = paths.read_bytes(path, hint)
-        try:
-            content = run_files.parse(content)
-        except ValueError as error:
-            raise UserError(f"{path}: not valid JSON ({error}); {hint}") from None
-        try:
-            check(content)
-        except ValueError as error:
-            raise UserError(f"{path}: damaged ({error}); {hint}") from None
-        return content

@@ -13,6 +13,7 @@ from jaxlabs.diffusion.samplers import SamplerConfig, sample, sample_many, times
 from jaxlabs.diffusion.schedules import DiffusionConfig, make_schedule
 from jaxlabs.models.ddpm import Denoiser, UNet, to_signed, to_unit
 from jaxlabs.run_folder import RunFolder
+from jaxlabs.run_reader import AGAIN
 
 CHUNK = 16
 """Pictures that one compiled call draws: on a CPU their activations stay in its caches."""
@@ -166,7 +167,7 @@ def read(folder: RunFolder, shape: tuple[int, ...]) -> np.ndarray:
     """
     path = folder.samples / "final.npz"
     images = folder.read_arrays(path).get("images", np.empty(0))
-    if images.shape[1:] != shape or not len(images):
+    if images.shape[1:] != shape or images.dtype.kind != "f" or not len(images):
         raise UserError(f"{path}: holds no images of shape {list(shape)}; {AGAIN}")
     return 2 * images - 1
 

@@ -71,8 +71,8 @@ def write_course(folder: RunFolder, split: str, photographs: Photographs) -> dic
     rows = [
         row for row in folder.read_metrics() if row["split"] == split and row.keys() >= set(TERMS)
     ]
-    terms = {name: np.array([row[name] for row in rows]) for name in ("step", *TERMS)}
-    folder.write_arrays("cost_terms", **terms)
+    terms = {name: np.array([row[name] for row in rows], float) for name in TERMS}
+    folder.write_arrays("cost_terms", step=np.array([row["step"] for row in rows], int), **terms)
     if not photographs.whitened:
         white = whitened(photographs)
         folder.write_arrays("whitening", **whitening.figure_arrays(photographs.images, white))

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from jaxlabs.report import images, plots, style
+from jaxlabs.report.left_out import LeftOut
 from jaxlabs.report.page import write_report
 
 
