@@ -25,6 +25,7 @@ from jaxlabs.data.tokenizers import CharTokenizer
 from jaxlabs.lab import Lab
 from jaxlabs.layers.recurrent_cells import CELLS
 from jaxlabs.models import char_rnn
+from jaxlabs.run_files import Texts
 from jaxlabs.run_folder import RunFolder
 from jaxlabs.sweep_plan import Sweep
 from jaxlabs.training.run_config import RunConfig
@@ -88,8 +89,8 @@ def build_task(config: CharRNNRun, vocabulary: Mapping[str, Any]) -> Task:
 
 def draw_samples(
     config: CharRNNRun, task: Task, vocabulary: Mapping[str, Any], state: TrainState, key: jax.Array
-) -> str:
-    """Returns samples that go on from the prompt, at each temperature under a heading."""
+) -> Texts:
+    """Returns samples that continue the prompt, at each temperature under a heading."""
     size = CharTokenizer.from_json(vocabulary).vocabulary_size
     generate = functools.partial(char_rnn.sample, task.model, state.evaluation_params, tokens=size)
     return tempered_samples.draw(generate, config.sampling, vocabulary, key)
@@ -99,8 +100,7 @@ def analyse(
     config: CharRNNRun, task: Task, data: Data, state: TrainState, folder: RunFolder
 ) -> dict[str, float]:
     """Measures the samples, at each temperature."""
-    drawn = (folder.samples / "final.txt").read_bytes().decode()  # line ends as drawn
-    return tempered_samples.measure(drawn, config.sampling, data)
+    return tempered_samples.measure(tempered_samples.read(folder), config.sampling, data)
 
 
 LAB = Lab(

@@ -113,8 +113,7 @@ def analyse(
     way_key, quality_key, bound_key = jax.random.split(keys.stream(config.seed, "analysis"), 3)
     test = picture_quality.whole_test(data).arrays["images"]
     picture_samples.write_ways(*network, config.sampling, test, folder, way_key)
-    with np.load(folder.samples / "final.npz") as samples:
-        drawn = 2 * samples["images"] - 1
+    drawn = picture_samples.read(folder, test.shape[1:])
     figures = mean_losses(folder.read_metrics(), -(-data.train.count // config.batch_size))
     figures |= picture_quality.write_neighbours(drawn, data, folder)
     figures |= diffusion_likelihood.measure(*network, test, config.bound, folder, bound_key)

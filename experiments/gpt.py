@@ -24,6 +24,7 @@ from jaxlabs.data.tokenizers import CharTokenizer
 from jaxlabs.lab import Lab
 from jaxlabs.layers.positions import sinusoidal
 from jaxlabs.models import transformer_lm
+from jaxlabs.run_files import Texts
 from jaxlabs.run_folder import RunFolder
 from jaxlabs.sweep_plan import Sweep
 from jaxlabs.training.run_config import RunConfig
@@ -84,12 +85,12 @@ def build_task(config: GPTConfig, vocabulary: Mapping[str, Any]) -> Task:
 
 def draw_samples(
     config: GPTConfig, task: Task, vocabulary: Mapping[str, Any], state: TrainState, key: jax.Array
-) -> str:
-    """Returns samples that go on from the prompt."""
+) -> Texts:
+    """Returns samples that continue the prompt."""
     size = CharTokenizer.from_json(vocabulary).vocabulary_size
     params = state.evaluation_params
     generate = functools.partial(transformer_lm.sample, task.model, params, tokens=size)
-    return text_samples.draw(generate, config.sampling, vocabulary, key)
+    return Texts({"": text_samples.draw(generate, config.sampling, vocabulary, key)})
 
 
 def analyse(
@@ -105,8 +106,7 @@ def analyse(
     leaks = attention_maps.write_maps(folder, config.maps, task.model, params, shown, **masks)
     if model.positions == "sinusoidal":
         folder.write_arrays("positions", table=sinusoidal(model.context, model.width))
-    drawn = (folder.samples / "final.txt").read_bytes().decode()  # line ends as drawn
-    figures = text_samples.measure(drawn, config.sampling, data)
+    figures = text_samples.measure(text_samples.read(folder), config.sampling, data)
     return figures | {f"attention_{name}": value for name, value in leaks.items()}
 
 

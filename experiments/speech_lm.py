@@ -23,6 +23,7 @@ from jaxlabs.data.tokenizers import WordTokenizer, split_words
 from jaxlabs.lab import Lab
 from jaxlabs.losses.cross_entropy import perplexity
 from jaxlabs.models import transformer_lm
+from jaxlabs.run_files import Texts
 from jaxlabs.run_folder import RunFolder
 from jaxlabs.sweep_plan import Sweep
 from jaxlabs.training.run_config import RunConfig
@@ -71,9 +72,10 @@ def build_task(config: SpeechLMConfig, vocabulary: Mapping[str, Any]) -> Task:
 
 def draw_samples(
     config: SpeechLMConfig, task: Task, vocabulary: Mapping[str, Any], state: TrainState, key: Any
-) -> str:
-    """Returns samples that go on from the prompt."""
-    return word_samples.draw(task.model, state.evaluation_params, config.sampling, vocabulary, key)
+) -> Texts:
+    """Returns samples that continue the prompt."""
+    params, sampling = state.evaluation_params, config.sampling
+    return Texts({"": word_samples.draw(task.model, params, sampling, vocabulary, key)})
 
 
 def analyse(

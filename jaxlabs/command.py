@@ -10,7 +10,7 @@ from typing import Any
 from absl import flags
 
 from jaxlabs import config as config_lib
-from jaxlabs import modes, reproduction, studies, sweeps
+from jaxlabs import modes, paths, reproduction, studies, sweeps
 from jaxlabs.config import UserError
 from jaxlabs.lab import Collection, Experiment, Lab, Request, Study
 from jaxlabs.training import memory
@@ -58,8 +58,12 @@ def parse(lab: Experiment, arguments: Sequence[str]) -> Request | None:
     """Parses a command line; None means that help was asked for.
 
     Raises:
-      UserError: an unknown flag, a value that is not accepted, a word that is no flag.
+      UserError: an unknown flag, a value that is not accepted, a word that is no flag or not
+        UTF-8.
     """
+    for argument in arguments:
+        if not paths.is_utf8(argument):
+            raise UserError(f"{argument!r} is not accepted; text in UTF-8")
     values = flags.FlagValues()
     config_lib.define_flags(lab.config_class, values)
     _define_command_flags(lab, values)

@@ -147,7 +147,7 @@ NONE = object()
 
 
 _TRUTH = {"true": True, "false": False, "1": True, "0": False}
-_ACCEPTED = {int: "a whole number", float: "a number", bool: "true or false"}
+_ACCEPTED = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
 
 
 class _Parser(flags.ArgumentParser):
@@ -218,7 +218,13 @@ def _check_value(field: dataclasses.Field, kind: type, optional: bool, value: An
         accepted = ", ".join(limits["choices"])
         hint = nearest(str(value), limits["choices"])
         raise UserError(f"--{field.name}: {value!r} is not accepted; one of {accepted}{hint}")
-    if value is None or not isinstance(value, int | float) or isinstance(value, bool):
+    if value is None and optional:
+        return
+    accepted = int | float if kind is float else kind
+    if not isinstance(value, accepted) or (isinstance(value, bool) and kind is not bool):
+        or_none = " or none" if optional else ""
+        raise UserError(f"--{field.name}: {value!r} is not accepted; {_ACCEPTED[kind]}{or_none}")
+    if kind in (str, bool):
         return
     bounds = [
         ("of at least", limits["minimum"], lambda bound: value >= bound),

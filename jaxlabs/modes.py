@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import sys
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -76,9 +77,9 @@ def train(request: Request, *, draw: bool = True) -> None:
 def _fold(request, task, data, config, folder, placement, checkpoints) -> Outcome | None:
     """Trains to the last step; None when a signal came first or there was nothing left to do."""
     main = devices.is_main_process()
-    if folder.is_complete() and folder.read_summary()["steps"] in checkpoints.steps():
+    steps = folder.read_summary().get("steps") if folder.is_complete() else None
+    if steps in checkpoints.steps():
         if main:
-            steps = folder.read_summary()["steps"]
             print(f"all {steps} steps are done; report: {write_report(folder)}")
         return None
 
@@ -105,7 +106,7 @@ def _finish(
     key = jax.random.fold_in(keys.stream(config.seed, "sample"), state.step)
     sample = request.lab.sample(config, task, data.vocabulary, state, key)
     path = folder.write_sample("final", sample)
-    print(sample if isinstance(sample, str) else path)
+    print(path if isinstance(sample, Mapping) else sample)
     summary = summarise(request, task, data, config, folder, outcome)
     folder.write_summary(summary)
     for name, value in summary["metrics"].items():
@@ -125,7 +126,7 @@ def _sample(request: Request) -> None:
     config, task, facts, state = _restore(request)
     key = keys.stream(config.sample_seed, "draw")
     sample = request.lab.sample(config, task, facts["vocabulary"], state, key)
-    if isinstance(sample, str):
+    if not isinstance(sample, Mapping):
         print(sample)
         return
     print(request.folder().write_sample("drawn", sample))
@@ -190,7 +191,10 @@ def _restore(request: Request) -> tuple[Any, Task, dict[str, Any], TrainState]:
             )
     runtime = {name: value for name, value in request.given.items() if kinds[name] == RUNTIME}
     kept = {name: value for name, value in stored.items() if name not in MACHINE}
-    config = request.lab.config_class.from_flat(kept | runtime)
+    try:
+        config = request.lab.config_class.from_flat(kept | runtime)
+    except UserError as error:
+        raise UserError(f"{error} (with the settings in {folder.path / 'config.json'})") from None
     _start(config)
     with Checkpoints(folder.checkpoints, config.keep_checkpoints, read_only=True) as checkpoints:
         steps = checkpoints.steps()
@@ -218,7 +222,9 @@ def _readable_facts(checkpoints: Checkpoints, steps: list[int]) -> dict[str, Any
     """Returns the JSON of the newest of some checkpoints that has it undamaged."""
     for step in reversed(steps):
         with contextlib.suppress(Exception):  # restoring the state will report the damage
-            return checkpoints.read_facts(step)
+            facts = checkpoints.read_facts(step)
+            if isinstance(facts["vocabulary"], Mapping):
+                return facts
     raise UserError(f"--workdir: no checkpoint in {checkpoints.path} can be read")
 
 

@@ -134,11 +134,14 @@ def _sigterm_interrupts() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _write(request: Request, folder: RunFolder, failed: Mapping[str, str]) -> None:
-    """Writes summary.json, results.md and the page, from all runs that have ended."""
+def _write(request: Request, folder: RunFolder, failed: dict[str, str]) -> None:
+    """Writes summary.json, results.md and the page, from all runs that have ended.
+
+    Runs with damaged files join the failed.
+    """
     collection, rows, runs, machines = request.lab, [], [], {}
     for name, lab in collection.labs.items():
-        ended = _ended(folder, name)
+        ended = _ended(request, folder, name, failed)
         if not ended:
             continue
         preset = preset_of(lab, request.preset)
@@ -175,10 +178,26 @@ Ended = tuple[dict[str, Any], dict[str, Any]]
 """A run's config.json and summary.json."""
 
 
-def _ended(folder: RunFolder, name: str) -> list[Ended]:
-    places = [RunFolder(path) for path in (folder.runs / name).glob("seed=*")]
-    found = [(run.read_config(), run.read_summary()) for run in places if run.is_complete()]
-    return sorted(found, key=lambda run: run[1]["seed"])
+def _ended(request: Request, folder: RunFolder, name: str, failed: dict[str, str]) -> list[Ended]:
+    """Returns a lab's runs that have ended, by seed; those with damaged files join the failed."""
+    found, preset = {}, preset_of(request.lab.labs[name], request.preset)
+    for place in (folder.runs / name).glob("seed=*"):
+        run, (_, seed) = RunFolder(place), place.name.split("=", 1)
+        who = f"{name}, seed {seed}"
+        if not run.is_complete():
+            continue
+        try:
+            config, summary = run.read_config(), run.read_summary()
+            if str(summary["seed"]) != seed:
+                raise ValueError(f"its seed is {summary['seed']}")
+            _machine(config, summary)
+            _rows(request.lab, name, preset, request.preset, [(config, summary)])
+        except Exception as error:  # what damage leads to is of many kinds
+            reason = str(error) if isinstance(error, UserError) else f"{place}: damaged ({error!r})"
+            failed.setdefault(who, reason)
+        else:
+            found[summary["seed"]] = config, summary
+    return [found[seed] for seed in sorted(found)]
 
 
 def _rows(

@@ -5,11 +5,14 @@
     summary.json     final figures
     checkpoints/     Orbax, one folder per step
     arrays/*.npz     what analysis measured (attention maps, position tables, ...)
-    figures/*.png    samples/*        report.html    what was drawn and sampled
+    figures/*.png    samples/*        report.html    what was drawn and sampled (a sample of
+                     several texts is a .txt to read, and a .json with each of them by itself)
     runs/            in the folder of a sweep or a collection, the folders of its runs
     results.md       in the folder of a collection, the table of them all
 
-Every file is replaced atomically, so that a reader never meets half a file.
+Every file is replaced atomically, so that a reader never meets half a file. Nothing is read or
+written through a link that leads out of the folder; `checkpoints` and `runs` themselves may be
+links to folders elsewhere, on a larger disk.
 """
 
 import contextlib
@@ -17,6 +20,7 @@ import errno
 import fcntl
 import io
 import json
+import logging
 import math
 import os
 import pathlib
@@ -27,6 +31,8 @@ from typing import Any
 import numpy as np
 
 from jaxlabs.config import UserError
+from jaxlabs.run_files import STEP_SAMPLE, Texts
+from jaxlabs.run_reader import RunReader
 
 LOCK = ".lock"
 
@@ -38,21 +44,12 @@ WRITTEN = (
 )
 """Everything that a run leaves in its folder."""
 
-Sample = str | Mapping[str, np.ndarray]
-"""What a lab draws from its model: text, or arrays by name."""
+Sample = str | Texts | Mapping[str, np.ndarray]
+"""What a lab draws from its model: text, several texts, or arrays by name."""
 
 
-class RunFolder:
+class RunFolder(RunReader):
     """Reads and writes one run folder. Making the object touches nothing on disk."""
-
-    def __init__(self, path: str | os.PathLike):
-        self.path = pathlib.Path(path).expanduser()
-        self.metrics = self.path / "metrics.jsonl"
-        self.checkpoints = self.path / "checkpoints"
-        self.figures = self.path / "figures"
-        self.samples = self.path / "samples"
-        self.runs = self.path / "runs"
-        self.report = self.path / "report.html"
 
     def create(self) -> None:
         """Makes the folder and its rooms.
@@ -64,14 +61,13 @@ class RunFolder:
             for room in (self.checkpoints, self.path / "arrays", self.figures, self.samples):
                 room.mkdir(parents=True, exist_ok=True)
             probe = self.path / ".writable"
-            probe.write_text("")
+            probe.unlink(missing_ok=True)
+            probe.touch(exist_ok=False)
             probe.unlink()
         except OSError as error:
             raise unwritable(self.path, error) from None
-
-    def arrays(self, name: str) -> pathlib.Path:
-        """Returns the path of one named set of arrays."""
-        return self.path / "arrays" / f"{name}.npz"
+        for room in (self.path / "arrays", self.figures, self.samples):
+            self.require_inside(room)
 
     def exists(self) -> bool:
         """Tells whether a run has been started here: a config.json that a run wrote."""
@@ -81,10 +77,6 @@ class RunFolder:
             return False
         return isinstance(config, dict) and {"experiment", "settings"} <= config.keys()
 
-    def is_complete(self) -> bool:
-        """Tells whether the run here has ended."""
-        return (self.path / "summary.json").exists()
-
     @contextlib.contextmanager
     def writer(self) -> Iterator[None]:
         """Holds the folder for one writer; the lock goes with the process, even with a killed one.
@@ -93,7 +85,7 @@ class RunFolder:
           UserError: another process is writing here.
         """
         try:
-            lock = open(self.path / LOCK, "w")  # noqa: SIM115
+            lock = open(self.path / LOCK, "a", opener=_of_the_folder)  # noqa: SIM115
         except OSError as error:
             raise unwritable(self.path / LOCK, error) from None
         with lock:
@@ -123,51 +115,49 @@ class RunFolder:
         """Writes config.json."""
         self._write_json("config.json", config)
 
-    def read_config(self) -> dict[str, Any]:
-        """Reads config.json; raises UserError when there is no run here."""
-        return self._read_json("config.json")
-
     def write_summary(self, summary: Mapping[str, Any]) -> None:
         """Writes summary.json; a figure that is not finite becomes null."""
         self._write_json("summary.json", summary)
-
-    def read_summary(self) -> dict[str, Any]:
-        """Reads summary.json; raises UserError when the run has not ended yet."""
-        return self._read_json("summary.json")
 
     def append_metrics(self, rows: list[dict[str, Any]]) -> None:
         """Appends rows to metrics.jsonl; a figure that is not finite becomes null."""
         text = "".join(json.dumps(_without_nonfinite(row)) + "\n" for row in rows)
         try:
-            with open(self.metrics, "a") as file:
+            with open(self.metrics, "a", opener=_of_the_folder) as file:
                 file.write(text)
         except OSError as error:
             raise unwritable(self.metrics, error) from None
-
-    def read_metrics(self) -> list[dict[str, Any]]:
-        """Reads the rows of metrics.jsonl; a half-written last line of a killed run is left out."""
-        if not self.metrics.exists():
-            return []
-        *whole, _ = self.metrics.read_text().split("\n")
-        return [json.loads(line) for line in whole]
 
     def drop_after(self, step: int) -> None:
         """Drops rows and samples past `step`: a resumed run's files equal an unbroken one's.
 
         At step 0 everything goes: a run that starts anew evaluates its initial state again.
         """
-        kept = [row for row in self.read_metrics() if step > 0 and row["step"] <= step]
+        rows, unreadable = self.read_rows()
+        if unreadable:
+            logging.getLogger("jaxlabs").warning(
+                "%s: %d unreadable lines are dropped", self.metrics, unreadable
+            )
+        kept = [row for row in rows if step > 0 and row["step"] <= step]
         self.write_text(self.metrics, "".join(json.dumps(row) + "\n" for row in kept))
+        self.require_inside(self.samples)
         for path in self.samples.glob("step-*"):
-            if step == 0 or int(path.stem.removeprefix("step-")) > step:
+            drawn_by_run = STEP_SAMPLE.fullmatch(path.name)
+            if drawn_by_run and (step == 0 or int(drawn_by_run[1]) > step):
                 path.unlink()
 
     def write_sample(self, name: str, sample: Sample) -> pathlib.Path:
-        """Writes one sample, text as samples/<name>.txt and arrays as samples/<name>.npz."""
-        if isinstance(sample, str):
-            path, content = self.samples / f"{name}.txt", sample.encode()
-        else:
+        """Writes one sample: text as samples/<name>.txt, arrays as samples/<name>.npz.
+
+        Several texts are a .txt to be read, and a .json with each by itself.
+        """
+        if isinstance(sample, Texts):
+            groups = json.dumps(sample.groups, ensure_ascii=False, indent=2) + "\n"
+            self.write_text(self.samples / f"{name}.json", groups)
+        if isinstance(sample, Mapping):
             path, content = self.samples / f"{name}.npz", _npz(sample)
+        else:
+            path, content = self.samples / f"{name}.txt", str(sample).encode()
         self.write_bytes(path, content)
         return path
 
@@ -177,12 +167,14 @@ class RunFolder:
 
     def write_text(self, path: pathlib.Path, text: str) -> None:
         """Replaces one file of the folder atomically."""
-        self.write_bytes(path, text.encode())
+        self.write_bytes(path, text.encode(errors="backslashreplace"))
 
     def write_bytes(self, path: pathlib.Path, content: bytes) -> None:
         """Replaces one file of the folder atomically."""
+        self.require_inside(path.parent)
         partial = path.with_name(f".{path.name}.partial")
         try:
+            partial.unlink(missing_ok=True)  # it could be a link
             partial.write_bytes(content)
             os.replace(partial, path)
         except OSError as error:
@@ -193,17 +185,10 @@ class RunFolder:
     def _write_json(self, name: str, content: Mapping[str, Any]) -> None:
         self.write_text(self.path / name, json.dumps(_without_nonfinite(content), indent=2) + "\n")
 
-    def _read_json(self, name: str) -> dict[str, Any]:
-        try:
-            return json.loads((self.path / name).read_text())
-        except (FileNotFoundError, NotADirectoryError):
-            raise UserError(
-                f"--workdir: {self.path} holds no {name}; a folder of a trained run is needed"
-            ) from None
-        except OSError as error:
-            raise UserError(f"{self.path / name}: cannot be read ({error.strerror})") from None
-        except json.JSONDecodeError as error:
-            raise UserError(f"{self.path / name}: not valid JSON ({error})") from None
+
+def _of_the_folder(path: str, flags: int) -> int:
+    """Opens a file to append to: not what a link leads to, and no FIFO, which would wait."""
+    return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
 
 
 def _npz(arrays: Mapping[str, Any]) -> bytes:

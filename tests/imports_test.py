@@ -41,14 +41,15 @@ ROOMS = {
     "data": ["jaxlabs.data"],
     "config": ["jaxlabs.config"],
     "keys": ["jaxlabs.keys"],
+    "paths": ["jaxlabs.paths"],
     "published": ["jaxlabs.published"],
-    "run_folder": ["jaxlabs.run_folder"],
+    "run_folder": ["jaxlabs.run_folder", "jaxlabs.run_reader", "jaxlabs.run_files"],
 }
 # Folders of several rooms: importing any of these runs their `__init__`, so it imports nothing.
 HALLS = {"jaxlabs", "jaxlabs.training"}
 
 PARTS = {"layers", "losses", "decoding", "diffusion", "step"}
-BESIDE = {"config", "data", "keys"}
+BESIDE = {"config", "data", "keys", "paths"}
 BELOW_COMMAND = PARTS | BESIDE | {"models", "engine", "analysis", "report", "published"}
 MAY_IMPORT = {
     "experiments": BELOW_COMMAND | {"command", "peers", "run_folder"},
@@ -63,11 +64,12 @@ MAY_IMPORT = {
     "diffusion": {"layers", "config", "keys"},
     "losses": {"layers"},
     "layers": set(),
-    "data": {"config", "keys"},
+    "data": {"config", "keys", "paths"},
     "config": set(),
     "keys": set(),
+    "paths": {"config"},
     "published": set(),
-    "run_folder": {"config"},
+    "run_folder": {"config", "paths"},
 }
 
 # Libraries that only these rooms may name.

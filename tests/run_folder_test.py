@@ -22,6 +22,11 @@ def folder(tmp_path):
     return folder
 
 
+CONFIG = {"experiment": "gpt", "preset": "quick", "settings": {}}
+SUMMARY = {"experiment": "gpt", "preset": "quick", "metrics": {"loss": 1.5}, "seconds": 1.0}
+SUMMARY |= {"compared": [], "environment": {}}
+
+
 def rows(*steps, split="train"):
     return [{"step": step, "split": split, "loss": float(step)} for step in steps]
 
@@ -71,13 +76,13 @@ def test_home_directory_may_be_written_as_a_tilde():
 
 def test_run_exists_from_its_config_on_and_is_complete_with_its_summary(folder):
     assert (folder.exists(), folder.is_complete()) == (False, False)
-    config = {"experiment": "gpt", "settings": {"width": 3}}
+    config = CONFIG | {"settings": {"width": 3}}
     folder.write_config(config)
     assert (folder.exists(), folder.is_complete()) == (True, False)
-    folder.write_summary({"metrics": {"loss": 1.5}})
+    folder.write_summary(SUMMARY)
     assert (folder.exists(), folder.is_complete()) == (True, True)
     assert folder.read_config() == config
-    assert folder.read_summary() == {"metrics": {"loss": 1.5}}
+    assert folder.read_summary() == SUMMARY
 
 
 @pytest.mark.parametrize("name", ["config", "summary"])
@@ -94,7 +99,7 @@ def test_missing_or_broken_json_is_named(folder, name):
 
 
 def test_failing_write_leaves_the_old_file_and_no_rubbish(folder, monkeypatch):
-    folder.write_config({"old": True})
+    folder.write_config(CONFIG)
     before = files(folder.path)
     write_bytes = pathlib.Path.write_bytes
 
@@ -104,25 +109,25 @@ def test_failing_write_leaves_the_old_file_and_no_rubbish(folder, monkeypatch):
 
     monkeypatch.setattr(pathlib.Path, "write_bytes", half)
     with pytest.raises(UserError) as caught:
-        folder.write_config({"new": True})
+        folder.write_config(CONFIG | {"preset": "new"})
     assert str(caught.value) == (
         f"--workdir: cannot write {folder.path}/config.json (the disk is full); "
         "a writable folder with space is needed"
     )
-    assert folder.read_config() == {"old": True}
+    assert folder.read_config() == CONFIG
     assert files(folder.path) == before
 
 
 def test_write_that_is_killed_halfway_leaves_the_old_file(folder, monkeypatch):
-    folder.write_config({"old": True})
+    folder.write_config(CONFIG)
 
     def killed(source, target):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(os, "replace", killed)
     with pytest.raises(KeyboardInterrupt):
-        folder.write_config({"new": True})
-    assert folder.read_config() == {"old": True}
+        folder.write_config(CONFIG | {"preset": "new"})
+    assert folder.read_config() == CONFIG
 
 
 def test_metrics_are_read_as_they_were_appended(folder):

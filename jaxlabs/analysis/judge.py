@@ -7,6 +7,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
+from jaxlabs import paths
 from jaxlabs.analysis.image_predictions import read_all
 from jaxlabs.config import RUNTIME, Config, UserError, setting, settings
 from jaxlabs.models import image_classifier
@@ -31,6 +32,10 @@ class JudgeConfig(Config):
         " figures",
         kind=RUNTIME,
     )
+
+    def check(self) -> None:
+        if self.classifier is not None:
+            paths.local(self.classifier, "--classifier")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,20 +81,26 @@ def open_judge(path: str, dataset: Mapping[str, Any]) -> Judge:
             f"--classifier: {path} holds a run of {config['experiment']}, not of {EXPERIMENT};"
             " another folder or none"
         )
-    if config["dataset"]["sha256"] != dataset["sha256"]:
+    trained_on = config.get("dataset", {})
+    if trained_on.get("sha256") != dataset["sha256"]:
         raise UserError(
-            f"--classifier: {path} was trained on {config['dataset']['name']} and not on these"
+            f"--classifier: {path} was trained on {trained_on.get('name')} and not on these"
             f" pictures, {name}; another folder, or none"
         )
-    stored = config["settings"]
+    if summary["metrics"].get("test_accuracy") is None:
+        raise UserError(f"--classifier: {path} has no test_accuracy; make it again with: {make}")
     classes, shape = (tuple(dataset[fact]) for fact in ("classes", "shape"))
-    model = ImageClassifier(_part(ImageClassifierConfig, stored), len(classes))
+    try:
+        settings_of_model = _part(ImageClassifierConfig, config["settings"])
+        run = _part(RunConfig, config["settings"])
+    except UserError as error:
+        raise UserError(f"--classifier: {path}/config.json is damaged ({error})") from None
+    model = ImageClassifier(settings_of_model, len(classes))
 
     def init(key):
         return model.init(key, jnp.zeros((1, *shape)))
 
     task = Task(model, init, image_classifier.loss, image_classifier.train_step)
-    run = _part(RunConfig, stored)
     with Checkpoints(folder.checkpoints, run.keep_checkpoints, read_only=True) as checkpoints:
         state = checkpoints.restore(initial_state(task, run, data_parallel()))
     if state is None:

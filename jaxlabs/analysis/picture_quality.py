@@ -1,5 +1,6 @@
 """How good the samples of a diffusion model are, against how many steps they took."""
 
+import contextlib
 import dataclasses
 import hashlib
 import sys
@@ -182,7 +183,7 @@ def _drawn(
     steps = how.sampler.sampler_steps
     name = f"drawn_{how.sampler.sampler}_{steps}"
     drawn_by = _identity(model, params, how, key)
-    pictures = _kept(folder, name, drawn_by)[:count]
+    pictures = _kept(folder, name, drawn_by, model.shape)[:count]
     if len(pictures):
         print(f"{name}: {len(pictures)} samples were drawn before", file=sys.stderr)
         bar.total -= len(pictures) * steps  # the bar shows what is still to be drawn
@@ -198,12 +199,14 @@ def _drawn(
     return pictures
 
 
-def _kept(folder: RunFolder, name: str, drawn_by: str) -> np.ndarray:
+def _kept(folder: RunFolder, name: str, drawn_by: str, shape: tuple[int, ...]) -> np.ndarray:
     """Returns the samples that an earlier sitting left, if it drew them in the same way."""
-    if folder.arrays(name).exists():
-        with np.load(folder.arrays(name)) as arrays:
-            if arrays["drawn_by"] == drawn_by:
-                return arrays["pictures"]
+    with contextlib.suppress(UserError):  # none, or a damaged one
+        kept = folder.read_arrays(folder.arrays(name))
+        pictures = kept.get("pictures", np.empty(0))
+        same = np.array_equal(kept.get("drawn_by"), drawn_by)
+        if same and pictures.dtype == np.uint8 and pictures.shape[1:] == shape:
+            return pictures
     return np.empty(0, np.uint8)
 
 

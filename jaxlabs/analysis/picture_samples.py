@@ -13,6 +13,7 @@ from jaxlabs.diffusion.samplers import SamplerConfig, sample, sample_many, times
 from jaxlabs.diffusion.schedules import DiffusionConfig, make_schedule
 from jaxlabs.models.ddpm import Denoiser, UNet, to_signed, to_unit
 from jaxlabs.run_folder import RunFolder
+from jaxlabs.run_reader import AGAIN
 
 CHUNK = 16
 """Pictures that one compiled call draws: on a CPU their activations stay in its caches."""
@@ -156,6 +157,19 @@ def _times(shares: tuple[float, ...], diffusion: DiffusionConfig) -> np.ndarray:
     """Returns times at shares of the way to noise."""
     count = diffusion.diffusion_steps
     return np.minimum(np.round(np.array(shares) * count), count - 1).astype(np.int32)
+
+
+def read(folder: RunFolder, shape: tuple[int, ...]) -> np.ndarray:
+    """Returns the samples [count, *shape] of a run that has ended, in [-1, 1].
+
+    Raises:
+      UserError: there are none, or their file is damaged.
+    """
+    path = folder.samples / "final.npz"
+    images = folder.read_arrays(path).get("images", np.empty(0))
+    if images.shape[1:] != shape or images.dtype.kind != "f" or not len(images):
+        raise UserError(f"{path}: holds no images of shape {list(shape)}; {AGAIN}")
+    return 2 * images - 1
 
 
 def as_samples(pictures: np.ndarray) -> dict[str, np.ndarray]:

@@ -68,10 +68,12 @@ def write_course(folder: RunFolder, split: str, photographs: Photographs) -> dic
     Returns:
       The `untrained_cost`, that of the first evaluation.
     """
-    rows = [row for row in folder.read_metrics() if row["split"] == split]
-    terms = {name: np.array([row[name] for row in rows]) for name in ("step", *TERMS)}
-    folder.write_arrays("cost_terms", **terms)
+    rows = [
+        row for row in folder.read_metrics() if row["split"] == split and row.keys() >= set(TERMS)
+    ]
+    terms = {name: np.array([row[name] for row in rows], float) for name in TERMS}
+    folder.write_arrays("cost_terms", step=np.array([row["step"] for row in rows], int), **terms)
     if not photographs.whitened:
         white = whitened(photographs)
         folder.write_arrays("whitening", **whitening.figure_arrays(photographs.images, white))
-    return {"untrained_cost": rows[0]["loss"]}
+    return {"untrained_cost": rows[0]["loss"]} if rows else {}

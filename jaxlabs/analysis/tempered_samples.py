@@ -9,12 +9,14 @@ import jax
 from jaxlabs.analysis import text_samples
 from jaxlabs.config import RUNTIME, setting
 from jaxlabs.data.splits import Data
+from jaxlabs.run_files import HEADING, RULE, Texts
+from jaxlabs.run_folder import RunFolder
 
 TEMPERATURES = (0.7, 1.0, 1.2)
 """Bolder from one to the next; the first ones are more fluent, the last ones more varied."""
 
-HEADING = "===== temperature "
-"""Stands before the samples of each temperature."""
+TEMPERATURE = "temperature "
+"""Begins the heading of the samples at one temperature."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -35,17 +37,32 @@ def draw(
     config: SamplingConfig,
     vocabulary: Mapping[str, Any],
     key: jax.Array,
-) -> str:
+) -> Texts:
     """Returns samples at each temperature under a heading; see `text_samples.draw`."""
-    sections = []
+    groups = {}
     for temperature in TEMPERATURES if config.temperature is None else (config.temperature,):
         one = dataclasses.replace(config, temperature=temperature)
         drawn = text_samples.draw(generate, one, vocabulary, key)
-        sections.append(f"{HEADING}{temperature}\n{drawn}")
-    return "\n".join(sections)
+        groups[f"{TEMPERATURE}{temperature}"] = drawn
+    return Texts(groups)
 
 
-def measure(drawn: str, config: SamplingConfig, data: Data) -> dict[str, float]:
+def read(folder: RunFolder) -> Texts:
+    """Returns the samples of a run that has ended.
+
+    Raises:
+      UserError: there are none, or their file is damaged.
+    """
+    drawn = folder.read_texts("final")
+    if isinstance(drawn, Texts):
+        return drawn
+    # A run of the first version kept them as one text.
+    parts = f"\n{drawn}".split(f"\n{HEADING}{TEMPERATURE}")[1:]
+    found = [part.partition("\n") for part in parts]
+    return Texts({TEMPERATURE + value: texts.split(RULE) for value, _, texts in found})
+
+
+def measure(drawn: Texts, config: SamplingConfig, data: Data) -> dict[str, float]:
     """Returns the figures of `text_samples.measure`, those of samples by temperature.
 
     Args:
@@ -54,9 +71,9 @@ def measure(drawn: str, config: SamplingConfig, data: Data) -> dict[str, float]:
       data: the run's data.
     """
     figures = {}
-    for section in drawn.split(HEADING)[1:]:
-        temperature, _, samples = section.partition("\n")
-        measured = text_samples.measure(samples.removesuffix("\n"), config, data)
+    for heading, samples in drawn.groups.items():
+        temperature = heading.removeprefix(TEMPERATURE)
+        measured = text_samples.measure(samples, config, data)
         figures |= {
             f"{name}_at_{temperature}" if name.startswith("sample") else name: value
             for name, value in measured.items()

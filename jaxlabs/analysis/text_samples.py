@@ -1,7 +1,7 @@
 """Samples of a character language model: how they are drawn, and what they are measured by."""
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -11,12 +11,11 @@ from jaxlabs.analysis.sample_quality import sample_quality
 from jaxlabs.config import RUNTIME, Config, UserError, setting
 from jaxlabs.data.splits import Data
 from jaxlabs.data.tokenizers import CharTokenizer
+from jaxlabs.run_files import RULE
+from jaxlabs.run_folder import RunFolder
 
 PLAY_PROMPT = "ROMEO:"
 """What the write-ups of tiny Shakespeare let their models go on from."""
-
-RULE = "\n----------\n"
-"""Stands between samples."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -65,8 +64,8 @@ def draw(
     config: SamplingConfig,
     vocabulary: Mapping[str, Any],
     key: jax.Array,
-) -> str:
-    """Returns samples that go on from the prompt, with a rule between them.
+) -> list[str]:
+    """Returns samples that continue the prompt, which they begin with.
 
     Args:
       generate: `(prompts, lengths, key, **options) -> (tokens, lengths)` of a trained model.
@@ -88,7 +87,7 @@ def draw(
         top_k=config.top_k,
         top_p=config.top_p,
     )
-    return RULE.join(tokenizer.decode(row) for row in np.asarray(tokens))
+    return [tokenizer.decode(row) for row in np.asarray(tokens)]
 
 
 def _prompt(config: SamplingConfig, tokenizer: CharTokenizer) -> str:
@@ -99,7 +98,19 @@ def _prompt(config: SamplingConfig, tokenizer: CharTokenizer) -> str:
     return candidates[0] if candidates else tokenizer.alphabet[0]
 
 
-def measure(drawn: str, config: SamplingConfig, data: Data) -> dict[str, float]:
+def read(folder: RunFolder) -> list[str]:
+    """Returns the samples of a run that has ended.
+
+    Raises:
+      UserError: there are none, or their file is damaged.
+    """
+    drawn = folder.read_texts("final")
+    if isinstance(drawn, str):  # of a run of the first version
+        return drawn.split(RULE)
+    return [text for texts in drawn.groups.values() for text in texts]
+
+
+def measure(drawn: Sequence[str], config: SamplingConfig, data: Data) -> dict[str, float]:
     """Returns figures of what follows the prompt in samples, and of held-out text of their length.
 
     Args:
@@ -109,7 +120,7 @@ def measure(drawn: str, config: SamplingConfig, data: Data) -> dict[str, float]:
     """
     tokenizer = CharTokenizer.from_json(data.vocabulary)
     prompt = _prompt(config, tokenizer)
-    samples = [sample.removeprefix(prompt) for sample in drawn.split(RULE)]
+    samples = [sample.removeprefix(prompt) for sample in drawn]
     held_out = tokenizer.decode(data.evaluations[data.headline].arrays["inputs"].ravel())
     size = len(samples[0])
     pieces = [held_out[i * size : (i + 1) * size] for i in range(len(samples))]

@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxlabs.analysis.text_samples import RULE, SamplingConfig
+from jaxlabs.analysis.text_samples import SamplingConfig
 from jaxlabs.config import RUNTIME, UserError, setting
 from jaxlabs.data.tokenizers import UNKNOWN, WordTokenizer, split_words
 from jaxlabs.models.transformer_lm import TransformerLM, sample
@@ -59,8 +59,8 @@ def draw(
     config: WordSamplingConfig,
     vocabulary: Mapping[str, Any],
     key: jax.Array,
-) -> str:
-    """Returns samples that go on from the prompt, with a rule between them.
+) -> list[str]:
+    """Returns samples that continue the prompt.
 
     Args:
       model: a model of words.
@@ -87,4 +87,4 @@ def draw(
         top_p=config.top_p,
     )
     first = len(prompt) if config.prompt is None else 0
-    return RULE.join(tokenizer.decode(row[first:]) for row in np.asarray(tokens))
+    return [tokenizer.decode(row[first:]) for row in np.asarray(tokens)]

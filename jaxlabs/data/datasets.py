@@ -4,6 +4,7 @@ import dataclasses
 import os
 from pathlib import Path
 
+from jaxlabs import paths
 from jaxlabs.config import UserError, nearest
 from jaxlabs.data import sources
 from jaxlabs.data.synthetic import MarkovSource, WordSource
@@ -72,7 +73,7 @@ def load(name: str, data_dir: str | Path | None = None, *, download: bool = True
         that holds something else.
     """
     if name == TINY_SHAKESPEARE.name:
-        folder = sources.default_data_dir() if data_dir is None else Path(data_dir).expanduser()
+        folder = sources.data_home(data_dir)
         return _load_published(TINY_SHAKESPEARE, folder, download)
     if name == "python_reference":
         return _python_reference()
@@ -146,7 +147,7 @@ def _toy_words() -> TextDataset:
 
 
 def _text_file(name: str) -> TextDataset:
-    path = Path(name).expanduser()
+    path = paths.local(name, "--dataset")
     accepted = f"{', '.join(NAMES)} or the path to a UTF-8 text file"
     if not name or not os.path.exists(path):
         hint = nearest(name, NAMES)

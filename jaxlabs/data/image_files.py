@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from jaxlabs import paths
 from jaxlabs.config import UserError
 
 ENDINGS = (".png", ".jpg", ".jpeg")
@@ -46,21 +47,24 @@ def read_folder(folder: Path, *, at_least: int, grey: bool = False) -> Pictures:
         for entry in sorted(folder.iterdir())
         if entry.is_dir() and not entry.name.startswith(".") and (files := _pictures(entry))
     }
+    for name in inside:
+        if not paths.is_utf8(name):
+            raise UserError(f"{folder}: the name of the sub-folder {name!r} is not UTF-8")
     beside = _pictures(folder)
     if inside and beside:
         raise UserError(
             f"{folder}: {beside[0].name} lies beside the sub-folder {next(iter(inside))}; pictures "
             "are needed either in one folder or in sub-folders, one for each class"
         )
-    paths = [path for files in inside.values() for path in files] or beside
-    if len(paths) < at_least:
-        held = {0: "no picture", 1: "one picture"}.get(len(paths), f"{len(paths)} pictures")
+    pictures = [path for files in inside.values() for path in files] or beside
+    if len(pictures) < at_least:
+        held = {0: "no picture", 1: "one picture"}.get(len(pictures), f"{len(pictures)} pictures")
         raise UserError(f"{folder}: holds {held}; at least {at_least} {NEEDED}")
     numbers = np.arange(len(inside), dtype=np.int32)
     labels = np.repeat(numbers, [len(files) for files in inside.values()])
     if not inside:
-        labels = np.zeros(len(paths), np.int32)
-    return Pictures(_read_all(paths, grey), labels, tuple(inside))
+        labels = np.zeros(len(pictures), np.int32)
+    return Pictures(_read_all(pictures, grey), labels, tuple(inside))
 
 
 def _pictures(folder: Path) -> list[Path]:
@@ -71,15 +75,15 @@ def _pictures(folder: Path) -> list[Path]:
     )
 
 
-def _read_all(paths: list[Path], grey: bool) -> np.ndarray:
+def _read_all(pictures: list[Path], grey: bool) -> np.ndarray:
     images, first = [], None
-    for path in paths:
+    for path in pictures:
         image = _read(path, grey)
         first = image.shape if first is None else first
         if image.shape[:2] != first[:2]:
             height, width = image.shape[:2]
             raise UserError(
-                f"{path}: {width} x {height} pixels, where {paths[0].name} has "
+                f"{path}: {width} x {height} pixels, where {pictures[0].name} has "
                 f"{first[1]} x {first[0]}; {NEEDED}"
             )
         images.append(image)
@@ -91,6 +95,7 @@ def _read(path: Path, grey: bool) -> np.ndarray:
     """Returns [height, width, channels] uint8."""
     from PIL import Image
 
+    paths.require_file(path, NEEDED)
     try:
         with Image.open(path) as picture:
             mode = picture.mode

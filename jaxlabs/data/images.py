@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxlabs import paths
 from jaxlabs.config import UserError, nearest
 from jaxlabs.data import digits, image_files, mnist, sources
 
@@ -105,7 +106,7 @@ def load(name: str, data_dir: str | Path | None = None, *, download: bool = True
         return _rendered()
     if name != MNIST:
         return _folder(name)
-    home = sources.default_data_dir() if data_dir is None else Path(data_dir).expanduser()
+    home = sources.data_home(data_dir)
     try:
         arrays, source = mnist.find(home, download=download)
     except sources.DownloadError as error:
@@ -177,7 +178,7 @@ def _rendered() -> ImageDataset:
 
 
 def _folder(name: str) -> ImageDataset:
-    folder = Path(name).expanduser()
+    folder = paths.local(name, "--dataset")
     # os.path, since pathlib raises where a name is too long to be one.
     if not name or not os.path.isdir(folder):
         found = "is a file" if name and os.path.isfile(folder) else "is no data set and no folder"

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from jaxlabs import paths
 from jaxlabs.config import UserError
 from jaxlabs.data import sources
 
@@ -96,8 +97,9 @@ def read_idx(path: Path, axes: int) -> np.ndarray:
     Raises:
       UserError: the file cannot be read or is not such a file with `axes` axes.
     """
+    content = paths.read_bytes(path, "a gzipped IDX file is needed")
     try:
-        data = gzip.decompress(path.read_bytes())
+        data = gzip.decompress(content)
     except (OSError, EOFError, zlib.error) as error:
         reason = " ".join(str(error).split())
         raise UserError(
@@ -144,7 +146,7 @@ def _read_published(folder: Path, file: File) -> np.ndarray:
 
 
 def _read_prepared(folder: Path, data_dir: Path) -> Arrays:
-    homes = [data_dir, Path("~/.cache/jaxlabs").expanduser()]
+    homes = [data_dir, *paths.in_home(".cache/jaxlabs")]
     for home in homes:
         arrays = _read_cache(home / CACHE)
         if arrays is not None and content_sha256(arrays) == CONTENT_SHA256:
@@ -171,7 +173,7 @@ def _decode(png: bytes) -> np.ndarray:
 def _read_cache(path: Path) -> Arrays | None:
     """Returns what was kept, or None where nothing whole is there."""
     try:
-        with np.load(path) as kept:
+        with np.load(io.BytesIO(paths.read_bytes(path, ""))) as kept:
             return {key: kept[key] for key in FILES}
     except Exception:  # a damaged archive raises errors of many kinds
         return None

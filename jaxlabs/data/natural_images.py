@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxlabs import paths
 from jaxlabs.config import UserError, nearest
 from jaxlabs.data import dead_leaves, image_files, sources, whitening
 
@@ -81,7 +82,7 @@ def load(name: str, data_dir: str | Path | None = None) -> Photographs:
         return _leaves()
     if name != PHOTOGRAPHS:
         return _at_path(name)
-    home = sources.default_data_dir() if data_dir is None else Path(data_dir).expanduser()
+    home = sources.data_home(data_dir)
     folder = home / PHOTOGRAPHS
     classic = folder / CLASSIC
     if classic.exists():
@@ -158,10 +159,10 @@ def normalised(patches: np.ndarray) -> np.ndarray:
 
 
 def _at_path(name: str) -> Photographs:
-    path = Path(name).expanduser()
+    path = paths.local(name, "--dataset")
     if name and os.path.isdir(path):
         return _read_folder(name, path)
-    if name and path.suffix == ".mat" and os.path.isfile(path):
+    if name and path.suffix == ".mat" and os.path.exists(path):
         return _read_mat(name, path)
     raise UserError(
         f"--dataset: no data set, folder or .mat file {name!r}; accepted are {', '.join(NAMES)} or "
@@ -179,6 +180,7 @@ def _read_mat(name: str, path: Path) -> Photographs:
     from scipy.io import loadmat
 
     needed = f"{WHITENED} or {RAW}, [height, width, count], is needed"
+    paths.require_file(path, f"a .mat file with {needed}")
     try:
         held = loadmat(path)
     # scipy's errors are of many kinds: for HDF5 files (-v7.3), damaged and foreign ones.

@@ -7,6 +7,7 @@ import dataclasses
 import functools
 import hashlib
 import json
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
@@ -14,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxlabs import paths
 from jaxlabs.config import Config, UserError, nearest, setting
 from jaxlabs.data import sequence_files
 from jaxlabs.data.batches import Examples
@@ -109,8 +111,8 @@ def splits_of(task: str, dataset: str, seed: int, sizes: SequenceDataConfig) -> 
     """
     if dataset == GRAMMAR:
         return _drawn(GRAMMARS[task], seed, sizes)
-    path = Path(dataset).expanduser()
-    if not dataset or not path.is_file():
+    path = paths.local(dataset, "--dataset")
+    if not dataset or not os.path.exists(path):
         raise UserError(
             f"--dataset: no data set or file {dataset!r}; accepted are {GRAMMAR} or the path to a"
             f" file{nearest(dataset, [GRAMMAR])}"
@@ -190,6 +192,9 @@ def sequence_data(
         if dataset == GRAMMAR and name != "train"
         for figure, value in GRAMMARS[task].optimum(*zip(*part, strict=True)).items()
     }
+    source = "a made-up grammar"
+    if dataset != GRAMMAR:
+        source = str(paths.local(dataset, "--dataset").resolve())
     digest = hashlib.sha256(json.dumps(splits).encode()).hexdigest()
     shapes = [part.arrays for part in sets.values()]
     return Data(
@@ -198,7 +203,7 @@ def sequence_data(
         final_evaluations=lambda: {name: sets[name] for name in sets if name == "longer"},
         dataset={
             "name": f"{task} {GRAMMAR}" if dataset == GRAMMAR else dataset,
-            "source": "a made-up grammar" if dataset == GRAMMAR else str(Path(dataset).resolve()),
+            "source": source,
             "sha256": digest,
         }
         | {f"{name}_sentences": len(part) for name, part in splits.items()},

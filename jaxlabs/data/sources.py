@@ -9,6 +9,7 @@ import urllib.parse
 from pathlib import Path
 from typing import Any
 
+from jaxlabs import paths
 from jaxlabs.config import UserError
 
 # Seconds: how long an address may take to answer at all, and a running download to send more.
@@ -20,8 +21,19 @@ class DownloadError(Exception):
 
 
 def default_data_dir() -> Path:
-    """Returns $JAXLABS_DATA_DIR, or the user's cache folder where it is not set."""
-    return Path(os.environ.get("JAXLABS_DATA_DIR") or "~/.cache/jaxlabs").expanduser()
+    """Returns $JAXLABS_DATA_DIR, or the user's cache folder where it is not set.
+
+    Raises:
+      UserError: there is neither, as in a container without a home directory.
+    """
+    if named := os.environ.get("JAXLABS_DATA_DIR"):
+        return paths.local(named, "JAXLABS_DATA_DIR")
+    return paths.local("~/.cache/jaxlabs", "--data_dir")
+
+
+def data_home(data_dir: str | Path | None) -> Path:
+    """Returns the folder of the data sets that `--data_dir` means."""
+    return default_data_dir() if data_dir is None else paths.local(data_dir, "--data_dir")
 
 
 def read_text_file(path: Path) -> str:
@@ -30,11 +42,7 @@ def read_text_file(path: Path) -> str:
     Raises:
       UserError: the file cannot be read, is not UTF-8 or holds nothing.
     """
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        reason = error.strerror or error
-        raise UserError(f"{path}: cannot be read ({reason}); a UTF-8 text file is needed") from None
+    data = paths.read_bytes(path, "a UTF-8 text file is needed")
     body = data.removeprefix(codecs.BOM_UTF8)
     try:
         text = body.decode()
@@ -59,12 +67,12 @@ def prepared(name: str, data_dir: Path) -> Path | None:
 
     Only the array_record form counts: the older one, tfrecord, cannot be read without TensorFlow.
     """
-    homes = [data_dir / "tfds", "~/tensorflow_datasets"]
+    homes = [data_dir / "tfds", *paths.in_home("tensorflow_datasets")]
     if named := os.environ.get("TFDS_DATA_DIR"):
-        homes.insert(1, named)
+        homes.insert(1, paths.local(named, "TFDS_DATA_DIR"))
     for home in homes:
-        for info in sorted(Path(home).expanduser().glob(f"{name}/*/dataset_info.json"))[::-1]:
-            if b'"array_record"' in info.read_bytes():
+        for info in sorted(home.glob(f"{name}/*/dataset_info.json"))[::-1]:
+            if info.is_file() and b'"array_record"' in info.read_bytes():
                 return info.parent
     return None
 
@@ -82,6 +90,8 @@ def read_prepared(
     Raises:
       UserError: the folder does not hold what tensorflow-datasets wrote there.
     """
+    for path in folder.iterdir():
+        paths.require_file(path, "what tensorflow-datasets wrote is needed")
     # Imported here: it takes a second, and most runs find a raw file.
     import tensorflow_datasets as tfds
 

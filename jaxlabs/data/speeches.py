@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxlabs import paths
 from jaxlabs.config import UserError, nearest
 from jaxlabs.data import sources
 from jaxlabs.data.speaker_grammar import SpeakerGrammar
@@ -119,14 +120,14 @@ def load(name: str, data_dir: str | Path | None = None) -> Speeches:
     if name == SYNTHETIC:
         return _synthetic()
     if name != PUBLISHED:
-        folder = Path(name).expanduser()
+        folder = paths.local(name, "--dataset")
         if not name or not folder.is_dir():
             raise UserError(
                 f"--dataset: no data set or folder {name!r}; accepted are {', '.join(NAMES)} or the"
                 f" path to a folder with {', '.join(FILES)}{nearest(name, NAMES)}"
             )
         return _folder(name, folder)
-    home = sources.default_data_dir() if data_dir is None else Path(data_dir).expanduser()
+    home = sources.data_home(data_dir)
     folder = home / PUBLISHED
     if not folder.is_dir():
         notice = (
@@ -143,7 +144,7 @@ def load(name: str, data_dir: str | Path | None = None) -> Speeches:
 
 
 def _folder(name: str, folder: Path) -> Speeches:
-    missing = [file for file in FILES if not (folder / file).is_file()]
+    missing = [file for file in FILES if not (folder / file).exists()]
     if missing:
         raise UserError(f"{folder}: {', '.join(missing)} missing; needed are {', '.join(FILES)}")
     files = {file: sources.read_text_file(folder / file) for file in FILES}

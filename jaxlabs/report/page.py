@@ -1,10 +1,13 @@
 """One self-contained HTML page for a run, from its folder and the published figures alone."""
 
 import pathlib
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
 from jaxlabs.report import html, images, plots, problem_tables, results, sections, style
+from jaxlabs.report.left_out import LeftOut
 from jaxlabs.report.picture import Picture
 from jaxlabs.report.stylesheet import CSS
 from jaxlabs.run_folder import RunFolder
@@ -14,7 +17,7 @@ def write_report(folder: RunFolder) -> pathlib.Path:
     """Draws the run's pictures, writes them to figures/ and the page to report.html.
 
     What the folder does not hold (a summary, samples, arrays) is left out, so that a running or an
-    interrupted run has a report as well.
+    interrupted run has a report as well. So is what is damaged; the page and a warning say so.
 
     Returns:
       The path of the page.
@@ -22,30 +25,43 @@ def write_report(folder: RunFolder) -> pathlib.Path:
     Raises:
       UserError: the folder holds no run, or cannot be written.
     """
-    config, summary = folder.read_config(), plots.summary_so_far(folder)
-    rows = folder.read_metrics()
+    config, summary, left_out = folder.read_config(), {}, LeftOut()
+    if (folder.path / "summary.json").exists():
+        with left_out.if_damaged("summary.json"):
+            summary = folder.read_summary()
+    rows, pictures = folder.read_metrics(), []
     with style.house_style():
-        pictures = [(picture, style.png(picture.figure)) for picture in plots.draw_all(folder)]
+        for picture in plots.draw_all(folder, left_out):
+            with left_out.if_damaged(f"figures/{picture.name}.png"):
+                pictures.append((picture, style.png(picture.figure)))
     for picture, png in pictures:
         folder.write_bytes(folder.figures / f"{picture.name}.png", png)
     shown = {picture.name: _shown(picture, png) for picture, png in pictures}
     loss = shown.pop("loss", "")
     sampled = [shown.pop(name, "") for name in ("samples", "samples_during_training")]
+
+    def part(file: str, section: Callable[..., str], *arguments: Any) -> str:
+        with left_out.if_damaged(file):
+            return section(*arguments)
+        return ""
+
+    recorded, unit = "config.json or summary.json", config.get("loss_unit", "nats")
     body = [
-        sections.header(config, summary, rows),
-        sections.against_published(plots.compared(folder)),
+        part(recorded, sections.header, config, summary, rows),
+        part("summary.json", sections.against_published, plots.compared(folder)),
         html.section("loss", "Loss curves", loss),
-        results.section(summary),
-        problem_tables.problems(summary),
-        sections.groups(summary),
+        part("summary.json", results.section, summary),
+        part("summary.json", problem_tables.problems, summary),
+        part("summary.json", sections.groups, summary),
         # The text of worked problems is the table that already stands above.
-        "" if "problems" in summary else sections.samples(folder, *sampled),
-        sections.final_figures(summary, rows, config.get("loss_unit", "nats")),
+        "" if "problems" in summary else sections.samples(folder, left_out, *sampled),
+        part("summary.json", sections.final_figures, summary, rows, unit),
         html.section("pictures", "Pictures", *shown.values()),
-        sections.settings(config),
-        sections.environment(config, summary),
-        sections.reproduce(config, summary),
+        part("config.json", sections.settings, config),
+        part(recorded, sections.environment, config, summary),
+        part(recorded, sections.reproduce, config, summary),
     ]
+    body.append(sections.damaged(left_out.reasons))
     page = html.document(sections.title(config), CSS, "\n".join(filter(None, body)))
     folder.write_text(folder.report, page)
     return folder.report

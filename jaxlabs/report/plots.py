@@ -1,5 +1,6 @@
 """Draws every picture of a run from its folder alone."""
 
+import os
 import pathlib
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -25,6 +26,8 @@ from jaxlabs.report import (
     sweeps,
     worked_problems,
 )
+from jaxlabs.report.curves import Rows
+from jaxlabs.report.left_out import LeftOut
 from jaxlabs.report.loss import loss_curves
 from jaxlabs.report.picture import Picture
 from jaxlabs.report.published_curves import beside_published
@@ -87,58 +90,80 @@ DRAWINGS: dict[str, Callable[[Mapping[str, np.ndarray]], list[Picture]]] = {
 }
 
 
-def draw_all(folder: RunFolder) -> list[Picture]:
+def draw_all(folder: RunFolder, left_out: LeftOut) -> list[Picture]:
     """Returns the pictures of a run in reading order; what was not written is not drawn.
 
-    Call it under `style.house_style()`, which also has to hold when the pictures are rendered.
+    What is damaged is left out and noted. Call it under `style.house_style()`, which also has to
+    hold when the pictures are rendered.
     """
-    config, rows, summary = folder.read_config(), folder.read_metrics(), summary_so_far(folder)
+    config, summary = folder.read_config(), summary_so_far(folder)
+    rows, unreadable = folder.read_rows()
+    if unreadable:
+        left_out.add(folder.metrics.name, f"{unreadable} lines that are no rows")
     unit = config.get("loss_unit", "nats")
     published_curves = published.curves(config["experiment"], config["preset"])
-    pictures = [
-        loss_curves(rows, summary.get("baselines", {}), compared(folder), unit),
-        beside_published(rows, published_curves, config.get("why_not", "")),
-        curves.optimisation(rows),
-    ]
+    drawn: list[Picture | None] = []
+    with left_out.if_damaged("metrics.jsonl or summary.json"):
+        drawn.append(loss_curves(rows, summary.get("baselines", {}), compared(folder), unit))
+    with left_out.if_damaged("metrics.jsonl"):
+        drawn.append(beside_published(rows, published_curves, config.get("why_not", "")))
+        drawn.append(curves.optimisation(rows))
     if groups := summary.get("groups"):
-        runs = {
-            run: RunFolder(folder.runs / run).read_metrics() for g in groups for run in g["runs"]
-        }
-        pictures += [
-            sweeps.against_settings(groups, config["question"]),
-            sweeps.losses(groups, runs, unit),
-        ]
-    drawn = [picture for picture in pictures if picture is not None]
+        with left_out.if_damaged("summary.json"):
+            runs = {run: _rows_of(folder, run, left_out) for g in groups for run in g["runs"]}
+            drawn.append(sweeps.against_settings(groups, config["question"]))
+            drawn.append(sweeps.losses(groups, runs, unit))
     for name, draw in DRAWINGS.items():
         if folder.arrays(name).exists():
-            with np.load(folder.arrays(name)) as arrays:
-                drawn += draw(arrays)
-    return drawn + _samples(folder)
+            with left_out.if_damaged(f"arrays/{name}.npz"):
+                drawn += draw(folder.read_arrays(folder.arrays(name)))
+    drawn += _samples(folder, left_out)
+    return [picture for picture in drawn if picture is not None]
 
 
-def _samples(folder: RunFolder) -> list[Picture]:
+def _rows_of(folder: RunFolder, run: str, left_out: LeftOut) -> Rows:
+    """Returns the logged rows of one run of a sweep; none where they cannot be read."""
+    if os.path.basename(run) != run or run == "..":
+        raise ValueError(f"{run!r} is no name of a run")
+    with left_out.if_damaged(f"runs/{run}/metrics.jsonl"):
+        rows, unreadable = RunFolder(folder.runs / run).read_rows()
+        if unreadable:
+            left_out.add(f"runs/{run}/metrics.jsonl", f"{unreadable} lines that are no rows")
+        return rows
+    return []
+
+
+def _samples(folder: RunFolder, left_out: LeftOut) -> list[Picture]:
     """Returns pictures of the samples that are arrays: `images [count, height, width(, channels)]`.
 
     Samples that are text stand on the page as they are.
     """
-    final, drawn = _images(folder.samples / "final.npz"), []
-    if final is not None:
-        drawn.append(images.samples(final))
-    by_step = {
-        int(path.stem.removeprefix("step-")): found
-        for path in folder.samples.glob("step-*.npz")
-        if (found := _images(path)) is not None
-    }
+    final, shape = folder.samples / "final.npz", None
+    drawn, by_step = [], {}
+    if final.exists():
+        with left_out.if_damaged("samples/final.npz"):
+            if (found := _images(folder, final)) is not None:
+                shape = found.shape[1:]
+                drawn.append(images.samples(found))
+    for step, path in folder.step_samples("npz").items():
+        with left_out.if_damaged(f"samples/{path.name}"):
+            if (found := _images(folder, path)) is not None:
+                shape = shape or found.shape[1:]
+                if found.shape[1:] != shape:
+                    raise ValueError(f"images of shape {found.shape[1:]}, not {shape}")
+                by_step[step] = found
     if by_step:
         drawn.append(images.samples_during_training(by_step))
     return drawn
 
 
-def _images(path: pathlib.Path) -> np.ndarray | None:
-    if not path.exists():
+def _images(folder: RunFolder, path: pathlib.Path) -> np.ndarray | None:
+    found = folder.read_arrays(path).get("images")
+    if found is None:
         return None
-    with np.load(path) as arrays:
-        return arrays.get("images")
+    if found.ndim not in (3, 4) or found.dtype.kind not in "fiu" or not found.size:
+        raise ValueError(f"images of {found.dtype} and shape {found.shape} are not drawn")
+    return found
 
 
 def summary_so_far(folder: RunFolder) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from typing import Any
 
 from jaxlabs.report import html
 from jaxlabs.report.curves import Rows, series, words
+from jaxlabs.report.left_out import LeftOut
 from jaxlabs.report.numbers import figure
 from jaxlabs.run_folder import RunFolder
 
@@ -83,24 +84,28 @@ def against_published(compared: Sequence[Facts]) -> str:
     return html.section("published", "Against the published figures", table)
 
 
-def samples(folder: RunFolder, *pictures: str) -> str:
-    """Returns samples: pictures of them, the final one as text, and the earlier ones folded."""
-    final = folder.samples / "final.txt"
-    parts = list(pictures)
+def samples(folder: RunFolder, left_out: LeftOut, *pictures: str) -> str:
+    """Returns samples: pictures of them, the final one as text, and the earlier ones folded.
+
+    Those that cannot be read are left out and noted.
+    """
+    final, parts, folds = folder.samples / "final.txt", list(pictures), []
     if final.exists():
-        parts.append(
-            html.preformatted(
-                final.read_text(encoding="utf-8"), label="Sample of the trained model"
-            )
-        )
-    during = sorted(folder.samples.glob("step-*.txt"))
-    if during:
-        parts.append("<h3>As training went on</h3>")
-    for path in during:
-        step = int(path.stem.removeprefix("step-"))
-        body = html.preformatted(path.read_text(encoding="utf-8"), label=f"Sample at step {step}")
-        parts.append(html.details(f"step {step:,}", body, group="samples"))
-    return html.section("samples", "Samples", *parts)
+        with left_out.if_damaged("samples/final.txt"):
+            label = "Sample of the trained model"
+            parts.append(html.preformatted(folder.read_text(final), label=label))
+    for step, path in folder.step_samples("txt").items():
+        with left_out.if_damaged(f"samples/{path.name}"):
+            body = html.preformatted(folder.read_text(path), label=f"Sample at step {step}")
+            folds.append(html.details(f"step {step:,}", body, group="samples"))
+    heading = ["<h3>As training went on</h3>"] if folds else []
+    return html.section("samples", "Samples", *parts, *heading, *folds)
+
+
+def damaged(reasons: Mapping[str, str]) -> str:
+    """Returns what is left out of the page, and why, by file."""
+    notes = [html.note(f"{file}: {reason}") for file, reason in reasons.items()]
+    return html.section("damaged", "Left out: damaged files", *notes)
 
 
 def groups(summary: Facts) -> str:

@@ -153,8 +153,8 @@ class _Run:
         }
         self.final_evaluations, self.placement = data.final_evaluations, placement
         self.schedule = build_schedule(config.optimization, config.steps)
-        rows = [row for row in folder.read_metrics() if "seconds" in row]
-        self.seconds = rows[-1]["seconds"] if rows else 0.0
+        times = [row["seconds"] for row in folder.read_metrics() if row.get("seconds") is not None]
+        self.seconds = times[-1] if times else 0.0
         self.evaluation_seconds = 0.0
         self.speed = 0.0
         self.calls = 0

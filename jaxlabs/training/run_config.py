@@ -2,11 +2,15 @@
 
 import dataclasses
 
+from jaxlabs import paths
 from jaxlabs.config import RUNTIME, Config, UserError, group, setting
 from jaxlabs.training.optimizers import OptimizerConfig, build_schedule
 
 MACHINE = ("platform", "coordinator", "num_processes", "process_id")
 """Settings of the machine at hand, which whoever reads a run later does not take over."""
+
+PATHS = ("workdir", "data_dir", "dataset")
+"""Settings that are paths, or may be."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -32,6 +36,9 @@ class CommonConfig(Config):
     def check(self) -> None:
         if self.workdir == "":
             raise UserError("--workdir: '' is not accepted; a folder, new or of a run, or none")
+        for name in PATHS:
+            if (path := getattr(self, name, None)) is not None:
+                paths.local(path, f"--{name}")
 
     def seeds_from(self, count: int) -> list[int]:
         """Returns as many seeds, the first of which is that of the command line."""

@@ -82,7 +82,7 @@ def test_file_that_cannot_be_opened_is_refused(tmp_path):
     with pytest.raises(UserError) as caught:
         sources.read_text_file(tmp_path)
     assert str(caught.value) == (
-        f"{tmp_path}: cannot be read (Is a directory); a UTF-8 text file is needed"
+        f"{tmp_path}: not a file but a folder; a UTF-8 text file is needed"
     )
 
 

@@ -167,5 +167,5 @@ def fresh_run(tmp_path):
     """The folder of a run that has logged nothing yet."""
     folder = RunFolder(tmp_path / "fresh")
     folder.create()
-    folder.write_config({"experiment": "gpt", "preset": "quick"})
+    folder.write_config({"experiment": "gpt", "preset": "quick", "settings": {}})
     return folder

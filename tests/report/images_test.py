@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from jaxlabs.report import images, plots, style
+from jaxlabs.report.left_out import LeftOut
 from jaxlabs.report.page import write_report
 
 
@@ -107,4 +108,4 @@ def test_samples_of_other_arrays_and_texts_are_left_alone(fresh_run):
     fresh_run.write_sample("final", {"latents": np.zeros((2, 3))})
     fresh_run.write_sample("step-000001", "text")
     with style.house_style():
-        assert plots.draw_all(fresh_run) == []
+        assert plots.draw_all(fresh_run, LeftOut()) == []

@@ -98,7 +98,7 @@ def test_everything_else_is_escaped_as_well(short_run):
     config["preset"] = config["command"] = evil
     short_run.write_config(config)
     summary = short_run.read_summary()
-    summary["metrics"] = {evil: evil}
+    summary["metrics"] = {evil: 1.0}
     summary["baselines"] = {evil: 2.0}
     summary["environment"] = {evil: {evil: evil}}
     summary["parameters_sha256"] = evil

@@ -83,6 +83,12 @@ class Variant:
         return f"{self.framework} {self.mode} {self.precision}"
 
 
+NAMES = ("suite", "variant", "framework", "mode", "precision", "unit", "size")
+MEASURED = ("seconds", "compile_seconds", "peak_memory_bytes", "base_memory_bytes")
+COMPARED = ("flops_per_second", "matmul_flops_per_second", "matmul_fraction")
+COMPARED += ("ratio_to_best_peer", "ratio_to_best_peer_any")
+FURTHER = ("precision_class", "rounds", "figures", "skipped")
+
 Row = dict[str, Any]
 """What benchmark.json keeps of a rival: `suite`, `variant`, `framework`, `mode`, `precision`,
 `precision_class`, `unit`, `size`, `skipped` (why there are no figures, or empty);
@@ -145,13 +151,25 @@ def measure_group(
 
 
 def _empty_row(variant: Variant) -> Row:
-    told = ("suite", "variant", "framework", "mode", "precision", "unit", "size")
-    row = {name: getattr(variant, name) for name in told}
+    row = {name: getattr(variant, name) for name in NAMES}
     row["precision_class"] = CLASSES.get(variant.precision, variant.precision)
-    measured = ("seconds", "compile_seconds", "peak_memory_bytes", "base_memory_bytes")
-    measured += ("flops_per_second", "matmul_flops_per_second", "matmul_fraction")
-    measured += ("ratio_to_best_peer", "ratio_to_best_peer_any")
-    return row | dict.fromkeys(measured) | {"rounds": [], "figures": {}, "skipped": ""}
+    return row | dict.fromkeys(MEASURED + COMPARED) | {"rounds": [], "figures": {}, "skipped": ""}
+
+
+def check_rows(content: Any) -> None:
+    """Raises ValueError unless `content` is that of a benchmark.json, and says why."""
+    rows = content.get("rows") if isinstance(content, dict) else None
+    if not isinstance(rows, list):
+        raise ValueError("not an object with rows")
+    for number, row in enumerate(rows):
+        if not isinstance(row, dict) or not {*NAMES, *MEASURED, *COMPARED, *FURTHER} <= row.keys():
+            raise ValueError(f"row {number} lacks an entry")
+        kinds = dict.fromkeys(NAMES, str) | {"precision_class": str, "skipped": str}
+        kinds |= {"figures": dict} | dict.fromkeys(COMPARED, int | float | None)
+        kinds |= dict.fromkeys(MEASURED, int | float | None if row["skipped"] else int | float)
+        for name, kind in kinds.items():
+            if not isinstance(row[name], kind):
+                raise ValueError(f"row {number} has a {name!r} of another type")
 
 
 def _too_large(variant: Variant) -> str:

@@ -1,0 +1,157 @@
+"""Reading a run folder, of which any file may be damaged, missing, or a link to somewhere else."""
+
+import io
+import os
+import pathlib
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from jaxlabs import paths, run_files
+from jaxlabs.config import UserError
+from jaxlabs.run_files import STEP_SAMPLE, Texts
+
+AGAIN = "remove it and summary.json, and the command that trained the run writes both again"
+"""What to do about a damaged file that the end of a run writes."""
+
+
+class RunReader:
+    """Reads one run folder; see `run_folder`."""
+
+    def __init__(self, path: str | os.PathLike):
+        self.path = paths.local(path, "--workdir")
+        self.metrics = self.path / "metrics.jsonl"
+        self.checkpoints = self.path / "checkpoints"
+        self.figures = self.path / "figures"
+        self.samples = self.path / "samples"
+        self.runs = self.path / "runs"
+        self.report = self.path / "report.html"
+
+    def arrays(self, name: str) -> pathlib.Path:
+        """Returns the path of one named set of arrays."""
+        return self.path / "arrays" / f"{name}.npz"
+
+    def is_complete(self) -> bool:
+        """Tells whether the run here has ended: an unreadable summary.json counts as none."""
+        try:
+            self.read_summary()
+        except UserError:
+            return False
+        return True
+
+    def read_config(self) -> dict[str, Any]:
+        """Reads config.json; raises UserError when there is no run here, or it is damaged."""
+        hint = "restore it from a copy, or use another --workdir"
+        return self.read_json("config.json", run_files.check_config, hint)
+
+    def read_summary(self) -> dict[str, Any]:
+        """Reads summary.json; raises UserError when the run has not ended yet, or it is damaged."""
+        hint = "the command that trained the run writes it again"
+        return self.read_json("summary.json", run_files.check_summary, hint)
+
+    def read_metrics(self) -> list[dict[str, Any]]:
+        """Reads the rows of metrics.jsonl; lines that are no rows are left out."""
+        return self.read_rows()[0]
+
+    def read_rows(self) -> tuple[list[dict[str, Any]], int]:
+        """Reads the rows of metrics.jsonl; returns also how many lines are no rows.
+
+        These a power loss leaves. A half-written last line of a killed run does not count.
+        """
+        self.require_inside(self.metrics)
+        if not os.path.exists(self.metrics):
+            return [], 0
+        return run_files.parse_rows(paths.read_bytes(self.metrics, "remove it"))
+
+    def step_samples(self, kind: str) -> dict[int, pathlib.Path]:
+        """Returns the samples drawn during training by step, in order.
+
+        Args:
+          kind: "txt" or "npz".
+        """
+        found = [STEP_SAMPLE.fullmatch(path.name) for path in self.samples.glob(f"step-*.{kind}")]
+        steps = {int(match[1]): self.samples / match[0] for match in found if match}
+        return dict(sorted(steps.items()))
+
+    def read_texts(self, name: str) -> Texts | str:
+        """Reads a sample of several texts: one text, where the folder has only that.
+
+        Raises:
+          UserError: there is none, or it is damaged.
+        """
+        path = self.samples / f"{name}.json"
+        if not os.path.exists(path):
+            return self.read_text(path.with_suffix(".txt"))
+        content = self.read_bytes(path)
+        try:
+            return Texts(run_files.parse_texts(content))
+        except ValueError as error:
+            raise UserError(f"{path}: damaged ({error}); {AGAIN}") from None
+
+    def read_text(self, path: pathlib.Path) -> str:
+        """Reads a text of the folder, line ends as they are; raises UserError where that fails."""
+        try:
+            return self.read_bytes(path).decode()
+        except UnicodeDecodeError as error:
+            raise UserError(f"{path}: not UTF-8 ({error.reason}); {AGAIN}") from None
+
+    def read_arrays(self, path: pathlib.Path) -> dict[str, np.ndarray]:
+        """Reads all arrays of an .npz of the folder.
+
+        Raises:
+          UserError: it is missing or damaged, or holds objects, which could run code.
+        """
+        content = self.read_bytes(path)
+        try:
+            with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
+                return {name: arrays[name] for name in arrays.files}
+        except Exception as error:  # numpy's and zipfile's are of many kinds
+            reason = " ".join(str(error).split())[:200] or type(error).__name__
+            raise UserError(f"{path}: not a readable .npz ({reason}); {AGAIN}") from None
+
+    def read_json(self, name: str, check: Callable[[Any], None], hint: str) -> Any:
+        """Reads a JSON file of the folder.
+
+        Args:
+          name: of the file.
+          check: raises ValueError unless it is given what the file should hold.
+          hint: what to do about a damaged file.
+
+        Raises:
+          UserError: it is missing or damaged.
+        """
+        path = self.path / name
+        self.require_inside(path)
+        if not os.path.exists(path):
+            raise UserError(
+                f"--workdir: {self.path} holds no {name}; a folder of a trained run is needed"
+            )
+        content = paths.read_bytes(path, hint)
+        try:
+            content = run_files.parse(content)
+        except ValueError as error:
+            raise UserError(f"{path}: not valid JSON ({error}); {hint}") from None
+        try:
+            check(content)
+        except ValueError as error:
+            raise UserError(f"{path}: damaged ({error}); {hint}") from None
+        return content
+
+    def read_bytes(self, path: pathlib.Path) -> bytes:
+        """Reads one file of the folder.
+
+        Raises:
+          UserError: it is missing, cannot be read, is not a file, or lies outside of the folder.
+        """
+        self.require_inside(path)
+        return paths.read_bytes(path, AGAIN)
+
+    def require_inside(self, path: pathlib.Path) -> None:
+        """Raises UserError if `path` is, or leads through, a link out of the folder."""
+        target = pathlib.Path(os.path.realpath(path))
+        if not target.is_relative_to(os.path.realpath(self.path)):
+            raise UserError(
+                f"--workdir: {path} is a link out of the run folder, to {target}; replace it with"
+                " what it leads to"
+            )
