@@ -98,7 +98,8 @@ def timesteps(diffusion: DiffusionConfig, sampler: SamplerConfig) -> np.ndarray:
 
     These three are also the times of diffusers' DDIM and DDPM, with their `steps_offset` of 0. Its
     DPM-Solver has the same `trailing`; for `leading` and `linspace` it takes the times of one step
-    more and leaves out the last, time 0.
+    more and leaves out the last, time 0. Only a time halfway between two whole ones may be rounded
+    to the other there, which happens for some numbers of steps (48 of 1000, but not 10, 20 or 50).
 
     Raises:
       UserError: there are fewer times than steps.

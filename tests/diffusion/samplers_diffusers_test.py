@@ -134,7 +134,8 @@ def test_times_are_those_of_ddim_and_ddpm_and_trailing_alone_those_of_the_solver
     if steps < count:
         solver = theirs(diffusers.DPMSolverMultistepScheduler)
         assert np.array_equal(solver, ours) == (spacing == "trailing")
-        assert spacing == "trailing" or np.array_equal(solver, more[:-1])
+        # Of 31 times from 0 to 999 some lie halfway, and are rounded either way.
+        assert spacing == "trailing" or np.abs(solver - more[:-1]).max() <= (steps == 30)
     assert "its DPM-Solver has the same trailing" in help_of("spacing")
 
 
