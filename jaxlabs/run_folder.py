@@ -72,10 +72,10 @@ class RunFolder(RunReader):
     def exists(self) -> bool:
         """Tells whether a run has been started here: a config.json that a run wrote."""
         try:
-            config = json.loads((self.path / "config.json").read_text())
-        except (OSError, ValueError):
+            self.read_config()
+        except UserError:
             return False
-        return isinstance(config, dict) and {"experiment", "settings"} <= config.keys()
+        return True
 
     @contextlib.contextmanager
     def writer(self) -> Iterator[None]:

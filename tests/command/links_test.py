@@ -1,0 +1,136 @@
+"""Links in a run folder: nothing outside is read, overwritten or deleted through them.
+
+`checkpoints`, or the whole folder, may lie on a larger disk.
+"""
+
+import json
+import os
+import shutil
+
+import pytest
+
+from experiments.gpt import LAB
+from jaxlabs import command
+from jaxlabs.run_folder import WRITTEN, RunFolder
+
+pytestmark = pytest.mark.usefixtures("reused_executables")
+
+SECRET = "the user's own words"
+
+
+@pytest.fixture
+def run(trained, tmp_path):
+    return RunFolder(shutil.copytree(trained, tmp_path / "run"))
+
+
+@pytest.fixture
+def outside(tmp_path):
+    """A folder of the user's own, with files of every name that a run writes."""
+    folder = tmp_path / "outside"
+    folder.mkdir()
+    for name in (*WRITTEN, ".lock", "final.txt", "final.json", "step-000004.txt", "loss.png"):
+        if name.startswith(".") or "." in name:
+            (folder / name).write_text(SECRET)
+    for name in ("4", "damaged", "damaged/4", "4.orbax-checkpoint-tmp"):
+        (folder / name).mkdir()
+        (folder / name / "kept").write_text(SECRET)
+    return folder
+
+
+def contents(folder):
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def linked(path, target):
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    path.unlink(missing_ok=True)
+    path.symlink_to(target)
+
+
+LINKS = {
+    "config.json": "config.json",
+    "metrics.jsonl": "metrics.jsonl",
+    "summary.json": "summary.json",
+    "report.html": "report.html",
+    ".lock": ".lock",
+    ".writable": "config.json",
+    ".report.html.partial": "config.json",
+    ".summary.json.partial": "config.json",
+    "samples": "",
+    "arrays": "",
+    "figures": "",
+    "samples/final.txt": "final.txt",
+    "samples/final.json": "final.json",
+    "samples/step-000004.txt": "step-000004.txt",
+    "figures/loss.png": "loss.png",
+    "checkpoints/damaged": "damaged",
+    "checkpoints/9.orbax-checkpoint-tmp": "4.orbax-checkpoint-tmp",
+    "tensorboard": "",
+    "runs": "",
+}
+
+
+@pytest.mark.parametrize("name", LINKS)
+def test_nothing_outside_changes_or_is_shown_through_a_link(name, run, outside, tiny_flags, capsys):
+    before = contents(outside)
+    linked(run.path / name, outside / LINKS[name])
+    train = [*tiny_flags, "--steps=4", f"--workdir={run.path}"]
+    for flags in (["--mode=analyse", f"--workdir={run.path}"], train, [*train, "--overwrite"]):
+        capsys.readouterr()
+        status = command.run(LAB, flags)
+        out, err = capsys.readouterr()
+        assert status in (0, 2), err
+        assert SECRET not in out + err
+        assert not run.report.is_file() or SECRET not in run.report.read_text()
+        assert contents(outside) == before
+        if flags is not train and not (run.path / name).is_symlink():
+            linked(run.path / name, outside / LINKS[name])
+
+
+def test_damaged_checkpoint_is_not_moved_through_a_link(run, outside, tiny_flags, capsys):
+    (run.path / "summary.json").unlink()
+    shutil.rmtree(run.checkpoints / "4" / "state")
+    (run.checkpoints / "4" / "facts" / "metadata").write_text("{}")
+    linked(run.checkpoints / "damaged", outside / "damaged")
+    before = contents(outside)
+    command.run(LAB, [*tiny_flags, "--steps=4", f"--workdir={run.path}"])
+    assert contents(outside) == before
+
+
+def test_names_of_runs_in_a_summary_lead_nowhere_else(run, outside, tmp_path):
+    rows = [{"step": step, "split": "train", "loss": 12345.0 + step} for step in (1, 2)]
+    (outside / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    figures = {"loss": {"values": [1.0], "mean": 1.0, "deviation": None}}
+    group = {"settings": {}, "seeds": [0], "figures": figures}
+    from jaxlabs.report.page import write_report
+
+    for name in ("../../outside", str(outside), ".."):
+        run.write_summary(run.read_summary() | {"groups": [group | {"runs": [name]}]})
+        assert "is no name of a run" in write_report(run).read_text()
+
+
+@pytest.mark.parametrize("name", ["", "checkpoints"])
+def test_run_or_its_checkpoints_may_lie_on_another_disk(name, tiny_flags, tmp_path, capsys):
+    disk, run = tmp_path / "disk", RunFolder(tmp_path / "run")
+    disk.mkdir()
+    if name:
+        run.path.mkdir()
+    (run.path / name).symlink_to(disk)
+    flags = [*tiny_flags, "--checkpoint_every=2", "--keep_checkpoints=1", f"--workdir={run.path}"]
+    assert command.run(LAB, [*flags, "--steps=4"]) == 0
+    os.remove(run.path / "summary.json")
+    shutil.rmtree(run.checkpoints / "4")
+    capsys.readouterr()
+    assert command.run(LAB, [*flags, "--steps=4"]) in (0, 2)
+    assert (run.path / name).is_symlink()
+
+
+def test_overwriting_leaves_the_checkpoints_on_another_disk(run, tiny_flags, tmp_path):
+    disk = tmp_path / "disk"
+    shutil.move(run.checkpoints, disk)
+    run.checkpoints.symlink_to(disk)
+    before = contents(disk)
+    flags = [*tiny_flags, "--steps=0", f"--workdir={run.path}", "--overwrite"]
+    assert command.run(LAB, flags) == 0
+    assert contents(disk) == before

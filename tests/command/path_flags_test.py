@@ -1,0 +1,74 @@
+"""Paths in flags and variables that cannot be opened here are refused in one line, in every lab."""
+
+import importlib
+import os
+import pkgutil
+
+import pytest
+
+import experiments
+from experiments import ddpm, gpt
+from jaxlabs import command
+from jaxlabs.config import settings
+
+PATHS = ("workdir", "data_dir", "dataset", "classifier")
+
+
+def labs():
+    for module in pkgutil.iter_modules(experiments.__path__):
+        found = vars(importlib.import_module(f"experiments.{module.name}"))
+        yield from (found[kind] for kind in ("LAB", "STUDY", "COLLECTION") if kind in found)
+
+
+CASES = [(lab, name) for lab in labs() for name, _ in settings(lab.config_class) if name in PATHS]
+
+
+def require_one_line(lab, flags, start, capsys):
+    assert command.run(lab, flags) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith(f"{lab.name}: {start}")
+    assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize(("lab", "name"), CASES, ids=[f"{lab.name}-{name}" for lab, name in CASES])
+def test_url_unknown_home_and_what_is_no_text_are_refused(lab, name, here, capsys):
+    for value, start in {
+        "gs://bucket/x": f"--{name}: 'gs://bucket/x' is not accepted; a path on this machine",
+        "file:///x": f"--{name}: 'file:///x' is not accepted; a path on this machine",
+        "~nobody_of_this_name/x": f"--{name}: '~nobody_of_this_name/x' is not accepted; this home",
+        "/\udcff": f"'--{name}=/\\udcff' is not accepted; text in UTF-8",
+    }.items():
+        require_one_line(lab, [f"--{name}={value}"], start, capsys)
+    assert list(here.iterdir()) == []
+
+
+@pytest.mark.parametrize("mode", ["sample", "evaluate", "analyse", "export"])
+def test_modes_that_read_refuse_them_too(mode, here, capsys):
+    for value in ("s3://bucket/x", "~nobody_of_this_name"):
+        flags = [f"--mode={mode}", f"--workdir={value}"]
+        require_one_line(gpt.LAB, flags, f"--workdir: {value!r} is not accepted; ", capsys)
+
+
+@pytest.mark.parametrize("argument", ["--prompt=\udcff", "--\udcff=3", "\udcff", "--seed=\udcff"])
+def test_arguments_that_are_no_text_are_refused(argument, here, capsys):
+    require_one_line(gpt.LAB, [argument], f"{argument!r} is not accepted; text in UTF-8", capsys)
+
+
+def test_folder_of_data_named_by_a_variable_is_checked_alike(here, monkeypatch, capsys):
+    for value in ("gs://bucket/x", os.fsdecode(b"/\xff")):
+        monkeypatch.setenv("JAXLABS_DATA_DIR", value)
+        require_one_line(gpt.LAB, [], f"JAXLABS_DATA_DIR: {value!r} is not accepted; ", capsys)
+    assert list(here.iterdir()) == []
+
+
+def test_without_a_home_directory_the_flag_to_give_is_named(here, monkeypatch, capsys):
+    def unknown(*_):
+        raise KeyError("no such user")
+
+    monkeypatch.delenv("HOME")
+    monkeypatch.delenv("JAXLABS_DATA_DIR", raising=False)
+    monkeypatch.setattr("pwd.getpwuid", unknown)
+    require_one_line(gpt.LAB, [], "--data_dir: '~/.cache/jaxlabs' is not accepted; this", capsys)
+    require_one_line(ddpm.LAB, [], "--data_dir: '~/.cache/jaxlabs' is not accepted; this", capsys)
+    assert list(here.iterdir()) == []

@@ -1,0 +1,194 @@
+"""Holds jaxlabs/run_files.py and run_reader.py to naming what is damaged, and to no traceback."""
+
+import json
+import os
+import pickle
+
+import numpy as np
+import pytest
+
+from jaxlabs.config import UserError
+from jaxlabs.run_files import Texts, parse_rows
+from jaxlabs.run_folder import RunFolder
+
+CONFIG = {"experiment": "gpt", "preset": "quick", "settings": {}}
+SUMMARY = {"experiment": "gpt", "preset": "quick", "metrics": {"loss": 1.5}, "seconds": 1.0}
+SUMMARY |= {"compared": [], "environment": {}}
+ROW = {"step": 3, "split": "train", "loss": 2.5}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    folder = RunFolder(tmp_path / "run")
+    folder.create()
+    return folder
+
+
+GOOD_ROWS = [ROW, ROW | {"loss": None}, ROW | {"step": 0, "seconds": 1}]
+BAD_LINES = [b"", b"\0\0\0\0", b"{}", b"[]", b"null", b"3", b"\xff", b'{"step": 3', b"[" * 9999]
+BAD_LINES += [
+    json.dumps(row).encode()
+    for row in (
+        {"step": 3, "split": "train"},
+        {"step": 3, "loss": 2.5},
+        ROW | {"step": -1},
+        ROW | {"step": 10**30},
+        ROW | {"step": 1.5},
+        ROW | {"step": None},
+        ROW | {"split": 3},
+        ROW | {"loss": "low"},
+        ROW | {"loss": 10**400},
+        ROW | {"seconds": []},
+        ROW | {"loss": float("inf")},
+    )
+]
+
+
+@pytest.mark.parametrize("bad", BAD_LINES)
+def test_line_that_is_no_row_is_left_out_wherever_it_stands(bad):
+    good = [json.dumps(row).encode() for row in GOOD_ROWS]
+    for place in range(len(good) + 1):
+        content = b"\n".join([*good[:place], bad, *good[place:]]) + b"\n"
+        assert parse_rows(content) == (GOOD_ROWS, 1)
+
+
+def test_unreadable_rows_are_dropped_when_the_run_resumes_and_it_is_said(folder, caplog):
+    folder.append_metrics([ROW])
+    with open(folder.metrics, "ab") as file:
+        file.write(b'\0\0\0\n{"step": 4, "spl')
+    folder.drop_after(3)
+    assert folder.metrics.read_text() == json.dumps(ROW) + "\n"
+    assert caplog.messages == [f"{folder.metrics}: 1 unreadable lines are dropped"]
+    folder.drop_after(3)
+    assert len(caplog.messages) == 1
+
+
+NO_JSON = {"": "", "zeros": "\0\0", "half": '{"experiment": "g', "nested": "[" * 100_000}
+DAMAGED = dict.fromkeys(("null", "[]", "{}", '"x"', "3"))
+
+
+@pytest.mark.parametrize("text", [*NO_JSON.values(), *DAMAGED])
+@pytest.mark.parametrize("name", ["config", "summary"])
+def test_damaged_json_is_one_line_that_names_the_file(folder, name, text):
+    path = folder.path / f"{name}.json"
+    path.write_text(text)
+    with pytest.raises(UserError) as caught:
+        getattr(folder, f"read_{name}")()
+    line = str(caught.value)
+    kind = "damaged" if text in DAMAGED else "not valid JSON"
+    assert line.startswith(f"{path}: {kind} (")
+    assert "\n" not in line
+    assert not folder.is_complete()
+
+
+@pytest.mark.parametrize("name", ["config", "summary"])
+def test_json_that_is_no_text_or_no_file_is_one_line(folder, name):
+    path = folder.path / f"{name}.json"
+    path.write_bytes(b'{"\xff": 1}')
+    with pytest.raises(UserError, match=rf"{name}\.json: not valid JSON \('utf-8' codec"):
+        getattr(folder, f"read_{name}")()
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(UserError, match=rf"{name}\.json: not a file but a FIFO; "):
+        getattr(folder, f"read_{name}")()
+
+
+@pytest.mark.parametrize("value", [3, "x", [], {}, None])
+@pytest.mark.parametrize("name", CONFIG)
+def test_config_with_an_entry_of_another_type_is_refused(folder, name, value):
+    if isinstance(value, type(CONFIG[name])):
+        return
+    folder.write_config(CONFIG | {name: value})
+    with pytest.raises(UserError, match=rf"config\.json: damaged \(its '{name}' is not a"):
+        folder.read_config()
+    folder.write_config({key: value for key, value in CONFIG.items() if key != name})
+    with pytest.raises(UserError, match=rf"config\.json: damaged \(without '{name}'\)"):
+        folder.read_config()
+
+
+@pytest.mark.parametrize("name", SUMMARY)
+def test_summary_without_an_entry_counts_as_none(folder, name):
+    folder.write_summary(SUMMARY)
+    assert folder.is_complete()
+    folder.write_summary({key: value for key, value in SUMMARY.items() if key != name})
+    assert not folder.is_complete()
+
+
+CHANGED = [{"metrics": {"loss": "low"}}, {"seconds": "x"}, {"compared": [{}]}, {"compared": [3]}]
+CHANGED += [{"steps": "8"}, {"groups": {}}, {"environment": []}, {"metrics": {"loss": 10**400}}]
+
+
+@pytest.mark.parametrize("change", CHANGED)
+def test_summary_with_an_entry_of_another_type_counts_as_none(folder, change):
+    folder.write_summary(SUMMARY | change)
+    assert not folder.is_complete()
+
+
+def test_arrays_that_are_damaged_or_hold_objects_are_one_line(folder):
+    folder.write_arrays("maps", maps=np.arange(1000.0))
+    path = folder.arrays("maps")
+    whole = path.read_bytes()
+    np.testing.assert_array_equal(folder.read_arrays(path)["maps"], np.arange(1000.0))
+    damaged = [b"", b"PK", whole[: len(whole) // 2], whole[:500] + b"\xff" + whole[501:]]
+    damaged += [pickle.dumps({"maps": 1}), b"\x93NUMPY\x01\0"]
+    for content in damaged:
+        path.write_bytes(content)
+        with pytest.raises(UserError, match=r"maps\.npz: not a readable \.npz \(.*\); remove"):
+            folder.read_arrays(path)
+    np.savez(path, maps=np.array([{}], object))
+    with pytest.raises(UserError, match=r"maps\.npz: .*Object arrays cannot be loaded"):
+        folder.read_arrays(path)
+
+
+def test_texts_are_kept_apart_whatever_they_hold(folder):
+    texts = Texts({"temperature 1.0": ["a\n----------\nb", "===== x\r\n"], "": ["\u2028é"]})
+    folder.write_sample("final", texts)
+    assert folder.read_texts("final") == texts
+    assert (folder.samples / "final.txt").read_bytes().decode() == str(texts)
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"": []}', '{"": [3]}', '{"": "x"}', "null"])
+def test_texts_that_are_damaged_are_one_line(folder, content):
+    (folder.samples / "final.json").write_text(content)
+    with pytest.raises(UserError, match=r"final\.json: damaged \(.*\); remove it and"):
+        folder.read_texts("final")
+
+
+def test_text_that_is_not_utf8_is_one_line(folder):
+    (folder.samples / "final.txt").write_bytes(b"\xff")
+    with pytest.raises(UserError, match=r"final\.txt: not UTF-8 \(invalid start byte\); remove it"):
+        folder.read_texts("final")
+
+
+def test_samples_with_names_of_others_are_nobodys_business(folder):
+    ours = [folder.write_sample(name, "x") for name in ("step-000004", "step-1000000")]
+    others = ["step-000004 (good).txt", "step-notes.txt", "step-4.txt", "step-000004.txt~"]
+    for name in others:
+        (folder.samples / name).write_text("mine")
+    assert folder.step_samples("txt") == {4: ours[0], 1000000: ours[1]}
+    folder.drop_after(0)
+    assert sorted(path.name for path in folder.samples.iterdir()) == sorted(others)
+
+
+@pytest.mark.parametrize("name", ["config.json", "metrics.jsonl", "summary.json"])
+def test_file_outside_is_not_read_through_a_link(folder, tmp_path, name):
+    (tmp_path / name).write_text(json.dumps(CONFIG | SUMMARY | ROW))
+    (folder.path / name).symlink_to(tmp_path / name)
+    reads = {"config.json": "read_config", "metrics.jsonl": "read_metrics"}
+    with pytest.raises(UserError, match=r"is a link out of the run folder, to .*; replace it with"):
+        getattr(folder, reads.get(name, "read_summary"))()
+
+
+def test_folder_of_samples_outside_is_refused(folder, tmp_path):
+    folder.samples.rmdir()
+    (tmp_path / "diary").mkdir()
+    (tmp_path / "diary" / "step-000004.txt").write_text("mine")
+    folder.samples.symlink_to(tmp_path / "diary")
+    for write in (
+        folder.create,
+        lambda: folder.drop_after(0),
+        lambda: folder.write_sample("x", ""),
+    ):
+        with pytest.raises(UserError, match=r"is a link out of the run folder, to .*diary"):
+            write()
+    assert [path.name for path in (tmp_path / "diary").iterdir()] == ["step-000004.txt"]
