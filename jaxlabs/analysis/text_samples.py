@@ -28,8 +28,10 @@ class SamplingConfig(Config):
         f"what samples go on from; none: {PLAY_PROMPT!r}, or a new line where the text lacks these",
         kind=RUNTIME,
     )
-    num_samples: int = setting(3, "samples to draw", minimum=1, kind=RUNTIME)
-    max_new_tokens: int = setting(500, "characters per sample", minimum=1, kind=RUNTIME)
+    num_samples: int = setting(3, "samples to draw", minimum=1, maximum=10_000, kind=RUNTIME)
+    max_new_tokens: int = setting(
+        500, "characters per sample", minimum=1, maximum=1_000_000, kind=RUNTIME
+    )
     temperature: float = setting(
         0.8, "0 takes the likeliest character, 1 draws as the model says", minimum=0, kind=RUNTIME
     )
