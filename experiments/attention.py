@@ -31,16 +31,20 @@ class AttentionConfig(CommonConfig):
     """Sizes of the demonstrations and of the two experiments."""
 
     sentence: str = setting(toy_sentences.SENTENCES[0], "what the mini encoder shows")
-    width: int = setting(16, "size of the mini encoder's word vectors", minimum=1)
+    width: int = setting(16, "size of the mini encoder's word vectors", minimum=1, maximum=4096)
     heads: int = setting(4, "its attention heads; they divide the width", minimum=1)
-    encoder_steps: int = setting(300, "of training it to fill gaps", minimum=1)
-    max_depth: int = setting(16, "deepest stack; depths are the powers of 2 up to it", minimum=1)
-    depth_steps: int = setting(200, "of training each stack", minimum=1)
+    encoder_steps: int = setting(300, "of training it to fill gaps", minimum=1, maximum=1_000_000)
+    max_depth: int = setting(
+        16, "deepest stack; depths are the powers of 2 up to it", minimum=1, maximum=1024
+    )
+    depth_steps: int = setting(200, "of training each stack", minimum=1, maximum=1_000_000)
     max_heads: int = setting(
         8, "most heads; they are the powers of 2 up to it", minimum=1, maximum=attention_heads.WIDTH
     )
-    heads_steps: int = setting(300, "of training each number of heads", minimum=1)
-    seeds: int = setting(3, "runs of each kind in both experiments", minimum=1)
+    heads_steps: int = setting(
+        300, "of training each number of heads", minimum=1, maximum=1_000_000
+    )
+    seeds: int = setting(3, "runs of each kind in both experiments", minimum=1, maximum=10_000)
 
     def check(self) -> None:
         super().check()

@@ -40,7 +40,9 @@ class BenchmarkConfig(CommonConfig):
     suite: str = setting("all", f"suites, with commas: {', '.join(SUITES)}; or all of them")
     reduced: bool = setting(False, "smaller sizes where the reference's take minutes")
     compiled_peers: bool = setting(True, "also measure PyTorch compiled; each takes a minute")
-    longest: int = setting(65536, "tokens of the longest text in window_attention", minimum=1024)
+    longest: int = setting(
+        65536, "tokens of the longest text in window_attention", minimum=1024, maximum=2**20
+    )
     measuring: turns.MeasuringConfig = group(turns.MeasuringConfig)
 
     def check(self) -> None:

@@ -7,7 +7,6 @@ Expect    quick: held-out loss about 1.54 nats; best: 1.487
 
 import dataclasses
 import functools
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -24,6 +23,7 @@ from jaxlabs.data.splits import Data
 from jaxlabs.data.tokenizers import CharTokenizer
 from jaxlabs.lab import Lab
 from jaxlabs.layers.recurrent_cells import CELLS
+from jaxlabs.losses.cross_entropy import perplexity
 from jaxlabs.models import char_rnn
 from jaxlabs.run_files import Texts
 from jaxlabs.run_folder import RunFolder
@@ -80,7 +80,7 @@ def build_task(config: CharRNNRun, vocabulary: Mapping[str, Any]) -> Task:
         init,
         char_rnn.loss,
         char_rnn.train_step,
-        derive=lambda means: {"perplexity": math.exp(means["loss"])},
+        derive=perplexity,
         init_carry=lambda batch_size: (
             char_rnn.initial_states(settings, batch_size) if settings.carry_state else None
         ),

@@ -42,13 +42,15 @@ class NormalizationConfig(CommonConfig):
     evaluated: int = setting(
         2000, "pictures to choose the rate by, and as many to test on", minimum=8
     )
-    steps: int = setting(800, "of every training", minimum=1)
+    steps: int = setting(800, "of every training", minimum=1, maximum=1_000_000)
     batch_size: int = setting(64, "pictures per step", minimum=2)
-    seeds: int = setting(3, "runs of each kind", minimum=1)
+    seeds: int = setting(3, "runs of each kind", minimum=1, maximum=10_000)
     min_rate: float = setting(0.01, "smallest learning rate", above=0)
     max_rate: float = setting(10.0, "largest learning rate", above=0)
-    rates: int = setting(7, "how many, evenly spaced in their logarithm", minimum=1)
-    scale_layers: int = setting(32, "layers of the networks that are not trained", minimum=2)
+    rates: int = setting(7, "how many, evenly spaced in their logarithm", minimum=1, maximum=1000)
+    scale_layers: int = setting(
+        32, "layers of the networks that are not trained", minimum=2, maximum=1000
+    )
     model: NormalizedNetworkConfig = group(NormalizedNetworkConfig)
 
     def check(self) -> None:

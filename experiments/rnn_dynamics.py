@@ -42,19 +42,34 @@ class RnnDynamicsConfig(CommonConfig):
     """Sizes of the measurements and of the trainings."""
 
     updates: int = setting(20, "of the two-step network at every rate", minimum=1, maximum=150)
-    sweep_width: int = setting(64, "units of the networks whose radius is swept", minimum=2)
-    gradient_steps: int = setting(200, "through which gradients are followed back", minimum=2)
-    clipping_steps: int = setting(600, "of training with and without clipping", minimum=1)
-    rule_steps: int = setting(600, "of training shared and unshared weights", minimum=1)
-    max_length: int = setting(
-        100, "longest memory task; shorter ones are those of 50, 100, 200, 500 below it", minimum=3
+    sweep_width: int = setting(
+        64, "units of the networks whose radius is swept", minimum=2, maximum=4096
     )
-    adding_width: int = setting(32, "units of networks that add", minimum=1)
-    adding_steps: int = setting(600, "of training them", minimum=1)
-    copying_width: int = setting(48, "units of networks that copy", minimum=1)
-    copying_steps: int = setting(600, "of training them", minimum=1)
-    seeds: int = setting(3, "runs of each kind where training takes seconds", minimum=1)
-    memory_seeds: int = setting(1, "runs of each kind of the memory tasks", minimum=1)
+    gradient_steps: int = setting(
+        200, "through which gradients are followed back", minimum=2, maximum=10_000
+    )
+    clipping_steps: int = setting(
+        600, "of training with and without clipping", minimum=1, maximum=1_000_000
+    )
+    rule_steps: int = setting(
+        600, "of training shared and unshared weights", minimum=1, maximum=1_000_000
+    )
+    max_length: int = setting(
+        100,
+        "longest memory task; shorter ones are those of 50, 100, 200, 500 below it",
+        minimum=3,
+        maximum=10_000,
+    )
+    adding_width: int = setting(32, "units of networks that add", minimum=1, maximum=4096)
+    adding_steps: int = setting(600, "of training them", minimum=1, maximum=1_000_000)
+    copying_width: int = setting(48, "units of networks that copy", minimum=1, maximum=4096)
+    copying_steps: int = setting(600, "of training them", minimum=1, maximum=1_000_000)
+    seeds: int = setting(
+        3, "runs of each kind where training takes seconds", minimum=1, maximum=10_000
+    )
+    memory_seeds: int = setting(
+        1, "runs of each kind of the memory tasks", minimum=1, maximum=10_000
+    )
 
     def lengths(self) -> list[int]:
         """Returns the lengths of the memory tasks."""

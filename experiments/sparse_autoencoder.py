@@ -24,6 +24,7 @@ from jaxlabs.lab import Lab
 from jaxlabs.models import sparse_autoencoder
 from jaxlabs.run_folder import RunFolder
 from jaxlabs.sweep_plan import Sweep
+from jaxlabs.training import capacity
 from jaxlabs.training.run_config import RunConfig
 from jaxlabs.training.state import TrainState
 from jaxlabs.training.task import Task
@@ -56,6 +57,9 @@ class SparseAutoencoderRun(RunConfig):
             )
 
 
+PATCH_BYTES = 32
+"""Of memory for each pixel of a patch, while they are cut and brought into range in float64."""
+
 LBFGS = {"optimizer": "lbfgs", "steps": 2000, "batch_size": 10_000, "eval_batch_size": 10_000}
 LBFGS |= {"eval_every": 25, "checkpoint_every": 500, "log_every": 1}
 PRESETS = {
@@ -69,6 +73,7 @@ PRESETS = {
 
 def load_data(config: SparseAutoencoderRun) -> Data:
     """Whitens the pictures and draws patches."""
+    capacity.require_host(config.patches * config.model.visible * PATCH_BYTES, "cutting patches")
     photographs = natural_images.load(config.dataset, config.data_dir)
     return patch_data(photographs, config.patches, config.model.patch_size, config.seed)
 

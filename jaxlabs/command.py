@@ -1,10 +1,11 @@
 """The one runner behind every experiment: its command line, its help, its errors."""
 
+import contextlib
 import dataclasses
 import inspect
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from absl import flags
@@ -13,7 +14,7 @@ from jaxlabs import config as config_lib
 from jaxlabs import modes, paths, reproduction, studies, sweeps
 from jaxlabs.config import UserError
 from jaxlabs.lab import Collection, Experiment, Lab, Request, Study
-from jaxlabs.training import memory
+from jaxlabs.training import capacity, memory
 
 MODES = ("train", "sample", "evaluate", "analyse", "export")
 
@@ -31,14 +32,8 @@ def run(lab: Experiment, arguments: Sequence[str]) -> int:
         if request is None:
             print(help_text(lab))
             return 0
-        if isinstance(lab, Study):
-            studies.measure(request)
-        elif isinstance(lab, Collection):
-            return reproduction.carry_out(request)
-        elif request.sweep is not None:
-            sweeps.carry_out(request)
-        else:
-            modes.carry_out(request)
+        with _memory_named(request):
+            return _carry_out(request)
     except UserError as error:
         print(f"{lab.name}: {error}", file=sys.stderr)
         return 2
@@ -52,6 +47,48 @@ def run(lab: Experiment, arguments: Sequence[str]) -> int:
         print(f"{lab.name}: interrupted; the same command goes on", file=sys.stderr)
         return 130
     return 0
+
+
+def _carry_out(request: Request) -> int:
+    if isinstance(request.lab, Collection):
+        return reproduction.carry_out(request)
+    if isinstance(request.lab, Study):
+        studies.measure(request)
+    elif request.sweep is not None:
+        sweeps.carry_out(request)
+    else:
+        modes.carry_out(request)
+    return 0
+
+
+@contextlib.contextmanager
+def _memory_named(request: Request) -> Iterator[None]:
+    """Turns what does not fit into memory into a line that begins with the flags to blame.
+
+    Raises:
+      UserError: something did not fit.
+    """
+    try:
+        yield
+    except Exception as error:
+        line = capacity.in_a_line(error)
+        if line is None:
+            raise
+        raise UserError(f"{_enlarging(request)}: {line}; smaller ones are needed") from None
+
+
+def _enlarging(request: Request) -> str:
+    """Returns the given numbers that exceed the preset's, most of all first; else the preset."""
+    preset = request.preset_config().flat()
+    ratios = {
+        name: value / (preset[name] or 1)
+        for name, value in request.given.items()
+        if isinstance(value, int | float) and not name.endswith("seed")
+    }
+    names = sorted((name for name in ratios if ratios[name] > 1), key=ratios.get, reverse=True)
+    if not names:
+        return f"--preset={request.preset}"
+    return ", ".join(f"--{name}={request.given[name]}" for name in names)
 
 
 def parse(lab: Experiment, arguments: Sequence[str]) -> Request | None:
@@ -169,7 +206,8 @@ def _accepted(field: dataclasses.Field) -> str:
     limits = field.metadata
     if limits["choices"]:
         return f" [{', '.join(limits['choices'])}]"
-    bounds = [("at least", "minimum"), ("at most", "maximum"), ("above", "above")]
+    bounds = [("at least", "minimum"), ("at most", "maximum")]
+    bounds += [("above", "above"), ("below", "below")]
     words = [f"{word} {limits[key]}" for word, key in bounds if limits[key] is not None]
     return f" [{', '.join(words)}]" if words else ""
 

@@ -3,15 +3,23 @@
 import dataclasses
 import difflib
 import math
+import operator
 import types
 import typing
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+import numpy as np
 from absl import flags
 
 IDENTITY = "identity"
 RUNTIME = "runtime"
+
+MOST_WHOLE = 2**31 - 1
+"""The largest whole number that a setting accepts unless it says otherwise: steps are int32."""
+
+LEAST_FLOAT, MOST_FLOAT = 1.18e-38, 3.4e38
+"""The ends of float32; XLA takes what is nearer to 0 for 0."""
 
 
 class UserError(ValueError):
@@ -26,9 +34,12 @@ def setting(
     minimum: float | None = None,
     maximum: float | None = None,
     above: float | None = None,
+    below: float | None = None,
     kind: str = IDENTITY,
 ) -> Any:
     """Declares one field of a `Config`.
+
+    Whole numbers are never larger than `MOST_WHOLE`, numbers never than what float32 can hold.
 
     Args:
       default: value without a preset or a flag.
@@ -37,10 +48,12 @@ def setting(
       minimum: smallest accepted number.
       maximum: largest accepted number.
       above: every accepted number is larger than this one.
+      below: every accepted number is smaller than this one.
       kind: "identity" when the field decides the result (model, data, seed, steps, precision), so
         that a resumed run must agree on it; "runtime" when it does not (platform, folders).
     """
-    metadata = {"help": help, "kind": kind, "minimum": minimum, "maximum": maximum, "above": above}
+    metadata = {"help": help, "kind": kind, "minimum": minimum, "maximum": maximum}
+    metadata |= {"above": above, "below": below}
     metadata["choices"] = tuple(choices) if choices is not None else None
     return dataclasses.field(default=default, metadata=metadata)
 
@@ -147,6 +160,7 @@ NONE = object()
 
 
 _TRUTH = {"true": True, "false": False, "1": True, "0": False}
+_MOST = {int: MOST_WHOLE, float: MOST_FLOAT}
 _ACCEPTED = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
 
 
@@ -226,13 +240,30 @@ def _check_value(field: dataclasses.Field, kind: type, optional: bool, value: An
         raise UserError(f"--{field.name}: {value!r} is not accepted; {_ACCEPTED[kind]}{or_none}")
     if kind in (str, bool):
         return
+    most, lowest, highest = _MOST[kind], limits["minimum"], limits["maximum"]
+    if highest is None and value > most and value != math.inf:
+        highest = most
+    if lowest is None and value < -most and value != -math.inf:
+        lowest = -most
+    held = value if kind is int else _in_float32(value)
     bounds = [
-        ("of at least", limits["minimum"], lambda bound: value >= bound),
-        ("of at most", limits["maximum"], lambda bound: value <= bound),
-        ("above", limits["above"], lambda bound: value > bound),
+        ("of at least", lowest, value, operator.ge),
+        ("of at most", highest, value, operator.le),
+        ("above", limits["above"], held, operator.gt),
+        ("below", limits["below"], held, operator.lt),
     ]
-    bounds = [entry for entry in bounds if entry[1] is not None]
-    if not math.isfinite(value) or not all(holds(bound) for _, bound, holds in bounds):
-        limit = " and ".join(f"{words} {bound}" for words, bound, _ in bounds)
+    bounds = [bound for bound in bounds if bound[1] is not None]
+    infinite = kind is float and not math.isfinite(held)
+    if infinite or not all(holds(number, bound) for _, bound, number, holds in bounds):
+        limit = " and ".join(f"{words} {bound}" for words, bound, *_ in bounds)
+        if not infinite and all(holds(value, bound) for _, bound, _, holds in bounds):
+            limit += " in float32"
         accepted = f"{_ACCEPTED[kind]} {limit or 'that is finite'}{' or none' if optional else ''}"
         raise UserError(f"--{field.name}: {value} is not accepted; {accepted}")
+
+
+def _in_float32(value: float) -> float:
+    """Returns what becomes of a number in XLA's float32: small ones are 0, large ones infinite."""
+    if abs(value) > MOST_FLOAT:
+        return math.copysign(math.inf, value)
+    return 0.0 if abs(value) < LEAST_FLOAT else float(np.float32(value))

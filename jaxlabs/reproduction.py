@@ -24,7 +24,7 @@ from jaxlabs.report import results
 from jaxlabs.report.page import write_report
 from jaxlabs.run_folder import RunFolder
 from jaxlabs.sweep_plan import compare_groups
-from jaxlabs.training import devices
+from jaxlabs.training import capacity, devices
 
 PASSED_ON = ("platform", "data_dir")
 """Flags that every run gets as they were given."""
@@ -120,6 +120,8 @@ def preset_of(lab: Experiment, preset: str) -> str:
 def _in_a_line(error: Exception) -> str:
     if isinstance(error, UserError):
         return str(error)
+    if (line := capacity.in_a_line(error)) is not None:
+        return line
     traceback.print_exc()
     return f"{type(error).__name__}: {' '.join(str(error).split())}"
 

@@ -44,7 +44,7 @@ class BoundConfig(Config):
         kind=RUNTIME,
     )
     bound_strata: int = setting(
-        50, "times at which each of them is looked at", minimum=2, kind=RUNTIME
+        50, "times at which each of them is looked at", minimum=2, maximum=1_000_000, kind=RUNTIME
     )
     bound_variance: str = setting(
         "beta",

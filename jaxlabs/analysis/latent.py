@@ -44,10 +44,18 @@ class LatentConfig(Config):
         kind=RUNTIME,
     )
     bound_samples: int = setting(
-        64, "samples of the importance-weighted bound on all pictures", minimum=1, kind=RUNTIME
+        64,
+        "samples of the importance-weighted bound on all pictures",
+        minimum=1,
+        maximum=1_000_000,
+        kind=RUNTIME,
     )
     tight_samples: int = setting(
-        5000, "samples of the tighter bound on some pictures", minimum=1, kind=RUNTIME
+        5000,
+        "samples of the tighter bound on some pictures",
+        minimum=1,
+        maximum=1_000_000,
+        kind=RUNTIME,
     )
     tight_images: int = setting(
         0, "pictures of the tighter bound, drawn by the seed; 0: none", minimum=0, kind=RUNTIME

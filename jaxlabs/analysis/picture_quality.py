@@ -42,6 +42,7 @@ class PictureQualityConfig(Config):
         10_000,
         f"samples behind each figure; a fifth above {MANY_STEPS} steps; 0: nothing is measured",
         minimum=0,
+        maximum=1_000_000,
         kind=RUNTIME,
     )
     quality_steps: str = setting(

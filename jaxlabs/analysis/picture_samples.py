@@ -29,7 +29,7 @@ SHOWN, MOST_FRAMES = 8, 50
 class PictureSamplingConfig(Config):
     """How samples are drawn."""
 
-    num_samples: int = setting(64, "pictures to draw", minimum=1, kind=RUNTIME)
+    num_samples: int = setting(64, "pictures to draw", minimum=1, maximum=10_000, kind=RUNTIME)
     digit: int | None = setting(
         None,
         "number of the class to draw, with --class_conditional; none: all in turn",
@@ -37,7 +37,11 @@ class PictureSamplingConfig(Config):
         kind=RUNTIME,
     )
     guidance: float = setting(
-        1.0, "how much a class counts: 1 as trained, above it more", minimum=0, kind=RUNTIME
+        1.0,
+        "how much a class counts: 1 as trained, above it more",
+        minimum=0,
+        maximum=1000,
+        kind=RUNTIME,
     )
     sampler: SamplerConfig = group(SamplerConfig)
 

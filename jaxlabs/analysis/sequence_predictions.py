@@ -35,12 +35,16 @@ class SequenceSamplingConfig(Config):
         kind=RUNTIME,
     )
     beam: int = setting(
-        4, "translations kept at every length; 1 is greedy", minimum=1, kind=RUNTIME
+        4, "translations kept at every length; 1 is greedy", minimum=1, maximum=1000, kind=RUNTIME
     )
     length_power: float = setting(
-        0.0, "translations are ranked by log P / length ** this", minimum=0, kind=RUNTIME
+        0.0,
+        "translations are ranked by log P / length ** this",
+        minimum=0,
+        maximum=100,
+        kind=RUNTIME,
     )
-    max_new_words: int = setting(20, "to go on with", minimum=1, kind=RUNTIME)
+    max_new_words: int = setting(20, "to go on with", minimum=1, maximum=100_000, kind=RUNTIME)
 
 
 def require_known(prompt: str | None, vocabulary: Mapping[str, Any]) -> None:

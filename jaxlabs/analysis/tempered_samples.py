@@ -23,7 +23,9 @@ TEMPERATURE = "temperature "
 class SamplingConfig(text_samples.SamplingConfig):
     """How samples are drawn."""
 
-    num_samples: int = setting(1, "samples at each temperature", minimum=1, kind=RUNTIME)
+    num_samples: int = setting(
+        1, "samples at each temperature", minimum=1, maximum=10_000, kind=RUNTIME
+    )
     temperature: float | None = setting(
         None,
         f"0 takes the likeliest character; none: {', '.join(map(str, TEMPERATURES))} in turn",

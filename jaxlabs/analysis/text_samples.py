@@ -27,12 +27,13 @@ class SamplingConfig(Config):
         f"what samples go on from; none: {PLAY_PROMPT!r}, or a new line where the text lacks these",
         kind=RUNTIME,
     )
-    num_samples: int = setting(3, "samples to draw", minimum=1, kind=RUNTIME)
+    num_samples: int = setting(3, "samples to draw", minimum=1, maximum=10_000, kind=RUNTIME)
     max_new_tokens: int = setting(
         500,
         "characters per sample; past its context a Transformer reads the last half of it again and"
         " continues, where nanoGPT slides a window of a whole context along",
         minimum=1,
+        maximum=1_000_000,
         kind=RUNTIME,
     )
     temperature: float = setting(

@@ -22,7 +22,9 @@ class WordSamplingConfig(SamplingConfig):
         "known words that samples go on from; none: the first line end's, a full stop",
         kind=RUNTIME,
     )
-    max_new_tokens: int = setting(60, "words per sample", minimum=1, kind=RUNTIME)
+    max_new_tokens: int = setting(
+        60, "words per sample", minimum=1, maximum=1_000_000, kind=RUNTIME
+    )
     temperature: float = setting(
         0.8, "0 takes the likeliest word, 1 draws as the model says", minimum=0, kind=RUNTIME
     )

@@ -137,8 +137,8 @@ def hold_out(pictures: LabelledImages, count: int) -> tuple[LabelledImages, Labe
     """
     if not 0 < count < pictures.count:
         raise UserError(
-            f"{count:,} of {pictures.count:,} pictures cannot be held out; "
-            f"1 to {pictures.count - 1:,} can"
+            f"--held_out: {count:,} is not accepted; a whole number from 1 to"
+            f" {pictures.count - 1:,}, as there are {pictures.count:,} pictures"
         )
     return pictures.take(slice(None, -count)), pictures.take(slice(-count, None))
 

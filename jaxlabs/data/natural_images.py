@@ -127,7 +127,8 @@ def random_patches(
     pictures, height, width = images.shape
     if size > min(height, width):
         raise UserError(
-            f"patches of {size} x {size} do not fit into pictures of {width} x {height} pixels"
+            f"--patch_size: {size} is not accepted; at most {min(height, width)}, as the pictures"
+            f" are of {width} x {height} pixels"
         )
     generator = np.random.default_rng(seed)
     picture = generator.integers(pictures, size=count)
@@ -153,7 +154,9 @@ def normalised(patches: np.ndarray) -> np.ndarray:
     centred = patches - patches.mean(axis=tuple(range(1, patches.ndim)), keepdims=True)
     limit = DEVIATIONS * centred.std()
     if not limit > 0:
-        raise UserError("the patches are all of one value; pictures with contrast are needed")
+        raise UserError(
+            "--dataset: the patches are all of one value; pictures with contrast are needed"
+        )
     low, high = RANGE
     return low + (np.clip(centred / limit, -1, 1) + 1) * (high - low) / 2
 

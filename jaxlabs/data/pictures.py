@@ -21,7 +21,7 @@ class PictureConfig(Config):
         "pixels 0 or 1, drawn once (static); at every step to train on (redrawn); grey (none)",
         choices=("static", "redrawn", "none"),
     )
-    binarisation_seed: int = setting(0, "seed of the static draw", minimum=0)
+    binarisation_seed: int = setting(0, "seed of the static draw", minimum=0, maximum=2**32 - 1)
     train_images: int | None = setting(
         None, "pictures to train on, the first ones; none: all", minimum=1
     )

@@ -48,8 +48,12 @@ Baselines = Callable[[str, Splits], dict[str, float]]
 class SequenceDataConfig(Config):
     """How much is drawn from a grammar."""
 
-    train_sentences: int = setting(100_000, "drawn from the grammar to train on", minimum=1)
-    test_sentences: int = setting(1000, "drawn for each of test and longer", minimum=1)
+    train_sentences: int = setting(
+        100_000, "drawn from the grammar to train on", minimum=1, maximum=1_000_000
+    )
+    test_sentences: int = setting(
+        1000, "drawn for each of test and longer", minimum=1, maximum=1_000_000
+    )
 
 
 @dataclasses.dataclass(frozen=True)

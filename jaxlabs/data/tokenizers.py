@@ -120,8 +120,17 @@ class WordTokenizer:
 
     @classmethod
     def from_lines(cls, lines: Iterable[str], least: int = 1) -> "WordTokenizer":
-        """Returns the tokenizer of all words that occur at least `least` times in some lines."""
+        """Returns the tokenizer of all words that occur at least `least` times in some lines.
+
+        Raises:
+          UserError: no word occurs so often.
+        """
         counts = collections.Counter(word for line in lines for word in split_words(line))
+        if counts and least > max(counts.values()):
+            raise UserError(
+                f"--rare_below: {least:,} is not accepted; at most {max(counts.values()):,}, which"
+                " is how often the most frequent word occurs"
+            )
         return cls(tuple(sorted(word for word, count in counts.items() if count >= least)))
 
     @property

@@ -31,7 +31,9 @@ class DiffusionConfig(Config):
         "betas that rise linearly (Ho et al. 2020), or cosine (Nichol and Dhariwal 2021)",
         choices=("linear", "cosine"),
     )
-    diffusion_steps: int = setting(1000, "times from a picture to noise", minimum=1)
+    diffusion_steps: int = setting(
+        1000, "times from a picture to noise", minimum=1, maximum=1_000_000
+    )
     first_beta: float = setting(1e-4, "first variance of the linear schedule", above=0)
     last_beta: float = setting(0.02, "last variance of the linear schedule", above=0)
     prediction: str = setting(

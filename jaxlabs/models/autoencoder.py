@@ -55,7 +55,7 @@ class AutoencoderConfig(Config):
     latent: int = setting(50, "latent units: the width of the code", minimum=1)
     hidden: int = setting(200, "units of each hidden layer", minimum=1)
     hidden_layers: int = setting(
-        2, "hidden layers of encoder and of decoder; 0: both are linear", minimum=0
+        2, "hidden layers of encoder and of decoder; 0: both are linear", minimum=0, maximum=1000
     )
     activation: str = setting("tanh", "of the hidden layers", choices=tuple(ACTIVATIONS))
     likelihood: str = setting(

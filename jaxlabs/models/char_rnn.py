@@ -41,8 +41,10 @@ class CharRNNConfig(VocabularyConfig):
     cell: str = setting("gru", "of the recurrent layers", choices=tuple(CELLS))
     embedding: int = setting(128, "size of a token's vector", minimum=1)
     hidden: int = setting(256, "size of a layer's state", minimum=1)
-    layers: int = setting(1, "recurrent layers", minimum=1)
-    context: int = setting(128, "tokens through which gradients reach back", minimum=1)
+    layers: int = setting(1, "recurrent layers", minimum=1, maximum=1000)
+    context: int = setting(
+        128, "tokens through which gradients reach back", minimum=1, maximum=1_048_576
+    )
     carry_state: bool = setting(
         True,
         "training reads the text from end to end and carries its states along;"

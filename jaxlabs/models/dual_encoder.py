@@ -60,10 +60,13 @@ class DualEncoderConfig(TextEncoderConfig):
         16, "of the first convolution; the others have two and three times as many", minimum=1
     )
     shift: int = setting(
-        2, "pixels by which training moves a picture at most, along either axis", minimum=0
+        2,
+        "pixels by which training moves a picture at most, along either axis",
+        minimum=0,
+        maximum=1000,
     )
-    context: int = setting(8, "tokens of a description at most", minimum=1)
-    layers: int = setting(1, "blocks of the text encoder", minimum=1)
+    context: int = setting(8, "tokens of a description at most", minimum=1, maximum=65_536)
+    layers: int = setting(1, "blocks of the text encoder", minimum=1, maximum=1000)
     ffn_width: int = setting(128, "size of the feed-forward network's hidden layer", minimum=1)
 
     @property

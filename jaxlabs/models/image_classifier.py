@@ -46,7 +46,10 @@ class ImageClassifierConfig(Config):
         0.3, "share of features that training leaves out", minimum=0, maximum=0.99
     )
     shift: int = setting(
-        2, "pixels by which training moves a picture at most, along either axis", minimum=0
+        2,
+        "pixels by which training moves a picture at most, along either axis",
+        minimum=0,
+        maximum=1000,
     )
     matmul_precision: str = setting(
         "default",

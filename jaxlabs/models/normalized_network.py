@@ -41,7 +41,7 @@ class NormalizedNetworkConfig(Config):
     """Kind and sizes of the network; whether it is normalised is the model's own attribute."""
 
     network: str = setting("mlp", "dense layers (mlp) or convolutions (cnn)", choices=NETWORKS)
-    layers: int = setting(5, "hidden layers", minimum=1)
+    layers: int = setting(5, "hidden layers", minimum=1, maximum=1000)
     width: int | None = setting(
         None, "units (mlp) or channels (cnn) of a hidden layer; none: 64 or 8", minimum=1
     )

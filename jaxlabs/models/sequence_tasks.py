@@ -52,7 +52,10 @@ class SequenceConfig(Config):
     backbone: str = setting("lstm", "what reads and writes sequences", choices=BACKBONES)
     width: int = setting(64, "size of a word's vector and of a state", minimum=1)
     layers: int | None = setting(
-        None, f"layers; none: {RECURRENT_LAYERS} recurrent ones, {BLOCKS} blocks", minimum=1
+        None,
+        f"layers; none: {RECURRENT_LAYERS} recurrent ones, {BLOCKS} blocks",
+        minimum=1,
+        maximum=1000,
     )
     heads: int = setting(4, "a Transformer's attention heads; they divide the width", minimum=1)
     ffn_width: int = setting(128, "a Transformer's feed-forward hidden layer", minimum=1)

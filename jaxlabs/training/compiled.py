@@ -7,6 +7,8 @@ from typing import Any
 
 import jax
 
+from jaxlabs.training import capacity
+
 
 class CompiledOnce:
     """Compiles a jitted function at its first call and measures that apart from running it.
@@ -40,7 +42,10 @@ class CompiledOnce:
             ]
             warnings.warn("compiled a second time, because of " + "; ".join(changed), stacklevel=3)
         start = time.perf_counter()
-        self._compiled = self._jitted.lower(*arguments).compile()
+        traced = self._jitted.trace(*arguments)
+        capacity.require_arrays(traced, "a training step")
+        self._compiled = traced.lower().compile()
+        capacity.require_program(self._compiled, "a training step")
         self._signature = signature
         self.compile_seconds += time.perf_counter() - start
 

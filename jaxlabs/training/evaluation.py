@@ -9,6 +9,7 @@ import numpy as np
 from jaxlabs import keys
 from jaxlabs.data.batches import Examples, num_batches, ordered_batch
 from jaxlabs.losses.parts import LossParts
+from jaxlabs.training import capacity
 from jaxlabs.training.devices import Placement
 from jaxlabs.training.run_config import RunConfig
 from jaxlabs.training.state import TrainState
@@ -42,6 +43,7 @@ class Evaluator:
         when the state keeps some. What a loss draws at random it draws alike in every evaluation.
         A set without weight gives nan, not a number made up.
         """
+        self._require_memory(state, examples)
         parts = None
         for index in range(num_batches(examples, self.batch_size)):
             key = jax.random.fold_in(self.key, index)
@@ -52,3 +54,10 @@ class Evaluator:
         with np.errstate(invalid="ignore"):
             means = {name: float(figure / parts.weight) for name, figure in figures.items()}
         return means | self.derive(means)
+
+    def _require_memory(self, state: TrainState, examples: Examples) -> None:
+        """Raises TooLarge if a batch, or an array that the loss makes of it, does not fit."""
+        gathered = self._batch.trace(examples, 0)
+        capacity.require_state(gathered, "a batch to evaluate")
+        evaluated = self._parts.trace(state, gathered.out_info, self.key)
+        capacity.require_arrays(evaluated, "an evaluation")

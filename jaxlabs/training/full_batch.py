@@ -42,7 +42,7 @@ def build_full_batch_step(loss: LossFunction) -> Any:
         )
         norm, bad_leaf = norm_and_first_bad(gradients, value)
         search = {"value": value, "grad": gradients, "value_fn": mean_loss}
-        state = update(state, gradients, None, bad_leaf < 0, **search)
+        state, bad_leaf = update(state, gradients, None, bad_leaf, **search)
         metrics = {
             "loss": value,
             "gradient_norm": norm,

@@ -17,17 +17,25 @@ from jaxlabs import keys
 from jaxlabs.config import UserError
 from jaxlabs.data.splits import Data
 from jaxlabs.run_folder import RunFolder, Sample
+from jaxlabs.training import capacity
 from jaxlabs.training.checkpoints import Checkpoints
 from jaxlabs.training.devices import Placement, agree, is_main_process
 from jaxlabs.training.evaluation import Evaluator
 from jaxlabs.training.full_batch import require_whole_set
 from jaxlabs.training.metrics import MetricsWriter, Progress
-from jaxlabs.training.optimizers import build_optimizer, build_schedule, has_converged, rate_at
+from jaxlabs.training.optimizers import (
+    build_optimizer,
+    build_schedule,
+    has_converged,
+    rate_at,
+    suspects,
+)
 from jaxlabs.training.run_config import RunConfig
 from jaxlabs.training.run_steps import MOST_SKIPPED, build_run_steps
 from jaxlabs.training.scipy_solver import solve
 from jaxlabs.training.signals import stop_requests
-from jaxlabs.training.state import TrainState, create_state, leaf_names
+from jaxlabs.training.state import TrainState, create_state
+from jaxlabs.training.step import bad_names
 from jaxlabs.training.task import Task
 
 CALL_SECONDS = 3.0
@@ -40,7 +48,7 @@ def next_pace(pace: int, elapsed: float) -> int:
 
 
 class NonFiniteError(UserError):
-    """The loss or its gradient stayed non-finite for `MOST_SKIPPED` steps."""
+    """The loss, its gradient or the update stayed non-finite for `MOST_SKIPPED` steps."""
 
 
 @dataclasses.dataclass
@@ -65,7 +73,7 @@ class Outcome:
 
 
 def initial_state(task: Task, config: RunConfig, placement: Placement) -> TrainState:
-    """Returns the state at step 0, on every device."""
+    """Returns the state at step 0, on every device; raises TooLarge if it does not fit."""
     settings = config.optimization
     tx = build_optimizer(settings, build_schedule(settings, config.steps))
 
@@ -80,7 +88,9 @@ def initial_state(task: Task, config: RunConfig, placement: Placement) -> TrainS
             carry=task.init_carry(config.batch_size),
         )
 
-    return jax.jit(create, out_shardings=placement.replicated)(np.uint32(config.seed))
+    jitted, seed = jax.jit(create, out_shardings=placement.replicated), np.uint32(config.seed)
+    capacity.require_state(jitted.trace(seed), "the state (parameters, optimizer, averages)")
+    return jitted(seed)
 
 
 def require_divides(config: RunConfig, placement: Placement) -> None:
@@ -112,7 +122,7 @@ def train(
       sample: draws what goes to samples/ after each evaluation, from the state.
 
     Raises:
-      NonFiniteError: too many steps in a row were not finite; the last checkpoint stays good.
+      NonFiniteError: too many steps in a row were not finite; checkpoints stay good.
       UserError: the batch does not divide over devices and micro-batches.
     """
     require_divides(config, placement)
@@ -125,7 +135,7 @@ def train(
         folder.drop_after(step)
     writer = MetricsWriter(folder, step, enabled=main, tensorboard=config.tensorboard)
     progress = Progress(config.steps, step, enabled=main)
-    run = _Run(task, data, config, folder, placement, writer, progress, sample)
+    run = _Run(task, data, config, folder, placement, writer, progress, sample, checkpoints.steps)
     if step:
         progress.say(f"resuming at step {step}")
     try:
@@ -139,7 +149,8 @@ def train(
 class _Run:
     """One sitting of the loop: the fold, and the clock beside it."""
 
-    def __init__(self, task, data, config, folder, placement, writer, progress, sample):
+    def __init__(self, task, data, config, folder, placement, writer, progress, sample, kept):
+        self.kept = kept
         self.task, self.data, self.config = task, data, config
         self.folder, self.headline = folder, data.headline
         self.solver, self.solved = config.optimization.optimizer == "scipy", False
@@ -186,8 +197,9 @@ class _Run:
             loss = None
             if last or step % config.eval_every == 0:
                 loss = self.evaluate(state, step)
-            if last or step % config.checkpoint_every == 0:
-                checkpoints.save(state, facts, loss)
+            # While steps are skipped, the run may be lost: what was kept before is better.
+            if last or (step % config.checkpoint_every == 0 and not int(state.skipped)):
+                checkpoints.save(state, facts, None if int(state.skipped) else loss)
         return Outcome(
             state=state,
             interrupted=stopping,
@@ -255,7 +267,7 @@ class _Run:
             row = {name: float(values[offset]) for name, values in log.items()}
             bad_leaf, skipped = int(row.pop("bad_leaf")), bool(row["skipped"])
             if skipped:
-                name = [*leaf_names(state.params), "the loss"][bad_leaf]
+                name = bad_names(state.params)[bad_leaf]
                 self.progress.say(f"step {number} skipped: {name} is not finite")
             if number % self.config.log_every == 0 or skipped:
                 rate = rate_at(self.config.optimization, self.schedule, number - 1)
@@ -264,10 +276,14 @@ class _Run:
             rows[-1] |= {"seconds": self.seconds, "steps_per_second": self.speed}
         self.writer.write(rows)
         if skipped_in_a_row >= MOST_SKIPPED:
+            steps = self.kept()
+            kept = (
+                f"the checkpoint of step {steps[-1]} is kept" if steps else "no checkpoint is saved"
+            )
             raise NonFiniteError(
-                f"--learning_rate: step {number} is the {MOST_SKIPPED}th in a row whose loss or"
-                f" gradient is not finite (first in {name}); the last checkpoint is kept."
-                f" Try a lower rate, or look with --replay_step={number}"
+                f"{suspects(self.config.optimization)}: step {number} is the {MOST_SKIPPED}th in a"
+                f" row whose loss, gradient or update is not finite (last {name}); {kept}."
+                f" Try lower values, or look with --replay_step={number}"
             )
         self.progress.advance(taken, float(log["loss"][taken - 1]))
 

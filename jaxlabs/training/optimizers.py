@@ -59,8 +59,8 @@ class OptimizerConfig(Config):
     final_rate_fraction: float = setting(
         0.0, "where the fall ends, as a share of the peak", minimum=0, maximum=1
     )
-    adam_b1: float = setting(0.9, "decay of AdamW's first moment", minimum=0, maximum=1)
-    adam_b2: float = setting(0.999, "decay of AdamW's second moment", minimum=0, maximum=1)
+    adam_b1: float = setting(0.9, "decay of AdamW's first moment", minimum=0, below=1)
+    adam_b2: float = setting(0.999, "decay of AdamW's second moment", minimum=0, below=1)
     weight_decay: float = setting(
         0.01, "AdamW's and Muon's decoupled decay, of matrices and kernels only", minimum=0
     )
@@ -68,15 +68,29 @@ class OptimizerConfig(Config):
         None, "largest global norm of a gradient; none: no clipping", above=0
     )
     ema_decay: float = setting(
-        0.0, "share that the moving average of parameters keeps per step; 0: no average", minimum=0
+        0.0,
+        "share that the moving average of parameters keeps per step; 0: no average",
+        minimum=0,
+        below=1,
     )
     micro_batches: int = setting(
         1, "slices of a batch whose gradients add up; exact, and smaller in memory", minimum=1
     )
 
-    def check(self) -> None:
-        if self.ema_decay >= 1:
-            raise UserError(f"--ema_decay: {self.ema_decay} is not accepted; a number below 1")
+
+def suspects(config: OptimizerConfig) -> str:
+    """Returns the flags that may have let a step's loss, gradient or update become not finite.
+
+    The learning rate is always among them; others are where they depart from their defaults.
+    """
+    rate = "muon_learning_rate" if config.optimizer == "muon" else "learning_rate"
+    default = OptimizerConfig()
+    others = [
+        name
+        for name in ("learning_rate", "weight_decay", "adam_b1", "adam_b2")
+        if name != rate and getattr(config, name) > getattr(default, name)
+    ]
+    return ", ".join(f"--{name}={getattr(config, name)}" for name in (rate, *others))
 
 
 def build_schedule(config: OptimizerConfig, steps: int) -> Schedule:

@@ -53,7 +53,7 @@ def replay(
         if int(state.skipped) >= MOST_SKIPPED:
             raise UserError(
                 f"--replay_step: {step} is not accepted; the run stops at step {int(state.step)}"
-                " because its loss or gradient is not finite"
+                " because its loss, gradient or update is not finite"
             )
 
     @jax.jit

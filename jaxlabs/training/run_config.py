@@ -50,7 +50,9 @@ class CollectionConfig(CommonConfig):
     """Settings of a command that carries out others; each of these has its own preset."""
 
     labs: str = setting("all", "which ones, with commas between, or all", kind=RUNTIME)
-    seeds: int = setting(1, "runs of each, with the seeds from --seed on", minimum=1, kind=RUNTIME)
+    seeds: int = setting(
+        1, "runs of each, with the seeds from --seed on", minimum=1, maximum=10_000, kind=RUNTIME
+    )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -76,6 +78,7 @@ class RunConfig(CommonConfig):
         200,
         "most steps in one compiled call; a call also ends after about three seconds",
         minimum=1,
+        maximum=1_000_000,
         kind=RUNTIME,
     )
     tensorboard: bool = setting(False, "also write TensorBoard event files", kind=RUNTIME)

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import optax
 
 from jaxlabs.losses.parts import LossParts
-from jaxlabs.training.state import LossFunction, TrainState, Tree
+from jaxlabs.training.state import LossFunction, TrainState, Tree, leaf_names
 
 Metrics = dict[str, jax.Array]
 
@@ -27,8 +27,7 @@ def build_train_step(loss: LossFunction) -> Any:
     donated. Under `jax.pmap(train_step, axis_name="batch")` pass that name; under `jax.jit` on a
     mesh pass none, since there the arrays are global. `metrics` holds scalars: `loss` (per unit of
     weight), every further sum of the loss per unit of weight, `weight`, `gradient_norm` (before
-    clipping), `skipped` (0 or 1) and `bad_leaf` (index of the first leaf whose gradient is not
-    finite; the number of leaves when only the loss is not; -1 when all is well).
+    clipping), `skipped` (0 or 1) and `bad_leaf` (-1 when all is well, else a place in `bad_names`).
     """
 
     @functools.partial(jax.jit, static_argnames="axis_name", donate_argnums=0)
@@ -50,7 +49,7 @@ def build_train_step(loss: LossFunction) -> Any:
         scale = 1 / weight
         gradients = jax.tree.map(lambda leaf: leaf * scale, gradients)
         norm, bad_leaf = norm_and_first_bad(gradients, parts.total)
-        state = update(state, gradients, parts.updates, bad_leaf < 0, carry=parts.carry)
+        state, bad_leaf = update(state, gradients, parts.updates, bad_leaf, carry=parts.carry)
         metrics = {name: total / weight for name, total in parts.sums.items()} | {
             "loss": parts.total / weight,
             "weight": parts.weight,
@@ -113,29 +112,36 @@ def _put_together(leaf: jax.Array) -> jax.Array:
 def norm_and_first_bad(gradients: Tree, total: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Returns the global norm, and the first leaf that is not finite (-1: all of them are)."""
     squares = jnp.stack([jnp.vdot(leaf, leaf) for leaf in jax.tree.leaves(gradients)])
-    bad = ~jnp.isfinite(jnp.append(squares, total))
-    first = jnp.where(bad.any(), jnp.argmax(bad), -1)
-    return jnp.sqrt(squares.sum()), first.astype(jnp.int32)
+    first = _first(~jnp.isfinite(jnp.append(squares, total)))
+    return jnp.sqrt(squares.sum()), first
+
+
+def _first(bad: jax.Array) -> jax.Array:
+    """Returns the first place of `bad [leaves]` that is true, [] int32; -1 where none is."""
+    return jnp.where(bad.any(), jnp.argmax(bad), -1).astype(jnp.int32)
 
 
 def update(
     state: TrainState,
     gradients: Tree,
     statistics: Tree,
-    finite: jax.Array,
+    bad_leaf: jax.Array,
     *,
     carry: Tree = None,
     **extra: Any,
-) -> TrainState:
+) -> tuple[TrainState, jax.Array]:
     """Takes the optimizer's step, or keeps everything but the step count when it is not finite.
 
     Args:
       state: before the step.
       gradients: of the mean loss.
       statistics: new running statistics, or None to keep the old ones.
-      finite: [] whether loss and gradients are.
+      bad_leaf: [] from `norm_and_first_bad`.
       carry: what the next batch goes on from, or None to keep the old one.
       extra: what else the optimizer wants to know.
+
+    Returns:
+      The state, and what of the step is not finite, [] int32, as `bad_names` lists it.
     """
     updates, opt_state = state.tx.update(gradients, state.opt_state, state.params, **extra)
     params = optax.apply_updates(state.params, updates)
@@ -145,15 +151,33 @@ def update(
     statistics = state.batch_stats if statistics is None else statistics
     new = (params, opt_state, ema_params, statistics, state.carry if carry is None else carry)
     old = (state.params, state.opt_state, state.ema_params, state.batch_stats, state.carry)
-    params, opt_state, ema_params, batch_stats, carry = jax.tree.map(
-        lambda new, old: jnp.where(finite, new, old), new, old
+    new = _where(bad_leaf < 0, new, old)
+    # Without the barrier the check would be fused with the update, and change its rounding.
+    new = jax.lax.optimization_barrier(new)
+    leaves = jax.tree.leaves(new[0])
+    bad_update = _first(jnp.stack([~jnp.isfinite(leaf).all() for leaf in leaves]))
+    params, opt_state, ema_params, batch_stats, carry = jax.lax.cond(
+        bad_update < 0, lambda new, old: new, lambda new, old: old, new, old
     )
-    return state.replace(
+    bad_update = jnp.where(bad_update < 0, -1, len(leaves) + 1 + bad_update)
+    bad_leaf = jnp.where(bad_leaf < 0, bad_update, bad_leaf)
+    state = state.replace(
         step=state.step + 1,
         params=params,
         opt_state=opt_state,
         ema_params=ema_params,
         batch_stats=batch_stats,
         carry=carry,
-        skipped=jnp.where(finite, 0, state.skipped + 1),
+        skipped=jnp.where(bad_leaf < 0, 0, state.skipped + 1),
     )
+    return state, bad_leaf
+
+
+def _where(condition: jax.Array, new: Tree, old: Tree) -> Tree:
+    return jax.tree.map(lambda new, old: jnp.where(condition, new, old), new, old)
+
+
+def bad_names(params: Tree) -> list[str]:
+    """Returns in words what each value of the metric `bad_leaf` from 0 on stands for."""
+    names = leaf_names(params)
+    return [*names, "the loss", *(f"the update of {name}" for name in names)]

@@ -61,6 +61,39 @@ def test_top_p_keeps_the_smallest_set_that_reaches_p():
         np.testing.assert_array_equal(keep_likeliest(logits, 0, top_p)[0], expected)
 
 
+def equal_tokens(sizes: np.ndarray) -> np.ndarray:
+    """[len(sizes), largest size] logits: as many equal ones as the size, the others -inf."""
+    return np.where(np.arange(sizes.max()) < sizes[:, None], 0, -np.inf).astype(np.float32)
+
+
+@pytest.mark.parametrize("top_k", [False, True])
+def test_of_equal_tokens_top_p_of_j_shares_keeps_exactly_j(top_k):
+    # All pairs up to 64; either -inf or top-k leaves that many tokens.
+    sizes, shares = np.array([(size, j) for size in range(2, 65) for j in range(1, size)]).T
+    assert len(sizes) == 2016
+    logits = np.zeros((2016, 64), np.float32) if top_k else equal_tokens(sizes)
+    kept = jax.jit(jax.vmap(lambda row, k, p: knobs.keep_likeliest(row[None], k, p).sum()))(
+        logits, sizes if top_k else np.zeros_like(sizes), np.float32(shares / sizes)
+    )
+    np.testing.assert_array_equal(kept, shares)
+
+
+@pytest.mark.parametrize("size", [3, 50, 333, 50257])
+def test_a_nucleus_of_equal_tokens_is_their_share_at_every_size(size):
+    for share in (0.1, 0.3, 2 / 3, 0.9):
+        kept = keep_likeliest(jnp.zeros((1, size)), 0, share).sum()
+        assert kept == np.ceil(np.round(size * share, 6))
+
+
+@pytest.mark.parametrize("size", [3, 50])
+def test_top_p_next_to_its_ends(size):
+    logits = jnp.zeros((1, size))
+    for p in (0.0, 1e-45, 1e-38, 1e-7):
+        assert keep_likeliest(logits, 0, p).sum() == 1
+    for p in (np.nextafter(np.float32(1), np.float32(0)), 1 - 1e-6):
+        assert keep_likeliest(logits, 0, p).sum() == size
+
+
 def test_equal_logits_are_cut_by_id():
     np.testing.assert_array_equal(
         keep_likeliest(jnp.zeros((1, 5)), 2, 1.0), [[True, True, False, False, False]]

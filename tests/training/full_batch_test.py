@@ -7,6 +7,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from jaxlabs import command
@@ -19,7 +20,7 @@ from jaxlabs.training.full_batch import build_full_batch_step
 from jaxlabs.training.optimizers import lbfgs
 from jaxlabs.training.run_config import RunConfig
 from jaxlabs.training.state import create_state
-from jaxlabs.training.step import build_train_step
+from jaxlabs.training.step import bad_names, build_train_step
 from jaxlabs.training.task import Task
 
 COUNT, WIDTH, DECAY = 40, 6, 0.01
@@ -206,3 +207,16 @@ def test_scipy_on_a_loss_without_value_is_one_line(monkeypatch, capsys):
     lab = dataclasses.replace(RIDGE, load_data=lambda config: data)
     assert command.run(lab, ["--optimizer=scipy", "--workdir=run"]) == 2
     assert capsys.readouterr().err.splitlines()[-1].startswith("ridge: --optimizer: scipy met")
+
+
+def test_a_step_of_lbfgs_whose_update_is_not_finite_is_skipped():
+    def overflow(updates, state, params=None, **extra):
+        return jax.tree.map(lambda leaf: leaf * jnp.inf, updates), state
+
+    tx = optax.chain(lbfgs(), optax.GradientTransformationExtraArgs(lambda _: (), overflow))
+    state = create_state(nn.Dense(1, use_bias=False), {"params": {"kernel": jnp.ones((6, 1))}}, tx)
+    batch = {"x": X, "y": Y, "weights": np.ones(COUNT, np.float32)}
+    state, metrics = build_full_batch_step(loss)(state, batch, jax.random.key(0))
+    assert (int(metrics["skipped"]), int(state.skipped), int(state.step)) == (1, 1, 1)
+    assert bad_names(state.params)[int(metrics["bad_leaf"])] == "the update of kernel"
+    np.testing.assert_array_equal(state.params["kernel"], np.ones((6, 1)))

@@ -237,9 +237,9 @@ def test_ten_steps_that_are_not_finite_stop_the_run_and_leave_the_checkpoint_goo
     with pytest.raises(NonFiniteError) as caught:
         sitting(task=task, steps=100, checkpoint_every=100, eval_every=100)
     assert str(caught.value) == (
-        "--learning_rate: step 15 is the 10th in a row whose loss or gradient is not finite"
-        " (first in block.bias); the last checkpoint is kept. Try a lower rate, or look"
-        " with --replay_step=15"
+        "--learning_rate=0.01: step 15 is the 10th in a row whose loss, gradient or update is not"
+        " finite (last block.bias); no checkpoint is saved. Try lower values, or look with"
+        " --replay_step=15"
     )
     assert "step 6 skipped: block.bias is not finite\n" in capsys.readouterr().err
 
@@ -255,6 +255,27 @@ def test_checkpoint_before_the_steps_that_are_not_finite_is_good(
         assert checkpoints.steps() == [5, 10, 15, 20, 25, 30, 35, 40]
     assert int(outcome.state.skipped) == 0
     assert all(np.isfinite(leaf).all() for leaf in arrays(outcome.state).values())
+
+
+def test_nothing_is_saved_while_steps_are_skipped_and_the_line_names_the_last_checkpoint(
+    sitting, make_task
+):
+    with pytest.raises(NonFiniteError, match="; the checkpoint of step 6 is kept"):
+        sitting(task=make_task(bad_from=7), steps=40, checkpoint_every=2, keep_checkpoints=9)
+    _, folder = sitting(task=make_task(), steps=6, checkpoint_every=2, keep_checkpoints=9)
+    with Checkpoints(folder.checkpoints, 9, read_only=True) as checkpoints:
+        assert checkpoints.steps() == [2, 4, 6]
+        for step in checkpoints.steps():
+            assert checkpoints.read_facts(step)["loss"] is None or step == 4
+
+
+def test_a_run_that_ends_in_a_skipped_step_is_saved_but_never_as_the_best(sitting, make_task):
+    outcome, folder = sitting(task=make_task(bad_from=11))
+    assert int(outcome.state.skipped) == 1
+    with Checkpoints(folder.checkpoints, 2, read_only=True) as checkpoints:
+        assert checkpoints.steps()[-1] == 12
+        assert checkpoints.read_facts(12)["loss"] is None
+        assert checkpoints.read_facts(8)["loss"] > 0
 
 
 def test_skipped_steps_are_logged_whatever_the_interval_and_keep_the_parameters(sitting, make_task):

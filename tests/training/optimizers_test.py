@@ -14,6 +14,7 @@ from jaxlabs.training.optimizers import (
     build_optimizer,
     build_schedule,
     matrices,
+    suspects,
 )
 
 PARAMS = {
@@ -94,7 +95,9 @@ def test_warm_up_longer_than_the_run_is_refused():
 def test_average_that_never_forgets_is_refused():
     with pytest.raises(UserError) as caught:
         OptimizerConfig(ema_decay=1.0)
-    assert str(caught.value) == "--ema_decay: 1.0 is not accepted; a number below 1"
+    assert str(caught.value) == (
+        "--ema_decay: 1.0 is not accepted; a number of at least 0 and below 1"
+    )
 
 
 def test_run_without_steps_has_a_schedule():
@@ -253,3 +256,19 @@ def test_optimizers_walk_down_a_bowl(optimizer):
     for _ in range(60):
         params, state = step(params, state)
     assert optax.tree.norm(params) < 0.3 * optax.tree.norm(PARAMS)
+
+
+@pytest.mark.parametrize("name", ["adam_b1", "adam_b2", "ema_decay"])
+@pytest.mark.parametrize("value", [1.0, 0.99999999, -0.1])
+def test_a_decay_of_one_is_refused_as_its_bias_correction_divides_by_zero(name, value):
+    with pytest.raises(UserError, match=f"^--{name}: {value} is not accepted; a number .* below 1"):
+        OptimizerConfig.from_flat({name: value})
+    OptimizerConfig.from_flat({name: 0.0})
+    OptimizerConfig.from_flat({name: 0.9999})
+
+
+def test_the_suspects_of_a_step_that_is_not_finite_are_the_rate_and_what_departs_from_defaults():
+    assert suspects(OptimizerConfig()) == "--learning_rate=0.001"
+    decay = OptimizerConfig(weight_decay=1e30, adam_b1=0.999)
+    assert suspects(decay) == "--learning_rate=0.001, --weight_decay=1e+30, --adam_b1=0.999"
+    assert suspects(OptimizerConfig(optimizer="muon")) == "--muon_learning_rate=0.02"

@@ -13,7 +13,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 from jaxlabs.losses.parts import LossParts
 from jaxlabs.training.optimizers import OptimizerConfig, build_optimizer
 from jaxlabs.training.state import create_state, leaf_names
-from jaxlabs.training.step import build_train_step
+from jaxlabs.training.step import bad_names, build_train_step
 
 # Plain descent of rate 1: the parameters after a step show its gradients as they are.
 DESCENT = optax.sgd(1.0)
@@ -198,6 +198,38 @@ def test_bad_leaf_points_past_the_leaves_when_only_the_loss_is_not_finite(key):
     state = create_state(None, {"params": {"a": jnp.float32(1)}}, DESCENT)
     _, metrics = build_train_step(loss)(state, np.float32(np.inf), key)
     assert (int(metrics["skipped"]), int(metrics["bad_leaf"])) == (1, 1)
+
+
+def infinite(leaf):
+    """An optimizer that overflows in one leaf, from its second step on."""
+
+    def update(updates, count, params=None):
+        names = leaf_names(updates)
+        scale = {name: jnp.where((name == leaf) & (count > 0), jnp.inf, 1) for name in names}
+        leaves = [scale[name] * x for name, x in zip(names, jax.tree.leaves(updates), strict=True)]
+        return jax.tree.unflatten(jax.tree.structure(updates), leaves), count + 1
+
+    return optax.GradientTransformation(lambda params: jnp.int32(0), update)
+
+
+@pytest.mark.parametrize("leaf", ["block.bias", "embedding.embedding"])
+def test_a_step_whose_update_is_not_finite_keeps_everything_but_the_step_count(
+    leaf, make_task, make_state, make_batch, key
+):
+    task = make_task(statistics=True)
+    state = make_state(task, optax.chain(adam(), infinite(leaf)), ema_decay=0.9)
+    state, metrics = task.train_step(state, make_batch(), key)
+    assert (int(metrics["skipped"]), int(metrics["bad_leaf"])) == (0, -1)
+    kept = copied((state.params, state.opt_state, state.ema_params, state.batch_stats))
+    for skipped in (1, 2):
+        state, metrics = task.train_step(state, make_batch(), key)
+        new = (state.params, state.opt_state, state.ema_params, state.batch_stats)
+        chex.assert_trees_all_equal(copied(new), kept)
+        assert jnp.isfinite(metrics["loss"])
+        assert jnp.isfinite(metrics["gradient_norm"])
+        assert (int(metrics["skipped"]), int(state.skipped)) == (1, skipped)
+        assert bad_names(state.params)[int(metrics["bad_leaf"])] == f"the update of {leaf}"
+    assert int(state.step) == 3
 
 
 def test_average_of_parameters_equals_its_closed_form_sum(make_task, make_state, make_batch, key):

@@ -38,12 +38,18 @@ before the operating system ends whatever it likes."""
 class MeasuringConfig(Config):
     """How long to measure."""
 
-    rounds: int = setting(5, "timed rounds of each rival, taken in turns", minimum=1)
+    rounds: int = setting(5, "timed rounds of each rival, taken in turns", minimum=1, maximum=1000)
     seconds: float = setting(
-        60.0, "of timing after which a rival with two rounds has no further one", above=0
+        60.0,
+        "of timing after which a rival with two rounds has no further one",
+        above=0,
+        maximum=1e6,
     )
     limit: float = setting(
-        900.0, "seconds after which an answer is given up, compilation included", above=0
+        900.0,
+        "seconds after which an answer is given up, compilation included",
+        above=0,
+        maximum=1e6,
     )
 
 
