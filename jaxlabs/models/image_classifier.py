@@ -108,20 +108,25 @@ def as_pixels(images: jax.Array) -> jax.Array:
 
 
 def shifted(x: jax.Array, example_keys: jax.Array, most: int) -> jax.Array:
-    """Moves every picture by whole pixels, at most `most` along either axis; what comes in is 0.
+    """Moves every picture by whole pixels, at most `most` along either axis.
+
+    What comes in is of the image's ground, the median of its outermost pixels.
 
     Args:
       x: [batch, height, width, channels].
       example_keys: [batch] PRNG keys.
       most: of all moves of so many pixels each is as likely as any other.
     """
-    padded = jnp.pad(x, ((0, 0), (most, most), (most, most), (0, 0)))
+    sides = x[:, :, jnp.array([0, -1])].swapaxes(1, 2)
+    border = jnp.concatenate([x[:, jnp.array([0, -1])], sides], axis=2)
+    ground = jnp.median(border, axis=(1, 2), keepdims=True)
+    padded = jnp.pad(x - ground, ((0, 0), (most, most), (most, most), (0, 0)))
 
     def move(picture, key):
         down, right = jax.random.randint(key, (2,), 0, 2 * most + 1)
         return jax.lax.dynamic_slice(picture, (down, right, 0), x.shape[1:])
 
-    return jax.vmap(move)(padded, example_keys)
+    return jax.vmap(move)(padded, example_keys) + ground
 
 
 def loss(
