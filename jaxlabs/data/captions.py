@@ -50,8 +50,8 @@ def inked(images: np.ndarray) -> np.ndarray:
     Args:
       images: [count, height, width, channels] uint8.
     """
-    sides = images[:, :, [0, -1]].swapaxes(1, 2)
-    border = np.concatenate([images[:, [0, -1]], sides], axis=2)
+    ends = [0, -1]
+    border = np.concatenate([images[:, ends], images[:, 1:-1, ends].swapaxes(1, 2)], axis=2)
     ground = np.median(border, axis=(1, 2), keepdims=True).astype(np.uint8)
     return np.maximum(images, ground) - np.minimum(images, ground)
 

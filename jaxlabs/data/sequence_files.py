@@ -99,17 +99,18 @@ def _labelled(path: Path, lines: list[str]) -> tuple[list[Pair], list[str]]:
         first_line.setdefault(name, number)
         sentences[name].add(sentence)
         pairs.append((sentence, (name,)))
-    rare = [name for name, known in sentences.items() if len(known) == 1]
     distinct = {sentence for sentence, _ in pairs}
-    if len(rare) > 1 or len(sentences) > len(distinct):
+    if len(sentences) > len(distinct):
         raise UserError(
-            f"{path}: {len(rare):,} of {len(sentences):,} labels have a single sentence, such as"
-            f" {', '.join(map(repr, rare[:3]))}; a label, which needs two, comes before the tab"
+            f"{path}: {len(sentences):,} labels for {len(distinct):,} different sentences; every"
+            " label needs two sentences, and comes before the tab"
         )
+    rare = [name for name, known in sentences.items() if len(known) == 1]
     if rare:
+        others = f", as have {len(rare) - 1:,} others" if len(rare) > 1 else ""
         raise UserError(
-            f"{path}, line {first_line[rare[0]]}: label {rare[0]!r} has a single sentence; every"
-            " label needs two, and a header is not accepted"
+            f"{path}, line {first_line[rare[0]]}: label {rare[0]!r} has a single sentence{others};"
+            " every label needs two, and a header is not accepted"
         )
     return pairs, []
 

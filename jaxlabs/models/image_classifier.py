@@ -117,16 +117,20 @@ def shifted(x: jax.Array, example_keys: jax.Array, most: int) -> jax.Array:
       example_keys: [batch] PRNG keys.
       most: of all moves of so many pixels each is as likely as any other.
     """
-    sides = x[:, :, jnp.array([0, -1])].swapaxes(1, 2)
-    border = jnp.concatenate([x[:, jnp.array([0, -1])], sides], axis=2)
+    ends = np.array([0, -1])
+    border = jnp.concatenate([x[:, ends], x[:, 1:-1, ends].swapaxes(1, 2)], axis=2)
     ground = jnp.median(border, axis=(1, 2), keepdims=True)
-    padded = jnp.pad(x - ground, ((0, 0), (most, most), (most, most), (0, 0)))
+    padded = jnp.pad(x, ((0, 0), (most, most), (most, most), (0, 0)))
+    inside = np.pad(
+        np.ones((1, *x.shape[1:3], 1), bool), ((0, 0), (most,) * 2, (most,) * 2, (0, 0))
+    )
+    padded = jnp.where(inside, padded, ground)
 
     def move(picture, key):
         down, right = jax.random.randint(key, (2,), 0, 2 * most + 1)
         return jax.lax.dynamic_slice(picture, (down, right, 0), x.shape[1:])
 
-    return jax.vmap(move)(padded, example_keys) + ground
+    return jax.vmap(move)(padded, example_keys)
 
 
 def loss(
