@@ -176,8 +176,8 @@ def test_repeated_lines_keep_their_frequency_for_the_next_word(tmp_path):
             ": 40 labels for 2 different sentences; every label needs two sentences, and comes",
         ),
         (
-            [f"{'pos' if len(s) < 16 else s[:9]}\t{s}" for s in SENTENCES],
-            ", line 3: label 'w2 is w4 v' has a single sentence, as have 12 others; every label",
+            [f"{'pos' if i % 10 else f'odd {i}'}\t{s}" for i, s in enumerate(SENTENCES, start=8)],
+            ", line 3: label 'odd 10' has a single sentence, as have 3 others; every label needs",
         ),
     ],
     ids=["header", "swapped", "swapped twice", "rare"],
