@@ -97,19 +97,15 @@ def read_prepared(
     Raises:
       UserError: the folder does not hold what tensorflow-datasets wrote there.
     """
-    for path in folder.iterdir():
-        paths.require_file(path, "what tensorflow-datasets wrote is needed")
     # Imported here: it takes a second, and most runs find a raw file.
     from array_record.python.array_record_module import ArrayRecordReader
     from tensorflow_datasets.proto import tf_example_pb2
 
-    name = folder.parent.name
+    names = [f"{folder.parent.name}-{split}.array_record-*" for split in splits]
+    shards = [path for name in names for path in sorted(folder.glob(name))]
+    for path in shards:
+        paths.require_file(path, "what tensorflow-datasets wrote is needed")
     try:
-        shards = [
-            path
-            for split in splits
-            for path in sorted(folder.glob(f"{name}-{split}.array_record-*"))
-        ]
         examples = [
             tf_example_pb2.Example.FromString(record)
             for path in shards

@@ -158,9 +158,10 @@ def test_nothing_that_a_prepared_folder_names_is_imported(
     (folder / "features.json").write_text(json.dumps(features))
     info = {"name": "tiny_shakespeare", "moduleName": "hostile", "fileFormat": "array_record"}
     (folder / "dataset_info.json").write_text(json.dumps(info | {"version": "1.0.0"}))
-    with pytest.raises(UserError, match=r"1\.0\.0: not the published tiny_shakespeare"):
+    with pytest.raises(UserError) as caught:
         datasets.load("tiny_shakespeare", tmp_path, download=False)
     assert not marker.exists()
+    assert str(caught.value).startswith(f"{folder}: not the published tiny_shakespeare")
 
 
 def test_download_lands_whole_under_its_name_alone(address, tmp_path):
