@@ -106,7 +106,10 @@ def _most_frequent_by(train: list[Pair], key):
     counts: dict = collections.defaultdict(collections.Counter)
     for source, target in train:
         counts[key(source)][target] += 1
-    overall = sum(counts.values(), collections.Counter()).most_common(1)[0][0]
+    totals: collections.Counter = collections.Counter()
+    for count in counts.values():
+        totals.update(count)
+    overall = totals.most_common(1)[0][0]
     likeliest = {name: count.most_common(1)[0][0] for name, count in counts.items()}
     return lambda sources: [likeliest.get(key(source), overall) for source in sources]
 
@@ -133,7 +136,8 @@ def _words_and_bags(sources: Sequence, words: dict[str, int]) -> scipy.sparse.cs
 def _regression(features: scipy.sparse.csr_matrix, labels: Sequence):
     """Fits a softmax regression; returns `features -> labels`, or None where it is too large."""
     names = sorted(set(labels))
-    numbers = np.array([names.index(label) for label in labels])
+    number_of = {label: number for number, label in enumerate(names)}
+    numbers = np.array([number_of[label] for label in labels])
     count, width = features.shape
     if width * len(names) > MOST_WEIGHTS:
         return None

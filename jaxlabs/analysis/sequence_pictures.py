@@ -112,7 +112,7 @@ def _alignment(
     return {
         "maps": np.stack(maps)[:, : len(written)],
         "source": [*source, SPECIAL[END]],
-        "target": [(SPECIAL + both[1].words)[number] for number in written],
+        "target": [both[1].names[number] for number in written],
     }
 
 

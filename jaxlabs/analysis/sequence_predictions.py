@@ -13,6 +13,7 @@ from jaxlabs.analysis.sequence_scores import bleu, exact_match, tag_span_f1
 from jaxlabs.config import RUNTIME, Config, UserError, setting
 from jaxlabs.data.batches import Examples
 from jaxlabs.data.grammars import next_word
+from jaxlabs.data.sequence_files import words_of
 from jaxlabs.data.sequence_splits import END, SPECIAL, Numbering, numberings
 from jaxlabs.data.splits import Data
 from jaxlabs.models import seq2seq
@@ -51,7 +52,7 @@ def require_known(prompt: str | None, vocabulary: Mapping[str, Any]) -> None:
     """Raises UserError for a prompt that is empty, too long, or has unknown words."""
     if prompt is None:
         return
-    words, most = prompt.split(), vocabulary["source_length"] - 1
+    words, most = words_of(prompt), vocabulary["source_length"] - 1
     if not 1 <= len(words) <= most:
         raise UserError(f"--prompt: {len(words)} words in {prompt!r}; 1 to {most} are accepted")
     try:
@@ -87,10 +88,9 @@ def guess(
         rows += list(_guess_batch(model, params, full, beam, length_power))[: len(part)]
     if isinstance(model, Seq2Seq):
         return [target.decode(row) for row in rows]
-    names = SPECIAL + target.words
     lengths = (inputs != PADDING).sum(axis=1) - 1 if model.aligned else [1] * len(rows)
     return [
-        [names[number] for number in row[:length]]
+        [target.names[number] for number in row[:length]]
         for row, length in zip(rows, lengths, strict=True)
     ]
 
@@ -173,17 +173,18 @@ def told(
     """
     require_known(config.prompt, vocabulary)
     shown = vocabulary["shown"] if config.prompt is None else [(config.prompt, None)]
-    say = functools.partial(_said, model, params, vocabulary, config, key)
+    length, both = vocabulary["source_length"], numberings(vocabulary)
+    say = functools.partial(_said, model, params, length, both, config, key)
     return "\n\n".join(
-        f"{sentence}\n{say(sentence.split())}" + (f"\n  (right: {right})" if right else "")
+        f"{sentence}\n{say(words_of(sentence))}" + (f"\n  (right: {right})" if right else "")
         for sentence, right in shown
     )
 
 
-def _said(model, params, vocabulary, config, key, words: list[str]) -> str:
-    source, target = numberings(vocabulary)
+def _said(model, params, length, both, config, key, words: tuple[str, ...]) -> str:
+    source, target = both
     numbers = source.encode(words)
-    inputs = np.zeros((1, vocabulary["source_length"]), np.int32)
+    inputs = np.zeros((1, length), np.int32)
     inputs[0, : len(numbers) + 1] = [*numbers, END]
     if isinstance(model, Seq2Seq):
         beams = _translate(model, params, inputs, config.beam, config.length_power)
@@ -191,7 +192,7 @@ def _said(model, params, vocabulary, config, key, words: list[str]) -> str:
         return "\n".join(
             f"  {score:8.3f} {' '.join(target.decode(row))}" for row, score in found if score > -1e9
         )
-    chances, names = np.asarray(_probabilities(model, params, inputs)[0]), SPECIAL + target.words
+    chances, names = np.asarray(_probabilities(model, params, inputs)[0]), target.names
     if model.aligned:
         best = chances.argmax(axis=-1)
         return "  " + " ".join(f"{w}/{names[i]}" for w, i in zip(words, best, strict=False))
@@ -199,15 +200,11 @@ def _said(model, params, vocabulary, config, key, words: list[str]) -> str:
     lines = "  " + ", ".join(f"{names[i]} {chances[0, i]:.3f}" for i in order if chances[0, i] > 0)
     if model.both_ways:  # a label and no next word
         return lines
-    follows = np.array([_number_of(source, name) for name in names], np.int32)
+    follows = np.array([source.number_of(name, otherwise=END) for name in names], np.int32)
     drawn = continued(model, params, inputs[0], follows, key, config.max_new_words)
     ending = source.decode(np.asarray(drawn))
     stop = ending.index(".") + 1 if "." in ending else len(ending)
     return f"{lines}\n  {' '.join([*words, *ending[:stop]])}"
-
-
-def _number_of(source: Numbering, name: str) -> int:
-    return source.encode([name])[0] if name in source.words else END
 
 
 @functools.partial(jax.jit, static_argnums=(0, 5))

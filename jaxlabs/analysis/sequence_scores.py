@@ -42,9 +42,12 @@ def spans(tags: Sequence[str]) -> list[tuple[str, int, int]]:
 def bleu(guesses: Words, targets: Words) -> float:
     """Returns the corpus BLEU in percent (Papineni et al. 2002), by sacrebleu (Post 2018).
 
-    Words are taken as they are (`tokenize="none"`), n-grams up to 4, smoothed exponentially.
+    Words are taken as they are (`tokenize="none"`), n-grams up to 4, smoothed exponentially. Where
+    no target has four words there are no 4-grams to match: n-grams are as long as the longest one.
     """
-    import sacrebleu  # takes a moment, and most labs need none
+    from sacrebleu.metrics import BLEU  # takes a moment, and most labs need none
 
+    longest = max(1, *map(len, targets))
+    score = BLEU(tokenize="none", force=True, max_ngram_order=min(4, longest))
     found, wanted = ([" ".join(words) for words in rows] for rows in (guesses, targets))
-    return sacrebleu.corpus_bleu(found, [wanted], tokenize="none", force=True).score
+    return score.corpus_score(found, [wanted]).score

@@ -41,6 +41,21 @@ class Described:
     claims: np.ndarray
 
 
+def inked(images: np.ndarray) -> np.ndarray:
+    """Returns how far every pixel is from its image's ground, of the shape of the images, uint8.
+
+    The ground is the median of the outermost pixels, by image and channel: 0 where ink is bright on
+    black, as in MNIST, and 255 where it is dark on white, as in a scan.
+
+    Args:
+      images: [count, height, width, channels] uint8.
+    """
+    ends = [0, -1]
+    border = np.concatenate([images[:, ends], images[:, 1:-1, ends].swapaxes(1, 2)], axis=2)
+    ground = np.median(border, axis=(1, 2), keepdims=True).astype(np.uint8)
+    return np.maximum(images, ground) - np.minimum(images, ground)
+
+
 def measured_slant(images: np.ndarray) -> np.ndarray:
     """Returns by how many degrees each digit leans to the right, `[count]`, from its moments.
 
@@ -48,11 +63,11 @@ def measured_slant(images: np.ndarray) -> np.ndarray:
     over the vertical one. An empty picture does not lean.
 
     Args:
-      images: [count, height, width, channels] uint8, ink is bright.
+      images: [count, height, width, channels] uint8, ink of any color on a ground of one.
     """
     height, width = images.shape[1:3]
     down, right = (axis.ravel() for axis in np.indices((height, width)) - (height - 1) / 2)
-    ink = images.reshape(len(images), height * width, -1).sum(axis=-1, dtype=np.float32)
+    ink = inked(images).reshape(len(images), height * width, -1).sum(axis=-1, dtype=np.float32)
     powers = np.stack([np.ones_like(down), down, right, down**2, down * right], axis=1)
     total, *sums = (ink @ powers.astype(np.float32)).astype(np.float64).T
     middle_down, middle_right, squares, products = np.array(sums) / np.maximum(total, TINY)
@@ -69,7 +84,7 @@ def measured_thickness(images: np.ndarray) -> np.ndarray:
     Args:
       images: as for `measured_slant`.
     """
-    ink = images.mean(axis=-1, dtype=np.float32) / 255
+    ink = inked(images).mean(axis=-1, dtype=np.float32) / 255
     ink = np.pad(ink, ((0, 0), (1, 1), (1, 1)))
     # Roberts' cross: differences along both diagonals, each over a distance of sqrt(2).
     first, second = ink[:, 1:, 1:] - ink[:, :-1, :-1], ink[:, 1:, :-1] - ink[:, :-1, 1:]

@@ -90,8 +90,11 @@ def _load_published(wanted: PublishedText, data_dir: Path, download: bool) -> Te
         return _published(wanted, sources.read_text_file(path), source=path)
     if folder := sources.prepared(wanted.name, data_dir):
         # Cut in three by its authors; put together again it is the original.
-        records = sources.read_prepared(folder, ("train", "validation", "test"))
-        text = b"".join(record["text"] for record in records).decode(errors="replace")
+        text = sources.read_prepared(
+            folder,
+            ("train", "validation", "test"),
+            lambda records: b"".join(record["text"] for record in records).decode(),
+        )
         return _published(wanted, text, source=folder)
     try:
         if not download:

@@ -1,7 +1,9 @@
 """A folder of pictures, PNG or JPEG, as one array."""
 
 import dataclasses
+import warnings
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
@@ -92,22 +94,32 @@ def _read_all(pictures: list[Path], grey: bool) -> np.ndarray:
 
 
 def _read(path: Path, grey: bool) -> np.ndarray:
-    """Returns [height, width, channels] uint8."""
-    from PIL import Image
-
     paths.require_file(path, NEEDED)
     try:
-        with Image.open(path) as picture:
-            mode = picture.mode
-            if mode not in GREY + COLOUR or "transparency" in picture.info:
-                see_through = " with transparency" if "transparency" in picture.info else ""
-                raise UserError(f"{path}: a picture of mode {mode}{see_through}; {NEEDED}")
-            converted = picture.convert("L" if grey or mode in GREY else "RGB")
-            values = np.asarray(converted)
-    # Pillow's errors are of many kinds, also for one damaged file; a huge picture is one of them.
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        if isinstance(error, UserError):
-            raise
+        return decode(path, grey=grey)
+    # Pillow's errors are of many kinds, also for one damaged file; a huge image is one of them.
+    except Exception as error:
         reason = " ".join(str(error).split())[:200]
         raise UserError(f"{path}: cannot be read ({reason}); {NEEDED}") from None
+
+
+def decode(file: Path | BinaryIO, *, grey: bool) -> np.ndarray:
+    """Returns [height, width, channels] uint8, turned upright as its EXIF orientation says.
+
+    Only the decoders of PNG and JPEG are tried, whatever the file is called: others start programs.
+
+    Raises:
+      Exception: of many kinds, for a file that is damaged, huge or of another kind.
+    """
+    from PIL import Image, ImageOps
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of damaged EXIF data, which are passed over
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        with Image.open(file, formats=("PNG", "JPEG")) as image:
+            mode, transparent = image.mode, "transparency" in image.info
+            if mode not in GREY + COLOUR or transparent:
+                raise ValueError(f"a picture of mode {mode}{' with transparency' * transparent}")
+            upright = ImageOps.exif_transpose(image)
+            values = np.asarray(upright.convert("L" if grey or mode in GREY else "RGB"))
     return values.reshape(*values.shape[:2], -1)

@@ -17,9 +17,11 @@ NAMES = (MNIST, RENDERED)
 RENDERED_COUNTS = {"train": 10_000, "test": 2_000}
 RENDERED_SEED = 0
 
-# Of a folder of pictures, the share that is held out as the test set, and what it is drawn by.
+# Of a folder's classes, the share that is held out as the test set, and what it is drawn by.
 TEST_SHARE, SPLIT_SEED = 0.1, 0
 FEWEST = 20
+NAMED = 10
+"""Classes that an error names."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,7 +93,8 @@ def load(name: str, data_dir: str | Path | None = None, *, download: bool = True
     tensorflow-datasets in `data_dir`/tfds, $TFDS_DATA_DIR or ~/tensorflow_datasets; at a mirror,
     kept in `data_dir`/mnist. Where none of it works, `rendered_digits` takes its place, and the
     result's `notice` says so. A folder's pictures are cut into nine tenths for training and one
-    tenth for testing by a fixed draw; its sub-folders, if it has any, are the classes.
+    tenth for testing by a fixed draw; its sub-folders, if it has any, are the classes, and each of
+    them is cut so.
 
     Args:
       name: one of `NAMES`, or the path to a folder of PNG or JPEG pictures of one size.
@@ -100,7 +103,7 @@ def load(name: str, data_dir: str | Path | None = None, *, download: bool = True
 
     Raises:
       UserError: no such name or folder; a file that is damaged or not the published one; a folder
-        with too few pictures, or with pictures of several sizes.
+        with too few pictures, with pictures of several sizes, or with a class of a single one.
     """
     if name == RENDERED:
         return _rendered()
@@ -187,10 +190,27 @@ def _folder(name: str) -> ImageDataset:
             f"of PNG or JPEG pictures of one size{nearest(name, NAMES)}"
         )
     held = image_files.read_folder(folder, at_least=FEWEST)
+    counts = np.bincount(held.labels)
+    alone = [name for name, count in zip(held.classes, counts, strict=False) if count < 2]
+    if alone:
+        named = ", ".join(alone[:NAMED]) + ", ..." * (len(alone) > NAMED)
+        raise UserError(
+            f"{folder}: one image only in {named}; every sub-folder is a class, which needs one to "
+            "train on and one to test on; without classes, put all images into one folder"
+        )
     pictures = LabelledImages(held.images, held.labels)
-    order = np.random.default_rng(SPLIT_SEED).permutation(pictures.count)
-    train, test = hold_out(pictures.take(order), max(1, round(TEST_SHARE * pictures.count)))
+    train, test = (pictures.take(places) for places in _split(held.labels))
     return _dataset(name, train, test, held.classes, str(folder.resolve()))
+
+
+def _split(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the places of the images to train on and of those to test on, a tenth of a class."""
+    order = np.random.default_rng(SPLIT_SEED).permutation(len(labels))
+    is_test = np.zeros(len(labels), bool)
+    for label in np.unique(labels):
+        of_class = order[labels[order] == label]
+        is_test[of_class[-max(1, round(TEST_SHARE * len(of_class))) :]] = True
+    return order[~is_test[order]], order[is_test[order]]
 
 
 def _dataset(

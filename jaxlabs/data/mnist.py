@@ -17,7 +17,7 @@ import numpy as np
 
 from jaxlabs import paths
 from jaxlabs.config import UserError
-from jaxlabs.data import sources
+from jaxlabs.data import image_files, sources
 
 MIRROR = "https://ossci-datasets.s3.amazonaws.com/mnist/"
 
@@ -153,9 +153,9 @@ def _read_prepared(folder: Path, data_dir: Path) -> Arrays:
             return arrays
     arrays = {}
     for part in ("train", "test"):
-        records = sources.read_prepared(folder, (part,), encoded=("image",))
-        arrays[f"{part}_images"] = np.stack([_decode(record["image"]) for record in records])
-        arrays[f"{part}_labels"] = np.array([record["label"] for record in records], np.uint8)
+        arrays[f"{part}_images"], arrays[f"{part}_labels"] = sources.read_prepared(
+            folder, (part,), _decode
+        )
     if content_sha256(arrays) != CONTENT_SHA256:
         raise UserError(f"{folder}: not the published MNIST; delete it or prepare it anew")
     for home in homes:
@@ -164,10 +164,9 @@ def _read_prepared(folder: Path, data_dir: Path) -> Arrays:
     return arrays
 
 
-def _decode(png: bytes) -> np.ndarray:
-    from PIL import Image
-
-    return np.asarray(Image.open(io.BytesIO(png)))
+def _decode(records: list[sources.Record]) -> tuple[np.ndarray, np.ndarray]:
+    images = [image_files.decode(io.BytesIO(record["image"]), grey=True) for record in records]
+    return np.stack(images)[..., 0], np.array([record["label"] for record in records], np.uint8)
 
 
 def _read_cache(path: Path) -> Arrays | None:

@@ -23,6 +23,9 @@ CLASSIC_SHAPE = (10, 512, 512)
 WHITENED, RAW = "IMAGES", "IMAGESr"
 """Names of the array in the files of Olshausen and Field, which had it whitened and as it was."""
 
+LARGEST = 1e38
+"""Limit of the sizes of values in a file."""
+
 # Of the exercise: patches are cut at so many standard deviations and moved into this range.
 DEVIATIONS, RANGE = 3.0, (0.1, 0.9)
 
@@ -182,7 +185,7 @@ def _read_folder(name: str, folder: Path) -> Photographs:
 def _read_mat(name: str, path: Path) -> Photographs:
     from scipy.io import loadmat
 
-    needed = f"{WHITENED} or {RAW}, [height, width, count], is needed"
+    needed = f"{WHITENED} or {RAW}, [height, width, count] of finite numbers, is needed"
     paths.require_file(path, f"a .mat file with {needed}")
     try:
         held = loadmat(path)
@@ -194,12 +197,16 @@ def _read_mat(name: str, path: Path) -> Photographs:
     if key is None:
         found = ", ".join(key for key in held if not key.startswith("__")) or "nothing"
         raise UserError(f"{path}: holds {found}; {needed}")
-    array = held[key]
+    array = held[key]  # a dense array, or a sparse matrix
+    complaint = f"{path}: {key} is {array.dtype} of shape {list(array.shape)}; {needed}"
+    if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiu" or not array.size:
+        raise UserError(complaint)
     if array.ndim == 2 and math.isqrt(len(array)) ** 2 == len(array):
         side = math.isqrt(len(array))
         array = array.reshape(side, side, -1, order="F")  # columns of a picture, as MATLAB counts
-    if array.ndim != 3 or array.dtype.kind not in "fiu" or not np.isfinite(array).all():
-        raise UserError(f"{path}: {key} is {array.dtype} of shape {list(array.shape)}; {needed}")
+    # NaN is not below the limit either; the squares of what is are finite.
+    if array.ndim != 3 or not (np.abs(array.astype(np.float64)) < LARGEST).all():
+        raise UserError(complaint)
     images = np.moveaxis(array, -1, 0).astype(np.float64)
     return _photographs(name, images, key == WHITENED, str(path.resolve()))
 

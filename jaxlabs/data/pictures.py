@@ -31,7 +31,7 @@ class PictureConfig(Config):
 
 
 def picture_data(pictures: ImageDataset, config: PictureConfig, coins: bool) -> Data:
-    """Returns pictures to train on and to evaluate on, as `images` uint8 with 255 for ink.
+    """Returns pictures to train on and to evaluate on, as `images` uint8, 255 is bright.
 
     Evaluations are on the test pictures and, as `training_images`, on as many that were trained on.
     Held-out pictures are the last of the training set and are then not trained on. Where pixels are

@@ -3,6 +3,7 @@
 Sources begin with no mark and end with `<eos>`, where a model that reads but one way has read all.
 """
 
+import collections
 import dataclasses
 import functools
 import hashlib
@@ -34,8 +35,8 @@ GRAMMARS: dict[str, ModuleType] = {
 GRAMMAR = "grammar"
 PADDING, START, END = 0, 1, 2
 SPECIAL = ("<pad>", "<sos>", "<eos>")
-SHOWN = 3
-"""Test sentences that a run's samples show."""
+SHOWN, NAMED = 3, 10
+"""Test sentences that a run's samples show; labels that a notice names."""
 
 LONG_SHARE, TEST_SHARE = 0.1, 0.1
 """Of a user's sentences: the longest go to `longer`, and of the others some to `test`."""
@@ -95,51 +96,104 @@ class Numbering:
         for number in numbers:
             if number in (PADDING, END):
                 break
-            words.append((SPECIAL + self.words)[number])
+            words.append(self.names[number])
         return words
+
+    def number_of(self, word: str, otherwise: int) -> int:
+        """Returns the number of a word, or `otherwise` where it is unknown."""
+        return self._numbers.get(word, otherwise)
+
+    @functools.cached_property
+    def names(self) -> tuple[str, ...]:
+        """What each number stands for."""
+        return SPECIAL + self.words
 
     @functools.cached_property
     def _numbers(self) -> dict[str, int]:
         return {word: number for number, word in enumerate(self.words, start=len(SPECIAL))}
 
 
-def splits_of(task: str, dataset: str, seed: int, sizes: SequenceDataConfig) -> Splits:
-    """Returns the pairs of `train`, `test` and `longer`; no source of one stands in another.
+def splits_of(
+    task: str, dataset: str, seed: int, sizes: SequenceDataConfig
+) -> tuple[Splits, str | None]:
+    """Returns the pairs of `train`, `test` and `longer`, and one line on what was left out, if any.
 
-    Lengths in `longer` are such as training never has. A user's sentences are shuffled by the seed,
-    and a tenth go to `test`; sources longer than nine tenths of all go to `longer`, which is
-    missing where there are none.
+    No source of one stands in another. Lengths in `longer` are such as training never has. A user's
+    sentences are shuffled by the seed, and a tenth go to `test`, of every label if they have one;
+    sources longer than nine tenths of all go to `longer`, which is missing where there are none.
 
     Raises:
       UserError: no such data set; a file that cannot be read or holds too few sentences.
     """
     if dataset == GRAMMAR:
-        return _drawn(GRAMMARS[task], seed, sizes)
+        return _drawn(GRAMMARS[task], seed, sizes), None
     path = paths.local(dataset, "--dataset")
     if not dataset or not os.path.exists(path):
         raise UserError(
             f"--dataset: no data set or file {dataset!r}; accepted are {GRAMMAR} or the path to a"
             f" file{nearest(dataset, [GRAMMAR])}"
         )
-    return _shuffled(sequence_files.read(task, path), path, seed)
+    groups, notices = sequence_files.read(task, path)
+    splits = _shuffled(groups, path, seed, by_label=task == "sentiment")
+    if task in ("sentiment", "tagging"):
+        notices += _absent_labels(splits)
+    return splits, f"{path}: {'; '.join(notices)}" if notices else None
 
 
-def _shuffled(sentences: list[list[Pair]], path: Path, seed: int) -> Splits:
-    lengths = [len(source) for pairs in sentences for source, _ in pairs]
+def _shuffled(groups: list[list[Pair]], path: Path, seed: int, by_label: bool) -> Splits:
+    """Splits groups of pairs, each of which stays on one side."""
+    lengths = [len(source) for pairs in groups for source, _ in pairs]
     border = np.quantile(lengths, 1 - LONG_SHARE, method="lower")
-    np.random.default_rng(seed).shuffle(sentences)
+    np.random.default_rng(seed).shuffle(groups)
+    classes = [range(len(groups))]
+    if by_label:
+        classes = _by_rarest_label(groups)
+        # Also of a label whose sentences are long there is one to train on and one to test on.
+        shortest = [sorted(len(groups[place][0][0]) for place in one)[:2] for one in classes]
+        border = max(border, *(lengths[-1] for lengths in shortest))
 
-    def part(sentences: list[list[Pair]], long: bool) -> list[Pair]:
-        return [pair for pairs in sentences for pair in pairs if (len(pair[0]) > border) == long]
+    def pairs_at(places: Iterable[int], long: bool) -> list[Pair]:
+        pairs = [pair for place in places for pair in groups[place]]
+        return [pair for pair in pairs if (len(pair[0]) > border) == long]
 
-    has_short = [pairs for pairs in sentences if part([pairs], False)]
-    all_long = [pairs for pairs in sentences if not part([pairs], False)]
-    if len(has_short) < 2:
-        raise UserError(f"{path}: too few different sentences ({len(sentences)}) to hold some out")
-    tests = max(1, round(TEST_SHARE * len(has_short)))
-    splits = {"train": part(has_short[tests:], False), "test": part(has_short[:tests], False)}
-    longer = part(has_short[:tests] + all_long, True)
+    has_short = [bool(pairs_at([place], False)) for place in range(len(groups))]
+    tests = set()
+    for one in classes:
+        short = [place for place in one if has_short[place]]
+        tests.update(short[: min(max(1, round(TEST_SHARE * len(short))), len(short) - 1)])
+    if not tests:
+        raise UserError(f"{path}: too few different sentences ({len(groups)}) to hold some out")
+    train = [place for place in range(len(groups)) if place not in tests]
+    all_long = [place for place in train if not has_short[place]]
+    splits = {"train": pairs_at(train, False), "test": pairs_at(sorted(tests), False)}
+    longer = pairs_at([*sorted(tests), *all_long], True)
     return splits | ({"longer": longer} if longer else {})
+
+
+def _by_rarest_label(groups: list[list[Pair]]) -> list[list[int]]:
+    """Returns the places of the groups by label; of several labels of a group the rarest counts."""
+    counts = collections.Counter(label for pairs in groups for _, label in pairs)
+    classes = collections.defaultdict(list)
+    for place, pairs in enumerate(groups):
+        classes[min((counts[label], label) for _, label in pairs)].append(place)
+    return list(classes.values())
+
+
+def _absent_labels(splits: Splits) -> list[str]:
+    """Returns a line for each of training and test sentences that lack some of the labels."""
+    labels = {
+        name: {label for _, target in part for label in target} for name, part in splits.items()
+    }
+    known = set.union(*labels.values())
+    absent = {
+        "train on": sorted(known - labels["train"]),
+        "test on": sorted(known - labels["test"]),
+    }
+    return [
+        f"no sentence to {purpose} has {', '.join(names[:NAMED])}{', ...' * (len(names) > NAMED)}"
+        for purpose, names in absent.items()
+        if names
+    ]
 
 
 def _drawn(grammar: ModuleType, seed: int, sizes: SequenceDataConfig) -> Splits:
@@ -185,7 +239,7 @@ def sequence_data(
     Raises:
       UserError: as `splits_of`.
     """
-    splits = splits_of(task, dataset, seed, sizes)
+    splits, notice = splits_of(task, dataset, seed, sizes)
     pairs = [pair for part in splits.values() for pair in part]
     numberings = Numbering.of(s for s, _ in pairs), Numbering.of(t for _, t in pairs)
     ends = task == "translation"
@@ -220,6 +274,7 @@ def sequence_data(
             "shown": [[" ".join(s), " ".join(t)] for s, t in splits["test"][:SHOWN]],
         },
         baselines=lambda: baselines(task, splits) | optima,
+        notice=notice,
     )
 
 

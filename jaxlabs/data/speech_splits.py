@@ -184,7 +184,14 @@ def _hold_out(train: Examples, fraction: float) -> tuple[Examples, Examples | No
     if not count:
         return train, None
     order = np.random.default_rng(0).permutation(train.count)
-    return _part(train, np.sort(order[count:])), _part(train, np.sort(order[:count]))
+    kept, held_out = (_part(train, np.sort(part)) for part in (order[count:], order[:count]))
+    for number, speaker in enumerate(SPEAKERS.values()):
+        if number not in kept.arrays["labels"] or number not in held_out.arrays["labels"]:
+            raise UserError(
+                f"--validation_fraction: {fraction} of {train.count:,} sentences leaves none of"
+                f" {speaker} to train on or to validate on"
+            )
+    return kept, held_out
 
 
 def _balance(train: Examples) -> Examples:

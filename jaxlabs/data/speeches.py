@@ -188,6 +188,9 @@ def _sentences(path: Path, content: str) -> Sentences:
             raise UserError(f"{path}, line {number}: no sentence after the tab; {form}")
         labels.append(int(label))
         texts.append(text.strip())
+    absent = [name for number, name in enumerate(SPEAKERS.values()) if number not in labels]
+    if absent:
+        raise UserError(f"{path}: no sentence of {', '.join(absent)}; every label is needed")
     return Sentences(tuple(texts), tuple(labels))
 
 

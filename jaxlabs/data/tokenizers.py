@@ -154,7 +154,8 @@ class WordTokenizer:
         wrong = tokens[(tokens < 0) | (tokens >= self.vocabulary_size)]
         if wrong.size:
             raise ValueError(f"token {wrong[0]} is not one of 0..{self.vocabulary_size - 1}")
-        return [(SPECIAL + self.words)[token] for token in tokens]
+        names = SPECIAL + self.words
+        return [names[token] for token in tokens]
 
     def decode(self, tokens: Any) -> str:
         """Returns tokens [length] as running text, spaced as English is; padding is left out.

@@ -8,6 +8,8 @@ and what the pixel grid does.
 
 import numpy as np
 
+from jaxlabs.config import UserError
+
 CUTOFF = 0.4
 """f0 in cycles per pixel; the paper's 200 cycles per picture of 512 pixels, rounded up to 0.4."""
 
@@ -24,11 +26,17 @@ def whiten(images: np.ndarray) -> np.ndarray:
 
     Returns:
       [count, height, width] float64.
+
+    Raises:
+      UserError: every image is of one value.
     """
     gain = _frequency(*images.shape[1:])
     gain = gain * np.exp(-((gain / CUTOFF) ** 4))
     filtered = np.fft.ifft2(np.fft.fft2(images) * gain[None]).real
-    return filtered * np.sqrt(VARIANCE / filtered.var(axis=(1, 2)).mean())
+    variance = filtered.var(axis=(1, 2)).mean()
+    if not variance > 0:
+        raise UserError("the images are all of one value; images with contrast are needed")
+    return filtered * np.sqrt(VARIANCE / variance)
 
 
 def radial_spectrum(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -46,7 +46,8 @@ class _Spans(NamedTuple):
 
 def _spans(sequence: jax.Array, real: jax.Array, tags: Sequence[str]) -> _Spans:
     kinds = sorted({tag[2:] for tag in tags if tag[:2] in ("B-", "I-")})
-    kind_of = np.array([kinds.index(tag[2:]) if tag[2:] in kinds else -1 for tag in tags], np.int32)
+    number_of = {kind: number for number, kind in enumerate(kinds)}
+    kind_of = np.array([number_of.get(tag[2:], -1) for tag in tags], np.int32)
     is_begin = np.array([tag[:2] == "B-" for tag in tags])
     kind = jnp.where(real, jnp.asarray(kind_of)[sequence], -1)
     before = jnp.pad(kind, ((0, 0), (1, 0)), constant_values=-1)[:, :-1]

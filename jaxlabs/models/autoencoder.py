@@ -157,7 +157,7 @@ def loss(
 
     Args:
       params: the model's parameters.
-      batch: `images [batch, height, width, channels]` uint8, 255 is ink, or in [0, 1] as floats;
+      batch: `images [batch, height, width, channels]` uint8, 255 is bright, or in [0, 1] as floats;
         `weights [batch]`, pictures of weight 0 do not count; `example [batch]`.
       key: the step's key; those of the examples derive from it and `example`.
       state: holds the model, and the step that the warm-up of beta has got to.

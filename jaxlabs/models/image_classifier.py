@@ -111,14 +111,23 @@ def as_pixels(images: jax.Array) -> jax.Array:
 
 
 def shifted(x: jax.Array, example_keys: jax.Array, most: int) -> jax.Array:
-    """Moves every picture by whole pixels, at most `most` along either axis; what comes in is 0.
+    """Moves every picture by whole pixels, at most `most` along either axis.
+
+    What comes in is of the image's ground, the median of its outermost pixels.
 
     Args:
       x: [batch, height, width, channels].
       example_keys: [batch] PRNG keys.
       most: of all moves of so many pixels each is as likely as any other.
     """
+    ends = np.array([0, -1])
+    border = jnp.concatenate([x[:, ends], x[:, 1:-1, ends].swapaxes(1, 2)], axis=2)
+    ground = jnp.median(border, axis=(1, 2), keepdims=True)
     padded = jnp.pad(x, ((0, 0), (most, most), (most, most), (0, 0)))
+    inside = np.pad(
+        np.ones((1, *x.shape[1:3], 1), bool), ((0, 0), (most,) * 2, (most,) * 2, (0, 0))
+    )
+    padded = jnp.where(inside, padded, ground)
 
     def move(picture, key):
         down, right = jax.random.randint(key, (2,), 0, 2 * most + 1)

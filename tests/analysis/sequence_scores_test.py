@@ -41,10 +41,53 @@ def test_bleu_of_a_sentence_by_hand():
     assert bleu(guess, target) == pytest.approx(100 * mean * np.exp(1 - 7 / 6))
 
 
+@pytest.mark.parametrize("longest", range(1, 7))
+def test_bleu_of_perfect_translations_is_100_whatever_their_length(longest):
+    targets = [[f"w{i}" for i in range(1 + row % longest)] for row in range(20)]
+    assert bleu(targets, targets) == pytest.approx(100)
+    assert bleu([["x"] * len(words) for words in targets], targets) < 30
+
+
+def test_bleu_of_short_translations_by_hand():
+    # No target has three words: 5 of 6 words, 1 of 2 pairs, as many words as there should be.
+    targets = [["a", "b"], ["c", "d"], ["e"], ["f"]]
+    guesses = [["a", "b"], ["c", "x"], ["e"], ["f"]]
+    assert bleu(guesses, targets) == pytest.approx(100 * (5 / 6 * 1 / 2) ** 0.5)
+
+
+def test_bleu_of_longer_translations_is_the_corpus_score_of_sacrebleu():
+    import sacrebleu
+
+    targets = [["a", "b", "c", "d"], ["e"], ["f", "g"]]
+    for guesses in ([["a", "b", "c", "x"], ["e"], ["f"]], [["a", "b"], ["e"], []], targets):
+        found, wanted = ([" ".join(words) for words in rows] for rows in (guesses, targets))
+        score = sacrebleu.corpus_bleu(found, [wanted], tokenize="none", force=True).score
+        assert bleu(guesses, targets) == score
+
+
+class Counted(str):
+    """A word that counts how often its hash is asked for, as a dictionary does."""
+
+    hashed = 0
+    __eq__ = str.__eq__
+
+    def __hash__(self):
+        Counted.hashed += 1
+        return str.__hash__(self)
+
+
+def test_counting_takes_time_in_proportion_to_the_pairs():
+    pairs = [((Counted(f"w{i}"),), (Counted(f"t{i}"),)) for i in range(500)]
+    Counted.hashed = 0
+    figures = baselines("next_word", {"train": pairs, "test": pairs})
+    assert figures["test_last_word_accuracy"] == 1
+    assert Counted.hashed < 100 * len(pairs)
+
+
 def test_who_counts_words_is_far_from_the_optimum():
     sizes = SequenceDataConfig(train_sentences=2000, test_sentences=200)
     figures = {
-        task: baselines(task, splits_of(task, "grammar", 0, sizes))
+        task: baselines(task, splits_of(task, "grammar", 0, sizes)[0])
         for task in ("next_word", "sentiment", "tagging", "translation")
     }
     assert 0.45 < figures["sentiment"]["test_majority_accuracy"] < 0.6

@@ -45,6 +45,24 @@ def test_a_band_has_its_own_slant_and_thickness():
     assert captions.measured_slant(empty) == captions.measured_thickness(empty) == 0
 
 
+@pytest.mark.parametrize(
+    "print_in",
+    [
+        lambda ink: 255 - ink,  # black on white
+        lambda ink: 200 - ink // 2,  # dark on gray
+        lambda ink: np.concatenate([255 - ink, 255 - ink // 2, 255 + 0 * ink], axis=-1),  # purple
+        lambda ink: np.where(np.arange(len(ink))[:, None, None, None] % 2, ink, 255 - ink),
+    ],
+    ids=["black", "gray", "color", "both"],
+)
+def test_slant_and_thickness_do_not_depend_on_the_color_of_ink_and_ground(drawn, print_in):
+    ink = drawn[0][:200]
+    printed = print_in(ink.astype(int)).astype(np.uint8)
+    for measure in (captions.measured_slant, captions.measured_thickness):
+        np.testing.assert_allclose(measure(printed), measure(ink), atol=0.3)
+        assert np.corrcoef(measure(printed), measure(ink))[0, 1] > 0.999
+
+
 @pytest.mark.parametrize("known", [True, False])
 def test_words_tell_thirds_of_each_digit(drawn, known):
     pictures = pictures_of(drawn if known else (*drawn[:2], {}))

@@ -34,6 +34,31 @@ def write_idx():
 
 
 @pytest.fixture
+def write_prepared():
+    """Writes records as tensorflow-datasets stores them: `write(folder of the version, splits)`."""
+
+    def write(folder, splits):
+        from array_record.python.array_record_module import ArrayRecordWriter
+        from tensorflow_datasets.proto import tf_example_pb2
+
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "dataset_info.json").write_text('{"fileFormat": "array_record"}')
+        for split, records in splits.items():
+            name = f"{folder.parent.name}-{split}.array_record-00000-of-00001"
+            writer = ArrayRecordWriter(str(folder / name), "group_size:1")
+            for record in records:
+                example = tf_example_pb2.Example()
+                for key, value in record.items():
+                    feature = example.features.feature[key]
+                    kind = feature.bytes_list if isinstance(value, bytes) else feature.int64_list
+                    kind.value.append(value)
+                writer.write(example.SerializeToString())
+            writer.close()
+
+    return write
+
+
+@pytest.fixture
 def write_picture():
     """Writes a picture of noise and returns its values [height, width, channels]."""
 

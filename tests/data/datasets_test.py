@@ -50,18 +50,16 @@ def test_raw_file_comes_first(small, monkeypatch, tmp_path):
     assert (found.sha256, found.notice, found.comparable) == (SMALL.sha256, None, True)
 
 
-def test_prepared_data_comes_second_and_its_three_parts_are_joined(small, monkeypatch, tmp_path):
+def test_prepared_data_comes_second_and_its_three_parts_are_joined(
+    small, monkeypatch, tmp_path, write_prepared
+):
     parts = {"train": TEXT[:20], "validation": TEXT[20:25], "test": TEXT[25:]}
-    monkeypatch.setattr(sources, "prepared", lambda name, data_dir: data_dir / "tfds" / name)
-    monkeypatch.setattr(
-        sources,
-        "read_prepared",
-        lambda folder, splits: [{"text": parts[split].encode()} for split in splits],
-    )
+    folder = tmp_path / "tfds/tiny_shakespeare/1.0.0"
+    write_prepared(folder, {split: [{"text": text.encode()}] for split, text in parts.items()})
     forbid(monkeypatch, "download")
     found = load("tiny_shakespeare", tmp_path)
     assert (found.text, found.sha256, found.comparable) == (TEXT, SMALL.sha256, True)
-    assert found.source == str(tmp_path / "tfds" / "tiny_shakespeare")
+    assert found.source == str(folder)
 
 
 def test_download_comes_third_and_is_kept(small, monkeypatch, tmp_path):

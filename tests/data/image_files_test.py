@@ -76,12 +76,12 @@ def test_unreadable_picture_is_named(tmp_path, write_picture, content):
 def test_picture_with_other_channels_is_refused(tmp_path, mode, named):
     path = tmp_path / ("a.jpg" if mode == "CMYK" else "a.png")
     Image.new(mode, (4, 4)).save(path)
-    assert complaint(tmp_path) == f"{path}: a picture of mode {named}; {NEEDED}"
+    assert complaint(tmp_path) == f"{path}: cannot be read (a picture of mode {named}); {NEEDED}"
 
 
 def test_transparent_palette_is_refused(tmp_path):
     Image.new("P", (4, 4)).save(tmp_path / "a.png", transparency=0)
-    assert "a picture of mode P with transparency;" in complaint(tmp_path)
+    assert "(a picture of mode P with transparency);" in complaint(tmp_path)
 
 
 @pytest.mark.parametrize(("count", "held"), [(0, "no picture"), (1, "one picture"), (2, "2 pict")])
@@ -97,3 +97,50 @@ def test_pictures_beside_and_inside_sub_folders_are_ambiguous(tmp_path, write_pi
     for name in ("a.png", "cat/b.png"):
         write_picture(tmp_path / name, 2, 2)
     assert complaint(tmp_path).startswith(f"{tmp_path}: a.png lies beside the sub-folder cat;")
+
+
+@pytest.mark.parametrize("ending", ["png", "jpg"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_image_is_read_as_it_is_shown(tmp_path, ending, orientation):
+    shown = np.full((16, 24), 40, np.uint8)
+    shown[:8, :8] = 240  # one bright corner: every turn and reflection gives another image
+    inverse = {
+        2: Image.Transpose.FLIP_LEFT_RIGHT,
+        3: Image.Transpose.ROTATE_180,
+        4: Image.Transpose.FLIP_TOP_BOTTOM,
+        5: Image.Transpose.TRANSPOSE,
+        6: Image.Transpose.ROTATE_90,
+        7: Image.Transpose.TRANSVERSE,
+        8: Image.Transpose.ROTATE_270,
+    }
+    upright = Image.fromarray(shown)
+    stored = upright.transpose(inverse[orientation]) if orientation > 1 else upright
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    stored.save(tmp_path / f"a.{ending}", exif=exif, quality=100)
+    upright.save(tmp_path / f"b.{ending}", quality=100)  # of the same size once it is turned
+    first, second = read_folder(tmp_path, at_least=2).images[..., 0].astype(int)
+    assert np.abs(first - shown).max() < 6
+    assert np.abs(second - shown).max() < 6
+
+
+@pytest.mark.parametrize(
+    "exif", [b"nothing", b"II*\0\x08\0\0\0\xff\xff\x12\x01\x03\0\xff\xff\xff\xff"]
+)
+def test_damaged_orientation_is_passed_over(tmp_path, exif):
+    Image.new("L", (8, 8), 100).save(tmp_path / "a.jpg", exif=b"Exif\0\0" + exif)
+    assert (read_folder(tmp_path, at_least=1).images == 100).all()
+
+
+@pytest.mark.parametrize("side", [8, 12])  # Pillow warns at the limit, and refuses at twice of it
+def test_image_that_would_fill_the_memory_is_one_line(tmp_path, side, monkeypatch):
+    Image.new("1", (side, side)).save(tmp_path / "a.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 50)
+    found = complaint(tmp_path)
+    assert found.startswith(f"{tmp_path}/a.png: cannot be read (Image size ({side**2} pixels)")
+
+
+@pytest.mark.parametrize("kind", ["EPS", "GIF", "TIFF"])
+def test_decoders_of_other_formats_are_not_tried(tmp_path, kind):
+    Image.new("L", (8, 8)).save(tmp_path / "a.png", kind)
+    assert complaint(tmp_path).startswith(f"{tmp_path}/a.png: cannot be read (cannot identify")

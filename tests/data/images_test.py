@@ -95,6 +95,42 @@ def test_folder_is_cut_once_and_always_in_the_same_way(tmp_path, write_picture):
     assert len(set(found.test.labels.tolist())) > 1
 
 
+def write_classes(folder, write_picture, counts):
+    for kind, count in counts.items():
+        for number in range(count):
+            write_picture(folder / kind / f"{number:02}.png", 4, 4, seed=number)
+
+
+@pytest.mark.parametrize(
+    "counts", [{"a": 29, "b": 2, "c": 11}, {f"k{i:02}": 2 for i in range(12)}, {"a": 20}]
+)
+def test_every_class_is_trained_and_tested_on(tmp_path, write_picture, counts):
+    write_classes(tmp_path, write_picture, counts)
+    found = load(str(tmp_path))
+    for number, count in enumerate(counts.values()):
+        tested = int((found.test.labels == number).sum())
+        assert tested == max(1, round(count / 10))
+        assert (found.train.labels == number).sum() == count - tested
+
+
+def test_a_class_of_one_image_is_refused_by_name(tmp_path, write_picture):
+    write_classes(tmp_path, write_picture, {"a": 29, "b": 1, "c": 11, "d": 1})
+    with pytest.raises(UserError) as caught:
+        load(str(tmp_path))
+    assert str(caught.value) == (
+        f"{tmp_path}: one image only in b, d; every sub-folder is a class, which needs one to train"
+        " on and one to test on; without classes, put all images into one folder"
+    )
+
+
+def test_folder_without_classes_is_cut_as_ever(tmp_path, write_picture):
+    order = [write_picture(tmp_path / f"{n:02}.png", 4, 4, seed=n) for n in range(30)]
+    found = load(str(tmp_path))
+    places = np.random.default_rng(0).permutation(30)
+    np.testing.assert_array_equal(found.train.images, np.array(order)[places[:-3]])
+    np.testing.assert_array_equal(found.test.images, np.array(order)[places[-3:]])
+
+
 def test_folder_with_too_few_pictures_is_refused(tmp_path, write_picture):
     write_picture(tmp_path / "a.png", 2, 2)
     with pytest.raises(UserError, match=rf"^{tmp_path}: holds one picture; at least 20 PNG or"):

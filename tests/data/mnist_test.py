@@ -40,30 +40,34 @@ def small(arrays, write_idx, tmp_path, monkeypatch):
     return tmp_path / "mnist"
 
 
+def png(image):
+    buffer = io.BytesIO()
+    Image.fromarray(image).save(buffer, "png")
+    return buffer.getvalue()
+
+
 @pytest.fixture
-def prepared(arrays, small, monkeypatch):
-    """The tiny pictures as tensorflow-datasets gives them: in another order; counts readings."""
+def prepared(arrays, small, write_prepared, monkeypatch):
+    """The tiny pictures as tensorflow-datasets stores them: in another order; counts readings."""
     readings = []
+    folder = small.parent / "tfds/mnist/3.0.1"
+    rows = {
+        split: zip(arrays[f"{split}_images"], arrays[f"{split}_labels"], strict=True)
+        for split in ("train", "test")
+    }
+    splits = {
+        split: [{"image": png(image), "label": int(label)} for image, label in pairs][::-1]
+        for split, pairs in rows.items()
+    }
+    write_prepared(folder, splits)
+    read = sources.read_prepared
 
-    def png(image):
-        buffer = io.BytesIO()
-        Image.fromarray(image).save(buffer, "png")
-        return buffer.getvalue()
-
-    def read(folder, splits, encoded):
-        assert encoded == ("image",)
+    def counted(folder, splits, decode):
         readings.append(splits)
-        records = [
-            {"image": png(image), "label": np.int64(label)}
-            for split in splits
-            for image, label in zip(
-                arrays[f"{split}_images"], arrays[f"{split}_labels"], strict=True
-            )
-        ]
-        return records[::-1]
+        return read(folder, splits, decode)
 
-    monkeypatch.setattr(sources, "prepared", lambda name, data_dir: data_dir / "tfds" / name)
-    monkeypatch.setattr(sources, "read_prepared", read)
+    monkeypatch.setattr(sources, "prepared", lambda name, data_dir: folder)
+    monkeypatch.setattr(sources, "read_prepared", counted)
     for path in small.iterdir():
         path.unlink()
     return readings
@@ -129,7 +133,7 @@ def test_file_that_is_not_the_published_one_is_refused(small, write_idx):
 
 def test_prepared_pictures_are_read_once_and_kept(prepared, small, arrays):
     first, where = mnist.find(small.parent, download=False)
-    assert where == small.parent / "tfds" / "mnist"
+    assert where == small.parent / "tfds/mnist/3.0.1"
     np.testing.assert_array_equal(first["train_images"], arrays["train_images"][::-1])
     np.testing.assert_array_equal(first["test_labels"], arrays["test_labels"][::-1])
     again, _ = mnist.find(small.parent, download=False)
@@ -138,7 +142,7 @@ def test_prepared_pictures_are_read_once_and_kept(prepared, small, arrays):
         np.testing.assert_array_equal(again[key], first[key])
         assert again[key].dtype == np.uint8
     left = {path.name for path in small.parent.iterdir()}
-    assert left == {"mnist", mnist.CACHE}
+    assert left == {"mnist", "tfds", mnist.CACHE}
 
 
 def test_damaged_or_foreign_cache_is_read_anew(prepared, small, arrays):
@@ -166,9 +170,28 @@ def test_cache_goes_to_the_user_where_the_data_folder_is_read_only(prepared, sma
 
 def test_prepared_pictures_that_are_others_are_refused(prepared, small, monkeypatch):
     monkeypatch.setattr(mnist, "CONTENT_SHA256", "0" * 64)
-    with pytest.raises(UserError, match=r"tfds/mnist: not the published MNIST; delete it"):
+    with pytest.raises(UserError, match=r"mnist/3.0.1: not the published MNIST; delete it"):
         mnist.find(small.parent, download=False)
     assert not (small.parent / mnist.CACHE).exists()
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        {"label": 3},
+        {"image": b"no image", "label": 3},
+        {"image": png(np.zeros((4, 4), np.uint8)), "label": 300},
+        {"image": png(np.zeros((5, 4), np.uint8)), "label": 3},
+    ],
+    ids=["missing", "no image", "label", "size"],
+)
+def test_prepared_records_of_another_kind_are_refused(prepared, small, write_prepared, record):
+    good = {"image": png(np.zeros((4, 4), np.uint8)), "label": 3}
+    write_prepared(small.parent / "tfds/mnist/3.0.1", {"train": [good, record]})
+    with pytest.raises(
+        UserError, match=r"^[^\n]*mnist/3.0.1: cannot be read \([^\n]*prepare it an"
+    ):
+        mnist.find(small.parent, download=False)
 
 
 def test_hash_of_the_content_tells_everything_but_the_order(arrays):

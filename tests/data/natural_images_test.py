@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import scipy.sparse
 from scipy.io import savemat
 
 from jaxlabs.config import UserError
@@ -62,12 +63,23 @@ def test_pictures_in_columns_are_put_together_as_matlab_counts(tmp_path):
     ("content", "complaint"),
     [
         ({"X": np.ones(3), "Y": np.ones(2)}, "holds X, Y; IMAGES or IMAGESr, [height, width, "),
+        ({"IMAGES": np.zeros((32, 32, 0))}, "IMAGES is float64 of shape [32, 32, 0]; IMAGES or"),
+        ({"IMAGES": np.zeros((0, 32, 3))}, "IMAGES is float64 of shape [0, 32, 3]; IMAGES or"),
+        ({"IMAGES": np.zeros((0, 5))}, "IMAGES is float64 of shape [0, 5]; IMAGES or"),
+        ({"IMAGES": np.zeros((16, 0))}, "IMAGES is float64 of shape [16, 0]; IMAGES or"),
+        ({"IMAGES": scipy.sparse.csc_array(np.eye(16))}, "IMAGES is float64 of shape [16, 16]; IM"),
+        ({"IMAGES": np.ones((2, 2, 2), complex)}, "IMAGES is complex128 of shape [2, 2, 2]; IM"),
+        ({"IMAGES": np.full((2, 2, 2), "a", object)}, "IMAGES is object of shape [2, 2, 2]; IM"),
+        ({"IMAGES": np.full((2, 2, 2), 1e300)}, "IMAGES is float64 of shape [2, 2, 2]; IMAGES or"),
         ({"IMAGES": np.ones((3, 5))}, "IMAGES is float64 of shape [3, 5]; IMAGES or IMAGESr, "),
         ({"IMAGES": np.full((2, 2, 2), np.nan)}, "IMAGES is float64 of shape [2, 2, 2]; IMAGES or"),
         (b"no mat file", "cannot be read ("),
         (b"", "cannot be read ("),
     ],
-    ids=["other arrays", "other shape", "nan", "text", "empty"],
+    ids=[
+        *("other arrays", "no image", "no rows", "no pixels", "no columns", "sparse", "complex"),
+        *("objects", "huge", "other shape", "nan", "text", "empty"),
+    ],
 )
 def test_mat_file_of_something_else_is_refused(tmp_path, content, complaint):
     path = tmp_path / "a.mat"
@@ -79,6 +91,12 @@ def test_mat_file_of_something_else_is_refused(tmp_path, content, complaint):
         load(str(path))
     assert str(caught.value).startswith(f"{path}: {complaint}")
     assert "\n" not in str(caught.value)
+
+
+def test_images_of_one_value_are_refused(tmp_path):
+    savemat(tmp_path / "a.mat", {"IMAGESr": np.full((8, 8, 2), 7.0)})
+    with pytest.raises(UserError, match=r"^the images are all of one value; images with"):
+        whitened(load(str(tmp_path / "a.mat")))
 
 
 def test_stand_in_comes_last_and_says_so_in_one_line(tmp_path):

@@ -26,30 +26,32 @@ def write(folder, content):
 
 
 def test_columns_become_words_and_tags(tmp_path):
-    (first,), (second,) = sequence_files.read("tagging", write(tmp_path, CONLL))
+    ((first,), (second,)), notices = sequence_files.read("tagging", write(tmp_path, CONLL))
     assert first == (("We", "met", "Jordan"), ("O", "O", "B-PER"))
     assert second == (("Paris",), ("B-LOC",))
+    assert notices == []
 
 
 def test_tabs_and_lines_become_pairs(tmp_path):
-    path = write(tmp_path, "good\tall is well\r\n\nbad\tall is lost\n")
-    assert [pair[0] for pair in sequence_files.read("sentiment", path)] == [
+    path = write(tmp_path, "good\tall is well\r\n\nbad\tall is lost\nbad\tno\ngood\tyes\n")
+    groups, _ = sequence_files.read("sentiment", path)
+    assert [pair[0] for pair in groups[:2]] == [
         (("all", "is", "well"), ("good",)),
         (("all", "is", "lost"), ("bad",)),
     ]
     path = write(tmp_path, "the moon\tla luna\nthe moon\tla luna\n")
-    assert sequence_files.read("translation", path) == [[(("the", "moon"), ("la", "luna"))]]
+    groups, _ = sequence_files.read("translation", path)
+    assert groups == [[(("the", "moon"), ("la", "luna"))]]
     path = write(tmp_path, "the moon hears\nyes\n")
-    assert sequence_files.read("next_word", path) == [
-        [(("the",), ("moon",)), (("the", "moon"), ("hears",))]
-    ]
+    groups, _ = sequence_files.read("next_word", path)
+    assert groups == [[(("the",), ("moon",)), (("the", "moon"), ("hears",))]]
 
 
 @pytest.mark.parametrize(
     ("task", "content", "message"),
     [
-        ("tagging", "We O\nmet O O\n", "line 2: 3 columns; 2 as in the lines before are needed"),
-        ("tagging", "We PRP O\n\nJordan B-PER\n", "line 3: 2 columns; 3 as in the lines before"),
+        ("tagging", "We O\nmet O O\n", "line 2: 3 columns; 2 as in most lines are needed"),
+        ("tagging", "We PRP O\n\nJordan B-PER\n", "line 3: 2 columns; 3 as in most lines"),
         ("tagging", "We O\nmet\n", "line 2: 1 column; a word and its tag are needed"),
         ("tagging", "We O\nmet PER\n", "line 2: tag 'PER' is not accepted; O, B-<kind> or I-"),
         ("sentiment", "good\tyes\ngood no\n", "line 2: 1 column in 'good no'; a label, a tab"),
@@ -68,15 +70,16 @@ def test_bad_lines_are_named(tmp_path, task, content, message):
 
 @pytest.mark.parametrize("task", sequence_files.TASKS)
 def test_splits_of_a_grammar_share_no_sentence(task):
-    splits = splits_of(task, "grammar", 0, SMALL)
+    splits, notice = splits_of(task, "grammar", 0, SMALL)
+    assert notice is None
     sources = {name: {source for source, _ in part} for name, part in splits.items()}
     assert [len(part) for part in splits.values()] == [300, 40, 40]
     assert not sources["train"] & sources["test"]
     assert not sources["test"] & sources["longer"]
     longest = max(len(source) for source in sources["train"])
     assert min(len(source) for source in sources["longer"]) > longest
-    assert splits == splits_of(task, "grammar", 0, SMALL)
-    assert splits != splits_of(task, "grammar", 1, SMALL)
+    assert splits == splits_of(task, "grammar", 0, SMALL)[0]
+    assert splits != splits_of(task, "grammar", 1, SMALL)[0]
 
 
 def test_splits_of_a_file_share_no_sentence_and_hold_the_longest_out(tmp_path):
@@ -84,16 +87,17 @@ def test_splits_of_a_file_share_no_sentence_and_hold_the_longest_out(tmp_path):
     pairs = [tagging.draw(generator, range(4, 12 + i % 12))[0] for i in range(120)]
     lines = {" ".join(words) for words in pairs}
     path = write(tmp_path, "\n".join(f"yes\t{line}" for line in sorted(lines)))
-    splits = splits_of("sentiment", str(path), 0, SMALL)
+    splits, notice = splits_of("sentiment", str(path), 0, SMALL)
+    assert notice is None
     sources = {name: {" ".join(source) for source, _ in part} for name, part in splits.items()}
     assert set.union(*sources.values()) == lines
     assert sum(map(len, sources.values())) == len(lines)
     lengths = {name: [len(source) for source, _ in part] for name, part in splits.items()}
     assert min(lengths["longer"]) > max(lengths["train"] + lengths["test"])
-    assert splits != splits_of("sentiment", str(path), 1, SMALL)
+    assert splits != splits_of("sentiment", str(path), 1, SMALL)[0]
     # Of plain text, no line gives words to be guessed in both.
     path = write(tmp_path, "\n".join(sorted(lines)))
-    splits = splits_of("next_word", str(path), 0, SMALL)
+    splits, _ = splits_of("next_word", str(path), 0, SMALL)
     whole = {
         name: {line for line in lines for s, t in part if f"{' '.join([*s, *t])} ".startswith(line)}
         for name, part in splits.items()
@@ -109,10 +113,187 @@ def test_a_file_must_be_there_and_hold_two_sentences(tmp_path):
         splits_of("tagging", str(write(tmp_path, "We O\n")), 0, SMALL)
 
 
+SENTENCES = [f"w{i} is w{i * i % 7} {'very ' * (i % 3)}so" for i in range(40)]
+
+
+def data_of(folder, task, content):
+    return sequence_data(task, str(write(folder, content)), 0, SMALL, lambda task, splits: {})
+
+
+def test_all_answers_of_a_source_are_kept_on_one_side_and_only_equal_lines_left_out(tmp_path):
+    lines = [f"{source}\tanswer {n}" for source in SENTENCES for n in (1, 2, 2, 3)]
+    path = write(tmp_path, "\n".join(lines))
+    splits, notice = splits_of("translation", str(path), 0, SMALL)
+    assert notice == f"{path}: 40 of 160 sentences repeat an earlier one and are left out"
+    pairs = [pair for part in splits.values() for pair in part]
+    assert sorted(f"{' '.join(s)}\t{' '.join(t)}" for s, t in pairs) == sorted(
+        " ".join(line.split(" ")) for line in set(lines)
+    )
+    sides = [{source for source, _ in part} for part in splits.values()]
+    assert sum(map(len, sides)) == len(set.union(*sides)) == 40
+
+
+@pytest.mark.parametrize("task", ["sentiment", "tagging"])
+def test_a_sentence_with_two_labels_keeps_both(tmp_path, task):
+    if task == "sentiment":
+        lines = ["pos\tfine", "neg\tfine", "neg\tfine", "pos\tgood", "neg\tbad"]
+        wanted = {(("fine",), ("pos",)), (("fine",), ("neg",))}
+    else:
+        lines = ["fine O", "", "fine B-X", "", "fine B-X", "", "good O"]
+        wanted = {(("fine",), ("O",)), (("fine",), ("B-X",))}
+    path = write(tmp_path, "\n".join(lines))
+    groups, notices = sequence_files.read(task, path)
+    assert set(groups[0]) == wanted
+    assert len(groups[0]) == 2
+    assert notices == [
+        f"1 of {4 + (task == 'sentiment')} sentences repeat an earlier one and are left out"
+    ]
+
+
+def test_repeated_lines_keep_their_frequency_for_the_next_word(tmp_path):
+    path = write(tmp_path, "a b c\n" * 5 + "\n".join(SENTENCES) + "\nalone\n")
+    groups, notices = sequence_files.read("next_word", path)
+    assert sorted(groups[0]) == [(("a",), ("b",))] * 5 + [(("a", "b"), ("c",))] * 5
+    assert len(groups) == 41
+    assert notices == ["1 of 46 lines hold a single word and are left out"]
+    data = data_of(tmp_path, "next_word", path.read_text())
+    assert data.notice == f"{path}: {notices[0]}"
+
+
+@pytest.mark.parametrize(
+    ("lines", "complaint"),
+    [
+        (
+            ["label\tsentence", *(f"{'pos' if len(s) % 2 else 'neg'}\t{s}" for s in SENTENCES)],
+            ", line 1: label 'label' has a single sentence; every label needs two, and a header",
+        ),
+        (
+            [f"{s}\t{'pos' if len(s) % 2 else 'neg'}" for s in SENTENCES],
+            ": 40 labels for 2 different sentences; every label needs two sentences, and comes",
+        ),
+        (
+            [f"{s}\t{label}" for s in SENTENCES for label in ("pos", "neg")],
+            ": 40 labels for 2 different sentences; every label needs two sentences, and comes",
+        ),
+        (
+            [f"{'pos' if i % 10 else f'odd {i}'}\t{s}" for i, s in enumerate(SENTENCES, start=8)],
+            ", line 3: label 'odd 10' has a single sentence, as have 3 others; every label needs",
+        ),
+    ],
+    ids=["header", "swapped", "swapped twice", "rare"],
+)
+def test_a_header_or_swapped_columns_are_no_labels(tmp_path, lines, complaint):
+    path = write(tmp_path, "\n".join(lines))
+    with pytest.raises(UserError) as caught:
+        splits_of("sentiment", str(path), 0, SMALL)
+    assert str(caught.value).startswith(f"{path}{complaint}")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_possible_header_of_translations_is_said(tmp_path):
+    lines = ["english\tfrench", *(f"{s}\tle {s}" for s in SENTENCES)]
+    notice = data_of(tmp_path, "translation", "\n".join(lines)).notice
+    assert "line 1 ('english', 'french') is read as a pair; if it is a header, remove" in notice
+    assert data_of(tmp_path, "translation", "\n".join(lines[1:])).notice is None
+    # The first lines of published files are of one word, and stand for themselves.
+    lines = ["Go.\tVa !", "Hi.\tSalut !", "Run!\tCours !", *lines[1:]]
+    assert data_of(tmp_path, "translation", "\n".join(lines)).notice is None
+
+
+def test_an_attribution_column_is_left_out_and_said(tmp_path):
+    lines = [f"{s}\tle {s}\tCC-BY 2.0 Attribution: tatoeba.org #{len(s)}" for s in SENTENCES]
+    data = data_of(tmp_path, "translation", "\n".join(lines))
+    assert "CC-BY" not in data.vocabulary["targets"]
+    assert data.notice == (
+        f"{tmp_path / 'mine.txt'}: the third column ('CC-BY 2.0 Attribution: tatoeba.org #11' in"
+        " the first line) is left out"
+    )
+    without = data_of(
+        tmp_path, "translation", "\n".join(line.rpartition("\t")[0] for line in lines)
+    )
+    assert without.dataset["sha256"] == data.dataset["sha256"]
+    lines[3] = lines[3].rpartition("\t")[0]
+    with pytest.raises(UserError, match=r"mine.txt, line 4: 2 columns in .*; 3 as in most lines"):
+        data_of(tmp_path, "translation", "\n".join(lines))
+
+
+BLANKS_IN_WORDS = ["10\u00a0000", "\u3000", "a\u2009b", "c\x85d", "e\u2028f", "g\x1ch", "i\x0bj"]
+
+
+@pytest.mark.parametrize("separator", ["\t", " "])
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r\r\n", "\r"])
+def test_only_ascii_blanks_separate_columns_and_words(tmp_path, separator, end):
+    path = tmp_path / "mine.txt"
+    rows = [f"{word}{separator}O" for word in BLANKS_IN_WORDS]
+    path.write_bytes(("\ufeff" + end.join(rows) + end).encode())
+    groups, _ = sequence_files.read("tagging", path)
+    assert groups == [[(tuple(BLANKS_IN_WORDS), ("O",) * len(rows))]]
+    path.write_bytes((" ".join(BLANKS_IN_WORDS) + end + "x\ty" + end).encode())
+    groups, _ = sequence_files.read("next_word", path)
+    assert [*groups[0][-1][0], *groups[0][-1][1]] == BLANKS_IN_WORDS
+    assert groups[1] == [(("x",), ("y",))]
+    sentence = " ".join(BLANKS_IN_WORDS)
+    path.write_bytes(end.join([f"{sentence}\tle {sentence}", f"x\t{sentence}", ""]).encode())
+    groups, _ = sequence_files.read("translation", path)
+    assert groups[0] == [(tuple(BLANKS_IN_WORDS), ("le", *BLANKS_IN_WORDS))]
+
+
+def test_a_blank_inside_a_column_does_not_break_its_word(tmp_path):
+    rows = ["New York\tNNP\tB-LOC", "is\tVBZ\tO\t", "far\tRB  X\tO"]
+    (((words, tags),),), _ = sequence_files.read("tagging", write(tmp_path, "\n".join(rows)))
+    assert (words, tags) == (("New\u00a0York", "is", "far"), ("B-LOC", "O", "O"))
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ["# sent_id = 1", "# text = vitamin O", "vitamin\tO", "#\tO", "", "# x", "Jim\tB-PER"],
+        ["# sent_id = 1", "vitamin O", "# O", "", "# newdoc id = 4", "Jim B-PER"],
+    ],
+    ids=["tabs", "spaces"],
+)
+def test_comment_lines_are_left_out_and_said(tmp_path, lines):
+    groups, notices = sequence_files.read("tagging", write(tmp_path, "\n".join(lines)))
+    assert groups == [[(("vitamin", "#"), ("O", "O"))], [(("Jim",), ("B-PER",))]]
+    assert notices == [f"{3 if '# x' in lines else 2} comment lines are left out"]
+
+
+@pytest.mark.parametrize(
+    ("task", "lines"),
+    [
+        ("tagging", ["10\t000\tO", "We\tO", "met\tO"]),
+        ("tagging", ["We O", "met PRP O", "Jim PRP B-PER"]),
+        ("translation", ["a\tb\tc", "d\te", "f\tg"]),
+        ("sentiment", ["a b", "pos\te", "neg\tg"]),
+    ],
+)
+def test_a_first_line_that_differs_from_the_others_is_the_odd_one(tmp_path, task, lines):
+    with pytest.raises(UserError, match=r"mine\.txt, line 1: \d columns?.* needed$"):
+        sequence_files.read(task, write(tmp_path, "\n".join(lines)))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_every_label_is_trained_and_tested_on(tmp_path, seed):
+    # One frequent label, one with two sentences, one with two long ones.
+    lines = [f"many\t{s}" for s in SENTENCES] + ["two\ta b", "two\ta c"]
+    lines += [f"long\t{word * 30}" for word in ("x ", "y ")]
+    splits, notice = splits_of("sentiment", str(write(tmp_path, "\n".join(lines))), seed, SMALL)
+    for part in ("train", "test"):
+        assert {label for _, (label,) in splits[part]} == {"many", "two", "long"}
+    assert notice is None
+    assert len(splits["test"]) == 4 + 1 + 1
+
+
+def test_tags_that_cannot_be_learned_or_tested_are_named(tmp_path):
+    lines = [f"{s.split()[0]} O\n" for s in SENTENCES] + ["Jim B-PER\n"]
+    notice = data_of(tmp_path, "tagging", "\n".join(lines)).notice
+    assert notice.endswith(": no sentence to test on has B-PER")
+
+
 def test_arrays_are_padded_behind_the_mark_of_the_end():
     data = sequence_data("translation", "grammar", 0, SMALL, lambda task, splits: {"a": 1.0})
     source, target = Numbering(tuple(data.vocabulary["sources"])), data.train.arrays["targets"]
-    (words, right), *_ = splits_of("translation", "grammar", 0, SMALL)["train"]
+    (words, right), *_ = splits_of("translation", "grammar", 0, SMALL)[0]["train"]
     row = data.train.arrays["inputs"][0]
     np.testing.assert_array_equal(row[: len(words) + 1], [*source.encode(words), END])
     assert (row[len(words) + 1 :] == PADDING).all()
@@ -126,6 +307,38 @@ def test_arrays_are_padded_behind_the_mark_of_the_end():
     }
     aligned = sequence_data("tagging", "grammar", 0, SMALL, lambda task, splits: {}).train.arrays
     assert aligned["targets"].shape[1] == aligned["inputs"].shape[1] - 1  # <eos> has no tag
+
+
+class Counted(str):
+    """A word that counts how often it is compared."""
+
+    compared = 0
+    __hash__ = str.__hash__
+
+    def __eq__(self, other):
+        Counted.compared += 1
+        return str.__eq__(self, other)
+
+
+class Joined(tuple):
+    """Words that count how often all of them are copied."""
+
+    copies = 0
+
+    def __radd__(self, other):
+        Joined.copies += 1
+        return (*other, *self)
+
+
+def test_words_are_looked_up_without_reading_the_whole_vocabulary():
+    words = [Counted(f"w{i:04}") for i in range(1000)]
+    numbering = Numbering(Joined(words))
+    Counted.compared = 0
+    numbers = [numbering.number_of(f"w{i:04}", otherwise=END) for i in range(0, 2000, 2)]
+    assert numbers == [*range(3, 1003, 2), *[END] * 500]
+    assert Counted.compared < 5000
+    assert numbering.decode([*numbers[:500], END]) == words[::2]
+    assert Joined.copies <= 1
 
 
 def test_unknown_words_are_named_once():

@@ -2,13 +2,14 @@
 
 import hashlib
 import http.server
+import json
 import threading
 import time
 
 import pytest
 
 from jaxlabs.config import UserError
-from jaxlabs.data import sources
+from jaxlabs.data import datasets, sources
 
 CONTENT = b"to be, or not to be\n" * 200
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
@@ -122,7 +123,45 @@ def test_newest_prepared_version_that_needs_no_tensorflow_is_taken(monkeypatch, 
 def test_damaged_prepared_data_is_one_line(tmp_path):
     folder = make_prepared(tmp_path, "1.0.0")
     with pytest.raises(UserError, match=r"^[^\n]*1\.0\.0: cannot be read \([^\n]*prepare it anew$"):
-        sources.read_prepared(folder, ("train",))
+        sources.read_prepared(folder, ("train",), len)
+
+
+def test_prepared_records_are_read_split_by_split(tmp_path, write_prepared):
+    folder = tmp_path / "texts/1.0.0"
+    splits = {"train": [{"text": b"a", "number": 7}, {"text": b"b"}], "test": [{"text": b"c"}]}
+    write_prepared(folder, splits)
+    found = sources.read_prepared(folder, ("test", "train"), list)
+    assert found == splits["test"] + splits["train"]
+
+
+@pytest.mark.parametrize("split", ["train", "validation"])
+def test_missing_records_are_one_line(tmp_path, write_prepared, split):
+    folder = tmp_path / "texts/1.0.0"
+    write_prepared(folder, {"train": [{"text": b"a"}]})
+    path = folder / "texts-train.array_record-00000-of-00001"
+    path.write_bytes(path.read_bytes()[:70_000])
+    with pytest.raises(UserError, match=r"^[^\n]*1\.0\.0: cannot be read \([^\n]*prepare it anew$"):
+        sources.read_prepared(folder, (split,), lambda records: records[0])
+
+
+def test_nothing_that_a_prepared_folder_names_is_imported(
+    tmp_path, write_prepared, monkeypatch, offline
+):
+    marker = tmp_path / "was here"
+    (tmp_path / "hostile.py").write_text(f"open({str(marker)!r}, 'w').close()")
+    monkeypatch.syspath_prepend(tmp_path)
+    folder = tmp_path / "tfds/tiny_shakespeare/1.0.0"
+    pieces = {split: [{"text": split.encode()}] for split in ("train", "validation", "test")}
+    write_prepared(folder, pieces)
+    of_class = {"pythonClassName": "hostile.Text", "text": {}}
+    features = {"pythonClassName": "hostile.Dict", "featuresDict": {"features": {"text": of_class}}}
+    (folder / "features.json").write_text(json.dumps(features))
+    info = {"name": "tiny_shakespeare", "moduleName": "hostile", "fileFormat": "array_record"}
+    (folder / "dataset_info.json").write_text(json.dumps(info | {"version": "1.0.0"}))
+    with pytest.raises(UserError) as caught:
+        datasets.load("tiny_shakespeare", tmp_path, download=False)
+    assert not marker.exists()
+    assert str(caught.value).startswith(f"{folder}: not the published tiny_shakespeare")
 
 
 def test_download_lands_whole_under_its_name_alone(address, tmp_path):

@@ -97,6 +97,21 @@ def test_errors_name_file_and_line(folder, content, message):
         (folder / file).write_text(FILLING[file])
 
 
+@pytest.mark.parametrize("file", ["train_CLS.tsv", "test_CLS.tsv"])
+def test_a_speaker_without_sentences_is_named(folder, file):
+    (folder / file).write_text("0\tYes we can.\n2\tRead my lips.\n")
+    with pytest.raises(UserError, match=rf"{file}: no sentence of W. Bush; every label is needed"):
+        load(str(folder))
+
+
+@pytest.mark.parametrize("fraction", [0.3, 0.7])
+def test_a_speaker_is_not_held_out_whole(folder, fraction):
+    with pytest.raises(
+        UserError, match=r"^--validation_fraction: 0\.\d of 4 sentences leaves none"
+    ):
+        classification_data(load(str(folder)), 8, fraction)
+
+
 def test_missing_files_are_named(folder):
     for name in ("test_CLS.tsv", "test_LM_hbush.txt"):
         (folder / name).unlink()

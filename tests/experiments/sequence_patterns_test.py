@@ -114,9 +114,10 @@ def test_a_run_that_was_cut_off_ends_as_one_that_was_not(runs, cut_off, require_
     require_same_end(folder, unbroken)
 
 
-def test_a_file_of_tags_is_learned_from_without_an_optimum(tmp_path):
+def test_a_file_of_tags_is_learned_from_without_an_optimum(tmp_path, capsys):
     path = tmp_path / "mine.conll"
-    blocks = [f"we{i} PRP O\nmet VBD O\nPaul NNP B-PER\n" for i in range(12)]
+    blocks = [f"we{i}\tO\n10\u00a0000\tO\nNew York\tB-PER\n" for i in range(12)]
+    blocks[1] = blocks[2]
     path.write_text("\n".join(blocks))
     folder = RunFolder(tmp_path / "run")
     flags = f"--task=tagging --backbone=gru {SMALL} --steps=2 --eval_every=2".split()
@@ -125,6 +126,26 @@ def test_a_file_of_tags_is_learned_from_without_an_optimum(tmp_path):
     assert "test_span_f1" in summary["metrics"]
     assert not [name for name in summary["metrics"] if "optimum" in name]
     assert not [name for name in summary["baselines"] if "optimal" in name]
+    said = capsys.readouterr().err
+    assert f"{path}: 1 of 12 sentences repeat an earlier one and are left out\n" in said
+    prompt = "we3 New\u00a0York 10\u00a0000"
+    assert (
+        command.run(LAB, ["--mode=sample", f"--workdir={folder.path}", f"--prompt={prompt}"]) == 0
+    )
+    assert "New\u00a0York/" in capsys.readouterr().out
+
+
+def test_short_translations_that_are_perfect_have_the_best_score(tmp_path):
+    words = {f"w{i}": f"t{i}" for i in range(4)}
+    pairs = [f"{a} {b}\t{words[a]} {words[b]}" for a in words for b in words]
+    path = tmp_path / "mine.tsv"
+    path.write_text("\n".join(pairs))
+    folder = RunFolder(tmp_path / "run")
+    flags = f"--task=translation --backbone=gru {SMALL} --steps=2 --eval_every=2".split()
+    assert command.run(LAB, [*flags, f"--dataset={path}", f"--workdir={folder.path}"]) == 0
+    baselines = folder.read_summary()["baselines"]
+    assert baselines["test_word_for_word_exact_match"] == 1
+    assert baselines["test_word_for_word_bleu"] == pytest.approx(100)
 
 
 @pytest.mark.parametrize(
@@ -152,7 +173,7 @@ def test_ragged_columns_are_named_with_their_line(tmp_path, capsys):
     flags = ["--task=tagging", f"--dataset={path}", f"--workdir={tmp_path / 'run'}"]
     assert command.run(LAB, flags) == 2
     error = capsys.readouterr().err
-    assert f"{path}, line 2: 2 columns; 3 as in the lines before are needed" in error
+    assert f"{path}, line 2: 2 columns; 3 as in most lines are needed" in error
     assert error.count("\n") == 1
 
 

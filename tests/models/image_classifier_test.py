@@ -97,17 +97,32 @@ def test_gradients_equal_differences_in_float64():
     assert report.worst.relative_difference < 1e-6, report
 
 
-def test_pictures_move_by_whole_pixels_and_zeros_come_in():
+def test_pictures_move_by_whole_pixels_and_the_median_of_the_border_comes_in():
     x = jnp.arange(1.0, 17).reshape(1, 4, 4, 1)
     keys = jax.random.split(KEY, 400)
     moved = np.asarray(image_classifier.shifted(jnp.repeat(x, 400, axis=0), keys, 1))[..., 0]
-    padded = np.pad(np.asarray(x)[0, ..., 0], 1)
+    border = [*range(1, 6), 8, 9, *range(12, 17)]
+    padded = np.pad(np.asarray(x)[0, ..., 0], 1, constant_values=np.median(border))
     allowed = {padded[r : r + 4, c : c + 4].tobytes() for r in range(3) for c in range(3)}
     counts = dict.fromkeys(allowed, 0)
     for picture in moved:
         counts[picture.tobytes()] += 1  # no other picture ever
     assert min(counts.values()) > 20  # of 44 expected each
     np.testing.assert_array_equal(image_classifier.shifted(x, keys[:1], 0), x)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_what_is_moved_in_is_of_the_ground(channels):
+    ground = np.array([0.25, 0.5, 1.0], np.float32)[:channels]
+    x = np.tile(ground, (200, 8, 8, 1))
+    x[:, 3:5, 2:6] = 0.0
+    x[100:] = 1 - x[100:]  # the ground is each image's own
+    keys = jax.random.split(jax.random.key(0), 200)
+    moved = np.asarray(image_classifier.shifted(jnp.asarray(x), keys, 2))
+    for part, border in ((moved[:100], ground), (moved[100:], 1 - ground)):
+        corners = part[:, [0, 0, -1, -1], [0, -1, 0, -1]]
+        np.testing.assert_array_equal(corners, np.broadcast_to(border, corners.shape))
+    assert (moved.reshape(200, -1) != x.reshape(200, -1)).any(axis=1).mean() > 0.9
 
 
 def test_moves_and_dropout_depend_on_the_example_alone():
