@@ -177,7 +177,11 @@ Ended = tuple[dict[str, Any], dict[str, Any]]
 
 def _ended(folder: RunFolder, name: str) -> list[Ended]:
     places = [RunFolder(path) for path in (folder.runs / name).glob("seed=*")]
-    found = [(run.read_config(), run.read_summary()) for run in places if run.is_complete()]
+    found = [
+        (run.read_config(), run.read_summary())
+        for run in places
+        if run.exists() and run.is_complete()
+    ]
     return sorted(found, key=lambda run: run[1]["seed"])
 
 

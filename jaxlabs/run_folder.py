@@ -20,7 +20,9 @@ import json
 import math
 import os
 import pathlib
+import re
 import shutil
+import tempfile
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -37,6 +39,8 @@ WRITTEN = (
     "benchmark.json",
 )
 """Everything that a run leaves in its folder."""
+
+SAMPLE_OF_A_STEP = re.compile(r"step-([0-9]{6}|[1-9][0-9]{6,})\.(txt|npz)")
 
 Sample = str | Mapping[str, np.ndarray]
 """What a lab draws from its model: text, or arrays by name."""
@@ -63,9 +67,7 @@ class RunFolder:
         try:
             for room in (self.checkpoints, self.path / "arrays", self.figures, self.samples):
                 room.mkdir(parents=True, exist_ok=True)
-            probe = self.path / ".writable"
-            probe.write_text("")
-            probe.unlink()
+            tempfile.TemporaryFile(dir=self.path).close()
         except OSError as error:
             raise unwritable(self.path, error) from None
 
@@ -79,7 +81,50 @@ class RunFolder:
             config = json.loads((self.path / "config.json").read_text())
         except (OSError, ValueError):
             return False
-        return isinstance(config, dict) and {"experiment", "settings"} <= config.keys()
+        return (
+            isinstance(config, dict)
+            and isinstance(config.get("experiment"), str)
+            and isinstance(config.get("settings"), dict)
+            and all(isinstance(config.get(part, {}), dict) for part in ("dataset", "tuned"))
+        )
+
+    def contents(self) -> list[str]:
+        """Returns the names in the folder that hold something; hidden files do not count."""
+        if not self.path.is_dir():
+            return []
+        return sorted(
+            entry.name
+            for entry in self.path.iterdir()
+            if not entry.name.startswith(".") and not (entry.is_dir() and not any(entry.iterdir()))
+        )
+
+    def require_own(self) -> None:
+        """Raises UserError where a run would overwrite files that are of no run.
+
+        A config.json that is missing or damaged is no sign of an empty folder: what is there is
+        somebody's, or the rest of another run.
+        """
+        held = [name for name in self.contents() if name in WRITTEN]
+        if not held or self.exists():
+            return
+        if "config.json" in held:
+            try:
+                self.read_config()
+            except UserError as error:
+                raise UserError(f"{error}; restore it, or choose another --workdir") from None
+        raise UserError(
+            f"--workdir: {self.path} holds {', '.join(held)}, which a run would overwrite, but no"
+            " config.json of a run; restore that file, or choose another --workdir"
+        )
+
+    def has_results(self) -> bool:
+        """Tells whether a run has left more here than its settings and its first evaluation."""
+        rooms = (self.checkpoints, self.path / "arrays", self.runs)
+        return (
+            any(any(room.iterdir()) for room in rooms if room.is_dir())
+            or any((self.path / name).exists() for name in ("summary.json", "benchmark.json"))
+            or any(row["step"] > 0 for row in self.read_metrics())
+        )
 
     def is_complete(self) -> bool:
         """Tells whether the run here has ended."""
@@ -93,7 +138,7 @@ class RunFolder:
           UserError: another process is writing here.
         """
         try:
-            lock = open(self.path / LOCK, "w")  # noqa: SIM115
+            lock = open(self.path / LOCK, "a")  # noqa: SIM115
         except OSError as error:
             raise unwritable(self.path / LOCK, error) from None
         with lock:
@@ -107,9 +152,12 @@ class RunFolder:
             yield
 
     def clear(self) -> None:
-        """Throws away what a run writes, and nothing else, and makes its rooms anew."""
+        """Throws away what a run writes, and nothing else, and makes its rooms anew.
+
+        config.json goes last: until then the folder is a run's, whenever this is interrupted.
+        """
         try:
-            for name in WRITTEN:
+            for name in sorted(WRITTEN, key="config.json".__eq__):
                 entry = self.path / name
                 if entry.is_dir() and not entry.is_symlink():
                     shutil.rmtree(entry)
@@ -159,7 +207,8 @@ class RunFolder:
         kept = [row for row in self.read_metrics() if step > 0 and row["step"] <= step]
         self.write_text(self.metrics, "".join(json.dumps(row) + "\n" for row in kept))
         for path in self.samples.glob("step-*"):
-            if step == 0 or int(path.stem.removeprefix("step-")) > step:
+            written = SAMPLE_OF_A_STEP.fullmatch(path.name)
+            if written and (step == 0 or int(written[1]) > step):
                 path.unlink()
 
     def write_sample(self, name: str, sample: Sample) -> pathlib.Path:
@@ -183,6 +232,7 @@ class RunFolder:
         """Replaces one file of the folder atomically."""
         partial = path.with_name(f".{path.name}.partial")
         try:
+            path.parent.mkdir(exist_ok=True)
             partial.write_bytes(content)
             os.replace(partial, path)
         except OSError as error:
