@@ -40,7 +40,8 @@ WRITTEN = (
 )
 """Everything that a run leaves in its folder."""
 
-SAMPLE_OF_A_STEP = re.compile(r"step-([0-9]{6}|[1-9][0-9]{6,})\.(txt|npz)")
+STEP_SAMPLE = re.compile(r"step-([0-9]{6}|[1-9][0-9]{6,})\.(txt|npz)")
+"""The names of samples drawn during training; other files in samples/ are not the run's."""
 
 Sample = str | Mapping[str, np.ndarray]
 """What a lab draws from its model: text, or arrays by name."""
@@ -108,10 +109,7 @@ class RunFolder:
         if not held or self.exists():
             return
         if "config.json" in held:
-            try:
-                self.read_config()
-            except UserError as error:
-                raise UserError(f"{error}; restore it, or choose another --workdir") from None
+            self.read_config()  # says what is wrong with it
         raise UserError(
             f"--workdir: {self.path} holds {', '.join(held)}, which a run would overwrite, but no"
             " config.json of a run; restore that file, or choose another --workdir"
@@ -207,7 +205,7 @@ class RunFolder:
         kept = [row for row in self.read_metrics() if step > 0 and row["step"] <= step]
         self.write_text(self.metrics, "".join(json.dumps(row) + "\n" for row in kept))
         for path in self.samples.glob("step-*"):
-            written = SAMPLE_OF_A_STEP.fullmatch(path.name)
+            written = STEP_SAMPLE.fullmatch(path.name)
             if written and (step == 0 or int(written[1]) > step):
                 path.unlink()
 
