@@ -77,6 +77,41 @@ class RunFolder(RunReader):
             return False
         return True
 
+    def contents(self) -> list[str]:
+        """Returns the names in the folder that hold something; hidden files do not count."""
+        if not self.path.is_dir():
+            return []
+        return sorted(
+            entry.name
+            for entry in self.path.iterdir()
+            if not entry.name.startswith(".") and not (entry.is_dir() and not any(entry.iterdir()))
+        )
+
+    def require_own(self) -> None:
+        """Raises UserError where a run would overwrite files that are of no run.
+
+        A config.json that is missing or damaged is no sign of an empty folder: what is there is
+        somebody's, or the rest of another run.
+        """
+        held = [name for name in self.contents() if name in WRITTEN]
+        if not held or self.exists():
+            return
+        if "config.json" in held:
+            self.read_config()  # says what is wrong with it
+        raise UserError(
+            f"--workdir: {self.path} holds {', '.join(held)}, which a run would overwrite, but no"
+            " config.json of a run; restore that file, or choose another --workdir"
+        )
+
+    def has_results(self) -> bool:
+        """Tells whether a run has left more here than its settings and its first evaluation."""
+        rooms = (self.checkpoints, self.path / "arrays", self.runs)
+        return (
+            any(any(room.iterdir()) for room in rooms if room.is_dir())
+            or any((self.path / name).exists() for name in ("summary.json", "benchmark.json"))
+            or any(row["step"] > 0 for row in self.read_metrics())
+        )
+
     @contextlib.contextmanager
     def writer(self) -> Iterator[None]:
         """Holds the folder for one writer; the lock goes with the process, even with a killed one.
@@ -99,9 +134,12 @@ class RunFolder(RunReader):
             yield
 
     def clear(self) -> None:
-        """Throws away what a run writes, and nothing else, and makes its rooms anew."""
+        """Throws away what a run writes, and nothing else, and makes its rooms anew.
+
+        config.json goes last: until then the folder is a run's, whenever this is interrupted.
+        """
         try:
-            for name in WRITTEN:
+            for name in sorted(WRITTEN, key="config.json".__eq__):
                 entry = self.path / name
                 if entry.is_dir() and not entry.is_symlink():
                     shutil.rmtree(entry)
@@ -174,6 +212,7 @@ class RunFolder(RunReader):
         self.require_inside(path.parent)
         partial = path.with_name(f".{path.name}.partial")
         try:
+            path.parent.mkdir(exist_ok=True)
             partial.unlink(missing_ok=True)  # it could be a link
             partial.write_bytes(content)
             os.replace(partial, path)

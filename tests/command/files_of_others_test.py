@@ -1,0 +1,153 @@
+"""No command writes over or deletes files that no run of this project has written."""
+
+import shutil
+
+import pytest
+
+from experiments import gpt, reproduce, worked_problems
+from jaxlabs import command
+from jaxlabs.opening import opened
+from jaxlabs.run_folder import RunFolder
+
+COMMANDS = ["train", "lr_range_test", "replay", "sweep", "study", "collection"]
+FILES = {
+    "config.json": '{"model_type": "bert"}',
+    "metrics.jsonl": "mine",
+    "summary.json": "mine",
+    "report.html": "mine",
+    "results.md": "mine",
+    "benchmark.json": "mine",
+    "parameters.safetensors": "mine",
+    "samples/step-notes.txt": "mine",
+    "checkpoints/best.pt": "mine",
+    "arrays/mine.npz": "mine",
+    "figures/holiday.png": "mine",
+    "runs/2024/log.txt": "mine",
+    "tensorboard/events": "mine",
+    "profile/trace": "mine",
+    "samples": "a file where the folder should be",
+}
+
+
+def contents(path):
+    return {
+        str(found.relative_to(path)): found.read_text() if found.is_file() else None
+        for found in path.rglob("*")
+    }
+
+
+def put(folder, name, text):
+    path = folder / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+
+
+@pytest.fixture
+def start(tiny_flags, capsys):
+    """`start(kind, folder, *flags) -> (status, lines on stderr)` of one of COMMANDS."""
+    more = {"lr_range_test": ["--lr_range_test"], "replay": ["--replay_step=1"]}
+    more |= {"sweep": ["--sweep=precision"]}
+
+    def run(kind, folder, *flags):
+        lab, given = gpt.LAB, [*tiny_flags, "--steps=4", *more.get(kind, [])]
+        if kind == "study":
+            lab, given = worked_problems.STUDY, []
+        elif kind == "collection":
+            lab, given = reproduce.collection(), ["--labs=worked_problems"]
+        capsys.readouterr()
+        status = command.run(lab, [*given, f"--workdir={folder}", *flags])
+        return status, capsys.readouterr().err.splitlines()
+
+    return run
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_training_into_files_of_others_is_refused_and_names_them(name, start, here):
+    put(here / "mine", name, FILES[name])
+    before = contents(here)
+    status, (line,) = start("train", here / "mine")
+    assert status == 2
+    held = name.split("/")[0]
+    assert line.startswith(
+        f"gpt: --workdir: {here}/mine holds {held}, which a run would overwrite, but no config.json"
+    ) or (held == "config.json" and f"{here}/mine/config.json" in line)
+    assert contents(here) == before
+
+
+@pytest.mark.parametrize("kind", COMMANDS)
+def test_every_command_that_writes_refuses_a_folder_of_others(kind, start, here):
+    for name in ("config.json", "report.html", "samples/step-notes.txt"):
+        put(here / "mine", name, FILES[name])
+    before = contents(here)
+    status, (line,) = start(kind, here / "mine")
+    assert status == 2
+    assert "config.json" in line
+    assert contents(here) == before
+
+
+def test_run_of_a_collection_leaves_files_of_others_in_its_place_alone(start, here):
+    place = here / "all" / "runs" / "worked_problems" / "seed=0"
+    put(
+        here / "all",
+        "config.json",
+        '{"experiment": "reproduce", "settings": {}, "preset": "quick"}',
+    )
+    put(place, "report.html", "mine")
+    status, lines = start("collection", here / "all")
+    assert status == 1
+    assert "seed=0 holds report.html, which a run would overwrite" in lines[-1]
+    assert contents(place) == {"report.html": "mine"}
+
+
+@pytest.fixture
+def started(tiny_flags):
+    """`started(path, *flags) -> RunFolder`: where a run writes its settings before it trains."""
+
+    def start(path, *flags):
+        request = command.parse(gpt.LAB, [*tiny_flags, f"--workdir={path}", *flags])
+        with opened(request, request.config()) as folder:
+            return folder
+
+    return start
+
+
+def test_run_starts_beside_files_that_it_does_not_touch(started, here):
+    folder = RunFolder(here / "mine")
+    folder.create()  # where a first start was killed before it wrote its settings
+    mine = {"notes.txt": "mine", "data/a.txt": "mine", ".lock": "mine", ".writable": "mine"}
+    for name, text in mine.items():
+        put(folder.path, name, text)
+    started(folder.path)
+    assert mine.items() <= contents(folder.path).items()
+    assert folder.exists()
+
+
+def test_folder_where_a_first_start_was_killed_may_be_overwritten(started, here):
+    folder = RunFolder(here / "run")
+    folder.create()
+    (folder.path / ".lock").touch()
+    (folder.path / ".config.json.partial").write_text("{")
+    assert started(folder.path, "--overwrite").exists()
+
+
+def test_overwriting_that_is_interrupted_leaves_a_run(started, here, monkeypatch):
+    """Whatever is deleted when it is interrupted, the same command can be given again."""
+    rmtree, deleted = shutil.rmtree, []
+
+    def interrupted(path):
+        if deleted:
+            raise KeyboardInterrupt
+        deleted.append(path)
+        rmtree(path)
+
+    folder = started(here / "run")
+    for name in ("checkpoints/4/state", "arrays/maps.npz", "samples/final.txt", "report.html"):
+        put(folder.path, name, "old")
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "rmtree", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            started(folder.path, "--overwrite", "--seed=1")
+    assert deleted
+    started(folder.path, "--overwrite", "--seed=1")
+    assert folder.read_config()["settings"]["seed"] == 1
+    assert folder.contents() == ["config.json"]

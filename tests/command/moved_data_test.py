@@ -1,0 +1,147 @@
+"""A data set counts by its contents: not by how its path is spelled, nor by where it lies."""
+
+import dataclasses
+import json
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from experiments import ddpm, gpt, reproduce
+from jaxlabs import command, config, modes
+from jaxlabs.run_folder import RunFolder
+from jaxlabs.summary import describe
+from jaxlabs.training.run_config import differing
+
+pytestmark = pytest.mark.usefixtures("reused_executables")
+
+# Compiling what draws and measures would take the time.
+LAB = dataclasses.replace(
+    gpt.LAB, sample=lambda *arguments: "a sample", analyse=lambda *arguments: {}
+)
+STORED = Path(__file__).parents[1] / "fixtures" / "run_folders"
+MODES = ("evaluate", "analyse", "sample", "export")
+
+
+@pytest.fixture(autouse=True)
+def nothing_drawn(monkeypatch):
+    monkeypatch.setattr(modes, "write_report", lambda folder: folder.report)
+
+
+@pytest.fixture(scope="module")
+def relative(tiny_flags, play, reused_executables, tmp_path_factory):
+    """(working directory, flags) of a run in `run` on `play.txt`, both in that directory."""
+    first = tmp_path_factory.mktemp("first")
+    shutil.copy(play, first)
+    flags = [flag for flag in tiny_flags if not flag.startswith("--dataset")] + ["--steps=4"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(first)
+        assert command.run(LAB, [*flags, "--dataset=play.txt", "--workdir=run"]) == 0
+    return first, flags
+
+
+def test_run_is_read_and_continued_from_another_working_directory(relative, here, capsys):
+    first, flags = relative
+    for mode in ("evaluate", "export"):
+        assert command.run(LAB, [f"--mode={mode}", f"--workdir={first / 'run'}"]) == 0
+    capsys.readouterr()
+    dataset = f"--dataset={os.path.relpath(first)}/play.txt"
+    assert command.run(LAB, [*flags, dataset, f"--workdir={first / 'run'}"]) == 0
+    assert "all 4 steps are done" in capsys.readouterr().out
+
+
+@pytest.fixture
+def moved(relative, here):
+    """(folder, flags) of that run, whose text is `moved.txt` in the working directory now."""
+    first, flags = relative
+    folder = RunFolder(shutil.copytree(first / "run", here / "run"))
+    stored = folder.read_config()
+    assert stored["settings"]["dataset"] == str(first / "play.txt")
+    stored["settings"]["dataset"] = str(here / "play.txt")  # from where it was moved
+    (folder.path / "config.json").write_text(json.dumps(stored))
+    shutil.copy(first / "play.txt", here / "moved.txt")
+    return folder, [*flags, f"--workdir={folder.path}"]
+
+
+def test_run_is_read_and_continued_where_its_data_have_moved(moved, here, refused, capsys):
+    folder, flags = moved
+    for mode in ("evaluate", "analyse"):
+        assert refused(f"--mode={mode}", f"--workdir={folder.path}") == (
+            f"--dataset: '{here}/play.txt', on which the run in {folder.path} was trained, is not"
+            " there; give the path that it has now"
+        )
+    for mode in MODES:
+        given = [f"--mode={mode}", f"--workdir={folder.path}", "--dataset=moved.txt"]
+        assert command.run(LAB, given) == 0
+    capsys.readouterr()
+    assert command.run(LAB, [*flags, "--dataset=moved.txt"]) == 0
+    assert "all 4 steps are done" in capsys.readouterr().out
+
+
+def test_other_contents_are_refused_whatever_the_path(moved, here, refused):
+    folder, flags = moved
+    (here / "play.txt").write_text((here / "moved.txt").read_text() + " king")
+    for mode in MODES:
+        line = refused(f"--mode={mode}", f"--workdir={folder.path}", "--dataset=play.txt")
+        assert "other settings: the data set's contents; use the same" in line
+    assert "the data set's contents" in refused(*flags, "--dataset=play.txt")
+    line = refused("--mode=sample", f"--workdir={folder.path}", "--dataset=gone.txt")
+    assert "no data set or file 'gone.txt'" in line
+
+
+def test_data_do_not_depend_on_their_path(play, here):
+    shutil.copy(play, here / "other.txt")
+    ours, theirs = (gpt.load_data(gpt.GPTConfig(dataset=str(path))) for path in (play, "other.txt"))
+    np.testing.assert_array_equal(ours.train.tokens, theirs.train.tokens)
+    assert ours.vocabulary == theirs.vocabulary
+    assert ours.dataset["sha256"] == theirs.dataset["sha256"]
+
+
+def test_run_that_holds_a_relative_path_says_which_flag_to_give(here, capsys):
+    folder = shutil.copytree(STORED / "gpt_muon", here / "run")
+    flags = ["--mode=evaluate", f"--workdir={folder}"]
+    assert command.run(LAB, flags) == 2
+    assert capsys.readouterr().err == (
+        f"gpt: --dataset: 'play.txt', on which the run in {folder} was trained, is not there; give"
+        " the path that it has now\n"
+    )
+    assert command.run(LAB, [*flags, f"--dataset={STORED / 'play.txt'}"]) == 0
+
+
+@pytest.mark.parametrize("name", [name for name, _ in reproduce.labs()])
+def test_every_data_set_that_is_a_path_is_known_as_one(name):
+    lab = dict(reproduce.labs())[name]
+    fields = dict(config.settings(lab.config_class))
+    given = {"data_dir": "data", "dataset": "my/data", "classifier": "runs/mine"}
+    given = {setting: value for setting, value in given.items() if setting in fields}
+    assert config.paths(lab.config_class, given) == given
+    for preset in lab.presets.values():
+        assert config.paths(lab.config_class, lab.config_class.from_flat(preset).flat()) == {}
+
+
+def test_paths_are_kept_such_that_they_hold_everywhere(here):
+    flags = ["--data_dir=data", "--classifier=runs/mine", "--dataset=~/digits"]
+    request = command.parse(ddpm.LAB, flags)
+    settings = describe(request, request.config(), None)["settings"]
+    assert settings["data_dir"] == str(here / "data")
+    assert settings["classifier"] == str(here / "runs" / "mine")
+    assert settings["dataset"] == str(Path.home() / "digits")
+    default = command.parse(ddpm.LAB, [])
+    kept = describe(default, default.config(), None)["settings"]
+    assert kept == default.config().flat()
+
+
+def test_same_numbers_that_are_used_otherwise_are_other_contents():
+    def run(dataset, **facts):
+        return {"settings": {"dataset": dataset}, "dataset": {"sha256": "0"} | facts}
+
+    lab = dict(reproduce.labs())["sparse_autoencoder"]
+    whitened = run("a.mat", whitened=True)
+    assert differing(lab.config_class, whitened, run("b.mat", whitened=True)) == []
+    assert differing(lab.config_class, whitened, run("b.mat", whitened=False)) == [
+        "the data set's contents"
+    ]
+    untold = {"settings": {"dataset": "b.mat"}}
+    assert differing(lab.config_class, whitened, untold) == ["dataset (a.mat there, b.mat here)"]
