@@ -2,9 +2,11 @@
 
 import hashlib
 import importlib.metadata
+import pathlib
 import platform
 import resource
 import shlex
+import subprocess
 from typing import Any
 
 import jax
@@ -37,7 +39,7 @@ def describe(request: Request, config: CommonConfig, data: Data | None) -> dict[
         "command": shlex.join(["python", "-m", f"experiments.{lab.name}", *request.arguments]),
         "settings": config.flat(),
         "preset_settings": request.preset_config().flat(),
-        "versions": {"python": platform.python_version(), "jaxlabs": jaxlabs.__version__}
+        "versions": {"python": platform.python_version(), "jaxlabs": _version()}
         | {package: importlib.metadata.version(package) for package in PACKAGES},
         "device": devices.describe(),
     }
@@ -49,6 +51,19 @@ def describe(request: Request, config: CommonConfig, data: Data | None) -> dict[
     if data is not None:
         facts |= {"dataset": data.dataset, "why_not": why_not_comparable(request, config, data)}
     return facts
+
+
+def _version() -> str:
+    """Returns the version of jaxlabs, with the commit where it runs from a checkout."""
+    checkout = pathlib.Path(jaxlabs.__file__).parents[1]
+    if not (checkout / ".git").exists():
+        return jaxlabs.__version__
+    git = ["git", "-C", str(checkout), "describe", "--always", "--dirty", "--exclude=*"]
+    try:
+        commit = subprocess.run(git, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return jaxlabs.__version__
+    return f"{jaxlabs.__version__} (commit {commit})"
 
 
 def summarise(
