@@ -17,7 +17,7 @@ from results_table import markdown  # noqa: E402
 
 project = "jaxlabs"
 author = "The jaxlabs maintainers"
-copyright = f"2026, {author}"  # noqa: A001
+copyright = f"2026, {author}"
 release = version = jaxlabs.__version__
 
 extensions = [

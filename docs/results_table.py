@@ -11,39 +11,33 @@ def markdown(results: Mapping[str, Any]) -> str:
     rows = results["results"]
     lines = [f"- Dates (UTC): {' to '.join(results['dates'])}"]
     for machine in results["machines"]:
-        lines.append(f"- {', '.join(f'`{lab}`' for lab in machine['labs'])}: {machine['machine']}")
-    lines += [
-        "",
-        *_table(("lab", "metric", "unit", "published", "ours", "std", "seeds"), map(_metric, rows)),
-    ]
+        labs = ", ".join(f"`{lab}`" for lab in machine["labs"])
+        lines.append(f"- {machine['machine']}: {labs}")
+    columns = ("lab", "metric", "ours", "std", "seeds", "published", "published result")
+    lines += ["", *_table(columns, map(_metric, rows))]
     reasons = {(row["lab"], row["why_not"]) for row in rows if row["why_not"]}
-    lines += ["", *(f"\\* `{lab}`: not comparable: {why}" for lab, why in sorted(reasons))]
+    lines += ["", *(f"- \\* `{lab}`: not comparable: {why}" for lab, why in sorted(reasons))]
+    lines += [f"- Failed: {row['run']}: {row['why']}" for row in results["failures"]]
     commands = {
         row["lab"]: (f"`{row['lab']}`", duration(row["seconds"]), f"`{row['command']}`")
         for row in rows
     }
     lines += ["", *_table(("lab", "time", "command"), commands.values())]
-    lines += [f"- Failed: {row['run']}: {row['why']}" for row in results["failures"]]
     return "\n".join(lines) + "\n"
 
 
 def _metric(row: Mapping[str, Any]) -> Sequence[str]:
-    published = figure(row["published"], as_stated=True) + ("\\*" if row["why_not"] else "")
-    ours, deviation = figure(row["ours"]), figure(row["deviation"])
+    known = row["published"] is not None
+    name = row["metric"].replace("_", " ") + (f" ({row['unit']})" if row["unit"] else "")
     return (
-        f"`{row['lab']}`",
-        row["figure"],
-        row["unit"],
-        published,
-        ours,
-        deviation,
+        *(f"`{row['lab']}`", name, figure(row["ours"]), figure(row["deviation"])),
         str(row["seeds"]),
+        figure(row["published"], as_stated=True) + ("\\*" if row["why_not"] else ""),
+        row["figure"] if known else "—",
     )
 
 
 def _table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
-    heading = [columns, ["---"] * len(columns)]
-    return [
-        f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in row)} |"
-        for row in (*heading, *rows)
-    ]
+    cells = [columns, ["---"] * len(columns), *rows]
+    escaped = [[cell.replace("|", r"\|") for cell in row] for row in cells]
+    return [f"| {' | '.join(row)} |" for row in escaped]
