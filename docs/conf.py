@@ -1,7 +1,9 @@
 """The documentation site: `sphinx-build -W --keep-going -b html docs build/docs`."""
 
+import itertools
 import json
 import pkgutil
+import re
 import sys
 from pathlib import Path
 
@@ -23,20 +25,28 @@ release = version = jaxlabs.__version__
 extensions = [
     "myst_parser",
     "sphinx.ext.autodoc",
-    "sphinx.ext.doctest",
     "sphinx.ext.napoleon",
 ]
 html_theme = "sphinx_book_theme"
 html_title = f"jaxlabs {release}"
-html_theme_options = {"show_toc_level": 2}
+html_theme_options = {"show_toc_level": 2, "navbar_persistent": []}
 html_show_sourcelink = False
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
+highlight_language = "text"
 
 default_role = "code"  # docstrings mark code with single backticks, as Markdown does
-autodoc_default_options = {"members": True, "member-order": "bysource"}
+autodoc_default_options = {
+    "members": True,
+    "member-order": "bysource",
+    "special-members": "__call__",
+}
+autodoc_inherit_docstrings = False  # linen's own methods are not described again
 autodoc_typehints_format = "short"
 autodoc_preserve_defaults = True
 napoleon_numpy_docstring = False
 napoleon_use_ivar = True
+napoleon_attr_annotations = False  # the signature has them
 
 REFERENCE = "reference/"
 RESULTS = "<!-- results.json -->"
@@ -65,26 +75,29 @@ def describe_package(package: str) -> str:
 def show_tables(
     app: Sphinx, what: str, name: str, item: object, options: object, lines: list[str]
 ) -> None:
-    """Marks what a module's docstring indents, tables of shapes and formulas, as literal blocks."""
-    if what != "module":
-        return
-    marked, inside = [], False
-    for line in lines:
-        if line.startswith("    ") and not inside:
+    """Marks what a docstring indents below a blank line, tables and formulas, as literal blocks."""
+    marked: list[str] = []
+    if what in ("attribute", "data", "property"):
+        marked.append("")  # else napoleon takes what is before a colon for a type
+    inside = False
+    for previous, line in itertools.pairwise(["", *lines]):
+        if line.startswith("    ") and not previous and not inside:
             marked += ["::", ""]
-        inside = line.startswith("    ") or (inside and not line)
+            inside = True
+        inside = inside and (not line or line.startswith("    "))
         marked.append(line)
     lines[:] = marked
 
 
-def shorten_module_signature(
+def shorten_signature(
     app: Sphinx, what: str, name: str, item: object, options: object, signature: str, returns: str
 ) -> tuple[str, str] | None:
-    """Drops the two arguments that every linen module takes, `parent` and `name`."""
-    if what == "class" and isinstance(item, type) and issubclass(item, nn.Module):
-        shortened, _, _ = signature.partition(", parent: ")
-        return f"{shortened.removesuffix(')')})", returns
-    return None
+    """Drops what every linen module takes, `parent` and `name`, and defaults that are functions."""
+    if not signature:
+        return None
+    if isinstance(item, type) and issubclass(item, nn.Module):
+        signature = re.sub(r", parent: .*\)$", ")", signature)
+    return re.sub(r"<(?:function|class)[^,)]*>", "...", signature), returns
 
 
 def skip_fields(
@@ -98,6 +111,6 @@ def skip_fields(
 def setup(app: Sphinx) -> None:
     """Registers the hooks above."""
     app.connect("source-read", fill_in)
-    app.connect("autodoc-process-docstring", show_tables)
-    app.connect("autodoc-process-signature", shorten_module_signature)
+    app.connect("autodoc-process-docstring", show_tables, priority=400)  # before napoleon
+    app.connect("autodoc-process-signature", shorten_signature)
     app.connect("autodoc-skip-member", skip_fields)

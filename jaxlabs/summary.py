@@ -39,7 +39,7 @@ def describe(request: Request, config: CommonConfig, data: Data | None) -> dict[
         "command": shlex.join(["python", "-m", f"experiments.{lab.name}", *request.arguments]),
         "settings": config.flat(),
         "preset_settings": request.preset_config().flat(),
-        "versions": {"python": platform.python_version(), "jaxlabs": _version()}
+        "versions": {"python": platform.python_version(), "jaxlabs": version()}
         | {package: importlib.metadata.version(package) for package in PACKAGES},
         "device": devices.describe(),
     }
@@ -53,7 +53,7 @@ def describe(request: Request, config: CommonConfig, data: Data | None) -> dict[
     return facts
 
 
-def _version() -> str:
+def version() -> str:
     """Returns the version of jaxlabs, with the commit where it runs from a checkout."""
     checkout = pathlib.Path(jaxlabs.__file__).parents[1]
     if not (checkout / ".git").exists():
