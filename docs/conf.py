@@ -76,10 +76,9 @@ def show_tables(
     app: Sphinx, what: str, name: str, item: object, options: object, lines: list[str]
 ) -> None:
     """Marks what a docstring indents below a blank line, tables and formulas, as literal blocks."""
-    marked: list[str] = []
     if what in ("attribute", "data", "property"):
-        marked.append("")  # else napoleon takes what is before a colon for a type
-    inside = False
+        lines[:1] = [lines[0].replace(":", "∶")]  # napoleon takes what is before a colon for a type
+    marked, inside = [], False
     for previous, line in itertools.pairwise(["", *lines]):
         if line.startswith("    ") and not previous and not inside:
             marked += ["::", ""]
