@@ -77,7 +77,9 @@ def show_tables(
 ) -> None:
     """Marks what a docstring indents below a blank line, tables and formulas, as literal blocks."""
     if what in ("attribute", "data", "property"):
-        lines[:1] = [lines[0].replace(":", "∶")]  # napoleon takes what is before a colon for a type
+        lines[:1] = [
+            lines[0].replace(":", r"\ ∶")
+        ]  # napoleon takes what precedes a colon for a type
     marked, inside = [], False
     for previous, line in itertools.pairwise(["", *lines]):
         if line.startswith("    ") and not previous and not inside:
