@@ -137,7 +137,7 @@ def _sigterm_interrupts() -> Iterator[None]:
 
 
 def _write(request: Request, folder: RunFolder, failed: dict[str, str]) -> None:
-    """Writes summary.json, results.md and the page, from all runs that have ended.
+    """Writes summary.json, results.json, results.md and the page, from all runs that have ended.
 
     Runs with damaged files join the failed.
     """
@@ -157,20 +157,24 @@ def _write(request: Request, folder: RunFolder, failed: dict[str, str]) -> None:
         for run in runs
     )
     days = [datetime.datetime.fromtimestamp(time, datetime.UTC).date() for time in times]
+    found = {
+        "preset": request.preset,
+        "dates": [str(day) for day in dict.fromkeys((*days[:1], *days[-1:]))],
+        "machines": [{"machine": name, "labs": labs} for name, labs in machines.items()],
+        "results": rows,
+        "failures": [{"run": who, "why": why} for who, why in failed.items()],
+    }
+    folder.write_results(found)
     folder.write_summary(
         {
             "experiment": collection.name,
-            "preset": request.preset,
             "seconds": sum(run["seconds"] for run in runs),
             "metrics": {"runs": len(runs), "failed": len(failed)},
             "compared": [],
             "environment": devices.describe(),
-            "dates": [str(day) for day in dict.fromkeys((*days[:1], *days[-1:]))],
-            "machines": [{"machine": name, "labs": labs} for name, labs in machines.items()],
-            "results": rows,
             "runs": runs,
-            "failures": [{"run": who, "why": why} for who, why in failed.items()],
         }
+        | found
     )
     folder.write_text(folder.path / "results.md", results.markdown(folder.read_summary()))
     write_report(folder)

@@ -8,7 +8,7 @@
     figures/*.png    samples/*        report.html    what was drawn and sampled (a sample of
                      several texts is a .txt to read, and a .json with each of them by itself)
     runs/            in the folder of a sweep or a collection, the folders of its runs
-    results.md       in the folder of a collection, the table of them all
+    results.md       in the folder of a collection, the table of them all; results.json: its rows
 
 Every file is replaced atomically, so that a reader never meets half a file. Nothing is read or
 written through a link that leads out of the folder; `checkpoints` and `runs` themselves may be
@@ -38,7 +38,7 @@ LOCK = ".lock"
 
 WRITTEN = (
     *("config.json", "metrics.jsonl", "summary.json", "report.html", "parameters.safetensors"),
-    "results.md",
+    *("results.md", "results.json"),
     *("checkpoints", "arrays", "figures", "samples", "tensorboard", "profile", "runs"),
     "benchmark.json",
 )
@@ -156,6 +156,10 @@ class RunFolder(RunReader):
     def write_summary(self, summary: Mapping[str, Any]) -> None:
         """Writes summary.json; a figure that is not finite becomes null."""
         self._write_json("summary.json", summary)
+
+    def write_results(self, results: Mapping[str, Any]) -> None:
+        """Writes results.json; a value that is not finite becomes null."""
+        self._write_json("results.json", results)
 
     def append_metrics(self, rows: list[dict[str, Any]]) -> None:
         """Appends rows to metrics.jsonl; a figure that is not finite becomes null."""

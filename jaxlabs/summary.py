@@ -3,9 +3,11 @@
 import hashlib
 import importlib.metadata
 import os
+import pathlib
 import platform
 import resource
 import shlex
+import subprocess
 from typing import Any
 
 import jax
@@ -41,7 +43,7 @@ def describe(
         "command": shlex.join(["python", "-m", f"experiments.{lab.name}", *request.arguments]),
         "settings": config.flat() | _absolute_paths(config),
         "preset_settings": request.preset_config().flat(),
-        "versions": {"python": platform.python_version(), "jaxlabs": jaxlabs.__version__}
+        "versions": {"python": platform.python_version(), "jaxlabs": version()}
         | {package: importlib.metadata.version(package) for package in PACKAGES},
         "device": devices.describe(),
     }
@@ -61,6 +63,19 @@ def _absolute_paths(config: CommonConfig) -> dict[str, str]:
     """Returns the settings that are paths such that they hold in every working directory."""
     found = paths(type(config), config.flat())
     return {name: os.path.abspath(os.path.expanduser(path)) for name, path in found.items()}
+
+
+def version() -> str:
+    """Returns the version of jaxlabs, with the commit where it runs from a checkout."""
+    checkout = pathlib.Path(jaxlabs.__file__).parents[1]
+    if not (checkout / ".git").exists():
+        return jaxlabs.__version__
+    git = ["git", "-C", str(checkout), "describe", "--always", "--dirty", "--exclude=*"]
+    try:
+        commit = subprocess.run(git, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return jaxlabs.__version__
+    return f"{jaxlabs.__version__} (commit {commit})"
 
 
 def summarise(

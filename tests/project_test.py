@@ -12,8 +12,13 @@ import pytest
 from packaging.requirements import Requirement
 
 import jaxlabs
+from jaxlabs import summary
 
 ROOT = Path(__file__).parents[1]
+PAGES = [
+    *(ROOT / "docs").rglob("*.md"),
+    *(ROOT / name for name in ("BUILD_NOTES.md", "CHANGELOG.md", "CONTRIBUTING.md")),
+]
 RUN = "pip install -e . -c constraints.txt && python -m experiments.gpt --platform=cpu"
 TEST = "pip install -e '.[test]' -c constraints.txt && pytest"
 
@@ -41,11 +46,27 @@ def test_ci_ends_with_the_test_command_of_the_readme():
 
 
 def test_every_test_that_caught_a_planted_bug_is_still_there():
-    planted = (ROOT / "BUILD_NOTES.md").read_text().partition("## Planted bugs")[2]
-    named = set(re.findall(r"\btest_\w+", planted))
+    named = set(re.findall(r"\btest_\w+", (ROOT / "tests/MUTATIONS.md").read_text()))
     code = "\n".join(path.read_text() for path in (ROOT / "tests").rglob("*_test.py"))
     assert named
     assert named <= set(re.findall(r"def (test_\w+)\(", code))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_no_line_of_prose_is_longer_than_120_characters(page):
+    lines = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.M | re.S).splitlines()
+    assert [line for line in lines if len(line) > 120 and not line.startswith("|")] == []
+
+
+def test_a_run_names_the_commit_of_the_checkout_that_it_was_trained_with(tmp_path, monkeypatch):
+    git = ["git", "-C", str(ROOT), "rev-parse", "--short", "HEAD"]
+    try:
+        commit = subprocess.run(git, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("this is no checkout")
+    assert summary.version().startswith(f"{jaxlabs.__version__} (commit {commit}")
+    monkeypatch.setattr(jaxlabs, "__file__", str(tmp_path / "jaxlabs" / "__init__.py"))
+    assert summary.version() == jaxlabs.__version__
 
 
 def test_the_version_stands_in_one_place():
@@ -53,7 +74,7 @@ def test_the_version_stands_in_one_place():
     assert 'dynamic = ["version"]' in (ROOT / "pyproject.toml").read_text()
 
 
-@pytest.mark.parametrize("python", ["3.11", "3.12"])
+@pytest.mark.parametrize("python", ["3.11", "3.12", "3.13"])
 def test_constraints_pin_each_dependency_once_and_within_its_range(python):
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
@@ -65,6 +86,6 @@ def test_constraints_pin_each_dependency_once_and_within_its_range(python):
         if pin.marker is None or pin.marker.evaluate({"python_version": python}):
             assert pin.name not in pins, f"{pin.name} is pinned twice for Python {python}"
             pins[pin.name] = str(pin.specifier).removeprefix("==")
-    for line in [*project["dependencies"], *extras["test"], *extras["peers"]]:
+    for line in [*project["dependencies"], *extras["test"], *extras["peers"], *extras["docs"]]:
         wanted = Requirement(line)
         assert wanted.specifier.contains(pins[wanted.name.lower()]), line

@@ -1,6 +1,7 @@
 """Collections through the real runner: all labs, stopped and gone on with, one of them failing."""
 
 import dataclasses
+import json
 import os
 import signal
 
@@ -85,6 +86,10 @@ def test_table_has_published_and_main_figures_as_means_over_the_seeds(capsys):
     summary = FOLDER.read_summary()
     text = (FOLDER.path / "results.md").read_text()
     assert text in capsys.readouterr().out
+    results = json.loads((FOLDER.path / "results.json").read_text())
+    assert results == {name: summary[name] for name in results}
+    assert {"preset", "dates", "machines", "results", "failures"} == set(results)
+    assert [row["metric"] for row in results["results"]][3] == "held_out_loss"
     assert f"{summary['environment']['cores']} cores; python 3." in text
     assert f"Run on {summary['dates'][0]} (UTC)." in text
     assert "jax " in text

@@ -27,6 +27,12 @@ def permuted(index: jax.Array, count: int, key: jax.Array) -> jax.Array:
     Returns:
       [batch] int32, distinct for distinct indices.
 
+    Example:
+      >>> import jax
+      >>> from jaxlabs.data.permutation import permuted
+      >>> sorted(permuted(jax.numpy.arange(5), 5, jax.random.key(0)).tolist())
+      [0, 1, 2, 3, 4]
+
     Source: Black and Rogaway (2002), "Ciphers with Arbitrary Finite Domains" (cycle walking, and
     the cipher on Z_a x Z_b); Bellare et al. (2009), "Format-Preserving Encryption" (FE2).
     """

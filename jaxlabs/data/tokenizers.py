@@ -17,6 +17,11 @@ class CharTokenizer:
 
     Attributes:
       alphabet: the distinct characters, in ascending order; a character's place is its token.
+
+    Example:
+      >>> from jaxlabs.data.tokenizers import CharTokenizer
+      >>> CharTokenizer.from_text("hello").encode("hole").tolist()
+      [1, 3, 2, 0]
     """
 
     alphabet: str

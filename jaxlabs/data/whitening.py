@@ -18,7 +18,7 @@ VARIANCE = 0.1
 
 
 def whiten(images: np.ndarray) -> np.ndarray:
-    """Filters pictures [count, height, width] with |f| exp(-(f/f0)^4), then sets their variance.
+    """Filters images [count, height, width] with `|f| exp(-(f/f0)^4)`, then sets their variance.
 
     The mean of every picture becomes 0, for the filter is 0 at frequency 0. One factor for all
     pictures makes the mean of their variances VARIANCE. Opposite borders of a picture count as

@@ -56,6 +56,12 @@ def keep_likeliest(
     Degeneration", section 3.1), then keeps the shortest prefix whose probability among those
     reaches p, up to rounding (1: all). The first token always stays. Equal logits at the border are
     thus cut by id, and never more than k tokens survive.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from jaxlabs.decoding.logits import keep_likeliest
+      >>> keep_likeliest(jnp.array([[2.0, 0.0, 1.0]]), top_k=2, top_p=1.0).tolist()
+      [[True, False, True]]
     """
     ids = jax.lax.broadcasted_iota(jnp.int32, logits.shape, 1)
     negated, ranked_ids = jax.lax.sort((-logits, ids), dimension=1, is_stable=True, num_keys=1)

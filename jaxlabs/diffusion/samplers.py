@@ -214,7 +214,7 @@ def sample(
       snapshots: times of which the noisy pictures are returned as well: the first state whose time
         is that one or an earlier one, where the finished picture is earlier than all.
       condition: what the network gets last, such as labels `[batch]`.
-      start: [batch, *shape] to start from; None draws it from the standard normal distribution.
+      start: `[batch, *shape]` to start from; None draws it from the standard normal distribution.
 
     Raises:
       UserError: there are fewer times than steps.

@@ -90,7 +90,13 @@ class Schedule:
 
 
 def alpha_bars(config: DiffusionConfig) -> np.ndarray:
-    """Returns the share of a picture's variance that is left at each time, `[T]` float64."""
+    """Returns the share of an image's variance that is left at each time, `[T]` float64.
+
+    Example:
+      >>> from jaxlabs.diffusion.schedules import DiffusionConfig, alpha_bars
+      >>> f"{alpha_bars(DiffusionConfig(diffusion_steps=1000))[-1]:.2e}"
+      '4.04e-05'
+    """
     return np.cumprod(1 - _betas(config))
 
 

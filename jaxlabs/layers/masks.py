@@ -23,6 +23,11 @@ def local_window(time: int, window: int, *, causal: bool = True) -> jax.Array:
 
     Raises:
       ValueError: the window is below 1.
+
+    Example:
+      >>> from jaxlabs.layers.masks import local_window
+      >>> local_window(3, 2)[0, 0].astype(int).tolist()
+      [[1, 0, 0], [1, 1, 0], [0, 1, 1]]
     """
     query, key = _positions(time)
     return within_window(query - key, window, causal=causal)

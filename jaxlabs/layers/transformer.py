@@ -65,7 +65,7 @@ class EncoderBlock(nn.Module):
       dropout: rate.
       precision: see `jaxlabs.layers.matmul`.
       bias_range: of the biases at the start, see `jaxlabs.layers.matmul.Dense`.
-      conv_size: of the `ShortConvolution`s at the entry of attention and feed-forward; 1: none.
+      conv_size: of each `ShortConvolution` at the entry of attention and feed-forward; 1: none.
     """
 
     width: int

@@ -19,6 +19,12 @@ def cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
     Args:
       logits: [..., classes].
       labels: [...] integers in [0, classes); one outside has no logit and yields `logsumexp`.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from jaxlabs.losses.cross_entropy import cross_entropy
+      >>> round(float(cross_entropy(jnp.zeros((1, 4)), jnp.array([2]))[0]), 4)  # log 4
+      1.3863
     """
     logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
     classes = lax.broadcasted_iota(labels.dtype, logits.shape, logits.ndim - 1)

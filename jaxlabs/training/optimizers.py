@@ -98,6 +98,12 @@ def build_schedule(config: OptimizerConfig, steps: int) -> Schedule:
 
     Raises:
       UserError: warm-up leaves no step for the fall.
+
+    Example:
+      >>> from jaxlabs.training.optimizers import OptimizerConfig, build_schedule
+      >>> share = build_schedule(OptimizerConfig(schedule="linear", warmup_steps=1), steps=5)
+      >>> [round(float(share(step)), 2) for step in range(5)]
+      [0.5, 1.0, 0.75, 0.5, 0.25]
     """
     left = max(steps, 1) - config.warmup_steps
     if config.schedule == "constant":

@@ -1,0 +1,43 @@
+"""The tables of results.md, from a results.json that `experiments.reproduce` wrote."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from jaxlabs.report.numbers import duration, figure
+
+
+def markdown(results: Mapping[str, Any]) -> str:
+    """Returns dates and machines, the metrics, and the commands, as Markdown."""
+    rows = results["results"]
+    lines = [f"- Dates (UTC): {' to '.join(results['dates'])}"]
+    for machine in results["machines"]:
+        labs = ", ".join(f"`{lab}`" for lab in machine["labs"])
+        lines.append(f"- {machine['machine']}: {labs}")
+    columns = ("lab", "metric", "ours", "std", "seeds", "published", "published result")
+    lines += ["", *_table(columns, map(_metric, rows))]
+    reasons = {(row["lab"], row["why_not"]) for row in rows if row["why_not"]}
+    lines += ["", *(f"- \\* `{lab}`: not comparable: {why}" for lab, why in sorted(reasons))]
+    lines += [f"- Failed: {row['run']}: {row['why']}" for row in results["failures"]]
+    commands = {
+        row["lab"]: (f"`{row['lab']}`", duration(row["seconds"]), f"`{row['command']}`")
+        for row in rows
+    }
+    lines += ["", *_table(("lab", "time", "command"), commands.values())]
+    return "\n".join(lines) + "\n"
+
+
+def _metric(row: Mapping[str, Any]) -> Sequence[str]:
+    known = row["published"] is not None
+    name = row["metric"].replace("_", " ") + (f" ({row['unit']})" if row["unit"] else "")
+    return (
+        *(f"`{row['lab']}`", name, figure(row["ours"]), figure(row["deviation"])),
+        str(row["seeds"]),
+        figure(row["published"], as_stated=True) + ("\\*" if row["why_not"] else ""),
+        row["figure"] if known else "—",
+    )
+
+
+def _table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    cells = [columns, ["---"] * len(columns), *rows]
+    escaped = [[cell.replace("|", r"\|") for cell in row] for row in cells]
+    return [f"| {' | '.join(row)} |" for row in escaped]

@@ -1,0 +1,58 @@
+"""The documentation: its examples hold, and its table is made from what `reproduce` writes.
+
+`.ci/run` builds the site; this needs no Sphinx.
+"""
+
+import doctest
+import importlib
+import importlib.util
+import json
+import pkgutil
+from pathlib import Path
+
+import pytest
+
+import jaxlabs
+
+DOCS = Path(__file__).parents[1] / "docs"
+PACKAGES = sorted(page.stem for page in (DOCS / "reference").glob("*.md"))
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_examples_in_docstrings_of_the_reference_hold(package):
+    path = [str(Path(jaxlabs.__file__).parent / package)]
+    names = [found.name for found in pkgutil.walk_packages(path, f"jaxlabs.{package}.")]
+    assert names
+    for name in names:
+        assert doctest.testmod(importlib.import_module(name)).failed == 0
+
+
+def markdown(results):
+    """The tables of the page of results."""
+    spec = importlib.util.spec_from_file_location("results_table", DOCS / "results_table.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.markdown(results)
+
+
+def test_table_of_results_has_every_row_once():
+    results = json.loads((DOCS / "results.json").read_text())
+    lines = markdown(results).splitlines()
+    rows = [line for line in lines if line.startswith("| `")]
+    labs = {row["lab"] for row in results["results"]}
+    assert len(rows) == len(results["results"]) + len(labs)
+    for row in results["results"]:
+        assert any(row["metric"].replace("_", " ") in line for line in rows)
+        assert any(line.endswith(f"| `{row['command']}` |") for line in rows)
+
+
+def test_values_that_cannot_be_compared_say_why_and_failures_are_named():
+    row = {"lab": "gpt", "metric": "a_loss", "figure": "theirs", "unit": "nats", "seeds": 2}
+    row |= {"published": 1.5, "ours": 2.0, "deviation": 0.25, "seconds": 90, "command": "a | b"}
+    machine = {"machine": "a machine", "labs": ["gpt"]}
+    results = {"dates": ["2026-01-01"], "machines": [machine], "results": [row | {"why_not": "x"}]}
+    text = markdown(results | {"failures": [{"run": "ddpm, seed 0", "why": "no data"}]})
+    assert "| `gpt` | a loss (nats) | 2 | 0.2500 | 2 | 1.5\\* | theirs |" in text
+    assert "not comparable: x" in text
+    assert "- Failed: ddpm, seed 0: no data" in text
+    assert r"| `gpt` | 1 min 30 s | `a \| b` |" in text
