@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import signal
 import sys
 from typing import Any
 
@@ -15,7 +16,7 @@ from jaxlabs.opening import opened, require_same
 from jaxlabs.report.page import write_drawn, write_report
 from jaxlabs.run_folder import RunFolder, Sample
 from jaxlabs.summary import measured_again, summarise
-from jaxlabs.training import devices, loop, precision
+from jaxlabs.training import devices, hosts, loop, precision, signals
 from jaxlabs.training.checkpoints import Checkpoints
 from jaxlabs.training.devices import Placement
 from jaxlabs.training.evaluation import Evaluator
@@ -24,6 +25,7 @@ from jaxlabs.training.loop import Outcome, initial_state, require_divides
 from jaxlabs.training.lr_range import range_test
 from jaxlabs.training.replay import replay
 from jaxlabs.training.run_config import MACHINE, RunConfig
+from jaxlabs.training.signals import Interrupted
 from jaxlabs.training.state import TrainState, count_parameters
 from jaxlabs.training.task import Task
 
@@ -65,16 +67,32 @@ def train(request: Request, *, draw: bool = True) -> None:
                     print("\n".join(f"{value:12.6g}  {name}" for name, value in sizes.items()))
                 return
             outcome = _fold(request, task, data, config, folder, placement, checkpoints)
-        if outcome is not None and main:
+        if outcome is not None:
             # One process works alone from here on, so it must not hold arrays of all of them.
             outcome = dataclasses.replace(outcome, state=devices.to_host(outcome.state))
-            _finish(request, task, data, config, folder, outcome)
-            if draw:
-                print(f"report: {write_report(folder)}")
+        hosts.leave()
+        if outcome is not None and outcome.interrupted:
+            raise _interrupted(config, outcome)
+        if outcome is not None and main:
+            with signals.during("after training"):
+                _finish(request, task, data, config, folder, outcome)
+                if draw:
+                    print(f"report: {write_report(folder)}")
+
+
+def _interrupted(config: RunConfig, outcome: Outcome) -> Interrupted:
+    """Returns what to raise once the checkpoints are closed, and so the last one is on disk."""
+    step = int(outcome.state.step)
+    saved = "checkpoint saved"
+    if config.optimization.optimizer == "scipy" and step == 0:
+        saved = "as scipy's optimizer cannot be saved midway"
+    # Where several processes agreed to stop, the signal may have come to another one.
+    number = signals.requested() or signal.SIGTERM
+    return Interrupted(number, f"at step {step}/{config.steps}, {saved}")
 
 
 def _fold(request, task, data, config, folder, placement, checkpoints) -> Outcome | None:
-    """Trains to the last step; None when a signal came first or there was nothing left to do."""
+    """Trains to the last step, or until a signal comes; None when there was nothing left to do."""
     main = devices.is_main_process()
     if folder.is_complete() and folder.read_summary()["steps"] in checkpoints.steps():
         if main:
@@ -88,13 +106,7 @@ def _fold(request, task, data, config, folder, placement, checkpoints) -> Outcom
         return request.lab.sample(config, task, data.vocabulary, state, key)
 
     facts = {"vocabulary": data.vocabulary, "dataset": data.dataset, "settings": config.identity()}
-    outcome = loop.train(task, data, config, folder, placement, checkpoints, facts, sample)
-    if outcome.interrupted:
-        step = int(outcome.state.step)
-        if main:
-            print(f"stopped at step {step} of {config.steps} and saved; the same command goes on")
-        return None
-    return outcome
+    return loop.train(task, data, config, folder, placement, checkpoints, facts, sample)
 
 
 def _finish(
@@ -105,9 +117,9 @@ def _finish(
     key = jax.random.fold_in(keys.stream(config.seed, "sample"), state.step)
     sample = request.lab.sample(config, task, data.vocabulary, state, key)
     path = folder.write_sample("final", sample)
-    print(sample if isinstance(sample, str) else path)
     summary = summarise(request, task, data, config, folder, outcome)
     folder.write_summary(summary)
+    print(sample if isinstance(sample, str) else path)
     for name, value in summary["metrics"].items():
         print(f"{name} {float('nan') if value is None else value:.4f}")
 

@@ -17,6 +17,7 @@ from jaxlabs import keys
 from jaxlabs.config import UserError
 from jaxlabs.data.splits import Data
 from jaxlabs.run_folder import RunFolder, Sample
+from jaxlabs.training import signals
 from jaxlabs.training.checkpoints import Checkpoints
 from jaxlabs.training.devices import Placement, agree, is_main_process
 from jaxlabs.training.evaluation import Evaluator
@@ -26,7 +27,6 @@ from jaxlabs.training.optimizers import build_optimizer, build_schedule, has_con
 from jaxlabs.training.run_config import RunConfig
 from jaxlabs.training.run_steps import MOST_SKIPPED, build_run_steps
 from jaxlabs.training.scipy_solver import solve
-from jaxlabs.training.signals import stop_requests
 from jaxlabs.training.state import TrainState, create_state, leaf_names
 from jaxlabs.training.task import Task
 
@@ -49,7 +49,7 @@ class Outcome:
 
     Attributes:
       state: the last state.
-      interrupted: whether a signal ended it before the last step.
+      interrupted: whether a signal ended it, after a checkpoint and before the final evaluations.
       seconds: time inside training calls, over all sittings; no compilation, no evaluation.
       compile_seconds: time spent compiling the training call, this sitting.
       evaluation_seconds: time spent in evaluations and their samples, this sitting.
@@ -129,8 +129,7 @@ def train(
     if step:
         progress.say(f"resuming at step {step}")
     try:
-        with stop_requests() as stop:
-            return run.fold(state, checkpoints, facts, stop)
+        return run.fold(state, checkpoints, facts)
     finally:
         progress.close()
         writer.close()
@@ -159,35 +158,34 @@ class _Run:
         self.speed = 0.0
         self.calls = 0
 
-    def fold(self, state, checkpoints, facts, stop) -> Outcome:
+    def fold(self, state, checkpoints, facts) -> Outcome:
         config = self.config
-        step, pace, stopping, last = int(state.step), 1, False, self.is_last(state)
+        step, pace, last = int(state.step), 1, self.is_last(state)
         loss = self.evaluate(state, step) if step == 0 else None
-        if last:  # nothing to train, yet something to sample from
-            checkpoints.save(state, facts, loss)
-        while not last:
-            pace, stopping = agree(pace, stop())
-            if stopping:
-                checkpoints.save(state, facts, loss)
-                break
-            boundary = min(
-                _next_multiple(step, config.eval_every),
-                _next_multiple(step, config.checkpoint_every),
-                config.steps,
-            )
-            count = min(pace, boundary - step, config.steps_per_call)
-            if self.solver:
-                state, elapsed = self.solve(state, stop)
-            else:
-                state, elapsed = self.call(state, step, count)
-            step, last = int(state.step), self.is_last(state)
-            if count == pace:
-                pace = next_pace(pace, elapsed)
-            loss = None
-            if last or step % config.eval_every == 0:
-                loss = self.evaluate(state, step)
-            if last or step % config.checkpoint_every == 0:
-                checkpoints.save(state, facts, loss)
+        with signals.deferred() as stop:
+            while True:
+                pace, stopping = agree(pace, stop())
+                if stopping or last:
+                    break
+                boundary = min(
+                    _next_multiple(step, config.eval_every),
+                    _next_multiple(step, config.checkpoint_every),
+                    config.steps,
+                )
+                count = min(pace, boundary - step, config.steps_per_call)
+                if self.solver:
+                    state, elapsed = self.solve(state, stop)
+                else:
+                    state, elapsed = self.call(state, step, count)
+                step, last = int(state.step), self.is_last(state)
+                if count == pace:
+                    pace = next_pace(pace, elapsed)
+                loss = None
+                if last or step % config.eval_every == 0:
+                    loss = self.evaluate(state, step)
+                if last or step % config.checkpoint_every == 0:
+                    checkpoints.save(state, facts, loss)
+            checkpoints.save(state, facts, loss)  # where it stopped, unless that is saved
         return Outcome(
             state=state,
             interrupted=stopping,
@@ -215,7 +213,6 @@ class _Run:
                 self.writer.write([row | {"seconds": self.seconds + time.perf_counter() - start}])
             self.progress.advance(1, loss)
             if stop():
-                self.progress.say("stopped; scipy's optimizer starts from step 0 when it goes on")
                 raise StopIteration
 
         seed, steps = self.config.seed, self.config.steps
@@ -273,11 +270,12 @@ class _Run:
 
     def evaluate_finally(self, state) -> dict[str, float]:
         """Evaluates the further sets, in all processes together."""
-        return {
-            f"{split}_{name}": value
-            for split, examples in self.final_evaluations().items()
-            for name, value in self.evaluator(state, self.placement.replicate(examples)).items()
-        }
+        with signals.during("in the final evaluation"):
+            return {
+                f"{split}_{name}": value
+                for split, examples in self.final_evaluations().items()
+                for name, value in self.evaluator(state, self.placement.replicate(examples)).items()
+            }
 
     def evaluate(self, state, step) -> float:
         start = time.perf_counter()
