@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import inspect
 import os
+import signal
 import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -11,45 +12,85 @@ from typing import Any
 from absl import flags
 
 from jaxlabs import config as config_lib
-from jaxlabs import modes, paths, reproduction, studies, sweeps
+from jaxlabs import modes, paths, reproduction, standard_streams, studies, sweeps
 from jaxlabs.config import UserError
 from jaxlabs.lab import Collection, Experiment, Lab, Request, Study
-from jaxlabs.training import capacity, memory
+from jaxlabs.training import capacity, hosts, memory, signals
+from jaxlabs.training.signals import Interrupted
 
 MODES = ("train", "sample", "evaluate", "analyse", "export")
 
+READER_GONE = 128 + 13
+"""The exit status of a command whose reader hung up, as of one that SIGPIPE ends."""
+
 
 def main(lab: Experiment) -> None:
-    """Runs a command line and exits with its status: 0 done, 1 a lab failed, 2 bad input."""
+    """Runs a command line and exits with its status.
+
+    0 done; 1 a lab failed, or another process of the run was lost; 2 bad input; 130 Ctrl-C; 143
+    SIGTERM; 141 whoever read the output hung up.
+    """
+    standard_streams.make_usable()
+    signals.guard()
     memory.keep_freed()
-    sys.exit(run(lab, sys.argv[1:]))
+    status = run(lab, sys.argv[1:])
+    if status:
+        hosts.abandon(status)
+    sys.exit(status)
 
 
 def run(lab: Experiment, arguments: Sequence[str]) -> int:
-    """Runs one command line; bad input becomes one line on stderr and status 2."""
-    try:
-        request = parse(lab, arguments)
-        if request is None:
-            print(help_text(lab))
-            return 0
-        with _memory_named(request):
-            return _carry_out(request)
-    except UserError as error:
-        print(f"{lab.name}: {error}", file=sys.stderr)
-        return 2
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except OSError as error:
-        place = "" if error.filename is None else f"{error.filename}: "
-        print(f"{lab.name}: {place}{error.strerror or error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print(f"{lab.name}: interrupted; the same command goes on", file=sys.stderr)
-        return 130
-    return 0
+    """Runs one command line; what ends it early becomes one line on stderr and a status."""
+    with signals.listening():
+        try:
+            status = _carry_out(lab, arguments)
+            print(end="", flush=True)  # what cannot be printed is an error too
+            return status
+        except Interrupted as interruption:
+            return _say(lab, interruption, interruption.status)
+        except KeyboardInterrupt:
+            return _say(lab, Interrupted(signal.SIGINT), 128 + signal.SIGINT)
+        except UserError as error:
+            return _say(lab, error, 2)
+        except BrokenPipeError:
+            _drop_unprinted()
+            return READER_GONE
+        except OSError as error:
+            place = "" if error.filename is None else f"{error.filename}: "
+            _drop_unprinted()
+            return _say(lab, f"{place}{error.strerror or error}", 2)
+        except Exception as error:
+            if (number := signals.requested()) is not None:  # it was raised as something else
+                return _say(lab, Interrupted(number), 128 + number)
+            if lost := hosts.lost(error):
+                return _say(lab, lost, hosts.STATUS)
+            raise
 
 
-def _carry_out(request: Request) -> int:
+def _say(lab: Experiment, line: object, status: int) -> int:
+    print(f"{lab.name}: {line}", file=sys.stderr)
+    return status
+
+
+def _drop_unprinted() -> None:
+    """Drops what a stream cannot be rid of, which Python would try once more at its end."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+def _carry_out(lab: Experiment, arguments: Sequence[str]) -> int:
+    request = parse(lab, arguments)
+    if request is None:
+        print(help_text(lab))
+        return 0
+    with _memory_named(request):
+        return _do(request)
+
+
+def _do(request: Request) -> int:
     if isinstance(request.lab, Collection):
         return reproduction.carry_out(request)
     if isinstance(request.lab, Study):

@@ -1,6 +1,7 @@
 """What a command can do with a run folder: train, sample, evaluate, export, and two diagnoses."""
 
 import dataclasses
+import signal
 import sys
 from collections.abc import Mapping
 
@@ -14,7 +15,7 @@ from jaxlabs.report.page import write_drawn, write_report
 from jaxlabs.restoring import load_data, require_data_given, restore, stored_precision
 from jaxlabs.run_folder import RunFolder, Sample
 from jaxlabs.summary import measured_again, summarise
-from jaxlabs.training import devices, loop, precision
+from jaxlabs.training import devices, hosts, loop, precision, signals
 from jaxlabs.training.checkpoints import Checkpoints
 from jaxlabs.training.devices import Placement
 from jaxlabs.training.evaluation import Evaluator
@@ -24,6 +25,7 @@ from jaxlabs.training.loop import Outcome, require_divides
 from jaxlabs.training.lr_range import range_test, require_rate
 from jaxlabs.training.replay import replay
 from jaxlabs.training.run_config import RunConfig
+from jaxlabs.training.signals import Interrupted
 from jaxlabs.training.state import TrainState, count_parameters
 from jaxlabs.training.task import Task
 
@@ -69,20 +71,28 @@ def train(request: Request, *, draw: bool = True) -> None:
                     print("\n".join(f"{value:12.6g}  {name}" for name, value in sizes.items()))
                 return
             outcome = _fold(request, task, data, config, folder, placement, checkpoints)
-        # Here the last checkpoint is written, whatever came in between.
-        if outcome is not None and outcome.interrupted:
-            if main:
-                step = int(outcome.state.step)
-                print(
-                    f"stopped at step {step} of {config.steps} and saved; the same command goes on"
-                )
-            return
-        if outcome is not None and main:
+        if outcome is not None:
             # One process works alone from here on, so it must not hold arrays of all of them.
             outcome = dataclasses.replace(outcome, state=devices.to_host(outcome.state))
-            _finish(request, task, data, config, folder, outcome)
-            if draw:
-                print(f"report: {write_report(folder)}")
+        hosts.leave()
+        if outcome is not None and outcome.interrupted:
+            raise _interrupted(config, outcome)
+        if outcome is not None and main:
+            with signals.during("after training"):
+                _finish(request, task, data, config, folder, outcome)
+                if draw:
+                    print(f"report: {write_report(folder)}")
+
+
+def _interrupted(config: RunConfig, outcome: Outcome) -> Interrupted:
+    """Returns what to raise once the checkpoints are closed, and so the last one is on disk."""
+    step = int(outcome.state.step)
+    saved = "checkpoint saved"
+    if config.optimization.optimizer == "scipy" and step == 0:
+        saved = "as scipy's optimizer cannot be saved midway"
+    # Where several processes agreed to stop, the signal may have come to another one.
+    number = signals.requested() or signal.SIGTERM
+    return Interrupted(number, f"at step {step}/{config.steps}, {saved}")
 
 
 def _fold(request, task, data, config, folder, placement, checkpoints) -> Outcome | None:
@@ -111,9 +121,9 @@ def _finish(
     key = jax.random.fold_in(keys.stream(config.seed, "sample"), state.step)
     sample = request.lab.sample(config, task, data.vocabulary, state, key)
     path = folder.write_sample("final", sample)
-    print(path if isinstance(sample, Mapping) else sample)
     summary = summarise(request, task, data, config, folder, outcome)
     folder.write_summary(summary)
+    print(path if isinstance(sample, Mapping) else sample)
     for name, value in summary["metrics"].items():
         print(f"{name} {float('nan') if value is None else value:.4f}")
 

@@ -4,14 +4,12 @@ A run stands in `runs/<lab>/seed=<seed>` of the collection's folder, and is what
 config.json gives. The table is made anew after every run, from whatever has ended by then.
 """
 
-import contextlib
 import dataclasses
 import datetime
 import shlex
-import signal
 import sys
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -24,7 +22,7 @@ from jaxlabs.report import results
 from jaxlabs.report.page import write_report
 from jaxlabs.run_folder import RunFolder
 from jaxlabs.sweep_plan import compare_groups
-from jaxlabs.training import capacity, devices
+from jaxlabs.training import capacity, devices, signals
 
 PASSED_ON = ("platform", "data_dir")
 """Flags that every run gets as they were given."""
@@ -36,8 +34,7 @@ MOST_FIGURES = 3
 def carry_out(request: Request) -> int:
     """Does all runs that have not ended yet; returns 0, or 1 when a lab failed.
 
-    One that fails is named, and the others go on. A signal stops at the next place from which the
-    same command can go on.
+    One that fails is named, and the others go on.
 
     Raises:
       UserError: a lab is unknown, or the folder belongs to something else.
@@ -47,21 +44,21 @@ def carry_out(request: Request) -> int:
     seeds = config.seeds_from(config.seeds)
     turns = [(name, seed) for name in chosen for seed in seeds]
     failed: dict[str, str] = {}
-    with opened(request, config) as folder, sweeps.compiled_programs_kept(), _sigterm_interrupts():
+    with opened(request, config) as folder, sweeps.compiled_programs_kept():
         _require_preset(request, folder)
         for turn, (name, seed) in enumerate(turns, start=1):
             who = f"{name}, seed {seed}"
             print(f"{turn} of {len(turns)}: {who}", file=sys.stderr, flush=True)
             try:
-                summary = _run(request, name, seed, _place(folder, name, seed))
+                with signals.during(f"in {who}"):
+                    _run(request, name, seed, _place(folder, name, seed))
             except Exception as error:  # whatever it is, the others go on
+                if signals.requested() is not None:
+                    raise
                 failed[who] = _in_a_line(error)
                 continue
             finally:
                 jax.clear_caches()
-            if summary is None:
-                print(f"stopped in {who}; the same command goes on")
-                return 0
             _write(request, folder, failed)
         _write(request, folder, failed)
         print(results.markdown(folder.read_summary()))
@@ -96,8 +93,8 @@ def _place(folder: RunFolder, name: str, seed: int) -> RunFolder:
     return RunFolder(folder.runs / name / f"seed={seed}")
 
 
-def _run(request: Request, name: str, seed: int, folder: RunFolder) -> dict[str, Any] | None:
-    """Returns the summary of one run, done now or before; None when a signal stopped it."""
+def _run(request: Request, name: str, seed: int, folder: RunFolder) -> None:
+    """Carries out one run, unless that has been done."""
     lab = request.lab.labs[name]
     given = {flag: request.given[flag] for flag in PASSED_ON if flag in request.given}
     if name in request.lab.inputs:
@@ -108,8 +105,10 @@ def _run(request: Request, name: str, seed: int, folder: RunFolder) -> dict[str,
     single = sweeps.alone(asked, given | {"seed": seed}, folder)
     if folder.is_complete():
         require_same(folder.read_config(), single, single.config(), None)
-        return folder.read_summary()
-    return sweeps.complete(single, draw=True)
+        if not folder.report.exists():  # it was interrupted while its report was drawn
+            write_report(folder)
+    else:
+        sweeps.complete(single, draw=True)
 
 
 def preset_of(lab: Experiment, preset: str) -> str:
@@ -124,16 +123,6 @@ def _in_a_line(error: Exception) -> str:
         return line
     traceback.print_exc()
     return f"{type(error).__name__}: {' '.join(str(error).split())}"
-
-
-@contextlib.contextmanager
-def _sigterm_interrupts() -> Iterator[None]:
-    """Lets SIGTERM do what Ctrl-C does, where no training loop takes it for a request."""
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _write(request: Request, folder: RunFolder, failed: dict[str, str]) -> None:

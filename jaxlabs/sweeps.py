@@ -20,7 +20,7 @@ from jaxlabs.report.page import write_report
 from jaxlabs.run_folder import RunFolder
 from jaxlabs.summary import summarise_sweep
 from jaxlabs.sweep_plan import Sweep, run_name, told
-from jaxlabs.training import devices
+from jaxlabs.training import devices, signals
 from jaxlabs.training.loop import NonFiniteError
 
 
@@ -49,19 +49,16 @@ def carry_out(request: Request) -> None:
         for point in points:
             name = run_name(point)
             points.set_postfix_str(name)
-            run = _run(request, sweep, point, RunFolder(folder.runs / name))
-            if run is None:
-                print(f"stopped in the run {name}; the same command goes on")
-                return
-            runs.append(run)
+            with signals.during(f"in the run {name}"):
+                runs.append(_run(request, sweep, point, RunFolder(folder.runs / name)))
         folder.write_summary(summarise_sweep(request, sweep, runs))
         print(f"report: {write_report(folder)}")
 
 
 def _run(
     request: Request, sweep: Sweep, point: dict[str, Any], folder: RunFolder
-) -> dict[str, Any] | None:
-    """Trains one run and returns its settings and figures; None when a signal stopped it."""
+) -> dict[str, Any]:
+    """Trains one run and returns its settings and figures."""
     planned = dict(sweep.settings) | dict(sweep.follow(point))
     try:
         # Its progress would bury the sweep's; what it has to say is in its folder.
@@ -69,8 +66,6 @@ def _run(
             summary = complete(alone(request, planned | request.given | point, folder), draw=False)
     except NonFiniteError:  # a result too
         return {"point": point, "metrics": {}, "seconds": None, "compared": []}
-    if summary is None:
-        return None
     return {"point": point} | {name: summary[name] for name in ("metrics", "seconds", "compared")}
 
 
@@ -90,8 +85,8 @@ def alone(request: Request, given: Mapping[str, Any], folder: RunFolder) -> Requ
     )
 
 
-def complete(single: Request, *, draw: bool) -> dict[str, Any] | None:
-    """Trains or measures what a request asks for; returns its summary, None when a signal came.
+def complete(single: Request, *, draw: bool) -> dict[str, Any]:
+    """Trains or measures what a request asks for, and returns its summary.
 
     Args:
       single: of a lab or a study, see `alone`.
@@ -101,8 +96,7 @@ def complete(single: Request, *, draw: bool) -> dict[str, Any] | None:
         studies.measure(single)
     else:
         modes.train(single, draw=draw)
-    folder = single.folder()
-    return folder.read_summary() if folder.is_complete() else None
+    return single.folder().read_summary()
 
 
 @contextlib.contextmanager

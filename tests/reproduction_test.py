@@ -172,8 +172,10 @@ def test_signal_during_a_study_leaves_the_table_so_far(capsys, number):
         os.kill(os.getpid(), number)
 
     stopped = dataclasses.replace(LABS["gpt"], measure=measure)
-    assert command.run(made_of(LABS | {"gpt": stopped}), []) == 130
-    assert "interrupted; the same command goes on" in capsys.readouterr().err
+    assert command.run(made_of(LABS | {"gpt": stopped}), []) == 128 + number
+    assert capsys.readouterr().err.splitlines()[-1] == (
+        "reproduce: interrupted in gpt, seed 0; run the same command to resume"
+    )
     assert [row[0] for row in table()] == ["`other`, quick"] * 3
     assert command.run(ALL, []) == 0
     assert MEASURED == [("other", 0), ("gpt", 0)]
@@ -197,8 +199,11 @@ def test_lab_that_a_signal_stops_goes_on_where_it_was(play, capsys):
         return ""
 
     stopping = dataclasses.replace(lab, sample=sample)
-    assert command.run(made_of({"gpt": stopping, "other": LABS["other"]}), []) == 0
-    assert "stopped in gpt, seed 0; the same command goes on" in capsys.readouterr().out
+    assert command.run(made_of({"gpt": stopping, "other": LABS["other"]}), []) == 143
+    assert capsys.readouterr().err.splitlines()[-1] == (
+        "reproduce: interrupted in gpt, seed 0, at step 4/8, checkpoint saved; run the same command"
+        " to resume"
+    )
     assert not MEASURED
     assert command.run(made_of({"gpt": lab, "other": LABS["other"]}), []) == 0
     single = RunFolder(FOLDER.runs / "gpt" / "seed=0")

@@ -13,6 +13,7 @@ from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from jaxlabs.config import UserError
+from jaxlabs.training import hosts
 
 BATCH_AXIS = "batch"
 
@@ -23,13 +24,12 @@ def start(
     """Chooses the platform and joins the other processes; call it before any array is made.
 
     Raises:
-      UserError: the platform is not available on this machine.
+      UserError: the platform is not available on this machine, or the processes did not meet.
     """
     if platform != "auto":
         jax.config.update("jax_platforms", platform)
     if num_processes > 1:
-        jax.config.update("jax_cpu_collectives_implementation", "gloo")
-        jax.distributed.initialize(coordinator, num_processes, process_id)
+        hosts.join(coordinator, num_processes, process_id)
     try:
         jax.devices()
     except RuntimeError:

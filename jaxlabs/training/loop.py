@@ -17,7 +17,7 @@ from jaxlabs import keys
 from jaxlabs.config import UserError
 from jaxlabs.data.splits import Data
 from jaxlabs.run_folder import RunFolder, Sample
-from jaxlabs.training import capacity
+from jaxlabs.training import capacity, signals
 from jaxlabs.training.checkpoints import Checkpoints
 from jaxlabs.training.devices import Placement, agree, is_main_process
 from jaxlabs.training.evaluation import Evaluator
@@ -33,7 +33,6 @@ from jaxlabs.training.optimizers import (
 from jaxlabs.training.run_config import RunConfig
 from jaxlabs.training.run_steps import MOST_SKIPPED, build_run_steps
 from jaxlabs.training.scipy_solver import solve
-from jaxlabs.training.signals import stop_requests
 from jaxlabs.training.state import TrainState, create_state
 from jaxlabs.training.step import bad_names
 from jaxlabs.training.task import Task
@@ -57,7 +56,7 @@ class Outcome:
 
     Attributes:
       state: the last state.
-      interrupted: whether a signal ended it before the last step.
+      interrupted: whether a signal ended it, after a checkpoint and before the final evaluations.
       seconds: time inside training calls, over all sittings; no compilation, no evaluation.
       compile_seconds: time spent compiling the training call, this sitting.
       evaluation_seconds: time spent in evaluations and their samples, this sitting.
@@ -139,8 +138,7 @@ def train(
     if step:
         progress.say(f"resuming at step {step}")
     try:
-        with stop_requests() as stop:
-            return run.fold(state, checkpoints, facts, stop)
+        return run.fold(state, checkpoints, facts)
     finally:
         progress.close()
         writer.close()
@@ -170,36 +168,36 @@ class _Run:
         self.speed = 0.0
         self.calls = 0
 
-    def fold(self, state, checkpoints, facts, stop) -> Outcome:
+    def fold(self, state, checkpoints, facts) -> Outcome:
         config = self.config
-        step, pace, stopping, last = int(state.step), 1, False, self.is_last(state)
+        step, pace, last = int(state.step), 1, self.is_last(state)
         loss = self.evaluate(state, step) if step == 0 else None
-        if last:  # nothing to train, yet something to sample from
-            checkpoints.save(state, facts, loss)
-        while not last:
-            pace, stopping = agree(pace, stop())
-            if stopping:
-                checkpoints.save(state, facts, loss)
-                break
-            boundary = min(
-                _next_multiple(step, config.eval_every),
-                _next_multiple(step, config.checkpoint_every),
-                config.steps,
-            )
-            count = min(pace, boundary - step, config.steps_per_call)
-            if self.solver:
-                state, elapsed = self.solve(state, stop)
-            else:
-                state, elapsed = self.call(state, step, count)
-            step, last = int(state.step), self.is_last(state)
-            if count == pace:
-                pace = next_pace(pace, elapsed)
-            loss = None
-            if last or step % config.eval_every == 0:
-                loss = self.evaluate(state, step)
-            # While steps are skipped, the run may be lost: what was kept before is better.
-            if last or (step % config.checkpoint_every == 0 and not int(state.skipped)):
-                checkpoints.save(state, facts, None if int(state.skipped) else loss)
+        with signals.deferred() as stop:
+            while True:
+                pace, stopping = agree(pace, stop())
+                if stopping or last:
+                    break
+                boundary = min(
+                    _next_multiple(step, config.eval_every),
+                    _next_multiple(step, config.checkpoint_every),
+                    config.steps,
+                )
+                count = min(pace, boundary - step, config.steps_per_call)
+                if self.solver:
+                    state, elapsed = self.solve(state, stop)
+                else:
+                    state, elapsed = self.call(state, step, count)
+                step, last = int(state.step), self.is_last(state)
+                if count == pace:
+                    pace = next_pace(pace, elapsed)
+                loss = None
+                if last or step % config.eval_every == 0:
+                    loss = self.evaluate(state, step)
+                # While steps are skipped, the run may be lost: what was kept before is better.
+                if step % config.checkpoint_every == 0 and not int(state.skipped):
+                    checkpoints.save(state, facts, loss)
+            # Where it stopped, unless that is saved.
+            checkpoints.save(state, facts, None if int(state.skipped) else loss)
         return Outcome(
             state=state,
             interrupted=stopping,
@@ -227,7 +225,6 @@ class _Run:
                 self.writer.write([row | {"seconds": self.seconds + time.perf_counter() - start}])
             self.progress.advance(1, loss)
             if stop():
-                self.progress.say("stopped; scipy's optimizer starts from step 0 when it goes on")
                 raise StopIteration
 
         seed, steps = self.config.seed, self.config.steps
@@ -289,11 +286,12 @@ class _Run:
 
     def evaluate_finally(self, state) -> dict[str, float]:
         """Evaluates the further sets, in all processes together."""
-        return {
-            f"{split}_{name}": value
-            for split, examples in self.final_evaluations().items()
-            for name, value in self.evaluator(state, self.placement.replicate(examples)).items()
-        }
+        with signals.during("in the final evaluation"):
+            return {
+                f"{split}_{name}": value
+                for split, examples in self.final_evaluations().items()
+                for name, value in self.evaluator(state, self.placement.replicate(examples)).items()
+            }
 
     def evaluate(self, state, step) -> float:
         start = time.perf_counter()

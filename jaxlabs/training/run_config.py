@@ -1,6 +1,7 @@
 """The settings that every command has, and those of every run."""
 
 import dataclasses
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -105,6 +106,11 @@ class RunConfig(CommonConfig):
                 f"--coordinator: missing with --num_processes {self.num_processes}; address:port of"
                 " process 0"
             )
+        if self.coordinator is not None and not _is_address(self.coordinator):
+            raise UserError(
+                f"--coordinator: {self.coordinator!r} is not accepted; address:port, such as"
+                " localhost:1234 or [::1]:1234"
+            )
         if self.process_id >= self.num_processes:
             raise UserError(
                 f"--process_id: {self.process_id} is not accepted; below --num_processes"
@@ -134,3 +140,9 @@ def differing(
     if any(old[name] != new[name] for name in contents):
         words.append(OTHER_CONTENTS)
     return words
+
+
+def _is_address(text: str) -> bool:
+    """Tells whether this is host:port, the host of IPv6 in brackets."""
+    parts = re.fullmatch(r"(?:[^\s:/\[\]]+|\[[\da-fA-F:.]+(?:%\w+)?\]):(\d{1,5})", text, re.ASCII)
+    return parts is not None and 0 < int(parts[1]) < 2**16

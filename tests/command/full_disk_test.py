@@ -116,7 +116,7 @@ def test_unforeseen_disk_error_and_interrupt_are_one_line(tiny_flags, monkeypatc
             2,
             "gpt: /mnt/disk: Input/output error",
         ),
-        KeyboardInterrupt(): (130, "gpt: interrupted; the same command goes on"),
+        KeyboardInterrupt(): (130, "gpt: interrupted; run the same command to resume"),
     }
     for error, (status, line) in ends.items():
 

@@ -138,8 +138,8 @@ def test_sigterm_ends_the_command_with_its_workers(tmp_path):
         assert process.poll() is None
         time.sleep(0.1)
     process.send_signal(signal.SIGTERM)
-    assert process.wait(timeout=120) == 130
-    assert "interrupted; the same command goes on" in process.stderr.read()
+    assert process.wait(timeout=120) == 143
+    assert "benchmark: interrupted; run the same command to resume" in process.stderr.read()
     alive = subprocess.run(["ps", "-p", ",".join(workers)], capture_output=True, check=False)
     assert alive.returncode == 1
     process.stderr.close()

@@ -107,7 +107,7 @@ def test_lbfgs_goes_on_from_a_checkpoint_to_the_bit(monkeypatch):
             lambda pace, stopping: (1, calls.append(0) or len(calls) > 4),
         )
         status, folder = run(*flags, workdir="cut")
-    assert status == 0
+    assert status == 143
     assert not folder.is_complete()
     run(*flags, workdir="cut")
     one, other = whole.read_summary(), folder.read_summary()
@@ -118,10 +118,13 @@ def test_lbfgs_goes_on_from_a_checkpoint_to_the_bit(monkeypatch):
 def test_interrupted_scipy_starts_again_and_says_so(monkeypatch, capsys):
     with monkeypatch.context() as patch:
         calls = []
-        patch.setattr("jaxlabs.training.loop.stop_requests", lambda: Stops(calls))
+        patch.setattr("jaxlabs.training.signals.deferred", lambda: Stops(calls))
         status, folder = run("--optimizer=scipy", "--log_every=1")
-    assert status == 0
-    assert "scipy's optimizer starts from step 0" in capsys.readouterr().err
+    assert status == 143
+    assert capsys.readouterr().err.splitlines()[-1] == (
+        "ridge: interrupted at step 0/200, as scipy's optimizer cannot be saved midway; run the"
+        " same command to resume"
+    )
     assert not folder.is_complete()
     run("--optimizer=scipy", "--log_every=1")
     summary = folder.read_summary()

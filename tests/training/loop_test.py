@@ -11,9 +11,10 @@ import pytest
 
 from jaxlabs.config import UserError
 from jaxlabs.run_folder import RunFolder
-from jaxlabs.training import loop
+from jaxlabs.training import loop, signals
 from jaxlabs.training.checkpoints import Checkpoints
 from jaxlabs.training.loop import NonFiniteError, train
+from jaxlabs.training.signals import Interrupted
 from jaxlabs.training.state import leaf_names
 
 TIME_FIELDS = ("seconds", "steps_per_second")
@@ -131,13 +132,33 @@ def test_signal_ends_the_run_with_a_checkpoint_and_gives_the_handlers_back(sitti
     assert texts == {f"step-{step:06d}.txt": f"at {step}" for step in (0, 4, 8, 12)}
 
 
-def test_second_ctrl_c_interrupts_at_once():
-    with loop.stop_requests() as stop:
-        assert not stop()
-        signal.raise_signal(signal.SIGINT)
-        assert stop()
-        with pytest.raises(KeyboardInterrupt):
-            signal.raise_signal(signal.SIGINT)
+def test_a_signal_in_the_last_evaluation_stops_before_the_final_ones(sitting, whole):
+    def sample(state):
+        if int(state.step) == 12 and not sample.sent:
+            sample.sent = True
+            signal.raise_signal(signal.SIGTERM)
+        return f"at {int(state.step)}"
+
+    sample.sent = False
+    outcome, folder = sitting(sample=sample)
+    assert outcome.interrupted
+    assert int(outcome.state.step) == 12
+    with Checkpoints(folder.checkpoints, 2, read_only=True) as checkpoints:
+        assert checkpoints.steps()[-1] == 12
+    assert_same_run(sitting(sample=sample), whole)
+
+
+def test_a_signal_in_the_evaluation_at_step_0_is_raised(sitting, whole):
+    def sample(state):
+        if not sample.sent:
+            sample.sent = True
+            signal.raise_signal(signal.SIGTERM)
+        return ""
+
+    sample.sent = False
+    with pytest.raises(Interrupted), signals.listening():
+        sitting(sample=sample)
+    assert_same_run(sitting(sample=sample), whole)
 
 
 def test_killed_run_loses_only_what_came_after_its_checkpoint(sitting, whole):

@@ -9,9 +9,7 @@ import dataclasses
 import math
 import os
 import shutil
-import signal
 import statistics
-import types
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -214,7 +212,7 @@ def _excused(row: Row, give_up: Callable[[], Any] = lambda: None) -> Iterator[No
 
 @contextlib.contextmanager
 def workers() -> Iterator[Callable[[Job, float], Worker]]:
-    """Starts workers that are ended whatever happens, Ctrl-C and SIGTERM included."""
+    """Starts workers that are ended whatever happens, an interruption included."""
     with contextlib.ExitStack() as stack:
 
         def start(job: Job, limit: float) -> Worker:
@@ -222,11 +220,6 @@ def workers() -> Iterator[Callable[[Job, float], Worker]]:
             stack.callback(worker.close)
             return worker
 
-        def interrupt(number: int, frame: types.FrameType | None) -> None:
-            raise KeyboardInterrupt
-
-        before = signal.signal(signal.SIGTERM, interrupt)
-        stack.callback(signal.signal, signal.SIGTERM, before)
         yield start
 
 

@@ -137,25 +137,26 @@ def test_same_command_again_says_that_all_is_done_and_changes_nothing(whole, sta
 
 
 def interrupt(process, step, number):
-    """Sends a signal once the run has evaluated after that step; returns (status, stdout)."""
+    """Sends a signal once the run has evaluated after that step; returns (status, stderr)."""
     for line in process.stderr:
         if line.startswith("step ") and int(line.split()[1].split("/")[0]) >= step:
             break
     process.send_signal(number)
-    out, err = process.communicate()
+    _, err = process.communicate()
     assert "Traceback" not in err
-    return process.returncode, out
+    return process.returncode, err
 
 
 def test_run_that_is_stopped_and_killed_ends_as_one_that_was_not(
     whole, start, require_same_end, tmp_path
 ):
     folder = RunFolder(tmp_path / "run")
-    status, out = interrupt(start(folder.path), 200, signal.SIGTERM)
-    assert status == 0
-    (line,) = [line for line in out.splitlines() if line.startswith("stopped at step ")]
-    assert line.endswith(f"of {STEPS} and saved; the same command goes on")
-    stopped = int(line.split()[3])
+    status, err = interrupt(start(folder.path), 200, signal.SIGTERM)
+    assert status == 143
+    line = err.splitlines()[-1]
+    assert line.startswith("gpt: interrupted at step ")
+    assert line.endswith(f"/{STEPS}, checkpoint saved; run the same command to resume")
+    stopped = int(line.split()[4].split("/")[0])
     assert 200 <= stopped < STEPS
     assert not folder.is_complete()
 

@@ -1,0 +1,161 @@
+"""Signals: raised where the command is, deferred in training, and answered at once around it."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from jaxlabs.training import signals
+from jaxlabs.training.signals import Interrupted
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(signals.__file__)))
+BOTH = [signal.SIGINT, signal.SIGTERM]
+
+
+def handlers():
+    return [signal.getsignal(number) for number in BOTH]
+
+
+@pytest.mark.parametrize("number", BOTH)
+def test_a_signal_is_raised_where_a_command_is_and_the_handlers_are_given_back(number):
+    before = handlers()
+    with pytest.raises(Interrupted) as caught, signals.listening():
+        signal.raise_signal(number)
+    assert caught.value.status == 128 + number
+    assert str(caught.value) == "interrupted; run the same command to resume"
+    assert handlers() == before
+
+
+@pytest.mark.parametrize("number", BOTH)
+def test_in_training_a_signal_is_a_request(number):
+    with signals.listening(), signals.deferred() as stop:
+        assert not stop()
+        signal.raise_signal(number)
+        assert stop()
+        signal.raise_signal(signal.SIGTERM)  # schedulers repeat it
+        assert signals.requested() == number
+
+
+def test_a_request_that_training_did_not_see_is_raised_after_it():
+    def train():
+        with signals.deferred() as stop:
+            assert not stop()
+            signal.raise_signal(signal.SIGTERM)
+
+    with pytest.raises(Interrupted), signals.listening():
+        train()
+
+
+def test_a_second_ctrl_c_goes_to_whoever_listened_before():
+    with signals.deferred() as stop:
+        signal.raise_signal(signal.SIGINT)
+        assert stop()
+        with pytest.raises(KeyboardInterrupt) as caught:
+            signal.raise_signal(signal.SIGINT)
+    assert not isinstance(caught.value, Interrupted)
+
+
+@pytest.mark.parametrize("number", BOTH)
+def test_an_interruption_that_a_callback_swallows_is_raised_again(number, capsys):
+    class Dying:
+        def __del__(self):  # what is raised here is printed and forgotten
+            signal.raise_signal(number)
+
+    def work():
+        Dying()
+        for _ in range(200):
+            time.sleep(0.05)
+
+    with pytest.raises(Interrupted) as caught, signals.listening():
+        work()
+    assert caught.value.number == number
+    assert capsys.readouterr().err == ""
+
+
+def test_an_interruption_says_where_it_came():
+    with pytest.raises(Interrupted) as caught, signals.during("in the run a=1"):
+        raise Interrupted(signal.SIGTERM, "at step 3/4, checkpoint saved")
+    assert str(caught.value) == (
+        "interrupted in the run a=1, at step 3/4, checkpoint saved; run the same command to resume"
+    )
+    assert caught.value.number == signal.SIGTERM
+
+
+# One call into C that lasts minutes and lets other threads run, as a compilation does.
+LONG_CALL = """
+import hashlib, sys
+from jaxlabs.training import signals
+
+signals.guard()
+signals.PATIENCE = 0.2
+with signals.{phase}:
+    print("ready", flush=True)
+    hashlib.pbkdf2_hmac("sha256", b"", b"", 10**9)
+"""
+
+
+def ended(process, numbers):
+    """Sends signals to a process that has printed a line; returns its status and stderr."""
+    assert process.stdout.readline() == "ready\n"
+    for number in numbers:
+        time.sleep(0.3)  # it is inside the call; and the same signal twice at once would be one
+        process.send_signal(number)
+    _, error = process.communicate(timeout=60)
+    return process.returncode, error
+
+
+@pytest.mark.parametrize(
+    ("phase", "numbers"),
+    [
+        ("listening()", [signal.SIGINT]),
+        ("listening()", [signal.SIGTERM]),
+        ("deferred()", [signal.SIGINT, signal.SIGINT]),
+        ("deferred()", [signal.SIGTERM, signal.SIGINT]),
+    ],
+)
+def test_a_command_inside_one_long_call_ends_with_one_line(phase, numbers):
+    process = subprocess.Popen(
+        [sys.executable, "-c", LONG_CALL.format(phase=phase)],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert ended(process, numbers) == (
+        128 + numbers[-1],
+        "interrupted; run the same command to resume\n",
+    )
+
+
+@pytest.mark.parametrize("number", BOTH)
+def test_a_command_that_is_still_importing_ends_with_one_line(tmp_path, number):
+    (tmp_path / "jax.py").write_text("import time\nprint('ready', flush=True)\ntime.sleep(60)\n")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "experiments.gpt"],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path), ROOT])},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert ended(process, [number]) == (
+        128 + number,
+        "interrupted; run the same command to resume\n",
+    )
+
+
+def test_importing_a_lab_from_elsewhere_leaves_the_handlers_alone():
+    before = handlers()
+    subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            "import signal, experiments;assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL",
+        ],
+        cwd=ROOT,
+        check=True,
+    )
+    assert handlers() == before
