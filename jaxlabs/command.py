@@ -13,7 +13,7 @@ from jaxlabs import config as config_lib
 from jaxlabs import modes, reproduction, studies, sweeps
 from jaxlabs.config import UserError
 from jaxlabs.lab import Collection, Experiment, Lab, Request, Study
-from jaxlabs.training import memory
+from jaxlabs.training import jax_settings, memory
 
 MODES = ("train", "sample", "evaluate", "analyse", "export")
 
@@ -26,6 +26,11 @@ def main(lab: Experiment) -> None:
 
 def run(lab: Experiment, arguments: Sequence[str]) -> int:
     """Runs one command line; bad input becomes one line on stderr and status 2."""
+    with jax_settings.fixed():
+        return _run(lab, arguments)
+
+
+def _run(lab: Experiment, arguments: Sequence[str]) -> int:
     try:
         request = parse(lab, arguments)
         if request is None:

@@ -16,7 +16,7 @@ from jaxlabs.data.splits import Data
 from jaxlabs.lab import Findings, Lab, Request
 from jaxlabs.run_folder import RunFolder
 from jaxlabs.sweep_plan import Sweep, compare_groups, run_name
-from jaxlabs.training import devices
+from jaxlabs.training import devices, jax_settings
 from jaxlabs.training.loop import Outcome
 from jaxlabs.training.run_config import CommonConfig, RunConfig
 from jaxlabs.training.state import count_parameters
@@ -40,6 +40,7 @@ def describe(request: Request, config: CommonConfig, data: Data | None) -> dict[
         "versions": {"python": platform.python_version(), "jaxlabs": jaxlabs.__version__}
         | {package: importlib.metadata.version(package) for package in PACKAGES},
         "device": devices.describe(),
+        "compiler_flags": jax_settings.compiler_flags(),
     }
     if isinstance(lab, Lab):
         facts["loss_unit"] = lab.loss_unit
