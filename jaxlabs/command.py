@@ -15,7 +15,7 @@ from jaxlabs import config as config_lib
 from jaxlabs import modes, paths, reproduction, standard_streams, studies, sweeps
 from jaxlabs.config import UserError
 from jaxlabs.lab import Collection, Experiment, Lab, Request, Study
-from jaxlabs.training import capacity, hosts, memory, signals
+from jaxlabs.training import capacity, hosts, jax_settings, memory, signals
 from jaxlabs.training.signals import Interrupted
 
 MODES = ("train", "sample", "evaluate", "analyse", "export")
@@ -41,7 +41,7 @@ def main(lab: Experiment) -> None:
 
 def run(lab: Experiment, arguments: Sequence[str]) -> int:
     """Runs one command line; what ends it early becomes one line on stderr and a status."""
-    with signals.listening():
+    with jax_settings.fixed(), signals.listening():
         try:
             status = _carry_out(lab, arguments)
             print(end="", flush=True)  # what cannot be printed is an error too

@@ -4,6 +4,14 @@ import zlib
 
 import jax
 
+IMPLEMENTATION = "threefry2x32"
+"""Of the random numbers; named, since JAX's default is the user's (`JAX_DEFAULT_PRNG_IMPL`)."""
+
+
+def root(seed: int | jax.Array) -> jax.Array:
+    """Returns the key that a seed, a Python int or a traced unsigned integer, stands for."""
+    return jax.random.key(seed, impl=IMPLEMENTATION)
+
 
 def stream(seed: int | jax.Array, name: str) -> jax.Array:
     """Returns the root key of one named stream.
@@ -12,7 +20,7 @@ def stream(seed: int | jax.Array, name: str) -> jax.Array:
       seed: the run's seed; a Python int or a traced unsigned integer.
       name: what the stream is for ("init", "data", "step", "sample"); told apart by its CRC-32.
     """
-    return jax.random.fold_in(jax.random.key(seed), zlib.crc32(name.encode()))
+    return jax.random.fold_in(root(seed), zlib.crc32(name.encode()))
 
 
 def per_example(key: jax.Array, example: jax.Array) -> jax.Array:

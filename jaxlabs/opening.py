@@ -10,6 +10,7 @@ from jaxlabs.lab import Request, StudyData
 from jaxlabs.run_folder import RunFolder
 from jaxlabs.summary import describe
 from jaxlabs.training.devices import is_main_process
+from jaxlabs.training.jax_settings import require_same_compiler_flags
 from jaxlabs.training.run_config import OTHER_CONTENTS, CommonConfig, differing
 
 
@@ -45,7 +46,10 @@ def opened(
         if request.overwrite and main:
             folder.clear()  # under the lock: a run that is being written is not thrown away
         if folder.exists() and folder.has_results() and not request.overwrite:
-            require_same(folder.read_config(), request, config, data)
+            stored = folder.read_config()
+            require_same(stored, request, config, data)
+            if "compiler_flags" in stored:
+                require_same_compiler_flags(stored["compiler_flags"])
         elif main:
             folder.write_config(describe(request, config, data) | {"tuned": dict(tuned or {})})
         yield folder

@@ -20,7 +20,7 @@ from jaxlabs.data.splits import Data
 from jaxlabs.lab import Findings, Lab, Request, StudyData
 from jaxlabs.run_folder import RunFolder
 from jaxlabs.sweep_plan import Sweep, compare_groups, run_name
-from jaxlabs.training import devices
+from jaxlabs.training import devices, jax_settings
 from jaxlabs.training.loop import Outcome
 from jaxlabs.training.run_config import CommonConfig, RunConfig
 from jaxlabs.training.state import count_parameters
@@ -46,6 +46,7 @@ def describe(
         "versions": {"python": platform.python_version(), "jaxlabs": version()}
         | {package: importlib.metadata.version(package) for package in PACKAGES},
         "device": devices.describe(),
+        "compiler_flags": jax_settings.compiler_flags(),
     }
     if isinstance(lab, Lab):
         facts["loss_unit"] = lab.loss_unit

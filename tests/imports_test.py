@@ -42,6 +42,7 @@ ROOMS = {
     "config": ["jaxlabs.config"],
     "keys": ["jaxlabs.keys"],
     "paths": ["jaxlabs.paths"],
+    "load_matplotlib": ["jaxlabs.load_matplotlib"],
     "published": ["jaxlabs.published"],
     "run_folder": ["jaxlabs.run_folder", "jaxlabs.run_reader", "jaxlabs.run_files"],
 }
@@ -54,7 +55,7 @@ BELOW_COMMAND = PARTS | BESIDE | {"models", "engine", "analysis", "report", "pub
 MAY_IMPORT = {
     "experiments": BELOW_COMMAND | {"command", "peers", "run_folder"},
     "command": BELOW_COMMAND | {"run_folder"},
-    "report": {"published", "run_folder"},
+    "report": {"load_matplotlib", "published", "run_folder"},
     "analysis": PARTS | BESIDE | {"models", "engine", "peers", "published", "run_folder"},
     "peers": BELOW_COMMAND | {"run_folder"},
     "models": PARTS | BESIDE,
@@ -64,10 +65,11 @@ MAY_IMPORT = {
     "diffusion": {"layers", "config", "keys"},
     "losses": {"layers"},
     "layers": set(),
-    "data": {"config", "keys", "paths"},
+    "data": {"config", "keys", "load_matplotlib", "paths"},
     "config": set(),
     "keys": set(),
     "paths": {"config"},
+    "load_matplotlib": set(),
     "published": set(),
     "run_folder": {"config", "paths"},
 }
@@ -77,7 +79,8 @@ RESERVED = {
     "absl.app": {"config", "command", "experiments"},
     "absl.flags": {"config", "command", "experiments"},
     "diffusers": {"peers"},
-    "matplotlib": {"report", "data"},  # the digits of `data` are drawn with matplotlib's fonts
+    # The digits of `data` are drawn with matplotlib's fonts.
+    "matplotlib": {"report", "data", "load_matplotlib"},
     "orbax": {"engine"},
     "tensorflow_datasets": {"data"},
     "torch": {"peers"},

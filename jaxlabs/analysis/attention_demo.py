@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxlabs import keys
 from jaxlabs.analysis.tiny_training import draw_params
 from jaxlabs.layers import masks
 from jaxlabs.layers.attention import attention_parts
@@ -108,7 +109,7 @@ def multi_head(
       outputs `self_output` and `cross_output [time, width]`.
     """
     layer = MultiHeadAttention(width=x.shape[1], heads=heads, length=len(x))
-    shapes = jax.eval_shape(layer.init, jax.random.key(0), x[None])["params"]
+    shapes = jax.eval_shape(layer.init, keys.root(0), x[None])["params"]
     params = draw_params(shapes, seed)
     found = {}
     for kind, options in {

@@ -109,7 +109,7 @@ def figures(found: Mapping[str, np.ndarray]) -> dict[str, float]:
 def initial_params(seed: int, depth: int) -> Any:
     """Returns embeddings, the head, and `depth` blocks whose leaves are stacked in front."""
     x = jnp.zeros((1, LENGTH, WIDTH))
-    block = jax.eval_shape(Block().init, jax.random.key(0), x, True, True)["params"]
+    block = jax.eval_shape(Block().init, keys.root(0), x, True, True)["params"]
     blocks = jax.tree.map(
         lambda leaf: jax.ShapeDtypeStruct((depth, *leaf.shape), leaf.dtype), block
     )
@@ -130,7 +130,7 @@ def reversal_loss(
       residual: whether blocks have residual connections.
       normed: whether they have LayerNorm.
     """
-    symbols = jax.random.randint(key, (BATCH, LENGTH), 0, SYMBOLS)
+    symbols = jax.random.randint(key, (BATCH, LENGTH), 0, SYMBOLS, jnp.int32)
     x = params["embedding"][symbols] + params["place"][None]
 
     def step(x, numbered):

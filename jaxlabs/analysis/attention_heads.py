@@ -75,9 +75,9 @@ def figures(found: Mapping[str, np.ndarray]) -> dict[str, float]:
 
 def initial_params(seed: int, heads: int) -> Any:
     """Returns symbol and place vectors, the attention's parameters and the read-out kernel."""
-    attention = jax.eval_shape(
-        _attention(heads).init, jax.random.key(0), jnp.zeros((1, LENGTH, WIDTH))
-    )["params"]
+    attention = jax.eval_shape(_attention(heads).init, keys.root(0), jnp.zeros((1, LENGTH, WIDTH)))[
+        "params"
+    ]
     others = {
         "embedding": (SYMBOLS, WIDTH),
         "place": (LENGTH, WIDTH),
@@ -158,7 +158,7 @@ def _train(
 
     def train(params: Any, seed: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
         def draw(key: jax.Array, count: int) -> jax.Array:
-            return jax.random.randint(key, (count, LENGTH), 0, SYMBOLS)
+            return jax.random.randint(key, (count, LENGTH), 0, SYMBOLS, jnp.int32)
 
         def loss(params: Any, key: jax.Array) -> jax.Array:
             return lookup_losses(params, heads, draw(key, BATCH))[0].mean()

@@ -212,8 +212,8 @@ def terms(
         number, low, high = stratum
         stratum_keys = jax.vmap(jax.random.fold_in, (0, None))(picture_keys, number)
         t_keys, noise_keys = jax.vmap(jax.random.split, out_axes=1)(stratum_keys)
-        t = jax.vmap(lambda key: jax.random.randint(key, (), low, high))(t_keys)
-        noise = jax.vmap(lambda key: jax.random.normal(key, x0.shape[1:]))(noise_keys)
+        t = jax.vmap(lambda key: jax.random.randint(key, (), low, high, jnp.int32))(t_keys)
+        noise = jax.vmap(lambda key: jax.random.normal(key, x0.shape[1:], x0.dtype))(noise_keys)
         x = process.q_sample(schedule, x0, t, noise)
         output = denoise(params, x, t, None)
         target = process.target(schedule, x0, noise, t, diffusion.prediction)

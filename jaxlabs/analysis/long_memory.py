@@ -19,6 +19,7 @@ from jaxlabs.analysis.bare_recurrent import Params, hidden_states, initial_param
 from jaxlabs.analysis.tiny_training import fit
 from jaxlabs.data import memory_tasks
 from jaxlabs.losses.cross_entropy import cross_entropy
+from jaxlabs.training import jax_settings
 
 BATCH, CLIP_NORM, LEARNING_RATE = 16, 1.0, 1e-2
 
@@ -144,6 +145,7 @@ def study(
     """
     runs = list(itertools.product(KINDS, lengths, seeds))
 
+    @jax_settings.fixed()  # they hold for a thread
     def carry_out(run: tuple[str, int, int]) -> tuple[Any, np.ndarray]:
         kind, length, seed = run
         params = start(task, kind, length, hidden, seed)

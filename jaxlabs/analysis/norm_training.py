@@ -223,7 +223,7 @@ def evaluate(states: TrainState, pictures: Examples) -> tuple[jax.Array, jax.Arr
         batch = ordered_batch(pictures, index, EVALUATION_BATCH)
 
         def of_state(state: TrainState) -> tuple[jax.Array, jax.Array, jax.Array]:
-            parts = loss(state.params, batch, jax.random.key(0), state, False)
+            parts = loss(state.params, batch, keys.root(0), state, False)
             return parts.total, parts.sums["accuracy"], parts.weight
 
         return jax.vmap(jax.vmap(of_state))(states)

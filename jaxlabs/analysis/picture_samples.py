@@ -151,7 +151,7 @@ def forward(
     diffusion: DiffusionConfig, x0: jax.Array, times: np.ndarray, key: jax.Array
 ) -> np.ndarray:
     """Returns `x0 [count, ...]` at every time, with the same noise, `[times, count, ...]`."""
-    noise, schedule = jax.random.normal(key, x0.shape), make_schedule(diffusion)
+    noise, schedule = jax.random.normal(key, x0.shape, x0.dtype), make_schedule(diffusion)
     return np.stack(
         [q_sample(schedule, x0, jnp.full(len(x0), time, jnp.int32), noise) for time in times]
     )

@@ -72,7 +72,7 @@ def read(sentence: str, *, width: int, heads: int, steps: int, seed: int) -> Rea
     sentences = (sentence, *(other for other in SENTENCES if other != sentence))
     tokens, vocabulary = encode(sentences)
     model = build(tokens, vocabulary, width, heads)
-    shapes = jax.eval_shape(model.init, jax.random.key(0), tokens)["params"]
+    shapes = jax.eval_shape(model.init, keys.root(0), tokens)["params"]
     params, losses = fill_gaps(model, draw_params(shapes, seed), tokens, seed=seed, steps=steps)
     vectors = np.asarray(jax.jit(model.apply)({"params": params}, tokens))
     labels = np.array([vocabulary[number] for number in tokens[0]])
@@ -148,7 +148,9 @@ def fill_gaps(
     """
 
     def loss(params: Any, key: jax.Array) -> jax.Array:
-        hidden = jax.random.bernoulli(key, HIDDEN_SHARE, tokens.shape) & (tokens != PADDING)
+        hidden = jax.random.bernoulli(key, jnp.float32(HIDDEN_SHARE), tokens.shape) & (
+            tokens != PADDING
+        )
         vectors = model.apply({"params": params}, jnp.where(hidden, UNKNOWN, tokens))
         logits = vectors @ params["embedding"]["embedding"].T / vectors.shape[-1] ** 0.5
         return jnp.sum(cross_entropy(logits, tokens) * hidden) / jnp.maximum(hidden.sum(), 1)

@@ -8,12 +8,10 @@ slant and thickness of the stroke are all known, and no picture is drawn by itse
 import functools
 from pathlib import Path
 
-import matplotlib
 import numpy as np
-from matplotlib.font_manager import FontProperties
-from matplotlib.path import Path as Outline
-from matplotlib.textpath import TextPath
 from scipy import ndimage
+
+from jaxlabs import load_matplotlib
 
 CLASSES = tuple("0123456789")
 FONTS = {
@@ -153,6 +151,12 @@ def _glyphs() -> tuple[np.ndarray, np.ndarray]:
 
 def _mask(font: str, digit: str) -> np.ndarray:
     """Returns [side, side] bool: where a digit has ink, its box in the middle of the field."""
+    load_matplotlib.load()
+    import matplotlib
+    from matplotlib.font_manager import FontProperties
+    from matplotlib.path import Path as Outline
+    from matplotlib.textpath import TextPath
+
     folder = Path(matplotlib.get_data_path(), "fonts", "ttf")
     glyph = TextPath((0, 0), digit, size=100, prop=FontProperties(fname=folder / f"{font}.ttf"))
     box = glyph.get_extents()

@@ -31,10 +31,12 @@ def adding(key: jax.Array, batch: int, length: int) -> tuple[jax.Array, jax.Arra
       inputs `[batch, time, 2]`, a number in [0, 1) and its mark, 0 or 1; targets `[batch]`.
     """
     values_key, *mark_keys = jax.random.split(key, 3)
-    values = jax.random.uniform(values_key, (batch, length))
+    values = jax.random.uniform(values_key, (batch, length), jnp.float32)
     halves = ((0, length // 2), (length // 2, length))
     marks = sum(
-        jax.nn.one_hot(jax.random.randint(mark_key, (batch,), *half), length)
+        jax.nn.one_hot(
+            jax.random.randint(mark_key, (batch,), *half, jnp.int32), length, dtype=jnp.float32
+        )
         for mark_key, half in zip(mark_keys, halves, strict=True)
     )
     return jnp.stack([values, marks], axis=-1), jnp.sum(values * marks, axis=1)
@@ -52,8 +54,8 @@ def copying(key: jax.Array, batch: int, delay: int) -> tuple[jax.Array, jax.Arra
       tokens and targets, both int32 `[batch, delay + 20]`: ten symbols, blanks, the delimiter, ten
       blanks; and blanks throughout but for the ten symbols at the end.
     """
-    symbols = jax.random.randint(key, (batch, COPIED), 0, SYMBOLS)
-    tokens = jnp.full((batch, delay + 2 * COPIED), BLANK)
+    symbols = jax.random.randint(key, (batch, COPIED), 0, SYMBOLS, jnp.int32)
+    tokens = jnp.full((batch, delay + 2 * COPIED), BLANK, jnp.int32)
     targets = tokens.at[:, -COPIED:].set(symbols)
     tokens = tokens.at[:, :COPIED].set(symbols).at[:, COPIED + delay - 1].set(DELIMITER)
     return tokens, targets

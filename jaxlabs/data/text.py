@@ -39,7 +39,7 @@ def random_windows(tokens: np.ndarray, context: int, count: int, seed: int) -> E
     """Returns `count` windows whose starts are uniform over all that fit, with replacement."""
     require_window(len(tokens), context)
     key = keys.stream(seed, "windows")
-    start = np.asarray(jax.random.randint(key, (count,), 0, len(tokens) - context))
+    start = np.asarray(jax.random.randint(key, (count,), 0, len(tokens) - context, np.int32))
     return _windows(tokens, context, start)
 
 

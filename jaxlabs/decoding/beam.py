@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxlabs.config import UserError
-from jaxlabs.decoding.generate import Decoder
+from jaxlabs.decoding.generate import Decoder, empty_carry
 
 
 class Beams(NamedTuple):
@@ -102,8 +102,8 @@ def _search(
     length_power: jax.Array,
 ) -> Beams:
     batch = start.shape[0]
-    carry = decoder.init_carry(batch) if carry is None else carry
-    rows = jnp.arange(batch)[:, None]
+    carry = empty_carry(decoder, params, batch) if carry is None else carry
+    rows = jnp.arange(batch, dtype=jnp.int32)[:, None]
 
     def ranks(surprise: jax.Array, lengths: jax.Array) -> jax.Array:
         return -surprise / jnp.maximum(lengths, 1).astype(jnp.float32) ** length_power
@@ -113,10 +113,10 @@ def _search(
         costs = -jax.nn.log_softmax(logits.astype(jnp.float32)).reshape(batch, beam, -1)
         size = costs.shape[-1]
         # What has ended has one continuation, which costs nothing: to stay as it is.
-        stays = jnp.where(jnp.arange(size) == 0, 0.0, jnp.inf)[None, None, :]
+        stays = _only_first(size)[None, None, :]
         done = search.done[:, :, None]
         surprise = search.surprise[:, :, None] + jnp.where(done, stays, costs)
-        lengths = search.lengths + ~search.done
+        lengths = search.lengths + (~search.done).astype(jnp.int32)
         scores = ranks(surprise, lengths[:, :, None]).reshape(batch, -1)
         _, best = jax.lax.top_k(scores, beam)
         parent, drawn = best // size, best % size
@@ -138,7 +138,7 @@ def _search(
         alive = ~search.done & (search.surprise < jnp.inf)
         return (search.time < max_new_tokens) & alive.any()
 
-    first = jnp.where(jnp.arange(beam) == 0, 0.0, jnp.inf)  # the others would be its copies
+    first = _only_first(beam)  # the others would be its copies
     end = jax.lax.while_loop(
         goes_on,
         turn,
@@ -153,6 +153,11 @@ def _search(
         ),
     )
     return Beams(end.tokens, end.lengths, ranks(end.surprise, end.lengths))
+
+
+def _only_first(count: int) -> jax.Array:
+    """Returns costs `[count]` float32: the first is free, no other can be paid."""
+    return jnp.full((count,), jnp.inf, jnp.float32).at[0].set(0)
 
 
 def _of_parents(leaf: jax.Array, rows: jax.Array, parent: jax.Array) -> jax.Array:

@@ -35,6 +35,21 @@ class Decoder(Protocol):
         """
 
 
+def empty_carry(decoder: Decoder, params: Any, batch_size: int) -> Any:
+    """Returns `decoder.init_carry(batch_size)` with floats as wide as those of the parameters."""
+    leaves = jax.tree.leaves(params)
+    floats = [leaf.dtype for leaf in leaves if jnp.issubdtype(leaf.dtype, jnp.floating)]
+    carry = decoder.init_carry(batch_size)
+    if not floats:
+        return carry
+    dtype = jnp.result_type(*floats)
+
+    def as_wide(leaf: jax.Array) -> jax.Array:
+        return leaf.astype(dtype) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf
+
+    return jax.tree.map(as_wide, carry)
+
+
 class _Loop(NamedTuple):
     """What one turn of the loop hands to the next.
 
@@ -140,8 +155,8 @@ def _generate(
     carry: Any,
 ) -> tuple[jax.Array, jax.Array]:
     batch_size, prompt_time = prompts.shape
-    row_keys = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(batch_size))
-    in_prompt = jnp.arange(prompt_time)[None, :] < prompt_lengths[:, None]
+    row_keys = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(batch_size, dtype=jnp.int32))
+    in_prompt = jnp.arange(prompt_time, dtype=jnp.int32)[None, :] < prompt_lengths[:, None]
     tokens = jnp.pad(jnp.where(in_prompt, prompts, 0), ((0, 0), (0, max_new_tokens)))
 
     def turn(loop: _Loop) -> _Loop:
@@ -171,7 +186,7 @@ def _generate(
     start = _Loop(
         time=jnp.int32(0),
         position=jnp.int32(0),
-        carry=decoder.init_carry(batch_size) if carry is None else carry,
+        carry=empty_carry(decoder, params, batch_size) if carry is None else carry,
         tokens=tokens,
         lengths=prompt_lengths,
         done=jnp.full((batch_size,), max_new_tokens == 0),
@@ -189,7 +204,7 @@ def _make_room(decoder: Decoder, params: Any, loop: _Loop) -> tuple[Any, jax.Arr
 
     def read_again() -> Any:
         if half == 0:
-            return decoder.init_carry(loop.tokens.shape[0])
+            return empty_carry(decoder, params, loop.tokens.shape[0])
         recent = jax.lax.dynamic_slice_in_dim(loop.tokens, loop.time - half, half, axis=1)
         return decoder.refill(params, recent)
 

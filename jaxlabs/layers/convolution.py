@@ -30,9 +30,11 @@ class Conv3x3(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         """Returns `[batch, height, width, features]` for `x [batch, height, width, channels]`."""
-        kernel = self.param("kernel", self.kernel_init, (3, 3, x.shape[-1], self.features))
+        kernel = self.param(
+            "kernel", self.kernel_init, (3, 3, x.shape[-1], self.features), jnp.float32
+        )
         bias_init = within((9 * x.shape[-1]) ** -0.5)
-        bias = self.param("bias", bias_init, (self.features,))
+        bias = self.param("bias", bias_init, (self.features,), jnp.float32)
         return convolve3x3(x, kernel, self.precision) + bias[None, None, None, :]
 
 

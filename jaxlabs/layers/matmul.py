@@ -246,10 +246,10 @@ class Dense(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        kernel = self.param("kernel", self.kernel_init, (x.shape[-1], self.features))
+        kernel = self.param("kernel", self.kernel_init, (x.shape[-1], self.features), jnp.float32)
         y = matmul(x, kernel, self.precision)
         if not self.use_bias:
             return y
         bias_init = within(self.bias_range * x.shape[-1] ** -0.5)
-        bias = self.param("bias", bias_init, (self.features,))
+        bias = self.param("bias", bias_init, (self.features,), jnp.float32)
         return y + bias.reshape((1,) * (y.ndim - 1) + (-1,))

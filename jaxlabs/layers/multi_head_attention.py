@@ -1,6 +1,7 @@
 """Multi-head attention (Vaswani et al. 2017, section 3.2.2): to itself, a memory or a cache."""
 
 import functools
+from typing import Any
 
 import flax.linen as nn
 import flax.struct
@@ -27,9 +28,11 @@ class KVCache:
     value: jax.Array
 
 
-def empty_cache(batch: int, heads: int, length: int, width: int) -> KVCache:
-    """Returns a float32 cache of `length` slots that holds nothing yet."""
-    zeros = jnp.zeros((batch, heads, length, width // heads), jnp.float32)
+def empty_cache(
+    batch: int, heads: int, length: int, width: int, dtype: Any = jnp.float32
+) -> KVCache:
+    """Returns a cache of `length` slots that holds nothing yet; `dtype` is the activations'."""
+    zeros = jnp.zeros((batch, heads, length, width // heads), dtype)
     return KVCache(key=zeros, value=zeros)
 
 
@@ -76,13 +79,13 @@ class MultiHeadAttention(nn.Module):
         if self.width % self.heads:
             raise ValueError(f"{self.heads} heads do not divide a width of {self.width}")
         self.kernels = [
-            self.param(f"{name}_kernel", self.kernel_init, (self.width, self.width))
+            self.param(f"{name}_kernel", self.kernel_init, (self.width, self.width), jnp.float32)
             for name in ("query", "key", "value")
         ]
         if self.qkv_bias:
             bias_init = within(self.bias_range * self.width**-0.5)
             self.biases = [
-                self.param(f"{name}_bias", bias_init, (self.width,))
+                self.param(f"{name}_bias", bias_init, (self.width,), jnp.float32)
                 for name in ("query", "key", "value")
             ]
         self.weight_dropout = Dropout(self.dropout)
@@ -130,7 +133,8 @@ class MultiHeadAttention(nn.Module):
     def prefill(self, x: jax.Array, mask: Mask = None) -> tuple[jax.Array, KVCache]:
         """Attends as `__call__` does and returns the cache of these first positions as well."""
         query, key, value = self._project(x, 0)
-        cache = _write(empty_cache(x.shape[0], self.heads, self.length, self.width), key, value, 0)
+        empty = empty_cache(x.shape[0], self.heads, self.length, self.width, key.dtype)
+        cache = _write(empty, key, value, 0)
         return self._attend(query, key, value, mask, None), cache
 
     def decode(
@@ -216,7 +220,7 @@ class MultiHeadAttention(nn.Module):
 
 def _write(cache: KVCache, key: jax.Array, value: jax.Array, position: int | jax.Array) -> KVCache:
     """Returns the cache with `key` and `value [batch, heads, time, head_dim]` at `position` on."""
-    start = (0, 0, position, 0)
+    start = tuple(jnp.asarray(index, jnp.int32) for index in (0, 0, position, 0))
     written = KVCache(
         key=lax.dynamic_update_slice(cache.key, key, start),
         value=lax.dynamic_update_slice(cache.value, value, start),

@@ -191,10 +191,10 @@ class BatchNorm(nn.Module):
         """
         axes = _over_the_batch(self.axes, x.ndim)
         shape = tuple(size for axis, size in enumerate(x.shape) if axis not in axes)
-        scale = self.param("scale", nn.initializers.ones_init(), shape)
-        bias = self.param("bias", nn.initializers.zeros_init(), shape)
-        running_mean = self.variable("batch_stats", "mean", jnp.zeros, shape)
-        running_variance = self.variable("batch_stats", "variance", jnp.ones, shape)
+        scale = self.param("scale", nn.initializers.ones_init(), shape, jnp.float32)
+        bias = self.param("bias", nn.initializers.zeros_init(), shape, jnp.float32)
+        running_mean = self.variable("batch_stats", "mean", jnp.zeros, shape, jnp.float32)
+        running_variance = self.variable("batch_stats", "variance", jnp.ones, shape, jnp.float32)
         mean, variance = running_mean.value, running_variance.value
         if train:
             axis_name = None if self.is_initializing() else axis_name

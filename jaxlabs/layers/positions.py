@@ -40,7 +40,7 @@ class LearnedPositions(nn.Module):
     def __call__(self, first: int | jax.Array, count: int) -> jax.Array:
         """Returns the vectors of positions `first` to `first + count - 1`, `[count, width]`."""
         shape = (self.length, self.width)
-        embedding = self.param("embedding", self.embedding_init, shape)
+        embedding = self.param("embedding", self.embedding_init, shape, jnp.float32)
         return lax.dynamic_slice_in_dim(embedding, first, count)
 
 

@@ -53,12 +53,14 @@ class RecurrentLayer(nn.Module):
         uniform = within(self.hidden**-0.5)
         orthogonal = functools.partial(_orthogonal_blocks, hidden=self.hidden)
         kernel_init = orthogonal if self.recurrent_init == "orthogonal" else uniform
-        self.input_kernel = self.param("input_kernel", uniform, (self.features, width))
-        self.recurrent_kernel = self.param("recurrent_kernel", kernel_init, (self.hidden, width))
+        self.input_kernel = self.param("input_kernel", uniform, (self.features, width), jnp.float32)
+        self.recurrent_kernel = self.param(
+            "recurrent_kernel", kernel_init, (self.hidden, width), jnp.float32
+        )
         bias_init = _forget_one(uniform) if self.cell == "lstm" else uniform
-        self.bias = self.param("bias", bias_init, (width,))
+        self.bias = self.param("bias", bias_init, (width,), jnp.float32)
         if self.cell == "gru":
-            self.candidate_bias = self.param("candidate_bias", uniform, (self.hidden,))
+            self.candidate_bias = self.param("candidate_bias", uniform, (self.hidden,), jnp.float32)
 
     def __call__(
         self, x: jax.Array, state: State, mask: jax.Array | None = None
@@ -142,7 +144,7 @@ class Recurrent(nn.Module):
         self.between = [Dropout(self.dropout) for _ in range(self.layers - 1)]
         if self.learned_state:
             shape = (len(self.stack), len(CELLS[self.cell].state), self.hidden)
-            self.first = self.param("first_state", nn.initializers.zeros_init(), shape)
+            self.first = self.param("first_state", nn.initializers.zeros_init(), shape, jnp.float32)
 
     def initial_state(self, batch_size: int, dtype: Any = jnp.float32) -> tuple[State, ...]:
         """Returns the states before anything is read, one for every layer and direction."""

@@ -55,5 +55,5 @@ class ShortConvolution(nn.Module):
         """See `short_convolution`."""
         # Three axes, those of a depthwise kernel: optimizers take no kernel of three for a matrix.
         shape = (self.size, 1, x.shape[-1])
-        kernel = self.param("kernel", nn.initializers.zeros_init(), shape)
+        kernel = self.param("kernel", nn.initializers.zeros_init(), shape, jnp.float32)
         return short_convolution(x, kernel, before)

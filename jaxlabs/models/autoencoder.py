@@ -110,7 +110,7 @@ class Autoencoder(nn.Module):
         self.decoder = [self._dense(config.hidden) for _ in range(config.hidden_layers)]
         self.output = self._dense(math.prod(self.shape))
         if config.likelihood == "gaussian" and config.scale is None:
-            self.log_scale = self.param("log_scale", nn.initializers.zeros_init(), ())
+            self.log_scale = self.param("log_scale", nn.initializers.zeros_init(), (), jnp.float32)
 
     def _dense(self, features: int) -> Dense:
         init = nn.initializers.glorot_uniform()
@@ -203,8 +203,11 @@ def as_pixels(images: jax.Array) -> jax.Array:
 
 def _redrawn(x: jax.Array, example_keys: jax.Array) -> jax.Array:
     """Returns pixels that are 1 with probability x; those that are 0 or 1 stay."""
-    draw = jax.vmap(lambda key: jax.random.uniform(jax.random.fold_in(key, 1), x.shape[1:]))
-    return (draw(example_keys) < x).astype(x.dtype)
+
+    def draw(key: jax.Array) -> jax.Array:
+        return jax.random.uniform(jax.random.fold_in(key, 1), x.shape[1:], jnp.float32)
+
+    return (jax.vmap(draw)(example_keys) < x).astype(x.dtype)
 
 
 def _noise(example_keys: jax.Array, shape: tuple[int, ...], dtype: Any) -> jax.Array:
@@ -233,7 +236,7 @@ def sample_prior(model: Autoencoder, params: Any, key: jax.Array, count: int) ->
 
     A plain autoencoder has no prior: what it makes of such codes is undefined.
     """
-    return decode(model, params, jax.random.normal(key, (count, model.config.latent)))
+    return decode(model, params, jax.random.normal(key, (count, model.config.latent), jnp.float32))
 
 
 def interpolate(

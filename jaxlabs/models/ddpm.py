@@ -172,13 +172,13 @@ def loss(
     x0 = to_signed(batch["images"])
     example_keys = keys.per_example(key, batch["example"])
     time_keys, noise_keys, label_keys = jax.vmap(jax.random.split, (0, None), 1)(example_keys, 3)
-    t = jax.vmap(lambda key: jax.random.randint(key, (), 0, model.diffusion.diffusion_steps))(
-        time_keys
-    )
-    noise = jax.vmap(lambda key: jax.random.normal(key, model.shape))(noise_keys)
+    times = model.diffusion.diffusion_steps
+    t = jax.vmap(lambda key: jax.random.randint(key, (), 0, times, jnp.int32))(time_keys)
+    noise = jax.vmap(lambda key: jax.random.normal(key, model.shape, x0.dtype))(noise_keys)
     labels = batch["labels"]
     if train and model.config.class_conditional:
-        told = jax.vmap(jax.random.bernoulli, (0, None))(label_keys, 1 - model.config.label_dropout)
+        kept = jnp.float32(1 - model.config.label_dropout)
+        told = jax.vmap(jax.random.bernoulli, (0, None))(label_keys, kept)
         labels = jnp.where(told, labels, model.classes)
 
     schedule = make_schedule(model.diffusion)

@@ -102,10 +102,12 @@ class DualEncoder(nn.Module):
         )
         self.image_projection, self.text_projection = project(), project()
         if config.learn_temperature:
-            self.log_scale = self.param("log_scale", nn.initializers.constant(config.log_scale), ())
+            self.log_scale = self.param(
+                "log_scale", nn.initializers.constant(config.log_scale), (), jnp.float32
+            )
         if config.loss == "siglip":
             start = contrastive.SIGLIP_BIAS if config.bias is None else config.bias
-            self.bias = self.param("bias", nn.initializers.constant(start), ())
+            self.bias = self.param("bias", nn.initializers.constant(start), (), jnp.float32)
 
     def __call__(
         self, images: jax.Array, tokens: jax.Array, *, dropout_keys: jax.Array | None = None

@@ -130,8 +130,8 @@ def shifted(x: jax.Array, example_keys: jax.Array, most: int) -> jax.Array:
     padded = jnp.where(inside, padded, ground)
 
     def move(picture, key):
-        down, right = jax.random.randint(key, (2,), 0, 2 * most + 1)
-        return jax.lax.dynamic_slice(picture, (down, right, 0), x.shape[1:])
+        down, right = jax.random.randint(key, (2,), 0, 2 * most + 1, jnp.int32)
+        return jax.lax.dynamic_slice(picture, (down, right, jnp.int32(0)), x.shape[1:])
 
     return jax.vmap(move)(padded, example_keys)
 

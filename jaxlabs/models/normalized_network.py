@@ -19,6 +19,7 @@ from typing import Any
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 
 from jaxlabs.config import Config, setting
 from jaxlabs.layers.convolution import max_pool
@@ -126,7 +127,7 @@ class HiddenLayer(nn.Module):
         shape = (x.shape[-1], width) if dense else (3, 3, x.shape[-1], width)
         init = nn.initializers.variance_scaling(2.0 * config.gain**2, "fan_in", "normal")
         linear = matmul if dense else convolve3x3
-        z = linear(x, self.param("kernel", init, shape), config.matmul_precision)
+        z = linear(x, self.param("kernel", init, shape, jnp.float32), config.matmul_precision)
         self.sow("intermediates", "linear", z)
         if self.norm == "batch":
             norm = BatchNorm(axes=tuple(range(z.ndim - 1)), name="norm")
@@ -134,7 +135,7 @@ class HiddenLayer(nn.Module):
         elif self.norm == "layer":
             z = build_norm("layernorm")(z)
         else:
-            bias = self.param("bias", nn.initializers.zeros_init(), (width,))
+            bias = self.param("bias", nn.initializers.zeros_init(), (width,), jnp.float32)
             z = z + bias.reshape((1,) * (z.ndim - 1) + (-1,))
         self.sow("intermediates", "normalised", z)
         return nn.relu(z)

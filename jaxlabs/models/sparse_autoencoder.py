@@ -70,17 +70,19 @@ class SparseAutoencoder(nn.Module):
         config = self.config
         visible, hidden = config.visible, config.hidden
         zeros = nn.initializers.zeros_init()
-        kernel = self.param("encoder_kernel", _uniform, (visible, hidden))
+        kernel = self.param("encoder_kernel", _uniform, (visible, hidden), jnp.float32)
         code = matmul(x, kernel, config.matmul_precision)
-        code = nn.sigmoid(code + self.param("encoder_bias", zeros, (hidden,))[None, :])
+        code = nn.sigmoid(code + self.param("encoder_bias", zeros, (hidden,), jnp.float32)[None, :])
         if config.top_k is not None:
             code = keep_largest(code, config.top_k)
         if config.tied:
             decoder_kernel = kernel.T
         else:
-            decoder_kernel = self.param("decoder_kernel", _uniform, (hidden, visible))
+            decoder_kernel = self.param("decoder_kernel", _uniform, (hidden, visible), jnp.float32)
         output = matmul(code, decoder_kernel, config.matmul_precision)
-        output = nn.sigmoid(output + self.param("decoder_bias", zeros, (visible,))[None, :])
+        output = nn.sigmoid(
+            output + self.param("decoder_bias", zeros, (visible,), jnp.float32)[None, :]
+        )
         return code, output
 
 

@@ -222,7 +222,7 @@ class PhraseVotes(nn.Module):
     def __call__(self, tokens: jax.Array) -> jax.Array:
         """Returns votes `[batch, classes]`, the sum over a sentence over the root of its length."""
         shape = (self.buckets, self.classes)
-        table = self.param("table", nn.initializers.zeros_init(), shape)
+        table = self.param("table", nn.initializers.zeros_init(), shape, jnp.float32)
         real = tokens != PADDING
         # A sentence's first word makes a pair with padding; a word by itself with no token at all.
         before = jnp.pad(tokens, ((0, 0), (1, 0)))[:, :-1]

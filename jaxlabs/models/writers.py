@@ -148,7 +148,7 @@ class TransformerWriter(nn.Module):
 
     def begin(self, memory: jax.Array, real: jax.Array, summary: jax.Array) -> Any:
         config = self.config
-        cache = empty_cache(len(memory), config.heads, self.length, config.width)
+        cache = empty_cache(len(memory), config.heads, self.length, config.width, memory.dtype)
         return {
             "caches": [cache] * config.depth,
             "memories": [block.remember(memory) for block in self.blocks],

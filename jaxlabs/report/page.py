@@ -1,6 +1,7 @@
 """One self-contained HTML page for a run, from its folder and the published figures alone."""
 
 import pathlib
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -11,6 +12,9 @@ from jaxlabs.report.left_out import LeftOut
 from jaxlabs.report.picture import Picture
 from jaxlabs.report.stylesheet import CSS
 from jaxlabs.run_folder import RunFolder
+
+MOST_LISTED = 10
+"""Characters that are named where many are missing."""
 
 
 def write_report(folder: RunFolder) -> pathlib.Path:
@@ -33,10 +37,11 @@ def write_report(folder: RunFolder) -> pathlib.Path:
     with style.house_style():
         for picture in plots.draw_all(folder, left_out):
             with left_out.if_damaged(f"figures/{picture.name}.png"):
-                pictures.append((picture, style.png(picture.figure)))
-    for picture, png in pictures:
-        folder.write_bytes(folder.figures / f"{picture.name}.png", png)
-    shown = {picture.name: _shown(picture, png) for picture, png in pictures}
+                pictures.append((picture, style.render(picture.figure)))
+    for picture, rendered in pictures:
+        folder.write_bytes(folder.figures / f"{picture.name}.png", rendered.png)
+    _say_what_is_missing(frozenset().union(*(rendered.missing for _, rendered in pictures)))
+    shown = {picture.name: _shown(picture, rendered) for picture, rendered in pictures}
     loss = shown.pop("loss", "")
     sampled = [shown.pop(name, "") for name in ("samples", "samples_during_training")]
 
@@ -80,6 +85,25 @@ def write_drawn(folder: RunFolder, drawn: np.ndarray) -> pathlib.Path:
     return path
 
 
-def _shown(picture: Picture, png: bytes) -> str:
+def _shown(picture: Picture, rendered: style.Rendered) -> str:
     heading = "" if picture.name == "loss" else f"<h3>{html.text(picture.title)}</h3>"
-    return heading + html.image(png, alt=picture.alt, caption=picture.caption)
+    caption = picture.caption
+    if rendered.missing:
+        caption += f" No installed font has {_listed(rendered.missing)}; placeholders are drawn."
+    return heading + html.image(rendered.png, alt=picture.alt, caption=caption)
+
+
+def _say_what_is_missing(characters: frozenset[str]) -> None:
+    if characters:
+        print(
+            f"figures: no installed font has {_listed(characters)}; install one that does, such as"
+            " Noto Sans, and repeat the command",
+            file=sys.stderr,
+        )
+
+
+def _listed(characters: frozenset[str]) -> str:
+    """Returns the first few of the characters, and how many more there are."""
+    first, more = sorted(characters)[:MOST_LISTED], len(characters) - MOST_LISTED
+    listed = "the characters " if len(characters) > 1 else "the character "
+    return listed + " ".join(first) + (f" and {more} more" if more > 0 else "")

@@ -17,6 +17,9 @@ from jaxlabs.training import hosts
 
 BATCH_AXIS = "batch"
 
+PLATFORM_VARIABLES = ("JAX_PLATFORMS", "JAX_PLATFORM_NAME", "JAX_DEFAULT_DEVICE")
+"""Environment variables in which JAX looks for a platform."""
+
 
 def start(
     platform: str, coordinator: str | None = None, num_processes: int = 1, process_id: int = 0
@@ -27,15 +30,40 @@ def start(
       UserError: the platform is not available on this machine, or the processes did not meet.
     """
     if platform != "auto":
+        # The command line is above the environment.
         jax.config.update("jax_platforms", platform)
+        jax.config.update("jax_platform_name", "")
+        jax.config.update("jax_default_device", None)
     if num_processes > 1:
         hosts.join(coordinator, num_processes, process_id)
+    _require_devices(platform)
+
+
+def _require_devices(platform: str) -> None:
+    """Raises UserError, with the name of who asked for the platform, if it is not there."""
     try:
         jax.devices()
-    except RuntimeError:
-        raise UserError(
-            f"--platform: {platform!r} is not available on this machine; auto or cpu always are"
-        ) from None
+        jax.numpy.zeros(())  # on the default device, which need not be one of them
+    except Exception as error:  # of various kinds, by platform and version
+        variables = [name for name in PLATFORM_VARIABLES if os.environ.get(name)]
+        if platform != "auto":
+            asked = f"--platform: {platform!r} is not available on this machine; cpu always is"
+        elif variables:
+            asked = ", ".join(f"{name}: {os.environ[name]!r}" for name in variables)
+            asked += " is not available on this machine; unset it, or give --platform=cpu"
+        else:
+            cause = f"{type(error).__name__}: {error}".splitlines()[0]
+            asked = f"--platform: JAX finds no device ({cause}); --platform=cpu needs none"
+        raise UserError(asked) from None
+
+
+def listed(platform: str) -> str:
+    """Returns the devices of a platform, or in one line why there are none."""
+    try:
+        start(platform)
+    except UserError as error:
+        return str(error)
+    return ", ".join(map(str, jax.devices()))
 
 
 @dataclasses.dataclass(frozen=True)

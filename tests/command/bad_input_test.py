@@ -242,6 +242,6 @@ def test_platform_that_this_machine_lacks_is_one_line(tiny_flags, tmp_path, exec
     assert result.returncode == 2
     assert result.stdout == ""
     assert result.stderr == (
-        "gpt: --platform: 'tpu' is not available on this machine; auto or cpu always are\n"
+        "gpt: --platform: 'tpu' is not available on this machine; cpu always is\n"
     )
     assert contents(tmp_path) == {}

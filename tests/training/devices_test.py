@@ -82,7 +82,7 @@ def test_description_names_what_the_run_ran_on():
     ("platform", "expected"),
     [
         ("cpu", "cpu"),
-        ("tpu", "--platform: 'tpu' is not available on this machine; auto or cpu always are"),
+        ("tpu", "--platform: 'tpu' is not available on this machine; cpu always is"),
     ],
 )
 def test_platform_is_the_one_asked_for_or_a_user_error(platform, expected):
@@ -98,3 +98,63 @@ def test_platform_is_the_one_asked_for_or_a_user_error(platform, expected):
     command = [sys.executable, "-c", script]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert done.stdout == expected + "\n"
+
+
+@pytest.mark.parametrize(
+    ("variables", "platform", "line"),
+    [
+        (
+            {"JAX_PLATFORMS": "cuda"},
+            "auto",
+            "JAX_PLATFORMS: 'cuda' is not available on this machine; unset it, or give"
+            " --platform=cpu",
+        ),
+        (
+            {"JAX_PLATFORMS": "", "JAX_PLATFORM_NAME": "rocm"},
+            "auto",
+            "JAX_PLATFORM_NAME: 'rocm' is not available on this machine; unset it, or give"
+            " --platform=cpu",
+        ),
+        (
+            {"JAX_PLATFORMS": "cuda"},
+            "gpu",
+            "--platform: 'gpu' is not available on this machine; cpu always is",
+        ),
+        (
+            {},
+            "auto",
+            "--platform: JAX finds no device (AssertionError: no plugin);"
+            " --platform=cpu needs none",
+        ),
+    ],
+)
+def test_missing_platform_is_blamed_on_whoever_asked_for_it(monkeypatch, variables, platform, line):
+    def fail():
+        raise AssertionError("no plugin")
+
+    monkeypatch.setattr(jax, "devices", fail)
+    monkeypatch.setattr(jax.config, "update", lambda *_: None)
+    for name in devices.PLATFORM_VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(UserError) as caught:
+        devices.start(platform)
+    assert str(caught.value) == line
+
+
+def test_flag_is_above_a_platform_of_the_environment_that_is_not_there():
+    script = (
+        "from jaxlabs.training import devices\n"
+        "for platform in ('auto', 'cpu'): print(devices.listed(platform))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        env=os.environ | {"JAX_PLATFORMS": "none_such"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    auto, cpu = done.stdout.splitlines()
+    assert auto.startswith("JAX_PLATFORMS: 'none_such' is not available on this machine;")
+    assert "cpu" in cpu.lower()

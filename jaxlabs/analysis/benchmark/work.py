@@ -120,7 +120,7 @@ def text_sampling(
 
     def run():
         drawn, _ = transformer_lm.sample(
-            task.model, params, prompts, lengths, jax.random.key(0), max_new_tokens=tokens
+            task.model, params, prompts, lengths, keys.root(0), max_new_tokens=tokens
         )
         jax.block_until_ready(drawn)
 
@@ -146,7 +146,7 @@ def picture_sampling(
     sampling = PictureSamplingConfig(sampler=SamplerConfig(sampler_steps=steps))
 
     def run():
-        draw(model, params, sampling, jax.random.key(0), count=batch_size)
+        draw(model, params, sampling, keys.root(0), count=batch_size)
 
     return Work(run, units=steps, flops=flops, figures=lambda: _settled(config))
 
@@ -222,7 +222,7 @@ def whole_set_gradient(
 
     def cost(params, dataset):
         batch = batch_at(dataset, config.seed, 0, dataset.count)
-        return task.loss(params, batch, jax.random.key(0), state, True).total / dataset.count
+        return task.loss(params, batch, keys.root(0), state, True).total / dataset.count
 
     both = jax.jit(jax.value_and_grad(cost))
     return Work(

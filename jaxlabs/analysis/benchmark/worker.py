@@ -27,7 +27,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from jaxlabs.training import memory
@@ -156,12 +156,21 @@ def serve() -> None:
             answer({"error": f"{type(error).__name__}: {first_line}"[:300]})
 
 
-def _answers():
+def _answers() -> Iterator[dict[str, Any]]:
     """Yields the answer to every line of standard input."""
     job: Job = pickle.loads(base64.b64decode(sys.stdin.readline()))
     importlib.import_module(job.package)
-    if job.package == "jax":
-        memory.keep_freed()  # as every command does
+    if job.package != "jax":
+        yield from _measured(job)
+        return
+    from jaxlabs.training import jax_settings  # imports JAX
+
+    memory.keep_freed()  # as every command does, and the settings too
+    with jax_settings.fixed():
+        yield from _measured(job)
+
+
+def _measured(job: Job) -> Iterator[dict[str, Any]]:
     base = peak_memory()
     work = job.build()
     first = _seconds(work.warm_up or work.run)

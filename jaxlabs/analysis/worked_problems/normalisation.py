@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxlabs import keys
 from jaxlabs.analysis.worked_problems import closed_form
 from jaxlabs.analysis.worked_problems.rows import Number, numbers
 from jaxlabs.layers.normalization import BatchNorm
@@ -97,7 +98,7 @@ def normalised(training: np.ndarray) -> dict[str, np.ndarray]:
     layer = BatchNorm(epsilon=0.0, momentum=1.0, unbiased=False)
     with jax.enable_x64(True):
         x, test = jnp.asarray(training), jnp.asarray(given.TEST_SAMPLES, jnp.float64)
-        variables = layer.init(jax.random.key(0), x, train=False)
+        variables = layer.init(keys.root(0), x, train=False)
         train, changed = layer.apply(variables, x, train=True, mutable=["batch_stats"])
         found = {"train": train, "test": layer.apply(variables | changed, test, train=False)}
         found |= changed["batch_stats"]

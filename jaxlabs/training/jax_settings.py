@@ -1,0 +1,74 @@
+"""Global settings of JAX that change numbers: the same in every run, whatever the shell sets.
+
+JAX reads most of them from environment variables (`JAX_ENABLE_X64`, `JAX_DEFAULT_PRNG_IMPL`), which
+people set once for all of their programs. A run must not depend on them: its numbers follow from
+its settings. Compiler flags cannot be fixed from here; a run keeps the ones that it started with.
+"""
+
+import contextlib
+import os
+from collections.abc import Iterator, Mapping
+
+import jax
+
+from jaxlabs.config import UserError
+
+FIXED = {
+    "enable_x64": False,
+    "numpy_dtype_promotion": "standard",
+    "default_prng_impl": "threefry2x32",
+    "threefry_partitionable": True,
+    "default_matmul_precision": None,
+    "softmax_custom_jvp": False,
+    "allow_f16_reductions": True,
+    "disable_jit": False,
+}
+"""By the names of JAX's context managers, with the values that JAX has by itself."""
+
+FIXED_FOR_ALL_THREADS = {
+    "jax_random_seed_offset": 0,
+    "jax_high_dynamic_range_gumbel": False,
+}
+"""Those that have no context manager."""
+
+COMPILER_VARIABLES = ("XLA_FLAGS", "LIBTPU_INIT_ARGS", "NVIDIA_TF32_OVERRIDE")
+"""Environment variables that XLA and its libraries read."""
+
+HARMLESS_FLAGS = ("--xla_dump", "--xla_force_host_platform_device_count")
+"""Beginnings of flags in them that change no number of a run on the same devices."""
+
+
+@contextlib.contextmanager
+def fixed() -> Iterator[None]:
+    """Holds JAX's settings that change numbers at the project's values, in this thread."""
+    before = {name: getattr(jax.config, name) for name in FIXED_FOR_ALL_THREADS}
+    with contextlib.ExitStack() as stack:
+        for name, value in FIXED.items():
+            stack.enter_context(getattr(jax, name)(value))
+        for name, value in FIXED_FOR_ALL_THREADS.items():
+            jax.config.update(name, value)
+            stack.callback(jax.config.update, name, before[name])
+        yield
+
+
+def compiler_flags() -> dict[str, str]:
+    """Returns the flags of the compiler that are set and may change numbers, by variable."""
+    found = {}
+    for name in COMPILER_VARIABLES:
+        flags = os.environ.get(name, "").split()
+        flags = sorted(flag for flag in flags if not flag.startswith(HARMLESS_FLAGS))
+        if flags:
+            found[name] = " ".join(flags)
+    return found
+
+
+def require_same_compiler_flags(stored: Mapping[str, str]) -> None:
+    """Raises UserError unless the compiler's flags are those that a run started with."""
+    here = compiler_flags()
+    for name in COMPILER_VARIABLES:
+        there, now = stored.get(name, ""), here.get(name, "")
+        if there != now:
+            raise UserError(
+                f"{name}: {now!r} would change the numbers of the run there, which started with"
+                f" {there!r}; set it as it was, use another --workdir, or --overwrite"
+            )
