@@ -33,9 +33,7 @@ from jaxlabs.training.task import Task
 class AutoencoderRun(RunConfig):
     """A run's settings, the model's, and those of what is measured."""
 
-    dataset: str = setting(
-        "mnist", f"one of {', '.join(images.NAMES)}, or a folder of pictures of one size"
-    )
+    dataset: str = setting("mnist", "a folder of pictures of one size", path_unless=images.NAMES)
     pictures: PictureConfig = group(PictureConfig)
     model: autoencoder.AutoencoderConfig = group(autoencoder.AutoencoderConfig)
     latents: latent.LatentConfig = group(latent.LatentConfig)

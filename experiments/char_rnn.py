@@ -38,7 +38,7 @@ class CharRNNRun(RunConfig):
     """A run's settings, the model's, and those of samples."""
 
     dataset: str = setting(
-        "tiny_shakespeare", f"one of {', '.join(datasets.NAMES)}, or the path of a UTF-8 text"
+        "tiny_shakespeare", "the path of a UTF-8 text", path_unless=datasets.NAMES
     )
     model: char_rnn.CharRNNConfig = group(char_rnn.CharRNNConfig)
     sampling: tempered_samples.SamplingConfig = group(tempered_samples.SamplingConfig)

@@ -37,7 +37,7 @@ class ContrastiveRun(RunConfig):
     """A run's settings and the model's."""
 
     dataset: str = setting(
-        "mnist", f"one of {', '.join(images.NAMES)}, or a folder of digits in sub-folders 0 to 9"
+        "mnist", "a folder of digits in sub-folders 0 to 9", path_unless=images.NAMES
     )
     test_pairs: int | None = setting(
         None, "test pairs that evaluations read, the first ones; none: all", minimum=1

@@ -37,9 +37,7 @@ from jaxlabs.training.task import Task
 class DDPMConfig(RunConfig):
     """A run's settings, the network's, and those of sampling and of what is measured."""
 
-    dataset: str = setting(
-        "mnist", f"one of {', '.join(images.NAMES)}, or a folder of pictures of one size"
-    )
+    dataset: str = setting("mnist", "a folder of pictures of one size", path_unless=images.NAMES)
     evaluated_images: int = setting(
         1000, "test pictures that evaluations during training read", minimum=1
     )

@@ -37,7 +37,7 @@ class GPTConfig(RunConfig):
     """A run's settings, the model's, and those of samples and attention maps."""
 
     dataset: str = setting(
-        "tiny_shakespeare", f"one of {', '.join(datasets.NAMES)}, or the path of a UTF-8 text"
+        "tiny_shakespeare", "the path of a UTF-8 text", path_unless=datasets.NAMES
     )
     model: transformer_lm.TransformerLMConfig = group(transformer_lm.TransformerLMConfig)
     sampling: text_samples.SamplingConfig = group(text_samples.SamplingConfig)

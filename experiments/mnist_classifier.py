@@ -34,8 +34,8 @@ class ImageClassifierRun(RunConfig):
 
     dataset: str = setting(
         "mnist",
-        f"one of {', '.join(images.NAMES)}, or a folder of pictures of one size, whose sub-folders"
-        " are the classes",
+        "a folder of pictures of one size, whose sub-folders are the classes",
+        path_unless=images.NAMES,
     )
     model: image_classifier.ImageClassifierConfig = group(image_classifier.ImageClassifierConfig)
 

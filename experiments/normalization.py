@@ -21,7 +21,7 @@ from jaxlabs import command
 from jaxlabs.analysis import activation_scale, batch_noise, norm_claims, norm_training
 from jaxlabs.config import UserError, group, setting
 from jaxlabs.data import images
-from jaxlabs.lab import Findings, Study
+from jaxlabs.lab import Findings, Study, StudyData
 from jaxlabs.models.normalized_network import NormalizedNetworkConfig
 from jaxlabs.run_folder import RunFolder
 from jaxlabs.training.run_config import CommonConfig
@@ -33,9 +33,7 @@ SHOWN = 256  # pictures that untrained networks are shown
 class NormalizationConfig(CommonConfig):
     """The data, the trainings and the network."""
 
-    dataset: str = setting(
-        "mnist", f"one of {', '.join(images.NAMES)}, or a folder of pictures with classes"
-    )
+    dataset: str = setting("mnist", "a folder of pictures with classes", path_unless=images.NAMES)
     train_images: int = setting(
         2000, "pictures to train on, few enough to be learnt by heart", minimum=8
     )
@@ -66,11 +64,15 @@ PRESETS = {
 }
 
 
-def measure(config: NormalizationConfig, folder: RunFolder) -> Findings:
+def load_data(config: NormalizationConfig) -> StudyData:
+    """Reads the pictures."""
+    sizes = config.train_images, config.evaluated
+    return StudyData(*norm_training.load(config.dataset, config.data_dir, *sizes))
+
+
+def measure(config: NormalizationConfig, folder: RunFolder, data: StudyData) -> Findings:
     """Carries out the trainings and both measurements."""
-    pictures, facts = norm_training.load(
-        config.dataset, config.data_dir, config.train_images, config.evaluated
-    )
+    pictures, facts = data.content, data.dataset
     trained, state = norm_training.study(
         config.model,
         pictures,
@@ -111,6 +113,7 @@ STUDY = Study(
     config_class=NormalizationConfig,
     presets=PRESETS,
     measure=measure,
+    load_data=load_data,
 )
 
 if __name__ == "__main__":

@@ -48,8 +48,9 @@ class SequencePatternsConfig(RunConfig):
     task: str = setting("translation", "what to learn", choices=GRAMMARS)
     dataset: str = setting(
         GRAMMAR,
-        "grammar: made-up sentences; or the path of a file: a sentence a line (next_word), label or"
-        " sentence, tab, sentence (sentiment, translation), CoNLL columns (tagging)",
+        "the path of a file: a sentence a line (next_word), label or sentence, tab, sentence"
+        " (sentiment, translation), CoNLL columns (tagging); grammar: made-up sentences",
+        path_unless=(GRAMMAR,),
     )
     sizes: SequenceDataConfig = group(SequenceDataConfig)
     model: sequence_tasks.SequenceConfig = group(sequence_tasks.SequenceConfig)
@@ -112,8 +113,7 @@ def analyse(
     """Scores whole sentences; writes what the report draws."""
     trained, size = (task.model, state.evaluation_params), config.eval_batch_size
     sequence_pictures.write_pictures(folder, *trained, data, config.model.backbone, size)
-    made_up = config.dataset == GRAMMAR
-    options = config.task, config.sampling, size, made_up
+    options = config.task, config.sampling, size, config.dataset == GRAMMAR
     return sequence_predictions.measure(*trained, data, *options)
 
 

@@ -34,8 +34,7 @@ class SparseAutoencoderRun(RunConfig):
     """A run's settings and the model's."""
 
     dataset: str = setting(
-        "natural_images",
-        f"one of {', '.join(natural_images.NAMES)}, a folder of pictures, or an IMAGES.mat",
+        "natural_images", "a folder of pictures or an IMAGES.mat", path_unless=natural_images.NAMES
     )
     patches: int = setting(10_000, "patches to train on", minimum=1)
     model: sparse_autoencoder.SparseAutoencoderConfig = group(

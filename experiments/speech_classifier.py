@@ -36,7 +36,7 @@ class SpeechClassifierConfig(RunConfig):
     """A run's settings, the model's, and those of what is shown."""
 
     dataset: str = setting(
-        "speeches", f"one of {', '.join(speeches.NAMES)}, or the path of a folder of such files"
+        "speeches", "the path of a folder of such files", path_unless=speeches.NAMES
     )
     validation_fraction: float = setting(
         0.0, "share of training sentences held out, to choose settings by", minimum=0, maximum=0.9

@@ -35,7 +35,7 @@ from jaxlabs.training.task import Task
 class SpeechLMConfig(RunConfig):
     """A run's settings, the model's, and those of sampling."""
 
-    dataset: str = setting("speeches", f"{', '.join(speeches.NAMES)}, or a folder of such files")
+    dataset: str = setting("speeches", "a folder of such files", path_unless=speeches.NAMES)
     validation_fraction: float = setting(0.0, "share of text held out", minimum=0, maximum=0.9)
     sliding_stride: int = setting(1, "words that a final, sliding window scores", minimum=1)
     model: transformer_lm.TransformerLMConfig = group(transformer_lm.TransformerLMConfig)

@@ -99,6 +99,7 @@ def parse(lab: Experiment, arguments: Sequence[str]) -> Request | None:
 def _check_lab_flags(request: Request) -> None:
     _check_choice("mode", request.mode, MODES)
     _check_choice("checkpoint", request.checkpoint, ("latest", "best"))
+    _check_mode(request)
     if request.sweep is not None:
         _check_choice("sweep", request.sweep, request.lab.sweeps or ("none, as this lab has none",))
         if request.mode != "train" or request.lr_range_test or request.replay_step is not None:
@@ -106,6 +107,19 @@ def _check_lab_flags(request: Request) -> None:
     if request.replay_step is not None and not 1 <= request.replay_step <= request.config().steps:
         accepted = f"a step from 1 to {request.config().steps}"
         raise UserError(f"--replay_step: {request.replay_step} is not accepted; {accepted}")
+
+
+def _check_mode(request: Request) -> None:
+    """Raises UserError for a flag that the mode would pass over in silence."""
+    of_training = ("overwrite", "lr_range_test", "replay_step")
+    given = [name for name in of_training if getattr(request, name) not in (False, None)]
+    if given and request.mode != "train":
+        raise UserError(f"--{given[0]}: it goes with --mode=train, not with {request.mode}")
+    if "replay_step" in given and len(given) > 1:
+        raise UserError(f"--{given[0]}: it does not go with --replay_step; leave one of them out")
+    if request.checkpoint != "latest" and request.mode in ("train", "analyse"):
+        why = {"train": "a run resumes from its end", "analyse": "a run is analysed at its end"}
+        raise UserError(f"--checkpoint: {why[request.mode]}; latest")
 
 
 def _command_flags(lab: Experiment) -> list[tuple[str, type, Any, str]]:

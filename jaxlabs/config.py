@@ -27,6 +27,7 @@ def setting(
     maximum: float | None = None,
     above: float | None = None,
     kind: str = IDENTITY,
+    path_unless: Iterable[str] | None = None,
 ) -> Any:
     """Declares one field of a `Config`.
 
@@ -39,9 +40,15 @@ def setting(
       above: every accepted number is larger than this one.
       kind: "identity" when the field decides the result (model, data, seed, steps, precision), so
         that a resumed run must agree on it; "runtime" when it does not (platform, folders).
+      path_unless: of a setting that is the path of a file or folder: the words that are no path,
+        such as the names of data sets, which the help then begins with; None for every other
+        setting.
     """
+    if path_unless:
+        help = f"{', '.join(path_unless)}, or {help}"
     metadata = {"help": help, "kind": kind, "minimum": minimum, "maximum": maximum, "above": above}
     metadata["choices"] = tuple(choices) if choices is not None else None
+    metadata["path_unless"] = tuple(path_unless) if path_unless is not None else None
     return dataclasses.field(default=default, metadata=metadata)
 
 
@@ -97,6 +104,35 @@ def settings(config_class: type[Config]) -> Iterator[tuple[str, dataclasses.Fiel
             yield field.name, field
         else:
             yield from settings(group)
+
+
+def differences(
+    config_class: type[Config], stored: Mapping[str, Any], values: Mapping[str, Any]
+) -> dict[str, tuple[Any, Any]]:
+    """Returns (stored, present) of every identity setting in which a stored run differs.
+
+    Args:
+      config_class: whose settings they are.
+      stored: settings of the run, by flag name. A setting that is missing is newer than the run,
+        which did what the setting's default does.
+      values: present settings, by flag name.
+    """
+    before = {
+        name: stored.get(name, field.default)
+        for name, field in settings(config_class)
+        if field.metadata["kind"] == IDENTITY and name in values
+    }
+    return {name: (old, values[name]) for name, old in before.items() if old != values[name]}
+
+
+def path_settings(config_class: type[Config], values: Mapping[str, Any]) -> dict[str, str]:
+    """Returns those of some settings that are paths, by flag name; defaults are left out."""
+    return {
+        name: values[name]
+        for name, field in settings(config_class)
+        if (words := field.metadata["path_unless"]) is not None
+        and values.get(name) not in (None, "", field.default, *words)
+    }
 
 
 def nearest(name: str, names: Iterable[str]) -> str:

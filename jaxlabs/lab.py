@@ -73,15 +73,33 @@ class Findings:
     extra: dict[str, Any] = dataclasses.field(default_factory=dict)
 
 
+@dataclasses.dataclass(frozen=True)
+class StudyData:
+    """What a study measures on.
+
+    Attributes:
+      content: what it is, as the study wants it.
+      dataset: what is known of the data set, see `Data.dataset`.
+      notice: one line for the user about where the data came from, or None.
+    """
+
+    content: Any
+    dataset: dict[str, Any]
+    notice: str | None = None
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Study(Experiment):
     """A command that measures something without the training loop.
 
     Attributes:
       measure: `(config, folder) -> Findings`; it writes arrays into the folder for the report.
+        The data, if there are any, are its third argument.
+      load_data: reads the data, `config -> StudyData`, of a study that needs any.
     """
 
-    measure: Callable[[Any, RunFolder], Findings]
+    measure: Callable[..., Findings]
+    load_data: Callable[[Any], StudyData] | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

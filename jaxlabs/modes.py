@@ -1,19 +1,17 @@
 """What a command can do with a run folder: train, sample, evaluate, export, and two diagnoses."""
 
-import contextlib
 import dataclasses
 import sys
 from collections.abc import Mapping
-from typing import Any
 
 import jax
 
 from jaxlabs import keys
-from jaxlabs.config import RUNTIME, UserError, settings
 from jaxlabs.data.splits import Data
 from jaxlabs.lab import Request
-from jaxlabs.opening import opened, require_same
+from jaxlabs.opening import opened
 from jaxlabs.report.page import write_drawn, write_report
+from jaxlabs.restoring import load_data, require_data_given, restore, stored_precision
 from jaxlabs.run_folder import RunFolder, Sample
 from jaxlabs.summary import measured_again, summarise
 from jaxlabs.training import devices, loop, precision
@@ -21,10 +19,11 @@ from jaxlabs.training.checkpoints import Checkpoints
 from jaxlabs.training.devices import Placement
 from jaxlabs.training.evaluation import Evaluator
 from jaxlabs.training.export import export_safetensors
-from jaxlabs.training.loop import Outcome, initial_state, require_divides
-from jaxlabs.training.lr_range import range_test
+from jaxlabs.training.full_batch import require_whole_set
+from jaxlabs.training.loop import Outcome, require_divides
+from jaxlabs.training.lr_range import range_test, require_rate
 from jaxlabs.training.replay import replay
-from jaxlabs.training.run_config import MACHINE, RunConfig
+from jaxlabs.training.run_config import RunConfig
 from jaxlabs.training.state import TrainState, count_parameters
 from jaxlabs.training.task import Task
 
@@ -46,13 +45,16 @@ def train(request: Request, *, draw: bool = True) -> None:
       draw: whether a finished run gets its report; one of many in a sweep does not.
     """
     config = request.config()
-    _start(config)
+    devices.start(config.platform, config.coordinator, config.num_processes, config.process_id)
     placement = devices.data_parallel()
     require_divides(config, placement)
     data = request.lab.load_data(config)
     main = devices.is_main_process()
-    chosen = precision.settle(config, _stored_precision(request))
+    chosen = precision.settle(config, stored_precision(request))
     task = request.lab.build_task(precision.with_precision(config, chosen), data.vocabulary)
+    require_whole_set(task, config, data.train)
+    if request.lr_range_test:
+        require_rate(config)
     with opened(request, config, data, {precision.SETTING: chosen}) as folder:
         if main and data.notice:
             print(data.notice, file=sys.stderr)
@@ -60,12 +62,21 @@ def train(request: Request, *, draw: bool = True) -> None:
             _range_test(task, data, config, folder, placement)
             return
         with Checkpoints(folder.checkpoints, config.keep_checkpoints) as checkpoints:
+            checkpoints.require_run(type(config), folder.read_config())
             if request.replay_step is not None:
                 sizes = replay(task, data, config, placement, checkpoints, request.replay_step)
                 if main:
                     print("\n".join(f"{value:12.6g}  {name}" for name, value in sizes.items()))
                 return
             outcome = _fold(request, task, data, config, folder, placement, checkpoints)
+        # Here the last checkpoint is written, whatever came in between.
+        if outcome is not None and outcome.interrupted:
+            if main:
+                step = int(outcome.state.step)
+                print(
+                    f"stopped at step {step} of {config.steps} and saved; the same command goes on"
+                )
+            return
         if outcome is not None and main:
             # One process works alone from here on, so it must not hold arrays of all of them.
             outcome = dataclasses.replace(outcome, state=devices.to_host(outcome.state))
@@ -75,7 +86,7 @@ def train(request: Request, *, draw: bool = True) -> None:
 
 
 def _fold(request, task, data, config, folder, placement, checkpoints) -> Outcome | None:
-    """Trains to the last step; None when a signal came first or there was nothing left to do."""
+    """Trains to the last step or until a signal comes; None when there was nothing left to do."""
     main = devices.is_main_process()
     steps = folder.read_summary().get("steps") if folder.is_complete() else None
     if steps in checkpoints.steps():
@@ -89,13 +100,7 @@ def _fold(request, task, data, config, folder, placement, checkpoints) -> Outcom
         return request.lab.sample(config, task, data.vocabulary, state, key)
 
     facts = {"vocabulary": data.vocabulary, "dataset": data.dataset, "settings": config.identity()}
-    outcome = loop.train(task, data, config, folder, placement, checkpoints, facts, sample)
-    if outcome.interrupted:
-        step = int(outcome.state.step)
-        if main:
-            print(f"stopped at step {step} of {config.steps} and saved; the same command goes on")
-        return None
-    return outcome
+    return loop.train(task, data, config, folder, placement, checkpoints, facts, sample)
 
 
 def _finish(
@@ -123,7 +128,8 @@ def _range_test(
 
 
 def _sample(request: Request) -> None:
-    config, task, facts, state = _restore(request)
+    config, task, facts, state = restore(request)
+    require_data_given(request)
     key = keys.stream(config.sample_seed, "draw")
     sample = request.lab.sample(config, task, facts["vocabulary"], state, key)
     if not isinstance(sample, Mapping):
@@ -135,9 +141,8 @@ def _sample(request: Request) -> None:
 
 
 def _evaluate(request: Request) -> None:
-    config, task, _, state = _restore(request)
-    data = request.lab.load_data(config)
-    require_same(request.folder().read_config(), request, config, data)
+    config, task, _, state = restore(request)
+    data = load_data(request, config)
     placement = devices.data_parallel()
     require_divides(config, placement)
     evaluator = Evaluator(task, placement, config)
@@ -148,11 +153,8 @@ def _evaluate(request: Request) -> None:
 
 def _analyse(request: Request) -> None:
     """Measures and draws a finished run again, with other runtime settings if there are any."""
-    if request.checkpoint != "latest":
-        raise UserError("--checkpoint: a run is analysed at its end; latest")
-    config, task, _, state = _restore(request)
-    data, folder = request.lab.load_data(config), request.folder()
-    require_same(folder.read_config(), request, config, data)
+    config, task, _, state = restore(request)
+    data, folder = load_data(request, config), request.folder()
     with folder.writer():
         summary = folder.read_summary()
         figures = request.lab.analyse(config, task, data, devices.to_host(state), folder)
@@ -163,7 +165,8 @@ def _analyse(request: Request) -> None:
 
 
 def _export(request: Request) -> None:
-    config, _, facts, state = _restore(request)
+    config, _, facts, state = restore(request)
+    require_data_given(request)
     path = request.folder().path / "parameters.safetensors"
     metadata = {
         "settings": config.flat(),
@@ -172,71 +175,3 @@ def _export(request: Request) -> None:
     }
     export_safetensors(state.evaluation_params, path, metadata)
     print(f"{path}: {count_parameters(state.params):,} parameters of step {int(state.step)}")
-
-
-def _restore(request: Request) -> tuple[Any, Task, dict[str, Any], TrainState]:
-    """Reads a trained run: its own settings, with runtime flags of the command line on top.
-
-    Raises:
-      UserError: no run, no checkpoint, or a flag that would make it another run.
-    """
-    folder = request.folder()
-    stored, chosen = folder.read_config()["settings"], _stored_precision(request)
-    kinds = {name: field.metadata["kind"] for name, field in settings(request.lab.config_class)}
-    for name, value in request.given.items():
-        if kinds[name] != RUNTIME and value != stored.get(name):
-            raise UserError(
-                f"--{name}: {value} differs from {stored.get(name)} of the run in {folder.path};"
-                " leave the flag out"
-            )
-    runtime = {name: value for name, value in request.given.items() if kinds[name] == RUNTIME}
-    kept = {name: value for name, value in stored.items() if name not in MACHINE}
-    try:
-        config = request.lab.config_class.from_flat(kept | runtime)
-    except UserError as error:
-        raise UserError(f"{error} (with the settings in {folder.path / 'config.json'})") from None
-    _start(config)
-    with Checkpoints(folder.checkpoints, config.keep_checkpoints, read_only=True) as checkpoints:
-        steps = checkpoints.steps()
-        if not steps:
-            raise UserError(f"--workdir: {folder.path} holds no checkpoint yet; train first")
-        step = _best_step(folder, steps) if request.checkpoint == "best" else steps[-1]
-        facts = _readable_facts(checkpoints, [one for one in steps if one <= step])
-        settled = precision.with_precision(config, precision.settle(config, chosen))
-        task = request.lab.build_task(settled, facts["vocabulary"])
-        like = initial_state(task, config, devices.data_parallel())
-        state = checkpoints.restore(like, at_most=step)
-    return config, task, facts, state
-
-
-def _stored_precision(request: Request) -> str | None:
-    """Returns what the dots of the request's run are made with; None when it starts anew."""
-    folder = request.folder()
-    if request.overwrite or not folder.exists():
-        return None
-    stored = folder.read_config()
-    return stored.get("tuned", stored["settings"]).get(precision.SETTING)
-
-
-def _readable_facts(checkpoints: Checkpoints, steps: list[int]) -> dict[str, Any]:
-    """Returns the JSON of the newest of some checkpoints that has it undamaged."""
-    for step in reversed(steps):
-        with contextlib.suppress(Exception):  # restoring the state will report the damage
-            facts = checkpoints.read_facts(step)
-            if isinstance(facts["vocabulary"], Mapping):
-                return facts
-    raise UserError(f"--workdir: no checkpoint in {checkpoints.path} can be read")
-
-
-def _start(config: RunConfig) -> None:
-    devices.start(config.platform, config.coordinator, config.num_processes, config.process_id)
-
-
-def _best_step(folder: RunFolder, steps: list[int]) -> int:
-    """Returns the checkpointed step with the lowest loss on the headline split."""
-    rows = [row for row in folder.read_metrics() if row["split"] != "train"]
-    losses = {
-        row["step"]: row["loss"] for row in reversed(rows) if row["split"] == rows[0]["split"]
-    }
-    scored = [step for step in steps if losses.get(step) is not None]
-    return min(scored, key=losses.__getitem__) if scored else steps[-1]

@@ -6,26 +6,28 @@ from typing import Any
 
 from jaxlabs.config import UserError
 from jaxlabs.data.splits import Data
-from jaxlabs.lab import Request
+from jaxlabs.lab import Request, StudyData
 from jaxlabs.run_folder import RunFolder
 from jaxlabs.summary import describe
 from jaxlabs.training.devices import is_main_process
-from jaxlabs.training.run_config import CommonConfig
+from jaxlabs.training.run_config import OTHER_CONTENTS, CommonConfig, differing
 
 
 @contextlib.contextmanager
 def opened(
     request: Request,
     config: CommonConfig,
-    data: Data | None = None,
+    data: Data | StudyData | None = None,
     tuned: Mapping[str, str] | None = None,
 ) -> Iterator[RunFolder]:
     """Holds the folder of a request for writing; only the first of several processes writes.
 
+    A run that has no results yet, because it was refused or killed early, is replaced.
+
     Args:
       request: the command line.
       config: its settings.
-      data: what it trains on, if it does.
+      data: what it trains or measures on, if it does.
       tuned: what a new run has found best on its machine; an old one keeps what it found.
 
     Raises:
@@ -33,14 +35,16 @@ def opened(
         of someone else.
     """
     folder, main = request.folder(), is_main_process()
+    if not request.overwrite:
+        folder.require_own()
+    elif main:
+        _require_run_or_empty(folder)
     if main:
-        if request.overwrite:
-            _require_run_or_empty(folder)
         folder.create()
     with folder.writer() if main else contextlib.nullcontext():
         if request.overwrite and main:
             folder.clear()  # under the lock: a run that is being written is not thrown away
-        if folder.exists() and not request.overwrite:
+        if folder.exists() and folder.has_results() and not request.overwrite:
             require_same(folder.read_config(), request, config, data)
         elif main:
             folder.write_config(describe(request, config, data) | {"tuned": dict(tuned or {})})
@@ -48,34 +52,33 @@ def opened(
 
 
 def require_same(
-    stored: dict[str, Any], request: Request, config: CommonConfig, data: Data | None
+    stored: dict[str, Any], request: Request, config: CommonConfig, data: Data | StudyData | None
 ) -> None:
     """Raises UserError unless a stored run is of the same kind, settings and data."""
-    if stored["experiment"] != request.lab.name:
-        raise UserError(
-            f"--workdir: a run of {stored['experiment']} is there; another folder, or --overwrite"
-        )
-    # What was done before there was a setting is what its default does.
-    old = type(config)().identity() | stored["settings"]
-    differing = [
-        f"{name} ({old[name]} there, {value} here)"
-        for name, value in config.identity().items()
-        if old[name] != value
-    ]
+    require_lab(stored, request)
+    present = {"settings": config.flat(), "dataset": data.dataset if data else None}
+    words = differing(type(config), stored, present)
+    if words and words[-1] == OTHER_CONTENTS and data.notice:
+        words[-1] += f" ({data.notice})"
     if stored.get("sweep") != request.sweep:
-        differing.append(f"sweep ({stored.get('sweep')} there, {request.sweep} here)")
-    if data is not None and stored["dataset"]["sha256"] != data.dataset["sha256"]:
-        differing.append("the data set's contents" + (f" ({data.notice})" if data.notice else ""))
-    if differing:
+        words.append(f"sweep ({stored.get('sweep')} there, {request.sweep} here)")
+    if words:
         raise UserError(
-            f"--workdir: the run there has other settings: {', '.join(differing)};"
+            f"--workdir: the run there has other settings: {', '.join(words)};"
             " use the same ones, another --workdir, or --overwrite"
         )
 
 
+def require_lab(stored: dict[str, Any], request: Request) -> None:
+    """Raises UserError unless a stored run is of the lab that is asked for."""
+    if stored["experiment"] != request.lab.name:
+        instead = "another folder, or --overwrite" if request.mode == "train" else "another folder"
+        raise UserError(f"--workdir: a run of {stored['experiment']} is there; {instead}")
+
+
 def _require_run_or_empty(folder: RunFolder) -> None:
     """Raises UserError if a folder has files in it that are no run's: they are left alone."""
-    if not folder.exists() and folder.path.is_dir() and any(folder.path.iterdir()):
+    if folder.contents() and not folder.exists():
         raise UserError(
             f"--overwrite: {folder.path} is not a run folder and not empty; an empty or new folder"
         )

@@ -24,7 +24,7 @@ COMPARED |= {"comparable", "why_not", "note"}
 SUMMARY_FURTHER = {"seed": int, "steps": int, "parameters": int, "baselines": dict}
 SUMMARY_FURTHER |= dict.fromkeys(("groups", "runs", "results", "problems", "failures"), list)
 
-STEP_SAMPLE = re.compile(r"step-(\d{6,})\.(txt|json|npz)")
+STEP_SAMPLE = re.compile(r"step-([0-9]{6}|[1-9][0-9]{6,})\.(txt|json|npz)")
 """The names of samples drawn during training; other files in samples/ are not the run's."""
 
 RULE = "\n----------\n"

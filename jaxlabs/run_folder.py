@@ -25,6 +25,7 @@ import math
 import os
 import pathlib
 import shutil
+import tempfile
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -60,10 +61,7 @@ class RunFolder(RunReader):
         try:
             for room in (self.checkpoints, self.path / "arrays", self.figures, self.samples):
                 room.mkdir(parents=True, exist_ok=True)
-            probe = self.path / ".writable"
-            probe.unlink(missing_ok=True)
-            probe.touch(exist_ok=False)
-            probe.unlink()
+            tempfile.TemporaryFile(dir=self.path).close()
         except OSError as error:
             raise unwritable(self.path, error) from None
         for room in (self.path / "arrays", self.figures, self.samples):
@@ -72,10 +70,44 @@ class RunFolder(RunReader):
     def exists(self) -> bool:
         """Tells whether a run has been started here: a config.json that a run wrote."""
         try:
-            config = json.loads((self.path / "config.json").read_text())
-        except (OSError, ValueError):
+            self.read_config()
+        except UserError:
             return False
-        return isinstance(config, dict) and {"experiment", "settings"} <= config.keys()
+        return True
+
+    def contents(self) -> list[str]:
+        """Returns the names in the folder that hold something; hidden files do not count."""
+        if not self.path.is_dir():
+            return []
+        return sorted(
+            entry.name
+            for entry in self.path.iterdir()
+            if not entry.name.startswith(".") and not (entry.is_dir() and not any(entry.iterdir()))
+        )
+
+    def require_own(self) -> None:
+        """Raises UserError where a run would overwrite files that are of no run.
+
+        A config.json that is missing or damaged is no sign of an empty folder: what is there is
+        somebody's, or the rest of another run.
+        """
+        held = [name for name in self.contents() if name in WRITTEN]
+        if "config.json" in held:
+            self.read_config()
+        elif held:
+            raise UserError(
+                f"--workdir: {self.path} holds {', '.join(held)}, which a run would overwrite, but"
+                " no config.json of a run; restore that file, or choose another --workdir"
+            )
+
+    def has_results(self) -> bool:
+        """Tells whether a run has left more here than its settings and its first evaluation."""
+        rooms = (self.checkpoints, self.path / "arrays", self.runs)
+        return (
+            any(any(room.iterdir()) for room in rooms if room.is_dir())
+            or any((self.path / name).exists() for name in ("summary.json", "benchmark.json"))
+            or any(row["step"] > 0 for row in self.read_metrics())
+        )
 
     @contextlib.contextmanager
     def writer(self) -> Iterator[None]:
@@ -99,9 +131,12 @@ class RunFolder(RunReader):
             yield
 
     def clear(self) -> None:
-        """Throws away what a run writes, and nothing else, and makes its rooms anew."""
+        """Throws away what a run writes, and nothing else, and makes its rooms anew.
+
+        config.json goes last: until then the folder is a run's, whenever this is interrupted.
+        """
         try:
-            for name in WRITTEN:
+            for name in sorted(WRITTEN, key="config.json".__eq__):
                 entry = self.path / name
                 if entry.is_dir() and not entry.is_symlink():
                     shutil.rmtree(entry)
@@ -174,6 +209,7 @@ class RunFolder(RunReader):
         self.require_inside(path.parent)
         partial = path.with_name(f".{path.name}.partial")
         try:
+            path.parent.mkdir(exist_ok=True)
             partial.unlink(missing_ok=True)  # it could be a link
             partial.write_bytes(content)
             os.replace(partial, path)

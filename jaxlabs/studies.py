@@ -1,5 +1,6 @@
 """Carrying out a study: a command that measures something without the training loop."""
 
+import sys
 import time
 
 from jaxlabs.lab import Request
@@ -13,12 +14,15 @@ def measure(request: Request) -> None:
     """Measures what the study is about, unless its folder says that this has been done."""
     config = request.config()
     devices.start(config.platform)
-    with opened(request, config) as folder:
+    data = request.lab.load_data(config) if request.lab.load_data else None
+    with opened(request, config, data) as folder:
         if folder.is_complete():
             print(f"all of it has been measured; report: {write_report(folder)}")
             return
+        if data is not None and data.notice:
+            print(data.notice, file=sys.stderr)
         start = time.perf_counter()
-        findings = request.lab.measure(config, folder)
+        findings = request.lab.measure(config, folder, *([] if data is None else [data]))
         summary = summarise_study(request, config, findings, time.perf_counter() - start)
         folder.write_sample("final", findings.text)
         folder.write_summary(summary)

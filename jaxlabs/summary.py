@@ -2,6 +2,7 @@
 
 import hashlib
 import importlib.metadata
+import os
 import platform
 import resource
 import shlex
@@ -11,9 +12,10 @@ import jax
 import numpy as np
 
 import jaxlabs
-from jaxlabs import published
+from jaxlabs import paths, published
+from jaxlabs.config import path_settings
 from jaxlabs.data.splits import Data
-from jaxlabs.lab import Findings, Lab, Request
+from jaxlabs.lab import Findings, Lab, Request, StudyData
 from jaxlabs.run_folder import RunFolder
 from jaxlabs.sweep_plan import Sweep, compare_groups, run_name
 from jaxlabs.training import devices
@@ -28,14 +30,16 @@ NO_OTHER_RESULT = ("seed", "micro_batches", "eval_batch_size")
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 
 
-def describe(request: Request, config: CommonConfig, data: Data | None) -> dict[str, Any]:
+def describe(
+    request: Request, config: CommonConfig, data: Data | StudyData | None
+) -> dict[str, Any]:
     """Returns config.json: all settings, versions, device, data set."""
     lab = request.lab
     facts = {
         "experiment": lab.name,
         "preset": request.preset,
         "command": shlex.join(["python", "-m", f"experiments.{lab.name}", *request.arguments]),
-        "settings": config.flat(),
+        "settings": config.flat() | _absolute_paths(config),
         "preset_settings": request.preset_config().flat(),
         "versions": {"python": platform.python_version(), "jaxlabs": jaxlabs.__version__}
         | {package: importlib.metadata.version(package) for package in PACKAGES},
@@ -47,8 +51,16 @@ def describe(request: Request, config: CommonConfig, data: Data | None) -> dict[
         sweep = lab.sweeps[request.sweep]
         facts |= {"sweep": request.sweep, "question": sweep.question}
     if data is not None:
-        facts |= {"dataset": data.dataset, "why_not": why_not_comparable(request, config, data)}
+        facts["dataset"] = data.dataset
+    if isinstance(data, Data):
+        facts["why_not"] = why_not_comparable(request, config, data)
     return facts
+
+
+def _absolute_paths(config: CommonConfig) -> dict[str, str]:
+    """Returns the settings that are paths such that they hold in every working directory."""
+    found = path_settings(type(config), config.flat())
+    return {name: os.path.abspath(paths.local(path, name)) for name, path in found.items()}
 
 
 def summarise(

@@ -184,3 +184,26 @@ def test_configs_are_frozen_and_hashable():
 )
 def test_nearest_name_is_offered_only_for_a_near_miss(name, hint):
     assert config_lib.nearest(name, ["steps", "preset", "mode"]) == hint
+
+
+def test_settings_of_two_runs_differ_where_they_decide_the_result():
+    stored = Outer(steps=7, loud=True).flat()
+    del stored["shift"]  # newer than the run, which did what the default does
+    found = config_lib.differences(Outer, stored, Outer(shift=1.0).flat())
+    assert found == {"steps": (7, 100), "shift": (0.0, 1.0)}
+    assert config_lib.differences(Outer, stored | {"forgotten": 1}, {"steps": 7}) == {}
+    invalid_together = {"window": 9}
+    assert config_lib.differences(Outer, {}, invalid_together) == {"window": (None, 9)}
+
+
+def test_only_settings_that_are_declared_as_paths_and_are_no_words_are_paths():
+    @dataclasses.dataclass(frozen=True, kw_only=True)
+    class Reader(Config):
+        dataset: str = setting("mnist", "data", path_unless=("mnist", "markov"))
+        home: str | None = setting(None, "folder", path_unless=())
+        kind: str = setting("gru", "cell")
+
+    assert config_lib.paths(Reader, Reader().flat()) == {}
+    assert config_lib.paths(Reader, Reader(dataset="markov", kind="a/b").flat()) == {}
+    given = {"dataset": "a.txt", "home": "."}
+    assert config_lib.paths(Reader, Reader(**given).flat()) == given

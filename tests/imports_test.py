@@ -20,7 +20,7 @@ ROOMS = {
     "command": [
         *("jaxlabs.command", "jaxlabs.lab", "jaxlabs.sweep_plan"),
         *("jaxlabs.modes", "jaxlabs.studies", "jaxlabs.sweeps", "jaxlabs.opening"),
-        *("jaxlabs.reproduction", "jaxlabs.summary"),
+        *("jaxlabs.reproduction", "jaxlabs.restoring", "jaxlabs.summary"),
     ],
     "report": ["jaxlabs.report"],
     "analysis": ["jaxlabs.analysis"],

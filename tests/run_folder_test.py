@@ -85,6 +85,25 @@ def test_run_exists_from_its_config_on_and_is_complete_with_its_summary(folder):
     assert folder.read_summary() == SUMMARY
 
 
+OTHERS = ["{}", "[]", "null", '"gpt"', '{"experiment": "gpt"}', '{"experiment": 1, "settings": {}}']
+OTHERS += ['{"experiment": "gpt", "settings": []}']
+OTHERS += ['{"experiment": "gpt", "settings": {}, "dataset": "text"}']
+
+
+@pytest.mark.parametrize("text", OTHERS)
+def test_config_of_another_kind_is_of_no_run(folder, text):
+    (folder.path / "config.json").write_text(text)
+    assert not folder.exists()
+    with pytest.raises(UserError, match=r"config\.json"):
+        folder.require_own()
+
+
+def test_writing_makes_a_room_that_is_missing(folder):
+    folder.figures.rmdir()
+    folder.write_bytes(folder.figures / "drawn.png", b"png")
+    assert (folder.figures / "drawn.png").read_bytes() == b"png"
+
+
 @pytest.mark.parametrize("name", ["config", "summary"])
 def test_missing_or_broken_json_is_named(folder, name):
     read = getattr(folder, f"read_{name}")
@@ -181,6 +200,20 @@ def test_starting_anew_drops_the_first_evaluation_too(folder):
     folder.drop_after(0)
     assert folder.read_metrics() == []
     assert files(folder.samples) == set()
+
+
+def test_only_samples_that_a_run_has_written_are_dropped(folder):
+    folder.write_sample("step-000004", "noise")
+    folder.write_sample("step-1000000", {"images": np.zeros(1)})
+    kept = {
+        *("step-000004 (good).txt", "step-notes.txt", "step-4.txt", "step-000004.png"),
+        *("step-0000004.txt", "step-000004.txt.bak", "step-000004"),
+    }
+    for name in kept:
+        (folder.samples / name).write_text("mine")
+    for step in (3, 0):
+        folder.drop_after(step)
+        assert files(folder.samples) == kept
 
 
 def test_samples_are_text_or_arrays(folder):

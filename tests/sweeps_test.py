@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import pathlib
 import shlex
 
 import flax.linen as nn
@@ -10,15 +11,15 @@ import numpy as np
 import pytest
 
 from jaxlabs import command, modes
-from jaxlabs.config import Config, group, setting
+from jaxlabs.config import Config, UserError, group, setting
 from jaxlabs.data.batches import Examples
 from jaxlabs.data.splits import Data
-from jaxlabs.lab import Findings, Lab, Study
+from jaxlabs.lab import Collection, Findings, Lab, Study, StudyData
 from jaxlabs.losses.parts import LossParts
 from jaxlabs.run_folder import RunFolder
 from jaxlabs.sweep_plan import Sweep
 from jaxlabs.training.loop import NonFiniteError
-from jaxlabs.training.run_config import CommonConfig, RunConfig
+from jaxlabs.training.run_config import CollectionConfig, CommonConfig, RunConfig
 from jaxlabs.training.step import build_train_step
 from jaxlabs.training.task import Task
 
@@ -162,6 +163,37 @@ def test_run_of_a_sweep_is_the_run_of_its_own_command():
     assert digests[0] == digests[1]
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PresetConfig(FitConfig):
+    """Settings whose defaults do not go together: only with a preset are they valid."""
+
+    def check(self):
+        super().check()
+        if self.steps > 10:
+            raise UserError(f"--steps: {self.steps} is not accepted; at most 10")
+
+
+@pytest.mark.parametrize("flags", [[], ["--mode=evaluate"], ["--mode=analyse"], ["--sweep=seeds"]])
+def test_settings_may_be_valid_with_a_preset_alone(flags):
+    lab = dataclasses.replace(LINE, config_class=PresetConfig)
+    train = [flag for flag in flags if not flag.startswith("--mode")]
+    for given in (train, flags):
+        assert command.run(lab, given) == 0
+
+
+def test_collection_takes_up_runs_that_are_valid_with_a_preset_alone():
+    both = Collection(
+        name="all",
+        description="All.",
+        config_class=CollectionConfig,
+        presets={"quick": {}},
+        labs={"line": dataclasses.replace(LINE, config_class=PresetConfig)},
+        main={},
+    )
+    for _ in range(2):
+        assert command.run(both, []) == 0
+
+
 def test_run_that_comes_apart_is_a_result(monkeypatch):
     real = modes.train
 
@@ -234,6 +266,57 @@ def test_study_is_measured_once_and_reported(capsys):
     assert "largest (5 there, 6 here)" in capsys.readouterr().err
     assert command.run(STUDY, ["--preset=far", "--largest=6", "--overwrite"]) == 0
     assert json.loads((folder.path / "summary.json").read_text())["metrics"] == {"sum": 21.0}
+
+
+def test_study_that_is_refused_late_does_not_refuse_the_corrected_command(capsys):
+    def measure(config, folder):
+        if config.largest > 4:
+            raise UserError("--largest: too large")
+        return count(config, folder)
+
+    study = dataclasses.replace(STUDY, measure=measure)
+    assert command.run(study, ["--largest=5"]) == 2
+    assert command.run(study, ["--largest=4"]) == 0
+    capsys.readouterr()
+    assert command.run(study, ["--largest=3"]) == 2
+    assert "largest (4 there, 3 here)" in capsys.readouterr().err
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ReadConfig(CommonConfig):
+    dataset: str = setting("none", "a file", path_unless=("none",))
+
+
+def read(config):
+    if not pathlib.Path(config.dataset).exists():
+        raise UserError("--dataset: no such file")
+    text = pathlib.Path(config.dataset).read_text()
+    return StudyData(text, {"name": config.dataset, "sha256": text}, notice="read anew")
+
+
+def test_study_knows_its_data_by_their_contents(here, capsys):
+    study = Study(
+        name="lengths",
+        description="Measures the length of a text.",
+        config_class=ReadConfig,
+        presets={"quick": {}},
+        measure=lambda config, folder, data: Findings({"length": len(data.content)}, "measured"),
+        load_data=read,
+    )
+    flags = ["--workdir=run"]
+    assert command.run(study, [*flags, "--dataset=gone.txt"]) == 2
+    assert not (here / "run").exists()  # what is wrong with the data is said before
+    pathlib.Path("a.txt").write_text("abc")
+    capsys.readouterr()
+    assert command.run(study, [*flags, "--dataset=a.txt"]) == 0
+    assert capsys.readouterr().err == "read anew\n"
+    assert RunFolder("run").read_config()["settings"]["dataset"] == str(here / "a.txt")
+    assert RunFolder("run").read_summary()["metrics"] == {"length": 3}
+    pathlib.Path("a.txt").rename("b.txt")
+    assert command.run(study, [*flags, "--dataset=b.txt"]) == 0
+    pathlib.Path("b.txt").write_text("other")
+    assert command.run(study, [*flags, "--dataset=b.txt"]) == 2
+    assert "the data set's contents (read anew)" in capsys.readouterr().err
 
 
 def test_study_refuses_the_flags_and_folders_of_runs(capsys):

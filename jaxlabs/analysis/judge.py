@@ -31,6 +31,7 @@ class JudgeConfig(Config):
         f"finished run of experiments.{EXPERIMENT} whose features measure samples; none: no such"
         " figures",
         kind=RUNTIME,
+        path_unless=(),
     )
 
     def check(self) -> None:
@@ -102,6 +103,7 @@ def open_judge(path: str, dataset: Mapping[str, Any]) -> Judge:
 
     task = Task(model, init, image_classifier.loss, image_classifier.train_step)
     with Checkpoints(folder.checkpoints, run.keep_checkpoints, read_only=True) as checkpoints:
+        checkpoints.require_run(RunConfig, config)
         state = checkpoints.restore(initial_state(task, run, data_parallel()))
     if state is None:
         raise UserError(f"--classifier: {path} holds no checkpoint; make one with: {make}")

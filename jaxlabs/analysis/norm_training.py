@@ -6,7 +6,6 @@ one compiled program, and a seed's first kernels and batches are the same with e
 
 import dataclasses
 import functools
-import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -49,8 +48,10 @@ class Pictures:
 
 def load(
     dataset: str, data_dir: str | None, train_images: int, evaluated: int
-) -> tuple[Pictures, dict[str, Any]]:
-    """Reads pictures, and what there is to say of them; those held out are the last to train on.
+) -> tuple[Pictures, dict[str, Any], str | None]:
+    """Reads pictures, what is known of them, and what the user should know, if anything.
+
+    Those held out are the last to train on.
 
     Args:
       dataset: see `images.load`.
@@ -76,12 +77,10 @@ def load(
                 f"--{flag}: {wanted:,} pictures are not there, those held out included;"
                 f" {found.name} has {there:,} of the kind"
             )
-    if found.notice:
-        print(found.notice, file=sys.stderr)
     rest, held_out = images.hold_out(found.train, evaluated)
     sets = (rest.take(slice(train_images)), held_out, found.test.take(slice(evaluated)))
     sets = [Examples({"images": part.images, "labels": part.labels}) for part in sets]
-    return Pictures(*sets, classes=len(found.classes)), found.describe()
+    return Pictures(*sets, classes=len(found.classes)), found.describe(), found.notice
 
 
 def study(

@@ -14,7 +14,7 @@ import os
 import pathlib
 import re
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -22,8 +22,9 @@ import jax.numpy as jnp
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers
 
-from jaxlabs.config import UserError
+from jaxlabs.config import Config, UserError
 from jaxlabs.run_folder import unwritable
+from jaxlabs.training.run_config import differing
 from jaxlabs.training.state import TrainState, leaf_names
 
 LOSS = "loss"
@@ -31,6 +32,9 @@ FINGERPRINT = "fingerprint"
 SHAPES = "shapes"
 SPARE_BYTES = 2**20
 """What must stay free beside the arrays: for metadata, rows, samples and the report."""
+
+UNFINISHED = re.compile(r"[0-9]+\.orbax-checkpoint-tmp(-[0-9]+)?")
+"""Name of a checkpoint that is being written."""
 
 
 class Checkpoints:
@@ -50,8 +54,9 @@ class Checkpoints:
         if not read_only and jax.process_index() == 0:
             # What a killed run had half-written. Orbax would remove it in a thread that outlives a
             # command which ends at once.
-            for unfinished in self.path.glob("*.orbax-checkpoint-tmp*"):
-                shutil.rmtree(unfinished, ignore_errors=True)
+            for entry in self.path.glob("*.orbax-checkpoint-tmp*"):
+                if UNFINISHED.fullmatch(entry.name):
+                    shutil.rmtree(entry, ignore_errors=True)
         self._read_only = read_only
         self._manager = ocp.CheckpointManager(self.path, options=options)
         for step in self.steps():
@@ -98,6 +103,24 @@ class Checkpoints:
         """Returns the JSON that was saved beside the state of one step."""
         items = ocp.args.Composite(facts=ocp.args.JsonRestore())
         return self._manager.restore(step, args=items).facts
+
+    def require_run(self, config_class: type[Config], stored: Mapping[str, Any]) -> None:
+        """Raises UserError if a checkpoint is of another run than a config.json tells of.
+
+        Args:
+          config_class: settings of the run.
+          stored: its config.json.
+        """
+        for step in self.steps():
+            facts = {}
+            with contextlib.suppress(Exception):  # damage is reported when the state is wanted
+                facts = self.read_facts(step)
+            if "settings" in facts and (words := differing(config_class, facts, stored)):
+                raise UserError(
+                    f"--workdir: the checkpoint of step {step} in {self.path} is of a run with"
+                    f" other settings than the config.json beside it: {', '.join(words)};"
+                    " restore that file, or choose another --workdir"
+                )
 
     def restore(self, like: TrainState, *, at_most: int | None = None) -> TrainState | None:
         """Returns the newest readable state, or None when there is no checkpoint.

@@ -18,6 +18,12 @@ LOWEST, HIGHEST = 1e-3, 1e2
 """The range, as shares of the configured learning rate."""
 
 
+def require_rate(config: RunConfig) -> None:
+    """Raises UserError if the optimizer has no learning rate."""
+    if config.optimization.optimizer in WHOLE_SET:
+        raise UserError(f"--lr_range_test: {config.optimization.optimizer} has no learning rate")
+
+
 def range_test(
     task: Task, data: Data, config: RunConfig, placement: Placement, steps: int = 100
 ) -> dict[str, np.ndarray]:
@@ -30,8 +36,7 @@ def range_test(
     Raises:
       UserError: the optimizer has no learning rate.
     """
-    if config.optimization.optimizer in WHOLE_SET:
-        raise UserError(f"--lr_range_test: {config.optimization.optimizer} has no learning rate")
+    require_rate(config)
 
     def rising(step):
         return LOWEST * (HIGHEST / LOWEST) ** (step / (steps - 1))

@@ -1,9 +1,11 @@
 """The settings that every command has, and those of every run."""
 
 import dataclasses
+from collections.abc import Mapping
+from typing import Any
 
 from jaxlabs import paths
-from jaxlabs.config import RUNTIME, Config, UserError, group, setting
+from jaxlabs.config import RUNTIME, Config, UserError, differences, group, setting
 from jaxlabs.training.optimizers import OptimizerConfig, build_schedule
 
 MACHINE = ("platform", "coordinator", "num_processes", "process_id")
@@ -11,6 +13,11 @@ MACHINE = ("platform", "coordinator", "num_processes", "process_id")
 
 PATHS = ("workdir", "data_dir", "dataset")
 """Settings that are paths, or may be."""
+
+CONTENTS = ("sha256", "classes", "whitened")
+"""What is known of a data set by which two are told apart; names and places do not matter."""
+
+OTHER_CONTENTS = "the data set's contents"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -31,6 +38,7 @@ class CommonConfig(Config):
         None,
         "where data sets lie; none: $JAXLABS_DATA_DIR, else ~/.cache/jaxlabs",
         kind=RUNTIME,
+        path_unless=(),
     )
 
     def check(self) -> None:
@@ -99,3 +107,27 @@ class RunConfig(CommonConfig):
                 f"--process_id: {self.process_id} is not accepted; below --num_processes"
                 f" {self.num_processes}"
             )
+
+
+def differing(
+    config_class: type[Config], stored: Mapping[str, Any], present: Mapping[str, Any]
+) -> list[str]:
+    """Returns in words in what two runs differ that could change the result.
+
+    A data set counts by its contents where both runs know them: a path can be spelled in many
+    ways, and files move.
+
+    Args:
+      config_class: settings of both.
+      stored: a run's `settings` and, if it has one, `dataset`, as in its config.json.
+      present: the same of what it is compared with.
+    """
+    found = differences(config_class, stored["settings"], present["settings"])
+    old, new = (run.get("dataset") or {} for run in (stored, present))
+    if "sha256" in old and "sha256" in new:
+        found.pop("dataset", None)
+    words = [f"{name} ({there} there, {here} here)" for name, (there, here) in found.items()]
+    contents = [name for name in CONTENTS if name in old and name in new]
+    if any(old[name] != new[name] for name in contents):
+        words.append(OTHER_CONTENTS)
+    return words

@@ -159,7 +159,7 @@ def test_activations_grow_by_the_gain_unless_they_are_normalised():
 
 def test_sets_of_pictures_do_not_overlap_and_missing_ones_are_told(monkeypatch):
     monkeypatch.setattr(images, "RENDERED_COUNTS", {"train": 100, "test": 20})
-    pictures, facts = norm_training.load("rendered_digits", None, 80, 20)
+    pictures, facts, _ = norm_training.load("rendered_digits", None, 80, 20)
     assert facts["name"] == "rendered_digits"
     assert (pictures.train.count, pictures.held_out.count, pictures.test.count) == (80, 20, 20)
     seen = {image.tobytes() for image in pictures.train.arrays["images"]}

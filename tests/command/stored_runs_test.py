@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from experiments import char_rnn, gpt, sparse_autoencoder
-from jaxlabs import command, modes
+from jaxlabs import command, restoring
 from jaxlabs.run_folder import RunFolder
 
 STORED = Path(__file__).parents[1] / "fixtures" / "run_folders"
@@ -27,13 +27,6 @@ LABS = {
 TOLERANCE = 1e-4  # of another processor
 
 pytestmark = pytest.mark.usefixtures("reused_executables")
-
-ALL_BUT_ONE = [
-    pytest.param(name, marks=pytest.mark.xfail(reason="a second command is refused"))
-    if name == "sparse_autoencoder_lbfgs"
-    else name
-    for name in LABS
-]
 
 
 @pytest.fixture
@@ -50,14 +43,14 @@ def stored(here):
 @pytest.mark.parametrize("name", LABS)
 def test_stored_parameters_give_the_stored_outputs(stored, name):
     request = command.parse(LABS[name], ["--mode=sample", f"--workdir={stored(name).path}"])
-    _, task, _, state = modes._restore(request)
+    _, task, _, state = restoring.restore(request)
     expected = np.load(STORED / name / "expected.npz")
     outputs = task.model.apply({"params": state.evaluation_params}, expected["inputs"])
     for number, output in enumerate(jax.tree.leaves(outputs)):
         np.testing.assert_allclose(output, expected[f"output_{number}"], atol=TOLERANCE)
 
 
-@pytest.mark.parametrize("name", ALL_BUT_ONE)
+@pytest.mark.parametrize("name", LABS)
 def test_stored_run_is_evaluated_to_its_own_metrics(stored, name, capsys):
     folder = stored(name)
     assert command.run(LABS[name], ["--mode=evaluate", f"--workdir={folder.path}"]) == 0
@@ -68,7 +61,7 @@ def test_stored_run_is_evaluated_to_its_own_metrics(stored, name, capsys):
     assert lines
 
 
-@pytest.mark.parametrize("name", ALL_BUT_ONE)
+@pytest.mark.parametrize("name", LABS)
 def test_stored_run_is_sampled_and_exported(stored, name):
     folder = stored(name)
     for mode in ("sample", "export"):

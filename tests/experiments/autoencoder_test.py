@@ -60,6 +60,10 @@ def test_run_that_was_cut_off_ends_as_one_that_was_not(whole, cut_off, require_s
     require_same_end(folder, whole)
 
 
+def test_finished_run_takes_its_command_again_and_is_evaluated_and_analysed(whole, ask_again):
+    ask_again(LAB, whole)
+
+
 def test_untrained_loss_is_a_coin_for_every_pixel_and_the_divergence(whole):
     """784 ln 2 = 543.43 nats, and a little for outputs that are not yet 0."""
     first = whole.read_metrics()[0]

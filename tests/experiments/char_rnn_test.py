@@ -58,6 +58,10 @@ def test_run_that_was_cut_off_ends_as_one_that_was_not(
     require_same_end(folder, whole)
 
 
+def test_finished_run_takes_its_command_again_and_is_evaluated_and_analysed(whole, ask_again):
+    ask_again(LAB, whole)
+
+
 def test_one_temperature_is_drawn_where_it_is_asked_for(whole, capsys):
     flags = ["--mode=sample", f"--workdir={whole.path}", "--prompt=the king", "--temperature=0"]
     assert command.run(LAB, flags) == 0

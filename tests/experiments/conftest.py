@@ -1,10 +1,11 @@
 """What the tests of all commands ask of them: errors in one line, and runs that go on exactly."""
 
+import shlex
 import shutil
 
 import pytest
 
-from jaxlabs import command
+from jaxlabs import command, modes
 from jaxlabs.run_folder import RunFolder
 
 TIME_FIELDS = ("seconds", "steps_per_second")
@@ -37,6 +38,22 @@ def cut_off(tmp_path):
         return folder
 
     return copy
+
+
+@pytest.fixture
+def ask_again(tmp_path, monkeypatch):
+    """`ask_again(lab, run)`: a finished run takes its own command again, and is read by others."""
+    # Drawing takes most of the time, and is not what is asked here.
+    monkeypatch.setattr(modes, "write_report", lambda folder: folder.report)
+
+    def ask(lab, run):
+        folder = shutil.copytree(run.path, tmp_path / "again")
+        words = shlex.split(run.read_config()["command"])[3:]
+        flags = [word for word in words if not word.startswith("--workdir=")]
+        for mode in ([*flags], ["--mode=evaluate"], ["--mode=analyse"]):
+            assert command.run(lab, [*mode, f"--workdir={folder}"]) == 0
+
+    return ask
 
 
 @pytest.fixture(scope="session")

@@ -75,6 +75,10 @@ def test_a_run_that_was_cut_off_ends_as_one_that_was_not(runs, cut_off, require_
     require_same_end(folder, unbroken)
 
 
+def test_finished_run_takes_its_command_again_and_is_evaluated_and_analysed(runs, ask_again):
+    ask_again(LAB, runs("clip")[0])
+
+
 def test_a_text_of_the_users_own_is_set_beside_others(runs, capsys):
     folder, _ = runs("clip")
     draw = ["--mode=sample", f"--workdir={folder.path}"]

@@ -79,6 +79,10 @@ def test_quick_leaves_pictures_ways_neighbours_and_figures(whole):
     assert drawn >= {"class_histogram", "neighbours", "loss_by_time", "loss"}
 
 
+def test_finished_run_takes_its_command_again_and_is_evaluated_and_analysed(whole, ask_again):
+    ask_again(ddpm.LAB, whole)
+
+
 def test_untrained_loss_is_the_variance_of_v(whole):
     """The first output is 0, so the squared error is that of v: between those of x0 and of noise.
 

@@ -43,6 +43,10 @@ def test_run_leaves_confusion_errors_and_figures(whole):
     assert drawn >= {"confusion", "misclassified", "loss"}
 
 
+def test_finished_run_takes_its_command_again_and_is_evaluated_and_analysed(whole, ask_again):
+    ask_again(LAB, whole)
+
+
 def test_judge_reads_the_averaged_parameters_of_the_run(whole):
     pictures = images.load("rendered_digits")
     judge = open_judge(str(whole.path), pictures.describe())

@@ -68,6 +68,7 @@ def test_pictures_that_do_not_suffice_are_refused(tmp_path, capsys, monkeypatch)
     flags = ["--dataset=rendered_digits", f"--workdir={tmp_path / 'run'}", "--overwrite"]
     assert command.run(STUDY, flags) == 2
     assert "--train_images: 4,000 pictures are not there" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
     for number in range(20):
         Image.new("L", (8, 8), number).save(tmp_path / f"{number}.png")
     assert command.run(STUDY, [f"--dataset={tmp_path}", f"--workdir={tmp_path / 'other'}"]) == 2

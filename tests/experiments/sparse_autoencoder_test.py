@@ -45,6 +45,18 @@ def test_adam_lowers_the_cost_on_mini_batches():
     assert losses[-1] < 0.3 * losses[0]
 
 
+def test_finished_run_takes_its_command_again_and_is_evaluated_and_analysed(ask_again):
+    ask_again(LAB, run("--batch_size=300", "--steps=2", workdir="whole"))
+
+
+def test_killed_run_resumes_to_the_same_end(cut_off, require_same_end):
+    flags = ["--batch_size=300", "--steps=4", "--checkpoint_every=2"]
+    whole = run(*flags, workdir="whole")
+    folder = cut_off(whole)
+    run(*flags, workdir=folder.path)
+    require_same_end(folder, whole)
+
+
 @pytest.mark.parametrize(
     ("flags", "line"),
     [

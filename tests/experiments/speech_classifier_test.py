@@ -63,6 +63,10 @@ def run(tmp_path_factory):
     return folder, flags
 
 
+def test_finished_run_takes_its_command_again_and_is_evaluated_and_analysed(run, ask_again):
+    ask_again(LAB, run[0])
+
+
 def test_accuracy_comes_near_what_is_possible_and_not_beyond(run):
     summary = run[0].read_summary()
     metrics, baselines = summary["metrics"], summary["baselines"]

@@ -109,6 +109,10 @@ def test_summary_has_perplexities_in_both_conventions_and_what_they_stand_beside
     assert {row["step"] for row in rows if "perplexity" in row} == {0, 30, 60}
 
 
+def test_finished_run_takes_its_command_again_and_is_evaluated_and_analysed(run, ask_again):
+    ask_again(LAB, run[0])
+
+
 def test_samples_are_words_that_go_on_from_known_ones(run, capsys):
     folder, _ = run
     word = speeches.load("speaker_grammar").train_text.split()[0]

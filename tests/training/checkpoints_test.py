@@ -12,6 +12,7 @@ import pytest
 
 from jaxlabs.config import UserError
 from jaxlabs.training.checkpoints import Checkpoints
+from jaxlabs.training.run_config import RunConfig
 from jaxlabs.training.state import create_state
 
 # When several reads fail at once, the file format's threads complain that nobody waits for them.
@@ -97,6 +98,27 @@ def test_latest_and_best_are_kept_across_sittings(tmp_path):
         checkpoints.save(numbered(9), FACTS, 0.5)
         assert checkpoints.steps() == [8, 9]
     assert int(restored_step(tmp_path / "checkpoints")) == 9
+
+
+def test_only_what_a_killed_run_has_half_written_is_removed(folder):
+    half = [folder / f"{step}.orbax-checkpoint-tmp{end}" for step, end in ((4, ""), (5, "-17"))]
+    mine = [folder / name for name in ("my.orbax-checkpoint-tmp-x", "3.orbax-checkpoint-tmp.bak")]
+    for path in (*half, *mine):
+        path.mkdir()
+    with Checkpoints(folder, keep=3) as checkpoints:
+        assert checkpoints.steps() == [1, 2, 3]
+    assert [path.exists() for path in (*half, *mine)] == [False, False, True, True]
+
+
+def test_checkpoints_of_a_run_with_other_settings_are_refused(folder):
+    with Checkpoints(folder, keep=3) as checkpoints:
+        facts = FACTS | {"settings": {"seed": 3, "batch_size": 8}}
+        checkpoints.save(numbered(4), facts, None)
+        same = FACTS | {"settings": {"seed": 3, "batch_size": 8, "steps": 1000}}
+        checkpoints.require_run(RunConfig, same)
+        other = FACTS | {"settings": {"seed": 4, "batch_size": 8}}
+        with pytest.raises(UserError, match=r"of step 4 in .* seed \(3 there, 4 here\)"):
+            checkpoints.require_run(RunConfig, other)
 
 
 def test_saving_a_step_twice_keeps_the_first(folder):

@@ -103,6 +103,10 @@ def test_run_folder_holds_what_a_run_is_to_leave(whole):
     assert f"report: {folder.report}" in out
 
 
+def test_finished_run_takes_its_command_again_and_is_evaluated_and_analysed(whole, ask_again):
+    ask_again(LAB, whole[0])
+
+
 def test_rows_of_a_run_stand_at_their_steps(whole):
     rows = whole[0].read_metrics()
     for split in ("held_out", "train_windows", "whole_text"):
