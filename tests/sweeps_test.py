@@ -181,6 +181,12 @@ def test_settings_may_be_valid_with_a_preset_alone(flags):
         assert command.run(lab, given) == 0
 
 
+def test_range_test_of_an_optimizer_without_a_rate_leaves_no_folder(here, capsys):
+    assert command.run(LINE, ["--optimizer=lbfgs", "--batch_size=8", "--lr_range_test"]) == 2
+    assert "--lr_range_test: lbfgs has no learning rate" in capsys.readouterr().err
+    assert not (here / "runs").exists()
+
+
 def test_collection_takes_up_runs_that_are_valid_with_a_preset_alone():
     both = Collection(
         name="all",

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+from pathlib import Path
 
 import pytest
 
@@ -10,9 +11,9 @@ from experiments import gpt, mnist_classifier
 from jaxlabs import command
 from jaxlabs.analysis.judge import open_judge
 from jaxlabs.config import UserError
+from jaxlabs.opening import opened
 from jaxlabs.run_folder import RunFolder
-
-pytestmark = pytest.mark.usefixtures("reused_executables")
+from jaxlabs.training.checkpoints import Checkpoints
 
 DAMAGE = {
     "deleted": lambda path: path.unlink(),
@@ -20,12 +21,13 @@ DAMAGE = {
     "cut": lambda path: path.write_text(path.read_text()[:200]),
     "list": lambda path: path.write_text("[]"),
     "null": lambda path: path.write_text("null"),
-    "no_text": lambda path: path.write_bytes(b"\x00\xff\xfe"),
+    "zeros": lambda path: path.write_bytes(b"\x00" * 100),
     "settings_are_no_object": lambda path: path.write_text(
         '{"experiment": "gpt", "settings": "none"}'
     ),
     "unreadable": lambda path: path.chmod(0),
 }
+STORED = Path(__file__).parents[1] / "fixtures" / "run_folders"
 READING = ("sample", "evaluate", "export", "analyse")
 
 
@@ -38,38 +40,38 @@ def contents(path):
 
 
 @pytest.fixture
-def cut_off(trained, tmp_path):
-    """A run that was killed after its checkpoint, before its summary."""
-    run = RunFolder(shutil.copytree(trained, tmp_path / "run"))
-    (run.path / "summary.json").unlink()
-    return run
+def cut_off(here):
+    """A run that was killed after the checkpoint of step 4, beside its text."""
+    shutil.copy(STORED / "play.txt", here)
+    return RunFolder(shutil.copytree(STORED / "gpt_interrupted", here / "run"))
+
+
+@pytest.fixture
+def flags(tiny_flags, cut_off):
+    """The command of that run."""
+    given = ["--dataset=play.txt", "--steps=8", "--dropout=0.2", "--ema_decay=0.9"]
+    return [*tiny_flags, *given, f"--workdir={cut_off.path}"]
+
+
+OTHERS = ([], ["--seed=5", "--learning_rate=0.5"], ["--lr_range_test"], ["--replay_step=4"])
 
 
 @pytest.mark.parametrize("damage", DAMAGE)
-def test_run_whose_config_is_damaged_is_refused(damage, cut_off, refused, tiny_flags):
+def test_run_whose_config_is_damaged_is_refused(damage, cut_off, refused, flags):
     if damage == "unreadable" and os.geteuid() == 0:
         pytest.skip("root may read everything")
-    config = cut_off.path / "config.json"
-    others = contents(cut_off.path)
-    del others["config.json"]
-    DAMAGE[damage](config)
-    for flags in (
-        [],
-        ["--seed=5", "--learning_rate=0.5"],
-        ["--lr_range_test"],
-        ["--replay_step=4"],
-    ):
-        line = refused(*tiny_flags, "--steps=4", f"--workdir={cut_off.path}", *flags)
-        assert "config.json" in line
-        assert line.endswith("choose another --workdir")
-    found = contents(cut_off.path)
-    found.pop("config.json", None) if damage != "unreadable" else None
-    assert found == others
+    before = contents(cut_off.path)
+    DAMAGE[damage](cut_off.path / "config.json")
+    for more in OTHERS:
+        assert "config.json" in refused(*flags, *more)
+    (cut_off.path / "config.json").unlink(missing_ok=True)
+    after = contents(cut_off.path) | {"config.json": before["config.json"]}
+    assert after == before
 
 
 @pytest.fixture
 def edited(cut_off):
-    """A run whose config.json tells of another seed than its checkpoint was trained with."""
+    """That run, whose config.json now tells of another seed than it was trained with."""
     stored = cut_off.read_config()
     stored["settings"]["seed"] = 5
     (cut_off.path / "config.json").write_text(json.dumps(stored))
@@ -81,13 +83,13 @@ OTHER_SEED = (
 )
 
 
-@pytest.mark.parametrize("flags", [[], ["--replay_step=4"]])
-def test_checkpoint_of_other_settings_is_not_continued(flags, edited, refused, tiny_flags):
+@pytest.mark.parametrize("more", [[], ["--replay_step=6"]])
+def test_checkpoint_of_other_settings_is_not_continued(more, edited, refused, flags):
     before = contents(edited.path)
-    line = refused(*tiny_flags, "--steps=4", "--seed=5", f"--workdir={edited.path}", *flags)
+    line = refused(*flags, "--seed=5", *more)
     assert line.startswith(f"--workdir: the checkpoint of step 4 in {edited.checkpoints} ")
     assert OTHER_SEED in line
-    assert contents(edited.path) == before
+    assert before.items() <= contents(edited.path).items()
 
 
 @pytest.mark.parametrize("mode", READING)
@@ -103,19 +105,24 @@ def test_checkpoint_of_other_data_is_not_read(cut_off, refused):
     assert "than the config.json beside it: the data set's contents; restore" in line
 
 
-def test_setting_that_is_newer_than_a_run_is_as_its_default(cut_off, refused, tiny_flags):
+def test_setting_that_is_newer_than_a_run_is_as_its_default(cut_off, refused, flags):
     stored = cut_off.read_config()
     del stored["settings"]["qk_norm"]
     (cut_off.path / "config.json").write_text(json.dumps(stored))
-    flags = [*tiny_flags, "--steps=4", f"--workdir={cut_off.path}"]
     assert "qk_norm (False there, True here)" in refused(*flags, "--qk_norm")
-    assert command.run(gpt.LAB, flags) == 0
+    request = command.parse(gpt.LAB, flags)
+    with (
+        opened(request, request.config(), gpt.load_data(request.config())) as folder,
+        Checkpoints(folder.checkpoints, keep=2) as checkpoints,
+    ):
+        checkpoints.require_run(gpt.GPTConfig, folder.read_config())
 
 
 def test_classifier_whose_checkpoint_has_other_settings_judges_nothing(edited):
     stored = edited.read_config() | {"experiment": mnist_classifier.LAB.name}
     (edited.path / "config.json").write_text(json.dumps(stored))
-    edited.write_summary({"metrics": {"test_accuracy": 1.0}})
+    finished = (STORED / "gpt_dropout_ema" / "summary.json").read_text()
+    (edited.path / "summary.json").write_text(finished)
     dataset = stored["dataset"] | {"classes": ["0", "1"], "shape": [8, 8, 1]}
     with pytest.raises(UserError, match=r"seed \(0 there, 5 here\)"):
         open_judge(str(edited.path), dataset)

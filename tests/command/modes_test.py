@@ -72,7 +72,7 @@ def test_config_of_something_else_is_no_run(mode, refused, here):
 def test_preset_of_another_run_is_refused(refused, here):
     folder = shutil.copytree(STORED / "gpt_muon", here / "run")
     assert refused("--mode=sample", f"--workdir={folder}", "--preset=best") == (
-        f"--preset: best differs from reference of the run in {folder}; leave the flag out"
+        f"--preset: best differs from quick of the run in {folder}; leave the flag out"
     )
 
 

@@ -1,8 +1,12 @@
 """A data set counts by its contents: not by how its path is spelled, nor by where it lies."""
 
+import dataclasses
+import json
+import os
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from experiments import ddpm, gpt, reproduce
@@ -13,6 +17,10 @@ from jaxlabs.training.run_config import differing
 
 pytestmark = pytest.mark.usefixtures("reused_executables")
 
+# Compiling what draws and measures would take the time.
+LAB = dataclasses.replace(
+    gpt.LAB, sample=lambda *arguments: "a sample", analyse=lambda *arguments: {}
+)
 STORED = Path(__file__).parents[1] / "fixtures" / "run_folders"
 MODES = ("evaluate", "analyse", "sample", "export")
 
@@ -22,64 +30,84 @@ def nothing_drawn(monkeypatch):
     monkeypatch.setattr(modes, "write_report", lambda folder: folder.report)
 
 
+@pytest.fixture(scope="module")
+def relative(tiny_flags, play, reused_executables, tmp_path_factory):
+    """(working directory, flags) of a run in `run` on `play.txt`, both in that directory."""
+    first = tmp_path_factory.mktemp("first")
+    shutil.copy(play, first)
+    flags = [flag for flag in tiny_flags if not flag.startswith("--dataset")] + ["--steps=4"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(first)
+        assert command.run(LAB, [*flags, "--dataset=play.txt", "--workdir=run"]) == 0
+    return first, flags
+
+
+def test_run_is_read_and_continued_from_another_working_directory(relative, here, capsys):
+    first, flags = relative
+    for mode in ("evaluate", "export"):
+        assert command.run(LAB, [f"--mode={mode}", f"--workdir={first / 'run'}"]) == 0
+    capsys.readouterr()
+    dataset = f"--dataset={os.path.relpath(first)}/play.txt"
+    assert command.run(LAB, [*flags, dataset, f"--workdir={first / 'run'}"]) == 0
+    assert "all 4 steps are done" in capsys.readouterr().out
+
+
 @pytest.fixture
-def run(tiny_flags, play, here, monkeypatch):
-    """(folder, flags) of a run on `play.txt` in the working directory; the test is elsewhere."""
-    for name in ("first", "second"):
-        (here / name).mkdir()
-    shutil.copy(play, here / "first" / "play.txt")
-    monkeypatch.chdir(here / "first")
-    flags = [flag for flag in tiny_flags if not flag.startswith("--dataset")]
-    flags += ["--steps=4", f"--workdir={here / 'run'}"]
-    assert command.run(gpt.LAB, [*flags, "--dataset=play.txt"]) == 0
-    monkeypatch.chdir(here / "second")
-    return RunFolder(here / "run"), flags
+def moved(relative, here):
+    """(folder, flags) of that run, whose text is `moved.txt` in the working directory now."""
+    first, flags = relative
+    folder = RunFolder(shutil.copytree(first / "run", here / "run"))
+    stored = folder.read_config()
+    assert stored["settings"]["dataset"] == str(first / "play.txt")
+    stored["settings"]["dataset"] = str(here / "play.txt")  # from where it was moved
+    (folder.path / "config.json").write_text(json.dumps(stored))
+    shutil.copy(first / "play.txt", here / "moved.txt")
+    return folder, [*flags, f"--workdir={folder.path}"]
 
 
-def test_run_is_read_and_continued_from_another_working_directory(run, trained):
-    folder, flags = run
-    for mode in MODES:
-        assert command.run(gpt.LAB, [f"--mode={mode}", f"--workdir={folder.path}"]) == 0
-    assert command.run(gpt.LAB, [*flags, "--dataset=../first/play.txt"]) == 0
-    ours, theirs = folder.read_summary(), RunFolder(trained).read_summary()
-    assert ours["parameters_sha256"] == theirs["parameters_sha256"]  # of the same text elsewhere
-
-
-def test_run_is_read_and_continued_where_its_data_have_moved(run, here, refused):
-    folder, flags = run
-    shutil.move(here / "first" / "play.txt", here / "second" / "moved.txt")
+def test_run_is_read_and_continued_where_its_data_have_moved(moved, here, refused, capsys):
+    folder, flags = moved
     for mode in ("evaluate", "analyse"):
         assert refused(f"--mode={mode}", f"--workdir={folder.path}") == (
-            f"--dataset: '{here}/first/play.txt', on which the run in {folder.path} was trained, is"
-            " not there; give the path that it has now"
+            f"--dataset: '{here}/play.txt', on which the run in {folder.path} was trained, is not"
+            " there; give the path that it has now"
         )
-    moved = "--dataset=moved.txt"
     for mode in MODES:
-        assert command.run(gpt.LAB, [f"--mode={mode}", f"--workdir={folder.path}", moved]) == 0
-    assert command.run(gpt.LAB, [*flags, moved]) == 0
+        given = [f"--mode={mode}", f"--workdir={folder.path}", "--dataset=moved.txt"]
+        assert command.run(LAB, given) == 0
+    capsys.readouterr()
+    assert command.run(LAB, [*flags, "--dataset=moved.txt"]) == 0
+    assert "all 4 steps are done" in capsys.readouterr().out
 
 
-def test_other_contents_are_refused_whatever_the_path(run, here, refused):
-    folder, flags = run
-    (here / "second" / "play.txt").write_text((here / "first" / "play.txt").read_text() + " king")
+def test_other_contents_are_refused_whatever_the_path(moved, here, refused):
+    folder, flags = moved
+    (here / "play.txt").write_text((here / "moved.txt").read_text() + " king")
     for mode in MODES:
         line = refused(f"--mode={mode}", f"--workdir={folder.path}", "--dataset=play.txt")
         assert "other settings: the data set's contents; use the same" in line
     assert "the data set's contents" in refused(*flags, "--dataset=play.txt")
-    for name in ("gone.txt", "markov"):
-        line = refused("--mode=sample", f"--workdir={folder.path}", f"--dataset={name}")
-        assert "no data set or file 'gone.txt'" in line or "the data set's contents" in line
+    line = refused("--mode=sample", f"--workdir={folder.path}", "--dataset=gone.txt")
+    assert "no data set or file 'gone.txt'" in line
+
+
+def test_data_do_not_depend_on_their_path(play, here):
+    shutil.copy(play, here / "other.txt")
+    ours, theirs = (gpt.load_data(gpt.GPTConfig(dataset=str(path))) for path in (play, "other.txt"))
+    np.testing.assert_array_equal(ours.train.tokens, theirs.train.tokens)
+    assert ours.vocabulary == theirs.vocabulary
+    assert ours.dataset["sha256"] == theirs.dataset["sha256"]
 
 
 def test_run_that_holds_a_relative_path_says_which_flag_to_give(here, capsys):
     folder = shutil.copytree(STORED / "gpt_muon", here / "run")
     flags = ["--mode=evaluate", f"--workdir={folder}"]
-    assert command.run(gpt.LAB, flags) == 2
+    assert command.run(LAB, flags) == 2
     assert capsys.readouterr().err == (
         f"gpt: --dataset: 'play.txt', on which the run in {folder} was trained, is not there; give"
         " the path that it has now\n"
     )
-    assert command.run(gpt.LAB, [*flags, f"--dataset={STORED / 'play.txt'}"]) == 0
+    assert command.run(LAB, [*flags, f"--dataset={STORED / 'play.txt'}"]) == 0
 
 
 @pytest.mark.parametrize("name", [name for name, _ in reproduce.labs()])

@@ -1,29 +1,23 @@
 """A setting that is refused late leaves nothing that would refuse the corrected command."""
 
+from pathlib import Path
+
 import pytest
 
-from experiments import sparse_autoencoder
 from experiments.gpt import LAB
 from jaxlabs import command
 from jaxlabs.config import UserError
+from jaxlabs.opening import opened
 from jaxlabs.run_folder import RunFolder
 from jaxlabs.training import loop
 
-pytestmark = pytest.mark.usefixtures("reused_executables")
+STORED = Path(__file__).parents[1] / "fixtures" / "run_folders"
 
 
 @pytest.mark.parametrize("flags", [[], ["--lr_range_test"], ["--replay_step=2"]])
 def test_optimizer_that_does_not_suit_the_data_leaves_no_folder(flags, refused, tiny_flags, here):
     line = refused(*tiny_flags, "--steps=4", "--optimizer=lbfgs", *flags)
     assert line == "--optimizer: lbfgs needs a finite set of examples; adamw or muon"
-    assert not list(here.iterdir())
-
-
-def test_range_test_without_a_rate_leaves_no_folder(capsys, here):
-    flags = ["--dataset=dead_leaves", *[f"--{name}=40" for name in ("patches", "batch_size")]]
-    flags.append("--eval_batch_size=40")
-    assert command.run(sparse_autoencoder.LAB, [*flags, "--lr_range_test"]) == 2
-    assert "--lr_range_test: lbfgs has no learning rate" in capsys.readouterr().err
     assert not list(here.iterdir())
 
 
@@ -35,13 +29,14 @@ def test_run_in_which_nothing_was_trained_is_replaced(refused, tiny_flags, here,
     with monkeypatch.context() as patch:
         patch.setattr(loop, "train", late)
         assert refused(*flags) == "--seed: refused late"
-    assert command.run(LAB, [*flags, "--seed=1"]) == 0
-    assert RunFolder(here / "run").read_config()["settings"]["seed"] == 1
+    request = command.parse(LAB, [*flags, "--seed=1"])
+    with opened(request, request.config(), LAB.load_data(request.config())) as folder:
+        assert folder.read_config()["settings"]["seed"] == 1
 
 
 @pytest.mark.parametrize("result", ["row", "checkpoint", "array", "summary"])
-def test_run_with_any_result_is_not_replaced(result, refused, tiny_flags, trained, here):
-    run, whole = RunFolder(here / "run"), RunFolder(trained)
+def test_run_with_any_result_is_not_replaced(result, refused, tiny_flags, here):
+    run, whole = RunFolder(here / "run"), RunFolder(STORED / "gpt_dropout_ema")
     run.create()
     run.write_config(whole.read_config())
     first = [row for row in whole.read_metrics() if row["step"] == 0]
@@ -55,6 +50,6 @@ def test_run_with_any_result_is_not_replaced(result, refused, tiny_flags, traine
     elif result == "array":
         run.write_arrays("lr_range", loss=[1.0])
     else:
-        run.write_summary({"metrics": {}})
+        run.write_summary(whole.read_summary())
     flags = [*tiny_flags, "--steps=4", "--seed=1", f"--workdir={run.path}"]
     assert "seed (0 there, 1 here)" in refused(*flags)
