@@ -138,7 +138,7 @@ def differences(
     return {name: (old, values[name]) for name, old in before.items() if old != values[name]}
 
 
-def paths(config_class: type[Config], values: Mapping[str, Any]) -> dict[str, str]:
+def path_settings(config_class: type[Config], values: Mapping[str, Any]) -> dict[str, str]:
     """Returns those of some settings that are paths, by flag name; defaults are left out."""
     return {
         name: values[name]

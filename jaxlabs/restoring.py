@@ -5,7 +5,7 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
-from jaxlabs.config import RUNTIME, UserError, paths, settings
+from jaxlabs.config import RUNTIME, UserError, path_settings, settings
 from jaxlabs.data.splits import Data
 from jaxlabs.lab import Request
 from jaxlabs.opening import require_lab, require_same
@@ -51,7 +51,7 @@ def load_data(request: Request, config: RunConfig) -> Data:
     try:
         data = request.lab.load_data(config)
     except UserError:
-        path = paths(type(config), config.flat()).get("dataset")
+        path = path_settings(type(config), config.flat()).get("dataset")
         if path is None or "dataset" in request.given or pathlib.Path(path).expanduser().exists():
             raise
         raise UserError(
@@ -86,11 +86,6 @@ def _read_run(request: Request) -> dict[str, Any]:
     """
     folder = request.folder()
     stored = folder.read_config()
-    if not folder.exists():
-        raise UserError(
-            f"--workdir: {folder.path / 'config.json'} is of no run; a folder of a trained run is"
-            " needed"
-        )
     require_lab(stored, request)
     if "sweep" in stored:
         raise UserError(

@@ -25,6 +25,7 @@ import math
 import os
 import pathlib
 import shutil
+import tempfile
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -60,10 +61,7 @@ class RunFolder(RunReader):
         try:
             for room in (self.checkpoints, self.path / "arrays", self.figures, self.samples):
                 room.mkdir(parents=True, exist_ok=True)
-            probe = self.path / ".writable"
-            probe.unlink(missing_ok=True)
-            probe.touch(exist_ok=False)
-            probe.unlink()
+            tempfile.TemporaryFile(dir=self.path).close()
         except OSError as error:
             raise unwritable(self.path, error) from None
         for room in (self.path / "arrays", self.figures, self.samples):
@@ -94,14 +92,13 @@ class RunFolder(RunReader):
         somebody's, or the rest of another run.
         """
         held = [name for name in self.contents() if name in WRITTEN]
-        if not held or self.exists():
-            return
         if "config.json" in held:
-            self.read_config()  # says what is wrong with it
-        raise UserError(
-            f"--workdir: {self.path} holds {', '.join(held)}, which a run would overwrite, but no"
-            " config.json of a run; restore that file, or choose another --workdir"
-        )
+            self.read_config()
+        elif held:
+            raise UserError(
+                f"--workdir: {self.path} holds {', '.join(held)}, which a run would overwrite, but"
+                " no config.json of a run; restore that file, or choose another --workdir"
+            )
 
     def has_results(self) -> bool:
         """Tells whether a run has left more here than its settings and its first evaluation."""

@@ -14,8 +14,8 @@ import jax
 import numpy as np
 
 import jaxlabs
-from jaxlabs import published
-from jaxlabs.config import paths
+from jaxlabs import paths, published
+from jaxlabs.config import path_settings
 from jaxlabs.data.splits import Data
 from jaxlabs.lab import Findings, Lab, Request, StudyData
 from jaxlabs.run_folder import RunFolder
@@ -62,8 +62,8 @@ def describe(
 
 def _absolute_paths(config: CommonConfig) -> dict[str, str]:
     """Returns the settings that are paths such that they hold in every working directory."""
-    found = paths(type(config), config.flat())
-    return {name: os.path.abspath(os.path.expanduser(path)) for name, path in found.items()}
+    found = path_settings(type(config), config.flat())
+    return {name: os.path.abspath(paths.local(path, name)) for name, path in found.items()}
 
 
 def version() -> str:

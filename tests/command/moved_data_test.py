@@ -2,7 +2,7 @@
 
 import dataclasses
 import json
-import os
+import shlex
 import shutil
 from pathlib import Path
 
@@ -30,39 +30,26 @@ def nothing_drawn(monkeypatch):
     monkeypatch.setattr(modes, "write_report", lambda folder: folder.report)
 
 
-@pytest.fixture(scope="module")
-def relative(tiny_flags, play, reused_executables, tmp_path_factory):
-    """(working directory, flags) of a run in `run` on `play.txt`, both in that directory."""
-    first = tmp_path_factory.mktemp("first")
-    shutil.copy(play, first)
-    flags = [flag for flag in tiny_flags if not flag.startswith("--dataset")] + ["--steps=4"]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(first)
-        assert command.run(LAB, [*flags, "--dataset=play.txt", "--workdir=run"]) == 0
-    return first, flags
-
-
-def test_run_is_read_and_continued_from_another_working_directory(relative, here, capsys):
-    first, flags = relative
-    for mode in ("evaluate", "export"):
-        assert command.run(LAB, [f"--mode={mode}", f"--workdir={first / 'run'}"]) == 0
-    capsys.readouterr()
-    dataset = f"--dataset={os.path.relpath(first)}/play.txt"
-    assert command.run(LAB, [*flags, dataset, f"--workdir={first / 'run'}"]) == 0
-    assert "all 4 steps are done" in capsys.readouterr().out
-
-
 @pytest.fixture
-def moved(relative, here):
-    """(folder, flags) of that run, whose text is `moved.txt` in the working directory now."""
-    first, flags = relative
-    folder = RunFolder(shutil.copytree(first / "run", here / "run"))
+def moved(here):
+    """(folder, flags) of a run whose text is `moved.txt` in the working directory now."""
+    folder = RunFolder(shutil.copytree(STORED / "gpt_muon", here / "run"))
     stored = folder.read_config()
-    assert stored["settings"]["dataset"] == str(first / "play.txt")
-    stored["settings"]["dataset"] = str(here / "play.txt")  # from where it was moved
+    flags = [f"--workdir={folder.path}", *shlex.split(stored["command"])[3:-1]]
+    stored["settings"]["dataset"] = str(here / "play.txt")
     (folder.path / "config.json").write_text(json.dumps(stored))
-    shutil.copy(first / "play.txt", here / "moved.txt")
-    return folder, [*flags, f"--workdir={folder.path}"]
+    shutil.copy(STORED / "play.txt", here / "moved.txt")
+    return folder, [flag for flag in flags if not flag.startswith("--dataset")]
+
+
+def test_run_is_read_and_continued_from_another_working_directory(moved, here, monkeypatch, capsys):
+    folder, flags = moved
+    (here / "moved.txt").rename(here / "play.txt")
+    monkeypatch.chdir(here / "run")
+    assert command.run(LAB, ["--mode=evaluate", f"--workdir={folder.path}"]) == 0
+    capsys.readouterr()
+    assert command.run(LAB, [*flags, "--dataset=../play.txt"]) == 0
+    assert "all 8 steps are done" in capsys.readouterr().out
 
 
 def test_run_is_read_and_continued_where_its_data_have_moved(moved, here, refused, capsys):
@@ -77,7 +64,7 @@ def test_run_is_read_and_continued_where_its_data_have_moved(moved, here, refuse
         assert command.run(LAB, given) == 0
     capsys.readouterr()
     assert command.run(LAB, [*flags, "--dataset=moved.txt"]) == 0
-    assert "all 4 steps are done" in capsys.readouterr().out
+    assert "all 8 steps are done" in capsys.readouterr().out
 
 
 def test_other_contents_are_refused_whatever_the_path(moved, here, refused):

@@ -110,8 +110,8 @@ def test_only_what_a_killed_run_has_half_written_is_removed(folder):
     assert [path.exists() for path in (*half, *mine)] == [False, False, True, True]
 
 
-def test_checkpoints_of_a_run_with_other_settings_are_refused(folder):
-    with Checkpoints(folder, keep=3) as checkpoints:
+def test_checkpoints_of_a_run_with_other_settings_are_refused(tmp_path):
+    with Checkpoints(tmp_path / "checkpoints", keep=1) as checkpoints:
         facts = FACTS | {"settings": {"seed": 3, "batch_size": 8}}
         checkpoints.save(numbered(4), facts, None)
         same = FACTS | {"settings": {"seed": 3, "batch_size": 8, "steps": 1000}}
