@@ -38,6 +38,7 @@ class _Joined:
 
     Attributes:
       line: what to say should the runtime abort.
+      status: how to exit then.
       log: the file, without a name, into which the standard error of C goes.
       terminal: where it went before.
       stderr: Python's stream before.
@@ -45,6 +46,7 @@ class _Joined:
     """
 
     line: str
+    status: int
     log: BinaryIO
     terminal: int
     stderr: TextIO
@@ -70,6 +72,7 @@ def join(coordinator: str, num_processes: int, process_id: int, wait: int = JOIN
       UserError: they did not meet. An older runtime ends the process, with the same line.
     """
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
+    jax.config.update("jax_enable_preemption_service", False)  # it would take SIGTERM for itself
     line = (
         f"--coordinator: the {num_processes} processes of the run did not meet at {coordinator}"
         f" within {wait} s; start all of them, with the address of process 0 and a free port there"
@@ -85,6 +88,7 @@ def join(coordinator: str, num_processes: int, process_id: int, wait: int = JOIN
         )
     except Exception:
         raise UserError(line) from None
+    _joined.status = STATUS
     _joined.line = (
         f"process {process_id} of {num_processes}: another process of the run was lost; start all"
         " of them again to resume"
@@ -95,7 +99,8 @@ def lost(error: Exception) -> str | None:
     """Returns a line for an error that the loss of another process explains, else None."""
     if _joined is None or not _BROKEN.search(str(error)):
         return None
-    return f"{_joined.line} ({str(error).splitlines()[0][:200]})"
+    line, _joined.line = _joined.line, ""  # said once, should the runtime abort as well
+    return f"{line} ({str(error).splitlines()[0][:200]})"
 
 
 def leave() -> None:
@@ -129,7 +134,7 @@ def _divert(line: str) -> None:
     global _joined
     sys.stderr.flush()
     log, on_abort = tempfile.TemporaryFile(), ctypes.CFUNCTYPE(None, ctypes.c_int)(_on_abort)  # noqa: SIM115
-    _joined = _Joined(line, log, os.dup(2), sys.stderr, on_abort)
+    _joined = _Joined(line, 2, log, os.dup(2), sys.stderr, on_abort)
     os.dup2(log.fileno(), 2)
     sys.stderr = open(  # noqa: SIM115
         os.dup(_joined.terminal), "w", buffering=1, encoding=sys.stderr.encoding, errors="replace"
@@ -141,8 +146,8 @@ def _divert(line: str) -> None:
 def _on_abort(number: int) -> None:
     said = _joined.said()
     if _ABORT in said:
-        os.write(_joined.terminal, f"{_joined.line}\n".encode())
-        os._exit(STATUS)
+        os.write(_joined.terminal, f"{_joined.line}\n".lstrip("\n").encode())
+        os._exit(_joined.status)
     os.write(_joined.terminal, said)  # something else; on return the process aborts
 
 
