@@ -154,12 +154,11 @@ def update(
     new = _where(bad_leaf < 0, new, old)
     # Without the barrier the check would be fused with the update, and change its rounding.
     new = jax.lax.optimization_barrier(new)
-    leaves = jax.tree.leaves(new[0])
-    bad_update = _first(jnp.stack([~jnp.isfinite(leaf).all() for leaf in leaves]))
-    params, opt_state, ema_params, batch_stats, carry = jax.lax.cond(
-        bad_update < 0, lambda new, old: new, lambda new, old: old, new, old
+    finite = functools.reduce(
+        jnp.logical_and, (jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(new[0]))
     )
-    bad_update = jnp.where(bad_update < 0, -1, len(leaves) + 1 + bad_update)
+    kept, bad_update = jax.lax.cond(finite, _accept, _undo, new, old)
+    params, opt_state, ema_params, batch_stats, carry = kept
     bad_leaf = jnp.where(bad_leaf < 0, bad_update, bad_leaf)
     state = state.replace(
         step=state.step + 1,
@@ -175,6 +174,16 @@ def update(
 
 def _where(condition: jax.Array, new: Tree, old: Tree) -> Tree:
     return jax.tree.map(lambda new, old: jnp.where(condition, new, old), new, old)
+
+
+def _accept(new: Tree, old: Tree) -> tuple[Tree, jax.Array]:
+    return new, jnp.int32(-1)
+
+
+def _undo(new: Tree, old: Tree) -> tuple[Tree, jax.Array]:
+    """Returns the old parameters and all else, and which update is not finite, see `bad_names`."""
+    bad = jnp.stack([~jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(new[0])])
+    return old, len(bad) + 1 + _first(bad)
 
 
 def bad_names(params: Tree) -> list[str]:
