@@ -54,7 +54,7 @@ def test_run_leaves_figures_pictures_and_what_is_best_possible(runs, loss):
         assert 0 <= metrics[name] <= 1
     assert metrics["final_scale"] == pytest.approx(first["scale"], rel=0.1)
     assert ("bias" in first) == (loss == "siglip")
-    assert 0 < known["perfect knowledge"] < known["chance"]
+    assert 0 <= known["perfect knowledge"] < known["chance"]  # 0: a batch holds no wording twice
     if loss == "clip":
         assert known["chance"] == pytest.approx(math.log(8))
         assert metrics["expected_pairs"] == pytest.approx(1)
