@@ -248,7 +248,7 @@ def _without_nonfinite(value: Any) -> Any:
 
 def unwritable(path: pathlib.Path, error: OSError) -> UserError:
     """Turns an operating-system error into the one line that a user needs."""
-    reason = "the disk is full" if error.errno == errno.ENOSPC else error.strerror
+    reason = "the disk is full" if error.errno == errno.ENOSPC else error.strerror or error
     return UserError(
         f"--workdir: cannot write {path} ({reason}); a writable folder with space is needed"
     )

@@ -51,6 +51,7 @@ class Checkpoints:
             create=not read_only,
         )
         self.path = path.absolute()
+        _require_own_files(self.path, links=read_only)
         if not read_only and jax.process_index() == 0:
             # What a killed run had half-written. Orbax would remove it in a thread that outlives a
             # command which ends at once.
@@ -215,6 +216,22 @@ class _Best(checkpoint_managers.PreservationPolicy):
         scored = [info.step for info in checkpoints if info.step in self._losses]
         best = min(scored, key=self._losses.__getitem__, default=None)
         return [info.step == best for info in checkpoints]
+
+
+def _require_own_files(folder: pathlib.Path, *, links: bool) -> None:
+    """Raises UserError unless there are files and folders alone: a FIFO would be waited for.
+
+    Args:
+      folder: of the checkpoints.
+      links: whether a checkpoint may be a link, which can be read but not be deleted in its turn.
+    """
+    for entry in folder.rglob("*"):
+        if entry.exists() and not entry.is_file() and not entry.is_dir():
+            raise UserError(
+                f"--workdir: {entry} is not a file; remove it, or the checkpoint that it is in"
+            )
+        if entry.is_symlink() and entry.parent == folder and not links:
+            raise UserError(f"--workdir: {entry} is a link; replace it with what it leads to")
 
 
 @contextlib.contextmanager

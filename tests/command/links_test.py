@@ -3,7 +3,6 @@
 `checkpoints`, or the whole folder, may lie on a larger disk.
 """
 
-import json
 import os
 import shutil
 
@@ -88,19 +87,31 @@ def test_nothing_outside_changes_or_is_shown_through_a_link(name, run, outside, 
             linked(run.path / name, outside / LINKS[name])
 
 
-def test_damaged_checkpoint_is_not_moved_through_a_link(run, outside, tiny_flags, capsys):
-    (run.path / "summary.json").unlink()
-    shutil.rmtree(run.checkpoints / "4" / "state")
-    (run.checkpoints / "4" / "facts" / "metadata").write_text("{}")
-    linked(run.checkpoints / "damaged", outside / "damaged")
+@pytest.mark.parametrize("name", ["4", "damaged"])
+def test_checkpoint_that_is_a_link_is_read_and_not_deleted(name, run, outside, tiny_flags, refused):
+    shutil.rmtree(outside / "4")
+    shutil.move(run.checkpoints / "4", outside / "4")
+    (run.checkpoints / name).symlink_to(outside / name)
+    if name != "4":
+        shutil.copytree(outside / "4", run.checkpoints / "4")
     before = contents(outside)
-    command.run(LAB, [*tiny_flags, "--steps=4", f"--workdir={run.path}"])
+    line = refused(*tiny_flags, "--steps=4", f"--workdir={run.path}")
+    link = run.checkpoints / name
+    assert line == f"--workdir: {link} is a link; replace it with what it leads to"
+    assert command.run(LAB, ["--mode=export", f"--workdir={run.path}"]) == 0
     assert contents(outside) == before
 
 
-def test_names_of_runs_in_a_summary_lead_nowhere_else(run, outside, tmp_path):
-    rows = [{"step": step, "split": "train", "loss": 12345.0 + step} for step in (1, 2)]
-    (outside / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+def test_what_is_no_file_in_a_checkpoint_is_named_and_not_waited_for(run, tiny_flags, refused):
+    path = run.checkpoints / "4" / "_CHECKPOINT_METADATA"
+    path.unlink()
+    os.mkfifo(path)
+    for flags in ([*tiny_flags, "--steps=4"], ["--mode=export"]):
+        line = refused(*flags, f"--workdir={run.path}")
+        assert line.startswith(f"--workdir: {path} is not a file; remove it, or the checkpoint")
+
+
+def test_names_of_runs_in_a_summary_lead_nowhere_else(run, outside):
     figures = {"loss": {"values": [1.0], "mean": 1.0, "deviation": None}}
     group = {"settings": {}, "seeds": [0], "figures": figures}
     from jaxlabs.report.page import write_report
@@ -117,13 +128,15 @@ def test_run_or_its_checkpoints_may_lie_on_another_disk(name, tiny_flags, tmp_pa
     if name:
         run.path.mkdir()
     (run.path / name).symlink_to(disk)
-    flags = [*tiny_flags, "--checkpoint_every=2", "--keep_checkpoints=1", f"--workdir={run.path}"]
+    flags = [*tiny_flags, "--checkpoint_every=2", f"--workdir={run.path}"]
     assert command.run(LAB, [*flags, "--steps=4"]) == 0
     os.remove(run.path / "summary.json")
     shutil.rmtree(run.checkpoints / "4")
     capsys.readouterr()
-    assert command.run(LAB, [*flags, "--steps=4"]) in (0, 2)
+    assert command.run(LAB, [*flags, "--steps=4"]) == 0
+    assert "resuming at step 2" in capsys.readouterr().err
     assert (run.path / name).is_symlink()
+    assert run.is_complete()
 
 
 def test_overwriting_leaves_the_checkpoints_on_another_disk(run, tiny_flags, tmp_path):
