@@ -1,10 +1,10 @@
 """Reading a run that was trained before: its settings, its data, its state."""
 
 import contextlib
-import pathlib
 from collections.abc import Mapping
 from typing import Any
 
+from jaxlabs import paths
 from jaxlabs.config import RUNTIME, UserError, path_settings, settings
 from jaxlabs.data.splits import Data
 from jaxlabs.lab import Request
@@ -52,7 +52,7 @@ def load_data(request: Request, config: RunConfig) -> Data:
         data = request.lab.load_data(config)
     except UserError:
         path = path_settings(type(config), config.flat()).get("dataset")
-        if path is None or "dataset" in request.given or pathlib.Path(path).expanduser().exists():
+        if path is None or "dataset" in request.given or paths.local(path, "--dataset").exists():
             raise
         raise UserError(
             f"--dataset: {path!r}, on which the run in {request.folder().path} was trained, is not"

@@ -203,7 +203,7 @@ def test_only_settings_that_are_declared_as_paths_and_are_no_words_are_paths():
         home: str | None = setting(None, "folder", path_unless=())
         kind: str = setting("gru", "cell")
 
-    assert config_lib.paths(Reader, Reader().flat()) == {}
-    assert config_lib.paths(Reader, Reader(dataset="markov", kind="a/b").flat()) == {}
+    assert config_lib.path_settings(Reader, Reader().flat()) == {}
+    assert config_lib.path_settings(Reader, Reader(dataset="markov", kind="a/b").flat()) == {}
     given = {"dataset": "a.txt", "home": "."}
-    assert config_lib.paths(Reader, Reader(**given).flat()) == given
+    assert config_lib.path_settings(Reader, Reader(**given).flat()) == given

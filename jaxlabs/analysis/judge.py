@@ -7,7 +7,6 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from jaxlabs import paths
 from jaxlabs.analysis.image_predictions import read_all
 from jaxlabs.config import RUNTIME, Config, UserError, setting, settings
 from jaxlabs.models import image_classifier
@@ -33,10 +32,6 @@ class JudgeConfig(Config):
         kind=RUNTIME,
         path_unless=(),
     )
-
-    def check(self) -> None:
-        if self.classifier is not None:
-            paths.local(self.classifier, "--classifier")
 
 
 @dataclasses.dataclass(frozen=True)

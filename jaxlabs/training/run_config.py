@@ -6,14 +6,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from jaxlabs import paths
-from jaxlabs.config import RUNTIME, Config, UserError, differences, group, setting
+from jaxlabs.config import RUNTIME, Config, UserError, differences, group, path_settings, setting
 from jaxlabs.training.optimizers import OptimizerConfig, build_schedule
 
 MACHINE = ("platform", "coordinator", "num_processes", "process_id")
 """Settings of the machine at hand, which whoever reads a run later does not take over."""
-
-PATHS = ("workdir", "data_dir", "dataset")
-"""Settings that are paths, or may be."""
 
 CONTENTS = ("sha256", "classes", "whitened")
 """What is known of a data set by which two are told apart; names and places do not matter."""
@@ -45,9 +42,10 @@ class CommonConfig(Config):
     def check(self) -> None:
         if self.workdir == "":
             raise UserError("--workdir: '' is not accepted; a folder, new or of a run, or none")
-        for name in PATHS:
-            if (path := getattr(self, name, None)) is not None:
-                paths.local(path, f"--{name}")
+        for name, path in path_settings(type(self), self.flat()).items():
+            paths.local(path, f"--{name}")
+        if self.workdir is not None:
+            paths.local(self.workdir, "--workdir")
 
     def seeds_from(self, count: int) -> list[int]:
         """Returns as many seeds, the first of which is that of the command line."""

@@ -103,9 +103,11 @@ def test_every_data_set_that_is_a_path_is_known_as_one(name):
     fields = dict(config.settings(lab.config_class))
     given = {"data_dir": "data", "dataset": "my/data", "classifier": "runs/mine"}
     given = {setting: value for setting, value in given.items() if setting in fields}
-    assert config.paths(lab.config_class, given) == given
+    assert config.path_settings(lab.config_class, given) == given
     for preset in lab.presets.values():
-        assert config.paths(lab.config_class, lab.config_class.from_flat(preset).flat()) == {}
+        assert (
+            config.path_settings(lab.config_class, lab.config_class.from_flat(preset).flat()) == {}
+        )
 
 
 def test_paths_are_kept_such_that_they_hold_everywhere(here):
