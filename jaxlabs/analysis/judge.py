@@ -86,7 +86,7 @@ def open_judge(path: str, dataset: Mapping[str, Any]) -> Judge:
     model = ImageClassifier(_part(ImageClassifierConfig, stored), len(classes))
 
     def init(key):
-        return model.init(key, jnp.zeros((1, *shape)))
+        return model.init(key, jnp.zeros((1, *shape), jnp.float32))
 
     task = Task(model, init, image_classifier.loss, image_classifier.train_step)
     run = _part(RunConfig, stored)
