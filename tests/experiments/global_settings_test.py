@@ -131,32 +131,35 @@ def hostile_settings():
 
 
 def ended(flags, folder):
-    assert command.run(gpt.LAB, [*flags, "--steps=4", "--dropout=0.2", f"--workdir={folder}"]) == 0
-    return RunFolder(folder).read_summary()
+    flags = [*flags, "--steps=4", "--dropout=0.2", f"--workdir={folder}"]
+    assert command.run(gpt.LAB, flags) == 0
+    return RunFolder(folder).read_summary(), flags
 
 
-def test_a_run_is_the_same_to_the_bit_whatever_the_shell_sets(tiny_flags, tmp_path, request):
-    expected = ended(tiny_flags, tmp_path / "plain")
-    request.getfixturevalue("hostile_settings")
+@pytest.fixture(scope="module")
+def plain_run(tiny_flags, tmp_path_factory):
+    """Summary and flags of a run without any setting of a shell."""
+    return ended(tiny_flags, tmp_path_factory.mktemp("plain") / "run")
+
+
+def test_a_run_is_the_same_to_the_bit_whatever_the_shell_sets(
+    plain_run, hostile_settings, tiny_flags, tmp_path
+):
+    expected, _ = plain_run
     with jax.enable_x64(True), jax.default_matmul_precision("bfloat16"):
-        found = ended(tiny_flags, tmp_path / "hostile")
+        found, _ = ended(tiny_flags, tmp_path / "hostile")
     assert found["parameters_sha256"] == expected["parameters_sha256"]
     assert found["metrics"] == expected["metrics"]
 
 
-def test_a_run_goes_on_with_the_flags_of_the_compiler_that_it_started_with(
-    tiny_flags, tmp_path, monkeypatch, capsys
-):
-    flags = [*tiny_flags, "--steps=4", f"--workdir={tmp_path / 'run'}"]
-    monkeypatch.setenv("XLA_FLAGS", "--xla_cpu_enable_fast_math=false --xla_dump_to=/nowhere")
+def test_a_run_resumes_with_the_compiler_flags_that_it_started_with(plain_run, monkeypatch, capsys):
+    _, flags = plain_run
+    monkeypatch.setenv("XLA_FLAGS", "--xla_dump_to=/nowhere")
     assert command.run(gpt.LAB, flags) == 0
-    monkeypatch.setenv("XLA_FLAGS", "--xla_dump_to=/elsewhere --xla_cpu_enable_fast_math=false")
-    assert command.run(gpt.LAB, flags) == 0
-    monkeypatch.setenv("XLA_FLAGS", "--xla_cpu_enable_fast_math=true")
+    monkeypatch.setenv("XLA_FLAGS", "--xla_dump_to=/nowhere --xla_cpu_enable_fast_math=true")
     capsys.readouterr()
     assert command.run(gpt.LAB, flags) == 2
     assert capsys.readouterr().err == (
         "gpt: XLA_FLAGS: '--xla_cpu_enable_fast_math=true' would change the numbers of the run"
-        " there, which started with '--xla_cpu_enable_fast_math=false'; set it as it was, use"
-        " another --workdir, or --overwrite\n"
+        " there, which started with ''; set it as it was, use another --workdir, or --overwrite\n"
     )
