@@ -68,7 +68,7 @@ def build_task(config: AutoencoderRun, vocabulary: Mapping[str, Any]) -> Task:
     """Makes the model for pictures of one shape."""
     redraw = config.pictures.binarisation == "redrawn"
     model = autoencoder.Autoencoder(config.model, tuple(vocabulary["shape"]), redraw)
-    init = functools.partial(model.init, x=jnp.zeros((1, math.prod(model.shape))))
+    init = functools.partial(model.init, x=jnp.zeros((1, math.prod(model.shape)), jnp.float32))
     random = config.model.variational or config.pictures.binarisation == "redrawn"
     return Task(model, init, autoencoder.loss, autoencoder.train_step, random=random)
 

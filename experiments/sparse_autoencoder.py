@@ -80,7 +80,7 @@ def load_data(config: SparseAutoencoderRun) -> Data:
 def build_task(config: SparseAutoencoderRun, vocabulary: Mapping[str, Any]) -> Task:
     """Makes the model."""
     model = sparse_autoencoder.SparseAutoencoder(config.model)
-    init = functools.partial(model.init, x=jnp.zeros((1, config.model.visible)))
+    init = functools.partial(model.init, x=jnp.zeros((1, config.model.visible), jnp.float32))
     return Task(model, init, sparse_autoencoder.loss, sparse_autoencoder.train_step)
 
 

@@ -24,7 +24,12 @@ def load() -> None:
     package = Path(importlib.util.find_spec("matplotlib").origin).parent
     bundled = str(package / "mpl-data" / "matplotlibrc")
     with _no_warnings(), _variables(MPLBACKEND=None, MATPLOTLIBRC=bundled):
-        import matplotlib.font_manager  # makes the list of fonts, in the cache folder
+        import matplotlib
+
+        # A temporary folder where the user's is not writable; fontconfig, which is asked for the
+        # list of fonts, would complain of that too.
+        with _variables(XDG_CACHE_HOME=matplotlib.get_cachedir()):
+            import matplotlib.font_manager
 
     with _no_warnings(), contextlib.suppress(OSError, ValueError):
         path = matplotlib.matplotlib_fname()

@@ -94,7 +94,7 @@ def open_judge(path: str, dataset: Mapping[str, Any]) -> Judge:
     model = ImageClassifier(settings_of_model, len(classes))
 
     def init(key):
-        return model.init(key, jnp.zeros((1, *shape)))
+        return model.init(key, jnp.zeros((1, *shape), jnp.float32))
 
     task = Task(model, init, image_classifier.loss, image_classifier.train_step)
     with Checkpoints(folder.checkpoints, run.keep_checkpoints, read_only=True) as checkpoints:

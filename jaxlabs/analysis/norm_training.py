@@ -187,7 +187,7 @@ def _train(
     shape = (1, *pictures.arrays["images"].shape[1:])
 
     def start(rate: jax.Array, seed: jax.Array) -> TrainState:
-        variables = model.init(keys.stream(seed, "init"), jnp.zeros(shape))
+        variables = model.init(keys.stream(seed, "init"), jnp.zeros(shape, jnp.float32))
         state = create_state(model, variables, descent, micro_batches=micro_batches)
         return state.replace(opt_state=optax.tree.set(state.opt_state, learning_rate=rate))
 

@@ -35,6 +35,7 @@ class Conv3x3(nn.Module):
         )
         bias_init = within((9 * x.shape[-1]) ** -0.5)
         bias = self.param("bias", bias_init, (self.features,), jnp.float32)
+        x, kernel = nn.dtypes.promote_dtype(x, kernel)
         return convolve3x3(x, kernel, self.precision) + bias[None, None, None, :]
 
 

@@ -53,8 +53,8 @@ def require_window(window: int) -> int:
 
 
 def padding(weights: jax.Array) -> jax.Array:
-    """Keys that are there: `weights [batch, time] > 0`, `[batch, 1, 1, time]`."""
-    return (weights > 0)[:, None, None, :]
+    """Keys that are there: `weights [batch, time]` that are not 0, `[batch, 1, 1, time]`."""
+    return weights.astype(bool)[:, None, None, :]
 
 
 def cached(position: jax.Array, length: int, window: int | None = None) -> jax.Array:

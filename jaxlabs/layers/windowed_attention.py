@@ -199,7 +199,7 @@ def banded_attention(
     key, value = (_neighbourhoods(part, size, window.causal) for part in (key, value))
     there = jnp.ones((1, 1, time, 1), bool)
     if window.weights is not None:
-        there = (window.weights > 0)[:, None, :, None]
+        there = window.weights.astype(bool)[:, None, :, None]
     there = jnp.swapaxes(_neighbourhoods(there, size, window.causal), 3, 4)
     # The first key of a neighbourhood stands one block before its first query.
     distance = size + np.arange(size)[:, None] - np.arange(key.shape[3])[None, :]

@@ -61,7 +61,7 @@ def scored(logits: jax.Array, labels: jax.Array, weights: jax.Array) -> LossPart
     return LossParts(
         total=jnp.sum(cross_entropy(logits, labels) * weights),
         weight=jnp.sum(weights),
-        sums={"accuracy": jnp.sum(is_likeliest(logits, labels) * weights)},
+        sums={"accuracy": jnp.sum(weights * is_likeliest(logits, labels).astype(weights.dtype))},
     )
 
 

@@ -22,7 +22,6 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from jaxlabs import keys
 from jaxlabs.config import Config, setting
@@ -198,7 +197,7 @@ def loss(
 def as_pixels(images: jax.Array) -> jax.Array:
     """Returns pictures `[batch, ...]` as rows `[batch, pixels]` of values in [0, 1]."""
     rows = images.reshape(images.shape[0], -1)
-    return rows / np.float32(255) if jnp.issubdtype(rows.dtype, jnp.integer) else rows
+    return rows.astype(jnp.float32) / 255 if jnp.issubdtype(rows.dtype, jnp.integer) else rows
 
 
 def _redrawn(x: jax.Array, example_keys: jax.Array) -> jax.Array:

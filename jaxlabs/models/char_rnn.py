@@ -168,7 +168,9 @@ def _read_in_pieces(params, batch, model):
         parts, states = _read(params, piece, model, states, None)
         return states, parts
 
-    _, parts = jax.lax.scan(read, initial_states(model.config, rows), pieces)
+    config, dtype = model.config, jnp.result_type(*jax.tree.leaves(params))
+    nothing = zero_state(config.cell, config.hidden, config.layers, rows, dtype)
+    _, parts = jax.lax.scan(read, nothing, pieces)
     return jax.tree.map(lambda leaf: leaf.sum(0), parts)
 
 

@@ -135,7 +135,9 @@ class DualEncoder(nn.Module):
         """Returns how cosines become logits; CLIP's scale is limited and has no bias."""
         log_scale = self.log_scale if self.config.learn_temperature else self.config.log_scale
         if self.config.loss == "clip":
-            return Scaling(contrastive.limited_scale(jnp.asarray(log_scale)), jnp.zeros(()))
+            return Scaling(
+                contrastive.limited_scale(jnp.asarray(log_scale)), jnp.zeros((), jnp.float32)
+            )
         return Scaling(jnp.exp(log_scale), self.bias)
 
 

@@ -18,7 +18,6 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from jaxlabs import keys
 from jaxlabs.config import Config, UserError, setting
@@ -107,7 +106,9 @@ def require_divisible(shape: tuple[int, ...]) -> None:
 
 def as_pixels(images: jax.Array) -> jax.Array:
     """Returns uint8 pictures as numbers in [0, 1]; others are that already."""
-    return images / np.float32(255) if jnp.issubdtype(images.dtype, jnp.integer) else images
+    if not jnp.issubdtype(images.dtype, jnp.integer):
+        return images
+    return images.astype(jnp.float32) / 255
 
 
 def shifted(x: jax.Array, example_keys: jax.Array, most: int) -> jax.Array:

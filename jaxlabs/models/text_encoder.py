@@ -132,7 +132,7 @@ class TextClassifier(nn.Module):
           dropout_keys: [batch] PRNG keys of the examples; None switches dropout off.
         """
         real = tokens != PADDING
-        kept = self.word_dropout(jnp.ones(tokens.shape), dropout_keys) > 0
+        kept = self.word_dropout(jnp.ones(tokens.shape, jnp.float32), dropout_keys) > 0
         tokens = jnp.where(real & ~kept, UNKNOWN, tokens)
         vectors = self.encoder(tokens, dropout_keys=dropout_keys)
         pooled = self.head_dropout(mean_over(vectors, real), dropout_keys)
@@ -228,8 +228,9 @@ class PhraseVotes(nn.Module):
         before = jnp.pad(tokens, ((0, 0), (1, 0)))[:, :-1]
         alone = jnp.full_like(tokens, -1)
         votes = jnp.stack([table[self._row(alone, tokens)], table[self._row(before, tokens)]])
-        total = jnp.sum(votes * real[None, :, :, None], axis=(0, 2))
-        return total / jnp.sqrt(jnp.maximum(real.sum(axis=1, keepdims=True), 1))
+        total = jnp.sum(votes * real[None, :, :, None].astype(votes.dtype), axis=(0, 2))
+        length = jnp.maximum(real.sum(axis=1, keepdims=True), 1).astype(total.dtype)
+        return total / jnp.sqrt(length)
 
     def _row(self, first: jax.Array, second: jax.Array) -> jax.Array:
         # Knuth's multiplicative hash, once for each word of the pair.
@@ -246,7 +247,7 @@ def mean_over(vectors: jax.Array, real: jax.Array) -> jax.Array:
       real: booleans `[batch, time]`; where none is True the mean is 0.
     """
     total = jnp.sum(jnp.where(real[:, :, None], vectors, 0), axis=1)
-    return total / jnp.maximum(real.sum(axis=1, keepdims=True), 1)
+    return total / jnp.maximum(real.sum(axis=1, keepdims=True), 1).astype(total.dtype)
 
 
 def loss(
@@ -277,7 +278,7 @@ def loss(
     return LossParts(
         total=jnp.sum(surprise * weights),
         weight=jnp.sum(weights),
-        sums={"accuracy": jnp.sum(is_likeliest(logits, labels) * weights)},
+        sums={"accuracy": jnp.sum(weights * is_likeliest(logits, labels).astype(weights.dtype))},
     )
 
 

@@ -50,7 +50,9 @@ def build_train_step(loss: LossFunction) -> Any:
         gradients = jax.tree.map(lambda leaf: leaf * scale, gradients)
         norm, bad_leaf = norm_and_first_bad(gradients, parts.total)
         state, bad_leaf = update(state, gradients, parts.updates, bad_leaf, carry=parts.carry)
-        metrics = {name: total / weight for name, total in parts.sums.items()} | {
+        metrics = {
+            name: total.astype(weight.dtype) / weight for name, total in parts.sums.items()
+        } | {
             "loss": parts.total / weight,
             "weight": parts.weight,
             "gradient_norm": norm,
@@ -143,7 +145,8 @@ def update(
     Returns:
       The state, and what of the step is not finite, [] int32, as `bad_names` lists it.
     """
-    updates, opt_state = state.tx.update(gradients, state.opt_state, state.params, **extra)
+    with jax.numpy_dtype_promotion("standard"):  # optax takes powers with integer exponents
+        updates, opt_state = state.tx.update(gradients, state.opt_state, state.params, **extra)
     params = optax.apply_updates(state.params, updates)
     ema_params = state.ema_params
     if ema_params is not None:

@@ -271,3 +271,39 @@ def test_strides_are_alike_in_the_log_snr():
 def test_more_steps_than_times_are_refused():
     with pytest.raises(UserError, match=r"--sampler_steps: 11 is not accepted; .* 10$"):
         timesteps(TEN_TIMES, SamplerConfig(sampler_steps=11))
+
+
+@dataclasses.dataclass(frozen=True)
+class Guess:
+    """A network's stand-in, whose output depends on every input."""
+
+    def __call__(self, params, x, t, condition):
+        shift = (t + condition).astype(x.dtype)[:, None, None, None]
+        return params * jnp.sin(x + shift / 10)
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_pictures_are_the_same_with_64_bit_numbers_and_under_strict_promotion(sampler):
+    """To rounding: XLA may compile another program, of the same float32 numbers."""
+    settings = SamplerConfig(sampler=sampler, sampler_steps=4, eta=0.5 * (sampler == DDIM))
+
+    def drawn():
+        return sample(
+            Guess(),
+            jnp.float32(0.7),
+            jax.random.key(KEY),
+            jnp.arange(3, dtype=jnp.int32),
+            shape=SHAPE,
+            diffusion=TEN_TIMES,
+            sampler=settings,
+            snapshots=(5,),
+            condition=jnp.array([0, 4, 2], jnp.int32),
+        )
+
+    expected = drawn()
+    for setting in (jax.enable_x64(True), jax.numpy_dtype_promotion("strict")):
+        with setting:
+            found = drawn()
+        for ours, theirs in zip(found, expected, strict=True):
+            assert ours.dtype == jnp.float32
+            np.testing.assert_allclose(ours, theirs, atol=1e-5)

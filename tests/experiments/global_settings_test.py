@@ -1,8 +1,9 @@
 """What the settings that people give JAX once for all, in their shell, do to a run: nothing.
 
-A command holds those that change numbers at values of its own. Steps and samplers also work without
-it: with 64-bit numbers switched on, where models stay float32 and give what they give without, but
-for rounding, and under strict promotion of dtypes.
+A command holds those that change numbers at values of its own, so that a run is the same to the
+bit. The steps of the labs also work without that: with 64-bit numbers switched on and under strict
+promotion, their numbers are float32 all the same. For samplers see `tests/decoding` and
+`tests/diffusion`.
 """
 
 import jax
@@ -22,12 +23,13 @@ from experiments import (
     speech_lm,
 )
 from jaxlabs import command, keys
+from jaxlabs.data.batches import ordered_batch
+from jaxlabs.run_folder import RunFolder
 from jaxlabs.training import devices
-from jaxlabs.training.evaluation import Evaluator
 from jaxlabs.training.loop import initial_state
 from jaxlabs.training.run_steps import build_run_steps
 
-pytestmark = pytest.mark.usefixtures("quickly_compiled")
+pytestmark = pytest.mark.usefixtures("reused_executables", "quickly_compiled")
 
 SMALL_BLOCK = "--width=8 --layers=1 --heads=2 --ffn_width=8"
 CHARACTERS = f"{SMALL_BLOCK} --context=8 --max_new_tokens=12 --dropout=0.1"
@@ -64,70 +66,100 @@ TINY = {
     "speech_lm": (speech_lm.LAB, f"{SMALL_BLOCK} --context=8 --attention_window=3"),
     "speech_classifier": (speech_classifier.LAB, f"{SMALL_BLOCK} --context=8"),
 }
+QUICK = {"gpt", "char_rnn", "translation_gru", "tagging", "ddpm"}
 
 
-def carried_out(lab, flags):
-    """Two training steps, an evaluation and a sample of a lab, by its own functions."""
-    config = command.parse(lab, ["--steps=2", *flags]).config()
+def traced(name, play):
+    """Shapes and dtypes of a lab's training steps with their log, and of its losses evaluated."""
+    lab, flags = TINY[name]
+    small = [] if "--batch_size" in flags else ["--batch_size=8", "--eval_batch_size=8"]
+    flags = ["--steps=2", *small, *flags.replace("TEXT", str(play)).split()]
+    config = command.parse(lab, flags).config()
     data = lab.load_data(config)
     task = lab.build_task(config, data.vocabulary)
     placement = devices.data_parallel(jax.devices()[:1])
-    state = initial_state(task, config, placement)
-    run_steps = build_run_steps(task, config, placement)
-    train = placement.replicate(data.train)
-    state, log = run_steps(state, train, np.int32(2), np.uint32(0))
-    figures = Evaluator(task, placement, config)(state, next(iter(data.evaluations.values())))
-    state = devices.to_host(state)
-    sample = lab.sample(config, task, data.vocabulary, state, keys.stream(0, "sample"))
-    return state, jax.device_get(log), figures, sample
+
+    def evaluated(state, examples):
+        batch = ordered_batch(examples, 0, batch_size=config.eval_batch_size)
+        key = keys.stream(0, "evaluation")
+        return task.loss(state.evaluation_params, batch, key, state, False)
+
+    state = jax.eval_shape(lambda: initial_state(task, config, placement))
+    state = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), state)
+    run_steps = build_run_steps(task, config, placement)._jitted
+    trained = jax.eval_shape(run_steps, state, data.train, np.int32(2), np.uint32(0))
+    return trained, jax.eval_shape(evaluated, state, next(iter(data.evaluations.values())))
 
 
-def flags_of(name, play):
-    lab, flags = TINY[name]
-    small = [] if "--batch_size" in flags else ["--batch_size=8", "--eval_batch_size=8"]
-    return lab, [*small, *flags.replace("TEXT", str(play)).split()]
+@pytest.mark.parametrize(
+    "name",
+    [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in TINY],
+)
+def test_steps_stay_float32_and_promote_nothing_whatever_jax_does_by_default(name, play):
+    with jax.enable_x64(True), jax.numpy_dtype_promotion("strict"):
+        (state, log), parts = traced(name, play)
+    # What an optimizer keeps beside moments is optax's affair.
+    ours = state.replace(opt_state=None), log, parts
+    wide = {
+        jax.tree_util.keystr(path)
+        for path, leaf in jax.tree_util.tree_leaves_with_path(ours)
+        if leaf.dtype == np.float64
+    }
+    assert wide == set()
 
 
-@pytest.mark.parametrize("name", TINY)
-def test_x(name, play):
-    import time
+HOSTILE = {
+    "enable_x64": True,
+    "numpy_dtype_promotion": "strict",
+    "default_prng_impl": "rbg",
+    "threefry_partitionable": False,
+    "default_matmul_precision": "bfloat16",
+    "disable_jit": True,
+}
 
-    s = time.time()
-    lab, flags = flags_of(name, play)
-    plain = carried_out(lab, flags)
-    print(name, "plain", time.time() - s, plain[2])
-    for c in (jax.enable_x64(True), jax.numpy_dtype_promotion("strict")):
-        s = time.time()
-        try:
-            with c:
-                other = carried_out(lab, flags)
-            bad = [
-                (jax.tree_util.keystr(p), a.dtype, b.dtype)
-                for (p, a), b in zip(
-                    jax.tree_util.tree_leaves_with_path(plain[:2]), jax.tree.leaves(other[:2])
-                )
-                if a.dtype != b.dtype
-            ]
-            print(name, c, time.time() - s, other[2], bad)
-            for a, b in zip(jax.tree.leaves(plain), jax.tree.leaves(other)):
-                if isinstance(a, str):
-                    print(a == b)
-                else:
-                    if not np.allclose(a, b, rtol=1e-3, atol=1e-4):
-                        print("DIFF", np.abs(np.asarray(a) - b).max())
-        except Exception as e:
-            import traceback
 
-            tb = [
-                f
-                for f in traceback.extract_tb(e.__traceback__)
-                if "wt/envs" in f.filename or "optax" in f.filename or "flax" in f.filename
-            ]
-            print(
-                "FAILED",
-                name,
-                c,
-                type(e).__name__,
-                str(e)[:300],
-                [f"{f.filename[-40:]}:{f.lineno} {f.line}" for f in tb[-4:]],
-            )
+@pytest.fixture
+def hostile_settings():
+    """As if the user's shell had set everything, which holds for all threads."""
+    before = {name: getattr(jax.config, f"jax_{name}") for name in HOSTILE}
+    before["random_seed_offset"] = jax.config.jax_random_seed_offset
+    for name, value in (HOSTILE | {"random_seed_offset": 5}).items():
+        jax.config.update(f"jax_{name}", value)
+    yield
+    for name, value in before.items():
+        jax.config.update(f"jax_{name}", value)
+
+
+def ended(flags, folder):
+    flags = [*flags, "--steps=4", "--dropout=0.2", f"--workdir={folder}"]
+    assert command.run(gpt.LAB, flags) == 0
+    return RunFolder(folder).read_summary(), flags
+
+
+@pytest.fixture(scope="module")
+def plain_run(tiny_flags, tmp_path_factory):
+    """Summary and flags of a run without any setting of a shell."""
+    return ended(tiny_flags, tmp_path_factory.mktemp("plain") / "run")
+
+
+def test_a_run_is_the_same_to_the_bit_whatever_the_shell_sets(
+    plain_run, hostile_settings, tiny_flags, tmp_path
+):
+    expected, _ = plain_run
+    with jax.enable_x64(True), jax.default_matmul_precision("bfloat16"):
+        found, _ = ended(tiny_flags, tmp_path / "hostile")
+    assert found["parameters_sha256"] == expected["parameters_sha256"]
+    assert found["metrics"] == expected["metrics"]
+
+
+def test_a_run_resumes_with_the_compiler_flags_that_it_started_with(plain_run, monkeypatch, capsys):
+    _, flags = plain_run
+    monkeypatch.setenv("XLA_FLAGS", "--xla_dump_to=/nowhere")
+    assert command.run(gpt.LAB, flags) == 0
+    monkeypatch.setenv("XLA_FLAGS", "--xla_dump_to=/nowhere --xla_cpu_enable_fast_math=true")
+    capsys.readouterr()
+    assert command.run(gpt.LAB, flags) == 2
+    assert capsys.readouterr().err == (
+        "gpt: XLA_FLAGS: '--xla_cpu_enable_fast_math=true' would change the numbers of the run"
+        " there, which started with ''; set it as it was, use another --workdir, or --overwrite\n"
+    )

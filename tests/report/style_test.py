@@ -62,6 +62,10 @@ def test_settings_of_the_user_reach_no_figure(run):
 # What matplotlib reads while it is imported
 
 DAMAGED = b"no colon\nlines.linewidth: seven\nlines.markersize: 9\ntext.usetex: True\n\xff\n"
+# A machine that keeps no cache of its fonts beside the user's own.
+FONTCONFIG = """<?xml version="1.0"?><!DOCTYPE fontconfig SYSTEM "fonts.dtd">
+<fontconfig><dir>/usr/share/fonts</dir><cachedir prefix="xdg">fontconfig</cachedir></fontconfig>
+"""
 
 
 def run_python(*arguments, **variables):
@@ -78,10 +82,12 @@ def run_python(*arguments, **variables):
 
 def test_backend_settings_and_home_that_are_of_no_use_stop_no_command(tmp_path):
     (tmp_path / "matplotlibrc").write_bytes(DAMAGED)
+    (tmp_path / "fonts.conf").write_text(FONTCONFIG)
     done = run_python(
         *("-m", "experiments.gpt", "--help"),
         MPLBACKEND="module://not_installed.backend",
         MATPLOTLIBRC=str(tmp_path / "matplotlibrc"),
+        FONTCONFIG_FILE=str(tmp_path / "fonts.conf"),
         HOME=os.devnull,
         XDG_CACHE_HOME=os.devnull,
         XDG_CONFIG_HOME=os.devnull,

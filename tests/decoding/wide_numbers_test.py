@@ -1,0 +1,111 @@
+"""Generation and beam search where 64-bit numbers are switched on, or promotion is strict.
+
+The models stay float32, and so do caches and states; their tokens are the same, since the random
+numbers have dtypes of their own and logits differ by rounding at most. Parameters that a caller has
+made float64 have float64 caches.
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxlabs.decoding.generate import empty_carry
+from jaxlabs.decoding.recurrent import RecurrentDecoder
+from jaxlabs.decoding.transformer import TransformerDecoder
+from jaxlabs.models import char_rnn, seq2seq, transformer_lm
+from jaxlabs.models.sequence_tasks import SequenceConfig
+
+pytestmark = pytest.mark.usefixtures("quickly_compiled")
+
+SETTINGS = {
+    "64 bits": functools.partial(jax.enable_x64, True),
+    "strict promotion": functools.partial(jax.numpy_dtype_promotion, "strict"),
+}
+TOKENS, PROMPTS = 11, np.array([[3, 1, 4], [5, 9, 0]], np.int32)
+
+
+def transformer(**settings):
+    sizes = {"context": 6, "width": 8, "layers": 1, "heads": 2, "ffn_width": 8}
+    config = transformer_lm.TransformerLMConfig(vocabulary_size=TOKENS, **sizes, **settings)
+    return transformer_lm.TransformerLM(config)
+
+
+def recurrent(cell):
+    config = char_rnn.CharRNNConfig(vocabulary_size=TOKENS, cell=cell, embedding=4, hidden=5)
+    return char_rnn.CharRNN(config)
+
+
+def continued(module, model, params, temperature=0.8):
+    options = {"max_new_tokens": 9, "temperature": temperature, "top_k": 7, "top_p": 0.95}
+    key = jax.random.key(1, impl="threefry2x32")
+    return module.sample(model, params, PROMPTS, np.array([3, 2]), key, **options)
+
+
+def initial_params(model, *inputs):
+    variables = model.init(jax.random.key(0), *(jnp.asarray(x) for x in inputs))
+    return variables["params"]
+
+
+MODELS = {
+    "transformer": (
+        transformer_lm,
+        transformer(positions="sinusoidal", conv_size=3, attention_window=2, qk_norm=True),
+    ),
+    "lstm": (char_rnn, recurrent("lstm")),
+}
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_samples_are_the_same(name):
+    module, model = MODELS[name]
+    params = initial_params(model, PROMPTS)
+    expected = continued(module, model, params)
+    for setting in SETTINGS.values():
+        with setting():
+            again = initial_params(model, PROMPTS)
+            found = continued(module, model, params)
+        jax.tree.map(np.testing.assert_array_equal, params, again)
+        for ours, theirs in zip(found, expected, strict=True):
+            assert ours.dtype == jnp.int32
+            np.testing.assert_array_equal(ours, theirs)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_float64_parameters_have_float64_caches(name):
+    module, model = MODELS[name]
+    params = initial_params(model, PROMPTS)
+    expected = continued(module, model, params, temperature=0)
+    with jax.enable_x64(True):
+        wide = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), params)
+        found = continued(module, model, wide, temperature=0)
+        decoder = (
+            TransformerDecoder(model)
+            if module is transformer_lm
+            else RecurrentDecoder(model, char_rnn.initial_states)
+        )
+        carry = empty_carry(decoder, wide, 2)
+        after, logits = decoder.step(wide, carry, jnp.asarray(PROMPTS[:, 0]))
+    assert {leaf.dtype for leaf in jax.tree.leaves(after)} - {jnp.dtype(jnp.int32)} == {
+        jnp.dtype(jnp.float64)
+    }
+    assert logits.dtype == jnp.float64
+    np.testing.assert_array_equal(found[0], expected[0])
+
+
+@pytest.mark.parametrize("backbone", ["gru", "transformer"])
+def test_translations_are_the_same(backbone):
+    sizes = {"width": 8, "layers": 1, "heads": 2, "ffn_width": 8}
+    config = SequenceConfig(backbone=backbone, **sizes)
+    model = seq2seq.Seq2Seq(config, TOKENS, TOKENS, 4, 5)
+    source = np.array([[5, 6, 2, 0], [7, 4, 9, 2]], np.int32)
+    params = initial_params(model, source, source)
+    expected = seq2seq.translate(model, params, source, beam=3, length_power=0.7)
+    for setting in SETTINGS.values():
+        with setting():
+            found = seq2seq.translate(model, params, source, beam=3, length_power=0.7)
+        np.testing.assert_array_equal(found.tokens, expected.tokens)
+        np.testing.assert_allclose(found.scores, expected.scores, rtol=1e-5)
+        assert [leaf.dtype for leaf in found] == [leaf.dtype for leaf in expected]
