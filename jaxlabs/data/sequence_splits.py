@@ -50,7 +50,7 @@ class SequenceDataConfig(Config):
     """How much is drawn from a grammar."""
 
     train_sentences: int = setting(
-        100_000, "drawn from the grammar to train on", minimum=1, maximum=1_000_000
+        100_000, "drawn from the grammar to train on", minimum=1, maximum=10_000_000
     )
     test_sentences: int = setting(
         1000, "drawn for each of test and longer", minimum=1, maximum=1_000_000

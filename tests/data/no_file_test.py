@@ -93,8 +93,8 @@ def test_prepared_data_set(kind, tmp_path):
     folder = tmp_path / "tfds" / "mnist" / "3.0.1"
     folder.mkdir(parents=True)
     (folder / "dataset_info.json").write_text('{"fileFormat": "array_record"}')
-    path = replaced(folder / "features.json", kind)
-    require_refused(kind, path, sources.read_prepared, folder, ("train",))
+    path = replaced(folder / "mnist-train.array_record-00000-of-00001", kind)
+    require_refused(kind, path, sources.read_prepared, folder, ("train",), list)
     replaced(folder / "dataset_info.json", kind)
     assert sources.prepared("mnist", tmp_path) is None
 
