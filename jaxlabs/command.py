@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import inspect
+import math
 import os
 import signal
 import sys
@@ -119,14 +120,15 @@ def _memory_named(request: Request) -> Iterator[None]:
 
 
 def _enlarging(request: Request) -> str:
-    """Returns the given numbers that exceed the preset's, most of all first; else the preset."""
+    """Returns the given numbers that exceed the preset's by far, most first; else the preset."""
     preset = request.preset_config().flat()
     ratios = {
         name: value / (preset[name] or 1)
         for name, value in request.given.items()
         if isinstance(value, int | float) and not name.endswith("seed")
     }
-    names = sorted((name for name in ratios if ratios[name] > 1), key=ratios.get, reverse=True)
+    least = math.sqrt(max([1.0, *ratios.values()]))
+    names = sorted((name for name in ratios if ratios[name] > least), key=ratios.get, reverse=True)
     if not names:
         return f"--preset={request.preset}"
     return ", ".join(f"--{name}={request.given[name]}" for name in names)

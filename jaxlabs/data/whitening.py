@@ -35,7 +35,9 @@ def whiten(images: np.ndarray) -> np.ndarray:
     filtered = np.fft.ifft2(np.fft.fft2(images) * gain[None]).real
     variance = filtered.var(axis=(1, 2)).mean()
     if not variance > 0:
-        raise UserError("the images are all of one value; images with contrast are needed")
+        raise UserError(
+            "--dataset: the images are all of one value; images with contrast are needed"
+        )
     return filtered * np.sqrt(VARIANCE / variance)
 
 

@@ -50,7 +50,7 @@ class SequenceConfig(Config):
     """Sizes and choices of all models of sequences."""
 
     backbone: str = setting("lstm", "what reads and writes sequences", choices=BACKBONES)
-    width: int = setting(64, "size of a word's vector and of a state", minimum=1)
+    width: int = setting(64, "size of a word's vector and of a state", minimum=1, maximum=65_536)
     layers: int | None = setting(
         None,
         f"layers; none: {RECURRENT_LAYERS} recurrent ones, {BLOCKS} blocks",

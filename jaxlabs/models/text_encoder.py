@@ -48,7 +48,7 @@ class TextEncoderConfig(VocabularyConfig):
     context: int = setting(
         32, "tokens of a sentence that are read, the first ones", minimum=1, maximum=65_536
     )
-    width: int = setting(64, "size of a token's vector", minimum=1)
+    width: int = setting(64, "size of a token's vector", minimum=1, maximum=65_536)
     layers: int = setting(4, "blocks", minimum=1, maximum=1000)
     heads: int = setting(2, "attention heads; they divide the width", minimum=1)
     ffn_width: int = setting(256, "size of the feed-forward network's hidden layer", minimum=1)

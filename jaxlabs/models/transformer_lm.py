@@ -47,7 +47,7 @@ class TransformerLMConfig(VocabularyConfig):
     """Sizes and choices of the model; the defaults are the reference character GPT."""
 
     context: int = setting(256, "longest sequence, in tokens", minimum=1, maximum=1_048_576)
-    width: int = setting(384, "size of a token's vector", minimum=1)
+    width: int = setting(384, "size of a token's vector", minimum=1, maximum=65_536)
     layers: int = setting(6, "blocks", minimum=1, maximum=1000)
     heads: int = setting(6, "attention heads; they divide the width", minimum=1)
     ffn_width: int = setting(1536, "size of the feed-forward network's hidden layer", minimum=1)

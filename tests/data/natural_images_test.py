@@ -95,7 +95,9 @@ def test_mat_file_of_something_else_is_refused(tmp_path, content, complaint):
 
 def test_images_of_one_value_are_refused(tmp_path):
     savemat(tmp_path / "a.mat", {"IMAGESr": np.full((8, 8, 2), 7.0)})
-    with pytest.raises(UserError, match=r"^the images are all of one value; images with"):
+    with pytest.raises(
+        UserError, match=r"^--dataset: the images are all of one value; images with"
+    ):
         whitened(load(str(tmp_path / "a.mat")))
 
 

@@ -1,0 +1,170 @@
+"""Every number of every command is accepted or refused in one line, before memory is taken."""
+
+import ast
+import importlib
+import pkgutil
+from pathlib import Path
+
+import pytest
+
+import experiments
+import jaxlabs
+from experiments import char_rnn, gpt
+from experiments.reproduce import collection
+from jaxlabs import command, config
+from jaxlabs.config import UserError
+from jaxlabs.training import capacity
+
+pytestmark = pytest.mark.usefixtures("reused_executables")
+
+NAMES = [found.name for found in pkgutil.iter_modules(experiments.__path__)]
+SEEDS = ("seed", "sample_seed", "binarisation_seed")
+WHOLE = [2**31 - 1, 2**31, 2**32, 10**12, 10**18, 10**400, 0, -1, -(10**12), -(10**400)]
+REAL = [
+    1e308,
+    -1e308,
+    3.4e38,
+    1e-320,
+    -1e-320,
+    0.0,
+    -1.0,
+    float("nan"),
+    float("inf"),
+    -float("inf"),
+]
+
+
+def lab_named(name):
+    if name == "reproduce":
+        return collection()
+    module = importlib.import_module(f"experiments.{name}")
+    return getattr(module, "LAB", None) or module.STUDY
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_extreme_numbers_are_accepted_or_refused_by_name_in_one_line(name):
+    lab = lab_named(name)
+    preset = dict(next(iter(lab.presets.values())))
+    for flag, field in config.settings(lab.config_class):
+        kind, _ = config.field_type(config._owner(lab.config_class, flag), field)
+        values = {int: WHOLE, float: REAL}.get(kind, [])
+        for value in values:
+            line = refusal(lab.config_class, preset | {flag: value})
+            if line:
+                assert line.startswith("--")
+                assert f"--{flag}" in line
+                assert "\n" not in line
+            elif kind is int:
+                assert abs(value) < 2**31 or (flag in SEEDS and 0 < value < 2**32)
+            else:
+                assert abs(value) < 3.5e38
+
+
+def refusal(config_class, values):
+    """Returns why settings are refused, or an empty string."""
+    try:
+        config_class.from_flat(values)
+    except UserError as error:
+        return str(error)
+    return ""
+
+
+HUGE = {
+    "--steps=3000000000": "--steps: 3000000000 is not accepted; a whole number of at least 0 and of"
+    " at most 2147483647",
+    "--batch_size=1000000000000": "--batch_size: 1000000000000 is not accepted; a whole number of",
+    "--layers=100000000": "--layers: 100000000 is not accepted; a whole number of at least 1 and",
+    "--width=100000000": "--width: 100000000 is not accepted; a whole number of at least 1 and of",
+    "--ffn_width=2000000000": "--ffn_width=2000000000: the state (parameters, optimizer, averages)",
+    "--width=65536 --ffn_width=2147483647": "--ffn_width=2147483647: the state ",
+    "--eval_batch_size=1000000000": "--eval_batch_size=1000000000: a batch to evaluate needs ",
+    "--steps_per_call=1000000001": "--steps_per_call: 1000000001 is not accepted; ",
+}
+
+
+@pytest.mark.parametrize("flags", HUGE)
+def test_what_does_not_fit_is_told_with_its_flags_and_the_machine(flags, refused, tiny_flags, here):
+    line = refused(*tiny_flags, "--steps=4", *flags.split())
+    assert line.startswith(HUGE[flags])
+    if "needs" in line:
+        assert f"; this machine has {capacity.host_memory() / 1e9:,.1f} GB; smaller " in line
+
+
+def test_a_batch_that_does_not_fit_is_refused_after_the_first_evaluation(tiny_flags, here, capsys):
+    assert command.run(gpt.LAB, [*tiny_flags, "--batch_size=1000000000", "--workdir=run"]) == 2
+    assert (
+        capsys.readouterr()
+        .err.splitlines()[-1]
+        .startswith("gpt: --batch_size=1000000000: a training step needs ")
+    )
+    flags = [*tiny_flags, "--steps=2", "--workdir=run"]
+    assert command.run(gpt.LAB, flags) == 0  # nothing is left that would be in the way
+
+
+OTHERS = [
+    ("normalization", "--train_images=99999999999", "--train_images: 99999999999 is not accepted"),
+    ("attention", "--seeds=1000000000000", "--seeds: 1000000000000 is not accepted; "),
+    ("reproduce", "--seeds=1000000000000", "--seeds: 1000000000000 is not accepted; "),
+    (
+        "autoencoder",
+        "--dataset=rendered_digits --hidden=100000000",
+        "--hidden=100000000: the state (parameters, optimizer, averages) needs ",
+    ),
+    (
+        "char_rnn",
+        "--dataset={play} --context=8 --batch_size=4 --hidden=100000000",
+        "--hidden=100000000: the state ",
+    ),
+    (
+        "sparse_autoencoder",
+        "--patches=2000000000 --eval_batch_size=2000000000",
+        "--eval_batch_size=2000000000, --patches=2000000000: cutting patches needs 4,096.0 GB; ",
+    ),
+    (
+        "sparse_autoencoder",
+        "--dataset=dead_leaves --patch_size=99999",
+        "--patch_size=99999: cutting patches needs 3,199,936.0 GB; ",
+    ),
+]
+
+
+@pytest.mark.parametrize(("name", "flags", "line"), OTHERS)
+def test_other_commands_refuse_what_does_not_fit(name, flags, line, capsys, play, tmp_path):
+    arguments = flags.format(play=play).split()
+    assert command.run(lab_named(name), [*arguments, f"--workdir={tmp_path / 'run'}"]) == 2
+    err = capsys.readouterr().err
+    assert err.startswith(f"{name}: {line}")
+    assert err.count("\n") == 1
+
+
+def test_a_run_out_of_memory_names_the_flags_that_enlarge_it(refused, tiny_flags, monkeypatch):
+    def full():
+        raise MemoryError("Unable to allocate 8.00 TiB")
+
+    monkeypatch.setattr(command.modes.devices, "data_parallel", full)
+    assert refused(*tiny_flags, "--context=4096", "--top_k=3") == (
+        "--context=4096: out of memory; Unable to allocate 8.00 TiB; smaller ones are needed"
+    )
+
+
+def test_perplexity_of_a_loss_beyond_all_bounds_is_finite(play):
+    task = char_rnn.build_task(
+        char_rnn.CharRNNRun(), char_rnn.CharTokenizer.from_text(play.read_text()).to_json()
+    )
+    assert task.derive({"loss": 1e9})["perplexity"] > 1e300
+
+
+NO_FLAG = ("tokenizer: ", "unknown words ")
+"""Beginnings that are read from inside a file, or that a caller puts its flag in front of."""
+
+
+def test_every_refusal_begins_with_a_flag_or_a_file():
+    root = Path(jaxlabs.__file__).parents[1]
+    files = [*(root / "jaxlabs").rglob("*.py"), *(root / "experiments").rglob("*.py")]
+    for path in files:
+        for call in ast.walk(ast.parse(path.read_text())):
+            if isinstance(call, ast.Call) and ast.unparse(call.func).endswith("UserError"):
+                text = ast.unparse(call.args[0]).lstrip("f'\"") if call.args else "--"
+                literal = isinstance(call.args[0], ast.Constant | ast.JoinedStr)
+                named = text.startswith(("--", "{", *NO_FLAG))
+                assert named or not literal, f"{path}, line {call.lineno}: {text}"
