@@ -99,7 +99,7 @@ def draw_all(folder: RunFolder, left_out: LeftOut) -> list[Picture]:
     config, summary = folder.read_config(), summary_so_far(folder)
     rows, unreadable = folder.read_rows()
     if unreadable:
-        left_out.add(folder.metrics.name, f"{unreadable} lines that are no rows")
+        left_out.add(folder.metrics.name, f"{unreadable} unreadable lines")
     unit = config.get("loss_unit", "nats")
     published_curves = published.curves(config["experiment"], config["preset"])
     drawn: list[Picture | None] = []
@@ -128,7 +128,7 @@ def _rows_of(folder: RunFolder, run: str, left_out: LeftOut) -> Rows:
     with left_out.if_damaged(f"runs/{run}/metrics.jsonl"):
         rows, unreadable = RunFolder(folder.runs / run).read_rows()
         if unreadable:
-            left_out.add(f"runs/{run}/metrics.jsonl", f"{unreadable} lines that are no rows")
+            left_out.add(f"runs/{run}/metrics.jsonl", f"{unreadable} unreadable lines")
         return rows
     return []
 

@@ -12,6 +12,7 @@ from experiments.gpt import LAB
 from jaxlabs import command
 from jaxlabs.run_folder import RunFolder
 
+ABOUT_DAMAGE = True
 pytestmark = pytest.mark.usefixtures("reused_executables")
 
 # A small file of a run folder -> what reads it: a mode, or the same command again.

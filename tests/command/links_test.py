@@ -12,6 +12,7 @@ from experiments.gpt import LAB
 from jaxlabs import command
 from jaxlabs.run_folder import WRITTEN, RunFolder
 
+ABOUT_DAMAGE = True
 pytestmark = pytest.mark.usefixtures("reused_executables")
 
 SECRET = "the user's own words"

@@ -1,0 +1,94 @@
+"""The page leaves out what is damaged, says so, and shows everything else."""
+
+import re
+
+import numpy as np
+
+from jaxlabs.report import plots
+from jaxlabs.report.page import write_report
+from jaxlabs.run_folder import RunFolder
+
+ABOUT_DAMAGE = True
+
+
+def left_out(folder):
+    """The files that the page names as left out."""
+    (section,) = re.findall(r'id="damaged">.*?</section>', write_report(folder).read_text(), re.S)
+    return re.findall(r'<p class="note">([^ ]+): ', section)
+
+
+def test_page_of_a_whole_run_names_no_damaged_file(drawn_run):
+    assert 'id="damaged"' not in drawn_run.report.read_text()
+
+
+def test_arrays_of_other_shapes_are_left_out_whatever_draws_them(fresh_run, caplog):
+    for name in plots.DRAWINGS:
+        fresh_run.write_arrays(name, other=np.zeros((2, 3)))
+    assert left_out(fresh_run) == [f"arrays/{name}.npz" for name in plots.DRAWINGS]
+    assert len(caplog.messages) == len(plots.DRAWINGS)
+    assert not any(chr(10) in line for line in caplog.messages)
+
+
+def test_arrays_and_samples_that_are_no_archives_are_left_out(run):
+    run.arrays("positions").write_bytes(b"PK")
+    run.arrays("lr_range").write_bytes(run.arrays("lr_range").read_bytes()[:200])
+    np.savez(run.arrays("attention_maps"), maps=np.array([{}], object))
+    (run.samples / "final.npz").write_bytes(b"")
+    (run.samples / "step-000250.txt").write_bytes(b"\xff")
+    run.write_sample("step-000300", {"images": np.zeros(3)})
+    run.write_sample("step-000400", {"images": np.zeros((2, 4, 4))})
+    run.write_sample("step-000500", {"images": np.zeros((2, 4, 5))})
+    assert left_out(run) == [
+        "arrays/attention_maps.npz",
+        "arrays/positions.npz",
+        "arrays/lr_range.npz",
+        "samples/final.npz",
+        "samples/step-000300.npz",
+        "samples/step-000500.npz",
+        "samples/step-000250.txt",
+    ]
+    page = run.report.read_text()
+    assert "step 500 &lt;b&gt;of" in page
+    assert {path.stem for path in run.figures.glob("*.png")} >= {"loss", "samples_during_training"}
+
+
+def test_rows_that_cannot_be_read_are_counted(short_run):
+    with open(short_run.metrics, "ab") as file:
+        file.write(b"\0\0\n{}\n")
+    assert left_out(short_run) == ["metrics.jsonl"]
+    assert "metrics.jsonl: 2 unreadable lines" in short_run.report.read_text()
+
+
+def test_summary_that_cannot_be_read_counts_as_none(short_run):
+    (short_run.path / "summary.json").write_text("[]")
+    assert left_out(short_run) == ["summary.json"]
+    assert "This run has not ended" in short_run.report.read_text()
+
+
+def test_entries_of_a_summary_that_cannot_be_shown_are_left_out(short_run):
+    summary = short_run.read_summary()
+    for change in ({"groups": [{"runs": [3]}]}, {"results": [{}]}, {"baselines": {"a": "low"}}):
+        short_run.write_summary(summary | change)
+        assert any("summary.json" in file for file in left_out(short_run))
+        assert "All 12 settings" in short_run.report.read_text()
+
+
+def test_samples_with_names_of_others_are_not_shown(short_run):
+    for name in ("step-000250 (good).txt", "step-notes.txt", "step-x.npz"):
+        (short_run.samples / name).write_text("mine alone")
+    assert "mine alone" not in write_report(short_run).read_text()
+
+
+def test_rows_of_the_runs_of_a_sweep_may_be_damaged(short_run):
+    for number in range(2):
+        folder = RunFolder(short_run.runs / f"seed={number}")
+        folder.create()
+        folder.append_metrics([{"step": step, "split": "train", "loss": 2.0} for step in (1, 2)])
+    with open(folder.metrics, "ab") as file:
+        file.write(b"\0\n")
+    figures = {"loss": {"values": [1.0, 2.0], "mean": 1.5, "deviation": 0.5}}
+    group = {"settings": {}, "seeds": [0, 1], "figures": figures, "runs": ["seed=0", "seed=1"]}
+    short_run.write_config(short_run.read_config() | {"sweep": "s", "question": "Which?"})
+    short_run.write_summary(short_run.read_summary() | {"groups": [group]})
+    assert left_out(short_run) == ["runs/seed=1/metrics.jsonl"]
+    assert (short_run.figures / "sweep_losses.png").exists()
