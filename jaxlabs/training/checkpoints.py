@@ -8,12 +8,14 @@ because the file format finds a truncated file by itself but not every flipped b
 
 import contextlib
 import errno
+import functools
 import logging
 import math
 import os
 import pathlib
 import re
 import shutil
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -141,6 +143,7 @@ class Checkpoints:
         if not candidates:
             return None
         damaged = []
+        _forget_abandoned_reads()
         for step in reversed(candidates):
             try:
                 state = self._restore_step(like, step)
@@ -247,6 +250,22 @@ def _one_line(path: pathlib.Path) -> Iterator[None]:
             raise
         number = int(code[1])
         raise unwritable(path, OSError(number, os.strerror(number))) from None
+
+
+@functools.cache
+def _forget_abandoned_reads() -> None:
+    """Keeps quiet, from now on, about reads of a damaged checkpoint that Orbax has given up.
+
+    It reads all arrays at once and stops at the first error. TensorStore's threads finish the
+    others, find nobody waiting, and Python would print a traceback for each, even at its exit.
+    """
+    before = sys.unraisablehook
+
+    def hook(lost):
+        if str(lost.exc_value) != "Event loop is closed":
+            before(lost)
+
+    sys.unraisablehook = hook
 
 
 def _shapes(state: TrainState) -> dict[str, str]:

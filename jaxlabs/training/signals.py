@@ -55,6 +55,7 @@ class _Listener:
 
     def __init__(self):
         self.before = {number: signal.getsignal(number) for number in SIGNALS}
+        self.hook_before = sys.unraisablehook
         self.requested: int | None = None
         self.deferring = False
 
@@ -73,7 +74,7 @@ class _Listener:
             number, self.requested = self.requested, None
             threading.Timer(0.05, _thread.interrupt_main, [number]).start()
         else:
-            sys.__unraisablehook__(lost)
+            self.hook_before(lost)
 
 
 _listener: _Listener | None = None
@@ -134,9 +135,9 @@ def _end(number: int, frame: object = None) -> None:
 def listening() -> Iterator[None]:
     """Raises `Interrupted` in the main thread at the first signal; report it before leaving."""
     global _listener, _told
-    outer, hook = _listener, sys.unraisablehook
-    _listener = listener = _Listener()
-    sys.unraisablehook = listener.hear_again
+    outer, _listener = _listener, _Listener()
+    listener = _listener
+    sys.unraisablehook = hook = listener.hear_again
     for number in SIGNALS:
         signal.signal(number, listener.hear)
     try:
@@ -145,8 +146,9 @@ def listening() -> Iterator[None]:
         listener.deferring = True  # it is over
         for number, handler in listener.before.items():
             signal.signal(number, handler)
-        sys.unraisablehook, _listener = hook, outer
-        _told = listener.requested is not None
+        if sys.unraisablehook is hook:  # else there is one on top of it by now
+            sys.unraisablehook = listener.hook_before
+        _listener, _told = outer, listener.requested is not None
 
 
 @contextlib.contextmanager
