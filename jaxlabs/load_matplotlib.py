@@ -29,7 +29,7 @@ def load() -> None:
         # A temporary folder where the user's is not writable; fontconfig, which is asked for the
         # list of fonts, would complain of that too.
         with _variables(XDG_CACHE_HOME=matplotlib.get_cachedir()):
-            import matplotlib.font_manager  # noqa: F401
+            import matplotlib.font_manager
 
     with _no_warnings(), contextlib.suppress(OSError, ValueError):
         path = matplotlib.matplotlib_fname()
