@@ -43,3 +43,9 @@ def test_example_keeps_its_key_in_any_slice_of_the_batch(key):
 def test_examples_have_keys_of_their_own_and_not_the_batch_key(key):
     per_example = keys.per_example(key, jnp.arange(64))
     assert len({words(one) for one in per_example} | {words(key)}) == 65
+
+
+def test_streams_do_not_follow_the_default_implementation_of_random_numbers():
+    expected = words(keys.stream(7, "step"))
+    with jax.default_prng_impl("rbg"):
+        assert words(keys.stream(7, "step")) == expected
