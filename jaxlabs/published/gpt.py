@@ -39,7 +39,7 @@ FIGURES = (
         comparable=False,
         note=(
             "it lies below the write-up's own training loss, and far below any loss on unseen text "
-            "of a model this size; it agrees with windows that were trained on, and ours are held out"
+            "of a model this size; it agrees with windows that were trained on; ours are held out"
         ),
     ),
     Published(
