@@ -117,7 +117,7 @@ class RunFolder(RunReader):
           UserError: another process is writing here.
         """
         try:
-            lock = open(self.path / LOCK, "a", opener=_of_the_folder)  # noqa: SIM115
+            lock = open(self.path / LOCK, "a", encoding="utf-8", opener=_of_the_folder)  # noqa: SIM115
         except OSError as error:
             raise unwritable(self.path / LOCK, error) from None
         with lock:
@@ -162,7 +162,7 @@ class RunFolder(RunReader):
         """Appends rows to metrics.jsonl; a figure that is not finite becomes null."""
         text = "".join(json.dumps(_without_nonfinite(row)) + "\n" for row in rows)
         try:
-            with open(self.metrics, "a", opener=_of_the_folder) as file:
+            with open(self.metrics, "a", encoding="utf-8", opener=_of_the_folder) as file:
                 file.write(text)
         except OSError as error:
             raise unwritable(self.metrics, error) from None

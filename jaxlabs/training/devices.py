@@ -140,7 +140,7 @@ def describe() -> dict[str, Any]:
 def _processor() -> str:
     """Returns the processor's name, as the operating system knows it."""
     try:
-        lines = pathlib.Path("/proc/cpuinfo").read_text().splitlines()
+        lines = pathlib.Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
         return platform.processor() or platform.machine()
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]

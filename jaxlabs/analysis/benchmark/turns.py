@@ -185,7 +185,7 @@ def _too_large(variant: Variant) -> str:
 
 
 def _free_memory() -> int | None:
-    with contextlib.suppress(OSError), open("/proc/meminfo") as file:
+    with contextlib.suppress(OSError), open("/proc/meminfo", encoding="ascii") as file:
         for line in file:
             if line.startswith("MemAvailable:"):
                 return 1024 * int(line.split()[1])

@@ -86,14 +86,14 @@ class Worker:
     def __init__(self, job: Job, limit: float):
         self._limit = limit
         paths = os.pathsep.join(path for path in [os.getcwd(), *sys.path] if path)
-        self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115
+        self._errors = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")  # noqa: SIM115
         self._process = subprocess.Popen(
             [sys.executable, "-m", MODULE],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._errors,
             env={**os.environ, "PYTHONPATH": paths, **job.environment},
-            text=True,
+            encoding="utf-8",
             start_new_session=True,  # its own children end with it, see `close`
         )
         self._write(base64.b64encode(pickle.dumps(job)).decode())
@@ -212,7 +212,7 @@ def peak_memory() -> int:
     Linux counts what a process held before it became another program into `ru_maxrss`, and so a
     child of a large parent looks large. The status file counts the program alone.
     """
-    with contextlib.suppress(OSError), open("/proc/self/status") as status:
+    with contextlib.suppress(OSError), open("/proc/self/status", encoding="ascii") as status:
         for line in status:
             if line.startswith("VmHWM:"):
                 return 1024 * int(line.split()[1])
