@@ -115,10 +115,10 @@ class Checkpoints:
           stored: its config.json.
         """
         for step in self.steps():
-            facts = {}
+            words = []
             with contextlib.suppress(Exception):  # damage is reported when the state is wanted
-                facts = self.read_facts(step)
-            if "settings" in facts and (words := differing(config_class, facts, stored)):
+                words = differing(config_class, self.read_facts(step), stored)
+            if words:
                 raise UserError(
                     f"--workdir: the checkpoint of step {step} in {self.path} is of a run with"
                     f" other settings than the config.json beside it: {', '.join(words)};"
