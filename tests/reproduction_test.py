@@ -137,6 +137,38 @@ def test_preset_goes_to_those_that_have_it_and_reasons_stand_below():
     assert rows[3][2:5] == ["10,690,625", "—", "—"]  # what a run lacks is no number
 
 
+@pytest.mark.parametrize("change", [{"compared": [{}]}, {"seed": 5}, {"seconds": None}])
+def test_a_run_whose_summary_is_damaged_is_done_again_or_named(change, capsys):
+    assert command.run(ALL, ["--seeds=2"]) == 0
+    damaged = RunFolder(FOLDER.runs / "gpt" / "seed=1")
+    damaged.write_summary(damaged.read_summary() | change)
+    MEASURED.clear()
+    capsys.readouterr()
+    status = command.run(ALL, ["--seeds=2"])
+    err = capsys.readouterr().err
+    if not MEASURED:  # it can be read, but not be used
+        assert status == 1
+        assert f"gpt, seed 1 failed: {damaged.path}: damaged (" in err
+        assert table()[3][5] == "1"  # seed
+    else:
+        assert (status, MEASURED) == (0, [("gpt", 1)])
+    assert "Traceback" not in err
+
+
+def test_a_run_whose_config_is_damaged_is_named_and_the_others_are_listed(capsys):
+    assert command.run(ALL, ["--seeds=2"]) == 0
+    config = FOLDER.runs / "gpt" / "seed=1" / "config.json"
+    config.write_text("null")
+    for flags in (["--seeds=2"], ["--labs=other"]):
+        capsys.readouterr()
+        assert command.run(ALL, flags) == 1
+        err = capsys.readouterr().err
+        assert f"gpt, seed 1 failed: {config}: damaged (not an object); restore it" in err
+        assert "Traceback" not in err
+        assert len(table()) == 6
+    assert config.read_text() == "null"
+
+
 def test_what_has_ended_is_not_run_again_and_more_labs_and_seeds_join_the_table():
     assert command.run(ALL, ["--labs=gpt"]) == 0
     assert {row[0] for row in table()} == {"`gpt`, quick"}

@@ -1,6 +1,7 @@
 """The benchmark measures, keeps what it has, draws, and says what is wrong with its flags."""
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -94,6 +95,34 @@ def test_a_stopped_benchmark_goes_on(tmp_path, monkeypatch, capsys):
     assert rates == {"matmul": 0.5e9, "gpt_train": 1e9, "char_rnn": 0.5e9}
     assert command.run(STUDY, flags) == 0
     assert "all of it has been measured" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "damage",
+    ["", "null", "[]", "{}", '{"rows": 3}', '{"rows": [3]}', '{"rows": [{}]}', "\0"],
+)
+def test_measurements_that_are_damaged_are_named_and_left_alone(damage, measured, tmp_path, capsys):
+    folder = RunFolder(shutil.copytree(measured.path, tmp_path / "run"))
+    (folder.path / "summary.json").unlink()
+    path = folder.path / "benchmark.json"
+    path.write_text(damage)
+    flags = f"--platform=cpu --suite=window_attention --longest=1024 --workdir={folder.path}"
+    assert command.run(STUDY, [*flags.split(), *PACE.split()]) == 2
+    *_, line = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"benchmark: {path}: ")
+    assert line.endswith("; remove it to measure again")
+    assert path.read_text() == damage
+
+
+def test_every_entry_of_a_measurement_is_checked(measured):
+    (row, *_) = rows_of(measured)
+    turns.check_rows({"rows": [row]})
+    for name in row:
+        for changed in ({key: row[key] for key in row if key != name}, row | {name: {3: 4}}):
+            if name in ("figures", "rounds") and name in changed:
+                continue
+            with pytest.raises(ValueError, match=r"^row 0 (lacks an entry|has a )"):
+                turns.check_rows({"rows": [changed]})
 
 
 def test_without_pytorch_one_line_says_so(tmp_path, monkeypatch, capsys):

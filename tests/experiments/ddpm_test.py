@@ -1,5 +1,6 @@
 """Diffusion from its command line, on rendered digits: what a run leaves, measures and refuses."""
 
+import json
 import shutil
 
 import jax
@@ -11,6 +12,7 @@ from experiments import ddpm, mnist_classifier
 from jaxlabs import command
 from jaxlabs.analysis import picture_quality, picture_samples
 from jaxlabs.analysis.epochs import mean_losses
+from jaxlabs.config import UserError
 from jaxlabs.data import images
 from jaxlabs.run_folder import RunFolder
 from jaxlabs.training.state import count_parameters
@@ -161,6 +163,47 @@ def test_bad_input_is_one_line_and_leaves_nothing(flags, message, tmp_path, caps
     assert message in printed
     assert len(printed.splitlines()) == 1
     assert not folder.exists()
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "message"),
+    [
+        ("summary.json", "[]", "holds no finished run; make one with"),
+        ("config.json", "null", "holds no finished run; make one with"),
+        ("config.json", {"dataset": {}}, "was trained on None and not on these pictures"),
+        ("config.json", {"settings": {"batch_size": "x"}}, "--batch_size: 'x' is not accepted"),
+        ("summary.json", {"metrics": {}}, "has no test_accuracy; make it again with"),
+    ],
+)
+def test_classifier_whose_files_are_damaged_is_one_line(
+    file, content, message, judge, tmp_path, capsys
+):
+    folder = shutil.copytree(judge.path, tmp_path / "judge")
+    if isinstance(content, dict):
+        content = json.dumps(json.loads((folder / file).read_text()) | content)
+    (folder / file).write_text(content)
+    given = [*TINY.split(), "--quality_samples=8", f"--classifier={folder}"]
+    assert command.run(ddpm.LAB, [f"--workdir={tmp_path / 'run'}", *given]) == 2
+    printed = capsys.readouterr().err.strip()
+    assert f"--classifier: {folder}" in printed
+    assert message in printed
+    assert len(printed.splitlines()) == 1
+
+
+def test_samples_that_are_damaged_are_named_when_a_run_is_analysed(tmp_path):
+    folder = RunFolder(tmp_path)
+    folder.create()
+    folder.write_sample("final", {"images": np.zeros((2, 4, 4, 1), np.float32)})
+    np.testing.assert_array_equal(
+        picture_samples.read(folder, (4, 4, 1)), -np.ones((2, 4, 4, 1), np.float32)
+    )
+    damaged = [{"images": np.zeros((2, 4, 5, 1))}, {"other": np.zeros(3)}, {"images": np.zeros(0)}]
+    for arrays in [*damaged, {"images": np.full((1, 4, 4, 1), "x")}]:
+        folder.write_sample("final", arrays)
+        with pytest.raises(
+            UserError, match=r"final\.npz: holds no images of shape \[4, 4, 1\]; re"
+        ):
+            picture_samples.read(folder, (4, 4, 1))
 
 
 def test_folder_of_pictures_that_do_not_halve_is_refused(tmp_path, capsys):
