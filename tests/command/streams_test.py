@@ -1,0 +1,86 @@
+"""Standard streams that are closed or not UTF-8, and such a locale: a command runs as ever."""
+
+import dataclasses
+import io
+import os
+import subprocess
+import sys
+
+import pytest
+
+from experiments.gpt import LAB
+from jaxlabs import command
+from jaxlabs.run_folder import RunFolder
+
+ROOT = os.path.dirname(os.path.dirname(command.__file__))
+TEXT = "Война и мир"
+
+STREAMS = f"""
+import os, sys
+from jaxlabs import standard_streams
+standard_streams.make_usable()
+assert os.open("data", os.O_CREAT | os.O_WRONLY) > 2  # no stream writes into this file
+for stream in (sys.stdout, sys.stderr):
+    print({TEXT!r}, file=stream, flush=True)
+"""
+
+STUDY = f"""
+from jaxlabs import command
+from jaxlabs.lab import Findings, Study
+from jaxlabs.training.run_config import CommonConfig
+command.main(Study("study", {TEXT!r}, CommonConfig, {{"quick": {{}}}},
+    lambda config, folder: Findings({{"sum": 1.0}}, {TEXT!r})))
+"""
+
+
+def started(program, redirections="", **environment):
+    script = f"exec {sys.executable} -c '{program}' {redirections}"
+    environment = os.environ | {"PYTHONPATH": ROOT} | environment
+    return subprocess.run(["bash", "-c", script], capture_output=True, env=environment)
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", ">&- 2>&-", "<&- >&- 2>&-"])
+def test_a_closed_stream_is_written_nowhere(closed, here):
+    assert started(STREAMS.replace("'", '"'), closed).returncode == 0
+    assert (here / "data").read_bytes() == b""
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
+def test_what_an_encoding_lacks_is_printed_as_a_question_mark(encoding, here):
+    ended = started(STREAMS.replace("'", '"'), PYTHONIOENCODING=encoding)
+    printed = (TEXT + "\n").encode(encoding, errors="replace")
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, printed, printed)
+
+
+@pytest.mark.parametrize(
+    ("redirections", "environment"),
+    [
+        (">&- 2>&-", {}),
+        ("", {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}),
+    ],
+)
+def test_a_command_ends_as_usual_without_streams_or_utf_8(redirections, environment, here):
+    program = STUDY.replace("'", '"')
+    ended = started(program, f"--platform=cpu --workdir=run {redirections}", **environment)
+    assert (ended.returncode, ended.stderr) == (0, b"")
+    assert ended.stdout == b"" if redirections else ended.stdout.startswith(b"????? ? ???\n")
+    folder = RunFolder("run")
+    assert folder.is_complete()
+    assert (folder.samples / "final.txt").read_text(encoding="utf-8").strip() == TEXT
+    assert TEXT in folder.report.read_text(encoding="utf-8")
+
+
+def test_the_summary_is_written_before_anything_is_printed(
+    tiny_flags, reused_executables, monkeypatch
+):
+    lab = dataclasses.replace(LAB, sample=lambda *_: TEXT, analyse=lambda *_: {})
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO(), "ascii"))
+    with pytest.raises(UnicodeEncodeError):
+        command.run(lab, [*tiny_flags, "--steps=0", "--platform=cpu", "--workdir=run"])
+    assert RunFolder("run").is_complete()
+
+
+def test_a_full_device_behind_stdout_is_one_line():
+    ended = started(STUDY.replace("'", '"'), "--help > /dev/full")
+    assert ended.returncode == 2
+    assert ended.stderr.decode() == "study: No space left on device\n"

@@ -1,0 +1,102 @@
+"""A run of several processes that lose one, or never meet: one line, and soon."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import pytest
+
+from jaxlabs.config import UserError
+from jaxlabs.training import hosts
+from jaxlabs.training.run_config import RunConfig
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(hosts.__file__)))
+
+# Two processes that exchange a number for ever, or wait for each other in vain.
+WORKER = """
+import sys, time
+from jaxlabs.config import UserError
+from jaxlabs.training import devices, hosts
+
+address, number, wait, exchange = sys.argv[1], *map(int, sys.argv[2:])
+hosts.JOIN_SECONDS = wait
+try:
+    hosts.join(address, 2, number, wait)
+    print("joined", flush=True)
+    while True:
+        devices.agree(1, False) if exchange else time.sleep(1)
+except UserError as error:
+    print(error, file=sys.stderr)
+    hosts.abandon(2)
+except Exception as error:
+    print(hosts.lost(error), file=sys.stderr)
+    hosts.abandon(hosts.STATUS)
+"""
+
+
+def address():
+    with socket.socket() as probe:
+        probe.bind(("localhost", 0))
+        return f"localhost:{probe.getsockname()[1]}"
+
+
+def start(where, number, *, wait=120, exchange=True):
+    return subprocess.Popen(
+        [sys.executable, "-c", WORKER, where, *map(str, (number, wait, int(exchange)))],
+        cwd=ROOT,
+        env=os.environ | {"JAX_PLATFORMS": "cpu"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+@pytest.mark.parametrize(("killed", "exchange"), [(0, True), (1, True), (0, False)])
+def test_a_process_that_loses_another_ends_with_one_line(killed, exchange):
+    where = address()
+    processes = [start(where, number, exchange=exchange) for number in range(2)]
+    try:
+        for process in processes:
+            while process.stdout.readline() not in ("joined\n", ""):
+                pass  # what Gloo says
+        time.sleep(1)
+        began = time.monotonic()
+        processes[killed].send_signal(signal.SIGKILL)
+        _, error = processes[1 - killed].communicate(timeout=120)
+        assert time.monotonic() - began < 60
+    finally:
+        for process in processes:
+            process.kill()
+            process.communicate()
+    assert processes[1 - killed].returncode == hosts.STATUS
+    lost = f"process {1 - killed} of 2: another process of the run was lost; start all of them"
+    assert error.startswith(lost)
+    assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_processes_that_do_not_meet_are_one_line(number):
+    where = address()
+    process = start(where, number, wait=2)
+    _, error = process.communicate(timeout=120)
+    assert process.returncode == 2
+    assert error == (
+        f"--coordinator: the 2 processes of the run did not meet at {where} within 2 s; start all"
+        " of them, with the address of process 0 and a free port there\n"
+    )
+
+
+@pytest.mark.parametrize(
+    "coordinator", ["localhost", "localhost:", ":1234", "localhost:x", "host:99999", "::1:1234", ""]
+)
+def test_a_coordinator_without_host_and_port_is_refused(coordinator):
+    with pytest.raises(UserError, match=r"--coordinator: .* is not accepted; address:port"):
+        RunConfig(coordinator=coordinator).check()
+
+
+@pytest.mark.parametrize("coordinator", ["localhost:1234", "10.0.0.1:65535", "[::1]:1234"])
+def test_a_coordinator_with_host_and_port_is_accepted(coordinator):
+    RunConfig(coordinator=coordinator).check()
