@@ -5,6 +5,7 @@ import io
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -28,26 +29,28 @@ STUDY = f"""
 from jaxlabs import command
 from jaxlabs.lab import Findings, Study
 from jaxlabs.training.run_config import CommonConfig
-command.main(Study("study", {TEXT!r}, CommonConfig, {{"quick": {{}}}},
-    lambda config, folder: Findings({{"sum": 1.0}}, {TEXT!r})))
+measure = lambda config, folder: Findings({{"sum": 1.0}}, {TEXT!r})
+command.main(Study(name="study", description={TEXT!r}, config_class=CommonConfig,
+    presets={{"quick": {{}}}}, measure=measure))
 """
 
 
 def started(program, redirections="", **environment):
-    script = f"exec {sys.executable} -c '{program}' {redirections}"
+    Path("program.py").write_text(program, encoding="utf-8")
+    script = f"exec {sys.executable} program.py {redirections}"
     environment = os.environ | {"PYTHONPATH": ROOT} | environment
     return subprocess.run(["bash", "-c", script], capture_output=True, env=environment)
 
 
 @pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", ">&- 2>&-", "<&- >&- 2>&-"])
 def test_a_closed_stream_is_written_nowhere(closed, here):
-    assert started(STREAMS.replace("'", '"'), closed).returncode == 0
+    assert started(STREAMS, closed).returncode == 0
     assert (here / "data").read_bytes() == b""
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
 def test_what_an_encoding_lacks_is_printed_as_a_question_mark(encoding, here):
-    ended = started(STREAMS.replace("'", '"'), PYTHONIOENCODING=encoding)
+    ended = started(STREAMS, PYTHONIOENCODING=encoding)
     printed = (TEXT + "\n").encode(encoding, errors="replace")
     assert (ended.returncode, ended.stdout, ended.stderr) == (0, printed, printed)
 
@@ -60,8 +63,7 @@ def test_what_an_encoding_lacks_is_printed_as_a_question_mark(encoding, here):
     ],
 )
 def test_a_command_ends_as_usual_without_streams_or_utf_8(redirections, environment, here):
-    program = STUDY.replace("'", '"')
-    ended = started(program, f"--platform=cpu --workdir=run {redirections}", **environment)
+    ended = started(STUDY, f"--platform=cpu --workdir=run {redirections}", **environment)
     assert (ended.returncode, ended.stderr) == (0, b"")
     assert ended.stdout == b"" if redirections else ended.stdout.startswith(b"????? ? ???\n")
     folder = RunFolder("run")
@@ -81,6 +83,6 @@ def test_the_summary_is_written_before_anything_is_printed(
 
 
 def test_a_full_device_behind_stdout_is_one_line():
-    ended = started(STUDY.replace("'", '"'), "--help > /dev/full")
+    ended = started(STUDY, "--help > /dev/full")
     assert ended.returncode == 2
     assert ended.stderr.decode() == "study: No space left on device\n"
