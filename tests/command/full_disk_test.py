@@ -79,12 +79,12 @@ def test_disk_that_is_full_at_the_end_is_one_line_and_the_run_can_be_ended_later
 
 def test_disk_that_fills_up_while_training_is_one_line(tiny_flags, tmp_path, monkeypatch, capsys):
     def full_when_appending(path, mode="r", **options):
-        if mode == "a":
+        if mode == "a" and path == run / "metrics.jsonl":
             raise FULL
         return open(path, mode, **options)
 
-    monkeypatch.setattr(run_folder, "open", full_when_appending, raising=False)
     run = tmp_path / "run"
+    monkeypatch.setattr(run_folder, "open", full_when_appending, raising=False)
     assert command.run(LAB, [*tiny_flags, "--steps=4", f"--workdir={run}"]) == 2
     assert said_by_the_runner(capsys) == [
         f"gpt: --workdir: cannot write {run}/metrics.jsonl (the disk is full); "

@@ -6,6 +6,7 @@ with a carried state, `sparse_autoencoder` with L-BFGS. `expected.npz` holds wha
 for fixed inputs. No lab that trains has batch statistics.
 """
 
+import functools
 import shutil
 from pathlib import Path
 
@@ -16,6 +17,7 @@ import pytest
 from experiments import char_rnn, gpt, sparse_autoencoder
 from jaxlabs import command, restoring
 from jaxlabs.run_folder import RunFolder
+from jaxlabs.training import devices
 
 STORED = Path(__file__).parents[1] / "fixtures" / "run_folders"
 LABS = {
@@ -30,8 +32,13 @@ pytestmark = pytest.mark.usefixtures("reused_executables")
 
 
 @pytest.fixture
-def stored(here):
-    """`stored(name) -> folder`: a copy of a stored run, beside the text that it was trained on."""
+def stored(here, monkeypatch):
+    """`stored(name) -> folder`: a copy of a stored run, beside the text that it was trained on.
+
+    It was trained on one device, over more of which its batches do not all divide.
+    """
+    one_device = functools.partial(devices.data_parallel, jax.devices()[:1])
+    monkeypatch.setattr(devices, "data_parallel", one_device)
 
     def copy(name):
         shutil.copy(STORED / "play.txt", here)

@@ -218,6 +218,7 @@ def test_a_step_of_lbfgs_whose_update_is_not_finite_is_skipped():
 
     tx = optax.chain(lbfgs(), optax.GradientTransformationExtraArgs(lambda _: (), overflow))
     state = create_state(nn.Dense(1, use_bias=False), {"params": {"kernel": jnp.ones((6, 1))}}, tx)
+    state = jax.tree.map(jnp.copy, state)  # the step is given every buffer, and each only once
     batch = {"x": X, "y": Y, "weights": np.ones(COUNT, np.float32)}
     state, metrics = build_full_batch_step(loss)(state, batch, jax.random.key(0))
     assert (int(metrics["skipped"]), int(state.skipped), int(state.step)) == (1, 1, 1)
