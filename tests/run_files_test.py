@@ -198,9 +198,9 @@ def test_folder_of_samples_outside_is_refused(folder, tmp_path):
 def test_nothing_is_appended_to_through_a_link(folder, tmp_path, name):
     (tmp_path / "mine").write_text("mine")
     (folder.path / name).symlink_to(tmp_path / "mine")
-    with pytest.raises(UserError, match=rf"cannot write .*{name} \(Too many levels of symbolic"):
-        with folder.writer():
-            folder.append_metrics([ROW])
+    refused = pytest.raises(UserError, match=rf"{name} \(Too many levels of symbolic")
+    with refused, folder.writer():
+        folder.append_metrics([ROW])
     assert (tmp_path / "mine").read_text() == "mine"
 
 

@@ -8,7 +8,7 @@ import pytest
 from experiments import char_rnn
 from experiments.char_rnn import LAB, PRESETS, CharRNNRun
 from jaxlabs import command, keys
-from jaxlabs.analysis.tempered_samples import HEADING
+from jaxlabs.analysis.tempered_samples import HEADING, TEMPERATURE
 from jaxlabs.data.batches import ParallelStreams, TokenStream
 from jaxlabs.data.tokenizers import CharTokenizer
 from jaxlabs.run_folder import RunFolder
@@ -40,7 +40,7 @@ def test_run_folder_holds_losses_perplexities_and_samples_at_three_temperatures(
         perplexity = math.exp(metrics[f"{split}_loss"])
         assert metrics[f"{split}_perplexity"] == pytest.approx(perplexity)
     drawn = (whole.samples / "final.txt").read_text()
-    sections = drawn.split(HEADING)[1:]
+    sections = drawn.split(HEADING + TEMPERATURE)[1:]
     assert [float(section.split("\n")[0]) for section in sections] == [0.7, 1.0, 1.2]
     for section in sections:
         assert section.split("\n", 1)[1].removesuffix("\n").startswith("ROMEO:")
@@ -62,7 +62,7 @@ def test_one_temperature_is_drawn_where_it_is_asked_for(whole, capsys):
     flags = ["--mode=sample", f"--workdir={whole.path}", "--prompt=the king", "--temperature=0"]
     assert command.run(LAB, flags) == 0
     heading, sample = capsys.readouterr().out.removesuffix("\n").split("\n", 1)
-    assert heading == f"{HEADING}0.0"
+    assert heading == f"{HEADING}{TEMPERATURE}0.0"
     assert sample.startswith("the king")
     assert len(sample) == len("the king") + 9
 
