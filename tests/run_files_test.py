@@ -192,3 +192,49 @@ def test_folder_of_samples_outside_is_refused(folder, tmp_path):
         with pytest.raises(UserError, match=r"is a link out of the run folder, to .*diary"):
             write()
     assert [path.name for path in (tmp_path / "diary").iterdir()] == ["step-000004.txt"]
+
+
+@pytest.mark.parametrize("name", [".lock", "metrics.jsonl"])
+def test_nothing_is_appended_to_through_a_link(folder, tmp_path, name):
+    (tmp_path / "mine").write_text("mine")
+    (folder.path / name).symlink_to(tmp_path / "mine")
+    refused = pytest.raises(UserError, match=rf"{name} \(Too many levels of symbolic")
+    with refused, folder.writer():
+        folder.append_metrics([ROW])
+    assert (tmp_path / "mine").read_text() == "mine"
+
+
+def test_a_lock_that_is_a_fifo_is_not_waited_for(folder):
+    os.mkfifo(folder.path / ".lock")
+    with pytest.raises(UserError, match=r"cannot write .*\.lock \("), folder.writer():
+        pass
+
+
+def test_nothing_is_replaced_through_a_link(folder, tmp_path):
+    (tmp_path / "mine").write_text("mine")
+    for name in (".writable", "config.json", ".config.json.partial"):
+        (folder.path / name).symlink_to(tmp_path / "mine")
+    folder.create()
+    folder.write_config(CONFIG)
+    assert folder.read_config() == CONFIG
+    assert (tmp_path / "mine").read_text() == "mine"
+    folder.figures.rmdir()
+    folder.figures.symlink_to(tmp_path)
+    with pytest.raises(UserError, match=r"figures is a link out of the run folder"):
+        folder.write_bytes(folder.figures / "mine", b"ours")
+    assert (tmp_path / "mine").read_text() == "mine"
+
+
+def test_a_link_within_the_folder_is_followed(folder):
+    folder.write_sample("step-000004", "text")
+    (folder.samples / "final.txt").symlink_to("step-000004.txt")
+    assert folder.read_texts("final") == "text"
+
+
+def test_the_folder_itself_may_be_a_link(tmp_path):
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "run").symlink_to(tmp_path / "disk")
+    folder = RunFolder(tmp_path / "run")
+    folder.create()
+    folder.write_config(CONFIG)
+    assert folder.read_config() == CONFIG

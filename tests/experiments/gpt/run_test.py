@@ -93,8 +93,9 @@ def test_run_folder_holds_what_a_run_is_to_leave(whole):
     arrays = {path.name for path in (folder.path / "arrays").iterdir()}
     assert {"attention_maps.npz", "positions.npz"} <= arrays
     steps = range(0, STEPS + 1, 200)
-    samples = {"final.txt", *(f"step-{step:06d}.txt" for step in steps)}
-    assert {path.name for path in folder.samples.iterdir()} == samples
+    samples = {"final", *(f"step-{step:06d}" for step in steps)}
+    files = {f"{name}.{kind}" for name in samples for kind in ("txt", "json")}
+    assert {path.name for path in folder.samples.iterdir()} == files
     final = (folder.samples / "final.txt").read_text()
     assert final in out
     assert [len(one) for one in final.split(RULE)] == [len("ROMEO:") + 8] * 3
