@@ -2,6 +2,8 @@
 
 import logging
 import shutil
+import sys
+import types
 
 import chex
 import jax
@@ -11,6 +13,7 @@ import optax
 import pytest
 
 from jaxlabs.config import UserError
+from jaxlabs.training import checkpoints as checkpoints_module
 from jaxlabs.training.checkpoints import Checkpoints
 from jaxlabs.training.run_config import RunConfig
 from jaxlabs.training.state import create_state
@@ -235,6 +238,20 @@ def test_empty_newest_folder_is_set_aside_and_the_run_can_save_that_step_again(f
         checkpoints.save(numbered(3), FACTS, 3.0)
     assert "The checkpoint of step 3 is damaged" in caplog.text
     assert restored_step(folder) == 3
+
+
+def test_reads_of_a_damaged_checkpoint_that_were_given_up_print_nothing(folder, monkeypatch):
+    printed = []
+    monkeypatch.setattr(sys, "unraisablehook", printed.append)
+    checkpoints_module._forget_abandoned_reads.cache_clear()  # it was done under another hook
+    for index in folder.rglob("manifest.ocdbt"):
+        index.write_bytes(bytes(range(200)))
+    with Checkpoints(folder, keep=3) as checkpoints, pytest.raises(UserError, match="can be read"):
+        checkpoints.restore(numbered(0))
+    for text in ("Event loop is closed", "a bug"):  # as threads report it, whenever they do
+        sys.unraisablehook(types.SimpleNamespace(exc_value=RuntimeError(text)))
+    assert [str(lost.exc_value) for lost in printed] == ["a bug"]
+    checkpoints_module._forget_abandoned_reads.cache_clear()
 
 
 def test_half_written_checkpoint_of_a_killed_run_is_not_seen(folder):
