@@ -10,6 +10,9 @@ import pytest
 
 from experiments.gpt import LAB
 from jaxlabs import command
+from jaxlabs.report import plots
+from jaxlabs.report.left_out import LeftOut
+from jaxlabs.report.page import write_report
 from jaxlabs.run_folder import WRITTEN, RunFolder
 
 ABOUT_DAMAGE = True
