@@ -86,8 +86,8 @@ def build_task(config: ContrastiveRun, vocabulary: Mapping[str, Any]) -> Task:
     """Makes the model for pictures of one shape and the words of the descriptions."""
     words = WordTokenizer.from_json(vocabulary).vocabulary_size
     model = dual_encoder.DualEncoder(config.model.with_vocabulary(words))
-    blank = {"images": jnp.zeros((1, *vocabulary["shape"])), "tokens": jnp.ones((1, 1), jnp.int32)}
-    init = functools.partial(model.init, **blank)
+    picture, text = jnp.zeros((1, *vocabulary["shape"]), jnp.float32), jnp.ones((1, 1), jnp.int32)
+    init = functools.partial(model.init, images=picture, tokens=text)
     random = config.model.shift > 0 or config.model.dropout > 0
     return Task(model, init, dual_encoder.loss, dual_encoder.train_step, random=random)
 

@@ -91,7 +91,9 @@ def build_task(config: DDPMConfig, vocabulary: Mapping[str, Any]) -> Task:
     shape, classes = tuple(vocabulary["shape"]), len(vocabulary["classes"])
     model = ddpm.UNet(config.model, config.diffusion, shape, classes)
     picture_samples.require_drawable(config.sampling, model)
-    init = functools.partial(model.init, x=jnp.zeros((1, *shape)), t=jnp.zeros(1, jnp.int32))
+    init = functools.partial(
+        model.init, x=jnp.zeros((1, *shape), jnp.float32), t=jnp.zeros(1, jnp.int32)
+    )
     return Task(model, init, ddpm.loss, ddpm.train_step, random=True)
 
 

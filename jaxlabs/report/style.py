@@ -106,7 +106,8 @@ def render(figure: Figure | Animation) -> Rendered:
     if isinstance(figure, Animation):
         return Rendered(_animated_png(figure), frozenset())
     rendered = _saved(figure)
-    families = fonts.families_with(rendered.missing)
+    # To look for fonts takes time, which a page in letters that DejaVu has need not spend.
+    families = fonts.families_with(rendered.missing) if rendered.missing else []
     if not families:
         return rendered
     for label in figure.findobj(Text):
