@@ -164,10 +164,13 @@ def parse(lab: Experiment, arguments: Sequence[str]) -> Request | None:
         return None
     if rest:
         raise UserError(f"{rest[0]!r} is no flag; settings are given as --name=value")
+    given = config_lib.given_flags(lab.config_class, values)
+    for line in config_lib.deprecations(lab.config_class, given):
+        print(f"{lab.name}: {line}", file=sys.stderr)
     request = Request(
         lab=lab,
         arguments=tuple(arguments),
-        given=config_lib.given_flags(lab.config_class, values),
+        given=config_lib.canonical(lab.config_class, given),
         **{name: values[name].value for name, *_ in _command_flags(lab)},
     )
     _check_choice("preset", request.preset, lab.presets)

@@ -37,6 +37,9 @@ def setting(
     below: float | None = None,
     kind: str = IDENTITY,
     path_unless: Iterable[str] | None = None,
+    section: str | None = None,
+    aliases: Iterable[str] = (),
+    value_aliases: Mapping[str, str] | None = None,
 ) -> Any:
     """Declares one field of a `Config`.
 
@@ -55,6 +58,9 @@ def setting(
       path_unless: of a setting that is the path of a file or folder: the words that are no path,
         such as the names of data sets, which the help then begins with; None for every other
         setting.
+      section: heading of `--help` under which it is listed; None: that of its class.
+      aliases: names that it had before; flags and stored runs may still use them.
+      value_aliases: values that it had before, by what they are called now.
     """
     if path_unless:
         help = f"{', '.join(path_unless)}, or {help}"
@@ -62,6 +68,8 @@ def setting(
     metadata |= {"above": above, "below": below}
     metadata["choices"] = tuple(choices) if choices is not None else None
     metadata["path_unless"] = tuple(path_unless) if path_unless is not None else None
+    metadata |= {"section": section, "aliases": tuple(aliases)}
+    metadata["value_aliases"] = dict(value_aliases or {})
     return dataclasses.field(default=default, metadata=metadata)
 
 
@@ -102,6 +110,7 @@ class Config:
         Raises:
           UserError: a name is no setting of this config, or a value is not accepted.
         """
+        values = canonical(cls, values)
         names = [name for name, _ in settings(cls)]
         for name in values:
             if name not in names:
@@ -148,6 +157,39 @@ def path_settings(config_class: type[Config], values: Mapping[str, Any]) -> dict
     }
 
 
+def canonical(config_class: type[Config], values: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns settings under their present names and values, from present or earlier ones.
+
+    Names that no setting has ever had are kept.
+
+    Raises:
+      UserError: one setting is given under two names.
+    """
+    fields = dict(settings(config_class))
+    present = {alias: name for name, field in fields.items() for alias in field.metadata["aliases"]}
+    result: dict[str, Any] = {}
+    for given, value in values.items():
+        name = present.get(given, given)
+        if name in result:
+            raise UserError(f"--{given}: the same setting as --{name}; give one of them")
+        known = fields[name].metadata["value_aliases"] if name in fields else {}
+        result[name] = known.get(value, value) if isinstance(value, str) else value
+    return result
+
+
+def deprecations(config_class: type[Config], given: Mapping[str, Any]) -> list[str]:
+    """Returns one line for each given setting whose name or value is an earlier one."""
+    lines = []
+    for name, value in given.items():
+        ((new, now),) = canonical(config_class, {name: value}).items()
+        if new != name or now != value:
+            old, new = f"--{name}", f"--{new}"
+            if now != value:
+                old, new = f"{old}={value}", f"{new}={now}"
+            lines.append(f"{old} is deprecated; use {new}")
+    return lines
+
+
 def nearest(name: str, names: Iterable[str]) -> str:
     """Returns "; did you mean 'x'?" for a near miss, else an empty string."""
     matches = difflib.get_close_matches(name, list(names), n=1)
@@ -164,10 +206,11 @@ def field_type(config_class: type[Config], field: dataclasses.Field) -> tuple[ty
 
 
 def define_flags(config_class: type[Config], values: flags.FlagValues) -> None:
-    """Defines one absl flag per setting; one that is not given means "as the preset says"."""
+    """Defines one absl flag per setting and alias; not given, it means "as the preset says"."""
     for name, field in settings(config_class):
         kind, optional = field_type(_owner(config_class, name), field)
-        define_flag(values, name, kind, None, field.metadata["help"], optional=optional)
+        for spelling in (name, *field.metadata["aliases"]):
+            define_flag(values, spelling, kind, None, field.metadata["help"], optional=optional)
 
 
 def define_flag(
@@ -223,8 +266,13 @@ class _Parser(flags.ArgumentParser):
 
 
 def given_flags(config_class: type[Config], values: flags.FlagValues) -> dict[str, Any]:
-    """Returns the settings that the command line gave explicitly."""
-    given = {name: values[name].value for name, _ in settings(config_class) if values[name].present}
+    """Returns the settings that the command line gave explicitly, by the names that it used."""
+    names = [
+        spelling
+        for name, field in settings(config_class)
+        for spelling in (name, *field.metadata["aliases"])
+    ]
+    given = {name: values[name].value for name in names if values[name].present}
     return {name: None if value is NONE else value for name, value in given.items()}
 
 

@@ -207,3 +207,57 @@ def test_only_settings_that_are_declared_as_paths_and_are_no_words_are_paths():
     assert config_lib.path_settings(Reader, Reader(dataset="markov", kind="a/b").flat()) == {}
     given = {"dataset": "a.txt", "home": "."}
     assert config_lib.path_settings(Reader, Reader(**given).flat()) == given
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Renamed(Config):
+    """Settings that had other names and values before."""
+
+    embed_dim: int = setting(8, "features", minimum=1, aliases=("width", "size"))
+    precision: str = setting(
+        "highest",
+        "of matmuls",
+        choices=("highest", "bfloat16"),
+        value_aliases={"fast": "bfloat16"},
+    )
+
+
+def renamed_flags(*arguments) -> dict:
+    values = flags.FlagValues()
+    config_lib.define_flags(Renamed, values)
+    values(["program", *arguments])
+    return config_lib.given_flags(Renamed, values)
+
+
+@pytest.mark.parametrize("name", ["embed_dim", "width", "size"])
+def test_a_setting_is_found_by_its_earlier_names(name):
+    assert Renamed.from_flat({name: 4}).embed_dim == 4
+    assert Renamed.from_flat(renamed_flags(f"--{name}=4")).embed_dim == 4
+
+
+def test_an_earlier_value_becomes_the_present_one():
+    assert Renamed.from_flat(renamed_flags("--precision=fast")).precision == "bfloat16"
+    assert config_lib.canonical(Renamed, {"precision": "fast", "width": 3, "other": 1}) == {
+        "precision": "bfloat16",
+        "embed_dim": 3,
+        "other": 1,
+    }
+
+
+def test_a_setting_under_two_names_is_refused():
+    with pytest.raises(UserError, match=r"^--size: the same setting as --embed_dim; give one"):
+        Renamed.from_flat(renamed_flags("--width=4", "--size=4"))
+
+
+def test_a_deprecated_name_or_value_is_reported_with_the_present_one():
+    given = renamed_flags("--width=4", "--precision=fast")
+    assert config_lib.deprecations(Renamed, given) == [
+        "--width is deprecated; use --embed_dim",
+        "--precision=fast is deprecated; use --precision=bfloat16",
+    ]
+    assert config_lib.deprecations(Renamed, {"embed_dim": 4, "precision": "highest"}) == []
+
+
+def test_a_value_that_is_not_accepted_is_refused_under_the_present_name():
+    with pytest.raises(UserError, match=r"^--embed_dim: 0 is not accepted; a whole number of"):
+        Renamed.from_flat(renamed_flags("--width=0"))
