@@ -15,7 +15,9 @@ def markdown(results: Mapping[str, Any]) -> str:
         lines.append(f"- {machine['machine']}: {labs}")
     columns = ("lab", "metric", "ours", "std", "seeds", "published", "published result")
     lines += ["", *_table(columns, map(_metric, rows))]
-    reasons = {(row["lab"], row["why_not"]) for row in rows if row["why_not"]}
+    reasons = {
+        (row["lab"], row["not_comparable_reason"]) for row in rows if row["not_comparable_reason"]
+    }
     lines += ["", *(f"- \\* `{lab}`: not comparable: {why}" for lab, why in sorted(reasons))]
     lines += [f"- Failed: {row['run']}: {row['why']}" for row in results["failures"]]
     commands = {
@@ -32,7 +34,7 @@ def _metric(row: Mapping[str, Any]) -> Sequence[str]:
     return (
         *(f"`{row['lab']}`", name, figure(row["ours"]), figure(row["deviation"])),
         str(row["seeds"]),
-        figure(row["published"], as_stated=True) + ("\\*" if row["why_not"] else ""),
+        figure(row["published"], as_stated=True) + ("\\*" if row["not_comparable_reason"] else ""),
         row["figure"] if known else "—",
     )
 

@@ -19,7 +19,7 @@ import tqdm
 from jaxlabs import command
 from jaxlabs.analysis import attention_demo, attention_depth, attention_heads, toy_sentences
 from jaxlabs.config import UserError, setting
-from jaxlabs.lab import Findings, Study
+from jaxlabs.lab import Study, StudyResult
 from jaxlabs.run_folder import RunFolder
 from jaxlabs.training.run_config import CommonConfig
 
@@ -59,7 +59,7 @@ class AttentionConfig(CommonConfig):
 PRESETS = {"quick": {}, "best": {"seeds": 8, "depth_steps": 600, "heads_steps": 600}}
 
 
-def measure(config: AttentionConfig, folder: RunFolder) -> Findings:
+def measure(config: AttentionConfig, folder: RunFolder) -> StudyResult:
     """Carries out the demonstrations and both experiments."""
     step = attention_demo.scaled_dot_product(config.seed)
     scaling = attention_demo.scaling_study(DIMS, config.seed)
@@ -88,7 +88,7 @@ def measure(config: AttentionConfig, folder: RunFolder) -> Findings:
     metrics = {name: float(value) for name, value in metrics.items()}
     table = "\n".join(f"{name} {value:.4g}" for name, value in metrics.items())
     text = [attention_demo.in_words(step, attention_demo.STEP), reading.text, table]
-    return Findings(metrics, "\n\n".join(text))
+    return StudyResult(metrics, "\n\n".join(text))
 
 
 def _powers_of_two(largest: int) -> list[int]:

@@ -41,9 +41,9 @@ class AutoencoderRun(RunConfig):
 
 ADAM = {"batch_size": 100, "eval_batch_size": 500, "weight_decay": 0.0, "schedule": "cosine"}
 ADAM |= {"steps": 3000, "learning_rate": 2e-3, "eval_every": 1000, "checkpoint_every": 5000}
-LONG = ADAM | {"binarisation": "redrawn", "eval_every": 10_000, "tight_images": 1000}
-GREY = {"objective": "ae", "binarisation": "none", "likelihood": "gaussian", "activation": "relu"}
-LINEAR = ADAM | GREY | {"hidden_layers": 0, "latent": 10, "scale": 0.1, "optimizer": "lbfgs"}
+LONG = ADAM | {"binarization": "redrawn", "eval_every": 10_000, "tight_images": 1000}
+GRAY = {"objective": "ae", "binarization": "none", "likelihood": "gaussian", "activation": "relu"}
+LINEAR = ADAM | GRAY | {"hidden_layers": 0, "latent": 10, "scale": 0.1, "optimizer": "lbfgs"}
 LINEAR |= {"train_images": 5000, "batch_size": 5000, "steps": 1000, "eval_every": 100}
 PRESETS = {
     "quick": ADAM | {"latent": 2, "compare_latent": 32},
@@ -59,17 +59,17 @@ PRESETS = {
 
 
 def load_data(config: AutoencoderRun) -> Data:
-    """Reads the pictures and binarises them."""
+    """Reads the pictures and binarizes them."""
     pictures = images.load(config.dataset, config.data_dir)
     return picture_data(pictures, config.pictures, config.model.likelihood == "bernoulli")
 
 
 def build_task(config: AutoencoderRun, vocabulary: Mapping[str, Any]) -> Task:
     """Makes the model for pictures of one shape."""
-    redraw = config.pictures.binarisation == "redrawn"
+    redraw = config.pictures.binarization == "redrawn"
     model = autoencoder.Autoencoder(config.model, tuple(vocabulary["shape"]), redraw)
     init = functools.partial(model.init, x=jnp.zeros((1, math.prod(model.shape)), jnp.float32))
-    random = config.model.variational or config.pictures.binarisation == "redrawn"
+    random = config.model.variational or config.pictures.binarization == "redrawn"
     return Task(model, init, autoencoder.loss, autoencoder.train_step, random=random)
 
 
@@ -77,14 +77,14 @@ def draw_samples(
     config: AutoencoderRun, task: Task, vocabulary: Any, state: TrainState, key: jax.Array
 ) -> dict[str, jax.Array]:
     """Returns pictures of codes drawn from the prior."""
-    return {"images": autoencoder.sample_prior(task.model, state.evaluation_params, key, 100)}
+    return {"images": autoencoder.sample_prior(task.model, state.eval_params, key, 100)}
 
 
-def analyse(
+def analyze(
     config: AutoencoderRun, task: Task, data: Data, state: TrainState, folder: RunFolder
 ) -> dict[str, float]:
     """Measures codes and bound; writes what the report draws, the two objectives side by side."""
-    trained, settings = (task.model, state.evaluation_params), config.latents
+    trained, settings = (task.model, state.eval_params), config.latents
     figures = latent.measure(*trained, data, settings, folder, config.seed)
     models = {config.model.objective: trained}
     for objective in autoencoder.OBJECTIVES if settings.compare_latent else ():
@@ -102,13 +102,13 @@ LAB = Lab(
     load_data=load_data,
     build_task=build_task,
     sample=draw_samples,
-    analyse=analyse,
+    analyze=analyze,
     sweeps={
         "code_width": Sweep(
             question="What does a narrow code cost, and what as many principal components?",
             axes={"latent": (1, 2, 4, 8, 16, 32, 64, 128, 256, 784, 1000)},
             metrics=("test_squared_error", "pca_squared_error"),
-            settings=GREY
+            settings=GRAY
             | {"hidden_layers": 1, "hidden": 1000, "steps": 1000, "compare_latent": None},
         ),
     },

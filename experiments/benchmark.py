@@ -15,6 +15,7 @@ import sys
 from collections.abc import Sequence
 
 import tqdm
+from jaxlabs.analysis.benchmark.cases import Bench, Subject
 
 from experiments import char_rnn, ddpm, gpt
 from experiments import sparse_autoencoder as sparse
@@ -22,10 +23,9 @@ from experiments import speech_classifier as classifier
 from experiments import speech_lm as words
 from jaxlabs import command
 from jaxlabs.analysis.benchmark import table, turns
-from jaxlabs.analysis.benchmark.rivals import Bench, Subject
 from jaxlabs.analysis.benchmark.suites import SUITES, matmul
 from jaxlabs.config import UserError, group, nearest, setting
-from jaxlabs.lab import Findings, Lab, Study
+from jaxlabs.lab import Lab, Study, StudyResult
 from jaxlabs.run_folder import RunFolder
 from jaxlabs.training import devices
 from jaxlabs.training.run_config import CommonConfig
@@ -62,7 +62,7 @@ QUICK |= {"limit": 120.0}
 PRESETS = {"quick": QUICK, "reference": {}}
 
 
-def measure(config: BenchmarkConfig, folder: RunFolder) -> Findings:
+def measure(config: BenchmarkConfig, folder: RunFolder) -> StudyResult:
     """Measures suite by suite; those that an earlier sitting has finished are not repeated."""
     bench = Bench(
         labs={lab.name: _subject(lab, config.data_dir) for lab in LABS},
@@ -94,11 +94,11 @@ def measure(config: BenchmarkConfig, folder: RunFolder) -> Findings:
             folder.write_text(path, json.dumps({"rows": rows}, indent=2) + "\n")
     table.write_arrays(rows, folder)
     text = f"{table.table(rows)}\n\n{table.LEGEND}"
-    return Findings(table.metrics(rows), text)
+    return StudyResult(table.metrics(rows), text)
 
 
 def _measure_group(
-    rivals: Sequence[turns.Variant], config: BenchmarkConfig, bar: tqdm.tqdm
+    cases: Sequence[turns.Variant], config: BenchmarkConfig, bar: tqdm.tqdm
 ) -> list[turns.Row]:
     def advance(rival: turns.Variant) -> None:
         told = f"{rival.suite}, {rival.variant}: {rival.name}"
@@ -107,7 +107,7 @@ def _measure_group(
         if bar.disable:  # no terminal: plain lines
             print(told, file=sys.stderr)
 
-    return turns.measure_group(rivals, config.measuring, advance)
+    return turns.measure_group(cases, config.measuring, advance)
 
 
 def _subject(lab: Lab, data_dir: str | None) -> Subject:

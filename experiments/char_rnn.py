@@ -18,7 +18,7 @@ from jaxlabs.analysis import tempered_samples, text_samples
 from jaxlabs.analysis.baselines import ngram_baselines
 from jaxlabs.config import group, setting
 from jaxlabs.data import datasets
-from jaxlabs.data.language import language_data, streamed_data
+from jaxlabs.data.language import bptt_data, language_data
 from jaxlabs.data.splits import Data
 from jaxlabs.data.tokenizers import CharTokenizer
 from jaxlabs.lab import Lab
@@ -64,7 +64,7 @@ def load_data(config: CharRNNRun) -> Data:
     dataset = datasets.load(config.dataset, config.data_dir)
     context, rest = config.model.context, (config.seed, ngram_baselines)
     if config.model.carry_state:
-        return streamed_data(dataset, context, config.batch_size, *rest)
+        return bptt_data(dataset, context, config.batch_size, *rest)
     return language_data(dataset, context, *rest)
 
 
@@ -92,11 +92,11 @@ def draw_samples(
 ) -> Texts:
     """Returns samples that continue the prompt, at each temperature under a heading."""
     size = CharTokenizer.from_json(vocabulary).vocabulary_size
-    generate = functools.partial(char_rnn.sample, task.model, state.evaluation_params, tokens=size)
+    generate = functools.partial(char_rnn.sample, task.model, state.eval_params, tokens=size)
     return tempered_samples.draw(generate, config.sampling, vocabulary, key)
 
 
-def analyse(
+def analyze(
     config: CharRNNRun, task: Task, data: Data, state: TrainState, folder: RunFolder
 ) -> dict[str, float]:
     """Measures the samples, at each temperature."""
@@ -111,7 +111,7 @@ LAB = Lab(
     load_data=load_data,
     build_task=build_task,
     sample=draw_samples,
-    analyse=analyse,
+    analyze=analyze,
     variant=lambda config: "" if config.model.cell == "gru" else f"-{config.model.cell}",
     sweeps={
         "cells": Sweep(

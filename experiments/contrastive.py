@@ -99,7 +99,7 @@ def show_nearest(
     return zero_shot.nearest_wordings(zero_shot.trained(task, vocabulary, state), config.prompt)
 
 
-def analyse(
+def analyze(
     config: ContrastiveRun, task: Task, data: Data, state: TrainState, folder: RunFolder
 ) -> dict[str, float]:
     """Classifies, retrieves and looks at how sure the model is; writes what the report draws."""
@@ -116,7 +116,7 @@ LAB = Lab(
     load_data=load_data,
     build_task=build_task,
     sample=show_nearest,
-    analyse=analyse,
+    analyze=analyze,
     variant=lambda config: "" if config.model.loss == "clip" else f"-{config.model.loss}",
     sweeps={
         "batch_size": Sweep(

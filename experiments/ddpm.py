@@ -22,7 +22,7 @@ from jaxlabs.analysis import diffusion_likelihood, picture_quality, picture_samp
 from jaxlabs.analysis.epochs import mean_losses
 from jaxlabs.config import UserError, group, setting
 from jaxlabs.data import images
-from jaxlabs.data.pictures import labelled_data
+from jaxlabs.data.pictures import labeled_data
 from jaxlabs.data.splits import Data
 from jaxlabs.diffusion.schedules import DiffusionConfig
 from jaxlabs.lab import Lab
@@ -75,14 +75,14 @@ PRESETS = {
 def load_data(config: DDPMConfig) -> Data:
     """Reads the pictures."""
     pictures = images.load(config.dataset, config.data_dir)
-    ddpm.require_halves(pictures.train.images.shape[1:])
+    ddpm.check_divisible(pictures.train.images.shape[1:])
     if config.model.class_conditional and not pictures.classes:
         raise UserError(
             f"--class_conditional: {config.dataset} has no classes; sub-folders would be classes,"
             " and --noclass_conditional --guidance=1 needs none"
         )
-    data = labelled_data(pictures, config.evaluated_images)
-    picture_quality.find_judge(config.quality, data.dataset)  # says so before it trains
+    data = labeled_data(pictures, config.evaluated_images)
+    picture_quality.load_feature_extractor(config.quality, data.dataset)  # says so before it trains
     return data
 
 
@@ -101,21 +101,21 @@ def draw_samples(
     config: DDPMConfig, task: Task, vocabulary: Mapping[str, Any], state: TrainState, key: jax.Array
 ) -> dict[str, np.ndarray]:
     """Returns pictures drawn from noise."""
-    drawn = picture_samples.draw(task.model, state.evaluation_params, config.sampling, key)
+    drawn = picture_samples.draw(task.model, state.eval_params, config.sampling, key)
     return picture_samples.as_samples(drawn)
 
 
-def analyse(
+def analyze(
     config: DDPMConfig, task: Task, data: Data, state: TrainState, folder: RunFolder
 ) -> dict[str, float]:
     """Measures samples and the bound; writes what the report draws."""
-    network = task.model, state.evaluation_params
+    network = task.model, state.eval_params
     way_key, quality_key, bound_key = jax.random.split(keys.stream(config.seed, "analysis"), 3)
     test = picture_quality.whole_test(data).arrays["images"]
-    picture_samples.write_ways(*network, config.sampling, test, folder, way_key)
+    picture_samples.write_trajectories(*network, config.sampling, test, folder, way_key)
     drawn = picture_samples.read(folder, test.shape[1:])
     figures = mean_losses(folder.read_metrics(), -(-data.train.count // config.batch_size))
-    figures |= picture_quality.write_neighbours(drawn, data, folder)
+    figures |= picture_quality.write_neighbors(drawn, data, folder)
     figures |= diffusion_likelihood.measure(*network, test, config.bound, folder, bound_key)
     return figures | picture_quality.measure(
         *network, config.sampling, config.quality, data, folder, quality_key
@@ -130,7 +130,7 @@ LAB = Lab(
     load_data=load_data,
     build_task=build_task,
     sample=draw_samples,
-    analyse=analyse,
+    analyze=analyze,
     loss_unit="squared error",
 )
 

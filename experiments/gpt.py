@@ -88,12 +88,12 @@ def draw_samples(
 ) -> Texts:
     """Returns samples that continue the prompt."""
     size = CharTokenizer.from_json(vocabulary).vocabulary_size
-    params = state.evaluation_params
+    params = state.eval_params
     generate = functools.partial(transformer_lm.sample, task.model, params, tokens=size)
     return Texts({"": text_samples.draw(generate, config.sampling, vocabulary, key)})
 
 
-def analyse(
+def analyze(
     config: GPTConfig, task: Task, data: Data, state: TrainState, folder: RunFolder
 ) -> dict[str, float]:
     """Measures the samples; writes attention maps and the position table for the report."""
@@ -102,7 +102,7 @@ def analyse(
     texts = config.maps.texts() or {"": held_out[: attention_maps.CHARACTERS]}
     shown = attention_maps.shown_texts(texts, list, tokenizer.encode, model.context)
     masks = {"causal": not model.demo_unmasked, "window": model.attention_window}
-    params = state.evaluation_params
+    params = state.eval_params
     leaks = attention_maps.write_maps(folder, config.maps, task.model, params, shown, **masks)
     if model.positions == "sinusoidal":
         folder.write_arrays("positions", table=sinusoidal(model.context, model.width))
@@ -126,7 +126,7 @@ LAB = Lab(
     load_data=load_data,
     build_task=build_task,
     sample=draw_samples,
-    analyse=analyse,
+    analyze=analyze,
     sweeps={"precision": PRECISION},
     variant=lambda config: "-unmasked" if config.model.demo_unmasked else "",
 )

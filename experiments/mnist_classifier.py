@@ -18,7 +18,7 @@ from jaxlabs import command
 from jaxlabs.analysis import image_predictions
 from jaxlabs.config import UserError, group, setting
 from jaxlabs.data import images
-from jaxlabs.data.pictures import labelled_data
+from jaxlabs.data.pictures import labeled_data
 from jaxlabs.data.splits import Data
 from jaxlabs.lab import Lab
 from jaxlabs.models import image_classifier
@@ -59,7 +59,7 @@ def load_data(config: ImageClassifierRun) -> Data:
             f"--dataset: {config.dataset} has {len(pictures.classes)} classes; at least two, as"
             " sub-folders, are needed"
         )
-    data = labelled_data(pictures)
+    data = labeled_data(pictures)
     image_classifier.require_divisible(data.vocabulary["shape"])
     chance = {"chance": math.log(len(pictures.classes))}
     return dataclasses.replace(data, baselines=lambda: chance)
@@ -84,12 +84,12 @@ def nothing_to_draw(
     return f"tells {len(vocabulary['classes'])} classes apart: {', '.join(vocabulary['classes'])}"
 
 
-def analyse(
+def analyze(
     config: ImageClassifierRun, task: Task, data: Data, state: TrainState, folder: RunFolder
 ) -> dict[str, float]:
     """Counts who is taken for whom; writes that and the errors for the report."""
     names, test = data.vocabulary["classes"], data.evaluations["test"]
-    params = state.evaluation_params
+    params = state.eval_params
     return image_predictions.write_errors(task.model, params, test, names, folder)
 
 
@@ -101,7 +101,7 @@ LAB = Lab(
     load_data=load_data,
     build_task=build_task,
     sample=nothing_to_draw,
-    analyse=analyse,
+    analyze=analyze,
 )
 
 if __name__ == "__main__":

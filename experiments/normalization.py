@@ -1,6 +1,6 @@
-"""Does batch normalisation train faster, bear larger learning rates, and regularise?
+"""Does batch normalization train faster, bear larger learning rates, and regularize?
 
-A network of pictures with no, batch and layer normalisation is trained at many learning rates from
+A network of pictures with no, batch and layer normalization is trained at many learning rates from
 several seeds, and every claim gets its figures and a verdict. Further: activations of untrained
 networks against depth, and statistics of mini-batches against those of all pictures.
 
@@ -21,7 +21,7 @@ from jaxlabs import command
 from jaxlabs.analysis import activation_scale, batch_noise, norm_claims, norm_training
 from jaxlabs.config import UserError, group, setting
 from jaxlabs.data import images
-from jaxlabs.lab import Findings, Study, StudyData
+from jaxlabs.lab import Study, StudyData, StudyResult
 from jaxlabs.models.normalized_network import NormalizedNetworkConfig
 from jaxlabs.run_folder import RunFolder
 from jaxlabs.training.run_config import CommonConfig
@@ -34,9 +34,7 @@ class NormalizationConfig(CommonConfig):
     """The data, the trainings and the network."""
 
     dataset: str = setting("mnist", "a folder of pictures with classes", path_unless=images.NAMES)
-    train_images: int = setting(
-        2000, "pictures to train on, few enough to be learnt by heart", minimum=8
-    )
+    train_images: int = setting(2000, "pictures to train on, few enough to be memorized", minimum=8)
     evaluated: int = setting(
         2000, "pictures to choose the rate by, and as many to test on", minimum=8
     )
@@ -72,7 +70,7 @@ def load_data(config: NormalizationConfig) -> StudyData:
     return StudyData(*norm_training.load(config.dataset, config.data_dir, *sizes))
 
 
-def measure(config: NormalizationConfig, folder: RunFolder, data: StudyData) -> Findings:
+def measure(config: NormalizationConfig, folder: RunFolder, data: StudyData) -> StudyResult:
     """Carries out the trainings and both measurements."""
     pictures, facts = data.content, data.dataset
     trained, state = norm_training.study(
@@ -102,7 +100,7 @@ def measure(config: NormalizationConfig, folder: RunFolder, data: StudyData) -> 
     verdicts = [
         {"claim": claim.says, "found": claim.found, "verdict": claim.verdict} for claim in claims
     ]
-    return Findings(metrics, "\n\n".join(text), {"claims": verdicts, "dataset": facts["name"]})
+    return StudyResult(metrics, "\n\n".join(text), {"claims": verdicts, "dataset": facts["name"]})
 
 
 def _progress(items: Sequence[Any], name: str) -> Iterable[Any]:

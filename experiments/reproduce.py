@@ -16,8 +16,8 @@ from collections.abc import Iterator
 
 import experiments
 from jaxlabs import command
-from jaxlabs.lab import Collection, Experiment
-from jaxlabs.training.run_config import CollectionConfig
+from jaxlabs.lab import Experiment, Suite
+from jaxlabs.training.run_config import SuiteConfig
 
 NO_LABS = ("benchmark", "reproduce")
 """Commands that tell nothing of a model; the first one's times want a machine to themselves."""
@@ -63,12 +63,12 @@ def labs() -> Iterator[tuple[str, Experiment]]:
             yield lab.name, lab
 
 
-def collection() -> Collection:
+def collection() -> Suite:
     """Returns the command; made when asked for, since it imports all others."""
-    return Collection(
+    return Suite(
         name="reproduce",
         description=__doc__,
-        config_class=CollectionConfig,
+        config_class=SuiteConfig,
         presets={"quick": {}, "reference": {}, "best": {}},
         labs=dict(labs()),
         main=MAIN,

@@ -30,7 +30,7 @@ from jaxlabs.analysis import (
 )
 from jaxlabs.config import setting
 from jaxlabs.data import memory_tasks
-from jaxlabs.lab import Findings, Study
+from jaxlabs.lab import Study, StudyResult
 from jaxlabs.run_folder import RunFolder
 from jaxlabs.training.run_config import CommonConfig
 
@@ -80,7 +80,7 @@ BEST = {"max_length": 500, "memory_seeds": 3, "adding_steps": 1000, "copying_ste
 PRESETS = {"quick": {}, "best": BEST | {"rule_steps": 2000, "clipping_steps": 1000}}
 
 
-def measure(config: RnnDynamicsConfig, folder: RunFolder) -> Findings:
+def measure(config: RnnDynamicsConfig, folder: RunFolder) -> StudyResult:
     """Carries out all measurements and trainings."""
     two_step, lengths = two_step_rnn.study(config.updates), config.lengths()
     sweep = dynamics.spectral_sweep(config.sweep_width, config.gradient_steps, config.seed)
@@ -104,7 +104,7 @@ def measure(config: RnnDynamicsConfig, folder: RunFolder) -> Findings:
     metrics |= long_memory.figures(adding) | long_memory.figures(copying)
     metrics = {name: float(value) for name, value in metrics.items()}
     table = "\n".join(f"{name} {value:.4g}" for name, value in metrics.items())
-    return Findings(metrics, f"{two_step_rnn.in_words(two_step)}\n\n{table}")
+    return StudyResult(metrics, f"{two_step_rnn.in_words(two_step)}\n\n{table}")
 
 
 def _gradients_of(

@@ -28,7 +28,7 @@ from jaxlabs.data.sequence_splits import (
     GRAMMARS,
     SPECIAL,
     SequenceDataConfig,
-    numberings,
+    load_vocabs,
     sequence_data,
 )
 from jaxlabs.data.splits import Data
@@ -78,7 +78,7 @@ def load_data(config: SequencePatternsConfig) -> Data:
 def build_task(config: SequencePatternsConfig, vocabulary: Mapping[str, Any]) -> Task:
     """Makes the model for the data's words, in which the prompt must be written."""
     sequence_predictions.require_known(config.sampling.prompt, vocabulary)
-    source, target = numberings(vocabulary)
+    source, target = load_vocabs(vocabulary)
     length, blank = vocabulary["source_length"], jnp.ones((1, 2), jnp.int32)
     if config.task == "translation":
         lengths = length, vocabulary["target_length"]
@@ -86,13 +86,13 @@ def build_task(config: SequencePatternsConfig, vocabulary: Mapping[str, Any]) ->
         init = functools.partial(model.init, source=blank, target=blank)
         steps = seq2seq.loss, seq2seq.train_step, seq2seq.derive
     else:
-        model = sequence_tasks.SequenceLabeller(
+        model = sequence_tasks.SequenceClassifier(
             config.model,
             source.size,
             labels=SPECIAL + target.words,
             length=length,
             aligned=config.task == "tagging",
-            both_ways=config.task != "next_word",
+            bidirectional=config.task != "next_word",
         )
         init = functools.partial(model.init, tokens=blank)
         steps = sequence_tasks.loss, sequence_tasks.train_step, sequence_tasks.derive
@@ -103,15 +103,15 @@ def say(
     config: SequencePatternsConfig, task: Task, vocabulary: Any, state: TrainState, key: jax.Array
 ) -> str:
     """Returns what the model makes of the prompt, or of a few test sentences."""
-    params = state.evaluation_params
+    params = state.eval_params
     return sequence_predictions.told(task.model, params, vocabulary, config.sampling, key)
 
 
-def analyse(
+def analyze(
     config: SequencePatternsConfig, task: Task, data: Data, state: TrainState, folder: RunFolder
 ) -> dict[str, float]:
     """Scores whole sentences; writes what the report draws."""
-    trained, size = (task.model, state.evaluation_params), config.eval_batch_size
+    trained, size = (task.model, state.eval_params), config.eval_batch_size
     sequence_pictures.write_pictures(folder, *trained, data, config.model.backbone, size)
     options = config.task, config.sampling, size, config.dataset == GRAMMAR
     return sequence_predictions.measure(*trained, data, *options)
@@ -125,7 +125,7 @@ LAB = Lab(
     load_data=load_data,
     build_task=build_task,
     sample=say,
-    analyse=analyse,
+    analyze=analyze,
     variant=lambda config: f"-{config.task}-{config.model.backbone}",
     sweeps={
         "backbones": Sweep(

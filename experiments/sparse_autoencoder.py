@@ -88,18 +88,18 @@ def draw_filters(
     config: SparseAutoencoderRun, task: Task, vocabulary: Any, state: TrainState, key: jax.Array
 ) -> dict[str, np.ndarray]:
     """Returns the filters as pictures."""
-    found = sparse_code.filters(state.evaluation_params, config.model.patch_size)
+    found = sparse_code.filters(state.eval_params, config.model.patch_size)
     return {"images": sparse_code.as_pictures(found)}
 
 
-def analyse(
+def analyze(
     config: SparseAutoencoderRun, task: Task, data: Data, state: TrainState, folder: RunFolder
 ) -> dict[str, float]:
     """Fits edges to the filters and writes what the report draws."""
     photographs = natural_images.load(config.dataset, config.data_dir)
     course = sparse_code.write_course(folder, data.headline, photographs)
     patches = data.train.arrays["patches"]
-    code = sparse_code.write_code(task.model, state.evaluation_params, patches, folder)
+    code = sparse_code.write_code(task.model, state.eval_params, patches, folder)
     return course | code
 
 
@@ -111,7 +111,7 @@ LAB = Lab(
     load_data=load_data,
     build_task=build_task,
     sample=draw_filters,
-    analyse=analyse,
+    analyze=analyze,
     loss_unit="cost",
     sweeps={
         "sparsity": Sweep(

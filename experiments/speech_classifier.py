@@ -96,14 +96,14 @@ def tell_speakers(
     key: jax.Array,
 ) -> str:
     """Returns sentences with their likeliest speakers; nothing is drawn at random."""
-    return sentence_predictions.told(task.model, state.evaluation_params, vocabulary, config.prompt)
+    return sentence_predictions.told(task.model, state.eval_params, vocabulary, config.prompt)
 
 
-def analyse(
+def analyze(
     config: SpeechClassifierConfig, task: Task, data: Data, state: TrainState, folder: RunFolder
 ) -> dict[str, float]:
     """Counts who is taken for whom; writes that and attention maps for the report."""
-    params, tokenizer = state.evaluation_params, WordTokenizer.from_json(data.vocabulary)
+    params, tokenizer = state.eval_params, WordTokenizer.from_json(data.vocabulary)
     count = functools.partial(sentence_predictions.confusion_counts, task.model, params)
     splits = {name: part for name, part in data.evaluations.items() if name.startswith("test")}
     counts = {name: count(part, config.eval_batch_size) for name, part in splits.items()}
@@ -126,7 +126,7 @@ LAB = Lab(
     load_data=load_data,
     build_task=build_task,
     sample=tell_speakers,
-    analyse=analyse,
+    analyze=analyze,
     sweeps={
         "seeds": Sweep(
             question="How much of the accuracy is the luck of the seed?",

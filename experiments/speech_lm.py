@@ -46,7 +46,7 @@ class SpeechLMConfig(RunConfig):
 REFERENCE = {"vocabulary_size": 5755, "positions": "learned", "init": "pytorch", "dropout": 0.0}
 REFERENCE |= {"context": 32, "width": 64, "layers": 4, "heads": 2, "ffn_width": 100}
 REFERENCE |= {"steps": 500, "batch_size": 16, "eval_every": 100, "weight_decay": 0.0}
-# What the years after GPT-2 changed, and all that keeps a small text from being learnt by heart.
+# What the years after GPT-2 changed, and all that keeps a small text from being memorized.
 BEST = REFERENCE | {"positions": "rotary", "norm": "rmsnorm", "qk_norm": True, "bias": False}
 BEST |= {"activation": "squared_relu", "zero_init_residual": True, "vocabulary_size": None}
 BEST |= {"init": "gpt2", "dropout": 0.3, "weight_decay": 1.0, "ema_decay": 0.99}
@@ -74,11 +74,11 @@ def draw_samples(
     config: SpeechLMConfig, task: Task, vocabulary: Mapping[str, Any], state: TrainState, key: Any
 ) -> Texts:
     """Returns samples that continue the prompt."""
-    params, sampling = state.evaluation_params, config.sampling
+    params, sampling = state.eval_params, config.sampling
     return Texts({"": word_samples.draw(task.model, params, sampling, vocabulary, key)})
 
 
-def analyse(
+def analyze(
     config: SpeechLMConfig, task: Task, data: Data, state: TrainState, folder: RunFolder
 ) -> dict[str, float]:
     """Writes attention maps for the report; tells how many test words are unknown."""
@@ -86,7 +86,7 @@ def analyse(
     texts = config.maps.texts() or attention_maps.SENTENCES
     shown = attention_maps.shown_texts(texts, split_words, tokenizer.encode, model.context)
     masks = {"causal": not model.demo_unmasked, "window": model.attention_window}
-    params, shares = state.evaluation_params, data.dataset["unknown_shares"]
+    params, shares = state.eval_params, data.dataset["unknown_shares"]
     leaks = attention_maps.write_maps(folder, config.maps, task.model, params, shown, **masks)
     unknown = {f"{one}_unknown": shares[file] for one, file in speeches.TEST_TEXTS.items()}
     return unknown | {f"attention_{name}": value for name, value in leaks.items()}
@@ -113,7 +113,7 @@ LAB = Lab(
     load_data=load_data,
     build_task=build_task,
     sample=draw_samples,
-    analyse=analyse,
+    analyze=analyze,
     sweeps={"windows": WINDOWS, "window_long": LONG},
 )
 

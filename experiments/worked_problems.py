@@ -1,6 +1,6 @@
 """Pen-and-paper problems of deep learning, each computed by this project and by a closed form.
 
-Attention by hand, momentum, a two-step network, batch normalisation, InfoNCE and SigLIP, the
+Attention by hand, momentum, a two-step network, batch normalization, InfoNCE and SigLIP, the
 softmax, Bayes' rule and the ELBO; marks where the write-up slips. Nothing is downloaded.
 
 Source    an unpublished homework of a deep-learning course; Polyak 1964 (the best momentum)
@@ -14,29 +14,29 @@ from jaxlabs import command
 from jaxlabs.analysis.worked_problems import (
     attention,
     contrastive,
-    normalisation,
-    optimisation,
+    normalization,
+    optimization,
     probability,
     rows,
 )
-from jaxlabs.lab import Findings, Study
+from jaxlabs.lab import Study, StudyResult
 from jaxlabs.published.worked_problems import STATEMENTS
 from jaxlabs.run_folder import RunFolder
 from jaxlabs.training.run_config import CommonConfig
 
-THEMES = (attention, optimisation, normalisation, contrastive, probability)
+THEMES = (attention, optimization, normalization, contrastive, probability)
 
 
-def measure(config: CommonConfig, folder: RunFolder) -> Findings:
+def measure(config: CommonConfig, folder: RunFolder) -> StudyResult:
     """Solves all problems, and writes what the report draws."""
     solved = [row for theme in THEMES for row in theme.problems()]
     folder.write_arrays("worked_scale", **attention.arrays(config.seed))
-    folder.write_arrays("worked_ravine", **optimisation.arrays())
-    folder.write_arrays("worked_batch_norm", **normalisation.arrays())
+    folder.write_arrays("worked_ravine", **optimization.arrays())
+    folder.write_arrays("worked_batch_norm", **normalization.arrays())
     folder.write_arrays("worked_temperature", **contrastive.arrays())
     problems = [row.entry() for row in solved]
     statements = [statement._asdict() for statement in STATEMENTS]
-    return Findings(
+    return StudyResult(
         rows.metrics(solved, STATEMENTS),
         rows.in_words(solved, STATEMENTS),
         {"problems": problems, "statements": statements},

@@ -15,11 +15,11 @@ from absl import flags
 from jaxlabs import config as config_lib
 from jaxlabs import modes, paths, reproduction, standard_streams, studies, sweeps
 from jaxlabs.config import UserError
-from jaxlabs.lab import Collection, Experiment, Lab, Request, Study
+from jaxlabs.lab import Experiment, Invocation, Lab, Study, Suite
 from jaxlabs.training import capacity, hosts, jax_settings, memory, signals
 from jaxlabs.training.signals import Interrupted
 
-MODES = ("train", "sample", "evaluate", "analyse", "export")
+MODES = ("train", "sample", "evaluate", "analyze", "export")
 
 READER_GONE = 128 + 13
 """The exit status of a command whose reader hung up, as of one that SIGPIPE ends."""
@@ -33,7 +33,7 @@ def main(lab: Experiment) -> None:
     """
     standard_streams.make_usable()
     signals.guard()
-    memory.keep_freed()
+    memory.configure_malloc()
     status = run(lab, sys.argv[1:])
     if status:
         hosts.abandon(status)
@@ -91,20 +91,20 @@ def _carry_out(lab: Experiment, arguments: Sequence[str]) -> int:
         return _do(request)
 
 
-def _do(request: Request) -> int:
-    if isinstance(request.lab, Collection):
-        return reproduction.carry_out(request)
+def _do(request: Invocation) -> int:
+    if isinstance(request.lab, Suite):
+        return reproduction.run(request)
     if isinstance(request.lab, Study):
         studies.measure(request)
     elif request.sweep is not None:
-        sweeps.carry_out(request)
+        sweeps.run(request)
     else:
-        modes.carry_out(request)
+        modes.run(request)
     return 0
 
 
 @contextlib.contextmanager
-def _memory_named(request: Request) -> Iterator[None]:
+def _memory_named(request: Invocation) -> Iterator[None]:
     """Turns what does not fit into memory into a line that begins with the flags to blame.
 
     Raises:
@@ -119,7 +119,7 @@ def _memory_named(request: Request) -> Iterator[None]:
         raise UserError(f"{_enlarging(request)}: {line}; smaller ones are needed") from None
 
 
-def _enlarging(request: Request) -> str:
+def _enlarging(request: Invocation) -> str:
     """Returns the given numbers that exceed the preset's by far, most first; else the preset."""
     preset = request.preset_config().flat()
     ratios = {
@@ -134,7 +134,7 @@ def _enlarging(request: Request) -> str:
     return ", ".join(f"--{name}={request.given[name]}" for name in names)
 
 
-def parse(lab: Experiment, arguments: Sequence[str]) -> Request | None:
+def parse(lab: Experiment, arguments: Sequence[str]) -> Invocation | None:
     """Parses a command line; None means that help was asked for.
 
     Raises:
@@ -167,7 +167,7 @@ def parse(lab: Experiment, arguments: Sequence[str]) -> Request | None:
     given = config_lib.given_flags(lab.config_class, values)
     for line in config_lib.deprecations(lab.config_class, given):
         print(f"{lab.name}: {line}", file=sys.stderr)
-    request = Request(
+    request = Invocation(
         lab=lab,
         arguments=tuple(arguments),
         given=config_lib.canonical(lab.config_class, given),
@@ -179,7 +179,7 @@ def parse(lab: Experiment, arguments: Sequence[str]) -> Request | None:
     return request
 
 
-def _check_lab_flags(request: Request) -> None:
+def _check_lab_flags(request: Invocation) -> None:
     _check_choice("mode", request.mode, MODES)
     _check_choice("checkpoint", request.checkpoint, ("latest", "best"))
     _check_mode(request)
@@ -192,7 +192,7 @@ def _check_lab_flags(request: Request) -> None:
         raise UserError(f"--replay_step: {request.replay_step} is not accepted; {accepted}")
 
 
-def _check_mode(request: Request) -> None:
+def _check_mode(request: Invocation) -> None:
     """Raises UserError for a flag that the mode would pass over in silence."""
     of_training = ("overwrite", "lr_range_test", "replay_step")
     given = [name for name in of_training if getattr(request, name) not in (False, None)]
@@ -200,8 +200,8 @@ def _check_mode(request: Request) -> None:
         raise UserError(f"--{given[0]}: it goes with --mode=train, not with {request.mode}")
     if "replay_step" in given and len(given) > 1:
         raise UserError(f"--{given[0]}: it does not go with --replay_step; leave one of them out")
-    if request.checkpoint != "latest" and request.mode in ("train", "analyse"):
-        why = {"train": "a run resumes from its end", "analyse": "a run is analysed at its end"}
+    if request.checkpoint != "latest" and request.mode in ("train", "analyze"):
+        why = {"train": "a run resumes from its end", "analyze": "a run is analyzed at its end"}
         raise UserError(f"--checkpoint: {why[request.mode]}; latest")
 
 

@@ -15,10 +15,10 @@ from absl import flags
 IDENTITY = "identity"
 RUNTIME = "runtime"
 
-MOST_WHOLE = 2**31 - 1
+MAX_WHOLE = 2**31 - 1
 """The largest whole number that a setting accepts unless it says otherwise: steps are int32."""
 
-LEAST_FLOAT, MOST_FLOAT = 1.18e-38, 3.4e38
+MIN_FLOAT, MAX_FLOAT = 1.18e-38, 3.4e38
 """The ends of float32; XLA takes what is nearer to 0 for 0."""
 
 
@@ -43,7 +43,7 @@ def setting(
 ) -> Any:
     """Declares one field of a `Config`.
 
-    Whole numbers are never larger than `MOST_WHOLE`, numbers never than what float32 can hold.
+    Whole numbers are never larger than `MAX_WHOLE`, numbers never than what float32 can hold.
 
     Args:
       default: value without a preset or a flag.
@@ -239,7 +239,7 @@ NONE = object()
 
 
 _TRUTH = {"true": True, "false": False, "1": True, "0": False}
-_MOST = {int: MOST_WHOLE, float: MOST_FLOAT}
+_MAX = {int: MAX_WHOLE, float: MAX_FLOAT}
 _ACCEPTED = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
 
 
@@ -324,7 +324,7 @@ def _check_value(field: dataclasses.Field, kind: type, optional: bool, value: An
         raise UserError(f"--{field.name}: {value!r} is not accepted; {_ACCEPTED[kind]}{or_none}")
     if kind in (str, bool):
         return
-    most, lowest, highest = _MOST[kind], limits["minimum"], limits["maximum"]
+    most, lowest, highest = _MAX[kind], limits["minimum"], limits["maximum"]
     if highest is None and value > most and value != math.inf:
         highest = most
     if lowest is None and value < -most and value != -math.inf:
@@ -348,6 +348,6 @@ def _check_value(field: dataclasses.Field, kind: type, optional: bool, value: An
 
 def _in_float32(value: float) -> float:
     """Returns what becomes of a number in XLA's float32: small ones are 0, large ones infinite."""
-    if abs(value) > MOST_FLOAT:
+    if abs(value) > MAX_FLOAT:
         return math.copysign(math.inf, value)
-    return 0.0 if abs(value) < LEAST_FLOAT else float(np.float32(value))
+    return 0.0 if abs(value) < MIN_FLOAT else float(np.float32(value))

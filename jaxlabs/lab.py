@@ -10,7 +10,7 @@ import jax
 from jaxlabs.data.splits import Data
 from jaxlabs.run_folder import RunFolder, Sample
 from jaxlabs.sweep_plan import Sweep
-from jaxlabs.training.run_config import CollectionConfig, CommonConfig, RunConfig
+from jaxlabs.training.run_config import CommonConfig, RunConfig, SuiteConfig
 from jaxlabs.training.state import TrainState
 from jaxlabs.training.task import Task
 
@@ -40,7 +40,7 @@ class Lab(Experiment):
       load_data: reads the data, `config -> Data`.
       build_task: makes model, loss and step from `(config, vocabulary)`; needs no data.
       sample: draws text or arrays from the model, `(config, task, vocabulary, state, key)`.
-      analyse: measures a trained model, `(config, task, data, state, folder) -> metrics by name`,
+      analyze: measures a trained model, `(config, task, data, state, folder) -> metrics by name`,
         and writes arrays into the folder for the report.
       variant: a suffix of the default run folder for settings that make another run of the same
         preset.
@@ -52,14 +52,14 @@ class Lab(Experiment):
     load_data: Callable[[Any], Data]
     build_task: Callable[[Any, Mapping[str, Any]], Task]
     sample: Callable[[Any, Task, Mapping[str, Any], TrainState, jax.Array], Sample]
-    analyse: Callable[[Any, Task, Data, TrainState, RunFolder], dict[str, float]]
+    analyze: Callable[[Any, Task, Data, TrainState, RunFolder], dict[str, float]]
     variant: Callable[[Any], str] = lambda config: ""
     loss_unit: str = "nats"
     sweeps: Mapping[str, Sweep] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
-class Findings:
+class StudyResult:
     """What a study has found.
 
     Attributes:
@@ -93,17 +93,17 @@ class Study(Experiment):
     """A command that measures something without the training loop.
 
     Attributes:
-      measure: `(config, folder) -> Findings`; it writes arrays into the folder for the report.
+      measure: `(config, folder) -> StudyResult`; it writes arrays into the folder for the report.
         The data, if there are any, are its third argument.
       load_data: reads the data, `config -> StudyData`, of a study that needs any.
     """
 
-    measure: Callable[..., Findings]
+    measure: Callable[..., StudyResult]
     load_data: Callable[[Any], StudyData] | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Collection(Experiment):
+class Suite(Experiment):
     """A command that carries out others, each as a complete run in a folder of its own.
 
     Its presets are names alone: what they are is up to each of the commands.
@@ -115,14 +115,14 @@ class Collection(Experiment):
         whose turn comes before all that take from others.
     """
 
-    config_class: type[CollectionConfig]
+    config_class: type[SuiteConfig]
     labs: Mapping[str, Lab | Study]
     main: Mapping[str, Sequence[str]]
     inputs: Mapping[str, tuple[str, str]] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
-class Request:
+class Invocation:
     """A parsed command line.
 
     Attributes:

@@ -9,19 +9,19 @@ import jax
 
 from jaxlabs import keys
 from jaxlabs.data.splits import Data
-from jaxlabs.lab import Request
-from jaxlabs.opening import opened
+from jaxlabs.lab import Invocation
+from jaxlabs.opening import open_run
 from jaxlabs.report.page import write_drawn, write_report
 from jaxlabs.restoring import load_data, require_data_given, restore, stored_precision
 from jaxlabs.run_folder import RunFolder, Sample
-from jaxlabs.summary import measured_again, summarise
+from jaxlabs.summary import summarize, update_metrics
 from jaxlabs.training import devices, hosts, loop, precision, signals
 from jaxlabs.training.checkpoints import Checkpoints
-from jaxlabs.training.devices import Placement
+from jaxlabs.training.devices import DataParallel
 from jaxlabs.training.evaluation import Evaluator
 from jaxlabs.training.export import export_safetensors
 from jaxlabs.training.full_batch import require_whole_set
-from jaxlabs.training.loop import Outcome, require_divides
+from jaxlabs.training.loop import TrainResult, require_divides
 from jaxlabs.training.lr_range import range_test, require_rate
 from jaxlabs.training.replay import replay
 from jaxlabs.training.run_config import RunConfig
@@ -30,16 +30,16 @@ from jaxlabs.training.state import TrainState, count_parameters
 from jaxlabs.training.task import Task
 
 
-def carry_out(request: Request) -> None:
+def run(request: Invocation) -> None:
     """Does what a lab's command line asks for; raises UserError for bad input."""
     if request.mode == "train":
         train(request)
     else:
-        modes = {"sample": _sample, "evaluate": _evaluate, "analyse": _analyse, "export": _export}
+        modes = {"sample": _sample, "evaluate": _evaluate, "analyze": _analyze, "export": _export}
         modes[request.mode](request)
 
 
-def train(request: Request, *, draw: bool = True) -> None:
+def train(request: Invocation, *, draw: bool = True) -> None:
     """Trains to the last step, or carries out the diagnosis that was asked for instead.
 
     Args:
@@ -57,7 +57,7 @@ def train(request: Request, *, draw: bool = True) -> None:
     require_whole_set(task, config, data.train)
     if request.lr_range_test:
         require_rate(config)
-    with opened(request, config, data, {precision.SETTING: chosen}) as folder:
+    with open_run(request, config, data, {precision.SETTING: chosen}) as folder:
         if main and data.notice:
             print(data.notice, file=sys.stderr)
         if request.lr_range_test:
@@ -84,7 +84,7 @@ def train(request: Request, *, draw: bool = True) -> None:
                     print(f"report: {write_report(folder)}")
 
 
-def _interrupted(config: RunConfig, outcome: Outcome) -> Interrupted:
+def _interrupted(config: RunConfig, outcome: TrainResult) -> Interrupted:
     """Returns what to raise once the checkpoints are closed, and so the last one is on disk."""
     step = int(outcome.state.step)
     saved = "checkpoint saved"
@@ -95,7 +95,7 @@ def _interrupted(config: RunConfig, outcome: Outcome) -> Interrupted:
     return Interrupted(number, f"at step {step}/{config.steps}, {saved}")
 
 
-def _fold(request, task, data, config, folder, placement, checkpoints) -> Outcome | None:
+def _fold(request, task, data, config, folder, placement, checkpoints) -> TrainResult | None:
     """Trains to the last step or until a signal comes; None when there was nothing left to do."""
     main = devices.is_main_process()
     steps = folder.read_summary().get("steps") if folder.is_complete() else None
@@ -114,14 +114,19 @@ def _fold(request, task, data, config, folder, placement, checkpoints) -> Outcom
 
 
 def _finish(
-    request: Request, task: Task, data: Data, config: RunConfig, folder: RunFolder, outcome: Outcome
+    request: Invocation,
+    task: Task,
+    data: Data,
+    config: RunConfig,
+    folder: RunFolder,
+    outcome: TrainResult,
 ) -> None:
     """Samples and measures the trained model and writes summary.json."""
     state = outcome.state
     key = jax.random.fold_in(keys.stream(config.seed, "sample"), state.step)
     sample = request.lab.sample(config, task, data.vocabulary, state, key)
     path = folder.write_sample("final", sample)
-    summary = summarise(request, task, data, config, folder, outcome)
+    summary = summarize(request, task, data, config, folder, outcome)
     folder.write_summary(summary)
     print(path if isinstance(sample, Mapping) else sample)
     for name, value in summary["metrics"].items():
@@ -129,7 +134,7 @@ def _finish(
 
 
 def _range_test(
-    task: Task, data: Data, config: RunConfig, folder: RunFolder, placement: Placement
+    task: Task, data: Data, config: RunConfig, folder: RunFolder, placement: DataParallel
 ) -> None:
     curve = range_test(task, data, config, placement)
     if devices.is_main_process():
@@ -137,7 +142,7 @@ def _range_test(
         print(f"learning-rate range test: {write_report(folder)}")
 
 
-def _sample(request: Request) -> None:
+def _sample(request: Invocation) -> None:
     config, task, facts, state = restore(request)
     require_data_given(request)
     key = keys.stream(config.sample_seed, "draw")
@@ -150,7 +155,7 @@ def _sample(request: Request) -> None:
         print(write_drawn(request.folder(), sample["images"]))
 
 
-def _evaluate(request: Request) -> None:
+def _evaluate(request: Invocation) -> None:
     config, task, _, state = restore(request)
     data = load_data(request, config)
     placement = devices.data_parallel()
@@ -161,20 +166,20 @@ def _evaluate(request: Request) -> None:
             print(f"{split}/{name} {value:.4f}")
 
 
-def _analyse(request: Request) -> None:
+def _analyze(request: Invocation) -> None:
     """Measures and draws a finished run again, with other runtime settings if there are any."""
     config, task, _, state = restore(request)
     data, folder = load_data(request, config), request.folder()
     with folder.writer():
         summary = folder.read_summary()
-        figures = request.lab.analyse(config, task, data, devices.to_host(state), folder)
-        folder.write_summary(summary | measured_again(request, config, data, summary, figures))
+        figures = request.lab.analyze(config, task, data, devices.to_host(state), folder)
+        folder.write_summary(summary | update_metrics(request, config, data, summary, figures))
         for name, value in figures.items():
             print(f"{name} {value:.4f}")
         print(f"report: {write_report(folder)}")
 
 
-def _export(request: Request) -> None:
+def _export(request: Invocation) -> None:
     config, _, facts, state = restore(request)
     require_data_given(request)
     path = request.folder().path / "parameters.safetensors"
@@ -183,5 +188,5 @@ def _export(request: Request) -> None:
         "vocabulary": facts["vocabulary"],
         "step": int(state.step),
     }
-    export_safetensors(state.evaluation_params, path, metadata)
+    export_safetensors(state.eval_params, path, metadata)
     print(f"{path}: {count_parameters(state.params):,} parameters of step {int(state.step)}")

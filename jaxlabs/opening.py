@@ -6,7 +6,7 @@ from typing import Any
 
 from jaxlabs.config import UserError
 from jaxlabs.data.splits import Data
-from jaxlabs.lab import Request, StudyData
+from jaxlabs.lab import Invocation, StudyData
 from jaxlabs.run_folder import RunFolder
 from jaxlabs.summary import describe
 from jaxlabs.training.devices import is_main_process
@@ -15,8 +15,8 @@ from jaxlabs.training.run_config import OTHER_CONTENTS, CommonConfig, differing
 
 
 @contextlib.contextmanager
-def opened(
-    request: Request,
+def open_run(
+    request: Invocation,
     config: CommonConfig,
     data: Data | StudyData | None = None,
     tuned: Mapping[str, str] | None = None,
@@ -47,7 +47,7 @@ def opened(
             folder.clear()  # under the lock: a run that is being written is not thrown away
         if folder.exists() and folder.has_results() and not request.overwrite:
             stored = folder.read_config()
-            require_same(stored, request, config, data)
+            check_same_run(stored, request, config, data)
             if "compiler_flags" in stored:
                 require_same_compiler_flags(stored["compiler_flags"])
         elif main:
@@ -55,8 +55,8 @@ def opened(
         yield folder
 
 
-def require_same(
-    stored: dict[str, Any], request: Request, config: CommonConfig, data: Data | StudyData | None
+def check_same_run(
+    stored: dict[str, Any], request: Invocation, config: CommonConfig, data: Data | StudyData | None
 ) -> None:
     """Raises UserError unless a stored run is of the same kind, settings and data."""
     require_lab(stored, request)
@@ -73,7 +73,7 @@ def require_same(
         )
 
 
-def require_lab(stored: dict[str, Any], request: Request) -> None:
+def require_lab(stored: dict[str, Any], request: Invocation) -> None:
     """Raises UserError unless a stored run is of the lab that is asked for."""
     if stored["experiment"] != request.lab.name:
         instead = "another folder, or --overwrite" if request.mode == "train" else "another folder"

@@ -16,8 +16,8 @@ import jax
 
 from jaxlabs import sweeps
 from jaxlabs.config import UserError, nearest
-from jaxlabs.lab import Collection, Experiment, Request
-from jaxlabs.opening import opened, require_same
+from jaxlabs.lab import Experiment, Invocation, Suite
+from jaxlabs.opening import check_same_run, open_run
 from jaxlabs.report import results
 from jaxlabs.report.page import write_report
 from jaxlabs.run_folder import RunFolder
@@ -27,11 +27,11 @@ from jaxlabs.training import capacity, devices, signals
 PASSED_ON = ("platform", "data_dir")
 """Flags that every run gets as they were given."""
 
-MOST_FIGURES = 3
+MAX_FIGURES = 3
 """Of a lab whose main figures nobody has named."""
 
 
-def carry_out(request: Request) -> int:
+def run(request: Invocation) -> int:
     """Does all runs that have not ended yet; returns 0, or 1 when a lab failed.
 
     One that fails is named, and the others go on.
@@ -44,7 +44,7 @@ def carry_out(request: Request) -> int:
     seeds = config.seeds_from(config.seeds)
     turns = [(name, seed) for name in chosen for seed in seeds]
     failed: dict[str, str] = {}
-    with opened(request, config) as folder, sweeps.compiled_programs_kept():
+    with open_run(request, config) as folder, sweeps.compiled_programs_kept():
         _require_preset(request, folder)
         for turn, (name, seed) in enumerate(turns, start=1):
             who = f"{name}, seed {seed}"
@@ -68,7 +68,7 @@ def carry_out(request: Request) -> int:
     return 1 if failed else 0
 
 
-def _chosen(request: Request) -> list[str]:
+def _chosen(request: Invocation) -> list[str]:
     known, asked = request.lab.labs, request.config().labs
     names = dict.fromkeys(known if asked == "all" else map(str.strip, asked.split(",")))
     for name in names:
@@ -80,7 +80,7 @@ def _chosen(request: Request) -> list[str]:
     return sorted(names, key=request.lab.inputs.__contains__)
 
 
-def _require_preset(request: Request, folder: RunFolder) -> None:
+def _require_preset(request: Invocation, folder: RunFolder) -> None:
     there = folder.read_config()["preset"]
     if there != request.preset:
         raise UserError(
@@ -93,7 +93,7 @@ def _place(folder: RunFolder, name: str, seed: int) -> RunFolder:
     return RunFolder(folder.runs / name / f"seed={seed}")
 
 
-def _run(request: Request, name: str, seed: int, folder: RunFolder) -> None:
+def _run(request: Invocation, name: str, seed: int, folder: RunFolder) -> None:
     """Carries out one run, unless that has been done."""
     lab = request.lab.labs[name]
     given = {flag: request.given[flag] for flag in PASSED_ON if flag in request.given}
@@ -104,7 +104,7 @@ def _run(request: Request, name: str, seed: int, folder: RunFolder) -> None:
     asked = dataclasses.replace(request, lab=lab, preset=preset_of(lab, request.preset))
     single = sweeps.alone(asked, given | {"seed": seed}, folder)
     if folder.is_complete():
-        require_same(folder.read_config(), single, single.config(), None)
+        check_same_run(folder.read_config(), single, single.config(), None)
         if not folder.report.exists():  # it was interrupted while its report was drawn
             write_report(folder)
     else:
@@ -125,7 +125,7 @@ def _in_a_line(error: Exception) -> str:
     return f"{type(error).__name__}: {' '.join(str(error).split())}"
 
 
-def _write(request: Request, folder: RunFolder, failed: dict[str, str]) -> None:
+def _write(request: Invocation, folder: RunFolder, failed: dict[str, str]) -> None:
     """Writes summary.json, results.json, results.md and the page, from all runs that have ended.
 
     Runs with damaged files join the failed.
@@ -173,7 +173,9 @@ Ended = tuple[dict[str, Any], dict[str, Any]]
 """A run's config.json and summary.json."""
 
 
-def _ended(request: Request, folder: RunFolder, name: str, failed: dict[str, str]) -> list[Ended]:
+def _ended(
+    request: Invocation, folder: RunFolder, name: str, failed: dict[str, str]
+) -> list[Ended]:
     """Returns a lab's runs that have ended, by seed; those with damaged files join the failed."""
     found, preset = {}, preset_of(request.lab.labs[name], request.preset)
     for place in (folder.runs / name).glob("seed=*"):
@@ -196,7 +198,7 @@ def _ended(request: Request, folder: RunFolder, name: str, failed: dict[str, str
 
 
 def _rows(
-    collection: Collection, name: str, preset: str, wanted: str, ended: Sequence[Ended]
+    collection: Suite, name: str, preset: str, wanted: str, ended: Sequence[Ended]
 ) -> list[dict[str, Any]]:
     """Returns a lab's rows: those with a published figure, then its other main figures.
 
@@ -205,7 +207,7 @@ def _rows(
     first = ended[0][1]
     compared = first["compared"]
     met = {row["metric"] for row in compared}
-    main = collection.main.get(name, list(first["metrics"])[:MOST_FIGURES])
+    main = collection.main.get(name, list(first["metrics"])[:MAX_FIGURES])
     alone = [metric for metric in main if metric not in met]
     runs = [
         {"point": {"seed": summary["seed"]}, "metrics": _figures(summary)} for _, summary in ended
@@ -219,7 +221,13 @@ def _rows(
         "seconds": sum(summary["seconds"] for _, summary in ended) / len(ended),
         "command": _command(ended[0][0], [summary["seed"] for _, summary in ended]),
     }
-    without = {"unit": "", "published": None, "source": "", "comparable": True, "why_not": ""}
+    without = {
+        "unit": "",
+        "published": None,
+        "source": "",
+        "comparable": True,
+        "not_comparable_reason": "",
+    }
     rows = [{key: row[key] for key in ("figure", "metric", *without)} for row in compared]
     rows += [{"figure": metric.replace("_", " "), "metric": metric} | without for metric in alone]
     for row in rows:

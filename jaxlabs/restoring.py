@@ -7,8 +7,8 @@ from typing import Any
 from jaxlabs import paths
 from jaxlabs.config import RUNTIME, UserError, path_settings, settings
 from jaxlabs.data.splits import Data
-from jaxlabs.lab import Request
-from jaxlabs.opening import require_lab, require_same
+from jaxlabs.lab import Invocation
+from jaxlabs.opening import check_same_run, require_lab
 from jaxlabs.run_folder import RunFolder
 from jaxlabs.training import devices, precision
 from jaxlabs.training.checkpoints import Checkpoints
@@ -18,7 +18,7 @@ from jaxlabs.training.state import TrainState
 from jaxlabs.training.task import Task
 
 
-def restore(request: Request) -> tuple[Any, Task, dict[str, Any], TrainState]:
+def restore(request: Invocation) -> tuple[Any, Task, dict[str, Any], TrainState]:
     """Reads a trained run, see `_with_given` for its settings.
 
     Raises:
@@ -41,7 +41,7 @@ def restore(request: Request) -> tuple[Any, Task, dict[str, Any], TrainState]:
     return config, task, facts, state
 
 
-def load_data(request: Request, config: RunConfig) -> Data:
+def load_data(request: Invocation, config: RunConfig) -> Data:
     """Loads the data of a trained run, wherever they are now.
 
     Raises:
@@ -58,18 +58,18 @@ def load_data(request: Request, config: RunConfig) -> Data:
             f"--dataset: {path!r}, on which the run in {request.folder().path} was trained, is not"
             " there; give the path that it has now"
         ) from None
-    require_same(stored, request, config, data)
+    check_same_run(stored, request, config, data)
     return data
 
 
-def require_data_given(request: Request) -> None:
+def require_data_given(request: Invocation) -> None:
     """Raises UserError if a mode that needs no data is given others than those of the run."""
     stored = request.folder().read_config()["settings"]
     if request.given.get("dataset", stored["dataset"]) != stored["dataset"]:
         load_data(request, _with_given(request, stored))
 
 
-def stored_precision(request: Request) -> str | None:
+def stored_precision(request: Invocation) -> str | None:
     """Returns what the dots of the request's run are made with; None when it starts anew."""
     folder = request.folder()
     if request.overwrite or not folder.exists():
@@ -78,7 +78,7 @@ def stored_precision(request: Request) -> str | None:
     return stored.get("tuned", stored["settings"]).get(precision.SETTING)
 
 
-def _read_run(request: Request) -> dict[str, Any]:
+def _read_run(request: Invocation) -> dict[str, Any]:
     """Returns config.json of the lab's run that a request is about.
 
     Raises:
@@ -101,7 +101,7 @@ def _read_run(request: Request) -> dict[str, Any]:
     return stored
 
 
-def _with_given(request: Request, stored: Mapping[str, Any]) -> RunConfig:
+def _with_given(request: Invocation, stored: Mapping[str, Any]) -> RunConfig:
     """Returns a run's settings, with flags on top that do not make it another run.
 
     Those are the runtime flags, and the data set, which may have been moved.
@@ -132,7 +132,7 @@ def _readable_facts(checkpoints: Checkpoints, steps: list[int]) -> dict[str, Any
     """Returns the JSON of the newest of some checkpoints that has it undamaged."""
     for step in reversed(steps):
         with contextlib.suppress(Exception):  # restoring the state will report the damage
-            facts = checkpoints.read_facts(step)
+            facts = checkpoints.read_metadata(step)
             if isinstance(facts["vocabulary"], Mapping):
                 return facts
     raise UserError(f"--workdir: no checkpoint in {checkpoints.path} can be read")

@@ -11,14 +11,16 @@ CONFIG = {"experiment": str, "preset": str, "settings": dict}
 """What every config.json has."""
 
 CONFIG_FURTHER = dict.fromkeys(("dataset", "device", "versions", "preset_settings", "tuned"), dict)
-CONFIG_FURTHER |= dict.fromkeys(("command", "loss_unit", "why_not", "sweep", "question"), str)
+CONFIG_FURTHER |= dict.fromkeys(
+    ("command", "loss_unit", "not_comparable_reason", "sweep", "question"), str
+)
 """What some have."""
 
 SUMMARY = {"experiment": str, "preset": str, "metrics": dict, "compared": list, "environment": dict}
 """What every summary.json has."""
 
 COMPARED = {"figure", "metric", "unit", "published", "ours", "source"}
-COMPARED |= {"comparable", "why_not", "note"}
+COMPARED |= {"comparable", "not_comparable_reason", "note"}
 """What every row of `compared` has."""
 
 SUMMARY_FURTHER = {"seed": int, "steps": int, "parameters": int, "baselines": dict}

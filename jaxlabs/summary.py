@@ -17,23 +17,23 @@ import jaxlabs
 from jaxlabs import paths, published
 from jaxlabs.config import path_settings
 from jaxlabs.data.splits import Data
-from jaxlabs.lab import Findings, Lab, Request, StudyData
+from jaxlabs.lab import Invocation, Lab, StudyData, StudyResult
 from jaxlabs.run_folder import RunFolder
 from jaxlabs.sweep_plan import Sweep, compare_groups, run_name
 from jaxlabs.training import devices, jax_settings
-from jaxlabs.training.loop import Outcome
+from jaxlabs.training.loop import TrainResult
 from jaxlabs.training.run_config import CommonConfig, RunConfig
 from jaxlabs.training.state import count_parameters
 from jaxlabs.training.task import Task
 
-NO_OTHER_RESULT = ("seed", "micro_batches", "eval_batch_size")
+NON_SEMANTIC_SETTINGS = ("seed", "micro_batches", "eval_batch_size")
 """Settings that change a figure by chance or by rounding only."""
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 
 
 def describe(
-    request: Request, config: CommonConfig, data: Data | StudyData | None
+    request: Invocation, config: CommonConfig, data: Data | StudyData | None
 ) -> dict[str, Any]:
     """Returns config.json: all settings, versions, device, data set."""
     lab = request.lab
@@ -56,7 +56,7 @@ def describe(
     if data is not None:
         facts["dataset"] = data.dataset
     if isinstance(data, Data):
-        facts["why_not"] = why_not_comparable(request, config, data)
+        facts["not_comparable_reason"] = why_not_comparable(request, config, data)
     return facts
 
 
@@ -79,15 +79,20 @@ def version() -> str:
     return f"{jaxlabs.__version__} (commit {commit})"
 
 
-def summarise(
-    request: Request, task: Task, data: Data, config: RunConfig, folder: RunFolder, outcome: Outcome
+def summarize(
+    request: Invocation,
+    task: Task,
+    data: Data,
+    config: RunConfig,
+    folder: RunFolder,
+    outcome: TrainResult,
 ) -> dict[str, Any]:
     """Returns summary.json of a run that has taken all its steps."""
     params, seconds = outcome.state.params, outcome.seconds
     steps = int(outcome.state.step)
     parameters = count_parameters(params)
     metrics = _final_metrics(folder, outcome)
-    metrics |= request.lab.analyse(config, task, data, outcome.state, folder)
+    metrics |= request.lab.analyze(config, task, data, outcome.state, folder)
     return {
         "experiment": request.lab.name,
         "preset": request.preset,
@@ -107,25 +112,27 @@ def summarise(
             request.lab.name,
             request.preset,
             metrics | {"parameters": parameters, "seconds": seconds},
-            why_not=why_not_comparable(request, config, data),
+            not_comparable_reason=why_not_comparable(request, config, data),
         ),
         "environment": folder.read_config()["versions"] | devices.describe(),
     }
 
 
-def measured_again(
-    request: Request, config: RunConfig, data: Data, summary: dict[str, Any], figures: dict
+def update_metrics(
+    request: Invocation, config: RunConfig, data: Data, summary: dict[str, Any], figures: dict
 ) -> dict[str, Any]:
     """Returns the entries of a run's summary that change when its analysis has given `figures`."""
     metrics = summary["metrics"] | figures
     known = metrics | {name: summary[name] for name in ("parameters", "seconds")}
-    why_not = why_not_comparable(request, config, data)
-    compared = published.compare(request.lab.name, request.preset, known, why_not=why_not)
+    not_comparable_reason = why_not_comparable(request, config, data)
+    compared = published.compare(
+        request.lab.name, request.preset, known, not_comparable_reason=not_comparable_reason
+    )
     return {"metrics": metrics, "compared": compared}
 
 
-def summarise_study(
-    request: Request, config: CommonConfig, findings: Findings, seconds: float
+def summarize_study(
+    request: Invocation, config: CommonConfig, findings: StudyResult, seconds: float
 ) -> dict[str, Any]:
     """Returns summary.json of a study."""
     return {
@@ -140,7 +147,9 @@ def summarise_study(
     } | findings.extra
 
 
-def summarise_sweep(request: Request, sweep: Sweep, runs: list[dict[str, Any]]) -> dict[str, Any]:
+def summarize_sweep(
+    request: Invocation, sweep: Sweep, runs: list[dict[str, Any]]
+) -> dict[str, Any]:
     """Returns summary.json of a sweep: its runs, and what they say together.
 
     Args:
@@ -179,7 +188,7 @@ def _compared_means(
     return [row | {"ours": means.get(row["metric"], row["ours"])} for row in rows]
 
 
-def _final_metrics(folder: RunFolder, outcome: Outcome) -> dict[str, float]:
+def _final_metrics(folder: RunFolder, outcome: TrainResult) -> dict[str, float]:
     """Returns the training loss, the last evaluation's figures and those measured after it."""
     rows = folder.read_metrics()
     steps = int(outcome.state.step)
@@ -193,16 +202,16 @@ def _final_metrics(folder: RunFolder, outcome: Outcome) -> dict[str, float]:
     training = [row["loss"] for row in rows if row["split"] == "train" and row["loss"] is not None]
     if training:
         metrics["train_loss"] = float(np.mean(training[-max(1, len(training) // 20) :]))
-    return metrics | outcome.final_figures
+    return metrics | outcome.final_metrics
 
 
-def why_not_comparable(request: Request, config: RunConfig, data: Data) -> str:
+def why_not_comparable(request: Invocation, config: RunConfig, data: Data) -> str:
     """Says what keeps a run from comparison with the published figures; empty if nothing does."""
     if not data.comparable:
         return f"trained on {data.dataset['name']}, not on the published data"
     preset = request.preset_config().identity()
     changed = [name for name, value in config.identity().items() if value != preset[name]]
-    changed = [name for name in changed if name not in NO_OTHER_RESULT]
+    changed = [name for name in changed if name not in NON_SEMANTIC_SETTINGS]
     return f"other settings than the preset's: {', '.join(changed)}" if changed else ""
 
 

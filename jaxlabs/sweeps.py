@@ -14,17 +14,17 @@ from jax.experimental.compilation_cache import compilation_cache
 
 from jaxlabs import modes, studies
 from jaxlabs.config import UserError
-from jaxlabs.lab import Request, Study
-from jaxlabs.opening import opened
+from jaxlabs.lab import Invocation, Study
+from jaxlabs.opening import open_run
 from jaxlabs.report.page import write_report
 from jaxlabs.run_folder import RunFolder
-from jaxlabs.summary import summarise_sweep
+from jaxlabs.summary import summarize_sweep
 from jaxlabs.sweep_plan import Sweep, run_name, told
 from jaxlabs.training import devices, signals
 from jaxlabs.training.loop import NonFiniteError
 
 
-def carry_out(request: Request) -> None:
+def run(request: Invocation) -> None:
     """Trains every run of a sweep that has not ended yet, and compares them all.
 
     Raises:
@@ -43,7 +43,7 @@ def carry_out(request: Request) -> None:
     data = request.lab.load_data(config)
     if data.notice:  # the runs would each say it, and are not heard
         print(data.notice, file=sys.stderr)
-    with opened(request, config, data) as folder, compiled_programs_kept():
+    with open_run(request, config, data) as folder, compiled_programs_kept():
         runs = []
         points = tqdm.tqdm(sweep.points(), unit="run", disable=None, file=sys.stderr)
         for point in points:
@@ -51,12 +51,12 @@ def carry_out(request: Request) -> None:
             points.set_postfix_str(name)
             with signals.during(f"in the run {name}"):
                 runs.append(_run(request, sweep, point, RunFolder(folder.runs / name)))
-        folder.write_summary(summarise_sweep(request, sweep, runs))
+        folder.write_summary(summarize_sweep(request, sweep, runs))
         print(f"report: {write_report(folder)}")
 
 
 def _run(
-    request: Request, sweep: Sweep, point: dict[str, Any], folder: RunFolder
+    request: Invocation, sweep: Sweep, point: dict[str, Any], folder: RunFolder
 ) -> dict[str, Any]:
     """Trains one run and returns its settings and figures."""
     planned = dict(sweep.settings) | dict(sweep.follow(point))
@@ -69,7 +69,7 @@ def _run(
     return {"point": point} | {name: summary[name] for name in ("metrics", "seconds", "compared")}
 
 
-def alone(request: Request, given: Mapping[str, Any], folder: RunFolder) -> Request:
+def alone(request: Invocation, given: Mapping[str, Any], folder: RunFolder) -> Invocation:
     """Returns the request for one run in a folder of its own, with the command line that asks so.
 
     Args:
@@ -85,7 +85,7 @@ def alone(request: Request, given: Mapping[str, Any], folder: RunFolder) -> Requ
     )
 
 
-def complete(single: Request, *, draw: bool) -> dict[str, Any]:
+def complete(single: Invocation, *, draw: bool) -> dict[str, Any]:
     """Trains or measures what a request asks for, and returns its summary.
 
     Args:

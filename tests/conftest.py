@@ -103,7 +103,7 @@ def reused_executables(executables) -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def quickly_compiled() -> Iterator[None]:
-    """Compiles without optimising, where compiling takes nearly all the time of the tests."""
+    """Compiles without optimizing, where compiling takes nearly all the time of the tests."""
     jax.config.update("jax_disable_most_optimizations", True)
     yield
     jax.config.update("jax_disable_most_optimizations", False)

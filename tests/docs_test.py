@@ -50,7 +50,11 @@ def test_values_that_cannot_be_compared_say_why_and_failures_are_named():
     row = {"lab": "gpt", "metric": "a_loss", "figure": "theirs", "unit": "nats", "seeds": 2}
     row |= {"published": 1.5, "ours": 2.0, "deviation": 0.25, "seconds": 90, "command": "a | b"}
     machine = {"machine": "a machine", "labs": ["gpt"]}
-    results = {"dates": ["2026-01-01"], "machines": [machine], "results": [row | {"why_not": "x"}]}
+    results = {
+        "dates": ["2026-01-01"],
+        "machines": [machine],
+        "results": [row | {"not_comparable_reason": "x"}],
+    }
     text = markdown(results | {"failures": [{"run": "ddpm, seed 0", "why": "no data"}]})
     assert "| `gpt` | a loss (nats) | 2 | 0.2500 | 2 | 1.5\\* | theirs |" in text
     assert "not comparable: x" in text

@@ -68,7 +68,7 @@ def test_held_out_loss_is_not_comparable_with_the_write_ups_validation_loss():
     )
     assert found["ours"] == 1.5
     assert not found["comparable"]
-    assert "trained on" in found["why_not"]
+    assert "trained on" in found["not_comparable_reason"]
 
 
 @pytest.mark.parametrize(
@@ -78,7 +78,7 @@ def test_held_out_loss_is_not_comparable_with_the_write_ups_validation_loss():
 def test_each_preset_meets_nanogpts_figure_on_the_same_split(preset, value):
     found = row(published.compare("gpt", preset, {"held_out_loss": 1.4}), "held_out_loss", value)
     assert found["comparable"]
-    assert found["why_not"] == ""
+    assert found["not_comparable_reason"] == ""
     assert "nanoGPT" in found["source"]
 
 
@@ -87,10 +87,12 @@ def test_figure_that_the_run_lacks_is_none():
 
 
 def test_run_that_differs_is_comparable_in_no_row_and_keeps_each_rows_own_reason():
-    rows = published.compare("gpt", "reference", {}, why_not="trained on python_reference")
+    rows = published.compare(
+        "gpt", "reference", {}, not_comparable_reason="trained on python_reference"
+    )
     assert not any(r["comparable"] for r in rows)
-    assert all(r["why_not"].startswith("trained on python_reference") for r in rows)
-    assert "held out" in row(rows, "held_out_loss", 0.988)["why_not"]
+    assert all(r["not_comparable_reason"].startswith("trained on python_reference") for r in rows)
+    assert "held out" in row(rows, "held_out_loss", 0.988)["not_comparable_reason"]
 
 
 def test_unknown_preset_has_no_rows():

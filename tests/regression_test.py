@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from experiments import char_rnn, ddpm, gpt
-from jaxlabs.data.batches import Examples, ParallelStreams, TokenStream, batch_at
+from jaxlabs.data.batches import ContiguousStreams, Examples, TokenStream, batch_at
 from jaxlabs.data.tokenizers import CharTokenizer
 from jaxlabs.training.optimizers import build_optimizer, build_schedule
 from jaxlabs.training.state import create_state
@@ -105,7 +105,7 @@ def fast_gpt_step():
 def gru_step():
     """The step of the `reference` preset."""
     preset = char_rnn.PRESETS["reference"]
-    return compiled_step(char_rnn, CHARACTERS, ParallelStreams(TEXT, 128), **preset)
+    return compiled_step(char_rnn, CHARACTERS, ContiguousStreams(TEXT, 128), **preset)
 
 
 def unet_step():

@@ -10,9 +10,9 @@ import pytest
 from experiments import gpt
 from jaxlabs import command
 from jaxlabs.config import RUNTIME, UserError, setting
-from jaxlabs.lab import Collection, Findings, Study
+from jaxlabs.lab import Study, StudyResult, Suite
 from jaxlabs.run_folder import RunFolder
-from jaxlabs.training.run_config import CollectionConfig, CommonConfig
+from jaxlabs.training.run_config import CommonConfig, SuiteConfig
 
 MEASURED = []
 
@@ -25,7 +25,9 @@ def fake(name, presets=("quick", "reference"), **figures):
         if name in TROUBLE:
             raise TROUBLE[name]
         shift = config.seed / 10
-        return Findings({key: value + shift for key, value in figures.items()}, f"{name} is done")
+        return StudyResult(
+            {key: value + shift for key, value in figures.items()}, f"{name} is done"
+        )
 
     presets = {preset: {} for preset in presets}
     about = {"description": "Makes figures up.", "config_class": CommonConfig}
@@ -41,10 +43,10 @@ LABS = {
 
 
 def made_of(labs):
-    return Collection(
+    return Suite(
         name="reproduce",
         description="All.",
-        config_class=CollectionConfig,
+        config_class=SuiteConfig,
         presets={"quick": {}, "reference": {}, "best": {}},
         labs=labs,
         main={"gpt": ("held_out_loss", "sliding_window_loss", "not_measured")},
@@ -111,7 +113,7 @@ def test_a_lab_that_takes_the_run_of_another_comes_after_it_and_gets_its_folder(
 
     def measure(config, folder):
         read.append(config.source)
-        return Findings({"a": 1.0}, "read")
+        return StudyResult({"a": 1.0}, "read")
 
     about = {"description": "Reads.", "config_class": ReaderConfig, "presets": {"quick": {}}}
     reader = Study(name="reader", measure=measure, **about)
@@ -130,9 +132,9 @@ def test_preset_goes_to_those_that_have_it_and_reasons_stand_below():
     folder = RunFolder("runs/reproduce-reference")
     rows = table(folder)
     assert rows[0][0] == "`other`, quick (it has no preset reference)"
-    (memorised,) = [row for row in rows if row[2].startswith("0.988")]
-    assert memorised[0] == "`gpt`, reference"
-    assert memorised[2] == "0.988 nats [1]"
+    (memorized,) = [row for row in rows if row[2].startswith("0.988")]
+    assert memorized[0] == "`gpt`, reference"
+    assert memorized[2] == "0.988 nats [1]"
     assert "- [1] gpt: not comparable: it lies below" in (folder.path / "results.md").read_text()
     assert rows[3][2:5] == ["10,690,625", "—", "—"]  # what a run lacks is no number
 
@@ -222,7 +224,7 @@ def test_lab_that_a_signal_stops_goes_on_where_it_was(play, capsys):
         gpt.LAB,
         presets={"quick": tiny | {"dataset": str(play)}},
         sample=lambda *arguments: "",  # compiling what draws and measures would take the time
-        analyse=lambda *arguments: {},
+        analyze=lambda *arguments: {},
     )
 
     def sample(config, task, vocabulary, state, key):

@@ -14,12 +14,12 @@ from jaxlabs import command, modes
 from jaxlabs.config import Config, UserError, group, setting
 from jaxlabs.data.batches import Examples
 from jaxlabs.data.splits import Data
-from jaxlabs.lab import Collection, Findings, Lab, Study, StudyData
-from jaxlabs.losses.parts import LossParts
+from jaxlabs.lab import Lab, Study, StudyData, StudyResult, Suite
+from jaxlabs.losses.parts import LossOutput
 from jaxlabs.run_folder import RunFolder
 from jaxlabs.sweep_plan import Sweep
 from jaxlabs.training.loop import NonFiniteError
-from jaxlabs.training.run_config import CollectionConfig, CommonConfig, RunConfig
+from jaxlabs.training.run_config import CommonConfig, RunConfig, SuiteConfig
 from jaxlabs.training.step import build_train_step
 from jaxlabs.training.task import Task
 
@@ -42,7 +42,7 @@ def load_data(config):
     return Data(
         train=points,
         evaluations={"held_out": points, "again": points},
-        final_evaluations=dict,
+        final_eval_sets=dict,
         dataset={"name": "line", "source": "made up", "sha256": "0"},
         comparable=False,
         vocabulary={},
@@ -53,7 +53,7 @@ def load_data(config):
 def loss(params, batch, key, state, train):
     y = state.model.apply({"params": params}, batch["x"])[:, 0]
     squares = jnp.square(y - batch["y"]) * batch["weights"]
-    return LossParts(squares.sum(), batch["weights"].sum(), {})
+    return LossOutput(squares.sum(), batch["weights"].sum(), {})
 
 
 train_step = build_train_step(loss)
@@ -72,7 +72,7 @@ LINE = Lab(
     load_data=load_data,
     build_task=build_task,
     sample=lambda config, task, vocabulary, state, key: "a line",
-    analyse=lambda config, task, data, state, folder: {},
+    analyze=lambda config, task, data, state, folder: {},
     loss_unit="squares",
     sweeps={
         "biases": Sweep(
@@ -173,7 +173,7 @@ class PresetConfig(FitConfig):
             raise UserError(f"--steps: {self.steps} is not accepted; at most 10")
 
 
-@pytest.mark.parametrize("flags", [[], ["--mode=evaluate"], ["--mode=analyse"], ["--sweep=seeds"]])
+@pytest.mark.parametrize("flags", [[], ["--mode=evaluate"], ["--mode=analyze"], ["--sweep=seeds"]])
 def test_settings_may_be_valid_with_a_preset_alone(flags):
     lab = dataclasses.replace(LINE, config_class=PresetConfig)
     train = [flag for flag in flags if not flag.startswith("--mode")]
@@ -188,10 +188,10 @@ def test_range_test_of_an_optimizer_without_a_rate_leaves_no_folder(here, capsys
 
 
 def test_collection_takes_up_runs_that_are_valid_with_a_preset_alone():
-    both = Collection(
+    both = Suite(
         name="all",
         description="All.",
-        config_class=CollectionConfig,
+        config_class=SuiteConfig,
         presets={"quick": {}},
         labs={"line": dataclasses.replace(LINE, config_class=PresetConfig)},
         main={},
@@ -245,7 +245,7 @@ MEASURED = []
 
 def count(config, folder):
     MEASURED.append(config.largest)
-    return Findings({"sum": float(sum(range(config.largest + 1)))}, "counted", {"counts": [1]})
+    return StudyResult({"sum": float(sum(range(config.largest + 1)))}, "counted", {"counts": [1]})
 
 
 STUDY = Study(
@@ -306,7 +306,7 @@ def test_study_knows_its_data_by_their_contents(here, capsys):
         description="Measures the length of a text.",
         config_class=ReadConfig,
         presets={"quick": {}},
-        measure=lambda config, folder, data: Findings({"length": len(data.content)}, "measured"),
+        measure=lambda config, folder, data: StudyResult({"length": len(data.content)}, "measured"),
         load_data=read,
     )
     flags = ["--workdir=run"]

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 
 from jaxlabs import keys
-from jaxlabs.models.image_classifier import as_pixels
+from jaxlabs.models.image_classifier import to_float
 from jaxlabs.models.normalized_network import NORMS, NormalizedNetwork, NormalizedNetworkConfig
 
 GAINS = (0.5, 1.0, 2.0)
@@ -39,12 +39,12 @@ def study(
 
 
 def _of_layers(model: NormalizedNetwork, images: np.ndarray, seed: int) -> list[float]:
-    x = as_pixels(images)
+    x = to_float(images)
     # Not compiled: each layer runs once, and a program of all of them takes longer to compile.
     variables = model.init(keys.stream(seed, "init"), x[:1])
     _, sown = model.apply(variables, x, train=True, mutable=["batch_stats", "intermediates"])
     activations = [
-        jax.nn.relu(sown["intermediates"][f"hidden_{number}"]["normalised"][0])
+        jax.nn.relu(sown["intermediates"][f"hidden_{number}"]["normalized"][0])
         for number in range(model.config.layers)
     ]
     return [float(np.sqrt(np.mean(np.square(layer, dtype=np.float64)))) for layer in activations]

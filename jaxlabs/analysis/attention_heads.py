@@ -45,7 +45,7 @@ def heads_study(
       `heads`; `offsets`; `parameters [heads]`; `chance`, the loss of a guess; `loss [heads, seed]`,
       nats per look-up; and per number of heads h, with look-ups and offsets last: `profiles_<h>
       [seed, head, offset]` and `costs_<h> [seed, head, lookup]`, see `offset_profiles` and
-      `removal_costs`; `specialisation [heads, seed]`, the mean over heads of `specialisation`.
+      `removal_costs`; `specialization [heads, seed]`, the mean over heads of `specialization`.
     """
     found = {"heads": np.array(heads), "offsets": np.array(OFFSETS), "chance": np.log(SYMBOLS)}
     losses, scores, sizes = [], [], []
@@ -54,12 +54,12 @@ def heads_study(
         params = jax.tree.map(lambda *leaves: np.stack(leaves), *starts)
         loss, profiles, costs = _train(params, np.array(seeds, np.uint32), heads=count, steps=steps)
         losses.append(loss)
-        scores.append(specialisation(np.asarray(profiles)).mean(axis=-1))
+        scores.append(specialization(np.asarray(profiles)).mean(axis=-1))
         sizes.append(sum(leaf.size for leaf in jax.tree.leaves(starts[0])))
         found |= {f"profiles_{count}": np.asarray(profiles), f"costs_{count}": np.asarray(costs)}
     return found | {
         "loss": np.stack(losses),
-        "specialisation": np.stack(scores),
+        "specialization": np.stack(scores),
         "parameters": np.array(sizes),
     }
 
@@ -68,7 +68,7 @@ def figures(found: Mapping[str, np.ndarray]) -> dict[str, float]:
     """Returns means over seeds of `heads_study` for every number of heads, by name."""
     return {
         f"{name}_of_{count}_heads": found[key][index].mean()
-        for name, key in (("lookup_loss", "loss"), ("specialisation", "specialisation"))
+        for name, key in (("lookup_loss", "loss"), ("specialization", "specialization"))
         for index, count in enumerate(found["heads"])
     }
 
@@ -103,7 +103,7 @@ def offset_profiles(weights: jax.Array) -> jax.Array:
     return jnp.stack([diagonal.mean(axis=(0, 2)) for diagonal in diagonals], axis=-1)
 
 
-def specialisation(profiles: np.ndarray) -> np.ndarray:
+def specialization(profiles: np.ndarray) -> np.ndarray:
     """Tells how far heads keep to one offset: 1 for one alone, 0 for all offsets alike.
 
     It is `1 - entropy / log(offsets)` of the profile as a distribution, from `[..., offset]` to

@@ -10,11 +10,11 @@ import scipy.stats
 from jax import lax
 
 from jaxlabs.layers.matmul import matmul
-from jaxlabs.layers.recurrent_cells import CELLS, State, recur
+from jaxlabs.layers.recurrent_cells import CELLS, State, rnn_scan
 
 Params = Mapping[str, Any]
 
-KEEPING = {"forget": 1.0, "update": 0.0}
+RETENTION_GATES = {"forget": 1.0, "update": 0.0}
 """The gates that keep the state, and the bias that they start with."""
 
 
@@ -42,10 +42,10 @@ def initial_params(
     """
     random = np.random.default_rng(seed)
     gates = CELLS[cell].gates
-    bias = {gate: np.full(hidden, KEEPING.get(gate, 0.0)) for gate in gates}
+    bias = {gate: np.full(hidden, RETENTION_GATES.get(gate, 0.0)) for gate in gates}
     if span is not None:
         times = np.log(random.uniform(1, span - 1, hidden))
-        bias |= {gate: times for gate in KEEPING if gate in gates}
+        bias |= {gate: times for gate in RETENTION_GATES if gate in gates}
         bias |= {gate: -times for gate in ("input",) if gate in gates}
     orthogonal = scipy.stats.ortho_group(hidden, random)
     params = {
@@ -73,7 +73,7 @@ def hidden_states(cell: str, params: Params, inputs: jax.Array) -> jax.Array:
     """Returns h after every step `[time, batch, hidden]` for inputs `[batch, time, inputs]`."""
     kernel = params["recurrent_kernel"]
     state = zero_state(cell, inputs, len(inputs), len(kernel))
-    return recur(cell, project(params, inputs), kernel, None, state)[0]
+    return rnn_scan(cell, project(params, inputs), kernel, None, state)[0]
 
 
 def read_out(params: Params, h: jax.Array) -> jax.Array:
@@ -99,9 +99,9 @@ def trace(
     cell: str,
     params: Params,
     inputs: jax.Array,
-    nudges: State | None = None,
+    perturbations: State | None = None,
     *,
-    hold_gates: bool = False,
+    stop_gate_gradients: bool = False,
 ) -> Trace:
     """Steps through inputs `[batch, time, inputs]` and keeps everything.
 
@@ -109,27 +109,28 @@ def trace(
       cell: a name in `CELLS`.
       params: from `initial_params`.
       inputs: in the dtype of the parameters.
-      nudges: added to each state after its step, `[time, batch, hidden]` each. A loss's gradient by
-        them, at zero, is its gradient by the states.
-      hold_gates: whether gates count as constants in differentiation, as far as h makes them.
+      perturbations: added to each state after its step, `[time, batch, hidden]` each. A loss's
+        gradient by them, at zero, is its gradient by the states.
+      stop_gate_gradients: whether gates count as constants in differentiation, as far as h makes
+        them.
     """
     kernel = params["recurrent_kernel"]
     state = zero_state(cell, inputs, len(inputs), len(kernel))
-    if nudges is None:
-        nudges = nothing_added(cell, inputs, len(kernel))
+    if perturbations is None:
+        perturbations = zero_perturbations(cell, inputs, len(kernel))
 
     def step(state: State, given: tuple[jax.Array, State]) -> tuple[State, Trace]:
         projected, nudge = given
-        h = lax.stop_gradient(state[0]) if hold_gates else state[0]
+        h = lax.stop_gradient(state[0]) if stop_gate_gradients else state[0]
         state, gates = CELLS[cell].forward(projected, matmul(h, kernel), state)
         state = jax.tree.map(jnp.add, state, nudge)
         joined = jnp.concatenate(gates, axis=-1)
         return state, Trace(state, jnp.split(joined, joined.shape[-1] // len(kernel), axis=-1))
 
-    return lax.scan(step, state, (project(params, inputs), nudges))[1]
+    return lax.scan(step, state, (project(params, inputs), perturbations))[1]
 
 
-def nothing_added(cell: str, inputs: jax.Array, hidden: int) -> State:
-    """Returns the nudges of `trace` that change nothing."""
+def zero_perturbations(cell: str, inputs: jax.Array, hidden: int) -> State:
+    """Returns the perturbations of `trace` that change nothing."""
     batch, time, _ = inputs.shape
     return tuple(jnp.zeros((time, batch, hidden), inputs.dtype) for _ in CELLS[cell].state)

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxlabs.data.batches import Examples
-from jaxlabs.models.image_classifier import as_pixels
+from jaxlabs.models.image_classifier import to_float
 from jaxlabs.models.normalized_network import NormalizedNetwork
 from jaxlabs.training.state import TrainState
 
@@ -53,7 +53,7 @@ def study(
         float(_accuracy(state.model, variables, _cut(test_images, size), _cut(labels, size)))
         for size in sizes
     ]
-    logits = state.model.apply(variables, as_pixels(test_images))
+    logits = state.model.apply(variables, to_float(test_images))
     return {
         "sizes": np.array(sizes),
         "batch_size": np.array(batch_size),
@@ -101,7 +101,7 @@ def _inputs_of_norms(state: TrainState, images: np.ndarray) -> list[np.ndarray]:
     """Returns what goes into each norm, `[count, values, units]`, all pictures being one batch."""
     _, sown = state.model.apply(
         state.variables(state.params),
-        as_pixels(images),
+        to_float(images),
         train=True,
         mutable=["batch_stats", "intermediates"],
     )
@@ -137,7 +137,7 @@ def _accuracy(
     """Returns how many of `labels [batch, size]` are right by the statistics of their batch."""
 
     def correct(images: jax.Array, labels: jax.Array) -> jax.Array:
-        logits, _ = model.apply(variables, as_pixels(images), train=True, mutable=["batch_stats"])
+        logits, _ = model.apply(variables, to_float(images), train=True, mutable=["batch_stats"])
         return jnp.mean(jnp.argmax(logits, axis=-1) == labels)
 
     return jax.vmap(correct)(images, labels).mean()

@@ -37,19 +37,23 @@ class Paths(NamedTuple):
     product: jax.Array
 
 
-def cell_paths(params: Params, inputs: jax.Array, loss: Loss, *, hold_gates: bool = False) -> Paths:
+def cell_paths(
+    params: Params, inputs: jax.Array, loss: Loss, *, stop_gate_gradients: bool = False
+) -> Paths:
     """Differentiates a loss of the last h by every c, and multiplies the forget gates.
 
     Args:
       params: of an LSTM.
       inputs: `[batch, time, inputs]`, in the parameters' dtype.
       loss: see `state_gradients`.
-      hold_gates: whether h counts as a constant where it makes gates and candidates. Then the total
-        is the product.
+      stop_gate_gradients: whether h counts as a constant where it makes gates and candidates. Then
+        the total is the product.
     """
     (_, c), gates = trace("lstm", params, inputs)
     forget, output = (gates[CELLS["lstm"].gates.index(name)] for name in ("forget", "output"))
-    by_h, by_c = state_gradients("lstm", params, inputs, loss, hold_gates=hold_gates)
+    by_h, by_c = state_gradients(
+        "lstm", params, inputs, loss, stop_gate_gradients=stop_gate_gradients
+    )
     total = by_c + by_h * output * (1 - jnp.square(jnp.tanh(c)))
     later = jnp.concatenate([forget[1:], jnp.ones_like(forget[:1])])
     return Paths(total, total[-1:] * jnp.cumprod(later[::-1], axis=0)[::-1])
@@ -79,7 +83,7 @@ def paths_study(
         def measure(params: Params):
             loss = answer_loss(params, targets)
             paths = cell_paths(params, inputs, loss)
-            held = cell_paths(params, inputs, loss, hold_gates=True)
+            held = cell_paths(params, inputs, loss, stop_gate_gradients=True)
             gates = trace("lstm", params, inputs).gates
             others = paths.total - paths.product
             parts = {"total": paths.total, "product": paths.product, "others": others}

@@ -1,7 +1,7 @@
 """One training run twice: as it is, and with its gradients clipped to a global norm.
 
 Pascanu, Mikolov and Bengio 2013, "On the difficulty of training recurrent neural networks", section
-3.2: where gradients explode, a single step can undo all that was learnt; its direction is still
+3.2: where gradients explode, a single step can undo all that was learned; its direction is still
 good, so only its length is cut.
 """
 

@@ -25,10 +25,10 @@ from jaxlabs.models import ddpm
 from jaxlabs.run_folder import RunFolder
 
 HALF_STEP = 1 / 255
-"""Half the distance of neighbouring grey values in [-1, 1]."""
+"""Half the distance of neighboring gray values in [-1, 1]."""
 
-LEAST = 1e-12
-"""Probability below which a grey value is not let fall: one hopeless pixel is not everything."""
+MIN_PROBABILITY = 1e-12
+"""Probability below which a gray value is not let fall: one hopeless pixel is not everything."""
 
 BATCH = 64
 
@@ -75,7 +75,7 @@ class Bound(NamedTuple):
       bits: all of it.
       standard_error: of `bits`, by the spread over pictures and times.
       prior: the part of the last time, without a network.
-      decoder: the part of time 0, from nearly clean pictures to grey values.
+      decoder: the part of time 0, from nearly clean pictures to gray values.
       times: [strata] the middle of each.
       bits_by_time: [strata] what a single time costs there.
       squared_error: [strata] mean squared error of the network's output.
@@ -217,14 +217,14 @@ def terms(
         x = process.q_sample(schedule, x0, t, noise)
         output = denoise(params, x, t, None)
         target = process.target(schedule, x0, noise, t, diffusion.prediction)
-        seen = jnp.clip(process.to_x0(schedule, x, t, output, diffusion.prediction), -1, 1)
+        seen = jnp.clip(process.predict_x0(schedule, x, t, output, diffusion.prediction), -1, 1)
         nats = _step_nats(schedule, jnp.asarray(log_variance), x0, seen, x, t)
         return None, (nats / math.log(2), _mean(jnp.square(output - target)))
 
     numbers = jnp.arange(len(edges) - 1)
     strata = (numbers, jnp.array(edges[:-1], jnp.int32), jnp.array(edges[1:], jnp.int32))
     _, (bits, squared_error) = jax.lax.scan(in_stratum, None, strata)
-    left = schedule.alpha_bars[-1]
+    left = schedule.alphas_cumprod[-1]
     prior = (left * jnp.square(x0) - left - jnp.log1p(-left)) / 2
     return Terms(bits, squared_error, _mean(prior) / math.log(2))
 
@@ -237,7 +237,7 @@ def _step_nats(
     x: jax.Array,
     t: jax.Array,
 ) -> jax.Array:
-    """Returns nats per dimension `[batch]`: of a step's divergence, or at time 0 of grey values."""
+    """Returns nats per dimension `[batch]`: of a step's divergence, or at time 0 of gray values."""
     # Of the two means only what differs, since the rest would cancel.
     apart = process.at(schedule.posterior_from_x0, t, x) * (x0 - seen)
     true, ours = (
@@ -245,24 +245,24 @@ def _step_nats(
     )
     divergence = (ours - true - 1 + jnp.exp(true - ours) + jnp.square(apart) * jnp.exp(-ours)) / 2
     mean, _, _ = process.posterior(schedule, seen, x, t)
-    grey = -grey_log_likelihood(x0, mean, jnp.exp(ours / 2))
-    return jnp.where(t == 0, _mean(grey), _mean(divergence))
+    gray = -gray_log_likelihood(x0, mean, jnp.exp(ours / 2))
+    return jnp.where(t == 0, _mean(gray), _mean(divergence))
 
 
-def grey_log_likelihood(x0: jax.Array, mean: jax.Array, deviation: jax.Array) -> jax.Array:
-    """Returns the log probability in nats of 8-bit grey values under a normal distribution.
+def gray_log_likelihood(x0: jax.Array, mean: jax.Array, deviation: jax.Array) -> jax.Array:
+    """Returns the log probability in nats of 8-bit gray values under a normal distribution.
 
     A value owns what lies within half a step of it, the least and the largest all beyond as well
     (Ho et al. 2020, equation 13); not less than the logarithm of 1e-12.
     """
-    centred = x0 - mean
-    below = ndtr((centred + HALF_STEP) / deviation)  # of all up to the value's upper edge
-    above = ndtr((HALF_STEP - centred) / deviation)
+    centered = x0 - mean
+    below = ndtr((centered + HALF_STEP) / deviation)  # of all up to the value's upper edge
+    above = ndtr((HALF_STEP - centered) / deviation)
     # The bin is symmetric; on the lower side the normal distribution's tail keeps its digits.
-    lower = -jnp.abs(centred)
+    lower = -jnp.abs(centered)
     inside = ndtr((lower + HALF_STEP) / deviation) - ndtr((lower - HALF_STEP) / deviation)
     share = jnp.where(x0 < -0.999, below, jnp.where(x0 > 0.999, above, inside))
-    return jnp.log(jnp.maximum(share, LEAST))
+    return jnp.log(jnp.maximum(share, MIN_PROBABILITY))
 
 
 def _mean(values: jax.Array) -> jax.Array:

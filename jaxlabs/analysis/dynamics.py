@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import scipy.stats
 
-from jaxlabs.analysis.bare_recurrent import Params, nothing_added, read_out, trace
+from jaxlabs.analysis.bare_recurrent import Params, read_out, trace, zero_perturbations
 from jaxlabs.layers.recurrent_cells import State
 
 QUANTILES = (0.1, 0.5, 0.9)
@@ -25,7 +25,7 @@ Loss = Callable[[jax.Array], jax.Array]
 
 
 def state_gradients(
-    cell: str, params: Params, inputs: jax.Array, loss: Loss, *, hold_gates: bool = False
+    cell: str, params: Params, inputs: jax.Array, loss: Loss, *, stop_gate_gradients: bool = False
 ) -> State:
     """Returns a loss's gradient by the states after every step, `[time, batch, hidden]` each.
 
@@ -37,14 +37,16 @@ def state_gradients(
       params: of the network.
       inputs: `[batch, time, inputs]`, in the parameters' dtype.
       loss: of h after the last step, `[batch, hidden] -> []`, a sum over the batch.
-      hold_gates: see `trace`.
+      stop_gate_gradients: see `trace`.
     """
 
-    def of_nudges(nudges: State) -> jax.Array:
-        states, _ = trace(cell, params, inputs, nudges, hold_gates=hold_gates)
+    def of_nudges(perturbations: State) -> jax.Array:
+        states, _ = trace(
+            cell, params, inputs, perturbations, stop_gate_gradients=stop_gate_gradients
+        )
         return loss(states[0][-1])
 
-    return jax.grad(of_nudges)(nothing_added(cell, inputs, len(params["recurrent_kernel"])))
+    return jax.grad(of_nudges)(zero_perturbations(cell, inputs, len(params["recurrent_kernel"])))
 
 
 def answer_loss(params: Params, targets: jax.Array) -> Loss:

@@ -4,7 +4,7 @@ A Gabor function is a wave under a Gaussian envelope, Daugman's (1985) model of 
 
     g(u, v) = amplitude exp(-(u'^2 / (2 s_u^2) + v'^2 / (2 s_v^2))) cos(2 pi frequency u' + phase)
 
-where u' runs across the stripes and v' along them, from the envelope's centre.
+where u' runs across the stripes and v' along them, from the envelope's center.
 """
 
 import dataclasses
@@ -80,12 +80,12 @@ def _gabor(p: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
 
 
 def _starts(target: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> list[np.ndarray]:
-    """Returns parameters to start from: strong waves, centred where the filter's energy is."""
+    """Returns parameters to start from: strong waves, centered where the filter's energy is."""
     size, padded = target.shape[0], 4 * target.shape[0]
     spectrum = np.abs(np.fft.fft2(target, (padded, padded)))[: padded // 2 + 1]
     frequencies = np.fft.fftfreq(padded)
     energy = target**2 / np.sum(target**2)
-    centre = [np.sum(energy * rows), np.sum(energy * columns)]
+    center = [np.sum(energy * rows), np.sum(energy * columns)]
     starts = []
     for place in np.argsort(spectrum, axis=None)[::-1]:
         vertical, horizontal = np.unravel_index(place, spectrum.shape)
@@ -100,7 +100,7 @@ def _starts(target: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> list[n
         angle = np.arctan2(wave[0], wave[1])
         shift = columns * np.cos(angle) + rows * np.sin(angle)
         phase = np.angle(np.sum(target * np.exp(-2j * np.pi * frequency * shift)))
-        start = [1, *centre, size / 4, size / 4, angle, frequency, phase, 0]
+        start = [1, *center, size / 4, size / 4, angle, frequency, phase, 0]
         starts.append((np.array(start), wave))
         if len(starts) == STARTS:
             break

@@ -10,7 +10,7 @@ from jaxlabs.models.image_classifier import ImageClassifier, read
 from jaxlabs.run_folder import RunFolder
 
 BATCH = 500
-MOST_SHOWN = 100
+MAX_SHOWN = 100
 
 
 def read_all(
@@ -61,9 +61,9 @@ def write_errors(
     if len(wrong):
         folder.write_arrays(
             "misclassified",
-            images=images[wrong[:MOST_SHOWN]] / 255,
-            labels=np.array(names)[labels[wrong[:MOST_SHOWN]]],
-            taken=np.array(names)[taken[wrong[:MOST_SHOWN]]],
+            images=images[wrong[:MAX_SHOWN]] / 255,
+            labels=np.array(names)[labels[wrong[:MAX_SHOWN]]],
+            taken=np.array(names)[taken[wrong[:MAX_SHOWN]]],
             errors=len(wrong),
             count=len(labels),
         )

@@ -7,7 +7,7 @@ network of the usual scores, so that values compare within a data set and a clas
 import numpy as np
 import scipy.special
 
-NEIGHBOURS = 3
+NEIGHBORS = 3
 """Whose distance is the radius of a picture's ball (k of Kynkaanniemi et al. 2019)."""
 
 CHUNK = 1000
@@ -56,7 +56,7 @@ def precision_recall(real: np.ndarray, made: np.ndarray) -> tuple[float, float]:
     """Returns what share of made pictures lies among real ones, and of real ones among made ones.
 
     Kynkaanniemi et al. 2019: around each picture of one set lies a ball as large as the distance to
-    its third neighbour in that set; a picture of the other set is among them if any ball holds it.
+    its third neighbor in that set; a picture of the other set is among them if any ball holds it.
 
     Args:
       real: features [count, width] of more than three pictures.
@@ -68,16 +68,16 @@ def precision_recall(real: np.ndarray, made: np.ndarray) -> tuple[float, float]:
     return _share_inside(made, real), _share_inside(real, made)
 
 
-def _share_inside(points: np.ndarray, centres: np.ndarray) -> float:
-    # The nearest neighbour of a point within its own set is the point itself.
+def _share_inside(points: np.ndarray, centers: np.ndarray) -> float:
+    # The nearest neighbor of a point within its own set is the point itself.
     radii = np.concatenate(
         [
-            np.partition(_squared_distances(part, centres), NEIGHBOURS, axis=1)[:, NEIGHBOURS]
-            for part in _chunks(centres)
+            np.partition(_squared_distances(part, centers), NEIGHBORS, axis=1)[:, NEIGHBORS]
+            for part in _chunks(centers)
         ]
     )
     inside = [
-        (_squared_distances(part, centres) <= radii[None, :]).any(axis=1)
+        (_squared_distances(part, centers) <= radii[None, :]).any(axis=1)
         for part in _chunks(points)
     ]
     return float(np.concatenate(inside).mean())
@@ -111,8 +111,9 @@ def quality(real: np.ndarray, made: np.ndarray, probabilities: np.ndarray) -> di
       probabilities: [other count, classes] of the made ones' classes.
 
     Returns:
-      `frechet`, `precision`, `recall`, `class_entropy` in nats, and `unsure`: the mean entropy of
-      a single picture's class in nats, which is low where pictures are clearly of one class.
+      `frechet`, `precision`, `recall`, `class_entropy` in nats, and `prediction_entropy`: the mean
+      entropy of a single picture's class in nats, which is low where pictures are clearly of one
+      class.
     """
     precision, recall = precision_recall(real, made)
     return {
@@ -120,7 +121,7 @@ def quality(real: np.ndarray, made: np.ndarray, probabilities: np.ndarray) -> di
         "precision": precision,
         "recall": recall,
         "class_entropy": class_entropy(class_histogram(probabilities)),
-        "unsure": float(scipy.special.entr(probabilities).sum(axis=1).mean()),
+        "prediction_entropy": float(scipy.special.entr(probabilities).sum(axis=1).mean()),
     }
 
 

@@ -35,7 +35,7 @@ class JudgeConfig(Config):
 
 
 @dataclasses.dataclass(frozen=True)
-class Judge:
+class FeatureExtractor:
     """A trained classifier.
 
     Attributes:
@@ -55,7 +55,7 @@ class Judge:
         return read_all(self.model, self.params, images)
 
 
-def open_judge(path: str, dataset: Mapping[str, Any]) -> Judge:
+def open_judge(path: str, dataset: Mapping[str, Any]) -> FeatureExtractor:
     """Returns the classifier of a run folder.
 
     Args:
@@ -102,8 +102,8 @@ def open_judge(path: str, dataset: Mapping[str, Any]) -> Judge:
         state = checkpoints.restore(initial_state(task, run, data_parallel()))
     if state is None:
         raise UserError(f"--classifier: {path} holds no checkpoint; make one with: {make}")
-    params = to_host(state.evaluation_params)
-    return Judge(model, params, classes, summary["metrics"]["test_accuracy"])
+    params = to_host(state.eval_params)
+    return FeatureExtractor(model, params, classes, summary["metrics"]["test_accuracy"])
 
 
 def _part(config_class: type[Config], values: Mapping[str, Any]) -> Any:

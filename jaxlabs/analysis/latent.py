@@ -19,7 +19,7 @@ from jaxlabs.run_folder import RunFolder
 from jaxlabs.training.devices import data_parallel
 from jaxlabs.training.loop import initial_state
 from jaxlabs.training.run_config import RunConfig
-from jaxlabs.training.run_steps import build_run_steps
+from jaxlabs.training.run_steps import build_multi_step
 from jaxlabs.training.task import Task
 
 ACTIVE = 0.01
@@ -28,7 +28,7 @@ ACTIVE = 0.01
 SHOWN, GRID, STEPS, ROWS = 10, 18, 10, 2
 """Reconstructions; pictures on a side of the map; pictures on a line; rows of random codes."""
 
-NEIGHBOURS, MEASURED = 10_000, 500
+NEIGHBORS, MEASURED = 10_000, 500
 """Training pictures among which the nearest one is sought, and of how many pictures."""
 
 
@@ -87,13 +87,13 @@ def train_fully(task: Task, data: Data, config: RunConfig) -> tuple[Autoencoder,
     """
     placement = data_parallel(jax.local_devices()[:1])
     state = initial_state(task, config, placement)
-    run_steps = build_run_steps(task, config, placement)
+    run_steps = build_multi_step(task, config, placement)
     dataset, step = placement.replicate(data.train), -1
     while step < int(state.step) < config.steps:  # it stands still once the run has ended early
         step = int(state.step)
         count = min(config.steps_per_call, config.steps - step)
         state, _ = run_steps(state, dataset, np.int32(count), np.uint32(config.seed))
-    return task.model, state.evaluation_params
+    return task.model, state.eval_params
 
 
 def write_codes(
@@ -143,9 +143,9 @@ def _plane(codes: np.ndarray) -> tuple[np.ndarray, float]:
     """
     if codes.shape[1] <= 2:
         return np.pad(codes, ((0, 0), (0, 2 - codes.shape[1]))), 1.0
-    centred = codes - codes.mean(axis=0)
-    _, sizes, axes = np.linalg.svd(centred, full_matrices=False)
-    return centred @ axes[:2].T, float(np.sum(sizes[:2] ** 2) / np.sum(sizes**2))
+    centered = codes - codes.mean(axis=0)
+    _, sizes, axes = np.linalg.svd(centered, full_matrices=False)
+    return centered @ axes[:2].T, float(np.sum(sizes[:2] ** 2) / np.sum(sizes**2))
 
 
 def write_comparison(
@@ -206,7 +206,7 @@ def _random_codes(
 ) -> jax.Array:
     normal = random.standard_normal((MEASURED, model.config.latent))
     if not model.config.variational:
-        codes = np.asarray(autoencoder.encode(model, params, images[:NEIGHBOURS])[0], np.float64)
+        codes = np.asarray(autoencoder.encode(model, params, images[:NEIGHBORS])[0], np.float64)
         spread = scipy.linalg.sqrtm(np.atleast_2d(np.cov(codes.T)))
         normal = codes.mean(axis=0) + normal @ np.real(spread)
     return jnp.float32(normal)
@@ -219,7 +219,7 @@ def distance_to_nearest(pictures: jax.Array, train_images: np.ndarray) -> float:
       pictures: [count, ...] in [0, 1].
       train_images: [count, ...] uint8, of which the first 10,000 are compared.
     """
-    known = np.asarray(train_images[:NEIGHBOURS], np.float32) / 255
+    known = np.asarray(train_images[:NEIGHBORS], np.float32) / 255
     known, rows = known.reshape(len(known), -1), np.asarray(pictures).reshape(len(pictures), -1)
     nearest = np.max(2 * rows @ known.T - np.square(known).sum(axis=1)[None], axis=1)
     return float(np.mean(np.square(rows).sum(axis=1) - nearest))

@@ -8,7 +8,7 @@ import numpy as np
 import scipy.stats
 
 from jaxlabs import keys
-from jaxlabs.data.batches import Examples, num_batches, ordered_batch
+from jaxlabs.data.batches import Examples, eval_batch, num_batches
 from jaxlabs.models import autoencoder
 from jaxlabs.models.autoencoder import Autoencoder
 
@@ -22,7 +22,7 @@ def bounds(
     """Returns the importance-weighted bound on `log p(x)` of every example, in nats, `[count]`."""
     size = min(BATCH, examples.count)
     key = keys.stream(seed, f"bound {samples}")
-    batch = jax.jit(functools.partial(ordered_batch, batch_size=size))
+    batch = jax.jit(functools.partial(eval_batch, batch_size=size))
     values = [
         autoencoder.iwae_bound(
             model,

@@ -26,8 +26,8 @@ def against_pca(
     """
     train, test = (rows.reshape(len(rows), -1).astype(np.float64) / 255 for rows in (train, test))
     components = principal_components(train, model.config.latent)
-    centred = test - train.mean(axis=0)
-    missed = centred - centred @ components.T @ components
+    centered = test - train.mean(axis=0)
+    missed = centered - centered @ components.T @ components
     figures = {"pca_squared_error": float(np.square(missed).sum(axis=1).mean())}
     if model.config.hidden_layers == 0:
         decoder = np.asarray(params["output"]["kernel"], np.float64)
@@ -38,6 +38,6 @@ def against_pca(
 
 def principal_components(rows: np.ndarray, count: int) -> np.ndarray:
     """Returns the first `count` components of rows `[examples, values]`, orthonormal, as rows."""
-    centred = rows - rows.mean(axis=0)
-    _, axes = np.linalg.eigh(centred.T @ centred)
+    centered = rows - rows.mean(axis=0)
+    _, axes = np.linalg.eigh(centered.T @ centered)
     return axes.T[::-1][:count]

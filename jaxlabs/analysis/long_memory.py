@@ -146,7 +146,7 @@ def study(
     runs = list(itertools.product(KINDS, lengths, seeds))
 
     @jax_settings.fixed()  # they hold for a thread
-    def carry_out(run: tuple[str, int, int]) -> tuple[Any, np.ndarray]:
+    def run(run: tuple[str, int, int]) -> tuple[Any, np.ndarray]:
         kind, length, seed = run
         params = start(task, kind, length, hidden, seed)
         cell = KINDS[kind].cell
@@ -156,7 +156,7 @@ def study(
         return params, np.asarray(losses)
 
     with ThreadPoolExecutor(WORKERS) as pool:
-        done = list(progress(pool.map(carry_out, runs), len(runs), "run"))
+        done = list(progress(pool.map(run, runs), len(runs), "run"))
     parts = [[part.mean() for part in np.array_split(losses, min(steps, 50))] for _, losses in done]
     shape = (len(KINDS), len(lengths), len(seeds))
     baseline = np.array([TASKS[task].baseline(length) for length in lengths])

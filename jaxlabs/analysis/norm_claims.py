@@ -1,4 +1,4 @@
-"""What is said of batch normalisation, and whether trainings and untrained networks bear it out.
+"""What is said of batch normalization, and whether trainings and untrained networks bear it out.
 
 Every claim is a difference that ought to be above zero, one for each seed. It held where that is so
 for every seed, is refuted where it is so for none, and is undecided in between.
@@ -98,7 +98,7 @@ def of_training(arrays: Arrays) -> list[Claim]:
         ),
         Claim(
             "better_on_test_pictures",
-            "It generalises better",
+            "It generalizes better",
             f"At its best rate each, {_percent(right[batch])} of the test pictures are right with "
             f"it and {_percent(right[none])} without.",
             right[batch] - right[none],
@@ -111,8 +111,8 @@ def of_training(arrays: Arrays) -> list[Claim]:
             gap[none] - gap[batch],
         ),
         Claim(
-            "noise_regularises",
-            "The noise of its statistics regularises",
+            "noise_regularizes",
+            "The noise of its statistics regularizes",
             f"In gradients of equally many pictures, with the statistics of {told_groups} pictures "
             f"each, {'; '.join(map(_percent, by_group))} of the test pictures are right.",
             by_group[-2] - by_group[-1] if len(groups) > 1 else np.full_like(by_group[-1], np.nan),

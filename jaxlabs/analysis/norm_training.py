@@ -18,7 +18,7 @@ from jax import lax
 from jaxlabs import keys
 from jaxlabs.config import UserError
 from jaxlabs.data import images
-from jaxlabs.data.batches import Examples, batch_at, num_batches, ordered_batch
+from jaxlabs.data.batches import Examples, batch_at, eval_batch, num_batches
 from jaxlabs.models.normalized_network import (
     NORMS,
     NormalizedNetwork,
@@ -29,7 +29,7 @@ from jaxlabs.models.normalized_network import (
 from jaxlabs.training.state import TrainState, create_state
 
 EVALUATION_BATCH = 250
-FEWEST_TOGETHER = 4
+MIN_TOGETHER = 4
 """Pictures that share their statistics in the smallest of the groups that are tried."""
 
 Progress = Callable[[Sequence[Any], str], Iterable[Any]]
@@ -99,7 +99,7 @@ def study(
     is compared in the end is not how far large steps throw a network about.
 
     Batch norms are trained a second time, at their best rate, with every batch cut into groups that
-    are normalised each by itself ("ghost batches", Hoffer et al. 2017): the gradient averages over
+    are normalized each by itself ("ghost batches", Hoffer et al. 2017): the gradient averages over
     the same pictures, and only the noise of the statistics grows.
 
     Args:
@@ -133,7 +133,7 @@ def study(
     batch = NORMS.index("batch")
     place = best[batch]
     model = NormalizedNetwork(config, pictures.classes, "batch")
-    slices = [count for count in _slices(batch_size) if batch_size // count >= FEWEST_TOGETHER]
+    slices = [count for count in _slices(batch_size) if batch_size // count >= MIN_TOGETHER]
     grouped = []
     for count in progress(slices, "group"):
         states, losses = train(
@@ -220,7 +220,7 @@ def evaluate(states: TrainState, pictures: Examples) -> tuple[jax.Array, jax.Arr
     """Returns the mean loss in nats and the accuracy of states `[rate, seed, ...]`, both so."""
 
     def measured(index: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-        batch = ordered_batch(pictures, index, EVALUATION_BATCH)
+        batch = eval_batch(pictures, index, EVALUATION_BATCH)
 
         def of_state(state: TrainState) -> tuple[jax.Array, jax.Array, jax.Array]:
             parts = loss(state.params, batch, keys.root(0), state, False)

@@ -17,7 +17,7 @@ from jaxlabs.analysis.image_quality import (
     nearest_pictures,
     quality,
 )
-from jaxlabs.analysis.judge import EXPERIMENT, Judge, JudgeConfig, open_judge
+from jaxlabs.analysis.judge import EXPERIMENT, FeatureExtractor, JudgeConfig, open_judge
 from jaxlabs.analysis.picture_samples import PictureSamplingConfig
 from jaxlabs.config import RUNTIME, Config, UserError, group, setting
 from jaxlabs.data.batches import Examples
@@ -26,7 +26,7 @@ from jaxlabs.diffusion.samplers import SAMPLERS
 from jaxlabs.models.ddpm import UNet
 from jaxlabs.run_folder import RunFolder
 
-NEIGHBOURS = 8
+NEIGHBORS = 8
 MANY_STEPS, SHARE_OF_MANY = 100, 5
 """Above so many steps only a fifth of the samples is drawn: a CPU would take hours."""
 
@@ -76,7 +76,9 @@ class PictureQualityConfig(Config):
         return -(-self.quality_samples // (SHARE_OF_MANY if steps > MANY_STEPS else 1))
 
 
-def find_judge(config: PictureQualityConfig, dataset: dict[str, Any]) -> Judge | None:
+def load_feature_extractor(
+    config: PictureQualityConfig, dataset: dict[str, Any]
+) -> FeatureExtractor | None:
     """Returns the classifier, or None where there is none and none was asked for.
 
     Raises:
@@ -114,13 +116,13 @@ def measure(
         the samples, which a later call takes where all is as it was.
       key: of all noise.
     """
-    judge = find_judge(config, data.dataset)
+    judge = load_feature_extractor(config, data.dataset)
     if judge is None:
         if config.quality_samples and config.judge.classifier is not None:
             print(
                 f"samples are not measured: no classifier in {config.judge.classifier}; make one"
                 f" with python -m experiments.{EXPERIMENT} --dataset={data.dataset['name']}, then"
-                " repeat with --mode=analyse",
+                " repeat with --mode=analyze",
                 file=sys.stderr,
             )
         return {}
@@ -228,23 +230,23 @@ def quality_figures(row: dict[str, Any]) -> list[str]:
 
 def whole_test(data: Data) -> Examples:
     """Returns all test pictures, of which evaluations during training may read only some."""
-    return data.final_evaluations().get("whole_test", data.evaluations["test"])
+    return data.final_eval_sets().get("whole_test", data.evaluations["test"])
 
 
-def write_neighbours(pictures: np.ndarray, data: Data, folder: RunFolder) -> dict[str, float]:
+def write_neighbors(pictures: np.ndarray, data: Data, folder: RunFolder) -> dict[str, float]:
     """Writes the training pictures nearest to some samples; returns how near they are.
 
     Args:
       pictures: [at least 8, height, width, channels] samples in [-1, 1].
       data: the run's data.
-      folder: gets the array `neighbours`.
+      folder: gets the array `neighbors`.
     """
-    made, train = as_bytes(pictures[:NEIGHBOURS]), data.train.arrays["images"]
+    made, train = as_bytes(pictures[:NEIGHBORS]), data.train.arrays["images"]
     test = data.evaluations["test"].arrays["images"][:200]
     places, distances = nearest_pictures(made, train)
     _, real_distances = nearest_pictures(test, train)
     folder.write_arrays(
-        "neighbours",
+        "neighbors",
         samples=made / 255,
         nearest=train[places] / 255,
         distances=distances,

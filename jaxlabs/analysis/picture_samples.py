@@ -11,7 +11,7 @@ from jaxlabs.config import RUNTIME, Config, UserError, group, setting
 from jaxlabs.diffusion.process import q_sample
 from jaxlabs.diffusion.samplers import SamplerConfig, sample, sample_many, timesteps
 from jaxlabs.diffusion.schedules import DiffusionConfig, make_schedule
-from jaxlabs.models.ddpm import Denoiser, UNet, to_signed, to_unit
+from jaxlabs.models.ddpm import Denoiser, UNet, denormalize, normalize
 from jaxlabs.run_folder import RunFolder
 from jaxlabs.run_reader import AGAIN
 
@@ -22,7 +22,7 @@ FORWARD_SHARES = (0.0, 0.25, 0.5, 0.999)
 """Of the way to noise: times 0, 250, 500 and 999 of 1000."""
 
 BACKWARD_SHARES = (0.999, 0.9, 0.75, 0.5, 0.25, 0.1, 0.05, 0.0)
-SHOWN, MOST_FRAMES = 8, 50
+SHOWN, MAX_FRAMES = 8, 50
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -102,7 +102,7 @@ def _network(model: UNet, params: Any, config: PictureSamplingConfig, count: int
     return denoise, (params, jnp.float32(config.guidance)), labels
 
 
-def write_ways(
+def write_trajectories(
     model: UNet,
     params: Any,
     config: PictureSamplingConfig,
@@ -122,12 +122,12 @@ def write_ways(
     """
     noise_key, sample_key = jax.random.split(key)
     times = _times(FORWARD_SHARES, model.diffusion)
-    pictures = forward(model.diffusion, to_signed(images[:SHOWN]), times, noise_key)
+    pictures = forward(model.diffusion, normalize(images[:SHOWN]), times, noise_key)
     folder.write_arrays("forward_process", times=times, pictures=pictures)
 
     shown = _times(BACKWARD_SHARES, model.diffusion)
     visited = timesteps(model.diffusion, config.sampler)
-    frames = visited[:: -(-len(visited) // MOST_FRAMES)]
+    frames = visited[:: -(-len(visited) // MAX_FRAMES)]
     denoise, given, labels = _network(model, params, config, CHUNK)
     drawn = sample(
         denoise,
@@ -178,4 +178,4 @@ def read(folder: RunFolder, shape: tuple[int, ...]) -> np.ndarray:
 
 def as_samples(pictures: np.ndarray) -> dict[str, np.ndarray]:
     """Returns what a run folder keeps as samples, `images` in [0, 1], of pictures in [-1, 1]."""
-    return {"images": np.asarray(to_unit(jnp.asarray(pictures)))}
+    return {"images": np.asarray(denormalize(jnp.asarray(pictures)))}

@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxlabs.data.batches import Examples, num_batches, ordered_batch
+from jaxlabs.data.batches import Examples, eval_batch, num_batches
 from jaxlabs.data.speech_splits import encode_prompt, pad
 from jaxlabs.data.tokenizers import WordTokenizer
 from jaxlabs.models.text_encoder import TextClassifier, predict
@@ -50,7 +50,7 @@ def confusion_counts(
     likeliest = jax.jit(lambda params, tokens: predict(model, params, tokens).argmax(axis=-1))
     counts = np.zeros((model.config.classes,) * 2, np.int64)
     for index in range(num_batches(examples, batch_size)):
-        batch = ordered_batch(examples, index, batch_size)
+        batch = eval_batch(examples, index, batch_size)
         taken = likeliest(params, batch["inputs"])
         real = np.asarray(batch["weights"]) > 0
         np.add.at(counts, (np.asarray(batch["labels"])[real], np.asarray(taken)[real]), 1)

@@ -12,10 +12,10 @@ from jaxlabs.analysis.sequence_scores import bleu, exact_match, tag_span_f1
 from jaxlabs.data.sequence_files import Pair
 from jaxlabs.data.sequence_splits import Splits
 
-MOST_COUNTED, MOST_FITTED = 20_000, 5000
+MAX_COUNTED, MAX_FITTED = 20_000, 5000
 """Training pairs whose words are counted, and to which a regression is fitted."""
 
-MOST_WEIGHTS = 300_000
+MAX_WEIGHTS = 300_000
 """A regression with more weights (a user's file with many words) is left out."""
 
 
@@ -29,7 +29,7 @@ def baselines(task: str, splits: Splits) -> dict[str, float]:
     the words around it in no order. translation: `word_for_word_exact_match` and
     `word_for_word_bleu` of replacing every word by the one that it most often meets.
     """
-    train = splits["train"][:MOST_COUNTED]
+    train = splits["train"][:MAX_COUNTED]
     guessers = {
         "next_word": _label_guessers,
         "sentiment": _label_guessers,
@@ -59,7 +59,7 @@ def _label_guessers(train: list[Pair]) -> dict:
     sources, labels = zip(*train, strict=True)
     guessers = {"majority": _most_frequent_by(train, lambda source: None)}
     words = _columns(sources)
-    fitted = _regression(_bags(sources[:MOST_FITTED], words), labels[:MOST_FITTED])
+    fitted = _regression(_bags(sources[:MAX_FITTED], words), labels[:MAX_FITTED])
     if fitted is not None:
         guessers["bag_of_words"] = lambda sources: fitted(_bags(sources, words))
     return guessers
@@ -73,7 +73,7 @@ def _tag_guessers(train: list[Pair]) -> dict:
         return [[likeliest([(word,)])[0][0] for word in source] for source in sources]
 
     guessers = {"word_alone": word_alone}
-    some = train[: MOST_FITTED // 2]
+    some = train[: MAX_FITTED // 2]
     words = _columns(source for source, _ in train)
     fitted = _regression(
         _words_and_bags([source for source, _ in some], words),
@@ -139,7 +139,7 @@ def _regression(features: scipy.sparse.csr_matrix, labels: Sequence):
     number_of = {label: number for number, label in enumerate(names)}
     numbers = np.array([number_of[label] for label in labels])
     count, width = features.shape
-    if width * len(names) > MOST_WEIGHTS:
+    if width * len(names) > MAX_WEIGHTS:
         return None
     right = scipy.sparse.csr_matrix((np.ones(count), (np.arange(count), numbers)))
     shrink = 1e-4  # keeps separable data finite

@@ -8,7 +8,7 @@ import numpy as np
 
 from jaxlabs.analysis.sequence_predictions import Model, guess
 from jaxlabs.data.batches import Examples
-from jaxlabs.data.sequence_splits import END, SPECIAL, Numbering, numberings
+from jaxlabs.data.sequence_splits import END, SPECIAL, Vocab, load_vocabs
 from jaxlabs.data.splits import Data
 from jaxlabs.decoding.beam import Beams
 from jaxlabs.models.seq2seq import Seq2Seq, translate
@@ -41,8 +41,8 @@ def write_pictures(
       backbone: its name.
       batch_size: sentences at a time.
     """
-    splits = data.evaluations | data.final_evaluations()
-    both = numberings(data.vocabulary)
+    splits = data.evaluations | data.final_eval_sets()
+    both = load_vocabs(data.vocabulary)
     test = data.evaluations["test"]
     place = _first_of_length(test, DRAWN_LENGTHS)
     source, right, predicted = _example(model, params, test, place, both)
@@ -52,7 +52,7 @@ def write_pictures(
         "sequence_pattern",
         kind="encoder_decoder" if isinstance(model, Seq2Seq) else kind,
         backbone=backbone,
-        both_ways=isinstance(model, Seq2Seq) or model.both_ways,
+        bidirectional=isinstance(model, Seq2Seq) or model.bidirectional,
         source=source,
         predicted=predicted,
         right=right,
@@ -81,7 +81,7 @@ def _first_of_length(part: Examples, lengths: range) -> int:
 
 
 def _example(
-    model: Model, params: Any, part: Examples, place: int, both: Sequence[Numbering]
+    model: Model, params: Any, part: Examples, place: int, both: Sequence[Vocab]
 ) -> tuple[list[str], list[str], list[str]]:
     inputs = part.arrays["inputs"][place : place + 1]
     source, target = both
@@ -90,7 +90,7 @@ def _example(
 
 
 def _alignment(
-    model: Seq2Seq, params: Any, part: Examples, place: int, both: Sequence[Numbering]
+    model: Seq2Seq, params: Any, part: Examples, place: int, both: Sequence[Vocab]
 ) -> Mapping[str, Any]:
     """Returns `maps [layers, target, source]`, means over heads, and the words of both axes."""
     source = both[0].decode(part.arrays["inputs"][place])
@@ -121,7 +121,7 @@ def _tagged(
     params: Any,
     part: Examples,
     split: str,
-    both: Sequence[Numbering],
+    both: Sequence[Vocab],
     batch_size: int,
 ) -> list[tuple[str, list[str], list[str], list[str]]]:
     source, target = both

@@ -14,13 +14,13 @@ from jaxlabs.config import RUNTIME, Config, UserError, setting
 from jaxlabs.data.batches import Examples
 from jaxlabs.data.grammars import next_word
 from jaxlabs.data.sequence_files import words_of
-from jaxlabs.data.sequence_splits import END, SPECIAL, Numbering, numberings
+from jaxlabs.data.sequence_splits import END, SPECIAL, Vocab, load_vocabs
 from jaxlabs.data.splits import Data
 from jaxlabs.models import seq2seq
 from jaxlabs.models.seq2seq import Seq2Seq
-from jaxlabs.models.sequence_tasks import PADDING, SequenceLabeller
+from jaxlabs.models.sequence_tasks import PADDING, SequenceClassifier
 
-Model = SequenceLabeller | Seq2Seq
+Model = SequenceClassifier | Seq2Seq
 CANDIDATES = 5
 """Likely next words that are told with their chances."""
 
@@ -56,7 +56,7 @@ def require_known(prompt: str | None, vocabulary: Mapping[str, Any]) -> None:
     if not 1 <= len(words) <= most:
         raise UserError(f"--prompt: {len(words)} words in {prompt!r}; 1 to {most} are accepted")
     try:
-        numberings(vocabulary)[0].encode(words)
+        load_vocabs(vocabulary)[0].encode(words)
     except UserError as error:
         raise UserError(f"--prompt: {error}") from None
 
@@ -65,7 +65,7 @@ def guess(
     model: Model,
     params: Any,
     inputs: np.ndarray,
-    target: Numbering,
+    target: Vocab,
     batch_size: int,
     beam: int = 1,
     length_power: float = 0.0,
@@ -102,7 +102,7 @@ def _guess_batch(model: Model, params: Any, inputs: np.ndarray, *search: float) 
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _probabilities(model: SequenceLabeller, params: Any, inputs: jax.Array) -> jax.Array:
+def _probabilities(model: SequenceClassifier, params: Any, inputs: jax.Array) -> jax.Array:
     """Returns chances `[batch, time or 1, labels]`, none of them for a mark."""
     logits = model.apply({"params": params}, inputs)
     mark = jnp.arange(logits.shape[-1]) < len(SPECIAL)
@@ -129,9 +129,9 @@ def measure(
     from the grammar: `expected_accuracy`, how often the guess is right on average over what the
     true chances let follow. The share, `of_optimum`, is told only of made-up data.
     """
-    source, target = numberings(data.vocabulary)
+    source, target = load_vocabs(data.vocabulary)
     figures = {}
-    for split, part in (data.evaluations | data.final_evaluations()).items():
+    for split, part in (data.evaluations | data.final_eval_sets()).items():
         inputs, wanted = part.arrays["inputs"], _wanted(part, target, task)
         guesses = guess(model, params, inputs, target, batch_size)
         if task == "translation":
@@ -155,7 +155,7 @@ def measure(
     return figures
 
 
-def _wanted(part: Examples, target: Numbering, task: str) -> list[list[str]]:
+def _wanted(part: Examples, target: Vocab, task: str) -> list[list[str]]:
     return [target.decode(row) for row in part.arrays["targets"]]
 
 
@@ -173,7 +173,7 @@ def told(
     """
     require_known(config.prompt, vocabulary)
     shown = vocabulary["shown"] if config.prompt is None else [(config.prompt, None)]
-    length, both = vocabulary["source_length"], numberings(vocabulary)
+    length, both = vocabulary["source_length"], load_vocabs(vocabulary)
     say = functools.partial(_said, model, params, length, both, config, key)
     return "\n\n".join(
         f"{sentence}\n{say(words_of(sentence))}" + (f"\n  (right: {right})" if right else "")
@@ -198,7 +198,7 @@ def _said(model, params, length, both, config, key, words: tuple[str, ...]) -> s
         return "  " + " ".join(f"{w}/{names[i]}" for w, i in zip(words, best, strict=False))
     order = np.argsort(-chances[0])[:CANDIDATES]
     lines = "  " + ", ".join(f"{names[i]} {chances[0, i]:.3f}" for i in order if chances[0, i] > 0)
-    if model.both_ways:  # a label and no next word
+    if model.bidirectional:  # a label and no next word
         return lines
     follows = np.array([source.number_of(name, otherwise=END) for name in names], np.int32)
     drawn = continued(model, params, inputs[0], follows, key, config.max_new_words)
@@ -209,7 +209,7 @@ def _said(model, params, length, both, config, key, words: tuple[str, ...]) -> s
 
 @functools.partial(jax.jit, static_argnums=(0, 5))
 def continued(
-    model: SequenceLabeller,
+    model: SequenceClassifier,
     params: Any,
     inputs: jax.Array,
     follows: jax.Array,

@@ -23,7 +23,7 @@ def fit(
     clip_norm: float | None = None,
     watch: Callable[[Any], jax.Array] = optax.tree.norm,
 ) -> tuple[Any, jax.Array, jax.Array]:
-    """Minimises a loss with Adam; pure, so it can be compiled and mapped over models.
+    """Minimizes a loss with Adam; pure, so it can be compiled and mapped over models.
 
     The rate rises over the first tenth of the steps and falls to 0 as a cosine over the rest.
 

@@ -25,7 +25,7 @@ from jaxlabs.analysis.bare_recurrent import (
 )
 from jaxlabs.analysis.tiny_training import fit
 from jaxlabs.layers.matmul import matmul
-from jaxlabs.layers.recurrent_cells import CELLS, take_step
+from jaxlabs.layers.recurrent_cells import CELLS, cell_step
 
 CELL = "rnn"
 TIME, HIDDEN, BATCH, LEARNING_RATE, CLIP_NORM = 16, 16, 16, 5e-3, 1.0
@@ -46,7 +46,7 @@ def unrolled(copies: Params, inputs: jax.Array) -> jax.Array:
     def step(state, given):
         weights, x = given
         projected = matmul(x, weights["input_kernel"]) + weights["bias"][None, :]
-        state, _ = take_step(
+        state, _ = cell_step(
             CELLS[CELL], "default", projected, None, weights["recurrent_kernel"], None, state
         )
         return state, state[0]

@@ -76,7 +76,7 @@ class Trained:
 
 def trained(task: Task, vocabulary: Mapping[str, Any], state: TrainState) -> Trained:
     """Returns the encoders of a run's state."""
-    return Trained(task.model, state.evaluation_params, WordTokenizer.from_json(vocabulary))
+    return Trained(task.model, state.eval_params, WordTokenizer.from_json(vocabulary))
 
 
 def measure(

@@ -10,7 +10,7 @@ from flax import struct
 
 from jaxlabs import keys
 from jaxlabs.config import UserError
-from jaxlabs.data.permutation import permuted
+from jaxlabs.data.permutation import shuffle_index
 
 Batch = dict[str, jax.Array]
 
@@ -29,7 +29,7 @@ class TokenStream:
 
 
 @struct.dataclass
-class ParallelStreams:
+class ContiguousStreams:
     """One long text, read from end to end by every row of the batch in a stretch of its own.
 
     What row i reads at one step goes on where it stopped at the step before, so that a recurrent
@@ -78,7 +78,7 @@ class Examples:
 
 
 def batch_at(
-    dataset: TokenStream | ParallelStreams | Examples,
+    dataset: TokenStream | ContiguousStreams | Examples,
     seed: int | jax.Array,
     step: int | jax.Array,
     batch_size: int,
@@ -86,7 +86,7 @@ def batch_at(
     """Returns the batch of one training step.
 
     A `TokenStream` gives windows whose starts are uniform over all that fit, drawn anew each step.
-    `ParallelStreams` give every row the piece after its last one. `Examples` are read in epochs,
+    `ContiguousStreams` give every row the piece after its last one. `Examples` are read in epochs,
     each in its own order in which every example comes once; what is missing in the last batch of an
     epoch is filled up with weight 0.
 
@@ -98,7 +98,8 @@ def batch_at(
 
     Returns:
       From a text: inputs and targets [batch, context] int32, targets one token later; weights
-      [batch, context] float32, all 1; from `ParallelStreams` also fresh [batch] bool, whether a row
+      [batch, context] float32, all 1; from `ContiguousStreams` also fresh [batch] bool, whether a
+      row
       starts anew. From `Examples`: their arrays, [batch, ...] each, and weights, at least [batch],
       float32. All: example [batch] int32, the row's number 0..batch-1.
 
@@ -109,15 +110,15 @@ def batch_at(
     step = jnp.asarray(step, jnp.int32)
     if isinstance(dataset, TokenStream):
         return _random_windows(dataset, jax.random.fold_in(key, step), batch_size)
-    if isinstance(dataset, ParallelStreams):
+    if isinstance(dataset, ContiguousStreams):
         return _next_pieces(dataset, key, step, batch_size)
     epoch, index = jnp.divmod(step, num_batches(dataset, batch_size))
     position, real = _positions(dataset, index, batch_size)
-    order = permuted(position, dataset.count, jax.random.fold_in(key, epoch))
+    order = shuffle_index(position, dataset.count, jax.random.fold_in(key, epoch))
     return _gather(dataset, order, real)
 
 
-def ordered_batch(examples: Examples, index: int | jax.Array, batch_size: int) -> Batch:
+def eval_batch(examples: Examples, index: int | jax.Array, batch_size: int) -> Batch:
     """Returns the index-th batch in stored order, filled up with weight 0 past the last example."""
     position, real = _positions(examples, jnp.asarray(index, jnp.int32), batch_size)
     return _gather(examples, position, real)
@@ -145,7 +146,7 @@ def _random_windows(stream: TokenStream, key: jax.Array, batch_size: int) -> Bat
 
 
 def _next_pieces(
-    streams: ParallelStreams, key: jax.Array, step: jax.Array, batch_size: int
+    streams: ContiguousStreams, key: jax.Array, step: jax.Array, batch_size: int
 ) -> Batch:
     windows = streams.windows(batch_size)
     epoch, index = jnp.divmod(step, windows)
@@ -157,7 +158,7 @@ def _next_pieces(
     return _windows_from(streams, start) | {"fresh": jnp.full((batch_size,), index == 0)}
 
 
-def _windows_from(stream: TokenStream | ParallelStreams, start: jax.Array) -> Batch:
+def _windows_from(stream: TokenStream | ContiguousStreams, start: jax.Array) -> Batch:
     """Returns the windows that begin at `start [batch]`."""
     context = stream.context
     place = start[:, None] + jnp.arange(context + 1, dtype=jnp.int32)[None, :]

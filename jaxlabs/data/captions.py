@@ -14,7 +14,7 @@ from jaxlabs.config import UserError
 from jaxlabs.data.batches import Examples
 from jaxlabs.data.digits import CLASSES
 from jaxlabs.data.grammars import digit_captions
-from jaxlabs.data.images import ImageDataset, LabelledImages
+from jaxlabs.data.images import ImageDataset, LabeledImages
 from jaxlabs.data.splits import Data
 from jaxlabs.data.tokenizers import PADDING, UNKNOWN, WordTokenizer
 
@@ -79,7 +79,7 @@ def measured_thickness(images: np.ndarray) -> np.ndarray:
     """Returns the mean thickness of each digit's stroke in pixels, `[count]`.
 
     A long band has two edges, so its thickness is twice its area over its outline's length. The
-    length is the sum of the gradient's size, which holds for grey values too.
+    length is the sum of the gradient's size, which holds for gray values too.
 
     Args:
       images: as for `measured_slant`.
@@ -152,7 +152,7 @@ def caption_data(pictures: ImageDataset, context: int, evaluated: int | None = N
     return Data(
         train=parts[0],
         evaluations={"test": Examples(first), "training_pairs": Examples(again)},
-        final_evaluations=dict,
+        final_eval_sets=dict,
         dataset=facts,
         comparable=False,
         vocabulary=tokenizer.to_json() | {"shape": list(train.images.shape[1:])},
@@ -183,14 +183,14 @@ def encode(captions: Any, tokenizer: WordTokenizer, context: int, flag: str) -> 
     return rows
 
 
-def _slants(part: LabelledImages) -> np.ndarray:
+def _slants(part: LabeledImages) -> np.ndarray:
     if not part.attributes:
         return measured_slant(part.images)
     # A turn to the left takes away from what is seen of a lean to the right.
     return part.attributes["slant"] - part.attributes["rotation"]
 
 
-def _thicknesses(part: LabelledImages) -> np.ndarray:
+def _thicknesses(part: LabeledImages) -> np.ndarray:
     return part.attributes["thickness"] if part.attributes else measured_thickness(part.images)
 
 

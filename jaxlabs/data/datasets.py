@@ -101,7 +101,7 @@ def _load_published(wanted: PublishedText, data_dir: Path, download: bool) -> Te
             raise sources.DownloadError("downloads are switched off")
         sources.download(wanted.address, wanted.sha256, path)
     except sources.DownloadError as error:
-        return _stand_in(wanted, data_dir, reason=str(error))
+        return _fallback(wanted, data_dir, reason=str(error))
     return _published(wanted, sources.read_text_file(path), source=path)
 
 
@@ -115,7 +115,7 @@ def _published(wanted: PublishedText, text: str, source: Path) -> TextDataset:
     return TextDataset(wanted.name, text, str(source), sha256, comparable=True)
 
 
-def _stand_in(wanted: PublishedText, data_dir: Path, reason: str) -> TextDataset:
+def _fallback(wanted: PublishedText, data_dir: Path, reason: str) -> TextDataset:
     instead = _python_reference()
     notice = (
         f"{wanted.name} is neither in {data_dir} nor prepared by tensorflow-datasets, "

@@ -9,7 +9,7 @@ import math
 
 import numpy as np
 
-SMALLEST, LARGEST = 1.0, 256.0
+MIN_RADIUS, MAX_RADIUS = 1.0, 256.0
 """Radii in pixels. Leaves from a pixel to half of the picture keep 1/f over most frequencies."""
 
 LAYERS = 5.0
@@ -40,7 +40,7 @@ class Leaves:
     sine: np.ndarray
     ratio: np.ndarray
     is_disc: np.ndarray
-    grey: np.ndarray
+    gray: np.ndarray
 
     @property
     def sides(self) -> tuple[np.ndarray, np.ndarray]:
@@ -49,7 +49,7 @@ class Leaves:
         return half * self.ratio, half / self.ratio
 
     def reach(self) -> np.ndarray:
-        """Returns how far each leaf reaches from its centre."""
+        """Returns how far each leaf reaches from its center."""
         return np.where(self.is_disc, self.radius, np.hypot(*self.sides))
 
     def take(self, places: np.ndarray) -> "Leaves":
@@ -60,7 +60,7 @@ class Leaves:
 def draw(count: int, side: int = 512, seed: int = 0) -> np.ndarray:
     """Returns pictures [count, side, side] float64 with values in [0, 1].
 
-    Discs and turned rectangles of uniform grey values fall one onto the other.
+    Discs and turned rectangles of uniform gray values fall one onto the other.
     """
     return np.stack([_draw(side, np.random.default_rng([seed, number])) for number in range(count)])
 
@@ -79,21 +79,21 @@ def _draw(side: int, generator: np.random.Generator) -> np.ndarray:
             cells, leaf = _covered(leaves.take(part), reach, fine)
             layer[cells] = part[leaf] + 1  # of a cell's leaves the last one, which lies on top
         np.maximum(top, layer, out=top)
-    picture = np.concatenate([[GROUND], leaves.grey])[top]
+    picture = np.concatenate([[GROUND], leaves.gray])[top]
     return picture.reshape(side, FINE, side, FINE).mean(axis=(1, 3))
 
 
 def _scatter(side: int, generator: np.random.Generator) -> Leaves:
     count = _number(side)
-    radius = 1 / np.sqrt(generator.uniform(LARGEST**-2, SMALLEST**-2, count))
-    # Centres reach out as far as the leaf does, so that borders are covered like the middle.
+    radius = 1 / np.sqrt(generator.uniform(MAX_RADIUS**-2, MIN_RADIUS**-2, count))
+    # Centers reach out as far as the leaf does, so that borders are covered like the middle.
     down, right = generator.uniform(-1, 1, (2, count)) * (side / 2 + radius) + side / 2
     angle = generator.uniform(0, math.pi, count)
     ratio = TALLEST ** generator.uniform(-0.5, 0.5, count)
-    is_disc, grey = generator.random(count) < 0.5, generator.random(count)
+    is_disc, gray = generator.random(count) < 0.5, generator.random(count)
     lengths = [(FINE * length).astype(np.float32) for length in (down, right, radius)]
     turned = [part.astype(np.float32) for part in (np.cos(angle), np.sin(angle), ratio)]
-    return Leaves(*lengths, *turned, is_disc, grey)
+    return Leaves(*lengths, *turned, is_disc, gray)
 
 
 def _number(side: int) -> int:
@@ -103,7 +103,7 @@ def _number(side: int) -> int:
     ratio over the density of r is taken numerically.
     """
     share = (np.arange(10_000) + 0.5) / 10_000
-    radius = 1 / np.sqrt(LARGEST**-2 + share * (SMALLEST**-2 - LARGEST**-2))
+    radius = 1 / np.sqrt(MAX_RADIUS**-2 + share * (MIN_RADIUS**-2 - MAX_RADIUS**-2))
     covered = math.pi * radius**2 / (side + 2 * radius) ** 2
     return round(LAYERS / covered.mean())
 
@@ -124,8 +124,8 @@ def _covered(leaves: Leaves, reach: int, fine: int) -> tuple[np.ndarray, np.ndar
     return rows[leaf, row] * fine + columns[leaf, column], leaf
 
 
-def _axis(centre: np.ndarray, box: np.ndarray, fine: int) -> tuple[np.ndarray, np.ndarray]:
-    """Returns cells and their distances from the centres, [leaves, box]; outside it is huge."""
-    cells = np.floor(centre).astype(np.int32)[:, None] + box[None, :].astype(np.int32)
-    distance = cells + np.float32(0.5) - centre[:, None]
+def _axis(center: np.ndarray, box: np.ndarray, fine: int) -> tuple[np.ndarray, np.ndarray]:
+    """Returns cells and their distances from the centers, [leaves, box]; outside it is huge."""
+    cells = np.floor(center).astype(np.int32)[:, None] + box[None, :].astype(np.int32)
+    distance = cells + np.float32(0.5) - center[:, None]
     return cells, np.where((cells >= 0) & (cells < fine), distance, np.float32(1e6))

@@ -1,4 +1,4 @@
-"""Digits drawn with matplotlib's own fonts: labelled pictures that need no file and no network.
+"""Digits drawn with matplotlib's own fonts: labeled pictures that need no file and no network.
 
 Every glyph is stored once as a field of distances to its outline. A picture samples that field
 through a random affine map and takes what lies below a random distance as ink, so that position,
@@ -58,7 +58,7 @@ def render(
       [count] each: "font", a place in FONT_NAMES; "slant" in degrees, positive to the right;
       "thickness" of the mean stroke in pixels; "rotation" in degrees, positive counter-clockwise;
       "height" in pixels and "width" as a factor, both before rotation; "shift_right" and
-      "shift_down" of the centre in pixels.
+      "shift_down" of the center in pixels.
     """
     generator = np.random.default_rng([seed, stream])
     labels = generator.permutation(np.arange(count, dtype=np.int32) % len(CLASSES))
@@ -84,7 +84,7 @@ def draw(labels: np.ndarray, attributes: dict[str, np.ndarray]) -> np.ndarray:
     scale = FIELD_HEIGHT / attributes["height"]  # cells of the field per pixel
     to_field = _picture_to_glyph(attributes) * scale[:, None, None]
     shift = np.stack([attributes["shift_right"], attributes["shift_down"]], axis=-1)
-    places = _pixel_centres()[None] - shift[:, None, :]
+    places = _pixel_centers()[None] - shift[:, None, :]
     cells = places @ to_field.transpose(0, 2, 1) + (FIELD_SIDE - 1) / 2
     distance = _sample(fields, glyph, cells) / scale[:, None]
     # Outlines move out, or in, until the mean stroke has the thickness that was drawn.
@@ -111,7 +111,7 @@ def _matrices(entries: list[list[np.ndarray]]) -> np.ndarray:
     return np.stack([np.stack(row, axis=-1) for row in entries], axis=-2)
 
 
-def _pixel_centres() -> np.ndarray:
+def _pixel_centers() -> np.ndarray:
     """Returns [pixels, 2]: (right, down) of every pixel from the middle of the picture."""
     axis = np.arange(SIDE, dtype=np.float32) - (SIDE - 1) / 2
     down, right = np.meshgrid(axis, axis, indexing="ij")

@@ -11,10 +11,10 @@ from jaxlabs import paths
 from jaxlabs.config import UserError
 
 ENDINGS = (".png", ".jpg", ".jpeg")
-GREY, COLOUR = ("1", "L"), ("RGB", "P")
+GRAY, COLOR = ("1", "L"), ("RGB", "P")
 """The modes, in the terms of Pillow, that are read as one channel and as three."""
 
-NEEDED = "PNG or JPEG pictures of one size, grey or RGB, are needed"
+NEEDED = "PNG or JPEG pictures of one size, gray or RGB, are needed"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Pictures:
     """What a folder holds, in the order of the file names.
 
     Attributes:
-      images: [count, height, width, channels] uint8; three channels if any picture has colours.
+      images: [count, height, width, channels] uint8; three channels if any picture has colors.
       labels: [count] int32, a place in `classes`; all 0 where there are none.
       classes: the names of the sub-folders that hold pictures, or none.
     """
@@ -32,17 +32,17 @@ class Pictures:
     classes: tuple[str, ...]
 
 
-def read_folder(folder: Path, *, at_least: int, grey: bool = False) -> Pictures:
+def read_folder(folder: Path, *, at_least: int, gray: bool = False) -> Pictures:
     """Reads all pictures of a folder, or of its sub-folders, whose names then are the classes.
 
     Args:
       folder: where the pictures are; files with other endings and hidden ones are left alone.
       at_least: the smallest accepted number of pictures.
-      grey: whether colours become grey values (ITU-R 601 luma).
+      gray: whether colors become gray values (ITU-R 601 luma).
 
     Raises:
       UserError: too few pictures; pictures both beside and inside sub-folders; a picture that
-        cannot be read, has another size than the first, or is neither grey nor RGB with 8 bits.
+        cannot be read, has another size than the first, or is neither gray nor RGB with 8 bits.
     """
     inside = {
         entry.name: files
@@ -66,7 +66,7 @@ def read_folder(folder: Path, *, at_least: int, grey: bool = False) -> Pictures:
     labels = np.repeat(numbers, [len(files) for files in inside.values()])
     if not inside:
         labels = np.zeros(len(pictures), np.int32)
-    return Pictures(_read_all(pictures, grey), labels, tuple(inside))
+    return Pictures(_read_all(pictures, gray), labels, tuple(inside))
 
 
 def _pictures(folder: Path) -> list[Path]:
@@ -77,10 +77,10 @@ def _pictures(folder: Path) -> list[Path]:
     )
 
 
-def _read_all(pictures: list[Path], grey: bool) -> np.ndarray:
+def _read_all(pictures: list[Path], gray: bool) -> np.ndarray:
     images, first = [], None
     for path in pictures:
-        image = _read(path, grey)
+        image = _read(path, gray)
         first = image.shape if first is None else first
         if image.shape[:2] != first[:2]:
             height, width = image.shape[:2]
@@ -93,17 +93,17 @@ def _read_all(pictures: list[Path], grey: bool) -> np.ndarray:
     return np.stack([np.broadcast_to(image, (*first[:2], channels)) for image in images])
 
 
-def _read(path: Path, grey: bool) -> np.ndarray:
+def _read(path: Path, gray: bool) -> np.ndarray:
     paths.require_file(path, NEEDED)
     try:
-        return decode(path, grey=grey)
+        return decode(path, gray=gray)
     # Pillow's errors are of many kinds, also for one damaged file; a huge image is one of them.
     except Exception as error:
         reason = " ".join(str(error).split())[:200]
         raise UserError(f"{path}: cannot be read ({reason}); {NEEDED}") from None
 
 
-def decode(file: Path | BinaryIO, *, grey: bool) -> np.ndarray:
+def decode(file: Path | BinaryIO, *, gray: bool) -> np.ndarray:
     """Returns [height, width, channels] uint8, turned upright as its EXIF orientation says.
 
     Only the decoders of PNG and JPEG are tried, whatever the file is called: others start programs.
@@ -118,8 +118,8 @@ def decode(file: Path | BinaryIO, *, grey: bool) -> np.ndarray:
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         with Image.open(file, formats=("PNG", "JPEG")) as image:
             mode, transparent = image.mode, "transparency" in image.info
-            if mode not in GREY + COLOUR or transparent:
+            if mode not in GRAY + COLOR or transparent:
                 raise ValueError(f"a picture of mode {mode}{' with transparency' * transparent}")
             upright = ImageOps.exif_transpose(image)
-            values = np.asarray(upright.convert("L" if grey or mode in GREY else "RGB"))
+            values = np.asarray(upright.convert("L" if gray or mode in GRAY else "RGB"))
     return values.reshape(*values.shape[:2], -1)

@@ -1,4 +1,4 @@
-"""Named sets of small labelled pictures, and any folder of pictures by its path."""
+"""Named sets of small labeled pictures, and any folder of pictures by its path."""
 
 import dataclasses
 import hashlib
@@ -19,13 +19,13 @@ RENDERED_SEED = 0
 
 # Of a folder's classes, the share that is held out as the test set, and what it is drawn by.
 TEST_SHARE, SPLIT_SEED = 0.1, 0
-FEWEST = 20
+MIN_IMAGES = 20
 NAMED = 10
 """Classes that an error names."""
 
 
 @dataclasses.dataclass(frozen=True)
-class LabelledImages:
+class LabeledImages:
     """Pictures with their labels.
 
     Attributes:
@@ -43,10 +43,10 @@ class LabelledImages:
         """Number of pictures."""
         return len(self.images)
 
-    def take(self, places: slice | np.ndarray) -> "LabelledImages":
+    def take(self, places: slice | np.ndarray) -> "LabeledImages":
         """Returns the pictures at these places."""
         attributes = {name: values[places] for name, values in self.attributes.items()}
-        return LabelledImages(self.images[places], self.labels[places], attributes)
+        return LabeledImages(self.images[places], self.labels[places], attributes)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,8 +65,8 @@ class ImageDataset:
     """
 
     name: str
-    train: LabelledImages
-    test: LabelledImages
+    train: LabeledImages
+    test: LabeledImages
     classes: tuple[str, ...]
     source: str
     sha256: str
@@ -121,7 +121,7 @@ def load(name: str, data_dir: str | Path | None = None, *, download: bool = True
         )
         return dataclasses.replace(instead, notice=notice)
     parts = {
-        part: LabelledImages(
+        part: LabeledImages(
             arrays[f"{part}_images"][..., None], arrays[f"{part}_labels"].astype(np.int32)
         )
         for part in ("train", "test")
@@ -130,7 +130,7 @@ def load(name: str, data_dir: str | Path | None = None, *, download: bool = True
     return dataclasses.replace(found, comparable=True)
 
 
-def hold_out(pictures: LabelledImages, count: int) -> tuple[LabelledImages, LabelledImages]:
+def hold_out(pictures: LabeledImages, count: int) -> tuple[LabeledImages, LabeledImages]:
     """Returns (training, validation) pictures: the last `count` are the validation set.
 
     With 10,000 of MNIST's 60,000 this is the split that most of its papers use.
@@ -146,10 +146,10 @@ def hold_out(pictures: LabelledImages, count: int) -> tuple[LabelledImages, Labe
     return pictures.take(slice(None, -count)), pictures.take(slice(-count, None))
 
 
-def binarised(dataset: ImageDataset, seed: int = 0) -> ImageDataset:
+def binarized(dataset: ImageDataset, seed: int = 0) -> ImageDataset:
     """Returns the data set with every pixel 0 or 1, drawn once and for all.
 
-    A pixel of value v is 1 with probability v / 255, independently of all others (the binarisation
+    A pixel of value v is 1 with probability v / 255, independently of all others (the binarization
     of Salakhutdinov and Murray 2008, there with another draw; the published draw, Larochelle's, is
     a file of its own). The seed stands in the name.
     """
@@ -157,7 +157,7 @@ def binarised(dataset: ImageDataset, seed: int = 0) -> ImageDataset:
         dataclasses.replace(part, images=_draw(part.images, seed, stream))
         for stream, part in enumerate((dataset.train, dataset.test))
     )
-    name = f"{dataset.name} binarised by seed {seed}"
+    name = f"{dataset.name} binarized by seed {seed}"
     return dataclasses.replace(
         dataset, name=name, train=train, test=test, sha256=_sha256(train, test)
     )
@@ -173,7 +173,7 @@ def _draw(images: np.ndarray, seed: int, stream: int) -> np.ndarray:
 
 def _rendered() -> ImageDataset:
     train, test = (
-        LabelledImages(*digits.render(count, RENDERED_SEED, stream=stream))
+        LabeledImages(*digits.render(count, RENDERED_SEED, stream=stream))
         for stream, count in enumerate(RENDERED_COUNTS.values())
     )
     made = f"digits drawn from {len(digits.FONTS)} fonts of matplotlib"
@@ -189,7 +189,7 @@ def _folder(name: str) -> ImageDataset:
             f"--dataset: {name!r} {found}; accepted are {', '.join(NAMES)} or the path to a folder "
             f"of PNG or JPEG pictures of one size{nearest(name, NAMES)}"
         )
-    held = image_files.read_folder(folder, at_least=FEWEST)
+    held = image_files.read_folder(folder, at_least=MIN_IMAGES)
     counts = np.bincount(held.labels)
     alone = [name for name, count in zip(held.classes, counts, strict=False) if count < 2]
     if alone:
@@ -198,7 +198,7 @@ def _folder(name: str) -> ImageDataset:
             f"{folder}: one image only in {named}; every sub-folder is a class, which needs one to "
             "train on and one to test on; without classes, put all images into one folder"
         )
-    pictures = LabelledImages(held.images, held.labels)
+    pictures = LabeledImages(held.images, held.labels)
     train, test = (pictures.take(places) for places in _split(held.labels))
     return _dataset(name, train, test, held.classes, str(folder.resolve()))
 
@@ -214,12 +214,12 @@ def _split(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _dataset(
-    name: str, train: LabelledImages, test: LabelledImages, classes: tuple[str, ...], source: str
+    name: str, train: LabeledImages, test: LabeledImages, classes: tuple[str, ...], source: str
 ) -> ImageDataset:
     return ImageDataset(name, train, test, classes, source, _sha256(train, test))
 
 
-def _sha256(*parts: LabelledImages) -> str:
+def _sha256(*parts: LabeledImages) -> str:
     digest = hashlib.sha256()
     for part in parts:
         digest.update(repr(part.images.shape).encode())

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import numpy as np
 
 from jaxlabs.data import text
-from jaxlabs.data.batches import ParallelStreams
+from jaxlabs.data.batches import ContiguousStreams
 from jaxlabs.data.datasets import TextDataset
 from jaxlabs.data.splits import Data
 from jaxlabs.data.tokenizers import CharTokenizer
@@ -51,7 +51,7 @@ def language_data(dataset: TextDataset, context: int, seed: int, baselines: Base
             "train_windows": text.evenly_spaced_windows(train, context, EVALUATION_WINDOWS),
             "whole_text": text.random_windows(whole, context, EVALUATION_WINDOWS, seed),
         },
-        final_evaluations=lambda: {
+        final_eval_sets=lambda: {
             "sliding_window": text.sliding_windows(held_out, context, -(-context // OVERLAP))
         },
         dataset={
@@ -69,7 +69,7 @@ def language_data(dataset: TextDataset, context: int, seed: int, baselines: Base
     )
 
 
-def streamed_data(
+def bptt_data(
     dataset: TextDataset, context: int, batch_size: int, seed: int, baselines: Baselines
 ) -> Data:
     """Returns the data of a recurrent network, which reads a text from end to end.
@@ -89,7 +89,7 @@ def streamed_data(
       UserError: the training text is too short for so many streams, or a split for one window.
     """
     data = language_data(dataset, context, seed, baselines)
-    streams = ParallelStreams(tokens=data.train.tokens, context=context)
+    streams = ContiguousStreams(tokens=data.train.tokens, context=context)
     streams.windows(batch_size)  # says so if it is too short
     held_out = CharTokenizer.from_json(data.vocabulary).encode(text.split_text(dataset.text)[1])
     targets = len(held_out) - 1
@@ -99,7 +99,7 @@ def streamed_data(
         "held_out_windows": data.evaluations["held_out"],
         "train_windows": data.evaluations["train_windows"],
     }
-    return dataclasses.replace(data, train=streams, evaluations=evaluations, final_evaluations=dict)
+    return dataclasses.replace(data, train=streams, evaluations=evaluations, final_eval_sets=dict)
 
 
 def _tokens(tokenizer: CharTokenizer, part: str) -> np.ndarray:

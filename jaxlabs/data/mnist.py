@@ -1,7 +1,7 @@
 """MNIST from its original IDX files, as tensorflow-datasets prepared it, or from a mirror.
 
 LeCun, Cortes and Burges, "The MNIST database of handwritten digits": 60,000 training and 10,000
-test pictures of 28 x 28 grey values.
+test pictures of 28 x 28 gray values.
 """
 
 import contextlib
@@ -165,7 +165,7 @@ def _read_prepared(folder: Path, data_dir: Path) -> Arrays:
 
 
 def _decode(records: list[sources.Record]) -> tuple[np.ndarray, np.ndarray]:
-    images = [image_files.decode(io.BytesIO(record["image"]), grey=True) for record in records]
+    images = [image_files.decode(io.BytesIO(record["image"]), gray=True) for record in records]
     return np.stack(images)[..., 0], np.array([record["label"] for record in records], np.uint8)
 
 

@@ -23,7 +23,7 @@ CLASSIC_SHAPE = (10, 512, 512)
 WHITENED, RAW = "IMAGES", "IMAGESr"
 """Names of the array in the files of Olshausen and Field, which had it whitened and as it was."""
 
-LARGEST = 1e38
+MAX_VALUE = 1e38
 """Limit of the sizes of values in a file."""
 
 # Of the exercise: patches are cut at so many standard deviations and moved into this range.
@@ -32,7 +32,7 @@ DEVIATIONS, RANGE = 3.0, (0.1, 0.9)
 
 @dataclasses.dataclass(frozen=True)
 class Photographs:
-    """Grey pictures of one size, and where they came from.
+    """Gray pictures of one size, and where they came from.
 
     Attributes:
       name: a name that `load` knows, or the path.
@@ -65,7 +65,7 @@ class Photographs:
 
 
 def load(name: str, data_dir: str | Path | None = None) -> Photographs:
-    """Returns grey pictures by name, or those of a folder or a .mat file by its path.
+    """Returns gray pictures by name, or those of a folder or a .mat file by its path.
 
     `natural_images` are looked for in `data_dir`/natural_images: `IMAGES.mat`, the ten pictures of
     Olshausen and Field (1997) that the write-ups used, or else all PNG and JPEG pictures there.
@@ -141,7 +141,7 @@ def random_patches(
     return windows[picture, top, left].astype(np.float64)
 
 
-def normalised(patches: np.ndarray) -> np.ndarray:
+def normalized(patches: np.ndarray) -> np.ndarray:
     """Brings patches [count, ...] into [0.1, 0.9], where a sigmoid can reach every value.
 
     As Ng's exercise on sparse autoencoders (CS294A / UFLDL) does it: each patch loses its own mean;
@@ -154,14 +154,14 @@ def normalised(patches: np.ndarray) -> np.ndarray:
     Raises:
       UserError: there is nothing to see: every patch is of one value.
     """
-    centred = patches - patches.mean(axis=tuple(range(1, patches.ndim)), keepdims=True)
-    limit = DEVIATIONS * centred.std()
+    centered = patches - patches.mean(axis=tuple(range(1, patches.ndim)), keepdims=True)
+    limit = DEVIATIONS * centered.std()
     if not limit > 0:
         raise UserError(
             "--dataset: the patches are all of one value; pictures with contrast are needed"
         )
     low, high = RANGE
-    return low + (np.clip(centred / limit, -1, 1) + 1) * (high - low) / 2
+    return low + (np.clip(centered / limit, -1, 1) + 1) * (high - low) / 2
 
 
 def _at_path(name: str) -> Photographs:
@@ -178,7 +178,7 @@ def _at_path(name: str) -> Photographs:
 
 
 def _read_folder(name: str, folder: Path) -> Photographs:
-    held = image_files.read_folder(folder, at_least=1, grey=True)
+    held = image_files.read_folder(folder, at_least=1, gray=True)
     return _photographs(name, held.images[..., 0] / 255.0, False, str(folder.resolve()))
 
 
@@ -205,7 +205,7 @@ def _read_mat(name: str, path: Path) -> Photographs:
         side = math.isqrt(len(array))
         array = array.reshape(side, side, -1, order="F")  # columns of a picture, as MATLAB counts
     # NaN is not below the limit either; the squares of what is are finite.
-    if array.ndim != 3 or not (np.abs(array.astype(np.float64)) < LARGEST).all():
+    if array.ndim != 3 or not (np.abs(array.astype(np.float64)) < MAX_VALUE).all():
         raise UserError(complaint)
     images = np.moveaxis(array, -1, 0).astype(np.float64)
     return _photographs(name, images, key == WHITENED, str(path.resolve()))

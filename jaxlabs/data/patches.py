@@ -3,7 +3,7 @@
 import numpy as np
 
 from jaxlabs.data.batches import Examples
-from jaxlabs.data.natural_images import Photographs, normalised, random_patches, whitened
+from jaxlabs.data.natural_images import Photographs, normalized, random_patches, whitened
 from jaxlabs.data.splits import Data
 
 
@@ -25,7 +25,7 @@ def patch_data(photographs: Photographs, count: int, size: int, seed: int) -> Da
     return Data(
         train=train,
         evaluations={"training_patches": train, "other_patches": other},
-        final_evaluations=dict,
+        final_eval_sets=dict,
         dataset=photographs.describe() | {"patches": count},
         comparable=photographs.comparable,
         vocabulary={},
@@ -35,5 +35,5 @@ def patch_data(photographs: Photographs, count: int, size: int, seed: int) -> Da
 
 
 def _examples(images: np.ndarray, count: int, size: int, seed: tuple[int, int]) -> Examples:
-    patches = normalised(random_patches(images, count, size, seed))
+    patches = normalized(random_patches(images, count, size, seed))
     return Examples({"patches": patches.reshape(count, -1).astype(np.float32)})

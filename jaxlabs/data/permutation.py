@@ -6,11 +6,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-# By chi-square over all orders of 4 to 6 examples, 8 rounds still favour some orders; 16 do not.
+# By chi-square over all orders of 4 to 6 examples, 8 rounds still favor some orders; 16 do not.
 ROUNDS = 16
 
 
-def permuted(index: jax.Array, count: int, key: jax.Array) -> jax.Array:
+def shuffle_index(index: jax.Array, count: int, key: jax.Array) -> jax.Array:
     """Returns where a pseudo-random permutation of 0..count-1 sends each index.
 
     A Feistel cipher on a near-square grid `rows x columns` of at least `count` cells: in turn one
@@ -29,8 +29,8 @@ def permuted(index: jax.Array, count: int, key: jax.Array) -> jax.Array:
 
     Example:
       >>> import jax
-      >>> from jaxlabs.data.permutation import permuted
-      >>> sorted(permuted(jax.numpy.arange(5), 5, jax.random.key(0)).tolist())
+      >>> from jaxlabs.data.permutation import shuffle_index
+      >>> sorted(shuffle_index(jax.numpy.arange(5), 5, jax.random.key(0)).tolist())
       [0, 1, 2, 3, 4]
 
     Source: Black and Rogaway (2002), "Ciphers with Arbitrary Finite Domains" (cycle walking, and
@@ -62,7 +62,7 @@ def permuted(index: jax.Array, count: int, key: jax.Array) -> jax.Array:
 
 
 def _mix(word: jax.Array) -> jax.Array:
-    """Spreads every input bit over a uint32 word (the finaliser of Appleby's MurmurHash3)."""
+    """Spreads every input bit over a uint32 word (the finalizer of Appleby's MurmurHash3)."""
     word ^= word >> np.uint32(16)
     word *= np.uint32(0x85EBCA6B)
     word ^= word >> np.uint32(13)

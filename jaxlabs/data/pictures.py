@@ -1,4 +1,4 @@
-"""Small pictures as data for an autoencoder, in grey or binary."""
+"""Small pictures as data for an autoencoder, in gray or binary."""
 
 import dataclasses
 
@@ -8,7 +8,7 @@ import scipy.special
 from jaxlabs.config import Config, UserError, setting
 from jaxlabs.data import images
 from jaxlabs.data.batches import Examples
-from jaxlabs.data.images import ImageDataset, LabelledImages
+from jaxlabs.data.images import ImageDataset, LabeledImages
 from jaxlabs.data.splits import Data
 
 
@@ -16,12 +16,12 @@ from jaxlabs.data.splits import Data
 class PictureConfig(Config):
     """How pictures become data."""
 
-    binarisation: str = setting(
+    binarization: str = setting(
         "static",
-        "pixels 0 or 1, drawn once (static); at every step to train on (redrawn); grey (none)",
+        "pixels 0 or 1, drawn once (static); at every step to train on (redrawn); gray (none)",
         choices=("static", "redrawn", "none"),
     )
-    binarisation_seed: int = setting(0, "seed of the static draw", minimum=0, maximum=2**32 - 1)
+    binarization_seed: int = setting(0, "seed of the static draw", minimum=0, maximum=2**32 - 1)
     train_images: int | None = setting(
         None, "pictures to train on, the first ones; none: all", minimum=1
     )
@@ -35,22 +35,22 @@ def picture_data(pictures: ImageDataset, config: PictureConfig, coins: bool) -> 
 
     Evaluations are on the test pictures and, as `training_images`, on as many that were trained on.
     Held-out pictures are the last of the training set and are then not trained on. Where pixels are
-    redrawn, the pictures to train on stay grey, and a model draws from them; those to evaluate on
-    are drawn once, as by `images.binarised`.
+    redrawn, the pictures to train on stay gray, and a model draws from them; those to evaluate on
+    are drawn once, as by `images.binarized`.
 
     Args:
       pictures: the data set.
-      config: which of them, and how they are binarised.
+      config: which of them, and how they are binarized.
       coins: whether losses are those of pixels as coins, so that models without training have one.
 
     Raises:
       UserError: more pictures are asked for than there are.
     """
-    binary = images.binarised(pictures, config.binarisation_seed)
+    binary = images.binarized(pictures, config.binarization_seed)
     binary = _map_images(binary, lambda values: values * np.uint8(255))
-    shown = pictures if config.binarisation == "none" else binary
+    shown = pictures if config.binarization == "none" else binary
     seen, name, test = shown.train, "test", shown.test
-    grey = pictures.train
+    gray = pictures.train
     if config.held_out:
         name, (seen, test) = "held_out", images.hold_out(shown.train, config.held_out)
     if (config.train_images or 0) > seen.count:
@@ -58,16 +58,16 @@ def picture_data(pictures: ImageDataset, config: PictureConfig, coins: bool) -> 
             f"--train_images: {config.train_images:,} is not accepted; {pictures.name} has"
             f" {seen.count:,} to train on"
         )
-    seen, grey = (part.take(slice(config.train_images or seen.count)) for part in (seen, grey))
-    train = grey if config.binarisation == "redrawn" else seen
+    seen, gray = (part.take(slice(config.train_images or seen.count)) for part in (seen, gray))
+    train = gray if config.binarization == "redrawn" else seen
     again = seen.take(slice(None, test.count))
-    facts = shown.describe() | {"binarisation": config.binarisation}
-    if config.binarisation == "redrawn":
+    facts = shown.describe() | {"binarization": config.binarization}
+    if config.binarization == "redrawn":
         facts["name"] = f"{pictures.name} redrawn at every step, tested on {binary.name}"
     return Data(
         train=_examples(train),
         evaluations={name: _examples(test), "training_images": _examples(again)},
-        final_evaluations=dict,
+        final_eval_sets=dict,
         dataset=facts,
         comparable=pictures.comparable,
         vocabulary={"shape": list(test.images.shape[1:])},
@@ -76,8 +76,8 @@ def picture_data(pictures: ImageDataset, config: PictureConfig, coins: bool) -> 
     )
 
 
-def labelled_data(pictures: ImageDataset, evaluated: int | None = None) -> Data:
-    """Returns grey or coloured pictures with their labels, `images` uint8 and `labels` int32.
+def labeled_data(pictures: ImageDataset, evaluated: int | None = None) -> Data:
+    """Returns gray or colored pictures with their labels, `images` uint8 and `labels` int32.
 
     Evaluations are on test pictures and, as `training_images`, on as many that are trained on.
 
@@ -93,7 +93,7 @@ def labelled_data(pictures: ImageDataset, evaluated: int | None = None) -> Data:
             "test": _examples(test),
             "training_images": _examples(pictures.train.take(slice(test.count))),
         },
-        final_evaluations=dict if evaluated is None else lambda: {"whole_test": whole},
+        final_eval_sets=dict if evaluated is None else lambda: {"whole_test": whole},
         dataset=pictures.describe(),
         comparable=pictures.comparable,
         vocabulary={"shape": list(test.images.shape[1:]), "classes": list(pictures.classes)},
@@ -110,11 +110,11 @@ def _map_images(dataset: ImageDataset, function) -> ImageDataset:
     return dataclasses.replace(dataset, **parts)
 
 
-def _examples(pictures: LabelledImages) -> Examples:
+def _examples(pictures: LabeledImages) -> Examples:
     return Examples({"images": pictures.images, "labels": pictures.labels})
 
 
-def _baselines(train: LabelledImages, test: LabelledImages) -> dict[str, float]:
+def _baselines(train: LabeledImages, test: LabeledImages) -> dict[str, float]:
     """Returns what a picture costs without a model, in nats, and pixels as independent coins."""
     pixels = test.images[0].size
     share = np.clip(train.images.reshape(-1, pixels).mean(axis=0) / 255, 1e-4, 1 - 1e-4)

@@ -89,7 +89,7 @@ def _plain(path: Path, lines: list[str]) -> tuple[list[Pair], list[str]]:
     return pairs, notices
 
 
-def _labelled(path: Path, lines: list[str]) -> tuple[list[Pair], list[str]]:
+def _labeled(path: Path, lines: list[str]) -> tuple[list[Pair], list[str]]:
     rows = _columns(path, lines, "a label, a tab and a sentence", widths=(2,))
     first_line: dict[str, int] = {}
     sentences = collections.defaultdict(set)
@@ -209,7 +209,7 @@ def _most_frequent(widths: Iterable[int]) -> int:
 
 _READERS: dict[str, Callable[[Path, list[str]], tuple[list[Pair], list[str]]]] = {
     "next_word": _plain,
-    "sentiment": _labelled,
+    "sentiment": _labeled,
     "tagging": _tagged,
     "translation": _translated,
 }

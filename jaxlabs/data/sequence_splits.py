@@ -58,7 +58,7 @@ class SequenceDataConfig(Config):
 
 
 @dataclasses.dataclass(frozen=True)
-class Numbering:
+class Vocab:
     """Words to numbers and back; 0, 1 and 2 are `<pad>`, `<sos>` and `<eos>`.
 
     Attributes:
@@ -68,7 +68,7 @@ class Numbering:
     words: tuple[str, ...]
 
     @classmethod
-    def of(cls, sequences: Iterable[Sequence[str]]) -> "Numbering":
+    def of(cls, sequences: Iterable[Sequence[str]]) -> "Vocab":
         """Returns the numbering of all words of some sequences, in alphabetical order."""
         return cls(tuple(sorted({word for words in sequences for word in words})))
 
@@ -241,9 +241,9 @@ def sequence_data(
     """
     splits, notice = splits_of(task, dataset, seed, sizes)
     pairs = [pair for part in splits.values() for pair in part]
-    numberings = Numbering.of(s for s, _ in pairs), Numbering.of(t for _, t in pairs)
+    load_vocabs = Vocab.of(s for s, _ in pairs), Vocab.of(t for _, t in pairs)
     ends = task == "translation"
-    sets = {name: examples(part, *numberings, ends) for name, part in splits.items()}
+    sets = {name: examples(part, *load_vocabs, ends) for name, part in splits.items()}
     optima = {
         f"{name}_{figure}": value
         for name, part in splits.items()
@@ -258,7 +258,7 @@ def sequence_data(
     return Data(
         train=sets["train"],
         evaluations={"test": sets["test"]},
-        final_evaluations=lambda: {name: sets[name] for name in sets if name == "longer"},
+        final_eval_sets=lambda: {name: sets[name] for name in sets if name == "longer"},
         dataset={
             "name": f"{task} {GRAMMAR}" if dataset == GRAMMAR else dataset,
             "source": source,
@@ -267,8 +267,8 @@ def sequence_data(
         | {f"{name}_sentences": len(part) for name, part in splits.items()},
         comparable=False,
         vocabulary={
-            "sources": list(numberings[0].words),
-            "targets": list(numberings[1].words),
+            "sources": list(load_vocabs[0].words),
+            "targets": list(load_vocabs[1].words),
             "source_length": max(arrays["inputs"].shape[1] for arrays in shapes),
             "target_length": max(arrays["targets"].shape[1] for arrays in shapes),
             "shown": [[" ".join(s), " ".join(t)] for s, t in splits["test"][:SHOWN]],
@@ -278,12 +278,12 @@ def sequence_data(
     )
 
 
-def numberings(vocabulary: Mapping[str, Any]) -> tuple[Numbering, Numbering]:
-    """Returns the numberings of sources and targets from a run's vocabulary."""
-    return Numbering(tuple(vocabulary["sources"])), Numbering(tuple(vocabulary["targets"]))
+def load_vocabs(vocabulary: Mapping[str, Any]) -> tuple[Vocab, Vocab]:
+    """Returns the load_vocabs of sources and targets from a run's vocabulary."""
+    return Vocab(tuple(vocabulary["sources"])), Vocab(tuple(vocabulary["targets"]))
 
 
-def examples(pairs: Sequence[Pair], source: Numbering, target: Numbering, ends: bool) -> Examples:
+def examples(pairs: Sequence[Pair], source: Vocab, target: Vocab, ends: bool) -> Examples:
     """Returns pairs as padded arrays; `ends` says whether targets end with `<eos>`."""
     targets = pad([target.encode(words) + [END] * ends for _, words in pairs])
     inputs = pad([[*source.encode(words), END] for words, _ in pairs])

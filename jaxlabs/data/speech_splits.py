@@ -62,7 +62,7 @@ def classification_data(
     return Data(
         train=_balance(train) if balanced else train,
         evaluations=evaluations | {"train_sentences": train},
-        final_evaluations=dict,
+        final_eval_sets=dict,
         dataset=speeches.describe()
         | dict(speeches.speaker_facts)
         | {
@@ -122,7 +122,7 @@ def language_data(
         evaluations={
             name: text.consecutive_windows(tokens, block) for name, tokens in splits.items()
         },
-        final_evaluations=lambda: {
+        final_eval_sets=lambda: {
             f"{name}_sliding": text.sliding_windows(tokens, block, stride)
             for name, tokens in splits.items()
         },

@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
-from jaxlabs.data.batches import Examples, ParallelStreams, TokenStream
+from jaxlabs.data.batches import ContiguousStreams, Examples, TokenStream
 
 
 @dataclasses.dataclass(frozen=True)
@@ -15,7 +15,7 @@ class Data:
       train: what `batch_at` reads.
       evaluations: finite sets by split name; the first is the headline, whose loss picks the best
         checkpoint.
-      final_evaluations: makes further sets, evaluated once, after the last step.
+      final_eval_sets: makes further sets, evaluated once, after the last step.
       dataset: `name`, `source`, `sha256` and whatever else is worth keeping, as JSON; a resumed run
         must find the same hash.
       comparable: whether published figures are about these very data.
@@ -24,9 +24,9 @@ class Data:
       notice: one line for the user about where the data came from, or None.
     """
 
-    train: TokenStream | ParallelStreams | Examples
+    train: TokenStream | ContiguousStreams | Examples
     evaluations: dict[str, Examples]
-    final_evaluations: Callable[[], dict[str, Examples]]
+    final_eval_sets: Callable[[], dict[str, Examples]]
     dataset: dict[str, Any]
     comparable: bool
     vocabulary: dict[str, Any]

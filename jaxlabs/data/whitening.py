@@ -22,7 +22,7 @@ def whiten(images: np.ndarray) -> np.ndarray:
 
     The mean of every picture becomes 0, for the filter is 0 at frequency 0. One factor for all
     pictures makes the mean of their variances VARIANCE. Opposite borders of a picture count as
-    neighbours, as in the original, so the outermost pixels are less natural than the others.
+    neighbors, as in the original, so the outermost pixels are less natural than the others.
 
     Returns:
       [count, height, width] float64.
@@ -52,8 +52,8 @@ def radial_spectrum(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """
     height, width = images.shape[1:]
     window = np.hanning(height + 2)[1:-1, None] * np.hanning(width + 2)[None, 1:-1]
-    centred = images - images.mean(axis=(1, 2), keepdims=True)
-    power = np.mean(np.abs(np.fft.fft2(centred * window[None])) ** 2, axis=0)
+    centered = images - images.mean(axis=(1, 2), keepdims=True)
+    power = np.mean(np.abs(np.fft.fft2(centered * window[None])) ** 2, axis=0)
     power /= np.sum(window**2)
     shorter = min(height, width)
     ring = np.round(_frequency(height, width) * shorter).astype(int).ravel()

@@ -72,7 +72,7 @@ def beam_search(
       max_new_tokens: static, >= 1 and at most the decoder's context.
       stop_token: ends a sequence and is kept as its last token; -1 never ends one.
       length_power: sequences are ranked by `log P / length ** length_power`: 0 by their
-        probability, which favours short ones, 1 by its mean over tokens.
+        probability, which favors short ones, 1 by its mean over tokens.
       carry: of `batch` rows, after whatever comes before `start`; every array in it but scalars
         has its rows first. None: `decoder.init_carry(batch)`.
 
@@ -134,13 +134,13 @@ def _search(
             done=was_done | (drawn == stop_token),
         )
 
-    def goes_on(search: _Search) -> jax.Array:
+    def cond(search: _Search) -> jax.Array:
         alive = ~search.done & (search.surprise < jnp.inf)
         return (search.time < max_new_tokens) & alive.any()
 
     first = _only_first(beam)  # the others would be its copies
     end = jax.lax.while_loop(
-        goes_on,
+        cond,
         turn,
         _Search(
             time=jnp.int32(0),

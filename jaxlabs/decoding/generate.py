@@ -28,7 +28,7 @@ class Decoder(Protocol):
     def step(self, params: Any, carry: Any, tokens: jax.Array) -> tuple[Any, jax.Array]:
         """Reads `tokens` [batch]; returns the carry and the logits [batch, vocabulary]."""
 
-    def refill(self, params: Any, tokens: jax.Array) -> Any:
+    def prefill(self, params: Any, tokens: jax.Array) -> Any:
         """Returns the carry after `tokens` [batch, time] alone, read from position 0 on.
 
         A decoder whose carry has no limit, or is never filled, need not have it.
@@ -160,7 +160,7 @@ def _generate(
     tokens = jnp.pad(jnp.where(in_prompt, prompts, 0), ((0, 0), (0, max_new_tokens)))
 
     def turn(loop: _Loop) -> _Loop:
-        carry, position = _make_room(decoder, params, loop)
+        carry, position = _evict_and_prefill(decoder, params, loop)
         read = jax.lax.dynamic_index_in_dim(loop.tokens, loop.time, axis=1, keepdims=False)
         carry, logits = decoder.step(params, carry, read)
 
@@ -195,19 +195,19 @@ def _generate(
     return end.tokens, end.lengths
 
 
-def _make_room(decoder: Decoder, params: Any, loop: _Loop) -> tuple[Any, jax.Array]:
+def _evict_and_prefill(decoder: Decoder, params: Any, loop: _Loop) -> tuple[Any, jax.Array]:
     """Returns the carry and position with room for one more token."""
     # The last token is never read. When all others fit, no code to read again is compiled.
     if decoder.context is None or loop.tokens.shape[1] - 1 <= decoder.context:
         return loop.carry, loop.position
     half = decoder.context // 2
 
-    def read_again() -> Any:
+    def prefill_again() -> Any:
         if half == 0:
             return empty_carry(decoder, params, loop.tokens.shape[0])
         recent = jax.lax.dynamic_slice_in_dim(loop.tokens, loop.time - half, half, axis=1)
-        return decoder.refill(params, recent)
+        return decoder.prefill(params, recent)
 
     full = loop.position == decoder.context
-    carry = jax.lax.cond(full, read_again, lambda: loop.carry)
+    carry = jax.lax.cond(full, prefill_again, lambda: loop.carry)
     return carry, jnp.where(full, half, loop.position)

@@ -30,7 +30,8 @@ def sample_token(
       temperature: [] >= 0; 0 takes the most likely token (the lowest id among equals).
       top_k: [] how many tokens may be drawn (Fan et al. 2018, "Hierarchical Neural Story
         Generation", section 5.2); 0 means all.
-      top_p: [] in 0..1, the probability mass that may be drawn; see `keep_likeliest`. 1 means all.
+      top_p: [] in 0..1, the probability mass that may be drawn; see `top_k_top_p_mask`. 1 means
+        all.
     """
     logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
     # The best logit becomes 0, so that the smallest temperature overflows to -inf and never to NaN.
@@ -39,14 +40,14 @@ def sample_token(
     scaled = logits / jnp.where(temperature > 0, temperature, 1.0)
     truncated = jax.lax.cond(
         (top_k > 0) | (top_p < 1),
-        lambda: jnp.where(keep_likeliest(scaled, top_k, top_p), scaled, -jnp.inf),
+        lambda: jnp.where(top_k_top_p_mask(scaled, top_k, top_p), scaled, -jnp.inf),
         lambda: scaled,
     )
     drawn = jax.vmap(jax.random.categorical)(keys, truncated)
     return jnp.where(temperature > 0, drawn, greedy).astype(jnp.int32)
 
 
-def keep_likeliest(
+def top_k_top_p_mask(
     logits: jax.Array, top_k: jax.Array | int, top_p: jax.Array | float
 ) -> jax.Array:
     """Returns which tokens survive top-k and top-p, `[batch, vocabulary]` bool.
@@ -59,8 +60,8 @@ def keep_likeliest(
 
     Example:
       >>> import jax.numpy as jnp
-      >>> from jaxlabs.decoding.logits import keep_likeliest
-      >>> keep_likeliest(jnp.array([[2.0, 0.0, 1.0]]), top_k=2, top_p=1.0).tolist()
+      >>> from jaxlabs.decoding.logits import top_k_top_p_mask
+      >>> top_k_top_p_mask(jnp.array([[2.0, 0.0, 1.0]]), top_k=2, top_p=1.0).tolist()
       [[True, False, True]]
     """
     ids = jax.lax.broadcasted_iota(jnp.int32, logits.shape, 1)

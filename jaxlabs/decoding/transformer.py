@@ -45,7 +45,7 @@ class TransformerDecoder:
         )
         return (caches, position + 1), logits[:, : self.tokens]
 
-    def refill(self, params: Any, tokens: jax.Array) -> Any:
+    def prefill(self, params: Any, tokens: jax.Array) -> Any:
         """Returns the carry after `tokens [batch, half]`, encoded anew from position 0."""
         caches = self.model.apply({"params": params}, tokens, method="prefill")
         return caches, jnp.full((), tokens.shape[1], jnp.int32)

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxlabs.diffusion.schedules import EPSILON, DiffusionConfig, Schedule, alpha_bars
+from jaxlabs.diffusion.schedules import EPSILON, DiffusionConfig, Schedule, alphas_cumprod
 
 
 def at(table: np.ndarray | jax.Array, t: jax.Array, like: jax.Array) -> jax.Array:
@@ -50,7 +50,7 @@ def target(
     return signal * noise - at(schedule.sqrt_one_minus_alpha_bars, t, x0) * x0
 
 
-def to_x0(
+def predict_x0(
     schedule: Schedule, x: jax.Array, t: jax.Array, output: jax.Array, prediction: str
 ) -> jax.Array:
     """Returns the pictures that an output (noise or v) means, given x at times t."""
@@ -61,7 +61,7 @@ def to_x0(
     return signal * x - spread * output
 
 
-def to_epsilon(
+def predict_eps(
     schedule: Schedule, x: jax.Array, t: jax.Array, output: jax.Array, prediction: str
 ) -> jax.Array:
     """Returns the noise that an output (noise or v) means, given x at times t."""
@@ -77,7 +77,7 @@ def loss_weights(config: DiffusionConfig) -> np.ndarray:
     Min-SNR (Hang et al. 2023) weighs the error in x0 by `min(SNR, gamma)`. An error in epsilon is
     one in x0 times the root of SNR, and one in v times the root of SNR + 1.
     """
-    left = alpha_bars(config)
+    left = alphas_cumprod(config)
     if config.loss_weighting == "uniform":
         return np.ones(len(left), np.float32)
     snr = left / (1 - left)

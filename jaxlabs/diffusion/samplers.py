@@ -19,7 +19,7 @@ import numpy as np
 
 from jaxlabs import keys
 from jaxlabs.config import RUNTIME, Config, UserError, setting
-from jaxlabs.diffusion.schedules import EPSILON, DiffusionConfig, alpha_bars, make_schedule
+from jaxlabs.diffusion.schedules import EPSILON, DiffusionConfig, alphas_cumprod, make_schedule
 
 ANCESTRAL, DDIM, DPM_SOLVER = SAMPLERS = ("ancestral", "ddim", "dpm_solver")
 SPACINGS = ("trailing", "leading", "linspace", "log_snr")
@@ -129,15 +129,15 @@ def timesteps(diffusion: DiffusionConfig, sampler: SamplerConfig) -> np.ndarray:
 
 def coefficients(diffusion: DiffusionConfig, sampler: SamplerConfig) -> _Coefficients:
     """Returns the factors of every step, see above."""
-    left = alpha_bars(diffusion)
+    left = alphas_cumprod(diffusion)
     now = left[timesteps(diffusion, sampler)]
     after = np.append(now[1:], 1.0)
     if diffusion.prediction == EPSILON:
-        to_x0 = 1 / np.sqrt(now), -np.sqrt((1 - now) / now)
+        predict_x0 = 1 / np.sqrt(now), -np.sqrt((1 - now) / now)
     else:
-        to_x0 = np.sqrt(now), -np.sqrt(1 - now)
+        predict_x0 = np.sqrt(now), -np.sqrt(1 - now)
     make = {ANCESTRAL: _ancestral, DDIM: _ddim, DPM_SOLVER: _dpm_solver}[sampler.sampler]
-    return _Coefficients(*to_x0, *make(now, after, sampler))
+    return _Coefficients(*predict_x0, *make(now, after, sampler))
 
 
 def _ancestral(now: np.ndarray, after: np.ndarray, sampler: SamplerConfig) -> tuple:

@@ -14,7 +14,7 @@ import numpy as np
 from jaxlabs.config import Config, UserError, setting
 
 EPSILON, V = "epsilon", "v"
-LARGEST_BETA = 0.999
+MAX_BETA = 0.999
 """Above it the cosine schedule would end in steps that leave nothing of a picture."""
 
 OFFSET = 0.008
@@ -63,8 +63,8 @@ class Schedule:
     Attributes:
       betas: variance of the noise that a step adds.
       alphas: 1 - betas.
-      alpha_bars: share of a picture's variance that is left.
-      alpha_bars_before: that of the time before; 1 at time 0.
+      alphas_cumprod: share of a picture's variance that is left.
+      alphas_cumprod_prev: that of the time before; 1 at time 0.
       sqrt_alpha_bars: factor of the picture.
       sqrt_one_minus_alpha_bars: factor of the noise.
       posterior_variance: of `q(x before | x, x0)`; 0 at time 0 (Ho et al. 2020, equation 7).
@@ -77,8 +77,8 @@ class Schedule:
 
     betas: Any
     alphas: Any
-    alpha_bars: Any
-    alpha_bars_before: Any
+    alphas_cumprod: Any
+    alphas_cumprod_prev: Any
     sqrt_alpha_bars: Any
     sqrt_one_minus_alpha_bars: Any
     posterior_variance: Any
@@ -89,12 +89,12 @@ class Schedule:
     log_snr: Any
 
 
-def alpha_bars(config: DiffusionConfig) -> np.ndarray:
+def alphas_cumprod(config: DiffusionConfig) -> np.ndarray:
     """Returns the share of an image's variance that is left at each time, `[T]` float64.
 
     Example:
-      >>> from jaxlabs.diffusion.schedules import DiffusionConfig, alpha_bars
-      >>> f"{alpha_bars(DiffusionConfig(diffusion_steps=1000))[-1]:.2e}"
+      >>> from jaxlabs.diffusion.schedules import DiffusionConfig, alphas_cumprod
+      >>> f"{alphas_cumprod(DiffusionConfig(diffusion_steps=1000))[-1]:.2e}"
       '4.04e-05'
     """
     return np.cumprod(1 - _betas(config))
@@ -103,7 +103,7 @@ def alpha_bars(config: DiffusionConfig) -> np.ndarray:
 @functools.lru_cache
 def make_schedule(config: DiffusionConfig, dtype: Any = np.float32) -> Schedule:
     """Returns all figures, computed in float64 and stored as read-only numpy arrays of `dtype`."""
-    betas, left = _betas(config), alpha_bars(config)
+    betas, left = _betas(config), alphas_cumprod(config)
     before, lost = np.append(1.0, left[:-1]), 1 - left
     variance = betas * (1 - before) / lost
     # A schedule of a single time has no other variance; its only step adds none.
@@ -111,8 +111,8 @@ def make_schedule(config: DiffusionConfig, dtype: Any = np.float32) -> Schedule:
     figures = {
         "betas": betas,
         "alphas": 1 - betas,
-        "alpha_bars": left,
-        "alpha_bars_before": before,
+        "alphas_cumprod": left,
+        "alphas_cumprod_prev": before,
         "sqrt_alpha_bars": np.sqrt(left),
         "sqrt_one_minus_alpha_bars": np.sqrt(lost),
         "posterior_variance": variance,
@@ -131,7 +131,7 @@ def _betas(config: DiffusionConfig) -> np.ndarray:
         return np.linspace(config.first_beta, config.last_beta, count)
     angle = (np.arange(count + 1) / count + OFFSET) / (1 + OFFSET) * np.pi / 2
     left = np.cos(angle) ** 2
-    return np.minimum(1 - left[1:] / left[:-1], LARGEST_BETA)
+    return np.minimum(1 - left[1:] / left[:-1], MAX_BETA)
 
 
 def _frozen(values: np.ndarray, dtype: Any) -> np.ndarray:

@@ -65,7 +65,7 @@ class ResidualBlock(nn.Module):
         self.project, self.shortcut = self._dense(), self._dense()
 
     def _dense(self) -> Dense:
-        return Dense(self.features, True, FAN_IN_UNIFORM, self.precision, bias_range=1.0)
+        return Dense(self.features, True, FAN_IN_UNIFORM, self.precision, bias_init_scale=1.0)
 
     def __call__(self, x: jax.Array, time: jax.Array) -> jax.Array:
         """Returns `[batch, height, width, features]`.
@@ -134,7 +134,7 @@ def upsample(x: jax.Array) -> jax.Array:
 
 def _double(x: jax.Array) -> jax.Array:
     """Doubles the middle axis of `x [batch, size, channels]`."""
-    # A dot, since XLA on CPUs fuses sums of neighbours with all that x comes from, computed anew
+    # A dot, since XLA on CPUs fuses sums of neighbors with all that x comes from, computed anew
     # for each; a dot for every example, since jax.image.resize transposes large arrays for its own.
     batch, size, _ = x.shape
     weights = jax.image.resize(jnp.eye(size, dtype=x.dtype), (2 * size, size), "bilinear")

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxlabs.layers import winograd
-from jaxlabs.layers.matmul import lax_precision, matmul, sum_of_outer_products
+from jaxlabs.layers.matmul import kernel_gradient, lax_precision, matmul
 
 LAYOUT = ("NHWC", "HWIO", "NHWC")
 HEIGHT, WIDTH = 1, 2
@@ -37,12 +37,12 @@ def convolve3x3(x: jax.Array, kernel: jax.Array, precision: str = "default") -> 
     Raises:
       ValueError: `precision` is not one of PRECISIONS.
     """
-    form = winograd.convolve if _is_saving(x, kernel, precision) else convolve_by_dots
+    form = winograd.convolve if _use_winograd(x, kernel, precision) else conv_as_matmuls
     dots = functools.partial(form, precision=precision)
     return lax.platform_dependent(x, kernel, cpu=dots, default=_library(precision))
 
 
-def _is_saving(x: jax.Array, kernel: jax.Array, precision: str) -> bool:
+def _use_winograd(x: jax.Array, kernel: jax.Array, precision: str) -> bool:
     """Whether `winograd` has fewer products, and its sums are short and fine enough."""
     height, wide = x.shape[HEIGHT], min(kernel.shape[2:]) >= MIN_CHANNELS
     fewer = 2 * -(-height // winograd.STRIDE) < height
@@ -68,7 +68,7 @@ def _backward(precision: str, saved: tuple[jax.Array, jax.Array], gradient: jax.
     def by_library(x, kernel, gradient):
         return jax.vjp(_library(precision), x, kernel)[1](gradient)
 
-    form = winograd.gradients if _is_saving(*saved, precision) else gradients_by_dots
+    form = winograd.gradients if _use_winograd(*saved, precision) else gradients_by_dots
     dots = functools.partial(form, precision=precision)
     return lax.platform_dependent(*saved, gradient, cpu=dots, default=by_library)
 
@@ -76,7 +76,7 @@ def _backward(precision: str, saved: tuple[jax.Array, jax.Array], gradient: jax.
 convolve3x3.defvjp(_forward, _backward)
 
 
-def convolve_by_dots(x: jax.Array, kernel: jax.Array, precision: str = "default") -> jax.Array:
+def conv_as_matmuls(x: jax.Array, kernel: jax.Array, precision: str = "default") -> jax.Array:
     """`convolve3x3` as a dot for every column of taps, which meets three lines side by side.
 
         lines  [batch, height, width, 3 * in]    lines h-1, h, h+1 of every pixel
@@ -84,15 +84,15 @@ def convolve_by_dots(x: jax.Array, kernel: jax.Array, precision: str = "default"
 
     So only a third of the nine copies of the usual patches is ever written.
     """
-    lines = _neighbours(x, HEIGHT)
+    lines = _stack_shifts(x, HEIGHT)
     taps = (kernel[:, column].reshape(-1, kernel.shape[-1]) for column in range(3))
-    return _add_moved([matmul(lines, each, precision) for each in taps], WIDTH)
+    return _sum_shifted([matmul(lines, each, precision) for each in taps], WIDTH)
 
 
 def gradients_by_dots(
     x: jax.Array, kernel: jax.Array, gradient: jax.Array, precision: str = "default"
 ) -> tuple[jax.Array, jax.Array]:
-    """Returns the gradients of `x` and of `kernel`, given that of `convolve_by_dots`.
+    """Returns the gradients of `x` and of `kernel`, given that of `conv_as_matmuls`.
 
     That of x is a convolution with the kernel turned by 180 degrees. Here columns stand side by
     side and lines are moved, so that the same copies of the gradient serve both.
@@ -103,19 +103,19 @@ def gradients_by_dots(
       gradient: [batch, height, width, out].
       precision: see `jaxlabs.layers.matmul`.
     """
-    columns = _neighbours(gradient, WIDTH)
+    columns = _stack_shifts(gradient, WIDTH)
     turned = jnp.flip(kernel, (0, 1)).swapaxes(2, 3)
     taps = (turned[line].reshape(-1, x.shape[-1]) for line in range(3))
-    of_x = _add_moved([matmul(columns, each, precision) for each in taps], HEIGHT)
+    of_x = _sum_shifted([matmul(columns, each, precision) for each in taps], HEIGHT)
 
-    # [line, in, column, out]; a column of taps has met the gradient of the opposite neighbour.
-    of_kernel = sum_of_outer_products(_neighbours(x, HEIGHT), columns, precision)
+    # [line, in, column, out]; a column of taps has met the gradient of the opposite neighbor.
+    of_kernel = kernel_gradient(_stack_shifts(x, HEIGHT), columns, precision)
     of_kernel = of_kernel.reshape(3, x.shape[-1], 3, gradient.shape[-1])
     of_kernel = jnp.flip(of_kernel, 2).swapaxes(1, 2)
     return of_x.astype(x.dtype), of_kernel.astype(kernel.dtype)
 
 
-def _neighbours(x: jax.Array, axis: int) -> jax.Array:
+def _stack_shifts(x: jax.Array, axis: int) -> jax.Array:
     """Returns the pixel before, the pixel itself and the one after, zeros beyond the edge.
 
     Args:
@@ -132,7 +132,7 @@ def _neighbours(x: jax.Array, axis: int) -> jax.Array:
     return jnp.stack(three, axis=3).reshape(*x.shape[:3], 3 * x.shape[3])
 
 
-def _add_moved(three: Sequence[jax.Array], axis: int) -> jax.Array:
+def _sum_shifted(three: Sequence[jax.Array], axis: int) -> jax.Array:
     """Adds `three[0]` one pixel on, `three[1]`, and `three[2]` one pixel back; zeros come in."""
 
     def move(x: jax.Array, pixels: int) -> jax.Array:

@@ -30,7 +30,7 @@ class FeedForward(nn.Module):
       kernel_init: initializer of the first kernel.
       out_init: initializer of the second kernel.
       precision: see `jaxlabs.layers.matmul`.
-      bias_range: of the biases at the start, see `jaxlabs.layers.matmul.Dense`.
+      bias_init_scale: of the biases at the start, see `jaxlabs.layers.matmul.Dense`.
 
     Raises:
       ValueError: `activation` is not one of ACTIVATIONS.
@@ -42,7 +42,7 @@ class FeedForward(nn.Module):
     kernel_init: Initializer = nn.initializers.lecun_normal()
     out_init: Initializer = nn.initializers.lecun_normal()
     precision: str = "default"
-    bias_range: float = 0.0
+    bias_init_scale: float = 0.0
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -50,7 +50,7 @@ class FeedForward(nn.Module):
         if self.activation not in ACTIVATIONS:
             names = ", ".join(ACTIVATIONS)
             raise ValueError(f"activation: {self.activation!r} is not one of {names}")
-        options = {"precision": self.precision, "bias_range": self.bias_range}
+        options = {"precision": self.precision, "bias_init_scale": self.bias_init_scale}
         expand = Dense(self.ffn_width, self.use_bias, self.kernel_init, name="expand", **options)
         contract = Dense(x.shape[-1], self.use_bias, self.out_init, name="contract", **options)
         return contract(ACTIVATIONS[self.activation](expand(x)))

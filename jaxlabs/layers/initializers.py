@@ -24,13 +24,13 @@ class TransformerInitializers(NamedTuple):
       embedding: vectors of tokens and positions.
       kernel: matrices.
       residual: matrices that write to the residual.
-      bias_range: see `jaxlabs.layers.matmul.Dense`.
+      bias_init_scale: see `jaxlabs.layers.matmul.Dense`.
     """
 
     embedding: Initializer
     kernel: Initializer
     residual: Initializer
-    bias_range: float
+    bias_init_scale: float
 
 
 def transformer_initializers(
@@ -45,12 +45,12 @@ def transformer_initializers(
     """
     if init == "pytorch":
         kernel = residual = FAN_IN_UNIFORM
-        embedding, bias_range = nn.initializers.normal(1.0), 1.0
+        embedding, bias_init_scale = nn.initializers.normal(1.0), 1.0
     else:
         embedding = kernel = nn.initializers.normal(STDDEV)
         # 2 * layers of the residual projections add up, so each starts smaller by that root.
         residual = nn.initializers.normal(STDDEV / (2 * layers) ** 0.5)
-        bias_range = 0.0
+        bias_init_scale = 0.0
     if zero_residual:
         residual = nn.initializers.zeros_init()
-    return TransformerInitializers(embedding, kernel, residual, bias_range)
+    return TransformerInitializers(embedding, kernel, residual, bias_init_scale)

@@ -30,10 +30,10 @@ def local_window(time: int, window: int, *, causal: bool = True) -> jax.Array:
       [[1, 0, 0], [1, 1, 0], [0, 1, 1]]
     """
     query, key = _positions(time)
-    return within_window(query - key, window, causal=causal)
+    return visible(query - key, window, causal=causal)
 
 
-def within_window(
+def visible(
     distance: jax.Array | np.ndarray, window: int | None, *, causal: bool = True
 ) -> jax.Array:
     """Which keys at `distance = query - key` (any shape) a window holds; None: one without an end.

@@ -16,7 +16,7 @@ float32 sums."""
 GROUP = 8
 """Rows of a group, where a sum over rows is made one over groups and rows."""
 
-FEWEST_ROUNDED = 64
+MIN_ROUNDED = 64
 """Rows from which `fast` rounds both sides of `einsum`. Fewer read the other side so seldom that on
 two CPU cores rounding it takes as long as it saves, and a single one, in decoding, far longer."""
 
@@ -46,7 +46,7 @@ def einsum(
 ) -> jax.Array:
     """Returns `jnp.einsum(formula, left, right)` of two sides of which none is a kernel.
 
-    Attention has two such dots. Below FEWEST_ROUNDED rows `[..., rows, columns]` of the left side
+    Attention has two such dots. Below MIN_ROUNDED rows `[..., rows, columns]` of the left side
     `fast` is the platform's default; from there on it has no forward mode of differentiation. The
     formula has an arrow, each of its axes stands in two of the three terms at least, and in the
     same size wherever it stands.
@@ -54,7 +54,7 @@ def einsum(
     Raises:
       ValueError: `precision` is not one of PRECISIONS.
     """
-    if precision != "fast" or left.shape[-2] < FEWEST_ROUNDED:
+    if precision != "fast" or left.shape[-2] < MIN_ROUNDED:
         right = _with_transposed_gradient(right)
         return jnp.einsum(formula, left, right, precision=lax_precision(precision))
     dtype = jnp.promote_types(left.dtype, right.dtype)
@@ -101,10 +101,10 @@ def _computed_transposed(product: jax.Array) -> jax.Array:
     """
     if product.shape[-2] <= product.shape[-1]:
         return product
-    return _fenced_on_cpu(product.mT).mT
+    return _barrier_on_cpu(product.mT).mT
 
 
-def _fenced_on_cpu(x: jax.Array) -> jax.Array:
+def _barrier_on_cpu(x: jax.Array) -> jax.Array:
     """`x` itself, which XLA on CPUs does not merge with what reads it."""
     return lax.platform_dependent(x, cpu=lax.optimization_barrier, default=_itself)
 
@@ -164,15 +164,15 @@ _fast_einsum.defvjp(_fast_einsum_forward, _fast_einsum_backward)
 def _bfloat16_einsum(formula: str, left: jax.Array, right: jax.Array) -> jax.Array:
     """As `_bfloat16_dot`, of sides that are in bfloat16."""
     product = jnp.einsum(formula, left, right, preferred_element_type=jnp.float32)
-    return _fenced_on_cpu(product)
+    return _barrier_on_cpu(product)
 
 
 def _rounded(x: jax.Array) -> jax.Array:
     """`x` in bfloat16, rounded before a dot and not again in its every round."""
-    return _fenced_on_cpu(x.astype(jnp.bfloat16))
+    return _barrier_on_cpu(x.astype(jnp.bfloat16))
 
 
-def sum_of_outer_products(x: jax.Array, gradient: jax.Array, precision: str) -> jax.Array:
+def kernel_gradient(x: jax.Array, gradient: jax.Array, precision: str) -> jax.Array:
     """Returns the kernel's gradient `[in, out]` for `x [..., in]` and `gradient [..., out]`.
 
     Raises:
@@ -215,7 +215,7 @@ def _bfloat16_dot(left: jax.Array, right: jax.Array, axes: tuple[Axes, Axes]) ->
         preferred_element_type=jnp.float32,
     )
     # XLA would fold a transpose of the product into a form that it has no code for on CPUs.
-    return _fenced_on_cpu(product)
+    return _barrier_on_cpu(product)
 
 
 def within(limit: float) -> Initializer:
@@ -234,7 +234,7 @@ class Dense(nn.Module):
       features: size of the last axis of the output.
       use_bias: whether `bias [features]` is added.
       kernel_init: initializer of the kernel.
-      bias_range: the bias starts uniform within +-`bias_range / sqrt(in)`; 0: at zero.
+      bias_init_scale: the bias starts uniform within +-`bias_init_scale / sqrt(in)`; 0: at zero.
       precision: one of PRECISIONS.
     """
 
@@ -242,7 +242,7 @@ class Dense(nn.Module):
     use_bias: bool = True
     kernel_init: Initializer = nn.initializers.lecun_normal()
     precision: str = "default"
-    bias_range: float = 0.0
+    bias_init_scale: float = 0.0
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -250,6 +250,6 @@ class Dense(nn.Module):
         y = matmul(x, kernel, self.precision)
         if not self.use_bias:
             return y
-        bias_init = within(self.bias_range * x.shape[-1] ** -0.5)
+        bias_init = within(self.bias_init_scale * x.shape[-1] ** -0.5)
         bias = self.param("bias", bias_init, (self.features,), jnp.float32)
         return y + bias.reshape((1,) * (y.ndim - 1) + (-1,))

@@ -14,9 +14,9 @@ from jaxlabs.layers.attention import attention_parts
 from jaxlabs.layers.dropout import Dropout
 from jaxlabs.layers.matmul import Dense, Initializer, matmul, within
 from jaxlabs.layers.normalization import rms_norm
-from jaxlabs.layers.windowed_attention import LocalWindow
+from jaxlabs.layers.windowed_attention import AttentionMask
 
-Mask = jax.Array | LocalWindow | None
+Mask = jax.Array | AttentionMask | None
 """Who may see whom: booleans (`layers.masks`), a window that is not spelled out, or everyone."""
 
 
@@ -49,12 +49,12 @@ class MultiHeadAttention(nn.Module):
       length: positions for which tables are made (rotary) and slots of a cache.
       positions: "rotary" turns queries and keys, "alibi" adds its bias; any other kind has nothing
         to do here.
-      qk_norm: whether queries and keys are RMS-normalised per head (Henry et al. 2020).
+      qk_norm: whether queries and keys are RMS-normalized per head (Henry et al. 2020).
       qkv_bias: whether the three input projections have a bias.
       out_bias: whether the output projection has one.
       kernel_init: initializer of the input projections.
       out_init: initializer of the output projection.
-      bias_range: of the biases at the start, see `jaxlabs.layers.matmul.Dense`.
+      bias_init_scale: of the biases at the start, see `jaxlabs.layers.matmul.Dense`.
       dropout: rate on the attention weights.
       precision: see `jaxlabs.layers.matmul`.
 
@@ -73,7 +73,7 @@ class MultiHeadAttention(nn.Module):
     out_init: Initializer = nn.initializers.lecun_normal()
     dropout: float = 0.0
     precision: str = "default"
-    bias_range: float = 0.0
+    bias_init_scale: float = 0.0
 
     def setup(self):
         if self.width % self.heads:
@@ -83,13 +83,15 @@ class MultiHeadAttention(nn.Module):
             for name in ("query", "key", "value")
         ]
         if self.qkv_bias:
-            bias_init = within(self.bias_range * self.width**-0.5)
+            bias_init = within(self.bias_init_scale * self.width**-0.5)
             self.biases = [
                 self.param(f"{name}_bias", bias_init, (self.width,), jnp.float32)
                 for name in ("query", "key", "value")
             ]
         self.weight_dropout = Dropout(self.dropout)
-        self.out = Dense(self.width, self.out_bias, self.out_init, self.precision, self.bias_range)
+        self.out = Dense(
+            self.width, self.out_bias, self.out_init, self.precision, self.bias_init_scale
+        )
 
     def __call__(
         self,
@@ -125,8 +127,8 @@ class MultiHeadAttention(nn.Module):
         dropout_keys: jax.Array | None = None,
     ) -> jax.Array:
         """Attends from `x [batch, time, width]` to a memory; see `__call__`."""
-        if self.positions in ("rotary", "alibi") or isinstance(mask, LocalWindow):
-            told = mask if isinstance(mask, LocalWindow) else f"{self.positions} positions"
+        if self.positions in ("rotary", "alibi") or isinstance(mask, AttentionMask):
+            told = mask if isinstance(mask, AttentionMask) else f"{self.positions} positions"
             raise ValueError(f"{told}: query and memory have no distance; none is accepted")
         return self._attend(*self._heads(x, 0), memory.key, memory.value, mask, dropout_keys)
 
@@ -160,7 +162,7 @@ class MultiHeadAttention(nn.Module):
         query, key, value = self._heads(x, 0, 1, 2)
         if self.positions == "rotary":
             time = x.shape[1]
-            tables = positions.rotary_tables(self.length, self.width // self.heads)
+            tables = positions.rope_tables(self.length, self.width // self.heads)
             rows = [lax.dynamic_slice_in_dim(jnp.asarray(table), first, time) for table in tables]
             query, key = positions.rotate(query, *rows), positions.rotate(key, *rows)
         return [query, key, value]
@@ -199,7 +201,7 @@ class MultiHeadAttention(nn.Module):
 
         drop = functools.partial(self.weight_dropout, keys=dropout_keys)
         options = {"dropout": drop, "precision": self.precision}
-        if isinstance(mask, LocalWindow):
+        if isinstance(mask, AttentionMask):
             if not self.is_mutable_collection("intermediates"):
                 return self._join(mask.attend(query, key, value, slopes=slopes, **options))
             mask = mask.dense(query.shape[2])

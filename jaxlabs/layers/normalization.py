@@ -1,4 +1,4 @@
-"""Normalisation: of every example by itself, or of every unit over the batch.
+"""Normalization: of every example by itself, or of every unit over the batch.
 
 Statistics are taken in at least float32.
 """
@@ -16,7 +16,7 @@ EPSILON = 1e-5
 
 
 def build_norm(kind: str, use_bias: bool = True) -> nn.Module:
-    """Returns a module that normalises `x [..., width]` over its last axis.
+    """Returns a module that normalizes `x [..., width]` over its last axis.
 
     Args:
       kind: "layernorm" (Ba et al. 2016: linen's own, with `scale [width]`) or "rmsnorm" (without
@@ -141,11 +141,11 @@ def batch_norm(
 
 
 class BatchNorm(nn.Module):
-    """`batch_norm` with learnt `scale` and `bias` and running statistics, equal to PyTorch's.
+    """`batch_norm` with learned `scale` and `bias` and running statistics, equal to PyTorch's.
 
-    Training normalises by the batch's own mean and variance, divided by n, and moves the running
-    ones in the collection `batch_stats` towards them; evaluation normalises by the running ones.
-    PyTorch divides by n - 1 in the variance that it keeps, though not in the one it normalises by.
+    Training normalizes by the batch's own mean and variance, divided by n, and moves the running
+    ones in the collection `batch_stats` towards them; evaluation normalizes by the running ones.
+    PyTorch divides by n - 1 in the variance that it keeps, though not in the one it normalizes by.
     `unbiased` does so too, and with it both modes equal PyTorch's; without it the running variance
     is the mean of those that training used (the convention of linen and TensorFlow; the paper
     divides by n - 1). A batch that cannot tell a variance (all padding, or a single value under
@@ -155,7 +155,7 @@ class BatchNorm(nn.Module):
     of weight 0 each holds (and is NaN where one holds nothing else), it keeps no unbiased variance,
     and with an epsilon of 0 a constant unit is NaN.
 
-    A step in micro-batches normalises every one by itself, and its running statistics move towards
+    A step in micro-batches normalizes every one by itself, and its running statistics move towards
     the average of theirs: an example's loss depends on the rest of its micro-batch, so that
     micro-batches, unlike devices, change the result.
 
@@ -181,7 +181,7 @@ class BatchNorm(nn.Module):
         weights: jax.Array | None = None,
         axis_name: str | None = None,
     ) -> jax.Array:
-        """Returns `x [batch, ...]` normalised; apply with `mutable=["batch_stats"]` in training.
+        """Returns `x [batch, ...]` normalized; apply with `mutable=["batch_stats"]` in training.
 
         Args:
           x: examples.

@@ -44,7 +44,7 @@ class LearnedPositions(nn.Module):
         return lax.dynamic_slice_in_dim(embedding, first, count)
 
 
-def rotary_tables(length: int, head_dim: int) -> tuple[np.ndarray, np.ndarray]:
+def rope_tables(length: int, head_dim: int) -> tuple[np.ndarray, np.ndarray]:
     """Returns cosines and sines of RoPE (Su et al. 2021, eq. 15), each `[length, head_dim / 2]`.
 
     Pair i turns by `10000^(-2i / head_dim)` radians per position.
@@ -62,13 +62,13 @@ def rotary_tables(length: int, head_dim: int) -> tuple[np.ndarray, np.ndarray]:
 def rotate(x: jax.Array, cosines: jax.Array, sines: jax.Array) -> jax.Array:
     """Turns each pair of `x [batch, heads, time, head_dim]` by the angle of its position.
 
-    A pair is element i of the first half and element i of the second. The paper pairs neighbours;
+    A pair is element i of the first half and element i of the second. The paper pairs neighbors;
     that is the same layer with the columns of its kernels in another order, and here no element has
-    to change places with its neighbour.
+    to change places with its neighbor.
 
     Args:
       x: queries or keys.
-      cosines: [time, head_dim / 2], rows of `rotary_tables` for the positions of `x`.
+      cosines: [time, head_dim / 2], rows of `rope_tables` for the positions of `x`.
       sines: likewise.
     """
     cosines, sines = cosines[None, None].astype(x.dtype), sines[None, None].astype(x.dtype)

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 
 from jaxlabs.layers.dropout import Dropout
 from jaxlabs.layers.matmul import Initializer, matmul, within
-from jaxlabs.layers.recurrent_cells import CELLS, State, recur, take_step
+from jaxlabs.layers.recurrent_cells import CELLS, State, cell_step, rnn_scan
 
 RECURRENT_INITS = ("uniform", "orthogonal")
 
@@ -57,7 +57,7 @@ class RecurrentLayer(nn.Module):
         self.recurrent_kernel = self.param(
             "recurrent_kernel", kernel_init, (self.hidden, width), jnp.float32
         )
-        bias_init = _forget_one(uniform) if self.cell == "lstm" else uniform
+        bias_init = _forget_bias_init(uniform) if self.cell == "lstm" else uniform
         self.bias = self.param("bias", bias_init, (width,), jnp.float32)
         if self.cell == "gru":
             self.candidate_bias = self.param("candidate_bias", uniform, (self.hidden,), jnp.float32)
@@ -72,7 +72,7 @@ class RecurrentLayer(nn.Module):
           state: before the first step.
           mask: [time, batch] bool, False for padding; None: no padding.
         """
-        return recur(
+        return rnn_scan(
             self.cell,
             self.project(x),
             self.recurrent_kernel,
@@ -88,7 +88,7 @@ class RecurrentLayer(nn.Module):
         projected = self.project(x[None])[0]
         kernel, bias = self.recurrent_kernel, self.recurrent_bias()
         cell = CELLS[self.cell]
-        return take_step(cell, self.precision, projected, None, kernel, bias, state)[0]
+        return cell_step(cell, self.precision, projected, None, kernel, bias, state)[0]
 
     def project(self, x: jax.Array) -> jax.Array:
         """Returns what `x [time, batch, features]` says to all gates, one product for all times."""
@@ -112,7 +112,7 @@ class Recurrent(nn.Module):
       bidirectional: every layer also reads from the last step to the first; outputs stand side by
         side, [..., 2 * hidden].
       dropout: rate on what a layer hands to the next.
-      learned_state: the first state is a parameter, and zero otherwise.
+      learn_initial_state: the first state is a parameter, and zero otherwise.
       recurrent_init: "uniform", within +-1 / sqrt(hidden) as in PyTorch and as all else, but for an
         LSTM's forget bias of 1 (Jozefowicz et al. 2015); "orthogonal", gate by gate.
       precision: see `jaxlabs.layers.matmul`.
@@ -124,7 +124,7 @@ class Recurrent(nn.Module):
     layers: int = 1
     bidirectional: bool = False
     dropout: float = 0.0
-    learned_state: bool = False
+    learn_initial_state: bool = False
     recurrent_init: str = "uniform"
     precision: str = "default"
 
@@ -142,14 +142,14 @@ class Recurrent(nn.Module):
             for number in range(self.layers * directions)
         ]
         self.between = [Dropout(self.dropout) for _ in range(self.layers - 1)]
-        if self.learned_state:
+        if self.learn_initial_state:
             shape = (len(self.stack), len(CELLS[self.cell].state), self.hidden)
             self.first = self.param("first_state", nn.initializers.zeros_init(), shape, jnp.float32)
 
     def initial_state(self, batch_size: int, dtype: Any = jnp.float32) -> tuple[State, ...]:
         """Returns the states before anything is read, one for every layer and direction."""
         states = zero_state(self.cell, self.hidden, len(self.stack), batch_size, dtype)
-        if not self.learned_state:
+        if not self.learn_initial_state:
             return states
         first = self.first.astype(dtype)
         rows = [[first[i, j][None, :] for j in range(len(s))] for i, s in enumerate(states)]
@@ -223,7 +223,7 @@ class Recurrent(nn.Module):
         return x, tuple(after)
 
 
-def _forget_one(init: Initializer) -> Initializer:
+def _forget_bias_init(init: Initializer) -> Initializer:
     """Returns the initializer of an LSTM's bias: 1 for the forget gate, `init` for the others."""
 
     def forget_one(key: jax.Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> jax.Array:
@@ -237,7 +237,7 @@ def _orthogonal_blocks(
     key: jax.Array, shape: tuple[int, ...], dtype: Any = jnp.float32, *, hidden: int
 ) -> jax.Array:
     """Draws an orthogonal matrix for each gate (Saxe et al. 2014)."""
-    # One by one: of a batch, a CPU's factorisation waits for threads of the pool that runs it, and
+    # One by one: of a batch, a CPU's factorization waits for threads of the pool that runs it, and
     # two such layers side by side can wait for each other for ever.
     draw, gates = nn.initializers.orthogonal(), shape[1] // hidden
     blocks = [draw(k, (hidden, hidden), dtype) for k in jax.random.split(key, gates)]

@@ -25,7 +25,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jaxlabs.layers.matmul import matmul, sum_of_outer_products
+from jaxlabs.layers.matmul import kernel_gradient, matmul
 
 State = tuple[jax.Array, ...]
 """Of one layer: `(h,)`, or `(h, c)` for an LSTM, each [batch, hidden]."""
@@ -164,7 +164,7 @@ CELLS = {
 """By the name that settings give them."""
 
 
-def recur(
+def rnn_scan(
     cell: str,
     projected: jax.Array,
     kernel: jax.Array,
@@ -201,7 +201,7 @@ def recur(
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1, 2))
 def _recur(cell, reverse, precision, projected, kernel, bias, state, mask):
     def advance(state, inputs):
-        state, _ = take_step(cell, precision, *inputs, kernel, bias, state)
+        state, _ = cell_step(cell, precision, *inputs, kernel, bias, state)
         return state, state[0]
 
     last, h = jax.lax.scan(advance, state, (projected, mask), reverse=reverse)
@@ -210,7 +210,7 @@ def _recur(cell, reverse, precision, projected, kernel, bias, state, mask):
 
 def _recur_forward(cell, reverse, precision, projected, kernel, bias, state, mask):
     def advance(state, inputs):
-        state, gates = take_step(cell, precision, *inputs, kernel, bias, state)
+        state, gates = cell_step(cell, precision, *inputs, kernel, bias, state)
         return state, (state, gates)
 
     last, (states, gates) = jax.lax.scan(advance, state, (projected, mask), reverse=reverse)
@@ -235,7 +235,7 @@ def _recur_backward(cell, reverse, precision, residuals, gradients):
     inputs = (d_h, states, before, gates, mask)
     d_first, d_projected = jax.lax.scan(retreat, d_last, inputs, reverse=not reverse)
     rows = cell.to_recurrent(d_projected, gates).reshape(-1, kernel.shape[1])
-    d_kernel = sum_of_outer_products(before[0], rows, precision)
+    d_kernel = kernel_gradient(before[0], rows, precision)
     d_bias = None if bias is None else rows.sum(0)
     return d_projected, d_kernel, d_bias, d_first, None
 
@@ -243,7 +243,7 @@ def _recur_backward(cell, reverse, precision, residuals, gradients):
 _recur.defvjp(_recur_forward, _recur_backward)
 
 
-def take_step(
+def cell_step(
     cell: Cell,
     precision: str,
     projected: jax.Array,
@@ -252,7 +252,7 @@ def take_step(
     bias: jax.Array | None,
     state: State,
 ) -> tuple[State, Gates]:
-    """Takes one step with `projected [batch, gates * hidden]`, see `recur`, where `present`."""
+    """Takes one step with `projected [batch, gates * hidden]`, see `rnn_scan`, where `present`."""
     recurrent = matmul(state[0], kernel, precision)
     recurrent = recurrent if bias is None else recurrent + bias[None, :]
     new, gates = cell.forward(projected, recurrent, state)

@@ -1,4 +1,4 @@
-"""A convolution over a few neighbours in time, so that attention need not look for them."""
+"""A convolution over a few neighbors in time, so that attention need not look for them."""
 
 import flax.linen as nn
 import jax

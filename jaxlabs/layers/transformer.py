@@ -64,7 +64,7 @@ class EncoderBlock(nn.Module):
       out_init: initializer of the two kernels that write to the residual.
       dropout: rate.
       precision: see `jaxlabs.layers.matmul`.
-      bias_range: of the biases at the start, see `jaxlabs.layers.matmul.Dense`.
+      bias_init_scale: of the biases at the start, see `jaxlabs.layers.matmul.Dense`.
       conv_size: of each `ShortConvolution` at the entry of attention and feed-forward; 1: none.
     """
 
@@ -83,7 +83,7 @@ class EncoderBlock(nn.Module):
     out_init: Initializer = nn.initializers.lecun_normal()
     dropout: float = 0.0
     precision: str = "default"
-    bias_range: float = 0.0
+    bias_init_scale: float = 0.0
     conv_size: int = 1
 
     def setup(self):
@@ -100,7 +100,7 @@ class EncoderBlock(nn.Module):
             out_init=self.out_init,
             dropout=self.dropout,
             precision=self.precision,
-            bias_range=self.bias_range,
+            bias_init_scale=self.bias_init_scale,
         )
         self.attention_dropout = Dropout(self.dropout)
         self.ffn_norm = build_norm(self.norm, self.use_bias)
@@ -111,7 +111,7 @@ class EncoderBlock(nn.Module):
             kernel_init=self.kernel_init,
             out_init=self.out_init,
             precision=self.precision,
-            bias_range=self.bias_range,
+            bias_init_scale=self.bias_init_scale,
         )
         self.ffn_dropout = Dropout(self.dropout)
         if self.conv_size > 1:
@@ -226,7 +226,7 @@ class DecoderBlock(nn.Module):
         Args:
           x: the sequence so far.
           memory: [batch, memory_time, width] what the encoder made of the source.
-          mask: of self-attention, `layers.masks.causal` or a `LocalWindow`.
+          mask: of self-attention, `layers.masks.causal` or a `AttentionMask`.
           memory_mask: hides the memory's padding, `layers.masks.padding`.
           dropout_keys: [batch] PRNG keys; None switches dropout off.
         """

@@ -2,7 +2,7 @@
 
 The dense form (`layers.attention` under `masks.local_window`) computes every score and hides most
 of them. In the band the queries stand in blocks as long as the window, so that all keys that a
-block may see lie in the block itself and its neighbour (Beltagy et al. 2020, section 3.1, uses such
+block may see lie in the block itself and its neighbor (Beltagy et al. 2020, section 3.1, uses such
 blocks); time and memory grow with length x window. Where the window is long or has no end, slices
 of the queries are compared with no more keys than the slice may see: causally about half of all.
 
@@ -24,20 +24,20 @@ from jaxlabs.layers import masks, positions
 from jaxlabs.layers.attention import dot_product_attention
 from jaxlabs.layers.matmul import einsum
 
-SHORTEST_BAND, WINDOWS_IN_BAND = 128, 16
+MIN_BAND, WINDOWS_IN_BAND = 128, 16
 """Length, and windows that fit into it, from which the band is faster than slices."""
 
-SHORTEST_SLICE, MOST_SLICES = 64, 8
+MIN_SLICE, MAX_SLICES = 64, 8
 """Queries of a slice, and slices: shorter ones gain nothing on two CPU cores, and more of them
 little for the time that they take to compile."""
 
-MOST_SCORES = 2**21
+MAX_SCORES = 2**21
 """Scores of an example that are computed at once, all heads together, about: 8 MB. A batch does not
 count, so that no split of it changes the groups and with them dropout's masks."""
 
 
 @flax.struct.dataclass
-class LocalWindow:
+class AttentionMask:
     """A window in place of a spelled-out mask, attended through in the form that is faster.
 
     Attributes:
@@ -66,7 +66,7 @@ class LocalWindow:
           ValueError: the window is below 1.
         """
         distance = query[:, None] - jnp.arange(keys.start, keys.stop)[None, :]
-        seen = masks.within_window(distance, self.window, causal=self.causal)[None, None]
+        seen = masks.visible(distance, self.window, causal=self.causal)[None, None]
         return seen if self.weights is None else seen & masks.padding(self.weights[:, keys])
 
     def reach(self, time: int) -> int:
@@ -82,23 +82,23 @@ class LocalWindow:
     ) -> jax.Array:
         """Returns `dot_product_attention` under `dense`, `[batch, heads, time, head_dim]`.
 
-        Takes the options of `sliced_attention`.
+        Takes the options of `query_chunked_attention`.
         """
-        form = banded_attention if self.band_pays(query.shape[2]) else sliced_attention
+        form = (
+            block_local_attention if self.prefer_banded(query.shape[2]) else query_chunked_attention
+        )
         return form(query, key, value, self, **options)
 
-    def band_pays(self, time: int) -> bool:
+    def prefer_banded(self, time: int) -> bool:
         """Whether the banded form is the faster one for sequences of `time`."""
-        return self.window is not None and (
-            time >= max(SHORTEST_BAND, WINDOWS_IN_BAND * self.window)
-        )
+        return self.window is not None and (time >= max(MIN_BAND, WINDOWS_IN_BAND * self.window))
 
 
-def sliced_attention(
+def query_chunked_attention(
     query: jax.Array,
     key: jax.Array,
     value: jax.Array,
-    window: LocalWindow,
+    window: AttentionMask,
     *,
     slopes: np.ndarray | None = None,
     dropout: Callable[..., jax.Array] | None = None,
@@ -122,7 +122,7 @@ def sliced_attention(
     """
     heads, time = query.shape[1:3]
     reach = window.reach(time)
-    count = min(max(time // SHORTEST_SLICE, 1), MOST_SLICES)
+    count = min(max(time // MIN_SLICE, 1), MAX_SLICES)
     size = -(-time // count)
     index = jnp.arange(time)
     outputs = []
@@ -141,7 +141,7 @@ def sliced_attention(
         parts = query[:, :, queries], index[None, None, queries]
         whole = key[:, :, keys], value[:, :, keys]
         scores = heads * (keys.stop - keys.start)
-        outputs.append(_in_groups(attend, parts, whole, scores=scores, least=SHORTEST_SLICE))
+        outputs.append(_remat_chunks(attend, parts, whole, scores=scores, least=MIN_SLICE))
     return jnp.concatenate(outputs, axis=2)
 
 
@@ -153,7 +153,7 @@ def _attend_to_stretch(
     value: jax.Array,
     *,
     keys: slice,
-    window: LocalWindow,
+    window: AttentionMask,
     slopes: np.ndarray | None,
     dropout: Callable[..., jax.Array] | None,
     precision: str,
@@ -173,20 +173,20 @@ def _attend_to_stretch(
     )
 
 
-def banded_attention(
+def block_local_attention(
     query: jax.Array,
     key: jax.Array,
     value: jax.Array,
-    window: LocalWindow,
+    window: AttentionMask,
     *,
     slopes: np.ndarray | None = None,
     dropout: Callable[..., jax.Array] | None = None,
     precision: str = "default",
 ) -> jax.Array:
-    """Returns what `sliced_attention` does, `[batch, heads, time, head_dim]`, in blocks.
+    """Returns what `query_chunked_attention` does, `[batch, heads, time, head_dim]`, in blocks.
 
-    The arguments are those of `sliced_attention`, but that it is `dropout(weights, group=...)`, of
-    weights `[batch, heads, blocks, query, key]` in a group of blocks.
+    The arguments are those of `query_chunked_attention`, but that it is `dropout(weights,
+    group=...)`, of weights `[batch, heads, blocks, query, key]` in a group of blocks.
 
     Raises:
       ValueError: the window is below 1.
@@ -196,14 +196,14 @@ def banded_attention(
     count = -(-time // size)
 
     query = _blocks(query * head_dim**-0.5, size, before=0, count=count)
-    key, value = (_neighbourhoods(part, size, window.causal) for part in (key, value))
+    key, value = (_with_adjacent_blocks(part, size, window.causal) for part in (key, value))
     there = jnp.ones((1, 1, time, 1), bool)
     if window.weights is not None:
         there = window.weights.astype(bool)[:, None, :, None]
-    there = jnp.swapaxes(_neighbourhoods(there, size, window.causal), 3, 4)
-    # The first key of a neighbourhood stands one block before its first query.
+    there = jnp.swapaxes(_with_adjacent_blocks(there, size, window.causal), 3, 4)
+    # The first key of a neighborhood stands one block before its first query.
     distance = size + np.arange(size)[:, None] - np.arange(key.shape[3])[None, :]
-    seen = masks.within_window(distance, size, causal=window.causal)
+    seen = masks.visible(distance, size, causal=window.causal)
 
     def attend(group, query, key, value, there):
         scores = einsum("bhnqd,bhnkd->bhnqk", query, key, precision)
@@ -217,11 +217,11 @@ def banded_attention(
         return einsum("bhnqk,bhnkd->bhnqd", weights.astype(value.dtype), value, precision)
 
     parts = query, key, value, there
-    output = _in_groups(attend, parts, scores=heads * distance.size)
+    output = _remat_chunks(attend, parts, scores=heads * distance.size)
     return output.reshape(batch, heads, count * size, head_dim)[:, :, :time]
 
 
-def _in_groups(
+def _remat_chunks(
     attend: Callable[..., jax.Array],
     parts: Sequence[jax.Array],
     whole: Sequence[jax.Array] = (),
@@ -241,7 +241,7 @@ def _in_groups(
       least: as many of n at least are in a group: each reads the whole, and adds to its gradient.
     """
     count = parts[0].shape[2]
-    wanted = -(-count * scores // MOST_SCORES)
+    wanted = -(-count * scores // MAX_SCORES)
     size = min(max(-(-count // wanted), least), count)
     groups = -(-count // size)
     if groups == 1:
@@ -265,7 +265,7 @@ def _in_groups(
     return output.reshape(*output.shape[:2], groups * size, *output.shape[4:])[:, :, :count]
 
 
-def _neighbourhoods(x: jax.Array, size: int, causal: bool) -> jax.Array:
+def _with_adjacent_blocks(x: jax.Array, size: int, causal: bool) -> jax.Array:
     """Returns what each block of queries may see of `x [batch, heads, time, depth]`.
 
     That is the block before it, the block itself and, unless causal, the one after it:

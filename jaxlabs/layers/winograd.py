@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from jaxlabs.layers.matmul import matmul, sum_of_outer_products
+from jaxlabs.layers.matmul import kernel_gradient, matmul
 
 POINTS = (0, 2 / 3, -2 / 3, 3 / 2, -3 / 2)
 """Where polynomials are evaluated, infinity apart.
@@ -49,10 +49,10 @@ def convolve(x: jax.Array, kernel: jax.Array, precision: str = "default") -> jax
       kernel: [3, 3, in, out].
       precision: see `jaxlabs.layers.matmul`.
     """
-    lines = [_three_columns(each) for each in _combine(LINES, _every_fourth(x, REACH, margin=1))]
+    lines = [_three_columns(each) for each in _combine(LINES, _tiles(x, REACH, margin=1))]
     taps = [each.reshape(-1, kernel.shape[-1]) for each in _combine(TAPS, kernel)]
     products = [matmul(*pair, precision) for pair in zip(lines, taps, strict=True)]
-    return _interleave(_combine(OUTPUTS, products), x.shape[1])
+    return split_microbatches(_combine(OUTPUTS, products), x.shape[1])
 
 
 def gradients(
@@ -66,24 +66,24 @@ def gradients(
       gradient: [batch, height, width, out].
       precision: see `jaxlabs.layers.matmul`.
     """
-    of_products = _combine(OUTPUTS.T, _every_fourth(gradient, STRIDE, margin=1))
+    of_products = _combine(OUTPUTS.T, _tiles(gradient, STRIDE, margin=1))
     of_products = [_three_columns(each) for each in of_products]
-    # A column of taps has met the gradient of the opposite neighbour.
+    # A column of taps has met the gradient of the opposite neighbor.
     turned = jnp.flip(kernel, 1).swapaxes(2, 3)
     taps = [each.reshape(-1, x.shape[-1]) for each in _combine(TAPS, turned)]
     of_lines = [matmul(*pair, precision) for pair in zip(of_products, taps, strict=True)]
     of_x = _add_overlaps(_combine(LINES.T, of_lines), x.shape[1])
 
-    lines = _combine(LINES, _every_fourth(x, REACH, margin=0))
+    lines = _combine(LINES, _tiles(x, REACH, margin=0))
     pairs = zip(lines, of_products, strict=True)
-    of_taps = [sum_of_outer_products(*pair, precision) for pair in pairs]
+    of_taps = [kernel_gradient(*pair, precision) for pair in pairs]
     of_kernel = jnp.stack(_combine(TAPS.T, of_taps))
     of_kernel = of_kernel.reshape(3, x.shape[-1], 3, gradient.shape[-1])
     of_kernel = jnp.flip(of_kernel, 2).swapaxes(1, 2)
     return of_x.astype(x.dtype), of_kernel.astype(kernel.dtype)
 
 
-def _every_fourth(x: jax.Array, count: int, margin: int) -> list[jax.Array]:
+def _tiles(x: jax.Array, count: int, margin: int) -> list[jax.Array]:
     """Returns every fourth line from a first one on, for `count` first ones in a row.
 
     Args:
@@ -113,7 +113,7 @@ def _combine(matrix: np.ndarray, parts: Sequence[jax.Array]) -> list[jax.Array]:
 
 
 def _three_columns(padded: jax.Array) -> jax.Array:
-    """Puts every pixel's column between its neighbours, `[batch, lines, width, 3 * channels]`.
+    """Puts every pixel's column between its neighbors, `[batch, lines, width, 3 * channels]`.
 
     Args:
       padded: [batch, lines, width + 2, channels].
@@ -123,15 +123,15 @@ def _three_columns(padded: jax.Array) -> jax.Array:
     return jnp.stack(three, axis=3).reshape(batch, lines, width - 2, 3 * channels)
 
 
-def _interleave(lines: Sequence[jax.Array], height: int) -> jax.Array:
-    """Undoes `_every_fourth` for STRIDE lines, `[batch, height, width, channels]`."""
+def split_microbatches(lines: Sequence[jax.Array], height: int) -> jax.Array:
+    """Undoes `_tiles` for STRIDE lines, `[batch, height, width, channels]`."""
     batch, tiles, width, channels = lines[0].shape
     joined = jnp.stack(lines, axis=2).reshape(batch, STRIDE * tiles, width, channels)
     return joined[:, :height]
 
 
 def _add_overlaps(lines: Sequence[jax.Array], height: int) -> jax.Array:
-    """The gradient of `_every_fourth` for REACH lines: what met a line twice is added."""
+    """The gradient of `_tiles` for REACH lines: what met a line twice is added."""
 
     def move(x: jax.Array, tiles: int) -> jax.Array:
         return lax.pad(x, jnp.zeros((), x.dtype), [(0, 0, 0), (tiles, -tiles, 0), *[(0, 0, 0)] * 2])
@@ -139,4 +139,4 @@ def _add_overlaps(lines: Sequence[jax.Array], height: int) -> jax.Array:
     above, *own, below = lines
     own[0] += move(below, 1)
     own[-1] += move(above, -1)
-    return _interleave(own, height)
+    return split_microbatches(own, height)

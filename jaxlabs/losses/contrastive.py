@@ -30,7 +30,7 @@ from jaxlabs.losses.cross_entropy import cross_entropy
 CLIP_LOG_SCALE = math.log(1 / 0.07)
 """CLIP's logits start at 1 / 0.07 times the cosine."""
 
-MOST_SCALE = 100.0
+MAX_SCALE = 100.0
 """And are never more than 100 times the cosine."""
 
 SIGLIP_LOG_SCALE, SIGLIP_BIAS = math.log(10), -10.0
@@ -54,12 +54,12 @@ def similarity_logits(
     return scale * jnp.dot(images, texts.T, precision=lax.Precision.HIGHEST) + bias
 
 
-def limited_scale(log_scale: jax.Array) -> jax.Array:
-    """Returns `exp(log_scale)` or `MOST_SCALE`, whichever is less, `[]`.
+def clamp_logit_scale(log_scale: jax.Array) -> jax.Array:
+    """Returns `exp(log_scale)` or `MAX_SCALE`, whichever is less, `[]`.
 
     At the limit the slope is that of the limit and not 0, so that the scale can come down again.
     """
-    limit = math.log(MOST_SCALE)
+    limit = math.log(MAX_SCALE)
     return jnp.exp(log_scale - lax.stop_gradient(jnp.maximum(log_scale - limit, 0)))
 
 
@@ -191,9 +191,9 @@ def siglip_loss(
         return pairwise_sigmoid(logits, text_weights, paired=False)
 
     def turn(carry, _):
-        total, *travelling = carry
-        travelling = lax.ppermute(travelling, axis_name, ring)
-        return (total + negatives(*travelling), *travelling), None
+        total, *traveling = carry
+        traveling = lax.ppermute(traveling, axis_name, ring)
+        return (total + negatives(*traveling), *traveling), None
 
     (total, *_), _ = lax.scan(turn, (own, texts, weights), length=devices - 1)
     return jnp.where(weights > 0, total, 0)

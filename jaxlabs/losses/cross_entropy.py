@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxlabs.losses.parts import LossParts
+from jaxlabs.losses.parts import LossOutput
 
 
 def cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
@@ -32,7 +32,7 @@ def cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
     return jax.nn.logsumexp(logits, axis=-1) - of_label
 
 
-def is_likeliest(logits: jax.Array, labels: jax.Array) -> jax.Array:
+def is_top1(logits: jax.Array, labels: jax.Array) -> jax.Array:
     """Returns whether every label is the likeliest, `[...]` bool; of equals the first one is.
 
     Plain reductions: over thousands of classes an argmax takes XLA several times as long on CPUs
@@ -50,7 +50,7 @@ def is_likeliest(logits: jax.Array, labels: jax.Array) -> jax.Array:
     return (beaten | (classes == labels)).all(axis=-1)
 
 
-def scored(logits: jax.Array, labels: jax.Array, weights: jax.Array) -> LossParts:
+def scored(logits: jax.Array, labels: jax.Array, weights: jax.Array) -> LossOutput:
     """Returns the summed cross-entropy and, as `accuracy`, how often the likeliest label is right.
 
     Args:
@@ -58,10 +58,10 @@ def scored(logits: jax.Array, labels: jax.Array, weights: jax.Array) -> LossPart
       labels: [...] integers in [0, classes).
       weights: [...] how much each label counts; 0: it is not there.
     """
-    return LossParts(
+    return LossOutput(
         total=jnp.sum(cross_entropy(logits, labels) * weights),
         weight=jnp.sum(weights),
-        sums={"accuracy": jnp.sum(weights * is_likeliest(logits, labels).astype(weights.dtype))},
+        sums={"accuracy": jnp.sum(weights * is_top1(logits, labels).astype(weights.dtype))},
     )
 
 

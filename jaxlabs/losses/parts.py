@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import jax
 
 
-class LossParts(NamedTuple):
+class LossOutput(NamedTuple):
     """A loss before its one division: sums, which add up over micro-batches and devices.
 
     Attributes:

@@ -52,9 +52,9 @@ def _spans(sequence: jax.Array, real: jax.Array, tags: Sequence[str]) -> _Spans:
     kind = jnp.where(real, jnp.asarray(kind_of)[sequence], -1)
     before = jnp.pad(kind, ((0, 0), (1, 0)), constant_values=-1)[:, :-1]
     begins = (kind >= 0) & (jnp.asarray(is_begin)[sequence] | (kind != before))
-    goes_on = (kind >= 0) & ~begins
+    cond = (kind >= 0) & ~begins
     time = jnp.arange(sequence.shape[1])[None, :]
     # A place is the last of its span where the next one does not go on.
-    stops = ~jnp.pad(goes_on, ((0, 0), (0, 1)))[:, 1:]
+    stops = ~jnp.pad(cond, ((0, 0), (0, 1)))[:, 1:]
     last = jnp.where(stops, time, sequence.shape[1])
     return _Spans(begins, kind, jax.lax.cummin(last, axis=1, reverse=True))

@@ -22,7 +22,7 @@ def kl_sparsity(mean_activation: jax.Array, target: float) -> jax.Array:
     )
 
 
-def keep_largest(x: jax.Array, count: int) -> jax.Array:
+def k_sparse(x: jax.Array, count: int) -> jax.Array:
     """Returns `x [..., units]` with all but the `count` largest units of each row set to 0.
 
     The k-sparse autoencoder's selection (Makhzani and Frey 2014). Units that tie with the smallest

@@ -32,13 +32,13 @@ from jaxlabs.losses.elbo import (
     gaussian_log_likelihood,
     importance_weighted_bound,
 )
-from jaxlabs.losses.parts import LossParts
+from jaxlabs.losses.parts import LossOutput
 from jaxlabs.training.state import TrainState
 from jaxlabs.training.step import build_train_step
 
 OBJECTIVES = PLAIN, VARIATIONAL = ("ae", "vae")
 ACTIVATIONS = {"tanh": jnp.tanh, "relu": jax.nn.relu, "sigmoid": jax.nn.sigmoid}
-MOST_ROWS = 1000
+MAX_ROWS = 1000
 """Decoder rows in a chunk of the importance-weighted bound: few enough to stay in a cache."""
 
 
@@ -92,7 +92,7 @@ class Autoencoder(nn.Module):
     Attributes:
       config: see `AutoencoderConfig`.
       shape: (height, width, channels) of a picture.
-      redraw: whether training is on pixels that are 1 with their grey value's probability, drawn at
+      redraw: whether training is on pixels that are 1 with their gray value's probability, drawn at
         every step (Salakhutdinov and Murray 2008).
     """
 
@@ -146,7 +146,7 @@ class Autoencoder(nn.Module):
 
 def loss(
     params: Any, batch: dict[str, jax.Array], key: jax.Array, state: TrainState, train: bool
-) -> LossParts:
+) -> LossOutput:
     """Sums the objective over the real pictures of a batch, in nats.
 
     One sample of each picture's posterior, with noise from the picture's own key, estimates the
@@ -163,13 +163,13 @@ def loss(
       train: whether pixels are redrawn, beta is warming up and free bits count.
 
     Returns:
-      LossParts whose `sums` hold `reconstruction`, the `squared_error` summed over the pixels, and,
-      where variational, the divergence `kl`. The loss in evaluation is `reconstruction` + beta
+      LossOutput whose `sums` hold `reconstruction`, the `squared_error` summed over the pixels,
+      and, where variational, the divergence `kl`. The loss in evaluation is `reconstruction` + beta
       `kl`: with beta 1 the negative evidence lower bound.
     """
     model, config = state.model, state.model.config
     apply = functools.partial(model.apply, {"params": params})
-    x, weights = as_pixels(batch["images"]), batch["weights"]
+    x, weights = to_float(batch["images"]), batch["weights"]
     example_keys = keys.per_example(key, batch["example"])
     if train and model.redraw:
         x = _redrawn(x, example_keys)
@@ -191,10 +191,10 @@ def loss(
         if train and config.free_bits:
             divergence = jnp.maximum(divergence, config.free_bits)
         total = total + beta * (divergence.sum(axis=-1) @ weights)
-    return LossParts(total=total, weight=weights.sum(), sums=sums)
+    return LossOutput(total=total, weight=weights.sum(), sums=sums)
 
 
-def as_pixels(images: jax.Array) -> jax.Array:
+def to_float(images: jax.Array) -> jax.Array:
     """Returns pictures `[batch, ...]` as rows `[batch, pixels]` of values in [0, 1]."""
     rows = images.reshape(images.shape[0], -1)
     return rows.astype(jnp.float32) / 255 if jnp.issubdtype(rows.dtype, jnp.integer) else rows
@@ -219,7 +219,7 @@ train_step = build_train_step(loss)
 @functools.partial(jax.jit, static_argnames="model")
 def encode(model: Autoencoder, params: Any, images: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Returns mean and log variance `[batch, latent]` of the codes of pictures; see `loss`."""
-    return model.apply({"params": params}, as_pixels(images), method="encode")
+    return model.apply({"params": params}, to_float(images), method="encode")
 
 
 @functools.partial(jax.jit, static_argnames="model")
@@ -271,9 +271,9 @@ def iwae_bound(
       samples: of the posterior, for each picture.
     """
     bound = model.bind({"params": params})
-    x = as_pixels(batch["images"])
+    x = to_float(batch["images"])
     mean, log_variance = bound.encode(x)
-    most = max(1, MOST_ROWS // x.shape[0])
+    most = max(1, MAX_ROWS // x.shape[0])
     chunk = max(size for size in range(1, most + 1) if samples % size == 0)
     example_keys = keys.per_example(key, batch["example"])
 
@@ -281,7 +281,7 @@ def iwae_bound(
         chunk_keys = jax.vmap(jax.random.fold_in, (0, None))(example_keys, index)
         noise = _noise(chunk_keys, (chunk, mean.shape[1]), mean.dtype).swapaxes(0, 1)
         z = mean[None] + jnp.exp(log_variance / 2)[None] * noise
-        # log p(z) - log q(z|x): the normalising constants cancel, and so does the noise's spread.
+        # log p(z) - log q(z|x): the normalizing constants cancel, and so does the noise's spread.
         prior = jnp.sum(jnp.square(noise) - jnp.square(z) + log_variance[None], axis=-1) / 2
         everywhere = jnp.broadcast_to(x[None], (chunk, *x.shape))
         log_weights = bound.log_likelihood(bound.decode(z), everywhere) + prior

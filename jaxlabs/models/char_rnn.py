@@ -28,7 +28,7 @@ from jaxlabs.layers.matmul import PRECISIONS, Dense
 from jaxlabs.layers.recurrent import RECURRENT_INITS, Recurrent, zero_state
 from jaxlabs.layers.recurrent_cells import CELLS, State
 from jaxlabs.losses.cross_entropy import scored
-from jaxlabs.losses.parts import LossParts
+from jaxlabs.losses.parts import LossOutput
 from jaxlabs.models.vocabulary import VocabularyConfig
 from jaxlabs.training.state import TrainState
 from jaxlabs.training.step import build_train_step
@@ -119,7 +119,7 @@ def initial_states(config: CharRNNConfig, batch_size: int) -> tuple[State, ...]:
 
 def loss(
     params: Any, batch: dict[str, jax.Array], key: jax.Array, state: TrainState, train: bool
-) -> LossParts:
+) -> LossOutput:
     """Sums the next-token cross-entropy over the real tokens of a batch, in nats.
 
     Training goes on from the states of the step before, but in rows that are `fresh`. Evaluation
@@ -135,7 +135,7 @@ def loss(
       train: whether dropout acts.
 
     Returns:
-      LossParts whose `sums` hold `accuracy`: how often the likeliest token is the target.
+      LossOutput whose `sums` hold `accuracy`: how often the likeliest token is the target.
     """
     if not train:
         return _read_in_pieces(params, batch, state.model)

@@ -32,7 +32,7 @@ from jaxlabs.layers import positions
 from jaxlabs.layers.convolution import Conv3x3, ResidualBlock, max_pool, upsample
 from jaxlabs.layers.initializers import FAN_IN_UNIFORM
 from jaxlabs.layers.matmul import PRECISIONS, Dense
-from jaxlabs.losses.parts import LossParts
+from jaxlabs.losses.parts import LossOutput
 from jaxlabs.training.state import TrainState
 from jaxlabs.training.step import build_train_step
 
@@ -100,7 +100,9 @@ class UNet(nn.Module):
         return ResidualBlock(features, self.config.groups, self.config.matmul_precision)
 
     def _dense(self, features: int) -> Dense:
-        return Dense(features, True, FAN_IN_UNIFORM, self.config.matmul_precision, bias_range=1.0)
+        return Dense(
+            features, True, FAN_IN_UNIFORM, self.config.matmul_precision, bias_init_scale=1.0
+        )
 
     def __call__(self, x: jax.Array, t: jax.Array, labels: jax.Array | None = None) -> jax.Array:
         """Returns noise or v, `[batch, height, width, channels]`.
@@ -129,7 +131,7 @@ class UNet(nn.Module):
         return time
 
 
-def require_halves(shape: tuple[int, int, int]) -> None:
+def check_divisible(shape: tuple[int, int, int]) -> None:
     """Raises UserError unless pictures can be halved as often as the network does."""
     height, width, _ = shape
     if height % 2**LEVELS or width % 2**LEVELS:
@@ -139,19 +141,19 @@ def require_halves(shape: tuple[int, int, int]) -> None:
         )
 
 
-def to_signed(images: jax.Array) -> jax.Array:
+def normalize(images: jax.Array) -> jax.Array:
     """Returns pictures in [-1, 1] for pictures in 0..255."""
     return images.astype(jnp.float32) / 127.5 - 1
 
 
-def to_unit(images: jax.Array) -> jax.Array:
+def denormalize(images: jax.Array) -> jax.Array:
     """Returns pictures in [0, 1] for pictures in [-1, 1]; what lies outside is cut."""
     return jnp.clip((images + 1) / 2, 0, 1)
 
 
 def loss(
     params: Any, batch: dict[str, jax.Array], key: jax.Array, state: TrainState, train: bool
-) -> LossParts:
+) -> LossOutput:
     """Sums each picture's mean squared error per pixel at a time drawn uniformly.
 
     Ho et al. 2020, equation 14, weighted by time where the configuration says so. A picture's time
@@ -166,10 +168,10 @@ def loss(
       train: whether classes are kept from the network at random.
 
     Returns:
-      LossParts whose `sums` hold `squared_error`: the same without the weight of its time.
+      LossOutput whose `sums` hold `squared_error`: the same without the weight of its time.
     """
     model = state.model
-    x0 = to_signed(batch["images"])
+    x0 = normalize(batch["images"])
     example_keys = keys.per_example(key, batch["example"])
     time_keys, noise_keys, label_keys = jax.vmap(jax.random.split, (0, None), 1)(example_keys, 3)
     times = model.diffusion.diffusion_steps
@@ -188,7 +190,7 @@ def loss(
     squared_error = jnp.square(output - target).mean(axis=(1, 2, 3))
     time_weight = jnp.asarray(process.loss_weights(model.diffusion))[t]
     weights = batch["weights"]
-    return LossParts(
+    return LossOutput(
         total=jnp.sum(squared_error * time_weight * weights),
         weight=jnp.sum(weights),
         sums={"squared_error": jnp.sum(squared_error * weights)},

@@ -31,9 +31,9 @@ from jaxlabs.data.tokenizers import PADDING
 from jaxlabs.layers.convolution import Conv3x3, max_pool
 from jaxlabs.layers.matmul import Dense
 from jaxlabs.losses import contrastive
-from jaxlabs.losses.parts import LossParts
-from jaxlabs.models.image_classifier import POOLINGS, RELU, as_pixels, shifted
-from jaxlabs.models.text_encoder import TextEncoder, TextEncoderConfig, mean_over
+from jaxlabs.losses.parts import LossOutput
+from jaxlabs.models.image_classifier import NUM_POOLS, RELU, shifted, to_float
+from jaxlabs.models.text_encoder import TextEncoder, TextEncoderConfig, masked_mean
 from jaxlabs.training.state import TrainState
 from jaxlabs.training.step import build_train_step
 
@@ -77,7 +77,7 @@ class DualEncoderConfig(TextEncoderConfig):
         return contrastive.CLIP_LOG_SCALE if self.loss == "clip" else contrastive.SIGLIP_LOG_SCALE
 
 
-class Scaling(NamedTuple):
+class LogitScale(NamedTuple):
     """What makes logits out of cosines: `scale * cosine + bias`, [] each."""
 
     scale: jax.Array
@@ -111,7 +111,7 @@ class DualEncoder(nn.Module):
 
     def __call__(
         self, images: jax.Array, tokens: jax.Array, *, dropout_keys: jax.Array | None = None
-    ) -> tuple[jax.Array, jax.Array, Scaling]:
+    ) -> tuple[jax.Array, jax.Array, LogitScale]:
         """Returns embeddings of images and of texts, `[batch, embedding_width]`, and the scaling.
 
         Args:
@@ -129,16 +129,16 @@ class DualEncoder(nn.Module):
     def embed_texts(self, tokens: jax.Array, *, dropout_keys: jax.Array | None = None) -> jax.Array:
         """Returns points of length 1 for `tokens [batch, time]`; 0 is padding."""
         vectors = self.text_encoder(tokens, dropout_keys=dropout_keys)
-        return unit(self.text_projection(mean_over(vectors, tokens != PADDING)))
+        return unit(self.text_projection(masked_mean(vectors, tokens != PADDING)))
 
-    def scaling(self) -> Scaling:
+    def scaling(self) -> LogitScale:
         """Returns how cosines become logits; CLIP's scale is limited and has no bias."""
         log_scale = self.log_scale if self.config.learn_temperature else self.config.log_scale
         if self.config.loss == "clip":
-            return Scaling(
-                contrastive.limited_scale(jnp.asarray(log_scale)), jnp.zeros((), jnp.float32)
+            return LogitScale(
+                contrastive.clamp_logit_scale(jnp.asarray(log_scale)), jnp.zeros((), jnp.float32)
             )
-        return Scaling(jnp.exp(log_scale), self.bias)
+        return LogitScale(jnp.exp(log_scale), self.bias)
 
 
 class ImageEncoder(nn.Module):
@@ -159,7 +159,7 @@ class ImageEncoder(nn.Module):
         """Returns `[batch, height / 4 * width / 4 * 3 * channels]` for pixels `x`."""
         for number, convolution in enumerate(self.convolutions):
             x = nn.relu(convolution(x))
-            if number < POOLINGS:
+            if number < NUM_POOLS:
                 x = max_pool(x)
         return x.reshape(x.shape[0], -1)
 
@@ -172,7 +172,7 @@ def unit(x: jax.Array) -> jax.Array:
 
 def loss(
     params: Any, batch: dict[str, jax.Array], key: jax.Array, state: TrainState, train: bool
-) -> LossParts:
+) -> LossOutput:
     """Sums the contrastive loss of pairs, in nats; the batch's other pairs are the negatives.
 
     Two pairs whose descriptions say the same are each other's negatives too, as in the papers.
@@ -186,9 +186,9 @@ def loss(
       train: whether pictures are moved and dropout acts.
 
     Returns:
-      LossParts whose `sums` hold the `scale` of the cosine and, for SigLIP, the `bias`.
+      LossOutput whose `sums` hold the `scale` of the cosine and, for SigLIP, the `bias`.
     """
-    config, images, dropout_keys = state.model.config, as_pixels(batch["images"]), None
+    config, images, dropout_keys = state.model.config, to_float(batch["images"]), None
     if train:
         dropout_keys = keys.per_example(key, batch["example"])
         moves = jax.vmap(functools.partial(jax.random.fold_in, data=1))(dropout_keys)
@@ -204,7 +204,7 @@ def loss(
         values = contrastive.siglip_loss(images, texts, scale, bias, weights, axis_name=axis_name)
         sums["bias"] = bias
     sums = {name: value * count for name, value in sums.items()}
-    return LossParts(total=jnp.sum(values * weights), weight=count, sums=sums)
+    return LossOutput(total=jnp.sum(values * weights), weight=count, sums=sums)
 
 
 train_step = build_train_step(loss)
@@ -213,7 +213,7 @@ train_step = build_train_step(loss)
 @functools.partial(jax.jit, static_argnames="model")
 def embed_images(model: DualEncoder, params: Any, images: jax.Array) -> jax.Array:
     """Returns points `[batch, embedding_width]` for images, see `loss`."""
-    return model.apply({"params": params}, as_pixels(images), method="embed_images")
+    return model.apply({"params": params}, to_float(images), method="embed_images")
 
 
 @functools.partial(jax.jit, static_argnames="model")

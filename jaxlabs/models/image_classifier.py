@@ -26,11 +26,11 @@ from jaxlabs.layers.convolution import Conv3x3, max_pool
 from jaxlabs.layers.dropout import Dropout
 from jaxlabs.layers.matmul import PRECISIONS, Dense
 from jaxlabs.losses.cross_entropy import scored
-from jaxlabs.losses.parts import LossParts
+from jaxlabs.losses.parts import LossOutput
 from jaxlabs.training.state import TrainState
 from jaxlabs.training.step import build_train_step
 
-POOLINGS = 2
+NUM_POOLS = 2
 RELU = nn.initializers.he_normal()
 
 
@@ -90,22 +90,22 @@ class ImageClassifier(nn.Module):
         """Returns the last hidden layer `[batch, feature_width]`, none of it negative."""
         for number, convolution in enumerate(self.convolutions):
             x = nn.relu(convolution(x))
-            if number < POOLINGS:
+            if number < NUM_POOLS:
                 x = max_pool(x)
         return nn.relu(self.hidden(x.reshape(x.shape[0], -1)))
 
 
 def require_divisible(shape: tuple[int, ...]) -> None:
     """Raises UserError unless pictures `(height, width, channels)` can be halved often enough."""
-    factor = 2**POOLINGS
+    factor = 2**NUM_POOLS
     if shape[0] % factor or shape[1] % factor:
         raise UserError(
             f"--dataset: pictures of {shape[0]}x{shape[1]} are not accepted; height and width must"
-            f" be multiples of {factor}, since the network halves them {POOLINGS} times"
+            f" be multiples of {factor}, since the network halves them {NUM_POOLS} times"
         )
 
 
-def as_pixels(images: jax.Array) -> jax.Array:
+def to_float(images: jax.Array) -> jax.Array:
     """Returns uint8 pictures as numbers in [0, 1]; others are that already."""
     if not jnp.issubdtype(images.dtype, jnp.integer):
         return images
@@ -140,7 +140,7 @@ def shifted(x: jax.Array, example_keys: jax.Array, most: int) -> jax.Array:
 
 def loss(
     params: Any, batch: dict[str, jax.Array], key: jax.Array, state: TrainState, train: bool
-) -> LossParts:
+) -> LossOutput:
     """Sums the cross-entropy of the pictures' classes, in nats.
 
     Args:
@@ -152,9 +152,9 @@ def loss(
       train: whether pictures are moved and dropout acts.
 
     Returns:
-      LossParts whose `sums` hold `accuracy`: how often the likeliest class is the right one.
+      LossOutput whose `sums` hold `accuracy`: how often the likeliest class is the right one.
     """
-    config, x = state.model.config, as_pixels(batch["images"])
+    config, x = state.model.config, to_float(batch["images"])
     dropout_keys = None
     if train:
         dropout_keys = keys.per_example(key, batch["example"])
@@ -178,5 +178,5 @@ def read(model: ImageClassifier, params: Any, images: jax.Array) -> tuple[jax.Ar
       images: see `loss`.
     """
     bound = model.bind({"params": params})
-    features = bound.features(as_pixels(images))
+    features = bound.features(to_float(images))
     return features, jax.nn.softmax(bound.head(features), axis=-1)

@@ -1,4 +1,4 @@
-"""A classifier of pictures whose hidden layers are normalised over the batch, by themselves or not.
+"""A classifier of pictures whose hidden layers are normalized over the batch, by themselves or not.
 
 Two networks, each with any number of hidden layers. Shapes with the default sizes:
 
@@ -27,8 +27,8 @@ from jaxlabs.layers.convolve3x3 import convolve3x3
 from jaxlabs.layers.matmul import PRECISIONS, Dense, matmul
 from jaxlabs.layers.normalization import BatchNorm, build_norm
 from jaxlabs.losses.cross_entropy import scored
-from jaxlabs.losses.parts import LossParts
-from jaxlabs.models.image_classifier import POOLINGS, as_pixels, require_divisible
+from jaxlabs.losses.parts import LossOutput
+from jaxlabs.models.image_classifier import NUM_POOLS, require_divisible, to_float
 from jaxlabs.training.state import TrainState
 from jaxlabs.training.step import build_train_step
 
@@ -39,7 +39,7 @@ WIDTHS = {"mlp": 64, "cnn": 8}
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class NormalizedNetworkConfig(Config):
-    """Kind and sizes of the network; whether it is normalised is the model's own attribute."""
+    """Kind and sizes of the network; whether it is normalized is the model's own attribute."""
 
     network: str = setting("mlp", "dense layers (mlp) or convolutions (cnn)", choices=NETWORKS)
     layers: int = setting(5, "hidden layers", minimum=1, maximum=1000)
@@ -99,7 +99,7 @@ class NormalizedNetwork(nn.Module):
             x = x.reshape(x.shape[0], -1)
         for number, layer in enumerate(self.hidden):
             x = layer(x, train=train, weights=weights, axis_name=axis_name)
-            if convolve and number < POOLINGS:
+            if convolve and number < NUM_POOLS:
                 x = max_pool(x)
         return self.head(x.reshape(x.shape[0], -1))
 
@@ -137,13 +137,13 @@ class HiddenLayer(nn.Module):
         else:
             bias = self.param("bias", nn.initializers.zeros_init(), (width,), jnp.float32)
             z = z + bias.reshape((1,) * (z.ndim - 1) + (-1,))
-        self.sow("intermediates", "normalised", z)
+        self.sow("intermediates", "normalized", z)
         return nn.relu(z)
 
 
 def loss(
     params: Any, batch: dict[str, jax.Array], key: jax.Array, state: TrainState, train: bool
-) -> LossParts:
+) -> LossOutput:
     """Sums the cross-entropy of the pictures' classes, in nats.
 
     Args:
@@ -155,12 +155,12 @@ def loss(
       train: whether a batch norm uses the statistics of this batch, or the running ones.
 
     Returns:
-      LossParts whose `sums` hold `accuracy`, and whose `updates` are new running statistics in
+      LossOutput whose `sums` hold `accuracy`, and whose `updates` are new running statistics in
       training with a batch norm, else None.
     """
     logits, updated = state.model.apply(
         state.variables(params),
-        as_pixels(batch["images"]),
+        to_float(batch["images"]),
         train=train,
         weights=batch["weights"],
         axis_name=state.axis_name,

@@ -14,7 +14,7 @@ Recurrent (Sutskever et al. 2014, with Luong et al. 2015's global attention) or 
     logits                     [batch, time, target words]
 
 Training reads the right words before each place (teacher forcing, Williams and Zipser 1989), all
-places at once; translating goes word by word, see `Translator`.
+places at once; translating goes word by word, see `Seq2SeqStepper`.
 """
 
 import dataclasses
@@ -28,10 +28,10 @@ from jaxlabs import keys
 from jaxlabs.decoding.beam import Beams, beam_search
 from jaxlabs.layers.matmul import Dense
 from jaxlabs.layers.recurrent_cells import CELLS
-from jaxlabs.losses.cross_entropy import is_likeliest, scored
-from jaxlabs.losses.parts import LossParts
+from jaxlabs.losses.cross_entropy import is_top1, scored
+from jaxlabs.losses.parts import LossOutput
 from jaxlabs.models.sequence_tasks import PADDING, Reader, SequenceConfig
-from jaxlabs.models.writers import RecurrentWriter, TransformerWriter
+from jaxlabs.models.writers import RNNAttentionDecoder, TransformerDecoderStack
 from jaxlabs.training.state import TrainState
 from jaxlabs.training.step import build_train_step
 
@@ -57,9 +57,9 @@ class Seq2Seq(nn.Module):
 
     def setup(self):
         config = self.config
-        self.encoder = Reader(config, self.source_tokens, self.source_length, both_ways=True)
+        self.encoder = Reader(config, self.source_tokens, self.source_length, bidirectional=True)
         self.memory = Dense(config.width, precision=config.matmul_precision)
-        writer = RecurrentWriter if config.backbone in CELLS else TransformerWriter
+        writer = RNNAttentionDecoder if config.backbone in CELLS else TransformerDecoderStack
         self.decoder = writer(config, self.target_tokens, self.target_length)
 
     def __call__(
@@ -94,7 +94,7 @@ class Seq2Seq(nn.Module):
 
 
 @dataclasses.dataclass(frozen=True)
-class Translator:
+class Seq2SeqStepper:
     """A `Seq2Seq` as `jaxlabs.decoding` wants it; the carry it starts from holds the source.
 
     Attributes:
@@ -124,7 +124,7 @@ def translate(
     carry = model.apply({"params": params}, source, method="begin")
     start = jnp.full(source.shape[0], START, jnp.int32)
     return beam_search(
-        Translator(model),
+        Seq2SeqStepper(model),
         params,
         start,
         beam=beam,
@@ -137,7 +137,7 @@ def translate(
 
 def loss(
     params: Any, batch: dict[str, jax.Array], key: jax.Array, state: TrainState, train: bool
-) -> LossParts:
+) -> LossOutput:
     """Sums the cross-entropy of the target words under teacher forcing, in nats.
 
     Args:
@@ -149,7 +149,7 @@ def loss(
       train: whether dropout acts.
 
     Returns:
-      LossParts whose `sums` hold `accuracy`, and how many `sentences` there are and how many of
+      LossOutput whose `sums` hold `accuracy`, and how many `sentences` there are and how many of
       them are `right` in every word, which is how many greedy decoding gets right; so many per
       word.
     """
@@ -159,7 +159,7 @@ def loss(
     logits = state.model.apply(*inputs, dropout_keys=dropout_keys)
     parts = scored(logits, targets, weights)
     there = weights.max(axis=1) > 0
-    right = (is_likeliest(logits, targets) | (weights == 0)).all(axis=1)
+    right = (is_top1(logits, targets) | (weights == 0)).all(axis=1)
     parts.sums.update(sentences=there.sum(), sentences_right=(there & right).sum())
     return parts
 

@@ -34,7 +34,7 @@ from jaxlabs.layers.recurrent import Recurrent
 from jaxlabs.layers.recurrent_cells import CELLS
 from jaxlabs.layers.transformer import EncoderBlock
 from jaxlabs.losses.cross_entropy import scored
-from jaxlabs.losses.parts import LossParts
+from jaxlabs.losses.parts import LossOutput
 from jaxlabs.losses.spans import span_counts, span_f1
 from jaxlabs.training.state import TrainState
 from jaxlabs.training.step import build_train_step
@@ -87,7 +87,7 @@ class SequenceConfig(Config):
             )
 
 
-class SequenceLabeller(nn.Module):
+class SequenceClassifier(nn.Module):
     """Sequences in, logits of labels out.
 
     Attributes:
@@ -96,7 +96,7 @@ class SequenceLabeller(nn.Module):
       labels: names of all labels by number, marks included.
       length: longest source.
       aligned: whether every word gets a label, or the whole.
-      both_ways: whether a word's vector may know of later words.
+      bidirectional: whether a word's vector may know of later words.
     """
 
     config: SequenceConfig
@@ -104,10 +104,10 @@ class SequenceLabeller(nn.Module):
     labels: tuple[str, ...]
     length: int
     aligned: bool
-    both_ways: bool
+    bidirectional: bool
 
     def setup(self):
-        self.reader = Reader(self.config, self.tokens, self.length, self.both_ways)
+        self.reader = Reader(self.config, self.tokens, self.length, self.bidirectional)
         self.head = Dense(len(self.labels), precision=self.config.matmul_precision)
 
     def __call__(self, tokens: jax.Array, *, dropout_keys: jax.Array | None = None) -> jax.Array:
@@ -123,13 +123,13 @@ class Reader(nn.Module):
       config: see `SequenceConfig`.
       tokens: how many there are.
       length: longest sequence.
-      both_ways: see `SequenceLabeller`.
+      bidirectional: see `SequenceClassifier`.
     """
 
     config: SequenceConfig
     tokens: int
     length: int
-    both_ways: bool
+    bidirectional: bool
 
     def setup(self):
         config, width = self.config, self.config.width
@@ -145,7 +145,7 @@ class Reader(nn.Module):
                 features=width,
                 hidden=width,
                 layers=config.depth,
-                bidirectional=self.both_ways,
+                bidirectional=self.bidirectional,
                 dropout=config.dropout,
                 precision=config.matmul_precision,
             )
@@ -169,11 +169,11 @@ class Reader(nn.Module):
         if self.config.backbone != "transformer":
             x = self.embedding_dropout(x, dropout_keys)
             x, states = self.recurrent(x, mask=real, dropout_keys=dropout_keys)
-            last = [state[0] for state in states[-1 - self.both_ways :]]
+            last = [state[0] for state in states[-1 - self.bidirectional :]]
             return x, jnp.concatenate(last, axis=-1)
         x = self.embedding_dropout(placed(x, 0, self.length, self.config), dropout_keys)
         mask = masks.padding(real)
-        mask = mask if self.both_ways else mask & masks.causal(tokens.shape[1])
+        mask = mask if self.bidirectional else mask & masks.causal(tokens.shape[1])
         for block in self.blocks:
             x = block(x, mask, dropout_keys=dropout_keys)
         x = self.final_norm(x)
@@ -215,7 +215,7 @@ def placed(x: jax.Array, first: int | jax.Array, length: int, config: SequenceCo
 
 def loss(
     params: Any, batch: dict[str, jax.Array], key: jax.Array, state: TrainState, train: bool
-) -> LossParts:
+) -> LossOutput:
     """Sums the cross-entropy of the labels, in nats.
 
     Args:
@@ -227,7 +227,7 @@ def loss(
       train: whether dropout acts.
 
     Returns:
-      LossParts whose `sums` hold `accuracy`, and for tags the counts of `span_counts`, so many per
+      LossOutput whose `sums` hold `accuracy`, and for tags the counts of `span_counts`, so many per
       word.
     """
     dropout_keys = keys.per_example(key, batch["example"]) if train else None

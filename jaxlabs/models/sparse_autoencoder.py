@@ -18,8 +18,8 @@ import jax.numpy as jnp
 
 from jaxlabs.config import Config, UserError, setting
 from jaxlabs.layers.matmul import PRECISIONS, matmul
-from jaxlabs.losses.parts import LossParts
-from jaxlabs.losses.sparsity import keep_largest, kl_sparsity
+from jaxlabs.losses.parts import LossOutput
+from jaxlabs.losses.sparsity import k_sparse, kl_sparsity
 from jaxlabs.training.state import TrainState
 from jaxlabs.training.step import build_train_step
 
@@ -74,7 +74,7 @@ class SparseAutoencoder(nn.Module):
         code = matmul(x, kernel, config.matmul_precision)
         code = nn.sigmoid(code + self.param("encoder_bias", zeros, (hidden,), jnp.float32)[None, :])
         if config.top_k is not None:
-            code = keep_largest(code, config.top_k)
+            code = k_sparse(code, config.top_k)
         if config.tied:
             decoder_kernel = kernel.T
         else:
@@ -94,7 +94,7 @@ def _uniform(key: jax.Array, shape: tuple[int, int], dtype: Any = jnp.float32) -
 
 def loss(
     params: Any, batch: dict[str, jax.Array], key: jax.Array, state: TrainState, train: bool
-) -> LossParts:
+) -> LossOutput:
     """Sums the cost over the patches of a batch; divided by their number it is the cost above.
 
     The mean activations are taken over the whole batch, over all devices too, but a micro-batch
@@ -108,7 +108,7 @@ def loss(
       train: not used; training and evaluation do the same.
 
     Returns:
-      LossParts whose `sums` hold the three terms `reconstruction`, `weight_term` and
+      LossOutput whose `sums` hold the three terms `reconstruction`, `weight_term` and
       `sparsity_term`, the `l1_error` summed over the pixels, and the `mean_activation`.
     """
     config: SparseAutoencoderConfig = state.model.config
@@ -128,7 +128,7 @@ def loss(
         "l1_error": jnp.sum(jnp.abs(output - patches).sum(axis=-1) * weights),
         "mean_activation": weight * mean_code.mean(),
     }
-    return LossParts(total=sum(terms.values()), weight=weight, sums=terms | figures)
+    return LossOutput(total=sum(terms.values()), weight=weight, sums=terms | figures)
 
 
 def _mean_over_batch(x: jax.Array, weights: jax.Array, axis_name: str | None) -> jax.Array:

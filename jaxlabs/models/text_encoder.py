@@ -32,8 +32,8 @@ from jaxlabs.layers.initializers import FAN_IN_UNIFORM
 from jaxlabs.layers.matmul import PRECISIONS, Dense
 from jaxlabs.layers.normalization import build_norm
 from jaxlabs.layers.transformer import EncoderBlock
-from jaxlabs.losses.cross_entropy import cross_entropy, is_likeliest
-from jaxlabs.losses.parts import LossParts
+from jaxlabs.losses.cross_entropy import cross_entropy, is_top1
+from jaxlabs.losses.parts import LossOutput
 from jaxlabs.models.vocabulary import VocabularyConfig
 from jaxlabs.training.state import TrainState
 from jaxlabs.training.step import build_train_step
@@ -114,12 +114,12 @@ class TextClassifier(nn.Module):
         options = {
             "kernel_init": FAN_IN_UNIFORM,
             "precision": config.matmul_precision,
-            "bias_range": 1.0,
+            "bias_init_scale": 1.0,
         }
         self.hidden = Dense(config.hidden, **options)
         self.head = Dense(config.classes, **options)
         if config.phrase_buckets:
-            self.votes = PhraseVotes(config.phrase_buckets, config.classes)
+            self.votes = HashedBigramLogits(config.phrase_buckets, config.classes)
 
     def __call__(self, tokens: jax.Array, *, dropout_keys: jax.Array | None = None) -> jax.Array:
         """Returns logits `[batch, classes]` for `tokens [batch, time]`.
@@ -135,7 +135,7 @@ class TextClassifier(nn.Module):
         kept = self.word_dropout(jnp.ones(tokens.shape, jnp.float32), dropout_keys) > 0
         tokens = jnp.where(real & ~kept, UNKNOWN, tokens)
         vectors = self.encoder(tokens, dropout_keys=dropout_keys)
-        pooled = self.head_dropout(mean_over(vectors, real), dropout_keys)
+        pooled = self.head_dropout(masked_mean(vectors, real), dropout_keys)
         logits = self.head(nn.relu(self.hidden(pooled)))
         return logits + self.votes(tokens) if self.config.phrase_buckets else logits
 
@@ -167,7 +167,7 @@ class TextEncoder(nn.Module):
                 pre_norm=config.pre_norm,
                 kernel_init=FAN_IN_UNIFORM,
                 out_init=FAN_IN_UNIFORM,
-                bias_range=1.0,
+                bias_init_scale=1.0,
                 dropout=config.dropout,
                 precision=config.matmul_precision,
             )
@@ -204,8 +204,8 @@ class TextEncoder(nn.Module):
         return x + jnp.asarray(positions.sinusoidal(time, config.width))[None]
 
 
-class PhraseVotes(nn.Module):
-    """Every word and every pair of neighbours votes for classes; the votes are added up.
+class HashedBigramLogits(nn.Module):
+    """Every word and every pair of neighbors votes for classes; the votes are added up.
 
     The "wide" half of Cheng et al. 2016 ("Wide & Deep Learning for Recommender Systems"). A table
     of all pairs would be large, so they share rows by hash (Weinberger et al. 2009).
@@ -239,7 +239,7 @@ class PhraseVotes(nn.Module):
         return (mixed >> 8) % jnp.uint32(self.buckets)
 
 
-def mean_over(vectors: jax.Array, real: jax.Array) -> jax.Array:
+def masked_mean(vectors: jax.Array, real: jax.Array) -> jax.Array:
     """Returns the mean `[batch, width]` of those `vectors [batch, time, width]` that are real.
 
     Args:
@@ -252,7 +252,7 @@ def mean_over(vectors: jax.Array, real: jax.Array) -> jax.Array:
 
 def loss(
     params: Any, batch: dict[str, jax.Array], key: jax.Array, state: TrainState, train: bool
-) -> LossParts:
+) -> LossOutput:
     """Sums the cross-entropy of the sentences' classes, in nats.
 
     Args:
@@ -264,7 +264,7 @@ def loss(
       train: whether dropout and label smoothing act.
 
     Returns:
-      LossParts whose `sums` hold `accuracy`: how often the likeliest class is the right one.
+      LossOutput whose `sums` hold `accuracy`: how often the likeliest class is the right one.
     """
     dropout_keys = keys.per_example(key, batch["example"]) if train else None
     logits = state.model.apply({"params": params}, batch["inputs"], dropout_keys=dropout_keys)
@@ -275,10 +275,10 @@ def loss(
         # Szegedy et al. 2016: the target is the class, mixed with the uniform distribution.
         even = -jnp.mean(jax.nn.log_softmax(logits, axis=-1), axis=-1)
         surprise = (1 - smoothing) * surprise + smoothing * even
-    return LossParts(
+    return LossOutput(
         total=jnp.sum(surprise * weights),
         weight=jnp.sum(weights),
-        sums={"accuracy": jnp.sum(weights * is_likeliest(logits, labels).astype(weights.dtype))},
+        sums={"accuracy": jnp.sum(weights * is_top1(logits, labels).astype(weights.dtype))},
     )
 
 

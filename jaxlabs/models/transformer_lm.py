@@ -1,6 +1,6 @@
 """A decoder-only Transformer language model.
 
-Vaswani et al. 2017 ("Attention Is All You Need"), stacked and normalised as in Radford et al. 2019
+Vaswani et al. 2017 ("Attention Is All You Need"), stacked and normalized as in Radford et al. 2019
 (GPT-2). Shapes with the reference sizes: vocabulary 65, context 256, width 384, 6 blocks, 6 heads.
 
     tokens                     [batch, time]
@@ -32,9 +32,9 @@ from jaxlabs.layers.matmul import PRECISIONS, Dense, matmul
 from jaxlabs.layers.multi_head_attention import Mask
 from jaxlabs.layers.normalization import NORMS, build_norm
 from jaxlabs.layers.transformer import BlockCache, EncoderBlock, empty_block_cache
-from jaxlabs.layers.windowed_attention import LocalWindow
+from jaxlabs.layers.windowed_attention import AttentionMask
 from jaxlabs.losses.cross_entropy import scored
-from jaxlabs.losses.parts import LossParts
+from jaxlabs.losses.parts import LossOutput
 from jaxlabs.models.vocabulary import VocabularyConfig
 from jaxlabs.training.state import TrainState
 from jaxlabs.training.step import build_train_step
@@ -143,7 +143,7 @@ class TransformerLM(nn.Module):
                 out_init=init.residual,
                 dropout=config.dropout,
                 precision=config.matmul_precision,
-                bias_range=init.bias_range,
+                bias_init_scale=init.bias_init_scale,
                 conv_size=config.conv_size,
             )
             for _ in range(config.layers)
@@ -156,7 +156,7 @@ class TransformerLM(nn.Module):
                 config.bias,
                 init.kernel,
                 config.matmul_precision,
-                init.bias_range,
+                init.bias_init_scale,
             )
 
     def __call__(self, tokens: jax.Array, *, dropout_keys: jax.Array | None = None) -> jax.Array:
@@ -225,7 +225,7 @@ class TransformerLM(nn.Module):
     def _mask(self) -> Mask:
         if self.config.demo_unmasked:
             return None
-        return LocalWindow(self.config.attention_window)
+        return AttentionMask(self.config.attention_window)
 
     def _logits(self, x: jax.Array) -> jax.Array:
         x = self.final_norm(x) if self.config.pre_norm else x
@@ -236,7 +236,7 @@ class TransformerLM(nn.Module):
 
 def loss(
     params: Any, batch: dict[str, jax.Array], key: jax.Array, state: TrainState, train: bool
-) -> LossParts:
+) -> LossOutput:
     """Sums the next-token cross-entropy over the real tokens of a batch, in nats.
 
     Args:
@@ -248,7 +248,7 @@ def loss(
       train: whether dropout acts.
 
     Returns:
-      LossParts whose `sums` hold `accuracy`: how often the likeliest token is the target.
+      LossOutput whose `sums` hold `accuracy`: how often the likeliest token is the target.
     """
     dropout_keys = keys.per_example(key, batch["example"]) if train else None
     logits = state.model.apply({"params": params}, batch["inputs"], dropout_keys=dropout_keys)

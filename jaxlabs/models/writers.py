@@ -21,7 +21,7 @@ from jaxlabs.layers.transformer import DecoderBlock
 from jaxlabs.models.sequence_tasks import SequenceConfig, block_options, embedding, placed
 
 
-class RecurrentWriter(nn.Module):
+class RNNAttentionDecoder(nn.Module):
     """A recurrent decoder that attends to the memory after every step (Luong et al. 2015).
 
     Attributes:
@@ -108,8 +108,8 @@ class RecurrentWriter(nn.Module):
         return self.head(self.joined_dropout(joined, dropout_keys))
 
 
-class TransformerWriter(nn.Module):
-    """A stack of decoder blocks; methods as `RecurrentWriter` has them.
+class TransformerDecoderStack(nn.Module):
+    """A stack of decoder blocks; methods as `RNNAttentionDecoder` has them.
 
     Attributes:
       config: see `SequenceConfig`.

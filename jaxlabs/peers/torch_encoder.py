@@ -1,7 +1,7 @@
 """A plain PyTorch text classifier: the twin of `jaxlabs.models.text_encoder`.
 
 Written from the architecture, in the terms of `TextClassifierConfig`, from PyTorch's own layers,
-whose default initialisation it keeps. PyTorch is imported when it is used.
+whose default initialization it keeps. PyTorch is imported when it is used.
 """
 
 from collections.abc import Mapping

@@ -3,7 +3,7 @@
 Written from the architecture, in the terms of `TransformerLMConfig`, so that one config describes
 both: sinusoidal positions and ReLU make it the twin of the character GPT's `reference`, learned
 positions, GELU and tied embeddings make it nanoGPT (github.com/karpathy/nanoGPT), learned positions
-and PyTorch's own initialisation the word-level decoder. PyTorch is imported when it is used.
+and PyTorch's own initialization the word-level decoder. PyTorch is imported when it is used.
 """
 
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ from jaxlabs.peers import torch_names
 def build_gpt(config: TransformerLMConfig) -> Any:
     """Returns a `torch.nn.Module`: tokens `[batch, time]` to logits `[batch, time, vocabulary]`.
 
-    Initialised as `config.init` says, from PyTorch's global generator.
+    Initialized as `config.init` says, from PyTorch's global generator.
 
     Raises:
       ValueError: the config asks for something that this plain GPT has not.
@@ -82,9 +82,9 @@ def build_gpt(config: TransformerLMConfig) -> Any:
             if config.tie_embeddings:
                 self.head.weight = self.embedding.weight
             if config.init == "gpt2":
-                self.initialise()
+                self.initialize()
 
-        def initialise(self):
+        def initialize(self):
             for name, parameter in self.named_parameters():
                 if parameter.ndim == 2:
                     residual = name.endswith(("out.weight", "contract.weight"))

@@ -1,6 +1,6 @@
 """A plain PyTorch U-Net: the twin of `jaxlabs.models.ddpm.UNet`, without classes.
 
-Written from the architecture, from PyTorch's own layers, whose default initialisation it keeps.
+Written from the architecture, from PyTorch's own layers, whose default initialization it keeps.
 PyTorch is imported when it is used.
 """
 

@@ -14,7 +14,7 @@ from jaxlabs.analysis.benchmark.work import MATMUL, attention_flops
 from jaxlabs.analysis.benchmark.worker import Work
 from jaxlabs.data.batches import Examples
 from jaxlabs.diffusion.samplers import SamplerConfig, coefficients, timesteps
-from jaxlabs.diffusion.schedules import DiffusionConfig, alpha_bars
+from jaxlabs.diffusion.schedules import DiffusionConfig, alphas_cumprod
 from jaxlabs.peers.torch_training import Mode, build_step
 from jaxlabs.training.run_config import RunConfig
 
@@ -92,7 +92,7 @@ def unet_training(config: RunConfig, shape: tuple[int, int, int], mode: Mode) ->
     import torch
 
     unet, pictures = _unet(config, shape, config.batch_size)
-    left = torch.from_numpy(alpha_bars(config.diffusion)).float()
+    left = torch.from_numpy(alphas_cumprod(config.diffusion)).float()
 
     def loss(unet: Any) -> torch.Tensor:
         t = torch.randint(len(left), (config.batch_size,))

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from jaxlabs.published import autoencoders, char_rnn, ddpm, gpt, speeches
-from jaxlabs.published.records import Published, PublishedCurve, set_against
+from jaxlabs.published.records import Published, PublishedCurve, compare_with
 
 FIGURES: tuple[Published, ...] = (
     *gpt.FIGURES,
@@ -17,7 +17,7 @@ CURVES: tuple[PublishedCurve, ...] = (*speeches.CURVES, *ddpm.CURVES)
 
 
 def compare(
-    experiment: str, preset: str, metrics: Mapping[str, float], *, why_not: str = ""
+    experiment: str, preset: str, metrics: Mapping[str, float], *, not_comparable_reason: str = ""
 ) -> list[dict[str, Any]]:
     """Sets a run's figures against the published ones of its experiment and preset.
 
@@ -25,16 +25,16 @@ def compare(
       experiment: name of the experiment.
       preset: name of the preset; one without published figures gives no rows.
       metrics: our figures by name; `parameters` and `seconds` count among them.
-      why_not: what makes the whole run differ from the published ones (other data, other steps);
-        empty when nothing does.
+      not_comparable_reason: what makes the whole run differ from the published ones (other data,
+        other steps); empty when nothing does.
 
     Returns:
-      Rows `figure, metric, unit, published, ours, source, comparable, why_not, note`, plain values
-      fit for JSON. `ours` is None where the run has no such figure; `why_not` is empty where
-      comparable, and `note` holds how the document measured.
+      Rows `figure, metric, unit, published, ours, source, comparable, not_comparable_reason, note`,
+      plain values fit for JSON. `ours` is None where the run has no such figure;
+      `not_comparable_reason` is empty where comparable, and `note` holds how the document measured.
     """
     records = [r for r in FIGURES if r.experiment == experiment and preset in r.presets]
-    return set_against(records, metrics, why_not)
+    return compare_with(records, metrics, not_comparable_reason)
 
 
 def curves(experiment: str, preset: str) -> list[PublishedCurve]:

@@ -3,7 +3,7 @@
 from jaxlabs.published.records import Published
 
 BURDA = "Burda, Grosse and Salakhutdinov 2015, arXiv:1509.00519, table 1, VAE, 1 layer, k = 1"
-BINARISATION = (
+BINARIZATION = (
     "5,000 samples; pixels redrawn at every step in training, as the authors' code does, and drawn "
     "once in testing, by another draw than ours; Adam's epsilon was 1e-4 there, 1e-8 here; ours is "
     "over a seeded part of the test pictures, see its standard error"
@@ -42,7 +42,7 @@ def _sparse(metric: str, value: float, figure: str, note: str) -> Published:
 
 FIGURES = (
     _variational(
-        "bound_5000", 86.76, "nats", "negative log-likelihood of a test digit", BINARISATION
+        "bound_5000", 86.76, "nats", "negative log-likelihood of a test digit", BINARIZATION
     ),
     _variational(
         "active_units",

@@ -52,7 +52,7 @@ CURVES = tuple(
         source=source,
         note=MEAN,
         label=label,
-        mean_over=EPOCH,
+        masked_mean=EPOCH,
     )
     for values, source, label in (
         (FIRST_RUN, WRITE_UP, "write-up"),

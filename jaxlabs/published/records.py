@@ -47,7 +47,7 @@ class PublishedCurve:
       source: the document.
       note: how the document measured, and what differs.
       label: what the report calls the values.
-      mean_over: a value is the mean over so many steps, up to its own; 1: that of its step.
+      masked_mean: a value is the mean over so many steps, up to its own; 1: that of its step.
     """
 
     experiment: str
@@ -60,15 +60,15 @@ class PublishedCurve:
     source: str
     note: str
     label: str = "published"
-    mean_over: int = 1
+    masked_mean: int = 1
 
     def __post_init__(self) -> None:
         if len(self.steps) != len(self.values):
             raise ValueError(f"{len(self.steps)} steps, {len(self.values)} values")
 
 
-def set_against(
-    records: Iterable[Published], metrics: Mapping[str, float], why_not: str
+def compare_with(
+    records: Iterable[Published], metrics: Mapping[str, float], not_comparable_reason: str
 ) -> list[dict[str, Any]]:
     """Returns one row for each record, see `jaxlabs.published.compare`."""
     return [
@@ -79,8 +79,10 @@ def set_against(
             "published": record.value,
             "ours": metrics.get(record.metric),
             "source": record.source,
-            "comparable": record.comparable and not why_not,
-            "why_not": "; ".join(filter(None, (why_not, "" if record.comparable else record.note))),
+            "comparable": record.comparable and not not_comparable_reason,
+            "not_comparable_reason": "; ".join(
+                filter(None, (not_comparable_reason, "" if record.comparable else record.note))
+            ),
             "note": record.note,
         }
         for record in records

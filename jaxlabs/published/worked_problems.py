@@ -67,7 +67,7 @@ UPDATES = 5
 PRINTED_SLOPE = "2"  # dh2/dw_h, from h0 = 0
 OTHER_FIRST_STATE = 1.0  # CHOSEN: the homework starts at 0, where the recurrence's term is 0
 
-# Batch normalisation, one statistic an entry (SOURCE): four samples, two to test on.
+# Batch normalization, one statistic an entry (SOURCE): four samples, two to test on.
 SAMPLES: tuple[Matrix, ...] = (
     ((1, 5, 3), (7, 2, 8)),
     ((4, 5, 9), (3, 5, 7)),

@@ -9,16 +9,16 @@ from matplotlib.ticker import FuncFormatter
 
 from jaxlabs.report import style
 from jaxlabs.report.maps import draw_map, label_sides, weight_bar
-from jaxlabs.report.picture import Picture
+from jaxlabs.report.picture import ReportFigure
 
 Arrays = Mapping[str, np.ndarray]
 
-COLOURS = (style.BLUE, style.VERMILION, style.GREEN, style.PURPLE)
+COLORS = (style.BLUE, style.VERMILION, style.GREEN, style.PURPLE)
 MARKS = ("o", "s", "^", "D")
 NEEDED = 0.1  # nats that silencing a head has to cost for it to count as needed
 
 
-def scaled_dot_product(arrays: Arrays) -> list[Picture]:
+def scaled_dot_product(arrays: Arrays) -> list[ReportFigure]:
     """Draws one attention step in numbers: scores and weights, raw and scaled."""
     panels = {
         "raw_scores": "raw scores, q · k",
@@ -41,7 +41,7 @@ def scaled_dot_product(arrays: Arrays) -> list[Picture]:
         axes.set(xlabel="keys", ylabel="queries")
     size = arrays["query"].shape[-1]
     return [
-        Picture(
+        ReportFigure(
             name="scaled_dot_product",
             title="One step of attention in numbers",
             caption=(
@@ -55,17 +55,17 @@ def scaled_dot_product(arrays: Arrays) -> list[Picture]:
     ]
 
 
-def scaling(arrays: Arrays) -> list[Picture]:
+def scaling(arrays: Arrays) -> list[ReportFigure]:
     """Draws entropy and gradient of the softmax of random scores against the size of a head."""
     dims = arrays["dims"]
     figure = style.new_figure(5.2)
     upper, lower = figure.subplots(2, sharex=True)
     most = np.log(arrays["keys"])
-    for kind, colour, mark in zip(("raw", "scaled"), COLOURS, MARKS, strict=False):
-        upper.plot(dims, arrays[f"{kind}_entropy"], color=colour, marker=mark, label=kind)
+    for kind, color, mark in zip(("raw", "scaled"), COLORS, MARKS, strict=False):
+        upper.plot(dims, arrays[f"{kind}_entropy"], color=color, marker=mark, label=kind)
         low, middle, high = arrays[f"{kind}_gradient"].T
-        lower.plot(dims, middle, color=colour, marker=mark)
-        lower.fill_between(dims, low, high, color=colour, alpha=0.2, linewidth=0)
+        lower.plot(dims, middle, color=color, marker=mark)
+        lower.fill_between(dims, low, high, color=color, alpha=0.2, linewidth=0)
     upper.axhline(most, color=style.MUTED, linestyle="dotted", linewidth=0.9)
     upper.annotate(
         "all keys alike",
@@ -85,7 +85,7 @@ def scaling(arrays: Arrays) -> list[Picture]:
     figure.legend(loc="outside upper left", ncols=2)
     raw, scaled = arrays["raw_gradient"][-1, 1], arrays["scaled_gradient"][-1, 1]
     return [
-        Picture(
+        ReportFigure(
             name="attention_scaling",
             title="What the division by √d_k is for",
             caption=(
@@ -101,7 +101,7 @@ def scaling(arrays: Arrays) -> list[Picture]:
     ]
 
 
-def heads_and_memory(arrays: Arrays) -> list[Picture]:
+def heads_and_memory(arrays: Arrays) -> list[ReportFigure]:
     """Draws the heads of self-attention and of cross-attention over a padded memory."""
     rows, columns = (arrays[name].tolist() for name in ("labels", "memory_labels"))
     heads = len(arrays["self_weights"])
@@ -119,13 +119,13 @@ def heads_and_memory(arrays: Arrays) -> list[Picture]:
     place = {"location": "bottom", "shrink": 0.6, "aspect": 35, "pad": 0.02}
     weight_bar(figure, image, ax=grid.ravel().tolist(), **place)
     return [
-        Picture(
+        ReportFigure(
             name="heads_and_memory",
             title="Several heads, and another sentence to look at",
             caption=(
                 "The same queries (rows) with random projections. Above they look at their own "
                 "sentence, below at another one: that is cross-attention, in which a translation "
-                "reads its source. Each head weighs the words in its own way. Grey columns are "
+                "reads its source. Each head weighs the words in its own way. Gray columns are "
                 "padding of the other sentence; the mask leaves exactly nothing there."
             ),
             alt=(
@@ -137,13 +137,13 @@ def heads_and_memory(arrays: Arrays) -> list[Picture]:
     ]
 
 
-def depth(arrays: Arrays) -> list[Picture]:
+def depth(arrays: Arrays) -> list[ReportFigure]:
     """Draws final loss and first gradient against depth, with and without residuals and norms."""
     depths, variants = arrays["depths"], arrays["variants"].tolist()
     figure = style.new_figure(6.2)
     upper, lower = figure.subplots(2, sharex=True)
     for index, name in enumerate(variants):
-        look = {"color": COLOURS[index], "marker": MARKS[index]}
+        look = {"color": COLORS[index], "marker": MARKS[index]}
         for axes, figures in ((upper, arrays["final_loss"]), (lower, arrays["gradient_norm"])):
             middle = np.median(figures[index], axis=-1)
             label = name if axes is upper else None
@@ -151,7 +151,7 @@ def depth(arrays: Arrays) -> list[Picture]:
             axes.fill_between(
                 depths,
                 *np.quantile(figures[index], [0, 1], axis=-1),
-                color=COLOURS[index],
+                color=COLORS[index],
                 alpha=0.15,
                 linewidth=0,
             )
@@ -174,7 +174,7 @@ def depth(arrays: Arrays) -> list[Picture]:
     lower.yaxis.set_major_formatter(FuncFormatter(_power))
     figure.legend(loc="outside upper left", ncols=2)
     return [
-        Picture(
+        ReportFigure(
             name="attention_depth",
             title="Residual connections and LayerNorm over depth",
             caption=_depth_words(arrays),
@@ -202,14 +202,14 @@ def _depth_words(arrays: Arrays) -> str:
     )
 
 
-def heads(arrays: Arrays) -> list[Picture]:
+def heads(arrays: Arrays) -> list[ReportFigure]:
     """Draws the loss against the number of heads, and where the heads of each number look."""
     counts, offsets = arrays["heads"].tolist(), arrays["offsets"].tolist()
     figure = style.new_figure(6.6)
     layout = [["loss", "score"], ["maps", "maps"]]
     panels = figure.subplot_mosaic(layout, height_ratios=(1, 1.55))
-    for name, title in (("loss", "loss [nats per look-up]"), ("score", "specialisation of heads")):
-        figures = arrays["loss" if name == "loss" else "specialisation"]
+    for name, title in (("loss", "loss [nats per look-up]"), ("score", "specialization of heads")):
+        figures = arrays["loss" if name == "loss" else "specialization"]
         axes = panels[name]
         axes.plot(counts, figures.mean(axis=-1), color=style.BLUE)
         axes.plot(counts, figures, "o", color=style.BLUE, alpha=0.5, markersize=4)
@@ -228,11 +228,11 @@ def heads(arrays: Arrays) -> list[Picture]:
         pad=0.02,
     )
     return [
-        Picture(
+        ReportFigure(
             name="attention_heads",
             title="One head against many at equal parameters",
             caption=_heads_words(arrays, counts, offsets),
-            alt="Loss and specialisation against the number of heads, and where heads look.",
+            alt="Loss and specialization against the number of heads, and where heads look.",
             figure=figure,
         )
     ]
@@ -256,7 +256,7 @@ def _draw_profiles(axes: Axes, profiles: Sequence[np.ndarray]) -> None:
 
 
 def _heads_words(arrays: Arrays, counts: Sequence[int], offsets: Sequence[int]) -> str:
-    losses, scores = (arrays[name].mean(axis=-1) for name in ("loss", "specialisation"))
+    losses, scores = (arrays[name].mean(axis=-1) for name in ("loss", "specialization"))
     best = int(np.argmax(scores))
     told = ", ".join(
         f"{loss:.2g} with {count} head{'s'[: count > 1]}"
@@ -269,7 +269,7 @@ def _heads_words(arrays: Arrays, counts: Sequence[int], offsets: Sequence[int]) 
         f"{offsets[-1]} places before it, through one layer that is read out linearly. Each model "
         f"has {int(arrays['parameters'][0]):,} parameters, whatever its heads. The loss is {told} "
         f"(guessing: {float(arrays['chance']):.2f}): one head makes one mean of all that it looks "
-        "up, several can fetch one symbol each. Specialisation is 1 for heads that look at a "
+        "up, several can fetch one symbol each. Specialization is 1 for heads that look at a "
         f"single place and 0 for those that look at all alike; it is highest with {counts[best]} "
         f"({scores[best]:.2f}), whose heads look most at the places "
         f"{', '.join(str(int(row.argmax())) for row in profile)}. Silencing a head costs some "

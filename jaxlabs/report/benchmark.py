@@ -8,7 +8,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter
 
 from jaxlabs.report import style
-from jaxlabs.report.picture import Picture
+from jaxlabs.report.picture import ReportFigure
 
 Arrays = Mapping[str, np.ndarray]
 
@@ -18,19 +18,19 @@ TICKS = tuple(digit * 10.0**power for power in range(-3, 4) for digit in (1, 2, 
 MARKS = ("o", "s", "^", "D", "v", "P")
 
 
-def ratios(arrays: Arrays) -> list[Picture]:
+def ratios(arrays: Arrays) -> list[ReportFigure]:
     """Draws the time of every rival over that of the fastest peer of its group."""
     groups = list(dict.fromkeys(arrays["group"].tolist()))
     ours, values = arrays["framework"] == OURS, arrays["ratio"]
     figure = style.new_figure(1.3 + 0.3 * len(groups))
     axes = figure.subplots()
     axes.axvline(1, color=style.MUTED, linewidth=1.0)
-    for precision, colour in PRECISIONS.items():
+    for precision, color in PRECISIONS.items():
         for mine in (False, True):
             drawn = (arrays["precision"] == precision) & (ours == mine)
             places = [groups.index(name) for name in arrays["group"][drawn].tolist()]
-            face = colour if mine else "none"
-            axes.plot(values[drawn], places, "o", color=colour, markerfacecolor=face, markersize=6)
+            face = color if mine else "none"
+            axes.plot(values[drawn], places, "o", color=color, markerfacecolor=face, markersize=6)
     axes.set(xscale="log", xlabel="time over the best peer's")
     axes.set_yticks(range(len(groups)), groups, fontsize=8.5)
     axes.invert_yaxis()
@@ -52,7 +52,7 @@ def ratios(arrays: Arrays) -> list[Picture]:
     best = [values[ours & (arrays["group"] == name)].min(initial=np.inf) for name in groups]
     won = sum(ratio < 1 for ratio in best)
     return [
-        Picture(
+        ReportFigure(
             name="benchmark_ratios",
             title="Time beside the fastest peer",
             caption=(
@@ -67,18 +67,18 @@ def ratios(arrays: Arrays) -> list[Picture]:
     ]
 
 
-def window_attention(arrays: Arrays) -> list[Picture]:
+def window_attention(arrays: Arrays) -> list[ReportFigure]:
     """Draws time and memory of attention against length, through a window and to all before."""
     names = sorted(
         set(arrays["rival"].tolist()), key=lambda name: (not name.startswith(OURS), name)
     )
     figure = style.new_figure(6.6)
     upper, lower = figure.subplots(2, sharex=True)
-    for name, colour, mark in zip(names, style.COLOURS, MARKS, strict=False):
+    for name, color, mark in zip(names, style.COLORS, MARKS, strict=False):
         chosen = arrays["rival"] == name
         order = np.argsort(arrays["length"][chosen])
         length = arrays["length"][chosen][order]
-        look = {"color": colour, "marker": mark, "markersize": 5}
+        look = {"color": color, "marker": mark, "markersize": 5}
         look["linestyle"] = "solid" if name.startswith(OURS) else "dashed"
         upper.plot(length, arrays["seconds"][chosen][order], label=name, **look)
         # Below a few megabytes it is the allocator that is measured.
@@ -93,7 +93,7 @@ def window_attention(arrays: Arrays) -> list[Picture]:
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     figure.legend(loc="outside upper left", ncols=2, fontsize=8.5, handlelength=2.2)
     return [
-        Picture(
+        ReportFigure(
             name="window_attention",
             title="Attention through a window, and to everything before",
             caption=(

@@ -7,14 +7,14 @@ from matplotlib.axes import Axes
 
 from jaxlabs.report import style
 from jaxlabs.report.curves import words
-from jaxlabs.report.picture import Picture
+from jaxlabs.report.picture import ReportFigure
 
-MOST_SHOWN, COLUMNS = 36, 6
-MOST_SIDE_BY_SIDE = 5
+MAX_SHOWN, COLUMNS = 36, 6
+MAX_SIDE_BY_SIDE = 5
 """Classes of matrices that two of them fit beside each other."""
 
 
-def confusion(arrays: Mapping[str, np.ndarray]) -> list[Picture]:
+def confusion(arrays: Mapping[str, np.ndarray]) -> list[ReportFigure]:
     """Draws who is taken for whom: one matrix for each split.
 
     Args:
@@ -22,7 +22,7 @@ def confusion(arrays: Mapping[str, np.ndarray]) -> list[Picture]:
         [classes]`, both names.
     """
     counts, splits, labels = (arrays[name] for name in ("counts", "splits", "labels"))
-    columns, height = (2, 2.5) if len(labels) <= MOST_SIDE_BY_SIDE else (1, 4.8)
+    columns, height = (2, 2.5) if len(labels) <= MAX_SIDE_BY_SIDE else (1, 4.8)
     rows = -(-len(splits) // columns)
     figure = style.new_figure(height * rows)
     panels = figure.subplots(rows, columns, squeeze=False).ravel()
@@ -37,12 +37,12 @@ def confusion(arrays: Mapping[str, np.ndarray]) -> list[Picture]:
         for split, matrix in zip(splits, counts, strict=True)
     )
     return [
-        Picture(
+        ReportFigure(
             name="confusion",
             title="Who is taken for whom",
             caption=(
                 "Each row holds the examples of one class, by the class that the model takes them "
-                "for; the diagonal is right. Colours are shares of the row, numbers count."
+                "for; the diagonal is right. Colors are shares of the row, numbers count."
             ),
             alt=f"Confusion matrices. {told}.",
             figure=figure,
@@ -50,14 +50,14 @@ def confusion(arrays: Mapping[str, np.ndarray]) -> list[Picture]:
     ]
 
 
-def misclassified(arrays: Mapping[str, np.ndarray]) -> list[Picture]:
+def misclassified(arrays: Mapping[str, np.ndarray]) -> list[ReportFigure]:
     """Draws pictures that are taken for another class, with both classes.
 
     Args:
       arrays: `images [shown, height, width(, channels)]` in [0, 1], `labels` and `taken [shown]`,
         both names, `errors` and `count`, how many there are in all.
     """
-    shown = min(MOST_SHOWN, len(arrays["images"]))
+    shown = min(MAX_SHOWN, len(arrays["images"]))
     columns = min(COLUMNS, shown)
     rows = -(-shown // columns)
     height = 0.82 * arrays["images"].shape[1] / arrays["images"].shape[2] + 0.2
@@ -76,7 +76,7 @@ def misclassified(arrays: Mapping[str, np.ndarray]) -> list[Picture]:
     errors, count = int(arrays["errors"]), int(arrays["count"])
     surest = f"; the {shown} surest errors are shown" if shown < errors else ""
     return [
-        Picture(
+        ReportFigure(
             name="misclassified",
             title="Taken for another class",
             caption=(
@@ -97,9 +97,9 @@ def _draw(axes: Axes, matrix: np.ndarray, labels: list[str]) -> None:
     axes.set_xticks(places, labels, rotation=20 if max(map(len, labels)) > 2 else 0)
     axes.set_yticks(places, labels)
     axes.set(xlabel="taken for", ylabel="is")
-    many = len(labels) > MOST_SIDE_BY_SIDE
+    many = len(labels) > MAX_SIDE_BY_SIDE
     for row, column in np.ndindex(*matrix.shape):
         if many and not matrix[row, column]:
             continue  # so many zeros would hide the rest
-        colour = "white" if shares[row, column] > 0.6 else style.INK
-        axes.text(column, row, f"{matrix[row, column]}", ha="center", va="center", color=colour)
+        color = "white" if shares[row, column] > 0.6 else style.INK
+        axes.text(column, row, f"{matrix[row, column]}", ha="center", va="center", color=color)

@@ -7,14 +7,14 @@ from matplotlib.axes import Axes
 from matplotlib.image import AxesImage
 
 from jaxlabs.report import style
-from jaxlabs.report.picture import Picture
+from jaxlabs.report.picture import ReportFigure
 
 Arrays = Mapping[str, np.ndarray]
 
 PREDICTIONS = {"classes": "the likeliest class", "pairs": "image and text are a pair"}
 
 
-def similarity(arrays: Arrays) -> list[Picture]:
+def similarity(arrays: Arrays) -> list[ReportFigure]:
     """Draws cosines of single pictures and descriptions, and means over all of both.
 
     Args:
@@ -29,15 +29,15 @@ def similarity(arrays: Arrays) -> list[Picture]:
     axes.set_xticks([])
     for row, column in np.ndindex(*arrays["cosines"].shape):
         value = arrays["cosines"][column, row]
-        colour = "white" if value > 0.55 else style.INK
-        axes.text(column, row, f"{value:.1f}", ha="center", va="center", fontsize=7.5, color=colour)
+        color = "white" if value > 0.55 else style.INK
+        axes.text(column, row, f"{value:.1f}", ha="center", va="center", fontsize=7.5, color=color)
     for place, image in enumerate(images):
         box = (place - 0.45, -1.55, 0.9, 0.9)
         inset = axes.inset_axes(box, transform=axes.transData)
         inset.imshow(image.mean(axis=-1), cmap="gray", vmin=0, vmax=1)
         inset.set_axis_off()
     return [
-        Picture(
+        ReportFigure(
             name="similarity",
             title="Pictures against descriptions",
             caption=(
@@ -52,7 +52,7 @@ def similarity(arrays: Arrays) -> list[Picture]:
     ]
 
 
-def _mean_similarity(means: np.ndarray) -> Picture:
+def _mean_similarity(means: np.ndarray) -> ReportFigure:
     figure = style.new_figure(4.4)
     axes = figure.add_subplot()
     image = _matrix(axes, means)
@@ -65,7 +65,7 @@ def _mean_similarity(means: np.ndarray) -> Picture:
     own = np.eye(len(means), dtype=bool)
     digit = np.kron(np.eye(10, dtype=bool), np.ones((per_digit,) * 2, bool))
     near = [np.nanmean(means[kind]) for kind in (own, digit & ~own, ~digit)]
-    return Picture(
+    return ReportFigure(
         name="mean_similarity",
         title="All pictures against all full descriptions",
         caption=(
@@ -84,7 +84,7 @@ def _matrix(axes: Axes, cosines: np.ndarray) -> AxesImage:
     return axes.imshow(cosines, cmap="Blues", vmin=-1, vmax=1, interpolation="nearest")
 
 
-def retrieval(arrays: Arrays) -> list[Picture]:
+def retrieval(arrays: Arrays) -> list[ReportFigure]:
     """Draws the nearest pictures to some descriptions.
 
     Args:
@@ -107,7 +107,7 @@ def retrieval(arrays: Arrays) -> list[Picture]:
                 visible=True, color=style.GREEN if flag else style.VERMILION, linewidth=2
             )
     return [
-        Picture(
+        ReportFigure(
             name="retrieval",
             title="What is found by its description",
             caption=(
@@ -121,7 +121,7 @@ def retrieval(arrays: Arrays) -> list[Picture]:
     ]
 
 
-def reliability(arrays: Arrays) -> list[Picture]:
+def reliability(arrays: Arrays) -> list[ReportFigure]:
     """Draws how often came true what was told with so much confidence.
 
     Args:
@@ -145,7 +145,7 @@ def reliability(arrays: Arrays) -> list[Picture]:
     panels[0, 0].set_ylabel("share that came true")
     panels[1, 0].set_ylabel("predictions")
     return [
-        Picture(
+        ReportFigure(
             name="reliability",
             title="How sure, and how often right",
             caption=(

@@ -1,4 +1,4 @@
-"""Curves of the optimisation: learning rate, gradient norm and the learning-rate range test."""
+"""Curves of the optimization: learning rate, gradient norm and the learning-rate range test."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.ticker import FuncFormatter
 
 from jaxlabs.report import style
-from jaxlabs.report.picture import Picture
+from jaxlabs.report.picture import ReportFigure
 
 Rows = Sequence[Mapping[str, Any]]
 
@@ -20,7 +20,7 @@ def series(rows: Rows, split: str, value: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def smoothed(values: np.ndarray) -> np.ndarray:
-    """Returns a centred moving average `[count]` over a thirtieth of the run.
+    """Returns a centered moving average `[count]` over a thirtieth of the run.
 
     The window shrinks towards both ends and stays symmetric, so the steep start keeps its place.
     """
@@ -30,7 +30,7 @@ def smoothed(values: np.ndarray) -> np.ndarray:
     return (sums[index + half + 1] - sums[index - half]) / (2 * half + 1)
 
 
-def optimisation(rows: Rows) -> Picture | None:
+def optimization(rows: Rows) -> ReportFigure | None:
     """Draws learning rate and gradient norm against the step, or returns None without either."""
     panels = {
         "learning rate": series(rows, "train", "learning_rate"),
@@ -54,8 +54,8 @@ def optimisation(rows: Rows) -> Picture | None:
             axes.yaxis.set_major_formatter(FuncFormatter(plain))
             axes.yaxis.set_minor_formatter(FuncFormatter(_plain_where_leading))
     grid[-1, 0].set(xlabel="step")
-    return Picture(
-        name="optimisation",
+    return ReportFigure(
+        name="optimization",
         title="Learning rate and gradient norm",
         caption=(
             "The schedule as it was followed, and the global norm of the gradient before clipping "
@@ -66,7 +66,7 @@ def optimisation(rows: Rows) -> Picture | None:
     )
 
 
-def learning_rate_range(arrays: Mapping[str, np.ndarray]) -> list[Picture]:
+def learning_rate_range(arrays: Mapping[str, np.ndarray]) -> list[ReportFigure]:
     """Draws a learning-rate range test: `learning_rate [steps]`, rising, and `loss [steps]`.
 
     Source: Smith (2017), "Cyclical learning rates for training neural networks", section 3.3.
@@ -94,7 +94,7 @@ def learning_rate_range(arrays: Mapping[str, np.ndarray]) -> list[Picture]:
     )
     figure.legend(loc="outside upper left", ncols=2, handlelength=1.0)
     return [
-        Picture(
+        ReportFigure(
             name="lr_range",
             title="Learning-rate range test",
             caption=(

@@ -7,9 +7,9 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from jaxlabs.report import images, style
-from jaxlabs.report.picture import Animation, Picture
+from jaxlabs.report.picture import Animation, ReportFigure
 
-MOST_COLUMNS, MOST_ANIMATED, SIDE = 8, 25, 5
+MAX_COLUMNS, MAX_ANIMATED, SIDE = 8, 25, 5
 ENLARGED = 3
 """Screen pixels on a side of a picture's pixel in an animation."""
 
@@ -20,10 +20,10 @@ MARKERS = "osD^vP"
 NAMES = {"ancestral": "ancestral", "ddim": "DDIM", "dpm_solver": "DPM-Solver++(2M)"}
 
 
-def forward_process(arrays: Mapping[str, np.ndarray]) -> list[Picture]:
+def forward_process(arrays: Mapping[str, np.ndarray]) -> list[ReportFigure]:
     """Draws `pictures [times, count, height, width(, channels)]` in [-1, 1] at `times [times]`."""
     return [
-        Picture(
+        ReportFigure(
             name="forward_process",
             title="From picture to noise",
             caption=(
@@ -31,15 +31,15 @@ def forward_process(arrays: Mapping[str, np.ndarray]) -> list[Picture]:
                 "noise throughout. At the last time next to nothing is left of them."
             ),
             alt=f"Pictures that turn into noise in {len(arrays['times'])} stages.",
-            figure=images.labelled_rows([_rows(arrays)]),
+            figure=images.labeled_rows([_rows(arrays)]),
         )
     ]
 
 
-def trajectory(arrays: Mapping[str, np.ndarray]) -> list[Picture]:
+def trajectory(arrays: Mapping[str, np.ndarray]) -> list[ReportFigure]:
     """Draws `pictures [times, count, height, width(, channels)]` in [-1, 1] at `times [times]`."""
     return [
-        Picture(
+        ReportFigure(
             name="trajectory",
             title="From noise to picture",
             caption=(
@@ -47,27 +47,27 @@ def trajectory(arrays: Mapping[str, np.ndarray]) -> list[Picture]:
                 "picture. First it is settled what is shown, then how it looks in detail."
             ),
             alt=f"Samples at {len(arrays['times'])} times of the reverse process.",
-            figure=images.labelled_rows([_rows(arrays)]),
+            figure=images.labeled_rows([_rows(arrays)]),
         )
     ]
 
 
 def _rows(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     pairs = zip(arrays["times"], arrays["pictures"], strict=True)
-    return {f"t = {time}": _grey(part[:MOST_COLUMNS]) for time, part in pairs}
+    return {f"t = {time}": _gray(part[:MAX_COLUMNS]) for time, part in pairs}
 
 
-def _grey(pictures: np.ndarray) -> np.ndarray:
+def _gray(pictures: np.ndarray) -> np.ndarray:
     return (np.clip(pictures, -1, 1) + 1) / 2
 
 
-def animation(arrays: Mapping[str, np.ndarray]) -> list[Picture]:
+def animation(arrays: Mapping[str, np.ndarray]) -> list[ReportFigure]:
     """Draws `pictures [frames, count, height, width(, channels)]` in [-1, 1], one by one."""
-    frames = [images.tile(_grey(part[:MOST_ANIMATED]), SIDE) for part in arrays["pictures"]]
+    frames = [images.tile(_gray(part[:MAX_ANIMATED]), SIDE) for part in arrays["pictures"]]
     enlarged = np.repeat(np.repeat(np.stack(frames), ENLARGED, axis=1), ENLARGED, axis=2)
-    count = min(MOST_ANIMATED, arrays["pictures"].shape[1])
+    count = min(MAX_ANIMATED, arrays["pictures"].shape[1])
     return [
-        Picture(
+        ReportFigure(
             name="animation",
             title="Samples being made",
             caption=f"{count} samples on their way from noise, over and over.",
@@ -80,7 +80,7 @@ def animation(arrays: Mapping[str, np.ndarray]) -> list[Picture]:
     ]
 
 
-def sampler_quality(arrays: Mapping[str, np.ndarray]) -> list[Picture]:
+def sampler_quality(arrays: Mapping[str, np.ndarray]) -> list[ReportFigure]:
     """Draws the Frechet distance against the steps of samplers.
 
     Args:
@@ -94,13 +94,13 @@ def sampler_quality(arrays: Mapping[str, np.ndarray]) -> list[Picture]:
     for place, name in enumerate(dict.fromkeys(arrays["sampler"].tolist())):
         of_name = arrays["sampler"] == name
         steps, distances, counts = (arrays[key][of_name] for key in ("steps", "frechet", "count"))
-        colour = style.COLOURS[place % len(style.COLOURS)]
+        color = style.COLORS[place % len(style.COLORS)]
         order = np.argsort(steps)
         label = NAMES.get(name, name)
-        axes.plot(steps[order], distances[order], "-", color=colour, label=label)
+        axes.plot(steps[order], distances[order], "-", color=color, label=label)
         for full in (True, False):
             some = (counts == most) == full
-            filling = {"color": colour} if full else {"mfc": "white", "mec": colour}
+            filling = {"color": color} if full else {"mfc": "white", "mec": color}
             marker = MARKERS[place % len(MARKERS)]
             axes.plot(steps[some], distances[some], marker, **filling, markersize=5.5)
     _draw_floors(axes, arrays)
@@ -116,7 +116,7 @@ def sampler_quality(arrays: Mapping[str, np.ndarray]) -> list[Picture]:
     told = f" Hollow marks are of {arrays['count'].min():,} samples, which costs less and"
     told += " lies higher for that reason alone, as its floor does."
     return [
-        Picture(
+        ReportFigure(
             name="sampler_quality",
             title="What a step is worth",
             caption=(
@@ -152,7 +152,7 @@ def _draw_floors(axes: Axes, arrays: Mapping[str, np.ndarray]) -> None:
         )
 
 
-def class_histogram(arrays: Mapping[str, np.ndarray]) -> list[Picture]:
+def class_histogram(arrays: Mapping[str, np.ndarray]) -> list[ReportFigure]:
     """Draws how samples fall into classes.
 
     Args:
@@ -162,13 +162,13 @@ def class_histogram(arrays: Mapping[str, np.ndarray]) -> list[Picture]:
     figure = style.new_figure(2.8)
     axes = figure.subplots()
     places = np.arange(len(arrays["names"]))
-    for offset, key, label, colour in (
+    for offset, key, label, color in (
         (-0.2, "samples", "samples", style.BLUE),
         (0.2, "real", "test pictures", style.HAIRLINE),
     ):
         shares = 100 * arrays[key] / max(arrays[key].sum(), 1)
-        edge = style.MUTED if key == "real" else colour
-        axes.bar(places + offset, shares, 0.38, label=label, color=colour, edgecolor=edge, lw=0.6)
+        edge = style.MUTED if key == "real" else color
+        axes.bar(places + offset, shares, 0.38, label=label, color=color, edgecolor=edge, lw=0.6)
     axes.set_xticks(places, arrays["names"].tolist())
     axes.set(xlabel="class, as the classifier sees it", ylabel="share in %")
     axes.grid(False, axis="x")
@@ -177,7 +177,7 @@ def class_histogram(arrays: Mapping[str, np.ndarray]) -> list[Picture]:
     shares = arrays["samples"] / max(arrays["samples"].sum(), 1)
     largest = int(shares.argmax())
     return [
-        Picture(
+        ReportFigure(
             name="class_histogram",
             title="Which classes the samples are of",
             caption=(
@@ -193,7 +193,7 @@ def class_histogram(arrays: Mapping[str, np.ndarray]) -> list[Picture]:
     ]
 
 
-def neighbours(arrays: Mapping[str, np.ndarray]) -> list[Picture]:
+def neighbors(arrays: Mapping[str, np.ndarray]) -> list[ReportFigure]:
     """Draws samples above the training pictures that are nearest to them.
 
     Args:
@@ -201,12 +201,12 @@ def neighbours(arrays: Mapping[str, np.ndarray]) -> list[Picture]:
         [count]`, the root of the mean squared difference in shares of full ink; and
         `real_distances [other count]`, those of test pictures to their nearest training pictures.
     """
-    count = min(MOST_COLUMNS, len(arrays["samples"]))
+    count = min(MAX_COLUMNS, len(arrays["samples"]))
     rows = {"sample": arrays["samples"][:count], "nearest": arrays["nearest"][:count]}
     usual, ours = (np.median(arrays[key]) for key in ("real_distances", "distances"))
     return [
-        Picture(
-            name="neighbours",
+        ReportFigure(
+            name="neighbors",
             title="Are samples copies?",
             caption=(
                 "Each sample stands above the training picture that is nearest to it, pixel by "
@@ -215,12 +215,12 @@ def neighbours(arrays: Mapping[str, np.ndarray]) -> list[Picture]:
                 f"{usual:.3f} from their nearest in the median. Copies would be at 0."
             ),
             alt=f"{count} samples above their nearest training pictures.",
-            figure=images.labelled_rows([rows]),
+            figure=images.labeled_rows([rows]),
         )
     ]
 
 
-def loss_by_time(arrays: Mapping[str, np.ndarray]) -> list[Picture]:
+def loss_by_time(arrays: Mapping[str, np.ndarray]) -> list[ReportFigure]:
     """Draws what each time costs.
 
     Args:
@@ -230,14 +230,14 @@ def loss_by_time(arrays: Mapping[str, np.ndarray]) -> list[Picture]:
     figure = style.new_figure(4.6)
     panels = figure.subplots(2, 1, sharex=True)
     shown = arrays["times"] + 1  # the logarithm of time 0 is nowhere
-    for axes, key, label, colour in zip(
+    for axes, key, label, color in zip(
         panels,
         ("bits", "squared_error"),
         ("bits per dimension\nand time", "squared error"),
         (style.BLUE, style.VERMILION),
         strict=True,
     ):
-        axes.plot(shown, arrays[key], ".-", color=colour, markersize=5)
+        axes.plot(shown, arrays[key], ".-", color=color, markersize=5)
         axes.set(yscale="log", ylabel=label, xscale="log")
         axes.yaxis.set_major_locator(matplotlib.ticker.LogLocator(subs=(1, 3), numticks=9))
         axes.yaxis.set_major_formatter("{x:g}")
@@ -246,7 +246,7 @@ def loss_by_time(arrays: Mapping[str, np.ndarray]) -> list[Picture]:
     panels[1].xaxis.set_major_formatter("{x:,g}")
     figure.align_ylabels(panels)
     return [
-        Picture(
+        ReportFigure(
             name="loss_by_time",
             title="What each time costs",
             caption=(

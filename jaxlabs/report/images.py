@@ -8,10 +8,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from jaxlabs.report import style
-from jaxlabs.report.picture import Picture
+from jaxlabs.report.picture import ReportFigure
 
 # More small pictures than these are too small to be seen.
-MOST_SAMPLES, MOST_COLUMNS, MOST_RECONSTRUCTIONS, MOST_STEPS = 100, 10, 20, 12
+MAX_SAMPLES, MAX_COLUMNS, MAX_RECONSTRUCTIONS, MAX_STEPS = 100, 10, 20, 12
 WHITE, GAP = 1.0, 1
 
 
@@ -24,7 +24,7 @@ def tile(images: np.ndarray, columns: int | None = None) -> np.ndarray:
       columns: pictures in a row; None makes a square.
 
     Returns:
-      [height, width], or [height, width, 3] for pictures with colours.
+      [height, width], or [height, width, 3] for pictures with colors.
     """
     images = np.clip(np.asarray(images, np.float64), 0, 1)
     count, height, width = images.shape[:3]
@@ -40,7 +40,7 @@ def tile(images: np.ndarray, columns: int | None = None) -> np.ndarray:
     return sheet if channels > 1 else sheet[..., 0]
 
 
-def labelled_rows(blocks: Sequence[Mapping[str, np.ndarray]]) -> Figure:
+def labeled_rows(blocks: Sequence[Mapping[str, np.ndarray]]) -> Figure:
     """Draws blocks of rows of pictures, each row beside its name.
 
     Args:
@@ -64,15 +64,15 @@ def labelled_rows(blocks: Sequence[Mapping[str, np.ndarray]]) -> Figure:
         bottom -= apart
         _show(axes, sheet)
         pitch = (sheet.shape[0] + GAP) / len(rows)
-        centres = [(row + 0.5) * pitch - GAP / 2 - 0.5 for row in range(len(rows))]
-        axes.set_yticks(centres, list(rows))
+        centers = [(row + 0.5) * pitch - GAP / 2 - 0.5 for row in range(len(rows))]
+        axes.set_yticks(centers, list(rows))
     return figure
 
 
-def samples(images: np.ndarray) -> Picture:
+def samples(images: np.ndarray) -> ReportFigure:
     """Draws what a trained model made, `[count, height, width(, channels)]` in [0, 1]."""
-    shown = images[:MOST_SAMPLES]
-    return Picture(
+    shown = images[:MAX_SAMPLES]
+    return ReportFigure(
         name="samples",
         title="Samples of the trained model",
         caption=(
@@ -85,60 +85,60 @@ def samples(images: np.ndarray) -> Picture:
     )
 
 
-def samples_during_training(images_by_step: Mapping[int, np.ndarray]) -> Picture:
+def samples_during_training(images_by_step: Mapping[int, np.ndarray]) -> ReportFigure:
     """Draws the first samples of each step, one row a step; of many steps some are left out."""
     steps = sorted(images_by_step)
-    if len(steps) > MOST_STEPS:
-        evenly = np.linspace(0, len(steps) - 1, MOST_STEPS).round().astype(int)
+    if len(steps) > MAX_STEPS:
+        evenly = np.linspace(0, len(steps) - 1, MAX_STEPS).round().astype(int)
         steps = [steps[place] for place in evenly]
-    columns = min(MOST_COLUMNS, *(len(images_by_step[step]) for step in steps))
+    columns = min(MAX_COLUMNS, *(len(images_by_step[step]) for step in steps))
     rows = {f"step {step:,}": images_by_step[step][:columns] for step in steps}
-    return Picture(
+    return ReportFigure(
         name="samples_during_training",
         title="Samples as training went on",
         caption="Each row shows the first samples that the model made after so many steps.",
         alt=f"{columns} pictures from each of {len(steps)} moments of training.",
-        figure=labelled_rows([rows]),
+        figure=labeled_rows([rows]),
     )
 
 
-def reconstructions(arrays: Mapping[str, np.ndarray]) -> list[Picture]:
+def reconstructions(arrays: Mapping[str, np.ndarray]) -> list[ReportFigure]:
     """Draws `inputs` above `outputs`, each `[count, height, width(, channels)]` in [0, 1].
 
     Any further array of that kind makes a further row, under its own name.
     """
     names = ["inputs", *(name for name in arrays if name != "inputs")]
-    count = min(MOST_RECONSTRUCTIONS, *(len(arrays[name]) for name in names))
-    columns = min(count, MOST_COLUMNS)
+    count = min(MAX_RECONSTRUCTIONS, *(len(arrays[name]) for name in names))
+    columns = min(count, MAX_COLUMNS)
     count -= count % columns  # full rows look alike
     blocks = [
         {name.replace("_", " "): arrays[name][start : start + columns] for name in names}
         for start in range(0, count, columns)
     ]
     return [
-        Picture(
+        ReportFigure(
             name="reconstructions",
             title="Pictures and their reconstructions",
             caption="Each picture stands above what the model made of it.",
             alt=f"{count} pictures, each above its reconstruction.",
-            figure=labelled_rows(blocks),
+            figure=labeled_rows(blocks),
         )
     ]
 
 
-def filters(arrays: Mapping[str, np.ndarray]) -> list[Picture]:
+def filters(arrays: Mapping[str, np.ndarray]) -> list[ReportFigure]:
     """Draws `filters [count, height, width(, 3)]`, the contrast of each by itself."""
     weights = np.asarray(arrays["filters"], np.float64)
     rest = tuple(range(1, weights.ndim))
     largest = np.abs(weights).max(axis=rest, keepdims=True)
     shown = 0.5 + 0.5 * weights / np.maximum(largest, np.finfo(np.float64).tiny)
     return [
-        Picture(
+        ReportFigure(
             name="filters",
             title="Filters",
             caption=(
                 f"What each of {len(weights)} hidden units looks for: white where a bright pixel "
-                "drives it up, black where one drives it down. Mid-grey is a weight of zero. Each "
+                "drives it up, black where one drives it down. Mid-gray is a weight of zero. Each "
                 "filter has its own scale, so that weak ones are seen as well."
             ),
             alt=f"{len(weights)} filters in a square.",
@@ -147,7 +147,7 @@ def filters(arrays: Mapping[str, np.ndarray]) -> list[Picture]:
     ]
 
 
-def whitening(arrays: Mapping[str, np.ndarray]) -> list[Picture]:
+def whitening(arrays: Mapping[str, np.ndarray]) -> list[ReportFigure]:
     """Draws one picture before and after whitening, and the spectra of all.
 
     Arrays: `image_before` and `image_after [height, width]`; `frequency [bins]` in cycles per
@@ -166,13 +166,13 @@ def whitening(arrays: Mapping[str, np.ndarray]) -> list[Picture]:
         panels[when].set(xticks=[], yticks=[], title=f"{when} whitening")
     _draw_spectra(panels["spectrum"], arrays)
     return [
-        Picture(
+        ReportFigure(
             name="whitening",
             title="What whitening does",
             caption=(
                 "Above, the first picture; below, the mean amplitude of all pictures by frequency, "
                 "each curve relative to its middle. In photographs it falls about as 1/f, so that "
-                "neighbouring pixels are nearly alike. The filter rises as f and so makes the "
+                "neighboring pixels are nearly alike. The filter rises as f and so makes the "
                 "amplitudes alike, up to where its cut-off takes the highest frequencies away; "
                 "edges are what stays."
             ),
@@ -187,9 +187,9 @@ def _draw_spectra(axes: Axes, arrays: Mapping[str, np.ndarray]) -> None:
     middle = int(np.argmin(np.abs(np.log(frequency / math.sqrt(frequency[0] * frequency[-1])))))
     guide = frequency[middle] / frequency
     axes.loglog(frequency, guide, color=style.MUTED, linestyle="dotted", linewidth=1, label="1/f")
-    for when, colour in (("before", style.BLUE), ("after", style.VERMILION)):
+    for when, color in (("before", style.BLUE), ("after", style.VERMILION)):
         amplitude = arrays[f"amplitude_{when}"]
-        axes.loglog(frequency, amplitude / amplitude[middle], color=colour, label=when)
+        axes.loglog(frequency, amplitude / amplitude[middle], color=color, label=when)
     axes.set(xlabel="frequency [cycles per picture]", ylabel="relative amplitude")
     axes.xaxis.set_major_formatter("{x:g}")
     axes.yaxis.set_major_formatter("{x:g}")

@@ -9,28 +9,28 @@ from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from jaxlabs.report import images, style
 from jaxlabs.report.curves import plain
-from jaxlabs.report.picture import Picture
+from jaxlabs.report.picture import ReportFigure
 
 CLASSES = matplotlib.colormaps["tab10"].colors
-MOST_CODES = 5000
+MAX_CODES = 5000
 NAMES = {"ae": "plain", "vae": "variational"}
 
 
-def latent_map(arrays: Mapping[str, np.ndarray]) -> list[Picture]:
-    """Draws codes `[count, 2]` coloured by their `labels [count]`.
+def latent_map(arrays: Mapping[str, np.ndarray]) -> list[ReportFigure]:
+    """Draws codes `[count, 2]` colored by their `labels [count]`.
 
     `explained []` is the share of the codes' variance that lies in this plane. With `pictures`, a
     square number of them in reading order, a second picture shows what is decoded all over it.
     """
-    codes, labels = arrays["codes"][:MOST_CODES], arrays["labels"][:MOST_CODES]
+    codes, labels = arrays["codes"][:MAX_CODES], arrays["labels"][:MAX_CODES]
     explained = float(arrays["explained"])
     figure = style.new_figure(4.6)
     axes = figure.subplots()
     for label in np.unique(labels):
         points = codes[labels == label]
-        colour = CLASSES[int(label) % len(CLASSES)]
-        axes.plot(*points.T, ".", color=colour, markersize=2.5, alpha=0.5, markeredgewidth=0)
-        _write_label(axes, str(label), np.median(points, axis=0), colour)
+        color = CLASSES[int(label) % len(CLASSES)]
+        axes.plot(*points.T, ".", color=color, markersize=2.5, alpha=0.5, markeredgewidth=0)
+        _write_label(axes, str(label), np.median(points, axis=0), color)
     whole = explained > 0.999
     unit = "unit" if whole else "component"
     axes.set(xlabel=f"first {unit}", ylabel=f"second {unit}")
@@ -40,18 +40,18 @@ def latent_map(arrays: Mapping[str, np.ndarray]) -> list[Picture]:
         "in it, so that classes which overlap here may be apart elsewhere."
     )
     drawn = [
-        Picture(
+        ReportFigure(
             name="latent_map",
             title="Where the classes lie",
             caption="Each dot is the code of a picture that was not trained on; a number stands at "
             f"the middle of its class. {of_two if whole else of_many}",
-            alt=f"Codes of {len(codes)} pictures in {len(np.unique(labels))} colours.",
+            alt=f"Codes of {len(codes)} pictures in {len(np.unique(labels))} colors.",
             figure=figure,
         )
     ]
     if "pictures" in arrays:
         drawn.append(
-            Picture(
+            ReportFigure(
                 name="latent_pictures",
                 title="What is decoded all over the map",
                 caption=(
@@ -65,12 +65,12 @@ def latent_map(arrays: Mapping[str, np.ndarray]) -> list[Picture]:
     return drawn
 
 
-def _write_label(axes: Axes, text: str, place: np.ndarray, colour: tuple[float, ...]) -> None:
-    box = {"boxstyle": "circle,pad=0.25", "facecolor": "white", "edgecolor": colour}
+def _write_label(axes: Axes, text: str, place: np.ndarray, color: tuple[float, ...]) -> None:
+    box = {"boxstyle": "circle,pad=0.25", "facecolor": "white", "edgecolor": color}
     axes.text(*place, text, ha="center", va="center", fontsize=8.5, color=style.INK, bbox=box)
 
 
-def interpolations(arrays: Mapping[str, np.ndarray]) -> list[Picture]:
+def interpolations(arrays: Mapping[str, np.ndarray]) -> list[ReportFigure]:
     """Draws pictures on lines between codes, by model `[pairs, count, height, width(, channels)]`.
 
     Of each pair, the models' lines stand one above the other.
@@ -89,20 +89,20 @@ def interpolations(arrays: Mapping[str, np.ndarray]) -> list[Picture]:
             "mean something, and its strokes move."
         )
     return [
-        Picture(
+        ReportFigure(
             name="interpolations",
             title="Between two codes",
             caption=caption,
             alt=f"{pairs} lines of {columns} pictures for each of {len(names)} models.",
-            figure=images.labelled_rows(blocks),
+            figure=images.labeled_rows(blocks),
         )
     ]
 
 
-def random_codes(arrays: Mapping[str, np.ndarray]) -> list[Picture]:
+def random_codes(arrays: Mapping[str, np.ndarray]) -> list[ReportFigure]:
     """Draws what models decode random codes to, by model `[count, height, width(, channels)]`."""
     names = _in_order(arrays)
-    columns = images.MOST_COLUMNS
+    columns = images.MAX_COLUMNS
     blocks = []
     for name in names:
         starts = range(0, len(arrays[name]) // columns * columns, columns)
@@ -110,7 +110,7 @@ def random_codes(arrays: Mapping[str, np.ndarray]) -> list[Picture]:
             {" " * start or NAMES[name]: arrays[name][start : start + columns] for start in starts}
         )
     return [
-        Picture(
+        ReportFigure(
             name="random_codes",
             title="Random codes",
             caption=(
@@ -119,12 +119,12 @@ def random_codes(arrays: Mapping[str, np.ndarray]) -> list[Picture]:
                 "pictures' codes. None is chosen."
             ),
             alt=f"{columns} decoded random codes in each row.",
-            figure=images.labelled_rows(blocks),
+            figure=images.labeled_rows(blocks),
         )
     ]
 
 
-def latent_units(arrays: Mapping[str, np.ndarray]) -> list[Picture]:
+def latent_units(arrays: Mapping[str, np.ndarray]) -> list[ReportFigure]:
     """Draws what each latent unit carries: `variance` of its mean and `divergence`, both [latent].
 
     `active []` is the variance above which a unit counts as active.
@@ -145,7 +145,7 @@ def latent_units(arrays: Mapping[str, np.ndarray]) -> list[Picture]:
     below.set(ylabel="divergence [nats]", xlabel="latent unit, by variance")
     below.xaxis.get_major_locator().set_params(integer=True)
     return [
-        Picture(
+        ReportFigure(
             name="latent_units",
             title=f"{count} of {len(order)} latent units are active",
             caption=(

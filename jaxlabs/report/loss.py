@@ -10,7 +10,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from jaxlabs.report import style
 from jaxlabs.report.curves import Rows, plain, series, smoothed, words
-from jaxlabs.report.picture import Picture
+from jaxlabs.report.picture import ReportFigure
 
 LOSS_TICKS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 0.75, 1, 1.25, 1.5, 2, 2.5, 3, 4, 6, 10, 20)
 LABEL_HEIGHT = 0.045
@@ -19,7 +19,7 @@ LABEL_HEIGHT = 0.045
 
 def loss_curves(
     rows: Rows, baselines: Mapping[str, float], compared: Rows, unit: str = "nats"
-) -> Picture | None:
+) -> ReportFigure | None:
     """Draws training loss, evaluated splits, baselines and published losses against the step.
 
     Args:
@@ -39,8 +39,8 @@ def loss_curves(
         return None
     figure = style.new_figure(4.4)
     axes = figure.subplots()
-    coloured = zip(curves.items(), itertools.cycle(style.COLOURS))
-    finals = {split: _draw_loss(axes, split, c, *curve) for (split, curve), c in coloured}
+    colored = zip(curves.items(), itertools.cycle(style.COLORS))
+    finals = {split: _draw_loss(axes, split, c, *curve) for (split, curve), c in colored}
     lines = _baseline_lines(baselines) + _published_lines(compared, unit)
     drawn = [value for _, values in curves.values() for value in values]
     _scale_losses(axes, np.array(drawn + [value for _, value, _ in lines]))
@@ -52,12 +52,12 @@ def loss_curves(
         _perplexity_axis(axes)
     figure.legend(loc="outside upper left", ncols=2, handlelength=1.4, columnspacing=1.6)
     told = "; ".join(f"{words(split)} {final:.3f}" for split, final in finals.items())
-    return Picture(
+    return ReportFigure(
         name="loss",
         title="Loss",
         caption=(
             "Training loss step by step (thin) and smoothed, with the loss on each evaluated split "
-            "(dots). Dashed: models that need no training. Solid grey: published figures, dotted "
+            "(dots). Dashed: models that need no training. Solid gray: published figures, dotted "
             "where they are not comparable. Where a split parts from the training curve, the model "
             "has begun to learn its text by heart."
         ),
@@ -66,13 +66,13 @@ def loss_curves(
     )
 
 
-def _draw_loss(axes: Axes, split: str, colour: str, steps: np.ndarray, values: np.ndarray) -> float:
+def _draw_loss(axes: Axes, split: str, color: str, steps: np.ndarray, values: np.ndarray) -> float:
     """Draws one curve and returns its last (smoothed) value."""
     if split == "train":
-        axes.plot(steps, values, color=colour, alpha=0.35, linewidth=0.7)
+        axes.plot(steps, values, color=color, alpha=0.35, linewidth=0.7)
         values = smoothed(values)
     mark = {} if split == "train" else {"marker": "o", "markersize": 3.5}
-    axes.plot(steps, values, color=colour, label=f"{words(split)}: {values[-1]:.3f}", **mark)
+    axes.plot(steps, values, color=color, label=f"{words(split)}: {values[-1]:.3f}", **mark)
     return float(values[-1])
 
 
@@ -97,7 +97,7 @@ def _published_lines(compared: Rows, unit: str) -> list[tuple[str, float, str]]:
 
 
 def _draw_lines(axes: Axes, lines: list[tuple[str, float, str]], curves_end: float) -> None:
-    """Draws labelled horizontal lines; a label stands where the falling curves leave room."""
+    """Draws labeled horizontal lines; a label stands where the falling curves leave room."""
     heights = [_height(axes, value) for _, value, _ in lines]
     for (label, value, line_style), height in zip(lines, heights, strict=True):
         axes.axhline(value, color=style.MUTED, linestyle=line_style, linewidth=0.9, zorder=1)

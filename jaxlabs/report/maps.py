@@ -11,17 +11,17 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 
 from jaxlabs.report import style
-from jaxlabs.report.picture import Picture
+from jaxlabs.report.picture import ReportFigure
 
 # More labels than this are too small to read at phone width.
-LABELLED = 32
+LABELED = 32
 # Inches from label to label where all heads share one picture, and how wide that may become.
-WORD_PITCH, CHARACTER_PITCH, LARGEST_WIDTH = 0.1, 0.08, 16.0
+WORD_PITCH, CHARACTER_PITCH, MAX_WIDTH = 0.1, 0.08, 16.0
 WEIGHT = "attention weight"
 VISIBLE = {" ": "␣", "\n": "↵", "\t": "⇥"}
 
 
-def attention(arrays: Mapping[str, np.ndarray]) -> list[Picture]:
+def attention(arrays: Mapping[str, np.ndarray]) -> list[ReportFigure]:
     """Draws attention weights: `maps [layers, heads, time, time]` and `labels [time]`.
 
     Several sequences stand in one file under `<name>/maps` and `<name>/labels`. Where there is a
@@ -48,15 +48,15 @@ def attention(arrays: Mapping[str, np.ndarray]) -> list[Picture]:
     return pictures
 
 
-def _all_heads(maps: np.ndarray, labels: Sequence[str], named: str, suffix: str) -> Picture:
+def _all_heads(maps: np.ndarray, labels: Sequence[str], named: str, suffix: str) -> ReportFigure:
     layers, heads, time, _ = maps.shape
-    return Picture(
+    return ReportFigure(
         name=f"attention_grid{suffix}",
         title=f"Attention of every head{named}",
         caption=(
             f"{layers} layers (rows) of {heads} heads over the same {time} tokens. In each square, "
             "row i shows where token i looks. A line beside the diagonal is a head that looks a "
-            "fixed way back; columns are tokens that many look at. Grey cells hold exactly zero: "
+            "fixed way back; columns are tokens that many look at. Gray cells hold exactly zero: "
             "what a mask hides, as the future, padding, and what lies outside a window. The "
             f"labels are drawn to be read in figures/attention_grid{suffix}.png."
         ),
@@ -68,11 +68,11 @@ def _all_heads(maps: np.ndarray, labels: Sequence[str], named: str, suffix: str)
     )
 
 
-def _close_up(maps: np.ndarray, labels: Sequence[str]) -> Picture:
+def _close_up(maps: np.ndarray, labels: Sequence[str]) -> ReportFigure:
     layers = len(maps)
     chosen = [(layer, _sharpest_head(maps[layer])) for layer in sorted({0, layers - 1})]
-    shown = labels[:LABELLED]
-    return Picture(
+    shown = labels[:LABELED]
+    return ReportFigure(
         name="attention_close_up",
         title="Two heads from near" if len(chosen) == 2 else "One head from near",
         caption=(
@@ -87,9 +87,9 @@ def _close_up(maps: np.ndarray, labels: Sequence[str]) -> Picture:
     )
 
 
-def _rollout(rollout: np.ndarray, labels: Sequence[str], named: str, suffix: str) -> Picture:
-    shown = labels[:LABELLED]
-    return Picture(
+def _rollout(rollout: np.ndarray, labels: Sequence[str], named: str, suffix: str) -> ReportFigure:
+    shown = labels[:LABELED]
+    return ReportFigure(
         name=f"attention_rollout{suffix}",
         title=f"Attention followed through all layers{named}",
         caption=(
@@ -104,7 +104,7 @@ def _rollout(rollout: np.ndarray, labels: Sequence[str], named: str, suffix: str
     )
 
 
-def positions(arrays: Mapping[str, np.ndarray]) -> list[Picture]:
+def positions(arrays: Mapping[str, np.ndarray]) -> list[ReportFigure]:
     """Draws a position table `table [positions, width]` and how alike its rows are."""
     table = arrays["table"]
     count, width = table.shape
@@ -112,7 +112,7 @@ def positions(arrays: Mapping[str, np.ndarray]) -> list[Picture]:
     layout = [["even", "odd"], ["likeness", "likeness"]]
     panels = figure.subplot_mosaic(layout, height_ratios=(3, 1.6))
     limit = np.abs(table).max()
-    # Apart, since neighbouring channels are often sine and cosine, which would blur into stripes.
+    # Apart, since neighboring channels are often sine and cosine, which would blur into stripes.
     for start, name in enumerate(("even", "odd")):
         half = table[:, start::2].T
         image = panels[name].imshow(
@@ -127,7 +127,7 @@ def positions(arrays: Mapping[str, np.ndarray]) -> list[Picture]:
     bar.outline.set_visible(False)
     _draw_likeness(panels["likeness"], table)
     return [
-        Picture(
+        ReportFigure(
             name="positions",
             title="Position table",
             caption=(
@@ -156,7 +156,7 @@ def _draw_grid(maps: np.ndarray, labels: Sequence[str]) -> Figure:
     layers, heads, time, _ = maps.shape
     longest = max(map(len, labels))
     readable = WORD_PITCH if longest > 1 else CHARACTER_PITCH
-    pitch = min(readable, (LARGEST_WIDTH - 1) / heads / time)
+    pitch = min(readable, (MAX_WIDTH - 1) / heads / time)
     width = max(style.WIDTH, heads * time * pitch + 0.6 * longest * pitch + 0.5)
     scale = width / style.WIDTH  # of what has to be read when the whole is shown small
     # The layout engine would measure every label many times, which takes seconds; in inches:
@@ -233,17 +233,17 @@ def draw_map(axes: Axes, weights: np.ndarray) -> AxesImage:
     """Draws one map `[time, time]`; the square root keeps weak links visible beside strong ones."""
     style.frame_only(axes)
     hidden = np.ma.masked_equal(weights, 0)
-    return axes.imshow(hidden, cmap=_weight_colours(), norm=PowerNorm(0.5, vmin=0, vmax=1))
+    return axes.imshow(hidden, cmap=_weight_colors(), norm=PowerNorm(0.5, vmin=0, vmax=1))
 
 
-def _weight_colours() -> Colormap:
+def _weight_colors() -> Colormap:
     return matplotlib.colormaps["magma_r"].with_extremes(bad="#e9ebee")
 
 
 def weight_bar(
     figure: Figure, image: AxesImage, meaning: str = WEIGHT, scale: float = 1.0, **place: Any
 ) -> None:
-    """Draws the colours of `draw_map`; `place` goes to `Figure.colorbar`."""
+    """Draws the colors of `draw_map`; `place` goes to `Figure.colorbar`."""
     bar = figure.colorbar(image, **place)
     bar.set_label(meaning, fontsize=9.5 * scale)
     bar.set_ticks(

@@ -1,4 +1,4 @@
-"""Pictures of the normalisation study: rates, speed, test pictures, activations, noise."""
+"""Pictures of the normalization study: rates, speed, test pictures, activations, noise."""
 
 from collections.abc import Mapping
 
@@ -8,7 +8,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from jaxlabs.report import style
 from jaxlabs.report.decades import decades
-from jaxlabs.report.picture import Picture
+from jaxlabs.report.picture import ReportFigure
 
 Arrays = Mapping[str, np.ndarray]
 
@@ -21,12 +21,12 @@ NAMES = {"none": "no norm", "batch": "batch norm", "layer": "layer norm"}
 SHOWN_LOSS = 0.3
 
 
-def training(arrays: Arrays) -> list[Picture]:
+def training(arrays: Arrays) -> list[ReportFigure]:
     """Draws what the trainings of all norms came to."""
-    return [_rates(arrays), _speed(arrays), _generalisation(arrays)]
+    return [_rates(arrays), _speed(arrays), _generalization(arrays)]
 
 
-def _rates(arrays: Arrays) -> Picture:
+def _rates(arrays: Arrays) -> ReportFigure:
     figure = style.new_figure(6.2)
     upper, lower = figure.subplots(2, sharex=True)
     rates = arrays["rates"]
@@ -39,7 +39,7 @@ def _rates(arrays: Arrays) -> Picture:
     _log_x(lower)
     decades(lower, max(float(losses.min()) / 2, 1e-5), 10)
     figure.legend(loc="outside upper left", ncols=3)
-    return Picture(
+    return ReportFigure(
         name="normalization_rates",
         title="What each norm makes of each learning rate",
         caption=(
@@ -53,7 +53,7 @@ def _rates(arrays: Arrays) -> Picture:
     )
 
 
-def _speed(arrays: Arrays) -> Picture:
+def _speed(arrays: Arrays) -> ReportFigure:
     figure = style.new_figure(6.4)
     rates, fastest, norms = arrays["rates"], arrays["fastest"], arrays["norms"].tolist()
     plain = fastest[norms.index("none")]
@@ -80,7 +80,7 @@ def _speed(arrays: Arrays) -> Picture:
         decades(axes, max(float(np.nanmin(curves)) / 1.5, 1e-4), 5)
         axes.legend(fontsize=8.5, loc="lower left")
     axes.set(xlabel="steps")
-    return Picture(
+    return ReportFigure(
         name="normalization_speed",
         title="Does it train faster?",
         caption=(
@@ -93,14 +93,14 @@ def _speed(arrays: Arrays) -> Picture:
     )
 
 
-def _generalisation(arrays: Arrays) -> Picture:
+def _generalization(arrays: Arrays) -> ReportFigure:
     figure = style.new_figure(6.6)
     upper, lower = figure.subplots(2, height_ratios=(1.3, 1))
     best = arrays["best_rate"]
     for row, norm in enumerate(arrays["norms"].tolist()):
         loss, right = arrays["train_loss"][row], 100 * arrays["test_accuracy"][row]
-        colour = {"color": LOOKS[norm]["color"]}
-        options = colour | {"marker": LOOKS[norm]["marker"], "linestyle": "none"}
+        color = {"color": LOOKS[norm]["color"]}
+        options = color | {"marker": LOOKS[norm]["marker"], "linestyle": "none"}
         shown = np.isfinite(loss) & (loss < SHOWN_LOSS)
         upper.plot(loss[shown], right[shown], **options, markerfacecolor="none", markersize=5)
         upper.plot(loss[best[row]], right[best[row]], **options, label=NAMES[norm], markersize=6)
@@ -112,26 +112,26 @@ def _generalisation(arrays: Arrays) -> Picture:
     lower.set(title="the same with noisier batch norms [%]")
     lower.set(xlabel="pictures that share their statistics")
     _log_x(lower, arrays["groups"])
-    return Picture(
-        name="normalization_generalisation",
-        title="Does it regularise?",
+    return ReportFigure(
+        name="normalization_generalization",
+        title="Does it regularize?",
         caption=(
-            "Above, further right is better learnt and higher up is better understood: a norm that "
-            "regularises lies above the others at the same training loss. Every mark is one "
+            "Above, further right is better learned and higher up is better understood: a norm "
+            "that regularizes lies above the others at the same training loss. Every mark is one "
             "training; filled ones have the rate that was chosen on held-out pictures, and what "
-            f"ended above {SHOWN_LOSS} nats is left out. Below, every batch was normalised in "
+            f"ended above {SHOWN_LOSS} nats is left out. Below, every batch was normalized in "
             "groups, which adds noise to the statistics and nothing else. "
             + " ".join(
                 _said(arrays, name)
-                for name in ("better_on_test_pictures", "smaller_gap", "noise_regularises")
+                for name in ("better_on_test_pictures", "smaller_gap", "noise_regularizes")
             )
         ),
-        alt="Test accuracy against training loss, and against the size of normalised groups.",
+        alt="Test accuracy against training loss, and against the size of normalized groups.",
         figure=figure,
     )
 
 
-def activation_scale(arrays: Arrays) -> list[Picture]:
+def activation_scale(arrays: Arrays) -> list[ReportFigure]:
     """Draws the size of activations against depth, before training."""
     figure = style.new_figure(4.6)
     axes = figure.subplots()
@@ -157,7 +157,7 @@ def activation_scale(arrays: Arrays) -> list[Picture]:
     figure.legend(loc="outside upper left", ncols=3)
     gains = ", ".join(f"{gain:g}" for gain in arrays["gains"])
     return [
-        Picture(
+        ReportFigure(
             name="activation_scale",
             title="Activations against depth, before training",
             caption=(
@@ -173,20 +173,20 @@ def activation_scale(arrays: Arrays) -> list[Picture]:
     ]
 
 
-def batch_noise(arrays: Arrays) -> list[Picture]:
+def batch_noise(arrays: Arrays) -> list[ReportFigure]:
     """Draws statistics of mini-batches against those of all pictures, and what they cost."""
     figure = style.new_figure(6.2)
     upper, lower = figure.subplots(2, sharex=True)
     sizes, trained = arrays["sizes"], int(arrays["batch_size"])
-    for name, colour, mark in (("mean", style.BLUE, "o"), ("variance", style.ORANGE, "s")):
+    for name, color, mark in (("mean", style.BLUE, "o"), ("variance", style.ORANGE, "s")):
         error = arrays[f"{name}_error"]
-        upper.plot(sizes, error.mean(axis=0), color=colour, marker=mark, label=f"batch {name}")
+        upper.plot(sizes, error.mean(axis=0), color=color, marker=mark, label=f"batch {name}")
         upper.fill_between(
-            sizes, error.min(axis=0), error.max(axis=0), color=colour, alpha=0.15, linewidth=0
+            sizes, error.min(axis=0), error.max(axis=0), color=color, alpha=0.15, linewidth=0
         )
         running = arrays[f"running_{name}_error"].mean()
         label = f"running {name}"
-        upper.axhline(running, color=colour, linestyle="dashed", linewidth=1, label=label)
+        upper.axhline(running, color=color, linestyle="dashed", linewidth=1, label=label)
     theory = np.sqrt(1 / sizes - 1 / int(arrays["pictures"]))
     label = "√(1 / size − 1 / all)"
     upper.plot(sizes, theory, color=style.INK, linestyle="dotted", zorder=3, label=label)
@@ -203,7 +203,7 @@ def batch_noise(arrays: Arrays) -> list[Picture]:
     _log_x(lower, sizes)
     at = int(np.argmin(np.abs(np.log(sizes / trained))))
     return [
-        Picture(
+        ReportFigure(
             name="batch_noise",
             title="Statistics of a mini-batch and of all pictures",
             caption=(
@@ -214,7 +214,7 @@ def batch_noise(arrays: Arrays) -> list[Picture]:
                 f"{arrays['running_mean_error'].mean():.2g}. The dotted line is the theory for "
                 "means of pictures drawn from so many, none of them twice; after a convolution a "
                 "mean goes over places as well and is better. Below: the trained network on test "
-                f"pictures that are normalised by the batch that they come in; {sizes[0]} at "
+                f"pictures that are normalized by the batch that they come in; {sizes[0]} at "
                 f"a time {100 * arrays['accuracy'][0]:.1f} % are right, by the running statistics "
                 f"{running:.1f} %. The vertical line is the batch size of the training."
             ),

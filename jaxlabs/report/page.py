@@ -9,11 +9,11 @@ import numpy as np
 
 from jaxlabs.report import html, images, plots, problem_tables, results, sections, style
 from jaxlabs.report.left_out import LeftOut
-from jaxlabs.report.picture import Picture
+from jaxlabs.report.picture import ReportFigure
 from jaxlabs.report.stylesheet import CSS
 from jaxlabs.run_folder import RunFolder
 
-MOST_LISTED = 10
+MAX_LISTED = 10
 """Characters that are named where many are missing."""
 
 
@@ -35,7 +35,7 @@ def write_report(folder: RunFolder) -> pathlib.Path:
             summary = folder.read_summary()
     rows, pictures = folder.read_metrics(), []
     with style.house_style():
-        for picture in plots.draw_all(folder, left_out):
+        for picture in plots.build_figures(folder, left_out):
             with left_out.if_damaged(f"figures/{picture.name}.png"):
                 pictures.append((picture, style.render(picture.figure)))
     for picture, rendered in pictures:
@@ -60,7 +60,7 @@ def write_report(folder: RunFolder) -> pathlib.Path:
         part("summary.json", sections.groups, summary),
         # The text of worked problems is the table that already stands above.
         "" if "problems" in summary else sections.samples(folder, left_out, *sampled),
-        part("summary.json", sections.final_figures, summary, rows, unit),
+        part("summary.json", sections.final_metrics, summary, rows, unit),
         html.section("pictures", "Pictures", *shown.values()),
         part("config.json", sections.settings, config),
         part(recorded, sections.environment, config, summary),
@@ -85,7 +85,7 @@ def write_drawn(folder: RunFolder, drawn: np.ndarray) -> pathlib.Path:
     return path
 
 
-def _shown(picture: Picture, rendered: style.Rendered) -> str:
+def _shown(picture: ReportFigure, rendered: style.Rendered) -> str:
     heading = "" if picture.name == "loss" else f"<h3>{html.text(picture.title)}</h3>"
     caption = picture.caption
     if rendered.missing:
@@ -104,6 +104,6 @@ def _say_what_is_missing(characters: frozenset[str]) -> None:
 
 def _listed(characters: frozenset[str]) -> str:
     """Returns the first few of the characters, and how many more there are."""
-    first, more = sorted(characters)[:MOST_LISTED], len(characters) - MOST_LISTED
+    first, more = sorted(characters)[:MAX_LISTED], len(characters) - MAX_LISTED
     listed = "the characters " if len(characters) > 1 else "the character "
     return listed + " ".join(first) + (f" and {more} more" if more > 0 else "")

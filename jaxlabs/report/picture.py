@@ -21,7 +21,7 @@ class Animation:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Picture:
+class ReportFigure:
     """One picture of a run.
 
     Attributes:

@@ -29,12 +29,12 @@ from jaxlabs.report import (
 from jaxlabs.report.curves import Rows
 from jaxlabs.report.left_out import LeftOut
 from jaxlabs.report.loss import loss_curves
-from jaxlabs.report.picture import Picture
+from jaxlabs.report.picture import ReportFigure
 from jaxlabs.report.published_curves import beside_published
 from jaxlabs.run_folder import RunFolder
 
 # The file under arrays/ (without .npz) -> what draws it. Other files there are left alone.
-DRAWINGS: dict[str, Callable[[Mapping[str, np.ndarray]], list[Picture]]] = {
+FIGURE_BUILDERS: dict[str, Callable[[Mapping[str, np.ndarray]], list[ReportFigure]]] = {
     "scaled_dot_product": attention_study.scaled_dot_product,
     "attention_scaling": attention_study.scaling,
     "attention_maps": maps.attention,
@@ -74,7 +74,7 @@ DRAWINGS: dict[str, Callable[[Mapping[str, np.ndarray]], list[Picture]]] = {
     "animation": diffusion.animation,
     "sampler_quality": diffusion.sampler_quality,
     "class_histogram": diffusion.class_histogram,
-    "neighbours": diffusion.neighbours,
+    "neighbors": diffusion.neighbors,
     "loss_by_time": diffusion.loss_by_time,
     "sequence_pattern": sequence_patterns.pattern,
     "alignment": sequence_patterns.alignment,
@@ -90,7 +90,7 @@ DRAWINGS: dict[str, Callable[[Mapping[str, np.ndarray]], list[Picture]]] = {
 }
 
 
-def draw_all(folder: RunFolder, left_out: LeftOut) -> list[Picture]:
+def build_figures(folder: RunFolder, left_out: LeftOut) -> list[ReportFigure]:
     """Returns the pictures of a run in reading order; what was not written is not drawn.
 
     What is damaged is left out and noted. Call it under `style.house_style()`, which also has to
@@ -102,18 +102,20 @@ def draw_all(folder: RunFolder, left_out: LeftOut) -> list[Picture]:
         left_out.add(folder.metrics.name, f"{unreadable} unreadable lines")
     unit = config.get("loss_unit", "nats")
     published_curves = published.curves(config["experiment"], config["preset"])
-    drawn: list[Picture | None] = []
+    drawn: list[ReportFigure | None] = []
     with left_out.if_damaged("metrics.jsonl or summary.json"):
         drawn.append(loss_curves(rows, summary.get("baselines", {}), compared(folder), unit))
     with left_out.if_damaged("metrics.jsonl"):
-        drawn.append(beside_published(rows, published_curves, config.get("why_not", "")))
-        drawn.append(curves.optimisation(rows))
+        drawn.append(
+            beside_published(rows, published_curves, config.get("not_comparable_reason", ""))
+        )
+        drawn.append(curves.optimization(rows))
     if groups := summary.get("groups"):
         with left_out.if_damaged("summary.json"):
             runs = {run: _rows_of(folder, run, left_out) for g in groups for run in g["runs"]}
             drawn.append(sweeps.against_settings(groups, config["question"]))
             drawn.append(sweeps.losses(groups, runs, unit))
-    for name, draw in DRAWINGS.items():
+    for name, draw in FIGURE_BUILDERS.items():
         if folder.arrays(name).exists():
             with left_out.if_damaged(f"arrays/{name}.npz"):
                 drawn += draw(folder.read_arrays(folder.arrays(name)))
@@ -133,7 +135,7 @@ def _rows_of(folder: RunFolder, run: str, left_out: LeftOut) -> Rows:
     return []
 
 
-def _samples(folder: RunFolder, left_out: LeftOut) -> list[Picture]:
+def _samples(folder: RunFolder, left_out: LeftOut) -> list[ReportFigure]:
     """Returns pictures of the samples that are arrays: `images [count, height, width(, channels)]`.
 
     Samples that are text stand on the page as they are.

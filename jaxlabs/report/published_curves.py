@@ -7,21 +7,21 @@ import numpy as np
 from jaxlabs.published import PublishedCurve
 from jaxlabs.report import style
 from jaxlabs.report.curves import Rows, series, words
-from jaxlabs.report.picture import Picture
+from jaxlabs.report.picture import ReportFigure
 
 MARKERS = ("D", "o", "s", "^")
 """Of the documents that state one figure."""
 
 
 def beside_published(
-    rows: Rows, curves: Sequence[PublishedCurve], why_not: str = ""
-) -> Picture | None:
+    rows: Rows, curves: Sequence[PublishedCurve], not_comparable_reason: str = ""
+) -> ReportFigure | None:
     """Draws one panel for each figure that is published at several steps.
 
     Args:
       rows: the rows of metrics.jsonl.
       curves: the published ones of the run's experiment and preset.
-      why_not: what keeps the run from comparison; empty when nothing does.
+      not_comparable_reason: what keeps the run from comparison; empty when nothing does.
 
     Returns:
       The picture, or None where nothing is published or nothing has been logged yet.
@@ -36,17 +36,17 @@ def beside_published(
     for axes, metric in zip(grid[:, 0], metrics, strict=True):
         members = [curve for curve in curves if curve.metric == metric]
         lines = dict.fromkeys(_ours(curve) for curve in members)
-        colours = dict(zip(lines, style.COLOURS, strict=False))
+        colors = dict(zip(lines, style.COLORS, strict=False))
         markers = {line: iter(MARKERS) for line in lines}
         for curve in members:
             line, split = _ours(curve), words(curve.split)
-            colour, marker = colours[line], next(markers[line])
+            color, marker = colors[line], next(markers[line])
             if marker == MARKERS[0]:
                 steps, values = ours[line]
-                axes.plot(steps, values, color=colour, label=f"{split}, ours")
+                axes.plot(steps, values, color=color, label=f"{split}, ours")
             label = f"{split}, {curve.label}"
             axes.plot(
-                curve.steps, curve.values, marker, color=colour, markersize=4, label=label, ls=""
+                curve.steps, curve.values, marker, color=color, markersize=4, label=label, ls=""
             )
         unit = members[0].unit
         axes.set(
@@ -58,16 +58,16 @@ def beside_published(
             axes.yaxis.set_major_formatter("{x:g}")
     handles, labels = grid[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper left", ncols=2, handlelength=1.4)
-    over = max(curve.mean_over for curve in curves)
+    over = max(curve.masked_mean for curve in curves)
     sources = "; ".join(dict.fromkeys(f"{curve.source} ({curve.note})" for curve in curves))
-    return Picture(
+    return ReportFigure(
         name="published_curves",
         title="Beside the published curves",
         caption=(
             "Lines: this run. Symbols: published values."
             + (f" Each is the mean over {over} steps." if over > 1 else "")
             + f" Source: {sources}."
-            + (f" Not comparable: {why_not}." if why_not else "")
+            + (f" Not comparable: {not_comparable_reason}." if not_comparable_reason else "")
         ),
         alt=f"{', '.join(metrics)} against training steps, ours and published.",
         figure=figure,
@@ -76,15 +76,15 @@ def beside_published(
 
 def _ours(curve: PublishedCurve) -> tuple[str, str, int]:
     """Returns what tells our lines apart."""
-    return curve.split, curve.metric, curve.mean_over
+    return curve.split, curve.metric, curve.masked_mean
 
 
 def _means(rows: Rows, curve: PublishedCurve) -> tuple[np.ndarray, np.ndarray]:
     """Returns steps and our figures, averaged as the published ones are."""
     steps, values = series(rows, curve.split, curve.metric)
-    if curve.mean_over == 1:
+    if curve.masked_mean == 1:
         return steps, values
-    epoch = -(-steps // curve.mean_over)
-    whole = np.arange(1, (steps.max() if steps.size else 0) // curve.mean_over + 1)
+    epoch = -(-steps // curve.masked_mean)
+    whole = np.arange(1, (steps.max() if steps.size else 0) // curve.masked_mean + 1)
     means = [values[epoch == number].mean() for number in whole]
-    return whole * curve.mean_over, np.array(means)
+    return whole * curve.masked_mean, np.array(means)

@@ -7,27 +7,27 @@ from matplotlib.ticker import FuncFormatter
 
 from jaxlabs.report import style
 from jaxlabs.report.decades import decades, power
-from jaxlabs.report.picture import Picture
+from jaxlabs.report.picture import ReportFigure
 
 Arrays = Mapping[str, np.ndarray]
 
 MARKS = ("o", "s", "^", "D", "v")
-CELL_COLOURS = {"rnn": style.BLUE, "lstm": style.VERMILION, "gru": style.GREEN}
+CELL_COLORS = {"rnn": style.BLUE, "lstm": style.VERMILION, "gru": style.GREEN}
 SHOWN_RADII = (0.8, 0.95, 1.0, 1.1, 1.5)
 
 
-def two_step(arrays: Arrays) -> list[Picture]:
+def two_step(arrays: Arrays) -> list[ReportFigure]:
     """Draws the loss of the two-step network, and the weight at several rates."""
     figure = style.new_figure(6.4)
     upper, lower = figure.subplots(2, height_ratios=(1, 1.15))
     grid = np.linspace(0.18, 0.82, 129)
     upper.plot(grid, 8 * (grid - 0.5) ** 2, color=style.MUTED, linewidth=1.2)
     away = []
-    for rate, weights, colour, mark in zip(
-        arrays["rates"], arrays["weights"], style.COLOURS, MARKS, strict=False
+    for rate, weights, color, mark in zip(
+        arrays["rates"], arrays["weights"], style.COLORS, MARKS, strict=False
     ):
         factor = 1 - float(arrays["curvature"]) * rate
-        look = {"color": colour, "marker": mark, "markersize": 5}
+        look = {"color": color, "marker": mark, "markersize": 5}
         if np.abs(weights[1] - 0.5) < 0.32:
             upper.plot(weights[:6], 8 * (weights[:6] - 0.5) ** 2, linewidth=1, alpha=0.9, **look)
         else:
@@ -47,7 +47,7 @@ def two_step(arrays: Arrays) -> list[Picture]:
     figure.legend(loc="outside lower left", ncols=2)
     error = np.abs(arrays["weights"] / arrays["expected"] - 1).max()
     return [
-        Picture(
+        ReportFigure(
             name="two_step_rnn",
             title="Two steps, one weight: which rates converge, and why",
             caption=(
@@ -70,23 +70,23 @@ def _start(arrays: Arrays) -> tuple[float, float]:
     return weight, 8 * (weight - 0.5) ** 2
 
 
-def spectral_sweep(arrays: Arrays) -> list[Picture]:
+def spectral_sweep(arrays: Arrays) -> list[ReportFigure]:
     """Draws the gradient's norm against the distance, and its factor against the radius."""
     radii = arrays["radii"]
     figure = style.new_figure(7.4)
     upper, lower = figure.subplots(2, height_ratios=(1, 1.15))
     shown = [index for index, radius in enumerate(radii) if radius in SHOWN_RADII]
     for place, index in enumerate(shown or range(len(radii))):
-        colour = style.COLOURS[place % len(style.COLOURS)]
+        color = style.COLORS[place % len(style.COLORS)]
         rest, driven = arrays["orthogonal_rest"][index], arrays["orthogonal_driven"][index]
-        upper.plot(rest, color=colour, label=f"{radii[index]:g}")
-        upper.plot(driven, color=colour, linestyle="dashed", linewidth=1.1)
+        upper.plot(rest, color=color, label=f"{radii[index]:g}")
+        upper.plot(driven, color=color, linestyle="dashed", linewidth=1.1)
     upper.set(title="gradient norm: at rest (lines), driven through tanh (dashes)")
     upper.set(xlabel="steps back")
     decades(upper, 1e-20, 1e20)
     upper.legend(title="radius", fontsize=8, title_fontsize=8, loc="upper left")
     lower.plot(radii, radii, color=style.MUTED, linewidth=1, label="prediction: the radius")
-    for name, label, colour, mark in (
+    for name, label, color, mark in (
         ("orthogonal_rest", "orthogonal, at rest", style.BLUE, "o"),
         ("gaussian_rest", "Gaussian, at rest", style.SKY, "x"),
         ("orthogonal_driven", "orthogonal, tanh driven", style.VERMILION, "s"),
@@ -94,12 +94,12 @@ def spectral_sweep(arrays: Arrays) -> list[Picture]:
     ):
         line = "none" if name.endswith("rest") else "solid"
         factors = arrays[f"{name}_factor"]
-        lower.plot(radii, factors, color=colour, marker=mark, linestyle=line, label=label)
+        lower.plot(radii, factors, color=color, marker=mark, linestyle=line, label=label)
     lower.axhline(1, color=style.MUTED, linestyle="dotted", linewidth=0.9)
     lower.set(title="factor per step back", xlabel="spectral radius")
     lower.legend(fontsize=8.5)
     return [
-        Picture(
+        ReportFigure(
             name="spectral_sweep",
             title="From vanishing to exploding gradients",
             caption=_sweep_words(arrays),
@@ -133,25 +133,25 @@ def _sweep_words(arrays: Arrays) -> str:
     )
 
 
-def through_time(arrays: Arrays) -> list[Picture]:
+def through_time(arrays: Arrays) -> list[ReportFigure]:
     """Draws the norm of dL/dh_t against the steps back, before and after training."""
     figure = style.new_figure(6.6)
     panels = dict(zip(("before", "after"), figure.subplots(2, sharex=True), strict=True))
     words = []
     for when, axes in panels.items():
         ends = []
-        for cell, colour in CELL_COLOURS.items():
+        for cell, color in CELL_COLORS.items():
             low, middle, high = arrays[f"{when}_{cell}_h"].T[:, ::-1]
             label = cell if when == "before" else None
-            axes.plot(middle, color=colour, label=label)
-            axes.fill_between(np.arange(low.size), low, high, color=colour, alpha=0.15, linewidth=0)
+            axes.plot(middle, color=color, label=label)
+            axes.fill_between(np.arange(low.size), low, high, color=color, alpha=0.15, linewidth=0)
             ends.append(f"{power(middle[-1])} for the {cell}")
         # c's gradient is undefined at the very end: the answer reads the h that c has made.
         inner = arrays[f"{when}_lstm_c"][::-1, 1]
         axes.plot(
             np.arange(1, inner.size),
             inner[1:],
-            color=CELL_COLOURS["lstm"],
+            color=CELL_COLORS["lstm"],
             linestyle="dashed",
             label="lstm, by c" if when == "before" else None,
         )
@@ -163,7 +163,7 @@ def through_time(arrays: Arrays) -> list[Picture]:
     figure.legend(loc="outside upper left", ncols=4)
     steps = arrays["before_rnn_h"].shape[0] - 1
     return [
-        Picture(
+        ReportFigure(
             name="gradient_through_time",
             title="How much of the gradient gets back through time",
             caption=(
@@ -179,15 +179,15 @@ def through_time(arrays: Arrays) -> list[Picture]:
     ]
 
 
-def clipping(arrays: Arrays) -> list[Picture]:
+def clipping(arrays: Arrays) -> list[ReportFigure]:
     """Draws loss and gradient norm of one training run without and with clipping."""
     figure = style.new_figure(5.8)
     upper, lower = figure.subplots(2, sharex=True)
     steps = np.arange(1, arrays["loss"].shape[-1] + 1)
     kinds = (("without clipping", style.VERMILION), ("with clipping", style.BLUE))
-    for row, (name, colour) in enumerate(kinds):
+    for row, (name, color) in enumerate(kinds):
         for seed in range(arrays["loss"].shape[1]):
-            look = {"color": colour, "alpha": 0.8, "linewidth": 0.9}
+            look = {"color": color, "alpha": 0.8, "linewidth": 0.9}
             share = arrays["loss"][row, seed] / float(arrays["baseline"])
             norm = arrays["norm"][row, seed]
             upper.plot(steps, share, label=None if seed else name, **look)
@@ -195,7 +195,7 @@ def clipping(arrays: Arrays) -> list[Picture]:
             finite = np.isfinite(share) & (share < 1e3)
             if not finite.all():
                 last = int(np.argmin(finite)) - 1
-                upper.plot(steps[last], share[last], "x", color=colour, markersize=8)
+                upper.plot(steps[last], share[last], "x", color=color, markersize=8)
     limit = float(arrays["clip_norm"])
     lower.axhline(limit, color=style.MUTED, linestyle="dotted", linewidth=1)
     lower.annotate(
@@ -213,7 +213,7 @@ def clipping(arrays: Arrays) -> list[Picture]:
     decades(lower, 1e-2, 1e4)
     figure.legend(loc="outside upper left", ncols=2)
     return [
-        Picture(
+        ReportFigure(
             name="clipping",
             title="The same run with and without clipping",
             caption=_clipping_words(arrays),

@@ -7,16 +7,16 @@ from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from jaxlabs.report import style
 from jaxlabs.report.decades import decades, power
-from jaxlabs.report.picture import Picture
+from jaxlabs.report.picture import ReportFigure
 
 Arrays = Mapping[str, np.ndarray]
 
 MARKS = ("o", "s", "^", "D")
-LEARNT, HARDLY = 0.5, 0.95
-"""Shares of the baseline below which a task counts as learnt, and above which as not begun."""
+LEARNED, HARDLY = 0.5, 0.95
+"""Shares of the baseline below which a task counts as learned, and above which as not begun."""
 
 
-def cell_paths(arrays: Arrays) -> list[Picture]:
+def cell_paths(arrays: Arrays) -> list[ReportFigure]:
     """Draws an LSTM's dL/dc_t, the product of forget gates, and what the other paths add."""
     names = arrays["names"].tolist()
     figure = style.new_figure(2.0 * len(names) + 0.9)
@@ -42,7 +42,7 @@ def cell_paths(arrays: Arrays) -> list[Picture]:
         for row, name in enumerate(names)
     ]
     return [
-        Picture(
+        ReportFigure(
             name="cell_paths",
             title="An LSTM's gradient along its cell and around it",
             caption=(
@@ -58,7 +58,7 @@ def cell_paths(arrays: Arrays) -> list[Picture]:
     ]
 
 
-def gates(arrays: Arrays) -> list[Picture]:
+def gates(arrays: Arrays) -> list[ReportFigure]:
     """Draws the gates of trained networks over one sequence of the adding problem."""
     found = [
         (name, key.removeprefix(f"{name}_"), arrays[key])
@@ -87,7 +87,7 @@ def gates(arrays: Arrays) -> list[Picture]:
         at, else_ = values[:, marks].mean(), np.delete(values, marks, axis=1).mean()
         told.append(f"the {name}'s {gate} gate is {at:.2f} on average there and {else_:.2f} else")
     return [
-        Picture(
+        ReportFigure(
             name="gates",
             title="Gates while two numbers are added up",
             caption=(
@@ -102,7 +102,7 @@ def gates(arrays: Arrays) -> list[Picture]:
     ]
 
 
-def shared_gradients(arrays: Arrays) -> list[Picture]:
+def shared_gradients(arrays: Arrays) -> list[ReportFigure]:
     """Draws the gradient of every copy of the weights, and of the weights that they share."""
     figure = style.new_figure(2.9)
     axes = figure.subplots()
@@ -120,7 +120,7 @@ def shared_gradients(arrays: Arrays) -> list[Picture]:
     axes.set(xlabel="copy of the weights at step", title="norm of the gradient")
     shared, unshared = (int(arrays[f"{name}_parameters"]) for name in ("shared", "unshared"))
     return [
-        Picture(
+        ReportFigure(
             name="weight_sharing",
             title="Shared weights: the gradients of the copies add up",
             caption=(
@@ -137,7 +137,7 @@ def shared_gradients(arrays: Arrays) -> list[Picture]:
     ]
 
 
-def rules(arrays: Arrays) -> list[Picture]:
+def rules(arrays: Arrays) -> list[ReportFigure]:
     """Draws the losses of shared and unshared weights on both rules against the step."""
     names, networks = arrays["rules"].tolist(), arrays["networks"].tolist()
     figure = style.new_figure(5.8)
@@ -145,17 +145,17 @@ def rules(arrays: Arrays) -> list[Picture]:
     pieces = min(arrays["loss"].shape[-1], 60)
     edges = np.linspace(0, arrays["loss"].shape[-1], pieces + 1).astype(int)
     smooth = np.add.reduceat(arrays["loss"], edges[:-1], axis=-1) / np.diff(edges)
-    colours = (style.VERMILION, style.BLUE, style.GREEN)
+    colors = (style.VERMILION, style.BLUE, style.GREEN)
     for row, (name, axes) in enumerate(zip(names, panels, strict=True)):
         for column, network in enumerate(networks):
             label = f"{network} ({int(arrays['parameters'][column]):,})" if not row else None
             values = smooth[row, column]
-            axes.plot(edges[1:], np.median(values, axis=0), color=colours[column], label=label)
+            axes.plot(edges[1:], np.median(values, axis=0), color=colors[column], label=label)
             axes.fill_between(
                 edges[1:],
                 values.min(axis=0),
                 values.max(axis=0),
-                color=colours[column],
+                color=colors[column],
                 alpha=0.15,
                 linewidth=0,
             )
@@ -178,7 +178,7 @@ def rules(arrays: Arrays) -> list[Picture]:
         else "After so few steps the difference is not to be seen yet."
     )
     return [
-        Picture(
+        ReportFigure(
             name="weight_sharing_rules",
             title="What shared weights find hard",
             caption=(
@@ -193,7 +193,7 @@ def rules(arrays: Arrays) -> list[Picture]:
     ]
 
 
-def memory_task(arrays: Arrays) -> list[Picture]:
+def memory_task(arrays: Arrays) -> list[ReportFigure]:
     """Draws what each kind of network makes of a memory task at every length."""
     lengths, kinds = arrays["lengths"].tolist(), arrays["kinds"].tolist()
     rows = 1 + (len(lengths) + 1) // 2
@@ -204,14 +204,14 @@ def memory_task(arrays: Arrays) -> list[Picture]:
     panels = [figure.add_subplot(grid[1 + index // 2, index % 2]) for index in range(len(lengths))]
     top = 1.6
     for row, kind in enumerate(kinds):
-        look = {"color": style.COLOURS[row], "marker": MARKS[row % len(MARKS)]}
+        look = {"color": style.COLORS[row], "marker": MARKS[row % len(MARKS)]}
         ends = np.median(arrays["final"][row], axis=-1)
         final.plot(lengths, np.minimum(ends, top), label=kind, **look)
         for seed in range(arrays["final"].shape[-1]):
             final.plot(lengths, arrays["final"][row, :, seed], linestyle="none", alpha=0.35, **look)
         for column, axes in enumerate(panels):
             for curve in arrays["curves"][row, column]:
-                axes.plot(steps, curve, color=style.COLOURS[row], linewidth=1.1)
+                axes.plot(steps, curve, color=style.COLORS[row], linewidth=1.1)
     for axes in (final, *panels):
         axes.axhline(1, color=style.MUTED, linestyle="dotted", linewidth=0.9)
         axes.set_ylim(0, top)
@@ -224,7 +224,7 @@ def memory_task(arrays: Arrays) -> list[Picture]:
         axes.set(title=f"{_what(arrays)} {length}", xlabel="step")
     figure.legend(loc="outside upper left", ncols=2)
     return [
-        Picture(
+        ReportFigure(
             name=f"memory_{arrays['task']}",
             title=TITLES[str(arrays["task"])],
             caption=_memory_words(arrays, lengths, kinds),
@@ -253,12 +253,12 @@ def _memory_words(arrays: Arrays, lengths: list[int], kinds: list[str]) -> str:
         )
         told.append(f"{kind}: {parts}")
     longest = {
-        kind: max((length for length, end in zip(lengths, ends[row], strict=True) if end < LEARNT))
+        kind: max((length for length, end in zip(lengths, ends[row], strict=True) if end < LEARNED))
         for row, kind in enumerate(kinds)
-        if (ends[row] < LEARNT).any()
+        if (ends[row] < LEARNED).any()
     }
-    learnt = (
-        "Learnt (below half of the baseline): "
+    learned = (
+        "Learned (below half of the baseline): "
         + ", ".join(f"{kind} up to {length}" for kind, length in longest.items())
         + "."
         if longest
@@ -266,7 +266,7 @@ def _memory_words(arrays: Arrays, lengths: list[int], kinds: list[str]) -> str:
     )
     begun = [kind for row, kind in enumerate(kinds) if (ends[row] < HARDLY).any()]
     if not longest and begun:
-        learnt += f" Under way, at {HARDLY:g} or less somewhere: {', '.join(begun)}."
+        learned += f" Under way, at {HARDLY:g} or less somewhere: {', '.join(begun)}."
     task = (
         "Two numbers of a long sequence are marked; at its end their sum is asked for. The "
         f"baseline, {float(arrays['baseline'][0]):.4f}, is the squared error of always saying 1."
@@ -280,5 +280,5 @@ def _memory_words(arrays: Arrays, lengths: list[int], kinds: list[str]) -> str:
         f"{task} {int(arrays['hidden'])} units, {int(arrays['steps']):,} steps of Adam, "
         f"{seeds} seed{'s'[: seeds > 1]}; “gates spread” is an LSTM whose gates start with "
         "memories of all lengths up to the task's. Final loss over baseline (medians): "
-        f"{'; '.join(told)}. {learnt}"
+        f"{'; '.join(told)}. {learned}"
     )

@@ -62,7 +62,7 @@ def _cells(row: Facts, reasons: Mapping[tuple[str, str], int]) -> list[str]:
     """Returns the cells from the figure to the time."""
     stated = figure(row["published"], row["unit"], as_stated=True)
     if not row["comparable"] and row["published"] is not None:
-        stated += f" [{reasons[row['lab'], row['why_not']]}]"
+        stated += f" [{reasons[row['lab'], row['not_comparable_reason']]}]"
     ours = figure(row["ours"], row["unit"])
     if None not in (row["ours"], row["deviation"]):
         ours += f" ± {figure(row['deviation'], row['unit'])}"
@@ -73,7 +73,7 @@ def _cells(row: Facts, reasons: Mapping[tuple[str, str], int]) -> list[str]:
 def _reasons(summary: Facts) -> dict[tuple[str, str], int]:
     """Numbers the reasons why figures cannot be compared, by (lab, reason)."""
     found = [
-        (row["lab"], row["why_not"])
+        (row["lab"], row["not_comparable_reason"])
         for row in summary["results"]
         if not row["comparable"] and row["published"] is not None
     ]

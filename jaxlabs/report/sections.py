@@ -31,8 +31,8 @@ def header(config: Facts, summary: Facts, rows: Rows) -> str:
     planned = config.get("settings", {}).get("steps", steps)
     dataset = config.get("dataset", {}).get("name")
     told = f"Trained on {dataset}. " if dataset else config.get("question", "")
-    if config.get("why_not"):
-        told += f"Its figures are not comparable with published ones: {config['why_not']}. "
+    if reason := config.get("not_comparable_reason"):
+        told += f"Its figures are not comparable with published ones: {reason}. "
     if not summary:
         told += f"This run has not ended: {steps:,} of {planned:,} steps are logged."
     split, loss = headline_loss(summary, rows)
@@ -75,7 +75,7 @@ def against_published(compared: Sequence[Facts]) -> str:
             html.note(row["note"])
             if row["comparable"]
             else f'<p class="note"><strong class="caveat">Not comparable:</strong> '
-            f"{html.text(row['why_not'])}</p>",
+            f"{html.text(row['not_comparable_reason'])}</p>",
         ]
         for row in compared
     ]
@@ -147,7 +147,7 @@ def _plain(value: Any) -> str:
     return "none" if value is None else str(value)
 
 
-def final_figures(summary: Facts, rows: Rows, unit: str = "nats") -> str:
+def final_metrics(summary: Facts, rows: Rows, unit: str = "nats") -> str:
     """Returns all final figures, and the losses of models without training beside ours."""
     figures = [
         [html.text(words(name)), html.text(figure(value))]
@@ -206,7 +206,7 @@ def environment(config: Facts, summary: Facts) -> str:
 
 
 def reproduce(config: Facts, summary: Facts) -> str:
-    """Returns the command that made this run, and what to recognise its result by."""
+    """Returns the command that made this run, and what to recognize its result by."""
     command, digest = config.get("command"), summary.get("parameters_sha256")
     asked, used = (config.get(key, {}).get(name) for key, name in DATASETS)
     if command and used and asked != used:

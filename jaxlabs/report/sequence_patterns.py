@@ -9,7 +9,7 @@ from matplotlib.patches import FancyBboxPatch
 
 from jaxlabs.report import style
 from jaxlabs.report.maps import draw_map
-from jaxlabs.report.picture import Picture
+from jaxlabs.report.picture import ReportFigure
 
 Arrays = Mapping[str, np.ndarray]
 
@@ -20,36 +20,36 @@ PATTERNS = {
 }
 MEMORY = "memory: every step of the decoder looks at all of it"
 RIGHT, WRONG, CELL = style.GREEN, style.VERMILION, style.BLUE
-KIND_COLOURS = (style.BLUE, style.PURPLE, style.GREEN, style.ORANGE, style.SKY)
+KIND_COLORS = (style.BLUE, style.PURPLE, style.GREEN, style.ORANGE, style.SKY)
 BOX_WIDTH, BOX_HEIGHT = 0.8, 0.5
 
 # Lines of tags: the most characters in one, and inches from line to line.
 LINE, PITCH = 56, 0.2
 
 
-def pattern(arrays: Arrays) -> list[Picture]:
+def pattern(arrays: Arrays) -> list[ReportFigure]:
     """Draws a network unrolled over a test sentence, from the words below to the answer above.
 
     Args:
-      arrays: `kind`, `backbone`, `both_ways`, and the words `source`, `predicted` and `right`.
+      arrays: `kind`, `backbone`, `bidirectional`, and the words `source`, `predicted` and `right`.
     """
     kind, backbone = str(arrays["kind"]), str(arrays["backbone"])
     source, predicted, right = (arrays[n].tolist() for n in ("source", "predicted", "right"))
-    both_ways = bool(arrays["both_ways"])
+    bidirectional = bool(arrays["bidirectional"])
     stacked = kind == "encoder_decoder"
     columns = max(len(source) + 1, len(predicted) + 1) if stacked else len(source) + 1
     figure = style.new_figure(4.3 if stacked else 2.5)
     axes = figure.add_subplot()
     axes.set_axis_off()
     marks = [*source, "<eos>"]
-    _row(axes, 0.0, len(marks), backbone, both_ways)
+    _row(axes, 0.0, len(marks), backbone, bidirectional)
     _words(axes, -1.0, marks, [style.INK] * len(marks))
     _arrows(axes, -0.75, -0.3, range(len(marks)))
     if kind == "aligned":
         _arrows(axes, 0.3, 0.75, range(len(source)))
-        _words(axes, 1.0, predicted, _colours(predicted, right))
+        _words(axes, 1.0, predicted, _colors(predicted, right))
     elif kind == "many_to_one":
-        ends = (0, len(source)) if both_ways and backbone != "transformer" else (len(source),)
+        ends = (0, len(source)) if bidirectional and backbone != "transformer" else (len(source),)
         _answer(axes, 1.0, ends, predicted[0], right[0])
     else:
         _decoder(axes, len(marks), predicted, right, backbone)
@@ -58,10 +58,10 @@ def pattern(arrays: Arrays) -> list[Picture]:
     told = " ".join(predicted)
     verdict = "as it should" if predicted == right else f"and should say: {' '.join(right)}"
     return [
-        Picture(
+        ReportFigure(
             name="sequence_pattern",
             title=PATTERNS[kind],
-            caption=_caption(kind, backbone, both_ways),
+            caption=_caption(kind, backbone, bidirectional),
             alt=f"{PATTERNS[kind]}: the network reads “{' '.join(source)}”, says “{told}”, "
             f"{verdict}.",
             figure=figure,
@@ -69,15 +69,15 @@ def pattern(arrays: Arrays) -> list[Picture]:
     ]
 
 
-def _caption(kind: str, backbone: str, both_ways: bool) -> str:
+def _caption(kind: str, backbone: str, bidirectional: bool) -> str:
     ways = (
         "Every place attends to every other"
         if backbone == "transformer"
         else "The same cell reads word after word and hands its state on"
     )
-    if both_ways and backbone != "transformer":
+    if bidirectional and backbone != "transformer":
         ways += ", once in each direction"
-    if not both_ways and backbone == "transformer":
+    if not bidirectional and backbone == "transformer":
         ways = "Every place attends to those before it"
     ends = {
         "many_to_one": "one answer is read off at the end",
@@ -102,7 +102,7 @@ def _decoder(axes: Axes, read: int, predicted: list[str], right: list[str], back
     _arrows(axes, 1.95, 2.5, range(len(fed)))
     _row(axes, 2.85, len(written), backbone, False)
     _arrows(axes, 3.15, 3.6, range(len(written)))
-    _words(axes, 3.9, written, _colours(written, [*right, "<eos>"]))
+    _words(axes, 3.9, written, _colors(written, [*right, "<eos>"]))
 
 
 def _answer(axes: Axes, y: float, ends: Sequence[int], predicted: str, right: str) -> None:
@@ -112,11 +112,11 @@ def _answer(axes: Axes, y: float, ends: Sequence[int], predicted: str, right: st
     text = predicted if predicted == right else f"{predicted} (right: {right})"
     side = "center" if len(ends) > 1 else "right"
     x = x if len(ends) > 1 else x + 0.4
-    colour = RIGHT if predicted == right else WRONG
-    axes.text(x, y, text, ha=side, va="center", color=colour, weight="bold", size=9)
+    color = RIGHT if predicted == right else WRONG
+    axes.text(x, y, text, ha=side, va="center", color=color, weight="bold", size=9)
 
 
-def _row(axes: Axes, y: float, count: int, backbone: str, both_ways: bool) -> None:
+def _row(axes: Axes, y: float, count: int, backbone: str, bidirectional: bool) -> None:
     """Draws one cell a place with what it hands on, or one block that has all places at once."""
     if backbone == "transformer":
         _box(
@@ -130,9 +130,9 @@ def _row(axes: Axes, y: float, count: int, backbone: str, both_ways: bool) -> No
     for place in range(count):
         _box(axes, place - BOX_WIDTH / 2, y, BOX_WIDTH, backbone.upper())
         if place:
-            lift = 0.1 if both_ways else 0.0
+            lift = 0.1 if bidirectional else 0.0
             axes.annotate("", (place - 0.4, y + lift), (place - 0.6, y + lift), arrowprops=_arrow())
-        if place and both_ways:
+        if place and bidirectional:
             ends = (place - 0.6, y - lift), (place - 0.4, y - lift)
             axes.annotate("", *ends, arrowprops=_arrow(style.ORANGE))
 
@@ -147,8 +147,8 @@ def _box(axes: Axes, left: float, y: float, width: float, text: str) -> None:
     axes.text(left + width / 2, y, text, ha="center", va="center", size=letters)
 
 
-def _arrow(colour: str = CELL) -> dict:
-    return {"arrowstyle": "-|>", "color": colour, "lw": 0.9, "shrinkA": 0, "shrinkB": 0}
+def _arrow(color: str = CELL) -> dict:
+    return {"arrowstyle": "-|>", "color": color, "lw": 0.9, "shrinkA": 0, "shrinkB": 0}
 
 
 def _arrows(axes: Axes, low: float, high: float, places: Sequence[int]) -> None:
@@ -156,19 +156,19 @@ def _arrows(axes: Axes, low: float, high: float, places: Sequence[int]) -> None:
         axes.annotate("", (place, high), (place, low), arrowprops=_arrow(style.MUTED))
 
 
-def _words(axes: Axes, y: float, words: list[str], colours: list[str]) -> None:
+def _words(axes: Axes, y: float, words: list[str], colors: list[str]) -> None:
     longest = max(map(len, words), default=1)
     size = min(8.5, 430 / (len(words) + 1) / longest)
-    for place, (word, colour) in enumerate(zip(words, colours, strict=True)):
-        axes.text(place, y, word, ha="center", va="center", size=size, color=colour)
+    for place, (word, color) in enumerate(zip(words, colors, strict=True)):
+        axes.text(place, y, word, ha="center", va="center", size=size, color=color)
 
 
-def _colours(predicted: list[str], right: list[str]) -> list[str]:
+def _colors(predicted: list[str], right: list[str]) -> list[str]:
     padded = [*right, *[None] * len(predicted)]
     return [RIGHT if a == b else WRONG for a, b in zip(predicted, padded, strict=False)]
 
 
-def alignment(arrays: Arrays) -> list[Picture]:
+def alignment(arrays: Arrays) -> list[ReportFigure]:
     """Draws cross-attention: `maps [layers, target, source]`, words of `source` and `target`."""
     maps, source, target = arrays["maps"], arrays["source"].tolist(), arrays["target"].tolist()
     side = style.WIDTH * len(target) / len(source)
@@ -186,14 +186,14 @@ def alignment(arrays: Arrays) -> list[Picture]:
     bar = figure.colorbar(image, ax=panels.tolist(), label="attention weight", shrink=0.7)
     bar.outline.set_visible(False)
     return [
-        Picture(
+        ReportFigure(
             name="alignment",
             title="Which source words each word is written from",
             caption=(
                 "Each row is a word of the translation as it is about to be written, each column a "
                 "word that was read; rows sum to one. A verb that the translation puts at the end "
                 "of its clause looks far back, and adjective and noun cross. What stands in a "
-                "column knows of its neighbours, so that a model may also look beside the word."
+                "column knows of its neighbors, so that a model may also look beside the word."
             ),
             alt="Attention from “" + " ".join(target) + "” to “" + " ".join(source) + "”.",
             figure=figure,
@@ -201,15 +201,15 @@ def alignment(arrays: Arrays) -> list[Picture]:
     ]
 
 
-def tagged_words(arrays: Arrays) -> list[Picture]:
-    """Draws sentences with their predicted spans in colour and errors marked.
+def tagged_words(arrays: Arrays) -> list[ReportFigure]:
+    """Draws sentences with their predicted spans in color and errors marked.
 
     Args:
       arrays: `splits [rows]`, and `words`, `right` and `predicted` `[rows, longest]`, strings,
         empty past the end of a sentence.
     """
     kinds = sorted({tag[2:] for tag in arrays["right"].ravel().tolist() if tag[:2] == "B-"})
-    colours = dict(zip(kinds, itertools.cycle(KIND_COLOURS)))
+    colors = dict(zip(kinds, itertools.cycle(KIND_COLORS)))
     rows = [
         [triple for triple in zip(*columns, strict=True) if triple[0]]
         for columns in zip(
@@ -227,21 +227,21 @@ def tagged_words(arrays: Arrays) -> list[Picture]:
     axes.set_axis_off()
     for number, (heading, line) in enumerate(lines):
         axes.text(0, -number, heading, weight="bold", size=8.5, va="center")
-        _draw_line(axes, -number, line, colours)
+        _draw_line(axes, -number, line, colors)
     axes.set_xlim(-0.8, LINE)
     axes.set_ylim(-len(lines) + 0.4, 0.8)
     handles = [
-        axes.plot([], [], "s", color=colour, alpha=0.4, label=kind)[0]
-        for kind, colour in colours.items()
+        axes.plot([], [], "s", color=color, alpha=0.4, label=kind)[0]
+        for kind, color in colors.items()
     ]
     figure.legend(handles=handles, loc="outside upper center", ncols=max(len(kinds), 1))
     wrong = sum(right != predicted for row in rows for _, right, predicted in row)
     return [
-        Picture(
+        ReportFigure(
             name="tagged_words",
             title="Tags of test sentences",
             caption=(
-                "Coloured words are names of the kind that the model takes them for; a darker edge "
+                "Colored words are names of the kind that the model takes them for; a darker edge "
                 "on the left begins a span. Sentences with errors come first: a wrong word is "
                 "underlined in red, with the right tag below it."
             ),
@@ -264,17 +264,17 @@ def _broken(row: list) -> list[list]:
     return lines
 
 
-def _draw_line(axes: Axes, y: float, line: list, colours: Mapping[str, str]) -> None:
+def _draw_line(axes: Axes, y: float, line: list, colors: Mapping[str, str]) -> None:
     x = 0.0
     for word, right, predicted in line:
         size = len(word)
-        colour = colours.get(predicted[2:])
-        if colour is not None:
+        color = colors.get(predicted[2:])
+        if color is not None:
             axes.fill_between(
-                [x - 0.3, x + size + 0.3], y - 0.33, y + 0.33, color=colour, alpha=0.25, lw=0
+                [x - 0.3, x + size + 0.3], y - 0.33, y + 0.33, color=color, alpha=0.25, lw=0
             )
             if predicted[0] == "B":
-                axes.plot([x - 0.3] * 2, [y - 0.33, y + 0.33], color=colour, lw=2)
+                axes.plot([x - 0.3] * 2, [y - 0.33, y + 0.33], color=color, lw=2)
         axes.text(x + size / 2, y, word, ha="center", va="center", size=7.5, family="monospace")
         if right != predicted:
             axes.plot([x, x + size], [y - 0.36] * 2, color=WRONG, lw=1.5)

@@ -7,12 +7,12 @@ from matplotlib.ticker import FuncFormatter
 
 from jaxlabs.report import style
 from jaxlabs.report.curves import plain
-from jaxlabs.report.picture import Picture
+from jaxlabs.report.picture import ReportFigure
 
 TERMS = {"reconstruction": "reconstruction", "weight_term": "weights", "sparsity_term": "sparsity"}
 
 
-def activations(arrays: Mapping[str, np.ndarray]) -> list[Picture]:
+def activations(arrays: Mapping[str, np.ndarray]) -> list[ReportFigure]:
     """Draws mean activations `mean [units]` and single ones `values [examples, units]`.
 
     `target []` is the mean activation that the units are held to.
@@ -30,7 +30,7 @@ def activations(arrays: Mapping[str, np.ndarray]) -> list[Picture]:
     right.yaxis.set_major_formatter(FuncFormatter(plain))
     figure.legend(loc="outside upper left")
     return [
-        Picture(
+        ReportFigure(
             name="activations",
             title="How often units are on",
             caption=(
@@ -44,19 +44,19 @@ def activations(arrays: Mapping[str, np.ndarray]) -> list[Picture]:
     ]
 
 
-def cost_terms(arrays: Mapping[str, np.ndarray]) -> list[Picture]:
+def cost_terms(arrays: Mapping[str, np.ndarray]) -> list[ReportFigure]:
     """Draws the terms of the cost, each [evaluations], against `step [evaluations]`."""
     figure = style.new_figure(3.2)
     axes = figure.subplots()
-    for (name, label), colour in zip(TERMS.items(), style.COLOURS, strict=False):
+    for (name, label), color in zip(TERMS.items(), style.COLORS, strict=False):
         values = arrays[name]
-        axes.plot(arrays["step"] + 1, values, color=colour, label=f"{label}: {values[-1]:.3g}")
+        axes.plot(arrays["step"] + 1, values, color=color, label=f"{label}: {values[-1]:.3g}")
     axes.set(xscale="log", yscale="log", xlabel="step + 1", ylabel="share in the cost")
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_formatter(FuncFormatter(plain))
     figure.legend(loc="outside upper left", ncols=2, handlelength=1.4)
     return [
-        Picture(
+        ReportFigure(
             name="cost_terms",
             title="What the cost is made of",
             caption=(
@@ -69,7 +69,7 @@ def cost_terms(arrays: Mapping[str, np.ndarray]) -> list[Picture]:
     ]
 
 
-def gabors(arrays: Mapping[str, np.ndarray]) -> list[Picture]:
+def gabors(arrays: Mapping[str, np.ndarray]) -> list[ReportFigure]:
     """Draws fits of Gabor functions: `explained`, `orientation` and `frequency`, each [filters]."""
     explained, angle = arrays["explained"], np.radians(arrays["orientation"])
     frequency = arrays["frequency"]
@@ -86,7 +86,7 @@ def gabors(arrays: Mapping[str, np.ndarray]) -> list[Picture]:
     right.set_xticks(np.radians([0, 45, 90, 135, 180]))
     right.set_yticks([0.1, 0.2, 0.3])
     return [
-        Picture(
+        ReportFigure(
             name="gabors",
             title="How much the filters look like edges",
             caption=(

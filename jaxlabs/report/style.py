@@ -1,4 +1,4 @@
-"""The look of every picture: sizes, colours and PNG bytes, without pyplot's global figures."""
+"""The look of every picture: sizes, colors and PNG bytes, without pyplot's global figures."""
 
 import contextlib
 import io
@@ -21,7 +21,7 @@ from jaxlabs.report.picture import Animation
 # Okabe and Ito (2008), "Color universal design", darkened where thin lines on white need it.
 BLUE, VERMILION, GREEN, PURPLE = "#0072B2", "#D55E00", "#00805E", "#B0569A"
 ORANGE, SKY = "#B07700", "#3C9DD0"
-COLOURS = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY)
+COLORS = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY)
 SCALE = matplotlib.colormaps["viridis"]
 INK, MUTED, HAIRLINE = "#1d2129", "#5d6470", "#e3e6ea"
 

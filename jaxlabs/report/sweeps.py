@@ -9,14 +9,14 @@ from matplotlib.axes import Axes
 
 from jaxlabs.report import style
 from jaxlabs.report.curves import Rows, series, words
-from jaxlabs.report.picture import Picture
+from jaxlabs.report.picture import ReportFigure
 
 Groups = Sequence[Mapping[str, Any]]
-MOST_CURVES = 8
+MAX_CURVES = 8
 """Groups whose losses are drawn; more would hide each other."""
 
 
-def against_settings(groups: Groups, question: str) -> Picture | None:
+def against_settings(groups: Groups, question: str) -> ReportFigure | None:
     """Draws each figure against the first setting: every run, means, and their deviation.
 
     Args:
@@ -41,7 +41,7 @@ def against_settings(groups: Groups, question: str) -> Picture | None:
     handles, labels = grid.flat[0].get_legend_handles_labels()
     if len(handles) > 1:
         figure.legend(handles, labels, loc="outside upper left", ncols=2, handlelength=1.4)
-    return Picture(
+    return ReportFigure(
         name="sweep",
         title="Figures against the settings",
         caption=(
@@ -61,23 +61,21 @@ def _draw(axes: Axes, groups: Groups, names: list[str], metric: str) -> None:
     for group in groups:
         label = ", ".join(f"{words(name)} {_told(group['settings'][name])}" for name in others)
         lines.setdefault(label, []).append(group)
-    for (label, members), colour in zip(lines.items(), _colours(len(lines)), strict=True):
+    for (label, members), color in zip(lines.items(), _colors(len(lines)), strict=True):
         places = [values.index(_told(group["settings"][first])) for group in members]
         figures = [group["figures"][metric] for group in members]
         for place, one in zip(places, figures, strict=True):
             runs = _numbers(one["values"])
-            axes.plot([place] * len(runs), runs, ".", color=colour, alpha=0.45, markersize=4)
+            axes.plot([place] * len(runs), runs, ".", color=color, alpha=0.45, markersize=4)
         deviations = [one["deviation"] or 0.0 for one in figures]
         means = _numbers([one["mean"] for one in figures])
-        axes.errorbar(
-            places, means, deviations, color=colour, marker="o", markersize=4, label=label
-        )
+        axes.errorbar(places, means, deviations, color=color, marker="o", markersize=4, label=label)
     axes.set_xticks(range(len(values)), values)
     axes.set(title=words(metric), xlabel=words(first))
     axes.margins(x=0.08)
 
 
-def losses(groups: Groups, rows_by_run: Mapping[str, Rows], unit: str) -> Picture | None:
+def losses(groups: Groups, rows_by_run: Mapping[str, Rows], unit: str) -> ReportFigure | None:
     """Draws the loss of every group on its first evaluated split, averaged over the seeds.
 
     Args:
@@ -91,8 +89,8 @@ def losses(groups: Groups, rows_by_run: Mapping[str, Rows], unit: str) -> Pictur
     figure = style.new_figure(3.6)
     axes = figure.subplots()
     drawn = 0
-    shown = list(groups)[:MOST_CURVES]
-    for group, colour in zip(shown, _colours(len(shown)), strict=True):
+    shown = list(groups)[:MAX_CURVES]
+    for group, color in zip(shown, _colors(len(shown)), strict=True):
         curves = [_headline(rows_by_run[run]) for run in group["runs"]]
         curves = [curve for curve in curves if curve[0].size]
         if not curves:
@@ -100,7 +98,7 @@ def losses(groups: Groups, rows_by_run: Mapping[str, Rows], unit: str) -> Pictur
         steps = functools.reduce(np.intersect1d, [found for found, _ in curves])
         same = [values[np.isin(found, steps)] for found, values in curves]
         label = ", ".join(f"{words(k)} {_told(v)}" for k, v in group["settings"].items())
-        axes.plot(steps, np.mean(same, axis=0), color=colour, marker="o", markersize=3, label=label)
+        axes.plot(steps, np.mean(same, axis=0), color=color, marker="o", markersize=3, label=label)
         drawn += steps.size > 1
     if not drawn:
         return None
@@ -111,7 +109,7 @@ def losses(groups: Groups, rows_by_run: Mapping[str, Rows], unit: str) -> Pictur
         axes.yaxis.set_minor_formatter("{x:g}")
     if len(groups) > 1:
         figure.legend(loc="outside upper left", ncols=2, handlelength=1.4)
-    return Picture(
+    return ReportFigure(
         name="sweep_losses",
         title="Losses of the runs",
         caption=(
@@ -128,10 +126,10 @@ def _headline(rows: Rows) -> tuple[np.ndarray, np.ndarray]:
     return series(rows, split, "loss")
 
 
-def _colours(count: int) -> list[Any]:
-    """Returns colours told apart: the house's own while they last, else a scale."""
-    if count <= len(style.COLOURS):
-        return list(style.COLOURS[:count])
+def _colors(count: int) -> list[Any]:
+    """Returns colors told apart: the house's own while they last, else a scale."""
+    if count <= len(style.COLORS):
+        return list(style.COLORS[:count])
     return [style.SCALE(place) for place in np.linspace(0, 0.92, count)]
 
 

@@ -8,14 +8,14 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from jaxlabs.report import style
 from jaxlabs.report.decades import decades
-from jaxlabs.report.picture import Picture
+from jaxlabs.report.picture import ReportFigure
 
 Arrays = Mapping[str, np.ndarray]
 
 MARKS = ("o", "s", "^", "D")
 
 
-def scale(arrays: Arrays) -> list[Picture]:
+def scale(arrays: Arrays) -> list[ReportFigure]:
     """Draws variance and gradient of the softmax against d_k, with and without its root."""
     figure = style.new_figure(5.4)
     panels = dict(zip(("variance", "gradient"), figure.subplots(2, sharex=True), strict=True))
@@ -23,11 +23,11 @@ def scale(arrays: Arrays) -> list[Picture]:
     for (name, axes), title in zip(
         panels.items(), ("variance of the four weights", "gradient by the scores"), strict=True
     ):
-        for mark, (kind, label, colour) in zip(MARKS, kinds, strict=False):
+        for mark, (kind, label, color) in zip(MARKS, kinds, strict=False):
             low, middle, high = arrays[f"{kind}_{name}"].T
             shown = label if name == "variance" else None
-            axes.plot(arrays["dims"], middle, color=colour, marker=mark, markersize=4, label=shown)
-            axes.fill_between(arrays["dims"], low, high, color=colour, alpha=0.15, linewidth=0)
+            axes.plot(arrays["dims"], middle, color=color, marker=mark, markersize=4, label=shown)
+            axes.fill_between(arrays["dims"], low, high, color=color, alpha=0.15, linewidth=0)
         axes.set(title=title, xscale="log", ylim=(0, None))
     one_hot = float(arrays["one_hot"])
     panels["variance"].axhline(one_hot, color=style.MUTED, linestyle="dotted", linewidth=1)
@@ -45,7 +45,7 @@ def scale(arrays: Arrays) -> list[Picture]:
     figure.legend(loc="outside upper left", ncols=2)
     ends = {kind: arrays[f"{kind}_gradient"][-1, 1] for kind in ("raw", "scaled")}
     return [
-        Picture(
+        ReportFigure(
             name="worked_scale",
             title="What dividing by √d_k keeps alive",
             caption=(
@@ -61,7 +61,7 @@ def scale(arrays: Arrays) -> list[Picture]:
     ]
 
 
-def ravine(arrays: Arrays) -> list[Picture]:
+def ravine(arrays: Arrays) -> list[ReportFigure]:
     """Draws the ways of three optimizers through a ravine, and their distances."""
     figure = style.new_figure(6.4)
     upper, lower = figure.subplots(2, height_ratios=(1, 1.1))
@@ -72,11 +72,11 @@ def ravine(arrays: Arrays) -> list[Picture]:
     levels = heights.max() * np.array([0.01, 0.05, 0.15, 0.35, 0.7])
     upper.contour(x, y, heights, levels=levels, colors=style.HAIRLINE, linewidths=1.2)
     steps = np.arange(paths.shape[1])
-    for name, path, rate, momentum, colour, mark in zip(
-        *(arrays["names"], paths, arrays["rates"], arrays["momenta"], style.COLOURS, MARKS),
+    for name, path, rate, momentum, color, mark in zip(
+        *(arrays["names"], paths, arrays["rates"], arrays["momenta"], style.COLORS, MARKS),
         strict=False,
     ):
-        look = {"color": colour, "marker": mark, "markersize": 3.5, "linewidth": 1.1}
+        look = {"color": color, "marker": mark, "markersize": 3.5, "linewidth": 1.1}
         upper.plot(*path.T, **look)
         label = f"{name}: rate {rate:.3g}, momentum {momentum:.3g}"
         lower.plot(steps, np.linalg.norm(path, axis=-1), label=label, **look)
@@ -91,7 +91,7 @@ def ravine(arrays: Arrays) -> list[Picture]:
     figure.legend(loc="outside lower left", fontsize=8.5)
     ends = np.linalg.norm(paths[:, -1], axis=-1)
     return [
-        Picture(
+        ReportFigure(
             name="worked_ravine",
             title="Momentum in a ravine",
             caption=(
@@ -108,54 +108,54 @@ def ravine(arrays: Arrays) -> list[Picture]:
     ]
 
 
-def batch_norm(arrays: Arrays) -> list[Picture]:
-    """Draws the samples' entries before and after normalisation, in both readings."""
+def batch_norm(arrays: Arrays) -> list[ReportFigure]:
+    """Draws the samples' entries before and after normalization, in both readings."""
     figure = style.new_figure(5.6)
     training = int(arrays["training"])
     shape = arrays["values"].shape[2:]
     entries = [f"[{row}, {column}]" for row, column in np.ndindex(*shape)]
     for axes, name, title in zip(
         figure.subplots(2, sharex=True),
-        ("values", "normalised"),
-        ("as given", "normalised by the training samples' mean and variance"),
+        ("values", "normalized"),
+        ("as given", "normalized by the training samples' mean and variance"),
         strict=True,
     ):
         printed, mended = (reading.reshape(len(reading), -1) for reading in arrays[name])
         places = np.broadcast_to(np.arange(printed.shape[1])[None], printed.shape)
         differs = printed != mended
-        if name == "normalised":
+        if name == "normalized":
             axes.axhline(0, color=style.MUTED, linewidth=0.8)
-        for part, label, colour, mark, aside in (
+        for part, label, color, mark, aside in (
             (slice(None, training), "training samples", style.BLUE, "o", -0.15),
             (slice(training, None), "test samples", style.VERMILION, "D", 0.0),
         ):
             shown = label if name == "values" else None
             x, y = places[part] + aside, printed[part]
-            axes.plot(x.ravel(), y.ravel(), mark, color=colour, alpha=0.8, label=shown)
+            axes.plot(x.ravel(), y.ravel(), mark, color=color, alpha=0.8, label=shown)
             other = differs[part]
-            axes.plot(x[other] + 0.35, mended[part][other], mark, color=colour, mfc="none")
+            axes.plot(x[other] + 0.35, mended[part][other], mark, color=color, mfc="none")
         axes.set_title(title)
     axes.plot([], [], "o", color=style.INK, mfc="none", label="with the misprint mended")
     axes.set_xticks(range(len(entries)), entries)
     axes.set(xlabel="entry")
     figure.legend(loc="outside upper left", ncols=2, fontsize=8.5)
     return [
-        Picture(
+        ReportFigure(
             name="worked_batch_norm",
-            title="Batch normalisation by hand",
+            title="Batch normalization by hand",
             caption=(
                 f"Every entry of the {training} training samples is moved and scaled by its own "
                 "mean and deviation; two test samples by the same ones, so they need not have "
                 "mean 0. One printed number does not go with the printed mean and variance; "
                 "hollow is what changes when it is mended."
             ),
-            alt="Six columns of dots, the samples' entries, before and after normalisation.",
+            alt="Six columns of dots, the samples' entries, before and after normalization.",
             figure=figure,
         )
     ]
 
 
-def temperature(arrays: Arrays) -> list[Picture]:
+def temperature(arrays: Arrays) -> list[ReportFigure]:
     """Draws the InfoNCE gradient of one query's cosines against the temperature."""
     figure = style.new_figure(5.8)
     upper, lower = figure.subplots(2, sharex=True)
@@ -163,12 +163,12 @@ def temperature(arrays: Arrays) -> list[Picture]:
         arrays[name] for name in ("temperatures", "cosines", "gradients")
     )
     push = gradients[:, 1:] / -gradients[:, :1]
-    for key, (cosine, colour) in enumerate(zip(cosines, style.COLOURS, strict=False)):
+    for key, (cosine, color) in enumerate(zip(cosines, style.COLORS, strict=False)):
         kind = "its own key" if key == 0 else "another"
         label = f"{kind}, cosine {cosine:g}".replace("-", "−")
-        upper.plot(temperatures, gradients[:, key], color=colour, label=label)
+        upper.plot(temperatures, gradients[:, key], color=color, label=label)
         if key:
-            lower.plot(temperatures, push[:, key - 1], color=colour)
+            lower.plot(temperatures, push[:, key - 1], color=color)
     upper.axhline(0, color=style.MUTED, linewidth=0.8)
     upper.set(title="gradient by the cosine", xscale="log")
     lower.set(title="share of each negative in the push", xlabel="temperature", ylim=(0, 1.02))
@@ -176,7 +176,7 @@ def temperature(arrays: Arrays) -> list[Picture]:
     figure.legend(loc="outside upper left", ncols=2, fontsize=8.5)
     steepest = int(np.abs(gradients[:, 0]).argmax())
     return [
-        Picture(
+        ReportFigure(
             name="worked_temperature",
             title="Which negatives the temperature makes count",
             caption=(

@@ -30,7 +30,7 @@ from jaxlabs.training.run_config import differing
 from jaxlabs.training.state import TrainState, leaf_names
 
 LOSS = "loss"
-FINGERPRINT = "fingerprint"
+CHECKSUM = "fingerprint"
 SHAPES = "shapes"
 SPARE_BYTES = 2**20
 """What must stay free beside the arrays: for metadata, rows, samples and the report."""
@@ -64,13 +64,13 @@ class Checkpoints:
         self._manager = ocp.CheckpointManager(self.path, options=options)
         for step in self.steps():
             with contextlib.suppress(Exception):  # damage is reported when the state is wanted
-                self._note_loss(step, self.read_facts(step)[LOSS])
+                self._record_loss(step, self.read_metadata(step)[LOSS])
 
     def __enter__(self) -> "Checkpoints":
         return self
 
     def __exit__(self, *_: object) -> None:
-        with _one_line(self.path):
+        with _as_user_error(self.path):
             self._manager.close()
 
     def steps(self) -> list[int]:
@@ -92,17 +92,17 @@ class Checkpoints:
         step = int(state.step)
         if step in self.steps():
             return
-        self._note_loss(step, loss)
-        facts = facts | {FINGERPRINT: int(_fingerprint(state)), SHAPES: _shapes(state), LOSS: loss}
+        self._record_loss(step, loss)
+        facts = facts | {CHECKSUM: int(_fingerprint(state)), SHAPES: _shapes(state), LOSS: loss}
         items = ocp.args.Composite(
             state=ocp.args.StandardSave(_flatten(state)), facts=ocp.args.JsonSave(facts)
         )
-        with _one_line(self.path):
+        with _as_user_error(self.path):
             self._manager.wait_until_finished()
             self._require_space(state)
             self._manager.save(step, args=items)
 
-    def read_facts(self, step: int) -> dict[str, Any]:
+    def read_metadata(self, step: int) -> dict[str, Any]:
         """Returns the JSON that was saved beside the state of one step."""
         items = ocp.args.Composite(facts=ocp.args.JsonRestore())
         return self._manager.restore(step, args=items).facts
@@ -117,7 +117,7 @@ class Checkpoints:
         for step in self.steps():
             words = []
             with contextlib.suppress(Exception):  # damage is reported when the state is wanted
-                words = differing(config_class, self.read_facts(step), stored)
+                words = differing(config_class, self.read_metadata(step), stored)
             if words:
                 raise UserError(
                     f"--workdir: the checkpoint of step {step} in {self.path} is of a run with"
@@ -159,7 +159,7 @@ class Checkpoints:
                 damaged.append(step)
             else:
                 if not self._read_only:
-                    self._set_aside(damaged)
+                    self._quarantine(damaged)
                 return state
         raise UserError(
             f"--workdir: no checkpoint in {self.path} can be read; --overwrite starts anew"
@@ -171,7 +171,7 @@ class Checkpoints:
         if shutil.disk_usage(self.path).free < size + SPARE_BYTES:
             raise unwritable(self.path, OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
 
-    def _note_loss(self, step: int, loss: float | None) -> None:
+    def _record_loss(self, step: int, loss: float | None) -> None:
         if loss is not None and math.isfinite(loss):
             self._losses[step] = loss
 
@@ -180,7 +180,7 @@ class Checkpoints:
         items = ocp.args.Composite(
             state=ocp.args.StandardRestore(abstract), facts=ocp.args.JsonRestore()
         )
-        stored, wanted = self.read_facts(step)[SHAPES], _shapes(like)
+        stored, wanted = self.read_metadata(step)[SHAPES], _shapes(like)
         if stored != wanted:
             name = next(n for n in [*wanted, *stored] if stored.get(n) != wanted.get(n))
             raise UserError(
@@ -191,11 +191,11 @@ class Checkpoints:
         restored = self._manager.restore(step, args=items)
         leaves = [restored.state[name] for name in leaf_names(like)]
         state = jax.tree.unflatten(jax.tree.structure(like), leaves)
-        if int(_fingerprint(state)) != restored.facts[FINGERPRINT]:
+        if int(_fingerprint(state)) != restored.facts[CHECKSUM]:
             raise ValueError("its arrays do not match their fingerprint")
         return state
 
-    def _set_aside(self, steps: list[int]) -> None:
+    def _quarantine(self, steps: list[int]) -> None:
         damaged = self.path / "damaged"
         for step in steps:
             if jax.process_index() == 0:
@@ -238,7 +238,7 @@ def _require_own_files(folder: pathlib.Path, *, links: bool) -> None:
 
 
 @contextlib.contextmanager
-def _one_line(path: pathlib.Path) -> Iterator[None]:
+def _as_user_error(path: pathlib.Path) -> Iterator[None]:
     """Turns an error of the disk, which Orbax raises as one of many kinds, into a UserError."""
     try:
         yield

@@ -10,7 +10,7 @@ import jax
 from jaxlabs.training import capacity
 
 
-class CompiledOnce:
+class AotFunction:
     """Compiles a jitted function at its first call and measures that apart from running it.
 
     A later call with other shapes, dtypes or tree structure compiles anew, after a warning that

@@ -67,7 +67,7 @@ def listed(platform: str) -> str:
 
 
 @dataclasses.dataclass(frozen=True)
-class Placement:
+class DataParallel:
     """Data parallelism over a mesh of one axis: states are replicated, batches are split.
 
     The mesh's axis is `Auto`: the compiler moves the data, and the training step need not know of
@@ -86,7 +86,7 @@ class Placement:
         """The sharding of what the devices share out along the first axis."""
         return NamedSharding(self.mesh, PartitionSpec(BATCH_AXIS))
 
-    def constrain(self, batch: Any) -> Any:
+    def shard_batch(self, batch: Any) -> Any:
         """Splits a batch over the devices, inside a compiled function."""
         return jax.lax.with_sharding_constraint(batch, self.split)
 
@@ -104,11 +104,11 @@ class Placement:
             )
 
 
-def data_parallel(devices: Sequence[jax.Device] | None = None) -> Placement:
+def data_parallel(devices: Sequence[jax.Device] | None = None) -> DataParallel:
     """Returns the placement over some devices; None: over all devices of all processes."""
     devices = jax.devices() if devices is None else devices
     axis_types = (AxisType.Auto,)
-    return Placement(jax.make_mesh((len(devices),), (BATCH_AXIS,), axis_types, devices=devices))
+    return DataParallel(jax.make_mesh((len(devices),), (BATCH_AXIS,), axis_types, devices=devices))
 
 
 def is_main_process() -> bool:

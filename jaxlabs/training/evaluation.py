@@ -7,10 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxlabs import keys
-from jaxlabs.data.batches import Examples, num_batches, ordered_batch
-from jaxlabs.losses.parts import LossParts
+from jaxlabs.data.batches import Examples, eval_batch, num_batches
+from jaxlabs.losses.parts import LossOutput
 from jaxlabs.training import capacity
-from jaxlabs.training.devices import Placement
+from jaxlabs.training.devices import DataParallel
 from jaxlabs.training.run_config import RunConfig
 from jaxlabs.training.state import TrainState
 from jaxlabs.training.task import Task
@@ -19,20 +19,20 @@ from jaxlabs.training.task import Task
 class Evaluator:
     """Evaluates a task; sets whose examples have the same shape share one compiled function."""
 
-    def __init__(self, task: Task, placement: Placement, config: RunConfig):
+    def __init__(self, task: Task, placement: DataParallel, config: RunConfig):
         self.derive = task.derive
         self.batch_size = config.eval_batch_size
         self.key = keys.stream(config.seed, "evaluation")
 
         @jax.jit
-        def parts_of(state: TrainState, batch: dict[str, jax.Array], key: jax.Array) -> LossParts:
-            batch = placement.constrain(batch)
-            parts = task.loss(state.evaluation_params, batch, key, state, False)
+        def parts_of(state: TrainState, batch: dict[str, jax.Array], key: jax.Array) -> LossOutput:
+            batch = placement.shard_batch(batch)
+            parts = task.loss(state.eval_params, batch, key, state, False)
             return parts._replace(updates=None, carry=None)
 
         self._parts = parts_of
         self._batch = jax.jit(
-            functools.partial(ordered_batch, batch_size=self.batch_size),
+            functools.partial(eval_batch, batch_size=self.batch_size),
             out_shardings=placement.replicated,
         )
 

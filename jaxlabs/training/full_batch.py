@@ -12,10 +12,10 @@ import optax
 
 from jaxlabs.config import UserError
 from jaxlabs.data.batches import Examples
-from jaxlabs.training.optimizers import WHOLE_SET
+from jaxlabs.training.optimizers import FULL_BATCH
 from jaxlabs.training.run_config import RunConfig
 from jaxlabs.training.state import LossFunction, TrainState
-from jaxlabs.training.step import Metrics, accumulate, norm_and_first_bad, update
+from jaxlabs.training.step import Metrics, accumulate, global_norm_and_nonfinite, update
 from jaxlabs.training.task import Task
 
 
@@ -40,14 +40,14 @@ def build_full_batch_step(loss: LossFunction) -> Any:
         value, gradients = optax.value_and_grad_from_state(mean_loss)(
             state.params, state=state.opt_state
         )
-        norm, bad_leaf = norm_and_first_bad(gradients, value)
+        norm, nonfinite_leaf = global_norm_and_nonfinite(gradients, value)
         search = {"value": value, "grad": gradients, "value_fn": mean_loss}
-        state, bad_leaf = update(state, gradients, None, bad_leaf, **search)
+        state, nonfinite_leaf = update(state, gradients, None, nonfinite_leaf, **search)
         metrics = {
             "loss": value,
             "gradient_norm": norm,
-            "skipped": (bad_leaf >= 0).astype(jnp.int32),
-            "bad_leaf": bad_leaf,
+            "skipped": (nonfinite_leaf >= 0).astype(jnp.int32),
+            "nonfinite_leaf": nonfinite_leaf,
         }
         return state, metrics
 
@@ -82,7 +82,7 @@ def require_whole_set(task: Task, config: RunConfig, dataset: Any) -> None:
     A line search compares values of one and the same function, so nothing in it may be random.
     """
     settings = config.optimization
-    if settings.optimizer not in WHOLE_SET:
+    if settings.optimizer not in FULL_BATCH:
         return
     if not isinstance(dataset, Examples):
         raise UserError(

@@ -19,19 +19,19 @@ from jaxlabs.data.splits import Data
 from jaxlabs.run_folder import RunFolder, Sample
 from jaxlabs.training import capacity, signals
 from jaxlabs.training.checkpoints import Checkpoints
-from jaxlabs.training.devices import Placement, agree, is_main_process
+from jaxlabs.training.devices import DataParallel, agree, is_main_process
 from jaxlabs.training.evaluation import Evaluator
 from jaxlabs.training.full_batch import require_whole_set
 from jaxlabs.training.metrics import MetricsWriter, Progress
 from jaxlabs.training.optimizers import (
     build_optimizer,
     build_schedule,
-    has_converged,
-    rate_at,
+    has_plateaued,
+    lr_at,
     suspects,
 )
 from jaxlabs.training.run_config import RunConfig
-from jaxlabs.training.run_steps import MOST_SKIPPED, build_run_steps
+from jaxlabs.training.run_steps import MAX_SKIPPED, build_multi_step
 from jaxlabs.training.scipy_solver import solve
 from jaxlabs.training.state import TrainState, create_state
 from jaxlabs.training.step import bad_names
@@ -41,17 +41,17 @@ CALL_SECONDS = 3.0
 """How long a compiled call should take: soon enough for a signal, long beside a call's own cost."""
 
 
-def next_pace(pace: int, elapsed: float) -> int:
+def next_chunk_size(pace: int, elapsed: float) -> int:
     """Returns how many steps the next call takes, where `pace` of them took `elapsed` seconds."""
     return max(1, min(8 * pace, int(pace * CALL_SECONDS / max(elapsed, 1e-6))))
 
 
 class NonFiniteError(UserError):
-    """The loss, its gradient or the update stayed non-finite for `MOST_SKIPPED` steps."""
+    """The loss, its gradient or the update stayed non-finite for `MAX_SKIPPED` steps."""
 
 
 @dataclasses.dataclass
-class Outcome:
+class TrainResult:
     """How a run of the loop ended.
 
     Attributes:
@@ -60,7 +60,7 @@ class Outcome:
       seconds: time inside training calls, over all sittings; no compilation, no evaluation.
       compile_seconds: time spent compiling the training call, this sitting.
       evaluation_seconds: time spent in evaluations and their samples, this sitting.
-      final_figures: what the final evaluations gave, by split and figure; empty when interrupted.
+      final_metrics: what the final evaluations gave, by split and figure; empty when interrupted.
     """
 
     state: TrainState
@@ -68,10 +68,10 @@ class Outcome:
     seconds: float
     compile_seconds: float
     evaluation_seconds: float
-    final_figures: dict[str, float]
+    final_metrics: dict[str, float]
 
 
-def initial_state(task: Task, config: RunConfig, placement: Placement) -> TrainState:
+def initial_state(task: Task, config: RunConfig, placement: DataParallel) -> TrainState:
     """Returns the state at step 0, on every device; raises TooLarge if it does not fit."""
     settings = config.optimization
     tx = build_optimizer(settings, build_schedule(settings, config.steps))
@@ -92,7 +92,7 @@ def initial_state(task: Task, config: RunConfig, placement: Placement) -> TrainS
     return jitted(seed)
 
 
-def require_divides(config: RunConfig, placement: Placement) -> None:
+def require_divides(config: RunConfig, placement: DataParallel) -> None:
     """Raises UserError unless batches split evenly over micro-batches and devices."""
     placement.require_divides(config.batch_size, config.optimization.micro_batches, "batch_size")
     placement.require_divides(config.eval_batch_size, 1, "eval_batch_size")
@@ -103,11 +103,11 @@ def train(
     data: Data,
     config: RunConfig,
     folder: RunFolder,
-    placement: Placement,
+    placement: DataParallel,
     checkpoints: Checkpoints,
     facts: dict[str, Any],
     sample: Callable[[TrainState], Sample] | None = None,
-) -> Outcome:
+) -> TrainResult:
     """Trains from the newest checkpoint, or from step 0, to the last step.
 
     Args:
@@ -134,7 +134,9 @@ def train(
         folder.drop_after(step)
     writer = MetricsWriter(folder, step, enabled=main, tensorboard=config.tensorboard)
     progress = Progress(config.steps, step, enabled=main)
-    run = _Run(task, data, config, folder, placement, writer, progress, sample, checkpoints.steps)
+    run = Trainer(
+        task, data, config, folder, placement, writer, progress, sample, checkpoints.steps
+    )
     if step:
         progress.say(f"resuming at step {step}")
     try:
@@ -144,7 +146,7 @@ def train(
         writer.close()
 
 
-class _Run:
+class Trainer:
     """One sitting of the loop: the fold, and the clock beside it."""
 
     def __init__(self, task, data, config, folder, placement, writer, progress, sample, kept):
@@ -153,14 +155,14 @@ class _Run:
         self.folder, self.headline = folder, data.headline
         self.solver, self.solved = config.optimization.optimizer == "scipy", False
         self.writer, self.progress, self.sample = writer, progress, sample
-        self.run_steps = build_run_steps(task, config, placement)
+        self.run_steps = build_multi_step(task, config, placement)
         self.evaluator = Evaluator(task, placement, config)
         self.train_data = placement.replicate(data.train)
         # One by one: a tree of arrays would come back in alphabetical order, and the first counts.
         self.evaluations = {
             split: placement.replicate(part) for split, part in data.evaluations.items()
         }
-        self.final_evaluations, self.placement = data.final_evaluations, placement
+        self.final_eval_sets, self.placement = data.final_eval_sets, placement
         self.schedule = build_schedule(config.optimization, config.steps)
         times = [row["seconds"] for row in folder.read_metrics() if row.get("seconds") is not None]
         self.seconds = times[-1] if times else 0.0
@@ -168,7 +170,7 @@ class _Run:
         self.speed = 0.0
         self.calls = 0
 
-    def fold(self, state, checkpoints, facts) -> Outcome:
+    def fold(self, state, checkpoints, facts) -> TrainResult:
         config = self.config
         step, pace, last = int(state.step), 1, self.is_last(state)
         loss = self.evaluate(state, step) if step == 0 else None
@@ -189,7 +191,7 @@ class _Run:
                     state, elapsed = self.call(state, step, count)
                 step, last = int(state.step), self.is_last(state)
                 if count == pace:
-                    pace = next_pace(pace, elapsed)
+                    pace = next_chunk_size(pace, elapsed)
                 loss = None
                 if last or step % config.eval_every == 0:
                     loss = self.evaluate(state, step)
@@ -198,10 +200,10 @@ class _Run:
                     checkpoints.save(state, facts, loss)
             # Where it stopped, unless that is saved.
             checkpoints.save(state, facts, None if int(state.skipped) else loss)
-        return Outcome(
+        return TrainResult(
             state=state,
             interrupted=stopping,
-            final_figures={} if stopping else self.evaluate_finally(state),
+            final_metrics={} if stopping else self.evaluate_finally(state),
             seconds=self.seconds,
             compile_seconds=self.run_steps.compile_seconds,
             evaluation_seconds=self.evaluation_seconds,
@@ -210,7 +212,7 @@ class _Run:
     def is_last(self, state) -> bool:
         """Tells whether all steps are taken, or the optimizer has no more to give."""
         step = int(state.step)
-        ended = bool(has_converged(state.opt_state)) or self.solved or (self.solver and step > 0)
+        ended = bool(has_plateaued(state.opt_state)) or self.solved or (self.solver and step > 0)
         if ended and step < self.config.steps:
             self.progress.say(f"converged at step {step}")
         return ended or step == self.config.steps
@@ -262,23 +264,23 @@ class _Run:
         for offset in range(taken):
             number = step + offset + 1
             row = {name: float(values[offset]) for name, values in log.items()}
-            bad_leaf, skipped = int(row.pop("bad_leaf")), bool(row["skipped"])
+            nonfinite_leaf, skipped = int(row.pop("nonfinite_leaf")), bool(row["skipped"])
             if skipped:
-                name = bad_names(state.params)[bad_leaf]
+                name = bad_names(state.params)[nonfinite_leaf]
                 self.progress.say(f"step {number} skipped: {name} is not finite")
             if number % self.config.log_every == 0 or skipped:
-                rate = rate_at(self.config.optimization, self.schedule, number - 1)
+                rate = lr_at(self.config.optimization, self.schedule, number - 1)
                 rows.append({"step": number, "split": "train"} | row | rate)
         if rows:
             rows[-1] |= {"seconds": self.seconds, "steps_per_second": self.speed}
         self.writer.write(rows)
-        if skipped_in_a_row >= MOST_SKIPPED:
+        if skipped_in_a_row >= MAX_SKIPPED:
             steps = self.kept()
             kept = (
                 f"the checkpoint of step {steps[-1]} is kept" if steps else "no checkpoint is saved"
             )
             raise NonFiniteError(
-                f"{suspects(self.config.optimization)}: step {number} is the {MOST_SKIPPED}th in a"
+                f"{suspects(self.config.optimization)}: step {number} is the {MAX_SKIPPED}th in a"
                 f" row whose loss, gradient or update is not finite (last {name}); {kept}."
                 f" Try lower values, or look with --replay_step={number}"
             )
@@ -289,7 +291,7 @@ class _Run:
         with signals.during("in the final evaluation"):
             return {
                 f"{split}_{name}": value
-                for split, examples in self.final_evaluations().items()
+                for split, examples in self.final_eval_sets().items()
                 for name, value in self.evaluator(state, self.placement.replicate(examples)).items()
             }
 

@@ -7,11 +7,11 @@ import numpy as np
 
 from jaxlabs.config import UserError
 from jaxlabs.data.splits import Data
-from jaxlabs.training.devices import Placement
+from jaxlabs.training.devices import DataParallel
 from jaxlabs.training.loop import initial_state
-from jaxlabs.training.optimizers import WHOLE_SET, build_optimizer
+from jaxlabs.training.optimizers import FULL_BATCH, build_optimizer
 from jaxlabs.training.run_config import RunConfig
-from jaxlabs.training.run_steps import build_run_steps
+from jaxlabs.training.run_steps import build_multi_step
 from jaxlabs.training.task import Task
 
 LOWEST, HIGHEST = 1e-3, 1e2
@@ -20,12 +20,12 @@ LOWEST, HIGHEST = 1e-3, 1e2
 
 def require_rate(config: RunConfig) -> None:
     """Raises UserError if the optimizer has no learning rate."""
-    if config.optimization.optimizer in WHOLE_SET:
+    if config.optimization.optimizer in FULL_BATCH:
         raise UserError(f"--lr_range_test: {config.optimization.optimizer} has no learning rate")
 
 
 def range_test(
-    task: Task, data: Data, config: RunConfig, placement: Placement, steps: int = 100
+    task: Task, data: Data, config: RunConfig, placement: DataParallel, steps: int = 100
 ) -> dict[str, np.ndarray]:
     """Trains from scratch for `steps` steps while the rate rises over five decades.
 
@@ -46,7 +46,7 @@ def range_test(
     tx = build_optimizer(config.optimization, rising)
     # A fresh optimizer state: a schedule's step counter belongs to the schedule.
     state = state.replace(tx=tx, opt_state=placement.replicate(tx.init(state.params)))
-    run_steps = build_run_steps(task, config, placement)
+    run_steps = build_multi_step(task, config, placement)
     arguments = np.int32(steps), np.uint32(config.seed)
     state, log = run_steps(state, placement.replicate(data.train), *arguments)
     rates = config.optimization.learning_rate * rising(np.arange(steps))

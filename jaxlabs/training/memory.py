@@ -6,11 +6,11 @@ import platform
 # Parameters of mallopt(3), numbered as in glibc's malloc.h.
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
 
-MOST = 2**31 - 1
+MAX_INT = 2**31 - 1
 """Free bytes at a heap's end that are kept; mallopt takes no larger number."""
 
 
-def keep_freed() -> bool:
+def configure_malloc() -> bool:
     """Makes glibc keep freed memory for the next call; returns whether there is a glibc.
 
     XLA asks for its temporaries anew at every call of a program. By default glibc fetches a large
@@ -22,5 +22,5 @@ def keep_freed() -> bool:
     if platform.libc_ver()[0] != "glibc":
         return False
     mallopt = ctypes.CDLL(None).mallopt
-    settings = {M_MMAP_MAX: 0, M_TRIM_THRESHOLD: MOST}
+    settings = {M_MMAP_MAX: 0, M_TRIM_THRESHOLD: MAX_INT}
     return all(mallopt(parameter, value) for parameter, value in settings.items())

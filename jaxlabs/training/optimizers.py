@@ -13,13 +13,13 @@ from jaxlabs.config import Config, UserError, setting
 
 Schedule = Callable[[Any], Any]
 
-WHOLE_SET = ("lbfgs", "scipy")
+FULL_BATCH = ("lbfgs", "scipy")
 """Optimizers that take all examples at every step."""
 
 MEMORY = 20
 """Pairs of steps and gradients from which L-BFGS estimates the curvature."""
 
-MOST_TRIALS = 20
+MAX_LINESEARCH_STEPS = 20
 """Evaluations of one line search; float32 runs out of digits long before."""
 
 ENDS = ("input", "output", "head")
@@ -38,12 +38,12 @@ class OptimizerConfig(Config):
 
     optimizer: str = setting(
         "adamw",
-        "adamw (Loshchilov and Hutter 2019); muon: orthogonalised momentum (Jordan 2024) for the"
+        "adamw (Loshchilov and Hutter 2019); muon: orthogonalized momentum (Jordan 2024) for the"
         " matrices and kernels outside embedding, input, output and head, and NAdam without decay"
         " for all else, as in optax, which corrects the momentum's bias where the original does"
         " not; on all examples at once, until it has converged: lbfgs (optax's), or scipy"
         " (its L-BFGS-B, in float64)",
-        choices=("adamw", "muon", *WHOLE_SET),
+        choices=("adamw", "muon", *FULL_BATCH),
     )
     learning_rate: float = setting(1e-3, "peak rate of AdamW", above=0)
     muon_learning_rate: float = setting(0.02, "peak rate of Muon's matrices", above=0)
@@ -128,9 +128,9 @@ def build_schedule(config: OptimizerConfig, steps: int) -> Schedule:
     )
 
 
-def rate_at(config: OptimizerConfig, schedule: Schedule, step: int) -> dict[str, float]:
+def lr_at(config: OptimizerConfig, schedule: Schedule, step: int) -> dict[str, float]:
     """Returns the `learning_rate` of a step as a metric; nothing for optimizers without one."""
-    if config.optimizer in WHOLE_SET:
+    if config.optimizer in FULL_BATCH:
         return {}
     return {"learning_rate": float(schedule(step)) * config.learning_rate}
 
@@ -180,7 +180,7 @@ class StopState(NamedTuple):
 
 def lbfgs() -> optax.GradientTransformationExtraArgs:
     """Returns L-BFGS with a zoom line search (Nocedal and Wright 2006, algorithms 3.5 and 7.4)."""
-    search = optax.scale_by_zoom_linesearch(max_linesearch_steps=MOST_TRIALS)
+    search = optax.scale_by_zoom_linesearch(max_linesearch_steps=MAX_LINESEARCH_STEPS)
     return _counting_stalls(optax.lbfgs(memory_size=MEMORY, linesearch=search))
 
 
@@ -202,7 +202,7 @@ def _counting_stalls(
     return optax.GradientTransformationExtraArgs(init, step)
 
 
-def has_converged(opt_state: optax.OptState) -> jax.Array:
+def has_plateaued(opt_state: optax.OptState) -> jax.Array:
     """Returns [] bool: whether the optimizer has come to an end; of most it is never told."""
     stalled = optax.tree_utils.tree_get(opt_state, "stalled", jnp.int32(0))
     return stalled >= PATIENCE

@@ -9,10 +9,10 @@ from jaxlabs.config import UserError
 from jaxlabs.data.batches import batch_at
 from jaxlabs.data.splits import Data
 from jaxlabs.training.checkpoints import Checkpoints
-from jaxlabs.training.devices import Placement
+from jaxlabs.training.devices import DataParallel
 from jaxlabs.training.loop import initial_state
 from jaxlabs.training.run_config import RunConfig
-from jaxlabs.training.run_steps import MOST_SKIPPED, build_run_steps
+from jaxlabs.training.run_steps import MAX_SKIPPED, build_multi_step
 from jaxlabs.training.state import leaf_names
 from jaxlabs.training.step import accumulate
 from jaxlabs.training.task import Task
@@ -22,7 +22,7 @@ def replay(
     task: Task,
     data: Data,
     config: RunConfig,
-    placement: Placement,
+    placement: DataParallel,
     checkpoints: Checkpoints,
     step: int,
 ) -> dict[str, float]:
@@ -46,11 +46,11 @@ def replay(
     state = initial_state(task, config, placement)
     state = checkpoints.restore(state, at_most=step - 1) or state
     dataset = placement.replicate(data.train)
-    run_steps = build_run_steps(task, config, placement)
+    run_steps = build_multi_step(task, config, placement)
     while int(state.step) < step - 1:
         count = min(step - 1 - int(state.step), config.steps_per_call)
         state, _ = run_steps(state, dataset, np.int32(count), np.uint32(config.seed))
-        if int(state.skipped) >= MOST_SKIPPED:
+        if int(state.skipped) >= MAX_SKIPPED:
             raise UserError(
                 f"--replay_step: {step} is not accepted; the run stops at step {int(state.step)}"
                 " because its loss, gradient or update is not finite"
@@ -60,7 +60,7 @@ def replay(
     def look(state, dataset):
         batch = batch_at(dataset, config.seed, state.step, config.batch_size)
         key = jax.random.fold_in(keys.stream(config.seed, "step"), state.step)
-        parts, gradients = accumulate(task.loss, state, placement.constrain(batch), key)
+        parts, gradients = accumulate(task.loss, state, placement.shard_batch(batch), key)
         sizes = jax.tree.map(lambda leaf: jnp.sqrt(jnp.mean((leaf / parts.weight) ** 2)), gradients)
         return parts.total / parts.weight, sizes
 

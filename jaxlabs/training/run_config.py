@@ -53,7 +53,7 @@ class CommonConfig(Config):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class CollectionConfig(CommonConfig):
+class SuiteConfig(CommonConfig):
     """Settings of a command that carries out others; each of these has its own preset."""
 
     labs: str = setting("all", "which ones, with commas between, or all", kind=RUNTIME)

@@ -22,7 +22,7 @@ def solve(
     steps: int,
     on_step: Callable[[int, float, float], None],
 ) -> TrainState | None:
-    """Minimises the mean loss over all examples with `scipy.optimize.fmin_l_bfgs_b`.
+    """Minimizes the mean loss over all examples with `scipy.optimize.fmin_l_bfgs_b`.
 
     Args:
       task: whose loss; what it draws at random it draws alike in every evaluation.

@@ -47,7 +47,7 @@ class TrainState:
     carry: Tree = None
 
     @property
-    def evaluation_params(self) -> Tree:
+    def eval_params(self) -> Tree:
         """The parameters to evaluate and sample with: the average, when one is kept."""
         return self.params if self.ema_params is None else self.ema_params
 
@@ -104,4 +104,4 @@ def leaf_names(tree: Tree) -> list[str]:
 
 
 LossFunction = Callable[..., Any]
-"""`loss(params, batch, key, state, train) -> LossParts`."""
+"""`loss(params, batch, key, state, train) -> LossOutput`."""

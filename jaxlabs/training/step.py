@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxlabs.losses.parts import LossParts
+from jaxlabs.losses.parts import LossOutput
 from jaxlabs.training.state import LossFunction, TrainState, Tree, leaf_names
 
 Metrics = dict[str, jax.Array]
@@ -27,7 +27,8 @@ def build_train_step(loss: LossFunction) -> Any:
     donated. Under `jax.pmap(train_step, axis_name="batch")` pass that name; under `jax.jit` on a
     mesh pass none, since there the arrays are global. `metrics` holds scalars: `loss` (per unit of
     weight), every further sum of the loss per unit of weight, `weight`, `gradient_norm` (before
-    clipping), `skipped` (0 or 1) and `bad_leaf` (-1 when all is well, else a place in `bad_names`).
+    clipping), `skipped` (0 or 1) and `nonfinite_leaf` (-1 when all is well, else a place in
+    `bad_names`).
     """
 
     @functools.partial(jax.jit, static_argnames="axis_name", donate_argnums=0)
@@ -48,16 +49,18 @@ def build_train_step(loss: LossFunction) -> Any:
         # XLA fuses a product into each of its readers; a quotient of every leaf is written first.
         scale = 1 / weight
         gradients = jax.tree.map(lambda leaf: leaf * scale, gradients)
-        norm, bad_leaf = norm_and_first_bad(gradients, parts.total)
-        state, bad_leaf = update(state, gradients, parts.updates, bad_leaf, carry=parts.carry)
+        norm, nonfinite_leaf = global_norm_and_nonfinite(gradients, parts.total)
+        state, nonfinite_leaf = update(
+            state, gradients, parts.updates, nonfinite_leaf, carry=parts.carry
+        )
         metrics = {
             name: total.astype(weight.dtype) / weight for name, total in parts.sums.items()
         } | {
             "loss": parts.total / weight,
             "weight": parts.weight,
             "gradient_norm": norm,
-            "skipped": (bad_leaf >= 0).astype(jnp.int32),
-            "bad_leaf": bad_leaf,
+            "skipped": (nonfinite_leaf >= 0).astype(jnp.int32),
+            "nonfinite_leaf": nonfinite_leaf,
         }
         return state, metrics
 
@@ -66,7 +69,7 @@ def build_train_step(loss: LossFunction) -> Any:
 
 def accumulate(
     loss: LossFunction, state: TrainState, batch: dict[str, jax.Array], key: jax.Array
-) -> tuple[LossParts, Tree]:
+) -> tuple[LossOutput, Tree]:
     """Returns the parts of the loss and the gradients of its total, over all micro-batches."""
 
     def parts_and_gradients(examples, carry):
@@ -89,16 +92,16 @@ def accumulate(
         more, carry = sums_and_carry(slices)
         return jax.tree.map(jnp.add, sums, more), carry
 
-    slices = jax.tree.map(functools.partial(_interleave, count=count), (batch, state.carry))
+    slices = jax.tree.map(functools.partial(split_microbatches, count=count), (batch, state.carry))
     shapes, _ = jax.eval_shape(sums_and_carry, jax.tree.map(lambda leaf: leaf[0], slices))
     zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
     (parts, gradients), carry = jax.lax.scan(add, zeros, slices)
     means = jax.tree.map(lambda leaf: leaf / count, parts.updates)
-    carry = jax.tree.map(_put_together, carry)
+    carry = jax.tree.map(merge_microbatches, carry)
     return parts._replace(updates=means, carry=carry), gradients
 
 
-def _interleave(leaf: jax.Array, *, count: int) -> jax.Array:
+def split_microbatches(leaf: jax.Array, *, count: int) -> jax.Array:
     """Splits [batch, ...] into [count, batch / count, ...]; slice i holds examples i, i + count...
 
     A batch that is sharded in blocks over devices stays sharded that way inside every slice.
@@ -106,12 +109,12 @@ def _interleave(leaf: jax.Array, *, count: int) -> jax.Array:
     return jnp.swapaxes(leaf.reshape(-1, count, *leaf.shape[1:]), 0, 1)
 
 
-def _put_together(leaf: jax.Array) -> jax.Array:
-    """Undoes `_interleave`."""
+def merge_microbatches(leaf: jax.Array) -> jax.Array:
+    """Undoes `split_microbatches`."""
     return jnp.swapaxes(leaf, 0, 1).reshape(-1, *leaf.shape[2:])
 
 
-def norm_and_first_bad(gradients: Tree, total: jax.Array) -> tuple[jax.Array, jax.Array]:
+def global_norm_and_nonfinite(gradients: Tree, total: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Returns the global norm, and the first leaf that is not finite (-1: all of them are)."""
     squares = jnp.stack([jnp.vdot(leaf, leaf) for leaf in jax.tree.leaves(gradients)])
     first = _first(~jnp.isfinite(jnp.append(squares, total)))
@@ -127,7 +130,7 @@ def update(
     state: TrainState,
     gradients: Tree,
     statistics: Tree,
-    bad_leaf: jax.Array,
+    nonfinite_leaf: jax.Array,
     *,
     carry: Tree = None,
     **extra: Any,
@@ -138,7 +141,7 @@ def update(
       state: before the step.
       gradients: of the mean loss.
       statistics: new running statistics, or None to keep the old ones.
-      bad_leaf: [] from `norm_and_first_bad`.
+      nonfinite_leaf: [] from `global_norm_and_nonfinite`.
       carry: what the next batch goes on from, or None to keep the old one.
       extra: what else the optimizer wants to know.
 
@@ -154,7 +157,7 @@ def update(
     statistics = state.batch_stats if statistics is None else statistics
     new = (params, opt_state, ema_params, statistics, state.carry if carry is None else carry)
     old = (state.params, state.opt_state, state.ema_params, state.batch_stats, state.carry)
-    new = _where(bad_leaf < 0, new, old)
+    new = _where(nonfinite_leaf < 0, new, old)
     # Without the barrier the check would be fused with the update, and change its rounding.
     new = jax.lax.optimization_barrier(new)
     finite = functools.reduce(
@@ -162,7 +165,7 @@ def update(
     )
     kept, bad_update = jax.lax.cond(finite, _accept, _undo, new, old)
     params, opt_state, ema_params, batch_stats, carry = kept
-    bad_leaf = jnp.where(bad_leaf < 0, bad_update, bad_leaf)
+    nonfinite_leaf = jnp.where(nonfinite_leaf < 0, bad_update, nonfinite_leaf)
     state = state.replace(
         step=state.step + 1,
         params=params,
@@ -170,9 +173,9 @@ def update(
         ema_params=ema_params,
         batch_stats=batch_stats,
         carry=carry,
-        skipped=jnp.where(bad_leaf < 0, 0, state.skipped + 1),
+        skipped=jnp.where(nonfinite_leaf < 0, 0, state.skipped + 1),
     )
-    return state, bad_leaf
+    return state, nonfinite_leaf
 
 
 def _where(condition: jax.Array, new: Tree, old: Tree) -> Tree:
@@ -190,6 +193,6 @@ def _undo(new: Tree, old: Tree) -> tuple[Tree, jax.Array]:
 
 
 def bad_names(params: Tree) -> list[str]:
-    """Returns in words what each value of the metric `bad_leaf` from 0 on stands for."""
+    """Returns in words what each value of the metric `nonfinite_leaf` from 0 on stands for."""
     names = leaf_names(params)
     return [*names, "the loss", *(f"the update of {name}" for name in names)]

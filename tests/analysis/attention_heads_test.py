@@ -23,9 +23,9 @@ def test_profiles_tell_the_offset_of_each_head():
     np.testing.assert_allclose(profiles[1], [0.5, 0, 0, 0, 0, 0, 0.5])
 
 
-def test_specialisation_is_one_for_one_offset_and_zero_for_all_alike():
+def test_specialization_is_one_for_one_offset_and_zero_for_all_alike():
     profiles = np.array([[0, 0.2, 0, 0], [0.1, 0.1, 0.1, 0.1], [0.5, 0.5, 0, 0]])
-    np.testing.assert_allclose(study.specialisation(profiles), [1, 0, 0.5], atol=1e-12)
+    np.testing.assert_allclose(study.specialization(profiles), [1, 0, 0.5], atol=1e-12)
 
 
 def test_any_number_of_heads_has_as_many_parameters():

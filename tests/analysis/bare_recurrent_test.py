@@ -42,8 +42,10 @@ def test_gates_make_the_states_by_the_cells_equations(inputs):
 def test_a_nudge_is_added_to_its_state_after_its_step(inputs):
     params = bare_recurrent.initial_params("lstm", INPUTS, HIDDEN, OUTPUTS, 0)
     plain = bare_recurrent.trace("lstm", params, inputs)
-    nudges = bare_recurrent.nothing_added("lstm", inputs, HIDDEN)
-    nudged = bare_recurrent.trace("lstm", params, inputs, (nudges[0], nudges[1].at[2].set(0.5)))
+    perturbations = bare_recurrent.zero_perturbations("lstm", inputs, HIDDEN)
+    nudged = bare_recurrent.trace(
+        "lstm", params, inputs, (perturbations[0], perturbations[1].at[2].set(0.5))
+    )
     h, c = (
         np.asarray(after - before)
         for after, before in zip(nudged.states, plain.states, strict=True)
@@ -56,14 +58,16 @@ def test_a_nudge_is_added_to_its_state_after_its_step(inputs):
 
 def test_held_gates_leave_the_values_as_they_are_and_stop_the_gradient(inputs):
     params = bare_recurrent.initial_params("rnn", INPUTS, HIDDEN, OUTPUTS, 0)
-    nudges = bare_recurrent.nothing_added("rnn", inputs, HIDDEN)
+    perturbations = bare_recurrent.zero_perturbations("rnn", inputs, HIDDEN)
 
-    def last(nudges, hold_gates):
-        states, _ = bare_recurrent.trace("rnn", params, inputs, nudges, hold_gates=hold_gates)
+    def last(perturbations, stop_gate_gradients):
+        states, _ = bare_recurrent.trace(
+            "rnn", params, inputs, perturbations, stop_gate_gradients=stop_gate_gradients
+        )
         return jnp.sum(states[0][-1])
 
     values, gradients = zip(
-        *(jax.value_and_grad(last)(nudges, hold) for hold in (False, True)), strict=True
+        *(jax.value_and_grad(last)(perturbations, hold) for hold in (False, True)), strict=True
     )
     assert values[0] == values[1]
     assert (gradients[0][0][:-1] != 0).all()

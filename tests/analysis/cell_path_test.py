@@ -27,7 +27,10 @@ def paths(case):
     with jax.enable_x64(True):
         measure = jax.jit(
             lambda params, hold: cell_path.cell_paths(
-                params, jnp.asarray(inputs), dynamics.answer_loss(params, targets), hold_gates=hold
+                params,
+                jnp.asarray(inputs),
+                dynamics.answer_loss(params, targets),
+                stop_gate_gradients=hold,
             ),
             static_argnums=1,
         )

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
-from jaxlabs.analysis.diffusion_likelihood import cut_times, estimate, grey_log_likelihood
+from jaxlabs.analysis.diffusion_likelihood import cut_times, estimate, gray_log_likelihood
 from jaxlabs.diffusion import process
-from jaxlabs.diffusion.schedules import DiffusionConfig, alpha_bars, make_schedule
+from jaxlabs.diffusion.schedules import DiffusionConfig, alphas_cumprod, make_schedule
 
 SHAPE = (2, 2, 1)
 FOUR = DiffusionConfig(diffusion_steps=4, first_beta=0.05, last_beta=0.6)
@@ -35,7 +35,7 @@ def sees_in_forty(guess, x, t, condition):
 
 def by_hand(x0, seen, diffusion, variance):
     """Bits per dimension of every time and of the prior, pixel by pixel as in the papers."""
-    left, bits = alpha_bars(diffusion), []
+    left, bits = alphas_cumprod(diffusion), []
     before = np.append(1, left[:-1])
     beta = 1 - left / before
     posterior = beta * (1 - before) / (1 - left)
@@ -91,7 +91,7 @@ def test_strata_estimate_the_sum_over_all_times_within_their_error():
     assert abs(bound.bits - bits.sum() - prior) < 4 * bound.standard_error
     # In v, an error of the picture is one of the output over the root of 1 - alpha bar.
     off = np.mean((images[0] / 127.5 - 1 - np.asarray(guess[0])) ** 2)
-    expected = off / (1 - alpha_bars(FORTY)[0])
+    expected = off / (1 - alphas_cumprod(FORTY)[0])
     assert bound.squared_error[0] == pytest.approx(expected, rel=1e-3)
 
 
@@ -103,10 +103,10 @@ def test_strata_hold_every_time_once_and_time_zero_alone():
         assert len(edges) == min(count, strata) + 1
 
 
-def test_probabilities_of_all_grey_values_add_up_to_one():
+def test_probabilities_of_all_gray_values_add_up_to_one():
     values = np.arange(256, dtype=np.float32) / np.float32(127.5) - 1
     for mean, deviation in ((0.3, 0.01), (-1.05, 0.2), (0.99, 0.5)):
-        nats = grey_log_likelihood(jnp.asarray(values), jnp.float32(mean), jnp.float32(deviation))
+        nats = gray_log_likelihood(jnp.asarray(values), jnp.float32(mean), jnp.float32(deviation))
         assert jnp.exp(nats).sum() == pytest.approx(1, abs=2e-5)
-    far = grey_log_likelihood(jnp.float32(0.9), jnp.float32(-0.9), jnp.float32(1e-3))
+    far = gray_log_likelihood(jnp.float32(0.9), jnp.float32(-0.9), jnp.float32(1e-3))
     assert far == pytest.approx(math.log(1e-12))

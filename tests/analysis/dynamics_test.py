@@ -29,7 +29,7 @@ def test_at_rest_a_gaussian_matrix_gives_the_norm_of_its_powers(sweep):
     norm = np.linalg.norm(np.linalg.matrix_power(matrix, STEPS), 2)
     assert norms[0] == pytest.approx(1)
     assert norms[-1] <= norm * (1 + 1e-9)
-    # Scaling the matrix scales every step, whatever the direction.
+    # LogitScale the matrix scales every step, whatever the direction.
     np.testing.assert_allclose(
         sweep["gaussian_rest"][2], norms * 1.5 ** np.arange(STEPS + 1), rtol=1e-10
     )
@@ -52,11 +52,11 @@ def test_state_gradients_are_those_of_differences(cell):
         inputs = jnp.asarray(inputs)
         loss = dynamics.answer_loss(params, jnp.zeros(2))
         (got,) = dynamics.state_gradients(cell, params, inputs, loss)
-        nudges = bare_recurrent.nothing_added(cell, inputs, 3)[0]
+        perturbations = bare_recurrent.zero_perturbations(cell, inputs, 3)[0]
 
         @jax.jit
         def nudged(size):
-            there = nudges.at[1, 0, 2].set(size)
+            there = perturbations.at[1, 0, 2].set(size)
             return loss(bare_recurrent.trace(cell, params, inputs, (there,)).states[0][-1])
 
         slope = (nudged(1e-5) - nudged(-1e-5)) / 2e-5

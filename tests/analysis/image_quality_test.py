@@ -55,10 +55,10 @@ def test_precision_and_recall_equal_loops_over_pictures(monkeypatch):
     monkeypatch.setattr(image_quality, "CHUNK", 7)
     real, made = cloud(30, 2), 0.7 * cloud(20, 2, seed=1) + 1.5
 
-    def share(points, centres):
-        radii = [sorted(math.dist(c, other) for other in centres)[3] for c in centres]
+    def share(points, centers):
+        radii = [sorted(math.dist(c, other) for other in centers)[3] for c in centers]
         inside = [
-            any(math.dist(point, c) <= r for c, r in zip(centres, radii, strict=True))
+            any(math.dist(point, c) <= r for c, r in zip(centers, radii, strict=True))
             for point in points
         ]
         return sum(inside) / len(points)
@@ -90,13 +90,13 @@ def test_class_entropy_is_that_of_an_even_draw_where_no_class_dominates():
             "precision": 1,
             "recall": 1,
             "class_entropy": class_entropy(np.array([1, 1, 1, 3])),
-            "unsure": 0,
+            "prediction_entropy": 0,
         },
         abs=1e-10,
     )
-    assert quality(features, features, np.full((6, 4), 0.25))["unsure"] == pytest.approx(
-        math.log(4)
-    )
+    assert quality(features, features, np.full((6, 4), 0.25))[
+        "prediction_entropy"
+    ] == pytest.approx(math.log(4))
 
 
 def test_nearest_pictures_are_those_of_a_search_one_by_one(monkeypatch):

@@ -68,9 +68,9 @@ def test_a_rate_is_tolerated_by_what_the_same_norm_reaches_at_its_best():
 def test_every_claim_is_judged_by_its_own_figures():
     claims = by_name(found())
     verdicts = {name: claim.verdict for name, claim in claims.items()}
-    assert verdicts.pop("noise_regularises") == "undecided"
+    assert verdicts.pop("noise_regularizes") == "undecided"
     assert set(verdicts.values()) == {"held"}
-    np.testing.assert_allclose(claims["noise_regularises"].differences, [0.01, -0.01])
+    np.testing.assert_allclose(claims["noise_regularizes"].differences, [0.01, -0.01])
     np.testing.assert_allclose(claims["faster_at_the_plain_rate"].differences, [10, 10])
     np.testing.assert_allclose(claims["faster_at_its_own_rate"].differences, [15, 20])
     np.testing.assert_allclose(claims["larger_rates"].differences, [0.9, 0.9])
@@ -80,9 +80,9 @@ def test_every_claim_is_judged_by_its_own_figures():
         claims["faster_at_the_plain_rate"]
     )
     assert "rates up to 1 with it and up to 0.1 without" in claims["larger_rates"].found
-    assert "4, 16, 64 pictures" in claims["noise_regularises"].found
+    assert "4, 16, 64 pictures" in claims["noise_regularizes"].found
     alone = {"groups": np.array([64]), "group_test_accuracy": np.array([[0.9, 0.85]])}
-    assert by_name(found(**alone))["noise_regularises"].verdict == "undecided"
+    assert by_name(found(**alone))["noise_regularizes"].verdict == "undecided"
 
 
 def test_claims_that_are_wrong_are_refuted():

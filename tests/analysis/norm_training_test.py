@@ -143,7 +143,7 @@ def test_accuracy_by_a_batchs_statistics_is_that_of_its_batches(trained):
     assert found["running_accuracy"] == pytest.approx(expected)
 
 
-def test_activations_grow_by_the_gain_unless_they_are_normalised():
+def test_activations_grow_by_the_gain_unless_they_are_normalized():
     config = NormalizedNetworkConfig(width=256)
     pixels = np.random.default_rng(0).integers(0, 256, (32, 4, 4, 1), dtype=np.uint8)
     found = activation_scale.study(config, pixels, 6, 0)

@@ -6,13 +6,13 @@ import pytest
 
 from jaxlabs.analysis.sequence_pictures import _alignment
 from jaxlabs.data.batches import Examples
-from jaxlabs.data.sequence_splits import Numbering
+from jaxlabs.data.sequence_splits import Vocab
 from jaxlabs.models.seq2seq import Seq2Seq
 from jaxlabs.models.sequence_tasks import SequenceConfig
 
 pytestmark = pytest.mark.usefixtures("quickly_compiled")
 
-SOURCE, TARGET = Numbering(("moon", "the")), Numbering(("la", "luna"))
+SOURCE, TARGET = Vocab(("moon", "the")), Vocab(("la", "luna"))
 
 
 @pytest.mark.parametrize("backbone", ["rnn", "transformer"])

@@ -17,8 +17,8 @@ from jaxlabs.analysis.worked_problems import (
     attention,
     closed_form,
     contrastive,
-    normalisation,
-    optimisation,
+    normalization,
+    optimization,
     probability,
 )
 from jaxlabs.analysis.worked_problems.rows import Number, in_words, is_wrong, metrics, numbers
@@ -26,7 +26,7 @@ from jaxlabs.published import worked_problems as given
 
 pytestmark = pytest.mark.usefixtures("quickly_compiled")
 
-THEMES = (attention, optimisation, normalisation, contrastive, probability)
+THEMES = (attention, optimization, normalization, contrastive, probability)
 
 
 @pytest.fixture(scope="module")
@@ -128,12 +128,12 @@ def test_without_brackets_the_log_term_has_the_wrong_sign(solved):
 
 def test_batch_norm_divides_by_the_deviation(solved):
     values = np.array([1.0, 4, 2, 9])
-    (row,) = find(solved, "normalised [H1, 0, 0], by the stated rule")
+    (row,) = find(solved, "normalized [H1, 0, 0], by the stated rule")
     assert row.exact == pytest.approx((1 - values.mean()) / values.std())
     assert row.exact == pytest.approx(-0.97333, abs=5e-6)
     assert row.write_up == pytest.approx((1 - values.mean()) / values.var())
     assert row.mark
-    (text,) = find(solved, "normalised [H1, 0, 0], in the text")
+    (text,) = find(solved, "normalized [H1, 0, 0], in the text")
     assert (text.printed, text.mark) == ("-0.9733", "")
 
 
@@ -144,11 +144,11 @@ def test_printed_normalized_values_are_compared_and_those_off_in_the_fourth_deci
     wrong = {}
     for letter, of_letter in tables.items():
         expected = (of_letter - samples.mean(0)) / samples.std(0)
-        theme = normalisation.THEMES[normalisation.MENDED]
+        theme = normalization.THEMES[normalization.MENDED]
         rows = [
             row
             for number in range(len(of_letter))
-            for row in find(solved, f"normalised [{letter}{number + 1}", theme)
+            for row in find(solved, f"normalized [{letter}{number + 1}", theme)
             if row.problem.endswith("]")
         ]
         np.testing.assert_allclose([row.exact for row in rows], expected.ravel(), atol=1e-15)
@@ -158,7 +158,7 @@ def test_printed_normalized_values_are_compared_and_those_off_in_the_fourth_deci
         assert max(abs(row.write_up - row.exact) for row in rows) < 4e-4
     assert (len(wrong["H"]), wrong["test "]) == (15, ["-0.3245", "0.6546"])
     assert "0.0932" in wrong["H"]  # 0.09325048: half a unit and 5e-7
-    assert all(row.write_up is None for row in find(solved, "normalised [test 2", theme))
+    assert all(row.write_up is None for row in find(solved, "normalized [test 2", theme))
 
 
 def test_the_slope_from_the_homeworks_first_state_is_right_as_printed(solved):
@@ -209,10 +209,10 @@ def test_log_p_times_the_integral_of_q_over_z_is_log_p():
     q = scipy.stats.norm(*given.POSTERIOR_GUESS)
     assert scipy.integrate.quad(q.pdf, -10, 10)[0] == pytest.approx(1)
     assert "dz" in statement("log p(x) times the integral").right
-    opened = statement("A bracket of the ELBO")
-    assert opened.error
-    assert opened.right.count("(") == opened.right.count(")")
-    assert opened.right.count("[") == opened.right.count("]")
+    open_run = statement("A bracket of the ELBO")
+    assert open_run.error
+    assert open_run.right.count("(") == open_run.right.count(")")
+    assert open_run.right.count("[") == open_run.right.count("]")
 
 
 def test_printed_answers_that_are_right_are_ours_to_their_digits(solved):
@@ -230,15 +230,15 @@ def test_printed_answers_that_are_right_are_ours_to_their_digits(solved):
 @pytest.mark.parametrize(
     ("reading", "mean", "variance"), [("as printed", 4.75, 6.1875), ("misprint mended", 5.0, 6.5)]
 )
-def test_both_readings_of_the_samples_have_36_normalised_values(solved, reading, mean, variance):
-    theme = normalisation.THEMES[reading]
-    assert len([row for row in find(solved, "normalised", theme) if row.problem[-1] == "]"]) == 36
+def test_both_readings_of_the_samples_have_36_normalized_values(solved, reading, mean, variance):
+    theme = normalization.THEMES[reading]
+    assert len([row for row in find(solved, "normalized", theme) if row.problem[-1] == "]"]) == 36
     assert values(solved, "mean of entry [0, 1]", theme) == [mean]
     assert values(solved, "variance of entry [0, 1]", theme) == [variance]
-    training = np.array(values(solved, "normalised [H", theme)[:24]).reshape(4, 6)
+    training = np.array(values(solved, "normalized [H", theme)[:24]).reshape(4, 6)
     np.testing.assert_allclose(training.mean(axis=0), 0, atol=1e-15)
     np.testing.assert_allclose(training.std(axis=0), 1)
-    (entry,) = values(solved, "normalised [test 2, 0, 1]", theme)
+    (entry,) = values(solved, "normalized [test 2, 0, 1]", theme)
     assert entry == pytest.approx((7 - mean) / math.sqrt(variance))
 
 
@@ -265,17 +265,17 @@ def test_best_momentum_is_polyaks_and_no_setting_near_it_shrinks_faster():
     ratio = max(given.RAVINE_CURVATURES) / min(given.RAVINE_CURVATURES)
     root = math.sqrt(ratio)
     expected = ((root - 1) / (root + 1)) ** 2
-    assert pytest.approx(expected) == optimisation.BEST_MOMENTUM
+    assert pytest.approx(expected) == optimization.BEST_MOMENTUM
     with jax.enable_x64(True):
-        best = optimisation.shrinkage(optimisation.BEST_RATE, expected)
+        best = optimization.shrinkage(optimization.BEST_RATE, expected)
         for rate, momentum in ((1.02, 1.0), (0.98, 1.0), (1.0, 1.05), (1.0, 0.95)):
-            near = optimisation.BEST_RATE * rate, expected * momentum
-            assert optimisation.shrinkage(*near) > best + 1e-4
+            near = optimization.BEST_RATE * rate, expected * momentum
+            assert optimization.shrinkage(*near) > best + 1e-4
 
 
 def test_trajectories_are_those_of_a_loop_by_hand():
     for (rate, momentum), path in zip(
-        optimisation.METHODS.values(), optimisation.trajectories(), strict=True
+        optimization.METHODS.values(), optimization.trajectories(), strict=True
     ):
         place, velocity = np.array(given.RAVINE_START), np.zeros(2)
         for got in path:
@@ -352,8 +352,8 @@ def test_ours_is_the_layers_answer_and_not_the_closed_forms(monkeypatch):
         return real(query * 2, key, value, **options)
 
     monkeypatch.setattr(attention, "attention_parts", planted)
-    monkeypatch.setattr(optimisation.optax, "sgd", lambda rate, momentum=None: optax.adam(rate))
+    monkeypatch.setattr(optimization.optax, "sgd", lambda rate, momentum=None: optax.adam(rate))
     with jax.enable_x64(True):
         assert any(abs(row.difference) > 0.01 for row in attention._one_head())
-        assert any(abs(row.difference) > 0.01 for row in optimisation._two_updates())
+        assert any(abs(row.difference) > 0.01 for row in optimization._two_updates())
         assert jnp.zeros(()).dtype == jnp.float64

@@ -27,7 +27,7 @@ FLAG_ERRORS = {
     "--widht=3": "--widht: no such flag; did you mean 'width'?",
     "--xyzzy=3": "--xyzzy: no such flag; --help lists them",
     "--preset=quik": "--preset: 'quik' is not accepted; one of {presets}; did you mean 'quick'?",
-    "--mode=trian": "--mode: 'trian' is not accepted; one of train, sample, evaluate, analyse, "
+    "--mode=trian": "--mode: 'trian' is not accepted; one of train, sample, evaluate, analyze, "
     "export; did you mean 'train'?",
     "--checkpoint=worst": "--checkpoint: 'worst' is not accepted; one of latest, best",
     "--platform=cup": "--platform: 'cup' is not accepted; one of auto, cpu, gpu, tpu; "

@@ -11,7 +11,7 @@ from experiments import gpt, mnist_classifier
 from jaxlabs import command
 from jaxlabs.analysis.judge import open_judge
 from jaxlabs.config import UserError
-from jaxlabs.opening import opened
+from jaxlabs.opening import open_run
 from jaxlabs.run_folder import RunFolder
 from jaxlabs.training.checkpoints import Checkpoints
 
@@ -28,7 +28,7 @@ DAMAGE = {
     "unreadable": lambda path: path.chmod(0),
 }
 STORED = Path(__file__).parents[1] / "fixtures" / "run_folders"
-READING = ("sample", "evaluate", "export", "analyse")
+READING = ("sample", "evaluate", "export", "analyze")
 
 
 def contents(path):
@@ -112,7 +112,7 @@ def test_setting_that_is_newer_than_a_run_is_as_its_default(cut_off, refused, fl
     assert "qk_norm (False there, True here)" in refused(*flags, "--qk_norm")
     request = command.parse(gpt.LAB, flags)
     with (
-        opened(request, request.config(), gpt.load_data(request.config())) as folder,
+        open_run(request, request.config(), gpt.load_data(request.config())) as folder,
         Checkpoints(folder.checkpoints, keep=2) as checkpoints,
     ):
         checkpoints.require_run(gpt.GPTConfig, folder.read_config())

@@ -17,12 +17,12 @@ pytestmark = pytest.mark.usefixtures("reused_executables")
 
 # A small file of a run folder -> what reads it: a mode, or the same command again.
 READERS = {
-    "config.json": ("again", "evaluate", "sample", "analyse", "export"),
-    "metrics.jsonl": ("again", "analyse"),
-    "summary.json": ("again", "analyse"),
+    "config.json": ("again", "evaluate", "sample", "analyze", "export"),
+    "metrics.jsonl": ("again", "analyze"),
+    "summary.json": ("again", "analyze"),
     "arrays/attention_maps.npz": ("again",),
     "samples/final.txt": ("again",),
-    "samples/final.json": ("analyse",),
+    "samples/final.json": ("analyze",),
     "samples/step-000004.txt": ("again",),
     "checkpoints/4/facts/metadata": ("again", "sample"),
 }

@@ -6,7 +6,7 @@ import pytest
 
 from experiments import gpt, reproduce, worked_problems
 from jaxlabs import command
-from jaxlabs.opening import opened
+from jaxlabs.opening import open_run
 from jaxlabs.run_folder import RunFolder
 
 COMMANDS = ["train", "lr_range_test", "replay", "sweep", "study", "collection"]
@@ -105,7 +105,7 @@ def started(tiny_flags):
 
     def start(path, *flags):
         request = command.parse(gpt.LAB, [*tiny_flags, f"--workdir={path}", *flags])
-        with opened(request, request.config()) as folder:
+        with open_run(request, request.config()) as folder:
             return folder
 
     return start

@@ -26,10 +26,10 @@ def test_losses_that_are_not_finite_at_the_end_are_shown_as_such(
     assert RunFolder(run).read_summary()["metrics"]["held_out_loss"] is None
 
 
-def test_finished_run_is_analysed_again_for_another_text(trained, tmp_path, capsys):
+def test_finished_run_is_analyzed_again_for_another_text(trained, tmp_path, capsys):
     run = shutil.copytree(trained, tmp_path / "again")
     before = RunFolder(run).read_summary()
-    flags = ["--mode=analyse", "--shown_text=the king", f"--workdir={run}"]
+    flags = ["--mode=analyze", "--shown_text=the king", f"--workdir={run}"]
     assert command.run(LAB, flags) == 0
     assert "attention_future_weight 0.0000" in capsys.readouterr().out
     with np.load(RunFolder(run).arrays("attention_maps")) as arrays:
@@ -37,7 +37,7 @@ def test_finished_run_is_analysed_again_for_another_text(trained, tmp_path, caps
     after = RunFolder(run).read_summary()
     assert after.keys() == before.keys()
     assert after["parameters_sha256"] == before["parameters_sha256"]
-    assert command.run(LAB, ["--mode=analyse", f"--workdir={tmp_path / 'nothing'}"]) == 2
+    assert command.run(LAB, ["--mode=analyze", f"--workdir={tmp_path / 'nothing'}"]) == 2
 
 
 def test_damaged_newest_checkpoint_is_reported_and_the_one_before_it_sampled(

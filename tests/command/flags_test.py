@@ -34,7 +34,7 @@ def test_help_names_every_setting_with_its_value_in_each_preset(capsys):
 
 def test_a_command_keeps_freed_memory_from_its_start(monkeypatch, capsys):
     seen = []
-    monkeypatch.setattr(command.memory, "keep_freed", lambda: seen.append(True))
+    monkeypatch.setattr(command.memory, "configure_malloc", lambda: seen.append(True))
     monkeypatch.setattr(command.signals, "guard", lambda: None)  # the process is pytest's
     monkeypatch.setattr(sys, "argv", ["gpt", "--help"])
     with pytest.raises(SystemExit, match="0"):

@@ -123,6 +123,6 @@ def test_unforeseen_disk_error_and_interrupt_are_one_line(tiny_flags, monkeypatc
         def fail(request, error=error):
             raise error
 
-        monkeypatch.setattr(modes, "carry_out", fail)
+        monkeypatch.setattr(modes, "run", fail)
         assert command.run(LAB, tiny_flags) == status
         assert capsys.readouterr().err == line + "\n"

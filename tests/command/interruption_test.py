@@ -15,8 +15,8 @@ import pytest
 from jaxlabs import command, modes, studies, sweeps
 from jaxlabs.data.batches import Examples
 from jaxlabs.data.splits import Data
-from jaxlabs.lab import Findings, Lab, Study
-from jaxlabs.losses.parts import LossParts
+from jaxlabs.lab import Lab, Study, StudyResult
+from jaxlabs.losses.parts import LossOutput
 from jaxlabs.run_folder import RunFolder
 from jaxlabs.sweep_plan import Sweep
 from jaxlabs.training import loop
@@ -34,14 +34,14 @@ POINTS = Examples({"x": np.ones((8, 1), np.float32), "y": np.ones(8, np.float32)
 def loss(params, batch, key, state, train):
     y = state.model.apply({"params": params}, batch["x"])[:, 0]
     squares = jnp.square(y - batch["y"]) * batch["weights"]
-    return LossParts(squares.sum(), batch["weights"].sum(), {})
+    return LossOutput(squares.sum(), batch["weights"].sum(), {})
 
 
 train_step = build_train_step(loss)
 model = nn.Dense(1)
 
 
-def analyse(config, task, data, state, folder):
+def analyze(config, task, data, state, folder):
     folder.write_arrays("lr_range", learning_rate=np.array([0.1, 0.2, 0.4]), loss=np.ones(3))
     return {}
 
@@ -54,7 +54,7 @@ LINE = Lab(
     load_data=lambda config: Data(
         train=POINTS,
         evaluations={"held_out": POINTS},
-        final_evaluations=lambda: {"all": POINTS},
+        final_eval_sets=lambda: {"all": POINTS},
         dataset={"name": "line", "source": "made up", "sha256": "0"},
         comparable=False,
         vocabulary={},
@@ -64,7 +64,7 @@ LINE = Lab(
         model, lambda key: model.init(key, jnp.zeros((1, 1))), loss, train_step
     ),
     sample=lambda config, task, vocabulary, state, key: "a line",
-    analyse=analyse,
+    analyze=analyze,
     sweeps={"seeds": Sweep(question="Luck?", axes={"seed": (3, 4)}, metrics=("held_out_loss",))},
 )
 RUN = ["--platform=cpu", "--workdir=run"]
@@ -104,11 +104,11 @@ def last_line(capsys):
         (signal.SIGINT, Data, "__init__", 1, ""),
         (signal.SIGTERM, loop, "initial_state", 1, ""),
         (signal.SIGINT, Evaluator, "__call__", 1, ""),  # at step 0
-        (signal.SIGTERM, loop._Run, "call", 1, " at step 1/4, checkpoint saved"),
+        (signal.SIGTERM, loop.Trainer, "call", 1, " at step 1/4, checkpoint saved"),
         (signal.SIGINT, Checkpoints, "save", 1, " at step 2/4, checkpoint saved"),
         (signal.SIGTERM, Evaluator, "__call__", 2, " at step 4/4, checkpoint saved"),
         (signal.SIGINT, Evaluator, "__call__", 3, " in the final evaluation"),
-        (signal.SIGTERM, modes, "summarise", 1, " after training"),
+        (signal.SIGTERM, modes, "summarize", 1, " after training"),
         (signal.SIGINT, modes, "write_report", 1, " after training"),
     ],
 )
@@ -132,8 +132,8 @@ def test_a_signal_anywhere_in_a_run_is_one_line_and_the_same_command_finishes_it
     [
         (["--mode=sample"], Checkpoints, "restore"),
         (["--mode=evaluate"], Evaluator, "__call__"),
-        (["--mode=analyse"], RunFolder, "write_arrays"),
-        (["--mode=analyse"], modes, "write_report"),
+        (["--mode=analyze"], RunFolder, "write_arrays"),
+        (["--mode=analyze"], modes, "write_report"),
         (["--mode=export"], modes, "export_safetensors"),
         (["--lr_range_test"], modes, "range_test"),
         (["--replay_step=2"], modes, "replay"),
@@ -156,7 +156,7 @@ def test_a_signal_in_a_mode_that_reads_a_run_leaves_the_run_as_it_was(
 
 def test_a_signal_in_a_sweep_ends_it_and_the_same_command_finishes_it(capsys):
     flags = [*RUN, "--sweep=seeds"]
-    with interruption(loop._Run, "call", signal.SIGTERM, call=4):
+    with interruption(loop.Trainer, "call", signal.SIGTERM, call=4):
         assert command.run(LINE, flags) == 143
     assert last_line(capsys) == (
         "line: interrupted in the run seed=4, at step 1/4, checkpoint saved; run the same command"
@@ -170,7 +170,7 @@ def test_a_signal_in_a_sweep_ends_it_and_the_same_command_finishes_it(capsys):
 
 def test_a_signal_in_a_study_ends_it_and_the_same_command_finishes_it(capsys):
     def measure(config, folder):
-        return Findings({"sum": 1.0}, "measured")
+        return StudyResult({"sum": 1.0}, "measured")
 
     study = Study(
         name="study",
@@ -179,7 +179,7 @@ def test_a_signal_in_a_study_ends_it_and_the_same_command_finishes_it(capsys):
         presets={"quick": {}},
         measure=measure,
     )
-    for name, done in (("summarise_study", False), ("write_report", True)):
+    for name, done in (("summarize_study", False), ("write_report", True)):
         with interruption(studies, name, signal.SIGTERM):
             assert command.run(study, RUN) == 143
         assert last_line(capsys) == "study: interrupted; run the same command to resume"

@@ -18,7 +18,7 @@ from jaxlabs.training import capacity
 pytestmark = pytest.mark.usefixtures("reused_executables")
 
 NAMES = [found.name for found in pkgutil.iter_modules(experiments.__path__)]
-SEEDS = ("seed", "sample_seed", "binarisation_seed")
+SEEDS = ("seed", "sample_seed", "binarization_seed")
 WHOLE = [2**31 - 1, 2**31, 2**32, 10**12, 10**18, 10**400, 0, -1, -(10**12), -(10**400)]
 REAL = [
     1e308,

@@ -10,8 +10,6 @@ import pytest
 
 from experiments.gpt import LAB
 from jaxlabs import command
-from jaxlabs.report import plots
-from jaxlabs.report.left_out import LeftOut
 from jaxlabs.report.page import write_report
 from jaxlabs.run_folder import WRITTEN, RunFolder
 
@@ -72,11 +70,11 @@ def test_files_are_replaced_and_not_what_they_link_to(run, outside, tiny_flags, 
 
 
 @pytest.mark.parametrize("name", ["config.json", "metrics.jsonl", "samples/final.json", "samples"])
-def test_a_run_whose_files_lie_outside_is_not_analysed(name, run, outside, refused):
+def test_a_run_whose_files_lie_outside_is_not_analyzed(name, run, outside, refused):
     target = outside if name == "samples" else outside / name.split("/")[-1]
     linked(run.path / name, target)
     before = contents(outside)
-    line = refused("--mode=analyse", f"--workdir={run.path}")
+    line = refused("--mode=analyze", f"--workdir={run.path}")
     assert f"{run.path / name}" in line
     assert f"is a link out of the run folder, to {target}" in line
     assert contents(outside) == before
@@ -122,7 +120,6 @@ def test_what_is_no_file_in_a_checkpoint_is_named_and_not_waited_for(run, tiny_f
 def test_names_of_runs_in_a_summary_lead_nowhere_else(run, outside):
     figures = {"loss": {"values": [1.0], "mean": 1.0, "deviation": None}}
     group = {"settings": {}, "seeds": [0], "figures": figures}
-    from jaxlabs.report.page import write_report
 
     for name in ("../../outside", str(outside), ".."):
         run.write_summary(run.read_summary() | {"groups": [group | {"runs": [name]}]})

@@ -10,7 +10,7 @@ from experiments import sparse_autoencoder
 from jaxlabs import command
 
 STORED = Path(__file__).parents[1] / "fixtures" / "run_folders"
-READING = ("sample", "evaluate", "export", "analyse")
+READING = ("sample", "evaluate", "export", "analyze")
 
 
 @pytest.mark.parametrize("mode", READING)
@@ -26,8 +26,8 @@ def test_flag_of_training_is_refused_by_other_modes(flag, mode, refused, here):
     [
         (["--checkpoint=best"], "--checkpoint: a run resumes from its end; latest"),
         (
-            ["--checkpoint=best", "--mode=analyse"],
-            "--checkpoint: a run is analysed at its end; latest",
+            ["--checkpoint=best", "--mode=analyze"],
+            "--checkpoint: a run is analyzed at its end; latest",
         ),
         (
             ["--replay_step=2", "--overwrite"],

@@ -19,10 +19,10 @@ pytestmark = pytest.mark.usefixtures("reused_executables")
 
 # Compiling what draws and measures would take the time.
 LAB = dataclasses.replace(
-    gpt.LAB, sample=lambda *arguments: "a sample", analyse=lambda *arguments: {}
+    gpt.LAB, sample=lambda *arguments: "a sample", analyze=lambda *arguments: {}
 )
 STORED = Path(__file__).parents[1] / "fixtures" / "run_folders"
-MODES = ("evaluate", "analyse", "sample", "export")
+MODES = ("evaluate", "analyze", "sample", "export")
 
 
 @pytest.fixture(autouse=True)
@@ -54,7 +54,7 @@ def test_run_is_read_and_continued_from_another_working_directory(moved, here, m
 
 def test_run_is_read_and_continued_where_its_data_have_moved(moved, here, refused, capsys):
     folder, flags = moved
-    for mode in ("evaluate", "analyse"):
+    for mode in ("evaluate", "analyze"):
         assert refused(f"--mode={mode}", f"--workdir={folder.path}") == (
             f"--dataset: '{here}/play.txt', on which the run in {folder.path} was trained, is not"
             " there; give the path that it has now"

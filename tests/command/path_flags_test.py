@@ -43,7 +43,7 @@ def test_url_unknown_home_and_what_is_no_text_are_refused(lab, name, here, capsy
     assert list(here.iterdir()) == []
 
 
-@pytest.mark.parametrize("mode", ["sample", "evaluate", "analyse", "export"])
+@pytest.mark.parametrize("mode", ["sample", "evaluate", "analyze", "export"])
 def test_modes_that_read_refuse_them_too(mode, here, capsys):
     for value in ("s3://bucket/x", "~nobody_of_this_name"):
         flags = [f"--mode={mode}", f"--workdir={value}"]

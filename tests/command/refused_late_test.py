@@ -7,7 +7,7 @@ import pytest
 from experiments.gpt import LAB
 from jaxlabs import command
 from jaxlabs.config import UserError
-from jaxlabs.opening import opened
+from jaxlabs.opening import open_run
 from jaxlabs.run_folder import RunFolder
 from jaxlabs.training import loop
 
@@ -30,7 +30,7 @@ def test_run_in_which_nothing_was_trained_is_replaced(refused, tiny_flags, here,
         patch.setattr(loop, "train", late)
         assert refused(*flags) == "--seed: refused late"
     request = command.parse(LAB, [*flags, "--seed=1"])
-    with opened(request, request.config(), LAB.load_data(request.config())) as folder:
+    with open_run(request, request.config(), LAB.load_data(request.config())) as folder:
         assert folder.read_config()["settings"]["seed"] == 1
 
 

@@ -52,7 +52,7 @@ def test_stored_parameters_give_the_stored_outputs(stored, name):
     request = command.parse(LABS[name], ["--mode=sample", f"--workdir={stored(name).path}"])
     _, task, _, state = restoring.restore(request)
     expected = np.load(STORED / name / "expected.npz")
-    outputs = task.model.apply({"params": state.evaluation_params}, expected["inputs"])
+    outputs = task.model.apply({"params": state.eval_params}, expected["inputs"])
     for number, output in enumerate(jax.tree.leaves(outputs)):
         np.testing.assert_allclose(output, expected[f"output_{number}"], atol=TOLERANCE)
 

@@ -27,9 +27,9 @@ for stream in (sys.stdout, sys.stderr):
 
 STUDY = f"""
 from jaxlabs import command
-from jaxlabs.lab import Findings, Study
+from jaxlabs.lab import StudyResult, Study
 from jaxlabs.training.run_config import CommonConfig
-measure = lambda config, folder: Findings({{"sum": 1.0}}, {TEXT!r})
+measure = lambda config, folder: StudyResult({{"sum": 1.0}}, {TEXT!r})
 command.main(Study(name="study", description={TEXT!r}, config_class=CommonConfig,
     presets={{"quick": {{}}}}, measure=measure))
 """
@@ -75,7 +75,7 @@ def test_a_command_ends_as_usual_without_streams_or_utf_8(redirections, environm
 def test_the_summary_is_written_before_anything_is_printed(
     tiny_flags, reused_executables, monkeypatch
 ):
-    lab = dataclasses.replace(LAB, sample=lambda *_: TEXT, analyse=lambda *_: {})
+    lab = dataclasses.replace(LAB, sample=lambda *_: TEXT, analyze=lambda *_: {})
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO(), "ascii"))
     with pytest.raises(UnicodeEncodeError):
         command.run(lab, [*tiny_flags, "--steps=0", "--platform=cpu", "--workdir=run"])

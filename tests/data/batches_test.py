@@ -12,12 +12,12 @@ from scipy import stats
 
 from jaxlabs.config import UserError
 from jaxlabs.data.batches import (
+    ContiguousStreams,
     Examples,
-    ParallelStreams,
     TokenStream,
     batch_at,
+    eval_batch,
     num_batches,
-    ordered_batch,
 )
 
 compiled_batch_at = jax.jit(batch_at, static_argnames="batch_size")
@@ -173,7 +173,7 @@ def test_arrays_of_an_example_stay_together_and_keep_their_types():
 
 def test_ordered_batches_read_every_example_in_stored_order():
     examples = numbered_examples(10)
-    read = jax.jit(ordered_batch, static_argnames="batch_size")
+    read = jax.jit(eval_batch, static_argnames="batch_size")
     batches = [read(examples, index, batch_size=4) for index in range(num_batches(examples, 4))]
     assert [real_labels(batch) for batch in batches] == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
     np.testing.assert_array_equal(batches[-1]["weights"], [1, 1, 0, 0])
@@ -183,7 +183,7 @@ def test_ordered_batches_read_every_example_in_stored_order():
 def test_stored_weights_stay_and_padding_still_weighs_nothing():
     stored = np.random.default_rng(0).uniform(size=(5, 3)).astype(np.float32)
     examples = Examples(arrays={"labels": np.arange(5), "weights": stored})
-    last = ordered_batch(examples, 1, batch_size=4)
+    last = eval_batch(examples, 1, batch_size=4)
     expected = np.concatenate([stored[4:], np.zeros((3, 3))])
     np.testing.assert_array_equal(last["weights"], expected)
     shuffled = compiled_batch_at(examples, 0, 0, batch_size=8)
@@ -192,7 +192,7 @@ def test_stored_weights_stay_and_padding_still_weighs_nothing():
 
 
 def test_rows_of_parallel_streams_go_on_where_they_stopped_until_the_epoch_ends():
-    streams = ParallelStreams(tokens=np.arange(100, dtype=np.uint8), context=CONTEXT)
+    streams = ContiguousStreams(tokens=np.arange(100, dtype=np.uint8), context=CONTEXT)
     windows = streams.windows(3)
     assert windows == 4  # 99 // 18 - 1
     epochs = []
@@ -215,7 +215,7 @@ def test_rows_of_parallel_streams_go_on_where_they_stopped_until_the_epoch_ends(
 
 
 def test_shortest_text_of_parallel_streams_is_read_whole():
-    streams = ParallelStreams(tokens=np.arange(13, dtype=np.uint8), context=CONTEXT)
+    streams = ContiguousStreams(tokens=np.arange(13, dtype=np.uint8), context=CONTEXT)
     assert streams.windows(2) == 1
     batch = compiled_batch_at(streams, 0, 5, batch_size=2)
     np.testing.assert_array_equal(np.ravel(batch["targets"]), np.arange(1, 13))

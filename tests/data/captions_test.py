@@ -8,7 +8,7 @@ import pytest
 from jaxlabs.config import UserError
 from jaxlabs.data import captions, digits, images
 from jaxlabs.data.grammars.digit_captions import UNSAID
-from jaxlabs.data.images import LabelledImages
+from jaxlabs.data.images import LabeledImages
 from jaxlabs.data.tokenizers import PADDING, WordTokenizer
 
 
@@ -18,7 +18,7 @@ def drawn():
 
 
 def pictures_of(drawn, **changes):
-    train = LabelledImages(*drawn)
+    train = LabeledImages(*drawn)
     found = images.ImageDataset("drawn", train, train.take(slice(100)), digits.CLASSES, "here", "0")
     return dataclasses.replace(found, **changes)
 
@@ -106,7 +106,7 @@ def test_bad_input_is_refused(drawn):
         captions.caption_data(pictures_of(drawn), context=3)
     with pytest.raises(UserError, match=r"--dataset: drawn has the classes cat, dog; 0 to 9 are"):
         captions.describe(pictures_of(drawn, classes=("cat", "dog")))
-    few = LabelledImages(*drawn[:2]).take(drawn[1] != 3)
+    few = LabeledImages(*drawn[:2]).take(drawn[1] != 3)
     with pytest.raises(UserError, match="--dataset: drawn has no 3 to train on"):
         captions.describe(pictures_of(drawn, train=few))
     tokenizer = WordTokenizer.from_lines(["a seven"])

@@ -26,7 +26,7 @@ def test_amplitude_falls_as_one_over_f(pictures):
 
 def test_leaves_cover_all_of_the_picture_alike(pictures):
     assert (pictures.shape, pictures.min() >= 0, pictures.max() <= 1) == ((3, 256, 256), True, True)
-    # Grey values are uniform; the ground between the leaves, 0.5 exactly, is all but hidden.
+    # Gray values are uniform; the ground between the leaves, 0.5 exactly, is all but hidden.
     assert pictures.mean() == pytest.approx(0.5, abs=0.06)
     assert pictures.std() == pytest.approx(np.sqrt(1 / 12), rel=0.2)
     bare = pictures == dead_leaves.GROUND
@@ -37,7 +37,7 @@ def test_leaves_cover_all_of_the_picture_alike(pictures):
 
 
 def one_leaf(**attributes):
-    middle = {"down": 30.0, "right": 40.0, "radius": 9.0, "ratio": 1.0, "grey": 0.0}
+    middle = {"down": 30.0, "right": 40.0, "radius": 9.0, "ratio": 1.0, "gray": 0.0}
     middle |= {"cosine": 1.0, "sine": 0.0, "is_disc": True}
     leaf = {name: np.array([value]) for name, value in (middle | attributes).items()}
     leaves = dead_leaves.Leaves(**leaf)
@@ -75,20 +75,20 @@ def test_leaf_at_a_border_is_cut_there(down):
 
 
 def test_corners_are_covered_as_often_as_the_middle(monkeypatch):
-    monkeypatch.setattr(dead_leaves, "SMALLEST", 3.0)
-    monkeypatch.setattr(dead_leaves, "LARGEST", 3.5)
+    monkeypatch.setattr(dead_leaves, "MIN_RADIUS", 3.0)
+    monkeypatch.setattr(dead_leaves, "MAX_RADIUS", 3.5)
     bare = dead_leaves.draw(100, 32) == dead_leaves.GROUND
-    # If centres lay inside only, a quarter of the leaves would reach a corner: one in six bare.
+    # If centers lay inside only, a quarter of the leaves would reach a corner: one in six bare.
     assert bare[:, [0, 0, -1, -1], [0, -1, 0, -1]].mean() < 0.04
     assert bare[:, 16, 16].mean() < 0.04
 
 
 def test_later_leaf_lies_on_top(monkeypatch):
     def scatter(side, generator):
-        sizes, greys = np.array([40.0, 5, 7, 7]), np.array([0.2, 0.4, 0.6, 0.8])
+        sizes, grays = np.array([40.0, 5, 7, 7]), np.array([0.2, 0.4, 0.6, 0.8])
         ones = np.ones(4)
         disc = np.ones(4, bool)
-        return dead_leaves.Leaves(16 * ones, 16 * ones, sizes, ones, 0 * ones, ones, disc, greys)
+        return dead_leaves.Leaves(16 * ones, 16 * ones, sizes, ones, 0 * ones, ones, disc, grays)
 
     monkeypatch.setattr(dead_leaves, "_scatter", scatter)
     picture = dead_leaves.draw(1, 16)[0]

@@ -15,7 +15,7 @@ def complaint(folder, **arguments):
     return str(caught.value)
 
 
-def test_grey_pictures_come_back_in_the_order_of_their_names(tmp_path, write_picture):
+def test_gray_pictures_come_back_in_the_order_of_their_names(tmp_path, write_picture):
     second = write_picture(tmp_path / "b.PNG", 3, 5, seed=1)
     first = write_picture(tmp_path / "a.png", 3, 5, seed=2)
     (tmp_path / "notes.txt").write_text("not a picture")
@@ -27,17 +27,17 @@ def test_grey_pictures_come_back_in_the_order_of_their_names(tmp_path, write_pic
     assert (held.labels.tolist(), held.classes) == ([0, 0], ())
 
 
-def test_one_coloured_picture_gives_all_three_channels(tmp_path, write_picture):
-    grey = write_picture(tmp_path / "a.png", 4, 4)
-    colour = write_picture(tmp_path / "b.png", 4, 4, channels=3)
-    Image.fromarray(colour).quantize(256).save(tmp_path / "c.png")
+def test_one_colored_picture_gives_all_three_channels(tmp_path, write_picture):
+    gray = write_picture(tmp_path / "a.png", 4, 4)
+    color = write_picture(tmp_path / "b.png", 4, 4, channels=3)
+    Image.fromarray(color).quantize(256).save(tmp_path / "c.png")
     images = read_folder(tmp_path, at_least=1).images
-    np.testing.assert_array_equal(images[:2], [np.repeat(grey, 3, axis=2), colour])
-    assert np.abs(images[2].astype(int) - colour).mean() < 20  # of a palette, so nearly
-    grey_only = read_folder(tmp_path, at_least=1, grey=True).images
-    assert grey_only.shape == (3, 4, 4, 1)
-    luma = colour @ [0.299, 0.587, 0.114]
-    assert np.abs(grey_only[1, ..., 0] - luma).max() < 1
+    np.testing.assert_array_equal(images[:2], [np.repeat(gray, 3, axis=2), color])
+    assert np.abs(images[2].astype(int) - color).mean() < 20  # of a palette, so nearly
+    gray_only = read_folder(tmp_path, at_least=1, gray=True).images
+    assert gray_only.shape == (3, 4, 4, 1)
+    luma = color @ [0.299, 0.587, 0.114]
+    assert np.abs(gray_only[1, ..., 0] - luma).max() < 1
 
 
 def test_jpeg_is_read(tmp_path):

@@ -8,7 +8,7 @@ import pytest
 
 from jaxlabs.config import UserError
 from jaxlabs.data import digits, images, mnist
-from jaxlabs.data.images import LabelledImages, binarised, hold_out, load
+from jaxlabs.data.images import LabeledImages, binarized, hold_out, load
 
 pytestmark = pytest.mark.usefixtures("offline")
 ACCEPTED = (
@@ -25,7 +25,7 @@ def few_digits(monkeypatch):
 def pictures(count, side=2):
     values = np.arange(count * side * side).reshape(count, side, side, 1) % 256
     labels = np.arange(count, dtype=np.int32) % 10
-    return LabelledImages(values.astype(np.uint8), labels, {"slant": np.arange(count)})
+    return LabeledImages(values.astype(np.uint8), labels, {"slant": np.arange(count)})
 
 
 def dataset(train, test):
@@ -167,10 +167,10 @@ def test_split_without_pictures_on_one_side_is_refused(count):
 
 
 def test_binary_pixels_are_one_as_often_as_they_are_bright():
-    # Every grey value 100 times 100 times: 0 is never and 255 always 1, which is exact.
-    greys = np.arange(256, dtype=np.uint8).reshape(1, 16, 16, 1)
-    part = LabelledImages(np.repeat(greys, 10_000, axis=0), np.zeros(10_000, np.int32))
-    drawn = binarised(dataset(part, part)).train.images
+    # Every gray value 100 times 100 times: 0 is never and 255 always 1, which is exact.
+    grays = np.arange(256, dtype=np.uint8).reshape(1, 16, 16, 1)
+    part = LabeledImages(np.repeat(grays, 10_000, axis=0), np.zeros(10_000, np.int32))
+    drawn = binarized(dataset(part, part)).train.images
     assert (drawn.dtype, set(np.unique(drawn))) == (np.uint8, {0, 1})
     share, wanted = drawn.mean(axis=0).ravel(), np.arange(256) / 255
     assert (share[0], share[255]) == (0, 1)
@@ -181,9 +181,9 @@ def test_binary_pixels_are_one_as_often_as_they_are_bright():
 
 
 def test_binary_draw_is_named_and_fixed_and_differs_by_set_and_seed():
-    grey = LabelledImages(np.full((50, 4, 4, 1), 128, np.uint8), np.arange(50, dtype=np.int32))
-    one, again, other = (binarised(dataset(grey, grey), seed) for seed in (0, 0, 1))
-    assert one.name == "made binarised by seed 0"
+    gray = LabeledImages(np.full((50, 4, 4, 1), 128, np.uint8), np.arange(50, dtype=np.int32))
+    one, again, other = (binarized(dataset(gray, gray), seed) for seed in (0, 0, 1))
+    assert one.name == "made binarized by seed 0"
     assert one.sha256 == again.sha256
     np.testing.assert_array_equal(one.train.images, again.train.images)
     assert len({one.sha256, other.sha256, "0" * 64}) == 3
@@ -198,5 +198,5 @@ def test_mnist_and_its_binary_draw_are_the_same_everywhere(data_dir):
         pytest.skip("needs real data: no mnist in JAXLABS_DATA_DIR")
     found = load("mnist", data_dir)
     assert (found.comparable, found.train.count, found.test.count) == (True, 60_000, 10_000)
-    # Made once by `binarised(load("mnist"))`: figures of two machines must be about one draw.
-    assert binarised(found).sha256.startswith("76881348ed672a37")
+    # Made once by `binarized(load("mnist"))`: figures of two machines must be about one draw.
+    assert binarized(found).sha256.startswith("76881348ed672a37")

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from jaxlabs.config import UserError
-from jaxlabs.data.batches import ParallelStreams
+from jaxlabs.data.batches import ContiguousStreams
 from jaxlabs.data.datasets import TextDataset
-from jaxlabs.data.language import streamed_data
+from jaxlabs.data.language import bptt_data
 from jaxlabs.data.tokenizers import CharTokenizer
 
 LETTERS = np.random.default_rng(0).choice(list("abcdefg"), 3000)
@@ -14,7 +14,7 @@ TEXT = TextDataset("letters", "".join(LETTERS), "drawn", "0" * 64)
 
 
 def data_of(context, batch_size=4):
-    return streamed_data(TEXT, context, batch_size, 0, lambda *arguments: {})
+    return bptt_data(TEXT, context, batch_size, 0, lambda *arguments: {})
 
 
 @pytest.mark.parametrize("context", [2, 7, 100, 299])
@@ -33,7 +33,7 @@ def test_held_out_text_is_scored_once_in_long_stretches(context):
 
 def test_training_streams_hold_the_first_nine_tenths():
     data = data_of(7)
-    assert isinstance(data.train, ParallelStreams)
+    assert isinstance(data.train, ContiguousStreams)
     assert (len(data.train.tokens), data.train.context) == (2700, 7)
 
 

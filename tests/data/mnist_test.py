@@ -234,7 +234,7 @@ def test_published_pictures_are_the_ones_that_others_trained_on(data_dir):
     assert found["test_images"].shape == (10_000, 28, 28)
     assert found["train_labels"][:5].tolist() == [5, 0, 4, 1, 9]
     assert np.bincount(found["test_labels"])[:3].tolist() == [980, 1135, 1032]
-    # The mean that everybody standardises with.
+    # The mean that everybody standardizes with.
     assert found["train_images"].mean() / 255 == pytest.approx(0.1307, abs=5e-5)
     assert mnist.content_sha256(found) == mnist.CONTENT_SHA256
 

@@ -7,7 +7,7 @@ from scipy.io import savemat
 
 from jaxlabs.config import UserError
 from jaxlabs.data import natural_images, whitening
-from jaxlabs.data.natural_images import load, normalised, random_patches, whitened
+from jaxlabs.data.natural_images import load, normalized, random_patches, whitened
 
 
 @pytest.fixture(autouse=True)
@@ -149,7 +149,7 @@ def test_patch_as_large_as_the_picture_is_the_largest():
         random_patches(images, 2, 6, seed=0)
 
 
-def test_patches_are_normalised_as_the_exercise_does_it():
+def test_patches_are_normalized_as_the_exercise_does_it():
     # Line by line from the exercise's MATLAB, on patches as columns.
     patches = np.random.default_rng(0).standard_t(3, size=(500, 4, 4)) + 5
     columns = patches.reshape(500, 16).T
@@ -157,18 +157,18 @@ def test_patches_are_normalised_as_the_exercise_does_it():
     deviations = 3 * columns.std()
     columns = np.maximum(np.minimum(columns, deviations), -deviations) / deviations
     expected = (columns + 1) * 0.4 + 0.1
-    np.testing.assert_allclose(normalised(patches).reshape(500, 16), expected.T, rtol=1e-12)
-    assert (normalised(patches).min(), normalised(patches).max()) == (0.1, 0.9)
+    np.testing.assert_allclose(normalized(patches).reshape(500, 16), expected.T, rtol=1e-12)
+    assert (normalized(patches).min(), normalized(patches).max()) == (0.1, 0.9)
     # The mean is each patch's own: brightness of single patches leaves no trace.
     brighter = patches + np.arange(500)[:, None, None]
-    np.testing.assert_allclose(normalised(brighter), normalised(patches), rtol=1e-9)
+    np.testing.assert_allclose(normalized(brighter), normalized(patches), rtol=1e-9)
 
 
 def test_patches_without_contrast_are_refused():
     with pytest.raises(
         UserError, match=r"^--dataset: the patches are all of one value; pictures with"
     ):
-        normalised(np.full((3, 2, 2), 7.0))
+        normalized(np.full((3, 2, 2), 7.0))
 
 
 @pytest.mark.real_data

@@ -8,16 +8,18 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from jaxlabs.data.permutation import ROUNDS, permuted
+from jaxlabs.data.permutation import ROUNDS, shuffle_index
 
 
 def orders(count: int, draws: int, seed: int) -> np.ndarray:
     """Returns [draws, count], one whole order per key."""
     keys = jax.random.split(jax.random.key(seed), draws)
-    return np.asarray(jax.jit(jax.vmap(lambda key: permuted(np.arange(count), count, key)))(keys))
+    return np.asarray(
+        jax.jit(jax.vmap(lambda key: shuffle_index(np.arange(count), count, key)))(keys)
+    )
 
 
-def murmur_finaliser(word: int) -> int:
+def murmur_finalizer(word: int) -> int:
     for shift, factor in ((16, 0x85EBCA6B), (13, 0xC2B2AE35)):
         word ^= word >> shift
         word = word * factor % 2**32
@@ -32,8 +34,8 @@ def by_hand(index: int, count: int, round_keys: list[int]) -> int:
     while True:
         row, column = divmod(index, columns)
         for even, odd in zip(round_keys[::2], round_keys[1::2], strict=True):
-            row = (row + murmur_finaliser(column ^ even) % rows) % rows
-            column = (column + murmur_finaliser(row ^ odd) % columns) % columns
+            row = (row + murmur_finalizer(column ^ even) % rows) % rows
+            column = (column + murmur_finalizer(row ^ odd) % columns) % columns
         index = row * columns + column
         if index < count:
             return index
@@ -41,7 +43,7 @@ def by_hand(index: int, count: int, round_keys: list[int]) -> int:
 
 @pytest.mark.parametrize("count", [1, 2, 3, 7, 100, 60_000])
 def test_every_index_comes_exactly_once(count, key):
-    order = permuted(np.arange(count), count, key)
+    order = shuffle_index(np.arange(count), count, key)
     assert order.dtype == np.int32
     np.testing.assert_array_equal(np.sort(order), np.arange(count))
 
@@ -50,13 +52,13 @@ def test_every_index_comes_exactly_once(count, key):
 def test_agrees_with_the_cipher_computed_by_hand(count, key):
     round_keys = np.asarray(jax.random.bits(key, (ROUNDS,), np.uint32)).tolist()
     expected = [by_hand(index, count, round_keys) for index in range(count)]
-    np.testing.assert_array_equal(permuted(np.arange(count), count, key), expected)
+    np.testing.assert_array_equal(shuffle_index(np.arange(count), count, key), expected)
 
 
 def test_the_hash_by_hand_is_murmurs():
-    # Zero is the finaliser's fixed point; the value of 1 is that of the published C code.
-    assert murmur_finaliser(0) == 0
-    assert murmur_finaliser(1) == 0x514E28B7
+    # Zero is the finalizer's fixed point; the value of 1 is that of the published C code.
+    assert murmur_finalizer(0) == 0
+    assert murmur_finalizer(1) == 0x514E28B7
 
 
 @pytest.mark.parametrize("count", [3, 4])
@@ -82,9 +84,9 @@ def test_every_example_is_equally_likely_at_every_place():
         assert stats.chisquare(times).pvalue > 1e-3
 
 
-def test_neighbours_do_not_stay_together(key):
+def test_neighbors_do_not_stay_together(key):
     count = 10_000
-    order = np.asarray(permuted(np.arange(count), count, key), np.float64)
+    order = np.asarray(shuffle_index(np.arange(count), count, key), np.float64)
     # |a - b| / count of two independent places has mean 1/3 and standard deviation 1/sqrt(18).
     distance = np.abs(np.diff(order)).mean() / count
     assert abs(distance - 1 / 3) < 5 / math.sqrt(18 * count)
@@ -98,13 +100,13 @@ def test_another_key_gives_an_unrelated_order():
 
 def test_a_part_of_the_indices_gives_the_part_of_the_order(key):
     part = np.array([3, 99, 0])
-    whole = permuted(np.arange(100), 100, key)
-    np.testing.assert_array_equal(permuted(part, 100, key), whole[part])
+    whole = shuffle_index(np.arange(100), 100, key)
+    np.testing.assert_array_equal(shuffle_index(part, 100, key), whole[part])
 
 
 def test_the_largest_set_stays_within_its_integers(key):
     count = 2**31 - 1
-    order = np.asarray(permuted(np.arange(count - 1000, count, dtype=np.int32), count, key))
+    order = np.asarray(shuffle_index(np.arange(count - 1000, count, dtype=np.int32), count, key))
     assert len(set(order.tolist())) == 1000
     assert order.min() >= 0
     # Uniform places: the mean of 1000 lies within 5 standard errors of the middle.

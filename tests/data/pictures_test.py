@@ -5,7 +5,7 @@ import pytest
 
 from jaxlabs.config import UserError
 from jaxlabs.data import images
-from jaxlabs.data.images import ImageDataset, LabelledImages
+from jaxlabs.data.images import ImageDataset, LabeledImages
 from jaxlabs.data.pictures import PictureConfig, picture_data
 
 
@@ -13,7 +13,7 @@ from jaxlabs.data.pictures import PictureConfig, picture_data
 def pictures():
     values = np.random.default_rng(0).integers(0, 256, (50, 6, 5, 1), dtype=np.uint8)
     parts = (
-        LabelledImages(part, np.arange(len(part), dtype=np.int32))
+        LabeledImages(part, np.arange(len(part), dtype=np.int32))
         for part in (values[:40], values[40:])
     )
     return ImageDataset("noise", *parts, ("0",), "made up", "0")
@@ -25,16 +25,16 @@ def arrays(pictures, **settings):
 
 
 def test_static_pixels_are_those_of_the_named_draw(pictures):
-    data, train, test = arrays(pictures, binarisation_seed=3)
-    expected = images.binarised(pictures, 3)
+    data, train, test = arrays(pictures, binarization_seed=3)
+    expected = images.binarized(pictures, 3)
     np.testing.assert_array_equal(train, expected.train.images * 255)
     np.testing.assert_array_equal(test, expected.test.images * 255)
-    assert data.dataset["name"] == "noise binarised by seed 3"
+    assert data.dataset["name"] == "noise binarized by seed 3"
 
 
-def test_redrawn_pixels_are_grey_to_train_on_and_static_to_evaluate_on(pictures):
-    data, train, test = arrays(pictures, binarisation="redrawn")
-    static = images.binarised(pictures, 0)
+def test_redrawn_pixels_are_gray_to_train_on_and_static_to_evaluate_on(pictures):
+    data, train, test = arrays(pictures, binarization="redrawn")
+    static = images.binarized(pictures, 0)
     np.testing.assert_array_equal(train, pictures.train.images)
     np.testing.assert_array_equal(test, static.test.images * 255)
     seen = data.evaluations["training_images"].arrays["images"]
@@ -43,7 +43,7 @@ def test_redrawn_pixels_are_grey_to_train_on_and_static_to_evaluate_on(pictures)
 
 
 def test_held_out_pictures_are_not_trained_on(pictures):
-    data, train, held_out = arrays(pictures, binarisation="none", held_out=10, train_images=25)
+    data, train, held_out = arrays(pictures, binarization="none", held_out=10, train_images=25)
     assert data.headline == "held_out"
     np.testing.assert_array_equal(train, pictures.train.images[:25])
     np.testing.assert_array_equal(held_out, pictures.train.images[30:])
@@ -53,7 +53,7 @@ def test_held_out_pictures_are_not_trained_on(pictures):
 
 def test_independent_pixels_cost_their_entropy_where_train_is_test(pictures):
     same = ImageDataset("same", pictures.train, pictures.train, (), "made up", "0")
-    data, train, _ = arrays(same, binarisation="none")
+    data, train, _ = arrays(same, binarization="none")
     share = train.reshape(40, -1).mean(axis=0) / 255
     entropy = -(share * np.log(share) + (1 - share) * np.log(1 - share)).sum()
     baselines = data.baselines()

@@ -9,8 +9,8 @@ from jaxlabs.data.grammars import tagging
 from jaxlabs.data.sequence_splits import (
     END,
     PADDING,
-    Numbering,
     SequenceDataConfig,
+    Vocab,
     sequence_data,
     splits_of,
 )
@@ -292,7 +292,7 @@ def test_tags_that_cannot_be_learned_or_tested_are_named(tmp_path):
 
 def test_arrays_are_padded_behind_the_mark_of_the_end():
     data = sequence_data("translation", "grammar", 0, SMALL, lambda task, splits: {"a": 1.0})
-    source, target = Numbering(tuple(data.vocabulary["sources"])), data.train.arrays["targets"]
+    source, target = Vocab(tuple(data.vocabulary["sources"])), data.train.arrays["targets"]
     (words, right), *_ = splits_of("translation", "grammar", 0, SMALL)[0]["train"]
     row = data.train.arrays["inputs"][0]
     np.testing.assert_array_equal(row[: len(words) + 1], [*source.encode(words), END])
@@ -332,7 +332,7 @@ class Joined(tuple):
 
 def test_words_are_looked_up_without_reading_the_whole_vocabulary():
     words = [Counted(f"w{i:04}") for i in range(1000)]
-    numbering = Numbering(Joined(words))
+    numbering = Vocab(Joined(words))
     Counted.compared = 0
     numbers = [numbering.number_of(f"w{i:04}", otherwise=END) for i in range(0, 2000, 2)]
     assert numbers == [*range(3, 1003, 2), *[END] * 500]
@@ -343,4 +343,4 @@ def test_words_are_looked_up_without_reading_the_whole_vocabulary():
 
 def test_unknown_words_are_named_once():
     with pytest.raises(UserError, match="unknown words 'zork', 'blimp'; known are moon, the"):
-        Numbering(("moon", "the")).encode(["the", "zork", "blimp", "zork"])
+        Vocab(("moon", "the")).encode(["the", "zork", "blimp", "zork"])

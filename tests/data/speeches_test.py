@@ -264,7 +264,7 @@ def test_both_conventions_score_every_word_once(folder):
     data = language_data(found, block=3, baselines=no_baselines)
     names = ["train_text", "obama", "wbush", "hbush"]
     assert list(data.evaluations) == names
-    final = data.final_evaluations()
+    final = data.final_eval_sets()
     assert list(final) == [f"{name}_sliding" for name in names]
     texts = {"train_text": found.train_text, **found.test_texts}
     for name, text in texts.items():

@@ -31,7 +31,7 @@ class Recurrence:
         logits = hidden @ params["head"] + jnp.cos(carry["clock"] * params["phase"])[None, :]
         return {"hidden": hidden, "clock": carry["clock"] + 1}, logits
 
-    def refill(self, params, tokens):
+    def prefill(self, params, tokens):
         raise AssertionError("everything fits")
 
 

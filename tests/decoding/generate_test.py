@@ -29,7 +29,7 @@ class CausalMean:
         total += params["embedding"][tokens] * jnp.cos(params["rate"] * position)[None, :]
         return (total, position + 1), total / (position + 1) @ params["head"]
 
-    def refill(self, params, tokens):
+    def prefill(self, params, tokens):
         positions = jnp.arange(tokens.shape[1])
         turn = jnp.cos(positions[:, None] * params["rate"][None, :])
         total = jnp.einsum("btw,tw->bw", params["embedding"][tokens], turn)

@@ -9,7 +9,7 @@ import scipy.stats
 
 from jaxlabs.decoding import logits as knobs
 
-keep_likeliest = jax.jit(knobs.keep_likeliest)
+top_k_top_p_mask = jax.jit(knobs.top_k_top_p_mask)
 sample_token = jax.jit(knobs.sample_token)
 
 
@@ -45,7 +45,7 @@ def test_truncation_equals_the_definition_worked_row_by_row(top_k, top_p):
     # Rounded logits, so that there are ties to break.
     logits = np.round(np.random.default_rng(0).normal(size=(40, 11)) * 2, 0)
     expected = [kept_by_hand(row, top_k, top_p) for row in logits]
-    kept = keep_likeliest(jnp.asarray(logits, jnp.float32), top_k, top_p)
+    kept = top_k_top_p_mask(jnp.asarray(logits, jnp.float32), top_k, top_p)
     np.testing.assert_array_equal(kept, expected)
 
 
@@ -58,7 +58,7 @@ def test_top_p_keeps_the_smallest_set_that_reaches_p():
         (0.76, [1, 1, 0, 1]),
         (0.9, [1, 1, 1, 1]),
     ]:
-        np.testing.assert_array_equal(keep_likeliest(logits, 0, top_p)[0], expected)
+        np.testing.assert_array_equal(top_k_top_p_mask(logits, 0, top_p)[0], expected)
 
 
 def equal_tokens(sizes: np.ndarray) -> np.ndarray:
@@ -72,7 +72,7 @@ def test_of_equal_tokens_top_p_of_j_shares_keeps_exactly_j(top_k):
     sizes, shares = np.array([(size, j) for size in range(2, 65) for j in range(1, size)]).T
     assert len(sizes) == 2016
     logits = np.zeros((2016, 64), np.float32) if top_k else equal_tokens(sizes)
-    kept = jax.jit(jax.vmap(lambda row, k, p: knobs.keep_likeliest(row[None], k, p).sum()))(
+    kept = jax.jit(jax.vmap(lambda row, k, p: knobs.top_k_top_p_mask(row[None], k, p).sum()))(
         logits, sizes if top_k else np.zeros_like(sizes), np.float32(shares / sizes)
     )
     np.testing.assert_array_equal(kept, shares)
@@ -81,7 +81,7 @@ def test_of_equal_tokens_top_p_of_j_shares_keeps_exactly_j(top_k):
 @pytest.mark.parametrize("size", [3, 50, 333, 50257])
 def test_a_nucleus_of_equal_tokens_is_their_share_at_every_size(size):
     for share in (0.1, 0.3, 2 / 3, 0.9):
-        kept = keep_likeliest(jnp.zeros((1, size)), 0, share).sum()
+        kept = top_k_top_p_mask(jnp.zeros((1, size)), 0, share).sum()
         assert kept == np.ceil(np.round(size * share, 6))
 
 
@@ -89,26 +89,26 @@ def test_a_nucleus_of_equal_tokens_is_their_share_at_every_size(size):
 def test_top_p_next_to_its_ends(size):
     logits = jnp.zeros((1, size))
     for p in (0.0, 1e-45, 1e-38, 1e-7):
-        assert keep_likeliest(logits, 0, p).sum() == 1
+        assert top_k_top_p_mask(logits, 0, p).sum() == 1
     for p in (np.nextafter(np.float32(1), np.float32(0)), 1 - 1e-6):
-        assert keep_likeliest(logits, 0, p).sum() == size
+        assert top_k_top_p_mask(logits, 0, p).sum() == size
 
 
 def test_equal_logits_are_cut_by_id():
     np.testing.assert_array_equal(
-        keep_likeliest(jnp.zeros((1, 5)), 2, 1.0), [[True, True, False, False, False]]
+        top_k_top_p_mask(jnp.zeros((1, 5)), 2, 1.0), [[True, True, False, False, False]]
     )
 
 
 def test_off_keeps_every_token_however_small():
     logits = jnp.linspace(0, -90, 300)[None, :]
-    assert keep_likeliest(logits, 0, 1.0).all()
+    assert top_k_top_p_mask(logits, 0, 1.0).all()
 
 
 def test_top_p_acts_on_what_top_k_left():
     # Of 0.4, 0.3, 0.2, 0.1 top-k leaves 0.57 and 0.43, so the first alone reaches 0.5.
     logits = jnp.log(jnp.asarray([[0.4, 0.3, 0.2, 0.1]]))
-    np.testing.assert_array_equal(keep_likeliest(logits, 2, 0.5), [[True, False, False, False]])
+    np.testing.assert_array_equal(top_k_top_p_mask(logits, 2, 0.5), [[True, False, False, False]])
 
 
 def test_temperature_acts_before_top_p(key):
@@ -165,7 +165,7 @@ def test_a_cut_tail_changes_only_the_rows_that_drew_from_it(key):
     keys = many_keys(key, 200)
     free = np.asarray(sample_token(keys, logits, 1.0, 0, 1.0))
     cut = np.asarray(sample_token(keys, logits, 1.0, 5, 1.0))
-    kept = np.asarray(keep_likeliest(logits, 5, 1.0))[np.arange(200), free]
+    kept = np.asarray(top_k_top_p_mask(logits, 5, 1.0))[np.arange(200), free]
     assert 0 < kept.sum() < 200
     np.testing.assert_array_equal(cut[kept], free[kept])
 

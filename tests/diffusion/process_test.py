@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from jaxlabs.diffusion import process
-from jaxlabs.diffusion.schedules import DiffusionConfig, alpha_bars, make_schedule
+from jaxlabs.diffusion.schedules import DiffusionConfig, alphas_cumprod, make_schedule
 
 CONFIG = DiffusionConfig(diffusion_steps=50, last_beta=0.2)
 SCHEDULE = make_schedule(CONFIG)
@@ -22,7 +22,7 @@ def test_noisy_pictures_have_the_mean_and_the_variance_of_their_time():
     for t, drawn in zip(TIMES, noise, strict=True):
         t_of_all = jnp.full((count,), t)
         x = process.q_sample(SCHEDULE, jnp.broadcast_to(x0[None], drawn.shape), t_of_all, drawn)
-        share = alpha_bars(CONFIG)[t]
+        share = alphas_cumprod(CONFIG)[t]
         error = ((1 - share) / count) ** 0.5
         np.testing.assert_allclose(x.mean(axis=0), share**0.5 * x0, atol=4 * error)
         np.testing.assert_allclose(x.var(axis=0), 1 - share, rtol=0.04)
@@ -43,7 +43,7 @@ def test_one_step_after_another_ends_in_the_same_distribution():
 def test_posterior_is_what_bayes_rule_gives():
     """The product of two normal densities in the picture before: precisions add up."""
     x0, x = pictures(3, 2, 2, 1), pictures(3, 2, 2, 1)[::-1].copy()
-    t, left = np.array([1, 24, 49]), alpha_bars(CONFIG)
+    t, left = np.array([1, 24, 49]), alphas_cumprod(CONFIG)
     mean, variance, log_variance = process.posterior(SCHEDULE, jnp.array(x0), x, t)
     chex.assert_shape(mean, x.shape)
     for row, time in enumerate(t):
@@ -63,16 +63,16 @@ def test_target_leads_back_to_picture_and_noise(prediction):
     x0, noise = pictures(4, 3, 3, 1), pictures(4, 3, 3, 1)[::-1].copy()
     x = process.q_sample(SCHEDULE, x0, TIMES, noise)
     target = process.target(SCHEDULE, x0, noise, TIMES, prediction)
-    found = process.to_x0(SCHEDULE, x, TIMES, target, prediction)
+    found = process.predict_x0(SCHEDULE, x, TIMES, target, prediction)
     np.testing.assert_allclose(found, x0, atol=2e-5)
-    found = process.to_epsilon(SCHEDULE, x, TIMES, target, prediction)
+    found = process.predict_eps(SCHEDULE, x, TIMES, target, prediction)
     np.testing.assert_allclose(found, noise, atol=2e-5)
 
 
 def test_v_turns_the_picture_a_quarter_ahead_of_x():
     """In the plane of picture and noise, x = (cos, sin) and v = (-sin, cos)."""
     ones, zeros = jnp.ones((4, 1)), jnp.zeros((4, 1))
-    angle = np.arccos(alpha_bars(CONFIG)[TIMES] ** 0.5)[:, None]
+    angle = np.arccos(alphas_cumprod(CONFIG)[TIMES] ** 0.5)[:, None]
     of_picture = process.target(SCHEDULE, ones, zeros, TIMES, "v")
     of_noise = process.target(SCHEDULE, zeros, ones, TIMES, "v")
     np.testing.assert_allclose(of_picture, -np.sin(angle), atol=1e-6)
@@ -86,7 +86,9 @@ def test_min_snr_weighs_errors_of_the_picture_by_the_cut_ratio(prediction):
     weights, schedule = process.loss_weights(config), make_schedule(config, np.float64)
     with jax.enable_x64(True):
         x, output = jnp.ones((4, 1), jnp.float64), jnp.zeros((4, 1), jnp.float64)
-        both = [process.to_x0(schedule, x, TIMES, o, prediction) for o in (output, output + 0.1)]
+        both = [
+            process.predict_x0(schedule, x, TIMES, o, prediction) for o in (output, output + 0.1)
+        ]
         in_picture = np.square(np.asarray(both[1] - both[0]))[:, 0]
     expected = np.minimum(schedule.snr[TIMES], 5.0) * in_picture / 0.1**2
     np.testing.assert_allclose(weights[TIMES], expected, rtol=2e-5)

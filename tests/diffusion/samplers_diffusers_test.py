@@ -17,7 +17,7 @@ from jaxlabs.diffusion.samplers import (
     sample,
     timesteps,
 )
-from jaxlabs.diffusion.schedules import DiffusionConfig, alpha_bars
+from jaxlabs.diffusion.schedules import DiffusionConfig, alphas_cumprod
 
 SHAPE = (2, 2, 1)
 
@@ -98,7 +98,7 @@ def test_every_step_equals_that_of_diffusers(settings, prediction, clip, monkeyp
             "diffusers.schedulers.scheduling_ddpm.randn_tensor", lambda *_, **__: next(waiting)
         )
     # Theirs are float32, in which 1 - 0.9999 has three digits.
-    scheduler.alphas_cumprod = torch.from_numpy(alpha_bars(diffusion))
+    scheduler.alphas_cumprod = torch.from_numpy(alphas_cumprod(diffusion))
     start = np.array(ours.snapshots[0])
     states, visited = their_states(scheduler, plan, output, start, noise, **arguments)
     np.testing.assert_array_equal(times, visited)
@@ -149,7 +149,7 @@ def test_ddim_steps_to_the_next_time_where_that_of_diffusers_steps_by_one_stride
     torch, diffusers = pytest.importorskip("torch"), pytest.importorskip("diffusers")
     diffusion = DiffusionConfig(diffusion_steps=100, last_beta=0.1)
     sampler = SamplerConfig(sampler=DDIM, sampler_steps=steps, spacing=spacing)
-    times, left = timesteps(diffusion, sampler), alpha_bars(diffusion)
+    times, left = timesteps(diffusion, sampler), alphas_cumprod(diffusion)
     scheduler = diffusers.DDIMScheduler(
         num_train_timesteps=100, timestep_spacing=spacing, clip_sample=False
     )
@@ -183,7 +183,7 @@ def test_ddim_takes_its_noise_from_the_cut_x0_which_diffusers_does_where_asked()
     diffusion = DiffusionConfig(diffusion_steps=100, last_beta=0.1)
     factors = coefficients(diffusion, SamplerConfig(sampler=DDIM, sampler_steps=20))
     scheduler = diffusers.DDIMScheduler(num_train_timesteps=100, timestep_spacing="trailing")
-    scheduler.alphas_cumprod = torch.from_numpy(alpha_bars(diffusion))
+    scheduler.alphas_cumprod = torch.from_numpy(alphas_cumprod(diffusion))
     scheduler.set_timesteps(20)
     x, epsilon = 0.3, -0.8  # an x0 far above 1 at the first time
     output, t = torch.tensor(epsilon), int(scheduler.timesteps[0])
@@ -207,7 +207,7 @@ def test_the_last_ancestral_step_adds_no_noise_where_that_of_diffusers_adds_beta
     scheduler = diffusers.DDPMScheduler(
         num_train_timesteps=100, timestep_spacing="trailing", variance_type="fixed_large"
     )
-    scheduler.alphas_cumprod = torch.from_numpy(alpha_bars(diffusion))
+    scheduler.alphas_cumprod = torch.from_numpy(alphas_cumprod(diffusion))
     scheduler.set_timesteps(20)
     last = int(scheduler.timesteps[-1])
     ends = []
@@ -218,6 +218,8 @@ def test_the_last_ancestral_step_adds_no_noise_where_that_of_diffusers_adds_beta
         )
         step = scheduler.step(torch.full((1, 1), 0.1), last, torch.full((1, 1), 0.2))
         ends.append(float(step.prev_sample))
-    assert ends[1] - ends[0] == pytest.approx((1 - alpha_bars(diffusion)[last]) ** 0.5, rel=1e-4)
+    assert ends[1] - ends[0] == pytest.approx(
+        (1 - alphas_cumprod(diffusion)[last]) ** 0.5, rel=1e-4
+    )
     sampler = SamplerConfig(sampler=ANCESTRAL, sampler_steps=20, variance="beta")
     assert coefficients(diffusion, sampler).s[-1] == 0

@@ -22,7 +22,7 @@ from jaxlabs.diffusion.samplers import (
     sample_many,
     timesteps,
 )
-from jaxlabs.diffusion.schedules import DiffusionConfig, alpha_bars, make_schedule
+from jaxlabs.diffusion.schedules import DiffusionConfig, alphas_cumprod, make_schedule
 
 SHAPE = (2, 2, 1)
 TEN_TIMES = DiffusionConfig(diffusion_steps=10, last_beta=0.7)
@@ -58,10 +58,10 @@ class Optimum:
         mean, spread, axes = params
         schedule = make_schedule(self.diffusion, x.dtype)
         rows = x.reshape(-1, 4)
-        share = process.at(schedule.alpha_bars, t, rows)
-        centred = (rows - jnp.sqrt(share) * mean[None, :]) @ axes
+        share = process.at(schedule.alphas_cumprod, t, rows)
+        centered = (rows - jnp.sqrt(share) * mean[None, :]) @ axes
         gain = jnp.sqrt(share) * spread[None, :] / (share * spread[None, :] + 1 - share)
-        x0 = (mean[None, :] + (gain * centred) @ axes.T).reshape(x.shape)
+        x0 = (mean[None, :] + (gain * centered) @ axes.T).reshape(x.shape)
         signal = process.at(schedule.sqrt_alpha_bars, t, x)
         noise = (x - signal * x0) / process.at(schedule.sqrt_one_minus_alpha_bars, t, x)
         return process.target(schedule, x0, noise, t, self.diffusion.prediction)
@@ -114,7 +114,7 @@ def test_normal_data_come_back_with_mean_and_covariance(settings, prediction):
 def test_variance_of_noisy_samplers_nears_the_data_at_order_one(settings):
     """A step is linear where data are normal, so that variances can be followed exactly."""
     diffusion, spread, errors = scaled(2**12), np.array([1.0, 0.3]), []
-    left = alpha_bars(diffusion)
+    left = alphas_cumprod(diffusion)
     for steps in (64, 128, 256):
         sampler = SamplerConfig(sampler_steps=steps, **settings)
         factors = coefficients(diffusion, sampler)
@@ -129,7 +129,7 @@ def test_variance_of_noisy_samplers_nears_the_data_at_order_one(settings):
 
 def test_solver_keeps_the_spread_of_normal_data_in_twenty_steps():
     """The second moments of x and of the x0 of the step before, followed exactly."""
-    diffusion, left = DiffusionConfig(), alpha_bars(DiffusionConfig())
+    diffusion, left = DiffusionConfig(), alphas_cumprod(DiffusionConfig())
     sampler = SamplerConfig(sampler=DPM_SOLVER, sampler_steps=20, spacing="log_snr")
     factors = coefficients(diffusion, sampler)
     for spread in (1.0, 0.1, 0.02):
@@ -147,7 +147,7 @@ def test_error_falls_with_more_steps_at_the_order_of_the_solver(sampler, order):
     """Against the exact flow: along an axis, x / its deviation does not change with time."""
     count = 2**14
     diffusion = DiffusionConfig(diffusion_steps=count, first_beta=0.1 / count, last_beta=20 / count)
-    middle, left = count // 4 - 1, alpha_bars(diffusion)
+    middle, left = count // 4 - 1, alphas_cumprod(diffusion)
     with jax.enable_x64(True):
         mean, spread, axes = params = jax.tree.map(jnp.asarray, normal_data(np.float64))
         start = np.random.default_rng(1).standard_normal((3, *SHAPE))
@@ -180,7 +180,7 @@ def test_one_step_goes_to_what_the_network_sees_in_the_start(sampler):
     drawn = draw(from_table, output, [4, 7], TEN_TIMES, (9, 0), sampler=sampler, sampler_steps=1)
     start = drawn.snapshots[0]
     schedule, t = make_schedule(TEN_TIMES), np.array([9, 9])
-    seen = process.to_x0(schedule, start, t, output[t], "epsilon")
+    seen = process.predict_x0(schedule, start, t, output[t], "epsilon")
     np.testing.assert_allclose(drawn.images, np.clip(seen, -1, 1), atol=1e-5)
     np.testing.assert_array_equal(drawn.snapshots[1], drawn.images)
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from jaxlabs.config import UserError
-from jaxlabs.diffusion.schedules import DiffusionConfig, alpha_bars, make_schedule
+from jaxlabs.diffusion.schedules import DiffusionConfig, alphas_cumprod, make_schedule
 
 LINEAR = DiffusionConfig()
 COSINE = DiffusionConfig(noise_schedule="cosine")
@@ -25,8 +25,8 @@ def test_figures_equal_a_loop_over_times_in_double_precision(config):
         expected = {
             "betas": beta,
             "alphas": 1 - beta,
-            "alpha_bars": left,
-            "alpha_bars_before": before,
+            "alphas_cumprod": left,
+            "alphas_cumprod_prev": before,
             "sqrt_alpha_bars": left**0.5,
             "sqrt_one_minus_alpha_bars": (1 - left) ** 0.5,
             "posterior_variance": (1 - before) / (1 - left) * beta,
@@ -54,9 +54,9 @@ def test_figures_are_float32_of_float64_and_cannot_be_changed():
 
 def test_hardly_anything_is_left_at_the_last_time():
     """The linear schedule leaves 4.0e-5 of the variance (Ho et al. 2020); the cosine one less."""
-    assert alpha_bars(LINEAR)[-1] == pytest.approx(4.0358e-5, rel=1e-4)
+    assert alphas_cumprod(LINEAR)[-1] == pytest.approx(4.0358e-5, rel=1e-4)
     assert make_schedule(LINEAR).log_snr[-1] == pytest.approx(-10.1177, abs=1e-4)
-    assert 0 < alpha_bars(COSINE)[-1] < 1e-8
+    assert 0 < alphas_cumprod(COSINE)[-1] < 1e-8
     for config in (LINEAR, COSINE):
         assert (np.diff(make_schedule(config).log_snr) < 0).all()
 
@@ -80,4 +80,4 @@ def test_shares_equal_those_of_diffusers(config, name):
     diffusers = pytest.importorskip("diffusers")
     theirs = diffusers.DDPMScheduler(beta_schedule=name)
     np.testing.assert_allclose(make_schedule(config).betas, theirs.betas, rtol=3e-5)
-    np.testing.assert_allclose(alpha_bars(config), theirs.alphas_cumprod, rtol=3e-4, atol=1e-6)
+    np.testing.assert_allclose(alphas_cumprod(config), theirs.alphas_cumprod, rtol=3e-4, atol=1e-6)

@@ -60,7 +60,7 @@ def test_run_that_was_cut_off_ends_as_one_that_was_not(whole, cut_off, require_s
     require_same_end(folder, whole)
 
 
-def test_finished_run_takes_its_command_again_and_is_evaluated_and_analysed(whole, ask_again):
+def test_finished_run_takes_its_command_again_and_is_evaluated_and_analyzed(whole, ask_again):
     ask_again(LAB, whole)
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from experiments.benchmark import STUDY
 from jaxlabs import command
-from jaxlabs.analysis.benchmark import rivals, turns
+from jaxlabs.analysis.benchmark import cases, turns
 from jaxlabs.run_folder import RunFolder
 
 FIELDS = {
@@ -49,7 +49,7 @@ def measured(tmp_path_factory):
     """A real one, of our side alone, which takes the fewest processes."""
     folder = RunFolder(tmp_path_factory.mktemp("runs") / "benchmark")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(rivals.Bench, "has_pytorch", False)
+        patch.setattr(cases.Bench, "has_pytorch", False)
         flags = f"--platform=cpu --suite=window_attention --longest=1024 --workdir={folder.path}"
         assert command.run(STUDY, [*flags.split(), *PACE.split()]) == 0
     return folder
@@ -126,7 +126,7 @@ def test_every_entry_of_a_measurement_is_checked(measured):
 
 
 def test_without_pytorch_one_line_says_so(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(rivals.Bench, "has_pytorch", False)
+    monkeypatch.setattr(cases.Bench, "has_pytorch", False)
     monkeypatch.setattr(turns, "measure_group", pretend(1.0))
     flags = ["--platform=cpu", "--suite=gpt_train", f"--workdir={tmp_path}"]
     assert command.run(STUDY, flags) == 0
@@ -194,6 +194,6 @@ def test_bad_flags_are_one_line_and_leave_nothing(refused, flag, complaint):
     assert complaint in refused(STUDY, flag)
 
 
-def test_a_misspelt_suite_is_told_the_nearest_one(tmp_path, capsys):
+def test_a_misspelled_suite_is_told_the_nearest_one(tmp_path, capsys):
     command.run(STUDY, [f"--workdir={tmp_path / 'run'}", "--suite=gpt_trian"])
     assert "did you mean 'gpt_train'?" in capsys.readouterr().err

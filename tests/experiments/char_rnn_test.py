@@ -8,7 +8,7 @@ import pytest
 from experiments import char_rnn
 from experiments.char_rnn import LAB, PRESETS, CharRNNRun
 from jaxlabs import command, keys
-from jaxlabs.data.batches import ParallelStreams, TokenStream
+from jaxlabs.data.batches import ContiguousStreams, TokenStream
 from jaxlabs.data.tokenizers import CharTokenizer
 from jaxlabs.run_folder import RunFolder
 from jaxlabs.training.state import count_parameters
@@ -57,7 +57,7 @@ def test_run_that_was_cut_off_ends_as_one_that_was_not(
     require_same_end(folder, whole)
 
 
-def test_finished_run_takes_its_command_again_and_is_evaluated_and_analysed(whole, ask_again):
+def test_finished_run_takes_its_command_again_and_is_evaluated_and_analyzed(whole, ask_again):
     ask_again(LAB, whole)
 
 
@@ -75,7 +75,7 @@ def test_states_are_carried_over_a_text_in_order_and_not_over_random_windows(car
     config = CharRNNRun.from_flat({"dataset": str(play), "context": 8, "carry_state": carried})
     data = char_rnn.load_data(config)
     task = char_rnn.build_task(config, data.vocabulary)
-    assert isinstance(data.train, ParallelStreams if carried else TokenStream)
+    assert isinstance(data.train, ContiguousStreams if carried else TokenStream)
     assert (task.init_carry(4) is not None) == carried
 
 

@@ -50,7 +50,7 @@ def ask_again(tmp_path, monkeypatch):
         folder = shutil.copytree(run.path, tmp_path / "again")
         words = shlex.split(run.read_config()["command"])[3:]
         flags = [word for word in words if not word.startswith("--workdir=")]
-        for mode in ([*flags], ["--mode=evaluate"], ["--mode=analyse"]):
+        for mode in ([*flags], ["--mode=evaluate"], ["--mode=analyze"]):
             assert command.run(lab, [*mode, f"--workdir={folder}"]) == 0
 
     return ask

@@ -75,7 +75,7 @@ def test_a_run_that_was_cut_off_ends_as_one_that_was_not(runs, cut_off, require_
     require_same_end(folder, unbroken)
 
 
-def test_finished_run_takes_its_command_again_and_is_evaluated_and_analysed(runs, ask_again):
+def test_finished_run_takes_its_command_again_and_is_evaluated_and_analyzed(runs, ask_again):
     ask_again(LAB, runs("clip")[0])
 
 

@@ -56,7 +56,7 @@ def whole(tmp_path_factory, measured):
     return run(ddpm.LAB, tmp_path_factory.mktemp("ddpm") / "run", *measured)
 
 
-def test_quick_leaves_pictures_ways_neighbours_and_figures(whole):
+def test_quick_leaves_pictures_ways_neighbors_and_figures(whole):
     metrics = whole.read_summary()["metrics"]
     assert metrics["dpm_solver_4_frechet"] > metrics["floor_8_frechet"] > 0
     assert 0 <= metrics["dpm_solver_4_precision"] <= 1
@@ -78,10 +78,10 @@ def test_quick_leaves_pictures_ways_neighbours_and_figures(whole):
         assert arrays["samples"].sum() == 8
     drawn = {path.stem for path in whole.figures.iterdir()}
     assert drawn >= {"forward_process", "trajectory", "animation", "sampler_quality", "samples"}
-    assert drawn >= {"class_histogram", "neighbours", "loss_by_time", "loss"}
+    assert drawn >= {"class_histogram", "neighbors", "loss_by_time", "loss"}
 
 
-def test_finished_run_takes_its_command_again_and_is_evaluated_and_analysed(whole, ask_again):
+def test_finished_run_takes_its_command_again_and_is_evaluated_and_analyzed(whole, ask_again):
     ask_again(ddpm.LAB, whole)
 
 
@@ -116,7 +116,7 @@ def test_one_digit_is_drawn_from_a_finished_run(whole, measured, tmp_path):
 
 def test_measuring_goes_on_with_the_samples_that_it_had(whole, measured, tmp_path, monkeypatch):
     folder = RunFolder(shutil.copytree(whole.path, tmp_path / "run"))
-    flags = [f"--workdir={folder.path}", *measured, "--mode=analyse"]
+    flags = [f"--workdir={folder.path}", *measured, "--mode=analyze"]
     name = "drawn_dpm_solver_4"
     asked = []
 
@@ -190,7 +190,7 @@ def test_classifier_whose_files_are_damaged_is_one_line(
     assert len(printed.splitlines()) == 1
 
 
-def test_samples_that_are_damaged_are_named_when_a_run_is_analysed(tmp_path):
+def test_samples_that_are_damaged_are_named_when_a_run_is_analyzed(tmp_path):
     folder = RunFolder(tmp_path)
     folder.create()
     folder.write_sample("final", {"images": np.zeros((2, 4, 4, 1), np.float32)})

@@ -23,11 +23,11 @@ from experiments import (
     speech_lm,
 )
 from jaxlabs import command, keys
-from jaxlabs.data.batches import ordered_batch
+from jaxlabs.data.batches import eval_batch
 from jaxlabs.run_folder import RunFolder
 from jaxlabs.training import devices
 from jaxlabs.training.loop import initial_state
-from jaxlabs.training.run_steps import build_run_steps
+from jaxlabs.training.run_steps import build_multi_step
 
 pytestmark = pytest.mark.usefixtures("reused_executables", "quickly_compiled")
 
@@ -80,13 +80,13 @@ def traced(name, play):
     placement = devices.data_parallel(jax.devices()[:1])
 
     def evaluated(state, examples):
-        batch = ordered_batch(examples, 0, batch_size=config.eval_batch_size)
+        batch = eval_batch(examples, 0, batch_size=config.eval_batch_size)
         key = keys.stream(0, "evaluation")
-        return task.loss(state.evaluation_params, batch, key, state, False)
+        return task.loss(state.eval_params, batch, key, state, False)
 
     state = jax.eval_shape(lambda: initial_state(task, config, placement))
     state = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), state)
-    run_steps = build_run_steps(task, config, placement)._jitted
+    run_steps = build_multi_step(task, config, placement)._jitted
     trained = jax.eval_shape(run_steps, state, data.train, np.int32(2), np.uint32(0))
     return trained, jax.eval_shape(evaluated, state, next(iter(data.evaluations.values())))
 

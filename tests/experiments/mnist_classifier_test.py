@@ -43,7 +43,7 @@ def test_run_leaves_confusion_errors_and_figures(whole):
     assert drawn >= {"confusion", "misclassified", "loss"}
 
 
-def test_finished_run_takes_its_command_again_and_is_evaluated_and_analysed(whole, ask_again):
+def test_finished_run_takes_its_command_again_and_is_evaluated_and_analyzed(whole, ask_again):
     ask_again(LAB, whole)
 
 

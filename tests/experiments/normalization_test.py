@@ -1,4 +1,4 @@
-"""The normalisation study measures, judges, draws, and says what is wrong with its flags."""
+"""The normalization study measures, judges, draws, and says what is wrong with its flags."""
 
 import html
 
@@ -13,7 +13,7 @@ from jaxlabs.run_folder import RunFolder
 TINY = "--dataset=rendered_digits --train_images=32 --evaluated=16 --steps=3 --batch_size=16"
 TINY += " --seeds=2 --rates=2 --scale_layers=2 --layers=1 --width=3"
 PICTURES = {
-    *("normalization_rates", "normalization_speed", "normalization_generalisation"),
+    *("normalization_rates", "normalization_speed", "normalization_generalization"),
     *("activation_scale", "batch_noise"),
 }
 

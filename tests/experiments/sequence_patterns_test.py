@@ -69,7 +69,7 @@ def test_run_leaves_scores_of_both_lengths_pictures_and_samples(runs, task):
         assert metrics["test_span_f1"] == pytest.approx(metrics["test_of_optimum"], abs=0.05)
 
 
-def test_finished_run_takes_its_command_again_and_is_evaluated_and_analysed(runs, ask_again):
+def test_finished_run_takes_its_command_again_and_is_evaluated_and_analyzed(runs, ask_again):
     ask_again(LAB, runs("tagging")[0])
 
 

@@ -12,7 +12,7 @@ from jaxlabs import command, config
 pytestmark = pytest.mark.usefixtures("reused_executables")
 
 CODE = Path(jaxlabs.__file__).parents[1]
-ELSEWHERE = {"workdir": "read from the command line alone, by Request.folder"}
+ELSEWHERE = {"workdir": "read from the command line alone, by Invocation.folder"}
 
 
 @pytest.fixture

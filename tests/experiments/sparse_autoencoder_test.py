@@ -45,7 +45,7 @@ def test_adam_lowers_the_cost_on_mini_batches():
     assert losses[-1] < 0.3 * losses[0]
 
 
-def test_finished_run_takes_its_command_again_and_is_evaluated_and_analysed(ask_again):
+def test_finished_run_takes_its_command_again_and_is_evaluated_and_analyzed(ask_again):
     ask_again(LAB, run("--batch_size=300", "--steps=2", workdir="whole"))
 
 

@@ -63,7 +63,7 @@ def run(tmp_path_factory):
     return folder, flags
 
 
-def test_finished_run_takes_its_command_again_and_is_evaluated_and_analysed(run, ask_again):
+def test_finished_run_takes_its_command_again_and_is_evaluated_and_analyzed(run, ask_again):
     ask_again(LAB, run[0])
 
 

@@ -109,7 +109,7 @@ def test_summary_has_perplexities_in_both_conventions_and_what_they_stand_beside
     assert {row["step"] for row in rows if "perplexity" in row} == {0, 30, 60}
 
 
-def test_finished_run_takes_its_command_again_and_is_evaluated_and_analysed(run, ask_again):
+def test_finished_run_takes_its_command_again_and_is_evaluated_and_analyzed(run, ask_again):
     ask_again(LAB, run[0])
 
 
@@ -208,11 +208,11 @@ def test_four_devices_take_the_step_of_one(start):
 
 
 def test_gradient_of_the_loss_through_the_band_in_float64(start, monkeypatch):
-    monkeypatch.setattr(windowed_attention, "SHORTEST_BAND", 1)
+    monkeypatch.setattr(windowed_attention, "MIN_BAND", 1)
     monkeypatch.setattr(windowed_attention, "WINDOWS_IN_BAND", 1)
     state, batch = start(optax.identity(), attention_window=2), batch_of(size=2)
     batch["weights"][1, 5:] = 0
-    assert windowed_attention.LocalWindow(2).band_pays(batch["inputs"].shape[1])
+    assert windowed_attention.AttentionMask(2).prefer_banded(batch["inputs"].shape[1])
 
     def total(params):
         return transformer_lm.loss(params, batch, keys.stream(0, "x"), state, False).total

@@ -138,12 +138,12 @@ def test_a_constant_unit_becomes_its_bias_with_finite_gradients(epsilon):
     x[:, 1] = 7
     params = {name: jnp.asarray(leaf) for name, leaf in variables_of((3,))["params"].items()}
 
-    def normalised(x, params):
+    def normalized(x, params):
         statistics = batch_statistics(x)
         return batch_norm(x, *statistics[:2], params["scale"], params["bias"], epsilon=epsilon)
 
-    np.testing.assert_allclose(normalised(x, params)[:, 1], params["bias"][1], rtol=1e-6)
-    slopes = jax.grad(lambda x, params: jnp.sin(normalised(x, params)).sum(), (0, 1))(x, params)
+    np.testing.assert_allclose(normalized(x, params)[:, 1], params["bias"][1], rtol=1e-6)
+    slopes = jax.grad(lambda x, params: jnp.sin(normalized(x, params)).sum(), (0, 1))(x, params)
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(slopes))
 
 

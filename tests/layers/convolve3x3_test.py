@@ -11,8 +11,8 @@ from jaxlabs.analysis import gradients
 from jaxlabs.layers import winograd
 from jaxlabs.layers.convolve3x3 import (
     MIN_CHANNELS,
+    conv_as_matmuls,
     convolve3x3,
-    convolve_by_dots,
     gradients_by_dots,
 )
 from jaxlabs.layers.matmul import PRECISIONS
@@ -20,7 +20,7 @@ from jaxlabs.layers.matmul import PRECISIONS
 pytestmark = pytest.mark.usefixtures("reused_executables")
 
 FORMS = {
-    "dots": (convolve_by_dots, gradients_by_dots),
+    "dots": (conv_as_matmuls, gradients_by_dots),
     "winograd": (winograd.convolve, winograd.gradients),
 }
 SIZES = [(2, 6, 5), (0, 5, 4), (1, 1, 1), (1, 1, 3), (3, 2, 1), (1, 4, 2), (1, 9, 2)]

@@ -26,7 +26,7 @@ def test_dropout_keeps_the_mean_and_drops_its_share(key, rate):
     np.testing.assert_allclose(dropped.max(), 1 / (1 - rate), rtol=1e-4)
 
 
-def test_examples_and_neighbouring_elements_are_independent(key):
+def test_examples_and_neighboring_elements_are_independent(key):
     kept = np.asarray(dropout(jnp.ones((2, 40_000)), 0.5, example_keys(key, 2))) > 0
     pairs = [
         (kept[0], kept[1]),

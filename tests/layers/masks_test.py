@@ -32,8 +32,8 @@ def test_window_of_two_is_the_position_and_the_one_before():
 
 def test_a_window_without_an_end_holds_all_keys_before_or_all_there_are():
     distance = np.array([[-2, 0, 5]])
-    np.testing.assert_array_equal(masks.within_window(distance, None), [[False, True, True]])
-    assert masks.within_window(distance, None, causal=False).all()
+    np.testing.assert_array_equal(masks.visible(distance, None), [[False, True, True]])
+    assert masks.visible(distance, None, causal=False).all()
 
 
 def test_window_of_one_sees_itself_only():

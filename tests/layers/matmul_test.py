@@ -11,9 +11,9 @@ from jax.test_util import check_grads
 from jaxlabs.layers.matmul import (
     PRECISIONS,
     Dense,
+    kernel_gradient,
     lax_precision,
     matmul,
-    sum_of_outer_products,
 )
 
 
@@ -138,7 +138,7 @@ def test_no_kernel_gradient_has_more_rows_than_columns_on_a_cpu(features, shape,
         return jax.grad(lambda kernel: jnp.sum(jnp.sin(matmul(x, kernel, precision))))(kernel)
 
     def by_hand(kernel, x):
-        return sum_of_outer_products(x, matmul(x, kernel, precision), precision)
+        return kernel_gradient(x, matmul(x, kernel, precision), precision)
 
     for gradient in (by_autodiff, by_hand):
         compiled = jax.jit(gradient).lower(kernel, x).compile().as_text()
@@ -152,7 +152,7 @@ def test_sum_of_outer_products_equals_numpy(width, features, precision):
     y = np.random.default_rng(1).standard_normal((5, 7, features)).astype(np.float32)
     rounded = bfloat16 if precision == "fast" else np.asarray
     expected = np.einsum("abi,abo->io", *(rounded(side).astype(np.float64) for side in (x, y)))
-    product = jax.jit(sum_of_outer_products, static_argnums=2)(x, y, precision)
+    product = jax.jit(kernel_gradient, static_argnums=2)(x, y, precision)
     np.testing.assert_allclose(product, expected, atol=2e-5)
 
 

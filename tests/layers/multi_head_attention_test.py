@@ -9,7 +9,7 @@ from scipy.special import softmax
 
 from jaxlabs.layers import masks
 from jaxlabs.layers.multi_head_attention import MultiHeadAttention, empty_cache
-from jaxlabs.layers.windowed_attention import LocalWindow
+from jaxlabs.layers.windowed_attention import AttentionMask
 
 
 def module(**options):
@@ -97,7 +97,7 @@ def test_distances_between_query_and_memory_are_refused(key, positions):
 def test_a_window_over_the_memory_is_refused(key):
     x = tokens_of()
     with pytest.raises(ValueError, match="query and memory have no distance"):
-        module().init(key, x, LocalWindow(3), memory=x)
+        module().init(key, x, AttentionMask(3), memory=x)
 
 
 @pytest.mark.parametrize("window", [None, 3])

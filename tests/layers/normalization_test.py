@@ -24,9 +24,9 @@ def test_layer_norm_equals_numpy_by_hand():
     x, random = sample(), np.random.default_rng(1)
     scale, bias = random.standard_normal((2, 8)).astype(np.float32)
     wide = x.astype(np.float64)
-    centred = wide - wide.mean(-1, keepdims=True)
-    deviation = np.sqrt((centred**2).mean(-1, keepdims=True) + 1e-5)
-    expected = centred / deviation * scale[None, None] + bias[None, None]
+    centered = wide - wide.mean(-1, keepdims=True)
+    deviation = np.sqrt((centered**2).mean(-1, keepdims=True) + 1e-5)
+    expected = centered / deviation * scale[None, None] + bias[None, None]
     got = build_norm("layernorm").apply({"params": {"scale": scale, "bias": bias}}, x)
     np.testing.assert_allclose(got, expected, atol=2e-6)
     unbiased = build_norm("layernorm", use_bias=False).apply({"params": {"scale": scale}}, x)

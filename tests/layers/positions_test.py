@@ -35,7 +35,7 @@ def test_learned_positions_slice_their_table(key):
 
 
 def rotated(x, first=0):
-    tables = positions.rotary_tables(64, x.shape[-1])
+    tables = positions.rope_tables(64, x.shape[-1])
     return positions.rotate(x, *(jnp.asarray(t[first : first + x.shape[2]]) for t in tables))
 
 
@@ -77,7 +77,7 @@ def test_gradient_of_rotation_in_float64():
 
 def test_odd_heads_cannot_turn():
     with pytest.raises(ValueError, match="head of 5 has an odd size"):
-        positions.rotary_tables(4, 5)
+        positions.rope_tables(4, 5)
 
 
 def test_alibi_slopes_are_those_of_the_paper():

@@ -11,7 +11,7 @@ from scipy.special import expit
 
 from jaxlabs.analysis.gradients import check
 from jaxlabs.layers.recurrent import Recurrent, zero_state
-from jaxlabs.layers.recurrent_cells import CELLS, recur, take_step
+from jaxlabs.layers.recurrent_cells import CELLS, cell_step, rnn_scan
 
 pytestmark = pytest.mark.usefixtures("quickly_compiled")
 
@@ -100,10 +100,10 @@ def test_padding_before_and_between_is_passed_over_like_padding_behind(cell):
 
 
 def plain(cell, projected, kernel, bias, state, mask, reverse):
-    """`recur` without its gradient by hand."""
+    """`rnn_scan` without its gradient by hand."""
 
     def advance(state, inputs):
-        state, _ = take_step(CELLS[cell], "highest", *inputs, kernel, bias, state)
+        state, _ = cell_step(CELLS[cell], "highest", *inputs, kernel, bias, state)
         return state, state[0]
 
     last, h = jax.lax.scan(advance, state, (projected, mask), reverse=reverse)
@@ -128,7 +128,7 @@ def test_gradient_by_hand_equals_that_of_the_plain_scan(cell, reverse):
 
         return jax.jit(jax.value_and_grad(total))(arguments)
 
-    ours = slopes(lambda *a: recur(cell, *a, MASK.T, reverse=reverse, precision="highest"))
+    ours = slopes(lambda *a: rnn_scan(cell, *a, MASK.T, reverse=reverse, precision="highest"))
     theirs = slopes(lambda *a: plain(cell, *a, MASK.T, reverse))
     chex.assert_trees_all_close(ours, theirs, rtol=1e-4, atol=1e-5)
 
@@ -165,7 +165,7 @@ def test_fast_gradients_are_near_the_strict_ones(cell):
 
 @pytest.mark.parametrize("cell", CELLS)
 def test_gradients_equal_central_differences_in_float64(cell):
-    model, x = module(cell, layers=2, learned_state=cell == "gru"), x_of(batch=3, time=4)
+    model, x = module(cell, layers=2, learn_initial_state=cell == "gru"), x_of(batch=3, time=4)
     mask, wanted = MASK[:3, :4], np.random.default_rng(2).standard_normal((3, 4, HIDDEN))
 
     def loss(params, x, wanted):
@@ -179,7 +179,7 @@ def test_gradients_equal_central_differences_in_float64(cell):
 
 @pytest.mark.parametrize("cell", ["lstm"])
 def test_a_sequence_in_two_parts_with_its_state_carried_equals_the_whole(cell):
-    model, x = module(cell, layers=2, learned_state=True), x_of()
+    model, x = module(cell, layers=2, learn_initial_state=True), x_of()
     variables, apply = {"params": parameters(model)}, jax.jit(model.apply)
     whole, states = apply(variables, x)
     first, carried = apply(variables, x[:, :4])
@@ -225,7 +225,7 @@ def test_parameters_start_as_they_are_said_to():
     kernel = model.init(jax.random.key(0), np.zeros((1, 1, 7)))["params"]["stack_0"]
     for block in np.split(kernel["recurrent_kernel"], 3, axis=1):
         np.testing.assert_allclose(block.T @ block, np.eye(64), atol=1e-5)
-    # Two factorised batches side by side can wait for each other's threads, and for ever.
+    # Two factorized batches side by side can wait for each other's threads, and for ever.
     drawn = str(jax.make_jaxpr(model.init)(jax.random.key(0), np.zeros((1, 1, 7))))
     assert "= qr[" in drawn
     assert "f32[3,64,64]" not in drawn

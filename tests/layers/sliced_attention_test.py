@@ -9,7 +9,7 @@ from jax.test_util import check_grads
 
 from jaxlabs.layers import positions, windowed_attention
 from jaxlabs.layers.attention import dot_product_attention
-from jaxlabs.layers.windowed_attention import LocalWindow, sliced_attention
+from jaxlabs.layers.windowed_attention import AttentionMask, query_chunked_attention
 
 
 def drawn(*shape, dtype=np.float32):
@@ -20,7 +20,7 @@ def drawn(*shape, dtype=np.float32):
 def window_of(window, causal, padded, time):
     """The second sequence of a padded batch is all padding, the first has holes."""
     weights = np.stack([np.arange(time) % 3 > 0, np.zeros(time, bool)])
-    return LocalWindow(window, causal, weights if padded else None)
+    return AttentionMask(window, causal, weights if padded else None)
 
 
 @functools.partial(jax.jit, static_argnames="with_slopes")
@@ -35,7 +35,7 @@ def sliced_and_dense(parts, target, window, with_slopes):
         return dot_product_attention(query, key, value, mask, bias=bias)
 
     def in_slices(query, key, value):
-        return sliced_attention(query, key, value, window, slopes=slopes)
+        return query_chunked_attention(query, key, value, window, slopes=slopes)
 
     def with_gradients(attend):
         def total(parts):
@@ -74,13 +74,13 @@ def test_sliced_equals_dense_in_value_and_gradient(time, window, causal, padded)
 
 
 def test_gradient_of_slices_in_float64(monkeypatch):
-    monkeypatch.setattr(windowed_attention, "SHORTEST_SLICE", 2)
+    monkeypatch.setattr(windowed_attention, "MIN_SLICE", 2)
     with jax.enable_x64(True):
         parts = drawn(1, 1, 5, 2, dtype=np.float64)
-        window = LocalWindow(weights=np.array([[1, 1, 0, 1, 1]]))
+        window = AttentionMask(weights=np.array([[1, 1, 0, 1, 1]]))
 
         def attend(query, key, value):
-            return jnp.sin(sliced_attention(query, key, value, window))
+            return jnp.sin(query_chunked_attention(query, key, value, window))
 
         assert attend(*parts).dtype == jnp.float64
         check_grads(jax.jit(attend), parts, order=1)
@@ -93,19 +93,19 @@ def test_slices_look_at_little_more_than_half_of_all_scores():
         seen.append((part, *weights.shape[2:]))
         return weights
 
-    sliced_attention(*drawn(1, 1, 256, 4), LocalWindow(), dropout=look)
+    query_chunked_attention(*drawn(1, 1, 256, 4), AttentionMask(), dropout=look)
     assert seen == [(0, 64, 64), (1, 64, 128), (2, 64, 192), (3, 64, 256)]
     seen.clear()
-    sliced_attention(*drawn(1, 1, 256, 4), LocalWindow(65), dropout=look)
+    query_chunked_attention(*drawn(1, 1, 256, 4), AttentionMask(65), dropout=look)
     assert seen == [(0, 64, 64), (1, 64, 128), (2, 64, 128), (3, 64, 128)]
     seen.clear()
-    sliced_attention(*drawn(1, 1, 256, 4), LocalWindow(2, causal=False), dropout=look)
+    query_chunked_attention(*drawn(1, 1, 256, 4), AttentionMask(2, causal=False), dropout=look)
     assert seen == [(0, 64, 65), (1, 64, 66), (2, 64, 66), (3, 64, 65)]
     seen.clear()
-    sliced_attention(*drawn(1, 1, 4099, 4), LocalWindow(), dropout=look)
+    query_chunked_attention(*drawn(1, 1, 4099, 4), AttentionMask(), dropout=look)
     assert [rows for _, rows, _ in seen] == [513] * 7 + [508]
     seen.clear()
-    sliced_attention(*drawn(1, 1, 127, 4), LocalWindow(), dropout=look)
+    query_chunked_attention(*drawn(1, 1, 127, 4), AttentionMask(), dropout=look)
     assert seen == [(0, 127, 127)]
 
 
@@ -116,11 +116,11 @@ def test_a_compiled_gradient_of_slices_holds_about_half_of_the_memory():
         compiled = jax.jit(total).lower(shape, shape, shape).compile()
         return compiled.memory_analysis().temp_size_in_bytes
 
-    sliced = memory(lambda *parts: sliced_attention(*parts, LocalWindow()))
-    dense = memory(lambda *parts: dot_product_attention(*parts, LocalWindow().dense(1024)))
+    sliced = memory(lambda *parts: query_chunked_attention(*parts, AttentionMask()))
+    dense = memory(lambda *parts: dot_product_attention(*parts, AttentionMask().dense(1024)))
     assert sliced < 0.6 * dense
 
 
 def test_slices_refuse_a_window_below_one():
     with pytest.raises(ValueError, match="window: 0 is not accepted; at least 1"):
-        sliced_attention(*drawn(1, 1, 3, 4), LocalWindow(0))
+        query_chunked_attention(*drawn(1, 1, 3, 4), AttentionMask(0))

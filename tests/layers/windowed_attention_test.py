@@ -12,7 +12,7 @@ from jax.test_util import check_grads
 from jaxlabs.layers import masks, positions
 from jaxlabs.layers.attention import dot_product_attention
 from jaxlabs.layers.multi_head_attention import MultiHeadAttention
-from jaxlabs.layers.windowed_attention import LocalWindow, banded_attention
+from jaxlabs.layers.windowed_attention import AttentionMask, block_local_attention
 
 LENGTHS_AND_WINDOWS = [(1, 3), (5, 1), (6, 3), (7, 3), (8, 8), (8, 10**6)]
 
@@ -48,20 +48,20 @@ def both(parts, target, window, slopes=None):
 
         return jax.grad(total, has_aux=True)(parts)
 
-    return with_gradients(banded_attention), with_gradients(dense)
+    return with_gradients(block_local_attention), with_gradients(dense)
 
 
 @pytest.mark.parametrize("causal", [True, False])
 @pytest.mark.parametrize(("time", "window"), LENGTHS_AND_WINDOWS)
 def test_banded_equals_dense_in_value_and_gradient(time, window, causal):
     parts, target = heads_of(time), heads_of(time)[1]
-    padded = LocalWindow(window, causal, padding_of(time)), positions.alibi_slopes(2)
-    whole = LocalWindow(window, causal, np.ones((2, time), np.float32)), np.zeros(2, np.float32)
+    padded = AttentionMask(window, causal, padding_of(time)), positions.alibi_slopes(2)
+    whole = AttentionMask(window, causal, np.ones((2, time), np.float32)), np.zeros(2, np.float32)
     for options in (padded, whole):
         banded, expected = both(parts, target, *options)
         chex.assert_trees_all_close(banded, expected, atol=1e-5)
     if time == 7:
-        plain, expected = both(parts, target, LocalWindow(window, causal))
+        plain, expected = both(parts, target, AttentionMask(window, causal))
         chex.assert_trees_all_close(plain, expected, atol=1e-5)
         chex.assert_trees_all_close(plain, banded, atol=1e-5)
 
@@ -74,8 +74,8 @@ def test_a_query_sees_exactly_the_keys_of_its_window():
     for causal, rows in drawn.items():
 
         def outputs(value, causal=causal):
-            window = LocalWindow(3, causal)
-            return banded_attention(query, key, value, window).sum(axis=(0, 1, 3))
+            window = AttentionMask(3, causal)
+            return block_local_attention(query, key, value, window).sum(axis=(0, 1, 3))
 
         influence = np.abs(jax.jit(jax.jacobian(outputs))(value)).sum(axis=(1, 2, 4))
         expected = [[digit == "1" for digit in row] for row in rows.split()]
@@ -85,10 +85,10 @@ def test_a_query_sees_exactly_the_keys_of_its_window():
 def test_gradient_in_float64():
     with jax.enable_x64(True):
         parts = heads_of(5, np.float64, batch=1, heads=1, head_dim=2)
-        window = LocalWindow(2, weights=np.array([[1, 1, 0, 1, 1]]))
+        window = AttentionMask(2, weights=np.array([[1, 1, 0, 1, 1]]))
 
         def attend(query, key, value):
-            return jnp.sin(banded_attention(query, key, value, window))
+            return jnp.sin(block_local_attention(query, key, value, window))
 
         assert attend(*parts).dtype == jnp.float64
         check_grads(jax.jit(attend), parts, order=1)
@@ -97,7 +97,7 @@ def test_gradient_in_float64():
 def test_value_and_gradient_are_finite_at_scores_of_ten_thousand():
     query, key, value = heads_of(7)
     total = jax.value_and_grad(
-        lambda q, k: jnp.sum(jnp.sin(banded_attention(q, k, value, LocalWindow(3)))), (0, 1)
+        lambda q, k: jnp.sum(jnp.sin(block_local_attention(q, k, value, AttentionMask(3)))), (0, 1)
     )
     output, gradients = jax.jit(total)(query * 1e3, key * 10)
     assert np.isfinite(output)
@@ -112,9 +112,9 @@ def test_dropout_acts_on_the_weights_that_reach_the_values():
         shapes.append(weights.shape)
         return weights.at[:, :, :, 0].multiply(0.5)
 
-    whole = banded_attention(query, key, value, LocalWindow(3))
-    halved = banded_attention(
-        query, key, value, LocalWindow(3), dropout=halve_the_first_query_of_every_block
+    whole = block_local_attention(query, key, value, AttentionMask(3))
+    halved = block_local_attention(
+        query, key, value, AttentionMask(3), dropout=halve_the_first_query_of_every_block
     )
     assert shapes == [(2, 2, 3, 3, 6)]
     factor = np.array([0.5, 1, 1, 0.5, 1, 1, 0.5])[None, None, :, None]
@@ -124,9 +124,9 @@ def test_dropout_acts_on_the_weights_that_reach_the_values():
 def test_softmax_of_bfloat16_is_taken_in_float32():
     narrow = [jnp.asarray(part, jnp.bfloat16) for part in heads_of(7)]
     seen = []
-    output = banded_attention(
+    output = block_local_attention(
         *narrow,
-        LocalWindow(3),
+        AttentionMask(3),
         dropout=lambda weights, group: seen.append(weights.dtype) or weights,
     )
     assert seen == [jnp.float32]
@@ -134,19 +134,19 @@ def test_softmax_of_bfloat16_is_taken_in_float32():
 
 
 def test_a_window_below_one_is_refused():
-    for attend in (banded_attention, dense):
+    for attend in (block_local_attention, dense):
         with pytest.raises(ValueError, match="window: 0 is not accepted; at least 1"):
-            attend(*heads_of(3), LocalWindow(0))
+            attend(*heads_of(3), AttentionMask(0))
 
 
 def test_operations_and_memory_of_the_band_grow_with_the_length():
     def cost(attend, time):
         shape = jax.ShapeDtypeStruct((1, 2, time, 8), jnp.float32)
-        total = jax.grad(lambda *parts: attend(*parts, LocalWindow(32)).sum(), (0, 1, 2))
+        total = jax.grad(lambda *parts: attend(*parts, AttentionMask(32)).sum(), (0, 1, 2))
         compiled = jax.jit(total).lower(shape, shape, shape).compile()
         return compiled.cost_analysis()["flops"], compiled.memory_analysis().temp_size_in_bytes
 
-    banded = [cost(banded_attention, time) for time in (1024, 2048, 4096)]
+    banded = [cost(block_local_attention, time) for time in (1024, 2048, 4096)]
     for shorter, longer in itertools.pairwise(banded):
         np.testing.assert_allclose(np.divide(longer, shorter), 2, rtol=0.1)
     spelled_out = [cost(dense, time) for time in (1024, 2048)]
@@ -169,9 +169,9 @@ def test_module_attends_alike_through_a_window_and_its_spelled_out_mask(kind):
     _, variables, apply, x = module(positions=kind)
     weights = np.ones((2, 150), np.float32)
     weights[1, 90:] = 0
-    banded = LocalWindow(7), LocalWindow(7, causal=False, weights=weights)
-    sliced = LocalWindow(), LocalWindow(100), LocalWindow(weights=weights)
-    assert [window.band_pays(150) for window in banded + sliced] == [True] * 2 + [False] * 3
+    banded = AttentionMask(7), AttentionMask(7, causal=False, weights=weights)
+    sliced = AttentionMask(), AttentionMask(100), AttentionMask(weights=weights)
+    assert [window.prefer_banded(150) for window in banded + sliced] == [True] * 2 + [False] * 3
     for window in banded + sliced:
         spelled_out = apply(variables, x, window.dense(150))
         np.testing.assert_allclose(apply(variables, x, window), spelled_out, atol=1e-5)
@@ -182,7 +182,7 @@ def test_module_attends_alike_through_a_window_and_its_spelled_out_mask(kind):
 def test_a_window_is_spelled_out_where_weights_are_looked_at():
     layer, variables, _, x = module()
     look = jax.jit(functools.partial(layer.apply, mutable="intermediates"))
-    _, sown = look({"params": variables["params"]}, x, LocalWindow(7))
+    _, sown = look({"params": variables["params"]}, x, AttentionMask(7))
     (attention,) = sown["intermediates"]["weights"]
     back = np.arange(150)[:, None] - np.arange(150)[None]
     np.testing.assert_array_equal(attention[0, 0] > 0, (back >= 0) & (back < 7))
@@ -191,7 +191,7 @@ def test_a_window_is_spelled_out_where_weights_are_looked_at():
 @pytest.mark.parametrize("keys_seen", [5, None])
 def test_cached_decode_continues_a_prefill_through_a_window(keys_seen):
     layer, variables, apply, x = module(positions="rotary")
-    window, row = LocalWindow(keys_seen), masks.cached(149, 256, keys_seen)
+    window, row = AttentionMask(keys_seen), masks.cached(149, 256, keys_seen)
     full = apply(variables, x, window)
     prefill = jax.jit(functools.partial(layer.apply, method="prefill"))
     decode = jax.jit(functools.partial(layer.apply, method="decode"))
@@ -204,7 +204,7 @@ def test_cached_decode_continues_a_prefill_through_a_window(keys_seen):
 @pytest.mark.parametrize("keys_seen", [7, None])
 def test_module_drops_weights_by_the_keys_of_its_examples(key, keys_seen):
     _, variables, apply, x = module(dropout=0.5)
-    keys, window = jax.random.split(key, 2), LocalWindow(keys_seen)
+    keys, window = jax.random.split(key, 2), AttentionMask(keys_seen)
     still = apply(variables, x, window)
     dropped = apply(variables, x, window, dropout_keys=keys)
     assert (np.abs(dropped - still).max(axis=(1, 2)) > 1e-3).all()
@@ -219,7 +219,7 @@ def test_slices_of_one_layer_never_share_a_mask(key):
     ones |= {"value_kernel": np.ones((1, 1))}
     ones["out"] = {"kernel": np.ones((1, 1)), "bias": np.zeros(1)}
     ones = jax.tree.map(lambda leaf: leaf.astype(np.float32), ones)
-    see_everything = LocalWindow(causal=False)
+    see_everything = AttentionMask(causal=False)
     x, keys = np.ones((1, 256, 1), np.float32), jax.random.split(key, 1)
     kept = layer.apply({"params": ones}, x, see_everything, dropout_keys=keys)[0, :, 0]
     slices = np.asarray(kept).reshape(4, 64)
@@ -230,8 +230,8 @@ def test_slices_of_one_layer_never_share_a_mask(key):
 @pytest.mark.parametrize(("time", "keys_seen"), [(1, None), (63, None), (64, None), (150, 9)])
 def test_fast_rounds_the_sides_of_many_queries_only(time, keys_seen):
     layer, variables, _, x = module(width=8, precision="fast")
-    window = LocalWindow(keys_seen)
-    assert window.band_pays(time) == (keys_seen is not None)
+    window = AttentionMask(keys_seen)
+    assert window.prefer_banded(time) == (keys_seen is not None)
     lowered = jax.jit(layer.apply).lower(variables, x[:, :time], window).as_text()
     shape = rf"\d+x{keys_seen}x{2 * keys_seen}" if keys_seen else f"{time}x{time}"
     scores = re.findall(rf"dot_general.*-> tensor<2x2x{shape}xf32>", lowered)

@@ -28,7 +28,7 @@ REAL = WEIGHTS > 0
 
 def total(params, weights, kind, axis_name=None):
     """The sum of a loss over the examples at hand."""
-    scale = contrastive.limited_scale(params["log_scale"])
+    scale = contrastive.clamp_logit_scale(params["log_scale"])
     both = params["images"], params["texts"]
     if kind == "clip":
         return contrastive.clip_loss(*both, scale, weights, axis_name=axis_name).sum()
@@ -135,11 +135,11 @@ def test_half_precision_is_widened():
 
 
 def test_scale_is_limited_and_finds_back():
-    value, slope = jax.value_and_grad(contrastive.limited_scale)(jnp.log(30.0))
+    value, slope = jax.value_and_grad(contrastive.clamp_logit_scale)(jnp.log(30.0))
     np.testing.assert_allclose([value, slope], 30, rtol=1e-5)
-    value, slope = jax.value_and_grad(contrastive.limited_scale)(jnp.log(5000.0))
+    value, slope = jax.value_and_grad(contrastive.clamp_logit_scale)(jnp.log(5000.0))
     np.testing.assert_allclose([value, slope], 100, rtol=1e-5)
-    np.testing.assert_allclose(contrastive.limited_scale(contrastive.CLIP_LOG_SCALE), 1 / 0.07)
+    np.testing.assert_allclose(contrastive.clamp_logit_scale(contrastive.CLIP_LOG_SCALE), 1 / 0.07)
 
 
 def test_gradients_agree_with_differences():
@@ -148,7 +148,7 @@ def test_gradients_agree_with_differences():
             x / jnp.linalg.norm(x, axis=1, keepdims=True)
             for x in (params["images"], params["texts"])
         )
-        scale = contrastive.limited_scale(params["log_scale"])
+        scale = contrastive.clamp_logit_scale(params["log_scale"])
         clip = contrastive.clip_loss(images, texts, scale, weights)
         siglip = contrastive.siglip_loss(images, texts, scale, params["bias"], weights)
         return clip.sum() + siglip.sum()
@@ -181,7 +181,7 @@ def test_losses_and_gradients_equal_the_papers_pseudo_code_in_pytorch():
             x / jnp.linalg.norm(x, axis=1, keepdims=True)
             for x in (params["images"], params["texts"])
         )
-        scale, weights = contrastive.limited_scale(params["t"]), jnp.ones(BATCH)
+        scale, weights = contrastive.clamp_logit_scale(params["t"]), jnp.ones(BATCH)
         if kind == "clip":
             return contrastive.clip_loss(images, texts, scale, weights).mean()
         return contrastive.siglip_loss(images, texts, scale, params["b"], weights).mean()

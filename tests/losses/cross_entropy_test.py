@@ -8,7 +8,7 @@ import pytest
 from jax.test_util import check_grads
 from scipy.special import log_softmax
 
-from jaxlabs.losses.cross_entropy import cross_entropy, is_likeliest, perplexity
+from jaxlabs.losses.cross_entropy import cross_entropy, is_top1, perplexity
 
 
 def case(shape=(3, 4), classes=7, dtype=np.float32):
@@ -69,7 +69,7 @@ def test_bfloat16_is_computed_in_float32():
 def test_likeliest_label_is_the_first_of_the_largest(shape):
     logits = np.random.default_rng(0).integers(0, 3, (*shape, 7)).astype(np.float32)  # many equals
     for label in range(7):
-        got = is_likeliest(jnp.asarray(logits), jnp.full(shape, label))
+        got = is_top1(jnp.asarray(logits), jnp.full(shape, label))
         np.testing.assert_array_equal(got, logits.argmax(axis=-1) == label)
 
 
@@ -80,13 +80,13 @@ def test_one_label_of_every_row_is_the_likeliest_where_all_is_compiled_together(
     def counts(x):
         logits = 0.3 * (x @ kernel) + 0.7
         every = jnp.broadcast_to(jnp.arange(9), (50, 9))
-        return jax.vmap(is_likeliest, (None, 1))(logits, every).sum(axis=0)
+        return jax.vmap(is_top1, (None, 1))(logits, every).sum(axis=0)
 
     np.testing.assert_array_equal(counts(x), np.ones(50))
 
 
 def test_nothing_is_likeliest_among_what_is_no_number():
-    assert not is_likeliest(jnp.full((7, 7), jnp.nan), jnp.arange(7)).any()
+    assert not is_top1(jnp.full((7, 7), jnp.nan), jnp.arange(7)).any()
 
 
 @pytest.mark.peers

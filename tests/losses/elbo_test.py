@@ -50,7 +50,7 @@ def test_bernoulli_is_scipys_for_pixels_of_0_and_1():
     np.testing.assert_allclose(found, expected, rtol=1e-5)
 
 
-def test_bernoulli_of_a_grey_pixel_is_the_expectation_over_its_draws():
+def test_bernoulli_of_a_gray_pixel_is_the_expectation_over_its_draws():
     logits, x = jnp.float32([[1.3]]), jnp.float32([[0.25]])
     ends = [bernoulli_log_likelihood(logits, jnp.full_like(x, end)) for end in (1, 0)]
     found = bernoulli_log_likelihood(logits, x)

@@ -8,7 +8,7 @@ import pytest
 import scipy.special
 
 from jaxlabs.analysis import gradients
-from jaxlabs.losses.sparsity import keep_largest, kl_sparsity
+from jaxlabs.losses.sparsity import k_sparse, kl_sparsity
 
 
 @pytest.mark.parametrize("target", [0.01, 0.5])
@@ -45,4 +45,4 @@ def test_largest_units_of_each_row_are_kept(count):
     expected = np.zeros_like(x)
     for row, places in enumerate(np.argsort(-x, axis=1)[:, :count]):
         expected[row, places] = x[row, places]
-    np.testing.assert_array_equal(keep_largest(jnp.asarray(x), count), expected)
+    np.testing.assert_array_equal(k_sparse(jnp.asarray(x), count), expected)

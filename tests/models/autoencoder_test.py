@@ -29,7 +29,7 @@ KEY = jax.random.key(3)
 
 
 def make(count=8, tx=None, redraw=False, **settings):
-    """Returns a state and a batch of grey pictures."""
+    """Returns a state and a batch of gray pictures."""
     micro_batches = settings.pop("micro_batches", 1)
     model = Autoencoder(dataclasses.replace(TINY, **settings), SHAPE, redraw)
     images = np.random.default_rng(1).integers(0, 256, (count, *SHAPE), dtype=np.uint8)
@@ -215,7 +215,7 @@ def test_four_parts_take_the_step_of_one(route):
     four, _ = make(redraw=True, micro_batches=4 if route == "micro-batches" else 1)
     if route == "mesh":
         placement = data_parallel()
-        step = jax.jit(lambda state, batch: train_step(state, placement.constrain(batch), KEY))
+        step = jax.jit(lambda state, batch: train_step(state, placement.shard_batch(batch), KEY))
         four, many = step(placement.replicate(four), batch)
     elif route == "pmap":
         four = jax.tree.map(lambda leaf: jnp.stack([leaf] * 4), four)

@@ -144,7 +144,7 @@ def test_four_devices_take_the_steps_of_one():
     chex.assert_trees_all_close(*results, rtol=1e-4, atol=1e-6)
 
 
-def test_one_batch_is_learnt_by_heart():
+def test_one_batch_is_learned_by_heart():
     model, batch = tiny(hidden=24, layers=1), batch_of()
     batch["inputs"][:, 0] = np.arange(4)
     state = state_of(model, optax.adam(0.02))

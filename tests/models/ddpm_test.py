@@ -14,7 +14,7 @@ from jaxlabs import keys
 from jaxlabs.analysis import gradients
 from jaxlabs.analysis.tiny_training import draw_params
 from jaxlabs.config import UserError
-from jaxlabs.diffusion.schedules import DiffusionConfig, alpha_bars
+from jaxlabs.diffusion.schedules import DiffusionConfig, alphas_cumprod
 from jaxlabs.layers.positions import sinusoidal
 from jaxlabs.models import ddpm
 from jaxlabs.models.ddpm import Denoiser, UNet, UNetConfig, loss, train_step
@@ -102,7 +102,7 @@ def test_loss_is_that_of_numpy(prediction, weighting):
         time_key, noise_key, _ = jax.random.split(example_key, 3)
         t = int(jax.random.randint(time_key, (), 0, 1000))
         noise = np.asarray(jax.random.normal(noise_key, SHAPE), np.float64)
-        signal = float(alpha_bars(diffusion)[t])
+        signal = float(alphas_cumprod(diffusion)[t])
         x0 = batch["images"][i] / 127.5 - 1
         x = signal**0.5 * x0 + (1 - signal) ** 0.5 * noise
         at = x[None].astype(np.float32), np.array([t], np.int32)
@@ -131,7 +131,7 @@ def test_untrained_loss_is_that_of_saying_nothing():
     )
 
 
-def test_one_batch_is_learnt_by_heart():
+def test_one_batch_is_learned_by_heart():
     """At one early time, where the noise is all that differs from pictures that are all alike."""
     diffusion = DiffusionConfig(diffusion_steps=1, first_beta=0.5, last_beta=0.5)
     state, batch = make(4, diffusion=diffusion, width=8, tx=optax.adam(1e-2))
@@ -174,7 +174,7 @@ def test_micro_batches_and_devices_take_the_step_of_the_whole_batch():
 def test_class_changes_the_output_and_guidance_weighs_it_against_none():
     """In ten pictures, which a CPU draws five at a time."""
     state, batch = make(10, class_conditional=True)
-    x, t, labels = ddpm.to_signed(batch["images"]), jnp.arange(5, 955, 95), jnp.arange(10) % 3
+    x, t, labels = ddpm.normalize(batch["images"]), jnp.arange(5, 955, 95), jnp.arange(10) % 3
     told = apply(state.model, state.params, x, t, labels)
     untold = apply(state.model, state.params, x, t, jnp.full(10, 3))
     assert float(jnp.abs(told - untold).max()) > 1e-3
@@ -199,11 +199,11 @@ def test_labels_are_kept_from_the_network_in_training_only():
 @pytest.mark.parametrize("shape", [(30, 28, 1), (28, 27, 3), (2, 2, 1)])
 def test_pictures_that_do_not_halve_twice_are_refused(shape):
     with pytest.raises(UserError, match=f"pictures of {shape[0]}x{shape[1]} do not halve 2 times"):
-        ddpm.require_halves(shape)
+        ddpm.check_divisible(shape)
 
 
 def test_pictures_go_to_signed_values_and_back():
     pixels = np.array([0, 51, 255], np.uint8)
-    signed = ddpm.to_signed(pixels)
+    signed = ddpm.normalize(pixels)
     np.testing.assert_allclose(signed, [-1, -0.6, 1], atol=1e-6)
-    np.testing.assert_allclose(ddpm.to_unit(signed) * 255, pixels, atol=1e-4)
+    np.testing.assert_allclose(ddpm.denormalize(signed) * 255, pixels, atol=1e-4)

@@ -17,7 +17,7 @@ from jaxlabs.losses import contrastive
 from jaxlabs.models import dual_encoder
 from jaxlabs.models.dual_encoder import DualEncoder, DualEncoderConfig
 from jaxlabs.models.text_encoder import TextEncoder
-from jaxlabs.training.devices import BATCH_AXIS, Placement
+from jaxlabs.training.devices import BATCH_AXIS, DataParallel
 from jaxlabs.training.state import count_parameters, create_state
 
 pytestmark = pytest.mark.usefixtures("quickly_compiled")
@@ -169,7 +169,7 @@ def test_step_over_four_devices_equals_one(loss, route):
     batch["weights"][5] = 0
     one = gradients_of(*dual_encoder.train_step(state_of(loss), batch, KEY))
     if route == "mesh":
-        placement = Placement(jax.make_mesh((4,), (BATCH_AXIS,), axis_types=(AxisType.Auto,)))
+        placement = DataParallel(jax.make_mesh((4,), (BATCH_AXIS,), axis_types=(AxisType.Auto,)))
         state, split = placement.replicate(state_of(loss)), jax.device_put(batch, placement.split)
         assert_same_step(gradients_of(*dual_encoder.train_step(state, split, KEY)), one)
         return
@@ -183,7 +183,7 @@ def test_step_over_four_devices_equals_one(loss, route):
 
 
 @pytest.mark.parametrize("loss", dual_encoder.LOSSES)
-def test_one_batch_is_learnt_by_heart(loss):
+def test_one_batch_is_learned_by_heart(loss):
     state, batch = state_of(loss), batch_of()
     for _ in range(200):
         state, metrics = dual_encoder.train_step(state, batch, KEY)
@@ -209,7 +209,7 @@ def test_gradients_equal_differences_in_float64(loss):
     [
         ({"loss": "siglip", "temperature": 0.05, "bias": -3.0}, (20, -3), {"log_scale", "bias"}),
         ({"temperature": 0.5, "learn_temperature": False}, (2, 0), set()),
-        ({"temperature": 0.001}, (contrastive.MOST_SCALE, 0), {"log_scale"}),
+        ({"temperature": 0.001}, (contrastive.MAX_SCALE, 0), {"log_scale"}),
     ],
 )
 def test_temperature_and_bias_start_as_asked_and_stay_where_they_are_not_learned(

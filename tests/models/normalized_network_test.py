@@ -1,4 +1,4 @@
-"""The normalised classifier, and batch norms through the common training step."""
+"""The normalized classifier, and batch norms through the common training step."""
 
 import functools
 
@@ -165,7 +165,7 @@ def test_mesh_of_four_devices_equals_one(padded_batch, one_device):
     assert_same(normalized_network.train_step(state, batch, jax.random.key(0)), one_device)
 
 
-def test_micro_batches_are_normalised_each_by_itself(one_device):
+def test_micro_batches_are_normalized_each_by_itself(one_device):
     model, variables = build()
     batch = batch_of()
     state = state_of(model, variables, micro_batches=2)
@@ -197,7 +197,7 @@ def test_a_step_that_is_not_finite_leaves_parameters_and_statistics(norm):
     chex.assert_trees_all_equal(state.batch_stats, variables.get("batch_stats"))
 
 
-def test_one_batch_is_learnt_by_heart_and_known_again_in_evaluation():
+def test_one_batch_is_learned_by_heart_and_known_again_in_evaluation():
     model, variables = build()
     state, batch = state_of(model, variables), batch_of()
     for step in range(200):

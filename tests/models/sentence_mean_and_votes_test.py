@@ -3,19 +3,19 @@
 import jax
 import numpy as np
 
-from jaxlabs.models.text_encoder import PhraseVotes, mean_over
+from jaxlabs.models.text_encoder import HashedBigramLogits, masked_mean
 
 
 def test_mean_is_over_real_places_by_hand():
     vectors = np.arange(12.0, dtype=np.float32).reshape(1, 3, 4)
     real = np.array([[True, False, True]])
-    np.testing.assert_allclose(mean_over(vectors, real)[0], (vectors[0, 0] + vectors[0, 2]) / 2)
+    np.testing.assert_allclose(masked_mean(vectors, real)[0], (vectors[0, 0] + vectors[0, 2]) / 2)
     poisoned = np.where(real[:, :, None], vectors, np.nan)
-    np.testing.assert_array_equal(mean_over(poisoned, real), mean_over(vectors, real))
+    np.testing.assert_array_equal(masked_mean(poisoned, real), masked_mean(vectors, real))
 
 
 def test_votes_are_those_of_words_and_pairs():
-    votes = PhraseVotes(buckets=1000, classes=3)
+    votes = HashedBigramLogits(buckets=1000, classes=3)
     table = np.zeros((1000, 3), np.float32)
 
     def rows(tokens):

@@ -14,8 +14,8 @@ from jaxlabs import keys
 from jaxlabs.config import UserError
 from jaxlabs.decoding.generate import generate
 from jaxlabs.models import seq2seq, sequence_tasks
-from jaxlabs.models.seq2seq import END, START, Seq2Seq, Translator, translate
-from jaxlabs.models.sequence_tasks import BACKBONES, SequenceConfig, SequenceLabeller
+from jaxlabs.models.seq2seq import END, START, Seq2Seq, Seq2SeqStepper, translate
+from jaxlabs.models.sequence_tasks import BACKBONES, SequenceClassifier, SequenceConfig
 from jaxlabs.training.state import count_parameters, create_state
 
 pytestmark = pytest.mark.usefixtures("quickly_compiled")
@@ -32,9 +32,9 @@ def config_of(backbone, **options):
     return SequenceConfig(backbone=backbone, **sizes)
 
 
-def labeller(backbone, aligned=True, both_ways=True, **options):
-    return SequenceLabeller(
-        config_of(backbone, **options), SOURCES, LABELS, SOURCE_TIME, aligned, both_ways
+def labeler(backbone, aligned=True, bidirectional=True, **options):
+    return SequenceClassifier(
+        config_of(backbone, **options), SOURCES, LABELS, SOURCE_TIME, aligned, bidirectional
     )
 
 
@@ -73,7 +73,7 @@ def batch_of(targets):
 @pytest.mark.parametrize("backbone", ["gru", "transformer"])
 @pytest.mark.parametrize("aligned", [True, False], ids=["aligned", "many_to_one"])
 def test_padding_changes_nothing_and_nothing_at_all_is_finite(backbone, aligned):
-    model = labeller(backbone, aligned)
+    model = labeler(backbone, aligned)
     params = parameters(model)
     logits = logits_of(model, params, INPUTS)
     chex.assert_shape(logits, (4, SOURCE_TIME if aligned else 1, len(LABELS)))
@@ -85,31 +85,31 @@ def test_padding_changes_nothing_and_nothing_at_all_is_finite(backbone, aligned)
 
 
 @pytest.mark.parametrize("backbone", ["gru", "transformer"])
-@pytest.mark.parametrize("both_ways", [True, False])
-def test_later_words_are_seen_only_where_both_ways_are_read(backbone, both_ways):
-    model = labeller(backbone, both_ways=both_ways)
+@pytest.mark.parametrize("bidirectional", [True, False])
+def test_later_words_are_seen_only_where_both_ways_are_read(backbone, bidirectional):
+    model = labeler(backbone, bidirectional=bidirectional)
     params, other = parameters(model), INPUTS.copy()
     other[0, 4] = 3
     before = [np.asarray(logits_of(model, params, x)[0, :4]) for x in (INPUTS, other)]
-    assert np.allclose(*before, atol=1e-6) != both_ways
+    assert np.allclose(*before, atol=1e-6) != bidirectional
 
 
 def test_order_matters_to_every_backbone():
     for backbone in BACKBONES:
-        model = labeller(backbone, aligned=False)
+        model = labeler(backbone, aligned=False)
         swapped = INPUTS[:1, [1, 0, 2, 3, 4, 5]]
         logits = [logits_of(model, parameters(model), x) for x in (INPUTS[:1], swapped)]
         assert not np.allclose(*logits, atol=1e-4), backbone
 
 
 def test_parameters_are_those_of_the_parts():
-    count = count_parameters(parameters(labeller("lstm", width=8)))
+    count = count_parameters(parameters(labeler("lstm", width=8)))
     reader = SOURCES * 8 + 2 * (4 * 8 * (8 + 8) + 4 * 8)
     assert count == reader + (16 + 1) * len(LABELS)
 
 
 def test_sums_hold_span_counts_that_give_the_f1():
-    model = labeller("gru")
+    model = labeler("gru")
     targets = np.array([[3, 4, 5, 3, 5], [3, 5, 0, 0, 0], [0] * 5, [0] * 5], np.int32)
     parts = parts_of(sequence_tasks.loss, model, parameters(model), batch_of(targets))
     assert float(parts.weight) == 7
@@ -132,7 +132,7 @@ def test_sizes_that_do_not_fit_are_named():
         config_of("lsmt")
     for backbone in ("gru", "transformer"):
         with pytest.raises(ValueError, match="of length 0"):
-            labeller(backbone).init(jax.random.key(0), INPUTS[:, :0])
+            labeler(backbone).init(jax.random.key(0), INPUTS[:, :0])
 
 
 # Translation
@@ -154,7 +154,7 @@ def test_word_by_word_equals_all_places_at_once(backbone):
         assert float(beams.scores[row, 0]) == pytest.approx(chosen.sum(), abs=1e-4)
     carry = jax.jit(lambda params: model.apply({"params": params}, INPUTS, method="begin"))(params)
     generated, _ = generate(
-        Translator(model),
+        Seq2SeqStepper(model),
         params,
         np.full((4, 1), START),
         np.ones(4),
@@ -242,7 +242,7 @@ def fresh():
 
 def test_losses_start_near_those_of_equal_chances():
     for model, module, classes in [
-        (labeller("gru"), sequence_tasks, len(LABELS)),
+        (labeler("gru"), sequence_tasks, len(LABELS)),
         (translator("gru"), seq2seq, TARGETS),
     ]:
         batch = batch_of(np.minimum(TRANSLATED, 5))

@@ -130,7 +130,7 @@ def test_four_devices_take_the_step_of_one(route):
     four, _ = make()
     if route == "mesh":
         placement = data_parallel()
-        step = jax.jit(lambda state, batch: train_step(state, placement.constrain(batch), None))
+        step = jax.jit(lambda state, batch: train_step(state, placement.shard_batch(batch), None))
         four, many = step(placement.replicate(four), batch)
     else:
         four = jax.tree.map(lambda leaf: jnp.stack([leaf] * 4), four)

@@ -14,7 +14,7 @@ from jaxlabs.data.text import token_stream
 from jaxlabs.data.tokenizers import CharTokenizer
 from jaxlabs.training.devices import data_parallel
 from jaxlabs.training.loop import initial_state
-from jaxlabs.training.run_steps import build_run_steps
+from jaxlabs.training.run_steps import build_multi_step
 
 ROUNDS = 3
 
@@ -43,7 +43,7 @@ def _our_step(config, tokens):
     placement = data_parallel(jax.devices()[:1])
     vocabulary = CharTokenizer("".join(map(chr, range(32, 97)))).to_json()
     task = build_task(config, vocabulary)
-    run_steps = build_run_steps(task, dataclasses.replace(config, steps_per_call=1), placement)
+    run_steps = build_multi_step(task, dataclasses.replace(config, steps_per_call=1), placement)
     dataset = placement.replicate(token_stream(tokens, config.model.context))
     loop = {"state": initial_state(task, config, placement)}
 

@@ -43,7 +43,7 @@ def heads_arrays(counts=(1, 4)):
         "chance": np.log(8),
         "parameters": np.array([5664] * len(counts)),
         "loss": np.array([[1.0, 1.2], [0.01, 0.03]])[: len(counts)],
-        "specialisation": np.array([[0.3, 0.4], [0.8, 0.9]])[: len(counts)],
+        "specialization": np.array([[0.3, 0.4], [0.8, 0.9]])[: len(counts)],
         **{f"profiles_{count}": array for count, array in profiles.items()},
         **{f"costs_{count}": array for count, array in costs.items()},
     }

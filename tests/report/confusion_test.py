@@ -8,7 +8,7 @@ from jaxlabs.report.confusion import confusion
 COUNTS = np.array([[[8, 1, 1], [0, 5, 5], [2, 0, 0]], [[1, 0, 0], [0, 0, 0], [0, 3, 1]]])
 
 
-def test_counts_stand_in_their_cells_and_colours_are_shares_of_the_row():
+def test_counts_stand_in_their_cells_and_colors_are_shares_of_the_row():
     arrays = {
         "counts": COUNTS,
         "splits": np.array(["test", "test_unseen"]),

@@ -41,17 +41,17 @@ def test_smoothing_keeps_a_straight_line_in_place():
     np.testing.assert_allclose(curves.smoothed(line), line, atol=1e-12)
 
 
-def test_optimisation_shows_a_panel_for_each_logged_value():
+def test_optimization_shows_a_panel_for_each_logged_value():
     row = {"step": 1, "split": "train", "learning_rate": 1e-3, "gradient_norm": 0.5}
     rows = [row, row | {"step": 2}]
     with style.house_style():
-        both = curves.optimisation(rows).figure
-        one = curves.optimisation(
+        both = curves.optimization(rows).figure
+        one = curves.optimization(
             [{k: r[k] for k in r if k != "gradient_norm"} for r in rows]
         ).figure
     assert [axes.get_title("left") for axes in both.axes] == ["learning rate", "gradient norm"]
     assert [axes.get_title("left") for axes in one.axes] == ["learning rate"]
-    assert curves.optimisation([{"step": 1, "split": "train"}]) is None
+    assert curves.optimization([{"step": 1, "split": "train"}]) is None
 
 
 def test_range_test_marks_the_steepest_fall_and_the_lowest_loss():

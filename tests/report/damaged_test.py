@@ -22,10 +22,10 @@ def test_page_of_a_whole_run_names_no_damaged_file(drawn_run):
 
 
 def test_arrays_of_other_shapes_are_left_out_whatever_draws_them(fresh_run, caplog):
-    for name in plots.DRAWINGS:
+    for name in plots.FIGURE_BUILDERS:
         fresh_run.write_arrays(name, other=np.zeros((2, 3)))
-    assert left_out(fresh_run) == [f"arrays/{name}.npz" for name in plots.DRAWINGS]
-    assert len(caplog.messages) == len(plots.DRAWINGS)
+    assert left_out(fresh_run) == [f"arrays/{name}.npz" for name in plots.FIGURE_BUILDERS]
+    assert len(caplog.messages) == len(plots.FIGURE_BUILDERS)
     assert not any(chr(10) in line for line in caplog.messages)
 
 

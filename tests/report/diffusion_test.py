@@ -5,7 +5,7 @@ import PIL.Image
 import pytest
 
 from jaxlabs.report import confusion, diffusion, style
-from jaxlabs.report.plots import DRAWINGS
+from jaxlabs.report.plots import FIGURE_BUILDERS
 
 
 @pytest.fixture(autouse=True)
@@ -39,9 +39,9 @@ def test_animation_plays_all_frames_and_holds_the_last():
         image.seek(frame)
         times.append(image.info["duration"])
     assert times == [diffusion.PER_FRAME] * 2 + [diffusion.HOLD]
-    # The middle of the first sample's first pixel, as a grey value.
-    grey = (np.clip(arrays["pictures"][2, 0, 0, 0, 0], -1, 1) + 1) * 127.5
-    assert np.asarray(image)[1, 1] == pytest.approx(grey, abs=0.51)
+    # The middle of the first sample's first pixel, as a gray value.
+    gray = (np.clip(arrays["pictures"][2, 0, 0, 0, 0], -1, 1) + 1) * 127.5
+    assert np.asarray(image)[1, 1] == pytest.approx(gray, abs=0.51)
 
 
 def test_sampler_quality_shows_each_sampler_and_each_floor():
@@ -71,9 +71,9 @@ def test_class_histogram_names_the_commonest_class():
     np.testing.assert_allclose(heights, [10, 70, 20, 25, 25, 50])
 
 
-def test_neighbours_say_how_far_they_are_and_how_far_real_ones_are():
+def test_neighbors_say_how_far_they_are_and_how_far_real_ones_are():
     pixels = np.random.default_rng(0).random((2, 8, 8, 1))
-    (picture,) = diffusion.neighbours(
+    (picture,) = diffusion.neighbors(
         {
             "samples": pixels,
             "nearest": pixels,
@@ -109,4 +109,4 @@ def test_misclassified_pictures_bear_both_classes():
 
 def test_reports_draw_what_diffusion_leaves():
     names = ("forward_process", "trajectory", "animation", "sampler_quality", "class_histogram")
-    assert {*names, "neighbours", "loss_by_time", "misclassified"} <= DRAWINGS.keys()
+    assert {*names, "neighbors", "loss_by_time", "misclassified"} <= FIGURE_BUILDERS.keys()

@@ -25,7 +25,7 @@ def test_tile_is_read_row_by_row_with_white_between_and_at_the_end():
     assert images.tile(pictures, columns=3).shape == (2, 5)
 
 
-def test_tile_keeps_colours_and_cuts_values_outside_the_range():
+def test_tile_keeps_colors_and_cuts_values_outside_the_range():
     pictures = np.full((1, 1, 1, 3), [-1, 0.5, 7])
     np.testing.assert_array_equal(images.tile(pictures), [[[0, 0.5, 1]]])
 
@@ -41,7 +41,7 @@ def test_only_so_many_samples_are_shown_and_none_chosen():
     assert sheet[0, 3] == pytest.approx(1 / 119)
 
 
-def test_each_filter_has_its_own_contrast_and_zero_is_mid_grey():
+def test_each_filter_has_its_own_contrast_and_zero_is_mid_gray():
     filters = np.array([[[0, 4.0], [-2, 0]], [[0, 0.001], [0, -0.002]], np.zeros((2, 2))])
     with style.house_style():
         (picture,) = images.filters({"filters": filters})
@@ -69,7 +69,7 @@ def test_samples_of_many_steps_are_thinned_out_evenly_in_order():
     with style.house_style():
         picture = images.samples_during_training(by_step)
     named = labels(picture.figure.axes[0])
-    assert (len(named), named[0], named[-1]) == (images.MOST_STEPS, "step 0", "step 4,000")
+    assert (len(named), named[0], named[-1]) == (images.MAX_STEPS, "step 0", "step 4,000")
     (sheet,) = drawn(picture.figure)
     np.testing.assert_array_equal(sheet[::3, 0], np.sort(sheet[::3, 0]))
 
@@ -108,4 +108,4 @@ def test_samples_of_other_arrays_and_texts_are_left_alone(fresh_run):
     fresh_run.write_sample("final", {"latents": np.zeros((2, 3))})
     fresh_run.write_sample("step-000001", "text")
     with style.house_style():
-        assert plots.draw_all(fresh_run, LeftOut()) == []
+        assert plots.build_figures(fresh_run, LeftOut()) == []

@@ -45,7 +45,7 @@ def test_curves_hold_the_logged_values():
     np.testing.assert_allclose(lines[2].get_ydata(), [4.1, 3.1, 2.1])
 
 
-def test_baselines_and_published_losses_are_labelled_lines_at_their_values():
+def test_baselines_and_published_losses_are_labeled_lines_at_their_values():
     compared = published.compare("gpt", "reference", {})
     picture = loss_curves(rows(), {"bigram": 2.47, "chance_accuracy": 0.1}, compared)
     shown = labels(picture.figure)
@@ -59,7 +59,7 @@ def test_baselines_and_published_losses_are_labelled_lines_at_their_values():
 
 
 def test_what_is_not_comparable_is_dotted():
-    compared = published.compare("gpt", "quick", {}, why_not="another text")
+    compared = published.compare("gpt", "quick", {}, not_comparable_reason="another text")
     line = loss_curves(rows(), {}, compared).figure.axes[0].get_lines()[-1]
     assert line.get_linestyle() == ":"
 

@@ -21,7 +21,7 @@ def attention_of(layers=2, heads=3, time=4, labels=None):
 
 
 def images(figure):
-    # The colour bar has axes of its own, without an image.
+    # The color bar has axes of its own, without an image.
     return [axes.images[0].get_array() for axes in figure.axes if axes.images]
 
 
@@ -117,8 +117,8 @@ def test_close_up_makes_white_space_visible_and_prints_dollars_as_they_are():
 def test_close_up_shows_no_more_than_a_phone_can():
     arrays = attention_of(time=40, labels=["x"] * 40)
     axes = maps.attention(arrays)[1].figure.axes[0]
-    assert len(axes.get_xticklabels()) == maps.LABELLED
-    assert axes.images[0].get_array().shape == (maps.LABELLED, maps.LABELLED)
+    assert len(axes.get_xticklabels()) == maps.LABELED
+    assert axes.images[0].get_array().shape == (maps.LABELED, maps.LABELED)
 
 
 def test_characters_that_the_font_lacks_are_no_error():

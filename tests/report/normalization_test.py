@@ -1,4 +1,4 @@
-"""Pictures of the normalisation study show the numbers that they are given, and say them."""
+"""Pictures of the normalization study show the numbers that they are given, and say them."""
 
 import numpy as np
 import pytest
@@ -8,7 +8,7 @@ from jaxlabs.report import normalization, style
 NORMS = np.array(["none", "batch", "layer"])
 CLAIMS = (
     *("faster_at_the_plain_rate", "faster_at_its_own_rate", "larger_rates", "steady_scale"),
-    *("better_on_test_pictures", "smaller_gap", "noise_regularises"),
+    *("better_on_test_pictures", "smaller_gap", "noise_regularizes"),
 )
 
 
@@ -46,7 +46,7 @@ def lines(axes):
 
 def test_rates_speed_and_test_pictures_are_drawn_and_judged():
     arrays = training_arrays()
-    rates, speed, generalisation = normalization.training(arrays)
+    rates, speed, generalization = normalization.training(arrays)
     upper, lower = rates.figure.axes
     np.testing.assert_allclose(lines(upper), 100 * arrays["test_accuracy"].mean(-1))
     assert lines(lower)[0][1] > lower.get_ylim()[1]  # what diverged lies above the picture
@@ -59,11 +59,11 @@ def test_rates_speed_and_test_pictures_are_drawn_and_judged():
     assert names == ["no norm, 0.1", "batch norm, 1", "layer norm, 0.1"]
     for name in CLAIMS[:2]:
         assert f"What of {name}?" in speed.caption
-    above, below = generalisation.figure.axes
+    above, below = generalization.figure.axes
     np.testing.assert_allclose(above.get_lines()[3].get_xdata(), arrays["train_loss"][1, 1])
     np.testing.assert_allclose(lines(below)[0], 100 * arrays["group_test_accuracy"].mean(-1))
     for name in CLAIMS[4:]:
-        assert f"What of {name}?" in generalisation.caption
+        assert f"What of {name}?" in generalization.caption
 
 
 def test_activations_are_drawn_for_every_norm_and_gain():

@@ -6,12 +6,12 @@ import numpy as np
 from jaxlabs.report import plots, style
 from jaxlabs.report.left_out import LeftOut
 
-ALL = ["loss", "optimisation", "attention_grid", "attention_close_up", "positions", "lr_range"]
+ALL = ["loss", "optimization", "attention_grid", "attention_close_up", "positions", "lr_range"]
 
 
 def names(folder):
     with style.house_style():
-        return [picture.name for picture in plots.draw_all(folder, LeftOut())]
+        return [picture.name for picture in plots.build_figures(folder, LeftOut())]
 
 
 def test_everything_written_is_drawn_in_reading_order(run):
@@ -35,7 +35,7 @@ def test_arrays_of_unknown_name_are_left_alone(run):
 
 def test_every_picture_says_what_to_see(run):
     with style.house_style():
-        pictures = plots.draw_all(run, LeftOut())
+        pictures = plots.build_figures(run, LeftOut())
     for picture in pictures:
         assert picture.caption.endswith(".")
         assert picture.title
@@ -45,7 +45,7 @@ def test_every_picture_says_what_to_see(run):
 def test_pictures_keep_the_width_of_the_house_and_leave_the_style_as_it_was(run):
     before = dict(matplotlib.rcParams)
     with style.house_style():
-        pictures = {picture.name: picture.figure for picture in plots.draw_all(run, LeftOut())}
+        pictures = {picture.name: picture.figure for picture in plots.build_figures(run, LeftOut())}
     widths = {name: figure.get_size_inches()[0] for name, figure in pictures.items()}
     # Of 4 heads and 48 labels each, which would be too small to read.
     assert widths.pop("attention_grid") > style.WIDTH

@@ -78,10 +78,10 @@ def memory_arrays(final, task="adding"):
     return {name: np.asarray(value) for name, value in found.items()}
 
 
-def test_memory_task_says_who_learnt_what():
+def test_memory_task_says_who_learned_what():
     (picture,) = recurrent_memory.memory_task(memory_arrays([[1.1, 1.0], [0.02, 0.3]]))
     assert "rnn: 1.1 at 50, 1 at 100; gru: 0.02 at 50, 0.3 at 100" in picture.caption
-    assert "Learnt (below half of the baseline): gru up to 100." in picture.caption
+    assert "Learned (below half of the baseline): gru up to 100." in picture.caption
     lines = picture.figure.axes[0].get_lines()
     np.testing.assert_allclose(lines[2].get_ydata(), [0.02, 0.3])
     (picture,) = recurrent_memory.memory_task(memory_arrays([[1.0, 1.0], [0.9, 1.0]], "copying"))

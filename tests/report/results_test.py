@@ -6,7 +6,7 @@ from jaxlabs.report import results
 def row(**changes):
     made_up = {"lab": "gpt", "preset": "quick", "preset_note": "", "figure": "loss", "unit": ""}
     made_up |= {"published": 2.0, "ours": 1.0, "deviation": None, "ratio": 0.5, "seeds": 1}
-    made_up |= {"seconds": 61.0, "command": "run", "comparable": True, "why_not": ""}
+    made_up |= {"seconds": 61.0, "command": "run", "comparable": True, "not_comparable_reason": ""}
     return made_up | changes
 
 
@@ -27,7 +27,7 @@ def test_rows_have_figure_published_ours_ratio_seeds_and_time():
 
 
 def test_reasons_are_numbered_once_for_each_lab():
-    unlike = {"comparable": False, "why_not": "other data"}
+    unlike = {"comparable": False, "not_comparable_reason": "other data"}
     rows = [row(**unlike), row(), row(**unlike), row(**unlike, lab="ddpm")]
     text = results.markdown(summary(*rows))
     assert [one[1] for one in cells(text)] == ["2 [1]", "2", "2 [1]", "2 [2]"]

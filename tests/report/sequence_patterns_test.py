@@ -10,8 +10,8 @@ def texts_of(figure):
     return [(text.get_text(), text.get_color()) for axes in figure.axes for text in axes.texts]
 
 
-def pattern(kind, predicted, right, backbone="gru", both_ways=True):
-    arrays = {"kind": kind, "backbone": backbone, "both_ways": both_ways}
+def pattern(kind, predicted, right, backbone="gru", bidirectional=True):
+    arrays = {"kind": kind, "backbone": backbone, "bidirectional": bidirectional}
     arrays |= {"source": SOURCE, "predicted": predicted, "right": right}
     arrays = {name: np.array(value) for name, value in arrays.items()}
     with style.house_style():
@@ -33,7 +33,7 @@ def test_translation_is_fed_its_own_words_and_errors_are_red():
 
 @pytest.mark.parametrize(("backbone", "cells"), [("lstm", 4), ("transformer", 0)])
 def test_one_answer_is_read_off_at_the_end(backbone, cells):
-    picture = pattern("many_to_one", ["positive"], ["positive"], backbone, both_ways=False)
+    picture = pattern("many_to_one", ["positive"], ["positive"], backbone, bidirectional=False)
     texts = texts_of(picture.figure)
     assert ("positive", sequence_patterns.RIGHT) in texts
     assert [t for t, _ in texts].count(backbone.upper()) == cells
@@ -67,6 +67,6 @@ def test_wrong_tags_are_underlined_with_the_right_one_below():
         )
     texts = texts_of(picture.figure)
     assert ("B-PER", sequence_patterns.WRONG) in texts
-    assert sum(colour == sequence_patterns.WRONG for _, colour in texts) == 1
+    assert sum(color == sequence_patterns.WRONG for _, color in texts) == 1
     assert "1 words of them tagged wrongly" in picture.alt
     assert [t for t, _ in texts if t.endswith(":")] == ["test:", "longer:"]

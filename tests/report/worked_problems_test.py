@@ -39,7 +39,7 @@ def test_batch_norm_draws_hollow_only_what_the_other_reading_changes():
     values = np.zeros((2, 3, 2, 3))
     values[1, 1, 0, 1] = 6.0
     (picture,) = worked_problems.batch_norm(
-        {"values": values, "normalised": values, "training": np.array(2)}
+        {"values": values, "normalized": values, "training": np.array(2)}
     )
     hollow = [
         line.get_xydata()

@@ -9,8 +9,8 @@ import numpy as np
 import optax
 import pytest
 
-from jaxlabs.data.batches import ParallelStreams
-from jaxlabs.losses.parts import LossParts
+from jaxlabs.data.batches import ContiguousStreams
+from jaxlabs.losses.parts import LossOutput
 from jaxlabs.run_folder import RunFolder
 from jaxlabs.training import loop
 from jaxlabs.training.checkpoints import Checkpoints
@@ -28,7 +28,7 @@ def carried_loss(params, batch, key, state, train):
     h = jnp.tanh(params["u"] * batch["x"] + params["w"] * h)
     carry = {"count": count + 1, "h": h}
     total = jnp.sum(batch["weights"] * (h - batch["y"]) ** 2)
-    return LossParts(total, batch["weights"].sum(), {}, carry=carry)
+    return LossOutput(total, batch["weights"].sum(), {}, carry=carry)
 
 
 step = build_train_step(carried_loss)
@@ -143,7 +143,7 @@ def test_stopped_run_goes_on_with_the_carry_that_it_had(
     task = Task(toy.model, toy.init, loss, build_train_step(loss), init_carry=carry)
     text = np.random.default_rng(0).integers(0, 7, 220).astype(np.uint8)
     data = make_data()
-    data = type(data)(**(vars(data) | {"train": ParallelStreams(tokens=text, context=6)}))
+    data = type(data)(**(vars(data) | {"train": ContiguousStreams(tokens=text, context=6)}))
 
     def run(name, *steps):
         folder = RunFolder(tmp_path / name)

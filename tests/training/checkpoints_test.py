@@ -79,7 +79,7 @@ def test_empty_folder_has_nothing_to_restore(tmp_path):
 def test_facts_come_back_as_they_were(three):
     with Checkpoints(three, keep=3, read_only=True) as checkpoints:
         assert checkpoints.steps() == [1, 2, 3]
-        assert FACTS.items() <= checkpoints.read_facts(2).items()
+        assert FACTS.items() <= checkpoints.read_metadata(2).items()
 
 
 def test_newest_at_most_is_restored(three):
@@ -205,7 +205,7 @@ def test_flipped_number_inside_a_readable_file_is_found_by_the_fingerprint(
     with Checkpoints(folder, keep=3) as checkpoints:
         wrong = numbered(4)
         bias = wrong.params["bias"].at[1].set(jnp.nextafter(wrong.params["bias"][1], 9.0))
-        right = checkpoints.read_facts(3)["fingerprint"]
+        right = checkpoints.read_metadata(3)["fingerprint"]
         monkeypatch.setattr("jaxlabs.training.checkpoints._fingerprint", lambda state: right)
         checkpoints.save(wrong.replace(params=wrong.params | {"bias": bias}), FACTS, None)
     monkeypatch.undo()

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxlabs.training.compiled import CompiledOnce
+from jaxlabs.training.compiled import AotFunction
 
 
 def doubling(traces):
@@ -15,7 +15,7 @@ def doubling(traces):
         traces.append(1)
         return jax.tree.map(lambda leaf: 2 * leaf, tree), count
 
-    return CompiledOnce(jax.jit(double))
+    return AotFunction(jax.jit(double))
 
 
 def test_same_shapes_compile_once_and_the_time_is_measured():

@@ -15,8 +15,8 @@ from jaxlabs.data.batches import Examples, TokenStream
 from jaxlabs.data.splits import Data
 from jaxlabs.layers.dropout import Dropout
 from jaxlabs.losses.cross_entropy import cross_entropy
-from jaxlabs.losses.parts import LossParts
-from jaxlabs.training.devices import BATCH_AXIS, Placement
+from jaxlabs.losses.parts import LossOutput
+from jaxlabs.training.devices import BATCH_AXIS, DataParallel
 from jaxlabs.training.optimizers import OptimizerConfig
 from jaxlabs.training.run_config import RunConfig
 from jaxlabs.training.state import create_state
@@ -55,7 +55,7 @@ def toy_loss(params, batch, key, state, train, *, bad_from=None):
     if bad_from is not None and train:
         total *= jnp.where(state.step >= bad_from, jnp.nan, 1.0)
     hits = jnp.sum(weights * (jnp.argmax(logits, -1) == batch["targets"]))
-    return LossParts(total, weights.sum(), {"accuracy": hits}, updates)
+    return LossOutput(total, weights.sum(), {"accuracy": hits}, updates)
 
 
 @pytest.fixture(scope="package", autouse=True)
@@ -136,7 +136,7 @@ def make_data(make_batch):
         return Data(
             train=TokenStream(tokens=text, context=CONTEXT),
             evaluations={"held_out": Examples(arrays)},
-            final_evaluations=dict,
+            final_eval_sets=dict,
             dataset={"name": "toy", "source": "random", "sha256": "0" * 64},
             comparable=False,
             vocabulary={},
@@ -170,11 +170,11 @@ def make_config():
 
 @pytest.fixture(scope="session")
 def make_placement():
-    """`make_placement(count) -> Placement` over that many of the virtual devices."""
+    """`make_placement(count) -> DataParallel` over that many of the virtual devices."""
 
     def make(count=1):
         devices = jax.devices()[:count]
         mesh = jax.make_mesh((count,), (BATCH_AXIS,), axis_types=(AxisType.Auto,), devices=devices)
-        return Placement(mesh)
+        return DataParallel(mesh)
 
     return make

@@ -30,7 +30,7 @@ def test_replicated_arrays_are_whole_on_every_device(make_placement):
 def test_batches_are_split_along_their_first_axis_inside_a_compiled_function(make_placement):
     placement = make_placement(4)
     batch = {"inputs": np.arange(24).reshape(8, 3), "weights": np.ones(8)}
-    split = jax.jit(placement.constrain)(batch)
+    split = jax.jit(placement.shard_batch)(batch)
     for name, leaf in split.items():
         assert leaf.sharding.spec == PartitionSpec("batch")
         shards = sorted(leaf.addressable_shards, key=lambda shard: shard.index[0].start)

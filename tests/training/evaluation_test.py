@@ -9,7 +9,7 @@ import optax
 import pytest
 
 from jaxlabs.data.batches import Examples
-from jaxlabs.losses.parts import LossParts
+from jaxlabs.losses.parts import LossOutput
 from jaxlabs.training.evaluation import Evaluator
 from jaxlabs.training.state import create_state
 from jaxlabs.training.task import Task
@@ -99,7 +99,7 @@ def test_random_numbers_differ_between_batches_and_repeat_between_evaluations(
         noise = jax.random.uniform(key, batch["weights"].shape)
         first = jax.numpy.where(batch["index"] == 0, noise, 0).sum()
         last = jax.numpy.where(batch["index"] == 4, noise, 0).sum()
-        return LossParts(noise.sum(), batch["weights"].sum(), {"first": first, "last": last})
+        return LossOutput(noise.sum(), batch["weights"].sum(), {"first": first, "last": last})
 
     state = create_state(None, {"params": {"a": np.ones(1)}}, optax.sgd(1.0))
     task = Task(model=None, init=None, loss=loss, train_step=None)

@@ -14,7 +14,7 @@ from jaxlabs import command
 from jaxlabs.data.batches import Examples
 from jaxlabs.data.splits import Data
 from jaxlabs.lab import Lab
-from jaxlabs.losses.parts import LossParts
+from jaxlabs.losses.parts import LossOutput
 from jaxlabs.run_folder import RunFolder
 from jaxlabs.training.full_batch import build_full_batch_step
 from jaxlabs.training.optimizers import lbfgs
@@ -40,7 +40,7 @@ def loss(params, batch, key, state, train):
     weights = batch["weights"]
     decay = DECAY / 2 * sum(jnp.vdot(leaf, leaf) for leaf in jax.tree.leaves(params))
     total = jnp.sum(jnp.square(y - batch["y"]) / 2 * weights) + decay * weights.sum()
-    return LossParts(total, weights.sum(), {})
+    return LossOutput(total, weights.sum(), {})
 
 
 def load_data(config):
@@ -64,7 +64,7 @@ RIDGE = Lab(
     load_data=load_data,
     build_task=build_task,
     sample=lambda *_: "weights",
-    analyse=lambda *_: {},
+    analyze=lambda *_: {},
 )
 
 
@@ -222,5 +222,5 @@ def test_a_step_of_lbfgs_whose_update_is_not_finite_is_skipped():
     batch = {"x": X, "y": Y, "weights": np.ones(COUNT, np.float32)}
     state, metrics = build_full_batch_step(loss)(state, batch, jax.random.key(0))
     assert (int(metrics["skipped"]), int(state.skipped), int(state.step)) == (1, 1, 1)
-    assert bad_names(state.params)[int(metrics["bad_leaf"])] == "the update of kernel"
+    assert bad_names(state.params)[int(metrics["nonfinite_leaf"])] == "the update of kernel"
     np.testing.assert_array_equal(state.params["kernel"], np.ones((6, 1)))

@@ -15,7 +15,7 @@ from jaxlabs.data.batches import Examples, TokenStream
 from jaxlabs.data.splits import Data
 from jaxlabs.layers.dropout import Dropout
 from jaxlabs.losses.cross_entropy import cross_entropy
-from jaxlabs.losses.parts import LossParts
+from jaxlabs.losses.parts import LossOutput
 from jaxlabs.run_folder import RunFolder
 from jaxlabs.training import devices
 from jaxlabs.training.checkpoints import Checkpoints
@@ -42,13 +42,13 @@ def loss(params, batch, key, state, train):
     dropout_keys = keys.per_example(key, batch["example"]) if train else None
     logits = state.model.apply({"params": params}, batch["inputs"], dropout_keys)
     nats = batch["weights"] * cross_entropy(logits, batch["targets"])
-    return LossParts(nats.sum(), batch["weights"].sum(), {})
+    return LossOutput(nats.sum(), batch["weights"].sum(), {})
 
 
 def sample(state):
     """Draws one token, as a lab would: with a compiled function of its own."""
     apply = jax.jit(lambda params: state.model.apply({"params": params}, np.zeros((1, 1), int)))
-    return str(int(apply(state.evaluation_params).argmax()))
+    return str(int(apply(state.eval_params).argmax()))
 
 
 def main(port, processes, process_id, local_devices, folder, out):
@@ -62,7 +62,7 @@ def main(port, processes, process_id, local_devices, folder, out):
     data = Data(
         train=TokenStream(random.integers(0, VOCABULARY, 200).astype(np.uint8), CONTEXT),
         evaluations={"held_out": Examples(held_out)},
-        final_evaluations=dict,
+        final_eval_sets=dict,
         dataset={},
         comparable=False,
         vocabulary={},

@@ -191,7 +191,7 @@ def test_four_devices_equal_one(sitting, whole):
 
 
 def test_loop_compiles_once_though_calls_differ_in_length(sitting, make_task, monkeypatch):
-    task, traces, counts, call = make_task(), [], [], loop._Run.call
+    task, traces, counts, call = make_task(), [], [], loop.Trainer.call
 
     def train_step(*arguments):
         traces.append(1)
@@ -201,7 +201,7 @@ def test_loop_compiles_once_though_calls_differ_in_length(sitting, make_task, mo
         counts.append(count)
         return call(run, state, step, count)
 
-    monkeypatch.setattr(loop._Run, "call", counted)
+    monkeypatch.setattr(loop.Trainer, "call", counted)
     sitting(task=dataclasses.replace(task, train_step=train_step), steps=11)
     assert sum(counts) == 11
     assert len(set(counts)) > 1
@@ -287,7 +287,7 @@ def test_nothing_is_saved_while_steps_are_skipped_and_the_line_names_the_last_ch
     with Checkpoints(folder.checkpoints, 9, read_only=True) as checkpoints:
         assert checkpoints.steps() == [2, 4, 6]
         for step in checkpoints.steps():
-            assert checkpoints.read_facts(step)["loss"] is None or step == 4
+            assert checkpoints.read_metadata(step)["loss"] is None or step == 4
 
 
 def test_a_run_that_ends_in_a_skipped_step_is_saved_but_never_as_the_best(sitting, make_task):
@@ -295,8 +295,8 @@ def test_a_run_that_ends_in_a_skipped_step_is_saved_but_never_as_the_best(sittin
     assert int(outcome.state.skipped) == 1
     with Checkpoints(folder.checkpoints, 2, read_only=True) as checkpoints:
         assert checkpoints.steps()[-1] == 12
-        assert checkpoints.read_facts(12)["loss"] is None
-        assert checkpoints.read_facts(8)["loss"] > 0
+        assert checkpoints.read_metadata(12)["loss"] is None
+        assert checkpoints.read_metadata(8)["loss"] > 0
 
 
 def test_skipped_steps_are_logged_whatever_the_interval_and_keep_the_parameters(sitting, make_task):

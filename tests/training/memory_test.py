@@ -56,7 +56,7 @@ def faults(setting):
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the settings are glibc's")
 def test_freed_memory_is_used_again_without_the_kernel():
     assert min(faults("")) > 30  # so the measure sees large pages, and small ones all the more
-    assert max(faults("assert memory.keep_freed()")) < 30
+    assert max(faults("assert memory.configure_malloc()")) < 30
 
 
 HEAPS = """
@@ -66,7 +66,7 @@ from jaxlabs.training import memory
 libc = ctypes.CDLL(None)
 libc.malloc.restype = ctypes.c_void_p
 libc.malloc.argtypes = [ctypes.c_size_t]
-assert memory.keep_freed()
+assert memory.configure_malloc()
 blocks = []
 def take():
     blocks.append(libc.malloc(1 << 20))
@@ -91,4 +91,4 @@ def test_threads_have_heaps_of_their_own():
 def test_without_glibc_nothing_is_set(monkeypatch):
     monkeypatch.setattr(platform, "libc_ver", lambda: ("", ""))
     monkeypatch.setattr(memory.ctypes, "CDLL", lambda name: pytest.fail("asked for a C library"))
-    assert not memory.keep_freed()
+    assert not memory.configure_malloc()

@@ -165,7 +165,7 @@ def test_gradients_are_clipped_by_their_global_norm(clip_norm, expected):
         np.testing.assert_allclose(leaf, factor * given, rtol=1e-5)
 
 
-def test_muon_orthogonalises_block_matrices_and_leaves_the_rest_to_adam():
+def test_muon_orthogonalizes_block_matrices_and_leaves_the_rest_to_adam():
     config = OptimizerConfig(
         optimizer="muon", learning_rate=1e-3, muon_learning_rate=0.02, weight_decay=0.0
     )

@@ -32,10 +32,10 @@ def test_average_is_kept_only_when_asked_for():
     tx = optax.sgd(1.0)
     without = create_state(None, {"params": PARAMS}, tx)
     assert without.ema_params is None
-    assert without.evaluation_params is without.params
+    assert without.eval_params is without.params
     with_average = create_state(None, {"params": PARAMS}, tx, ema_decay=0.5)
     chex.assert_trees_all_equal(with_average.ema_params, with_average.params)
-    assert with_average.evaluation_params is with_average.ema_params
+    assert with_average.eval_params is with_average.ema_params
 
 
 def test_variables_hold_the_statistics_of_models_that_have_some():

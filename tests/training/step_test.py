@@ -10,7 +10,7 @@ import optax
 import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 
-from jaxlabs.losses.parts import LossParts
+from jaxlabs.losses.parts import LossOutput
 from jaxlabs.training.optimizers import OptimizerConfig, build_optimizer
 from jaxlabs.training.state import create_state, leaf_names
 from jaxlabs.training.step import bad_names, build_train_step
@@ -134,7 +134,7 @@ def test_metrics_equal_those_by_numpy(make_task, make_state, make_batch, key):
         "weight": weights.sum(),
         "gradient_norm": np.sqrt(sum((leaf**2).sum() for leaf in jax.tree.leaves(gradients))),
         "skipped": 0,
-        "bad_leaf": -1,
+        "nonfinite_leaf": -1,
     }
     assert metrics.keys() == expected.keys()
     for name, value in expected.items():
@@ -176,7 +176,7 @@ def test_non_finite_loss_keeps_everything_but_the_step_count(
 def power_loss(params, batch, key, state, train):
     """Sum of x ** power: at x = 0 and power 1/2 the value is 0 and the gradient is not finite."""
     total = sum(jnp.sum(params[name] ** batch[name]) for name in params)
-    return LossParts(total, jnp.float32(1), {})
+    return LossOutput(total, jnp.float32(1), {})
 
 
 @pytest.mark.parametrize(("bad", "index"), [(("b",), 1), (("b", "c"), 1), (("a", "c"), 0)])
@@ -187,17 +187,17 @@ def test_first_leaf_with_a_bad_gradient_is_named_though_the_loss_is_finite(bad, 
     batch = {name: np.float32(0.5 if name in bad else 2.0) for name in params}
     state, metrics = build_train_step(power_loss)(state, batch, key)
     assert jnp.isfinite(metrics["loss"])
-    assert (int(metrics["skipped"]), int(metrics["bad_leaf"])) == (1, index)
+    assert (int(metrics["skipped"]), int(metrics["nonfinite_leaf"])) == (1, index)
     chex.assert_trees_all_equal(copied(state.params), before)
 
 
 def test_bad_leaf_points_past_the_leaves_when_only_the_loss_is_not_finite(key):
     def loss(params, batch, key, state, train):
-        return LossParts(params["a"] + batch, jnp.float32(1), {})
+        return LossOutput(params["a"] + batch, jnp.float32(1), {})
 
     state = create_state(None, {"params": {"a": jnp.float32(1)}}, DESCENT)
     _, metrics = build_train_step(loss)(state, np.float32(np.inf), key)
-    assert (int(metrics["skipped"]), int(metrics["bad_leaf"])) == (1, 1)
+    assert (int(metrics["skipped"]), int(metrics["nonfinite_leaf"])) == (1, 1)
 
 
 def infinite(leaf):
@@ -219,7 +219,7 @@ def test_a_step_whose_update_is_not_finite_keeps_everything_but_the_step_count(
     task = make_task(statistics=True)
     state = make_state(task, optax.chain(adam(), infinite(leaf)), ema_decay=0.9)
     state, metrics = task.train_step(state, make_batch(), key)
-    assert (int(metrics["skipped"]), int(metrics["bad_leaf"])) == (0, -1)
+    assert (int(metrics["skipped"]), int(metrics["nonfinite_leaf"])) == (0, -1)
     kept = copied((state.params, state.opt_state, state.ema_params, state.batch_stats))
     for skipped in (1, 2):
         state, metrics = task.train_step(state, make_batch(), key)
@@ -228,7 +228,7 @@ def test_a_step_whose_update_is_not_finite_keeps_everything_but_the_step_count(
         assert jnp.isfinite(metrics["loss"])
         assert jnp.isfinite(metrics["gradient_norm"])
         assert (int(metrics["skipped"]), int(state.skipped)) == (1, skipped)
-        assert bad_names(state.params)[int(metrics["bad_leaf"])] == f"the update of {leaf}"
+        assert bad_names(state.params)[int(metrics["nonfinite_leaf"])] == f"the update of {leaf}"
     assert int(state.step) == 3
 
 
@@ -245,7 +245,7 @@ def test_average_of_parameters_equals_its_closed_form_sum(make_task, make_state,
         lambda *leaves: sum(share * leaf for share, leaf in zip(shares, leaves, strict=True)), *path
     )
     chex.assert_trees_all_close(copied(state.ema_params), closed_form, rtol=1e-5, atol=1e-7)
-    assert state.evaluation_params is state.ema_params
+    assert state.eval_params is state.ema_params
 
 
 def test_statistics_are_updated_and_averaged_over_micro_batches_and_devices(

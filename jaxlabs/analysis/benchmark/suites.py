@@ -1,4 +1,4 @@
-"""What the benchmark measures: the suites, with the rivals of each.
+"""What the benchmark measures: the suites, with the cases of each.
 
 The sizes are those of the labs' `reference` presets, which `experiments.benchmark` hands over. A
 suite that would take minutes with them has smaller ones for the `quick` preset, and its rows say
@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from jaxlabs.analysis.benchmark import work
-from jaxlabs.analysis.benchmark.rivals import (
+from jaxlabs.analysis.benchmark.cases import (
     Bench,
     bound,
     changed,
@@ -28,7 +28,7 @@ PICTURES, STEPS, FEW_STEPS = 64, 20, 4
 """What one call of `ddpm_sample` draws, and in how many reverse steps (when reduced)."""
 
 WINDOW, WINDOW_HEADS, WINDOW_HEAD_DIM = 256, 4, 64
-SHORTEST = 1024
+MIN_LENGTH = 1024
 
 MASKS_KEPT = 2
 """Arrays of a mask's size, in float32, that PyTorch's attention makes of it, about."""
@@ -41,7 +41,7 @@ def matmul(bench: Bench) -> list[list[Variant]]:
     facts["size"] = f"{rows} x {inputs} times {inputs} x {outputs}"
     ours = functools.partial(work.matmul, bench.platform)
     theirs = bench.peer("matmul")
-    group = bench.rivals(ours, theirs, **facts)
+    group = bench.cases(ours, theirs, **facts)
     return [[rival for rival in group if rival.framework == OURS or rival.mode == "eager"]]
 
 
@@ -67,7 +67,7 @@ def _language_model(
     ours = functools.partial(work.training, config, subject.build_task, vocabulary, dataset)
     words = f"batch {config.batch_size} x {model.context}, vocabulary {count}"
     facts = {"suite": suite, "variant": "step", "unit": "step", "size": words + reduction(size)}
-    return [bench.rivals(ours, bound(bench.peer("gpt_training"), config, count), **facts)]
+    return [bench.cases(ours, bound(bench.peer("gpt_training"), config, count), **facts)]
 
 
 def gpt_sample(bench: Bench) -> list[list[Variant]]:
@@ -84,7 +84,7 @@ def gpt_sample(bench: Bench) -> list[list[Variant]]:
         note = f" (reduced from {config.model.context})" if bench.reduced else ""
         facts = {"suite": "gpt_sample", "variant": f"batch {batch_size}", "unit": "token"}
         facts["size"] = f"{tokens} tokens{note} after one, for {batch_size} text(s) at once"
-        groups.append(bench.rivals(ours, peer, **facts))
+        groups.append(bench.cases(ours, peer, **facts))
     return groups
 
 
@@ -99,7 +99,7 @@ def ddpm_train(bench: Bench) -> list[list[Variant]]:
     ours = functools.partial(work.training, config, subject.build_task, vocabulary, dataset)
     words = f"batch {config.batch_size} of 28 x 28" + reduction(size)
     facts = {"suite": "ddpm_train", "variant": "step", "unit": "step", "size": words}
-    return [bench.rivals(ours, bound(bench.peer("unet_training"), config, SHAPE), **facts)]
+    return [bench.cases(ours, bound(bench.peer("unet_training"), config, SHAPE), **facts)]
 
 
 def ddpm_sample(bench: Bench) -> list[list[Variant]]:
@@ -113,7 +113,7 @@ def ddpm_sample(bench: Bench) -> list[list[Variant]]:
     peer = bound(bench.peer("picture_sampling"), config, SHAPE, batch_size, steps)
     facts = {"suite": "ddpm_sample", "variant": "reverse step", "unit": "reverse step"}
     facts["size"] = f"batch {batch_size} of 28 x 28, {steps} steps a call"
-    return [bench.rivals(ours, peer, **facts)]
+    return [bench.cases(ours, peer, **facts)]
 
 
 def char_rnn(bench: Bench) -> list[list[Variant]]:
@@ -128,7 +128,7 @@ def char_rnn(bench: Bench) -> list[list[Variant]]:
         words = f"batch {config.batch_size} x {model.context}, {model.embedding} -> {model.hidden}"
         facts = {"suite": "char_rnn", "variant": cell, "unit": "step", "size": words}
         peer = bound(bench.peer("char_rnn_training"), config, count)
-        groups.append(bench.rivals(ours, peer, **facts))
+        groups.append(bench.cases(ours, peer, **facts))
     return groups
 
 
@@ -143,7 +143,7 @@ def speech_classifier(bench: Bench) -> list[list[Variant]]:
     words = f"batch {config.batch_size} x {model.context}, vocabulary {count}"
     facts = {"suite": "speech_classifier", "variant": "step", "unit": "step", "size": words}
     peer = bound(bench.peer("classifier_training"), config, count, dataset)
-    return [bench.rivals(ours, peer, **facts)]
+    return [bench.cases(ours, peer, **facts)]
 
 
 def sparse_autoencoder(bench: Bench) -> list[list[Variant]]:
@@ -178,10 +178,10 @@ def sparse_autoencoder(bench: Bench) -> list[list[Variant]]:
 def window_attention(bench: Bench) -> list[list[Variant]]:
     """Attention through a window and to all before ("dense"), forth and back, at doubling lengths.
 
-    Ours takes the form that `LocalWindow` takes: slices, and for a window the band from 4,096 on.
+    Ours takes the form that `AttentionMask` takes: slices, and for a window the band from 4,096 on.
     PyTorch's window is a mask, since its fused attention knows none; to all before it is fused.
     """
-    groups, length = [], SHORTEST
+    groups, length = [], MIN_LENGTH
     stride = 4 if bench.reduced else 2
     while length <= bench.longest:
         for kind, window in (("window", WINDOW), ("dense", None)):
@@ -191,7 +191,7 @@ def window_attention(bench: Bench) -> list[list[Variant]]:
             facts["size"] = f"{WINDOW_HEADS} heads of {WINDOW_HEAD_DIM}, batch 1, {length} tokens"
             facts["size"] += f", window {window}" if window else ", all before"
             peer = bound(bench.peer("attention"), *sizes)
-            group = bench.rivals(ours, peer, precisions=("highest",), unit="pass", **facts)
+            group = bench.cases(ours, peer, precisions=("highest",), unit="pass", **facts)
             groups.append(
                 [
                     dataclasses.replace(

@@ -1,4 +1,4 @@
-"""Measures rivals in turns, and sets what they took against each other.
+"""Measures cases in turns, and sets what they took against each other.
 
 A suite is a list of groups; what stands in a group does the same work on the same shapes and is
 measured in turns. A row is what one rival took, see `Row`.
@@ -25,9 +25,9 @@ OURS = "jaxlabs"
 
 PACKAGES = {OURS: "jax", "pytorch": "torch", "numpy": "scipy.optimize"}
 
-LEAST_ROUNDS = 2
+MIN_ROUNDS = 2
 
-MOST_MEMORY = 0.75
+MAX_MEMORY = 0.75
 """Share of the free memory that a rival may be expected to take; one that wants more is left out,
 before the operating system ends whatever it likes."""
 
@@ -109,10 +109,10 @@ def measure_group(
     config: MeasuringConfig,
     progress: Callable[[Variant], None] = lambda variant: None,
 ) -> list[Row]:
-    """Measures rivals in turns and returns their rows, in the same order.
+    """Measures cases in turns and returns their rows, in the same order.
 
     Args:
-      group: the rivals.
+      group: the cases.
       config: how long.
       progress: told of every rival that got ready, or will not.
     """
@@ -126,7 +126,7 @@ def measure_group(
             row["skipped"] = variant.skipped or _too_large(variant)
             if not row["skipped"]:
                 job = Job(variant.build, PACKAGES[variant.framework], variant.environment)
-                with _excused(row):
+                with _record_failure(row):
                     worker = start(job, config.limit)
                     answer = worker.ask()
                     ready[variant.name], times[variant.name] = worker, []
@@ -137,12 +137,12 @@ def measure_group(
         for _ in range(config.rounds):
             for name, worker in list(ready.items()):
                 spent = sum(times[name]) * calls[name] * rows[name]["units"]
-                if len(times[name]) >= LEAST_ROUNDS and spent >= config.seconds:
+                if len(times[name]) >= MIN_ROUNDS and spent >= config.seconds:
                     continue
-                with _excused(rows[name], lambda name=name: ready.pop(name)):
+                with _record_failure(rows[name], lambda name=name: ready.pop(name)):
                     times[name].append(worker.ask({"calls": calls[name]})["seconds"])
         for name, worker in ready.items():
-            with _excused(rows[name]):
+            with _record_failure(rows[name]):
                 rows[name] |= worker.ask({"end": True})
                 rows[name] |= {"rounds": times[name], "seconds": statistics.median(times[name])}
     # A group is to be compared, so that all of it counts the operations that are needed.
@@ -178,7 +178,7 @@ def check_rows(content: Any) -> None:
 
 def _too_large(variant: Variant) -> str:
     free = _free_memory()
-    if free is None or variant.expected_bytes <= MOST_MEMORY * free:
+    if free is None or variant.expected_bytes <= MAX_MEMORY * free:
         return ""
     wanted = f"would take about {variant.expected_bytes / 2**30:.0f} GiB of memory"
     return f"{wanted}; {free / 2**30:.0f} GiB are free"
@@ -201,7 +201,7 @@ def _calls(warm_seconds: float | None, config: MeasuringConfig) -> int:
 
 
 @contextlib.contextmanager
-def _excused(row: Row, give_up: Callable[[], Any] = lambda: None) -> Iterator[None]:
+def _record_failure(row: Row, give_up: Callable[[], Any] = lambda: None) -> Iterator[None]:
     """Lets a rival fail without the others; its row says why."""
     try:
         yield
@@ -233,7 +233,7 @@ def why_no_compiler() -> str:
 def compare(rows: Sequence[Row]) -> list[Row]:
     """Returns rows with their ratios to the best peers, and to the rate of the rows of `matmul`."""
     rates: dict[str, float] = {}
-    rows = [row | {"precision_class": _came_to(row)} for row in rows]
+    rows = [row | {"precision_class": _effective_dtype(row)} for row in rows]
     for row in rows:
         if row["suite"] == "matmul" and row["flops_per_second"]:
             kind = row["precision_class"]
@@ -241,7 +241,7 @@ def compare(rows: Sequence[Row]) -> list[Row]:
     return [row | _ratios(row, rows, rates) for row in rows]
 
 
-def _came_to(row: Row) -> str:
+def _effective_dtype(row: Row) -> str:
     """Returns the class that a row is to be judged in: `fast` may have come to float32."""
     return FLOAT32 if row["figures"].get("bfloat16_dots") == 0 else row["precision_class"]
 

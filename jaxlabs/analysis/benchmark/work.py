@@ -19,16 +19,16 @@ from jaxlabs import keys
 from jaxlabs.analysis.benchmark.worker import Work
 from jaxlabs.analysis.dot_flops import BACKWARD, dot_flops
 from jaxlabs.analysis.picture_samples import PictureSamplingConfig, draw
-from jaxlabs.data.batches import Examples, ParallelStreams, TokenStream, batch_at
+from jaxlabs.data.batches import ContiguousStreams, Examples, TokenStream, batch_at
 from jaxlabs.data.splits import Data
 from jaxlabs.diffusion.samplers import SamplerConfig
-from jaxlabs.layers.windowed_attention import LocalWindow
+from jaxlabs.layers.windowed_attention import AttentionMask
 from jaxlabs.models import transformer_lm
 from jaxlabs.training import devices
-from jaxlabs.training.loop import initial_state, next_pace
+from jaxlabs.training.loop import initial_state, next_chunk_size
 from jaxlabs.training.precision import settle, with_precision
 from jaxlabs.training.run_config import RunConfig
-from jaxlabs.training.run_steps import build_run_steps
+from jaxlabs.training.run_steps import build_multi_step
 from jaxlabs.training.scipy_solver import solve
 from jaxlabs.training.task import Task
 
@@ -71,7 +71,7 @@ def training(
     """
     config, placement = _start(config, precision)
     task, dataset = build_task(config, vocabulary), placement.replicate(make_dataset())
-    run_steps = build_run_steps(task, config, placement)
+    run_steps = build_multi_step(task, config, placement)
     loop = {"state": initial_state(task, config, placement), "pace": 1}
     flops = (1 + BACKWARD) * _forward_flops(task, config, dataset, loop["state"])
 
@@ -81,7 +81,7 @@ def training(
             loop["state"], log = run_steps(loop["state"], dataset, np.int32(count), np.uint32(0))
             loop["loss"] = float(log["loss"][count - 1])
             if count == loop["pace"]:
-                loop["pace"] = next_pace(count, time.perf_counter() - start)
+                loop["pace"] = next_chunk_size(count, time.perf_counter() - start)
             left -= count
 
     return Work(
@@ -167,7 +167,7 @@ def attention(
     @jax.jit
     def step(query, key, value):
         def attend(query, key, value):
-            return LocalWindow(window).attend(query, key, value, precision=precision)
+            return AttentionMask(window).attend(query, key, value, precision=precision)
 
         output, back = jax.vjp(attend, query, key, value)
         return output, back(jnp.ones_like(output))
@@ -193,7 +193,7 @@ def whole_set_training(
     task, data = build_task(config, {}), load_data(config)
     initial = jax.block_until_ready(initial_state(task, config, placement))
     dataset, ended = placement.replicate(data.train), {}
-    run_steps = build_run_steps(task, config, placement)
+    run_steps = build_multi_step(task, config, placement)
 
     def with_optax():
         state = jax.tree.map(jnp.copy, initial)
@@ -231,7 +231,7 @@ def whole_set_gradient(
     )
 
 
-def _start(config: RunConfig, precision: str) -> tuple[RunConfig, devices.Placement]:
+def _start(config: RunConfig, precision: str) -> tuple[RunConfig, devices.DataParallel]:
     devices.start(config.platform)
     config = with_precision(config, precision)
     config = with_precision(config, settle(config, None))  # as a run does when it starts
@@ -251,9 +251,9 @@ def random_text(vocabulary_size: int, context: int) -> TokenStream:
     return TokenStream(_tokens(vocabulary_size, 100_000), context)
 
 
-def random_streams(vocabulary_size: int, context: int) -> ParallelStreams:
+def random_streams(vocabulary_size: int, context: int) -> ContiguousStreams:
     """Returns the same text, to be read by rows that go on from batch to batch."""
-    return ParallelStreams(_tokens(vocabulary_size, 1_000_000), context)
+    return ContiguousStreams(_tokens(vocabulary_size, 1_000_000), context)
 
 
 def random_sentences(vocabulary_size: int, context: int, classes: int) -> Examples:

@@ -165,7 +165,7 @@ def _answers() -> Iterator[dict[str, Any]]:
         return
     from jaxlabs.training import jax_settings  # imports JAX
 
-    memory.keep_freed()  # as every command does, and the settings too
+    memory.configure_malloc()  # as every command does, and the settings too
     with jax_settings.fixed():
         yield from _measured(job)
 

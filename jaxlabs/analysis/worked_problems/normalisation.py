@@ -1,4 +1,4 @@
-"""Batch normalisation by hand: four samples, every entry with its own mean and variance.
+"""Batch normalization by hand: four samples, every entry with its own mean and variance.
 
 The printed samples do not have the printed statistics of one entry; with another digit in one
 place they do, and the printed normalized values go with that digit. Both readings are worked out;
@@ -20,8 +20,8 @@ from jaxlabs.published import worked_problems as given
 
 PRINTED, MENDED = "as printed", "misprint mended"
 THEMES = {
-    PRINTED: "batch normalisation, samples as printed",
-    MENDED: "batch normalisation, one number of the samples read as a misprint",
+    PRINTED: "batch normalization, samples as printed",
+    MENDED: "batch normalization, one number of the samples read as a misprint",
 }
 
 BY_VARIANCE = (
@@ -35,11 +35,11 @@ FOURTH_DIGIT = (
 
 
 def problems() -> list[Number]:
-    """Returns statistics and normalised values of both readings."""
+    """Returns statistics and normalized values of both readings."""
     rows = []
     for reading, theme in THEMES.items():
         training = samples(reading)
-        ours = normalised(training)
+        ours = normalized(training)
         exact = [closed_form.mean_and_variance(entry) for entry in _entries(training)]
         mean, variance = np.reshape(exact, (*training.shape[1:], 2)).transpose(2, 0, 1)
         rows += _statistics(theme, ours, mean, variance)
@@ -51,7 +51,7 @@ def problems() -> list[Number]:
         for part, (letter, values, printed) in parts.items():
             for number, table in enumerate(printed):
                 rows += numbers(
-                    *(theme, "normalised", ours[part][[number]]),
+                    *(theme, "normalized", ours[part][[number]]),
                     (values[[number]] - mean) / divisor,
                     table if reading == MENDED else None,
                     labels=[[f"{letter}{number + 1}"], *_places(mean.shape)],
@@ -69,7 +69,7 @@ def _first_value(
     place = 0, 0
     moved = training[0][place] - mean[place]
     exact = moved / math.sqrt(variance[place])
-    name = "normalised [H1, 0, 0]"
+    name = "normalized [H1, 0, 0]"
     by_rule = moved / variance[place]
     return [
         *numbers(theme, f"{name}, in the text", ours, exact, given.PRINTED_IN_TEXT),
@@ -85,8 +85,8 @@ def samples(reading: str) -> np.ndarray:
     return found
 
 
-def normalised(training: np.ndarray) -> dict[str, np.ndarray]:
-    """Normalises by `BatchNorm` in float64, with the running statistics those of the batch.
+def normalized(training: np.ndarray) -> dict[str, np.ndarray]:
+    """Normalizes by `BatchNorm` in float64, with the running statistics those of the batch.
 
     Args:
       training: [4, 2, 3].
@@ -141,13 +141,13 @@ def _places(shape: tuple[int, ...]) -> list[list[str]]:
 
 
 def arrays() -> dict[str, np.ndarray]:
-    """Returns, of each reading, the `values` and `normalised [reading, 6 samples, 2, 3]`."""
-    found = {"values": [], "normalised": []}
+    """Returns, of each reading, the `values` and `normalized [reading, 6 samples, 2, 3]`."""
+    found = {"values": [], "normalized": []}
     for reading in THEMES:
         training = samples(reading)
-        ours = normalised(training)
+        ours = normalized(training)
         found["values"].append(np.concatenate([training, given.TEST_SAMPLES]))
-        found["normalised"].append(np.concatenate([ours["train"], ours["test"]]))
+        found["normalized"].append(np.concatenate([ours["train"], ours["test"]]))
     return {name: np.stack(values) for name, values in found.items()} | {
         "training": np.array(len(given.SAMPLES))
     }

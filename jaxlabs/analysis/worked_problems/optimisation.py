@@ -20,7 +20,7 @@ from jaxlabs.analysis import two_step_rnn
 from jaxlabs.analysis.worked_problems.rows import Number, numbers
 from jaxlabs.published import worked_problems as given
 
-UPDATES, RAVINE, NETWORK = "optimisation", "a ravine", "a two-step network"
+UPDATES, RAVINE, NETWORK = "optimization", "a ravine", "a two-step network"
 
 CURVATURES = np.array(given.RAVINE_CURVATURES)
 LOW, HIGH = math.sqrt(min(CURVATURES)), math.sqrt(max(CURVATURES))

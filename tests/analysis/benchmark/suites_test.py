@@ -1,4 +1,4 @@
-"""Each suite's rivals run, do work of the same size, and say what it is."""
+"""Each suite's cases run, do work of the same size, and say what it is."""
 
 import dataclasses
 import math
@@ -6,10 +6,10 @@ import pickle
 
 import numpy as np
 import pytest
+from jaxlabs.analysis.benchmark.cases import Bench, Subject
 
 from experiments import benchmark
 from jaxlabs.analysis.benchmark import suites, work
-from jaxlabs.analysis.benchmark.rivals import Bench, Subject
 from jaxlabs.analysis.benchmark.suites import SUITES, matmul
 from jaxlabs.analysis.benchmark.turns import OURS
 from jaxlabs.data.batches import Examples
@@ -81,7 +81,7 @@ def test_ours_runs_and_counts_its_operations(bench, suite):
 
 
 def test_steps_are_taken_in_calls_of_many_as_in_a_run(bench, monkeypatch):
-    counts, build = [], work.build_run_steps
+    counts, build = [], work.build_multi_step
 
     def counting(*args):
         run_steps = build(*args)
@@ -92,7 +92,7 @@ def test_steps_are_taken_in_calls_of_many_as_in_a_run(bench, monkeypatch):
 
         return counted
 
-    monkeypatch.setattr(work, "build_run_steps", counting)
+    monkeypatch.setattr(work, "build_multi_step", counting)
     (group,) = SUITES["gpt_train"](bench)
     timed = group[0].build()
     timed.run()

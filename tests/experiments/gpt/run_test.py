@@ -84,9 +84,16 @@ def test_run_folder_holds_what_a_run_is_to_leave(whole):
     assert summary["metrics"]["attention_future_weight"] == 0
     assert len(summary["parameters_sha256"]) == 64
     for row in summary["compared"]:
-        assert {"figure", "published", "ours", "source", "comparable", "why_not"} <= row.keys()
+        assert {
+            "figure",
+            "published",
+            "ours",
+            "source",
+            "comparable",
+            "not_comparable_reason",
+        } <= row.keys()
         assert not row["comparable"]
-        assert "not on the published data" in row["why_not"]
+        assert "not on the published data" in row["not_comparable_reason"]
     checkpoints = {int(path.name) for path in folder.checkpoints.iterdir()}
     assert {STEPS - 100, STEPS} <= checkpoints
     assert len(checkpoints) <= 3  # the best one may be a third
@@ -104,7 +111,7 @@ def test_run_folder_holds_what_a_run_is_to_leave(whole):
     assert f"report: {folder.report}" in out
 
 
-def test_finished_run_takes_its_command_again_and_is_evaluated_and_analysed(whole, ask_again):
+def test_finished_run_takes_its_command_again_and_is_evaluated_and_analyzed(whole, ask_again):
     ask_again(LAB, whole[0])
 
 

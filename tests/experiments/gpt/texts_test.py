@@ -94,4 +94,4 @@ def test_tiny_shakespeare_is_found_and_is_comparable(ours, data_dir):
     dataset = folder.read_config()["dataset"]
     assert (dataset["characters"], dataset["distinct_characters"]) == (1_115_394, 65)
     for row in folder.read_summary()["compared"]:
-        assert "other settings than the preset's" in row["why_not"]
+        assert "other settings than the preset's" in row["not_comparable_reason"]

@@ -53,7 +53,7 @@ def test_refill_equals_the_uncached_forward_on_those_tokens(
     params, decoder = parameters(model), TransformerDecoder(model)
     recent = tokens[:, 3:8]
     full = logits_of(model, params, recent)
-    carry = jax.jit(decoder.refill)(params, recent[:, :4])
+    carry = jax.jit(decoder.prefill)(params, recent[:, :4])
     chex.assert_trees_all_equal_shapes_and_dtypes(carry, decoder.init_carry(3))
     (_, position), logits = decoded(decoder, params, carry, recent[:, 4:])
     np.testing.assert_allclose(logits, full[:, 4:], atol=1e-5)

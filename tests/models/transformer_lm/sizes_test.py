@@ -84,7 +84,7 @@ def test_word_decoder_has_the_published_number_of_parameters(key, tokens_of):
     assert count_parameters(shapes["head"]) == 65 * 5755
 
 
-SHALLOW_WORDS = dataclasses.replace(WORDS, layers=1)  # quick to initialise
+SHALLOW_WORDS = dataclasses.replace(WORDS, layers=1)  # quick to initialize
 
 
 @pytest.fixture(scope="module")
@@ -111,7 +111,7 @@ def test_loss_at_the_start_of_the_word_decoder_is_the_published_one(word_decoder
 
 
 @pytest.mark.peers
-def test_pytorch_initialisation_has_the_distributions_of_pytorch(word_decoders):
+def test_pytorch_initialization_has_the_distributions_of_pytorch(word_decoders):
     torch = pytest.importorskip("torch")
     from jaxlabs.peers.torch_gpt import build_gpt, copy_parameters
 

@@ -111,11 +111,11 @@ def test_fast_gradients_are_close_to_the_highest_precision(key, tiny, parameters
     assert 1e-5 < error < 2e-2
 
 
-def test_one_batch_is_learnt_by_heart(key, tiny, tokens_of, batch_of):
+def test_one_batch_is_learned_by_heart(key, tiny, tokens_of, batch_of):
     model = tiny(positions="rotary")
     params = jax.jit(model.init)(key, tokens_of())["params"]
     state, batch = state_of(model, params), batch_of()
-    # A repeated context with different targets could not be learnt: make the first tokens differ.
+    # A repeated context with different targets could not be learned: make the first tokens differ.
     batch["inputs"][:, 0] = np.arange(3)
     for step in range(150):
         state, metrics = train_step(state, batch, jax.random.fold_in(key, step))

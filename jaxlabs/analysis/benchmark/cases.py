@@ -51,7 +51,7 @@ class Bench:
         """Whether there are peers."""
         return self.platform == "cpu" and importlib.util.find_spec("torch") is not None
 
-    def rivals(
+    def cases(
         self,
         ours: Callable[..., Any],
         theirs: Callable[..., Any] | None,
