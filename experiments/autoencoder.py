@@ -41,17 +41,17 @@ class AutoencoderRun(RunConfig):
 
 ADAM = {"batch_size": 100, "eval_batch_size": 500, "weight_decay": 0.0, "schedule": "cosine"}
 ADAM |= {"steps": 3000, "learning_rate": 2e-3, "eval_every": 1000, "checkpoint_every": 5000}
-LONG = ADAM | {"binarization": "redrawn", "eval_every": 10_000, "tight_images": 1000}
+LONG = ADAM | {"binarization": "redrawn", "eval_every": 10_000, "iwae_eval_images": 1000}
 GRAY = {"objective": "ae", "binarization": "none", "likelihood": "gaussian", "activation": "relu"}
-LINEAR = ADAM | GRAY | {"hidden_layers": 0, "latent": 10, "scale": 0.1, "optimizer": "lbfgs"}
+LINEAR = ADAM | GRAY | {"num_hidden_layers": 0, "latent": 10, "scale": 0.1, "optimizer": "lbfgs"}
 LINEAR |= {"train_images": 5000, "batch_size": 5000, "steps": 1000, "eval_every": 100}
 PRESETS = {
-    "quick": ADAM | {"latent": 2, "compare_latent": 32},
+    "quick": ADAM | {"latent": 2, "comparison_latent_dim": 32},
     "ae": ADAM | {"objective": "ae"},
     # The paper's 3,280 passes in batches of 20; its rate falls in eight stages, this one smoothly.
     "reference": LONG
-    | {"batch_size": 20, "steps": 9_840_000, "learning_rate": 1e-3, "final_rate_fraction": 0.1}
-    | {"log_every": 1000, "tight_images": 10_000},
+    | {"batch_size": 20, "steps": 9_840_000, "learning_rate": 1e-3, "end_lr_ratio": 0.1}
+    | {"log_every": 1000, "iwae_eval_images": 10_000},
     "best": LONG
     | {"steps": 200_000, "beta_warmup_steps": 5000, "ema_decay": 0.999, "log_every": 200},
     "linear": LINEAR,
@@ -87,8 +87,8 @@ def analyze(
     trained, settings = (task.model, state.eval_params), config.latents
     figures = latent.measure(*trained, data, settings, folder, config.seed)
     models = {config.model.objective: trained}
-    for objective in autoencoder.OBJECTIVES if settings.compare_latent else ():
-        of_rival = {"objective": objective, "latent": settings.compare_latent}
+    for objective in autoencoder.OBJECTIVES if settings.comparison_latent_dim else ():
+        of_rival = {"objective": objective, "latent": settings.comparison_latent_dim}
         rival = config.from_flat(config.flat() | of_rival)
         models[objective] = latent.train_fully(build_task(rival, data.vocabulary), data, rival)
     return figures | latent.write_comparison(models, data, folder, config.seed)
@@ -109,7 +109,12 @@ LAB = Lab(
             axes={"latent": (1, 2, 4, 8, 16, 32, 64, 128, 256, 784, 1000)},
             metrics=("test_squared_error", "pca_squared_error"),
             settings=GRAY
-            | {"hidden_layers": 1, "hidden": 1000, "steps": 1000, "compare_latent": None},
+            | {
+                "num_hidden_layers": 1,
+                "hidden": 1000,
+                "steps": 1000,
+                "comparison_latent_dim": None,
+            },
         ),
     },
 )

@@ -45,7 +45,7 @@ class CharRNNRun(RunConfig):
 
 
 # An epoch of tiny Shakespeare in 64 streams of 128 characters is 121 steps.
-EPOCHS = {"eval_every": 121, "checkpoint_every": 121, "clip_norm": 1.0, "weight_decay": 0.0}
+EPOCHS = {"eval_every": 121, "checkpoint_every": 121, "grad_clip_norm": 1.0, "weight_decay": 0.0}
 MUON = {"optimizer": "muon", "learning_rate": 3e-3, "schedule": "linear"}
 MUON |= {"recurrent_init": "orthogonal"}
 
@@ -63,7 +63,7 @@ def load_data(config: CharRNNRun) -> Data:
     """Reads the text, to be read from end to end, or in windows where no state is carried."""
     dataset = datasets.load(config.dataset, config.data_dir)
     context, rest = config.model.context, (config.seed, ngram_baselines)
-    if config.model.carry_state:
+    if config.model.stateful:
         return bptt_data(dataset, context, config.batch_size, *rest)
     return language_data(dataset, context, *rest)
 
@@ -82,7 +82,7 @@ def build_task(config: CharRNNRun, vocabulary: Mapping[str, Any]) -> Task:
         char_rnn.train_step,
         derive=perplexity,
         init_carry=lambda batch_size: (
-            char_rnn.initial_states(settings, batch_size) if settings.carry_state else None
+            char_rnn.initial_states(settings, batch_size) if settings.stateful else None
         ),
     )
 

@@ -39,8 +39,11 @@ class ContrastiveRun(RunConfig):
     dataset: str = setting(
         "mnist", "a folder of digits in sub-folders 0 to 9", path_unless=images.NAMES
     )
-    test_pairs: int | None = setting(
-        None, "test pairs that evaluations read, the first ones; none: all", minimum=1
+    num_eval_examples: int | None = setting(
+        None,
+        "test pairs that evaluations read, the first ones; none: all",
+        minimum=1,
+        aliases=("test_pairs",),
     )
     prompt: str = setting("a heavy seven", "text whose nearest others are shown", kind="runtime")
     model: dual_encoder.DualEncoderConfig = group(dual_encoder.DualEncoderConfig)
@@ -50,9 +53,9 @@ class ContrastiveRun(RunConfig):
         if self.batch_size < 2:
             told = "at least 2, since the other pairs are what a pair is told from"
             raise UserError(f"--batch_size: {self.batch_size} is not accepted; {told}")
-        if (count := self.optimization.micro_batches) > 1:
+        if (count := self.optimization.grad_accum_steps) > 1:
             told = "1, since slices would not be each other's negatives"
-            raise UserError(f"--micro_batches: {count} is not accepted; {told}")
+            raise UserError(f"--grad_accum_steps: {count} is not accepted; {told}")
 
 
 QUICK = {"batch_size": 256, "steps": 900, "learning_rate": 3e-3, "schedule": "cosine"}
@@ -76,7 +79,7 @@ def same_pairs_seen(point: Mapping[str, Any]) -> dict[str, Any]:
 def load_data(config: ContrastiveRun) -> Data:
     """Reads pictures of digits and describes them."""
     pictures = images.load(config.dataset, config.data_dir)
-    data = captions.caption_data(pictures, config.model.context, config.test_pairs)
+    data = captions.caption_data(pictures, config.model.context, config.num_eval_examples)
     require_divisible(data.vocabulary["shape"])
     known = config.model.loss, data.evaluations["test"], config.eval_batch_size
     return dataclasses.replace(data, baselines=lambda: pair_optimum.baselines(*known))

@@ -5,7 +5,7 @@ Command   python -m experiments.ddpm --platform=cpu
 Expect    quick: a Frechet distance of 20, real digits have 5; best: 1.6, real digits have 0.7, an
           hour of training or two; reference: 1,011,969 parameters, ten epochs, one to three hours;
           its samplers at 0.08 to 0.29 s a step of 64 pictures would take three to eleven more to
-          measure, --quality_samples=1000 a tenth of that
+          measure, --fid_samples=1000 a tenth of that
 """
 
 import dataclasses
@@ -38,8 +38,11 @@ class DDPMConfig(RunConfig):
     """A run's settings, the network's, and those of sampling and of what is measured."""
 
     dataset: str = setting("mnist", "a folder of pictures of one size", path_unless=images.NAMES)
-    evaluated_images: int = setting(
-        1000, "test pictures that evaluations during training read", minimum=1
+    num_eval_examples: int = setting(
+        1000,
+        "test pictures that evaluations during training read",
+        minimum=1,
+        aliases=("evaluated_images",),
     )
     model: ddpm.UNetConfig = group(ddpm.UNetConfig)
     diffusion: DiffusionConfig = group(DiffusionConfig)
@@ -51,22 +54,28 @@ class DDPMConfig(RunConfig):
 EPOCH = 469
 """Steps in which 60,000 digits are seen once, in batches of 128."""
 
-REFERENCE = {"steps": 10 * EPOCH, "batch_size": 128, "micro_batches": 16, "eval_batch_size": 16}
+REFERENCE = {"steps": 10 * EPOCH, "batch_size": 128, "grad_accum_steps": 16, "eval_batch_size": 16}
 REFERENCE |= {"learning_rate": 2e-4, "eval_every": EPOCH, "checkpoint_every": 100, "log_every": 1}
 # What came after the paper, all of it free: a rate that falls, an average of the weights, another
 # target, less noise in the middle, and steps of one size in every direction of a kernel.
 MODERN = {"schedule": "cosine", "warmup_steps": 100, "zero_init_output": True, "prediction": "v"}
 MODERN |= {"noise_schedule": "cosine", "optimizer": "muon", "ema_decay": 0.999}
 FEW = {"sampler": "dpm_solver", "sampler_steps": 20}
-QUICK = {"width": 32, "steps": 750, "batch_size": 32, "micro_batches": 2, "eval_batch_size": 64}
-QUICK |= {"learning_rate": 2e-3, "ema_decay": 0.99, "eval_every": 250, "quality_samples": 500}
+QUICK = {"width": 32, "steps": 750, "batch_size": 32, "grad_accum_steps": 2, "eval_batch_size": 64}
+QUICK |= {"learning_rate": 2e-3, "ema_decay": 0.99, "eval_every": 250, "fid_samples": 500}
 # Told the class; a narrower embedding of time pays for it: fewer parameters than the reference.
-BEST = {"class_conditional": True, "time_width": 96, "guidance": 1.1, "learning_rate": 2e-3}
-BEST |= {"steps": 6000, "batch_size": 64, "micro_batches": 8, "eval_every": 1000, "log_every": 10}
+BEST = {"class_conditional": True, "time_embed_dim": 96, "guidance": 1.1, "learning_rate": 2e-3}
+BEST |= {
+    "steps": 6000,
+    "batch_size": 64,
+    "grad_accum_steps": 8,
+    "eval_every": 1000,
+    "log_every": 10,
+}
 PRESETS = {
     "quick": MODERN | FEW | QUICK | {"class_conditional": True, "guidance": 2.0},
     "reference": REFERENCE
-    | {"quality_samplers": "ancestral,dpm_solver", "quality_steps": "10,20,50,100,250,1000"}
+    | {"fid_samplers": "ancestral,dpm_solver", "fid_steps": "10,20,50,100,250,1000"}
     | {"num_samples": 16},
     "best": REFERENCE | MODERN | FEW | BEST,
 }
@@ -81,7 +90,7 @@ def load_data(config: DDPMConfig) -> Data:
             f"--class_conditional: {config.dataset} has no classes; sub-folders would be classes,"
             " and --noclass_conditional --guidance=1 needs none"
         )
-    data = labeled_data(pictures, config.evaluated_images)
+    data = labeled_data(pictures, config.num_eval_examples)
     picture_quality.load_feature_extractor(config.quality, data.dataset)  # says so before it trains
     return data
 

@@ -46,21 +46,21 @@ class GPTConfig(RunConfig):
 
 # What the years after GPT-2 changed; all presets but the reference use all of it.
 MODERN_BLOCK = {"positions": "rotary", "norm": "rmsnorm", "qk_norm": True, "bias": False}
-MODERN_BLOCK |= {"activation": "squared_relu", "zero_init_residual": True, "conv_size": 4}
+MODERN_BLOCK |= {"activation": "squared_relu", "zero_init_residual": True, "short_conv_width": 4}
 MUON = {"optimizer": "muon", "weight_decay": 0.0, "schedule": "linear"}
 MUON |= {"learning_rate": 6e-3, "adam_b2": 0.95}  # Adam's: embedding, head and convolutions
-SIX_BLOCKS = MODERN_BLOCK | MUON | {"layers": 6, "width": 192, "heads": 3, "ffn_width": 768}
+SIX_BLOCKS = MODERN_BLOCK | MUON | {"layers": 6, "width": 192, "heads": 3, "mlp_dim": 768}
 # With a window a long context costs little, and few characters lack a past in it. A batch this
 # small is for one or two devices; more of them want a larger --batch_size.
 SIX_BLOCKS |= {"context": 1024, "attention_window": 64, "dropout": 0.1, "eval_batch_size": 16}
-SIX_BLOCKS |= {"batch_size": 4, "micro_batches": 2}
+SIX_BLOCKS |= {"batch_size": 4, "grad_accum_steps": 2}
 
 PRESETS = {
     "quick": MODERN_BLOCK
     | MUON
-    | {"context": 128, "layers": 4, "width": 128, "heads": 2, "ffn_width": 512, "dropout": 0.0}
+    | {"context": 128, "layers": 4, "width": 128, "heads": 2, "mlp_dim": 512, "dropout": 0.0}
     | {"steps": 900, "decay_steps": 450, "batch_size": 16},
-    "reference": {"steps": 2000, "batch_size": 64, "micro_batches": 16, "eval_batch_size": 16},
+    "reference": {"steps": 2000, "batch_size": 64, "grad_accum_steps": 16, "eval_batch_size": 16},
     "best": SIX_BLOCKS | {"steps": 1400, "decay_steps": 840},
     # Below nanoGPT's best held-out loss, 1.4697, in least time (BUILD_NOTES.md).
     "speedrun": SIX_BLOCKS | {"steps": 1000, "decay_steps": 600, "matmul_precision": "fast"},
@@ -76,7 +76,7 @@ def load_data(config: GPTConfig) -> Data:
 def build_task(config: GPTConfig, vocabulary: Mapping[str, Any]) -> Task:
     """Makes the model for a text's characters, in which what it is given must be written."""
     text_samples.require_known(config.sampling.prompt, vocabulary)
-    text_samples.require_known("".join(config.maps.texts().values()), vocabulary, "shown_text")
+    text_samples.require_known("".join(config.maps.texts().values()), vocabulary, "attention_text")
     size = CharTokenizer.from_json(vocabulary).vocabulary_size
     model = transformer_lm.TransformerLM(config.model.with_vocabulary(size))
     init = functools.partial(model.init, tokens=jnp.zeros((1, config.model.context), jnp.int32))
@@ -101,7 +101,7 @@ def analyze(
     held_out = tokenizer.decode(data.evaluations["held_out"].arrays["inputs"][0])
     texts = config.maps.texts() or {"": held_out[: attention_maps.CHARACTERS]}
     shown = attention_maps.shown_texts(texts, list, tokenizer.encode, model.context)
-    masks = {"causal": not model.demo_unmasked, "window": model.attention_window}
+    masks = {"causal": not model.no_causal_mask, "window": model.attention_window}
     params = state.eval_params
     leaks = attention_maps.write_maps(folder, config.maps, task.model, params, shown, **masks)
     if model.positions == "sinusoidal":
@@ -128,7 +128,7 @@ LAB = Lab(
     sample=draw_samples,
     analyze=analyze,
     sweeps={"precision": PRECISION},
-    variant=lambda config: "-unmasked" if config.model.demo_unmasked else "",
+    variant=lambda config: "-unmasked" if config.model.no_causal_mask else "",
 )
 
 if __name__ == "__main__":

@@ -69,7 +69,7 @@ def build_task(config: ImageClassifierRun, vocabulary: Mapping[str, Any]) -> Tas
     """Makes the model for pictures of one shape."""
     model = image_classifier.ImageClassifier(config.model, len(vocabulary["classes"]))
     init = functools.partial(model.init, x=jnp.zeros((1, *vocabulary["shape"]), jnp.float32))
-    random = config.model.feature_dropout > 0 or config.model.shift > 0
+    random = config.model.dropout > 0 or config.model.shift > 0
     return Task(model, init, image_classifier.loss, image_classifier.train_step, random=random)
 
 

@@ -60,7 +60,7 @@ class SequencePatternsConfig(RunConfig):
 
 
 QUICK = {"optimizer": "muon", "learning_rate": 3e-3, "weight_decay": 0.0, "ema_decay": 0.99}
-QUICK |= {"schedule": "linear", "warmup_steps": 50, "adam_b2": 0.99, "clip_norm": 1.0}
+QUICK |= {"schedule": "linear", "warmup_steps": 50, "adam_b2": 0.99, "grad_clip_norm": 1.0}
 # About as many examples are drawn as are read: where chance decides, a repeated one misleads.
 QUICK |= {"steps": 3000, "batch_size": 128, "decay_steps": 2500, "train_sentences": 400_000}
 QUICK |= {"eval_batch_size": 256, "eval_every": 1000, "checkpoint_every": 1000}

@@ -44,9 +44,9 @@ class SparseAutoencoderRun(RunConfig):
 
     def check(self) -> None:
         super().check()
-        if self.optimization.micro_batches > 1:
+        if self.optimization.grad_accum_steps > 1:
             raise UserError(
-                f"--micro_batches: {self.optimization.micro_batches} is not accepted; 1, since the"
+                f"--grad_accum_steps: {self.optimization.grad_accum_steps} is not accepted; 1, since the"
                 " sparsity term is about the mean over the batch"
             )
         if self.eval_batch_size < self.patches:

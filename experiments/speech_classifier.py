@@ -41,8 +41,11 @@ class SpeechClassifierConfig(RunConfig):
     validation_fraction: float = setting(
         0.0, "share of training sentences held out, to choose settings by", minimum=0, maximum=0.9
     )
-    rare_below: int = setting(
-        1, "words that the training files hold less often than this are unknown", minimum=1
+    min_count: int = setting(
+        1,
+        "words that the training files hold less often than this are unknown",
+        minimum=1,
+        aliases=("rare_below",),
     )
     balanced: bool = setting(False, "training weighs sentences so that speakers count the same")
     model: text_encoder.TextClassifierConfig = group(text_encoder.TextClassifierConfig)
@@ -55,8 +58,8 @@ class SpeechClassifierConfig(RunConfig):
 EPOCH = 131  # batches of 16 that hold the 2,092 training sentences
 
 # Words and pairs of words vote; a small encoder, held back by much dropout, adds what it can.
-VOTES = {"phrase_buckets": 120_000, "layers": 1, "width": 32, "ffn_width": 64, "dropout": 0.5}
-VOTES |= {"word_dropout": 0.3, "head_dropout": 0.95, "embedding_stddev": 0.02, "balanced": True}
+VOTES = {"ngram_hash_buckets": 120_000, "layers": 1, "width": 32, "mlp_dim": 64, "dropout": 0.5}
+VOTES |= {"word_dropout": 0.3, "head_dropout": 0.95, "embedding_init_std": 0.02, "balanced": True}
 VOTES |= {"batch_size": 64, "learning_rate": 1e-2, "weight_decay": 0.0, "schedule": "cosine"}
 
 PRESETS = {
@@ -73,7 +76,7 @@ def load_data(config: SpeechClassifierConfig) -> Data:
         speeches.load(config.dataset, config.data_dir),
         config.model.context,
         validation_fraction=config.validation_fraction,
-        least=config.rare_below,
+        least=config.min_count,
         balanced=config.balanced,
     )
 

@@ -44,7 +44,7 @@ class SpeechLMConfig(RunConfig):
 
 
 REFERENCE = {"vocabulary_size": 5755, "positions": "learned", "init": "pytorch", "dropout": 0.0}
-REFERENCE |= {"context": 32, "width": 64, "layers": 4, "heads": 2, "ffn_width": 100}
+REFERENCE |= {"context": 32, "width": 64, "layers": 4, "heads": 2, "mlp_dim": 100}
 REFERENCE |= {"steps": 500, "batch_size": 16, "eval_every": 100, "weight_decay": 0.0}
 # What the years after GPT-2 changed, and all that keeps a small text from being memorized.
 BEST = REFERENCE | {"positions": "rotary", "norm": "rmsnorm", "qk_norm": True, "bias": False}
@@ -85,7 +85,7 @@ def analyze(
     tokenizer, model = WordTokenizer.from_json(data.vocabulary), config.model
     texts = config.maps.texts() or attention_maps.SENTENCES
     shown = attention_maps.shown_texts(texts, split_words, tokenizer.encode, model.context)
-    masks = {"causal": not model.demo_unmasked, "window": model.attention_window}
+    masks = {"causal": not model.no_causal_mask, "window": model.attention_window}
     params, shares = state.eval_params, data.dataset["unknown_shares"]
     leaks = attention_maps.write_maps(folder, config.maps, task.model, params, shown, **masks)
     unknown = {f"{one}_unknown": shares[file] for one, file in speeches.TEST_TEXTS.items()}

@@ -26,7 +26,7 @@ from jaxlabs.training.run_config import CommonConfig, RunConfig
 from jaxlabs.training.state import count_parameters
 from jaxlabs.training.task import Task
 
-NON_SEMANTIC_SETTINGS = ("seed", "micro_batches", "eval_batch_size")
+NON_SEMANTIC_SETTINGS = ("seed", "grad_accum_steps", "eval_batch_size")
 """Settings that change a figure by chance or by rounding only."""
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")

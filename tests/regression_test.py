@@ -76,7 +76,7 @@ def compiled_step(lab, vocabulary, dataset, **settings):
             task.init(key),
             tx,
             ema_decay=optimization.ema_decay,
-            micro_batches=optimization.micro_batches,
+            grad_accum_steps=optimization.grad_accum_steps,
             carry=task.init_carry(config.batch_size),
         )
 
@@ -110,8 +110,8 @@ def gru_step():
 
 def unet_step():
     """The step of the `reference` preset at an eighth of its batch and half of its channels."""
-    preset = ddpm.PRESETS["reference"] | {"batch_size": 16, "micro_batches": 1}
-    preset |= {"width": 32, "groups": 4, "time_width": 32}
+    preset = ddpm.PRESETS["reference"] | {"batch_size": 16, "grad_accum_steps": 1}
+    preset |= {"width": 32, "groups": 4, "time_embed_dim": 32}
     images = {"images": np.zeros((16, 28, 28, 1), np.uint8), "labels": np.zeros(16, np.int32)}
     return compiled_step(ddpm, {"shape": (28, 28, 1), "classes": []}, Examples(images), **preset)
 

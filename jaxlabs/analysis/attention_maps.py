@@ -40,8 +40,11 @@ LIMITS = {
 class AttentionMapsConfig(Config):
     """Which sentences a run's attention maps show, and how."""
 
-    shown_text: str | None = setting(
-        None, "texts of the attention maps, parted by |; none: the lab's own", kind=RUNTIME
+    attention_text: str | None = setting(
+        None,
+        "texts of the attention maps, parted by |; none: the lab's own",
+        kind=RUNTIME,
+        aliases=("shown_text",),
     )
     attention_rollout: bool = setting(
         False, "also follow attention through all layers, with the residual path", kind=RUNTIME
@@ -49,15 +52,15 @@ class AttentionMapsConfig(Config):
 
     def texts(self) -> dict[str, str]:
         """Returns the texts of the flag by name; empty where it was not given."""
-        if self.shown_text is None:
+        if self.attention_text is None:
             return {}
-        texts = [text.strip(" ") for text in self.shown_text.split("|")]
+        texts = [text.strip(" ") for text in self.attention_text.split("|")]
         return {f"text {i + 1}" if len(texts) > 1 else "": text for i, text in enumerate(texts)}
 
     def check(self) -> None:
-        if self.shown_text is not None and not all(self.texts().values()):
+        if self.attention_text is not None and not all(self.texts().values()):
             raise UserError(
-                f"--shown_text: {self.shown_text!r} is not accepted; texts of at least one"
+                f"--attention_text: {self.attention_text!r} is not accepted; texts of at least one"
                 " character, parted by |"
             )
 

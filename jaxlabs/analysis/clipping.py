@@ -31,15 +31,15 @@ def study(steps: int, seeds: Sequence[int]) -> dict[str, np.ndarray]:
 
     Returns:
       `loss` and `norm [clipping, seed, step]`, without first: the squared error of every step's
-      batch before its update, and the gradient's norm before clipping; `baseline`, `clip_norm`,
-      `rate`, `radius`, `length`.
+      batch before its update, and the gradient's norm before clipping; `baseline`,
+      `grad_clip_norm`, `rate`, `radius`, `length`.
     """
     params = [initial_params("rnn", 2, HIDDEN, 1, seed) for seed in seeds]
     params = jax.tree.map(lambda *leaves: np.stack(leaves), *params)
     params["recurrent_kernel"] *= RADIUS
     limits = np.array([np.inf, CLIP_NORM], np.float32)
     loss, norm = _train(params, np.array(seeds, np.uint32), limits, steps=steps)
-    named = {"baseline": memory_tasks.ADDING_BASELINE, "clip_norm": CLIP_NORM, "rate": RATE}
+    named = {"baseline": memory_tasks.ADDING_BASELINE, "grad_clip_norm": CLIP_NORM, "rate": RATE}
     named |= {"radius": RADIUS, "length": LENGTH, "blown_up": BLOWN_UP}
     found = {"loss": loss, "norm": norm} | named
     return {name: np.asarray(value) for name, value in found.items()}

@@ -37,20 +37,27 @@ BATCH = 64
 class BoundConfig(Config):
     """How closely the bound on a picture's bits is estimated."""
 
-    bound_images: int = setting(
+    nll_images: int = setting(
         256,
         "test pictures of the likelihood bound; 0: it is not estimated",
         minimum=0,
         kind=RUNTIME,
+        aliases=("bound_images",),
     )
-    bound_strata: int = setting(
-        50, "times at which each of them is looked at", minimum=2, maximum=1_000_000, kind=RUNTIME
+    nll_strata: int = setting(
+        50,
+        "times at which each of them is looked at",
+        minimum=2,
+        maximum=1_000_000,
+        kind=RUNTIME,
+        aliases=("bound_strata",),
     )
-    bound_variance: str = setting(
+    nll_variance_type: str = setting(
         "beta",
         "of a reverse step, see --variance",
         choices=("posterior", "beta"),
         kind=RUNTIME,
+        aliases=("bound_variance",),
     )
 
 
@@ -108,16 +115,16 @@ def measure(
       folder: gets the arrays.
       key: of times and noise.
     """
-    if not config.bound_images:
+    if not config.nll_images:
         return {}
     bound = estimate(
         ddpm.Denoiser(model),
         (params, 1.0),
-        images[: config.bound_images],
+        images[: config.nll_images],
         key,
         diffusion=model.diffusion,
-        variance=config.bound_variance,
-        strata=config.bound_strata,
+        variance=config.nll_variance_type,
+        strata=config.nll_strata,
     )
     folder.write_arrays(
         "loss_by_time",
@@ -128,7 +135,7 @@ def measure(
     return {
         "bits_per_dimension": bound.bits,
         "bits_per_dimension_error": bound.standard_error,
-        "bits_per_dimension_images": min(config.bound_images, len(images)),
+        "bits_per_dimension_images": min(config.nll_images, len(images)),
         "prior_bits": bound.prior,
         "decoder_bits": bound.decoder,
     }
@@ -157,7 +164,7 @@ def estimate(
       strata: into which the times are cut, at most as many as there are.
       batch_size: pictures in a compiled call.
     """
-    edges = cut_times(diffusion.diffusion_steps, strata)
+    edges = cut_times(diffusion.num_timesteps, strata)
     setup = {"diffusion": diffusion, "variance": variance, "edges": tuple(edges.tolist())}
     parts = []
     for first in range(0, len(images), batch_size):

@@ -36,29 +36,36 @@ NEIGHBORS, MEASURED = 10_000, 500
 class LatentConfig(Config):
     """What is measured of a trained autoencoder."""
 
-    compare_latent: int | None = setting(
+    comparison_latent_dim: int | None = setting(
         None,
         "also train a plain and a variational model with so many latent units, for pictures side by"
         " side; none: no such comparison",
         minimum=1,
         kind=RUNTIME,
+        aliases=("compare_latent",),
     )
-    bound_samples: int = setting(
+    iwae_samples: int = setting(
         64,
         "samples of the importance-weighted bound on all pictures",
         minimum=1,
         maximum=1_000_000,
         kind=RUNTIME,
+        aliases=("bound_samples",),
     )
-    tight_samples: int = setting(
+    iwae_eval_samples: int = setting(
         5000,
         "samples of the tighter bound on some pictures",
         minimum=1,
         maximum=1_000_000,
         kind=RUNTIME,
+        aliases=("tight_samples",),
     )
-    tight_images: int = setting(
-        0, "pictures of the tighter bound, drawn by the seed; 0: none", minimum=0, kind=RUNTIME
+    iwae_eval_images: int = setting(
+        0,
+        "pictures of the tighter bound, drawn by the seed; 0: none",
+        minimum=0,
+        kind=RUNTIME,
+        aliases=("tight_images",),
     )
 
 
@@ -74,8 +81,8 @@ def measure(
     images, labels = test.arrays["images"], test.arrays["labels"]
     figures = write_codes(model, params, images, labels, folder)
     if model.config.variational:
-        places = np.random.default_rng(seed).permutation(test.count)[: config.tight_images]
-        counts = config.bound_samples, config.tight_samples
+        places = np.random.default_rng(seed).permutation(test.count)[: config.iwae_eval_images]
+        counts = config.iwae_samples, config.iwae_eval_samples
         return figures | likelihood(model, params, test, counts, places, seed)
     return against_pca(model, params, data.train.arrays["images"], images)
 

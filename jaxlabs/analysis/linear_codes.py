@@ -29,7 +29,7 @@ def against_pca(
     centered = test - train.mean(axis=0)
     missed = centered - centered @ components.T @ components
     figures = {"pca_squared_error": float(np.square(missed).sum(axis=1).mean())}
-    if model.config.hidden_layers == 0:
+    if model.config.num_hidden_layers == 0:
         decoder = np.asarray(params["output"]["kernel"], np.float64)
         angles = scipy.linalg.subspace_angles(decoder.T, components.T)
         figures["pca_angle"] = float(np.degrees(angles.max()))

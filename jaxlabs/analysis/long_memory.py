@@ -111,7 +111,7 @@ def train(
         keys.stream(seed, "data"),
         steps=steps,
         learning_rate=LEARNING_RATE,
-        clip_norm=CLIP_NORM,
+        grad_clip_norm=CLIP_NORM,
     )
     return fitted, losses
 

@@ -137,7 +137,7 @@ def study(
     grouped = []
     for count in progress(slices, "group"):
         states, losses = train(
-            model, pictures.train, rates[place : place + 1], seeds, micro_batches=count
+            model, pictures.train, rates[place : place + 1], seeds, grad_accum_steps=count
         )
         grouped.append(_figures(states, losses, pictures))
     whole = {name: figures[batch, place][None] for name, figures in arrays.items()}
@@ -168,7 +168,7 @@ def _slices(batch_size: int) -> list[int]:
     return counts[::-1]
 
 
-@functools.partial(jax.jit, static_argnames=("model", "steps", "batch_size", "micro_batches"))
+@functools.partial(jax.jit, static_argnames=("model", "steps", "batch_size", "grad_accum_steps"))
 def _train(
     model: NormalizedNetwork,
     pictures: Examples,
@@ -177,7 +177,7 @@ def _train(
     *,
     steps: int,
     batch_size: int,
-    micro_batches: int = 1,
+    grad_accum_steps: int = 1,
 ) -> tuple[TrainState, jax.Array]:
     """Returns states `[rate, seed, ...]` and the losses `[rate, seed, step]` of all steps."""
     descent = optax.chain(
@@ -188,7 +188,7 @@ def _train(
 
     def start(rate: jax.Array, seed: jax.Array) -> TrainState:
         variables = model.init(keys.stream(seed, "init"), jnp.zeros(shape, jnp.float32))
-        state = create_state(model, variables, descent, micro_batches=micro_batches)
+        state = create_state(model, variables, descent, grad_accum_steps=grad_accum_steps)
         return state.replace(opt_state=optax.tree.set(state.opt_state, learning_rate=rate))
 
     def step(states: TrainState, index: jax.Array) -> tuple[TrainState, jax.Array]:

@@ -38,42 +38,47 @@ KEPT_EVERY = 16_000
 class PictureQualityConfig(Config):
     """What is measured of samples."""
 
-    quality_samples: int = setting(
+    fid_samples: int = setting(
         10_000,
         f"samples behind each figure; a fifth above {MANY_STEPS} steps; 0: nothing is measured",
         minimum=0,
         maximum=1_000_000,
         kind=RUNTIME,
+        aliases=("quality_samples",),
     )
-    quality_steps: str = setting(
-        "20", "numbers of sampler steps to measure, with commas between them", kind=RUNTIME
+    fid_steps: str = setting(
+        "20",
+        "numbers of sampler steps to measure, with commas between them",
+        kind=RUNTIME,
+        aliases=("quality_steps",),
     )
-    quality_samplers: str = setting(
+    fid_samplers: str = setting(
         "dpm_solver",
         f"samplers to measure, with commas between them: {', '.join(SAMPLERS)}",
         kind=RUNTIME,
+        aliases=("quality_samplers",),
     )
     judge: JudgeConfig = group(JudgeConfig)
 
     def check(self) -> None:
-        for sampler in self.quality_samplers.split(","):
+        for sampler in self.fid_samplers.split(","):
             if sampler not in SAMPLERS:
                 raise UserError(
-                    f"--quality_samplers: {sampler!r} is not accepted; of {', '.join(SAMPLERS)}"
+                    f"--fid_samplers: {sampler!r} is not accepted; of {', '.join(SAMPLERS)}"
                 )
-        if not self.quality_steps.replace(",", "").isdigit() or 0 in self.steps():
+        if not self.fid_steps.replace(",", "").isdigit() or 0 in self.steps():
             raise UserError(
-                f"--quality_steps: {self.quality_steps!r} is not accepted; whole numbers of at"
+                f"--fid_steps: {self.fid_steps!r} is not accepted; whole numbers of at"
                 " least 1 with commas between them"
             )
 
     def steps(self) -> list[int]:
         """Returns the numbers of steps."""
-        return [int(steps) for steps in self.quality_steps.split(",") if steps]
+        return [int(steps) for steps in self.fid_steps.split(",") if steps]
 
     def count(self, steps: int) -> int:
         """Returns how many samples stand behind a figure."""
-        return -(-self.quality_samples // (SHARE_OF_MANY if steps > MANY_STEPS else 1))
+        return -(-self.fid_samples // (SHARE_OF_MANY if steps > MANY_STEPS else 1))
 
 
 def load_feature_extractor(
@@ -85,7 +90,7 @@ def load_feature_extractor(
       UserError: the one that was asked for is not there or does not fit.
     """
     path = config.judge.classifier
-    if path is None or not config.quality_samples:
+    if path is None or not config.fid_samples:
         return None
     if path == JudgeConfig().classifier and not RunFolder(path).exists():
         return None
@@ -118,7 +123,7 @@ def measure(
     """
     judge = load_feature_extractor(config, data.dataset)
     if judge is None:
-        if config.quality_samples and config.judge.classifier is not None:
+        if config.fid_samples and config.judge.classifier is not None:
             print(
                 f"samples are not measured: no classifier in {config.judge.classifier}; make one"
                 f" with python -m experiments.{EXPERIMENT} --dataset={data.dataset['name']}, then"
@@ -129,7 +134,7 @@ def measure(
     test = whole_test(data).arrays["images"]
     train = data.train.arrays["images"]
     real, test_probabilities = judge.read(test)
-    pairs = [(name, n) for name in config.quality_samplers.split(",") for n in config.steps()]
+    pairs = [(name, n) for name in config.fid_samplers.split(",") for n in config.steps()]
     work = sum(config.count(steps) * steps for _, steps in pairs)
     rows, made = [], None
     with tqdm.tqdm(

@@ -159,7 +159,7 @@ def forward(
 
 def _times(shares: tuple[float, ...], diffusion: DiffusionConfig) -> np.ndarray:
     """Returns times at shares of the way to noise."""
-    count = diffusion.diffusion_steps
+    count = diffusion.num_timesteps
     return np.minimum(np.round(np.array(shares) * count), count - 1).astype(np.int32)
 
 

@@ -38,12 +38,13 @@ class SequenceSamplingConfig(Config):
     beam: int = setting(
         4, "translations kept at every length; 1 is greedy", minimum=1, maximum=1000, kind=RUNTIME
     )
-    length_power: float = setting(
+    length_penalty: float = setting(
         0.0,
         "translations are ranked by log P / length ** this",
         minimum=0,
         maximum=100,
         kind=RUNTIME,
+        aliases=("length_power",),
     )
     max_new_words: int = setting(20, "to go on with", minimum=1, maximum=100_000, kind=RUNTIME)
 
@@ -68,7 +69,7 @@ def guess(
     target: Vocab,
     batch_size: int,
     beam: int = 1,
-    length_power: float = 0.0,
+    length_penalty: float = 0.0,
 ) -> list[list[str]]:
     """Returns the likeliest labels, tags or translation of each row of `inputs [count, time]`.
 
@@ -79,13 +80,13 @@ def guess(
       target: the numbering of labels or target words.
       batch_size: rows at a time.
       beam: of translations, see `beam_search`.
-      length_power: likewise.
+      length_penalty: likewise.
     """
     rows = []
     for start in range(0, len(inputs), batch_size):
         part = inputs[start : start + batch_size]
         full = np.pad(part, ((0, batch_size - len(part)), (0, 0)))
-        rows += list(_guess_batch(model, params, full, beam, length_power))[: len(part)]
+        rows += list(_guess_batch(model, params, full, beam, length_penalty))[: len(part)]
     if isinstance(model, Seq2Seq):
         return [target.decode(row) for row in rows]
     lengths = (inputs != PADDING).sum(axis=1) - 1 if model.aligned else [1] * len(rows)
@@ -135,7 +136,7 @@ def measure(
         inputs, wanted = part.arrays["inputs"], _wanted(part, target, task)
         guesses = guess(model, params, inputs, target, batch_size)
         if task == "translation":
-            search = batch_size, config.beam, config.length_power
+            search = batch_size, config.beam, config.length_penalty
             beams = guess(model, params, inputs, target, *search)
             for name, found in (("greedy", guesses), ("beam", beams)):
                 figures[f"{split}_{name}_exact_match"] = exact_match(found, wanted)
@@ -187,7 +188,7 @@ def _said(model, params, length, both, config, key, words: tuple[str, ...]) -> s
     inputs = np.zeros((1, length), np.int32)
     inputs[0, : len(numbers) + 1] = [*numbers, END]
     if isinstance(model, Seq2Seq):
-        beams = _translate(model, params, inputs, config.beam, config.length_power)
+        beams = _translate(model, params, inputs, config.beam, config.length_penalty)
         found = zip(np.asarray(beams.tokens[0]), np.asarray(beams.scores[0]), strict=True)
         return "\n".join(
             f"  {score:8.3f} {' '.join(target.decode(row))}" for row, score in found if score > -1e9

@@ -51,7 +51,7 @@ def write_code(
     folder.write_arrays("filters", filters=found)
     folder.write_arrays("reconstructions", inputs=np.asarray(inputs), outputs=outputs)
     folder.write_arrays(
-        "activations", mean=code.mean(axis=0), values=code[:2000], target=config.sparsity_target
+        "activations", mean=code.mean(axis=0), values=code[:2000], target=config.sparsity_rho
     )
     fits = fit_gabors(found)
     folder.write_arrays("gabors", **dataclasses.asdict(fits))

@@ -20,7 +20,7 @@ def fit(
     *,
     steps: int,
     learning_rate: float | jax.Array,
-    clip_norm: float | None = None,
+    grad_clip_norm: float | None = None,
     watch: Callable[[Any], jax.Array] = optax.tree.norm,
 ) -> tuple[Any, jax.Array, jax.Array]:
     """Minimizes a loss with Adam; pure, so it can be compiled and mapped over models.
@@ -33,7 +33,7 @@ def fit(
       key: of all batches; step n draws from `fold_in(key, n)`.
       steps: how many, at least 1.
       learning_rate: its peak; may be traced.
-      clip_norm: largest global norm of a gradient; None: no clipping.
+      grad_clip_norm: largest global norm of a gradient; None: no clipping.
       watch: what to measure of every gradient before clipping; its global norm by default.
 
     Returns:
@@ -42,7 +42,7 @@ def fit(
     """
     rise = max(steps // 10, 1)
     schedule = optax.warmup_cosine_decay_schedule(1 / rise, 1.0, rise, max(steps, rise + 1))
-    clip = optax.identity() if clip_norm is None else optax.clip_by_global_norm(clip_norm)
+    clip = optax.identity() if grad_clip_norm is None else optax.clip_by_global_norm(grad_clip_norm)
     optimizer = optax.chain(clip, optax.scale_by_adam(b2=0.99), optax.scale_by_schedule(schedule))
     # As one vector, the parameters need one update and not one for every leaf to be compiled.
     vector, unravel = ravel_pytree(params)

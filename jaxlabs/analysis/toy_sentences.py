@@ -128,7 +128,7 @@ def build(tokens: np.ndarray, vocabulary: list[str], width: int, heads: int) -> 
             width=width,
             layers=2,
             heads=heads,
-            ffn_width=2 * width,
+            mlp_dim=2 * width,
             positions="sinusoidal",
             pre_norm=False,
         )

@@ -193,7 +193,7 @@ def _train(
             said = answers(params, _inputs(symbols, network))
             return jnp.mean(-jax.nn.log_sigmoid(said * targets))
 
-        options = {"steps": steps, "learning_rate": LEARNING_RATE, "clip_norm": CLIP_NORM}
+        options = {"steps": steps, "learning_rate": LEARNING_RATE, "grad_clip_norm": CLIP_NORM}
         return fit(loss, params, data, **options)[1]
 
     return jax.vmap(of_one)(params, seeds, signs)

@@ -50,15 +50,15 @@ class Trained:
     tokenizer: WordTokenizer
 
     def images(self, images: np.ndarray) -> np.ndarray:
-        """Returns points `[count, embedding_width]` of any number of images."""
+        """Returns points `[count, projection_dim]` of any number of images."""
         return self._in_batches(dual_encoder.embed_images, images)
 
     def tokens(self, tokens: np.ndarray) -> np.ndarray:
-        """Returns points `[count, embedding_width]` of any number of rows of tokens."""
+        """Returns points `[count, projection_dim]` of any number of rows of tokens."""
         return self._in_batches(dual_encoder.embed_texts, tokens)
 
     def texts(self, texts: list[str], flag: str = "prompt") -> np.ndarray:
-        """Returns points `[count, embedding_width]` of texts; a UserError names the flag."""
+        """Returns points `[count, projection_dim]` of texts; a UserError names the flag."""
         return self.tokens(encode(texts, self.tokenizer, self.model.config.context, flag))
 
     def _in_batches(self, embed, values: np.ndarray) -> np.ndarray:

@@ -20,8 +20,11 @@ class PictureConfig(Config):
         "static",
         "pixels 0 or 1, drawn once (static); at every step to train on (redrawn); gray (none)",
         choices=("static", "redrawn", "none"),
+        aliases=("binarisation",),
     )
-    binarization_seed: int = setting(0, "seed of the static draw", minimum=0, maximum=2**32 - 1)
+    binarization_seed: int = setting(
+        0, "seed of the static draw", minimum=0, maximum=2**32 - 1, aliases=("binarisation_seed",)
+    )
     train_images: int | None = setting(
         None, "pictures to train on, the first ones; none: all", minimum=1
     )

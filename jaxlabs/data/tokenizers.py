@@ -133,7 +133,7 @@ class WordTokenizer:
         counts = collections.Counter(word for line in lines for word in split_words(line))
         if counts and least > max(counts.values()):
             raise UserError(
-                f"--rare_below: {least:,} is not accepted; at most {max(counts.values()):,}, which"
+                f"--min_count: {least:,} is not accepted; at most {max(counts.values()):,}, which"
                 " is how often the most frequent word occurs"
             )
         return cls(tuple(sorted(word for word, count in counts.items() if count >= least)))

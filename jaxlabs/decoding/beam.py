@@ -16,7 +16,7 @@ class Beams(NamedTuple):
     Attributes:
       tokens: [batch, beam, max_new_tokens] what follows the start token, 0 past the length.
       lengths: [batch, beam] how many tokens that is, the stop token included.
-      scores: [batch, beam] `log P(tokens) / lengths ** length_power`, in nats; minus infinity
+      scores: [batch, beam] `log P(tokens) / lengths ** length_penalty`, in nats; minus infinity
         where there are fewer sequences than beams.
     """
 
@@ -55,7 +55,7 @@ def beam_search(
     beam: int,
     max_new_tokens: int,
     stop_token: int = -1,
-    length_power: float = 0.0,
+    length_penalty: float = 0.0,
     carry: Any = None,
 ) -> Beams:
     """Finds likely continuations of one token by keeping the `beam` best at every length.
@@ -71,7 +71,7 @@ def beam_search(
       beam: static, >= 1.
       max_new_tokens: static, >= 1 and at most the decoder's context.
       stop_token: ends a sequence and is kept as its last token; -1 never ends one.
-      length_power: sequences are ranked by `log P / length ** length_power`: 0 by their
+      length_penalty: sequences are ranked by `log P / length ** length_penalty`: 0 by their
         probability, which favors short ones, 1 by its mean over tokens.
       carry: of `batch` rows, after whatever comes before `start`; every array in it but scalars
         has its rows first. None: `decoder.init_carry(batch)`.
@@ -86,7 +86,7 @@ def beam_search(
     if not 1 <= max_new_tokens <= context:
         raise ValueError(f"max_new_tokens: {max_new_tokens} is not one of 1 to {context}")
     start = jnp.asarray(start, jnp.int32)
-    options = jnp.int32(stop_token), jnp.float32(length_power)
+    options = jnp.int32(stop_token), jnp.float32(length_penalty)
     return _search(decoder, params, start, carry, beam, max_new_tokens, *options)
 
 
@@ -99,14 +99,14 @@ def _search(
     beam: int,
     max_new_tokens: int,
     stop_token: jax.Array,
-    length_power: jax.Array,
+    length_penalty: jax.Array,
 ) -> Beams:
     batch = start.shape[0]
     carry = empty_carry(decoder, params, batch) if carry is None else carry
     rows = jnp.arange(batch, dtype=jnp.int32)[:, None]
 
     def ranks(surprise: jax.Array, lengths: jax.Array) -> jax.Array:
-        return -surprise / jnp.maximum(lengths, 1).astype(jnp.float32) ** length_power
+        return -surprise / jnp.maximum(lengths, 1).astype(jnp.float32) ** length_penalty
 
     def turn(search: _Search) -> _Search:
         carry, logits = decoder.step(params, search.carry, search.latest.reshape(-1))

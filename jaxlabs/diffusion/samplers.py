@@ -33,12 +33,12 @@ class SamplerConfig(Config):
         ANCESTRAL,
         "ancestral (Ho et al. 2020), ddim (Song et al. 2021), dpm_solver (DPM-Solver++(2M), Lu et"
         " al. 2022); all step to the next time visited, where diffusers' DDIM steps from t to"
-        " t - diffusion_steps // sampler_steps",
+        " t - num_timesteps // sampler_steps",
         choices=SAMPLERS,
         kind=RUNTIME,
     )
     sampler_steps: int = setting(
-        1000, "evaluations of the network, at most --diffusion_steps", minimum=1, kind=RUNTIME
+        1000, "evaluations of the network, at most --num_timesteps", minimum=1, kind=RUNTIME
     )
     spacing: str = setting(
         "trailing",
@@ -55,11 +55,12 @@ class SamplerConfig(Config):
     variance: str = setting(
         "posterior", "of ancestral sampling's noise", choices=("posterior", "beta"), kind=RUNTIME
     )
-    clip_x0: bool = setting(
+    clip_sample: bool = setting(
         True,
         "what the network sees as x0 is cut to [-1, 1] at every step; ddim takes its noise from the"
         " cut x0, as diffusers' does with use_clipped_model_output=True",
         kind=RUNTIME,
+        aliases=("clip_x0",),
     )
 
 
@@ -104,10 +105,10 @@ def timesteps(diffusion: DiffusionConfig, sampler: SamplerConfig) -> np.ndarray:
     Raises:
       UserError: there are fewer times than steps.
     """
-    count, steps = diffusion.diffusion_steps, sampler.sampler_steps
+    count, steps = diffusion.num_timesteps, sampler.sampler_steps
     if steps > count:
         raise UserError(
-            f"--sampler_steps: {steps} is not accepted; a whole number of at most --diffusion_steps"
+            f"--sampler_steps: {steps} is not accepted; a whole number of at most --num_timesteps"
             f" {count}"
         )
     rising = np.arange(steps)
@@ -222,7 +223,7 @@ def sample(
     times = timesteps(diffusion, sampler)
     row_keys = keys.per_example(key, rows)
     if start is None:
-        start = _noise(row_keys, diffusion.diffusion_steps, shape, jnp.float32)
+        start = _noise(row_keys, diffusion.num_timesteps, shape, jnp.float32)
     factors = coefficients(diffusion, sampler)
     noisy = bool(factors.s.any())
 
@@ -232,7 +233,7 @@ def sample(
         held = jnp.where(_column(hold, x.ndim + 1), x[None], held)
         output = denoise(params, x, jnp.full(rows.shape, time), condition)
         seen = factor.from_x * x + factor.from_output * output.astype(x.dtype)
-        if sampler.clip_x0:
+        if sampler.clip_sample:
             seen = jnp.clip(seen, -1, 1)
         x = factor.a * x + factor.b * seen + factor.c * seen_before
         if noisy:

@@ -31,11 +31,19 @@ class DiffusionConfig(Config):
         "betas that rise linearly (Ho et al. 2020), or cosine (Nichol and Dhariwal 2021)",
         choices=("linear", "cosine"),
     )
-    diffusion_steps: int = setting(
-        1000, "times from a picture to noise", minimum=1, maximum=1_000_000
+    num_timesteps: int = setting(
+        1000,
+        "times from a picture to noise",
+        minimum=1,
+        maximum=1_000_000,
+        aliases=("diffusion_steps",),
     )
-    first_beta: float = setting(1e-4, "first variance of the linear schedule", above=0)
-    last_beta: float = setting(0.02, "last variance of the linear schedule", above=0)
+    beta_start: float = setting(
+        1e-4, "first variance of the linear schedule", above=0, aliases=("first_beta",)
+    )
+    beta_end: float = setting(
+        0.02, "last variance of the linear schedule", above=0, aliases=("last_beta",)
+    )
     prediction: str = setting(
         EPSILON,
         "what the network's output means: the noise, or v (Salimans and Ho 2022)",
@@ -49,10 +57,10 @@ class DiffusionConfig(Config):
     min_snr_gamma: float = setting(5.0, "where min-SNR cuts the signal-to-noise ratio", above=0)
 
     def check(self) -> None:
-        if not self.first_beta <= self.last_beta < 1:
+        if not self.beta_start <= self.beta_end < 1:
             raise UserError(
-                f"--last_beta: {self.last_beta} is not accepted; a number of at least --first_beta"
-                f" {self.first_beta} and below 1"
+                f"--beta_end: {self.beta_end} is not accepted; a number of at least --beta_start"
+                f" {self.beta_start} and below 1"
             )
 
 
@@ -94,7 +102,7 @@ def alphas_cumprod(config: DiffusionConfig) -> np.ndarray:
 
     Example:
       >>> from jaxlabs.diffusion.schedules import DiffusionConfig, alphas_cumprod
-      >>> f"{alphas_cumprod(DiffusionConfig(diffusion_steps=1000))[-1]:.2e}"
+      >>> f"{alphas_cumprod(DiffusionConfig(num_timesteps=1000))[-1]:.2e}"
       '4.04e-05'
     """
     return np.cumprod(1 - _betas(config))
@@ -126,9 +134,9 @@ def make_schedule(config: DiffusionConfig, dtype: Any = np.float32) -> Schedule:
 
 
 def _betas(config: DiffusionConfig) -> np.ndarray:
-    count = config.diffusion_steps
+    count = config.num_timesteps
     if config.noise_schedule == "linear":
-        return np.linspace(config.first_beta, config.last_beta, count)
+        return np.linspace(config.beta_start, config.beta_end, count)
     angle = (np.arange(count + 1) / count + OFFSET) / (1 + OFFSET) * np.pi / 2
     left = np.cos(angle) ** 2
     return np.minimum(1 - left[1:] / left[:-1], MAX_BETA)

@@ -72,7 +72,7 @@ class ResidualBlock(nn.Module):
 
         Args:
           x: [batch, height, width, channels].
-          time: [batch, time_width] embedding of each picture's time.
+          time: [batch, time_embed_dim] embedding of each picture's time.
         """
         h = nn.silu(self.first_norm(self.first(x)))
         h = h + self.project(time)[:, None, None, :]

@@ -24,7 +24,7 @@ class FeedForward(nn.Module):
     """`activation(x @ expand + bias) @ contract + bias` at every position.
 
     Attributes:
-      ffn_width: size of the hidden layer.
+      mlp_dim: size of the hidden layer.
       activation: one of ACTIVATIONS.
       use_bias: whether both layers have a bias.
       kernel_init: initializer of the first kernel.
@@ -36,7 +36,7 @@ class FeedForward(nn.Module):
       ValueError: `activation` is not one of ACTIVATIONS.
     """
 
-    ffn_width: int
+    mlp_dim: int
     activation: str = "relu"
     use_bias: bool = True
     kernel_init: Initializer = nn.initializers.lecun_normal()
@@ -51,6 +51,6 @@ class FeedForward(nn.Module):
             names = ", ".join(ACTIVATIONS)
             raise ValueError(f"activation: {self.activation!r} is not one of {names}")
         options = {"precision": self.precision, "bias_init_scale": self.bias_init_scale}
-        expand = Dense(self.ffn_width, self.use_bias, self.kernel_init, name="expand", **options)
+        expand = Dense(self.mlp_dim, self.use_bias, self.kernel_init, name="expand", **options)
         contract = Dense(x.shape[-1], self.use_bias, self.out_init, name="contract", **options)
         return contract(ACTIVATIONS[self.activation](expand(x)))

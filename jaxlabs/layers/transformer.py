@@ -26,7 +26,7 @@ class BlockCache:
     Attributes:
       attention: keys and values.
       before: what the convolutions of attention and of feed-forward read last, each
-        `[batch, conv_size - 1, width]`; Nones if there are no convolutions.
+        `[batch, short_conv_width - 1, width]`; Nones if there are no convolutions.
     """
 
     attention: KVCache
@@ -34,10 +34,14 @@ class BlockCache:
 
 
 def empty_block_cache(
-    batch: int, heads: int, length: int, width: int, conv_size: int
+    batch: int, heads: int, length: int, width: int, short_conv_width: int
 ) -> BlockCache:
     """Returns a float32 cache of `length` slots that holds nothing yet."""
-    nothing = jnp.zeros((batch, conv_size - 1, width), jnp.float32) if conv_size > 1 else None
+    nothing = (
+        jnp.zeros((batch, short_conv_width - 1, width), jnp.float32)
+        if short_conv_width > 1
+        else None
+    )
     return BlockCache(empty_cache(batch, heads, length, width), (nothing, nothing))
 
 
@@ -45,13 +49,14 @@ class EncoderBlock(nn.Module):
     """Self-attention, then feed-forward; under a causal mask it is the block of a GPT.
 
     Pre-norm: `x + f(norm(x))` (Radford et al. 2019); post-norm: `norm(x + f(x))` (Vaswani et al.
-    2017). Dropout acts on `f`'s output, and inside attention on the weights. With a `conv_size`
-    above 1, `f` begins with a `ShortConvolution`, which looks back whatever the mask is.
+    2017). Dropout acts on `f`'s output, and inside attention on the weights. With a
+    `short_conv_width` above 1, `f` begins with a `ShortConvolution`, which looks back whatever the
+    mask is.
 
     Attributes:
       width: size of a token's vector.
       heads: number of attention heads.
-      ffn_width: size of the feed-forward network's hidden layer.
+      mlp_dim: size of the feed-forward network's hidden layer.
       length: longest sequence, see `MultiHeadAttention`.
       activation: of the feed-forward network.
       positions: see `MultiHeadAttention`.
@@ -65,12 +70,13 @@ class EncoderBlock(nn.Module):
       dropout: rate.
       precision: see `jaxlabs.layers.matmul`.
       bias_init_scale: of the biases at the start, see `jaxlabs.layers.matmul.Dense`.
-      conv_size: of each `ShortConvolution` at the entry of attention and feed-forward; 1: none.
+      short_conv_width: of each `ShortConvolution` at the entry of attention and feed-forward; 1:
+        none.
     """
 
     width: int
     heads: int
-    ffn_width: int
+    mlp_dim: int
     length: int
     activation: str = "relu"
     positions: str = "none"
@@ -84,7 +90,7 @@ class EncoderBlock(nn.Module):
     dropout: float = 0.0
     precision: str = "default"
     bias_init_scale: float = 0.0
-    conv_size: int = 1
+    short_conv_width: int = 1
 
     def setup(self):
         self.attention_norm = build_norm(self.norm, self.use_bias)
@@ -105,7 +111,7 @@ class EncoderBlock(nn.Module):
         self.attention_dropout = Dropout(self.dropout)
         self.ffn_norm = build_norm(self.norm, self.use_bias)
         self.ffn = FeedForward(
-            ffn_width=self.ffn_width,
+            mlp_dim=self.mlp_dim,
             activation=self.activation,
             use_bias=self.use_bias,
             kernel_init=self.kernel_init,
@@ -114,9 +120,9 @@ class EncoderBlock(nn.Module):
             bias_init_scale=self.bias_init_scale,
         )
         self.ffn_dropout = Dropout(self.dropout)
-        if self.conv_size > 1:
-            self.attention_convolution = ShortConvolution(self.conv_size)
-            self.ffn_convolution = ShortConvolution(self.conv_size)
+        if self.short_conv_width > 1:
+            self.attention_convolution = ShortConvolution(self.short_conv_width)
+            self.ffn_convolution = ShortConvolution(self.short_conv_width)
 
     def __call__(
         self,
@@ -158,13 +164,13 @@ class EncoderBlock(nn.Module):
     ) -> tuple[jax.Array, KVCache | None, Before]:
         before_attention, before_ffn = before
         y = self.attention_norm(x) if self.pre_norm else x
-        if self.conv_size > 1:
+        if self.short_conv_width > 1:
             y, before_attention = self.attention_convolution(y, before_attention)
         attended, kept = attend(y)
         x = x + self.attention_dropout(attended, dropout_keys)
         x = x if self.pre_norm else self.attention_norm(x)
         y = self.ffn_norm(x) if self.pre_norm else x
-        if self.conv_size > 1:
+        if self.short_conv_width > 1:
             y, before_ffn = self.ffn_convolution(y, before_ffn)
         x = x + self.ffn_dropout(self.ffn(y), dropout_keys)
         x = x if self.pre_norm else self.ffn_norm(x)
@@ -180,7 +186,7 @@ class DecoderBlock(nn.Module):
     Attributes:
       width: size of a token's vector, and of the memory's.
       heads: number of attention heads.
-      ffn_width: size of the feed-forward network's hidden layer.
+      mlp_dim: size of the feed-forward network's hidden layer.
       length: longest sequence, see `MultiHeadAttention`.
       activation: of the feed-forward network.
       positions: of self-attention, see `MultiHeadAttention`; the memory has none.
@@ -191,7 +197,7 @@ class DecoderBlock(nn.Module):
 
     width: int
     heads: int
-    ffn_width: int
+    mlp_dim: int
     length: int
     activation: str = "relu"
     positions: str = "none"
@@ -209,7 +215,7 @@ class DecoderBlock(nn.Module):
         self.memory_attention = MultiHeadAttention(**options)
         self.memory_dropout = Dropout(self.dropout)
         self.ffn_norm = build_norm("layernorm")
-        self.ffn = FeedForward(self.ffn_width, self.activation, precision=self.precision)
+        self.ffn = FeedForward(self.mlp_dim, self.activation, precision=self.precision)
         self.ffn_dropout = Dropout(self.dropout)
 
     def __call__(

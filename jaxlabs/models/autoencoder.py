@@ -53,8 +53,12 @@ class AutoencoderConfig(Config):
     )
     latent: int = setting(50, "latent units: the width of the code", minimum=1)
     hidden: int = setting(200, "units of each hidden layer", minimum=1)
-    hidden_layers: int = setting(
-        2, "hidden layers of encoder and of decoder; 0: both are linear", minimum=0, maximum=1000
+    num_hidden_layers: int = setting(
+        2,
+        "hidden layers of encoder and of decoder; 0: both are linear",
+        minimum=0,
+        maximum=1000,
+        aliases=("hidden_layers",),
     )
     activation: str = setting("tanh", "of the hidden layers", choices=tuple(ACTIVATIONS))
     likelihood: str = setting(
@@ -102,11 +106,11 @@ class Autoencoder(nn.Module):
 
     def setup(self):
         config = self.config
-        self.encoder = [self._dense(config.hidden) for _ in range(config.hidden_layers)]
+        self.encoder = [self._dense(config.hidden) for _ in range(config.num_hidden_layers)]
         self.code_mean = self._dense(config.latent)
         if config.variational:
             self.code_log_variance = self._dense(config.latent)
-        self.decoder = [self._dense(config.hidden) for _ in range(config.hidden_layers)]
+        self.decoder = [self._dense(config.hidden) for _ in range(config.num_hidden_layers)]
         self.output = self._dense(math.prod(self.shape))
         if config.likelihood == "gaussian" and config.scale is None:
             self.log_scale = self.param("log_scale", nn.initializers.zeros_init(), (), jnp.float32)

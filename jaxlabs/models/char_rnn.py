@@ -45,10 +45,11 @@ class CharRNNConfig(VocabularyConfig):
     context: int = setting(
         128, "tokens through which gradients reach back", minimum=1, maximum=1_048_576
     )
-    carry_state: bool = setting(
+    stateful: bool = setting(
         True,
         "training reads the text from end to end and carries its states along;"
         " false: random windows, from states of zero",
+        aliases=("carry_state",),
     )
     recurrent_init: str = setting("uniform", "how recurrent kernels start", choices=RECURRENT_INITS)
     dropout: float = setting(

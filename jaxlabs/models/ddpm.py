@@ -46,10 +46,16 @@ class UNetConfig(Config):
 
     width: int = setting(64, "channels at full size; twice as many below", minimum=1)
     groups: int = setting(8, "groups of the group norms; they divide the width", minimum=1)
-    time_width: int = setting(128, "size of the time's embedding", minimum=2)
+    time_embed_dim: int = setting(
+        128, "size of the time's embedding", minimum=2, aliases=("time_width",)
+    )
     class_conditional: bool = setting(False, "tell the network the class of each picture")
-    label_dropout: float = setting(
-        0.1, "share of classes kept from it in training, for guidance", minimum=0, maximum=1
+    class_dropout: float = setting(
+        0.1,
+        "share of classes kept from it in training, for guidance",
+        minimum=0,
+        maximum=1,
+        aliases=("label_dropout",),
     )
     zero_init_output: bool = setting(False, "the last convolution starts at zero")
     matmul_precision: str = setting(
@@ -82,10 +88,10 @@ class UNet(nn.Module):
         config = self.config
         low, high = config.width, 2 * config.width
         zeros = nn.initializers.zeros_init()
-        self.time_hidden, self.time_output = (self._dense(config.time_width) for _ in range(2))
+        self.time_hidden, self.time_output = (self._dense(config.time_embed_dim) for _ in range(2))
         if config.class_conditional:
             # One more row stands for "not told".
-            self.class_embedding = nn.Embed(self.classes + 1, config.time_width)
+            self.class_embedding = nn.Embed(self.classes + 1, config.time_embed_dim)
         self.input = Conv3x3(low, precision=config.matmul_precision)
         self.down_0, self.down_1 = self._block(low), self._block(high)
         self.middle = self._block(high)
@@ -122,8 +128,8 @@ class UNet(nn.Module):
         return self.output(full)
 
     def _embed(self, t: jax.Array, labels: jax.Array | None) -> jax.Array:
-        """Returns what the blocks are told, `[batch, time_width]`."""
-        table = positions.sinusoidal(self.diffusion.diffusion_steps, self.config.time_width)
+        """Returns what the blocks are told, `[batch, time_embed_dim]`."""
+        table = positions.sinusoidal(self.diffusion.num_timesteps, self.config.time_embed_dim)
         time = self.time_output(nn.silu(self.time_hidden(jnp.asarray(table)[t])))
         if self.config.class_conditional:
             labels = jnp.full(t.shape, self.classes) if labels is None else labels
@@ -174,12 +180,12 @@ def loss(
     x0 = normalize(batch["images"])
     example_keys = keys.per_example(key, batch["example"])
     time_keys, noise_keys, label_keys = jax.vmap(jax.random.split, (0, None), 1)(example_keys, 3)
-    times = model.diffusion.diffusion_steps
+    times = model.diffusion.num_timesteps
     t = jax.vmap(lambda key: jax.random.randint(key, (), 0, times, jnp.int32))(time_keys)
     noise = jax.vmap(lambda key: jax.random.normal(key, model.shape, x0.dtype))(noise_keys)
     labels = batch["labels"]
     if train and model.config.class_conditional:
-        kept = jnp.float32(1 - model.config.label_dropout)
+        kept = jnp.float32(1 - model.config.class_dropout)
         told = jax.vmap(jax.random.bernoulli, (0, None))(label_keys, kept)
         labels = jnp.where(told, labels, model.classes)
 

@@ -50,7 +50,9 @@ class DualEncoderConfig(TextEncoderConfig):
         "each picks its own among all (clip), or every two are judged (siglip)",
         choices=LOSSES,
     )
-    embedding_width: int = setting(64, "size of the space in which both meet", minimum=1)
+    projection_dim: int = setting(
+        64, "size of the space in which both meet", minimum=1, aliases=("embedding_width",)
+    )
     temperature: float | None = setting(
         None, "one over the scale of the cosine at the start; none: the paper's", above=0
     )
@@ -67,7 +69,9 @@ class DualEncoderConfig(TextEncoderConfig):
     )
     context: int = setting(8, "tokens of a description at most", minimum=1, maximum=65_536)
     layers: int = setting(1, "blocks of the text encoder", minimum=1, maximum=1000)
-    ffn_width: int = setting(128, "size of the feed-forward network's hidden layer", minimum=1)
+    mlp_dim: int = setting(
+        128, "size of the feed-forward network's hidden layer", minimum=1, aliases=("ffn_width",)
+    )
 
     @property
     def log_scale(self) -> float:
@@ -98,7 +102,7 @@ class DualEncoder(nn.Module):
         self.image_encoder = ImageEncoder(config)
         self.text_encoder = TextEncoder(config)
         project = functools.partial(
-            Dense, config.embedding_width, use_bias=False, precision=config.matmul_precision
+            Dense, config.projection_dim, use_bias=False, precision=config.matmul_precision
         )
         self.image_projection, self.text_projection = project(), project()
         if config.learn_temperature:
@@ -112,7 +116,7 @@ class DualEncoder(nn.Module):
     def __call__(
         self, images: jax.Array, tokens: jax.Array, *, dropout_keys: jax.Array | None = None
     ) -> tuple[jax.Array, jax.Array, LogitScale]:
-        """Returns embeddings of images and of texts, `[batch, embedding_width]`, and the scaling.
+        """Returns embeddings of images and of texts, `[batch, projection_dim]`, and the scaling.
 
         Args:
           images: see `embed_images`.
@@ -212,13 +216,13 @@ train_step = build_train_step(loss)
 
 @functools.partial(jax.jit, static_argnames="model")
 def embed_images(model: DualEncoder, params: Any, images: jax.Array) -> jax.Array:
-    """Returns points `[batch, embedding_width]` for images, see `loss`."""
+    """Returns points `[batch, projection_dim]` for images, see `loss`."""
     return model.apply({"params": params}, to_float(images), method="embed_images")
 
 
 @functools.partial(jax.jit, static_argnames="model")
 def embed_texts(model: DualEncoder, params: Any, tokens: jax.Array) -> jax.Array:
-    """Returns points `[batch, embedding_width]` for `tokens [batch, time]`."""
+    """Returns points `[batch, projection_dim]` for `tokens [batch, time]`."""
     return model.apply({"params": params}, tokens, method="embed_texts")
 
 

@@ -42,8 +42,12 @@ class ImageClassifierConfig(Config):
         16, "of the first convolution; the others have two and three times as many", minimum=1
     )
     feature_width: int = setting(64, "units of the last hidden layer", minimum=1)
-    feature_dropout: float = setting(
-        0.3, "share of features that training leaves out", minimum=0, maximum=0.99
+    dropout: float = setting(
+        0.3,
+        "share of features that training leaves out",
+        minimum=0,
+        maximum=0.99,
+        aliases=("feature_dropout",),
     )
     shift: int = setting(
         2,
@@ -74,7 +78,7 @@ class ImageClassifier(nn.Module):
         options = {"kernel_init": RELU, "precision": config.matmul_precision}
         self.convolutions = [Conv3x3(config.channels * times, **options) for times in (1, 2, 3)]
         self.hidden = Dense(config.feature_width, **options)
-        self.dropout = Dropout(config.feature_dropout)
+        self.dropout = Dropout(config.dropout)
         self.head = Dense(self.classes, precision=config.matmul_precision)
 
     def __call__(self, x: jax.Array, *, dropout_keys: jax.Array | None = None) -> jax.Array:

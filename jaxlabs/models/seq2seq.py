@@ -118,7 +118,7 @@ class Seq2SeqStepper:
 
 
 def translate(
-    model: Seq2Seq, params: Any, source: jax.Array, beam: int, length_power: float = 0.0
+    model: Seq2Seq, params: Any, source: jax.Array, beam: int, length_penalty: float = 0.0
 ) -> Beams:
     """Translates `source [batch, source time]`, from `<sos>` to `<eos>`; see `beam_search`."""
     carry = model.apply({"params": params}, source, method="begin")
@@ -130,7 +130,7 @@ def translate(
         beam=beam,
         max_new_tokens=model.target_length,
         stop_token=END,
-        length_power=length_power,
+        length_penalty=length_penalty,
         carry=carry,
     )
 

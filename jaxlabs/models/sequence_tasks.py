@@ -58,7 +58,9 @@ class SequenceConfig(Config):
         maximum=1000,
     )
     heads: int = setting(4, "a Transformer's attention heads; they divide the width", minimum=1)
-    ffn_width: int = setting(128, "a Transformer's feed-forward hidden layer", minimum=1)
+    mlp_dim: int = setting(
+        128, "a Transformer's feed-forward hidden layer", minimum=1, aliases=("ffn_width",)
+    )
     positions: str = setting("rotary", "how a Transformer tells places", choices=POSITIONS)
     dropout: float = setting(0.0, "rate on embeddings and between layers", minimum=0, maximum=0.99)
     matmul_precision: str = setting(
@@ -191,7 +193,7 @@ def block_options(config: SequenceConfig, length: int) -> dict[str, Any]:
     return {
         "width": config.width,
         "heads": config.heads,
-        "ffn_width": config.ffn_width,
+        "mlp_dim": config.mlp_dim,
         "length": length,
         "positions": config.positions,
         "dropout": config.dropout,

@@ -30,9 +30,13 @@ class SparseAutoencoderConfig(Config):
 
     patch_size: int = setting(8, "side of a square patch, in pixels", minimum=1)
     hidden: int = setting(25, "hidden units", minimum=1)
-    sparsity_target: float = setting(0.01, "rho: wanted mean activation", above=0, maximum=0.999)
+    sparsity_rho: float = setting(
+        0.01, "rho: wanted mean activation", above=0, maximum=0.999, aliases=("sparsity_target",)
+    )
     sparsity_weight: float = setting(3.0, "beta: weight of the sparsity term", minimum=0)
-    weight_penalty: float = setting(1e-4, "lambda: weight of the squared weights", minimum=0)
+    l2_penalty: float = setting(
+        1e-4, "lambda: weight of the squared weights", minimum=0, aliases=("weight_penalty",)
+    )
     tied: bool = setting(False, "decoder kernel = encoder kernel transposed")
     top_k: int | None = setting(
         None, "hidden units that stay on in each example, the largest; none: all", minimum=1
@@ -98,7 +102,7 @@ def loss(
     """Sums the cost over the patches of a batch; divided by their number it is the cost above.
 
     The mean activations are taken over the whole batch, over all devices too, but a micro-batch
-    knows nothing of the others: this loss needs `micro_batches=1`.
+    knows nothing of the others: this loss needs `grad_accum_steps=1`.
 
     Args:
       params: the model's parameters.
@@ -119,10 +123,10 @@ def loss(
     kernels = [leaf for name, leaf in params.items() if name.endswith("kernel")]
     terms = {
         "reconstruction": jnp.sum(jnp.square(output - patches).sum(axis=-1) * weights) / 2,
-        "weight_term": weight * config.weight_penalty / 2 * sum(map(_squares, kernels)),
+        "weight_term": weight * config.l2_penalty / 2 * sum(map(_squares, kernels)),
         "sparsity_term": weight
         * config.sparsity_weight
-        * kl_sparsity(mean_code, config.sparsity_target).sum(),
+        * kl_sparsity(mean_code, config.sparsity_rho).sum(),
     }
     figures = {
         "l1_error": jnp.sum(jnp.abs(output - patches).sum(axis=-1) * weights),

@@ -51,12 +51,17 @@ class TextEncoderConfig(VocabularyConfig):
     width: int = setting(64, "size of a token's vector", minimum=1, maximum=65_536)
     layers: int = setting(4, "blocks", minimum=1, maximum=1000)
     heads: int = setting(2, "attention heads; they divide the width", minimum=1)
-    ffn_width: int = setting(256, "size of the feed-forward network's hidden layer", minimum=1)
+    mlp_dim: int = setting(
+        256, "size of the feed-forward network's hidden layer", minimum=1, aliases=("ffn_width",)
+    )
     activation: str = setting("relu", "of the feed-forward network", choices=ACTIVATIONS)
     positions: str = setting("learned", "how positions are told", choices=POSITIONS)
     pre_norm: bool = setting(True, "norm before each sub-layer (GPT-2) and not after it (2017)")
-    embedding_stddev: float = setting(
-        1.0, "standard deviation of embeddings at the start; 1 is PyTorch's", above=0
+    embedding_init_std: float = setting(
+        1.0,
+        "standard deviation of embeddings at the start; 1 is PyTorch's",
+        above=0,
+        aliases=("embedding_stddev",),
     )
     dropout: float = setting(
         0.0, "rate on embeddings, attention weights and sub-layer outputs", minimum=0, maximum=0.99
@@ -84,8 +89,11 @@ class TextClassifierConfig(TextEncoderConfig):
     word_dropout: float = setting(
         0.0, "share of words that training takes for unknown ones", minimum=0, maximum=0.99
     )
-    phrase_buckets: int = setting(
-        0, "rows of a table of votes of words and pairs of words, by hash; 0: none", minimum=0
+    ngram_hash_buckets: int = setting(
+        0,
+        "rows of a table of votes of words and pairs of words, by hash; 0: none",
+        minimum=0,
+        aliases=("phrase_buckets",),
     )
     label_smoothing: float = setting(
         0.0, "share of a target that training spreads evenly over all classes", minimum=0, maximum=1
@@ -118,8 +126,8 @@ class TextClassifier(nn.Module):
         }
         self.hidden = Dense(config.hidden, **options)
         self.head = Dense(config.classes, **options)
-        if config.phrase_buckets:
-            self.votes = HashedBigramLogits(config.phrase_buckets, config.classes)
+        if config.ngram_hash_buckets:
+            self.votes = HashedBigramLogits(config.ngram_hash_buckets, config.classes)
 
     def __call__(self, tokens: jax.Array, *, dropout_keys: jax.Array | None = None) -> jax.Array:
         """Returns logits `[batch, classes]` for `tokens [batch, time]`.
@@ -137,7 +145,7 @@ class TextClassifier(nn.Module):
         vectors = self.encoder(tokens, dropout_keys=dropout_keys)
         pooled = self.head_dropout(masked_mean(vectors, real), dropout_keys)
         logits = self.head(nn.relu(self.hidden(pooled)))
-        return logits + self.votes(tokens) if self.config.phrase_buckets else logits
+        return logits + self.votes(tokens) if self.config.ngram_hash_buckets else logits
 
 
 class TextEncoder(nn.Module):
@@ -150,7 +158,7 @@ class TextEncoder(nn.Module):
     config: TextEncoderConfig
 
     def setup(self):
-        config, normal = self.config, nn.initializers.normal(self.config.embedding_stddev)
+        config, normal = self.config, nn.initializers.normal(self.config.embedding_init_std)
         self.embedding = nn.Embed(config.vocabulary_size, config.width, embedding_init=normal)
         if config.positions == "learned":
             self.position_embedding = positions.LearnedPositions(
@@ -161,7 +169,7 @@ class TextEncoder(nn.Module):
             EncoderBlock(
                 width=config.width,
                 heads=config.heads,
-                ffn_width=config.ffn_width,
+                mlp_dim=config.mlp_dim,
                 length=config.context,
                 activation=config.activation,
                 pre_norm=config.pre_norm,

@@ -50,25 +50,30 @@ class TransformerLMConfig(VocabularyConfig):
     width: int = setting(384, "size of a token's vector", minimum=1, maximum=65_536)
     layers: int = setting(6, "blocks", minimum=1, maximum=1000)
     heads: int = setting(6, "attention heads; they divide the width", minimum=1)
-    ffn_width: int = setting(1536, "size of the feed-forward network's hidden layer", minimum=1)
+    mlp_dim: int = setting(
+        1536, "size of the feed-forward network's hidden layer", minimum=1, aliases=("ffn_width",)
+    )
     activation: str = setting("relu", "of the feed-forward network", choices=ACTIVATIONS)
     positions: str = setting("sinusoidal", "how positions are told", choices=POSITIONS)
     attention_window: int | None = setting(
         None, "keys that a query sees, its own included; none: all before it", minimum=1
     )
-    demo_unmasked: bool = setting(
-        False, "no causal mask, to see why there is one: the loss collapses, samples fail"
+    no_causal_mask: bool = setting(
+        False,
+        "no causal mask, to see why there is one: the loss collapses, samples fail",
+        aliases=("demo_unmasked",),
     )
     qkv_bias: bool = setting(False, "biases of queries, keys and values")
     bias: bool = setting(True, "biases of output projections, feed-forward, norms and head")
     pre_norm: bool = setting(True, "norm before each sub-layer (GPT-2) and not after it (2017)")
     norm: str = setting("layernorm", "layer norm, or RMS norm without parameters", choices=NORMS)
     qk_norm: bool = setting(False, "RMS norm of every head's queries and keys")
-    conv_size: int = setting(
+    short_conv_width: int = setting(
         1,
         "tokens that the convolutions before attention and feed-forward see, the position's own"
         " included; 1: no convolutions",
         minimum=1,
+        aliases=("conv_size",),
     )
     tie_embeddings: bool = setting(False, "head kernel = embedding transposed, without a bias")
     init: str = setting(
@@ -97,9 +102,9 @@ class TransformerLMConfig(VocabularyConfig):
                 f"--heads: {self.heads} heads of {self.width // self.heads} cannot turn in pairs;"
                 " rotary positions accept heads of an even size"
             )
-        if self.attention_window is not None and self.demo_unmasked:
+        if self.attention_window is not None and self.no_causal_mask:
             raise UserError(
-                f"--attention_window: {self.attention_window} is not accepted with --demo_unmasked;"
+                f"--attention_window: {self.attention_window} is not accepted with --no_causal_mask;"
                 " none"
             )
 
@@ -130,7 +135,7 @@ class TransformerLM(nn.Module):
             EncoderBlock(
                 width=config.width,
                 heads=config.heads,
-                ffn_width=config.ffn_width,
+                mlp_dim=config.mlp_dim,
                 length=config.context,
                 activation=config.activation,
                 positions=config.positions,
@@ -144,7 +149,7 @@ class TransformerLM(nn.Module):
                 dropout=config.dropout,
                 precision=config.matmul_precision,
                 bias_init_scale=init.bias_init_scale,
-                conv_size=config.conv_size,
+                short_conv_width=config.short_conv_width,
             )
             for _ in range(config.layers)
         ]
@@ -179,7 +184,7 @@ class TransformerLM(nn.Module):
     def empty_caches(self, batch_size: int) -> list[BlockCache]:
         """Returns caches of rows that have read nothing, one of every block."""
         config = self.config
-        sizes = (config.heads, config.context, config.width, config.conv_size)
+        sizes = (config.heads, config.context, config.width, config.short_conv_width)
         return [empty_block_cache(batch_size, *sizes)] * config.layers
 
     def prefill(self, tokens: jax.Array) -> list[BlockCache]:
@@ -223,7 +228,7 @@ class TransformerLM(nn.Module):
         return x
 
     def _mask(self) -> Mask:
-        if self.config.demo_unmasked:
+        if self.config.no_causal_mask:
             return None
         return AttentionMask(self.config.attention_window)
 

@@ -18,20 +18,20 @@ def cost_and_gradient(
       config: an untied one without top-k.
     """
     w1, w2, b1, b2 = unpack(theta, config)
-    rho, count = config.sparsity_target, len(patches)
+    rho, count = config.sparsity_rho, len(patches)
     hidden = _sigmoid(patches @ w1.T + b1)
     output = _sigmoid(hidden @ w2.T + b2)
     mean = hidden.mean(axis=0)
     cost = 0.5 * np.sum((output - patches) ** 2) / count
-    cost += config.weight_penalty / 2 * (np.sum(w1**2) + np.sum(w2**2))
+    cost += config.l2_penalty / 2 * (np.sum(w1**2) + np.sum(w2**2))
     kl = rho * np.log(rho / mean) + (1 - rho) * np.log((1 - rho) / (1 - mean))
     cost += config.sparsity_weight * np.sum(kl)
     delta3 = (output - patches) * output * (1 - output)
     sparsity = config.sparsity_weight * (-rho / mean + (1 - rho) / (1 - mean))
     delta2 = (delta3 @ w2 + sparsity) * hidden * (1 - hidden)
     gradients = (
-        delta2.T @ patches / count + config.weight_penalty * w1,
-        delta3.T @ hidden / count + config.weight_penalty * w2,
+        delta2.T @ patches / count + config.l2_penalty * w1,
+        delta3.T @ hidden / count + config.l2_penalty * w2,
         delta2.mean(axis=0),
         delta3.mean(axis=0),
     )

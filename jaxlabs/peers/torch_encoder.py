@@ -19,7 +19,7 @@ def build_classifier(config: TextClassifierConfig) -> Any:
     Raises:
       ValueError: the config asks for something that this plain classifier has not.
     """
-    if config.phrase_buckets or config.activation != "relu":
+    if config.ngram_hash_buckets or config.activation != "relu":
         raise ValueError("a plain classifier has ReLU and no table of phrases")
     import torch
     from torch import nn
@@ -33,8 +33,8 @@ def build_classifier(config: TextClassifierConfig) -> Any:
             self.qkv = nn.Linear(width, 3 * width, bias=False)
             self.out = nn.Linear(width, width)
             self.ffn_norm = nn.LayerNorm(width)
-            self.expand = nn.Linear(width, config.ffn_width)
-            self.contract = nn.Linear(config.ffn_width, width)
+            self.expand = nn.Linear(width, config.mlp_dim)
+            self.contract = nn.Linear(config.mlp_dim, width)
 
         def forward(self, x, hidden):
             if config.pre_norm:

@@ -37,8 +37,8 @@ def build_gpt(config: TransformerLMConfig) -> Any:
             self.qkv = nn.Linear(width, 3 * width, bias=config.qkv_bias)
             self.out = nn.Linear(width, width, bias=config.bias)
             self.ffn_norm = nn.LayerNorm(width, bias=config.bias)
-            self.expand = nn.Linear(width, config.ffn_width, bias=config.bias)
-            self.contract = nn.Linear(config.ffn_width, width, bias=config.bias)
+            self.expand = nn.Linear(width, config.mlp_dim, bias=config.bias)
+            self.contract = nn.Linear(config.mlp_dim, width, bias=config.bias)
             self.residual_dropout = nn.Dropout(config.dropout)
 
         def forward(self, x):
@@ -112,11 +112,11 @@ def _require_plain(config: TransformerLMConfig) -> None:
     plain = {
         "positions": ("sinusoidal", "learned"),
         "activation": ("relu", "gelu"),
-        "demo_unmasked": (False,),
+        "no_causal_mask": (False,),
         "pre_norm": (True,),
         "norm": ("layernorm",),
         "qk_norm": (False,),
-        "conv_size": (1,),
+        "short_conv_width": (1,),
         "zero_init_residual": (False,),
     }
     for name, accepted in plain.items():

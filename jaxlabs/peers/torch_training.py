@@ -72,8 +72,8 @@ def build_step(
         with mode.autocast():
             value = loss(called)
         value.backward()
-        if config.clip_norm is not None:
-            torch.nn.utils.clip_grad_norm_(module.parameters(), config.clip_norm)
+        if config.grad_clip_norm is not None:
+            torch.nn.utils.clip_grad_norm_(module.parameters(), config.grad_clip_norm)
         optimizer.step()
         return float(value.detach())
 

@@ -27,7 +27,7 @@ def build_unet(config: UNetConfig, channels: int = 1, times: int = 1000) -> Any:
             super().__init__()
             self.first = nn.Conv2d(channels, features, 3, padding=1)
             self.first_norm = nn.GroupNorm(config.groups, features, eps=EPSILON)
-            self.project = nn.Linear(config.time_width, features)
+            self.project = nn.Linear(config.time_embed_dim, features)
             self.second = nn.Conv2d(features, features, 3, padding=1)
             self.second_norm = nn.GroupNorm(config.groups, features, eps=EPSILON)
             same = channels == features
@@ -42,10 +42,10 @@ def build_unet(config: UNetConfig, channels: int = 1, times: int = 1000) -> Any:
     class UNet(nn.Module):
         def __init__(self):
             super().__init__()
-            table = torch.from_numpy(positions.sinusoidal(times, config.time_width))
+            table = torch.from_numpy(positions.sinusoidal(times, config.time_embed_dim))
             self.register_buffer("table", table)
-            self.time_hidden = nn.Linear(config.time_width, config.time_width)
-            self.time_output = nn.Linear(config.time_width, config.time_width)
+            self.time_hidden = nn.Linear(config.time_embed_dim, config.time_embed_dim)
+            self.time_output = nn.Linear(config.time_embed_dim, config.time_embed_dim)
             self.input = nn.Conv2d(channels, low, 3, padding=1)
             self.down_0, self.down_1 = Block(low, low), Block(low, high)
             self.middle = Block(high, high)

@@ -182,7 +182,7 @@ def _unet(config: RunConfig, shape: tuple[int, int, int], batch_size: int) -> An
     from jaxlabs.peers.torch_unet import build_unet
 
     height, width, channels = shape
-    unet = build_unet(config.model, channels, config.diffusion.diffusion_steps)
+    unet = build_unet(config.model, channels, config.diffusion.num_timesteps)
     pictures = torch.rand(batch_size, channels, height, width) * 2 - 1
     return (part.to(memory_format=torch.channels_last) for part in (unet, pictures))
 

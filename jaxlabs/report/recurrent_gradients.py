@@ -196,7 +196,7 @@ def clipping(arrays: Arrays) -> list[ReportFigure]:
             if not finite.all():
                 last = int(np.argmin(finite)) - 1
                 upper.plot(steps[last], share[last], "x", color=color, markersize=8)
-    limit = float(arrays["clip_norm"])
+    limit = float(arrays["grad_clip_norm"])
     lower.axhline(limit, color=style.MUTED, linestyle="dotted", linewidth=1)
     lower.annotate(
         f"clipped to {limit:g}",
@@ -239,5 +239,5 @@ def _clipping_words(arrays: Arrays) -> str:
         f"The adding problem at length {int(arrays['length'])}: a plain network whose recurrent "
         f"matrix starts with a radius of {float(arrays['radius']):g}, plain SGD at a rate of "
         f"{float(arrays['rate']):g}. Without clipping {said[0]}; with gradients cut to a norm of "
-        f"{float(arrays['clip_norm']):g} {said[1]}, and the median ends at {end}."
+        f"{float(arrays['grad_clip_norm']):g} {said[1]}, and the median ends at {end}."
     )

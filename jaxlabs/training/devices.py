@@ -94,13 +94,13 @@ class DataParallel:
         """Puts host arrays onto every device of every process."""
         return jax.device_put(tree, self.replicated)
 
-    def require_divides(self, batch_size: int, micro_batches: int, flag: str) -> None:
+    def require_divides(self, batch_size: int, grad_accum_steps: int, flag: str) -> None:
         """Raises UserError unless the batch splits evenly over micro-batches and devices."""
         devices = self.mesh.size
-        if batch_size % (devices * micro_batches):
+        if batch_size % (devices * grad_accum_steps):
             raise UserError(
-                f"--{flag}: {batch_size} does not divide over {devices} devices x {micro_batches}"
-                f" micro-batches; a multiple of {devices * micro_batches}"
+                f"--{flag}: {batch_size} does not divide over {devices} devices x {grad_accum_steps}"
+                f" micro-batches; a multiple of {devices * grad_accum_steps}"
             )
 
 

@@ -95,7 +95,7 @@ def require_whole_set(task: Task, config: RunConfig, dataset: Any) -> None:
         )
     refused = {
         "batch_size": (config.batch_size, dataset.count, f"{dataset.count}, all training examples"),
-        "clip_norm": (settings.clip_norm, None, "none"),
+        "grad_clip_norm": (settings.grad_clip_norm, None, "none"),
         "ema_decay": (settings.ema_decay, 0.0, "0"),
     }
     for name, (value, accepted, told) in refused.items():

@@ -83,7 +83,7 @@ def initial_state(task: Task, config: RunConfig, placement: DataParallel) -> Tra
             variables,
             tx,
             ema_decay=settings.ema_decay,
-            micro_batches=settings.micro_batches,
+            grad_accum_steps=settings.grad_accum_steps,
             carry=task.init_carry(config.batch_size),
         )
 
@@ -94,7 +94,7 @@ def initial_state(task: Task, config: RunConfig, placement: DataParallel) -> Tra
 
 def require_divides(config: RunConfig, placement: DataParallel) -> None:
     """Raises UserError unless batches split evenly over micro-batches and devices."""
-    placement.require_divides(config.batch_size, config.optimization.micro_batches, "batch_size")
+    placement.require_divides(config.batch_size, config.optimization.grad_accum_steps, "batch_size")
     placement.require_divides(config.eval_batch_size, 1, "eval_batch_size")
 
 

@@ -56,16 +56,23 @@ class OptimizerConfig(Config):
         "last steps over which the rate falls, at most all after warm-up; none: all of these",
         minimum=1,
     )
-    final_rate_fraction: float = setting(
-        0.0, "where the fall ends, as a share of the peak", minimum=0, maximum=1
+    end_lr_ratio: float = setting(
+        0.0,
+        "where the fall ends, as a share of the peak",
+        minimum=0,
+        maximum=1,
+        aliases=("final_rate_fraction",),
     )
     adam_b1: float = setting(0.9, "decay of AdamW's first moment", minimum=0, below=1)
     adam_b2: float = setting(0.999, "decay of AdamW's second moment", minimum=0, below=1)
     weight_decay: float = setting(
         0.01, "AdamW's and Muon's decoupled decay, of matrices and kernels only", minimum=0
     )
-    clip_norm: float | None = setting(
-        None, "largest global norm of a gradient; none: no clipping", above=0
+    grad_clip_norm: float | None = setting(
+        None,
+        "largest global norm of a gradient; none: no clipping",
+        above=0,
+        aliases=("clip_norm",),
     )
     ema_decay: float = setting(
         0.0,
@@ -73,8 +80,11 @@ class OptimizerConfig(Config):
         minimum=0,
         below=1,
     )
-    micro_batches: int = setting(
-        1, "slices of a batch whose gradients add up; exact, and smaller in memory", minimum=1
+    grad_accum_steps: int = setting(
+        1,
+        "slices of a batch whose gradients add up; exact, and smaller in memory",
+        minimum=1,
+        aliases=("micro_batches",),
     )
 
 
@@ -117,8 +127,8 @@ def build_schedule(config: OptimizerConfig, steps: int) -> Schedule:
         decay_steps = min(config.decay_steps or left, left)
     fall = {
         "constant": lambda: optax.constant_schedule(1.0),
-        "cosine": lambda: optax.cosine_decay_schedule(1.0, decay_steps, config.final_rate_fraction),
-        "linear": lambda: optax.linear_schedule(1.0, config.final_rate_fraction, decay_steps),
+        "cosine": lambda: optax.cosine_decay_schedule(1.0, decay_steps, config.end_lr_ratio),
+        "linear": lambda: optax.linear_schedule(1.0, config.end_lr_ratio, decay_steps),
     }[config.schedule]()
     # The rate at step 0 is one rise above zero: a first step of rate 0 would be a step lost.
     rise = optax.linear_schedule(1 / (config.warmup_steps + 1), 1.0, max(config.warmup_steps, 1))
@@ -165,9 +175,9 @@ def build_optimizer(config: OptimizerConfig, schedule: Schedule) -> optax.Gradie
             adam_b2=config.adam_b2,
             muon_weight_dimension_numbers=_block_matrices,
         )
-    if config.clip_norm is None:
+    if config.grad_clip_norm is None:
         return optimizer
-    return optax.chain(optax.clip_by_global_norm(config.clip_norm), optimizer)
+    return optax.chain(optax.clip_by_global_norm(config.grad_clip_norm), optimizer)
 
 
 class StopState(NamedTuple):

@@ -26,7 +26,7 @@ class TrainState:
       model: the linen module; static, not in checkpoints.
       tx: the optimizer; static, not in checkpoints.
       ema_decay: share of the average that a step keeps; static.
-      micro_batches: in how many slices a step takes its batch; static.
+      grad_accum_steps: in how many slices a step takes its batch; static.
       axis_name: the mapped axis that a step runs under, for losses whose statistics go over all
         examples of the batch; static, and None outside such a step.
       carry: what the next step's examples go on from, [batch, ...] each, such as the states of a
@@ -42,7 +42,7 @@ class TrainState:
     model: nn.Module = flax.struct.field(pytree_node=False)
     tx: optax.GradientTransformation = flax.struct.field(pytree_node=False)
     ema_decay: float = flax.struct.field(pytree_node=False)
-    micro_batches: int = flax.struct.field(pytree_node=False)
+    grad_accum_steps: int = flax.struct.field(pytree_node=False)
     axis_name: str | None = flax.struct.field(pytree_node=False, default=None)
     carry: Tree = None
 
@@ -63,7 +63,7 @@ def create_state(
     tx: optax.GradientTransformation,
     *,
     ema_decay: float = 0.0,
-    micro_batches: int = 1,
+    grad_accum_steps: int = 1,
     carry: Tree = None,
 ) -> TrainState:
     """Returns the state at step 0.
@@ -73,7 +73,7 @@ def create_state(
       variables: what `model.init` returned: "params", and "batch_stats" when the model has them.
       tx: an optax optimizer, clipping included.
       ema_decay: 0 keeps no average; else in (0, 1), `ema = decay * ema + (1 - decay) * params`.
-      micro_batches: a batch is taken in this many slices whose gradients add up.
+      grad_accum_steps: a batch is taken in this many slices whose gradients add up.
       carry: what the first batch goes on from, or None.
     """
     params = variables["params"]
@@ -87,7 +87,7 @@ def create_state(
         model=model,
         tx=tx,
         ema_decay=ema_decay,
-        micro_batches=micro_batches,
+        grad_accum_steps=grad_accum_steps,
         carry=carry,
     )
 

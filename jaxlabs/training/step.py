@@ -80,7 +80,7 @@ def accumulate(
         gradients, parts = jax.grad(total, has_aux=True)(state.params)
         return parts, gradients
 
-    count = state.micro_batches
+    count = state.grad_accum_steps
     if count == 1:
         return parts_and_gradients(batch, state.carry)
 

@@ -30,7 +30,7 @@ def x():
 
 def test_block_with_both_is_the_encoder_block(block, x):
     got = study.Block().apply({"params": block}, x, True, True)
-    expected = EncoderBlock(ffn_width=study.FFN_WIDTH, **SIZES).apply({"params": block}, x)
+    expected = EncoderBlock(mlp_dim=study.FFN_WIDTH, **SIZES).apply({"params": block}, x)
     np.testing.assert_allclose(got, expected, atol=1e-5)
 
 

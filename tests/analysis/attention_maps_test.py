@@ -28,7 +28,7 @@ from jaxlabs.models.transformer_lm import TransformerLM, TransformerLMConfig
 from jaxlabs.run_folder import RunFolder
 
 TINY = TransformerLMConfig(
-    vocabulary_size=7, context=8, width=8, layers=2, heads=2, ffn_width=16, dropout=0.0
+    vocabulary_size=7, context=8, width=8, layers=2, heads=2, mlp_dim=16, dropout=0.0
 )
 
 
@@ -65,7 +65,7 @@ def test_windowed_model_passes_its_checks_at_its_window_and_no_smaller_one(key):
 
 
 def test_unmasked_model_fails_the_causal_check(key):
-    figures = checks(attention_maps(*build(key, demo_unmasked=True)), causal=True)
+    figures = checks(attention_maps(*build(key, no_causal_mask=True)), causal=True)
     assert figures["row_sum_error"] < 1e-6
     assert figures["future_weight"] > 0
 
@@ -279,11 +279,11 @@ def test_padding_follows_a_text_where_there_is_room():
 
 def test_flag_names_texts_and_refuses_empty_ones():
     assert AttentionMapsConfig().texts() == {}
-    assert AttentionMapsConfig(shown_text="To be").texts() == {"": "To be"}
-    two = AttentionMapsConfig(shown_text="To be | or not")
+    assert AttentionMapsConfig(attention_text="To be").texts() == {"": "To be"}
+    two = AttentionMapsConfig(attention_text="To be | or not")
     assert two.texts() == {"text 1": "To be", "text 2": "or not"}
-    with pytest.raises(UserError, match=r"--shown_text: 'To be\|' is not accepted"):
-        AttentionMapsConfig(shown_text="To be|")
+    with pytest.raises(UserError, match=r"--attention_text: 'To be\|' is not accepted"):
+        AttentionMapsConfig(attention_text="To be|")
 
 
 def test_own_sentences_fit_into_a_block_of_32():

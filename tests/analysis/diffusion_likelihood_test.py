@@ -11,8 +11,8 @@ from jaxlabs.diffusion import process
 from jaxlabs.diffusion.schedules import DiffusionConfig, alphas_cumprod, make_schedule
 
 SHAPE = (2, 2, 1)
-FOUR = DiffusionConfig(diffusion_steps=4, first_beta=0.05, last_beta=0.6)
-FORTY = DiffusionConfig(diffusion_steps=40, first_beta=0.01, last_beta=0.2, prediction="v")
+FOUR = DiffusionConfig(num_timesteps=4, beta_start=0.05, beta_end=0.6)
+FORTY = DiffusionConfig(num_timesteps=40, beta_start=0.01, beta_end=0.2, prediction="v")
 
 
 def sees(guess, diffusion, x, t):

@@ -68,7 +68,7 @@ def test_a_loop_of_unknown_length_is_refused():
 
 def test_a_transformer_takes_two_operations_a_weight_and_four_a_score():
     config = TransformerLMConfig(
-        vocabulary_size=11, context=8, width=16, layers=2, heads=2, ffn_width=24, dropout=0.0
+        vocabulary_size=11, context=8, width=16, layers=2, heads=2, mlp_dim=24, dropout=0.0
     )
     model = TransformerLM(config)
     tokens = jax.ShapeDtypeStruct((3, 8), jnp.int32)

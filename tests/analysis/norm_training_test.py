@@ -45,12 +45,12 @@ def trained(pictures):
     )
 
 
-def one_by_one(pictures, norm, rate, seed, micro_batches=1):
+def one_by_one(pictures, norm, rate, seed, grad_accum_steps=1):
     """Returns the state after all steps of one training, and its losses."""
     model = NormalizedNetwork(CONFIG, CLASSES, norm)
     variables = model.init(keys.stream(seed, "init"), np.zeros((1, 4, 4, 1), np.float32))
     descent = optax.sgd(optax.linear_schedule(rate, 0, STEPS // 2, STEPS // 2))
-    state = create_state(model, variables, descent, micro_batches=micro_batches)
+    state = create_state(model, variables, descent, grad_accum_steps=grad_accum_steps)
     losses = []
     for step in range(STEPS):
         batch = batch_at(pictures.train, seed, step, BATCH)
@@ -78,7 +78,7 @@ def test_groups_are_trained_at_the_batch_norms_best_rate(pictures, trained):
     best = arrays["best_rate"][1]
     assert best == arrays["held_out_accuracy"][1].mean(axis=-1).argmax()
     np.testing.assert_array_equal(arrays["group_test_loss"][-1], arrays["test_loss"][1, best])
-    slow, _ = one_by_one(pictures, "batch", float(RATES[best]), 0, micro_batches=4)
+    slow, _ = one_by_one(pictures, "batch", float(RATES[best]), 0, grad_accum_steps=4)
     batch = pictures.train.arrays | {"weights": np.ones(40, np.float32)}
     parts = normalized_network.loss(slow.params, batch, None, slow, False)
     np.testing.assert_allclose(arrays["group_train_loss"][0, 0], parts.total / 40, rtol=1e-4)

@@ -24,7 +24,7 @@ def always_a():
     """A classifier that always answers A, with logits 2 and 0."""
     config = TextClassifierConfig(
         **{"vocabulary_size": 4, "context": 3, "width": 2, "layers": 1, "heads": 1},
-        **{"ffn_width": 2, "classes": 2, "hidden": 2, "phrase_buckets": 64},
+        **{"mlp_dim": 2, "classes": 2, "hidden": 2, "ngram_hash_buckets": 64},
     )
     model = TextClassifier(config)
     params = model.init(jax.random.key(0), np.ones((1, 3), np.int32))["params"]

@@ -67,7 +67,7 @@ def test_clipped_gradients_are_cut_before_adam_sees_them():
     def loss(params, _):  # a gradient far above the limit, which the step then brings below it
         return jnp.square(params["a"] - 2.95) + 1e-3 * params["b"]
 
-    options = {"steps": 4, "learning_rate": rate, "clip_norm": 0.02}
+    options = {"steps": 4, "learning_rate": rate, "grad_clip_norm": 0.02}
     got = jax.jit(lambda key: fit(loss, start, key, **options)[0])(key)
     schedule = optax.warmup_cosine_decay_schedule(rate, rate, 1, 4)
     optimizer = optax.chain(optax.clip_by_global_norm(0.02), optax.adam(schedule, b2=0.99))

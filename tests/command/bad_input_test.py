@@ -45,14 +45,14 @@ FLAG_ERRORS = {
     "--width=1.5": f"--width: '1.5' {NUMBER}",
     "--width=none": f"--width: 'none' {NUMBER}",
     "--width=": f"--width: '' {NUMBER}",
-    "--clip_norm=much": "--clip_norm: 'much' is not accepted; a number or none",
+    "--grad_clip_norm=much": "--grad_clip_norm: 'much' is not accepted; a number or none",
     "--bias=perhaps": "--bias: 'perhaps' is not accepted; true or false",
     "--overwrite=perhaps": "--overwrite: 'perhaps' is not accepted; true or false",
     "--prompt=": "--prompt: '' is not accepted; one character or more",
     "--heads=5": "--heads: 5 does not divide --width 16; a divisor",
     "--batch_size=6": "--batch_size: 6 does not divide over 4 devices x 1 micro-batches; "
     "a multiple of 4",
-    "--micro_batches=3": "--batch_size: 4 does not divide over 4 devices x 3 micro-batches; "
+    "--grad_accum_steps=3": "--batch_size: 4 does not divide over 4 devices x 3 micro-batches; "
     "a multiple of 12",
     "--eval_batch_size=3": "--eval_batch_size: 3 does not divide over 4 devices",
     "--schedule=cosine --warmup_steps=99": "--warmup_steps: 99 is not accepted with a cosine "
@@ -61,8 +61,8 @@ FLAG_ERRORS = {
     "--process_id=1": "--process_id: 1 is not accepted; below --num_processes 1",
     "--vocabulary_size=3": "--vocabulary_size: 3 is too few for the data; at least 2",
     "--prompt=ROΩEO☃": "--prompt: unknown characters 'Ω', '☃'; the 2",
-    "--shown_text=king|ROΩEO": "--shown_text: unknown characters 'Ω'; the 2",
-    "--shown_text=king|": "--shown_text: 'king|' is not accepted; texts of at least one",
+    "--attention_text=king|ROΩEO": "--attention_text: unknown characters 'Ω'; the 2",
+    "--attention_text=king|": "--attention_text: 'king|' is not accepted; texts of at least one",
     "--replay_step=0": "--replay_step: 0 is not accepted; a step from 1 to 4",
     "--replay_step=5": "--replay_step: 5 is not accepted; a step from 1 to 4",
     "train": "'train' is no flag; settings are given as --name=value",

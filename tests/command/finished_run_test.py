@@ -29,7 +29,7 @@ def test_losses_that_are_not_finite_at_the_end_are_shown_as_such(
 def test_finished_run_is_analyzed_again_for_another_text(trained, tmp_path, capsys):
     run = shutil.copytree(trained, tmp_path / "again")
     before = RunFolder(run).read_summary()
-    flags = ["--mode=analyze", "--shown_text=the king", f"--workdir={run}"]
+    flags = ["--mode=analyze", "--attention_text=the king", f"--workdir={run}"]
     assert command.run(LAB, flags) == 0
     assert "attention_future_weight 0.0000" in capsys.readouterr().out
     with np.load(RunFolder(run).arrays("attention_maps")) as arrays:
@@ -58,13 +58,13 @@ def test_damaged_newest_checkpoint_is_reported_and_the_one_before_it_sampled(
 def test_a_run_that_is_older_than_a_setting_has_its_default(tiny_flags, trained, tmp_path, capsys):
     run = shutil.copytree(trained, tmp_path / "run")
     stored = json.loads((run / "config.json").read_text())
-    del stored["settings"]["conv_size"]
+    del stored["settings"]["short_conv_width"]
     (run / "config.json").write_text(json.dumps(stored))
     again = [*tiny_flags, "--steps=4", f"--workdir={run}"]
     for flags in ([f"--workdir={run}", "--mode=evaluate"], again):
         assert command.run(LAB, flags) == 0
-    assert command.run(LAB, [*again, "--conv_size=2"]) == 2
-    assert "other settings: conv_size (1 there, 2 here);" in capsys.readouterr().err
+    assert command.run(LAB, [*again, "--short_conv_width=2"]) == 2
+    assert "other settings: short_conv_width (1 there, 2 here);" in capsys.readouterr().err
 
 
 def test_reading_mode_does_not_take_over_the_machine_of_the_training(trained, tmp_path, capsys):

@@ -50,11 +50,13 @@ def test_short_help_flag_wins_over_everything_but_bad_flags(capsys, refused):
 
 
 def test_flag_wins_over_preset_and_preset_over_default():
-    request = command.parse(LAB, ["--preset=reference", "--steps=7", "--nobias", "--clip_norm=2"])
+    request = command.parse(
+        LAB, ["--preset=reference", "--steps=7", "--nobias", "--grad_clip_norm=2"]
+    )
     assert request.config().flat() == LAB.config_class().flat() | PRESETS["reference"] | {
         "steps": 7,
         "bias": False,
-        "clip_norm": 2.0,
+        "grad_clip_norm": 2.0,
     }
 
 
@@ -69,21 +71,21 @@ def test_first_preset_is_the_default_and_names_the_folder():
     request = command.parse(LAB, [])
     assert request.config().flat() == LAB.config_class.from_flat(PRESETS[first]).flat()
     assert str(request.folder().path) == f"runs/gpt-{first}"
-    other = command.parse(LAB, ["--preset=reference", "--demo_unmasked"])
+    other = command.parse(LAB, ["--preset=reference", "--no_causal_mask"])
     assert str(other.folder().path) == "runs/gpt-reference-unmasked"
-    given = command.parse(LAB, ["--workdir=mine", "--demo_unmasked"])
+    given = command.parse(LAB, ["--workdir=mine", "--no_causal_mask"])
     assert str(given.folder().path) == "mine"
 
 
 def test_optional_setting_can_be_switched_off_by_none():
     lab = command.Lab(
         **{field: getattr(LAB, field) for field in LAB.__dataclass_fields__}
-        | {"presets": {"quick": {"clip_norm": 1.0, "attention_window": 8}}}
+        | {"presets": {"quick": {"grad_clip_norm": 1.0, "attention_window": 8}}}
     )
-    request = command.parse(lab, ["--clip_norm=none", "--attention_window=none"])
-    assert request.config().optimization.clip_norm is None
+    request = command.parse(lab, ["--grad_clip_norm=none", "--attention_window=none"])
+    assert request.config().optimization.grad_clip_norm is None
     assert request.config().model.attention_window is None
-    assert command.parse(lab, []).config().optimization.clip_norm == 1.0
+    assert command.parse(lab, []).config().optimization.grad_clip_norm == 1.0
 
 
 def test_command_that_is_recorded_can_be_given_again(tiny_flags, tmp_path):

@@ -75,8 +75,8 @@ HUGE = {
     "--batch_size=1000000000000": "--batch_size: 1000000000000 is not accepted; a whole number of",
     "--layers=100000000": "--layers: 100000000 is not accepted; a whole number of at least 1 and",
     "--width=100000000": "--width: 100000000 is not accepted; a whole number of at least 1 and of",
-    "--ffn_width=2000000000": "--ffn_width=2000000000: the state (parameters, optimizer, averages)",
-    "--width=65536 --ffn_width=2147483647": "--ffn_width=2147483647: the state ",
+    "--mlp_dim=2000000000": "--mlp_dim=2000000000: the state (parameters, optimizer, averages)",
+    "--width=65536 --mlp_dim=2147483647": "--mlp_dim=2147483647: the state ",
     "--eval_batch_size=1000000000": "--eval_batch_size=1000000000: a batch to evaluate needs ",
     "--steps_per_call=1000000001": "--steps_per_call: 1000000001 is not accepted; ",
 }

@@ -113,7 +113,7 @@ def test_search_equals_the_one_with_lists(params, beam, power):
         beam=beam,
         max_new_tokens=6,
         stop_token=STOP,
-        length_power=power,
+        length_penalty=power,
         carry=carry,
     )
     chex.assert_shape(beams.tokens, (3, beam, 6))
@@ -133,7 +133,7 @@ def test_full_width_is_exhaustive(params, power):
         beam=200,
         max_new_tokens=4,
         stop_token=STOP,
-        length_power=power,
+        length_penalty=power,
     )
     for row, start in enumerate(START):
         expected = every_sequence(params, start, 4, power, np.zeros(WIDTH))
@@ -173,7 +173,7 @@ def test_another_stop_token_or_power_compiles_nothing(params):
     options = {"beam": 2, "max_new_tokens": 3}
     beam_search(Recurrence(), params, START, **options)
     traced = len(TRACED)
-    beam_search(Recurrence(), params, START, stop_token=1, length_power=2, **options)
+    beam_search(Recurrence(), params, START, stop_token=1, length_penalty=2, **options)
     assert len(TRACED) == traced
 
 

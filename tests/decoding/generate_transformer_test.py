@@ -31,7 +31,7 @@ class Recorder(TransformerDecoder):
 
 def build(**settings):
     settings = {"positions": "sinusoidal", "matmul_precision": "highest"} | settings
-    sizes = {"context": CONTEXT, "width": 16, "layers": 2, "heads": 2, "ffn_width": 24}
+    sizes = {"context": CONTEXT, "width": 16, "layers": 2, "heads": 2, "mlp_dim": 24}
     return TransformerLM(TransformerLMConfig(vocabulary_size=VOCABULARY, **sizes, **settings))
 
 
@@ -65,7 +65,7 @@ def first_in_reach(time):
         {"positions": "rotary", "qk_norm": True, "norm": "rmsnorm"},
         {"positions": "alibi", "tie_embeddings": True},
         {"positions": "rotary", "attention_window": 3},
-        {"positions": "rotary", "conv_size": 4},
+        {"positions": "rotary", "short_conv_width": 4},
     ],
     ids=lambda settings: "-".join(str(value) for value in settings.values()),
 )
@@ -87,7 +87,9 @@ def test_cached_equals_uncached_logits_up_to_the_context(settings):
 
 
 @pytest.mark.parametrize(
-    "settings", [{"positions": "sinusoidal"}, {"positions": "rotary", "conv_size": 4}], ids=str
+    "settings",
+    [{"positions": "sinusoidal"}, {"positions": "rotary", "short_conv_width": 4}],
+    ids=str,
 )
 def test_past_the_context_every_step_equals_the_uncached_forward(settings, key):
     # 21 tokens cross the border at times 8, 12 and 16, row 1 at 8 while its prompt is being read.

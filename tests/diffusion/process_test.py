@@ -7,7 +7,7 @@ import pytest
 from jaxlabs.diffusion import process
 from jaxlabs.diffusion.schedules import DiffusionConfig, alphas_cumprod, make_schedule
 
-CONFIG = DiffusionConfig(diffusion_steps=50, last_beta=0.2)
+CONFIG = DiffusionConfig(num_timesteps=50, beta_end=0.2)
 SCHEDULE = make_schedule(CONFIG)
 TIMES = np.array([0, 1, 24, 49])
 
@@ -31,7 +31,7 @@ def test_noisy_pictures_have_the_mean_and_the_variance_of_their_time():
 def test_one_step_after_another_ends_in_the_same_distribution():
     """Variance and signal of x after single steps of variance beta, followed exactly."""
     signal, variance = 1.0, 0.0
-    for t in range(CONFIG.diffusion_steps):
+    for t in range(CONFIG.num_timesteps):
         beta = float(SCHEDULE.betas[t])
         signal, variance = signal * (1 - beta) ** 0.5, variance * (1 - beta) + beta
         at = (jnp.array([t]), jnp.ones((1, 1)))
@@ -82,7 +82,7 @@ def test_v_turns_the_picture_a_quarter_ahead_of_x():
 @pytest.mark.parametrize("prediction", ["epsilon", "v"])
 def test_min_snr_weighs_errors_of_the_picture_by_the_cut_ratio(prediction):
     """An output off by d means a picture off by e: weight d^2 = min(SNR, gamma) e^2."""
-    config = DiffusionConfig(prediction=prediction, loss_weighting="min_snr", diffusion_steps=50)
+    config = DiffusionConfig(prediction=prediction, loss_weighting="min_snr", num_timesteps=50)
     weights, schedule = process.loss_weights(config), make_schedule(config, np.float64)
     with jax.enable_x64(True):
         x, output = jnp.ones((4, 1), jnp.float64), jnp.zeros((4, 1), jnp.float64)

@@ -65,10 +65,10 @@ def test_every_step_equals_that_of_diffusers(settings, prediction, clip, monkeyp
     torch, diffusers = pytest.importorskip("torch"), pytest.importorskip("diffusers")
     # Where time 0 is not visited, theirs adds noise of variance beta in the last step too.
     settings = {"spacing": "leading"} | settings
-    diffusion = DiffusionConfig(diffusion_steps=100, last_beta=0.1, prediction=prediction)
+    diffusion = DiffusionConfig(num_timesteps=100, beta_end=0.1, prediction=prediction)
     steps, rows, key = settings["sampler_steps"], jnp.arange(2), jax.random.key(3)
     output = np.random.default_rng(0).standard_normal((100, *SHAPE)).astype(np.float32) / 2
-    sampler = SamplerConfig(clip_x0=clip, **settings)
+    sampler = SamplerConfig(clip_sample=clip, **settings)
     times = timesteps(diffusion, sampler)
     asked = tuple(int(t) for t in times)
     kind = {"shape": SHAPE, "diffusion": diffusion, "sampler": sampler, "snapshots": asked}
@@ -118,7 +118,7 @@ def test_times_are_those_of_ddim_and_ddpm_and_trailing_alone_those_of_the_solver
 ):
     pytest.importorskip("torch")
     diffusers = pytest.importorskip("diffusers")
-    diffusion = DiffusionConfig(diffusion_steps=count)
+    diffusion = DiffusionConfig(num_timesteps=count)
     ours, more = (
         timesteps(diffusion, SamplerConfig(sampler_steps=number, spacing=spacing))
         for number in (steps, min(steps + 1, count))
@@ -147,7 +147,7 @@ def test_ddim_steps_to_the_next_time_where_that_of_diffusers_steps_by_one_stride
     steps, spacing, same
 ):
     torch, diffusers = pytest.importorskip("torch"), pytest.importorskip("diffusers")
-    diffusion = DiffusionConfig(diffusion_steps=100, last_beta=0.1)
+    diffusion = DiffusionConfig(num_timesteps=100, beta_end=0.1)
     sampler = SamplerConfig(sampler=DDIM, sampler_steps=steps, spacing=spacing)
     times, left = timesteps(diffusion, sampler), alphas_cumprod(diffusion)
     scheduler = diffusers.DDIMScheduler(
@@ -175,12 +175,12 @@ def test_ddim_steps_to_the_next_time_where_that_of_diffusers_steps_by_one_stride
     np.testing.assert_allclose(ours, stepped(left[times], to_next))
     np.testing.assert_allclose(theirs, stepped(left[times], by_stride), rtol=1e-5)
     assert np.allclose(ours, theirs, rtol=1e-5) == same
-    assert "diffusers' DDIM steps from t to t - diffusion_steps //" in help_of("sampler")
+    assert "diffusers' DDIM steps from t to t - num_timesteps //" in help_of("sampler")
 
 
 def test_ddim_takes_its_noise_from_the_cut_x0_which_diffusers_does_where_asked():
     torch, diffusers = pytest.importorskip("torch"), pytest.importorskip("diffusers")
-    diffusion = DiffusionConfig(diffusion_steps=100, last_beta=0.1)
+    diffusion = DiffusionConfig(num_timesteps=100, beta_end=0.1)
     factors = coefficients(diffusion, SamplerConfig(sampler=DDIM, sampler_steps=20))
     scheduler = diffusers.DDIMScheduler(num_train_timesteps=100, timestep_spacing="trailing")
     scheduler.alphas_cumprod = torch.from_numpy(alphas_cumprod(diffusion))
@@ -198,12 +198,12 @@ def test_ddim_takes_its_noise_from_the_cut_x0_which_diffusers_does_where_asked()
     ours = factors.a[0] * x + factors.b[0] * x0
     assert ours == pytest.approx(cut, rel=1e-5)
     assert abs(ours - uncut) > 0.01
-    assert "use_clipped_model_output=True" in help_of("clip_x0")
+    assert "use_clipped_model_output=True" in help_of("clip_sample")
 
 
 def test_the_last_ancestral_step_adds_no_noise_where_that_of_diffusers_adds_beta(monkeypatch):
     torch, diffusers = pytest.importorskip("torch"), pytest.importorskip("diffusers")
-    diffusion = DiffusionConfig(diffusion_steps=100, last_beta=0.1)
+    diffusion = DiffusionConfig(num_timesteps=100, beta_end=0.1)
     scheduler = diffusers.DDPMScheduler(
         num_train_timesteps=100, timestep_spacing="trailing", variance_type="fixed_large"
     )

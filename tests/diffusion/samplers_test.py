@@ -25,14 +25,14 @@ from jaxlabs.diffusion.samplers import (
 from jaxlabs.diffusion.schedules import DiffusionConfig, alphas_cumprod, make_schedule
 
 SHAPE = (2, 2, 1)
-TEN_TIMES = DiffusionConfig(diffusion_steps=10, last_beta=0.7)
+TEN_TIMES = DiffusionConfig(num_timesteps=10, beta_end=0.7)
 KEY = 3
 
 
 def scaled(count, **settings):
     """The usual linear schedule, cut into as many times."""
-    ends = {"first_beta": 0.1 / count, "last_beta": 20 / count}
-    return DiffusionConfig(diffusion_steps=count, **ends, **settings)
+    ends = {"beta_start": 0.1 / count, "beta_end": 20 / count}
+    return DiffusionConfig(num_timesteps=count, **ends, **settings)
 
 
 def from_table(params, x, t, condition):
@@ -99,7 +99,7 @@ def draw(denoise, params, rows, diffusion, snapshots=(), **settings):
 def test_normal_data_come_back_with_mean_and_covariance(settings, prediction):
     diffusion, count = scaled(500, prediction=prediction), 4000
     mean, spread, axes = params = normal_data()
-    drawn = draw(Optimum(diffusion), params, range(count), diffusion, clip_x0=False, **settings)
+    drawn = draw(Optimum(diffusion), params, range(count), diffusion, clip_sample=False, **settings)
     rows = (np.asarray(drawn.images, np.float64).reshape(count, 4) - mean) @ axes
     # Beside the Monte-Carlo error of four deviations, what so many steps may be off.
     np.testing.assert_allclose(rows.mean(axis=0) / spread**0.5, 0, atol=4 / count**0.5 + 0.02)
@@ -146,7 +146,7 @@ def test_solver_keeps_the_spread_of_normal_data_in_twenty_steps():
 def test_error_falls_with_more_steps_at_the_order_of_the_solver(sampler, order):
     """Against the exact flow: along an axis, x / its deviation does not change with time."""
     count = 2**14
-    diffusion = DiffusionConfig(diffusion_steps=count, first_beta=0.1 / count, last_beta=20 / count)
+    diffusion = DiffusionConfig(num_timesteps=count, beta_start=0.1 / count, beta_end=20 / count)
     middle, left = count // 4 - 1, alphas_cumprod(diffusion)
     with jax.enable_x64(True):
         mean, spread, axes = params = jax.tree.map(jnp.asarray, normal_data(np.float64))
@@ -164,7 +164,7 @@ def test_error_falls_with_more_steps_at_the_order_of_the_solver(sampler, order):
                 jnp.arange(3),
                 shape=SHAPE,
                 diffusion=diffusion,
-                sampler=SamplerConfig(sampler=sampler, sampler_steps=steps, clip_x0=False),
+                sampler=SamplerConfig(sampler=sampler, sampler_steps=steps, clip_sample=False),
                 snapshots=(middle,),
                 start=jnp.asarray(start),
             )
@@ -210,7 +210,7 @@ def test_condition_reaches_the_network_row_by_row():
         return jnp.broadcast_to(condition.reshape(-1, 1, 1, 1), x.shape)
 
     labels = np.array([-0.5, 0.0, 0.25], np.float32)
-    v = dataclasses.replace(TEN_TIMES, prediction="v", first_beta=0.99, last_beta=0.99)
+    v = dataclasses.replace(TEN_TIMES, prediction="v", beta_start=0.99, beta_end=0.99)
     drawn = sample_many(
         labels_as_output,
         None,
@@ -227,11 +227,11 @@ def test_condition_reaches_the_network_row_by_row():
 
 
 def test_new_parameters_and_an_equal_network_compile_nothing_anew():
-    settings = {"sampler_steps": 3, "clip_x0": False}
+    settings = {"sampler_steps": 3, "clip_sample": False}
     mean, spread, axes = normal_data()
     draw(Optimum(TEN_TIMES), (mean, spread, axes), range(2), TEN_TIMES, **settings)
     compiled = sample._cache_size()
-    equal = DiffusionConfig(diffusion_steps=10, last_beta=0.7)
+    equal = DiffusionConfig(num_timesteps=10, beta_end=0.7)
     draw(Optimum(equal), (mean + 1, spread, axes), [5, 6], equal, **settings)
     assert sample._cache_size() == compiled
 
@@ -239,7 +239,7 @@ def test_new_parameters_and_an_equal_network_compile_nothing_anew():
 def test_snapshots_are_the_states_that_lead_to_the_picture():
     output = np.random.default_rng(0).standard_normal((10, *SHAPE)).astype(np.float32)
     asked = (9, 6, 5, 0)
-    setup = {"sampler": DDIM, "sampler_steps": 5, "clip_x0": False}  # at times 9, 7, 5, 3, 1
+    setup = {"sampler": DDIM, "sampler_steps": 5, "clip_sample": False}  # at times 9, 7, 5, 3, 1
     drawn = draw(from_table, output, [0], TEN_TIMES, asked, **setup)
     chex.assert_shape(drawn.snapshots, (4, 1, *SHAPE))
     np.testing.assert_array_equal(drawn.snapshots[1], drawn.snapshots[2])

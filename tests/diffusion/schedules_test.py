@@ -10,9 +10,9 @@ LINEAR = DiffusionConfig()
 COSINE = DiffusionConfig(noise_schedule="cosine")
 
 
-@pytest.mark.parametrize("config", [LINEAR, COSINE, DiffusionConfig(diffusion_steps=2)])
+@pytest.mark.parametrize("config", [LINEAR, COSINE, DiffusionConfig(num_timesteps=2)])
 def test_figures_equal_a_loop_over_times_in_double_precision(config):
-    schedule, count, left = make_schedule(config), config.diffusion_steps, 1.0
+    schedule, count, left = make_schedule(config), config.num_timesteps, 1.0
     for t in range(count):
         if config is COSINE:
             share = [
@@ -62,7 +62,7 @@ def test_hardly_anything_is_left_at_the_last_time():
 
 
 def test_a_single_time_is_a_schedule_too():
-    schedule = make_schedule(DiffusionConfig(diffusion_steps=1))
+    schedule = make_schedule(DiffusionConfig(num_timesteps=1))
     assert schedule.betas == np.float32(1e-4)
     assert schedule.posterior_variance == 0
     assert np.isfinite(schedule.posterior_log_variance).all()
@@ -70,8 +70,8 @@ def test_a_single_time_is_a_schedule_too():
 
 def test_betas_that_fall_or_reach_one_are_refused():
     for last in (1e-5, 1.0):
-        with pytest.raises(UserError, match=r"--last_beta: .* at least --first_beta 0.0001"):
-            DiffusionConfig(last_beta=last)
+        with pytest.raises(UserError, match=r"--beta_end: .* at least --beta_start 0.0001"):
+            DiffusionConfig(beta_end=last)
 
 
 @pytest.mark.peers

@@ -13,8 +13,8 @@ from jaxlabs.run_folder import RunFolder
 
 pytestmark = pytest.mark.usefixtures("reused_executables", "quickly_compiled")
 
-TINY = "--dataset=rendered_digits --train_images=400 --hidden=8 --hidden_layers=1 --steps=8"
-TINY += " --batch_size=32 --eval_every=4 --checkpoint_every=4 --log_every=2 --bound_samples=2"
+TINY = "--dataset=rendered_digits --train_images=400 --hidden=8 --num_hidden_layers=1 --steps=8"
+TINY += " --batch_size=32 --eval_every=4 --checkpoint_every=4 --log_every=2 --iwae_samples=2"
 
 
 def run(folder, *flags):
@@ -26,7 +26,9 @@ def run(folder, *flags):
 def whole(tmp_path_factory):
     """A run of the quick preset, with both objectives trained for pictures side by side."""
     folder = tmp_path_factory.mktemp("autoencoder") / "run"
-    return run(folder, "--compare_latent=2", "--tight_images=50", "--tight_samples=6")
+    return run(
+        folder, "--comparison_latent_dim=2", "--iwae_eval_images=50", "--iwae_eval_samples=6"
+    )
 
 
 def test_quick_leaves_map_lines_samples_and_bounds(whole):
@@ -55,7 +57,7 @@ def test_quick_leaves_map_lines_samples_and_bounds(whole):
 
 def test_run_that_was_cut_off_ends_as_one_that_was_not(whole, cut_off, require_same_end, capsys):
     folder = cut_off(whole)
-    run(folder.path, "--compare_latent=2", "--tight_images=50", "--tight_samples=6")
+    run(folder.path, "--comparison_latent_dim=2", "--iwae_eval_images=50", "--iwae_eval_samples=6")
     assert "resuming at step 4" in capsys.readouterr().err
     require_same_end(folder, whole)
 

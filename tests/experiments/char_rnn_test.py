@@ -72,7 +72,7 @@ def test_one_temperature_is_drawn_where_it_is_asked_for(whole, capsys):
 
 @pytest.mark.parametrize("carried", [True, False])
 def test_states_are_carried_over_a_text_in_order_and_not_over_random_windows(carried, play):
-    config = CharRNNRun.from_flat({"dataset": str(play), "context": 8, "carry_state": carried})
+    config = CharRNNRun.from_flat({"dataset": str(play), "context": 8, "stateful": carried})
     data = char_rnn.load_data(config)
     task = char_rnn.build_task(config, data.vocabulary)
     assert isinstance(data.train, ContiguousStreams if carried else TokenStream)
@@ -89,7 +89,7 @@ def test_sizes_of_the_presets():
     reference = CharRNNRun.from_flat(PRESETS["reference"])
     model = reference.model
     assert (model.cell, model.embedding, model.hidden, model.layers) == ("gru", 128, 256, 1)
-    assert reference.optimization.clip_norm is not None
+    assert reference.optimization.grad_clip_norm is not None
 
 
 @pytest.fixture

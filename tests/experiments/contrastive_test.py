@@ -13,8 +13,8 @@ from jaxlabs.run_folder import RunFolder
 
 pytestmark = pytest.mark.usefixtures("reused_executables", "quickly_compiled")
 
-TINY = "--channels=2 --embedding_width=8 --width=8 --heads=2 --ffn_width=8 --warmup_steps=0"
-TINY += " --batch_size=16 --eval_batch_size=8 --test_pairs=12 --prompt=thin --shift=1"
+TINY = "--channels=2 --projection_dim=8 --width=8 --heads=2 --mlp_dim=8 --warmup_steps=0"
+TINY += " --batch_size=16 --eval_batch_size=8 --num_eval_examples=12 --prompt=thin --shift=1"
 PACE = "--steps=6 --eval_every=3 --checkpoint_every=3 --log_every=3"
 
 
@@ -106,7 +106,10 @@ def test_runs_of_the_batch_size_sweep_see_equally_many_pairs():
     ("flag", "message"),
     [
         ("--batch_size=1", "--batch_size: 1 is not accepted; at least 2, since the other pairs"),
-        ("--micro_batches=2", "--micro_batches: 2 is not accepted; 1, since slices would not"),
+        (
+            "--grad_accum_steps=2",
+            "--grad_accum_steps: 2 is not accepted; 1, since slices would not",
+        ),
         ("--loss=nce", "--loss: 'nce' is not accepted; one of clip, siglip"),
         ("--temperature=0", "--temperature: 0.0 is not accepted; a number above 0"),
         ("--context=4", "words and marks; 1 to 4"),

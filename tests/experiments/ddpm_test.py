@@ -19,10 +19,10 @@ from jaxlabs.training.state import count_parameters
 
 pytestmark = pytest.mark.usefixtures("reused_executables", "quickly_compiled")
 
-TINY = "--dataset=rendered_digits --width=4 --groups=2 --time_width=4 --steps=4 --batch_size=8"
-TINY += " --micro_batches=1 --eval_batch_size=16 --evaluated_images=16 --eval_every=2"
+TINY = "--dataset=rendered_digits --width=4 --groups=2 --time_embed_dim=4 --steps=4 --batch_size=8"
+TINY += " --grad_accum_steps=1 --eval_batch_size=16 --num_eval_examples=16 --eval_every=2"
 TINY += " --checkpoint_every=2 --log_every=1 --warmup_steps=1 --num_samples=8 --sampler_steps=4"
-TINY += " --class_conditional --bound_images=16 --bound_strata=4"
+TINY += " --class_conditional --nll_images=16 --nll_strata=4"
 SMALL_JUDGE = "--dataset=rendered_digits --steps=2 --warmup_steps=1"
 
 
@@ -47,7 +47,7 @@ def judge(tmp_path_factory):
 @pytest.fixture(scope="module")
 def measured(judge):
     """Flags of samples that are measured by the small classifier."""
-    return [*TINY.split(), f"--classifier={judge.path}", "--quality_samples=8", "--quality_steps=4"]
+    return [*TINY.split(), f"--classifier={judge.path}", "--fid_samples=8", "--fid_steps=4"]
 
 
 @pytest.fixture(scope="module")
@@ -149,15 +149,15 @@ def test_measuring_goes_on_with_the_samples_that_it_had(whole, measured, tmp_pat
         ("--noclass_conditional --digit=3", "--digit: 3 is not accepted without"),
         ("--noclass_conditional --guidance=2", "--guidance: 2.0 is not accepted without"),
         ("--sampler_steps=1001", "--sampler_steps: 1001"),
-        ("--quality_steps=ten", "--quality_steps: 'ten' is not accepted; whole numbers"),
-        ("--quality_samplers=euler", "--quality_samplers: 'euler' is not accepted; of ancestral"),
+        ("--fid_steps=ten", "--fid_steps: 'ten' is not accepted; whole numbers"),
+        ("--fid_samplers=euler", "--fid_samplers: 'euler' is not accepted; of ancestral"),
         ("--classifier=nowhere", "--classifier: nowhere holds no finished run; make one with"),
         ("--groups=3", "--groups: 3 does not divide --width 4"),
     ],
 )
 def test_bad_input_is_one_line_and_leaves_nothing(flags, message, tmp_path, capsys):
     folder = tmp_path / "run"
-    given = [*TINY.split(), "--quality_samples=8", *flags.split()]
+    given = [*TINY.split(), "--fid_samples=8", *flags.split()]
     assert command.run(ddpm.LAB, [f"--workdir={folder}", *given]) == 2
     printed = capsys.readouterr().err.strip()
     assert message in printed
@@ -182,7 +182,7 @@ def test_classifier_whose_files_are_damaged_is_one_line(
     if isinstance(content, dict):
         content = json.dumps(json.loads((folder / file).read_text()) | content)
     (folder / file).write_text(content)
-    given = [*TINY.split(), "--quality_samples=8", f"--classifier={folder}"]
+    given = [*TINY.split(), "--fid_samples=8", f"--classifier={folder}"]
     assert command.run(ddpm.LAB, [f"--workdir={tmp_path / 'run'}", *given]) == 2
     printed = capsys.readouterr().err.strip()
     assert f"--classifier: {folder}" in printed

@@ -31,27 +31,30 @@ from jaxlabs.training.run_steps import build_multi_step
 
 pytestmark = pytest.mark.usefixtures("reused_executables", "quickly_compiled")
 
-SMALL_BLOCK = "--width=8 --layers=1 --heads=2 --ffn_width=8"
+SMALL_BLOCK = "--width=8 --layers=1 --heads=2 --mlp_dim=8"
 CHARACTERS = f"{SMALL_BLOCK} --context=8 --max_new_tokens=12 --dropout=0.1"
 SENTENCES = f"{SMALL_BLOCK} --train_sentences=64 --test_sentences=8 --warmup_steps=0 --beam=2"
 DIGITS = "--dataset=rendered_digits"
 TINY = {
-    "gpt": (gpt.LAB, f"--preset=reference --dataset=TEXT {CHARACTERS} --micro_batches=2"),
+    "gpt": (gpt.LAB, f"--preset=reference --dataset=TEXT {CHARACTERS} --grad_accum_steps=2"),
     "gpt_modern": (gpt.LAB, f"--dataset=TEXT {CHARACTERS} --attention_window=4 --decay_steps=1"),
-    "char_rnn": (char_rnn.LAB, "--dataset=TEXT --embedding=4 --hidden=8 --context=8 --carry_state"),
+    "char_rnn": (char_rnn.LAB, "--dataset=TEXT --embedding=4 --hidden=8 --context=8 --stateful"),
     "translation_gru": (sequence_patterns.LAB, f"--task=translation --backbone=gru {SENTENCES}"),
     "translation": (sequence_patterns.LAB, f"--task=translation {SENTENCES}"),
     "tagging": (sequence_patterns.LAB, f"--task=tagging --backbone=lstm {SENTENCES}"),
     "sentiment": (sequence_patterns.LAB, f"--task=sentiment --backbone=rnn {SENTENCES}"),
-    "autoencoder": (autoencoder.LAB, f"{DIGITS} --train_images=64 --hidden=8 --hidden_layers=1"),
+    "autoencoder": (
+        autoencoder.LAB,
+        f"{DIGITS} --train_images=64 --hidden=8 --num_hidden_layers=1",
+    ),
     "contrastive": (
         contrastive.LAB,
-        f"{DIGITS} {SMALL_BLOCK} --channels=2 --embedding_width=8 --test_pairs=12 --shift=1"
+        f"{DIGITS} {SMALL_BLOCK} --channels=2 --projection_dim=8 --num_eval_examples=12 --shift=1"
         " --warmup_steps=0 --prompt=thin",
     ),
     "ddpm": (
         ddpm.LAB,
-        f"{DIGITS} --width=4 --groups=2 --time_width=4 --micro_batches=1 --evaluated_images=16"
+        f"{DIGITS} --width=4 --groups=2 --time_embed_dim=4 --grad_accum_steps=1 --num_eval_examples=16"
         " --warmup_steps=1 --num_samples=4 --sampler_steps=4 --class_conditional --guidance=2",
     ),
     "mnist_classifier": (

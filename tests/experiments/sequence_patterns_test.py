@@ -11,7 +11,7 @@ from jaxlabs.run_folder import RunFolder
 
 pytestmark = pytest.mark.usefixtures("reused_executables", "quickly_compiled")
 
-SMALL = "--train_sentences=200 --test_sentences=20 --width=8 --layers=1 --heads=2 --ffn_width=8"
+SMALL = "--train_sentences=200 --test_sentences=20 --width=8 --layers=1 --heads=2 --mlp_dim=8"
 SMALL += " --batch_size=16 --eval_batch_size=20 --warmup_steps=0 --beam=2 --optimizer=adamw"
 PACE = "--steps=6 --eval_every=3 --checkpoint_every=3 --log_every=3"
 BACKBONE = {

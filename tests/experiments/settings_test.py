@@ -40,7 +40,7 @@ def read(monkeypatch):
 
 
 RUNS = {
-    "adamw": "--clip_norm=1 --ema_decay=0.5 --schedule=cosine --tensorboard --profile",
+    "adamw": "--grad_clip_norm=1 --ema_decay=0.5 --schedule=cosine --tensorboard --profile",
     "muon": "--optimizer=muon --schedule=linear",
 }
 
@@ -59,5 +59,5 @@ def test_reading_that_does_not_count_leaves_a_field_dead(read):
     settings.flat(), settings.identity(), hash(settings), repr(settings)
     assert settings == LAB.config_class()
     assert read - {"optimization"} <= {"schedule", "decay_steps", "warmup_steps", "steps"} | {
-        "final_rate_fraction"
+        "end_lr_ratio"
     }

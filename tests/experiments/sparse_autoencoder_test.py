@@ -10,7 +10,7 @@ from jaxlabs.run_folder import RunFolder
 pytestmark = pytest.mark.usefixtures("reused_executables")
 
 SMALL = "--dataset=dead_leaves --patches=300 --patch_size=5 --hidden=6 --eval_batch_size=300"
-SMALL += " --sparsity_target=0.1 --log_every=1 --eval_every=100"
+SMALL += " --sparsity_rho=0.1 --log_every=1 --eval_every=100"
 
 
 @pytest.fixture(autouse=True)
@@ -60,7 +60,10 @@ def test_killed_run_resumes_to_the_same_end(cut_off, require_same_end):
 @pytest.mark.parametrize(
     ("flags", "line"),
     [
-        (["--micro_batches=2"], "--micro_batches: 2 is not accepted; 1, since the sparsity term"),
+        (
+            ["--grad_accum_steps=2"],
+            "--grad_accum_steps: 2 is not accepted; 1, since the sparsity term",
+        ),
         (["--batch_size=8"], "--batch_size: 8 is not accepted with --optimizer lbfgs; 300, all"),
         (["--dataset=nowhere"], "--dataset: no "),
     ],

@@ -30,10 +30,10 @@ def test_reference_is_exactly_what_the_write_up_trained():
     settings = SpeechClassifierConfig.from_flat(PRESETS["reference"]).flat()
     write_up = {
         **{"dataset": "speeches", "vocabulary_size": 5755, "context": 32, "batch_size": 16},
-        **{"width": 64, "layers": 4, "heads": 2, "ffn_width": 256, "hidden": 100, "classes": 3},
+        **{"width": 64, "layers": 4, "heads": 2, "mlp_dim": 256, "hidden": 100, "classes": 3},
         **{"positions": "learned", "pre_norm": True, "activation": "relu", "balanced": False},
-        **{"embedding_stddev": 1.0, "dropout": 0.0, "word_dropout": 0.0, "head_dropout": 0.0},
-        **{"label_smoothing": 0.0, "phrase_buckets": 0, "rare_below": 1, "ema_decay": 0.0},
+        **{"embedding_init_std": 1.0, "dropout": 0.0, "word_dropout": 0.0, "head_dropout": 0.0},
+        **{"label_smoothing": 0.0, "ngram_hash_buckets": 0, "min_count": 1, "ema_decay": 0.0},
         **{"steps": 15 * 131, "optimizer": "adamw", "learning_rate": 1e-3, "weight_decay": 0.0},
         **{"schedule": "constant", "warmup_steps": 0, "validation_fraction": 0.0},
     }
@@ -57,7 +57,7 @@ def run(tmp_path_factory):
     """(run folder, flags) of a run on sentences of made-up speakers."""
     folder = RunFolder(tmp_path_factory.mktemp("speech_classifier") / "run")
     pace = f"--steps={STEPS} --eval_every=110 --checkpoint_every=110 --validation_fraction=0.2"
-    model = "--context=12 --width=16 --phrase_buckets=2000 --label_smoothing=0.01"
+    model = "--context=12 --width=16 --ngram_hash_buckets=2000 --label_smoothing=0.01"
     flags = f"--dataset=speaker_grammar {pace} {model}".split()
     assert command.run(LAB, [*flags, f"--workdir={folder.path}"]) == 0
     return folder, flags

@@ -24,7 +24,7 @@ pytestmark = pytest.mark.usefixtures("reused_executables", "quickly_compiled")
 
 WORDS = {"kind": "words", "words": sorted(f"word{number:03}" for number in range(60))}
 SPLITS = ("train_text", *speeches.SPEAKERS)
-TINY = {"context": 8, "width": 16, "ffn_width": 12, "layers": 1}
+TINY = {"context": 8, "width": 16, "mlp_dim": 12, "layers": 1}
 STEPS = 60
 
 
@@ -58,11 +58,11 @@ def test_reference_is_exactly_what_the_write_up_trained():
     settings = SpeechLMConfig.from_flat(PRESETS["reference"]).flat()
     write_up = {
         **{"dataset": "speeches", "vocabulary_size": 5755, "context": 32, "batch_size": 16},
-        **{"width": 64, "layers": 4, "heads": 2, "ffn_width": 100, "activation": "relu"},
+        **{"width": 64, "layers": 4, "heads": 2, "mlp_dim": 100, "activation": "relu"},
         **{"positions": "learned", "qkv_bias": False, "bias": True, "tie_embeddings": False},
         **{"init": "pytorch", "attention_window": None, "pre_norm": True, "norm": "layernorm"},
         **{"steps": 500, "optimizer": "adamw", "learning_rate": 1e-3, "schedule": "constant"},
-        **{"weight_decay": 0.0, "dropout": 0.0, "clip_norm": None, "ema_decay": 0.0},
+        **{"weight_decay": 0.0, "dropout": 0.0, "grad_clip_norm": None, "ema_decay": 0.0},
     }
     assert {name: settings[name] for name in write_up} == write_up
     window = SpeechLMConfig.from_flat(PRESETS["window"]).flat()

@@ -18,7 +18,7 @@ def tokens_of(batch=2, time=6, width=8, dtype=np.float32):
 
 
 def block(**options):
-    return EncoderBlock(**{"width": 8, "heads": 2, "ffn_width": 16, "length": 6} | options)
+    return EncoderBlock(**{"width": 8, "heads": 2, "mlp_dim": 16, "length": 6} | options)
 
 
 def shifted(params):
@@ -28,10 +28,10 @@ def shifted(params):
     )
 
 
-@pytest.mark.parametrize("conv_size", [1, 3])
+@pytest.mark.parametrize("short_conv_width", [1, 3])
 @pytest.mark.parametrize("pre_norm", [True, False])
-def test_block_puts_norms_convolutions_and_residuals_where_it_says(key, pre_norm, conv_size):
-    x, layer = tokens_of(), block(pre_norm=pre_norm, conv_size=conv_size)
+def test_block_puts_norms_convolutions_and_residuals_where_it_says(key, pre_norm, short_conv_width):
+    x, layer = tokens_of(), block(pre_norm=pre_norm, short_conv_width=short_conv_width)
     mask = masks.causal(6)
     params = shifted(layer.init(key, x)["params"])
 
@@ -39,7 +39,7 @@ def test_block_puts_norms_convolutions_and_residuals_where_it_says(key, pre_norm
         return build_norm("layernorm").apply({"params": params[name]}, x)
 
     def convolve(name, x):
-        if conv_size == 1:
+        if short_conv_width == 1:
             return x
         kernel = params[name]["kernel"]
         return x + sum(
@@ -117,7 +117,7 @@ def twin_values(params):
     "options",
     [
         {"activation": "gelu"},
-        {"pre_norm": False, "activation": "gelu", "conv_size": 2},
+        {"pre_norm": False, "activation": "gelu", "short_conv_width": 2},
         {"norm": "rmsnorm", "qk_norm": True, "positions": "rotary", "activation": "squared_relu"},
     ],
 )
@@ -135,11 +135,11 @@ def test_gradient_of_a_block_in_float64(key, options):
         check_grads(jax.jit(total), (params, x), order=1, modes=["rev"])
 
 
-@pytest.mark.parametrize(("pre_norm", "conv_size"), [(True, 3), (False, 1)])
-def test_cached_decode_equals_the_full_block(key, pre_norm, conv_size):
+@pytest.mark.parametrize(("pre_norm", "short_conv_width"), [(True, 3), (False, 1)])
+def test_cached_decode_equals_the_full_block(key, pre_norm, short_conv_width):
     x, layer = (
         tokens_of(batch=3),
-        block(pre_norm=pre_norm, positions="rotary", conv_size=conv_size),
+        block(pre_norm=pre_norm, positions="rotary", short_conv_width=short_conv_width),
     )
     variables = shifted(layer.init(key, x))
     full = layer.apply(variables, x, masks.causal(6))
@@ -171,7 +171,7 @@ def test_one_token_in_a_batch_of_one(key):
 
 
 def decoder_block(**options):
-    return DecoderBlock(**{"width": 8, "heads": 2, "ffn_width": 16, "length": 6} | options)
+    return DecoderBlock(**{"width": 8, "heads": 2, "mlp_dim": 16, "length": 6} | options)
 
 
 def memory_of(batch=2, time=5):

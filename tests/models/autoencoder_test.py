@@ -24,13 +24,13 @@ SHAPE, PIXELS = (4, 3, 1), 12
 pytestmark = pytest.mark.usefixtures("reused_executables", "quickly_compiled")
 
 SGD = optax.sgd(0.1)
-TINY = AutoencoderConfig(latent=2, hidden=5, hidden_layers=1, matmul_precision="highest")
+TINY = AutoencoderConfig(latent=2, hidden=5, num_hidden_layers=1, matmul_precision="highest")
 KEY = jax.random.key(3)
 
 
 def make(count=8, tx=None, redraw=False, **settings):
     """Returns a state and a batch of gray pictures."""
-    micro_batches = settings.pop("micro_batches", 1)
+    grad_accum_steps = settings.pop("grad_accum_steps", 1)
     model = Autoencoder(dataclasses.replace(TINY, **settings), SHAPE, redraw)
     images = np.random.default_rng(1).integers(0, 256, (count, *SHAPE), dtype=np.uint8)
     batch = {
@@ -40,7 +40,7 @@ def make(count=8, tx=None, redraw=False, **settings):
     }
     shapes = jax.eval_shape(model.init, KEY, jnp.zeros((1, PIXELS)))["params"]
     params = jax.tree.map(jnp.asarray, draw_params(shapes, seed=0))
-    state = create_state(model, {"params": params}, tx or SGD, micro_batches=micro_batches)
+    state = create_state(model, {"params": params}, tx or SGD, grad_accum_steps=grad_accum_steps)
     return jax.tree.map(jnp.copy, state), batch  # no two leaves are the same buffer
 
 
@@ -63,7 +63,7 @@ def by_numpy(params, batch, config, shape=SHAPE):
         return x @ params[name]["kernel"] + params[name]["bias"]
 
     def hidden(x, side):
-        for layer in range(config.hidden_layers):
+        for layer in range(config.num_hidden_layers):
             x = np.tanh(dense(x, f"{side}_{layer}"))
         return x
 
@@ -94,10 +94,10 @@ def by_numpy(params, batch, config, shape=SHAPE):
 @pytest.mark.parametrize(
     ("count", "settings"),
     [
-        (8, {"hidden_layers": 2}),
+        (8, {"num_hidden_layers": 2}),
         (8, {"objective": "ae"}),
         (1, {"latent": 1, "beta": 3.0}),
-        (8, {"likelihood": "gaussian", "scale": None, "hidden_layers": 0}),
+        (8, {"likelihood": "gaussian", "scale": None, "num_hidden_layers": 0}),
     ],
     ids=["vae", "ae", "one picture, one unit", "linear gaussian, learned scale"],
 )
@@ -196,7 +196,7 @@ def test_training_knobs_act_in_training_alone():
 
 
 def test_redrawn_pixels_are_ink_as_often_as_they_are_dark():
-    state, batch = make(redraw=True, objective="ae", hidden_layers=0)
+    state, batch = make(redraw=True, objective="ae", num_hidden_layers=0)
     many = {"images": np.repeat(batch["images"][:1], 2000, 0), "weights": np.ones(2000)}
     many["example"] = np.arange(2000, dtype=np.int32)
     state.params["output"]["bias"] = jnp.full(PIXELS, -40.0)  # a pixel of ink costs 40 nats
@@ -212,7 +212,7 @@ def test_redrawn_pixels_are_ink_as_often_as_they_are_dark():
 def test_four_parts_take_the_step_of_one(route):
     one, batch = make(redraw=True)
     one, metrics = train_step(one, batch, KEY)
-    four, _ = make(redraw=True, micro_batches=4 if route == "micro-batches" else 1)
+    four, _ = make(redraw=True, grad_accum_steps=4 if route == "micro-batches" else 1)
     if route == "mesh":
         placement = data_parallel()
         step = jax.jit(lambda state, batch: train_step(state, placement.shard_batch(batch), KEY))

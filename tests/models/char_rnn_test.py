@@ -112,7 +112,7 @@ def test_training_goes_on_from_the_states_before_but_in_fresh_rows():
 
 
 def test_windows_need_no_states():
-    model = tiny(carry_state=False)
+    model = tiny(stateful=False)
     state, batch = state_of(model).replace(carry=None), batch_of()
     del batch["fresh"]
     state, metrics = train_step(state, batch, jax.random.key(0))
@@ -124,7 +124,7 @@ def test_windows_need_no_states():
 def test_micro_batches_draw_the_dropout_and_carry_the_states_of_the_whole_batch():
     model, results = tiny(dropout=0.3), []
     for count in (1, 2):
-        state = state_of(model, DESCENT, micro_batches=count)
+        state = state_of(model, DESCENT, grad_accum_steps=count)
         for seed in range(2):
             batch = batch_of(seed=seed, fresh=seed == 0)
             state, metrics = train_step(state, batch, jax.random.key(seed))

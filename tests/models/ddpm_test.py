@@ -24,11 +24,11 @@ from jaxlabs.training.state import count_parameters, create_state
 SHAPE = (4, 4, 1)
 KEY = jax.random.key(3)
 SGD = optax.sgd(0.1)
-TINY = UNetConfig(width=4, groups=2, time_width=4, matmul_precision="highest")
+TINY = UNetConfig(width=4, groups=2, time_embed_dim=4, matmul_precision="highest")
 pytestmark = pytest.mark.usefixtures("reused_executables", "quickly_compiled")
 
 
-def make(count=8, micro_batches=1, diffusion=None, shape=SHAPE, tx=SGD, **settings):
+def make(count=8, grad_accum_steps=1, diffusion=None, shape=SHAPE, tx=SGD, **settings):
     """Returns a state and a batch of pictures."""
     model = UNet(
         dataclasses.replace(TINY, **settings), diffusion or DiffusionConfig(), shape, classes=3
@@ -42,7 +42,7 @@ def make(count=8, micro_batches=1, diffusion=None, shape=SHAPE, tx=SGD, **settin
     }
     shapes = jax.eval_shape(model.init, KEY, jnp.zeros((1, *shape)), jnp.zeros(1, jnp.int32))
     params = jax.tree.map(jnp.asarray, draw_params(shapes["params"], seed=0))
-    return create_state(model, {"params": params}, tx, micro_batches=micro_batches), batch
+    return create_state(model, {"params": params}, tx, grad_accum_steps=grad_accum_steps), batch
 
 
 @functools.partial(jax.jit, static_argnames="train")
@@ -133,7 +133,7 @@ def test_untrained_loss_is_that_of_saying_nothing():
 
 def test_one_batch_is_learned_by_heart():
     """At one early time, where the noise is all that differs from pictures that are all alike."""
-    diffusion = DiffusionConfig(diffusion_steps=1, first_beta=0.5, last_beta=0.5)
+    diffusion = DiffusionConfig(num_timesteps=1, beta_start=0.5, beta_end=0.5)
     state, batch = make(4, diffusion=diffusion, width=8, tx=optax.adam(1e-2))
     first = float(parts_of(state, batch).total)
     for _ in range(150):
@@ -156,7 +156,7 @@ def test_gradients_of_the_loss_are_differences():
 @pytest.mark.slow
 def test_micro_batches_and_devices_take_the_step_of_the_whole_batch():
     whole, batch = make(8, class_conditional=True)
-    sliced = jax.tree.map(jnp.copy, whole).replace(micro_batches=4)
+    sliced = jax.tree.map(jnp.copy, whole).replace(grad_accum_steps=4)
     spread = jax.tree.map(jnp.copy, whole)
     placement = data_parallel(jax.devices()[:4])
     expected, metrics = train_step(whole, batch, KEY)
@@ -188,7 +188,7 @@ def test_class_changes_the_output_and_guidance_weighs_it_against_none():
 
 
 def test_labels_are_kept_from_the_network_in_training_only():
-    state, batch = make(8, class_conditional=True, label_dropout=1.0)
+    state, batch = make(8, class_conditional=True, class_dropout=1.0)
     other = batch | {"labels": (batch["labels"] + 1) % 3}
     in_training = [float(parts_of(state, b, train=True).total) for b in (batch, other)]
     in_evaluation = [float(parts_of(state, b).total) for b in (batch, other)]

@@ -23,7 +23,7 @@ from jaxlabs.training.state import count_parameters, create_state
 pytestmark = pytest.mark.usefixtures("quickly_compiled")
 
 SMALL = DualEncoderConfig(
-    **{"vocabulary_size": 12, "width": 8, "heads": 2, "ffn_width": 8, "embedding_width": 6},
+    **{"vocabulary_size": 12, "width": 8, "heads": 2, "mlp_dim": 8, "projection_dim": 6},
     **{"channels": 2, "context": 5, "shift": 0, "matmul_precision": "highest"},
 )
 KEY = jax.random.key(0)

@@ -21,7 +21,7 @@ KEY = jax.random.key(3)
 
 def linear(**settings):
     """An autoencoder of two latent units without hidden layers."""
-    settings = {"latent": 2, "hidden_layers": 0, "likelihood": "gaussian"} | settings
+    settings = {"latent": 2, "num_hidden_layers": 0, "likelihood": "gaussian"} | settings
     config = AutoencoderConfig(matmul_precision="highest", **settings)
     return Autoencoder(config, SHAPE, False)
 

@@ -168,7 +168,7 @@ def test_mesh_of_four_devices_equals_one(padded_batch, one_device):
 def test_micro_batches_are_normalized_each_by_itself(one_device):
     model, variables = build()
     batch = batch_of()
-    state = state_of(model, variables, micro_batches=2)
+    state = state_of(model, variables, grad_accum_steps=2)
     parts = [
         LOSS(
             variables["params"],

@@ -28,7 +28,7 @@ TRANSLATED = np.array([[3, 4, 5, 6, 2], [7, 2, 0, 0, 0], [2, 0, 0, 0, 0], [0] * 
 
 
 def config_of(backbone, **options):
-    sizes = {"width": 8, "layers": 1, "heads": 2, "ffn_width": 12} | options
+    sizes = {"width": 8, "layers": 1, "heads": 2, "mlp_dim": 12} | options
     return SequenceConfig(backbone=backbone, **sizes)
 
 

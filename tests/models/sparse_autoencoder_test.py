@@ -44,12 +44,12 @@ def by_numpy(params, patches, config):
         smallest = np.sort(a2, axis=1)[:, -config.top_k][:, None]
         a2 = np.where(a2 >= smallest, a2, 0)
     a3 = scipy.special.expit(a2 @ w2 + b3)
-    rho, means = config.sparsity_target, a2.mean(axis=0)
+    rho, means = config.sparsity_rho, a2.mean(axis=0)
     kl = scipy.special.rel_entr(rho, means) + scipy.special.rel_entr(1 - rho, 1 - means)
     kernels = [w1] if config.tied else [w1, w2]
     return {
         "reconstruction": 0.5 * np.mean(np.sum((a3 - patches) ** 2, axis=1)),
-        "weight_term": config.weight_penalty / 2 * sum(np.sum(w**2) for w in kernels),
+        "weight_term": config.l2_penalty / 2 * sum(np.sum(w**2) for w in kernels),
         "sparsity_term": config.sparsity_weight * kl.sum() if config.sparsity_weight else 0.0,
     }
 
@@ -146,7 +146,7 @@ def test_four_devices_take_the_step_of_one(route):
 
 
 def test_one_batch_is_learned():
-    state, batch = make(4, tx=optax.adam(0.03), hidden=8, sparsity_weight=0.0, weight_penalty=0.0)
+    state, batch = make(4, tx=optax.adam(0.03), hidden=8, sparsity_weight=0.0, l2_penalty=0.0)
     first = cost(state, batch)["reconstruction"]
     for _ in range(400):
         state, _ = train_step(state, batch, None)

@@ -26,9 +26,9 @@ from jaxlabs.training.state import count_parameters, create_state
 pytestmark = pytest.mark.usefixtures("quickly_compiled")
 
 TINY = TextClassifierConfig(
-    vocabulary_size=11, context=6, width=8, layers=1, heads=2, ffn_width=12, hidden=10
+    vocabulary_size=11, context=6, width=8, layers=1, heads=2, mlp_dim=12, hidden=10
 )
-PHRASES = dataclasses.replace(TINY, phrase_buckets=40)
+PHRASES = dataclasses.replace(TINY, ngram_hash_buckets=40)
 
 
 # A full sentence, one with padding, one of a single word, one of padding alone.
@@ -223,7 +223,7 @@ def test_loss_counts_sentences_by_weight_and_smooths_in_training_only():
 
 def test_gradient_of_the_loss_in_float64():
     # GELU, since a ReLU at its kink has no gradient to compare with.
-    config = dataclasses.replace(PHRASES, width=4, ffn_width=4, hidden=4, activation="gelu")
+    config = dataclasses.replace(PHRASES, width=4, mlp_dim=4, hidden=4, activation="gelu")
     model, batch = TextClassifier(config), batch_of()
 
     def total(params):

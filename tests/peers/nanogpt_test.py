@@ -11,7 +11,7 @@ from jaxlabs.peers.torch_gpt import build_gpt
 from jaxlabs.training.state import count_parameters
 
 TINY = dataclasses.replace(
-    nanogpt.CPU_RECIPE, vocabulary_size=5, context=8, width=8, layers=1, heads=2, ffn_width=16
+    nanogpt.CPU_RECIPE, vocabulary_size=5, context=8, width=8, layers=1, heads=2, mlp_dim=16
 )
 
 
@@ -72,7 +72,7 @@ def test_training_stops_by_steps_or_by_the_clock_and_learns():
 
 @pytest.mark.parametrize(
     "options",
-    [{"positions": "rotary"}, {"norm": "rmsnorm"}, {"qk_norm": True}, {"conv_size": 4}],
+    [{"positions": "rotary"}, {"norm": "rmsnorm"}, {"qk_norm": True}, {"short_conv_width": 4}],
     ids=str,
 )
 def test_what_a_plain_gpt_has_not_is_refused(options):

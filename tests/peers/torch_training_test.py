@@ -53,7 +53,7 @@ def test_the_recurrent_twin_has_our_parameters_and_our_logits(cell):
 
 
 def test_a_step_is_ours_with_clipping_and_a_decay_of_matrices_alone():
-    settings = OptimizerConfig(learning_rate=0.01, weight_decay=0.5, clip_norm=0.05)
+    settings = OptimizerConfig(learning_rate=0.01, weight_decay=0.5, grad_clip_norm=0.05)
     model, params = initial("lstm")
     tokens = tokens_of(model.config)
     twin = build_char_rnn(model.config)

@@ -18,7 +18,7 @@ def clipping_arrays(last):
     return {
         "loss": loss,
         "norm": np.ones_like(loss),
-        **{"baseline": np.array(0.2), "clip_norm": np.array(0.5), "rate": np.array(0.1)},
+        **{"baseline": np.array(0.2), "grad_clip_norm": np.array(0.5), "rate": np.array(0.1)},
         **{"radius": np.array(1.2), "length": np.array(20), "blown_up": np.array(10.0)},
     }
 

@@ -75,11 +75,11 @@ def test_carry_reaches_the_next_step_as_it_was_left(three_steps):
 
 @pytest.mark.parametrize("count", [2, 8])
 def test_micro_batches_carry_what_the_whole_batch_does(three_steps, count):
-    state = state_of(micro_batches=count)
+    state = state_of(grad_accum_steps=count)
     for number in range(3):
         state, metrics = step(state, batch_of(number), jax.random.key(0))
     expected, figures = three_steps
-    assert_same((state, metrics), (expected.replace(micro_batches=count), figures))
+    assert_same((state, metrics), (expected.replace(grad_accum_steps=count), figures))
 
 
 def test_every_device_carries_its_own_examples(three_steps):
@@ -107,12 +107,12 @@ def test_every_device_carries_its_own_examples(three_steps):
 
 def test_mesh_carries_what_one_device_does(three_steps, make_placement):
     placement = make_placement(4)
-    state = placement.replicate(state_of(micro_batches=2))
+    state = placement.replicate(state_of(grad_accum_steps=2))
     for number in range(3):
         batch = jax.device_put(batch_of(number), placement.split)
         state, metrics = step(state, batch, jax.random.key(0))
     expected, figures = three_steps
-    assert_same((state, metrics), (expected.replace(micro_batches=2), figures))
+    assert_same((state, metrics), (expected.replace(grad_accum_steps=2), figures))
 
 
 def test_skipped_step_keeps_the_old_carry():

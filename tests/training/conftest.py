@@ -95,7 +95,7 @@ def make_task():
 
 @pytest.fixture(scope="session")
 def make_state():
-    """`make_state(task, tx, ema_decay=0.0, micro_batches=1) -> TrainState` at step 0."""
+    """`make_state(task, tx, ema_decay=0.0, grad_accum_steps=1) -> TrainState` at step 0."""
 
     @functools.cache
     def initial(statistics):
@@ -158,7 +158,7 @@ def make_config():
         checkpoint_every=4,
         steps_per_call=3,
         optimization=OptimizerConfig(
-            learning_rate=1e-2, schedule="cosine", warmup_steps=2, clip_norm=1.0, ema_decay=0.9
+            learning_rate=1e-2, schedule="cosine", warmup_steps=2, grad_clip_norm=1.0, ema_decay=0.9
         ),
     )
 

@@ -38,17 +38,17 @@ def test_batches_are_split_along_their_first_axis_inside_a_compiled_function(mak
             np.testing.assert_array_equal(shard.data, batch[name][2 * number : 2 * number + 2])
 
 
-@pytest.mark.parametrize(("size", "micro_batches"), [(4, 1), (8, 2), (12, 3)])
-def test_batch_that_divides_is_accepted(make_placement, size, micro_batches):
-    make_placement(4).require_divides(size, micro_batches, "batch_size")
+@pytest.mark.parametrize(("size", "grad_accum_steps"), [(4, 1), (8, 2), (12, 3)])
+def test_batch_that_divides_is_accepted(make_placement, size, grad_accum_steps):
+    make_placement(4).require_divides(size, grad_accum_steps, "batch_size")
 
 
-@pytest.mark.parametrize(("size", "micro_batches", "of"), [(2, 1, 4), (6, 1, 4), (12, 2, 8)])
-def test_batch_that_does_not_divide_is_refused(make_placement, size, micro_batches, of):
+@pytest.mark.parametrize(("size", "grad_accum_steps", "of"), [(2, 1, 4), (6, 1, 4), (12, 2, 8)])
+def test_batch_that_does_not_divide_is_refused(make_placement, size, grad_accum_steps, of):
     with pytest.raises(UserError) as caught:
-        make_placement(4).require_divides(size, micro_batches, "batch_size")
+        make_placement(4).require_divides(size, grad_accum_steps, "batch_size")
     assert str(caught.value) == (
-        f"--batch_size: {size} does not divide over 4 devices x {micro_batches} micro-batches;"
+        f"--batch_size: {size} does not divide over 4 devices x {grad_accum_steps} micro-batches;"
         f" a multiple of {of}"
     )
 

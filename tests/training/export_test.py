@@ -63,7 +63,7 @@ def forward(p, settings, tokens):
 
 def test_numpy_alone_computes_the_logits_from_the_file(tmp_path, key):
     config = TransformerLMConfig(
-        vocabulary_size=13, context=16, width=24, layers=2, heads=3, ffn_width=40
+        vocabulary_size=13, context=16, width=24, layers=2, heads=3, mlp_dim=40
     )
     model = TransformerLM(config)
     tokens = np.random.default_rng(0).integers(13, size=(2, 16))

@@ -79,11 +79,11 @@ def run(*flags, workdir="run"):
 
 
 @pytest.mark.parametrize("optimizer", ["lbfgs", "scipy"])
-@pytest.mark.parametrize("micro_batches", [1, 5])
-def test_minimum_is_that_of_the_normal_equations_and_ends_the_run(optimizer, micro_batches):
-    if optimizer == "scipy" and micro_batches > 1:
+@pytest.mark.parametrize("grad_accum_steps", [1, 5])
+def test_minimum_is_that_of_the_normal_equations_and_ends_the_run(optimizer, grad_accum_steps):
+    if optimizer == "scipy" and grad_accum_steps > 1:
         pytest.skip("scipy takes no micro-batches")
-    flags = [f"--optimizer={optimizer}", f"--micro_batches={micro_batches}", "--log_every=1"]
+    flags = [f"--optimizer={optimizer}", f"--grad_accum_steps={grad_accum_steps}", "--log_every=1"]
     status, folder = run(*flags)
     assert status == 0
     summary = folder.read_summary()
@@ -150,7 +150,10 @@ class Stops:
     ("flags", "line"),
     [
         (["--optimizer=lbfgs", "--batch_size=8"], "--batch_size: 8 is not accepted with --optimi"),
-        (["--optimizer=scipy", "--clip_norm=1"], "--clip_norm: 1.0 is not accepted with --optimi"),
+        (
+            ["--optimizer=scipy", "--grad_clip_norm=1"],
+            "--grad_clip_norm: 1.0 is not accepted with --optimi",
+        ),
         (
             ["--optimizer=scipy", "--ema_decay=0.9"],
             "--ema_decay: 0.9 is not accepted with --optimi",
@@ -169,11 +172,11 @@ def test_other_optimizers_never_converge(capsys):
     assert json.loads((folder.path / "summary.json").read_text())["steps"] == 30
 
 
-@pytest.mark.parametrize("micro_batches", [1, 5])
-def test_loss_and_gradient_of_a_step_are_those_of_numpy(micro_batches):
+@pytest.mark.parametrize("grad_accum_steps", [1, 5])
+def test_loss_and_gradient_of_a_step_are_those_of_numpy(grad_accum_steps):
     task = build_task(None, {})
     w = np.linspace(-1, 1, WIDTH, dtype=np.float32)
-    params, options = {"kernel": w[:, None]}, {"micro_batches": micro_batches}
+    params, options = {"kernel": w[:, None]}, {"grad_accum_steps": grad_accum_steps}
     tx = lbfgs()
     state = jax.jit(lambda p: create_state(task.model, {"params": p}, tx, **options))(params)
     batch = {"x": X, "y": Y, "weights": np.ones(COUNT, np.float32)}

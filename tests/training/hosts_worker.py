@@ -69,7 +69,7 @@ def main(port, processes, process_id, local_devices, folder, out):
         baselines=dict,
     )
     flags = {"batch_size": 8, "eval_batch_size": 4, "log_every": 1, "steps_per_call": 3}
-    flags |= {"eval_every": 4, "checkpoint_every": 4, "ema_decay": 0.9, "micro_batches": 2}
+    flags |= {"eval_every": 4, "checkpoint_every": 4, "ema_decay": 0.9, "grad_accum_steps": 2}
     config = RunConfig.from_flat(flags | {"steps": 6, "optimizer": "adamw", "learning_rate": 1e-2})
     model = Toy()
     task = Task(model, lambda key: model.init(key, tokens), loss, build_train_step(loss))

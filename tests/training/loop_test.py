@@ -318,7 +318,7 @@ def test_skipped_steps_are_logged_whatever_the_interval_and_keep_the_parameters(
             "--batch_size: 6 does not divide over 4 devices x 1 micro-batches; a multiple of 4",
         ),
         (
-            {"batch_size": 12, "micro_batches": 2},
+            {"batch_size": 12, "grad_accum_steps": 2},
             "--batch_size: 12 does not divide over 4 devices x 2 micro-batches; a multiple of 8",
         ),
         (

@@ -26,7 +26,7 @@ def test_losses_are_those_of_adam_at_the_stated_rates(
 ):
     task, data, steps = make_task(), make_data(), 6
     config = make_config(
-        learning_rate=0.1, clip_norm=None, weight_decay=0.0, ema_decay=0.0, warmup_steps=0
+        learning_rate=0.1, grad_clip_norm=None, weight_decay=0.0, ema_decay=0.0, warmup_steps=0
     )
     curve = range_test(task, data, config, make_placement(), steps=steps)
     tx = optax.inject_hyperparams(optax.adam)(learning_rate=0.0)

@@ -57,7 +57,7 @@ def closed_form(kind, step, steps, warmup, decay, final):
 def test_schedule_has_its_closed_form_at_every_step(kind, warmup, decay, final):
     steps = 20
     config = OptimizerConfig(
-        schedule=kind, warmup_steps=warmup, decay_steps=decay, final_rate_fraction=final
+        schedule=kind, warmup_steps=warmup, decay_steps=decay, end_lr_ratio=final
     )
     schedule = build_schedule(config, steps)
     falling = steps - warmup if decay is None else decay
@@ -152,9 +152,9 @@ def test_decay_never_touches_vectors(optimizer):
     np.testing.assert_allclose(updates["block_0"]["kernel"], expected, rtol=1e-6)
 
 
-@pytest.mark.parametrize(("clip_norm", "expected"), [(0.5, 0.5), (1e6, None), (None, None)])
-def test_gradients_are_clipped_by_their_global_norm(clip_norm, expected):
-    config = OptimizerConfig(clip_norm=clip_norm, adam_b1=0.0)
+@pytest.mark.parametrize(("grad_clip_norm", "expected"), [(0.5, 0.5), (1e6, None), (None, None)])
+def test_gradients_are_clipped_by_their_global_norm(grad_clip_norm, expected):
+    config = OptimizerConfig(grad_clip_norm=grad_clip_norm, adam_b1=0.0)
     optimizer = build_optimizer(config, CONSTANT)
     gradient = gradients()
     _, state = optimizer.update(gradient, optimizer.init(PARAMS), PARAMS)

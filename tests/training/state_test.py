@@ -46,8 +46,10 @@ def test_variables_hold_the_statistics_of_models_that_have_some():
 
 
 def test_static_parts_are_no_leaves():
-    state = create_state(None, {"params": PARAMS}, optax.sgd(1.0), micro_batches=4, ema_decay=0.5)
+    state = create_state(
+        None, {"params": PARAMS}, optax.sgd(1.0), grad_accum_steps=4, ema_decay=0.5
+    )
     assert all(isinstance(leaf, np.ndarray | jnp.ndarray) for leaf in jax.tree.leaves(state))
-    assert {"model", "tx", "ema_decay", "micro_batches"}.isdisjoint(
+    assert {"model", "tx", "ema_decay", "grad_accum_steps"}.isdisjoint(
         name.split(".")[0] for name in leaf_names(state)
     )

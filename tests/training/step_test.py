@@ -50,14 +50,14 @@ def big_batch_step(make_task, make_state, make_batch):
     return copied(task.train_step(make_state(task, DESCENT), make_batch(), jax.random.key(0)))
 
 
-@pytest.mark.parametrize("micro_batches", [2, 8])
+@pytest.mark.parametrize("grad_accum_steps", [2, 8])
 def test_micro_batches_of_unequal_weight_equal_the_big_batch(
-    make_task, make_state, make_batch, key, big_batch_step, micro_batches
+    make_task, make_state, make_batch, key, big_batch_step, grad_accum_steps
 ):
     task, batch = make_task(dropout=0.5), make_batch()
-    slices = batch["weights"].reshape(-1, micro_batches, 6).sum((0, 2))
+    slices = batch["weights"].reshape(-1, grad_accum_steps, 6).sum((0, 2))
     assert len(set(slices)) > 1  # else an average of averages would pass
-    state = make_state(task, DESCENT, micro_batches=micro_batches)
+    state = make_state(task, DESCENT, grad_accum_steps=grad_accum_steps)
     assert_same_step(task.train_step(state, batch, key), big_batch_step)
 
 
@@ -74,12 +74,12 @@ def test_pmap_over_four_devices_equals_one_device(
         assert_same_step(one, big_batch_step)
 
 
-@pytest.mark.parametrize("micro_batches", [1, 2])
+@pytest.mark.parametrize("grad_accum_steps", [1, 2])
 def test_sharded_mesh_equals_one_device(
-    make_task, make_state, make_batch, make_placement, key, big_batch_step, micro_batches
+    make_task, make_state, make_batch, make_placement, key, big_batch_step, grad_accum_steps
 ):
     task, placement = make_task(dropout=0.5), make_placement(4)
-    state = placement.replicate(make_state(task, DESCENT, micro_batches=micro_batches))
+    state = placement.replicate(make_state(task, DESCENT, grad_accum_steps=grad_accum_steps))
     batch = jax.device_put(make_batch(), NamedSharding(placement.mesh, PartitionSpec("batch")))
     assert len(batch["inputs"].sharding.device_set) == 4
     assert_same_step(task.train_step(state, batch, key), big_batch_step)
@@ -96,7 +96,7 @@ def test_padding_of_weight_zero_changes_nothing(
         name: np.concatenate([batch[name], padding[name]]).astype(batch[name].dtype)
         for name in batch
     }
-    state = make_state(task, DESCENT, micro_batches=2 if route == "micro-batches" else 1)
+    state = make_state(task, DESCENT, grad_accum_steps=2 if route == "micro-batches" else 1)
     if route == "mesh":  # two of the four devices hold nothing but padding
         placement = make_placement(4)
         state, padded = placement.replicate(state), jax.device_put(padded, placement.split)
@@ -255,7 +255,7 @@ def test_statistics_are_updated_and_averaged_over_micro_batches_and_devices(
     state = make_state(task, DESCENT)
     table = copied(state.params)["embedding"]["embedding"]
     expected = 0.1 * table[batch["inputs"]].mean((0, 1))  # the running mean starts at 0
-    cut = task.train_step(make_state(task, DESCENT, micro_batches=4), batch, key)[0]
+    cut = task.train_step(make_state(task, DESCENT, grad_accum_steps=4), batch, key)[0]
     whole = task.train_step(state, batch, key)[0]
     split = {name: leaf.reshape(4, 2, *leaf.shape[1:]) for name, leaf in batch.items()}
     mapped = jax.pmap(

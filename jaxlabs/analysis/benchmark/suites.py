@@ -47,7 +47,7 @@ def matmul(bench: Bench) -> list[list[Variant]]:
 
 def gpt_train(bench: Bench) -> list[list[Variant]]:
     """A training step of the character GPT."""
-    size = {"batch_size": 8, "micro_batches": 2} if bench.reduced else {}
+    size = {"batch_size": 8, "grad_accum_steps": 2} if bench.reduced else {}
     return _language_model(bench, "gpt_train", "gpt", characters(), size)
 
 
@@ -92,7 +92,7 @@ def ddpm_train(bench: Bench) -> list[list[Variant]]:
     """A training step of the U-Net."""
     subject, size = bench.labs["ddpm"], {}
     if bench.reduced:
-        size = {"batch_size": 32, "micro_batches": 4}
+        size = {"batch_size": 32, "grad_accum_steps": 4}
     config = changed(subject.config, bench, size)
     dataset = functools.partial(work.random_pictures, SHAPE)
     vocabulary = {"shape": SHAPE, "classes": []}

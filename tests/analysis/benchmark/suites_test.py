@@ -6,10 +6,10 @@ import pickle
 
 import numpy as np
 import pytest
-from jaxlabs.analysis.benchmark.cases import Bench, Subject
 
 from experiments import benchmark
 from jaxlabs.analysis.benchmark import suites, work
+from jaxlabs.analysis.benchmark.cases import Bench, Subject
 from jaxlabs.analysis.benchmark.suites import SUITES, matmul
 from jaxlabs.analysis.benchmark.turns import OURS
 from jaxlabs.data.batches import Examples
@@ -19,16 +19,16 @@ pytestmark = pytest.mark.usefixtures("quickly_compiled")
 
 # What makes every lab an affair of moments; all that is not named stays the reference's.
 TINY = {
-    "gpt": {"context": 8, "width": 16, "layers": 1, "heads": 2, "ffn_width": 16},
-    "ddpm": {"width": 8, "time_width": 8, "groups": 2},
+    "gpt": {"context": 8, "width": 16, "layers": 1, "heads": 2, "mlp_dim": 16},
+    "ddpm": {"width": 8, "time_embed_dim": 8, "groups": 2},
     "char_rnn": {"context": 4, "hidden": 8, "embedding": 8, "batch_size": 4},
     "speech_lm": {"context": 8, "width": 16, "layers": 1, "batch_size": 4, "vocabulary_size": 40},
     "speech_classifier": {"context": 8, "width": 16, "layers": 1, "batch_size": 4},
     "sparse_autoencoder": {"patches": 50, "batch_size": 50, "steps": 3},
 }
 TINY["speech_classifier"] |= {"vocabulary_size": 40}
-TINY["gpt"] |= {"batch_size": 2, "micro_batches": 1}
-TINY["ddpm"] |= {"batch_size": 2, "micro_batches": 1}
+TINY["gpt"] |= {"batch_size": 2, "grad_accum_steps": 1}
+TINY["ddpm"] |= {"batch_size": 2, "grad_accum_steps": 1}
 
 ALIKE = ("gpt_sample", "char_rnn", "window_attention")
 """Suites whose groups differ in a number alone."""
@@ -158,6 +158,6 @@ def test_only_a_window_by_a_mask_says_that_it_wants_much_memory(bench):
 def test_reduced_sizes_are_said_in_the_rows(bench):
     reduced = dataclasses.replace(bench, reduced=True)
     sizes = {name: SUITES[name](reduced)[0][0].size for name in ("gpt_train", "gpt_sample")}
-    assert sizes["gpt_train"].endswith("(reduced: batch_size 8, micro_batches 2)")
+    assert sizes["gpt_train"].endswith("(reduced: batch_size 8, grad_accum_steps 2)")
     assert "64 tokens (reduced from 8)" in sizes["gpt_sample"]
     assert "reduced" not in SUITES["gpt_train"](bench)[0][0].size

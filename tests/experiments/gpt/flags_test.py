@@ -31,7 +31,9 @@ def rows_of(folder, split):
 
 
 def test_evaluation_can_take_the_best_checkpoint(ours, capsys):
-    folder = ours("--steps=12", "--learning_rate=10", "--keep_checkpoints=1", "--clip_norm=none")
+    folder = ours(
+        "--steps=12", "--learning_rate=10", "--keep_checkpoints=1", "--grad_clip_norm=none"
+    )
     losses = {row["step"]: row["loss"] for row in rows_of(folder, "held_out") if row["step"]}
     best = min(losses, key=losses.get)
     kept = {int(path.name) for path in folder.checkpoints.iterdir()}

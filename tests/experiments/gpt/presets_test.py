@@ -34,7 +34,7 @@ def test_reference_is_exactly_what_the_write_ups_trained():
         "width": 384,
         "layers": 6,
         "heads": 6,
-        "ffn_width": 1536,
+        "mlp_dim": 1536,
         "activation": "relu",
         "dropout": 0.2,
         "positions": "sinusoidal",
@@ -42,7 +42,7 @@ def test_reference_is_exactly_what_the_write_ups_trained():
         "bias": True,
         "norm": "layernorm",
         "attention_window": None,
-        "demo_unmasked": False,
+        "no_causal_mask": False,
         "optimizer": "adamw",
         "learning_rate": 1e-3,
         "schedule": "constant",
@@ -97,7 +97,7 @@ def random_batch(size, context, vocabulary):
 
 
 def test_one_batch_is_learned_by_heart():
-    flags = {"context": 16, "width": 32, "ffn_width": 64, "layers": 1, "heads": 2, "dropout": 0.0}
+    flags = {"context": 16, "width": 32, "mlp_dim": 64, "layers": 1, "heads": 2, "dropout": 0.0}
     config = GPTConfig.from_flat(flags | {"learning_rate": 1e-2, "steps": 200})
     task = gpt.build_task(config, SIXTY_FIVE)
     state = initial_state(task, config, devices.data_parallel())

@@ -27,11 +27,11 @@ def test_loss_collapses_without_the_mask_and_only_there(
     noise, tiny_flags, tmp_path, monkeypatch, capsys
 ):
     monkeypatch.chdir(tmp_path)
-    model = ["--width=32", "--ffn_width=32", "--positions=learned", "--dropout=0"]
+    model = ["--width=32", "--mlp_dim=32", "--positions=learned", "--dropout=0"]
     pace = ["--steps=400", "--batch_size=32", "--learning_rate=1e-2", "--checkpoint_every=1000"]
     flags = [*tiny_flags, *model, *pace, f"--dataset={noise}", "--eval_every=1000"]
     losses = {}
-    for name, more in {"": [], "-unmasked": ["--demo_unmasked"]}.items():
+    for name, more in {"": [], "-unmasked": ["--no_causal_mask"]}.items():
         assert command.run(LAB, [*flags, *more]) == 0
         folder = RunFolder(f"runs/gpt-reference{name}")
         losses[name] = folder.read_summary()["metrics"]
@@ -77,7 +77,7 @@ def test_spare_rows_of_the_vocabulary_are_never_sampled(ours, capsys, play):
 
 
 def test_loss_on_a_markov_source_comes_near_its_entropy_rate(ours):
-    model = ["--width=32", "--ffn_width=64", "--dropout=0", "--eval_batch_size=256"]
+    model = ["--width=32", "--mlp_dim=64", "--dropout=0", "--eval_batch_size=256"]
     pace = ["--steps=300", "--batch_size=64", "--eval_every=1000", "--checkpoint_every=1000"]
     rate = ["--learning_rate=1e-2", "--schedule=cosine"]
     folder = ours("--dataset=markov", *model, *pace, *rate)

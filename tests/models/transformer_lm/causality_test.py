@@ -13,7 +13,7 @@ pytestmark = pytest.mark.usefixtures("quickly_compiled")
 
 @pytest.mark.parametrize(
     "options",
-    [*({"positions": kind} for kind in POSITIONS), {"conv_size": 4}],
+    [*({"positions": kind} for kind in POSITIONS), {"short_conv_width": 4}],
     ids=str,
 )
 def test_changing_a_token_leaves_earlier_logits_bit_identical(
@@ -38,9 +38,9 @@ def test_changing_a_token_leaves_earlier_logits_bit_identical(
         ({"attention_window": 2}, lambda query, key: 0 <= query - key <= 2),
         ({"attention_window": 1}, lambda query, key: query == key),
         # Each of the two blocks looks back one position at its entry, and one before it feeds.
-        ({"attention_window": 1, "conv_size": 2}, lambda query, key: 0 <= query - key <= 4),
+        ({"attention_window": 1, "short_conv_width": 2}, lambda query, key: 0 <= query - key <= 4),
         ({"attention_window": 100}, lambda query, key: key <= query),
-        ({"demo_unmasked": True}, lambda query, key: True),
+        ({"no_causal_mask": True}, lambda query, key: True),
     ],
 )
 def test_gradient_reaches_exactly_the_positions_that_may_be_seen(

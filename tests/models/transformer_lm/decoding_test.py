@@ -19,8 +19,8 @@ DECODED = [
     {"positions": "alibi"},
     {"attention_window": 3, "positions": "rotary", "qk_norm": True, "norm": "rmsnorm"},
     {"pre_norm": False, "tie_embeddings": True, "qkv_bias": True},
-    {"conv_size": 3, "positions": "rotary"},
-    {"conv_size": 4, "pre_norm": False},
+    {"short_conv_width": 3, "positions": "rotary"},
+    {"short_conv_width": 4, "pre_norm": False},
 ]
 
 

@@ -31,8 +31,8 @@ def test_more_tokens_than_the_context_are_refused(tiny, parameters, logits_of, t
         ({"heads": 3}, "--heads: 3 does not divide --width 16"),
         ({"heads": 16, "positions": "rotary"}, "--heads: 16 heads of 1 cannot turn in pairs"),
         (
-            {"attention_window": 2, "demo_unmasked": True},
-            "--attention_window: 2 is not accepted with --demo_unmasked; none",
+            {"attention_window": 2, "no_causal_mask": True},
+            "--attention_window: 2 is not accepted with --no_causal_mask; none",
         ),
         (
             {"attention_window": 0},
@@ -44,7 +44,10 @@ def test_more_tokens_than_the_context_are_refused(tiny, parameters, logits_of, t
         ({"norm": "batchnorm"}, "one of layernorm, rmsnorm"),
         ({"matmul_precision": "exact"}, "one of highest, default, fast"),
         ({"width": -16}, "--width: -16 is not accepted"),
-        ({"conv_size": 0}, "--conv_size: 0 is not accepted; a whole number of at least 1"),
+        (
+            {"short_conv_width": 0},
+            "--short_conv_width: 0 is not accepted; a whole number of at least 1",
+        ),
         ({"dropout": 1.0}, "--dropout: 1.0 is not accepted"),
     ],
 )

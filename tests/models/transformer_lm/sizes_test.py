@@ -48,7 +48,7 @@ def test_loss_at_the_start_is_within_two_percent_of_uniform(key, tokens_of):
 
 def test_initial_deviations_are_those_of_gpt2(key, tokens_of):
     model = TransformerLM(
-        TransformerLMConfig(vocabulary_size=65, width=192, ffn_width=256, layers=2, qkv_bias=True)
+        TransformerLMConfig(vocabulary_size=65, width=192, mlp_dim=256, layers=2, qkv_bias=True)
     )
     params = jax.jit(model.init)(key, tokens_of())["params"]
     block = params["blocks_1"]
@@ -70,7 +70,7 @@ def test_initial_deviations_are_those_of_gpt2(key, tokens_of):
 
 WORDS = TransformerLMConfig(
     **{"vocabulary_size": 5755, "context": 32, "width": 64, "layers": 4, "heads": 2},
-    **{"ffn_width": 100, "positions": "learned", "init": "pytorch", "dropout": 0.0},
+    **{"mlp_dim": 100, "positions": "learned", "init": "pytorch", "dropout": 0.0},
 )
 """The word-level decoder of the speeches."""
 
@@ -161,4 +161,4 @@ def test_options_add_and_remove_the_parameters_that_they_name(key, tiny, tokens_
         for block in (0, 1)
         for part in ("attention", "ffn")
     }
-    assert names(conv_size=4) - plain == kernels
+    assert names(short_conv_width=4) - plain == kernels

@@ -81,11 +81,11 @@ def test_loss_drops_out_in_training_only(key, tiny, parameters, batch_of):
         {"activation": "gelu", "positions": "learned", "tie_embeddings": True},
         {"activation": "gelu", "positions": "alibi", "attention_window": 2, "pre_norm": False},
         {"positions": "rotary", "norm": "rmsnorm", "qk_norm": True, "activation": "squared_relu"},
-        {"activation": "gelu", "conv_size": 2},
+        {"activation": "gelu", "short_conv_width": 2},
     ],
 )
 def test_gradient_of_the_loss_in_float64(key, options, tiny, parameters, batch_of):
-    model, batch = tiny(layers=1, width=4, heads=1, ffn_width=4, **options), batch_of(2, 3)
+    model, batch = tiny(layers=1, width=4, heads=1, mlp_dim=4, **options), batch_of(2, 3)
     params = parameters(model)
     with jax.enable_x64(True):
         params = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), params)
@@ -99,10 +99,10 @@ def test_gradient_of_the_loss_in_float64(key, options, tiny, parameters, batch_o
 
 def test_fast_gradients_are_close_to_the_highest_precision(key, tiny, parameters, batch_of):
     def gradients(precision):
-        model = tiny(matmul_precision=precision, width=64, ffn_width=128, layers=1)
+        model = tiny(matmul_precision=precision, width=64, mlp_dim=128, layers=1)
         return jax.jit(
             jax.grad(lambda p: loss(p, batch_of(), key, SimpleNamespace(model=model), False).total)
-        )(parameters(tiny(width=64, ffn_width=128, layers=1)))
+        )(parameters(tiny(width=64, mlp_dim=128, layers=1)))
 
     highest, fast, default = (gradients(p) for p in ("highest", "fast", "default"))
     chex.assert_trees_all_close(default, highest, rtol=1e-3, atol=1e-3)
@@ -129,7 +129,7 @@ def test_micro_batches_draw_the_dropout_of_the_whole_batch(key, tiny, parameters
     results = []
     for count in (1, 2):
         params = jax.tree.map(jnp.array, parameters(model))
-        results.append(train_step(state_of(model, params, micro_batches=count), batch, key))
+        results.append(train_step(state_of(model, params, grad_accum_steps=count), batch, key))
     (whole, whole_metrics), (sliced, sliced_metrics) = results
     np.testing.assert_allclose(sliced_metrics["loss"], whole_metrics["loss"], rtol=1e-6)
     np.testing.assert_allclose(
