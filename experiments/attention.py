@@ -30,9 +30,15 @@ DIMS = tuple(2**power for power in range(2, 11))
 class AttentionConfig(CommonConfig):
     """Sizes of the demonstrations and of the two experiments."""
 
-    sentence: str = setting(toy_sentences.SENTENCES[0], "what the mini encoder shows")
-    width: int = setting(16, "size of the mini encoder's word vectors", minimum=1, maximum=4096)
-    heads: int = setting(4, "its attention heads; they divide the width", minimum=1)
+    attention_sentence: str = setting(
+        toy_sentences.SENTENCES[0], "what the mini encoder shows", aliases=("sentence",)
+    )
+    embed_dim: int = setting(
+        16, "size of the mini encoder's word vectors", minimum=1, maximum=4096, aliases=("width",)
+    )
+    num_heads: int = setting(
+        4, "its attention heads; they divide the width", minimum=1, aliases=("heads",)
+    )
     encoder_steps: int = setting(300, "of training it to fill gaps", minimum=1, maximum=1_000_000)
     max_depth: int = setting(
         16, "deepest stack; depths are the powers of 2 up to it", minimum=1, maximum=1024
@@ -48,12 +54,16 @@ class AttentionConfig(CommonConfig):
 
     def check(self) -> None:
         super().check()
-        if self.width % self.heads:
+        if self.embed_dim % self.num_heads:
             raise UserError(
-                f"--heads: {self.heads} does not divide --width {self.width}; a divisor"
+                f"--num_heads: {self.num_heads} does not divide --embed_dim {self.embed_dim}; a"
+                " divisor"
             )
-        if not toy_sentences.words_of(self.sentence):
-            raise UserError(f"--sentence: {self.sentence!r} is not accepted; at least one word")
+        if not toy_sentences.words_of(self.attention_sentence):
+            raise UserError(
+                f"--attention_sentence: {self.attention_sentence!r} is not accepted; at least one"
+                " word"
+            )
 
 
 PRESETS = {"quick": {}, "best": {"seeds": 8, "depth_steps": 600, "heads_steps": 600}}
@@ -64,9 +74,9 @@ def measure(config: AttentionConfig, folder: RunFolder) -> StudyResult:
     step = attention_demo.scaled_dot_product(config.seed)
     scaling = attention_demo.scaling_study(DIMS, config.seed)
     reading = toy_sentences.read(
-        config.sentence,
-        width=config.width,
-        heads=config.heads,
+        config.attention_sentence,
+        embed_dim=config.embed_dim,
+        num_heads=config.num_heads,
         steps=config.encoder_steps,
         seed=config.seed,
     )

@@ -39,11 +39,15 @@ class AutoencoderRun(RunConfig):
     latents: latent.LatentConfig = group(latent.LatentConfig)
 
 
-ADAM = {"batch_size": 100, "eval_batch_size": 500, "weight_decay": 0.0, "schedule": "cosine"}
+ADAM = {"batch_size": 100, "eval_batch_size": 500, "weight_decay": 0.0, "lr_schedule": "cosine"}
 ADAM |= {"steps": 3000, "learning_rate": 2e-3, "eval_every": 1000, "checkpoint_every": 5000}
-LONG = ADAM | {"binarization": "redrawn", "eval_every": 10_000, "iwae_eval_images": 1000}
+LONG = ADAM | {"binarization": "dynamic", "eval_every": 10_000, "iwae_eval_images": 1000}
 GRAY = {"objective": "ae", "binarization": "none", "likelihood": "gaussian", "activation": "relu"}
-LINEAR = ADAM | GRAY | {"num_hidden_layers": 0, "latent": 10, "scale": 0.1, "optimizer": "lbfgs"}
+LINEAR = (
+    ADAM
+    | GRAY
+    | {"num_hidden_layers": 0, "latent": 10, "observation_std": 0.1, "optimizer": "lbfgs"}
+)
 LINEAR |= {"train_images": 5000, "batch_size": 5000, "steps": 1000, "eval_every": 100}
 PRESETS = {
     "quick": ADAM | {"latent": 2, "comparison_latent_dim": 32},
@@ -66,10 +70,10 @@ def load_data(config: AutoencoderRun) -> Data:
 
 def build_task(config: AutoencoderRun, vocabulary: Mapping[str, Any]) -> Task:
     """Makes the model for pictures of one shape."""
-    redraw = config.pictures.binarization == "redrawn"
+    redraw = config.pictures.binarization == "dynamic"
     model = autoencoder.Autoencoder(config.model, tuple(vocabulary["shape"]), redraw)
     init = functools.partial(model.init, x=jnp.zeros((1, math.prod(model.shape)), jnp.float32))
-    random = config.model.variational or config.pictures.binarization == "redrawn"
+    random = config.model.variational or config.pictures.binarization == "dynamic"
     return Task(model, init, autoencoder.loss, autoencoder.train_step, random=random)
 
 
@@ -111,7 +115,7 @@ LAB = Lab(
             settings=GRAY
             | {
                 "num_hidden_layers": 1,
-                "hidden": 1000,
+                "hidden_size": 1000,
                 "steps": 1000,
                 "comparison_latent_dim": None,
             },

@@ -15,7 +15,6 @@ import sys
 from collections.abc import Sequence
 
 import tqdm
-from jaxlabs.analysis.benchmark.cases import Bench, Subject
 
 from experiments import char_rnn, ddpm, gpt
 from experiments import sparse_autoencoder as sparse
@@ -23,6 +22,7 @@ from experiments import speech_classifier as classifier
 from experiments import speech_lm as words
 from jaxlabs import command
 from jaxlabs.analysis.benchmark import table, turns
+from jaxlabs.analysis.benchmark.cases import Bench, Subject
 from jaxlabs.analysis.benchmark.suites import SUITES, matmul
 from jaxlabs.config import UserError, group, nearest, setting
 from jaxlabs.lab import Lab, Study, StudyResult
@@ -38,10 +38,16 @@ class BenchmarkConfig(CommonConfig):
     """What to measure, how large, and for how long."""
 
     suite: str = setting("all", f"suites, with commas: {', '.join(SUITES)}; or all of them")
-    reduced: bool = setting(False, "smaller sizes where the reference's take minutes")
+    small: bool = setting(
+        False, "smaller sizes where the reference's take minutes", aliases=("reduced",)
+    )
     compiled_peers: bool = setting(True, "also measure PyTorch compiled; each takes a minute")
-    longest: int = setting(
-        65536, "tokens of the longest text in window_attention", minimum=1024, maximum=2**20
+    max_length: int = setting(
+        65536,
+        "tokens of the longest text in window_attention",
+        minimum=1024,
+        maximum=2**20,
+        aliases=("longest",),
     )
     measuring: turns.MeasuringConfig = group(turns.MeasuringConfig)
 
@@ -57,8 +63,14 @@ class BenchmarkConfig(CommonConfig):
         return list(SUITES) if self.suite == "all" else self.suite.split(",")
 
 
-QUICK = {"reduced": True, "compiled_peers": False, "longest": 16384, "rounds": 3, "seconds": 3.0}
-QUICK |= {"limit": 120.0}
+QUICK = {
+    "small": True,
+    "compiled_peers": False,
+    "max_length": 16384,
+    "repeats": 3,
+    "max_seconds": 3.0,
+}
+QUICK |= {"timeout": 120.0}
 PRESETS = {"quick": QUICK, "reference": {}}
 
 
@@ -67,9 +79,9 @@ def measure(config: BenchmarkConfig, folder: RunFolder) -> StudyResult:
     bench = Bench(
         labs={lab.name: _subject(lab, config.data_dir) for lab in LABS},
         platform=devices.describe()["platform"],
-        reduced=config.reduced,
+        small=config.small,
         compiled_peers=config.compiled_peers,
-        longest=config.longest,
+        max_length=config.max_length,
     )
     if not bench.has_pytorch:
         print(_why_alone(bench), file=sys.stderr)

@@ -46,7 +46,7 @@ class CharRNNRun(RunConfig):
 
 # An epoch of tiny Shakespeare in 64 streams of 128 characters is 121 steps.
 EPOCHS = {"eval_every": 121, "checkpoint_every": 121, "grad_clip_norm": 1.0, "weight_decay": 0.0}
-MUON = {"optimizer": "muon", "learning_rate": 3e-3, "schedule": "linear"}
+MUON = {"optimizer": "muon", "learning_rate": 3e-3, "lr_schedule": "linear"}
 MUON |= {"recurrent_init": "orthogonal"}
 
 PRESETS = {
@@ -54,7 +54,7 @@ PRESETS = {
     "reference": EPOCHS | {"learning_rate": 2e-3, "steps": 20 * 121},
     "best": EPOCHS
     | MUON
-    | {"hidden": 512, "layers": 2, "dropout": 0.25, "batch_size": 32, "steps": 7 * 242}
+    | {"hidden_size": 512, "num_layers": 2, "dropout": 0.25, "batch_size": 32, "steps": 7 * 242}
     | {"decay_steps": 1200, "eval_every": 242, "checkpoint_every": 242},
 }
 
@@ -62,7 +62,7 @@ PRESETS = {
 def load_data(config: CharRNNRun) -> Data:
     """Reads the text, to be read from end to end, or in windows where no state is carried."""
     dataset = datasets.load(config.dataset, config.data_dir)
-    context, rest = config.model.context, (config.seed, ngram_baselines)
+    context, rest = config.model.bptt_length, (config.seed, ngram_baselines)
     if config.model.stateful:
         return bptt_data(dataset, context, config.batch_size, *rest)
     return language_data(dataset, context, *rest)

@@ -58,7 +58,7 @@ class ContrastiveRun(RunConfig):
             raise UserError(f"--grad_accum_steps: {count} is not accepted; {told}")
 
 
-QUICK = {"batch_size": 256, "steps": 900, "learning_rate": 3e-3, "schedule": "cosine"}
+QUICK = {"batch_size": 256, "steps": 900, "learning_rate": 3e-3, "lr_schedule": "cosine"}
 QUICK |= {"warmup_steps": 50, "weight_decay": 0.05, "eval_batch_size": 256}
 QUICK |= {"eval_every": 300, "checkpoint_every": 900}
 PRESETS = {
@@ -79,7 +79,7 @@ def same_pairs_seen(point: Mapping[str, Any]) -> dict[str, Any]:
 def load_data(config: ContrastiveRun) -> Data:
     """Reads pictures of digits and describes them."""
     pictures = images.load(config.dataset, config.data_dir)
-    data = captions.caption_data(pictures, config.model.context, config.num_eval_examples)
+    data = captions.caption_data(pictures, config.model.context_length, config.num_eval_examples)
     require_divisible(data.vocabulary["shape"])
     known = config.model.loss, data.evaluations["test"], config.eval_batch_size
     return dataclasses.replace(data, baselines=lambda: pair_optimum.baselines(*known))
@@ -91,7 +91,7 @@ def build_task(config: ContrastiveRun, vocabulary: Mapping[str, Any]) -> Task:
     model = dual_encoder.DualEncoder(config.model.with_vocabulary(words))
     picture, text = jnp.zeros((1, *vocabulary["shape"]), jnp.float32), jnp.ones((1, 1), jnp.int32)
     init = functools.partial(model.init, images=picture, tokens=text)
-    random = config.model.shift > 0 or config.model.dropout > 0
+    random = config.model.max_translation > 0 or config.model.dropout > 0
     return Task(model, init, dual_encoder.loss, dual_encoder.train_step, random=random)
 
 
@@ -131,7 +131,7 @@ LAB = Lab(
         ),
         "temperature": Sweep(
             question="What does a temperature cost that is not learned?",
-            axes={"temperature": (0.01, 0.03, 0.1, 0.3, 1.0), "loss": dual_encoder.LOSSES},
+            axes={"init_temperature": (0.01, 0.03, 0.1, 0.3, 1.0), "loss": dual_encoder.LOSSES},
             metrics=(*FOUND, "calibration_error"),
             settings={"learn_temperature": False, "steps": SEEN // QUICK["batch_size"]},
         ),

@@ -58,13 +58,29 @@ REFERENCE = {"steps": 10 * EPOCH, "batch_size": 128, "grad_accum_steps": 16, "ev
 REFERENCE |= {"learning_rate": 2e-4, "eval_every": EPOCH, "checkpoint_every": 100, "log_every": 1}
 # What came after the paper, all of it free: a rate that falls, an average of the weights, another
 # target, less noise in the middle, and steps of one size in every direction of a kernel.
-MODERN = {"schedule": "cosine", "warmup_steps": 100, "zero_init_output": True, "prediction": "v"}
+MODERN = {
+    "lr_schedule": "cosine",
+    "warmup_steps": 100,
+    "zero_init_output": True,
+    "prediction_type": "v",
+}
 MODERN |= {"noise_schedule": "cosine", "optimizer": "muon", "ema_decay": 0.999}
 FEW = {"sampler": "dpm_solver", "sampler_steps": 20}
-QUICK = {"width": 32, "steps": 750, "batch_size": 32, "grad_accum_steps": 2, "eval_batch_size": 64}
+QUICK = {
+    "base_channels": 32,
+    "steps": 750,
+    "batch_size": 32,
+    "grad_accum_steps": 2,
+    "eval_batch_size": 64,
+}
 QUICK |= {"learning_rate": 2e-3, "ema_decay": 0.99, "eval_every": 250, "fid_samples": 500}
 # Told the class; a narrower embedding of time pays for it: fewer parameters than the reference.
-BEST = {"class_conditional": True, "time_embed_dim": 96, "guidance": 1.1, "learning_rate": 2e-3}
+BEST = {
+    "class_conditional": True,
+    "time_embed_dim": 96,
+    "guidance_scale": 1.1,
+    "learning_rate": 2e-3,
+}
 BEST |= {
     "steps": 6000,
     "batch_size": 64,
@@ -73,7 +89,7 @@ BEST |= {
     "log_every": 10,
 }
 PRESETS = {
-    "quick": MODERN | FEW | QUICK | {"class_conditional": True, "guidance": 2.0},
+    "quick": MODERN | FEW | QUICK | {"class_conditional": True, "guidance_scale": 2.0},
     "reference": REFERENCE
     | {"fid_samplers": "ancestral,dpm_solver", "fid_steps": "10,20,50,100,250,1000"}
     | {"num_samples": 16},
@@ -88,7 +104,7 @@ def load_data(config: DDPMConfig) -> Data:
     if config.model.class_conditional and not pictures.classes:
         raise UserError(
             f"--class_conditional: {config.dataset} has no classes; sub-folders would be classes,"
-            " and --noclass_conditional --guidance=1 needs none"
+            " and --noclass_conditional --guidance_scale=1 needs none"
         )
     data = labeled_data(pictures, config.num_eval_examples)
     picture_quality.load_feature_extractor(config.quality, data.dataset)  # says so before it trains

@@ -42,7 +42,7 @@ class ImageClassifierRun(RunConfig):
 
 EPOCH = 469  # batches of 128 that hold MNIST's 60,000 training digits
 MUON = {"batch_size": 128, "eval_batch_size": 500, "learning_rate": 3e-3, "optimizer": "muon"}
-MUON |= {"schedule": "cosine", "warmup_steps": 50, "weight_decay": 0.05}
+MUON |= {"lr_schedule": "cosine", "warmup_steps": 50, "weight_decay": 0.05}
 MUON |= {"eval_every": EPOCH, "checkpoint_every": EPOCH}
 
 PRESETS = {
@@ -69,7 +69,7 @@ def build_task(config: ImageClassifierRun, vocabulary: Mapping[str, Any]) -> Tas
     """Makes the model for pictures of one shape."""
     model = image_classifier.ImageClassifier(config.model, len(vocabulary["classes"]))
     init = functools.partial(model.init, x=jnp.zeros((1, *vocabulary["shape"]), jnp.float32))
-    random = config.model.dropout > 0 or config.model.shift > 0
+    random = config.model.dropout > 0 or config.model.max_translation > 0
     return Task(model, init, image_classifier.loss, image_classifier.train_step, random=random)
 
 

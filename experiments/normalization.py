@@ -35,8 +35,11 @@ class NormalizationConfig(CommonConfig):
 
     dataset: str = setting("mnist", "a folder of pictures with classes", path_unless=images.NAMES)
     train_images: int = setting(2000, "pictures to train on, few enough to be memorized", minimum=8)
-    evaluated: int = setting(
-        2000, "pictures to choose the rate by, and as many to test on", minimum=8
+    num_eval_examples: int = setting(
+        2000,
+        "pictures to choose the rate by, and as many to test on",
+        minimum=8,
+        aliases=("evaluated",),
     )
     steps: int = setting(800, "of every training", minimum=1, maximum=1_000_000)
     batch_size: int = setting(64, "pictures per step", minimum=2)
@@ -59,14 +62,20 @@ class NormalizationConfig(CommonConfig):
 
 PRESETS = {
     "quick": {},
-    "cnn": {"network": "cnn", "layers": 4, "steps": 300, "batch_size": 32, "evaluated": 1000},
+    "cnn": {
+        "network": "cnn",
+        "num_layers": 4,
+        "steps": 300,
+        "batch_size": 32,
+        "num_eval_examples": 1000,
+    },
     "best": {"train_images": 10_000, "steps": 3000, "seeds": 5, "rates": 13},
 }
 
 
 def load_data(config: NormalizationConfig) -> StudyData:
     """Reads the pictures."""
-    sizes = config.train_images, config.evaluated
+    sizes = config.train_images, config.num_eval_examples
     return StudyData(*norm_training.load(config.dataset, config.data_dir, *sizes))
 
 

@@ -50,7 +50,7 @@ MAIN = {
 """The figures that sum a lab up; of others the first few are shown."""
 
 
-INPUTS = {"ddpm": ("classifier", "mnist_classifier")}
+INPUTS = {"ddpm": ("fid_classifier", "mnist_classifier")}
 """Labs that another one's run goes into, by which flag."""
 
 

@@ -42,8 +42,12 @@ class RnnDynamicsConfig(CommonConfig):
     """Sizes of the measurements and of the trainings."""
 
     updates: int = setting(20, "of the two-step network at every rate", minimum=1, maximum=150)
-    sweep_width: int = setting(
-        64, "units of the networks whose radius is swept", minimum=2, maximum=4096
+    sweep_hidden_size: int = setting(
+        64,
+        "units of the networks whose radius is swept",
+        minimum=2,
+        maximum=4096,
+        aliases=("sweep_width",),
     )
     gradient_steps: int = setting(
         200, "through which gradients are followed back", minimum=2, maximum=10_000
@@ -60,9 +64,13 @@ class RnnDynamicsConfig(CommonConfig):
         minimum=3,
         maximum=10_000,
     )
-    adding_width: int = setting(32, "units of networks that add", minimum=1, maximum=4096)
+    adding_hidden_size: int = setting(
+        32, "units of networks that add", minimum=1, maximum=4096, aliases=("adding_width",)
+    )
     adding_steps: int = setting(600, "of training them", minimum=1, maximum=1_000_000)
-    copying_width: int = setting(48, "units of networks that copy", minimum=1, maximum=4096)
+    copying_hidden_size: int = setting(
+        48, "units of networks that copy", minimum=1, maximum=4096, aliases=("copying_width",)
+    )
     copying_steps: int = setting(600, "of training them", minimum=1, maximum=1_000_000)
     seeds: int = setting(
         3, "runs of each kind where training takes seconds", minimum=1, maximum=10_000
@@ -83,13 +91,13 @@ PRESETS = {"quick": {}, "best": BEST | {"rule_steps": 2000, "clipping_steps": 10
 def measure(config: RnnDynamicsConfig, folder: RunFolder) -> StudyResult:
     """Carries out all measurements and trainings."""
     two_step, lengths = two_step_rnn.study(config.updates), config.lengths()
-    sweep = dynamics.spectral_sweep(config.sweep_width, config.gradient_steps, config.seed)
+    sweep = dynamics.spectral_sweep(config.sweep_hidden_size, config.gradient_steps, config.seed)
     shared = weight_sharing.gradient_study(config.seed)
     rules = weight_sharing.rules_study(config.seeds_from(config.seeds), config.rule_steps)
     clipped = clipping.study(config.clipping_steps, config.seeds_from(config.seeds))
     options = {"seeds": config.seeds_from(config.memory_seeds), "progress": _progress}
-    sizes = {"adding": (config.adding_width, config.adding_steps)}
-    sizes |= {"copying": (config.copying_width, config.copying_steps)}
+    sizes = {"adding": (config.adding_hidden_size, config.adding_steps)}
+    sizes |= {"copying": (config.copying_hidden_size, config.copying_steps)}
     (adding, trained), (copying, _) = (
         long_memory.study(task, lengths, *sizes[task], **options) for task in sizes
     )
@@ -115,7 +123,7 @@ def _gradients_of(
     key, one_key = jax.random.split(keys.stream(config.seed, "sample"))
     inputs, targets = map(np.asarray, memory_tasks.adding(key, SEQUENCES, steps))
     before = {
-        name: long_memory.start("adding", name, steps, config.adding_width, config.seed)
+        name: long_memory.start("adding", name, steps, config.adding_hidden_size, config.seed)
         for name in long_memory.KINDS
     }
     networks = {f"before_{cell}": (cell, before[cell]) for cell in cells}

@@ -60,13 +60,13 @@ class SequencePatternsConfig(RunConfig):
 
 
 QUICK = {"optimizer": "muon", "learning_rate": 3e-3, "weight_decay": 0.0, "ema_decay": 0.99}
-QUICK |= {"schedule": "linear", "warmup_steps": 50, "adam_b2": 0.99, "grad_clip_norm": 1.0}
+QUICK |= {"lr_schedule": "linear", "warmup_steps": 50, "adam_b2": 0.99, "grad_clip_norm": 1.0}
 # About as many examples are drawn as are read: where chance decides, a repeated one misleads.
 QUICK |= {"steps": 3000, "batch_size": 128, "decay_steps": 2500, "train_sentences": 400_000}
 QUICK |= {"eval_batch_size": 256, "eval_every": 1000, "checkpoint_every": 1000}
 # What a tanh RNN needs to come as near to the best next word as the others do.
 LONG = {"steps": 8000, "batch_size": 256, "decay_steps": 7500, "train_sentences": 1_600_000}
-LONG |= {"layers": 1, "width": 128, "ema_decay": 0.995}
+LONG |= {"num_layers": 1, "embed_dim": 128, "ema_decay": 0.995}
 PRESETS = {"quick": QUICK, "long": QUICK | LONG}
 
 

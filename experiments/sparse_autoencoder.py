@@ -46,7 +46,8 @@ class SparseAutoencoderRun(RunConfig):
         super().check()
         if self.optimization.grad_accum_steps > 1:
             raise UserError(
-                f"--grad_accum_steps: {self.optimization.grad_accum_steps} is not accepted; 1, since the"
+                f"--grad_accum_steps: {self.optimization.grad_accum_steps} is not accepted; 1,"
+                " since the"
                 " sparsity term is about the mean over the batch"
             )
         if self.eval_batch_size < self.patches:
@@ -66,7 +67,7 @@ PRESETS = {
     "reference": LBFGS,
     "best": LBFGS | {"steps": 5000},
     "adam": {"steps": 6000, "batch_size": 500, "eval_batch_size": 10_000, "eval_every": 500}
-    | {"learning_rate": 3e-3, "schedule": "cosine", "weight_decay": 0.0, "log_every": 20},
+    | {"learning_rate": 3e-3, "lr_schedule": "cosine", "weight_decay": 0.0, "log_every": 20},
 }
 
 
@@ -116,7 +117,7 @@ LAB = Lab(
     sweeps={
         "sparsity": Sweep(
             question="What does sparsity cost in reconstruction, and do more units pay for it?",
-            axes={"sparsity_weight": (0.0, 0.3, 1.0, 3.0, 10.0), "hidden": (25, 100, 400)},
+            axes={"sparsity_weight": (0.0, 0.3, 1.0, 3.0, 10.0), "hidden_size": (25, 100, 400)},
             metrics=("training_patches_reconstruction", "active_share", "gabor_variance_explained"),
             settings={"steps": 400, "log_every": 50},
         ),

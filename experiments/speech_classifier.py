@@ -47,7 +47,9 @@ class SpeechClassifierConfig(RunConfig):
         minimum=1,
         aliases=("rare_below",),
     )
-    balanced: bool = setting(False, "training weighs sentences so that speakers count the same")
+    class_weights: bool = setting(
+        False, "training weighs sentences so that speakers count the same", aliases=("balanced",)
+    )
     model: text_encoder.TextClassifierConfig = group(text_encoder.TextClassifierConfig)
     maps: attention_maps.AttentionMapsConfig = group(attention_maps.AttentionMapsConfig)
     prompt: str | None = setting(
@@ -58,9 +60,20 @@ class SpeechClassifierConfig(RunConfig):
 EPOCH = 131  # batches of 16 that hold the 2,092 training sentences
 
 # Words and pairs of words vote; a small encoder, held back by much dropout, adds what it can.
-VOTES = {"ngram_hash_buckets": 120_000, "layers": 1, "width": 32, "mlp_dim": 64, "dropout": 0.5}
-VOTES |= {"word_dropout": 0.3, "head_dropout": 0.95, "embedding_init_std": 0.02, "balanced": True}
-VOTES |= {"batch_size": 64, "learning_rate": 1e-2, "weight_decay": 0.0, "schedule": "cosine"}
+VOTES = {
+    "ngram_hash_buckets": 120_000,
+    "num_layers": 1,
+    "embed_dim": 32,
+    "mlp_dim": 64,
+    "dropout": 0.5,
+}
+VOTES |= {
+    "word_dropout": 0.3,
+    "head_dropout": 0.95,
+    "embedding_init_std": 0.02,
+    "class_weights": True,
+}
+VOTES |= {"batch_size": 64, "learning_rate": 1e-2, "weight_decay": 0.0, "lr_schedule": "cosine"}
 
 PRESETS = {
     "quick": VOTES | {"steps": 400, "eval_every": 100},
@@ -74,10 +87,10 @@ def load_data(config: SpeechClassifierConfig) -> Data:
     """Reads the sentences and cuts them to the model's context."""
     return classification_data(
         speeches.load(config.dataset, config.data_dir),
-        config.model.context,
+        config.model.context_length,
         validation_fraction=config.validation_fraction,
         least=config.min_count,
-        balanced=config.balanced,
+        class_weights=config.class_weights,
     )
 
 
@@ -86,7 +99,9 @@ def build_task(config: SpeechClassifierConfig, vocabulary: Mapping[str, Any]) ->
     sentence_predictions.require_known(config.prompt, vocabulary)
     size = WordTokenizer.from_json(vocabulary).vocabulary_size
     model = text_encoder.TextClassifier(config.model.with_vocabulary(size))
-    init = functools.partial(model.init, tokens=jnp.zeros((1, config.model.context), jnp.int32))
+    init = functools.partial(
+        model.init, tokens=jnp.zeros((1, config.model.context_length), jnp.int32)
+    )
     steps = text_encoder.loss, text_encoder.train_step
     return Task(model, init, *steps, random=config.model.drops_out)
 
@@ -113,7 +128,7 @@ def analyze(
     matrices, names = np.stack(list(counts.values())), data.vocabulary["speakers"]
     folder.write_arrays("confusion", counts=matrices, splits=list(counts), labels=names)
     texts = config.maps.texts() or attention_maps.SENTENCES
-    length, encode = config.model.context, tokenizer.encode
+    length, encode = config.model.context_length, tokenizer.encode
     shown = attention_maps.shown_texts(texts, split_words, encode, length, padding=4)
     leaks = attention_maps.write_maps(folder, config.maps, task.model, params, shown, causal=False)
     accuracies = sentence_predictions.class_accuracies(counts["test"], list(speeches.SPEAKERS))

@@ -44,7 +44,13 @@ class SpeechLMConfig(RunConfig):
 
 
 REFERENCE = {"vocabulary_size": 5755, "positions": "learned", "init": "pytorch", "dropout": 0.0}
-REFERENCE |= {"context": 32, "width": 64, "layers": 4, "heads": 2, "mlp_dim": 100}
+REFERENCE |= {
+    "context_length": 32,
+    "embed_dim": 64,
+    "num_layers": 4,
+    "num_heads": 2,
+    "mlp_dim": 100,
+}
 REFERENCE |= {"steps": 500, "batch_size": 16, "eval_every": 100, "weight_decay": 0.0}
 # What the years after GPT-2 changed, and all that keeps a small text from being memorized.
 BEST = REFERENCE | {"positions": "rotary", "norm": "rmsnorm", "qk_norm": True, "bias": False}
@@ -56,7 +62,7 @@ PRESETS |= {"window": REFERENCE | {"attention_window": 8}}
 
 def load_data(config: SpeechLMConfig) -> Data:
     """Reads the text and cuts it into windows of the model's context."""
-    found, context = speeches.load(config.dataset, config.data_dir), config.model.context
+    found, context = speeches.load(config.dataset, config.data_dir), config.model.context_length
     held_out, stride = config.validation_fraction, config.sliding_stride
     return language_data(found, context, ngram_baselines, held_out, stride)
 
@@ -66,7 +72,9 @@ def build_task(config: SpeechLMConfig, vocabulary: Mapping[str, Any]) -> Task:
     word_samples.known_tokens(config.sampling.prompt, vocabulary)
     size = WordTokenizer.from_json(vocabulary).vocabulary_size
     model = transformer_lm.TransformerLM(config.model.with_vocabulary(size))
-    init = functools.partial(model.init, tokens=jnp.zeros((1, config.model.context), jnp.int32))
+    init = functools.partial(
+        model.init, tokens=jnp.zeros((1, config.model.context_length), jnp.int32)
+    )
     return Task(model, init, transformer_lm.loss, transformer_lm.train_step, perplexity)
 
 
@@ -84,7 +92,7 @@ def analyze(
     """Writes attention maps for the report; tells how many test words are unknown."""
     tokenizer, model = WordTokenizer.from_json(data.vocabulary), config.model
     texts = config.maps.texts() or attention_maps.SENTENCES
-    shown = attention_maps.shown_texts(texts, split_words, tokenizer.encode, model.context)
+    shown = attention_maps.shown_texts(texts, split_words, tokenizer.encode, model.context_length)
     masks = {"causal": not model.no_causal_mask, "window": model.attention_window}
     params, shares = state.eval_params, data.dataset["unknown_shares"]
     leaks = attention_maps.write_maps(folder, config.maps, task.model, params, shown, **masks)

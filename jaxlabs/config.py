@@ -139,6 +139,7 @@ def differences(
         which did what the setting's default does.
       values: present settings, by flag name.
     """
+    stored, values = canonical(config_class, stored), canonical(config_class, values)
     before = {
         name: stored.get(name, field.default)
         for name, field in settings(config_class)

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from jaxlabs import paths
-from jaxlabs.config import RUNTIME, UserError, path_settings, settings
+from jaxlabs.config import RUNTIME, UserError, canonical, path_settings, settings
 from jaxlabs.data.splits import Data
 from jaxlabs.lab import Invocation
 from jaxlabs.opening import check_same_run, require_lab
@@ -75,7 +75,8 @@ def stored_precision(request: Invocation) -> str | None:
     if request.overwrite or not folder.exists():
         return None
     stored = folder.read_config()
-    return stored.get("tuned", stored["settings"]).get(precision.SETTING)
+    tuned = stored.get("tuned", stored["settings"])
+    return canonical(request.lab.config_class, tuned).get(precision.SETTING)
 
 
 def _read_run(request: Invocation) -> dict[str, Any]:
@@ -109,6 +110,7 @@ def _with_given(request: Invocation, stored: Mapping[str, Any]) -> RunConfig:
     Raises:
       UserError: a flag would make it another run.
     """
+    stored = canonical(request.lab.config_class, stored)
     fields = dict(settings(request.lab.config_class))
     free = [name for name, field in fields.items() if field.metadata["kind"] == RUNTIME]
     free.append("dataset")

@@ -124,7 +124,10 @@ def play(tmp_path_factory) -> Path:
 def tiny_flags(play) -> list[str]:
     """Flags of experiments/gpt.py that make a run of seconds."""
     # On top of the reference, whose settings stay what they are.
-    model = "--preset=reference --context=16 --width=16 --mlp_dim=16 --layers=1 --heads=2"
+    model = (
+        "--preset=reference --context_length=16 --embed_dim=16 --mlp_dim=16 --num_layers=1"
+        " --num_heads=2"
+    )
     batches = "--batch_size=4 --grad_accum_steps=1 --eval_batch_size=64"
     pace = "--eval_every=4 --checkpoint_every=4 --log_every=2"
     return f"--dataset={play} {model} {batches} {pace} --max_new_tokens=8".split()

@@ -98,7 +98,7 @@ def gpt_step():
 
 def fast_gpt_step():
     """The same with bfloat16 dots, in the forms that reach matrix units."""
-    preset = gpt.PRESETS["quick"] | {"matmul_precision": "fast"}
+    preset = gpt.PRESETS["quick"] | {"matmul_precision": "bfloat16"}
     return compiled_step(gpt, CHARACTERS, TokenStream(TEXT, 128), **preset)
 
 
@@ -111,7 +111,7 @@ def gru_step():
 def unet_step():
     """The step of the `reference` preset at an eighth of its batch and half of its channels."""
     preset = ddpm.PRESETS["reference"] | {"batch_size": 16, "grad_accum_steps": 1}
-    preset |= {"width": 32, "groups": 4, "time_embed_dim": 32}
+    preset |= {"embed_dim": 32, "groups": 4, "time_embed_dim": 32}
     images = {"images": np.zeros((16, 28, 28, 1), np.uint8), "labels": np.zeros(16, np.int32)}
     return compiled_step(ddpm, {"shape": (28, 28, 1), "classes": []}, Examples(images), **preset)
 

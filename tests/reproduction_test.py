@@ -218,7 +218,14 @@ def test_signal_during_a_study_leaves_the_table_so_far(capsys, number):
 
 @pytest.mark.usefixtures("reused_executables", "quickly_compiled")
 def test_lab_that_a_signal_stops_goes_on_where_it_was(play, capsys):
-    tiny = {"context": 16, "width": 16, "mlp_dim": 16, "layers": 1, "heads": 2, "steps": 8}
+    tiny = {
+        "context_length": 16,
+        "embed_dim": 16,
+        "mlp_dim": 16,
+        "num_layers": 1,
+        "num_heads": 2,
+        "steps": 8,
+    }
     tiny |= {"batch_size": 4, "eval_every": 4, "checkpoint_every": 4, "max_new_tokens": 8}
     lab = dataclasses.replace(
         gpt.LAB,

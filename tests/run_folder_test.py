@@ -76,7 +76,7 @@ def test_home_directory_may_be_written_as_a_tilde():
 
 def test_run_exists_from_its_config_on_and_is_complete_with_its_summary(folder):
     assert (folder.exists(), folder.is_complete()) == (False, False)
-    config = CONFIG | {"settings": {"width": 3}}
+    config = CONFIG | {"settings": {"embed_dim": 3}}
     folder.write_config(config)
     assert (folder.exists(), folder.is_complete()) == (True, False)
     folder.write_summary(SUMMARY)

@@ -15,7 +15,7 @@ GAINS = (0.5, 1.0, 2.0)
 
 
 def study(
-    config: NormalizedNetworkConfig, images: np.ndarray, layers: int, seed: int
+    config: NormalizedNetworkConfig, images: np.ndarray, num_layers: int, seed: int
 ) -> dict[str, np.ndarray]:
     """Measures deep networks of untrained layers.
 
@@ -29,11 +29,11 @@ def study(
       `norms`, `gains`, and `rms [norm, gain, layer]`: the root mean square of what leaves a layer's
       relu.
     """
-    rms = np.empty((len(NORMS), len(GAINS), layers))
+    rms = np.empty((len(NORMS), len(GAINS), num_layers))
     for (row, norm), (column, gain) in (
         (one, other) for one in enumerate(NORMS) for other in enumerate(GAINS)
     ):
-        deep = dataclasses.replace(config, layers=layers, gain=gain)
+        deep = dataclasses.replace(config, num_layers=num_layers, init_gain=gain)
         rms[row, column] = _of_layers(NormalizedNetwork(deep, 2, norm), images, seed)
     return {"norms": np.array(NORMS), "gains": np.array(GAINS), "rms": rms}
 
@@ -45,7 +45,7 @@ def _of_layers(model: NormalizedNetwork, images: np.ndarray, seed: int) -> list[
     _, sown = model.apply(variables, x, train=True, mutable=["batch_stats", "intermediates"])
     activations = [
         jax.nn.relu(sown["intermediates"][f"hidden_{number}"]["normalized"][0])
-        for number in range(model.config.layers)
+        for number in range(model.config.num_layers)
     ]
     return [float(np.sqrt(np.mean(np.square(layer, dtype=np.float64)))) for layer in activations]
 

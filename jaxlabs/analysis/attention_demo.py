@@ -93,22 +93,22 @@ def sharpness(scores: jax.Array) -> tuple[jax.Array, jax.Array]:
 
 
 def multi_head(
-    x: np.ndarray, memory: np.ndarray, memory_weights: np.ndarray, heads: int, seed: int
+    x: np.ndarray, memory: np.ndarray, memory_weights: np.ndarray, num_heads: int, seed: int
 ) -> dict[str, np.ndarray]:
     """Attends with random parameters from a sequence to itself, and to another one.
 
     Args:
-      x: [time, width], the queries, and the keys and values of self-attention.
-      memory: [memory_time, width], the keys and values of cross-attention.
+      x: [time, embed_dim], the queries, and the keys and values of self-attention.
+      memory: [memory_time, embed_dim], the keys and values of cross-attention.
       memory_weights: [memory_time], 0 where the memory is padding.
       heads: number of heads.
       seed: of the parameters.
 
     Returns:
       `self_weights [heads, time, time]`, `cross_weights [heads, time, memory_time]`, and the
-      outputs `self_output` and `cross_output [time, width]`.
+      outputs `self_output` and `cross_output [time, embed_dim]`.
     """
-    layer = MultiHeadAttention(width=x.shape[1], heads=heads, length=len(x))
+    layer = MultiHeadAttention(embed_dim=x.shape[1], num_heads=num_heads, length=len(x))
     shapes = jax.eval_shape(layer.init, keys.root(0), x[None])["params"]
     params = draw_params(shapes, seed)
     found = {}

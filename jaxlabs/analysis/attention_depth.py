@@ -47,11 +47,11 @@ class Block(nn.Module):
 
     def setup(self):
         self.attention_norm, self.ffn_norm = build_norm("layernorm"), build_norm("layernorm")
-        self.attention = MultiHeadAttention(width=WIDTH, heads=HEADS, length=LENGTH)
+        self.attention = MultiHeadAttention(embed_dim=WIDTH, num_heads=HEADS, length=LENGTH)
         self.ffn = FeedForward(FFN_WIDTH)
 
     def __call__(self, x: jax.Array, residual: jax.Array, normed: jax.Array) -> jax.Array:
-        """Returns `[batch, time, width]`; `residual` and `normed` are booleans `[]`."""
+        """Returns `[batch, time, embed_dim]`; `residual` and `normed` are booleans `[]`."""
         x = residual * x + self.attention(jnp.where(normed, self.attention_norm(x), x))
         return residual * x + self.ffn(jnp.where(normed, self.ffn_norm(x), x))
 

@@ -52,7 +52,9 @@ def heads_study(
     for count in progress(heads, "heads"):
         starts = [initial_params(seed, count) for seed in seeds]
         params = jax.tree.map(lambda *leaves: np.stack(leaves), *starts)
-        loss, profiles, costs = _train(params, np.array(seeds, np.uint32), heads=count, steps=steps)
+        loss, profiles, costs = _train(
+            params, np.array(seeds, np.uint32), num_heads=count, steps=steps
+        )
         losses.append(loss)
         scores.append(specialization(np.asarray(profiles)).mean(axis=-1))
         sizes.append(sum(leaf.size for leaf in jax.tree.leaves(starts[0])))
@@ -73,11 +75,11 @@ def figures(found: Mapping[str, np.ndarray]) -> dict[str, float]:
     }
 
 
-def initial_params(seed: int, heads: int) -> Any:
+def initial_params(seed: int, num_heads: int) -> Any:
     """Returns symbol and place vectors, the attention's parameters and the read-out kernel."""
-    attention = jax.eval_shape(_attention(heads).init, keys.root(0), jnp.zeros((1, LENGTH, WIDTH)))[
-        "params"
-    ]
+    attention = jax.eval_shape(
+        _attention(num_heads).init, keys.root(0), jnp.zeros((1, LENGTH, WIDTH))
+    )["params"]
     others = {
         "embedding": (SYMBOLS, WIDTH),
         "place": (LENGTH, WIDTH),
@@ -114,7 +116,7 @@ def specialization(profiles: np.ndarray) -> np.ndarray:
     return 1 - entropy / np.log(profiles.shape[-1])
 
 
-def lookup_losses(params: Any, heads: int, symbols: jax.Array) -> tuple[jax.Array, jax.Array]:
+def lookup_losses(params: Any, num_heads: int, symbols: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Returns the mean loss of each look-up `[offset]`, in nats, and the attention weights.
 
     Only positions that have all OFFSETS before them count.
@@ -125,7 +127,7 @@ def lookup_losses(params: Any, heads: int, symbols: jax.Array) -> tuple[jax.Arra
       symbols: [batch, time] below SYMBOLS.
     """
     x = params["embedding"][symbols] + params["place"][None]
-    x, sown = _attention(heads).apply(
+    x, sown = _attention(num_heads).apply(
         {"params": params["attention"]}, x, masks.causal(LENGTH), mutable=["intermediates"]
     )
     first = max(OFFSETS)
@@ -135,24 +137,24 @@ def lookup_losses(params: Any, heads: int, symbols: jax.Array) -> tuple[jax.Arra
     return losses.mean(axis=(0, 1)), sown["intermediates"]["weights"][0]
 
 
-def removal_costs(params: Any, heads: int, symbols: jax.Array) -> jax.Array:
+def removal_costs(params: Any, num_heads: int, symbols: jax.Array) -> jax.Array:
     """Returns by how much each look-up's loss rises when a head is silenced, `[head, lookup]`."""
-    whole, _ = lookup_losses(params, heads, symbols)
+    whole, _ = lookup_losses(params, num_heads, symbols)
     kernel = params["attention"]["out"]["kernel"]
-    rows = jnp.arange(WIDTH) // (WIDTH // heads)  # which head writes which row's input
+    rows = jnp.arange(WIDTH) // (WIDTH // num_heads)  # which head writes which row's input
 
     def without(head: jax.Array) -> jax.Array:
         silenced = jnp.where((rows == head)[:, None], 0, kernel)
         out = params["attention"]["out"] | {"kernel": silenced}
         attention = params["attention"] | {"out": out}
-        return lookup_losses(params | {"attention": attention}, heads, symbols)[0] - whole
+        return lookup_losses(params | {"attention": attention}, num_heads, symbols)[0] - whole
 
-    return jax.vmap(without)(jnp.arange(heads))
+    return jax.vmap(without)(jnp.arange(num_heads))
 
 
 @functools.partial(jax.jit, static_argnames=("heads", "steps"))
 def _train(
-    params: Any, seeds: jax.Array, *, heads: int, steps: int
+    params: Any, seeds: jax.Array, *, num_heads: int, steps: int
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Returns loss `[seed]`, offset profiles and removal costs of trained models, on new data."""
 
@@ -161,16 +163,16 @@ def _train(
             return jax.random.randint(key, (count, LENGTH), 0, SYMBOLS, jnp.int32)
 
         def loss(params: Any, key: jax.Array) -> jax.Array:
-            return lookup_losses(params, heads, draw(key, BATCH))[0].mean()
+            return lookup_losses(params, num_heads, draw(key, BATCH))[0].mean()
 
         key = keys.stream(seed, "data")
         params, _, _ = fit(loss, params, key, steps=steps, learning_rate=LEARNING_RATE)
         symbols = draw(keys.stream(seed, "measure"), MEASURED)
-        losses, weights = lookup_losses(params, heads, symbols)
-        return losses.mean(), offset_profiles(weights), removal_costs(params, heads, symbols)
+        losses, weights = lookup_losses(params, num_heads, symbols)
+        return losses.mean(), offset_profiles(weights), removal_costs(params, num_heads, symbols)
 
     return jax.vmap(train)(params, seeds)
 
 
-def _attention(heads: int) -> MultiHeadAttention:
-    return MultiHeadAttention(width=WIDTH, heads=heads, length=LENGTH)
+def _attention(num_heads: int) -> MultiHeadAttention:
+    return MultiHeadAttention(embed_dim=WIDTH, num_heads=num_heads, length=LENGTH)

@@ -19,7 +19,7 @@ RETENTION_GATES = {"forget": 1.0, "update": 0.0}
 
 
 def initial_params(
-    cell: str, inputs: int, hidden: int, outputs: int, seed: int, *, span: int | None = None
+    cell: str, inputs: int, hidden_size: int, outputs: int, seed: int, *, span: int | None = None
 ) -> dict[str, np.ndarray]:
     """Draws the parameters of a network: one layer, and a linear read-out of its h.
 
@@ -42,25 +42,25 @@ def initial_params(
     """
     random = np.random.default_rng(seed)
     gates = CELLS[cell].gates
-    bias = {gate: np.full(hidden, RETENTION_GATES.get(gate, 0.0)) for gate in gates}
+    bias = {gate: np.full(hidden_size, RETENTION_GATES.get(gate, 0.0)) for gate in gates}
     if span is not None:
-        times = np.log(random.uniform(1, span - 1, hidden))
+        times = np.log(random.uniform(1, span - 1, hidden_size))
         bias |= {gate: times for gate in RETENTION_GATES if gate in gates}
         bias |= {gate: -times for gate in ("input",) if gate in gates}
-    orthogonal = scipy.stats.ortho_group(hidden, random)
+    orthogonal = scipy.stats.ortho_group(hidden_size, random)
     params = {
-        "input_kernel": random.normal(0, inputs**-0.5, (inputs, len(gates) * hidden)),
+        "input_kernel": random.normal(0, inputs**-0.5, (inputs, len(gates) * hidden_size)),
         "bias": np.concatenate([bias[gate] for gate in gates]),
         "recurrent_kernel": np.concatenate([orthogonal.rvs() for _ in gates], axis=1),
-        "head_kernel": random.normal(0, hidden**-0.5, (hidden, outputs)),
+        "head_kernel": random.normal(0, hidden_size**-0.5, (hidden_size, outputs)),
         "head_bias": np.zeros(outputs),
     }
     return {name: np.float32(array) for name, array in params.items()}
 
 
-def zero_state(cell: str, like: jax.Array, batch: int, hidden: int) -> State:
+def zero_state(cell: str, like: jax.Array, batch: int, hidden_size: int) -> State:
     """Returns a state of zeros, `[batch, hidden]` each, in the dtype of `like`."""
-    return tuple(jnp.zeros((batch, hidden), like.dtype) for _ in CELLS[cell].state)
+    return tuple(jnp.zeros((batch, hidden_size), like.dtype) for _ in CELLS[cell].state)
 
 
 def project(params: Params, inputs: jax.Array) -> jax.Array:
@@ -130,7 +130,7 @@ def trace(
     return lax.scan(step, state, (project(params, inputs), perturbations))[1]
 
 
-def zero_perturbations(cell: str, inputs: jax.Array, hidden: int) -> State:
+def zero_perturbations(cell: str, inputs: jax.Array, hidden_size: int) -> State:
     """Returns the perturbations of `trace` that change nothing."""
     batch, time, _ = inputs.shape
-    return tuple(jnp.zeros((time, batch, hidden), inputs.dtype) for _ in CELLS[cell].state)
+    return tuple(jnp.zeros((time, batch, hidden_size), inputs.dtype) for _ in CELLS[cell].state)

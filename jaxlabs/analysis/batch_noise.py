@@ -107,7 +107,7 @@ def _inputs_of_norms(state: TrainState, images: np.ndarray) -> list[np.ndarray]:
     )
     layers = [
         sown["intermediates"][f"hidden_{number}"]["linear"][0]
-        for number in range(state.model.config.layers)
+        for number in range(state.model.config.num_layers)
     ]
     return [np.float64(z).reshape(len(z), -1, z.shape[-1]) for z in layers]
 

@@ -54,7 +54,7 @@ class BoundConfig(Config):
     )
     nll_variance_type: str = setting(
         "beta",
-        "of a reverse step, see --variance",
+        "of a reverse step, see --variance_type",
         choices=("posterior", "beta"),
         kind=RUNTIME,
         aliases=("bound_variance",),
@@ -123,7 +123,7 @@ def measure(
         images[: config.nll_images],
         key,
         diffusion=model.diffusion,
-        variance=config.nll_variance_type,
+        variance_type=config.nll_variance_type,
         strata=config.nll_strata,
     )
     folder.write_arrays(
@@ -148,7 +148,7 @@ def estimate(
     key: jax.Array,
     *,
     diffusion: DiffusionConfig,
-    variance: str,
+    variance_type: str,
     strata: int,
     batch_size: int = BATCH,
 ) -> Bound:
@@ -165,7 +165,7 @@ def estimate(
       batch_size: pictures in a compiled call.
     """
     edges = cut_times(diffusion.num_timesteps, strata)
-    setup = {"diffusion": diffusion, "variance": variance, "edges": tuple(edges.tolist())}
+    setup = {"diffusion": diffusion, "variance": variance_type, "edges": tuple(edges.tolist())}
     parts = []
     for first in range(0, len(images), batch_size):
         places = np.arange(first, first + batch_size, dtype=np.int32)
@@ -204,7 +204,7 @@ def terms(
     key: jax.Array,
     *,
     diffusion: DiffusionConfig,
-    variance: str,
+    variance_type: str,
     edges: tuple[int, ...],
 ) -> Terms:
     """Returns what pictures `[batch, ...]` uint8 cost at one time of each stratum."""
@@ -212,7 +212,7 @@ def terms(
     x0 = images / np.float32(127.5) - 1
     picture_keys = keys.per_example(key, places)
     log_variance = schedule.posterior_log_variance
-    if variance == "beta":
+    if variance_type == "beta":
         log_variance = np.append(log_variance[:1], np.log(schedule.betas[1:]))
 
     def in_stratum(_, stratum):
@@ -223,8 +223,10 @@ def terms(
         noise = jax.vmap(lambda key: jax.random.normal(key, x0.shape[1:], x0.dtype))(noise_keys)
         x = process.q_sample(schedule, x0, t, noise)
         output = denoise(params, x, t, None)
-        target = process.target(schedule, x0, noise, t, diffusion.prediction)
-        seen = jnp.clip(process.predict_x0(schedule, x, t, output, diffusion.prediction), -1, 1)
+        target = process.target(schedule, x0, noise, t, diffusion.prediction_type)
+        seen = jnp.clip(
+            process.predict_x0(schedule, x, t, output, diffusion.prediction_type), -1, 1
+        )
         nats = _step_nats(schedule, jnp.asarray(log_variance), x0, seen, x, t)
         return None, (nats / math.log(2), _mean(jnp.square(output - target)))
 

@@ -91,7 +91,7 @@ def through_time(
 
 
 def spectral_sweep(
-    hidden: int, steps: int, seed: int, radii: Sequence[float] = RADII
+    hidden_size: int, steps: int, seed: int, radii: Sequence[float] = RADII
 ) -> dict[str, np.ndarray]:
     """Measures how the gradient by h shrinks or grows against the spectral radius, in float64.
 
@@ -106,20 +106,24 @@ def spectral_sweep(
       `<matrix>_<case>_factor [radius]`, by what one step multiplies it.
     """
     random = np.random.default_rng(seed)
-    gaussian = random.standard_normal((hidden, hidden))
+    gaussian = random.standard_normal((hidden_size, hidden_size))
     matrices = {
-        "orthogonal": scipy.stats.ortho_group(hidden, random).rvs(),
+        "orthogonal": scipy.stats.ortho_group(hidden_size, random).rvs(),
         "gaussian": gaussian / np.abs(np.linalg.eigvals(gaussian)).max(),
     }
-    towards = random.standard_normal(hidden)
-    inputs = random.normal(0, DRIVE, (BATCH, steps + 1, hidden))
+    towards = random.standard_normal(hidden_size)
+    inputs = random.normal(0, DRIVE, (BATCH, steps + 1, hidden_size))
     found = {"radii": np.array(radii)}
     with jax.enable_x64(True):
 
         @jax.jit
         def norms(kernel: jax.Array, inputs: jax.Array) -> jax.Array:
-            zeros = jnp.zeros(hidden)
-            params = {"input_kernel": jnp.eye(hidden), "bias": zeros, "recurrent_kernel": kernel}
+            zeros = jnp.zeros(hidden_size)
+            params = {
+                "input_kernel": jnp.eye(hidden_size),
+                "bias": zeros,
+                "recurrent_kernel": kernel,
+            }
             end = jnp.asarray(towards / np.linalg.norm(towards))
             gradients, *_ = state_gradients("rnn", params, inputs, lambda h: jnp.sum(h @ end))
             return jnp.mean(jnp.log(jnp.linalg.norm(gradients, axis=-1)), axis=1)[::-1]

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxlabs.analysis.image_predictions import read_all
-from jaxlabs.config import RUNTIME, Config, UserError, setting, settings
+from jaxlabs.config import RUNTIME, Config, UserError, canonical, setting, settings
 from jaxlabs.models import image_classifier
 from jaxlabs.models.image_classifier import ImageClassifier, ImageClassifierConfig
 from jaxlabs.run_folder import RunFolder
@@ -25,12 +25,13 @@ EXPERIMENT = "mnist_classifier"
 class JudgeConfig(Config):
     """Where the classifier is."""
 
-    classifier: str | None = setting(
+    fid_classifier: str | None = setting(
         f"runs/{EXPERIMENT}-quick",
         f"finished run of experiments.{EXPERIMENT} whose features measure samples; none: no such"
         " figures",
         kind=RUNTIME,
         path_unless=(),
+        aliases=("classifier",),
     )
 
 
@@ -70,27 +71,29 @@ def open_judge(path: str, dataset: Mapping[str, Any]) -> FeatureExtractor:
     make = f"python -m experiments.{EXPERIMENT} --dataset={name} --workdir={path}"
     folder = RunFolder(path)
     if not folder.exists() or not folder.is_complete():
-        raise UserError(f"--classifier: {path} holds no finished run; make one with: {make}")
+        raise UserError(f"--fid_classifier: {path} holds no finished run; make one with: {make}")
     config, summary = folder.read_config(), folder.read_summary()
     if config["experiment"] != EXPERIMENT:
         raise UserError(
-            f"--classifier: {path} holds a run of {config['experiment']}, not of {EXPERIMENT};"
+            f"--fid_classifier: {path} holds a run of {config['experiment']}, not of {EXPERIMENT};"
             " another folder or none"
         )
     trained_on = config.get("dataset", {})
     if trained_on.get("sha256") != dataset["sha256"]:
         raise UserError(
-            f"--classifier: {path} was trained on {trained_on.get('name')} and not on these"
+            f"--fid_classifier: {path} was trained on {trained_on.get('name')} and not on these"
             f" pictures, {name}; another folder, or none"
         )
     if summary["metrics"].get("test_accuracy") is None:
-        raise UserError(f"--classifier: {path} has no test_accuracy; make it again with: {make}")
+        raise UserError(
+            f"--fid_classifier: {path} has no test_accuracy; make it again with: {make}"
+        )
     classes, shape = (tuple(dataset[fact]) for fact in ("classes", "shape"))
     try:
         settings_of_model = _part(ImageClassifierConfig, config["settings"])
         run = _part(RunConfig, config["settings"])
     except UserError as error:
-        raise UserError(f"--classifier: {path}/config.json is damaged ({error})") from None
+        raise UserError(f"--fid_classifier: {path}/config.json is damaged ({error})") from None
     model = ImageClassifier(settings_of_model, len(classes))
 
     def init(key):
@@ -101,12 +104,13 @@ def open_judge(path: str, dataset: Mapping[str, Any]) -> FeatureExtractor:
         checkpoints.require_run(RunConfig, config)
         state = checkpoints.restore(initial_state(task, run, data_parallel()))
     if state is None:
-        raise UserError(f"--classifier: {path} holds no checkpoint; make one with: {make}")
+        raise UserError(f"--fid_classifier: {path} holds no checkpoint; make one with: {make}")
     params = to_host(state.eval_params)
     return FeatureExtractor(model, params, classes, summary["metrics"]["test_accuracy"])
 
 
 def _part(config_class: type[Config], values: Mapping[str, Any]) -> Any:
     """Builds one config from a run's flat settings, of which it has only some."""
+    values = canonical(config_class, values)
     names = [name for name, _ in settings(config_class)]
     return config_class.from_flat({name: values[name] for name in names if name in values})

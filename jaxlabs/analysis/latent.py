@@ -125,7 +125,7 @@ def write_codes(
     mean = np.asarray(mean)
     plane, explained = _plane(mean)
     map_arrays = {"codes": plane, "labels": labels, "explained": explained}
-    if model.config.latent == 2:
+    if model.config.latent_dim == 2:
         places = np.linspace(0.03, 0.97, GRID)
         axes = (
             np.tile(scipy.stats.norm.ppf(places), (2, 1))
@@ -211,7 +211,7 @@ def _one_of_each(labels: np.ndarray) -> np.ndarray:
 def _random_codes(
     model: Autoencoder, params: Any, images: np.ndarray, random: np.random.Generator
 ) -> jax.Array:
-    normal = random.standard_normal((MEASURED, model.config.latent))
+    normal = random.standard_normal((MEASURED, model.config.latent_dim))
     if not model.config.variational:
         codes = np.asarray(autoencoder.encode(model, params, images[:NEIGHBORS])[0], np.float64)
         spread = scipy.linalg.sqrtm(np.atleast_2d(np.cov(codes.T)))

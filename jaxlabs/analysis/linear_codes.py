@@ -25,7 +25,7 @@ def against_pca(
       its best subspace is that of the components).
     """
     train, test = (rows.reshape(len(rows), -1).astype(np.float64) / 255 for rows in (train, test))
-    components = principal_components(train, model.config.latent)
+    components = principal_components(train, model.config.latent_dim)
     centered = test - train.mean(axis=0)
     missed = centered - centered @ components.T @ components
     figures = {"pca_squared_error": float(np.square(missed).sum(axis=1).mean())}

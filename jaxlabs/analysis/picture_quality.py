@@ -89,7 +89,7 @@ def load_feature_extractor(
     Raises:
       UserError: the one that was asked for is not there or does not fit.
     """
-    path = config.judge.classifier
+    path = config.judge.fid_classifier
     if path is None or not config.fid_samples:
         return None
     if path == JudgeConfig().classifier and not RunFolder(path).exists():
@@ -123,9 +123,10 @@ def measure(
     """
     judge = load_feature_extractor(config, data.dataset)
     if judge is None:
-        if config.fid_samples and config.judge.classifier is not None:
+        if config.fid_samples and config.judge.fid_classifier is not None:
             print(
-                f"samples are not measured: no classifier in {config.judge.classifier}; make one"
+                f"samples are not measured: no classifier in {config.judge.fid_classifier}; make"
+                " one"
                 f" with python -m experiments.{EXPERIMENT} --dataset={data.dataset['name']}, then"
                 " repeat with --mode=analyze",
                 file=sys.stderr,

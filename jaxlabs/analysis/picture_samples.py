@@ -30,18 +30,20 @@ class PictureSamplingConfig(Config):
     """How samples are drawn."""
 
     num_samples: int = setting(64, "pictures to draw", minimum=1, maximum=10_000, kind=RUNTIME)
-    digit: int | None = setting(
+    class_label: int | None = setting(
         None,
         "number of the class to draw, with --class_conditional; none: all in turn",
         minimum=0,
         kind=RUNTIME,
+        aliases=("digit",),
     )
-    guidance: float = setting(
+    guidance_scale: float = setting(
         1.0,
         "how much a class counts: 1 as trained, above it more",
         minimum=0,
         maximum=1000,
         kind=RUNTIME,
+        aliases=("guidance",),
     )
     sampler: SamplerConfig = group(SamplerConfig)
 
@@ -50,12 +52,18 @@ def require_drawable(config: PictureSamplingConfig, model: UNet) -> None:
     """Raises UserError unless the network can draw what is asked for; it names the flag."""
     timesteps(model.diffusion, config.sampler)
     told = model.config.class_conditional
-    if not told and (config.digit is not None or config.guidance != 1):
-        flag, value = ("digit", config.digit) if config.digit is not None else ("guidance", None)
-        value = config.guidance if value is None else value
+    if not told and (config.class_label is not None or config.guidance_scale != 1):
+        flag, value = (
+            ("class_label", config.class_label)
+            if config.class_label is not None
+            else ("guidance_scale", None)
+        )
+        value = config.guidance_scale if value is None else value
         raise UserError(f"--{flag}: {value} is not accepted without --class_conditional")
-    if config.digit is not None and config.digit >= model.classes:
-        raise UserError(f"--digit: {config.digit} is not accepted; below {model.classes}")
+    if config.class_label is not None and config.class_label >= model.classes:
+        raise UserError(
+            f"--class_label: {config.class_label} is not accepted; below {model.classes}"
+        )
 
 
 def draw(
@@ -97,9 +105,11 @@ def _network(model: UNet, params: Any, config: PictureSamplingConfig, count: int
     labels = None
     if model.config.class_conditional:
         turn = np.arange(count) % model.classes
-        labels = (turn if config.digit is None else np.full(count, config.digit)).astype(np.int32)
-    denoise = Denoiser(model, guided=labels is not None and config.guidance != 1)
-    return denoise, (params, jnp.float32(config.guidance)), labels
+        labels = (
+            turn if config.class_label is None else np.full(count, config.class_label)
+        ).astype(np.int32)
+    denoise = Denoiser(model, guided=labels is not None and config.guidance_scale != 1)
+    return denoise, (params, jnp.float32(config.guidance_scale)), labels
 
 
 def write_trajectories(

@@ -33,7 +33,7 @@ def told(
     """
     tokenizer, speakers = WordTokenizer.from_json(vocabulary), vocabulary["speakers"]
     shown = vocabulary["shown"] if prompt is None else [(None, prompt)]
-    rows = pad(tokenizer, [sentence for _, sentence in shown], model.config.context)
+    rows = pad(tokenizer, [sentence for _, sentence in shown], model.config.context_length)
     probabilities = np.asarray(jax.jit(functools.partial(predict, model))(params, rows))
     lines = []
     for (label, sentence), row in zip(shown, probabilities, strict=True):

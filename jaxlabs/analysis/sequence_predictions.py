@@ -35,8 +35,13 @@ class SequenceSamplingConfig(Config):
         " few test sentences",
         kind=RUNTIME,
     )
-    beam: int = setting(
-        4, "translations kept at every length; 1 is greedy", minimum=1, maximum=1000, kind=RUNTIME
+    beam_size: int = setting(
+        4,
+        "translations kept at every length; 1 is greedy",
+        minimum=1,
+        maximum=1000,
+        kind=RUNTIME,
+        aliases=("beam",),
     )
     length_penalty: float = setting(
         0.0,
@@ -68,7 +73,7 @@ def guess(
     inputs: np.ndarray,
     target: Vocab,
     batch_size: int,
-    beam: int = 1,
+    beam_size: int = 1,
     length_penalty: float = 0.0,
 ) -> list[list[str]]:
     """Returns the likeliest labels, tags or translation of each row of `inputs [count, time]`.
@@ -79,14 +84,14 @@ def guess(
       inputs: sources, padded.
       target: the numbering of labels or target words.
       batch_size: rows at a time.
-      beam: of translations, see `beam_search`.
+      beam_size: of translations, see `beam_search`.
       length_penalty: likewise.
     """
     rows = []
     for start in range(0, len(inputs), batch_size):
         part = inputs[start : start + batch_size]
         full = np.pad(part, ((0, batch_size - len(part)), (0, 0)))
-        rows += list(_guess_batch(model, params, full, beam, length_penalty))[: len(part)]
+        rows += list(_guess_batch(model, params, full, beam_size, length_penalty))[: len(part)]
     if isinstance(model, Seq2Seq):
         return [target.decode(row) for row in rows]
     lengths = (inputs != PADDING).sum(axis=1) - 1 if model.aligned else [1] * len(rows)
@@ -111,8 +116,8 @@ def _probabilities(model: SequenceClassifier, params: Any, inputs: jax.Array) ->
 
 
 @functools.partial(jax.jit, static_argnums=(0, 3))
-def _translate(model: Seq2Seq, params: Any, inputs: jax.Array, beam: int, power: float):
-    return seq2seq.translate(model, params, inputs, beam, power)
+def _translate(model: Seq2Seq, params: Any, inputs: jax.Array, beam_size: int, power: float):
+    return seq2seq.translate(model, params, inputs, beam_size, power)
 
 
 def measure(
@@ -126,7 +131,8 @@ def measure(
 ) -> dict[str, float]:
     """Returns the scores of `test` and `longer` by name, and what share of the optimum they are.
 
-    Tags: `span_f1`. Translations: `exact_match` and `bleu`, greedy and with the beam. Next words
+    Tags: `span_f1`. Translations: `exact_match` and `bleu`, greedy and with the beam_size. Next
+      words
     from the grammar: `expected_accuracy`, how often the guess is right on average over what the
     true chances let follow. The share, `of_optimum`, is told only of made-up data.
     """
@@ -136,9 +142,9 @@ def measure(
         inputs, wanted = part.arrays["inputs"], _wanted(part, target, task)
         guesses = guess(model, params, inputs, target, batch_size)
         if task == "translation":
-            search = batch_size, config.beam, config.length_penalty
+            search = batch_size, config.beam_size, config.length_penalty
             beams = guess(model, params, inputs, target, *search)
-            for name, found in (("greedy", guesses), ("beam", beams)):
+            for name, found in (("greedy", guesses), ("beam_size", beams)):
                 figures[f"{split}_{name}_exact_match"] = exact_match(found, wanted)
                 figures[f"{split}_{name}_bleu"] = bleu(found, wanted)
             share = figures[f"{split}_greedy_exact_match"]
@@ -188,7 +194,7 @@ def _said(model, params, length, both, config, key, words: tuple[str, ...]) -> s
     inputs = np.zeros((1, length), np.int32)
     inputs[0, : len(numbers) + 1] = [*numbers, END]
     if isinstance(model, Seq2Seq):
-        beams = _translate(model, params, inputs, config.beam, config.length_penalty)
+        beams = _translate(model, params, inputs, config.beam_size, config.length_penalty)
         found = zip(np.asarray(beams.tokens[0]), np.asarray(beams.scores[0]), strict=True)
         return "\n".join(
             f"  {score:8.3f} {' '.join(target.decode(row))}" for row, score in found if score > -1e9

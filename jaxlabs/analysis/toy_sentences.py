@@ -59,19 +59,19 @@ class Reading(NamedTuple):
     text: str
 
 
-def read(sentence: str, *, width: int, heads: int, steps: int, seed: int) -> Reading:
+def read(sentence: str, *, embed_dim: int, num_heads: int, steps: int, seed: int) -> Reading:
     """Trains the encoder on the toy sentences, this one first, and shows how it reads it.
 
     Args:
       sentence: at least one word.
-      width: size of a word's vector.
-      heads: attention heads, which divide the width.
+      embed_dim: size of a word's vector.
+      heads: attention heads, which divide the embed_dim.
       steps: of training.
       seed: of parameters and gaps.
     """
     sentences = (sentence, *(other for other in SENTENCES if other != sentence))
     tokens, vocabulary = encode(sentences)
-    model = build(tokens, vocabulary, width, heads)
+    model = build(tokens, vocabulary, embed_dim, num_heads)
     shapes = jax.eval_shape(model.init, keys.root(0), tokens)["params"]
     params, losses = fill_gaps(model, draw_params(shapes, seed), tokens, seed=seed, steps=steps)
     vectors = np.asarray(jax.jit(model.apply)({"params": params}, tokens))
@@ -82,7 +82,7 @@ def read(sentence: str, *, width: int, heads: int, steps: int, seed: int) -> Rea
     # The memory of cross-attention is the second sentence, and padding for all to see.
     memory_words = [vocabulary[number] for number in tokens[1]]
     crossed = multi_head(
-        vectors[0, : len(words)], vectors[1], np.float32(tokens[1] != PADDING), heads, seed
+        vectors[0, : len(words)], vectors[1], np.float32(tokens[1] != PADDING), num_heads, seed
     )
     crossed |= {"labels": words, "memory_labels": np.array(memory_words)}
     tenth = max(steps // 10, 1)
@@ -119,16 +119,16 @@ def encode(sentences: tuple[str, ...]) -> tuple[np.ndarray, list[str]]:
     return tokens, vocabulary
 
 
-def build(tokens: np.ndarray, vocabulary: list[str], width: int, heads: int) -> TextEncoder:
+def build(tokens: np.ndarray, vocabulary: list[str], embed_dim: int, num_heads: int) -> TextEncoder:
     """Returns the encoder: two post-norm blocks and sinusoidal positions."""
     return TextEncoder(
         TextEncoderConfig(
             vocabulary_size=len(vocabulary),
-            context=tokens.shape[1],
-            width=width,
-            layers=2,
-            heads=heads,
-            mlp_dim=2 * width,
+            context_length=tokens.shape[1],
+            embed_dim=embed_dim,
+            num_layers=2,
+            num_heads=num_heads,
+            mlp_dim=2 * embed_dim,
             positions="sinusoidal",
             pre_norm=False,
         )

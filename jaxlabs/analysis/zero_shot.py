@@ -59,7 +59,7 @@ class Trained:
 
     def texts(self, texts: list[str], flag: str = "prompt") -> np.ndarray:
         """Returns points `[count, projection_dim]` of texts; a UserError names the flag."""
-        return self.tokens(encode(texts, self.tokenizer, self.model.config.context, flag))
+        return self.tokens(encode(texts, self.tokenizer, self.model.config.context_length, flag))
 
     def _in_batches(self, embed, values: np.ndarray) -> np.ndarray:
         found = []

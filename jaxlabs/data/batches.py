@@ -25,7 +25,7 @@ class TokenStream:
     """
 
     tokens: jax.Array
-    context: int = struct.field(pytree_node=False)
+    context_length: int = struct.field(pytree_node=False)
 
 
 @struct.dataclass
@@ -42,7 +42,7 @@ class ContiguousStreams:
     """
 
     tokens: jax.Array
-    context: int = struct.field(pytree_node=False)
+    context_length: int = struct.field(pytree_node=False)
 
     def windows(self, batch_size: int) -> int:
         """Returns the steps of an epoch; one is left out if there are two, to vary the cuts.
@@ -50,11 +50,11 @@ class ContiguousStreams:
         Raises:
           UserError: the text is shorter than one window for every row.
         """
-        length, step = self.tokens.shape[0], batch_size * self.context
+        length, step = self.tokens.shape[0], batch_size * self.context_length
         if length < step + 1:
             raise UserError(
                 f"--batch_size={batch_size}: the training text has {length:,} tokens; so many"
-                f" streams of --context={self.context} need at least {step + 1:,}"
+                f" streams of --context_length={self.context_length} need at least {step + 1:,}"
             )
         fitting = (length - 1) // step
         return max(1, fitting - 1)
@@ -129,17 +129,18 @@ def num_batches(examples: Examples, batch_size: int) -> int:
     return -(-examples.count // batch_size)
 
 
-def require_window(length: int, context: int) -> None:
+def require_window(length: int, context_length: int) -> None:
     """Raises UserError if `length` tokens do not hold `context` inputs and their last target."""
-    if length < context + 1:
+    if length < context_length + 1:
         raise UserError(
-            f"--context={context}: the text (or its held-out part) has {length:,} tokens; "
-            f"one window needs at least {context + 1:,}"
+            f"--context_length={context_length}: the text (or its held-out part) has {length:,}"
+            " tokens; "
+            f"one window needs at least {context_length + 1:,}"
         )
 
 
 def _random_windows(stream: TokenStream, key: jax.Array, batch_size: int) -> Batch:
-    length, context = stream.tokens.shape[0], stream.context
+    length, context = stream.tokens.shape[0], stream.context_length
     require_window(length, context)
     start = jax.random.randint(key, (batch_size,), 0, length - context, jnp.int32)
     return _windows_from(stream, start)
@@ -150,17 +151,17 @@ def _next_pieces(
 ) -> Batch:
     windows = streams.windows(batch_size)
     epoch, index = jnp.divmod(step, windows)
-    stretch = windows * streams.context
+    stretch = windows * streams.context_length
     spare = streams.tokens.shape[0] - batch_size * stretch
     first = jax.random.randint(jax.random.fold_in(key, epoch), (), 0, spare, jnp.int32)
     row = jnp.arange(batch_size, dtype=jnp.int32)
-    start = first + row * stretch + index * streams.context
+    start = first + row * stretch + index * streams.context_length
     return _windows_from(streams, start) | {"fresh": jnp.full((batch_size,), index == 0)}
 
 
 def _windows_from(stream: TokenStream | ContiguousStreams, start: jax.Array) -> Batch:
     """Returns the windows that begin at `start [batch]`."""
-    context = stream.context
+    context = stream.context_length
     place = start[:, None] + jnp.arange(context + 1, dtype=jnp.int32)[None, :]
     window = jnp.asarray(stream.tokens)[place].astype(jnp.int32)
     return {

@@ -126,7 +126,7 @@ def describe(pictures: ImageDataset) -> tuple[Described, Described]:
     return described[0], described[1]
 
 
-def caption_data(pictures: ImageDataset, context: int, evaluated: int | None = None) -> Data:
+def caption_data(pictures: ImageDataset, context_length: int, evaluated: int | None = None) -> Data:
     """Returns pairs to train on and to evaluate on.
 
     Examples have `images`, `tokens [count, context]` int32, and `truths` and `claims [count, 3]`,
@@ -142,7 +142,7 @@ def caption_data(pictures: ImageDataset, context: int, evaluated: int | None = N
     """
     train, test = describe(pictures)
     tokenizer = WordTokenizer.from_lines(digit_captions.all_wordings())
-    parts = [_examples(part, tokenizer, context) for part in (train, test)]
+    parts = [_examples(part, tokenizer, context_length) for part in (train, test)]
     first = {name: values[:evaluated] for name, values in parts[1].arrays.items()}
     count = len(first["tokens"])
     again = {name: values[:count] for name, values in parts[0].arrays.items()}
@@ -161,13 +161,13 @@ def caption_data(pictures: ImageDataset, context: int, evaluated: int | None = N
     )
 
 
-def encode(captions: Any, tokenizer: WordTokenizer, context: int, flag: str) -> np.ndarray:
+def encode(captions: Any, tokenizer: WordTokenizer, context_length: int, flag: str) -> np.ndarray:
     """Returns the tokens of descriptions, `[count, context]` int32, filled up with padding.
 
     Raises:
       UserError: a word is not known, or there are none or more than the context; it names `flag`.
     """
-    rows = np.full((len(captions), context), PADDING, np.int32)
+    rows = np.full((len(captions), context_length), PADDING, np.int32)
     for row, caption in zip(rows, captions, strict=True):
         tokens = tokenizer.encode(caption)
         if UNKNOWN in tokens:
@@ -175,9 +175,9 @@ def encode(captions: Any, tokenizer: WordTokenizer, context: int, flag: str) -> 
             raise UserError(
                 f"--{flag}: {caption!r} has words that are not known; known are {known}"
             )
-        if not 0 < len(tokens) <= context:
+        if not 0 < len(tokens) <= context_length:
             raise UserError(
-                f"--{flag}: {caption!r} has {len(tokens)} words and marks; 1 to {context}"
+                f"--{flag}: {caption!r} has {len(tokens)} words and marks; 1 to {context_length}"
             )
         row[: len(tokens)] = tokens
     return rows
@@ -200,8 +200,8 @@ def _thirds(values: np.ndarray, labels: np.ndarray) -> np.ndarray:
     return np.stack([np.quantile(one, (1 / 3, 2 / 3)) for one in by_digit])
 
 
-def _examples(part: Described, tokenizer: WordTokenizer, context: int) -> Examples:
+def _examples(part: Described, tokenizer: WordTokenizer, context_length: int) -> Examples:
     distinct, places = np.unique(part.captions, return_inverse=True)
-    tokens = encode(distinct.tolist(), tokenizer, context, "context")[places]
+    tokens = encode(distinct.tolist(), tokenizer, context_length, "context_length")[places]
     arrays = {"images": part.images, "tokens": tokens}
     return Examples(arrays | {"truths": part.truths, "claims": part.claims})

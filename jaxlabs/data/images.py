@@ -140,7 +140,7 @@ def hold_out(pictures: LabeledImages, count: int) -> tuple[LabeledImages, Labele
     """
     if not 0 < count < pictures.count:
         raise UserError(
-            f"--held_out: {count:,} is not accepted; a whole number from 1 to"
+            f"--val_size: {count:,} is not accepted; a whole number from 1 to"
             f" {pictures.count - 1:,}, as there are {pictures.count:,} pictures"
         )
     return pictures.take(slice(None, -count)), pictures.take(slice(-count, None))

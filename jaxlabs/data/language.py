@@ -23,7 +23,9 @@ STREAMS = 64
 Baselines = Callable[[np.ndarray, np.ndarray, int], dict[str, float]]
 
 
-def language_data(dataset: TextDataset, context: int, seed: int, baselines: Baselines) -> Data:
+def language_data(
+    dataset: TextDataset, context_length: int, seed: int, baselines: Baselines
+) -> Data:
     """Returns the data of a run on one text.
 
     Three losses are told apart, each a mean over all positions of windows of one context length:
@@ -45,14 +47,16 @@ def language_data(dataset: TextDataset, context: int, seed: int, baselines: Base
     train, held_out = (_tokens(tokenizer, part) for part in text.split_text(dataset.text))
     whole = np.concatenate([train, held_out])
     return Data(
-        train=text.token_stream(train, context),
+        train=text.token_stream(train, context_length),
         evaluations={
-            "held_out": text.consecutive_windows(held_out, context),
-            "train_windows": text.evenly_spaced_windows(train, context, EVALUATION_WINDOWS),
-            "whole_text": text.random_windows(whole, context, EVALUATION_WINDOWS, seed),
+            "held_out": text.consecutive_windows(held_out, context_length),
+            "train_windows": text.evenly_spaced_windows(train, context_length, EVALUATION_WINDOWS),
+            "whole_text": text.random_windows(whole, context_length, EVALUATION_WINDOWS, seed),
         },
         final_eval_sets=lambda: {
-            "sliding_window": text.sliding_windows(held_out, context, -(-context // OVERLAP))
+            "sliding_window": text.sliding_windows(
+                held_out, context_length, -(-context_length // OVERLAP)
+            )
         },
         dataset={
             "name": dataset.name,
@@ -70,7 +74,7 @@ def language_data(dataset: TextDataset, context: int, seed: int, baselines: Base
 
 
 def bptt_data(
-    dataset: TextDataset, context: int, batch_size: int, seed: int, baselines: Baselines
+    dataset: TextDataset, context_length: int, batch_size: int, seed: int, baselines: Baselines
 ) -> Data:
     """Returns the data of a recurrent network, which reads a text from end to end.
 
@@ -88,12 +92,12 @@ def bptt_data(
     Raises:
       UserError: the training text is too short for so many streams, or a split for one window.
     """
-    data = language_data(dataset, context, seed, baselines)
-    streams = ContiguousStreams(tokens=data.train.tokens, context=context)
+    data = language_data(dataset, context_length, seed, baselines)
+    streams = ContiguousStreams(tokens=data.train.tokens, context_length=context_length)
     streams.windows(batch_size)  # says so if it is too short
     held_out = CharTokenizer.from_json(data.vocabulary).encode(text.split_text(dataset.text)[1])
     targets = len(held_out) - 1
-    rows = min(STREAMS, targets // context)
+    rows = min(STREAMS, targets // context_length)
     evaluations = {
         "held_out": text.consecutive_windows(held_out, -(-targets // rows)),
         "held_out_windows": data.evaluations["held_out"],

@@ -19,8 +19,9 @@ class PictureConfig(Config):
     binarization: str = setting(
         "static",
         "pixels 0 or 1, drawn once (static); at every step to train on (redrawn); gray (none)",
-        choices=("static", "redrawn", "none"),
+        choices=("static", "dynamic", "none"),
         aliases=("binarisation",),
+        value_aliases={"redrawn": "dynamic"},
     )
     binarization_seed: int = setting(
         0, "seed of the static draw", minimum=0, maximum=2**32 - 1, aliases=("binarisation_seed",)
@@ -28,8 +29,11 @@ class PictureConfig(Config):
     train_images: int | None = setting(
         None, "pictures to train on, the first ones; none: all", minimum=1
     )
-    held_out: int = setting(
-        0, "training pictures to evaluate on, in place of the test pictures", minimum=0
+    val_size: int = setting(
+        0,
+        "training pictures to evaluate on, in place of the test pictures",
+        minimum=0,
+        aliases=("held_out",),
     )
 
 
@@ -54,18 +58,18 @@ def picture_data(pictures: ImageDataset, config: PictureConfig, coins: bool) -> 
     shown = pictures if config.binarization == "none" else binary
     seen, name, test = shown.train, "test", shown.test
     gray = pictures.train
-    if config.held_out:
-        name, (seen, test) = "held_out", images.hold_out(shown.train, config.held_out)
+    if config.val_size:
+        name, (seen, test) = "held_out", images.hold_out(shown.train, config.val_size)
     if (config.train_images or 0) > seen.count:
         raise UserError(
             f"--train_images: {config.train_images:,} is not accepted; {pictures.name} has"
             f" {seen.count:,} to train on"
         )
     seen, gray = (part.take(slice(config.train_images or seen.count)) for part in (seen, gray))
-    train = gray if config.binarization == "redrawn" else seen
+    train = gray if config.binarization == "dynamic" else seen
     again = seen.take(slice(None, test.count))
     facts = shown.describe() | {"binarization": config.binarization}
-    if config.binarization == "redrawn":
+    if config.binarization == "dynamic":
         facts["name"] = f"{pictures.name} redrawn at every step, tested on {binary.name}"
     return Data(
         train=_examples(train),

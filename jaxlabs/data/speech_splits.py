@@ -22,7 +22,7 @@ def classification_data(
     block: int,
     validation_fraction: float = 0.0,
     least: int = 1,
-    balanced: bool = False,
+    class_weights: bool = False,
 ) -> Data:
     """Returns the data of a run that learns who speaks.
 
@@ -38,7 +38,7 @@ def classification_data(
       validation_fraction: share of the training sentences that is held out, in [0, 1); the same
         sentences whatever the seed.
       least: words that occur less often than this in the training files are unknown.
-      balanced: whether training weighs sentences so that every speaker counts the same.
+      class_weights: whether training weighs sentences so that every speaker counts the same.
     """
     tokenizer = speeches.tokenizer
     if least > 1:
@@ -60,7 +60,7 @@ def classification_data(
         evaluations |= {"test_unseen": _part(test, unseen)}
     unknown = np.isin(test.arrays["inputs"], (PADDING, UNKNOWN)).all(axis=1)
     return Data(
-        train=_balance(train) if balanced else train,
+        train=_balance(train) if class_weights else train,
         evaluations=evaluations | {"train_sentences": train},
         final_eval_sets=dict,
         dataset=speeches.describe()

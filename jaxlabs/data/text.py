@@ -18,37 +18,37 @@ def split_text(text: str) -> tuple[str, str]:
     return text[:border], text[border:]
 
 
-def token_stream(tokens: np.ndarray, context: int) -> TokenStream:
+def token_stream(tokens: np.ndarray, context_length: int) -> TokenStream:
     """Returns the training stream over tokens [length]; finds a text that is too short at once."""
-    require_window(len(tokens), context)
-    return TokenStream(tokens=tokens, context=context)
+    require_window(len(tokens), context_length)
+    return TokenStream(tokens=tokens, context_length=context_length)
 
 
-def consecutive_windows(tokens: np.ndarray, context: int) -> Examples:
+def consecutive_windows(tokens: np.ndarray, context_length: int) -> Examples:
     """Returns windows side by side that score each of the length - 1 targets exactly once."""
-    require_window(len(tokens), context)
+    require_window(len(tokens), context_length)
     targets = len(tokens) - 1
-    count = -(-targets // context)
-    padded = np.zeros(count * context + 1, np.int32)
+    count = -(-targets // context_length)
+    padded = np.zeros(count * context_length + 1, np.int32)
     padded[: len(tokens)] = tokens
-    weights = np.arange(count * context) < targets
-    return _examples(padded[:-1], padded[1:], weights, shape=(count, context))
+    weights = np.arange(count * context_length) < targets
+    return _examples(padded[:-1], padded[1:], weights, shape=(count, context_length))
 
 
-def random_windows(tokens: np.ndarray, context: int, count: int, seed: int) -> Examples:
+def random_windows(tokens: np.ndarray, context_length: int, count: int, seed: int) -> Examples:
     """Returns `count` windows whose starts are uniform over all that fit, with replacement."""
-    require_window(len(tokens), context)
+    require_window(len(tokens), context_length)
     key = keys.stream(seed, "windows")
-    start = np.asarray(jax.random.randint(key, (count,), 0, len(tokens) - context, np.int32))
-    return _windows(tokens, context, start)
+    start = np.asarray(jax.random.randint(key, (count,), 0, len(tokens) - context_length, np.int32))
+    return _windows(tokens, context_length, start)
 
 
-def evenly_spaced_windows(tokens: np.ndarray, context: int, count: int) -> Examples:
+def evenly_spaced_windows(tokens: np.ndarray, context_length: int, count: int) -> Examples:
     """Returns `count` windows from the first that fits to the last, or all of them if fewer fit."""
-    return _windows(tokens, context, _evenly_spaced_starts(tokens, context, count))
+    return _windows(tokens, context_length, _evenly_spaced_starts(tokens, context_length, count))
 
 
-def sliding_windows(tokens: np.ndarray, context: int, stride: int) -> Examples:
+def sliding_windows(tokens: np.ndarray, context_length: int, stride: int) -> Examples:
     """Returns overlapping windows that score every target once, almost all from a full context.
 
     The first window scores all its targets, each further one the `stride` at its end (the last one
@@ -59,26 +59,26 @@ def sliding_windows(tokens: np.ndarray, context: int, stride: int) -> Examples:
     Raises:
       UserError: no window fits.
     """
-    require_window(len(tokens), context)
-    last = len(tokens) - context - 1
+    require_window(len(tokens), context_length)
+    last = len(tokens) - context_length - 1
     start = np.append(np.arange(0, last, stride), last)
-    windows = _windows(tokens, context, start)
-    scored_before = np.append(0, start[:-1] + context)
-    place = start[:, None] + np.arange(context)[None, :]
+    windows = _windows(tokens, context_length, start)
+    scored_before = np.append(0, start[:-1] + context_length)
+    place = start[:, None] + np.arange(context_length)[None, :]
     weights = (place >= scored_before[:, None]).astype(np.float32)
     return Examples(arrays={**windows.arrays, "weights": weights})
 
 
-def _evenly_spaced_starts(tokens: np.ndarray, context: int, count: int) -> np.ndarray:
-    require_window(len(tokens), context)
-    fitting = len(tokens) - context
+def _evenly_spaced_starts(tokens: np.ndarray, context_length: int, count: int) -> np.ndarray:
+    require_window(len(tokens), context_length)
+    fitting = len(tokens) - context_length
     count = min(count, fitting)
     return np.arange(count) * (fitting - 1) // max(count - 1, 1)
 
 
-def _windows(tokens: np.ndarray, context: int, start: np.ndarray) -> Examples:
-    window = np.lib.stride_tricks.sliding_window_view(np.asarray(tokens), context + 1)[start]
-    shape = (len(start), context)
+def _windows(tokens: np.ndarray, context_length: int, start: np.ndarray) -> Examples:
+    window = np.lib.stride_tricks.sliding_window_view(np.asarray(tokens), context_length + 1)[start]
+    shape = (len(start), context_length)
     return _examples(window[:, :-1], window[:, 1:], np.ones(shape), shape=shape)
 
 

@@ -52,7 +52,7 @@ def beam_search(
     params: Any,
     start: jax.Array,
     *,
-    beam: int,
+    beam_size: int,
     max_new_tokens: int,
     stop_token: int = -1,
     length_penalty: float = 0.0,
@@ -80,14 +80,14 @@ def beam_search(
       UserError: `beam` is below 1.
       ValueError: `max_new_tokens` is below 1, or more than the decoder's context.
     """
-    if beam < 1:
-        raise UserError(f"--beam: {beam} is not accepted; a whole number of at least 1")
-    context = decoder.context or max_new_tokens
+    if beam_size < 1:
+        raise UserError(f"--beam_size: {beam_size} is not accepted; a whole number of at least 1")
+    context = decoder.context_length or max_new_tokens
     if not 1 <= max_new_tokens <= context:
         raise ValueError(f"max_new_tokens: {max_new_tokens} is not one of 1 to {context}")
     start = jnp.asarray(start, jnp.int32)
     options = jnp.int32(stop_token), jnp.float32(length_penalty)
-    return _search(decoder, params, start, carry, beam, max_new_tokens, *options)
+    return _search(decoder, params, start, carry, beam_size, max_new_tokens, *options)
 
 
 @functools.partial(jax.jit, static_argnames=("decoder", "beam", "max_new_tokens"))
@@ -96,7 +96,7 @@ def _search(
     params: Any,
     start: jax.Array,
     carry: Any,
-    beam: int,
+    beam_size: int,
     max_new_tokens: int,
     stop_token: jax.Array,
     length_penalty: jax.Array,
@@ -110,7 +110,7 @@ def _search(
 
     def turn(search: _Search) -> _Search:
         carry, logits = decoder.step(params, search.carry, search.latest.reshape(-1))
-        costs = -jax.nn.log_softmax(logits.astype(jnp.float32)).reshape(batch, beam, -1)
+        costs = -jax.nn.log_softmax(logits.astype(jnp.float32)).reshape(batch, beam_size, -1)
         size = costs.shape[-1]
         # What has ended has one continuation, which costs nothing: to stay as it is.
         stays = _only_first(size)[None, None, :]
@@ -118,7 +118,7 @@ def _search(
         surprise = search.surprise[:, :, None] + jnp.where(done, stays, costs)
         lengths = search.lengths + (~search.done).astype(jnp.int32)
         scores = ranks(surprise, lengths[:, :, None]).reshape(batch, -1)
-        _, best = jax.lax.top_k(scores, beam)
+        _, best = jax.lax.top_k(scores, beam_size)
         parent, drawn = best // size, best % size
 
         of_parent = functools.partial(_of_parents, rows=rows, parent=parent)
@@ -126,7 +126,7 @@ def _search(
         tokens = of_parent(search.tokens).at[:, :, search.time].set(jnp.where(was_done, 0, drawn))
         return _Search(
             time=search.time + 1,
-            carry=jax.tree.map(lambda leaf: _reordered(leaf, of_parent, (batch, beam)), carry),
+            carry=jax.tree.map(lambda leaf: _reordered(leaf, of_parent, (batch, beam_size)), carry),
             latest=drawn,
             tokens=tokens,
             lengths=of_parent(lengths),
@@ -138,18 +138,18 @@ def _search(
         alive = ~search.done & (search.surprise < jnp.inf)
         return (search.time < max_new_tokens) & alive.any()
 
-    first = _only_first(beam)  # the others would be its copies
+    first = _only_first(beam_size)  # the others would be its copies
     end = jax.lax.while_loop(
         cond,
         turn,
         _Search(
             time=jnp.int32(0),
-            carry=jax.tree.map(lambda leaf: _repeated(leaf, beam), carry),
-            latest=jnp.tile(start[:, None], (1, beam)),
-            tokens=jnp.zeros((batch, beam, max_new_tokens), jnp.int32),
-            lengths=jnp.zeros((batch, beam), jnp.int32),
+            carry=jax.tree.map(lambda leaf: _repeated(leaf, beam_size), carry),
+            latest=jnp.tile(start[:, None], (1, beam_size)),
+            tokens=jnp.zeros((batch, beam_size, max_new_tokens), jnp.int32),
+            lengths=jnp.zeros((batch, beam_size), jnp.int32),
             surprise=jnp.tile(first[None, :], (batch, 1)),
-            done=jnp.zeros((batch, beam), bool),
+            done=jnp.zeros((batch, beam_size), bool),
         ),
     )
     return Beams(end.tokens, end.lengths, ranks(end.surprise, end.lengths))
@@ -172,6 +172,6 @@ def _reordered(leaf: jax.Array, of_parent: Any, shape: tuple[int, int]) -> jax.A
     return of_parent(leaf.reshape(*shape, *leaf.shape[1:])).reshape(leaf.shape)
 
 
-def _repeated(leaf: jax.Array, beam: int) -> jax.Array:
+def _repeated(leaf: jax.Array, beam_size: int) -> jax.Array:
     leaf = jnp.asarray(leaf)
-    return leaf if leaf.ndim == 0 else jnp.repeat(leaf, beam, axis=0)
+    return leaf if leaf.ndim == 0 else jnp.repeat(leaf, beam_size, axis=0)

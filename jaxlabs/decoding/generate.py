@@ -20,7 +20,7 @@ class Decoder(Protocol):
       context: how many tokens the carry holds, or None when there is no limit.
     """
 
-    context: int | None
+    context_length: int | None
 
     def init_carry(self, batch_size: int) -> Any:
         """Returns the carry of `batch_size` rows that have read nothing."""
@@ -198,9 +198,9 @@ def _generate(
 def _evict_and_prefill(decoder: Decoder, params: Any, loop: _Loop) -> tuple[Any, jax.Array]:
     """Returns the carry and position with room for one more token."""
     # The last token is never read. When all others fit, no code to read again is compiled.
-    if decoder.context is None or loop.tokens.shape[1] - 1 <= decoder.context:
+    if decoder.context_length is None or loop.tokens.shape[1] - 1 <= decoder.context_length:
         return loop.carry, loop.position
-    half = decoder.context // 2
+    half = decoder.context_length // 2
 
     def prefill_again() -> Any:
         if half == 0:
@@ -208,6 +208,6 @@ def _evict_and_prefill(decoder: Decoder, params: Any, loop: _Loop) -> tuple[Any,
         recent = jax.lax.dynamic_slice_in_dim(loop.tokens, loop.time - half, half, axis=1)
         return decoder.prefill(params, recent)
 
-    full = loop.position == decoder.context
+    full = loop.position == decoder.context_length
     carry = jax.lax.cond(full, prefill_again, lambda: loop.carry)
     return carry, jnp.where(full, half, loop.position)

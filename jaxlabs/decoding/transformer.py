@@ -20,8 +20,8 @@ class TransformerDecoder:
     until the context is full. After that they differ, but for the steps that fill the caches.
 
     Attributes:
-      model: a linen module with `config.context` and with methods `empty_caches`, `decode` and
-        `prefill` as `jaxlabs.models.transformer_lm.TransformerLM` has them.
+      model: a linen module with `config.context_length` and with methods `empty_caches`, `decode`
+        and `prefill` as `jaxlabs.models.transformer_lm.TransformerLM` has them.
       tokens: only the first so many are drawn, spare rows of the vocabulary not; None: all.
     """
 
@@ -31,7 +31,7 @@ class TransformerDecoder:
     @property
     def context(self) -> int:
         """How many tokens the caches hold."""
-        return self.model.config.context
+        return self.model.config.context_length
 
     def init_carry(self, batch_size: int) -> Any:
         """Returns empty caches at position 0."""

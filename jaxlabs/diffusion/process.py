@@ -37,35 +37,35 @@ def posterior(
 
 
 def target(
-    schedule: Schedule, x0: jax.Array, noise: jax.Array, t: jax.Array, prediction: str
+    schedule: Schedule, x0: jax.Array, noise: jax.Array, t: jax.Array, prediction_type: str
 ) -> jax.Array:
     """Returns what a network should say of `q_sample(schedule, x0, t, noise)`.
 
     That is the noise, or `v = sqrt(alpha_bar) noise - sqrt(1 - alpha_bar) x0` (Salimans and Ho
     2022, appendix D).
     """
-    if prediction == EPSILON:
+    if prediction_type == EPSILON:
         return noise
     signal = at(schedule.sqrt_alpha_bars, t, x0)
     return signal * noise - at(schedule.sqrt_one_minus_alpha_bars, t, x0) * x0
 
 
 def predict_x0(
-    schedule: Schedule, x: jax.Array, t: jax.Array, output: jax.Array, prediction: str
+    schedule: Schedule, x: jax.Array, t: jax.Array, output: jax.Array, prediction_type: str
 ) -> jax.Array:
     """Returns the pictures that an output (noise or v) means, given x at times t."""
     signal = at(schedule.sqrt_alpha_bars, t, x)
     spread = at(schedule.sqrt_one_minus_alpha_bars, t, x)
-    if prediction == EPSILON:
+    if prediction_type == EPSILON:
         return (x - spread * output) / signal
     return signal * x - spread * output
 
 
 def predict_eps(
-    schedule: Schedule, x: jax.Array, t: jax.Array, output: jax.Array, prediction: str
+    schedule: Schedule, x: jax.Array, t: jax.Array, output: jax.Array, prediction_type: str
 ) -> jax.Array:
     """Returns the noise that an output (noise or v) means, given x at times t."""
-    if prediction == EPSILON:
+    if prediction_type == EPSILON:
         return output
     signal = at(schedule.sqrt_alpha_bars, t, x)
     return signal * output + at(schedule.sqrt_one_minus_alpha_bars, t, x) * x
@@ -81,5 +81,5 @@ def loss_weights(config: DiffusionConfig) -> np.ndarray:
     if config.loss_weighting == "uniform":
         return np.ones(len(left), np.float32)
     snr = left / (1 - left)
-    of_output = snr if config.prediction == EPSILON else snr + 1
+    of_output = snr if config.prediction_type == EPSILON else snr + 1
     return (np.minimum(snr, config.min_snr_gamma) / of_output).astype(np.float32)

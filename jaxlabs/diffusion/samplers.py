@@ -40,7 +40,7 @@ class SamplerConfig(Config):
     sampler_steps: int = setting(
         1000, "evaluations of the network, at most --num_timesteps", minimum=1, kind=RUNTIME
     )
-    spacing: str = setting(
+    timestep_spacing: str = setting(
         "trailing",
         "which times are visited: every so many, with the last (trailing) or with the first"
         " (leading); evenly, with both (linspace); or evenly in the log-SNR, with both (log_snr)."
@@ -48,12 +48,17 @@ class SamplerConfig(Config):
         " trailing, and other times under the other two names",
         choices=SPACINGS,
         kind=RUNTIME,
+        aliases=("spacing",),
     )
     eta: float = setting(
         0.0, "noise of ddim as a share of ancestral sampling's", minimum=0, maximum=1, kind=RUNTIME
     )
-    variance: str = setting(
-        "posterior", "of ancestral sampling's noise", choices=("posterior", "beta"), kind=RUNTIME
+    variance_type: str = setting(
+        "posterior",
+        "of ancestral sampling's noise",
+        choices=("posterior", "beta"),
+        kind=RUNTIME,
+        aliases=("variance",),
     )
     clip_sample: bool = setting(
         True,
@@ -112,11 +117,11 @@ def timesteps(diffusion: DiffusionConfig, sampler: SamplerConfig) -> np.ndarray:
             f" {count}"
         )
     rising = np.arange(steps)
-    if sampler.spacing == "leading":
+    if sampler.timestep_spacing == "leading":
         times = (count // steps) * rising
-    elif sampler.spacing == "trailing":
+    elif sampler.timestep_spacing == "trailing":
         times = np.round(count - rising[::-1] * (count / steps)) - 1
-    elif sampler.spacing == "linspace" or steps == 1:
+    elif sampler.timestep_spacing == "linspace" or steps == 1:
         times = np.round(np.linspace(count - 1, 0, steps))[::-1]
     else:
         log_snr = make_schedule(diffusion, np.float64).log_snr
@@ -133,7 +138,7 @@ def coefficients(diffusion: DiffusionConfig, sampler: SamplerConfig) -> _Coeffic
     left = alphas_cumprod(diffusion)
     now = left[timesteps(diffusion, sampler)]
     after = np.append(now[1:], 1.0)
-    if diffusion.prediction == EPSILON:
+    if diffusion.prediction_type == EPSILON:
         predict_x0 = 1 / np.sqrt(now), -np.sqrt((1 - now) / now)
     else:
         predict_x0 = np.sqrt(now), -np.sqrt(1 - now)
@@ -149,7 +154,7 @@ def _ancestral(now: np.ndarray, after: np.ndarray, sampler: SamplerConfig) -> tu
     """
     beta = 1 - now / after
     share = (1 - after) / (1 - now)
-    variance = beta * share if sampler.variance == "posterior" else np.append(beta[:-1], 0)
+    variance = beta * share if sampler.variance_type == "posterior" else np.append(beta[:-1], 0)
     b = np.sqrt(after) * beta / (1 - now)
     return np.sqrt(1 - beta) * share, b, np.zeros_like(now), np.sqrt(variance)
 

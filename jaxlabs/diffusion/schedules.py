@@ -44,10 +44,11 @@ class DiffusionConfig(Config):
     beta_end: float = setting(
         0.02, "last variance of the linear schedule", above=0, aliases=("last_beta",)
     )
-    prediction: str = setting(
+    prediction_type: str = setting(
         EPSILON,
         "what the network's output means: the noise, or v (Salimans and Ho 2022)",
         choices=(EPSILON, V),
+        aliases=("prediction",),
     )
     loss_weighting: str = setting(
         "uniform",

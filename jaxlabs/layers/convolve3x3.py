@@ -46,7 +46,7 @@ def _use_winograd(x: jax.Array, kernel: jax.Array, precision: str) -> bool:
     """Whether `winograd` has fewer products, and its sums are short and fine enough."""
     height, wide = x.shape[HEIGHT], min(kernel.shape[2:]) >= MIN_CHANNELS
     fewer = 2 * -(-height // winograd.STRIDE) < height
-    return precision != "fast" and jnp.finfo(x.dtype).bits >= 32 and wide and fewer
+    return precision != "bfloat16" and jnp.finfo(x.dtype).bits >= 32 and wide and fewer
 
 
 def _library(precision: str) -> Callable[[jax.Array, jax.Array], jax.Array]:

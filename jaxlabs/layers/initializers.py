@@ -34,7 +34,7 @@ class TransformerInitializers(NamedTuple):
 
 
 def transformer_initializers(
-    init: str, layers: int, *, zero_residual: bool
+    init: str, num_layers: int, *, zero_residual: bool
 ) -> TransformerInitializers:
     """Returns GPT-2's initializers (Radford et al. 2019) or PyTorch's defaults.
 
@@ -49,7 +49,7 @@ def transformer_initializers(
     else:
         embedding = kernel = nn.initializers.normal(STDDEV)
         # 2 * layers of the residual projections add up, so each starts smaller by that root.
-        residual = nn.initializers.normal(STDDEV / (2 * layers) ** 0.5)
+        residual = nn.initializers.normal(STDDEV / (2 * num_layers) ** 0.5)
         bias_init_scale = 0.0
     if zero_residual:
         residual = nn.initializers.zeros_init()

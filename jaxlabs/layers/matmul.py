@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-PRECISIONS = ("highest", "default", "fast")
+PRECISIONS = ("highest", "default", "bfloat16")
 """`highest` is strict float32, `default` the platform's own choice, `fast` bfloat16 inputs with
 float32 sums."""
 
@@ -31,7 +31,7 @@ def matmul(x: jax.Array, kernel: jax.Array, precision: str = "default") -> jax.A
       ValueError: `precision` is not one of PRECISIONS.
     """
     rows = x.reshape(-1, x.shape[-1])
-    if precision == "fast":
+    if precision == "bfloat16":
         dtype = jnp.promote_types(x.dtype, kernel.dtype)
         product = _fast(rows.astype(jnp.float32), kernel.astype(jnp.float32)).astype(dtype)
     else:
@@ -54,7 +54,7 @@ def einsum(
     Raises:
       ValueError: `precision` is not one of PRECISIONS.
     """
-    if precision != "fast" or left.shape[-2] < MIN_ROUNDED:
+    if precision != "bfloat16" or left.shape[-2] < MIN_ROUNDED:
         right = _with_transposed_gradient(right)
         return jnp.einsum(formula, left, right, precision=lax_precision(precision))
     dtype = jnp.promote_types(left.dtype, right.dtype)
@@ -179,7 +179,7 @@ def kernel_gradient(x: jax.Array, gradient: jax.Array, precision: str) -> jax.Ar
       ValueError: `precision` is not one of PRECISIONS.
     """
     x, gradient = (side.reshape(-1, side.shape[-1]) for side in (x, gradient))
-    if precision == "fast":
+    if precision == "bfloat16":
         return _fast_sum(x, gradient).astype(jnp.promote_types(x.dtype, gradient.dtype))
     return _computed_transposed(jnp.dot(x.T, gradient, precision=lax_precision(precision)))
 

@@ -29,23 +29,23 @@ class KVCache:
 
 
 def empty_cache(
-    batch: int, heads: int, length: int, width: int, dtype: Any = jnp.float32
+    batch: int, num_heads: int, length: int, embed_dim: int, dtype: Any = jnp.float32
 ) -> KVCache:
     """Returns a cache of `length` slots that holds nothing yet; `dtype` is the activations'."""
-    zeros = jnp.zeros((batch, heads, length, width // heads), dtype)
+    zeros = jnp.zeros((batch, num_heads, length, embed_dim // num_heads), dtype)
     return KVCache(key=zeros, value=zeros)
 
 
 class MultiHeadAttention(nn.Module):
-    """Self- or cross-attention in `heads` subspaces of `width / heads`, joined by a projection.
+    """Self- or cross-attention in `heads` subspaces of `embed_dim / heads`, joined by a projection.
 
     The collection "intermediates" receives `weights` and `scores` (see `AttentionParts`) when the
     caller makes it mutable, so that looking at attention needs no second forward pass. The mask of
     a window is spelled out only then.
 
     Attributes:
-      width: size of a token's vector.
-      heads: number of heads; it divides `width`.
+      embed_dim: size of a token's vector.
+      heads: number of heads; it divides `embed_dim`.
       length: positions for which tables are made (rotary) and slots of a cache.
       positions: "rotary" turns queries and keys, "alibi" adds its bias; any other kind has nothing
         to do here.
@@ -59,11 +59,11 @@ class MultiHeadAttention(nn.Module):
       precision: see `jaxlabs.layers.matmul`.
 
     Raises:
-      ValueError: `heads` does not divide `width`.
+      ValueError: `heads` does not divide `embed_dim`.
     """
 
-    width: int
-    heads: int
+    embed_dim: int
+    num_heads: int
     length: int
     positions: str = "none"
     qk_norm: bool = False
@@ -76,21 +76,25 @@ class MultiHeadAttention(nn.Module):
     bias_init_scale: float = 0.0
 
     def setup(self):
-        if self.width % self.heads:
-            raise ValueError(f"{self.heads} heads do not divide a width of {self.width}")
+        if self.embed_dim % self.num_heads:
+            raise ValueError(
+                f"{self.num_heads} heads do not divide an embed_dim of {self.embed_dim}"
+            )
         self.kernels = [
-            self.param(f"{name}_kernel", self.kernel_init, (self.width, self.width), jnp.float32)
+            self.param(
+                f"{name}_kernel", self.kernel_init, (self.embed_dim, self.embed_dim), jnp.float32
+            )
             for name in ("query", "key", "value")
         ]
         if self.qkv_bias:
-            bias_init = within(self.bias_init_scale * self.width**-0.5)
+            bias_init = within(self.bias_init_scale * self.embed_dim**-0.5)
             self.biases = [
-                self.param(f"{name}_bias", bias_init, (self.width,), jnp.float32)
+                self.param(f"{name}_bias", bias_init, (self.embed_dim,), jnp.float32)
                 for name in ("query", "key", "value")
             ]
         self.weight_dropout = Dropout(self.dropout)
         self.out = Dense(
-            self.width, self.out_bias, self.out_init, self.precision, self.bias_init_scale
+            self.embed_dim, self.out_bias, self.out_init, self.precision, self.bias_init_scale
         )
 
     def __call__(
@@ -101,10 +105,10 @@ class MultiHeadAttention(nn.Module):
         memory: jax.Array | None = None,
         dropout_keys: jax.Array | None = None,
     ) -> jax.Array:
-        """Returns `[batch, time, width]` for `x [batch, time, width]`.
+        """Returns `[batch, time, embed_dim]` for `x [batch, time, embed_dim]`.
 
-        With `memory [batch, memory_time, width]` it is cross-attention: queries come from `x`, keys
-        and values from the memory, whose padding the mask hides (`layers.masks.padding`).
+        With `memory [batch, memory_time, embed_dim]` it is cross-attention: queries come from `x`,
+        keys and values from the memory, whose padding the mask hides (`layers.masks.padding`).
 
         Raises:
           ValueError: there is a memory, and positions or a window that are told by the distance of
@@ -115,7 +119,7 @@ class MultiHeadAttention(nn.Module):
         return self.recall(x, self.remember(memory), mask, dropout_keys=dropout_keys)
 
     def remember(self, memory: jax.Array) -> KVCache:
-        """Returns keys and values of `memory [batch, memory_time, width]`, for any query."""
+        """Returns keys and values of `memory [batch, memory_time, embed_dim]`, for any query."""
         return KVCache(*self._heads(memory, 1, 2))
 
     def recall(
@@ -126,7 +130,7 @@ class MultiHeadAttention(nn.Module):
         *,
         dropout_keys: jax.Array | None = None,
     ) -> jax.Array:
-        """Attends from `x [batch, time, width]` to a memory; see `__call__`."""
+        """Attends from `x [batch, time, embed_dim]` to a memory; see `__call__`."""
         if self.positions in ("rotary", "alibi") or isinstance(mask, AttentionMask):
             told = mask if isinstance(mask, AttentionMask) else f"{self.positions} positions"
             raise ValueError(f"{told}: query and memory have no distance; none is accepted")
@@ -135,7 +139,7 @@ class MultiHeadAttention(nn.Module):
     def prefill(self, x: jax.Array, mask: Mask = None) -> tuple[jax.Array, KVCache]:
         """Attends as `__call__` does and returns the cache of these first positions as well."""
         query, key, value = self._project(x, 0)
-        empty = empty_cache(x.shape[0], self.heads, self.length, self.width, key.dtype)
+        empty = empty_cache(x.shape[0], self.num_heads, self.length, self.embed_dim, key.dtype)
         cache = _write(empty, key, value, 0)
         return self._attend(query, key, value, mask, None), cache
 
@@ -145,13 +149,13 @@ class MultiHeadAttention(nn.Module):
         """Attends from one new token to the cache and itself.
 
         Args:
-          x: [batch, 1, width].
+          x: [batch, 1, embed_dim].
           cache: the positions before.
           position: [] of the new token, below `length`.
           mask: the token's row over the slots, from `layers.masks.cached`.
 
         Returns:
-          Output `[batch, 1, width]` and the cache with the new token in it.
+          Output `[batch, 1, embed_dim]` and the cache with the new token in it.
         """
         query, key, value = self._project(x, position)
         cache = _write(cache, key, value, position)
@@ -162,7 +166,7 @@ class MultiHeadAttention(nn.Module):
         query, key, value = self._heads(x, 0, 1, 2)
         if self.positions == "rotary":
             time = x.shape[1]
-            tables = positions.rope_tables(self.length, self.width // self.heads)
+            tables = positions.rope_tables(self.length, self.embed_dim // self.num_heads)
             rows = [lax.dynamic_slice_in_dim(jnp.asarray(table), first, time) for table in tables]
             query, key = positions.rotate(query, *rows), positions.rotate(key, *rows)
         return [query, key, value]
@@ -179,7 +183,7 @@ class MultiHeadAttention(nn.Module):
         if self.qkv_bias:
             biases = jnp.concatenate([self.biases[part] for part in which])
             joined = joined + biases[None, None, :]
-        heads = joined.reshape(batch, time, len(which) * self.heads, -1).swapaxes(1, 2)
+        heads = joined.reshape(batch, time, len(which) * self.num_heads, -1).swapaxes(1, 2)
         parts = jnp.split(heads, len(which), axis=1)
         if self.qk_norm:
             parts = [
@@ -197,7 +201,7 @@ class MultiHeadAttention(nn.Module):
         dropout_keys: jax.Array | None,
         first: int | jax.Array = 0,
     ) -> jax.Array:
-        slopes = positions.alibi_slopes(self.heads) if self.positions == "alibi" else None
+        slopes = positions.alibi_slopes(self.num_heads) if self.positions == "alibi" else None
 
         drop = functools.partial(self.weight_dropout, keys=dropout_keys)
         options = {"dropout": drop, "precision": self.precision}
@@ -215,9 +219,9 @@ class MultiHeadAttention(nn.Module):
         return self._join(parts.output)
 
     def _join(self, heads: jax.Array) -> jax.Array:
-        """Projects the heads' outputs, `[batch, heads, time, head_dim]`, to `[.., time, width]`."""
+        """Projects `[batch, heads, time, head_dim]` to `[batch, time, embed_dim]`."""
         batch, _, time, _ = heads.shape
-        return self.out(heads.swapaxes(1, 2).reshape(batch, time, self.width))
+        return self.out(heads.swapaxes(1, 2).reshape(batch, time, self.embed_dim))
 
 
 def _write(cache: KVCache, key: jax.Array, value: jax.Array, position: int | jax.Array) -> KVCache:

@@ -11,16 +11,16 @@ import numpy as np
 from jax import lax
 
 
-def sinusoidal(length: int, width: int) -> np.ndarray:
-    """Returns the fixed position vectors of Vaswani et al. 2017, section 3.5, `[length, width]`.
+def sinusoidal(length: int, embed_dim: int) -> np.ndarray:
+    """Returns the position encoding of Vaswani et al. 2017, section 3.5, `[length, embed_dim]`.
 
-    Sines and cosines take turns along the width: element 2i is `sin(t / 10000^(2i / width))` and
-    element 2i + 1 the cosine of the same angle.
+    Sines and cosines take turns along the embed_dim: element 2i is `sin(t / 10000^(2i /
+    embed_dim))` and element 2i + 1 the cosine of the same angle.
     """
-    frequency = 10_000.0 ** (-np.arange(0, width, 2) / width)
+    frequency = 10_000.0 ** (-np.arange(0, embed_dim, 2) / embed_dim)
     angles = np.arange(length)[:, None] * frequency[None, :]
     pairs = np.stack([np.sin(angles), np.cos(angles)], axis=-1)
-    return pairs.reshape(length, -1)[:, :width].astype(np.float32)
+    return pairs.reshape(length, -1)[:, :embed_dim].astype(np.float32)
 
 
 class LearnedPositions(nn.Module):
@@ -28,18 +28,18 @@ class LearnedPositions(nn.Module):
 
     Attributes:
       length: number of positions.
-      width: size of a vector.
-      embedding_init: initializer of `embedding [length, width]`.
+      embed_dim: size of a vector.
+      embedding_init: initializer of `embedding [length, embed_dim]`.
     """
 
     length: int
-    width: int
+    embed_dim: int
     embedding_init: nn.initializers.Initializer = nn.initializers.normal(0.02)
 
     @nn.compact
     def __call__(self, first: int | jax.Array, count: int) -> jax.Array:
-        """Returns the vectors of positions `first` to `first + count - 1`, `[count, width]`."""
-        shape = (self.length, self.width)
+        """Returns the vectors of positions `first` to `first + count - 1`, `[count, embed_dim]`."""
+        shape = (self.length, self.embed_dim)
         embedding = self.param("embedding", self.embedding_init, shape, jnp.float32)
         return lax.dynamic_slice_in_dim(embedding, first, count)
 
@@ -78,13 +78,13 @@ def rotate(x: jax.Array, cosines: jax.Array, sines: jax.Array) -> jax.Array:
     )
 
 
-def alibi_slopes(heads: int) -> np.ndarray:
+def alibi_slopes(num_heads: int) -> np.ndarray:
     """Returns the slope of each head (Press et al. 2022, section 3), `[heads]`, all positive.
 
     A geometric sequence from `2^(-8 / heads)` to `2^-8`. The authors' code takes every other slope
     of a longer sequence where `heads` is no power of two; the formula is kept here for any number.
     """
-    return (2.0 ** (-8.0 * np.arange(1, heads + 1) / heads)).astype(np.float32)
+    return (2.0 ** (-8.0 * np.arange(1, num_heads + 1) / num_heads)).astype(np.float32)
 
 
 def alibi_bias(slopes: np.ndarray, query: jax.Array, key: jax.Array) -> jax.Array:

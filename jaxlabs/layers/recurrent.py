@@ -20,10 +20,10 @@ RECURRENT_INITS = ("uniform", "orthogonal")
 
 
 def zero_state(
-    cell: str, hidden: int, count: int, batch_size: int, dtype: Any = jnp.float32
+    cell: str, hidden_size: int, count: int, batch_size: int, dtype: Any = jnp.float32
 ) -> tuple[State, ...]:
     """Returns the states of `count` layers that have read nothing, a tuple of `State`."""
-    zeros = jnp.zeros((batch_size, hidden), dtype)
+    zeros = jnp.zeros((batch_size, hidden_size), dtype)
     return ((zeros,) * len(CELLS[cell].state),) * count
 
 
@@ -43,24 +43,26 @@ class RecurrentLayer(nn.Module):
 
     cell: str
     features: int
-    hidden: int
+    hidden_size: int
     reverse: bool = False
     recurrent_init: str = "uniform"
     precision: str = "default"
 
     def setup(self):
-        width = len(CELLS[self.cell].gates) * self.hidden
-        uniform = within(self.hidden**-0.5)
-        orthogonal = functools.partial(_orthogonal_blocks, hidden=self.hidden)
+        width = len(CELLS[self.cell].gates) * self.hidden_size
+        uniform = within(self.hidden_size**-0.5)
+        orthogonal = functools.partial(_orthogonal_blocks, hidden_size=self.hidden_size)
         kernel_init = orthogonal if self.recurrent_init == "orthogonal" else uniform
         self.input_kernel = self.param("input_kernel", uniform, (self.features, width), jnp.float32)
         self.recurrent_kernel = self.param(
-            "recurrent_kernel", kernel_init, (self.hidden, width), jnp.float32
+            "recurrent_kernel", kernel_init, (self.hidden_size, width), jnp.float32
         )
         bias_init = _forget_bias_init(uniform) if self.cell == "lstm" else uniform
         self.bias = self.param("bias", bias_init, (width,), jnp.float32)
         if self.cell == "gru":
-            self.candidate_bias = self.param("candidate_bias", uniform, (self.hidden,), jnp.float32)
+            self.candidate_bias = self.param(
+                "candidate_bias", uniform, (self.hidden_size,), jnp.float32
+            )
 
     def __call__(
         self, x: jax.Array, state: State, mask: jax.Array | None = None
@@ -98,7 +100,7 @@ class RecurrentLayer(nn.Module):
         """The bias inside the reset gate's product, [gates * hidden]; None for other cells."""
         if self.cell != "gru":
             return None
-        return jnp.pad(self.candidate_bias, (2 * self.hidden, 0))
+        return jnp.pad(self.candidate_bias, (2 * self.hidden_size, 0))
 
 
 class Recurrent(nn.Module):
@@ -120,8 +122,8 @@ class Recurrent(nn.Module):
 
     cell: str
     features: int
-    hidden: int
-    layers: int = 1
+    hidden_size: int
+    num_layers: int = 1
     bidirectional: bool = False
     dropout: float = 0.0
     learn_initial_state: bool = False
@@ -133,28 +135,28 @@ class Recurrent(nn.Module):
         self.stack = [
             RecurrentLayer(
                 cell=self.cell,
-                features=self.features if number < directions else directions * self.hidden,
-                hidden=self.hidden,
+                features=self.features if number < directions else directions * self.hidden_size,
+                hidden_size=self.hidden_size,
                 reverse=number % directions == 1,
                 recurrent_init=self.recurrent_init,
                 precision=self.precision,
             )
-            for number in range(self.layers * directions)
+            for number in range(self.num_layers * directions)
         ]
-        self.between = [Dropout(self.dropout) for _ in range(self.layers - 1)]
+        self.between = [Dropout(self.dropout) for _ in range(self.num_layers - 1)]
         if self.learn_initial_state:
-            shape = (len(self.stack), len(CELLS[self.cell].state), self.hidden)
+            shape = (len(self.stack), len(CELLS[self.cell].state), self.hidden_size)
             self.first = self.param("first_state", nn.initializers.zeros_init(), shape, jnp.float32)
 
     def initial_state(self, batch_size: int, dtype: Any = jnp.float32) -> tuple[State, ...]:
         """Returns the states before anything is read, one for every layer and direction."""
-        states = zero_state(self.cell, self.hidden, len(self.stack), batch_size, dtype)
+        states = zero_state(self.cell, self.hidden_size, len(self.stack), batch_size, dtype)
         if not self.learn_initial_state:
             return states
         first = self.first.astype(dtype)
         rows = [[first[i, j][None, :] for j in range(len(s))] for i, s in enumerate(states)]
         return tuple(
-            tuple(jnp.broadcast_to(row, (batch_size, self.hidden)) for row in layer)
+            tuple(jnp.broadcast_to(row, (batch_size, self.hidden_size)) for row in layer)
             for layer in rows
         )
 
@@ -192,7 +194,7 @@ class Recurrent(nn.Module):
         mask = None if mask is None else mask.T
         x = jnp.swapaxes(x, 0, 1)
         after = []
-        for number in range(self.layers):
+        for number in range(self.num_layers):
             place = slice(number * directions, (number + 1) * directions)
             pairs = zip(self.stack[place], states[place], strict=True)
             outputs, last = zip(*(layer(x, state, mask) for layer, state in pairs), strict=True)
@@ -200,7 +202,7 @@ class Recurrent(nn.Module):
             x = jnp.concatenate(outputs, axis=-1) if self.bidirectional else outputs[0]
             if mask is not None:
                 x = jnp.where(mask[:, :, None], x, 0)
-            if number < self.layers - 1:
+            if number < self.num_layers - 1:
                 x = jnp.swapaxes(self.between[number](jnp.swapaxes(x, 0, 1), dropout_keys), 0, 1)
         return jnp.swapaxes(x, 0, 1), tuple(after)
 
@@ -234,11 +236,11 @@ def _forget_bias_init(init: Initializer) -> Initializer:
 
 
 def _orthogonal_blocks(
-    key: jax.Array, shape: tuple[int, ...], dtype: Any = jnp.float32, *, hidden: int
+    key: jax.Array, shape: tuple[int, ...], dtype: Any = jnp.float32, *, hidden_size: int
 ) -> jax.Array:
     """Draws an orthogonal matrix for each gate (Saxe et al. 2014)."""
     # One by one: of a batch, a CPU's factorization waits for threads of the pool that runs it, and
     # two such layers side by side can wait for each other for ever.
-    draw, gates = nn.initializers.orthogonal(), shape[1] // hidden
-    blocks = [draw(k, (hidden, hidden), dtype) for k in jax.random.split(key, gates)]
+    draw, gates = nn.initializers.orthogonal(), shape[1] // hidden_size
+    blocks = [draw(k, (hidden_size, hidden_size), dtype) for k in jax.random.split(key, gates)]
     return jnp.concatenate(blocks, axis=1)

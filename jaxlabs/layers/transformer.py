@@ -26,7 +26,7 @@ class BlockCache:
     Attributes:
       attention: keys and values.
       before: what the convolutions of attention and of feed-forward read last, each
-        `[batch, short_conv_width - 1, width]`; Nones if there are no convolutions.
+        `[batch, short_conv_width - 1, embed_dim]`; Nones if there are no convolutions.
     """
 
     attention: KVCache
@@ -34,15 +34,15 @@ class BlockCache:
 
 
 def empty_block_cache(
-    batch: int, heads: int, length: int, width: int, short_conv_width: int
+    batch: int, num_heads: int, length: int, embed_dim: int, short_conv_width: int
 ) -> BlockCache:
     """Returns a float32 cache of `length` slots that holds nothing yet."""
     nothing = (
-        jnp.zeros((batch, short_conv_width - 1, width), jnp.float32)
+        jnp.zeros((batch, short_conv_width - 1, embed_dim), jnp.float32)
         if short_conv_width > 1
         else None
     )
-    return BlockCache(empty_cache(batch, heads, length, width), (nothing, nothing))
+    return BlockCache(empty_cache(batch, num_heads, length, embed_dim), (nothing, nothing))
 
 
 class EncoderBlock(nn.Module):
@@ -54,7 +54,7 @@ class EncoderBlock(nn.Module):
     mask is.
 
     Attributes:
-      width: size of a token's vector.
+      embed_dim: size of a token's vector.
       heads: number of attention heads.
       mlp_dim: size of the feed-forward network's hidden layer.
       length: longest sequence, see `MultiHeadAttention`.
@@ -74,8 +74,8 @@ class EncoderBlock(nn.Module):
         none.
     """
 
-    width: int
-    heads: int
+    embed_dim: int
+    num_heads: int
     mlp_dim: int
     length: int
     activation: str = "relu"
@@ -95,8 +95,8 @@ class EncoderBlock(nn.Module):
     def setup(self):
         self.attention_norm = build_norm(self.norm, self.use_bias)
         self.attention = MultiHeadAttention(
-            width=self.width,
-            heads=self.heads,
+            embed_dim=self.embed_dim,
+            num_heads=self.num_heads,
             length=self.length,
             positions=self.positions,
             qk_norm=self.qk_norm,
@@ -131,7 +131,7 @@ class EncoderBlock(nn.Module):
         *,
         dropout_keys: jax.Array | None = None,
     ) -> jax.Array:
-        """Returns `[batch, time, width]` for `x [batch, time, width]`."""
+        """Returns `[batch, time, embed_dim]` for `x [batch, time, embed_dim]`."""
 
         def attend(x):
             return self.attention(x, mask, dropout_keys=dropout_keys), None
@@ -147,7 +147,7 @@ class EncoderBlock(nn.Module):
     def decode(
         self, x: jax.Array, cache: BlockCache, position: jax.Array, mask: jax.Array
     ) -> tuple[jax.Array, BlockCache]:
-        """Computes the block for one new token `x [batch, 1, width]`, see `MultiHeadAttention`."""
+        """Decodes one token `x [batch, 1, embed_dim]`, see `MultiHeadAttention.decode`."""
 
         def attend(x):
             return self.attention.decode(x, cache.attention, position, mask)
@@ -184,7 +184,7 @@ class DecoderBlock(nn.Module):
     `EncoderBlock`, which has the attributes in common.
 
     Attributes:
-      width: size of a token's vector, and of the memory's.
+      embed_dim: size of a token's vector, and of the memory's.
       heads: number of attention heads.
       mlp_dim: size of the feed-forward network's hidden layer.
       length: longest sequence, see `MultiHeadAttention`.
@@ -195,8 +195,8 @@ class DecoderBlock(nn.Module):
       precision: see `jaxlabs.layers.matmul`.
     """
 
-    width: int
-    heads: int
+    embed_dim: int
+    num_heads: int
     mlp_dim: int
     length: int
     activation: str = "relu"
@@ -206,7 +206,7 @@ class DecoderBlock(nn.Module):
     precision: str = "default"
 
     def setup(self):
-        options = {"width": self.width, "heads": self.heads, "length": self.length}
+        options = {"embed_dim": self.embed_dim, "num_heads": self.num_heads, "length": self.length}
         options |= {"dropout": self.dropout, "precision": self.precision}
         self.attention_norm = build_norm("layernorm")
         self.attention = MultiHeadAttention(positions=self.positions, **options)
@@ -227,11 +227,11 @@ class DecoderBlock(nn.Module):
         *,
         dropout_keys: jax.Array | None = None,
     ) -> jax.Array:
-        """Returns `[batch, time, width]` for `x [batch, time, width]`.
+        """Returns `[batch, time, embed_dim]` for `x [batch, time, embed_dim]`.
 
         Args:
           x: the sequence so far.
-          memory: [batch, memory_time, width] what the encoder made of the source.
+          memory: [batch, memory_time, embed_dim] what the encoder made of the source.
           mask: of self-attention, `layers.masks.causal` or a `AttentionMask`.
           memory_mask: hides the memory's padding, `layers.masks.padding`.
           dropout_keys: [batch] PRNG keys; None switches dropout off.
@@ -244,7 +244,7 @@ class DecoderBlock(nn.Module):
         return self._sub_layers(x, attend, kept, memory_mask, dropout_keys)
 
     def remember(self, memory: jax.Array) -> KVCache:
-        """Returns keys and values of `memory [batch, memory_time, width]`, made once a source."""
+        """Returns keys and values of `memory [batch, memory_time, embed_dim]`, once a source."""
         return self.memory_attention.remember(memory)
 
     def decode(
@@ -256,7 +256,7 @@ class DecoderBlock(nn.Module):
         mask: jax.Array,
         memory_mask: jax.Array,
     ) -> tuple[jax.Array, KVCache]:
-        """Computes the block for one new token `x [batch, 1, width]`, see `MultiHeadAttention`."""
+        """Decodes one token `x [batch, 1, embed_dim]`, see `MultiHeadAttention.decode`."""
         attended, new_cache = self.attention.decode(
             self.attention_norm(x) if self.pre_norm else x, cache, position, mask
         )

@@ -51,8 +51,10 @@ class AutoencoderConfig(Config):
         "reconstruction alone (ae), or the negative evidence lower bound (vae)",
         choices=OBJECTIVES,
     )
-    latent: int = setting(50, "latent units: the width of the code", minimum=1)
-    hidden: int = setting(200, "units of each hidden layer", minimum=1)
+    latent_dim: int = setting(
+        50, "latent units: the width of the code", minimum=1, aliases=("latent",)
+    )
+    hidden_size: int = setting(200, "units of each hidden layer", minimum=1, aliases=("hidden",))
     num_hidden_layers: int = setting(
         2,
         "hidden layers of encoder and of decoder; 0: both are linear",
@@ -66,8 +68,11 @@ class AutoencoderConfig(Config):
         "of a pixel: 1 with probability sigmoid(output), or normal around the output",
         choices=("bernoulli", "gaussian"),
     )
-    scale: float | None = setting(
-        1.0, "standard deviation of a gaussian pixel; none: one for all, learned", above=0
+    observation_std: float | None = setting(
+        1.0,
+        "standard deviation of a gaussian pixel; none: one for all, learned",
+        above=0,
+        aliases=("scale",),
     )
     beta: float = setting(1.0, "weight of the divergence; 1 makes the loss a bound", minimum=0)
     beta_warmup_steps: int = setting(
@@ -80,8 +85,9 @@ class AutoencoderConfig(Config):
     )
     matmul_precision: str = setting(
         "default",
-        "strict float32 (highest), the platform's own (default), bfloat16 inputs (fast)",
+        "float32 (highest), the platform's own (default), bfloat16 with float32 sums (bfloat16)",
         choices=PRECISIONS,
+        value_aliases={"fast": "bfloat16"},
     )
 
     @property
@@ -106,13 +112,13 @@ class Autoencoder(nn.Module):
 
     def setup(self):
         config = self.config
-        self.encoder = [self._dense(config.hidden) for _ in range(config.num_hidden_layers)]
-        self.code_mean = self._dense(config.latent)
+        self.encoder = [self._dense(config.hidden_size) for _ in range(config.num_hidden_layers)]
+        self.code_mean = self._dense(config.latent_dim)
         if config.variational:
-            self.code_log_variance = self._dense(config.latent)
-        self.decoder = [self._dense(config.hidden) for _ in range(config.num_hidden_layers)]
+            self.code_log_variance = self._dense(config.latent_dim)
+        self.decoder = [self._dense(config.hidden_size) for _ in range(config.num_hidden_layers)]
         self.output = self._dense(math.prod(self.shape))
-        if config.likelihood == "gaussian" and config.scale is None:
+        if config.likelihood == "gaussian" and config.observation_std is None:
             self.log_scale = self.param("log_scale", nn.initializers.zeros_init(), (), jnp.float32)
 
     def _dense(self, features: int) -> Dense:
@@ -139,8 +145,8 @@ class Autoencoder(nn.Module):
         """Returns `log p(x|z)` in nats `[...]`, given the decoder's output for z."""
         if self.config.likelihood == "bernoulli":
             return bernoulli_log_likelihood(output, x)
-        learned = self.config.scale is None
-        log_scale = self.log_scale if learned else math.log(self.config.scale)
+        learned = self.config.observation_std is None
+        log_scale = self.log_scale if learned else math.log(self.config.observation_std)
         return gaussian_log_likelihood(output, x, log_scale)
 
     def pixels(self, output: jax.Array) -> jax.Array:
@@ -179,7 +185,7 @@ def loss(
         x = _redrawn(x, example_keys)
     code, log_variance = apply(x, method="encode")
     if config.variational:
-        noise = _noise(example_keys, (config.latent,), code.dtype)
+        noise = _noise(example_keys, (config.latent_dim,), code.dtype)
         divergence = gaussian_kl(code, log_variance)
         code = code + jnp.exp(log_variance / 2) * noise
     output = apply(code, method="decode")
@@ -239,7 +245,9 @@ def sample_prior(model: Autoencoder, params: Any, key: jax.Array, count: int) ->
 
     A plain autoencoder has no prior: what it makes of such codes is undefined.
     """
-    return decode(model, params, jax.random.normal(key, (count, model.config.latent), jnp.float32))
+    return decode(
+        model, params, jax.random.normal(key, (count, model.config.latent_dim), jnp.float32)
+    )
 
 
 def interpolate(

@@ -39,11 +39,15 @@ class CharRNNConfig(VocabularyConfig):
     """Sizes and choices of the model; the defaults are the reference."""
 
     cell: str = setting("gru", "of the recurrent layers", choices=tuple(CELLS))
-    embedding: int = setting(128, "size of a token's vector", minimum=1)
-    hidden: int = setting(256, "size of a layer's state", minimum=1)
-    layers: int = setting(1, "recurrent layers", minimum=1, maximum=1000)
-    context: int = setting(
-        128, "tokens through which gradients reach back", minimum=1, maximum=1_048_576
+    embed_dim: int = setting(128, "size of a token's vector", minimum=1, aliases=("embedding",))
+    hidden_size: int = setting(256, "size of a layer's state", minimum=1, aliases=("hidden",))
+    num_layers: int = setting(1, "recurrent layers", minimum=1, maximum=1000, aliases=("layers",))
+    bptt_length: int = setting(
+        128,
+        "tokens through which gradients reach back",
+        minimum=1,
+        maximum=1_048_576,
+        aliases=("context",),
     )
     stateful: bool = setting(
         True,
@@ -57,8 +61,9 @@ class CharRNNConfig(VocabularyConfig):
     )
     matmul_precision: str = setting(
         "default",
-        "strict float32 (highest), the platform's own (default), bfloat16 inputs (fast)",
+        "float32 (highest), the platform's own (default), bfloat16 with float32 sums (bfloat16)",
         choices=PRECISIONS,
+        value_aliases={"fast": "bfloat16"},
     )
 
 
@@ -73,13 +78,13 @@ class CharRNN(nn.Module):
 
     def setup(self):
         config = self.config
-        self.embedding = nn.Embed(config.vocabulary_size, config.embedding)
+        self.embedding = nn.Embed(config.vocabulary_size, config.embed_dim)
         self.embedding_dropout = Dropout(config.dropout)
         self.recurrent = Recurrent(
             cell=config.cell,
-            features=config.embedding,
-            hidden=config.hidden,
-            layers=config.layers,
+            features=config.embed_dim,
+            hidden_size=config.hidden_size,
+            num_layers=config.num_layers,
             dropout=config.dropout,
             recurrent_init=config.recurrent_init,
             precision=config.matmul_precision,
@@ -115,7 +120,7 @@ class CharRNN(nn.Module):
 
 def initial_states(config: CharRNNConfig, batch_size: int) -> tuple[State, ...]:
     """Returns the states that have read nothing."""
-    return zero_state(config.cell, config.hidden, config.layers, batch_size)
+    return zero_state(config.cell, config.hidden_size, config.num_layers, batch_size)
 
 
 def loss(
@@ -156,7 +161,7 @@ def _read(params, batch, model, states, dropout_keys):
 
 
 def _read_in_pieces(params, batch, model):
-    context = model.config.context
+    context = model.config.bptt_length
     rows, time = batch["inputs"].shape
     pieces = {
         name: jnp.pad(batch[name], ((0, 0), (0, -time % context)))
@@ -170,7 +175,7 @@ def _read_in_pieces(params, batch, model):
         return states, parts
 
     config, dtype = model.config, jnp.result_type(*jax.tree.leaves(params))
-    nothing = zero_state(config.cell, config.hidden, config.layers, rows, dtype)
+    nothing = zero_state(config.cell, config.hidden_size, config.num_layers, rows, dtype)
     _, parts = jax.lax.scan(read, nothing, pieces)
     return jax.tree.map(lambda leaf: leaf.sum(0), parts)
 

@@ -44,7 +44,9 @@ LEVELS = 2
 class UNetConfig(Config):
     """Sizes of the network; the defaults are the reference."""
 
-    width: int = setting(64, "channels at full size; twice as many below", minimum=1)
+    base_channels: int = setting(
+        64, "channels at full size; twice as many below", minimum=1, aliases=("width",)
+    )
     groups: int = setting(8, "groups of the group norms; they divide the width", minimum=1)
     time_embed_dim: int = setting(
         128, "size of the time's embedding", minimum=2, aliases=("time_width",)
@@ -60,13 +62,16 @@ class UNetConfig(Config):
     zero_init_output: bool = setting(False, "the last convolution starts at zero")
     matmul_precision: str = setting(
         "default",
-        "strict float32 (highest), the platform's own (default), bfloat16 inputs (fast)",
+        "float32 (highest), the platform's own (default), bfloat16 with float32 sums (bfloat16)",
         choices=PRECISIONS,
+        value_aliases={"fast": "bfloat16"},
     )
 
     def check(self) -> None:
-        if self.width % self.groups:
-            raise UserError(f"--groups: {self.groups} does not divide --width {self.width}")
+        if self.base_channels % self.groups:
+            raise UserError(
+                f"--groups: {self.groups} does not divide --base_channels {self.base_channels}"
+            )
 
 
 class UNet(nn.Module):
@@ -86,7 +91,7 @@ class UNet(nn.Module):
 
     def setup(self):
         config = self.config
-        low, high = config.width, 2 * config.width
+        low, high = config.base_channels, 2 * config.base_channels
         zeros = nn.initializers.zeros_init()
         self.time_hidden, self.time_output = (self._dense(config.time_embed_dim) for _ in range(2))
         if config.class_conditional:
@@ -192,7 +197,7 @@ def loss(
     schedule = make_schedule(model.diffusion)
     x = process.q_sample(schedule, x0, t, noise)
     output = model.apply({"params": params}, x, t, labels)
-    target = process.target(schedule, x0, noise, t, model.diffusion.prediction)
+    target = process.target(schedule, x0, noise, t, model.diffusion.prediction_type)
     squared_error = jnp.square(output - target).mean(axis=(1, 2, 3))
     time_weight = jnp.asarray(process.loss_weights(model.diffusion))[t]
     weights = batch["weights"]

@@ -43,7 +43,7 @@ TINY = 1e-12
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class DualEncoderConfig(TextEncoderConfig):
-    """Sizes of both encoders, and the loss; width, layers and heads are the text encoder's."""
+    """Sizes of both encoders, and the loss; embed_dim, layers and heads are the text encoder's."""
 
     loss: str = setting(
         "clip",
@@ -53,22 +53,32 @@ class DualEncoderConfig(TextEncoderConfig):
     projection_dim: int = setting(
         64, "size of the space in which both meet", minimum=1, aliases=("embedding_width",)
     )
-    temperature: float | None = setting(
-        None, "one over the scale of the cosine at the start; none: the paper's", above=0
+    init_temperature: float | None = setting(
+        None,
+        "one over the scale of the cosine at the start; none: the paper's",
+        above=0,
+        aliases=("temperature",),
     )
     learn_temperature: bool = setting(True, "whether the scale is learned, or stays")
-    bias: float | None = setting(None, "of SigLIP's logits at the start; none: the paper's -10")
+    init_logit_bias: float | None = setting(
+        None, "of SigLIP's logits at the start; none: the paper's -10", aliases=("bias",)
+    )
     channels: int = setting(
         16, "of the first convolution; the others have two and three times as many", minimum=1
     )
-    shift: int = setting(
+    max_translation: int = setting(
         2,
         "pixels by which training moves a picture at most, along either axis",
         minimum=0,
         maximum=1000,
+        aliases=("shift",),
     )
-    context: int = setting(8, "tokens of a description at most", minimum=1, maximum=65_536)
-    layers: int = setting(1, "blocks of the text encoder", minimum=1, maximum=1000)
+    context_length: int = setting(
+        8, "tokens of a description at most", minimum=1, maximum=65_536, aliases=("context",)
+    )
+    num_layers: int = setting(
+        1, "blocks of the text encoder", minimum=1, maximum=1000, aliases=("layers",)
+    )
     mlp_dim: int = setting(
         128, "size of the feed-forward network's hidden layer", minimum=1, aliases=("ffn_width",)
     )
@@ -76,8 +86,8 @@ class DualEncoderConfig(TextEncoderConfig):
     @property
     def log_scale(self) -> float:
         """The logarithm of the scale at the start."""
-        if self.temperature is not None:
-            return -math.log(self.temperature)
+        if self.init_temperature is not None:
+            return -math.log(self.init_temperature)
         return contrastive.CLIP_LOG_SCALE if self.loss == "clip" else contrastive.SIGLIP_LOG_SCALE
 
 
@@ -110,7 +120,11 @@ class DualEncoder(nn.Module):
                 "log_scale", nn.initializers.constant(config.log_scale), (), jnp.float32
             )
         if config.loss == "siglip":
-            start = contrastive.SIGLIP_BIAS if config.bias is None else config.bias
+            start = (
+                contrastive.SIGLIP_BIAS
+                if config.init_logit_bias is None
+                else config.init_logit_bias
+            )
             self.bias = self.param("bias", nn.initializers.constant(start), (), jnp.float32)
 
     def __call__(
@@ -169,7 +183,7 @@ class ImageEncoder(nn.Module):
 
 
 def unit(x: jax.Array) -> jax.Array:
-    """Returns `x [batch, width]` at length 1, in at least float32; 0 stays 0."""
+    """Returns `x [batch, embed_dim]` at length 1, in at least float32; 0 stays 0."""
     x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
     return x * jax.lax.rsqrt(jnp.sum(jnp.square(x), axis=-1, keepdims=True) + TINY)
 
@@ -196,7 +210,7 @@ def loss(
     if train:
         dropout_keys = keys.per_example(key, batch["example"])
         moves = jax.vmap(functools.partial(jax.random.fold_in, data=1))(dropout_keys)
-        images = shifted(images, moves, config.shift)
+        images = shifted(images, moves, config.max_translation)
     images, texts, (scale, bias) = state.model.apply(
         {"params": params}, images, batch["tokens"], dropout_keys=dropout_keys
     )

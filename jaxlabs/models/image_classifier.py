@@ -49,16 +49,18 @@ class ImageClassifierConfig(Config):
         maximum=0.99,
         aliases=("feature_dropout",),
     )
-    shift: int = setting(
+    max_translation: int = setting(
         2,
         "pixels by which training moves a picture at most, along either axis",
         minimum=0,
         maximum=1000,
+        aliases=("shift",),
     )
     matmul_precision: str = setting(
         "default",
-        "strict float32 (highest), the platform's own (default), bfloat16 inputs (fast)",
+        "float32 (highest), the platform's own (default), bfloat16 with float32 sums (bfloat16)",
         choices=PRECISIONS,
+        value_aliases={"fast": "bfloat16"},
     )
 
 
@@ -163,7 +165,9 @@ def loss(
     if train:
         dropout_keys = keys.per_example(key, batch["example"])
         x = shifted(
-            x, jax.vmap(functools.partial(jax.random.fold_in, data=1))(dropout_keys), config.shift
+            x,
+            jax.vmap(functools.partial(jax.random.fold_in, data=1))(dropout_keys),
+            config.max_translation,
         )
     logits = state.model.apply({"params": params}, x, dropout_keys=dropout_keys)
     return scored(logits, batch["labels"], batch["weights"])

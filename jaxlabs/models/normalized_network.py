@@ -42,17 +42,24 @@ class NormalizedNetworkConfig(Config):
     """Kind and sizes of the network; whether it is normalized is the model's own attribute."""
 
     network: str = setting("mlp", "dense layers (mlp) or convolutions (cnn)", choices=NETWORKS)
-    layers: int = setting(5, "hidden layers", minimum=1, maximum=1000)
-    width: int | None = setting(
-        None, "units (mlp) or channels (cnn) of a hidden layer; none: 64 or 8", minimum=1
+    num_layers: int = setting(5, "hidden layers", minimum=1, maximum=1000, aliases=("layers",))
+    hidden_size: int | None = setting(
+        None,
+        "units (mlp) or channels (cnn) of a hidden layer; none: 64 or 8",
+        minimum=1,
+        aliases=("width",),
     )
-    gain: float = setting(
-        1.0, "first kernels are this many times as large as He et al. (2015) draw them", above=0
+    init_gain: float = setting(
+        1.0,
+        "first kernels are this many times as large as He et al. (2015) draw them",
+        above=0,
+        aliases=("gain",),
     )
     matmul_precision: str = setting(
         "default",
-        "strict float32 (highest), the platform's own (default), bfloat16 inputs (fast)",
+        "float32 (highest), the platform's own (default), bfloat16 with float32 sums (bfloat16)",
         choices=PRECISIONS,
+        value_aliases={"fast": "bfloat16"},
     )
 
 
@@ -70,7 +77,7 @@ class NormalizedNetwork(nn.Module):
     norm: str
 
     def setup(self):
-        self.hidden = [HiddenLayer(self.config, self.norm) for _ in range(self.config.layers)]
+        self.hidden = [HiddenLayer(self.config, self.norm) for _ in range(self.config.num_layers)]
         # Zeros, so that all kinds start from the same loss, that of a guess.
         zeros = nn.initializers.zeros_init()
         self.head = Dense(self.classes, kernel_init=zeros, precision=self.config.matmul_precision)
@@ -122,10 +129,10 @@ class HiddenLayer(nn.Module):
     ) -> jax.Array:
         """Returns `[batch, width]` for `x [batch, in]`, or `[batch, height, width, channels]`."""
         config = self.config
-        width = config.width or WIDTHS[config.network]
+        width = config.hidden_size or WIDTHS[config.network]
         dense = config.network == "mlp"
         shape = (x.shape[-1], width) if dense else (3, 3, x.shape[-1], width)
-        init = nn.initializers.variance_scaling(2.0 * config.gain**2, "fan_in", "normal")
+        init = nn.initializers.variance_scaling(2.0 * config.init_gain**2, "fan_in", "normal")
         linear = matmul if dense else convolve3x3
         z = linear(x, self.param("kernel", init, shape, jnp.float32), config.matmul_precision)
         self.sow("intermediates", "linear", z)

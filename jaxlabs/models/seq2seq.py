@@ -4,11 +4,11 @@ Recurrent (Sutskever et al. 2014, with Luong et al. 2015's global attention) or 
 (Vaswani et al. 2017). Shapes with the settings of the experiment:
 
     source                     [batch, source time]             words, <eos>, padding
-    encoder                    [batch, source time, width]      reads both ways: the memory
+    encoder                    [batch, source time, embed_dim]      reads both ways: the memory
     target                     [batch, time]                    shifted: <sos>, then the words
     decoder
-      rnn | lstm | gru         [batch, time, width]             begins with the encoder's summary
-        attention              softmax over the source of h_t W m_s; the mean memory c_t
+      rnn | lstm | gru         [batch, time, embed_dim]             begins with the encoder's
+        summary attention              softmax over the source of h_t W m_s; the mean memory c_t
         output                 tanh(W [c_t; h_t])
       transformer              blocks: causal self-attention, attention to the memory, feed-forward
     logits                     [batch, time, target words]
@@ -58,7 +58,7 @@ class Seq2Seq(nn.Module):
     def setup(self):
         config = self.config
         self.encoder = Reader(config, self.source_tokens, self.source_length, bidirectional=True)
-        self.memory = Dense(config.width, precision=config.matmul_precision)
+        self.memory = Dense(config.embed_dim, precision=config.matmul_precision)
         writer = RNNAttentionDecoder if config.backbone in CELLS else TransformerDecoderStack
         self.decoder = writer(config, self.target_tokens, self.target_length)
 
@@ -79,7 +79,7 @@ class Seq2Seq(nn.Module):
     def encode(
         self, source: jax.Array, *, dropout_keys: jax.Array | None = None
     ) -> tuple[jax.Array, jax.Array]:
-        """Returns the memory `[batch, source time, width]` and the summary `[batch, features]`."""
+        """Returns memory `[batch, source_time, embed_dim]` and summary `[batch, features]`."""
         vectors, summary = self.encoder(source, dropout_keys=dropout_keys)
         return self.memory(vectors), summary
 
@@ -127,7 +127,7 @@ def translate(
         Seq2SeqStepper(model),
         params,
         start,
-        beam=beam,
+        beam_size=beam,
         max_new_tokens=model.target_length,
         stop_token=END,
         length_penalty=length_penalty,

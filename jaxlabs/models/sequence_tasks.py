@@ -3,9 +3,9 @@
 One model for both patterns, on any of four backbones. Shapes with the settings of the experiment:
 
     tokens                      [batch, time]           words, then <eos>, then padding
-    embedding                   [batch, time, width]
+    embedding                   [batch, time, embed_dim]
     backbone                    [batch, time, features]
-      rnn | lstm | gru          read forth (features: width), or forth and back (2 * width)
+      rnn | lstm | gru          read forth (features: embed_dim), or forth and back (2 * embed_dim)
       transformer               blocks, under a causal mask where only the past may be read
     many to one
       summary                   [batch, features]       last states, or the vector of <eos>
@@ -50,14 +50,19 @@ class SequenceConfig(Config):
     """Sizes and choices of all models of sequences."""
 
     backbone: str = setting("lstm", "what reads and writes sequences", choices=BACKBONES)
-    width: int = setting(64, "size of a word's vector and of a state", minimum=1, maximum=65_536)
-    layers: int | None = setting(
+    embed_dim: int = setting(
+        64, "size of a word's vector and of a state", minimum=1, maximum=65_536, aliases=("width",)
+    )
+    num_layers: int | None = setting(
         None,
         f"layers; none: {RECURRENT_LAYERS} recurrent ones, {BLOCKS} blocks",
         minimum=1,
         maximum=1000,
+        aliases=("layers",),
     )
-    heads: int = setting(4, "a Transformer's attention heads; they divide the width", minimum=1)
+    num_heads: int = setting(
+        4, "a Transformer's attention heads; they divide the width", minimum=1, aliases=("heads",)
+    )
     mlp_dim: int = setting(
         128, "a Transformer's feed-forward hidden layer", minimum=1, aliases=("ffn_width",)
     )
@@ -65,26 +70,29 @@ class SequenceConfig(Config):
     dropout: float = setting(0.0, "rate on embeddings and between layers", minimum=0, maximum=0.99)
     matmul_precision: str = setting(
         "default",
-        "strict float32 (highest), the platform's own (default), bfloat16 inputs (fast)",
+        "float32 (highest), the platform's own (default), bfloat16 with float32 sums (bfloat16)",
         choices=PRECISIONS,
+        value_aliases={"fast": "bfloat16"},
     )
 
     @property
     def depth(self) -> int:
         """How many recurrent layers or blocks there are."""
         usual = RECURRENT_LAYERS if self.backbone in CELLS else BLOCKS
-        return usual if self.layers is None else self.layers
+        return usual if self.num_layers is None else self.num_layers
 
     def check(self) -> None:
         if self.backbone != "transformer":
             return
-        if self.width % self.heads:
+        if self.embed_dim % self.num_heads:
             raise UserError(
-                f"--heads: {self.heads} does not divide --width {self.width}; a divisor"
+                f"--num_heads: {self.num_heads} does not divide --embed_dim {self.embed_dim}; a"
+                " divisor"
             )
-        if self.positions == "rotary" and self.width // self.heads % 2:
+        if self.positions == "rotary" and self.embed_dim // self.num_heads % 2:
             raise UserError(
-                f"--heads: {self.heads} heads of {self.width // self.heads} cannot turn in pairs;"
+                f"--num_heads: {self.num_heads} heads of {self.embed_dim // self.num_heads} cannot"
+                " turn in pairs;"
                 " rotary positions accept heads of an even size"
             )
 
@@ -134,7 +142,7 @@ class Reader(nn.Module):
     bidirectional: bool
 
     def setup(self):
-        config, width = self.config, self.config.width
+        config, embed_dim = self.config, self.config.embed_dim
         self.embedding = embedding(config, self.tokens)
         self.embedding_dropout = Dropout(config.dropout)
         if config.backbone == "transformer":
@@ -144,9 +152,9 @@ class Reader(nn.Module):
         else:
             self.recurrent = Recurrent(
                 cell=config.backbone,
-                features=width,
-                hidden=width,
-                layers=config.depth,
+                features=embed_dim,
+                hidden_size=embed_dim,
+                num_layers=config.depth,
                 bidirectional=self.bidirectional,
                 dropout=config.dropout,
                 precision=config.matmul_precision,
@@ -185,14 +193,14 @@ class Reader(nn.Module):
 
 def embedding(config: SequenceConfig, tokens: int) -> nn.Embed:
     """Returns the table of word vectors, which starts as PyTorch's: normal with deviation 1."""
-    return nn.Embed(tokens, config.width, embedding_init=nn.initializers.normal(1.0))
+    return nn.Embed(tokens, config.embed_dim, embedding_init=nn.initializers.normal(1.0))
 
 
 def block_options(config: SequenceConfig, length: int) -> dict[str, Any]:
     """Returns what encoder and decoder blocks have in common."""
     return {
-        "width": config.width,
-        "heads": config.heads,
+        "embed_dim": config.embed_dim,
+        "num_heads": config.num_heads,
         "mlp_dim": config.mlp_dim,
         "length": length,
         "positions": config.positions,
@@ -202,7 +210,7 @@ def block_options(config: SequenceConfig, length: int) -> dict[str, Any]:
 
 
 def placed(x: jax.Array, first: int | jax.Array, length: int, config: SequenceConfig) -> jax.Array:
-    """Returns word vectors `x [batch, time, width]` from place `first` on, told where they stand.
+    """Adds position encodings, from position `first` on, to `x [batch, time, embed_dim]`.
 
     Raises:
       ValueError: there are more than `length`, or none.
@@ -211,7 +219,7 @@ def placed(x: jax.Array, first: int | jax.Array, length: int, config: SequenceCo
         raise ValueError(f"a sequence of length {x.shape[1]} is not accepted; 1 to {length}")
     if config.positions == "rotary":  # which attention itself sees to
         return x
-    table = jnp.asarray(positions.sinusoidal(length, config.width))
+    table = jnp.asarray(positions.sinusoidal(length, config.embed_dim))
     return x + jax.lax.dynamic_slice_in_dim(table, first, x.shape[1])[None]
 
 

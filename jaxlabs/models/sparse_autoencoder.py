@@ -29,7 +29,7 @@ class SparseAutoencoderConfig(Config):
     """Sizes and the weights of the cost; the defaults are the exercise's."""
 
     patch_size: int = setting(8, "side of a square patch, in pixels", minimum=1)
-    hidden: int = setting(25, "hidden units", minimum=1)
+    hidden_size: int = setting(25, "hidden units", minimum=1, aliases=("hidden",))
     sparsity_rho: float = setting(
         0.01, "rho: wanted mean activation", above=0, maximum=0.999, aliases=("sparsity_target",)
     )
@@ -38,19 +38,24 @@ class SparseAutoencoderConfig(Config):
         1e-4, "lambda: weight of the squared weights", minimum=0, aliases=("weight_penalty",)
     )
     tied: bool = setting(False, "decoder kernel = encoder kernel transposed")
-    top_k: int | None = setting(
-        None, "hidden units that stay on in each example, the largest; none: all", minimum=1
+    k_sparse: int | None = setting(
+        None,
+        "hidden units that stay on in each example, the largest; none: all",
+        minimum=1,
+        aliases=("top_k",),
     )
     matmul_precision: str = setting(
         "highest",
-        "strict float32 (highest), the platform's own (default), bfloat16 inputs (fast)",
+        "float32 (highest), the platform's own (default), bfloat16 with float32 sums (bfloat16)",
         choices=PRECISIONS,
+        value_aliases={"fast": "bfloat16"},
     )
 
     def check(self) -> None:
-        if self.top_k is not None and self.top_k > self.hidden:
+        if self.k_sparse is not None and self.k_sparse > self.hidden_size:
             raise UserError(
-                f"--top_k: {self.top_k} is not accepted; at most --hidden {self.hidden}"
+                f"--k_sparse: {self.k_sparse} is not accepted; at most --hidden_size"
+                f" {self.hidden_size}"
             )
 
     @property
@@ -72,13 +77,13 @@ class SparseAutoencoder(nn.Module):
     def __call__(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
         """Returns activations `[batch, hidden]` and reconstructions `[batch, visible]` of `x`."""
         config = self.config
-        visible, hidden = config.visible, config.hidden
+        visible, hidden = config.visible, config.hidden_size
         zeros = nn.initializers.zeros_init()
         kernel = self.param("encoder_kernel", _uniform, (visible, hidden), jnp.float32)
         code = matmul(x, kernel, config.matmul_precision)
         code = nn.sigmoid(code + self.param("encoder_bias", zeros, (hidden,), jnp.float32)[None, :])
-        if config.top_k is not None:
-            code = k_sparse(code, config.top_k)
+        if config.k_sparse is not None:
+            code = k_sparse(code, config.k_sparse)
         if config.tied:
             decoder_kernel = kernel.T
         else:

@@ -1,7 +1,7 @@
 """A bidirectional Transformer encoder of sentences, and a classifier on top of it.
 
 Vaswani et al. 2017 ("Attention Is All You Need"), the encoder alone. Shapes with the reference
-sizes: 5,755 words, sentences of at most 32, width 64, 4 blocks, 2 heads, 3 speakers.
+sizes: 5,755 words, sentences of at most 32, embed_dim 64, 4 blocks, 2 heads, 3 speakers.
 
     tokens                     [batch, time]
     embedding                  [batch, time, 64]      5,755 * 64                         = 368,320
@@ -45,12 +45,20 @@ POSITIONS = ("sinusoidal", "learned")
 class TextEncoderConfig(VocabularyConfig):
     """Sizes and choices of the encoder; the defaults are those of the reference classifier."""
 
-    context: int = setting(
-        32, "tokens of a sentence that are read, the first ones", minimum=1, maximum=65_536
+    context_length: int = setting(
+        32,
+        "tokens of a sentence that are read, the first ones",
+        minimum=1,
+        maximum=65_536,
+        aliases=("context",),
     )
-    width: int = setting(64, "size of a token's vector", minimum=1, maximum=65_536)
-    layers: int = setting(4, "blocks", minimum=1, maximum=1000)
-    heads: int = setting(2, "attention heads; they divide the width", minimum=1)
+    embed_dim: int = setting(
+        64, "size of a token's vector", minimum=1, maximum=65_536, aliases=("width",)
+    )
+    num_layers: int = setting(4, "blocks", minimum=1, maximum=1000, aliases=("layers",))
+    num_heads: int = setting(
+        2, "attention heads; they divide the width", minimum=1, aliases=("heads",)
+    )
     mlp_dim: int = setting(
         256, "size of the feed-forward network's hidden layer", minimum=1, aliases=("ffn_width",)
     )
@@ -68,14 +76,16 @@ class TextEncoderConfig(VocabularyConfig):
     )
     matmul_precision: str = setting(
         "default",
-        "strict float32 (highest), the platform's own (default), bfloat16 inputs (fast)",
+        "float32 (highest), the platform's own (default), bfloat16 with float32 sums (bfloat16)",
         choices=PRECISIONS,
+        value_aliases={"fast": "bfloat16"},
     )
 
     def check(self) -> None:
-        if self.width % self.heads:
+        if self.embed_dim % self.num_heads:
             raise UserError(
-                f"--heads: {self.heads} does not divide --width {self.width}; a divisor"
+                f"--num_heads: {self.num_heads} does not divide --embed_dim {self.embed_dim}; a"
+                " divisor"
             )
 
 
@@ -84,7 +94,9 @@ class TextClassifierConfig(TextEncoderConfig):
     """The encoder's settings and those of what stands on it."""
 
     classes: int = setting(3, "classes to tell apart", minimum=1)
-    hidden: int = setting(100, "size of the head's hidden layer", minimum=1)
+    hidden_size: int = setting(
+        100, "size of the head's hidden layer", minimum=1, aliases=("hidden",)
+    )
     head_dropout: float = setting(0.0, "rate on the sentence's vector", minimum=0, maximum=0.99)
     word_dropout: float = setting(
         0.0, "share of words that training takes for unknown ones", minimum=0, maximum=0.99
@@ -124,7 +136,7 @@ class TextClassifier(nn.Module):
             "precision": config.matmul_precision,
             "bias_init_scale": 1.0,
         }
-        self.hidden = Dense(config.hidden, **options)
+        self.hidden = Dense(config.hidden_size, **options)
         self.head = Dense(config.classes, **options)
         if config.ngram_hash_buckets:
             self.votes = HashedBigramLogits(config.ngram_hash_buckets, config.classes)
@@ -159,18 +171,18 @@ class TextEncoder(nn.Module):
 
     def setup(self):
         config, normal = self.config, nn.initializers.normal(self.config.embedding_init_std)
-        self.embedding = nn.Embed(config.vocabulary_size, config.width, embedding_init=normal)
+        self.embedding = nn.Embed(config.vocabulary_size, config.embed_dim, embedding_init=normal)
         if config.positions == "learned":
             self.position_embedding = positions.LearnedPositions(
-                config.context, config.width, normal
+                config.context_length, config.embed_dim, normal
             )
         self.embedding_dropout = Dropout(config.dropout)
         self.blocks = [
             EncoderBlock(
-                width=config.width,
-                heads=config.heads,
+                embed_dim=config.embed_dim,
+                num_heads=config.num_heads,
                 mlp_dim=config.mlp_dim,
-                length=config.context,
+                length=config.context_length,
                 activation=config.activation,
                 pre_norm=config.pre_norm,
                 kernel_init=FAN_IN_UNIFORM,
@@ -179,13 +191,13 @@ class TextEncoder(nn.Module):
                 dropout=config.dropout,
                 precision=config.matmul_precision,
             )
-            for _ in range(config.layers)
+            for _ in range(config.num_layers)
         ]
         if config.pre_norm:
             self.final_norm = build_norm("layernorm")
 
     def __call__(self, tokens: jax.Array, *, dropout_keys: jax.Array | None = None) -> jax.Array:
-        """Returns `[batch, time, width]` for `tokens [batch, time]`.
+        """Returns `[batch, time, embed_dim]` for `tokens [batch, time]`.
 
         No token attends to padding. What stands at the places of padding means nothing.
 
@@ -204,12 +216,12 @@ class TextEncoder(nn.Module):
 
     def _embed(self, tokens: jax.Array) -> jax.Array:
         config, time = self.config, tokens.shape[1]
-        if time > config.context:
-            raise ValueError(f"{time} tokens do not fit into a context of {config.context}")
+        if time > config.context_length:
+            raise ValueError(f"{time} tokens do not fit into a context of {config.context_length}")
         x = self.embedding(tokens)
         if config.positions == "learned":
             return x + self.position_embedding(0, time)[None]
-        return x + jnp.asarray(positions.sinusoidal(time, config.width))[None]
+        return x + jnp.asarray(positions.sinusoidal(time, config.embed_dim))[None]
 
 
 class HashedBigramLogits(nn.Module):
@@ -248,7 +260,7 @@ class HashedBigramLogits(nn.Module):
 
 
 def masked_mean(vectors: jax.Array, real: jax.Array) -> jax.Array:
-    """Returns the mean `[batch, width]` of those `vectors [batch, time, width]` that are real.
+    """Returns the mean `[batch, embed_dim]` of the valid `vectors [batch, time, embed_dim]`.
 
     Args:
       vectors: one for each place.

@@ -1,7 +1,8 @@
 """A decoder-only Transformer language model.
 
 Vaswani et al. 2017 ("Attention Is All You Need"), stacked and normalized as in Radford et al. 2019
-(GPT-2). Shapes with the reference sizes: vocabulary 65, context 256, width 384, 6 blocks, 6 heads.
+(GPT-2). Shapes with the reference sizes: vocabulary 65, context 256, embed_dim 384, 6 blocks, 6
+heads.
 
     tokens                     [batch, time]
     embedding + positions      [batch, time, 384]         65 * 384                =    24,960
@@ -46,10 +47,16 @@ POSITIONS = ("sinusoidal", "learned", "rotary", "alibi")
 class TransformerLMConfig(VocabularyConfig):
     """Sizes and choices of the model; the defaults are the reference character GPT."""
 
-    context: int = setting(256, "longest sequence, in tokens", minimum=1, maximum=1_048_576)
-    width: int = setting(384, "size of a token's vector", minimum=1, maximum=65_536)
-    layers: int = setting(6, "blocks", minimum=1, maximum=1000)
-    heads: int = setting(6, "attention heads; they divide the width", minimum=1)
+    context_length: int = setting(
+        256, "longest sequence, in tokens", minimum=1, maximum=1_048_576, aliases=("context",)
+    )
+    embed_dim: int = setting(
+        384, "size of a token's vector", minimum=1, maximum=65_536, aliases=("width",)
+    )
+    num_layers: int = setting(6, "blocks", minimum=1, maximum=1000, aliases=("layers",))
+    num_heads: int = setting(
+        6, "attention heads; they divide the width", minimum=1, aliases=("heads",)
+    )
     mlp_dim: int = setting(
         1536, "size of the feed-forward network's hidden layer", minimum=1, aliases=("ffn_width",)
     )
@@ -88,23 +95,27 @@ class TransformerLMConfig(VocabularyConfig):
     )
     matmul_precision: str = setting(
         "default",
-        "strict float32 (highest), the platform's own (default), bfloat16 inputs (fast)",
+        "float32 (highest), the platform's own (default), bfloat16 with float32 sums (bfloat16)",
         choices=PRECISIONS,
+        value_aliases={"fast": "bfloat16"},
     )
 
     def check(self) -> None:
-        if self.width % self.heads:
+        if self.embed_dim % self.num_heads:
             raise UserError(
-                f"--heads: {self.heads} does not divide --width {self.width}; a divisor"
+                f"--num_heads: {self.num_heads} does not divide --embed_dim {self.embed_dim}; a"
+                " divisor"
             )
-        if self.positions == "rotary" and self.width // self.heads % 2:
+        if self.positions == "rotary" and self.embed_dim // self.num_heads % 2:
             raise UserError(
-                f"--heads: {self.heads} heads of {self.width // self.heads} cannot turn in pairs;"
+                f"--num_heads: {self.num_heads} heads of {self.embed_dim // self.num_heads} cannot"
+                " turn in pairs;"
                 " rotary positions accept heads of an even size"
             )
         if self.attention_window is not None and self.no_causal_mask:
             raise UserError(
-                f"--attention_window: {self.attention_window} is not accepted with --no_causal_mask;"
+                f"--attention_window: {self.attention_window} is not accepted with"
+                " --no_causal_mask;"
                 " none"
             )
 
@@ -121,22 +132,22 @@ class TransformerLM(nn.Module):
     def setup(self):
         config = self.config
         init = transformer_initializers(
-            config.init, config.layers, zero_residual=config.zero_init_residual
+            config.init, config.num_layers, zero_residual=config.zero_init_residual
         )
         self.embedding = nn.Embed(
-            config.vocabulary_size, config.width, embedding_init=init.embedding
+            config.vocabulary_size, config.embed_dim, embedding_init=init.embedding
         )
         if config.positions == "learned":
             self.position_embedding = positions.LearnedPositions(
-                config.context, config.width, init.embedding
+                config.context_length, config.embed_dim, init.embedding
             )
         self.embedding_dropout = Dropout(config.dropout)
         self.blocks = [
             EncoderBlock(
-                width=config.width,
-                heads=config.heads,
+                embed_dim=config.embed_dim,
+                num_heads=config.num_heads,
                 mlp_dim=config.mlp_dim,
-                length=config.context,
+                length=config.context_length,
                 activation=config.activation,
                 positions=config.positions,
                 pre_norm=config.pre_norm,
@@ -151,7 +162,7 @@ class TransformerLM(nn.Module):
                 bias_init_scale=init.bias_init_scale,
                 short_conv_width=config.short_conv_width,
             )
-            for _ in range(config.layers)
+            for _ in range(config.num_layers)
         ]
         if config.pre_norm:
             self.final_norm = build_norm(config.norm, config.bias)
@@ -184,8 +195,8 @@ class TransformerLM(nn.Module):
     def empty_caches(self, batch_size: int) -> list[BlockCache]:
         """Returns caches of rows that have read nothing, one of every block."""
         config = self.config
-        sizes = (config.heads, config.context, config.width, config.short_conv_width)
-        return [empty_block_cache(batch_size, *sizes)] * config.layers
+        sizes = (config.num_heads, config.context_length, config.embed_dim, config.short_conv_width)
+        return [empty_block_cache(batch_size, *sizes)] * config.num_layers
 
     def prefill(self, tokens: jax.Array) -> list[BlockCache]:
         """Returns the caches after `tokens [batch, time]` from position 0."""
@@ -205,7 +216,7 @@ class TransformerLM(nn.Module):
         A cached position never learns of later ones, so this equals `__call__` for a causal model.
         """
         x = self._embed(tokens[:, None], position)
-        mask = masks.cached(position, self.config.context, self.config.attention_window)
+        mask = masks.cached(position, self.config.context_length, self.config.attention_window)
         new_caches = []
         for block, cache in zip(self.blocks, caches, strict=True):
             x, cache = block.decode(x, cache, position, mask)
@@ -215,14 +226,14 @@ class TransformerLM(nn.Module):
     def _embed(self, tokens: jax.Array, first: int | jax.Array) -> jax.Array:
         """Returns the vectors of tokens that stand at positions `first` and on."""
         config, time = self.config, tokens.shape[1]
-        if time > config.context:
-            raise ValueError(f"{time} tokens do not fit into a context of {config.context}")
+        if time > config.context_length:
+            raise ValueError(f"{time} tokens do not fit into a context of {config.context_length}")
         x = self.embedding(tokens)
         if config.positions == "sinusoidal":
             # Section 3.4 of the paper: without the factor the sinusoids would drown the tokens.
-            table = jnp.asarray(positions.sinusoidal(config.context, config.width))
+            table = jnp.asarray(positions.sinusoidal(config.context_length, config.embed_dim))
             rows = jax.lax.dynamic_slice_in_dim(table, first, time)
-            return x * config.width**0.5 + rows[None]
+            return x * config.embed_dim**0.5 + rows[None]
         if config.positions == "learned":
             return x + self.position_embedding(first, time)[None]
         return x

@@ -35,22 +35,22 @@ class RNNAttentionDecoder(nn.Module):
     length: int
 
     def setup(self):
-        config, width = self.config, self.config.width
+        config, embed_dim = self.config, self.config.embed_dim
         precision = config.matmul_precision
         self.embedding = embedding(config, self.tokens)
         self.embedding_dropout = Dropout(config.dropout)
         self.recurrent = Recurrent(
             cell=config.backbone,
-            features=width,
-            hidden=width,
-            layers=config.depth,
+            features=embed_dim,
+            hidden_size=embed_dim,
+            num_layers=config.depth,
             dropout=config.dropout,
             precision=precision,
         )
         states = config.depth * len(CELLS[config.backbone].state)
-        self.first_state = Dense(states * width, precision=precision)
-        self.score = Dense(width, use_bias=False, precision=precision)
-        self.joined = Dense(width, precision=precision)
+        self.first_state = Dense(states * embed_dim, precision=precision)
+        self.score = Dense(embed_dim, use_bias=False, precision=precision)
+        self.joined = Dense(embed_dim, precision=precision)
         self.joined_dropout = Dropout(config.dropout)
         self.head = Dense(self.tokens, precision=precision)
 
@@ -67,7 +67,7 @@ class RNNAttentionDecoder(nn.Module):
 
         Args:
           before: [batch, time] the word before each place.
-          memory: [batch, source time, width].
+          memory: [batch, source time, embed_dim].
           real: [batch, source time] booleans; False hides the memory's padding.
           summary: [batch, features] of the source.
           dropout_keys: [batch] PRNG keys; None switches dropout off.
@@ -98,8 +98,8 @@ class RNNAttentionDecoder(nn.Module):
         self, x: jax.Array, memory: jax.Array, real: jax.Array, dropout_keys: jax.Array | None
     ) -> jax.Array:
         memory = memory[:, None]  # one head
-        # attention_parts divides by the root of the width, which Luong's score does not.
-        query = self.score(x)[:, None] * self.config.width**0.5
+        # attention_parts divides by the root of the embed_dim, which Luong's score does not.
+        query = self.score(x)[:, None] * self.config.embed_dim**0.5
         parts = attention_parts(
             query, memory, memory, masks.padding(real), precision=self.config.matmul_precision
         )
@@ -148,7 +148,9 @@ class TransformerDecoderStack(nn.Module):
 
     def begin(self, memory: jax.Array, real: jax.Array, summary: jax.Array) -> Any:
         config = self.config
-        cache = empty_cache(len(memory), config.heads, self.length, config.width, memory.dtype)
+        cache = empty_cache(
+            len(memory), config.num_heads, self.length, config.embed_dim, memory.dtype
+        )
         return {
             "caches": [cache] * config.depth,
             "memories": [block.remember(memory) for block in self.blocks],

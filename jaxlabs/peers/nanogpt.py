@@ -23,10 +23,10 @@ from jaxlabs.peers.torch_gpt import build_gpt
 
 CPU_RECIPE = TransformerLMConfig(
     vocabulary_size=65,
-    context=64,
-    width=128,
-    layers=4,
-    heads=4,
+    context_length=64,
+    embed_dim=128,
+    num_layers=4,
+    num_heads=4,
     mlp_dim=512,
     activation="gelu",
     positions="learned",
@@ -92,7 +92,7 @@ def train_nanogpt(
         betas=(0.9, 0.99),
     )
     stream = torch.from_numpy(np.asarray(train_tokens, np.int64))
-    offsets = torch.arange(config.context)[None, :]
+    offsets = torch.arange(config.context_length)[None, :]
     curve, elapsed, step = [], 0.0, 0
 
     def progress() -> float:
@@ -102,7 +102,7 @@ def train_nanogpt(
         start = time.perf_counter()
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(step, progress())
-        index = torch.randint(len(stream) - config.context, (BATCH_SIZE, 1)) + offsets
+        index = torch.randint(len(stream) - config.context_length, (BATCH_SIZE, 1)) + offsets
         logits = gpt(stream[index])
         loss = functional.cross_entropy(logits.flatten(0, 1), stream[index + 1].flatten())
         optimizer.zero_grad(set_to_none=True)
@@ -112,7 +112,7 @@ def train_nanogpt(
         elapsed += time.perf_counter() - start
         step += 1
         if step % evaluate_every == 0 or progress() >= 1:
-            held_out = held_out_loss(gpt, held_out_tokens, config.context)
+            held_out = held_out_loss(gpt, held_out_tokens, config.context_length)
             curve.append(Evaluation(step, elapsed, held_out))
     return curve
 
@@ -132,12 +132,14 @@ def learning_rate(step: int, progress: float) -> float:
     return FINAL_RATE + (PEAK_RATE - FINAL_RATE) * 0.5 * (1 + math.cos(math.pi * progress))
 
 
-def held_out_loss(gpt: Any, tokens: np.ndarray, context: int, batch_size: int = 128) -> float:
+def held_out_loss(
+    gpt: Any, tokens: np.ndarray, context_length: int, batch_size: int = 128
+) -> float:
     """Returns the mean loss in nats over consecutive windows, every target scored once."""
     import torch
     from torch.nn import functional
 
-    arrays = consecutive_windows(tokens, context).arrays
+    arrays = consecutive_windows(tokens, context_length).arrays
     total = 0.0
     gpt.eval()
     with torch.no_grad():

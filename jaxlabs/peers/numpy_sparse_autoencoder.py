@@ -40,7 +40,7 @@ def cost_and_gradient(
 
 def unpack(theta: np.ndarray, config: SparseAutoencoderConfig) -> list[np.ndarray]:
     """Returns W1, W2, b1 and b2, see `cost_and_gradient`."""
-    hidden, visible = config.hidden, config.visible
+    hidden, visible = config.hidden_size, config.visible
     shapes = [(hidden, visible), (visible, hidden), (hidden,), (visible,)]
     ends = np.cumsum([np.prod(shape) for shape in shapes])[:-1]
     return [part.reshape(shape) for part, shape in zip(np.split(theta, ends), shapes, strict=True)]
@@ -48,9 +48,11 @@ def unpack(theta: np.ndarray, config: SparseAutoencoderConfig) -> list[np.ndarra
 
 def initial(config: SparseAutoencoderConfig, seed: int) -> np.ndarray:
     """Draws the weights from +-sqrt(6 / (visible + hidden + 1)); biases start at 0."""
-    limit = (6 / (config.visible + config.hidden + 1)) ** 0.5
-    weights = np.random.default_rng(seed).uniform(-limit, limit, 2 * config.visible * config.hidden)
-    return np.concatenate([weights, np.zeros(config.hidden + config.visible)])
+    limit = (6 / (config.visible + config.hidden_size + 1)) ** 0.5
+    weights = np.random.default_rng(seed).uniform(
+        -limit, limit, 2 * config.visible * config.hidden_size
+    )
+    return np.concatenate([weights, np.zeros(config.hidden_size + config.visible)])
 
 
 def train(

@@ -19,17 +19,17 @@ def build_char_rnn(config: CharRNNConfig) -> Any:
     class CharRNN(nn.Module):
         def __init__(self):
             super().__init__()
-            self.embedding = nn.Embedding(config.vocabulary_size, config.embedding)
+            self.embedding = nn.Embedding(config.vocabulary_size, config.embed_dim)
             self.recurrent = torch_recurrent.build(
                 Recurrent(
                     cell=config.cell,
-                    features=config.embedding,
-                    hidden=config.hidden,
-                    layers=config.layers,
+                    features=config.embed_dim,
+                    hidden_size=config.hidden_size,
+                    num_layers=config.num_layers,
                     dropout=config.dropout,
                 )
             )
-            self.head = nn.Linear(config.hidden, config.vocabulary_size)
+            self.head = nn.Linear(config.hidden_size, config.vocabulary_size)
 
         def forward(self, tokens: torch.Tensor, state: Any = None) -> Any:
             x, state = self.recurrent(self.embedding(tokens), state)

@@ -24,17 +24,17 @@ def build_classifier(config: TextClassifierConfig) -> Any:
     import torch
     from torch import nn
 
-    width = config.width
+    embed_dim = config.embed_dim
 
     class Block(nn.Module):
         def __init__(self):
             super().__init__()
-            self.attention_norm = nn.LayerNorm(width)
-            self.qkv = nn.Linear(width, 3 * width, bias=False)
-            self.out = nn.Linear(width, width)
-            self.ffn_norm = nn.LayerNorm(width)
-            self.expand = nn.Linear(width, config.mlp_dim)
-            self.contract = nn.Linear(config.mlp_dim, width)
+            self.attention_norm = nn.LayerNorm(embed_dim)
+            self.qkv = nn.Linear(embed_dim, 3 * embed_dim, bias=False)
+            self.out = nn.Linear(embed_dim, embed_dim)
+            self.ffn_norm = nn.LayerNorm(embed_dim)
+            self.expand = nn.Linear(embed_dim, config.mlp_dim)
+            self.contract = nn.Linear(config.mlp_dim, embed_dim)
 
         def forward(self, x, hidden):
             if config.pre_norm:
@@ -45,14 +45,14 @@ def build_classifier(config: TextClassifierConfig) -> Any:
 
         def attend(self, x, hidden):
             batch, time, _ = x.shape
-            split = (batch, time, config.heads, width // config.heads)
+            split = (batch, time, config.num_heads, embed_dim // config.num_heads)
             query, key, value = (
-                part.view(split).transpose(1, 2) for part in self.qkv(x).split(width, dim=2)
+                part.view(split).transpose(1, 2) for part in self.qkv(x).split(embed_dim, dim=2)
             )
             attended = torch.nn.functional.scaled_dot_product_attention(
                 query, key, value, attn_mask=~hidden[:, None, None, :]
             )
-            return self.out(attended.transpose(1, 2).reshape(batch, time, width))
+            return self.out(attended.transpose(1, 2).reshape(batch, time, embed_dim))
 
         def feed(self, x):
             return self.contract(torch.relu(self.expand(x)))
@@ -60,20 +60,20 @@ def build_classifier(config: TextClassifierConfig) -> Any:
     class Classifier(nn.Module):
         def __init__(self):
             super().__init__()
-            self.embedding = nn.Embedding(config.vocabulary_size, width)
+            self.embedding = nn.Embedding(config.vocabulary_size, embed_dim)
             if config.positions == "learned":
-                self.position_embedding = nn.Embedding(config.context, width)
+                self.position_embedding = nn.Embedding(config.context_length, embed_dim)
             else:
-                table = positions.sinusoidal(config.context, width)
+                table = positions.sinusoidal(config.context_length, embed_dim)
                 self.register_buffer("position_table", torch.from_numpy(table))
-            self.blocks = nn.ModuleList(Block() for _ in range(config.layers))
+            self.blocks = nn.ModuleList(Block() for _ in range(config.num_layers))
             if config.pre_norm:
-                self.final_norm = nn.LayerNorm(width)
-            self.hidden = nn.Linear(width, config.hidden)
-            self.head = nn.Linear(config.hidden, config.classes)
+                self.final_norm = nn.LayerNorm(embed_dim)
+            self.hidden = nn.Linear(embed_dim, config.hidden_size)
+            self.head = nn.Linear(config.hidden_size, config.classes)
 
         def encode(self, tokens):
-            """Returns contextual vectors `[batch, time, width]`."""
+            """Returns contextual vectors `[batch, time, embed_dim]`."""
             learned = config.positions == "learned"
             table = self.position_embedding.weight if learned else self.position_table
             x = self.embedding(tokens) + table[: tokens.shape[1]]

@@ -32,13 +32,13 @@ def build_gpt(config: TransformerLMConfig) -> Any:
     class Block(nn.Module):
         def __init__(self):
             super().__init__()
-            width = config.width
-            self.attention_norm = nn.LayerNorm(width, bias=config.bias)
-            self.qkv = nn.Linear(width, 3 * width, bias=config.qkv_bias)
-            self.out = nn.Linear(width, width, bias=config.bias)
-            self.ffn_norm = nn.LayerNorm(width, bias=config.bias)
-            self.expand = nn.Linear(width, config.mlp_dim, bias=config.bias)
-            self.contract = nn.Linear(config.mlp_dim, width, bias=config.bias)
+            embed_dim = config.embed_dim
+            self.attention_norm = nn.LayerNorm(embed_dim, bias=config.bias)
+            self.qkv = nn.Linear(embed_dim, 3 * embed_dim, bias=config.qkv_bias)
+            self.out = nn.Linear(embed_dim, embed_dim, bias=config.bias)
+            self.ffn_norm = nn.LayerNorm(embed_dim, bias=config.bias)
+            self.expand = nn.Linear(embed_dim, config.mlp_dim, bias=config.bias)
+            self.contract = nn.Linear(config.mlp_dim, embed_dim, bias=config.bias)
             self.residual_dropout = nn.Dropout(config.dropout)
 
         def forward(self, x):
@@ -47,10 +47,10 @@ def build_gpt(config: TransformerLMConfig) -> Any:
             return x + self.residual_dropout(self.contract(hidden))
 
         def attend(self, x):
-            batch, time_steps, width = x.shape
-            split = (batch, time_steps, config.heads, width // config.heads)
+            batch, time_steps, embed_dim = x.shape
+            split = (batch, time_steps, config.num_heads, embed_dim // config.num_heads)
             query, key, value = (
-                part.view(split).transpose(1, 2) for part in self.qkv(x).split(width, dim=2)
+                part.view(split).transpose(1, 2) for part in self.qkv(x).split(embed_dim, dim=2)
             )
             window = config.attention_window
             everything = torch.ones(time_steps, time_steps, dtype=torch.bool)
@@ -63,22 +63,22 @@ def build_gpt(config: TransformerLMConfig) -> Any:
                 is_causal=band is None,
                 dropout_p=config.dropout if self.training else 0.0,
             )
-            return attended.transpose(1, 2).reshape(batch, time_steps, width)
+            return attended.transpose(1, 2).reshape(batch, time_steps, embed_dim)
 
     class GPT(nn.Module):
         def __init__(self):
             super().__init__()
-            self.embedding = nn.Embedding(config.vocabulary_size, config.width)
+            self.embedding = nn.Embedding(config.vocabulary_size, config.embed_dim)
             if config.positions == "learned":
-                self.position_embedding = nn.Embedding(config.context, config.width)
+                self.position_embedding = nn.Embedding(config.context_length, config.embed_dim)
             else:
-                table = positions.sinusoidal(config.context, config.width)
+                table = positions.sinusoidal(config.context_length, config.embed_dim)
                 self.register_buffer("position_table", torch.from_numpy(table))
             self.embedding_dropout = nn.Dropout(config.dropout)
-            self.blocks = nn.ModuleList(Block() for _ in range(config.layers))
-            self.final_norm = nn.LayerNorm(config.width, bias=config.bias)
+            self.blocks = nn.ModuleList(Block() for _ in range(config.num_layers))
+            self.final_norm = nn.LayerNorm(config.embed_dim, bias=config.bias)
             head_bias = config.bias and not config.tie_embeddings
-            self.head = nn.Linear(config.width, config.vocabulary_size, bias=head_bias)
+            self.head = nn.Linear(config.embed_dim, config.vocabulary_size, bias=head_bias)
             if config.tie_embeddings:
                 self.head.weight = self.embedding.weight
             if config.init == "gpt2":
@@ -88,7 +88,7 @@ def build_gpt(config: TransformerLMConfig) -> Any:
             for name, parameter in self.named_parameters():
                 if parameter.ndim == 2:
                     residual = name.endswith(("out.weight", "contract.weight"))
-                    scale = (2 * config.layers) ** -0.5 if residual else 1.0
+                    scale = (2 * config.num_layers) ** -0.5 if residual else 1.0
                     nn.init.normal_(parameter, std=0.02 * scale)
                 elif name.endswith("bias"):
                     nn.init.zeros_(parameter)
@@ -98,7 +98,7 @@ def build_gpt(config: TransformerLMConfig) -> Any:
             if config.positions == "learned":
                 x = self.embedding(tokens) + self.position_embedding.weight[:time_steps]
             else:
-                scaled = self.embedding(tokens) * config.width**0.5
+                scaled = self.embedding(tokens) * config.embed_dim**0.5
                 x = scaled + self.position_table[:time_steps]
             x = self.embedding_dropout(x)
             for block in self.blocks:

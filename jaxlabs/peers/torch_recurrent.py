@@ -16,8 +16,8 @@ def build(model: Recurrent) -> Any:
     kind = {"rnn": torch.nn.RNN, "lstm": torch.nn.LSTM, "gru": torch.nn.GRU}[model.cell]
     return kind(
         model.features,
-        model.hidden,
-        model.layers,
+        model.hidden_size,
+        model.num_layers,
         dropout=model.dropout,
         bidirectional=model.bidirectional,
         batch_first=True,

@@ -52,7 +52,7 @@ def build_step(
     """
     import torch
 
-    if config.optimizer != "adamw" or config.schedule != "constant" or config.warmup_steps:
+    if config.optimizer != "adamw" or config.lr_schedule != "constant" or config.warmup_steps:
         raise ValueError("the plain step has AdamW at a constant rate")
     matrices = [leaf for leaf in module.parameters() if leaf.ndim >= 2]
     vectors = [leaf for leaf in module.parameters() if leaf.ndim < 2]

@@ -20,7 +20,7 @@ def build_unet(config: UNetConfig, channels: int = 1, times: int = 1000) -> Any:
     import torch
     from torch import nn
 
-    low, high = config.width, 2 * config.width
+    low, high = config.base_channels, 2 * config.base_channels
 
     class Block(nn.Module):
         def __init__(self, channels, features):

@@ -38,7 +38,7 @@ def gpt_training(config: RunConfig, vocabulary_size: int, mode: Mode) -> Work:
 
     model = config.model.with_vocabulary(vocabulary_size)
     gpt = build_gpt(model)
-    tokens = _tokens(vocabulary_size, config.batch_size, model.context + 1)
+    tokens = _tokens(vocabulary_size, config.batch_size, model.context_length + 1)
 
     def loss(gpt: Any) -> torch.Tensor:
         return _cross_entropy(gpt(tokens[:, :-1]), tokens[:, 1:])
@@ -55,7 +55,7 @@ def char_rnn_training(config: RunConfig, vocabulary_size: int, mode: Mode) -> Wo
 
     model = config.model.with_vocabulary(vocabulary_size)
     network = build_char_rnn(model)
-    tokens = _tokens(vocabulary_size, config.batch_size, model.context + 1)
+    tokens = _tokens(vocabulary_size, config.batch_size, model.context_length + 1)
     carry = {"state": None}
 
     def loss(network: Any) -> torch.Tensor:
@@ -143,7 +143,7 @@ def text_sampling(
         text = torch.zeros(batch_size, 1, dtype=torch.long)
         with torch.no_grad(), mode.autocast():  # around the loop: leaving it forgets cast weights
             for _ in range(count):
-                logits = called(text[:, -config.model.context :])[:, -1].float()
+                logits = called(text[:, -config.model.context_length :])[:, -1].float()
                 drawn = torch.multinomial(torch.softmax(logits, dim=-1), 1)
                 text = torch.cat([text, drawn], dim=1)
 
@@ -156,11 +156,11 @@ def text_sampling(
     return Work(run, units=batch_size * tokens, warm_up=warm_up)
 
 
-def attention(heads: int, head_dim: int, length: int, window: int | None, mode: Mode) -> Work:
+def attention(num_heads: int, head_dim: int, length: int, window: int | None, mode: Mode) -> Work:
     """Attends causally and differentiates; a window is a mask, which PyTorch's function takes."""
     import torch
 
-    shape = (1, heads, length, head_dim)
+    shape = (1, num_heads, length, head_dim)
     given = [torch.randn(shape, requires_grad=True) for _ in range(3)]
     band = None
     if window is not None:
@@ -172,7 +172,7 @@ def attention(heads: int, head_dim: int, length: int, window: int | None, mode: 
             output = attend(*given, attn_mask=band, is_causal=band is None)
         torch.autograd.grad(output.sum(), given)
 
-    return Work(run, flops=attention_flops(heads, head_dim, length, window))
+    return Work(run, flops=attention_flops(num_heads, head_dim, length, window))
 
 
 def _unet(config: RunConfig, shape: tuple[int, int, int], batch_size: int) -> Any:

@@ -99,7 +99,8 @@ class DataParallel:
         devices = self.mesh.size
         if batch_size % (devices * grad_accum_steps):
             raise UserError(
-                f"--{flag}: {batch_size} does not divide over {devices} devices x {grad_accum_steps}"
+                f"--{flag}: {batch_size} does not divide over {devices} devices x"
+                f" {grad_accum_steps}"
                 f" micro-batches; a multiple of {devices * grad_accum_steps}"
             )
 

@@ -47,8 +47,11 @@ class OptimizerConfig(Config):
     )
     learning_rate: float = setting(1e-3, "peak rate of AdamW", above=0)
     muon_learning_rate: float = setting(0.02, "peak rate of Muon's matrices", above=0)
-    schedule: str = setting(
-        "constant", "shape of the rate after warm-up", choices=("constant", "cosine", "linear")
+    lr_schedule: str = setting(
+        "constant",
+        "shape of the rate after warm-up",
+        choices=("constant", "cosine", "linear"),
+        aliases=("schedule",),
     )
     warmup_steps: int = setting(0, "steps over which the rate rises linearly from 0", minimum=0)
     decay_steps: int | None = setting(
@@ -116,11 +119,11 @@ def build_schedule(config: OptimizerConfig, steps: int) -> Schedule:
       [0.5, 1.0, 0.75, 0.5, 0.25]
     """
     left = max(steps, 1) - config.warmup_steps
-    if config.schedule == "constant":
+    if config.lr_schedule == "constant":
         decay_steps = 0
     elif left < 1:
         raise UserError(
-            f"--warmup_steps: {config.warmup_steps} is not accepted with a {config.schedule}"
+            f"--warmup_steps: {config.warmup_steps} is not accepted with a {config.lr_schedule}"
             f" schedule of --steps {steps}; a whole number below the number of steps"
         )
     else:  # a preset's fall must not forbid a shorter run
@@ -129,7 +132,7 @@ def build_schedule(config: OptimizerConfig, steps: int) -> Schedule:
         "constant": lambda: optax.constant_schedule(1.0),
         "cosine": lambda: optax.cosine_decay_schedule(1.0, decay_steps, config.end_lr_ratio),
         "linear": lambda: optax.linear_schedule(1.0, config.end_lr_ratio, decay_steps),
-    }[config.schedule]()
+    }[config.lr_schedule]()
     # The rate at step 0 is one rise above zero: a first step of rate 0 would be a step lost.
     rise = optax.linear_schedule(1 / (config.warmup_steps + 1), 1.0, max(config.warmup_steps, 1))
     plateau = optax.constant_schedule(1.0)

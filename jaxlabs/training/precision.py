@@ -1,4 +1,4 @@
-"""What `--matmul_precision=fast` comes to on this machine: bfloat16 dots, where they are faster."""
+"""Resolves `--matmul_precision=bfloat16`: bfloat16 matmuls where this CPU runs them faster."""
 
 import functools
 import sys
@@ -32,7 +32,7 @@ def settle(config: Config, stored: str | None) -> str:
       stored: what an earlier sitting of the same run was made with, or None.
     """
     asked = config.flat().get(SETTING, "default")
-    if asked != "fast" or stored == "default" or jax.default_backend() != "cpu":
+    if asked != "bfloat16" or stored == "default" or jax.default_backend() != "cpu":
         return asked if stored is None else stored
     seconds = measure()
     faster = min(seconds, key=seconds.__getitem__)
@@ -41,7 +41,9 @@ def settle(config: Config, stored: str | None) -> str:
         times = ", ".join(f"{name} {1e3 * value:.1f} ms" for name, value in seconds.items())
         remark = f"the run goes on with {chosen}" if stored else f"{chosen} is used"
         if stored is None or faster != stored:
-            print(f"--matmul_precision=fast: a large dot takes {times}; {remark}", file=sys.stderr)
+            print(
+                f"--matmul_precision=bfloat16: a large dot takes {times}; {remark}", file=sys.stderr
+            )
     return chosen
 
 
@@ -61,7 +63,7 @@ def measure(rows: int = ROWS, inputs: int = INPUTS, outputs: int = OUTPUTS) -> d
         jnp.asarray(random.standard_normal(shape), jnp.float32)
         for shape in ((rows, inputs), (inputs, outputs), (rows, outputs))
     )
-    seconds = {"fast": [], "default": []}
+    seconds = {"bfloat16": [], "default": []}
     for _ in range(1 + ROUNDS):  # the first one compiles
         for name, taken in seconds.items():
             start = time.perf_counter()
@@ -80,5 +82,5 @@ def _agreed(name: str) -> str:
     """Returns what the first of several processes found."""
     if jax.process_count() == 1:
         return name
-    first = multihost_utils.broadcast_one_to_all(np.int32(name == "fast"))
-    return "fast" if first else "default"
+    first = multihost_utils.broadcast_one_to_all(np.int32(name == "bfloat16"))
+    return "bfloat16" if first else "default"

@@ -10,7 +10,7 @@ from jaxlabs.layers.feed_forward import FeedForward
 from jaxlabs.layers.multi_head_attention import MultiHeadAttention
 from jaxlabs.layers.transformer import EncoderBlock
 
-SIZES = {"width": study.WIDTH, "heads": study.HEADS, "length": study.LENGTH}
+SIZES = {"embed_dim": study.WIDTH, "num_heads": study.HEADS, "length": study.LENGTH}
 
 
 @pytest.fixture(scope="module")

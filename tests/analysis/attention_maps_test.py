@@ -28,7 +28,13 @@ from jaxlabs.models.transformer_lm import TransformerLM, TransformerLMConfig
 from jaxlabs.run_folder import RunFolder
 
 TINY = TransformerLMConfig(
-    vocabulary_size=7, context=8, width=8, layers=2, heads=2, mlp_dim=16, dropout=0.0
+    vocabulary_size=7,
+    context_length=8,
+    embed_dim=8,
+    num_layers=2,
+    num_heads=2,
+    mlp_dim=16,
+    dropout=0.0,
 )
 
 
@@ -41,7 +47,7 @@ def build(key, **changes):
 
 
 def test_shape_is_layers_heads_query_key(key):
-    maps = attention_maps(*build(key, layers=3))
+    maps = attention_maps(*build(key, num_layers=3))
     chex.assert_shape(maps, (3, 2, 8, 8))
 
 
@@ -71,7 +77,9 @@ def test_unmasked_model_fails_the_causal_check(key):
 
 
 def test_first_layer_equals_softmax_by_hand(key):
-    model, params, tokens = build(key, positions="learned", pre_norm=False, layers=1, heads=1)
+    model, params, tokens = build(
+        key, positions="learned", pre_norm=False, num_layers=1, num_heads=1
+    )
     block = params["blocks_0"]["attention"]
     table = params["position_embedding"]
     (table,) = jax.tree.leaves(table)
@@ -91,7 +99,7 @@ class Padded(nn.Module):
     @nn.compact
     def __call__(self, x, weights):
         mask = masks.padding(weights) if self.masked else None
-        return MultiHeadAttention(width=8, heads=2, length=5)(x, mask)
+        return MultiHeadAttention(embed_dim=8, num_heads=2, length=5)(x, mask)
 
 
 def test_model_gets_its_further_arguments_and_padding_is_checked(key):

@@ -12,7 +12,7 @@ from jaxlabs.diffusion.schedules import DiffusionConfig, alphas_cumprod, make_sc
 
 SHAPE = (2, 2, 1)
 FOUR = DiffusionConfig(num_timesteps=4, beta_start=0.05, beta_end=0.6)
-FORTY = DiffusionConfig(num_timesteps=40, beta_start=0.01, beta_end=0.2, prediction="v")
+FORTY = DiffusionConfig(num_timesteps=40, beta_start=0.01, beta_end=0.2, prediction_type="v")
 
 
 def sees(guess, diffusion, x, t):
@@ -21,7 +21,7 @@ def sees(guess, diffusion, x, t):
     signal = process.at(schedule.sqrt_alpha_bars, t, x)
     noise = (x - signal * guess) / process.at(schedule.sqrt_one_minus_alpha_bars, t, x)
     return process.target(
-        schedule, jnp.broadcast_to(guess, x.shape), noise, t, diffusion.prediction
+        schedule, jnp.broadcast_to(guess, x.shape), noise, t, diffusion.prediction_type
     )
 
 

@@ -53,7 +53,7 @@ def test_scans_count_every_turn_and_branches_the_most_costly_one():
 
 def test_derivatives_written_by_hand_hide_nothing():
     def fast(x, kernel):
-        return jax.jit(lambda x: matmul(x, kernel, "fast"))(x)
+        return jax.jit(lambda x: matmul(x, kernel, "bfloat16"))(x)
 
     assert dot_flops(fast, array(3, 4), array(4, 5)) == 2 * 3 * 4 * 5
 
@@ -68,7 +68,13 @@ def test_a_loop_of_unknown_length_is_refused():
 
 def test_a_transformer_takes_two_operations_a_weight_and_four_a_score():
     config = TransformerLMConfig(
-        vocabulary_size=11, context=8, width=16, layers=2, heads=2, mlp_dim=24, dropout=0.0
+        vocabulary_size=11,
+        context_length=8,
+        embed_dim=16,
+        num_layers=2,
+        num_heads=2,
+        mlp_dim=24,
+        dropout=0.0,
     )
     model = TransformerLM(config)
     tokens = jax.ShapeDtypeStruct((3, 8), jnp.int32)

@@ -12,16 +12,16 @@ def sigmoid_network_loss(params, inputs, targets):
     return jnp.mean((outputs - targets) ** 2)
 
 
-def network_and_data(hidden=5):
+def network_and_data(hidden_size=5):
     """Weights and inputs in the range of the UFLDL notes, where 1e-9 is their figure."""
     rng = np.random.default_rng(0)
-    bound = np.sqrt(6 / (4 + hidden + 1))
+    bound = np.sqrt(6 / (4 + hidden_size + 1))
     params = {
         "first": {
-            "kernel": rng.uniform(-bound, bound, size=(4, hidden)),
-            "bias": rng.uniform(-0.1, 0.1, size=hidden),
+            "kernel": rng.uniform(-bound, bound, size=(4, hidden_size)),
+            "bias": rng.uniform(-0.1, 0.1, size=hidden_size),
         },
-        "second": {"kernel": rng.uniform(-bound, bound, size=(hidden, 3))},
+        "second": {"kernel": rng.uniform(-bound, bound, size=(hidden_size, 3))},
     }
     params = jax.tree.map(np.float32, params)
     inputs, targets = rng.uniform(0.1, 0.9, size=(8, 4)), np.eye(3)[[0, 1, 0, 0, 2, 1, 0, 0]]

@@ -22,7 +22,7 @@ def test_components_are_the_singular_vectors_of_the_centered_rows():
 def test_components_lose_least_and_their_own_network_stands_at_no_angle(latent):
     """More units than pixels lose nothing."""
     config = AutoencoderConfig(
-        objective="ae", likelihood="gaussian", num_hidden_layers=0, latent=latent
+        objective="ae", likelihood="gaussian", num_hidden_layers=0, latent_dim=latent
     )
     model = Autoencoder(config, (3, 2, 1))
     kernel = np.zeros((latent, 6))

@@ -16,7 +16,7 @@ from jaxlabs.training.state import create_state
 
 pytestmark = pytest.mark.usefixtures("quickly_compiled")
 
-CONFIG = NormalizedNetworkConfig(layers=1, width=4, matmul_precision="highest")
+CONFIG = NormalizedNetworkConfig(num_layers=1, hidden_size=4, matmul_precision="highest")
 STEPS, BATCH, CLASSES = 4, 16, 3
 RATES = np.array([0.05, 0.5])
 
@@ -144,7 +144,7 @@ def test_accuracy_by_a_batchs_statistics_is_that_of_its_batches(trained):
 
 
 def test_activations_grow_by_the_gain_unless_they_are_normalized():
-    config = NormalizedNetworkConfig(width=256)
+    config = NormalizedNetworkConfig(hidden_size=256)
     pixels = np.random.default_rng(0).integers(0, 256, (32, 4, 4, 1), dtype=np.uint8)
     found = activation_scale.study(config, pixels, 6, 0)
     assert found["rms"].shape == (3, 3, 6)
@@ -167,5 +167,5 @@ def test_sets_of_pictures_do_not_overlap_and_missing_ones_are_told(monkeypatch):
         assert not seen & {image.tobytes() for image in other.arrays["images"]}
     with pytest.raises(UserError, match=r"--train_images: 101 pictures are not there"):
         norm_training.load("rendered_digits", None, 81, 20)
-    with pytest.raises(UserError, match=r"--evaluated: 21 .* has 20 of the kind"):
+    with pytest.raises(UserError, match=r"--num_eval_examples: 21 .* has 20 of the kind"):
         norm_training.load("rendered_digits", None, 50, 21)

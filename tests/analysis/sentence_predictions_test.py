@@ -23,7 +23,13 @@ VOCABULARY = WordTokenizer(("no", "yes")).to_json() | {
 def always_a():
     """A classifier that always answers A, with logits 2 and 0."""
     config = TextClassifierConfig(
-        **{"vocabulary_size": 4, "context": 3, "width": 2, "layers": 1, "heads": 1},
+        **{
+            "vocabulary_size": 4,
+            "context_length": 3,
+            "embed_dim": 2,
+            "num_layers": 1,
+            "num_heads": 1,
+        },
         **{"mlp_dim": 2, "classes": 2, "hidden": 2, "ngram_hash_buckets": 64},
     )
     model = TextClassifier(config)

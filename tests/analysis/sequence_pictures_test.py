@@ -18,7 +18,7 @@ SOURCE, TARGET = Vocab(("moon", "the")), Vocab(("la", "luna"))
 @pytest.mark.parametrize("backbone", ["rnn", "transformer"])
 def test_alignment_of_a_translation_that_never_ends(backbone):
     """Though `<sos>` is likelier still, it is no word to write."""
-    config = SequenceConfig(backbone=backbone, width=4, heads=2, mlp_dim=4)
+    config = SequenceConfig(backbone=backbone, embed_dim=4, num_heads=2, mlp_dim=4)
     model = Seq2Seq(config, SOURCE.size, TARGET.size, source_length=5, target_length=3)
     inputs = np.array([[4, 3, 2, 0, 0]], np.int32)
     params = jax.device_get(jax.jit(model.init)(jax.random.key(0), inputs, inputs[:, :3])["params"])

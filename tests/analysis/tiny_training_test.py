@@ -47,7 +47,7 @@ def test_what_is_watched_sees_the_gradient_as_a_tree():
 
 def test_parameters_are_drawn_by_name():
     shapes = {"norm": {"scale": (7,), "bias": (7,)}, "embedding": (500, 64)}
-    shapes["layers"] = {"query_kernel": (3, 400, 20)}
+    shapes["num_layers"] = {"query_kernel": (3, 400, 20)}
     shapes = jax.tree.map(
         lambda shape: jax.ShapeDtypeStruct(shape, jnp.float32),
         shapes,
@@ -57,7 +57,7 @@ def test_parameters_are_drawn_by_name():
     np.testing.assert_array_equal(params["norm"]["scale"], 1)
     np.testing.assert_array_equal(params["norm"]["bias"], 0)
     assert params["embedding"].std() == pytest.approx(1, rel=0.02)
-    assert params["layers"]["query_kernel"].std() == pytest.approx(1 / 20, rel=0.02)
+    assert params["num_layers"]["query_kernel"].std() == pytest.approx(1 / 20, rel=0.02)
     assert not np.allclose(params["embedding"], draw_params(shapes, 1)["embedding"])
 
 

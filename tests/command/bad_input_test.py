@@ -24,7 +24,7 @@ def contents(path):
 
 NUMBER = "is not accepted; a whole number"
 FLAG_ERRORS = {
-    "--widht=3": "--widht: no such flag; did you mean 'width'?",
+    "--widht=3": "--widht: no such flag; did you mean 'embed_dim'?",
     "--xyzzy=3": "--xyzzy: no such flag; --help lists them",
     "--preset=quik": "--preset: 'quik' is not accepted; one of {presets}; did you mean 'quick'?",
     "--mode=trian": "--mode: 'trian' is not accepted; one of train, sample, evaluate, analyze, "
@@ -33,29 +33,29 @@ FLAG_ERRORS = {
     "--platform=cup": "--platform: 'cup' is not accepted; one of auto, cpu, gpu, tpu; "
     "did you mean 'cpu'?",
     "--activation=rleu": "--activation: 'rleu' is not accepted; one of ",
-    "--width=-3": f"--width: -3 {NUMBER} of at least 1",
-    "--context=0": f"--context: 0 {NUMBER} of at least 1",
+    "--embed_dim=-3": f"--embed_dim: -3 {NUMBER} of at least 1",
+    "--context_length=0": f"--context_length: 0 {NUMBER} of at least 1",
     "--batch_size=0": f"--batch_size: 0 {NUMBER} of at least 1",
     "--steps=-1": f"--steps: -1 {NUMBER} of at least 0",
     "--seed=4294967296": f"--seed: 4294967296 {NUMBER} of at least 0 and of at most 4294967295",
     "--learning_rate=0": "--learning_rate: 0.0 is not accepted; a number above 0",
     "--learning_rate=nan": "--learning_rate: nan is not accepted; a number above 0",
     "--temperature=-1": "--temperature: -1.0 is not accepted; a number of at least 0",
-    "--width=many": f"--width: 'many' {NUMBER}",
-    "--width=1.5": f"--width: '1.5' {NUMBER}",
-    "--width=none": f"--width: 'none' {NUMBER}",
-    "--width=": f"--width: '' {NUMBER}",
+    "--embed_dim=many": f"--embed_dim: 'many' {NUMBER}",
+    "--embed_dim=1.5": f"--embed_dim: '1.5' {NUMBER}",
+    "--embed_dim=none": f"--embed_dim: 'none' {NUMBER}",
+    "--embed_dim=": f"--embed_dim: '' {NUMBER}",
     "--grad_clip_norm=much": "--grad_clip_norm: 'much' is not accepted; a number or none",
     "--bias=perhaps": "--bias: 'perhaps' is not accepted; true or false",
     "--overwrite=perhaps": "--overwrite: 'perhaps' is not accepted; true or false",
     "--prompt=": "--prompt: '' is not accepted; one character or more",
-    "--heads=5": "--heads: 5 does not divide --width 16; a divisor",
+    "--num_heads=5": "--num_heads: 5 does not divide --embed_dim 16; a divisor",
     "--batch_size=6": "--batch_size: 6 does not divide over 4 devices x 1 micro-batches; "
     "a multiple of 4",
     "--grad_accum_steps=3": "--batch_size: 4 does not divide over 4 devices x 3 micro-batches; "
     "a multiple of 12",
     "--eval_batch_size=3": "--eval_batch_size: 3 does not divide over 4 devices",
-    "--schedule=cosine --warmup_steps=99": "--warmup_steps: 99 is not accepted with a cosine "
+    "--lr_schedule=cosine --warmup_steps=99": "--warmup_steps: 99 is not accepted with a cosine "
     "schedule of --steps 4; a whole number below the number of steps",
     "--num_processes=2": "--coordinator: missing with --num_processes 2; ",
     "--process_id=1": "--process_id: 1 is not accepted; below --num_processes 1",
@@ -66,7 +66,7 @@ FLAG_ERRORS = {
     "--replay_step=0": "--replay_step: 0 is not accepted; a step from 1 to 4",
     "--replay_step=5": "--replay_step: 5 is not accepted; a step from 1 to 4",
     "train": "'train' is no flag; settings are given as --name=value",
-    "--width=16 16": "'16' is no flag; settings are given as --name=value",
+    "--embed_dim=16 16": "'16' is no flag; settings are given as --name=value",
     "--seed": "Missing value for flag --seed",
     "--dataset=shakespeare": "--dataset: no data set or file 'shakespeare'; accepted are "
     "tiny_shakespeare, python_reference, markov, toy_words or the path to a UTF-8 text file; "
@@ -103,7 +103,7 @@ def test_text_shorter_than_one_context_is_refused_with_both_numbers(refused, tin
     path = tmp_path / "book.txt"
     path.write_text("ab" * 80)
     line = refused(*tiny_flags, f"--dataset={path}")
-    assert line.startswith("--context=16: the text (or its held-out part) has 16 tokens")
+    assert line.startswith("--context_length=16: the text (or its held-out part) has 16 tokens")
     assert line.endswith("at least 17")
     assert list(contents(tmp_path)) == ["book.txt"]
     path.write_text("ab" * 85)
@@ -150,8 +150,8 @@ def test_reading_mode_needs_a_run_and_a_checkpoint(mode, refused, trained, tmp_p
 
 def test_reading_mode_refuses_flags_that_would_make_it_another_run(refused, trained):
     before = contents(trained)
-    assert refused("--mode=sample", f"--workdir={trained}", "--width=32", "--seed=0") == (
-        f"--width: 32 differs from 16 of the run in {trained}; leave the flag out"
+    assert refused("--mode=sample", f"--workdir={trained}", "--embed_dim=32", "--seed=0") == (
+        f"--embed_dim: 32 differs from 16 of the run in {trained}; leave the flag out"
     )
     line = refused("--mode=sample", f"--workdir={trained}", "--prompt=ROMEO? Ω")
     assert line.startswith("--prompt: unknown characters '?', 'Ω'; the 2")

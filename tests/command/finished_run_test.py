@@ -77,14 +77,19 @@ def test_reading_mode_does_not_take_over_the_machine_of_the_training(trained, tm
 
 
 def test_what_fast_came_to_is_kept_by_the_run(tiny_flags, tmp_path, monkeypatch, capsys):
-    measured = {"fast": 2e-3, "default": 1e-3}
+    measured = {"bfloat16": 2e-3, "default": 1e-3}
     monkeypatch.setattr(precision, "measure", lambda: measured)
-    flags = [*tiny_flags, "--steps=0", "--matmul_precision=fast", f"--workdir={tmp_path / 'run'}"]
+    flags = [
+        *tiny_flags,
+        "--steps=0",
+        "--matmul_precision=bfloat16",
+        f"--workdir={tmp_path / 'run'}",
+    ]
     assert command.run(LAB, flags) == 0
-    assert "fast 2.0 ms, default 1.0 ms; default is used" in capsys.readouterr().err
+    assert "bfloat16 2.0 ms, default 1.0 ms; default is used" in capsys.readouterr().err
     kept = RunFolder(tmp_path / "run").read_config()
     assert kept["tuned"] == {"matmul_precision": "default"}
-    assert kept["settings"]["matmul_precision"] == "fast"
-    measured["fast"] = 1e-4  # on another machine, say
+    assert kept["settings"]["matmul_precision"] == "bfloat16"
+    measured["bfloat16"] = 1e-4  # on another machine, say
     assert command.run(LAB, [*flags, "--mode=sample"]) == 0
     assert capsys.readouterr().err == ""

@@ -73,10 +73,10 @@ HUGE = {
     "--steps=3000000000": "--steps: 3000000000 is not accepted; a whole number of at least 0 and of"
     " at most 2147483647",
     "--batch_size=1000000000000": "--batch_size: 1000000000000 is not accepted; a whole number of",
-    "--layers=100000000": "--layers: 100000000 is not accepted; a whole number of at least 1 and",
-    "--width=100000000": "--width: 100000000 is not accepted; a whole number of at least 1 and of",
+    "--num_layers=100000000": "--num_layers: 100000000 is not accepted; a whole number of at least 1",
+    "--embed_dim=100000000": "--embed_dim: 100000000 is not accepted; a whole number of at least 1",
     "--mlp_dim=2000000000": "--mlp_dim=2000000000: the state (parameters, optimizer, averages)",
-    "--width=65536 --mlp_dim=2147483647": "--mlp_dim=2147483647: the state ",
+    "--embed_dim=65536 --mlp_dim=2147483647": "--mlp_dim=2147483647: the state ",
     "--eval_batch_size=1000000000": "--eval_batch_size=1000000000: a batch to evaluate needs ",
     "--steps_per_call=1000000001": "--steps_per_call: 1000000001 is not accepted; ",
 }
@@ -107,13 +107,13 @@ OTHERS = [
     ("reproduce", "--seeds=1000000000000", "--seeds: 1000000000000 is not accepted; "),
     (
         "autoencoder",
-        "--dataset=rendered_digits --hidden=100000000",
-        "--hidden=100000000: the state (parameters, optimizer, averages) needs ",
+        "--dataset=rendered_digits --hidden_size=100000000",
+        "--hidden_size=100000000: the state (parameters, optimizer, averages) needs ",
     ),
     (
         "char_rnn",
-        "--dataset={play} --context=8 --batch_size=4 --hidden=100000000",
-        "--hidden=100000000: the state ",
+        "--dataset={play} --context_length=8 --batch_size=4 --hidden_size=100000000",
+        "--hidden_size=100000000: the state ",
     ),
     (
         "sparse_autoencoder",
@@ -142,8 +142,8 @@ def test_a_run_out_of_memory_names_the_flags_that_enlarge_it(refused, tiny_flags
         raise MemoryError("Unable to allocate 8.00 TiB")
 
     monkeypatch.setattr(command.modes.devices, "data_parallel", full)
-    assert refused(*tiny_flags, "--context=4096", "--top_k=3") == (
-        "--context=4096: out of memory; Unable to allocate 8.00 TiB; smaller ones are needed"
+    assert refused(*tiny_flags, "--context_length=4096", "--k_sparse=3") == (
+        "--context_length=4096: out of memory; Unable to allocate 8.00 TiB; smaller ones are needed"
     )
 
 

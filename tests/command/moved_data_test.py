@@ -101,7 +101,7 @@ def test_run_that_holds_a_relative_path_says_which_flag_to_give(here, capsys):
 def test_every_data_set_that_is_a_path_is_known_as_one(name):
     lab = dict(reproduce.labs())[name]
     fields = dict(config.settings(lab.config_class))
-    given = {"data_dir": "data", "dataset": "my/data", "classifier": "runs/mine"}
+    given = {"data_dir": "data", "dataset": "my/data", "fid_classifier": "runs/mine"}
     given = {setting: value for setting, value in given.items() if setting in fields}
     assert config.path_settings(lab.config_class, given) == given
     for preset in lab.presets.values():
@@ -111,11 +111,11 @@ def test_every_data_set_that_is_a_path_is_known_as_one(name):
 
 
 def test_paths_are_kept_such_that_they_hold_everywhere(here):
-    flags = ["--data_dir=data", "--classifier=runs/mine", "--dataset=~/digits"]
+    flags = ["--data_dir=data", "--fid_classifier=runs/mine", "--dataset=~/digits"]
     request = command.parse(ddpm.LAB, flags)
     settings = describe(request, request.config(), None)["settings"]
     assert settings["data_dir"] == str(here / "data")
-    assert settings["classifier"] == str(here / "runs" / "mine")
+    assert settings["fid_classifier"] == str(here / "runs" / "mine")
     assert settings["dataset"] == str(Path.home() / "digits")
     default = command.parse(ddpm.LAB, [])
     kept = describe(default, default.config(), None)["settings"]

@@ -11,7 +11,7 @@ from experiments import ddpm, gpt
 from jaxlabs import command
 from jaxlabs.config import settings
 
-PATHS = ("workdir", "data_dir", "dataset", "classifier")
+PATHS = ("workdir", "data_dir", "dataset", "fid_classifier")
 
 
 def labs():

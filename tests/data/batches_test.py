@@ -25,9 +25,9 @@ compiled_batch_at = jax.jit(batch_at, static_argnames="batch_size")
 LENGTH, CONTEXT = 50, 6
 
 
-def numbered_stream(length: int = LENGTH, context: int = CONTEXT) -> TokenStream:
+def numbered_stream(length: int = LENGTH, context_length: int = CONTEXT) -> TokenStream:
     """A text in which every token is its own place, so that a window shows where it was cut."""
-    return TokenStream(tokens=np.arange(length, dtype=np.uint8), context=context)
+    return TokenStream(tokens=np.arange(length, dtype=np.uint8), context_length=context_length)
 
 
 def numbered_examples(count: int) -> Examples:
@@ -49,7 +49,7 @@ def real_labels(batch) -> list[int]:
 
 def test_window_is_a_stretch_of_the_text_and_its_targets_come_one_later():
     text = np.random.default_rng(0).integers(0, 2**16, 300).astype(np.uint16)
-    batch = compiled_batch_at(TokenStream(tokens=text, context=40), 0, 0, batch_size=5)
+    batch = compiled_batch_at(TokenStream(tokens=text, context_length=40), 0, 0, batch_size=5)
     stretches = np.lib.stride_tricks.sliding_window_view(text, 41).tolist()
     for inputs, targets in zip(batch["inputs"].tolist(), batch["targets"].tolist(), strict=True):
         assert [*inputs, targets[-1]] in stretches
@@ -92,9 +92,9 @@ def test_text_of_exactly_one_window_is_always_that_window():
 
 def test_text_shorter_than_one_window_is_refused_with_both_numbers():
     with pytest.raises(UserError) as caught:
-        batch_at(numbered_stream(length=1024, context=1024), seed=0, step=0, batch_size=3)
+        batch_at(numbered_stream(length=1024, context_length=1024), seed=0, step=0, batch_size=3)
     assert str(caught.value) == (
-        "--context=1024: the text (or its held-out part) has 1,024 tokens; "
+        "--context_length=1024: the text (or its held-out part) has 1,024 tokens; "
         "one window needs at least 1,025"
     )
 
@@ -192,7 +192,7 @@ def test_stored_weights_stay_and_padding_still_weighs_nothing():
 
 
 def test_rows_of_parallel_streams_go_on_where_they_stopped_until_the_epoch_ends():
-    streams = ContiguousStreams(tokens=np.arange(100, dtype=np.uint8), context=CONTEXT)
+    streams = ContiguousStreams(tokens=np.arange(100, dtype=np.uint8), context_length=CONTEXT)
     windows = streams.windows(3)
     assert windows == 4  # 99 // 18 - 1
     epochs = []
@@ -215,7 +215,7 @@ def test_rows_of_parallel_streams_go_on_where_they_stopped_until_the_epoch_ends(
 
 
 def test_shortest_text_of_parallel_streams_is_read_whole():
-    streams = ContiguousStreams(tokens=np.arange(13, dtype=np.uint8), context=CONTEXT)
+    streams = ContiguousStreams(tokens=np.arange(13, dtype=np.uint8), context_length=CONTEXT)
     assert streams.windows(2) == 1
     batch = compiled_batch_at(streams, 0, 5, batch_size=2)
     np.testing.assert_array_equal(np.ravel(batch["targets"]), np.arange(1, 13))

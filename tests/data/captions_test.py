@@ -84,7 +84,7 @@ def test_words_tell_thirds_of_each_digit(drawn, known):
 
 
 def test_data_hold_what_the_descriptions_say(drawn):
-    data = captions.caption_data(pictures_of(drawn), context=9, evaluated=40)
+    data = captions.caption_data(pictures_of(drawn), context_length=9, evaluated=40)
     tokenizer = WordTokenizer.from_json(data.vocabulary)
     train, test = data.train.arrays, data.evaluations["test"].arrays
     assert train["tokens"].shape == (1500, 9)
@@ -97,13 +97,13 @@ def test_data_hold_what_the_descriptions_say(drawn):
     np.testing.assert_array_equal(train["claims"][said], train["truths"][said])
     assert data.vocabulary["shape"] == [28, 28, 1]
     assert data.dataset["attributes"] == "as drawn"
-    again = captions.caption_data(pictures_of(drawn), context=9)
+    again = captions.caption_data(pictures_of(drawn), context_length=9)
     np.testing.assert_array_equal(again.train.arrays["tokens"], train["tokens"])
 
 
 def test_bad_input_is_refused(drawn):
-    with pytest.raises(UserError, match=r"--context: .* words and marks; 1 to 3"):
-        captions.caption_data(pictures_of(drawn), context=3)
+    with pytest.raises(UserError, match=r"--context_length: .* words and marks; 1 to 3"):
+        captions.caption_data(pictures_of(drawn), context_length=3)
     with pytest.raises(UserError, match=r"--dataset: drawn has the classes cat, dog; 0 to 9 are"):
         captions.describe(pictures_of(drawn, classes=("cat", "dog")))
     few = LabeledImages(*drawn[:2]).take(drawn[1] != 3)

@@ -162,7 +162,7 @@ def test_last_pictures_are_held_out_with_their_labels():
 
 @pytest.mark.parametrize("count", [0, 10, -1])
 def test_split_without_pictures_on_one_side_is_refused(count):
-    with pytest.raises(UserError, match=rf"^--held_out: {count} is not accepted; .* 1 to 9,"):
+    with pytest.raises(UserError, match=rf"^--val_size: {count} is not accepted; .* 1 to 9,"):
         hold_out(pictures(10), count)
 
 

@@ -17,7 +17,7 @@ def data_of(context, batch_size=4):
     return bptt_data(TEXT, context, batch_size, 0, lambda *arguments: {})
 
 
-@pytest.mark.parametrize("context", [2, 7, 100, 299])
+@pytest.mark.parametrize("context_length", [2, 7, 100, 299])
 def test_held_out_text_is_scored_once_in_long_stretches(context):
     data = data_of(context, batch_size=2)
     assert data.headline == "held_out"
@@ -34,7 +34,7 @@ def test_held_out_text_is_scored_once_in_long_stretches(context):
 def test_training_streams_hold_the_first_nine_tenths():
     data = data_of(7)
     assert isinstance(data.train, ContiguousStreams)
-    assert (len(data.train.tokens), data.train.context) == (2700, 7)
+    assert (len(data.train.tokens), data.train.context_length) == (2700, 7)
 
 
 def test_text_too_short_for_so_many_streams_is_refused_at_once():

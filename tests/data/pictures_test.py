@@ -33,7 +33,7 @@ def test_static_pixels_are_those_of_the_named_draw(pictures):
 
 
 def test_redrawn_pixels_are_gray_to_train_on_and_static_to_evaluate_on(pictures):
-    data, train, test = arrays(pictures, binarization="redrawn")
+    data, train, test = arrays(pictures, binarization="dynamic")
     static = images.binarized(pictures, 0)
     np.testing.assert_array_equal(train, pictures.train.images)
     np.testing.assert_array_equal(test, static.test.images * 255)
@@ -43,12 +43,12 @@ def test_redrawn_pixels_are_gray_to_train_on_and_static_to_evaluate_on(pictures)
 
 
 def test_held_out_pictures_are_not_trained_on(pictures):
-    data, train, held_out = arrays(pictures, binarization="none", held_out=10, train_images=25)
+    data, train, held_out = arrays(pictures, binarization="none", val_size=10, train_images=25)
     assert data.headline == "held_out"
     np.testing.assert_array_equal(train, pictures.train.images[:25])
     np.testing.assert_array_equal(held_out, pictures.train.images[30:])
     with pytest.raises(UserError, match=r"--train_images: 31 is not accepted; noise has 30"):
-        arrays(pictures, held_out=10, train_images=31)
+        arrays(pictures, val_size=10, train_images=31)
 
 
 def test_independent_pixels_cost_their_entropy_where_train_is_test(pictures):

@@ -226,7 +226,7 @@ def test_part_that_is_held_out_is_not_trained_on(folder):
 
 
 def test_balanced_training_counts_every_speaker_alike(folder):
-    data = classification_data(load(str(folder)), block=5, balanced=True)
+    data = classification_data(load(str(folder)), block=5, class_weights=True)
     weights = data.train.arrays["weights"]
     np.testing.assert_allclose(weights, [2 / 3, 2 / 3, 4 / 3, 4 / 3], rtol=1e-6)
     assert not any("weights" in part.arrays for part in data.evaluations.values())

@@ -18,14 +18,14 @@ def scored(examples) -> list[int]:
     return arrays["targets"][arrays["weights"] > 0].tolist()
 
 
-def check_windows(examples, context: int) -> None:
+def check_windows(examples, context_length: int) -> None:
     arrays = examples.arrays
     assert {name: array.dtype.name for name, array in arrays.items()} == {
         "inputs": "int32",
         "targets": "int32",
         "weights": "float32",
     }
-    assert all(array.shape == (examples.count, context) for array in arrays.values())
+    assert all(array.shape == (examples.count, context_length) for array in arrays.values())
     real = arrays["weights"] > 0
     assert (arrays["targets"][real] == arrays["inputs"][real] + 1).all()
 
@@ -40,20 +40,20 @@ def test_split_keeps_the_first_nine_tenths_for_training():
 
 @pytest.mark.parametrize("length", [9, 10, 16, 17, 18, 100])
 def test_consecutive_windows_score_every_target_exactly_once(length):
-    windows = text.consecutive_windows(numbered(length), context=8)
-    check_windows(windows, context=8)
+    windows = text.consecutive_windows(numbered(length), context_length=8)
+    check_windows(windows, context_length=8)
     assert scored(windows) == list(range(1, length))
     assert windows.count == int(np.ceil((length - 1) / 8))
 
 
 def test_consecutive_windows_join_without_overlap():
-    windows = text.consecutive_windows(numbered(33), context=8)
+    windows = text.consecutive_windows(numbered(33), context_length=8)
     np.testing.assert_array_equal(windows.arrays["inputs"].ravel(), np.arange(32))
 
 
 def test_random_windows_start_anywhere_that_fits_with_equal_chance():
-    windows = text.random_windows(numbered(20), context=6, count=7000, seed=0)
-    check_windows(windows, context=6)
+    windows = text.random_windows(numbered(20), context_length=6, count=7000, seed=0)
+    check_windows(windows, context_length=6)
     times = np.bincount(windows.arrays["inputs"][:, 0], minlength=14)
     assert len(times) == 14
     assert stats.chisquare(times).pvalue > 1e-3
@@ -68,22 +68,28 @@ def test_random_windows_follow_from_their_seed():
 
 
 def test_evenly_spaced_windows_reach_from_the_first_to_the_last():
-    starts = text.evenly_spaced_windows(numbered(107), context=6, count=5).arrays["inputs"][:, 0]
+    starts = text.evenly_spaced_windows(numbered(107), context_length=6, count=5).arrays["inputs"][
+        :, 0
+    ]
     np.testing.assert_array_equal(starts, [0, 25, 50, 75, 100])
-    check_windows(text.evenly_spaced_windows(numbered(107), context=6, count=5), context=6)
+    check_windows(
+        text.evenly_spaced_windows(numbered(107), context_length=6, count=5), context_length=6
+    )
 
 
 @pytest.mark.parametrize("count", [13, 14, 15, 1000])
 def test_evenly_spaced_windows_never_repeat(count):
-    starts = text.evenly_spaced_windows(numbered(20), context=6, count=count).arrays["inputs"][:, 0]
+    starts = text.evenly_spaced_windows(numbered(20), context_length=6, count=count).arrays[
+        "inputs"
+    ][:, 0]
     assert len(set(starts.tolist())) == len(starts) == min(count, 14)
 
 
 @pytest.mark.parametrize("length", [7, 8, 12, 13, 30])
 @pytest.mark.parametrize("stride", [1, 2, 3, 6])
 def test_sliding_windows_score_every_target_once_from_almost_a_full_context(length, stride):
-    windows = text.sliding_windows(numbered(length), context=6, stride=stride)
-    check_windows(windows, context=6)
+    windows = text.sliding_windows(numbered(length), context_length=6, stride=stride)
+    check_windows(windows, context_length=6)
     assert scored(windows) == list(range(1, length))
     seen = windows.arrays["weights"][1:] * (1 + np.arange(6))[None, :]
     assert np.all(seen[seen > 0] > 6 - stride)
@@ -101,10 +107,10 @@ MAKERS = {
 @pytest.mark.parametrize("make", MAKERS.values(), ids=MAKERS)
 def test_one_window_is_enough_and_one_token_less_is_refused(make):
     make(numbered(9), 8)
-    with pytest.raises(UserError, match=r"^--context=8: .* has 8 tokens; .* at least 9$"):
+    with pytest.raises(UserError, match=r"^--context_length=8: .* has 8 tokens; .* at least 9$"):
         make(numbered(8), 8)
 
 
 def test_token_stream_keeps_the_narrow_type():
-    stream = text.token_stream(numbered(30), context=8)
-    assert (stream.tokens.dtype, stream.context) == (np.uint16, 8)
+    stream = text.token_stream(numbered(30), context_length=8)
+    assert (stream.tokens.dtype, stream.context_length) == (np.uint16, 8)

@@ -19,7 +19,7 @@ TRACED = []
 class Recurrence:
     """`h <- tanh(h @ recurrent + embedding[token])`; a clock shows that scalars are shared."""
 
-    context: int | None = None
+    context_length: int | None = None
 
     def init_carry(self, batch_size):
         return {"hidden": jnp.zeros((batch_size, WIDTH)), "clock": jnp.int32(0)}
@@ -110,7 +110,7 @@ def test_search_equals_the_one_with_lists(params, beam, power):
         Recurrence(6),
         params,
         START,
-        beam=beam,
+        beam_size=beam,
         max_new_tokens=6,
         stop_token=STOP,
         length_penalty=power,
@@ -130,7 +130,7 @@ def test_full_width_is_exhaustive(params, power):
         Recurrence(),
         params,
         START,
-        beam=200,
+        beam_size=200,
         max_new_tokens=4,
         stop_token=STOP,
         length_penalty=power,
@@ -149,7 +149,7 @@ def test_one_beam_is_greedy_generation(params, key):
     tokens, lengths = generate(
         Recurrence(), params, START[:, None], np.ones(3), key, temperature=0.0, **options
     )
-    beams = beam_search(Recurrence(), params, START, beam=1, **options)
+    beams = beam_search(Recurrence(), params, START, beam_size=1, **options)
     np.testing.assert_array_equal(beams.tokens[:, 0], tokens[:, 1:])
     np.testing.assert_array_equal(beams.lengths[:, 0], lengths - 1)
 
@@ -165,7 +165,7 @@ def test_generation_starts_from_a_carry_that_is_given(params, key):
 
 
 def test_without_a_stop_token_all_beams_are_full(params):
-    beams = beam_search(Recurrence(), params, START, beam=2, max_new_tokens=3)
+    beams = beam_search(Recurrence(), params, START, beam_size=2, max_new_tokens=3)
     assert (np.asarray(beams.lengths) == 3).all()
 
 
@@ -178,8 +178,10 @@ def test_another_stop_token_or_power_compiles_nothing(params):
 
 
 def test_impossible_input_is_named(params):
-    with pytest.raises(UserError, match="--beam: 0 is not accepted; a whole number of at least 1"):
-        beam_search(Recurrence(), params, START, beam=0, max_new_tokens=3)
+    with pytest.raises(
+        UserError, match="--beam_size: 0 is not accepted; a whole number of at least 1"
+    ):
+        beam_search(Recurrence(), params, START, beam_size=0, max_new_tokens=3)
     for steps in (0, 7):
         with pytest.raises(ValueError, match=f"max_new_tokens: {steps} is not one of 1 to"):
-            beam_search(Recurrence(6), params, START, beam=1, max_new_tokens=steps)
+            beam_search(Recurrence(6), params, START, beam_size=1, max_new_tokens=steps)

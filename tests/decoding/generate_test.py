@@ -18,7 +18,7 @@ READ = []  # logits of every executed step of a `Recorder`
 class CausalMean:
     """Logits from the mean of all embeddings in the carry, each turned by its position."""
 
-    context: int | None = None
+    context_length: int | None = None
 
     def init_carry(self, batch_size):
         return jnp.zeros((batch_size, WIDTH)), jnp.int32(0)
@@ -76,7 +76,7 @@ PROMPTS = np.asarray([[1, 2, 3, 4, 5, 6, 7], [8, 9, 0, 0, 0, 0, 0], [3, 1, 4, 1,
 LENGTHS = np.asarray([7, 2, 4])
 
 
-@pytest.mark.parametrize("context", [None, 1, 5, 6, 17, 18])
+@pytest.mark.parametrize("context_length", [None, 1, 5, 6, 17, 18])
 def test_every_step_equals_the_uncached_forward_on_the_tokens_in_reach(params, key, context):
     # 7 + 12 tokens cross the border of the contexts 1 to 6 several times, in the prompt as well.
     READ.clear()

@@ -31,7 +31,13 @@ class Recorder(TransformerDecoder):
 
 def build(**settings):
     settings = {"positions": "sinusoidal", "matmul_precision": "highest"} | settings
-    sizes = {"context": CONTEXT, "width": 16, "layers": 2, "heads": 2, "mlp_dim": 24}
+    sizes = {
+        "context_length": CONTEXT,
+        "embed_dim": 16,
+        "num_layers": 2,
+        "num_heads": 2,
+        "mlp_dim": 24,
+    }
     return TransformerLM(TransformerLMConfig(vocabulary_size=VOCABULARY, **sizes, **settings))
 
 

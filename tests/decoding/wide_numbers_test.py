@@ -28,13 +28,13 @@ TOKENS, PROMPTS = 11, np.array([[3, 1, 4], [5, 9, 0]], np.int32)
 
 
 def transformer(**settings):
-    sizes = {"context": 6, "width": 8, "layers": 1, "heads": 2, "mlp_dim": 8}
+    sizes = {"context_length": 6, "embed_dim": 8, "num_layers": 1, "num_heads": 2, "mlp_dim": 8}
     config = transformer_lm.TransformerLMConfig(vocabulary_size=TOKENS, **sizes, **settings)
     return transformer_lm.TransformerLM(config)
 
 
 def recurrent(cell):
-    config = char_rnn.CharRNNConfig(vocabulary_size=TOKENS, cell=cell, embedding=4, hidden=5)
+    config = char_rnn.CharRNNConfig(vocabulary_size=TOKENS, cell=cell, embed_dim=4, hidden_size=5)
     return char_rnn.CharRNN(config)
 
 
@@ -97,15 +97,15 @@ def test_float64_parameters_have_float64_caches(name):
 
 @pytest.mark.parametrize("backbone", ["gru", "transformer"])
 def test_translations_are_the_same(backbone):
-    sizes = {"width": 8, "layers": 1, "heads": 2, "mlp_dim": 8}
+    sizes = {"embed_dim": 8, "num_layers": 1, "num_heads": 2, "mlp_dim": 8}
     config = SequenceConfig(backbone=backbone, **sizes)
     model = seq2seq.Seq2Seq(config, TOKENS, TOKENS, 4, 5)
     source = np.array([[5, 6, 2, 0], [7, 4, 9, 2]], np.int32)
     params = initial_params(model, source, source)
-    expected = seq2seq.translate(model, params, source, beam=3, length_penalty=0.7)
+    expected = seq2seq.translate(model, params, source, beam_size=3, length_penalty=0.7)
     for setting in SETTINGS.values():
         with setting():
-            found = seq2seq.translate(model, params, source, beam=3, length_penalty=0.7)
+            found = seq2seq.translate(model, params, source, beam_size=3, length_penalty=0.7)
         np.testing.assert_array_equal(found.tokens, expected.tokens)
         np.testing.assert_allclose(found.scores, expected.scores, rtol=1e-5)
         assert [leaf.dtype for leaf in found] == [leaf.dtype for leaf in expected]

@@ -82,7 +82,7 @@ def test_v_turns_the_picture_a_quarter_ahead_of_x():
 @pytest.mark.parametrize("prediction", ["epsilon", "v"])
 def test_min_snr_weighs_errors_of_the_picture_by_the_cut_ratio(prediction):
     """An output off by d means a picture off by e: weight d^2 = min(SNR, gamma) e^2."""
-    config = DiffusionConfig(prediction=prediction, loss_weighting="min_snr", num_timesteps=50)
+    config = DiffusionConfig(prediction_type=prediction, loss_weighting="min_snr", num_timesteps=50)
     weights, schedule = process.loss_weights(config), make_schedule(config, np.float64)
     with jax.enable_x64(True):
         x, output = jnp.ones((4, 1), jnp.float64), jnp.zeros((4, 1), jnp.float64)

@@ -65,7 +65,7 @@ def test_every_step_equals_that_of_diffusers(settings, prediction, clip, monkeyp
     torch, diffusers = pytest.importorskip("torch"), pytest.importorskip("diffusers")
     # Where time 0 is not visited, theirs adds noise of variance beta in the last step too.
     settings = {"spacing": "leading"} | settings
-    diffusion = DiffusionConfig(num_timesteps=100, beta_end=0.1, prediction=prediction)
+    diffusion = DiffusionConfig(num_timesteps=100, beta_end=0.1, prediction_type=prediction)
     steps, rows, key = settings["sampler_steps"], jnp.arange(2), jax.random.key(3)
     output = np.random.default_rng(0).standard_normal((100, *SHAPE)).astype(np.float32) / 2
     sampler = SamplerConfig(clip_sample=clip, **settings)
@@ -120,7 +120,7 @@ def test_times_are_those_of_ddim_and_ddpm_and_trailing_alone_those_of_the_solver
     diffusers = pytest.importorskip("diffusers")
     diffusion = DiffusionConfig(num_timesteps=count)
     ours, more = (
-        timesteps(diffusion, SamplerConfig(sampler_steps=number, spacing=spacing))
+        timesteps(diffusion, SamplerConfig(sampler_steps=number, timestep_spacing=spacing))
         for number in (steps, min(steps + 1, count))
     )
 
@@ -148,7 +148,7 @@ def test_ddim_steps_to_the_next_time_where_that_of_diffusers_steps_by_one_stride
 ):
     torch, diffusers = pytest.importorskip("torch"), pytest.importorskip("diffusers")
     diffusion = DiffusionConfig(num_timesteps=100, beta_end=0.1)
-    sampler = SamplerConfig(sampler=DDIM, sampler_steps=steps, spacing=spacing)
+    sampler = SamplerConfig(sampler=DDIM, sampler_steps=steps, timestep_spacing=spacing)
     times, left = timesteps(diffusion, sampler), alphas_cumprod(diffusion)
     scheduler = diffusers.DDIMScheduler(
         num_train_timesteps=100, timestep_spacing=spacing, clip_sample=False
@@ -221,5 +221,5 @@ def test_the_last_ancestral_step_adds_no_noise_where_that_of_diffusers_adds_beta
     assert ends[1] - ends[0] == pytest.approx(
         (1 - alphas_cumprod(diffusion)[last]) ** 0.5, rel=1e-4
     )
-    sampler = SamplerConfig(sampler=ANCESTRAL, sampler_steps=20, variance="beta")
+    sampler = SamplerConfig(sampler=ANCESTRAL, sampler_steps=20, variance_type="beta")
     assert coefficients(diffusion, sampler).s[-1] == 0

@@ -64,7 +64,7 @@ class Optimum:
         x0 = (mean[None, :] + (gain * centered) @ axes.T).reshape(x.shape)
         signal = process.at(schedule.sqrt_alpha_bars, t, x)
         noise = (x - signal * x0) / process.at(schedule.sqrt_one_minus_alpha_bars, t, x)
-        return process.target(schedule, x0, noise, t, self.diffusion.prediction)
+        return process.target(schedule, x0, noise, t, self.diffusion.prediction_type)
 
 
 def normal_data(dtype=np.float32):
@@ -97,7 +97,7 @@ def draw(denoise, params, rows, diffusion, snapshots=(), **settings):
     ],
 )
 def test_normal_data_come_back_with_mean_and_covariance(settings, prediction):
-    diffusion, count = scaled(500, prediction=prediction), 4000
+    diffusion, count = scaled(500, prediction_type=prediction), 4000
     mean, spread, axes = params = normal_data()
     drawn = draw(Optimum(diffusion), params, range(count), diffusion, clip_sample=False, **settings)
     rows = (np.asarray(drawn.images, np.float64).reshape(count, 4) - mean) @ axes
@@ -130,7 +130,7 @@ def test_variance_of_noisy_samplers_nears_the_data_at_order_one(settings):
 def test_solver_keeps_the_spread_of_normal_data_in_twenty_steps():
     """The second moments of x and of the x0 of the step before, followed exactly."""
     diffusion, left = DiffusionConfig(), alphas_cumprod(DiffusionConfig())
-    sampler = SamplerConfig(sampler=DPM_SOLVER, sampler_steps=20, spacing="log_snr")
+    sampler = SamplerConfig(sampler=DPM_SOLVER, sampler_steps=20, timestep_spacing="log_snr")
     factors = coefficients(diffusion, sampler)
     for spread in (1.0, 0.1, 0.02):
         moments = np.diag([1.0, 0.0])
@@ -210,7 +210,7 @@ def test_condition_reaches_the_network_row_by_row():
         return jnp.broadcast_to(condition.reshape(-1, 1, 1, 1), x.shape)
 
     labels = np.array([-0.5, 0.0, 0.25], np.float32)
-    v = dataclasses.replace(TEN_TIMES, prediction="v", beta_start=0.99, beta_end=0.99)
+    v = dataclasses.replace(TEN_TIMES, prediction_type="v", beta_start=0.99, beta_end=0.99)
     drawn = sample_many(
         labels_as_output,
         None,
@@ -251,10 +251,12 @@ def test_snapshots_are_the_states_that_lead_to_the_picture():
 
 @pytest.mark.parametrize("spacing", SPACINGS)
 def test_times_fall_from_the_last_one_and_all_are_visited_in_as_many_steps(spacing):
-    every = SamplerConfig(sampler_steps=10, spacing=spacing)
+    every = SamplerConfig(sampler_steps=10, timestep_spacing=spacing)
     np.testing.assert_array_equal(timesteps(TEN_TIMES, every), np.arange(10)[::-1])
     for steps in (1, 3, 7, 20, 400):
-        times = timesteps(DiffusionConfig(), SamplerConfig(sampler_steps=steps, spacing=spacing))
+        times = timesteps(
+            DiffusionConfig(), SamplerConfig(sampler_steps=steps, timestep_spacing=spacing)
+        )
         assert len(times) == steps
         assert (np.diff(times) < 0).all()
         assert times[-1] >= 0
@@ -262,7 +264,9 @@ def test_times_fall_from_the_last_one_and_all_are_visited_in_as_many_steps(spaci
 
 
 def test_strides_are_alike_in_the_log_snr():
-    times = timesteps(DiffusionConfig(), SamplerConfig(sampler_steps=20, spacing="log_snr"))
+    times = timesteps(
+        DiffusionConfig(), SamplerConfig(sampler_steps=20, timestep_spacing="log_snr")
+    )
     strides = np.diff(make_schedule(DiffusionConfig()).log_snr[times])
     np.testing.assert_allclose(strides, strides.mean(), rtol=0.35)  # times are whole numbers
     np.testing.assert_allclose(strides[:-4], strides.mean(), rtol=0.03)

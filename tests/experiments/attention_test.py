@@ -17,8 +17,8 @@ PICTURES = {
 @pytest.fixture(scope="module")
 def measured(quickly_compiled, tmp_path_factory):
     folder = RunFolder(tmp_path_factory.mktemp("runs") / "attention")
-    flags = f"--platform=cpu --width=8 --heads=2 --workdir={folder.path} {TINY}".split()
-    assert command.run(STUDY, [*flags, "--sentence=The old cat sat"]) == 0
+    flags = f"--platform=cpu --embed_dim=8 --num_heads=2 --workdir={folder.path} {TINY}".split()
+    assert command.run(STUDY, [*flags, "--attention_sentence=The old cat sat"]) == 0
     return folder
 
 
@@ -60,11 +60,11 @@ def test_figures_are_those_of_the_arrays(measured):
 @pytest.mark.parametrize(
     ("flag", "complaint"),
     [
-        ("--heads=3", "--heads: 3 does not divide --width 16; a divisor"),
-        ("--sentence= ", "--sentence: ' ' is not accepted; at least one word"),
+        ("--num_heads=3", "--num_heads: 3 does not divide --embed_dim 16; a divisor"),
+        ("--attention_sentence= ", "--attention_sentence: ' ' is not accepted; at least one word"),
         ("--max_heads=33", "--max_heads: 33 is not accepted"),
         ("--depth_steps=0", "--depth_steps: 0 is not accepted"),
-        ("--layers=2", "--layers: no such flag"),
+        ("--num_layers=2", "--num_layers: no such flag"),
     ],
 )
 def test_bad_flags_are_one_line_and_leave_nothing(refused, flag, complaint):

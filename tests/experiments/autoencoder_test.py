@@ -13,7 +13,9 @@ from jaxlabs.run_folder import RunFolder
 
 pytestmark = pytest.mark.usefixtures("reused_executables", "quickly_compiled")
 
-TINY = "--dataset=rendered_digits --train_images=400 --hidden=8 --num_hidden_layers=1 --steps=8"
+TINY = (
+    "--dataset=rendered_digits --train_images=400 --hidden_size=8 --num_hidden_layers=1 --steps=8"
+)
 TINY += " --batch_size=32 --eval_every=4 --checkpoint_every=4 --log_every=2 --iwae_samples=2"
 
 

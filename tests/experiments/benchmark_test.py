@@ -19,7 +19,7 @@ FIELDS = {
     *("peak_memory_bytes", "flops_per_second", "matmul_flops_per_second"),
     *("ratio_to_best_peer", "ratio_to_best_peer_any"),
 }
-PACE = "--rounds=1 --seconds=0.01"
+PACE = "--repeats=1 --max_seconds=0.01"
 
 
 def rows_of(folder):
@@ -50,7 +50,7 @@ def measured(tmp_path_factory):
     folder = RunFolder(tmp_path_factory.mktemp("runs") / "benchmark")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(cases.Bench, "has_pytorch", False)
-        flags = f"--platform=cpu --suite=window_attention --longest=1024 --workdir={folder.path}"
+        flags = f"--platform=cpu --suite=window_attention --max_length=1024 --workdir={folder.path}"
         assert command.run(STUDY, [*flags.split(), *PACE.split()]) == 0
     return folder
 
@@ -106,7 +106,7 @@ def test_measurements_that_are_damaged_are_named_and_left_alone(damage, measured
     (folder.path / "summary.json").unlink()
     path = folder.path / "benchmark.json"
     path.write_text(damage)
-    flags = f"--platform=cpu --suite=window_attention --longest=1024 --workdir={folder.path}"
+    flags = f"--platform=cpu --suite=window_attention --max_length=1024 --workdir={folder.path}"
     assert command.run(STUDY, [*flags.split(), *PACE.split()]) == 2
     *_, line = capsys.readouterr().err.splitlines()
     assert line.startswith(f"benchmark: {path}: ")
@@ -185,8 +185,8 @@ def test_sigterm_ends_the_command_with_its_workers(tmp_path):
         ("--suite=gpt_trian", "--suite: 'gpt_trian' is not accepted; one of gpt_train, gpt_sample"),
         ("--suite=gpt_train,gru", "--suite: 'gru' is not accepted"),
         ("--suite=", "--suite: '' is not accepted"),
-        ("--rounds=0", "--rounds: 0 is not accepted"),
-        ("--longest=100", "--longest: 100 is not accepted"),
+        ("--repeats=0", "--repeats: 0 is not accepted"),
+        ("--max_length=100", "--max_length: 100 is not accepted"),
         ("--suites=all", "--suites: no such flag; did you mean 'suite'?"),
     ],
 )

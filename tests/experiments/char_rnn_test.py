@@ -15,7 +15,13 @@ from jaxlabs.training.state import count_parameters
 
 pytestmark = pytest.mark.usefixtures("reused_executables", "quickly_compiled")
 
-TINY = ["--embedding=4", "--hidden=8", "--context=8", "--batch_size=4", "--eval_batch_size=16"]
+TINY = [
+    "--embed_dim=4",
+    "--hidden_size=8",
+    "--bptt_length=8",
+    "--batch_size=4",
+    "--eval_batch_size=16",
+]
 PACE = ["--steps=12", "--eval_every=4", "--checkpoint_every=4", "--log_every=1"]
 SHORT = ["--max_new_tokens=9", "--dropout=0.2", "--seed=1"]
 SIXTY_FIVE = CharTokenizer("".join(map(chr, range(65, 130)))).to_json()
@@ -72,7 +78,7 @@ def test_one_temperature_is_drawn_where_it_is_asked_for(whole, capsys):
 
 @pytest.mark.parametrize("carried", [True, False])
 def test_states_are_carried_over_a_text_in_order_and_not_over_random_windows(carried, play):
-    config = CharRNNRun.from_flat({"dataset": str(play), "context": 8, "stateful": carried})
+    config = CharRNNRun.from_flat({"dataset": str(play), "bptt_length": 8, "stateful": carried})
     data = char_rnn.load_data(config)
     task = char_rnn.build_task(config, data.vocabulary)
     assert isinstance(data.train, ContiguousStreams if carried else TokenStream)
@@ -88,7 +94,12 @@ def test_sizes_of_the_presets():
     assert parameters("best") <= 3_300_000
     reference = CharRNNRun.from_flat(PRESETS["reference"])
     model = reference.model
-    assert (model.cell, model.embedding, model.hidden, model.layers) == ("gru", 128, 256, 1)
+    assert (model.cell, model.embed_dim, model.hidden_size, model.num_layers) == (
+        "gru",
+        128,
+        256,
+        1,
+    )
     assert reference.optimization.grad_clip_norm is not None
 
 
@@ -105,8 +116,8 @@ def empty(tmp_path):
         (["--cell=grus"], "--cell: 'grus' is not accepted; one of rnn, lstm, gru"),
         (["--prompt=ROMEO€"], "--prompt: "),
         (["--prompt="], "--prompt: '' is not accepted"),
-        (["--context=0"], "--context: 0 is not accepted"),
-        (["--context=2000"], "--context=2000"),
+        (["--bptt_length=0"], "--bptt_length: 0 is not accepted"),
+        (["--bptt_length=2000"], "--bptt_length=2000"),
         (["--batch_size=600"], "--batch_size=600: the training text has"),
         (["--temperature=-1"], "--temperature: -1.0 is not accepted"),
         (["--dataset=EMPTY"], "the file is empty"),

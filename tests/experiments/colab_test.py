@@ -8,8 +8,9 @@ from nbclient import NotebookClient
 
 NOTEBOOK = Path(__file__).parents[2] / "experiments" / "colab.ipynb"
 SMOKE = (
-    "--dataset=markov --steps=4 --eval_every=4 --batch_size=4 --eval_batch_size=64 --context=16"
-    " --width=16 --heads=2 --layers=1 --max_new_tokens=20"
+    "--dataset=markov --steps=4 --eval_every=4 --batch_size=4 --eval_batch_size=64"
+    " --context_length=16"
+    " --embed_dim=16 --num_heads=2 --num_layers=1 --max_new_tokens=20"
 )
 
 

@@ -13,8 +13,10 @@ from jaxlabs.run_folder import RunFolder
 
 pytestmark = pytest.mark.usefixtures("reused_executables", "quickly_compiled")
 
-TINY = "--channels=2 --projection_dim=8 --width=8 --heads=2 --mlp_dim=8 --warmup_steps=0"
-TINY += " --batch_size=16 --eval_batch_size=8 --num_eval_examples=12 --prompt=thin --shift=1"
+TINY = "--channels=2 --projection_dim=8 --embed_dim=8 --num_heads=2 --mlp_dim=8 --warmup_steps=0"
+TINY += (
+    " --batch_size=16 --eval_batch_size=8 --num_eval_examples=12 --prompt=thin --max_translation=1"
+)
 PACE = "--steps=6 --eval_every=3 --checkpoint_every=3 --log_every=3"
 
 
@@ -111,9 +113,9 @@ def test_runs_of_the_batch_size_sweep_see_equally_many_pairs():
             "--grad_accum_steps: 2 is not accepted; 1, since slices would not",
         ),
         ("--loss=nce", "--loss: 'nce' is not accepted; one of clip, siglip"),
-        ("--temperature=0", "--temperature: 0.0 is not accepted; a number above 0"),
-        ("--context=4", "words and marks; 1 to 4"),
-        ("--heads=3", "--heads: 3 does not divide --width 8"),
+        ("--init_temperature=0", "--init_temperature: 0.0 is not accepted; a number above 0"),
+        ("--context_length=4", "words and marks; 1 to 4"),
+        ("--num_heads=3", "--num_heads: 3 does not divide --embed_dim 8"),
     ],
 )
 def test_bad_input_is_one_line_and_leaves_nothing(flag, message, pictures, tmp_path, capsys):

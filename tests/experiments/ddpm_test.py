@@ -19,7 +19,10 @@ from jaxlabs.training.state import count_parameters
 
 pytestmark = pytest.mark.usefixtures("reused_executables", "quickly_compiled")
 
-TINY = "--dataset=rendered_digits --width=4 --groups=2 --time_embed_dim=4 --steps=4 --batch_size=8"
+TINY = (
+    "--dataset=rendered_digits --base_channels=4 --groups=2 --time_embed_dim=4 --steps=4"
+    " --batch_size=8"
+)
 TINY += " --grad_accum_steps=1 --eval_batch_size=16 --num_eval_examples=16 --eval_every=2"
 TINY += " --checkpoint_every=2 --log_every=1 --warmup_steps=1 --num_samples=8 --sampler_steps=4"
 TINY += " --class_conditional --nll_images=16 --nll_strata=4"
@@ -47,7 +50,7 @@ def judge(tmp_path_factory):
 @pytest.fixture(scope="module")
 def measured(judge):
     """Flags of samples that are measured by the small classifier."""
-    return [*TINY.split(), f"--classifier={judge.path}", "--fid_samples=8", "--fid_steps=4"]
+    return [*TINY.split(), f"--fid_classifier={judge.path}", "--fid_samples=8", "--fid_steps=4"]
 
 
 @pytest.fixture(scope="module")
@@ -106,7 +109,7 @@ def test_run_that_was_cut_off_ends_as_one_that_was_not(
 
 def test_one_digit_is_drawn_from_a_finished_run(whole, measured, tmp_path):
     folder = shutil.copytree(whole.path, tmp_path / "run")
-    flags = ["--mode=sample", "--digit=3", "--guidance=2.0", "--num_samples=4"]
+    flags = ["--mode=sample", "--class_label=3", "--guidance_scale=2.0", "--num_samples=4"]
     run(ddpm.LAB, folder, *measured, *flags)
     with np.load(max((folder / "samples").iterdir(), key=lambda path: path.stat().st_mtime)) as new:
         assert new["images"].shape == (4, 28, 28, 1)
@@ -138,21 +141,27 @@ def test_measuring_goes_on_with_the_samples_that_it_had(whole, measured, tmp_pat
     assert asked == [(0, 4), (4, 8), (4, 8)]
     with np.load(folder.arrays(name)) as ours, np.load(whole.arrays(name)) as theirs:
         np.testing.assert_array_equal(ours["pictures"], theirs["pictures"])
-    assert command.run(ddpm.LAB, [*flags, "--guidance=1.5"]) == 0
+    assert command.run(ddpm.LAB, [*flags, "--guidance_scale=1.5"]) == 0
     assert asked[3:] == [(0, 4), (4, 8)]
 
 
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        ("--digit=10", "--digit: 10 is not accepted; below 10"),
-        ("--noclass_conditional --digit=3", "--digit: 3 is not accepted without"),
-        ("--noclass_conditional --guidance=2", "--guidance: 2.0 is not accepted without"),
+        ("--class_label=10", "--class_label: 10 is not accepted; below 10"),
+        ("--noclass_conditional --class_label=3", "--class_label: 3 is not accepted without"),
+        (
+            "--noclass_conditional --guidance_scale=2",
+            "--guidance_scale: 2.0 is not accepted without",
+        ),
         ("--sampler_steps=1001", "--sampler_steps: 1001"),
         ("--fid_steps=ten", "--fid_steps: 'ten' is not accepted; whole numbers"),
         ("--fid_samplers=euler", "--fid_samplers: 'euler' is not accepted; of ancestral"),
-        ("--classifier=nowhere", "--classifier: nowhere holds no finished run; make one with"),
-        ("--groups=3", "--groups: 3 does not divide --width 4"),
+        (
+            "--fid_classifier=nowhere",
+            "--fid_classifier: nowhere holds no finished run; make one with",
+        ),
+        ("--groups=3", "--groups: 3 does not divide --base_channels 4"),
     ],
 )
 def test_bad_input_is_one_line_and_leaves_nothing(flags, message, tmp_path, capsys):
@@ -182,10 +191,10 @@ def test_classifier_whose_files_are_damaged_is_one_line(
     if isinstance(content, dict):
         content = json.dumps(json.loads((folder / file).read_text()) | content)
     (folder / file).write_text(content)
-    given = [*TINY.split(), "--fid_samples=8", f"--classifier={folder}"]
+    given = [*TINY.split(), "--fid_samples=8", f"--fid_classifier={folder}"]
     assert command.run(ddpm.LAB, [f"--workdir={tmp_path / 'run'}", *given]) == 2
     printed = capsys.readouterr().err.strip()
-    assert f"--classifier: {folder}" in printed
+    assert f"--fid_classifier: {folder}" in printed
     assert message in printed
     assert len(printed.splitlines()) == 1
 
@@ -219,7 +228,7 @@ def test_folder_without_classes_is_told_what_to_do(tmp_path, capsys):
     for number in range(20):
         Image.fromarray(np.full((8, 8), number, np.uint8)).save(folder / f"{number}.png")
     assert command.run(ddpm.LAB, [f"--dataset={folder}", f"--workdir={tmp_path / 'run'}"]) == 2
-    assert "--noclass_conditional --guidance=1 needs none" in capsys.readouterr().err
+    assert "--noclass_conditional --guidance_scale=1 needs none" in capsys.readouterr().err
 
 
 def test_best_has_fewer_parameters_than_the_reference_and_is_told_the_class():

@@ -31,43 +31,50 @@ from jaxlabs.training.run_steps import build_multi_step
 
 pytestmark = pytest.mark.usefixtures("reused_executables", "quickly_compiled")
 
-SMALL_BLOCK = "--width=8 --layers=1 --heads=2 --mlp_dim=8"
-CHARACTERS = f"{SMALL_BLOCK} --context=8 --max_new_tokens=12 --dropout=0.1"
-SENTENCES = f"{SMALL_BLOCK} --train_sentences=64 --test_sentences=8 --warmup_steps=0 --beam=2"
+SMALL_BLOCK = "--embed_dim=8 --num_layers=1 --num_heads=2 --mlp_dim=8"
+CHARACTERS = f"{SMALL_BLOCK} --context_length=8 --max_new_tokens=12 --dropout=0.1"
+SENTENCES = f"{SMALL_BLOCK} --train_sentences=64 --test_sentences=8 --warmup_steps=0 --beam_size=2"
 DIGITS = "--dataset=rendered_digits"
 TINY = {
     "gpt": (gpt.LAB, f"--preset=reference --dataset=TEXT {CHARACTERS} --grad_accum_steps=2"),
     "gpt_modern": (gpt.LAB, f"--dataset=TEXT {CHARACTERS} --attention_window=4 --decay_steps=1"),
-    "char_rnn": (char_rnn.LAB, "--dataset=TEXT --embedding=4 --hidden=8 --context=8 --stateful"),
+    "char_rnn": (
+        char_rnn.LAB,
+        "--dataset=TEXT --embed_dim=4 --hidden_size=8 --context_length=8 --stateful",
+    ),
     "translation_gru": (sequence_patterns.LAB, f"--task=translation --backbone=gru {SENTENCES}"),
     "translation": (sequence_patterns.LAB, f"--task=translation {SENTENCES}"),
     "tagging": (sequence_patterns.LAB, f"--task=tagging --backbone=lstm {SENTENCES}"),
     "sentiment": (sequence_patterns.LAB, f"--task=sentiment --backbone=rnn {SENTENCES}"),
     "autoencoder": (
         autoencoder.LAB,
-        f"{DIGITS} --train_images=64 --hidden=8 --num_hidden_layers=1",
+        f"{DIGITS} --train_images=64 --hidden_size=8 --num_hidden_layers=1",
     ),
     "contrastive": (
         contrastive.LAB,
-        f"{DIGITS} {SMALL_BLOCK} --channels=2 --projection_dim=8 --num_eval_examples=12 --shift=1"
+        f"{DIGITS} {SMALL_BLOCK} --channels=2 --projection_dim=8 --num_eval_examples=12"
+        " --max_translation=1"
         " --warmup_steps=0 --prompt=thin",
     ),
     "ddpm": (
         ddpm.LAB,
-        f"{DIGITS} --width=4 --groups=2 --time_embed_dim=4 --grad_accum_steps=1 --num_eval_examples=16"
-        " --warmup_steps=1 --num_samples=4 --sampler_steps=4 --class_conditional --guidance=2",
+        f"{DIGITS} --embed_dim=4 --groups=2 --time_embed_dim=4 --grad_accum_steps=1"
+        " --num_eval_examples=16"
+        " --warmup_steps=1 --num_samples=4 --sampler_steps=4 --class_conditional"
+        " --guidance_scale=2",
     ),
     "mnist_classifier": (
         mnist_classifier.LAB,
-        f"{DIGITS} --channels=2 --feature_width=8 --ema_decay=0.5 --warmup_steps=0 --shift=1",
+        f"{DIGITS} --channels=2 --feature_width=8 --ema_decay=0.5 --warmup_steps=0"
+        " --max_translation=1",
     ),
     "sparse_autoencoder": (
         sparse_autoencoder.LAB,
-        "--dataset=dead_leaves --patches=64 --patch_size=5 --hidden=6 --eval_batch_size=64"
+        "--dataset=dead_leaves --patches=64 --patch_size=5 --hidden_size=6 --eval_batch_size=64"
         " --batch_size=64",
     ),
-    "speech_lm": (speech_lm.LAB, f"{SMALL_BLOCK} --context=8 --attention_window=3"),
-    "speech_classifier": (speech_classifier.LAB, f"{SMALL_BLOCK} --context=8"),
+    "speech_lm": (speech_lm.LAB, f"{SMALL_BLOCK} --context_length=8 --attention_window=3"),
+    "speech_classifier": (speech_classifier.LAB, f"{SMALL_BLOCK} --context_length=8"),
 }
 QUICK = {"gpt", "char_rnn", "translation_gru", "tagging", "ddpm"}
 

@@ -62,7 +62,9 @@ def test_judge_reads_the_averaged_parameters_of_the_run(whole):
 
 def test_judge_that_is_missing_or_of_other_pictures_is_refused(whole, tmp_path):
     known = {"name": "mnist", "sha256": "x", "classes": ["0"], "shape": [28, 28, 1]}
-    with pytest.raises(UserError, match=r"--classifier: .*none holds no finished run; make one"):
+    with pytest.raises(
+        UserError, match=r"--fid_classifier: .*none holds no finished run; make one"
+    ):
         open_judge(str(tmp_path / "none"), known)
     with pytest.raises(UserError, match=r"was trained on rendered_digits and not on these"):
         open_judge(str(whole.path), known)

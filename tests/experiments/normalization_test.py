@@ -10,8 +10,10 @@ from jaxlabs import command
 from jaxlabs.data import images
 from jaxlabs.run_folder import RunFolder
 
-TINY = "--dataset=rendered_digits --train_images=32 --evaluated=16 --steps=3 --batch_size=16"
-TINY += " --seeds=2 --rates=2 --scale_layers=2 --layers=1 --width=3"
+TINY = (
+    "--dataset=rendered_digits --train_images=32 --num_eval_examples=16 --steps=3 --batch_size=16"
+)
+TINY += " --seeds=2 --rates=2 --scale_layers=2 --num_layers=1 --hidden_size=3"
 PICTURES = {
     *("normalization_rates", "normalization_speed", "normalization_generalization"),
     *("activation_scale", "batch_noise"),
@@ -54,7 +56,7 @@ def test_pictures_claims_and_figures_are_there(measured):
         ("--batch_size=1", "--batch_size: 1 is not accepted"),
         ("--network=rnn", "--network: 'rnn' is not accepted; one of mlp, cnn"),
         ("--norm=batch", "--norm: no such flag"),
-        ("--evaluated=7", "--evaluated: 7 is not accepted"),
+        ("--num_eval_examples=7", "--num_eval_examples: 7 is not accepted"),
     ],
 )
 def test_bad_flags_are_one_line_and_leave_nothing(refused, flag, complaint):

@@ -8,8 +8,10 @@ from jaxlabs import command
 from jaxlabs.run_folder import RunFolder
 
 TINY = (
-    "--updates=3 --sweep_width=4 --gradient_steps=6 --clipping_steps=2 --rule_steps=3 --seeds=2"
-    " --max_length=3 --adding_width=4 --adding_steps=2 --copying_width=4 --copying_steps=2"
+    "--updates=3 --sweep_hidden_size=4 --gradient_steps=6 --clipping_steps=2 --rule_steps=3"
+    " --seeds=2"
+    " --max_length=3 --adding_hidden_size=4 --adding_steps=2 --copying_hidden_size=4"
+    " --copying_steps=2"
 )
 PICTURES = {
     *("two_step_rnn", "spectral_sweep", "gradient_through_time", "cell_paths", "gates"),

@@ -11,8 +11,11 @@ from jaxlabs.run_folder import RunFolder
 
 pytestmark = pytest.mark.usefixtures("reused_executables", "quickly_compiled")
 
-SMALL = "--train_sentences=200 --test_sentences=20 --width=8 --layers=1 --heads=2 --mlp_dim=8"
-SMALL += " --batch_size=16 --eval_batch_size=20 --warmup_steps=0 --beam=2 --optimizer=adamw"
+SMALL = (
+    "--train_sentences=200 --test_sentences=20 --embed_dim=8 --num_layers=1 --num_heads=2"
+    " --mlp_dim=8"
+)
+SMALL += " --batch_size=16 --eval_batch_size=20 --warmup_steps=0 --beam_size=2 --optimizer=adamw"
 PACE = "--steps=6 --eval_every=3 --checkpoint_every=3 --log_every=3"
 BACKBONE = {
     "next_word": "lstm",
@@ -155,7 +158,7 @@ def test_short_translations_that_are_perfect_have_the_best_score(tmp_path):
 @pytest.mark.parametrize(
     ("flag", "message"),
     [
-        ("--beam=0", "--beam: 0 is not accepted; a whole number of at least 1"),
+        ("--beam_size=0", "--beam_size: 0 is not accepted; a whole number of at least 1"),
         ("--backbone=lsmt", "--backbone: 'lsmt' is not accepted"),
         ("--task=tags", "--task: 'tags' is not accepted; one of next_word, sentiment, tagging"),
         ("--dataset=nowhere.tsv", "--dataset: no data set or file 'nowhere.tsv'"),

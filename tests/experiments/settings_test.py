@@ -40,8 +40,8 @@ def read(monkeypatch):
 
 
 RUNS = {
-    "adamw": "--grad_clip_norm=1 --ema_decay=0.5 --schedule=cosine --tensorboard --profile",
-    "muon": "--optimizer=muon --schedule=linear",
+    "adamw": "--grad_clip_norm=1 --ema_decay=0.5 --lr_schedule=cosine --tensorboard --profile",
+    "muon": "--optimizer=muon --lr_schedule=linear",
 }
 
 
@@ -58,6 +58,6 @@ def test_reading_that_does_not_count_leaves_a_field_dead(read):
     settings = LAB.config_class()
     settings.flat(), settings.identity(), hash(settings), repr(settings)
     assert settings == LAB.config_class()
-    assert read - {"optimization"} <= {"schedule", "decay_steps", "warmup_steps", "steps"} | {
+    assert read - {"optimization"} <= {"lr_schedule", "decay_steps", "warmup_steps", "steps"} | {
         "end_lr_ratio"
     }

@@ -9,7 +9,7 @@ from jaxlabs.run_folder import RunFolder
 
 pytestmark = pytest.mark.usefixtures("reused_executables")
 
-SMALL = "--dataset=dead_leaves --patches=300 --patch_size=5 --hidden=6 --eval_batch_size=300"
+SMALL = "--dataset=dead_leaves --patches=300 --patch_size=5 --hidden_size=6 --eval_batch_size=300"
 SMALL += " --sparsity_rho=0.1 --log_every=1 --eval_every=100"
 
 

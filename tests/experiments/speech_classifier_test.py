@@ -29,13 +29,20 @@ def parameters(preset):
 def test_reference_is_exactly_what_the_write_up_trained():
     settings = SpeechClassifierConfig.from_flat(PRESETS["reference"]).flat()
     write_up = {
-        **{"dataset": "speeches", "vocabulary_size": 5755, "context": 32, "batch_size": 16},
-        **{"width": 64, "layers": 4, "heads": 2, "mlp_dim": 256, "hidden": 100, "classes": 3},
-        **{"positions": "learned", "pre_norm": True, "activation": "relu", "balanced": False},
+        **{"dataset": "speeches", "vocabulary_size": 5755, "context_length": 32, "batch_size": 16},
+        **{
+            "embed_dim": 64,
+            "num_layers": 4,
+            "num_heads": 2,
+            "mlp_dim": 256,
+            "hidden": 100,
+            "classes": 3,
+        },
+        **{"positions": "learned", "pre_norm": True, "activation": "relu", "class_weights": False},
         **{"embedding_init_std": 1.0, "dropout": 0.0, "word_dropout": 0.0, "head_dropout": 0.0},
         **{"label_smoothing": 0.0, "ngram_hash_buckets": 0, "min_count": 1, "ema_decay": 0.0},
         **{"steps": 15 * 131, "optimizer": "adamw", "learning_rate": 1e-3, "weight_decay": 0.0},
-        **{"schedule": "constant", "warmup_steps": 0, "validation_fraction": 0.0},
+        **{"lr_schedule": "constant", "warmup_steps": 0, "validation_fraction": 0.0},
     }
     assert {name: settings[name] for name in write_up} == write_up
     assert parameters("reference") == 576_467
@@ -57,7 +64,7 @@ def run(tmp_path_factory):
     """(run folder, flags) of a run on sentences of made-up speakers."""
     folder = RunFolder(tmp_path_factory.mktemp("speech_classifier") / "run")
     pace = f"--steps={STEPS} --eval_every=110 --checkpoint_every=110 --validation_fraction=0.2"
-    model = "--context=12 --width=16 --ngram_hash_buckets=2000 --label_smoothing=0.01"
+    model = "--context_length=12 --embed_dim=16 --ngram_hash_buckets=2000 --label_smoothing=0.01"
     flags = f"--dataset=speaker_grammar {pace} {model}".split()
     assert command.run(LAB, [*flags, f"--workdir={folder.path}"]) == 0
     return folder, flags
@@ -123,7 +130,7 @@ def test_a_run_that_was_cut_off_ends_as_one_that_was_not(run, cut_off, require_s
 @pytest.mark.parametrize(
     ("flag", "message"),
     [
-        ("--heads=3", "--heads: 3 does not divide --width"),
+        ("--num_heads=3", "--num_heads: 3 does not divide --embed_dim"),
         ("--dataset=speches", "did you mean 'speeches'"),
         ("--validation_fraction=1", "--validation_fraction: 1.0 is not accepted; "),
         ("--vocabulary_size=7", "--vocabulary_size: 7 is too few for the data; at least 46"),

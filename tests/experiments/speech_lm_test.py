@@ -24,7 +24,7 @@ pytestmark = pytest.mark.usefixtures("reused_executables", "quickly_compiled")
 
 WORDS = {"kind": "words", "words": sorted(f"word{number:03}" for number in range(60))}
 SPLITS = ("train_text", *speeches.SPEAKERS)
-TINY = {"context": 8, "width": 16, "mlp_dim": 12, "layers": 1}
+TINY = {"context_length": 8, "embed_dim": 16, "mlp_dim": 12, "num_layers": 1}
 STEPS = 60
 
 
@@ -57,11 +57,11 @@ def parameters(preset, words):
 def test_reference_is_exactly_what_the_write_up_trained():
     settings = SpeechLMConfig.from_flat(PRESETS["reference"]).flat()
     write_up = {
-        **{"dataset": "speeches", "vocabulary_size": 5755, "context": 32, "batch_size": 16},
-        **{"width": 64, "layers": 4, "heads": 2, "mlp_dim": 100, "activation": "relu"},
+        **{"dataset": "speeches", "vocabulary_size": 5755, "context_length": 32, "batch_size": 16},
+        **{"embed_dim": 64, "num_layers": 4, "num_heads": 2, "mlp_dim": 100, "activation": "relu"},
         **{"positions": "learned", "qkv_bias": False, "bias": True, "tie_embeddings": False},
         **{"init": "pytorch", "attention_window": None, "pre_norm": True, "norm": "layernorm"},
-        **{"steps": 500, "optimizer": "adamw", "learning_rate": 1e-3, "schedule": "constant"},
+        **{"steps": 500, "optimizer": "adamw", "learning_rate": 1e-3, "lr_schedule": "constant"},
         **{"weight_decay": 0.0, "dropout": 0.0, "grad_clip_norm": None, "ema_decay": 0.0},
     }
     assert {name: settings[name] for name in write_up} == write_up
@@ -75,7 +75,7 @@ def test_best_has_the_budget_of_the_reference():
     assert parameters("reference", words) == parameters("window", words) == 863_243
     assert parameters("best", words) <= 863_243
     best = SpeechLMConfig.from_flat(PRESETS["best"])
-    assert (best.steps, best.batch_size, best.model.context) == (500, 16, 32)
+    assert (best.steps, best.batch_size, best.model.context_length) == (500, 16, 32)
 
 
 # The command
@@ -148,7 +148,7 @@ def test_a_run_that_was_cut_off_ends_as_one_that_was_not(run, cut_off, require_s
         ("--attention_window=0", "--attention_window: 0 is not accepted; a whole number of at"),
         ("--dataset=speches", "did you mean 'speeches'"),
         ("--validation_fraction=1", "--validation_fraction: 1.0 is not accepted"),
-        ("--context=100000", "--context=100000: the text"),
+        ("--context_length=100000", "--context_length=100000: the text"),
     ],
 )
 def test_bad_input_is_one_line_and_leaves_nothing(flag, message, tmp_path, capsys):

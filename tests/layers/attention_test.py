@@ -10,9 +10,9 @@ from jaxlabs.layers.attention import attention_parts, dot_product_attention
 from jaxlabs.layers.dropout import dropout
 
 
-def heads_of(batch=2, heads=3, query=5, key=5, head_dim=4, dtype=np.float32):
+def heads_of(batch=2, num_heads=3, query=5, key=5, head_dim=4, dtype=np.float32):
     random = np.random.default_rng(0)
-    shapes = [(batch, heads, length, head_dim) for length in (query, key, key)]
+    shapes = [(batch, num_heads, length, head_dim) for length in (query, key, key)]
     return [random.standard_normal(shape).astype(dtype) for shape in shapes]
 
 
@@ -72,7 +72,9 @@ def test_softmax_of_bfloat16_is_taken_in_float32():
 
 def test_gradient_of_attention_in_float64():
     with jax.enable_x64(True):
-        query, key, value = heads_of(batch=1, heads=2, query=3, key=4, head_dim=2, dtype=np.float64)
+        query, key, value = heads_of(
+            batch=1, num_heads=2, query=3, key=4, head_dim=2, dtype=np.float64
+        )
         mask = np.array([[1, 0, 1, 1], [0, 0, 0, 0], [1, 1, 1, 1]], bool)[None, None]
 
         def attend(query, key, value):

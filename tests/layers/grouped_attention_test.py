@@ -35,9 +35,9 @@ def few_scores(monkeypatch):
     monkeypatch.setattr(windowed_attention, "MAX_SLICES", 2)
 
 
-def drawn(time, dtype=np.float32, batch=2, heads=2, head_dim=4):
+def drawn(time, dtype=np.float32, batch=2, num_heads=2, head_dim=4):
     """Queries, keys, values and a target, `[batch, heads, time, head_dim]`."""
-    shape = (4, batch, heads, time, head_dim)
+    shape = (4, batch, num_heads, time, head_dim)
     return list(np.random.default_rng(time).standard_normal(shape).astype(dtype))
 
 
@@ -152,10 +152,10 @@ def test_fast_groups_round_as_one_piece_does(monkeypatch, form, window):
         return jax.jit(jax.grad(lambda *parts: jnp.sum(attend(*parts) * target), (0, 1, 2)))(*parts)
 
     monkeypatch.setattr(windowed_attention, "MAX_SLICES", 1)
-    whole, strict = gradients("fast", 2**30), gradients("highest", 2**12)
+    whole, strict = gradients("bfloat16", 2**30), gradients("highest", 2**12)
     assert groups[0] is None
     assert groups[-1] is not None
-    chex.assert_trees_all_close(gradients("fast", 2**12), whole, atol=1e-5)
+    chex.assert_trees_all_close(gradients("bfloat16", 2**12), whole, atol=1e-5)
     assert max(float(jnp.abs(a - b).max()) for a, b in zip(whole, strict, strict=True)) > 1e-3
 
 
@@ -167,7 +167,7 @@ def test_groups_of_one_layer_never_share_a_mask(monkeypatch, key, keys_seen):
     monkeypatch.setattr(windowed_attention, "MAX_SCORES", rows * (48 if keys_seen else 256))
     window = AttentionMask(keys_seen, causal=False)
     assert window.prefer_banded(256) == (keys_seen is not None)
-    layer = MultiHeadAttention(width=1, heads=1, length=256, dropout=0.5)
+    layer = MultiHeadAttention(embed_dim=1, num_heads=1, length=256, dropout=0.5)
     x = np.ones((1, 256, 1), np.float32)
     params = jax.tree.map(jnp.ones_like, layer.init(key, x)["params"])
     params["out"]["bias"] = jnp.zeros(1)

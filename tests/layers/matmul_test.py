@@ -36,7 +36,7 @@ def test_matmul_equals_numpy(precision):
 
 def test_fast_matmul_sums_bfloat16_inputs_in_float32():
     x, kernel = inputs(width=2048)
-    product = matmul(x, kernel, "fast")
+    product = matmul(x, kernel, "bfloat16")
     assert product.dtype == jnp.float32
     exact_on_rounded = bfloat16(x) @ bfloat16(kernel)
     np.testing.assert_allclose(product, exact_on_rounded, atol=2e-5)
@@ -51,7 +51,7 @@ def test_fast_gradients_are_those_of_rounded_inputs(features):
     def total(x, kernel, precision):
         return jnp.sum(matmul(x, kernel, precision) * target)
 
-    fast = jax.jit(jax.grad(total, (0, 1)), static_argnums=2)(x, kernel, "fast")
+    fast = jax.jit(jax.grad(total, (0, 1)), static_argnums=2)(x, kernel, "bfloat16")
     highest = jax.grad(total, (0, 1))(x, kernel, "highest")
     chex.assert_trees_all_equal_dtypes(fast, highest)
     by_hand = (
@@ -71,7 +71,7 @@ def test_fast_matmul_compiles_for_any_leading_shape_inside_a_scan(shape):
 
     def total(kernel):
         def add(sums, x):
-            return sums + jnp.sum(jnp.square(matmul(x, kernel, "fast"))), None
+            return sums + jnp.sum(jnp.square(matmul(x, kernel, "bfloat16"))), None
 
         return jax.lax.scan(add, 0.0, jnp.stack([x, x]))[0]
 
@@ -119,7 +119,7 @@ def test_every_fast_dot_sums_over_the_columns_of_its_left_side_on_a_cpu(rows, fe
     x, kernel = inputs(rows=rows, features=features)
 
     def total(x, kernel):
-        return jnp.sum(jnp.sin(matmul(x, kernel, "fast")))
+        return jnp.sum(jnp.sin(matmul(x, kernel, "bfloat16")))
 
     compiled = jax.jit(jax.grad(total, (0, 1))).lower(x, kernel).compile().as_text()
     dots = [line for line in compiled.splitlines() if " dot(" in line]
@@ -150,7 +150,7 @@ def test_no_kernel_gradient_has_more_rows_than_columns_on_a_cpu(features, shape,
 def test_sum_of_outer_products_equals_numpy(width, features, precision):
     x, _ = inputs(width=width)
     y = np.random.default_rng(1).standard_normal((5, 7, features)).astype(np.float32)
-    rounded = bfloat16 if precision == "fast" else np.asarray
+    rounded = bfloat16 if precision == "bfloat16" else np.asarray
     expected = np.einsum("abi,abo->io", *(rounded(side).astype(np.float64) for side in (x, y)))
     product = jax.jit(kernel_gradient, static_argnums=2)(x, y, precision)
     np.testing.assert_allclose(product, expected, atol=2e-5)
@@ -167,7 +167,7 @@ def test_the_forms_for_cpus_stay_on_cpus(features, precision):
     traced = jax.jit(jax.grad(total, (0, 1))).trace(kernel, x)
     assert "optimization_barrier" not in traced.lower(lowering_platforms=("cuda",)).as_text()
     fenced = "optimization_barrier" in traced.lower(lowering_platforms=("cpu",)).as_text()
-    assert fenced == (precision == "fast" or features == 24)
+    assert fenced == (precision == "bfloat16" or features == 24)
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
@@ -189,7 +189,7 @@ def test_fast_products_may_be_transposed(rows, features):
     x, kernel = inputs(rows=(rows,), features=features)
 
     def product(x, kernel):
-        return matmul(x, kernel, "fast").T
+        return matmul(x, kernel, "bfloat16").T
 
     def gradients(x, kernel):
         of_x, of_kernel = jax.grad(lambda *args: jnp.sum(jnp.sin(product(*args))), (0, 1))(

@@ -13,11 +13,11 @@ from jaxlabs.layers.windowed_attention import AttentionMask
 
 
 def module(**options):
-    return MultiHeadAttention(**{"width": 12, "heads": 3, "length": 8} | options)
+    return MultiHeadAttention(**{"embed_dim": 12, "num_heads": 3, "length": 8} | options)
 
 
-def tokens_of(batch=2, time=8, width=12, dtype=np.float32):
-    return np.random.default_rng(3).standard_normal((batch, time, width)).astype(dtype)
+def tokens_of(batch=2, time=8, embed_dim=12, dtype=np.float32):
+    return np.random.default_rng(3).standard_normal((batch, time, embed_dim)).astype(dtype)
 
 
 KINDS = [
@@ -164,4 +164,4 @@ def test_short_sequences_and_batch_of_one(key, time):
 
 def test_heads_that_do_not_divide_the_width_are_refused(key):
     with pytest.raises(ValueError, match="5 heads do not divide a width of 12"):
-        module(heads=5).init(key, tokens_of())
+        module(num_heads=5).init(key, tokens_of())

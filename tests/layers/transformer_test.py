@@ -13,12 +13,12 @@ from jaxlabs.layers.normalization import build_norm
 from jaxlabs.layers.transformer import DecoderBlock, EncoderBlock
 
 
-def tokens_of(batch=2, time=6, width=8, dtype=np.float32):
-    return np.random.default_rng(0).standard_normal((batch, time, width)).astype(dtype)
+def tokens_of(batch=2, time=6, embed_dim=8, dtype=np.float32):
+    return np.random.default_rng(0).standard_normal((batch, time, embed_dim)).astype(dtype)
 
 
 def block(**options):
-    return EncoderBlock(**{"width": 8, "heads": 2, "mlp_dim": 16, "length": 6} | options)
+    return EncoderBlock(**{"embed_dim": 8, "num_heads": 2, "mlp_dim": 16, "length": 6} | options)
 
 
 def shifted(params):
@@ -171,7 +171,7 @@ def test_one_token_in_a_batch_of_one(key):
 
 
 def decoder_block(**options):
-    return DecoderBlock(**{"width": 8, "heads": 2, "mlp_dim": 16, "length": 6} | options)
+    return DecoderBlock(**{"embed_dim": 8, "num_heads": 2, "mlp_dim": 16, "length": 6} | options)
 
 
 def memory_of(batch=2, time=5):

@@ -17,9 +17,11 @@ from jaxlabs.layers.windowed_attention import AttentionMask, block_local_attenti
 LENGTHS_AND_WINDOWS = [(1, 3), (5, 1), (6, 3), (7, 3), (8, 8), (8, 10**6)]
 
 
-def heads_of(time, dtype=np.float32, batch=2, heads=2, head_dim=4):
+def heads_of(time, dtype=np.float32, batch=2, num_heads=2, head_dim=4):
     random = np.random.default_rng(time)
-    return [random.standard_normal((batch, heads, time, head_dim)).astype(dtype) for _ in range(3)]
+    return [
+        random.standard_normal((batch, num_heads, time, head_dim)).astype(dtype) for _ in range(3)
+    ]
 
 
 def padding_of(time):
@@ -84,7 +86,7 @@ def test_a_query_sees_exactly_the_keys_of_its_window():
 
 def test_gradient_in_float64():
     with jax.enable_x64(True):
-        parts = heads_of(5, np.float64, batch=1, heads=1, head_dim=2)
+        parts = heads_of(5, np.float64, batch=1, num_heads=1, head_dim=2)
         window = AttentionMask(2, weights=np.array([[1, 1, 0, 1, 1]]))
 
         def attend(query, key, value):
@@ -159,7 +161,7 @@ def test_operations_and_memory_of_the_band_grow_with_the_length():
 
 def module(**options):
     """A layer with what it computes, compiled: its initial variables and its output."""
-    layer = MultiHeadAttention(**{"width": 8, "heads": 2, "length": 256} | options)
+    layer = MultiHeadAttention(**{"embed_dim": 8, "num_heads": 2, "length": 256} | options)
     x = np.random.default_rng(0).standard_normal((2, 150, 8)).astype(np.float32)
     return layer, jax.jit(layer.init)(jax.random.key(0), x), jax.jit(layer.apply), x
 
@@ -214,7 +216,7 @@ def test_module_drops_weights_by_the_keys_of_its_examples(key, keys_seen):
 
 def test_slices_of_one_layer_never_share_a_mask(key):
     """With values of one, an output is the share of a query's weights that is kept, doubled."""
-    layer = MultiHeadAttention(width=1, heads=1, length=256, dropout=0.5)
+    layer = MultiHeadAttention(embed_dim=1, num_heads=1, length=256, dropout=0.5)
     ones = {"query_kernel": np.zeros((1, 1)), "key_kernel": np.zeros((1, 1))}
     ones |= {"value_kernel": np.ones((1, 1))}
     ones["out"] = {"kernel": np.ones((1, 1)), "bias": np.zeros(1)}
@@ -229,7 +231,7 @@ def test_slices_of_one_layer_never_share_a_mask(key):
 
 @pytest.mark.parametrize(("time", "keys_seen"), [(1, None), (63, None), (64, None), (150, 9)])
 def test_fast_rounds_the_sides_of_many_queries_only(time, keys_seen):
-    layer, variables, _, x = module(width=8, precision="fast")
+    layer, variables, _, x = module(embed_dim=8, precision="bfloat16")
     window = AttentionMask(keys_seen)
     assert window.prefer_banded(time) == (keys_seen is not None)
     lowered = jax.jit(layer.apply).lower(variables, x[:, :time], window).as_text()

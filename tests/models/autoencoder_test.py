@@ -24,7 +24,9 @@ SHAPE, PIXELS = (4, 3, 1), 12
 pytestmark = pytest.mark.usefixtures("reused_executables", "quickly_compiled")
 
 SGD = optax.sgd(0.1)
-TINY = AutoencoderConfig(latent=2, hidden=5, num_hidden_layers=1, matmul_precision="highest")
+TINY = AutoencoderConfig(
+    latent_dim=2, hidden_size=5, num_hidden_layers=1, matmul_precision="highest"
+)
 KEY = jax.random.key(3)
 
 
@@ -72,7 +74,7 @@ def by_numpy(params, batch, config, shape=SHAPE):
     z, kl = dense(h, "code_mean"), 0.0
     if config.variational:
         example_keys = keys.per_example(KEY, batch["example"])
-        noise = np.stack([jax.random.normal(key, (config.latent,)) for key in example_keys])
+        noise = np.stack([jax.random.normal(key, (config.latent_dim,)) for key in example_keys])
         deviation = np.exp(dense(h, "code_log_variance") / 2)
         kl = (deviation**2 + z**2 - 1 - 2 * np.log(deviation)).sum(axis=1) / 2
         z = z + deviation * noise
@@ -82,7 +84,9 @@ def by_numpy(params, batch, config, shape=SHAPE):
         rows = x * np.log(mean) + (1 - x) * np.log1p(-mean)
     else:
         mean = output
-        rows = scipy.stats.norm.logpdf(x, mean, config.scale or np.exp(params["log_scale"]))
+        rows = scipy.stats.norm.logpdf(
+            x, mean, config.observation_std or np.exp(params["log_scale"])
+        )
     reconstruction = -rows.sum(axis=1)
     return {
         "reconstruction": reconstruction.mean(),
@@ -97,7 +101,7 @@ def by_numpy(params, batch, config, shape=SHAPE):
         (8, {"num_hidden_layers": 2}),
         (8, {"objective": "ae"}),
         (1, {"latent": 1, "beta": 3.0}),
-        (8, {"likelihood": "gaussian", "scale": None, "num_hidden_layers": 0}),
+        (8, {"likelihood": "gaussian", "observation_std": None, "num_hidden_layers": 0}),
     ],
     ids=["vae", "ae", "one picture, one unit", "linear gaussian, learned scale"],
 )
@@ -232,7 +236,9 @@ def test_four_parts_take_the_step_of_one(route):
 
 
 def test_one_batch_is_learned():
-    state, batch = make(4, tx=optax.adam(0.02), objective="ae", likelihood="gaussian", hidden=16)
+    state, batch = make(
+        4, tx=optax.adam(0.02), objective="ae", likelihood="gaussian", hidden_size=16
+    )
     first = figures(state, batch)["squared_error"]
     for _ in range(600):
         state, _ = train_step(state, batch, KEY)

@@ -29,7 +29,12 @@ from jaxlabs.training.state import count_parameters, create_state
 pytestmark = pytest.mark.usefixtures("quickly_compiled")
 
 TINY = CharRNNConfig(
-    vocabulary_size=7, embedding=4, hidden=6, layers=2, context=5, matmul_precision="highest"
+    vocabulary_size=7,
+    embed_dim=4,
+    hidden_size=6,
+    num_layers=2,
+    bptt_length=5,
+    matmul_precision="highest",
 )
 
 
@@ -145,7 +150,7 @@ def test_four_devices_take_the_steps_of_one():
 
 
 def test_one_batch_is_learned_by_heart():
-    model, batch = tiny(hidden=24, layers=1), batch_of()
+    model, batch = tiny(hidden_size=24, num_layers=1), batch_of()
     batch["inputs"][:, 0] = np.arange(4)
     state = state_of(model, optax.adam(0.02))
     for step in range(150):
@@ -155,7 +160,7 @@ def test_one_batch_is_learned_by_heart():
 
 
 def test_gradients_equal_central_differences_in_float64():
-    model, batch = tiny(layers=1), batch_of(batch=2, time=4)
+    model, batch = tiny(num_layers=1), batch_of(batch=2, time=4)
     states = jax.tree.map(lambda leaf: leaf + 0.1, initial_states(model.config, 2))
 
     def mean(params, states):
@@ -201,9 +206,9 @@ def test_samples_go_on_from_a_state_that_has_read_the_prompt():
     ("options", "message"),
     [
         ({"cell": "gruu"}, "--cell: 'gruu' is not accepted; one of rnn, lstm, gru"),
-        ({"context": 0}, "--context: 0 is not accepted; a whole number of at least 1"),
-        ({"hidden": 0}, "--hidden: 0 is not accepted"),
-        ({"layers": 0}, "--layers: 0 is not accepted"),
+        ({"bptt_length": 0}, "--bptt_length: 0 is not accepted; a whole number of at least 1"),
+        ({"hidden": 0}, "--hidden_size: 0 is not accepted"),
+        ({"num_layers": 0}, "--num_layers: 0 is not accepted"),
         ({"dropout": 1.0}, "--dropout: 1.0 is not accepted"),
         ({"recurrent_init": "identity"}, "one of uniform, orthogonal"),
     ],

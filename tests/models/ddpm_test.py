@@ -24,7 +24,7 @@ from jaxlabs.training.state import count_parameters, create_state
 SHAPE = (4, 4, 1)
 KEY = jax.random.key(3)
 SGD = optax.sgd(0.1)
-TINY = UNetConfig(width=4, groups=2, time_embed_dim=4, matmul_precision="highest")
+TINY = UNetConfig(base_channels=4, groups=2, time_embed_dim=4, matmul_precision="highest")
 pytestmark = pytest.mark.usefixtures("reused_executables", "quickly_compiled")
 
 
@@ -94,7 +94,7 @@ def test_time_is_told_by_the_sinusoids_of_positions():
     ("prediction", "weighting"), [("epsilon", "uniform"), ("epsilon", "min_snr"), ("v", "min_snr")]
 )
 def test_loss_is_that_of_numpy(prediction, weighting):
-    diffusion = DiffusionConfig(prediction=prediction, loss_weighting=weighting)
+    diffusion = DiffusionConfig(prediction_type=prediction, loss_weighting=weighting)
     state, batch = make(3, diffusion=diffusion)
     batch["weights"] = np.array([1.0, 0.0, 2.0], np.float32)
     total, weighted = 0.0, 0.0
@@ -134,7 +134,7 @@ def test_untrained_loss_is_that_of_saying_nothing():
 def test_one_batch_is_learned_by_heart():
     """At one early time, where the noise is all that differs from pictures that are all alike."""
     diffusion = DiffusionConfig(num_timesteps=1, beta_start=0.5, beta_end=0.5)
-    state, batch = make(4, diffusion=diffusion, width=8, tx=optax.adam(1e-2))
+    state, batch = make(4, diffusion=diffusion, base_channels=8, tx=optax.adam(1e-2))
     first = float(parts_of(state, batch).total)
     for _ in range(150):
         state, metrics = train_step(state, batch, KEY)

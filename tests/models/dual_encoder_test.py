@@ -23,8 +23,8 @@ from jaxlabs.training.state import count_parameters, create_state
 pytestmark = pytest.mark.usefixtures("quickly_compiled")
 
 SMALL = DualEncoderConfig(
-    **{"vocabulary_size": 12, "width": 8, "heads": 2, "mlp_dim": 8, "projection_dim": 6},
-    **{"channels": 2, "context": 5, "shift": 0, "matmul_precision": "highest"},
+    **{"vocabulary_size": 12, "embed_dim": 8, "num_heads": 2, "mlp_dim": 8, "projection_dim": 6},
+    **{"channels": 2, "context_length": 5, "max_translation": 0, "matmul_precision": "highest"},
 )
 KEY = jax.random.key(0)
 ADAM = optax.adam(1e-2)
@@ -130,7 +130,9 @@ def test_loss_at_the_start_is_that_of_the_papers_inits():
 def test_moves_happen_in_training_alone_and_padding_is_not_there():
     batch = batch_of()
     state, step = state_of("siglip"), jax.jit(dual_encoder.loss, static_argnums=4)
-    moving = state.replace(model=DualEncoder(dataclasses.replace(state.model.config, shift=1)))
+    moving = state.replace(
+        model=DualEncoder(dataclasses.replace(state.model.config, max_translation=1))
+    )
     whole = step(state.params, batch, KEY, state, False)
     cosines = logits_of("siglip", batch)
     logits = 10 * cosines - 10
@@ -207,9 +209,13 @@ def test_gradients_equal_differences_in_float64(loss):
 @pytest.mark.parametrize(
     ("settings", "expected", "learned"),
     [
-        ({"loss": "siglip", "temperature": 0.05, "bias": -3.0}, (20, -3), {"log_scale", "bias"}),
-        ({"temperature": 0.5, "learn_temperature": False}, (2, 0), set()),
-        ({"temperature": 0.001}, (contrastive.MAX_SCALE, 0), {"log_scale"}),
+        (
+            {"loss": "siglip", "init_temperature": 0.05, "init_logit_bias": -3.0},
+            (20, -3),
+            {"log_scale", "bias"},
+        ),
+        ({"init_temperature": 0.5, "learn_temperature": False}, (2, 0), set()),
+        ({"init_temperature": 0.001}, (contrastive.MAX_SCALE, 0), {"log_scale"}),
     ],
 )
 def test_temperature_and_bias_start_as_asked_and_stay_where_they_are_not_learned(

@@ -142,7 +142,9 @@ def test_moves_and_dropout_depend_on_the_example_alone():
 
 
 def test_one_batch_is_learned_by_heart():
-    model, params = build(dataclasses.replace(SMALL, feature_width=16, dropout=0, shift=0))
+    model, params = build(
+        dataclasses.replace(SMALL, feature_width=16, dropout=0, max_translation=0)
+    )
     state = create_state(model, {"params": params}, optax.adam(2e-2))
     batch = batch_of(6)
     for step in range(80):

@@ -32,7 +32,7 @@ def test_linear_autoencoder_is_pca():
     rows = np.random.default_rng(0).normal(size=(40, PIXELS)) * spread + 0.3
     batch = {"images": rows.reshape(40, *SHAPE).astype(np.float32), "weights": np.ones(40)}
     batch["example"] = np.arange(40, dtype=np.int32)
-    model = linear(objective="ae", latent=3)
+    model = linear(objective="ae", latent_dim=3)
     state = create_state(model, model.init(KEY, jnp.zeros((1, PIXELS))), lbfgs())
     state = jax.tree.map(jnp.copy, state)  # no two leaves are the same buffer
     step = build_full_batch_step(loss)
@@ -67,7 +67,7 @@ def linear_gaussian(log_variance):
     x = images.reshape(64, -1) / 255
     covariance = w @ w.T + scale**2 * np.eye(PIXELS)
     return (
-        linear(scale=scale),
+        linear(observation_std=scale),
         params,
         batch,
         scipy.stats.multivariate_normal(b, covariance).logpdf(x),

@@ -30,7 +30,7 @@ LOSS = jax.jit(normalized_network.loss, static_argnums=4)
 
 @functools.cache
 def build(norm="batch", network="mlp", **sizes):
-    sizes = {"layers": 2, "width": 5, "matmul_precision": "highest"} | sizes
+    sizes = {"num_layers": 2, "hidden_size": 5, "matmul_precision": "highest"} | sizes
     model = NormalizedNetwork(NormalizedNetworkConfig(network=network, **sizes), CLASSES, norm)
     variables = jax.jit(model.init)(jax.random.key(0), jnp.zeros((1, *SHAPE)))
     # The head starts at zero, behind which no gradient passes.
@@ -64,7 +64,7 @@ def test_sizes_are_those_of_the_table(network, parameters):
 @pytest.mark.parametrize("network", NETWORKS)
 @pytest.mark.parametrize("norm", NORMS)
 def test_starts_from_a_guess(network, norm):
-    config = NormalizedNetworkConfig(network=network, width=4)
+    config = NormalizedNetworkConfig(network=network, hidden_size=4)
     model = NormalizedNetwork(config, 10, norm)
     x = np.random.default_rng(0).random((6, 8, 8, 1), np.float32)
     variables = model.init(jax.random.key(0), x)
@@ -110,7 +110,7 @@ def test_training_and_evaluation_equal_numpy():
 
 @pytest.mark.parametrize(("network", "norm"), [("mlp", "batch"), ("cnn", "batch")])
 def test_gradients_equal_differences_in_float64(network, norm):
-    model, variables = build(norm, network, layers=1, width=3)
+    model, variables = build(norm, network, num_layers=1, hidden_size=3)
     # Off zero, so that no relu stands at its kink for an entry.
     params = jax.tree.map(lambda leaf: np.asarray(leaf) + np.float32(0.05), variables["params"])
     batch = batch_of(3) | {"images": np.random.default_rng(1).random((3, *SHAPE))}
@@ -213,7 +213,7 @@ def test_what_does_not_fit_is_refused():
     model = NormalizedNetwork(NormalizedNetworkConfig(network="cnn"), 10, "batch")
     with pytest.raises(UserError, match=r"pictures of 6x8 are not accepted"):
         model.init(jax.random.key(0), jnp.zeros((1, 6, 8, 1)))
-    with pytest.raises(UserError, match=r"--gain: 0 is not accepted; a number above 0"):
-        NormalizedNetworkConfig(gain=0)
+    with pytest.raises(UserError, match=r"--init_gain: 0 is not accepted; a number above 0"):
+        NormalizedNetworkConfig(init_gain=0)
     with pytest.raises(UserError, match=r"--network: 'rnn' is not accepted; one of mlp, cnn"):
         NormalizedNetworkConfig(network="rnn")

@@ -28,7 +28,7 @@ TRANSLATED = np.array([[3, 4, 5, 6, 2], [7, 2, 0, 0, 0], [2, 0, 0, 0, 0], [0] * 
 
 
 def config_of(backbone, **options):
-    sizes = {"width": 8, "layers": 1, "heads": 2, "mlp_dim": 12} | options
+    sizes = {"embed_dim": 8, "num_layers": 1, "num_heads": 2, "mlp_dim": 12} | options
     return SequenceConfig(backbone=backbone, **sizes)
 
 
@@ -103,7 +103,7 @@ def test_order_matters_to_every_backbone():
 
 
 def test_parameters_are_those_of_the_parts():
-    count = count_parameters(parameters(labeler("lstm", width=8)))
+    count = count_parameters(parameters(labeler("lstm", embed_dim=8)))
     reader = SOURCES * 8 + 2 * (4 * 8 * (8 + 8) + 4 * 8)
     assert count == reader + (16 + 1) * len(LABELS)
 
@@ -123,11 +123,11 @@ def test_sums_hold_span_counts_that_give_the_f1():
 
 
 def test_sizes_that_do_not_fit_are_named():
-    with pytest.raises(UserError, match="--heads: 3 does not divide --width 8"):
-        config_of("transformer", heads=3)
-    with pytest.raises(UserError, match="--heads: 8 heads of 1 cannot turn in pairs"):
-        config_of("transformer", heads=8)
-    assert config_of("lstm", heads=3).heads == 3  # a recurrent network has no use for them
+    with pytest.raises(UserError, match="--num_heads: 3 does not divide --embed_dim 8"):
+        config_of("transformer", num_heads=3)
+    with pytest.raises(UserError, match="--num_heads: 8 heads of 1 cannot turn in pairs"):
+        config_of("transformer", num_heads=8)
+    assert config_of("lstm", num_heads=3).heads == 3  # a recurrent network has no use for them
     with pytest.raises(UserError, match=r"--backbone: 'lsmt' is not accepted.*did you mean 'lstm'"):
         config_of("lsmt")
     for backbone in ("gru", "transformer"):
@@ -141,7 +141,7 @@ def test_sizes_that_do_not_fit_are_named():
 @pytest.mark.parametrize("backbone", ["lstm", "transformer"])
 def test_word_by_word_equals_all_places_at_once(backbone):
     """What greedy decoding writes is what teacher forcing finds likeliest after its own words."""
-    model = translator(backbone, layers=2)
+    model = translator(backbone, num_layers=2)
     params = jax.tree.map(lambda leaf: 3 * leaf, parameters(model))  # decided, and of many opinions
     beams = jax.jit(lambda params: translate(model, params, INPUTS, 1))(params)
     tokens, lengths = np.asarray(beams.tokens[:, 0]), np.asarray(beams.lengths[:, 0])

@@ -40,8 +40,8 @@ def by_numpy(params, patches, config):
     )
     w2 = w1.T if config.tied else np.asarray(params["decoder_kernel"], np.float64)
     a2 = scipy.special.expit(patches @ w1 + b1)
-    if config.top_k is not None:
-        smallest = np.sort(a2, axis=1)[:, -config.top_k][:, None]
+    if config.k_sparse is not None:
+        smallest = np.sort(a2, axis=1)[:, -config.k_sparse][:, None]
         a2 = np.where(a2 >= smallest, a2, 0)
     a3 = scipy.special.expit(a2 @ w2 + b3)
     rho, means = config.sparsity_rho, a2.mean(axis=0)
@@ -73,7 +73,7 @@ def test_reference_has_3289_parameters():
     [
         {},
         {"tied": True},
-        {"top_k": 3, "hidden": 9, "sparsity_weight": 0.0},
+        {"k_sparse": 3, "hidden": 9, "sparsity_weight": 0.0},
         {"patch_size": 1, "hidden": 1},
     ],
 )
@@ -96,7 +96,7 @@ def test_padding_counts_for_nothing():
 
 def test_gradient_of_the_write_ups_check_agrees_below_1e_9():
     """10 samples, 5 hidden units, eps 1e-4."""
-    state, batch = make(10, hidden=5)
+    state, batch = make(10, hidden_size=5)
     batch = {name: rows.astype(np.float64) for name, rows in batch.items()}
 
     def mean_cost(params, batch):
@@ -146,7 +146,7 @@ def test_four_devices_take_the_step_of_one(route):
 
 
 def test_one_batch_is_learned():
-    state, batch = make(4, tx=optax.adam(0.03), hidden=8, sparsity_weight=0.0, l2_penalty=0.0)
+    state, batch = make(4, tx=optax.adam(0.03), hidden_size=8, sparsity_weight=0.0, l2_penalty=0.0)
     first = cost(state, batch)["reconstruction"]
     for _ in range(400):
         state, _ = train_step(state, batch, None)
@@ -154,14 +154,16 @@ def test_one_batch_is_learned():
 
 
 def test_more_units_kept_than_there_are_is_refused():
-    with pytest.raises(UserError, match=r"--top_k: 26 is not accepted; at most --hidden 25"):
-        SparseAutoencoderConfig(top_k=26)
+    with pytest.raises(
+        UserError, match=r"--k_sparse: 26 is not accepted; at most --hidden_size 25"
+    ):
+        SparseAutoencoderConfig(k_sparse=26)
 
 
 def test_gradient_is_the_one_that_students_derive_by_hand():
     from jaxlabs.peers import numpy_sparse_autoencoder as by_hand
 
-    state, batch = make(12, hidden=6)
+    state, batch = make(12, hidden_size=6)
     params = {name: np.asarray(leaf, np.float64) for name, leaf in state.params.items()}
     theta = np.concatenate(
         [

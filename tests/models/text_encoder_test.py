@@ -26,7 +26,13 @@ from jaxlabs.training.state import count_parameters, create_state
 pytestmark = pytest.mark.usefixtures("quickly_compiled")
 
 TINY = TextClassifierConfig(
-    vocabulary_size=11, context=6, width=8, layers=1, heads=2, mlp_dim=12, hidden=10
+    vocabulary_size=11,
+    context_length=6,
+    embed_dim=8,
+    num_layers=1,
+    num_heads=2,
+    mlp_dim=12,
+    hidden_size=10,
 )
 PHRASES = dataclasses.replace(TINY, ngram_hash_buckets=40)
 
@@ -101,7 +107,9 @@ def test_linear_layers_start_as_those_of_pytorch():
 
 
 def test_loss_at_the_start_is_near_that_of_three_equal_chances():
-    model = TextClassifier(TextClassifierConfig(vocabulary_size=500, context=16, layers=2))
+    model = TextClassifier(
+        TextClassifierConfig(vocabulary_size=500, context_length=16, num_layers=2)
+    )
     tokens = np.random.default_rng(0).integers(2, 500, (64, 16), np.int32)
     batch = {
         "inputs": tokens,
@@ -167,7 +175,13 @@ def test_every_real_token_sees_every_other_and_no_padding():
 
 @pytest.mark.parametrize("pre_norm", [True, False])
 def test_encoder_without_a_head_gives_contextual_vectors(pre_norm):
-    sizes = {"vocabulary_size": 11, "context": 6, "width": 8, "layers": 1, "heads": 2}
+    sizes = {
+        "vocabulary_size": 11,
+        "context_length": 6,
+        "embed_dim": 8,
+        "num_layers": 1,
+        "num_heads": 2,
+    }
     config = TextEncoderConfig(**sizes, positions="sinusoidal", pre_norm=pre_norm)
     encoder = TextEncoder(config)
     params = jax.jit(encoder.init)(jax.random.key(0), TOKENS)["params"]
@@ -187,8 +201,8 @@ def test_encoder_without_a_head_gives_contextual_vectors(pre_norm):
 def test_sentences_longer_than_the_context_are_an_error():
     with pytest.raises(ValueError, match="7 tokens do not fit into a context of 6"):
         TextClassifier(TINY).init(jax.random.key(0), np.ones((1, 7), np.int32))
-    with pytest.raises(UserError, match="--heads: 3 does not divide --width 8"):
-        dataclasses.replace(TINY, heads=3)
+    with pytest.raises(UserError, match="--num_heads: 3 does not divide --embed_dim 8"):
+        dataclasses.replace(TINY, num_heads=3)
     with pytest.raises(UserError, match="11 is too few for the data; at least 12"):
         TINY.with_vocabulary(12)
     assert TINY.with_vocabulary(5).vocabulary_size == 11
@@ -223,7 +237,7 @@ def test_loss_counts_sentences_by_weight_and_smooths_in_training_only():
 
 def test_gradient_of_the_loss_in_float64():
     # GELU, since a ReLU at its kink has no gradient to compare with.
-    config = dataclasses.replace(PHRASES, width=4, mlp_dim=4, hidden=4, activation="gelu")
+    config = dataclasses.replace(PHRASES, embed_dim=4, mlp_dim=4, hidden_size=4, activation="gelu")
     model, batch = TextClassifier(config), batch_of()
 
     def total(params):
@@ -265,7 +279,7 @@ def test_four_devices_take_the_step_that_one_takes():
 
 @pytest.mark.peers
 @pytest.mark.parametrize(
-    "options", [{}, {"layers": 2, "pre_norm": False, "positions": "sinusoidal"}]
+    "options", [{}, {"num_layers": 2, "pre_norm": False, "positions": "sinusoidal"}]
 )
 def test_pytorch_twin_agrees(options):
     torch = pytest.importorskip("torch")

@@ -11,7 +11,13 @@ from jaxlabs.peers.torch_gpt import build_gpt
 from jaxlabs.training.state import count_parameters
 
 TINY = dataclasses.replace(
-    nanogpt.CPU_RECIPE, vocabulary_size=5, context=8, width=8, layers=1, heads=2, mlp_dim=16
+    nanogpt.CPU_RECIPE,
+    vocabulary_size=5,
+    context_length=8,
+    embed_dim=8,
+    num_layers=1,
+    num_heads=2,
+    mlp_dim=16,
 )
 
 
@@ -26,9 +32,9 @@ def test_rate_warms_up_and_falls_to_a_tenth():
 @pytest.mark.parametrize(
     "config",
     [
-        TransformerLMConfig(vocabulary_size=5, layers=2),
+        TransformerLMConfig(vocabulary_size=5, num_layers=2),
         nanogpt.CPU_RECIPE,
-        dataclasses.replace(nanogpt.CPU_RECIPE, qkv_bias=True, bias=True, layers=1),
+        dataclasses.replace(nanogpt.CPU_RECIPE, qkv_bias=True, bias=True, num_layers=1),
     ],
 )
 def test_twin_has_as_many_parameters_as_ours(config):

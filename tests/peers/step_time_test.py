@@ -44,7 +44,7 @@ def _our_step(config, tokens):
     vocabulary = CharTokenizer("".join(map(chr, range(32, 97)))).to_json()
     task = build_task(config, vocabulary)
     run_steps = build_multi_step(task, dataclasses.replace(config, steps_per_call=1), placement)
-    dataset = placement.replicate(token_stream(tokens, config.model.context))
+    dataset = placement.replicate(token_stream(tokens, config.model.context_length))
     loop = {"state": initial_state(task, config, placement)}
 
     def step():
@@ -60,7 +60,7 @@ def _their_step(config, tokens):
 
     gpt = build_gpt(config.model)
     optimizer = torch.optim.AdamW(gpt.parameters(), lr=config.optimization.learning_rate)
-    windows = np.lib.stride_tricks.sliding_window_view(tokens, config.model.context + 1)
+    windows = np.lib.stride_tricks.sliding_window_view(tokens, config.model.context_length + 1)
     batch = torch.from_numpy(windows[: config.batch_size].astype(np.int64))
     loss = functools.partial(torch.nn.functional.cross_entropy, reduction="mean")
 

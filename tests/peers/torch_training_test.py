@@ -18,12 +18,12 @@ from jaxlabs.peers.torch_training import Mode, build_step  # noqa: E402
 
 pytestmark = [pytest.mark.peers, pytest.mark.usefixtures("quickly_compiled")]
 
-TINY = CharRNNConfig(vocabulary_size=7, embedding=5, hidden=6, context=4)
+TINY = CharRNNConfig(vocabulary_size=7, embed_dim=5, hidden_size=6, context_length=4)
 
 
 def tokens_of(config, rows=3):
     random = np.random.default_rng(0)
-    return random.integers(0, config.vocabulary_size, (rows, config.context + 1))
+    return random.integers(0, config.vocabulary_size, (rows, config.context_length + 1))
 
 
 @functools.cache
@@ -48,7 +48,7 @@ def test_the_recurrent_twin_has_our_parameters_and_our_logits(cell):
     theirs, _ = twin(torch.from_numpy(tokens[:, :-1]))
     np.testing.assert_allclose(theirs.detach(), ours, atol=1e-6)
     # PyTorch adds two biases to every gate, of which a GRU needs both for one of its three.
-    needless = {"lstm": 4, "gru": 2}[cell] * model.config.hidden
+    needless = {"lstm": 4, "gru": 2}[cell] * model.config.hidden_size
     assert sum(leaf.numel() for leaf in twin.parameters()) == count_parameters(params) + needless
 
 

@@ -143,13 +143,13 @@ def test_stopped_run_goes_on_with_the_carry_that_it_had(
     task = Task(toy.model, toy.init, loss, build_train_step(loss), init_carry=carry)
     text = np.random.default_rng(0).integers(0, 7, 220).astype(np.uint8)
     data = make_data()
-    data = type(data)(**(vars(data) | {"train": ContiguousStreams(tokens=text, context=6)}))
+    data = type(data)(**(vars(data) | {"train": ContiguousStreams(tokens=text, context_length=6)}))
 
     def run(name, *steps):
         folder = RunFolder(tmp_path / name)
         folder.path.mkdir()
         for count in steps:
-            config = make_config(steps=count, schedule="constant")
+            config = make_config(steps=count, lr_schedule="constant")
             with Checkpoints(folder.checkpoints, 2) as checkpoints:
                 arguments = task, data, config, folder, make_placement(), checkpoints, {}
                 state = loop.train(*arguments).state

@@ -134,7 +134,7 @@ def make_data(make_batch):
         text = np.random.default_rng(0).integers(0, VOCABULARY, 200).astype(np.uint8)
         arrays = {name: make_batch(1, 10)[name] for name in ("inputs", "targets", "weights")}
         return Data(
-            train=TokenStream(tokens=text, context=CONTEXT),
+            train=TokenStream(tokens=text, context_length=CONTEXT),
             evaluations={"held_out": Examples(arrays)},
             final_eval_sets=dict,
             dataset={"name": "toy", "source": "random", "sha256": "0" * 64},
@@ -158,7 +158,11 @@ def make_config():
         checkpoint_every=4,
         steps_per_call=3,
         optimization=OptimizerConfig(
-            learning_rate=1e-2, schedule="cosine", warmup_steps=2, grad_clip_norm=1.0, ema_decay=0.9
+            learning_rate=1e-2,
+            lr_schedule="cosine",
+            warmup_steps=2,
+            grad_clip_norm=1.0,
+            ema_decay=0.9,
         ),
     )
 

@@ -37,11 +37,11 @@ def norm(x, p, name):
 
 
 def forward(p, settings, tokens):
-    (batch, time), width, heads = tokens.shape, settings["width"], settings["heads"]
+    (batch, time), width, heads = tokens.shape, settings["embed_dim"], settings["num_heads"]
     angles = np.arange(time)[:, None] * 10_000.0 ** (-np.arange(0, width, 2) / width)
     table = np.stack([np.sin(angles), np.cos(angles)], axis=-1).reshape(time, width)
     x = p["embedding.embedding"][tokens] * width**0.5 + table
-    for block in [f"blocks_{i}" for i in range(settings["layers"])]:
+    for block in [f"blocks_{i}" for i in range(settings["num_layers"])]:
         y = norm(x, p, f"{block}.attention_norm")
         q, k, v = (
             (y @ p[f"{block}.attention.{name}_kernel"]).reshape(batch, time, heads, -1)
@@ -63,7 +63,7 @@ def forward(p, settings, tokens):
 
 def test_numpy_alone_computes_the_logits_from_the_file(tmp_path, key):
     config = TransformerLMConfig(
-        vocabulary_size=13, context=16, width=24, layers=2, heads=3, mlp_dim=40
+        vocabulary_size=13, context_length=16, embed_dim=24, num_layers=2, num_heads=3, mlp_dim=40
     )
     model = TransformerLM(config)
     tokens = np.random.default_rng(0).integers(13, size=(2, 16))
@@ -81,7 +81,7 @@ def test_numpy_alone_computes_the_logits_from_the_file(tmp_path, key):
 
 
 def test_a_written_tree_reads_back_the_same(tmp_path):
-    metadata = {"settings": {"width": 8, "window": None}, "vocabulary": "ab\n\u00e9", "step": 3}
+    metadata = {"settings": {"embed_dim": 8, "window": None}, "vocabulary": "ab\n\u00e9", "step": 3}
     export_safetensors(TREE, tmp_path / "p.safetensors", metadata)
     params, read_metadata = load_safetensors(tmp_path / "p.safetensors")
     assert read_metadata == metadata

@@ -222,7 +222,9 @@ def test_rows_are_logged_at_multiples_of_the_interval_and_after_evaluations(sitt
 
 
 def test_logged_rate_is_the_one_that_the_step_used(sitting):
-    _, folder = sitting(log_every=1, warmup_steps=3, schedule="linear", learning_rate=0.5, steps=6)
+    _, folder = sitting(
+        log_every=1, warmup_steps=3, lr_schedule="linear", learning_rate=0.5, steps=6
+    )
     rates = [row["learning_rate"] for row in folder.read_metrics() if row["split"] == "train"]
     np.testing.assert_allclose(rates, 0.5 * np.array([1 / 4, 2 / 4, 3 / 4, 1, 2 / 3, 1 / 3]), 1e-6)
 
@@ -335,7 +337,7 @@ def test_batch_that_does_not_divide_is_an_error_that_says_so(sitting, flags, mes
 
 
 def test_best_checkpoint_outlives_the_latest(sitting):
-    _, folder = sitting(learning_rate=3.0, schedule="constant", keep_checkpoints=1, steps=16)
+    _, folder = sitting(learning_rate=3.0, lr_schedule="constant", keep_checkpoints=1, steps=16)
     losses = {row["step"]: row["loss"] for row in folder.read_metrics() if row["split"] != "train"}
     del losses[0]  # evaluated, but nothing to save yet
     with Checkpoints(folder.checkpoints, 1, read_only=True) as checkpoints:

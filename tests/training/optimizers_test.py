@@ -57,7 +57,7 @@ def closed_form(kind, step, steps, warmup, decay, final):
 def test_schedule_has_its_closed_form_at_every_step(kind, warmup, decay, final):
     steps = 20
     config = OptimizerConfig(
-        schedule=kind, warmup_steps=warmup, decay_steps=decay, end_lr_ratio=final
+        lr_schedule=kind, warmup_steps=warmup, decay_steps=decay, end_lr_ratio=final
     )
     schedule = build_schedule(config, steps)
     falling = steps - warmup if decay is None else decay
@@ -72,7 +72,7 @@ def test_schedule_has_its_closed_form_at_every_step(kind, warmup, decay, final):
 
 def test_warm_up_that_leaves_no_step_for_the_fall_is_refused():
     with pytest.raises(UserError) as caught:
-        build_schedule(OptimizerConfig(schedule="cosine", warmup_steps=10), 10)
+        build_schedule(OptimizerConfig(lr_schedule="cosine", warmup_steps=10), 10)
     assert str(caught.value) == (
         "--warmup_steps: 10 is not accepted with a cosine schedule of --steps 10; "
         "a whole number below the number of steps"
@@ -81,7 +81,7 @@ def test_warm_up_that_leaves_no_step_for_the_fall_is_refused():
 
 @pytest.mark.parametrize(("warmup", "decay"), [(6, 5), (0, 11), (9, 100)])
 def test_fall_that_is_too_long_begins_right_after_warm_up(warmup, decay):
-    settings = {"schedule": "linear", "warmup_steps": warmup}
+    settings = {"lr_schedule": "linear", "warmup_steps": warmup}
     cut = build_schedule(OptimizerConfig(**settings, decay_steps=decay), 10)
     whole = build_schedule(OptimizerConfig(**settings), 10)
     np.testing.assert_array_equal([cut(i) for i in range(11)], [whole(i) for i in range(11)])
@@ -89,7 +89,7 @@ def test_fall_that_is_too_long_begins_right_after_warm_up(warmup, decay):
 
 def test_warm_up_longer_than_the_run_is_refused():
     with pytest.raises(UserError, match=r"^--warmup_steps: 11 is not accepted"):
-        build_schedule(OptimizerConfig(schedule="linear", warmup_steps=11), 10)
+        build_schedule(OptimizerConfig(lr_schedule="linear", warmup_steps=11), 10)
 
 
 def test_average_that_never_forgets_is_refused():
@@ -101,7 +101,7 @@ def test_average_that_never_forgets_is_refused():
 
 
 def test_run_without_steps_has_a_schedule():
-    assert float(build_schedule(OptimizerConfig(schedule="cosine"), 0)(0)) == 1.0
+    assert float(build_schedule(OptimizerConfig(lr_schedule="cosine"), 0)(0)) == 1.0
 
 
 def test_matrices_and_kernels_are_told_from_vectors_and_rows_of_them():

@@ -42,9 +42,9 @@ class Bench:
 
     labs: Mapping[str, Subject]
     platform: str = "cpu"
-    reduced: bool = False
+    small: bool = False
     compiled_peers: bool = True
-    longest: int = 65536
+    max_length: int = 65536
 
     @property
     def has_pytorch(self) -> bool:
@@ -56,7 +56,7 @@ class Bench:
         ours: Callable[..., Any],
         theirs: Callable[..., Any] | None,
         *,
-        precisions: Sequence[str] = ("highest", "fast"),
+        precisions: Sequence[str] = ("highest", "bfloat16"),
         **facts: Any,
     ) -> list[Variant]:
         """Returns a group: ours in each precision, PyTorch in each of its modes.

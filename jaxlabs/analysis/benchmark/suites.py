@@ -47,7 +47,7 @@ def matmul(bench: Bench) -> list[list[Variant]]:
 
 def gpt_train(bench: Bench) -> list[list[Variant]]:
     """A training step of the character GPT."""
-    size = {"batch_size": 8, "grad_accum_steps": 2} if bench.reduced else {}
+    size = {"batch_size": 8, "grad_accum_steps": 2} if bench.small else {}
     return _language_model(bench, "gpt_train", "gpt", characters(), size)
 
 
@@ -63,9 +63,9 @@ def _language_model(
     subject = bench.labs[lab]
     config, model = changed(subject.config, bench, size), subject.config.model
     count = size_of(vocabulary)
-    dataset = functools.partial(work.random_text, count, model.context)
+    dataset = functools.partial(work.random_text, count, model.context_length)
     ours = functools.partial(work.training, config, subject.build_task, vocabulary, dataset)
-    words = f"batch {config.batch_size} x {model.context}, vocabulary {count}"
+    words = f"batch {config.batch_size} x {model.context_length}, vocabulary {count}"
     facts = {"suite": suite, "variant": "step", "unit": "step", "size": words + reduction(size)}
     return [bench.cases(ours, bound(bench.peer("gpt_training"), config, count), **facts)]
 
@@ -74,14 +74,14 @@ def gpt_sample(bench: Bench) -> list[list[Variant]]:
     """Texts that the character GPT writes after one token."""
     subject, vocabulary = bench.labs["gpt"], characters()
     config = changed(subject.config, bench, {})
-    tokens, groups = 64 if bench.reduced else config.model.context, []
+    tokens, groups = 64 if bench.small else config.model.context_length, []
     for batch_size in (1, 16):
         arguments = (batch_size, tokens)
         ours = functools.partial(
             work.text_sampling, config, subject.build_task, vocabulary, *arguments
         )
         peer = bound(bench.peer("text_sampling"), config, size_of(vocabulary), *arguments)
-        note = f" (reduced from {config.model.context})" if bench.reduced else ""
+        note = f" (reduced from {config.model.context_length})" if bench.small else ""
         facts = {"suite": "gpt_sample", "variant": f"batch {batch_size}", "unit": "token"}
         facts["size"] = f"{tokens} tokens{note} after one, for {batch_size} text(s) at once"
         groups.append(bench.cases(ours, peer, **facts))
@@ -91,7 +91,7 @@ def gpt_sample(bench: Bench) -> list[list[Variant]]:
 def ddpm_train(bench: Bench) -> list[list[Variant]]:
     """A training step of the U-Net."""
     subject, size = bench.labs["ddpm"], {}
-    if bench.reduced:
+    if bench.small:
         size = {"batch_size": 32, "grad_accum_steps": 4}
     config = changed(subject.config, bench, size)
     dataset = functools.partial(work.random_pictures, SHAPE)
@@ -105,7 +105,7 @@ def ddpm_train(bench: Bench) -> list[list[Variant]]:
 def ddpm_sample(bench: Bench) -> list[list[Variant]]:
     """Reverse steps of ancestral sampling."""
     subject, batch_size = bench.labs["ddpm"], PICTURES
-    steps = FEW_STEPS if bench.reduced else STEPS
+    steps = FEW_STEPS if bench.small else STEPS
     config, vocabulary = changed(subject.config, bench, {}), {"shape": SHAPE, "classes": []}
     ours = functools.partial(
         work.picture_sampling, config, subject.build_task, vocabulary, batch_size, steps
@@ -123,9 +123,10 @@ def char_rnn(bench: Bench) -> list[list[Variant]]:
     for cell in CELLS:
         config = changed(subject.config, bench, {"cell": cell})
         model = config.model
-        dataset = functools.partial(work.random_streams, count, model.context)
+        dataset = functools.partial(work.random_streams, count, model.context_length)
         ours = functools.partial(work.training, config, subject.build_task, vocabulary, dataset)
-        words = f"batch {config.batch_size} x {model.context}, {model.embedding} -> {model.hidden}"
+        sizes = f"{model.embed_dim} -> {model.hidden_size}"
+        words = f"batch {config.batch_size} x {model.bptt_length}, {sizes}"
         facts = {"suite": "char_rnn", "variant": cell, "unit": "step", "size": words}
         peer = bound(bench.peer("char_rnn_training"), config, count)
         groups.append(bench.cases(ours, peer, **facts))
@@ -138,9 +139,9 @@ def speech_classifier(bench: Bench) -> list[list[Variant]]:
     config = changed(subject.config, bench, {})
     vocabulary, model = word_list(config), config.model
     count = size_of(vocabulary)
-    dataset = functools.partial(work.random_sentences, count, model.context, model.classes)
+    dataset = functools.partial(work.random_sentences, count, model.context_length, model.classes)
     ours = functools.partial(work.training, config, subject.build_task, vocabulary, dataset)
-    words = f"batch {config.batch_size} x {model.context}, vocabulary {count}"
+    words = f"batch {config.batch_size} x {model.context_length}, vocabulary {count}"
     facts = {"suite": "speech_classifier", "variant": "step", "unit": "step", "size": words}
     peer = bound(bench.peer("classifier_training"), config, count, dataset)
     return [bench.cases(ours, peer, **facts)]
@@ -151,7 +152,7 @@ def sparse_autoencoder(bench: Bench) -> list[list[Variant]]:
     from jaxlabs.peers import numpy_work
 
     subject, size = bench.labs["sparse_autoencoder"], {}
-    if bench.reduced:
+    if bench.small:
         size = {"steps": 100}
     config = changed(subject.config, bench, size)
     with_scipy = changed(config, bench, {"optimizer": "scipy"})
@@ -182,8 +183,8 @@ def window_attention(bench: Bench) -> list[list[Variant]]:
     PyTorch's window is a mask, since its fused attention knows none; to all before it is fused.
     """
     groups, length = [], MIN_LENGTH
-    stride = 4 if bench.reduced else 2
-    while length <= bench.longest:
+    stride = 4 if bench.small else 2
+    while length <= bench.max_length:
         for kind, window in (("window", WINDOW), ("dense", None)):
             sizes = (WINDOW_HEADS, WINDOW_HEAD_DIM, length, window)
             ours = functools.partial(work.attention, bench.platform, *sizes)

@@ -21,8 +21,8 @@ the scores that are looked at). of dot: share of the best rate of a large dot in
 precision, measured in the
 same run. same, any: time over that of the fastest peer of the same precision, and of any; below 1 \
 is faster.
-"highest" is strict float32; so is "default", on a CPU. "fast" multiplies in bfloat16 and sums in \
-float32.
+"highest" is strict float32; so is "default", on a CPU. "bfloat16" multiplies in bfloat16 and sums
+in \\ float32.
 """
 
 
@@ -45,7 +45,7 @@ def table(rows: Sequence[Row]) -> str:
 
 def _remarks(row: Row) -> str:
     figures = row["figures"]
-    if row["precision"] == "fast" and figures.get("bfloat16_dots") == 0:
+    if row["precision"] == "bfloat16" and figures.get("bfloat16_dots") == 0:
         return "(float32 dots: a measurement at the start found bfloat16 no faster here)"
     shown = [name for name in ("cost", "iterations") if name in figures]
     return ", ".join(f"{name} {figures[name]:.6g}" for name in shown)

@@ -18,7 +18,7 @@ from jaxlabs.config import Config, setting
 
 FLOAT32, BFLOAT16, FLOAT64 = "float32", "bfloat16", "float64"
 
-CLASSES = {"highest": FLOAT32, "default": FLOAT32, "fast": BFLOAT16}
+CLASSES = {"highest": FLOAT32, "default": FLOAT32, "bfloat16": BFLOAT16}
 """Which of PyTorch's dtypes our precisions are to be compared with, on a CPU."""
 
 OURS = "jaxlabs"
@@ -36,18 +36,26 @@ before the operating system ends whatever it likes."""
 class MeasuringConfig(Config):
     """How long to measure."""
 
-    rounds: int = setting(5, "timed rounds of each rival, taken in turns", minimum=1, maximum=1000)
-    seconds: float = setting(
+    repeats: int = setting(
+        5,
+        "timed rounds of each rival, taken in turns",
+        minimum=1,
+        maximum=1000,
+        aliases=("rounds",),
+    )
+    max_seconds: float = setting(
         60.0,
         "of timing after which a rival with two rounds has no further one",
         above=0,
         maximum=1e6,
+        aliases=("seconds",),
     )
-    limit: float = setting(
+    timeout: float = setting(
         900.0,
         "seconds after which an answer is given up, compilation included",
         above=0,
         maximum=1e6,
+        aliases=("limit",),
     )
 
 
@@ -127,17 +135,17 @@ def measure_group(
             if not row["skipped"]:
                 job = Job(variant.build, PACKAGES[variant.framework], variant.environment)
                 with _record_failure(row):
-                    worker = start(job, config.limit)
+                    worker = start(job, config.timeout)
                     answer = worker.ask()
                     ready[variant.name], times[variant.name] = worker, []
                     calls[variant.name] = _calls(answer["warm_seconds"], config)
                     row |= {"compile_seconds": answer["compile_seconds"]}
                     row |= {"units": answer["units"], "flops": answer["flops"]}
             progress(variant)
-        for _ in range(config.rounds):
+        for _ in range(config.repeats):
             for name, worker in list(ready.items()):
                 spent = sum(times[name]) * calls[name] * rows[name]["units"]
-                if len(times[name]) >= MIN_ROUNDS and spent >= config.seconds:
+                if len(times[name]) >= MIN_ROUNDS and spent >= config.max_seconds:
                     continue
                 with _record_failure(rows[name], lambda name=name: ready.pop(name)):
                     times[name].append(worker.ask({"calls": calls[name]})["seconds"])
@@ -196,7 +204,7 @@ def _calls(warm_seconds: float | None, config: MeasuringConfig) -> int:
     """Returns how many calls fill one rival's share of the time, in each round."""
     if warm_seconds is None:  # nobody knows; it is long
         return 1
-    share = config.seconds / config.rounds
+    share = config.max_seconds / config.repeats
     return max(1, min(1000, int(share / max(warm_seconds, 1e-6))))
 
 
@@ -215,8 +223,8 @@ def workers() -> Iterator[Callable[[Job, float], Worker]]:
     """Starts workers that are ended whatever happens, an interruption included."""
     with contextlib.ExitStack() as stack:
 
-        def start(job: Job, limit: float) -> Worker:
-            worker = Worker(job, limit)
+        def start(job: Job, timeout: float) -> Worker:
+            worker = Worker(job, timeout)
             stack.callback(worker.close)
             return worker
 

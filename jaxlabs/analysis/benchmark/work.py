@@ -42,7 +42,7 @@ def matmul(platform: str, precision: str) -> Work:
     """Multiplies two matrices that lie there in the dtype that the precision asks for."""
     devices.start(platform)
     rows, inputs, outputs = MATMUL
-    dtype = jnp.bfloat16 if precision == "fast" else jnp.float32
+    dtype = jnp.bfloat16 if precision == "bfloat16" else jnp.float32
     chosen = jax.lax.Precision.HIGHEST if precision == "highest" else None
     left, right = (
         jnp.asarray(np.random.default_rng(0).standard_normal(shape), dtype)
@@ -152,7 +152,7 @@ def picture_sampling(
 
 
 def attention(
-    platform: str, heads: int, head_dim: int, length: int, window: int | None, precision: str
+    platform: str, num_heads: int, head_dim: int, length: int, window: int | None, precision: str
 ) -> Work:
     """Attends causally, through a window or to all before, and differentiates by all inputs.
 
@@ -161,7 +161,7 @@ def attention(
     """
     devices.start(platform)
     draw_normal = np.random.default_rng(0).standard_normal
-    shape = (1, heads, length, head_dim)
+    shape = (1, num_heads, length, head_dim)
     given = [jnp.asarray(draw_normal(shape), jnp.float32) for _ in range(3)]
 
     @jax.jit
@@ -174,14 +174,14 @@ def attention(
 
     return Work(
         lambda: jax.block_until_ready(step(*given)),
-        flops=attention_flops(heads, head_dim, length, window),
+        flops=attention_flops(num_heads, head_dim, length, window),
     )
 
 
-def attention_flops(heads: int, head_dim: int, length: int, window: int | None) -> float:
+def attention_flops(num_heads: int, head_dim: int, length: int, window: int | None) -> float:
     """Returns the operations of causal attention forth and back, see `attention`."""
     seen = np.minimum(np.arange(1, length + 1), length if window is None else window)
-    return float((1 + BACKWARD) * 2 * 2 * heads * head_dim * seen.sum())
+    return float((1 + BACKWARD) * 2 * 2 * num_heads * head_dim * seen.sum())
 
 
 def whole_set_training(
@@ -240,28 +240,28 @@ def _start(config: RunConfig, precision: str) -> tuple[RunConfig, devices.DataPa
 
 def _settled(config: RunConfig) -> dict[str, float]:
     """Says whether dots have bfloat16 inputs: `fast` means it only where that is faster."""
-    return {"bfloat16_dots": float(config.model.matmul_precision == "fast")}
+    return {"bfloat16_dots": float(config.model.matmul_precision == "bfloat16")}
 
 
 # Data of the shapes that the labs read.
 
 
-def random_text(vocabulary_size: int, context: int) -> TokenStream:
+def random_text(vocabulary_size: int, context_length: int) -> TokenStream:
     """Returns a long text of tokens drawn uniformly."""
-    return TokenStream(_tokens(vocabulary_size, 100_000), context)
+    return TokenStream(_tokens(vocabulary_size, 100_000), context_length)
 
 
-def random_streams(vocabulary_size: int, context: int) -> ContiguousStreams:
+def random_streams(vocabulary_size: int, context_length: int) -> ContiguousStreams:
     """Returns the same text, to be read by rows that go on from batch to batch."""
-    return ContiguousStreams(_tokens(vocabulary_size, 1_000_000), context)
+    return ContiguousStreams(_tokens(vocabulary_size, 1_000_000), context_length)
 
 
-def random_sentences(vocabulary_size: int, context: int, classes: int) -> Examples:
+def random_sentences(vocabulary_size: int, context_length: int, classes: int) -> Examples:
     """Returns sentences of all lengths up to the context, filled up with padding (token 0)."""
     random = np.random.default_rng(0)
-    tokens = random.integers(2, vocabulary_size, (2048, context), np.int32)
-    lengths = random.integers(context // 4, context + 1, len(tokens))
-    tokens[np.arange(context)[None, :] >= lengths[:, None]] = 0
+    tokens = random.integers(2, vocabulary_size, (2048, context_length), np.int32)
+    lengths = random.integers(context_length // 4, context_length + 1, len(tokens))
+    tokens[np.arange(context_length)[None, :] >= lengths[:, None]] = 0
     return Examples(
         {"inputs": tokens, "labels": random.integers(0, classes, len(tokens), np.int32)}
     )

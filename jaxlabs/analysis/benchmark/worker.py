@@ -83,8 +83,8 @@ class Worker:
       limit: seconds after which an answer is no longer waited for.
     """
 
-    def __init__(self, job: Job, limit: float):
-        self._limit = limit
+    def __init__(self, job: Job, timeout: float):
+        self._limit = timeout
         paths = os.pathsep.join(path for path in [os.getcwd(), *sys.path] if path)
         self._errors = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")  # noqa: SIM115
         self._process = subprocess.Popen(

@@ -96,18 +96,19 @@ def _not_a_cosine() -> list[Number]:
 
 
 def _two_heads() -> list[Number]:
-    width, heads = len(given.TWO_HEADS_INPUT[0]), len(given.TWO_HEADS)
-    joined = width * heads
-    # The layer cuts its width into heads; the input's other features are 0, and so are their rows.
+    embed_dim, heads = len(given.TWO_HEADS_INPUT[0]), len(given.TWO_HEADS)
+    joined = embed_dim * heads
+    # The layer cuts its embed_dim into heads; the input's other features are 0, and so are their
+    # rows.
     x = np.zeros((1, len(given.TWO_HEADS_INPUT), joined))
-    x[0, :, :width] = given.TWO_HEADS_INPUT
+    x[0, :, :embed_dim] = given.TWO_HEADS_INPUT
     params = {"out": {"kernel": np.eye(joined)}}
     for part, name in enumerate(("query", "key", "value")):
         kernel = np.zeros((joined, joined))
-        kernel[:width] = np.concatenate([head[part] for head in given.TWO_HEADS], axis=1)
+        kernel[:embed_dim] = np.concatenate([head[part] for head in given.TWO_HEADS], axis=1)
         params[f"{name}_kernel"] = kernel
     layer = MultiHeadAttention(
-        width=joined, heads=heads, length=x.shape[1], out_bias=False, precision="highest"
+        embed_dim=joined, num_heads=heads, length=x.shape[1], out_bias=False, precision="highest"
     )
     ours = layer.apply({"params": jax.tree.map(jnp.asarray, params)}, jnp.asarray(x))[0]
     exact = np.concatenate([_head(*head) for head in given.TWO_HEADS], axis=1)
@@ -151,20 +152,20 @@ def _deviation_of_the_dot() -> list[Number]:
     The keys are the rows of a Hadamard matrix and their opposites: over these, any two entries are
     uncorrelated, with mean 0 and variance 1.
     """
-    width = given.LARGE_D_K
-    rows = scipy.linalg.hadamard(width)
+    embed_dim = given.LARGE_D_K
+    rows = scipy.linalg.hadamard(embed_dim)
     keys = jnp.asarray(np.concatenate([rows, -rows]), jnp.float64)
-    query = jnp.where(jnp.arange(width) % 3 == 0, 1.0, -1.0)
+    query = jnp.where(jnp.arange(embed_dim) % 3 == 0, 1.0, -1.0)
     scores = attention_parts(
         *(query[None, None, None], keys[None, None], keys[None, None]), precision="highest"
     ).scores
     norms = jnp.linalg.norm(query) * jnp.linalg.norm(keys, axis=-1).mean()
-    name = f"d_k = {width}, entries ±1"
+    name = f"d_k = {embed_dim}, entries ±1"
     return [
-        *numbers(THEME, f"{name}: product of the norms", norms, float(width)),
+        *numbers(THEME, f"{name}: product of the norms", norms, float(embed_dim)),
         *numbers(
             *(THEME, f"{name}: standard deviation of the dot product"),
-            *(jnp.std(scores) * math.sqrt(width), math.sqrt(width), float(width)),
+            *(jnp.std(scores) * math.sqrt(embed_dim), math.sqrt(embed_dim), float(embed_dim)),
             mark=WHY_THE_ROOT,
         ),
         *numbers(THEME, f"{name}: standard deviation of the scores", jnp.std(scores), 1.0),

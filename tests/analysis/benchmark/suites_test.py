@@ -19,11 +19,17 @@ pytestmark = pytest.mark.usefixtures("quickly_compiled")
 
 # What makes every lab an affair of moments; all that is not named stays the reference's.
 TINY = {
-    "gpt": {"context": 8, "width": 16, "layers": 1, "heads": 2, "mlp_dim": 16},
-    "ddpm": {"width": 8, "time_embed_dim": 8, "groups": 2},
-    "char_rnn": {"context": 4, "hidden": 8, "embedding": 8, "batch_size": 4},
-    "speech_lm": {"context": 8, "width": 16, "layers": 1, "batch_size": 4, "vocabulary_size": 40},
-    "speech_classifier": {"context": 8, "width": 16, "layers": 1, "batch_size": 4},
+    "gpt": {"context_length": 8, "embed_dim": 16, "num_layers": 1, "num_heads": 2, "mlp_dim": 16},
+    "ddpm": {"embed_dim": 8, "time_embed_dim": 8, "groups": 2},
+    "char_rnn": {"context_length": 4, "hidden": 8, "embedding": 8, "batch_size": 4},
+    "speech_lm": {
+        "context_length": 8,
+        "embed_dim": 16,
+        "num_layers": 1,
+        "batch_size": 4,
+        "vocabulary_size": 40,
+    },
+    "speech_classifier": {"context_length": 8, "embed_dim": 16, "num_layers": 1, "batch_size": 4},
     "sparse_autoencoder": {"patches": 50, "batch_size": 50, "steps": 3},
 }
 TINY["speech_classifier"] |= {"vocabulary_size": 40}
@@ -49,7 +55,7 @@ def bench():
         settings = dict(lab.presets["reference"]) | TINY[lab.name]
         config = lab.config_class.from_flat(settings)
         labs[lab.name] = Subject(config, lab.build_task, patches)
-    return Bench(labs=labs, compiled_peers=False, longest=1024)
+    return Bench(labs=labs, compiled_peers=False, max_length=1024)
 
 
 @pytest.fixture(autouse=True)
@@ -124,8 +130,8 @@ def test_the_operations_of_attention_are_those_of_the_scores_that_are_looked_at(
 
 def test_ours_has_the_precisions_that_differ_on_the_platform(bench):
     for platform, expected in (
-        ("cpu", ["highest", "fast"]),
-        ("gpu", ["highest", "default", "fast"]),
+        ("cpu", ["highest", "bfloat16"]),
+        ("gpu", ["highest", "default", "bfloat16"]),
     ):
         (group,) = SUITES["gpt_train"](dataclasses.replace(bench, platform=platform))
         assert [rival.precision for rival in group if rival.framework == OURS] == expected
@@ -146,7 +152,7 @@ def test_compiled_peers_are_left_out_with_a_reason(bench, monkeypatch):
 
 
 def test_only_a_window_by_a_mask_says_that_it_wants_much_memory(bench):
-    groups = SUITES["window_attention"](dataclasses.replace(bench, longest=65536, reduced=False))
+    groups = SUITES["window_attention"](dataclasses.replace(bench, max_length=65536, small=False))
     assert len(groups) == 14
     assert all(group[0].expected_bytes == 0 for group in groups)
     pytest.importorskip("torch")
@@ -156,7 +162,7 @@ def test_only_a_window_by_a_mask_says_that_it_wants_much_memory(bench):
 
 
 def test_reduced_sizes_are_said_in_the_rows(bench):
-    reduced = dataclasses.replace(bench, reduced=True)
+    reduced = dataclasses.replace(bench, small=True)
     sizes = {name: SUITES[name](reduced)[0][0].size for name in ("gpt_train", "gpt_sample")}
     assert sizes["gpt_train"].endswith("(reduced: batch_size 8, grad_accum_steps 2)")
     assert "64 tokens (reduced from 8)" in sizes["gpt_sample"]

@@ -13,7 +13,7 @@ from jaxlabs.analysis.benchmark.turns import MeasuringConfig, Variant, compare, 
 from jaxlabs.analysis.benchmark.worker import Job, Work, Worker, WorkerError
 from jaxlabs.training import signals
 
-FAST = MeasuringConfig(rounds=2, seconds=0.01, limit=60.0)
+FAST = MeasuringConfig(repeats=2, max_seconds=0.01, timeout=60.0)
 
 
 @pytest.fixture(autouse=True)
@@ -78,7 +78,7 @@ def test_a_rival_repeats_its_work_in_its_own_way():
     ids=["raises", "dies", "hangs"],
 )
 def test_a_rival_that_fails_says_why_and_the_others_go_on(run, reason):
-    config = MeasuringConfig(rounds=1, seconds=0.01, limit=5.0)
+    config = MeasuringConfig(repeats=1, max_seconds=0.01, timeout=5.0)
     failed, other = measure_group([rival(run=run), rival("pytorch", "float32")], config)
     assert failed["skipped"] == reason
     assert failed["seconds"] is None
@@ -168,7 +168,7 @@ def test_an_unknown_job_is_an_error_of_one_line():
 def test_ratios_are_to_the_fastest_peer_of_the_class_and_of_any():
     rows = [
         row("jaxlabs", "highest", 6.0),
-        row("jaxlabs", "fast", 3.0),
+        row("jaxlabs", "bfloat16", 3.0),
         row("pytorch", "float32", 8.0),
         row("pytorch", "float32", 10.0),
         row("pytorch", "bfloat16", 5.0),
@@ -192,7 +192,7 @@ def test_rates_are_held_against_the_best_dot_of_the_same_class():
         row("pytorch", "float32", 1.0, suite="matmul", flops_per_second=200.0),
         row("pytorch", "bfloat16", 1.0, suite="matmul", flops_per_second=900.0),
         row("jaxlabs", "highest", 1.0, flops_per_second=50.0),
-        row("jaxlabs", "fast", 1.0, flops_per_second=90.0),
+        row("jaxlabs", "bfloat16", 1.0, flops_per_second=90.0),
         row("numpy", "float64", 1.0, flops_per_second=90.0),
     ]
     fractions = [one["matmul_fraction"] for one in compare(rows)]
@@ -200,13 +200,13 @@ def test_rates_are_held_against_the_best_dot_of_the_same_class():
 
 
 def test_the_table_says_when_fast_came_to_nothing_and_it_is_judged_as_float32():
-    rows = [row("jaxlabs", "fast", 0.5, figures={"bfloat16_dots": 0.0})]
+    rows = [row("jaxlabs", "bfloat16", 0.5, figures={"bfloat16_dots": 0.0})]
     peers = [row("pytorch", "float32", 1.0), row("pytorch", "bfloat16", 2.0)]
     assert compare([*rows, *peers])[0]["ratio_to_best_peer"] == 0.5
     text = table(compare(rows))
     assert "500 ms" in text
     assert "found bfloat16 no faster here" in text
-    assert "no faster" not in table(compare([row("jaxlabs", "fast", 0.5)]))
+    assert "no faster" not in table(compare([row("jaxlabs", "bfloat16", 0.5)]))
 
 
 def test_durations_have_their_unit():

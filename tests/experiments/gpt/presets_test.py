@@ -30,10 +30,10 @@ def test_reference_is_exactly_what_the_write_ups_trained():
     settings = GPTConfig.from_flat(PRESETS["reference"]).flat()
     write_up = {
         "dataset": "tiny_shakespeare",
-        "context": 256,
-        "width": 384,
-        "layers": 6,
-        "heads": 6,
+        "context_length": 256,
+        "embed_dim": 384,
+        "num_layers": 6,
+        "num_heads": 6,
         "mlp_dim": 1536,
         "activation": "relu",
         "dropout": 0.2,
@@ -45,7 +45,7 @@ def test_reference_is_exactly_what_the_write_ups_trained():
         "no_causal_mask": False,
         "optimizer": "adamw",
         "learning_rate": 1e-3,
-        "schedule": "constant",
+        "lr_schedule": "constant",
         "warmup_steps": 0,
         "batch_size": 64,
         "steps": 2000,
@@ -62,7 +62,7 @@ def test_preset_has_no_more_parameters_than_the_reference(preset):
 @pytest.mark.parametrize("preset", PRESETS)
 def test_loss_at_the_start_is_that_of_65_equal_chances(preset):
     """Weights draw the loss 1.8 % too high on average; one draw of them can pass 2 %."""
-    config = GPTConfig.from_flat(PRESETS[preset] | {"context": 32})
+    config = GPTConfig.from_flat(PRESETS[preset] | {"context_length": 32})
     task = gpt.build_task(config, SIXTY_FIVE)
     init, batch = jax.jit(task.init), random_batch(64, 32, 65)
 
@@ -81,7 +81,7 @@ def test_precision_sweep_sets_fast_against_strict_float32_seed_by_seed():
     sweep = LAB.sweeps["precision"]
     points = [PRESETS["reference"] | sweep.settings | point for point in sweep.points()]
     runs = [GPTConfig.from_flat(point).flat() for point in points]
-    assert [run["matmul_precision"] for run in runs] == 3 * ["highest"] + 3 * ["fast"]
+    assert [run["matmul_precision"] for run in runs] == 3 * ["highest"] + 3 * ["bfloat16"]
     assert [run["seed"] for run in runs] == [0, 1, 2, 0, 1, 2]
     assert {run["steps"] for run in runs} == {300}
 
@@ -97,7 +97,14 @@ def random_batch(size, context, vocabulary):
 
 
 def test_one_batch_is_learned_by_heart():
-    flags = {"context": 16, "width": 32, "mlp_dim": 64, "layers": 1, "heads": 2, "dropout": 0.0}
+    flags = {
+        "context_length": 16,
+        "embed_dim": 32,
+        "mlp_dim": 64,
+        "num_layers": 1,
+        "num_heads": 2,
+        "dropout": 0.0,
+    }
     config = GPTConfig.from_flat(flags | {"learning_rate": 1e-2, "steps": 200})
     task = gpt.build_task(config, SIXTY_FIVE)
     state = initial_state(task, config, devices.data_parallel())

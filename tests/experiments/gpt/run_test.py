@@ -65,7 +65,7 @@ def test_run_folder_holds_what_a_run_is_to_leave(whole):
     folder, out = whole
     config, summary = folder.read_config(), folder.read_summary()
     assert {"experiment", "preset", "settings", "versions", "device", "dataset"} <= config.keys()
-    assert config["settings"]["width"] == 16
+    assert config["settings"]["embed_dim"] == 16
     device = {"platform": "cpu", "kind": "cpu", "devices": 1, "processes": 1}
     assert config["device"].items() >= device.items()
     assert config["device"].keys() - device.keys() == {"processor", "cores"}

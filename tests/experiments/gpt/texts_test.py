@@ -27,7 +27,7 @@ def test_loss_collapses_without_the_mask_and_only_there(
     noise, tiny_flags, tmp_path, monkeypatch, capsys
 ):
     monkeypatch.chdir(tmp_path)
-    model = ["--width=32", "--mlp_dim=32", "--positions=learned", "--dropout=0"]
+    model = ["--embed_dim=32", "--mlp_dim=32", "--positions=learned", "--dropout=0"]
     pace = ["--steps=400", "--batch_size=32", "--learning_rate=1e-2", "--checkpoint_every=1000"]
     flags = [*tiny_flags, *model, *pace, f"--dataset={noise}", "--eval_every=1000"]
     losses = {}
@@ -77,9 +77,9 @@ def test_spare_rows_of_the_vocabulary_are_never_sampled(ours, capsys, play):
 
 
 def test_loss_on_a_markov_source_comes_near_its_entropy_rate(ours):
-    model = ["--width=32", "--mlp_dim=64", "--dropout=0", "--eval_batch_size=256"]
+    model = ["--embed_dim=32", "--mlp_dim=64", "--dropout=0", "--eval_batch_size=256"]
     pace = ["--steps=300", "--batch_size=64", "--eval_every=1000", "--checkpoint_every=1000"]
-    rate = ["--learning_rate=1e-2", "--schedule=cosine"]
+    rate = ["--learning_rate=1e-2", "--lr_schedule=cosine"]
     folder = ours("--dataset=markov", *model, *pace, *rate)
     summary = folder.read_summary()
     entropy_rate = summary["baselines"]["entropy_rate"]
@@ -89,7 +89,12 @@ def test_loss_on_a_markov_source_comes_near_its_entropy_rate(ours):
 
 @pytest.mark.real_data
 def test_tiny_shakespeare_is_found_and_is_comparable(ours, data_dir):
-    flags = ["--dataset=tiny_shakespeare", f"--data_dir={data_dir}", "--context=128", "--steps=0"]
+    flags = [
+        "--dataset=tiny_shakespeare",
+        f"--data_dir={data_dir}",
+        "--context_length=128",
+        "--steps=0",
+    ]
     folder = ours(*flags)
     dataset = folder.read_config()["dataset"]
     assert (dataset["characters"], dataset["distinct_characters"]) == (1_115_394, 65)

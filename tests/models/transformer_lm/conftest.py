@@ -10,7 +10,13 @@ import pytest
 from jaxlabs.models.transformer_lm import TransformerLM, TransformerLMConfig
 
 TINY = TransformerLMConfig(
-    vocabulary_size=11, context=8, width=16, layers=2, heads=2, mlp_dim=24, dropout=0.0
+    vocabulary_size=11,
+    context_length=8,
+    embed_dim=16,
+    num_layers=2,
+    num_heads=2,
+    mlp_dim=24,
+    dropout=0.0,
 )
 
 

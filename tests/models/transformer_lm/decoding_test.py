@@ -39,7 +39,7 @@ def decoded(decoder, params, carry, tokens):
 def test_cached_decode_equals_full_forward(options, tiny, parameters, logits_of, tokens_of):
     model, tokens = tiny(**options), tokens_of()
     params, decoder = parameters(model), TransformerDecoder(model)
-    assert decoder.context == 8
+    assert decoder.context_length == 8
     full = logits_of(model, params, tokens)
     _, logits = decoded(decoder, params, decoder.init_carry(3), tokens)
     np.testing.assert_allclose(logits, full, atol=1e-5)
@@ -61,7 +61,7 @@ def test_refill_equals_the_uncached_forward_on_those_tokens(
 
 
 def test_a_context_of_one_decodes(tiny, logits_of, tokens_of):
-    model, tokens = tiny(context=1), tokens_of(time=1)
+    model, tokens = tiny(context_length=1), tokens_of(time=1)
     params = model.init(jax.random.key(0), tokens)["params"]
     decoder = TransformerDecoder(model)
     _, logits = decoded(decoder, params, decoder.init_carry(3), tokens)
@@ -72,7 +72,7 @@ def test_equal_models_make_equal_decoders(tiny):
     first, second = (TransformerDecoder(tiny()) for _ in range(2))
     assert first == second
     assert hash(first) == hash(second)
-    assert first != TransformerDecoder(tiny(heads=4))
+    assert first != TransformerDecoder(tiny(num_heads=4))
 
 
 def test_greedy_samples_are_the_likeliest_continuations(

@@ -28,8 +28,11 @@ def test_more_tokens_than_the_context_are_refused(tiny, parameters, logits_of, t
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"heads": 3}, "--heads: 3 does not divide --width 16"),
-        ({"heads": 16, "positions": "rotary"}, "--heads: 16 heads of 1 cannot turn in pairs"),
+        ({"num_heads": 3}, "--num_heads: 3 does not divide --embed_dim 16"),
+        (
+            {"num_heads": 16, "positions": "rotary"},
+            "--num_heads: 16 heads of 1 cannot turn in pairs",
+        ),
         (
             {"attention_window": 2, "no_causal_mask": True},
             "--attention_window: 2 is not accepted with --no_causal_mask; none",
@@ -43,7 +46,7 @@ def test_more_tokens_than_the_context_are_refused(tiny, parameters, logits_of, t
         ({"activation": "swish"}, "one of relu, gelu, squared_relu"),
         ({"norm": "batchnorm"}, "one of layernorm, rmsnorm"),
         ({"matmul_precision": "exact"}, "one of highest, default, fast"),
-        ({"width": -16}, "--width: -16 is not accepted"),
+        ({"embed_dim": -16}, "--embed_dim: -16 is not accepted"),
         (
             {"short_conv_width": 0},
             "--short_conv_width: 0 is not accepted; a whole number of at least 1",

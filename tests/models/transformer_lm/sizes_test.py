@@ -33,7 +33,7 @@ def test_loss_at_the_start_is_within_two_percent_of_uniform(key, tokens_of):
     # Logits start as sums of 384 numbers of unit variance times weights of deviation 0.02, so the
     # loss exceeds ln 65 by half their variance, 384 * 0.02^2 / 2 = 0.077 nats or 1.84 %. Every
     # target counts the same here: how the characters of a text are spread adds or takes a percent.
-    model = TransformerLM(TransformerLMConfig(vocabulary_size=65, layers=2, context=64))
+    model = TransformerLM(TransformerLMConfig(vocabulary_size=65, num_layers=2, context_length=64))
     tokens = tokens_of(batch=4, time=64, vocabulary=65)
 
     @jax.jit
@@ -48,7 +48,9 @@ def test_loss_at_the_start_is_within_two_percent_of_uniform(key, tokens_of):
 
 def test_initial_deviations_are_those_of_gpt2(key, tokens_of):
     model = TransformerLM(
-        TransformerLMConfig(vocabulary_size=65, width=192, mlp_dim=256, layers=2, qkv_bias=True)
+        TransformerLMConfig(
+            vocabulary_size=65, embed_dim=192, mlp_dim=256, num_layers=2, qkv_bias=True
+        )
     )
     params = jax.jit(model.init)(key, tokens_of())["params"]
     block = params["blocks_1"]
@@ -69,7 +71,13 @@ def test_initial_deviations_are_those_of_gpt2(key, tokens_of):
 
 
 WORDS = TransformerLMConfig(
-    **{"vocabulary_size": 5755, "context": 32, "width": 64, "layers": 4, "heads": 2},
+    **{
+        "vocabulary_size": 5755,
+        "context_length": 32,
+        "embed_dim": 64,
+        "num_layers": 4,
+        "num_heads": 2,
+    },
     **{"mlp_dim": 100, "positions": "learned", "init": "pytorch", "dropout": 0.0},
 )
 """The word-level decoder of the speeches."""
@@ -84,7 +92,7 @@ def test_word_decoder_has_the_published_number_of_parameters(key, tokens_of):
     assert count_parameters(shapes["head"]) == 65 * 5755
 
 
-SHALLOW_WORDS = dataclasses.replace(WORDS, layers=1)  # quick to initialize
+SHALLOW_WORDS = dataclasses.replace(WORDS, num_layers=1)  # quick to initialize
 
 
 @pytest.fixture(scope="module")

@@ -85,7 +85,10 @@ def test_loss_drops_out_in_training_only(key, tiny, parameters, batch_of):
     ],
 )
 def test_gradient_of_the_loss_in_float64(key, options, tiny, parameters, batch_of):
-    model, batch = tiny(layers=1, width=4, heads=1, mlp_dim=4, **options), batch_of(2, 3)
+    model, batch = (
+        tiny(num_layers=1, embed_dim=4, num_heads=1, mlp_dim=4, **options),
+        batch_of(2, 3),
+    )
     params = parameters(model)
     with jax.enable_x64(True):
         params = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), params)
@@ -99,12 +102,12 @@ def test_gradient_of_the_loss_in_float64(key, options, tiny, parameters, batch_o
 
 def test_fast_gradients_are_close_to_the_highest_precision(key, tiny, parameters, batch_of):
     def gradients(precision):
-        model = tiny(matmul_precision=precision, width=64, mlp_dim=128, layers=1)
+        model = tiny(matmul_precision=precision, embed_dim=64, mlp_dim=128, num_layers=1)
         return jax.jit(
             jax.grad(lambda p: loss(p, batch_of(), key, SimpleNamespace(model=model), False).total)
-        )(parameters(tiny(width=64, mlp_dim=128, layers=1)))
+        )(parameters(tiny(embed_dim=64, mlp_dim=128, num_layers=1)))
 
-    highest, fast, default = (gradients(p) for p in ("highest", "fast", "default"))
+    highest, fast, default = (gradients(p) for p in ("highest", "bfloat16", "default"))
     chex.assert_trees_all_close(default, highest, rtol=1e-3, atol=1e-3)
     vectors = [jax.flatten_util.ravel_pytree(tree)[0] for tree in (highest, fast)]
     error = float(jnp.linalg.norm(vectors[0] - vectors[1]) / jnp.linalg.norm(vectors[0]))
