@@ -152,7 +152,7 @@ def removal_costs(params: Any, num_heads: int, symbols: jax.Array) -> jax.Array:
     return jax.vmap(without)(jnp.arange(num_heads))
 
 
-@functools.partial(jax.jit, static_argnames=("heads", "steps"))
+@functools.partial(jax.jit, static_argnames=("num_heads", "steps"))
 def _train(
     params: Any, seeds: jax.Array, *, num_heads: int, steps: int
 ) -> tuple[jax.Array, jax.Array, jax.Array]:

@@ -165,7 +165,7 @@ def estimate(
       batch_size: pictures in a compiled call.
     """
     edges = cut_times(diffusion.num_timesteps, strata)
-    setup = {"diffusion": diffusion, "variance": variance_type, "edges": tuple(edges.tolist())}
+    setup = {"diffusion": diffusion, "variance_type": variance_type, "edges": tuple(edges.tolist())}
     parts = []
     for first in range(0, len(images), batch_size):
         places = np.arange(first, first + batch_size, dtype=np.int32)
@@ -195,7 +195,7 @@ def cut_times(count: int, strata: int) -> np.ndarray:
     return np.append(0, np.linspace(1, count, strata).round()).astype(np.int32)
 
 
-@functools.partial(jax.jit, static_argnames=("denoise", "diffusion", "variance", "edges"))
+@functools.partial(jax.jit, static_argnames=("denoise", "diffusion", "variance_type", "edges"))
 def terms(
     denoise: Denoiser,
     params: Any,

@@ -92,7 +92,7 @@ def load_feature_extractor(
     path = config.judge.fid_classifier
     if path is None or not config.fid_samples:
         return None
-    if path == JudgeConfig().classifier and not RunFolder(path).exists():
+    if path == JudgeConfig().fid_classifier and not RunFolder(path).exists():
         return None
     return open_judge(path, dataset)
 

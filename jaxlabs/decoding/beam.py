@@ -90,7 +90,7 @@ def beam_search(
     return _search(decoder, params, start, carry, beam_size, max_new_tokens, *options)
 
 
-@functools.partial(jax.jit, static_argnames=("decoder", "beam", "max_new_tokens"))
+@functools.partial(jax.jit, static_argnames=("decoder", "beam_size", "max_new_tokens"))
 def _search(
     decoder: Decoder,
     params: Any,

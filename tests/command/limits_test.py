@@ -73,8 +73,8 @@ HUGE = {
     "--steps=3000000000": "--steps: 3000000000 is not accepted; a whole number of at least 0 and of"
     " at most 2147483647",
     "--batch_size=1000000000000": "--batch_size: 1000000000000 is not accepted; a whole number of",
-    "--num_layers=100000000": "--num_layers: 100000000 is not accepted; a whole number of at least 1",
-    "--embed_dim=100000000": "--embed_dim: 100000000 is not accepted; a whole number of at least 1",
+    "--num_layers=100000000": "--num_layers: 100000000 is not accepted; a whole number of",
+    "--embed_dim=100000000": "--embed_dim: 100000000 is not accepted; a whole number of",
     "--mlp_dim=2000000000": "--mlp_dim=2000000000: the state (parameters, optimizer, averages)",
     "--embed_dim=65536 --mlp_dim=2147483647": "--mlp_dim=2147483647: the state ",
     "--eval_batch_size=1000000000": "--eval_batch_size=1000000000: a batch to evaluate needs ",

@@ -123,7 +123,7 @@ def char_rnn(bench: Bench) -> list[list[Variant]]:
     for cell in CELLS:
         config = changed(subject.config, bench, {"cell": cell})
         model = config.model
-        dataset = functools.partial(work.random_streams, count, model.context_length)
+        dataset = functools.partial(work.random_streams, count, model.bptt_length)
         ours = functools.partial(work.training, config, subject.build_task, vocabulary, dataset)
         sizes = f"{model.embed_dim} -> {model.hidden_size}"
         words = f"batch {config.batch_size} x {model.bptt_length}, {sizes}"
