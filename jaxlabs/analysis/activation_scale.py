@@ -7,8 +7,8 @@ import jax
 import numpy as np
 
 from jaxlabs import keys
+from jaxlabs.models.batchnorm_net import NORMS, NormalizedNetwork, NormalizedNetworkConfig
 from jaxlabs.models.image_classifier import to_float
-from jaxlabs.models.normalized_network import NORMS, NormalizedNetwork, NormalizedNetworkConfig
 
 GAINS = (0.5, 1.0, 2.0)
 """Deviation of the first kernels, as a multiple of what He et al. (2015) keep activations by."""

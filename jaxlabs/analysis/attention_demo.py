@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxlabs import keys
-from jaxlabs.analysis.tiny_training import draw_params
+from jaxlabs.analysis.toy_training import draw_params
 from jaxlabs.layers import masks
 from jaxlabs.layers.attention import attention_parts
 from jaxlabs.layers.multi_head_attention import MultiHeadAttention

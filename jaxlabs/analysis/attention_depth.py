@@ -16,7 +16,7 @@ import optax
 from jax import lax
 
 from jaxlabs import keys
-from jaxlabs.analysis.tiny_training import draw_params, fit
+from jaxlabs.analysis.toy_training import draw_params, fit
 from jaxlabs.layers.feed_forward import FeedForward
 from jaxlabs.layers.multi_head_attention import MultiHeadAttention
 from jaxlabs.layers.normalization import build_norm

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxlabs import keys
-from jaxlabs.analysis.tiny_training import draw_params, fit
+from jaxlabs.analysis.toy_training import draw_params, fit
 from jaxlabs.layers import masks
 from jaxlabs.layers.multi_head_attention import MultiHeadAttention
 from jaxlabs.losses.cross_entropy import cross_entropy

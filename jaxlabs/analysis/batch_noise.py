@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxlabs.data.batches import Examples
+from jaxlabs.models.batchnorm_net import NormalizedNetwork
 from jaxlabs.models.image_classifier import to_float
-from jaxlabs.models.normalized_network import NormalizedNetwork
 from jaxlabs.training.state import TrainState
 
 

@@ -15,7 +15,7 @@ import optax
 from jax import lax
 
 from jaxlabs import keys
-from jaxlabs.analysis.bare_recurrent import hidden_states, initial_params, read_out
+from jaxlabs.analysis.functional_rnn import hidden_states, initial_params, read_out
 from jaxlabs.data import memory_tasks
 
 LENGTH, HIDDEN, BATCH = 20, 32, 16

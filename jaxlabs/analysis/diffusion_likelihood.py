@@ -18,9 +18,9 @@ from jax.scipy.special import ndtr
 
 from jaxlabs import keys
 from jaxlabs.config import RUNTIME, Config, setting
-from jaxlabs.diffusion import process
+from jaxlabs.diffusion import forward_process
+from jaxlabs.diffusion.noise_schedules import DiffusionConfig, Schedule, make_schedule
 from jaxlabs.diffusion.samplers import Denoiser
-from jaxlabs.diffusion.schedules import DiffusionConfig, Schedule, make_schedule
 from jaxlabs.models import ddpm
 from jaxlabs.run_folder import RunFolder
 
@@ -221,11 +221,11 @@ def terms(
         t_keys, noise_keys = jax.vmap(jax.random.split, out_axes=1)(stratum_keys)
         t = jax.vmap(lambda key: jax.random.randint(key, (), low, high, jnp.int32))(t_keys)
         noise = jax.vmap(lambda key: jax.random.normal(key, x0.shape[1:], x0.dtype))(noise_keys)
-        x = process.q_sample(schedule, x0, t, noise)
+        x = forward_process.q_sample(schedule, x0, t, noise)
         output = denoise(params, x, t, None)
-        target = process.target(schedule, x0, noise, t, diffusion.prediction_type)
+        target = forward_process.target(schedule, x0, noise, t, diffusion.prediction_type)
         seen = jnp.clip(
-            process.predict_x0(schedule, x, t, output, diffusion.prediction_type), -1, 1
+            forward_process.predict_x0(schedule, x, t, output, diffusion.prediction_type), -1, 1
         )
         nats = _step_nats(schedule, jnp.asarray(log_variance), x0, seen, x, t)
         return None, (nats / math.log(2), _mean(jnp.square(output - target)))
@@ -248,12 +248,12 @@ def _step_nats(
 ) -> jax.Array:
     """Returns nats per dimension `[batch]`: of a step's divergence, or at time 0 of gray values."""
     # Of the two means only what differs, since the rest would cancel.
-    apart = process.at(schedule.posterior_from_x0, t, x) * (x0 - seen)
+    apart = forward_process.at(schedule.posterior_from_x0, t, x) * (x0 - seen)
     true, ours = (
-        process.at(table, t, x) for table in (schedule.posterior_log_variance, log_variance)
+        forward_process.at(table, t, x) for table in (schedule.posterior_log_variance, log_variance)
     )
     divergence = (ours - true - 1 + jnp.exp(true - ours) + jnp.square(apart) * jnp.exp(-ours)) / 2
-    mean, _, _ = process.posterior(schedule, seen, x, t)
+    mean, _, _ = forward_process.posterior(schedule, seen, x, t)
     gray = -gray_log_likelihood(x0, mean, jnp.exp(ours / 2))
     return jnp.where(t == 0, _mean(gray), _mean(divergence))
 

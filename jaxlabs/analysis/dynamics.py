@@ -11,8 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 import scipy.stats
 
-from jaxlabs.analysis.bare_recurrent import Params, read_out, trace, zero_perturbations
-from jaxlabs.layers.recurrent_cells import State
+from jaxlabs.analysis.functional_rnn import Params, read_out, trace, zero_perturbations
+from jaxlabs.layers.rnn_cells import State
 
 QUANTILES = (0.1, 0.5, 0.9)
 

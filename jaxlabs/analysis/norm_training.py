@@ -19,7 +19,7 @@ from jaxlabs import keys
 from jaxlabs.config import UserError
 from jaxlabs.data import images
 from jaxlabs.data.batches import Examples, batch_at, eval_batch, num_batches
-from jaxlabs.models.normalized_network import (
+from jaxlabs.models.batchnorm_net import (
     NORMS,
     NormalizedNetwork,
     NormalizedNetworkConfig,

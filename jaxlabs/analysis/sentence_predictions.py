@@ -8,7 +8,7 @@ import jax
 import numpy as np
 
 from jaxlabs.data.batches import Examples, eval_batch, num_batches
-from jaxlabs.data.speech_splits import encode_prompt, pad
+from jaxlabs.data.speech_data import encode_prompt, pad
 from jaxlabs.data.tokenizers import WordTokenizer
 from jaxlabs.models.text_encoder import TextClassifier, predict
 

@@ -9,8 +9,8 @@ import scipy.sparse
 import scipy.special
 
 from jaxlabs.analysis.sequence_scores import bleu, exact_match, tag_span_f1
+from jaxlabs.data.sequence_data import Splits
 from jaxlabs.data.sequence_files import Pair
-from jaxlabs.data.sequence_splits import Splits
 
 MAX_COUNTED, MAX_FITTED = 20_000, 5000
 """Training pairs whose words are counted, and to which a regression is fitted."""

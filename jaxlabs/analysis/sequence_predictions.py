@@ -12,13 +12,13 @@ import numpy as np
 from jaxlabs.analysis.sequence_scores import bleu, exact_match, tag_span_f1
 from jaxlabs.config import RUNTIME, Config, UserError, setting
 from jaxlabs.data.batches import Examples
+from jaxlabs.data.dataset import Data
 from jaxlabs.data.grammars import next_word
+from jaxlabs.data.sequence_data import END, SPECIAL, Vocab, load_vocabs
 from jaxlabs.data.sequence_files import words_of
-from jaxlabs.data.sequence_splits import END, SPECIAL, Vocab, load_vocabs
-from jaxlabs.data.splits import Data
 from jaxlabs.models import seq2seq
 from jaxlabs.models.seq2seq import Seq2Seq
-from jaxlabs.models.sequence_tasks import PADDING, SequenceClassifier
+from jaxlabs.models.sequence_classifier import PADDING, SequenceClassifier
 
 Model = SequenceClassifier | Seq2Seq
 CANDIDATES = 5

@@ -8,7 +8,7 @@ import jax
 
 from jaxlabs.analysis import text_samples
 from jaxlabs.config import RUNTIME, setting
-from jaxlabs.data.splits import Data
+from jaxlabs.data.dataset import Data
 from jaxlabs.run_files import HEADING, RULE, Texts
 from jaxlabs.run_folder import RunFolder
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from jaxlabs.analysis.sample_quality import sample_quality
 from jaxlabs.config import RUNTIME, Config, UserError, setting
-from jaxlabs.data.splits import Data
+from jaxlabs.data.dataset import Data
 from jaxlabs.data.tokenizers import CharTokenizer
 from jaxlabs.run_files import RULE
 from jaxlabs.run_folder import RunFolder

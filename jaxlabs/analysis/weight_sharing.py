@@ -16,16 +16,16 @@ import optax
 from jax import lax
 
 from jaxlabs import keys
-from jaxlabs.analysis.bare_recurrent import (
+from jaxlabs.analysis.functional_rnn import (
     Params,
     hidden_states,
     initial_params,
     read_out,
     zero_state,
 )
-from jaxlabs.analysis.tiny_training import fit
+from jaxlabs.analysis.toy_training import fit
 from jaxlabs.layers.matmul import matmul
-from jaxlabs.layers.recurrent_cells import CELLS, cell_step
+from jaxlabs.layers.rnn_cells import CELLS, cell_step
 
 CELL = "rnn"
 TIME, HIDDEN, BATCH, LEARNING_RATE, CLIP_NORM = 16, 16, 16, 5e-3, 1.0

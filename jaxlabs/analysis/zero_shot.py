@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from scipy.special import expit, softmax
 
-from jaxlabs.analysis.pair_optimum import true_of
+from jaxlabs.analysis.contrastive_optimum import true_of
 from jaxlabs.data.batches import Examples
 from jaxlabs.data.captions import encode
 from jaxlabs.data.grammars import digit_captions

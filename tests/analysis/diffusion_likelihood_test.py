@@ -7,8 +7,8 @@ import pytest
 from scipy.stats import norm
 
 from jaxlabs.analysis.diffusion_likelihood import cut_times, estimate, gray_log_likelihood
-from jaxlabs.diffusion import process
-from jaxlabs.diffusion.schedules import DiffusionConfig, alphas_cumprod, make_schedule
+from jaxlabs.diffusion import forward_process
+from jaxlabs.diffusion.noise_schedules import DiffusionConfig, alphas_cumprod, make_schedule
 
 SHAPE = (2, 2, 1)
 FOUR = DiffusionConfig(num_timesteps=4, beta_start=0.05, beta_end=0.6)
@@ -18,9 +18,9 @@ FORTY = DiffusionConfig(num_timesteps=40, beta_start=0.01, beta_end=0.2, predict
 def sees(guess, diffusion, x, t):
     """What a network puts out that takes every noisy picture for the same one."""
     schedule = make_schedule(diffusion)
-    signal = process.at(schedule.sqrt_alpha_bars, t, x)
-    noise = (x - signal * guess) / process.at(schedule.sqrt_one_minus_alpha_bars, t, x)
-    return process.target(
+    signal = forward_process.at(schedule.sqrt_alpha_bars, t, x)
+    noise = (x - signal * guess) / forward_process.at(schedule.sqrt_one_minus_alpha_bars, t, x)
+    return forward_process.target(
         schedule, jnp.broadcast_to(guess, x.shape), noise, t, diffusion.prediction_type
     )
 

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxlabs.analysis import bare_recurrent, dynamics
+from jaxlabs.analysis import functional_rnn, dynamics
 
 HIDDEN, STEPS, RADII = 6, 40, (0.5, 1.0, 1.5)
 
@@ -46,18 +46,18 @@ def test_tanh_only_takes_away(sweep):
 @pytest.mark.parametrize("cell", ["rnn", "gru"])
 def test_state_gradients_are_those_of_differences(cell):
     random = np.random.default_rng(1)
-    params = jax.tree.map(np.float64, bare_recurrent.initial_params(cell, 2, 3, 1, 0))
+    params = jax.tree.map(np.float64, functional_rnn.initial_params(cell, 2, 3, 1, 0))
     inputs = random.standard_normal((2, 5, 2))
     with jax.enable_x64(True):
         inputs = jnp.asarray(inputs)
         loss = dynamics.answer_loss(params, jnp.zeros(2))
         (got,) = dynamics.state_gradients(cell, params, inputs, loss)
-        perturbations = bare_recurrent.zero_perturbations(cell, inputs, 3)[0]
+        perturbations = functional_rnn.zero_perturbations(cell, inputs, 3)[0]
 
         @jax.jit
         def nudged(size):
             there = perturbations.at[1, 0, 2].set(size)
-            return loss(bare_recurrent.trace(cell, params, inputs, (there,)).states[0][-1])
+            return loss(functional_rnn.trace(cell, params, inputs, (there,)).states[0][-1])
 
         slope = (nudged(1e-5) - nudged(-1e-5)) / 2e-5
     assert got.shape == (5, 2, 3)
@@ -67,7 +67,7 @@ def test_state_gradients_are_those_of_differences(cell):
 def test_shares_through_time_end_at_one_and_have_an_lstms_cell():
     random = np.random.default_rng(1)
     inputs, targets = random.standard_normal((6, 9, 2)), random.standard_normal(6)
-    params = bare_recurrent.initial_params("lstm", 2, 3, 1, 0)
+    params = functional_rnn.initial_params("lstm", 2, 3, 1, 0)
     found = dynamics.through_time({"a": ("lstm", params)}, inputs, targets)
     assert set(found) == {"a_h", "a_c"}
     assert found["a_h"].shape == (9, 3)

@@ -10,8 +10,8 @@ from jaxlabs.analysis import activation_scale, batch_noise, norm_training
 from jaxlabs.config import UserError
 from jaxlabs.data import images
 from jaxlabs.data.batches import Examples, batch_at
-from jaxlabs.models import normalized_network
-from jaxlabs.models.normalized_network import NormalizedNetwork, NormalizedNetworkConfig
+from jaxlabs.models import batchnorm_net
+from jaxlabs.models.batchnorm_net import NormalizedNetwork, NormalizedNetworkConfig
 from jaxlabs.training.state import create_state
 
 pytestmark = pytest.mark.usefixtures("quickly_compiled")
@@ -54,7 +54,7 @@ def one_by_one(pictures, norm, rate, seed, grad_accum_steps=1):
     losses = []
     for step in range(STEPS):
         batch = batch_at(pictures.train, seed, step, BATCH)
-        state, metrics = normalized_network.train_step(state, batch, jax.random.key(0))
+        state, metrics = batchnorm_net.train_step(state, batch, jax.random.key(0))
         losses.append(float(metrics["loss"]))
     return state, losses
 
@@ -66,7 +66,7 @@ def test_a_mapped_training_is_the_one_that_the_common_step_makes(pictures, train
     np.testing.assert_allclose(arrays["step_loss"][row, 1, 1], losses, rtol=1e-5)
     test = pictures.test.arrays
     batch = test | {"weights": np.ones(40, np.float32)}
-    parts = normalized_network.loss(state.params, batch, None, state, False)
+    parts = batchnorm_net.loss(state.params, batch, None, state, False)
     np.testing.assert_allclose(arrays["test_loss"][row, 1, 1], parts.total / 40, rtol=1e-5)
     right = parts.sums["accuracy"] / 40
     np.testing.assert_allclose(arrays["test_accuracy"][row, 1, 1], right, rtol=1e-6)
@@ -80,9 +80,9 @@ def test_groups_are_trained_at_the_batch_norms_best_rate(pictures, trained):
     np.testing.assert_array_equal(arrays["group_test_loss"][-1], arrays["test_loss"][1, best])
     slow, _ = one_by_one(pictures, "batch", float(RATES[best]), 0, grad_accum_steps=4)
     batch = pictures.train.arrays | {"weights": np.ones(40, np.float32)}
-    parts = normalized_network.loss(slow.params, batch, None, slow, False)
+    parts = batchnorm_net.loss(slow.params, batch, None, slow, False)
     np.testing.assert_allclose(arrays["group_train_loss"][0, 0], parts.total / 40, rtol=1e-4)
-    parts = normalized_network.loss(state.params, batch, None, state, False)
+    parts = batchnorm_net.loss(state.params, batch, None, state, False)
     np.testing.assert_allclose(arrays["train_loss"][1, best, 0], parts.total / 40, rtol=1e-5)
 
 

@@ -3,7 +3,7 @@ import pytest
 
 from jaxlabs.analysis.sequence_baselines import baselines
 from jaxlabs.analysis.sequence_scores import bleu, exact_match, spans, tag_span_f1
-from jaxlabs.data.sequence_splits import SequenceDataConfig, splits_of
+from jaxlabs.data.sequence_data import SequenceDataConfig, splits_of
 
 
 def test_exact_match_wants_every_word():

@@ -8,7 +8,7 @@ from typing import Any
 
 from jaxlabs.analysis.benchmark.turns import BFLOAT16, FLOAT32, OURS, Variant, why_no_compiler
 from jaxlabs.analysis.benchmark.work import BuildTask
-from jaxlabs.data.splits import Data
+from jaxlabs.data.dataset import Data
 from jaxlabs.data.tokenizers import CharTokenizer, WordTokenizer
 from jaxlabs.training.run_config import RunConfig
 

@@ -21,7 +21,7 @@ from jaxlabs.analysis.benchmark.cases import (
     word_list,
 )
 from jaxlabs.analysis.benchmark.turns import FLOAT64, OURS, Variant
-from jaxlabs.layers.recurrent_cells import CELLS
+from jaxlabs.layers.rnn_cells import CELLS
 
 SHAPE = (28, 28, 1)
 PICTURES, STEPS, FEW_STEPS = 64, 20, 4

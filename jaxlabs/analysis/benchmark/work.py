@@ -18,11 +18,11 @@ import numpy as np
 from jaxlabs import keys
 from jaxlabs.analysis.benchmark.worker import Work
 from jaxlabs.analysis.dot_flops import BACKWARD, dot_flops
-from jaxlabs.analysis.picture_samples import PictureSamplingConfig, draw
+from jaxlabs.analysis.diffusion_samples import PictureSamplingConfig, draw
 from jaxlabs.data.batches import ContiguousStreams, Examples, TokenStream, batch_at
-from jaxlabs.data.splits import Data
+from jaxlabs.data.dataset import Data
 from jaxlabs.diffusion.samplers import SamplerConfig
-from jaxlabs.layers.windowed_attention import AttentionMask
+from jaxlabs.layers.local_attention import AttentionMask
 from jaxlabs.models import transformer_lm
 from jaxlabs.training import devices
 from jaxlabs.training.loop import initial_state, next_chunk_size

@@ -13,7 +13,7 @@ from jaxlabs.analysis.benchmark.cases import Bench, Subject
 from jaxlabs.analysis.benchmark.suites import SUITES, matmul
 from jaxlabs.analysis.benchmark.turns import OURS
 from jaxlabs.data.batches import Examples
-from jaxlabs.data.splits import Data
+from jaxlabs.data.dataset import Data
 
 pytestmark = pytest.mark.usefixtures("quickly_compiled")
 

@@ -15,7 +15,7 @@ import numpy as np
 from jaxlabs import keys
 from jaxlabs.analysis.attention_demo import in_words, multi_head
 from jaxlabs.analysis.attention_maps import attention_maps, check_lines, checks, rollout
-from jaxlabs.analysis.tiny_training import draw_params, fit
+from jaxlabs.analysis.toy_training import draw_params, fit
 from jaxlabs.data.tokenizers import PADDING, UNKNOWN
 from jaxlabs.losses.cross_entropy import cross_entropy
 from jaxlabs.models.text_encoder import TextEncoder, TextEncoderConfig

@@ -9,10 +9,10 @@ import numpy as np
 import scipy.linalg
 import scipy.stats
 
-from jaxlabs.analysis.likelihood import likelihood
-from jaxlabs.analysis.linear_codes import against_pca
+from jaxlabs.analysis.vae_likelihood import likelihood
+from jaxlabs.analysis.pca_baseline import against_pca
 from jaxlabs.config import RUNTIME, Config, setting
-from jaxlabs.data.splits import Data
+from jaxlabs.data.dataset import Data
 from jaxlabs.models import autoencoder
 from jaxlabs.models.autoencoder import Autoencoder
 from jaxlabs.run_folder import RunFolder

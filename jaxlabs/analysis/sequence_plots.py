@@ -8,8 +8,8 @@ import numpy as np
 
 from jaxlabs.analysis.sequence_predictions import Model, guess
 from jaxlabs.data.batches import Examples
-from jaxlabs.data.sequence_splits import END, SPECIAL, Vocab, load_vocabs
-from jaxlabs.data.splits import Data
+from jaxlabs.data.dataset import Data
+from jaxlabs.data.sequence_data import END, SPECIAL, Vocab, load_vocabs
 from jaxlabs.decoding.beam import Beams
 from jaxlabs.models.seq2seq import Seq2Seq, translate
 from jaxlabs.run_folder import RunFolder

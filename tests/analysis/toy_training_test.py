@@ -6,7 +6,7 @@ import numpy as np
 import optax
 import pytest
 
-from jaxlabs.analysis.tiny_training import draw_params, fit
+from jaxlabs.analysis.toy_training import draw_params, fit
 
 
 def loss(params, key):

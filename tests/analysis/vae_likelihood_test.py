@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from jaxlabs.analysis import likelihood as room
+from jaxlabs.analysis import vae_likelihood
 from jaxlabs.data.batches import Examples
 
 RANDOM = np.random.default_rng(0)
@@ -24,7 +24,7 @@ def known_bounds(monkeypatch):
 
 def estimate(places):
     examples = Examples({"images": np.arange(400)})
-    return room.likelihood(None, None, examples, (5, 50), places, seed=0)
+    return vae_likelihood.likelihood(None, None, examples, (5, 50), places, seed=0)
 
 
 def test_all_pictures_give_the_tighter_bound_itself_without_error():

@@ -17,9 +17,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxlabs.analysis.bare_recurrent import Params, trace
+from jaxlabs.analysis.functional_rnn import Params, trace
 from jaxlabs.analysis.dynamics import Loss, answer_loss, state_gradients
-from jaxlabs.layers.recurrent_cells import CELLS
+from jaxlabs.layers.rnn_cells import CELLS
 
 GATES = {"lstm": ("input", "forget", "output"), "gru": ("reset", "update")}
 """The gates that are shown: those between 0 and 1."""

@@ -8,9 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxlabs.config import RUNTIME, Config, UserError, group, setting
-from jaxlabs.diffusion.process import q_sample
+from jaxlabs.diffusion.forward_process import q_sample
+from jaxlabs.diffusion.noise_schedules import DiffusionConfig, make_schedule
 from jaxlabs.diffusion.samplers import SamplerConfig, sample, sample_many, timesteps
-from jaxlabs.diffusion.schedules import DiffusionConfig, make_schedule
 from jaxlabs.models.ddpm import Denoiser, UNet, denormalize, normalize
 from jaxlabs.run_folder import RunFolder
 from jaxlabs.run_reader import AGAIN

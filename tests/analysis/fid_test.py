@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import scipy.linalg
 
-from jaxlabs.analysis import image_quality
-from jaxlabs.analysis.image_quality import (
+from jaxlabs.analysis import fid
+from jaxlabs.analysis.fid import (
     class_entropy,
     class_histogram,
     frechet_distance,
@@ -22,8 +22,8 @@ def cloud(count, width=5, seed=0):
 
 def test_bytes_are_real_pixels_again():
     pixels = np.arange(256, dtype=np.uint8)
-    np.testing.assert_array_equal(image_quality.as_bytes(pixels / 127.5 - 1), pixels)
-    np.testing.assert_array_equal(image_quality.as_bytes(np.array([-3.0, 2.0])), [0, 255])
+    np.testing.assert_array_equal(fid.as_bytes(pixels / 127.5 - 1), pixels)
+    np.testing.assert_array_equal(fid.as_bytes(np.array([-3.0, 2.0])), [0, 255])
 
 
 def test_frechet_distance_of_normal_distributions_in_closed_form():
@@ -52,7 +52,7 @@ def test_frechet_distance_of_sets():
 
 
 def test_precision_and_recall_equal_loops_over_pictures(monkeypatch):
-    monkeypatch.setattr(image_quality, "CHUNK", 7)
+    monkeypatch.setattr(fid, "CHUNK", 7)
     real, made = cloud(30, 2), 0.7 * cloud(20, 2, seed=1) + 1.5
 
     def share(points, centers):
@@ -100,7 +100,7 @@ def test_class_entropy_is_that_of_an_even_draw_where_no_class_dominates():
 
 
 def test_nearest_pictures_are_those_of_a_search_one_by_one(monkeypatch):
-    monkeypatch.setattr(image_quality, "CHUNK", 4)
+    monkeypatch.setattr(fid, "CHUNK", 4)
     pixels = np.random.default_rng(0).integers(0, 256, (15, 3, 3, 1)).astype(np.uint8)
     made, real = pixels[:5], pixels[3:]
     places, distances = nearest_pictures(made, real)

@@ -10,7 +10,7 @@ import scipy.stats
 from jax import lax
 
 from jaxlabs.layers.matmul import matmul
-from jaxlabs.layers.recurrent_cells import CELLS, State, rnn_scan
+from jaxlabs.layers.rnn_cells import CELLS, State, rnn_scan
 
 Params = Mapping[str, Any]
 

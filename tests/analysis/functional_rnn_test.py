@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxlabs.analysis import bare_recurrent
-from jaxlabs.layers.recurrent_cells import CELLS
+from jaxlabs.analysis import functional_rnn
+from jaxlabs.layers.rnn_cells import CELLS
 
 INPUTS, HIDDEN, OUTPUTS, TIME = 3, 4, 2, 5
 
@@ -18,32 +18,32 @@ def inputs():
 
 @pytest.mark.parametrize("cell", CELLS)
 def test_the_trace_is_what_the_shared_recurrence_does(cell, inputs):
-    params = bare_recurrent.initial_params(cell, INPUTS, HIDDEN, OUTPUTS, 0)
-    h = bare_recurrent.hidden_states(cell, params, inputs)
-    states, gates = bare_recurrent.trace(cell, params, inputs)
+    params = functional_rnn.initial_params(cell, INPUTS, HIDDEN, OUTPUTS, 0)
+    h = functional_rnn.hidden_states(cell, params, inputs)
+    states, gates = functional_rnn.trace(cell, params, inputs)
     assert h.shape == (TIME, 2, HIDDEN)
     np.testing.assert_allclose(states[0], h, atol=1e-6)
     assert {array.shape for array in (*states, *gates)} == {(TIME, 2, HIDDEN)}
 
 
 def test_gates_make_the_states_by_the_cells_equations(inputs):
-    params = bare_recurrent.initial_params("lstm", INPUTS, HIDDEN, OUTPUTS, 0)
-    (h, c), (i, f, g, o) = bare_recurrent.trace("lstm", params, inputs)
+    params = functional_rnn.initial_params("lstm", INPUTS, HIDDEN, OUTPUTS, 0)
+    (h, c), (i, f, g, o) = functional_rnn.trace("lstm", params, inputs)
     np.testing.assert_allclose(c[1:], f[1:] * c[:-1] + i[1:] * g[1:], atol=1e-6)
     np.testing.assert_allclose(h, o * np.tanh(c), atol=1e-6)
 
-    params = bare_recurrent.initial_params("gru", INPUTS, HIDDEN, OUTPUTS, 0)
-    (h,), (r, z, n, recurrent_n) = bare_recurrent.trace("gru", params, inputs)
-    projected_n = bare_recurrent.project(params, inputs)[..., 2 * HIDDEN :]
+    params = functional_rnn.initial_params("gru", INPUTS, HIDDEN, OUTPUTS, 0)
+    (h,), (r, z, n, recurrent_n) = functional_rnn.trace("gru", params, inputs)
+    projected_n = functional_rnn.project(params, inputs)[..., 2 * HIDDEN :]
     np.testing.assert_allclose(n, np.tanh(projected_n + r * recurrent_n), atol=1e-6)
     np.testing.assert_allclose(h[1:], n[1:] + z[1:] * (h[:-1] - n[1:]), atol=1e-6)
 
 
 def test_a_nudge_is_added_to_its_state_after_its_step(inputs):
-    params = bare_recurrent.initial_params("lstm", INPUTS, HIDDEN, OUTPUTS, 0)
-    plain = bare_recurrent.trace("lstm", params, inputs)
-    perturbations = bare_recurrent.zero_perturbations("lstm", inputs, HIDDEN)
-    nudged = bare_recurrent.trace(
+    params = functional_rnn.initial_params("lstm", INPUTS, HIDDEN, OUTPUTS, 0)
+    plain = functional_rnn.trace("lstm", params, inputs)
+    perturbations = functional_rnn.zero_perturbations("lstm", inputs, HIDDEN)
+    nudged = functional_rnn.trace(
         "lstm", params, inputs, (perturbations[0], perturbations[1].at[2].set(0.5))
     )
     h, c = (
@@ -57,11 +57,11 @@ def test_a_nudge_is_added_to_its_state_after_its_step(inputs):
 
 
 def test_held_gates_leave_the_values_as_they_are_and_stop_the_gradient(inputs):
-    params = bare_recurrent.initial_params("rnn", INPUTS, HIDDEN, OUTPUTS, 0)
-    perturbations = bare_recurrent.zero_perturbations("rnn", inputs, HIDDEN)
+    params = functional_rnn.initial_params("rnn", INPUTS, HIDDEN, OUTPUTS, 0)
+    perturbations = functional_rnn.zero_perturbations("rnn", inputs, HIDDEN)
 
     def last(perturbations, stop_gate_gradients):
-        states, _ = bare_recurrent.trace(
+        states, _ = functional_rnn.trace(
             "rnn", params, inputs, perturbations, stop_gate_gradients=stop_gate_gradients
         )
         return jnp.sum(states[0][-1])
@@ -75,17 +75,17 @@ def test_held_gates_leave_the_values_as_they_are_and_stop_the_gradient(inputs):
 
 
 def test_parameters_start_as_they_are_described():
-    params = bare_recurrent.initial_params("lstm", INPUTS, 64, OUTPUTS, 0)
+    params = functional_rnn.initial_params("lstm", INPUTS, 64, OUTPUTS, 0)
     for gate in np.split(params["recurrent_kernel"], 4, axis=1):
         np.testing.assert_allclose(gate @ gate.T, np.eye(64), atol=1e-5)
     np.testing.assert_array_equal(params["bias"], np.repeat([0, 1, 0, 0], 64))
     assert params["input_kernel"].std() == pytest.approx(INPUTS**-0.5, rel=0.1)
-    again = bare_recurrent.initial_params("lstm", INPUTS, 64, OUTPUTS, 1)
+    again = functional_rnn.initial_params("lstm", INPUTS, 64, OUTPUTS, 1)
     assert not np.allclose(params["recurrent_kernel"], again["recurrent_kernel"])
 
 
 def test_gates_that_remember_spread_over_the_span():
-    params = bare_recurrent.initial_params("lstm", INPUTS, 200, OUTPUTS, 0, span=100)
+    params = functional_rnn.initial_params("lstm", INPUTS, 200, OUTPUTS, 0, span=100)
     taken, kept, candidate, given = np.split(params["bias"], 4)
     times = np.exp(kept)
     assert 1 <= times.min() < 2
@@ -94,7 +94,7 @@ def test_gates_that_remember_spread_over_the_span():
     np.testing.assert_array_equal(taken, -kept)
     assert not candidate.any()
     assert not given.any()
-    gru = bare_recurrent.initial_params("gru", INPUTS, 8, OUTPUTS, 0, span=100)
+    gru = functional_rnn.initial_params("gru", INPUTS, 8, OUTPUTS, 0, span=100)
     reset, update, candidate = np.split(gru["bias"], 3)
     assert (update > 0).all()
     assert not reset.any()
@@ -102,8 +102,8 @@ def test_gates_that_remember_spread_over_the_span():
 
 
 def test_the_head_reads_out_every_step():
-    params = bare_recurrent.initial_params("rnn", INPUTS, HIDDEN, OUTPUTS, 0)
+    params = functional_rnn.initial_params("rnn", INPUTS, HIDDEN, OUTPUTS, 0)
     params["head_bias"] = np.float32([1, 2])
     h = np.float32(np.random.default_rng(0).standard_normal((TIME, 2, HIDDEN)))
-    got = bare_recurrent.read_out(params, jnp.asarray(h))
+    got = functional_rnn.read_out(params, jnp.asarray(h))
     np.testing.assert_allclose(got, h @ params["head_kernel"] + [1, 2], rtol=1e-5)

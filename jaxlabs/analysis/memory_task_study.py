@@ -15,8 +15,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxlabs import keys
-from jaxlabs.analysis.bare_recurrent import Params, hidden_states, initial_params, read_out
-from jaxlabs.analysis.tiny_training import fit
+from jaxlabs.analysis.functional_rnn import Params, hidden_states, initial_params, read_out
+from jaxlabs.analysis.toy_training import fit
 from jaxlabs.data import memory_tasks
 from jaxlabs.losses.cross_entropy import cross_entropy
 from jaxlabs.training import jax_settings

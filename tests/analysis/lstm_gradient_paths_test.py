@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.special import expit
 
-from jaxlabs.analysis import bare_recurrent, cell_path, dynamics
+from jaxlabs.analysis import functional_rnn, lstm_gradient_paths, dynamics
 
 TIME, HIDDEN = 7, 4
 
@@ -15,7 +15,7 @@ TIME, HIDDEN = 7, 4
 def case():
     """Parameters, inputs and targets in float64, with biases that are not all alike."""
     random = np.random.default_rng(0)
-    params = bare_recurrent.initial_params("lstm", 2, HIDDEN, 1, 0)
+    params = functional_rnn.initial_params("lstm", 2, HIDDEN, 1, 0)
     params = {name: np.float64(array) + 0.1 * random.standard_normal(array.shape)
               for name, array in params.items()}  # fmt: skip
     return params, random.standard_normal((2, TIME, 2)), np.array([1.0, -1.0])
@@ -26,7 +26,7 @@ def paths(case):
     params, inputs, targets = case
     with jax.enable_x64(True):
         measure = jax.jit(
-            lambda params, hold: cell_path.cell_paths(
+            lambda params, hold: lstm_gradient_paths.cell_paths(
                 params,
                 jnp.asarray(inputs),
                 dynamics.answer_loss(params, targets),
@@ -69,7 +69,7 @@ def test_along_the_cell_the_gradient_is_the_product_of_forget_gates(paths):
 def test_one_step_back_is_the_forget_gate_and_what_goes_through_h(case, paths):
     params, inputs, targets = case
     with jax.enable_x64(True):
-        (_, c), (_, forget, _, output) = bare_recurrent.trace("lstm", params, jnp.asarray(inputs))
+        (_, c), (_, forget, _, output) = functional_rnn.trace("lstm", params, jnp.asarray(inputs))
         loss = dynamics.answer_loss(params, targets)
         by_h, _ = dynamics.state_gradients("lstm", params, jnp.asarray(inputs), loss)
         c, forget, output, by_h = map(np.asarray, (c, forget, output, by_h))
@@ -82,7 +82,7 @@ def test_one_step_back_is_the_forget_gate_and_what_goes_through_h(case, paths):
 
 def test_study_gives_shares_of_the_last_gradient(case, paths):
     params, inputs, targets = case
-    found = cell_path.paths_study({"one": params}, inputs, targets)
+    found = lstm_gradient_paths.paths_study({"one": params}, inputs, targets)
     norms = np.linalg.norm(paths[False].total, axis=-1)
     np.testing.assert_allclose(found["total"][0], np.median(norms / norms[-1:], axis=1), rtol=1e-9)
     others = np.linalg.norm(paths[False].total - paths[False].product, axis=-1)
@@ -96,10 +96,10 @@ def test_gates_are_sorted_by_what_they_keep():
     inputs = np.zeros((1, TIME, 2), np.float32)
     inputs[0, [1, 5], 1] = 1
     networks = {
-        cell: (cell, bare_recurrent.initial_params(cell, 2, HIDDEN, 1, 0, span=9))
+        cell: (cell, functional_rnn.initial_params(cell, 2, HIDDEN, 1, 0, span=9))
         for cell in ("lstm", "gru")
     }
-    found = cell_path.gate_pictures(networks, inputs)
+    found = lstm_gradient_paths.gate_pictures(networks, inputs)
     np.testing.assert_array_equal(found["marks"], [1, 5])
     assert {name for name in found if "_" in name} == {
         *("lstm_input", "lstm_forget", "lstm_output", "gru_reset", "gru_update")

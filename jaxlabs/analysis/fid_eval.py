@@ -10,18 +10,18 @@ import jax
 import numpy as np
 import tqdm
 
-from jaxlabs.analysis import picture_samples
-from jaxlabs.analysis.image_quality import (
+from jaxlabs.analysis import diffusion_samples
+from jaxlabs.analysis.fid import (
     as_bytes,
     class_histogram,
     nearest_pictures,
     quality,
 )
-from jaxlabs.analysis.judge import EXPERIMENT, FeatureExtractor, JudgeConfig, open_judge
-from jaxlabs.analysis.picture_samples import PictureSamplingConfig
+from jaxlabs.analysis.feature_extractor import EXPERIMENT, FeatureExtractor, JudgeConfig, open_judge
+from jaxlabs.analysis.diffusion_samples import PictureSamplingConfig
 from jaxlabs.config import RUNTIME, Config, UserError, group, setting
 from jaxlabs.data.batches import Examples
-from jaxlabs.data.splits import Data
+from jaxlabs.data.dataset import Data
 from jaxlabs.diffusion.samplers import SAMPLERS
 from jaxlabs.models.ddpm import UNet
 from jaxlabs.run_folder import RunFolder
@@ -197,11 +197,11 @@ def _drawn(
         print(f"{name}: {len(pictures)} samples were drawn before", file=sys.stderr)
         bar.total -= len(pictures) * steps  # the bar shows what is still to be drawn
         bar.refresh()
-    block = max(1, KEPT_EVERY // (steps * picture_samples.CHUNK)) * picture_samples.CHUNK
+    block = max(1, KEPT_EVERY // (steps * diffusion_samples.CHUNK)) * diffusion_samples.CHUNK
     while len(pictures) < count:
         there = len(pictures)
         upto = min(there + block, count)
-        new = as_bytes(picture_samples.draw(model, params, how, key, upto, there))
+        new = as_bytes(diffusion_samples.draw(model, params, how, key, upto, there))
         pictures = np.concatenate([pictures, new]) if there else new
         folder.write_arrays(name, pictures=pictures, drawn_by=np.array(drawn_by))
         bar.update(len(new) * steps)

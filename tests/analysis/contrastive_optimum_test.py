@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from jaxlabs.analysis.pair_optimum import chance, optimum, true_of
+from jaxlabs.analysis.contrastive_optimum import chance, optimum, true_of
 from jaxlabs.losses import contrastive
 
 RANDOM = np.random.default_rng(0)

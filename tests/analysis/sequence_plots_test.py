@@ -4,11 +4,11 @@ import jax
 import numpy as np
 import pytest
 
-from jaxlabs.analysis.sequence_pictures import _alignment
+from jaxlabs.analysis.sequence_plots import _alignment
 from jaxlabs.data.batches import Examples
-from jaxlabs.data.sequence_splits import Vocab
+from jaxlabs.data.sequence_data import Vocab
 from jaxlabs.models.seq2seq import Seq2Seq
-from jaxlabs.models.sequence_tasks import SequenceConfig
+from jaxlabs.models.sequence_classifier import SequenceConfig
 
 pytestmark = pytest.mark.usefixtures("quickly_compiled")
 

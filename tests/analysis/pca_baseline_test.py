@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxlabs.analysis.linear_codes import against_pca, principal_components
+from jaxlabs.analysis.pca_baseline import against_pca, principal_components
 from jaxlabs.models.autoencoder import Autoencoder, AutoencoderConfig
 
 RANDOM = np.random.default_rng(0)
