@@ -17,7 +17,7 @@ from typing import Any
 import tqdm
 
 from jaxlabs import command
-from jaxlabs.analysis import attention_demo, attention_depth, attention_heads, toy_sentences
+from jaxlabs.analysis import attention_demo, attention_depth, attention_heads, mini_encoder
 from jaxlabs.config import UserError, setting
 from jaxlabs.lab import Study, StudyResult
 from jaxlabs.run_folder import RunFolder
@@ -31,7 +31,7 @@ class AttentionConfig(CommonConfig):
     """Sizes of the demonstrations and of the two experiments."""
 
     attention_sentence: str = setting(
-        toy_sentences.SENTENCES[0], "what the mini encoder shows", aliases=("sentence",)
+        mini_encoder.SENTENCES[0], "what the mini encoder shows", aliases=("sentence",)
     )
     embed_dim: int = setting(
         16, "size of the mini encoder's word vectors", minimum=1, maximum=4096, aliases=("width",)
@@ -59,7 +59,7 @@ class AttentionConfig(CommonConfig):
                 f"--num_heads: {self.num_heads} does not divide --embed_dim {self.embed_dim}; a"
                 " divisor"
             )
-        if not toy_sentences.words_of(self.attention_sentence):
+        if not mini_encoder.words_of(self.attention_sentence):
             raise UserError(
                 f"--attention_sentence: {self.attention_sentence!r} is not accepted; at least one"
                 " word"
@@ -73,7 +73,7 @@ def measure(config: AttentionConfig, folder: RunFolder) -> StudyResult:
     """Carries out the demonstrations and both experiments."""
     step = attention_demo.scaled_dot_product(config.seed)
     scaling = attention_demo.scaling_study(DIMS, config.seed)
-    reading = toy_sentences.read(
+    reading = mini_encoder.read(
         config.attention_sentence,
         embed_dim=config.embed_dim,
         num_heads=config.num_heads,

@@ -15,11 +15,11 @@ import jax
 import jax.numpy as jnp
 
 from jaxlabs import command
-from jaxlabs.analysis import latent
+from jaxlabs.analysis import vae_latents
 from jaxlabs.config import group, setting
 from jaxlabs.data import images
-from jaxlabs.data.pictures import PictureConfig, picture_data
-from jaxlabs.data.splits import Data
+from jaxlabs.data.dataset import Data
+from jaxlabs.data.image_data import PictureConfig, picture_data
 from jaxlabs.lab import Lab
 from jaxlabs.models import autoencoder
 from jaxlabs.run_folder import RunFolder
@@ -36,7 +36,7 @@ class AutoencoderRun(RunConfig):
     dataset: str = setting("mnist", "a folder of pictures of one size", path_unless=images.NAMES)
     pictures: PictureConfig = group(PictureConfig)
     model: autoencoder.AutoencoderConfig = group(autoencoder.AutoencoderConfig)
-    latents: latent.LatentConfig = group(latent.LatentConfig)
+    latents: vae_latents.LatentConfig = group(vae_latents.LatentConfig)
 
 
 ADAM = {"batch_size": 100, "eval_batch_size": 500, "weight_decay": 0.0, "lr_schedule": "cosine"}
@@ -89,13 +89,13 @@ def analyze(
 ) -> dict[str, float]:
     """Measures codes and bound; writes what the report draws, the two objectives side by side."""
     trained, settings = (task.model, state.eval_params), config.latents
-    figures = latent.measure(*trained, data, settings, folder, config.seed)
+    figures = vae_latents.measure(*trained, data, settings, folder, config.seed)
     models = {config.model.objective: trained}
     for objective in autoencoder.OBJECTIVES if settings.comparison_latent_dim else ():
         of_rival = {"objective": objective, "latent": settings.comparison_latent_dim}
         rival = config.from_flat(config.flat() | of_rival)
-        models[objective] = latent.train_fully(build_task(rival, data.vocabulary), data, rival)
-    return figures | latent.write_comparison(models, data, folder, config.seed)
+        models[objective] = vae_latents.train_fully(build_task(rival, data.vocabulary), data, rival)
+    return figures | vae_latents.write_comparison(models, data, folder, config.seed)
 
 
 LAB = Lab(

@@ -17,12 +17,12 @@ from jaxlabs import command
 from jaxlabs.analysis import tempered_samples, text_samples
 from jaxlabs.analysis.baselines import ngram_baselines
 from jaxlabs.config import group, setting
-from jaxlabs.data import datasets
-from jaxlabs.data.language import bptt_data, language_data
-from jaxlabs.data.splits import Data
+from jaxlabs.data import texts
+from jaxlabs.data.char_lm_data import bptt_data, language_data
+from jaxlabs.data.dataset import Data
 from jaxlabs.data.tokenizers import CharTokenizer
 from jaxlabs.lab import Lab
-from jaxlabs.layers.recurrent_cells import CELLS
+from jaxlabs.layers.rnn_cells import CELLS
 from jaxlabs.losses.cross_entropy import perplexity
 from jaxlabs.models import char_rnn
 from jaxlabs.run_files import Texts
@@ -37,9 +37,7 @@ from jaxlabs.training.task import Task
 class CharRNNRun(RunConfig):
     """A run's settings, the model's, and those of samples."""
 
-    dataset: str = setting(
-        "tiny_shakespeare", "the path of a UTF-8 text", path_unless=datasets.NAMES
-    )
+    dataset: str = setting("tiny_shakespeare", "the path of a UTF-8 text", path_unless=texts.NAMES)
     model: char_rnn.CharRNNConfig = group(char_rnn.CharRNNConfig)
     sampling: tempered_samples.SamplingConfig = group(tempered_samples.SamplingConfig)
 
@@ -61,7 +59,7 @@ PRESETS = {
 
 def load_data(config: CharRNNRun) -> Data:
     """Reads the text, to be read from end to end, or in windows where no state is carried."""
-    dataset = datasets.load(config.dataset, config.data_dir)
+    dataset = texts.load(config.dataset, config.data_dir)
     context, rest = config.model.bptt_length, (config.seed, ngram_baselines)
     if config.model.stateful:
         return bptt_data(dataset, context, config.batch_size, *rest)

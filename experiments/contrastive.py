@@ -17,10 +17,10 @@ import jax
 import jax.numpy as jnp
 
 from jaxlabs import command
-from jaxlabs.analysis import pair_optimum, zero_shot
+from jaxlabs.analysis import contrastive_optimum, zero_shot
 from jaxlabs.config import UserError, group, setting
 from jaxlabs.data import captions, images
-from jaxlabs.data.splits import Data
+from jaxlabs.data.dataset import Data
 from jaxlabs.data.tokenizers import WordTokenizer
 from jaxlabs.lab import Lab
 from jaxlabs.models import dual_encoder
@@ -82,7 +82,7 @@ def load_data(config: ContrastiveRun) -> Data:
     data = captions.caption_data(pictures, config.model.context_length, config.num_eval_examples)
     require_divisible(data.vocabulary["shape"])
     known = config.model.loss, data.evaluations["test"], config.eval_batch_size
-    return dataclasses.replace(data, baselines=lambda: pair_optimum.baselines(*known))
+    return dataclasses.replace(data, baselines=lambda: contrastive_optimum.baselines(*known))
 
 
 def build_task(config: ContrastiveRun, vocabulary: Mapping[str, Any]) -> Task:

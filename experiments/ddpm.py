@@ -18,13 +18,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxlabs import command, keys
-from jaxlabs.analysis import diffusion_likelihood, picture_quality, picture_samples
-from jaxlabs.analysis.epochs import mean_losses
+from jaxlabs.analysis import diffusion_likelihood, fid_eval, diffusion_samples
+from jaxlabs.analysis.epoch_means import mean_losses
 from jaxlabs.config import UserError, group, setting
 from jaxlabs.data import images
-from jaxlabs.data.pictures import labeled_data
-from jaxlabs.data.splits import Data
-from jaxlabs.diffusion.schedules import DiffusionConfig
+from jaxlabs.data.dataset import Data
+from jaxlabs.data.image_data import labeled_data
+from jaxlabs.diffusion.noise_schedules import DiffusionConfig
 from jaxlabs.lab import Lab
 from jaxlabs.models import ddpm
 from jaxlabs.run_folder import RunFolder
@@ -46,8 +46,8 @@ class DDPMConfig(RunConfig):
     )
     model: ddpm.UNetConfig = group(ddpm.UNetConfig)
     diffusion: DiffusionConfig = group(DiffusionConfig)
-    sampling: picture_samples.PictureSamplingConfig = group(picture_samples.PictureSamplingConfig)
-    quality: picture_quality.PictureQualityConfig = group(picture_quality.PictureQualityConfig)
+    sampling: diffusion_samples.PictureSamplingConfig = group(diffusion_samples.PictureSamplingConfig)
+    quality: fid_eval.PictureQualityConfig = group(fid_eval.PictureQualityConfig)
     bound: diffusion_likelihood.BoundConfig = group(diffusion_likelihood.BoundConfig)
 
 
@@ -107,7 +107,7 @@ def load_data(config: DDPMConfig) -> Data:
             " and --noclass_conditional --guidance_scale=1 needs none"
         )
     data = labeled_data(pictures, config.num_eval_examples)
-    picture_quality.load_feature_extractor(config.quality, data.dataset)  # says so before it trains
+    fid_eval.load_feature_extractor(config.quality, data.dataset)  # says so before it trains
     return data
 
 
@@ -115,7 +115,7 @@ def build_task(config: DDPMConfig, vocabulary: Mapping[str, Any]) -> Task:
     """Makes the network for pictures of one shape."""
     shape, classes = tuple(vocabulary["shape"]), len(vocabulary["classes"])
     model = ddpm.UNet(config.model, config.diffusion, shape, classes)
-    picture_samples.require_drawable(config.sampling, model)
+    diffusion_samples.require_drawable(config.sampling, model)
     init = functools.partial(
         model.init, x=jnp.zeros((1, *shape), jnp.float32), t=jnp.zeros(1, jnp.int32)
     )
@@ -126,8 +126,8 @@ def draw_samples(
     config: DDPMConfig, task: Task, vocabulary: Mapping[str, Any], state: TrainState, key: jax.Array
 ) -> dict[str, np.ndarray]:
     """Returns pictures drawn from noise."""
-    drawn = picture_samples.draw(task.model, state.eval_params, config.sampling, key)
-    return picture_samples.as_samples(drawn)
+    drawn = diffusion_samples.draw(task.model, state.eval_params, config.sampling, key)
+    return diffusion_samples.as_samples(drawn)
 
 
 def analyze(
@@ -136,13 +136,13 @@ def analyze(
     """Measures samples and the bound; writes what the report draws."""
     network = task.model, state.eval_params
     way_key, quality_key, bound_key = jax.random.split(keys.stream(config.seed, "analysis"), 3)
-    test = picture_quality.whole_test(data).arrays["images"]
-    picture_samples.write_trajectories(*network, config.sampling, test, folder, way_key)
-    drawn = picture_samples.read(folder, test.shape[1:])
+    test = fid_eval.whole_test(data).arrays["images"]
+    diffusion_samples.write_trajectories(*network, config.sampling, test, folder, way_key)
+    drawn = diffusion_samples.read(folder, test.shape[1:])
     figures = mean_losses(folder.read_metrics(), -(-data.train.count // config.batch_size))
-    figures |= picture_quality.write_neighbors(drawn, data, folder)
+    figures |= fid_eval.write_neighbors(drawn, data, folder)
     figures |= diffusion_likelihood.measure(*network, test, config.bound, folder, bound_key)
-    return figures | picture_quality.measure(
+    return figures | fid_eval.measure(
         *network, config.sampling, config.quality, data, folder, quality_key
     )
 

@@ -17,9 +17,9 @@ from jaxlabs import command
 from jaxlabs.analysis import attention_maps, text_samples
 from jaxlabs.analysis.baselines import ngram_baselines
 from jaxlabs.config import group, setting
-from jaxlabs.data import datasets
-from jaxlabs.data.language import language_data
-from jaxlabs.data.splits import Data
+from jaxlabs.data import texts
+from jaxlabs.data.char_lm_data import language_data
+from jaxlabs.data.dataset import Data
 from jaxlabs.data.tokenizers import CharTokenizer
 from jaxlabs.lab import Lab
 from jaxlabs.layers.positions import sinusoidal
@@ -36,9 +36,7 @@ from jaxlabs.training.task import Task
 class GPTConfig(RunConfig):
     """A run's settings, the model's, and those of samples and attention maps."""
 
-    dataset: str = setting(
-        "tiny_shakespeare", "the path of a UTF-8 text", path_unless=datasets.NAMES
-    )
+    dataset: str = setting("tiny_shakespeare", "the path of a UTF-8 text", path_unless=texts.NAMES)
     model: transformer_lm.TransformerLMConfig = group(transformer_lm.TransformerLMConfig)
     sampling: text_samples.SamplingConfig = group(text_samples.SamplingConfig)
     maps: attention_maps.AttentionMapsConfig = group(attention_maps.AttentionMapsConfig)
@@ -83,7 +81,7 @@ PRESETS = {
 
 def load_data(config: GPTConfig) -> Data:
     """Reads the text and cuts it into windows of the model's context."""
-    dataset = datasets.load(config.dataset, config.data_dir)
+    dataset = texts.load(config.dataset, config.data_dir)
     return language_data(dataset, config.model.context_length, config.seed, ngram_baselines)
 
 

@@ -18,8 +18,8 @@ from jaxlabs import command
 from jaxlabs.analysis import image_predictions
 from jaxlabs.config import UserError, group, setting
 from jaxlabs.data import images
-from jaxlabs.data.pictures import labeled_data
-from jaxlabs.data.splits import Data
+from jaxlabs.data.dataset import Data
+from jaxlabs.data.image_data import labeled_data
 from jaxlabs.lab import Lab
 from jaxlabs.models import image_classifier
 from jaxlabs.run_folder import RunFolder

@@ -22,7 +22,7 @@ from jaxlabs.analysis import activation_scale, batch_noise, norm_claims, norm_tr
 from jaxlabs.config import UserError, group, setting
 from jaxlabs.data import images
 from jaxlabs.lab import Study, StudyData, StudyResult
-from jaxlabs.models.normalized_network import NormalizedNetworkConfig
+from jaxlabs.models.batchnorm_net import NormalizedNetworkConfig
 from jaxlabs.run_folder import RunFolder
 from jaxlabs.training.run_config import CommonConfig
 

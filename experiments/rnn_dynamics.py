@@ -21,10 +21,10 @@ import tqdm
 
 from jaxlabs import command, keys
 from jaxlabs.analysis import (
-    cell_path,
+    lstm_gradient_paths,
     clipping,
     dynamics,
-    long_memory,
+    memory_task_study,
     two_step_rnn,
     weight_sharing,
 )
@@ -99,7 +99,7 @@ def measure(config: RnnDynamicsConfig, folder: RunFolder) -> StudyResult:
     sizes = {"adding": (config.adding_hidden_size, config.adding_steps)}
     sizes |= {"copying": (config.copying_hidden_size, config.copying_steps)}
     (adding, trained), (copying, _) = (
-        long_memory.study(task, lengths, *sizes[task], **options) for task in sizes
+        memory_task_study.study(task, lengths, *sizes[task], **options) for task in sizes
     )
     cells = {cell: trained[cell, lengths[0]] for cell in ("rnn", "lstm", "gru")}
     written = {"two_step_rnn": two_step, "spectral_sweep": sweep, "clipping": clipped}
@@ -109,7 +109,7 @@ def measure(config: RnnDynamicsConfig, folder: RunFolder) -> StudyResult:
     metrics = _gradients_of(cells, config, folder)
     metrics |= dynamics.figures(sweep) | clipping.figures(clipped)
     metrics |= weight_sharing.figures(shared, rules)
-    metrics |= long_memory.figures(adding) | long_memory.figures(copying)
+    metrics |= memory_task_study.figures(adding) | memory_task_study.figures(copying)
     metrics = {name: float(value) for name, value in metrics.items()}
     table = "\n".join(f"{name} {value:.4g}" for name, value in metrics.items())
     return StudyResult(metrics, f"{two_step_rnn.in_words(two_step)}\n\n{table}")
@@ -123,8 +123,8 @@ def _gradients_of(
     key, one_key = jax.random.split(keys.stream(config.seed, "sample"))
     inputs, targets = map(np.asarray, memory_tasks.adding(key, SEQUENCES, steps))
     before = {
-        name: long_memory.start("adding", name, steps, config.adding_hidden_size, config.seed)
-        for name in long_memory.KINDS
+        name: memory_task_study.start("adding", name, steps, config.adding_hidden_size, config.seed)
+        for name in memory_task_study.KINDS
     }
     networks = {f"before_{cell}": (cell, before[cell]) for cell in cells}
     networks |= {f"after_{cell}": (cell, params) for cell, params in cells.items()}
@@ -132,11 +132,11 @@ def _gradients_of(
     folder.write_arrays("gradient_through_time", **through, trained_length=shortest)
     lstms = {"before training": before["lstm"], "after training": cells["lstm"]}
     lstms |= {"before, gates spread": before["lstm, gates spread"]}
-    paths = cell_path.paths_study(lstms, inputs, targets)
+    paths = lstm_gradient_paths.paths_study(lstms, inputs, targets)
     folder.write_arrays("cell_paths", **paths)
-    gated = {cell: (cell, cells[cell]) for cell in cell_path.GATES}
+    gated = {cell: (cell, cells[cell]) for cell in lstm_gradient_paths.GATES}
     one = memory_tasks.adding(one_key, 1, shortest)[0]
-    folder.write_arrays("gates", **cell_path.gate_pictures(gated, np.asarray(one)))
+    folder.write_arrays("gates", **lstm_gradient_paths.gate_pictures(gated, np.asarray(one)))
     found = {
         f"gradient_share_{name}_{steps}_steps": through[f"{name}_h"][0, 1] for name in networks
     }

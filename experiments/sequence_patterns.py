@@ -20,10 +20,11 @@ import jax
 import jax.numpy as jnp
 
 from jaxlabs import command
-from jaxlabs.analysis import sequence_pictures, sequence_predictions
+from jaxlabs.analysis import sequence_plots, sequence_predictions
 from jaxlabs.analysis.sequence_baselines import baselines
 from jaxlabs.config import group, setting
-from jaxlabs.data.sequence_splits import (
+from jaxlabs.data.dataset import Data
+from jaxlabs.data.sequence_data import (
     GRAMMAR,
     GRAMMARS,
     SPECIAL,
@@ -31,9 +32,8 @@ from jaxlabs.data.sequence_splits import (
     load_vocabs,
     sequence_data,
 )
-from jaxlabs.data.splits import Data
 from jaxlabs.lab import Lab
-from jaxlabs.models import seq2seq, sequence_tasks
+from jaxlabs.models import seq2seq, sequence_classifier
 from jaxlabs.run_folder import RunFolder
 from jaxlabs.sweep_plan import Sweep
 from jaxlabs.training.run_config import RunConfig
@@ -53,7 +53,7 @@ class SequencePatternsConfig(RunConfig):
         path_unless=(GRAMMAR,),
     )
     sizes: SequenceDataConfig = group(SequenceDataConfig)
-    model: sequence_tasks.SequenceConfig = group(sequence_tasks.SequenceConfig)
+    model: sequence_classifier.SequenceConfig = group(sequence_classifier.SequenceConfig)
     sampling: sequence_predictions.SequenceSamplingConfig = group(
         sequence_predictions.SequenceSamplingConfig
     )
@@ -86,7 +86,7 @@ def build_task(config: SequencePatternsConfig, vocabulary: Mapping[str, Any]) ->
         init = functools.partial(model.init, source=blank, target=blank)
         steps = seq2seq.loss, seq2seq.train_step, seq2seq.derive
     else:
-        model = sequence_tasks.SequenceClassifier(
+        model = sequence_classifier.SequenceClassifier(
             config.model,
             source.size,
             labels=SPECIAL + target.words,
@@ -95,7 +95,7 @@ def build_task(config: SequencePatternsConfig, vocabulary: Mapping[str, Any]) ->
             bidirectional=config.task != "next_word",
         )
         init = functools.partial(model.init, tokens=blank)
-        steps = sequence_tasks.loss, sequence_tasks.train_step, sequence_tasks.derive
+        steps = sequence_classifier.loss, sequence_classifier.train_step, sequence_classifier.derive
     return Task(model, init, *steps, random=config.model.dropout > 0)
 
 
@@ -112,7 +112,7 @@ def analyze(
 ) -> dict[str, float]:
     """Scores whole sentences; writes what the report draws."""
     trained, size = (task.model, state.eval_params), config.eval_batch_size
-    sequence_pictures.write_pictures(folder, *trained, data, config.model.backbone, size)
+    sequence_plots.write_pictures(folder, *trained, data, config.model.backbone, size)
     options = config.task, config.sampling, size, config.dataset == GRAMMAR
     return sequence_predictions.measure(*trained, data, *options)
 
@@ -130,7 +130,7 @@ LAB = Lab(
     sweeps={
         "backbones": Sweep(
             question="Which backbone learns the task, and which goes on to longer sentences?",
-            axes={"backbone": sequence_tasks.BACKBONES, "seed": (0, 1, 2)},
+            axes={"backbone": sequence_classifier.BACKBONES, "seed": (0, 1, 2)},
             metrics=("test_of_optimum", "longer_of_optimum", "test_loss"),
         )
     },

@@ -15,11 +15,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxlabs import command
-from jaxlabs.analysis import sparse_code
+from jaxlabs.analysis import sae_features
 from jaxlabs.config import UserError, group, setting
 from jaxlabs.data import natural_images
-from jaxlabs.data.patches import patch_data
-from jaxlabs.data.splits import Data
+from jaxlabs.data.dataset import Data
+from jaxlabs.data.patch_data import patch_data
 from jaxlabs.lab import Lab
 from jaxlabs.models import sparse_autoencoder
 from jaxlabs.run_folder import RunFolder
@@ -89,8 +89,8 @@ def draw_filters(
     config: SparseAutoencoderRun, task: Task, vocabulary: Any, state: TrainState, key: jax.Array
 ) -> dict[str, np.ndarray]:
     """Returns the filters as pictures."""
-    found = sparse_code.filters(state.eval_params, config.model.patch_size)
-    return {"images": sparse_code.as_pictures(found)}
+    found = sae_features.filters(state.eval_params, config.model.patch_size)
+    return {"images": sae_features.as_pictures(found)}
 
 
 def analyze(
@@ -98,9 +98,9 @@ def analyze(
 ) -> dict[str, float]:
     """Fits edges to the filters and writes what the report draws."""
     photographs = natural_images.load(config.dataset, config.data_dir)
-    course = sparse_code.write_course(folder, data.headline, photographs)
+    course = sae_features.write_course(folder, data.headline, photographs)
     patches = data.train.arrays["patches"]
-    code = sparse_code.write_code(task.model, state.eval_params, patches, folder)
+    code = sae_features.write_code(task.model, state.eval_params, patches, folder)
     return course | code
 
 

@@ -19,8 +19,8 @@ from jaxlabs import command
 from jaxlabs.analysis import attention_maps, sentence_predictions
 from jaxlabs.config import RUNTIME, group, setting
 from jaxlabs.data import speeches
-from jaxlabs.data.speech_splits import classification_data
-from jaxlabs.data.splits import Data
+from jaxlabs.data.dataset import Data
+from jaxlabs.data.speech_data import classification_data
 from jaxlabs.data.tokenizers import WordTokenizer, split_words
 from jaxlabs.lab import Lab
 from jaxlabs.models import text_encoder

@@ -17,8 +17,8 @@ from jaxlabs.analysis import attention_maps, word_samples
 from jaxlabs.analysis.baselines import ngram_baselines
 from jaxlabs.config import group, setting
 from jaxlabs.data import speeches
-from jaxlabs.data.speech_splits import language_data
-from jaxlabs.data.splits import Data
+from jaxlabs.data.dataset import Data
+from jaxlabs.data.speech_data import language_data
 from jaxlabs.data.tokenizers import WordTokenizer, split_words
 from jaxlabs.lab import Lab
 from jaxlabs.losses.cross_entropy import perplexity

@@ -10,7 +10,7 @@ from flax import struct
 
 from jaxlabs import keys
 from jaxlabs.config import UserError
-from jaxlabs.data.permutation import shuffle_index
+from jaxlabs.data.shuffle import shuffle_index
 
 Batch = dict[str, jax.Array]
 

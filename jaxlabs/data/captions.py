@@ -12,10 +12,10 @@ import numpy as np
 
 from jaxlabs.config import UserError
 from jaxlabs.data.batches import Examples
+from jaxlabs.data.dataset import Data
 from jaxlabs.data.digits import CLASSES
 from jaxlabs.data.grammars import digit_captions
 from jaxlabs.data.images import ImageDataset, LabeledImages
-from jaxlabs.data.splits import Data
 from jaxlabs.data.tokenizers import PADDING, UNKNOWN, WordTokenizer
 
 CAPTION_SEED = 0

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from jaxlabs.config import UserError
-from jaxlabs.data import datasets, images, mnist, natural_images, sequence_splits, sources, speeches
+from jaxlabs.data import images, mnist, natural_images, sequence_data, sources, speeches, texts
 
 
 def replaced(path, kind):
@@ -47,15 +47,15 @@ def pictures(folder):
 def test_text(kind, tmp_path):
     if kind != "a folder":  # which has a line of its own
         path = replaced(tmp_path / "play.txt", kind)
-        require_refused(kind, path, datasets.load, str(path))
+        require_refused(kind, path, texts.load, str(path))
     path = replaced(tmp_path / "tiny_shakespeare.txt", kind)
-    require_refused(kind, path, datasets.load, "tiny_shakespeare", tmp_path)
+    require_refused(kind, path, texts.load, "tiny_shakespeare", tmp_path)
 
 
 def test_sentences(kind, tmp_path):
     path = replaced(tmp_path / "pairs.tsv", kind)
-    sizes = sequence_splits.SequenceDataConfig()
-    require_refused(kind, path, sequence_splits.splits_of, "translation", str(path), 0, sizes)
+    sizes = sequence_data.SequenceDataConfig()
+    require_refused(kind, path, sequence_data.splits_of, "translation", str(path), 0, sizes)
 
 
 def test_speeches(kind, tmp_path):

@@ -6,7 +6,7 @@ import pytest
 from jaxlabs.config import UserError
 from jaxlabs.data import sequence_files
 from jaxlabs.data.grammars import tagging
-from jaxlabs.data.sequence_splits import (
+from jaxlabs.data.sequence_data import (
     END,
     PADDING,
     SequenceDataConfig,

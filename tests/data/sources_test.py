@@ -9,7 +9,7 @@ import time
 import pytest
 
 from jaxlabs.config import UserError
-from jaxlabs.data import datasets, sources
+from jaxlabs.data import sources, texts
 
 CONTENT = b"to be, or not to be\n" * 200
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
@@ -159,7 +159,7 @@ def test_nothing_that_a_prepared_folder_names_is_imported(
     info = {"name": "tiny_shakespeare", "moduleName": "hostile", "fileFormat": "array_record"}
     (folder / "dataset_info.json").write_text(json.dumps(info | {"version": "1.0.0"}))
     with pytest.raises(UserError) as caught:
-        datasets.load("tiny_shakespeare", tmp_path, download=False)
+        texts.load("tiny_shakespeare", tmp_path, download=False)
     assert not marker.exists()
     assert str(caught.value).startswith(f"{folder}: not the published tiny_shakespeare")
 

@@ -6,7 +6,7 @@ import pytest
 
 from jaxlabs.config import UserError
 from jaxlabs.data.batches import batch_at
-from jaxlabs.data.speech_splits import (
+from jaxlabs.data.speech_data import (
     classification_data,
     constant_baselines,
     encode_prompt,

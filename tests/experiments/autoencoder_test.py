@@ -6,9 +6,9 @@ import pytest
 
 from experiments.autoencoder import LAB, PRESETS, AutoencoderRun, build_task
 from jaxlabs import command
-from jaxlabs.analysis import latent
+from jaxlabs.analysis import vae_latents
 from jaxlabs.data.batches import Examples
-from jaxlabs.data.splits import Data
+from jaxlabs.data.dataset import Data
 from jaxlabs.run_folder import RunFolder
 
 pytestmark = pytest.mark.usefixtures("reused_executables", "quickly_compiled")
@@ -86,7 +86,7 @@ def test_plain_linear_autoencoder_is_set_against_pca(tmp_path):
     params = task.init(jax.random.key(0))["params"]
     folder = RunFolder(tmp_path)
     folder.path.joinpath("arrays").mkdir()
-    metrics = latent.measure(task.model, params, data, preset.latents, folder, seed=0)
+    metrics = vae_latents.measure(task.model, params, data, preset.latents, folder, seed=0)
     assert metrics.keys() == {"pca_squared_error", "pca_angle"}
     assert folder.arrays("latent_map").exists()
     assert not folder.arrays("latent_units").exists()

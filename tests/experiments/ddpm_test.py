@@ -10,8 +10,8 @@ from PIL import Image
 
 from experiments import ddpm, mnist_classifier
 from jaxlabs import command
-from jaxlabs.analysis import picture_quality, picture_samples
-from jaxlabs.analysis.epochs import mean_losses
+from jaxlabs.analysis import fid_eval, diffusion_samples
+from jaxlabs.analysis.epoch_means import mean_losses
 from jaxlabs.config import UserError
 from jaxlabs.data import images
 from jaxlabs.run_folder import RunFolder
@@ -129,10 +129,10 @@ def test_measuring_goes_on_with_the_samples_that_it_had(whole, measured, tmp_pat
             raise KeyboardInterrupt
         return whole_draw(model, params, config, key, count, first)
 
-    whole_draw = picture_samples.draw
-    monkeypatch.setattr(picture_samples, "draw", draw)
-    monkeypatch.setattr(picture_samples, "CHUNK", 4)
-    monkeypatch.setattr(picture_quality, "KEPT_EVERY", 1)
+    whole_draw = diffusion_samples.draw
+    monkeypatch.setattr(diffusion_samples, "draw", draw)
+    monkeypatch.setattr(diffusion_samples, "CHUNK", 4)
+    monkeypatch.setattr(fid_eval, "KEPT_EVERY", 1)
     assert command.run(ddpm.LAB, flags) == 0
     assert asked == []  # the weights and all else are those of the run
     folder.arrays(name).unlink()
@@ -204,13 +204,13 @@ def test_samples_that_are_damaged_are_named_when_a_run_is_analyzed(tmp_path):
     folder.create()
     folder.write_sample("final", {"images": np.zeros((2, 4, 4, 1), np.float32)})
     np.testing.assert_array_equal(
-        picture_samples.read(folder, (4, 4, 1)), -np.ones((2, 4, 4, 1), np.float32)
+        diffusion_samples.read(folder, (4, 4, 1)), -np.ones((2, 4, 4, 1), np.float32)
     )
     damaged = [{"images": np.zeros((2, 4, 5, 1))}, {"other": np.zeros(3)}, {"images": np.zeros(0)}]
     for arrays in [*damaged, {"images": np.full((1, 4, 4, 1), "x")}]:
         folder.write_sample("final", arrays)
         with pytest.raises(UserError, match=r"final\.npz: holds no images of shape \[4, 4, 1\]"):
-            picture_samples.read(folder, (4, 4, 1))
+            diffusion_samples.read(folder, (4, 4, 1))
 
 
 def test_folder_of_pictures_that_do_not_halve_is_refused(tmp_path, capsys):

@@ -7,7 +7,7 @@ import pytest
 
 from experiments.mnist_classifier import LAB
 from jaxlabs import command
-from jaxlabs.analysis.judge import open_judge
+from jaxlabs.analysis.feature_extractor import open_judge
 from jaxlabs.config import UserError
 from jaxlabs.data import images
 from jaxlabs.run_folder import RunFolder

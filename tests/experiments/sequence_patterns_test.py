@@ -5,8 +5,8 @@ import pytest
 
 from experiments.sequence_patterns import LAB, PRESETS, SequencePatternsConfig
 from jaxlabs import command
-from jaxlabs.data.sequence_splits import GRAMMARS
-from jaxlabs.models.sequence_tasks import BACKBONES
+from jaxlabs.data.sequence_data import GRAMMARS
+from jaxlabs.models.sequence_classifier import BACKBONES
 from jaxlabs.run_folder import RunFolder
 
 pytestmark = pytest.mark.usefixtures("reused_executables", "quickly_compiled")

@@ -15,7 +15,7 @@ from jaxlabs import command, keys
 from jaxlabs.analysis import gradients
 from jaxlabs.analysis.text_samples import RULE
 from jaxlabs.data import speeches
-from jaxlabs.layers import windowed_attention
+from jaxlabs.layers import local_attention
 from jaxlabs.models import transformer_lm
 from jaxlabs.run_folder import RunFolder
 from jaxlabs.training.state import count_parameters, create_state
@@ -208,11 +208,11 @@ def test_four_devices_take_the_step_of_one(start):
 
 
 def test_gradient_of_the_loss_through_the_band_in_float64(start, monkeypatch):
-    monkeypatch.setattr(windowed_attention, "MIN_BAND", 1)
-    monkeypatch.setattr(windowed_attention, "WINDOWS_IN_BAND", 1)
+    monkeypatch.setattr(local_attention, "MIN_BAND", 1)
+    monkeypatch.setattr(local_attention, "WINDOWS_IN_BAND", 1)
     state, batch = start(optax.identity(), attention_window=2), batch_of(size=2)
     batch["weights"][1, 5:] = 0
-    assert windowed_attention.AttentionMask(2).prefer_banded(batch["inputs"].shape[1])
+    assert local_attention.AttentionMask(2).prefer_banded(batch["inputs"].shape[1])
 
     def total(params):
         return transformer_lm.loss(params, batch, keys.stream(0, "x"), state, False).total

@@ -20,9 +20,9 @@ from jaxlabs import paths
 from jaxlabs.config import Config, UserError, nearest, setting
 from jaxlabs.data import sequence_files
 from jaxlabs.data.batches import Examples
+from jaxlabs.data.dataset import Data
 from jaxlabs.data.grammars import next_word, sentiment, tagging, translation
 from jaxlabs.data.sequence_files import Pair
-from jaxlabs.data.splits import Data
 
 GRAMMARS: dict[str, ModuleType] = {
     "next_word": next_word,

@@ -3,8 +3,8 @@
 import numpy as np
 
 from jaxlabs.data.batches import Examples
+from jaxlabs.data.dataset import Data
 from jaxlabs.data.natural_images import Photographs, normalized, random_patches, whitened
-from jaxlabs.data.splits import Data
 
 
 def patch_data(photographs: Photographs, count: int, size: int, seed: int) -> Data:

@@ -1,4 +1,4 @@
-"""Holds jaxlabs/data/datasets.py to its search order, and to saying what it did instead."""
+"""Holds jaxlabs/data/texts.py to its search order, and to saying what it did instead."""
 
 import dataclasses
 import hashlib
@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from jaxlabs.config import UserError
-from jaxlabs.data import datasets, sources
-from jaxlabs.data.datasets import TINY_SHAKESPEARE, load
+from jaxlabs.data import sources, texts
+from jaxlabs.data.texts import TINY_SHAKESPEARE, load
 
 TEXT = "First Citizen:\nSpeak, speak.\n"
 SMALL = dataclasses.replace(TINY_SHAKESPEARE, sha256=hashlib.sha256(TEXT.encode()).hexdigest())
@@ -30,7 +30,7 @@ def no_network_and_no_data_of_this_machine(monkeypatch, tmp_path):
 @pytest.fixture
 def small(monkeypatch):
     """Lets a text of two lines pass for the published one."""
-    monkeypatch.setattr(datasets, "TINY_SHAKESPEARE", SMALL)
+    monkeypatch.setattr(texts, "TINY_SHAKESPEARE", SMALL)
 
 
 def forbid(monkeypatch, name: str) -> None:

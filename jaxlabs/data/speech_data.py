@@ -5,10 +5,10 @@ from collections.abc import Callable
 import numpy as np
 
 from jaxlabs.config import UserError
-from jaxlabs.data import text
+from jaxlabs.data import windows
 from jaxlabs.data.batches import Examples
+from jaxlabs.data.dataset import Data
 from jaxlabs.data.speeches import SPEAKERS, Sentences, Speeches
-from jaxlabs.data.splits import Data
 from jaxlabs.data.tokenizers import PADDING, UNKNOWN, WordTokenizer
 
 SHOWN = 2
@@ -105,7 +105,7 @@ def language_data(
         held-out ones are the three test texts, one after the other.
       validation_fraction: share of the training text, its end, that is held out, in [0, 1); it
         becomes the split `validation`, which is then the headline. Without it `train_text` is.
-      stride: targets that each further sliding window scores; see `text.sliding_windows`.
+      stride: targets that each further sliding window scores; see `windows.sliding_windows`.
 
     Raises:
       UserError: a text is shorter than one window.
@@ -118,12 +118,12 @@ def language_data(
     tests = {name: tokenizer.encode(content) for name, content in speeches.test_texts.items()}
     splits |= {"train_text": train} | tests
     return Data(
-        train=text.token_stream(train, block),
+        train=windows.token_stream(train, block),
         evaluations={
-            name: text.consecutive_windows(tokens, block) for name, tokens in splits.items()
+            name: windows.consecutive_windows(tokens, block) for name, tokens in splits.items()
         },
         final_eval_sets=lambda: {
-            f"{name}_sliding": text.sliding_windows(tokens, block, stride)
+            f"{name}_sliding": windows.sliding_windows(tokens, block, stride)
             for name, tokens in splits.items()
         },
         dataset=speeches.describe() | dict(speeches.text_facts) | {"train_tokens": len(train)},

@@ -5,8 +5,8 @@ import pytest
 
 from jaxlabs.config import UserError
 from jaxlabs.data.batches import ContiguousStreams
-from jaxlabs.data.datasets import TextDataset
-from jaxlabs.data.language import bptt_data
+from jaxlabs.data.char_lm_data import bptt_data
+from jaxlabs.data.texts import TextDataset
 from jaxlabs.data.tokenizers import CharTokenizer
 
 LETTERS = np.random.default_rng(0).choice(list("abcdefg"), 3000)

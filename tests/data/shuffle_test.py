@@ -1,4 +1,4 @@
-"""Holds jaxlabs/data/permutation.py to being a permutation, and a fair one."""
+"""Holds jaxlabs/data/shuffle.py to being a permutation, and a fair one."""
 
 import itertools
 import math
@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from jaxlabs.data.permutation import ROUNDS, shuffle_index
+from jaxlabs.data.shuffle import ROUNDS, shuffle_index
 
 
 def orders(count: int, draws: int, seed: int) -> np.ndarray:

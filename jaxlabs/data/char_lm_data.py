@@ -5,10 +5,10 @@ from collections.abc import Callable
 
 import numpy as np
 
-from jaxlabs.data import text
+from jaxlabs.data import windows
 from jaxlabs.data.batches import ContiguousStreams
-from jaxlabs.data.datasets import TextDataset
-from jaxlabs.data.splits import Data
+from jaxlabs.data.dataset import Data
+from jaxlabs.data.texts import TextDataset
 from jaxlabs.data.tokenizers import CharTokenizer
 
 EVALUATION_WINDOWS = 128
@@ -44,17 +44,19 @@ def language_data(
       UserError: a split is shorter than one window.
     """
     tokenizer = CharTokenizer.from_text(dataset.text)
-    train, held_out = (_tokens(tokenizer, part) for part in text.split_text(dataset.text))
+    train, held_out = (_tokens(tokenizer, part) for part in windows.split_text(dataset.text))
     whole = np.concatenate([train, held_out])
     return Data(
-        train=text.token_stream(train, context_length),
+        train=windows.token_stream(train, context_length),
         evaluations={
-            "held_out": text.consecutive_windows(held_out, context_length),
-            "train_windows": text.evenly_spaced_windows(train, context_length, EVALUATION_WINDOWS),
-            "whole_text": text.random_windows(whole, context_length, EVALUATION_WINDOWS, seed),
+            "held_out": windows.consecutive_windows(held_out, context_length),
+            "train_windows": windows.evenly_spaced_windows(
+                train, context_length, EVALUATION_WINDOWS
+            ),
+            "whole_text": windows.random_windows(whole, context_length, EVALUATION_WINDOWS, seed),
         },
         final_eval_sets=lambda: {
-            "sliding_window": text.sliding_windows(
+            "sliding_window": windows.sliding_windows(
                 held_out, context_length, -(-context_length // OVERLAP)
             )
         },
@@ -95,11 +97,11 @@ def bptt_data(
     data = language_data(dataset, context_length, seed, baselines)
     streams = ContiguousStreams(tokens=data.train.tokens, context_length=context_length)
     streams.windows(batch_size)  # says so if it is too short
-    held_out = CharTokenizer.from_json(data.vocabulary).encode(text.split_text(dataset.text)[1])
+    held_out = CharTokenizer.from_json(data.vocabulary).encode(windows.split_text(dataset.text)[1])
     targets = len(held_out) - 1
     rows = min(STREAMS, targets // context_length)
     evaluations = {
-        "held_out": text.consecutive_windows(held_out, -(-targets // rows)),
+        "held_out": windows.consecutive_windows(held_out, -(-targets // rows)),
         "held_out_windows": data.evaluations["held_out"],
         "train_windows": data.evaluations["train_windows"],
     }

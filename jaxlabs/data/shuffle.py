@@ -29,7 +29,7 @@ def shuffle_index(index: jax.Array, count: int, key: jax.Array) -> jax.Array:
 
     Example:
       >>> import jax
-      >>> from jaxlabs.data.permutation import shuffle_index
+      >>> from jaxlabs.data.shuffle import shuffle_index
       >>> sorted(shuffle_index(jax.numpy.arange(5), 5, jax.random.key(0)).tolist())
       [0, 1, 2, 3, 4]
 

@@ -5,8 +5,8 @@ import pytest
 
 from jaxlabs.config import UserError
 from jaxlabs.data import images
+from jaxlabs.data.image_data import PictureConfig, picture_data
 from jaxlabs.data.images import ImageDataset, LabeledImages
-from jaxlabs.data.pictures import PictureConfig, picture_data
 
 
 @pytest.fixture(scope="module")

@@ -8,8 +8,8 @@ import scipy.special
 from jaxlabs.config import Config, UserError, setting
 from jaxlabs.data import images
 from jaxlabs.data.batches import Examples
+from jaxlabs.data.dataset import Data
 from jaxlabs.data.images import ImageDataset, LabeledImages
-from jaxlabs.data.splits import Data
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
