@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxlabs.diffusion.schedules import EPSILON, DiffusionConfig, Schedule, alphas_cumprod
+from jaxlabs.diffusion.noise_schedules import EPSILON, DiffusionConfig, Schedule, alphas_cumprod
 
 
 def at(table: np.ndarray | jax.Array, t: jax.Array, like: jax.Array) -> jax.Array:

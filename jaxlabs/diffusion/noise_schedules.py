@@ -102,7 +102,7 @@ def alphas_cumprod(config: DiffusionConfig) -> np.ndarray:
     """Returns the share of an image's variance that is left at each time, `[T]` float64.
 
     Example:
-      >>> from jaxlabs.diffusion.schedules import DiffusionConfig, alphas_cumprod
+      >>> from jaxlabs.diffusion.noise_schedules import DiffusionConfig, alphas_cumprod
       >>> f"{alphas_cumprod(DiffusionConfig(num_timesteps=1000))[-1]:.2e}"
       '4.04e-05'
     """

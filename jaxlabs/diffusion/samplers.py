@@ -19,7 +19,12 @@ import numpy as np
 
 from jaxlabs import keys
 from jaxlabs.config import RUNTIME, Config, UserError, setting
-from jaxlabs.diffusion.schedules import EPSILON, DiffusionConfig, alphas_cumprod, make_schedule
+from jaxlabs.diffusion.noise_schedules import (
+    EPSILON,
+    DiffusionConfig,
+    alphas_cumprod,
+    make_schedule,
+)
 
 ANCESTRAL, DDIM, DPM_SOLVER = SAMPLERS = ("ancestral", "ddim", "dpm_solver")
 SPACINGS = ("trailing", "leading", "linspace", "log_snr")

@@ -23,7 +23,7 @@ MIN_CHANNELS = 32
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
-def convolve3x3(x: jax.Array, kernel: jax.Array, precision: str = "default") -> jax.Array:
+def conv3x3(x: jax.Array, kernel: jax.Array, precision: str = "default") -> jax.Array:
     """Correlates pictures with a 3x3 kernel, zeros around them, `[batch, height, width, out]`.
 
     On CPUs wide float32 pictures take half the products (`winograd`): rounding is relative to the
@@ -61,7 +61,7 @@ def _library(precision: str) -> Callable[[jax.Array, jax.Array], jax.Array]:
 
 
 def _forward(x: jax.Array, kernel: jax.Array, precision: str):
-    return convolve3x3(x, kernel, precision), (x, kernel)
+    return conv3x3(x, kernel, precision), (x, kernel)
 
 
 def _backward(precision: str, saved: tuple[jax.Array, jax.Array], gradient: jax.Array):
@@ -73,11 +73,11 @@ def _backward(precision: str, saved: tuple[jax.Array, jax.Array], gradient: jax.
     return lax.platform_dependent(*saved, gradient, cpu=dots, default=by_library)
 
 
-convolve3x3.defvjp(_forward, _backward)
+conv3x3.defvjp(_forward, _backward)
 
 
 def conv_as_matmuls(x: jax.Array, kernel: jax.Array, precision: str = "default") -> jax.Array:
-    """`convolve3x3` as a dot for every column of taps, which meets three lines side by side.
+    """`conv3x3` as a dot for every column of taps, which meets three lines side by side.
 
         lines  [batch, height, width, 3 * in]    lines h-1, h, h+1 of every pixel
         y[w] = lines[w-1] @ taps[left] + lines[w] @ taps[middle] + lines[w+1] @ taps[right]

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxlabs.layers.convolve3x3 import convolve3x3
+from jaxlabs.layers.conv3x3 import conv3x3
 from jaxlabs.layers.initializers import FAN_IN_UNIFORM
 from jaxlabs.layers.matmul import Dense, Initializer, within
 
@@ -36,7 +36,7 @@ class Conv3x3(nn.Module):
         bias_init = within((9 * x.shape[-1]) ** -0.5)
         bias = self.param("bias", bias_init, (self.features,), jnp.float32)
         x, kernel = nn.dtypes.promote_dtype(x, kernel)
-        return convolve3x3(x, kernel, self.precision) + bias[None, None, None, :]
+        return conv3x3(x, kernel, self.precision) + bias[None, None, None, :]
 
 
 class ResidualBlock(nn.Module):

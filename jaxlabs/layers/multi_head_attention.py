@@ -12,9 +12,9 @@ from jax import lax
 from jaxlabs.layers import positions
 from jaxlabs.layers.attention import attention_parts
 from jaxlabs.layers.dropout import Dropout
+from jaxlabs.layers.local_attention import AttentionMask
 from jaxlabs.layers.matmul import Dense, Initializer, matmul, within
 from jaxlabs.layers.normalization import rms_norm
-from jaxlabs.layers.windowed_attention import AttentionMask
 
 Mask = jax.Array | AttentionMask | None
 """Who may see whom: booleans (`layers.masks`), a window that is not spelled out, or everyone."""

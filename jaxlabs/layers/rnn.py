@@ -1,6 +1,6 @@
 """Layers of recurrent cells, forth or forth and back, over batches of padded sequences.
 
-The cells' equations and the scan over time stand in `jaxlabs.layers.recurrent_cells`. What the
+The cells' equations and the scan over time stand in `jaxlabs.layers.rnn_cells`. What the
 input says to the gates is one product for all times, so that the scan multiplies by the recurrent
 kernel alone. A layer has time as its first axis, the module around the layers has batches first.
 """
@@ -14,7 +14,7 @@ import jax.numpy as jnp
 
 from jaxlabs.layers.dropout import Dropout
 from jaxlabs.layers.matmul import Initializer, matmul, within
-from jaxlabs.layers.recurrent_cells import CELLS, State, cell_step, rnn_scan
+from jaxlabs.layers.rnn_cells import CELLS, State, cell_step, rnn_scan
 
 RECURRENT_INITS = ("uniform", "orthogonal")
 

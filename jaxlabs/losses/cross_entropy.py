@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxlabs.losses.parts import LossOutput
+from jaxlabs.losses.loss_output import LossOutput
 
 
 def cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:

@@ -32,7 +32,7 @@ from jaxlabs.losses.elbo import (
     gaussian_log_likelihood,
     importance_weighted_bound,
 )
-from jaxlabs.losses.parts import LossOutput
+from jaxlabs.losses.loss_output import LossOutput
 from jaxlabs.training.state import TrainState
 from jaxlabs.training.step import build_train_step
 

@@ -22,12 +22,12 @@ import jax
 import jax.numpy as jnp
 
 from jaxlabs.config import Config, setting
+from jaxlabs.layers.conv3x3 import conv3x3
 from jaxlabs.layers.convolution import max_pool
-from jaxlabs.layers.convolve3x3 import convolve3x3
 from jaxlabs.layers.matmul import PRECISIONS, Dense, matmul
 from jaxlabs.layers.normalization import BatchNorm, build_norm
 from jaxlabs.losses.cross_entropy import scored
-from jaxlabs.losses.parts import LossOutput
+from jaxlabs.losses.loss_output import LossOutput
 from jaxlabs.models.image_classifier import NUM_POOLS, require_divisible, to_float
 from jaxlabs.training.state import TrainState
 from jaxlabs.training.step import build_train_step
@@ -133,7 +133,7 @@ class HiddenLayer(nn.Module):
         dense = config.network == "mlp"
         shape = (x.shape[-1], width) if dense else (3, 3, x.shape[-1], width)
         init = nn.initializers.variance_scaling(2.0 * config.init_gain**2, "fan_in", "normal")
-        linear = matmul if dense else convolve3x3
+        linear = matmul if dense else conv3x3
         z = linear(x, self.param("kernel", init, shape, jnp.float32), config.matmul_precision)
         self.sow("intermediates", "linear", z)
         if self.norm == "batch":

@@ -25,10 +25,10 @@ from jaxlabs.decoding.generate import generate
 from jaxlabs.decoding.recurrent import RecurrentDecoder
 from jaxlabs.layers.dropout import Dropout
 from jaxlabs.layers.matmul import PRECISIONS, Dense
-from jaxlabs.layers.recurrent import RECURRENT_INITS, Recurrent, zero_state
-from jaxlabs.layers.recurrent_cells import CELLS, State
+from jaxlabs.layers.rnn import RECURRENT_INITS, Recurrent, zero_state
+from jaxlabs.layers.rnn_cells import CELLS, State
 from jaxlabs.losses.cross_entropy import scored
-from jaxlabs.losses.parts import LossOutput
+from jaxlabs.losses.loss_output import LossOutput
 from jaxlabs.models.vocabulary import VocabularyConfig
 from jaxlabs.training.state import TrainState
 from jaxlabs.training.step import build_train_step

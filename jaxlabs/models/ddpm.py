@@ -26,13 +26,13 @@ import jax.numpy as jnp
 
 from jaxlabs import keys
 from jaxlabs.config import Config, UserError, setting
-from jaxlabs.diffusion import process
-from jaxlabs.diffusion.schedules import DiffusionConfig, make_schedule
+from jaxlabs.diffusion import forward_process
+from jaxlabs.diffusion.noise_schedules import DiffusionConfig, make_schedule
 from jaxlabs.layers import positions
 from jaxlabs.layers.convolution import Conv3x3, ResidualBlock, max_pool, upsample
 from jaxlabs.layers.initializers import FAN_IN_UNIFORM
 from jaxlabs.layers.matmul import PRECISIONS, Dense
-from jaxlabs.losses.parts import LossOutput
+from jaxlabs.losses.loss_output import LossOutput
 from jaxlabs.training.state import TrainState
 from jaxlabs.training.step import build_train_step
 
@@ -195,11 +195,11 @@ def loss(
         labels = jnp.where(told, labels, model.classes)
 
     schedule = make_schedule(model.diffusion)
-    x = process.q_sample(schedule, x0, t, noise)
+    x = forward_process.q_sample(schedule, x0, t, noise)
     output = model.apply({"params": params}, x, t, labels)
-    target = process.target(schedule, x0, noise, t, model.diffusion.prediction_type)
+    target = forward_process.target(schedule, x0, noise, t, model.diffusion.prediction_type)
     squared_error = jnp.square(output - target).mean(axis=(1, 2, 3))
-    time_weight = jnp.asarray(process.loss_weights(model.diffusion))[t]
+    time_weight = jnp.asarray(forward_process.loss_weights(model.diffusion))[t]
     weights = batch["weights"]
     return LossOutput(
         total=jnp.sum(squared_error * time_weight * weights),

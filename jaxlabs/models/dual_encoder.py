@@ -31,7 +31,7 @@ from jaxlabs.data.tokenizers import PADDING
 from jaxlabs.layers.convolution import Conv3x3, max_pool
 from jaxlabs.layers.matmul import Dense
 from jaxlabs.losses import contrastive
-from jaxlabs.losses.parts import LossOutput
+from jaxlabs.losses.loss_output import LossOutput
 from jaxlabs.models.image_classifier import NUM_POOLS, RELU, shifted, to_float
 from jaxlabs.models.text_encoder import TextEncoder, TextEncoderConfig, masked_mean
 from jaxlabs.training.state import TrainState

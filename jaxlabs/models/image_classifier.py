@@ -26,7 +26,7 @@ from jaxlabs.layers.convolution import Conv3x3, max_pool
 from jaxlabs.layers.dropout import Dropout
 from jaxlabs.layers.matmul import PRECISIONS, Dense
 from jaxlabs.losses.cross_entropy import scored
-from jaxlabs.losses.parts import LossOutput
+from jaxlabs.losses.loss_output import LossOutput
 from jaxlabs.training.state import TrainState
 from jaxlabs.training.step import build_train_step
 

@@ -27,11 +27,11 @@ import jax.numpy as jnp
 from jaxlabs import keys
 from jaxlabs.decoding.beam import Beams, beam_search
 from jaxlabs.layers.matmul import Dense
-from jaxlabs.layers.recurrent_cells import CELLS
+from jaxlabs.layers.rnn_cells import CELLS
 from jaxlabs.losses.cross_entropy import is_top1, scored
-from jaxlabs.losses.parts import LossOutput
-from jaxlabs.models.sequence_tasks import PADDING, Reader, SequenceConfig
-from jaxlabs.models.writers import RNNAttentionDecoder, TransformerDecoderStack
+from jaxlabs.losses.loss_output import LossOutput
+from jaxlabs.models.seq2seq_decoders import RNNAttentionDecoder, TransformerDecoderStack
+from jaxlabs.models.sequence_classifier import PADDING, Reader, SequenceConfig
 from jaxlabs.training.state import TrainState
 from jaxlabs.training.step import build_train_step
 

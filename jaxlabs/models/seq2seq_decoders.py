@@ -15,10 +15,10 @@ from jaxlabs.layers.dropout import Dropout
 from jaxlabs.layers.matmul import Dense
 from jaxlabs.layers.multi_head_attention import empty_cache
 from jaxlabs.layers.normalization import build_norm
-from jaxlabs.layers.recurrent import Recurrent
-from jaxlabs.layers.recurrent_cells import CELLS
+from jaxlabs.layers.rnn import Recurrent
+from jaxlabs.layers.rnn_cells import CELLS
 from jaxlabs.layers.transformer import DecoderBlock
-from jaxlabs.models.sequence_tasks import SequenceConfig, block_options, embedding, placed
+from jaxlabs.models.sequence_classifier import SequenceConfig, block_options, embedding, placed
 
 
 class RNNAttentionDecoder(nn.Module):

@@ -30,11 +30,11 @@ from jaxlabs.layers import masks, positions
 from jaxlabs.layers.dropout import Dropout
 from jaxlabs.layers.matmul import PRECISIONS, Dense
 from jaxlabs.layers.normalization import build_norm
-from jaxlabs.layers.recurrent import Recurrent
-from jaxlabs.layers.recurrent_cells import CELLS
+from jaxlabs.layers.rnn import Recurrent
+from jaxlabs.layers.rnn_cells import CELLS
 from jaxlabs.layers.transformer import EncoderBlock
 from jaxlabs.losses.cross_entropy import scored
-from jaxlabs.losses.parts import LossOutput
+from jaxlabs.losses.loss_output import LossOutput
 from jaxlabs.losses.spans import span_counts, span_f1
 from jaxlabs.training.state import TrainState
 from jaxlabs.training.step import build_train_step

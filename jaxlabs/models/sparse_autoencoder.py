@@ -18,7 +18,7 @@ import jax.numpy as jnp
 
 from jaxlabs.config import Config, UserError, setting
 from jaxlabs.layers.matmul import PRECISIONS, matmul
-from jaxlabs.losses.parts import LossOutput
+from jaxlabs.losses.loss_output import LossOutput
 from jaxlabs.losses.sparsity import k_sparse, kl_sparsity
 from jaxlabs.training.state import TrainState
 from jaxlabs.training.step import build_train_step

@@ -33,7 +33,7 @@ from jaxlabs.layers.matmul import PRECISIONS, Dense
 from jaxlabs.layers.normalization import build_norm
 from jaxlabs.layers.transformer import EncoderBlock
 from jaxlabs.losses.cross_entropy import cross_entropy, is_top1
-from jaxlabs.losses.parts import LossOutput
+from jaxlabs.losses.loss_output import LossOutput
 from jaxlabs.models.vocabulary import VocabularyConfig
 from jaxlabs.training.state import TrainState
 from jaxlabs.training.step import build_train_step

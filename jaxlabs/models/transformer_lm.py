@@ -29,13 +29,13 @@ from jaxlabs.layers import masks, positions
 from jaxlabs.layers.dropout import Dropout
 from jaxlabs.layers.feed_forward import ACTIVATIONS
 from jaxlabs.layers.initializers import INITS, transformer_initializers
+from jaxlabs.layers.local_attention import AttentionMask
 from jaxlabs.layers.matmul import PRECISIONS, Dense, matmul
 from jaxlabs.layers.multi_head_attention import Mask
 from jaxlabs.layers.normalization import NORMS, build_norm
 from jaxlabs.layers.transformer import BlockCache, EncoderBlock, empty_block_cache
-from jaxlabs.layers.windowed_attention import AttentionMask
 from jaxlabs.losses.cross_entropy import scored
-from jaxlabs.losses.parts import LossOutput
+from jaxlabs.losses.loss_output import LossOutput
 from jaxlabs.models.vocabulary import VocabularyConfig
 from jaxlabs.training.state import TrainState
 from jaxlabs.training.step import build_train_step

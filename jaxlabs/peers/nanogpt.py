@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 
 from jaxlabs.config import UserError
-from jaxlabs.data.text import consecutive_windows, split_text
 from jaxlabs.data.tokenizers import CharTokenizer
+from jaxlabs.data.windows import consecutive_windows, split_text
 from jaxlabs.models.transformer_lm import TransformerLMConfig
 from jaxlabs.peers.torch_gpt import build_gpt
 

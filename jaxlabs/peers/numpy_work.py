@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from jaxlabs.analysis.benchmark.worker import Work
-from jaxlabs.data.splits import Data
+from jaxlabs.data.dataset import Data
 from jaxlabs.peers import numpy_sparse_autoencoder
 from jaxlabs.training.run_config import RunConfig
 

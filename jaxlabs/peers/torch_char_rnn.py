@@ -6,7 +6,7 @@ PyTorch is imported when it is used.
 from collections.abc import Mapping
 from typing import Any
 
-from jaxlabs.layers.recurrent import Recurrent
+from jaxlabs.layers.rnn import Recurrent
 from jaxlabs.models.char_rnn import CharRNNConfig
 from jaxlabs.peers import torch_names, torch_recurrent
 

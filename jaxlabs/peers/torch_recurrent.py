@@ -1,11 +1,11 @@
-"""PyTorch's own `nn.RNN`, `nn.LSTM` and `nn.GRU`: the twins of `jaxlabs.layers.recurrent`."""
+"""PyTorch's own `nn.RNN`, `nn.LSTM` and `nn.GRU`: the twins of `jaxlabs.layers.rnn`."""
 
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-from jaxlabs.layers.recurrent import Recurrent
+from jaxlabs.layers.rnn import Recurrent
 from jaxlabs.peers import torch_names
 
 

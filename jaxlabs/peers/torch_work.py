@@ -13,8 +13,8 @@ import numpy as np
 from jaxlabs.analysis.benchmark.work import MATMUL, attention_flops
 from jaxlabs.analysis.benchmark.worker import Work
 from jaxlabs.data.batches import Examples
+from jaxlabs.diffusion.noise_schedules import DiffusionConfig, alphas_cumprod
 from jaxlabs.diffusion.samplers import SamplerConfig, coefficients, timesteps
-from jaxlabs.diffusion.schedules import DiffusionConfig, alphas_cumprod
 from jaxlabs.peers.torch_training import Mode, build_step
 from jaxlabs.training.run_config import RunConfig
 

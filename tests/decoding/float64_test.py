@@ -16,7 +16,7 @@ from jaxlabs.decoding.generate import empty_carry
 from jaxlabs.decoding.recurrent import RecurrentDecoder
 from jaxlabs.decoding.transformer import TransformerDecoder
 from jaxlabs.models import char_rnn, seq2seq, transformer_lm
-from jaxlabs.models.sequence_tasks import SequenceConfig
+from jaxlabs.models.sequence_classifier import SequenceConfig
 
 pytestmark = pytest.mark.usefixtures("quickly_compiled")
 

@@ -4,8 +4,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxlabs.diffusion import process
-from jaxlabs.diffusion.schedules import DiffusionConfig, alphas_cumprod, make_schedule
+from jaxlabs.diffusion import forward_process
+from jaxlabs.diffusion.noise_schedules import DiffusionConfig, alphas_cumprod, make_schedule
 
 CONFIG = DiffusionConfig(num_timesteps=50, beta_end=0.2)
 SCHEDULE = make_schedule(CONFIG)
@@ -21,7 +21,7 @@ def test_noisy_pictures_have_the_mean_and_the_variance_of_their_time():
     noise = jax.random.normal(jax.random.key(0), (len(TIMES), count, 2))
     for t, drawn in zip(TIMES, noise, strict=True):
         t_of_all = jnp.full((count,), t)
-        x = process.q_sample(SCHEDULE, jnp.broadcast_to(x0[None], drawn.shape), t_of_all, drawn)
+        x = forward_process.q_sample(SCHEDULE, jnp.broadcast_to(x0[None], drawn.shape), t_of_all, drawn)
         share = alphas_cumprod(CONFIG)[t]
         error = ((1 - share) / count) ** 0.5
         np.testing.assert_allclose(x.mean(axis=0), share**0.5 * x0, atol=4 * error)
@@ -35,8 +35,8 @@ def test_one_step_after_another_ends_in_the_same_distribution():
         beta = float(SCHEDULE.betas[t])
         signal, variance = signal * (1 - beta) ** 0.5, variance * (1 - beta) + beta
         at = (jnp.array([t]), jnp.ones((1, 1)))
-        assert process.at(SCHEDULE.sqrt_alpha_bars, *at)[0, 0] == pytest.approx(signal, rel=1e-5)
-        spread = process.at(SCHEDULE.sqrt_one_minus_alpha_bars, *at)[0, 0]
+        assert forward_process.at(SCHEDULE.sqrt_alpha_bars, *at)[0, 0] == pytest.approx(signal, rel=1e-5)
+        spread = forward_process.at(SCHEDULE.sqrt_one_minus_alpha_bars, *at)[0, 0]
         assert spread**2 == pytest.approx(variance, rel=1e-5)
 
 
@@ -44,7 +44,7 @@ def test_posterior_is_what_bayes_rule_gives():
     """The product of two normal densities in the picture before: precisions add up."""
     x0, x = pictures(3, 2, 2, 1), pictures(3, 2, 2, 1)[::-1].copy()
     t, left = np.array([1, 24, 49]), alphas_cumprod(CONFIG)
-    mean, variance, log_variance = process.posterior(SCHEDULE, jnp.array(x0), x, t)
+    mean, variance, log_variance = forward_process.posterior(SCHEDULE, jnp.array(x0), x, t)
     chex.assert_shape(mean, x.shape)
     for row, time in enumerate(t):
         alpha = left[time] / left[time - 1]
@@ -53,7 +53,7 @@ def test_posterior_is_what_bayes_rule_gives():
         np.testing.assert_allclose(mean[row], expected / (to_x + from_x0), atol=2e-6)
         assert variance[row] == pytest.approx(1 / (to_x + from_x0), rel=1e-5)
         assert log_variance[row] == pytest.approx(-np.log(to_x + from_x0), rel=1e-5)
-    at_first = process.posterior(SCHEDULE, x0, x, np.array([0, 0, 0]))
+    at_first = forward_process.posterior(SCHEDULE, x0, x, np.array([0, 0, 0]))
     np.testing.assert_allclose(at_first[0], x0, atol=1e-6)
     np.testing.assert_array_equal(at_first[1], 0)
 
@@ -61,11 +61,11 @@ def test_posterior_is_what_bayes_rule_gives():
 @pytest.mark.parametrize("prediction", ["epsilon", "v"])
 def test_target_leads_back_to_picture_and_noise(prediction):
     x0, noise = pictures(4, 3, 3, 1), pictures(4, 3, 3, 1)[::-1].copy()
-    x = process.q_sample(SCHEDULE, x0, TIMES, noise)
-    target = process.target(SCHEDULE, x0, noise, TIMES, prediction)
-    found = process.predict_x0(SCHEDULE, x, TIMES, target, prediction)
+    x = forward_process.q_sample(SCHEDULE, x0, TIMES, noise)
+    target = forward_process.target(SCHEDULE, x0, noise, TIMES, prediction)
+    found = forward_process.predict_x0(SCHEDULE, x, TIMES, target, prediction)
     np.testing.assert_allclose(found, x0, atol=2e-5)
-    found = process.predict_eps(SCHEDULE, x, TIMES, target, prediction)
+    found = forward_process.predict_eps(SCHEDULE, x, TIMES, target, prediction)
     np.testing.assert_allclose(found, noise, atol=2e-5)
 
 
@@ -73,8 +73,8 @@ def test_v_turns_the_picture_a_quarter_ahead_of_x():
     """In the plane of picture and noise, x = (cos, sin) and v = (-sin, cos)."""
     ones, zeros = jnp.ones((4, 1)), jnp.zeros((4, 1))
     angle = np.arccos(alphas_cumprod(CONFIG)[TIMES] ** 0.5)[:, None]
-    of_picture = process.target(SCHEDULE, ones, zeros, TIMES, "v")
-    of_noise = process.target(SCHEDULE, zeros, ones, TIMES, "v")
+    of_picture = forward_process.target(SCHEDULE, ones, zeros, TIMES, "v")
+    of_noise = forward_process.target(SCHEDULE, zeros, ones, TIMES, "v")
     np.testing.assert_allclose(of_picture, -np.sin(angle), atol=1e-6)
     np.testing.assert_allclose(of_noise, np.cos(angle), atol=1e-6)
 
@@ -83,13 +83,13 @@ def test_v_turns_the_picture_a_quarter_ahead_of_x():
 def test_min_snr_weighs_errors_of_the_picture_by_the_cut_ratio(prediction):
     """An output off by d means a picture off by e: weight d^2 = min(SNR, gamma) e^2."""
     config = DiffusionConfig(prediction_type=prediction, loss_weighting="min_snr", num_timesteps=50)
-    weights, schedule = process.loss_weights(config), make_schedule(config, np.float64)
+    weights, schedule = forward_process.loss_weights(config), make_schedule(config, np.float64)
     with jax.enable_x64(True):
         x, output = jnp.ones((4, 1), jnp.float64), jnp.zeros((4, 1), jnp.float64)
         both = [
-            process.predict_x0(schedule, x, TIMES, o, prediction) for o in (output, output + 0.1)
+            forward_process.predict_x0(schedule, x, TIMES, o, prediction) for o in (output, output + 0.1)
         ]
         in_picture = np.square(np.asarray(both[1] - both[0]))[:, 0]
     expected = np.minimum(schedule.snr[TIMES], 5.0) * in_picture / 0.1**2
     np.testing.assert_allclose(weights[TIMES], expected, rtol=2e-5)
-    assert (process.loss_weights(CONFIG) == 1).all()
+    assert (forward_process.loss_weights(CONFIG) == 1).all()

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from jaxlabs.config import UserError
-from jaxlabs.diffusion.schedules import DiffusionConfig, alphas_cumprod, make_schedule
+from jaxlabs.diffusion.noise_schedules import DiffusionConfig, alphas_cumprod, make_schedule
 
 LINEAR = DiffusionConfig()
 COSINE = DiffusionConfig(noise_schedule="cosine")

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxlabs.diffusion.noise_schedules import DiffusionConfig, alphas_cumprod
 from jaxlabs.diffusion.samplers import (
     ANCESTRAL,
     DDIM,
@@ -17,7 +18,6 @@ from jaxlabs.diffusion.samplers import (
     sample,
     timesteps,
 )
-from jaxlabs.diffusion.schedules import DiffusionConfig, alphas_cumprod
 
 SHAPE = (2, 2, 1)
 

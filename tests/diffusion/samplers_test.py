@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from jaxlabs.config import UserError
-from jaxlabs.diffusion import process
+from jaxlabs.diffusion import forward_process
+from jaxlabs.diffusion.noise_schedules import DiffusionConfig, alphas_cumprod, make_schedule
 from jaxlabs.diffusion.samplers import (
     ANCESTRAL,
     DDIM,
@@ -22,7 +23,6 @@ from jaxlabs.diffusion.samplers import (
     sample_many,
     timesteps,
 )
-from jaxlabs.diffusion.schedules import DiffusionConfig, alphas_cumprod, make_schedule
 
 SHAPE = (2, 2, 1)
 TEN_TIMES = DiffusionConfig(num_timesteps=10, beta_end=0.7)
@@ -58,13 +58,13 @@ class Optimum:
         mean, spread, axes = params
         schedule = make_schedule(self.diffusion, x.dtype)
         rows = x.reshape(-1, 4)
-        share = process.at(schedule.alphas_cumprod, t, rows)
+        share = forward_process.at(schedule.alphas_cumprod, t, rows)
         centered = (rows - jnp.sqrt(share) * mean[None, :]) @ axes
         gain = jnp.sqrt(share) * spread[None, :] / (share * spread[None, :] + 1 - share)
         x0 = (mean[None, :] + (gain * centered) @ axes.T).reshape(x.shape)
-        signal = process.at(schedule.sqrt_alpha_bars, t, x)
-        noise = (x - signal * x0) / process.at(schedule.sqrt_one_minus_alpha_bars, t, x)
-        return process.target(schedule, x0, noise, t, self.diffusion.prediction_type)
+        signal = forward_process.at(schedule.sqrt_alpha_bars, t, x)
+        noise = (x - signal * x0) / forward_process.at(schedule.sqrt_one_minus_alpha_bars, t, x)
+        return forward_process.target(schedule, x0, noise, t, self.diffusion.prediction_type)
 
 
 def normal_data(dtype=np.float32):
@@ -180,7 +180,7 @@ def test_one_step_goes_to_what_the_network_sees_in_the_start(sampler):
     drawn = draw(from_table, output, [4, 7], TEN_TIMES, (9, 0), sampler=sampler, sampler_steps=1)
     start = drawn.snapshots[0]
     schedule, t = make_schedule(TEN_TIMES), np.array([9, 9])
-    seen = process.predict_x0(schedule, start, t, output[t], "epsilon")
+    seen = forward_process.predict_x0(schedule, start, t, output[t], "epsilon")
     np.testing.assert_allclose(drawn.images, np.clip(seen, -1, 1), atol=1e-5)
     np.testing.assert_array_equal(drawn.snapshots[1], drawn.images)
 

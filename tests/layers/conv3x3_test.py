@@ -9,10 +9,10 @@ import scipy.signal
 
 from jaxlabs.analysis import gradients
 from jaxlabs.layers import winograd
-from jaxlabs.layers.convolve3x3 import (
+from jaxlabs.layers.conv3x3 import (
     MIN_CHANNELS,
+    conv3x3,
     conv_as_matmuls,
-    convolve3x3,
     gradients_by_dots,
 )
 from jaxlabs.layers.matmul import PRECISIONS
@@ -53,7 +53,7 @@ def library(x, kernel):
 @pytest.mark.parametrize("size", [(2, 5, 4), (0, 5, 4), (1, 1, 1), (1, 1, 3), (3, 2, 1)])
 def test_convolution_is_scipys_correlation(size):
     x, kernel = draw(*size, 3), draw(3, 3, 3, 2, seed=1)
-    y = jax.jit(convolve3x3, static_argnums=2)(x, kernel, "highest")
+    y = jax.jit(conv3x3, static_argnums=2)(x, kernel, "highest")
     chex.assert_shape(y, (*size, 2))
     np.testing.assert_allclose(y, by_scipy(x, kernel), rtol=1e-5, atol=1e-5)
 
@@ -121,7 +121,7 @@ def test_products_are_saved_where_it_pays_and_harms_nothing(
     x, kernel = jnp.zeros((1, height, 4, inputs), dtype), jnp.zeros((3, 3, inputs, outputs), dtype)
 
     def forward(x, kernel):
-        return convolve3x3(x, kernel, precision)
+        return conv3x3(x, kernel, precision)
 
     def backward(x, kernel, gradient):
         return jax.vjp(forward, x, kernel)[1](gradient)
@@ -136,7 +136,7 @@ def test_products_are_saved_where_it_pays_and_harms_nothing(
 
 def test_gradients_of_a_wide_convolution_are_differences(key):
     inputs = draw(2, 5, 3, MIN_CHANNELS), draw(3, 3, MIN_CHANNELS, MIN_CHANNELS, seed=1)
-    total = lambda inputs: jnp.square(convolve3x3(*inputs, "highest")).mean()  # noqa: E731
+    total = lambda inputs: jnp.square(conv3x3(*inputs, "highest")).mean()  # noqa: E731
     assert gradients.check(total, inputs, key=key).worst.relative_difference < 1e-6
 
 
@@ -145,7 +145,7 @@ def test_gradients_of_a_wide_convolution_are_differences(key):
 def test_gradients_have_the_dtypes_of_their_inputs(precision, dtype):
     with jax.enable_x64(dtype == jnp.float64):
         x, kernel = jnp.asarray(draw(1, 2, 2, 3), dtype), jnp.asarray(draw(3, 3, 3, 2), dtype)
-        total = lambda x, kernel: jnp.sum(convolve3x3(x, kernel, precision))  # noqa: E731
+        total = lambda x, kernel: jnp.sum(conv3x3(x, kernel, precision))  # noqa: E731
         gradients = jax.eval_shape(jax.jit(jax.grad(total, (0, 1))), x, kernel)
     chex.assert_trees_all_equal_dtypes(gradients, (x, kernel))
 
@@ -155,7 +155,7 @@ def test_fast_convolution_is_near_the_strict_one(size):
     x, kernel = draw(*size, 16), draw(3, 3, 16, 8, seed=1)
 
     def outputs(precision):
-        total = lambda x, kernel: jnp.square(convolve3x3(x, kernel, precision)).mean()  # noqa: E731
+        total = lambda x, kernel: jnp.square(conv3x3(x, kernel, precision)).mean()  # noqa: E731
         return jax.jit(jax.value_and_grad(total, (0, 1)))(x, kernel)
 
     fast, strict = outputs("bfloat16"), outputs("highest")

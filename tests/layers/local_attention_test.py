@@ -11,8 +11,8 @@ from jax.test_util import check_grads
 
 from jaxlabs.layers import masks, positions
 from jaxlabs.layers.attention import dot_product_attention
+from jaxlabs.layers.local_attention import AttentionMask, block_local_attention
 from jaxlabs.layers.multi_head_attention import MultiHeadAttention
-from jaxlabs.layers.windowed_attention import AttentionMask, block_local_attention
 
 LENGTHS_AND_WINDOWS = [(1, 3), (5, 1), (6, 3), (7, 3), (8, 8), (8, 10**6)]
 

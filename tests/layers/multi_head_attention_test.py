@@ -8,8 +8,8 @@ import pytest
 from scipy.special import softmax
 
 from jaxlabs.layers import masks
+from jaxlabs.layers.local_attention import AttentionMask
 from jaxlabs.layers.multi_head_attention import MultiHeadAttention, empty_cache
-from jaxlabs.layers.windowed_attention import AttentionMask
 
 
 def module(**options):

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from jax.test_util import check_grads
 
-from jaxlabs.layers import positions, windowed_attention
+from jaxlabs.layers import local_attention, positions
 from jaxlabs.layers.attention import dot_product_attention
-from jaxlabs.layers.windowed_attention import AttentionMask, query_chunked_attention
+from jaxlabs.layers.local_attention import AttentionMask, query_chunked_attention
 
 
 def drawn(*shape, dtype=np.float32):
@@ -74,7 +74,7 @@ def test_sliced_equals_dense_in_value_and_gradient(time, window, causal, padded)
 
 
 def test_gradient_of_slices_in_float64(monkeypatch):
-    monkeypatch.setattr(windowed_attention, "MIN_SLICE", 2)
+    monkeypatch.setattr(local_attention, "MIN_SLICE", 2)
     with jax.enable_x64(True):
         parts = drawn(1, 1, 5, 2, dtype=np.float64)
         window = AttentionMask(weights=np.array([[1, 1, 0, 1, 1]]))

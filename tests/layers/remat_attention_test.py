@@ -9,15 +9,15 @@ import numpy as np
 import pytest
 from jax.test_util import check_grads
 
-from jaxlabs.layers import positions, windowed_attention
+from jaxlabs.layers import local_attention, positions
 from jaxlabs.layers.attention import dot_product_attention
 from jaxlabs.layers.dropout import dropout
-from jaxlabs.layers.multi_head_attention import MultiHeadAttention
-from jaxlabs.layers.windowed_attention import (
+from jaxlabs.layers.local_attention import (
     AttentionMask,
     block_local_attention,
     query_chunked_attention,
 )
+from jaxlabs.layers.multi_head_attention import MultiHeadAttention
 
 FORMS = [
     (block_local_attention, AttentionMask(16)),
@@ -30,9 +30,9 @@ FORMS = [
 @pytest.fixture
 def few_scores(monkeypatch):
     """Groups of at most two blocks of 16 queries, or of about as many scores of a slice."""
-    monkeypatch.setattr(windowed_attention, "MAX_SCORES", 2 * 2 * 16 * 32)
-    monkeypatch.setattr(windowed_attention, "MIN_SLICE", 8)
-    monkeypatch.setattr(windowed_attention, "MAX_SLICES", 2)
+    monkeypatch.setattr(local_attention, "MAX_SCORES", 2 * 2 * 16 * 32)
+    monkeypatch.setattr(local_attention, "MIN_SLICE", 8)
+    monkeypatch.setattr(local_attention, "MAX_SLICES", 2)
 
 
 def drawn(time, dtype=np.float32, batch=2, num_heads=2, head_dim=4):
@@ -91,7 +91,7 @@ def test_gradient_of_groups_in_float64_with_dropout(few_scores, key, form, windo
 @pytest.mark.parametrize(("form", "window"), FORMS[::2])
 def test_groups_share_the_work_evenly_and_have_a_least_size(monkeypatch, form, window):
     def sizes(time, most):
-        monkeypatch.setattr(windowed_attention, "MAX_SCORES", most)
+        monkeypatch.setattr(local_attention, "MAX_SCORES", most)
         query, key, value, _ = drawn(time)
         shapes = []
 
@@ -104,7 +104,7 @@ def test_groups_share_the_work_evenly_and_have_a_least_size(monkeypatch, form, w
         np.testing.assert_allclose(output, dense, atol=1e-5)
         return set(shapes)
 
-    monkeypatch.setattr(windowed_attention, "MAX_SLICES", 1)
+    monkeypatch.setattr(local_attention, "MAX_SLICES", 1)
     if form is block_local_attention:
         row = 2 * 16 * 32  # scores of a block, both heads
         assert sizes(100, 1) == {(1, 16)}
@@ -123,13 +123,13 @@ def test_gradients_of_bfloat16_are_summed_in_float32(monkeypatch, form, window):
     *parts, target = drawn(512, batch=1)
 
     def gradients(parts, most):
-        monkeypatch.setattr(windowed_attention, "MAX_SCORES", most)
+        monkeypatch.setattr(local_attention, "MAX_SCORES", most)
         total = jax.grad(lambda *parts: jnp.sum(form(*parts, window) * target), (0, 1, 2))
         return [np.asarray(part, np.float32) for part in jax.jit(total)(*parts)]
 
     narrow = [jnp.asarray(part, jnp.bfloat16) for part in parts]
-    monkeypatch.setattr(windowed_attention, "MAX_SLICES", 1)
-    monkeypatch.setattr(windowed_attention, "MIN_SLICE", 2)
+    monkeypatch.setattr(local_attention, "MAX_SLICES", 1)
+    monkeypatch.setattr(local_attention, "MIN_SLICE", 2)
     exact = gradients([part.astype(jnp.float32) for part in narrow], 2**30)
     for got, whole, expected in zip(
         gradients(narrow, 2**12), gradients(narrow, 2**30), exact, strict=True
@@ -147,11 +147,11 @@ def test_fast_groups_round_as_one_piece_does(monkeypatch, form, window):
         return weights
 
     def gradients(precision, most):
-        monkeypatch.setattr(windowed_attention, "MAX_SCORES", most)
+        monkeypatch.setattr(local_attention, "MAX_SCORES", most)
         attend = functools.partial(form, window=window, precision=precision, dropout=look)
         return jax.jit(jax.grad(lambda *parts: jnp.sum(attend(*parts) * target), (0, 1, 2)))(*parts)
 
-    monkeypatch.setattr(windowed_attention, "MAX_SLICES", 1)
+    monkeypatch.setattr(local_attention, "MAX_SLICES", 1)
     whole, strict = gradients("bfloat16", 2**30), gradients("highest", 2**12)
     assert groups[0] is None
     assert groups[-1] is not None
@@ -163,8 +163,8 @@ def test_fast_groups_round_as_one_piece_does(monkeypatch, form, window):
 def test_groups_of_one_layer_never_share_a_mask(monkeypatch, key, keys_seen):
     """With values of one, an output is the share of a query's weights that is kept, doubled."""
     groups, rows = 4, 256 // 4
-    monkeypatch.setattr(windowed_attention, "MAX_SLICES", 2)
-    monkeypatch.setattr(windowed_attention, "MAX_SCORES", rows * (48 if keys_seen else 256))
+    monkeypatch.setattr(local_attention, "MAX_SLICES", 2)
+    monkeypatch.setattr(local_attention, "MAX_SCORES", rows * (48 if keys_seen else 256))
     window = AttentionMask(keys_seen, causal=False)
     assert window.prefer_banded(256) == (keys_seen is not None)
     layer = MultiHeadAttention(embed_dim=1, num_heads=1, length=256, dropout=0.5)
@@ -183,7 +183,7 @@ def test_groups_of_one_layer_never_share_a_mask(monkeypatch, key, keys_seen):
 )
 def test_memory_of_a_compiled_gradient_grows_with_the_length(monkeypatch, form, window):
     def memory(time, most):
-        monkeypatch.setattr(windowed_attention, "MAX_SCORES", most)
+        monkeypatch.setattr(local_attention, "MAX_SCORES", most)
         shape = jax.ShapeDtypeStruct((1, 2, time, 8), jnp.float32)
         attend = functools.partial(form, window=window)
         total = jax.grad(lambda *parts: attend(*parts).sum(), (0, 1, 2))

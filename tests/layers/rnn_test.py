@@ -10,8 +10,8 @@ import pytest
 from scipy.special import expit
 
 from jaxlabs.analysis.gradients import check
-from jaxlabs.layers.recurrent import Recurrent, zero_state
-from jaxlabs.layers.recurrent_cells import CELLS, cell_step, rnn_scan
+from jaxlabs.layers.rnn import Recurrent, zero_state
+from jaxlabs.layers.rnn_cells import CELLS, cell_step, rnn_scan
 
 pytestmark = pytest.mark.usefixtures("quickly_compiled")
 

@@ -14,7 +14,7 @@ import scipy.stats
 
 from jaxlabs import keys
 from jaxlabs.analysis import gradients
-from jaxlabs.analysis.tiny_training import draw_params
+from jaxlabs.analysis.toy_training import draw_params
 from jaxlabs.models import autoencoder
 from jaxlabs.models.autoencoder import Autoencoder, AutoencoderConfig, loss, train_step
 from jaxlabs.training.devices import data_parallel

@@ -11,8 +11,8 @@ import pytest
 
 from jaxlabs.analysis import gradients
 from jaxlabs.config import UserError
-from jaxlabs.models import normalized_network
-from jaxlabs.models.normalized_network import (
+from jaxlabs.models import batchnorm_net
+from jaxlabs.models.batchnorm_net import (
     NETWORKS,
     NORMS,
     NormalizedNetwork,
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.usefixtures("quickly_compiled")
 
 CLASSES, SHAPE = 3, (4, 4, 1)
 DESCENT = optax.sgd(0.5)
-LOSS = jax.jit(normalized_network.loss, static_argnums=4)
+LOSS = jax.jit(batchnorm_net.loss, static_argnums=4)
 
 
 @functools.cache
@@ -117,7 +117,7 @@ def test_gradients_equal_differences_in_float64(network, norm):
 
     def total(params, batch):
         state = state_of(model, variables)
-        return normalized_network.loss(params, batch, jax.random.key(0), state, True).total
+        return batchnorm_net.loss(params, batch, jax.random.key(0), state, True).total
 
     report = gradients.check(total, params, batch, eps=1e-6)
     assert report.worst.relative_difference < 1e-6, report
@@ -133,7 +133,7 @@ def padded_batch():
 @pytest.fixture(scope="module")
 def one_device(padded_batch):
     model, variables = build()
-    return normalized_network.train_step(
+    return batchnorm_net.train_step(
         state_of(model, variables), padded_batch, jax.random.key(0)
     )
 
@@ -148,7 +148,7 @@ def assert_same(ours, theirs):
 
 def test_pmap_over_four_devices_equals_one(padded_batch, one_device):
     model, variables = build()
-    step = functools.partial(normalized_network.train_step, axis_name="batch")
+    step = functools.partial(batchnorm_net.train_step, axis_name="batch")
     mapped = jax.pmap(step, "batch", in_axes=(None, 0, None), devices=jax.devices()[:4])
     cut = {name: leaf.reshape(4, 2, *leaf.shape[1:]) for name, leaf in padded_batch.items()}
     states, metrics = mapped(state_of(model, variables), cut, jax.random.key(0))
@@ -162,7 +162,7 @@ def test_mesh_of_four_devices_equals_one(padded_batch, one_device):
     placement = data_parallel(jax.devices()[:4])
     state = placement.replicate(state_of(model, variables))
     batch = jax.device_put(padded_batch, placement.split)
-    assert_same(normalized_network.train_step(state, batch, jax.random.key(0)), one_device)
+    assert_same(batchnorm_net.train_step(state, batch, jax.random.key(0)), one_device)
 
 
 def test_micro_batches_are_normalized_each_by_itself(one_device):
@@ -179,7 +179,7 @@ def test_micro_batches_are_normalized_each_by_itself(one_device):
         )
         for i in range(2)
     ]
-    state, metrics = normalized_network.train_step(state, batch, jax.random.key(0))
+    state, metrics = batchnorm_net.train_step(state, batch, jax.random.key(0))
     np.testing.assert_allclose(metrics["loss"], sum(part.total for part in parts) / 8, rtol=1e-6)
     means = jax.tree.map(lambda *leaves: sum(leaves) / 2, *(part.updates for part in parts))
     chex.assert_trees_all_close(state.batch_stats, means, rtol=1e-6)
@@ -189,7 +189,7 @@ def test_micro_batches_are_normalized_each_by_itself(one_device):
 def test_a_step_that_is_not_finite_leaves_parameters_and_statistics(norm):
     model, variables = build(norm)
     batch = batch_of() | {"images": np.full((8, *SHAPE), np.nan, np.float32)}
-    state, metrics = normalized_network.train_step(
+    state, metrics = batchnorm_net.train_step(
         state_of(model, variables), batch, jax.random.key(0)
     )
     assert metrics["skipped"] == 1
@@ -201,7 +201,7 @@ def test_one_batch_is_learned_by_heart_and_known_again_in_evaluation():
     model, variables = build()
     state, batch = state_of(model, variables), batch_of()
     for step in range(200):
-        state, metrics = normalized_network.train_step(state, batch, jax.random.key(step))
+        state, metrics = batchnorm_net.train_step(state, batch, jax.random.key(step))
     assert metrics["loss"] < 0.05
     assert metrics["accuracy"] == 1
     parts = LOSS(state.params, batch, jax.random.key(0), state, False)

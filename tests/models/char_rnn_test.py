@@ -14,7 +14,7 @@ import pytest
 from jaxlabs.analysis.gradients import check
 from jaxlabs.config import UserError
 from jaxlabs.decoding.recurrent import RecurrentDecoder
-from jaxlabs.layers.recurrent_cells import CELLS
+from jaxlabs.layers.rnn_cells import CELLS
 from jaxlabs.models.char_rnn import (
     CharRNN,
     CharRNNConfig,

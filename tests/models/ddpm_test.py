@@ -12,9 +12,9 @@ import pytest
 
 from jaxlabs import keys
 from jaxlabs.analysis import gradients
-from jaxlabs.analysis.tiny_training import draw_params
+from jaxlabs.analysis.toy_training import draw_params
 from jaxlabs.config import UserError
-from jaxlabs.diffusion.schedules import DiffusionConfig, alphas_cumprod
+from jaxlabs.diffusion.noise_schedules import DiffusionConfig, alphas_cumprod
 from jaxlabs.layers.positions import sinusoidal
 from jaxlabs.models import ddpm
 from jaxlabs.models.ddpm import Denoiser, UNet, UNetConfig, loss, train_step

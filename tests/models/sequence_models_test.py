@@ -1,4 +1,4 @@
-"""Both models of sequences: `sequence_tasks` and `seq2seq`."""
+"""Both models of sequences: `sequence_classifier` and `seq2seq`."""
 
 import functools
 import math
@@ -13,9 +13,9 @@ import pytest
 from jaxlabs import keys
 from jaxlabs.config import UserError
 from jaxlabs.decoding.generate import generate
-from jaxlabs.models import seq2seq, sequence_tasks
+from jaxlabs.models import seq2seq, sequence_classifier
 from jaxlabs.models.seq2seq import END, START, Seq2Seq, Seq2SeqStepper, translate
-from jaxlabs.models.sequence_tasks import BACKBONES, SequenceClassifier, SequenceConfig
+from jaxlabs.models.sequence_classifier import BACKBONES, SequenceClassifier, SequenceConfig
 from jaxlabs.training.state import count_parameters, create_state
 
 pytestmark = pytest.mark.usefixtures("quickly_compiled")
@@ -111,15 +111,15 @@ def test_parameters_are_those_of_the_parts():
 def test_sums_hold_span_counts_that_give_the_f1():
     model = labeler("gru")
     targets = np.array([[3, 4, 5, 3, 5], [3, 5, 0, 0, 0], [0] * 5, [0] * 5], np.int32)
-    parts = parts_of(sequence_tasks.loss, model, parameters(model), batch_of(targets))
+    parts = parts_of(sequence_classifier.loss, model, parameters(model), batch_of(targets))
     assert float(parts.weight) == 7
     assert int(parts.sums["spans_there"]) == 3
     figures = {name: float(value / 7) for name, value in parts.sums.items()}
     logits = logits_of(model, parameters(model), INPUTS)[:, :5]
     right = (np.argmax(logits, -1) == targets)[targets > 0]
     assert figures["accuracy"] == pytest.approx(right.mean())
-    assert 0 <= sequence_tasks.derive(figures)["span_f1"] <= 1
-    assert sequence_tasks.derive({"accuracy": 1.0}) == {}
+    assert 0 <= sequence_classifier.derive(figures)["span_f1"] <= 1
+    assert sequence_classifier.derive({"accuracy": 1.0}) == {}
 
 
 def test_sizes_that_do_not_fit_are_named():
@@ -242,7 +242,7 @@ def fresh():
 
 def test_losses_start_near_those_of_equal_chances():
     for model, module, classes in [
-        (labeler("gru"), sequence_tasks, len(LABELS)),
+        (labeler("gru"), sequence_classifier, len(LABELS)),
         (translator("gru"), seq2seq, TARGETS),
     ]:
         batch = batch_of(np.minimum(TRANSLATED, 5))

@@ -15,7 +15,7 @@ import pytest
 
 from experiments.sparse_autoencoder import LAB, build_task
 from jaxlabs.data import natural_images
-from jaxlabs.data.patches import patch_data
+from jaxlabs.data.patch_data import patch_data
 from jaxlabs.peers import numpy_sparse_autoencoder
 from jaxlabs.training.devices import data_parallel
 from jaxlabs.training.loop import initial_state

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from experiments.gpt import LAB, build_task
-from jaxlabs.data.text import token_stream
 from jaxlabs.data.tokenizers import CharTokenizer
+from jaxlabs.data.windows import token_stream
 from jaxlabs.training.devices import data_parallel
 from jaxlabs.training.loop import initial_state
 from jaxlabs.training.run_steps import build_multi_step
