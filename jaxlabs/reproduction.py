@@ -159,7 +159,7 @@ def _write(request: Invocation, folder: RunFolder, failed: dict[str, str]) -> No
             "experiment": collection.name,
             "seconds": sum(run["seconds"] for run in runs),
             "metrics": {"runs": len(runs), "failed": len(failed)},
-            "compared": [],
+            "comparison": [],
             "environment": devices.describe(),
             "runs": runs,
         }
@@ -205,7 +205,7 @@ def _rows(
     A main figure that the lab did not report has a row without a value.
     """
     first = ended[0][1]
-    compared = first["compared"]
+    compared = first["comparison"]
     met = {row["metric"] for row in compared}
     main = collection.main.get(name, list(first["metrics"])[:MAX_FIGURES])
     alone = [metric for metric in main if metric not in met]
@@ -231,7 +231,7 @@ def _rows(
     rows = [{key: row[key] for key in ("figure", "metric", *without)} for row in compared]
     rows += [{"figure": metric.replace("_", " "), "metric": metric} | without for metric in alone]
     for row in rows:
-        found = group["figures"][row["metric"]]
+        found = group["metrics"][row["metric"]]
         ratio = found["mean"] / row["published"] if row["published"] else None
         row |= {"ours": found["mean"], "deviation": found["deviation"], "ratio": ratio} | common
     return rows

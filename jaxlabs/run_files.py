@@ -7,6 +7,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from jaxlabs import renamed
+
 CONFIG = {"experiment": str, "preset": str, "settings": dict}
 """What every config.json has."""
 
@@ -16,7 +18,13 @@ CONFIG_FURTHER |= dict.fromkeys(
 )
 """What some have."""
 
-SUMMARY = {"experiment": str, "preset": str, "metrics": dict, "compared": list, "environment": dict}
+SUMMARY = {
+    "experiment": str,
+    "preset": str,
+    "metrics": dict,
+    "comparison": list,
+    "environment": dict,
+}
 """What every summary.json has."""
 
 COMPARED = {"figure", "metric", "unit", "published", "ours", "source"}
@@ -79,9 +87,9 @@ def check_summary(content: Any) -> None:
     for name, value in content["metrics"].items():
         if not _is_number(value):
             raise ValueError(f"its metric {name!r} is not a number")
-    for row in content["compared"]:
+    for row in content["comparison"]:
         if not isinstance(row, dict) or not row.keys() >= COMPARED:
-            raise ValueError("its 'compared' has a row without what belongs there")
+            raise ValueError("its 'comparison' has a row without what belongs there")
     if not _is_number(content.get("seconds", "")):
         raise ValueError("its 'seconds' is missing or not a number")
 
@@ -98,7 +106,7 @@ def parse_rows(content: bytes) -> tuple[list[dict[str, Any]], int]:
         except ValueError:
             row = None
         if _is_row(row):
-            rows.append(row)
+            rows.append(renamed.row(row))
         else:
             unreadable += 1
     return rows, unreadable

@@ -202,7 +202,7 @@ class RunFolder(RunReader):
 
     def write_arrays(self, name: str, **arrays: Any) -> None:
         """Writes one named set of arrays, arrays/<name>.npz."""
-        self.write_bytes(self.arrays(name), _npz(arrays))
+        self.write_bytes(self.path / "arrays" / f"{name}.npz", _npz(arrays))
 
     def write_text(self, path: pathlib.Path, text: str) -> None:
         """Replaces one file of the folder atomically."""

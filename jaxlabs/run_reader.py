@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxlabs import paths, run_files
+from jaxlabs import paths, renamed, run_files
 from jaxlabs.config import UserError
 from jaxlabs.run_files import STEP_SAMPLE, Texts
 
@@ -29,8 +29,10 @@ class RunReader:
         self.report = self.path / "report.html"
 
     def arrays(self, name: str) -> pathlib.Path:
-        """Returns the path of one named set of arrays."""
-        return self.path / "arrays" / f"{name}.npz"
+        """Returns the path of one named set of arrays; an old run has it under an earlier name."""
+        path = self.path / "arrays" / f"{name}.npz"
+        earlier = [path.with_stem(old) for old in renamed.earlier_array_files(name)]
+        return next((old for old in earlier if not path.exists() and old.exists()), path)
 
     def is_complete(self) -> bool:
         """Tells whether the run here has ended: an unreadable summary.json counts as none."""
@@ -43,12 +45,12 @@ class RunReader:
     def read_config(self) -> dict[str, Any]:
         """Reads config.json; raises UserError when there is no run here, or it is damaged."""
         hint = "restore it from a copy, or use another --workdir"
-        return self.read_json("config.json", run_files.check_config, hint)
+        return self.read_json("config.json", run_files.check_config, hint, renamed.config)
 
     def read_summary(self) -> dict[str, Any]:
         """Reads summary.json; raises UserError when the run has not ended yet, or it is damaged."""
         hint = "the command that trained the run writes it again"
-        return self.read_json("summary.json", run_files.check_summary, hint)
+        return self.read_json("summary.json", run_files.check_summary, hint, renamed.summary)
 
     def read_metrics(self) -> list[dict[str, Any]]:
         """Reads the rows of metrics.jsonl; lines that are no rows are left out."""
@@ -105,18 +107,26 @@ class RunReader:
         content = self.read_bytes(path)
         try:
             with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-                return {name: arrays[name] for name in arrays.files}
+                content = {name: arrays[name] for name in arrays.files}
         except Exception as error:  # numpy's and zipfile's are of many kinds
             reason = " ".join(str(error).split())[:200] or type(error).__name__
             raise UserError(f"{path}: not a readable .npz ({reason}); {AGAIN}") from None
+        return renamed.arrays(path.stem, content)
 
-    def read_json(self, name: str, check: Callable[[Any], None], hint: str) -> Any:
+    def read_json(
+        self,
+        name: str,
+        check: Callable[[Any], None],
+        hint: str,
+        rename: Callable[[Any], Any] = lambda content: content,
+    ) -> Any:
         """Reads a JSON file of the folder.
 
         Args:
           name: of the file.
           check: raises ValueError unless it is given what the file should hold.
           hint: what to do about a damaged file.
+          rename: replaces the names of earlier versions, see `renamed`.
 
         Raises:
           UserError: it is missing or damaged.
@@ -129,7 +139,7 @@ class RunReader:
             )
         content = paths.read_bytes(path, hint)
         try:
-            content = run_files.parse(content)
+            content = rename(run_files.parse(content))
         except ValueError as error:
             raise UserError(f"{path}: not valid JSON ({error}); {hint}") from None
         try:

@@ -16,7 +16,7 @@ import numpy as np
 import jaxlabs
 from jaxlabs import paths, published
 from jaxlabs.config import path_settings
-from jaxlabs.data.splits import Data
+from jaxlabs.data.dataset import Data
 from jaxlabs.lab import Invocation, Lab, StudyData, StudyResult
 from jaxlabs.run_folder import RunFolder
 from jaxlabs.sweep_plan import Sweep, compare_groups, run_name
@@ -108,7 +108,7 @@ def summarize(
         "peak_memory_bytes": _peak_memory(),
         "metrics": metrics,
         "baselines": data.baselines(),
-        "compared": published.compare(
+        "comparison": published.compare(
             request.lab.name,
             request.preset,
             metrics | {"parameters": parameters, "seconds": seconds},
@@ -128,7 +128,7 @@ def update_metrics(
     compared = published.compare(
         request.lab.name, request.preset, known, not_comparable_reason=not_comparable_reason
     )
-    return {"metrics": metrics, "compared": compared}
+    return {"metrics": metrics, "comparison": compared}
 
 
 def summarize_study(
@@ -142,7 +142,7 @@ def summarize_study(
         "seconds": seconds,
         "peak_memory_bytes": _peak_memory(),
         "metrics": findings.metrics,
-        "compared": published.compare(request.lab.name, request.preset, findings.metrics),
+        "comparison": published.compare(request.lab.name, request.preset, findings.metrics),
         "environment": devices.describe(),
     } | findings.extra
 
@@ -168,11 +168,11 @@ def summarize_sweep(
         "metrics": {
             f"{run_name(group['settings']) or 'all'}: {name}": figure["mean"]
             for group in groups
-            for name, figure in group["figures"].items()
+            for name, figure in group["metrics"].items()
         },
         "groups": groups,
         "runs": [{name: run[name] for name in ("point", "metrics", "seconds")} for run in runs],
-        "compared": _compared_means(groups, runs),
+        "comparison": _compared_means(groups, runs),
         "environment": devices.describe(),
     }
 
@@ -183,8 +183,8 @@ def _compared_means(
     """Sets means over seeds against the published figures, where nothing but the seed varies."""
     if len(groups) > 1:
         return []
-    means = {name: figure["mean"] for name, figure in groups[0]["figures"].items()}
-    rows = runs[0]["compared"]
+    means = {name: figure["mean"] for name, figure in groups[0]["metrics"].items()}
+    rows = runs[0]["comparison"]
     return [row | {"ours": means.get(row["metric"], row["ours"])} for row in rows]
 
 

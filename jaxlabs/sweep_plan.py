@@ -80,7 +80,7 @@ def compare_groups(
             "settings": _without_seed(group[0]["point"]),
             "seeds": list(seeds),
             "runs": [run_name(run["point"]) for run in group],
-            "figures": {
+            "metrics": {
                 name: _figure(seeds, None if seeds is by_seed[0] else by_seed[0], name)
                 for name in metrics
             },

@@ -65,8 +65,8 @@ def _run(
         with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
             summary = complete(alone(request, planned | request.given | point, folder), draw=False)
     except NonFiniteError:  # a result too
-        return {"point": point, "metrics": {}, "seconds": None, "compared": []}
-    return {"point": point} | {name: summary[name] for name in ("metrics", "seconds", "compared")}
+        return {"point": point, "metrics": {}, "seconds": None, "comparison": []}
+    return {"point": point} | {name: summary[name] for name in ("metrics", "seconds", "comparison")}
 
 
 def alone(request: Invocation, given: Mapping[str, Any], folder: RunFolder) -> Invocation:

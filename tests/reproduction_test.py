@@ -139,7 +139,7 @@ def test_preset_goes_to_those_that_have_it_and_reasons_stand_below():
     assert rows[3][2:5] == ["10,690,625", "—", "—"]  # what a run lacks is no number
 
 
-@pytest.mark.parametrize("change", [{"compared": [{}]}, {"seed": 5}, {"seconds": None}])
+@pytest.mark.parametrize("change", [{"comparison": [{}]}, {"seed": 5}, {"seconds": None}])
 def test_a_run_whose_summary_is_damaged_is_done_again_or_named(change, capsys):
     assert command.run(ALL, ["--seeds=2"]) == 0
     damaged = RunFolder(FOLDER.runs / "gpt" / "seed=1")

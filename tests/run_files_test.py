@@ -13,7 +13,7 @@ from jaxlabs.run_folder import RunFolder
 
 CONFIG = {"experiment": "gpt", "preset": "quick", "settings": {}}
 SUMMARY = {"experiment": "gpt", "preset": "quick", "metrics": {"loss": 1.5}, "seconds": 1.0}
-SUMMARY |= {"compared": [], "environment": {}}
+SUMMARY |= {"comparison": [], "environment": {}}
 ROW = {"step": 3, "split": "train", "loss": 2.5}
 
 
@@ -114,7 +114,12 @@ def test_summary_without_an_entry_counts_as_none(folder, name):
     assert not folder.is_complete()
 
 
-CHANGED = [{"metrics": {"loss": "low"}}, {"seconds": "x"}, {"compared": [{}]}, {"compared": [3]}]
+CHANGED = [
+    {"metrics": {"loss": "low"}},
+    {"seconds": "x"},
+    {"comparison": [{}]},
+    {"comparison": [3]},
+]
 CHANGED += [{"steps": "8"}, {"groups": {}}, {"environment": []}, {"metrics": {"loss": 10**400}}]
 
 

@@ -24,7 +24,7 @@ def folder(tmp_path):
 
 CONFIG = {"experiment": "gpt", "preset": "quick", "settings": {}}
 SUMMARY = {"experiment": "gpt", "preset": "quick", "metrics": {"loss": 1.5}, "seconds": 1.0}
-SUMMARY |= {"compared": [], "environment": {}}
+SUMMARY |= {"comparison": [], "environment": {}}
 
 
 def rows(*steps, split="train"):
@@ -162,7 +162,7 @@ def test_figures_that_are_not_finite_become_null(folder):
 
 
 def test_summary_is_json_that_every_parser_reads_though_figures_are_not_finite(folder):
-    folder.write_summary({"metrics": {"loss": float("nan")}, "compared": [{"ours": np.inf}]})
+    folder.write_summary({"metrics": {"loss": float("nan")}, "comparison": [{"ours": np.inf}]})
 
     def refuse(name):
         raise AssertionError(f"{name} is no JSON")
@@ -170,7 +170,7 @@ def test_summary_is_json_that_every_parser_reads_though_figures_are_not_finite(f
     text = (folder.path / "summary.json").read_text()
     assert json.loads(text, parse_constant=refuse) == {
         "metrics": {"loss": None},
-        "compared": [{"ours": None}],
+        "comparison": [{"ours": None}],
     }
 
 

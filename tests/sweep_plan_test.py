@@ -32,8 +32,8 @@ def test_means_and_paired_interval_are_those_of_scipy():
     full, window = compare_groups(runs(values), ["loss"])
     assert full["settings"] == {"window": None}
     assert full["runs"][1] == "window=none,seed=1"
-    assert "difference" not in full["figures"]["loss"]
-    figure = window["figures"]["loss"]
+    assert "difference" not in full["metrics"]["loss"]
+    figure = window["metrics"]["loss"]
     np.testing.assert_allclose(figure["mean"], values[1].mean())
     np.testing.assert_allclose(figure["deviation"], values[1].std(ddof=1))
     paired = scipy.stats.ttest_rel(values[1], values[0])
@@ -45,14 +45,14 @@ def test_means_and_paired_interval_are_those_of_scipy():
 def test_seed_that_only_one_group_has_is_left_out_of_the_pairs():
     rows = runs([[1.0, 2.0, 9.0], [2.0, 4.0, 0.0]])
     del rows[2]  # the full run of seed 2
-    figure = compare_groups(rows, ["loss"])[1]["figures"]["loss"]
+    figure = compare_groups(rows, ["loss"])[1]["metrics"]["loss"]
     assert figure["difference"] == 1.5
     assert figure["values"] == [2.0, 4.0, 0.0]
 
 
 def test_single_seed_has_no_deviation_and_no_interval():
     _, window = compare_groups(runs([[1.0], [2.0]]), ["loss"])
-    figure = window["figures"]["loss"]
+    figure = window["metrics"]["loss"]
     assert figure["deviation"] is None
     assert figure["difference"] is None
 
@@ -61,4 +61,4 @@ def test_single_seed_has_no_deviation_and_no_interval():
 def test_run_that_came_apart_makes_the_mean_no_number(lost):
     rows = runs([[1.0, 2.0], [2.0, 4.0]])
     rows[3]["metrics"] = lost
-    assert not math.isfinite(compare_groups(rows, ["loss"])[1]["figures"]["loss"]["mean"])
+    assert not math.isfinite(compare_groups(rows, ["loss"])[1]["metrics"]["loss"]["mean"])

@@ -13,9 +13,9 @@ import pytest
 from jaxlabs import command, modes
 from jaxlabs.config import Config, UserError, group, setting
 from jaxlabs.data.batches import Examples
-from jaxlabs.data.splits import Data
+from jaxlabs.data.dataset import Data
 from jaxlabs.lab import Lab, Study, StudyData, StudyResult, Suite
-from jaxlabs.losses.parts import LossOutput
+from jaxlabs.losses.loss_output import LossOutput
 from jaxlabs.run_folder import RunFolder
 from jaxlabs.sweep_plan import Sweep
 from jaxlabs.training.loop import NonFiniteError
@@ -123,7 +123,7 @@ def test_sweep_trains_every_run_once_and_compares_them(here, monkeypatch, capsys
     for found in summary["groups"]:
         singles = [RunFolder(folder.runs / run) for run in found["runs"]]
         values = [single.read_summary()["metrics"]["held_out_loss"] for single in singles]
-        assert found["figures"]["held_out_loss"]["values"] == values
+        assert found["metrics"]["held_out_loss"]["values"] == values
         assert [single.read_summary()["seed"] for single in singles] == [0, 1]
         settings = singles[0].read_config()["settings"]
         assert (settings["learning_rate"], settings["log_every"]) == (0.5, 2)  # flags go before
@@ -211,8 +211,8 @@ def test_run_that_comes_apart_is_a_result(monkeypatch):
     monkeypatch.setattr(modes, "train", train)
     assert command.run(LINE, ["--sweep=seeds"]) == 0
     (group,) = RunFolder("runs/line-quick-seeds").read_summary()["groups"]
-    assert group["figures"]["held_out_loss"]["mean"] is None
-    assert group["figures"]["held_out_loss"]["values"][1] > 0
+    assert group["metrics"]["held_out_loss"]["mean"] is None
+    assert group["metrics"]["held_out_loss"]["values"][1] > 0
 
 
 @pytest.mark.parametrize(

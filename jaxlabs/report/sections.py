@@ -4,9 +4,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from jaxlabs.report import html
-from jaxlabs.report.curves import Rows, series, words
-from jaxlabs.report.left_out import LeftOut
-from jaxlabs.report.numbers import figure
+from jaxlabs.report.curves import Rows, humanize, series
+from jaxlabs.report.damaged_files import DamagedFiles
+from jaxlabs.report.formatting import format_value
 from jaxlabs.run_folder import RunFolder
 
 Facts = Mapping[str, Any]
@@ -35,18 +35,18 @@ def header(config: Facts, summary: Facts, rows: Rows) -> str:
         told += f"Its figures are not comparable with published ones: {reason}. "
     if not summary:
         told += f"This run has not ended: {steps:,} of {planned:,} steps are logged."
-    split, loss = headline_loss(summary, rows)
+    split, loss = monitored_loss(summary, rows)
     tiles = [
-        (f"loss, {words(split)}", loss, config.get("loss_unit", "nats")),
+        (f"loss, {humanize(split)}", loss, config.get("loss_unit", "nats")),
         ("parameters", summary.get("parameters"), ""),
         ("steps", summary.get("steps"), ""),
         ("runs", len(summary["runs"]) if "runs" in summary else None, ""),
         ("training time" if rows else "time", summary.get("seconds"), "seconds"),
     ]
-    shown = [(name, figure(value, unit)) for name, value, unit in tiles if value is not None]
+    shown = [(name, format_value(value, unit)) for name, value, unit in tiles if value is not None]
     return (
         f'<header><h1>{html.text(title(config))}</h1><p class="lede">{html.text(told)}</p>'
-        f"{html.headline(shown)}</header>"
+        f"{html.stat_tiles(shown)}</header>"
     )
 
 
@@ -55,7 +55,7 @@ def title(config: Facts) -> str:
     return " · ".join(config[key] for key in ("experiment", "preset", "sweep") if key in config)
 
 
-def headline_loss(summary: Facts, rows: Rows) -> tuple[str, float | None]:
+def monitored_loss(summary: Facts, rows: Rows) -> tuple[str, float | None]:
     """Returns (split, loss): the first evaluated split and its final, or else last logged, loss."""
     for split in (row["split"] for row in rows if row["split"] != "train"):
         logged = series(rows, split, "loss")[1]
@@ -69,8 +69,8 @@ def against_published(compared: Sequence[Facts]) -> str:
     rows = [
         [
             html.text(row["figure"]),
-            html.text(figure(row["published"], row["unit"], as_stated=True)),
-            html.text(figure(row["ours"], row["unit"])),
+            html.text(format_value(row["published"], row["unit"], as_stated=True)),
+            html.text(format_value(row["ours"], row["unit"])),
             html.text(row["source"]),
             html.note(row["note"])
             if row["comparable"]
@@ -84,18 +84,18 @@ def against_published(compared: Sequence[Facts]) -> str:
     return html.section("published", "Against the published figures", table)
 
 
-def samples(folder: RunFolder, left_out: LeftOut, *pictures: str) -> str:
+def samples(folder: RunFolder, damaged: DamagedFiles, *pictures: str) -> str:
     """Returns samples: pictures of them, the final one as text, and the earlier ones folded.
 
     Those that cannot be read are left out and noted.
     """
     final, parts, folds = folder.samples / "final.txt", list(pictures), []
     if final.exists():
-        with left_out.if_damaged("samples/final.txt"):
+        with damaged.skip_if_damaged("samples/final.txt"):
             label = "Sample of the trained model"
             parts.append(html.preformatted(folder.read_text(final), label=label))
     for step, path in folder.step_samples("txt").items():
-        with left_out.if_damaged(f"samples/{path.name}"):
+        with damaged.skip_if_damaged(f"samples/{path.name}"):
             body = html.preformatted(folder.read_text(path), label=f"Sample at step {step}")
             folds.append(html.details(f"step {step:,}", body, group="samples"))
     heading = ["<h3>As training went on</h3>"] if folds else []
@@ -113,14 +113,14 @@ def groups(summary: Facts) -> str:
     found = summary.get("groups", [])
     if not found:
         return ""
-    names = list(found[0]["figures"])
-    columns = ["settings", "seeds", *(words(name) for name in names)]
+    names = list(found[0]["metrics"])
+    columns = ["settings", "seeds", *(humanize(name) for name in names)]
     rows = [
         [
-            html.text(", ".join(f"{words(k)} {_plain(v)}" for k, v in group["settings"].items()))
+            html.text(", ".join(f"{humanize(k)} {_plain(v)}" for k, v in group["settings"].items()))
             or "as the preset",
             html.text(len(group["seeds"])),
-            *(_mean(group["figures"][name]) for name in names),
+            *(_mean(group["metrics"][name]) for name in names),
         ]
         for group in found
     ]
@@ -134,12 +134,12 @@ def groups(summary: Facts) -> str:
 
 
 def _mean(one: Facts) -> str:
-    cell = html.text(figure(one["mean"]))
+    cell = html.text(format_value(one["mean"]))
     if one["deviation"] is not None:
-        cell += f" ± {html.text(figure(one['deviation']))}"
+        cell += f" ± {html.text(format_value(one['deviation']))}"
     if one.get("difference") is not None:
-        low, high = figure(one["low"]), figure(one["high"])
-        cell += html.note(f"{figure(one['difference'])} [{low}, {high}]")
+        low, high = format_value(one["low"]), format_value(one["high"])
+        cell += html.note(f"{format_value(one['difference'])} [{low}, {high}]")
     return cell
 
 
@@ -150,22 +150,22 @@ def _plain(value: Any) -> str:
 def final_metrics(summary: Facts, rows: Rows, unit: str = "nats") -> str:
     """Returns all final figures, and the losses of models without training beside ours."""
     figures = [
-        [html.text(words(name)), html.text(figure(value))]
+        [html.text(humanize(name)), html.text(format_value(value))]
         for name, value in summary.get("metrics", {}).items()
     ]
     figures += [
-        [html.text(name), html.text(figure(summary[key], unit))]
+        [html.text(name), html.text(format_value(summary[key], unit))]
         for key, (name, unit) in COSTS.items()
         if summary.get(key) is not None
     ]
     tables = [html.table(["figure", "value"], figures, numbers=("value",))]
     baselines = summary.get("baselines", {})
     losses = {name: value for name, value in baselines.items() if "accuracy" not in name}
-    split, ours = headline_loss(summary, rows)
+    split, ours = monitored_loss(summary, rows)
     if losses and ours is not None:
-        name = f"this model, {words(split)}"
+        name = f"this model, {humanize(split)}"
         ranked = sorted((losses | {name: ours}).items(), key=lambda item: -item[1])
-        cells = [[html.text(words(key)), html.text(figure(value))] for key, value in ranked]
+        cells = [[html.text(humanize(key)), html.text(format_value(value))] for key, value in ranked]
         marked = [key == name for key, _ in ranked]
         columns = ["model", f"loss [{unit}]"]
         tables += [
@@ -232,4 +232,4 @@ def _flat(facts: Facts, prefix: str = "") -> Iterator[tuple[str, Any]]:
         if isinstance(value, Mapping):
             yield from _flat(value, f"{prefix}{name}: ")
         else:
-            yield f"{prefix}{words(name)}", value
+            yield f"{prefix}{humanize(name)}", value

@@ -8,8 +8,8 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from jaxlabs.report import style
-from jaxlabs.report.curves import Rows, series, words
-from jaxlabs.report.picture import ReportFigure
+from jaxlabs.report.curves import Rows, humanize, series
+from jaxlabs.report.figure import ReportFigure
 
 Groups = Sequence[Mapping[str, Any]]
 MAX_CURVES = 8
@@ -29,13 +29,13 @@ def against_settings(groups: Groups, question: str) -> ReportFigure | None:
     names = list(groups[0]["settings"])
     if not names:
         return None
-    metrics = list(groups[0]["figures"])
+    metrics = list(groups[0]["metrics"])
     columns = 2 if len(metrics) > 1 else 1
     rows = -(-len(metrics) // columns)
     figure = style.new_figure(2.5 * rows + 0.6)
     grid = figure.subplots(rows, columns, squeeze=False)
     for axes, metric in zip(grid.flat, metrics, strict=False):
-        _draw(axes, groups, names, metric)
+        _plot(axes, groups, names, metric)
     for axes in grid.flat[len(metrics) :]:
         axes.remove()
     handles, labels = grid.flat[0].get_legend_handles_labels()
@@ -48,22 +48,22 @@ def against_settings(groups: Groups, question: str) -> ReportFigure | None:
             f"{question} Dots: single runs. Lines: means over the seeds, with one standard "
             "deviation to each side."
         ),
-        alt=f"{', '.join(map(words, metrics))} against {words(names[0])}.",
+        alt=f"{', '.join(map(humanize, metrics))} against {humanize(names[0])}.",
         figure=figure,
     )
 
 
-def _draw(axes: Axes, groups: Groups, names: list[str], metric: str) -> None:
+def _plot(axes: Axes, groups: Groups, names: list[str], metric: str) -> None:
     """Draws one figure; each combination of the settings after the first has a line of its own."""
     first, *others = names
     values = list(dict.fromkeys(_told(group["settings"][first]) for group in groups))
     lines: dict[str, list[Mapping[str, Any]]] = {}
     for group in groups:
-        label = ", ".join(f"{words(name)} {_told(group['settings'][name])}" for name in others)
+        label = ", ".join(f"{humanize(name)} {_told(group['settings'][name])}" for name in others)
         lines.setdefault(label, []).append(group)
     for (label, members), color in zip(lines.items(), _colors(len(lines)), strict=True):
         places = [values.index(_told(group["settings"][first])) for group in members]
-        figures = [group["figures"][metric] for group in members]
+        figures = [group["metrics"][metric] for group in members]
         for place, one in zip(places, figures, strict=True):
             runs = _numbers(one["values"])
             axes.plot([place] * len(runs), runs, ".", color=color, alpha=0.45, markersize=4)
@@ -71,7 +71,7 @@ def _draw(axes: Axes, groups: Groups, names: list[str], metric: str) -> None:
         means = _numbers([one["mean"] for one in figures])
         axes.errorbar(places, means, deviations, color=color, marker="o", markersize=4, label=label)
     axes.set_xticks(range(len(values)), values)
-    axes.set(title=words(metric), xlabel=words(first))
+    axes.set(title=humanize(metric), xlabel=humanize(first))
     axes.margins(x=0.08)
 
 
@@ -97,7 +97,7 @@ def losses(groups: Groups, rows_by_run: Mapping[str, Rows], unit: str) -> Report
             continue
         steps = functools.reduce(np.intersect1d, [found for found, _ in curves])
         same = [values[np.isin(found, steps)] for found, values in curves]
-        label = ", ".join(f"{words(k)} {_told(v)}" for k, v in group["settings"].items())
+        label = ", ".join(f"{humanize(k)} {_told(v)}" for k, v in group["settings"].items())
         axes.plot(steps, np.mean(same, axis=0), color=color, marker="o", markersize=3, label=label)
         drawn += steps.size > 1
     if not drawn:

@@ -9,7 +9,7 @@ import pytest
 
 from experiments import gpt, mnist_classifier
 from jaxlabs import command
-from jaxlabs.analysis.judge import open_judge
+from jaxlabs.analysis.feature_extractor import open_judge
 from jaxlabs.config import UserError
 from jaxlabs.opening import open_run
 from jaxlabs.run_folder import RunFolder

@@ -45,7 +45,7 @@ CONTENTS = {
     "nested": b"[" * 100_000,
     "bert": b'{"model_type": "bert"}\n',
     "texts for everything": json.dumps(
-        dict.fromkeys(["experiment", "preset", "settings", "metrics", "seconds", "compared"], "x")
+        dict.fromkeys(["experiment", "preset", "settings", "metrics", "seconds", "comparison"], "x")
     ).encode(),
     "other arrays": npz(maps=np.zeros((2, 3)), labels=np.zeros(2), other=np.ones(1)),
     "pickled": npz(maps=np.array([{}], object)),

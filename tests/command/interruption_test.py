@@ -14,9 +14,9 @@ import pytest
 
 from jaxlabs import command, modes, studies, sweeps
 from jaxlabs.data.batches import Examples
-from jaxlabs.data.splits import Data
+from jaxlabs.data.dataset import Data
 from jaxlabs.lab import Lab, Study, StudyResult
-from jaxlabs.losses.parts import LossOutput
+from jaxlabs.losses.loss_output import LossOutput
 from jaxlabs.run_folder import RunFolder
 from jaxlabs.sweep_plan import Sweep
 from jaxlabs.training import loop

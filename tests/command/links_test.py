@@ -119,7 +119,7 @@ def test_what_is_no_file_in_a_checkpoint_is_named_and_not_waited_for(run, tiny_f
 
 def test_names_of_runs_in_a_summary_lead_nowhere_else(run, outside):
     figures = {"loss": {"values": [1.0], "mean": 1.0, "deviation": None}}
-    group = {"settings": {}, "seeds": [0], "figures": figures}
+    group = {"settings": {}, "seeds": [0], "metrics": figures}
 
     for name in ("../../outside", str(outside), ".."):
         run.write_summary(run.read_summary() | {"groups": [group | {"runs": [name]}]})

@@ -8,7 +8,7 @@ from jaxlabs.report import attention_study, style
 
 @pytest.fixture(autouse=True)
 def in_house_style():
-    with style.house_style():
+    with style.mpl_style():
         yield
 
 

@@ -17,7 +17,7 @@ def ratios():
 
 
 def test_every_rival_has_a_dot_in_the_row_of_its_group(ratios):
-    with style.house_style():
+    with style.mpl_style():
         (picture,) = benchmark.ratios(ratios)
     axes = picture.figure.axes[0]
     dots = {
@@ -41,7 +41,7 @@ def test_lines_of_attention_are_ordered_by_length_and_told_apart():
         "seconds": np.array([0.4, 0.1, 0.2, 0.3]),
         "memory": np.array([4, 1, 2, 0]) * 2**20,
     }
-    with style.house_style():
+    with style.mpl_style():
         (picture,) = benchmark.window_attention(arrays)
     upper, lower = picture.figure.axes
     ours, theirs = upper.lines

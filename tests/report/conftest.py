@@ -124,7 +124,7 @@ def write_run(path):
             "peak_memory_bytes": 412_000_000,
             "metrics": metrics,
             "baselines": {"uniform": 4.174, "unigram": 3.31, "bigram": 2.47, "5-gram": 2.02},
-            "compared": published.compare("gpt", "quick", facts),
+            "comparison": published.compare("gpt", "quick", facts),
             "environment": {"python": "3.11.9", "cpu_count": 2},
         }
     )

@@ -14,7 +14,7 @@ def test_counts_stand_in_their_cells_and_colors_are_shares_of_the_row():
         "splits": np.array(["test", "test_unseen"]),
         "labels": np.array(["A", "B", "C"]),
     }
-    with style.house_style():
+    with style.mpl_style():
         (picture,) = confusion(arrays)
         style.png(picture.figure)
     assert picture.alt == "Confusion matrices. test 59.1% right; test unseen 40.0% right."

@@ -7,7 +7,7 @@ RANDOM = np.random.default_rng(0)
 
 
 def drawn(draw, arrays):
-    with style.house_style():
+    with style.mpl_style():
         pictures = draw(arrays)
         for picture in pictures:
             assert style.png(picture.figure).startswith(b"\x89PNG")

@@ -44,7 +44,7 @@ def test_smoothing_keeps_a_straight_line_in_place():
 def test_optimization_shows_a_panel_for_each_logged_value():
     row = {"step": 1, "split": "train", "learning_rate": 1e-3, "gradient_norm": 0.5}
     rows = [row, row | {"step": 2}]
-    with style.house_style():
+    with style.mpl_style():
         both = curves.optimization(rows).figure
         one = curves.optimization(
             [{k: r[k] for k in r if k != "gradient_norm"} for r in rows]

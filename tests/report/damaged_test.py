@@ -4,14 +4,14 @@ import re
 
 import numpy as np
 
-from jaxlabs.report import plots
+from jaxlabs.report import registry
 from jaxlabs.report.page import write_report
 from jaxlabs.run_folder import RunFolder
 
 ABOUT_DAMAGE = True
 
 
-def left_out(folder):
+def damaged(folder):
     """The files that the page names as left out."""
     (section,) = re.findall(r'id="damaged">.*?</section>', write_report(folder).read_text(), re.S)
     return re.findall(r'<p class="note">([^ ]+): ', section)
@@ -22,10 +22,10 @@ def test_page_of_a_whole_run_names_no_damaged_file(drawn_run):
 
 
 def test_arrays_of_other_shapes_are_left_out_whatever_draws_them(fresh_run, caplog):
-    for name in plots.FIGURE_BUILDERS:
+    for name in registry.FIGURE_BUILDERS:
         fresh_run.write_arrays(name, other=np.zeros((2, 3)))
-    assert left_out(fresh_run) == [f"arrays/{name}.npz" for name in plots.FIGURE_BUILDERS]
-    assert len(caplog.messages) == len(plots.FIGURE_BUILDERS)
+    assert damaged(fresh_run) == [f"arrays/{name}.npz" for name in registry.FIGURE_BUILDERS]
+    assert len(caplog.messages) == len(registry.FIGURE_BUILDERS)
     assert not any(chr(10) in line for line in caplog.messages)
 
 
@@ -38,7 +38,7 @@ def test_arrays_and_samples_that_are_no_archives_are_left_out(run):
     run.write_sample("step-000300", {"images": np.zeros(3)})
     run.write_sample("step-000400", {"images": np.zeros((2, 4, 4))})
     run.write_sample("step-000500", {"images": np.zeros((2, 4, 5))})
-    assert left_out(run) == [
+    assert damaged(run) == [
         "arrays/attention_maps.npz",
         "arrays/positions.npz",
         "arrays/lr_range.npz",
@@ -55,13 +55,13 @@ def test_arrays_and_samples_that_are_no_archives_are_left_out(run):
 def test_rows_that_cannot_be_read_are_counted(short_run):
     with open(short_run.metrics, "ab") as file:
         file.write(b"\0\0\n{}\n")
-    assert left_out(short_run) == ["metrics.jsonl"]
+    assert damaged(short_run) == ["metrics.jsonl"]
     assert "metrics.jsonl: 2 unreadable lines" in short_run.report.read_text()
 
 
 def test_summary_that_cannot_be_read_counts_as_none(short_run):
     (short_run.path / "summary.json").write_text("[]")
-    assert left_out(short_run) == ["summary.json"]
+    assert damaged(short_run) == ["summary.json"]
     assert "This run has not ended" in short_run.report.read_text()
 
 
@@ -69,7 +69,7 @@ def test_entries_of_a_summary_that_cannot_be_shown_are_left_out(short_run):
     summary = short_run.read_summary()
     for change in ({"groups": [{"runs": [3]}]}, {"results": [{}]}, {"baselines": {"a": "low"}}):
         short_run.write_summary(summary | change)
-        assert any("summary.json" in file for file in left_out(short_run))
+        assert any("summary.json" in file for file in damaged(short_run))
         assert "All 12 settings" in short_run.report.read_text()
 
 
@@ -87,8 +87,8 @@ def test_rows_of_the_runs_of_a_sweep_may_be_damaged(short_run):
     with open(folder.metrics, "ab") as file:
         file.write(b"\0\n")
     figures = {"loss": {"values": [1.0, 2.0], "mean": 1.5, "deviation": 0.5}}
-    group = {"settings": {}, "seeds": [0, 1], "figures": figures, "runs": ["seed=0", "seed=1"]}
+    group = {"settings": {}, "seeds": [0, 1], "metrics": figures, "runs": ["seed=0", "seed=1"]}
     short_run.write_config(short_run.read_config() | {"sweep": "s", "question": "Which?"})
     short_run.write_summary(short_run.read_summary() | {"groups": [group]})
-    assert left_out(short_run) == ["runs/seed=1/metrics.jsonl"]
+    assert damaged(short_run) == ["runs/seed=1/metrics.jsonl"]
     assert (short_run.figures / "sweep_losses.png").exists()

@@ -5,12 +5,12 @@ import PIL.Image
 import pytest
 
 from jaxlabs.report import confusion, diffusion, style
-from jaxlabs.report.plots import FIGURE_BUILDERS
+from jaxlabs.report.registry import FIGURE_BUILDERS
 
 
 @pytest.fixture(autouse=True)
 def in_house_style():
-    with style.house_style():
+    with style.mpl_style():
         yield
 
 

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from jaxlabs.report import images, plots, style
-from jaxlabs.report.left_out import LeftOut
+from jaxlabs.report import images, registry, style
+from jaxlabs.report.damaged_files import DamagedFiles
 from jaxlabs.report.page import write_report
 
 
@@ -31,7 +31,7 @@ def test_tile_keeps_colors_and_cuts_values_outside_the_range():
 
 
 def test_only_so_many_samples_are_shown_and_none_chosen():
-    with style.house_style():
+    with style.mpl_style():
         many = images.samples(np.linspace(0, 1, 120)[:, None, None] * np.ones((120, 2, 2)))
         few = images.samples(np.zeros((3, 2, 2)))
     assert "first 100 of 120" in many.caption
@@ -43,7 +43,7 @@ def test_only_so_many_samples_are_shown_and_none_chosen():
 
 def test_each_filter_has_its_own_contrast_and_zero_is_mid_gray():
     filters = np.array([[[0, 4.0], [-2, 0]], [[0, 0.001], [0, -0.002]], np.zeros((2, 2))])
-    with style.house_style():
+    with style.mpl_style():
         (picture,) = images.filters({"filters": filters})
     (sheet,) = drawn(picture.figure)
     np.testing.assert_allclose(sheet[:2, :2], [[0.5, 1], [0.25, 0.5]])
@@ -54,7 +54,7 @@ def test_each_filter_has_its_own_contrast_and_zero_is_mid_gray():
 def test_reconstructions_stand_below_their_pictures():
     inputs = np.linspace(0, 0.5, 13)[:, None, None] * np.ones((13, 2, 2))
     arrays = {"outputs": inputs + 0.25, "inputs": inputs, "linear_outputs": inputs + 0.5}
-    with style.house_style():
+    with style.mpl_style():
         (picture,) = images.reconstructions(arrays)
     # Ten in a row; a second row of three would look unlike the first.
     (sheet,) = drawn(picture.figure)
@@ -66,7 +66,7 @@ def test_reconstructions_stand_below_their_pictures():
 
 def test_samples_of_many_steps_are_thinned_out_evenly_in_order():
     by_step = {step: np.full((3, 2, 2), step / 4000) for step in range(4000, -1, -100)}
-    with style.house_style():
+    with style.mpl_style():
         picture = images.samples_during_training(by_step)
     named = labels(picture.figure.axes[0])
     assert (len(named), named[0], named[-1]) == (images.MAX_STEPS, "step 0", "step 4,000")
@@ -79,7 +79,7 @@ def test_spectra_are_drawn_relative_to_their_middle():
     arrays = {"frequency": frequency, "amplitude_before": 50 / frequency}
     arrays |= {"amplitude_after": np.full(64, 0.3)}
     arrays |= {f"image_{when}": np.eye(4) for when in ("before", "after")}
-    with style.house_style():
+    with style.mpl_style():
         (picture,) = images.whitening(arrays)
         style.png(picture.figure)
     guide, before, after = (line.get_ydata() for line in picture.figure.axes[-1].lines)
@@ -107,5 +107,5 @@ def test_samples_in_the_run_folder_are_drawn_and_stand_in_their_section(fresh_ru
 def test_samples_of_other_arrays_and_texts_are_left_alone(fresh_run):
     fresh_run.write_sample("final", {"latents": np.zeros((2, 3))})
     fresh_run.write_sample("step-000001", "text")
-    with style.house_style():
-        assert plots.build_figures(fresh_run, LeftOut()) == []
+    with style.mpl_style():
+        assert registry.build_figures(fresh_run, DamagedFiles()) == []

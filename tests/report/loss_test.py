@@ -10,7 +10,7 @@ from jaxlabs.report.loss import loss_curves
 
 @pytest.fixture(autouse=True)
 def in_house_style():
-    with style.house_style():
+    with style.mpl_style():
         yield
 
 

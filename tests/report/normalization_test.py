@@ -14,7 +14,7 @@ CLAIMS = (
 
 @pytest.fixture(autouse=True)
 def in_house_style():
-    with style.house_style():
+    with style.mpl_style():
         yield
 
 

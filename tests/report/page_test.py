@@ -102,9 +102,9 @@ def test_everything_else_is_escaped_as_well(short_run):
     summary["baselines"] = {evil: 2.0}
     summary["environment"] = {evil: {evil: evil}}
     summary["parameters_sha256"] = evil
-    row = summary["compared"][0]
-    summary["compared"] = [row | dict.fromkeys(("figure", "source", "note"), evil)]
-    summary["compared"] += [row | {"comparable": False, "not_comparable_reason": evil}]
+    row = summary["comparison"][0]
+    summary["comparison"] = [row | dict.fromkeys(("figure", "source", "note"), evil)]
+    summary["comparison"] += [row | {"comparable": False, "not_comparable_reason": evil}]
     short_run.write_summary(summary)
     page = page_of(short_run)
     assert not page.having("script")
@@ -119,7 +119,7 @@ def test_published_figure_stands_beside_ours(drawn_run):
 
 def test_reason_is_told_where_figures_are_not_comparable(short_run):
     summary = short_run.read_summary()
-    summary["compared"][0] |= {
+    summary["comparison"][0] |= {
         "comparable": False,
         "not_comparable_reason": "trained on another text",
     }

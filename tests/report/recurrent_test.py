@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 
-from jaxlabs.report import decades, recurrent_gradients, recurrent_memory, style
+from jaxlabs.report import log_axis, recurrent_gradients, recurrent_memory, style
 
 
 @pytest.fixture(autouse=True)
 def in_house_style():
-    with style.house_style():
+    with style.mpl_style():
         yield
 
 
@@ -90,6 +90,6 @@ def test_memory_task_says_who_learned_what():
 
 
 def test_powers_of_ten_are_written_raised():
-    assert decades.power(2e-12) == "10⁻¹²"
-    assert decades.power(1000) == "10³"
-    assert decades.power(0) == "0"
+    assert log_axis.power_of_ten(2e-12) == "10⁻¹²"
+    assert log_axis.power_of_ten(1000) == "10³"
+    assert log_axis.power_of_ten(0) == "0"

@@ -14,7 +14,7 @@ def pattern(kind, predicted, right, backbone="gru", bidirectional=True):
     arrays = {"kind": kind, "backbone": backbone, "bidirectional": bidirectional}
     arrays |= {"source": SOURCE, "predicted": predicted, "right": right}
     arrays = {name: np.array(value) for name, value in arrays.items()}
-    with style.house_style():
+    with style.mpl_style():
         (picture,) = sequence_patterns.pattern(arrays)
         assert style.png(picture.figure).startswith(b"\x89PNG")
     return picture
@@ -48,7 +48,7 @@ def test_every_word_gets_its_tag():
 
 def test_alignment_has_the_words_of_both_sides():
     arrays = {"maps": np.full((2, 3, 3), 1 / 3), "source": np.array(SOURCE)}
-    with style.house_style():
+    with style.mpl_style():
         (picture,) = sequence_patterns.alignment(arrays | {"target": np.array(TARGET)})
     panels = picture.figure.axes[:2]
     for axes in panels:
@@ -61,7 +61,7 @@ def test_wrong_tags_are_underlined_with_the_right_one_below():
     right = np.array([["O", "O", "B-PER", ""], ["B-PER", "O", "O", "O"]])
     predicted = np.array([["O", "O", "B-LOC", ""], ["B-PER", "O", "O", "O"]])
     arrays = {"words": words, "right": right, "predicted": predicted}
-    with style.house_style():
+    with style.mpl_style():
         (picture,) = sequence_patterns.tagged_words(
             arrays | {"splits": np.array(["test", "longer"])}
         )

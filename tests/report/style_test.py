@@ -125,7 +125,7 @@ def labeled(*labels):
 
 
 def test_letters_that_no_font_has_are_told(only_bundled_fonts):
-    with style.house_style():
+    with style.mpl_style():
         assert style.render(labeled("ab", "你好", "日a")).missing == set("你好日")
         assert style.render(labeled("ab", "привет", "ω")).missing == set()
 
@@ -138,7 +138,7 @@ def test_letter_that_another_font_has_is_drawn_with_it(only_bundled_fonts):
     )  # fmt: skip
     letter = min(stix - ours)
     assert fonts.families_with({letter}) == ["STIXGeneral"]
-    with style.house_style():
+    with style.mpl_style():
         figure = labeled(letter)
         rendered = style.render(figure)
     assert rendered.missing == set()
@@ -147,7 +147,7 @@ def test_letter_that_another_font_has_is_drawn_with_it(only_bundled_fonts):
 
 
 def test_font_with_letters_of_its_own_changes_no_other_figure(only_bundled_fonts, monkeypatch):
-    with style.house_style():
+    with style.mpl_style():
         expected = style.png(labeled("ab"))
         monkeypatch.setattr(fonts, "families_with", lambda characters: [])
         assert style.png(labeled("ab")) == expected

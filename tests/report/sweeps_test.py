@@ -11,7 +11,7 @@ from jaxlabs.report.published_curves import beside_published
 def group(settings, values, runs=()):
     values = list(values)
     figure = {"mean": float(np.mean(values)), "deviation": 0.1, "values": values}
-    return {"settings": settings, "figures": {"loss": figure}, "seeds": [0, 1], "runs": list(runs)}
+    return {"settings": settings, "metrics": {"loss": figure}, "seeds": [0, 1], "runs": list(runs)}
 
 
 GROUPS = [
@@ -21,8 +21,8 @@ GROUPS = [
 
 
 @pytest.fixture(autouse=True)
-def house_style():
-    with style.house_style():
+def mpl_style():
+    with style.mpl_style():
         yield
 
 

@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 
-from jaxlabs.report import maps, style
+from jaxlabs.report import attention_plots, style
 
 
 @pytest.fixture(autouse=True)
 def in_house_style():
-    with style.house_style():
+    with style.mpl_style():
         yield
 
 
@@ -27,13 +27,13 @@ def images(figure):
 
 def test_grid_shows_every_head_row_by_row():
     arrays = attention_of()
-    shown = images(maps.attention(arrays)[0].figure)
+    shown = images(attention_plots.attention(arrays)[0].figure)
     expected = arrays["maps"].reshape(6, 4, 4)
     np.testing.assert_array_equal(np.ma.filled(np.ma.stack(shown), 0), expected)
 
 
 def test_exact_zeros_are_masked_and_nothing_else_is():
-    shown = images(maps.attention(attention_of())[0].figure)[0]
+    shown = images(attention_plots.attention(attention_of())[0].figure)[0]
     np.testing.assert_array_equal(np.ma.getmaskarray(shown), ~np.tri(4, dtype=bool))
 
 
@@ -41,7 +41,7 @@ def test_close_up_takes_the_sharpest_head_of_the_first_and_the_last_layer():
     arrays = attention_of(layers=3, heads=2)
     arrays["maps"][0, 1] = np.eye(4)
     arrays["maps"][2, 0] = np.eye(4)
-    figure = maps.attention(arrays)[1].figure
+    figure = attention_plots.attention(arrays)[1].figure
     titles = [axes.get_title("left") for axes in figure.axes if axes.images]
     assert titles == ["layer 1, head 2", "layer 3, head 1"]
 
@@ -53,7 +53,7 @@ def labels_of(axis):
 def test_every_row_and_column_of_the_grid_has_its_label_once():
     words = ["To", "be", "or", "not"]
     axes = [
-        axes for axes in maps.attention(attention_of(labels=words))[0].figure.axes if axes.images
+        axes for axes in attention_plots.attention(attention_of(labels=words))[0].figure.axes if axes.images
     ]
     grid = np.array(axes).reshape(2, 3)
     assert [labels_of(one.yaxis) for one in grid[:, 0]] == [words, words]
@@ -66,7 +66,7 @@ def test_every_row_and_column_of_the_grid_has_its_label_once():
     ("label", "heads", "time"), [("progress", 2, 32), ("x", 2, 48), ("x", 6, 48)]
 )
 def test_labels_of_the_grid_are_large_enough_to_read_and_do_not_touch(label, heads, time):
-    figure = maps.attention(attention_of(1, heads, time, [label] * time))[0].figure
+    figure = attention_plots.attention(attention_of(1, heads, time, [label] * time))[0].figure
     axes = figure.axes[0]
     pixels = style.DOTS_PER_INCH / 72 * axes.get_yticklabels()[0].get_fontsize()
     rows = axes.get_position().height * figure.get_figheight() * style.DOTS_PER_INCH / time
@@ -86,7 +86,7 @@ def test_sequences_are_drawn_by_name_and_the_longest_from_near():
         for name, kinds in sequences.items()
         for kind, array in kinds.items()
     }
-    pictures = {picture.name: picture for picture in maps.attention(arrays)}
+    pictures = {picture.name: picture for picture in attention_plots.attention(arrays)}
     names = ["grid_a_short", "grid_long", "close_up", "rollout_long"]
     assert list(pictures) == [f"attention_{name}" for name in names]
     assert pictures["attention_grid_a_short"].title == "Attention of every head: a short"
@@ -96,19 +96,19 @@ def test_sequences_are_drawn_by_name_and_the_longest_from_near():
 
 def test_rollout_shows_the_last_layer():
     arrays = attention_of() | {"rollout": np.stack([np.eye(4), np.full((4, 4), 0.25)])}
-    (shown,) = images(maps.attention(arrays)[2].figure)
+    (shown,) = images(attention_plots.attention(arrays)[2].figure)
     np.testing.assert_array_equal(shown, np.full((4, 4), 0.25))
 
 
 def test_model_of_one_layer_and_one_head_is_drawn_once():
-    close_up = maps.attention(attention_of(layers=1, heads=1))[1]
+    close_up = attention_plots.attention(attention_of(layers=1, heads=1))[1]
     assert close_up.title == "One head from near"
     assert len(images(close_up.figure)) == 1
 
 
 def test_close_up_makes_white_space_visible_and_prints_dollars_as_they_are():
     arrays = attention_of(labels=[" ", "\n", "$", "$"])
-    axes = maps.attention(arrays)[1].figure.axes[0]
+    axes = attention_plots.attention(arrays)[1].figure.axes[0]
     shown = [label.get_text() for label in axes.get_xticklabels()]
     assert shown == ["␣", "↵", "$", "$"]
     assert not any(label.get_parse_math() for label in axes.get_xticklabels())
@@ -116,19 +116,19 @@ def test_close_up_makes_white_space_visible_and_prints_dollars_as_they_are():
 
 def test_close_up_shows_no_more_than_a_phone_can():
     arrays = attention_of(time=40, labels=["x"] * 40)
-    axes = maps.attention(arrays)[1].figure.axes[0]
+    axes = attention_plots.attention(arrays)[1].figure.axes[0]
     assert len(axes.get_xticklabels()) == maps.LABELED
     assert axes.images[0].get_array().shape == (maps.LABELED, maps.LABELED)
 
 
 def test_characters_that_the_font_lacks_are_no_error():
-    for picture in maps.attention(attention_of(labels=["漢", "字", "a", "b"])):
+    for picture in attention_plots.attention(attention_of(labels=["漢", "字", "a", "b"])):
         assert style.png(picture.figure).startswith(b"\x89PNG")
 
 
 def test_position_table_shows_even_and_odd_channels_apart():
     table = np.random.default_rng(0).normal(size=(5, 6))
-    (picture,) = maps.positions({"table": table})
+    (picture,) = attention_plots.positions({"table": table})
     even, odd = images(picture.figure)
     np.testing.assert_array_equal(even, table[:, 0::2].T)
     np.testing.assert_array_equal(odd, table[:, 1::2].T)
@@ -136,12 +136,12 @@ def test_position_table_shows_even_and_odd_channels_apart():
 
 def test_likeness_is_the_cosine_with_the_middle_position():
     table = np.random.default_rng(0).normal(size=(5, 6))
-    (picture,) = maps.positions({"table": table})
+    (picture,) = attention_plots.positions({"table": table})
     (likeness,) = [axes for axes in picture.figure.axes if axes.get_ylabel() == "cosine"]
     expected = [row @ table[2] / np.linalg.norm(row) / np.linalg.norm(table[2]) for row in table]
     np.testing.assert_allclose(likeness.get_lines()[0].get_ydata(), expected)
 
 
 def test_table_of_zeros_is_drawn():
-    (picture,) = maps.positions({"table": np.zeros((4, 4))})
+    (picture,) = attention_plots.positions({"table": np.zeros((4, 4))})
     assert style.png(picture.figure).startswith(b"\x89PNG")

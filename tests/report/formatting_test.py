@@ -2,7 +2,7 @@
 
 import pytest
 
-from jaxlabs.report.numbers import duration, figure, memory
+from jaxlabs.report.formatting import format_bytes, format_duration, format_value
 
 
 @pytest.mark.parametrize(
@@ -25,14 +25,14 @@ from jaxlabs.report.numbers import duration, figure, memory
     ],
 )
 def test_figure(value, unit, shown):
-    assert figure(value, unit) == shown
+    assert format_value(value, unit) == shown
 
 
 @pytest.mark.parametrize(
     ("value", "shown"), [(1.88, "1.88"), (1.4697, "1.4697"), (10_690_625, "10,690,625")]
 )
 def test_stated_figures_keep_their_digits(value, shown):
-    assert figure(value, as_stated=True) == shown
+    assert format_value(value, as_stated=True) == shown
 
 
 @pytest.mark.parametrize(
@@ -46,11 +46,11 @@ def test_stated_figures_keep_their_digits(value, shown):
     ],
 )
 def test_duration(seconds, shown):
-    assert duration(seconds) == shown
+    assert format_duration(seconds) == shown
 
 
 @pytest.mark.parametrize(
     ("count", "shown"), [(999, "999 bytes"), (1500, "1.5 kB"), (2.5e9, "2.5 GB")]
 )
 def test_memory(count, shown):
-    assert memory(count) == shown
+    assert format_bytes(count) == shown

@@ -3,15 +3,15 @@
 import matplotlib
 import numpy as np
 
-from jaxlabs.report import plots, style
-from jaxlabs.report.left_out import LeftOut
+from jaxlabs.report import registry, style
+from jaxlabs.report.damaged_files import DamagedFiles
 
 ALL = ["loss", "optimization", "attention_grid", "attention_close_up", "positions", "lr_range"]
 
 
 def names(folder):
-    with style.house_style():
-        return [picture.name for picture in plots.build_figures(folder, LeftOut())]
+    with style.mpl_style():
+        return [picture.name for picture in registry.build_figures(folder, DamagedFiles())]
 
 
 def test_everything_written_is_drawn_in_reading_order(run):
@@ -34,8 +34,8 @@ def test_arrays_of_unknown_name_are_left_alone(run):
 
 
 def test_every_picture_says_what_to_see(run):
-    with style.house_style():
-        pictures = plots.build_figures(run, LeftOut())
+    with style.mpl_style():
+        pictures = registry.build_figures(run, DamagedFiles())
     for picture in pictures:
         assert picture.caption.endswith(".")
         assert picture.title
@@ -44,8 +44,8 @@ def test_every_picture_says_what_to_see(run):
 
 def test_pictures_keep_the_width_of_the_house_and_leave_the_style_as_it_was(run):
     before = dict(matplotlib.rcParams)
-    with style.house_style():
-        pictures = {picture.name: picture.figure for picture in plots.build_figures(run, LeftOut())}
+    with style.mpl_style():
+        pictures = {picture.name: picture.figure for picture in registry.build_figures(run, DamagedFiles())}
     widths = {name: figure.get_size_inches()[0] for name, figure in pictures.items()}
     # Of 4 heads and 48 labels each, which would be too small to read.
     assert widths.pop("attention_grid") > style.WIDTH
@@ -54,5 +54,5 @@ def test_pictures_keep_the_width_of_the_house_and_leave_the_style_as_it_was(run)
 
 
 def test_running_run_is_set_against_the_published_figures_without_ours(fresh_run):
-    (row,) = plots.compared(fresh_run)
+    (row,) = registry.compared(fresh_run)
     assert (row["published"], row["ours"]) == (1.88, None)

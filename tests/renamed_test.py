@@ -1,0 +1,80 @@
+"""Holds jaxlabs/renamed.py to reading run folders of earlier versions under the present names."""
+
+import numpy as np
+import pytest
+
+from jaxlabs import renamed
+from jaxlabs.run_folder import RunFolder
+
+MAPS = {
+    "METRICS": {"surprise": "nll"},
+    "SPLITS": {"longer": "long"},
+    "ARRAY_FILES": {"drawn": "sampled"},
+    "ARRAY_KEYS": {"sampled": {"pictures": "images"}},
+}
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    for name, names in MAPS.items():
+        monkeypatch.setattr(renamed, name, names)
+    folder = RunFolder(tmp_path / "run")
+    folder.create()
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("surprise", "nll"),
+        ("longer_surprise", "long_nll"),
+        ("test_surprise", "test_nll"),
+        ("longer_loss", "long_loss"),
+        ("width=8: longer_surprise", "width=8: long_nll"),
+        ("loss", "loss"),
+        ("surprises", "surprises"),
+    ],
+)
+def test_metric_name_has_split_and_metric_renamed(folder, old, new):
+    assert renamed.metric(old) == new
+    assert renamed.metric(new) == new
+
+
+def test_rows_have_split_and_metrics_renamed(folder):
+    folder.append_metrics([{"step": 1, "split": "longer", "loss": 2.0, "surprise": 1.0}])
+    assert folder.read_metrics() == [{"step": 1, "split": "long", "loss": 2.0, "nll": 1.0}]
+
+
+def test_config_and_summary_have_keys_and_metrics_renamed(folder):
+    config = {"experiment": "gpt", "preset": "quick", "settings": {}, "why_not": "another text"}
+    folder.write_config(config)
+    assert folder.read_config()["not_comparable_reason"] == "another text"
+    comparison = {"figure": "loss", "metric": "longer_surprise", "unit": "nats", "published": 1.0}
+    comparison |= {"ours": 1.1, "source": "", "comparable": True, "why_not": "", "note": ""}
+    summary = {"experiment": "gpt", "preset": "quick", "seconds": 1.0, "environment": {}}
+    summary |= {"metrics": {"longer_surprise": 1.0}, "compared": [comparison]}
+    summary |= {"groups": [{"settings": {}, "figures": {"longer_surprise": {}}}]}
+    folder.write_summary(summary)
+    found = folder.read_summary()
+    assert found["metrics"] == {"long_nll": 1.0}
+    assert found["comparison"][0]["metric"] == "long_nll"
+    assert found["comparison"][0]["not_comparable_reason"] == ""
+    assert found["groups"] == [{"settings": {}, "metrics": {"long_nll": {}}}]
+
+
+def test_arrays_are_read_from_their_earlier_file_under_present_names(folder):
+    folder.write_arrays("drawn", pictures=np.zeros(2), steps=np.ones(1))
+    assert folder.arrays("sampled").name == "drawn.npz"
+    assert folder.read_arrays(folder.arrays("sampled")).keys() == {"images", "steps"}
+    folder.write_arrays("sampled", images=np.ones(2))
+    assert folder.arrays("sampled").name == "sampled.npz"
+
+
+def test_no_present_name_is_also_an_earlier_one():
+    for names in (
+        renamed.METRICS,
+        renamed.SPLITS,
+        renamed.ARRAY_FILES,
+        *renamed.ARRAY_KEYS.values(),
+    ):
+        assert not names.keys() & set(names.values())
