@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from jaxlabs.report.numbers import duration, figure
+from jaxlabs.report.formatting import format_duration, format_value
 
 
 def markdown(results: Mapping[str, Any]) -> str:
@@ -21,7 +21,7 @@ def markdown(results: Mapping[str, Any]) -> str:
     lines += ["", *(f"- \\* `{lab}`: not comparable: {why}" for lab, why in sorted(reasons))]
     lines += [f"- Failed: {row['run']}: {row['why']}" for row in results["failures"]]
     commands = {
-        row["lab"]: (f"`{row['lab']}`", duration(row["seconds"]), f"`{row['command']}`")
+        row["lab"]: (f"`{row['lab']}`", format_duration(row["seconds"]), f"`{row['command']}`")
         for row in rows
     }
     lines += ["", *_table(("lab", "time", "command"), commands.values())]
@@ -32,10 +32,10 @@ def _metric(row: Mapping[str, Any]) -> Sequence[str]:
     known = row["published"] is not None
     name = row["metric"].replace("_", " ") + (f" ({row['unit']})" if row["unit"] else "")
     return (
-        *(f"`{row['lab']}`", name, figure(row["ours"]), figure(row["deviation"])),
+        *(f"`{row['lab']}`", name, format_value(row["ours"]), format_value(row["deviation"])),
         str(row["seeds"]),
-        figure(row["published"], as_stated=True) + ("\\*" if row["not_comparable_reason"] else ""),
-        row["figure"] if known else "—",
+        format_value(row["published"], as_stated=True) + ("\\*" if row["not_comparable_reason"] else ""),
+        row["quantity"] if known else "—",
     )
 
 

@@ -21,8 +21,9 @@ from experiments import sparse_autoencoder as sparse
 from experiments import speech_classifier as classifier
 from experiments import speech_lm as words
 from jaxlabs import command
-from jaxlabs.analysis.benchmark import table, turns
-from jaxlabs.analysis.benchmark.cases import Bench, Subject
+from jaxlabs.analysis.benchmark import format as formatting
+from jaxlabs.analysis.benchmark import timing
+from jaxlabs.analysis.benchmark.cases import Bench, LabUnderTest
 from jaxlabs.analysis.benchmark.suites import SUITES, matmul
 from jaxlabs.config import UserError, group, nearest, setting
 from jaxlabs.lab import Lab, Study, StudyResult
@@ -49,7 +50,7 @@ class BenchmarkConfig(CommonConfig):
         maximum=2**20,
         aliases=("longest",),
     )
-    measuring: turns.MeasuringConfig = group(turns.MeasuringConfig)
+    measuring: timing.MeasuringConfig = group(timing.MeasuringConfig)
 
     def check(self) -> None:
         super().check()
@@ -89,7 +90,7 @@ def measure(config: BenchmarkConfig, folder: RunFolder) -> StudyResult:
     stored = []
     if path.exists():
         hint = "remove it to measure again"
-        stored = folder.read_json(path.name, turns.check_rows, hint)["rows"]
+        stored = folder.read_json(path.name, timing.check_rows, hint)["rows"]
     rows = [row for row in stored if row["suite"] != "matmul"]
     finished = {row["suite"] for row in rows}
     suites = [SUITES[name](bench) for name in config.suites() if name not in finished]
@@ -100,31 +101,31 @@ def measure(config: BenchmarkConfig, folder: RunFolder) -> StudyResult:
         for groups in suites:
             measured = [row for one in groups for row in _measure_group(one, config, bar)]
             limits = limits or measured
-            compared = turns.compare([*limits, *measured])[len(limits) :]
-            bar.write(table.table(compared), file=sys.stderr)
+            compared = timing.compare([*limits, *measured])[len(limits) :]
+            bar.write(formatting.table(compared), file=sys.stderr)
             rows = [*rows, *compared] if measured is not limits else [*compared, *rows]
             folder.write_text(path, json.dumps({"rows": rows}, indent=2) + "\n")
-    table.write_arrays(rows, folder)
-    text = f"{table.table(rows)}\n\n{table.LEGEND}"
-    return StudyResult(table.metrics(rows), text)
+    formatting.write_arrays(rows, folder)
+    text = f"{formatting.table(rows)}\n\n{formatting.LEGEND}"
+    return StudyResult(formatting.metrics(rows), text)
 
 
 def _measure_group(
-    cases: Sequence[turns.Variant], config: BenchmarkConfig, bar: tqdm.tqdm
-) -> list[turns.Row]:
-    def advance(rival: turns.Variant) -> None:
+    cases: Sequence[timing.Case], config: BenchmarkConfig, bar: tqdm.tqdm
+) -> list[timing.Row]:
+    def advance(rival: timing.Case) -> None:
         told = f"{rival.suite}, {rival.variant}: {rival.name}"
         bar.set_description(told)
         bar.update()
         if bar.disable:  # no terminal: plain lines
             print(told, file=sys.stderr)
 
-    return turns.measure_group(cases, config.measuring, advance)
+    return timing.measure_group(cases, config.measuring, advance)
 
 
-def _subject(lab: Lab, data_dir: str | None) -> Subject:
+def _subject(lab: Lab, data_dir: str | None) -> LabUnderTest:
     settings = dict(lab.presets["reference"]) | {"data_dir": data_dir}
-    return Subject(lab.config_class.from_flat(settings), lab.build_task, lab.load_data)
+    return LabUnderTest(lab.config_class.from_flat(settings), lab.build_task, lab.load_data)
 
 
 def _why_alone(bench: Bench) -> str:

@@ -19,7 +19,7 @@ def row(rows, metric, value):
 
 
 def test_every_record_names_its_document_and_every_caveat_its_reason():
-    for record in published.FIGURES:
+    for record in published.PUBLISHED_RESULTS:
         assert record.source
         assert record.comparable or record.note
         assert record.unit in UNITS
@@ -41,7 +41,7 @@ def test_curve_of_other_lengths_is_refused():
 
 
 def test_every_figure_stands_once():
-    places = [(r.experiment, r.metric, r.value) for r in published.FIGURES]
+    places = [(r.experiment, r.metric, r.value) for r in published.PUBLISHED_RESULTS]
     assert len(places) == len(set(places))
 
 

@@ -1,4 +1,4 @@
-"""PyTorch's side of the benchmark: the same work as in `jaxlabs.analysis.benchmark.work`.
+"""PyTorch's side of the benchmark: the same work as in `jaxlabs.analysis.benchmark.jax_cases`.
 
 Every function is called inside a worker and returns `Work`. Models are the twins of this folder,
 made of PyTorch's own layers; sampling is what their users write: a loop over tokens that reads the
@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxlabs.analysis.benchmark.work import MATMUL, attention_flops
+from jaxlabs.analysis.benchmark.jax_cases import MATMUL, attention_flops
 from jaxlabs.analysis.benchmark.worker import Work
 from jaxlabs.data.batches import Examples
 from jaxlabs.diffusion.noise_schedules import DiffusionConfig, alphas_cumprod

@@ -6,12 +6,12 @@ from typing import Any
 from jaxlabs.published import autoencoders, char_rnn, ddpm, gpt, speeches
 from jaxlabs.published.records import Published, PublishedCurve, compare_with
 
-FIGURES: tuple[Published, ...] = (
-    *gpt.FIGURES,
-    *speeches.FIGURES,
-    *autoencoders.FIGURES,
-    *ddpm.FIGURES,
-    *char_rnn.FIGURES,
+PUBLISHED_RESULTS: tuple[Published, ...] = (
+    *gpt.PUBLISHED_RESULTS,
+    *speeches.PUBLISHED_RESULTS,
+    *autoencoders.PUBLISHED_RESULTS,
+    *ddpm.PUBLISHED_RESULTS,
+    *char_rnn.PUBLISHED_RESULTS,
 )
 CURVES: tuple[PublishedCurve, ...] = (*speeches.CURVES, *ddpm.CURVES)
 
@@ -33,7 +33,7 @@ def compare(
       plain values fit for JSON. `ours` is None where the run has no such figure;
       `not_comparable_reason` is empty where comparable, and `note` holds how the document measured.
     """
-    records = [r for r in FIGURES if r.experiment == experiment and preset in r.presets]
+    records = [r for r in PUBLISHED_RESULTS if r.experiment == experiment and preset in r.presets]
     return compare_with(records, metrics, not_comparable_reason)
 
 

@@ -12,11 +12,11 @@ WRITE_UP = "course write-ups of the sparse autoencoder exercise (unpublished)"
 OTHER_PATCHES = "on Olshausen and Field's ten whitened images; ours are other photographs"
 
 
-def _variational(metric: str, value: float, unit: str, figure: str, note: str) -> Published:
+def _variational(metric: str, value: float, unit: str, quantity: str, note: str) -> Published:
     return Published(
         experiment="autoencoder",
         presets=("reference", "best"),
-        figure=figure,
+        quantity=quantity,
         metric=metric,
         value=value,
         unit=unit,
@@ -26,11 +26,11 @@ def _variational(metric: str, value: float, unit: str, figure: str, note: str) -
     )
 
 
-def _sparse(metric: str, value: float, figure: str, note: str) -> Published:
+def _sparse(metric: str, value: float, quantity: str, note: str) -> Published:
     return Published(
         experiment="sparse_autoencoder",
         presets=("reference", "best"),
-        figure=figure,
+        quantity=quantity,
         metric=metric,
         value=value,
         unit="cost",
@@ -40,7 +40,7 @@ def _sparse(metric: str, value: float, figure: str, note: str) -> Published:
     )
 
 
-FIGURES = (
+PUBLISHED_RESULTS = (
     _variational(
         "bound_5000", 86.76, "nats", "negative log-likelihood of a test digit", BINARIZATION
     ),

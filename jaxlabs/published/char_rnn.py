@@ -8,11 +8,11 @@ from jaxlabs.published.records import Published
 
 MINIMAL = "Feng et al. 2024, “Were RNNs All We Needed?” (arXiv 2410.01201), section 4.2"
 
-FIGURES = tuple(
+PUBLISHED_RESULTS = tuple(
     Published(
         experiment="char_rnn",
         presets=("quick", "reference", "best"),
-        figure=f"{name}, test loss",
+        quantity=f"{name}, test loss",
         metric="held_out_windows_loss",
         value=value,
         unit="nats",

@@ -12,11 +12,11 @@ SECOND_RUN = (0.0795, 0.0372)
 TWIN_RUN = (0.0708, 0.0357)
 MEAN = "mean squared error of the noise per pixel, averaged over the steps of an epoch"
 
-FIGURES = (
+PUBLISHED_RESULTS = (
     Published(
         experiment="ddpm",
         presets=("reference",),
-        figure="parameters",
+        quantity="parameters",
         metric="parameters",
         value=1_011_969,
         unit="parameters",
@@ -28,7 +28,7 @@ FIGURES = (
         Published(
             experiment="ddpm",
             presets=("reference",),
-            figure=f"training loss, mean of epoch {epoch}",
+            quantity=f"training loss, mean of epoch {epoch}",
             metric=f"epoch_{epoch}_loss",
             value=FIRST_RUN[epoch - 1],
             unit="squared error",

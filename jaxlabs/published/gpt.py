@@ -5,11 +5,11 @@ from jaxlabs.published.records import Published
 WRITE_UP = "course write-up of the character GPT lab (unpublished)"
 NANOGPT = "README of karpathy/nanoGPT"
 
-FIGURES = (
+PUBLISHED_RESULTS = (
     Published(
         experiment="gpt",
         presets=("reference",),
-        figure="parameters",
+        quantity="parameters",
         metric="parameters",
         value=10_690_625,
         unit="parameters",
@@ -20,7 +20,7 @@ FIGURES = (
     Published(
         experiment="gpt",
         presets=("reference",),
-        figure="training loss after 2000 steps",
+        quantity="training loss after 2000 steps",
         metric="train_loss",
         value=1.155,
         unit="nats",
@@ -31,7 +31,7 @@ FIGURES = (
     Published(
         experiment="gpt",
         presets=("reference",),
-        figure="“validation” loss after 2000 steps",
+        quantity="“validation” loss after 2000 steps",
         metric="held_out_loss",
         value=0.988,
         unit="nats",
@@ -45,7 +45,7 @@ FIGURES = (
     Published(
         experiment="gpt",
         presets=("reference",),
-        figure="time for 2000 steps on a CPU",
+        quantity="time for 2000 steps on a CPU",
         metric="seconds",
         value=6 * 3600 + 32 * 60,
         unit="seconds",
@@ -56,7 +56,7 @@ FIGURES = (
     Published(
         experiment="gpt",
         presets=("reference", "best", "speedrun"),
-        figure="nanoGPT, best validation loss",
+        quantity="nanoGPT, best validation loss",
         metric="held_out_loss",
         value=1.4697,
         unit="nats",
@@ -70,7 +70,7 @@ FIGURES = (
     Published(
         experiment="gpt",
         presets=("quick",),
-        figure="nanoGPT, three minutes on a CPU",
+        quantity="nanoGPT, three minutes on a CPU",
         metric="held_out_loss",
         value=1.88,
         unit="nats",

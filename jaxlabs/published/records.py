@@ -23,7 +23,7 @@ class Published:
 
     experiment: str
     presets: tuple[str, ...]
-    figure: str
+    quantity: str
     metric: str
     value: float
     unit: str
@@ -73,7 +73,7 @@ def compare_with(
     """Returns one row for each record, see `jaxlabs.published.compare`."""
     return [
         {
-            "figure": record.figure,
+            "quantity": record.quantity,
             "metric": record.metric,
             "unit": record.unit,
             "published": record.value,

@@ -23,11 +23,11 @@ ACCURACY = (
 EPOCH = 131  # steps that hold every training sentence once
 
 
-def _accuracy(figure: str, metric: str, value: float, comparable: bool, note: str) -> Published:
+def _accuracy(quantity: str, metric: str, value: float, comparable: bool, note: str) -> Published:
     return Published(
         experiment="speech_classifier",
         presets=("reference", "best"),
-        figure=figure,
+        quantity=quantity,
         metric=metric,
         value=value,
         unit="share",
@@ -37,11 +37,11 @@ def _accuracy(figure: str, metric: str, value: float, comparable: bool, note: st
     )
 
 
-FIGURES = (
+PUBLISHED_RESULTS = (
     Published(
         experiment="speech_classifier",
         presets=("reference",),
-        figure="parameters",
+        quantity="parameters",
         metric="parameters",
         value=576_467,
         unit="parameters",
@@ -63,7 +63,7 @@ FIGURES = (
     Published(
         experiment="speech_lm",
         presets=("reference", "window"),
-        figure="parameters",
+        quantity="parameters",
         metric="parameters",
         value=863_243,
         unit="parameters",
@@ -75,7 +75,7 @@ FIGURES = (
         Published(
             experiment="speech_lm",
             presets=("reference", "best") if preset == "reference" else (preset,),
-            figure=f"perplexity after 500 iterations, {SPEAKERS.get(split, 'training text')}",
+            quantity=f"perplexity after 500 iterations, {SPEAKERS.get(split, 'training text')}",
             metric=f"{split}_perplexity",
             value=value,
             unit="perplexity",

@@ -8,13 +8,13 @@ from matplotlib.image import AxesImage
 from matplotlib.ticker import FuncFormatter
 
 from jaxlabs.report import style
-from jaxlabs.report.maps import draw_map, label_sides, weight_bar
-from jaxlabs.report.picture import ReportFigure
+from jaxlabs.report.attention_plots import label_sides, plot_map, weight_colorbar
+from jaxlabs.report.figure import ReportFigure
 
 Arrays = Mapping[str, np.ndarray]
 
 COLORS = (style.BLUE, style.VERMILION, style.GREEN, style.PURPLE)
-MARKS = ("o", "s", "^", "D")
+MARKERS = ("o", "s", "^", "D")
 NEEDED = 0.1  # nats that silencing a head has to cost for it to count as needed
 
 
@@ -34,7 +34,7 @@ def scaled_dot_product(arrays: Arrays) -> list[ReportFigure]:
         if "scores" in name:
             image = axes.imshow(numbers, cmap="RdBu_r", vmin=-limit, vmax=limit)
         else:
-            image = draw_map(axes, numbers)
+            image = plot_map(axes, numbers)
         _write_numbers(axes, numbers, image)
         axes.set_title(title, fontsize=9)
         axes.set(xticks=[], yticks=[])
@@ -61,7 +61,7 @@ def scaling(arrays: Arrays) -> list[ReportFigure]:
     figure = style.new_figure(5.2)
     upper, lower = figure.subplots(2, sharex=True)
     most = np.log(arrays["keys"])
-    for kind, color, mark in zip(("raw", "scaled"), COLORS, MARKS, strict=False):
+    for kind, color, mark in zip(("raw", "scaled"), COLORS, MARKERS, strict=False):
         upper.plot(dims, arrays[f"{kind}_entropy"], color=color, marker=mark, label=kind)
         low, middle, high = arrays[f"{kind}_gradient"].T
         lower.plot(dims, middle, color=color, marker=mark)
@@ -112,12 +112,12 @@ def heads_and_memory(arrays: Arrays) -> list[ReportFigure]:
             if head >= heads:
                 axes.set_visible(False)
                 continue
-            image = draw_map(axes, arrays[f"{kind}_weights"][head])
+            image = plot_map(axes, arrays[f"{kind}_weights"][head])
             first = head % half.shape[1] == 0
             label_sides(axes, 8.5, rows=rows if first else (), columns=names)
             axes.set_title(f"{kind}-attention, head {head + 1}", fontsize=9)
     place = {"location": "bottom", "shrink": 0.6, "aspect": 35, "pad": 0.02}
-    weight_bar(figure, image, ax=grid.ravel().tolist(), **place)
+    weight_colorbar(figure, image, ax=grid.ravel().tolist(), **place)
     return [
         ReportFigure(
             name="heads_and_memory",
@@ -143,7 +143,7 @@ def depth(arrays: Arrays) -> list[ReportFigure]:
     figure = style.new_figure(6.2)
     upper, lower = figure.subplots(2, sharex=True)
     for index, name in enumerate(variants):
-        look = {"color": COLORS[index], "marker": MARKS[index]}
+        look = {"color": COLORS[index], "marker": MARKERS[index]}
         for axes, figures in ((upper, arrays["final_loss"]), (lower, arrays["gradient_norm"])):
             middle = np.median(figures[index], axis=-1)
             label = name if axes is upper else None
@@ -217,8 +217,8 @@ def heads(arrays: Arrays) -> list[ReportFigure]:
         axes.set_xticks(counts, [str(count) for count in counts])
         axes.minorticks_off()
     panels["score"].set_ylim(-0.05, 1.05)
-    _draw_profiles(panels["maps"], [arrays[f"profiles_{count}"][0] for count in counts])
-    weight_bar(
+    _plot_profiles(panels["maps"], [arrays[f"profiles_{count}"][0] for count in counts])
+    weight_colorbar(
         figure,
         panels["maps"].images[0],
         ax=panels["maps"],
@@ -238,11 +238,11 @@ def heads(arrays: Arrays) -> list[ReportFigure]:
     ]
 
 
-def _draw_profiles(axes: Axes, profiles: Sequence[np.ndarray]) -> None:
+def _plot_profiles(axes: Axes, profiles: Sequence[np.ndarray]) -> None:
     """Draws the profiles `[head, offset]` of several models as one map, parted by gaps."""
     wide = profiles[0].shape[1]
     rows = [row for one in profiles for row in (*one, np.zeros(wide))][:-1]
-    draw_map(axes, np.array(rows))
+    plot_map(axes, np.array(rows))
     starts = np.cumsum([0, *(len(one) + 1 for one in profiles)])
     names = [
         (start + head, f"{head + 1} of {len(one)}")

@@ -8,14 +8,14 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter
 
 from jaxlabs.report import style
-from jaxlabs.report.picture import ReportFigure
+from jaxlabs.report.figure import ReportFigure
 
 Arrays = Mapping[str, np.ndarray]
 
 OURS = "jaxlabs"
 PRECISIONS = {"float32": style.BLUE, "bfloat16": style.VERMILION, "float64": style.GREEN}
 TICKS = tuple(digit * 10.0**power for power in range(-3, 4) for digit in (1, 2, 5))
-MARKS = ("o", "s", "^", "D", "v", "P")
+MARKERS = ("o", "s", "^", "D", "v", "P")
 
 
 def ratios(arrays: Arrays) -> list[ReportFigure]:
@@ -74,7 +74,7 @@ def window_attention(arrays: Arrays) -> list[ReportFigure]:
     )
     figure = style.new_figure(6.6)
     upper, lower = figure.subplots(2, sharex=True)
-    for name, color, mark in zip(names, style.COLORS, MARKS, strict=False):
+    for name, color, mark in zip(names, style.COLORS, MARKERS, strict=False):
         chosen = arrays["rival"] == name
         order = np.argsort(arrays["length"][chosen])
         length = arrays["length"][chosen][order]

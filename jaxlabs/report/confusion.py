@@ -6,8 +6,8 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from jaxlabs.report import style
-from jaxlabs.report.curves import words
-from jaxlabs.report.picture import ReportFigure
+from jaxlabs.report.curves import humanize
+from jaxlabs.report.figure import ReportFigure
 
 MAX_SHOWN, COLUMNS = 36, 6
 MAX_SIDE_BY_SIDE = 5
@@ -27,13 +27,13 @@ def confusion(arrays: Mapping[str, np.ndarray]) -> list[ReportFigure]:
     figure = style.new_figure(height * rows)
     panels = figure.subplots(rows, columns, squeeze=False).ravel()
     for axes, split, matrix in zip(panels, splits, counts, strict=False):
-        _draw(axes, matrix, labels.tolist())
+        _plot(axes, matrix, labels.tolist())
         right, total = int(np.trace(matrix)), int(matrix.sum())
-        axes.set_title(f"{words(str(split))}: {right} of {total}", pad=8)
+        axes.set_title(f"{humanize(str(split))}: {right} of {total}", pad=8)
     for axes in panels[len(splits) :]:
         axes.set_axis_off()
     told = "; ".join(
-        f"{words(str(split))} {np.trace(matrix) / max(matrix.sum(), 1):.1%} right"
+        f"{humanize(str(split))} {np.trace(matrix) / max(matrix.sum(), 1):.1%} right"
         for split, matrix in zip(splits, counts, strict=True)
     )
     return [
@@ -89,7 +89,7 @@ def misclassified(arrays: Mapping[str, np.ndarray]) -> list[ReportFigure]:
     ]
 
 
-def _draw(axes: Axes, matrix: np.ndarray, labels: list[str]) -> None:
+def _plot(axes: Axes, matrix: np.ndarray, labels: list[str]) -> None:
     style.frame_only(axes)
     shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)

@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.ticker import FuncFormatter
 
 from jaxlabs.report import style
-from jaxlabs.report.picture import ReportFigure
+from jaxlabs.report.figure import ReportFigure
 
 Rows = Sequence[Mapping[str, Any]]
 
@@ -108,7 +108,7 @@ def learning_rate_range(arrays: Mapping[str, np.ndarray]) -> list[ReportFigure]:
     ]
 
 
-def words(name: str) -> str:
+def humanize(name: str) -> str:
     """Returns the name of a split or metric as words."""
     return {"train": "training", "train_windows": "training windows, no dropout"}.get(
         name, name.replace("_", " ")

@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from jaxlabs.report import images, style
-from jaxlabs.report.picture import Animation, ReportFigure
+from jaxlabs.report.figure import Animation, ReportFigure
 
 MAX_COLUMNS, MAX_ANIMATED, SIDE = 8, 25, 5
 ENLARGED = 3
@@ -103,7 +103,7 @@ def sampler_quality(arrays: Mapping[str, np.ndarray]) -> list[ReportFigure]:
             filling = {"color": color} if full else {"mfc": "white", "mec": color}
             marker = MARKERS[place % len(MARKERS)]
             axes.plot(steps[some], distances[some], marker, **filling, markersize=5.5)
-    _draw_floors(axes, arrays)
+    _plot_floors(axes, arrays)
     axes.set(xscale="log", yscale="log", xlabel="sampler steps", ylabel="Frechet distance")
     visited = np.unique(arrays["steps"])
     axes.set_xticks(visited, [f"{step:,}" for step in visited])
@@ -136,7 +136,7 @@ def sampler_quality(arrays: Mapping[str, np.ndarray]) -> list[ReportFigure]:
     ]
 
 
-def _draw_floors(axes: Axes, arrays: Mapping[str, np.ndarray]) -> None:
+def _plot_floors(axes: Axes, arrays: Mapping[str, np.ndarray]) -> None:
     most = max(arrays["floor_count"])
     for count, floor in zip(arrays["floor_count"], arrays["floor_frechet"], strict=True):
         axes.axhline(floor, color=style.MUTED, linestyle="--" if count == most else ":", lw=1.2)

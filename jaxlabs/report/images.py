@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from jaxlabs.report import style
-from jaxlabs.report.picture import ReportFigure
+from jaxlabs.report.figure import ReportFigure
 
 # More small pictures than these are too small to be seen.
 MAX_SAMPLES, MAX_COLUMNS, MAX_RECONSTRUCTIONS, MAX_STEPS = 100, 10, 20, 12
@@ -164,7 +164,7 @@ def whitening(arrays: Mapping[str, np.ndarray]) -> list[ReportFigure]:
         style.frame_only(panels[when])
         panels[when].imshow(image, cmap="gray", **limits)
         panels[when].set(xticks=[], yticks=[], title=f"{when} whitening")
-    _draw_spectra(panels["spectrum"], arrays)
+    _plot_spectra(panels["spectrum"], arrays)
     return [
         ReportFigure(
             name="whitening",
@@ -182,7 +182,7 @@ def whitening(arrays: Mapping[str, np.ndarray]) -> list[ReportFigure]:
     ]
 
 
-def _draw_spectra(axes: Axes, arrays: Mapping[str, np.ndarray]) -> None:
+def _plot_spectra(axes: Axes, arrays: Mapping[str, np.ndarray]) -> None:
     frequency = arrays["frequency"].astype(float)
     middle = int(np.argmin(np.abs(np.log(frequency / math.sqrt(frequency[0] * frequency[-1])))))
     guide = frequency[middle] / frequency

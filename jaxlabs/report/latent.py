@@ -9,7 +9,7 @@ from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from jaxlabs.report import images, style
 from jaxlabs.report.curves import plain
-from jaxlabs.report.picture import ReportFigure
+from jaxlabs.report.figure import ReportFigure
 
 CLASSES = matplotlib.colormaps["tab10"].colors
 MAX_CODES = 5000

@@ -9,8 +9,8 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from jaxlabs.report import style
-from jaxlabs.report.curves import Rows, plain, series, smoothed, words
-from jaxlabs.report.picture import ReportFigure
+from jaxlabs.report.curves import Rows, humanize, plain, series, smoothed
+from jaxlabs.report.figure import ReportFigure
 
 LOSS_TICKS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 0.75, 1, 1.25, 1.5, 2, 2.5, 3, 4, 6, 10, 20)
 LABEL_HEIGHT = 0.045
@@ -40,18 +40,18 @@ def loss_curves(
     figure = style.new_figure(4.4)
     axes = figure.subplots()
     colored = zip(curves.items(), itertools.cycle(style.COLORS))
-    finals = {split: _draw_loss(axes, split, c, *curve) for (split, curve), c in colored}
+    finals = {split: _plot_loss(axes, split, c, *curve) for (split, curve), c in colored}
     lines = _baseline_lines(baselines) + _published_lines(compared, unit)
     drawn = [value for _, values in curves.values() for value in values]
     _scale_losses(axes, np.array(drawn + [value for _, value, _ in lines]))
-    _draw_lines(axes, lines, curves_end=max(finals.values()))
+    _plot_lines(axes, lines, curves_end=max(finals.values()))
     axes.set(xlabel="step", ylabel=f"loss [{unit}]")
     axes.margins(x=0.01)
     _time_axis(axes, rows)
     if unit == "nats" and any("perplexity" in row for row in rows):
         _perplexity_axis(axes)
     figure.legend(loc="outside upper left", ncols=2, handlelength=1.4, columnspacing=1.6)
-    told = "; ".join(f"{words(split)} {final:.3f}" for split, final in finals.items())
+    told = "; ".join(f"{humanize(split)} {final:.3f}" for split, final in finals.items())
     return ReportFigure(
         name="loss",
         title="Loss",
@@ -66,19 +66,19 @@ def loss_curves(
     )
 
 
-def _draw_loss(axes: Axes, split: str, color: str, steps: np.ndarray, values: np.ndarray) -> float:
+def _plot_loss(axes: Axes, split: str, color: str, steps: np.ndarray, values: np.ndarray) -> float:
     """Draws one curve and returns its last (smoothed) value."""
     if split == "train":
         axes.plot(steps, values, color=color, alpha=0.35, linewidth=0.7)
         values = smoothed(values)
     mark = {} if split == "train" else {"marker": "o", "markersize": 3.5}
-    axes.plot(steps, values, color=color, label=f"{words(split)}: {values[-1]:.3f}", **mark)
+    axes.plot(steps, values, color=color, label=f"{humanize(split)}: {values[-1]:.3f}", **mark)
     return float(values[-1])
 
 
 def _baseline_lines(baselines: Mapping[str, float]) -> list[tuple[str, float, str]]:
     return [
-        (f"{words(name)} {value:.2f}", value, "dashed")
+        (f"{humanize(name)} {value:.2f}", value, "dashed")
         for name, value in baselines.items()
         if "accuracy" not in name and np.isfinite(value)
     ]
@@ -87,7 +87,7 @@ def _baseline_lines(baselines: Mapping[str, float]) -> list[tuple[str, float, st
 def _published_lines(compared: Rows, unit: str) -> list[tuple[str, float, str]]:
     def label(row: Mapping[str, Any]) -> str:
         caveat = "" if row["comparable"] else " (not comparable)"
-        return f"{row['figure']}: {row['published']:.5g}{caveat}"
+        return f"{row['quantity']}: {row['published']:.5g}{caveat}"
 
     return [
         (label(row), row["published"], "solid" if row["comparable"] else "dotted")
@@ -96,7 +96,7 @@ def _published_lines(compared: Rows, unit: str) -> list[tuple[str, float, str]]:
     ]
 
 
-def _draw_lines(axes: Axes, lines: list[tuple[str, float, str]], curves_end: float) -> None:
+def _plot_lines(axes: Axes, lines: list[tuple[str, float, str]], curves_end: float) -> None:
     """Draws labeled horizontal lines; a label stands where the falling curves leave room."""
     heights = [_height(axes, value) for _, value, _ in lines]
     for (label, value, line_style), height in zip(lines, heights, strict=True):

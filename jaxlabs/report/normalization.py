@@ -7,8 +7,8 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from jaxlabs.report import style
-from jaxlabs.report.decades import decades
-from jaxlabs.report.picture import ReportFigure
+from jaxlabs.report.figure import ReportFigure
+from jaxlabs.report.log_axis import log_axis_y
 
 Arrays = Mapping[str, np.ndarray]
 
@@ -37,7 +37,7 @@ def _rates(arrays: Arrays) -> ReportFigure:
     upper.set(title="test pictures that are right [%]", ylim=(0, 102))
     lower.set(title="loss on training pictures [nats]", xlabel="learning rate")
     _log_x(lower)
-    decades(lower, max(float(losses.min()) / 2, 1e-5), 10)
+    log_axis_y(lower, max(float(losses.min()) / 2, 1e-5), 10)
     figure.legend(loc="outside upper left", ncols=3)
     return ReportFigure(
         name="normalization_rates",
@@ -77,7 +77,7 @@ def _speed(arrays: Arrays) -> ReportFigure:
                 )
         axes.axhline(float(arrays["target"]), color=style.MUTED, linestyle="dotted", linewidth=1)
         axes.set(title=title, ylabel="training loss [nats]")
-        decades(axes, max(float(np.nanmin(curves)) / 1.5, 1e-4), 5)
+        log_axis_y(axes, max(float(np.nanmin(curves)) / 1.5, 1e-4), 5)
         axes.legend(fontsize=8.5, loc="lower left")
     axes.set(xlabel="steps")
     return ReportFigure(
@@ -153,7 +153,7 @@ def activation_scale(arrays: Arrays) -> list[ReportFigure]:
                     fontsize=8.5,
                 )
     axes.set(title="root mean square of a layer's activations", xlabel="layer")
-    decades(axes, max(arrays["rms"].min(), 1e-20) / 30, arrays["rms"].max() * 30)
+    log_axis_y(axes, max(arrays["rms"].min(), 1e-20) / 30, arrays["rms"].max() * 30)
     figure.legend(loc="outside upper left", ncols=3)
     gains = ", ".join(f"{gain:g}" for gain in arrays["gains"])
     return [
@@ -198,7 +198,7 @@ def batch_noise(arrays: Arrays) -> list[ReportFigure]:
         axes.axvline(trained, color=style.MUTED, linewidth=0.8, zorder=1)
     lower.legend(fontsize=8.5, loc="lower right")
     upper.set(title="distance from the statistics of all pictures")
-    decades(upper, 0.5 * min(theory.min(), *(upper.dataLim.intervaly)), upper.dataLim.y1 * 1.5)
+    log_axis_y(upper, 0.5 * min(theory.min(), *(upper.dataLim.intervaly)), upper.dataLim.y1 * 1.5)
     lower.set(title="test pictures that are right [%]", xlabel="pictures in the batch")
     _log_x(lower, sizes)
     at = int(np.argmin(np.abs(np.log(sizes / trained))))

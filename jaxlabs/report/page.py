@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from jaxlabs.report import html, images, plots, problem_tables, results, sections, style
-from jaxlabs.report.left_out import LeftOut
-from jaxlabs.report.picture import ReportFigure
+from jaxlabs.report import html, images, problem_tables, registry, results, sections, style
+from jaxlabs.report.damaged_files import DamagedFiles
+from jaxlabs.report.figure import ReportFigure
 from jaxlabs.report.stylesheet import CSS
 from jaxlabs.run_folder import RunFolder
 
@@ -29,14 +29,14 @@ def write_report(folder: RunFolder) -> pathlib.Path:
     Raises:
       UserError: the folder holds no run, or cannot be written.
     """
-    config, summary, left_out = folder.read_config(), {}, LeftOut()
+    config, summary, damaged = folder.read_config(), {}, DamagedFiles()
     if (folder.path / "summary.json").exists():
-        with left_out.if_damaged("summary.json"):
+        with damaged.skip_if_damaged("summary.json"):
             summary = folder.read_summary()
     rows, pictures = folder.read_metrics(), []
-    with style.house_style():
-        for picture in plots.build_figures(folder, left_out):
-            with left_out.if_damaged(f"figures/{picture.name}.png"):
+    with style.mpl_style():
+        for picture in registry.build_figures(folder, damaged):
+            with damaged.skip_if_damaged(f"figures/{picture.name}.png"):
                 pictures.append((picture, style.render(picture.figure)))
     for picture, rendered in pictures:
         folder.write_bytes(folder.figures / f"{picture.name}.png", rendered.png)
@@ -46,39 +46,39 @@ def write_report(folder: RunFolder) -> pathlib.Path:
     sampled = [shown.pop(name, "") for name in ("samples", "samples_during_training")]
 
     def part(file: str, section: Callable[..., str], *arguments: Any) -> str:
-        with left_out.if_damaged(file):
+        with damaged.skip_if_damaged(file):
             return section(*arguments)
         return ""
 
     recorded, unit = "config.json or summary.json", config.get("loss_unit", "nats")
     body = [
         part(recorded, sections.header, config, summary, rows),
-        part("summary.json", sections.against_published, plots.compared(folder)),
+        part("summary.json", sections.against_published, registry.compared(folder)),
         html.section("loss", "Loss curves", loss),
         part("summary.json", results.section, summary),
         part("summary.json", problem_tables.problems, summary),
         part("summary.json", sections.groups, summary),
         # The text of worked problems is the table that already stands above.
-        "" if "problems" in summary else sections.samples(folder, left_out, *sampled),
+        "" if "problems" in summary else sections.samples(folder, damaged, *sampled),
         part("summary.json", sections.final_metrics, summary, rows, unit),
         html.section("pictures", "Pictures", *shown.values()),
         part("config.json", sections.settings, config),
         part(recorded, sections.environment, config, summary),
         part(recorded, sections.reproduce, config, summary),
     ]
-    body.append(sections.damaged(left_out.reasons))
+    body.append(sections.damaged(damaged.reasons))
     page = html.document(sections.title(config), CSS, "\n".join(filter(None, body)))
     folder.write_text(folder.report, page)
     return folder.report
 
 
-def write_drawn(folder: RunFolder, drawn: np.ndarray) -> pathlib.Path:
+def write_samples(folder: RunFolder, drawn: np.ndarray) -> pathlib.Path:
     """Draws what `--mode=sample` has drawn, `[count, height, width(, channels)]` in [0, 1].
 
     Returns:
       The path of the picture, figures/drawn.png.
     """
-    with style.house_style():
+    with style.mpl_style():
         png = style.png(images.samples(drawn).figure)
     path = folder.figures / "drawn.png"
     folder.write_bytes(path, png)

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from jaxlabs.report import html
-from jaxlabs.report.numbers import figure
+from jaxlabs.report.formatting import format_value
 
 Facts = Mapping[str, Any]
 
@@ -72,10 +72,10 @@ def _slip_table(rows: Sequence[Facts]) -> str:
 
 
 def _problem_values(row: Facts) -> list[str]:
-    stated = html.text(row.get("printed") or figure(row["write_up"]))
+    stated = html.text(row.get("printed") or format_value(row["write_up"]))
     if row["write_up_from"] == "formula":
         stated += html.note("by its formula")
-    return [stated, *(html.text(figure(row[key])) for key in COLUMNS[2:])]
+    return [stated, *(html.text(format_value(row[key])) for key in COLUMNS[2:])]
 
 
 def _statement_table(statements: Sequence[Facts]) -> str:

@@ -6,8 +6,8 @@ import numpy as np
 
 from jaxlabs.published import PublishedCurve
 from jaxlabs.report import style
-from jaxlabs.report.curves import Rows, series, words
-from jaxlabs.report.picture import ReportFigure
+from jaxlabs.report.curves import Rows, humanize, series
+from jaxlabs.report.figure import ReportFigure
 
 MARKERS = ("D", "o", "s", "^")
 """Of the documents that state one figure."""
@@ -39,7 +39,7 @@ def beside_published(
         colors = dict(zip(lines, style.COLORS, strict=False))
         markers = {line: iter(MARKERS) for line in lines}
         for curve in members:
-            line, split = _ours(curve), words(curve.split)
+            line, split = _ours(curve), humanize(curve.split)
             color, marker = colors[line], next(markers[line])
             if marker == MARKERS[0]:
                 steps, values = ours[line]

@@ -6,12 +6,12 @@ import numpy as np
 from matplotlib.ticker import FuncFormatter
 
 from jaxlabs.report import style
-from jaxlabs.report.decades import decades, power
-from jaxlabs.report.picture import ReportFigure
+from jaxlabs.report.figure import ReportFigure
+from jaxlabs.report.log_axis import log_axis_y, power_of_ten
 
 Arrays = Mapping[str, np.ndarray]
 
-MARKS = ("o", "s", "^", "D", "v")
+MARKERS = ("o", "s", "^", "D", "v")
 CELL_COLORS = {"rnn": style.BLUE, "lstm": style.VERMILION, "gru": style.GREEN}
 SHOWN_RADII = (0.8, 0.95, 1.0, 1.1, 1.5)
 
@@ -24,7 +24,7 @@ def two_step(arrays: Arrays) -> list[ReportFigure]:
     upper.plot(grid, 8 * (grid - 0.5) ** 2, color=style.MUTED, linewidth=1.2)
     away = []
     for rate, weights, color, mark in zip(
-        arrays["rates"], arrays["weights"], style.COLORS, MARKS, strict=False
+        arrays["rates"], arrays["weights"], style.COLORS, MARKERS, strict=False
     ):
         factor = 1 - float(arrays["curvature"]) * rate
         look = {"color": color, "marker": mark, "markersize": 5}
@@ -42,7 +42,7 @@ def two_step(arrays: Arrays) -> list[ReportFigure]:
     upper.text(0.5, 0.95, "\n".join(away), ha="center", va="top", transform=upper.transAxes)
     upper.set(title="loss 8 (w − 0.5)²", xlabel="w")
     lower.set(title="distance |w − 0.5|", xlabel="step")
-    decades(lower, 1e-6, 1e6)
+    log_axis_y(lower, 1e-6, 1e6)
     lower.set_xlim(-0.4, min(arrays["weights"].shape[1] - 1, 14) + 0.4)
     figure.legend(loc="outside lower left", ncols=2)
     error = np.abs(arrays["weights"] / arrays["expected"] - 1).max()
@@ -83,7 +83,7 @@ def spectral_sweep(arrays: Arrays) -> list[ReportFigure]:
         upper.plot(driven, color=color, linestyle="dashed", linewidth=1.1)
     upper.set(title="gradient norm: at rest (lines), driven through tanh (dashes)")
     upper.set(xlabel="steps back")
-    decades(upper, 1e-20, 1e20)
+    log_axis_y(upper, 1e-20, 1e20)
     upper.legend(title="radius", fontsize=8, title_fontsize=8, loc="upper left")
     lower.plot(radii, radii, color=style.MUTED, linewidth=1, label="prediction: the radius")
     for name, label, color, mark in (
@@ -145,7 +145,7 @@ def through_time(arrays: Arrays) -> list[ReportFigure]:
             label = cell if when == "before" else None
             axes.plot(middle, color=color, label=label)
             axes.fill_between(np.arange(low.size), low, high, color=color, alpha=0.15, linewidth=0)
-            ends.append(f"{power(middle[-1])} for the {cell}")
+            ends.append(f"{power_of_ten(middle[-1])} for the {cell}")
         # c's gradient is undefined at the very end: the answer reads the h that c has made.
         inner = arrays[f"{when}_lstm_c"][::-1, 1]
         axes.plot(
@@ -157,7 +157,7 @@ def through_time(arrays: Arrays) -> list[ReportFigure]:
         )
         axes.set(title=f"{when} training")
         low, high = axes.dataLim.intervaly
-        decades(axes, max(low, 1e-45) / 10, max(high, 1.0) * 10)
+        log_axis_y(axes, max(low, 1e-45) / 10, max(high, 1.0) * 10)
         words.append(f"{when} training {', '.join(ends)}")
     panels["after"].set(xlabel="steps back from the answer")
     figure.legend(loc="outside upper left", ncols=4)
@@ -209,8 +209,8 @@ def clipping(arrays: Arrays) -> list[ReportFigure]:
     upper.set(title="loss, as a share of the baseline")
     lower.set(title="gradient norm before clipping", xlabel="step", xscale="log")
     lower.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    decades(upper, 0.1, 1e3)
-    decades(lower, 1e-2, 1e4)
+    log_axis_y(upper, 0.1, 1e3)
+    log_axis_y(lower, 1e-2, 1e4)
     figure.legend(loc="outside upper left", ncols=2)
     return [
         ReportFigure(

@@ -6,12 +6,12 @@ import numpy as np
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from jaxlabs.report import style
-from jaxlabs.report.decades import decades, power
-from jaxlabs.report.picture import ReportFigure
+from jaxlabs.report.figure import ReportFigure
+from jaxlabs.report.log_axis import log_axis_y, power_of_ten
 
 Arrays = Mapping[str, np.ndarray]
 
-MARKS = ("o", "s", "^", "D")
+MARKERS = ("o", "s", "^", "D")
 LEARNED, HARDLY = 0.5, 0.95
 """Shares of the baseline below which a task counts as learned, and above which as not begun."""
 
@@ -33,12 +33,12 @@ def cell_paths(arrays: Arrays) -> list[ReportFigure]:
             axes.plot(back, values[back], label=None if row else label, **look)
         axes.set(title=f"{name}: forget gates {arrays['forget'][row]:.2f} on average")
         drawn = np.concatenate([arrays["total"][row], arrays["product"][row]])
-        decades(axes, max(drawn.min() / 3, 1e-40), 3 * max(drawn.max(), 1))
+        log_axis_y(axes, max(drawn.min() / 3, 1e-40), 3 * max(drawn.max(), 1))
     panels[-1].set(xlabel="steps back from the answer")
     figure.legend(loc="outside upper left", ncols=3, handlelength=1.6, columnspacing=1.2)
     first = [
-        f"{name}, {power(arrays['total'][row, 0])} of the gradient arrives, along the cell "
-        f"{power(arrays['product'][row, 0])}"
+        f"{name}, {power_of_ten(arrays['total'][row, 0])} of the gradient arrives, along the cell "
+        f"{power_of_ten(arrays['product'][row, 0])}"
         for row, name in enumerate(names)
     ]
     return [
@@ -161,7 +161,7 @@ def rules(arrays: Arrays) -> list[ReportFigure]:
             )
         axes.axhline(float(arrays["chance"]), color=style.MUTED, linestyle="dotted", linewidth=0.9)
         axes.set(title=f"a rule that is {name} [nats]")
-        decades(axes, smooth.min() / 2, 1.5)
+        log_axis_y(axes, smooth.min() / 2, 1.5)
     panels[-1].set(xlabel="step")
     figure.legend(loc="outside upper left", ncols=2, title="weights (parameters)")
     last = np.median(smooth[..., -1], axis=-1)
@@ -204,7 +204,7 @@ def memory_task(arrays: Arrays) -> list[ReportFigure]:
     panels = [figure.add_subplot(grid[1 + index // 2, index % 2]) for index in range(len(lengths))]
     top = 1.6
     for row, kind in enumerate(kinds):
-        look = {"color": style.COLORS[row], "marker": MARKS[row % len(MARKS)]}
+        look = {"color": style.COLORS[row], "marker": MARKERS[row % len(MARKERS)]}
         ends = np.median(arrays["final"][row], axis=-1)
         final.plot(lengths, np.minimum(ends, top), label=kind, **look)
         for seed in range(arrays["final"].shape[-1]):

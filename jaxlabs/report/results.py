@@ -4,11 +4,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from jaxlabs.report import html
-from jaxlabs.report.numbers import duration, figure
+from jaxlabs.report.formatting import format_duration, format_value
 
 Facts = Mapping[str, Any]
 
-COLUMNS = ("lab", "figure", "published", "ours", "ratio", "seeds", "time", "command")
+COLUMNS = ("lab", "quantity", "published", "ours", "ratio", "seeds", "time", "command")
 
 
 def markdown(summary: Facts) -> str:
@@ -60,14 +60,14 @@ def _preset(row: Facts) -> str:
 
 def _cells(row: Facts, reasons: Mapping[tuple[str, str], int]) -> list[str]:
     """Returns the cells from the figure to the time."""
-    stated = figure(row["published"], row["unit"], as_stated=True)
+    stated = format_value(row["published"], row["unit"], as_stated=True)
     if not row["comparable"] and row["published"] is not None:
         stated += f" [{reasons[row['lab'], row['not_comparable_reason']]}]"
-    ours = figure(row["ours"], row["unit"])
+    ours = format_value(row["ours"], row["unit"])
     if None not in (row["ours"], row["deviation"]):
-        ours += f" ± {figure(row['deviation'], row['unit'])}"
+        ours += f" ± {format_value(row['deviation'], row['unit'])}"
     ratio = "—" if row["ratio"] is None else f"{row['ratio']:.3f}"
-    return [row["figure"], stated, ours, ratio, str(row["seeds"]), duration(row["seconds"])]
+    return [row["quantity"], stated, ours, ratio, str(row["seeds"]), format_duration(row["seconds"])]
 
 
 def _reasons(summary: Facts) -> dict[tuple[str, str], int]:

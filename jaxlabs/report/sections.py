@@ -68,7 +68,7 @@ def against_published(compared: Sequence[Facts]) -> str:
     """Returns the table of published figures beside ours."""
     rows = [
         [
-            html.text(row["figure"]),
+            html.text(row["quantity"]),
             html.text(format_value(row["published"], row["unit"], as_stated=True)),
             html.text(format_value(row["ours"], row["unit"])),
             html.text(row["source"]),
@@ -79,7 +79,7 @@ def against_published(compared: Sequence[Facts]) -> str:
         ]
         for row in compared
     ]
-    columns = ["figure", "published", "ours", "source", "how measured"]
+    columns = ["quantity", "published", "ours", "source", "how measured"]
     table = html.table(columns, rows, numbers=("published", "ours"), cards=True)
     return html.section("published", "Against the published figures", table)
 
@@ -158,7 +158,7 @@ def final_metrics(summary: Facts, rows: Rows, unit: str = "nats") -> str:
         for key, (name, unit) in COSTS.items()
         if summary.get(key) is not None
     ]
-    tables = [html.table(["figure", "value"], figures, numbers=("value",))]
+    tables = [html.table(["metric", "value"], figures, numbers=("value",))]
     baselines = summary.get("baselines", {})
     losses = {name: value for name, value in baselines.items() if "accuracy" not in name}
     split, ours = monitored_loss(summary, rows)

@@ -8,8 +8,8 @@ from matplotlib.axes import Axes
 from matplotlib.patches import FancyBboxPatch
 
 from jaxlabs.report import style
-from jaxlabs.report.maps import draw_map
-from jaxlabs.report.picture import ReportFigure
+from jaxlabs.report.attention_plots import plot_map
+from jaxlabs.report.figure import ReportFigure
 
 Arrays = Mapping[str, np.ndarray]
 
@@ -176,7 +176,7 @@ def alignment(arrays: Arrays) -> list[ReportFigure]:
     panels = figure.subplots(len(maps), 1, squeeze=False).ravel()
     for number, (axes, weights) in enumerate(zip(panels, maps, strict=True), start=1):
         style.frame_only(axes)
-        image = draw_map(axes, weights)
+        image = plot_map(axes, weights)
         axes.set_xticks(range(len(source)), source, rotation=60, ha="right", rotation_mode="anchor")
         axes.set_yticks(range(len(target)), target)
         axes.tick_params(labelsize=8)
@@ -227,7 +227,7 @@ def tagged_words(arrays: Arrays) -> list[ReportFigure]:
     axes.set_axis_off()
     for number, (heading, line) in enumerate(lines):
         axes.text(0, -number, heading, weight="bold", size=8.5, va="center")
-        _draw_line(axes, -number, line, colors)
+        _plot_line(axes, -number, line, colors)
     axes.set_xlim(-0.8, LINE)
     axes.set_ylim(-len(lines) + 0.4, 0.8)
     handles = [
@@ -264,7 +264,7 @@ def _broken(row: list) -> list[list]:
     return lines
 
 
-def _draw_line(axes: Axes, y: float, line: list, colors: Mapping[str, str]) -> None:
+def _plot_line(axes: Axes, y: float, line: list, colors: Mapping[str, str]) -> None:
     x = 0.0
     for word, right, predicted in line:
         size = len(word)

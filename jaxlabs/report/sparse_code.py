@@ -7,7 +7,7 @@ from matplotlib.ticker import FuncFormatter
 
 from jaxlabs.report import style
 from jaxlabs.report.curves import plain
-from jaxlabs.report.picture import ReportFigure
+from jaxlabs.report.figure import ReportFigure
 
 TERMS = {"reconstruction": "reconstruction", "weight_term": "weights", "sparsity_term": "sparsity"}
 

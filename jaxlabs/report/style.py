@@ -16,7 +16,7 @@ from matplotlib.text import Text
 
 from jaxlabs import load_matplotlib
 from jaxlabs.report import fonts
-from jaxlabs.report.picture import Animation
+from jaxlabs.report.figure import Animation
 
 # Okabe and Ito (2008), "Color universal design", darkened where thin lines on white need it.
 BLUE, VERMILION, GREEN, PURPLE = "#0072B2", "#D55E00", "#00805E", "#B0569A"
@@ -60,7 +60,7 @@ _SETTINGS = {
 
 
 @contextlib.contextmanager
-def house_style() -> Iterator[None]:
+def mpl_style() -> Iterator[None]:
     """Holds the house style while pictures are drawn and rendered.
 
     It begins with matplotlib's defaults: the user's matplotlibrc is not for these figures.

@@ -7,12 +7,12 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from jaxlabs.report import style
-from jaxlabs.report.decades import decades
-from jaxlabs.report.picture import ReportFigure
+from jaxlabs.report.figure import ReportFigure
+from jaxlabs.report.log_axis import log_axis_y
 
 Arrays = Mapping[str, np.ndarray]
 
-MARKS = ("o", "s", "^", "D")
+MARKERS = ("o", "s", "^", "D")
 
 
 def scale(arrays: Arrays) -> list[ReportFigure]:
@@ -23,7 +23,7 @@ def scale(arrays: Arrays) -> list[ReportFigure]:
     for (name, axes), title in zip(
         panels.items(), ("variance of the four weights", "gradient by the scores"), strict=True
     ):
-        for mark, (kind, label, color) in zip(MARKS, kinds, strict=False):
+        for mark, (kind, label, color) in zip(MARKERS, kinds, strict=False):
             low, middle, high = arrays[f"{kind}_{name}"].T
             shown = label if name == "variance" else None
             axes.plot(arrays["dims"], middle, color=color, marker=mark, markersize=4, label=shown)
@@ -73,7 +73,7 @@ def ravine(arrays: Arrays) -> list[ReportFigure]:
     upper.contour(x, y, heights, levels=levels, colors=style.HAIRLINE, linewidths=1.2)
     steps = np.arange(paths.shape[1])
     for name, path, rate, momentum, color, mark in zip(
-        *(arrays["names"], paths, arrays["rates"], arrays["momenta"], style.COLORS, MARKS),
+        *(arrays["names"], paths, arrays["rates"], arrays["momenta"], style.COLORS, MARKERS),
         strict=False,
     ):
         look = {"color": color, "marker": mark, "markersize": 3.5, "linewidth": 1.1}
@@ -87,7 +87,7 @@ def ravine(arrays: Arrays) -> list[ReportFigure]:
     start = np.linalg.norm(paths[0, 0])
     theory = start * np.sqrt(best) ** steps
     lower.plot(steps, theory, color=style.MUTED, linestyle="dotted", label=f"√{best:.3f} per step")
-    decades(lower, theory[-1] / 3, start * 3)
+    log_axis_y(lower, theory[-1] / 3, start * 3)
     figure.legend(loc="outside lower left", fontsize=8.5)
     ends = np.linalg.norm(paths[:, -1], axis=-1)
     return [

@@ -11,7 +11,7 @@ import pytest
 
 from experiments.benchmark import STUDY
 from jaxlabs import command
-from jaxlabs.analysis.benchmark import cases, turns
+from jaxlabs.analysis.benchmark import cases, timing
 from jaxlabs.run_folder import RunFolder
 
 FIELDS = {
@@ -35,7 +35,7 @@ def pretend(seconds, stop_at=None):
             progress(rival)
             if rival.suite == stop_at:
                 raise KeyboardInterrupt
-            row = turns._empty_row(rival) | {"seconds": seconds + number, "rounds": [seconds]}
+            row = timing._empty_row(rival) | {"seconds": seconds + number, "rounds": [seconds]}
             row |= {"compile_seconds": 1.0, "flops_per_second": 1e9 / (seconds + number)}
             row |= {"peak_memory_bytes": 2**30, "base_memory_bytes": 2**28}
             rows.append(row)
@@ -81,11 +81,11 @@ def test_table_and_picture_stand_in_the_report(measured):
 def test_a_stopped_benchmark_goes_on(tmp_path, monkeypatch, capsys):
     folder = RunFolder(tmp_path)
     flags = ["--platform=cpu", "--suite=gpt_train,char_rnn", f"--workdir={tmp_path}"]
-    monkeypatch.setattr(turns, "measure_group", pretend(1.0, stop_at="char_rnn"))
+    monkeypatch.setattr(timing, "measure_group", pretend(1.0, stop_at="char_rnn"))
     assert command.run(STUDY, flags) == 130
     assert "run the same command to resume" in capsys.readouterr().err
     assert {row["suite"] for row in rows_of(folder)} == {"matmul", "gpt_train"}
-    monkeypatch.setattr(turns, "measure_group", pretend(2.0))
+    monkeypatch.setattr(timing, "measure_group", pretend(2.0))
     assert command.run(STUDY, flags) == 0
     rows = rows_of(folder)
     first = {row["suite"]: row["seconds"] for row in reversed(rows)}
@@ -116,18 +116,18 @@ def test_measurements_that_are_damaged_are_named_and_left_alone(damage, measured
 
 def test_every_entry_of_a_measurement_is_checked(measured):
     (row, *_) = rows_of(measured)
-    turns.check_rows({"rows": [row]})
+    timing.check_rows({"rows": [row]})
     for name in row:
         for changed in ({key: row[key] for key in row if key != name}, row | {name: {3: 4}}):
             if name in ("figures", "rounds") and name in changed:
                 continue
             with pytest.raises(ValueError, match=r"^row 0 (lacks an entry|has a )"):
-                turns.check_rows({"rows": [changed]})
+                timing.check_rows({"rows": [changed]})
 
 
 def test_without_pytorch_one_line_says_so(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(cases.Bench, "has_pytorch", False)
-    monkeypatch.setattr(turns, "measure_group", pretend(1.0))
+    monkeypatch.setattr(timing, "measure_group", pretend(1.0))
     flags = ["--platform=cpu", "--suite=gpt_train", f"--workdir={tmp_path}"]
     assert command.run(STUDY, flags) == 0
     first_line = capsys.readouterr().err.splitlines()[0]
@@ -137,7 +137,7 @@ def test_without_pytorch_one_line_says_so(tmp_path, monkeypatch, capsys):
 
 def test_ratios_are_drawn_where_there_are_peers(tmp_path, monkeypatch):
     pytest.importorskip("torch")
-    monkeypatch.setattr(turns, "measure_group", pretend(1.0))
+    monkeypatch.setattr(timing, "measure_group", pretend(1.0))
     assert command.run(STUDY, ["--platform=cpu", f"--workdir={tmp_path}"]) == 0
     folder = RunFolder(tmp_path)
     drawn = {path.stem for path in folder.figures.iterdir()}

@@ -103,7 +103,7 @@ def test_everything_else_is_escaped_as_well(short_run):
     summary["environment"] = {evil: {evil: evil}}
     summary["parameters_sha256"] = evil
     row = summary["comparison"][0]
-    summary["comparison"] = [row | dict.fromkeys(("figure", "source", "note"), evil)]
+    summary["comparison"] = [row | dict.fromkeys(("quantity", "source", "note"), evil)]
     summary["comparison"] += [row | {"comparable": False, "not_comparable_reason": evil}]
     short_run.write_summary(summary)
     page = page_of(short_run)

@@ -4,7 +4,7 @@ from jaxlabs.report import results
 
 
 def row(**changes):
-    made_up = {"lab": "gpt", "preset": "quick", "preset_note": "", "figure": "loss", "unit": ""}
+    made_up = {"lab": "gpt", "preset": "quick", "preset_note": "", "quantity": "loss", "unit": ""}
     made_up |= {"published": 2.0, "ours": 1.0, "deviation": None, "ratio": 0.5, "seeds": 1}
     made_up |= {"seconds": 61.0, "command": "run", "comparable": True, "not_comparable_reason": ""}
     return made_up | changes

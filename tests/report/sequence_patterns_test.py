@@ -63,7 +63,7 @@ def test_wrong_tags_are_underlined_with_the_right_one_below():
     arrays = {"words": words, "right": right, "predicted": predicted}
     with style.mpl_style():
         (picture,) = sequence_patterns.tagged_words(
-            arrays | {"splits": np.array(["test", "longer"])}
+            arrays | {"splits": np.array(["test", "long"])}
         )
     texts = texts_of(picture.figure)
     assert ("B-PER", sequence_patterns.WRONG) in texts

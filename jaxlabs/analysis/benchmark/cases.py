@@ -6,15 +6,15 @@ import importlib.util
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from jaxlabs.analysis.benchmark.turns import BFLOAT16, FLOAT32, OURS, Variant, why_no_compiler
-from jaxlabs.analysis.benchmark.work import BuildTask
+from jaxlabs.analysis.benchmark.jax_cases import BuildTask
+from jaxlabs.analysis.benchmark.timing import BFLOAT16, FLOAT32, OURS, Case, why_no_compiler
 from jaxlabs.data.dataset import Data
 from jaxlabs.data.tokenizers import CharTokenizer, WordTokenizer
 from jaxlabs.training.run_config import RunConfig
 
 
 @dataclasses.dataclass(frozen=True)
-class Subject:
+class LabUnderTest:
     """What a lab hands over.
 
     Attributes:
@@ -40,7 +40,7 @@ class Bench:
       longest: tokens of the longest text of `window_attention`.
     """
 
-    labs: Mapping[str, Subject]
+    labs: Mapping[str, LabUnderTest]
     platform: str = "cpu"
     small: bool = False
     compiled_peers: bool = True
@@ -58,7 +58,7 @@ class Bench:
         *,
         precisions: Sequence[str] = ("highest", "bfloat16"),
         **facts: Any,
-    ) -> list[Variant]:
+    ) -> list[Case]:
         """Returns a group: ours in each precision, PyTorch in each of its modes.
 
         On a CPU `default` is the same as `highest`, elsewhere it is measured as well.
@@ -72,7 +72,7 @@ class Bench:
         if self.platform != "cpu":
             precisions = ("highest", "default", *precisions[1:])
         group = [
-            Variant(framework=OURS, precision=name, build=_with(ours, precision=name), **facts)
+            Case(framework=OURS, precision=name, build=_with(ours, precision=name), **facts)
             for name in precisions
         ]
         if theirs is None or not self.has_pytorch:
@@ -82,7 +82,7 @@ class Bench:
         left_out = why_no_compiler() if self.compiled_peers else "--compiled_peers=false"
         kinds = [FLOAT32] + [BFLOAT16] * (len(precisions) > 1)
         return group + [
-            Variant(
+            Case(
                 framework="pytorch",
                 mode="compiled" if compiled else "eager",
                 precision=kind,

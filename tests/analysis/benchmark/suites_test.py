@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from experiments import benchmark
-from jaxlabs.analysis.benchmark import suites, work
-from jaxlabs.analysis.benchmark.cases import Bench, Subject
+from jaxlabs.analysis.benchmark import jax_cases, suites
+from jaxlabs.analysis.benchmark.cases import Bench, LabUnderTest
 from jaxlabs.analysis.benchmark.suites import SUITES, matmul
-from jaxlabs.analysis.benchmark.turns import OURS
+from jaxlabs.analysis.benchmark.timing import OURS
 from jaxlabs.data.batches import Examples
 from jaxlabs.data.dataset import Data
 
@@ -54,15 +54,15 @@ def bench():
     for lab in benchmark.LABS:
         settings = dict(lab.presets["reference"]) | TINY[lab.name]
         config = lab.config_class.from_flat(settings)
-        labs[lab.name] = Subject(config, lab.build_task, patches)
+        labs[lab.name] = LabUnderTest(config, lab.build_task, patches)
     return Bench(labs=labs, compiled_peers=False, max_length=1024)
 
 
 @pytest.fixture(autouse=True)
 def small(monkeypatch):
     """Nothing here measures a time: neither what a precision is worth, nor a rate."""
-    monkeypatch.setattr(work, "settle", lambda config, stored: "default")
-    monkeypatch.setattr(work, "MATMUL", (8, 4, 6))
+    monkeypatch.setattr(jax_cases, "settle", lambda config, stored: "default")
+    monkeypatch.setattr(jax_cases, "MATMUL", (8, 4, 6))
     monkeypatch.setattr(suites, "PICTURES", 2)
     monkeypatch.setattr(suites, "STEPS", 2)
 
@@ -87,7 +87,7 @@ def test_ours_runs_and_counts_its_operations(bench, suite):
 
 
 def test_steps_are_taken_in_calls_of_many_as_in_a_run(bench, monkeypatch):
-    counts, build = [], work.build_multi_step
+    counts, build = [], jax_cases.build_multi_step
 
     def counting(*args):
         run_steps = build(*args)
@@ -98,7 +98,7 @@ def test_steps_are_taken_in_calls_of_many_as_in_a_run(bench, monkeypatch):
 
         return counted
 
-    monkeypatch.setattr(work, "build_multi_step", counting)
+    monkeypatch.setattr(jax_cases, "build_multi_step", counting)
     (group,) = SUITES["gpt_train"](bench)
     timed = group[0].build()
     timed.run()
@@ -124,8 +124,8 @@ def test_peers_run_in_both_precisions(bench, suite):
 
 def test_the_operations_of_attention_are_those_of_the_scores_that_are_looked_at():
     # 2 heads of 3: two dots of 2 * 3 operations for a score, once forth and twice back.
-    assert work.attention_flops(2, 3, 5, None) == 3 * 2 * 2 * 2 * 3 * (1 + 2 + 3 + 4 + 5)
-    assert work.attention_flops(2, 3, 5, 2) == 3 * 2 * 2 * 2 * 3 * (1 + 2 + 2 + 2 + 2)
+    assert jax_cases.attention_flops(2, 3, 5, None) == 3 * 2 * 2 * 2 * 3 * (1 + 2 + 3 + 4 + 5)
+    assert jax_cases.attention_flops(2, 3, 5, 2) == 3 * 2 * 2 * 2 * 3 * (1 + 2 + 2 + 2 + 2)
 
 
 def test_ours_has_the_precisions_that_differ_on_the_platform(bench):

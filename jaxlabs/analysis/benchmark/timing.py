@@ -60,7 +60,7 @@ class MeasuringConfig(Config):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Variant:
+class Case:
     """A rival before it is measured.
 
     Attributes:
@@ -113,9 +113,9 @@ the same precision class, of any framework, in the same run) and `matmul_fractio
 
 
 def measure_group(
-    group: Sequence[Variant],
+    group: Sequence[Case],
     config: MeasuringConfig,
-    progress: Callable[[Variant], None] = lambda variant: None,
+    progress: Callable[[Case], None] = lambda variant: None,
 ) -> list[Row]:
     """Measures cases in turns and returns their rows, in the same order.
 
@@ -162,7 +162,7 @@ def measure_group(
     return list(rows.values())
 
 
-def _empty_row(variant: Variant) -> Row:
+def _empty_row(variant: Case) -> Row:
     row = {name: getattr(variant, name) for name in NAMES}
     row["precision_class"] = CLASSES.get(variant.precision, variant.precision)
     return row | dict.fromkeys(MEASURED + COMPARED) | {"rounds": [], "figures": {}, "skipped": ""}
@@ -184,7 +184,7 @@ def check_rows(content: Any) -> None:
                 raise ValueError(f"row {number} has a {name!r} of another type")
 
 
-def _too_large(variant: Variant) -> str:
+def _too_large(variant: Case) -> str:
     free = _free_memory()
     if free is None or variant.expected_bytes <= MAX_MEMORY * free:
         return ""

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxlabs.analysis.benchmark.turns import OURS, Row
+from jaxlabs.analysis.benchmark.timing import OURS, Row
 from jaxlabs.run_folder import RunFolder
 
 HEADINGS = ("", "time", "compile", "peak", "GFLOP/s", "of dot", "same", "any")

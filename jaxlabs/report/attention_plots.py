@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 
 from jaxlabs.report import style
-from jaxlabs.report.picture import ReportFigure
+from jaxlabs.report.figure import ReportFigure
 
 # More labels than this are too small to read at phone width.
 LABELED = 32
@@ -64,7 +64,7 @@ def _all_heads(maps: np.ndarray, labels: Sequence[str], named: str, suffix: str)
             f"{layers} by {heads} attention maps, one row of maps per layer, for the tokens: "
             + " ".join(labels)
         ),
-        figure=_draw_grid(maps, labels),
+        figure=_plot_grid(maps, labels),
     )
 
 
@@ -80,7 +80,7 @@ def _close_up(maps: np.ndarray, labels: Sequence[str]) -> ReportFigure:
             "token that is being read, each column a token that it looks at; rows sum to one."
         ),
         alt="Attention maps with labels on both sides, for the tokens: " + " ".join(shown),
-        figure=_draw_close_ups(
+        figure=_plot_close_ups(
             [(f"layer {layer + 1}, head {head + 1}", maps[layer, head]) for layer, head in chosen],
             shown,
         ),
@@ -100,7 +100,7 @@ def _rollout(rollout: np.ndarray, labels: Sequence[str], named: str, suffix: str
             "rough guide and no proof of what mattered."
         ),
         alt="Attention rollout after the last layer, for the tokens: " + " ".join(shown),
-        figure=_draw_close_ups([(f"after layer {len(rollout)}", rollout[-1])], shown, "share"),
+        figure=_plot_close_ups([(f"after layer {len(rollout)}", rollout[-1])], shown, "share"),
     )
 
 
@@ -125,7 +125,7 @@ def positions(arrays: Mapping[str, np.ndarray]) -> list[ReportFigure]:
     bar = figure.colorbar(image, ax=[panels["even"], panels["odd"]], pad=0.02, aspect=30)
     bar.set_ticks([-limit, 0, limit], labels=[f"−{limit:.3g}", "0", f"{limit:.3g}"])
     bar.outline.set_visible(False)
-    _draw_likeness(panels["likeness"], table)
+    _plot_likeness(panels["likeness"], table)
     return [
         ReportFigure(
             name="positions",
@@ -142,7 +142,7 @@ def positions(arrays: Mapping[str, np.ndarray]) -> list[ReportFigure]:
     ]
 
 
-def _draw_likeness(axes: Axes, table: np.ndarray) -> None:
+def _plot_likeness(axes: Axes, table: np.ndarray) -> None:
     middle = len(table) // 2
     unit = table / np.maximum(np.linalg.norm(table, axis=1, keepdims=True), 1e-12)
     axes.plot(unit @ unit[middle], color=style.BLUE)
@@ -151,7 +151,7 @@ def _draw_likeness(axes: Axes, table: np.ndarray) -> None:
     axes.margins(x=0)
 
 
-def _draw_grid(maps: np.ndarray, labels: Sequence[str]) -> Figure:
+def _plot_grid(maps: np.ndarray, labels: Sequence[str]) -> Figure:
     """Draws all maps in one figure, wide enough for a label on every row and column."""
     layers, heads, time, _ = maps.shape
     longest = max(map(len, labels))
@@ -183,7 +183,7 @@ def _draw_grid(maps: np.ndarray, labels: Sequence[str]) -> Figure:
         },
     )
     for (layer, head), axes in np.ndenumerate(grid):
-        image = draw_map(axes, maps[layer, head])
+        image = plot_map(axes, maps[layer, head])
         label_sides(
             axes,
             size,
@@ -199,22 +199,22 @@ def _draw_grid(maps: np.ndarray, labels: Sequence[str]) -> Figure:
                 0, middle[1], f"layer {layer + 1}", size=9.5 * scale, va="center", rotation=90
             )
     strip = figure.add_axes((0.2, 0.72 * bar / height, 0.6, 0.14 * bar / height))
-    weight_bar(figure, image, scale=scale, cax=strip, orientation="horizontal")
+    weight_colorbar(figure, image, scale=scale, cax=strip, orientation="horizontal")
     return figure
 
 
-def _draw_close_ups(
+def _plot_close_ups(
     maps: Sequence[tuple[str, np.ndarray]], labels: Sequence[str], meaning: str = WEIGHT
 ) -> Figure:
     """Draws maps `[time, time]` below each other, each with its title."""
     figure = style.new_figure((style.WIDTH + 0.2) * len(maps) + 0.6)
     grid = figure.subplots(len(maps), squeeze=False)
     for axes, (title, weights) in zip(grid[:, 0], maps, strict=True):
-        image = draw_map(axes, weights[: len(labels), : len(labels)])
+        image = plot_map(axes, weights[: len(labels), : len(labels)])
         label_sides(axes, 9.0, rows=labels, columns=labels)
         axes.set_title(title, pad=8)
     place = {"location": "bottom", "shrink": 0.6, "aspect": 35, "pad": 0.02}
-    weight_bar(figure, image, meaning, ax=grid.ravel().tolist(), **place)
+    weight_colorbar(figure, image, meaning, ax=grid.ravel().tolist(), **place)
     return figure
 
 
@@ -229,7 +229,7 @@ def label_sides(
     axes.set_yticks(np.arange(len(rows)), rows, fontsize=size)
 
 
-def draw_map(axes: Axes, weights: np.ndarray) -> AxesImage:
+def plot_map(axes: Axes, weights: np.ndarray) -> AxesImage:
     """Draws one map `[time, time]`; the square root keeps weak links visible beside strong ones."""
     style.frame_only(axes)
     hidden = np.ma.masked_equal(weights, 0)
@@ -240,10 +240,10 @@ def _weight_colors() -> Colormap:
     return matplotlib.colormaps["magma_r"].with_extremes(bad="#e9ebee")
 
 
-def weight_bar(
+def weight_colorbar(
     figure: Figure, image: AxesImage, meaning: str = WEIGHT, scale: float = 1.0, **place: Any
 ) -> None:
-    """Draws the colors of `draw_map`; `place` goes to `Figure.colorbar`."""
+    """Draws the colors of `plot_map`; `place` goes to `Figure.colorbar`."""
     bar = figure.colorbar(image, **place)
     bar.set_label(meaning, fontsize=9.5 * scale)
     bar.set_ticks(

@@ -7,9 +7,9 @@ import time
 
 import pytest
 
-from jaxlabs.analysis.benchmark import turns
-from jaxlabs.analysis.benchmark.table import duration, metrics, table
-from jaxlabs.analysis.benchmark.turns import MeasuringConfig, Variant, compare, measure_group
+from jaxlabs.analysis.benchmark import timing
+from jaxlabs.analysis.benchmark.format import duration, metrics, table
+from jaxlabs.analysis.benchmark.timing import Case, MeasuringConfig, compare, measure_group
 from jaxlabs.analysis.benchmark.worker import Job, Work, Worker, WorkerError
 from jaxlabs.training import signals
 
@@ -19,7 +19,7 @@ FAST = MeasuringConfig(repeats=2, max_seconds=0.01, timeout=60.0)
 @pytest.fixture(autouse=True)
 def light_packages(monkeypatch):
     """Workers of these tests need no framework."""
-    monkeypatch.setattr(turns, "PACKAGES", dict.fromkeys(turns.PACKAGES, "math"))
+    monkeypatch.setattr(timing, "PACKAGES", dict.fromkeys(timing.PACKAGES, "math"))
 
 
 NOTHING = functools.partial(time.sleep, 0.0)
@@ -28,11 +28,11 @@ NOTHING = functools.partial(time.sleep, 0.0)
 def rival(framework="jaxlabs", precision="highest", run=NOTHING, **facts):
     build = functools.partial(Work, run, **facts.pop("work", {}))
     told = {"suite": "any", "variant": "one", "unit": "call", "size": "small"} | facts
-    return Variant(framework=framework, precision=precision, build=build, **told)
+    return Case(framework=framework, precision=precision, build=build, **told)
 
 
 def row(framework, precision, seconds, **facts):
-    kind = turns.CLASSES.get(precision, precision)
+    kind = timing.CLASSES.get(precision, precision)
     told = {"suite": "any", "variant": "one", "mode": "eager", "unit": "step", "size": "small"}
     told |= {"framework": framework, "precision": precision, "precision_class": kind}
     told |= {"seconds": seconds, "flops_per_second": None, "skipped": "", "figures": {}}
@@ -112,7 +112,7 @@ def test_an_interruption_ends_the_workers_and_their_children(tmp_path, number):
     started = []
 
     def be_interrupted():
-        with signals.listening(), turns.workers() as start:
+        with signals.listening(), timing.workers() as start:
             started.append(start(Job(functools.partial(Work, run), "math"), 60.0))
             while not (noted.exists() and noted.read_text()):
                 time.sleep(0.02)

@@ -5,7 +5,7 @@ import logging
 from collections.abc import Iterator
 
 
-class LeftOut:
+class DamagedFiles:
     """Collects reasons by file, for the page; each is also said on the terminal."""
 
     def __init__(self):
@@ -18,7 +18,7 @@ class LeftOut:
             logging.getLogger("jaxlabs").warning("left out of the report: %s: %s", file, reason)
 
     @contextlib.contextmanager
-    def if_damaged(self, file: str) -> Iterator[None]:
+    def skip_if_damaged(self, file: str) -> Iterator[None]:
         """Notes a file if what is made from it fails, instead of raising."""
         try:
             yield

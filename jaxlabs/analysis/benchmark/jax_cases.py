@@ -17,8 +17,8 @@ import numpy as np
 
 from jaxlabs import keys
 from jaxlabs.analysis.benchmark.worker import Work
-from jaxlabs.analysis.dot_flops import BACKWARD, dot_flops
 from jaxlabs.analysis.diffusion_samples import PictureSamplingConfig, draw
+from jaxlabs.analysis.dot_flops import BACKWARD, dot_flops
 from jaxlabs.data.batches import ContiguousStreams, Examples, TokenStream, batch_at
 from jaxlabs.data.dataset import Data
 from jaxlabs.diffusion.samplers import SamplerConfig

@@ -6,7 +6,7 @@ from typing import Any
 SAID_ALREADY = ("", "parameters", "perplexity", "share")
 
 
-def figure(value: Any, unit: str = "", *, as_stated: bool = False) -> str:
+def format_value(value: Any, unit: str = "", *, as_stated: bool = False) -> str:
     """Formats one figure; what is no number is only turned into text.
 
     Args:
@@ -22,9 +22,9 @@ def figure(value: Any, unit: str = "", *, as_stated: bool = False) -> str:
     if not math.isfinite(value):
         return "not finite"
     if unit == "seconds":
-        return duration(value)
+        return format_duration(value)
     if unit == "bytes":
-        return memory(value)
+        return format_bytes(value)
     digits = f"{value:g}" if as_stated and abs(value) < 10_000 else _digits(value)
     return digits if unit in SAID_ALREADY else f"{digits} {unit}"
 
@@ -37,7 +37,7 @@ def _digits(value: float) -> str:
     return f"{value:,.1f}" if 10 <= abs(value) < 1e6 else f"{value:.3g}"
 
 
-def duration(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
     """Formats a time span with the two largest units that it has."""
     if seconds < 60:
         return f"{seconds:.1f} s"
@@ -46,7 +46,7 @@ def duration(seconds: float) -> str:
     return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s"
 
 
-def memory(count: float) -> str:
+def format_bytes(count: float) -> str:
     """Formats a number of bytes in decimal units."""
     for unit in ("bytes", "kB", "MB"):
         if count < 1000:
