@@ -1,4 +1,4 @@
-"""Pictures and one page per run, drawn from the run folder alone."""
+"""Figures and one HTML page per run, made from the run folder alone."""
 
 from jaxlabs import load_matplotlib
 

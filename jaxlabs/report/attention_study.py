@@ -1,4 +1,4 @@
-"""Pictures of the attention study: the scale, heads and memory, depth, and what heads look up."""
+"""Plots of the attention study: scaling, self- and cross-attention, depth, number of heads."""
 
 from collections.abc import Mapping, Sequence
 
@@ -10,32 +10,34 @@ from matplotlib.ticker import FuncFormatter
 from jaxlabs.report import style
 from jaxlabs.report.attention_plots import label_sides, plot_map, weight_colorbar
 from jaxlabs.report.figure import ReportFigure
+from jaxlabs.report.log_axis import power_of_ten
 
 Arrays = Mapping[str, np.ndarray]
 
 COLORS = (style.BLUE, style.VERMILION, style.GREEN, style.PURPLE)
 MARKERS = ("o", "s", "^", "D")
-NEEDED = 0.1  # nats that silencing a head has to cost for it to count as needed
+NEEDED = 0.1
+"""Increase of the loss in nats, when a head is ablated, above which the head counts as needed."""
 
 
 def scaled_dot_product(arrays: Arrays) -> list[ReportFigure]:
-    """Draws one attention step in numbers: scores and weights, raw and scaled."""
+    """Plots scores and weights of one attention step, unscaled and scaled, with their values."""
     panels = {
-        "raw_scores": "raw scores, q · k",
-        "raw_weights": "softmax of the raw scores",
+        "raw_scores": "unscaled scores, q · k",
+        "raw_weights": "softmax of unscaled scores",
         "scaled_scores": "scaled scores, q · k / √d",
-        "weights": "softmax of the scaled scores",
+        "weights": "softmax of scaled scores",
     }
     figure = style.new_figure(5.6)
     limit = np.abs(arrays["raw_scores"]).max()
     for axes, (name, title) in zip(figure.subplots(2, 2).ravel(), panels.items(), strict=True):
-        numbers = arrays[name]
+        values = arrays[name]
         style.frame_only(axes)
         if "scores" in name:
-            image = axes.imshow(numbers, cmap="RdBu_r", vmin=-limit, vmax=limit)
+            image = axes.imshow(values, cmap="RdBu_r", vmin=-limit, vmax=limit)
         else:
-            image = plot_map(axes, numbers)
-        _write_numbers(axes, numbers, image)
+            image = plot_map(axes, values)
+        _write_values(axes, values, image)
         axes.set_title(title, fontsize=9)
         axes.set(xticks=[], yticks=[])
         axes.set(xlabel="keys", ylabel="queries")
@@ -43,66 +45,68 @@ def scaled_dot_product(arrays: Arrays) -> list[ReportFigure]:
     return [
         ReportFigure(
             name="scaled_dot_product",
-            title="One step of attention in numbers",
+            title="Scaled dot-product attention, with values",
             caption=(
-                f"{len(numbers)} random queries (rows) and keys (columns) of {size} numbers each. "
-                "Dividing by the root of their size leaves the order of the scores as it was and "
-                "draws the weights closer together: every row sums to one in both."
+                f"{len(values)} random queries (rows) and keys (columns) with d_k = {size}. "
+                "Division by √d_k keeps the order of the scores and flattens the softmax; each row "
+                "of weights sums to one."
             ),
-            alt="Scores and attention weights as four small matrices with their numbers.",
+            alt="Scores and attention weights as four small matrices with their values.",
             figure=figure,
         )
     ]
 
 
 def scaling(arrays: Arrays) -> list[ReportFigure]:
-    """Draws entropy and gradient of the softmax of random scores against the size of a head."""
+    """Plots entropy and gradient of the softmax of random scores against the head dimension."""
     dims = arrays["dims"]
     figure = style.new_figure(5.2)
     upper, lower = figure.subplots(2, sharex=True)
-    most = np.log(arrays["keys"])
-    for kind, color, mark in zip(("raw", "scaled"), COLORS, MARKERS, strict=False):
-        upper.plot(dims, arrays[f"{kind}_entropy"], color=color, marker=mark, label=kind)
+    uniform = np.log(arrays["keys"])
+    for kind, color, marker in zip(("raw", "scaled"), COLORS, MARKERS, strict=False):
+        label = "unscaled" if kind == "raw" else kind
+        upper.plot(dims, arrays[f"{kind}_entropy"], color=color, marker=marker, label=label)
         low, middle, high = arrays[f"{kind}_gradient"].T
-        lower.plot(dims, middle, color=color, marker=mark)
+        lower.plot(dims, middle, color=color, marker=marker)
         lower.fill_between(dims, low, high, color=color, alpha=0.2, linewidth=0)
-    upper.axhline(most, color=style.MUTED, linestyle="dotted", linewidth=0.9)
+    upper.axhline(uniform, color=style.MUTED, linestyle="dotted", linewidth=0.9)
     upper.annotate(
-        "all keys alike",
-        (dims[-1], most),
+        "uniform",
+        (dims[-1], uniform),
         xytext=(0, 3),
         textcoords="offset points",
         ha="right",
         fontsize=8.5,
         color=style.MUTED,
     )
-    upper.set(title="entropy of the weights [nats]", ylim=(0, most * 1.15))
-    lower.set(title="gradient norm of the weights by the scores", xlabel="d_k", yscale="log")
+    upper.set(title="entropy of attention weights [nats]", ylim=(0, uniform * 1.15))
+    lower.set(title="norm of the softmax Jacobian", xlabel="d_k", yscale="log")
     lower.set_xscale("log", base=2)
     lower.set_xticks(dims, [str(dim) for dim in dims])
     lower.minorticks_off()
-    lower.yaxis.set_major_formatter(FuncFormatter(_power))
+    lower.yaxis.set_major_formatter(FuncFormatter(lambda value, _: power_of_ten(value)))
     figure.legend(loc="outside upper left", ncols=2)
     raw, scaled = arrays["raw_gradient"][-1, 1], arrays["scaled_gradient"][-1, 1]
     return [
         ReportFigure(
             name="attention_scaling",
-            title="What the division by √d_k is for",
+            title="Effect of scaling by 1/√d_k",
             caption=(
-                f"Random queries choose among {int(arrays['keys'])} random keys. Without the scale "
-                "the scores grow with the size of a head: the weights fall on a single key "
-                f"({arrays['raw_entropy'][-1]:.2f} nats of entropy at {dims[-1]}) and the gradient "
-                f"that comes back through the softmax fades (median {raw:.1g}, shaded: 10 to 90 % "
-                f"of the draws). With it both stay where they were ({scaled:.2f})."
+                f"Random queries over {int(arrays['keys'])} random keys. Unscaled scores grow with "
+                "d_k: the softmax saturates "
+                f"(entropy {arrays['raw_entropy'][-1]:.2f} nats at d_k = {dims[-1]}) and its"
+                " gradient "
+                f"vanishes (median {raw:.1g}; band: 10th to 90th percentile). Scaled scores keep "
+                f"both constant ({scaled:.2f})."
             ),
-            alt="Entropy and gradient norm against d_k, for raw and for scaled scores.",
+            alt="Entropy and gradient norm against d_k, for unscaled and scaled scores.",
             figure=figure,
         )
     ]
 
 
 def heads_and_memory(arrays: Arrays) -> list[ReportFigure]:
-    """Draws the heads of self-attention and of cross-attention over a padded memory."""
+    """Plots the heads of self-attention and of cross-attention over a padded memory."""
     rows, columns = (arrays[name].tolist() for name in ("labels", "memory_labels"))
     heads = len(arrays["self_weights"])
     figure = style.new_figure(8.6)
@@ -116,17 +120,16 @@ def heads_and_memory(arrays: Arrays) -> list[ReportFigure]:
             first = head % half.shape[1] == 0
             label_sides(axes, 8.5, rows=rows if first else (), columns=names)
             axes.set_title(f"{kind}-attention, head {head + 1}", fontsize=9)
-    place = {"location": "bottom", "shrink": 0.6, "aspect": 35, "pad": 0.02}
-    weight_colorbar(figure, image, ax=grid.ravel().tolist(), **place)
+    options = {"location": "bottom", "shrink": 0.6, "aspect": 35, "pad": 0.02}
+    weight_colorbar(figure, image, ax=grid.ravel().tolist(), **options)
     return [
         ReportFigure(
             name="heads_and_memory",
-            title="Several heads, and another sentence to look at",
+            title="Self-attention and cross-attention",
             caption=(
-                "The same queries (rows) with random projections. Above they look at their own "
-                "sentence, below at another one: that is cross-attention, in which a translation "
-                "reads its source. Each head weighs the words in its own way. Gray columns are "
-                "padding of the other sentence; the mask leaves exactly nothing there."
+                "The same queries (rows) with random projections. Top: self-attention. Bottom: "
+                "cross-attention to a second sentence, as in an encoder-decoder. Gray columns are "
+                "padding: the mask sets their weights to exactly zero."
             ),
             alt=(
                 f"Attention of {heads} heads from “{' '.join(rows)}” to itself and to "
@@ -138,19 +141,19 @@ def heads_and_memory(arrays: Arrays) -> list[ReportFigure]:
 
 
 def depth(arrays: Arrays) -> list[ReportFigure]:
-    """Draws final loss and first gradient against depth, with and without residuals and norms."""
+    """Plots final loss and initial gradient against depth, with and without residuals and norms."""
     depths, variants = arrays["depths"], arrays["variants"].tolist()
     figure = style.new_figure(6.2)
     upper, lower = figure.subplots(2, sharex=True)
     for index, name in enumerate(variants):
         look = {"color": COLORS[index], "marker": MARKERS[index]}
-        for axes, figures in ((upper, arrays["final_loss"]), (lower, arrays["gradient_norm"])):
-            middle = np.median(figures[index], axis=-1)
+        for axes, values in ((upper, arrays["final_loss"]), (lower, arrays["gradient_norm"])):
+            middle = np.median(values[index], axis=-1)
             label = name if axes is upper else None
             axes.plot(depths, middle, label=label, **look)
             axes.fill_between(
                 depths,
-                *np.quantile(figures[index], [0, 1], axis=-1),
+                *np.quantile(values[index], [0, 1], axis=-1),
                 color=COLORS[index],
                 alpha=0.15,
                 linewidth=0,
@@ -158,61 +161,61 @@ def depth(arrays: Arrays) -> list[ReportFigure]:
     chance = float(arrays["chance"])
     upper.axhline(chance, color=style.MUTED, linestyle="dotted", linewidth=0.9)
     upper.annotate(
-        "guessing",
+        "chance",
         (depths[0], chance),
         xytext=(0, 3),
         textcoords="offset points",
         fontsize=8.5,
         color=style.MUTED,
     )
-    # What diverged is cut off: how far off it went says nothing.
+    # Diverged runs are cut off.
     upper.set(title="loss after training [nats per symbol]", ylim=(-0.08, chance * 1.6))
-    lower.set(title="gradient norm of the first block before training", xlabel="blocks")
+    lower.set(title="gradient norm of the first block at initialization", xlabel="blocks")
     lower.set(yscale="log", xscale="log")
     lower.set_xticks(depths, [str(count) for count in depths])
     lower.minorticks_off()
-    lower.yaxis.set_major_formatter(FuncFormatter(_power))
+    lower.yaxis.set_major_formatter(FuncFormatter(lambda value, _: power_of_ten(value)))
     figure.legend(loc="outside upper left", ncols=2)
     return [
         ReportFigure(
             name="attention_depth",
             title="Residual connections and LayerNorm over depth",
-            caption=_depth_words(arrays),
+            caption=_depth_caption(arrays),
             alt=f"Loss and gradient norm against depth for {', '.join(variants)}.",
             figure=figure,
         )
     ]
 
 
-def _depth_words(arrays: Arrays) -> str:
+def _depth_caption(arrays: Arrays) -> str:
     deepest, seeds = int(arrays["depths"][-1]), arrays["final_loss"].shape[-1]
     losses = np.median(arrays["final_loss"][:, -1], axis=-1)
     norms = np.median(arrays["gradient_norm"][:, -1], axis=-1)
     both, residual, norm, neither = range(4)
     return (
-        "The task, to say a row of symbols backwards, takes one block; more are only in the way. "
-        f"With {deepest} blocks the stack that has both ends at {losses[both]:.2g} nats (guessing: "
-        f"{float(arrays['chance']):.2f}), and the first block's gradient starts at "
-        f"{norms[both]:.2g}. Without residual connections the loss is {losses[norm]:.2g} and the "
-        f"gradient {norms[norm]:.1g} ({losses[neither]:.2g} and {norms[neither]:.1g} without norms "
-        "as well). Residual connections without norms add up: a loss of "
-        f"{losses[residual]:.2g} from a gradient of {norms[residual]:.1g}; what leaves the "
-        f"picture has diverged. Lines are medians of {seeds} seeds, bands all of them; each "
-        "variant has the better one of two learning rates at every depth."
+        "Task: reverse a sequence of symbols, which one block can solve. "
+        f"Final loss and initial gradient norm with {deepest} blocks: with both "
+        f"{losses[both]:.2g} nats and {norms[both]:.2g}; without residual connections "
+        f"{losses[norm]:.2g} and {norms[norm]:.1g}; without LayerNorm {losses[residual]:.2g} and "
+        f"{norms[residual]:.1g}; without both {losses[neither]:.2g} and {norms[neither]:.1g} "
+        f"(chance: {float(arrays['chance']):.2f} nats). Lines beyond the axis have diverged."
+        " Lines: "
+        f"medians of {seeds} seeds; bands: range. Each variant uses the better of two learning "
+        "rates at every depth."
     )
 
 
 def heads(arrays: Arrays) -> list[ReportFigure]:
-    """Draws the loss against the number of heads, and where the heads of each number look."""
+    """Plots loss and specialization against the number of heads, and the heads' offset profiles."""
     counts, offsets = arrays["heads"].tolist(), arrays["offsets"].tolist()
     figure = style.new_figure(6.6)
     layout = [["loss", "score"], ["maps", "maps"]]
     panels = figure.subplot_mosaic(layout, height_ratios=(1, 1.55))
-    for name, title in (("loss", "loss [nats per look-up]"), ("score", "specialization of heads")):
-        figures = arrays["loss" if name == "loss" else "specialization"]
+    for name, title in (("loss", "loss [nats per target]"), ("score", "head specialization")):
+        values = arrays["loss" if name == "loss" else "specialization"]
         axes = panels[name]
-        axes.plot(counts, figures.mean(axis=-1), color=style.BLUE)
-        axes.plot(counts, figures, "o", color=style.BLUE, alpha=0.5, markersize=4)
+        axes.plot(counts, values.mean(axis=-1), color=style.BLUE)
+        axes.plot(counts, values, "o", color=style.BLUE, alpha=0.5, markersize=4)
         axes.set(title=title, xlabel="heads", xscale="log", ylim=(-0.05, None))
         axes.set_xticks(counts, [str(count) for count in counts])
         axes.minorticks_off()
@@ -230,55 +233,57 @@ def heads(arrays: Arrays) -> list[ReportFigure]:
     return [
         ReportFigure(
             name="attention_heads",
-            title="One head against many at equal parameters",
-            caption=_heads_words(arrays, counts, offsets),
-            alt="Loss and specialization against the number of heads, and where heads look.",
+            title="Number of heads at equal parameter count",
+            caption=_heads_caption(arrays, counts, offsets),
+            alt="Loss and specialization against the number of heads, and attention by offset.",
             figure=figure,
         )
     ]
 
 
 def _plot_profiles(axes: Axes, profiles: Sequence[np.ndarray]) -> None:
-    """Draws the profiles `[head, offset]` of several models as one map, parted by gaps."""
-    wide = profiles[0].shape[1]
-    rows = [row for one in profiles for row in (*one, np.zeros(wide))][:-1]
+    """Plots the profiles `[head, offset]` of several models as one map, separated by gaps."""
+    num_offsets = profiles[0].shape[1]
+    rows = [row for profile in profiles for row in (*profile, np.zeros(num_offsets))][:-1]
     plot_map(axes, np.array(rows))
-    starts = np.cumsum([0, *(len(one) + 1 for one in profiles)])
+    starts = np.cumsum([0, *(len(profile) + 1 for profile in profiles)])
     names = [
-        (start + head, f"{head + 1} of {len(one)}")
-        for start, one in zip(starts, profiles, strict=False)
-        for head in range(len(one))
+        (start + head, f"{head + 1} of {len(profile)}")
+        for start, profile in zip(starts, profiles, strict=False)
+        for head in range(len(profile))
     ]
     axes.set_aspect("auto")
     axes.set_yticks([row for row, _ in names], [name for _, name in names], fontsize=7.5)
-    axes.set_xticks(np.arange(wide))
-    axes.set(xlabel="places before the query", title="where heads look (first seed)")
+    axes.set_xticks(np.arange(num_offsets))
+    axes.set(
+        xlabel="offset before the query", ylabel="head", title="attention by offset (first seed)"
+    )
 
 
-def _heads_words(arrays: Arrays, counts: Sequence[int], offsets: Sequence[int]) -> str:
+def _heads_caption(arrays: Arrays, counts: Sequence[int], offsets: Sequence[int]) -> str:
     losses, scores = (arrays[name].mean(axis=-1) for name in ("loss", "specialization"))
     best = int(np.argmax(scores))
-    told = ", ".join(
+    loss_text = ", ".join(
         f"{loss:.2g} with {count} head{'s'[: count > 1]}"
         for count, loss in zip(counts, losses, strict=True)
     )
     profile, costs = (arrays[f"{name}_{counts[best]}"][0] for name in ("profiles", "costs"))
     needed = int((costs.max(axis=-1) > NEEDED).sum())
     return (
-        f"Every position has to name the symbols {', '.join(map(str, offsets[:-1]))} and "
-        f"{offsets[-1]} places before it, through one layer that is read out linearly. Each model "
-        f"has {int(arrays['parameters'][0]):,} parameters, whatever its heads. The loss is {told} "
-        f"(guessing: {float(arrays['chance']):.2f}): one head makes one mean of all that it looks "
-        "up, several can fetch one symbol each. Specialization is 1 for heads that look at a "
-        f"single place and 0 for those that look at all alike; it is highest with {counts[best]} "
-        f"({scores[best]:.2f}), whose heads look most at the places "
-        f"{', '.join(str(int(row.argmax())) for row in profile)}. Silencing a head costs some "
-        f"look-up more than {NEEDED} nats for {needed} of these; the others repeat them."
+        f"Task: predict the symbols at offsets {', '.join(map(str, offsets[:-1]))} and "
+        f"{offsets[-1]} before every position, with one attention layer and a linear readout of "
+        f"{int(arrays['parameters'][0]):,} parameters for any number of heads. Loss: {loss_text} "
+        f"(chance: {float(arrays['chance']):.2f}). One head averages over all offsets; several "
+        "heads can attend to one offset each. Specialization is 1 for heads that attend to a "
+        f"single offset and 0 for uniform attention; it is highest with {counts[best]} heads "
+        f"({scores[best]:.2f}), which attend most to the offsets "
+        f"{', '.join(str(int(row.argmax())) for row in profile)}. Ablating {needed} of these heads "
+        f"raises the loss of some target by more than {NEEDED} nats; the others are redundant."
     )
 
 
-def _write_numbers(axes: Axes, numbers: np.ndarray, image: AxesImage) -> None:
-    for (row, column), value in np.ndenumerate(numbers):
+def _write_values(axes: Axes, values: np.ndarray, image: AxesImage) -> None:
+    for (row, column), value in np.ndenumerate(values):
         red, green, blue, _ = image.cmap(image.norm(value))
         dark = 0.3 * red + 0.6 * green + 0.1 * blue < 0.5
         axes.text(
@@ -290,9 +295,3 @@ def _write_numbers(axes: Axes, numbers: np.ndarray, image: AxesImage) -> None:
             fontsize=8.5,
             color="white" if dark else style.INK,
         )
-
-
-def _power(value: float, _: int | None = None) -> str:
-    """Writes a power of ten as one."""
-    digits = str(round(np.log10(value))).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
-    return f"10{digits}"

@@ -1,4 +1,4 @@
-"""Pictures of the benchmark: who takes how long, and attention against the length of a text."""
+"""Plots of the benchmark: time ratios, and attention against sequence length."""
 
 import math
 from collections.abc import Mapping
@@ -19,7 +19,7 @@ MARKERS = ("o", "s", "^", "D", "v", "P")
 
 
 def ratios(arrays: Arrays) -> list[ReportFigure]:
-    """Draws the time of every rival over that of the fastest peer of its group."""
+    """Plots the time of every case over that of the fastest peer in its group."""
     groups = list(dict.fromkeys(arrays["group"].tolist()))
     ours, values = arrays["framework"] == OURS, arrays["ratio"]
     figure = style.new_figure(1.3 + 0.3 * len(groups))
@@ -27,11 +27,11 @@ def ratios(arrays: Arrays) -> list[ReportFigure]:
     axes.axvline(1, color=style.MUTED, linewidth=1.0)
     for precision, color in PRECISIONS.items():
         for mine in (False, True):
-            drawn = (arrays["precision"] == precision) & (ours == mine)
-            places = [groups.index(name) for name in arrays["group"][drawn].tolist()]
+            chosen = (arrays["precision"] == precision) & (ours == mine)
+            rows = [groups.index(name) for name in arrays["group"][chosen].tolist()]
             face = color if mine else "none"
-            axes.plot(values[drawn], places, "o", color=color, markerfacecolor=face, markersize=6)
-    axes.set(xscale="log", xlabel="time over the best peer's")
+            axes.plot(values[chosen], rows, "o", color=color, markerfacecolor=face, markersize=6)
+    axes.set(xscale="log", xlabel="time / time of the fastest peer")
     axes.set_yticks(range(len(groups)), groups, fontsize=8.5)
     axes.invert_yaxis()
     low, high = min(values.min() / 1.3, 0.45), max(values.max() * 1.3, 2.2)
@@ -54,37 +54,39 @@ def ratios(arrays: Arrays) -> list[ReportFigure]:
     return [
         ReportFigure(
             name="benchmark_ratios",
-            title="Time beside the fastest peer",
+            title="Time relative to the fastest peer",
             caption=(
-                "Every dot is the median time of one way to do the same work, over that of the "
-                "fastest peer in any precision and mode. Full dots are ours, open ones PyTorch's "
-                "(eager, compiled, under bfloat16 autocast) or numpy's. In "
-                f"{won} of {len(groups)} rows ours is the fastest."
+                "Median time of each case relative to the fastest peer in any precision and mode; "
+                "below 1 is faster. Filled: ours. Open: PyTorch (eager, compiled, bfloat16"
+                " autocast) "
+                f"or numpy. Ours is the fastest in {won} of {len(groups)} rows."
             ),
-            alt=f"Ratios of times in {len(groups)} rows, ours beside those of peers.",
+            alt=f"Time ratios in {len(groups)} rows, ours and peers.",
             figure=figure,
         )
     ]
 
 
 def window_attention(arrays: Arrays) -> list[ReportFigure]:
-    """Draws time and memory of attention against length, through a window and to all before."""
-    names = sorted(
-        set(arrays["rival"].tolist()), key=lambda name: (not name.startswith(OURS), name)
-    )
+    """Plots time and memory of sliding-window and full causal attention against length."""
+    names = sorted(set(arrays["case"].tolist()), key=lambda name: (not name.startswith(OURS), name))
     figure = style.new_figure(6.6)
     upper, lower = figure.subplots(2, sharex=True)
-    for name, color, mark in zip(names, style.COLORS, MARKERS, strict=False):
-        chosen = arrays["rival"] == name
+    for name, color, marker in zip(names, style.COLORS, MARKERS, strict=False):
+        chosen = arrays["case"] == name
         order = np.argsort(arrays["length"][chosen])
         length = arrays["length"][chosen][order]
-        look = {"color": color, "marker": mark, "markersize": 5}
+        look = {"color": color, "marker": marker, "markersize": 5}
         look["linestyle"] = "solid" if name.startswith(OURS) else "dashed"
         upper.plot(length, arrays["seconds"][chosen][order], label=name, **look)
-        # Below a few megabytes it is the allocator that is measured.
+        # Below 1 MiB the measurement shows the allocator only.
         lower.plot(length, np.maximum(arrays["memory"][chosen][order] / 2**20, 1), **look)
-    upper.set(title="time of a pass forth and back [s]", yscale="log")
-    lower.set(title="memory beyond the library's [MiB]", yscale="log", xlabel="tokens")
+    upper.set(title="time of forward + backward pass [s]", yscale="log")
+    lower.set(
+        title="memory beyond the import of the library [MiB]",
+        yscale="log",
+        xlabel="sequence length",
+    )
     ticks = np.unique(arrays["length"])
     for axes in (upper, lower):
         axes.set_xscale("log", base=2)
@@ -95,12 +97,11 @@ def window_attention(arrays: Arrays) -> list[ReportFigure]:
     return [
         ReportFigure(
             name="window_attention",
-            title="Attention through a window, and to everything before",
+            title="Sliding-window and full causal attention",
             caption=(
-                "Both axes are logarithmic: what grows with the length has the slope of 1, what "
-                f"grows with its square of 2. {_growth(arrays)} Where memory is level it is "
-                "that of compiling. A line ends where the next length "
-                "did not fit into memory or took too long."
+                "Log-log axes: slope 1 is linear, slope 2 quadratic growth. "
+                f"{_growth(arrays)} Constant memory is that of compilation. A line ends at the "
+                "last length that fits into memory and time."
             ),
             alt=f"Time and memory against {len(ticks)} lengths for {', '.join(names)}.",
             figure=figure,
@@ -109,15 +110,16 @@ def window_attention(arrays: Arrays) -> list[ReportFigure]:
 
 
 def _growth(arrays: Arrays) -> str:
-    """Says what the longest text costs beside one of half (or a quarter) its length."""
-    told = []
+    """Returns the growth of time between the two largest lengths, in words."""
+    sentences = []
     for kind in ("window", "dense"):
-        chosen = arrays["rival"] == f"{OURS}, {kind}"
+        chosen = arrays["case"] == f"{OURS}, {kind}"
         order = np.argsort(arrays["length"][chosen])[-2:]
         if len(order) == 2:
             length, seconds = (arrays[name][chosen][order] for name in ("length", "seconds"))
-            told.append(
-                f"From {length[0]:,} to {length[1]:,} tokens, our {kind} form takes "
-                f"{seconds[1] / seconds[0]:.1f} times as long."
+            sentences.append(
+                f"From {length[0]:,} to {length[1]:,} tokens the time of our {kind} attention"
+                " grows "
+                f"{seconds[1] / seconds[0]:.1f}-fold."
             )
-    return " ".join(told)
+    return " ".join(sentences)

@@ -1,4 +1,4 @@
-"""Pictures of confusion matrices."""
+"""Plots of confusion matrices and misclassified images."""
 
 from collections.abc import Mapping
 
@@ -11,15 +11,15 @@ from jaxlabs.report.figure import ReportFigure
 
 MAX_SHOWN, COLUMNS = 36, 6
 MAX_SIDE_BY_SIDE = 5
-"""Classes of matrices that two of them fit beside each other."""
+"""Classes up to which two matrices fit side by side."""
 
 
 def confusion(arrays: Mapping[str, np.ndarray]) -> list[ReportFigure]:
-    """Draws who is taken for whom: one matrix for each split.
+    """Plots one confusion matrix for each split.
 
     Args:
-      arrays: `counts [splits, true class, predicted class]`, `splits [splits]` and `labels
-        [classes]`, both names.
+      arrays: `counts [splits, true class, predicted class]`, and the names `splits [splits]` and
+        `labels [classes]`.
     """
     counts, splits, labels = (arrays[name] for name in ("counts", "splits", "labels"))
     columns, height = (2, 2.5) if len(labels) <= MAX_SIDE_BY_SIDE else (1, 4.8)
@@ -28,34 +28,34 @@ def confusion(arrays: Mapping[str, np.ndarray]) -> list[ReportFigure]:
     panels = figure.subplots(rows, columns, squeeze=False).ravel()
     for axes, split, matrix in zip(panels, splits, counts, strict=False):
         _plot(axes, matrix, labels.tolist())
-        right, total = int(np.trace(matrix)), int(matrix.sum())
-        axes.set_title(f"{humanize(str(split))}: {right} of {total}", pad=8)
+        correct, total = int(np.trace(matrix)), int(matrix.sum())
+        axes.set_title(f"{humanize(str(split))}: {correct} of {total} correct", pad=8)
     for axes in panels[len(splits) :]:
         axes.set_axis_off()
-    told = "; ".join(
-        f"{humanize(str(split))} {np.trace(matrix) / max(matrix.sum(), 1):.1%} right"
+    accuracies = "; ".join(
+        f"{humanize(str(split))} {np.trace(matrix) / max(matrix.sum(), 1):.1%} correct"
         for split, matrix in zip(splits, counts, strict=True)
     )
     return [
         ReportFigure(
             name="confusion",
-            title="Who is taken for whom",
+            title="Confusion matrix",
             caption=(
-                "Each row holds the examples of one class, by the class that the model takes them "
-                "for; the diagonal is right. Colors are shares of the row, numbers count."
+                "Rows: true class; columns: predicted class; the diagonal is correct. Numbers are "
+                "counts; colors are normalized by row."
             ),
-            alt=f"Confusion matrices. {told}.",
+            alt=f"Confusion matrices. {accuracies}.",
             figure=figure,
         )
     ]
 
 
 def misclassified(arrays: Mapping[str, np.ndarray]) -> list[ReportFigure]:
-    """Draws pictures that are taken for another class, with both classes.
+    """Plots misclassified images with their true and predicted classes.
 
     Args:
-      arrays: `images [shown, height, width(, channels)]` in [0, 1], `labels` and `taken [shown]`,
-        both names, `errors` and `count`, how many there are in all.
+      arrays: `images [shown, height, width(, channels)]` in [0, 1], `labels` and `predicted
+        [shown]` (names of the true and predicted classes), and the totals `errors` and `count`.
     """
     shown = min(MAX_SHOWN, len(arrays["images"]))
     columns = min(COLUMNS, shown)
@@ -65,25 +65,25 @@ def misclassified(arrays: Mapping[str, np.ndarray]) -> list[ReportFigure]:
     panels = figure.subplots(rows, columns, squeeze=False).ravel()
     for axes in panels:
         axes.set_axis_off()
-    pictures = np.clip(np.asarray(arrays["images"], np.float64), 0, 1)
-    if pictures.ndim == 4 and pictures.shape[3] == 1:
-        pictures = pictures[..., 0]
-    for axes, picture, label, taken in zip(
-        panels[:shown], pictures, arrays["labels"], arrays["taken"], strict=False
+    pixels = np.clip(np.asarray(arrays["images"], np.float64), 0, 1)
+    if pixels.ndim == 4 and pixels.shape[3] == 1:
+        pixels = pixels[..., 0]
+    for axes, image, label, predicted in zip(
+        panels[:shown], pixels, arrays["labels"], arrays["predicted"], strict=False
     ):
-        axes.imshow(picture, cmap="gray", vmin=0, vmax=1)
-        axes.set_title(f"{label} → {taken}", loc="center", pad=2, fontsize=9)
+        axes.imshow(image, cmap="gray", vmin=0, vmax=1)
+        axes.set_title(f"{label} → {predicted}", loc="center", pad=2, fontsize=9)
     errors, count = int(arrays["errors"]), int(arrays["count"])
-    surest = f"; the {shown} surest errors are shown" if shown < errors else ""
+    selection = f" The {shown} most confident errors are shown." if shown < errors else ""
     return [
         ReportFigure(
             name="misclassified",
-            title="Taken for another class",
+            title="Misclassified images",
             caption=(
-                f"{errors:,} of {count:,} test pictures are taken for another class{surest}. Above "
-                "each stands what it is and what the model takes it for."
+                f"{errors:,} of {count:,} test images are misclassified.{selection} Titles: true "
+                "class → predicted class."
             ),
-            alt=f"{shown} pictures that the model takes for another class.",
+            alt=f"{shown} misclassified images.",
             figure=figure,
         )
     ]
@@ -93,13 +93,13 @@ def _plot(axes: Axes, matrix: np.ndarray, labels: list[str]) -> None:
     style.frame_only(axes)
     shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    places = np.arange(len(labels))
-    axes.set_xticks(places, labels, rotation=20 if max(map(len, labels)) > 2 else 0)
-    axes.set_yticks(places, labels)
-    axes.set(xlabel="taken for", ylabel="is")
+    positions = np.arange(len(labels))
+    axes.set_xticks(positions, labels, rotation=20 if max(map(len, labels)) > 2 else 0)
+    axes.set_yticks(positions, labels)
+    axes.set(xlabel="predicted", ylabel="true")
     many = len(labels) > MAX_SIDE_BY_SIDE
     for row, column in np.ndindex(*matrix.shape):
         if many and not matrix[row, column]:
-            continue  # so many zeros would hide the rest
+            continue  # zeros would clutter a large matrix
         color = "white" if shares[row, column] > 0.6 else style.INK
         axes.text(column, row, f"{matrix[row, column]}", ha="center", va="center", color=color)

@@ -1,4 +1,4 @@
-"""Pictures of encoders that share a space: who is near whom, what is found, and how sure."""
+"""Plots of contrastive models: cosine similarity, retrieval, and calibration."""
 
 from collections.abc import Mapping
 
@@ -11,11 +11,11 @@ from jaxlabs.report.figure import ReportFigure
 
 Arrays = Mapping[str, np.ndarray]
 
-PREDICTIONS = {"classes": "the likeliest class", "pairs": "image and text are a pair"}
+PREDICTIONS = {"classes": "top-1 class", "pairs": "image-text pair"}
 
 
 def similarity(arrays: Arrays) -> list[ReportFigure]:
-    """Draws cosines of single pictures and descriptions, and means over all of both.
+    """Plots cosine similarities of single images and captions, and means over all of them.
 
     Args:
       arrays: `images [shown, height, width, channels]` in [0, 1], `captions [shown]`, `cosines
@@ -31,21 +31,20 @@ def similarity(arrays: Arrays) -> list[ReportFigure]:
         value = arrays["cosines"][column, row]
         color = "white" if value > 0.55 else style.INK
         axes.text(column, row, f"{value:.1f}", ha="center", va="center", fontsize=7.5, color=color)
-    for place, image in enumerate(images):
-        box = (place - 0.45, -1.55, 0.9, 0.9)
+    for index, image in enumerate(images):
+        box = (index - 0.45, -1.55, 0.9, 0.9)
         inset = axes.inset_axes(box, transform=axes.transData)
         inset.imshow(image.mean(axis=-1), cmap="gray", vmin=0, vmax=1)
         inset.set_axis_off()
     return [
         ReportFigure(
             name="similarity",
-            title="Pictures against descriptions",
+            title="Image-text similarity",
             caption=(
-                "Cosines of the first test picture of each digit with the descriptions of them "
-                "all. The diagonal holds each picture's own description; what else is high is a "
-                "description that says something like it."
+                "Cosine similarity of the first test image of each digit (columns) and the "
+                "captions of these images (rows). The diagonal holds the matching pairs."
             ),
-            alt=f"A matrix of {len(captions)} pictures against {len(captions)} descriptions.",
+            alt=f"A matrix of {len(captions)} images against {len(captions)} captions.",
             figure=figure,
         ),
         _mean_similarity(arrays["means"]),
@@ -57,22 +56,22 @@ def _mean_similarity(means: np.ndarray) -> ReportFigure:
     axes = figure.add_subplot()
     image = _matrix(axes, means)
     per_digit = len(means) // 10
-    places = np.arange(10) * per_digit + (per_digit - 1) / 2
+    centers = np.arange(10) * per_digit + (per_digit - 1) / 2
     for ticks in (axes.set_xticks, axes.set_yticks):
-        ticks(places, range(10))
-    axes.set(xlabel="descriptions, digit by digit", ylabel="pictures, by their description")
+        ticks(centers, range(10))
+    axes.set(xlabel="captions by digit", ylabel="images by caption")
     figure.colorbar(image, ax=axes, label="mean cosine", shrink=0.8)
     own = np.eye(len(means), dtype=bool)
     digit = np.kron(np.eye(10, dtype=bool), np.ones((per_digit,) * 2, bool))
     near = [np.nanmean(means[kind]) for kind in (own, digit & ~own, ~digit)]
     return ReportFigure(
         name="mean_similarity",
-        title="All pictures against all full descriptions",
+        title="Mean similarity by caption",
         caption=(
-            f"Mean cosines over the test pictures of each description. Each block is one digit; in "
-            f"it the slant goes from backward to slanted, and within each slant the weight from "
-            f"thin to bold. With their own description pictures have {near[0]:.2f}, with others of "
-            f"the same digit {near[1]:.2f}, with those of other digits {near[2]:.2f}."
+            f"Mean cosine similarity over the test images of each full caption. Each block is one "
+            f"digit, ordered by slant (backward to slanted), then by weight (thin to bold). Mean "
+            f"for the matching caption {near[0]:.2f}, for others of the same digit {near[1]:.2f}, "
+            f"for other digits {near[2]:.2f}."
         ),
         alt=f"A matrix of {len(means)} by {len(means)} mean cosines in ten blocks.",
         figure=figure,
@@ -85,22 +84,23 @@ def _matrix(axes: Axes, cosines: np.ndarray) -> AxesImage:
 
 
 def retrieval(arrays: Arrays) -> list[ReportFigure]:
-    """Draws the nearest pictures to some descriptions.
+    """Plots the images nearest to some texts.
 
     Args:
       arrays: `texts [queries]`, `images [queries, shown, height, width, channels]` in [0, 1], and
-        `right [queries, shown]`, whether the description is true of the picture.
+        `right [queries, shown]`, whether the text is true of the image.
     """
-    texts, images, right = arrays["texts"].tolist(), arrays["images"], arrays["right"]
+    texts, images, right = arrays["texts"].tolist(), arrays["images"], arrays["relevant"]
     rows, columns = right.shape
     figure = style.new_figure(0.84 * rows)
     panels = figure.subplots(rows, columns, squeeze=False)
     figure.get_layout_engine().set(h_pad=0.12)
-    for text, of_row, pictures, flags in zip(texts, panels, images, right, strict=True):
-        # Wider than its picture, which must not grow for it.
-        of_row[0].text(0, 1.06, text, fontsize=8.5, transform=of_row[0].transAxes, in_layout=False)
-        for axes, picture, flag in zip(of_row, pictures, flags, strict=True):
-            axes.imshow(picture.mean(axis=-1), cmap="gray", vmin=0, vmax=1)
+    for text, row_axes, row_images, flags in zip(texts, panels, images, right, strict=True):
+        # The text is wider than the image, which must keep its size.
+        options = {"transform": row_axes[0].transAxes, "in_layout": False}
+        row_axes[0].text(0, 1.06, text, fontsize=8.5, **options)
+        for axes, image, flag in zip(row_axes, row_images, flags, strict=True):
+            axes.imshow(image.mean(axis=-1), cmap="gray", vmin=0, vmax=1)
             axes.grid(False)
             axes.set(xticks=[], yticks=[])
             axes.spines[:].set(
@@ -109,20 +109,19 @@ def retrieval(arrays: Arrays) -> list[ReportFigure]:
     return [
         ReportFigure(
             name="retrieval",
-            title="What is found by its description",
+            title="Text-to-image retrieval",
             caption=(
-                "The test pictures nearest to each text, the nearest first. A green frame: the "
-                f"text is true of the picture, as of {int(right.sum())} of these {right.size}. "
-                "Red: it is not."
+                "The nearest test images to each text, in order of cosine similarity. Green frame: "
+                f"correct ({int(right.sum())} of {right.size}); red: incorrect."
             ),
-            alt=f"{columns} pictures for each of {rows} descriptions: {'; '.join(texts)}.",
+            alt=f"{columns} images for each of {rows} texts: {'; '.join(texts)}.",
             figure=figure,
         )
     ]
 
 
 def reliability(arrays: Arrays) -> list[ReportFigure]:
-    """Draws how often came true what was told with so much confidence.
+    """Plots reliability diagrams: accuracy against predicted probability.
 
     Args:
       arrays: `names [kinds]`, and `confidence`, `share` and `count [kinds, bins]`.
@@ -131,27 +130,28 @@ def reliability(arrays: Arrays) -> list[ReportFigure]:
     figure = style.new_figure(4.2)
     panels = figure.subplots(2, len(names), sharex=True, squeeze=False, height_ratios=(2.4, 1))
     edges = np.linspace(0, 1, arrays["count"].shape[1] + 1)
-    for place, (name, (upper, lower)) in enumerate(zip(names, panels.T, strict=True)):
-        told, share = arrays["confidence"][place], arrays["share"][place]
+    for index, (name, (upper, lower)) in enumerate(zip(names, panels.T, strict=True)):
+        confidence, accuracy = arrays["confidence"][index], arrays["share"][index]
         upper.plot([0, 1], [0, 1], color=style.MUTED, linestyle="dotted", linewidth=1)
-        upper.plot(told, share, color=style.BLUE, marker="o", markersize=4)
+        upper.plot(confidence, accuracy, color=style.BLUE, marker="o", markersize=4)
         upper.set(title=PREDICTIONS[name], xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
-        lower.stairs(arrays["count"][place], edges, fill=True, color=style.SKY)
-        lower.set(yscale="log", xlabel="probability told", ylim=(0.8, None))
-        most = int(np.log10(arrays["count"][place].max()))
-        lower.set_yticks(powers := 10.0 ** np.arange(0, most + 1, 1 + most // 4))
+        lower.stairs(arrays["count"][index], edges, fill=True, color=style.SKY)
+        lower.set(yscale="log", xlabel="predicted probability", ylim=(0.8, None))
+        decades = int(np.log10(arrays["count"][index].max()))
+        lower.set_yticks(powers := 10.0 ** np.arange(0, decades + 1, 1 + decades // 4))
         lower.set_yticklabels([f"{power:,.0f}" for power in powers])
         lower.minorticks_off()
-    panels[0, 0].set_ylabel("share that came true")
+    panels[0, 0].set_ylabel("accuracy")
     panels[1, 0].set_ylabel("predictions")
     return [
         ReportFigure(
             name="reliability",
-            title="How sure, and how often right",
+            title="Calibration",
             caption=(
-                "Left, the class that is likeliest by the prompts; right, every image of a batch "
-                "with every text of it. On the dotted line is who is right as often as told; below "
-                "it, who is too sure. Beneath: how many predictions each point stands for."
+                "Left: probability of the top-1 class under the prompts. Right: probability of "
+                "every image-text pair in a batch. Dotted: perfect calibration; points below it"
+                " are "
+                "overconfident. Bottom: number of predictions per bin."
             ),
             alt="Reliability diagrams of class and pair probabilities.",
             figure=figure,

@@ -1,4 +1,4 @@
-"""Curves of the optimization: learning rate, gradient norm and the learning-rate range test."""
+"""Learning-rate schedule, gradient norm and the learning-rate range test."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -13,7 +13,7 @@ Rows = Sequence[Mapping[str, Any]]
 
 
 def series(rows: Rows, split: str, value: str) -> tuple[np.ndarray, np.ndarray]:
-    """Returns (steps [count], values [count]) of one split in order of steps, finite ones only."""
+    """Returns the finite values of one split by step: steps `[count]`, values `[count]`."""
     found = [(row["step"], row[value]) for row in rows if row["split"] == split and value in row]
     steps, values = np.array(sorted(found, key=lambda pair: pair[0]), float).reshape(-1, 2).T
     return steps[np.isfinite(values)], values[np.isfinite(values)]
@@ -22,7 +22,7 @@ def series(rows: Rows, split: str, value: str) -> tuple[np.ndarray, np.ndarray]:
 def smoothed(values: np.ndarray) -> np.ndarray:
     """Returns a centered moving average `[count]` over a thirtieth of the run.
 
-    The window shrinks towards both ends and stays symmetric, so the steep start keeps its place.
+    The window shrinks symmetrically at both ends, so the steep start is not shifted.
     """
     index = np.arange(values.size)
     half = np.minimum(max(values.size // 60, 1), np.minimum(index, index[::-1]))
@@ -31,7 +31,7 @@ def smoothed(values: np.ndarray) -> np.ndarray:
 
 
 def optimization(rows: Rows) -> ReportFigure | None:
-    """Draws learning rate and gradient norm against the step, or returns None without either."""
+    """Plots learning rate and gradient norm against the step; None if neither is logged."""
     panels = {
         "learning rate": series(rows, "train", "learning_rate"),
         "gradient norm": series(rows, "train", "gradient_norm"),
@@ -52,14 +52,14 @@ def optimization(rows: Rows) -> ReportFigure | None:
             axes.plot(steps, smoothed(values), color=style.BLUE)
             axes.set_yscale("log")
             axes.yaxis.set_major_formatter(FuncFormatter(plain))
-            axes.yaxis.set_minor_formatter(FuncFormatter(_plain_where_leading))
+            axes.yaxis.set_minor_formatter(FuncFormatter(_plain_at_2_and_5))
     grid[-1, 0].set(xlabel="step")
     return ReportFigure(
         name="optimization",
         title="Learning rate and gradient norm",
         caption=(
-            "The schedule as it was followed, and the global norm of the gradient before clipping "
-            "(thin: each logged step). Spikes of the norm mark the batches that shook the model."
+            "Learning-rate schedule, and global gradient norm before clipping (thin: every logged "
+            "step; thick: moving average). Spikes of the norm mark outlier batches."
         ),
         alt=f"Against training steps: {' and '.join(panels)}.",
         figure=figure,
@@ -67,7 +67,7 @@ def optimization(rows: Rows) -> ReportFigure | None:
 
 
 def learning_rate_range(arrays: Mapping[str, np.ndarray]) -> list[ReportFigure]:
-    """Draws a learning-rate range test: `learning_rate [steps]`, rising, and `loss [steps]`.
+    """Plots a learning-rate range test: `learning_rate [steps]`, increasing, and `loss [steps]`.
 
     Source: Smith (2017), "Cyclical learning rates for training neural networks", section 3.3.
     """
@@ -84,9 +84,9 @@ def learning_rate_range(arrays: Mapping[str, np.ndarray]) -> list[ReportFigure]:
     axes = figure.subplots()
     axes.plot(rates, values, color=style.BLUE, alpha=0.35, linewidth=0.7)
     axes.plot(rates, smooth, color=style.BLUE)
-    for index, mark, name in ((steepest, "o", "steepest fall"), (lowest, "D", "lowest loss")):
+    for index, marker, name in ((steepest, "o", "steepest slope"), (lowest, "D", "lowest loss")):
         label = f"{name}, {rates[index]:.2g}"
-        axes.plot(rates[index], smooth[index], mark, color=style.VERMILION, label=label)
+        axes.plot(rates[index], smooth[index], marker, color=style.VERMILION, label=label)
     axes.set(xscale="log", xlabel="learning rate", ylabel="loss")
     axes.xaxis.set_major_formatter(FuncFormatter(plain))
     axes.set_ylim(
@@ -98,18 +98,18 @@ def learning_rate_range(arrays: Mapping[str, np.ndarray]) -> list[ReportFigure]:
             name="lr_range",
             title="Learning-rate range test",
             caption=(
-                "The learning rate rises from step to step while the model trains. A good peak "
-                f"rate lies between the steepest fall ({rates[steepest]:.2g}) and the lowest loss "
-                f"({rates[lowest]:.2g}); past it training comes apart."
+                "The learning rate increases at every step of training. A good peak learning rate "
+                f"lies between the steepest slope ({rates[steepest]:.2g}) and the lowest loss "
+                f"({rates[lowest]:.2g}); beyond it training diverges."
             ),
-            alt="Loss against a rising learning rate on a logarithmic axis.",
+            alt="Loss against an increasing learning rate on a logarithmic axis.",
             figure=figure,
         )
     ]
 
 
 def humanize(name: str) -> str:
-    """Returns the name of a split or metric as words."""
+    """Returns the name of a split or metric in readable form."""
     return {"train": "training", "train_windows": "training windows, no dropout"}.get(
         name, name.replace("_", " ")
     )
@@ -120,7 +120,7 @@ def plain(value: float, _: int | None = None) -> str:
     return f"{value:g}"
 
 
-def _plain_where_leading(value: float, _: int | None = None) -> str:
+def _plain_at_2_and_5(value: float, _: int | None = None) -> str:
     """Labels the ticks 2 and 5 of each decade, which leaves room between the labels."""
     digit = f"{value:e}"[0]
     return f"{value:g}" if digit in "25" else ""

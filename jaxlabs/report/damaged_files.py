@@ -1,4 +1,4 @@
-"""What a page leaves out, since the file that it would be made from is damaged."""
+"""Damaged files of a run folder: the report skips them and lists the reasons."""
 
 import contextlib
 import logging
@@ -6,22 +6,22 @@ from collections.abc import Iterator
 
 
 class DamagedFiles:
-    """Collects reasons by file, for the page; each is also said on the terminal."""
+    """Collects the reason for each skipped file and logs a warning."""
 
     def __init__(self):
         self.reasons: dict[str, str] = {}
 
     def add(self, file: str, reason: str) -> None:
-        """Notes a file, relative to the run folder, of which something is left out."""
+        """Records a file (path relative to the run folder) that is skipped in whole or in part."""
         if file not in self.reasons:
             self.reasons[file] = reason
-            logging.getLogger("jaxlabs").warning("left out of the report: %s: %s", file, reason)
+            logging.getLogger("jaxlabs").warning("skipped in the report: %s: %s", file, reason)
 
     @contextlib.contextmanager
     def skip_if_damaged(self, file: str) -> Iterator[None]:
-        """Notes a file if what is made from it fails, instead of raising."""
+        """Records the file instead of raising if the code in the `with` block fails."""
         try:
             yield
-        except Exception as error:  # what damage leads to is of many kinds
+        except Exception as error:  # damage may raise anything
             reason = " ".join(str(error).split())[:200]
             self.add(file, reason if reason else type(error).__name__)

@@ -1,4 +1,4 @@
-"""Pictures of diffusion: from a digit to noise and back, and what the samples are worth."""
+"""Plots of diffusion models: forward and reverse process, sample quality, loss by timestep."""
 
 from collections.abc import Mapping
 
@@ -11,67 +11,67 @@ from jaxlabs.report.figure import Animation, ReportFigure
 
 MAX_COLUMNS, MAX_ANIMATED, SIDE = 8, 25, 5
 ENLARGED = 3
-"""Screen pixels on a side of a picture's pixel in an animation."""
+"""Upscaling factor of an animation."""
 
 HOLD, PER_FRAME = 2500, 120
-"""Milliseconds that the last frame of an animation stands, and the others."""
+"""Milliseconds of the last frame of an animation, and of each other frame."""
 
 MARKERS = "osD^vP"
 NAMES = {"ancestral": "ancestral", "ddim": "DDIM", "dpm_solver": "DPM-Solver++(2M)"}
 
 
 def forward_process(arrays: Mapping[str, np.ndarray]) -> list[ReportFigure]:
-    """Draws `pictures [times, count, height, width(, channels)]` in [-1, 1] at `times [times]`."""
+    """Plots `images [times, count, height, width(, channels)]` in [-1, 1] at `times [times]`."""
     return [
         ReportFigure(
             name="forward_process",
-            title="From picture to noise",
+            title="Forward process",
             caption=(
-                "The same pictures at several times of the forward process, each with the same "
-                "noise throughout. At the last time next to nothing is left of them."
+                "The same images at several timesteps of the forward process, each with one fixed "
+                "noise sample. At the last timestep almost no signal is left."
             ),
-            alt=f"Pictures that turn into noise in {len(arrays['times'])} stages.",
+            alt=f"Images at {len(arrays['times'])} timesteps of the forward process.",
             figure=images.labeled_rows([_rows(arrays)]),
         )
     ]
 
 
 def trajectory(arrays: Mapping[str, np.ndarray]) -> list[ReportFigure]:
-    """Draws `pictures [times, count, height, width(, channels)]` in [-1, 1] at `times [times]`."""
+    """Plots `images [times, count, height, width(, channels)]` in [-1, 1] at `times [times]`."""
     return [
         ReportFigure(
             name="trajectory",
-            title="From noise to picture",
+            title="Reverse process",
             caption=(
-                "Each column is one sample on its way, from pure noise at the top to the finished "
-                "picture. First it is settled what is shown, then how it looks in detail."
+                "Each column is one sample, from pure noise (top) to the final image (bottom). The "
+                "global structure is determined first, details later."
             ),
-            alt=f"Samples at {len(arrays['times'])} times of the reverse process.",
+            alt=f"Samples at {len(arrays['times'])} timesteps of the reverse process.",
             figure=images.labeled_rows([_rows(arrays)]),
         )
     ]
 
 
 def _rows(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    pairs = zip(arrays["times"], arrays["pictures"], strict=True)
-    return {f"t = {time}": _gray(part[:MAX_COLUMNS]) for time, part in pairs}
+    pairs = zip(arrays["times"], arrays["images"], strict=True)
+    return {f"t = {time}": _to_unit(part[:MAX_COLUMNS]) for time, part in pairs}
 
 
-def _gray(pictures: np.ndarray) -> np.ndarray:
-    return (np.clip(pictures, -1, 1) + 1) / 2
+def _to_unit(pixels: np.ndarray) -> np.ndarray:
+    return (np.clip(pixels, -1, 1) + 1) / 2
 
 
 def animation(arrays: Mapping[str, np.ndarray]) -> list[ReportFigure]:
-    """Draws `pictures [frames, count, height, width(, channels)]` in [-1, 1], one by one."""
-    frames = [images.tile(_gray(part[:MAX_ANIMATED]), SIDE) for part in arrays["pictures"]]
+    """Animates `images [frames, count, height, width(, channels)]` in [-1, 1]."""
+    frames = [images.tile(_to_unit(part[:MAX_ANIMATED]), SIDE) for part in arrays["images"]]
     enlarged = np.repeat(np.repeat(np.stack(frames), ENLARGED, axis=1), ENLARGED, axis=2)
-    count = min(MAX_ANIMATED, arrays["pictures"].shape[1])
+    count = min(MAX_ANIMATED, arrays["images"].shape[1])
     return [
         ReportFigure(
             name="animation",
-            title="Samples being made",
-            caption=f"{count} samples on their way from noise, over and over.",
-            alt=f"An animation of {count} pictures that come out of noise.",
+            title="Sampling (animation)",
+            caption=f"Reverse process of {count} samples, in a loop.",
+            alt=f"An animation of the reverse process of {count} images.",
             figure=Animation(
                 frames=np.round(enlarged * 255).astype(np.uint8),
                 milliseconds=[PER_FRAME] * (len(frames) - 1) + [HOLD],
@@ -81,30 +81,30 @@ def animation(arrays: Mapping[str, np.ndarray]) -> list[ReportFigure]:
 
 
 def sampler_quality(arrays: Mapping[str, np.ndarray]) -> list[ReportFigure]:
-    """Draws the Frechet distance against the steps of samplers.
+    """Plots the Fréchet distance (FID) against the number of sampler steps.
 
     Args:
-      arrays: by row `sampler [rows]`, a name, `steps [rows]`, `frechet [rows]` and `count [rows]`
-        samples; `floor_count [floors]` and `floor_frechet [floors]` of real pictures in the role of
-        samples.
+      arrays: by row `sampler [rows]`, a name, `steps [rows]`, `fid [rows]` and `count [rows]`
+        samples; `real_data_count [counts]` and `real_data_fid [counts]` of training images in place
+        of samples.
     """
     figure = style.new_figure(3.6)
     axes = figure.subplots()
-    most = arrays["count"].max()
-    for place, name in enumerate(dict.fromkeys(arrays["sampler"].tolist())):
+    max_count = arrays["count"].max()
+    for index, name in enumerate(dict.fromkeys(arrays["sampler"].tolist())):
         of_name = arrays["sampler"] == name
-        steps, distances, counts = (arrays[key][of_name] for key in ("steps", "frechet", "count"))
-        color = style.COLORS[place % len(style.COLORS)]
+        steps, distances, counts = (arrays[key][of_name] for key in ("steps", "fid", "count"))
+        color = style.COLORS[index % len(style.COLORS)]
         order = np.argsort(steps)
         label = NAMES.get(name, name)
         axes.plot(steps[order], distances[order], "-", color=color, label=label)
         for full in (True, False):
-            some = (counts == most) == full
+            some = (counts == max_count) == full
             filling = {"color": color} if full else {"mfc": "white", "mec": color}
-            marker = MARKERS[place % len(MARKERS)]
+            marker = MARKERS[index % len(MARKERS)]
             axes.plot(steps[some], distances[some], marker, **filling, markersize=5.5)
     _plot_floors(axes, arrays)
-    axes.set(xscale="log", yscale="log", xlabel="sampler steps", ylabel="Frechet distance")
+    axes.set(xscale="log", yscale="log", xlabel="sampler steps", ylabel="Fréchet distance")
     visited = np.unique(arrays["steps"])
     axes.set_xticks(visited, [f"{step:,}" for step in visited])
     axes.yaxis.set_major_locator(matplotlib.ticker.LogLocator(subs=(1, 2, 5)))
@@ -112,23 +112,25 @@ def sampler_quality(arrays: Mapping[str, np.ndarray]) -> list[ReportFigure]:
         axis.set_minor_locator(matplotlib.ticker.NullLocator())
     axes.yaxis.set_major_formatter("{x:g}")
     axes.legend(fontsize=8.5)
-    fewer = arrays["count"].min() < most
-    told = f" Hollow marks are of {arrays['count'].min():,} samples, which costs less and"
-    told += " lies higher for that reason alone, as its floor does."
+    fewer = arrays["count"].min() < max_count
+    hollow = (
+        f" Hollow markers: {arrays['count'].min():,} samples, whose distance is biased upwards,"
+    )
+    hollow += " as is the floor for that count."
     return [
         ReportFigure(
             name="sampler_quality",
-            title="What a step is worth",
+            title="Sample quality by sampler steps",
             caption=(
-                f"Frechet distance between features of {most:,} samples and those of the test "
-                "pictures, against the steps of the sampler; less is better. The floor is what as "
-                f"many real pictures get that were trained on.{told if fewer else ''}"
+                f"Fréchet distance between features of {max_count:,} samples and of the test "
+                "images; lower is better. Floor: the distance of as many training images."
+                f"{hollow if fewer else ''}"
             ),
-            alt="Frechet distance against sampler steps: "
+            alt="Fréchet distance against sampler steps: "
             + "; ".join(
                 f"{name} {steps} steps {distance:.3g}"
                 for name, steps, distance in zip(
-                    arrays["sampler"], arrays["steps"], arrays["frechet"], strict=True
+                    arrays["sampler"], arrays["steps"], arrays["fid"], strict=True
                 )
             ),
             figure=figure,
@@ -137,11 +139,13 @@ def sampler_quality(arrays: Mapping[str, np.ndarray]) -> list[ReportFigure]:
 
 
 def _plot_floors(axes: Axes, arrays: Mapping[str, np.ndarray]) -> None:
-    most = max(arrays["floor_count"])
-    for count, floor in zip(arrays["floor_count"], arrays["floor_frechet"], strict=True):
-        axes.axhline(floor, color=style.MUTED, linestyle="--" if count == most else ":", lw=1.2)
+    max_count = max(arrays["real_data_count"])
+    for count, floor in zip(arrays["real_data_count"], arrays["real_data_fid"], strict=True):
+        axes.axhline(
+            floor, color=style.MUTED, linestyle="--" if count == max_count else ":", lw=1.2
+        )
         axes.annotate(
-            f"floor, {count:,} real pictures",
+            f"floor, {count:,} training images",
             (1, floor),
             xycoords=("axes fraction", "data"),
             xytext=(0, 3),
@@ -153,24 +157,24 @@ def _plot_floors(axes: Axes, arrays: Mapping[str, np.ndarray]) -> None:
 
 
 def class_histogram(arrays: Mapping[str, np.ndarray]) -> list[ReportFigure]:
-    """Draws how samples fall into classes.
+    """Plots the class distribution of the samples.
 
     Args:
       arrays: `names [classes]`, `samples [classes]` counts, and `real [classes]` counts of the
-        test pictures.
+        test images.
     """
     figure = style.new_figure(2.8)
     axes = figure.subplots()
-    places = np.arange(len(arrays["names"]))
+    positions = np.arange(len(arrays["names"]))
     for offset, key, label, color in (
         (-0.2, "samples", "samples", style.BLUE),
-        (0.2, "real", "test pictures", style.HAIRLINE),
+        (0.2, "real", "test images", style.HAIRLINE),
     ):
         shares = 100 * arrays[key] / max(arrays[key].sum(), 1)
         edge = style.MUTED if key == "real" else color
-        axes.bar(places + offset, shares, 0.38, label=label, color=color, edgecolor=edge, lw=0.6)
-    axes.set_xticks(places, arrays["names"].tolist())
-    axes.set(xlabel="class, as the classifier sees it", ylabel="share in %")
+        axes.bar(positions + offset, shares, 0.38, label=label, color=color, edgecolor=edge, lw=0.6)
+    axes.set_xticks(positions, arrays["names"].tolist())
+    axes.set(xlabel="predicted class", ylabel="share [%]")
     axes.grid(False, axis="x")
     axes.set_ylim(top=axes.get_ylim()[1] * 1.2)
     axes.legend(ncols=2, loc="upper right", fontsize=8.5)
@@ -179,10 +183,10 @@ def class_histogram(arrays: Mapping[str, np.ndarray]) -> list[ReportFigure]:
     return [
         ReportFigure(
             name="class_histogram",
-            title="Which classes the samples are of",
+            title="Class distribution of the samples",
             caption=(
-                f"{arrays['samples'].sum():,} samples, sorted by the classifier. The commonest is "
-                f"{arrays['names'][largest]}, with {shares[largest]:.1%}."
+                f"Predicted classes of {arrays['samples'].sum():,} samples. Most frequent: "
+                f"{arrays['names'][largest]} ({shares[largest]:.1%})."
             ),
             alt="Shares of classes: "
             + ", ".join(
@@ -194,46 +198,46 @@ def class_histogram(arrays: Mapping[str, np.ndarray]) -> list[ReportFigure]:
 
 
 def neighbors(arrays: Mapping[str, np.ndarray]) -> list[ReportFigure]:
-    """Draws samples above the training pictures that are nearest to them.
+    """Plots samples above their nearest training images.
 
     Args:
       arrays: `samples` and `nearest [count, height, width(, channels)]` in [0, 1]; `distances
-        [count]`, the root of the mean squared difference in shares of full ink; and
-        `real_distances [other count]`, those of test pictures to their nearest training pictures.
+        [count]`, root mean squared pixel differences; and `real_distances [other count]`, the same
+        from test images to their nearest training images.
     """
     count = min(MAX_COLUMNS, len(arrays["samples"]))
     rows = {"sample": arrays["samples"][:count], "nearest": arrays["nearest"][:count]}
-    usual, ours = (np.median(arrays[key]) for key in ("real_distances", "distances"))
+    test_median, median = (np.median(arrays[key]) for key in ("real_distances", "distances"))
     return [
         ReportFigure(
             name="neighbors",
-            title="Are samples copies?",
+            title="Nearest training images",
             caption=(
-                "Each sample stands above the training picture that is nearest to it, pixel by "
-                f"pixel. Their distance is {ours:.3f} in the median, the least "
-                f"{arrays['distances'].min():.3f}; test pictures, which cannot be copies, are "
-                f"{usual:.3f} from their nearest in the median. Copies would be at 0."
+                "Each sample above its nearest training image (pixel RMSE). Distance: median "
+                f"{median:.3f}, minimum {arrays['distances'].min():.3f}; median for test images "
+                f"{test_median:.3f}. A memorized image would have distance 0."
             ),
-            alt=f"{count} samples above their nearest training pictures.",
+            alt=f"{count} samples above their nearest training images.",
             figure=images.labeled_rows([rows]),
         )
     ]
 
 
 def loss_by_time(arrays: Mapping[str, np.ndarray]) -> list[ReportFigure]:
-    """Draws what each time costs.
+    """Plots variational bound and squared error by timestep.
 
     Args:
-      arrays: `times [strata]`, the middle of each; `bits [strata]` per dimension that a time in it
-        adds to the bound, and `squared_error [strata]` of the network's output, both means.
+      arrays: `times [strata]`, the middle of each stratum; means over the stratum of `bits
+        [strata]`, the term of the bound per dimension and timestep, and of `squared_error [strata]`
+        of the network's output.
     """
     figure = style.new_figure(4.6)
     panels = figure.subplots(2, 1, sharex=True)
-    shown = arrays["times"] + 1  # the logarithm of time 0 is nowhere
+    shown = arrays["times"] + 1  # log(0) is undefined
     for axes, key, label, color in zip(
         panels,
         ("bits", "squared_error"),
-        ("bits per dimension\nand time", "squared error"),
+        ("bits per dimension\nand timestep", "squared error"),
         (style.BLUE, style.VERMILION),
         strict=True,
     ):
@@ -242,19 +246,19 @@ def loss_by_time(arrays: Mapping[str, np.ndarray]) -> list[ReportFigure]:
         axes.yaxis.set_major_locator(matplotlib.ticker.LogLocator(subs=(1, 3), numticks=9))
         axes.yaxis.set_major_formatter("{x:g}")
         axes.minorticks_off()
-    panels[1].set_xlabel("time t + 1")
+    panels[1].set_xlabel("t + 1")
     panels[1].xaxis.set_major_formatter("{x:,g}")
     figure.align_ylabels(panels)
     return [
         ReportFigure(
             name="loss_by_time",
-            title="What each time costs",
+            title="Loss by timestep",
             caption=(
-                "Above, what the times add to the bound on the bits of a picture; nearly all comes "
-                "from the last steps before the finished picture. Below, the mean squared error of "
-                "the network's output: where hardly any noise is left, it is hard to tell."
+                "Top: terms of the variational bound by timestep; small t, the last reverse steps, "
+                "contribute most. Bottom: mean squared error of the network's output, which is "
+                "largest where little noise is left."
             ),
-            alt="Bits per dimension and squared error of the network's output against time.",
+            alt="Bits per dimension and squared error of the network's output against timestep.",
             figure=figure,
         )
     ]

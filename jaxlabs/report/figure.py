@@ -1,4 +1,4 @@
-"""What a drawing function returns."""
+"""The result of a plot function: a figure with its title, caption and alt text."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -9,11 +9,11 @@ from matplotlib.figure import Figure
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Animation:
-    """Frames that are shown one after another, over and over.
+    """A looping animation.
 
     Attributes:
       frames: [frames, height, width] or [frames, height, width, 3] uint8.
-      milliseconds: how long each frame stands.
+      milliseconds: duration of each frame.
     """
 
     frames: np.ndarray
@@ -22,14 +22,14 @@ class Animation:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ReportFigure:
-    """One picture of a run.
+    """One figure of a report.
 
     Attributes:
-      name: file name without its ending.
-      title: a few words.
-      caption: what to see in it.
-      alt: what it shows, for those who cannot see it.
-      figure: the drawing; where it moves, its first frame stands for it outside browsers.
+      name: file name without its extension.
+      title: heading of the figure.
+      caption: what the figure shows and how to read it.
+      alt: text alternative for screen readers.
+      figure: a matplotlib figure, or an animation (programs without APNG show its first frame).
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""Fonts for the characters of data: labels hold words and names of classes in any script."""
+"""Fallback fonts: labels hold words and class names in any script."""
 
 import contextlib
 import functools
@@ -12,11 +12,11 @@ PREFERRED = (
     *("PingFang", "Hiragino Sans", "Apple SD Gothic Neo"),  # macOS: Chinese, Japanese, Korean
     *("Microsoft YaHei", "Yu Gothic", "Malgun Gothic", "Segoe UI"),  # Windows
 )
-"""Beginnings of families, the first choices: plain letters, as those of the rest of a figure."""
+"""Prefixes of font families in order of preference (sans-serif)."""
 
 
 def families_with(characters: set[str]) -> list[str]:
-    """Returns installed families that together have as many of the characters as can be had."""
+    """Returns installed families that together cover as many of the characters as possible."""
     wanted, families = {ord(character) for character in characters}, []
     for entry in _by_preference():
         if not wanted:
@@ -28,8 +28,8 @@ def families_with(characters: set[str]) -> list[str]:
 
 
 def _by_preference() -> Iterator[FontEntry]:
-    """Yields the upright fonts that are installed, without the one that has a sign for a script."""
-    _notice_new_fonts()
+    """Yields the installed upright fonts, without Last Resort, which has one glyph per script."""
+    _add_new_fonts()
     upright = [entry for entry in fontManager.ttflist if entry.style == "normal"]
     plain = [entry for entry in upright if not entry.name.startswith("Last Resort")]
     for prefix in PREFERRED:
@@ -38,8 +38,8 @@ def _by_preference() -> Iterator[FontEntry]:
 
 
 @functools.cache
-def _notice_new_fonts() -> None:
-    """Adds the fonts that were installed since matplotlib made its list, which it keeps."""
+def _add_new_fonts() -> None:
+    """Adds fonts that were installed after matplotlib cached its font list."""
     known = {entry.fname for entry in fontManager.ttflist}
     for path in set(findSystemFonts()) - known:
         with contextlib.suppress(OSError, RuntimeError, ValueError):  # no font, or a bitmap font
@@ -48,9 +48,9 @@ def _notice_new_fonts() -> None:
 
 @functools.cache
 def _code_points(path: str) -> frozenset[int]:
-    """Returns what a font has outlines for; of a font of bitmaps, such as an emoji's, nothing."""
+    """Returns the code points of a scalable font; none for bitmap fonts such as emoji."""
     try:
         font = FT2Font(path)
         return frozenset(font.get_charmap()) if font.scalable else frozenset()
-    except (OSError, RuntimeError):  # it is damaged, or gone since the list of fonts was made
+    except (OSError, RuntimeError):  # damaged, or removed since the font list was cached
         return frozenset()

@@ -1,19 +1,20 @@
-"""Numbers as people read them."""
+"""Formats numbers, durations and sizes for the report."""
 
 import math
 from typing import Any
 
-SAID_ALREADY = ("", "parameters", "perplexity", "share")
+UNITS_OMITTED = ("", "parameters", "perplexity", "share")
+"""Units that are not written after the value."""
 
 
 def format_value(value: Any, unit: str = "", *, as_stated: bool = False) -> str:
-    """Formats one figure; what is no number is only turned into text.
+    """Formats one value with its unit; a value that is no number is converted to text.
 
     Args:
-      value: the figure, or None where there is none.
-      unit: "seconds" and "bytes" are scaled to what is readable; any other is written behind, but
-        for those that the name of a figure says already.
-      as_stated: whether to keep the digits that the figure has, and not to add any.
+      value: the value; None is shown as a dash.
+      unit: "seconds" and "bytes" are scaled; any other unit follows the number, except those in
+        `UNITS_OMITTED`.
+      as_stated: whether to keep the digits of a published value instead of rounding.
     """
     if value is None:
         return "—"
@@ -26,7 +27,7 @@ def format_value(value: Any, unit: str = "", *, as_stated: bool = False) -> str:
     if unit == "bytes":
         return format_bytes(value)
     digits = f"{value:g}" if as_stated and abs(value) < 10_000 else _digits(value)
-    return digits if unit in SAID_ALREADY else f"{digits} {unit}"
+    return digits if unit in UNITS_OMITTED else f"{digits} {unit}"
 
 
 def _digits(value: float) -> str:
@@ -38,7 +39,7 @@ def _digits(value: float) -> str:
 
 
 def format_duration(seconds: float) -> str:
-    """Formats a time span with the two largest units that it has."""
+    """Formats a duration in its two largest units."""
     if seconds < 60:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)

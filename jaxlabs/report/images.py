@@ -1,4 +1,4 @@
-"""Pictures made of pictures: samples, reconstructions, filters, and what whitening does."""
+"""Image grids: samples, reconstructions, filters, and the effect of whitening."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -10,21 +10,21 @@ from matplotlib.figure import Figure
 from jaxlabs.report import style
 from jaxlabs.report.figure import ReportFigure
 
-# More small pictures than these are too small to be seen.
+# Limits that keep the images of a grid large enough.
 MAX_SAMPLES, MAX_COLUMNS, MAX_RECONSTRUCTIONS, MAX_STEPS = 100, 10, 20, 12
 WHITE, GAP = 1.0, 1
 
 
 def tile(images: np.ndarray, columns: int | None = None) -> np.ndarray:
-    """Puts pictures of one size onto a white sheet, row by row, a pixel apart.
+    """Tiles images of one size in row-major order, with a white gap of one pixel.
 
     Args:
-      images: [count, height, width] or [count, height, width, 1 or 3], values in [0, 1]; what lies
-        outside is cut.
-      columns: pictures in a row; None makes a square.
+      images: [count, height, width] or [count, height, width, 1 or 3], values in [0, 1];
+        values outside are clipped.
+      columns: images per row; None makes a square.
 
     Returns:
-      [height, width], or [height, width, 3] for pictures with colors.
+      `[height, width]`, or `[height, width, 3]` for color images.
     """
     images = np.clip(np.asarray(images, np.float64), 0, 1)
     count, height, width = images.shape[:3]
@@ -34,18 +34,18 @@ def tile(images: np.ndarray, columns: int | None = None) -> np.ndarray:
     rows = -(-count // columns)
     down, right = height + GAP, width + GAP
     sheet = np.full((rows * down - GAP, columns * right - GAP, channels), WHITE)
-    for place, image in enumerate(images):
-        top, left = place // columns * down, place % columns * right
+    for index, image in enumerate(images):
+        top, left = index // columns * down, index % columns * right
         sheet[top : top + height, left : left + width] = image
     return sheet if channels > 1 else sheet[..., 0]
 
 
 def labeled_rows(blocks: Sequence[Mapping[str, np.ndarray]]) -> Figure:
-    """Draws blocks of rows of pictures, each row beside its name.
+    """Plots blocks of labeled rows of images.
 
     Args:
-      blocks: by name, in order, [columns, height, width(, channels)] in [0, 1]; all rows of all
-        blocks are of one shape.
+      blocks: each a mapping from label to `[columns, height, width(, channels)]` in [0, 1]; all
+        rows have one shape.
     """
     longest = max(len(name) for rows in blocks for name in rows)
     left = 0.15 + 0.075 * longest  # inches, as all lengths here
@@ -53,7 +53,7 @@ def labeled_rows(blocks: Sequence[Mapping[str, np.ndarray]]) -> Figure:
     sheets = [tile(np.concatenate(list(rows.values())), _columns(rows)) for rows in blocks]
     heights = [width * sheet.shape[0] / sheet.shape[1] for sheet in sheets]
     figure = style.new_figure(sum(heights) + apart * (len(blocks) - 1))
-    # A layout engine would not leave room for the names beside axes of fixed aspect.
+    # Layout engines leave no space for labels beside axes of fixed aspect.
     figure.set_layout_engine("none")
     total = bottom = figure.get_figheight()
     for rows, sheet, height in zip(blocks, sheets, heights, strict=True):
@@ -70,47 +70,47 @@ def labeled_rows(blocks: Sequence[Mapping[str, np.ndarray]]) -> Figure:
 
 
 def samples(images: np.ndarray) -> ReportFigure:
-    """Draws what a trained model made, `[count, height, width(, channels)]` in [0, 1]."""
+    """Plots samples of a trained model, `[count, height, width(, channels)]` in [0, 1]."""
     shown = images[:MAX_SAMPLES]
     return ReportFigure(
-        name="samples",
+        name="final_samples",
         title="Samples of the trained model",
         caption=(
-            f"The first {len(shown)} of {len(images)} samples, none chosen."
+            f"The first {len(shown)} of {len(images)} samples, not cherry-picked."
             if len(shown) < len(images)
-            else f"All {len(images)} samples that were drawn, none chosen."
+            else f"All {len(images)} samples, not cherry-picked."
         ),
-        alt=f"{len(shown)} pictures that the model made.",
-        figure=whole_sheet(tile(shown)),
+        alt=f"{len(shown)} images sampled from the model.",
+        figure=grid_figure(tile(shown)),
     )
 
 
 def samples_during_training(images_by_step: Mapping[int, np.ndarray]) -> ReportFigure:
-    """Draws the first samples of each step, one row a step; of many steps some are left out."""
+    """Plots the first samples at each step, one row per step, for at most MAX_STEPS steps."""
     steps = sorted(images_by_step)
     if len(steps) > MAX_STEPS:
         evenly = np.linspace(0, len(steps) - 1, MAX_STEPS).round().astype(int)
-        steps = [steps[place] for place in evenly]
+        steps = [steps[index] for index in evenly]
     columns = min(MAX_COLUMNS, *(len(images_by_step[step]) for step in steps))
     rows = {f"step {step:,}": images_by_step[step][:columns] for step in steps}
     return ReportFigure(
         name="samples_during_training",
-        title="Samples as training went on",
-        caption="Each row shows the first samples that the model made after so many steps.",
-        alt=f"{columns} pictures from each of {len(steps)} moments of training.",
+        title="Samples during training",
+        caption="Each row shows the first samples of the model at one training step.",
+        alt=f"{columns} samples at each of {len(steps)} training steps.",
         figure=labeled_rows([rows]),
     )
 
 
 def reconstructions(arrays: Mapping[str, np.ndarray]) -> list[ReportFigure]:
-    """Draws `inputs` above `outputs`, each `[count, height, width(, channels)]` in [0, 1].
+    """Plots `inputs` above `outputs`, each `[count, height, width(, channels)]` in [0, 1].
 
-    Any further array of that kind makes a further row, under its own name.
+    Every further array adds a row with its own name.
     """
     names = ["inputs", *(name for name in arrays if name != "inputs")]
     count = min(MAX_RECONSTRUCTIONS, *(len(arrays[name]) for name in names))
     columns = min(count, MAX_COLUMNS)
-    count -= count % columns  # full rows look alike
+    count -= count % columns  # full rows only
     blocks = [
         {name.replace("_", " "): arrays[name][start : start + columns] for name in names}
         for start in range(0, count, columns)
@@ -118,16 +118,16 @@ def reconstructions(arrays: Mapping[str, np.ndarray]) -> list[ReportFigure]:
     return [
         ReportFigure(
             name="reconstructions",
-            title="Pictures and their reconstructions",
-            caption="Each picture stands above what the model made of it.",
-            alt=f"{count} pictures, each above its reconstruction.",
+            title="Reconstructions",
+            caption="Each input image above its reconstruction.",
+            alt=f"{count} images, each above its reconstruction.",
             figure=labeled_rows(blocks),
         )
     ]
 
 
 def filters(arrays: Mapping[str, np.ndarray]) -> list[ReportFigure]:
-    """Draws `filters [count, height, width(, 3)]`, the contrast of each by itself."""
+    """Plots `filters [count, height, width(, 3)]`, each normalized by its largest weight."""
     weights = np.asarray(arrays["filters"], np.float64)
     rest = tuple(range(1, weights.ndim))
     largest = np.abs(weights).max(axis=rest, keepdims=True)
@@ -137,21 +137,20 @@ def filters(arrays: Mapping[str, np.ndarray]) -> list[ReportFigure]:
             name="filters",
             title="Filters",
             caption=(
-                f"What each of {len(weights)} hidden units looks for: white where a bright pixel "
-                "drives it up, black where one drives it down. Mid-gray is a weight of zero. Each "
-                "filter has its own scale, so that weak ones are seen as well."
+                f"Input weights of {len(weights)} hidden units: white is positive, black negative, "
+                "mid-gray zero. Each filter has its own scale."
             ),
-            alt=f"{len(weights)} filters in a square.",
-            figure=whole_sheet(tile(shown)),
+            alt=f"A grid of {len(weights)} filters.",
+            figure=grid_figure(tile(shown)),
         )
     ]
 
 
 def whitening(arrays: Mapping[str, np.ndarray]) -> list[ReportFigure]:
-    """Draws one picture before and after whitening, and the spectra of all.
+    """Plots one image before and after whitening, and the mean amplitude spectra.
 
     Arrays: `image_before` and `image_after [height, width]`; `frequency [bins]` in cycles per
-    picture; `amplitude_before` and `amplitude_after [bins]`.
+    image; `amplitude_before` and `amplitude_after [bins]`.
     """
     figure = style.new_figure(5.2)
     panels = figure.subplot_mosaic(
@@ -168,15 +167,14 @@ def whitening(arrays: Mapping[str, np.ndarray]) -> list[ReportFigure]:
     return [
         ReportFigure(
             name="whitening",
-            title="What whitening does",
+            title="Whitening",
             caption=(
-                "Above, the first picture; below, the mean amplitude of all pictures by frequency, "
-                "each curve relative to its middle. In photographs it falls about as 1/f, so that "
-                "neighboring pixels are nearly alike. The filter rises as f and so makes the "
-                "amplitudes alike, up to where its cut-off takes the highest frequencies away; "
-                "edges are what stays."
+                "Top: the first image. Bottom: mean amplitude spectrum of all images, each curve "
+                "relative to its middle. Natural images have a spectrum of about 1/f: neighboring "
+                "pixels are strongly correlated. The whitening filter is proportional to f, which "
+                "flattens the spectrum up to the low-pass cut-off; edges remain."
             ),
-            alt="A picture before and after whitening, and the amplitude spectra of both.",
+            alt="An image before and after whitening, and the amplitude spectra of both.",
             figure=figure,
         )
     ]
@@ -190,15 +188,15 @@ def _plot_spectra(axes: Axes, arrays: Mapping[str, np.ndarray]) -> None:
     for when, color in (("before", style.BLUE), ("after", style.VERMILION)):
         amplitude = arrays[f"amplitude_{when}"]
         axes.loglog(frequency, amplitude / amplitude[middle], color=color, label=when)
-    axes.set(xlabel="frequency [cycles per picture]", ylabel="relative amplitude")
+    axes.set(xlabel="frequency [cycles per image]", ylabel="relative amplitude")
     axes.xaxis.set_major_formatter("{x:g}")
     axes.yaxis.set_major_formatter("{x:g}")
     axes.minorticks_off()
     axes.legend()
 
 
-def whole_sheet(sheet: np.ndarray) -> Figure:
-    """Returns a figure that is nothing but this sheet."""
+def grid_figure(sheet: np.ndarray) -> Figure:
+    """Returns a figure that shows only this image grid, without margins."""
     height, width = sheet.shape[:2]
     figure = style.new_figure(style.WIDTH * height / width)
     figure.set_layout_engine("none")

@@ -1,4 +1,4 @@
-"""Pictures of a latent space: where classes lie, what stands between codes, what units carry."""
+"""Plots of a latent space: classes, interpolations, samples and active units."""
 
 from collections.abc import Mapping
 
@@ -17,10 +17,10 @@ NAMES = {"ae": "plain", "vae": "variational"}
 
 
 def latent_map(arrays: Mapping[str, np.ndarray]) -> list[ReportFigure]:
-    """Draws codes `[count, 2]` colored by their `labels [count]`.
+    """Plots codes `[count, 2]` colored by their `labels [count]`.
 
-    `explained []` is the share of the codes' variance that lies in this plane. With `pictures`, a
-    square number of them in reading order, a second picture shows what is decoded all over it.
+    `explained []` is the explained variance of this plane. `images`, a square number in row-major
+    order, are decoded from a grid over the plane and make a second figure.
     """
     codes, labels = arrays["codes"][:MAX_CODES], arrays["labels"][:MAX_CODES]
     explained = float(arrays["explained"])
@@ -34,73 +34,72 @@ def latent_map(arrays: Mapping[str, np.ndarray]) -> list[ReportFigure]:
     whole = explained > 0.999
     unit = "unit" if whole else "component"
     axes.set(xlabel=f"first {unit}", ylabel=f"second {unit}")
-    of_two = "The two latent units are the axes."
+    of_two = "The axes are the two latent units."
     of_many = (
-        f"The plane is that in which the codes vary most; {explained:.0%} of their variance lies "
-        "in it, so that classes which overlap here may be apart elsewhere."
+        f"The plane of the first two principal components, with {explained:.0%} of the variance; "
+        "classes that overlap here may be separate in other directions."
     )
-    drawn = [
+    figures = [
         ReportFigure(
             name="latent_map",
-            title="Where the classes lie",
-            caption="Each dot is the code of a picture that was not trained on; a number stands at "
-            f"the middle of its class. {of_two if whole else of_many}",
-            alt=f"Codes of {len(codes)} pictures in {len(np.unique(labels))} colors.",
+            title="Latent space",
+            caption="Codes of held-out images, colored by class; labels at the class medians. "
+            f"{of_two if whole else of_many}",
+            alt=f"Codes of {len(codes)} images in {len(np.unique(labels))} colors.",
             figure=figure,
         )
     ]
-    if "pictures" in arrays:
-        drawn.append(
+    if "images" in arrays:
+        figures.append(
             ReportFigure(
-                name="latent_pictures",
-                title="What is decoded all over the map",
+                name="latent_grid",
+                title="Decoded grid of the latent space",
                 caption=(
-                    "Decoded codes from the left to the right and from the bottom to the top of "
-                    "the map, as densely as codes are expected there."
+                    "Decoded codes on a grid over the plane, spaced by quantiles of the code "
+                    "distribution."
                 ),
-                alt=f"{len(arrays['pictures'])} decoded pictures in a square.",
-                figure=images.whole_sheet(images.tile(arrays["pictures"])),
+                alt=f"A grid of {len(arrays['images'])} decoded images.",
+                figure=images.grid_figure(images.tile(arrays["images"])),
             )
         )
-    return drawn
+    return figures
 
 
-def _write_label(axes: Axes, text: str, place: np.ndarray, color: tuple[float, ...]) -> None:
+def _write_label(axes: Axes, text: str, position: np.ndarray, color: tuple[float, ...]) -> None:
     box = {"boxstyle": "circle,pad=0.25", "facecolor": "white", "edgecolor": color}
-    axes.text(*place, text, ha="center", va="center", fontsize=8.5, color=style.INK, bbox=box)
+    axes.text(*position, text, ha="center", va="center", fontsize=8.5, color=style.INK, bbox=box)
 
 
 def interpolations(arrays: Mapping[str, np.ndarray]) -> list[ReportFigure]:
-    """Draws pictures on lines between codes, by model `[pairs, count, height, width(, channels)]`.
+    """Plots decoded interpolations by model, `[pairs, count, height, width(, channels)]`.
 
-    Of each pair, the models' lines stand one above the other.
+    For each pair, the rows of the models are adjacent.
     """
     names = _in_order(arrays)
     pairs, columns = arrays[names[0]].shape[:2]
     blocks = [{NAMES[name]: arrays[name][pair] for name in names} for pair in range(pairs)]
     caption = (
-        "Every line goes from one picture's code to another's; at its ends stand the two "
-        "reconstructions, none chosen."
+        "Linear interpolation between the codes of two images; the ends are the reconstructions. "
+        "Not cherry-picked."
     )
     if len(names) > 1:
         caption += (
-            " The plain autoencoder has never been asked about the codes between them, where its "
-            "strokes break; the variational one had to make every code near those of its pictures "
-            "mean something, and its strokes move."
+            " The plain autoencoder is not trained on codes in between, and strokes break there; "
+            "the VAE is trained on noisy codes, and strokes move smoothly."
         )
     return [
         ReportFigure(
             name="interpolations",
-            title="Between two codes",
+            title="Interpolation",
             caption=caption,
-            alt=f"{pairs} lines of {columns} pictures for each of {len(names)} models.",
+            alt=f"{pairs} rows of {columns} images for each of {len(names)} models.",
             figure=images.labeled_rows(blocks),
         )
     ]
 
 
 def random_codes(arrays: Mapping[str, np.ndarray]) -> list[ReportFigure]:
-    """Draws what models decode random codes to, by model `[count, height, width(, channels)]`."""
+    """Plots decoded random codes by model, `[count, height, width(, channels)]`."""
     names = _in_order(arrays)
     columns = images.MAX_COLUMNS
     blocks = []
@@ -112,11 +111,10 @@ def random_codes(arrays: Mapping[str, np.ndarray]) -> list[ReportFigure]:
     return [
         ReportFigure(
             name="random_codes",
-            title="Random codes",
+            title="Decoded random codes",
             caption=(
-                "Variational: codes from the prior. Plain: there is no prior, so the codes come "
-                "from the normal distribution with the mean and the covariance of the training "
-                "pictures' codes. None is chosen."
+                "VAE: codes from the prior. Plain autoencoder: codes from a Gaussian fitted to the "
+                "codes of the training images. Not cherry-picked."
             ),
             alt=f"{columns} decoded random codes in each row.",
             figure=images.labeled_rows(blocks),
@@ -125,7 +123,7 @@ def random_codes(arrays: Mapping[str, np.ndarray]) -> list[ReportFigure]:
 
 
 def latent_units(arrays: Mapping[str, np.ndarray]) -> list[ReportFigure]:
-    """Draws what each latent unit carries: `variance` of its mean and `divergence`, both [latent].
+    """Plots `variance` of the posterior mean and KL `divergence`, both `[latent]`, by unit.
 
     `active []` is the variance above which a unit counts as active.
     """
@@ -138,29 +136,28 @@ def latent_units(arrays: Mapping[str, np.ndarray]) -> list[ReportFigure]:
     rank = np.arange(1, len(order) + 1)
     above.plot(rank, np.maximum(variance[order], 1e-8), ".", color=style.BLUE)
     above.axhline(threshold, color=style.VERMILION, linewidth=1)
-    above.set(yscale="log", ylabel="variance of the mean")
+    above.set(yscale="log", ylabel="variance of mean")
     above.yaxis.set_major_formatter(FuncFormatter(plain))
     above.yaxis.set_minor_formatter(NullFormatter())
     below.bar(rank, divergence[order], color=style.BLUE)
-    below.set(ylabel="divergence [nats]", xlabel="latent unit, by variance")
+    below.set(ylabel="KL [nats]", xlabel="latent unit, by variance")
     below.xaxis.get_major_locator().set_params(integer=True)
     return [
         ReportFigure(
             name="latent_units",
             title=f"{count} of {len(order)} latent units are active",
             caption=(
-                "Above: how much the mean of each unit's posterior varies from picture to picture; "
-                f"units above the line, {threshold:g}, count as active (Burda, Grosse and "
-                "Salakhutdinov 2015). Below: the divergence from the prior that a unit costs per "
-                "picture, which is what it tells about it. Units that are not active were "
-                "switched off: their posterior is the prior."
+                "Top: variance of each unit's posterior mean over images; units above the line, "
+                f"{threshold:g}, are active (Burda, Grosse and Salakhutdinov 2015). Bottom: KL "
+                "divergence of the posterior from the prior per unit. The posterior of an inactive "
+                "unit equals the prior (posterior collapse)."
             ),
-            alt=f"Variance and divergence of {len(order)} units; {count} are active.",
+            alt=f"Variance and KL divergence of {len(order)} units; {count} are active.",
             figure=figure,
         )
     ]
 
 
 def _in_order(arrays: Mapping[str, np.ndarray]) -> list[str]:
-    """Returns the names of the models that there are, the plain one first."""
+    """Returns the names of the models in the arrays, the plain one first."""
     return [name for name in NAMES if name in arrays]

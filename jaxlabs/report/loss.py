@@ -1,4 +1,4 @@
-"""The loss of a run against its step, with what it is to be measured by."""
+"""Loss curves of a run, with baselines and published losses."""
 
 import itertools
 from collections.abc import Mapping
@@ -14,23 +14,23 @@ from jaxlabs.report.figure import ReportFigure
 
 LOSS_TICKS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 0.75, 1, 1.25, 1.5, 2, 2.5, 3, 4, 6, 10, 20)
 LABEL_HEIGHT = 0.045
-"""Of the label of a horizontal line, as a share of the axis."""
+"""Height of the label of a horizontal line, as a fraction of the axis."""
 
 
 def loss_curves(
-    rows: Rows, baselines: Mapping[str, float], compared: Rows, unit: str = "nats"
+    rows: Rows, baselines: Mapping[str, float], comparison: Rows, unit: str = "nats"
 ) -> ReportFigure | None:
-    """Draws training loss, evaluated splits, baselines and published losses against the step.
+    """Plots training loss, evaluated splits, baselines and published losses against the step.
 
     Args:
       rows: the rows of metrics.jsonl.
-      baselines: what models without training reach, by name; drawn as losses unless the name
-        says accuracy.
-      compared: rows of `published.compare`; those of training losses in `unit` become lines.
+      baselines: scores of untrained baselines by name; plotted as losses unless the name contains
+        "accuracy".
+      comparison: rows of `published.compare`; losses in `unit` become horizontal lines.
       unit: of the loss.
 
     Returns:
-      The picture, or None where no loss has been logged.
+      The figure, or None if no loss has been logged.
     """
     splits = ["train", *dict.fromkeys(row["split"] for row in rows if row["split"] != "train")]
     curves = {split: series(rows, split, "loss") for split in splits}
@@ -41,9 +41,9 @@ def loss_curves(
     axes = figure.subplots()
     colored = zip(curves.items(), itertools.cycle(style.COLORS))
     finals = {split: _plot_loss(axes, split, c, *curve) for (split, curve), c in colored}
-    lines = _baseline_lines(baselines) + _published_lines(compared, unit)
-    drawn = [value for _, values in curves.values() for value in values]
-    _scale_losses(axes, np.array(drawn + [value for _, value, _ in lines]))
+    lines = _baseline_lines(baselines) + _published_lines(comparison, unit)
+    plotted = [value for _, values in curves.values() for value in values]
+    _scale_losses(axes, np.array(plotted + [value for _, value, _ in lines]))
     _plot_lines(axes, lines, curves_end=max(finals.values()))
     axes.set(xlabel="step", ylabel=f"loss [{unit}]")
     axes.margins(x=0.01)
@@ -51,28 +51,28 @@ def loss_curves(
     if unit == "nats" and any("perplexity" in row for row in rows):
         _perplexity_axis(axes)
     figure.legend(loc="outside upper left", ncols=2, handlelength=1.4, columnspacing=1.6)
-    told = "; ".join(f"{humanize(split)} {final:.3f}" for split, final in finals.items())
+    last_values = "; ".join(f"{humanize(split)} {final:.3f}" for split, final in finals.items())
     return ReportFigure(
         name="loss",
         title="Loss",
         caption=(
-            "Training loss step by step (thin) and smoothed, with the loss on each evaluated split "
-            "(dots). Dashed: models that need no training. Solid gray: published figures, dotted "
-            "where they are not comparable. Where a split parts from the training curve, the model "
-            "has begun to learn its text by heart."
+            "Training loss at every step (thin) and its moving average (thick); loss on each "
+            "evaluated split (markers). Dashed: baselines. Solid gray: published losses; dotted: "
+            "published, not comparable. A held-out loss that rises above the training loss shows "
+            "overfitting."
         ),
-        alt=f"Curves of the loss in {unit} against training steps. Last values: {told}.",
+        alt=f"Curves of the loss in {unit} against training steps. Last values: {last_values}.",
         figure=figure,
     )
 
 
 def _plot_loss(axes: Axes, split: str, color: str, steps: np.ndarray, values: np.ndarray) -> float:
-    """Draws one curve and returns its last (smoothed) value."""
+    """Plots one curve and returns its last (smoothed) value."""
     if split == "train":
         axes.plot(steps, values, color=color, alpha=0.35, linewidth=0.7)
         values = smoothed(values)
-    mark = {} if split == "train" else {"marker": "o", "markersize": 3.5}
-    axes.plot(steps, values, color=color, label=f"{humanize(split)}: {values[-1]:.3f}", **mark)
+    marker = {} if split == "train" else {"marker": "o", "markersize": 3.5}
+    axes.plot(steps, values, color=color, label=f"{humanize(split)}: {values[-1]:.3f}", **marker)
     return float(values[-1])
 
 
@@ -84,25 +84,25 @@ def _baseline_lines(baselines: Mapping[str, float]) -> list[tuple[str, float, st
     ]
 
 
-def _published_lines(compared: Rows, unit: str) -> list[tuple[str, float, str]]:
+def _published_lines(comparison: Rows, unit: str) -> list[tuple[str, float, str]]:
     def label(row: Mapping[str, Any]) -> str:
         caveat = "" if row["comparable"] else " (not comparable)"
         return f"{row['quantity']}: {row['published']:.5g}{caveat}"
 
     return [
         (label(row), row["published"], "solid" if row["comparable"] else "dotted")
-        for row in compared
+        for row in comparison
         if row["unit"] == unit and row["metric"].endswith("loss")
     ]
 
 
 def _plot_lines(axes: Axes, lines: list[tuple[str, float, str]], curves_end: float) -> None:
-    """Draws labeled horizontal lines; a label stands where the falling curves leave room."""
+    """Plots horizontal lines with labels, placed where the decreasing curves leave space."""
     heights = [_height(axes, value) for _, value, _ in lines]
     for (label, value, line_style), height in zip(lines, heights, strict=True):
         axes.axhline(value, color=style.MUTED, linestyle=line_style, linewidth=0.9, zorder=1)
         right = value > curves_end
-        # Under the line where the label of the next line above would be in the way.
+        # Below the line if the label of the next line above would overlap.
         under = any(0 < other - height < LABEL_HEIGHT for other in heights)
         axes.annotate(
             label,
@@ -118,13 +118,13 @@ def _plot_lines(axes: Axes, lines: list[tuple[str, float, str]], curves_end: flo
 
 
 def _height(axes: Axes, value: float) -> float:
-    """Returns where a value stands on the axis, as a share of its length."""
+    """Returns the position of a value on the axis, as a fraction of its length."""
     return float((axes.transScale + axes.transLimits).transform((0, value))[1])
 
 
-def _scale_losses(axes: Axes, drawn: np.ndarray) -> None:
-    """Spreads positive losses logarithmically, since what matters happens at the lower end."""
-    low, high = drawn.min(), drawn.max()
+def _scale_losses(axes: Axes, values: np.ndarray) -> None:
+    """Sets a logarithmic axis for positive losses, which resolves the lower end."""
+    low, high = values.min(), values.max()
     if low <= 0 or high < 1.3 * low:
         return
     axes.set(yscale="log", ylim=(low / 1.08, high * 1.14))
@@ -136,7 +136,7 @@ def _scale_losses(axes: Axes, drawn: np.ndarray) -> None:
 def _perplexity_axis(axes: Axes) -> None:
     """Adds the exponential of the loss on the right."""
 
-    # The axis is tried out far beyond the figures that are drawn.
+    # matplotlib evaluates these far outside the plotted range.
     def to_perplexity(loss: np.ndarray) -> np.ndarray:
         return np.exp(np.minimum(loss, 700))
 
@@ -146,7 +146,7 @@ def _perplexity_axis(axes: Axes) -> None:
     right = axes.secondary_yaxis("right", functions=(to_perplexity, to_loss))
     right.set_ylabel("perplexity")
     low, high = to_perplexity(np.array(axes.get_ylim()))
-    # Even steps in the perplexity's logarithm are legible wherever the loss lies.
+    # Ticks at even steps of the log perplexity stay legible for any loss.
     ticks = [tick for power in range(6) for tick in 10**power * np.array([1, 1.5, 2, 3, 5, 7])]
     right.yaxis.set_major_locator(FixedLocator([tick for tick in ticks if low < tick < high]))
     right.yaxis.set_minor_locator(NullLocator())
@@ -154,21 +154,21 @@ def _perplexity_axis(axes: Axes) -> None:
 
 
 def _time_axis(axes: Axes, rows: Rows) -> None:
-    """Adds the training time on top, where it is logged and only ever grows."""
+    """Adds the training time on top if it is logged and strictly increasing."""
     steps, seconds = series(rows, "train", "seconds")
     if steps.size < 2 or np.any(np.diff(seconds) <= 0) or np.any(np.diff(steps) <= 0):
         return
     unit, name = (1, "seconds") if seconds[-1] < 300 else (60, "minutes")
-    pace = (steps[-1] - steps[0]) / (seconds[-1] - seconds[0]) * unit
+    slope = (steps[-1] - steps[0]) / (seconds[-1] - seconds[0]) * unit
 
-    # Straight lines carry the ends on, since the axis reaches a little past the logged steps.
+    # Linear extrapolation: the axis reaches slightly past the logged steps.
     def to_time(step: np.ndarray) -> np.ndarray:
         inside = np.clip(step, steps[0], steps[-1])
-        return np.interp(inside, steps, seconds / unit) + (step - inside) / pace
+        return np.interp(inside, steps, seconds / unit) + (step - inside) / slope
 
     def to_step(time: np.ndarray) -> np.ndarray:
         inside = np.clip(time, seconds[0] / unit, seconds[-1] / unit)
-        return np.interp(inside, seconds / unit, steps) + (time - inside) * pace
+        return np.interp(inside, seconds / unit, steps) + (time - inside) * slope
 
     top = axes.secondary_xaxis("top", functions=(to_time, to_step))
     top.set_xlabel(f"training time [{name}]")

@@ -1,4 +1,4 @@
-"""One self-contained HTML page for a run, from its folder and the published figures alone."""
+"""The report of a run: one self-contained HTML page, made from the run folder."""
 
 import pathlib
 import sys
@@ -14,36 +14,36 @@ from jaxlabs.report.stylesheet import CSS
 from jaxlabs.run_folder import RunFolder
 
 MAX_LISTED = 10
-"""Characters that are named where many are missing."""
+"""Missing characters that a message lists."""
 
 
 def write_report(folder: RunFolder) -> pathlib.Path:
-    """Draws the run's pictures, writes them to figures/ and the page to report.html.
+    """Builds the figures of a run, writes them to figures/ and the page to report.html.
 
-    What the folder does not hold (a summary, samples, arrays) is left out, so that a running or an
-    interrupted run has a report as well. So is what is damaged; the page and a warning say so.
+    Missing files (summary, samples, arrays) are skipped, so a running or interrupted run has a
+    report as well. Damaged files are skipped too; the page and a warning list them.
 
     Returns:
       The path of the page.
 
     Raises:
-      UserError: the folder holds no run, or cannot be written.
+      UserError: the folder holds no run or cannot be written.
     """
     config, summary, damaged = folder.read_config(), {}, DamagedFiles()
     if (folder.path / "summary.json").exists():
         with damaged.skip_if_damaged("summary.json"):
             summary = folder.read_summary()
-    rows, pictures = folder.read_metrics(), []
+    rows, figures = folder.read_metrics(), []
     with style.mpl_style():
-        for picture in registry.build_figures(folder, damaged):
-            with damaged.skip_if_damaged(f"figures/{picture.name}.png"):
-                pictures.append((picture, style.render(picture.figure)))
-    for picture, rendered in pictures:
-        folder.write_bytes(folder.figures / f"{picture.name}.png", rendered.png)
-    _say_what_is_missing(frozenset().union(*(rendered.missing for _, rendered in pictures)))
-    shown = {picture.name: _shown(picture, rendered) for picture, rendered in pictures}
+        for item in registry.build_figures(folder, damaged):
+            with damaged.skip_if_damaged(f"figures/{item.name}.png"):
+                figures.append((item, style.render(item.figure)))
+    for item, rendered in figures:
+        folder.write_bytes(folder.figures / f"{item.name}.png", rendered.png)
+    _warn_missing_glyphs(frozenset().union(*(rendered.missing for _, rendered in figures)))
+    shown = {item.name: _figure_html(item, rendered) for item, rendered in figures}
     loss = shown.pop("loss", "")
-    sampled = [shown.pop(name, "") for name in ("samples", "samples_during_training")]
+    sample_figures = [shown.pop(name, "") for name in ("final_samples", "samples_during_training")]
 
     def part(file: str, section: Callable[..., str], *arguments: Any) -> str:
         with damaged.skip_if_damaged(file):
@@ -53,15 +53,15 @@ def write_report(folder: RunFolder) -> pathlib.Path:
     recorded, unit = "config.json or summary.json", config.get("loss_unit", "nats")
     body = [
         part(recorded, sections.header, config, summary, rows),
-        part("summary.json", sections.against_published, registry.compared(folder)),
+        part("summary.json", sections.published_comparison, registry.comparison(folder)),
         html.section("loss", "Loss curves", loss),
         part("summary.json", results.section, summary),
         part("summary.json", problem_tables.problems, summary),
         part("summary.json", sections.groups, summary),
-        # The text of worked problems is the table that already stands above.
-        "" if "problems" in summary else sections.samples(folder, damaged, *sampled),
+        # The text of the worked problems is the table above.
+        "" if "problems" in summary else sections.samples(folder, damaged, *sample_figures),
         part("summary.json", sections.final_metrics, summary, rows, unit),
-        html.section("pictures", "Pictures", *shown.values()),
+        html.section("plots", "Figures", *shown.values()),
         part("config.json", sections.settings, config),
         part(recorded, sections.environment, config, summary),
         part(recorded, sections.reproduce, config, summary),
@@ -72,38 +72,38 @@ def write_report(folder: RunFolder) -> pathlib.Path:
     return folder.report
 
 
-def write_samples(folder: RunFolder, drawn: np.ndarray) -> pathlib.Path:
-    """Draws what `--mode=sample` has drawn, `[count, height, width(, channels)]` in [0, 1].
+def write_samples(folder: RunFolder, sampled: np.ndarray) -> pathlib.Path:
+    """Plots the samples of `--mode=sample`, `[count, height, width(, channels)]` in [0, 1].
 
     Returns:
-      The path of the picture, figures/drawn.png.
+      The path of the plot, figures/samples.png.
     """
     with style.mpl_style():
-        png = style.png(images.samples(drawn).figure)
-    path = folder.figures / "drawn.png"
+        png = style.png(images.samples(sampled).figure)
+    path = folder.figures / "samples.png"
     folder.write_bytes(path, png)
     return path
 
 
-def _shown(picture: ReportFigure, rendered: style.Rendered) -> str:
-    heading = "" if picture.name == "loss" else f"<h3>{html.text(picture.title)}</h3>"
-    caption = picture.caption
+def _figure_html(item: ReportFigure, rendered: style.Rendered) -> str:
+    heading = "" if item.name == "loss" else f"<h3>{html.text(item.title)}</h3>"
+    caption = item.caption
     if rendered.missing:
-        caption += f" No installed font has {_listed(rendered.missing)}; placeholders are drawn."
-    return heading + html.image(rendered.png, alt=picture.alt, caption=caption)
+        caption += f" No installed font has {_list(rendered.missing)}; placeholders are shown."
+    return heading + html.image(rendered.png, alt=item.alt, caption=caption)
 
 
-def _say_what_is_missing(characters: frozenset[str]) -> None:
+def _warn_missing_glyphs(characters: frozenset[str]) -> None:
     if characters:
         print(
-            f"figures: no installed font has {_listed(characters)}; install one that does, such as"
-            " Noto Sans, and repeat the command",
+            f"figures: no installed font has {_list(characters)}; install one that does, such as"
+            " Noto Sans, and rerun the command",
             file=sys.stderr,
         )
 
 
-def _listed(characters: frozenset[str]) -> str:
-    """Returns the first few of the characters, and how many more there are."""
+def _list(characters: frozenset[str]) -> str:
+    """Returns the first few characters and the number of the rest."""
     first, more = sorted(characters)[:MAX_LISTED], len(characters) - MAX_LISTED
     listed = "the characters " if len(characters) > 1 else "the character "
     return listed + " ".join(first) + (f" and {more} more" if more > 0 else "")

@@ -1,4 +1,4 @@
-"""The section of the page that lists worked problems, and where the write-up slips."""
+"""The page's section on worked problems, with the errata of the write-up."""
 
 import collections
 from collections.abc import Mapping, Sequence
@@ -7,79 +7,80 @@ from typing import Any
 from jaxlabs.report import html
 from jaxlabs.report.formatting import format_value
 
-Facts = Mapping[str, Any]
+JsonObject = Mapping[str, Any]
 
 COLUMNS = ("problem", "write-up", "ours", "exact", "difference")
 
 
-def problems(summary: Facts) -> str:
-    """Returns the tables of worked problems: where the write-up slips, then all by theme."""
+def problems(summary: JsonObject) -> str:
+    """Returns the tables of worked problems: errata first, then all problems by theme."""
     if "problems" not in summary:
         return ""
     found, statements = summary["problems"], summary.get("statements", [])
-    told = (
-        f"{len(found)} numbers, each computed by this project's functions (ours) and by a closed "
-        "form (exact). A number of the write-up with “by its formula” is not printed there: it is "
-        "what its formula gives for these inputs."
+    note = (
+        f"{len(found)} values, each computed by this project's functions (ours) and in closed form "
+        "(exact). “by its formula”: the write-up does not print the value; its formula gives it "
+        "for these inputs."
     )
     themes = dict.fromkeys(row["theme"] for row in found)
     folds = [
-        html.details(f"{theme}: {len(rows)} numbers", _problem_table(rows), group="problems")
+        html.details(f"{theme}: {len(rows)} values", _problem_table(rows), group="problems")
         for theme in themes
         for rows in [[row for row in found if row["theme"] == theme]]
     ]
-    slips = _slip_table([row for row in found if row["mark"]])
+    errata = _errata_table([row for row in found if row["erratum"]])
     return html.section(
         "problems",
         "Worked problems",
-        html.note(told),
-        "<h3>Where the write-up slips</h3>" if slips else "",
-        _counted(summary.get("metrics", {})),
-        slips,
-        "<h3>What it states in words</h3>" if statements else "",
+        html.note(note),
+        "<h3>Errata of the write-up</h3>" if errata else "",
+        _error_count(summary.get("metrics", {})),
+        errata,
+        "<h3>Statements in words</h3>" if statements else "",
         _statement_table(statements),
-        "<h3>All numbers</h3>",
+        "<h3>All values</h3>",
         *folds,
     )
 
 
-def _counted(metrics: Facts) -> str:
+def _error_count(metrics: JsonObject) -> str:
     if "errors" not in metrics:
         return ""
     return html.note(
-        f"{metrics['errors']:g} errors make {metrics['marked']:g} numbers and statements wrong. A "
-        "number that is off by its rounding alone is right. This table has the first wrong number "
-        "of each error; below, all of them are in bold."
+        f"{metrics['errors']:g} errors make {metrics['wrong_values']:g} values and statements"
+        " wrong. "
+        "Rounding differences do not count. This table has the first wrong value of each error; "
+        "the tables below show all of them in bold."
     )
 
 
-def _problem_table(rows: Sequence[Facts]) -> str:
+def _problem_table(rows: Sequence[JsonObject]) -> str:
     cells = [[html.text(row["problem"]), *_problem_values(row)] for row in rows]
-    marked = [bool(row["mark"]) for row in rows]
-    return html.table(COLUMNS, cells, numbers=COLUMNS[1:], cards=True, marked=marked)
+    wrong = [bool(row["erratum"]) for row in rows]
+    return html.table(COLUMNS, cells, numbers=COLUMNS[1:], cards=True, highlighted=wrong)
 
 
-def _slip_table(rows: Sequence[Facts]) -> str:
-    """Returns a table of errors, each with the first of the numbers that it makes wrong."""
-    numbers = collections.Counter(row["mark"] for row in rows)
-    firsts = {row["mark"]: row for row in reversed(rows)}
+def _errata_table(rows: Sequence[JsonObject]) -> str:
+    """Returns a table of errors, each with the first wrong value."""
+    counts = collections.Counter(row["erratum"] for row in rows)
+    firsts = {row["erratum"]: row for row in reversed(rows)}
     cells = []
-    for mark, count in numbers.items():
-        name = html.text(f"{firsts[mark]['theme']}: {firsts[mark]['problem']}")
-        name += html.note(mark + (f" {count} numbers are wrong by it." if count > 1 else ""))
-        cells.append([name, *_problem_values(firsts[mark])])
+    for erratum, count in counts.items():
+        name = html.text(f"{firsts[erratum]['theme']}: {firsts[erratum]['problem']}")
+        name += html.note(erratum + (f" Affects {count} values." if count > 1 else ""))
+        cells.append([name, *_problem_values(firsts[erratum])])
     return html.table(COLUMNS, cells, numbers=COLUMNS[1:], cards=True)
 
 
-def _problem_values(row: Facts) -> list[str]:
-    stated = html.text(row.get("printed") or format_value(row["write_up"]))
-    if row["write_up_from"] == "formula":
+def _problem_values(row: JsonObject) -> list[str]:
+    stated = html.text(row.get("printed") or format_value(row["reference"]))
+    if row["reference_from"] == "formula":
         stated += html.note("by its formula")
     return [stated, *(html.text(format_value(row[key])) for key in COLUMNS[2:])]
 
 
-def _statement_table(statements: Sequence[Facts]) -> str:
-    columns = ["theme", "write-up", "what holds", "verdict"]
+def _statement_table(statements: Sequence[JsonObject]) -> str:
+    columns = ["theme", "write-up", "correct", "verdict"]
     cells = [
         [
             *(html.text(statement[key]) for key in ("theme", "printed", "right")),

@@ -1,4 +1,4 @@
-"""A run's figures step by step beside those that a document states."""
+"""Learning curves of a run beside published ones."""
 
 from collections.abc import Sequence
 
@@ -10,24 +10,24 @@ from jaxlabs.report.curves import Rows, humanize, series
 from jaxlabs.report.figure import ReportFigure
 
 MARKERS = ("D", "o", "s", "^")
-"""Of the documents that state one figure."""
+"""Markers of the documents that publish one metric."""
 
 
-def beside_published(
+def published_comparison(
     rows: Rows, curves: Sequence[PublishedCurve], not_comparable_reason: str = ""
 ) -> ReportFigure | None:
-    """Draws one panel for each figure that is published at several steps.
+    """Plots one panel for each metric that is published at several steps.
 
     Args:
       rows: the rows of metrics.jsonl.
-      curves: the published ones of the run's experiment and preset.
-      not_comparable_reason: what keeps the run from comparison; empty when nothing does.
+      curves: the published curves of the run's experiment and preset.
+      not_comparable_reason: why the run is not comparable; empty if it is.
 
     Returns:
-      The picture, or None where nothing is published or nothing has been logged yet.
+      The figure, or None if nothing is published or logged.
     """
     metrics = dict.fromkeys(curve.metric for curve in curves)
-    # Two documents may state the same figure, of which there is one line of ours.
+    # Several documents may publish the same metric; our line is plotted once.
     ours = {_ours(curve): _means(rows, curve) for curve in curves}
     if not any(steps.size for steps, _ in ours.values()):
         return None
@@ -62,10 +62,10 @@ def beside_published(
     sources = "; ".join(dict.fromkeys(f"{curve.source} ({curve.note})" for curve in curves))
     return ReportFigure(
         name="published_curves",
-        title="Beside the published curves",
+        title="Published curves",
         caption=(
-            "Lines: this run. Symbols: published values."
-            + (f" Each is the mean over {over} steps." if over > 1 else "")
+            "Lines: this run. Markers: published values."
+            + (f" Each value is the mean over {over} steps." if over > 1 else "")
             + f" Source: {sources}."
             + (f" Not comparable: {not_comparable_reason}." if not_comparable_reason else "")
         ),
@@ -75,12 +75,12 @@ def beside_published(
 
 
 def _ours(curve: PublishedCurve) -> tuple[str, str, int]:
-    """Returns what tells our lines apart."""
+    """Returns the key of our line."""
     return curve.split, curve.metric, curve.masked_mean
 
 
 def _means(rows: Rows, curve: PublishedCurve) -> tuple[np.ndarray, np.ndarray]:
-    """Returns steps and our figures, averaged as the published ones are."""
+    """Returns our steps and values, averaged like the published ones."""
     steps, values = series(rows, curve.split, curve.metric)
     if curve.masked_mean == 1:
         return steps, values

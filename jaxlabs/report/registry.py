@@ -1,4 +1,4 @@
-"""Draws every picture of a run from its folder alone."""
+"""Registry of plot functions: builds all figures of a run from its folder alone."""
 
 import os
 import pathlib
@@ -30,10 +30,10 @@ from jaxlabs.report.curves import Rows
 from jaxlabs.report.damaged_files import DamagedFiles
 from jaxlabs.report.figure import ReportFigure
 from jaxlabs.report.loss import loss_curves
-from jaxlabs.report.published_curves import beside_published
+from jaxlabs.report.published_curves import published_comparison
 from jaxlabs.run_folder import RunFolder
 
-# The file under arrays/ (without .npz) -> what draws it. Other files there are left alone.
+# Name of a file under arrays/ (without .npz) -> plot function. Other files are ignored.
 FIGURE_BUILDERS: dict[str, Callable[[Mapping[str, np.ndarray]], list[ReportFigure]]] = {
     "scaled_dot_product": attention_study.scaled_dot_product,
     "attention_scaling": attention_study.scaling,
@@ -91,10 +91,10 @@ FIGURE_BUILDERS: dict[str, Callable[[Mapping[str, np.ndarray]], list[ReportFigur
 
 
 def build_figures(folder: RunFolder, damaged: DamagedFiles) -> list[ReportFigure]:
-    """Returns the pictures of a run in reading order; what was not written is not drawn.
+    """Returns the figures of a run in reading order, for the files that exist.
 
-    What is damaged is left out and noted. Call it under `style.mpl_style()`, which also has to
-    hold when the pictures are rendered.
+    Damaged files are skipped and recorded in `damaged`. Call it within `style.mpl_style()`, and
+    render the figures within the same context.
     """
     config, summary = folder.read_config(), summary_so_far(folder)
     rows, unreadable = folder.read_rows()
@@ -102,31 +102,31 @@ def build_figures(folder: RunFolder, damaged: DamagedFiles) -> list[ReportFigure
         damaged.add(folder.metrics.name, f"{unreadable} unreadable lines")
     unit = config.get("loss_unit", "nats")
     published_curves = published.curves(config["experiment"], config["preset"])
-    drawn: list[ReportFigure | None] = []
+    figures: list[ReportFigure | None] = []
     with damaged.skip_if_damaged("metrics.jsonl or summary.json"):
-        drawn.append(loss_curves(rows, summary.get("baselines", {}), compared(folder), unit))
+        figures.append(loss_curves(rows, summary.get("baselines", {}), comparison(folder), unit))
     with damaged.skip_if_damaged("metrics.jsonl"):
-        drawn.append(
-            beside_published(rows, published_curves, config.get("not_comparable_reason", ""))
+        figures.append(
+            published_comparison(rows, published_curves, config.get("not_comparable_reason", ""))
         )
-        drawn.append(curves.optimization(rows))
+        figures.append(curves.optimization(rows))
     if groups := summary.get("groups"):
         with damaged.skip_if_damaged("summary.json"):
             runs = {run: _rows_of(folder, run, damaged) for g in groups for run in g["runs"]}
-            drawn.append(sweeps.against_settings(groups, config["question"]))
-            drawn.append(sweeps.losses(groups, runs, unit))
-    for name, draw in FIGURE_BUILDERS.items():
+            figures.append(sweeps.against_settings(groups, config["question"]))
+            figures.append(sweeps.losses(groups, runs, unit))
+    for name, build in FIGURE_BUILDERS.items():
         if folder.arrays(name).exists():
             with damaged.skip_if_damaged(f"arrays/{name}.npz"):
-                drawn += draw(folder.read_arrays(folder.arrays(name)))
-    drawn += _samples(folder, damaged)
-    return [picture for picture in drawn if picture is not None]
+                figures += build(folder.read_arrays(folder.arrays(name)))
+    figures += _samples(folder, damaged)
+    return [figure for figure in figures if figure is not None]
 
 
 def _rows_of(folder: RunFolder, run: str, damaged: DamagedFiles) -> Rows:
-    """Returns the logged rows of one run of a sweep; none where they cannot be read."""
+    """Returns the logged rows of one run of a sweep; none if they cannot be read."""
     if os.path.basename(run) != run or run == "..":
-        raise ValueError(f"{run!r} is no name of a run")
+        raise ValueError(f"{run!r} is not a run name")
     with damaged.skip_if_damaged(f"runs/{run}/metrics.jsonl"):
         rows, unreadable = RunFolder(folder.runs / run).read_rows()
         if unreadable:
@@ -136,17 +136,17 @@ def _rows_of(folder: RunFolder, run: str, damaged: DamagedFiles) -> Rows:
 
 
 def _samples(folder: RunFolder, damaged: DamagedFiles) -> list[ReportFigure]:
-    """Returns pictures of the samples that are arrays: `images [count, height, width(, channels)]`.
+    """Returns figures of the image samples, `images [count, height, width(, channels)]`.
 
-    Samples that are text stand on the page as they are.
+    Text samples are not figures; the page shows them as text.
     """
     final, shape = folder.samples / "final.npz", None
-    drawn, by_step = [], {}
+    figures, by_step = [], {}
     if final.exists():
         with damaged.skip_if_damaged("samples/final.npz"):
             if (found := _images(folder, final)) is not None:
                 shape = found.shape[1:]
-                drawn.append(images.samples(found))
+                figures.append(images.samples(found))
     for step, path in folder.step_samples("npz").items():
         with damaged.skip_if_damaged(f"samples/{path.name}"):
             if (found := _images(folder, path)) is not None:
@@ -155,8 +155,8 @@ def _samples(folder: RunFolder, damaged: DamagedFiles) -> list[ReportFigure]:
                     raise ValueError(f"images of shape {found.shape[1:]}, not {shape}")
                 by_step[step] = found
     if by_step:
-        drawn.append(images.samples_during_training(by_step))
-    return drawn
+        figures.append(images.samples_during_training(by_step))
+    return figures
 
 
 def _images(folder: RunFolder, path: pathlib.Path) -> np.ndarray | None:
@@ -164,17 +164,17 @@ def _images(folder: RunFolder, path: pathlib.Path) -> np.ndarray | None:
     if found is None:
         return None
     if found.ndim not in (3, 4) or found.dtype.kind not in "fiu" or not found.size:
-        raise ValueError(f"images of {found.dtype} and shape {found.shape} are not drawn")
+        raise ValueError(f"images of {found.dtype} and shape {found.shape} cannot be plotted")
     return found
 
 
 def summary_so_far(folder: RunFolder) -> dict[str, Any]:
-    """Returns the summary, or an empty one while the run has not ended."""
+    """Returns the summary, or an empty one if the run is not complete."""
     return folder.read_summary() if folder.is_complete() else {}
 
 
-def compared(folder: RunFolder) -> list[dict[str, Any]]:
-    """Returns the run's figures against the published ones, as far as the run has got."""
+def comparison(folder: RunFolder) -> list[dict[str, Any]]:
+    """Returns published results beside the run's metrics, as far as it has come."""
     config = folder.read_config()
     rows = published.compare(config["experiment"], config["preset"], {})
     return summary_so_far(folder).get("comparison", rows)

@@ -1,5 +1,6 @@
-"""The sections of the page, each made from what the run folder holds, or empty."""
+"""The sections of the page; each is empty if the run folder lacks its data."""
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -9,9 +10,9 @@ from jaxlabs.report.damaged_files import DamagedFiles
 from jaxlabs.report.formatting import format_value
 from jaxlabs.run_folder import RunFolder
 
-Facts = Mapping[str, Any]
+JsonObject = Mapping[str, Any]
 
-# What a run costs: key of the summary -> (name, unit).
+# Key of the summary -> (name, unit).
 COSTS = {
     "seconds": ("training time", "seconds"),
     "compile_seconds": ("compilation", "seconds"),
@@ -21,20 +22,23 @@ COSTS = {
 }
 
 
-# Where the data set that was asked for stands, and the one that was trained on.
+COLUMN_GAP = re.compile(r"\S {2,}\S|^\|.*\|$|^\[\[?[-+ .\d]+\]")
+"""Two spaces between words, a table row, or a row of a printed matrix."""
+
+# Keys of the requested data set and of the one that was used.
 DATASETS = (("settings", "dataset"), ("dataset", "name"))
 
 
-def header(config: Facts, summary: Facts, rows: Rows) -> str:
-    """Returns the title, one sentence and the large figures."""
+def header(config: JsonObject, summary: JsonObject, rows: Rows) -> str:
+    """Returns the title, a short description and the stat tiles."""
     steps = max((row["step"] for row in rows), default=0)
     planned = config.get("settings", {}).get("steps", steps)
     dataset = config.get("dataset", {}).get("name")
-    told = f"Trained on {dataset}. " if dataset else config.get("question", "")
+    text = f"Trained on {dataset}. " if dataset else config.get("question", "")
     if reason := config.get("not_comparable_reason"):
-        told += f"Its figures are not comparable with published ones: {reason}. "
+        text += f"Not comparable with published results: {reason}. "
     if not summary:
-        told += f"This run has not ended: {steps:,} of {planned:,} steps are logged."
+        text += f"Incomplete run: {steps:,} of {planned:,} steps are logged."
     split, loss = monitored_loss(summary, rows)
     tiles = [
         (f"loss, {humanize(split)}", loss, config.get("loss_unit", "nats")),
@@ -45,18 +49,18 @@ def header(config: Facts, summary: Facts, rows: Rows) -> str:
     ]
     shown = [(name, format_value(value, unit)) for name, value, unit in tiles if value is not None]
     return (
-        f'<header><h1>{html.text(title(config))}</h1><p class="lede">{html.text(told)}</p>'
+        f'<header><h1>{html.text(title(config))}</h1><p class="lede">{html.text(text)}</p>'
         f"{html.stat_tiles(shown)}</header>"
     )
 
 
-def title(config: Facts) -> str:
-    """Returns the page's title: the experiment, its preset, and the sweep if it is one."""
+def title(config: JsonObject) -> str:
+    """Returns the page's title: experiment, preset and, if any, sweep."""
     return " · ".join(config[key] for key in ("experiment", "preset", "sweep") if key in config)
 
 
-def monitored_loss(summary: Facts, rows: Rows) -> tuple[str, float | None]:
-    """Returns (split, loss): the first evaluated split and its final, or else last logged, loss."""
+def monitored_loss(summary: JsonObject, rows: Rows) -> tuple[str, float | None]:
+    """Returns (split, loss): the first evaluated split with its final or last logged loss."""
     for split in (row["split"] for row in rows if row["split"] != "train"):
         logged = series(rows, split, "loss")[1]
         last = float(logged[-1]) if logged.size else None
@@ -64,8 +68,8 @@ def monitored_loss(summary: Facts, rows: Rows) -> tuple[str, float | None]:
     return "train", None
 
 
-def against_published(compared: Sequence[Facts]) -> str:
-    """Returns the table of published figures beside ours."""
+def published_comparison(comparison: Sequence[JsonObject]) -> str:
+    """Returns the table of published results beside ours."""
     rows = [
         [
             html.text(row["quantity"]),
@@ -77,39 +81,53 @@ def against_published(compared: Sequence[Facts]) -> str:
             else f'<p class="note"><strong class="caveat">Not comparable:</strong> '
             f"{html.text(row['not_comparable_reason'])}</p>",
         ]
-        for row in compared
+        for row in comparison
     ]
-    columns = ["quantity", "published", "ours", "source", "how measured"]
+    columns = ["quantity", "published", "ours", "source", "measurement"]
     table = html.table(columns, rows, numbers=("published", "ours"), cards=True)
-    return html.section("published", "Against the published figures", table)
+    return html.section("published", "Comparison with published results", table)
 
 
-def samples(folder: RunFolder, damaged: DamagedFiles, *pictures: str) -> str:
-    """Returns samples: pictures of them, the final one as text, and the earlier ones folded.
+def samples(folder: RunFolder, damaged: DamagedFiles, *figures: str) -> str:
+    """Returns the samples: figures, the final text, and earlier texts in folds.
 
-    Those that cannot be read are left out and noted.
+    Text with aligned columns is a study's output: it is folded and scrolls horizontally. Damaged
+    files are skipped and recorded.
     """
-    final, parts, folds = folder.samples / "final.txt", list(pictures), []
+    final, parts, folds = folder.samples / "final.txt", list(figures), []
+    title = "Samples"
     if final.exists():
         with damaged.skip_if_damaged("samples/final.txt"):
-            label = "Sample of the trained model"
-            parts.append(html.preformatted(folder.read_text(final), label=label))
+            content = folder.read_text(final)
+            if has_columns(content):
+                title = "Samples" if any(figures) else "Text output"
+                body = html.preformatted(content, label="Text output", wrap=False)
+                lines = len(content.splitlines())
+                parts.append(html.details(f"Full text ({lines:,} lines)", body, group="text"))
+            else:
+                label = "Sample of the trained model"
+                parts.append(html.preformatted(content, label=label))
     for step, path in folder.step_samples("txt").items():
         with damaged.skip_if_damaged(f"samples/{path.name}"):
             body = html.preformatted(folder.read_text(path), label=f"Sample at step {step}")
             folds.append(html.details(f"step {step:,}", body, group="samples"))
-    heading = ["<h3>As training went on</h3>"] if folds else []
-    return html.section("samples", "Samples", *parts, *heading, *folds)
+    heading = ["<h3>During training</h3>"] if folds else []
+    return html.section("samples", title, *parts, *heading, *folds)
+
+
+def has_columns(content: str) -> bool:
+    """Returns whether some line of a text has aligned columns, so that it must not wrap."""
+    return any(COLUMN_GAP.search(line.strip()) for line in content.splitlines())
 
 
 def damaged(reasons: Mapping[str, str]) -> str:
-    """Returns what is left out of the page, and why, by file."""
+    """Returns the skipped files with the reasons."""
     notes = [html.note(f"{file}: {reason}") for file, reason in reasons.items()]
-    return html.section("damaged", "Left out: damaged files", *notes)
+    return html.section("damaged", "Damaged files (skipped)", *notes)
 
 
-def groups(summary: Facts) -> str:
-    """Returns the table of a sweep: means over seeds, and paired differences from the first row."""
+def groups(summary: JsonObject) -> str:
+    """Returns the table of a sweep: means over seeds and paired differences from the first row."""
     found = summary.get("groups", [])
     if not found:
         return ""
@@ -118,28 +136,28 @@ def groups(summary: Facts) -> str:
     rows = [
         [
             html.text(", ".join(f"{humanize(k)} {_plain(v)}" for k, v in group["settings"].items()))
-            or "as the preset",
+            or "preset",
             html.text(len(group["seeds"])),
             *(_mean(group["metrics"][name]) for name in names),
         ]
         for group in found
     ]
-    told = (
-        "Means over the seeds ± one standard deviation of a single run. Below, where there is more "
-        "than one seed: the mean difference from the first row, seed by seed, with Student's 95 % "
-        "interval; one that holds 0 is no difference shown."
+    caption = (
+        "Mean over seeds ± standard deviation. Second line, with more than one seed: mean paired "
+        "difference from the first row with its 95% t-interval; an interval that contains 0 shows "
+        "no significant difference."
     )
     table = html.table(columns, rows, numbers=columns[1:], cards=True)
-    return html.section("groups", "What the runs say together", table, html.note(told))
+    return html.section("groups", "Sweep results", table, html.note(caption))
 
 
-def _mean(one: Facts) -> str:
-    cell = html.text(format_value(one["mean"]))
-    if one["deviation"] is not None:
-        cell += f" ± {html.text(format_value(one['deviation']))}"
-    if one.get("difference") is not None:
-        low, high = format_value(one["low"]), format_value(one["high"])
-        cell += html.note(f"{format_value(one['difference'])} [{low}, {high}]")
+def _mean(statistics: JsonObject) -> str:
+    cell = html.text(format_value(statistics["mean"]))
+    if statistics["deviation"] is not None:
+        cell += f" ± {html.text(format_value(statistics['deviation']))}"
+    if statistics.get("difference") is not None:
+        low, high = format_value(statistics["low"]), format_value(statistics["high"])
+        cell += html.note(f"{format_value(statistics['difference'])} [{low}, {high}]")
     return cell
 
 
@@ -147,36 +165,38 @@ def _plain(value: Any) -> str:
     return "none" if value is None else str(value)
 
 
-def final_metrics(summary: Facts, rows: Rows, unit: str = "nats") -> str:
-    """Returns all final figures, and the losses of models without training beside ours."""
-    figures = [
+def final_metrics(summary: JsonObject, rows: Rows, unit: str = "nats") -> str:
+    """Returns the final metrics, and our loss beside those of the baselines."""
+    values = [
         [html.text(humanize(name)), html.text(format_value(value))]
         for name, value in summary.get("metrics", {}).items()
     ]
-    figures += [
+    values += [
         [html.text(name), html.text(format_value(summary[key], unit))]
         for key, (name, unit) in COSTS.items()
         if summary.get(key) is not None
     ]
-    tables = [html.table(["metric", "value"], figures, numbers=("value",))]
+    tables = [html.table(["metric", "value"], values, numbers=("value",))]
     baselines = summary.get("baselines", {})
     losses = {name: value for name, value in baselines.items() if "accuracy" not in name}
     split, ours = monitored_loss(summary, rows)
     if losses and ours is not None:
         name = f"this model, {humanize(split)}"
         ranked = sorted((losses | {name: ours}).items(), key=lambda item: -item[1])
-        cells = [[html.text(humanize(key)), html.text(format_value(value))] for key, value in ranked]
-        marked = [key == name for key, _ in ranked]
+        cells = [
+            [html.text(humanize(key)), html.text(format_value(value))] for key, value in ranked
+        ]
+        ours_only = [key == name for key, _ in ranked]
         columns = ["model", f"loss [{unit}]"]
         tables += [
-            "<h3>Beside models without training</h3>",
-            html.table(columns, cells, numbers=columns[1:], marked=marked),
+            "<h3>Baselines</h3>",
+            html.table(columns, cells, numbers=columns[1:], highlighted=ours_only),
         ]
-    return html.section("figures", "Final figures", *tables)
+    return html.section("metrics", "Final metrics", *tables)
 
 
-def settings(config: Facts) -> str:
-    """Returns all settings; those that differ from the preset stand out."""
+def settings(config: JsonObject) -> str:
+    """Returns all settings; those that differ from the preset are bold."""
     values, preset = config.get("settings", {}), config.get("preset_settings", {})
     changed = [bool(preset) and preset.get(name) != value for name, value in values.items()]
     rows = [
@@ -184,17 +204,17 @@ def settings(config: Facts) -> str:
         + ([_code(preset.get(name)) if differs else "same"] if preset else [])
         for (name, value), differs in zip(values.items(), changed, strict=True)
     ]
-    columns = ["setting", "value", *(["in the preset"] if preset else [])]
-    table = html.table(columns, rows, marked=changed)
+    columns = ["setting", "value", *(["preset"] if preset else [])]
+    table = html.table(columns, rows, highlighted=changed)
     if not table:
         return ""
-    told = f"{sum(changed)} of {len(rows)} differ from the preset." if preset else ""
+    count = f"{sum(changed)} of {len(rows)} differ from the preset." if preset else ""
     fold = html.details(f"All {len(rows)} settings", table, group="settings")
-    return html.section("settings", "Settings", html.note(told) if told else "", fold)
+    return html.section("settings", "Settings", html.note(count) if count else "", fold)
 
 
-def environment(config: Facts, summary: Facts) -> str:
-    """Returns versions, device and data, as the run recorded them."""
+def environment(config: JsonObject, summary: JsonObject) -> str:
+    """Returns the recorded device, data set and versions."""
     recorded = {
         "device": config.get("device", {}),
         "dataset": config.get("dataset", {}),
@@ -202,24 +222,24 @@ def environment(config: Facts, summary: Facts) -> str:
         "environment": summary.get("environment", {}),
     }
     rows = [[html.text(name), _code(value)] for name, value in _flat(recorded)]
-    return html.section("environment", "Environment", html.table(["what", "value"], rows))
+    return html.section("environment", "Environment", html.table(["property", "value"], rows))
 
 
-def reproduce(config: Facts, summary: Facts) -> str:
-    """Returns the command that made this run, and what to recognize its result by."""
+def reproduce(config: JsonObject, summary: JsonObject) -> str:
+    """Returns the command of the run and the checksum of its result."""
     command, digest = config.get("command"), summary.get("parameters_sha256")
-    asked, used = (config.get(key, {}).get(name) for key, name in DATASETS)
-    if command and used and asked != used:
-        command += f"  # trained on {used}, as {asked} was not found here"
-    told = (
-        "The same versions on the same kind of machine end with the same parameters, to the bit; "
-        f"their SHA-256 is {digest}."
+    requested, used = (config.get(key, {}).get(name) for key, name in DATASETS)
+    if command and used and requested != used:
+        command += f"  # trained on {used}: {requested} was not found"
+    checksum = (
+        "The same versions on the same kind of machine give the same parameters bit for bit; "
+        f"SHA-256: {digest}."
     )
     return html.section(
         "reproduce",
-        "Run it again",
+        "Reproduce",
         html.preformatted(command, label="Command") if command else "",
-        html.note(told) if digest else "",
+        html.note(checksum) if digest else "",
     )
 
 
@@ -227,8 +247,8 @@ def _code(value: Any) -> str:
     return f"<code>{html.text('none' if value is None else value)}</code>"
 
 
-def _flat(facts: Facts, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for name, value in facts.items():
+def _flat(content: JsonObject, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in content.items():
         if isinstance(value, Mapping):
             yield from _flat(value, f"{prefix}{name}: ")
         else:

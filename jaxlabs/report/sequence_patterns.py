@@ -1,4 +1,4 @@
-"""Pictures of sequence models: the unrolled pattern, an alignment, predicted tags."""
+"""Plots of sequence models: the unrolled network, cross-attention, predicted tags."""
 
 import itertools
 from collections.abc import Mapping, Sequence
@@ -15,36 +15,37 @@ Arrays = Mapping[str, np.ndarray]
 
 PATTERNS = {
     "many_to_one": "Many to one",
-    "aligned": "Many to many, word by word",
-    "encoder_decoder": "Many to many through a memory",
+    "aligned": "Many to many, per token",
+    "encoder_decoder": "Encoder-decoder",
 }
-MEMORY = "memory: every step of the decoder looks at all of it"
-RIGHT, WRONG, CELL = style.GREEN, style.VERMILION, style.BLUE
+MEMORY = "memory (cross-attention from every decoder step)"
+CORRECT, WRONG, CELL = style.GREEN, style.VERMILION, style.BLUE
 KIND_COLORS = (style.BLUE, style.PURPLE, style.GREEN, style.ORANGE, style.SKY)
 BOX_WIDTH, BOX_HEIGHT = 0.8, 0.5
 
-# Lines of tags: the most characters in one, and inches from line to line.
 LINE, PITCH = 56, 0.2
+"""Maximum characters in a line of tagged words, and inches per line."""
 
 
 def pattern(arrays: Arrays) -> list[ReportFigure]:
-    """Draws a network unrolled over a test sentence, from the words below to the answer above.
+    """Plots a network unrolled over a test sentence, from the input (bottom) to the output (top).
 
     Args:
-      arrays: `kind`, `backbone`, `bidirectional`, and the words `source`, `predicted` and `right`.
+      arrays: `kind`, `backbone`, `bidirectional`, and the words `source`, `predicted` and `right`
+        (the target).
     """
     kind, backbone = str(arrays["kind"]), str(arrays["backbone"])
-    source, predicted, right = (arrays[n].tolist() for n in ("source", "predicted", "right"))
+    source, predicted, right = (arrays[n].tolist() for n in ("source", "predicted", "target"))
     bidirectional = bool(arrays["bidirectional"])
     stacked = kind == "encoder_decoder"
     columns = max(len(source) + 1, len(predicted) + 1) if stacked else len(source) + 1
     figure = style.new_figure(4.3 if stacked else 2.5)
     axes = figure.add_subplot()
     axes.set_axis_off()
-    marks = [*source, "<eos>"]
-    _row(axes, 0.0, len(marks), backbone, bidirectional)
-    _words(axes, -1.0, marks, [style.INK] * len(marks))
-    _arrows(axes, -0.75, -0.3, range(len(marks)))
+    inputs = [*source, "<eos>"]
+    _row(axes, 0.0, len(inputs), backbone, bidirectional)
+    _words(axes, -1.0, inputs, [style.INK] * len(inputs))
+    _arrows(axes, -0.75, -0.3, range(len(inputs)))
     if kind == "aligned":
         _arrows(axes, 0.3, 0.75, range(len(source)))
         _words(axes, 1.0, predicted, _colors(predicted, right))
@@ -52,17 +53,16 @@ def pattern(arrays: Arrays) -> list[ReportFigure]:
         ends = (0, len(source)) if bidirectional and backbone != "transformer" else (len(source),)
         _answer(axes, 1.0, ends, predicted[0], right[0])
     else:
-        _decoder(axes, len(marks), predicted, right, backbone)
+        _decoder(axes, len(inputs), predicted, right, backbone)
     axes.set_xlim(-0.6, columns - 0.4)
     axes.set_ylim(-1.3, 4.7 if stacked else 1.4)
-    told = " ".join(predicted)
-    verdict = "as it should" if predicted == right else f"and should say: {' '.join(right)}"
+    verdict = "correct" if predicted == right else f"target “{' '.join(right)}”"
     return [
         ReportFigure(
             name="sequence_pattern",
             title=PATTERNS[kind],
             caption=_caption(kind, backbone, bidirectional),
-            alt=f"{PATTERNS[kind]}: the network reads “{' '.join(source)}”, says “{told}”, "
+            alt=f"{PATTERNS[kind]}: input “{' '.join(source)}”, output “{' '.join(predicted)}”, "
             f"{verdict}.",
             figure=figure,
         )
@@ -70,70 +70,70 @@ def pattern(arrays: Arrays) -> list[ReportFigure]:
 
 
 def _caption(kind: str, backbone: str, bidirectional: bool) -> str:
-    ways = (
-        "Every place attends to every other"
-        if backbone == "transformer"
-        else "The same cell reads word after word and hands its state on"
-    )
-    if bidirectional and backbone != "transformer":
-        ways += ", once in each direction"
-    if not bidirectional and backbone == "transformer":
-        ways = "Every place attends to those before it"
-    ends = {
-        "many_to_one": "one answer is read off at the end",
-        "aligned": "every word gets its own answer",
-        "encoder_decoder": "the decoder looks back at what was read and is fed each word that it "
-        "has written, from <sos> to <eos>",
+    if backbone == "transformer":
+        encoder = "full self-attention" if bidirectional else "causal self-attention"
+    else:
+        encoder = "one cell per token" + (", in both directions" if bidirectional else "")
+    outputs = {
+        "many_to_one": "one output at the end",
+        "aligned": "one output per token",
+        "encoder_decoder": "an autoregressive decoder with cross-attention, from <sos> to <eos>",
     }
-    words = "A test sentence and the model's own answer"
-    return f"{words}. {ways}; {ends[kind]}. Green is right, red is wrong."
+    return (
+        f"A test sentence and the model's prediction: {encoder}; {outputs[kind]}. Green: correct; "
+        "red: wrong."
+    )
 
 
-def _decoder(axes: Axes, read: int, predicted: list[str], right: list[str], backbone: str) -> None:
-    """Draws the memory on top of the encoder, and above it the decoder with what it reads."""
-    _arrows(axes, 0.3, 0.75, range(read))
+def _decoder(
+    axes: Axes, source_length: int, predicted: list[str], right: list[str], backbone: str
+) -> None:
+    """Plots the memory above the encoder, and the decoder with its inputs above that."""
+    _arrows(axes, 0.3, 0.75, range(source_length))
     memory = FancyBboxPatch(
-        (-0.35, 0.9), read - 0.3, 0.3, boxstyle="round,pad=0.05", color=style.HAIRLINE
+        (-0.35, 0.9), source_length - 0.3, 0.3, boxstyle="round,pad=0.05", color=style.HAIRLINE
     )
     axes.add_patch(memory)
-    axes.text((read - 1) / 2, 1.05, MEMORY, ha="center", va="center", size=8)
-    written, fed = [*predicted, "<eos>"], ["<sos>", *predicted]
-    _words(axes, 1.7, fed, [style.MUTED] * len(fed))
-    _arrows(axes, 1.95, 2.5, range(len(fed)))
-    _row(axes, 2.85, len(written), backbone, False)
-    _arrows(axes, 3.15, 3.6, range(len(written)))
-    _words(axes, 3.9, written, _colors(written, [*right, "<eos>"]))
+    axes.text((source_length - 1) / 2, 1.05, MEMORY, ha="center", va="center", size=8)
+    outputs, inputs = [*predicted, "<eos>"], ["<sos>", *predicted]
+    _words(axes, 1.7, inputs, [style.MUTED] * len(inputs))
+    _arrows(axes, 1.95, 2.5, range(len(inputs)))
+    _row(axes, 2.85, len(outputs), backbone, False)
+    _arrows(axes, 3.15, 3.6, range(len(outputs)))
+    _words(axes, 3.9, outputs, _colors(outputs, [*right, "<eos>"]))
 
 
 def _answer(axes: Axes, y: float, ends: Sequence[int], predicted: str, right: str) -> None:
     x = sum(ends) / len(ends)
     for end in ends:
         axes.annotate("", (x, y - 0.2), (end, 0.3), arrowprops=_arrow(style.MUTED))
-    text = predicted if predicted == right else f"{predicted} (right: {right})"
+    text = predicted if predicted == right else f"{predicted} (target: {right})"
     side = "center" if len(ends) > 1 else "right"
     x = x if len(ends) > 1 else x + 0.4
-    color = RIGHT if predicted == right else WRONG
+    color = CORRECT if predicted == right else WRONG
     axes.text(x, y, text, ha=side, va="center", color=color, weight="bold", size=9)
 
 
 def _row(axes: Axes, y: float, count: int, backbone: str, bidirectional: bool) -> None:
-    """Draws one cell a place with what it hands on, or one block that has all places at once."""
+    """Plots one cell per position with its state arrows, or one Transformer block."""
     if backbone == "transformer":
         _box(
             axes,
             -BOX_WIDTH / 2,
             y,
             count - 1 + BOX_WIDTH,
-            "attention and feed-forward, all at once",
+            "self-attention and feed-forward",
         )
         return
-    for place in range(count):
-        _box(axes, place - BOX_WIDTH / 2, y, BOX_WIDTH, backbone.upper())
-        if place:
+    for position in range(count):
+        _box(axes, position - BOX_WIDTH / 2, y, BOX_WIDTH, backbone.upper())
+        if position:
             lift = 0.1 if bidirectional else 0.0
-            axes.annotate("", (place - 0.4, y + lift), (place - 0.6, y + lift), arrowprops=_arrow())
-        if place and bidirectional:
-            ends = (place - 0.6, y - lift), (place - 0.4, y - lift)
+            axes.annotate(
+                "", (position - 0.4, y + lift), (position - 0.6, y + lift), arrowprops=_arrow()
+            )
+        if position and bidirectional:
+            ends = (position - 0.6, y - lift), (position - 0.4, y - lift)
             axes.annotate("", *ends, arrowprops=_arrow(style.ORANGE))
 
 
@@ -151,25 +151,25 @@ def _arrow(color: str = CELL) -> dict:
     return {"arrowstyle": "-|>", "color": color, "lw": 0.9, "shrinkA": 0, "shrinkB": 0}
 
 
-def _arrows(axes: Axes, low: float, high: float, places: Sequence[int]) -> None:
-    for place in places:
-        axes.annotate("", (place, high), (place, low), arrowprops=_arrow(style.MUTED))
+def _arrows(axes: Axes, low: float, high: float, positions: Sequence[int]) -> None:
+    for position in positions:
+        axes.annotate("", (position, high), (position, low), arrowprops=_arrow(style.MUTED))
 
 
 def _words(axes: Axes, y: float, words: list[str], colors: list[str]) -> None:
     longest = max(map(len, words), default=1)
     size = min(8.5, 430 / (len(words) + 1) / longest)
-    for place, (word, color) in enumerate(zip(words, colors, strict=True)):
-        axes.text(place, y, word, ha="center", va="center", size=size, color=color)
+    for position, (word, color) in enumerate(zip(words, colors, strict=True)):
+        axes.text(position, y, word, ha="center", va="center", size=size, color=color)
 
 
 def _colors(predicted: list[str], right: list[str]) -> list[str]:
     padded = [*right, *[None] * len(predicted)]
-    return [RIGHT if a == b else WRONG for a, b in zip(predicted, padded, strict=False)]
+    return [CORRECT if a == b else WRONG for a, b in zip(predicted, padded, strict=False)]
 
 
 def alignment(arrays: Arrays) -> list[ReportFigure]:
-    """Draws cross-attention: `maps [layers, target, source]`, words of `source` and `target`."""
+    """Plots cross-attention: `maps [layers, target, source]`, words of `source` and `target`."""
     maps, source, target = arrays["maps"], arrays["source"].tolist(), arrays["target"].tolist()
     side = style.WIDTH * len(target) / len(source)
     figure = style.new_figure(min(len(maps) * (0.78 * side + 0.9), 11.0))
@@ -180,7 +180,7 @@ def alignment(arrays: Arrays) -> list[ReportFigure]:
         axes.set_xticks(range(len(source)), source, rotation=60, ha="right", rotation_mode="anchor")
         axes.set_yticks(range(len(target)), target)
         axes.tick_params(labelsize=8)
-        axes.set(xlabel="read", ylabel="written")
+        axes.set(xlabel="source", ylabel="target")
         if len(maps) > 1:
             axes.set_title(f"block {number}, mean over heads")
     bar = figure.colorbar(image, ax=panels.tolist(), label="attention weight", shrink=0.7)
@@ -188,12 +188,12 @@ def alignment(arrays: Arrays) -> list[ReportFigure]:
     return [
         ReportFigure(
             name="alignment",
-            title="Which source words each word is written from",
+            title="Cross-attention",
             caption=(
-                "Each row is a word of the translation as it is about to be written, each column a "
-                "word that was read; rows sum to one. A verb that the translation puts at the end "
-                "of its clause looks far back, and adjective and noun cross. What stands in a "
-                "column knows of its neighbors, so that a model may also look beside the word."
+                "Rows: target words, as they are predicted; columns: source words; rows sum to"
+                " one. "
+                "A verb at the end of a target clause attends far back; adjective and noun cross. "
+                "Source states are contextual, so a model may also attend next to the aligned word."
             ),
             alt="Attention from “" + " ".join(target) + "” to “" + " ".join(source) + "”.",
             figure=figure,
@@ -202,18 +202,18 @@ def alignment(arrays: Arrays) -> list[ReportFigure]:
 
 
 def tagged_words(arrays: Arrays) -> list[ReportFigure]:
-    """Draws sentences with their predicted spans in color and errors marked.
+    """Plots sentences with colored predicted spans and marked errors.
 
     Args:
       arrays: `splits [rows]`, and `words`, `right` and `predicted` `[rows, longest]`, strings,
         empty past the end of a sentence.
     """
-    kinds = sorted({tag[2:] for tag in arrays["right"].ravel().tolist() if tag[:2] == "B-"})
+    kinds = sorted({tag[2:] for tag in arrays["target"].ravel().tolist() if tag[:2] == "B-"})
     colors = dict(zip(kinds, itertools.cycle(KIND_COLORS)))
     rows = [
         [triple for triple in zip(*columns, strict=True) if triple[0]]
         for columns in zip(
-            *(arrays[name].tolist() for name in ("words", "right", "predicted")), strict=True
+            *(arrays[name].tolist() for name in ("words", "target", "predicted")), strict=True
         )
     ]
     lines: list[tuple[str, list]] = []
@@ -221,7 +221,7 @@ def tagged_words(arrays: Arrays) -> list[ReportFigure]:
     for number, (split, row) in enumerate(zip(splits, rows, strict=True)):
         if split not in splits[:number]:
             lines.append((f"{split}:", []))
-        lines += [("", line) for line in _broken(row)] + [("", [])]
+        lines += [("", line) for line in _wrap(row)] + [("", [])]
     figure = style.new_figure(0.5 + 2 * PITCH * len(lines) * 0.75)
     axes = figure.add_subplot()
     axes.set_axis_off()
@@ -239,19 +239,18 @@ def tagged_words(arrays: Arrays) -> list[ReportFigure]:
     return [
         ReportFigure(
             name="tagged_words",
-            title="Tags of test sentences",
+            title="Predicted tags of test sentences",
             caption=(
-                "Colored words are names of the kind that the model takes them for; a darker edge "
-                "on the left begins a span. Sentences with errors come first: a wrong word is "
-                "underlined in red, with the right tag below it."
+                "Color: predicted entity type; a dark left edge starts a span. Sentences with "
+                "errors come first: a wrong tag is underlined in red, with the gold tag below."
             ),
-            alt=f"{len(rows)} sentences with tagged names, {wrong} words of them tagged wrongly.",
+            alt=f"{len(rows)} tagged sentences with {wrong} wrong tags.",
             figure=figure,
         )
     ]
 
 
-def _broken(row: list) -> list[list]:
+def _wrap(row: list) -> list[list]:
     """Breaks a sentence into lines of at most LINE characters."""
     lines, used = [[]], 0
     for triple in row:

@@ -1,4 +1,4 @@
-"""Pictures of a sparse code: how often units are on, what the cost is made of, edges found."""
+"""Plots of a sparse autoencoder: activations, cost terms, Gabor fits."""
 
 from collections.abc import Mapping
 
@@ -13,30 +13,29 @@ TERMS = {"reconstruction": "reconstruction", "weight_term": "weights", "sparsity
 
 
 def activations(arrays: Mapping[str, np.ndarray]) -> list[ReportFigure]:
-    """Draws mean activations `mean [units]` and single ones `values [examples, units]`.
+    """Plots mean activations `mean [units]` and single activations `values [examples, units]`.
 
-    `target []` is the mean activation that the units are held to.
+    `target []` is the sparsity target.
     """
     means, values, target = arrays["mean"], arrays["values"], float(arrays["target"])
     figure = style.new_figure(2.8)
     left, right = figure.subplots(1, 2)
     left.hist(means, bins=min(means.size, 30), color=style.BLUE)
     left.axvline(target, color=style.VERMILION, label=f"target {target:g}")
-    left.set(xlabel="a unit's mean activation", ylabel="units")
+    left.set(xlabel="mean activation of a unit", ylabel="units")
     left.set_xlim(0, 1.1 * max(2 * target, means.max()))
     left.locator_params(axis="x", nbins=3)
     right.hist(values.ravel(), bins=np.linspace(0, 1, 41), color=style.BLUE)
-    right.set(xlabel="single activations", ylabel="count", yscale="log")
+    right.set(xlabel="activation", ylabel="count", yscale="log")
     right.yaxis.set_major_formatter(FuncFormatter(plain))
     figure.legend(loc="outside upper left")
     return [
         ReportFigure(
             name="activations",
-            title="How often units are on",
+            title="Activations",
             caption=(
-                "Left: the mean activation of every hidden unit, which the sparsity term pulls to "
-                "the line. Right: all single activations. A sparse code is almost always near 0 "
-                "and now and then large."
+                "Left: mean activation of every hidden unit; line: sparsity target. Right: all "
+                "single activations. In a sparse code most are near 0 and few are large."
             ),
             alt=f"Histograms of activations; means from {means.min():.3f} to {means.max():.3f}.",
             figure=figure,
@@ -45,23 +44,23 @@ def activations(arrays: Mapping[str, np.ndarray]) -> list[ReportFigure]:
 
 
 def cost_terms(arrays: Mapping[str, np.ndarray]) -> list[ReportFigure]:
-    """Draws the terms of the cost, each [evaluations], against `step [evaluations]`."""
+    """Plots the cost terms, each `[evaluations]`, against `step [evaluations]`."""
     figure = style.new_figure(3.2)
     axes = figure.subplots()
     for (name, label), color in zip(TERMS.items(), style.COLORS, strict=False):
         values = arrays[name]
         axes.plot(arrays["step"] + 1, values, color=color, label=f"{label}: {values[-1]:.3g}")
-    axes.set(xscale="log", yscale="log", xlabel="step + 1", ylabel="share in the cost")
+    axes.set(xscale="log", yscale="log", xlabel="step + 1", ylabel="cost term")
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_formatter(FuncFormatter(plain))
     figure.legend(loc="outside upper left", ncols=2, handlelength=1.4)
     return [
         ReportFigure(
             name="cost_terms",
-            title="What the cost is made of",
+            title="Cost terms",
             caption=(
-                "An untrained network pays almost only for its units being on half of the time. "
-                "Once they are silent, what is left to lower is the reconstruction."
+                "At initialization the sparsity term dominates: the mean activation is 0.5. Once "
+                "the activations are sparse, the reconstruction term dominates."
             ),
             alt="Curves of reconstruction, weight and sparsity terms against the step.",
             figure=figure,
@@ -70,14 +69,14 @@ def cost_terms(arrays: Mapping[str, np.ndarray]) -> list[ReportFigure]:
 
 
 def gabors(arrays: Mapping[str, np.ndarray]) -> list[ReportFigure]:
-    """Draws fits of Gabor functions: `explained`, `orientation` and `frequency`, each [filters]."""
+    """Plots Gabor fits: `explained`, `orientation` and `frequency`, each [filters]."""
     explained, angle = arrays["explained"], np.radians(arrays["orientation"])
     frequency = arrays["frequency"]
     figure = style.new_figure(3.0)
     left = figure.add_subplot(1, 2, 1)
     left.hist(explained, bins=np.linspace(0, 1, 21), color=style.BLUE)
     left.axvline(np.median(explained), color=style.VERMILION)
-    left.set(xlabel="variance explained by the fit", ylabel="filters")
+    left.set(xlabel="explained variance of the fit", ylabel="filters")
     left.set_title(f"median {np.median(explained):.2f}", color=style.VERMILION)
     right = figure.add_subplot(1, 2, 2, projection="polar")
     sizes = 8 + 30 * explained
@@ -88,14 +87,13 @@ def gabors(arrays: Mapping[str, np.ndarray]) -> list[ReportFigure]:
     return [
         ReportFigure(
             name="gabors",
-            title="How much the filters look like edges",
+            title="Gabor fits of the filters",
             caption=(
-                "A Gabor function, a wave under a bell, was fitted to every filter. Left: the "
-                "share of each filter's variance that its fit explains. Right: direction of the "
-                "stripes and their frequency; larger dots fit better. Filters of photographs "
-                "cover all directions."
+                "A Gabor function is fitted to every filter. Left: explained variance of the fits. "
+                "Right: orientation and frequency; larger points fit better. Filters of natural "
+                "images cover all orientations."
             ),
-            alt=f"Median variance explained: {np.median(explained):.2f} of {explained.size} fits.",
+            alt=f"Median explained variance: {np.median(explained):.2f} of {explained.size} fits.",
             figure=figure,
         )
     ]

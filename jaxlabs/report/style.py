@@ -1,4 +1,4 @@
-"""The look of every picture: sizes, colors and PNG bytes, without pyplot's global figures."""
+"""Style of all figures: sizes, colors and rendering to PNG, without pyplot's global state."""
 
 import contextlib
 import io
@@ -18,19 +18,19 @@ from jaxlabs import load_matplotlib
 from jaxlabs.report import fonts
 from jaxlabs.report.figure import Animation
 
-# Okabe and Ito (2008), "Color universal design", darkened where thin lines on white need it.
+# Okabe and Ito (2008), "Color universal design"; some are darker, for thin lines on white.
 BLUE, VERMILION, GREEN, PURPLE = "#0072B2", "#D55E00", "#00805E", "#B0569A"
 ORANGE, SKY = "#B07700", "#3C9DD0"
 COLORS = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY)
 SCALE = matplotlib.colormaps["viridis"]
 INK, MUTED, HAIRLINE = "#1d2129", "#5d6470", "#e3e6ea"
 
-# Narrow enough that type stays readable when a phone shows the picture 350 pixels wide.
+# Inches; text stays readable when a phone shows the figure 350 pixels wide.
 WIDTH = 5.0
 DOTS_PER_INCH = 200
 
 MISSING_GLYPH = r"Glyph (\d+) .*missing from"
-"""How matplotlib's warning begins that a font lacks a character, and which one."""
+"""Start of matplotlib's warning about a character that the font lacks."""
 
 _SETTINGS = {
     "font.family": "DejaVu Sans",
@@ -61,9 +61,9 @@ _SETTINGS = {
 
 @contextlib.contextmanager
 def mpl_style() -> Iterator[None]:
-    """Holds the house style while pictures are drawn and rendered.
+    """Sets the matplotlib style while figures are plotted and rendered.
 
-    It begins with matplotlib's defaults: the user's matplotlibrc is not for these figures.
+    It starts from matplotlib's defaults and ignores the user's matplotlibrc.
     """
     defaults = {
         name: value for name, value in matplotlib.rcParamsDefault.items() if name != "backend"
@@ -75,18 +75,18 @@ def mpl_style() -> Iterator[None]:
 
 
 def new_figure(height: float, *, width: float = WIDTH) -> Figure:
-    """Returns an empty figure, `height` inches high; only many small labels ask for more width."""
+    """Returns an empty figure of `height` by `width` inches."""
     figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
     return figure
 
 
 class Rendered(NamedTuple):
-    """A figure as a file.
+    """A rendered figure.
 
     Attributes:
-      png: the file.
-      missing: characters that no installed font has, each drawn as the same sign.
+      png: content of the PNG file.
+      missing: characters that no installed font has; each is rendered as a placeholder.
     """
 
     png: bytes
@@ -99,14 +99,14 @@ def png(figure: Figure | Animation) -> bytes:
 
 
 def render(figure: Figure | Animation) -> Rendered:
-    """Renders a figure on white; an animation as an animated PNG, which browsers play.
+    """Renders a figure on white; an animation becomes an animated PNG.
 
-    What the font of the house lacks comes from other fonts, where one of them has it.
+    Characters that the default font lacks come from other installed fonts.
     """
     if isinstance(figure, Animation):
         return Rendered(_animated_png(figure), frozenset())
     rendered = _saved(figure)
-    # To look for fonts takes time, which a page in letters that DejaVu has need not spend.
+    # The font search is slow, so it runs only if a character is missing.
     families = fonts.families_with(rendered.missing) if rendered.missing else []
     if not families:
         return rendered
@@ -139,7 +139,7 @@ def _animated_png(animation: Animation) -> bytes:
 
 
 def frame_only(axes: Axes) -> None:
-    """Turns grid, tick marks and spines off, for axes that hold an image."""
+    """Hides grid, ticks and spines, for axes that show an image."""
     axes.grid(False)
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)

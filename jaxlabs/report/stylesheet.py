@@ -1,4 +1,4 @@
-"""The page's one style sheet: readable on paper-white and at night, on a desk and on a phone."""
+"""The style sheet of the page: light and dark mode, wide and narrow screens, print."""
 
 CSS = """
 :root {
@@ -28,13 +28,13 @@ h3 { font-size: 1rem; margin: 1.75rem 0 0.5rem; }
 p { margin: 0.5rem 0; }
 .lede, figcaption, .note { color: var(--muted); }
 figcaption, .note { font-size: 0.875rem; }
-dl.headline {
+dl.stats {
   display: grid; grid-template-columns: repeat(auto-fit, minmax(9rem, 1fr)); gap: 0.75rem;
   margin: 1.25rem 0;
 }
-dl.headline div { background: var(--tint); border-radius: 0.5rem; padding: 0.7rem 0.9rem; }
-dl.headline dt { color: var(--muted); font-size: 0.8125rem; }
-dl.headline dd { margin: 0; font-size: 1.2rem; font-weight: 600; line-height: 1.3; }
+dl.stats div { background: var(--tint); border-radius: 0.5rem; padding: 0.7rem 0.9rem; }
+dl.stats dt { color: var(--muted); font-size: 0.8125rem; }
+dl.stats dd { margin: 0; font-size: 1.2rem; font-weight: 600; line-height: 1.3; }
 table { border-collapse: collapse; width: 100%; font-size: 0.875rem; line-height: 1.4; }
 th, td {
   text-align: left; vertical-align: top; padding: 0.4rem 0.9rem 0.4rem 0;
@@ -60,6 +60,7 @@ pre {
   font: 0.8125rem/1.5 ui-monospace, Menlo, Consolas, "DejaVu Sans Mono", monospace;
   white-space: pre-wrap; overflow-wrap: anywhere;
 }
+pre.wide { white-space: pre; overflow-wrap: normal; overflow-x: auto; }
 details { border-bottom: 1px solid var(--line); padding: 0.4rem 0; }
 summary { cursor: pointer; color: var(--accent); }
 @media (max-width: 36rem) {

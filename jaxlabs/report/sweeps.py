@@ -1,4 +1,4 @@
-"""What the runs of a sweep say together: figures against the settings, and the losses of all."""
+"""Plots of a sweep: metrics against the settings, and the loss of every group of runs."""
 
 import functools
 from collections.abc import Mapping, Sequence
@@ -13,18 +13,18 @@ from jaxlabs.report.figure import ReportFigure
 
 Groups = Sequence[Mapping[str, Any]]
 MAX_CURVES = 8
-"""Groups whose losses are drawn; more would hide each other."""
+"""Groups whose losses are plotted."""
 
 
 def against_settings(groups: Groups, question: str) -> ReportFigure | None:
-    """Draws each figure against the first setting: every run, means, and their deviation.
+    """Plots each metric against the first setting: single runs, means and standard deviations.
 
     Args:
       groups: `groups` of a sweep's summary.
-      question: what the runs are to answer.
+      question: the question that the sweep answers.
 
     Returns:
-      The picture, or None where nothing but the seed varies.
+      The figure, or None if only the seed varies.
     """
     names = list(groups[0]["settings"])
     if not names:
@@ -43,10 +43,10 @@ def against_settings(groups: Groups, question: str) -> ReportFigure | None:
         figure.legend(handles, labels, loc="outside upper left", ncols=2, handlelength=1.4)
     return ReportFigure(
         name="sweep",
-        title="Figures against the settings",
+        title="Metrics against settings",
         caption=(
-            f"{question} Dots: single runs. Lines: means over the seeds, with one standard "
-            "deviation to each side."
+            f"{question} Points: single runs. Lines: means over seeds; error bars: one standard "
+            "deviation."
         ),
         alt=f"{', '.join(map(humanize, metrics))} against {humanize(names[0])}.",
         figure=figure,
@@ -54,29 +54,33 @@ def against_settings(groups: Groups, question: str) -> ReportFigure | None:
 
 
 def _plot(axes: Axes, groups: Groups, names: list[str], metric: str) -> None:
-    """Draws one figure; each combination of the settings after the first has a line of its own."""
+    """Plots one metric, with one line for each combination of the other settings."""
     first, *others = names
-    values = list(dict.fromkeys(_told(group["settings"][first]) for group in groups))
+    values = list(dict.fromkeys(_format_setting(group["settings"][first]) for group in groups))
     lines: dict[str, list[Mapping[str, Any]]] = {}
     for group in groups:
-        label = ", ".join(f"{humanize(name)} {_told(group['settings'][name])}" for name in others)
+        label = ", ".join(
+            f"{humanize(name)} {_format_setting(group['settings'][name])}" for name in others
+        )
         lines.setdefault(label, []).append(group)
     for (label, members), color in zip(lines.items(), _colors(len(lines)), strict=True):
-        places = [values.index(_told(group["settings"][first])) for group in members]
-        figures = [group["metrics"][metric] for group in members]
-        for place, one in zip(places, figures, strict=True):
+        positions = [values.index(_format_setting(group["settings"][first])) for group in members]
+        statistics = [group["metrics"][metric] for group in members]
+        for position, one in zip(positions, statistics, strict=True):
             runs = _numbers(one["values"])
-            axes.plot([place] * len(runs), runs, ".", color=color, alpha=0.45, markersize=4)
-        deviations = [one["deviation"] or 0.0 for one in figures]
-        means = _numbers([one["mean"] for one in figures])
-        axes.errorbar(places, means, deviations, color=color, marker="o", markersize=4, label=label)
+            axes.plot([position] * len(runs), runs, ".", color=color, alpha=0.45, markersize=4)
+        deviations = [one["deviation"] or 0.0 for one in statistics]
+        means = _numbers([one["mean"] for one in statistics])
+        axes.errorbar(
+            positions, means, deviations, color=color, marker="o", markersize=4, label=label
+        )
     axes.set_xticks(range(len(values)), values)
     axes.set(title=humanize(metric), xlabel=humanize(first))
     axes.margins(x=0.08)
 
 
 def losses(groups: Groups, rows_by_run: Mapping[str, Rows], unit: str) -> ReportFigure | None:
-    """Draws the loss of every group on its first evaluated split, averaged over the seeds.
+    """Plots the loss of every group on its first evaluated split, averaged over the seeds.
 
     Args:
       groups: `groups` of a sweep's summary.
@@ -84,23 +88,25 @@ def losses(groups: Groups, rows_by_run: Mapping[str, Rows], unit: str) -> Report
       unit: of the loss.
 
     Returns:
-      The picture, or None where there is no evaluation to draw.
+      The figure, or None if no evaluation is logged.
     """
     figure = style.new_figure(3.6)
     axes = figure.subplots()
-    drawn = 0
+    plotted = 0
     shown = list(groups)[:MAX_CURVES]
     for group, color in zip(shown, _colors(len(shown)), strict=True):
-        curves = [_headline(rows_by_run[run]) for run in group["runs"]]
+        curves = [_monitored_loss(rows_by_run[run]) for run in group["runs"]]
         curves = [curve for curve in curves if curve[0].size]
         if not curves:
             continue
         steps = functools.reduce(np.intersect1d, [found for found, _ in curves])
         same = [values[np.isin(found, steps)] for found, values in curves]
-        label = ", ".join(f"{humanize(k)} {_told(v)}" for k, v in group["settings"].items())
+        label = ", ".join(
+            f"{humanize(k)} {_format_setting(v)}" for k, v in group["settings"].items()
+        )
         axes.plot(steps, np.mean(same, axis=0), color=color, marker="o", markersize=3, label=label)
-        drawn += steps.size > 1
-    if not drawn:
+        plotted += steps.size > 1
+    if not plotted:
         return None
     axes.set(xlabel="step", ylabel=f"loss [{unit}]")
     if np.all(np.concatenate([line.get_ydata() for line in axes.lines]) > 0):
@@ -111,33 +117,33 @@ def losses(groups: Groups, rows_by_run: Mapping[str, Rows], unit: str) -> Report
         figure.legend(loc="outside upper left", ncols=2, handlelength=1.4)
     return ReportFigure(
         name="sweep_losses",
-        title="Losses of the runs",
+        title="Loss curves of the sweep",
         caption=(
-            "Loss on the first evaluated split, mean over the seeds, at the steps that all of a "
-            "group's runs have."
+            "Loss on the first evaluated split, mean over seeds, at the steps that all runs of a "
+            "group share."
         ),
         alt="Curves of the loss against training steps, one for each combination of settings.",
         figure=figure,
     )
 
 
-def _headline(rows: Rows) -> tuple[np.ndarray, np.ndarray]:
+def _monitored_loss(rows: Rows) -> tuple[np.ndarray, np.ndarray]:
     split = next((row["split"] for row in rows if row["split"] != "train"), "train")
     return series(rows, split, "loss")
 
 
 def _colors(count: int) -> list[Any]:
-    """Returns colors told apart: the house's own while they last, else a scale."""
+    """Returns distinct colors: those of the style, or a color map if there are too few."""
     if count <= len(style.COLORS):
         return list(style.COLORS[:count])
-    return [style.SCALE(place) for place in np.linspace(0, 0.92, count)]
+    return [style.SCALE(value) for value in np.linspace(0, 0.92, count)]
 
 
 def _numbers(values: Sequence[float | None]) -> list[float]:
     return [float("nan") if value is None else value for value in values]
 
 
-def _told(value: Any) -> str:
+def _format_setting(value: Any) -> str:
     if value is None:
         return "none"
     return f"{value:g}" if isinstance(value, float) else str(value)

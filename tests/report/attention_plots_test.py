@@ -117,8 +117,8 @@ def test_close_up_makes_white_space_visible_and_prints_dollars_as_they_are():
 def test_close_up_shows_no_more_than_a_phone_can():
     arrays = attention_of(time=40, labels=["x"] * 40)
     axes = attention_plots.attention(arrays)[1].figure.axes[0]
-    assert len(axes.get_xticklabels()) == attention_plots.LABELED
-    assert axes.images[0].get_array().shape == (attention_plots.LABELED, attention_plots.LABELED)
+    assert len(axes.get_xticklabels()) == attention_plots.MAX_LABELS
+    assert axes.images[0].get_array().shape == (attention_plots.MAX_LABELS, attention_plots.MAX_LABELS)
 
 
 def test_characters_that_the_font_lacks_are_no_error():

@@ -37,7 +37,7 @@ def test_similarity_tells_its_own_description_from_others():
 
 def test_frames_say_what_is_true():
     right = np.array([[True, False, True], [False, False, True]])
-    arrays = {"texts": np.array(["a seven", "a two, thin"]), "right": right}
+    arrays = {"texts": np.array(["a seven", "a two, thin"]), "relevant": right}
     arrays["images"] = RANDOM.random((2, 3, 8, 8, 1))
     (picture,) = drawn(contrastive.retrieval, arrays)
     frames = [axes.spines["top"].get_edgecolor() for axes in picture.figure.axes]

@@ -40,7 +40,7 @@ def test_animation_plays_all_frames_and_holds_the_last():
         times.append(image.info["duration"])
     assert times == [diffusion.PER_FRAME] * 2 + [diffusion.HOLD]
     # The middle of the first sample's first pixel, as a gray value.
-    gray = (np.clip(arrays["pictures"][2, 0, 0, 0, 0], -1, 1) + 1) * 127.5
+    gray = (np.clip(arrays["images"][2, 0, 0, 0, 0], -1, 1) + 1) * 127.5
     assert np.asarray(image)[1, 1] == pytest.approx(gray, abs=0.51)
 
 
@@ -48,10 +48,10 @@ def test_sampler_quality_shows_each_sampler_and_each_floor():
     arrays = {
         "sampler": np.array(["ddim", "ancestral", "ddim"]),
         "steps": np.array([1000, 20, 20]),
-        "frechet": np.array([4.0, 9.0, 5.0]),
+        "fid": np.array([4.0, 9.0, 5.0]),
         "count": np.array([2000, 10_000, 10_000]),
-        "floor_count": np.array([10_000, 2000]),
-        "floor_frechet": np.array([1.0, 2.0]),
+        "real_data_count": np.array([10_000, 2000]),
+        "real_data_fid": np.array([1.0, 2.0]),
     }
     (picture,) = diffusion.sampler_quality(arrays)
     (axes,) = picture.figure.axes
@@ -97,7 +97,7 @@ def test_misclassified_pictures_bear_both_classes():
     arrays = {
         "images": np.zeros((2, 8, 8, 1)),
         "labels": np.array(["4", "7"]),
-        "taken": np.array(["9", "1"]),
+        "predicted": np.array(["9", "1"]),
         "errors": np.array(62),
         "count": np.array(10_000),
     }

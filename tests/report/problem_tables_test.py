@@ -3,14 +3,14 @@
 from jaxlabs.report import problem_tables
 
 ROW = {"theme": "sums", "ours": 2.0, "exact": 2.0, "difference": 0.0}
-RIGHT = ROW | {"problem": "1 + 1", "write_up": None, "write_up_from": "", "mark": ""}
-WRONG = RIGHT | {"write_up": 2.5, "write_up_from": "printed", "mark": "It is 2."}
+RIGHT = ROW | {"problem": "1 + 1", "reference": None, "reference_from": "", "erratum": ""}
+WRONG = RIGHT | {"reference": 2.5, "reference_from": "printed", "erratum": "It is 2."}
 
 
 def test_an_error_stands_once_with_the_first_number_that_it_makes_wrong():
     rows = [RIGHT | {"printed": ""}]
     rows += [WRONG | {"problem": name, "printed": "2.50"} for name in ("2 * 1", "2 / 1")]
-    metrics = {"marked": 3.0, "errors": 2.0}
+    metrics = {"wrong_values": 3.0, "errors": 2.0}
     said = {"theme": "sums", "printed": "0 < 0.", "right": "0 = 0.", "error": True}
     page = problem_tables.problems(
         {"problems": rows, "statements": [said, said | {"error": False}], "metrics": metrics}
@@ -27,7 +27,7 @@ def test_an_error_stands_once_with_the_first_number_that_it_makes_wrong():
 
 
 def test_a_summary_written_without_printed_digits_and_statements_is_shown():
-    page = problem_tables.problems({"problems": [RIGHT, WRONG], "metrics": {"marked": 1.0}})
+    page = problem_tables.problems({"problems": [RIGHT, WRONG], "metrics": {"wrong_values": 1.0}})
     assert ">2.5000<" in page
     assert "numbers and statements" not in page
     assert "in words" not in page

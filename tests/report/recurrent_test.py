@@ -19,7 +19,7 @@ def clipping_arrays(last):
         "loss": loss,
         "norm": np.ones_like(loss),
         **{"baseline": np.array(0.2), "grad_clip_norm": np.array(0.5), "rate": np.array(0.1)},
-        **{"radius": np.array(1.2), "length": np.array(20), "blown_up": np.array(10.0)},
+        **{"radius": np.array(1.2), "length": np.array(20), "divergence_threshold": np.array(10.0)},
     }
 
 

@@ -12,7 +12,7 @@ def texts_of(figure):
 
 def pattern(kind, predicted, right, backbone="gru", bidirectional=True):
     arrays = {"kind": kind, "backbone": backbone, "bidirectional": bidirectional}
-    arrays |= {"source": SOURCE, "predicted": predicted, "right": right}
+    arrays |= {"source": SOURCE, "predicted": predicted, "target": right}
     arrays = {name: np.array(value) for name, value in arrays.items()}
     with style.mpl_style():
         (picture,) = sequence_patterns.pattern(arrays)
@@ -60,7 +60,7 @@ def test_wrong_tags_are_underlined_with_the_right_one_below():
     words = np.array([["we", "met", "paris", ""], ["paris", "sleeps", "here", "again"]])
     right = np.array([["O", "O", "B-PER", ""], ["B-PER", "O", "O", "O"]])
     predicted = np.array([["O", "O", "B-LOC", ""], ["B-PER", "O", "O", "O"]])
-    arrays = {"words": words, "right": right, "predicted": predicted}
+    arrays = {"words": words, "target": right, "predicted": predicted}
     with style.mpl_style():
         (picture,) = sequence_patterns.tagged_words(
             arrays | {"splits": np.array(["test", "long"])}

@@ -114,7 +114,7 @@ def only_bundled_fonts(monkeypatch):
     folder = matplotlib.get_data_path()
     bundled = [entry for entry in fontManager.ttflist if entry.fname.startswith(folder)]
     monkeypatch.setattr(fontManager, "ttflist", bundled)
-    monkeypatch.setattr(fonts, "_notice_new_fonts", lambda: None)
+    monkeypatch.setattr(fonts, "_add_new_fonts", lambda: None)
 
 
 def labeled(*labels):
