@@ -3,16 +3,77 @@
 from collections.abc import Mapping
 from typing import Any
 
-METRICS: dict[str, str] = {}
+METRICS: dict[str, str] = {
+    "fair coins": "uniform Bernoulli",
+    "independent pixels": "independent Bernoulli",
+    "perfect knowledge": "optimal",
+    "frechet": "fid",
+    "unsure": "prediction_entropy",
+    "judge_accuracy": "classifier_accuracy",
+    "nearest_to_test_picture": "nearest_to_test_image",
+    "claim_better_on_test_pictures": "claim_better_on_test_images",
+    "claim_noise_regularises": "claim_noise_regularizes",
+    "runs_blown_up_without_clipping": "runs_diverged_without_clipping",
+    "runs_blown_up_with_clipping": "runs_diverged_with_clipping",
+    "cell_path_held_error": "cell_path_stop_gradient_error",
+    "gap_loss_before": "masked_loss_before",
+    "gap_loss_after": "masked_loss_after",
+    "marked": "wrong_values",
+    "loss_shared_rule_the_same_everywhere": "loss_shared_rule_position_independent",
+    "loss_shared_rule_its_own_at_every_position": "loss_shared_rule_position_dependent",
+    "loss_unshared_rule_the_same_everywhere": "loss_unshared_rule_position_independent",
+    "loss_unshared_rule_its_own_at_every_position": "loss_unshared_rule_position_dependent",
+    "loss_shared_told_the_position_rule_the_same_everywhere": (
+        "loss_shared_position_input_rule_position_independent"
+    ),
+    "loss_shared_told_the_position_rule_its_own_at_every_position": (
+        "loss_shared_position_input_rule_position_dependent"
+    ),
+}
 """Metrics, old name -> new name; after a split's name too: `test_<old>` becomes `test_<new>`."""
 
-SPLITS: dict[str, str] = {}
+METRIC_PREFIXES = {"floor": "real_data", "specialisation_of": "specialization_of"}
+"""Beginnings of names of metrics, `<old>_...` -> `<new>_...`."""
+
+SPLITS = {"longer": "long", "whole_text": "train_and_val"}
 """Splits of the data set, old name -> new name; in names of metrics too."""
 
-ARRAY_FILES: dict[str, str] = {}
+ARRAY_FILES = {"neighbours": "neighbors"}
 """Files `arrays/<name>.npz`, old name -> new name."""
 
-ARRAY_KEYS: dict[str, dict[str, str]] = {}
+ARRAY_KEYS = {
+    "forward_process": {"pictures": "images"},
+    "trajectory": {"pictures": "images"},
+    "animation": {"pictures": "images"},
+    "latent_map": {"pictures": "images"},
+    "batch_noise": {"pictures": "num_images"},
+    "window_attention": {"rival": "case"},
+    "attention_heads": {"specialisation": "specialization"},
+    "worked_batch_norm": {"normalised": "normalized"},
+    "clipping": {"clip_norm": "grad_clip_norm", "blown_up": "divergence_threshold"},
+    "memory_adding": {"hidden": "hidden_size"},
+    "memory_copying": {"hidden": "hidden_size"},
+    "cell_paths": {"held_error": "stop_gradient_error"},
+    "gates": {"marks": "markers"},
+    "sampler_quality": {
+        "frechet": "fid",
+        "unsure": "prediction_entropy",
+        "floor_count": "real_data_count",
+        "floor_frechet": "real_data_fid",
+    },
+    "misclassified": {"taken": "predicted"},
+    "retrieval": {"right": "relevant"},
+    "sequence_pattern": {"right": "target"},
+    "tagged_words": {"right": "target"},
+    "norm_training": {
+        "claim_better_on_test_pictures": "claim_better_on_test_images",
+        "claim_noise_regularises": "claim_noise_regularizes",
+    },
+    "activation_scale": {
+        "claim_better_on_test_pictures": "claim_better_on_test_images",
+        "claim_noise_regularises": "claim_noise_regularizes",
+    },
+}
 """Arrays in `arrays/<name>.npz`, by the new name of the file: old name -> new name."""
 
 CONFIG_KEYS = {"why_not": "not_comparable_reason"}
@@ -21,11 +82,23 @@ CONFIG_KEYS = {"why_not": "not_comparable_reason"}
 SUMMARY_KEYS = {"compared": "comparison"}
 """Keys of summary.json."""
 
-COMPARISON_KEYS = {"why_not": "not_comparable_reason"}
+COMPARISON_KEYS = {"why_not": "not_comparable_reason", "figure": "quantity"}
 """Keys of one comparison with a published result, in summary.json and results.json."""
 
 GROUP_KEYS = {"figures": "metrics"}
 """Keys of one group of a sweep's runs, in summary.json."""
+
+CLAIM_KEYS = {"found": "evidence"}
+"""Keys of one claim of the lab `normalization`, in summary.json."""
+
+PROBLEM_KEYS = {"write_up": "reference", "write_up_from": "reference_from", "mark": "erratum"}
+"""Keys of one value of the lab `worked_problems`, in summary.json."""
+
+CHECKPOINT_KEYS = {"vocabulary": "data_spec"}
+"""Keys of the metadata of a checkpoint and of an exported file."""
+
+DATA_SPEC_KEYS = {"shown": "examples"}
+"""Keys of `DataModule.data_spec`, which is part of that metadata."""
 
 
 def metric(name: str) -> str:
@@ -36,7 +109,7 @@ def metric(name: str) -> str:
     settings, colon, name = name.rpartition(": ")
     if name in METRICS:
         return settings + colon + METRICS[name]
-    for old, new in SPLITS.items():
+    for old, new in (METRIC_PREFIXES | SPLITS).items():
         if name.startswith(f"{old}_"):
             name = new + name.removeprefix(old)
             break
@@ -54,6 +127,14 @@ def row(stored: Mapping[str, Any]) -> dict[str, Any]:
     return renamed | {"split": SPLITS.get(split, split)} if isinstance(split, str) else renamed
 
 
+def checkpoint(stored: Any) -> Any:
+    """Returns the metadata of a checkpoint or of an exported file under the present names."""
+    content = _keys(stored, CHECKPOINT_KEYS)
+    if isinstance(content, dict) and "data_spec" in content:
+        content["data_spec"] = _keys(content["data_spec"], DATA_SPEC_KEYS)
+    return content
+
+
 def config(stored: Any) -> Any:
     """Returns the content of config.json under the present names."""
     return _keys(stored, CONFIG_KEYS)
@@ -69,14 +150,14 @@ def summary(stored: Any) -> Any:
         "results": _comparison,
         "groups": _group,
         "runs": _metrics_entry,
+        "claims": lambda item: _keys(item, CLAIM_KEYS),
+        "problems": lambda item: _keys(item, PROBLEM_KEYS),
     }
     for name, rename in rows.items():
         if isinstance(content.get(name), list):
             content[name] = [rename(item) for item in content[name]]
     if isinstance(content.get("baselines"), dict):
-        content["baselines"] = {
-            SPLITS.get(split, split): value for split, value in content["baselines"].items()
-        }
+        content["baselines"] = {metric(name): value for name, value in content["baselines"].items()}
     return _metrics_entry(content)
 
 
