@@ -6,12 +6,12 @@ from typing import Any
 import numpy as np
 
 from jaxlabs.analysis.benchmark.worker import Work
-from jaxlabs.data.dataset import Data
+from jaxlabs.data.dataset import DataModule
 from jaxlabs.peers import numpy_sparse_autoencoder
 from jaxlabs.training.run_config import RunConfig
 
 
-def whole_set_training(config: RunConfig, load_data: Callable[[Any], Data]) -> Work:
+def full_batch_training(config: RunConfig, load_data: Callable[[Any], DataModule]) -> Work:
     """Trains from the start until scipy's L-BFGS has converged, in float64."""
     patches, ended = _patches(config, load_data), {}
 
@@ -21,15 +21,15 @@ def whole_set_training(config: RunConfig, load_data: Callable[[Any], Data]) -> W
         )
         ended.update(cost=float(cost), iterations=steps)
 
-    return Work(run, figures=lambda: ended)
+    return Work(run, extra_metrics=lambda: ended)
 
 
-def whole_set_gradient(config: RunConfig, load_data: Callable[[Any], Data]) -> Work:
+def full_batch_gradient(config: RunConfig, load_data: Callable[[Any], DataModule]) -> Work:
     """Computes the cost of the whole set and its gradient once."""
     patches = _patches(config, load_data)
     theta = numpy_sparse_autoencoder.initial(config.model, config.seed)
     return Work(lambda: numpy_sparse_autoencoder.cost_and_gradient(theta, patches, config.model))
 
 
-def _patches(config: RunConfig, load_data: Callable[[Any], Data]) -> np.ndarray:
+def _patches(config: RunConfig, load_data: Callable[[Any], DataModule]) -> np.ndarray:
     return load_data(config).train.arrays["patches"].astype(np.float64)

@@ -88,23 +88,23 @@ def classifier_training(
 
 
 def unet_training(config: RunConfig, shape: tuple[int, int, int], mode: Mode) -> Work:
-    """Takes training steps of a diffusion model: times and noise are drawn anew for each."""
+    """Takes training steps of a diffusion model: times and noise are resampled for each."""
     import torch
 
-    unet, pictures = _unet(config, shape, config.batch_size)
+    unet, images = _unet(config, shape, config.batch_size)
     left = torch.from_numpy(alphas_cumprod(config.diffusion)).float()
 
     def loss(unet: Any) -> torch.Tensor:
         t = torch.randint(len(left), (config.batch_size,))
-        noise = torch.randn_like(pictures)
+        noise = torch.randn_like(images)
         share = left[t][:, None, None, None]
-        noisy = share.sqrt() * pictures + (1 - share).sqrt() * noise
+        noisy = share.sqrt() * images + (1 - share).sqrt() * noise
         return torch.nn.functional.mse_loss(unet(noisy, t).float(), noise)
 
     return _training(build_step(unet, loss, config.optimization, mode))
 
 
-def picture_sampling(
+def image_sampling(
     config: RunConfig, shape: tuple[int, int, int], batch_size: int, steps: int, mode: Mode
 ) -> Work:
     """Takes steps of ancestral sampling."""
@@ -176,15 +176,15 @@ def attention(num_heads: int, head_dim: int, length: int, window: int | None, mo
 
 
 def _unet(config: RunConfig, shape: tuple[int, int, int], batch_size: int) -> Any:
-    """Returns a U-Net and pictures, both with channels last in memory."""
+    """Returns a U-Net and images, both with channels last in memory."""
     import torch
 
     from jaxlabs.peers.torch_unet import build_unet
 
     height, width, channels = shape
     unet = build_unet(config.model, channels, config.diffusion.num_timesteps)
-    pictures = torch.rand(batch_size, channels, height, width) * 2 - 1
-    return (part.to(memory_format=torch.channels_last) for part in (unet, pictures))
+    images = torch.rand(batch_size, channels, height, width) * 2 - 1
+    return (part.to(memory_format=torch.channels_last) for part in (unet, images))
 
 
 def _tokens(vocabulary_size: int, rows: int, columns: int) -> Any:
@@ -205,4 +205,4 @@ def _training(step: Callable[[], float]) -> Work:
     def run() -> None:
         last["loss"] = step()
 
-    return Work(run, figures=lambda: last)
+    return Work(run, extra_metrics=lambda: last)

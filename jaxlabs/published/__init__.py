@@ -1,4 +1,4 @@
-"""Every published figure that a run is compared with, once, with the document it came from."""
+"""All published results that runs are compared with, each with its source."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -19,19 +19,19 @@ CURVES: tuple[PublishedCurve, ...] = (*speeches.CURVES, *ddpm.CURVES)
 def compare(
     experiment: str, preset: str, metrics: Mapping[str, float], *, not_comparable_reason: str = ""
 ) -> list[dict[str, Any]]:
-    """Sets a run's figures against the published ones of its experiment and preset.
+    """Compares the metrics of a run with the published results of its experiment and preset.
 
     Args:
       experiment: name of the experiment.
-      preset: name of the preset; one without published figures gives no rows.
-      metrics: our figures by name; `parameters` and `seconds` count among them.
-      not_comparable_reason: what makes the whole run differ from the published ones (other data,
-        other steps); empty when nothing does.
+      preset: name of the preset; without published results there are no rows.
+      metrics: our metrics by name, including `parameters` and `seconds`.
+      not_comparable_reason: why the whole run differs from the published one (other data, other
+        steps); empty if it does not.
 
     Returns:
-      Rows `figure, metric, unit, published, ours, source, comparable, not_comparable_reason, note`,
-      plain values fit for JSON. `ours` is None where the run has no such figure;
-      `not_comparable_reason` is empty where comparable, and `note` holds how the document measured.
+      Rows `quantity, metric, unit, published, ours, source, comparable, not_comparable_reason,
+      note`, JSON values. `ours` is None if the run lacks the metric; `not_comparable_reason` is
+      empty if comparable; `note` describes the measurement of the source.
     """
     records = [r for r in PUBLISHED_RESULTS if r.experiment == experiment and preset in r.presets]
     return compare_with(records, metrics, not_comparable_reason)

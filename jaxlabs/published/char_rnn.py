@@ -1,7 +1,7 @@
-"""Figures of recurrent character models on tiny Shakespeare.
+"""Published results of recurrent character models on tiny Shakespeare.
 
-karpathy/char-rnn's README states no validation loss for this text. What is quoted elsewhere are
-names of checkpoints, of sizes unknown and of the last 5 % of the text.
+The README of karpathy/char-rnn states no validation loss for this text. Values quoted elsewhere are
+names of checkpoints of unknown size, evaluated on the last 5% of the text.
 """
 
 from jaxlabs.published.records import Published
@@ -19,8 +19,9 @@ PUBLISHED_RESULTS = tuple(
         source=MINIMAL,
         comparable=True,
         note=(
-            "the same text in nanoGPT's split, read in windows; the best of evaluations every 25"
-            " steps; three blocks of width 384, each with a convolution and an MLP around the cell"
+            "same text and nanoGPT's split, evaluated in windows; best of evaluations every 25"
+            " steps; three blocks of dimension 384, each with a convolution and an MLP around the"
+            " cell"
         ),
     )
     for name, value in (("minimal GRU", 1.548), ("minimal LSTM", 1.555))

@@ -1,15 +1,15 @@
-"""Figures of diffusion on MNIST."""
+"""Published results of diffusion on MNIST."""
 
 from jaxlabs.published.records import Published, PublishedCurve
 
 WRITE_UP = "course write-ups of diffusion on MNIST (unpublished)"
-TWIN = "a PyTorch twin of the reference network, in bfloat16"
+PORT = "a PyTorch port of the reference network, in bfloat16"
 EPOCH = 469
 """Steps of one epoch: 60,000 digits in batches of 128."""
 
 FIRST_RUN = (0.0766, 0.0373, 0.0332, 0.0308, 0.0291, 0.0280, 0.0272, 0.0268, 0.0259, 0.0258)
 SECOND_RUN = (0.0795, 0.0372)
-TWIN_RUN = (0.0708, 0.0357)
+PORT_RUN = (0.0708, 0.0357)
 MEAN = "mean squared error of the noise per pixel, averaged over the steps of an epoch"
 
 PUBLISHED_RESULTS = (
@@ -34,7 +34,7 @@ PUBLISHED_RESULTS = (
             unit="squared error",
             source=WRITE_UP,
             comparable=True,
-            note=f"{MEAN}; that pictures were scaled to [-1, 1] is inferred",
+            note=f"{MEAN}; scaling of images to [-1, 1] is inferred",
         )
         for epoch in (1, 2, 5, 10)
     ),
@@ -52,11 +52,11 @@ CURVES = tuple(
         source=source,
         note=MEAN,
         label=label,
-        masked_mean=EPOCH,
+        window=EPOCH,
     )
     for values, source, label in (
         (FIRST_RUN, WRITE_UP, "write-up"),
-        (SECOND_RUN, WRITE_UP, "its second run"),
-        (TWIN_RUN, TWIN, "PyTorch twin"),
+        (SECOND_RUN, WRITE_UP, "write-up, second run"),
+        (PORT_RUN, PORT, "PyTorch port"),
     )
 )

@@ -1,4 +1,4 @@
-"""Figures of the character GPT."""
+"""Published results of the character GPT."""
 
 from jaxlabs.published.records import Published
 
@@ -15,7 +15,7 @@ PUBLISHED_RESULTS = (
         unit="parameters",
         source=WRITE_UP,
         comparable=True,
-        note="65 characters; positions are fixed and hold no parameters",
+        note="65 characters; position encodings are fixed, without parameters",
     ),
     Published(
         experiment="gpt",
@@ -26,7 +26,7 @@ PUBLISHED_RESULTS = (
         unit="nats",
         source=WRITE_UP,
         comparable=True,
-        note="read as the loss of the training steps, dropout on, since it lies above the other",
+        note="interpreted as the training loss with dropout, since it is above the other loss",
     ),
     Published(
         experiment="gpt",
@@ -38,8 +38,8 @@ PUBLISHED_RESULTS = (
         source=WRITE_UP,
         comparable=False,
         note=(
-            "it lies below the write-up's own training loss, and far below any loss on unseen text "
-            "of a model this size; it agrees with windows that were trained on; ours are held out"
+            "below the write-up's own training loss and far below any held-out loss of a model of "
+            "this size; consistent with training windows; ours is held out"
         ),
     ),
     Published(
@@ -51,7 +51,7 @@ PUBLISHED_RESULTS = (
         unit="seconds",
         source=WRITE_UP,
         comparable=False,
-        note="ours is another machine",
+        note="another machine",
     ),
     Published(
         experiment="gpt",
@@ -63,8 +63,8 @@ PUBLISHED_RESULTS = (
         source=f"{NANOGPT}, train_shakespeare_char",
         comparable=True,
         note=(
-            "same split; 10.7 M parameters and a context of 256; the best of 5000 steps, estimated "
-            "on random windows"
+            "same split; 10.7 M parameters, context length 256; best of 5000 steps, estimated on "
+            "random windows"
         ),
     ),
     Published(
@@ -76,6 +76,6 @@ PUBLISHED_RESULTS = (
         unit="nats",
         source=f"{NANOGPT}, CPU recipe",
         comparable=True,
-        note="same split, 4 blocks of width 128, context 64; estimated on random windows",
+        note="same split; 4 blocks, dimension 128, context length 64; estimated on random windows",
     ),
 )

@@ -1,4 +1,4 @@
-"""What a published figure is, and a run's figures set against it."""
+"""Records of published results, and their comparison with the metrics of a run."""
 
 import dataclasses
 from collections.abc import Iterable, Mapping
@@ -7,18 +7,18 @@ from typing import Any
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Published:
-    """One figure as its document states it.
+    """One published result.
 
     Attributes:
-      experiment: the command under `experiments/` that the figure belongs to.
-      presets: the presets of that command that are set against it.
-      figure: what the document calls it, in a few words.
-      metric: our name for it, a key of the summary's `metrics`, or `parameters` or `seconds`.
-      value: the figure, in `unit`.
+      experiment: name of the lab under `experiments/`.
+      presets: presets of the lab that are compared with it.
+      quantity: name of the quantity in the report.
+      metric: our metric, a key of the summary's `metrics`, or `parameters` or `seconds`.
+      value: the published value, in `unit`.
       unit: "nats" (per target), "seconds", "parameters", "perplexity", "share" (0 to 1), ...
       source: the document.
-      comparable: whether both figures measure the same thing in the same way.
-      note: how the document measured; where not comparable, why not.
+      comparable: whether both are measured in the same way.
+      note: measurement of the source; if not comparable, the reason.
     """
 
     experiment: str
@@ -34,20 +34,20 @@ class Published:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class PublishedCurve:
-    """A figure that a document states at several steps of a run.
+    """A published learning curve.
 
     Attributes:
       experiment: see `Published`.
       presets: see `Published`.
-      split: our split, as in metrics.jsonl, whose rows it is set against.
-      metric: our name for the figure, a key of those rows.
-      steps: the optimizer steps that the values belong to, rising.
-      values: one for every step, in `unit`.
+      split: our split in metrics.jsonl.
+      metric: our metric in these rows.
+      steps: optimizer steps of the values, increasing.
+      values: one per step, in `unit`.
       unit: see `Published`.
       source: the document.
-      note: how the document measured, and what differs.
-      label: what the report calls the values.
-      masked_mean: a value is the mean over so many steps, up to its own; 1: that of its step.
+      note: measurement of the source, and differences.
+      label: legend entry in the report.
+      window: number of steps, up to its own, over which a value is the mean.
     """
 
     experiment: str
@@ -60,7 +60,7 @@ class PublishedCurve:
     source: str
     note: str
     label: str = "published"
-    masked_mean: int = 1
+    window: int = 1
 
     def __post_init__(self) -> None:
         if len(self.steps) != len(self.values):

@@ -1,4 +1,4 @@
-"""Figures of the two speech labs: who says it, and what would they say next."""
+"""Published results of the two speech labs: speaker classification and language model."""
 
 from jaxlabs.published.records import Published, PublishedCurve
 
@@ -6,8 +6,8 @@ WRITE_UP = "course write-up of the speeches lab (unpublished; UCSD CSE 256, assi
 SPEAKERS = {"obama": "Obama", "wbush": "W. Bush", "hbush": "H. Bush"}
 
 PERPLEXITY = (
-    "exp of the mean loss over windows of one block side by side, in which early words have few "
-    "others to their left; ours is measured likewise"
+    "exp of the mean loss over adjacent windows of one block, whose first words have little "
+    "context; ours is measured in the same way"
 )
 AT_500 = {
     "reference": {"train_text": 162.97, "obama": 375.02, "wbush": 476.34, "hbush": 414.64},
@@ -16,11 +16,10 @@ AT_500 = {
 AT_1 = {"train_text": 6489.78, "obama": 6421.51, "wbush": 6602.67, "hbush": 6504.76}
 
 ACCURACY = (
-    "one run; the last epoch, not one picked on the test set. 551 of the 750 test sentences stand "
-    "word for word in the training file, so it tells memory as much as understanding; test_unseen "
-    "holds the others"
+    "one run, last epoch, not selected on the test set. 551 of the 750 test sentences also occur "
+    "in the training file, so it measures memorization as well; test_unseen holds the others"
 )
-EPOCH = 131  # steps that hold every training sentence once
+EPOCH = 131  # steps of one epoch
 
 
 def _accuracy(quantity: str, metric: str, value: float, comparable: bool, note: str) -> Published:
@@ -47,7 +46,7 @@ PUBLISHED_RESULTS = (
         unit="parameters",
         source=WRITE_UP,
         comparable=True,
-        note="a table of 5,755 words, of which our tokenizer leaves some unused",
+        note="an embedding table of 5,755 words, some unused by our tokenizer",
     ),
     _accuracy("test accuracy, last epoch", "test_accuracy", 0.8467, True, ACCURACY),
     _accuracy(
@@ -58,7 +57,7 @@ PUBLISHED_RESULTS = (
         "test_accuracy",
         0.8760,
         False,
-        "epoch 14 of 15, picked by the test accuracy itself; ours is the last epoch's",
+        "epoch 14 of 15, selected on the test accuracy; ours is the last epoch",
     ),
     Published(
         experiment="speech_lm",
@@ -69,7 +68,7 @@ PUBLISHED_RESULTS = (
         unit="parameters",
         source=WRITE_UP,
         comparable=True,
-        note="a table of 5,755 words, of which our tokenizer leaves some unused",
+        note="an embedding table of 5,755 words, some unused by our tokenizer",
     ),
     *(
         Published(
@@ -98,7 +97,7 @@ CURVES = (
         values=(0.3333, 0.8760, 0.8467),
         unit="share",
         source=WRITE_UP,
-        note="epochs 1, 14 and 15; the first is what always naming one speaker scores",
+        note="epochs 1, 14 and 15; epoch 1 equals the majority-class accuracy",
     ),
     PublishedCurve(
         experiment="speech_classifier",

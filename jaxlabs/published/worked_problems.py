@@ -1,15 +1,15 @@
-"""Pen-and-paper problems of deep learning: what is given, and what the write-up prints as answers.
+"""Worked problems of deep learning: their inputs, and the answers printed in the write-up.
 
-What is marked `SOURCE` is the homework's own; where it states a claim without numbers, what is
-marked `CHOSEN` puts it into numbers. A printed number is a string, since its digits say how far it
-is rounded; one without decimals is exact. Exact numbers are computed elsewhere, never typed in;
-where a printed one is wrong, a comment has what is right.
+`SOURCE` marks inputs of the homework; `CHOSEN` marks inputs chosen here for claims that it states
+without numbers. Printed values are strings, because their digits give the rounding; one without
+decimals is exact. Exact values are computed elsewhere; a comment gives the correct value where a
+printed one is wrong.
 """
 
 from typing import NamedTuple
 
 SOURCE = "an unpublished homework of a deep-learning course"
-CHOSEN = "chosen here, to put a claim of the homework into numbers"
+CHOSEN = "chosen here, for a claim that the homework states without numbers"
 
 Row = tuple[float, ...]
 Matrix = tuple[Row, ...]
@@ -19,7 +19,7 @@ PrintedMatrix = tuple[Printed, ...]
 IDENTITY: Matrix = ((1, 0), (0, 1))
 SWAP: Matrix = ((0, 1), (1, 0))
 
-# Attention by hand (SOURCE); d_k is the number of columns.
+# Scaled dot-product attention (SOURCE); d_k is the number of columns.
 QUERY, KEY, VALUE = IDENTITY, ((1, 1), (1, 0)), ((2, 0), (0, 1))
 PRINTED_SCORES: PrintedMatrix = (("1", "1"), ("1", "0"))
 PRINTED_WEIGHTS: PrintedMatrix = (("0.5", "0.5"), ("0.670", "0.330"))
@@ -38,14 +38,14 @@ PRINTED_TWO_HEADS: PrintedMatrix = (
     ("0.3302", "0.6698", "0.3302", "0.6698"),
 )
 
-# Weights whose variance tells how sharp they are (SOURCE): name -> (weights, printed variance).
+# Weights whose variance measures their sharpness (SOURCE): name -> (weights, printed variance).
 SHARPNESS: dict[str, tuple[Row, str]] = {
     "even": ((0.25, 0.25, 0.25, 0.25), "0"),
     "sharp": ((0.97, 0.01, 0.01, 0.01), "0.18"),  # 0.1728
     "one-hot": ((1.0, 0.0, 0.0, 0.0), "0.1875"),
 }
 
-# One key stands out by a deviation of its dot, which is the root of this d_k; CHOSEN.
+# One key's score is larger by one standard deviation, the square root of this d_k (CHOSEN).
 LARGE_D_K, KEYS = 64, 4
 
 # Two updates by SGD and by momentum (SOURCE).
@@ -79,8 +79,8 @@ STATED_ENTRY = (0, 1)
 PRINTED_MEAN, PRINTED_VARIANCE = "5.0", "6.5"
 MISPRINT = (1, 0, 1)  # this number of the samples ...
 MEANT = 6.0  # ... gives the printed mean and variance exactly when it is this one (CHOSEN)
-# The table of normalized values. Of these 24, 15 are off in the fourth decimal: 14 plainly, and
-# 0.0932 by a hair (0.09325048). Of the test sample's six, two are: -0.3244 and 0.6547 are right.
+# The table of normalized values. 15 of these 24 are wrong in the fourth decimal, 0.0932 only just
+# (0.09325048), and two of the six of the test sample (correct: -0.3244 and 0.6547).
 PRINTED_NORMALIZED: tuple[PrintedMatrix, ...] = (
     (("-0.9735", "0", "-1.0910"), ("1.2649", "-1.0261", "1.0910")),
     (("0", "0.3922", "1.5274"), ("-1.2649", "0.0932", "0.6546")),
@@ -91,14 +91,14 @@ PRINTED_NORMALIZED_TEST: tuple[PrintedMatrix | None, ...] = (
     (("-0.3245", "-0.3922", "0.2182"), ("0", "-0.2798", "0.6546")),
     None,  # not on record
 )
-PRINTED_IN_TEXT = "-0.9733"  # the first of all these again, where it is right
+PRINTED_IN_TEXT = "-0.9733"  # the first of these values again, correct there
 
 # Contrastive learning (CHOSEN; the homework has formulas): cosines of three images and three texts.
 COSINES: Matrix = ((0.9, 0.3, -0.2), (0.1, 0.7, 0.5), (0.4, -0.1, 0.8))
 TEMPERATURE = 0.5
 TEMPERATURES: Row = (0.07, 0.2, 1.0)
 SIGLIP_SCALE, SIGLIP_BIAS = 10.0, -10.0  # Zhai et al. 2023, at the start of training
-RAISED, RAISED_BY = (2, 1), 0.5  # one cosine, and what it is raised by
+RAISED, RAISED_BY = (2, 1), 0.5  # one cosine, and its increase
 
 # The softmax of multiples of one vector (SOURCE): factor -> the shares.
 LOGITS: Row = (1, 2, 3)
@@ -120,13 +120,13 @@ POSTERIOR_GUESS: Row = (0.5, 0.6)
 
 
 class Statement(NamedTuple):
-    """What the homework states in words or symbols, beside what holds.
+    """A statement of the homework in words or symbols, with the correct one.
 
     Attributes:
-      theme: what the statement is about.
-      printed: as the homework has it, shortened.
-      right: what holds.
-      error: whether the homework is wrong there.
+      theme: topic of the statement.
+      printed: the statement of the homework, shortened.
+      right: the correct statement.
+      error: whether the homework is wrong.
     """
 
     theme: str
@@ -135,26 +135,26 @@ class Statement(NamedTuple):
     error: bool = True
 
 
-# Statements (SOURCE) that no single number stands for.
+# Statements (SOURCE) without a single value.
 STATEMENTS = (
     Statement(
         "a two-step network",
         "dh2/dw_h = 2",
-        "Right for the h0 = 0 of the problem. In general it is h1 + w_h h0; the homework has the"
-        " full recurrence too, in its 2.3.",
+        "Correct for h0 = 0 as in the problem. In general it is h1 + w_h h0; section 2.3 of the"
+        " homework has the full recurrence.",
         error=False,
     ),
     Statement(
         "a two-step network",
         "At rate 0.1 the first step overshoots the minimum.",
-        "True: 0.62 > 0.5. The steps converge all the same.",
+        "Correct: 0.62 > 0.5. The steps still converge.",
         error=False,
     ),
     Statement(
         "a two-step network",
         "Rates of 1 and 3 might struggle to converge.",
-        "Too mild: both diverge. A step multiplies the distance from the minimum by 1 - 16 rate,"
-        " which is -15 and -47; the border is the rate 0.125.",
+        "Both diverge. A step multiplies the distance from the minimum by 1 - 16 rate, which is"
+        " -15 and -47; the limit is the rate 0.125.",
     ),
     Statement(
         "a two-step network",

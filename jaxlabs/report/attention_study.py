@@ -146,11 +146,11 @@ def depth(arrays: Arrays) -> list[ReportFigure]:
     figure = style.new_figure(6.2)
     upper, lower = figure.subplots(2, sharex=True)
     for index, name in enumerate(variants):
-        look = {"color": COLORS[index], "marker": MARKERS[index]}
+        line_style = {"color": COLORS[index], "marker": MARKERS[index]}
         for axes, values in ((upper, arrays["final_loss"]), (lower, arrays["gradient_norm"])):
             middle = np.median(values[index], axis=-1)
             label = name if axes is upper else None
-            axes.plot(depths, middle, label=label, **look)
+            axes.plot(depths, middle, label=label, **line_style)
             axes.fill_between(
                 depths,
                 *np.quantile(values[index], [0, 1], axis=-1),

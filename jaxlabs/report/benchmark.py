@@ -41,11 +41,11 @@ def ratios(arrays: Arrays) -> list[ReportFigure]:
     axes.set_xlim(low, high)
     axes.minorticks_off()
     used = [name for name in PRECISIONS if name in arrays["precision"]]
-    look = {"linestyle": "none", "marker": "o"}
+    line_style = {"linestyle": "none", "marker": "o"}
     handles = [
-        *(Line2D([], [], color=PRECISIONS[name], label=name, **look) for name in used),
-        Line2D([], [], color=style.INK, label="ours", **look),
-        Line2D([], [], color=style.INK, markerfacecolor="none", label="peer", **look),
+        *(Line2D([], [], color=PRECISIONS[name], label=name, **line_style) for name in used),
+        Line2D([], [], color=style.INK, label="ours", **line_style),
+        Line2D([], [], color=style.INK, markerfacecolor="none", label="peer", **line_style),
     ]
     options = {"handlelength": 0.8, "columnspacing": 1.0, "handletextpad": 0.4, "fontsize": 8.5}
     figure.legend(handles=handles, loc="outside upper left", ncols=len(handles), **options)
@@ -76,11 +76,11 @@ def window_attention(arrays: Arrays) -> list[ReportFigure]:
         chosen = arrays["case"] == name
         order = np.argsort(arrays["length"][chosen])
         length = arrays["length"][chosen][order]
-        look = {"color": color, "marker": marker, "markersize": 5}
-        look["linestyle"] = "solid" if name.startswith(OURS) else "dashed"
-        upper.plot(length, arrays["seconds"][chosen][order], label=name, **look)
+        line_style = {"color": color, "marker": marker, "markersize": 5}
+        line_style["linestyle"] = "solid" if name.startswith(OURS) else "dashed"
+        upper.plot(length, arrays["seconds"][chosen][order], label=name, **line_style)
         # Below 1 MiB the measurement shows the allocator only.
-        lower.plot(length, np.maximum(arrays["memory"][chosen][order] / 2**20, 1), **look)
+        lower.plot(length, np.maximum(arrays["memory"][chosen][order] / 2**20, 1), **line_style)
     upper.set(title="time of forward + backward pass [s]", yscale="log")
     lower.set(
         title="memory beyond the import of the library [MiB]",

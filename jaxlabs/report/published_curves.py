@@ -58,7 +58,7 @@ def published_comparison(
             axes.yaxis.set_major_formatter("{x:g}")
     handles, labels = grid[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper left", ncols=2, handlelength=1.4)
-    over = max(curve.masked_mean for curve in curves)
+    over = max(curve.window for curve in curves)
     sources = "; ".join(dict.fromkeys(f"{curve.source} ({curve.note})" for curve in curves))
     return ReportFigure(
         name="published_curves",
@@ -76,15 +76,15 @@ def published_comparison(
 
 def _ours(curve: PublishedCurve) -> tuple[str, str, int]:
     """Returns the key of our line."""
-    return curve.split, curve.metric, curve.masked_mean
+    return curve.split, curve.metric, curve.window
 
 
 def _means(rows: Rows, curve: PublishedCurve) -> tuple[np.ndarray, np.ndarray]:
     """Returns our steps and values, averaged like the published ones."""
     steps, values = series(rows, curve.split, curve.metric)
-    if curve.masked_mean == 1:
+    if curve.window == 1:
         return steps, values
-    epoch = -(-steps // curve.masked_mean)
-    whole = np.arange(1, (steps.max() if steps.size else 0) // curve.masked_mean + 1)
+    epoch = -(-steps // curve.window)
+    whole = np.arange(1, (steps.max() if steps.size else 0) // curve.window + 1)
     means = [values[epoch == number].mean() for number in whole]
-    return whole * curve.masked_mean, np.array(means)
+    return whole * curve.window, np.array(means)

@@ -1,5 +1,5 @@
-"""Rivals timed in turns, each in a process of its own.
+"""Benchmark: interleaved timing of cases, each in its own process.
 
-`worker` is that process and `work` what ours does in it; `cases` and `suites` say who meets whom
-in what; `turns` times them and makes the rows, `table` the table and what the page draws.
+`worker` is that process; `jax_cases` are our workloads; `cases` and `suites` define which cases are
+compared; `timing` measures them and returns rows; `format` makes the table and the report's arrays.
 """

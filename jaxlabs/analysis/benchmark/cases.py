@@ -1,4 +1,4 @@
-"""Who is measured against whom: what suites of the benchmark are made from."""
+"""Groups of benchmark cases: our precisions beside the modes of PyTorch."""
 
 import dataclasses
 import functools
@@ -8,36 +8,36 @@ from typing import Any
 
 from jaxlabs.analysis.benchmark.jax_cases import BuildTask
 from jaxlabs.analysis.benchmark.timing import BFLOAT16, FLOAT32, OURS, Case, why_no_compiler
-from jaxlabs.data.dataset import Data
+from jaxlabs.data.dataset import DataModule
 from jaxlabs.data.tokenizers import CharTokenizer, WordTokenizer
 from jaxlabs.training.run_config import RunConfig
 
 
 @dataclasses.dataclass(frozen=True)
 class LabUnderTest:
-    """What a lab hands over.
+    """A lab in the benchmark.
 
     Attributes:
-      config: its settings, those of its `reference` preset.
+      config: settings of its `reference` preset.
       build_task: as in `jaxlabs.lab.Lab`.
-      load_data: likewise.
+      load_data: as in `jaxlabs.lab.Lab`.
     """
 
     config: RunConfig
     build_task: BuildTask
-    load_data: Callable[[Any], Data]
+    load_data: Callable[[Any], DataModule]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Bench:
-    """All that suites are made from.
+    """Settings of all suites.
 
     Attributes:
-      labs: by name.
-      platform: where our side runs; the peers run on CPUs alone.
-      reduced: whether what takes minutes is made smaller.
-      compiled_peers: whether PyTorch's compiled modes are measured.
-      longest: tokens of the longest text of `window_attention`.
+      labs: labs by name.
+      platform: JAX platform of our cases; peers run on the CPU only.
+      small: whether suites that take minutes use smaller sizes.
+      compiled_peers: whether to measure PyTorch with torch.compile.
+      max_length: largest sequence length of `window_attention`.
     """
 
     labs: Mapping[str, LabUnderTest]
@@ -48,7 +48,7 @@ class Bench:
 
     @property
     def has_pytorch(self) -> bool:
-        """Whether there are peers."""
+        """Whether PyTorch is available as a peer."""
         return self.platform == "cpu" and importlib.util.find_spec("torch") is not None
 
     def cases(
@@ -59,15 +59,15 @@ class Bench:
         precisions: Sequence[str] = ("highest", "bfloat16"),
         **facts: Any,
     ) -> list[Case]:
-        """Returns a group: ours in each precision, PyTorch in each of its modes.
+        """Returns a group: our code in each precision, PyTorch in each mode.
 
-        On a CPU `default` is the same as `highest`, elsewhere it is measured as well.
+        On a CPU `default` equals `highest`; on other platforms it is measured as well.
 
         Args:
-          ours: takes `precision`.
-          theirs: takes `mode`; None where there is no PyTorch.
-          precisions: of ours.
-          facts: of all variants.
+          ours: builds our workload; takes `precision`.
+          theirs: builds the workload of PyTorch; takes `mode`; None without PyTorch.
+          precisions: precisions of our cases.
+          facts: further fields of all cases.
         """
         if self.platform != "cpu":
             precisions = ("highest", "default", *precisions[1:])
@@ -79,19 +79,19 @@ class Bench:
             return group
         from jaxlabs.peers.torch_training import Mode
 
-        left_out = why_no_compiler() if self.compiled_peers else "--compiled_peers=false"
-        kinds = [FLOAT32] + [BFLOAT16] * (len(precisions) > 1)
+        reason = why_no_compiler() if self.compiled_peers else "--compiled_peers=false"
+        dtypes = [FLOAT32] + [BFLOAT16] * (len(precisions) > 1)
         return group + [
             Case(
                 framework="pytorch",
                 mode="compiled" if compiled else "eager",
-                precision=kind,
-                build=_with(theirs, mode=Mode(compiled, kind == BFLOAT16)),
-                skipped=left_out if compiled else "",
+                precision=dtype,
+                build=_with(theirs, mode=Mode(compiled, dtype == BFLOAT16)),
+                skipped=reason if compiled else "",
                 **facts,
             )
             for compiled in (False, True)
-            for kind in kinds
+            for dtype in dtypes
         ]
 
     def peer(self, name: str) -> Callable[..., Any] | None:
@@ -108,34 +108,34 @@ def _with(function: Callable[..., Any], **arguments: Any) -> functools.partial:
 
 
 def bound(function: Callable[..., Any] | None, *arguments: Any) -> functools.partial | None:
-    """Returns the function with its first arguments, or None where there is none."""
+    """Returns the function with its first arguments bound; None stays None."""
     return None if function is None else functools.partial(function, *arguments)
 
 
-def changed(config: RunConfig, bench: Bench, values: Mapping[str, Any]) -> RunConfig:
-    """Returns a lab's settings on the bench's platform, with other values for some."""
+def with_settings(config: RunConfig, bench: Bench, values: Mapping[str, Any]) -> RunConfig:
+    """Returns a lab's settings on the bench's platform, with some replaced."""
     return type(config).from_flat(config.flat() | {"platform": bench.platform} | dict(values))
 
 
-def reduction(size: Mapping[str, Any]) -> str:
-    """Returns in words what was made smaller."""
-    told = ", ".join(f"{name} {value}" for name, value in size.items())
-    return f" (reduced: {told})" if size else ""
+def size_note(size: Mapping[str, Any]) -> str:
+    """Returns a note with the reduced sizes."""
+    sizes = ", ".join(f"{name} {value}" for name, value in size.items())
+    return f" (reduced: {sizes})" if size else ""
 
 
-def characters() -> dict[str, Any]:
-    """Returns a vocabulary of 65 characters, as tiny Shakespeare has."""
+def char_vocabulary() -> dict[str, Any]:
+    """Returns a vocabulary of 65 characters, the size of tiny Shakespeare's."""
     return CharTokenizer("".join(["\n", *map(chr, range(32, 96))])).to_json()
 
 
-def word_list(config: RunConfig) -> dict[str, Any]:
-    """Returns a vocabulary as large as the model's."""
+def word_vocabulary(config: RunConfig) -> dict[str, Any]:
+    """Returns a word vocabulary of the model's size."""
     count = config.model.vocabulary_size
     words = tuple(sorted([".", *(f"word{number}" for number in range(count - 3))]))
     return WordTokenizer(words).to_json()
 
 
-def size_of(vocabulary: Mapping[str, Any]) -> int:
+def vocabulary_size(vocabulary: Mapping[str, Any]) -> int:
     """Returns the number of tokens of a vocabulary."""
     kind = {"characters": CharTokenizer, "words": WordTokenizer}[vocabulary["kind"]]
     return kind.from_json(vocabulary).vocabulary_size

@@ -1,4 +1,4 @@
-"""The benchmark in words and in arrays: what is printed, and what the report draws."""
+"""Formats benchmark rows: the printed table, metrics, and the arrays of the report."""
 
 import itertools
 from collections.abc import Iterable, Sequence
@@ -9,25 +9,24 @@ import numpy as np
 from jaxlabs.analysis.benchmark.timing import OURS, Row
 from jaxlabs.run_folder import RunFolder
 
-HEADINGS = ("", "time", "compile", "peak", "GFLOP/s", "of dot", "same", "any")
+HEADINGS = ("", "time", "compile", "peak", "GFLOP/s", "of peak", "same", "any")
 WIDTHS = (31, 9, 8, 8, 8, 7, 6, 6)
 
 LEGEND = """\
-time: median of rounds in turns after warm-up. compile: what the first call took longer. peak: \
-memory of the process
-beyond its package. GFLOP/s: dots and convolutions of a pass as traced, three times for a training \
-step (attention: of
-the scores that are looked at). of dot: share of the best rate of a large dot in the same \
-precision, measured in the
-same run. same, any: time over that of the fastest peer of the same precision, and of any; below 1 \
-is faster.
-"highest" is strict float32; so is "default", on a CPU. "bfloat16" multiplies in bfloat16 and sums
-in \\ float32.
+time: median over repeats, interleaved, after warm-up.
+compile: extra time of the first call.
+peak: peak memory of the process beyond the import of its package.
+GFLOP/s: matmuls and convolutions of the traced forward pass, times three for a training step \
+(attention: of the visible scores).
+of peak: fraction of the peak matmul rate in the same precision, measured in the same run.
+same, any: time relative to the fastest peer of the same precision, and of any; below 1 is faster.
+"highest" is strict float32; so is "default" on a CPU. "bfloat16" multiplies in bfloat16 and
+accumulates in float32.
 """
 
 
 def table(rows: Sequence[Row]) -> str:
-    """Returns the rows as text, group by group."""
+    """Returns the rows as a text table, by group."""
     lines = []
     for (suite, variant), group in _groups(rows):
         group = list(group)
@@ -38,17 +37,17 @@ def table(rows: Sequence[Row]) -> str:
                 lines.append(f"  {name:{WIDTHS[0]}}  {row['skipped']}")
             else:
                 lines.append(_line((name, *_figures(row))))
-            if told := _remarks(row):
-                lines.append(f"    {told}")
+            if remarks := _remarks(row):
+                lines.append(f"    {remarks}")
     return "\n".join(lines[1:])
 
 
 def _remarks(row: Row) -> str:
-    figures = row["figures"]
-    if row["precision"] == "bfloat16" and figures.get("bfloat16_dots") == 0:
-        return "(float32 dots: a measurement at the start found bfloat16 no faster here)"
-    shown = [name for name in ("cost", "iterations") if name in figures]
-    return ", ".join(f"{name} {figures[name]:.6g}" for name in shown)
+    values = row["figures"]
+    if row["precision"] == "bfloat16" and values.get("bfloat16_dots") == 0:
+        return "(float32 matmuls: bfloat16 was not faster on this machine)"
+    shown = [name for name in ("cost", "iterations") if name in values]
+    return ", ".join(f"{name} {values[name]:.6g}" for name in shown)
 
 
 def _groups(rows: Sequence[Row]) -> Iterable[Any]:
@@ -79,7 +78,7 @@ def _number(value: float | None, scale: float, form: str, unit: str = "") -> str
 
 
 def duration(seconds: float) -> str:
-    """Returns a time in the unit that suits it."""
+    """Formats a time in s, ms or µs."""
     for unit, scale in (("s", 1.0), ("ms", 1e3)):
         if seconds * scale >= 1:
             return f"{seconds * scale:.3g} {unit}"
@@ -87,23 +86,23 @@ def duration(seconds: float) -> str:
 
 
 def metrics(rows: Sequence[Row]) -> dict[str, float]:
-    """Returns our ratios and times by name."""
-    figures = {}
+    """Returns our times and ratios by name."""
+    values = {}
     for row in rows:
         if row["framework"] == OURS and row["seconds"]:
             name = f"{row['suite']}_{row['variant']}_{row['mode']}_{row['precision']}"
             name = name.replace(", ", "_").replace(" ", "_")
-            figures[f"{name}_seconds"] = row["seconds"]
+            values[f"{name}_seconds"] = row["seconds"]
             for kind in ("ratio_to_best_peer", "ratio_to_best_peer_any"):
                 if row[kind] is not None:
-                    figures[f"{name}_{kind}"] = row[kind]
-    return figures
+                    values[f"{name}_{kind}"] = row[kind]
+    return values
 
 
 def write_arrays(rows: Sequence[Row], folder: RunFolder) -> None:
-    """Writes what the report draws: ratios, and time and memory against length."""
-    apart = ("matmul", "window_attention")  # a limit, and what has a picture of its own
-    ratios = [row for row in rows if row["ratio_to_best_peer_any"] and row["suite"] not in apart]
+    """Writes the report's arrays: time ratios, and time and memory against length."""
+    excluded = ("matmul", "window_attention")  # the peak rate, and the one with its own figure
+    ratios = [row for row in rows if row["ratio_to_best_peer_any"] and row["suite"] not in excluded]
     if any(row["framework"] == OURS for row in ratios):
         folder.write_arrays(
             "benchmark_ratios",
@@ -117,7 +116,7 @@ def write_arrays(rows: Sequence[Row], folder: RunFolder) -> None:
         kinds, tokens = zip(*(row["variant"].split(", ") for row in lengths), strict=True)
         folder.write_arrays(
             "window_attention",
-            rival=[_rival(row, kind) for row, kind in zip(lengths, kinds, strict=True)],
+            case=[_case_name(row, kind) for row, kind in zip(lengths, kinds, strict=True)],
             length=[int(count.split()[0]) for count in tokens],
             seconds=[row["seconds"] for row in lengths],
             memory=np.array(
@@ -126,6 +125,6 @@ def write_arrays(rows: Sequence[Row], folder: RunFolder) -> None:
         )
 
 
-def _rival(row: Row, kind: str) -> str:
+def _case_name(row: Row, kind: str) -> str:
     who = row["framework"] if row["framework"] == OURS else f"{row['framework']} {row['mode']}"
     return f"{who}, {kind}"

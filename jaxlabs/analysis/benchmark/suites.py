@@ -1,8 +1,7 @@
-"""What the benchmark measures: the suites, with the cases of each.
+"""Suites of the benchmark and their cases.
 
-The sizes are those of the labs' `reference` presets, which `experiments.benchmark` hands over. A
-suite that would take minutes with them has smaller ones for the `quick` preset, and its rows say
-which.
+Sizes are those of the labs' `reference` presets, given by `experiments.benchmark`. A suite that
+would take minutes with them is smaller in the `quick` preset; its rows state the reduced sizes.
 """
 
 import dataclasses
@@ -14,76 +13,76 @@ from jaxlabs.analysis.benchmark import jax_cases
 from jaxlabs.analysis.benchmark.cases import (
     Bench,
     bound,
-    changed,
-    characters,
-    reduction,
-    size_of,
-    word_list,
+    char_vocabulary,
+    size_note,
+    vocabulary_size,
+    with_settings,
+    word_vocabulary,
 )
 from jaxlabs.analysis.benchmark.timing import FLOAT64, OURS, Case
 from jaxlabs.layers.rnn_cells import CELLS
 
 SHAPE = (28, 28, 1)
-PICTURES, STEPS, FEW_STEPS = 64, 20, 4
-"""What one call of `ddpm_sample` draws, and in how many reverse steps (when reduced)."""
+SAMPLES, STEPS, FEW_STEPS = 64, 20, 4
+"""Batch size of `ddpm_sample`, and its reverse steps per call (and when reduced)."""
 
 WINDOW, WINDOW_HEADS, WINDOW_HEAD_DIM = 256, 4, 64
 MIN_LENGTH = 1024
 
-MASKS_KEPT = 2
-"""Arrays of a mask's size, in float32, that PyTorch's attention makes of it, about."""
+MASK_COPIES = 2
+"""Approximate number of float32 arrays of the mask's size in PyTorch's attention."""
 
 
 def matmul(bench: Bench) -> list[list[Case]]:
-    """The rate of a large dot, which is what all other rates are to be measured by."""
+    """Peak rate of a large matmul, the reference of all other rates."""
     rows, inputs, outputs = jax_cases.MATMUL
-    facts = {"suite": "matmul", "variant": "large dot", "unit": "product"}
+    facts = {"suite": "matmul", "variant": "large matmul", "unit": "product"}
     facts["size"] = f"{rows} x {inputs} times {inputs} x {outputs}"
     ours = functools.partial(jax_cases.matmul, bench.platform)
     theirs = bench.peer("matmul")
     group = bench.cases(ours, theirs, **facts)
-    return [[rival for rival in group if rival.framework == OURS or rival.mode == "eager"]]
+    return [[case for case in group if case.framework == OURS or case.mode == "eager"]]
 
 
 def gpt_train(bench: Bench) -> list[list[Case]]:
     """A training step of the character GPT."""
     size = {"batch_size": 8, "grad_accum_steps": 2} if bench.small else {}
-    return _language_model(bench, "gpt_train", "gpt", characters(), size)
+    return _language_model(bench, "gpt_train", "gpt", char_vocabulary(), size)
 
 
 def speech_lm(bench: Bench) -> list[list[Case]]:
     """A training step of the word-level decoder."""
     config = bench.labs["speech_lm"].config
-    return _language_model(bench, "speech_lm", "speech_lm", word_list(config), {})
+    return _language_model(bench, "speech_lm", "speech_lm", word_vocabulary(config), {})
 
 
 def _language_model(
-    bench: Bench, suite: str, lab: str, vocabulary: Mapping[str, Any], size: Mapping[str, Any]
+    bench: Bench, suite: str, lab: str, data_spec: Mapping[str, Any], size: Mapping[str, Any]
 ) -> list[list[Case]]:
     subject = bench.labs[lab]
-    config, model = changed(subject.config, bench, size), subject.config.model
-    count = size_of(vocabulary)
+    config, model = with_settings(subject.config, bench, size), subject.config.model
+    count = vocabulary_size(data_spec)
     dataset = functools.partial(jax_cases.random_text, count, model.context_length)
-    ours = functools.partial(jax_cases.training, config, subject.build_task, vocabulary, dataset)
+    ours = functools.partial(jax_cases.training, config, subject.build_task, data_spec, dataset)
     words = f"batch {config.batch_size} x {model.context_length}, vocabulary {count}"
-    facts = {"suite": suite, "variant": "step", "unit": "step", "size": words + reduction(size)}
+    facts = {"suite": suite, "variant": "step", "unit": "step", "size": words + size_note(size)}
     return [bench.cases(ours, bound(bench.peer("gpt_training"), config, count), **facts)]
 
 
 def gpt_sample(bench: Bench) -> list[list[Case]]:
-    """Texts that the character GPT writes after one token."""
-    subject, vocabulary = bench.labs["gpt"], characters()
-    config = changed(subject.config, bench, {})
+    """Text sampling with the character GPT from a prompt of one token."""
+    subject, data_spec = bench.labs["gpt"], char_vocabulary()
+    config = with_settings(subject.config, bench, {})
     tokens, groups = 64 if bench.small else config.model.context_length, []
     for batch_size in (1, 16):
         arguments = (batch_size, tokens)
         ours = functools.partial(
-            jax_cases.text_sampling, config, subject.build_task, vocabulary, *arguments
+            jax_cases.text_sampling, config, subject.build_task, data_spec, *arguments
         )
-        peer = bound(bench.peer("text_sampling"), config, size_of(vocabulary), *arguments)
+        peer = bound(bench.peer("text_sampling"), config, vocabulary_size(data_spec), *arguments)
         note = f" (reduced from {config.model.context_length})" if bench.small else ""
         facts = {"suite": "gpt_sample", "variant": f"batch {batch_size}", "unit": "token"}
-        facts["size"] = f"{tokens} tokens{note} after one, for {batch_size} text(s) at once"
+        facts["size"] = f"{tokens} new tokens{note}, batch {batch_size}"
         groups.append(bench.cases(ours, peer, **facts))
     return groups
 
@@ -93,38 +92,38 @@ def ddpm_train(bench: Bench) -> list[list[Case]]:
     subject, size = bench.labs["ddpm"], {}
     if bench.small:
         size = {"batch_size": 32, "grad_accum_steps": 4}
-    config = changed(subject.config, bench, size)
-    dataset = functools.partial(jax_cases.random_pictures, SHAPE)
-    vocabulary = {"shape": SHAPE, "classes": []}
-    ours = functools.partial(jax_cases.training, config, subject.build_task, vocabulary, dataset)
-    words = f"batch {config.batch_size} of 28 x 28" + reduction(size)
+    config = with_settings(subject.config, bench, size)
+    dataset = functools.partial(jax_cases.random_images, SHAPE)
+    data_spec = {"shape": SHAPE, "classes": []}
+    ours = functools.partial(jax_cases.training, config, subject.build_task, data_spec, dataset)
+    words = f"batch {config.batch_size} of 28 x 28" + size_note(size)
     facts = {"suite": "ddpm_train", "variant": "step", "unit": "step", "size": words}
     return [bench.cases(ours, bound(bench.peer("unet_training"), config, SHAPE), **facts)]
 
 
 def ddpm_sample(bench: Bench) -> list[list[Case]]:
     """Reverse steps of ancestral sampling."""
-    subject, batch_size = bench.labs["ddpm"], PICTURES
+    subject, batch_size = bench.labs["ddpm"], SAMPLES
     steps = FEW_STEPS if bench.small else STEPS
-    config, vocabulary = changed(subject.config, bench, {}), {"shape": SHAPE, "classes": []}
+    config, data_spec = with_settings(subject.config, bench, {}), {"shape": SHAPE, "classes": []}
     ours = functools.partial(
-        jax_cases.picture_sampling, config, subject.build_task, vocabulary, batch_size, steps
+        jax_cases.image_sampling, config, subject.build_task, data_spec, batch_size, steps
     )
-    peer = bound(bench.peer("picture_sampling"), config, SHAPE, batch_size, steps)
+    peer = bound(bench.peer("image_sampling"), config, SHAPE, batch_size, steps)
     facts = {"suite": "ddpm_sample", "variant": "reverse step", "unit": "reverse step"}
     facts["size"] = f"batch {batch_size} of 28 x 28, {steps} steps a call"
     return [bench.cases(ours, peer, **facts)]
 
 
 def char_rnn(bench: Bench) -> list[list[Case]]:
-    """A training step of the recurrent model, with each of the cells."""
-    subject, vocabulary, groups = bench.labs["char_rnn"], characters(), []
-    count = size_of(vocabulary)
+    """A training step of the recurrent model with each cell."""
+    subject, data_spec, groups = bench.labs["char_rnn"], char_vocabulary(), []
+    count = vocabulary_size(data_spec)
     for cell in CELLS:
-        config = changed(subject.config, bench, {"cell": cell})
+        config = with_settings(subject.config, bench, {"cell": cell})
         model = config.model
         dataset = functools.partial(jax_cases.random_streams, count, model.bptt_length)
-        ours = functools.partial(jax_cases.training, config, subject.build_task, vocabulary, dataset)
+        ours = functools.partial(jax_cases.training, config, subject.build_task, data_spec, dataset)
         sizes = f"{model.embed_dim} -> {model.hidden_size}"
         words = f"batch {config.batch_size} x {model.bptt_length}, {sizes}"
         facts = {"suite": "char_rnn", "variant": cell, "unit": "step", "size": words}
@@ -134,13 +133,15 @@ def char_rnn(bench: Bench) -> list[list[Case]]:
 
 
 def speech_classifier(bench: Bench) -> list[list[Case]]:
-    """A training step of the classifier of sentences."""
+    """A training step of the sentence classifier."""
     subject = bench.labs["speech_classifier"]
-    config = changed(subject.config, bench, {})
-    vocabulary, model = word_list(config), config.model
-    count = size_of(vocabulary)
-    dataset = functools.partial(jax_cases.random_sentences, count, model.context_length, model.classes)
-    ours = functools.partial(jax_cases.training, config, subject.build_task, vocabulary, dataset)
+    config = with_settings(subject.config, bench, {})
+    data_spec, model = word_vocabulary(config), config.model
+    count = vocabulary_size(data_spec)
+    dataset = functools.partial(
+        jax_cases.random_sentences, count, model.context_length, model.classes
+    )
+    ours = functools.partial(jax_cases.training, config, subject.build_task, data_spec, dataset)
     words = f"batch {config.batch_size} x {model.context_length}, vocabulary {count}"
     facts = {"suite": "speech_classifier", "variant": "step", "unit": "step", "size": words}
     peer = bound(bench.peer("classifier_training"), config, count, dataset)
@@ -148,39 +149,42 @@ def speech_classifier(bench: Bench) -> list[list[Case]]:
 
 
 def sparse_autoencoder(bench: Bench) -> list[list[Case]]:
-    """L-BFGS to convergence, and one cost with its gradient, beside numpy and scipy."""
+    """L-BFGS to convergence, and one evaluation of cost and gradient, beside numpy and scipy."""
     from jaxlabs.peers import numpy_work
 
     subject, size = bench.labs["sparse_autoencoder"], {}
     if bench.small:
         size = {"steps": 100}
-    config = changed(subject.config, bench, size)
-    with_scipy = changed(config, bench, {"optimizer": "scipy"})
+    config = with_settings(subject.config, bench, size)
+    with_scipy = with_settings(config, bench, {"optimizer": "scipy"})
     groups = []
-    for kind, limit in (("training", f"at most {config.steps} iterations"), ("gradient", "one")):
-        ours, theirs = (getattr(room, f"whole_set_{kind}") for room in (jax_cases, numpy_work))
+    for kind, limit in (
+        ("training", f"at most {config.steps} iterations"),
+        ("gradient", "one evaluation"),
+    ):
+        ours, theirs = (getattr(module, f"full_batch_{kind}") for module in (jax_cases, numpy_work))
         facts = {"suite": "sparse_autoencoder", "variant": kind, "unit": "call"}
-        facts["size"] = f"{config.patches} patches, {limit}" + reduction(size)
-        given = (subject.build_task, subject.load_data)
-        build = functools.partial(ours, config, *given, "highest")
+        facts["size"] = f"{config.patches} patches, {limit}" + size_note(size)
+        functions = (subject.build_task, subject.load_data)
+        build = functools.partial(ours, config, *functions, "highest")
         group = [Case(framework=OURS, precision="highest", build=build, **facts)]
         if kind == "training":
-            build = functools.partial(ours, with_scipy, *given, "highest")
-            way = {"mode": "with scipy", "precision": FLOAT64, "build": build}
-            group.append(Case(framework=OURS, **way, **facts))
+            build = functools.partial(ours, with_scipy, *functions, "highest")
+            fields = {"mode": "with scipy", "precision": FLOAT64, "build": build}
+            group.append(Case(framework=OURS, **fields, **facts))
         for mode, threads in (("one thread", {"OPENBLAS_NUM_THREADS": "1"}), ("all threads", {})):
             build = functools.partial(theirs, config, subject.load_data)
-            way = {"mode": mode, "precision": FLOAT64, "build": build, "environment": threads}
-            group.append(Case(framework="numpy", **way, **facts))
+            fields = {"mode": mode, "precision": FLOAT64, "build": build, "environment": threads}
+            group.append(Case(framework="numpy", **fields, **facts))
         groups.append(group)
     return groups
 
 
 def window_attention(bench: Bench) -> list[list[Case]]:
-    """Attention through a window and to all before ("dense"), forth and back, at doubling lengths.
+    """Sliding-window and full causal ("dense") attention, forward + backward, by length.
 
-    Ours takes the form that `AttentionMask` takes: slices, and for a window the band from 4,096 on.
-    PyTorch's window is a mask, since its fused attention knows none; to all before it is fused.
+    Ours is chunked; with a window it is banded from 4,096 tokens on. PyTorch's fused attention is
+    used for full causal attention; it has no window, so the window is a mask.
     """
     groups, length = [], MIN_LENGTH
     stride = 4 if bench.small else 2
@@ -190,24 +194,22 @@ def window_attention(bench: Bench) -> list[list[Case]]:
             ours = functools.partial(jax_cases.attention, bench.platform, *sizes)
             facts = {"suite": "window_attention", "variant": f"{kind}, {length} tokens"}
             facts["size"] = f"{WINDOW_HEADS} heads of {WINDOW_HEAD_DIM}, batch 1, {length} tokens"
-            facts["size"] += f", window {window}" if window else ", all before"
+            facts["size"] += f", window {window}" if window else ""
             peer = bound(bench.peer("attention"), *sizes)
             group = bench.cases(ours, peer, precisions=("highest",), unit="pass", **facts)
             groups.append(
                 [
-                    dataclasses.replace(
-                        rival, expected_bytes=_expected_bytes(rival, length, window)
-                    )
-                    for rival in group
+                    dataclasses.replace(case, expected_bytes=_expected_bytes(case, length, window))
+                    for case in group
                 ]
             )
         length *= stride
     return groups
 
 
-def _expected_bytes(rival: Case, length: int, window: int | None) -> float:
-    """Returns what grows with the square of the length: PyTorch's mask of a window, and no more."""
-    return 0.0 if rival.framework == OURS or window is None else 4.0 * MASKS_KEPT * length**2
+def _expected_bytes(case: Case, length: int, window: int | None) -> float:
+    """Returns the memory that is quadratic in the length: PyTorch's mask for a window."""
+    return 0.0 if case.framework == OURS or window is None else 4.0 * MASK_COPIES * length**2
 
 
 SUITES: dict[str, Callable[[Bench], list[list[Case]]]] = {

@@ -1,7 +1,7 @@
-"""Measures cases in turns, and sets what they took against each other.
+"""Measures cases with interleaved timing and compares them.
 
-A suite is a list of groups; what stands in a group does the same work on the same shapes and is
-measured in turns. A row is what one rival took, see `Row`.
+A suite is a list of groups. The cases of a group do the same work on the same shapes and are timed
+in alternation. A `Row` is the result of one case.
 """
 
 import contextlib
@@ -19,7 +19,7 @@ from jaxlabs.config import Config, setting
 FLOAT32, BFLOAT16, FLOAT64 = "float32", "bfloat16", "float64"
 
 CLASSES = {"highest": FLOAT32, "default": FLOAT32, "bfloat16": BFLOAT16}
-"""Which of PyTorch's dtypes our precisions are to be compared with, on a CPU."""
+"""Our precisions -> the PyTorch dtype for comparison, on a CPU."""
 
 OURS = "jaxlabs"
 
@@ -28,31 +28,31 @@ PACKAGES = {OURS: "jax", "pytorch": "torch", "numpy": "scipy.optimize"}
 MIN_ROUNDS = 2
 
 MAX_MEMORY = 0.75
-"""Share of the free memory that a rival may be expected to take; one that wants more is left out,
-before the operating system ends whatever it likes."""
+"""Fraction of the free memory that a case may need; one that needs more is skipped, before the
+out-of-memory killer ends some process."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class MeasuringConfig(Config):
-    """How long to measure."""
+    """Duration of the measurements."""
 
     repeats: int = setting(
         5,
-        "timed rounds of each rival, taken in turns",
+        "timed repeats of each case, interleaved",
         minimum=1,
         maximum=1000,
         aliases=("rounds",),
     )
     max_seconds: float = setting(
         60.0,
-        "of timing after which a rival with two rounds has no further one",
+        "seconds of timing after which a case with two repeats is done",
         above=0,
         maximum=1e6,
         aliases=("seconds",),
     )
     timeout: float = setting(
         900.0,
-        "seconds after which an answer is given up, compilation included",
+        "timeout of one answer in seconds, including compilation",
         above=0,
         maximum=1e6,
         aliases=("limit",),
@@ -61,20 +61,20 @@ class MeasuringConfig(Config):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Case:
-    """A rival before it is measured.
+    """One case to measure.
 
     Attributes:
-      suite: what is measured.
-      variant: which of its groups.
+      suite: name of the suite.
+      variant: name of the group in the suite.
       framework: a key of PACKAGES.
-      mode: how the framework runs it.
+      mode: execution mode of the framework.
       precision: a key of CLASSES, or one of their values.
-      build: makes the work in the worker, see `Job`.
-      unit: what the seconds are of.
-      size: the sizes in words, and what was reduced.
-      expected_bytes: memory that it will take, where that is known to be much.
-      environment: variables of the worker's process.
-      skipped: why it is not measured; empty: it is.
+      build: builds the workload in the worker, see `Job`.
+      unit: unit of work that the seconds refer to.
+      size: description of the sizes, with the reduced ones.
+      expected_bytes: expected memory, if known to be large.
+      environment: environment variables of the worker.
+      skipped: why it is not measured; empty if it is.
     """
 
     suite: str
@@ -91,7 +91,7 @@ class Case:
 
     @property
     def name(self) -> str:
-        """The rival in words."""
+        """Name of the case within its group."""
         return f"{self.framework} {self.mode} {self.precision}"
 
 
@@ -102,46 +102,45 @@ COMPARED += ("ratio_to_best_peer", "ratio_to_best_peer_any")
 FURTHER = ("precision_class", "rounds", "figures", "skipped")
 
 Row = dict[str, Any]
-"""What benchmark.json keeps of a rival: `suite`, `variant`, `framework`, `mode`, `precision`,
-`precision_class`, `unit`, `size`, `skipped` (why there are no figures, or empty);
-`seconds` of one unit (the median of `rounds`), `compile_seconds` (what the first call took longer
-than the second), `peak_memory_bytes` of the whole process and `base_memory_bytes` of it with only
-its package loaded, `flops_per_second`, `matmul_flops_per_second` (the best rate of a large dot in
-the same precision class, of any framework, in the same run) and `matmul_fraction` of the two;
-`ratio_to_best_peer` (seconds over those of the fastest peer of the same precision class) and
-`ratio_to_best_peer_any`; `figures` that the work has of its own."""
+"""A row of benchmark.json: `suite`, `variant`, `framework`, `mode`, `precision`, `precision_class`,
+`unit`, `size`, `skipped` (why there are no measurements, or empty); `seconds` per unit (median of
+`rounds`), `compile_seconds` (extra time of the first call), `peak_memory_bytes` of the process and
+`base_memory_bytes` after the import of its package, `flops_per_second`, `matmul_flops_per_second`
+(peak matmul rate in the same precision class, any framework, same run), `matmul_fraction` (their
+ratio), `ratio_to_best_peer` (seconds relative to the fastest peer of the same precision class),
+`ratio_to_best_peer_any`, and `figures`, metrics of the workload."""
 
 
 def measure_group(
     group: Sequence[Case],
     config: MeasuringConfig,
-    progress: Callable[[Case], None] = lambda variant: None,
+    progress: Callable[[Case], None] = lambda case: None,
 ) -> list[Row]:
-    """Measures cases in turns and returns their rows, in the same order.
+    """Measures cases with interleaved timing and returns their rows in order.
 
     Args:
       group: the cases.
-      config: how long.
-      progress: told of every rival that got ready, or will not.
+      config: duration of the measurements.
+      progress: called for every case once it is ready or has failed.
     """
-    rows = {variant.name: _empty_row(variant) for variant in group}
+    rows = {case.name: _empty_row(case) for case in group}
     times: dict[str, list[float]] = {}
     calls: dict[str, int] = {}
     with workers() as start:
         ready = {}
-        for variant in group:
-            row = rows[variant.name]
-            row["skipped"] = variant.skipped or _too_large(variant)
+        for case in group:
+            row = rows[case.name]
+            row["skipped"] = case.skipped or _too_large(case)
             if not row["skipped"]:
-                job = Job(variant.build, PACKAGES[variant.framework], variant.environment)
+                job = Job(case.build, PACKAGES[case.framework], case.environment)
                 with _record_failure(row):
                     worker = start(job, config.timeout)
                     answer = worker.ask()
-                    ready[variant.name], times[variant.name] = worker, []
-                    calls[variant.name] = _calls(answer["warm_seconds"], config)
+                    ready[case.name], times[case.name] = worker, []
+                    calls[case.name] = _calls(answer["warm_seconds"], config)
                     row |= {"compile_seconds": answer["compile_seconds"]}
                     row |= {"units": answer["units"], "flops": answer["flops"]}
-            progress(variant)
+            progress(case)
         for _ in range(config.repeats):
             for name, worker in list(ready.items()):
                 spent = sum(times[name]) * calls[name] * rows[name]["units"]
@@ -153,7 +152,7 @@ def measure_group(
             with _record_failure(rows[name]):
                 rows[name] |= worker.ask({"end": True})
                 rows[name] |= {"rounds": times[name], "seconds": statistics.median(times[name])}
-    # A group is to be compared, so that all of it counts the operations that are needed.
+    # All cases of a group are compared by the same operation count.
     flops = next((row["flops"] for row in rows.values() if row.get("flops")), None)
     for row in rows.values():
         row.pop("flops", None), row.pop("units", None)
@@ -162,14 +161,14 @@ def measure_group(
     return list(rows.values())
 
 
-def _empty_row(variant: Case) -> Row:
-    row = {name: getattr(variant, name) for name in NAMES}
-    row["precision_class"] = CLASSES.get(variant.precision, variant.precision)
+def _empty_row(case: Case) -> Row:
+    row = {name: getattr(case, name) for name in NAMES}
+    row["precision_class"] = CLASSES.get(case.precision, case.precision)
     return row | dict.fromkeys(MEASURED + COMPARED) | {"rounds": [], "figures": {}, "skipped": ""}
 
 
 def check_rows(content: Any) -> None:
-    """Raises ValueError unless `content` is that of a benchmark.json, and says why."""
+    """Raises ValueError with the reason unless `content` is valid for benchmark.json."""
     rows = content.get("rows") if isinstance(content, dict) else None
     if not isinstance(rows, list):
         raise ValueError("not an object with rows")
@@ -181,14 +180,14 @@ def check_rows(content: Any) -> None:
         kinds |= dict.fromkeys(MEASURED, int | float | None if row["skipped"] else int | float)
         for name, kind in kinds.items():
             if not isinstance(row[name], kind):
-                raise ValueError(f"row {number} has a {name!r} of another type")
+                raise ValueError(f"row {number} has {name!r} of the wrong type")
 
 
-def _too_large(variant: Case) -> str:
+def _too_large(case: Case) -> str:
     free = _free_memory()
-    if free is None or variant.expected_bytes <= MAX_MEMORY * free:
+    if free is None or case.expected_bytes <= MAX_MEMORY * free:
         return ""
-    wanted = f"would take about {variant.expected_bytes / 2**30:.0f} GiB of memory"
+    wanted = f"needs about {case.expected_bytes / 2**30:.0f} GiB of memory"
     return f"{wanted}; {free / 2**30:.0f} GiB are free"
 
 
@@ -201,8 +200,8 @@ def _free_memory() -> int | None:
 
 
 def _calls(warm_seconds: float | None, config: MeasuringConfig) -> int:
-    """Returns how many calls fill one rival's share of the time, in each round."""
-    if warm_seconds is None:  # nobody knows; it is long
+    """Returns the calls per repeat that fill the time of one case."""
+    if warm_seconds is None:  # unknown, because it is long
         return 1
     share = config.max_seconds / config.repeats
     return max(1, min(1000, int(share / max(warm_seconds, 1e-6))))
@@ -210,7 +209,7 @@ def _calls(warm_seconds: float | None, config: MeasuringConfig) -> int:
 
 @contextlib.contextmanager
 def _record_failure(row: Row, give_up: Callable[[], Any] = lambda: None) -> Iterator[None]:
-    """Lets a rival fail without the others; its row says why."""
+    """Records the failure of one case in its row; the others continue."""
     try:
         yield
     except WorkerError as error:
@@ -220,7 +219,7 @@ def _record_failure(row: Row, give_up: Callable[[], Any] = lambda: None) -> Iter
 
 @contextlib.contextmanager
 def workers() -> Iterator[Callable[[Job, float], Worker]]:
-    """Starts workers that are ended whatever happens, an interruption included."""
+    """Starts workers and terminates them at exit, also after an interruption."""
     with contextlib.ExitStack() as stack:
 
         def start(job: Job, timeout: float) -> Worker:
@@ -232,14 +231,14 @@ def workers() -> Iterator[Callable[[Job, float], Worker]]:
 
 
 def why_no_compiler() -> str:
-    """Returns why `torch.compile` cannot work here, or an empty string."""
+    """Returns why `torch.compile` is not available, or an empty string."""
     compiler = os.environ.get("CXX", "g++")
     found = shutil.which(compiler) or shutil.which("clang++")
-    return "" if found else "torch.compile needs a C++ compiler; there is none"
+    return "" if found else "torch.compile needs a C++ compiler; none found"
 
 
 def compare(rows: Sequence[Row]) -> list[Row]:
-    """Returns rows with their ratios to the best peers, and to the rate of the rows of `matmul`."""
+    """Returns rows with their ratios to the best peers and to the peak rate of `matmul`."""
     rates: dict[str, float] = {}
     rows = [row | {"precision_class": _effective_dtype(row)} for row in rows]
     for row in rows:
@@ -250,7 +249,7 @@ def compare(rows: Sequence[Row]) -> list[Row]:
 
 
 def _effective_dtype(row: Row) -> str:
-    """Returns the class that a row is to be judged in: `fast` may have come to float32."""
+    """Returns the precision class of a row: `bfloat16` may have resolved to float32."""
     return FLOAT32 if row["figures"].get("bfloat16_dots") == 0 else row["precision_class"]
 
 
@@ -262,10 +261,10 @@ def _ratios(row: Row, rows: Sequence[Row], rates: Mapping[str, float]) -> Row:
         and peer["framework"] != OURS
         and peer["seconds"]
     ]
-    alike = [peer for peer in peers if peer["precision_class"] == row["precision_class"]]
+    same_class = [peer for peer in peers if peer["precision_class"] == row["precision_class"]]
     rate, achieved = rates.get(row["precision_class"]), row["flops_per_second"]
     return {
-        "ratio_to_best_peer": _ratio(row, alike),
+        "ratio_to_best_peer": _ratio(row, same_class),
         "ratio_to_best_peer_any": _ratio(row, peers),
         "matmul_flops_per_second": rate,
         "matmul_fraction": achieved / rate if achieved and rate else None,

@@ -1,15 +1,15 @@
-"""A process that times one piece of work when it is told to, and the parent's end of the line.
+"""A worker process that times one workload on request, and its client in the parent.
 
-Rivals are measured in turns, A B A B, each in a process of its own, so that what slows the machine
-down meets them all, and neither one's threads nor its memory stand in the other's way. Parent and
-worker exchange lines of JSON over the worker's standard input and output:
+Cases are timed in alternation (A B A B), each in its own process: a slowdown of the machine affects
+all of them, and they share neither threads nor memory. Parent and worker exchange lines of JSON
+over the worker's standard input and output:
 
-    parent: what to do, a pickled `Job` in base 64      worker: {"ready": true, ...}
-    parent: {"calls": 3}                                worker: {"seconds": 0.12}
-    parent: {"end": true}                               worker: {"peak_memory_bytes": ...}
+    parent: a pickled `Job` in base 64      worker: {"ready": true, ...}
+    parent: {"calls": 3}                    worker: {"seconds": 0.12}
+    parent: {"end": true}                   worker: {"peak_memory_bytes": ...}
 
-What goes wrong in a worker comes back as {"error": "one line"}. A worker whose parent is gone reads
-the end of its input and ends as well.
+An error in a worker is returned as {"error": "one line"}. A worker whose parent has exited reads
+the end of its input and exits.
 """
 
 import base64
@@ -30,22 +30,22 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from jaxlabs.training import memory
+from jaxlabs.training import malloc
 
 MODULE = "jaxlabs.analysis.benchmark.worker"
 
 
 @dataclasses.dataclass(frozen=True)
 class Work:
-    """What is timed, made inside the worker.
+    """A workload, built inside the worker.
 
     Attributes:
-      run: does the work once and returns when its results are there.
-      repeat: does it so many times, where that is not `run` over and over.
-      units: how many of what is counted (steps, tokens) one call does.
-      flops: floating-point operations of one unit, where they are known.
-      warm_up: what runs before the first timed call in place of `run`, where that takes long.
-      figures: further figures, asked for after the last call.
+      run: runs the workload once and waits for its results.
+      repeat: runs it a given number of times, if that is not `run` in a loop.
+      units: units of work (steps, tokens) per call.
+      flops: floating-point operations per unit, if known.
+      warm_up: replaces `run` before the first timed call if that takes long.
+      extra_metrics: returns further metrics after the last call.
     """
 
     run: Callable[[], Any]
@@ -53,16 +53,16 @@ class Work:
     units: int = 1
     flops: float | None = None
     warm_up: Callable[[], Any] | None = None
-    figures: Callable[[], dict[str, float]] = dict
+    extra_metrics: Callable[[], dict[str, float]] = dict
 
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-    """How a worker makes its work.
+    """How a worker builds its workload.
 
     Attributes:
-      build: makes the work; pickled by its name, so it is a function of a module, or a partial one.
-      package: imported first, so that its memory can be told from the work's.
+      build: builds the workload; pickled by name, so a module-level function or a partial of one.
+      package: imported first, to separate its memory from the workload's.
       environment: variables of the worker's process.
     """
 
@@ -72,19 +72,19 @@ class Job:
 
 
 class WorkerError(Exception):
-    """What a worker says went wrong, in one line."""
+    """The error of a worker, in one line."""
 
 
 class Worker:
-    """The parent's end: starts the process, asks, and ends it whatever happens.
+    """The parent's client: starts the process, sends requests, and terminates it.
 
     Args:
-      job: what to time.
-      limit: seconds after which an answer is no longer waited for.
+      job: the workload.
+      timeout: seconds to wait for an answer.
     """
 
     def __init__(self, job: Job, timeout: float):
-        self._limit = timeout
+        self._timeout = timeout
         paths = os.pathsep.join(path for path in [os.getcwd(), *sys.path] if path)
         self._errors = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")  # noqa: SIM115
         self._process = subprocess.Popen(
@@ -94,30 +94,30 @@ class Worker:
             stderr=self._errors,
             env={**os.environ, "PYTHONPATH": paths, **job.environment},
             encoding="utf-8",
-            start_new_session=True,  # its own children end with it, see `close`
+            start_new_session=True,  # `close` ends its children too
         )
         self._write(base64.b64encode(pickle.dumps(job)).decode())
 
-    def ask(self, question: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        """Returns the answer to a question; None: whether the worker is ready.
+    def ask(self, request: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """Returns the answer to a request; None asks whether the worker is ready.
 
         Raises:
-          WorkerError: something went wrong there, or took longer than the limit.
+          WorkerError: the worker failed or timed out.
         """
-        if question is not None:
-            self._write(json.dumps(question))
-        if not select.select([self._process.stdout], [], [], self._limit)[0]:
-            raise WorkerError(f"no answer within {self._limit:g} s")
+        if request is not None:
+            self._write(json.dumps(request))
+        if not select.select([self._process.stdout], [], [], self._timeout)[0]:
+            raise WorkerError(f"no answer within {self._timeout:g} s")
         line = self._process.stdout.readline()
         if not line:
-            raise WorkerError(self._last_words())
+            raise WorkerError(self._exit_reason())
         answer = json.loads(line)
         if "error" in answer:
             raise WorkerError(answer["error"])
         return answer
 
     def close(self) -> None:
-        """Ends the process and those that it started."""
+        """Kills the process and its children."""
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
@@ -127,22 +127,24 @@ class Worker:
         self._errors.close()
 
     def _write(self, line: str) -> None:
-        with contextlib.suppress(BrokenPipeError):  # the next answer says what happened
+        with contextlib.suppress(BrokenPipeError):  # the next answer has the error
             self._process.stdin.write(line + "\n")
             self._process.stdin.flush()
 
-    def _last_words(self) -> str:
+    def _exit_reason(self) -> str:
         status = self._process.wait()
         self._errors.seek(0)
-        said = [line.strip() for line in self._errors if line.strip()]
+        lines = [line.strip() for line in self._errors if line.strip()]
         cause = f"signal {-status}" if status < 0 else f"status {status}"
-        return f"the process ended with {cause}" + (f": {said[-1][:200]}" if said else "")
+        return f"the process ended with {cause}" + (f": {lines[-1][:200]}" if lines else "")
 
 
 def serve() -> None:
-    """Reads a job and then questions from standard input until it ends."""
+    """Reads a job and then requests from standard input until end of file."""
     with os.fdopen(os.dup(sys.stdout.fileno()), "w") as answers:
-        os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # whatever libraries print
+        os.dup2(
+            sys.stderr.fileno(), sys.stdout.fileno()
+        )  # keep output of libraries off the protocol
 
         def answer(content: Mapping[str, Any]) -> None:
             answers.write(json.dumps(content) + "\n")
@@ -165,7 +167,7 @@ def _answers() -> Iterator[dict[str, Any]]:
         return
     from jaxlabs.training import jax_settings  # imports JAX
 
-    memory.configure_malloc()  # as every command does, and the settings too
+    malloc.configure_malloc()  # as in every command
     with jax_settings.fixed():
         yield from _measured(job)
 
@@ -184,13 +186,13 @@ def _measured(job: Job) -> Iterator[dict[str, Any]]:
         "flops": work.flops,
     }
     for line in sys.stdin:
-        question = json.loads(line)
-        if "end" in question:
-            held = {"peak_memory_bytes": peak_memory(), "base_memory_bytes": base}
-            yield held | {"figures": work.figures()}
+        request = json.loads(line)
+        if "end" in request:
+            memory_bytes = {"peak_memory_bytes": peak_memory(), "base_memory_bytes": base}
+            yield memory_bytes | {"figures": work.extra_metrics()}
             return
-        calls = question["calls"]
-        repeat = work.repeat or functools.partial(_over_and_over, work.run)
+        calls = request["calls"]
+        repeat = work.repeat or functools.partial(_call_repeatedly, work.run)
         seconds = _seconds(functools.partial(repeat, calls))
         yield {"seconds": seconds / (calls * work.units)}
 
@@ -201,16 +203,16 @@ def _seconds(run: Callable[[], Any]) -> float:
     return time.perf_counter() - start
 
 
-def _over_and_over(run: Callable[[], Any], calls: int) -> None:
+def _call_repeatedly(run: Callable[[], Any], calls: int) -> None:
     for _ in range(calls):
         run()
 
 
 def peak_memory() -> int:
-    """Returns the most bytes that this process has held in memory at once.
+    """Returns the peak resident memory of this process in bytes.
 
-    Linux counts what a process held before it became another program into `ru_maxrss`, and so a
-    child of a large parent looks large. The status file counts the program alone.
+    On Linux `ru_maxrss` includes the memory before `exec`, so the child of a large parent looks
+    large. /proc/self/status counts the program alone.
     """
     with contextlib.suppress(OSError), open("/proc/self/status", encoding="ascii") as status:
         for line in status:
