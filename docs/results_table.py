@@ -19,7 +19,7 @@ def markdown(results: Mapping[str, Any]) -> str:
         (row["lab"], row["not_comparable_reason"]) for row in rows if row["not_comparable_reason"]
     }
     lines += ["", *(f"- \\* `{lab}`: not comparable: {why}" for lab, why in sorted(reasons))]
-    lines += [f"- Failed: {row['run']}: {row['why']}" for row in results["failures"]]
+    lines += [f"- Failed: {row['run']}: {row['reason']}" for row in results["failures"]]
     commands = {
         row["lab"]: (f"`{row['lab']}`", format_duration(row["seconds"]), f"`{row['command']}`")
         for row in rows

@@ -45,7 +45,7 @@ class AttentionConfig(CommonConfig):
     )
     depth_steps: int = setting(200, "of training each stack", minimum=1, maximum=1_000_000)
     max_heads: int = setting(
-        8, "most heads; they are the powers of 2 up to it", minimum=1, maximum=attention_heads.WIDTH
+        8, "most heads; they are the powers of 2 up to it", minimum=1, maximum=attention_heads.EMBED_DIM
     )
     heads_steps: int = setting(
         300, "of training each number of heads", minimum=1, maximum=1_000_000
@@ -73,7 +73,7 @@ def measure(config: AttentionConfig, folder: RunFolder) -> StudyResult:
     """Carries out the demonstrations and both experiments."""
     step = attention_demo.scaled_dot_product(config.seed)
     scaling = attention_demo.scaling_study(DIMS, config.seed)
-    reading = mini_encoder.read(
+    reading = mini_encoder.train_and_show(
         config.attention_sentence,
         embed_dim=config.embed_dim,
         num_heads=config.num_heads,
@@ -93,11 +93,11 @@ def measure(config: AttentionConfig, folder: RunFolder) -> StudyResult:
     folder.write_arrays("heads_and_memory", **reading.heads)
     folder.write_arrays("attention_depth", **depth)
     folder.write_arrays("attention_heads", **heads)
-    metrics = attention_demo.figures(scaling) | reading.metrics
-    metrics |= attention_depth.figures(depth) | attention_heads.figures(heads)
+    metrics = attention_demo.metrics(scaling) | reading.metrics
+    metrics |= attention_depth.metrics(depth) | attention_heads.metrics(heads)
     metrics = {name: float(value) for name, value in metrics.items()}
     table = "\n".join(f"{name} {value:.4g}" for name, value in metrics.items())
-    text = [attention_demo.in_words(step, attention_demo.STEP), reading.text, table]
+    text = [attention_demo.format_arrays(step, attention_demo.STEP), reading.text, table]
     return StudyResult(metrics, "\n\n".join(text))
 
 

@@ -18,8 +18,8 @@ from jaxlabs import command
 from jaxlabs.analysis import vae_latents
 from jaxlabs.config import group, setting
 from jaxlabs.data import images
-from jaxlabs.data.dataset import Data
-from jaxlabs.data.image_data import PictureConfig, picture_data
+from jaxlabs.data.dataset import DataModule
+from jaxlabs.data.image_data import ImageDataConfig, image_data
 from jaxlabs.lab import Lab
 from jaxlabs.models import autoencoder
 from jaxlabs.run_folder import RunFolder
@@ -34,9 +34,11 @@ class AutoencoderRun(RunConfig):
     """A run's settings, the model's, and those of what is measured."""
 
     dataset: str = setting("mnist", "a folder of pictures of one size", path_unless=images.NAMES)
-    pictures: PictureConfig = group(PictureConfig)
+    pictures: ImageDataConfig = group(ImageDataConfig, section="data")
     model: autoencoder.AutoencoderConfig = group(autoencoder.AutoencoderConfig)
-    latents: vae_latents.LatentConfig = group(vae_latents.LatentConfig)
+    latents: vae_latents.LatentEvalConfig = group(
+        vae_latents.LatentEvalConfig, section="evaluation"
+    )
 
 
 ADAM = {"batch_size": 100, "eval_batch_size": 500, "weight_decay": 0.0, "lr_schedule": "cosine"}
@@ -62,30 +64,30 @@ PRESETS = {
 }
 
 
-def load_data(config: AutoencoderRun) -> Data:
+def load_data(config: AutoencoderRun) -> DataModule:
     """Reads the pictures and binarizes them."""
     pictures = images.load(config.dataset, config.data_dir)
-    return picture_data(pictures, config.pictures, config.model.likelihood == "bernoulli")
+    return image_data(pictures, config.pictures, config.model.likelihood == "bernoulli")
 
 
-def build_task(config: AutoencoderRun, vocabulary: Mapping[str, Any]) -> Task:
+def build_task(config: AutoencoderRun, data_spec: Mapping[str, Any]) -> Task:
     """Makes the model for pictures of one shape."""
     redraw = config.pictures.binarization == "dynamic"
-    model = autoencoder.Autoencoder(config.model, tuple(vocabulary["shape"]), redraw)
+    model = autoencoder.Autoencoder(config.model, tuple(data_spec["shape"]), redraw)
     init = functools.partial(model.init, x=jnp.zeros((1, math.prod(model.shape)), jnp.float32))
     random = config.model.variational or config.pictures.binarization == "dynamic"
     return Task(model, init, autoencoder.loss, autoencoder.train_step, random=random)
 
 
 def draw_samples(
-    config: AutoencoderRun, task: Task, vocabulary: Any, state: TrainState, key: jax.Array
+    config: AutoencoderRun, task: Task, data_spec: Any, state: TrainState, key: jax.Array
 ) -> dict[str, jax.Array]:
     """Returns pictures of codes drawn from the prior."""
     return {"images": autoencoder.sample_prior(task.model, state.eval_params, key, 100)}
 
 
 def analyze(
-    config: AutoencoderRun, task: Task, data: Data, state: TrainState, folder: RunFolder
+    config: AutoencoderRun, task: Task, data: DataModule, state: TrainState, folder: RunFolder
 ) -> dict[str, float]:
     """Measures codes and bound; writes what the report draws, the two objectives side by side."""
     trained, settings = (task.model, state.eval_params), config.latents
@@ -94,7 +96,7 @@ def analyze(
     for objective in autoencoder.OBJECTIVES if settings.comparison_latent_dim else ():
         of_rival = {"objective": objective, "latent": settings.comparison_latent_dim}
         rival = config.from_flat(config.flat() | of_rival)
-        models[objective] = vae_latents.train_fully(build_task(rival, data.vocabulary), data, rival)
+        models[objective] = vae_latents.train_fully(build_task(rival, data.data_spec), data, rival)
     return figures | vae_latents.write_comparison(models, data, folder, config.seed)
 
 

@@ -50,7 +50,7 @@ class BenchmarkConfig(CommonConfig):
         maximum=2**20,
         aliases=("longest",),
     )
-    measuring: timing.MeasuringConfig = group(timing.MeasuringConfig)
+    measuring: timing.MeasuringConfig = group(timing.MeasuringConfig, section="measurement")
 
     def check(self) -> None:
         super().check()

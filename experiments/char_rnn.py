@@ -19,7 +19,7 @@ from jaxlabs.analysis.baselines import ngram_baselines
 from jaxlabs.config import group, setting
 from jaxlabs.data import texts
 from jaxlabs.data.char_lm_data import bptt_data, language_data
-from jaxlabs.data.dataset import Data
+from jaxlabs.data.dataset import DataModule
 from jaxlabs.data.tokenizers import CharTokenizer
 from jaxlabs.lab import Lab
 from jaxlabs.layers.rnn_cells import CELLS
@@ -57,7 +57,7 @@ PRESETS = {
 }
 
 
-def load_data(config: CharRNNRun) -> Data:
+def load_data(config: CharRNNRun) -> DataModule:
     """Reads the text, to be read from end to end, or in windows where no state is carried."""
     dataset = texts.load(config.dataset, config.data_dir)
     context, rest = config.model.bptt_length, (config.seed, ngram_baselines)
@@ -66,10 +66,10 @@ def load_data(config: CharRNNRun) -> Data:
     return language_data(dataset, context, *rest)
 
 
-def build_task(config: CharRNNRun, vocabulary: Mapping[str, Any]) -> Task:
+def build_task(config: CharRNNRun, data_spec: Mapping[str, Any]) -> Task:
     """Makes the model for a text's characters, in which the prompt must be written."""
-    text_samples.require_known(config.sampling.prompt, vocabulary)
-    size = CharTokenizer.from_json(vocabulary).vocabulary_size
+    text_samples.require_known(config.sampling.prompt, data_spec)
+    size = CharTokenizer.from_json(data_spec).vocabulary_size
     settings = config.model.with_vocabulary(size)
     model = char_rnn.CharRNN(settings)
     init = functools.partial(model.init, tokens=jnp.zeros((1, 1), jnp.int32))
@@ -78,7 +78,7 @@ def build_task(config: CharRNNRun, vocabulary: Mapping[str, Any]) -> Task:
         init,
         char_rnn.loss,
         char_rnn.train_step,
-        derive=perplexity,
+        derived_metrics=perplexity,
         init_carry=lambda batch_size: (
             char_rnn.initial_states(settings, batch_size) if settings.stateful else None
         ),
@@ -86,19 +86,19 @@ def build_task(config: CharRNNRun, vocabulary: Mapping[str, Any]) -> Task:
 
 
 def draw_samples(
-    config: CharRNNRun, task: Task, vocabulary: Mapping[str, Any], state: TrainState, key: jax.Array
+    config: CharRNNRun, task: Task, data_spec: Mapping[str, Any], state: TrainState, key: jax.Array
 ) -> Texts:
     """Returns samples that continue the prompt, at each temperature under a heading."""
-    size = CharTokenizer.from_json(vocabulary).vocabulary_size
+    size = CharTokenizer.from_json(data_spec).vocabulary_size
     generate = functools.partial(char_rnn.sample, task.model, state.eval_params, tokens=size)
-    return tempered_samples.draw(generate, config.sampling, vocabulary, key)
+    return tempered_samples.sample_texts(generate, config.sampling, data_spec, key)
 
 
 def analyze(
-    config: CharRNNRun, task: Task, data: Data, state: TrainState, folder: RunFolder
+    config: CharRNNRun, task: Task, data: DataModule, state: TrainState, folder: RunFolder
 ) -> dict[str, float]:
     """Measures the samples, at each temperature."""
-    return tempered_samples.measure(tempered_samples.read(folder), config.sampling, data)
+    return tempered_samples.measure(tempered_samples.load_samples(folder), config.sampling, data)
 
 
 LAB = Lab(
@@ -110,7 +110,7 @@ LAB = Lab(
     build_task=build_task,
     sample=draw_samples,
     analyze=analyze,
-    variant=lambda config: "" if config.model.cell == "gru" else f"-{config.model.cell}",
+    run_suffix=lambda config: "" if config.model.cell == "gru" else f"-{config.model.cell}",
     sweeps={
         "cells": Sweep(
             question="Which cell predicts best after the same number of steps?",

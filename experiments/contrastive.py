@@ -20,7 +20,7 @@ from jaxlabs import command
 from jaxlabs.analysis import contrastive_optimum, zero_shot
 from jaxlabs.config import UserError, group, setting
 from jaxlabs.data import captions, images
-from jaxlabs.data.dataset import Data
+from jaxlabs.data.dataset import DataModule
 from jaxlabs.data.tokenizers import WordTokenizer
 from jaxlabs.lab import Lab
 from jaxlabs.models import dual_encoder
@@ -44,8 +44,11 @@ class ContrastiveRun(RunConfig):
         "test pairs that evaluations read, the first ones; none: all",
         minimum=1,
         aliases=("test_pairs",),
+        section="evaluation",
     )
-    prompt: str = setting("a heavy seven", "text whose nearest others are shown", kind="runtime")
+    prompt: str = setting(
+        "a heavy seven", "text whose nearest others are shown", kind="runtime", section="sampling"
+    )
     model: dual_encoder.DualEncoderConfig = group(dual_encoder.DualEncoderConfig)
 
     def check(self) -> None:
@@ -76,37 +79,37 @@ def same_pairs_seen(point: Mapping[str, Any]) -> dict[str, Any]:
     return {"steps": steps, "learning_rate": rate, "warmup_steps": steps // 20}
 
 
-def load_data(config: ContrastiveRun) -> Data:
+def load_data(config: ContrastiveRun) -> DataModule:
     """Reads pictures of digits and describes them."""
     pictures = images.load(config.dataset, config.data_dir)
     data = captions.caption_data(pictures, config.model.context_length, config.num_eval_examples)
-    require_divisible(data.vocabulary["shape"])
-    known = config.model.loss, data.evaluations["test"], config.eval_batch_size
+    require_divisible(data.data_spec["shape"])
+    known = config.model.loss, data.eval_sets["test"], config.eval_batch_size
     return dataclasses.replace(data, baselines=lambda: contrastive_optimum.baselines(*known))
 
 
-def build_task(config: ContrastiveRun, vocabulary: Mapping[str, Any]) -> Task:
+def build_task(config: ContrastiveRun, data_spec: Mapping[str, Any]) -> Task:
     """Makes the model for pictures of one shape and the words of the descriptions."""
-    words = WordTokenizer.from_json(vocabulary).vocabulary_size
+    words = WordTokenizer.from_json(data_spec).vocabulary_size
     model = dual_encoder.DualEncoder(config.model.with_vocabulary(words))
-    picture, text = jnp.zeros((1, *vocabulary["shape"]), jnp.float32), jnp.ones((1, 1), jnp.int32)
+    picture, text = jnp.zeros((1, *data_spec["shape"]), jnp.float32), jnp.ones((1, 1), jnp.int32)
     init = functools.partial(model.init, images=picture, tokens=text)
     random = config.model.max_translation > 0 or config.model.dropout > 0
     return Task(model, init, dual_encoder.loss, dual_encoder.train_step, random=random)
 
 
 def show_nearest(
-    config: ContrastiveRun, task: Task, vocabulary: Any, state: TrainState, key: jax.Array
+    config: ContrastiveRun, task: Task, data_spec: Any, state: TrainState, key: jax.Array
 ) -> str:
     """Returns the descriptions that mean about the same as the prompt to the model."""
-    return zero_shot.nearest_wordings(zero_shot.trained(task, vocabulary, state), config.prompt)
+    return zero_shot.nearest_wordings(zero_shot.trained(task, data_spec, state), config.prompt)
 
 
 def analyze(
-    config: ContrastiveRun, task: Task, data: Data, state: TrainState, folder: RunFolder
+    config: ContrastiveRun, task: Task, data: DataModule, state: TrainState, folder: RunFolder
 ) -> dict[str, float]:
     """Classifies, retrieves and looks at how sure the model is; writes what the report draws."""
-    trained, test = zero_shot.trained(task, data.vocabulary, state), data.evaluations["test"]
+    trained, test = zero_shot.trained(task, data.data_spec, state), data.eval_sets["test"]
     return zero_shot.measure(trained, test, config.eval_batch_size, folder)
 
 
@@ -120,7 +123,7 @@ LAB = Lab(
     build_task=build_task,
     sample=show_nearest,
     analyze=analyze,
-    variant=lambda config: "" if config.model.loss == "clip" else f"-{config.model.loss}",
+    run_suffix=lambda config: "" if config.model.loss == "clip" else f"-{config.model.loss}",
     sweeps={
         "batch_size": Sweep(
             question="Is SigLIP indifferent to the batch size? (As many pairs, rate by its root.)",

@@ -18,11 +18,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxlabs import command, keys
-from jaxlabs.analysis import diffusion_likelihood, fid_eval, diffusion_samples
+from jaxlabs.analysis import diffusion_likelihood, diffusion_samples, fid_eval
 from jaxlabs.analysis.epoch_means import mean_losses
 from jaxlabs.config import UserError, group, setting
 from jaxlabs.data import images
-from jaxlabs.data.dataset import Data
+from jaxlabs.data.dataset import DataModule
 from jaxlabs.data.image_data import labeled_data
 from jaxlabs.diffusion.noise_schedules import DiffusionConfig
 from jaxlabs.lab import Lab
@@ -43,12 +43,15 @@ class DDPMConfig(RunConfig):
         "test pictures that evaluations during training read",
         minimum=1,
         aliases=("evaluated_images",),
+        section="evaluation",
     )
     model: ddpm.UNetConfig = group(ddpm.UNetConfig)
     diffusion: DiffusionConfig = group(DiffusionConfig)
-    sampling: diffusion_samples.PictureSamplingConfig = group(diffusion_samples.PictureSamplingConfig)
-    quality: fid_eval.PictureQualityConfig = group(fid_eval.PictureQualityConfig)
-    bound: diffusion_likelihood.BoundConfig = group(diffusion_likelihood.BoundConfig)
+    sampling: diffusion_samples.ImageSamplingConfig = group(diffusion_samples.ImageSamplingConfig)
+    quality: fid_eval.FIDConfig = group(fid_eval.FIDConfig, section="evaluation")
+    bound: diffusion_likelihood.NLLConfig = group(
+        diffusion_likelihood.NLLConfig, section="evaluation"
+    )
 
 
 EPOCH = 469
@@ -97,7 +100,7 @@ PRESETS = {
 }
 
 
-def load_data(config: DDPMConfig) -> Data:
+def load_data(config: DDPMConfig) -> DataModule:
     """Reads the pictures."""
     pictures = images.load(config.dataset, config.data_dir)
     ddpm.check_divisible(pictures.train.images.shape[1:])
@@ -111,11 +114,11 @@ def load_data(config: DDPMConfig) -> Data:
     return data
 
 
-def build_task(config: DDPMConfig, vocabulary: Mapping[str, Any]) -> Task:
+def build_task(config: DDPMConfig, data_spec: Mapping[str, Any]) -> Task:
     """Makes the network for pictures of one shape."""
-    shape, classes = tuple(vocabulary["shape"]), len(vocabulary["classes"])
+    shape, classes = tuple(data_spec["shape"]), len(data_spec["classes"])
     model = ddpm.UNet(config.model, config.diffusion, shape, classes)
-    diffusion_samples.require_drawable(config.sampling, model)
+    diffusion_samples.require_compatible(config.sampling, model)
     init = functools.partial(
         model.init, x=jnp.zeros((1, *shape), jnp.float32), t=jnp.zeros(1, jnp.int32)
     )
@@ -123,22 +126,22 @@ def build_task(config: DDPMConfig, vocabulary: Mapping[str, Any]) -> Task:
 
 
 def draw_samples(
-    config: DDPMConfig, task: Task, vocabulary: Mapping[str, Any], state: TrainState, key: jax.Array
+    config: DDPMConfig, task: Task, data_spec: Mapping[str, Any], state: TrainState, key: jax.Array
 ) -> dict[str, np.ndarray]:
     """Returns pictures drawn from noise."""
-    drawn = diffusion_samples.draw(task.model, state.eval_params, config.sampling, key)
+    drawn = diffusion_samples.sample_images(task.model, state.eval_params, config.sampling, key)
     return diffusion_samples.as_samples(drawn)
 
 
 def analyze(
-    config: DDPMConfig, task: Task, data: Data, state: TrainState, folder: RunFolder
+    config: DDPMConfig, task: Task, data: DataModule, state: TrainState, folder: RunFolder
 ) -> dict[str, float]:
     """Measures samples and the bound; writes what the report draws."""
     network = task.model, state.eval_params
     way_key, quality_key, bound_key = jax.random.split(keys.stream(config.seed, "analysis"), 3)
     test = fid_eval.whole_test(data).arrays["images"]
     diffusion_samples.write_trajectories(*network, config.sampling, test, folder, way_key)
-    drawn = diffusion_samples.read(folder, test.shape[1:])
+    drawn = diffusion_samples.load_samples(folder, test.shape[1:])
     figures = mean_losses(folder.read_metrics(), -(-data.train.count // config.batch_size))
     figures |= fid_eval.write_neighbors(drawn, data, folder)
     figures |= diffusion_likelihood.measure(*network, test, config.bound, folder, bound_key)

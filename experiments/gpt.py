@@ -19,10 +19,10 @@ from jaxlabs.analysis.baselines import ngram_baselines
 from jaxlabs.config import group, setting
 from jaxlabs.data import texts
 from jaxlabs.data.char_lm_data import language_data
-from jaxlabs.data.dataset import Data
+from jaxlabs.data.dataset import DataModule
 from jaxlabs.data.tokenizers import CharTokenizer
 from jaxlabs.lab import Lab
-from jaxlabs.layers.positions import sinusoidal
+from jaxlabs.layers.positions import sinusoidal_embedding
 from jaxlabs.models import transformer_lm
 from jaxlabs.run_files import Texts
 from jaxlabs.run_folder import RunFolder
@@ -39,7 +39,9 @@ class GPTConfig(RunConfig):
     dataset: str = setting("tiny_shakespeare", "the path of a UTF-8 text", path_unless=texts.NAMES)
     model: transformer_lm.TransformerLMConfig = group(transformer_lm.TransformerLMConfig)
     sampling: text_samples.SamplingConfig = group(text_samples.SamplingConfig)
-    maps: attention_maps.AttentionMapsConfig = group(attention_maps.AttentionMapsConfig)
+    maps: attention_maps.AttentionMapsConfig = group(
+        attention_maps.AttentionMapsConfig, section="report"
+    )
 
 
 # What the years after GPT-2 changed; all presets but the reference use all of it.
@@ -79,17 +81,17 @@ PRESETS = {
 }
 
 
-def load_data(config: GPTConfig) -> Data:
+def load_data(config: GPTConfig) -> DataModule:
     """Reads the text and cuts it into windows of the model's context."""
     dataset = texts.load(config.dataset, config.data_dir)
     return language_data(dataset, config.model.context_length, config.seed, ngram_baselines)
 
 
-def build_task(config: GPTConfig, vocabulary: Mapping[str, Any]) -> Task:
+def build_task(config: GPTConfig, data_spec: Mapping[str, Any]) -> Task:
     """Makes the model for a text's characters, in which what it is given must be written."""
-    text_samples.require_known(config.sampling.prompt, vocabulary)
-    text_samples.require_known("".join(config.maps.texts().values()), vocabulary, "attention_text")
-    size = CharTokenizer.from_json(vocabulary).vocabulary_size
+    text_samples.require_known(config.sampling.prompt, data_spec)
+    text_samples.require_known("".join(config.maps.texts().values()), data_spec, "attention_text")
+    size = CharTokenizer.from_json(data_spec).vocabulary_size
     model = transformer_lm.TransformerLM(config.model.with_vocabulary(size))
     init = functools.partial(
         model.init, tokens=jnp.zeros((1, config.model.context_length), jnp.int32)
@@ -98,29 +100,31 @@ def build_task(config: GPTConfig, vocabulary: Mapping[str, Any]) -> Task:
 
 
 def draw_samples(
-    config: GPTConfig, task: Task, vocabulary: Mapping[str, Any], state: TrainState, key: jax.Array
+    config: GPTConfig, task: Task, data_spec: Mapping[str, Any], state: TrainState, key: jax.Array
 ) -> Texts:
     """Returns samples that continue the prompt."""
-    size = CharTokenizer.from_json(vocabulary).vocabulary_size
+    size = CharTokenizer.from_json(data_spec).vocabulary_size
     params = state.eval_params
     generate = functools.partial(transformer_lm.sample, task.model, params, tokens=size)
-    return Texts({"": text_samples.draw(generate, config.sampling, vocabulary, key)})
+    return Texts({"": text_samples.sample_texts(generate, config.sampling, data_spec, key)})
 
 
 def analyze(
-    config: GPTConfig, task: Task, data: Data, state: TrainState, folder: RunFolder
+    config: GPTConfig, task: Task, data: DataModule, state: TrainState, folder: RunFolder
 ) -> dict[str, float]:
     """Measures the samples; writes attention maps and the position table for the report."""
-    tokenizer, model = CharTokenizer.from_json(data.vocabulary), config.model
-    held_out = tokenizer.decode(data.evaluations["held_out"].arrays["inputs"][0])
+    tokenizer, model = CharTokenizer.from_json(data.data_spec), config.model
+    held_out = tokenizer.decode(data.eval_sets["held_out"].arrays["inputs"][0])
     texts = config.maps.texts() or {"": held_out[: attention_maps.CHARACTERS]}
-    shown = attention_maps.shown_texts(texts, list, tokenizer.encode, model.context_length)
+    shown = attention_maps.encode_texts(texts, list, tokenizer.encode, model.context_length)
     masks = {"causal": not model.no_causal_mask, "window": model.attention_window}
     params = state.eval_params
     leaks = attention_maps.write_maps(folder, config.maps, task.model, params, shown, **masks)
     if model.positions == "sinusoidal":
-        folder.write_arrays("positions", table=sinusoidal(model.context_length, model.embed_dim))
-    figures = text_samples.measure(text_samples.read(folder), config.sampling, data)
+        folder.write_arrays(
+            "positions", table=sinusoidal_embedding(model.context_length, model.embed_dim)
+        )
+    figures = text_samples.measure(text_samples.load_samples(folder), config.sampling, data)
     return figures | {f"attention_{name}": value for name, value in leaks.items()}
 
 
@@ -142,7 +146,7 @@ LAB = Lab(
     sample=draw_samples,
     analyze=analyze,
     sweeps={"precision": PRECISION},
-    variant=lambda config: "-unmasked" if config.model.no_causal_mask else "",
+    run_suffix=lambda config: "-unmasked" if config.model.no_causal_mask else "",
 )
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from jaxlabs import command
 from jaxlabs.analysis import image_predictions
 from jaxlabs.config import UserError, group, setting
 from jaxlabs.data import images
-from jaxlabs.data.dataset import Data
+from jaxlabs.data.dataset import DataModule
 from jaxlabs.data.image_data import labeled_data
 from jaxlabs.lab import Lab
 from jaxlabs.models import image_classifier
@@ -51,7 +51,7 @@ PRESETS = {
 }
 
 
-def load_data(config: ImageClassifierRun) -> Data:
+def load_data(config: ImageClassifierRun) -> DataModule:
     """Reads pictures that have classes."""
     pictures = images.load(config.dataset, config.data_dir)
     if len(pictures.classes) < 2:
@@ -60,15 +60,15 @@ def load_data(config: ImageClassifierRun) -> Data:
             " sub-folders, are needed"
         )
     data = labeled_data(pictures)
-    image_classifier.require_divisible(data.vocabulary["shape"])
+    image_classifier.require_divisible(data.data_spec["shape"])
     chance = {"chance": math.log(len(pictures.classes))}
     return dataclasses.replace(data, baselines=lambda: chance)
 
 
-def build_task(config: ImageClassifierRun, vocabulary: Mapping[str, Any]) -> Task:
+def build_task(config: ImageClassifierRun, data_spec: Mapping[str, Any]) -> Task:
     """Makes the model for pictures of one shape."""
-    model = image_classifier.ImageClassifier(config.model, len(vocabulary["classes"]))
-    init = functools.partial(model.init, x=jnp.zeros((1, *vocabulary["shape"]), jnp.float32))
+    model = image_classifier.ImageClassifier(config.model, len(data_spec["classes"]))
+    init = functools.partial(model.init, x=jnp.zeros((1, *data_spec["shape"]), jnp.float32))
     random = config.model.dropout > 0 or config.model.max_translation > 0
     return Task(model, init, image_classifier.loss, image_classifier.train_step, random=random)
 
@@ -76,19 +76,19 @@ def build_task(config: ImageClassifierRun, vocabulary: Mapping[str, Any]) -> Tas
 def nothing_to_draw(
     config: ImageClassifierRun,
     task: Task,
-    vocabulary: Mapping[str, Any],
+    data_spec: Mapping[str, Any],
     state: TrainState,
     key: jax.Array,
 ) -> str:
     """Returns what the network has to say without a picture."""
-    return f"tells {len(vocabulary['classes'])} classes apart: {', '.join(vocabulary['classes'])}"
+    return f"tells {len(data_spec['classes'])} classes apart: {', '.join(data_spec['classes'])}"
 
 
 def analyze(
-    config: ImageClassifierRun, task: Task, data: Data, state: TrainState, folder: RunFolder
+    config: ImageClassifierRun, task: Task, data: DataModule, state: TrainState, folder: RunFolder
 ) -> dict[str, float]:
     """Counts who is taken for whom; writes that and the errors for the report."""
-    names, test = data.vocabulary["classes"], data.evaluations["test"]
+    names, test = data.data_spec["classes"], data.eval_sets["test"]
     params = state.eval_params
     return image_predictions.write_errors(task.model, params, test, names, folder)
 

@@ -33,20 +33,27 @@ SHOWN = 256  # pictures that untrained networks are shown
 class NormalizationConfig(CommonConfig):
     """The data, the trainings and the network."""
 
-    dataset: str = setting("mnist", "a folder of pictures with classes", path_unless=images.NAMES)
-    train_images: int = setting(2000, "pictures to train on, few enough to be memorized", minimum=8)
+    dataset: str = setting(
+        "mnist", "a folder of pictures with classes", path_unless=images.NAMES, section="data"
+    )
+    train_images: int = setting(
+        2000, "pictures to train on, few enough to be memorized", minimum=8, section="data"
+    )
     num_eval_examples: int = setting(
         2000,
         "pictures to choose the rate by, and as many to test on",
         minimum=8,
         aliases=("evaluated",),
+        section="data",
     )
-    steps: int = setting(800, "of every training", minimum=1, maximum=1_000_000)
-    batch_size: int = setting(64, "pictures per step", minimum=2)
+    steps: int = setting(800, "of every training", minimum=1, maximum=1_000_000, section="training")
+    batch_size: int = setting(64, "pictures per step", minimum=2, section="training")
     seeds: int = setting(3, "runs of each kind", minimum=1, maximum=10_000)
-    min_rate: float = setting(0.01, "smallest learning rate", above=0)
-    max_rate: float = setting(10.0, "largest learning rate", above=0)
-    rates: int = setting(7, "how many, evenly spaced in their logarithm", minimum=1, maximum=1000)
+    min_rate: float = setting(0.01, "smallest learning rate", above=0, section="training")
+    max_rate: float = setting(10.0, "largest learning rate", above=0, section="training")
+    rates: int = setting(
+        7, "how many, evenly spaced in their logarithm", minimum=1, maximum=1000, section="training"
+    )
     scale_layers: int = setting(
         32, "layers of the networks that are not trained", minimum=2, maximum=1000
     )
@@ -96,18 +103,19 @@ def measure(config: NormalizationConfig, folder: RunFolder, data: StudyData) -> 
     noise = batch_noise.study(
         state, pictures.train, pictures.test, batch_size=config.batch_size, seed=config.seed
     )
-    claims = [*norm_claims.of_training(trained), norm_claims.of_scale(scale)]
+    claims = [*norm_claims.training_claims(trained), norm_claims.scale_claim(scale)]
     said = {f"claim_{claim.name}": np.array(str(claim)) for claim in claims}
     curves = norm_claims.curves(trained)
     folder.write_arrays("norm_training", **trained, **curves, **said)
     folder.write_arrays("activation_scale", **scale, **said)
     folder.write_arrays("batch_noise", **noise)
-    metrics = norm_claims.figures(claims) | norm_training.figures(trained)
-    metrics |= activation_scale.figures(scale) | batch_noise.figures(noise)
+    metrics = norm_claims.metrics(claims) | norm_training.metrics(trained)
+    metrics |= activation_scale.metrics(scale) | batch_noise.metrics(noise)
     table = "\n".join(f"{name} {value:.4g}" for name, value in metrics.items())
     text = [f"{facts['name']}, from {facts['source']}", "\n".join(map(str, claims)), table]
     verdicts = [
-        {"claim": claim.says, "found": claim.found, "verdict": claim.verdict} for claim in claims
+        {"claim": claim.statement, "evidence": claim.evidence, "verdict": claim.verdict}
+        for claim in claims
     ]
     return StudyResult(metrics, "\n\n".join(text), {"claims": verdicts, "dataset": facts["name"]})
 

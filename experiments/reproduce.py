@@ -32,7 +32,7 @@ MAIN = {
     "contrastive": (
         *("zero_shot_accuracy", "image_to_text_recall_at_1", "text_to_image_recall_at_1"),
     ),
-    "ddpm": ("dpm_solver_20_frechet", "dpm_solver_20_unsure", "bits_per_dimension"),
+    "ddpm": ("dpm_solver_20_fid", "dpm_solver_20_prediction_entropy", "bits_per_dimension"),
     "gpt": ("held_out_loss", "sliding_window_loss"),
     "mnist_classifier": ("test_accuracy", "errors"),
     "normalization": (
@@ -41,11 +41,11 @@ MAIN = {
     "rnn_dynamics": (
         *("gradient_share_after_rnn_200_steps", "gradient_share_after_lstm_200_steps"),
     ),
-    "sequence_patterns": ("test_of_optimum", "longer_of_optimum"),
+    "sequence_patterns": ("test_of_optimum", "long_of_optimum"),
     "sparse_autoencoder": ("training_patches_loss", "gabor_variance_explained"),
     "speech_classifier": ("test_accuracy", "test_unseen_accuracy"),
     "speech_lm": ("obama_perplexity", "wbush_perplexity", "hbush_perplexity"),
-    "worked_problems": ("numbers", "marked", "errors", "largest_relative_difference"),
+    "worked_problems": ("numbers", "wrong_values", "errors", "largest_relative_difference"),
 }
 """The figures that sum a lab up; of others the first few are shown."""
 

@@ -107,12 +107,12 @@ def measure(config: RnnDynamicsConfig, folder: RunFolder) -> StudyResult:
     for name, arrays in (written | {"memory_adding": adding, "memory_copying": copying}).items():
         folder.write_arrays(name, **arrays)
     metrics = _gradients_of(cells, config, folder)
-    metrics |= dynamics.figures(sweep) | clipping.figures(clipped)
-    metrics |= weight_sharing.figures(shared, rules)
-    metrics |= memory_task_study.figures(adding) | memory_task_study.figures(copying)
+    metrics |= dynamics.metrics(sweep) | clipping.metrics(clipped)
+    metrics |= weight_sharing.metrics(shared, rules)
+    metrics |= memory_task_study.metrics(adding) | memory_task_study.metrics(copying)
     metrics = {name: float(value) for name, value in metrics.items()}
     table = "\n".join(f"{name} {value:.4g}" for name, value in metrics.items())
-    return StudyResult(metrics, f"{two_step_rnn.in_words(two_step)}\n\n{table}")
+    return StudyResult(metrics, f"{two_step_rnn.format_table(two_step)}\n\n{table}")
 
 
 def _gradients_of(
@@ -123,7 +123,7 @@ def _gradients_of(
     key, one_key = jax.random.split(keys.stream(config.seed, "sample"))
     inputs, targets = map(np.asarray, memory_tasks.adding(key, SEQUENCES, steps))
     before = {
-        name: memory_task_study.start("adding", name, steps, config.adding_hidden_size, config.seed)
+        name: memory_task_study.task_params("adding", name, steps, config.adding_hidden_size, config.seed)
         for name in memory_task_study.KINDS
     }
     networks = {f"before_{cell}": (cell, before[cell]) for cell in cells}
@@ -136,11 +136,11 @@ def _gradients_of(
     folder.write_arrays("cell_paths", **paths)
     gated = {cell: (cell, cells[cell]) for cell in lstm_gradient_paths.GATES}
     one = memory_tasks.adding(one_key, 1, shortest)[0]
-    folder.write_arrays("gates", **lstm_gradient_paths.gate_pictures(gated, np.asarray(one)))
+    folder.write_arrays("gates", **lstm_gradient_paths.gate_activations(gated, np.asarray(one)))
     found = {
         f"gradient_share_{name}_{steps}_steps": through[f"{name}_h"][0, 1] for name in networks
     }
-    return found | {"cell_path_held_error": paths["held_error"].max()}
+    return found | {"cell_path_stop_gradient_error": paths["stop_gradient_error"].max()}
 
 
 def _progress(items: Iterable[Any], count: int, name: str) -> Iterable[Any]:

@@ -23,11 +23,11 @@ from jaxlabs import command
 from jaxlabs.analysis import sequence_plots, sequence_predictions
 from jaxlabs.analysis.sequence_baselines import baselines
 from jaxlabs.config import group, setting
-from jaxlabs.data.dataset import Data
+from jaxlabs.data.dataset import DataModule
 from jaxlabs.data.sequence_data import (
     GRAMMAR,
     GRAMMARS,
-    SPECIAL,
+    SPECIAL_TOKENS,
     SequenceDataConfig,
     load_vocabs,
     sequence_data,
@@ -45,14 +45,14 @@ from jaxlabs.training.task import Task
 class SequencePatternsConfig(RunConfig):
     """A run's settings, those of the data, of the model, and of what is shown."""
 
-    task: str = setting("translation", "what to learn", choices=GRAMMARS)
+    task: str = setting("translation", "what to learn", choices=GRAMMARS, section="data")
     dataset: str = setting(
         GRAMMAR,
         "the path of a file: a sentence a line (next_word), label or sentence, tab, sentence"
         " (sentiment, translation), CoNLL columns (tagging); grammar: made-up sentences",
         path_unless=(GRAMMAR,),
     )
-    sizes: SequenceDataConfig = group(SequenceDataConfig)
+    sizes: SequenceDataConfig = group(SequenceDataConfig, section="data")
     model: sequence_classifier.SequenceConfig = group(sequence_classifier.SequenceConfig)
     sampling: sequence_predictions.SequenceSamplingConfig = group(
         sequence_predictions.SequenceSamplingConfig
@@ -70,49 +70,59 @@ LONG |= {"num_layers": 1, "embed_dim": 128, "ema_decay": 0.995}
 PRESETS = {"quick": QUICK, "long": QUICK | LONG}
 
 
-def load_data(config: SequencePatternsConfig) -> Data:
+def load_data(config: SequencePatternsConfig) -> DataModule:
     """Draws or reads the sentences."""
     return sequence_data(config.task, config.dataset, config.seed, config.sizes, baselines)
 
 
-def build_task(config: SequencePatternsConfig, vocabulary: Mapping[str, Any]) -> Task:
+def build_task(config: SequencePatternsConfig, data_spec: Mapping[str, Any]) -> Task:
     """Makes the model for the data's words, in which the prompt must be written."""
-    sequence_predictions.require_known(config.sampling.prompt, vocabulary)
-    source, target = load_vocabs(vocabulary)
-    length, blank = vocabulary["source_length"], jnp.ones((1, 2), jnp.int32)
+    sequence_predictions.require_known(config.sampling.prompt, data_spec)
+    source, target = load_vocabs(data_spec)
+    length, blank = data_spec["source_length"], jnp.ones((1, 2), jnp.int32)
     if config.task == "translation":
-        lengths = length, vocabulary["target_length"]
+        lengths = length, data_spec["target_length"]
         model = seq2seq.Seq2Seq(config.model, source.size, target.size, *lengths)
         init = functools.partial(model.init, source=blank, target=blank)
-        steps = seq2seq.loss, seq2seq.train_step, seq2seq.derive
+        steps = seq2seq.loss, seq2seq.train_step, seq2seq.derived_metrics
     else:
         model = sequence_classifier.SequenceClassifier(
             config.model,
             source.size,
-            labels=SPECIAL + target.words,
+            labels=SPECIAL_TOKENS + target.words,
             length=length,
-            aligned=config.task == "tagging",
+            per_token=config.task == "tagging",
             bidirectional=config.task != "next_word",
         )
         init = functools.partial(model.init, tokens=blank)
-        steps = sequence_classifier.loss, sequence_classifier.train_step, sequence_classifier.derive
+        steps = (
+            sequence_classifier.loss,
+            sequence_classifier.train_step,
+            sequence_classifier.derived_metrics,
+        )
     return Task(model, init, *steps, random=config.model.dropout > 0)
 
 
 def say(
-    config: SequencePatternsConfig, task: Task, vocabulary: Any, state: TrainState, key: jax.Array
+    config: SequencePatternsConfig, task: Task, data_spec: Any, state: TrainState, key: jax.Array
 ) -> str:
     """Returns what the model makes of the prompt, or of a few test sentences."""
     params = state.eval_params
-    return sequence_predictions.told(task.model, params, vocabulary, config.sampling, key)
+    return sequence_predictions.format_predictions(
+        task.model, params, data_spec, config.sampling, key
+    )
 
 
 def analyze(
-    config: SequencePatternsConfig, task: Task, data: Data, state: TrainState, folder: RunFolder
+    config: SequencePatternsConfig,
+    task: Task,
+    data: DataModule,
+    state: TrainState,
+    folder: RunFolder,
 ) -> dict[str, float]:
     """Scores whole sentences; writes what the report draws."""
     trained, size = (task.model, state.eval_params), config.eval_batch_size
-    sequence_plots.write_pictures(folder, *trained, data, config.model.backbone, size)
+    sequence_plots.write_plot_arrays(folder, *trained, data, config.model.backbone, size)
     options = config.task, config.sampling, size, config.dataset == GRAMMAR
     return sequence_predictions.measure(*trained, data, *options)
 
@@ -126,12 +136,12 @@ LAB = Lab(
     build_task=build_task,
     sample=say,
     analyze=analyze,
-    variant=lambda config: f"-{config.task}-{config.model.backbone}",
+    run_suffix=lambda config: f"-{config.task}-{config.model.backbone}",
     sweeps={
         "backbones": Sweep(
             question="Which backbone learns the task, and which goes on to longer sentences?",
             axes={"backbone": sequence_classifier.BACKBONES, "seed": (0, 1, 2)},
-            metrics=("test_of_optimum", "longer_of_optimum", "test_loss"),
+            metrics=("test_of_optimum", "long_of_optimum", "test_loss"),
         )
     },
 )

@@ -18,7 +18,7 @@ from jaxlabs import command
 from jaxlabs.analysis import sae_features
 from jaxlabs.config import UserError, group, setting
 from jaxlabs.data import natural_images
-from jaxlabs.data.dataset import Data
+from jaxlabs.data.dataset import DataModule
 from jaxlabs.data.patch_data import patch_data
 from jaxlabs.lab import Lab
 from jaxlabs.models import sparse_autoencoder
@@ -37,7 +37,7 @@ class SparseAutoencoderRun(RunConfig):
     dataset: str = setting(
         "natural_images", "a folder of pictures or an IMAGES.mat", path_unless=natural_images.NAMES
     )
-    patches: int = setting(10_000, "patches to train on", minimum=1)
+    patches: int = setting(10_000, "patches to train on", minimum=1, section="data")
     model: sparse_autoencoder.SparseAutoencoderConfig = group(
         sparse_autoencoder.SparseAutoencoderConfig
     )
@@ -71,14 +71,14 @@ PRESETS = {
 }
 
 
-def load_data(config: SparseAutoencoderRun) -> Data:
+def load_data(config: SparseAutoencoderRun) -> DataModule:
     """Whitens the pictures and draws patches."""
     capacity.require_host(config.patches * config.model.visible * PATCH_BYTES, "cutting patches")
     photographs = natural_images.load(config.dataset, config.data_dir)
     return patch_data(photographs, config.patches, config.model.patch_size, config.seed)
 
 
-def build_task(config: SparseAutoencoderRun, vocabulary: Mapping[str, Any]) -> Task:
+def build_task(config: SparseAutoencoderRun, data_spec: Mapping[str, Any]) -> Task:
     """Makes the model."""
     model = sparse_autoencoder.SparseAutoencoder(config.model)
     init = functools.partial(model.init, x=jnp.zeros((1, config.model.visible), jnp.float32))
@@ -86,21 +86,21 @@ def build_task(config: SparseAutoencoderRun, vocabulary: Mapping[str, Any]) -> T
 
 
 def draw_filters(
-    config: SparseAutoencoderRun, task: Task, vocabulary: Any, state: TrainState, key: jax.Array
+    config: SparseAutoencoderRun, task: Task, data_spec: Any, state: TrainState, key: jax.Array
 ) -> dict[str, np.ndarray]:
     """Returns the filters as pictures."""
     found = sae_features.filters(state.eval_params, config.model.patch_size)
-    return {"images": sae_features.as_pictures(found)}
+    return {"images": sae_features.as_images(found)}
 
 
 def analyze(
-    config: SparseAutoencoderRun, task: Task, data: Data, state: TrainState, folder: RunFolder
+    config: SparseAutoencoderRun, task: Task, data: DataModule, state: TrainState, folder: RunFolder
 ) -> dict[str, float]:
     """Fits edges to the filters and writes what the report draws."""
     photographs = natural_images.load(config.dataset, config.data_dir)
-    course = sae_features.write_course(folder, data.headline, photographs)
+    course = sae_features.write_cost_terms(folder, data.monitor, photographs)
     patches = data.train.arrays["patches"]
-    code = sae_features.write_code(task.model, state.eval_params, patches, folder)
+    code = sae_features.write_activations(task.model, state.eval_params, patches, folder)
     return course | code
 
 

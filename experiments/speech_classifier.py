@@ -19,7 +19,7 @@ from jaxlabs import command
 from jaxlabs.analysis import attention_maps, sentence_predictions
 from jaxlabs.config import RUNTIME, group, setting
 from jaxlabs.data import speeches
-from jaxlabs.data.dataset import Data
+from jaxlabs.data.dataset import DataModule
 from jaxlabs.data.speech_data import classification_data
 from jaxlabs.data.tokenizers import WordTokenizer, split_words
 from jaxlabs.lab import Lab
@@ -39,21 +39,34 @@ class SpeechClassifierConfig(RunConfig):
         "speeches", "the path of a folder of such files", path_unless=speeches.NAMES
     )
     validation_fraction: float = setting(
-        0.0, "share of training sentences held out, to choose settings by", minimum=0, maximum=0.9
+        0.0,
+        "share of training sentences held out, to choose settings by",
+        minimum=0,
+        maximum=0.9,
+        section="data",
     )
     min_count: int = setting(
         1,
         "words that the training files hold less often than this are unknown",
         minimum=1,
         aliases=("rare_below",),
+        section="data",
     )
     class_weights: bool = setting(
-        False, "training weighs sentences so that speakers count the same", aliases=("balanced",)
+        False,
+        "training weighs sentences so that speakers count the same",
+        aliases=("balanced",),
+        section="training",
     )
     model: text_encoder.TextClassifierConfig = group(text_encoder.TextClassifierConfig)
-    maps: attention_maps.AttentionMapsConfig = group(attention_maps.AttentionMapsConfig)
+    maps: attention_maps.AttentionMapsConfig = group(
+        attention_maps.AttentionMapsConfig, section="report"
+    )
     prompt: str | None = setting(
-        None, "a sentence to be told whose it is; none: a few test sentences", kind=RUNTIME
+        None,
+        "a sentence to be told whose it is; none: a few test sentences",
+        kind=RUNTIME,
+        section="sampling",
     )
 
 
@@ -83,21 +96,21 @@ PRESETS = {
 }
 
 
-def load_data(config: SpeechClassifierConfig) -> Data:
+def load_data(config: SpeechClassifierConfig) -> DataModule:
     """Reads the sentences and cuts them to the model's context."""
     return classification_data(
         speeches.load(config.dataset, config.data_dir),
         config.model.context_length,
         validation_fraction=config.validation_fraction,
-        least=config.min_count,
+        min_count=config.min_count,
         class_weights=config.class_weights,
     )
 
 
-def build_task(config: SpeechClassifierConfig, vocabulary: Mapping[str, Any]) -> Task:
+def build_task(config: SpeechClassifierConfig, data_spec: Mapping[str, Any]) -> Task:
     """Makes the model for the data's words, of which the prompt must have one."""
-    sentence_predictions.require_known(config.prompt, vocabulary)
-    size = WordTokenizer.from_json(vocabulary).vocabulary_size
+    sentence_predictions.require_known(config.prompt, data_spec)
+    size = WordTokenizer.from_json(data_spec).vocabulary_size
     model = text_encoder.TextClassifier(config.model.with_vocabulary(size))
     init = functools.partial(
         model.init, tokens=jnp.zeros((1, config.model.context_length), jnp.int32)
@@ -109,27 +122,33 @@ def build_task(config: SpeechClassifierConfig, vocabulary: Mapping[str, Any]) ->
 def tell_speakers(
     config: SpeechClassifierConfig,
     task: Task,
-    vocabulary: Mapping[str, Any],
+    data_spec: Mapping[str, Any],
     state: TrainState,
     key: jax.Array,
 ) -> str:
     """Returns sentences with their likeliest speakers; nothing is drawn at random."""
-    return sentence_predictions.told(task.model, state.eval_params, vocabulary, config.prompt)
+    return sentence_predictions.format_predictions(
+        task.model, state.eval_params, data_spec, config.prompt
+    )
 
 
 def analyze(
-    config: SpeechClassifierConfig, task: Task, data: Data, state: TrainState, folder: RunFolder
+    config: SpeechClassifierConfig,
+    task: Task,
+    data: DataModule,
+    state: TrainState,
+    folder: RunFolder,
 ) -> dict[str, float]:
     """Counts who is taken for whom; writes that and attention maps for the report."""
-    params, tokenizer = state.eval_params, WordTokenizer.from_json(data.vocabulary)
+    params, tokenizer = state.eval_params, WordTokenizer.from_json(data.data_spec)
     count = functools.partial(sentence_predictions.confusion_counts, task.model, params)
-    splits = {name: part for name, part in data.evaluations.items() if name.startswith("test")}
+    splits = {name: part for name, part in data.eval_sets.items() if name.startswith("test")}
     counts = {name: count(part, config.eval_batch_size) for name, part in splits.items()}
-    matrices, names = np.stack(list(counts.values())), data.vocabulary["speakers"]
+    matrices, names = np.stack(list(counts.values())), data.data_spec["speakers"]
     folder.write_arrays("confusion", counts=matrices, splits=list(counts), labels=names)
     texts = config.maps.texts() or attention_maps.SENTENCES
     length, encode = config.model.context_length, tokenizer.encode
-    shown = attention_maps.shown_texts(texts, split_words, encode, length, padding=4)
+    shown = attention_maps.encode_texts(texts, split_words, encode, length, padding=4)
     leaks = attention_maps.write_maps(folder, config.maps, task.model, params, shown, causal=False)
     accuracies = sentence_predictions.class_accuracies(counts["test"], list(speeches.SPEAKERS))
     figures = {f"test_{name}_accuracy": value for name, value in accuracies.items()}

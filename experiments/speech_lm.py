@@ -17,7 +17,7 @@ from jaxlabs.analysis import attention_maps, word_samples
 from jaxlabs.analysis.baselines import ngram_baselines
 from jaxlabs.config import group, setting
 from jaxlabs.data import speeches
-from jaxlabs.data.dataset import Data
+from jaxlabs.data.dataset import DataModule
 from jaxlabs.data.speech_data import language_data
 from jaxlabs.data.tokenizers import WordTokenizer, split_words
 from jaxlabs.lab import Lab
@@ -36,11 +36,17 @@ class SpeechLMConfig(RunConfig):
     """A run's settings, the model's, and those of sampling."""
 
     dataset: str = setting("speeches", "a folder of such files", path_unless=speeches.NAMES)
-    validation_fraction: float = setting(0.0, "share of text held out", minimum=0, maximum=0.9)
-    sliding_stride: int = setting(1, "words that a final, sliding window scores", minimum=1)
+    validation_fraction: float = setting(
+        0.0, "share of text held out", minimum=0, maximum=0.9, section="data"
+    )
+    sliding_stride: int = setting(
+        1, "words that a final, sliding window scores", minimum=1, section="evaluation"
+    )
     model: transformer_lm.TransformerLMConfig = group(transformer_lm.TransformerLMConfig)
     sampling: word_samples.WordSamplingConfig = group(word_samples.WordSamplingConfig)
-    maps: attention_maps.AttentionMapsConfig = group(attention_maps.AttentionMapsConfig)
+    maps: attention_maps.AttentionMapsConfig = group(
+        attention_maps.AttentionMapsConfig, section="report"
+    )
 
 
 REFERENCE = {"vocabulary_size": 5755, "positions": "learned", "init": "pytorch", "dropout": 0.0}
@@ -60,17 +66,17 @@ PRESETS = {"quick": BEST | {"sliding_stride": 8}, "reference": REFERENCE, "best"
 PRESETS |= {"window": REFERENCE | {"attention_window": 8}}
 
 
-def load_data(config: SpeechLMConfig) -> Data:
+def load_data(config: SpeechLMConfig) -> DataModule:
     """Reads the text and cuts it into windows of the model's context."""
     found, context = speeches.load(config.dataset, config.data_dir), config.model.context_length
     held_out, stride = config.validation_fraction, config.sliding_stride
     return language_data(found, context, ngram_baselines, held_out, stride)
 
 
-def build_task(config: SpeechLMConfig, vocabulary: Mapping[str, Any]) -> Task:
+def build_task(config: SpeechLMConfig, data_spec: Mapping[str, Any]) -> Task:
     """Makes the model for the data's words, in which the prompt must be written."""
-    word_samples.known_tokens(config.sampling.prompt, vocabulary)
-    size = WordTokenizer.from_json(vocabulary).vocabulary_size
+    word_samples.known_tokens(config.sampling.prompt, data_spec)
+    size = WordTokenizer.from_json(data_spec).vocabulary_size
     model = transformer_lm.TransformerLM(config.model.with_vocabulary(size))
     init = functools.partial(
         model.init, tokens=jnp.zeros((1, config.model.context_length), jnp.int32)
@@ -79,20 +85,20 @@ def build_task(config: SpeechLMConfig, vocabulary: Mapping[str, Any]) -> Task:
 
 
 def draw_samples(
-    config: SpeechLMConfig, task: Task, vocabulary: Mapping[str, Any], state: TrainState, key: Any
+    config: SpeechLMConfig, task: Task, data_spec: Mapping[str, Any], state: TrainState, key: Any
 ) -> Texts:
     """Returns samples that continue the prompt."""
     params, sampling = state.eval_params, config.sampling
-    return Texts({"": word_samples.draw(task.model, params, sampling, vocabulary, key)})
+    return Texts({"": word_samples.sample_texts(task.model, params, sampling, data_spec, key)})
 
 
 def analyze(
-    config: SpeechLMConfig, task: Task, data: Data, state: TrainState, folder: RunFolder
+    config: SpeechLMConfig, task: Task, data: DataModule, state: TrainState, folder: RunFolder
 ) -> dict[str, float]:
     """Writes attention maps for the report; tells how many test words are unknown."""
-    tokenizer, model = WordTokenizer.from_json(data.vocabulary), config.model
+    tokenizer, model = WordTokenizer.from_json(data.data_spec), config.model
     texts = config.maps.texts() or attention_maps.SENTENCES
-    shown = attention_maps.shown_texts(texts, split_words, tokenizer.encode, model.context_length)
+    shown = attention_maps.encode_texts(texts, split_words, tokenizer.encode, model.context_length)
     masks = {"causal": not model.no_causal_mask, "window": model.attention_window}
     params, shares = state.eval_params, data.dataset["unknown_shares"]
     leaks = attention_maps.write_maps(folder, config.maps, task.model, params, shown, **masks)

@@ -38,7 +38,7 @@ def measure(config: CommonConfig, folder: RunFolder) -> StudyResult:
     statements = [statement._asdict() for statement in STATEMENTS]
     return StudyResult(
         rows.metrics(solved, STATEMENTS),
-        rows.in_words(solved, STATEMENTS),
+        rows.format_table(solved, STATEMENTS),
         {"problems": problems, "statements": statements},
     )
 

@@ -1,4 +1,4 @@
-"""Settings: frozen dataclasses that validate themselves, become flags, and survive JSON."""
+"""Settings: frozen dataclasses with validation, command-line flags and a JSON form."""
 
 import dataclasses
 import difflib
@@ -16,14 +16,14 @@ IDENTITY = "identity"
 RUNTIME = "runtime"
 
 MAX_WHOLE = 2**31 - 1
-"""The largest whole number that a setting accepts unless it says otherwise: steps are int32."""
+"""Default maximum of integer settings: steps are int32."""
 
 MIN_FLOAT, MAX_FLOAT = 1.18e-38, 3.4e38
-"""The ends of float32; XLA takes what is nearer to 0 for 0."""
+"""Smallest and largest normal float32; XLA flushes subnormals to 0."""
 
 
 class UserError(ValueError):
-    """Bad input: its message is one line that says what was found and what is accepted."""
+    """Invalid input; the message is one line that names the value and what is accepted."""
 
 
 def setting(
@@ -43,24 +43,23 @@ def setting(
 ) -> Any:
     """Declares one field of a `Config`.
 
-    Whole numbers are never larger than `MAX_WHOLE`, numbers never than what float32 can hold.
+    Integers are limited to `MAX_WHOLE`, other numbers to the range of float32.
 
     Args:
       default: value without a preset or a flag.
-      help: one line with the unit or range, shown by `--help`.
-      choices: accepted strings, if only some are.
-      minimum: smallest accepted number.
-      maximum: largest accepted number.
-      above: every accepted number is larger than this one.
-      below: every accepted number is smaller than this one.
-      kind: "identity" when the field decides the result (model, data, seed, steps, precision), so
-        that a resumed run must agree on it; "runtime" when it does not (platform, folders).
-      path_unless: of a setting that is the path of a file or folder: the words that are no path,
-        such as the names of data sets, which the help then begins with; None for every other
-        setting.
-      section: heading of `--help` under which it is listed; None: that of its class.
-      aliases: names that it had before; flags and stored runs may still use them.
-      value_aliases: values that it had before, by what they are called now.
+      help: noun phrase with the unit or range, shown by `--help`.
+      choices: accepted strings; None: all.
+      minimum: inclusive lower bound.
+      maximum: inclusive upper bound.
+      above: exclusive lower bound.
+      below: exclusive upper bound.
+      kind: "identity" when the field affects the result (model, data, seed, steps, precision), so
+        that a resumed run must have the same value; "runtime" otherwise (platform, folders).
+      path_unless: for a path, the accepted values that are not paths, such as names of data sets;
+        the help text begins with them. None for every other setting.
+      section: heading of `--help`; None: that of the base class or of the group.
+      aliases: earlier names; flags and stored runs may still use them.
+      value_aliases: earlier values, old -> new.
     """
     if path_unless:
         help = f"{', '.join(path_unless)}, or {help}"
@@ -73,9 +72,14 @@ def setting(
     return dataclasses.field(default=default, metadata=metadata)
 
 
-def group(config_class: type) -> Any:
-    """Declares a field that holds a nested group of settings; its flags join the others."""
-    return dataclasses.field(default_factory=config_class)
+def group(config_class: type, section: str | None = None) -> Any:
+    """Declares a field that holds a nested group of settings; its flags join the others.
+
+    Args:
+      config_class: the settings of the group.
+      section: heading of `--help` for them; None: that of the outer group, or the field name.
+    """
+    return dataclasses.field(default_factory=config_class, metadata={"section": section})
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -88,7 +92,7 @@ class Config:
         self.check()
 
     def check(self) -> None:
-        """Raises UserError where fields do not fit together; subclasses extend it."""
+        """Raises UserError for incompatible values of several fields; subclasses extend it."""
 
     def flat(self) -> dict[str, Any]:
         """Returns all settings by flag name, nested groups included."""
@@ -99,22 +103,22 @@ class Config:
         return values
 
     def identity(self) -> dict[str, Any]:
-        """Returns the settings that decide the result of a run."""
+        """Returns the settings that affect the result of a run."""
         kinds = {name: field.metadata["kind"] for name, field in settings(type(self))}
         return {name: value for name, value in self.flat().items() if kinds[name] == IDENTITY}
 
     @classmethod
     def from_flat(cls, values: Mapping[str, Any]) -> typing.Self:
-        """Builds the config from flag names; what is missing keeps its default.
+        """Builds the config from values by flag name; missing settings keep their defaults.
 
         Raises:
-          UserError: a name is no setting of this config, or a value is not accepted.
+          UserError: an unknown setting, or an invalid value.
         """
         values = canonical(cls, values)
         names = [name for name, _ in settings(cls)]
         for name in values:
             if name not in names:
-                raise UserError(f"--{name}: no such setting{nearest(name, names)}")
+                raise UserError(f"--{name}: unknown setting{nearest(name, names)}")
         return _build(cls, values)
 
 
@@ -128,15 +132,51 @@ def settings(config_class: type[Config]) -> Iterator[tuple[str, dataclasses.Fiel
             yield from settings(group)
 
 
+SECTIONS = (
+    *("run", "data", "model", "diffusion", "training", "optimizer", "sampling", "evaluation"),
+    *("report", "logging and checkpoints", "multiple processes"),
+)
+"""The order of the headings of `--help`; others follow in the order of declaration."""
+
+
+def sections(config_class: type[Config]) -> dict[str, list[tuple[str, dataclasses.Field]]]:
+    """Returns the settings of a config class, (flag name, field), by heading of `--help`."""
+    found: dict[str, list[tuple[str, dataclasses.Field]]] = {}
+    for section, name, field in _with_section(config_class, None):
+        found.setdefault(section, []).append((name, field))
+    order = [*SECTIONS, *found]
+    return {section: found[section] for section in sorted(found, key=order.index)}
+
+
+def _with_section(
+    config_class: type[Config], section: str | None
+) -> Iterator[tuple[str, str, dataclasses.Field]]:
+    for field in dataclasses.fields(config_class):
+        own, group = _own_section(config_class, field), _group(field)
+        if group is None:
+            yield own or section or SECTIONS[0], field.name, field
+        else:
+            yield from _with_section(group, own or section or field.name)
+
+
+def _own_section(config_class: type[Config], field: dataclasses.Field) -> str | None:
+    """Returns the section that the class or one of its bases declares for a field."""
+    for base in config_class.__mro__:
+        declared = base.__dict__.get("__dataclass_fields__", {}).get(field.name)
+        if declared is not None and declared.metadata.get("section"):
+            return declared.metadata["section"]
+    return None
+
+
 def differences(
     config_class: type[Config], stored: Mapping[str, Any], values: Mapping[str, Any]
 ) -> dict[str, tuple[Any, Any]]:
-    """Returns (stored, present) of every identity setting in which a stored run differs.
+    """Returns (stored, present) values of every identity setting that differs.
 
     Args:
-      config_class: whose settings they are.
-      stored: settings of the run, by flag name. A setting that is missing is newer than the run,
-        which did what the setting's default does.
+      config_class: class of the settings.
+      stored: settings of a stored run, by flag name. A missing setting is newer than the run and
+        counts as its default.
       values: present settings, by flag name.
     """
     stored, values = canonical(config_class, stored), canonical(config_class, values)
@@ -149,7 +189,7 @@ def differences(
 
 
 def path_settings(config_class: type[Config], values: Mapping[str, Any]) -> dict[str, str]:
-    """Returns those of some settings that are paths, by flag name; defaults are left out."""
+    """Returns the settings that are paths, by flag name, without defaults."""
     return {
         name: values[name]
         for name, field in settings(config_class)
@@ -159,15 +199,14 @@ def path_settings(config_class: type[Config], values: Mapping[str, Any]) -> dict
 
 
 def canonical(config_class: type[Config], values: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns settings under their present names and values, from present or earlier ones.
+    """Returns settings with earlier names and values replaced by the present ones.
 
-    Names that no setting has ever had are kept.
+    Unknown names are kept.
 
     Raises:
       UserError: one setting is given under two names.
     """
-    fields = dict(settings(config_class))
-    present = {alias: name for name, field in fields.items() for alias in field.metadata["aliases"]}
+    fields, present = dict(settings(config_class)), spellings(config_class)
     result: dict[str, Any] = {}
     for given, value in values.items():
         name = present.get(given, given)
@@ -178,8 +217,17 @@ def canonical(config_class: type[Config], values: Mapping[str, Any]) -> dict[str
     return result
 
 
+def spellings(config_class: type[Config]) -> dict[str, str]:
+    """Returns the present flag name by name or alias."""
+    return {
+        spelling: name
+        for name, field in settings(config_class)
+        for spelling in (name, *field.metadata["aliases"])
+    }
+
+
 def deprecations(config_class: type[Config], given: Mapping[str, Any]) -> list[str]:
-    """Returns one line for each given setting whose name or value is an earlier one."""
+    """Returns one line for each given setting with an earlier name or value."""
     lines = []
     for name, value in given.items():
         ((new, now),) = canonical(config_class, {name: value}).items()
@@ -191,10 +239,18 @@ def deprecations(config_class: type[Config], given: Mapping[str, Any]) -> list[s
     return lines
 
 
-def nearest(name: str, names: Iterable[str]) -> str:
-    """Returns "; did you mean 'x'?" for a near miss, else an empty string."""
+def nearest(name: str, names: Iterable[str] | Mapping[str, str]) -> str:
+    """Returns "; did you mean 'x'?" for a near miss, else an empty string.
+
+    Args:
+      name: the unknown name.
+      names: known names, or present names by known name.
+    """
     matches = difflib.get_close_matches(name, list(names), n=1)
-    return f"; did you mean '{matches[0]}'?" if matches else ""
+    if not matches:
+        return ""
+    match = names[matches[0]] if isinstance(names, Mapping) else matches[0]
+    return f"; did you mean '{match}'?"
 
 
 def field_type(config_class: type[Config], field: dataclasses.Field) -> tuple[type, bool]:
@@ -207,7 +263,7 @@ def field_type(config_class: type[Config], field: dataclasses.Field) -> tuple[ty
 
 
 def define_flags(config_class: type[Config], values: flags.FlagValues) -> None:
-    """Defines one absl flag per setting and alias; not given, it means "as the preset says"."""
+    """Defines one absl flag per setting and alias; without the flag the preset applies."""
     for name, field in settings(config_class):
         kind, optional = field_type(_owner(config_class, name), field)
         for spelling in (name, *field.metadata["aliases"]):
@@ -217,10 +273,10 @@ def define_flags(config_class: type[Config], values: flags.FlagValues) -> None:
 def define_flag(
     values: flags.FlagValues, name: str, kind: type, default: Any, help: str, *, optional: bool
 ) -> None:
-    """Defines one absl flag whose errors say what is accepted.
+    """Defines one absl flag whose error messages name the accepted values.
 
     Args:
-      values: the flags to add it to.
+      values: the flags that it joins.
       name: without dashes.
       kind: bool, int, float or str.
       default: value when the flag is not given.
@@ -236,16 +292,16 @@ def define_flag(
 
 
 NONE = object()
-"""What a flag holds after `--flag=none`, to tell it from a flag that was not given."""
+"""Value of a flag after `--flag=none`, distinct from that of an absent flag."""
 
 
 _TRUTH = {"true": True, "false": False, "1": True, "0": False}
 _MAX = {int: MAX_WHOLE, float: MAX_FLOAT}
-_ACCEPTED = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
+_ACCEPTED = {int: "a whole number", float: "a number", bool: "true or false", str: "a string"}
 
 
 class _Parser(flags.ArgumentParser):
-    """Turns the text of a flag into a value, or says what is accepted."""
+    """Converts the text of a flag to a value; the error names the accepted values."""
 
     def __init__(self, name: str, kind: type, optional: bool):
         super().__init__()
@@ -267,13 +323,9 @@ class _Parser(flags.ArgumentParser):
 
 
 def given_flags(config_class: type[Config], values: flags.FlagValues) -> dict[str, Any]:
-    """Returns the settings that the command line gave explicitly, by the names that it used."""
-    names = [
-        spelling
-        for name, field in settings(config_class)
-        for spelling in (name, *field.metadata["aliases"])
-    ]
-    given = {name: values[name].value for name in names if values[name].present}
+    """Returns the settings given on the command line, under the names used there."""
+    names = [name for name in spellings(config_class) if values[name].present]
+    given = {name: values[name].value for name in names}
     return {name: None if value is NONE else value for name, value in given.items()}
 
 
@@ -348,7 +400,7 @@ def _check_value(field: dataclasses.Field, kind: type, optional: bool, value: An
 
 
 def _in_float32(value: float) -> float:
-    """Returns what becomes of a number in XLA's float32: small ones are 0, large ones infinite."""
+    """Returns a number as XLA's float32: subnormals become 0, large numbers infinite."""
     if abs(value) > MAX_FLOAT:
         return math.copysign(math.inf, value)
     return 0.0 if abs(value) < MIN_FLOAT else float(np.float32(value))

@@ -1,15 +1,15 @@
-"""Named random streams: every random number of a run follows from (seed, stream name, step)."""
+"""Named PRNG streams: all random numbers of a run derive from (seed, stream name, step)."""
 
 import zlib
 
 import jax
 
 IMPLEMENTATION = "threefry2x32"
-"""Of the random numbers; named, since JAX's default is the user's (`JAX_DEFAULT_PRNG_IMPL`)."""
+"""The PRNG implementation; explicit, since the environment can change JAX's default."""
 
 
 def root(seed: int | jax.Array) -> jax.Array:
-    """Returns the key that a seed, a Python int or a traced unsigned integer, stands for."""
+    """Returns the key of a seed, a Python int or a traced unsigned integer."""
     return jax.random.key(seed, impl=IMPLEMENTATION)
 
 
@@ -18,15 +18,15 @@ def stream(seed: int | jax.Array, name: str) -> jax.Array:
 
     Args:
       seed: the run's seed; a Python int or a traced unsigned integer.
-      name: what the stream is for ("init", "data", "step", "sample"); told apart by its CRC-32.
+      name: name of the stream ("init", "data", "step", "sample"); its CRC-32 is folded in.
     """
     return jax.random.fold_in(root(seed), zlib.crc32(name.encode()))
 
 
-def per_example(key: jax.Array, example: jax.Array) -> jax.Array:
-    """Returns one key for each example, `[batch]`, from the examples' global indices `[batch]`.
+def per_example(key: jax.Array, example_index: jax.Array) -> jax.Array:
+    """Returns one key per example, `[batch]`, from the indices of the examples, `[batch]`.
 
-    The index is global, so a device or a micro-batch that holds a slice of the batch draws exactly
-    the numbers that the whole batch would have drawn there.
+    The indices are global, so the random numbers do not depend on how the batch is split over
+    devices and micro-batches.
     """
-    return jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, example)
+    return jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, example_index)

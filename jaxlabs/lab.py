@@ -1,4 +1,4 @@
-"""What an experiment hands to the runner, and what a command line asks of it."""
+"""The interface between an experiment and the runner, and the parsed command line."""
 
 import dataclasses
 import pathlib
@@ -7,7 +7,7 @@ from typing import Any
 
 import jax
 
-from jaxlabs.data.splits import Data
+from jaxlabs.data.dataset import DataModule
 from jaxlabs.run_folder import RunFolder, Sample
 from jaxlabs.sweep_plan import Sweep
 from jaxlabs.training.run_config import CommonConfig, RunConfig, SuiteConfig
@@ -17,12 +17,12 @@ from jaxlabs.training.task import Task
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Experiment:
-    """What every command has.
+    """Attributes of every command.
 
     Attributes:
-      name: the experiment's name, as in `python -m experiments.<name>`.
-      description: what it does; the first part of `--help`.
-      config_class: its settings.
+      name: name of the experiment, as in `python -m experiments.<name>`.
+      description: first part of `--help`.
+      config_class: class of its settings.
       presets: settings by preset, by flag name; the first preset is the default.
     """
 
@@ -37,34 +37,34 @@ class Lab(Experiment):
     """A command that trains a model.
 
     Attributes:
-      load_data: reads the data, `config -> Data`.
-      build_task: makes model, loss and step from `(config, vocabulary)`; needs no data.
-      sample: draws text or arrays from the model, `(config, task, vocabulary, state, key)`.
+      load_data: reads the data, `config -> DataModule`.
+      build_task: builds model, loss and step, `(config, data_spec) -> Task`; needs no data.
+      sample: samples text or arrays from the model, `(config, task, data_spec, state, key)`.
       analyze: measures a trained model, `(config, task, data, state, folder) -> metrics by name`,
         and writes arrays into the folder for the report.
-      variant: a suffix of the default run folder for settings that make another run of the same
+      run_suffix: suffix of the default run folder, for settings that distinguish runs of the same
         preset.
-      loss_unit: of the loss, for the report.
-      sweeps: named sets of runs that answer one question each, for `--sweep`.
+      loss_unit: unit of the loss, for the report.
+      sweeps: sets of runs that answer one question each, by name, for `--sweep`.
     """
 
     config_class: type[RunConfig]
-    load_data: Callable[[Any], Data]
+    load_data: Callable[[Any], DataModule]
     build_task: Callable[[Any, Mapping[str, Any]], Task]
     sample: Callable[[Any, Task, Mapping[str, Any], TrainState, jax.Array], Sample]
-    analyze: Callable[[Any, Task, Data, TrainState, RunFolder], dict[str, float]]
-    variant: Callable[[Any], str] = lambda config: ""
+    analyze: Callable[[Any, Task, DataModule, TrainState, RunFolder], dict[str, float]]
+    run_suffix: Callable[[Any], str] = lambda config: ""
     loss_unit: str = "nats"
     sweeps: Mapping[str, Sweep] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
 class StudyResult:
-    """What a study has found.
+    """Result of a study.
 
     Attributes:
-      metrics: figures by name.
-      text: what is printed and kept as the study's sample.
+      metrics: metrics by name.
+      text: printed result, also saved as samples/final.txt.
       extra: further entries of summary.json.
     """
 
@@ -75,17 +75,17 @@ class StudyResult:
 
 @dataclasses.dataclass(frozen=True)
 class StudyData:
-    """What a study measures on.
+    """Data of a study.
 
     Attributes:
-      content: what it is, as the study wants it.
-      dataset: what is known of the data set, see `Data.dataset`.
-      notice: one line for the user about where the data came from, or None.
+      content: the data, in the form that the study reads.
+      dataset: description of the data set, see `DataModule.dataset`.
+      warning: one line for the user about the source of the data, or None.
     """
 
     content: Any
     dataset: dict[str, Any]
-    notice: str | None = None
+    warning: str | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -93,9 +93,9 @@ class Study(Experiment):
     """A command that measures something without the training loop.
 
     Attributes:
-      measure: `(config, folder) -> StudyResult`; it writes arrays into the folder for the report.
-        The data, if there are any, are its third argument.
-      load_data: reads the data, `config -> StudyData`, of a study that needs any.
+      measure: `(config, folder) -> StudyResult`, or `(config, folder, data) -> StudyResult` for a
+        study with data; it writes arrays into the folder for the report.
+      load_data: reads the data, `config -> StudyData`; None for a study without data.
     """
 
     measure: Callable[..., StudyResult]
@@ -104,15 +104,15 @@ class Study(Experiment):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Suite(Experiment):
-    """A command that carries out others, each as a complete run in a folder of its own.
+    """A command that runs several labs and studies, each in its own run folder.
 
-    Its presets are names alone: what they are is up to each of the commands.
+    Its presets are names only; every lab has its own settings for them.
 
     Attributes:
-      labs: labs and studies by name, in the order of their turns.
-      main: by name of a lab, the figures that sum it up, beside those with published ones.
-      inputs: by name of a lab, the flag that takes the run of another one, and that one's name,
-        whose turn comes before all that take from others.
+      labs: labs and studies by name, in the order in which they run.
+      main: names of the main metrics by lab, beside those with published values.
+      inputs: (flag, name of another lab) by lab: the flag takes the run folder of the other lab,
+        which runs first.
     """
 
     config_class: type[SuiteConfig]
@@ -127,39 +127,37 @@ class Invocation:
 
     Attributes:
       lab: the experiment.
-      arguments: the command line as given.
-      preset: the preset's name.
-      given: settings that were given explicitly.
-      overwrite: whether to start anew.
-      mode: what to do with the run folder.
-      lr_range_test: whether to sweep the learning rate instead of training.
-      replay_step: a step to repeat instead of training, or None.
-      checkpoint: which checkpoint to read, "latest" or "best".
-      sweep: the name of a sweep, or None for a single run.
+      arguments: the command line, unparsed.
+      preset: name of the preset.
+      overrides: settings given on the command line, by flag name.
+      overwrite: whether to delete the run folder and start over.
+      mode: one of `command.MODES`.
+      replay_step: the step that mode replay repeats, else None.
+      checkpoint: the checkpoint to read, "latest" or "best".
+      sweep: name of a sweep, or None for a single run.
     """
 
     lab: Experiment
     arguments: tuple[str, ...]
     preset: str
-    given: dict[str, Any]
+    overrides: dict[str, Any]
     overwrite: bool
     mode: str = "train"
-    lr_range_test: bool = False
     replay_step: int | None = None
     checkpoint: str = "latest"
     sweep: str | None = None
 
     def folder(self) -> RunFolder:
-        """Returns the run folder that the command line means."""
-        if self.given.get("workdir") is not None:
-            return RunFolder(self.given["workdir"])
-        suffix = self.lab.variant(self.config()) if isinstance(self.lab, Lab) else ""
+        """Returns the run folder of the command line."""
+        if self.overrides.get("workdir") is not None:
+            return RunFolder(self.overrides["workdir"])
+        suffix = self.lab.run_suffix(self.config()) if isinstance(self.lab, Lab) else ""
         suffix += f"-{self.sweep}" if self.sweep is not None else ""
         return RunFolder(pathlib.Path("runs") / f"{self.lab.name}-{self.preset}{suffix}")
 
     def config(self) -> CommonConfig:
         """Returns the settings of a new run: defaults < preset < flags."""
-        return self.lab.config_class.from_flat(dict(self.lab.presets[self.preset]) | self.given)
+        return self.lab.config_class.from_flat(dict(self.lab.presets[self.preset]) | self.overrides)
 
     def preset_config(self) -> CommonConfig:
         """Returns the settings of the preset alone."""

@@ -1,10 +1,10 @@
-"""The first import of matplotlib, which nothing in the user's environment can make fail.
+"""Import of matplotlib that does not depend on the user's environment.
 
-While it is imported, matplotlib reads the name of a backend (`MPLBACKEND`, which a notebook leaves
-to all commands that it starts), a file of settings, and its cache folder. Where one of them is not
-as it expects, it fails or warns. Figures here are rendered by Agg in a style of their own and need
-none of them. So they are read afterwards, as far as they can be, for whoever else uses matplotlib
-in this process.
+During its import, matplotlib reads the name of a backend (`MPLBACKEND`, which notebooks pass to
+child processes), a settings file, and its cache folder, and fails or warns if one is invalid. The
+figures of a report are rendered by Agg in their own style and need none of these. So the user's
+settings are applied after the import, as far as they are valid, for other uses of matplotlib in the
+process.
 """
 
 import contextlib
@@ -18,7 +18,7 @@ from pathlib import Path
 
 
 def load() -> None:
-    """Imports matplotlib, unless that has been done; call it before any other import of it."""
+    """Imports matplotlib if it is not imported; call it before any other import of it."""
     if "matplotlib" in sys.modules:
         return
     package = Path(importlib.util.find_spec("matplotlib").origin).parent
@@ -26,8 +26,8 @@ def load() -> None:
     with _no_warnings(), _variables(MPLBACKEND=None, MATPLOTLIBRC=bundled):
         import matplotlib
 
-        # A temporary folder where the user's is not writable; fontconfig, which is asked for the
-        # list of fonts, would complain of that too.
+        # A temporary folder if that of the user is not writable; fontconfig, which lists the
+        # fonts, would warn about it too.
         with _variables(XDG_CACHE_HOME=matplotlib.get_cachedir()):
             import matplotlib.font_manager
 
@@ -42,7 +42,7 @@ def load() -> None:
 
 @contextlib.contextmanager
 def no_log() -> Iterator[None]:
-    """Keeps back what matplotlib logs: warnings about files, folders and fonts."""
+    """Silences the log of matplotlib: warnings about files, folders and fonts."""
     logger = logging.getLogger("matplotlib")
     level = logger.level
     logger.setLevel(logging.CRITICAL)
@@ -60,11 +60,11 @@ def _no_warnings() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _variables(**values: str | None) -> Iterator[None]:
-    """Sets environment variables, or with None takes them away, and puts them back."""
-    before = {name: os.environ.pop(name, None) for name in values}
+    """Sets environment variables, or unsets them for None, and restores them."""
+    previous = {name: os.environ.pop(name, None) for name in values}
     os.environ.update({name: value for name, value in values.items() if value is not None})
     yield
-    for name, value in before.items():
+    for name, value in previous.items():
         os.environ.pop(name, None)
         if value is not None:
             os.environ[name] = value

@@ -1,11 +1,11 @@
-"""Opening a run folder to write: new, gone on with, or thrown away and started anew."""
+"""Opening a run folder for writing: a new run, a resumed run, or one that is overwritten."""
 
 import contextlib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from jaxlabs.config import UserError
-from jaxlabs.data.splits import Data
+from jaxlabs.data.dataset import DataModule
 from jaxlabs.lab import Invocation, StudyData
 from jaxlabs.run_folder import RunFolder
 from jaxlabs.summary import describe
@@ -18,22 +18,22 @@ from jaxlabs.training.run_config import OTHER_CONTENTS, CommonConfig, differing
 def open_run(
     request: Invocation,
     config: CommonConfig,
-    data: Data | StudyData | None = None,
+    data: DataModule | StudyData | None = None,
     tuned: Mapping[str, str] | None = None,
 ) -> Iterator[RunFolder]:
-    """Holds the folder of a request for writing; only the first of several processes writes.
+    """Opens and locks the run folder for writing; only process 0 of several writes.
 
-    A run that has no results yet, because it was refused or killed early, is replaced.
+    A run without results (refused or killed early) is replaced.
 
     Args:
       request: the command line.
       config: its settings.
-      data: what it trains or measures on, if it does.
-      tuned: what a new run has found best on its machine; an old one keeps what it found.
+      data: the data of the run, if any.
+      tuned: settings that a new run has tuned for this machine; a resumed run keeps its own.
 
     Raises:
-      UserError: the folder cannot be written, is being written, holds another run, or holds files
-        of someone else.
+      UserError: the folder cannot be written, is locked by another process, holds another run, or
+        holds files that belong to no run.
     """
     folder, main = request.folder(), is_main_process()
     if not request.overwrite:
@@ -44,7 +44,7 @@ def open_run(
         folder.create()
     with folder.writer() if main else contextlib.nullcontext():
         if request.overwrite and main:
-            folder.clear()  # under the lock: a run that is being written is not thrown away
+            folder.clear()  # under the lock: a run that is being written is not deleted
         if folder.exists() and folder.has_results() and not request.overwrite:
             stored = folder.read_config()
             check_same_run(stored, request, config, data)
@@ -56,14 +56,17 @@ def open_run(
 
 
 def check_same_run(
-    stored: dict[str, Any], request: Invocation, config: CommonConfig, data: Data | StudyData | None
+    stored: dict[str, Any],
+    request: Invocation,
+    config: CommonConfig,
+    data: DataModule | StudyData | None,
 ) -> None:
-    """Raises UserError unless a stored run is of the same kind, settings and data."""
+    """Raises UserError unless a stored run has the same lab, settings and data."""
     require_lab(stored, request)
     present = {"settings": config.flat(), "dataset": data.dataset if data else None}
     words = differing(type(config), stored, present)
-    if words and words[-1] == OTHER_CONTENTS and data.notice:
-        words[-1] += f" ({data.notice})"
+    if words and words[-1] == OTHER_CONTENTS and data.warning:
+        words[-1] += f" ({data.warning})"
     if stored.get("sweep") != request.sweep:
         words.append(f"sweep ({stored.get('sweep')} there, {request.sweep} here)")
     if words:
@@ -74,14 +77,15 @@ def check_same_run(
 
 
 def require_lab(stored: dict[str, Any], request: Invocation) -> None:
-    """Raises UserError unless a stored run is of the lab that is asked for."""
+    """Raises UserError unless a stored run belongs to the lab of the command line."""
     if stored["experiment"] != request.lab.name:
-        instead = "another folder, or --overwrite" if request.mode == "train" else "another folder"
-        raise UserError(f"--workdir: a run of {stored['experiment']} is there; {instead}")
+        writes = request.mode in ("train", "lr_range")
+        accepted = "another folder, or --overwrite" if writes else "another folder"
+        raise UserError(f"--workdir: a run of {stored['experiment']} is there; {accepted}")
 
 
 def _require_run_or_empty(folder: RunFolder) -> None:
-    """Raises UserError if a folder has files in it that are no run's: they are left alone."""
+    """Raises UserError if a folder has files that belong to no run: these are never deleted."""
     if folder.contents() and not folder.exists():
         raise UserError(
             f"--overwrite: {folder.path} is not a run folder and not empty; an empty or new folder"

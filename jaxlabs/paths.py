@@ -1,4 +1,4 @@
-"""Paths that a user gives: on this machine, with `~` replaced, and of files that have an end."""
+"""Paths given by the user: local, with `~` expanded, and of regular files."""
 
 import os
 import re
@@ -19,14 +19,14 @@ KINDS = {
 
 
 def local(path: str | os.PathLike, name: str) -> Path:
-    """Returns a path of this machine, in which a leading `~` or `~user` is replaced.
+    """Returns a local path with a leading `~` or `~user` expanded.
 
     Args:
-      path: as it was given.
-      name: of the flag or variable that it was given by, for the error.
+      path: the path as given.
+      name: name of the flag or variable, for the error message.
 
     Raises:
-      UserError: it is a URL, it is not text in UTF-8, or the home directory is unknown.
+      UserError: it is a URL, it is not valid UTF-8, or the home directory is unknown.
     """
     text = os.fspath(path)
     if SCHEME.match(text):
@@ -35,10 +35,9 @@ def local(path: str | os.PathLike, name: str) -> Path:
         expanded = Path(text).expanduser()
     except RuntimeError:
         raise UserError(
-            f"{name}: {text!r} is not accepted; this home directory is unknown, a path without ~"
-            " is needed"
+            f"{name}: {text!r} is not accepted; unknown home directory; a path without ~"
         ) from None
-    # The whole path, since the names of the folders above end up in config.json and the report.
+    # The absolute path, since it is written to config.json and the report.
     whole = os.fspath(expanded.absolute())
     if "\0" in whole or not is_utf8(whole):
         raise UserError(f"{name}: {whole!r} is not accepted; a path in UTF-8")
@@ -46,7 +45,7 @@ def local(path: str | os.PathLike, name: str) -> Path:
 
 
 def in_home(name: str) -> list[Path]:
-    """Returns a place in the user's home directory, or nothing where that is unknown."""
+    """Returns a path in the user's home directory; empty if that is unknown."""
     try:
         return [Path.home() / name]
     except RuntimeError:
@@ -54,7 +53,7 @@ def in_home(name: str) -> list[Path]:
 
 
 def is_utf8(text: str) -> bool:
-    """Tells whether a text of the command line or the file system was UTF-8."""
+    """Returns whether a string of the command line or the file system is valid UTF-8."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -63,11 +62,11 @@ def is_utf8(text: str) -> bool:
 
 
 def require_file(path: Path, needed: str) -> None:
-    """Raises UserError unless `path` is a regular file: a FIFO or a device may never end.
+    """Raises UserError unless `path` is a regular file: reading a FIFO or device may not end.
 
     Args:
-      path: what is to be read.
-      needed: a clause that ends the error.
+      path: path of the file.
+      needed: last clause of the error message.
     """
     try:
         mode = path.stat().st_mode
@@ -81,11 +80,11 @@ def read_bytes(path: Path, needed: str) -> bytes:
     """Returns the bytes of a regular file.
 
     Args:
-      path: of the file.
-      needed: a clause that ends the error.
+      path: path of the file.
+      needed: last clause of the error message.
 
     Raises:
-      UserError: it is not a file, or cannot be read.
+      UserError: it is not a regular file, or cannot be read.
     """
     require_file(path, needed)
     try:

@@ -19,6 +19,9 @@ METRICS: dict[str, str] = {
     "gap_loss_before": "masked_loss_before",
     "gap_loss_after": "masked_loss_after",
     "marked": "wrong_values",
+    "matmul_large_dot_compiled_highest_seconds": "matmul_large_matmul_compiled_highest_seconds",
+    "matmul_large_dot_compiled_default_seconds": "matmul_large_matmul_compiled_default_seconds",
+    "matmul_large_dot_compiled_bfloat16_seconds": "matmul_large_matmul_compiled_bfloat16_seconds",
     "loss_shared_rule_the_same_everywhere": "loss_shared_rule_position_independent",
     "loss_shared_rule_its_own_at_every_position": "loss_shared_rule_position_dependent",
     "loss_unshared_rule_the_same_everywhere": "loss_unshared_rule_position_independent",
@@ -94,6 +97,9 @@ CLAIM_KEYS = {"found": "evidence"}
 PROBLEM_KEYS = {"write_up": "reference", "write_up_from": "reference_from", "mark": "erratum"}
 """Keys of one value of the lab `worked_problems`, in summary.json."""
 
+FAILURE_KEYS = {"why": "reason"}
+"""Keys of one failed run of a suite, in summary.json and results.json."""
+
 CHECKPOINT_KEYS = {"vocabulary": "data_spec"}
 """Keys of the metadata of a checkpoint and of an exported file."""
 
@@ -148,6 +154,7 @@ def summary(stored: Any) -> Any:
     rows = {
         "comparison": _comparison,
         "results": _comparison,
+        "failures": _failure,
         "groups": _group,
         "runs": _metrics_entry,
         "claims": lambda item: _keys(item, CLAIM_KEYS),
@@ -187,6 +194,10 @@ def _comparison(item: Any) -> Any:
     if isinstance(item, dict) and isinstance(item.get("metric"), str):
         item["metric"] = metric(item["metric"])
     return item
+
+
+def _failure(item: Any) -> Any:
+    return _keys(item, FAILURE_KEYS)
 
 
 def _group(item: Any) -> Any:

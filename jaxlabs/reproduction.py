@@ -1,7 +1,7 @@
-"""Carrying out every lab, each as its own command would, and setting all results in one table.
+"""Running every lab of a suite, with all results in one table.
 
-A run stands in `runs/<lab>/seed=<seed>` of the collection's folder, and is what the command in its
-config.json gives. The table is made anew after every run, from whatever has ended by then.
+The run folders are `runs/<lab>/seed=<seed>` below that of the suite; each is that of the command in
+its config.json. The table is rewritten after every run, from all complete runs.
 """
 
 import dataclasses
@@ -24,38 +24,38 @@ from jaxlabs.run_folder import RunFolder
 from jaxlabs.sweep_plan import compare_groups
 from jaxlabs.training import capacity, devices, signals
 
-PASSED_ON = ("platform", "data_dir")
-"""Flags that every run gets as they were given."""
+FORWARDED_FLAGS = ("platform", "data_dir")
+"""Flags that are forwarded to every run."""
 
-MAX_FIGURES = 3
-"""Of a lab whose main figures nobody has named."""
+MAX_METRICS = 3
+"""Number of metrics of a lab without named main metrics."""
 
 
 def run(request: Invocation) -> int:
-    """Does all runs that have not ended yet; returns 0, or 1 when a lab failed.
+    """Runs everything that is not complete yet; returns 0, or 1 if a lab failed.
 
-    One that fails is named, and the others go on.
+    A failed lab is reported and the others are run.
 
     Raises:
-      UserError: a lab is unknown, or the folder belongs to something else.
+      UserError: a lab is unknown, or the folder belongs to another run.
     """
     config, chosen = request.config(), _chosen(request)
     devices.start(config.platform)
     seeds = config.seeds_from(config.seeds)
-    turns = [(name, seed) for name in chosen for seed in seeds]
+    runs = [(name, seed) for name in chosen for seed in seeds]
     failed: dict[str, str] = {}
-    with open_run(request, config) as folder, sweeps.compiled_programs_kept():
+    with open_run(request, config) as folder, sweeps.shared_compilation_cache():
         _require_preset(request, folder)
-        for turn, (name, seed) in enumerate(turns, start=1):
-            who = f"{name}, seed {seed}"
-            print(f"{turn} of {len(turns)}: {who}", file=sys.stderr, flush=True)
+        for number, (name, seed) in enumerate(runs, start=1):
+            label = f"{name}, seed {seed}"
+            print(f"run {number}/{len(runs)}: {label}", file=sys.stderr, flush=True)
             try:
-                with signals.during(f"in {who}"):
-                    _run(request, name, seed, _place(folder, name, seed))
-            except Exception as error:  # whatever it is, the others go on
+                with signals.during(f"in {label}"):
+                    _run(request, name, seed, _run_folder(folder, name, seed))
+            except Exception as error:  # of any kind; the other runs continue
                 if signals.requested() is not None:
                     raise
-                failed[who] = _in_a_line(error)
+                failed[label] = _in_a_line(error)
                 continue
             finally:
                 jax.clear_caches()
@@ -63,14 +63,14 @@ def run(request: Invocation) -> int:
         _write(request, folder, failed)
         print(results.markdown(folder.read_summary()))
         print(f"report: {write_report(folder)}")
-    for who, why in failed.items():
-        print(f"{request.lab.name}: {who} failed: {why}", file=sys.stderr)
+    for label, reason in failed.items():
+        print(f"{request.lab.name}: {label} failed: {reason}", file=sys.stderr)
     return 1 if failed else 0
 
 
 def _chosen(request: Invocation) -> list[str]:
-    known, asked = request.lab.labs, request.config().labs
-    names = dict.fromkeys(known if asked == "all" else map(str.strip, asked.split(",")))
+    known, given = request.lab.labs, request.config().labs
+    names = dict.fromkeys(known if given == "all" else map(str.strip, given.split(",")))
     for name in names:
         if name not in known:
             raise UserError(
@@ -81,38 +81,40 @@ def _chosen(request: Invocation) -> list[str]:
 
 
 def _require_preset(request: Invocation, folder: RunFolder) -> None:
-    there = folder.read_config()["preset"]
-    if there != request.preset:
+    stored = folder.read_config()["preset"]
+    if stored != request.preset:
         raise UserError(
-            f"--workdir: the preset {there} was run there, not {request.preset}; use the same one,"
+            f"--workdir: the run there has preset {stored}, not {request.preset}; use the same one,"
             " another --workdir, or --overwrite"
         )
 
 
-def _place(folder: RunFolder, name: str, seed: int) -> RunFolder:
+def _run_folder(folder: RunFolder, name: str, seed: int) -> RunFolder:
     return RunFolder(folder.runs / name / f"seed={seed}")
 
 
 def _run(request: Invocation, name: str, seed: int, folder: RunFolder) -> None:
-    """Carries out one run, unless that has been done."""
+    """Runs one lab with one seed, unless its run folder is complete."""
     lab = request.lab.labs[name]
-    given = {flag: request.given[flag] for flag in PASSED_ON if flag in request.given}
+    overrides = {
+        flag: request.overrides[flag] for flag in FORWARDED_FLAGS if flag in request.overrides
+    }
     if name in request.lab.inputs:
         flag, source = request.lab.inputs[name]
         run = RunFolder(folder.path.parents[1] / source / folder.path.name)
-        given |= {flag: str(run.path)} if run.is_complete() else {}
-    asked = dataclasses.replace(request, lab=lab, preset=preset_of(lab, request.preset))
-    single = sweeps.alone(asked, given | {"seed": seed}, folder)
+        overrides |= {flag: str(run.path)} if run.is_complete() else {}
+    of_lab = dataclasses.replace(request, lab=lab, preset=preset_of(lab, request.preset))
+    single = sweeps.single_run(of_lab, overrides | {"seed": seed}, folder)
     if folder.is_complete():
         check_same_run(folder.read_config(), single, single.config(), None)
-        if not folder.report.exists():  # it was interrupted while its report was drawn
+        if not folder.report.exists():  # it was interrupted while the report was written
             write_report(folder)
     else:
-        sweeps.complete(single, draw=True)
+        sweeps.run_to_end(single, report=True)
 
 
 def preset_of(lab: Experiment, preset: str) -> str:
-    """Returns the preset where a lab has it, else the lab's default."""
+    """Returns the preset if a lab has it, else the default preset of the lab."""
     return preset if preset in lab.presets else next(iter(lab.presets))
 
 
@@ -126,61 +128,63 @@ def _in_a_line(error: Exception) -> str:
 
 
 def _write(request: Invocation, folder: RunFolder, failed: dict[str, str]) -> None:
-    """Writes summary.json, results.json, results.md and the page, from all runs that have ended.
+    """Writes summary.json, results.json, results.md and the report, from all complete runs.
 
-    Runs with damaged files join the failed.
+    Runs with damaged files are added to `failed`.
     """
-    collection, rows, runs, machines = request.lab, [], [], {}
-    for name, lab in collection.labs.items():
-        ended = _ended(request, folder, name, failed)
-        if not ended:
+    suite, rows, runs, machines = request.lab, [], [], {}
+    for name, lab in suite.labs.items():
+        complete = _complete_runs(request, folder, name, failed)
+        if not complete:
             continue
         preset = preset_of(lab, request.preset)
-        rows += _rows(collection, name, preset, request.preset, ended)
-        runs += [{"lab": name} | {key: run[key] for key in ("seed", "seconds")} for _, run in ended]
-        for config, summary in ended:
+        rows += _rows(suite, name, preset, request.preset, complete)
+        runs += [
+            {"lab": name} | {key: run[key] for key in ("seed", "seconds")} for _, run in complete
+        ]
+        for config, summary in complete:
             labs = machines.setdefault(_machine(config, summary), [])
             labs += [] if name in labs else [name]
     times = sorted(
-        (_place(folder, run["lab"], run["seed"]).path / "summary.json").stat().st_mtime
+        (_run_folder(folder, run["lab"], run["seed"]).path / "summary.json").stat().st_mtime
         for run in runs
     )
     days = [datetime.datetime.fromtimestamp(time, datetime.UTC).date() for time in times]
-    found = {
+    results_found = {
         "preset": request.preset,
         "dates": [str(day) for day in dict.fromkeys((*days[:1], *days[-1:]))],
         "machines": [{"machine": name, "labs": labs} for name, labs in machines.items()],
         "results": rows,
-        "failures": [{"run": who, "why": why} for who, why in failed.items()],
+        "failures": [{"run": label, "reason": reason} for label, reason in failed.items()],
     }
-    folder.write_results(found)
+    folder.write_results(results_found)
     folder.write_summary(
         {
-            "experiment": collection.name,
+            "experiment": suite.name,
             "seconds": sum(run["seconds"] for run in runs),
             "metrics": {"runs": len(runs), "failed": len(failed)},
             "comparison": [],
             "environment": devices.describe(),
             "runs": runs,
         }
-        | found
+        | results_found
     )
     folder.write_text(folder.path / "results.md", results.markdown(folder.read_summary()))
     write_report(folder)
 
 
-Ended = tuple[dict[str, Any], dict[str, Any]]
+CompleteRun = tuple[dict[str, Any], dict[str, Any]]
 """A run's config.json and summary.json."""
 
 
-def _ended(
+def _complete_runs(
     request: Invocation, folder: RunFolder, name: str, failed: dict[str, str]
-) -> list[Ended]:
-    """Returns a lab's runs that have ended, by seed; those with damaged files join the failed."""
+) -> list[CompleteRun]:
+    """Returns the complete runs of a lab, by seed; damaged ones are added to `failed`."""
     found, preset = {}, preset_of(request.lab.labs[name], request.preset)
-    for place in (folder.runs / name).glob("seed=*"):
-        run, (_, seed) = RunFolder(place), place.name.split("=", 1)
-        who = f"{name}, seed {seed}"
+    for path in (folder.runs / name).glob("seed=*"):
+        run, (_, seed) = RunFolder(path), path.name.split("=", 1)
+        label = f"{name}, seed {seed}"
         if not run.is_complete():
             continue
         try:
@@ -189,37 +193,38 @@ def _ended(
                 raise ValueError(f"its seed is {summary['seed']}")
             _machine(config, summary)
             _rows(request.lab, name, preset, request.preset, [(config, summary)])
-        except Exception as error:  # what damage leads to is of many kinds
-            reason = str(error) if isinstance(error, UserError) else f"{place}: damaged ({error!r})"
-            failed.setdefault(who, reason)
+        except Exception as error:  # damage raises exceptions of many types
+            reason = str(error) if isinstance(error, UserError) else f"{path}: damaged ({error!r})"
+            failed.setdefault(label, reason)
         else:
             found[summary["seed"]] = config, summary
     return [found[seed] for seed in sorted(found)]
 
 
 def _rows(
-    collection: Suite, name: str, preset: str, wanted: str, ended: Sequence[Ended]
+    suite: Suite, name: str, preset: str, requested: str, runs: Sequence[CompleteRun]
 ) -> list[dict[str, Any]]:
-    """Returns a lab's rows: those with a published figure, then its other main figures.
+    """Returns the rows of a lab: metrics with a published value, then its other main metrics.
 
-    A main figure that the lab did not report has a row without a value.
+    A main metric that the lab did not report has a row without a value.
     """
-    first = ended[0][1]
-    compared = first["comparison"]
-    met = {row["metric"] for row in compared}
-    main = collection.main.get(name, list(first["metrics"])[:MAX_FIGURES])
-    alone = [metric for metric in main if metric not in met]
-    runs = [
-        {"point": {"seed": summary["seed"]}, "metrics": _figures(summary)} for _, summary in ended
+    first = runs[0][1]
+    comparison = first["comparison"]
+    published = {row["metric"] for row in comparison}
+    main = suite.main.get(name, list(first["metrics"])[:MAX_METRICS])
+    others = [metric for metric in main if metric not in published]
+    points = [
+        {"point": {"seed": summary["seed"]}, "metrics": _all_metrics(summary)}
+        for _, summary in runs
     ]
-    (group,) = compare_groups(runs, [*met, *alone])
+    (group,) = compare_groups(points, [*published, *others])
     common = {
         "lab": name,
         "preset": preset,
-        "preset_note": "" if preset == wanted else f"it has no preset {wanted}",
-        "seeds": len(ended),
-        "seconds": sum(summary["seconds"] for _, summary in ended) / len(ended),
-        "command": _command(ended[0][0], [summary["seed"] for _, summary in ended]),
+        "preset_note": "" if preset == requested else f"no preset {requested}",
+        "seeds": len(runs),
+        "seconds": sum(summary["seconds"] for _, summary in runs) / len(runs),
+        "command": _command(runs[0][0], [summary["seed"] for _, summary in runs]),
     }
     without = {
         "unit": "",
@@ -228,35 +233,34 @@ def _rows(
         "comparable": True,
         "not_comparable_reason": "",
     }
-    rows = [{key: row[key] for key in ("figure", "metric", *without)} for row in compared]
-    rows += [{"figure": metric.replace("_", " "), "metric": metric} | without for metric in alone]
+    rows = [{key: row[key] for key in ("quantity", "metric", *without)} for row in comparison]
+    rows += [
+        {"quantity": metric.replace("_", " "), "metric": metric} | without for metric in others
+    ]
     for row in rows:
-        found = group["metrics"][row["metric"]]
-        ratio = found["mean"] / row["published"] if row["published"] else None
-        row |= {"ours": found["mean"], "deviation": found["deviation"], "ratio": ratio} | common
+        value = group["metrics"][row["metric"]]
+        ratio = value["mean"] / row["published"] if row["published"] else None
+        row |= {"ours": value["mean"], "deviation": value["deviation"], "ratio": ratio} | common
     return rows
 
 
-def _figures(summary: Mapping[str, Any]) -> dict[str, float]:
+def _all_metrics(summary: Mapping[str, Any]) -> dict[str, float]:
     costs = {key: summary[key] for key in ("parameters", "seconds") if key in summary}
     return summary["metrics"] | costs
 
 
 def _command(config: Mapping[str, Any], seeds: Sequence[int]) -> str:
-    """Returns the command of a lab's first run without its folder, and which seeds it was run with.
-
-    It is shown for a reader to copy, whose folders are others.
-    """
+    """Returns the command of the first run, without `--workdir`, and the other seeds."""
     words = [word for word in shlex.split(config["command"]) if not word.startswith("--workdir=")]
     more = f"  # and --seed={', '.join(map(str, seeds[1:]))}" if len(seeds) > 1 else ""
     return shlex.join(words) + more
 
 
 def _machine(config: Mapping[str, Any], summary: Mapping[str, Any]) -> str:
-    """Returns machine and versions of a run, in one line."""
-    there = summary["environment"]
-    parts = [f"{there['processor']}, {there['cores']} cores"]
-    if there["platform"] != "cpu":
-        parts.append(f"{there['devices']} x {there['kind']}")
+    """Returns the machine and the package versions of a run, in one line."""
+    environment = summary["environment"]
+    parts = [f"{environment['processor']}, {environment['cores']} cores"]
+    if environment["platform"] != "cpu":
+        parts.append(f"{environment['devices']} x {environment['kind']}")
     versions = config["versions"].items()
     return "; ".join([*parts, ", ".join(f"{name} {version}" for name, version in versions)])

@@ -1,4 +1,4 @@
-"""What the files of a run folder must hold to be of use; anything else is damage."""
+"""Formats and validation of the files of a run folder."""
 
 import dataclasses
 import json
@@ -10,13 +10,13 @@ from typing import Any
 from jaxlabs import renamed
 
 CONFIG = {"experiment": str, "preset": str, "settings": dict}
-"""What every config.json has."""
+"""Required keys of config.json, with their types."""
 
-CONFIG_FURTHER = dict.fromkeys(("dataset", "device", "versions", "preset_settings", "tuned"), dict)
-CONFIG_FURTHER |= dict.fromkeys(
+OPTIONAL_CONFIG = dict.fromkeys(("dataset", "device", "versions", "preset_settings", "tuned"), dict)
+OPTIONAL_CONFIG |= dict.fromkeys(
     ("command", "loss_unit", "not_comparable_reason", "sweep", "question"), str
 )
-"""What some have."""
+"""Optional keys of config.json, with their types."""
 
 SUMMARY = {
     "experiment": str,
@@ -25,50 +25,50 @@ SUMMARY = {
     "comparison": list,
     "environment": dict,
 }
-"""What every summary.json has."""
+"""Required keys of summary.json, with their types."""
 
-COMPARED = {"figure", "metric", "unit", "published", "ours", "source"}
-COMPARED |= {"comparable", "not_comparable_reason", "note"}
-"""What every row of `compared` has."""
+COMPARISON = {"quantity", "metric", "unit", "published", "ours", "source"}
+COMPARISON |= {"comparable", "not_comparable_reason", "note"}
+"""Required keys of every row of `comparison`."""
 
-SUMMARY_FURTHER = {"seed": int, "steps": int, "parameters": int, "baselines": dict}
-SUMMARY_FURTHER |= dict.fromkeys(("groups", "runs", "results", "problems", "failures"), list)
+OPTIONAL_SUMMARY = {"seed": int, "steps": int, "parameters": int, "baselines": dict}
+OPTIONAL_SUMMARY |= dict.fromkeys(("groups", "runs", "results", "problems", "failures"), list)
 
 STEP_SAMPLE = re.compile(r"step-([0-9]{6}|[1-9][0-9]{6,})\.(txt|json|npz)")
-"""The names of samples drawn during training; other files in samples/ are not the run's."""
+"""Names of the samples of training; other files in samples/ belong to the user."""
 
-RULE = "\n----------\n"
-"""Stands between the texts of a sample, for people: a text may hold such a line as well."""
+SEPARATOR = "\n----------\n"
+"""Separator of texts in a .txt; a text may contain it, so programs read the .json."""
 
 HEADING = "===== "
 
 
 @dataclasses.dataclass(frozen=True)
 class Texts:
-    """Texts that a model wrote, each by itself.
+    """A sample of several texts.
 
     Attributes:
-      groups: the texts by the heading that they stand under; "" for none.
+      groups: texts by heading; "" for no heading.
     """
 
     groups: Mapping[str, Sequence[str]]
 
     def __str__(self) -> str:
-        """Returns all of them to be read: with rules between them, each group under its heading."""
+        """Returns all texts with separators, each group below its heading."""
         return "\n".join(
-            (f"{HEADING}{heading}\n" if heading else "") + RULE.join(texts)
+            (f"{HEADING}{heading}\n" if heading else "") + SEPARATOR.join(texts)
             for heading, texts in self.groups.items()
         )
 
 
-TYPES = {str: "a text", int: "a whole number", dict: "an object", list: "a list"}
+TYPES = {str: "a string", int: "a whole number", dict: "an object", list: "a list"}
 
 
 def parse(content: bytes) -> Any:
-    """Returns what a JSON file holds.
+    """Parses JSON.
 
     Raises:
-      ValueError: its content is not JSON.
+      ValueError: the content is not JSON.
     """
     try:
         return json.loads(content.decode())
@@ -77,27 +77,27 @@ def parse(content: bytes) -> Any:
 
 
 def check_config(content: Any) -> None:
-    """Raises ValueError unless `content` is that of a config.json, and says why."""
-    _check(content, CONFIG, CONFIG_FURTHER)
+    """Raises ValueError with the reason unless `content` is a valid config.json."""
+    _check(content, CONFIG, OPTIONAL_CONFIG)
 
 
 def check_summary(content: Any) -> None:
-    """Raises ValueError unless `content` is that of a summary.json, and says why."""
-    _check(content, SUMMARY, SUMMARY_FURTHER)
+    """Raises ValueError with the reason unless `content` is a valid summary.json."""
+    _check(content, SUMMARY, OPTIONAL_SUMMARY)
     for name, value in content["metrics"].items():
         if not _is_number(value):
             raise ValueError(f"its metric {name!r} is not a number")
     for row in content["comparison"]:
-        if not isinstance(row, dict) or not row.keys() >= COMPARED:
-            raise ValueError("its 'comparison' has a row without what belongs there")
+        if not isinstance(row, dict) or not row.keys() >= COMPARISON:
+            raise ValueError("its 'comparison' has an incomplete row")
     if not _is_number(content.get("seconds", "")):
         raise ValueError("its 'seconds' is missing or not a number")
 
 
 def parse_rows(content: bytes) -> tuple[list[dict[str, Any]], int]:
-    """Returns the rows of a metrics.jsonl, and how many lines are no rows.
+    """Returns the rows of a metrics.jsonl, and the number of invalid lines.
 
-    What follows the last line end is what a killed run had half written, and does not count.
+    Text after the last newline is the incomplete line of a killed run and does not count.
     """
     rows, unreadable = [], 0
     for line in content.split(b"\n")[:-1]:
@@ -113,7 +113,7 @@ def parse_rows(content: bytes) -> tuple[list[dict[str, Any]], int]:
 
 
 def parse_texts(content: bytes) -> dict[str, list[str]]:
-    """Returns the texts by heading that a JSON file holds; raises ValueError where it does not."""
+    """Returns the texts by heading of a JSON file; raises ValueError if it is invalid."""
     groups = parse(content)
     if not isinstance(groups, dict) or not groups:
         raise ValueError("not an object of lists")
@@ -123,11 +123,11 @@ def parse_texts(content: bytes) -> dict[str, list[str]]:
     return groups
 
 
-def _check(content: Any, needed: Mapping[str, type], further: Mapping[str, type]) -> None:
+def _check(content: Any, required: Mapping[str, type], optional: Mapping[str, type]) -> None:
     if not isinstance(content, dict):
         raise ValueError("not an object")
-    for name, kind in {**needed, **further}.items():
-        if name not in content and name in needed:
+    for name, kind in {**required, **optional}.items():
+        if name not in content and name in required:
             raise ValueError(f"without {name!r}")
         if not isinstance(content.get(name, kind()), kind):
             raise ValueError(f"its {name!r} is not {TYPES[kind]}")
@@ -143,7 +143,7 @@ def _is_row(row: Any) -> bool:
 
 
 def _is_number(value: Any) -> bool:
-    """Tells whether a value is a number that a float can hold; null stands for NaN."""
+    """Returns whether a value is a finite float or integer, or null, which is NaN."""
     if value is None:
         return True
     try:

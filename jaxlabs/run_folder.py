@@ -1,18 +1,19 @@
-"""The run folder: the one thing that training writes and that the report reads.
+"""The run folder, which training writes and the report reads.
 
-    config.json      all settings, versions, device, data set
-    metrics.jsonl    one object per logged event: step, split, values
-    summary.json     final figures
-    checkpoints/     Orbax, one folder per step
-    arrays/*.npz     what analysis measured (attention maps, position tables, ...)
-    figures/*.png    samples/*        report.html    what was drawn and sampled (a sample of
-                     several texts is a .txt to read, and a .json with each of them by itself)
-    runs/            in the folder of a sweep or a collection, the folders of its runs
-    results.md       in the folder of a collection, the table of them all; results.json: its rows
+    config.json      settings, versions, device, data set
+    metrics.jsonl    one object per logged event: step, split, metrics
+    summary.json     final metrics
+    checkpoints/     Orbax checkpoints, one folder per step
+    arrays/*.npz     results of the analysis (attention maps, position tables, ...)
+    samples/*        samples; one of several texts is a .txt for reading and a .json of its texts
+    figures/*.png    figures of the report
+    report.html      the report
+    runs/            run folders of a sweep or a suite
+    results.md       table of all results of a suite; results.json: its rows
 
-Every file is replaced atomically, so that a reader never meets half a file. Nothing is read or
-written through a link that leads out of the folder; `checkpoints` and `runs` themselves may be
-links to folders elsewhere, on a larger disk.
+Every file is replaced atomically, so a reader never sees a partial file. Nothing is read or written
+through a link out of the folder, except that `checkpoints` and `runs` may be links to folders on
+another disk.
 """
 
 import contextlib
@@ -43,32 +44,32 @@ WRITTEN = (
     *("checkpoints", "arrays", "figures", "samples", "tensorboard", "profile", "runs"),
     "benchmark.json",
 )
-"""Everything that a run leaves in its folder."""
+"""Everything that a run may write into its folder."""
 
 Sample = str | Texts | Mapping[str, np.ndarray]
-"""What a lab draws from its model: text, several texts, or arrays by name."""
+"""A sample from a model: text, several texts, or arrays by name."""
 
 
 class RunFolder(RunReader):
-    """Reads and writes one run folder. Making the object touches nothing on disk."""
+    """Reads and writes one run folder. The constructor does not access the disk."""
 
     def create(self) -> None:
-        """Makes the folder and its rooms.
+        """Creates the folder and its subfolders.
 
         Raises:
           UserError: the folder cannot be made or written.
         """
         try:
-            for room in (self.checkpoints, self.path / "arrays", self.figures, self.samples):
-                room.mkdir(parents=True, exist_ok=True)
+            for folder in (self.checkpoints, self.path / "arrays", self.figures, self.samples):
+                folder.mkdir(parents=True, exist_ok=True)
             tempfile.TemporaryFile(dir=self.path).close()
         except OSError as error:
             raise unwritable(self.path, error) from None
-        for room in (self.path / "arrays", self.figures, self.samples):
-            self.require_inside(room)
+        for folder in (self.path / "arrays", self.figures, self.samples):
+            self.require_inside(folder)
 
     def exists(self) -> bool:
-        """Tells whether a run has been started here: a config.json that a run wrote."""
+        """Returns whether the folder holds a run: a valid config.json."""
         try:
             self.read_config()
         except UserError:
@@ -76,7 +77,7 @@ class RunFolder(RunReader):
         return True
 
     def contents(self) -> list[str]:
-        """Returns the names in the folder that hold something; hidden files do not count."""
+        """Returns the names of files and non-empty folders; hidden files do not count."""
         if not self.path.is_dir():
             return []
         return sorted(
@@ -86,38 +87,37 @@ class RunFolder(RunReader):
         )
 
     def require_own(self) -> None:
-        """Raises UserError where a run would overwrite files that are of no run.
+        """Raises UserError if a run would overwrite files that belong to no run.
 
-        A config.json that is missing or damaged is no sign of an empty folder: what is there is
-        somebody's, or the rest of another run.
+        Without a valid config.json, existing files belong to someone else or to a damaged run.
         """
-        held = [name for name in self.contents() if name in WRITTEN]
-        if "config.json" in held:
+        existing = [name for name in self.contents() if name in WRITTEN]
+        if "config.json" in existing:
             self.read_config()
-        elif held:
+        elif existing:
             raise UserError(
-                f"--workdir: {self.path} holds {', '.join(held)}, which a run would overwrite, but"
-                " no config.json of a run; restore that file, or choose another --workdir"
+                f"--workdir: {self.path} holds {', '.join(existing)}, which a run would overwrite,"
+                " but no config.json of a run; restore that file, or choose another --workdir"
             )
 
     def has_results(self) -> bool:
-        """Tells whether a run has left more here than its settings and its first evaluation."""
-        rooms = (self.checkpoints, self.path / "arrays", self.runs)
+        """Returns whether the folder holds more than the settings and the first evaluation."""
+        folders = (self.checkpoints, self.path / "arrays", self.runs)
         return (
-            any(any(room.iterdir()) for room in rooms if room.is_dir())
+            any(any(folder.iterdir()) for folder in folders if folder.is_dir())
             or any((self.path / name).exists() for name in ("summary.json", "benchmark.json"))
             or any(row["step"] > 0 for row in self.read_metrics())
         )
 
     @contextlib.contextmanager
     def writer(self) -> Iterator[None]:
-        """Holds the folder for one writer; the lock goes with the process, even with a killed one.
+        """Locks the folder for one writer; the lock ends with the process, even if it is killed.
 
         Raises:
           UserError: another process is writing here.
         """
         try:
-            lock = open(self.path / LOCK, "a", encoding="utf-8", opener=_of_the_folder)  # noqa: SIM115
+            lock = open(self.path / LOCK, "a", encoding="utf-8", opener=_open_for_append)  # noqa: SIM115
         except OSError as error:
             raise unwritable(self.path / LOCK, error) from None
         with lock:
@@ -131,9 +131,9 @@ class RunFolder(RunReader):
             yield
 
     def clear(self) -> None:
-        """Throws away what a run writes, and nothing else, and makes its rooms anew.
+        """Deletes everything that a run writes, and nothing else, and recreates the subfolders.
 
-        config.json goes last: until then the folder is a run's, whenever this is interrupted.
+        config.json is deleted last, so that the folder is still a run folder after an interruption.
         """
         try:
             for name in sorted(WRITTEN, key="config.json".__eq__):
@@ -151,44 +151,44 @@ class RunFolder(RunReader):
         self._write_json("config.json", config)
 
     def write_summary(self, summary: Mapping[str, Any]) -> None:
-        """Writes summary.json; a figure that is not finite becomes null."""
+        """Writes summary.json; a non-finite metric becomes null."""
         self._write_json("summary.json", summary)
 
     def write_results(self, results: Mapping[str, Any]) -> None:
-        """Writes results.json; a value that is not finite becomes null."""
+        """Writes results.json; a non-finite metric becomes null."""
         self._write_json("results.json", results)
 
     def append_metrics(self, rows: list[dict[str, Any]]) -> None:
-        """Appends rows to metrics.jsonl; a figure that is not finite becomes null."""
+        """Appends rows to metrics.jsonl; a non-finite metric becomes null."""
         text = "".join(json.dumps(_without_nonfinite(row)) + "\n" for row in rows)
         try:
-            with open(self.metrics, "a", encoding="utf-8", opener=_of_the_folder) as file:
+            with open(self.metrics, "a", encoding="utf-8", opener=_open_for_append) as file:
                 file.write(text)
         except OSError as error:
             raise unwritable(self.metrics, error) from None
 
     def drop_after(self, step: int) -> None:
-        """Drops rows and samples past `step`: a resumed run's files equal an unbroken one's.
+        """Removes rows and samples past `step`, so that a resumed run has those of an unbroken run.
 
-        At step 0 everything goes: a run that starts anew evaluates its initial state again.
+        At step 0 everything is removed: a run from the start evaluates its initial state again.
         """
         rows, unreadable = self.read_rows()
         if unreadable:
             logging.getLogger("jaxlabs").warning(
-                "%s: %d unreadable lines are dropped", self.metrics, unreadable
+                "%s: removed %d unreadable lines", self.metrics, unreadable
             )
         kept = [row for row in rows if step > 0 and row["step"] <= step]
         self.write_text(self.metrics, "".join(json.dumps(row) + "\n" for row in kept))
         self.require_inside(self.samples)
         for path in self.samples.glob("step-*"):
-            drawn_by_run = STEP_SAMPLE.fullmatch(path.name)
-            if drawn_by_run and (step == 0 or int(drawn_by_run[1]) > step):
+            match = STEP_SAMPLE.fullmatch(path.name)
+            if match and (step == 0 or int(match[1]) > step):
                 path.unlink()
 
     def write_sample(self, name: str, sample: Sample) -> pathlib.Path:
         """Writes one sample: text as samples/<name>.txt, arrays as samples/<name>.npz.
 
-        Several texts are a .txt to be read, and a .json with each by itself.
+        Several texts are written as a .txt for reading and as a .json.
         """
         if isinstance(sample, Texts):
             groups = json.dumps(sample.groups, ensure_ascii=False, indent=2) + "\n"
@@ -201,7 +201,7 @@ class RunFolder(RunReader):
         return path
 
     def write_arrays(self, name: str, **arrays: Any) -> None:
-        """Writes one named set of arrays, arrays/<name>.npz."""
+        """Writes arrays/<name>.npz."""
         self.write_bytes(self.path / "arrays" / f"{name}.npz", _npz(arrays))
 
     def write_text(self, path: pathlib.Path, text: str) -> None:
@@ -218,7 +218,7 @@ class RunFolder(RunReader):
             partial.write_bytes(content)
             os.replace(partial, path)
         except OSError as error:
-            with contextlib.suppress(OSError):  # a read-only disk refuses even this
+            with contextlib.suppress(OSError):  # this also fails on a read-only disk
                 partial.unlink()
             raise unwritable(path, error) from None
 
@@ -226,8 +226,8 @@ class RunFolder(RunReader):
         self.write_text(self.path / name, json.dumps(_without_nonfinite(content), indent=2) + "\n")
 
 
-def _of_the_folder(path: str, flags: int) -> int:
-    """Opens a file to append to: not what a link leads to, and no FIFO, which would wait."""
+def _open_for_append(path: str, flags: int) -> int:
+    """Opens a file for appending; it follows no link and does not block on a FIFO."""
     return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
 
 
@@ -238,7 +238,7 @@ def _npz(arrays: Mapping[str, Any]) -> bytes:
 
 
 def _without_nonfinite(value: Any) -> Any:
-    """Returns JSON content in which null stands for what JSON has no word for."""
+    """Returns JSON content with null for non-finite numbers."""
     if isinstance(value, Mapping):
         return {name: _without_nonfinite(item) for name, item in value.items()}
     if isinstance(value, list | tuple):
@@ -247,7 +247,7 @@ def _without_nonfinite(value: Any) -> Any:
 
 
 def unwritable(path: pathlib.Path, error: OSError) -> UserError:
-    """Turns an operating-system error into the one line that a user needs."""
+    """Returns the UserError for an operating-system error."""
     reason = "the disk is full" if error.errno == errno.ENOSPC else error.strerror or error
     return UserError(
         f"--workdir: cannot write {path} ({reason}); a writable folder with space is needed"

@@ -1,4 +1,4 @@
-"""Reading a run folder, of which any file may be damaged, missing, or a link to somewhere else."""
+"""Reading a run folder; any file may be damaged, missing, or a link out of the folder."""
 
 import io
 import os
@@ -12,8 +12,8 @@ from jaxlabs import paths, renamed, run_files
 from jaxlabs.config import UserError
 from jaxlabs.run_files import STEP_SAMPLE, Texts
 
-AGAIN = "remove it and summary.json, and the command that trained the run writes both again"
-"""What to do about a damaged file that the end of a run writes."""
+REWRITE = "remove it and summary.json, and the command that trained the run writes both again"
+"""Remedy for a damaged file that is written at the end of a run."""
 
 
 class RunReader:
@@ -29,13 +29,13 @@ class RunReader:
         self.report = self.path / "report.html"
 
     def arrays(self, name: str) -> pathlib.Path:
-        """Returns the path of one named set of arrays; an old run has it under an earlier name."""
+        """Returns the path of arrays/<name>.npz; in an old run that of its earlier name."""
         path = self.path / "arrays" / f"{name}.npz"
         earlier = [path.with_stem(old) for old in renamed.earlier_array_files(name)]
         return next((old for old in earlier if not path.exists() and old.exists()), path)
 
     def is_complete(self) -> bool:
-        """Tells whether the run here has ended: an unreadable summary.json counts as none."""
+        """Returns whether the run is complete: it has a readable summary.json."""
         try:
             self.read_summary()
         except UserError:
@@ -43,23 +43,23 @@ class RunReader:
         return True
 
     def read_config(self) -> dict[str, Any]:
-        """Reads config.json; raises UserError when there is no run here, or it is damaged."""
+        """Reads config.json; raises UserError if it is missing or damaged."""
         hint = "restore it from a copy, or use another --workdir"
         return self.read_json("config.json", run_files.check_config, hint, renamed.config)
 
     def read_summary(self) -> dict[str, Any]:
-        """Reads summary.json; raises UserError when the run has not ended yet, or it is damaged."""
+        """Reads summary.json; raises UserError if the run is incomplete, or the file is damaged."""
         hint = "the command that trained the run writes it again"
         return self.read_json("summary.json", run_files.check_summary, hint, renamed.summary)
 
     def read_metrics(self) -> list[dict[str, Any]]:
-        """Reads the rows of metrics.jsonl; lines that are no rows are left out."""
+        """Reads the rows of metrics.jsonl; invalid lines are skipped."""
         return self.read_rows()[0]
 
     def read_rows(self) -> tuple[list[dict[str, Any]], int]:
-        """Reads the rows of metrics.jsonl; returns also how many lines are no rows.
+        """Returns the rows of metrics.jsonl, and the number of invalid lines.
 
-        These a power loss leaves. A half-written last line of a killed run does not count.
+        Invalid lines result from a power failure. An incomplete last line does not count.
         """
         self.require_inside(self.metrics)
         if not os.path.exists(self.metrics):
@@ -67,7 +67,7 @@ class RunReader:
         return run_files.parse_rows(paths.read_bytes(self.metrics, "remove it"))
 
     def step_samples(self, kind: str) -> dict[int, pathlib.Path]:
-        """Returns the samples drawn during training by step, in order.
+        """Returns the paths of the samples of training by step, in order.
 
         Args:
           kind: "txt" or "npz".
@@ -77,10 +77,10 @@ class RunReader:
         return dict(sorted(steps.items()))
 
     def read_texts(self, name: str) -> Texts | str:
-        """Reads a sample of several texts: one text, where the folder has only that.
+        """Reads a sample of several texts, or of one text if only the .txt exists.
 
         Raises:
-          UserError: there is none, or it is damaged.
+          UserError: the file is missing or damaged.
         """
         path = self.samples / f"{name}.json"
         if not os.path.exists(path):
@@ -89,28 +89,28 @@ class RunReader:
         try:
             return Texts(run_files.parse_texts(content))
         except ValueError as error:
-            raise UserError(f"{path}: damaged ({error}); {AGAIN}") from None
+            raise UserError(f"{path}: damaged ({error}); {REWRITE}") from None
 
     def read_text(self, path: pathlib.Path) -> str:
-        """Reads a text of the folder, line ends as they are; raises UserError where that fails."""
+        """Reads a text file with its line ends; raises UserError if it is unreadable."""
         try:
             return self.read_bytes(path).decode()
         except UnicodeDecodeError as error:
-            raise UserError(f"{path}: not UTF-8 ({error.reason}); {AGAIN}") from None
+            raise UserError(f"{path}: not UTF-8 ({error.reason}); {REWRITE}") from None
 
     def read_arrays(self, path: pathlib.Path) -> dict[str, np.ndarray]:
-        """Reads all arrays of an .npz of the folder.
+        """Reads all arrays of an .npz file of the folder.
 
         Raises:
-          UserError: it is missing or damaged, or holds objects, which could run code.
+          UserError: it is missing or damaged, or contains pickled objects.
         """
         content = self.read_bytes(path)
         try:
             with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
                 content = {name: arrays[name] for name in arrays.files}
-        except Exception as error:  # numpy's and zipfile's are of many kinds
+        except Exception as error:  # numpy and zipfile raise many types
             reason = " ".join(str(error).split())[:200] or type(error).__name__
-            raise UserError(f"{path}: not a readable .npz ({reason}); {AGAIN}") from None
+            raise UserError(f"{path}: not a readable .npz ({reason}); {REWRITE}") from None
         return renamed.arrays(path.stem, content)
 
     def read_json(
@@ -123,9 +123,9 @@ class RunReader:
         """Reads a JSON file of the folder.
 
         Args:
-          name: of the file.
-          check: raises ValueError unless it is given what the file should hold.
-          hint: what to do about a damaged file.
+          name: name of the file.
+          check: raises ValueError for invalid content.
+          hint: remedy for a damaged file.
           rename: replaces the names of earlier versions, see `renamed`.
 
         Raises:
@@ -135,7 +135,7 @@ class RunReader:
         self.require_inside(path)
         if not os.path.exists(path):
             raise UserError(
-                f"--workdir: {self.path} holds no {name}; a folder of a trained run is needed"
+                f"--workdir: {self.path} holds no {name}; the folder of a trained run is needed"
             )
         content = paths.read_bytes(path, hint)
         try:
@@ -152,16 +152,16 @@ class RunReader:
         """Reads one file of the folder.
 
         Raises:
-          UserError: it is missing, cannot be read, is not a file, or lies outside of the folder.
+          UserError: it is missing, unreadable, not a regular file, or outside of the folder.
         """
         self.require_inside(path)
-        return paths.read_bytes(path, AGAIN)
+        return paths.read_bytes(path, REWRITE)
 
     def require_inside(self, path: pathlib.Path) -> None:
-        """Raises UserError if `path` is, or leads through, a link out of the folder."""
+        """Raises UserError if `path` resolves to a target outside of the folder."""
         target = pathlib.Path(os.path.realpath(path))
         if not target.is_relative_to(os.path.realpath(self.path)):
             raise UserError(
                 f"--workdir: {path} is a link out of the run folder, to {target}; replace it with"
-                " what it leads to"
+                " its target"
             )

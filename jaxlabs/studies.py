@@ -1,4 +1,4 @@
-"""Carrying out a study: a command that measures something without the training loop."""
+"""Running a study: a command that measures something without the training loop."""
 
 import sys
 import time
@@ -11,20 +11,20 @@ from jaxlabs.training import devices
 
 
 def measure(request: Invocation) -> None:
-    """Measures what the study is about, unless its folder says that this has been done."""
+    """Runs the study, unless its run folder is already complete."""
     config = request.config()
     devices.start(config.platform)
     data = request.lab.load_data(config) if request.lab.load_data else None
     with open_run(request, config, data) as folder:
         if folder.is_complete():
-            print(f"all of it has been measured; report: {write_report(folder)}")
+            print(f"run already complete; report: {write_report(folder)}")
             return
-        if data is not None and data.notice:
-            print(data.notice, file=sys.stderr)
+        if data is not None and data.warning:
+            print(data.warning, file=sys.stderr)
         start = time.perf_counter()
-        findings = request.lab.measure(config, folder, *([] if data is None else [data]))
-        summary = summarize_study(request, config, findings, time.perf_counter() - start)
-        folder.write_sample("final", findings.text)
+        result = request.lab.measure(config, folder, *([] if data is None else [data]))
+        summary = summarize_study(request, config, result, time.perf_counter() - start)
+        folder.write_sample("final", result.text)
         folder.write_summary(summary)
-        print(findings.text)
+        print(result.text)
         print(f"report: {write_report(folder)}")

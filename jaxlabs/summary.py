@@ -1,4 +1,4 @@
-"""What a run says of itself: config.json when it starts, summary.json when it has ended."""
+"""The content of config.json, written at the start, and of summary.json, written at the end."""
 
 import hashlib
 import importlib.metadata
@@ -16,7 +16,7 @@ import numpy as np
 import jaxlabs
 from jaxlabs import paths, published
 from jaxlabs.config import path_settings
-from jaxlabs.data.dataset import Data
+from jaxlabs.data.dataset import DataModule
 from jaxlabs.lab import Invocation, Lab, StudyData, StudyResult
 from jaxlabs.run_folder import RunFolder
 from jaxlabs.sweep_plan import Sweep, compare_groups, run_name
@@ -27,17 +27,17 @@ from jaxlabs.training.state import count_parameters
 from jaxlabs.training.task import Task
 
 NON_SEMANTIC_SETTINGS = ("seed", "grad_accum_steps", "eval_batch_size")
-"""Settings that change a figure by chance or by rounding only."""
+"""Settings that change metrics by chance or by rounding only."""
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 
 
 def describe(
-    request: Invocation, config: CommonConfig, data: Data | StudyData | None
+    request: Invocation, config: CommonConfig, data: DataModule | StudyData | None
 ) -> dict[str, Any]:
     """Returns config.json: all settings, versions, device, data set."""
     lab = request.lab
-    facts = {
+    metadata = {
         "experiment": lab.name,
         "preset": request.preset,
         "command": shlex.join(["python", "-m", f"experiments.{lab.name}", *request.arguments]),
@@ -49,25 +49,25 @@ def describe(
         "compiler_flags": jax_settings.compiler_flags(),
     }
     if isinstance(lab, Lab):
-        facts["loss_unit"] = lab.loss_unit
+        metadata["loss_unit"] = lab.loss_unit
     if request.sweep is not None:
         sweep = lab.sweeps[request.sweep]
-        facts |= {"sweep": request.sweep, "question": sweep.question}
+        metadata |= {"sweep": request.sweep, "question": sweep.question}
     if data is not None:
-        facts["dataset"] = data.dataset
-    if isinstance(data, Data):
-        facts["not_comparable_reason"] = why_not_comparable(request, config, data)
-    return facts
+        metadata["dataset"] = data.dataset
+    if isinstance(data, DataModule):
+        metadata["not_comparable_reason"] = not_comparable_reason(request, config, data)
+    return metadata
 
 
 def _absolute_paths(config: CommonConfig) -> dict[str, str]:
-    """Returns the settings that are paths such that they hold in every working directory."""
+    """Returns the settings that are paths, as absolute paths."""
     found = path_settings(type(config), config.flat())
     return {name: os.path.abspath(paths.local(path, name)) for name, path in found.items()}
 
 
 def version() -> str:
-    """Returns the version of jaxlabs, with the commit where it runs from a checkout."""
+    """Returns the version of jaxlabs, with the commit if it runs from a git checkout."""
     checkout = pathlib.Path(jaxlabs.__file__).parents[1]
     if not (checkout / ".git").exists():
         return jaxlabs.__version__
@@ -82,17 +82,17 @@ def version() -> str:
 def summarize(
     request: Invocation,
     task: Task,
-    data: Data,
+    data: DataModule,
     config: RunConfig,
     folder: RunFolder,
-    outcome: TrainResult,
+    result: TrainResult,
 ) -> dict[str, Any]:
-    """Returns summary.json of a run that has taken all its steps."""
-    params, seconds = outcome.state.params, outcome.seconds
-    steps = int(outcome.state.step)
+    """Returns summary.json of a complete run."""
+    params, seconds = result.state.params, result.seconds
+    steps = int(result.state.step)
     parameters = count_parameters(params)
-    metrics = _final_metrics(folder, outcome)
-    metrics |= request.lab.analyze(config, task, data, outcome.state, folder)
+    metrics = _final_metrics(folder, result)
+    metrics |= request.lab.analyze(config, task, data, result.state, folder)
     return {
         "experiment": request.lab.name,
         "preset": request.preset,
@@ -100,11 +100,11 @@ def summarize(
         "seed": config.seed,
         "steps": steps,
         "parameters": parameters,
-        "parameters_sha256": _fingerprint(params),
+        "parameters_sha256": _sha256(params),
         "seconds": seconds,
         "steps_per_second": steps / seconds if seconds else None,
-        "compile_seconds": outcome.compile_seconds,
-        "evaluation_seconds": outcome.evaluation_seconds,
+        "compile_seconds": result.compile_seconds,
+        "evaluation_seconds": result.evaluation_seconds,
         "peak_memory_bytes": _peak_memory(),
         "metrics": metrics,
         "baselines": data.baselines(),
@@ -112,27 +112,29 @@ def summarize(
             request.lab.name,
             request.preset,
             metrics | {"parameters": parameters, "seconds": seconds},
-            not_comparable_reason=why_not_comparable(request, config, data),
+            not_comparable_reason=not_comparable_reason(request, config, data),
         ),
         "environment": folder.read_config()["versions"] | devices.describe(),
     }
 
 
 def update_metrics(
-    request: Invocation, config: RunConfig, data: Data, summary: dict[str, Any], figures: dict
+    request: Invocation, config: RunConfig, data: DataModule, summary: dict[str, Any], metrics: dict
 ) -> dict[str, Any]:
-    """Returns the entries of a run's summary that change when its analysis has given `figures`."""
-    metrics = summary["metrics"] | figures
+    """Returns the entries of a run's summary that change with new `metrics` of its analysis."""
+    metrics = summary["metrics"] | metrics
     known = metrics | {name: summary[name] for name in ("parameters", "seconds")}
-    not_comparable_reason = why_not_comparable(request, config, data)
-    compared = published.compare(
-        request.lab.name, request.preset, known, not_comparable_reason=not_comparable_reason
+    comparison = published.compare(
+        request.lab.name,
+        request.preset,
+        known,
+        not_comparable_reason=not_comparable_reason(request, config, data),
     )
-    return {"metrics": metrics, "comparison": compared}
+    return {"metrics": metrics, "comparison": comparison}
 
 
 def summarize_study(
-    request: Invocation, config: CommonConfig, findings: StudyResult, seconds: float
+    request: Invocation, config: CommonConfig, result: StudyResult, seconds: float
 ) -> dict[str, Any]:
     """Returns summary.json of a study."""
     return {
@@ -141,22 +143,22 @@ def summarize_study(
         "seed": config.seed,
         "seconds": seconds,
         "peak_memory_bytes": _peak_memory(),
-        "metrics": findings.metrics,
-        "comparison": published.compare(request.lab.name, request.preset, findings.metrics),
+        "metrics": result.metrics,
+        "comparison": published.compare(request.lab.name, request.preset, result.metrics),
         "environment": devices.describe(),
-    } | findings.extra
+    } | result.extra
 
 
 def summarize_sweep(
     request: Invocation, sweep: Sweep, runs: list[dict[str, Any]]
 ) -> dict[str, Any]:
-    """Returns summary.json of a sweep: its runs, and what they say together.
+    """Returns summary.json of a sweep: its runs, and the comparison of their settings.
 
     Args:
       request: the command line.
-      sweep: what was run.
-      runs: each with its `point`, and `metrics`, `seconds`, `parameters` and `compared` of its
-        summary.
+      sweep: the settings of the runs.
+      runs: the runs, each with `point` (its settings) and with `metrics`, `seconds` and
+        `comparison` of its summary.
     """
     groups = compare_groups(runs, sweep.metrics)
     return {
@@ -166,32 +168,32 @@ def summarize_sweep(
         "seconds": sum(run["seconds"] or 0.0 for run in runs),
         "peak_memory_bytes": _peak_memory(),
         "metrics": {
-            f"{run_name(group['settings']) or 'all'}: {name}": figure["mean"]
+            f"{run_name(group['settings']) or 'all'}: {name}": value["mean"]
             for group in groups
-            for name, figure in group["metrics"].items()
+            for name, value in group["metrics"].items()
         },
         "groups": groups,
         "runs": [{name: run[name] for name in ("point", "metrics", "seconds")} for run in runs],
-        "comparison": _compared_means(groups, runs),
+        "comparison": _compare_means(groups, runs),
         "environment": devices.describe(),
     }
 
 
-def _compared_means(
+def _compare_means(
     groups: list[dict[str, Any]], runs: list[dict[str, Any]]
 ) -> list[dict[str, Any]]:
-    """Sets means over seeds against the published figures, where nothing but the seed varies."""
+    """Compares means over seeds with published results, if only the seed varies."""
     if len(groups) > 1:
         return []
-    means = {name: figure["mean"] for name, figure in groups[0]["metrics"].items()}
+    means = {name: value["mean"] for name, value in groups[0]["metrics"].items()}
     rows = runs[0]["comparison"]
     return [row | {"ours": means.get(row["metric"], row["ours"])} for row in rows]
 
 
-def _final_metrics(folder: RunFolder, outcome: TrainResult) -> dict[str, float]:
-    """Returns the training loss, the last evaluation's figures and those measured after it."""
+def _final_metrics(folder: RunFolder, result: TrainResult) -> dict[str, float]:
+    """Returns the training loss and the metrics of the last and of the final evaluation."""
     rows = folder.read_metrics()
-    steps = int(outcome.state.step)
+    steps = int(result.state.step)
     last = [row for row in rows if row["split"] != "train" and row["step"] == steps]
     metrics = {
         f"{row['split']}_{name}": value
@@ -202,11 +204,11 @@ def _final_metrics(folder: RunFolder, outcome: TrainResult) -> dict[str, float]:
     training = [row["loss"] for row in rows if row["split"] == "train" and row["loss"] is not None]
     if training:
         metrics["train_loss"] = float(np.mean(training[-max(1, len(training) // 20) :]))
-    return metrics | outcome.final_metrics
+    return metrics | result.final_metrics
 
 
-def why_not_comparable(request: Invocation, config: RunConfig, data: Data) -> str:
-    """Says what keeps a run from comparison with the published figures; empty if nothing does."""
+def not_comparable_reason(request: Invocation, config: RunConfig, data: DataModule) -> str:
+    """Returns why a run is not comparable with published results; empty if it is."""
     if not data.comparable:
         return f"trained on {data.dataset['name']}, not on the published data"
     preset = request.preset_config().identity()
@@ -215,7 +217,7 @@ def why_not_comparable(request: Invocation, config: RunConfig, data: Data) -> st
     return f"other settings than the preset's: {', '.join(changed)}" if changed else ""
 
 
-def _fingerprint(params: Any) -> str:
+def _sha256(params: Any) -> str:
     digest = hashlib.sha256()
     for leaf in map(np.asarray, jax.tree.leaves(params)):
         digest.update(np.ascontiguousarray(leaf).astype(leaf.dtype.newbyteorder("<")).tobytes())
@@ -223,7 +225,7 @@ def _fingerprint(params: Any) -> str:
 
 
 def _peak_memory() -> int:
-    """Returns bytes: the device's own peak where it keeps one, else the process's."""
+    """Returns the peak memory in bytes: of the device if it reports one, else of the process."""
     statistics = jax.local_devices()[0].memory_stats() or {}
     process_peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     return statistics.get("peak_bytes_in_use", process_peak)

@@ -1,4 +1,4 @@
-"""Carrying out a sweep: many runs of one lab, each in a folder of its own below the sweep's."""
+"""Running a sweep: many runs of one lab, each in a folder below that of the sweep."""
 
 import contextlib
 import dataclasses
@@ -19,21 +19,21 @@ from jaxlabs.opening import open_run
 from jaxlabs.report.page import write_report
 from jaxlabs.run_folder import RunFolder
 from jaxlabs.summary import summarize_sweep
-from jaxlabs.sweep_plan import Sweep, run_name, told
+from jaxlabs.sweep_plan import Sweep, flag_value, run_name
 from jaxlabs.training import devices, signals
 from jaxlabs.training.loop import NonFiniteError
 
 
 def run(request: Invocation) -> None:
-    """Trains every run of a sweep that has not ended yet, and compares them all.
+    """Trains every run of a sweep that is not complete yet, and compares all runs.
 
     Raises:
-      UserError: a flag fixes what the sweep varies, or asks for several processes.
+      UserError: a flag sets what the sweep varies, or requests several processes.
     """
     sweep = request.lab.sweeps[request.sweep]
-    for name in request.given:
+    for name in request.overrides:
         if name in sweep.axes:
-            raise UserError(f"--{name}: the sweep {request.sweep} sets it itself; leave it out")
+            raise UserError(f"--{name}: the sweep {request.sweep} varies it; leave it out")
     config = request.config()
     if config.num_processes > 1:
         raise UserError(
@@ -41,9 +41,9 @@ def run(request: Invocation) -> None:
         )
     devices.start(config.platform)
     data = request.lab.load_data(config)
-    if data.notice:  # the runs would each say it, and are not heard
-        print(data.notice, file=sys.stderr)
-    with open_run(request, config, data) as folder, compiled_programs_kept():
+    if data.warning:  # the output of the runs is discarded
+        print(data.warning, file=sys.stderr)
+    with open_run(request, config, data) as folder, shared_compilation_cache():
         runs = []
         points = tqdm.tqdm(sweep.points(), unit="run", disable=None, file=sys.stderr)
         for point in points:
@@ -58,50 +58,52 @@ def run(request: Invocation) -> None:
 def _run(
     request: Invocation, sweep: Sweep, point: dict[str, Any], folder: RunFolder
 ) -> dict[str, Any]:
-    """Trains one run and returns its settings and figures."""
+    """Trains one run and returns its settings and metrics."""
     planned = dict(sweep.settings) | dict(sweep.follow(point))
     try:
-        # Its progress would bury the sweep's; what it has to say is in its folder.
+        # Its output would hide the progress of the sweep; it is in the run folder as well.
         with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-            summary = complete(alone(request, planned | request.given | point, folder), draw=False)
-    except NonFiniteError:  # a result too
+            summary = run_to_end(
+                single_run(request, planned | request.overrides | point, folder), report=False
+            )
+    except NonFiniteError:  # a diverged run is a result
         return {"point": point, "metrics": {}, "seconds": None, "comparison": []}
     return {"point": point} | {name: summary[name] for name in ("metrics", "seconds", "comparison")}
 
 
-def alone(request: Invocation, given: Mapping[str, Any], folder: RunFolder) -> Invocation:
-    """Returns the request for one run in a folder of its own, with the command line that asks so.
+def single_run(request: Invocation, overrides: Mapping[str, Any], folder: RunFolder) -> Invocation:
+    """Returns the invocation of one run in its own folder, with the equivalent command line.
 
     Args:
-      request: whose lab and preset it has.
-      given: its settings on top of the preset, by flag name.
-      folder: where it goes.
+      request: invocation with the lab and the preset.
+      overrides: settings of the run on top of the preset, by flag name.
+      folder: its run folder.
     """
-    given = dict(given) | {"workdir": str(folder.path)}
-    settings = {"preset": request.preset} | given
-    flags = [f"--{name}={told(value)}" for name, value in settings.items()]
+    overrides = dict(overrides) | {"workdir": str(folder.path)}
+    settings = {"preset": request.preset} | overrides
+    flags = [f"--{name}={flag_value(value)}" for name, value in settings.items()]
     return dataclasses.replace(
-        request, sweep=None, given=given, overwrite=False, arguments=tuple(flags)
+        request, sweep=None, overrides=overrides, overwrite=False, arguments=tuple(flags)
     )
 
 
-def complete(single: Invocation, *, draw: bool) -> dict[str, Any]:
-    """Trains or measures what a request asks for, and returns its summary.
+def run_to_end(single: Invocation, *, report: bool) -> dict[str, Any]:
+    """Runs a lab or a study to the end and returns its summary.
 
     Args:
-      single: of a lab or a study, see `alone`.
-      draw: whether a lab's run gets its report; a study's always does.
+      single: the invocation, see `single_run`.
+      report: whether a run of a lab gets its report; a study always does.
     """
     if isinstance(single.lab, Study):
         studies.measure(single)
     else:
-        modes.train(single, draw=draw)
+        modes.train(single, report=report)
     return single.folder().read_summary()
 
 
 @contextlib.contextmanager
-def compiled_programs_kept() -> Iterator[None]:
-    """Lets runs that differ in their seed alone share their compiled programs."""
+def shared_compilation_cache() -> Iterator[None]:
+    """Lets runs that differ only in the seed share their executables."""
     if jax.config.jax_compilation_cache_dir is not None:
         yield
         return

@@ -1,1 +1,1 @@
-"""The engine: it knows no lab by name."""
+"""Training: optimizers, steps, the loop, checkpoints and evaluation, independent of any lab."""

@@ -1,6 +1,6 @@
-"""Whether something fits into memory: asked before it is taken, and told in one line after.
+"""Memory limits: checks before an allocation, and one line for an out-of-memory error.
 
-An operating system that runs out of memory ends whichever process it likes, without a word.
+The checks matter because the out-of-memory killer of the operating system leaves no message.
 """
 
 import math
@@ -19,21 +19,21 @@ CGROUP_LIMITS = (
     "/sys/fs/cgroup/memory.max",
     "/sys/fs/cgroup/memory/memory.limit_in_bytes",
 )
-"""Where a container's limit stands, by version 2 and 1 of cgroups."""
+"""Files with the memory limit of a container, of cgroups version 2 and 1."""
 
-WRITTEN = ("dot_general", "conv_general_dilated", "scan", "while")
-"""What XLA writes the results of to memory; it fuses much of what is elementwise away."""
+MATERIALIZED = ("dot_general", "conv_general_dilated", "scan", "while")
+"""Primitives whose results XLA writes to memory; elementwise ones are mostly fused."""
 
 TOO_LARGE = ("array is too big", "Maximum allowed dimension", "Maximum allowed size")
-"""How numpy refuses sizes that are no number of bytes."""
+"""Beginnings of numpy's error messages for sizes that overflow."""
 
 
 class TooLarge(UserError):
-    """Something does not fit into memory. `command` puts the flags in front of it."""
+    """Something does not fit into memory; `command` prepends the flags."""
 
 
 def host_memory() -> int:
-    """Returns the bytes of memory of this machine, or of the container that this process is in."""
+    """Returns the memory of this machine, or of the container of this process, in bytes."""
     limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
     for path in map(pathlib.Path, CGROUP_LIMITS):
         text = path.read_text().strip() if path.is_file() else "max"
@@ -42,15 +42,15 @@ def host_memory() -> int:
 
 
 def require_host(needed: int, what: str) -> None:
-    """Raises TooLarge unless so many bytes, of `what`, fit into the memory of this machine."""
+    """Raises TooLarge unless `needed` bytes fit into host memory; `what` names the data."""
     if needed > host_memory():
         raise TooLarge(f"{what} needs {_gb(needed)}; this machine has {_gb(host_memory())}")
 
 
 def require(needed: int, what: str) -> None:
-    """Raises TooLarge unless so many bytes, of `what`, fit into the memory of each device."""
+    """Raises TooLarge unless `needed` bytes fit into the memory of each device."""
     device = jax.local_devices()[0]
-    if device.platform == "cpu":  # all of which share the machine's
+    if device.platform == "cpu":  # CPU devices share the host memory
         require_host(needed * jax.local_device_count(), what)
         return
     limit = (device.memory_stats() or {}).get("bytes_limit", math.inf)
@@ -59,29 +59,29 @@ def require(needed: int, what: str) -> None:
 
 
 def require_state(traced: jax.stages.Traced, what: str) -> None:
-    """Raises TooLarge unless what a traced function returns fits into memory."""
+    """Raises TooLarge unless the results of a traced function fit into memory."""
     require(sum(map(_bytes, jax.tree.leaves(traced.out_info))), what)
 
 
 def require_arrays(traced: jax.stages.Traced, what: str) -> None:
-    """Raises TooLarge unless every single array fits that a traced function must write.
+    """Raises TooLarge unless the largest array that a traced function materializes fits.
 
-    It takes more than its largest array: see `require_program`, for which it has to be compiled.
+    This is a lower bound; `require_program` checks the compiled function.
     """
-    require(max(map(_bytes, _written(traced.jaxpr.jaxpr)), default=0), what)
+    require(max(map(_bytes, _materialized(traced.jaxpr.jaxpr)), default=0), what)
 
 
 def require_program(compiled: jax.stages.Compiled, what: str) -> None:
-    """Raises TooLarge unless a compiled program fits into memory with all that it works on."""
+    """Raises TooLarge unless a compiled program fits: arguments, results and temporaries."""
     found = compiled.memory_analysis()
-    if found is None:  # some platforms do not tell
+    if found is None:  # not available on some platforms
         return
     results = found.output_size_in_bytes - found.alias_size_in_bytes
     require(found.argument_size_in_bytes + results + found.temp_size_in_bytes, what)
 
 
 def in_a_line(error: BaseException) -> str | None:
-    """Returns in a line what does not fit into memory; None for an error of another kind."""
+    """Returns one line for an out-of-memory error; None for any other error."""
     text = " ".join(str(error).split())
     if isinstance(error, TooLarge):
         return text
@@ -89,24 +89,24 @@ def in_a_line(error: BaseException) -> str | None:
         if "RESOURCE_EXHAUSTED" not in text and "out of memory" not in text.lower():
             return None
         asked = re.search(r"allocat\w+ (\d+) bytes", text)
-        return "out of memory" + (f"; {_gb(int(asked[1]))} more are needed" if asked else "")
+        return "out of memory" + (f"; {_gb(int(asked[1]))} more needed" if asked else "")
     if isinstance(error, MemoryError):
         return f"out of memory{f'; {text}' if text else ''}"
     if isinstance(error, OverflowError) or text.startswith(TOO_LARGE):
-        return f"too large to count with ({text})"
+        return f"number too large ({text})"
     return None
 
 
-def _written(jaxpr: core.Jaxpr) -> Iterator[Any]:
+def _materialized(jaxpr: core.Jaxpr) -> Iterator[Any]:
     for equation in jaxpr.eqns:
-        if equation.primitive.name in WRITTEN:
+        if equation.primitive.name in MATERIALIZED:
             yield from (result.aval for result in equation.outvars)
         for parameter in jax.tree.leaves(
             list(equation.params.values()), is_leaf=lambda leaf: hasattr(leaf, "eqns")
         ):
             inner = getattr(parameter, "jaxpr", parameter)
             if hasattr(inner, "eqns"):
-                yield from _written(inner)
+                yield from _materialized(inner)
 
 
 def _bytes(array: Any) -> int:

@@ -1,9 +1,9 @@
 """Checkpoints with Orbax: the latest few and the best, written in the background, atomic.
 
-A checkpoint holds the state's arrays under flat dotted names and one JSON object: the identity
-settings, the data set's hash, the vocabulary and the headline loss. The data position needs no
-entry of its own: it is `state.step`, one integer. A fingerprint of the arrays is kept beside them,
-because the file format finds a truncated file by itself but not every flipped byte.
+A checkpoint holds the arrays of the state under flat dotted names and one JSON object, its
+metadata: the identity settings, the hash of the data set, the data spec and the monitored loss. The
+data position is `state.step`. The metadata include a checksum of the arrays, because the file
+format detects a truncated file but not every flipped byte.
 """
 
 import contextlib
@@ -24,26 +24,30 @@ import jax.numpy as jnp
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers
 
+from jaxlabs import renamed
 from jaxlabs.config import Config, UserError
 from jaxlabs.run_folder import unwritable
 from jaxlabs.training.run_config import differing
 from jaxlabs.training.state import TrainState, leaf_names
 
+METADATA = "facts"
+"""Name of the JSON item on disk, unchanged since the first version."""
+
 LOSS = "loss"
 CHECKSUM = "fingerprint"
 SHAPES = "shapes"
 SPARE_BYTES = 2**20
-"""What must stay free beside the arrays: for metadata, rows, samples and the report."""
+"""Disk space that must stay free beside the arrays, for metadata, metrics, samples and report."""
 
 UNFINISHED = re.compile(r"[0-9]+\.orbax-checkpoint-tmp(-[0-9]+)?")
-"""Name of a checkpoint that is being written."""
+"""Name of an incomplete checkpoint."""
 
 
 class Checkpoints:
-    """The checkpoints of one run folder; a context manager, since leaving waits for the writer."""
+    """The checkpoints of one run folder; a context manager that waits for pending writes."""
 
     def __init__(self, path: pathlib.Path, keep: int, *, read_only: bool = False):
-        # Below this Orbax prints pages about what it raises anyway.
+        # At lower levels Orbax logs pages about errors that it raises anyway.
         logging.getLogger("absl").setLevel(logging.CRITICAL)
         self._losses: dict[int, float] = {}
         policies = [checkpoint_managers.LatestN(keep), _Best(self._losses)]
@@ -55,15 +59,15 @@ class Checkpoints:
         self.path = path.absolute()
         _require_own_files(self.path, links=read_only)
         if not read_only and jax.process_index() == 0:
-            # What a killed run had half-written. Orbax would remove it in a thread that outlives a
-            # command which ends at once.
+            # Incomplete checkpoints of a killed run. Orbax would remove them in a thread that can
+            # outlive a short command.
             for entry in self.path.glob("*.orbax-checkpoint-tmp*"):
                 if UNFINISHED.fullmatch(entry.name):
                     shutil.rmtree(entry, ignore_errors=True)
         self._read_only = read_only
         self._manager = ocp.CheckpointManager(self.path, options=options)
         for step in self.steps():
-            with contextlib.suppress(Exception):  # damage is reported when the state is wanted
+            with contextlib.suppress(Exception):  # damage is reported by `restore`
                 self._record_loss(step, self.read_metadata(step)[LOSS])
 
     def __enter__(self) -> "Checkpoints":
@@ -77,14 +81,14 @@ class Checkpoints:
         """Returns the steps that have a checkpoint, oldest first."""
         return sorted(self._manager.all_steps())
 
-    def save(self, state: TrainState, facts: dict[str, Any], loss: float | None) -> None:
+    def save(self, state: TrainState, metadata: dict[str, Any], loss: float | None) -> None:
         """Writes a checkpoint in the background.
 
         Args:
           state: the state to save; it may be donated as soon as this returns.
-          facts: JSON to save beside it.
-          loss: the headline loss at this step, or None when it was not evaluated here; only
-            checkpoints with one can be the best.
+          metadata: JSON to save with it.
+          loss: the monitored loss at this step, or None if it was not evaluated; only checkpoints
+            with a loss can be the best one.
 
         Raises:
           UserError: the disk is full or cannot be written.
@@ -93,51 +97,50 @@ class Checkpoints:
         if step in self.steps():
             return
         self._record_loss(step, loss)
-        facts = facts | {CHECKSUM: int(_fingerprint(state)), SHAPES: _shapes(state), LOSS: loss}
-        items = ocp.args.Composite(
-            state=ocp.args.StandardSave(_flatten(state)), facts=ocp.args.JsonSave(facts)
-        )
+        metadata = metadata | {CHECKSUM: int(_checksum(state)), SHAPES: _shapes(state), LOSS: loss}
+        items = {"state": ocp.args.StandardSave(_flatten(state))}
+        items |= {METADATA: ocp.args.JsonSave(metadata)}
         with _as_user_error(self.path):
             self._manager.wait_until_finished()
             self._require_space(state)
-            self._manager.save(step, args=items)
+            self._manager.save(step, args=ocp.args.Composite(**items))
 
     def read_metadata(self, step: int) -> dict[str, Any]:
-        """Returns the JSON that was saved beside the state of one step."""
-        items = ocp.args.Composite(facts=ocp.args.JsonRestore())
-        return self._manager.restore(step, args=items).facts
+        """Returns the metadata of the checkpoint of one step."""
+        items = ocp.args.Composite(**{METADATA: ocp.args.JsonRestore()})
+        return renamed.checkpoint(self._manager.restore(step, args=items)[METADATA])
 
     def require_run(self, config_class: type[Config], stored: Mapping[str, Any]) -> None:
-        """Raises UserError if a checkpoint is of another run than a config.json tells of.
+        """Raises UserError if a checkpoint belongs to another run than a config.json.
 
         Args:
-          config_class: settings of the run.
-          stored: its config.json.
+          config_class: class of the settings.
+          stored: content of config.json.
         """
         for step in self.steps():
             words = []
-            with contextlib.suppress(Exception):  # damage is reported when the state is wanted
+            with contextlib.suppress(Exception):  # damage is reported by `restore`
                 words = differing(config_class, self.read_metadata(step), stored)
             if words:
                 raise UserError(
-                    f"--workdir: the checkpoint of step {step} in {self.path} is of a run with"
-                    f" other settings than the config.json beside it: {', '.join(words)};"
-                    " restore that file, or choose another --workdir"
+                    f"--workdir: the checkpoint of step {step} in {self.path} has other settings"
+                    f" than config.json: {', '.join(words)}; restore config.json, or choose"
+                    " another --workdir"
                 )
 
     def restore(self, like: TrainState, *, at_most: int | None = None) -> TrainState | None:
         """Returns the newest readable state, or None when there is no checkpoint.
 
-        A damaged checkpoint is reported, set aside (left where it is by a mode that only reads),
-        and the one before it is taken.
+        A damaged checkpoint is reported and the previous one is used. The damaged one is moved to
+        `damaged/`, except by a mode that only reads.
 
         Args:
-          like: a state of the same shapes and shardings; its arrays are only looked at.
-          at_most: if given, checkpoints past this step are passed over.
+          like: a state of the same shapes and shardings; the values of its arrays do not matter.
+          at_most: the largest step to restore; None: the newest.
 
         Raises:
-          UserError: there are checkpoints, but none can be read (all stay where they are), or one
-            is of a model or optimizer of other shapes.
+          UserError: no checkpoint can be read (all stay in place), or the shapes of one differ
+            from those of the model or optimizer.
         """
         candidates = [step for step in self.steps() if at_most is None or step <= at_most]
         if not candidates:
@@ -149,10 +152,10 @@ class Checkpoints:
                 state = self._restore_step(like, step)
             except UserError:
                 raise
-            except Exception as error:  # damage shows as many kinds of exception
+            except Exception as error:  # damage raises exceptions of many types
                 reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
                 logging.getLogger("jaxlabs").warning(
-                    "The checkpoint of step %d is damaged (%s); using the one before it.",
+                    "The checkpoint of step %d is damaged (%s); using the previous one.",
                     step,
                     reason,
                 )
@@ -162,11 +165,11 @@ class Checkpoints:
                     self._quarantine(damaged)
                 return state
         raise UserError(
-            f"--workdir: no checkpoint in {self.path} can be read; --overwrite starts anew"
+            f"--workdir: no checkpoint in {self.path} can be read; --overwrite starts over"
         )
 
     def _require_space(self, state: TrainState) -> None:
-        """Raises UserError if the disk is about to be full: its threads take that badly."""
+        """Raises UserError if the disk is nearly full: Orbax does not report it reliably."""
         size = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
         if shutil.disk_usage(self.path).free < size + SPARE_BYTES:
             raise unwritable(self.path, OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
@@ -177,22 +180,20 @@ class Checkpoints:
 
     def _restore_step(self, like: TrainState, step: int) -> TrainState:
         abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, _flatten(like))
-        items = ocp.args.Composite(
-            state=ocp.args.StandardRestore(abstract), facts=ocp.args.JsonRestore()
-        )
-        stored, wanted = self.read_metadata(step)[SHAPES], _shapes(like)
-        if stored != wanted:
-            name = next(n for n in [*wanted, *stored] if stored.get(n) != wanted.get(n))
+        items = {"state": ocp.args.StandardRestore(abstract), METADATA: ocp.args.JsonRestore()}
+        stored, expected = self.read_metadata(step)[SHAPES], _shapes(like)
+        if stored != expected:
+            name = next(n for n in [*expected, *stored] if stored.get(n) != expected.get(n))
             raise UserError(
                 f"--workdir: the checkpoint of step {step} in {self.path} is of another model or"
                 f" version: {name} is {stored.get(name, 'absent')}, not"
-                f" {wanted.get(name, 'absent')}; another --workdir"
+                f" {expected.get(name, 'absent')}; another --workdir"
             )
-        restored = self._manager.restore(step, args=items)
+        restored = self._manager.restore(step, args=ocp.args.Composite(**items))
         leaves = [restored.state[name] for name in leaf_names(like)]
         state = jax.tree.unflatten(jax.tree.structure(like), leaves)
-        if int(_fingerprint(state)) != restored.facts[CHECKSUM]:
-            raise ValueError("its arrays do not match their fingerprint")
+        if int(_checksum(state)) != restored[METADATA][CHECKSUM]:
+            raise ValueError("its arrays do not match their checksum")
         return state
 
     def _quarantine(self, steps: list[int]) -> None:
@@ -206,10 +207,10 @@ class Checkpoints:
 
 
 class _Best(checkpoint_managers.PreservationPolicy):
-    """Keeps the checkpoint of the lowest loss.
+    """Preserves the checkpoint with the lowest loss.
 
-    Orbax's own policy forgets the losses when the folder is opened again, so that a resumed run
-    would throw its best checkpoint away.
+    Orbax's own policy loses the losses when the folder is opened again, so that a resumed run would
+    delete its best checkpoint.
     """
 
     def __init__(self, losses: dict[int, float]):
@@ -222,11 +223,11 @@ class _Best(checkpoint_managers.PreservationPolicy):
 
 
 def _require_own_files(folder: pathlib.Path, *, links: bool) -> None:
-    """Raises UserError unless there are files and folders alone: a FIFO would be waited for.
+    """Raises UserError unless the folder has only regular files and folders: a FIFO would block.
 
     Args:
-      folder: of the checkpoints.
-      links: whether a checkpoint may be a link, which can be read but not be deleted in its turn.
+      folder: the folder of the checkpoints.
+      links: whether a checkpoint may be a link; it can be read, but not be deleted by the policy.
     """
     for entry in folder.rglob("*"):
         if entry.exists() and not entry.is_file() and not entry.is_dir():
@@ -234,12 +235,12 @@ def _require_own_files(folder: pathlib.Path, *, links: bool) -> None:
                 f"--workdir: {entry} is not a file; remove it, or the checkpoint that it is in"
             )
         if entry.is_symlink() and entry.parent == folder and not links:
-            raise UserError(f"--workdir: {entry} is a link; replace it with what it leads to")
+            raise UserError(f"--workdir: {entry} is a link; replace it with its target")
 
 
 @contextlib.contextmanager
 def _as_user_error(path: pathlib.Path) -> Iterator[None]:
-    """Turns an error of the disk, which Orbax raises as one of many kinds, into a UserError."""
+    """Replaces a disk error, which Orbax raises as various types, by a UserError."""
     try:
         yield
     except OSError as error:
@@ -254,10 +255,10 @@ def _as_user_error(path: pathlib.Path) -> Iterator[None]:
 
 @functools.cache
 def _forget_abandoned_reads() -> None:
-    """Keeps quiet, from now on, about reads of a damaged checkpoint that Orbax has given up.
+    """Silences the abandoned reads of a damaged checkpoint, for the rest of the process.
 
-    It reads all arrays at once and stops at the first error. TensorStore's threads finish the
-    others, find nobody waiting, and Python would print a traceback for each, even at its exit.
+    Orbax reads all arrays concurrently and stops at the first error. TensorStore's threads finish
+    the other reads after the event loop is closed, and Python would print a traceback for each.
     """
     before = sys.unraisablehook
 
@@ -277,11 +278,11 @@ def _flatten(state: TrainState) -> dict[str, jax.Array]:
 
 
 @jax.jit
-def _fingerprint(state: TrainState) -> jax.Array:
-    """Returns a [] uint32 sum over all words, each times its own odd number."""
+def _checksum(state: TrainState) -> jax.Array:
+    """Returns [] uint32: the sum of all words of the arrays, each times its own odd number."""
     total = jnp.uint32(0)
     for number, leaf in enumerate(jax.tree.leaves(state)):
         words = jax.lax.bitcast_convert_type(leaf, jnp.uint32).ravel()
-        place = jnp.arange(words.size, dtype=jnp.uint32) + jnp.uint32(number * 0x9E3779B1 % 2**32)
-        total += jnp.sum(words * (2 * place + 1), dtype=jnp.uint32)
+        index = jnp.arange(words.size, dtype=jnp.uint32) + jnp.uint32(number * 0x9E3779B1 % 2**32)
+        total += jnp.sum(words * (2 * index + 1), dtype=jnp.uint32)
     return total

@@ -1,4 +1,4 @@
-"""Platforms, meshes and processes: where arrays live, and nothing about what they mean."""
+"""Platforms, meshes, shardings and processes."""
 
 import dataclasses
 import os
@@ -18,19 +18,19 @@ from jaxlabs.training import hosts
 BATCH_AXIS = "batch"
 
 PLATFORM_VARIABLES = ("JAX_PLATFORMS", "JAX_PLATFORM_NAME", "JAX_DEFAULT_DEVICE")
-"""Environment variables in which JAX looks for a platform."""
+"""Environment variables that select JAX's platform."""
 
 
 def start(
     platform: str, coordinator: str | None = None, num_processes: int = 1, process_id: int = 0
 ) -> None:
-    """Chooses the platform and joins the other processes; call it before any array is made.
+    """Selects the platform and joins the other processes; call it before creating any array.
 
     Raises:
-      UserError: the platform is not available on this machine, or the processes did not meet.
+      UserError: the platform is not available, or the processes could not connect.
     """
     if platform != "auto":
-        # The command line is above the environment.
+        # The flag overrides the environment.
         jax.config.update("jax_platforms", platform)
         jax.config.update("jax_platform_name", "")
         jax.config.update("jax_default_device", None)
@@ -40,25 +40,25 @@ def start(
 
 
 def _require_devices(platform: str) -> None:
-    """Raises UserError, with the name of who asked for the platform, if it is not there."""
+    """Raises UserError, with the flag or variable that selects the platform, if it is missing."""
     try:
         jax.devices()
-        jax.numpy.zeros(())  # on the default device, which need not be one of them
-    except Exception as error:  # of various kinds, by platform and version
+        jax.numpy.zeros(())  # on the default device, which need not be listed
+    except Exception as error:  # the type depends on platform and version
         variables = [name for name in PLATFORM_VARIABLES if os.environ.get(name)]
         if platform != "auto":
-            asked = f"--platform: {platform!r} is not available on this machine; cpu always is"
+            message = f"--platform: {platform!r} is not available on this machine; cpu always is"
         elif variables:
-            asked = ", ".join(f"{name}: {os.environ[name]!r}" for name in variables)
-            asked += " is not available on this machine; unset it, or give --platform=cpu"
+            message = ", ".join(f"{name}: {os.environ[name]!r}" for name in variables)
+            message += " is not available on this machine; unset it, or give --platform=cpu"
         else:
             cause = f"{type(error).__name__}: {error}".splitlines()[0]
-            asked = f"--platform: JAX finds no device ({cause}); --platform=cpu needs none"
-        raise UserError(asked) from None
+            message = f"--platform: JAX finds no device ({cause}); --platform=cpu needs none"
+        raise UserError(message) from None
 
 
 def listed(platform: str) -> str:
-    """Returns the devices of a platform, or in one line why there are none."""
+    """Returns the names of the devices of a platform, or one line with the reason for none."""
     try:
         start(platform)
     except UserError as error:
@@ -68,30 +68,30 @@ def listed(platform: str) -> str:
 
 @dataclasses.dataclass(frozen=True)
 class DataParallel:
-    """Data parallelism over a mesh of one axis: states are replicated, batches are split.
+    """Data parallelism over a one-axis mesh: states are replicated, batches are sharded.
 
-    The mesh's axis is `Auto`: the compiler moves the data, and the training step need not know of
-    it (linen's `Embed` would refuse explicit axes).
+    The axis is `Auto`: the compiler inserts the collectives, and the training step does not depend
+    on the mesh (linen's `Embed` does not support explicit axes).
     """
 
     mesh: Mesh
 
     @property
     def replicated(self) -> NamedSharding:
-        """The sharding of what every device holds whole."""
+        """The sharding of replicated arrays."""
         return NamedSharding(self.mesh, PartitionSpec())
 
     @property
-    def split(self) -> NamedSharding:
-        """The sharding of what the devices share out along the first axis."""
+    def batch_sharding(self) -> NamedSharding:
+        """The sharding of batches, along the first axis."""
         return NamedSharding(self.mesh, PartitionSpec(BATCH_AXIS))
 
     def shard_batch(self, batch: Any) -> Any:
-        """Splits a batch over the devices, inside a compiled function."""
-        return jax.lax.with_sharding_constraint(batch, self.split)
+        """Constrains a batch to `batch_sharding`, inside a jitted function."""
+        return jax.lax.with_sharding_constraint(batch, self.batch_sharding)
 
     def replicate(self, tree: Any) -> Any:
-        """Puts host arrays onto every device of every process."""
+        """Copies host arrays to every device of every process."""
         return jax.device_put(tree, self.replicated)
 
     def require_divides(self, batch_size: int, grad_accum_steps: int, flag: str) -> None:
@@ -100,33 +100,32 @@ class DataParallel:
         if batch_size % (devices * grad_accum_steps):
             raise UserError(
                 f"--{flag}: {batch_size} does not divide over {devices} devices x"
-                f" {grad_accum_steps}"
-                f" micro-batches; a multiple of {devices * grad_accum_steps}"
+                f" {grad_accum_steps} micro-batches; a multiple of {devices * grad_accum_steps}"
             )
 
 
 def data_parallel(devices: Sequence[jax.Device] | None = None) -> DataParallel:
-    """Returns the placement over some devices; None: over all devices of all processes."""
+    """Returns data parallelism over some devices; None: all devices of all processes."""
     devices = jax.devices() if devices is None else devices
     axis_types = (AxisType.Auto,)
     return DataParallel(jax.make_mesh((len(devices),), (BATCH_AXIS,), axis_types, devices=devices))
 
 
 def is_main_process() -> bool:
-    """Tells whether this process writes the run folder."""
+    """Returns whether this process writes the run folder."""
     return jax.process_index() == 0
 
 
-def agree(count: int, stop: bool) -> tuple[int, bool]:
-    """Returns process 0's count, and whether any process wants to stop; the same everywhere."""
+def sync_hosts(count: int, stop: bool) -> tuple[int, bool]:
+    """Returns process 0's `count`, and whether any process has `stop`; equal in all processes."""
     if jax.process_count() == 1:
         return count, stop
-    wishes = multihost_utils.process_allgather(np.array([count, stop], np.int32))
-    return int(wishes[0, 0]), bool(wishes[:, 1].any())
+    gathered = multihost_utils.process_allgather(np.array([count, stop], np.int32))
+    return int(gathered[0, 0]), bool(gathered[:, 1].any())
 
 
 def describe() -> dict[str, Any]:
-    """Returns the machine, and platform, kind and number of devices and processes."""
+    """Returns processor, cores, platform, device kind, and numbers of devices and processes."""
     device = jax.devices()[0]
     return {
         "processor": _processor(),
@@ -139,7 +138,7 @@ def describe() -> dict[str, Any]:
 
 
 def _processor() -> str:
-    """Returns the processor's name, as the operating system knows it."""
+    """Returns the name of the processor."""
     try:
         lines = pathlib.Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
@@ -149,5 +148,5 @@ def _processor() -> str:
 
 
 def to_host(tree: Any) -> Any:
-    """Copies replicated arrays to numpy, in any process."""
+    """Copies replicated arrays to host memory, in any process."""
     return jax.tree.map(lambda leaf: np.asarray(leaf.addressable_data(0)), tree)

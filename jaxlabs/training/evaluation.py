@@ -8,7 +8,7 @@ import numpy as np
 
 from jaxlabs import keys
 from jaxlabs.data.batches import Examples, eval_batch, num_batches
-from jaxlabs.losses.parts import LossOutput
+from jaxlabs.losses.loss_output import LossOutput
 from jaxlabs.training import capacity
 from jaxlabs.training.devices import DataParallel
 from jaxlabs.training.run_config import RunConfig
@@ -17,47 +17,47 @@ from jaxlabs.training.task import Task
 
 
 class Evaluator:
-    """Evaluates a task; sets whose examples have the same shape share one compiled function."""
+    """Evaluates a task; sets with examples of equal shape share one compiled function."""
 
     def __init__(self, task: Task, placement: DataParallel, config: RunConfig):
-        self.derive = task.derive
+        self.derived_metrics = task.derived_metrics
         self.batch_size = config.eval_batch_size
         self.key = keys.stream(config.seed, "evaluation")
 
         @jax.jit
-        def parts_of(state: TrainState, batch: dict[str, jax.Array], key: jax.Array) -> LossOutput:
+        def eval_step(state: TrainState, batch: dict[str, jax.Array], key: jax.Array) -> LossOutput:
             batch = placement.shard_batch(batch)
-            parts = task.loss(state.eval_params, batch, key, state, False)
-            return parts._replace(updates=None, carry=None)
+            output = task.loss(state.eval_params, batch, key, state, False)
+            return output._replace(new_batch_stats=None, carry=None)
 
-        self._parts = parts_of
+        self._eval_step = eval_step
         self._batch = jax.jit(
             functools.partial(eval_batch, batch_size=self.batch_size),
             out_shardings=placement.replicated,
         )
 
     def __call__(self, state: TrainState, examples: Examples) -> dict[str, float]:
-        """Returns loss and further figures per unit of weight over all examples of the set.
+        """Returns loss and metrics, means over all examples of the set by weight.
 
-        What the task derives from these means comes last. The averaged parameters are evaluated
-        when the state keeps some. What a loss draws at random it draws alike in every evaluation.
-        A set without weight gives nan, not a number made up.
+        The derived metrics of the task follow. The EMA parameters are evaluated if the state has
+        them. The random numbers of a loss are the same in every evaluation. A set of total weight
+        0 gives nan.
         """
         self._require_memory(state, examples)
-        parts = None
+        output = None
         for index in range(num_batches(examples, self.batch_size)):
             key = jax.random.fold_in(self.key, index)
-            batch_parts = self._parts(state, self._batch(examples, index), key)
-            parts = batch_parts if parts is None else jax.tree.map(jnp.add, parts, batch_parts)
-        parts = jax.device_get(parts)
-        figures = {"loss": parts.total} | parts.sums
+            batch_output = self._eval_step(state, self._batch(examples, index), key)
+            output = batch_output if output is None else jax.tree.map(jnp.add, output, batch_output)
+        output = jax.device_get(output)
+        sums = {"loss": output.loss_sum} | output.metric_sums
         with np.errstate(invalid="ignore"):
-            means = {name: float(figure / parts.weight) for name, figure in figures.items()}
-        return means | self.derive(means)
+            means = {name: float(value / output.weight_sum) for name, value in sums.items()}
+        return means | self.derived_metrics(means)
 
     def _require_memory(self, state: TrainState, examples: Examples) -> None:
-        """Raises TooLarge if a batch, or an array that the loss makes of it, does not fit."""
+        """Raises TooLarge if a batch, or an array of its loss, does not fit into memory."""
         gathered = self._batch.trace(examples, 0)
-        capacity.require_state(gathered, "a batch to evaluate")
-        evaluated = self._parts.trace(state, gathered.out_info, self.key)
+        capacity.require_state(gathered, "an evaluation batch")
+        evaluated = self._eval_step.trace(state, gathered.out_info, self.key)
         capacity.require_arrays(evaluated, "an evaluation")

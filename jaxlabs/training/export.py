@@ -1,4 +1,4 @@
-"""Parameters as one safetensors file, which numpy, PyTorch and everything else can read."""
+"""Export of the parameters as one safetensors file, readable by numpy, PyTorch and others."""
 
 import json
 import os
@@ -11,25 +11,26 @@ import safetensors
 import safetensors.numpy
 from flax.traverse_util import flatten_dict, unflatten_dict
 
+from jaxlabs import renamed
 from jaxlabs.config import UserError
 from jaxlabs.run_folder import RunFolder
 
 
 def export_safetensors(params: Any, path: str | os.PathLike, metadata: Mapping[str, Any]) -> None:
-    """Writes a parameter tree, or leaves what was at `path` as it was.
+    """Writes a parameter tree atomically.
 
     Names are the tree's paths joined with dots (`blocks_0.attention.query_kernel`), values are in
     C order and float32. The file's header holds every entry of `metadata` as JSON text.
 
     Args:
       params: nested dictionaries of arrays.
-      path: of the file.
-      metadata: what a reader needs beside the numbers: settings, vocabulary.
+      path: path of the file.
+      metadata: JSON for the header: settings, data spec, step.
 
     Raises:
       UserError: the file cannot be written.
     """
-    # The format stores bytes without strides: an array in another order would come back scrambled.
+    # The format stores no strides: an array that is not in C order would be read back scrambled.
     arrays = {
         name: np.asarray(leaf, np.float32, order="C")
         for name, leaf in flatten_dict(params, sep=".").items()
@@ -40,10 +41,10 @@ def export_safetensors(params: Any, path: str | os.PathLike, metadata: Mapping[s
 
 
 def load_safetensors(path: str | os.PathLike) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Reads what `export_safetensors` wrote: the nested parameter tree of numpy arrays, metadata.
+    """Returns (nested parameter tree of numpy arrays, metadata) of an exported file.
 
     Raises:
-      UserError: there is no such file, or it is not a whole safetensors file.
+      UserError: the file is missing, or is not a valid safetensors file.
     """
     try:
         with safetensors.safe_open(path, framework="numpy") as file:
@@ -53,4 +54,5 @@ def load_safetensors(path: str | os.PathLike) -> tuple[dict[str, Any], dict[str,
     except (OSError, safetensors.SafetensorError) as error:
         reason = "no such file" if isinstance(error, FileNotFoundError) else error
         raise UserError(f"{path}: {reason}; a file of --mode=export is needed") from None
-    return unflatten_dict(arrays, sep="."), {k: json.loads(v) for k, v in header.items()}
+    metadata = {name: json.loads(text) for name, text in header.items()}
+    return unflatten_dict(arrays, sep="."), renamed.checkpoint(metadata)

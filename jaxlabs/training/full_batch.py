@@ -1,6 +1,6 @@
-"""The training step of L-BFGS: all examples at once, and a line search.
+"""The full-batch training step of L-BFGS with a line search.
 
-The same contract as the step of mini-batches (`training.step`), for losses without randomness.
+Its signature is that of the mini-batch step (`training.step`); the loss must be deterministic.
 """
 
 import functools
@@ -15,7 +15,12 @@ from jaxlabs.data.batches import Examples
 from jaxlabs.training.optimizers import FULL_BATCH
 from jaxlabs.training.run_config import RunConfig
 from jaxlabs.training.state import LossFunction, TrainState
-from jaxlabs.training.step import Metrics, accumulate, global_norm_and_nonfinite, update
+from jaxlabs.training.step import (
+    Metrics,
+    accumulate_gradients,
+    apply_gradients,
+    global_norm_and_nonfinite,
+)
 from jaxlabs.training.task import Task
 
 
@@ -23,9 +28,9 @@ from jaxlabs.training.task import Task
 def build_full_batch_step(loss: LossFunction) -> Any:
     """Returns the jitted L-BFGS step of a loss, see `training.step.build_train_step`.
 
-    Loss and gradient of the accepted point come out of the line search, so that an iteration costs
-    one evaluation as long as its first trial is good. The further sums of the loss are not among
-    the metrics: evaluations report them.
+    Loss and gradient of the accepted point come from the line search, so an iteration costs one
+    evaluation if the first step size is accepted. `metric_sums` of the loss are not among the
+    metrics: evaluations report them.
     """
 
     @functools.partial(jax.jit, static_argnames="axis_name", donate_argnums=0)
@@ -42,7 +47,7 @@ def build_full_batch_step(loss: LossFunction) -> Any:
         )
         norm, nonfinite_leaf = global_norm_and_nonfinite(gradients, value)
         search = {"value": value, "grad": gradients, "value_fn": mean_loss}
-        state, nonfinite_leaf = update(state, gradients, None, nonfinite_leaf, **search)
+        state, nonfinite_leaf = apply_gradients(state, gradients, None, nonfinite_leaf, **search)
         metrics = {
             "loss": value,
             "gradient_norm": norm,
@@ -55,13 +60,13 @@ def build_full_batch_step(loss: LossFunction) -> Any:
 
 
 def _with_summed_gradient(loss, state, batch, key, axis_name):
-    """Returns `params -> mean loss`, whose gradient is summed over micro-batches and devices."""
+    """Returns `params -> mean loss`, with the gradient summed over micro-batches and devices."""
 
     def evaluate(params):
-        parts, gradients = accumulate(
+        output, gradients = accumulate_gradients(
             loss, state.replace(params=params, axis_name=axis_name), batch, key
         )
-        sums = (parts.total, parts.weight, gradients)
+        sums = (output.loss_sum, output.weight_sum, gradients)
         total, weight, gradients = sums if axis_name is None else jax.lax.psum(sums, axis_name)
         return total / weight, jax.tree.map(lambda leaf: leaf / weight, gradients)
 
@@ -77,9 +82,9 @@ def _with_summed_gradient(loss, state, batch, key, axis_name):
 
 
 def require_whole_set(task: Task, config: RunConfig, dataset: Any) -> None:
-    """Raises UserError if an optimizer of the whole training set would see less, or another loss.
+    """Raises UserError if a full-batch optimizer has smaller batches or a stochastic loss.
 
-    A line search compares values of one and the same function, so nothing in it may be random.
+    A line search compares values of one function, which must be deterministic.
     """
     settings = config.optimization
     if settings.optimizer not in FULL_BATCH:
@@ -90,16 +95,16 @@ def require_whole_set(task: Task, config: RunConfig, dataset: Any) -> None:
         )
     if task.random:
         raise UserError(
-            f"--optimizer: {settings.optimizer} needs a loss without random numbers (dropout,"
-            " sampled codes) that is the same at every step; adamw or muon"
+            f"--optimizer: {settings.optimizer} needs a deterministic loss (no dropout, no sampled"
+            " latents); adamw or muon"
         )
-    refused = {
+    required = {
         "batch_size": (config.batch_size, dataset.count, f"{dataset.count}, all training examples"),
         "grad_clip_norm": (settings.grad_clip_norm, None, "none"),
         "ema_decay": (settings.ema_decay, 0.0, "0"),
     }
-    for name, (value, accepted, told) in refused.items():
+    for name, (value, accepted, words) in required.items():
         if value != accepted:
             raise UserError(
-                f"--{name}: {value} is not accepted with --optimizer {settings.optimizer}; {told}"
+                f"--{name}: {value} is not accepted with --optimizer {settings.optimizer}; {words}"
             )

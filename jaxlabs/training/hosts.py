@@ -1,8 +1,8 @@
-"""Several processes as one run: how they join, and how the others end when one of them is lost.
+"""Multi-process runs: joining the processes, and one error line when a process is lost.
 
-The runtime watches over the processes. When one is lost it aborts the others, after pages about its
-own insides on the standard error of C. While processes are joined, that stream goes into a file,
-Python's `sys.stderr` stays where it was, and the abort is answered with one line.
+The JAX runtime monitors the processes. When one is lost it aborts the others, with pages of
+internal messages on the C standard error. While processes are joined, that stream is redirected to
+a file, Python's `sys.stderr` is unchanged, and a handler of SIGABRT prints one line.
 """
 
 import ctypes
@@ -20,13 +20,13 @@ import jax
 from jaxlabs.config import UserError
 
 JOIN_SECONDS = 120
-"""How long the processes wait for each other at the start."""
+"""Timeout for all processes to connect."""
 
 HEARTBEAT_SECONDS = 40
-"""How long a process may be silent; one whose connection breaks is missed at once."""
+"""Heartbeat timeout; a broken connection is detected at once."""
 
 STATUS = 1
-"""The exit status of a process that lost another."""
+"""The exit status after the loss of another process."""
 
 _ABORT = b"JAX distributed service detected fatal errors"
 _BROKEN = re.compile("gloo|nccl|peer|connection|coordination|barrier|unavailable", re.IGNORECASE)
@@ -34,15 +34,15 @@ _BROKEN = re.compile("gloo|nccl|peer|connection|coordination|barrier|unavailable
 
 @dataclasses.dataclass
 class _Joined:
-    """What this process holds while it is one of several.
+    """State of a process of a multi-process run.
 
     Attributes:
-      line: what to say should the runtime abort.
-      status: how to exit then.
-      log: the file, without a name, into which the standard error of C goes.
-      terminal: where it went before.
-      stderr: Python's stream before.
-      on_abort: the handler of SIGABRT, which C knows and Python must not free.
+      line: message if the runtime aborts.
+      status: exit status if the runtime aborts.
+      log: unnamed file that receives the C standard error.
+      terminal: file descriptor of the original standard error.
+      stderr: the original `sys.stderr`.
+      on_abort: the handler of SIGABRT, kept alive because C refers to it.
     """
 
     line: str
@@ -52,7 +52,7 @@ class _Joined:
     stderr: TextIO
     on_abort: Callable[[int], None]
 
-    def said(self) -> bytes:
+    def logged(self) -> bytes:
         return os.pread(self.log.fileno(), os.fstat(self.log.fileno()).st_size, 0)
 
 
@@ -60,24 +60,25 @@ _joined: _Joined | None = None
 
 
 def join(coordinator: str, num_processes: int, process_id: int, wait: int = JOIN_SECONDS) -> None:
-    """Joins the other processes of a run; call it before any array is made.
+    """Joins the other processes of a run; call it before creating any array.
 
     Args:
       coordinator: host:port of process 0.
-      num_processes: how many there are.
-      process_id: which one this is.
-      wait: seconds within which all must have come.
+      num_processes: number of processes.
+      process_id: index of this process.
+      wait: timeout in seconds.
 
     Raises:
-      UserError: they did not meet. An older runtime ends the process, with the same line.
+      UserError: they could not connect. An older runtime ends the process, with the same line.
     """
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
-    jax.config.update("jax_enable_preemption_service", False)  # it would take SIGTERM for itself
+    jax.config.update("jax_enable_preemption_service", False)  # it would handle SIGTERM
     line = (
-        f"--coordinator: the {num_processes} processes of the run did not meet at {coordinator}"
-        f" within {wait} s; start all of them, with the address of process 0 and a free port there"
+        f"--coordinator: the {num_processes} processes of the run could not connect to"
+        f" {coordinator} within {wait} s; start all of them, with the address and a free port of"
+        " process 0"
     )
-    _divert(line)
+    _redirect_stderr(line)
     try:
         jax.distributed.initialize(
             coordinator,
@@ -90,24 +91,21 @@ def join(coordinator: str, num_processes: int, process_id: int, wait: int = JOIN
         raise UserError(line) from None
     _joined.status = STATUS
     _joined.line = (
-        f"process {process_id} of {num_processes}: another process of the run was lost; start all"
-        " of them again to resume"
+        f"process {process_id} of {num_processes}: another process of the run was lost; restart"
+        " all of them to resume"
     )
 
 
 def lost(error: Exception) -> str | None:
-    """Returns a line for an error that the loss of another process explains, else None."""
+    """Returns one line if an error is due to the loss of another process, else None."""
     if _joined is None or not _BROKEN.search(str(error)):
         return None
-    line, _joined.line = _joined.line, ""  # said once, should the runtime abort as well
+    line, _joined.line = _joined.line, ""  # printed once, even if the runtime aborts as well
     return f"{line} ({str(error).splitlines()[0][:200]})"
 
 
 def leave() -> None:
-    """Parts from the other processes, which do the same now; what follows concerns this one alone.
-
-    What C libraries have printed meanwhile is printed now.
-    """
+    """Disconnects from the other processes and prints the log of C libraries; all call it."""
     global _joined
     if _joined is None:
         return
@@ -118,19 +116,19 @@ def leave() -> None:
     os.dup2(joined.terminal, 2)
     os.close(joined.terminal)
     ctypes.CDLL(None).signal(signal.SIGABRT, None)
-    os.write(2, joined.said())
+    os.write(2, joined.logged())
     joined.log.close()
 
 
 def abandon(status: int) -> None:
-    """Ends a process that is still joined, which would else wait for the others at its exit."""
+    """Exits from a process that is still joined, without waiting for the others."""
     if _joined is not None:
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(status)
 
 
-def _divert(line: str) -> None:
+def _redirect_stderr(line: str) -> None:
     global _joined
     sys.stderr.flush()
     log, on_abort = tempfile.TemporaryFile(), ctypes.CFUNCTYPE(None, ctypes.c_int)(_on_abort)  # noqa: SIM115
@@ -139,18 +137,18 @@ def _divert(line: str) -> None:
     sys.stderr = open(  # noqa: SIM115
         os.dup(_joined.terminal), "w", buffering=1, encoding=sys.stderr.encoding, errors="replace"
     )
-    sys.excepthook = _end_with_traceback
+    sys.excepthook = _exit_with_traceback
     ctypes.CDLL(None).signal(signal.SIGABRT, on_abort)
 
 
 def _on_abort(number: int) -> None:
-    said = _joined.said()
-    if _ABORT in said:
+    logged = _joined.logged()
+    if _ABORT in logged:
         os.write(_joined.terminal, f"{_joined.line}\n".lstrip("\n").encode())
         os._exit(_joined.status)
-    os.write(_joined.terminal, said)  # something else; on return the process aborts
+    os.write(_joined.terminal, logged)  # another cause; on return the process aborts
 
 
-def _end_with_traceback(*error: Any) -> None:
+def _exit_with_traceback(*error: Any) -> None:
     sys.__excepthook__(*error)
     abandon(STATUS)

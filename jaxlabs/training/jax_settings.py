@@ -1,8 +1,8 @@
-"""Global settings of JAX that change numbers: the same in every run, whatever the shell sets.
+"""JAX settings that change numerical results: fixed in every run, independent of the environment.
 
-JAX reads most of them from environment variables (`JAX_ENABLE_X64`, `JAX_DEFAULT_PRNG_IMPL`), which
-people set once for all of their programs. A run must not depend on them: its numbers follow from
-its settings. Compiler flags cannot be fixed from here; a run keeps the ones that it started with.
+JAX reads most of them from environment variables (`JAX_ENABLE_X64`, `JAX_DEFAULT_PRNG_IMPL`). A run
+must not depend on them: its results follow from its settings. Compiler flags cannot be fixed here;
+a resumed run must have those of its start.
 """
 
 import contextlib
@@ -23,24 +23,24 @@ FIXED = {
     "allow_f16_reductions": True,
     "disable_jit": False,
 }
-"""By the names of JAX's context managers, with the values that JAX has by itself."""
+"""JAX's default values by name of the context manager."""
 
 FIXED_FOR_ALL_THREADS = {
     "jax_random_seed_offset": 0,
     "jax_high_dynamic_range_gumbel": False,
 }
-"""Those that have no context manager."""
+"""Settings without a context manager."""
 
 COMPILER_VARIABLES = ("XLA_FLAGS", "LIBTPU_INIT_ARGS", "NVIDIA_TF32_OVERRIDE")
-"""Environment variables that XLA and its libraries read."""
+"""Environment variables with flags of XLA and its libraries."""
 
 HARMLESS_FLAGS = ("--xla_dump", "--xla_force_host_platform_device_count")
-"""Beginnings of flags in them that change no number of a run on the same devices."""
+"""Prefixes of flags that do not change numerical results on the same devices."""
 
 
 @contextlib.contextmanager
 def fixed() -> Iterator[None]:
-    """Holds JAX's settings that change numbers at the project's values, in this thread."""
+    """Fixes the JAX settings that change numerical results, in this thread."""
     before = {name: getattr(jax.config, name) for name in FIXED_FOR_ALL_THREADS}
     with contextlib.ExitStack() as stack:
         for name, value in FIXED.items():
@@ -52,7 +52,7 @@ def fixed() -> Iterator[None]:
 
 
 def compiler_flags() -> dict[str, str]:
-    """Returns the flags of the compiler that are set and may change numbers, by variable."""
+    """Returns the compiler flags that may change numerical results, by environment variable."""
     found = {}
     for name in COMPILER_VARIABLES:
         flags = os.environ.get(name, "").split()
@@ -63,12 +63,12 @@ def compiler_flags() -> dict[str, str]:
 
 
 def require_same_compiler_flags(stored: Mapping[str, str]) -> None:
-    """Raises UserError unless the compiler's flags are those that a run started with."""
+    """Raises UserError unless the compiler flags are those of a stored run."""
     here = compiler_flags()
     for name in COMPILER_VARIABLES:
         there, now = stored.get(name, ""), here.get(name, "")
         if there != now:
             raise UserError(
-                f"{name}: {now!r} would change the numbers of the run there, which started with"
-                f" {there!r}; set it as it was, use another --workdir, or --overwrite"
+                f"{name}: {now!r} would change the results of the run there, which started with"
+                f" {there!r}; restore that value, use another --workdir, or --overwrite"
             )

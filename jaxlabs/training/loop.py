@@ -1,7 +1,7 @@
-"""The training loop: many steps per compiled call, and between calls the things a host must do.
+"""The training loop: compiled chunks of steps, with evaluation, logging and checkpoints between.
 
-One executable runs any number of steps up to its capacity (the number is an argument), so that
-evaluations and checkpoints fall where they should without compiling anything new.
+One executable runs any number of steps up to its capacity (the number is an argument), so the
+intervals of evaluations and checkpoints need no recompilation.
 """
 
 import contextlib
@@ -15,52 +15,54 @@ import numpy as np
 
 from jaxlabs import keys
 from jaxlabs.config import UserError
-from jaxlabs.data.splits import Data
+from jaxlabs.data.dataset import DataModule
 from jaxlabs.run_folder import RunFolder, Sample
 from jaxlabs.training import capacity, signals
 from jaxlabs.training.checkpoints import Checkpoints
-from jaxlabs.training.devices import DataParallel, agree, is_main_process
+from jaxlabs.training.devices import DataParallel, is_main_process, sync_hosts
 from jaxlabs.training.evaluation import Evaluator
 from jaxlabs.training.full_batch import require_whole_set
-from jaxlabs.training.metrics import MetricsWriter, Progress
+from jaxlabs.training.metric_writer import MetricsWriter, Progress
+from jaxlabs.training.multi_step import MAX_SKIPPED, build_multi_step
 from jaxlabs.training.optimizers import (
     build_optimizer,
     build_schedule,
+    divergence_flags,
     has_plateaued,
     lr_at,
-    suspects,
 )
 from jaxlabs.training.run_config import RunConfig
-from jaxlabs.training.run_steps import MAX_SKIPPED, build_multi_step
 from jaxlabs.training.scipy_solver import solve
 from jaxlabs.training.state import TrainState, create_state
-from jaxlabs.training.step import bad_names
+from jaxlabs.training.step import nonfinite_names
 from jaxlabs.training.task import Task
 
-CALL_SECONDS = 3.0
-"""How long a compiled call should take: soon enough for a signal, long beside a call's own cost."""
+CHUNK_SECONDS = 3.0
+"""Target duration of a chunk: short enough for signals, long beside the overhead of a call."""
 
 
-def next_chunk_size(pace: int, elapsed: float) -> int:
-    """Returns how many steps the next call takes, where `pace` of them took `elapsed` seconds."""
-    return max(1, min(8 * pace, int(pace * CALL_SECONDS / max(elapsed, 1e-6))))
+def next_chunk_size(size: int, elapsed: float) -> int:
+    """Returns the number of steps of the next chunk, after `size` steps in `elapsed` seconds."""
+    return max(1, min(8 * size, int(size * CHUNK_SECONDS / max(elapsed, 1e-6))))
 
 
 class NonFiniteError(UserError):
-    """The loss, its gradient or the update stayed non-finite for `MAX_SKIPPED` steps."""
+    """The loss, gradient or update was not finite for `MAX_SKIPPED` consecutive steps."""
 
 
 @dataclasses.dataclass
 class TrainResult:
-    """How a run of the loop ended.
+    """Result of the training loop.
 
     Attributes:
       state: the last state.
-      interrupted: whether a signal ended it, after a checkpoint and before the final evaluations.
-      seconds: time inside training calls, over all sittings; no compilation, no evaluation.
-      compile_seconds: time spent compiling the training call, this sitting.
-      evaluation_seconds: time spent in evaluations and their samples, this sitting.
-      final_metrics: what the final evaluations gave, by split and figure; empty when interrupted.
+      interrupted: whether a signal ended the loop, after a checkpoint and without the final
+        evaluations.
+      seconds: training time of all processes of the run so far, without compilation and
+        evaluation.
+      compile_seconds: compilation time of the training step in this process.
+      evaluation_seconds: time of evaluations and their samples in this process.
+      final_metrics: metrics of the final evaluations, `<split>_<metric>`; empty if interrupted.
     """
 
     state: TrainState
@@ -88,7 +90,7 @@ def initial_state(task: Task, config: RunConfig, placement: DataParallel) -> Tra
         )
 
     jitted, seed = jax.jit(create, out_shardings=placement.replicated), np.uint32(config.seed)
-    capacity.require_state(jitted.trace(seed), "the state (parameters, optimizer, averages)")
+    capacity.require_state(jitted.trace(seed), "the state (parameters, optimizer state, EMA)")
     return jitted(seed)
 
 
@@ -100,28 +102,28 @@ def require_divides(config: RunConfig, placement: DataParallel) -> None:
 
 def train(
     task: Task,
-    data: Data,
+    data: DataModule,
     config: RunConfig,
     folder: RunFolder,
     placement: DataParallel,
     checkpoints: Checkpoints,
-    facts: dict[str, Any],
+    metadata: dict[str, Any],
     sample: Callable[[TrainState], Sample] | None = None,
 ) -> TrainResult:
     """Trains from the newest checkpoint, or from step 0, to the last step.
 
     Args:
       task: the lab's model, loss and step.
-      data: what to train and evaluate on.
+      data: training and evaluation data.
       config: the run's settings.
-      folder: where rows, samples and checkpoints go.
-      placement: where arrays live.
-      checkpoints: the folder's checkpoints, open for writing.
-      facts: JSON to save with every checkpoint.
-      sample: draws what goes to samples/ after each evaluation, from the state.
+      folder: run folder for metrics and samples.
+      placement: data parallelism over the devices.
+      checkpoints: the checkpoints of the folder, open for writing.
+      metadata: JSON to save with every checkpoint.
+      sample: `state -> sample`, written to samples/ after each evaluation.
 
     Raises:
-      NonFiniteError: too many steps in a row were not finite; checkpoints stay good.
+      NonFiniteError: too many consecutive steps were not finite; the checkpoints are from before.
       UserError: the batch does not divide over devices and micro-batches.
     """
     require_divides(config, placement)
@@ -134,33 +136,35 @@ def train(
         folder.drop_after(step)
     writer = MetricsWriter(folder, step, enabled=main, tensorboard=config.tensorboard)
     progress = Progress(config.steps, step, enabled=main)
-    run = Trainer(
+    trainer = Trainer(
         task, data, config, folder, placement, writer, progress, sample, checkpoints.steps
     )
     if step:
-        progress.say(f"resuming at step {step}")
+        progress.print_line(f"resuming at step {step}")
     try:
-        return run.fold(state, checkpoints, facts)
+        return trainer.run(state, checkpoints, metadata)
     finally:
         progress.close()
         writer.close()
 
 
 class Trainer:
-    """One sitting of the loop: the fold, and the clock beside it."""
+    """The loop in one process, with its timers."""
 
-    def __init__(self, task, data, config, folder, placement, writer, progress, sample, kept):
-        self.kept = kept
+    def __init__(
+        self, task, data, config, folder, placement, writer, progress, sample, saved_steps
+    ):
+        self.saved_steps = saved_steps
         self.task, self.data, self.config = task, data, config
-        self.folder, self.headline = folder, data.headline
+        self.folder, self.monitor = folder, data.monitor
         self.solver, self.solved = config.optimization.optimizer == "scipy", False
         self.writer, self.progress, self.sample = writer, progress, sample
-        self.run_steps = build_multi_step(task, config, placement)
+        self.multi_step = build_multi_step(task, config, placement)
         self.evaluator = Evaluator(task, placement, config)
         self.train_data = placement.replicate(data.train)
-        # One by one: a tree of arrays would come back in alphabetical order, and the first counts.
-        self.evaluations = {
-            split: placement.replicate(part) for split, part in data.evaluations.items()
+        # One by one: a dict would be returned in alphabetical order, but the first is monitored.
+        self.eval_sets = {
+            split: placement.replicate(part) for split, part in data.eval_sets.items()
         }
         self.final_eval_sets, self.placement = data.final_eval_sets, placement
         self.schedule = build_schedule(config.optimization, config.steps)
@@ -168,15 +172,15 @@ class Trainer:
         self.seconds = times[-1] if times else 0.0
         self.evaluation_seconds = 0.0
         self.speed = 0.0
-        self.calls = 0
+        self.chunks = 0
 
-    def fold(self, state, checkpoints, facts) -> TrainResult:
+    def run(self, state, checkpoints, metadata) -> TrainResult:
         config = self.config
-        step, pace, last = int(state.step), 1, self.is_last(state)
+        step, size, last = int(state.step), 1, self.is_last(state)
         loss = self.evaluate(state, step) if step == 0 else None
         with signals.deferred() as stop:
             while True:
-                pace, stopping = agree(pace, stop())
+                size, stopping = sync_hosts(size, stop())
                 if stopping or last:
                     break
                 boundary = min(
@@ -184,41 +188,41 @@ class Trainer:
                     _next_multiple(step, config.checkpoint_every),
                     config.steps,
                 )
-                count = min(pace, boundary - step, config.steps_per_call)
+                count = min(size, boundary - step, config.steps_per_call)
                 if self.solver:
                     state, elapsed = self.solve(state, stop)
                 else:
-                    state, elapsed = self.call(state, step, count)
+                    state, elapsed = self.train_chunk(state, step, count)
                 step, last = int(state.step), self.is_last(state)
-                if count == pace:
-                    pace = next_chunk_size(pace, elapsed)
+                if count == size:
+                    size = next_chunk_size(size, elapsed)
                 loss = None
                 if last or step % config.eval_every == 0:
                     loss = self.evaluate(state, step)
-                # While steps are skipped, the run may be lost: what was kept before is better.
+                # While steps are skipped the run may be diverging: keep the earlier checkpoints.
                 if step % config.checkpoint_every == 0 and not int(state.skipped):
-                    checkpoints.save(state, facts, loss)
-            # Where it stopped, unless that is saved.
-            checkpoints.save(state, facts, None if int(state.skipped) else loss)
+                    checkpoints.save(state, metadata, loss)
+            # The last state, unless it is saved already.
+            checkpoints.save(state, metadata, None if int(state.skipped) else loss)
         return TrainResult(
             state=state,
             interrupted=stopping,
             final_metrics={} if stopping else self.evaluate_finally(state),
             seconds=self.seconds,
-            compile_seconds=self.run_steps.compile_seconds,
+            compile_seconds=self.multi_step.compile_seconds,
             evaluation_seconds=self.evaluation_seconds,
         )
 
     def is_last(self, state) -> bool:
-        """Tells whether all steps are taken, or the optimizer has no more to give."""
+        """Returns whether all steps are taken or the optimizer has converged."""
         step = int(state.step)
         ended = bool(has_plateaued(state.opt_state)) or self.solved or (self.solver and step > 0)
         if ended and step < self.config.steps:
-            self.progress.say(f"converged at step {step}")
+            self.progress.print_line(f"converged at step {step}")
         return ended or step == self.config.steps
 
     def solve(self, state, stop):
-        """Hands the whole of training to scipy, which cannot be stopped midway and gone on with."""
+        """Runs the whole training in scipy, which cannot be resumed midway."""
         start = time.perf_counter()
 
         def on_step(number, loss, norm):
@@ -237,28 +241,28 @@ class Trainer:
         self.speed = int(state.step) / elapsed
         return self.placement.replicate(state), elapsed
 
-    def call(self, state, step, count):
-        compiled_before = self.run_steps.compile_seconds
+    def train_chunk(self, state, step, count):
+        compiled_before = self.multi_step.compile_seconds
         with self.profiler():
             start = time.perf_counter()
             arguments = np.int32(count), np.uint32(self.config.seed)
-            state, log = self.run_steps(state, self.train_data, *arguments)
+            state, log = self.multi_step(state, self.train_data, *arguments)
             log = jax.device_get(log)
             elapsed = time.perf_counter() - start
-        elapsed -= self.run_steps.compile_seconds - compiled_before
-        self.calls += 1
+        elapsed -= self.multi_step.compile_seconds - compiled_before
+        self.chunks += 1
         self.seconds += elapsed
         self.speed = (int(state.step) - step) / elapsed
-        self.record(state, step, count, log)
+        self.log_chunk(state, step, count, log)
         return state, elapsed
 
     def profiler(self) -> contextlib.AbstractContextManager:
-        """Traces the second call: the first one compiles, and a later one would be long."""
-        if self.config.profile and self.calls == 1 and is_main_process():
+        """Profiles the second chunk: the first one compiles, and later ones are long."""
+        if self.config.profile and self.chunks == 1 and is_main_process():
             return jax.profiler.trace(self.folder.path / "profile")
         return contextlib.nullcontext()
 
-    def record(self, state, step, count, log) -> None:
+    def log_chunk(self, state, step, count, log) -> None:
         rows = []
         taken, skipped_in_a_row = int(state.step) - step, int(state.skipped)
         for offset in range(taken):
@@ -266,8 +270,8 @@ class Trainer:
             row = {name: float(values[offset]) for name, values in log.items()}
             nonfinite_leaf, skipped = int(row.pop("nonfinite_leaf")), bool(row["skipped"])
             if skipped:
-                name = bad_names(state.params)[nonfinite_leaf]
-                self.progress.say(f"step {number} skipped: {name} is not finite")
+                name = nonfinite_names(state.params)[nonfinite_leaf]
+                self.progress.print_line(f"step {number} skipped: {name} is not finite")
             if number % self.config.log_every == 0 or skipped:
                 rate = lr_at(self.config.optimization, self.schedule, number - 1)
                 rows.append({"step": number, "split": "train"} | row | rate)
@@ -275,19 +279,17 @@ class Trainer:
             rows[-1] |= {"seconds": self.seconds, "steps_per_second": self.speed}
         self.writer.write(rows)
         if skipped_in_a_row >= MAX_SKIPPED:
-            steps = self.kept()
-            kept = (
-                f"the checkpoint of step {steps[-1]} is kept" if steps else "no checkpoint is saved"
-            )
+            steps = self.saved_steps()
+            saved = f"last checkpoint: step {steps[-1]}" if steps else "no checkpoint saved"
             raise NonFiniteError(
-                f"{suspects(self.config.optimization)}: step {number} is the {MAX_SKIPPED}th in a"
-                f" row whose loss, gradient or update is not finite (last {name}); {kept}."
-                f" Try lower values, or look with --replay_step={number}"
+                f"{divergence_flags(self.config.optimization)}: loss, gradient or update not finite"
+                f" in {MAX_SKIPPED} consecutive steps up to step {number} (last {name}); {saved}."
+                f" Try lower values, or inspect with --mode=replay --replay_step={number}"
             )
         self.progress.advance(taken, float(log["loss"][taken - 1]))
 
     def evaluate_finally(self, state) -> dict[str, float]:
-        """Evaluates the further sets, in all processes together."""
+        """Evaluates the final sets, in all processes together."""
         with signals.during("in the final evaluation"):
             return {
                 f"{split}_{name}": value
@@ -297,19 +299,19 @@ class Trainer:
 
     def evaluate(self, state, step) -> float:
         start = time.perf_counter()
-        figures = {
-            split: self.evaluator(state, examples) for split, examples in self.evaluations.items()
+        metrics = {
+            split: self.evaluator(state, examples) for split, examples in self.eval_sets.items()
         }
         time_fields = {"seconds": self.seconds}
         self.writer.write(
-            [{"step": step, "split": split} | row | time_fields for split, row in figures.items()]
+            [{"step": step, "split": split} | row | time_fields for split, row in metrics.items()]
         )
-        losses = {split: row["loss"] for split, row in figures.items()}
+        losses = {split: row["loss"] for split, row in metrics.items()}
         self.progress.evaluated(step, losses, self.speed)
         if self.sample is not None and is_main_process():
             self.folder.write_sample(f"step-{step:06d}", self.sample(state))
         self.evaluation_seconds += time.perf_counter() - start
-        return losses[self.headline]
+        return losses[self.monitor]
 
 
 def _next_multiple(step: int, interval: int) -> int:

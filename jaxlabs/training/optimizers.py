@@ -1,4 +1,4 @@
-"""Optimizers and learning-rate schedules, put together from optax."""
+"""Optimizers and learning-rate schedules, composed from optax."""
 
 import dataclasses
 from collections.abc import Callable
@@ -14,87 +14,88 @@ from jaxlabs.config import Config, UserError, setting
 Schedule = Callable[[Any], Any]
 
 FULL_BATCH = ("lbfgs", "scipy")
-"""Optimizers that take all examples at every step."""
+"""Optimizers that use all examples at every step."""
 
-MEMORY = 20
-"""Pairs of steps and gradients from which L-BFGS estimates the curvature."""
+LBFGS_HISTORY = 20
+"""Pairs of parameter and gradient differences that L-BFGS keeps."""
 
 MAX_LINESEARCH_STEPS = 20
-"""Evaluations of one line search; float32 runs out of digits long before."""
+"""Maximum evaluations of one line search; float32 reaches its precision long before."""
 
-ENDS = ("input", "output", "head")
-"""Outermost modules at a network's ends, which Muon is not made for."""
+NON_MUON_MODULES = ("input", "output", "head")
+"""Top-level modules that Muon does not optimize, beside embeddings."""
 
 MATRIX, KERNEL = 2, 4
-"""Numbers of axes of what mixes channels; a kernel of three is depthwise here and mixes none."""
+"""Ranks of parameters that mix channels; kernels of rank 3 are depthwise here."""
 
 TOLERANCE, PATIENCE = 1e-5, 20
-"""Converged: the last 20 steps together lowered the loss by less than a hundred-thousandth."""
+"""Plateau: `PATIENCE` steps together lowered the loss by less than `TOLERANCE`, relatively."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class OptimizerConfig(Config):
-    """How gradients become updates."""
+    """Settings of the optimizer, its schedule, clipping, EMA and gradient accumulation."""
 
     optimizer: str = setting(
         "adamw",
-        "adamw (Loshchilov and Hutter 2019); muon: orthogonalized momentum (Jordan 2024) for the"
-        " matrices and kernels outside embedding, input, output and head, and NAdam without decay"
-        " for all else, as in optax, which corrects the momentum's bias where the original does"
-        " not; on all examples at once, until it has converged: lbfgs (optax's), or scipy"
-        " (its L-BFGS-B, in float64)",
+        "optimizer; adamw: Loshchilov and Hutter 2019; muon: orthogonalized momentum (Jordan 2024)"
+        " of optax, with bias correction, for matrices and kernels outside embedding, input, output"
+        " and head, and NAdam without weight decay for all other parameters; lbfgs: optax's"
+        " L-BFGS, full batch, until convergence; scipy: scipy's L-BFGS-B in float64, the same",
         choices=("adamw", "muon", *FULL_BATCH),
     )
-    learning_rate: float = setting(1e-3, "peak rate of AdamW", above=0)
-    muon_learning_rate: float = setting(0.02, "peak rate of Muon's matrices", above=0)
+    learning_rate: float = setting(1e-3, "peak learning rate of AdamW", above=0)
+    muon_learning_rate: float = setting(0.02, "peak learning rate of Muon", above=0)
     lr_schedule: str = setting(
         "constant",
-        "shape of the rate after warm-up",
+        "shape of the learning rate after warm-up",
         choices=("constant", "cosine", "linear"),
         aliases=("schedule",),
     )
-    warmup_steps: int = setting(0, "steps over which the rate rises linearly from 0", minimum=0)
+    warmup_steps: int = setting(
+        0, "number of warm-up steps, in which the learning rate rises linearly from 0", minimum=0
+    )
     decay_steps: int | None = setting(
         None,
-        "last steps over which the rate falls, at most all after warm-up; none: all of these",
+        "number of final steps in which the learning rate decays; none: all after warm-up",
         minimum=1,
     )
     end_lr_ratio: float = setting(
         0.0,
-        "where the fall ends, as a share of the peak",
+        "final learning rate, relative to the peak",
         minimum=0,
         maximum=1,
         aliases=("final_rate_fraction",),
     )
-    adam_b1: float = setting(0.9, "decay of AdamW's first moment", minimum=0, below=1)
-    adam_b2: float = setting(0.999, "decay of AdamW's second moment", minimum=0, below=1)
+    adam_b1: float = setting(0.9, "decay rate of AdamW's first moment", minimum=0, below=1)
+    adam_b2: float = setting(0.999, "decay rate of AdamW's second moment", minimum=0, below=1)
     weight_decay: float = setting(
-        0.01, "AdamW's and Muon's decoupled decay, of matrices and kernels only", minimum=0
+        0.01, "decoupled weight decay of AdamW and Muon, for matrices and kernels only", minimum=0
     )
     grad_clip_norm: float | None = setting(
         None,
-        "largest global norm of a gradient; none: no clipping",
+        "maximum global norm of the gradient; none: no clipping",
         above=0,
         aliases=("clip_norm",),
     )
     ema_decay: float = setting(
         0.0,
-        "share that the moving average of parameters keeps per step; 0: no average",
+        "decay rate of the exponential moving average of the parameters; 0: no average",
         minimum=0,
         below=1,
     )
     grad_accum_steps: int = setting(
         1,
-        "slices of a batch whose gradients add up; exact, and smaller in memory",
+        "number of micro-batches whose gradients are accumulated; exact, and uses less memory",
         minimum=1,
         aliases=("micro_batches",),
     )
 
 
-def suspects(config: OptimizerConfig) -> str:
-    """Returns the flags that may have let a step's loss, gradient or update become not finite.
+def divergence_flags(config: OptimizerConfig) -> str:
+    """Returns the flags that may have caused a non-finite loss, gradient or update.
 
-    The learning rate is always among them; others are where they depart from their defaults.
+    These are the learning rate, and the others that exceed their defaults.
     """
     rate = "muon_learning_rate" if config.optimizer == "muon" else "learning_rate"
     default = OptimizerConfig()
@@ -107,10 +108,10 @@ def suspects(config: OptimizerConfig) -> str:
 
 
 def build_schedule(config: OptimizerConfig, steps: int) -> Schedule:
-    """Returns the rate as a share of the peak, in [0, 1], against the step.
+    """Returns `step -> learning rate relative to the peak`, in [0, 1].
 
     Raises:
-      UserError: warm-up leaves no step for the fall.
+      UserError: warm-up leaves no step for the decay.
 
     Example:
       >>> from jaxlabs.training.optimizers import OptimizerConfig, build_schedule
@@ -126,18 +127,19 @@ def build_schedule(config: OptimizerConfig, steps: int) -> Schedule:
             f"--warmup_steps: {config.warmup_steps} is not accepted with a {config.lr_schedule}"
             f" schedule of --steps {steps}; a whole number below the number of steps"
         )
-    else:  # a preset's fall must not forbid a shorter run
+    else:  # a run may be shorter than the decay of its preset
         decay_steps = min(config.decay_steps or left, left)
-    fall = {
+    decay = {
         "constant": lambda: optax.constant_schedule(1.0),
         "cosine": lambda: optax.cosine_decay_schedule(1.0, decay_steps, config.end_lr_ratio),
         "linear": lambda: optax.linear_schedule(1.0, config.end_lr_ratio, decay_steps),
     }[config.lr_schedule]()
-    # The rate at step 0 is one rise above zero: a first step of rate 0 would be a step lost.
-    rise = optax.linear_schedule(1 / (config.warmup_steps + 1), 1.0, max(config.warmup_steps, 1))
+    # The rate at step 0 is one increment above 0: a first step with rate 0 would be wasted.
+    warmup = optax.linear_schedule(1 / (config.warmup_steps + 1), 1.0, max(config.warmup_steps, 1))
     plateau = optax.constant_schedule(1.0)
     return optax.join_schedules(
-        [rise, plateau, fall], [config.warmup_steps, max(steps - decay_steps, config.warmup_steps)]
+        [warmup, plateau, decay],
+        [config.warmup_steps, max(steps - decay_steps, config.warmup_steps)],
     )
 
 
@@ -151,14 +153,14 @@ def lr_at(config: OptimizerConfig, schedule: Schedule, step: int) -> dict[str, f
 def build_optimizer(config: OptimizerConfig, schedule: Schedule) -> optax.GradientTransformation:
     """Returns clipping followed by the optimizer, its rates shaped by one schedule.
 
-    Muon is optax's. It corrects the bias of the Nesterov momentum, which Jordan's code does not:
-    before the orthogonalization the momentum counts `(1 - b^t) / (1 - b^(t + 1))` times as much as
-    there, b = 0.95, in step t = 1, 2, ... Step 1 is the same; with independent random gradients
-    updates differ by a tenth to a fifth at step 2, and by a thousandth at step 60.
+    Muon is optax's. Unlike Jordan's code it corrects the bias of the Nesterov momentum: before the
+    orthogonalization the momentum is weighted by `(1 - b^t) / (1 - b^(t + 1))`, b = 0.95, in step
+    t = 1, 2, ... Step 1 is the same; with independent random gradients the updates differ by 0.1 to
+    0.2 at step 2, and by 0.001 at step 60.
     """
     if config.optimizer == "lbfgs":
         return lbfgs()
-    if config.optimizer == "scipy":  # which keeps its state to itself
+    if config.optimizer == "scipy":  # its state is internal
         return optax.identity()
     adam_rate = _scaled(schedule, config.learning_rate)
     if config.optimizer == "adamw":
@@ -167,7 +169,7 @@ def build_optimizer(config: OptimizerConfig, schedule: Schedule) -> optax.Gradie
             b1=config.adam_b1,
             b2=config.adam_b2,
             weight_decay=config.weight_decay,
-            mask=matrices,
+            mask=decay_mask,
         )
     else:
         optimizer = optax.contrib.muon(
@@ -176,15 +178,15 @@ def build_optimizer(config: OptimizerConfig, schedule: Schedule) -> optax.Gradie
             adam_learning_rate=adam_rate,
             adam_b1=config.adam_b1,
             adam_b2=config.adam_b2,
-            muon_weight_dimension_numbers=_block_matrices,
+            muon_weight_dimension_numbers=_muon_dimension_numbers,
         )
     if config.grad_clip_norm is None:
         return optimizer
     return optax.chain(optax.clip_by_global_norm(config.grad_clip_norm), optimizer)
 
 
-class StopState(NamedTuple):
-    """The lowest loss that counted as progress, and for how many steps none has followed."""
+class PlateauState(NamedTuple):
+    """The best loss, and the number of steps without improvement."""
 
     lowest: jax.Array
     stalled: jax.Array
@@ -194,49 +196,49 @@ class StopState(NamedTuple):
 def lbfgs() -> optax.GradientTransformationExtraArgs:
     """Returns L-BFGS with a zoom line search (Nocedal and Wright 2006, algorithms 3.5 and 7.4)."""
     search = optax.scale_by_zoom_linesearch(max_linesearch_steps=MAX_LINESEARCH_STEPS)
-    return _counting_stalls(optax.lbfgs(memory_size=MEMORY, linesearch=search))
+    return _with_plateau(optax.lbfgs(memory_size=LBFGS_HISTORY, linesearch=search))
 
 
-def _counting_stalls(
+def _with_plateau(
     inner: optax.GradientTransformationExtraArgs,
 ) -> optax.GradientTransformationExtraArgs:
-    def init(params: Any) -> StopState:
-        # Some of its leaves begin as weakly typed scalars, which would compile the step twice.
+    def init(params: Any) -> PlateauState:
+        # Some leaves are initially weakly typed scalars, which would recompile the step.
         state = jax.tree.map(lambda leaf: jnp.asarray(leaf, leaf.dtype), inner.init(params))
-        return StopState(jnp.float32(jnp.inf), jnp.int32(0), state)
+        return PlateauState(jnp.float32(jnp.inf), jnp.int32(0), state)
 
     def step(updates, state, params=None, *, value, **extra):
         updates, inner_state = inner.update(updates, state.inner, params, value=value, **extra)
         value = value.astype(jnp.float32)
         better = value < state.lowest - TOLERANCE * jnp.abs(value)
         stalled = jnp.where(better, 0, state.stalled + 1)
-        return updates, StopState(jnp.where(better, value, state.lowest), stalled, inner_state)
+        return updates, PlateauState(jnp.where(better, value, state.lowest), stalled, inner_state)
 
     return optax.GradientTransformationExtraArgs(init, step)
 
 
 def has_plateaued(opt_state: optax.OptState) -> jax.Array:
-    """Returns [] bool: whether the optimizer has come to an end; of most it is never told."""
+    """Returns [] bool: whether the loss has plateaued; False without a PlateauState."""
     stalled = optax.tree_utils.tree_get(opt_state, "stalled", jnp.int32(0))
     return stalled >= PATIENCE
 
 
-def matrices(params: Any) -> Any:
-    """Returns a tree of booleans: True for matrices, and for kernels that mix channels."""
+def decay_mask(params: Any) -> Any:
+    """Returns a tree of booleans: True for matrices and for kernels that mix channels."""
     return jax.tree.map(lambda leaf: leaf.ndim in (MATRIX, KERNEL), params)
 
 
-def _block_matrices(params: Any) -> Any:
-    """Marks matrices, and kernels as matrices of patches, outside ENDS and outermost embeddings."""
+def _muon_dimension_numbers(params: Any) -> Any:
+    """Returns Muon's dimension numbers: of matrices and kernels outside NON_MUON_MODULES."""
 
-    def mark(path, leaf):
-        outermost = jax.tree_util.keystr(path[:1], simple=True)
-        end = outermost in ENDS or "embedding" in outermost
-        if end or leaf.ndim not in (MATRIX, KERNEL):
+    def dimension_numbers(path, leaf):
+        module = jax.tree_util.keystr(path[:1], simple=True)
+        excluded = module in NON_MUON_MODULES or "embedding" in module
+        if excluded or leaf.ndim not in (MATRIX, KERNEL):
             return None
         return optax.contrib.MuonDimensionNumbers(tuple(range(leaf.ndim - 1)), leaf.ndim - 1)
 
-    return jax.tree_util.tree_map_with_path(mark, params)
+    return jax.tree_util.tree_map_with_path(dimension_numbers, params)
 
 
 def _scaled(schedule: Schedule, peak: float) -> Schedule:

@@ -13,50 +13,51 @@ from jaxlabs.config import Config
 from jaxlabs.layers.matmul import matmul
 
 ROWS, INPUTS, OUTPUTS = 2048, 384, 1536
-"""The dot that decides: a feed-forward layer of the reference GPT on eight windows."""
+"""Shape of the timed matmul: a feed-forward layer of the reference GPT on eight sequences."""
 
-ROUNDS = 5
+REPEATS = 5
 
 SETTING = "matmul_precision"
 
 
-def settle(config: Config, stored: str | None) -> str:
-    """Returns what the dots of a run are to be made with, and says so in one line if it was asked.
+def resolve_precision(config: Config, stored: str | None) -> str:
+    """Returns the precision of a run's matmuls: on a CPU `bfloat16` only if it is faster.
 
-    Only processors with bfloat16 dots (AMX, or AVX-512's) gain by it; on the others, converting
-    costs more than the dot saves. So a run on a CPU that asks for `fast` measures once, when it
-    starts, and keeps to that ever after. Accelerators are not asked.
+    Only CPUs with bfloat16 instructions (AMX, AVX-512 BF16) are faster in bfloat16; on others the
+    conversion costs more than it saves. A run on a CPU with `--matmul_precision=bfloat16` times
+    both at its start, prints one line, and keeps the result when it is resumed. Accelerators are
+    not timed.
 
     Args:
-      config: the settings, with `matmul_precision` among them or not.
-      stored: what an earlier sitting of the same run was made with, or None.
+      config: the settings, with or without `matmul_precision`.
+      stored: the resolved precision of a run that is resumed, else None.
     """
-    asked = config.flat().get(SETTING, "default")
-    if asked != "bfloat16" or stored == "default" or jax.default_backend() != "cpu":
-        return asked if stored is None else stored
+    requested = config.flat().get(SETTING, "default")
+    if requested != "bfloat16" or stored == "default" or jax.default_backend() != "cpu":
+        return requested if stored is None else stored
     seconds = measure()
     faster = min(seconds, key=seconds.__getitem__)
-    chosen = _agreed(faster) if stored is None else stored
+    chosen = _broadcast_choice(faster) if stored is None else stored
     if jax.process_index() == 0:
-        times = ", ".join(f"{name} {1e3 * value:.1f} ms" for name, value in seconds.items())
-        remark = f"the run goes on with {chosen}" if stored else f"{chosen} is used"
+        names = {"bfloat16": "bfloat16", "default": "float32"}
+        times = [f"{1e3 * seconds[name]:.1f} ms" for name in names]
         if stored is None or faster != stored:
-            print(
-                f"--matmul_precision=bfloat16: a large dot takes {times}; {remark}", file=sys.stderr
-            )
+            reason = "" if stored is None else ", as before"
+            using = f"using {names.get(chosen, chosen)}{reason}"
+            print(f"bfloat16 matmul: {times[0]}, float32: {times[1]}; {using}", file=sys.stderr)
     return chosen
 
 
 def with_precision(config: Config, chosen: str) -> Config:
-    """Returns the settings with another `matmul_precision`, in whichever group it stands."""
+    """Returns the settings with the resolved `matmul_precision`, if they have it."""
     settings = config.flat()
     return type(config).from_flat(settings | {SETTING: chosen}) if SETTING in settings else config
 
 
 def measure(rows: int = ROWS, inputs: int = INPUTS, outputs: int = OUTPUTS) -> dict[str, float]:
-    """Returns the least seconds of a dot with its two gradients, by precision, taken in turns.
+    """Returns the minimum time of a matmul with its gradients, in seconds, by precision.
 
-    The least and not the median: whatever else the machine does only adds to a time.
+    The measurements are interleaved. The minimum is used because other processes only add time.
     """
     random = np.random.default_rng(0)
     x, kernel, gradient = (
@@ -64,22 +65,22 @@ def measure(rows: int = ROWS, inputs: int = INPUTS, outputs: int = OUTPUTS) -> d
         for shape in ((rows, inputs), (inputs, outputs), (rows, outputs))
     )
     seconds = {"bfloat16": [], "default": []}
-    for _ in range(1 + ROUNDS):  # the first one compiles
+    for _ in range(1 + REPEATS):  # the first one compiles
         for name, taken in seconds.items():
             start = time.perf_counter()
-            jax.block_until_ready(_forth_and_back(x, kernel, gradient, name))
+            jax.block_until_ready(_forward_and_backward(x, kernel, gradient, name))
             taken.append(time.perf_counter() - start)
     return {name: min(taken) for name, taken in seconds.items()}
 
 
 @functools.partial(jax.jit, static_argnames="precision")
-def _forth_and_back(x: jax.Array, kernel: jax.Array, gradient: jax.Array, precision: str):
-    product, back = jax.vjp(lambda x, kernel: matmul(x, kernel, precision), x, kernel)
-    return product, back(gradient)
+def _forward_and_backward(x: jax.Array, kernel: jax.Array, gradient: jax.Array, precision: str):
+    product, backward = jax.vjp(lambda x, kernel: matmul(x, kernel, precision), x, kernel)
+    return product, backward(gradient)
 
 
-def _agreed(name: str) -> str:
-    """Returns what the first of several processes found."""
+def _broadcast_choice(name: str) -> str:
+    """Returns the choice of process 0."""
     if jax.process_count() == 1:
         return name
     first = multihost_utils.broadcast_one_to_all(np.int32(name == "bfloat16"))

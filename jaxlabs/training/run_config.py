@@ -1,4 +1,4 @@
-"""The settings that every command has, and those of every run."""
+"""The settings of every command, and those of every training run."""
 
 import dataclasses
 import re
@@ -10,22 +10,25 @@ from jaxlabs.config import RUNTIME, Config, UserError, differences, group, path_
 from jaxlabs.training.optimizers import OptimizerConfig, build_schedule
 
 MACHINE = ("platform", "coordinator", "num_processes", "process_id")
-"""Settings of the machine at hand, which whoever reads a run later does not take over."""
+"""Settings of the machine, which later commands on the run do not inherit."""
 
 CONTENTS = ("sha256", "classes", "whitened")
-"""What is known of a data set by which two are told apart; names and places do not matter."""
+"""Keys of `DataModule.dataset` that identify a data set; names and paths do not matter."""
 
 OTHER_CONTENTS = "the data set's contents"
+
+LOGGING, PROCESSES = "logging and checkpoints", "multiple processes"
+"""Headings of `--help`."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class CommonConfig(Config):
-    """Settings of every command, whether it trains or not."""
+    """Settings of every command."""
 
-    seed: int = setting(0, "seed of everything random", minimum=0, maximum=2**32 - 1)
+    seed: int = setting(0, "seed of all random numbers", minimum=0, maximum=2**32 - 1)
     platform: str = setting(
         "auto",
-        "where to run; auto: an accelerator if there is one, else the CPU",
+        "JAX platform; auto: an accelerator if available, else the CPU",
         choices=("auto", "cpu", "gpu", "tpu"),
         kind=RUNTIME,
     )
@@ -34,71 +37,107 @@ class CommonConfig(Config):
     )
     data_dir: str | None = setting(
         None,
-        "where data sets lie; none: $JAXLABS_DATA_DIR, else ~/.cache/jaxlabs",
+        "folder of the data sets; none: $JAXLABS_DATA_DIR, else ~/.cache/jaxlabs",
         kind=RUNTIME,
+        section="data",
         path_unless=(),
     )
 
     def check(self) -> None:
         if self.workdir == "":
-            raise UserError("--workdir: '' is not accepted; a folder, new or of a run, or none")
+            raise UserError("--workdir: '' is not accepted; a new folder, a run folder, or none")
         for name, path in path_settings(type(self), self.flat()).items():
             paths.local(path, f"--{name}")
         if self.workdir is not None:
             paths.local(self.workdir, "--workdir")
 
     def seeds_from(self, count: int) -> list[int]:
-        """Returns as many seeds, the first of which is that of the command line."""
+        """Returns `count` consecutive seeds, from `--seed` on."""
         return [(self.seed + number) % 2**32 for number in range(count)]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SuiteConfig(CommonConfig):
-    """Settings of a command that carries out others; each of these has its own preset."""
+    """Settings of a command that runs several labs, each with its own preset."""
 
-    labs: str = setting("all", "which ones, with commas between, or all", kind=RUNTIME)
+    labs: str = setting("all", "names of labs, separated by commas, or all", kind=RUNTIME)
     seeds: int = setting(
-        1, "runs of each, with the seeds from --seed on", minimum=1, maximum=10_000, kind=RUNTIME
+        1,
+        "number of runs of each lab, with consecutive seeds from --seed on",
+        minimum=1,
+        maximum=10_000,
+        kind=RUNTIME,
     )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RunConfig(CommonConfig):
-    """Settings common to all runs; each lab adds its model's as a nested group."""
+    """Settings of every training run; each lab adds those of its model as a nested group."""
 
-    dataset: str = setting("", "name of a data set, or path to a file of the user's own")
-    steps: int = setting(1000, "optimizer steps", minimum=0)
-    batch_size: int = setting(64, "examples per step, over all devices together", minimum=1)
-    eval_batch_size: int = setting(64, "examples per evaluation batch", minimum=1)
-    optimization: OptimizerConfig = group(OptimizerConfig)
+    dataset: str = setting("", "name of a data set, or path of a file", section="data")
+    steps: int = setting(1000, "number of optimizer steps", minimum=0, section="training")
+    batch_size: int = setting(
+        64, "examples per step, over all devices", minimum=1, section="training"
+    )
+    eval_batch_size: int = setting(
+        64, "examples per evaluation batch", minimum=1, section="training"
+    )
+    optimization: OptimizerConfig = group(OptimizerConfig, section="optimizer")
 
     sample_seed: int = setting(
-        0, "seed of what --mode=sample draws", minimum=0, maximum=2**32 - 1, kind=RUNTIME
+        0,
+        "seed of --mode=sample",
+        minimum=0,
+        maximum=2**32 - 1,
+        kind=RUNTIME,
+        section="sampling",
     )
-    log_every: int = setting(10, "steps between rows of metrics.jsonl", minimum=1, kind=RUNTIME)
-    eval_every: int = setting(250, "steps between evaluations", minimum=1, kind=RUNTIME)
-    checkpoint_every: int = setting(250, "steps between checkpoints", minimum=1, kind=RUNTIME)
+    log_every: int = setting(
+        10, "steps between rows of metrics.jsonl", minimum=1, kind=RUNTIME, section=LOGGING
+    )
+    eval_every: int = setting(
+        250, "steps between evaluations", minimum=1, kind=RUNTIME, section=LOGGING
+    )
+    checkpoint_every: int = setting(
+        250, "steps between checkpoints", minimum=1, kind=RUNTIME, section=LOGGING
+    )
     keep_checkpoints: int = setting(
-        2, "latest checkpoints to keep; the best one is kept as well", minimum=1, kind=RUNTIME
+        2,
+        "number of latest checkpoints to keep, beside the best one",
+        minimum=1,
+        kind=RUNTIME,
+        section=LOGGING,
     )
     steps_per_call: int = setting(
         200,
-        "most steps in one compiled call; a call also ends after about three seconds",
+        "maximum number of steps per compiled call; a call also ends after about 3 seconds",
         minimum=1,
         maximum=1_000_000,
         kind=RUNTIME,
+        section=LOGGING,
     )
-    tensorboard: bool = setting(False, "also write TensorBoard event files", kind=RUNTIME)
-    profile: bool = setting(False, "also write a profiler trace of a few steps", kind=RUNTIME)
+    tensorboard: bool = setting(
+        False, "whether to write TensorBoard event files", kind=RUNTIME, section=LOGGING
+    )
+    profile: bool = setting(
+        False, "whether to write a profiler trace of a few steps", kind=RUNTIME, section=LOGGING
+    )
     coordinator: str | None = setting(
-        None, "address:port of process 0 in a run of several processes", kind=RUNTIME
+        None,
+        "address:port of process 0 in a multi-process run",
+        kind=RUNTIME,
+        section=PROCESSES,
     )
-    num_processes: int = setting(1, "processes in the run", minimum=1, kind=RUNTIME)
-    process_id: int = setting(0, "number of this process, from 0", minimum=0, kind=RUNTIME)
+    num_processes: int = setting(
+        1, "number of processes of the run", minimum=1, kind=RUNTIME, section=PROCESSES
+    )
+    process_id: int = setting(
+        0, "index of this process, from 0", minimum=0, kind=RUNTIME, section=PROCESSES
+    )
 
     def check(self) -> None:
         super().check()
-        build_schedule(self.optimization, self.steps)  # says so if its parts do not fit
+        build_schedule(self.optimization, self.steps)  # raises for incompatible values
         if self.num_processes > 1 and self.coordinator is None:
             raise UserError(
                 f"--coordinator: missing with --num_processes {self.num_processes}; address:port of"
@@ -119,15 +158,14 @@ class RunConfig(CommonConfig):
 def differing(
     config_class: type[Config], stored: Mapping[str, Any], present: Mapping[str, Any]
 ) -> list[str]:
-    """Returns in words in what two runs differ that could change the result.
+    """Returns the differences of two runs that can change the result, as text.
 
-    A data set counts by its contents where both runs know them: a path can be spelled in many
-    ways, and files move.
+    Data sets are compared by contents where both are known, since files may be moved.
 
     Args:
-      config_class: settings of both.
-      stored: a run's `settings` and, if it has one, `dataset`, as in its config.json.
-      present: the same of what it is compared with.
+      config_class: class of the settings of both.
+      stored: `settings` and optionally `dataset` of a stored run, as in config.json.
+      present: the same of the present run.
     """
     found = differences(config_class, stored["settings"], present["settings"])
     old, new = (run.get("dataset") or {} for run in (stored, present))
@@ -141,6 +179,6 @@ def differing(
 
 
 def _is_address(text: str) -> bool:
-    """Tells whether this is host:port, the host of IPv6 in brackets."""
+    """Returns whether a text is host:port, with an IPv6 host in brackets."""
     parts = re.fullmatch(r"(?:[^\s:/\[\]]+|\[[\da-fA-F:.]+(?:%\w+)?\]):(\d{1,5})", text, re.ASCII)
     return parts is not None and 0 < int(parts[1]) < 2**16

@@ -1,4 +1,4 @@
-"""scipy's L-BFGS-B on a jitted loss in float64: the yardstick of the optimizers of one's own."""
+"""scipy's L-BFGS-B on a jitted loss in float64: the reference for the other optimizers."""
 
 from collections.abc import Callable
 
@@ -25,15 +25,15 @@ def solve(
     """Minimizes the mean loss over all examples with `scipy.optimize.fmin_l_bfgs_b`.
 
     Args:
-      task: whose loss; what it draws at random it draws alike in every evaluation.
-      state: the start; its `step` must be 0.
+      task: the lab's model and loss; the loss is evaluated with the same random numbers each time.
+      state: the initial state, with `step` 0.
       dataset: the training set.
-      seed: the run's.
-      steps: most iterations; scipy stops before them where it has converged.
-      on_step: told the iteration, loss and gradient norm of each; it may raise StopIteration.
+      seed: the run's seed.
+      steps: maximum number of iterations; scipy stops earlier at convergence.
+      on_step: called with (iteration, loss, gradient norm); it may raise StopIteration.
 
     Returns:
-      The state at the minimum, `step` the number of iterations taken; None after StopIteration.
+      The state at the minimum, with `step` the number of iterations; None after StopIteration.
 
     Raises:
       UserError: the loss or its gradient is not finite.
@@ -50,8 +50,8 @@ def solve(
         @jax.jit
         def value_and_gradient(vector, batch):
             def mean_loss(vector):
-                parts = task.loss(unravel(vector), batch, key, state, True)
-                return parts.total / parts.weight
+                output = task.loss(unravel(vector), batch, key, state, True)
+                return output.loss_sum / output.weight_sum
 
             return jax.value_and_grad(mean_loss)(vector)
 
@@ -60,10 +60,10 @@ def solve(
         def evaluate(vector):
             last[:] = jax.device_get(value_and_gradient(vector, batch))
             if not (np.isfinite(last[0]) and np.isfinite(last[1]).all()):
-                raise UserError("--optimizer: scipy met a loss or gradient that is not finite")
+                raise UserError("--optimizer: scipy found a loss or gradient that is not finite")
             return float(last[0]), last[1]
 
-        def on_iteration(_):  # the last evaluation is the one that was accepted
+        def on_iteration(_):  # the last evaluation is the accepted one
             taken.append(float(last[0]))
             try:
                 on_step(len(taken), taken[-1], float(np.linalg.norm(last[1])))

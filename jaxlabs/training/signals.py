@@ -1,15 +1,15 @@
 """Ctrl-C (SIGINT) and SIGTERM end a command with one line and status 128 + signal.
 
-What a signal does depends on what the process holds:
+The effect of a signal depends on the state of the process:
 
-    before a command and after it   the process ends at once, see `guard`
+    before and after a command      the process exits at once, see `guard`
     in a command                    `Interrupted` is raised, see `listening`
-    in training                     a request, honored after the running call, see `deferred`
+    in training                     training stops after the running chunk, see `deferred`
 
-A second Ctrl-C goes to whoever listened before the command: in a guarded process it ends at once.
-That loses no more than a kill does, which every run folder survives.
+A second Ctrl-C is handled by the previous handler: a guarded process exits at once. Run folders
+survive this, as they survive a kill.
 
-This module imports the standard library alone, so that it can be imported before what is slow.
+This module imports only the standard library, so that it can be imported before slow packages.
 """
 
 import _thread
@@ -23,15 +23,15 @@ from collections.abc import Callable, Iterator
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 PATIENCE = 5.0
-"""Seconds after which a guarded command ends although its main thread has not seen the signal."""
+"""Seconds after which a guarded process exits if its main thread has not handled the signal."""
 
 
 class Interrupted(KeyboardInterrupt):
     """A signal ended a command.
 
     Attributes:
-      number: which signal.
-      place: where the command was, in words.
+      number: the signal.
+      place: what was interrupted, in words.
     """
 
     def __init__(self, number: int, place: str = ""):
@@ -40,7 +40,7 @@ class Interrupted(KeyboardInterrupt):
 
     @property
     def status(self) -> int:
-        """The exit status, as a shell has it of a process that a signal ended."""
+        """The exit status of a process that was ended by the signal, as in a shell."""
         return 128 + self.number
 
     def __str__(self) -> str:
@@ -51,7 +51,7 @@ RESUME = "; run the same command to resume"
 
 
 class _Listener:
-    """Who gets the signals of a running command."""
+    """The handler of the signals of a running command."""
 
     def __init__(self):
         self.before = {number: signal.getsignal(number) for number in SIGNALS}
@@ -59,18 +59,18 @@ class _Listener:
         self.requested: int | None = None
         self.deferring = False
 
-    def hear(self, number, frame) -> None:
-        """Handles a signal; one that comes again says nothing new, but for a second Ctrl-C."""
+    def handle(self, number, frame) -> None:
+        """Handles the first signal; further ones are ignored, except for a second Ctrl-C."""
         if self.requested is None:
             self.requested = number
             signal.signal(signal.SIGINT, self.before[signal.SIGINT])
             if not self.deferring:
                 raise Interrupted(number)
 
-    def hear_again(self, lost) -> None:
-        """Raises anew what was raised in a callback that cannot pass it on, such as of `gc`."""
+    def on_unraisable(self, lost) -> None:
+        """Raises again an interruption that was raised in a callback, such as of `gc`, and lost."""
         if issubclass(lost.exc_type, Interrupted):
-            signal.signal(signal.SIGINT, self.hear)
+            signal.signal(signal.SIGINT, self.handle)
             number, self.requested = self.requested, None
             threading.Timer(0.05, _thread.interrupt_main, [number]).start()
         else:
@@ -81,79 +81,79 @@ _listener: _Listener | None = None
 
 
 def guard() -> None:
-    """Lets signals end this process at once, wherever no command listens; for the process's owner.
+    """Makes signals end this process at once while no command handles them.
 
-    Python calls handlers between two lines of the main thread, which may be long in coming: a
-    compilation is one line. A thread of its own sees every signal at once. It ends the process at a
-    second Ctrl-C, and when a command has not seen the first signal within `PATIENCE`.
+    Python runs signal handlers between bytecode instructions of the main thread, so a compilation
+    delays them. A separate thread receives every signal at once. It ends the process at a second
+    Ctrl-C, and when the command has not handled the first signal within `PATIENCE`.
     """
     if signal.getsignal(signal.SIGTERM) is _end:
         return
-    for number in SIGNALS:  # also where a shell has told a background process to ignore Ctrl-C
+    for number in SIGNALS:  # also in a background process, for which the shell ignores Ctrl-C
         signal.signal(number, _end)
-    seen, told = os.pipe()
-    os.set_blocking(told, False)
-    signal.set_wakeup_fd(told, warn_on_full_buffer=False)
-    threading.Thread(target=_watch, args=[seen], daemon=True).start()
+    read_end, write_end = os.pipe()
+    os.set_blocking(write_end, False)
+    signal.set_wakeup_fd(write_end, warn_on_full_buffer=False)
+    threading.Thread(target=_watch, args=[read_end], daemon=True).start()
 
 
-def _watch(seen: int) -> None:
+def _watch(read_end: int) -> None:
     known = False
     while True:
-        number = os.read(seen, 1)[0]
+        number = os.read(read_end, 1)[0]
         if number not in SIGNALS:
             continue
         listener = _listener
         if listener is None or (known and number == signal.SIGINT):
             _end(number)
         elif not known and not listener.deferring:
-            late = threading.Timer(PATIENCE, _end_unheard, [number])
+            late = threading.Timer(PATIENCE, _end_unhandled, [number])
             late.daemon = True
             late.start()
         known = True
 
 
-def _end_unheard(number: int) -> None:
+def _end_unhandled(number: int) -> None:
     if _listener is not None and _listener.requested is None:
         _end(number)
 
 
 _ending = threading.Lock()
-_told = False
-"""Whether a command has said that it was interrupted."""
+_reported = False
+"""Whether a command has reported its interruption."""
 
 
 def _end(number: int, frame: object = None) -> None:
-    """Ends the process with one line, whatever it is doing."""
-    if _ending.acquire(blocking=False):  # else another thread is at it
+    """Ends the process with one line, in any state."""
+    if _ending.acquire(blocking=False):  # else another thread does it
         with contextlib.suppress(OSError):
-            os.write(2, b"" if _told else f"{Interrupted(number)}\n".encode())
+            os.write(2, b"" if _reported else f"{Interrupted(number)}\n".encode())
         os._exit(128 + number)
 
 
 @contextlib.contextmanager
 def listening() -> Iterator[None]:
-    """Raises `Interrupted` in the main thread at the first signal; report it before leaving."""
-    global _listener, _told
+    """Raises `Interrupted` in the main thread at the first signal; report it inside the context."""
+    global _listener, _reported
     outer, _listener = _listener, _Listener()
     listener = _listener
-    sys.unraisablehook = hook = listener.hear_again
+    sys.unraisablehook = hook = listener.on_unraisable
     for number in SIGNALS:
-        signal.signal(number, listener.hear)
+        signal.signal(number, listener.handle)
     try:
         yield
     finally:
-        listener.deferring = True  # it is over
+        listener.deferring = True  # do not raise any more
         for number, handler in listener.before.items():
             signal.signal(number, handler)
-        if sys.unraisablehook is hook:  # else there is one on top of it by now
+        if sys.unraisablehook is hook:  # else another hook wraps it
             sys.unraisablehook = listener.hook_before
-        _listener, _told = outer, listener.requested is not None
+        _listener, _reported = outer, listener.requested is not None
 
 
 @contextlib.contextmanager
 def deferred() -> Iterator[Callable[[], bool]]:
-    """Yields a function that tells whether a signal asked for the end; nothing is raised.
+    """Yields a function that returns whether a signal has been received; nothing is raised.
 
     Raises:
       Interrupted: a signal came after the function was last called.
@@ -176,13 +176,13 @@ def deferred() -> Iterator[Callable[[], bool]]:
 
 
 def requested() -> int | None:
-    """Returns the signal that has asked the running command to end, if one has."""
+    """Returns the signal received by the running command, or None."""
     return None if _listener is None else _listener.requested
 
 
 @contextlib.contextmanager
 def during(place: str) -> Iterator[None]:
-    """Lets an interruption say where it came."""
+    """Adds a place to the message of an interruption."""
     try:
         yield
     except Interrupted as interruption:

@@ -1,4 +1,4 @@
-"""The state of a run: everything that a training step reads and writes."""
+"""The train state: everything that a training step reads and writes."""
 
 from collections.abc import Callable
 from typing import Any
@@ -14,23 +14,23 @@ Tree = Any
 
 @flax.struct.dataclass
 class TrainState:
-    """One point of the fold `state, metrics = train_step(state, batch, key)`.
+    """The state in `state, metrics = train_step(state, batch, key)`.
 
     Attributes:
-      step: [] int32, how many steps have been taken; with the seed it is the data position too.
+      step: [] int32, number of steps taken; with the seed it also determines the data position.
       params: parameters, float32.
-      opt_state: the optimizer's state.
+      opt_state: optimizer state.
       ema_params: exponential moving average of `params`, or None.
       batch_stats: running statistics, or None.
-      skipped: [] int32, how many of the latest steps in a row were skipped as not finite.
+      skipped: [] int32, number of consecutive latest steps that were skipped as non-finite.
       model: the linen module; static, not in checkpoints.
       tx: the optimizer; static, not in checkpoints.
-      ema_decay: share of the average that a step keeps; static.
-      grad_accum_steps: in how many slices a step takes its batch; static.
-      axis_name: the mapped axis that a step runs under, for losses whose statistics go over all
-        examples of the batch; static, and None outside such a step.
-      carry: what the next step's examples go on from, [batch, ...] each, such as the states of a
-        recurrent network whose text is read in pieces; None for losses that keep nothing.
+      ema_decay: decay rate of the average; static.
+      grad_accum_steps: number of micro-batches per step; static.
+      axis_name: the mapped axis of the step, for losses with statistics over the whole batch;
+        static, None outside of such a step.
+      carry: arrays `[batch, ...]` that the next step continues from, such as the hidden states of
+        truncated BPTT; None for losses without a carry.
     """
 
     step: jax.Array
@@ -48,11 +48,11 @@ class TrainState:
 
     @property
     def eval_params(self) -> Tree:
-        """The parameters to evaluate and sample with: the average, when one is kept."""
+        """The parameters for evaluation and sampling: the EMA, if there is one."""
         return self.params if self.ema_params is None else self.ema_params
 
     def variables(self, params: Tree) -> dict[str, Tree]:
-        """Returns the collections for `model.apply`: `params`, and statistics if there are any."""
+        """Returns the variables for `model.apply`: `params`, and `batch_stats` if there are any."""
         statistics = {} if self.batch_stats is None else {"batch_stats": self.batch_stats}
         return {"params": params} | statistics
 
@@ -70,11 +70,11 @@ def create_state(
 
     Args:
       model: the linen module.
-      variables: what `model.init` returned: "params", and "batch_stats" when the model has them.
-      tx: an optax optimizer, clipping included.
-      ema_decay: 0 keeps no average; else in (0, 1), `ema = decay * ema + (1 - decay) * params`.
-      grad_accum_steps: a batch is taken in this many slices whose gradients add up.
-      carry: what the first batch goes on from, or None.
+      variables: result of `model.init`: "params", and "batch_stats" if the model has them.
+      tx: an optax optimizer, including clipping.
+      ema_decay: 0 for no average; else in (0, 1), `ema = decay * ema + (1 - decay) * params`.
+      grad_accum_steps: number of micro-batches per step.
+      carry: the initial carry, or None.
     """
     params = variables["params"]
     return TrainState(

@@ -10,7 +10,7 @@ import optax
 import pytest
 
 from jaxlabs.data.batches import ContiguousStreams
-from jaxlabs.losses.parts import LossOutput
+from jaxlabs.losses.loss_output import LossOutput
 from jaxlabs.run_folder import RunFolder
 from jaxlabs.training import loop
 from jaxlabs.training.checkpoints import Checkpoints
@@ -109,7 +109,7 @@ def test_mesh_carries_what_one_device_does(three_steps, make_placement):
     placement = make_placement(4)
     state = placement.replicate(state_of(grad_accum_steps=2))
     for number in range(3):
-        batch = jax.device_put(batch_of(number), placement.split)
+        batch = jax.device_put(batch_of(number), placement.batch_sharding)
         state, metrics = step(state, batch, jax.random.key(0))
     expected, figures = three_steps
     assert_same((state, metrics), (expected.replace(grad_accum_steps=2), figures))
@@ -133,11 +133,11 @@ def test_stopped_run_goes_on_with_the_carry_that_it_had(
     def loss(params, batch, key, state, train):
         seen = jnp.zeros((batch["inputs"].shape[0], 7))
         if train:
-            seen = jnp.where(batch["fresh"][:, None], 0, state.carry)
+            seen = jnp.where(batch["is_first"][:, None], 0, state.carry)
         seen = seen + jax.nn.one_hot(batch["inputs"], 7).sum(1)
         parts = toy.loss(params, batch, key, state, train)
         nudge = jnp.sum(jnp.tanh(seen) * params["head"]["bias"][None])
-        return parts._replace(total=parts.total + nudge, carry=seen)
+        return parts._replace(loss_sum=parts.loss_sum + nudge, carry=seen)
 
     carry = lambda batch_size: jnp.zeros((batch_size, 7))  # noqa: E731
     task = Task(toy.model, toy.init, loss, build_train_step(loss), init_carry=carry)

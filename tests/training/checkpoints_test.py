@@ -21,7 +21,7 @@ from jaxlabs.training.state import create_state
 # When several reads fail at once, the file format's threads complain that nobody waits for them.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 
-FACTS = {"settings": {"width": 3}, "vocabulary": {"alphabet": "aé\n"}, "dataset": {"sha256": "0"}}
+FACTS = {"settings": {"width": 3}, "data_spec": {"alphabet": "aé\n"}, "dataset": {"sha256": "0"}}
 
 
 def numbered(step: int):

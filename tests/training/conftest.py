@@ -12,10 +12,10 @@ from jax.sharding import AxisType
 
 from jaxlabs import keys
 from jaxlabs.data.batches import Examples, TokenStream
-from jaxlabs.data.splits import Data
+from jaxlabs.data.dataset import DataModule
 from jaxlabs.layers.dropout import Dropout
 from jaxlabs.losses.cross_entropy import cross_entropy
-from jaxlabs.losses.parts import LossOutput
+from jaxlabs.losses.loss_output import LossOutput
 from jaxlabs.training.devices import BATCH_AXIS, DataParallel
 from jaxlabs.training.optimizers import OptimizerConfig
 from jaxlabs.training.run_config import RunConfig
@@ -46,7 +46,7 @@ class Toy(nn.Module):
 
 def toy_loss(params, batch, key, state, train, *, bad_from=None):
     """Cross entropy over real tokens; not finite from step `bad_from` on."""
-    dropout_keys = keys.per_example(key, batch["example"]) if train else None
+    dropout_keys = keys.per_example(key, batch["example_index"]) if train else None
     mutable = ["batch_stats"] if train else False
     out = state.model.apply(state.variables(params), batch["inputs"], dropout_keys, mutable=mutable)
     logits, updates = (out[0], out[1].get("batch_stats")) if train else (out, None)
@@ -120,7 +120,7 @@ def make_batch():
             "inputs": random.integers(0, VOCABULARY, (size, CONTEXT), np.int32),
             "targets": random.integers(0, VOCABULARY, (size, CONTEXT), np.int32),
             "weights": real.astype(np.float32),
-            "example": np.arange(size, dtype=np.int32),
+            "example_index": np.arange(size, dtype=np.int32),
         }
 
     return make
@@ -128,18 +128,18 @@ def make_batch():
 
 @pytest.fixture(scope="session")
 def make_data(make_batch):
-    """`make_data() -> Data`: a stream to train on; one set to evaluate during and one after."""
+    """`make_data() -> DataModule`: a stream to train on; one set to evaluate during and one after."""
 
     def make():
         text = np.random.default_rng(0).integers(0, VOCABULARY, 200).astype(np.uint8)
         arrays = {name: make_batch(1, 10)[name] for name in ("inputs", "targets", "weights")}
-        return Data(
+        return DataModule(
             train=TokenStream(tokens=text, context_length=CONTEXT),
-            evaluations={"held_out": Examples(arrays)},
+            eval_sets={"held_out": Examples(arrays)},
             final_eval_sets=dict,
             dataset={"name": "toy", "source": "random", "sha256": "0" * 64},
             comparable=False,
-            vocabulary={},
+            data_spec={},
             baselines=dict,
         )
 

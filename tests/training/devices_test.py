@@ -62,8 +62,8 @@ def test_copies_on_the_host_equal_the_replicated_arrays(make_placement):
 
 def test_one_process_agrees_with_itself():
     assert devices.is_main_process()
-    assert devices.agree(7, False) == (7, False)
-    assert devices.agree(7, True) == (7, True)
+    assert devices.sync_hosts(7, False) == (7, False)
+    assert devices.sync_hosts(7, True) == (7, True)
 
 
 def test_description_names_what_the_run_ran_on():

@@ -9,7 +9,7 @@ import optax
 import pytest
 
 from jaxlabs.data.batches import Examples
-from jaxlabs.losses.parts import LossOutput
+from jaxlabs.losses.loss_output import LossOutput
 from jaxlabs.training.evaluation import Evaluator
 from jaxlabs.training.state import create_state
 from jaxlabs.training.task import Task
@@ -114,7 +114,7 @@ def test_derived_figures_come_from_the_means(
     make_task, make_state, make_batch, make_config, make_placement
 ):
     task = dataclasses.replace(
-        make_task(), derive=lambda means: {"perplexity": math.exp(means["loss"])}
+        make_task(), derived_metrics=lambda means: {"perplexity": math.exp(means["loss"])}
     )
     evaluate = Evaluator(task, make_placement(), make_config(eval_batch_size=4))
     figures = evaluate(make_state(task, optax.sgd(1.0)), examples(make_batch, 10))

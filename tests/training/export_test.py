@@ -81,7 +81,7 @@ def test_numpy_alone_computes_the_logits_from_the_file(tmp_path, key):
 
 
 def test_a_written_tree_reads_back_the_same(tmp_path):
-    metadata = {"settings": {"embed_dim": 8, "window": None}, "vocabulary": "ab\n\u00e9", "step": 3}
+    metadata = {"settings": {"embed_dim": 8, "window": None}, "data_spec": "ab\n\u00e9", "step": 3}
     export_safetensors(TREE, tmp_path / "p.safetensors", metadata)
     params, read_metadata = load_safetensors(tmp_path / "p.safetensors")
     assert read_metadata == metadata

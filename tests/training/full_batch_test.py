@@ -12,9 +12,9 @@ import pytest
 
 from jaxlabs import command
 from jaxlabs.data.batches import Examples
-from jaxlabs.data.splits import Data
+from jaxlabs.data.dataset import DataModule
 from jaxlabs.lab import Lab
-from jaxlabs.losses.parts import LossOutput
+from jaxlabs.losses.loss_output import LossOutput
 from jaxlabs.run_folder import RunFolder
 from jaxlabs.training.full_batch import build_full_batch_step
 from jaxlabs.training.optimizers import lbfgs
@@ -46,10 +46,10 @@ def loss(params, batch, key, state, train):
 def load_data(config):
     points = Examples({"x": X, "y": Y})
     facts = {"name": "ridge", "source": "made up", "sha256": "0"}
-    return Data(points, {"held_out": points}, dict, facts, False, {}, dict)
+    return DataModule(points, {"held_out": points}, dict, facts, False, {}, dict)
 
 
-def build_task(config, vocabulary):
+def build_task(config, data_spec):
     model = nn.Dense(1, use_bias=False)
     init = lambda key: model.init(key, jnp.zeros((1, WIDTH)))  # noqa: E731
     return Task(model, init, loss, train_step)
@@ -103,7 +103,7 @@ def test_lbfgs_goes_on_from_a_checkpoint_to_the_bit(monkeypatch):
     calls = []
     with monkeypatch.context() as patch:
         patch.setattr(
-            "jaxlabs.training.loop.agree",
+            "jaxlabs.training.loop.sync_hosts",
             lambda pace, stopping: (1, calls.append(0) or len(calls) > 4),
         )
         status, folder = run(*flags, workdir="cut")

@@ -12,10 +12,10 @@ import numpy as np
 
 from jaxlabs import keys
 from jaxlabs.data.batches import Examples, TokenStream
-from jaxlabs.data.splits import Data
+from jaxlabs.data.dataset import DataModule
 from jaxlabs.layers.dropout import Dropout
 from jaxlabs.losses.cross_entropy import cross_entropy
-from jaxlabs.losses.parts import LossOutput
+from jaxlabs.losses.loss_output import LossOutput
 from jaxlabs.run_folder import RunFolder
 from jaxlabs.training import devices
 from jaxlabs.training.checkpoints import Checkpoints
@@ -39,7 +39,7 @@ class Toy(nn.Module):
 
 def loss(params, batch, key, state, train):
     """Cross entropy over real tokens."""
-    dropout_keys = keys.per_example(key, batch["example"]) if train else None
+    dropout_keys = keys.per_example(key, batch["example_index"]) if train else None
     logits = state.model.apply({"params": params}, batch["inputs"], dropout_keys)
     nats = batch["weights"] * cross_entropy(logits, batch["targets"])
     return LossOutput(nats.sum(), batch["weights"].sum(), {})
@@ -59,13 +59,13 @@ def main(port, processes, process_id, local_devices, folder, out):
     tokens = random.integers(0, VOCABULARY, (10, CONTEXT + 1), np.int32)
     held_out = {"inputs": tokens[:, :-1], "targets": tokens[:, 1:]}
     held_out["weights"] = np.ones((10, CONTEXT), np.float32)
-    data = Data(
+    data = DataModule(
         train=TokenStream(random.integers(0, VOCABULARY, 200).astype(np.uint8), CONTEXT),
-        evaluations={"held_out": Examples(held_out)},
+        eval_sets={"held_out": Examples(held_out)},
         final_eval_sets=dict,
         dataset={},
         comparable=False,
-        vocabulary={},
+        data_spec={},
         baselines=dict,
     )
     flags = {"batch_size": 8, "eval_batch_size": 4, "log_every": 1, "steps_per_call": 3}

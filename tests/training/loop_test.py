@@ -36,7 +36,7 @@ def start(make_task, make_data, make_config, make_placement):
                 folder,
                 make_placement(devices),
                 checkpoints,
-                {"vocabulary": {}},
+                {"data_spec": {}},
                 sample,
             )
         return outcome, folder
@@ -85,8 +85,8 @@ class StopBefore:
 
     def __init__(self, monkeypatch, call):
         self.calls, self.call = 0, call
-        original = loop.agree
-        monkeypatch.setattr(loop, "agree", lambda pace, stop: original(*self.at(pace, stop)))
+        original = loop.sync_hosts
+        monkeypatch.setattr(loop, "sync_hosts", lambda pace, stop: original(*self.at(pace, stop)))
 
     def at(self, pace, stop):
         self.calls += 1

@@ -27,7 +27,7 @@ try:
     hosts.join(address, 2, number, wait)
     print("joined", flush=True)
     while True:
-        devices.agree(1, False) if exchange else time.sleep(1)
+        devices.sync_hosts(1, False) if exchange else time.sleep(1)
 except UserError as error:
     print(error, file=sys.stderr)
     hosts.abandon(2)

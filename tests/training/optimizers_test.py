@@ -13,7 +13,7 @@ from jaxlabs.training.optimizers import (
     OptimizerConfig,
     build_optimizer,
     build_schedule,
-    matrices,
+    decay_mask,
     suspects,
 )
 
@@ -106,7 +106,7 @@ def test_run_without_steps_has_a_schedule():
 
 def test_matrices_and_kernels_are_told_from_vectors_and_rows_of_them():
     leaves = [np.ones(shape) for shape in ((), (2,), (2, 1), (4, 1, 2), (3, 3, 1, 2))]
-    assert matrices(leaves) == [False, False, True, False, True]
+    assert decay_mask(leaves) == [False, False, True, False, True]
 
 
 def test_adamw_takes_the_steps_of_its_paper():

@@ -37,14 +37,14 @@ def seconds(monkeypatch):
 @pytest.mark.parametrize("stored", [None, "default"])
 def test_only_fast_is_measured(name, stored, monkeypatch, capsys):
     monkeypatch.setattr(precision, "measure", lambda: pytest.fail("it measured"))
-    assert precision.settle(asked(name), stored) == (stored or name)
+    assert precision.resolve_precision(asked(name), stored) == (stored or name)
     assert capsys.readouterr().err == ""
 
 
 @pytest.mark.parametrize(("bfloat16", "chosen"), [(1e-3, "bfloat16"), (3e-3, "default")])
 def test_new_run_takes_the_faster_dots_and_says_so_in_one_line(seconds, capsys, fast, chosen):
     seconds["bfloat16"] = fast
-    assert precision.settle(asked("bfloat16"), None) == chosen
+    assert precision.resolve_precision(asked("bfloat16"), None) == chosen
     line = capsys.readouterr().err
     assert line == (
         "--matmul_precision=bfloat16: a large dot takes"
@@ -53,12 +53,12 @@ def test_new_run_takes_the_faster_dots_and_says_so_in_one_line(seconds, capsys, 
 
 
 def test_resumed_run_keeps_its_dots_and_says_so_where_others_would_be_faster(seconds, capsys):
-    assert precision.settle(asked("bfloat16"), "bfloat16") == "bfloat16"
+    assert precision.resolve_precision(asked("bfloat16"), "bfloat16") == "bfloat16"
     assert capsys.readouterr().err == ""
     seconds["bfloat16"] = 3e-3
-    assert precision.settle(asked("bfloat16"), "bfloat16") == "bfloat16"
+    assert precision.resolve_precision(asked("bfloat16"), "bfloat16") == "bfloat16"
     assert "the run goes on with fast" in capsys.readouterr().err
-    assert precision.settle(asked("bfloat16"), "default") == "default"
+    assert precision.resolve_precision(asked("bfloat16"), "default") == "default"
 
 
 def test_choice_reaches_the_group_that_has_the_setting_and_nothing_else():

@@ -10,7 +10,7 @@ import optax
 import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 
-from jaxlabs.losses.parts import LossOutput
+from jaxlabs.losses.loss_output import LossOutput
 from jaxlabs.training.optimizers import OptimizerConfig, build_optimizer
 from jaxlabs.training.state import create_state, leaf_names
 from jaxlabs.training.step import bad_names, build_train_step
@@ -91,7 +91,7 @@ def test_padding_of_weight_zero_changes_nothing(
 ):
     task, batch = make_task(dropout=0.5), make_batch()
     padding = {name: np.repeat(leaf[:1], 8, axis=0) for name, leaf in batch.items()}
-    padding |= {"weights": np.zeros_like(batch["weights"]), "example": np.arange(8, 16)}
+    padding |= {"weights": np.zeros_like(batch["weights"]), "example_index": np.arange(8, 16)}
     padded = {
         name: np.concatenate([batch[name], padding[name]]).astype(batch[name].dtype)
         for name in batch
@@ -99,7 +99,7 @@ def test_padding_of_weight_zero_changes_nothing(
     state = make_state(task, DESCENT, grad_accum_steps=2 if route == "micro-batches" else 1)
     if route == "mesh":  # two of the four devices hold nothing but padding
         placement = make_placement(4)
-        state, padded = placement.replicate(state), jax.device_put(padded, placement.split)
+        state, padded = placement.replicate(state), jax.device_put(padded, placement.batch_sharding)
     assert_same_step(task.train_step(state, padded, key), big_batch_step)
 
 

@@ -1,4 +1,4 @@
-"""Holds jaxlabs/training/lr_range.py to one run from scratch under a rising rate."""
+"""Holds jaxlabs/training/lr_finder.py to one run from scratch under a rising rate."""
 
 import jax
 import numpy as np
@@ -6,7 +6,7 @@ import optax
 
 from jaxlabs import keys
 from jaxlabs.data.batches import batch_at
-from jaxlabs.training.lr_range import HIGHEST, LOWEST, range_test
+from jaxlabs.training.lr_finder import HIGHEST, LOWEST, range_test
 
 
 def test_rates_rise_evenly_in_the_logarithm_around_the_configured_one(

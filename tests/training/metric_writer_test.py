@@ -1,4 +1,4 @@
-"""Holds jaxlabs/training/metrics.py to writing what it is told, once, where it belongs."""
+"""Holds jaxlabs/training/metric_writer.py to writing what it is told, once, where it belongs."""
 
 import struct
 import sys
@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from jaxlabs.run_folder import RunFolder
-from jaxlabs.training.metrics import MetricsWriter, Progress
+from jaxlabs.training.metric_writer import MetricsWriter, Progress
 
 ROWS = [
     {"step": 2, "split": "train", "loss": 1.5, "accuracy": 0.25},
@@ -67,12 +67,12 @@ def test_event_file_holds_every_figure_of_every_row(folder):
 def test_plain_lines_where_there_is_no_terminal(capsys):
     progress = Progress(100, 0, enabled=True)
     progress.advance(10, 1.5)
-    progress.evaluated(10, {"held_out": 2.0, "whole_text": 1.25}, 4.5)
+    progress.evaluated(10, {"held_out": 2.0, "train_and_val": 1.25}, 4.5)
     progress.evaluated(100, {"held_out": 1.0}, 0.0)
     progress.close()
     assert capsys.readouterr() == (
         "",
-        "step 10/100: held_out loss 2.0000, whole_text loss 1.2500 (4.50 steps/s, 20 s left)\n"
+        "step 10/100: held_out loss 2.0000, train_and_val loss 1.2500 (4.50 steps/s, 20 s left)\n"
         "step 100/100: held_out loss 1.0000\n",
     )
 

@@ -1,4 +1,4 @@
-"""Holds jaxlabs/training/compiled.py to one compilation, and to naming what made it two."""
+"""Holds jaxlabs/training/aot.py to one compilation, and to naming what made it two."""
 
 import re
 
@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxlabs.training.compiled import AotFunction
+from jaxlabs.training.aot import AotFunction
 
 
 def doubling(traces):

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from jaxlabs.training import memory
+from jaxlabs.training import malloc
 
 PLAIN = {
     name: value for name, value in os.environ.items() if not name.startswith(("MALLOC_", "GLIBC_"))
@@ -14,7 +14,7 @@ PLAIN = {
 
 FAULTS = """
 import ctypes, resource, threading
-from jaxlabs.training import memory
+from jaxlabs.training import malloc
 
 libc = ctypes.CDLL(None)
 libc.malloc.restype = ctypes.c_void_p
@@ -56,17 +56,17 @@ def faults(setting):
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the settings are glibc's")
 def test_freed_memory_is_used_again_without_the_kernel():
     assert min(faults("")) > 30  # so the measure sees large pages, and small ones all the more
-    assert max(faults("assert memory.configure_malloc()")) < 30
+    assert max(faults("assert malloc.configure_malloc()")) < 30
 
 
 HEAPS = """
 import ctypes, threading
-from jaxlabs.training import memory
+from jaxlabs.training import malloc
 
 libc = ctypes.CDLL(None)
 libc.malloc.restype = ctypes.c_void_p
 libc.malloc.argtypes = [ctypes.c_size_t]
-assert memory.configure_malloc()
+assert malloc.configure_malloc()
 blocks = []
 def take():
     blocks.append(libc.malloc(1 << 20))
@@ -90,5 +90,5 @@ def test_threads_have_heaps_of_their_own():
 
 def test_without_glibc_nothing_is_set(monkeypatch):
     monkeypatch.setattr(platform, "libc_ver", lambda: ("", ""))
-    monkeypatch.setattr(memory.ctypes, "CDLL", lambda name: pytest.fail("asked for a C library"))
-    assert not memory.configure_malloc()
+    monkeypatch.setattr(malloc.ctypes, "CDLL", lambda name: pytest.fail("asked for a C library"))
+    assert not malloc.configure_malloc()

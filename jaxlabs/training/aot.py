@@ -1,4 +1,4 @@
-"""A function that is compiled once, and says so when it would have to be compiled again."""
+"""Ahead-of-time compilation of a jitted function, with a warning at every recompilation."""
 
 import time
 import warnings
@@ -11,10 +11,10 @@ from jaxlabs.training import capacity
 
 
 class AotFunction:
-    """Compiles a jitted function at its first call and measures that apart from running it.
+    """A jitted function that is compiled at its first call, timed apart from its execution.
 
-    A later call with other shapes, dtypes or tree structure compiles anew, after a warning that
-    names what changed: a silent second compilation is the usual way to lose minutes.
+    A later call with other shapes, dtypes or tree structure recompiles it, after a warning that
+    names the differences.
 
     Attributes:
       compile_seconds: time spent compiling so far.
@@ -40,7 +40,7 @@ class AotFunction:
                 for name in names
                 if self._signature.get(name) != signature.get(name)
             ]
-            warnings.warn("compiled a second time, because of " + "; ".join(changed), stacklevel=3)
+            warnings.warn("recompiled, because of " + "; ".join(changed), stacklevel=3)
         start = time.perf_counter()
         traced = self._jitted.trace(*arguments)
         capacity.require_arrays(traced, "a training step")
