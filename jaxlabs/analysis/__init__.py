@@ -1,1 +1,1 @@
-"""Measurements on trained models, written as arrays into the run folder."""
+"""Evaluations of trained models and small studies, written as arrays into the run folder."""

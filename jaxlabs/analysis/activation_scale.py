@@ -1,4 +1,4 @@
-"""How large activations are before training, layer by layer, with and without norms."""
+"""RMS of the activations of untrained networks by layer, with and without normalization."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -11,36 +11,36 @@ from jaxlabs.models.batchnorm_net import NORMS, NormalizedNetwork, NormalizedNet
 from jaxlabs.models.image_classifier import to_float
 
 GAINS = (0.5, 1.0, 2.0)
-"""Deviation of the first kernels, as a multiple of what He et al. (2015) keep activations by."""
+"""Standard deviation of the initial kernels, as a multiple of He initialization (2015)."""
 
 
 def study(
     config: NormalizedNetworkConfig, images: np.ndarray, num_layers: int, seed: int
 ) -> dict[str, np.ndarray]:
-    """Measures deep networks of untrained layers.
+    """Measures the activations of untrained deep networks.
 
     Args:
-      config: of the network; its number of layers and its gain are not used.
+      config: configuration of the network; its `num_layers` and `init_gain` are replaced.
       images: [batch, height, width, channels] uint8, one batch.
-      layers: how many.
-      seed: of the kernels.
+      num_layers: number of hidden layers.
+      seed: seed of the kernels.
 
     Returns:
-      `norms`, `gains`, and `rms [norm, gain, layer]`: the root mean square of what leaves a layer's
-      relu.
+      `norms`, `gains`, and `rms [norm, gain, layer]`, the root mean square of the output of each
+      layer's ReLU.
     """
     rms = np.empty((len(NORMS), len(GAINS), num_layers))
     for (row, norm), (column, gain) in (
-        (one, other) for one in enumerate(NORMS) for other in enumerate(GAINS)
+        (norm, gain) for norm in enumerate(NORMS) for gain in enumerate(GAINS)
     ):
         deep = dataclasses.replace(config, num_layers=num_layers, init_gain=gain)
-        rms[row, column] = _of_layers(NormalizedNetwork(deep, 2, norm), images, seed)
+        rms[row, column] = _layer_rms(NormalizedNetwork(deep, 2, norm), images, seed)
     return {"norms": np.array(NORMS), "gains": np.array(GAINS), "rms": rms}
 
 
-def _of_layers(model: NormalizedNetwork, images: np.ndarray, seed: int) -> list[float]:
+def _layer_rms(model: NormalizedNetwork, images: np.ndarray, seed: int) -> list[float]:
     x = to_float(images)
-    # Not compiled: each layer runs once, and a program of all of them takes longer to compile.
+    # Not jitted: each layer runs once, and compiling all of them takes longer.
     variables = model.init(keys.stream(seed, "init"), x[:1])
     _, sown = model.apply(variables, x, train=True, mutable=["batch_stats", "intermediates"])
     activations = [
@@ -51,19 +51,19 @@ def _of_layers(model: NormalizedNetwork, images: np.ndarray, seed: int) -> list[
 
 
 def drift(arrays: Mapping[str, np.ndarray]) -> np.ndarray:
-    """Returns `[norm, gain]`: the factor between the last and the first layer of `study`, above 1.
+    """Returns the factor `[norm, gain]`, above 1, between the RMS of the last and the first layer.
 
-    Shrinking by a factor counts as growing by it.
+    Shrinking by a factor counts as growing by the same factor.
     """
     factor = np.log(arrays["rms"][..., -1]) - np.log(arrays["rms"][..., 0])
     return np.exp(np.abs(factor))
 
 
-def figures(arrays: Mapping[str, np.ndarray]) -> dict[str, float]:
-    """Returns the drifts by name."""
-    found = drift(arrays)
+def metrics(arrays: Mapping[str, np.ndarray]) -> dict[str, float]:
+    """Returns the drifts by metric name."""
+    drifts = drift(arrays)
     return {
-        f"activation_drift_{norm}_gain_{gain:g}": float(found[row, column])
+        f"activation_drift_{norm}_gain_{gain:g}": float(drifts[row, column])
         for row, norm in enumerate(arrays["norms"].tolist())
         for column, gain in enumerate(arrays["gains"].tolist())
     }

@@ -1,7 +1,7 @@
-"""Scaled dot-product attention in numbers, and what the scale is for.
+"""Scaled dot-product attention step by step, and the effect of the scale on the softmax.
 
-Vaswani et al. 2017, section 3.2.1: the dot of two random vectors of `d_k` numbers has a deviation
-of `sqrt(d_k)`, which pushes the softmax to where it has hardly any gradient; hence the division.
+Vaswani et al. 2017, section 3.2.1: the dot product of two random vectors of size `d_k` has a
+standard deviation of `sqrt(d_k)`. Unscaled, it saturates the softmax, whose gradient vanishes.
 """
 
 import functools
@@ -13,13 +13,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxlabs import keys
-from jaxlabs.analysis.toy_training import draw_params
+from jaxlabs.analysis.toy_training import init_params
 from jaxlabs.layers import masks
-from jaxlabs.layers.attention import attention_parts
+from jaxlabs.layers.attention import attention_output
 from jaxlabs.layers.multi_head_attention import MultiHeadAttention
 
-KEYS, DRAWS = 16, 256
-"""Keys that a query chooses among, and random queries with keys for each d_k."""
+KEYS, SAMPLES = 16, 256
+"""Keys per query, and random queries for each d_k."""
 
 STEP = {
     "query": "Q",
@@ -31,61 +31,61 @@ STEP = {
     "weights": "weights: softmax of the scaled scores",
     "output": "output: weights V",
 }
-"""What `scaled_dot_product` returns -> how it is called in print."""
+"""Key of the result of `scaled_dot_product` -> heading in the printed text."""
 
 
 def scaled_dot_product(seed: int, tokens: int = 4, head_dim: int = 8) -> dict[str, np.ndarray]:
-    """Attends once from random queries to random keys and values, by `attention_parts`.
+    """Computes attention from random queries to random keys and values.
 
     Returns:
       `query`, `key`, `value` and `output [tokens, head_dim]`; `raw_scores`, `scaled_scores`,
-      `raw_weights` (softmax of the raw ones) and `weights [tokens, tokens]`.
+      `raw_weights` (softmax of the raw scores) and `weights [tokens, tokens]`.
     """
     random = np.random.default_rng(seed)
     query, key, value = np.float32(random.standard_normal((3, 1, 1, tokens, head_dim)))
-    parts = attention_parts(jnp.asarray(query), jnp.asarray(key), jnp.asarray(value))
-    raw_scores = parts.scores * head_dim**0.5
-    found = {"query": query, "key": key, "value": value, "raw_scores": raw_scores}
-    found |= {"scaled_scores": parts.scores, "raw_weights": jax.nn.softmax(raw_scores, axis=-1)}
-    found |= {"weights": parts.weights, "output": parts.output}
-    return {name: np.asarray(array)[0, 0] for name, array in found.items()}
+    attended = attention_output(jnp.asarray(query), jnp.asarray(key), jnp.asarray(value))
+    raw_scores = attended.scores * head_dim**0.5
+    result = {"query": query, "key": key, "value": value, "raw_scores": raw_scores}
+    result |= {"scaled_scores": attended.scores, "raw_weights": jax.nn.softmax(raw_scores, axis=-1)}
+    result |= {"weights": attended.weights, "output": attended.output}
+    return {name: np.asarray(array)[0, 0] for name, array in result.items()}
 
 
 def scaling_study(dims: Sequence[int], seed: int) -> dict[str, np.ndarray]:
-    """Measures the softmax of raw and of scaled scores of random vectors against their size.
+    """Measures the softmax of raw and of scaled scores of random vectors against `d_k`.
 
     Returns:
-      `dims`; per kind "raw" and "scaled": `<kind>_entropy [dims]`, mean entropy of the weights in
-      nats, at most `log(KEYS)`; `<kind>_gradient [dims, 3]`, the 10 %, 50 % and 90 % quantiles of
-      the norm of the weights' gradient by the scores (Frobenius norm of the Jacobian).
+      `dims`; for each kind, "raw" and "scaled": `<kind>_entropy [dims]`, the mean entropy of the
+      weights in nats, at most `log(KEYS)`; `<kind>_gradient [dims, 3]`, the 10 %, 50 % and 90 %
+      quantiles of the Frobenius norm of the Jacobian of the weights with respect to the scores.
     """
     random = np.random.default_rng(seed)
-    query = np.float32(random.standard_normal((DRAWS, max(dims))))
-    key = np.float32(random.standard_normal((DRAWS, KEYS, max(dims))))
-    found: dict[str, Any] = {"dims": np.array(dims), "keys": KEYS}
+    query = np.float32(random.standard_normal((SAMPLES, max(dims))))
+    key = np.float32(random.standard_normal((SAMPLES, KEYS, max(dims))))
+    result: dict[str, Any] = {"dims": np.array(dims), "keys": KEYS}
     for kind in ("raw", "scaled"):
         entropies, norms = [], []
         for dim in dims:
             scores = np.einsum("nd,nkd->nk", query[:, :dim], key[..., :dim])
-            entropy, norm = sharpness(scores / dim**0.5 if kind == "scaled" else scores)
+            entropy, norm = softmax_sharpness(scores / dim**0.5 if kind == "scaled" else scores)
             entropies.append(np.mean(entropy))
             norms.append(np.quantile(norm, [0.1, 0.5, 0.9]))
-        found |= {f"{kind}_entropy": np.array(entropies), f"{kind}_gradient": np.array(norms)}
-    return found
+        result |= {f"{kind}_entropy": np.array(entropies), f"{kind}_gradient": np.array(norms)}
+    return result
 
 
-def figures(scaling: Mapping[str, np.ndarray]) -> dict[str, float]:
-    """Returns entropy and median gradient of `scaling_study` at the largest size, by name."""
-    found = {}
+def metrics(scaling: Mapping[str, np.ndarray]) -> dict[str, float]:
+    """Returns entropy and median gradient of `scaling_study` at the largest `d_k`, by name."""
+    result = {}
     for kind in ("raw", "scaled"):
-        found[f"{kind}_entropy_at_{scaling['dims'][-1]}"] = scaling[f"{kind}_entropy"][-1]
-        found[f"{kind}_gradient_at_{scaling['dims'][-1]}"] = scaling[f"{kind}_gradient"][-1, 1]
-    return found
+        result[f"{kind}_entropy_at_{scaling['dims'][-1]}"] = scaling[f"{kind}_entropy"][-1]
+        result[f"{kind}_gradient_at_{scaling['dims'][-1]}"] = scaling[f"{kind}_gradient"][-1, 1]
+    return result
 
 
 @jax.jit
-def sharpness(scores: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Returns entropy in nats and Jacobian norm of the softmax of `scores [draws, keys]`."""
+def softmax_sharpness(scores: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Returns entropy in nats and Jacobian norm of the softmax of `scores [samples, keys]`."""
     log_weights = jax.nn.log_softmax(scores, axis=-1)
     entropy = -jnp.sum(jnp.exp(log_weights) * log_weights, axis=-1)
     jacobian = jax.vmap(jax.jacrev(jax.nn.softmax))(scores)
@@ -95,14 +95,14 @@ def sharpness(scores: jax.Array) -> tuple[jax.Array, jax.Array]:
 def multi_head(
     x: np.ndarray, memory: np.ndarray, memory_weights: np.ndarray, num_heads: int, seed: int
 ) -> dict[str, np.ndarray]:
-    """Attends with random parameters from a sequence to itself, and to another one.
+    """Computes self-attention and cross-attention with random parameters.
 
     Args:
       x: [time, embed_dim], the queries, and the keys and values of self-attention.
       memory: [memory_time, embed_dim], the keys and values of cross-attention.
       memory_weights: [memory_time], 0 where the memory is padding.
-      heads: number of heads.
-      seed: of the parameters.
+      num_heads: number of heads.
+      seed: seed of the parameters.
 
     Returns:
       `self_weights [heads, time, time]`, `cross_weights [heads, time, memory_time]`, and the
@@ -110,26 +110,26 @@ def multi_head(
     """
     layer = MultiHeadAttention(embed_dim=x.shape[1], num_heads=num_heads, length=len(x))
     shapes = jax.eval_shape(layer.init, keys.root(0), x[None])["params"]
-    params = draw_params(shapes, seed)
-    found = {}
+    params = init_params(shapes, seed)
+    result = {}
     for kind, options in {
         "self": {},
         "cross": {"memory": memory[None], "mask": masks.padding(jnp.asarray(memory_weights)[None])},
     }.items():
         attend = functools.partial(layer.apply, mutable=["intermediates"])
         output, sown = jax.jit(attend)({"params": params}, x[None], **options)
-        found[f"{kind}_weights"] = np.asarray(sown["intermediates"]["weights"][0])[0]
-        found[f"{kind}_output"] = np.asarray(output)[0]
-    return found
+        result[f"{kind}_weights"] = np.asarray(sown["intermediates"]["weights"][0])[0]
+        result[f"{kind}_output"] = np.asarray(output)[0]
+    return result
 
 
-def in_words(found: Mapping[str, np.ndarray], names: Mapping[str, str]) -> str:
-    """Returns matrices as text, each below its name and shape; `names` maps keys to headings."""
-    parts = []
-    for key, heading in names.items():
-        array = np.asarray(found[key])
+def format_arrays(arrays: Mapping[str, np.ndarray], headings: Mapping[str, str]) -> str:
+    """Returns arrays as text, each below its heading and shape; `headings` is by key."""
+    blocks = []
+    for key, heading in headings.items():
+        array = np.asarray(arrays[key])
         shape = " x ".join(map(str, array.shape))
-        shown = np.array2string(
+        values = np.array2string(
             array,
             precision=3,
             suppress_small=True,
@@ -137,5 +137,5 @@ def in_words(found: Mapping[str, np.ndarray], names: Mapping[str, str]) -> str:
             max_line_width=96,
             threshold=600,
         )
-        parts.append(f"{heading} [{shape}]\n{shown}")
-    return "\n\n".join(parts)
+        blocks.append(f"{heading} [{shape}]\n{values}")
+    return "\n\n".join(blocks)

@@ -1,7 +1,7 @@
-"""Does depth train? Transformer stacks with and without residual connections and LayerNorm.
+"""Trainability of deep Transformer stacks with and without residual connections and LayerNorm.
 
-The task is to say a row of symbols backwards, which one layer of attention can do: depth is not
-needed, it is only in the way of the gradient.
+The task is to reverse a sequence of symbols. One attention layer can solve it, so additional depth
+only makes the gradient harder to propagate.
 """
 
 import functools
@@ -16,16 +16,16 @@ import optax
 from jax import lax
 
 from jaxlabs import keys
-from jaxlabs.analysis.toy_training import draw_params, fit
+from jaxlabs.analysis.toy_training import fit, init_params
 from jaxlabs.layers.feed_forward import FeedForward
 from jaxlabs.layers.multi_head_attention import MultiHeadAttention
 from jaxlabs.layers.normalization import build_norm
 from jaxlabs.losses.cross_entropy import cross_entropy
 
 SYMBOLS, LENGTH, BATCH = 8, 6, 16
-WIDTH, HEADS, FFN_WIDTH = 16, 2, 32
-RATES = (1e-3, 8e-3)
-"""Peak learning rates that every variant tries at every depth."""
+EMBED_DIM, NUM_HEADS, MLP_DIM = 16, 2, 32
+LEARNING_RATES = (1e-3, 8e-3)
+"""Peak learning rates; every variant is trained with each of them at every depth."""
 
 VARIANTS = {
     "residual + LayerNorm": (True, True),
@@ -36,19 +36,19 @@ VARIANTS = {
 """Name -> (has residual connections, has LayerNorm)."""
 
 Progress = Callable[[Sequence[Any], str], Iterable[Any]]
-"""`(what is gone through, its name) -> the same`, which shows how far it has come."""
+"""`(items, name) -> items`; shows the progress of an iteration."""
 
 
 class Block(nn.Module):
-    """The pre-norm `EncoderBlock`, whose residual connections and norms can be switched off.
+    """A pre-norm `EncoderBlock` whose residual connections and norms can be switched off.
 
-    The switches are arrays, so that one compiled program serves all variants.
+    The switches are arrays, so one compiled function serves all variants.
     """
 
     def setup(self):
         self.attention_norm, self.ffn_norm = build_norm("layernorm"), build_norm("layernorm")
-        self.attention = MultiHeadAttention(embed_dim=WIDTH, num_heads=HEADS, length=LENGTH)
-        self.ffn = FeedForward(FFN_WIDTH)
+        self.attention = MultiHeadAttention(embed_dim=EMBED_DIM, num_heads=NUM_HEADS, length=LENGTH)
+        self.ffn = FeedForward(MLP_DIM)
 
     def __call__(self, x: jax.Array, residual: jax.Array, normed: jax.Array) -> jax.Array:
         """Returns `[batch, time, embed_dim]`; `residual` and `normed` are booleans `[]`."""
@@ -59,24 +59,24 @@ class Block(nn.Module):
 def depth_study(
     depths: Sequence[int], seeds: Sequence[int], steps: int, progress: Progress
 ) -> dict[str, np.ndarray]:
-    """Trains every variant at every depth, and every rate of RATES, from several seeds.
+    """Trains every variant at every depth and every rate of LEARNING_RATES, from several seeds.
 
     Args:
-      depths: numbers of blocks, in rising order.
-      seeds: of the runs of each kind.
-      steps: of training, each on `BATCH` fresh sequences.
-      progress: goes through the depths.
+      depths: numbers of blocks, ascending.
+      seeds: seeds of the runs of each variant.
+      steps: number of training steps, each on `BATCH` new sequences.
+      progress: progress bar over the depths.
 
     Returns:
-      `depths`; `variants`, their names; `final_loss [variant, depth, seed]`, nats per symbol, mean
-      of the last tenth of the steps, at the rate with the best mean; `gradient_norm` likewise, of
-      the first block before training; `chance`, the loss of a guess.
+      `depths`; `variants`, their names; `final_loss [variant, depth, seed]` in nats per symbol, the
+      mean over the last tenth of the steps at the best learning rate; `gradient_norm [variant,
+      depth, seed]` of the first block before training; `chance`, the loss of a uniform guess.
     """
     models = [
-        (place, np.uint32(seed), residual, normed, np.float32(rate))
-        for rate in RATES
+        (index, np.uint32(seed), residual, normed, np.float32(rate))
+        for rate in LEARNING_RATES
         for residual, normed in VARIANTS.values()
-        for place, seed in enumerate(seeds)
+        for index, seed in enumerate(seeds)
     ]
     kinds = tuple(np.array(column) for column in zip(*models, strict=True))
     starts = [initial_params(seed, max(depths)) for seed in seeds]
@@ -84,7 +84,7 @@ def depth_study(
     losses, norms = [], []
     for depth in progress(depths, "depth"):
         loss, norm = _train(params, depth, kinds, steps=steps)
-        shape = (len(RATES), len(VARIANTS), len(seeds))
+        shape = (len(LEARNING_RATES), len(VARIANTS), len(seeds))
         losses.append(_best_rate(np.asarray(loss).reshape(shape)))
         norms.append(np.asarray(norm).reshape(shape)[0])
     return {
@@ -96,46 +96,50 @@ def depth_study(
     }
 
 
-def figures(found: Mapping[str, np.ndarray]) -> dict[str, float]:
+def metrics(arrays: Mapping[str, np.ndarray]) -> dict[str, float]:
     """Returns medians over seeds of `depth_study` at its largest depth, by name."""
     named = {}
-    for index, variant in enumerate(found["variants"].tolist()):
-        place = f"{variant.replace('+', 'and').replace(' ', '_').lower()}_{found['depths'][-1]}"
+    for index, variant in enumerate(arrays["variants"].tolist()):
+        suffix = f"{variant.replace('+', 'and').replace(' ', '_').lower()}_{arrays['depths'][-1]}"
         for name in ("final_loss", "gradient_norm"):
-            named[f"{name}_{place}_blocks"] = np.median(found[name][index, -1])
+            named[f"{name}_{suffix}_blocks"] = np.median(arrays[name][index, -1])
     return named
 
 
 def initial_params(seed: int, depth: int) -> Any:
-    """Returns embeddings, the head, and `depth` blocks whose leaves are stacked in front."""
-    x = jnp.zeros((1, LENGTH, WIDTH))
+    """Returns embeddings, output kernel, and `depth` blocks with leaves `[depth, ...]`."""
+    x = jnp.zeros((1, LENGTH, EMBED_DIM))
     block = jax.eval_shape(Block().init, keys.root(0), x, True, True)["params"]
     blocks = jax.tree.map(
         lambda leaf: jax.ShapeDtypeStruct((depth, *leaf.shape), leaf.dtype), block
     )
-    others = {"embedding": (SYMBOLS, WIDTH), "place": (LENGTH, WIDTH), "kernel": (WIDTH, SYMBOLS)}
+    others = {
+        "embedding": (SYMBOLS, EMBED_DIM),
+        "position_embedding": (LENGTH, EMBED_DIM),
+        "kernel": (EMBED_DIM, SYMBOLS),
+    }
     shapes = {name: jax.ShapeDtypeStruct(shape, jnp.float32) for name, shape in others.items()}
-    return draw_params(shapes | {"blocks": blocks}, seed)
+    return init_params(shapes | {"blocks": blocks}, seed)
 
 
 def reversal_loss(
     params: Any, key: jax.Array, depth: jax.Array, residual: jax.Array, normed: jax.Array
 ) -> jax.Array:
-    """Returns the mean cross-entropy `[]` of saying random symbols backwards, in nats.
+    """Returns the mean cross-entropy `[]` of reversing random symbols, in nats.
 
     Args:
       params: from `initial_params`.
-      key: draws the symbols.
-      depth: how many of the blocks are used, from the first on.
+      key: PRNG key of the symbols.
+      depth: number of blocks that are applied, counted from the first.
       residual: whether blocks have residual connections.
-      normed: whether they have LayerNorm.
+      normed: whether blocks have LayerNorm.
     """
     symbols = jax.random.randint(key, (BATCH, LENGTH), 0, SYMBOLS, jnp.int32)
-    x = params["embedding"][symbols] + params["place"][None]
+    x = params["embedding"][symbols] + params["position_embedding"][None]
 
     def step(x, numbered):
         index, block = numbered
-        # A branch, and not a choice between results: blocks past the depth take no time.
+        # `lax.cond` and not `jnp.where`: blocks beyond the depth are not computed.
         apply = lambda x: Block().apply({"params": block}, x, residual, normed)  # noqa: E731
         return lax.cond(index < depth, apply, lambda x: x, x), None
 
@@ -148,32 +152,37 @@ def reversal_loss(
 def _train(
     params: Any, depth: jax.Array, kinds: tuple[jax.Array, ...], *, steps: int
 ) -> tuple[jax.Array, jax.Array]:
-    """Returns final losses and norms of the first gradient of the first block, both `[models]`.
+    """Returns final losses, and norms of the first block's first gradient, both `[models]`.
 
     Args:
-      params: of every seed, stacked in front.
-      depth: [], of all models.
-      kinds: place among the seeds, seed, residual, normed and learning rate, each `[models]`.
-      steps: of training.
+      params: initial parameters, `[seed, ...]`.
+      depth: number of blocks `[]` of all models.
+      kinds: index of the seed, seed, residual, normed and learning rate, each `[models]`.
+      steps: number of training steps.
     """
 
     def train(kind: tuple[jax.Array, ...]) -> tuple[jax.Array, jax.Array]:
-        place, seed, residual, normed, rate = kind
+        index, seed, residual, normed, rate = kind
         loss = functools.partial(reversal_loss, depth=depth, residual=residual, normed=normed)
-        start = jax.tree.map(lambda leaf: leaf[place], params)
+        start = jax.tree.map(lambda leaf: leaf[index], params)
         _, losses, norms = fit(
-            loss, start, keys.stream(seed, "data"), steps=steps, learning_rate=rate, watch=first
+            loss,
+            start,
+            keys.stream(seed, "data"),
+            steps=steps,
+            learning_rate=rate,
+            grad_metric=norm_of_first,
         )
         return jnp.mean(losses[-max(steps // 10, 1) :]), norms[0]
 
-    def first(gradient: Any) -> jax.Array:
+    def norm_of_first(gradient: Any) -> jax.Array:
         return optax.tree.norm(jax.tree.map(lambda leaf: leaf[0], gradient["blocks"]))
 
-    # One after the other, so that the branch of `reversal_loss` stays one.
+    # `lax.map` and not `vmap`, which would turn the `lax.cond` of `reversal_loss` into a select.
     return lax.map(train, kinds)
 
 
 def _best_rate(losses: np.ndarray) -> np.ndarray:
-    """Returns `[variant, seed]` of the best rate of each variant, from `[rate, variant, seed]`."""
+    """Returns the losses `[variant, seed]` at each best rate, from `[rate, variant, seed]`."""
     best = np.nan_to_num(losses.mean(axis=-1), nan=np.inf).argmin(axis=0)
     return losses[best, np.arange(losses.shape[1])]

@@ -1,9 +1,9 @@
-"""What are many heads for? One head against several at equal parameters, on several look-ups.
+"""One attention head against several with equal parameters, on a copy task with several offsets.
 
-Every position has to name the symbols that stand OFFSETS places before it. One layer of attention
-answers, read out linearly. A head makes one weighted mean of the values, so one head can only mix
-what it looks up; several heads can each fetch one symbol. The number of parameters is the same for
-any number of heads, which are `WIDTH / heads` wide.
+Every position has to predict the symbols OFFSETS positions earlier, with one attention layer and a
+linear output. A head returns one weighted mean of the values, so a single head can only average
+over the offsets, while several heads can each attend to one. Heads have size `EMBED_DIM /
+num_heads`, so the number of parameters does not depend on the number of heads.
 """
 
 import functools
@@ -15,39 +15,38 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxlabs import keys
-from jaxlabs.analysis.toy_training import draw_params, fit
+from jaxlabs.analysis.toy_training import fit, init_params
 from jaxlabs.layers import masks
 from jaxlabs.layers.multi_head_attention import MultiHeadAttention
 from jaxlabs.losses.cross_entropy import cross_entropy
 
-SYMBOLS, LENGTH, BATCH, WIDTH = 8, 16, 16, 32
+SYMBOLS, LENGTH, BATCH, EMBED_DIM = 8, 16, 16, 32
 OFFSETS = (1, 3, 5)
 LEARNING_RATE = 1e-2
-MEASURED = 256
-"""Sequences that trained models are measured on."""
+EVAL_SEQUENCES = 256
 
 Progress = Callable[[Sequence[Any], str], Iterable[Any]]
-"""`(what is gone through, its name) -> the same`, which shows how far it has come."""
+"""`(items, name) -> items`; shows the progress of an iteration."""
 
 
 def heads_study(
     heads: Sequence[int], seeds: Sequence[int], steps: int, progress: Progress
 ) -> dict[str, np.ndarray]:
-    """Trains one layer of attention with every number of heads from several seeds.
+    """Trains one attention layer with every number of heads, from several seeds.
 
     Args:
-      heads: numbers of heads; each divides WIDTH.
-      seeds: of the models of each kind.
-      steps: of training, each on BATCH fresh sequences.
-      progress: goes through the numbers of heads.
+      heads: numbers of heads; each divides EMBED_DIM.
+      seeds: seeds of the models of each kind.
+      steps: number of training steps, each on BATCH new sequences.
+      progress: progress bar over the numbers of heads.
 
     Returns:
-      `heads`; `offsets`; `parameters [heads]`; `chance`, the loss of a guess; `loss [heads, seed]`,
-      nats per look-up; and per number of heads h, with look-ups and offsets last: `profiles_<h>
-      [seed, head, offset]` and `costs_<h> [seed, head, lookup]`, see `offset_profiles` and
-      `removal_costs`; `specialization [heads, seed]`, the mean over heads of `specialization`.
+      `heads`; `offsets`; `parameters [heads]`; `chance`, the loss of a uniform guess; `loss [heads,
+      seed]` in nats per symbol; for each number of heads h `profiles_<h> [seed, head, offset]` and
+      `costs_<h> [seed, head, lookup]`, see `offset_profiles` and `ablation_costs`;
+      `specialization [heads, seed]`, the mean over heads of `specialization`.
     """
-    found = {"heads": np.array(heads), "offsets": np.array(OFFSETS), "chance": np.log(SYMBOLS)}
+    result = {"heads": np.array(heads), "offsets": np.array(OFFSETS), "chance": np.log(SYMBOLS)}
     losses, scores, sizes = [], [], []
     for count in progress(heads, "heads"):
         starts = [initial_params(seed, count) for seed in seeds]
@@ -58,46 +57,46 @@ def heads_study(
         losses.append(loss)
         scores.append(specialization(np.asarray(profiles)).mean(axis=-1))
         sizes.append(sum(leaf.size for leaf in jax.tree.leaves(starts[0])))
-        found |= {f"profiles_{count}": np.asarray(profiles), f"costs_{count}": np.asarray(costs)}
-    return found | {
+        result |= {f"profiles_{count}": np.asarray(profiles), f"costs_{count}": np.asarray(costs)}
+    return result | {
         "loss": np.stack(losses),
         "specialization": np.stack(scores),
         "parameters": np.array(sizes),
     }
 
 
-def figures(found: Mapping[str, np.ndarray]) -> dict[str, float]:
+def metrics(arrays: Mapping[str, np.ndarray]) -> dict[str, float]:
     """Returns means over seeds of `heads_study` for every number of heads, by name."""
     return {
-        f"{name}_of_{count}_heads": found[key][index].mean()
+        f"{name}_of_{count}_heads": arrays[key][index].mean()
         for name, key in (("lookup_loss", "loss"), ("specialization", "specialization"))
-        for index, count in enumerate(found["heads"])
+        for index, count in enumerate(arrays["heads"])
     }
 
 
 def initial_params(seed: int, num_heads: int) -> Any:
-    """Returns symbol and place vectors, the attention's parameters and the read-out kernel."""
+    """Returns symbol and position embeddings, attention parameters and the output kernel."""
     attention = jax.eval_shape(
-        _attention(num_heads).init, keys.root(0), jnp.zeros((1, LENGTH, WIDTH))
+        _attention(num_heads).init, keys.root(0), jnp.zeros((1, LENGTH, EMBED_DIM))
     )["params"]
     others = {
-        "embedding": (SYMBOLS, WIDTH),
-        "place": (LENGTH, WIDTH),
-        "kernel": (WIDTH, len(OFFSETS) * SYMBOLS),
+        "embedding": (SYMBOLS, EMBED_DIM),
+        "position_embedding": (LENGTH, EMBED_DIM),
+        "kernel": (EMBED_DIM, len(OFFSETS) * SYMBOLS),
     }
     shapes = {name: jax.ShapeDtypeStruct(shape, jnp.float32) for name, shape in others.items()}
-    return draw_params(shapes | {"attention": attention}, seed)
+    return init_params(shapes | {"attention": attention}, seed)
 
 
 def offset_profiles(weights: jax.Array) -> jax.Array:
-    """Returns the mean weight that heads give to what stands so many places before the query.
+    """Returns the mean attention weight of each head by the offset from query to key.
 
     Args:
       weights: [batch, heads, time, time], causal.
 
     Returns:
-      [heads, offset] for offsets from 0 to `max(OFFSETS) + 1`, mean over the batch and over those
-      queries that have all these offsets before them.
+      [heads, offset] for offsets 0 to `max(OFFSETS) + 1`, the mean over the batch and over the
+      queries for which all these offsets lie inside the sequence.
     """
     offsets = range(max(OFFSETS) + 2)
     first = len(offsets) - 1
@@ -106,10 +105,10 @@ def offset_profiles(weights: jax.Array) -> jax.Array:
 
 
 def specialization(profiles: np.ndarray) -> np.ndarray:
-    """Tells how far heads keep to one offset: 1 for one alone, 0 for all offsets alike.
+    """Returns `1 - entropy / log(offsets)` `[...]` of normalized profiles `[..., offset]`.
 
-    It is `1 - entropy / log(offsets)` of the profile as a distribution, from `[..., offset]` to
-    `[...]`. Weight outside of the profile's offsets is left out.
+    It is 1 for a head that attends to one offset and 0 for a head that attends to all equally.
+    Weight outside of the profile's offsets is not counted.
     """
     shares = profiles / profiles.sum(axis=-1, keepdims=True)
     entropy = -np.sum(shares * np.log(np.maximum(shares, np.finfo(shares.dtype).tiny)), axis=-1)
@@ -117,16 +116,16 @@ def specialization(profiles: np.ndarray) -> np.ndarray:
 
 
 def lookup_losses(params: Any, num_heads: int, symbols: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Returns the mean loss of each look-up `[offset]`, in nats, and the attention weights.
+    """Returns the mean loss `[offset]` of each offset, in nats, and the attention weights.
 
-    Only positions that have all OFFSETS before them count.
+    Only positions for which all OFFSETS lie inside the sequence count.
 
     Args:
       params: from `initial_params`.
-      heads: number of heads.
-      symbols: [batch, time] below SYMBOLS.
+      num_heads: number of heads.
+      symbols: [batch, time] integers below SYMBOLS.
     """
-    x = params["embedding"][symbols] + params["place"][None]
+    x = params["embedding"][symbols] + params["position_embedding"][None]
     x, sown = _attention(num_heads).apply(
         {"params": params["attention"]}, x, masks.causal(LENGTH), mutable=["intermediates"]
     )
@@ -137,17 +136,17 @@ def lookup_losses(params: Any, num_heads: int, symbols: jax.Array) -> tuple[jax.
     return losses.mean(axis=(0, 1)), sown["intermediates"]["weights"][0]
 
 
-def removal_costs(params: Any, num_heads: int, symbols: jax.Array) -> jax.Array:
-    """Returns by how much each look-up's loss rises when a head is silenced, `[head, lookup]`."""
-    whole, _ = lookup_losses(params, num_heads, symbols)
+def ablation_costs(params: Any, num_heads: int, symbols: jax.Array) -> jax.Array:
+    """Returns the increase `[head, lookup]` of each offset's loss when a head is ablated."""
+    intact, _ = lookup_losses(params, num_heads, symbols)
     kernel = params["attention"]["out"]["kernel"]
-    rows = jnp.arange(WIDTH) // (WIDTH // num_heads)  # which head writes which row's input
+    rows = jnp.arange(EMBED_DIM) // (EMBED_DIM // num_heads)  # head of each input row
 
     def without(head: jax.Array) -> jax.Array:
-        silenced = jnp.where((rows == head)[:, None], 0, kernel)
-        out = params["attention"]["out"] | {"kernel": silenced}
+        ablated = jnp.where((rows == head)[:, None], 0, kernel)
+        out = params["attention"]["out"] | {"kernel": ablated}
         attention = params["attention"] | {"out": out}
-        return lookup_losses(params | {"attention": attention}, num_heads, symbols)[0] - whole
+        return lookup_losses(params | {"attention": attention}, num_heads, symbols)[0] - intact
 
     return jax.vmap(without)(jnp.arange(num_heads))
 
@@ -156,23 +155,23 @@ def removal_costs(params: Any, num_heads: int, symbols: jax.Array) -> jax.Array:
 def _train(
     params: Any, seeds: jax.Array, *, num_heads: int, steps: int
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Returns loss `[seed]`, offset profiles and removal costs of trained models, on new data."""
+    """Returns loss `[seed]`, offset profiles and ablation costs of trained models on new data."""
 
     def train(params: Any, seed: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-        def draw(key: jax.Array, count: int) -> jax.Array:
+        def sample(key: jax.Array, count: int) -> jax.Array:
             return jax.random.randint(key, (count, LENGTH), 0, SYMBOLS, jnp.int32)
 
         def loss(params: Any, key: jax.Array) -> jax.Array:
-            return lookup_losses(params, num_heads, draw(key, BATCH))[0].mean()
+            return lookup_losses(params, num_heads, sample(key, BATCH))[0].mean()
 
         key = keys.stream(seed, "data")
         params, _, _ = fit(loss, params, key, steps=steps, learning_rate=LEARNING_RATE)
-        symbols = draw(keys.stream(seed, "measure"), MEASURED)
+        symbols = sample(keys.stream(seed, "measure"), EVAL_SEQUENCES)
         losses, weights = lookup_losses(params, num_heads, symbols)
-        return losses.mean(), offset_profiles(weights), removal_costs(params, num_heads, symbols)
+        return losses.mean(), offset_profiles(weights), ablation_costs(params, num_heads, symbols)
 
     return jax.vmap(train)(params, seeds)
 
 
 def _attention(num_heads: int) -> MultiHeadAttention:
-    return MultiHeadAttention(embed_dim=WIDTH, num_heads=num_heads, length=LENGTH)
+    return MultiHeadAttention(embed_dim=EMBED_DIM, num_heads=num_heads, length=LENGTH)

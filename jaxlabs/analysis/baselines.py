@@ -1,10 +1,10 @@
-"""What a text gives away without a neural network: n-gram losses and entropies, in nats a token."""
+"""Baselines of language models: n-gram losses and empirical entropies, in nats per token."""
 
 import math
 
 import numpy as np
 
-# Absolute discounting needs something to give to unseen tokens even when no count is 1.
+# Absolute discounting needs a positive discount even if no count is 1.
 DISCOUNT_WITHOUT_SINGLETONS = 0.5
 
 
@@ -14,10 +14,10 @@ def ngram_baselines(
     """Returns held-out losses by model name: "uniform", "unigram", "bigram" and "5-gram".
 
     Args:
-      train_tokens: `[length]` integers below `vocabulary_size`, where the counts come from.
-      held_out_tokens: `[held_out]` tokens that are scored, every one of them; the first few have
-        shorter contexts. At least one.
-      vocabulary_size: all tokens that could occur, seen or not.
+      train_tokens: `[length]` integers below `vocabulary_size` that are counted.
+      held_out_tokens: `[held_out]` tokens that are scored, at least one; the first ones have
+        shorter contexts.
+      vocabulary_size: number of possible tokens, seen or unseen.
 
     Returns:
       The mean negative log-probability over the held-out tokens, in nats.
@@ -32,38 +32,38 @@ def ngram_baselines(
 def ngram_probabilities(
     train_tokens: np.ndarray, held_out_tokens: np.ndarray, vocabulary_size: int, order: int
 ) -> np.ndarray:
-    """Returns what an n-gram model gives each held-out token after those before it, `[held_out]`.
+    """Returns the n-gram probability `[held_out]` of each held-out token given its context.
 
     Interpolated Kneser-Ney smoothing (Chen and Goodman 1999, "An empirical study of smoothing
     techniques for language modeling", equation 24), with one discount for each order:
 
         P(w | h) = (max(c(hw) - D, 0) + D * followers(h) * P(w | h')) / c(h)
 
-    where h' is h without its oldest token, c counts occurrences at the highest order and, below
-    it, different tokens in front (so that a token known from one phrase only is not expected
-    everywhere), and D = n1 / (n1 + 2 n2) from how many n-grams are counted once and twice (Ney et
-    al. 1994). The recursion ends at the uniform distribution. An unknown h leaves it to h'.
+    where h' is h without its oldest token, c is the count at the highest order and the continuation
+    count (the number of different preceding tokens) at lower orders, and D = n1 / (n1 + 2 n2) with
+    the numbers of n-grams that are counted once and twice (Ney et al. 1994). The recursion ends at
+    the uniform distribution. An unseen h backs off to h'.
 
     Args:
       train_tokens: as in `ngram_baselines`.
       held_out_tokens: as in `ngram_baselines`.
       vocabulary_size: as in `ngram_baselines`.
-      order: >= 1, tokens of an n-gram, the predicted one included.
+      order: >= 1, tokens of an n-gram including the predicted token.
     """
     split = len(train_tokens)
     tokens = np.concatenate([train_tokens, held_out_tokens]).astype(np.int64)
-    grams = _number_ngrams(tokens, vocabulary_size, order)
+    grams = _ngram_ids(tokens, vocabulary_size, order)
 
     probabilities = np.full(len(held_out_tokens), 1.0 / vocabulary_size)
     for n in range(1, order + 1):
         gram, context = grams[n], _previous(grams[n - 1])
-        # An n-gram belongs to the training text when it ends inside it and does not start before.
+        # An n-gram belongs to the training text if all of it lies inside.
         counts = np.bincount(gram[n - 1 : split], minlength=gram.max() + 1)
         if n < order:
-            longer = np.bincount(grams[n + 1][n:split], minlength=grams[n + 1].max() + 1)
-            suffix = np.zeros(len(longer), np.int64)
+            higher = np.bincount(grams[n + 1][n:split], minlength=grams[n + 1].max() + 1)
+            suffix = np.zeros(len(higher), np.int64)
             suffix[grams[n + 1][n:]] = gram[n:]
-            counts = np.bincount(suffix[longer > 0], minlength=len(counts))
+            counts = np.bincount(suffix[higher > 0], minlength=len(counts))
         context_of = np.zeros(len(counts), np.int64)
         context_of[gram[n - 1 :]] = context[n - 1 :]
         contexts = grams[n - 1].max() + 1
@@ -73,22 +73,22 @@ def ngram_probabilities(
         once, twice = (counts == 1).sum(), (counts == 2).sum()
         discount = once / (once + 2 * twice) if once else DISCOUNT_WITHOUT_SINGLETONS
 
-        # Tokens of the held-out text that have n - 1 others before them there.
+        # Held-out tokens with n - 1 preceding held-out tokens.
         scored = slice(split + n - 1, None)
-        shorter = probabilities[n - 1 :]
+        lower_order = probabilities[n - 1 :]
         in_context = context_counts[context[scored]]
         own = np.maximum(counts[gram[scored]] - discount, 0)
-        rest = discount * followers[context[scored]] * shorter
+        rest = discount * followers[context[scored]] * lower_order
         known = in_context > 0
-        shorter[known] = (own[known] + rest[known]) / in_context[known]
+        lower_order[known] = (own[known] + rest[known]) / in_context[known]
     return probabilities
 
 
 def empirical_entropies(tokens: np.ndarray) -> dict[str, float]:
-    """Returns the entropies of the tokens' own frequencies, in nats.
+    """Returns the empirical entropies of a text, in nats.
 
-    "unigram_entropy" is that of one token, "bigram_entropy" that of a token given the one before.
-    No model of that order without knowledge from outside can have a lower loss on this very text.
+    "unigram_entropy" is the entropy of a token, "bigram_entropy" the conditional entropy of a token
+    given the previous one. No fixed unigram or bigram model has a lower loss on this text.
     """
     tokens = np.asarray(tokens).astype(np.int64)
     pairs = tokens[:-1] * (tokens.max() + 1) + tokens[1:]
@@ -104,11 +104,11 @@ def _entropy(values: np.ndarray) -> float:
     return float(-(shares * np.log(shares)).sum())
 
 
-def _number_ngrams(tokens: np.ndarray, vocabulary_size: int, order: int) -> list[np.ndarray]:
-    """Returns for n = 0..order the number `[length]` of the n-gram that ends at each token.
+def _ngram_ids(tokens: np.ndarray, vocabulary_size: int, order: int) -> list[np.ndarray]:
+    """Returns for n = 0..order the id `[length]` of the n-gram that ends at each token.
 
-    Equal n-grams have equal numbers, counted from 0. The first n - 1 numbers mean nothing. They
-    are renumbered from order to order, so that no vocabulary or order overflows an integer.
+    Equal n-grams have equal ids, counted from 0. The first n - 1 ids are meaningless. Ids are
+    compacted at each order, so no vocabulary size or order overflows an integer.
     """
     grams = [np.zeros(len(tokens), np.int64)]
     for _ in range(order):

@@ -1,4 +1,4 @@
-"""How far the statistics of a mini-batch are from those of all pictures, and what that costs."""
+"""Error of mini-batch statistics relative to those of the whole set, and its effect on accuracy."""
 
 import functools
 from collections.abc import Mapping
@@ -17,47 +17,49 @@ from jaxlabs.training.state import TrainState
 def study(
     state: TrainState, train: Examples, test: Examples, *, batch_size: int, seed: int
 ) -> dict[str, np.ndarray]:
-    """Measures a trained network with batch norms.
+    """Measures the noise of the batch statistics of a trained network with batch norm.
 
     Args:
-      state: the network's.
-      train: pictures whose statistics are taken: of all at once, of mini-batches of them.
-      test: pictures that are classified by the statistics of the batch that they come in.
-      batch_size: the one that training used.
-      seed: shuffles both sets.
+      state: state of the trained network.
+      train: images whose statistics are computed, of the whole set and of mini-batches.
+      test: images that are classified with the statistics of their own batch.
+      batch_size: batch size of training.
+      seed: seed of the shuffling of both sets.
 
     Returns:
-      `sizes [size]`, pictures in a batch, so that each set has at least two; `batch_size`;
-      `pictures`, how many are all. `mean_error [layer, size]`, distance of a batch's means from
-      those of all pictures, in deviations of the unit, root mean square over units and batches;
-      `variance_error [layer, size]`, likewise of the unbiased variance, as a share of the unit's;
-      `running_mean_error` and `running_variance_error [layer]`, of the statistics that training has
-      kept; `accuracy [size]` on test pictures by the statistics of their batch, `running_accuracy
-      []` by the kept ones.
+      `sizes [size]`, batch sizes for which each set has at least two batches; `batch_size`;
+      `num_images`, size of the training set; `mean_error [layer, size]`, difference of batch mean
+      and mean of the whole set in standard deviations of the unit, root mean square over units and
+      batches; `variance_error [layer, size]`, relative difference of the unbiased variances;
+      `running_mean_error` and `running_variance_error [layer]`, those of the running statistics;
+      `accuracy [size]` on test images with batch statistics, `running_accuracy []` with the running
+      statistics.
     """
     sizes = [4**power for power in range(1, 9) if 2 * 4**power <= min(train.count, test.count)]
     random = np.random.default_rng(seed)
     train_images, _ = _shuffled(train, random)
     test_images, labels = _shuffled(test, random)
-    layers = _inputs_of_norms(state, train_images)
+    layers = _norm_inputs(state, train_images)
     running = [
-        (np.asarray(kept["norm"]["mean"]), np.asarray(kept["norm"]["variance"]))
-        for kept in (state.batch_stats[f"hidden_{number}"] for number in range(len(layers)))
+        (np.asarray(stats["norm"]["mean"]), np.asarray(stats["norm"]["variance"]))
+        for stats in (state.batch_stats[f"hidden_{number}"] for number in range(len(layers)))
     ]
-    errors = [[_errors(z, _grouped(z, size)) for size in sizes] for z in layers]
+    errors = [[_errors(z, _batch_statistics(z, size)) for size in sizes] for z in layers]
     mean_error, variance_error = np.moveaxis(np.array(errors), -1, 0)
-    kept = [_errors(z, kept) for z, kept in zip(layers, running, strict=True)]
-    running_mean_error, running_variance_error = np.array(kept).T
+    running_errors = [_errors(z, stats) for z, stats in zip(layers, running, strict=True)]
+    running_mean_error, running_variance_error = np.array(running_errors).T
     variables = state.variables(state.params)
     accuracy = [
-        float(_accuracy(state.model, variables, _cut(test_images, size), _cut(labels, size)))
+        float(
+            _accuracy(state.model, variables, _batched(test_images, size), _batched(labels, size))
+        )
         for size in sizes
     ]
     logits = state.model.apply(variables, to_float(test_images))
     return {
         "sizes": np.array(sizes),
         "batch_size": np.array(batch_size),
-        "pictures": np.array(train.count),
+        "num_images": np.array(train.count),
         "mean_error": mean_error,
         "variance_error": variance_error,
         "running_mean_error": running_mean_error,
@@ -67,12 +69,12 @@ def study(
     }
 
 
-def figures(arrays: Mapping[str, np.ndarray]) -> dict[str, float]:
-    """Returns the errors at the size nearest to that of training, and the accuracies."""
+def metrics(arrays: Mapping[str, np.ndarray]) -> dict[str, float]:
+    """Returns errors at the size nearest to the training batch size, and accuracies, by name."""
     sizes = arrays["sizes"]
-    at = int(np.argmin(np.abs(np.log(sizes / arrays["batch_size"]))))
+    nearest = int(np.argmin(np.abs(np.log(sizes / arrays["batch_size"]))))
     named = {
-        f"{name}_at_{sizes[at]}": arrays[name][:, at].mean()
+        f"{name}_at_{sizes[nearest]}": arrays[name][:, nearest].mean()
         for name in ("mean_error", "variance_error")
     }
     named |= {
@@ -86,19 +88,19 @@ def figures(arrays: Mapping[str, np.ndarray]) -> dict[str, float]:
     return {name: float(value) for name, value in named.items()}
 
 
-def _shuffled(pictures: Examples, random: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    order = random.permutation(pictures.count)
-    return tuple(np.asarray(pictures.arrays[name])[order] for name in ("images", "labels"))
+def _shuffled(examples: Examples, random: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    order = random.permutation(examples.count)
+    return tuple(np.asarray(examples.arrays[name])[order] for name in ("images", "labels"))
 
 
-def _cut(array: np.ndarray, size: int) -> np.ndarray:
-    """Returns `[batch, size, ...]` of `[count, ...]`; what does not fill a batch is left out."""
+def _batched(array: np.ndarray, size: int) -> np.ndarray:
+    """Returns `[batch, size, ...]` of `[count, ...]`; drops an incomplete last batch."""
     count = len(array) // size
     return array[: count * size].reshape(count, size, *array.shape[1:])
 
 
-def _inputs_of_norms(state: TrainState, images: np.ndarray) -> list[np.ndarray]:
-    """Returns what goes into each norm, `[count, values, units]`, all pictures being one batch."""
+def _norm_inputs(state: TrainState, images: np.ndarray) -> list[np.ndarray]:
+    """Returns the inputs `[count, positions, units]` of each norm, with all images as one batch."""
     _, sown = state.model.apply(
         state.variables(state.params),
         to_float(images),
@@ -112,18 +114,18 @@ def _inputs_of_norms(state: TrainState, images: np.ndarray) -> list[np.ndarray]:
     return [np.float64(z).reshape(len(z), -1, z.shape[-1]) for z in layers]
 
 
-def _grouped(z: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Returns means and unbiased variances `[batch, units]` of batches of `size` pictures."""
-    batches = _cut(z, size).reshape(len(z) // size, -1, z.shape[-1])
+def _batch_statistics(z: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Returns means and unbiased variances `[batch, units]` of batches of `size` images."""
+    batches = _batched(z, size).reshape(len(z) // size, -1, z.shape[-1])
     return batches.mean(axis=1), batches.var(axis=1, ddof=1)
 
 
 def _errors(z: np.ndarray, statistics: tuple[np.ndarray, np.ndarray]) -> tuple[float, float]:
-    """Returns how far means and variances `[..., units]` are from those of all of `z`."""
-    (mean,), (variance,) = _grouped(z, len(z))
-    live = variance > 1e-12 * variance.max()  # of a constant unit there is nothing to estimate
-    means, variances = (np.atleast_2d(values)[:, live] for values in statistics)
-    mean, variance = mean[None, live], variance[None, live]
+    """Returns RMS errors of means and variances `[..., units]` relative to those of all of `z`."""
+    (mean,), (variance,) = _batch_statistics(z, len(z))
+    active = variance > 1e-12 * variance.max()  # constant units are excluded
+    means, variances = (np.atleast_2d(values)[:, active] for values in statistics)
+    mean, variance = mean[None, active], variance[None, active]
     return (
         float(np.sqrt(np.mean((means - mean) ** 2 / variance))),
         float(np.sqrt(np.mean((variances / variance - 1) ** 2))),
@@ -134,7 +136,7 @@ def _errors(z: np.ndarray, statistics: tuple[np.ndarray, np.ndarray]) -> tuple[f
 def _accuracy(
     model: NormalizedNetwork, variables: Any, images: np.ndarray, labels: np.ndarray
 ) -> jax.Array:
-    """Returns how many of `labels [batch, size]` are right by the statistics of their batch."""
+    """Returns the accuracy on `labels [batch, size]` with the statistics of their batch."""
 
     def correct(images: jax.Array, labels: jax.Array) -> jax.Array:
         logits, _ = model.apply(variables, to_float(images), train=True, mutable=["batch_stats"])

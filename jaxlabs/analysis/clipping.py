@@ -1,8 +1,8 @@
-"""One training run twice: as it is, and with its gradients clipped to a global norm.
+"""Training of an RNN with exploding gradients, with and without clipping by global norm.
 
 Pascanu, Mikolov and Bengio 2013, "On the difficulty of training recurrent neural networks", section
-3.2: where gradients explode, a single step can undo all that was learned; its direction is still
-good, so only its length is cut.
+3.2: a single step with an exploding gradient can undo training; clipping keeps the direction of the
+gradient and limits its norm.
 """
 
 import functools
@@ -15,45 +15,49 @@ import optax
 from jax import lax
 
 from jaxlabs import keys
-from jaxlabs.analysis.functional_rnn import hidden_states, initial_params, read_out
+from jaxlabs.analysis.functional_rnn import hidden_states, initial_params, output_layer
 from jaxlabs.data import memory_tasks
 
-LENGTH, HIDDEN, BATCH = 20, 32, 16
+LENGTH, HIDDEN_SIZE, BATCH = 20, 32, 16
 RADIUS, RATE, CLIP_NORM = 1.2, 0.15, 0.5
-"""A plain network whose recurrent matrix is 1.2 times an orthogonal one, trained by plain SGD."""
+"""A tanh RNN whose recurrent matrix is 1.2 times an orthogonal matrix, trained by SGD."""
 
-BLOWN_UP = 10.0
-"""A loss of so many times the baseline, or one that is not finite, counts as a run blown up."""
+DIVERGENCE_THRESHOLD = 10.0
+"""A run diverged if its loss exceeds this multiple of the baseline or is not finite."""
 
 
 def study(steps: int, seeds: Sequence[int]) -> dict[str, np.ndarray]:
-    """Trains on the adding problem with SGD, without and with clipping, from the same seeds.
+    """Trains on the adding problem by SGD without and with clipping, from the same seeds.
 
     Returns:
-      `loss` and `norm [clipping, seed, step]`, without first: the squared error of every step's
-      batch before its update, and the gradient's norm before clipping; `baseline`,
-      `grad_clip_norm`, `rate`, `radius`, `length`.
+      `loss` and `norm [clipping, seed, step]`, without clipping first: the mean squared error of
+      each batch before its update, and the gradient norm before clipping; `baseline`,
+      `grad_clip_norm`, `rate`, `radius`, `length`, `divergence_threshold`.
     """
-    params = [initial_params("rnn", 2, HIDDEN, 1, seed) for seed in seeds]
+    params = [initial_params("rnn", 2, HIDDEN_SIZE, 1, seed) for seed in seeds]
     params = jax.tree.map(lambda *leaves: np.stack(leaves), *params)
     params["recurrent_kernel"] *= RADIUS
     limits = np.array([np.inf, CLIP_NORM], np.float32)
     loss, norm = _train(params, np.array(seeds, np.uint32), limits, steps=steps)
-    named = {"baseline": memory_tasks.ADDING_BASELINE, "grad_clip_norm": CLIP_NORM, "rate": RATE}
-    named |= {"radius": RADIUS, "length": LENGTH, "blown_up": BLOWN_UP}
-    found = {"loss": loss, "norm": norm} | named
-    return {name: np.asarray(value) for name, value in found.items()}
+    constants = {
+        "baseline": memory_tasks.ADDING_BASELINE,
+        "grad_clip_norm": CLIP_NORM,
+        "rate": RATE,
+    }
+    constants |= {"radius": RADIUS, "length": LENGTH, "divergence_threshold": DIVERGENCE_THRESHOLD}
+    result = {"loss": loss, "norm": norm} | constants
+    return {name: np.asarray(value) for name, value in result.items()}
 
 
-def figures(found: Mapping[str, np.ndarray]) -> dict[str, float]:
-    """Returns, by name, how many runs blew up, and the median of the last losses."""
+def metrics(arrays: Mapping[str, np.ndarray]) -> dict[str, float]:
+    """Returns the number of diverged runs and the median final loss, by name."""
     named = {}
     for row, name in enumerate(("without", "with")):
-        worst = np.nan_to_num(found["loss"][row] / found["baseline"], nan=np.inf).max(axis=-1)
-        named[f"runs_blown_up_{name}_clipping"] = int((worst > BLOWN_UP).sum())
-        last = found["loss"][row][:, -max(found["loss"].shape[-1] // 10, 1) :]
+        worst = np.nan_to_num(arrays["loss"][row] / arrays["baseline"], nan=np.inf).max(axis=-1)
+        named[f"runs_diverged_{name}_clipping"] = int((worst > DIVERGENCE_THRESHOLD).sum())
+        last = arrays["loss"][row][:, -max(arrays["loss"].shape[-1] // 10, 1) :]
         named[f"final_loss_over_baseline_{name}_clipping"] = float(
-            np.median(last.mean(axis=-1) / found["baseline"])
+            np.median(last.mean(axis=-1) / arrays["baseline"])
         )
     return named
 
@@ -65,8 +69,8 @@ def _train(params, seeds, limits, *, steps):
 
         def loss(params, index):
             inputs, targets = memory_tasks.adding(jax.random.fold_in(key, index), BATCH, LENGTH)
-            answers = read_out(params, hidden_states("rnn", params, inputs)[-1])[:, 0]
-            return jnp.mean(jnp.square(answers - targets))
+            predictions = output_layer(params, hidden_states("rnn", params, inputs)[-1])[:, 0]
+            return jnp.mean(jnp.square(predictions - targets))
 
         optimizer = optax.chain(optax.clip_by_global_norm(limit), optax.sgd(RATE))
 

@@ -1,10 +1,9 @@
-"""What contrastive losses cost at best, where the chances of every description are known.
+"""Minimum contrastive loss of caption data with a known distribution.
 
-The best logit of an image and a text is the logarithm of how much likelier the text is for this
-image than for any (van den Oord et al. 2018, equation 6); for SigLIP less the logarithm of how many
-negatives there are to a pair. A description that is true of a share s of all pictures is 1 / s
-times as likely for those, and impossible for the others. The losses are written in numpy here,
-apart from those that train.
+The optimal logit of an image and a text is the log density ratio `log p(text | image) / p(text)`
+(van den Oord et al. 2018, equation 6); for SigLIP minus the log of the number of negatives per
+pair. A caption that is true of a fraction s of all images has density ratio 1 / s for those and 0
+for the others. The losses are implemented in numpy, independently of the training losses.
 """
 
 import math
@@ -18,41 +17,43 @@ from jaxlabs.data.grammars.digit_captions import UNSAID
 IMPOSSIBLE = -1e4
 
 
-def true_of(claims: np.ndarray, truths: np.ndarray) -> np.ndarray:
-    """Tells which claims `[texts, 3]` are true of which pictures `[images, 3]`: `[images, texts]`.
+def caption_matches(claims: np.ndarray, truths: np.ndarray) -> np.ndarray:
+    """Returns `[images, texts]`, whether claims `[texts, 3]` are true of images `[images, 3]`.
 
-    What is not said is true of all.
+    An attribute that a claim does not mention matches every image.
     """
     same = claims[None, :, :] == truths[:, None, :]
     return (same | (claims[None, :, :] == UNSAID)).all(axis=-1)
 
 
 def optimum(loss: str, claims: np.ndarray, truths: np.ndarray, batch_size: int) -> float:
-    """Returns the mean loss of pairs for who knows everything but which text was drawn, in nats.
+    """Returns the mean loss of pairs with the optimal logits, in nats.
 
     Args:
       loss: "clip" or "siglip".
-      claims: [pairs, 3] what each description says.
-      truths: [pairs, 3] what is true of each picture.
-      batch_size: pairs whose others are the negatives; they are taken in their order, and what is
-        left over makes a smaller batch.
+      claims: [pairs, 3] attributes that each caption states.
+      truths: [pairs, 3] attributes of each image.
+      batch_size: pairs of a batch, in order, whose other pairs are the negatives; the last batch
+        may be smaller.
     """
-    distinct, places = np.unique(claims, axis=0, return_inverse=True)
-    share = true_of(distinct, truths).mean(axis=0)[places.ravel()]
+    distinct, indices = np.unique(claims, axis=0, return_inverse=True)
+    frequency = caption_matches(distinct, truths).mean(axis=0)[indices.ravel()]
     total = 0.0
     for start in range(0, len(claims), batch_size):
-        part = slice(start, start + batch_size)
-        gains = -np.log(share[part])
-        logits = np.where(true_of(claims[part], truths[part]), gains[None, :], IMPOSSIBLE)
-        total += _cost(loss, logits).sum()
+        batch = slice(start, start + batch_size)
+        log_ratios = -np.log(frequency[batch])
+        logits = np.where(
+            caption_matches(claims[batch], truths[batch]), log_ratios[None, :], IMPOSSIBLE
+        )
+        total += _losses(loss, logits).sum()
     return float(total / len(claims))
 
 
-def _cost(loss: str, logits: np.ndarray) -> np.ndarray:
-    """Returns the losses of the pairs on the diagonal, `[batch]`."""
-    own, count = np.diagonal(logits), len(logits)
+def _losses(loss: str, logits: np.ndarray) -> np.ndarray:
+    """Returns the losses `[batch]` of the pairs on the diagonal."""
+    positives, count = np.diagonal(logits), len(logits)
     if loss == "clip":
-        return (logsumexp(logits, axis=0) + logsumexp(logits, axis=1)) / 2 - own
+        return (logsumexp(logits, axis=0) + logsumexp(logits, axis=1)) / 2 - positives
     if count == 1:
         return np.zeros(1)
     logits = logits - math.log(count - 1)
@@ -60,10 +61,11 @@ def _cost(loss: str, logits: np.ndarray) -> np.ndarray:
     return np.logaddexp(0, signs * logits).sum(axis=1)
 
 
-def chance(loss: str, batch_size: int) -> float:
-    """Returns the least loss of logits that are all alike, in nats per pair.
+def chance_loss(loss: str, batch_size: int) -> float:
+    """Returns the minimum loss of constant logits, in nats per pair.
 
-    CLIP's is log N. SigLIP's is N times the entropy of a coin that shows a pair once in N throws.
+    It is log N for CLIP, and N times the entropy of a Bernoulli variable with mean 1 / N for
+    SigLIP.
     """
     if loss == "clip" or batch_size == 1:
         return math.log(batch_size)
@@ -72,6 +74,6 @@ def chance(loss: str, batch_size: int) -> float:
 
 
 def baselines(loss: str, test: Examples, batch_size: int) -> dict[str, float]:
-    """Returns what pairs cost with perfect knowledge and with none, in nats, by name."""
+    """Returns the losses of the optimal and of constant logits, in nats, by name."""
     best = optimum(loss, test.arrays["claims"], test.arrays["truths"], batch_size)
-    return {"perfect knowledge": best, "chance": chance(loss, batch_size)}
+    return {"optimal": best, "chance": chance_loss(loss, batch_size)}

@@ -1,9 +1,9 @@
-"""How many bits a picture costs under a diffusion model: the variational bound, estimated.
+"""Stratified estimate of the variational bound of a diffusion model, in bits per dimension.
 
-The bound is the sum over all times of a divergence that one evaluation of the network gives (Ho et
-al. 2020, equation 5; conventions of Nichol and Dhariwal 2021, "Improved Denoising Diffusion
-Probabilistic Models", and their code). Times are drawn in strata, one in each for every picture, so
-that the sum is estimated without bias and pictures, which are independent, tell its error.
+The bound is a sum over timesteps of KL divergences, each of which takes one evaluation of the
+network (Ho et al. 2020, equation 5; conventions of Nichol and Dhariwal 2021, "Improved Denoising
+Diffusion Probabilistic Models", and their code). One timestep is sampled per stratum and image. The
+estimate is unbiased; its standard error follows from the spread over images.
 """
 
 import dataclasses
@@ -20,33 +20,33 @@ from jaxlabs import keys
 from jaxlabs.config import RUNTIME, Config, setting
 from jaxlabs.diffusion import forward_process
 from jaxlabs.diffusion.noise_schedules import DiffusionConfig, Schedule, make_schedule
-from jaxlabs.diffusion.samplers import Denoiser
+from jaxlabs.diffusion.samplers import DenoiseFn
 from jaxlabs.models import ddpm
 from jaxlabs.run_folder import RunFolder
 
 HALF_STEP = 1 / 255
-"""Half the distance of neighboring gray values in [-1, 1]."""
+"""Half the distance between neighboring pixel values in [-1, 1]."""
 
 MIN_PROBABILITY = 1e-12
-"""Probability below which a gray value is not let fall: one hopeless pixel is not everything."""
+"""Lower limit of the probability of a pixel value, so that single pixels do not dominate."""
 
 BATCH = 64
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class BoundConfig(Config):
-    """How closely the bound on a picture's bits is estimated."""
+class NLLConfig(Config):
+    """Sizes of the estimate of the negative log-likelihood bound."""
 
     nll_images: int = setting(
         256,
-        "test pictures of the likelihood bound; 0: it is not estimated",
+        "test images of the negative log-likelihood bound; 0: no estimate",
         minimum=0,
         kind=RUNTIME,
         aliases=("bound_images",),
     )
     nll_strata: int = setting(
         50,
-        "times at which each of them is looked at",
+        "timesteps per image of the negative log-likelihood bound, one in each stratum",
         minimum=2,
         maximum=1_000_000,
         kind=RUNTIME,
@@ -54,7 +54,7 @@ class BoundConfig(Config):
     )
     nll_variance_type: str = setting(
         "beta",
-        "of a reverse step, see --variance_type",
+        "reverse-step variance of the negative log-likelihood bound, see --variance_type",
         choices=("posterior", "beta"),
         kind=RUNTIME,
         aliases=("bound_variance",),
@@ -62,12 +62,12 @@ class BoundConfig(Config):
 
 
 class Terms(NamedTuple):
-    """What pictures cost, in bits per dimension.
+    """Terms of the bound of a batch of images, in bits per dimension.
 
     Attributes:
-      bits: [strata, batch] of the time that was drawn.
-      squared_error: [strata, batch] mean over the network's output there.
-      prior: [batch] of what is left of the picture at the last time.
+      bits: [strata, batch] term of the sampled timestep.
+      squared_error: [strata, batch] mean squared error of the network's output.
+      prior: [batch] KL divergence from the prior at the last timestep.
     """
 
     bits: jax.Array
@@ -76,15 +76,15 @@ class Terms(NamedTuple):
 
 
 class Bound(NamedTuple):
-    """The bound in bits per dimension, a mean over pictures, and where it comes from.
+    """The bound in bits per dimension, a mean over images, and its terms.
 
     Attributes:
-      bits: all of it.
-      standard_error: of `bits`, by the spread over pictures and times.
-      prior: the part of the last time, without a network.
-      decoder: the part of time 0, from nearly clean pictures to gray values.
-      times: [strata] the middle of each.
-      bits_by_time: [strata] what a single time costs there.
+      bits: the bound.
+      standard_error: standard error of `bits` over images and sampled timesteps.
+      prior: KL term of the prior.
+      decoder: negative log-likelihood of the pixels at timestep 0.
+      timesteps: [strata] the middle of each stratum.
+      bits_by_timestep: [strata] mean term of one timestep of the stratum.
       squared_error: [strata] mean squared error of the network's output.
     """
 
@@ -92,8 +92,8 @@ class Bound(NamedTuple):
     standard_error: float
     prior: float
     decoder: float
-    times: np.ndarray
-    bits_by_time: np.ndarray
+    timesteps: np.ndarray
+    bits_by_timestep: np.ndarray
     squared_error: np.ndarray
 
 
@@ -101,24 +101,24 @@ def measure(
     model: ddpm.UNet,
     params: Any,
     images: np.ndarray,
-    config: BoundConfig,
+    config: NLLConfig,
     folder: RunFolder,
     key: jax.Array,
 ) -> dict[str, float]:
-    """Estimates the bound on the first pictures and writes the arrays `loss_by_time`.
+    """Estimates the bound on the first images and writes the arrays `loss_by_time`.
 
     Args:
-      model: the network; one that knows classes is not told them.
+      model: the network; a class-conditional one is evaluated without class labels.
       params: its parameters.
       images: [count, height, width, channels] uint8.
-      config: see `BoundConfig`.
-      folder: gets the arrays.
-      key: of times and noise.
+      config: see `NLLConfig`.
+      folder: run folder of the arrays.
+      key: PRNG key of timesteps and noise.
     """
     if not config.nll_images:
         return {}
     bound = estimate(
-        ddpm.Denoiser(model),
+        ddpm.GuidedDenoiser(model),
         (params, 1.0),
         images[: config.nll_images],
         key,
@@ -128,8 +128,8 @@ def measure(
     )
     folder.write_arrays(
         "loss_by_time",
-        times=bound.times,
-        bits=bound.bits_by_time,
+        times=bound.timesteps,
+        bits=bound.bits_by_timestep,
         squared_error=bound.squared_error,
     )
     return {
@@ -142,7 +142,7 @@ def measure(
 
 
 def estimate(
-    denoise: Denoiser,
+    denoise: DenoiseFn,
     params: Any,
     images: np.ndarray,
     key: jax.Array,
@@ -155,41 +155,43 @@ def estimate(
     """Estimates the bound.
 
     Args:
-      denoise: the network, as for `jaxlabs.diffusion.samplers.sample`; its condition is None.
-      params: what it gets first.
+      denoise: the network, see `jaxlabs.diffusion.samplers.sample`; its condition is None.
+      params: first argument of `denoise`.
       images: [count, height, width, channels] uint8, at least two.
-      key: of times and noise; a picture's derive from it and the picture's place.
-      diffusion: the noise schedule, and what the network's output means.
-      variance: of the model's reverse steps, "posterior" or "beta".
-      strata: into which the times are cut, at most as many as there are.
-      batch_size: pictures in a compiled call.
+      key: PRNG key of timesteps and noise; the key of an image is folded in from its index.
+      diffusion: noise schedule and prediction type.
+      variance_type: variance of the reverse steps, "posterior" or "beta".
+      strata: number of strata, at most the number of timesteps.
+      batch_size: images per compiled call.
     """
-    edges = cut_times(diffusion.num_timesteps, strata)
+    edges = stratify_timesteps(diffusion.num_timesteps, strata)
     setup = {"diffusion": diffusion, "variance_type": variance_type, "edges": tuple(edges.tolist())}
-    parts = []
-    for first in range(0, len(images), batch_size):
-        places = np.arange(first, first + batch_size, dtype=np.int32)
-        batch = jnp.asarray(images[np.minimum(places, len(images) - 1)])
-        found = terms(denoise, params, batch, places, key, **setup)
-        real = min(batch_size, len(images) - first)
-        parts.append([np.asarray(values, np.float64)[..., :real] for values in found])
-    bits, squared_error, prior = (np.concatenate(part, -1) for part in zip(*parts, strict=True))
+    batches = []
+    for start in range(0, len(images), batch_size):
+        indices = np.arange(start, start + batch_size, dtype=np.int32)
+        batch = jnp.asarray(images[np.minimum(indices, len(images) - 1)])
+        batch_terms = terms(denoise, params, batch, indices, key, **setup)
+        valid = min(batch_size, len(images) - start)
+        batches.append([np.asarray(values, np.float64)[..., :valid] for values in batch_terms])
+    bits, squared_error, prior = (
+        np.concatenate(values, -1) for values in zip(*batches, strict=True)
+    )
     totals = prior + np.diff(edges) @ bits
     return Bound(
         bits=float(totals.mean()),
         standard_error=float(totals.std(ddof=1) / math.sqrt(len(totals))),
         prior=float(prior.mean()),
         decoder=float(bits[0].mean()),
-        times=(edges[:-1] + edges[1:] - 1) / 2,
-        bits_by_time=bits.mean(axis=1),
+        timesteps=(edges[:-1] + edges[1:] - 1) / 2,
+        bits_by_timestep=bits.mean(axis=1),
         squared_error=squared_error.mean(axis=1),
     )
 
 
-def cut_times(count: int, strata: int) -> np.ndarray:
-    """Returns the edges `[strata + 1]` of strata; time 0, which costs the most, is one by itself.
+def stratify_timesteps(count: int, strata: int) -> np.ndarray:
+    """Returns the edges `[strata + 1]` of strata; timestep 0, with the largest term, has its own.
 
-    Where there are fewer times than strata, each is one.
+    With fewer timesteps than strata, each timestep is a stratum.
     """
     strata = min(strata, count)
     return np.append(0, np.linspace(1, count, strata).round()).astype(np.int32)
@@ -197,44 +199,44 @@ def cut_times(count: int, strata: int) -> np.ndarray:
 
 @functools.partial(jax.jit, static_argnames=("denoise", "diffusion", "variance_type", "edges"))
 def terms(
-    denoise: Denoiser,
+    denoise: DenoiseFn,
     params: Any,
     images: jax.Array,
-    places: jax.Array,
+    indices: jax.Array,
     key: jax.Array,
     *,
     diffusion: DiffusionConfig,
     variance_type: str,
     edges: tuple[int, ...],
 ) -> Terms:
-    """Returns what pictures `[batch, ...]` uint8 cost at one time of each stratum."""
+    """Returns the terms of images `[batch, ...]` uint8 at one timestep of each stratum."""
     schedule = make_schedule(diffusion)
     x0 = images / np.float32(127.5) - 1
-    picture_keys = keys.per_example(key, places)
+    image_keys = keys.per_example(key, indices)
     log_variance = schedule.posterior_log_variance
     if variance_type == "beta":
         log_variance = np.append(log_variance[:1], np.log(schedule.betas[1:]))
 
     def in_stratum(_, stratum):
         number, low, high = stratum
-        stratum_keys = jax.vmap(jax.random.fold_in, (0, None))(picture_keys, number)
+        stratum_keys = jax.vmap(jax.random.fold_in, (0, None))(image_keys, number)
         t_keys, noise_keys = jax.vmap(jax.random.split, out_axes=1)(stratum_keys)
         t = jax.vmap(lambda key: jax.random.randint(key, (), low, high, jnp.int32))(t_keys)
         noise = jax.vmap(lambda key: jax.random.normal(key, x0.shape[1:], x0.dtype))(noise_keys)
         x = forward_process.q_sample(schedule, x0, t, noise)
         output = denoise(params, x, t, None)
         target = forward_process.target(schedule, x0, noise, t, diffusion.prediction_type)
-        seen = jnp.clip(
+        x0_pred = jnp.clip(
             forward_process.predict_x0(schedule, x, t, output, diffusion.prediction_type), -1, 1
         )
-        nats = _step_nats(schedule, jnp.asarray(log_variance), x0, seen, x, t)
+        nats = _step_nats(schedule, jnp.asarray(log_variance), x0, x0_pred, x, t)
         return None, (nats / math.log(2), _mean(jnp.square(output - target)))
 
     numbers = jnp.arange(len(edges) - 1)
     strata = (numbers, jnp.array(edges[:-1], jnp.int32), jnp.array(edges[1:], jnp.int32))
     _, (bits, squared_error) = jax.lax.scan(in_stratum, None, strata)
-    left = schedule.alphas_cumprod[-1]
-    prior = (left * jnp.square(x0) - left - jnp.log1p(-left)) / 2
+    signal = schedule.alphas_cumprod[-1]
+    prior = (signal * jnp.square(x0) - signal - jnp.log1p(-signal)) / 2
     return Terms(bits, squared_error, _mean(prior) / math.log(2))
 
 
@@ -242,36 +244,45 @@ def _step_nats(
     schedule: Schedule,
     log_variance: jax.Array,
     x0: jax.Array,
-    seen: jax.Array,
+    x0_pred: jax.Array,
     x: jax.Array,
     t: jax.Array,
 ) -> jax.Array:
-    """Returns nats per dimension `[batch]`: of a step's divergence, or at time 0 of gray values."""
-    # Of the two means only what differs, since the rest would cancel.
-    apart = forward_process.at(schedule.posterior_from_x0, t, x) * (x0 - seen)
-    true, ours = (
-        forward_process.at(table, t, x) for table in (schedule.posterior_log_variance, log_variance)
+    """Returns nats per dimension `[batch]`: KL of a step, or pixel likelihood at timestep 0."""
+    # Only the terms of the means that differ; the others would cancel.
+    mean_difference = forward_process.extract(schedule.posterior_mean_coef_x0, t, x) * (
+        x0 - x0_pred
     )
-    divergence = (ours - true - 1 + jnp.exp(true - ours) + jnp.square(apart) * jnp.exp(-ours)) / 2
-    mean, _, _ = forward_process.posterior(schedule, seen, x, t)
-    gray = -gray_log_likelihood(x0, mean, jnp.exp(ours / 2))
-    return jnp.where(t == 0, _mean(gray), _mean(divergence))
+    true_log_var, model_log_var = (
+        forward_process.extract(table, t, x)
+        for table in (schedule.posterior_log_variance, log_variance)
+    )
+    kl = (
+        model_log_var
+        - true_log_var
+        - 1
+        + jnp.exp(true_log_var - model_log_var)
+        + jnp.square(mean_difference) * jnp.exp(-model_log_var)
+    ) / 2
+    mean, _, _ = forward_process.posterior(schedule, x0_pred, x, t)
+    nll = -pixel_log_likelihood(x0, mean, jnp.exp(model_log_var / 2))
+    return jnp.where(t == 0, _mean(nll), _mean(kl))
 
 
-def gray_log_likelihood(x0: jax.Array, mean: jax.Array, deviation: jax.Array) -> jax.Array:
-    """Returns the log probability in nats of 8-bit gray values under a normal distribution.
+def pixel_log_likelihood(x0: jax.Array, mean: jax.Array, std: jax.Array) -> jax.Array:
+    """Returns the log probability of 8-bit pixels under a discretized Gaussian, in nats.
 
-    A value owns what lies within half a step of it, the least and the largest all beyond as well
-    (Ho et al. 2020, equation 13); not less than the logarithm of 1e-12.
+    The bin of a value extends half a step to both sides, those of the smallest and the largest to
+    infinity (Ho et al. 2020, equation 13). Probabilities are at least MIN_PROBABILITY.
     """
     centered = x0 - mean
-    below = ndtr((centered + HALF_STEP) / deviation)  # of all up to the value's upper edge
-    above = ndtr((HALF_STEP - centered) / deviation)
-    # The bin is symmetric; on the lower side the normal distribution's tail keeps its digits.
+    below = ndtr((centered + HALF_STEP) / std)  # up to the upper edge of the bin
+    above = ndtr((HALF_STEP - centered) / std)
+    # By symmetry computed on the lower side, where the difference of CDFs is accurate.
     lower = -jnp.abs(centered)
-    inside = ndtr((lower + HALF_STEP) / deviation) - ndtr((lower - HALF_STEP) / deviation)
-    share = jnp.where(x0 < -0.999, below, jnp.where(x0 > 0.999, above, inside))
-    return jnp.log(jnp.maximum(share, MIN_PROBABILITY))
+    inside = ndtr((lower + HALF_STEP) / std) - ndtr((lower - HALF_STEP) / std)
+    probability = jnp.where(x0 < -0.999, below, jnp.where(x0 > 0.999, above, inside))
+    return jnp.log(jnp.maximum(probability, MIN_PROBABILITY))
 
 
 def _mean(values: jax.Array) -> jax.Array:

@@ -1,4 +1,4 @@
-"""Samples of a diffusion model: how they are drawn, and how they come out of noise."""
+"""Sampling from a diffusion model, and trajectories of the forward and reverse process."""
 
 import dataclasses
 from typing import Any
@@ -11,35 +11,35 @@ from jaxlabs.config import RUNTIME, Config, UserError, group, setting
 from jaxlabs.diffusion.forward_process import q_sample
 from jaxlabs.diffusion.noise_schedules import DiffusionConfig, make_schedule
 from jaxlabs.diffusion.samplers import SamplerConfig, sample, sample_many, timesteps
-from jaxlabs.models.ddpm import Denoiser, UNet, denormalize, normalize
+from jaxlabs.models.ddpm import GuidedDenoiser, UNet, denormalize, normalize
 from jaxlabs.run_folder import RunFolder
-from jaxlabs.run_reader import AGAIN
+from jaxlabs.run_reader import REWRITE
 
 CHUNK = 16
-"""Pictures that one compiled call draws: on a CPU their activations stay in its caches."""
+"""Images per compiled call; on a CPU the activations then fit its caches."""
 
-FORWARD_SHARES = (0.0, 0.25, 0.5, 0.999)
-"""Of the way to noise: times 0, 250, 500 and 999 of 1000."""
+FORWARD_FRACTIONS = (0.0, 0.25, 0.5, 0.999)
+"""Fractions of the forward process: timesteps 0, 250, 500 and 999 of 1000."""
 
-BACKWARD_SHARES = (0.999, 0.9, 0.75, 0.5, 0.25, 0.1, 0.05, 0.0)
+REVERSE_FRACTIONS = (0.999, 0.9, 0.75, 0.5, 0.25, 0.1, 0.05, 0.0)
 SHOWN, MAX_FRAMES = 8, 50
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class PictureSamplingConfig(Config):
-    """How samples are drawn."""
+class ImageSamplingConfig(Config):
+    """Options of sampling from a diffusion model."""
 
-    num_samples: int = setting(64, "pictures to draw", minimum=1, maximum=10_000, kind=RUNTIME)
+    num_samples: int = setting(64, "images to sample", minimum=1, maximum=10_000, kind=RUNTIME)
     class_label: int | None = setting(
         None,
-        "number of the class to draw, with --class_conditional; none: all in turn",
+        "class of all samples, with --class_conditional; none: every class in turn",
         minimum=0,
         kind=RUNTIME,
         aliases=("digit",),
     )
     guidance_scale: float = setting(
         1.0,
-        "how much a class counts: 1 as trained, above it more",
+        "classifier-free guidance scale; 1: no guidance",
         minimum=0,
         maximum=1000,
         kind=RUNTIME,
@@ -48,11 +48,12 @@ class PictureSamplingConfig(Config):
     sampler: SamplerConfig = group(SamplerConfig)
 
 
-def require_drawable(config: PictureSamplingConfig, model: UNet) -> None:
-    """Raises UserError unless the network can draw what is asked for; it names the flag."""
+def require_compatible(config: ImageSamplingConfig, model: UNet) -> None:
+    """Raises a UserError that names the flag if the network does not support the options."""
     timesteps(model.diffusion, config.sampler)
-    told = model.config.class_conditional
-    if not told and (config.class_label is not None or config.guidance_scale != 1):
+    if not model.config.class_conditional and (
+        config.class_label is not None or config.guidance_scale != 1
+    ):
         flag, value = (
             ("class_label", config.class_label)
             if config.class_label is not None
@@ -66,29 +67,29 @@ def require_drawable(config: PictureSamplingConfig, model: UNet) -> None:
         )
 
 
-def draw(
+def sample_images(
     model: UNet,
     params: Any,
-    config: PictureSamplingConfig,
+    config: ImageSamplingConfig,
     key: jax.Array,
     count: int | None = None,
     first: int = 0,
 ) -> np.ndarray:
-    """Returns pictures `[count - first, height, width, channels]` in [-1, 1], about.
+    """Returns images `[count - first, height, width, channels]`, approximately in [-1, 1].
 
     Args:
       model: the network.
       params: its parameters.
-      config: how to draw.
-      key: of all noise.
-      count: how many; None: as many as the configuration says.
-      first: how many of them are left out, since they are there already.
+      config: sampling options.
+      key: PRNG key of all noise.
+      count: number of samples; None: `config.num_samples`.
+      first: index of the first sample that is returned.
     """
     count = config.num_samples if count is None else count
-    denoise, given, labels = _network(model, params, config, count)
+    denoise, inputs, labels = _network(model, params, config, count)
     return sample_many(
         denoise,
-        given,
+        inputs,
         key,
         count,
         batch_size=min(CHUNK, count),
@@ -100,92 +101,94 @@ def draw(
     )
 
 
-def _network(model: UNet, params: Any, config: PictureSamplingConfig, count: int) -> Any:
-    """Returns what a sampler asks: the network, its parameters, and labels or None."""
+def _network(model: UNet, params: Any, config: ImageSamplingConfig, count: int) -> Any:
+    """Returns the arguments of a sampler: network, its inputs, and class labels or None."""
     labels = None
     if model.config.class_conditional:
-        turn = np.arange(count) % model.classes
+        cycle = np.arange(count) % model.classes
         labels = (
-            turn if config.class_label is None else np.full(count, config.class_label)
+            cycle if config.class_label is None else np.full(count, config.class_label)
         ).astype(np.int32)
-    denoise = Denoiser(model, guided=labels is not None and config.guidance_scale != 1)
+    denoise = GuidedDenoiser(model, guided=labels is not None and config.guidance_scale != 1)
     return denoise, (params, jnp.float32(config.guidance_scale)), labels
 
 
 def write_trajectories(
     model: UNet,
     params: Any,
-    config: PictureSamplingConfig,
+    config: ImageSamplingConfig,
     images: np.ndarray,
     folder: RunFolder,
     key: jax.Array,
 ) -> None:
-    """Writes pictures on their way into noise and samples on their way out of it.
+    """Writes trajectories of the forward process and of the reverse process.
 
     Args:
       model: the network.
       params: its parameters.
-      config: how samples are drawn.
-      images: [at least 8, height, width, channels] uint8 pictures.
-      folder: gets the arrays `forward_process`, `trajectory` and `animation`.
-      key: of all noise.
+      config: sampling options.
+      images: [at least 8, height, width, channels] uint8.
+      folder: run folder of the arrays `forward_process`, `trajectory` and `animation`.
+      key: PRNG key of all noise.
     """
     noise_key, sample_key = jax.random.split(key)
-    times = _times(FORWARD_SHARES, model.diffusion)
-    pictures = forward(model.diffusion, normalize(images[:SHOWN]), times, noise_key)
-    folder.write_arrays("forward_process", times=times, pictures=pictures)
+    forward_times = _timesteps(FORWARD_FRACTIONS, model.diffusion)
+    noised = forward_trajectory(
+        model.diffusion, normalize(images[:SHOWN]), forward_times, noise_key
+    )
+    folder.write_arrays("forward_process", times=forward_times, images=noised)
 
-    shown = _times(BACKWARD_SHARES, model.diffusion)
-    visited = timesteps(model.diffusion, config.sampler)
-    frames = visited[:: -(-len(visited) // MAX_FRAMES)]
-    denoise, given, labels = _network(model, params, config, CHUNK)
-    drawn = sample(
+    reverse_times = _timesteps(REVERSE_FRACTIONS, model.diffusion)
+    sampled_times = timesteps(model.diffusion, config.sampler)
+    frames = sampled_times[:: -(-len(sampled_times) // MAX_FRAMES)]
+    denoise, inputs, labels = _network(model, params, config, CHUNK)
+    samples = sample(
         denoise,
-        given,
+        inputs,
         sample_key,
         jnp.arange(CHUNK),
         shape=model.shape,
         diffusion=model.diffusion,
         sampler=config.sampler,
-        snapshots=(*shown.tolist(), *frames.tolist()),
+        snapshots=(*reverse_times.tolist(), *frames.tolist()),
         condition=labels,
     )
-    ways = np.asarray(drawn.snapshots)
-    finished = np.asarray(drawn.images)[None]
-    ways, frames = np.split(ways, [len(shown)])
-    folder.write_arrays("trajectory", times=shown, pictures=ways[:, :SHOWN])
-    folder.write_arrays("animation", pictures=np.concatenate([frames, finished]))
+    snapshots = np.asarray(samples.snapshots)
+    finished = np.asarray(samples.images)[None]
+    trajectory, frames = np.split(snapshots, [len(reverse_times)])
+    folder.write_arrays("trajectory", times=reverse_times, images=trajectory[:, :SHOWN])
+    folder.write_arrays("animation", images=np.concatenate([frames, finished]))
 
 
-def forward(
+def forward_trajectory(
     diffusion: DiffusionConfig, x0: jax.Array, times: np.ndarray, key: jax.Array
 ) -> np.ndarray:
-    """Returns `x0 [count, ...]` at every time, with the same noise, `[times, count, ...]`."""
+    """Returns `x0 [count, ...]` with the same noise at every timestep, `[times, count, ...]`."""
     noise, schedule = jax.random.normal(key, x0.shape, x0.dtype), make_schedule(diffusion)
     return np.stack(
         [q_sample(schedule, x0, jnp.full(len(x0), time, jnp.int32), noise) for time in times]
     )
 
 
-def _times(shares: tuple[float, ...], diffusion: DiffusionConfig) -> np.ndarray:
-    """Returns times at shares of the way to noise."""
+def _timesteps(fractions: tuple[float, ...], diffusion: DiffusionConfig) -> np.ndarray:
+    """Returns the timesteps at fractions of the forward process."""
     count = diffusion.num_timesteps
-    return np.minimum(np.round(np.array(shares) * count), count - 1).astype(np.int32)
+    return np.minimum(np.round(np.array(fractions) * count), count - 1).astype(np.int32)
 
 
-def read(folder: RunFolder, shape: tuple[int, ...]) -> np.ndarray:
-    """Returns the samples [count, *shape] of a run that has ended, in [-1, 1].
+def load_samples(folder: RunFolder, shape: tuple[int, ...]) -> np.ndarray:
+    """Returns the samples [count, *shape] of a finished run, in [-1, 1].
 
     Raises:
-      UserError: there are none, or their file is damaged.
+      UserError: the file of samples is missing or damaged.
     """
     path = folder.samples / "final.npz"
     images = folder.read_arrays(path).get("images", np.empty(0))
     if images.shape[1:] != shape or images.dtype.kind != "f" or not len(images):
-        raise UserError(f"{path}: holds no images of shape {list(shape)}; {AGAIN}")
+        raise UserError(f"{path}: holds no images of shape {list(shape)}; {REWRITE}")
     return 2 * images - 1
 
 
-def as_samples(pictures: np.ndarray) -> dict[str, np.ndarray]:
-    """Returns what a run folder keeps as samples, `images` in [0, 1], of pictures in [-1, 1]."""
-    return {"images": np.asarray(denormalize(jnp.asarray(pictures)))}
+def as_samples(images: np.ndarray) -> dict[str, np.ndarray]:
+    """Returns samples for the run folder, `images` in [0, 1], from images in [-1, 1]."""
+    return {"images": np.asarray(denormalize(jnp.asarray(images)))}

@@ -1,4 +1,4 @@
-"""How many floating-point operations the dots and convolutions of a function take."""
+"""Counts the floating-point operations of the matmuls and convolutions of a function."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -8,22 +8,23 @@ import jax
 from jax.extend import core
 
 BACKWARD = 2
-"""A dot's two gradients cost as much as two dots, so that a training step is three times a pass."""
+"""FLOPs of the backward pass over those of the forward pass: two matmuls for each matmul."""
 
 
 def dot_flops(function: Callable[..., Any], *arguments: Any) -> float:
-    """Counts multiplications and additions of all dots and convolutions, from the traced function.
+    """Counts multiplications and additions of all matmuls and convolutions of the traced function.
 
-    Nothing is compiled, so that the count is that of the mathematics and not of what a compiler
-    made of it. Bodies of scans count as often as they run, and of branches the most costly one. All
-    else (norms, softmax, random numbers, the optimizer) is left out, as is usual for model FLOPs.
+    The function is not compiled, so the count does not depend on compiler optimizations. The body
+    of a scan counts once per iteration; of a conditional, the most expensive branch counts. All
+    other operations (norms, softmax, random numbers, the optimizer) are not counted, as is usual
+    for model FLOPs.
 
     Args:
-      function: anything that jax can trace.
-      arguments: its arrays, or their `jax.ShapeDtypeStruct`.
+      function: a function that JAX can trace.
+      *arguments: its arrays, or their `jax.ShapeDtypeStruct`.
 
     Raises:
-      ValueError: a dot stands in a loop whose length is not known.
+      ValueError: a matmul is inside a while loop of unknown length.
     """
     return _count(jax.make_jaxpr(function)(*arguments).jaxpr)
 
@@ -49,14 +50,14 @@ def _equation(equation: core.JaxprEqn) -> float:
         return 2.0 * math.prod(equation.outvars[0].aval.shape) * taps
     counts = [_count(inner) for inner in _inner(params)]
     if name == "while" and any(counts):
-        raise ValueError("a dot stands in a loop whose length is not known")
+        raise ValueError("a matmul is inside a while loop of unknown length")
     if name == "cond":
         return max(counts)
     return params["length"] * sum(counts) if name == "scan" else sum(counts)
 
 
 def _inner(params: dict[str, Any]) -> Iterator[core.Jaxpr]:
-    """Yields the functions that an equation calls."""
+    """Yields the jaxprs that an equation calls."""
     for value in params.values():
         for part in value if isinstance(value, tuple | list) else (value,):
             if isinstance(part, core.ClosedJaxpr):

@@ -1,4 +1,4 @@
-"""Training losses by epoch, as write-ups state them."""
+"""Mean training loss of each epoch."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -8,8 +8,8 @@ def mean_losses(rows: Sequence[Mapping[str, Any]], steps: int) -> dict[str, floa
     """Returns `epoch_<number>_loss`, the mean training loss over each whole epoch.
 
     Args:
-      rows: of metrics.jsonl.
-      steps: in an epoch. An epoch of which any step was not logged is left out.
+      rows: rows of metrics.jsonl.
+      steps: steps per epoch. Epochs with unlogged steps are excluded.
     """
     by_epoch: dict[int, list[float]] = {}
     for row in rows:

@@ -1,4 +1,4 @@
-"""A trained classifier of pictures, read from its run folder to judge other pictures with."""
+"""Feature extractor for FID: a trained image classifier, restored from its run folder."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -7,7 +7,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from jaxlabs.analysis.image_predictions import read_all
+from jaxlabs.analysis.image_predictions import predict_all
 from jaxlabs.config import RUNTIME, Config, UserError, canonical, setting, settings
 from jaxlabs.models import image_classifier
 from jaxlabs.models.image_classifier import ImageClassifier, ImageClassifierConfig
@@ -22,13 +22,13 @@ EXPERIMENT = "mnist_classifier"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class JudgeConfig(Config):
-    """Where the classifier is."""
+class FeatureExtractorConfig(Config):
+    """Run folder of the classifier whose features are compared."""
 
     fid_classifier: str | None = setting(
         f"runs/{EXPERIMENT}-quick",
-        f"finished run of experiments.{EXPERIMENT} whose features measure samples; none: no such"
-        " figures",
+        f"finished run of experiments.{EXPERIMENT} that extracts the features for FID; none: no"
+        " FID",
         kind=RUNTIME,
         path_unless=(),
         aliases=("classifier",),
@@ -43,7 +43,7 @@ class FeatureExtractor:
       model: the network.
       params: its parameters.
       classes: names of its classes.
-      accuracy: share of its test pictures that it tells right.
+      accuracy: its test accuracy.
     """
 
     model: ImageClassifier
@@ -51,21 +51,21 @@ class FeatureExtractor:
     classes: tuple[str, ...]
     accuracy: float
 
-    def read(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Returns features and class probabilities of uint8 pictures, see `read_all`."""
-        return read_all(self.model, self.params, images)
+    def extract(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Returns features and class probabilities of uint8 images, see `predict_all`."""
+        return predict_all(self.model, self.params, images)
 
 
-def open_judge(path: str, dataset: Mapping[str, Any]) -> FeatureExtractor:
+def restore_feature_extractor(path: str, dataset: Mapping[str, Any]) -> FeatureExtractor:
     """Returns the classifier of a run folder.
 
     Args:
-      path: of the folder.
-      dataset: what is known of the pictures to judge, as in `Data.dataset`; the classifier must
-        have learned from these very pictures.
+      path: path of the folder.
+      dataset: metadata of the images to evaluate, see `DataModule.dataset`; the classifier must
+        have been trained on the same data set.
 
     Raises:
-      UserError: there is no finished run of the classifier, or one on other pictures.
+      UserError: the folder has no finished run of the classifier, or one on another data set.
     """
     name = dataset["name"]
     make = f"python -m experiments.{EXPERIMENT} --dataset={name} --workdir={path}"
@@ -82,16 +82,16 @@ def open_judge(path: str, dataset: Mapping[str, Any]) -> FeatureExtractor:
     if trained_on.get("sha256") != dataset["sha256"]:
         raise UserError(
             f"--fid_classifier: {path} was trained on {trained_on.get('name')} and not on these"
-            f" pictures, {name}; another folder, or none"
+            f" images, {name}; another folder, or none"
         )
     if summary["metrics"].get("test_accuracy") is None:
         raise UserError(
             f"--fid_classifier: {path} has no test_accuracy; make it again with: {make}"
         )
-    classes, shape = (tuple(dataset[fact]) for fact in ("classes", "shape"))
+    classes, shape = (tuple(dataset[key]) for key in ("classes", "shape"))
     try:
-        settings_of_model = _part(ImageClassifierConfig, config["settings"])
-        run = _part(RunConfig, config["settings"])
+        settings_of_model = _config_from(ImageClassifierConfig, config["settings"])
+        run = _config_from(RunConfig, config["settings"])
     except UserError as error:
         raise UserError(f"--fid_classifier: {path}/config.json is damaged ({error})") from None
     model = ImageClassifier(settings_of_model, len(classes))
@@ -109,8 +109,8 @@ def open_judge(path: str, dataset: Mapping[str, Any]) -> FeatureExtractor:
     return FeatureExtractor(model, params, classes, summary["metrics"]["test_accuracy"])
 
 
-def _part(config_class: type[Config], values: Mapping[str, Any]) -> Any:
-    """Builds one config from a run's flat settings, of which it has only some."""
+def _config_from(config_class: type[Config], values: Mapping[str, Any]) -> Any:
+    """Builds a config from the flat settings of a run that has further ones."""
     values = canonical(config_class, values)
     names = [name for name, _ in settings(config_class)]
     return config_class.from_flat({name: values[name] for name in names if name in values})

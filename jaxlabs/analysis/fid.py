@@ -1,37 +1,38 @@
-"""How like real pictures others are: figures of a classifier's features of both.
+"""FID, precision and recall of generated images, from the features of a classifier.
 
-All of these compare sets of features `[count, width]`. The classifier stands in for the Inception
-network of the usual scores, so that values compare within a data set and a classifier only.
+The metrics compare two sets of features `[count, features]`. The features come from a classifier of
+the data set and not from an Inception network, so values are comparable only for the same data set
+and classifier.
 """
 
 import numpy as np
 import scipy.special
 
 NEIGHBORS = 3
-"""Whose distance is the radius of a picture's ball (k of Kynkaanniemi et al. 2019)."""
+"""The k of the k-nearest-neighbor radius (Kynkaanniemi et al. 2019)."""
 
 CHUNK = 1000
-"""Rows of a matrix of distances that are held at once."""
+"""Rows of a distance matrix that are computed at once."""
 
 
 def as_bytes(images: np.ndarray) -> np.ndarray:
-    """Returns pictures in [-1, 1] as uint8, as real ones are stored; what lies outside is cut."""
+    """Returns images in [-1, 1] as uint8; values outside are clipped."""
     return np.round((np.clip(images, -1, 1) + 1) * 127.5).astype(np.uint8)
 
 
 def frechet_distance(features: np.ndarray, others: np.ndarray) -> float:
-    """Returns the squared Frechet distance of the normal distributions fitted to two sets.
+    """Returns the squared Frechet distance between Gaussians fitted to two sets of features.
 
-    Heusel et al. 2017 (there of Inception features, as "FID"). It is biased upwards by about the
-    number of features over that of pictures, so that only sets of the same sizes compare.
+    Heusel et al. 2017, who use Inception features ("FID"). The estimate is biased upwards by about
+    the number of features over the number of images, so compare sets of equal size only.
 
     Args:
-      features: [count, width], at least two rows.
-      others: [other count, width], at least two rows.
+      features: [count, features], at least two rows.
+      others: [other count, features], at least two rows.
     """
     moments = [
         (rows.mean(axis=0), np.atleast_2d(np.cov(rows.T)))
-        for rows in (np.asarray(part, np.float64) for part in (features, others))
+        for rows in (np.asarray(rows, np.float64) for rows in (features, others))
     ]
     return frechet_of_moments(*moments[0], *moments[1])
 
@@ -41,44 +42,45 @@ def frechet_of_moments(
 ) -> float:
     """Returns `|m1 - m2|^2 + tr(C1 + C2 - 2 (C1 C2)^(1/2))` (Dowson and Landau 1982).
 
-    The trace of the root is the sum of the roots of the eigenvalues of `C1^(1/2) C2 C1^(1/2)`,
-    which is symmetric, so that singular covariances do no harm.
+    The trace of the matrix root is the sum of the square roots of the eigenvalues of the symmetric
+    `C1^(1/2) C2 C1^(1/2)`, which also works for singular covariances.
     """
-    sizes, axes = np.linalg.eigh(covariance)
-    root = (axes * np.sqrt(np.maximum(sizes, 0))) @ axes.T
+    eigenvalues, axes = np.linalg.eigh(covariance)
+    root = (axes * np.sqrt(np.maximum(eigenvalues, 0))) @ axes.T
     cross = np.linalg.eigvalsh(root @ other_covariance @ root)
-    apart = np.sum((mean - other_mean) ** 2)
-    spread = np.trace(covariance) + np.trace(other_covariance)
-    return float(max(apart + spread - 2 * np.sqrt(np.maximum(cross, 0)).sum(), 0))
+    mean_term = np.sum((mean - other_mean) ** 2)
+    traces = np.trace(covariance) + np.trace(other_covariance)
+    return float(max(mean_term + traces - 2 * np.sqrt(np.maximum(cross, 0)).sum(), 0))
 
 
-def precision_recall(real: np.ndarray, made: np.ndarray) -> tuple[float, float]:
-    """Returns what share of made pictures lies among real ones, and of real ones among made ones.
+def precision_recall(real: np.ndarray, generated: np.ndarray) -> tuple[float, float]:
+    """Returns precision and recall of generated images (Kynkaanniemi et al. 2019).
 
-    Kynkaanniemi et al. 2019: around each picture of one set lies a ball as large as the distance to
-    its third neighbor in that set; a picture of the other set is among them if any ball holds it.
+    The manifold of a set is the union of balls around its features, each with the distance to the
+    third nearest neighbor as radius. Precision is the fraction of generated images on the manifold
+    of the real ones, recall the fraction of real images on that of the generated ones.
 
     Args:
-      real: features [count, width] of more than three pictures.
-      made: features [other count, width] of more than three pictures.
+      real: features [count, features] of more than three images.
+      generated: features [other count, features] of more than three images.
     """
-    # Single precision is many times faster here; features near the origin keep its digits.
-    middle = np.mean(real, axis=0, dtype=np.float64)[None, :]
-    real, made = ((part - middle).astype(np.float32) for part in (real, made))
-    return _share_inside(made, real), _share_inside(real, made)
+    # float32 is many times faster; centering reduces its rounding errors.
+    center = np.mean(real, axis=0, dtype=np.float64)[None, :]
+    real, generated = ((rows - center).astype(np.float32) for rows in (real, generated))
+    return _fraction_inside(generated, real), _fraction_inside(real, generated)
 
 
-def _share_inside(points: np.ndarray, centers: np.ndarray) -> float:
-    # The nearest neighbor of a point within its own set is the point itself.
+def _fraction_inside(points: np.ndarray, centers: np.ndarray) -> float:
+    # The nearest point of its own set is the point itself.
     radii = np.concatenate(
         [
-            np.partition(_squared_distances(part, centers), NEIGHBORS, axis=1)[:, NEIGHBORS]
-            for part in _chunks(centers)
+            np.partition(_squared_distances(chunk, centers), NEIGHBORS, axis=1)[:, NEIGHBORS]
+            for chunk in _chunks(centers)
         ]
     )
     inside = [
-        (_squared_distances(part, centers) <= radii[None, :]).any(axis=1)
-        for part in _chunks(points)
+        (_squared_distances(chunk, centers) <= radii[None, :]).any(axis=1)
+        for chunk in _chunks(points)
     ]
     return float(np.concatenate(inside).mean())
 
@@ -89,35 +91,36 @@ def _squared_distances(rows: np.ndarray, others: np.ndarray) -> np.ndarray:
 
 
 def _chunks(rows: np.ndarray) -> list[np.ndarray]:
-    return [rows[first : first + CHUNK] for first in range(0, len(rows), CHUNK)]
+    return [rows[start : start + CHUNK] for start in range(0, len(rows), CHUNK)]
 
 
 def class_histogram(probabilities: np.ndarray) -> np.ndarray:
-    """Returns how many pictures are likeliest of each class, `[classes]`, of `[count, classes]`."""
+    """Returns the top-1 predictions per class `[classes]`, from `[count, classes]`."""
     return np.bincount(probabilities.argmax(axis=1), minlength=probabilities.shape[1])
 
 
 def class_entropy(counts: np.ndarray) -> float:
-    """Returns the entropy of the classes in nats; ln(classes) where none dominates."""
+    """Returns the entropy of class counts in nats; log(classes) for equal counts."""
     return float(scipy.special.entr(counts / counts.sum()).sum())
 
 
-def quality(real: np.ndarray, made: np.ndarray, probabilities: np.ndarray) -> dict[str, float]:
-    """Returns the figures of one set of made pictures by name.
+def fid_metrics(
+    real: np.ndarray, generated: np.ndarray, probabilities: np.ndarray
+) -> dict[str, float]:
+    """Returns the metrics of one set of generated images by name.
 
     Args:
-      real: features [count, width] of real pictures.
-      made: features [other count, width] of made ones.
-      probabilities: [other count, classes] of the made ones' classes.
+      real: features [count, features] of real images.
+      generated: features [other count, features] of generated images.
+      probabilities: [other count, classes] class probabilities of the generated images.
 
     Returns:
-      `frechet`, `precision`, `recall`, `class_entropy` in nats, and `prediction_entropy`: the mean
-      entropy of a single picture's class in nats, which is low where pictures are clearly of one
-      class.
+      `fid`, `precision`, `recall`, `class_entropy` in nats, and `prediction_entropy`, the mean
+      entropy of the class probabilities of one image in nats.
     """
-    precision, recall = precision_recall(real, made)
+    precision, recall = precision_recall(real, generated)
     return {
-        "frechet": frechet_distance(real, made),
+        "fid": frechet_distance(real, generated),
         "precision": precision,
         "recall": recall,
         "class_entropy": class_entropy(class_histogram(probabilities)),
@@ -125,21 +128,21 @@ def quality(real: np.ndarray, made: np.ndarray, probabilities: np.ndarray) -> di
     }
 
 
-def nearest_pictures(made: np.ndarray, real: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the places of the nearest real pictures `[count]`, and how far they are `[count]`.
+def nearest_neighbors(images: np.ndarray, real: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Returns indices `[count]` of the nearest real images, and their distances `[count]`.
 
-    The distance is the root of the mean squared difference of pixels, in the pixels' unit.
+    The distance is the root mean squared difference of pixels.
 
     Args:
-      made: [count, ...] few pictures.
-      real: [other count, ...] any number of pictures of the same shape and unit.
+      images: [count, ...] a few images.
+      real: [other count, ...] any number of images of the same shape and range.
     """
-    rows = made.reshape(len(made), -1).astype(np.float64)
+    rows = images.reshape(len(images), -1).astype(np.float64)
     others = real.reshape(len(real), -1)
     squares = np.concatenate(
-        [_squared_distances(rows, part.astype(np.float64)) for part in _chunks(others)], axis=1
+        [_squared_distances(rows, chunk.astype(np.float64)) for chunk in _chunks(others)], axis=1
     )
-    places = squares.argmin(axis=1)
-    # Summed anew, since the difference of large squares above is rough.
-    distances = np.sqrt(((rows - others[places]) ** 2).mean(axis=1))
-    return places, distances
+    indices = squares.argmin(axis=1)
+    # Recomputed: the difference of large squares above is inaccurate.
+    distances = np.sqrt(((rows - others[indices]) ** 2).mean(axis=1))
+    return indices, distances

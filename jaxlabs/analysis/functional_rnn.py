@@ -1,4 +1,4 @@
-"""One recurrent layer and its read-out as a dict of arrays, open to measurement at every step."""
+"""A recurrent layer with a linear output as pure functions, with access to every state and gate."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -15,26 +15,25 @@ from jaxlabs.layers.rnn_cells import CELLS, State, rnn_scan
 Params = Mapping[str, Any]
 
 RETENTION_GATES = {"forget": 1.0, "update": 0.0}
-"""The gates that keep the state, and the bias that they start with."""
+"""Gates that retain the state, and their initial bias."""
 
 
 def initial_params(
     cell: str, inputs: int, hidden_size: int, outputs: int, seed: int, *, span: int | None = None
 ) -> dict[str, np.ndarray]:
-    """Draws the parameters of a network: one layer, and a linear read-out of its h.
+    """Initializes a recurrent layer and a linear output layer for its h.
 
-    Kernels of the state are orthogonal, gate by gate; those of the input normal with a deviation of
-    `inputs ** -0.5`; biases 0, but for the forget gate's 1.
+    Recurrent kernels are orthogonal for each gate, input kernels normal with a standard deviation
+    of `inputs ** -0.5`. Biases are 0, except for the forget gate's, which is 1.
 
     Args:
       cell: a name in `CELLS`.
-      inputs: numbers that come in at every step.
-      hidden: size of the state.
-      outputs: numbers that are read out.
-      seed: of the draw.
-      span: steps over which gates are to remember from the start, at least 3: their biases spread
-        evenly over the times up to it (Tallec and Ollivier 2018, "Can recurrent neural networks
-        warp time?"); None: as above.
+      inputs: number of input features.
+      hidden_size: size of the state.
+      outputs: number of output features.
+      seed: seed of the initialization.
+      span: maximum time scale, at least 3, of the chrono initialization of gate biases (Tallec and
+        Ollivier 2018, "Can recurrent neural networks warp time?"); None: biases as above.
 
     Returns:
       `input_kernel [inputs, gates * hidden]`, `bias [gates * hidden]`, `recurrent_kernel [hidden,
@@ -64,7 +63,7 @@ def zero_state(cell: str, like: jax.Array, batch: int, hidden_size: int) -> Stat
 
 
 def project(params: Params, inputs: jax.Array) -> jax.Array:
-    """Returns what inputs `[batch, time, inputs]` say to each gate, `[time, batch, gates ...]`."""
+    """Returns the gates' input terms `[time, batch, gates ...]`, from `[batch, time, inputs]`."""
     bias = params["bias"][None, None, :]
     return jnp.swapaxes(matmul(inputs, params["input_kernel"]) + bias, 0, 1)
 
@@ -76,14 +75,14 @@ def hidden_states(cell: str, params: Params, inputs: jax.Array) -> jax.Array:
     return rnn_scan(cell, project(params, inputs), kernel, None, state)[0]
 
 
-def read_out(params: Params, h: jax.Array) -> jax.Array:
-    """Returns `[..., outputs]` of the head for h `[..., hidden]`."""
+def output_layer(params: Params, h: jax.Array) -> jax.Array:
+    """Returns outputs `[..., outputs]` for h `[..., hidden]`."""
     bias = params["head_bias"].reshape((1,) * (h.ndim - 1) + (-1,))
     return matmul(h, params["head_kernel"]) + bias
 
 
 class Trace(NamedTuple):
-    """What happened at every step.
+    """States and gates of every step.
 
     Attributes:
       states: h, and c of an LSTM, after every step; `[time, batch, hidden]` each.
@@ -103,27 +102,26 @@ def trace(
     *,
     stop_gate_gradients: bool = False,
 ) -> Trace:
-    """Steps through inputs `[batch, time, inputs]` and keeps everything.
+    """Runs the layer over inputs `[batch, time, inputs]` and returns all states and gates.
 
     Args:
       cell: a name in `CELLS`.
       params: from `initial_params`.
       inputs: in the dtype of the parameters.
-      perturbations: added to each state after its step, `[time, batch, hidden]` each. A loss's
-        gradient by them, at zero, is its gradient by the states.
-      stop_gate_gradients: whether gates count as constants in differentiation, as far as h makes
-        them.
+      perturbations: added to each state after its step, `[time, batch, hidden]` each. The gradient
+        of a loss with respect to them, at zero, is its gradient with respect to the states.
+      stop_gate_gradients: whether to stop the gradient from gates and candidates to h.
     """
     kernel = params["recurrent_kernel"]
     state = zero_state(cell, inputs, len(inputs), len(kernel))
     if perturbations is None:
         perturbations = zero_perturbations(cell, inputs, len(kernel))
 
-    def step(state: State, given: tuple[jax.Array, State]) -> tuple[State, Trace]:
-        projected, nudge = given
+    def step(state: State, inputs: tuple[jax.Array, State]) -> tuple[State, Trace]:
+        projected, perturbation = inputs
         h = lax.stop_gradient(state[0]) if stop_gate_gradients else state[0]
         state, gates = CELLS[cell].forward(projected, matmul(h, kernel), state)
-        state = jax.tree.map(jnp.add, state, nudge)
+        state = jax.tree.map(jnp.add, state, perturbation)
         joined = jnp.concatenate(gates, axis=-1)
         return state, Trace(state, jnp.split(joined, joined.shape[-1] // len(kernel), axis=-1))
 
@@ -131,6 +129,6 @@ def trace(
 
 
 def zero_perturbations(cell: str, inputs: jax.Array, hidden_size: int) -> State:
-    """Returns the perturbations of `trace` that change nothing."""
+    """Returns zero perturbations for `trace`."""
     batch, time, _ = inputs.shape
     return tuple(jnp.zeros((time, batch, hidden_size), inputs.dtype) for _ in CELLS[cell].state)

@@ -1,10 +1,12 @@
-"""How much a filter looks like an edge: the best-fitting Gabor function of each filter.
+"""Least-squares fits of Gabor functions to learned filters.
 
-A Gabor function is a wave under a Gaussian envelope, Daugman's (1985) model of simple cells:
+A Gabor function is a sinusoid with a Gaussian envelope, the model of simple cells of Daugman
+(1985):
 
     g(u, v) = amplitude exp(-(u'^2 / (2 s_u^2) + v'^2 / (2 s_v^2))) cos(2 pi frequency u' + phase)
 
-where u' runs across the stripes and v' along them, from the envelope's center.
+where u' is the coordinate across the stripes and v' along them, relative to the center of the
+envelope.
 """
 
 import dataclasses
@@ -13,7 +15,7 @@ import numpy as np
 import scipy.optimize
 
 STARTS = 4
-"""Waves that a fit starts from: the strongest ones in the filter's Fourier transform."""
+"""Initial guesses of a fit: the strongest frequencies of the filter's Fourier transform."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,11 +23,11 @@ class GaborFits:
     """The best Gabor function of each filter.
 
     Attributes:
-      explained: [filters] share of a filter's variance that its function explains, in [0, 1].
-      orientation: [filters] degrees in [0, 180), of the stripes against the horizontal,
-        counter-clockwise.
+      explained: [filters] fraction of variance explained, in [0, 1].
+      orientation: [filters] angle of the stripes in degrees in [0, 180), counter-clockwise from
+        the horizontal.
       frequency: [filters] cycles per pixel.
-      fitted: [filters, size, size] the functions themselves.
+      fitted: [filters, size, size] the fitted functions.
     """
 
     explained: np.ndarray
@@ -37,10 +39,10 @@ class GaborFits:
 def fit_gabors(filters: np.ndarray) -> GaborFits:
     """Fits a Gabor function to each of `filters [filters, size, size]` by least squares.
 
-    Filters are fitted after their mean is taken off. A filter without any variance explains
-    nothing: its share is 0.
+    The mean of each filter is subtracted first. The fraction of variance explained of a constant
+    filter is 0.
     """
-    fits = [_fit(one - one.mean()) for one in np.asarray(filters, np.float64)]
+    fits = [_fit(kernel - kernel.mean()) for kernel in np.asarray(filters, np.float64)]
     columns = zip(*fits, strict=True)
     return GaborFits(*(np.stack(column) for column in columns))
 
@@ -51,7 +53,7 @@ def _fit(target: np.ndarray) -> tuple[float, float, float, np.ndarray]:
         return 0.0, 0.0, 0.0, np.zeros_like(target)
     rows, columns = np.mgrid[:size, :size] - (size - 1) / 2
     target = target / scale
-    # Envelopes from half a pixel to twice the patch; waves up to Nyquist's limit along an axis.
+    # Envelopes from half a pixel to twice the patch; frequencies up to the Nyquist limit.
     half = size / 2
     low = [-np.inf, -half, -half, 0.5, 0.5, -np.inf, 0.01, -np.inf, -1]
     high = [np.inf, half, half, 2 * size, 2 * size, np.inf, 0.5, np.inf, 1]
@@ -66,7 +68,7 @@ def _fit(target: np.ndarray) -> tuple[float, float, float, np.ndarray]:
     )
     explained = 1 - 2 * best.cost / np.sum((target - target.mean()) ** 2)
     across, frequency = best.x[5], best.x[6]
-    # The stripes lie at a right angle to the wave; image rows count downwards.
+    # The stripes are perpendicular to the wave vector; image rows count downwards.
     orientation = np.degrees(np.pi / 2 - across) % 180
     return max(explained, 0.0), orientation, frequency, scale * _gabor(best.x, rows, columns)
 
@@ -80,22 +82,22 @@ def _gabor(p: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
 
 
 def _starts(target: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> list[np.ndarray]:
-    """Returns parameters to start from: strong waves, centered where the filter's energy is."""
+    """Returns initial parameters: strong frequencies, centered at the filter's energy."""
     size, padded = target.shape[0], 4 * target.shape[0]
     spectrum = np.abs(np.fft.fft2(target, (padded, padded)))[: padded // 2 + 1]
     frequencies = np.fft.fftfreq(padded)
     energy = target**2 / np.sum(target**2)
     center = [np.sum(energy * rows), np.sum(energy * columns)]
     starts = []
-    for place in np.argsort(spectrum, axis=None)[::-1]:
-        vertical, horizontal = np.unravel_index(place, spectrum.shape)
+    for index in np.argsort(spectrum, axis=None)[::-1]:
+        vertical, horizontal = np.unravel_index(index, spectrum.shape)
         wave = np.array([frequencies[vertical], frequencies[horizontal]])
         frequency = np.hypot(*wave)
-        apart = all(
+        distinct = all(
             min(np.hypot(*(wave - other)), np.hypot(*(wave + other))) > 1.5 / size
             for _, other in starts
         )
-        if not 0.01 < frequency < 0.5 or not apart:
+        if not 0.01 < frequency < 0.5 or not distinct:
             continue
         angle = np.arctan2(wave[0], wave[1])
         shift = columns * np.cos(angle) + rows * np.sin(angle)

@@ -15,13 +15,13 @@ TABLE_ROWS = 10
 
 @dataclasses.dataclass(frozen=True)
 class Comparison:
-    """One array of parameters: its gradient along some directions, both ways.
+    """Analytic and numeric directional derivatives with respect to one parameter array.
 
     Attributes:
       name: the array's path in the parameter tree, joined with dots.
-      analytic: `[directions]` slopes by automatic differentiation.
-      numeric: `[directions]` slopes by central differences.
-      every_entry: whether the directions are the array's entries in C order, or random ones.
+      analytic: `[directions]` directional derivatives by automatic differentiation.
+      numeric: `[directions]` directional derivatives by central differences.
+      every_entry: whether the directions are the array's entries in C order or random.
     """
 
     name: str
@@ -31,7 +31,7 @@ class Comparison:
 
     @property
     def relative_difference(self) -> float:
-        """`||analytic - numeric|| / ||analytic + numeric||`; 0 where both are zero throughout."""
+        """`||analytic - numeric|| / ||analytic + numeric||`; 0 if both are zero."""
         difference = np.linalg.norm(self.analytic - self.numeric)
         total = np.linalg.norm(self.analytic + self.numeric)
         if difference == 0:
@@ -39,18 +39,18 @@ class Comparison:
         return float(difference / total) if total > 0 and np.isfinite(difference) else math.inf
 
     def row(self) -> str:
-        """The comparison as a line of the table, with the direction in which it is worst."""
+        """A table row with the direction of the largest difference."""
         worst = int(np.argmax(np.abs(self.analytic - self.numeric)))
         kind = "entry" if self.every_entry else "random direction"
         return (
             f"{self.relative_difference:8.1e}  {self.name}: {kind} {worst} of {len(self.analytic)}"
-            f" has {self.analytic[worst]:.9g}, by differences {self.numeric[worst]:.9g}"
+            f": analytic {self.analytic[worst]:.9g}, numeric {self.numeric[worst]:.9g}"
         )
 
 
 @dataclasses.dataclass(frozen=True)
 class GradientCheck:
-    """The comparisons of all parameters, the worst first; as a string, a table of the worst."""
+    """Comparisons of all parameters, worst first; its string is a table of the worst ones."""
 
     comparisons: tuple[Comparison, ...]
 
@@ -60,8 +60,8 @@ class GradientCheck:
         return self.comparisons[0]
 
     @property
-    def whole(self) -> Comparison:
-        """All parameters as one vector, which is how course write-ups state their checks."""
+    def all_params(self) -> Comparison:
+        """The comparison of all parameters as one vector."""
         analytic, numeric = (
             np.concatenate([getattr(row, side) for row in self.comparisons])
             for side in ("analytic", "numeric")
@@ -71,7 +71,7 @@ class GradientCheck:
 
     def __str__(self) -> str:
         rows = [comparison.row() for comparison in self.comparisons[:TABLE_ROWS]]
-        return "\n".join(["relative difference of the gradient, by parameter", *rows])
+        return "\n".join(["relative difference of the gradient by parameter", *rows])
 
 
 def check(
@@ -83,23 +83,23 @@ def check(
     max_entries: int = 500,
     directions: int = 20,
 ) -> GradientCheck:
-    """Compares the gradient of a loss with central differences, array by array.
+    """Compares the gradient of a loss with central differences for each parameter array.
 
-    The measure is that of Stanford's UFLDL notes ("Gradient checking and advanced optimization"):
-    with the default eps a right gradient of a small sigmoid network comes out below 1e-9, of a
-    more strongly curved loss up to 1e-7 (the error of the differences grows with eps ** 2 and the
-    third derivative); wrong ones stand out by orders of magnitude. Everything is computed in
-    float64, which is switched on for the duration of the call only.
+    The relative difference is defined as in Stanford's UFLDL notes ("Gradient checking and advanced
+    optimization"). With the default eps, a correct gradient of a small sigmoid network has a
+    relative difference below 1e-9, that of a loss with larger third derivatives up to 1e-7 (the
+    truncation error grows with eps ** 2). Wrong gradients differ by orders of magnitude more.
+    Everything is computed in float64, which is enabled for the duration of the call only.
 
     Args:
       loss_fn: `loss_fn(params, *args)` returns a scalar; jittable, and smooth near `params`.
-      params: the tree of floating-point arrays to differentiate by.
-      *args: further arguments; their floating-point arrays are made float64 as well.
-      eps: half the distance between the two points of a difference, in the parameter's units.
-      key: chooses the random directions; needed when an array exceeds `max_entries`.
+      params: the pytree of floating-point arrays to differentiate with respect to.
+      *args: further arguments; their floating-point arrays are cast to float64.
+      eps: step size of the central differences.
+      key: PRNG key of the random directions; required if an array exceeds `max_entries`.
       max_entries: arrays of up to this size are checked entry by entry, larger ones along random
-        directions of length 1.
-      directions: how many random directions.
+        unit vectors.
+      directions: number of random directions.
 
     Raises:
       ValueError: an array exceeds `max_entries` and there is no key, or is not floating-point.
@@ -107,7 +107,7 @@ def check(
     for path, leaf in jax.tree.leaves_with_path(params):
         if not jnp.issubdtype(leaf.dtype, jnp.floating):
             raise ValueError(
-                f"{_name(path)} is {leaf.dtype}; only floating-point arrays have slopes"
+                f"{_name(path)} is {leaf.dtype}; only floating-point arrays have gradients"
             )
         if leaf.size > max_entries and key is None:
             raise ValueError(
@@ -119,7 +119,7 @@ def check(
         args = _to_float64(args)
 
         @jax.jit
-        def slope(direction: jax.Array) -> jax.Array:
+        def directional_derivative(direction: jax.Array) -> jax.Array:
             ahead = loss_fn(unravel(flat + eps * direction), *args)
             behind = loss_fn(unravel(flat - eps * direction), *args)
             return (ahead - behind) / (2 * eps)
@@ -127,8 +127,8 @@ def check(
         gradient = np.asarray(jax.jit(jax.grad(lambda x: loss_fn(unravel(x), *args)))(flat))
         comparisons, offset = [], 0
         for index, (path, leaf) in enumerate(jax.tree.leaves_with_path(params)):
-            place = slice(offset, offset + leaf.size)
-            offset = place.stop
+            entries = slice(offset, offset + leaf.size)
+            offset = entries.stop
             every_entry = leaf.size <= max_entries
             if every_entry:
                 along = np.eye(leaf.size)
@@ -136,11 +136,11 @@ def check(
                 along = _random_directions(jax.random.fold_in(key, index), directions, leaf.size)
             numeric = np.empty(len(along))
             for row, direction in enumerate(along):
-                whole = np.zeros(flat.size)
-                whole[place] = direction
-                numeric[row] = slope(whole)
+                vector = np.zeros(flat.size)
+                vector[entries] = direction
+                numeric[row] = directional_derivative(vector)
             comparisons.append(
-                Comparison(_name(path), along @ gradient[place], numeric, every_entry)
+                Comparison(_name(path), along @ gradient[entries], numeric, every_entry)
             )
     return GradientCheck(tuple(sorted(comparisons, key=lambda row: -row.relative_difference)))
 

@@ -1,13 +1,13 @@
-"""An LSTM's memory from the inside: its gradient along the cell and around it, and its gates.
+"""The gradient of an LSTM along its cell state and along other paths, and its gate activations.
 
-From `c_t = f_t c_{t-1} + i_t g_t` follows, unit by unit and exactly,
+From `c_t = f_t c_{t-1} + i_t g_t` follows exactly, for each unit,
 
     dL/dc_{t-1} = f_t dL/dc_t  +  o_{t-1} (1 - tanh(c_{t-1})^2) dL/dh_{t-1}
 
-with total derivatives on both sides. The first term is the path along the cell: alone, it makes
-`dL/dc_t` the gradient at the end times the product of the forget gates in between (Hochreiter and
-Schmidhuber 1997; the forget gate by Gers et al. 2000). The second is what goes through h, into the
-gates and candidates of later steps.
+with total derivatives on both sides. The first term is the path along the cell state: alone, it
+makes `dL/dc_t` the final gradient times the product of the forget gates in between (Hochreiter and
+Schmidhuber 1997; the forget gate by Gers et al. 2000). The second term is the path through h, into
+the gates and candidates of later steps.
 """
 
 from collections.abc import Mapping
@@ -17,20 +17,20 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxlabs.analysis.dynamics import Loss, final_output_loss, state_gradients
 from jaxlabs.analysis.functional_rnn import Params, trace
-from jaxlabs.analysis.dynamics import Loss, answer_loss, state_gradients
 from jaxlabs.layers.rnn_cells import CELLS
 
 GATES = {"lstm": ("input", "forget", "output"), "gru": ("reset", "update")}
-"""The gates that are shown: those between 0 and 1."""
+"""Gates in the plots: those with values between 0 and 1."""
 
 
 class Paths(NamedTuple):
-    """The gradient of a loss by an LSTM's c, `[time, batch, hidden]` each.
+    """The gradient of a loss with respect to an LSTM's c, `[time, batch, hidden]` each.
 
     Attributes:
-      total: by every c, through all that it leads to.
-      product: the total of the last step times the forget gates between; the path along the cell.
+      total: total derivative with respect to every c.
+      product: final gradient times the product of the forget gates: the path along the cell state.
     """
 
     total: jax.Array
@@ -40,14 +40,14 @@ class Paths(NamedTuple):
 def cell_paths(
     params: Params, inputs: jax.Array, loss: Loss, *, stop_gate_gradients: bool = False
 ) -> Paths:
-    """Differentiates a loss of the last h by every c, and multiplies the forget gates.
+    """Returns the gradient of a loss of the last h with respect to every c, and its cell path.
 
     Args:
-      params: of an LSTM.
+      params: parameters of an LSTM.
       inputs: `[batch, time, inputs]`, in the parameters' dtype.
       loss: see `state_gradients`.
-      stop_gate_gradients: whether h counts as a constant where it makes gates and candidates. Then
-        the total is the product.
+      stop_gate_gradients: whether to stop the gradient from gates and candidates to h. The total
+        then equals the product.
     """
     (_, c), gates = trace("lstm", params, inputs)
     forget, output = (gates[CELLS["lstm"].gates.index(name)] for name in ("forget", "output"))
@@ -62,18 +62,18 @@ def cell_paths(
 def paths_study(
     networks: Mapping[str, Params], inputs: np.ndarray, targets: np.ndarray
 ) -> dict[str, np.ndarray]:
-    """Measures both paths of LSTMs in float64, as the gradient of their last answer takes them.
+    """Measures both gradient paths of LSTMs for the final output's loss, in float64.
 
     Args:
       networks: name -> parameters.
       inputs: `[batch, time, inputs]`.
-      targets: `[batch]` of the answer.
+      targets: `[batch]` of the final output.
 
     Returns:
-      `names`; `total`, `product` and `others [network, time]`: the norm of the gradient by c, of
-      its path along the cell and of what the other paths add, each as a share of the gradient by
-      the last c, median over sequences; `forget [network]`, the mean forget gate; `held_error
-      [network]`, the largest relative difference of total and product with gates held.
+      `names`; `total`, `product` and `others [network, time]`: the gradient norm with respect to c,
+      of its path along the cell state and of the other paths, relative to that of the last c,
+      median over sequences; `forget [network]`, the mean forget gate; `stop_gradient_error
+      [network]`, the largest relative difference of total and product with stopped gate gradients.
     """
     rows: dict[str, list] = {}
     with jax.enable_x64(True):
@@ -81,42 +81,42 @@ def paths_study(
 
         @jax.jit
         def measure(params: Params):
-            loss = answer_loss(params, targets)
+            loss = final_output_loss(params, targets)
             paths = cell_paths(params, inputs, loss)
-            held = cell_paths(params, inputs, loss, stop_gate_gradients=True)
+            stopped = cell_paths(params, inputs, loss, stop_gate_gradients=True)
             gates = trace("lstm", params, inputs).gates
             others = paths.total - paths.product
-            parts = {"total": paths.total, "product": paths.product, "others": others}
-            norms = {name: jnp.linalg.norm(part, axis=-1) for name, part in parts.items()}
-            shares = {
+            paths_by_name = {"total": paths.total, "product": paths.product, "others": others}
+            norms = {name: jnp.linalg.norm(path, axis=-1) for name, path in paths_by_name.items()}
+            relative = {
                 name: jnp.median(norm / norms["total"][-1:], axis=1) for name, norm in norms.items()
             }
-            errors = jnp.linalg.norm(held.total - held.product, axis=-1) / jnp.linalg.norm(
-                held.product, axis=-1
+            errors = jnp.linalg.norm(stopped.total - stopped.product, axis=-1) / jnp.linalg.norm(
+                stopped.product, axis=-1
             )
             forget = gates[CELLS["lstm"].gates.index("forget")]
-            return shares | {"held_error": jnp.max(errors), "forget": jnp.mean(forget)}
+            return relative | {"stop_gradient_error": jnp.max(errors), "forget": jnp.mean(forget)}
 
         for params in networks.values():
-            found = measure(jax.tree.map(jnp.float64, dict(params)))
-            for name, value in found.items():
+            measured = measure(jax.tree.map(jnp.float64, dict(params)))
+            for name, value in measured.items():
                 rows.setdefault(name, []).append(np.asarray(value))
     return {"names": np.array(list(networks))} | {name: np.stack(row) for name, row in rows.items()}
 
 
-def gate_pictures(
+def gate_activations(
     networks: Mapping[str, tuple[str, Params]], inputs: np.ndarray
 ) -> dict[str, np.ndarray]:
     """Returns the gates of one sequence `inputs [1, time, inputs]` by `<name>_<gate>`.
 
-    Each is `[hidden, time]`, the units in the order of their mean keeping (forget or update) gate.
-    `marks` are the steps whose second input is 1, as the adding problem has them.
+    Each is `[hidden, time]`, with units sorted by the mean of their forget or update gate.
+    `markers` are the steps whose second input is 1, the markers of the adding problem.
     """
-    found = {"marks": np.flatnonzero(inputs[0, :, 1]), "names": np.array(list(networks))}
+    arrays = {"markers": np.flatnonzero(inputs[0, :, 1]), "names": np.array(list(networks))}
     for name, (cell, params) in networks.items():
         gates = jax.jit(lambda params, cell=cell: trace(cell, params, inputs).gates)(params)
         by_name = dict(zip(CELLS[cell].gates, np.asarray(gates)[:, :, 0], strict=False))
-        keeping = by_name["forget" if cell == "lstm" else "update"]
-        order = np.argsort(-keeping.mean(axis=0))
-        found |= {f"{name}_{gate}": by_name[gate][:, order].T for gate in GATES[cell]}
-    return found
+        retention = by_name["forget" if cell == "lstm" else "update"]
+        order = np.argsort(-retention.mean(axis=0))
+        arrays |= {f"{name}_{gate}": by_name[gate][:, order].T for gate in GATES[cell]}
+    return arrays

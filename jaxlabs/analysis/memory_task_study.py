@@ -1,7 +1,7 @@
-"""Which cell learns to remember for how long: the adding problem and the copy task.
+"""Memory span of recurrent cells: training on the adding problem and the copying task by length.
 
-Each network is an `h` of a few dozen units with a linear read-out, trained by Adam on fresh
-sequences at every step: its loss is its loss on unseen ones.
+Each network has a few dozen units and a linear output, and is trained by Adam on new sequences at
+every step, so the training loss is a loss on unseen data.
 """
 
 import functools
@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxlabs import keys
-from jaxlabs.analysis.functional_rnn import Params, hidden_states, initial_params, read_out
+from jaxlabs.analysis.functional_rnn import Params, hidden_states, initial_params, output_layer
 from jaxlabs.analysis.toy_training import fit
 from jaxlabs.data import memory_tasks
 from jaxlabs.losses.cross_entropy import cross_entropy
@@ -24,21 +24,21 @@ from jaxlabs.training import jax_settings
 BATCH, CLIP_NORM, LEARNING_RATE = 16, 1.0, 1e-2
 
 WORKERS = 2
-"""Networks that are trained at once: none of them keeps more than one core busy."""
+"""Networks that are trained in parallel; each uses one core."""
 
 
 class Kind(NamedTuple):
-    """A network: its cell, and whether its gates start with a memory as long as the task."""
+    """A network: its cell, and whether its gate biases have chrono initialization."""
 
     cell: str
-    spread: bool = False
+    chrono_init: bool = False
 
 
 KINDS = {
     "rnn": Kind("rnn"),
     "lstm": Kind("lstm"),
     "gru": Kind("gru"),
-    "lstm, gates spread": Kind("lstm", spread=True),
+    "lstm, gates spread": Kind("lstm", chrono_init=True),
 }
 
 
@@ -46,10 +46,10 @@ class Task(NamedTuple):
     """A memory task.
 
     Attributes:
-      inputs: numbers that come in at every step.
-      outputs: numbers that are read out.
-      loss: `(cell, params, key, length) -> []`, the mean over a batch drawn from the key.
-      baseline: the loss of guessing, by length.
+      inputs: number of input features.
+      outputs: number of output features.
+      loss: `(cell, params, key, length) -> []`, the mean over a batch sampled from the key.
+      baseline: `length -> loss` of a constant guess.
     """
 
     inputs: int
@@ -59,17 +59,17 @@ class Task(NamedTuple):
 
 
 def adding_loss(cell: str, params: Params, key: jax.Array, length: int) -> jax.Array:
-    """Returns the mean squared error `[]` of the sum that is read out after the last number."""
+    """Returns the mean squared error `[]` of the output at the last step."""
     inputs, targets = memory_tasks.adding(key, BATCH, length)
-    answers = read_out(params, hidden_states(cell, params, inputs)[-1])[:, 0]
-    return jnp.mean(jnp.square(answers - targets))
+    predictions = output_layer(params, hidden_states(cell, params, inputs)[-1])[:, 0]
+    return jnp.mean(jnp.square(predictions - targets))
 
 
 def copying_loss(cell: str, params: Params, key: jax.Array, length: int) -> jax.Array:
     """Returns the mean cross-entropy `[]` of all tokens, in nats."""
     tokens, targets = memory_tasks.copying(key, BATCH, length)
     inputs = jax.nn.one_hot(tokens, memory_tasks.DELIMITER + 1)
-    logits = read_out(params, hidden_states(cell, params, inputs))
+    logits = output_layer(params, hidden_states(cell, params, inputs))
     return jnp.mean(cross_entropy(logits, targets.T))
 
 
@@ -84,12 +84,14 @@ TASKS = {
 }
 
 
-def start(task: str, kind: str, length: int, hidden: int, seed: int) -> dict[str, np.ndarray]:
-    """Returns the parameters that a network starts a task with."""
-    cell, spread = KINDS[kind]
+def task_params(
+    task: str, kind: str, length: int, hidden_size: int, seed: int
+) -> dict[str, np.ndarray]:
+    """Returns the initial parameters of a network."""
+    cell, chrono_init = KINDS[kind]
     inputs, outputs = TASKS[task].inputs, TASKS[task].outputs
     return initial_params(
-        cell, inputs, hidden, outputs, seed, span=max(length, 3) if spread else None
+        cell, inputs, hidden_size, outputs, seed, span=max(length, 3) if chrono_init else None
     )
 
 
@@ -117,13 +119,13 @@ def train(
 
 
 Progress = Callable[[Iterable[Any], int, str], Iterable[Any]]
-"""`(what is gone through, how many, their name) -> the same`, which shows how far it has come."""
+"""`(items, count, name) -> items`; shows the progress of an iteration."""
 
 
 def study(
     task: str,
     lengths: Sequence[int],
-    hidden: int,
+    hidden_size: int,
     steps: int,
     seeds: Sequence[int],
     progress: Progress,
@@ -132,23 +134,24 @@ def study(
 
     Args:
       task: a name in `TASKS`.
-      lengths: of the sequences, or delays of the copy task, in rising order.
-      hidden: size of the state.
-      steps: of training each.
-      seeds: one for each run of a kind.
-      progress: goes through the runs.
+      lengths: sequence lengths, or delays of the copying task, ascending.
+      hidden_size: size of the state.
+      steps: number of training steps of each run.
+      seeds: seeds of the runs of each kind.
+      progress: progress bar over the runs.
 
     Returns:
-      `task`, `lengths`, `kinds`; `curves [kind, length, seed, step]`, the losses as shares of the
-      baseline, averaged over fiftieths of the steps; `final [kind, length, seed]`, over the last
-      tenth; `baseline [length]`; and the trained parameters of the first seed by (kind, length).
+      `task`, `lengths`, `kinds`; `curves [kind, length, seed, step]`, the losses relative to the
+      baseline, averaged over fiftieths of the steps; `final [kind, length, seed]`, those of the
+      last tenth; `baseline [length]`. And the trained parameters of the first seed by (kind,
+      length).
     """
     runs = list(itertools.product(KINDS, lengths, seeds))
 
-    @jax_settings.fixed()  # they hold for a thread
+    @jax_settings.fixed()  # settings are thread-local
     def run(run: tuple[str, int, int]) -> tuple[Any, np.ndarray]:
         kind, length, seed = run
-        params = start(task, kind, length, hidden, seed)
+        params = task_params(task, kind, length, hidden_size, seed)
         cell = KINDS[kind].cell
         params, losses = train(
             params, np.uint32(seed), task=task, cell=cell, length=length, steps=steps
@@ -156,26 +159,30 @@ def study(
         return params, np.asarray(losses)
 
     with ThreadPoolExecutor(WORKERS) as pool:
-        done = list(progress(pool.map(run, runs), len(runs), "run"))
-    parts = [[part.mean() for part in np.array_split(losses, min(steps, 50))] for _, losses in done]
+        results = list(progress(pool.map(run, runs), len(runs), "run"))
+    means = [
+        [chunk.mean() for chunk in np.array_split(losses, min(steps, 50))] for _, losses in results
+    ]
     shape = (len(KINDS), len(lengths), len(seeds))
     baseline = np.array([TASKS[task].baseline(length) for length in lengths])
-    curves = np.array(parts).reshape(*shape, -1) / baseline[None, :, None, None]
-    found = {"task": task, "lengths": lengths, "kinds": list(KINDS), "baseline": baseline}
+    curves = np.array(means).reshape(*shape, -1) / baseline[None, :, None, None]
+    result = {"task": task, "lengths": lengths, "kinds": list(KINDS), "baseline": baseline}
     final = curves[..., -max(curves.shape[-1] // 10, 1) :].mean(axis=-1)
-    found |= {"curves": curves, "final": final, "steps": steps, "hidden": hidden}
+    result |= {"curves": curves, "final": final, "steps": steps, "hidden_size": hidden_size}
     trained = {
-        run[:2]: params for run, (params, _) in zip(runs, done, strict=True) if run[2] == seeds[0]
+        run[:2]: params
+        for run, (params, _) in zip(runs, results, strict=True)
+        if run[2] == seeds[0]
     }
-    return {name: np.asarray(value) for name, value in found.items()}, trained
+    return {name: np.asarray(value) for name, value in result.items()}, trained
 
 
-def figures(found: Mapping[str, np.ndarray]) -> dict[str, float]:
-    """Returns the final losses of `study` as shares of the baseline, medians of seeds, by name."""
+def metrics(arrays: Mapping[str, np.ndarray]) -> dict[str, float]:
+    """Returns final losses of `study` relative to the baseline, medians over seeds, by name."""
     return {
-        f"{found['task']}_{kind.replace(', ', '_').replace(' ', '_')}_length_{length}": float(
-            np.median(found["final"][row, column])
+        f"{arrays['task']}_{kind.replace(', ', '_').replace(' ', '_')}_length_{length}": float(
+            np.median(arrays["final"][row, column])
         )
-        for row, kind in enumerate(found["kinds"].tolist())
-        for column, length in enumerate(found["lengths"].tolist())
+        for row, kind in enumerate(arrays["kinds"].tolist())
+        for column, length in enumerate(arrays["lengths"].tolist())
     }

@@ -1,7 +1,7 @@
-"""What is said of batch normalization, and whether trainings and untrained networks bear it out.
+"""Claims about batch normalization, tested on trained and untrained networks.
 
-Every claim is a difference that ought to be above zero, one for each seed. It held where that is so
-for every seed, is refuted where it is so for none, and is undecided in between.
+Every claim predicts a positive difference for each seed. It held if the difference is positive for
+every seed, is refuted if for none, and is undecided otherwise.
 """
 
 import dataclasses
@@ -14,37 +14,37 @@ from jaxlabs.analysis.activation_scale import drift
 Arrays = Mapping[str, np.ndarray]
 
 TARGET = 0.2
-"""Training loss in nats by which speed is measured."""
+"""Training loss in nats for the comparison of training speed."""
 
-SPAN = 20
-"""Steps over which the loss of batches is averaged before it is compared with TARGET."""
+WINDOW = 20
+"""Steps of the moving average of the loss that is compared with TARGET."""
 
 TOLERANCE = 0.05
-"""A rate is tolerated where its test accuracy is at most so far below that of the best rate."""
+"""A rate is tolerated if its test accuracy is at most this far below that of the best rate."""
 
-STEADY = 2.0
-"""Activations are of one scale where the last layer's is within this factor of the first's."""
+MAX_DRIFT = 2.0
+"""Largest factor between the RMS activations of first and last layer that counts as constant."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Claim:
-    """A claim and what was measured.
+    """A claim and its evidence.
 
     Attributes:
-      name: a key.
-      says: the claim, without a full stop.
-      found: the figures, as a sentence.
-      differences: [seed], above zero where the claim is true, NaN where nothing can be said.
+      name: key of the claim.
+      statement: the claim, without a full stop.
+      evidence: the measured values, as a sentence.
+      differences: [seed], positive where the claim is true, NaN where it is undecidable.
     """
 
     name: str
-    says: str
-    found: str
+    statement: str
+    evidence: str
     differences: np.ndarray
 
     @property
-    def share(self) -> float:
-        """In how many of the seeds the claim is true, as a share."""
+    def fraction(self) -> float:
+        """Fraction of the seeds for which the claim is true."""
         return float(np.mean(self.differences > 0))
 
     @property
@@ -52,103 +52,107 @@ class Claim:
         """One of "held", "refuted" and "undecided"."""
         if np.isnan(self.differences).any():
             return "undecided"
-        return {1.0: "held", 0.0: "refuted"}.get(self.share, "undecided")
+        return {1.0: "held", 0.0: "refuted"}.get(self.fraction, "undecided")
 
     def __str__(self) -> str:
-        return f"“{self.says}”: {self.verdict}. {self.found}"
+        return f"“{self.statement}”: {self.verdict}. {self.evidence}"
 
 
-def of_training(arrays: Arrays) -> list[Claim]:
-    """Judges what `norm_training.study` measured."""
+def training_claims(arrays: Arrays) -> list[Claim]:
+    """Tests the claims on the result of `norm_training.study`."""
     none, batch = (arrays["norms"].tolist().index(norm) for norm in ("none", "batch"))
-    rates, needed, best = arrays["rates"], steps_to_target(arrays), arrays["best_rate"]
+    rates, steps, best = arrays["rates"], steps_to_target(arrays), arrays["best_rate"]
     fast = fastest(arrays)
-    same, own = needed[:, fast[none]], [needed[row, fast[row]] for row in (none, batch)]
+    same, own = steps[:, fast[none]], [steps[row, fast[row]] for row in (none, batch)]
     largest = largest_rate(arrays)
     gap = {
         row: (arrays["test_loss"] - arrays["train_loss"])[row, best[row]] for row in (none, batch)
     }
-    right = {row: arrays["test_accuracy"][row, best[row]] for row in (none, batch)}
+    accuracy = {row: arrays["test_accuracy"][row, best[row]] for row in (none, batch)}
     groups, by_group = arrays["groups"], arrays["group_test_accuracy"]
-    told_groups = ", ".join(map(str, groups))
+    group_sizes = ", ".join(map(str, groups))
     return [
         Claim(
             "faster_at_the_plain_rate",
             "It trains faster at the same learning rate",
-            f"At the plain network's own fastest rate, {rates[fast[none]]:.3g}, a training loss of "
-            f"{TARGET} nats is reached {_steps(same[batch])} with it and {_steps(same[none])} "
-            "without.",
-            _less(same[batch], same[none]),
+            f"At the fastest rate of the network without norm, {rates[fast[none]]:.3g}, the"
+            " training "
+            f"loss reaches {TARGET} nats {_steps(same[batch])} with batch norm and "
+            f"{_steps(same[none])} without.",
+            _difference(same[batch], same[none]),
         ),
         Claim(
             "faster_at_its_own_rate",
             "It trains faster",
-            f"Each at its own fastest rate ({rates[fast[batch]]:.3g} with it, "
-            f"{rates[fast[none]]:.3g} without), {TARGET} nats are reached {_steps(own[1])} with it "
-            f"and {_steps(own[0])} without.",
-            _less(own[1], own[0]),
+            f"Each at its own fastest rate ({rates[fast[batch]]:.3g} with batch norm, "
+            f"{rates[fast[none]]:.3g} without), the training loss reaches {TARGET} nats "
+            f"{_steps(own[1])} with it and {_steps(own[0])} without.",
+            _difference(own[1], own[0]),
         ),
         Claim(
             "larger_rates",
             "It tolerates larger learning rates",
-            f"Within {100 * TOLERANCE:g} points of the best test accuracy stays what trains at "
-            f"rates up to {_each(largest[batch], '.3g')} with it and up to "
+            f"Test accuracy is within {100 * TOLERANCE:g} points of the best at learning rates up"
+            " to "
+            f"{_each(largest[batch], '.3g')} with batch norm and up to "
             f"{_each(largest[none], '.3g')} without.",
             largest[batch] - largest[none],
         ),
         Claim(
-            "better_on_test_pictures",
+            "better_on_test_images",
             "It generalizes better",
-            f"At its best rate each, {_percent(right[batch])} of the test pictures are right with "
-            f"it and {_percent(right[none])} without.",
-            right[batch] - right[none],
+            f"Each at its best rate, test accuracy is {_percent(accuracy[batch])} with batch norm"
+            " and "
+            f"{_percent(accuracy[none])} without.",
+            accuracy[batch] - accuracy[none],
         ),
         Claim(
             "smaller_gap",
             "It narrows the gap between training and test",
-            f"At its best rate each, the test loss is above the training loss by "
-            f"{_each(gap[batch], '.2f')} nats with it and by {_each(gap[none], '.2f')} without.",
+            f"Each at its best rate, the test loss exceeds the training loss by "
+            f"{_each(gap[batch], '.2f')} nats with batch norm and by {_each(gap[none], '.2f')}"
+            " without.",
             gap[none] - gap[batch],
         ),
         Claim(
             "noise_regularizes",
             "The noise of its statistics regularizes",
-            f"In gradients of equally many pictures, with the statistics of {told_groups} pictures "
-            f"each, {'; '.join(map(_percent, by_group))} of the test pictures are right.",
+            f"With gradients of batches of equal size and statistics of {group_sizes} images "
+            f"each, {'; '.join(map(_percent, by_group))} test accuracy.",
             by_group[-2] - by_group[-1] if len(groups) > 1 else np.full_like(by_group[-1], np.nan),
         ),
     ]
 
 
-def of_scale(arrays: Arrays) -> Claim:
-    """Judges what `activation_scale.study` measured; its gains take the place of seeds."""
+def scale_claim(arrays: Arrays) -> Claim:
+    """Tests the claim on the result of `activation_scale.study`, with gains instead of seeds."""
     none, batch = (arrays["norms"].tolist().index(norm) for norm in ("none", "batch"))
-    found, gains = drift(arrays), arrays["gains"]
+    drifts, gains = drift(arrays), arrays["gains"]
     layers = arrays["rms"].shape[-1]
-    told = ", ".join(
-        f"{found[batch, place]:.3g} with it and {found[none, place]:.3g} without at a gain of "
-        f"{gain:g}"
-        for place, gain in enumerate(gains)
+    factors = ", ".join(
+        f"{drifts[batch, index]:.3g} with batch norm and {drifts[none, index]:.3g} without at a "
+        f"gain of {gain:g}"
+        for index, gain in enumerate(gains)
     )
     return Claim(
         "steady_scale",
-        "It keeps activations at one scale, whatever the depth and the first weights",
-        f"Over {layers} untrained layers they change by a factor of {told}.",
-        STEADY - found[batch],
+        "It keeps the scale of activations constant, whatever the depth and the initial weights",
+        f"Over {layers} untrained layers, the RMS activation changes by a factor of {factors}.",
+        MAX_DRIFT - drifts[batch],
     )
 
 
-def figures(claims: list[Claim]) -> dict[str, float]:
-    """Returns the share of seeds in which each claim is true, by name."""
-    return {f"claim_{claim.name}": claim.share for claim in claims}
+def metrics(claims: list[Claim]) -> dict[str, float]:
+    """Returns the fraction of seeds for which each claim is true, by name."""
+    return {f"claim_{claim.name}": claim.fraction for claim in claims}
 
 
 def curves(arrays: Arrays) -> dict[str, np.ndarray]:
-    """Returns what the report draws of speed.
+    """Returns the arrays for the plots of training speed.
 
     `curves_at_plain_rate` and `curves_at_own_rate [norm, seed, step]` are smoothed losses at the
-    fastest rate of the network without a norm, and of each; `first_step` is their first place,
-    `fastest [norm]` and `target` are what the claims were judged by.
+    fastest rate of the network without norm, and at the fastest rate of each; `first_step` is their
+    first step; `fastest [norm]` are the indices of the fastest rates, and `target` is TARGET.
     """
     losses, fast = smoothed(arrays["step_loss"]), fastest(arrays)
     plain = fast[arrays["norms"].tolist().index("none")]
@@ -162,26 +166,26 @@ def curves(arrays: Arrays) -> dict[str, np.ndarray]:
 
 
 def smoothed(losses: np.ndarray) -> np.ndarray:
-    """Returns means of SPAN steps (of all, if there are fewer) of `losses [..., step]`.
+    """Returns moving averages of `losses [..., step]` over WINDOW steps, or all if there are fewer.
 
-    The last axis starts where the first SPAN steps end.
+    The first value is that of the first WINDOW steps.
     """
-    span, losses = min(SPAN, losses.shape[-1]), np.float64(losses)
-    return np.lib.stride_tricks.sliding_window_view(losses, span, axis=-1).mean(axis=-1)
+    window, losses = min(WINDOW, losses.shape[-1]), np.float64(losses)
+    return np.lib.stride_tricks.sliding_window_view(losses, window, axis=-1).mean(axis=-1)
 
 
 def steps_to_target(arrays: Arrays) -> np.ndarray:
-    """Returns after how many steps the loss was at TARGET, `[norm, rate, seed]`; inf: never."""
+    """Returns the number of steps to reach TARGET `[norm, rate, seed]`; inf: never."""
     losses = arrays["step_loss"]
-    there = smoothed(losses) <= TARGET
-    first = min(SPAN, losses.shape[-1])
-    return np.where(there.any(axis=-1), there.argmax(axis=-1) + first, np.inf)
+    reached = smoothed(losses) <= TARGET
+    first = min(WINDOW, losses.shape[-1])
+    return np.where(reached.any(axis=-1), reached.argmax(axis=-1) + first, np.inf)
 
 
 def fastest(arrays: Arrays) -> np.ndarray:
-    """Returns the place `[norm]` of the rate that comes to TARGET first, in the median of seeds.
+    """Returns the index `[norm]` of the rate that reaches TARGET first, by the median of seeds.
 
-    Where none does, it is the rate with the lowest training loss.
+    If none does, it is the rate with the lowest training loss.
     """
     steps = np.median(steps_to_target(arrays), axis=-1)
     losses = np.nan_to_num(arrays["train_loss"], nan=np.inf).mean(axis=-1)
@@ -189,29 +193,29 @@ def fastest(arrays: Arrays) -> np.ndarray:
 
 
 def largest_rate(arrays: Arrays) -> np.ndarray:
-    """Returns the largest rate `[norm, seed]` whose test accuracy is near that of the best."""
+    """Returns the largest rate `[norm, seed]` within TOLERANCE of the best test accuracy."""
     accuracy = arrays["test_accuracy"]
     near = accuracy >= accuracy.max(axis=1, keepdims=True) - TOLERANCE
     return np.where(near, arrays["rates"][None, :, None], 0).max(axis=1)
 
 
-def _less(ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:
-    """Returns `theirs - ours`, NaN where neither is finite."""
+def _difference(smaller: np.ndarray, larger: np.ndarray) -> np.ndarray:
+    """Returns `larger - smaller`, NaN where neither is finite."""
     with np.errstate(invalid="ignore"):
-        return theirs - ours
+        return larger - smaller
 
 
 def _steps(steps: np.ndarray) -> str:
     if np.isinf(steps).all():
         return "never"
-    told = [f"{count:.0f}" if np.isfinite(count) else "never" for count in steps]
-    return f"after {', '.join(told)} steps"
+    counts = [f"{count:.0f}" if np.isfinite(count) else "never" for count in steps]
+    return f"after {', '.join(counts)} steps"
 
 
 def _each(values: np.ndarray, form: str) -> str:
-    told = [f"{value:{form}}" for value in values]
-    return told[0] if len(set(told)) == 1 else ", ".join(told)
+    texts = [f"{value:{form}}" for value in values]
+    return texts[0] if len(set(texts)) == 1 else ", ".join(texts)
 
 
-def _percent(shares: np.ndarray) -> str:
-    return f"{', '.join(f'{100 * share:.1f}' for share in shares)} %"
+def _percent(fractions: np.ndarray) -> str:
+    return f"{', '.join(f'{100 * fraction:.1f}' for fraction in fractions)} %"

@@ -1,7 +1,7 @@
-"""Trains a network with each norm, at many learning rates, from several seeds, all at once.
+"""Trains a network with each norm, at many learning rates and from several seeds, in parallel.
 
-Every training goes through the model's common `train_step`: rates and seeds are two mapped axes of
-one compiled program, and a seed's first kernels and batches are the same with every norm.
+All runs use the model's `train_step`, mapped over learning rates and seeds in one compiled
+function. Initial kernels and batches of a seed are the same for every norm.
 """
 
 import dataclasses
@@ -28,17 +28,17 @@ from jaxlabs.models.batchnorm_net import (
 )
 from jaxlabs.training.state import TrainState, create_state
 
-EVALUATION_BATCH = 250
-MIN_TOGETHER = 4
-"""Pictures that share their statistics in the smallest of the groups that are tried."""
+EVAL_BATCH = 250
+MIN_GROUP_SIZE = 4
+"""Smallest number of images that share their batch statistics."""
 
 Progress = Callable[[Sequence[Any], str], Iterable[Any]]
-"""`(what is gone through, its name) -> the same`, which shows how far it has come."""
+"""`(items, name) -> items`; shows the progress of an iteration."""
 
 
 @dataclasses.dataclass(frozen=True)
-class Pictures:
-    """`images` and `labels` to train on, to choose the rate by, and to report figures of."""
+class ImageSplits:
+    """`images` and `labels` of the training, validation (`held_out`) and test set."""
 
     train: Examples
     held_out: Examples
@@ -47,45 +47,45 @@ class Pictures:
 
 
 def load(
-    dataset: str, data_dir: str | None, train_images: int, evaluated: int
-) -> tuple[Pictures, dict[str, Any], str | None]:
-    """Reads pictures, what is known of them, and what the user should know, if anything.
+    name: str, data_dir: str | None, train_images: int, num_eval_examples: int
+) -> tuple[ImageSplits, dict[str, Any], str | None]:
+    """Loads a data set; returns its splits, its metadata, and a warning or None.
 
-    Those held out are the last to train on.
+    The held-out images are the last ones of the training set.
 
     Args:
-      dataset: see `images.load`.
-      data_dir: where data sets lie.
-      train_images: pictures to train on, the first ones.
-      evaluated: pictures that are held out, and as many, the first ones, to test on.
+      name: see `images.load`.
+      data_dir: folder of the data sets.
+      train_images: number of training images, the first ones.
+      num_eval_examples: number of held-out images, and of test images, the first ones.
 
     Raises:
-      UserError: there are no such pictures, not so many, or they have no classes.
+      UserError: the data set does not exist, is too small, or has fewer than two classes.
     """
-    found = images.load(dataset, data_dir)
-    if len(found.classes) < 2:
+    dataset = images.load(name, data_dir)
+    if len(dataset.classes) < 2:
         raise UserError(
-            f"--dataset: {dataset} has {len(found.classes)} classes; at least two, as sub-folders,"
+            f"--dataset: {name} has {len(dataset.classes)} classes; at least two, as sub-folders,"
             " are needed"
         )
-    for flag, wanted, there in (
-        ("train_images", train_images + evaluated, found.train.count),
-        ("evaluated", evaluated, found.test.count),
+    for flag, wanted, available in (
+        ("train_images", train_images + num_eval_examples, dataset.train.count),
+        ("num_eval_examples", num_eval_examples, dataset.test.count),
     ):
-        if wanted > there:
+        if wanted > available:
             raise UserError(
-                f"--{flag}: {wanted:,} pictures are not there, those held out included;"
-                f" {found.name} has {there:,} of the kind"
+                f"--{flag}: {wanted:,} images, held-out ones included, are more than the"
+                f" {available:,} of {dataset.name}"
             )
-    rest, held_out = images.hold_out(found.train, evaluated)
-    sets = (rest.take(slice(train_images)), held_out, found.test.take(slice(evaluated)))
-    sets = [Examples({"images": part.images, "labels": part.labels}) for part in sets]
-    return Pictures(*sets, classes=len(found.classes)), found.describe(), found.notice
+    rest, held_out = images.hold_out(dataset.train, num_eval_examples)
+    sets = (rest.take(slice(train_images)), held_out, dataset.test.take(slice(num_eval_examples)))
+    sets = [Examples({"images": split.images, "labels": split.labels}) for split in sets]
+    return ImageSplits(*sets, classes=len(dataset.classes)), dataset.describe(), dataset.warning
 
 
 def study(
     config: NormalizedNetworkConfig,
-    pictures: Pictures,
+    splits: ImageSplits,
     *,
     rates: np.ndarray,
     seeds: Sequence[int],
@@ -93,77 +93,77 @@ def study(
     batch_size: int,
     progress: Progress,
 ) -> tuple[dict[str, np.ndarray], TrainState]:
-    """Trains by plain SGD; nothing but the norm, the learning rate and the seed varies.
+    """Trains by SGD; only the norm, the learning rate and the seed vary.
 
-    The rate is constant for the first half of the steps and falls to 0 in the second, so that what
-    is compared in the end is not how far large steps throw a network about.
+    The learning rate is constant for the first half of the steps and decays linearly to 0 in the
+    second half, so that the final comparison does not depend on the noise of large steps.
 
-    Batch norms are trained a second time, at their best rate, with every batch cut into groups that
-    are normalized each by itself ("ghost batches", Hoffer et al. 2017): the gradient averages over
-    the same pictures, and only the noise of the statistics grows.
+    Batch norm is also trained at its best rate with every batch split into groups that are
+    normalized separately ("ghost batches", Hoffer et al. 2017). The gradient is averaged over the
+    same images; only the noise of the statistics increases.
 
     Args:
-      config: of the network.
-      pictures: the data.
-      rates: [rate], rising.
-      seeds: of first parameters and of the order of the pictures.
-      steps: of every training.
-      batch_size: pictures of each.
-      progress: goes through the norms.
+      config: configuration of the network.
+      splits: the data.
+      rates: [rate], ascending.
+      seeds: seeds of initial parameters and of the order of the images.
+      steps: number of steps of each run.
+      batch_size: images per step.
+      progress: progress bar over the norms and groups.
 
     Returns:
-      Arrays: `norms`, `rates`; `step_loss [norm, rate, seed, step]`, of every batch before its
+      Arrays: `norms`, `rates`; `step_loss [norm, rate, seed, step]` of every batch before its
       update, in nats; `{train,held_out,test}_{loss,accuracy} [norm, rate, seed]` after the last
-      step; `best_rate [norm]`, the place of the rate with the most held-out pictures right;
-      `groups [group]`, pictures in a group, the whole batch last, and `group_train_loss`,
-      `group_test_loss` and `group_test_accuracy [group, seed]`. And the trained state of the batch
-      norm at its best rate from the first seed.
+      step; `best_rate [norm]`, the index of the rate with the best held-out accuracy; `groups
+      [group]`, group sizes, the whole batch last, and `group_train_loss`, `group_test_loss` and
+      `group_test_accuracy [group, seed]`. And the trained state with batch norm at its best rate
+      from the first seed.
     """
     seeds, rates = np.array(seeds, np.uint32), np.float32(rates)
     train = functools.partial(_train, steps=steps, batch_size=batch_size)
     arrays, trained = {}, {}
     for norm in progress(NORMS, "norm"):
-        model = NormalizedNetwork(config, pictures.classes, norm)
-        states, losses = train(model, pictures.train, rates, seeds)
-        for name, figures in _figures(states, losses, pictures).items():
-            arrays.setdefault(name, []).append(figures)
+        model = NormalizedNetwork(config, splits.classes, norm)
+        states, losses = train(model, splits.train, rates, seeds)
+        for name, values in _metrics(states, losses, splits).items():
+            arrays.setdefault(name, []).append(values)
         trained[norm] = states
-    arrays = {name: np.stack(figures) for name, figures in arrays.items()}
+    arrays = {name: np.stack(values) for name, values in arrays.items()}
     best = arrays["held_out_accuracy"].mean(axis=-1).argmax(axis=-1)
     batch = NORMS.index("batch")
-    place = best[batch]
-    model = NormalizedNetwork(config, pictures.classes, "batch")
-    slices = [count for count in _slices(batch_size) if batch_size // count >= MIN_TOGETHER]
+    best_index = best[batch]
+    model = NormalizedNetwork(config, splits.classes, "batch")
+    counts = [count for count in _group_counts(batch_size) if batch_size // count >= MIN_GROUP_SIZE]
     grouped = []
-    for count in progress(slices, "group"):
+    for count in progress(counts, "group"):
         states, losses = train(
-            model, pictures.train, rates[place : place + 1], seeds, grad_accum_steps=count
+            model, splits.train, rates[best_index : best_index + 1], seeds, grad_accum_steps=count
         )
-        grouped.append(_figures(states, losses, pictures))
-    whole = {name: figures[batch, place][None] for name, figures in arrays.items()}
+        grouped.append(_metrics(states, losses, splits))
+    whole = {name: values[batch, best_index][None] for name, values in arrays.items()}
     for name in ("train_loss", "test_loss", "test_accuracy"):
-        arrays[f"group_{name}"] = np.concatenate([*(one[name] for one in grouped), whole[name]])
+        arrays[f"group_{name}"] = np.concatenate([*(group[name] for group in grouped), whole[name]])
     arrays |= {
         "norms": np.array(NORMS),
         "rates": rates,
         "best_rate": best,
-        "groups": np.array([*(batch_size // count for count in slices), batch_size]),
+        "groups": np.array([*(batch_size // count for count in counts), batch_size]),
     }
-    return arrays, jax.tree.map(lambda leaf: leaf[place, 0], trained["batch"])
+    return arrays, jax.tree.map(lambda leaf: leaf[best_index, 0], trained["batch"])
 
 
-def figures(arrays: Mapping[str, np.ndarray]) -> dict[str, float]:
-    """Returns the best rate of each norm and means over seeds at it, by name."""
+def metrics(arrays: Mapping[str, np.ndarray]) -> dict[str, float]:
+    """Returns the best rate of each norm and means over seeds at that rate, by name."""
     named = {}
-    for row, (norm, place) in enumerate(zip(arrays["norms"], arrays["best_rate"], strict=True)):
-        named[f"best_rate_{norm}"] = arrays["rates"][place]
+    for row, (norm, index) in enumerate(zip(arrays["norms"], arrays["best_rate"], strict=True)):
+        named[f"best_rate_{norm}"] = arrays["rates"][index]
         for name in ("train_loss", "test_loss", "test_accuracy"):
-            named[f"{name}_{norm}"] = arrays[name][row, place].mean()
+            named[f"{name}_{norm}"] = arrays[name][row, index].mean()
     return {name: float(value) for name, value in named.items()}
 
 
-def _slices(batch_size: int) -> list[int]:
-    """Returns into how many parts a batch is cut, the most first: powers of 4 that divide it."""
+def _group_counts(batch_size: int) -> list[int]:
+    """Returns the numbers of groups of a batch, descending: powers of 4 that divide its size."""
     counts = [4**power for power in range(1, batch_size.bit_length()) if batch_size % 4**power == 0]
     return counts[::-1]
 
@@ -171,7 +171,7 @@ def _slices(batch_size: int) -> list[int]:
 @functools.partial(jax.jit, static_argnames=("model", "steps", "batch_size", "grad_accum_steps"))
 def _train(
     model: NormalizedNetwork,
-    pictures: Examples,
+    examples: Examples,
     rates: jax.Array,
     seeds: jax.Array,
     *,
@@ -184,7 +184,7 @@ def _train(
         optax.inject_hyperparams(optax.sgd)(learning_rate=1.0),
         optax.scale_by_schedule(optax.linear_schedule(1, 0, steps - steps // 2, steps // 2)),
     )
-    shape = (1, *pictures.arrays["images"].shape[1:])
+    shape = (1, *examples.arrays["images"].shape[1:])
 
     def start(rate: jax.Array, seed: jax.Array) -> TrainState:
         variables = model.init(keys.stream(seed, "init"), jnp.zeros(shape, jnp.float32))
@@ -193,8 +193,8 @@ def _train(
 
     def step(states: TrainState, index: jax.Array) -> tuple[TrainState, jax.Array]:
         def of_seed(states: TrainState, seed: jax.Array) -> tuple[TrainState, jax.Array]:
-            # Outside the map over rates: they share their batch, and so one large first product.
-            batch = batch_at(pictures, seed, index, batch_size)
+            # Outside of the map over rates, which share the batch and so the first large matmul.
+            batch = batch_at(examples, seed, index, batch_size)
             key = jax.random.fold_in(keys.stream(seed, "step"), index)
             states, metrics = jax.vmap(train_step, (0, None, None))(states, batch, key)
             return states, metrics["loss"]
@@ -206,28 +206,28 @@ def _train(
     return states, jnp.moveaxis(losses, 0, -1)
 
 
-def _figures(states: TrainState, losses: jax.Array, pictures: Pictures) -> dict[str, np.ndarray]:
-    """Returns `step_loss` and the loss and accuracy of every set of pictures."""
-    figures = {"step_loss": losses}
+def _metrics(states: TrainState, losses: jax.Array, splits: ImageSplits) -> dict[str, np.ndarray]:
+    """Returns `step_loss` and the loss and accuracy of every split."""
+    values = {"step_loss": losses}
     for name in ("train", "held_out", "test"):
-        total, correct = evaluate(states, getattr(pictures, name))
-        figures |= {f"{name}_loss": total, f"{name}_accuracy": correct}
-    return {name: np.asarray(values) for name, values in figures.items()}
+        total, correct = evaluate(states, getattr(splits, name))
+        values |= {f"{name}_loss": total, f"{name}_accuracy": correct}
+    return {name: np.asarray(value) for name, value in values.items()}
 
 
 @jax.jit
-def evaluate(states: TrainState, pictures: Examples) -> tuple[jax.Array, jax.Array]:
-    """Returns the mean loss in nats and the accuracy of states `[rate, seed, ...]`, both so."""
+def evaluate(states: TrainState, examples: Examples) -> tuple[jax.Array, jax.Array]:
+    """Returns mean loss in nats and accuracy `[rate, seed]` of states `[rate, seed, ...]`."""
 
     def measured(index: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-        batch = eval_batch(pictures, index, EVALUATION_BATCH)
+        batch = eval_batch(examples, index, EVAL_BATCH)
 
         def of_state(state: TrainState) -> tuple[jax.Array, jax.Array, jax.Array]:
-            parts = loss(state.params, batch, keys.root(0), state, False)
-            return parts.total, parts.sums["accuracy"], parts.weight
+            output = loss(state.params, batch, keys.root(0), state, False)
+            return output.loss_sum, output.metric_sums["accuracy"], output.weight_sum
 
         return jax.vmap(jax.vmap(of_state))(states)
 
-    batches = jnp.arange(num_batches(pictures, EVALUATION_BATCH))
+    batches = jnp.arange(num_batches(examples, EVAL_BATCH))
     total, correct, weight = (sums.sum(axis=0) for sums in lax.map(measured, batches))
     return total / weight, correct / weight

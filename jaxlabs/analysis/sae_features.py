@@ -1,4 +1,4 @@
-"""What a sparse autoencoder has found: its filters, how rarely they answer, what they miss."""
+"""Filters, activations, reconstructions and cost terms of a sparse autoencoder."""
 
 import dataclasses
 from typing import Any
@@ -12,61 +12,62 @@ from jaxlabs.models.sparse_autoencoder import SparseAutoencoder
 from jaxlabs.run_folder import RunFolder
 
 SHOWN = 12
-"""Patches drawn beside their reconstructions."""
+"""Patches that are plotted beside their reconstructions."""
 
-ON = 0.1
-"""Activation from which a unit counts as active."""
+ACTIVE_THRESHOLD = 0.1
+"""A unit is active if its activation exceeds this value."""
 
 TERMS = ("reconstruction", "weight_term", "sparsity_term")
 
 
 def filters(params: Any, size: int) -> np.ndarray:
-    """Returns what each hidden unit looks for, `[hidden, size, size]`.
+    """Returns the filter of each hidden unit, `[hidden, size, size]`.
 
-    Under a limit on a patch's norm the patch that excites a unit most is its row of weights, up to
-    a factor.
+    Among patches of bounded norm, the input that maximizes a unit's activation is proportional to
+    its weights.
     """
     return np.asarray(params["encoder_kernel"]).T.reshape(-1, size, size)
 
 
-def as_pictures(found: np.ndarray) -> np.ndarray:
-    """Returns filters in [0, 1], the contrast of each as large as it can be, 0.5 for no weight."""
-    reach = np.abs(found).max(axis=(1, 2), keepdims=True)
-    return (found / np.maximum(reach, np.finfo(found.dtype).tiny) + 1) / 2
+def as_images(kernels: np.ndarray) -> np.ndarray:
+    """Returns filters scaled to [0, 1], each by its largest weight; a weight of 0 becomes 0.5."""
+    scale = np.abs(kernels).max(axis=(1, 2), keepdims=True)
+    return (kernels / np.maximum(scale, np.finfo(kernels.dtype).tiny) + 1) / 2
 
 
-def write_code(
+def write_activations(
     model: SparseAutoencoder, params: Any, patches: np.ndarray, folder: RunFolder
 ) -> dict[str, float]:
-    """Measures the code of `patches [count, pixels]`; writes arrays of it for the report.
+    """Measures the activations for `patches [count, pixels]`; writes arrays for the report.
 
     Returns:
-      The means over the filters of the share of variance that a Gabor function explains, the share
-      of filters where it explains more than half, and the share of activations above `ON`.
+      The mean fraction of a filter's variance that a Gabor function explains, the fraction of
+      filters for which it explains more than half, and the fraction of activations above
+      `ACTIVE_THRESHOLD`.
     """
     config = model.config
     code, output = map(np.asarray, model.apply({"params": params}, patches))
-    found = filters(params, config.patch_size)
-    inputs, outputs = (rows[:SHOWN].reshape(-1, *found.shape[1:]) for rows in (patches, output))
-    folder.write_arrays("filters", filters=found)
+    kernels = filters(params, config.patch_size)
+    inputs, outputs = (rows[:SHOWN].reshape(-1, *kernels.shape[1:]) for rows in (patches, output))
+    folder.write_arrays("filters", filters=kernels)
     folder.write_arrays("reconstructions", inputs=np.asarray(inputs), outputs=outputs)
     folder.write_arrays(
         "activations", mean=code.mean(axis=0), values=code[:2000], target=config.sparsity_rho
     )
-    fits = fit_gabors(found)
+    fits = fit_gabors(kernels)
     folder.write_arrays("gabors", **dataclasses.asdict(fits))
     return {
         "gabor_variance_explained": float(fits.explained.mean()),
         "gabor_filters_above_half": float((fits.explained > 0.5).mean()),
-        "active_share": float((code > ON).mean()),
+        "active_share": float((code > ACTIVE_THRESHOLD).mean()),
     }
 
 
-def write_course(folder: RunFolder, split: str, photographs: Photographs) -> dict[str, float]:
-    """Writes the terms of the cost at each evaluation, and what whitening does to the pictures.
+def write_cost_terms(folder: RunFolder, split: str, photographs: Photographs) -> dict[str, float]:
+    """Writes the cost terms at each evaluation, and arrays of the effect of whitening.
 
     Returns:
-      The `untrained_cost`, that of the first evaluation.
+      `untrained_cost`, the cost at the first evaluation.
     """
     rows = [
         row for row in folder.read_metrics() if row["split"] == split and row.keys() >= set(TERMS)

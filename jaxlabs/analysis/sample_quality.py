@@ -1,4 +1,4 @@
-"""What generated text is like, measured against the text that the model was trained on."""
+"""Metrics of generated text relative to the training text."""
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -7,48 +7,48 @@ from collections.abc import Iterable, Iterator, Sequence
 WORD = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)*")
 # A line of its own that ends in a colon and starts with a capital: "KING HENRY VI:".
 NAME = re.compile(r"[A-Z][A-Za-z.'’ -]*:")
-SHARE_OF_A_PLAY = 0.5
+MIN_PLAY_FRACTION = 0.5
 
 
 def sample_quality(samples: Sequence[str], training_text: str) -> dict[str, float]:
-    """Returns measures of `samples` by name.
+    """Returns metrics of `samples` by name.
 
-    - "real_words": share (0..1) of the samples' words that occur in the training text, regardless
-      of case. A word that the end of a sample may have cut off does not count.
-    - "named_speeches": share (0..1) of the speeches that open with a line `NAME:`. A speech starts
-      at the first line with text in it, at the start of a sample or after an empty line. Only
-      reported where most speeches of the training text open so, that is, for plays.
-    - "longest_copy": characters of the longest stretch of a sample that occurs in the training
-      text.
+    - "real_words": fraction of the samples' words that occur in the training text, ignoring case. A
+      word that may be truncated by the end of a sample does not count.
+    - "named_speeches": fraction of the speeches that start with a line `NAME:`. A speech starts at
+      the first nonempty line of a sample or after an empty line. Only returned if most speeches of
+      the training text start so, that is, for plays.
+    - "longest_copy": length in characters of the longest substring of a sample that occurs in the
+      training text.
 
-    All three read differently for longer texts, the last one most of all, so what stands beside
-    them for reference should be held-out text cut into pieces of the samples' own length.
+    All three depend on the length of the texts, so compare with held-out text that is split into
+    pieces of the length of the samples.
 
     Args:
-      samples: texts, each measured on its own; no stretch reaches from one into the next.
-      training_text: what the model was trained on.
+      samples: texts; no substring spans two of them.
+      training_text: the training text.
     """
     known = {word.casefold() for word in WORD.findall(training_text)}
     words = [word.casefold() for sample in samples for word in _whole_words(sample)]
-    measures = {
-        "real_words": _share(word in known for word in words),
+    metrics = {
+        "real_words": _mean(word in known for word in words),
         "longest_copy": float(longest_copy(samples, training_text)),
     }
-    if _named_speeches([training_text]) > SHARE_OF_A_PLAY:
-        measures["named_speeches"] = _named_speeches(samples)
-    return measures
+    if _named_speeches([training_text]) > MIN_PLAY_FRACTION:
+        metrics["named_speeches"] = _named_speeches(samples)
+    return metrics
 
 
 def longest_copy(samples: Sequence[str], training_text: str) -> int:
-    """Returns the length of the longest string that is part of a sample and of the training text.
+    """Returns the length of the longest common substring of a sample and the training text.
 
-    When a stretch of n characters is copied, so is one of n - 1: the length is found by bisection,
-    each step of which passes over the training text once.
+    A common substring of length n contains one of length n - 1, so the length is found by
+    bisection. Each step passes over the training text once.
     """
 
     def copied(length: int) -> bool:
-        stretches = {text for sample in samples for text in _stretches(sample, length)}
-        return not stretches.isdisjoint(_stretches(training_text, length))
+        substrings = {text for sample in samples for text in _substrings(sample, length)}
+        return not substrings.isdisjoint(_substrings(training_text, length))
 
     copied_length, too_long = 0, 1
     while copied(too_long):
@@ -62,7 +62,7 @@ def longest_copy(samples: Sequence[str], training_text: str) -> int:
     return copied_length
 
 
-def _stretches(text: str, length: int) -> Iterator[str]:
+def _substrings(text: str, length: int) -> Iterator[str]:
     return (text[i : i + length] for i in range(len(text) - length + 1))
 
 
@@ -74,12 +74,12 @@ def _named_speeches(texts: Sequence[str]) -> float:
     openings = [
         line
         for text in texts
-        for before, line in zip(["", *text.split("\n")], text.split("\n"), strict=False)
-        if line.strip() and not before.strip()
+        for previous, line in zip(["", *text.split("\n")], text.split("\n"), strict=False)
+        if line.strip() and not previous.strip()
     ]
-    return _share(NAME.fullmatch(line.strip()) is not None for line in openings)
+    return _mean(NAME.fullmatch(line.strip()) is not None for line in openings)
 
 
-def _share(hits: Iterable[bool]) -> float:
+def _mean(hits: Iterable[bool]) -> float:
     hits = list(hits)
     return sum(hits) / len(hits) if hits else 0.0

@@ -1,4 +1,4 @@
-"""What a sentence classifier says: of sentences one by one, and who is taken for whom."""
+"""Predictions of a sentence classifier: probabilities for sentences, and the confusion matrix."""
 
 import functools
 from collections.abc import Mapping, Sequence
@@ -14,51 +14,51 @@ from jaxlabs.models.text_encoder import TextClassifier, predict
 
 
 def require_known(prompt: str | None, vocabulary: Mapping[str, Any]) -> None:
-    """Raises UserError unless the vocabulary has a word of the prompt; asked before a run."""
+    """Raises UserError if no word of the prompt is known; checked before a run starts."""
     if prompt is not None:
         encode_prompt(WordTokenizer.from_json(vocabulary), prompt)
 
 
-def told(
+def format_predictions(
     model: TextClassifier, params: Any, vocabulary: Mapping[str, Any], prompt: str | None
 ) -> str:
-    """Returns one line for each sentence: whose it is thought to be, and all probabilities.
+    """Returns one line for each sentence: predicted speaker and probabilities of all speakers.
 
     Args:
       model: the classifier.
       params: its parameters.
-      vocabulary: the tokenizer as JSON with `speakers`, the names of the classes, and `shown`,
+      vocabulary: the tokenizer as JSON with `speakers`, the names of the classes, and `examples`,
         rows of a class and a sentence.
-      prompt: a sentence of the user's own; None for those of `shown`, whose speakers are known.
+      prompt: a sentence of the user's own; None for those of `examples`, whose speakers are known.
     """
     tokenizer, speakers = WordTokenizer.from_json(vocabulary), vocabulary["speakers"]
-    shown = vocabulary["shown"] if prompt is None else [(None, prompt)]
-    rows = pad(tokenizer, [sentence for _, sentence in shown], model.config.context_length)
+    sentences = vocabulary["examples"] if prompt is None else [(None, prompt)]
+    rows = pad(tokenizer, [sentence for _, sentence in sentences], model.config.context_length)
     probabilities = np.asarray(jax.jit(functools.partial(predict, model))(params, rows))
     lines = []
-    for (label, sentence), row in zip(shown, probabilities, strict=True):
-        figures = ", ".join(f"{name} {p:.2f}" for name, p in zip(speakers, row, strict=True))
-        truth = "" if label is None else f" (it is {speakers[label]})"
-        lines.append(f"{speakers[row.argmax()]}{truth}: {figures}: {sentence}")
+    for (label, sentence), row in zip(sentences, probabilities, strict=True):
+        values = ", ".join(f"{name} {p:.2f}" for name, p in zip(speakers, row, strict=True))
+        truth = "" if label is None else f" (label: {speakers[label]})"
+        lines.append(f"{speakers[row.argmax()]}{truth}: {values}: {sentence}")
     return "\n".join(lines)
 
 
 def confusion_counts(
     model: TextClassifier, params: Any, examples: Examples, batch_size: int
 ) -> np.ndarray:
-    """Returns how often each class (rows) is taken for each (columns), `[classes, classes]`."""
-    likeliest = jax.jit(lambda params, tokens: predict(model, params, tokens).argmax(axis=-1))
+    """Returns the confusion matrix `[classes, classes]`, true classes in rows."""
+    top1 = jax.jit(lambda params, tokens: predict(model, params, tokens).argmax(axis=-1))
     counts = np.zeros((model.config.classes,) * 2, np.int64)
     for index in range(num_batches(examples, batch_size)):
         batch = eval_batch(examples, index, batch_size)
-        taken = likeliest(params, batch["inputs"])
-        real = np.asarray(batch["weights"]) > 0
-        np.add.at(counts, (np.asarray(batch["labels"])[real], np.asarray(taken)[real]), 1)
+        predicted = top1(params, batch["inputs"])
+        valid = np.asarray(batch["weights"]) > 0
+        np.add.at(counts, (np.asarray(batch["labels"])[valid], np.asarray(predicted)[valid]), 1)
     return counts
 
 
 def class_accuracies(counts: np.ndarray, names: Sequence[str]) -> dict[str, float]:
-    """Returns the share of each class's examples that is taken for it, nan without examples."""
+    """Returns the accuracy of each class, NaN without examples."""
     with np.errstate(invalid="ignore"):
-        shares = np.diagonal(counts) / counts.sum(axis=1)
-    return dict(zip(names, shares.tolist(), strict=True))
+        accuracies = np.diagonal(counts) / counts.sum(axis=1)
+    return dict(zip(names, accuracies.tolist(), strict=True))

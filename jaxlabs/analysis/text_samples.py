@@ -1,4 +1,4 @@
-"""Samples of a character language model: how they are drawn, and what they are measured by."""
+"""Samples of a character-level language model, and their metrics."""
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
@@ -9,39 +9,48 @@ import numpy as np
 
 from jaxlabs.analysis.sample_quality import sample_quality
 from jaxlabs.config import RUNTIME, Config, UserError, setting
-from jaxlabs.data.dataset import Data
+from jaxlabs.data.dataset import DataModule
 from jaxlabs.data.tokenizers import CharTokenizer
-from jaxlabs.run_files import RULE
+from jaxlabs.run_files import SEPARATOR
 from jaxlabs.run_folder import RunFolder
 
 PLAY_PROMPT = "ROMEO:"
-"""What the write-ups of tiny Shakespeare let their models go on from."""
+"""The usual prompt of models of tiny Shakespeare."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SamplingConfig(Config):
-    """How samples are drawn."""
+    """Sampling options."""
 
     prompt: str | None = setting(
         None,
-        f"what samples go on from; none: {PLAY_PROMPT!r}, or a new line where the text lacks these",
+        f"prompt of the samples; none: {PLAY_PROMPT!r}, or a newline if the text lacks these"
+        " characters",
         kind=RUNTIME,
     )
-    num_samples: int = setting(3, "samples to draw", minimum=1, maximum=10_000, kind=RUNTIME)
+    num_samples: int = setting(3, "number of samples", minimum=1, maximum=10_000, kind=RUNTIME)
     max_new_tokens: int = setting(
         500,
-        "characters per sample; past its context a Transformer reads the last half of it again and"
-        " continues, where nanoGPT slides a window of a whole context along",
+        "characters per sample; beyond its context length, a Transformer prefills the last half of"
+        " the"
+        " context again and continues, where nanoGPT uses a sliding window of a whole context",
         minimum=1,
         maximum=1_000_000,
         kind=RUNTIME,
     )
-    temperature: float = setting(
-        0.8, "0 takes the likeliest character, 1 draws as the model says", minimum=0, kind=RUNTIME
+    temperature: float = setting(0.8, "sampling temperature; 0: greedy", minimum=0, kind=RUNTIME)
+    top_k: int = setting(
+        0,
+        "top-k sampling: number of most likely characters to sample from; 0: all",
+        minimum=0,
+        kind=RUNTIME,
     )
-    top_k: int = setting(0, "draw from the k likeliest only; 0: from all", minimum=0, kind=RUNTIME)
     top_p: float = setting(
-        1.0, "draw from the fewest that hold this mass", above=0, maximum=1, kind=RUNTIME
+        1.0,
+        "top-p (nucleus) sampling: probability mass to sample from; 1: all",
+        above=0,
+        maximum=1,
+        kind=RUNTIME,
     )
 
     def check(self) -> None:
@@ -50,9 +59,9 @@ class SamplingConfig(Config):
 
 
 def require_known(text: str | None, vocabulary: Mapping[str, Any], flag: str = "prompt") -> None:
-    """Raises UserError unless the vocabulary has all characters of a flag; it names the others.
+    """Raises UserError if a flag has characters outside of the vocabulary; the error names them.
 
-    Asked before a run starts: its first sample, or its end, would be too late.
+    Checked before a run starts, not at its first sample.
     """
     try:
         CharTokenizer.from_json(vocabulary).encode(text or "")
@@ -60,22 +69,22 @@ def require_known(text: str | None, vocabulary: Mapping[str, Any], flag: str = "
         raise UserError(f"--{flag}: {error}") from None
 
 
-def draw(
+def sample_texts(
     generate: Callable[..., tuple[jax.Array, jax.Array]],
     config: SamplingConfig,
     vocabulary: Mapping[str, Any],
     key: jax.Array,
 ) -> list[str]:
-    """Returns samples that continue the prompt, which they begin with.
+    """Returns samples that continue the prompt, prompt included.
 
     Args:
       generate: `(prompts, lengths, key, **options) -> (tokens, lengths)` of a trained model.
-      config: prompt, number, length and temperature.
+      config: sampling options.
       vocabulary: the tokenizer as JSON.
-      key: chooses the samples.
+      key: PRNG key.
 
     Raises:
-      UserError: the prompt is empty or has a character that the vocabulary lacks.
+      UserError: the prompt is empty or has characters outside of the vocabulary.
     """
     tokenizer = CharTokenizer.from_json(vocabulary)
     prompt = tokenizer.encode(_prompt(config, tokenizer))
@@ -99,35 +108,35 @@ def _prompt(config: SamplingConfig, tokenizer: CharTokenizer) -> str:
     return candidates[0] if candidates else tokenizer.alphabet[0]
 
 
-def read(folder: RunFolder) -> list[str]:
-    """Returns the samples of a run that has ended.
+def load_samples(folder: RunFolder) -> list[str]:
+    """Returns the samples of a finished run.
 
     Raises:
-      UserError: there are none, or their file is damaged.
+      UserError: the file of samples is missing or damaged.
     """
-    drawn = folder.read_texts("final")
-    if isinstance(drawn, str):  # of a run of the first version
-        return drawn.split(RULE)
-    return [text for texts in drawn.groups.values() for text in texts]
+    samples = folder.read_texts("final")
+    if isinstance(samples, str):  # stored by the first version
+        return samples.split(SEPARATOR)
+    return [text for texts in samples.groups.values() for text in texts]
 
 
-def measure(drawn: Sequence[str], config: SamplingConfig, data: Data) -> dict[str, float]:
-    """Returns figures of what follows the prompt in samples, and of held-out text of their length.
+def measure(samples: Sequence[str], config: SamplingConfig, data: DataModule) -> dict[str, float]:
+    """Returns metrics of the samples after the prompt, and of held-out text of the same length.
 
     Args:
-      drawn: what `draw` returned.
-      config: how it was drawn.
-      data: the run's data; the first evaluation is consecutive windows of held-out text.
+      samples: result of `sample_texts`.
+      config: its sampling options.
+      data: the run's data; the monitored set has consecutive windows of held-out text.
     """
-    tokenizer = CharTokenizer.from_json(data.vocabulary)
+    tokenizer = CharTokenizer.from_json(data.data_spec)
     prompt = _prompt(config, tokenizer)
-    samples = [sample.removeprefix(prompt) for sample in drawn]
-    held_out = tokenizer.decode(data.evaluations[data.headline].arrays["inputs"].ravel())
-    size = len(samples[0])
-    pieces = [held_out[i * size : (i + 1) * size] for i in range(len(samples))]
+    texts = [sample.removeprefix(prompt) for sample in samples]
+    held_out = tokenizer.decode(data.eval_sets[data.monitor].arrays["inputs"].ravel())
+    size = len(texts[0])
+    pieces = [held_out[i * size : (i + 1) * size] for i in range(len(texts))]
     training_text = tokenizer.decode(data.train.tokens)
     return {
-        f"{name}_{figure}": value
-        for name, texts in {"sample": samples, "held_out_text": pieces}.items()
-        for figure, value in sample_quality(texts, training_text).items()
+        f"{name}_{metric}": value
+        for name, group in {"sample": texts, "held_out_text": pieces}.items()
+        for metric, value in sample_quality(group, training_text).items()
     }

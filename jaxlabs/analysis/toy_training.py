@@ -1,4 +1,4 @@
-"""Trains tiny models on made-up tasks, for experiments that take seconds."""
+"""Training of tiny models on synthetic tasks in seconds."""
 
 from collections.abc import Callable
 from typing import Any
@@ -21,30 +21,30 @@ def fit(
     steps: int,
     learning_rate: float | jax.Array,
     grad_clip_norm: float | None = None,
-    watch: Callable[[Any], jax.Array] = optax.tree.norm,
+    grad_metric: Callable[[Any], jax.Array] = optax.tree.norm,
 ) -> tuple[Any, jax.Array, jax.Array]:
-    """Minimizes a loss with Adam; pure, so it can be compiled and mapped over models.
+    """Minimizes a loss with Adam; pure, so it can be jitted and vmapped over models.
 
-    The rate rises over the first tenth of the steps and falls to 0 as a cosine over the rest.
+    The learning rate has linear warmup over the first tenth of the steps, then cosine decay to 0.
 
     Args:
-      loss: `(params, key) -> []`, on a batch that it draws from the key.
-      params: where to start.
-      key: of all batches; step n draws from `fold_in(key, n)`.
-      steps: how many, at least 1.
-      learning_rate: its peak; may be traced.
-      grad_clip_norm: largest global norm of a gradient; None: no clipping.
-      watch: what to measure of every gradient before clipping; its global norm by default.
+      loss: `(params, key) -> []`, the loss of a batch sampled from the key.
+      params: initial parameters.
+      key: PRNG key of the batches; step n uses `fold_in(key, n)`.
+      steps: number of steps, at least 1.
+      learning_rate: peak learning rate; may be traced.
+      grad_clip_norm: maximum global norm of the gradient; None: no clipping.
+      grad_metric: function of every gradient before clipping; by default the global norm.
 
     Returns:
       The parameters after the last step, the loss `[steps]` of every step before its update, and
-      what was watched `[steps]`.
+      the gradient metric `[steps]`.
     """
-    rise = max(steps // 10, 1)
-    schedule = optax.warmup_cosine_decay_schedule(1 / rise, 1.0, rise, max(steps, rise + 1))
+    warmup = max(steps // 10, 1)
+    schedule = optax.warmup_cosine_decay_schedule(1 / warmup, 1.0, warmup, max(steps, warmup + 1))
     clip = optax.identity() if grad_clip_norm is None else optax.clip_by_global_norm(grad_clip_norm)
     optimizer = optax.chain(clip, optax.scale_by_adam(b2=0.99), optax.scale_by_schedule(schedule))
-    # As one vector, the parameters need one update and not one for every leaf to be compiled.
+    # As one vector, the parameters have one update to compile and not one for every leaf.
     vector, unravel = ravel_pytree(params)
 
     def step(carry, index):
@@ -53,29 +53,29 @@ def fit(
             vector, jax.random.fold_in(key, index)
         )
         updates, state = optimizer.update(gradient, state)
-        measured = value, watch(unravel(gradient))
+        measured = value, grad_metric(unravel(gradient))
         return (vector - learning_rate * updates, state), measured
 
-    (vector, _), (losses, watched) = lax.scan(
+    (vector, _), (losses, grad_metrics) = lax.scan(
         step, (vector, optimizer.init(vector)), jnp.arange(steps)
     )
-    return unravel(vector), losses, watched
+    return unravel(vector), losses, grad_metrics
 
 
-def draw_params(shapes: Any, seed: int) -> Any:
-    """Returns numpy parameters of the shapes of a tree, drawn by what their names say.
+def init_params(shapes: Any, seed: int) -> Any:
+    """Initializes numpy parameters for a tree of shapes by the names of its leaves.
 
-    A `scale` is 1, a `bias` is 0; all else is normal, a `kernel [..., in, out]` with a deviation of
-    `in ** -0.5` and the rest with 1. Drawn on the host, because compiling linen's initializers
-    takes longer than training such a model.
+    `scale` is 1 and `bias` 0. The others are normal, with a standard std of `in ** -0.5` for
+    a `kernel [..., in, out]` and 1 otherwise. They are sampled on the host, because compiling the
+    initializers of linen takes longer than training such a model.
     """
     random = np.random.default_rng(seed)
 
-    def draw(path: tuple[Any, ...], leaf: jax.ShapeDtypeStruct) -> np.ndarray:
+    def init(path: tuple[Any, ...], leaf: jax.ShapeDtypeStruct) -> np.ndarray:
         name = jax.tree_util.keystr(path[-1:], simple=True)
         if name in ("scale", "bias"):
             return np.full(leaf.shape, float(name == "scale"), np.float32)
-        deviation = leaf.shape[-2] ** -0.5 if name.endswith("kernel") else 1.0
-        return np.float32(random.normal(0, deviation, leaf.shape))
+        std = leaf.shape[-2] ** -0.5 if name.endswith("kernel") else 1.0
+        return np.float32(random.normal(0, std, leaf.shape))
 
-    return jax.tree_util.tree_map_with_path(draw, shapes)
+    return jax.tree_util.tree_map_with_path(init, shapes)

@@ -1,4 +1,4 @@
-"""How likely a variational autoencoder takes pictures to be, by importance-weighted bounds."""
+"""Importance-weighted (IWAE) bounds on the negative log-likelihood of a VAE."""
 
 import functools
 from typing import Any
@@ -13,7 +13,6 @@ from jaxlabs.models import autoencoder
 from jaxlabs.models.autoencoder import Autoencoder
 
 BATCH = 100
-"""Pictures taken at once."""
 
 
 def bounds(
@@ -41,37 +40,37 @@ def likelihood(
     params: Any,
     examples: Examples,
     samples: tuple[int, int],
-    places: np.ndarray,
+    indices: np.ndarray,
     seed: int,
 ) -> dict[str, float]:
-    """Returns upper bounds on the negative log-likelihood of pictures, in nats a picture.
+    """Returns upper bounds on the negative log-likelihood of images, in nats per image.
 
-    The tighter bound is taken at some places only. How much it gains there over the other bound is
-    added to the other bound's mean over all pictures: the gain varies far less from picture to
-    picture than the bound itself, and so does the error of the result.
+    The tighter bound is computed for some images only, as a control variate: the mean difference of
+    the two bounds on these images is added to the mean of the other bound on all images. The
+    difference varies far less between images than the bound.
 
     Args:
       model: a variational autoencoder.
       params: its parameters.
-      examples: the pictures.
-      samples: of the bound on all pictures, and of the tighter one.
-      places: [some] where to take the tighter bound, drawn at random; of length 0: nowhere.
-      seed: of all noise.
+      examples: the images.
+      samples: importance samples of the bound on all images, and of the tighter bound.
+      indices: [some] random indices of the images of the tighter bound; may be empty.
+      seed: seed of all noise.
 
     Returns:
-      `bound_<samples>`; for the tighter one also `bound_<samples>_error`, the standard error that
-      stems from taking some pictures and not all, 0 for all, and `bound_<samples>_images`.
+      `bound_<samples>`; for the tighter bound also `bound_<samples>_error`, the standard error from
+      the choice of images, 0 if all are used, and `bound_<samples>_images`.
     """
-    few, many = samples
-    all_pictures = -bounds(model, params, examples, few, seed)
-    figures = {f"bound_{few}": float(all_pictures.mean())}
-    count = len(places)
+    num_samples, tight_samples = samples
+    all_bounds = -bounds(model, params, examples, num_samples, seed)
+    metrics = {f"bound_{num_samples}": float(all_bounds.mean())}
+    count = len(indices)
     if count:
-        some = Examples({name: values[places] for name, values in examples.arrays.items()})
-        gain = -bounds(model, params, some, many, seed) - all_pictures[places]
-        rest = (1 - count / examples.count) ** 0.5  # of a finite set
-        error = rest * scipy.stats.sem(gain) if count > 1 else float("nan")
-        name = f"bound_{many}"
-        figures[name] = float(all_pictures.mean() + gain.mean())
-        figures |= {f"{name}_error": float(error), f"{name}_images": count}
-    return figures
+        subset = Examples({name: values[indices] for name, values in examples.arrays.items()})
+        difference = -bounds(model, params, subset, tight_samples, seed) - all_bounds[indices]
+        correction = (1 - count / examples.count) ** 0.5  # finite population
+        error = correction * scipy.stats.sem(difference) if count > 1 else float("nan")
+        name = f"bound_{tight_samples}"
+        metrics[name] = float(all_bounds.mean() + difference.mean())
+        metrics |= {f"{name}_error": float(error), f"{name}_images": count}
+    return metrics

@@ -1,4 +1,4 @@
-"""Samples of a language model of words."""
+"""Samples of a word-level language model."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -15,29 +15,27 @@ from jaxlabs.models.transformer_lm import TransformerLM, sample
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class WordSamplingConfig(SamplingConfig):
-    """How samples are drawn, a word or punctuation mark at a time."""
+    """Sampling options of word-level models."""
 
     prompt: str | None = setting(
         None,
-        "known words that samples go on from; none: the first line end's, a full stop",
+        "prompt of the samples, known words only; none: a full stop",
         kind=RUNTIME,
     )
     max_new_tokens: int = setting(
         60, "words per sample", minimum=1, maximum=1_000_000, kind=RUNTIME
     )
-    temperature: float = setting(
-        0.8, "0 takes the likeliest word, 1 draws as the model says", minimum=0, kind=RUNTIME
-    )
+    temperature: float = setting(0.8, "sampling temperature; 0: greedy", minimum=0, kind=RUNTIME)
 
 
 def known_tokens(prompt: str | None, vocabulary: Mapping[str, Any]) -> np.ndarray:
     """Returns the tokens [length] of a prompt.
 
-    Without one it is a full stop, after which a sentence begins (or the first word, where there is
-    no full stop).
+    The default prompt is a full stop, after which a sentence starts, or the first word of the
+    vocabulary if it has no full stop.
 
     Raises:
-      UserError: the prompt has no word, or words that the vocabulary lacks, which it names.
+      UserError: the prompt has no words or unknown words, which the error names.
     """
     tokenizer = WordTokenizer.from_json(vocabulary)
     if prompt is None:
@@ -55,7 +53,7 @@ def known_tokens(prompt: str | None, vocabulary: Mapping[str, Any]) -> np.ndarra
     return tokens
 
 
-def draw(
+def sample_texts(
     model: TransformerLM,
     params: Any,
     config: WordSamplingConfig,
@@ -65,11 +63,11 @@ def draw(
     """Returns samples that continue the prompt.
 
     Args:
-      model: a model of words.
+      model: a word-level model.
       params: its parameters.
-      config: prompt, number, length and temperature.
+      config: sampling options.
       vocabulary: the tokenizer as JSON.
-      key: chooses the samples.
+      key: PRNG key.
 
     Raises:
       UserError: see `known_tokens`.
@@ -88,5 +86,5 @@ def draw(
         top_k=config.top_k,
         top_p=config.top_p,
     )
-    first = len(prompt) if config.prompt is None else 0
-    return [tokenizer.decode(row[first:]) for row in np.asarray(tokens)]
+    start = len(prompt) if config.prompt is None else 0
+    return [tokenizer.decode(row[start:]) for row in np.asarray(tokens)]

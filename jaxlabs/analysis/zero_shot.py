@@ -1,11 +1,10 @@
-"""What two encoders that share a space can do unasked: classify, find, and know how sure they are.
+"""Zero-shot classification, retrieval and calibration of a dual encoder.
 
-A class is named by a prompt ("a seven") and a picture belongs to the prompt that it is nearest to.
-Retrieval is over the 90 full descriptions (digit, slant, weight), each in its plainest wording:
-every picture has exactly one, and pictures with the same one share it. So an image's own text is
-among the first k when fewer than k of the other 89 are at least as near, and a text is found when
-an image that it describes stands before all but fewer than k of the images that it does not. A tie
-counts against the model.
+An image is classified by the nearest class prompt ("a seven"). Retrieval uses the 90 full captions
+(digit, slant, weight) in their first wording; every image has exactly one, which it shares with
+other images. An image's caption is retrieved at k if fewer than k of the other 89 captions have at
+least its similarity. A caption's image is retrieved at k if fewer than k of the images that it does
+not describe have at least the similarity of the nearest one that it does. Ties count as errors.
 """
 
 import dataclasses
@@ -16,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from scipy.special import expit, softmax
 
-from jaxlabs.analysis.contrastive_optimum import true_of
+from jaxlabs.analysis.contrastive_optimum import caption_matches
 from jaxlabs.data.batches import Examples
 from jaxlabs.data.captions import encode
 from jaxlabs.data.grammars import digit_captions
@@ -28,7 +27,7 @@ from jaxlabs.run_folder import RunFolder
 from jaxlabs.training.state import TrainState
 from jaxlabs.training.task import Task
 
-BATCH, BINS, FIRST = 500, 10, (1, 5)
+BATCH, BINS, RECALL_AT = 500, 10, (1, 5)
 SHOWN = 8
 QUERIES = (
     Claim(7, 2, 2),
@@ -38,132 +37,132 @@ QUERIES = (
     Claim(1, 2),
     Claim(5),
 )
-"""Descriptions whose nearest pictures are shown."""
+"""Captions whose nearest images are plotted."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Trained:
-    """A trained pair of encoders and what turns words into tokens."""
+    """A trained dual encoder and its tokenizer."""
 
     model: DualEncoder
     params: Any
     tokenizer: WordTokenizer
 
     def images(self, images: np.ndarray) -> np.ndarray:
-        """Returns points `[count, projection_dim]` of any number of images."""
+        """Returns embeddings `[count, projection_dim]` of images, any count."""
         return self._in_batches(dual_encoder.embed_images, images)
 
     def tokens(self, tokens: np.ndarray) -> np.ndarray:
-        """Returns points `[count, projection_dim]` of any number of rows of tokens."""
+        """Returns embeddings `[count, projection_dim]` of tokens `[count, time]`, any count."""
         return self._in_batches(dual_encoder.embed_texts, tokens)
 
     def texts(self, texts: list[str], flag: str = "prompt") -> np.ndarray:
-        """Returns points `[count, projection_dim]` of texts; a UserError names the flag."""
+        """Returns embeddings `[count, projection_dim]` of texts; a UserError names the flag."""
         return self.tokens(encode(texts, self.tokenizer, self.model.config.context_length, flag))
 
     def _in_batches(self, embed, values: np.ndarray) -> np.ndarray:
-        found = []
-        for first in range(0, len(values), BATCH):
-            part = values[first : first + BATCH]
-            filled = np.concatenate(
-                [part, np.zeros((BATCH - len(part), *part.shape[1:]), part.dtype)]
+        batches = []
+        for start in range(0, len(values), BATCH):
+            batch = values[start : start + BATCH]
+            padded = np.concatenate(
+                [batch, np.zeros((BATCH - len(batch), *batch.shape[1:]), batch.dtype)]
             )
-            found.append(
-                np.asarray(embed(self.model, self.params, jnp.asarray(filled)))[: len(part)]
+            batches.append(
+                np.asarray(embed(self.model, self.params, jnp.asarray(padded)))[: len(batch)]
             )
-        return np.concatenate(found)
+        return np.concatenate(batches)
 
 
 def trained(task: Task, vocabulary: Mapping[str, Any], state: TrainState) -> Trained:
-    """Returns the encoders of a run's state."""
+    """Returns the trained encoders of a run's state."""
     return Trained(task.model, state.eval_params, WordTokenizer.from_json(vocabulary))
 
 
 def measure(
     trained: Trained, test: Examples, batch_size: int, folder: RunFolder
 ) -> dict[str, float]:
-    """Measures encoders on test pairs and writes what the report draws.
+    """Evaluates the encoders on test pairs and writes arrays for the report.
 
     Args:
       trained: the encoders.
       test: `images`, `tokens`, `truths` and `claims`, see `data.captions`.
-      batch_size: pairs among which a text is told to be an image's own, for the pairs' calibration.
-      folder: gets the arrays `similarity`, `retrieval` and `reliability`.
+      batch_size: pairs per batch for the calibration of pair probabilities.
+      folder: run folder of the arrays `similarity`, `retrieval` and `reliability`.
     """
     pixels, tokens, truths = (np.asarray(test.arrays[n]) for n in ("images", "tokens", "truths"))
     images = trained.images(pixels)
-    scale, bias = dual_encoder.scaling(trained.model, trained.params)
+    scale, bias = dual_encoder.logit_scale(trained.model, trained.params)
     claims = digit_captions.full_claims()
     cosines = images @ trained.texts([digit_captions.wordings(claim)[0] for claim in claims]).T
     own = np.ravel_multi_index(tuple(truths.T), (len(DIGITS), len(SLANTS), len(WEIGHTS)))
-    figures, classes = _zero_shot(trained, images, truths, scale)
-    figures |= recalls(cosines, own)
+    metrics, classes = _zero_shot(trained, images, truths, scale)
+    metrics |= recalls(cosines, own)
     logits = [
-        scale * images[start : start + batch_size] @ part.T + bias
+        scale * images[start : start + batch_size] @ text.T + bias
         for start in range(0, len(images), batch_size)
-        for part in [trained.tokens(tokens[start : start + batch_size])]
+        for text in [trained.tokens(tokens[start : start + batch_size])]
     ]
     pairs = pair_probabilities(logits, trained.model.config.loss)
-    found = {"classes": reliability(*classes), "pairs": reliability(*pairs)}
+    bins = {"classes": reliability(*classes), "pairs": reliability(*pairs)}
     folder.write_arrays(
         "reliability",
-        names=list(found),
+        names=list(bins),
         **{
-            name: np.stack([one[name] for one in found.values()])
+            name: np.stack([kind[name] for kind in bins.values()])
             for name in ("confidence", "share", "count")
         },
     )
     probabilities, hits = pairs
-    figures |= {
-        "calibration_error": found["classes"]["gap"].sum() / len(images),
-        "pair_calibration_error": found["pairs"]["gap"].sum() / len(images),
+    metrics |= {
+        "calibration_error": bins["classes"]["gap"].sum() / len(images),
+        "pair_calibration_error": bins["pairs"]["gap"].sum() / len(images),
         "expected_pairs": probabilities.sum() / hits.sum(),
         "final_scale": scale,
         "final_bias": bias,
     }
     folder.write_arrays("similarity", **_similarity(pixels, cosines, own))
     folder.write_arrays("retrieval", **_retrieved(trained, pixels, images, truths))
-    return {name: float(value) for name, value in figures.items()}
+    return {name: float(value) for name, value in metrics.items()}
 
 
 def _zero_shot(
     trained: Trained, images: np.ndarray, truths: np.ndarray, scale: float
 ) -> tuple[dict[str, float], tuple[np.ndarray, np.ndarray]]:
-    """Returns accuracies, and how sure each choice of a class was and whether it was right."""
+    """Returns accuracies, and confidence and correctness of each top-1 class."""
     digits = range(len(DIGITS))
     wordings = np.array([digit_captions.wordings(Claim(digit)) for digit in digits])
     prompts = trained.texts(wordings.ravel().tolist()).reshape(*wordings.shape, -1)
     labels, slants, weights = truths.T
     cosines = images @ prompts[:, 0].T
-    right = cosines.argmax(axis=1) == labels
+    correct = cosines.argmax(axis=1) == labels
     ensemble = prompts.mean(axis=1)
-    several = images @ (ensemble / np.linalg.norm(ensemble, axis=1, keepdims=True)).T
-    figures = {
-        "zero_shot_accuracy": right.mean(),
-        "prompt_ensemble_accuracy": (several.argmax(axis=1) == labels).mean(),
+    ensemble_cosines = images @ (ensemble / np.linalg.norm(ensemble, axis=1, keepdims=True)).T
+    metrics = {
+        "zero_shot_accuracy": correct.mean(),
+        "prompt_ensemble_accuracy": (ensemble_cosines.argmax(axis=1) == labels).mean(),
     }
     for name, level, words in (("slant", slants, SLANTS), ("weight", weights, WEIGHTS)):
         texts = [
-            digit_captions.wordings(Claim(digit, **{name: place}))[0]
+            digit_captions.wordings(Claim(digit, **{name: index}))[0]
             for digit in digits
-            for place in range(len(words))
+            for index in range(len(words))
         ]
-        points = trained.texts(texts).reshape(len(DIGITS), len(words), -1)
-        near = np.einsum("nd,nkd->nk", images, points[labels])
-        figures[f"{name}_accuracy"] = (near.argmax(axis=1) == level).mean()
-    sure = softmax(scale * cosines.astype(np.float64), axis=1).max(axis=1)
-    return figures, (sure, right)
+        embeddings = trained.texts(texts).reshape(len(DIGITS), len(words), -1)
+        level_cosines = np.einsum("nd,nkd->nk", images, embeddings[labels])
+        metrics[f"{name}_accuracy"] = (level_cosines.argmax(axis=1) == level).mean()
+    confidence = softmax(scale * cosines.astype(np.float64), axis=1).max(axis=1)
+    return metrics, (confidence, correct)
 
 
 def recalls(cosines: np.ndarray, own: np.ndarray) -> dict[str, float]:
-    """Returns recall at 1 and 5 both ways, see the module's first lines.
+    """Returns recall at 1 and 5 in both directions, see the module docstring.
 
     Args:
-      cosines: [images, descriptions].
-      own: [images] the description of each image; those of no image are only in the way.
+      cosines: [images, captions].
+      own: [images] index of each image's caption; captions without images are distractors.
     """
-    of_own = np.take_along_axis(cosines, own[:, None], axis=1)
-    image_ranks = (cosines >= of_own).sum(axis=1) - 1
+    positive = np.take_along_axis(cosines, own[:, None], axis=1)
+    image_ranks = (cosines >= positive).sum(axis=1) - 1
     text_ranks = []
     for text in np.unique(own):
         described = own == text
@@ -171,63 +170,65 @@ def recalls(cosines: np.ndarray, own: np.ndarray) -> dict[str, float]:
         text_ranks.append((cosines[~described, text] >= best).sum())
     ranks = {"image_to_text": image_ranks, "text_to_image": np.array(text_ranks)}
     return {
-        f"{way}_recall_at_{first}": float((of_way < first).mean())
-        for way, of_way in ranks.items()
-        for first in FIRST
+        f"{direction}_recall_at_{k}": float((values < k).mean())
+        for direction, values in ranks.items()
+        for k in RECALL_AT
     }
 
 
 def pair_probabilities(logits: list[np.ndarray], loss: str) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the probabilities that two are a pair, and whether they are, both `[all couples]`.
+    """Returns the probability that an image and a text match, and whether they do, both `[all]`.
 
-    CLIP's is that of the text among those of the batch; SigLIP's knows no batch.
+    For CLIP, it is the softmax over the texts of the batch; for SigLIP, the sigmoid.
 
     Args:
       logits: [images, texts] of each batch, its pairs on the diagonal.
       loss: "clip" or "siglip".
     """
-    logits = [one.astype(np.float64) for one in logits]
-    of_batch = [softmax(one, axis=1) if loss == "clip" else expit(one) for one in logits]
-    hits = [np.eye(len(one), dtype=bool) for one in logits]
-    return tuple(np.concatenate([one.ravel() for one in ones]) for ones in (of_batch, hits))
+    logits = [batch.astype(np.float64) for batch in logits]
+    probabilities = [softmax(batch, axis=1) if loss == "clip" else expit(batch) for batch in logits]
+    hits = [np.eye(len(batch), dtype=bool) for batch in logits]
+    return tuple(
+        np.concatenate([batch.ravel() for batch in batches]) for batches in (probabilities, hits)
+    )
 
 
 def reliability(probabilities: np.ndarray, hits: np.ndarray) -> dict[str, np.ndarray]:
-    """Sorts predictions into ten bins of equal width by how sure they were.
+    """Returns the reliability diagram of predictions, in ten bins of equal width.
 
     Args:
-      probabilities: [predictions] in [0, 1].
-      hits: [predictions] whether each came true.
+      probabilities: [predictions] confidences in [0, 1].
+      hits: [predictions] whether each prediction is correct.
 
     Returns:
-      By bin, `[BINS]`: the mean `confidence` and the `share` that came true, nan where there are
-      none, their `count`, and `gap`, by how many the expected and the true hits differ.
+      For each bin, `[BINS]`: the mean `confidence` and the accuracy `share`, NaN for empty bins;
+      the `count`; and `gap`, the difference of expected and actual number of hits.
     """
     bins = np.minimum((probabilities * BINS).astype(int), BINS - 1)
     count, expected, true = (
         np.bincount(bins, weights, minlength=BINS) for weights in (None, probabilities, hits)
     )
-    full = np.where(count > 0, count, np.nan)
+    nonempty = np.where(count > 0, count, np.nan)
     return {
-        "confidence": expected / full,
-        "share": true / full,
+        "confidence": expected / nonempty,
+        "share": true / nonempty,
         "count": count,
         "gap": np.abs(expected - true),
     }
 
 
 def _similarity(pixels: np.ndarray, cosines: np.ndarray, own: np.ndarray) -> dict[str, Any]:
-    """Returns one picture of each digit against their descriptions, and means over all pictures."""
-    plain = [digit_captions.wordings(claim)[0] for claim in digit_captions.full_claims()]
+    """Returns similarities of one image per digit to their captions, and means over all images."""
+    captions = [digit_captions.wordings(claim)[0] for claim in digit_captions.full_claims()]
     digits = own // (len(SLANTS) * len(WEIGHTS))
     shown = [np.flatnonzero(digits == digit)[0] for digit in np.unique(digits)]
     means = [
-        cosines[own == text].mean(axis=0) if (own == text).any() else np.full(len(plain), np.nan)
-        for text in range(len(plain))
+        cosines[own == text].mean(axis=0) if (own == text).any() else np.full(len(captions), np.nan)
+        for text in range(len(captions))
     ]
     return {
         "images": pixels[shown] / 255,
-        "captions": np.array(plain)[own[shown]],
+        "captions": np.array(captions)[own[shown]],
         "cosines": cosines[np.ix_(shown, own[shown])],
         "means": np.stack(means),
     }
@@ -236,22 +237,24 @@ def _similarity(pixels: np.ndarray, cosines: np.ndarray, own: np.ndarray) -> dic
 def _retrieved(
     trained: Trained, pixels: np.ndarray, images: np.ndarray, truths: np.ndarray
 ) -> dict[str, np.ndarray]:
-    """Returns the nearest pictures to some descriptions, and of which these are true."""
+    """Returns the nearest images of some captions, and whether the captions are true of them."""
     texts = [digit_captions.wordings(query)[0] for query in QUERIES]
     nearest = np.argsort(-trained.texts(texts) @ images.T, axis=1, kind="stable")[:, :SHOWN]
-    claims = np.array([[UNSAID if part is None else part for part in query] for query in QUERIES])
-    right = np.take_along_axis(true_of(claims, truths).T, nearest, axis=1)
-    return {"texts": np.array(texts), "images": pixels[nearest] / 255, "right": right}
+    claims = np.array(
+        [[UNSAID if value is None else value for value in query] for query in QUERIES]
+    )
+    relevant = np.take_along_axis(caption_matches(claims, truths).T, nearest, axis=1)
+    return {"texts": np.array(texts), "images": pixels[nearest] / 255, "relevant": relevant}
 
 
 def nearest_wordings(trained: Trained, prompt: str, count: int = 6) -> str:
-    """Returns the prompt and the other descriptions that are nearest to it, a line each.
+    """Returns the prompt and its nearest captions, one per line.
 
     Raises:
-      UserError: the prompt has words that are not known, none, or too many.
+      UserError: the prompt has unknown words, no words, or too many.
     """
-    point = trained.texts([prompt])[0]
+    embedding = trained.texts([prompt])[0]
     others = [words for words in digit_captions.all_wordings() if words != prompt]
-    cosines = trained.texts(others) @ point
-    first = np.argsort(-cosines, kind="stable")[:count]
-    return "\n".join([prompt, *(f"{cosines[place]:7.3f}  {others[place]}" for place in first)])
+    cosines = trained.texts(others) @ embedding
+    nearest = np.argsort(-cosines, kind="stable")[:count]
+    return "\n".join([prompt, *(f"{cosines[index]:7.3f}  {others[index]}" for index in nearest)])

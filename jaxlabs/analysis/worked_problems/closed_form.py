@@ -1,4 +1,4 @@
-"""What the problems need of a closed form: plain Python on lists, and no array library."""
+"""Closed forms for the worked problems in plain Python on lists, without array libraries."""
 
 import math
 from collections.abc import Sequence
@@ -15,22 +15,22 @@ def softmax(scores: Vector) -> list[float]:
 
 
 def dot(left: Vector, right: Vector) -> float:
-    """Returns the dot of two vectors."""
+    """Returns the dot product of two vectors."""
     return math.fsum(a * b for a, b in zip(left, right, strict=True))
 
 
 def product(left: Matrix, right: Matrix) -> list[list[float]]:
-    """Returns the product of two matrices."""
+    """Returns the matrix product."""
     return [[dot(row, column) for column in zip(*right, strict=True)] for row in left]
 
 
 def transposed(matrix: Matrix) -> list[list[float]]:
-    """Returns the matrix with rows and columns exchanged."""
+    """Returns the transposed matrix."""
     return [list(column) for column in zip(*matrix, strict=True)]
 
 
 def mean_and_variance(values: Vector) -> tuple[float, float]:
-    """Returns mean and variance (divided by n), in fractions until the end."""
+    """Returns mean and population variance, computed with exact fractions."""
     fractions = [Fraction(str(value)) for value in values]
     mean = sum(fractions) / len(fractions)
     return float(mean), float(sum((value - mean) ** 2 for value in fractions) / len(fractions))
@@ -43,18 +43,18 @@ def attention(query: Matrix, key: Matrix, value: Matrix, scale: float) -> dict[s
     return {"scores": scores, "weights": weights, "output": product(weights, value)}
 
 
-def softmax_jacobian_norm(shares: Vector) -> float:
-    """Returns the Frobenius norm of `diag(p) - p p^T`, every entry a product without a difference.
+def softmax_jacobian_norm(probabilities: Vector) -> float:
+    """Returns the Frobenius norm of `diag(p) - p p^T`, computed without cancellation.
 
-    The diagonal's `p (1 - p)` is p times the sum of all others, as the shares sum to one.
+    The diagonal entry `p (1 - p)` is p times the sum of the other probabilities.
     """
     squares = []
-    for place, share in enumerate(shares):
-        others = [other for number, other in enumerate(shares) if number != place]
-        squares += [(share * math.fsum(others)) ** 2, *((share * other) ** 2 for other in others)]
+    for index, p in enumerate(probabilities):
+        others = [other for i, other in enumerate(probabilities) if i != index]
+        squares += [(p * math.fsum(others)) ** 2, *((p * other) ** 2 for other in others)]
     return math.sqrt(math.fsum(squares))
 
 
-def entropy(shares: Vector) -> float:
+def entropy(probabilities: Vector) -> float:
     """Returns the entropy in nats."""
-    return math.fsum(-share * math.log(share) for share in shares if share > 0)
+    return math.fsum(-p * math.log(p) for p in probabilities if p > 0)

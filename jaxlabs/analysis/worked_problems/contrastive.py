@@ -1,4 +1,4 @@
-"""InfoNCE's gradient, its signs and its temperature, and what SigLIP's does not depend on."""
+"""Worked problems of contrastive losses: gradients of InfoNCE and SigLIP, and temperature."""
 
 import math
 
@@ -15,33 +15,33 @@ INFO_NCE, TEMPERATURE, SIGLIP = "InfoNCE", "temperature", "SigLIP"
 
 COUNT = len(given.COSINES)
 KEPT_SUM = (
-    "The gradient by one s_ik keeps the loss's sum over i, which is gone once i is chosen: kept, it"
-    " adds up the column, and every query gets the same gradient."
+    "The derivative with respect to one s_ik keeps the sum over i of the loss. This sums over the"
+    " column and gives every query the same gradient."
 )
 NO_BRACKETS = (
     "InfoNCE and the CLIP objective are printed without brackets, as -s_ii - log sum_k exp(s_ik),"
-    " which turns the sign of the log term: it is -(s_ii - log sum_k exp(s_ik))."
+    " which flips the sign of the log term: it is -(s_ii - log sum_k exp(s_ik))."
 )
-SHOWN_COSINES = (0.8, 0.6, 0.3, -0.2)
-"""Of one query, for the picture: first its own key, then three others."""
+PLOTTED_COSINES = (0.8, 0.6, 0.3, -0.2)
+"""Cosines of the plotted query: first its positive key, then three negatives."""
 
 
 def problems() -> list[Number]:
-    """Returns the numbers of all problems."""
+    """Returns the values of all problems."""
     with jax.enable_x64(True):
         return _gradient() + _temperatures() + _siglip()
 
 
 def info_nce_gradient(cosines: jax.Array, temperature: float) -> jax.Array:
-    """Returns the gradient of the mean InfoNCE loss by the cosines `[queries, keys]`."""
+    """Returns the gradient of the mean InfoNCE loss with respect to cosines `[queries, keys]`."""
     return jax.grad(lambda s: jnp.mean(info_nce(s / temperature)))(cosines)
 
 
 def _gradient() -> list[Number]:
     logits = np.array(given.COSINES) / given.TEMPERATURE
-    shares = [closed_form.softmax(row) for row in logits]
+    probabilities = [closed_form.softmax(row) for row in logits]
     own = np.eye(COUNT)
-    exact = (np.array(shares) - own) / COUNT
+    exact = (np.array(probabilities) - own) / COUNT
     ours = info_nce_gradient(jnp.asarray(logits), 1.0)
     kept = np.broadcast_to(exact.sum(axis=0, keepdims=True), exact.shape)
     even = jnp.zeros((COUNT, COUNT))
@@ -50,41 +50,41 @@ def _gradient() -> list[Number]:
         pairs = np.diag(scores)
         logs = np.array([math.log(math.fsum(math.exp(s) for s in row)) for row in scores])
         losses[name] = {"exact": logs - pairs, "printed": -pairs - logs}
-    both = {way: sum(of[way] for of in losses.values()) / 2 for way in ("exact", "printed")}
+    both = {kind: sum(loss[kind] for loss in losses.values()) / 2 for kind in ("exact", "printed")}
     return [
         *numbers(
             *(INFO_NCE, "loss of query", info_nce(jnp.asarray(logits))),
             *losses["queries"].values(),
-            mark=NO_BRACKETS,
+            erratum=NO_BRACKETS,
         ),
         *numbers(
             *(INFO_NCE, "CLIP's loss of pair", symmetric_info_nce(jnp.asarray(logits))),
             *both.values(),
-            mark=NO_BRACKETS,
+            erratum=NO_BRACKETS,
         ),
         *numbers(INFO_NCE, "loss at equal logits", jnp.mean(info_nce(even)), math.log(COUNT)),
-        *numbers(INFO_NCE, "dL/ds", ours, exact, kept, mark=KEPT_SUM),
+        *numbers(INFO_NCE, "dL/ds", ours, exact, kept, erratum=KEPT_SUM),
         *numbers(INFO_NCE, "sign of dL/ds", jnp.sign(ours), 1 - 2 * own),
         *numbers(INFO_NCE, "sum of dL/ds over keys, query", ours.sum(axis=1), np.zeros(COUNT)),
     ]
 
 
 def _temperatures() -> list[Number]:
-    """Follows the first query: what pulls its own key and pushes the nearest other one."""
+    """Returns the gradients of the first query's positive and of its nearest negative."""
     row, rows = given.COSINES[0], []
     nearest = max(range(1, COUNT), key=row.__getitem__)
     for temperature in given.TEMPERATURES:
         ours = info_nce_gradient(jnp.asarray(given.COSINES), temperature)[0]
-        shares = closed_form.softmax([cosine / temperature for cosine in row])
-        wrong = 1 - shares[0]
+        probabilities = closed_form.softmax([cosine / temperature for cosine in row])
+        wrong = 1 - probabilities[0]
         name = f"temperature {temperature:g}"
         rows += numbers(
-            *(TEMPERATURE, f"{name}: gradient of query 1's own cosine", ours[0]),
+            *(TEMPERATURE, f"{name}: gradient of query 1's positive cosine", ours[0]),
             -wrong / (COUNT * temperature),
         )
         rows += numbers(
-            *(TEMPERATURE, f"{name}: share of its nearest negative in the push"),
-            *(ours[nearest] / -ours[0], shares[nearest] / wrong),
+            *(TEMPERATURE, f"{name}: fraction of the nearest negative in the repulsion"),
+            *(ours[nearest] / -ours[0], probabilities[nearest] / wrong),
         )
     return rows
 
@@ -105,15 +105,15 @@ def _siglip() -> list[Number]:
     ours, after = (jax.grad(siglip)(jnp.asarray(s)) for s in (cosines, raised))
     query, key = given.RAISED
     other = (query, query)
-    before_and_after = [
+    probabilities = [
         closed_form.softmax(s[query] / given.TEMPERATURE)[query] for s in (cosines, raised)
     ]
-    changed = (before_and_after[1] - before_and_after[0]) / (COUNT * given.TEMPERATURE)
+    changed = (probabilities[1] - probabilities[0]) / (COUNT * given.TEMPERATURE)
     info = [info_nce_gradient(jnp.asarray(s), given.TEMPERATURE) for s in (cosines, raised)]
     moved = f"s_{query + 1}{key + 1} raised by {given.RAISED_BY:g}"
     of = f"change of dL/ds_{query + 1}{query + 1}"
-    apart = np.arange(COUNT**2) != query * COUNT + key
-    untouched = jnp.abs(after - ours).ravel()[apart].max()
+    unchanged = np.arange(COUNT**2) != query * COUNT + key
+    untouched = jnp.abs(after - ours).ravel()[unchanged].max()
     return [
         *numbers(SIGLIP, "loss", siglip(jnp.asarray(cosines)), terms.sum() / COUNT),
         *numbers(SIGLIP, "dL/ds", ours, gradient),
@@ -124,18 +124,18 @@ def _siglip() -> list[Number]:
 
 
 def arrays() -> dict[str, np.ndarray]:
-    """Returns the gradient of one query's cosines against the temperature.
+    """Returns the gradient with respect to one query's cosines by temperature.
 
-    `temperatures`; `cosines [keys]`, the first of the query's own key; `gradients
-    [temperatures, keys]`.
+    `temperatures`; `cosines [keys]`, that of the positive key first; `gradients [temperatures,
+    keys]`.
     """
     temperatures = np.geomspace(0.02, 2, 49)
     with jax.enable_x64(True):
-        cosines = jnp.asarray(SHOWN_COSINES)[None]
+        cosines = jnp.asarray(PLOTTED_COSINES)[None]
 
         def one(temperature: jax.Array) -> jax.Array:
             return info_nce_gradient(cosines, temperature)[0]
 
         gradients = jax.jit(jax.vmap(one))(jnp.asarray(temperatures))
-    found = {"temperatures": temperatures, "cosines": np.array(SHOWN_COSINES)}
-    return found | {"gradients": np.asarray(gradients)}
+    result = {"temperatures": temperatures, "cosines": np.array(PLOTTED_COSINES)}
+    return result | {"gradients": np.asarray(gradients)}

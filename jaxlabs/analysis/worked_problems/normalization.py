@@ -1,8 +1,8 @@
-"""Batch normalization by hand: four samples, every entry with its own mean and variance.
+"""Worked problems of batch normalization: four samples, statistics for each entry.
 
-The printed samples do not have the printed statistics of one entry; with another digit in one
-place they do, and the printed normalized values go with that digit. Both readings are worked out;
-normalized values are set against the printed ones in the mended reading alone.
+The printed statistics of one entry do not match the printed samples. With one digit of the samples
+corrected they do, and so do the printed normalized values. Both variants are computed; normalized
+values are compared with the printed ones for the corrected variant only.
 """
 
 import math
@@ -18,46 +18,46 @@ from jaxlabs.analysis.worked_problems.rows import Number, numbers
 from jaxlabs.layers.normalization import BatchNorm
 from jaxlabs.published import worked_problems as given
 
-PRINTED, MENDED = "as printed", "misprint mended"
+PRINTED, CORRECTED = "as printed", "misprint corrected"
 THEMES = {
     PRINTED: "batch normalization, samples as printed",
-    MENDED: "batch normalization, one number of the samples read as a misprint",
+    CORRECTED: "batch normalization, one misprint of the samples corrected",
 }
 
 BY_VARIANCE = (
     "Batch norm is said to divide by the variances. It divides by the standard deviation,"
-    " √(variance + epsilon); so do the printed values, with epsilon = 0."
+    " √(variance + epsilon), as the printed values do with epsilon = 0."
 )
 FOURTH_DIGIT = (
-    "In the table of normalized values the fourth decimal is off, by up to 3; the text has -0.9733"
-    " for the first of them, which is right."
+    "The fourth decimals of the table of normalized values are off by up to 3; the text has the"
+    " correct -0.9733 for the first of them."
 )
 
 
 def problems() -> list[Number]:
-    """Returns statistics and normalized values of both readings."""
+    """Returns statistics and normalized values of both variants."""
     rows = []
-    for reading, theme in THEMES.items():
-        training = samples(reading)
+    for variant, theme in THEMES.items():
+        training = samples(variant)
         ours = normalized(training)
         exact = [closed_form.mean_and_variance(entry) for entry in _entries(training)]
         mean, variance = np.reshape(exact, (*training.shape[1:], 2)).transpose(2, 0, 1)
         rows += _statistics(theme, ours, mean, variance)
         divisor = np.vectorize(math.sqrt)(variance)
-        parts = {
+        sets = {
             "train": ("H", training, given.PRINTED_NORMALIZED),
             "test": ("test ", np.array(given.TEST_SAMPLES), given.PRINTED_NORMALIZED_TEST),
         }
-        for part, (letter, values, printed) in parts.items():
+        for name, (letter, values, printed) in sets.items():
             for number, table in enumerate(printed):
                 rows += numbers(
-                    *(theme, "normalized", ours[part][[number]]),
+                    *(theme, "normalized", ours[name][[number]]),
                     (values[[number]] - mean) / divisor,
-                    table if reading == MENDED else None,
-                    labels=[[f"{letter}{number + 1}"], *_places(mean.shape)],
-                    mark=FOURTH_DIGIT,
+                    table if variant == CORRECTED else None,
+                    labels=[[f"{letter}{number + 1}"], *_axis_labels(mean.shape)],
+                    erratum=FOURTH_DIGIT,
                 )
-        if reading == MENDED:
+        if variant == CORRECTED:
             rows += _first_value(theme, ours["train"][0, 0, 0], training, mean, variance)
     return rows
 
@@ -65,28 +65,28 @@ def problems() -> list[Number]:
 def _first_value(
     theme: str, ours: float, training: np.ndarray, mean: np.ndarray, variance: np.ndarray
 ) -> list[Number]:
-    """Returns the first normalized value as the text has it, and as the stated rule would."""
-    place = 0, 0
-    moved = training[0][place] - mean[place]
-    exact = moved / math.sqrt(variance[place])
+    """Returns the first normalized value, compared with the text and with the stated rule."""
+    index = 0, 0
+    centered = training[0][index] - mean[index]
+    exact = centered / math.sqrt(variance[index])
     name = "normalized [H1, 0, 0]"
-    by_rule = moved / variance[place]
+    by_rule = centered / variance[index]
     return [
         *numbers(theme, f"{name}, in the text", ours, exact, given.PRINTED_IN_TEXT),
-        *numbers(theme, f"{name}, by the stated rule", ours, exact, by_rule, mark=BY_VARIANCE),
+        *numbers(theme, f"{name}, by the stated rule", ours, exact, by_rule, erratum=BY_VARIANCE),
     ]
 
 
-def samples(reading: str) -> np.ndarray:
-    """Returns the training samples `[4, 2, 3]` in one of both readings."""
-    found = np.array(given.SAMPLES, np.float64)
-    if reading == MENDED:
-        found[given.MISPRINT] = given.MEANT
-    return found
+def samples(variant: str) -> np.ndarray:
+    """Returns the training samples `[4, 2, 3]` in one of the variants."""
+    result = np.array(given.SAMPLES, np.float64)
+    if variant == CORRECTED:
+        result[given.MISPRINT] = given.MEANT
+    return result
 
 
 def normalized(training: np.ndarray) -> dict[str, np.ndarray]:
-    """Normalizes by `BatchNorm` in float64, with the running statistics those of the batch.
+    """Normalizes by `BatchNorm` in float64; with momentum 1, running and batch statistics agree.
 
     Args:
       training: [4, 2, 3].
@@ -100,9 +100,9 @@ def normalized(training: np.ndarray) -> dict[str, np.ndarray]:
         x, test = jnp.asarray(training), jnp.asarray(given.TEST_SAMPLES, jnp.float64)
         variables = layer.init(keys.root(0), x, train=False)
         train, changed = layer.apply(variables, x, train=True, mutable=["batch_stats"])
-        found = {"train": train, "test": layer.apply(variables | changed, test, train=False)}
-        found |= changed["batch_stats"]
-        return {name: np.asarray(array) for name, array in found.items()}
+        result = {"train": train, "test": layer.apply(variables | changed, test, train=False)}
+        result |= changed["batch_stats"]
+        return {name: np.asarray(array) for name, array in result.items()}
 
 
 def _statistics(
@@ -111,24 +111,24 @@ def _statistics(
     printed = {"mean": given.PRINTED_MEAN, "variance": given.PRINTED_VARIANCE}
     rows = []
     for name, exact in {"mean": mean, "variance": variance}.items():
-        for place in np.ndindex(exact.shape):
-            stated = place == given.STATED_ENTRY
+        for index in np.ndindex(exact.shape):
+            stated = index == given.STATED_ENTRY
             rows += numbers(
-                *(theme, f"{name} of entry [{place[0]}, {place[1]}]"),
-                *(ours[name][place], exact[place], printed[name] if stated else None),
-                mark=_misprint(mean[place], variance[place]) if stated else "",
+                *(theme, f"{name} of entry [{index[0]}, {index[1]}]"),
+                *(ours[name][index], exact[index], printed[name] if stated else None),
+                erratum=_misprint(mean[index], variance[index]) if stated else "",
             )
     return rows
 
 
 def _misprint(mean: float, variance: float) -> str:
     values = ", ".join(f"{sample[0][1]:g}" for sample in given.SAMPLES)
-    sample, *place = given.MISPRINT
-    normalized = given.PRINTED_NORMALIZED[sample][place[0]][place[1]]
+    sample, *index = given.MISPRINT
+    normalized = given.PRINTED_NORMALIZED[sample][index[0]][index[1]]
     return (
         f"The printed samples have {values} here, whose mean is {mean:g} and variance {variance:g};"
-        f" with H{sample + 1}[{place[0]}, {place[1]}] = {given.MEANT:g} both are as stated, and the"
-        f" printed {normalized} is its normalized value: a misprint."
+        f" with H{sample + 1}[{index[0]}, {index[1]}] = {given.MEANT:g} both are as stated, and"
+        f" its normalized value is the printed {normalized}: a misprint."
     )
 
 
@@ -136,18 +136,18 @@ def _entries(training: np.ndarray) -> Sequence[np.ndarray]:
     return training.reshape(len(training), -1).T
 
 
-def _places(shape: tuple[int, ...]) -> list[list[str]]:
+def _axis_labels(shape: tuple[int, ...]) -> list[list[str]]:
     return [[str(index) for index in range(size)] for size in shape]
 
 
 def arrays() -> dict[str, np.ndarray]:
-    """Returns, of each reading, the `values` and `normalized [reading, 6 samples, 2, 3]`."""
-    found = {"values": [], "normalized": []}
-    for reading in THEMES:
-        training = samples(reading)
+    """Returns for each variant the `values` and `normalized [variant, 6 samples, 2, 3]`."""
+    result = {"values": [], "normalized": []}
+    for variant in THEMES:
+        training = samples(variant)
         ours = normalized(training)
-        found["values"].append(np.concatenate([training, given.TEST_SAMPLES]))
-        found["normalized"].append(np.concatenate([ours["train"], ours["test"]]))
-    return {name: np.stack(values) for name, values in found.items()} | {
+        result["values"].append(np.concatenate([training, given.TEST_SAMPLES]))
+        result["normalized"].append(np.concatenate([ours["train"], ours["test"]]))
+    return {name: np.stack(values) for name, values in result.items()} | {
         "training": np.array(len(given.SAMPLES))
     }

@@ -1,9 +1,10 @@
-"""Updates by hand, heavy-ball momentum in a ravine, and the two-step network's learning rates.
+"""Worked problems of optimization: SGD and momentum updates, a ravine, the two-step network.
 
 Polyak 1964, "Some methods of speeding up the convergence of iteration methods": on a quadratic
-whose curvatures lie between m and L, with k = L / m, the rate `4 / (sqrt(L) + sqrt(m))^2` and the
-momentum `((sqrt(k) - 1) / (sqrt(k) + 1))^2` are the best, and shrink the distance by the root of
-that momentum per step. Without momentum it is the rate `2 / (L + m)` and `(k - 1) / (k + 1)`.
+with curvatures from m to L and k = L / m, the optimal rate is `4 / (sqrt(L) + sqrt(m))^2` and the
+optimal momentum `((sqrt(k) - 1) / (sqrt(k) + 1))^2`; the distance decreases by the square root of
+the momentum per step. Without momentum, the optimal rate is `2 / (L + m)`, with a factor of
+`(k - 1) / (k + 1)` per step.
 """
 
 import math
@@ -36,14 +37,14 @@ METHODS = {
 
 
 def problems() -> list[Number]:
-    """Returns the numbers of all problems."""
+    """Returns the values of all problems."""
     with jax.enable_x64(True):
         return _two_updates() + _ravine() + _network()
 
 
 def _two_updates() -> list[Number]:
-    sgd, _ = _follow(optax.sgd(given.RATE))
-    momentum, velocities = _follow(optax.sgd(given.RATE, momentum=given.MOMENTUM))
+    sgd, _ = _apply_updates(optax.sgd(given.RATE))
+    momentum, velocities = _apply_updates(optax.sgd(given.RATE, momentum=given.MOMENTUM))
     first, second = given.GRADIENTS
     exact_velocities = [-given.RATE * first]
     exact_velocities.append(given.MOMENTUM * exact_velocities[0] - given.RATE * second)
@@ -62,7 +63,7 @@ def _two_updates() -> list[Number]:
     ]
 
 
-def _follow(optimizer: optax.GradientTransformation) -> tuple[list[float], list[float]]:
+def _apply_updates(optimizer: optax.GradientTransformation) -> tuple[list[float], list[float]]:
     """Returns the parameter after every given gradient, and the updates."""
     theta = jnp.asarray(given.START)
     state, thetas, updates = optimizer.init(theta), [], []
@@ -75,41 +76,43 @@ def _follow(optimizer: optax.GradientTransformation) -> tuple[list[float], list[
 
 
 def _ravine() -> list[Number]:
-    found = scipy.optimize.minimize_scalar(
-        lambda momentum: shrinkage(BEST_RATE, momentum),
+    result = scipy.optimize.minimize_scalar(
+        lambda momentum: convergence_factor(BEST_RATE, momentum),
         *(None, (0.0, 1.0)),
         method="bounded",
         options={"xatol": 1e-12},
     )
-    rows = numbers(RAVINE, "best momentum, by search", found.x, BEST_MOMENTUM)
+    rows = numbers(RAVINE, "best momentum, by numerical search", result.x, BEST_MOMENTUM)
     for (name, (rate, momentum)), path in zip(METHODS.items(), trajectories(), strict=True):
         exact = [_closed_form(rate, momentum, axis) for axis in range(len(CURVATURES))]
         rows += numbers(
-            *(RAVINE, f"{name}: place after {given.RAVINE_STEPS} steps", path[-1], exact),
+            *(RAVINE, f"{name}: position after {given.RAVINE_STEPS} steps", path[-1], exact),
             labels=[["along", "across"]],
         )
         factor = math.sqrt(momentum) if momentum else 1 - rate * LOW**2
-        rows += numbers(RAVINE, f"{name}: factor per step", shrinkage(rate, momentum), factor)
+        rows += numbers(
+            RAVINE, f"{name}: factor per step", convergence_factor(rate, momentum), factor
+        )
     return rows
 
 
-def shrinkage(rate: float, momentum: float) -> float:
-    """Returns by how much a step of optax shrinks the distance in the long run, in the ravine.
+def convergence_factor(rate: float, momentum: float) -> float:
+    """Returns the asymptotic factor of the distance per step of optax, in the ravine.
 
-    It is the largest eigenvalue of the step, which is linear in place and velocity.
+    It is the spectral radius of the step, which is linear in position and velocity.
     """
     matrix = jax.jacfwd(lambda joined: _step(joined, rate, momentum))(jnp.zeros(4))
     return float(np.abs(np.linalg.eigvals(np.asarray(matrix))).max())
 
 
 def _step(joined: jax.Array, rate: jax.Array, momentum: jax.Array) -> jax.Array:
-    """Takes one step; `joined [4]` is the place, then the sum of gradients that optax keeps."""
+    """Takes one step; `joined [4]` is the position and the momentum trace of optax."""
     optimizer = optax.sgd(rate, momentum=momentum)
-    place, trace = jnp.split(joined, 2)
-    _, rest = optimizer.init(place)
-    gradient = jnp.asarray(CURVATURES) * place
+    position, trace = jnp.split(joined, 2)
+    _, rest = optimizer.init(position)
+    gradient = jnp.asarray(CURVATURES) * position
     updates, (trace, _) = optimizer.update(gradient, (optax.TraceState(trace), rest))
-    return jnp.concatenate([optax.apply_updates(place, updates), trace.trace])
+    return jnp.concatenate([optax.apply_updates(position, updates), trace.trace])
 
 
 @jax.jit
@@ -119,22 +122,22 @@ def _descend(rate: jax.Array, momentum: jax.Array) -> jax.Array:
     def step(joined, _):
         return _step(joined, rate, momentum), joined[:2]
 
-    last, before = lax.scan(step, start, length=given.RAVINE_STEPS)
-    return jnp.concatenate([before, last[None, :2]])
+    last, positions = lax.scan(step, start, length=given.RAVINE_STEPS)
+    return jnp.concatenate([positions, last[None, :2]])
 
 
 def trajectories() -> np.ndarray:
-    """Returns the places `[method, step, 2]` of every method, at the start and after each step."""
+    """Returns the positions `[method, step, 2]` of every method, initial and after each step."""
     with jax.enable_x64(True):
         return np.stack([np.asarray(_descend(*setting)) for setting in METHODS.values()])
 
 
 def _closed_form(rate: float, momentum: float, axis: int) -> float:
-    """Returns the place after the last step along one axis, where steps are a recurrence.
+    """Returns the position after the last step along one axis, from the linear recurrence.
 
-    `x_(t+1) = (1 + momentum - rate c) x_t - momentum x_(t-1)` with the roots r and s of
-    `z^2 - (1 + momentum - rate c) z + momentum` has the solutions `a r^t + b s^t`, and
-    `(a + b t) r^t` where the roots are one.
+    `x_(t+1) = (1 + momentum - rate c) x_t - momentum x_(t-1)` has the solutions `a r^t + b s^t`
+    with the roots r and s of `z^2 - (1 + momentum - rate c) z + momentum`, and `(a + b t) r^t` if r
+    = s.
     """
     start, steps = given.RAVINE_START[axis], given.RAVINE_STEPS
     shrink = 1 - rate * CURVATURES[axis]
@@ -153,14 +156,14 @@ def _closed_form(rate: float, momentum: float, axis: int) -> float:
 def _network() -> list[Number]:
     weight = two_step_rnn.START
     rates = list(given.PRINTED_UPDATES)
-    found = two_step_rnn.study(given.UPDATES, rates)
-    bottom, curvature = two_step_rnn.BEST, two_step_rnn.CURVATURE
-    slope = curvature * (weight - bottom)
+    result = two_step_rnn.study(given.UPDATES, rates)
+    minimum, curvature = two_step_rnn.BEST, two_step_rnn.CURVATURE
+    slope = curvature * (weight - minimum)
     labels = [[f"rate {rate:g}" for rate in rates]]
-    rows = numbers(NETWORK, "loss", found["loss"], curvature * (weight - bottom) ** 2 / 2)
-    rows += numbers(NETWORK, "gradient", found["gradient"], slope, given.PRINTED_GRADIENT)
+    rows = numbers(NETWORK, "loss", result["loss"], curvature * (weight - minimum) ** 2 / 2)
+    rows += numbers(NETWORK, "gradient", result["gradient"], slope, given.PRINTED_GRADIENT)
     rows += numbers(
-        *(NETWORK, "weight after 1 update", found["weights"][:, 1]),
+        *(NETWORK, "weight after 1 update", result["weights"][:, 1]),
         [weight - rate * slope for rate in rates],
         list(given.PRINTED_UPDATES.values()),
         labels=labels,
@@ -168,8 +171,8 @@ def _network() -> list[Number]:
     for row, rate in enumerate(rates):
         rows += numbers(
             *(NETWORK, f"distance from the best after {given.UPDATES} updates, rate {rate:g}"),
-            abs(found["weights"][row, -1] - bottom),
-            abs(1 - curvature * rate) ** given.UPDATES * abs(weight - bottom),
+            abs(result["weights"][row, -1] - minimum),
+            abs(1 - curvature * rate) ** given.UPDATES * abs(weight - minimum),
         )
     for first, printed in ((0.0, given.PRINTED_SLOPE), (given.OTHER_FIRST_STATE, None)):
         ours = jax.grad(two_step_rnn.last_state)(jnp.asarray(weight), first)
@@ -181,5 +184,5 @@ def _network() -> list[Number]:
 def arrays() -> dict[str, Sequence | np.ndarray]:
     """Returns `paths [method, step, 2]`, their `names`, `rates`, `momenta`, and `curvatures`."""
     rates, momenta = zip(*METHODS.values(), strict=True)
-    found = {"paths": trajectories(), "names": list(METHODS), "curvatures": CURVATURES}
-    return found | {"rates": rates, "momenta": momenta}
+    result = {"paths": trajectories(), "names": list(METHODS), "curvatures": CURVATURES}
+    return result | {"rates": rates, "momenta": momenta}

@@ -1,4 +1,4 @@
-"""The softmax of multiples of a vector, Bayes' rule, and the identity behind the ELBO."""
+"""Worked problems of probability: softmax of scaled logits, Bayes' rule, and the ELBO."""
 
 import math
 from statistics import NormalDist
@@ -15,11 +15,11 @@ from jaxlabs.published import worked_problems as given
 
 SOFTMAX, BAYES, ELBO = "softmax", "Bayes' rule", "the ELBO"
 
-WRONG_SIGN = "The last line has -KL where +KL belongs: log p(x) is the ELBO plus the divergence."
+WRONG_SIGN = "The last line has -KL instead of +KL: log p(x) is the ELBO plus the divergence."
 
 
 def problems() -> list[Number]:
-    """Returns the numbers of all problems."""
+    """Returns the values of all problems."""
     with jax.enable_x64(True):
         return _softmax() + _bayes() + _elbo()
 
@@ -32,9 +32,9 @@ def _softmax() -> list[Number]:
         classes = jnp.arange(len(logits))
         ours = jnp.exp(-cross_entropy(jnp.tile(jnp.asarray(logits, float), (3, 1)), classes))
         name = f"softmax of [{', '.join(map(str, logits))}]"
-        shares = ", ".join(f"{share:.4f}" for share in exact)
-        mark = f"The {name} is [{shares}]."
-        rows += numbers(SOFTMAX, name, ours, exact, printed, mark=mark)
+        values = ", ".join(f"{p:.4f}" for p in exact)
+        erratum = f"The {name} is [{values}]."
+        rows += numbers(SOFTMAX, name, ours, exact, printed, erratum=erratum)
     return rows
 
 
@@ -73,7 +73,7 @@ def _elbo() -> list[Number]:
         "KL(q(z|x) || p(z|x))": _divergence(NormalDist(mean, deviation), posterior),
         "log p(x)": math.log(evidence.pdf(x)),
     }
-    # Gauss and Hermite's rule is exact for the square in the exponent.
+    # Gauss-Hermite quadrature is exact for the quadratic log-likelihood.
     nodes, weights = np.polynomial.hermite_e.hermegauss(8)
     z = mean + deviation * jnp.asarray(nodes)
     likelihoods = gaussian_log_likelihood(z[:, None], jnp.asarray([[x]]), math.log(noise))
@@ -83,7 +83,7 @@ def _elbo() -> list[Number]:
     ours = {
         "E_q[log p(x|z)]": jnp.dot(jnp.asarray(weights / weights.sum()), likelihoods),
         "KL(q(z|x) || p(z))": gaussian_kl(jnp.asarray(mean), jnp.log(jnp.asarray(deviation)) * 2),
-        # The divergence stays the same when z is measured in the posterior's own units.
+        # The divergence is invariant to standardizing z by the posterior.
         "KL(q(z|x) || p(z|x))": gaussian_kl(jnp.asarray(shift), jnp.asarray(log_ratio)),
         "log p(x)": log_evidence,
     }
@@ -96,7 +96,7 @@ def _elbo() -> list[Number]:
         *numbers(
             *(ELBO, "log p(x) from the ELBO", likelihood - prior + gap, exact["log p(x)"]),
             float(likelihood - prior - gap),
-            mark=WRONG_SIGN,
+            erratum=WRONG_SIGN,
         ),
     ]
 
