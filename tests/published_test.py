@@ -1,4 +1,4 @@
-"""Properties of the published figures and of the comparison with them."""
+"""Tests of jaxlabs/published: records of published results and their comparison."""
 
 import dataclasses
 import json
@@ -18,7 +18,7 @@ def row(rows, metric, value):
     return found
 
 
-def test_every_record_names_its_document_and_every_caveat_its_reason():
+def test_every_record_has_source_unit_and_reason():
     for record in published.PUBLISHED_RESULTS:
         assert record.source
         assert record.comparable or record.note
@@ -26,7 +26,7 @@ def test_every_record_names_its_document_and_every_caveat_its_reason():
         assert record.unit != "share" or 0 <= record.value <= 1
 
 
-def test_every_curve_names_its_document_and_rises_in_steps():
+def test_every_curve_has_a_source_and_increasing_steps():
     for curve in published.CURVES:
         assert curve.source
         assert list(curve.steps) == sorted(set(curve.steps))
@@ -34,18 +34,18 @@ def test_every_curve_names_its_document_and_rises_in_steps():
         assert published.curves(curve.experiment, curve.presets[0])
 
 
-def test_curve_of_other_lengths_is_refused():
+def test_curve_with_unequal_lengths_raises():
     curve = published.CURVES[0]
     with pytest.raises(ValueError, match="steps, 1 values"):
         dataclasses.replace(curve, values=(0.5,))
 
 
-def test_every_figure_stands_once():
-    places = [(r.experiment, r.metric, r.value) for r in published.PUBLISHED_RESULTS]
-    assert len(places) == len(set(places))
+def test_published_results_are_unique():
+    keys = [(r.experiment, r.metric, r.value) for r in published.PUBLISHED_RESULTS]
+    assert len(keys) == len(set(keys))
 
 
-def test_reference_parameters_are_those_of_the_layer_by_layer_count():
+def test_reference_parameters_equal_the_sum_over_layers():
     # Embedding, six blocks, final LayerNorm, head; a block is q/k/v without bias, the output
     # projection, the feed-forward layers and two LayerNorms.
     width, hidden, vocabulary = 384, 1536, 65
@@ -57,7 +57,7 @@ def test_reference_parameters_are_those_of_the_layer_by_layer_count():
     assert row(rows, "parameters", 10_690_625)["published"] == total
 
 
-def test_seconds_are_six_hours_and_thirty_two_minutes():
+def test_published_seconds_are_six_hours_and_thirty_two_minutes():
     rows = published.compare("gpt", "reference", {"seconds": 60.0})
     assert row(rows, "seconds", 23_520)["ours"] == 60.0
 
@@ -68,25 +68,25 @@ def test_held_out_loss_is_not_comparable_with_the_write_ups_validation_loss():
     )
     assert found["ours"] == 1.5
     assert not found["comparable"]
-    assert "trained on" in found["not_comparable_reason"]
+    assert "training windows" in found["not_comparable_reason"]
 
 
 @pytest.mark.parametrize(
     ("preset", "value"),
     [("quick", 1.88), ("reference", 1.4697), ("best", 1.4697), ("speedrun", 1.4697)],
 )
-def test_each_preset_meets_nanogpts_figure_on_the_same_split(preset, value):
+def test_each_preset_is_compared_with_nanogpt_on_the_same_split(preset, value):
     found = row(published.compare("gpt", preset, {"held_out_loss": 1.4}), "held_out_loss", value)
     assert found["comparable"]
     assert found["not_comparable_reason"] == ""
     assert "nanoGPT" in found["source"]
 
 
-def test_figure_that_the_run_lacks_is_none():
+def test_missing_metric_is_none():
     assert [r["ours"] for r in published.compare("gpt", "quick", {})] == [None]
 
 
-def test_run_that_differs_is_comparable_in_no_row_and_keeps_each_rows_own_reason():
+def test_not_comparable_run_keeps_the_reason_of_each_row():
     rows = published.compare(
         "gpt", "reference", {}, not_comparable_reason="trained on python_reference"
     )
@@ -99,11 +99,11 @@ def test_unknown_preset_has_no_rows():
     assert published.compare("gpt", "no such preset", {"held_out_loss": 1.0}) == []
 
 
-def test_rows_survive_json():
+def test_rows_round_trip_through_json():
     rows = published.compare("gpt", "reference", {"parameters": 10_690_625})
     assert json.loads(json.dumps(rows)) == rows
 
 
-def test_import_starts_no_jax():
+def test_import_does_not_import_jax():
     code = "import sys, jaxlabs.published; sys.exit('jax' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0

@@ -29,7 +29,7 @@ def confusion(arrays: Mapping[str, np.ndarray]) -> list[ReportFigure]:
     for axes, split, matrix in zip(panels, splits, counts, strict=False):
         _plot(axes, matrix, labels.tolist())
         correct, total = int(np.trace(matrix)), int(matrix.sum())
-        axes.set_title(f"{humanize(str(split))}: {correct} of {total} correct", pad=8)
+        axes.set_title(f"{humanize(str(split))}: {correct} of {total}", pad=8)
     for axes in panels[len(splits) :]:
         axes.set_axis_off()
     accuracies = "; ".join(
@@ -42,7 +42,7 @@ def confusion(arrays: Mapping[str, np.ndarray]) -> list[ReportFigure]:
             title="Confusion matrix",
             caption=(
                 "Rows: true class; columns: predicted class; the diagonal is correct. Numbers are "
-                "counts; colors are normalized by row."
+                "counts; colors are normalized by row. Titles: correct predictions of the total."
             ),
             alt=f"Confusion matrices. {accuracies}.",
             figure=figure,

@@ -20,7 +20,7 @@ def markdown(summary: JsonObject) -> str:
         cells = [f"`{row['lab']}`, {_preset(row)}", *_cells(row, reasons), f"`{row['command']}`"]
         lines.append(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |")
     lines += ["", *_notes(reasons)]
-    lines += [f"- Failed: {row['run']}: {row['why']}" for row in summary["failures"]]
+    lines += [f"- Failed: {row['run']}: {row['reason']}" for row in summary["failures"]]
     return "\n".join(lines).rstrip() + "\n"
 
 
@@ -40,7 +40,7 @@ def section(summary: JsonObject) -> str:
     columns = COLUMNS[:-1]
     table = html.table(columns, rows, numbers=columns[2:], cards=True)
     notes = [html.note(line.removeprefix("- ")) for line in _notes(reasons)]
-    failures = [html.note(f"Failed: {row['run']}: {row['why']}") for row in summary["failures"]]
+    failures = [html.note(f"Failed: {row['run']}: {row['reason']}") for row in summary["failures"]]
     info = [html.note(line.removeprefix("- ")) for line in _run_info(summary)]
     return html.section("results", "Results of the labs", *info, table, *notes, *failures)
 

@@ -1,4 +1,4 @@
-"""Pictures of attention and positions show the very numbers that they are given."""
+"""Tests of jaxlabs/report/attention_plots.py: figures show their arrays."""
 
 import numpy as np
 import pytest
@@ -7,7 +7,7 @@ from jaxlabs.report import attention_plots, style
 
 
 @pytest.fixture(autouse=True)
-def in_house_style():
+def mpl_style():
     with style.mpl_style():
         yield
 
@@ -25,19 +25,19 @@ def images(figure):
     return [axes.images[0].get_array() for axes in figure.axes if axes.images]
 
 
-def test_grid_shows_every_head_row_by_row():
+def test_grid_shows_every_head_in_row_major_order():
     arrays = attention_of()
     shown = images(attention_plots.attention(arrays)[0].figure)
     expected = arrays["maps"].reshape(6, 4, 4)
     np.testing.assert_array_equal(np.ma.filled(np.ma.stack(shown), 0), expected)
 
 
-def test_exact_zeros_are_masked_and_nothing_else_is():
+def test_only_exact_zeros_are_masked():
     shown = images(attention_plots.attention(attention_of())[0].figure)[0]
     np.testing.assert_array_equal(np.ma.getmaskarray(shown), ~np.tri(4, dtype=bool))
 
 
-def test_close_up_takes_the_sharpest_head_of_the_first_and_the_last_layer():
+def test_close_up_shows_the_lowest_entropy_head_of_first_and_last_layer():
     arrays = attention_of(layers=3, heads=2)
     arrays["maps"][0, 1] = np.eye(4)
     arrays["maps"][2, 0] = np.eye(4)
@@ -50,10 +50,12 @@ def labels_of(axis):
     return [label.get_text() for label in axis.get_ticklabels()]
 
 
-def test_every_row_and_column_of_the_grid_has_its_label_once():
+def test_grid_labels_every_row_and_column_once():
     words = ["To", "be", "or", "not"]
     axes = [
-        axes for axes in attention_plots.attention(attention_of(labels=words))[0].figure.axes if axes.images
+        axes
+        for axes in attention_plots.attention(attention_of(labels=words))[0].figure.axes
+        if axes.images
     ]
     grid = np.array(axes).reshape(2, 3)
     assert [labels_of(one.yaxis) for one in grid[:, 0]] == [words, words]
@@ -65,7 +67,7 @@ def test_every_row_and_column_of_the_grid_has_its_label_once():
 @pytest.mark.parametrize(
     ("label", "heads", "time"), [("progress", 2, 32), ("x", 2, 48), ("x", 6, 48)]
 )
-def test_labels_of_the_grid_are_large_enough_to_read_and_do_not_touch(label, heads, time):
+def test_grid_labels_are_legible_and_do_not_overlap(label, heads, time):
     figure = attention_plots.attention(attention_of(1, heads, time, [label] * time))[0].figure
     axes = figure.axes[0]
     pixels = style.DOTS_PER_INCH / 72 * axes.get_yticklabels()[0].get_fontsize()
@@ -78,7 +80,7 @@ def test_labels_of_the_grid_are_large_enough_to_read_and_do_not_touch(label, hea
     assert layer.get_window_extent(renderer).x1 < box.x0 < box.x1 < axes.get_window_extent().x0
 
 
-def test_sequences_are_drawn_by_name_and_the_longest_from_near():
+def test_several_sequences_are_plotted_and_the_longest_enlarged():
     sequences = {"a short": attention_of(time=3), "long": attention_of(time=4)}
     sequences["long"]["rollout"] = np.tile(np.eye(4), (2, 1, 1))
     arrays = {
@@ -86,11 +88,11 @@ def test_sequences_are_drawn_by_name_and_the_longest_from_near():
         for name, kinds in sequences.items()
         for kind, array in kinds.items()
     }
-    pictures = {picture.name: picture for picture in attention_plots.attention(arrays)}
+    figures = {item.name: item for item in attention_plots.attention(arrays)}
     names = ["grid_a_short", "grid_long", "close_up", "rollout_long"]
-    assert list(pictures) == [f"attention_{name}" for name in names]
-    assert pictures["attention_grid_a_short"].title == "Attention of every head: a short"
-    shapes = [images(picture.figure)[0].shape[0] for picture in pictures.values()]
+    assert list(figures) == [f"attention_{name}" for name in names]
+    assert figures["attention_grid_a_short"].title == "Attention maps of all heads: a short"
+    shapes = [images(item.figure)[0].shape[0] for item in figures.values()]
     assert shapes == [3, 4, 4, 4]
 
 
@@ -100,13 +102,13 @@ def test_rollout_shows_the_last_layer():
     np.testing.assert_array_equal(shown, np.full((4, 4), 0.25))
 
 
-def test_model_of_one_layer_and_one_head_is_drawn_once():
+def test_single_head_is_enlarged_once():
     close_up = attention_plots.attention(attention_of(layers=1, heads=1))[1]
-    assert close_up.title == "One head from near"
+    assert close_up.title == "Sharpest head"
     assert len(images(close_up.figure)) == 1
 
 
-def test_close_up_makes_white_space_visible_and_prints_dollars_as_they_are():
+def test_close_up_shows_whitespace_and_literal_dollars():
     arrays = attention_of(labels=[" ", "\n", "$", "$"])
     axes = attention_plots.attention(arrays)[1].figure.axes[0]
     shown = [label.get_text() for label in axes.get_xticklabels()]
@@ -114,34 +116,37 @@ def test_close_up_makes_white_space_visible_and_prints_dollars_as_they_are():
     assert not any(label.get_parse_math() for label in axes.get_xticklabels())
 
 
-def test_close_up_shows_no_more_than_a_phone_can():
+def test_close_up_limits_the_number_of_labels():
     arrays = attention_of(time=40, labels=["x"] * 40)
     axes = attention_plots.attention(arrays)[1].figure.axes[0]
     assert len(axes.get_xticklabels()) == attention_plots.MAX_LABELS
-    assert axes.images[0].get_array().shape == (attention_plots.MAX_LABELS, attention_plots.MAX_LABELS)
+    assert axes.images[0].get_array().shape == (
+        attention_plots.MAX_LABELS,
+        attention_plots.MAX_LABELS,
+    )
 
 
-def test_characters_that_the_font_lacks_are_no_error():
-    for picture in attention_plots.attention(attention_of(labels=["漢", "字", "a", "b"])):
-        assert style.png(picture.figure).startswith(b"\x89PNG")
+def test_missing_glyphs_are_no_error():
+    for item in attention_plots.attention(attention_of(labels=["漢", "字", "a", "b"])):
+        assert style.png(item.figure).startswith(b"\x89PNG")
 
 
-def test_position_table_shows_even_and_odd_channels_apart():
+def test_position_table_separates_even_and_odd_channels():
     table = np.random.default_rng(0).normal(size=(5, 6))
-    (picture,) = attention_plots.positions({"table": table})
-    even, odd = images(picture.figure)
+    (item,) = attention_plots.positions({"table": table})
+    even, odd = images(item.figure)
     np.testing.assert_array_equal(even, table[:, 0::2].T)
     np.testing.assert_array_equal(odd, table[:, 1::2].T)
 
 
-def test_likeness_is_the_cosine_with_the_middle_position():
+def test_similarity_is_the_cosine_with_the_middle_position():
     table = np.random.default_rng(0).normal(size=(5, 6))
-    (picture,) = attention_plots.positions({"table": table})
-    (likeness,) = [axes for axes in picture.figure.axes if axes.get_ylabel() == "cosine"]
+    (item,) = attention_plots.positions({"table": table})
+    (similarity,) = [axes for axes in item.figure.axes if axes.get_ylabel() == "cosine"]
     expected = [row @ table[2] / np.linalg.norm(row) / np.linalg.norm(table[2]) for row in table]
-    np.testing.assert_allclose(likeness.get_lines()[0].get_ydata(), expected)
+    np.testing.assert_allclose(similarity.get_lines()[0].get_ydata(), expected)
 
 
-def test_table_of_zeros_is_drawn():
-    (picture,) = attention_plots.positions({"table": np.zeros((4, 4))})
-    assert style.png(picture.figure).startswith(b"\x89PNG")
+def test_zero_table_is_plotted():
+    (item,) = attention_plots.positions({"table": np.zeros((4, 4))})
+    assert style.png(item.figure).startswith(b"\x89PNG")

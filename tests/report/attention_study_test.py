@@ -1,4 +1,4 @@
-"""Pictures of the attention study show the numbers that they are given, and say them."""
+"""Tests of jaxlabs/report/attention_study.py: figures and captions show their arrays."""
 
 import numpy as np
 import pytest
@@ -7,7 +7,7 @@ from jaxlabs.report import attention_study, style
 
 
 @pytest.fixture(autouse=True)
-def in_house_style():
+def mpl_style():
     with style.mpl_style():
         yield
 
@@ -49,40 +49,41 @@ def heads_arrays(counts=(1, 4)):
     }
 
 
-def test_depth_draws_medians_and_says_how_the_deepest_stacks_end():
-    (picture,) = attention_study.depth(depth_arrays())
-    upper, lower = picture.figure.axes[:2]
+def test_depth_plots_medians_and_reports_the_deepest_stacks():
+    (item,) = attention_study.depth(depth_arrays())
+    upper, lower = item.figure.axes[:2]
     np.testing.assert_allclose(lines(upper)[1], [2.0, 300.0])
     np.testing.assert_allclose(lines(lower)[3], [0.4, 1e-4])
-    assert "With 16 blocks the stack that has both ends at 0.02 nats" in picture.caption
-    assert "loss of 3e+02 from a gradient of 5e+06" in picture.caption
-    assert "the gradient 0.07 (1.9 and 0.0001" in picture.caption
-    assert upper.get_ylim()[1] < 10  # what diverged does not flatten the rest
+    assert "with 16 blocks: with both 0.02 nats and 3" in item.caption
+    assert "without LayerNorm 3e+02 and 5e+06" in item.caption
+    assert "without residual connections 2 and 0.07" in item.caption
+    assert "without both 1.9 and 0.0001" in item.caption
+    assert upper.get_ylim()[1] < 10  # diverged runs do not compress the axis
 
 
-def test_heads_draws_every_head_of_every_model_and_says_which_are_needed():
-    (picture,) = attention_study.heads(heads_arrays())
-    drawn = [axes for axes in picture.figure.axes if axes.images and axes.get_xlabel()]
-    names = [label.get_text() for label in drawn[0].get_yticklabels()]
+def test_heads_plots_every_head_and_reports_needed_heads():
+    (item,) = attention_study.heads(heads_arrays())
+    maps = [axes for axes in item.figure.axes if axes.images and axes.get_xlabel()]
+    names = [label.get_text() for label in maps[0].get_yticklabels()]
     assert names == ["1 of 1", "1 of 4", "2 of 4", "3 of 4", "4 of 4"]
-    rows = np.ma.filled(drawn[0].images[0].get_array(), 0)
+    rows = np.ma.filled(maps[0].images[0].get_array(), 0)
     np.testing.assert_allclose(rows[[0, 2, 3, 4, 5]].argmax(axis=1), [5, 5, 3, 1, 5])
-    assert "1.1 with 1 head, 0.02 with 4 heads" in picture.caption
-    assert "at the places 5, 3, 1, 5" in picture.caption
-    assert "more than 0.1 nats for 1 of these" in picture.caption
+    assert "1.1 with 1 head, 0.02 with 4 heads" in item.caption
+    assert "to the offsets 5, 3, 1, 5" in item.caption
+    assert "Ablating 1 of these heads" in item.caption
 
 
-def test_a_single_model_and_depth_are_drawn():
+def test_single_model_and_depth_are_plotted():
     arrays = depth_arrays()
     cut = {name: arrays[name][:, :1] for name in ("final_loss", "gradient_norm")}
-    pictures = attention_study.depth(arrays | cut | {"depths": arrays["depths"][:1]})
-    pictures += attention_study.heads(heads_arrays((1,)))
-    for picture in pictures:
-        assert style.png(picture.figure).startswith(b"\x89PNG")
+    figures = attention_study.depth(arrays | cut | {"depths": arrays["depths"][:1]})
+    figures += attention_study.heads(heads_arrays((1,)))
+    for item in figures:
+        assert style.png(item.figure).startswith(b"\x89PNG")
 
 
 @pytest.mark.parametrize("heads", [1, 3])
-def test_memory_is_drawn_for_every_head_with_its_own_labels(heads):
+def test_cross_attention_is_plotted_for_every_head_with_memory_labels(heads):
     weights = np.full((heads, 2, 3), 0.5)
     weights[..., 2] = 0
     arrays = {
@@ -91,8 +92,8 @@ def test_memory_is_drawn_for_every_head_with_its_own_labels(heads):
         "self_weights": np.full((heads, 2, 2), 0.5),
         "cross_weights": weights,
     }
-    (picture,) = attention_study.heads_and_memory(arrays)
-    maps = [axes for axes in picture.figure.axes if axes.images and axes.get_title("left")]
+    (item,) = attention_study.heads_and_memory(arrays)
+    maps = [axes for axes in item.figure.axes if axes.images and axes.get_title("left")]
     shown = [axes for axes in maps if axes.get_visible()]
     assert len(shown) == 2 * heads
     last = shown[-1]
@@ -100,23 +101,23 @@ def test_memory_is_drawn_for_every_head_with_its_own_labels(heads):
     assert np.ma.getmaskarray(last.images[0].get_array())[:, 2].all()
 
 
-def test_one_step_shows_its_numbers():
+def test_scaled_dot_product_shows_its_values():
     step = {"query": np.zeros((2, 8)), "raw_weights": np.eye(2), "weights": np.full((2, 2), 0.5)}
     step |= {"raw_scores": np.array([[8.0, -8], [0, 1]]), "scaled_scores": np.full((2, 2), 0.25)}
-    (picture,) = attention_study.scaled_dot_product(step)
-    written = [text.get_text() for axes in picture.figure.axes for text in axes.texts]
+    (item,) = attention_study.scaled_dot_product(step)
+    written = [text.get_text() for axes in item.figure.axes for text in axes.texts]
     assert written == ["8.00", "-8.00", "0.00", "1.00", "1.00", "0.00", "0.00", "1.00"] + (
         ["0.25"] * 4 + ["0.50"] * 4
     )
 
 
-def test_scaling_draws_both_kinds_against_the_size_of_a_head():
+def test_scaling_plots_unscaled_and_scaled_scores():
     quantiles = np.array([[0.1, 0.3, 0.4], [1e-6, 1e-3, 0.1]])
     arrays = {"dims": np.array([4, 1024]), "keys": np.array(16), "raw_gradient": quantiles}
     arrays |= {"scaled_gradient": quantiles[[0, 0]], "raw_entropy": np.array([1.7, 0.1])}
-    (picture,) = attention_study.scaling(arrays | {"scaled_entropy": np.array([2.3, 2.4])})
-    upper, lower = picture.figure.axes
+    (item,) = attention_study.scaling(arrays | {"scaled_entropy": np.array([2.3, 2.4])})
+    upper, lower = item.figure.axes
     np.testing.assert_array_equal(lines(upper)[:2], [[1.7, 0.1], [2.3, 2.4]])
     np.testing.assert_array_equal(lines(lower)[:2], [[0.3, 1e-3], [0.3, 0.3]])
-    assert "0.10 nats of entropy at 1024" in picture.caption
-    assert "median 0.001" in picture.caption
+    assert "entropy 0.10 nats at d_k = 1024" in item.caption
+    assert "median 0.001" in item.caption

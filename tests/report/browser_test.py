@@ -1,7 +1,7 @@
-"""The page in a real browser, as wide as a desk's screen and as a phone's.
+"""Tests of the page in a browser, at desktop and phone width.
 
-The page is put into a frame of the wanted width, since a headless window has a least width; the
-page around the frame writes what it finds into its own title.
+The page is in a frame of the given width, because a headless window has a minimum width; the outer
+page writes its measurements into its title.
 """
 
 import html
@@ -44,8 +44,8 @@ addEventListener("load", () => {{
     width: root.clientWidth,
     scroll: root.scrollWidth,
     wide: wide.map((node) => node.outerHTML.slice(0, 80)),
-    pictures: [...page.images].map((picture) => picture.naturalWidth),
-    shown: [...page.images].map((picture) => picture.getBoundingClientRect().width),
+    images: [...page.images].map((image) => image.naturalWidth),
+    shown: [...page.images].map((image) => image.getBoundingClientRect().width),
   }});
 }});
 </script></body></html>"""
@@ -56,8 +56,8 @@ pytestmark = [
 ]
 
 
-def look(page, width, folder):
-    """Returns (what the probe found, console lines) for one page at one width in pixels."""
+def probe_page(page, width, folder):
+    """Returns (measurements of the probe, console lines) at one width in pixels."""
     probe = folder / "probe.html"
     probe.write_text(PROBE.format(width=width, page=html.escape(page)), encoding="utf-8")
     command = [CHROMIUM, *FLAGS, f"--user-data-dir={folder / 'profile'}", probe.as_uri()]
@@ -68,14 +68,14 @@ def look(page, width, folder):
 
 
 @pytest.mark.parametrize("width", [1200, 390])
-def test_page_loads_whole_and_fits(drawn_run, tmp_path, width):
-    found, console = look(drawn_run.report.read_text(), width, tmp_path)
+def test_page_loads_and_fits_the_viewport(reported_run, tmp_path, width):
+    found, console = probe_page(reported_run.report.read_text(), width, tmp_path)
     assert console == []
     assert found["width"] == width
     assert found["wide"] == []
     assert found["scroll"] <= width
-    assert len(found["pictures"]) == 6
-    assert min(found["pictures"]) > 0
+    assert len(found["images"]) == 6
+    assert min(found["images"]) > 0
     assert min(found["shown"]) > 0.85 * min(width, 640)
 
 
@@ -83,16 +83,16 @@ def test_page_loads_whole_and_fits(drawn_run, tmp_path, width):
     ("fault", "symptom"),
     [
         ("<script>undefinedFunction()</script>", "console"),
-        ('<img src="data:image/png;base64,AAAA" alt="">', "picture"),
+        ('<img src="data:image/png;base64,AAAA" alt="">', "image"),
         ('<div style="width:700px">wide</div>', "width"),
     ],
 )
-def test_faults_are_noticed(drawn_run, tmp_path, fault, symptom):
-    page = drawn_run.report.read_text().replace("</main>", f"{fault}</main>")
-    found, console = look(page, 390, tmp_path)
+def test_probe_detects_faults(reported_run, tmp_path, fault, symptom):
+    page = reported_run.report.read_text().replace("</main>", f"{fault}</main>")
+    found, console = probe_page(page, 390, tmp_path)
     noticed = {
         "console": bool(console),
-        "picture": min(found["pictures"]) == 0,
+        "image": min(found["images"]) == 0,
         "width": found["scroll"] > 390 and bool(found["wide"]),
     }
     assert {name for name, there in noticed.items() if there} == {symptom}

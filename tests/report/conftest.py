@@ -1,4 +1,4 @@
-"""A small run folder with everything that a character model's run leaves behind."""
+"""A small run folder with all files of a character model's run."""
 
 import numpy as np
 import pytest
@@ -89,7 +89,7 @@ def write_arrays(folder):
 
 
 def write_run(path):
-    """Writes the whole folder of an ended run and returns it."""
+    """Writes the folder of a completed run and returns it."""
     folder = RunFolder(path)
     folder.create()
     folder.write_config(
@@ -138,22 +138,22 @@ def write_run(path):
 
 
 @pytest.fixture(scope="session")
-def drawn_run(tmp_path_factory):
-    """The folder of an ended run with its report, drawn once; tests that use it only read."""
-    folder = write_run(tmp_path_factory.mktemp("runs") / "drawn")
+def reported_run(tmp_path_factory):
+    """The folder of a completed run with its report; tests only read it."""
+    folder = write_run(tmp_path_factory.mktemp("runs") / "reported")
     write_report(folder)
     return folder
 
 
 @pytest.fixture
 def run(tmp_path):
-    """The folder of an ended run."""
+    """The folder of a completed run."""
     return write_run(tmp_path / "run")
 
 
 @pytest.fixture
 def short_run(run):
-    """The folder of an ended run with few rows and without arrays, quick to draw."""
+    """The folder of a completed run with few rows and without arrays, for speed."""
     rows = [row for row in run.read_metrics() if row["step"] % 250 == 0]
     run.metrics.unlink()
     run.append_metrics(rows)
@@ -164,7 +164,7 @@ def short_run(run):
 
 @pytest.fixture
 def fresh_run(tmp_path):
-    """The folder of a run that has logged nothing yet."""
+    """The folder of a run without logged rows."""
     folder = RunFolder(tmp_path / "fresh")
     folder.create()
     folder.write_config({"experiment": "gpt", "preset": "quick", "settings": {}})

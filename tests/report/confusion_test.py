@@ -1,4 +1,4 @@
-"""The confusion matrices show the very counts that they are given."""
+"""Tests of jaxlabs/report/confusion.py: matrices show their counts."""
 
 import numpy as np
 
@@ -8,17 +8,17 @@ from jaxlabs.report.confusion import confusion
 COUNTS = np.array([[[8, 1, 1], [0, 5, 5], [2, 0, 0]], [[1, 0, 0], [0, 0, 0], [0, 3, 1]]])
 
 
-def test_counts_stand_in_their_cells_and_colors_are_shares_of_the_row():
+def test_cells_show_counts_and_colors_are_normalized_by_row():
     arrays = {
         "counts": COUNTS,
         "splits": np.array(["test", "test_unseen"]),
         "labels": np.array(["A", "B", "C"]),
     }
     with style.mpl_style():
-        (picture,) = confusion(arrays)
-        style.png(picture.figure)
-    assert picture.alt == "Confusion matrices. test 59.1% right; test unseen 40.0% right."
-    panels = [axes for axes in picture.figure.axes if axes.images]
+        (item,) = confusion(arrays)
+        style.png(item.figure)
+    assert item.alt == "Confusion matrices. test 59.1% correct; test unseen 40.0% correct."
+    panels = [axes for axes in item.figure.axes if axes.images]
     for axes, counts, title in zip(panels, COUNTS, ["13 of 22", "2 of 5"], strict=True):
         shown = {(round(t.get_position()[1]), round(t.get_position()[0])): t for t in axes.texts}
         cells = [[int(shown[row, column].get_text()) for column in range(3)] for row in range(3)]

@@ -6,50 +6,50 @@ from jaxlabs.report import contrastive, style
 RANDOM = np.random.default_rng(0)
 
 
-def drawn(draw, arrays):
+def render(plot, arrays):
     with style.mpl_style():
-        pictures = draw(arrays)
-        for picture in pictures:
-            assert style.png(picture.figure).startswith(b"\x89PNG")
-    return pictures
+        figures = plot(arrays)
+        for item in figures:
+            assert style.png(item.figure).startswith(b"\x89PNG")
+    return figures
 
 
-def test_similarity_tells_its_own_description_from_others():
+def test_mean_similarity_separates_matching_captions():
     means = np.full((90, 90), -0.25)
     for digit in range(10):
         block = slice(9 * digit, 9 * digit + 9)
         means[block, block] = 0.5
     np.fill_diagonal(means, 0.75)
-    means[3] = np.nan  # no picture has this description
+    means[3] = np.nan  # no image has this caption
     arrays = {
         "images": RANDOM.random((10, 8, 8, 1)),
         "captions": np.array([f"a {digit}" for digit in range(10)]),
         "cosines": np.eye(10),
         "means": means,
     }
-    single, mean = drawn(contrastive.similarity, arrays)
+    single, mean = render(contrastive.similarity, arrays)
     texts = [text.get_text() for text in single.figure.axes[0].texts]
     assert texts.count("1.0") == 10
-    assert "own description pictures have 0.75" in mean.caption
+    assert "matching caption 0.75" in mean.caption
     assert "same digit 0.50" in mean.caption
     assert "other digits -0.25" in mean.caption
 
 
-def test_frames_say_what_is_true():
+def test_frame_colors_show_relevance():
     right = np.array([[True, False, True], [False, False, True]])
     arrays = {"texts": np.array(["a seven", "a two, thin"]), "relevant": right}
     arrays["images"] = RANDOM.random((2, 3, 8, 8, 1))
-    (picture,) = drawn(contrastive.retrieval, arrays)
-    frames = [axes.spines["top"].get_edgecolor() for axes in picture.figure.axes]
+    (item,) = render(contrastive.retrieval, arrays)
+    frames = [axes.spines["top"].get_edgecolor() for axes in item.figure.axes]
     assert (np.array([frame == frames[0] for frame in frames]).reshape(2, 3) == right).all()
-    assert "3 of these 6" in picture.caption
+    assert "3 of 6" in item.caption
 
 
 @pytest.mark.parametrize("most", [1, 70, 2_000_000])
-def test_reliability_has_a_point_where_something_was_told(most):
+def test_reliability_plots_bins_with_predictions(most):
     count = np.zeros((2, 10))
     count[:, [0, 9]] = most
     share = np.where(count > 0, 0.4, np.nan)
     arrays = {"names": np.array(["classes", "pairs"]), "count": count, "share": share}
-    (picture,) = drawn(contrastive.reliability, arrays | {"confidence": share})
-    assert len(picture.figure.axes) == 4
+    (item,) = render(contrastive.reliability, arrays | {"confidence": share})
+    assert len(item.figure.axes) == 4

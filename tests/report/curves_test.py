@@ -1,4 +1,4 @@
-"""Curves hold the logged values, and smoothing moves nothing."""
+"""Tests of jaxlabs/report/curves.py: series, smoothing and the range test."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,7 @@ import pytest
 from jaxlabs.report import curves, style
 
 
-def test_series_is_sorted_and_holds_one_split_without_what_is_not_finite():
+def test_series_is_sorted_and_finite():
     rows = [
         {"step": 3, "split": "train", "loss": 1.0},
         {"step": 1, "split": "train", "loss": 3.0},
@@ -36,7 +36,7 @@ def test_smoothing_equals_the_mean_of_a_symmetric_window(count):
     np.testing.assert_allclose(curves.smoothed(values), expected, atol=1e-12)
 
 
-def test_smoothing_keeps_a_straight_line_in_place():
+def test_smoothing_preserves_a_straight_line():
     line = np.linspace(4, 1, 500)
     np.testing.assert_allclose(curves.smoothed(line), line, atol=1e-12)
 
@@ -54,17 +54,17 @@ def test_optimization_shows_a_panel_for_each_logged_value():
     assert curves.optimization([{"step": 1, "split": "train"}]) is None
 
 
-def test_range_test_marks_the_steepest_fall_and_the_lowest_loss():
+def test_range_test_marks_steepest_slope_and_lowest_loss():
     rates = np.geomspace(1e-4, 1, 81)
-    # A smooth step down around 0.001, then a rise from 0.1 on.
-    place = np.log10(rates)
-    loss = 4 - 2 / (1 + np.exp(-6 * (place + 3))) + 3 * np.maximum(place + 1, 0)
-    (picture,) = curves.learning_rate_range({"learning_rate": rates, "loss": loss})
-    steepest, lowest = picture.figure.axes[0].get_lines()[2:]
+    # A smooth decrease around 0.001, then an increase from 0.1.
+    exponent = np.log10(rates)
+    loss = 4 - 2 / (1 + np.exp(-6 * (exponent + 3))) + 3 * np.maximum(exponent + 1, 0)
+    (item,) = curves.learning_rate_range({"learning_rate": rates, "loss": loss})
+    steepest, lowest = item.figure.axes[0].get_lines()[2:]
     assert steepest.get_xdata()[0] == pytest.approx(1e-3, rel=0.1)
     assert lowest.get_xdata()[0] == pytest.approx(0.1, rel=0.2)
 
 
-def test_range_test_that_broke_at_once_draws_nothing():
+def test_range_test_with_too_few_finite_values_plots_nothing():
     arrays = {"learning_rate": np.array([0.1, 0.2]), "loss": np.array([4.0, np.nan])}
     assert curves.learning_rate_range(arrays) == []

@@ -1,4 +1,4 @@
-"""The page leaves out what is damaged, says so, and shows everything else."""
+"""The page skips damaged files, lists them, and shows everything else."""
 
 import re
 
@@ -12,16 +12,16 @@ ABOUT_DAMAGE = True
 
 
 def damaged(folder):
-    """The files that the page names as left out."""
+    """The files that the page lists as damaged."""
     (section,) = re.findall(r'id="damaged">.*?</section>', write_report(folder).read_text(), re.S)
     return re.findall(r'<p class="note">([^ ]+): ', section)
 
 
-def test_page_of_a_whole_run_names_no_damaged_file(drawn_run):
-    assert 'id="damaged"' not in drawn_run.report.read_text()
+def test_undamaged_run_lists_no_damaged_file(reported_run):
+    assert 'id="damaged"' not in reported_run.report.read_text()
 
 
-def test_arrays_of_other_shapes_are_left_out_whatever_draws_them(fresh_run, caplog):
+def test_arrays_with_wrong_shapes_are_skipped_by_every_builder(fresh_run, caplog):
     for name in registry.FIGURE_BUILDERS:
         fresh_run.write_arrays(name, other=np.zeros((2, 3)))
     assert damaged(fresh_run) == [f"arrays/{name}.npz" for name in registry.FIGURE_BUILDERS]
@@ -29,7 +29,7 @@ def test_arrays_of_other_shapes_are_left_out_whatever_draws_them(fresh_run, capl
     assert not any(chr(10) in line for line in caplog.messages)
 
 
-def test_arrays_and_samples_that_are_no_archives_are_left_out(run):
+def test_invalid_archives_are_skipped(run):
     run.arrays("positions").write_bytes(b"PK")
     run.arrays("lr_range").write_bytes(run.arrays("lr_range").read_bytes()[:200])
     np.savez(run.arrays("attention_maps"), maps=np.array([{}], object))
@@ -52,20 +52,20 @@ def test_arrays_and_samples_that_are_no_archives_are_left_out(run):
     assert {path.stem for path in run.figures.glob("*.png")} >= {"loss", "samples_during_training"}
 
 
-def test_rows_that_cannot_be_read_are_counted(short_run):
+def test_unreadable_rows_are_counted(short_run):
     with open(short_run.metrics, "ab") as file:
         file.write(b"\0\0\n{}\n")
     assert damaged(short_run) == ["metrics.jsonl"]
     assert "metrics.jsonl: 2 unreadable lines" in short_run.report.read_text()
 
 
-def test_summary_that_cannot_be_read_counts_as_none(short_run):
+def test_unreadable_summary_is_skipped(short_run):
     (short_run.path / "summary.json").write_text("[]")
     assert damaged(short_run) == ["summary.json"]
-    assert "This run has not ended" in short_run.report.read_text()
+    assert "Incomplete run" in short_run.report.read_text()
 
 
-def test_entries_of_a_summary_that_cannot_be_shown_are_left_out(short_run):
+def test_invalid_summary_entries_are_skipped(short_run):
     summary = short_run.read_summary()
     for change in ({"groups": [{"runs": [3]}]}, {"results": [{}]}, {"baselines": {"a": "low"}}):
         short_run.write_summary(summary | change)
@@ -73,13 +73,13 @@ def test_entries_of_a_summary_that_cannot_be_shown_are_left_out(short_run):
         assert "All 12 settings" in short_run.report.read_text()
 
 
-def test_samples_with_names_of_others_are_not_shown(short_run):
+def test_unrelated_files_in_samples_are_ignored(short_run):
     for name in ("step-000250 (good).txt", "step-notes.txt", "step-x.npz"):
         (short_run.samples / name).write_text("mine alone")
     assert "mine alone" not in write_report(short_run).read_text()
 
 
-def test_rows_of_the_runs_of_a_sweep_may_be_damaged(short_run):
+def test_damaged_rows_of_a_sweep_run_are_reported(short_run):
     for number in range(2):
         folder = RunFolder(short_run.runs / f"seed={number}")
         folder.create()

@@ -1,4 +1,4 @@
-"""Numbers read well and keep what they say."""
+"""Tests of jaxlabs/report/formatting.py."""
 
 import pytest
 
@@ -24,14 +24,14 @@ from jaxlabs.report.formatting import format_bytes, format_duration, format_valu
         (412_000_000, "bytes", "412 MB"),
     ],
 )
-def test_figure(value, unit, shown):
+def test_format_value(value, unit, shown):
     assert format_value(value, unit) == shown
 
 
 @pytest.mark.parametrize(
     ("value", "shown"), [(1.88, "1.88"), (1.4697, "1.4697"), (10_690_625, "10,690,625")]
 )
-def test_stated_figures_keep_their_digits(value, shown):
+def test_published_values_keep_their_digits(value, shown):
     assert format_value(value, as_stated=True) == shown
 
 
@@ -45,12 +45,12 @@ def test_stated_figures_keep_their_digits(value, shown):
         (3599.7, "1 h 00 min"),
     ],
 )
-def test_duration(seconds, shown):
+def test_format_duration(seconds, shown):
     assert format_duration(seconds) == shown
 
 
 @pytest.mark.parametrize(
     ("count", "shown"), [(999, "999 bytes"), (1500, "1.5 kB"), (2.5e9, "2.5 GB")]
 )
-def test_memory(count, shown):
+def test_format_bytes(count, shown):
     assert format_bytes(count) == shown

@@ -1,4 +1,4 @@
-"""The loss picture shows what was logged and where it would have to be."""
+"""Tests of jaxlabs/report/loss.py: curves, baselines and published losses."""
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ from jaxlabs.report.loss import loss_curves
 
 
 @pytest.fixture(autouse=True)
-def in_house_style():
+def mpl_style():
     with style.mpl_style():
         yield
 
@@ -34,11 +34,11 @@ def labels(figure):
     return [label.get_text() for label in figure.axes[0].texts]
 
 
-def test_every_split_is_named_with_its_last_value():
+def test_legend_shows_every_split_with_its_last_value():
     assert legend(loss_curves(rows(), {}, []).figure) == ["training: 2.000", "held out: 2.100"]
 
 
-def test_curves_hold_the_logged_values():
+def test_curves_show_the_logged_values():
     lines = loss_curves(rows(), {}, []).figure.axes[0].get_lines()
     np.testing.assert_array_equal(lines[0].get_ydata(), [4 - step / 10 for step in range(1, 21)])
     np.testing.assert_array_equal(lines[2].get_xdata(), [0, 10, 20])
@@ -46,36 +46,36 @@ def test_curves_hold_the_logged_values():
 
 
 def test_baselines_and_published_losses_are_labeled_lines_at_their_values():
-    compared = published.compare("gpt", "reference", {})
-    picture = loss_curves(rows(), {"bigram": 2.47, "chance_accuracy": 0.1}, compared)
-    shown = labels(picture.figure)
+    comparison = published.compare("gpt", "reference", {})
+    item = loss_curves(rows(), {"bigram": 2.47, "chance_accuracy": 0.1}, comparison)
+    shown = labels(item.figure)
     assert "bigram 2.47" in shown
     assert "nanoGPT, best validation loss: 1.4697" in shown
     assert "“validation” loss after 2000 steps: 0.988 (not comparable)" in shown
-    # Accuracies, parameters and seconds are no losses.
+    # Accuracies, parameters and seconds are not losses.
     assert len(shown) == 4
-    horizontal = picture.figure.axes[0].get_lines()[3:]
+    horizontal = item.figure.axes[0].get_lines()[3:]
     assert sorted(line.get_ydata()[0] for line in horizontal) == [0.988, 1.155, 1.4697, 2.47]
 
 
-def test_what_is_not_comparable_is_dotted():
-    compared = published.compare("gpt", "quick", {}, not_comparable_reason="another text")
-    line = loss_curves(rows(), {}, compared).figure.axes[0].get_lines()[-1]
+def test_not_comparable_lines_are_dotted():
+    comparison = published.compare("gpt", "quick", {}, not_comparable_reason="another text")
+    line = loss_curves(rows(), {}, comparison).figure.axes[0].get_lines()[-1]
     assert line.get_linestyle() == ":"
 
 
-def test_labels_keep_clear_of_the_curves_and_of_each_other():
-    picture = loss_curves(rows(), {"near": 3.5, "nearer": 3.4, "low": 1.0}, [])
-    style.png(picture.figure)
-    texts = {text.get_text(): text for text in picture.figure.axes[0].texts}
-    # The curves fall from top left to bottom right: above their end there is room on the right.
+def test_line_labels_do_not_overlap():
+    item = loss_curves(rows(), {"near": 3.5, "nearer": 3.4, "low": 1.0}, [])
+    style.png(item.figure)
+    texts = {text.get_text(): text for text in item.figure.axes[0].texts}
+    # The curves decrease: above their end there is space on the right.
     assert texts["near 3.50"].get_ha() == "right"
     assert texts["low 1.00"].get_ha() == "left"
     boxes = [text.get_window_extent() for text in texts.values()]
     assert not any(one.overlaps(other) for i, one in enumerate(boxes) for other in boxes[i + 1 :])
 
 
-def test_time_axis_reads_the_logged_seconds():
+def test_time_axis_follows_the_logged_seconds():
     figure = loss_curves(rows(), {}, []).figure
     style.png(figure)
     (top,) = figure.axes[0].child_axes
@@ -84,23 +84,23 @@ def test_time_axis_reads_the_logged_seconds():
     assert top.get_xlim() == pytest.approx((2 * low, 2 * high))
 
 
-def test_time_that_went_backwards_has_no_axis():
+def test_non_monotonic_time_has_no_axis():
     logged = [row | {"seconds": 5.0} for row in rows()]
     assert not loss_curves(logged, {}, []).figure.axes[0].child_axes
 
 
-def test_losses_below_zero_stay_on_a_linear_axis():
+def test_negative_losses_use_a_linear_axis():
     logged = [row | {"loss": row["loss"] - 3} for row in rows()]
     axes = loss_curves(logged, {}, []).figure.axes[0]
     assert axes.get_yscale() == "linear"
     assert loss_curves(rows(), {}, []).figure.axes[0].get_yscale() == "log"
 
 
-def test_run_without_a_loss_has_no_picture():
+def test_run_without_a_loss_has_no_figure():
     assert loss_curves([], {"bigram": 2.5}, []) is None
     assert loss_curves([{"step": 1, "split": "train", "loss": None}], {}, []) is None
 
 
-def test_first_row_alone_is_drawn():
-    picture = loss_curves(rows()[:1], {}, [])
-    assert style.png(picture.figure).startswith(b"\x89PNG")
+def test_single_row_is_plotted():
+    item = loss_curves(rows()[:1], {}, [])
+    assert style.png(item.figure).startswith(b"\x89PNG")

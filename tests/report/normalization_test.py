@@ -1,4 +1,4 @@
-"""Pictures of the normalization study show the numbers that they are given, and say them."""
+"""Tests of jaxlabs/report/normalization.py: figures and captions show their arrays."""
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ CLAIMS = (
 
 
 @pytest.fixture(autouse=True)
-def in_house_style():
+def mpl_style():
     with style.mpl_style():
         yield
 
@@ -44,12 +44,12 @@ def lines(axes):
     return [line.get_ydata() for line in axes.get_lines()]
 
 
-def test_rates_speed_and_test_pictures_are_drawn_and_judged():
+def test_training_plots_rates_speed_and_generalization():
     arrays = training_arrays()
     rates, speed, generalization = normalization.training(arrays)
     upper, lower = rates.figure.axes
     np.testing.assert_allclose(lines(upper), 100 * arrays["test_accuracy"].mean(-1))
-    assert lines(lower)[0][1] > lower.get_ylim()[1]  # what diverged lies above the picture
+    assert lines(lower)[0][1] > lower.get_ylim()[1]  # diverged runs are above the axis
     assert "What of larger_rates?" in rates.caption
     same, own = speed.figure.axes
     np.testing.assert_array_equal(lines(same)[2], arrays["curves_at_plain_rate"][1, 0])
@@ -66,14 +66,14 @@ def test_rates_speed_and_test_pictures_are_drawn_and_judged():
         assert f"What of {name}?" in generalization.caption
 
 
-def test_activations_are_drawn_for_every_norm_and_gain():
+def test_activations_are_plotted_for_every_norm_and_gain():
     rms = np.random.default_rng(0).uniform(0.1, 10, (3, 2, 5))
     claim = {"claim_steady_scale": np.array("What of steady_scale?")}
     arrays = {"norms": NORMS, "gains": np.array([0.5, 2.0]), "rms": rms} | claim
-    (picture,) = normalization.activation_scale(arrays)
-    np.testing.assert_array_equal(lines(picture.figure.axes[0]), rms.reshape(6, 5))
-    assert "What of steady_scale?" in picture.caption
-    assert "0.5, 2 times" in picture.caption
+    (item,) = normalization.activation_scale(arrays)
+    np.testing.assert_array_equal(lines(item.figure.axes[0]), rms.reshape(6, 5))
+    assert "What of steady_scale?" in item.caption
+    assert "a gain of 0.5, 2" in item.caption
 
 
 def noise_arrays(sizes=(4, 16, 64)):
@@ -81,7 +81,7 @@ def noise_arrays(sizes=(4, 16, 64)):
     return {
         "sizes": np.array(sizes),
         "batch_size": np.array(16),
-        "pictures": np.array(200),
+        "num_images": np.array(200),
         "mean_error": errors,
         "variance_error": 2 * errors,
         "running_mean_error": np.array([0.01, 0.03]),
@@ -91,20 +91,20 @@ def noise_arrays(sizes=(4, 16, 64)):
     }
 
 
-def test_noise_is_drawn_beside_its_theory_and_told_at_the_batch_size():
-    (picture,) = normalization.batch_noise(noise_arrays())
-    upper, lower = picture.figure.axes
-    theory = [line for line in upper.get_lines() if "all" in str(line.get_label())]
+def test_batch_noise_plots_theory_and_reports_the_training_batch_size():
+    (item,) = normalization.batch_noise(noise_arrays())
+    upper, lower = item.figure.axes
+    theory = [line for line in upper.get_lines() if "√" in str(line.get_label())]
     sizes = np.array([4, 16, 64])
     np.testing.assert_allclose(theory[0].get_ydata(), np.sqrt(1 / sizes - 1 / 200))
     np.testing.assert_allclose(lines(lower)[0], [50, 65, 80])
-    assert "With 16 pictures the means are off by 0.25" in picture.caption
-    assert "the running mean is off by 0.02" in picture.caption
-    assert "4 at a time 50.0 % are right, by the running statistics 87.5 %" in picture.caption
+    assert "With 16 images the error of the mean is 0.25" in item.caption
+    assert "of the running mean 0.02" in item.caption
+    assert "50.0% at batch size 4; with running statistics 87.5%" in item.caption
 
 
-def test_one_rate_one_seed_and_one_size_are_drawn():
-    pictures = normalization.training(training_arrays((0.1,), 1))
-    pictures += normalization.batch_noise(noise_arrays((4,)))
-    for picture in pictures:
-        assert style.png(picture.figure).startswith(b"\x89PNG")
+def test_single_rate_seed_and_size_are_plotted():
+    figures = normalization.training(training_arrays((0.1,), 1))
+    figures += normalization.batch_noise(noise_arrays((4,)))
+    for item in figures:
+        assert style.png(item.figure).startswith(b"\x89PNG")

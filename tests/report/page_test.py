@@ -1,4 +1,4 @@
-"""The page is one whole, self-contained file, and says only what the folder says."""
+"""Tests of jaxlabs/report/page.py: one self-contained file, made from the run folder."""
 
 import re
 from html.parser import HTMLParser
@@ -33,7 +33,7 @@ class Page(HTMLParser):
         if "style" not in self.open:
             self.text += data
 
-    def having(self, tag):
+    def find_all(self, tag):
         return [attrs for name, attrs in self.tags if name == tag]
 
 
@@ -41,55 +41,55 @@ def page_of(folder):
     return Page(write_report(folder).read_text())
 
 
-def test_page_nests_and_holds_every_section_once_and_in_order(drawn_run):
-    page = Page(drawn_run.report.read_text())
-    sections = [attrs["id"] for attrs in page.having("section")]
+def test_page_has_valid_nesting_and_all_sections_in_order(reported_run):
+    page = Page(reported_run.report.read_text())
+    sections = [attrs["id"] for attrs in page.find_all("section")]
     assert sections == [
         "published",
         "loss",
         "samples",
-        "figures",
-        "pictures",
+        "metrics",
+        "plots",
         "settings",
         "environment",
         "reproduce",
     ]
-    assert len(page.having("h1")) == 1
+    assert len(page.find_all("h1")) == 1
 
 
-def test_page_asks_nothing_of_the_network(drawn_run):
-    source = drawn_run.report.read_text()
+def test_page_is_self_contained(reported_run):
+    source = reported_run.report.read_text()
     page = Page(source)
-    addresses = [attrs[name] for _, attrs in page.tags for name in ("src", "href") if name in attrs]
-    assert addresses
-    assert all(address.startswith("data:") for address in addresses)
-    assert not page.having("script")
+    urls = [attrs[name] for _, attrs in page.tags for name in ("src", "href") if name in attrs]
+    assert urls
+    assert all(url.startswith("data:") for url in urls)
+    assert not page.find_all("script")
     assert "@import" not in source
     assert "url(" not in source
 
 
-def test_every_picture_has_an_alternative_and_a_caption(drawn_run):
-    page = Page(drawn_run.report.read_text())
-    images = page.having("img")
+def test_every_figure_has_alt_text_and_a_caption(reported_run):
+    page = Page(reported_run.report.read_text())
+    images = page.find_all("img")
     assert (
         len(images)
-        == len(page.having("figcaption"))
-        == len(list(drawn_run.figures.glob("*.png")))
+        == len(page.find_all("figcaption"))
+        == len(list(reported_run.figures.glob("*.png")))
         == 6
     )
     assert all(attrs["alt"] for attrs in images)
 
 
-def test_samples_show_their_markup_as_text(drawn_run):
-    source = drawn_run.report.read_text()
+def test_markup_in_samples_is_escaped(reported_run):
+    source = reported_run.report.read_text()
     assert "&lt;stand&gt; &amp; fall" in source
     assert "<stand>" not in source
     page = Page(source)
-    assert (drawn_run.samples / "final.txt").read_text() in page.text
+    assert (reported_run.samples / "final.txt").read_text() in page.text
     assert "step 250 <b>of</b> & all" in page.text
 
 
-def test_everything_else_is_escaped_as_well(short_run):
+def test_all_other_fields_are_escaped(short_run):
     evil = "<script>alert('x')</script>&\""
     config = short_run.read_config()
     config["dataset"]["name"] = evil
@@ -107,17 +107,17 @@ def test_everything_else_is_escaped_as_well(short_run):
     summary["comparison"] += [row | {"comparable": False, "not_comparable_reason": evil}]
     short_run.write_summary(summary)
     page = page_of(short_run)
-    assert not page.having("script")
+    assert not page.find_all("script")
     assert page.text.count("<script>") > 10
 
 
-def test_published_figure_stands_beside_ours(drawn_run):
-    text = Page(drawn_run.report.read_text()).text
+def test_published_value_is_shown_beside_ours(reported_run):
+    text = Page(reported_run.report.read_text()).text
     assert "1.88 nats" in text
-    assert f"{drawn_run.read_summary()['metrics']['held_out_loss']:.4f} nats" in text
+    assert f"{reported_run.read_summary()['metrics']['held_out_loss']:.4f} nats" in text
 
 
-def test_reason_is_told_where_figures_are_not_comparable(short_run):
+def test_not_comparable_reason_is_shown(short_run):
     summary = short_run.read_summary()
     summary["comparison"][0] |= {
         "comparable": False,
@@ -127,10 +127,10 @@ def test_reason_is_told_where_figures_are_not_comparable(short_run):
     assert "Not comparable: trained on another text" in page_of(short_run).text
 
 
-def test_headline_holds_loss_parameters_steps_and_time(drawn_run):
-    source = drawn_run.report.read_text()
+def test_stat_tiles_show_loss_parameters_steps_and_time(reported_run):
+    source = reported_run.report.read_text()
     tiles = re.findall(r"<dt>(.*?)</dt><dd>(.*?)</dd>", source)
-    loss = drawn_run.read_summary()["metrics"]["held_out_loss"]
+    loss = reported_run.read_summary()["metrics"]["held_out_loss"]
     assert dict(tiles) == {
         "loss, held out": f"{loss:.4f} nats",
         "parameters": "808,769",
@@ -139,32 +139,34 @@ def test_headline_holds_loss_parameters_steps_and_time(drawn_run):
     }
 
 
-def test_baselines_are_ranked_with_the_model_among_them(drawn_run):
-    source = drawn_run.report.read_text()
-    (table,) = re.findall(r"without training</h3>.*?</table>", source, re.DOTALL)
+def test_baselines_and_model_are_ranked_by_loss(reported_run):
+    source = reported_run.report.read_text()
+    (table,) = re.findall(r"Baselines</h3>.*?</table>", source, re.DOTALL)
     order = re.findall(r'<th scope="row">(.*?)</th>', table)
     assert order == ["uniform", "unigram", "bigram", "5-gram", "this model, held out"]
 
 
-def test_settings_that_differ_from_the_preset_stand_out(drawn_run):
-    source = drawn_run.report.read_text()
+def test_settings_that_differ_from_the_preset_are_highlighted(reported_run):
+    source = reported_run.report.read_text()
     (changed,) = re.findall(r'<tr class="changed">(.*?)</tr>', source.split('id="settings"')[1])
     assert "learning_rate" in changed
     assert "0.002" in changed
     assert "0.001" in changed
 
 
-def test_command_that_made_the_run_is_told(drawn_run):
-    assert ">python -m experiments.gpt --learning_rate=0.002</pre>" in drawn_run.report.read_text()
+def test_command_of_the_run_is_shown(reported_run):
+    assert (
+        ">python -m experiments.gpt --learning_rate=0.002</pre>" in reported_run.report.read_text()
+    )
 
 
-def test_fresh_run_has_a_page_without_what_is_missing(fresh_run):
+def test_page_of_a_new_run_has_only_available_sections(fresh_run):
     page = page_of(fresh_run)
-    assert [attrs["id"] for attrs in page.having("section")] == ["published"]
-    assert "has not ended" in page.text
+    assert [attrs["id"] for attrs in page.find_all("section")] == ["published"]
+    assert "Incomplete run" in page.text
 
 
-def test_running_run_shows_what_is_logged(short_run):
+def test_page_of_a_running_run_shows_logged_metrics(short_run):
     (short_run.path / "summary.json").unlink()
     text = page_of(short_run).text
     assert "2,000 of 2,000 steps are logged" in text
@@ -172,28 +174,28 @@ def test_running_run_shows_what_is_logged(short_run):
     assert f"{last:.4f} nats" in text
 
 
-def test_report_survives_rows_that_are_not_finite(short_run):
+def test_report_accepts_non_finite_rows(short_run):
     short_run.append_metrics([{"step": 2010, "split": "train", "loss": float("nan")}])
     short_run.append_metrics([{"step": 2010, "split": "held_out", "loss": float("nan")}])
     assert page_of(short_run)
 
 
-def test_page_stays_small_enough_to_mail(drawn_run):
-    assert drawn_run.report.stat().st_size < 1_500_000
+def test_page_size_is_limited(reported_run):
+    assert reported_run.report.stat().st_size < 1_500_000
 
 
-def test_page_is_replaced_and_leaves_no_rest(short_run):
+def test_page_is_replaced_atomically(short_run):
     before = write_report(short_run).read_bytes()
     assert write_report(short_run).read_bytes() == before
     assert not list(short_run.path.rglob(".*partial"))
 
 
-def test_folder_without_a_run_is_named(tmp_path):
+def test_folder_without_a_run_raises(tmp_path):
     with pytest.raises(UserError, match=r"holds no config\.json"):
         write_report(RunFolder(tmp_path))
 
 
-def test_facts_of_the_environment_are_listed(drawn_run):
-    text = Page(drawn_run.report.read_text()).text
-    for fact in ("device: platform", "versions: jax", "0.10.2", "dataset: characters", "1115394"):
-        assert fact in text
+def test_environment_is_listed(reported_run):
+    text = Page(reported_run.report.read_text()).text
+    for entry in ("device: platform", "versions: jax", "0.10.2", "dataset: characters", "1115394"):
+        assert entry in text

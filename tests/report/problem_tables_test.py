@@ -1,4 +1,4 @@
-"""The section of worked problems shows errors once, and what older folders hold as well."""
+"""Tests of jaxlabs/report/problem_tables.py."""
 
 from jaxlabs.report import problem_tables
 
@@ -7,31 +7,35 @@ RIGHT = ROW | {"problem": "1 + 1", "reference": None, "reference_from": "", "err
 WRONG = RIGHT | {"reference": 2.5, "reference_from": "printed", "erratum": "It is 2."}
 
 
-def test_an_error_stands_once_with_the_first_number_that_it_makes_wrong():
+def test_each_erratum_is_listed_once_with_its_first_wrong_value():
     rows = [RIGHT | {"printed": ""}]
     rows += [WRONG | {"problem": name, "printed": "2.50"} for name in ("2 * 1", "2 / 1")]
     metrics = {"wrong_values": 3.0, "errors": 2.0}
-    said = {"theme": "sums", "printed": "0 < 0.", "right": "0 = 0.", "error": True}
+    statement = {"theme": "sums", "printed": "0 < 0.", "right": "0 = 0.", "error": True}
     page = problem_tables.problems(
-        {"problems": rows, "statements": [said, said | {"error": False}], "metrics": metrics}
+        {
+            "problems": rows,
+            "statements": [statement, statement | {"error": False}],
+            "metrics": metrics,
+        }
     )
-    slips, _, everything = page.partition("All numbers")
-    assert "2 errors make 3 numbers and statements wrong" in slips
-    assert "sums: 2 * 1" in slips
-    assert "2 / 1" not in slips
-    assert slips.count("It is 2. 2 numbers are wrong by it.") == 1
-    assert ">2.50<" in slips
-    assert (slips.count(">error<"), slips.count(">right<")) == (1, 1)
-    assert "0 &lt; 0." in slips
+    errata, _, everything = page.partition("All values")
+    assert "2 errors make 3 values and statements wrong" in errata
+    assert "sums: 2 * 1" in errata
+    assert "2 / 1" not in errata
+    assert errata.count("It is 2. Affects 2 values.") == 1
+    assert ">2.50<" in errata
+    assert (errata.count(">error<"), errata.count(">right<")) == (1, 1)
+    assert "0 &lt; 0." in errata
     assert everything.count('class="changed"') == 2
 
 
-def test_a_summary_written_without_printed_digits_and_statements_is_shown():
+def test_summary_without_printed_digits_and_statements_is_shown():
     page = problem_tables.problems({"problems": [RIGHT, WRONG], "metrics": {"wrong_values": 1.0}})
     assert ">2.5000<" in page
-    assert "numbers and statements" not in page
+    assert "values and statements" not in page
     assert "in words" not in page
 
 
-def test_other_summaries_have_no_such_section():
+def test_other_summaries_have_no_problems_section():
     assert problem_tables.problems({"metrics": {"errors": 67.0}}) == ""

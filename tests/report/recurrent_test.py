@@ -1,4 +1,4 @@
-"""Pictures of recurrent networks show the numbers that they are given, and say what these mean."""
+"""Tests of the figures of recurrent networks: figures and captions show their arrays."""
 
 import numpy as np
 import pytest
@@ -7,7 +7,7 @@ from jaxlabs.report import log_axis, recurrent_gradients, recurrent_memory, styl
 
 
 @pytest.fixture(autouse=True)
-def in_house_style():
+def mpl_style():
     with style.mpl_style():
         yield
 
@@ -23,14 +23,16 @@ def clipping_arrays(last):
     }
 
 
-def test_clipping_says_how_many_runs_blow_up():
-    (picture,) = recurrent_gradients.clipping(clipping_arrays(np.nan))
-    assert "Without clipping 2 of 2 runs blow up" in picture.caption
-    assert "none of 2 runs blows up, and the median ends at 0.50 of the baseline" in picture.caption
-    crosses = [line for line in picture.figure.axes[0].get_lines() if line.get_marker() == "x"]
+def test_clipping_reports_the_number_of_diverged_runs():
+    (item,) = recurrent_gradients.clipping(clipping_arrays(np.nan))
+    assert "Without clipping 2 of 2 runs diverge" in item.caption
+    assert (
+        "none of 2 runs diverges, and the median final loss is 0.50 of the baseline" in item.caption
+    )
+    crosses = [line for line in item.figure.axes[0].get_lines() if line.get_marker() == "x"]
     assert [line.get_xdata()[0] for line in crosses] == [10, 10]
-    (picture,) = recurrent_gradients.clipping(clipping_arrays(0.1))
-    assert "Without clipping none of 2 runs blows up" in picture.caption
+    (item,) = recurrent_gradients.clipping(clipping_arrays(0.1))
+    assert "Without clipping none of 2 runs diverges" in item.caption
 
 
 def sweep_arrays(driven):
@@ -43,31 +45,31 @@ def sweep_arrays(driven):
     return found
 
 
-def test_sweep_says_from_which_radius_gradients_grow():
-    (picture,) = recurrent_gradients.spectral_sweep(sweep_arrays([0.4, 0.8, 1.3]))
-    assert "only radii from 2 on still make gradients grow" in picture.caption
-    assert "at a radius of 1 a step keeps 0.80" in picture.caption
-    (picture,) = recurrent_gradients.spectral_sweep(sweep_arrays([0.4, 0.7, 0.9]))
-    assert "no radius here makes gradients grow" in picture.caption
+def test_spectral_sweep_reports_the_radius_of_growing_gradients():
+    (item,) = recurrent_gradients.spectral_sweep(sweep_arrays([0.4, 0.8, 1.3]))
+    assert "gradients grow only at radii of 2 and above" in item.caption
+    assert "at radius 1 a step keeps 0.80" in item.caption
+    (item,) = recurrent_gradients.spectral_sweep(sweep_arrays([0.4, 0.7, 0.9]))
+    assert "gradients grow at no radius shown" in item.caption
 
 
 def rules_arrays(shared):
     loss = np.full((2, 3, 2, 10), 0.01)
     loss[1, 0] = shared
     return {
-        "rules": np.array(["the same everywhere", "its own at every position"]),
-        "networks": np.array(["shared", "unshared", "shared, told the position"]),
+        "rules": np.array(["position independent", "position dependent"]),
+        "networks": np.array(["shared", "unshared", "shared, position input"]),
         "parameters": np.array([305, 4880, 561]),
         "loss": loss,
         "chance": np.log(2),
     }
 
 
-def test_rules_say_that_shared_weights_find_it_hard_only_where_they_do():
-    (picture,) = recurrent_memory.rules(rules_arrays(0.25))
-    assert "25 times that of the unshared one" in picture.caption
-    (picture,) = recurrent_memory.rules(rules_arrays(0.011))
-    assert "not to be seen yet" in picture.caption
+def test_rules_report_a_difference_only_if_there_is_one():
+    (item,) = recurrent_memory.rules(rules_arrays(0.25))
+    assert "25 times that with unshared weights" in item.caption
+    (item,) = recurrent_memory.rules(rules_arrays(0.011))
+    assert "no clear difference" in item.caption
 
 
 def memory_arrays(final, task="adding"):
@@ -78,18 +80,18 @@ def memory_arrays(final, task="adding"):
     return {name: np.asarray(value) for name, value in found.items()}
 
 
-def test_memory_task_says_who_learned_what():
-    (picture,) = recurrent_memory.memory_task(memory_arrays([[1.1, 1.0], [0.02, 0.3]]))
-    assert "rnn: 1.1 at 50, 1 at 100; gru: 0.02 at 50, 0.3 at 100" in picture.caption
-    assert "Learned (below half of the baseline): gru up to 100." in picture.caption
-    lines = picture.figure.axes[0].get_lines()
+def test_memory_task_reports_solved_lengths():
+    (item,) = recurrent_memory.memory_task(memory_arrays([[1.1, 1.0], [0.02, 0.3]]))
+    assert "rnn: 1.1 at 50, 1 at 100; gru: 0.02 at 50, 0.3 at 100" in item.caption
+    assert "Solved (below half of the baseline): gru up to 100." in item.caption
+    lines = item.figure.axes[0].get_lines()
     np.testing.assert_allclose(lines[2].get_ydata(), [0.02, 0.3])
-    (picture,) = recurrent_memory.memory_task(memory_arrays([[1.0, 1.0], [0.9, 1.0]], "copying"))
-    assert "None gets below half" in picture.caption
-    assert "Under way, at 0.95 or less somewhere: gru." in picture.caption
+    (item,) = recurrent_memory.memory_task(memory_arrays([[1.0, 1.0], [0.9, 1.0]], "copying"))
+    assert "None is below half" in item.caption
+    assert "Below 0.95 at some length: gru." in item.caption
 
 
-def test_powers_of_ten_are_written_raised():
+def test_powers_of_ten_use_superscripts():
     assert log_axis.power_of_ten(2e-12) == "10⁻¹²"
     assert log_axis.power_of_ten(1000) == "10³"
     assert log_axis.power_of_ten(0) == "0"

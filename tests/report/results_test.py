@@ -1,4 +1,4 @@
-"""The table of all labs survives any text, and numbers the reasons against comparing."""
+"""Tests of jaxlabs/report/results.py: the table of all labs and its footnotes."""
 
 from jaxlabs.report import results
 
@@ -19,7 +19,7 @@ def cells(text):
     return [line.split(" | ")[1:-1] for line in text.splitlines() if line.startswith("| `")]
 
 
-def test_rows_have_figure_published_ours_ratio_seeds_and_time():
+def test_rows_have_quantity_published_ours_ratio_seeds_and_time():
     text = results.markdown(summary(row(), row(deviation=0.25)))
     assert cells(text)[0] == ["loss", "2", "1", "0.500", "1", "1 min 01 s"]
     assert cells(text)[1][2] == "1 ± 0.2500"
@@ -36,19 +36,19 @@ def test_reasons_are_numbered_once_for_each_lab():
     )
 
 
-def test_a_bar_in_a_text_opens_no_column_and_a_missing_number_is_a_dash():
-    text = results.markdown(summary(row(figure="a|b", ours=None, ratio=None, published=None)))
+def test_pipes_are_escaped_and_missing_values_are_dashes():
+    text = results.markdown(summary(row(quantity="a|b", ours=None, ratio=None, published=None)))
     assert cells(text)[0][:4] == ["a\\|b", "—", "—", "—"]
 
 
-def test_several_machines_are_told_apart_by_their_labs():
+def test_several_machines_are_listed_with_their_labs():
     machines = [{"machine": name, "labs": [name[0]]} for name in ("abacus", "beads")]
     text = results.markdown(summary(row(), machines=machines))
     assert "- a: abacus.\n- b: beads.\n" in text
 
 
-def test_section_shows_each_command_once_escaped_and_other_pages_have_none():
-    page = results.section(summary(row(command="a<b"), row(command="a<b", figure="x<y")))
+def test_section_shows_each_command_once_and_escaped():
+    page = results.section(summary(row(command="a<b"), row(command="a<b", quantity="x<y")))
     assert page.count("a&lt;b") == 1
     assert "x&lt;y" in page
     assert results.section({}) == ""

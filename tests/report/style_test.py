@@ -1,4 +1,4 @@
-"""Figures look alike wherever they are drawn: no setting of the user's, every script's letters."""
+"""Tests of jaxlabs/report/style.py: independent of the user's settings, fallback fonts."""
 
 import os
 import shutil
@@ -46,23 +46,23 @@ def run(tmp_path):
     return folder
 
 
-def drawn(folder):
+def render_report(folder):
     write_report(folder)
     return {path.name: path.read_bytes() for path in folder.figures.glob("*.png")}
 
 
-def test_settings_of_the_user_reach_no_figure(run):
-    expected = drawn(run)
+def test_user_rcparams_do_not_change_figures(run):
+    expected = render_report(run)
     with matplotlib.rc_context(HOSTILE):
-        found = drawn(run)
+        found = render_report(run)
     assert expected.keys() == found.keys() >= {"loss.png", "attention_grid.png"}
     assert [name for name in expected if expected[name] != found[name]] == []
 
 
-# What matplotlib reads while it is imported
+# Configuration that matplotlib reads at import
 
 DAMAGED = b"no colon\nlines.linewidth: seven\nlines.markersize: 9\ntext.usetex: True\n\xff\n"
-# A machine that keeps no cache of its fonts beside the user's own.
+# A machine without a system font cache.
 FONTCONFIG = """<?xml version="1.0"?><!DOCTYPE fontconfig SYSTEM "fonts.dtd">
 <fontconfig><dir>/usr/share/fonts</dir><cachedir prefix="xdg">fontconfig</cachedir></fontconfig>
 """
@@ -80,7 +80,7 @@ def run_python(*arguments, **variables):
     )
 
 
-def test_backend_settings_and_home_that_are_of_no_use_stop_no_command(tmp_path):
+def test_invalid_matplotlib_configuration_stops_no_command(tmp_path):
     (tmp_path / "matplotlibrc").write_bytes(DAMAGED)
     (tmp_path / "fonts.conf").write_text(FONTCONFIG)
     done = run_python(
@@ -97,7 +97,7 @@ def test_backend_settings_and_home_that_are_of_no_use_stop_no_command(tmp_path):
     assert "--learning_rate" in done.stdout
 
 
-def test_a_notebook_keeps_its_backend_and_settings(tmp_path):
+def test_notebook_keeps_its_backend_and_settings(tmp_path):
     (tmp_path / "matplotlibrc").write_text("lines.linewidth: 7")
     script = "import jaxlabs.report, matplotlib\nprint(matplotlib.rcParams['lines.linewidth'])"
     script += "\nprint(matplotlib.get_backend())"
@@ -105,12 +105,12 @@ def test_a_notebook_keeps_its_backend_and_settings(tmp_path):
     assert (done.stdout, done.stderr) == ("7.0\nsvg\n", "")
 
 
-# Letters of other scripts
+# Characters of other scripts
 
 
 @pytest.fixture
 def only_bundled_fonts(monkeypatch):
-    """As on a machine on which nobody has installed a font."""
+    """A machine without installed fonts."""
     folder = matplotlib.get_data_path()
     bundled = [entry for entry in fontManager.ttflist if entry.fname.startswith(folder)]
     monkeypatch.setattr(fontManager, "ttflist", bundled)
@@ -124,13 +124,13 @@ def labeled(*labels):
     return figure
 
 
-def test_letters_that_no_font_has_are_told(only_bundled_fonts):
+def test_missing_glyphs_are_reported(only_bundled_fonts):
     with style.mpl_style():
         assert style.render(labeled("ab", "你好", "日a")).missing == set("你好日")
         assert style.render(labeled("ab", "привет", "ω")).missing == set()
 
 
-def test_letter_that_another_font_has_is_drawn_with_it(only_bundled_fonts):
+def test_fallback_font_is_used_for_missing_glyphs(only_bundled_fonts):
     ours, stix = (
         {chr(point) for entry in fontManager.ttflist if entry.name == family
          for point in fonts._code_points(entry.fname)}
@@ -146,14 +146,14 @@ def test_letter_that_another_font_has_is_drawn_with_it(only_bundled_fonts):
     assert label.get_fontfamily() == ["DejaVu Sans", "STIXGeneral"]
 
 
-def test_font_with_letters_of_its_own_changes_no_other_figure(only_bundled_fonts, monkeypatch):
+def test_fallback_fonts_do_not_change_other_figures(only_bundled_fonts, monkeypatch):
     with style.mpl_style():
         expected = style.png(labeled("ab"))
         monkeypatch.setattr(fonts, "families_with", lambda characters: [])
         assert style.png(labeled("ab")) == expected
 
 
-def test_caption_and_one_line_name_the_letters_that_no_font_has(run, only_bundled_fonts, capsys):
+def test_caption_and_warning_list_missing_characters(run, only_bundled_fonts, capsys):
     with np.load(run.arrays("attention_maps")) as arrays:
         arrays = dict(arrays)
     arrays["labels"] = np.array(list("天地玄黃宇宙洪荒日月盈昃辰宿列張"))
@@ -163,5 +163,5 @@ def test_caption_and_one_line_name_the_letters_that_no_font_has(run, only_bundle
     assert sentence in page
     assert capsys.readouterr().err == (
         "figures: no installed font has the characters 列 地 天 宇 宙 宿 張 日 昃 月 and 6 more;"
-        " install one that does, such as Noto Sans, and repeat the command\n"
+        " install one that does, such as Noto Sans, and rerun the command\n"
     )

@@ -1,11 +1,11 @@
-"""The pictures of sweeps and published curves hold the values that they were given."""
+"""Tests of the figures of sweeps and published curves."""
 
 import numpy as np
 import pytest
 
 from jaxlabs.published import PublishedCurve
 from jaxlabs.report import style, sweeps
-from jaxlabs.report.published_curves import beside_published
+from jaxlabs.report.published_curves import published_comparison
 
 
 def group(settings, values, runs=()):
@@ -26,28 +26,28 @@ def mpl_style():
         yield
 
 
-def test_means_stand_at_their_setting_and_each_other_setting_has_a_line():
-    picture = sweeps.against_settings(GROUPS, "Which?")
-    (axes,) = picture.figure.axes
+def test_means_are_at_their_setting_with_one_line_per_other_setting():
+    item = sweeps.against_settings(GROUPS, "Which?")
+    (axes,) = item.figure.axes
     assert [label.get_text() for label in axes.get_xticklabels()] == ["none", "8"]
     lines = {bars.get_label(): bars.lines[0] for bars in axes.containers}
     np.testing.assert_allclose(lines["norm layer"].get_xydata(), [[0, 0.5], [1, 1.5]])
     np.testing.assert_allclose(lines["norm rms"].get_xydata(), [[0, 2.5]])
-    assert picture.caption.startswith("Which?")
+    assert item.caption.startswith("Which?")
 
 
-def test_sweep_over_seeds_alone_has_no_axis_to_draw():
+def test_sweep_over_seeds_only_has_no_figure():
     assert sweeps.against_settings([group({}, [1.0, 2.0])], "How much is luck?") is None
 
 
-def test_losses_are_means_over_the_runs_of_a_group():
+def test_losses_are_means_over_runs_of_a_group():
     rows = [
         [{"step": step, "split": "held_out", "loss": loss + step} for step in (0, 5)]
         for loss in (1.0, 3.0)
     ]
     one = group({"window": 8}, [1.0, 3.0], ["a", "b"])
-    picture = sweeps.losses([one], {"a": rows[0], "b": rows[1]}, "nats")
-    (axes,) = picture.figure.axes
+    item = sweeps.losses([one], {"a": rows[0], "b": rows[1]}, "nats")
+    (axes,) = item.figure.axes
     np.testing.assert_allclose(axes.lines[0].get_xydata(), [[0, 2.0], [5, 7.0]])
 
 
@@ -55,7 +55,7 @@ def test_sweep_without_evaluations_has_no_losses():
     assert sweeps.losses([group({"window": 8}, [1.0], ["a"])], {"a": []}, "nats") is None
 
 
-def test_published_values_are_dots_beside_the_logged_ones():
+def test_published_values_are_markers_beside_logged_values():
     curve = PublishedCurve(
         experiment="e",
         presets=("p",),
@@ -68,9 +68,9 @@ def test_published_values_are_dots_beside_the_logged_ones():
         note="as stated",
     )
     rows = [{"step": step, "split": "test", "accuracy": step / 10} for step in (0, 1, 2)]
-    (axes,) = beside_published(rows, [curve]).figure.axes
+    (axes,) = published_comparison(rows, [curve]).figure.axes
     ours, published = axes.lines
     np.testing.assert_allclose(ours.get_ydata(), [0, 0.1, 0.2])
     np.testing.assert_allclose(published.get_xydata(), [[1, 0.3], [2, 0.8]])
-    assert beside_published([], [curve]) is None
-    assert beside_published(rows, []) is None
+    assert published_comparison([], [curve]) is None
+    assert published_comparison(rows, []) is None

@@ -1,4 +1,4 @@
-"""Rivals are measured in turns, fail alone, end with their parent, and are compared rightly."""
+"""Tests of the benchmark's timing: interleaving, failures, worker processes and comparison."""
 
 import functools
 import os
@@ -25,34 +25,34 @@ def light_packages(monkeypatch):
 NOTHING = functools.partial(time.sleep, 0.0)
 
 
-def rival(framework="jaxlabs", precision="highest", run=NOTHING, **facts):
+def case(framework="jaxlabs", precision="highest", run=NOTHING, **facts):
     build = functools.partial(Work, run, **facts.pop("work", {}))
-    told = {"suite": "any", "variant": "one", "unit": "call", "size": "small"} | facts
-    return Case(framework=framework, precision=precision, build=build, **told)
+    fields = {"suite": "any", "variant": "one", "unit": "call", "size": "small"} | facts
+    return Case(framework=framework, precision=precision, build=build, **fields)
 
 
 def row(framework, precision, seconds, **facts):
     kind = timing.CLASSES.get(precision, precision)
-    told = {"suite": "any", "variant": "one", "mode": "eager", "unit": "step", "size": "small"}
-    told |= {"framework": framework, "precision": precision, "precision_class": kind}
-    told |= {"seconds": seconds, "flops_per_second": None, "skipped": "", "figures": {}}
-    told |= {"compile_seconds": 0.0, "peak_memory_bytes": 2**21, "base_memory_bytes": 2**20}
-    return told | facts
+    fields = {"suite": "any", "variant": "one", "mode": "eager", "unit": "step", "size": "small"}
+    fields |= {"framework": framework, "precision": precision, "precision_class": kind}
+    fields |= {"seconds": seconds, "flops_per_second": None, "skipped": "", "figures": {}}
+    fields |= {"compile_seconds": 0.0, "peak_memory_bytes": 2**21, "base_memory_bytes": 2**20}
+    return fields | facts
 
 
-def test_rivals_take_turns_and_report_what_they_took(tmp_path):
+def test_cases_are_timed_interleaved(tmp_path):
     log = tmp_path / "log"
     runs = {
         name: functools.partial(os.system, f"echo {name} >> {log}; sleep 0.01") for name in "ab"
     }
     group = [
-        rival("jaxlabs", run=runs["a"], work={"units": 1000, "flops": 100.0}),
-        rival("pytorch", "float32", run=runs["b"]),
+        case("jaxlabs", run=runs["a"], work={"units": 1000, "flops": 100.0}),
+        case("pytorch", "float32", run=runs["b"]),
     ]
-    told = []
-    ours, theirs = measure_group(group, FAST, lambda variant: told.append(variant.framework))
-    assert told == ["jaxlabs", "pytorch"]
-    # Two calls each to warm up, one rival after the other; then rounds of one call in turns.
+    progress = []
+    ours, theirs = measure_group(group, FAST, lambda case: progress.append(case.framework))
+    assert progress == ["jaxlabs", "pytorch"]
+    # Two warm-up calls per case, one case after the other; then interleaved repeats of one call.
     assert log.read_text().split() == [*"aabb", *"abab"]
     assert 0.01 <= theirs["seconds"] < 5
     assert 1e-5 <= ours["seconds"] < 5e-3  # of one unit
@@ -62,9 +62,9 @@ def test_rivals_take_turns_and_report_what_they_took(tmp_path):
     assert ours["peak_memory_bytes"] >= ours["base_memory_bytes"] > 2**20
 
 
-def test_a_rival_repeats_its_work_in_its_own_way():
+def test_custom_repeat_is_used():
     run = functools.partial(time.sleep, 0.02)
-    (row,) = measure_group([rival("jaxlabs", run=run, work={"repeat": time.sleep})], FAST)
+    (row,) = measure_group([case("jaxlabs", run=run, work={"repeat": time.sleep})], FAST)
     assert 0.9 < row["seconds"] < 5  # one call, which sleeps for a second
 
 
@@ -77,9 +77,9 @@ def test_a_rival_repeats_its_work_in_its_own_way():
     ],
     ids=["raises", "dies", "hangs"],
 )
-def test_a_rival_that_fails_says_why_and_the_others_go_on(run, reason):
+def test_failed_case_records_the_reason_and_others_continue(run, reason):
     config = MeasuringConfig(repeats=1, max_seconds=0.01, timeout=5.0)
-    failed, other = measure_group([rival(run=run), rival("pytorch", "float32")], config)
+    failed, other = measure_group([case(run=run), case("pytorch", "float32")], config)
     assert failed["skipped"] == reason
     assert failed["seconds"] is None
     assert other["seconds"] is not None
@@ -87,13 +87,13 @@ def test_a_rival_that_fails_says_why_and_the_others_go_on(run, reason):
     assert reason in table(compare([failed, other]))
 
 
-def test_what_would_not_fit_into_memory_is_not_started():
-    (one,) = measure_group([rival(expected_bytes=1e15)], FAST)
-    assert one["skipped"].startswith("would take about 931323 GiB of memory; ")
+def test_case_too_large_for_memory_is_skipped():
+    (one,) = measure_group([case(expected_bytes=1e15)], FAST)
+    assert one["skipped"].startswith("needs about 931323 GiB of memory; ")
 
 
-def test_a_rival_may_be_left_out_from_the_start():
-    (one,) = measure_group([rival(skipped="no compiler")], FAST)
+def test_skipped_case_is_not_measured():
+    (one,) = measure_group([case(skipped="no compiler")], FAST)
     assert (one["skipped"], one["seconds"]) == ("no compiler", None)
 
 
@@ -106,7 +106,7 @@ def alive(pid):
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_an_interruption_ends_the_workers_and_their_children(tmp_path, number):
+def test_interruption_kills_workers_and_their_children(tmp_path, number):
     noted = tmp_path / "child"
     run = functools.partial(os.system, f"sleep 60 & echo $! > {noted}; wait")
     started = []
@@ -123,7 +123,7 @@ def test_an_interruption_ends_the_workers_and_their_children(tmp_path, number):
         be_interrupted()
     (worker,) = started
     assert worker._process.returncode == -signal.SIGKILL
-    for _ in range(200):  # the child is an orphan now, which somebody has to bury
+    for _ in range(200):  # the orphaned child is reaped by init
         if not alive(int(noted.read_text())):
             break
         with open(f"/proc/{int(noted.read_text())}/stat") as stat:
@@ -131,10 +131,10 @@ def test_an_interruption_ends_the_workers_and_their_children(tmp_path, number):
                 break
         time.sleep(0.02)
     else:
-        pytest.fail("the worker's child lives on")
+        pytest.fail("the worker's child is still running")
 
 
-def test_a_worker_without_a_parent_ends():
+def test_worker_without_a_parent_exits():
     worker = Worker(Job(functools.partial(Work, functools.partial(time.sleep, 0)), "math"), 60.0)
     try:
         worker.ask()
@@ -144,7 +144,7 @@ def test_a_worker_without_a_parent_ends():
         worker.close()
 
 
-def test_words_of_a_library_do_not_disturb_the_answers():
+def test_library_output_does_not_disturb_the_protocol():
     run = functools.partial(os.system, "echo noise")
     worker = Worker(Job(functools.partial(Work, functools.partial(print, "more")), "math"), 60.0)
     noisy = Worker(Job(functools.partial(Work, run), "math"), 60.0)
@@ -156,7 +156,7 @@ def test_words_of_a_library_do_not_disturb_the_answers():
         worker.close(), noisy.close()
 
 
-def test_an_unknown_job_is_an_error_of_one_line():
+def test_import_error_is_reported_in_one_line():
     worker = Worker(Job(functools.partial(Work, None), "no_such_library"), 60.0)
     try:
         with pytest.raises(WorkerError, match="No module named 'no_such_library'"):
@@ -165,7 +165,7 @@ def test_an_unknown_job_is_an_error_of_one_line():
         worker.close()
 
 
-def test_ratios_are_to_the_fastest_peer_of_the_class_and_of_any():
+def test_ratios_are_relative_to_the_fastest_peer():
     rows = [
         row("jaxlabs", "highest", 6.0),
         row("jaxlabs", "bfloat16", 3.0),
@@ -175,18 +175,18 @@ def test_ratios_are_to_the_fastest_peer_of_the_class_and_of_any():
         row("pytorch", "bfloat16", None, skipped="no compiler"),
         row("jaxlabs", "highest", 1.0, variant="other"),
     ]
-    strict, fast, float32, *_, alone = compare(rows)
+    strict, bfloat16, float32, *_, alone = compare(rows)
     assert strict["ratio_to_best_peer"] == 6 / 8
     assert strict["ratio_to_best_peer_any"] == 6 / 5
-    assert fast["ratio_to_best_peer"] == fast["ratio_to_best_peer_any"] == 3 / 5
+    assert bfloat16["ratio_to_best_peer"] == bfloat16["ratio_to_best_peer_any"] == 3 / 5
     assert float32["ratio_to_best_peer"] == 1
     assert alone["ratio_to_best_peer"] is alone["ratio_to_best_peer_any"] is None
-    figures = metrics(compare(rows))
-    assert figures["any_one_eager_fast_ratio_to_best_peer"] == 3 / 5
-    assert figures["any_other_eager_highest_seconds"] == 1.0
+    values = metrics(compare(rows))
+    assert values["any_one_eager_bfloat16_ratio_to_best_peer"] == 3 / 5
+    assert values["any_other_eager_highest_seconds"] == 1.0
 
 
-def test_rates_are_held_against_the_best_dot_of_the_same_class():
+def test_rates_are_relative_to_the_peak_matmul_rate():
     rows = [
         row("jaxlabs", "highest", 1.0, suite="matmul", flops_per_second=100.0),
         row("pytorch", "float32", 1.0, suite="matmul", flops_per_second=200.0),
@@ -199,15 +199,15 @@ def test_rates_are_held_against_the_best_dot_of_the_same_class():
     assert fractions == [0.5, 1.0, 1.0, 0.25, 0.1, None]
 
 
-def test_the_table_says_when_fast_came_to_nothing_and_it_is_judged_as_float32():
+def test_table_notes_bfloat16_that_resolved_to_float32():
     rows = [row("jaxlabs", "bfloat16", 0.5, figures={"bfloat16_dots": 0.0})]
     peers = [row("pytorch", "float32", 1.0), row("pytorch", "bfloat16", 2.0)]
     assert compare([*rows, *peers])[0]["ratio_to_best_peer"] == 0.5
     text = table(compare(rows))
     assert "500 ms" in text
-    assert "found bfloat16 no faster here" in text
-    assert "no faster" not in table(compare([row("jaxlabs", "bfloat16", 0.5)]))
+    assert "bfloat16 was not faster" in text
+    assert "not faster" not in table(compare([row("jaxlabs", "bfloat16", 0.5)]))
 
 
-def test_durations_have_their_unit():
+def test_durations_have_units():
     assert [duration(x) for x in (12.345, 0.5, 2e-5)] == ["12.3 s", "500 ms", "20 µs"]
