@@ -1,1 +1,1 @@
-"""Data sets as pure functions of (data set, seed, step)."""
+"""Data sets, and batches as pure functions of (data set, seed, step)."""

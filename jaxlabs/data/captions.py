@@ -1,8 +1,8 @@
-"""Pictures of digits with written descriptions, as pairs to train on.
+"""Images of digits with captions, as image-text pairs.
 
-How a digit leans and how thick its stroke is comes from the attributes that it was drawn with,
-where these are known, and else from the picture itself. Both are told in thirds: a seven is
-slanted when it leans more to the right than two thirds of the sevens to train on.
+Slant and stroke thickness are the attributes of rendered digits, and are measured in other images.
+Captions name them by tercile within each digit: a seven is slanted if it leans more to the right
+than two thirds of the training sevens.
 """
 
 import dataclasses
@@ -12,27 +12,27 @@ import numpy as np
 
 from jaxlabs.config import UserError
 from jaxlabs.data.batches import Examples
-from jaxlabs.data.dataset import Data
+from jaxlabs.data.dataset import DataModule
 from jaxlabs.data.digits import CLASSES
 from jaxlabs.data.grammars import digit_captions
 from jaxlabs.data.images import ImageDataset, LabeledImages
 from jaxlabs.data.tokenizers import PADDING, UNKNOWN, WordTokenizer
 
 CAPTION_SEED = 0
-"""Of the draw of descriptions, which are part of the data set."""
+"""Seed of the captions, which are part of the data set."""
 
-TINY = 1e-9
+EPSILON = 1e-9
 
 
 @dataclasses.dataclass(frozen=True)
-class Described:
-    """Pictures with their descriptions.
+class CaptionedImages:
+    """Images with their captions.
 
     Attributes:
-      images: [count, height, width, channels] uint8.
-      captions: [count] strings.
-      truths: [count, 3] int32: all that is true of each picture, as `digit_captions.Claim` has it.
-      claims: [count, 3] int32: what its description says of it; UNSAID where it says nothing.
+      images: `[count, height, width, channels]` uint8.
+      captions: `[count]` strings.
+      truths: `[count, 3]` int32: digit, slant and weight of each image, see `digit_captions.Claim`.
+      claims: `[count, 3]` int32: those that the caption mentions; UNSAID for the others.
     """
 
     images: np.ndarray
@@ -41,79 +41,78 @@ class Described:
     claims: np.ndarray
 
 
-def inked(images: np.ndarray) -> np.ndarray:
-    """Returns how far every pixel is from its image's ground, of the shape of the images, uint8.
+def foreground(images: np.ndarray) -> np.ndarray:
+    """Returns the absolute difference of every pixel from the background, uint8.
 
-    The ground is the median of the outermost pixels, by image and channel: 0 where ink is bright on
-    black, as in MNIST, and 255 where it is dark on white, as in a scan.
+    The background is the median of the border pixels, by image and channel: 0 for white ink on
+    black, as in MNIST, and 255 for black ink on white, as in a scan.
 
     Args:
-      images: [count, height, width, channels] uint8.
+      images: `[count, height, width, channels]` uint8.
     """
     ends = [0, -1]
     border = np.concatenate([images[:, ends], images[:, 1:-1, ends].swapaxes(1, 2)], axis=2)
-    ground = np.median(border, axis=(1, 2), keepdims=True).astype(np.uint8)
-    return np.maximum(images, ground) - np.minimum(images, ground)
+    background = np.median(border, axis=(1, 2), keepdims=True).astype(np.uint8)
+    return np.maximum(images, background) - np.minimum(images, background)
 
 
 def measured_slant(images: np.ndarray) -> np.ndarray:
-    """Returns by how many degrees each digit leans to the right, `[count]`, from its moments.
+    """Returns the slant of each digit to the right in degrees, `[count]`, from image moments.
 
-    The axis that the rows of a digit are shifted along when it is sheared: the mixed second moment
-    over the vertical one. An empty picture does not lean.
+    The tangent of the slant is the mixed second moment over the vertical one, the shear of the
+    rows. The slant of an empty image is 0.
 
     Args:
-      images: [count, height, width, channels] uint8, ink of any color on a ground of one.
+      images: `[count, height, width, channels]` uint8, ink of any color on a uniform background.
     """
     height, width = images.shape[1:3]
     down, right = (axis.ravel() for axis in np.indices((height, width)) - (height - 1) / 2)
-    ink = inked(images).reshape(len(images), height * width, -1).sum(axis=-1, dtype=np.float32)
+    ink = foreground(images).reshape(len(images), height * width, -1).sum(axis=-1, dtype=np.float32)
     powers = np.stack([np.ones_like(down), down, right, down**2, down * right], axis=1)
     total, *sums = (ink @ powers.astype(np.float32)).astype(np.float64).T
-    middle_down, middle_right, squares, products = np.array(sums) / np.maximum(total, TINY)
-    vertical, mixed = squares - middle_down**2, products - middle_down * middle_right
-    return np.rad2deg(np.arctan(-mixed / np.maximum(vertical, TINY)))
+    mean_down, mean_right, squares, products = np.array(sums) / np.maximum(total, EPSILON)
+    vertical, mixed = squares - mean_down**2, products - mean_down * mean_right
+    return np.rad2deg(np.arctan(-mixed / np.maximum(vertical, EPSILON)))
 
 
 def measured_thickness(images: np.ndarray) -> np.ndarray:
-    """Returns the mean thickness of each digit's stroke in pixels, `[count]`.
+    """Returns the mean stroke thickness of each digit in pixels, `[count]`.
 
-    A long band has two edges, so its thickness is twice its area over its outline's length. The
-    length is the sum of the gradient's size, which holds for gray values too.
+    The thickness of a long band is twice its area over the length of its outline. The length is the
+    sum of gradient magnitudes, which holds for gray values too.
 
     Args:
       images: as for `measured_slant`.
     """
-    ink = inked(images).mean(axis=-1, dtype=np.float32) / 255
+    ink = foreground(images).mean(axis=-1, dtype=np.float32) / 255
     ink = np.pad(ink, ((0, 0), (1, 1), (1, 1)))
-    # Roberts' cross: differences along both diagonals, each over a distance of sqrt(2).
+    # Roberts cross: differences along both diagonals, each over a distance of sqrt(2).
     first, second = ink[:, 1:, 1:] - ink[:, :-1, :-1], ink[:, 1:, :-1] - ink[:, :-1, 1:]
     outline = np.hypot(first, second).sum(axis=(1, 2)) / np.sqrt(2)
-    return 2 * ink.sum(axis=(1, 2)) / np.maximum(outline, TINY)
+    return 2 * ink.sum(axis=(1, 2)) / np.maximum(outline, EPSILON)
 
 
-def describe(pictures: ImageDataset) -> tuple[Described, Described]:
-    """Returns the pictures to train and to test on with one description each, drawn once.
+def caption_images(dataset: ImageDataset) -> tuple[CaptionedImages, CaptionedImages]:
+    """Returns the training and the test images with one fixed random caption each.
 
     Raises:
-      UserError: the classes are not the ten digits, or one has no picture to train on.
+      UserError: the classes are not the ten digits, or one has no training image.
     """
-    if pictures.classes != CLASSES:
-        found = ", ".join(pictures.classes[:12]) or "none"
+    if dataset.classes != CLASSES:
+        found = ", ".join(dataset.classes[:12]) or "none"
         raise UserError(
-            f"--dataset: {pictures.name} has the classes {found}; 0 to 9 are needed, the digits"
-            " that there are words for"
+            f"--dataset: {dataset.name} has the classes {found}; the digits 0 to 9 are needed"
         )
-    counts = np.bincount(pictures.train.labels, minlength=len(CLASSES))
+    counts = np.bincount(dataset.train.labels, minlength=len(CLASSES))
     if not counts.all():
         raise UserError(
-            f"--dataset: {pictures.name} has no {CLASSES[int(np.argmin(counts))]} to train on;"
+            f"--dataset: {dataset.name} has no training image of {CLASSES[int(np.argmin(counts))]};"
             " every digit is needed"
         )
-    parts = (pictures.train, pictures.test)
+    parts = (dataset.train, dataset.test)
     values = [(_slants(part), _thicknesses(part)) for part in parts]
-    borders = [_thirds(of_train, pictures.train.labels) for of_train in values[0]]
-    described = []
+    borders = [_terciles(of_train, dataset.train.labels) for of_train in values[0]]
+    captioned = []
     for stream, (part, of_part) in enumerate(zip(parts, values, strict=True)):
         levels = [
             (value[:, None] > border[part.labels]).sum(axis=1)
@@ -121,63 +120,63 @@ def describe(pictures: ImageDataset) -> tuple[Described, Described]:
         ]
         truths = np.stack([part.labels, *levels], axis=1).astype(np.int32)
         generator = np.random.default_rng([CAPTION_SEED, stream])
-        captions, claims = digit_captions.draw(generator, truths)
-        described.append(Described(part.images, np.array(captions), truths, claims))
-    return described[0], described[1]
+        captions, claims = digit_captions.sample(generator, truths)
+        captioned.append(CaptionedImages(part.images, np.array(captions), truths, claims))
+    return captioned[0], captioned[1]
 
 
-def caption_data(pictures: ImageDataset, context_length: int, evaluated: int | None = None) -> Data:
-    """Returns pairs to train on and to evaluate on.
+def caption_data(
+    dataset: ImageDataset, context_length: int, num_eval_examples: int | None = None
+) -> DataModule:
+    """Returns image-text pairs.
 
-    Examples have `images`, `tokens [count, context]` int32, and `truths` and `claims [count, 3]`,
-    see `Described`.
+    Examples have `images`, `tokens [count, time]` int32, and `truths` and `claims [count, 3]`, see
+    `CaptionedImages`.
 
     Args:
-      pictures: digits.
-      context: tokens of a description, filled up with padding.
-      evaluated: test pairs that evaluations read, the first ones; None: all.
+      dataset: images of digits.
+      context_length: tokens per caption, padding included.
+      num_eval_examples: number of test pairs per evaluation, the first ones; None: all.
 
     Raises:
-      UserError: see `describe`; the context is too short for the descriptions.
+      UserError: see `caption_images`; a caption exceeds the context length.
     """
-    train, test = describe(pictures)
+    train, test = caption_images(dataset)
     tokenizer = WordTokenizer.from_lines(digit_captions.all_wordings())
     parts = [_examples(part, tokenizer, context_length) for part in (train, test)]
-    first = {name: values[:evaluated] for name, values in parts[1].arrays.items()}
-    count = len(first["tokens"])
-    again = {name: values[:count] for name, values in parts[0].arrays.items()}
-    facts = pictures.describe()
+    test_pairs = {name: values[:num_eval_examples] for name, values in parts[1].arrays.items()}
+    count = len(test_pairs["tokens"])
+    training_pairs = {name: values[:count] for name, values in parts[0].arrays.items()}
+    facts = dataset.describe()
     facts["captions"] = len(digit_captions.all_wordings())
-    facts["attributes"] = "as drawn" if pictures.train.attributes else "measured"
-    return Data(
+    facts["attributes"] = "rendered" if dataset.train.attributes else "measured"
+    return DataModule(
         train=parts[0],
-        evaluations={"test": Examples(first), "training_pairs": Examples(again)},
+        eval_sets={"test": Examples(test_pairs), "training_pairs": Examples(training_pairs)},
         final_eval_sets=dict,
         dataset=facts,
         comparable=False,
-        vocabulary=tokenizer.to_json() | {"shape": list(train.images.shape[1:])},
+        data_spec=tokenizer.to_json() | {"shape": list(train.images.shape[1:])},
         baselines=dict,
-        notice=pictures.notice,
+        warning=dataset.warning,
     )
 
 
 def encode(captions: Any, tokenizer: WordTokenizer, context_length: int, flag: str) -> np.ndarray:
-    """Returns the tokens of descriptions, `[count, context]` int32, filled up with padding.
+    """Returns the tokens of captions, `[count, time]` int32, padded to the context length.
 
     Raises:
-      UserError: a word is not known, or there are none or more than the context; it names `flag`.
+      UserError: an unknown word, no word, or more tokens than the context length; names `flag`.
     """
     rows = np.full((len(captions), context_length), PADDING, np.int32)
     for row, caption in zip(rows, captions, strict=True):
         tokens = tokenizer.encode(caption)
         if UNKNOWN in tokens:
             known = ", ".join(tokenizer.words)
-            raise UserError(
-                f"--{flag}: {caption!r} has words that are not known; known are {known}"
-            )
+            raise UserError(f"--{flag}: {caption!r} has unknown words; the vocabulary is {known}")
         if not 0 < len(tokens) <= context_length:
             raise UserError(
-                f"--{flag}: {caption!r} has {len(tokens)} words and marks; 1 to {context_length}"
+                f"--{flag}: {caption!r} has {len(tokens)} tokens; 1 to {context_length} needed"
             )
         row[: len(tokens)] = tokens
     return rows
@@ -186,7 +185,7 @@ def encode(captions: Any, tokenizer: WordTokenizer, context_length: int, flag: s
 def _slants(part: LabeledImages) -> np.ndarray:
     if not part.attributes:
         return measured_slant(part.images)
-    # A turn to the left takes away from what is seen of a lean to the right.
+    # Counter-clockwise rotation reduces the visible slant to the right.
     return part.attributes["slant"] - part.attributes["rotation"]
 
 
@@ -194,14 +193,14 @@ def _thicknesses(part: LabeledImages) -> np.ndarray:
     return part.attributes["thickness"] if part.attributes else measured_thickness(part.images)
 
 
-def _thirds(values: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Returns the two borders between the thirds of each digit's values, `[digits, 2]`."""
+def _terciles(values: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Returns the terciles of the values of each digit, `[digits, 2]`."""
     by_digit = [values[labels == digit] for digit in range(len(CLASSES))]
     return np.stack([np.quantile(one, (1 / 3, 2 / 3)) for one in by_digit])
 
 
-def _examples(part: Described, tokenizer: WordTokenizer, context_length: int) -> Examples:
-    distinct, places = np.unique(part.captions, return_inverse=True)
-    tokens = encode(distinct.tolist(), tokenizer, context_length, "context_length")[places]
+def _examples(part: CaptionedImages, tokenizer: WordTokenizer, context_length: int) -> Examples:
+    distinct, index = np.unique(part.captions, return_inverse=True)
+    tokens = encode(distinct.tolist(), tokenizer, context_length, "context_length")[index]
     arrays = {"images": part.images, "tokens": tokens}
     return Examples(arrays | {"truths": part.truths, "claims": part.claims})

@@ -1,4 +1,4 @@
-"""A text as data for a character language model: tokenized, split, cut into windows."""
+"""A text as data of a character language model: tokenized, split, cut into windows."""
 
 import dataclasses
 from collections.abc import Callable
@@ -7,37 +7,39 @@ import numpy as np
 
 from jaxlabs.data import windows
 from jaxlabs.data.batches import ContiguousStreams
-from jaxlabs.data.dataset import Data
+from jaxlabs.data.dataset import DataModule
 from jaxlabs.data.texts import TextDataset
 from jaxlabs.data.tokenizers import CharTokenizer
 
 EVALUATION_WINDOWS = 128
-"""Windows of the two splits that are sampled; the held-out text is always read whole."""
+"""Windows of each sampled split; the held-out text is always evaluated in full."""
 
 OVERLAP = 8
-"""Windows of the sliding-window figure that read each held-out character."""
+"""Sliding windows that contain each held-out character."""
 
 STREAMS = 64
-"""Stretches of the held-out text that a recurrent network reads side by side."""
+"""Contiguous segments of the held-out text that a recurrent network reads in parallel."""
 
 Baselines = Callable[[np.ndarray, np.ndarray, int], dict[str, float]]
 
 
 def language_data(
     dataset: TextDataset, context_length: int, seed: int, baselines: Baselines
-) -> Data:
+) -> DataModule:
     """Returns the data of a run on one text.
 
-    Three losses are told apart, each a mean over all positions of windows of one context length:
-    `held_out`, consecutive windows over the last 10 %, the headline; `train_windows`, windows of
-    the training text; `whole_text`, random windows of everything, which mostly were trained on.
-    After the last step comes `sliding_window`: the held-out part again, in windows that overlap by
-    seven eighths, so that each character is predicted from almost a full context.
+    Each loss is a mean over all positions of windows of one context length:
+
+    - `held_out`: consecutive windows of the last 10 %; the monitored split;
+    - `train_windows`: windows of the training text;
+    - `train_and_val`: random windows of the whole text, nine tenths of which was trained on;
+    - `sliding_window`, after the last step: windows of the held-out text that overlap by seven
+      eighths, so that each character is predicted from an almost full context.
 
     Args:
       dataset: the text.
-      context: characters that the model sees at once.
-      seed: draws the windows of `whole_text`.
+      context_length: characters per window.
+      seed: seed of the windows of `train_and_val`.
       baselines: `(training tokens, held-out tokens, vocabulary size) -> nats per character`.
 
     Raises:
@@ -45,15 +47,15 @@ def language_data(
     """
     tokenizer = CharTokenizer.from_text(dataset.text)
     train, held_out = (_tokens(tokenizer, part) for part in windows.split_text(dataset.text))
-    whole = np.concatenate([train, held_out])
-    return Data(
+    both = np.concatenate([train, held_out])
+    return DataModule(
         train=windows.token_stream(train, context_length),
-        evaluations={
+        eval_sets={
             "held_out": windows.consecutive_windows(held_out, context_length),
             "train_windows": windows.evenly_spaced_windows(
                 train, context_length, EVALUATION_WINDOWS
             ),
-            "whole_text": windows.random_windows(whole, context_length, EVALUATION_WINDOWS, seed),
+            "train_and_val": windows.random_windows(both, context_length, EVALUATION_WINDOWS, seed),
         },
         final_eval_sets=lambda: {
             "sliding_window": windows.sliding_windows(
@@ -69,46 +71,46 @@ def language_data(
         }
         | dataset.facts,
         comparable=dataset.comparable,
-        vocabulary=tokenizer.to_json(),
+        data_spec=tokenizer.to_json(),
         baselines=lambda: baselines(train, held_out, tokenizer.vocabulary_size) | dataset.facts,
-        notice=dataset.notice,
+        warning=dataset.warning,
     )
 
 
 def bptt_data(
     dataset: TextDataset, context_length: int, batch_size: int, seed: int, baselines: Baselines
-) -> Data:
-    """Returns the data of a recurrent network, which reads a text from end to end.
+) -> DataModule:
+    """Returns the data of a recurrent network, trained by truncated BPTT on contiguous streams.
 
-    Its headline is `held_out`, the last 10 % in a few long stretches through each of which the
-    state is carried, as char-rnn evaluates; `held_out_windows` is what `language_data` calls
-    held_out, the figure to set against models that see one context.
+    The monitored split is `held_out`, the last 10 % in a few long segments with the state carried
+    through each, as char-rnn evaluates. `held_out_windows` is `held_out` of `language_data`, which
+    is comparable with models of a fixed context.
 
     Args:
       dataset: the text.
-      context: characters through which gradients reach back.
-      batch_size: streams that are read side by side in training.
+      context_length: characters per step, the length of truncated BPTT.
+      batch_size: number of training streams.
       seed: see `language_data`.
       baselines: see `language_data`.
 
     Raises:
-      UserError: the training text is too short for so many streams, or a split for one window.
+      UserError: the training text is too short for `batch_size` streams, or a split for one window.
     """
     data = language_data(dataset, context_length, seed, baselines)
     streams = ContiguousStreams(tokens=data.train.tokens, context_length=context_length)
-    streams.windows(batch_size)  # says so if it is too short
-    held_out = CharTokenizer.from_json(data.vocabulary).encode(windows.split_text(dataset.text)[1])
+    streams.windows(batch_size)  # raises if the text is too short
+    held_out = CharTokenizer.from_json(data.data_spec).encode(windows.split_text(dataset.text)[1])
     targets = len(held_out) - 1
     rows = min(STREAMS, targets // context_length)
     evaluations = {
         "held_out": windows.consecutive_windows(held_out, -(-targets // rows)),
-        "held_out_windows": data.evaluations["held_out"],
-        "train_windows": data.evaluations["train_windows"],
+        "held_out_windows": data.eval_sets["held_out"],
+        "train_windows": data.eval_sets["train_windows"],
     }
-    return dataclasses.replace(data, train=streams, evaluations=evaluations, final_eval_sets=dict)
+    return dataclasses.replace(data, train=streams, eval_sets=evaluations, final_eval_sets=dict)
 
 
 def _tokens(tokenizer: CharTokenizer, part: str) -> np.ndarray:
-    """Returns token numbers in the narrowest type that holds them: the text lives on the device."""
+    """Returns token ids in the narrowest dtype that holds them, to save device memory."""
     narrow = np.min_scalar_type(tokenizer.vocabulary_size)
     return tokenizer.encode(part).astype(narrow)

@@ -1,8 +1,8 @@
-"""Digits drawn with matplotlib's own fonts: labeled pictures that need no file and no network.
+"""Digits rendered from the fonts of matplotlib: labeled images without files or network.
 
-Every glyph is stored once as a field of distances to its outline. A picture samples that field
-through a random affine map and takes what lies below a random distance as ink, so that position,
-slant and thickness of the stroke are all known, and no picture is drawn by itself.
+Every glyph is stored as a signed distance field. An image samples that field through a random
+affine map and thresholds it at a random distance, so that position, slant and stroke thickness are
+known for every image and many images are rendered at once.
 """
 
 import functools
@@ -22,11 +22,11 @@ FONTS = {
     "helvetic": "cmss10",
     "typewriter": "cmtt10",
 }
-"""Name of a style -> file of the font; all come with matplotlib, upright and without hairlines."""
+"""Name of a style -> file of a font of matplotlib, upright and without hairlines."""
 FONT_NAMES = tuple(FONTS)
 
 SIDE = 28
-# How the pictures vary, uniformly and independently; chosen by eye to look like written digits.
+# Ranges of the attributes, uniform and independent; chosen to look like handwritten digits.
 RANGES = {
     "slant": (-18.0, 30.0),
     "thickness": (1.9, 4.3),
@@ -36,9 +36,9 @@ RANGES = {
     "shift_right": (-1.5, 1.5),
     "shift_down": (-1.5, 1.5),
 }
-# Distance fields: cells on a side, and how many of them the height of a digit takes.
+# Distance fields: cells per side, and cells of the height of a digit.
 FIELD_SIDE, FIELD_HEIGHT = 128, 64
-# Pixels over which ink fades out at an outline, as in a scanned digit.
+# Pixels over which ink fades at an outline, as in a scanned digit.
 SOFTNESS = 1.4
 CHUNK = 1000
 
@@ -46,19 +46,19 @@ CHUNK = 1000
 def render(
     count: int, seed: int = 0, *, stream: int = 0
 ) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
-    """Draws digits, as many of each as of any other to within one, in random order.
+    """Renders digits in random order, with balanced classes.
 
     Args:
-      count: number of pictures.
-      seed: the seed; the same one gives the same pictures with the same version of matplotlib.
-      stream: tells sets apart that share a seed, such as training and test pictures.
+      count: number of images.
+      seed: the seed; equal seeds give equal images with the same version of matplotlib.
+      stream: index of a set, such as the training or the test set, that shares the seed.
 
     Returns:
-      images [count, 28, 28, 1] uint8, ink is 255 on 0; labels [count] int32; attributes by name,
-      [count] each: "font", a place in FONT_NAMES; "slant" in degrees, positive to the right;
-      "thickness" of the mean stroke in pixels; "rotation" in degrees, positive counter-clockwise;
-      "height" in pixels and "width" as a factor, both before rotation; "shift_right" and
-      "shift_down" of the center in pixels.
+      `images [count, 28, 28, 1]` uint8, ink is 255 on 0; `labels [count]` int32; attributes by
+      name, `[count]` each: "font", an index of FONT_NAMES; "slant" in degrees, positive to the
+      right; "thickness" of the mean stroke in pixels; "rotation" in degrees, positive
+      counter-clockwise; "height" in pixels and "width" as a factor, both before rotation;
+      "shift_right" and "shift_down" of the center in pixels.
     """
     generator = np.random.default_rng([seed, stream])
     labels = generator.permutation(np.arange(count, dtype=np.int32) % len(CLASSES))
@@ -69,34 +69,34 @@ def render(
     for start in range(0, count, CHUNK):
         part = slice(start, start + CHUNK)
         chosen = {name: values[part] for name, values in attributes.items()}
-        images[part, :, :, 0] = draw(labels[part], chosen)
+        images[part, :, :, 0] = rasterize(labels[part], chosen)
     return images, labels, attributes
 
 
-def draw(labels: np.ndarray, attributes: dict[str, np.ndarray]) -> np.ndarray:
-    """Draws digits `labels [count]` with chosen attributes, see `render`.
+def rasterize(labels: np.ndarray, attributes: dict[str, np.ndarray]) -> np.ndarray:
+    """Renders digits `labels [count]` with given attributes, see `render`.
 
     Returns:
-      [count, 28, 28] uint8.
+      `[count, 28, 28]` uint8.
     """
     fields, strokes = _glyphs()
     glyph = attributes["font"] * len(CLASSES) + labels
     scale = FIELD_HEIGHT / attributes["height"]  # cells of the field per pixel
-    to_field = _picture_to_glyph(attributes) * scale[:, None, None]
+    to_field = _image_to_glyph(attributes) * scale[:, None, None]
     shift = np.stack([attributes["shift_right"], attributes["shift_down"]], axis=-1)
-    places = _pixel_centers()[None] - shift[:, None, :]
-    cells = places @ to_field.transpose(0, 2, 1) + (FIELD_SIDE - 1) / 2
+    points = _pixel_centers()[None] - shift[:, None, :]
+    cells = points @ to_field.transpose(0, 2, 1) + (FIELD_SIDE - 1) / 2
     distance = _sample(fields, glyph, cells) / scale[:, None]
-    # Outlines move out, or in, until the mean stroke has the thickness that was drawn.
+    # Outlines are offset so that the mean stroke has the sampled thickness.
     thicker = (attributes["thickness"] - strokes[glyph] / scale) / 2
     ink = np.clip(0.5 + (thicker[:, None] - distance) / SOFTNESS, 0, 1)
     return np.round(255 * ink).astype(np.uint8).reshape(-1, SIDE, SIDE)
 
 
-def _picture_to_glyph(attributes: dict[str, np.ndarray]) -> np.ndarray:
-    """Returns [count, 2, 2]: offsets (right, down) in the picture -> offsets in the upright glyph.
+def _image_to_glyph(attributes: dict[str, np.ndarray]) -> np.ndarray:
+    """Returns `[count, 2, 2]`: offsets (right, down) in the image -> offsets in the upright glyph.
 
-    The glyph is made wider, then slanted, then rotated; this is the way back.
+    The glyph is widened, slanted and rotated; this is the inverse map.
     """
     angle = np.deg2rad(attributes["rotation"])
     slant = np.tan(np.deg2rad(attributes["slant"]))
@@ -112,14 +112,14 @@ def _matrices(entries: list[list[np.ndarray]]) -> np.ndarray:
 
 
 def _pixel_centers() -> np.ndarray:
-    """Returns [pixels, 2]: (right, down) of every pixel from the middle of the picture."""
+    """Returns `[pixels, 2]`: offset (right, down) of every pixel from the center of the image."""
     axis = np.arange(SIDE, dtype=np.float32) - (SIDE - 1) / 2
     down, right = np.meshgrid(axis, axis, indexing="ij")
     return np.stack([right.ravel(), down.ravel()], axis=-1)
 
 
 def _sample(fields: np.ndarray, glyph: np.ndarray, cells: np.ndarray) -> np.ndarray:
-    """Returns fields[glyph] at places `cells [count, pixels, 2]`, linear between cells."""
+    """Returns fields[glyph] at `cells [count, pixels, 2]`, interpolated bilinearly."""
     cells = np.clip(cells, 0, FIELD_SIDE - 1.001)
     low = np.floor(cells)
     right, down = np.moveaxis(cells - low, -1, 0)
@@ -135,11 +135,11 @@ def _sample(fields: np.ndarray, glyph: np.ndarray, cells: np.ndarray) -> np.ndar
 
 @functools.cache
 def _glyphs() -> tuple[np.ndarray, np.ndarray]:
-    """Returns distance fields and strokes of all glyphs, those of the first font first.
+    """Returns distance fields and strokes of all glyphs, ordered by font, then by digit.
 
-    Fields [glyphs, side, side] float32 hold the distance to the outline in cells, negative inside.
-    Strokes [glyphs] hold the mean thickness in cells: inside a band of thickness w the mean
-    distance to its edge is w / 4.
+    Fields `[glyphs, side, side]` float32 hold the signed distance to the outline in cells, negative
+    inside. Strokes `[glyphs]` hold the mean thickness in cells: inside a band of thickness w the
+    mean distance to its edge is w / 4.
     """
     masks = [_mask(file, digit) for file in FONTS.values() for digit in CLASSES]
     inside = [ndimage.distance_transform_edt(mask) for mask in masks]
@@ -150,7 +150,7 @@ def _glyphs() -> tuple[np.ndarray, np.ndarray]:
 
 
 def _mask(font: str, digit: str) -> np.ndarray:
-    """Returns [side, side] bool: where a digit has ink, its box in the middle of the field."""
+    """Returns `[side, side]` bool: the ink of a digit, with its bounding box centered."""
     load_matplotlib.load()
     import matplotlib
     from matplotlib.font_manager import FontProperties
@@ -162,9 +162,9 @@ def _mask(font: str, digit: str) -> np.ndarray:
     box = glyph.get_extents()
     axis = (np.arange(FIELD_SIDE) - (FIELD_SIDE - 1) / 2) * box.height / FIELD_HEIGHT
     right, up = np.meshgrid((box.x0 + box.x1) / 2 + axis, (box.y0 + box.y1) / 2 - axis)
-    places = np.stack([right.ravel(), up.ravel()], axis=-1)
-    # What an odd number of closed lines encloses: the holes of 0, 4, 6, 8 and 9 stay empty.
-    inside = np.zeros(len(places), bool)
+    points = np.stack([right.ravel(), up.ravel()], axis=-1)
+    # The even-odd rule keeps the holes of 0, 4, 6, 8 and 9 empty.
+    inside = np.zeros(len(points), bool)
     for line in glyph.to_polygons():
-        inside ^= Outline(line).contains_points(places)
+        inside ^= Outline(line).contains_points(points)
     return inside.reshape(FIELD_SIDE, FIELD_SIDE)

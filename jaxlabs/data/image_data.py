@@ -1,4 +1,4 @@
-"""Small pictures as data for an autoencoder, in gray or binary."""
+"""Image data sets for autoencoders (gray or binarized) and for classifiers."""
 
 import dataclasses
 
@@ -8,104 +8,109 @@ import scipy.special
 from jaxlabs.config import Config, UserError, setting
 from jaxlabs.data import images
 from jaxlabs.data.batches import Examples
-from jaxlabs.data.dataset import Data
+from jaxlabs.data.dataset import DataModule
 from jaxlabs.data.images import ImageDataset, LabeledImages
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class PictureConfig(Config):
-    """How pictures become data."""
+class ImageDataConfig(Config):
+    """Settings of the image data: binarization and split sizes."""
 
     binarization: str = setting(
         "static",
-        "pixels 0 or 1, drawn once (static); at every step to train on (redrawn); gray (none)",
+        "binarization of pixels: sampled once (static), at every training step (dynamic), or none",
         choices=("static", "dynamic", "none"),
         aliases=("binarisation",),
         value_aliases={"redrawn": "dynamic"},
     )
     binarization_seed: int = setting(
-        0, "seed of the static draw", minimum=0, maximum=2**32 - 1, aliases=("binarisation_seed",)
+        0,
+        "seed of the static binarization",
+        minimum=0,
+        maximum=2**32 - 1,
+        aliases=("binarisation_seed",),
     )
     train_images: int | None = setting(
-        None, "pictures to train on, the first ones; none: all", minimum=1
+        None, "number of training images, the first ones; none: all", minimum=1
     )
     val_size: int = setting(
         0,
-        "training pictures to evaluate on, in place of the test pictures",
+        "size of the validation set, the last training images, which replaces the test set",
         minimum=0,
         aliases=("held_out",),
     )
 
 
-def picture_data(pictures: ImageDataset, config: PictureConfig, coins: bool) -> Data:
-    """Returns pictures to train on and to evaluate on, as `images` uint8, 255 is bright.
+def image_data(dataset: ImageDataset, config: ImageDataConfig, bernoulli: bool) -> DataModule:
+    """Returns a training set and evaluation sets of `images`, uint8 with 255 as white.
 
-    Evaluations are on the test pictures and, as `training_images`, on as many that were trained on.
-    Held-out pictures are the last of the training set and are then not trained on. Where pixels are
-    redrawn, the pictures to train on stay gray, and a model draws from them; those to evaluate on
-    are drawn once, as by `images.binarized`.
+    The evaluation sets are the test set, or `held_out` (the last training images, which are then
+    not trained on), and `training_images`, as many images of the training set. With dynamic
+    binarization the training images stay gray and the model samples them at every step; the
+    evaluation images are binarized once, by `images.binarized`.
 
     Args:
-      pictures: the data set.
-      config: which of them, and how they are binarized.
-      coins: whether losses are those of pixels as coins, so that models without training have one.
+      dataset: the images.
+      config: split sizes and binarization.
+      bernoulli: whether the likelihood is Bernoulli, for which there are baselines.
 
     Raises:
-      UserError: more pictures are asked for than there are.
+      UserError: `train_images` exceeds the size of the training set.
     """
-    binary = images.binarized(pictures, config.binarization_seed)
+    binary = images.binarized(dataset, config.binarization_seed)
     binary = _map_images(binary, lambda values: values * np.uint8(255))
-    shown = pictures if config.binarization == "none" else binary
-    seen, name, test = shown.train, "test", shown.test
-    gray = pictures.train
+    used = dataset if config.binarization == "none" else binary
+    static, name, test = used.train, "test", used.test
+    gray = dataset.train
     if config.val_size:
-        name, (seen, test) = "held_out", images.hold_out(shown.train, config.val_size)
-    if (config.train_images or 0) > seen.count:
+        name, (static, test) = "held_out", images.hold_out(used.train, config.val_size)
+    if (config.train_images or 0) > static.count:
         raise UserError(
-            f"--train_images: {config.train_images:,} is not accepted; {pictures.name} has"
-            f" {seen.count:,} to train on"
+            f"--train_images: {config.train_images:,} is not accepted; {dataset.name} has"
+            f" {static.count:,} training images"
         )
-    seen, gray = (part.take(slice(config.train_images or seen.count)) for part in (seen, gray))
-    train = gray if config.binarization == "dynamic" else seen
-    again = seen.take(slice(None, test.count))
-    facts = shown.describe() | {"binarization": config.binarization}
+    count = config.train_images or static.count
+    static, gray = (part.take(slice(count)) for part in (static, gray))
+    train = gray if config.binarization == "dynamic" else static
+    seen = static.take(slice(None, test.count))
+    facts = used.describe() | {"binarization": config.binarization}
     if config.binarization == "dynamic":
-        facts["name"] = f"{pictures.name} redrawn at every step, tested on {binary.name}"
-    return Data(
+        facts["name"] = f"{dataset.name} binarized at every step, tested on {binary.name}"
+    return DataModule(
         train=_examples(train),
-        evaluations={name: _examples(test), "training_images": _examples(again)},
+        eval_sets={name: _examples(test), "training_images": _examples(seen)},
         final_eval_sets=dict,
         dataset=facts,
-        comparable=pictures.comparable,
-        vocabulary={"shape": list(test.images.shape[1:])},
-        baselines=(lambda: _baselines(train, test)) if coins else dict,
-        notice=pictures.notice,
+        comparable=dataset.comparable,
+        data_spec={"shape": list(test.images.shape[1:])},
+        baselines=(lambda: _baselines(train, test)) if bernoulli else dict,
+        warning=dataset.warning,
     )
 
 
-def labeled_data(pictures: ImageDataset, evaluated: int | None = None) -> Data:
-    """Returns gray or colored pictures with their labels, `images` uint8 and `labels` int32.
+def labeled_data(dataset: ImageDataset, num_eval_examples: int | None = None) -> DataModule:
+    """Returns gray or color `images` uint8 with `labels` int32.
 
-    Evaluations are on test pictures and, as `training_images`, on as many that are trained on.
+    The evaluation sets are `test` and `training_images`, as many images of the training set.
 
     Args:
-      pictures: the data set.
-      evaluated: test pictures that an evaluation reads, the first ones, in which case all of them,
-        `whole_test`, are read once at the end; None: all, always.
+      dataset: the images.
+      num_eval_examples: number of test images per evaluation, the first ones; the whole test set,
+        `whole_test`, is then evaluated once, at the end. None: the whole test set every time.
     """
-    test, whole = pictures.test.take(slice(evaluated)), _examples(pictures.test)
-    return Data(
-        train=_examples(pictures.train),
-        evaluations={
+    test, whole = dataset.test.take(slice(num_eval_examples)), _examples(dataset.test)
+    return DataModule(
+        train=_examples(dataset.train),
+        eval_sets={
             "test": _examples(test),
-            "training_images": _examples(pictures.train.take(slice(test.count))),
+            "training_images": _examples(dataset.train.take(slice(test.count))),
         },
-        final_eval_sets=dict if evaluated is None else lambda: {"whole_test": whole},
-        dataset=pictures.describe(),
-        comparable=pictures.comparable,
-        vocabulary={"shape": list(test.images.shape[1:]), "classes": list(pictures.classes)},
+        final_eval_sets=dict if num_eval_examples is None else lambda: {"whole_test": whole},
+        dataset=dataset.describe(),
+        comparable=dataset.comparable,
+        data_spec={"shape": list(test.images.shape[1:]), "classes": list(dataset.classes)},
         baselines=dict,
-        notice=pictures.notice,
+        warning=dataset.warning,
     )
 
 
@@ -117,14 +122,17 @@ def _map_images(dataset: ImageDataset, function) -> ImageDataset:
     return dataclasses.replace(dataset, **parts)
 
 
-def _examples(pictures: LabeledImages) -> Examples:
-    return Examples({"images": pictures.images, "labels": pictures.labels})
+def _examples(part: LabeledImages) -> Examples:
+    return Examples({"images": part.images, "labels": part.labels})
 
 
 def _baselines(train: LabeledImages, test: LabeledImages) -> dict[str, float]:
-    """Returns what a picture costs without a model, in nats, and pixels as independent coins."""
+    """Returns the nats per image of Bernoulli pixels: uniform, and at the mean of each pixel."""
     pixels = test.images[0].size
-    share = np.clip(train.images.reshape(-1, pixels).mean(axis=0) / 255, 1e-4, 1 - 1e-4)
-    ink = test.images.reshape(-1, pixels).mean(axis=0) / 255
-    cross = -(scipy.special.xlogy(ink, share) + scipy.special.xlogy(1 - ink, 1 - share)).sum()
-    return {"fair coins": pixels * float(np.log(2)), "independent pixels": float(cross)}
+    mean = np.clip(train.images.reshape(-1, pixels).mean(axis=0) / 255, 1e-4, 1 - 1e-4)
+    target = test.images.reshape(-1, pixels).mean(axis=0) / 255
+    cross_entropy = -scipy.special.xlogy(target, mean) - scipy.special.xlogy(1 - target, 1 - mean)
+    return {
+        "uniform Bernoulli": pixels * float(np.log(2)),
+        "independent Bernoulli": float(cross_entropy.sum()),
+    }

@@ -1,4 +1,4 @@
-"""A folder of pictures, PNG or JPEG, as one array."""
+"""A folder of PNG or JPEG images as one array."""
 
 import dataclasses
 import warnings
@@ -12,19 +12,19 @@ from jaxlabs.config import UserError
 
 ENDINGS = (".png", ".jpg", ".jpeg")
 GRAY, COLOR = ("1", "L"), ("RGB", "P")
-"""The modes, in the terms of Pillow, that are read as one channel and as three."""
+"""Pillow modes that are read as one channel and as three."""
 
-NEEDED = "PNG or JPEG pictures of one size, gray or RGB, are needed"
+NEEDED = "PNG or JPEG images of one size, gray or RGB, are needed"
 
 
 @dataclasses.dataclass(frozen=True)
-class Pictures:
-    """What a folder holds, in the order of the file names.
+class ImageFolder:
+    """The images of a folder, in the order of the file names.
 
     Attributes:
-      images: [count, height, width, channels] uint8; three channels if any picture has colors.
-      labels: [count] int32, a place in `classes`; all 0 where there are none.
-      classes: the names of the sub-folders that hold pictures, or none.
+      images: `[count, height, width, channels]` uint8; three channels if any image has colors.
+      labels: `[count]` int32, indices of `classes`; 0 if there are none.
+      classes: names of the sub-folders that hold images, or none.
     """
 
     images: np.ndarray
@@ -32,44 +32,44 @@ class Pictures:
     classes: tuple[str, ...]
 
 
-def read_folder(folder: Path, *, at_least: int, gray: bool = False) -> Pictures:
-    """Reads all pictures of a folder, or of its sub-folders, whose names then are the classes.
+def read_folder(folder: Path, *, at_least: int, gray: bool = False) -> ImageFolder:
+    """Reads all images of a folder, or of its sub-folders, whose names are then the classes.
 
     Args:
-      folder: where the pictures are; files with other endings and hidden ones are left alone.
-      at_least: the smallest accepted number of pictures.
-      gray: whether colors become gray values (ITU-R 601 luma).
+      folder: folder of the images; files with other suffixes and hidden files are ignored.
+      at_least: minimum number of images.
+      gray: whether colors are converted to gray values (ITU-R 601 luma).
 
     Raises:
-      UserError: too few pictures; pictures both beside and inside sub-folders; a picture that
-        cannot be read, has another size than the first, or is neither gray nor RGB with 8 bits.
+      UserError: too few images; images both beside and inside sub-folders; an image that cannot
+        be read, differs in size from the first, or is neither gray nor RGB with 8 bits.
     """
     inside = {
         entry.name: files
         for entry in sorted(folder.iterdir())
-        if entry.is_dir() and not entry.name.startswith(".") and (files := _pictures(entry))
+        if entry.is_dir() and not entry.name.startswith(".") and (files := _image_paths(entry))
     }
     for name in inside:
         if not paths.is_utf8(name):
             raise UserError(f"{folder}: the name of the sub-folder {name!r} is not UTF-8")
-    beside = _pictures(folder)
+    beside = _image_paths(folder)
     if inside and beside:
         raise UserError(
-            f"{folder}: {beside[0].name} lies beside the sub-folder {next(iter(inside))}; pictures "
+            f"{folder}: {beside[0].name} is beside the sub-folder {next(iter(inside))}; images "
             "are needed either in one folder or in sub-folders, one for each class"
         )
-    pictures = [path for files in inside.values() for path in files] or beside
-    if len(pictures) < at_least:
-        held = {0: "no picture", 1: "one picture"}.get(len(pictures), f"{len(pictures)} pictures")
+    files = [path for inner in inside.values() for path in inner] or beside
+    if len(files) < at_least:
+        held = {0: "no image", 1: "one image"}.get(len(files), f"{len(files)} images")
         raise UserError(f"{folder}: holds {held}; at least {at_least} {NEEDED}")
     numbers = np.arange(len(inside), dtype=np.int32)
-    labels = np.repeat(numbers, [len(files) for files in inside.values()])
+    labels = np.repeat(numbers, [len(inner) for inner in inside.values()])
     if not inside:
-        labels = np.zeros(len(pictures), np.int32)
-    return Pictures(_read_all(pictures, gray), labels, tuple(inside))
+        labels = np.zeros(len(files), np.int32)
+    return ImageFolder(_read_all(files, gray), labels, tuple(inside))
 
 
-def _pictures(folder: Path) -> list[Path]:
+def _image_paths(folder: Path) -> list[Path]:
     return sorted(
         path
         for path in folder.iterdir()
@@ -77,15 +77,15 @@ def _pictures(folder: Path) -> list[Path]:
     )
 
 
-def _read_all(pictures: list[Path], gray: bool) -> np.ndarray:
+def _read_all(files: list[Path], gray: bool) -> np.ndarray:
     images, first = [], None
-    for path in pictures:
+    for path in files:
         image = _read(path, gray)
         first = image.shape if first is None else first
         if image.shape[:2] != first[:2]:
             height, width = image.shape[:2]
             raise UserError(
-                f"{path}: {width} x {height} pixels, where {pictures[0].name} has "
+                f"{path}: {width} x {height} pixels, where {files[0].name} has "
                 f"{first[1]} x {first[0]}; {NEEDED}"
             )
         images.append(image)
@@ -97,29 +97,29 @@ def _read(path: Path, gray: bool) -> np.ndarray:
     paths.require_file(path, NEEDED)
     try:
         return decode(path, gray=gray)
-    # Pillow's errors are of many kinds, also for one damaged file; a huge image is one of them.
+    # Pillow raises errors of many types for damaged files and for huge images.
     except Exception as error:
         reason = " ".join(str(error).split())[:200]
         raise UserError(f"{path}: cannot be read ({reason}); {NEEDED}") from None
 
 
 def decode(file: Path | BinaryIO, *, gray: bool) -> np.ndarray:
-    """Returns [height, width, channels] uint8, turned upright as its EXIF orientation says.
+    """Returns `[height, width, channels]` uint8, rotated by the EXIF orientation.
 
-    Only the decoders of PNG and JPEG are tried, whatever the file is called: others start programs.
+    Only the PNG and JPEG decoders are tried, whatever the suffix: others start programs.
 
     Raises:
-      Exception: of many kinds, for a file that is damaged, huge or of another kind.
+      Exception: of many types, for a file that is damaged, huge or of another format.
     """
     from PIL import Image, ImageOps
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of damaged EXIF data, which are passed over
+        warnings.simplefilter("ignore")  # damaged EXIF data are ignored
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         with Image.open(file, formats=("PNG", "JPEG")) as image:
             mode, transparent = image.mode, "transparency" in image.info
             if mode not in GRAY + COLOR or transparent:
-                raise ValueError(f"a picture of mode {mode}{' with transparency' * transparent}")
+                raise ValueError(f"an image of mode {mode}{' with transparency' * transparent}")
             upright = ImageOps.exif_transpose(image)
             values = np.asarray(upright.convert("L" if gray or mode in GRAY else "RGB"))
     return values.reshape(*values.shape[:2], -1)

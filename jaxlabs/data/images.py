@@ -1,4 +1,4 @@
-"""Named sets of small labeled pictures, and any folder of pictures by its path."""
+"""Data sets of small labeled images, by name or by the path of a folder of images."""
 
 import dataclasses
 import hashlib
@@ -17,21 +17,21 @@ NAMES = (MNIST, RENDERED)
 RENDERED_COUNTS = {"train": 10_000, "test": 2_000}
 RENDERED_SEED = 0
 
-# Of a folder's classes, the share that is held out as the test set, and what it is drawn by.
+# Test share of each class of a folder, and the seed of that split.
 TEST_SHARE, SPLIT_SEED = 0.1, 0
 MIN_IMAGES = 20
-NAMED = 10
-"""Classes that an error names."""
+MAX_NAMED = 10
+"""Limit of the classes that an error names."""
 
 
 @dataclasses.dataclass(frozen=True)
 class LabeledImages:
-    """Pictures with their labels.
+    """Images with their labels.
 
     Attributes:
-      images: [count, height, width, channels] uint8.
-      labels: [count] int32, a place in the classes of the data set; all 0 where it has none.
-      attributes: what is known of each picture, [count] each; see `digits.render`.
+      images: `[count, height, width, channels]` uint8.
+      labels: `[count]` int32, indices of the classes of the data set; 0 if it has none.
+      attributes: known factors of each image, `[count]` each; see `digits.render`.
     """
 
     images: np.ndarray
@@ -40,28 +40,28 @@ class LabeledImages:
 
     @property
     def count(self) -> int:
-        """Number of pictures."""
+        """Number of images."""
         return len(self.images)
 
-    def take(self, places: slice | np.ndarray) -> "LabeledImages":
-        """Returns the pictures at these places."""
-        attributes = {name: values[places] for name, values in self.attributes.items()}
-        return LabeledImages(self.images[places], self.labels[places], attributes)
+    def take(self, index: slice | np.ndarray) -> "LabeledImages":
+        """Returns the images at some indices."""
+        attributes = {name: values[index] for name, values in self.attributes.items()}
+        return LabeledImages(self.images[index], self.labels[index], attributes)
 
 
 @dataclasses.dataclass(frozen=True)
 class ImageDataset:
-    """Pictures to train and to test on, and where they came from.
+    """A training and a test set of images, and their origin.
 
     Attributes:
       name: a name that `load` knows, or the path.
-      train: what a model may learn from.
-      test: what it may not.
+      train: training set.
+      test: test set.
       classes: names of the labels, or none.
-      source: where it was found, for people.
-      sha256: of all pictures and labels in their order; a resumed run must find the same.
-      notice: one line to be shown if these are not the data asked for, else None.
-      comparable: whether published figures are about these very pictures.
+      source: human-readable origin.
+      sha256: hash of all images and labels in order; a resumed run must find the same.
+      warning: one line for the user if a fallback replaces the requested data, else None.
+      comparable: whether published results are on these exact images.
     """
 
     name: str
@@ -70,11 +70,11 @@ class ImageDataset:
     classes: tuple[str, ...]
     source: str
     sha256: str
-    notice: str | None = None
+    warning: str | None = None
     comparable: bool = False
 
     def describe(self) -> dict[str, Any]:
-        """Returns what a run folder keeps about the data."""
+        """Returns the metadata that a run folder stores."""
         return {
             "name": self.name,
             "source": self.source,
@@ -87,23 +87,23 @@ class ImageDataset:
 
 
 def load(name: str, data_dir: str | Path | None = None, *, download: bool = True) -> ImageDataset:
-    """Returns pictures by name, or those of a folder by its path.
+    """Returns an image data set by name, or a folder of images by its path.
 
-    `mnist` is looked for in this order: the four original files in `data_dir`/mnist; prepared by
-    tensorflow-datasets in `data_dir`/tfds, $TFDS_DATA_DIR or ~/tensorflow_datasets; at a mirror,
-    kept in `data_dir`/mnist. Where none of it works, `rendered_digits` takes its place, and the
-    result's `notice` says so. A folder's pictures are cut into nine tenths for training and one
-    tenth for testing by a fixed draw; its sub-folders, if it has any, are the classes, and each of
-    them is cut so.
+    `mnist` is searched in this order: the four original files in `data_dir`/mnist; prepared by
+    tensorflow-datasets in `data_dir`/tfds, $TFDS_DATA_DIR or ~/tensorflow_datasets; a download from
+    a mirror, cached in `data_dir`/mnist. If all of them fail, the fallback is `rendered_digits` and
+    the result's `warning` names it. A folder is split into nine tenths for training and one tenth
+    for testing by a fixed seed. Its sub-folders, if any, are the classes, and the split is
+    stratified by class.
 
     Args:
-      name: one of `NAMES`, or the path to a folder of PNG or JPEG pictures of one size.
-      data_dir: folder of the data sets; None is `sources.default_data_dir()`.
-      download: whether the network may be used.
+      name: one of `NAMES`, or the path to a folder of PNG or JPEG images of one size.
+      data_dir: folder of the data sets; None: `sources.default_data_dir()`.
+      download: whether downloads are allowed.
 
     Raises:
-      UserError: no such name or folder; a file that is damaged or not the published one; a folder
-        with too few pictures, with pictures of several sizes, or with a class of a single one.
+      UserError: unknown name or missing folder; a file that is damaged or not the published one; a
+        folder with too few images, images of several sizes, or a class of a single image.
     """
     if name == RENDERED:
         return _rendered()
@@ -114,12 +114,12 @@ def load(name: str, data_dir: str | Path | None = None, *, download: bool = True
         arrays, source = mnist.find(home, download=download)
     except sources.DownloadError as error:
         instead = _rendered()
-        notice = (
+        warning = (
             f"mnist is neither in {home / 'mnist'} nor prepared by tensorflow-datasets, and "
-            f"{error}: training on {instead.name} ({instead.source}) instead, whose figures are "
-            "not comparable with the published ones"
+            f"{error}: training on {instead.name} ({instead.source}) instead, whose metrics are "
+            "not comparable with published results"
         )
-        return dataclasses.replace(instead, notice=notice)
+        return dataclasses.replace(instead, warning=warning)
     parts = {
         part: LabeledImages(
             arrays[f"{part}_images"][..., None], arrays[f"{part}_labels"].astype(np.int32)
@@ -130,31 +130,31 @@ def load(name: str, data_dir: str | Path | None = None, *, download: bool = True
     return dataclasses.replace(found, comparable=True)
 
 
-def hold_out(pictures: LabeledImages, count: int) -> tuple[LabeledImages, LabeledImages]:
-    """Returns (training, validation) pictures: the last `count` are the validation set.
+def hold_out(images: LabeledImages, count: int) -> tuple[LabeledImages, LabeledImages]:
+    """Returns training and validation images: the last `count` are the validation set.
 
-    With 10,000 of MNIST's 60,000 this is the split that most of its papers use.
+    The usual validation set of MNIST is the last 10,000 of the 60,000 training images.
 
     Raises:
-      UserError: not both sets would have a picture.
+      UserError: one of the sets would be empty.
     """
-    if not 0 < count < pictures.count:
+    if not 0 < count < images.count:
         raise UserError(
             f"--val_size: {count:,} is not accepted; a whole number from 1 to"
-            f" {pictures.count - 1:,}, as there are {pictures.count:,} pictures"
+            f" {images.count - 1:,}, as there are {images.count:,} images"
         )
-    return pictures.take(slice(None, -count)), pictures.take(slice(-count, None))
+    return images.take(slice(None, -count)), images.take(slice(-count, None))
 
 
 def binarized(dataset: ImageDataset, seed: int = 0) -> ImageDataset:
-    """Returns the data set with every pixel 0 or 1, drawn once and for all.
+    """Returns the data set with static binarization: every pixel 0 or 1, sampled once.
 
-    A pixel of value v is 1 with probability v / 255, independently of all others (the binarization
-    of Salakhutdinov and Murray 2008, there with another draw; the published draw, Larochelle's, is
-    a file of its own). The seed stands in the name.
+    A pixel of value v is 1 with probability v / 255, independently of all others. This is the
+    binarization of Salakhutdinov and Murray (2008) with other random numbers; Larochelle's file
+    holds the published sample. The name of the result includes the seed.
     """
     train, test = (
-        dataclasses.replace(part, images=_draw(part.images, seed, stream))
+        dataclasses.replace(part, images=_binarize(part.images, seed, stream))
         for stream, part in enumerate((dataset.train, dataset.test))
     )
     name = f"{dataset.name} binarized by seed {seed}"
@@ -163,8 +163,8 @@ def binarized(dataset: ImageDataset, seed: int = 0) -> ImageDataset:
     )
 
 
-def _draw(images: np.ndarray, seed: int, stream: int) -> np.ndarray:
-    # Whole numbers from 0 to 254: exactly v of the 255 lie below v.
+def _binarize(images: np.ndarray, seed: int, stream: int) -> np.ndarray:
+    # Integers from 0 to 254: exactly v of the 255 are below v.
     thresholds = np.random.default_rng([seed, stream]).integers(
         255, size=images.shape, dtype=np.uint8
     )
@@ -176,8 +176,8 @@ def _rendered() -> ImageDataset:
         LabeledImages(*digits.render(count, RENDERED_SEED, stream=stream))
         for stream, count in enumerate(RENDERED_COUNTS.values())
     )
-    made = f"digits drawn from {len(digits.FONTS)} fonts of matplotlib"
-    return _dataset(RENDERED, train, test, digits.CLASSES, made)
+    origin = f"digits rendered from {len(digits.FONTS)} fonts of matplotlib"
+    return _dataset(RENDERED, train, test, digits.CLASSES, origin)
 
 
 def _folder(name: str) -> ImageDataset:
@@ -187,24 +187,24 @@ def _folder(name: str) -> ImageDataset:
         found = "is a file" if name and os.path.isfile(folder) else "is no data set and no folder"
         raise UserError(
             f"--dataset: {name!r} {found}; accepted are {', '.join(NAMES)} or the path to a folder "
-            f"of PNG or JPEG pictures of one size{nearest(name, NAMES)}"
+            f"of PNG or JPEG images of one size{nearest(name, NAMES)}"
         )
     held = image_files.read_folder(folder, at_least=MIN_IMAGES)
     counts = np.bincount(held.labels)
     alone = [name for name, count in zip(held.classes, counts, strict=False) if count < 2]
     if alone:
-        named = ", ".join(alone[:NAMED]) + ", ..." * (len(alone) > NAMED)
+        named = ", ".join(alone[:MAX_NAMED]) + ", ..." * (len(alone) > MAX_NAMED)
         raise UserError(
-            f"{folder}: one image only in {named}; every sub-folder is a class, which needs one to "
-            "train on and one to test on; without classes, put all images into one folder"
+            f"{folder}: one image only in {named}; every sub-folder is a class, which needs a "
+            "training and a test image; without classes, put all images into one folder"
         )
-    pictures = LabeledImages(held.images, held.labels)
-    train, test = (pictures.take(places) for places in _split(held.labels))
+    images = LabeledImages(held.images, held.labels)
+    train, test = (images.take(index) for index in _split(held.labels))
     return _dataset(name, train, test, held.classes, str(folder.resolve()))
 
 
 def _split(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the places of the images to train on and of those to test on, a tenth of a class."""
+    """Returns the indices of the training and of the test images, a tenth of each class."""
     order = np.random.default_rng(SPLIT_SEED).permutation(len(labels))
     is_test = np.zeros(len(labels), bool)
     for label in np.unique(labels):

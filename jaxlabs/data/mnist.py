@@ -1,7 +1,7 @@
-"""MNIST from its original IDX files, as tensorflow-datasets prepared it, or from a mirror.
+"""MNIST from its original IDX files, from tensorflow-datasets or from a mirror.
 
 LeCun, Cortes and Burges, "The MNIST database of handwritten digits": 60,000 training and 10,000
-test pictures of 28 x 28 gray values.
+test images of 28 x 28 gray values.
 """
 
 import contextlib
@@ -24,10 +24,10 @@ MIRROR = "https://ossci-datasets.s3.amazonaws.com/mnist/"
 
 @dataclasses.dataclass(frozen=True)
 class File:
-    """One of the four original files; `axes` of its array; `sha256` as it was published."""
+    """One of the four original files: name, rank of its array, published hash."""
 
     name: str
-    axes: int
+    ndim: int
     sha256: str
 
 
@@ -55,32 +55,32 @@ FILES = {
 }
 
 CONTENT_SHA256 = "f771933d03a86cc5f6899b91d168d95717c342a985562a4a2b5d8d2517a4cb24"
-"""Of the pictures in any order, see `content_sha256`: tensorflow-datasets shuffles them."""
+"""Order-independent hash, see `content_sha256`: tensorflow-datasets shuffles the images."""
 
-KINDS = {1: "labels", 3: "pictures"}
-"""What an IDX file of so many axes holds."""
+KINDS = {1: "labels", 3: "images"}
+"""Content of an IDX file, by the rank of its array."""
 
-# Reading 70,000 PNGs takes up to half a minute, so what was read is kept under this name.
+# Decoding 70,000 PNGs takes up to half a minute, so the arrays are cached under this name.
 CACHE = "mnist-prepared.npz"
 
 Arrays = dict[str, np.ndarray]
-"""By the keys of FILES: images [count, 28, 28] uint8, labels [count] uint8."""
+"""By the keys of FILES: images `[count, 28, 28]` uint8, labels `[count]` uint8."""
 
 
 def find(data_dir: Path, *, download: bool) -> tuple[Arrays, Path]:
-    """Returns the arrays and where they were found.
+    """Returns the arrays and their path.
 
-    Looks for the four files in `data_dir`/mnist; then for what tensorflow-datasets prepared, which
-    holds the same pictures in another order; then fetches the files that are missing.
+    The search order: the four files in `data_dir`/mnist; a folder of tensorflow-datasets, which
+    holds the same images in another order; a download of the missing files.
 
     Raises:
-      UserError: a file is damaged or is not the published one.
-      sources.DownloadError: it is nowhere.
+      UserError: a file is damaged or not the published one.
+      sources.DownloadError: no source is available.
     """
     folder = data_dir / "mnist"
     missing = [file for file in FILES.values() if not (folder / file.name).exists()]
-    if missing and (prepared := sources.prepared("mnist", data_dir)):
-        return _read_prepared(prepared, data_dir), prepared
+    if missing and (prepared := sources.find_tfds("mnist", data_dir)):
+        return _read_tfds(prepared, data_dir), prepared
     if missing and not download:
         raise sources.DownloadError("downloads are switched off")
     for file in missing:
@@ -88,14 +88,14 @@ def find(data_dir: Path, *, download: bool) -> tuple[Arrays, Path]:
     return {key: _read_published(folder, file) for key, file in FILES.items()}, folder
 
 
-def read_idx(path: Path, axes: int) -> np.ndarray:
+def read_idx(path: Path, ndim: int) -> np.ndarray:
     """Returns the array of a gzipped IDX file of bytes.
 
-    The format: two zero bytes, 8 for unsigned bytes, the number of axes; the length of each axis as
-    a big-endian 32-bit number; the values in C order.
+    The format: two zero bytes, 8 for unsigned bytes, the rank; the length of each axis as a
+    big-endian 32-bit number; the values in C order.
 
     Raises:
-      UserError: the file cannot be read or is not such a file with `axes` axes.
+      UserError: the file is unreadable, or not an IDX file of rank `ndim`.
     """
     content = paths.read_bytes(path, "a gzipped IDX file is needed")
     try:
@@ -105,23 +105,23 @@ def read_idx(path: Path, axes: int) -> np.ndarray:
         raise UserError(
             f"{path}: cannot be read ({reason}); a gzipped IDX file is needed"
         ) from None
-    magic, header = bytes([0, 0, 8, axes]), 4 + 4 * axes
+    magic, header = bytes([0, 0, 8, ndim]), 4 + 4 * ndim
     if data[:4] != magic:
         raise UserError(
             f"{path}: starts with {data[:4].hex(' ') or 'nothing'}; {magic.hex(' ')} is needed, "
-            f"an IDX file of {KINDS[axes]}"
+            f"an IDX file of {KINDS[ndim]}"
         )
-    shape = np.frombuffer(data[4:header].ljust(4 * axes, b"\0"), ">u4").astype(np.int64)
+    shape = np.frombuffer(data[4:header].ljust(4 * ndim, b"\0"), ">u4").astype(np.int64)
     if len(data) != header + shape.prod():
         raise UserError(
-            f"{path}: holds {len(data):,} bytes where its header promises "
-            f"{header + shape.prod():,}; fetch the file again"
+            f"{path}: holds {len(data):,} bytes but its header specifies "
+            f"{header + shape.prod():,}; download the file again"
         )
     return np.frombuffer(data, np.uint8, offset=header).reshape(shape)
 
 
 def content_sha256(arrays: Arrays) -> str:
-    """Returns a hash that does not depend on the order of the pictures within a set."""
+    """Returns a hash that does not depend on the order of the images within a set."""
     digest = hashlib.sha256()
     for part in ("train", "test"):
         images, labels = arrays[f"{part}_images"], arrays[f"{part}_labels"]
@@ -135,17 +135,17 @@ def content_sha256(arrays: Arrays) -> str:
 
 def _read_published(folder: Path, file: File) -> np.ndarray:
     path = folder / file.name
-    array = read_idx(path, file.axes)
+    array = read_idx(path, file.ndim)
     sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
     if sha256 != file.sha256:
         raise UserError(
             f"{path}: not the published MNIST (its sha256 is {sha256[:12]}..., "
-            f"{file.sha256[:12]}... is accepted); remove it, or give your own pictures by path"
+            f"{file.sha256[:12]}... is accepted); remove it, or pass your own images by path"
         )
     return array
 
 
-def _read_prepared(folder: Path, data_dir: Path) -> Arrays:
+def _read_tfds(folder: Path, data_dir: Path) -> Arrays:
     homes = [data_dir, *paths.in_home(".cache/jaxlabs")]
     for home in homes:
         arrays = _read_cache(home / CACHE)
@@ -153,11 +153,11 @@ def _read_prepared(folder: Path, data_dir: Path) -> Arrays:
             return arrays
     arrays = {}
     for part in ("train", "test"):
-        arrays[f"{part}_images"], arrays[f"{part}_labels"] = sources.read_prepared(
+        arrays[f"{part}_images"], arrays[f"{part}_labels"] = sources.read_tfds(
             folder, (part,), _decode
         )
     if content_sha256(arrays) != CONTENT_SHA256:
-        raise UserError(f"{folder}: not the published MNIST; delete it or prepare it anew")
+        raise UserError(f"{folder}: not the published MNIST; delete it or prepare it again")
     for home in homes:
         if _write_cache(home / CACHE, arrays):
             break
@@ -170,16 +170,16 @@ def _decode(records: list[sources.Record]) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _read_cache(path: Path) -> Arrays | None:
-    """Returns what was kept, or None where nothing whole is there."""
+    """Returns the cached arrays, or None if the file is missing or damaged."""
     try:
-        with np.load(io.BytesIO(paths.read_bytes(path, ""))) as kept:
-            return {key: kept[key] for key in FILES}
-    except Exception:  # a damaged archive raises errors of many kinds
+        with np.load(io.BytesIO(paths.read_bytes(path, ""))) as cached:
+            return {key: cached[key] for key in FILES}
+    except Exception:  # a damaged archive raises errors of many types
         return None
 
 
 def _write_cache(path: Path, arrays: Arrays) -> bool:
-    """Keeps the arrays, whole or not at all; tells whether it could be done."""
+    """Caches the arrays atomically; returns whether that succeeded."""
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -187,7 +187,7 @@ def _write_cache(path: Path, arrays: Arrays) -> bool:
             np.savez_compressed(file, **arrays)
         os.replace(partial, path)
     except OSError:
-        with contextlib.suppress(OSError):  # a read-only disk refuses even this
+        with contextlib.suppress(OSError):  # fails on a read-only disk
             partial.unlink()
         return False
     return True

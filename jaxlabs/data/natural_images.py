@@ -1,4 +1,4 @@
-"""Photographs, and the small patches that sparse coding learns from."""
+"""Natural images, and the patches for sparse coding."""
 
 import dataclasses
 import functools
@@ -21,27 +21,27 @@ LEAVES_COUNT, LEAVES_SIDE = 10, 512
 CLASSIC = "IMAGES.mat"
 CLASSIC_SHAPE = (10, 512, 512)
 WHITENED, RAW = "IMAGES", "IMAGESr"
-"""Names of the array in the files of Olshausen and Field, which had it whitened and as it was."""
+"""Names of the array in the files of Olshausen and Field, whitened and raw."""
 
 MAX_VALUE = 1e38
-"""Limit of the sizes of values in a file."""
+"""Limit of absolute values in a file."""
 
-# Of the exercise: patches are cut at so many standard deviations and moved into this range.
+# From the exercise: patches are clipped at so many standard deviations and scaled to this range.
 DEVIATIONS, RANGE = 3.0, (0.1, 0.9)
 
 
 @dataclasses.dataclass(frozen=True)
 class Photographs:
-    """Gray pictures of one size, and where they came from.
+    """Gray images of one size, and their origin.
 
     Attributes:
       name: a name that `load` knows, or the path.
-      images: [count, height, width] float64.
-      whitened: whether they are whitened already.
-      source: where they were found, for people.
-      sha256: of all pictures in their order; a resumed run must find the same.
-      notice: one line to be shown if published figures are about other pictures, else None.
-      comparable: whether published figures are about these very pictures.
+      images: `[count, height, width]` float64.
+      whitened: whether the images are whitened already.
+      source: human-readable origin.
+      sha256: hash of all images in order; a resumed run must find the same.
+      warning: one line for the user if published results are on other images, else None.
+      comparable: whether published results are on these exact images.
     """
 
     name: str
@@ -49,11 +49,11 @@ class Photographs:
     whitened: bool
     source: str
     sha256: str
-    notice: str | None = None
+    warning: str | None = None
     comparable: bool = False
 
     def describe(self) -> dict[str, Any]:
-        """Returns what a run folder keeps about the data."""
+        """Returns the metadata that a run folder stores."""
         return {
             "name": self.name,
             "source": self.source,
@@ -65,21 +65,21 @@ class Photographs:
 
 
 def load(name: str, data_dir: str | Path | None = None) -> Photographs:
-    """Returns gray pictures by name, or those of a folder or a .mat file by its path.
+    """Returns gray images by name, or those of a folder or a .mat file by its path.
 
-    `natural_images` are looked for in `data_dir`/natural_images: `IMAGES.mat`, the ten pictures of
-    Olshausen and Field (1997) that the write-ups used, or else all PNG and JPEG pictures there.
-    They have no public address to rely on: where there is nothing, `dead_leaves` take their place.
-    `notice` says so whenever the pictures are not Olshausen and Field's.
+    `natural_images` are searched in `data_dir`/natural_images: `IMAGES.mat`, the ten images of
+    Olshausen and Field (1997) that the write-ups use, or else all PNG and JPEG images there. They
+    have no permanent URL; the fallback is `dead_leaves`. `warning` is set for all other images than
+    those of Olshausen and Field.
 
     Args:
-      name: one of `NAMES`, or the path to a folder of pictures of one size, or to a .mat file with
-        an array IMAGES (whitened) or IMAGESr (not), [height, width, count] or, with square
-        pictures, [pixels, count].
-      data_dir: folder of the data sets; None is `sources.default_data_dir()`.
+      name: one of `NAMES`, or the path to a folder of images of one size, or to a .mat file with an
+        array IMAGES (whitened) or IMAGESr (raw), `[height, width, count]` or, for square images,
+        `[pixels, count]`.
+      data_dir: folder of the data sets; None: `sources.default_data_dir()`.
 
     Raises:
-      UserError: no such name, folder or file; an unreadable file; pictures of several sizes.
+      UserError: unknown name, missing folder or file; unreadable file; images of several sizes.
     """
     if name == LEAVES:
         return _leaves()
@@ -92,25 +92,25 @@ def load(name: str, data_dir: str | Path | None = None) -> Photographs:
         found = _read_mat(PHOTOGRAPHS, classic)
         if found.whitened and found.images.shape == CLASSIC_SHAPE:
             return dataclasses.replace(found, comparable=True)
-        where = str(classic)
+        where = f"the images of {classic}"
     elif folder.is_dir():
-        found, where = _read_folder(PHOTOGRAPHS, folder), f"those in {folder}"
+        found, where = _read_folder(PHOTOGRAPHS, folder), f"the images in {folder}"
     else:
         found = _leaves()
-        notice = (
-            f"natural_images are not in {folder}, and have no public address: training on {LEAVES} "
-            f"({found.source}) instead, whose figures are not comparable with the published ones"
+        warning = (
+            f"natural_images are not in {folder} and have no permanent URL: training on {LEAVES} "
+            f"({found.source}) instead, whose metrics are not comparable with published results"
         )
-        return dataclasses.replace(found, notice=notice)
-    notice = (
-        f"natural_images: {where} are not the ten whitened ones of Olshausen and Field, which the "
-        "published figures are about"
+        return dataclasses.replace(found, warning=warning)
+    warning = (
+        f"natural_images: {where} are not the ten whitened images of Olshausen and Field, which "
+        "published results are on"
     )
-    return dataclasses.replace(found, notice=notice)
+    return dataclasses.replace(found, warning=warning)
 
 
 def whitened(photographs: Photographs) -> np.ndarray:
-    """Returns the pictures [count, height, width], whitened here unless they already were."""
+    """Returns whitened images `[count, height, width]`; whitens them unless they already are."""
     if photographs.whitened:
         return photographs.images
     return whitening.whiten(photographs.images)
@@ -119,47 +119,45 @@ def whitened(photographs: Photographs) -> np.ndarray:
 def random_patches(
     images: np.ndarray, count: int, size: int, seed: int | tuple[int, ...]
 ) -> np.ndarray:
-    """Cuts patches at uniformly random places of random pictures [pictures, height, width].
+    """Cuts patches at uniformly random positions of random `images [images, height, width]`.
 
     Returns:
-      [count, size, size] float64.
+      `[count, size, size]` float64.
 
     Raises:
-      UserError: a patch is larger than a picture.
+      UserError: a patch is larger than an image.
     """
-    pictures, height, width = images.shape
+    num_images, height, width = images.shape
     if size > min(height, width):
         raise UserError(
-            f"--patch_size: {size} is not accepted; at most {min(height, width)}, as the pictures"
-            f" are of {width} x {height} pixels"
+            f"--patch_size: {size} is not accepted; at most {min(height, width)}, as the images"
+            f" have {width} x {height} pixels"
         )
     generator = np.random.default_rng(seed)
-    picture = generator.integers(pictures, size=count)
+    index = generator.integers(num_images, size=count)
     top = generator.integers(height - size + 1, size=count)
     left = generator.integers(width - size + 1, size=count)
     windows = np.lib.stride_tricks.sliding_window_view(images, (size, size), axis=(1, 2))
-    return windows[picture, top, left].astype(np.float64)
+    return windows[index, top, left].astype(np.float64)
 
 
 def normalized(patches: np.ndarray) -> np.ndarray:
-    """Brings patches [count, ...] into [0.1, 0.9], where a sigmoid can reach every value.
+    """Scales patches `[count, ...]` to [0.1, 0.9], the range of a sigmoid output.
 
-    As Ng's exercise on sparse autoencoders (CS294A / UFLDL) does it: each patch loses its own mean;
-    values are cut at three standard deviations of all values of all patches; what is left, -3 to 3
-    deviations, goes linearly to 0.1 to 0.9.
+    As in Ng's exercise on sparse autoencoders (CS294A / UFLDL): the mean of each patch is
+    subtracted; values are clipped at three standard deviations of all values of all patches; the
+    range of -3 to 3 deviations is mapped linearly to 0.1 to 0.9.
 
     Returns:
       An array of the same shape, float64.
 
     Raises:
-      UserError: there is nothing to see: every patch is of one value.
+      UserError: every patch is constant.
     """
     centered = patches - patches.mean(axis=tuple(range(1, patches.ndim)), keepdims=True)
     limit = DEVIATIONS * centered.std()
     if not limit > 0:
-        raise UserError(
-            "--dataset: the patches are all of one value; pictures with contrast are needed"
-        )
+        raise UserError("--dataset: all patches are constant; images with contrast are needed")
     low, high = RANGE
     return low + (np.clip(centered / limit, -1, 1) + 1) * (high - low) / 2
 
@@ -172,7 +170,7 @@ def _at_path(name: str) -> Photographs:
         return _read_mat(name, path)
     raise UserError(
         f"--dataset: no data set, folder or .mat file {name!r}; accepted are {', '.join(NAMES)} or "
-        "the path to a folder of PNG or JPEG pictures of one size, or to a .mat file with "
+        "the path to a folder of PNG or JPEG images of one size, or to a .mat file with "
         f"{WHITENED} or {RAW}{nearest(name, NAMES)}"
     )
 
@@ -189,7 +187,7 @@ def _read_mat(name: str, path: Path) -> Photographs:
     paths.require_file(path, f"a .mat file with {needed}")
     try:
         held = loadmat(path)
-    # scipy's errors are of many kinds: for HDF5 files (-v7.3), damaged and foreign ones.
+    # scipy raises errors of many types: for HDF5 files (-v7.3), damaged files, other formats.
     except Exception as error:
         reason = " ".join(str(error).split())[:200]
         raise UserError(f"{path}: cannot be read ({reason}); a .mat file with {needed}") from None
@@ -203,8 +201,8 @@ def _read_mat(name: str, path: Path) -> Photographs:
         raise UserError(complaint)
     if array.ndim == 2 and math.isqrt(len(array)) ** 2 == len(array):
         side = math.isqrt(len(array))
-        array = array.reshape(side, side, -1, order="F")  # columns of a picture, as MATLAB counts
-    # NaN is not below the limit either; the squares of what is are finite.
+        array = array.reshape(side, side, -1, order="F")  # column-major, as in MATLAB
+    # NaN fails the comparison too; squares of values below the limit are finite.
     if array.ndim != 3 or not (np.abs(array.astype(np.float64)) < MAX_VALUE).all():
         raise UserError(complaint)
     images = np.moveaxis(array, -1, 0).astype(np.float64)
@@ -212,13 +210,13 @@ def _read_mat(name: str, path: Path) -> Photographs:
 
 
 def _leaves() -> Photographs:
-    images = _drawn(LEAVES_COUNT, LEAVES_SIDE)
-    return _photographs(LEAVES, images, False, "discs and rectangles that hide each other")
+    images = _sample_leaves(LEAVES_COUNT, LEAVES_SIDE)
+    return _photographs(LEAVES, images, False, "occluding discs and rectangles")
 
 
-@functools.cache  # seconds of work, for which a run asks before and after it trains
-def _drawn(count: int, side: int) -> np.ndarray:
-    images = dead_leaves.draw(count, side)
+@functools.cache  # takes seconds, and a run loads its data before and after training
+def _sample_leaves(count: int, side: int) -> np.ndarray:
+    images = dead_leaves.sample(count, side)
     images.flags.writeable = False
     return images
 

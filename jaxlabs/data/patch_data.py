@@ -3,34 +3,34 @@
 import numpy as np
 
 from jaxlabs.data.batches import Examples
-from jaxlabs.data.dataset import Data
+from jaxlabs.data.dataset import DataModule
 from jaxlabs.data.natural_images import Photographs, normalized, random_patches, whitened
 
 
-def patch_data(photographs: Photographs, count: int, size: int, seed: int) -> Data:
-    """Returns `count` random patches to train on, and as many others of the same pictures.
+def patch_data(photographs: Photographs, count: int, size: int, seed: int) -> DataModule:
+    """Returns `count` random training patches and as many other patches of the same images.
 
-    Both are whitened and brought to [0.1, 0.9] as in Ng's exercise, see `natural_images`. The first
-    split is what the write-ups measure on, the training patches; `other_patches` were not trained
-    on, but may overlap with some that were, as there are more patches than places without overlap.
+    Both sets are whitened and scaled to [0.1, 0.9] as in Ng's exercise, see `natural_images`. The
+    monitored split is the training patches, as in the write-ups. `other_patches` were not trained
+    on but overlap with training patches, since there are more patches than disjoint positions.
 
     Args:
-      photographs: the pictures.
-      count: patches in each of the two sets.
+      photographs: the images.
+      count: number of patches in each set.
       size: side of a patch, in pixels.
-      seed: draws the places.
+      seed: seed of the positions.
     """
     images = whitened(photographs)
-    train, other = (_examples(images, count, size, draw) for draw in ((seed, 0), (seed, 1)))
-    return Data(
+    train, other = (_examples(images, count, size, key) for key in ((seed, 0), (seed, 1)))
+    return DataModule(
         train=train,
-        evaluations={"training_patches": train, "other_patches": other},
+        eval_sets={"training_patches": train, "other_patches": other},
         final_eval_sets=dict,
         dataset=photographs.describe() | {"patches": count},
         comparable=photographs.comparable,
-        vocabulary={},
+        data_spec={},
         baselines=dict,
-        notice=photographs.notice,
+        warning=photographs.warning,
     )
 
 

@@ -1,6 +1,6 @@
-"""Pairs of sequences as a lab's data: split, numbered, padded.
+"""Sequence pairs as data: split, tokenized, padded.
 
-Sources begin with no mark and end with `<eos>`, where a model that reads but one way has read all.
+Sources have no `<sos>` and end with `<eos>`, where a unidirectional encoder has read the sentence.
 """
 
 import collections
@@ -20,7 +20,7 @@ from jaxlabs import paths
 from jaxlabs.config import Config, UserError, nearest, setting
 from jaxlabs.data import sequence_files
 from jaxlabs.data.batches import Examples
-from jaxlabs.data.dataset import Data
+from jaxlabs.data.dataset import DataModule
 from jaxlabs.data.grammars import next_word, sentiment, tagging, translation
 from jaxlabs.data.sequence_files import Pair
 
@@ -30,16 +30,16 @@ GRAMMARS: dict[str, ModuleType] = {
     "tagging": tagging,
     "translation": translation,
 }
-"""By task. Each has `LENGTHS`, `LONGER`, `draw` and `optimum`."""
+"""By task. Each has `TRAIN_LENGTHS`, `OOD_LENGTHS`, `sample` and `optimum`."""
 
 GRAMMAR = "grammar"
 PADDING, START, END = 0, 1, 2
-SPECIAL = ("<pad>", "<sos>", "<eos>")
-SHOWN, NAMED = 3, 10
-"""Test sentences that a run's samples show; labels that a notice names."""
+SPECIAL_TOKENS = ("<pad>", "<sos>", "<eos>")
+NUM_EXAMPLES, MAX_NAMED = 3, 10
+"""Test sentences that a run predicts as its samples; limit of labels that a warning names."""
 
 LONG_SHARE, TEST_SHARE = 0.1, 0.1
-"""Of a user's sentences: the longest go to `longer`, and of the others some to `test`."""
+"""Share of the longest sentences of a file in `long`, and share of the others in `test`."""
 
 Splits = dict[str, list[Pair]]
 Baselines = Callable[[str, Splits], dict[str, float]]
@@ -47,218 +47,225 @@ Baselines = Callable[[str, Splits], dict[str, float]]
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SequenceDataConfig(Config):
-    """How much is drawn from a grammar."""
+    """Numbers of sentences to sample from a grammar."""
 
     train_sentences: int = setting(
-        100_000, "drawn from the grammar to train on", minimum=1, maximum=10_000_000
+        100_000,
+        "number of training sentences sampled from the grammar",
+        minimum=1,
+        maximum=10_000_000,
     )
     test_sentences: int = setting(
-        1000, "drawn for each of test and longer", minimum=1, maximum=1_000_000
+        1000,
+        "number of sentences of each of the splits test and long",
+        minimum=1,
+        maximum=1_000_000,
     )
 
 
 @dataclasses.dataclass(frozen=True)
 class Vocab:
-    """Words to numbers and back; 0, 1 and 2 are `<pad>`, `<sos>` and `<eos>`.
+    """A vocabulary of words; ids 0, 1 and 2 are `<pad>`, `<sos>` and `<eos>`.
 
     Attributes:
-      words: the known words, distinct.
+      words: the words, distinct.
     """
 
     words: tuple[str, ...]
 
     @classmethod
     def of(cls, sequences: Iterable[Sequence[str]]) -> "Vocab":
-        """Returns the numbering of all words of some sequences, in alphabetical order."""
+        """Returns the vocabulary of some sequences, in alphabetical order."""
         return cls(tuple(sorted({word for words in sequences for word in words})))
 
     @property
     def size(self) -> int:
-        """How many numbers there are, the three marks included."""
-        return len(SPECIAL) + len(self.words)
+        """Vocabulary size, special tokens included."""
+        return len(SPECIAL_TOKENS) + len(self.words)
 
     def encode(self, words: Sequence[str]) -> list[int]:
-        """Returns the numbers of words.
+        """Returns the ids of words.
 
         Raises:
-          UserError: some are unknown; it names them.
+          UserError: unknown words; it names them.
         """
-        unknown = [word for word in words if word not in self._numbers]
+        unknown = [word for word in words if word not in self._ids]
         if unknown:
             named = ", ".join(map(repr, dict.fromkeys(unknown)))
             some = ", ".join(self.words[:60]) + ", ..." * (len(self.words) > 60)
-            raise UserError(f"unknown words {named}; known are {some}")
-        return [self._numbers[word] for word in words]
+            raise UserError(f"unknown words {named}; the vocabulary is {some}")
+        return [self._ids[word] for word in words]
 
-    def decode(self, numbers: Iterable[int]) -> list[str]:
-        """Returns the words of numbers up to the first `<eos>` or padding."""
+    def decode(self, ids: Iterable[int]) -> list[str]:
+        """Returns the words of ids up to the first `<eos>` or padding."""
         words = []
-        for number in numbers:
-            if number in (PADDING, END):
+        for token in ids:
+            if token in (PADDING, END):
                 break
-            words.append(self.names[number])
+            words.append(self.names[token])
         return words
 
-    def number_of(self, word: str, otherwise: int) -> int:
-        """Returns the number of a word, or `otherwise` where it is unknown."""
-        return self._numbers.get(word, otherwise)
+    def id_of(self, word: str, default: int) -> int:
+        """Returns the id of a word, or `default` if it is unknown."""
+        return self._ids.get(word, default)
 
     @functools.cached_property
     def names(self) -> tuple[str, ...]:
-        """What each number stands for."""
-        return SPECIAL + self.words
+        """Token of each id."""
+        return SPECIAL_TOKENS + self.words
 
     @functools.cached_property
-    def _numbers(self) -> dict[str, int]:
-        return {word: number for number, word in enumerate(self.words, start=len(SPECIAL))}
+    def _ids(self) -> dict[str, int]:
+        return {word: index for index, word in enumerate(self.words, start=len(SPECIAL_TOKENS))}
 
 
-def splits_of(
+def load_splits(
     task: str, dataset: str, seed: int, sizes: SequenceDataConfig
 ) -> tuple[Splits, str | None]:
-    """Returns the pairs of `train`, `test` and `longer`, and one line on what was left out, if any.
+    """Returns the pairs of `train`, `test` and `long`, and a warning about omitted lines, if any.
 
-    No source of one stands in another. Lengths in `longer` are such as training never has. A user's
-    sentences are shuffled by the seed, and a tenth go to `test`, of every label if they have one;
-    sources longer than nine tenths of all go to `longer`, which is missing where there are none.
+    The splits share no source. All sources in `long` are longer than those in `train` and `test`.
+    The sentences of a file are shuffled by the seed; a tenth are `test`, stratified by label for
+    labeled sentences; sources longer than the 0.9 quantile are `long`, which is omitted if empty.
 
     Raises:
-      UserError: no such data set; a file that cannot be read or holds too few sentences.
+      UserError: no such data set; a file that is unreadable or has too few sentences.
     """
     if dataset == GRAMMAR:
-        return _drawn(GRAMMARS[task], seed, sizes), None
+        return _sample_splits(GRAMMARS[task], seed, sizes), None
     path = paths.local(dataset, "--dataset")
     if not dataset or not os.path.exists(path):
         raise UserError(
             f"--dataset: no data set or file {dataset!r}; accepted are {GRAMMAR} or the path to a"
             f" file{nearest(dataset, [GRAMMAR])}"
         )
-    groups, notices = sequence_files.read(task, path)
-    splits = _shuffled(groups, path, seed, by_label=task == "sentiment")
+    groups, warnings = sequence_files.read(task, path)
+    splits = _split_groups(groups, path, seed, by_label=task == "sentiment")
     if task in ("sentiment", "tagging"):
-        notices += _absent_labels(splits)
-    return splits, f"{path}: {'; '.join(notices)}" if notices else None
+        warnings += _absent_labels(splits)
+    return splits, f"{path}: {'; '.join(warnings)}" if warnings else None
 
 
-def _shuffled(groups: list[list[Pair]], path: Path, seed: int, by_label: bool) -> Splits:
-    """Splits groups of pairs, each of which stays on one side."""
+def _split_groups(groups: list[list[Pair]], path: Path, seed: int, by_label: bool) -> Splits:
+    """Splits groups of pairs without dividing a group."""
     lengths = [len(source) for pairs in groups for source, _ in pairs]
-    border = np.quantile(lengths, 1 - LONG_SHARE, method="lower")
+    threshold = np.quantile(lengths, 1 - LONG_SHARE, method="lower")
     np.random.default_rng(seed).shuffle(groups)
     classes = [range(len(groups))]
     if by_label:
         classes = _by_rarest_label(groups)
-        # Also of a label whose sentences are long there is one to train on and one to test on.
-        shortest = [sorted(len(groups[place][0][0]) for place in one)[:2] for one in classes]
-        border = max(border, *(lengths[-1] for lengths in shortest))
+        # A label with only long sentences still has a training and a test sentence.
+        shortest = [sorted(len(groups[index][0][0]) for index in one)[:2] for one in classes]
+        threshold = max(threshold, *(lengths[-1] for lengths in shortest))
 
-    def pairs_at(places: Iterable[int], long: bool) -> list[Pair]:
-        pairs = [pair for place in places for pair in groups[place]]
-        return [pair for pair in pairs if (len(pair[0]) > border) == long]
+    def pairs_at(indices: Iterable[int], is_long: bool) -> list[Pair]:
+        pairs = [pair for index in indices for pair in groups[index]]
+        return [pair for pair in pairs if (len(pair[0]) > threshold) == is_long]
 
-    has_short = [bool(pairs_at([place], False)) for place in range(len(groups))]
+    has_short = [bool(pairs_at([index], False)) for index in range(len(groups))]
     tests = set()
     for one in classes:
-        short = [place for place in one if has_short[place]]
+        short = [index for index in one if has_short[index]]
         tests.update(short[: min(max(1, round(TEST_SHARE * len(short))), len(short) - 1)])
     if not tests:
         raise UserError(f"{path}: too few different sentences ({len(groups)}) to hold some out")
-    train = [place for place in range(len(groups)) if place not in tests]
-    all_long = [place for place in train if not has_short[place]]
+    train = [index for index in range(len(groups)) if index not in tests]
+    all_long = [index for index in train if not has_short[index]]
     splits = {"train": pairs_at(train, False), "test": pairs_at(sorted(tests), False)}
-    longer = pairs_at([*sorted(tests), *all_long], True)
-    return splits | ({"longer": longer} if longer else {})
+    long = pairs_at([*sorted(tests), *all_long], True)
+    return splits | ({"long": long} if long else {})
 
 
 def _by_rarest_label(groups: list[list[Pair]]) -> list[list[int]]:
-    """Returns the places of the groups by label; of several labels of a group the rarest counts."""
+    """Returns the indices of the groups by label, the rarest label of each group."""
     counts = collections.Counter(label for pairs in groups for _, label in pairs)
     classes = collections.defaultdict(list)
-    for place, pairs in enumerate(groups):
-        classes[min((counts[label], label) for _, label in pairs)].append(place)
+    for index, pairs in enumerate(groups):
+        classes[min((counts[label], label) for _, label in pairs)].append(index)
     return list(classes.values())
 
 
 def _absent_labels(splits: Splits) -> list[str]:
-    """Returns a line for each of training and test sentences that lack some of the labels."""
+    """Returns a line for each of train and test that lacks some of the labels."""
     labels = {
         name: {label for _, target in part for label in target} for name, part in splits.items()
     }
     known = set.union(*labels.values())
     absent = {
-        "train on": sorted(known - labels["train"]),
-        "test on": sorted(known - labels["test"]),
+        "training": sorted(known - labels["train"]),
+        "test": sorted(known - labels["test"]),
     }
     return [
-        f"no sentence to {purpose} has {', '.join(names[:NAMED])}{', ...' * (len(names) > NAMED)}"
-        for purpose, names in absent.items()
+        f"no {split} sentence has {', '.join(names[:MAX_NAMED])}"
+        + ", ..." * (len(names) > MAX_NAMED)
+        for split, names in absent.items()
         if names
     ]
 
 
-def _drawn(grammar: ModuleType, seed: int, sizes: SequenceDataConfig) -> Splits:
+def _sample_splits(grammar: ModuleType, seed: int, sizes: SequenceDataConfig) -> Splits:
     generator = np.random.default_rng(seed)
 
-    def draw(lengths: range) -> Pair:
-        source, target = grammar.draw(generator, lengths)
+    def sample(lengths: range) -> Pair:
+        source, target = grammar.sample(generator, lengths)
         return tuple(source), tuple(target)
 
     def unseen(lengths: range, count: int, known: set) -> list[Pair]:
         found = {}
         while len(found) < count:
-            source, target = draw(lengths)
+            source, target = sample(lengths)
             if source not in known:
                 found[source] = target
         return list(found.items())
 
-    train = [draw(grammar.LENGTHS) for _ in range(sizes.train_sentences)]
+    train = [sample(grammar.TRAIN_LENGTHS) for _ in range(sizes.train_sentences)]
     known = {source for source, _ in train}
     return {
         "train": train,
-        "test": unseen(grammar.LENGTHS, sizes.test_sentences, known),
-        "longer": unseen(grammar.LONGER, sizes.test_sentences, known),
+        "test": unseen(grammar.TRAIN_LENGTHS, sizes.test_sentences, known),
+        "long": unseen(grammar.OOD_LENGTHS, sizes.test_sentences, known),
     }
 
 
 def sequence_data(
     task: str, dataset: str, seed: int, sizes: SequenceDataConfig, baselines: Baselines
-) -> Data:
+) -> DataModule:
     """Returns the data of a run.
 
-    Batches hold `inputs [batch, source time]`, `targets [batch, target time]` (one column where a
+    Batches hold `inputs [batch, source_time]`, `targets [batch, target_time]` (one column where a
     sentence has one label) and `weights`, 0 where a target is padding. Translations end with
-    `<eos>`. Evaluated are `test`, the headline, and after the last step `longer`.
+    `<eos>`. The evaluation sets are `test`, which is monitored, and `long` after the last step.
 
     Args:
       task: a key of GRAMMARS.
-      dataset: "grammar", or the path of a file as `sequence_files` says.
-      seed: of what is drawn or shuffled.
-      sizes: how much is drawn.
-      baselines: `(task, splits) -> figures by name`.
+      dataset: "grammar", or the path of a file in a format of `sequence_files`.
+      seed: seed of the samples or of the split.
+      sizes: numbers of sentences.
+      baselines: `(task, splits) -> metrics by name`.
 
     Raises:
-      UserError: as `splits_of`.
+      UserError: see `load_splits`.
     """
-    splits, notice = splits_of(task, dataset, seed, sizes)
+    splits, warning = load_splits(task, dataset, seed, sizes)
     pairs = [pair for part in splits.values() for pair in part]
-    load_vocabs = Vocab.of(s for s, _ in pairs), Vocab.of(t for _, t in pairs)
+    vocabs = Vocab.of(s for s, _ in pairs), Vocab.of(t for _, t in pairs)
     ends = task == "translation"
-    sets = {name: examples(part, *load_vocabs, ends) for name, part in splits.items()}
+    sets = {name: examples(part, *vocabs, ends) for name, part in splits.items()}
     optima = {
-        f"{name}_{figure}": value
+        f"{name}_{metric}": value
         for name, part in splits.items()
         if dataset == GRAMMAR and name != "train"
-        for figure, value in GRAMMARS[task].optimum(*zip(*part, strict=True)).items()
+        for metric, value in GRAMMARS[task].optimum(*zip(*part, strict=True)).items()
     }
-    source = "a made-up grammar"
+    source = "a synthetic grammar"
     if dataset != GRAMMAR:
         source = str(paths.local(dataset, "--dataset").resolve())
     digest = hashlib.sha256(json.dumps(splits).encode()).hexdigest()
     shapes = [part.arrays for part in sets.values()]
-    return Data(
+    return DataModule(
         train=sets["train"],
-        evaluations={"test": sets["test"]},
-        final_eval_sets=lambda: {name: sets[name] for name in sets if name == "longer"},
+        eval_sets={"test": sets["test"]},
+        final_eval_sets=lambda: {name: sets[name] for name in sets if name == "long"},
         dataset={
             "name": f"{task} {GRAMMAR}" if dataset == GRAMMAR else dataset,
             "source": source,
@@ -266,25 +273,25 @@ def sequence_data(
         }
         | {f"{name}_sentences": len(part) for name, part in splits.items()},
         comparable=False,
-        vocabulary={
-            "sources": list(load_vocabs[0].words),
-            "targets": list(load_vocabs[1].words),
+        data_spec={
+            "sources": list(vocabs[0].words),
+            "targets": list(vocabs[1].words),
             "source_length": max(arrays["inputs"].shape[1] for arrays in shapes),
             "target_length": max(arrays["targets"].shape[1] for arrays in shapes),
-            "shown": [[" ".join(s), " ".join(t)] for s, t in splits["test"][:SHOWN]],
+            "examples": [[" ".join(s), " ".join(t)] for s, t in splits["test"][:NUM_EXAMPLES]],
         },
         baselines=lambda: baselines(task, splits) | optima,
-        notice=notice,
+        warning=warning,
     )
 
 
-def load_vocabs(vocabulary: Mapping[str, Any]) -> tuple[Vocab, Vocab]:
-    """Returns the load_vocabs of sources and targets from a run's vocabulary."""
-    return Vocab(tuple(vocabulary["sources"])), Vocab(tuple(vocabulary["targets"]))
+def load_vocabs(data_spec: Mapping[str, Any]) -> tuple[Vocab, Vocab]:
+    """Returns the vocabularies of sources and targets of a run."""
+    return Vocab(tuple(data_spec["sources"])), Vocab(tuple(data_spec["targets"]))
 
 
 def examples(pairs: Sequence[Pair], source: Vocab, target: Vocab, ends: bool) -> Examples:
-    """Returns pairs as padded arrays; `ends` says whether targets end with `<eos>`."""
+    """Returns pairs as padded arrays; `ends`: whether targets end with `<eos>`."""
     targets = pad([target.encode(words) + [END] * ends for _, words in pairs])
     inputs = pad([[*source.encode(words), END] for words, _ in pairs])
     weights = (targets != PADDING).astype(np.float32)
@@ -292,8 +299,8 @@ def examples(pairs: Sequence[Pair], source: Vocab, target: Vocab, ends: bool) ->
 
 
 def pad(rows: Sequence[Sequence[int]]) -> np.ndarray:
-    """Returns rows as [count, longest] int32, filled up with padding."""
+    """Returns rows as `[count, time]` int32, padded to the longest."""
     filled = np.full((len(rows), max(map(len, rows))), PADDING, np.int32)
-    for row, numbers in zip(filled, rows, strict=True):
-        row[: len(numbers)] = numbers
+    for row, ids in zip(filled, rows, strict=True):
+        row[: len(ids)] = ids
     return filled

@@ -1,16 +1,15 @@
-"""Sentences and what is to be said about them, from a user's own file.
+"""Readers of files with sentences and their labels, tags or translations.
 
-    next_word     plain text, a sentence on every line
-    sentiment     a label, a tab and a sentence on every line
-    tagging       a word and its tag on every line, other columns between them; a blank line after
-                  every sentence (the format of the CoNLL-2003 shared task)
-    translation   a sentence, a tab and its translation on every line; a third column, such as the
-                  attribution of Tatoeba's sentence pairs, is left out
+    next_word     plain text, a sentence per line
+    sentiment     a label, a tab and a sentence per line
+    tagging       a word and its tag per line, with optional columns between them; a blank line
+                  after every sentence (the format of the CoNLL-2003 shared task)
+    translation   a sentence, a tab and its translation per line; a third column, such as the
+                  attribution of Tatoeba's sentence pairs, is ignored
 
-Words are what stands between spaces: punctuation that should count by itself stands apart. Only
-ASCII spaces and tabs separate words, so that a no-break space or an ideographic one may stand
-inside a word or be one. Where a line of tags has tabs, these alone separate its columns, and a
-space inside a word becomes a no-break space.
+Words are separated by ASCII spaces and tabs only: put spaces around punctuation that should be a
+token. A no-break or an ideographic space may be part of a word. In tagging files, a line with tabs
+has its columns separated by tabs only, and a space inside a word becomes a no-break space.
 """
 
 import collections
@@ -22,10 +21,10 @@ from jaxlabs.config import UserError
 from jaxlabs.data import sources
 
 Pair = tuple[tuple[str, ...], tuple[str, ...]]
-"""A sentence's words, and the words, tags or single label that belong to it."""
+"""The words of a sentence, and its target words, tags or single label."""
 
-CONTEXT = 32
-"""Most words before the one to be guessed that are read."""
+MAX_CONTEXT = 32
+"""Maximum number of context words of the next word."""
 
 TAG = re.compile(r"O|[BI]-\S+")
 BLANKS = " \t\r\n"
@@ -33,64 +32,64 @@ WORD = re.compile(f"[^{BLANKS}]+")
 NO_BREAK_SPACE = "\u00a0"
 DOCUMENT = "-DOCSTART-"
 
-# Line ends of Unix, Windows (also converted twice) and old Macs. Others, such as U+2028, which
-# `str.splitlines` knows, stand inside lines.
+# Line ends of Unix, Windows (also converted twice) and classic Mac OS. Others that
+# `str.splitlines` accepts, such as U+2028, may occur inside lines.
 LINE_END = re.compile(r"\r*\n|\r")
 
 
 def words_of(text: str) -> tuple[str, ...]:
-    """Returns the words of a sentence: what ASCII spaces, tabs and line ends separate."""
+    """Returns the words of a sentence, separated by ASCII spaces, tabs and line ends."""
     return tuple(WORD.findall(text))
 
 
 def read(task: str, path: Path) -> tuple[list[list[Pair]], list[str]]:
-    """Returns the pairs of a file in groups, and what is worth knowing about what was read.
+    """Returns the pairs of a file in groups, and warnings about the file.
 
-    A group holds all pairs of one source, each once: a source with two translations is one group of
-    two. For `next_word` a group holds one pair for every word but the first of a sentence, each
-    with the words before, as often as the sentence stands in the file: how often words follow
-    others is what is learned. The groups are in the order of the file.
+    A group holds all distinct pairs of one source: a source with two translations is one group of
+    two. For `next_word` a group holds a pair of context and next word for every word but the first
+    of a sentence, repeated by the count of the sentence, since the task is to learn frequencies.
+    The groups are in the order of the file.
 
     Raises:
-      UserError: the file cannot be read, holds no sentence, or has a line that is not as the task
-        needs it; file and line are named.
+      UserError: the file is unreadable, has no sentence, or has a malformed line; the message names
+        file and line.
     """
     lines = LINE_END.split(sources.read_text_file(path))
-    pairs, notices = _READERS[task](path, lines)
+    pairs, warnings = _READERS[task](path, lines)
     counts = collections.Counter(pairs)
     if not counts:
-        raise UserError(f"{path}: holds no sentence; one on every line is needed")
+        raise UserError(f"{path}: holds no sentence; one per line is needed")
     if task == "next_word":
         groups = [
-            [_beginning(words, place) for place in range(1, len(words))] * count
+            [_context_and_next(words, index) for index in range(1, len(words))] * count
             for (words, _), count in counts.items()
         ]
-        return groups, notices
+        return groups, warnings
     by_source = collections.defaultdict(list)
     for source, target in counts:
         by_source[source].append((source, target))
     if repeated := counts.total() - len(counts):
-        notices.append(
-            f"{repeated:,} of {counts.total():,} sentences repeat an earlier one and are left out"
+        warnings.append(
+            f"{repeated:,} of {counts.total():,} sentences are duplicates and are ignored"
         )
-    return list(by_source.values()), notices
+    return list(by_source.values()), warnings
 
 
-def _beginning(words: tuple[str, ...], place: int) -> Pair:
-    return words[max(0, place - CONTEXT) : place], words[place : place + 1]
+def _context_and_next(words: tuple[str, ...], index: int) -> Pair:
+    return words[max(0, index - MAX_CONTEXT) : index], words[index : index + 1]
 
 
 def _plain(path: Path, lines: list[str]) -> tuple[list[Pair], list[str]]:
     sentences = [words for line in lines if (words := words_of(line))]
     pairs = [(words, ()) for words in sentences if len(words) > 1]
-    notices = []
+    warnings = []
     if short := len(sentences) - len(pairs):
-        notices.append(f"{short:,} of {len(sentences):,} lines hold a single word and are left out")
-    return pairs, notices
+        warnings.append(f"{short:,} of {len(sentences):,} lines have a single word and are ignored")
+    return pairs, warnings
 
 
 def _labeled(path: Path, lines: list[str]) -> tuple[list[Pair], list[str]]:
-    rows = _columns(path, lines, "a label, a tab and a sentence", widths=(2,))
+    rows = _columns(path, lines, "a label, a tab and a sentence", num_columns=(2,))
     first_line: dict[str, int] = {}
     sentences = collections.defaultdict(set)
     pairs = []
@@ -103,7 +102,7 @@ def _labeled(path: Path, lines: list[str]) -> tuple[list[Pair], list[str]]:
     if len(sentences) > len(distinct):
         raise UserError(
             f"{path}: {len(sentences):,} labels for {len(distinct):,} different sentences; every"
-            " label needs two sentences, and comes before the tab"
+            " label needs two sentences, and the label precedes the tab"
         )
     rare = [name for name, known in sentences.items() if len(known) == 1]
     if rare:
@@ -116,23 +115,23 @@ def _labeled(path: Path, lines: list[str]) -> tuple[list[Pair], list[str]]:
 
 
 def _translated(path: Path, lines: list[str]) -> tuple[list[Pair], list[str]]:
-    rows = _columns(path, lines, "a sentence, a tab and its translation", widths=(2, 3))
+    rows = _columns(path, lines, "a sentence, a tab and its translation", num_columns=(2, 3))
     pairs = [(cells[0], cells[1]) for _, cells in rows]
-    notices = []
+    warnings = []
     if rows and len(rows[0][1]) == 3:
-        shown = " ".join(rows[0][1][2])[:40]
-        notices.append(f"the third column ({shown!r} in the first line) is left out")
+        excerpt = " ".join(rows[0][1][2])[:40]
+        warnings.append(f"the third column ({excerpt!r} in the first line) is ignored")
     if _may_be_header(pairs):
         (source,), (target,) = pairs[0]
-        notices.append(
+        warnings.append(
             f"line {rows[0][0]} ({source!r}, {target!r}) is read as a pair; if it is a header,"
             " remove it"
         )
-    return pairs, notices
+    return pairs, warnings
 
 
 def _may_be_header(pairs: list[Pair]) -> bool:
-    """Says whether the first pair is of one word each, and both words stand in no other pair."""
+    """Returns whether the first pair has one word each, and both words occur in no other pair."""
     if not pairs or any(len(side) != 1 or not side[0][-1].isalnum() for side in pairs[0]):
         return False
     others = [{word for pair in pairs[1:] for word in pair[side]} for side in (0, 1)]
@@ -140,21 +139,21 @@ def _may_be_header(pairs: list[Pair]) -> bool:
 
 
 Row = tuple[int, list[tuple[str, ...]]]
-"""A line's number and the words of its columns."""
+"""Number of a line and the words of its columns."""
 
 
-def _columns(path: Path, lines: list[str], form: str, widths: tuple[int, ...]) -> list[Row]:
-    """Returns the rows of a tab-separated file, all of them as wide as most of its lines are."""
+def _columns(path: Path, lines: list[str], form: str, num_columns: tuple[int, ...]) -> list[Row]:
+    """Returns the rows of a tab-separated file; all need the most frequent number of columns."""
     rows = [
         (number, [words_of(cell) for cell in line.split("\t")])
         for number, line in enumerate(lines, start=1)
         if line.strip(BLANKS)
     ]
     usual = _most_frequent(len(cells) for _, cells in rows)
-    needed = usual if usual in widths else widths[0]
+    needed = usual if usual in num_columns else num_columns[0]
     for number, cells in rows:
         if len(cells) != needed:
-            wanted = f"{form} are" if needed == widths[0] else f"{needed} as in most lines are"
+            wanted = f"{form} are" if needed == num_columns[0] else f"{needed} as in most lines are"
             found = f"{len(cells)} column{'s' * (len(cells) != 1)} in {lines[number - 1][:40]!r}"
             raise UserError(f"{path}, line {number}: {found}; {wanted} needed")
         if not all(cells[:2]):
@@ -180,7 +179,7 @@ def _tagged(path: Path, lines: list[str]) -> tuple[list[Pair], list[str]]:
         _require_word_and_tag(f"{path}, line {number}", row, width)
         words.append(row[0])
         tags.append(row[-1])
-    return pairs, [f"{comments:,} comment lines are left out"] if comments else []
+    return pairs, [f"{comments:,} comment lines are ignored"] if comments else []
 
 
 def _require_word_and_tag(where: str, row: list[str], width: int) -> None:
@@ -195,16 +194,16 @@ def _require_word_and_tag(where: str, row: list[str], width: int) -> None:
 
 
 def _tag_columns(line: str) -> list[str]:
-    """Returns the columns of a line: cut at tabs where it has any, else at spaces."""
+    """Returns the columns of a line, split at tabs if it has any, else at spaces."""
     line = line.rstrip(BLANKS)
     if "\t" not in line:
         return list(words_of(line))
     return [NO_BREAK_SPACE.join(words_of(cell)) for cell in line.split("\t")]
 
 
-def _most_frequent(widths: Iterable[int]) -> int:
-    """Returns the most frequent number, the first of those that are; 0 if there is none."""
-    return next(iter(collections.Counter(widths).most_common(1)), (0, 0))[0]
+def _most_frequent(numbers: Iterable[int]) -> int:
+    """Returns the most frequent number, the first in case of a tie; 0 if there is none."""
+    return next(iter(collections.Counter(numbers).most_common(1)), (0, 0))[0]
 
 
 _READERS: dict[str, Callable[[Path, list[str]], tuple[list[Pair], list[str]]]] = {

@@ -1,4 +1,4 @@
-"""A shuffled order that is computed one position at a time, without storing it."""
+"""A pseudo-random permutation that is computed index by index and never stored."""
 
 import math
 
@@ -6,26 +6,26 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-# By chi-square over all orders of 4 to 6 examples, 8 rounds still favor some orders; 16 do not.
+# Chi-square test over all orders of 4 to 6 examples: 8 rounds are biased, 16 are not.
 ROUNDS = 16
 
 
 def shuffle_index(index: jax.Array, count: int, key: jax.Array) -> jax.Array:
-    """Returns where a pseudo-random permutation of 0..count-1 sends each index.
+    """Returns the images of indices under a pseudo-random permutation of 0..count-1.
 
-    A Feistel cipher on a near-square grid `rows x columns` of at least `count` cells: in turn one
-    coordinate is shifted by a keyed hash of the other, which can always be undone, so the whole is
-    a bijection of the grid. A cell past `count` is enciphered again until it falls inside, which
-    leaves a bijection of 0..count-1. The cost depends on the number of indices asked for and not
-    on `count`.
+    The permutation is a Feistel cipher on a near-square grid `rows x columns` of at least `count`
+    cells: each round adds a keyed hash of one coordinate to the other, which is invertible, so the
+    cipher is a bijection of the grid. A cell past `count` is enciphered again until it is inside
+    (cycle walking), which makes a bijection of 0..count-1. The cost depends on the number of
+    indices, not on `count`.
 
     Args:
-      index: [batch] integers in 0..count-1.
+      index: `[batch]` integers in 0..count-1.
       count: size of the set, 1..2**31 - 1; static.
-      key: the permutation's key; another key gives an unrelated order.
+      key: key of the permutation; another key gives an independent one.
 
     Returns:
-      [batch] int32, distinct for distinct indices.
+      `[batch]` int32, distinct for distinct indices.
 
     Example:
       >>> import jax
@@ -37,16 +37,16 @@ def shuffle_index(index: jax.Array, count: int, key: jax.Array) -> jax.Array:
     the cipher on Z_a x Z_b); Bellare et al. (2009), "Format-Preserving Encryption" (FE2).
     """
     rows = math.isqrt(count - 1) + 1
-    # Shifts along an odd length are even permutations: on an odd grid half of all orders are rare.
+    # Cyclic shifts of odd length are even permutations: an odd grid makes half of all orders rare.
     rows += rows % 2
     columns = -(-count // rows)
     round_keys = jax.random.bits(key, (ROUNDS,), jnp.uint32)
 
     def encipher(cell):
         row, column = cell // np.uint32(columns), cell % np.uint32(columns)
-        for turn in range(0, ROUNDS, 2):
-            row = (row + _mix(column ^ round_keys[turn]) % np.uint32(rows)) % np.uint32(rows)
-            column += _mix(row ^ round_keys[turn + 1]) % np.uint32(columns)
+        for i in range(0, ROUNDS, 2):
+            row = (row + _mix(column ^ round_keys[i]) % np.uint32(rows)) % np.uint32(rows)
+            column += _mix(row ^ round_keys[i + 1]) % np.uint32(columns)
             column %= np.uint32(columns)
         return row * np.uint32(columns) + column
 
@@ -62,7 +62,7 @@ def shuffle_index(index: jax.Array, count: int, key: jax.Array) -> jax.Array:
 
 
 def _mix(word: jax.Array) -> jax.Array:
-    """Spreads every input bit over a uint32 word (the finalizer of Appleby's MurmurHash3)."""
+    """Mixes the bits of a uint32 word (the finalizer of Appleby's MurmurHash3)."""
     word ^= word >> np.uint32(16)
     word *= np.uint32(0x85EBCA6B)
     word ^= word >> np.uint32(13)

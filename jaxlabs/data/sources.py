@@ -1,4 +1,4 @@
-"""Where data sets are looked for: a text file, tensorflow-datasets' prepared form, a download."""
+"""Sources of data sets: local files, tensorflow-datasets and downloads."""
 
 import codecs
 import hashlib
@@ -13,22 +13,22 @@ from typing import Any
 from jaxlabs import paths
 from jaxlabs.config import UserError
 
-# Seconds: how long an address may take to answer at all, and a running download to send more.
-PATIENCE = 4
+TIMEOUT_S = 4
+"""Seconds until the first response of a server, and between the parts of a download."""
 
 Record = dict[str, bytes | int | float]
 """One example as tensorflow-datasets stores it; an image is the bytes of its PNG file."""
 
 
 class DownloadError(Exception):
-    """A download that did not work; its message is a clause that says why."""
+    """A failed download; the message is a clause with the reason."""
 
 
 def default_data_dir() -> Path:
     """Returns $JAXLABS_DATA_DIR, or the user's cache folder where it is not set.
 
     Raises:
-      UserError: there is neither, as in a container without a home directory.
+      UserError: neither exists, as in a container without a home directory.
     """
     if named := os.environ.get("JAXLABS_DATA_DIR"):
         return paths.local(named, "JAXLABS_DATA_DIR")
@@ -36,15 +36,15 @@ def default_data_dir() -> Path:
 
 
 def data_home(data_dir: str | Path | None) -> Path:
-    """Returns the folder of the data sets that `--data_dir` means."""
+    """Returns the data folder for a value of `--data_dir`."""
     return default_data_dir() if data_dir is None else paths.local(data_dir, "--data_dir")
 
 
 def read_text_file(path: Path) -> str:
-    """Returns a UTF-8 file's text: without a byte-order mark, line ends as they are.
+    """Returns the text of a UTF-8 file without a byte-order mark; line ends are kept.
 
     Raises:
-      UserError: the file cannot be read, is not UTF-8 or holds nothing.
+      UserError: the file is unreadable, not UTF-8 or empty.
     """
     data = paths.read_bytes(path, "a UTF-8 text file is needed")
     body = data.removeprefix(codecs.BOM_UTF8)
@@ -66,10 +66,10 @@ def text_sha256(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def prepared(name: str, data_dir: Path) -> Path | None:
-    """Returns the folder of a data set prepared by tensorflow-datasets, the newest version of it.
+def find_tfds(name: str, data_dir: Path) -> Path | None:
+    """Returns the folder of the newest version of a data set prepared by tensorflow-datasets.
 
-    Only the array_record form counts: the older one, tfrecord, cannot be read without TensorFlow.
+    Only the array_record format is accepted: tfrecord needs TensorFlow.
     """
     homes = [data_dir / "tfds", *paths.in_home("tensorflow_datasets")]
     if named := os.environ.get("TFDS_DATA_DIR"):
@@ -81,30 +81,28 @@ def prepared(name: str, data_dir: Path) -> Path | None:
     return None
 
 
-def read_prepared(
-    folder: Path, splits: tuple[str, ...], decode: Callable[[list[Record]], Any]
-) -> Any:
-    """Returns `decode` of all records of the splits, in order; TensorFlow is not needed.
+def read_tfds(folder: Path, splits: tuple[str, ...], decode: Callable[[list[Record]], Any]) -> Any:
+    """Returns `decode` of all records of some splits, in order, without TensorFlow.
 
-    Only the record files are read. tensorflow-datasets itself would import whatever class the
-    folder's features.json names, so that a folder from elsewhere could run code.
+    Only the record files are read. tensorflow-datasets itself imports the class that features.json
+    names, so that an untrusted folder could run code.
 
     Args:
       folder: as `prepared` finds it.
-      splits: their names.
-      decode: makes data of the records; any error that it raises means that they are damaged.
+      splits: names of the splits.
+      decode: converts the records; any exception means that they are damaged.
 
     Raises:
-      UserError: the folder does not hold what tensorflow-datasets wrote there.
+      UserError: the folder is damaged.
     """
-    # Imported here: it takes a second, and most runs find a raw file.
+    # A local import: it takes a second, and most runs find a raw file.
     from array_record.python.array_record_module import ArrayRecordReader
     from tensorflow_datasets.proto import tf_example_pb2
 
     names = [f"{folder.parent.name}-{split}.array_record-*" for split in splits]
     shards = [path for name in names for path in sorted(folder.glob(name))]
     for path in shards:
-        paths.require_file(path, "what tensorflow-datasets wrote is needed")
+        paths.require_file(path, "a file of tensorflow-datasets is needed")
     try:
         examples = [
             tf_example_pb2.Example.FromString(record)
@@ -114,63 +112,63 @@ def read_prepared(
         if not examples:
             raise ValueError(f"no records of {', '.join(splits)}")
         return decode([_record(example) for example in examples])
-    # The readers' errors are of many kinds; all of them mean that the files are damaged.
+    # The readers raise errors of many types; all of them mean that the files are damaged.
     except Exception as error:
         reason = " ".join(str(error).split())[:200]
         raise UserError(
-            f"{folder}: cannot be read ({reason}); delete it or prepare it anew"
+            f"{folder}: cannot be read ({reason}); delete it or prepare it again"
         ) from None
 
 
 def _record(example: Any) -> Record:
-    """Returns the first value of every entry of a `tf.train.Example`."""
+    """Returns the first value of every feature of a `tf.train.Example`."""
     return {
         name: getattr(feature, feature.WhichOneof("kind")).value[0]
         for name, feature in example.features.feature.items()
     }
 
 
-def download(address: str, sha256: str, path: Path) -> None:
-    """Fetches a file; it appears under `path` whole and with the right hash, or not at all.
+def download(url: str, sha256: str, path: Path) -> None:
+    """Downloads a file to `path` atomically and checks its hash.
 
     Raises:
-      DownloadError: there is no network, the address does not answer or sends something else, or
-        the folder cannot be written. Without a network this takes at most `PATIENCE` seconds.
+      DownloadError: no network, no response, wrong content or a folder without write permission.
+        Without a network this takes at most `TIMEOUT_S` seconds.
     """
     import pooch
 
     pooch.get_logger().setLevel("WARNING")
-    _require_answer(address)
-    fetch = pooch.HTTPDownloader(timeout=PATIENCE, progressbar=sys.stderr.isatty())
+    _require_response(url)
+    fetch = pooch.HTTPDownloader(timeout=TIMEOUT_S, progressbar=sys.stderr.isatty())
     try:
-        pooch.retrieve(address, f"sha256:{sha256}", path.name, path.parent, downloader=fetch)
+        pooch.retrieve(url, f"sha256:{sha256}", path.name, path.parent, downloader=fetch)
     except (OSError, ValueError) as error:
         reason = " ".join(str(error).split())[:200]
         raise DownloadError(f"the download to {path} failed ({reason})") from None
 
 
-def _require_answer(address: str) -> None:
-    """Raises DownloadError unless the address answers soon.
+def _require_response(url: str) -> None:
+    """Raises DownloadError unless the server responds within `TIMEOUT_S` seconds.
 
-    In a thread because a time-out of the request does not cover the look-up of the host's name, and
-    counts anew for each of the host's addresses.
+    The request runs in a thread, since its timeout does not cover the DNS lookup and restarts for
+    each IP address of the host.
     """
     import pooch
 
-    host = urllib.parse.urlsplit(address).hostname
-    answers = []
+    host = urllib.parse.urlsplit(url).hostname
+    responses = []
 
-    def ask() -> None:
-        probe = pooch.HTTPDownloader(timeout=PATIENCE)
+    def request() -> None:
+        probe = pooch.HTTPDownloader(timeout=TIMEOUT_S)
         try:
-            answers.append(probe(address, None, None, check_only=True))
+            responses.append(probe(url, None, None, check_only=True))
         except OSError:
-            answers.append(False)
+            responses.append(False)
 
-    thread = threading.Thread(target=ask, daemon=True)
+    thread = threading.Thread(target=request, daemon=True)
     thread.start()
-    thread.join(PATIENCE)
-    if not answers:
-        raise DownloadError(f"{host} did not answer within {PATIENCE} seconds")
-    if not answers[0]:
+    thread.join(TIMEOUT_S)
+    if not responses:
+        raise DownloadError(f"{host} did not answer within {TIMEOUT_S} seconds")
+    if not responses[0]:
         raise DownloadError(f"{host} could not be reached or does not have it")

@@ -1,4 +1,4 @@
-"""Speeches as data of two labs: sentences with their speakers, and one long text of words."""
+"""Speeches as data of two labs: labeled sentences, and one long text of words."""
 
 from collections.abc import Callable
 
@@ -7,12 +7,12 @@ import numpy as np
 from jaxlabs.config import UserError
 from jaxlabs.data import windows
 from jaxlabs.data.batches import Examples
-from jaxlabs.data.dataset import Data
+from jaxlabs.data.dataset import DataModule
 from jaxlabs.data.speeches import SPEAKERS, Sentences, Speeches
 from jaxlabs.data.tokenizers import PADDING, UNKNOWN, WordTokenizer
 
-SHOWN = 2
-"""Test sentences of each speaker that a run's samples show."""
+EXAMPLES_PER_SPEAKER = 2
+"""Test sentences of each speaker that a run predicts as its samples."""
 
 Baselines = Callable[[np.ndarray, np.ndarray, int], dict[str, float]]
 
@@ -21,28 +21,28 @@ def classification_data(
     speeches: Speeches,
     block: int,
     validation_fraction: float = 0.0,
-    least: int = 1,
+    min_count: int = 1,
     class_weights: bool = False,
-) -> Data:
-    """Returns the data of a run that learns who speaks.
+) -> DataModule:
+    """Returns the data of speaker classification.
 
-    Batches hold `inputs` [batch, block] int32, filled up with `<pad>`, and `labels` [batch] int32.
-    Evaluated are `validation` (where a part is kept for it), `test`, `test_unseen` (those test
-    sentences that do not stand in the training file word for word: most of the published ones do)
-    and `train_sentences`, which were trained on. The first of these is the headline: what is chosen
-    by a figure should be chosen by `validation`.
+    Batches hold `inputs [batch, time]` int32, padded with `<pad>`, and `labels [batch]` int32. The
+    evaluation sets are `validation` (if the fraction is positive), `test`, `test_unseen` (test
+    sentences that do not occur verbatim in the training file; most of the published ones do) and
+    `train_sentences`. The first of them is monitored: select models by `validation`.
 
     Args:
       speeches: the files.
-      block: tokens of a sentence that are kept, the first ones.
-      validation_fraction: share of the training sentences that is held out, in [0, 1); the same
-        sentences whatever the seed.
-      least: words that occur less often than this in the training files are unknown.
-      class_weights: whether training weighs sentences so that every speaker counts the same.
+      block: maximum tokens of a sentence; longer sentences are truncated.
+      validation_fraction: share of the training sentences that is held out, in [0, 1); the split
+        does not depend on the run's seed.
+      min_count: minimum count in the training files; rarer words are `<unk>`.
+      class_weights: whether training sentences are weighted for equal total weight by speaker.
     """
     tokenizer = speeches.tokenizer
-    if least > 1:
-        tokenizer = WordTokenizer.from_lines([*speeches.train.texts, speeches.train_text], least)
+    if min_count > 1:
+        lines = [*speeches.train.texts, speeches.train_text]
+        tokenizer = WordTokenizer.from_lines(lines, min_count)
     encoded = [
         pad(tokenizer, sentences.texts, block) for sentences in (speeches.train, speeches.test)
     ]
@@ -59,9 +59,9 @@ def classification_data(
     if unseen.any():
         evaluations |= {"test_unseen": _part(test, unseen)}
     unknown = np.isin(test.arrays["inputs"], (PADDING, UNKNOWN)).all(axis=1)
-    return Data(
+    return DataModule(
         train=_balance(train) if class_weights else train,
-        evaluations=evaluations | {"train_sentences": train},
+        eval_sets=evaluations | {"train_sentences": train},
         final_eval_sets=dict,
         dataset=speeches.describe()
         | dict(speeches.speaker_facts)
@@ -71,13 +71,13 @@ def classification_data(
             "test_sentences_all_unknown": int(unknown.sum()),
         },
         comparable=speeches.comparable,
-        vocabulary=tokenizer.to_json()
-        | {"speakers": list(SPEAKERS.values()), "shown": _shown(speeches.test)},
+        data_spec=tokenizer.to_json()
+        | {"speakers": list(SPEAKERS.values()), "examples": _examples_of(speeches.test)},
         baselines=lambda: (
             constant_baselines(train.arrays["labels"], test.arrays["labels"])
             | dict(speeches.speaker_facts)
         ),
-        notice=speeches.notice,
+        warning=speeches.warning,
     )
 
 
@@ -87,24 +87,23 @@ def language_data(
     baselines: Baselines,
     validation_fraction: float = 0.0,
     stride: int = 1,
-) -> Data:
-    """Returns the data of a run that learns to go on with words.
+) -> DataModule:
+    """Returns the data of word-level language modeling.
 
-    Trains on windows at random places of the training text. The splits are `train_text` and one for
-    each speaker, in two conventions. As the write-up's course evaluates, with windows of one block
-    in which early positions see few words to their left: under the plain names, in windows side by
-    side, every target once. (The course draws batches from the windows at all places, whose
-    expected loss is the same: either way each number of words to the left, 1 to `block`, is as
-    frequent as any other.) With as much left context as the block allows, as the loss of a text is
-    usually given: after the last step, as `<split>_sliding`.
+    Training reads windows at random positions of the training text. The splits are `train_text` and
+    one for each speaker, evaluated in two ways. Under their own names: in non-overlapping windows
+    of one block, as in the course of the write-up, where early positions have little context. (The
+    course samples windows at all positions, which has the same expected loss: context lengths 1 to
+    `block` are equally frequent.) As `<split>_sliding`, after the last step: in overlapping windows
+    with an almost full context, the usual convention.
 
     Args:
       speeches: the files.
-      block: words that the model sees at once.
+      block: words per window.
       baselines: `(training tokens, held-out tokens, vocabulary size) -> nats per word`; the
-        held-out ones are the three test texts, one after the other.
-      validation_fraction: share of the training text, its end, that is held out, in [0, 1); it
-        becomes the split `validation`, which is then the headline. Without it `train_text` is.
+        held-out tokens are the concatenated test texts.
+      validation_fraction: held-out share of the training text, at its end, in [0, 1); it is the
+        monitored split `validation`. If it is 0, `train_text` is monitored.
       stride: targets that each further sliding window scores; see `windows.sliding_windows`.
 
     Raises:
@@ -117,9 +116,9 @@ def language_data(
     splits = {"validation": validation} if len(validation) else {}
     tests = {name: tokenizer.encode(content) for name, content in speeches.test_texts.items()}
     splits |= {"train_text": train} | tests
-    return Data(
+    return DataModule(
         train=windows.token_stream(train, block),
-        evaluations={
+        eval_sets={
             name: windows.consecutive_windows(tokens, block) for name, tokens in splits.items()
         },
         final_eval_sets=lambda: {
@@ -128,34 +127,34 @@ def language_data(
         },
         dataset=speeches.describe() | dict(speeches.text_facts) | {"train_tokens": len(train)},
         comparable=speeches.comparable,
-        vocabulary=tokenizer.to_json() | {"speakers": list(SPEAKERS.values())},
+        data_spec=tokenizer.to_json() | {"speakers": list(SPEAKERS.values())},
         baselines=lambda: (
             baselines(train, np.concatenate(list(tests.values())), tokenizer.vocabulary_size)
             | dict(speeches.text_facts)
         ),
-        notice=speeches.notice,
+        warning=speeches.warning,
     )
 
 
 def encode_prompt(tokenizer: WordTokenizer, prompt: str) -> np.ndarray:
-    """Returns the tokens [length] of what a user typed.
+    """Returns the tokens `[length]` of a prompt.
 
     Raises:
-      UserError: it holds no word, or none that is known.
+      UserError: the prompt has no word, or no known word.
     """
     tokens = tokenizer.encode(prompt)
     if not len(tokens):
-        raise UserError(f"--prompt: {prompt!r} holds no word; at least one is needed")
+        raise UserError(f"--prompt: {prompt!r} has no word; at least one is needed")
     if (tokens == UNKNOWN).all():
         raise UserError(
-            f"--prompt: none of the words of {prompt!r} is among the"
-            f" {len(tokenizer.words):,} that the model knows; at least one has to be"
+            f"--prompt: all words of {prompt!r} are out of vocabulary; at least one of the"
+            f" {len(tokenizer.words):,} words of the vocabulary is needed"
         )
     return tokens
 
 
 def pad(tokenizer: WordTokenizer, sentences: tuple[str, ...] | list[str], block: int) -> np.ndarray:
-    """Returns sentences as [count, block] int32: longer ones cut, shorter ones filled up."""
+    """Returns sentences as `[count, block]` int32, truncated or padded."""
     rows = np.full((len(sentences), block), PADDING, np.int32)
     for row, sentence in zip(rows, sentences, strict=True):
         tokens = tokenizer.encode(sentence)[:block]
@@ -164,11 +163,11 @@ def pad(tokenizer: WordTokenizer, sentences: tuple[str, ...] | list[str], block:
 
 
 def constant_baselines(train_labels: np.ndarray, test_labels: np.ndarray) -> dict[str, float]:
-    """Returns how well one does on the test labels without reading a word.
+    """Returns the metrics of classifiers that ignore the input.
 
-    `constant` is the loss, in nats, of answering with the shares of the training labels;
-    `constant_accuracy` the accuracy of always naming the most frequent of them, and
-    `constant_train_accuracy` that on the training labels themselves.
+    `constant` is the loss, in nats, of predicting the frequencies of the training labels;
+    `constant_accuracy` the accuracy of predicting the most frequent label, and
+    `constant_train_accuracy` its accuracy on the training labels.
     """
     shares = np.bincount(train_labels, minlength=len(SPEAKERS)) / len(train_labels)
     with np.errstate(divide="ignore"):
@@ -188,14 +187,14 @@ def _hold_out(train: Examples, fraction: float) -> tuple[Examples, Examples | No
     for number, speaker in enumerate(SPEAKERS.values()):
         if number not in kept.arrays["labels"] or number not in held_out.arrays["labels"]:
             raise UserError(
-                f"--validation_fraction: {fraction} of {train.count:,} sentences leaves none of"
-                f" {speaker} to train on or to validate on"
+                f"--validation_fraction: {fraction} of {train.count:,} sentences leaves no"
+                f" training or no validation sentence of {speaker}"
             )
     return kept, held_out
 
 
 def _balance(train: Examples) -> Examples:
-    """Returns the sentences with weights: the same total for each speaker, a mean of 1."""
+    """Returns the sentences with weights of equal total for each speaker and mean 1."""
     labels = train.arrays["labels"]
     present, index, counts = np.unique(labels, return_inverse=True, return_counts=True)
     weights = (len(labels) / len(present) / counts)[index]
@@ -206,10 +205,10 @@ def _part(examples: Examples, which: np.ndarray) -> Examples:
     return Examples({name: array[which] for name, array in examples.arrays.items()})
 
 
-def _shown(test: Sentences) -> list[list]:
+def _examples_of(test: Sentences) -> list[list]:
     """Returns the first test sentences of each speaker as [label, sentence]."""
-    shown = []
+    examples = []
     for number in range(len(SPEAKERS)):
         own = [text for text, label in zip(test.texts, test.labels, strict=True) if label == number]
-        shown += [[number, text] for text in own[:SHOWN]]
-    return shown
+        examples += [[number, text] for text in own[:EXAMPLES_PER_SPEAKER]]
+    return examples

@@ -1,8 +1,8 @@
-"""Sentences of three speakers: to tell who speaks, and to go on as they do.
+"""Sentences of three speakers, for speaker classification and language modeling.
 
 A data set of speeches is a folder of six files: `train_CLS.tsv` and `test_CLS.tsv` with a label (0,
-1 or 2), a tab and a sentence on every line, and `train_LM.txt` and three `test_LM_<speaker>.txt`
-with a sentence on every line. Words are those of both training files.
+1 or 2), a tab and a sentence per line, and `train_LM.txt` and three `test_LM_<speaker>.txt` with a
+sentence per line. The vocabulary is that of both training files.
 """
 
 import dataclasses
@@ -21,7 +21,7 @@ from jaxlabs.data.speaker_grammar import SpeakerGrammar
 from jaxlabs.data.tokenizers import UNKNOWN, WordTokenizer
 
 SPEAKERS = {"obama": "Obama", "wbush": "W. Bush", "hbush": "H. Bush"}
-"""By the name in a file's name, in the order of the labels."""
+"""Names of the speakers by key of the file name, in the order of the labels."""
 
 TRAIN_SENTENCES, TEST_SENTENCES, TRAIN_TEXT = "train_CLS.tsv", "test_CLS.tsv", "train_LM.txt"
 TEST_TEXTS = {speaker: f"test_LM_{speaker}.txt" for speaker in SPEAKERS}
@@ -31,16 +31,16 @@ PUBLISHED = "speeches"
 SYNTHETIC = "speaker_grammar"
 NAMES = (PUBLISHED, SYNTHETIC)
 SHA256 = "97b00a7686632a1e9c253129376d45d76cb71a98d5c2415e85ae5ffdac991dfc"
-"""Of the six files of the UCSD CSE 256 assignment, see `_sha256`."""
+"""Hash of the six files of the UCSD CSE 256 assignment, see `_sha256`."""
 
-# As many sentences as the published files have.
+# Numbers of sentences of the published files.
 SYNTHETIC_COUNTS = {TRAIN_SENTENCES: 2092, TEST_SENTENCES: 750, TRAIN_TEXT: 1553}
 SYNTHETIC_COUNTS |= dict.fromkeys(TEST_TEXTS.values(), 250)
 
 
 @dataclasses.dataclass(frozen=True)
 class Sentences:
-    """Sentences and who said them: `labels[i]` is the number of the speaker of `texts[i]`."""
+    """Sentences and their speakers: `labels[i]` is the index of the speaker of `texts[i]`."""
 
     texts: tuple[str, ...]
     labels: tuple[int, ...]
@@ -48,21 +48,21 @@ class Sentences:
 
 @dataclasses.dataclass(frozen=True)
 class Speeches:
-    """The six files, and where they came from.
+    """The six files and their origin.
 
     Attributes:
       name: a name that `load` knows, or the path.
-      train: sentences to learn speakers from.
-      test: sentences to be told apart.
-      train_text: text to learn words from, a sentence a line.
-      test_texts: texts of one speaker each, by the keys of SPEAKERS.
-      source: where they were found, for people.
-      sha256: of all six files; a resumed run must find the same.
-      notice: one line to be shown if these are not the data asked for, else None.
-      comparable: whether published figures are about these very files.
-      speaker_facts: what is known exactly about telling a synthetic source's speakers apart:
-        "bayes_accuracy", and "bayes_loss" in nats.
-      text_facts: what is known exactly about its text, in nats per word: "entropy_rate" for
+      train: training sentences of the classifier.
+      test: test sentences of the classifier.
+      train_text: training text of the language model, a sentence per line.
+      test_texts: test texts of one speaker each, by the keys of SPEAKERS.
+      source: human-readable origin.
+      sha256: hash of all six files; a resumed run must find the same.
+      warning: one line for the user if a fallback replaces the requested data, else None.
+      comparable: whether published results are on these exact files.
+      speaker_facts: exact optimum of the classifier on a synthetic source: "bayes_accuracy", and
+        "bayes_loss" in nats.
+      text_facts: exact optimum of the language model, in nats per token: "entropy_rate" for
         `train_text`, "<speaker>_cross_entropy" for `test_texts`.
     """
 
@@ -73,18 +73,18 @@ class Speeches:
     test_texts: Mapping[str, str]
     source: str
     sha256: str
-    notice: str | None = None
+    warning: str | None = None
     comparable: bool = False
     speaker_facts: Mapping[str, float] = dataclasses.field(default_factory=dict)
     text_facts: Mapping[str, float] = dataclasses.field(default_factory=dict)
 
     @functools.cached_property
     def tokenizer(self) -> WordTokenizer:
-        """Words of both training files."""
+        """Tokenizer of the words of both training files."""
         return WordTokenizer.from_lines([*self.train.texts, self.train_text])
 
     def unknown_shares(self) -> dict[str, float]:
-        """Returns the share of tokens that the vocabulary lacks, by test file."""
+        """Returns the share of out-of-vocabulary tokens, by test file."""
         texts = {TEST_SENTENCES: "\n".join(self.test.texts)}
         texts |= {TEST_TEXTS[speaker]: text for speaker, text in self.test_texts.items()}
         return {
@@ -93,7 +93,7 @@ class Speeches:
         }
 
     def describe(self) -> dict[str, Any]:
-        """Returns what a run folder keeps about the data."""
+        """Returns the metadata that a run folder stores."""
         return {
             "name": self.name,
             "source": self.source,
@@ -106,16 +106,16 @@ class Speeches:
 def load(name: str, data_dir: str | Path | None = None) -> Speeches:
     """Returns speeches by name, or those of a folder by its path.
 
-    `speeches` are looked for in `data_dir`/speeches. They have no public address to rely on: where
-    the folder is missing, `speaker_grammar` takes its place, and the result's `notice` says so.
+    `speeches` are searched in `data_dir`/speeches. They have no permanent URL; the fallback is
+    `speaker_grammar`, and the result's `warning` names it.
 
     Args:
       name: one of `NAMES`, or the path to a folder of six files with the names in `FILES`.
-      data_dir: folder of the data sets; None is `sources.default_data_dir()`.
+      data_dir: folder of the data sets; None: `sources.default_data_dir()`.
 
     Raises:
-      UserError: no such name or folder; files that are missing, empty or not UTF-8; a line without
-        a tab or a sentence; a label that is not 0, 1 or 2.
+      UserError: unknown name or missing folder; files that are missing, empty or not UTF-8; a line
+        without a tab or a sentence; a label that is not 0, 1 or 2.
     """
     if name == SYNTHETIC:
         return _synthetic()
@@ -130,17 +130,19 @@ def load(name: str, data_dir: str | Path | None = None) -> Speeches:
     home = sources.data_home(data_dir)
     folder = home / PUBLISHED
     if not folder.is_dir():
-        notice = (
-            f"speeches are not in {folder}, and have no public address: training on sentences of"
-            " three made-up speakers (speaker_grammar) instead, whose figures are not comparable"
-            " with the published ones"
+        warning = (
+            f"speeches are not in {folder} and have no permanent URL: training on synthetic"
+            " sentences (speaker_grammar) instead, whose metrics are not comparable with published"
+            " results"
         )
-        return dataclasses.replace(_synthetic(), notice=notice)
+        return dataclasses.replace(_synthetic(), warning=warning)
     speeches = _folder(PUBLISHED, folder)
     if speeches.sha256 == SHA256:
         return dataclasses.replace(speeches, comparable=True)
-    notice = f"{folder}: not the published files, so figures are not comparable with published ones"
-    return dataclasses.replace(speeches, notice=notice)
+    warning = (
+        f"{folder}: not the published files, so metrics are not comparable with published results"
+    )
+    return dataclasses.replace(speeches, warning=warning)
 
 
 def _folder(name: str, folder: Path) -> Speeches:
@@ -152,11 +154,11 @@ def _folder(name: str, folder: Path) -> Speeches:
 
 
 def _speeches(name: str, files: Mapping[str, str], folder: Path, source: str) -> Speeches:
-    # Copies differ in line ends, which mean nothing here.
+    # Copies differ in line ends, which are irrelevant here.
     files = {file: text.replace("\r\n", "\n") for file, text in files.items()}
     for file, text in files.items():
         if not text.strip():
-            raise UserError(f"{folder / file}: holds no sentence; one on every line is needed")
+            raise UserError(f"{folder / file}: holds no sentence; one per line is needed")
     return Speeches(
         name=name,
         train=_sentences(folder / TRAIN_SENTENCES, files[TRAIN_SENTENCES]),
@@ -195,7 +197,7 @@ def _sentences(path: Path, content: str) -> Sentences:
 
 
 def _sha256(files: Mapping[str, str]) -> str:
-    """Returns one hash of all files: that of their hashes, in the order of FILES."""
+    """Returns the hash of the hashes of all files, in the order of FILES."""
     hashes = "".join(sources.text_sha256(files[file]) for file in FILES)
     return hashlib.sha256(hashes.encode()).hexdigest()
 
@@ -211,7 +213,7 @@ def _synthetic() -> Speeches:
         if file in (TRAIN_SENTENCES, TEST_SENTENCES):
             lines = [f"{speaker}\t{line}" for speaker, line in zip(speakers, lines, strict=True)]
         files[file] = "\n".join(lines)
-    source = "sentences of three made-up speakers"
+    source = "synthetic sentences of three speakers"
     return dataclasses.replace(
         _speeches(SYNTHETIC, files, folder=Path(SYNTHETIC), source=source),
         speaker_facts={

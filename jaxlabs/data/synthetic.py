@@ -1,4 +1,4 @@
-"""Sources of data whose optimum is known exactly, so that a model's loss has a true floor."""
+"""Synthetic text sources with an exactly known entropy rate, the lowest reachable loss."""
 
 import bisect
 import dataclasses
@@ -10,11 +10,12 @@ import numpy as np
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class MarkovSource:
-    """Characters of which each depends on the one before it alone.
+    """A first-order Markov chain of characters.
 
     Attributes:
       letters: the characters, in the order of the matrix.
-      transitions: [letters, letters] float64, row i the probabilities of what follows letter i.
+      transitions: `[letters, letters]` float64; row i is the distribution of the next letter
+        after letter i.
     """
 
     letters: str
@@ -22,14 +23,14 @@ class MarkovSource:
 
     @classmethod
     def random(cls, size: int = 20, seed: int = 0) -> "MarkovSource":
-        """Returns a source over the first `size` small letters, each row drawn from a Dirichlet."""
-        # Concentration 0.5 makes the rows uneven: the last letter tells 0.6 nats about the next.
+        """Returns a source over the first `size` lowercase letters, with rows from a Dirichlet."""
+        # Concentration 0.5: the mutual information of consecutive letters is 0.6 nats.
         rows = np.random.default_rng(seed).dirichlet(np.full(size, 0.5), size=size)
         return cls(string.ascii_lowercase[:size], rows)
 
     @property
     def stationary(self) -> np.ndarray:
-        """The long-run share of each letter, [letters]: the row vector that the matrix keeps."""
+        """The stationary distribution `[letters]`, the left eigenvector of eigenvalue 1."""
         size = len(self.letters)
         balance = np.vstack([self.transitions.T - np.eye(size), np.ones((1, size))])
         return np.linalg.lstsq(balance, np.append(np.zeros(size), 1.0), rcond=None)[0]
@@ -41,17 +42,17 @@ class MarkovSource:
         Source: Cover and Thomas (2006), "Elements of Information Theory", theorem 4.2.4.
         """
         rows = self.transitions
-        surprise = np.log(rows, out=np.zeros_like(rows), where=rows > 0)
-        return float(-self.stationary @ (rows * surprise).sum(axis=1))
+        log_prob = np.log(rows, out=np.zeros_like(rows), where=rows > 0)
+        return float(-self.stationary @ (rows * log_prob).sum(axis=1))
 
     def sample(self, length: int, seed: int = 0) -> str:
-        """Returns `length` characters, the first one drawn from the stationary distribution."""
+        """Returns `length` characters, the first sampled from the stationary distribution."""
         borders = np.cumsum(self.transitions, axis=1)[:, :-1].tolist()
-        chances = np.random.default_rng(seed).random(length).tolist()
+        uniform = np.random.default_rng(seed).random(length).tolist()
         border = np.cumsum(self.stationary)[:-1].tolist()
         text = []
-        for chance in chances:
-            state = bisect.bisect_right(border, chance)
+        for u in uniform:
+            state = bisect.bisect_right(border, u)
             text.append(self.letters[state])
             border = borders[state]
         return "".join(text)
@@ -59,10 +60,10 @@ class MarkovSource:
 
 @dataclasses.dataclass(frozen=True)
 class WordSource:
-    """Words drawn one by one, all equally likely, each followed by a space.
+    """Independent, equally likely words, each followed by a space.
 
     Attributes:
-      words: the words, no two alike.
+      words: the words, all distinct.
     """
 
     words: tuple[str, ...] = ("hello", "world", "help", "word", "held", "wolf", "low", "row")
@@ -71,13 +72,13 @@ class WordSource:
     def entropy_rate(self) -> float:
         """The lowest reachable loss, in nats per character.
 
-        A word costs the logarithm of their number, whatever its letters are, since the space says
-        where it ends; that cost is shared by its characters and the space.
+        The entropy of a word is the logarithm of the number of words, since spaces mark their ends;
+        the rate divides it by the mean number of characters, spaces included.
         """
         characters = sum(len(word) + 1 for word in self.words) / len(self.words)
         return math.log(len(self.words)) / characters
 
     def sample(self, count: int, seed: int = 0) -> str:
         """Returns `count` words."""
-        drawn = np.random.default_rng(seed).integers(len(self.words), size=count)
-        return "".join(self.words[number] + " " for number in drawn)
+        indices = np.random.default_rng(seed).integers(len(self.words), size=count)
+        return "".join(self.words[index] + " " for index in indices)

@@ -1,4 +1,4 @@
-"""Named texts, and any text file by its path."""
+"""Text data sets, by name or by the path of a text file."""
 
 import dataclasses
 import os
@@ -15,40 +15,40 @@ TOY_WORDS = 10_000
 
 @dataclasses.dataclass(frozen=True)
 class TextDataset:
-    """A text and where it came from.
+    """A text and its origin.
 
     Attributes:
       name: a name that `load` knows, or the path.
-      text: all of it, unsplit.
-      source: where it was found, for people.
-      sha256: of the text's UTF-8 bytes; a resumed run must find the same.
-      notice: one line to be shown if another text than the one asked for is used, else None.
-      comparable: whether published figures are about this very text.
-      facts: what is known exactly; "entropy_rate" in nats per character.
+      text: the whole text, not split.
+      source: human-readable origin.
+      sha256: hash of the text's UTF-8 bytes; a resumed run must find the same.
+      warning: one line for the user if a fallback replaces the requested text, else None.
+      comparable: whether published results are on this exact text.
+      facts: exactly known quantities; "entropy_rate" in nats per character.
     """
 
     name: str
     text: str
     source: str
     sha256: str
-    notice: str | None = None
+    warning: str | None = None
     comparable: bool = False
     facts: dict[str, float] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
 class PublishedText:
-    """A text that everybody uses: what it is called, its hash, and its address."""
+    """A standard text: name, hash and URL."""
 
     name: str
     sha256: str
-    address: str
+    url: str
 
 
 TINY_SHAKESPEARE = PublishedText(
     name="tiny_shakespeare",
     sha256="86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed",
-    address=(
+    url=(
         "https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/input.txt"
     ),
 )
@@ -58,19 +58,19 @@ NAMES = ("tiny_shakespeare", "python_reference", "markov", "toy_words")
 def load(name: str, data_dir: str | Path | None = None, *, download: bool = True) -> TextDataset:
     """Returns a text by name, or the text of a file by its path.
 
-    `tiny_shakespeare` is looked for in this order: `tiny_shakespeare.txt` in `data_dir`; prepared
-    by tensorflow-datasets in `data_dir`/tfds, $TFDS_DATA_DIR or ~/tensorflow_datasets; at its
-    public address, kept in `data_dir`. Where none of it works, `python_reference` takes its place,
-    and the result's `notice` says so.
+    `tiny_shakespeare` is searched in this order: `tiny_shakespeare.txt` in `data_dir`; prepared by
+    tensorflow-datasets in `data_dir`/tfds, $TFDS_DATA_DIR or ~/tensorflow_datasets; a download,
+    cached in `data_dir`. If all of them fail, the fallback is `python_reference` and the result's
+    `warning` names it.
 
     Args:
       name: one of `NAMES`, or the path to a UTF-8 text file.
-      data_dir: folder of the data sets; None is `default_data_dir()`.
-      download: whether the network may be used.
+      data_dir: folder of the data sets; None: `default_data_dir()`.
+      download: whether downloads are allowed.
 
     Raises:
-      UserError: no such name or file; a file that is empty or not UTF-8; a named data set's file
-        that holds something else.
+      UserError: unknown name or missing file; a file that is empty or not UTF-8; a file of a named
+        data set with other content.
     """
     if name == TINY_SHAKESPEARE.name:
         folder = sources.data_home(data_dir)
@@ -88,9 +88,9 @@ def _load_published(wanted: PublishedText, data_dir: Path, download: bool) -> Te
     path = data_dir / f"{wanted.name}.txt"
     if os.path.exists(path):
         return _published(wanted, sources.read_text_file(path), source=path)
-    if folder := sources.prepared(wanted.name, data_dir):
-        # Cut in three by its authors; put together again it is the original.
-        text = sources.read_prepared(
+    if folder := sources.find_tfds(wanted.name, data_dir):
+        # tensorflow-datasets stores three splits; concatenated they are the original.
+        text = sources.read_tfds(
             folder,
             ("train", "validation", "test"),
             lambda records: b"".join(record["text"] for record in records).decode(),
@@ -99,7 +99,7 @@ def _load_published(wanted: PublishedText, data_dir: Path, download: bool) -> Te
     try:
         if not download:
             raise sources.DownloadError("downloads are switched off")
-        sources.download(wanted.address, wanted.sha256, path)
+        sources.download(wanted.url, wanted.sha256, path)
     except sources.DownloadError as error:
         return _fallback(wanted, data_dir, reason=str(error))
     return _published(wanted, sources.read_text_file(path), source=path)
@@ -110,19 +110,19 @@ def _published(wanted: PublishedText, text: str, source: Path) -> TextDataset:
     if sha256 != wanted.sha256:
         raise UserError(
             f"{source}: not the published {wanted.name} (its sha256 is {sha256[:12]}..., "
-            f"{wanted.sha256[:12]}... is accepted); remove it, or give your own text by its path"
+            f"{wanted.sha256[:12]}... is accepted); remove it, or pass your own text by its path"
         )
     return TextDataset(wanted.name, text, str(source), sha256, comparable=True)
 
 
 def _fallback(wanted: PublishedText, data_dir: Path, reason: str) -> TextDataset:
     instead = _python_reference()
-    notice = (
+    warning = (
         f"{wanted.name} is neither in {data_dir} nor prepared by tensorflow-datasets, "
         f"and {reason}: training on {instead.name} ({instead.source}) instead, "
-        "whose figures are not comparable with the published ones"
+        "whose metrics are not comparable with published results"
     )
-    return dataclasses.replace(instead, notice=notice)
+    return dataclasses.replace(instead, warning=warning)
 
 
 def _python_reference() -> TextDataset:
@@ -137,16 +137,16 @@ def _markov() -> TextDataset:
     source = MarkovSource.random()
     text = source.sample(MARKOV_CHARACTERS)
     facts = {"entropy_rate": source.entropy_rate}
-    made = f"a Markov source of order 1 over {len(source.letters)} letters"
-    return TextDataset("markov", text, made, sources.text_sha256(text), facts=facts)
+    origin = f"a Markov source of order 1 over {len(source.letters)} letters"
+    return TextDataset("markov", text, origin, sources.text_sha256(text), facts=facts)
 
 
 def _toy_words() -> TextDataset:
     source = WordSource()
     text = source.sample(TOY_WORDS)
     facts = {"entropy_rate": source.entropy_rate}
-    made = f"{TOY_WORDS:,} draws from {len(source.words)} short words"
-    return TextDataset("toy_words", text, made, sources.text_sha256(text), facts=facts)
+    origin = f"{TOY_WORDS:,} samples of {len(source.words)} short words"
+    return TextDataset("toy_words", text, origin, sources.text_sha256(text), facts=facts)
 
 
 def _text_file(name: str) -> TextDataset:

@@ -1,9 +1,9 @@
-"""Whitening of photographs, and the spectrum that shows it.
+"""Whitening of natural images, and their amplitude spectrum.
 
 Olshausen and Field (1997), "Sparse coding with an overcomplete basis set: a strategy employed by
 V1?", Vision Research 37: the amplitude of natural images falls as 1/f, so a filter that rises as f
-makes all frequencies alike; the factor exp(-(f/f0)^4) takes away the highest ones, which hold noise
-and what the pixel grid does.
+flattens the spectrum; the factor exp(-(f/f0)^4) removes the highest frequencies, which hold noise
+and aliasing.
 """
 
 import numpy as np
@@ -11,44 +11,42 @@ import numpy as np
 from jaxlabs.config import UserError
 
 CUTOFF = 0.4
-"""f0 in cycles per pixel; the paper's 200 cycles per picture of 512 pixels, rounded up to 0.4."""
+"""f0 in cycles per pixel; the paper's 200 cycles per image of 512 pixels, rounded up to 0.4."""
 
 VARIANCE = 0.1
-"""Of the whitened pixels, the mean over pictures; the scale that the sparsenet code works on."""
+"""Variance of the whitened pixels, the mean over images, as in the sparsenet code."""
 
 
 def whiten(images: np.ndarray) -> np.ndarray:
-    """Filters images [count, height, width] with `|f| exp(-(f/f0)^4)`, then sets their variance.
+    """Filters images `[count, height, width]` with `|f| exp(-(f/f0)^4)`, then sets their variance.
 
-    The mean of every picture becomes 0, for the filter is 0 at frequency 0. One factor for all
-    pictures makes the mean of their variances VARIANCE. Opposite borders of a picture count as
-    neighbors, as in the original, so the outermost pixels are less natural than the others.
+    The mean of every image becomes 0, since the filter is 0 at frequency 0. One factor for all
+    images makes the mean of their variances VARIANCE. The filter is circular, as in the original,
+    which distorts pixels at the borders.
 
     Returns:
-      [count, height, width] float64.
+      `[count, height, width]` float64.
 
     Raises:
-      UserError: every image is of one value.
+      UserError: every image is constant.
     """
     gain = _frequency(*images.shape[1:])
     gain = gain * np.exp(-((gain / CUTOFF) ** 4))
     filtered = np.fft.ifft2(np.fft.fft2(images) * gain[None]).real
     variance = filtered.var(axis=(1, 2)).mean()
     if not variance > 0:
-        raise UserError(
-            "--dataset: the images are all of one value; images with contrast are needed"
-        )
+        raise UserError("--dataset: all images are constant; images with contrast are needed")
     return filtered * np.sqrt(VARIANCE / variance)
 
 
 def radial_spectrum(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the amplitude of pictures [count, height, width] by frequency, in all directions.
+    """Returns the radially averaged amplitude spectrum of images `[count, height, width]`.
 
-    A Hann window keeps the jump between opposite borders out of it.
+    A Hann window removes the discontinuity at the borders.
 
     Returns:
-      frequency [bins] in cycles per picture (of the shorter side), 1 to half of its pixels;
-      amplitude [bins], the root of the mean power in the ring around each frequency, per pixel.
+      `frequency [bins]` in cycles per image (of the shorter side), 1 to half of its pixels;
+      `amplitude [bins]`, the root mean power in the ring around each frequency, per pixel.
     """
     height, width = images.shape[1:]
     window = np.hanning(height + 2)[1:-1, None] * np.hanning(width + 2)[None, 1:-1]
@@ -64,7 +62,7 @@ def radial_spectrum(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def figure_arrays(before: np.ndarray, after: np.ndarray) -> dict[str, np.ndarray]:
-    """Returns what the report draws as "whitening", from pictures [count, height, width]."""
+    """Returns the arrays of the figure "whitening", from images `[count, height, width]`."""
     frequency, amplitude = radial_spectrum(before)
     return {
         "image_before": before[0].astype(np.float32),
@@ -76,5 +74,5 @@ def figure_arrays(before: np.ndarray, after: np.ndarray) -> dict[str, np.ndarray
 
 
 def _frequency(height: int, width: int) -> np.ndarray:
-    """Returns [height, width]: the frequency of every Fourier coefficient in cycles per pixel."""
+    """Returns the frequency of every Fourier coefficient in cycles per pixel, `[height, width]`."""
     return np.hypot(np.fft.fftfreq(height)[:, None], np.fft.fftfreq(width)[None, :])

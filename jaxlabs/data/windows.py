@@ -1,8 +1,8 @@
-"""A text's split, and the windows of it that evaluation reads.
+"""The split of a text, and the windows for evaluation.
 
-Every function returns `Examples` of inputs and targets [count, context] int32, targets one token
-later than inputs, and weights [count, context] float32, 0 where a target does not count. A text
-that does not hold one window (context + 1 tokens) raises UserError, which names both numbers.
+Every function returns `Examples` with `inputs [count, time]` and `targets [count, time]` int32, the
+inputs shifted by one token, and `weights [count, time]` float32, 0 where a target is not scored. A
+text of fewer than context_length + 1 tokens raises UserError with both numbers.
 """
 
 import jax
@@ -13,19 +13,19 @@ from jaxlabs.data.batches import Examples, TokenStream, require_window
 
 
 def split_text(text: str) -> tuple[str, str]:
-    """Returns the first 90 % for training and the rest, held out (nanoGPT's split)."""
+    """Returns the first 90 % for training and the held-out rest (nanoGPT's split)."""
     border = int(0.9 * len(text))
     return text[:border], text[border:]
 
 
 def token_stream(tokens: np.ndarray, context_length: int) -> TokenStream:
-    """Returns the training stream over tokens [length]; finds a text that is too short at once."""
+    """Returns the training stream over `tokens [length]`; raises if the text is too short."""
     require_window(len(tokens), context_length)
     return TokenStream(tokens=tokens, context_length=context_length)
 
 
 def consecutive_windows(tokens: np.ndarray, context_length: int) -> Examples:
-    """Returns windows side by side that score each of the length - 1 targets exactly once."""
+    """Returns non-overlapping windows that score each of the length - 1 targets exactly once."""
     require_window(len(tokens), context_length)
     targets = len(tokens) - 1
     count = -(-targets // context_length)
@@ -36,7 +36,7 @@ def consecutive_windows(tokens: np.ndarray, context_length: int) -> Examples:
 
 
 def random_windows(tokens: np.ndarray, context_length: int, count: int, seed: int) -> Examples:
-    """Returns `count` windows whose starts are uniform over all that fit, with replacement."""
+    """Returns `count` windows with uniformly random starts, sampled with replacement."""
     require_window(len(tokens), context_length)
     key = keys.stream(seed, "windows")
     start = np.asarray(jax.random.randint(key, (count,), 0, len(tokens) - context_length, np.int32))
@@ -44,17 +44,17 @@ def random_windows(tokens: np.ndarray, context_length: int, count: int, seed: in
 
 
 def evenly_spaced_windows(tokens: np.ndarray, context_length: int, count: int) -> Examples:
-    """Returns `count` windows from the first that fits to the last, or all of them if fewer fit."""
+    """Returns `count` windows with evenly spaced starts, or all windows if fewer fit."""
     return _windows(tokens, context_length, _evenly_spaced_starts(tokens, context_length, count))
 
 
 def sliding_windows(tokens: np.ndarray, context_length: int, stride: int) -> Examples:
     """Returns overlapping windows that score every target once, almost all from a full context.
 
-    The first window scores all its targets, each further one the `stride` at its end (the last one
-    those that are left), so that a scored target sees more than `context - stride` tokens. With a
-    stride of 1 each sees `context` of them; the cost is `context / stride` times that of
-    `consecutive_windows`.
+    The first window scores all its targets, each further window its last `stride` targets (the last
+    window the remaining ones). A scored target is thus predicted from more than
+    `context_length - stride` tokens, and with a stride of 1 from `context_length` tokens. The cost
+    is `context_length / stride` times that of `consecutive_windows`.
 
     Raises:
       UserError: no window fits.
@@ -63,9 +63,9 @@ def sliding_windows(tokens: np.ndarray, context_length: int, stride: int) -> Exa
     last = len(tokens) - context_length - 1
     start = np.append(np.arange(0, last, stride), last)
     windows = _windows(tokens, context_length, start)
-    scored_before = np.append(0, start[:-1] + context_length)
-    place = start[:, None] + np.arange(context_length)[None, :]
-    weights = (place >= scored_before[:, None]).astype(np.float32)
+    first_scored = np.append(0, start[:-1] + context_length)
+    position = start[:, None] + np.arange(context_length)[None, :]
+    weights = (position >= first_scored[:, None]).astype(np.float32)
     return Examples(arrays={**windows.arrays, "weights": weights})
 
 

@@ -1,4 +1,4 @@
-"""Holds jaxlabs/data/batches.py to being a pure function of (data set, seed, step)."""
+"""Batches are pure functions of (data set, seed, step)."""
 
 import collections
 
@@ -26,7 +26,7 @@ LENGTH, CONTEXT = 50, 6
 
 
 def numbered_stream(length: int = LENGTH, context_length: int = CONTEXT) -> TokenStream:
-    """A text in which every token is its own place, so that a window shows where it was cut."""
+    """A text in which every token is its own position."""
     return TokenStream(tokens=np.arange(length, dtype=np.uint8), context_length=context_length)
 
 
@@ -43,30 +43,30 @@ def dataset(request):
     return DATASETS[request.param]
 
 
-def real_labels(batch) -> list[int]:
+def valid_labels(batch) -> list[int]:
     return np.asarray(batch["labels"])[np.asarray(batch["weights"]) > 0].tolist()
 
 
-def test_window_is_a_stretch_of_the_text_and_its_targets_come_one_later():
+def test_window_is_contiguous_and_targets_are_shifted_by_one():
     text = np.random.default_rng(0).integers(0, 2**16, 300).astype(np.uint16)
     batch = compiled_batch_at(TokenStream(tokens=text, context_length=40), 0, 0, batch_size=5)
-    stretches = np.lib.stride_tricks.sliding_window_view(text, 41).tolist()
+    windows = np.lib.stride_tricks.sliding_window_view(text, 41).tolist()
     for inputs, targets in zip(batch["inputs"].tolist(), batch["targets"].tolist(), strict=True):
-        assert [*inputs, targets[-1]] in stretches
+        assert [*inputs, targets[-1]] in windows
         assert inputs[1:] == targets[:-1]
 
 
-def test_stream_batch_has_the_shapes_and_types_of_a_language_model_batch():
+def test_stream_batch_shapes_and_dtypes():
     batch = compiled_batch_at(numbered_stream(), 0, 3, batch_size=4)
-    assert batch.keys() == {"inputs", "targets", "weights", "example"}
+    assert batch.keys() == {"inputs", "targets", "weights", "example_index"}
     chex.assert_shape([batch["inputs"], batch["targets"], batch["weights"]], (4, CONTEXT))
-    chex.assert_type([batch[name] for name in ("inputs", "targets", "example")], jnp.int32)
+    chex.assert_type([batch[name] for name in ("inputs", "targets", "example_index")], jnp.int32)
     chex.assert_type(batch["weights"], jnp.float32)
     np.testing.assert_array_equal(batch["weights"], 1.0)
-    np.testing.assert_array_equal(batch["example"], np.arange(4))
+    np.testing.assert_array_equal(batch["example_index"], np.arange(4))
 
 
-def test_types_stay_narrow_when_64_bit_numbers_are_enabled(dataset):
+def test_dtypes_do_not_depend_on_x64(dataset):
     def types():
         return jax.eval_shape(lambda: batch_at(dataset, 0, 1, 4))
 
@@ -76,21 +76,23 @@ def test_types_stay_narrow_when_64_bit_numbers_are_enabled(dataset):
 
 
 def test_every_window_that_fits_is_equally_likely():
-    draw = jax.jit(jax.vmap(lambda step: batch_at(numbered_stream(), 0, step, 20)["inputs"][:, 0]))
-    starts = np.asarray(draw(jnp.arange(400))).ravel()
-    # The last start leaves room for context inputs and one more target.
+    sample = jax.jit(
+        jax.vmap(lambda step: batch_at(numbered_stream(), 0, step, 20)["inputs"][:, 0])
+    )
+    starts = np.asarray(sample(jnp.arange(400))).ravel()
+    # The last start leaves CONTEXT inputs and one more target.
     times = np.bincount(starts, minlength=LENGTH - CONTEXT)
     assert len(times) == LENGTH - CONTEXT
     assert stats.chisquare(times).pvalue > 1e-3
 
 
-def test_text_of_exactly_one_window_is_always_that_window():
+def test_text_of_exactly_one_window():
     batch = compiled_batch_at(numbered_stream(CONTEXT + 1), 5, 9, batch_size=3)
     np.testing.assert_array_equal(batch["inputs"], np.tile(np.arange(CONTEXT), (3, 1)))
     np.testing.assert_array_equal(batch["targets"], np.tile(np.arange(CONTEXT) + 1, (3, 1)))
 
 
-def test_text_shorter_than_one_window_is_refused_with_both_numbers():
+def test_text_shorter_than_one_window_is_an_error_with_both_numbers():
     with pytest.raises(UserError) as caught:
         batch_at(numbered_stream(length=1024, context_length=1024), seed=0, step=0, batch_size=3)
     assert str(caught.value) == (
@@ -113,7 +115,7 @@ def test_a_run_of_steps_compiles_once():
         traced(dataset, step)
 
 
-def test_batch_does_not_depend_on_the_steps_before_it(dataset):
+def test_batch_does_not_depend_on_previous_steps(dataset):
     steps = jnp.arange(9)
     one_call = jax.jit(lambda data: jax.lax.map(lambda step: batch_at(data, 3, step, 4), steps))
     in_order = one_call(dataset)
@@ -129,8 +131,8 @@ def test_batch_over_four_devices_equals_the_batch_of_one(dataset):
     sharded = jax.jit(lambda data: batch_at(data, 1, 2, 8), out_shardings=rows)(dataset)
     whole = compiled_batch_at(dataset, 1, 2, batch_size=8)
     chex.assert_trees_all_equal(sharded, whole)
-    for shard in sharded["example"].addressable_shards:
-        # Each device's rows carry their global numbers.
+    for shard in sharded["example_index"].addressable_shards:
+        # Rows keep their global indices on each device.
         np.testing.assert_array_equal(shard.data, np.arange(8)[shard.index])
 
 
@@ -151,7 +153,7 @@ def test_each_epoch_reads_every_example_once(count, batch_size):
         for step in range(epoch * per_epoch, (epoch + 1) * per_epoch):
             batch = compiled_batch_at(examples, 0, step, batch_size=batch_size)
             chex.assert_shape(batch["images"], (batch_size, 2, 3))
-            seen.update(real_labels(batch))
+            seen.update(valid_labels(batch))
         assert seen == collections.Counter(range(count))
 
 
@@ -171,16 +173,16 @@ def test_arrays_of_an_example_stay_together_and_keep_their_types():
     np.testing.assert_array_equal(batch["images"], examples.arrays["images"][batch["labels"]])
 
 
-def test_ordered_batches_read_every_example_in_stored_order():
+def test_eval_batches_read_every_example_in_stored_order():
     examples = numbered_examples(10)
     read = jax.jit(eval_batch, static_argnames="batch_size")
     batches = [read(examples, index, batch_size=4) for index in range(num_batches(examples, 4))]
-    assert [real_labels(batch) for batch in batches] == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
+    assert [valid_labels(batch) for batch in batches] == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
     np.testing.assert_array_equal(batches[-1]["weights"], [1, 1, 0, 0])
-    np.testing.assert_array_equal(batches[-1]["example"], [0, 1, 2, 3])
+    np.testing.assert_array_equal(batches[-1]["example_index"], [0, 1, 2, 3])
 
 
-def test_stored_weights_stay_and_padding_still_weighs_nothing():
+def test_stored_weights_are_kept_and_padding_has_weight_0():
     stored = np.random.default_rng(0).uniform(size=(5, 3)).astype(np.float32)
     examples = Examples(arrays={"labels": np.arange(5), "weights": stored})
     last = eval_batch(examples, 1, batch_size=4)
@@ -191,7 +193,7 @@ def test_stored_weights_stay_and_padding_still_weighs_nothing():
     np.testing.assert_array_equal(shuffled["weights"][5:], 0.0)
 
 
-def test_rows_of_parallel_streams_go_on_where_they_stopped_until_the_epoch_ends():
+def test_contiguous_streams_continue_until_the_epoch_ends():
     streams = ContiguousStreams(tokens=np.arange(100, dtype=np.uint8), context_length=CONTEXT)
     windows = streams.windows(3)
     assert windows == 4  # 99 // 18 - 1
@@ -204,17 +206,17 @@ def test_rows_of_parallel_streams_go_on_where_they_stopped_until_the_epoch_ends(
         read = np.concatenate([batch["inputs"] for batch in batches], axis=1)
         targets = np.concatenate([batch["targets"] for batch in batches], axis=1)
         np.testing.assert_array_equal(targets, read + 1)
-        # A token is its own place: every row is one stretch, and each begins where another ends.
+        # Tokens are positions: rows are contiguous, and each starts where another ends.
         np.testing.assert_array_equal(read.ravel(), read[0, 0] + np.arange(read.size))
         assert read.max() + 1 < 100
         for index, batch in enumerate(batches):
-            np.testing.assert_array_equal(batch["fresh"], [index == 0] * 3)
+            np.testing.assert_array_equal(batch["is_first"], [index == 0] * 3)
             chex.assert_shape([batch["inputs"], batch["weights"]], (3, CONTEXT))
         epochs.append(int(read[0, 0]))
-    assert len(set(epochs)) > 1  # other cuts in other epochs
+    assert len(set(epochs)) > 1  # other offsets in other epochs
 
 
-def test_shortest_text_of_parallel_streams_is_read_whole():
+def test_shortest_text_of_contiguous_streams():
     streams = ContiguousStreams(tokens=np.arange(13, dtype=np.uint8), context_length=CONTEXT)
     assert streams.windows(2) == 1
     batch = compiled_batch_at(streams, 0, 5, batch_size=2)

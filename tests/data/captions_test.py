@@ -1,4 +1,4 @@
-"""Holds measured slant and thickness to digits drawn with known ones, and captions to pictures."""
+"""Measured slant and thickness match those of rendered digits; captions match images."""
 
 import dataclasses
 
@@ -13,40 +13,42 @@ from jaxlabs.data.tokenizers import PADDING, WordTokenizer
 
 
 @pytest.fixture(scope="module")
-def drawn():
+def rendered():
     return digits.render(1500)
 
 
-def pictures_of(drawn, **changes):
-    train = LabeledImages(*drawn)
-    found = images.ImageDataset("drawn", train, train.take(slice(100)), digits.CLASSES, "here", "0")
+def dataset_of(rendered, **changes):
+    train = LabeledImages(*rendered)
+    found = images.ImageDataset(
+        "rendered", train, train.take(slice(100)), digits.CLASSES, "here", "0"
+    )
     return dataclasses.replace(found, **changes)
 
 
-def test_measured_slant_and_thickness_follow_the_drawn_ones(drawn):
-    pictures, labels, known = drawn
-    lean = known["slant"] - known["rotation"]
-    slant, thickness = captions.measured_slant(pictures), captions.measured_thickness(pictures)
+def test_measured_slant_and_thickness_correlate_with_the_attributes(rendered):
+    images_u8, labels, known = rendered
+    visible_slant = known["slant"] - known["rotation"]
+    slant, thickness = captions.measured_slant(images_u8), captions.measured_thickness(images_u8)
     assert np.corrcoef(thickness, known["thickness"])[0, 1] > 0.9
     for digit in range(10):
         of_digit = labels == digit
-        assert np.corrcoef(slant[of_digit], lean[of_digit])[0, 1] > 0.95
+        assert np.corrcoef(slant[of_digit], visible_slant[of_digit])[0, 1] > 0.95
 
 
-def test_a_band_has_its_own_slant_and_thickness():
+def test_slant_and_thickness_of_a_band():
     down, right = np.indices((40, 40)) - 19.5
     for degrees, width in ((0, 3), (20, 4), (-30, 6)):
         away = np.abs(right + np.tan(np.deg2rad(degrees)) * down) * np.cos(np.deg2rad(degrees))
         band = np.clip(0.5 + width / 2 - away, 0, 1) * (np.abs(down) < 16)
-        picture = np.round(255 * band).astype(np.uint8)[None, :, :, None]
-        assert captions.measured_slant(picture)[0] == pytest.approx(degrees, abs=2)
-        assert captions.measured_thickness(picture)[0] == pytest.approx(width, rel=0.25)
+        image = np.round(255 * band).astype(np.uint8)[None, :, :, None]
+        assert captions.measured_slant(image)[0] == pytest.approx(degrees, abs=2)
+        assert captions.measured_thickness(image)[0] == pytest.approx(width, rel=0.25)
     empty = np.zeros((1, 8, 8, 1), np.uint8)
     assert captions.measured_slant(empty) == captions.measured_thickness(empty) == 0
 
 
 @pytest.mark.parametrize(
-    "print_in",
+    "recolor",
     [
         lambda ink: 255 - ink,  # black on white
         lambda ink: 200 - ink // 2,  # dark on gray
@@ -55,62 +57,69 @@ def test_a_band_has_its_own_slant_and_thickness():
     ],
     ids=["black", "gray", "color", "both"],
 )
-def test_slant_and_thickness_do_not_depend_on_the_color_of_ink_and_ground(drawn, print_in):
-    ink = drawn[0][:200]
-    printed = print_in(ink.astype(int)).astype(np.uint8)
+def test_slant_and_thickness_do_not_depend_on_colors(rendered, recolor):
+    ink = rendered[0][:200]
+    recolored = recolor(ink.astype(int)).astype(np.uint8)
     for measure in (captions.measured_slant, captions.measured_thickness):
-        np.testing.assert_allclose(measure(printed), measure(ink), atol=0.3)
-        assert np.corrcoef(measure(printed), measure(ink))[0, 1] > 0.999
+        np.testing.assert_allclose(measure(recolored), measure(ink), atol=0.3)
+        assert np.corrcoef(measure(recolored), measure(ink))[0, 1] > 0.999
 
 
 @pytest.mark.parametrize("known", [True, False])
-def test_words_tell_thirds_of_each_digit(drawn, known):
-    pictures = pictures_of(drawn if known else (*drawn[:2], {}))
-    train, test = captions.describe(pictures)
-    np.testing.assert_array_equal(train.truths[:, 0], drawn[1])
+def test_words_name_the_terciles_of_each_digit(rendered, known):
+    dataset = dataset_of(rendered if known else (*rendered[:2], {}))
+    train, test = captions.caption_images(dataset)
+    np.testing.assert_array_equal(train.truths[:, 0], rendered[1])
     for level in (1, 2):
         for digit in range(10):
             counts = np.bincount(train.truths[train.truths[:, 0] == digit, level], minlength=3)
             np.testing.assert_allclose(counts / counts.sum(), 1 / 3, atol=0.02)
-    np.testing.assert_array_equal(test.truths, train.truths[:100])  # one border for both
-    assert (test.captions != train.captions[:100]).any()  # but draws of their own
-    thickness, lean = drawn[2]["thickness"], drawn[2]["slant"] - drawn[2]["rotation"]
-    for values, level in ((lean, 1), (thickness, 2)):
-        means = [values[train.truths[:, level] == place].mean() for place in range(3)]
+    np.testing.assert_array_equal(
+        test.truths, train.truths[:100]
+    )  # the terciles of the training set
+    assert (test.captions != train.captions[:100]).any()  # but other random captions
+    thickness, visible_slant = (
+        rendered[2]["thickness"],
+        rendered[2]["slant"] - rendered[2]["rotation"],
+    )
+    for values, level in ((visible_slant, 1), (thickness, 2)):
+        means = [values[train.truths[:, level] == n].mean() for n in range(3)]
         assert (np.diff(means) > 0.3).all()
-        for digit in range(10) if known else ():  # what was drawn is told without exception
+        for digit in range(10) if known else ():  # terciles of known attributes are exact
             of = [values[(train.truths[:, [0, level]] == (digit, n)).all(axis=1)] for n in range(3)]
             assert of[0].max() <= of[1].min() <= of[1].max() <= of[2].min()
 
 
-def test_data_hold_what_the_descriptions_say(drawn):
-    data = captions.caption_data(pictures_of(drawn), context_length=9, evaluated=40)
-    tokenizer = WordTokenizer.from_json(data.vocabulary)
-    train, test = data.train.arrays, data.evaluations["test"].arrays
+def test_tokens_and_claims_match_the_captions(rendered):
+    data = captions.caption_data(dataset_of(rendered), context_length=9, num_eval_examples=40)
+    tokenizer = WordTokenizer.from_json(data.data_spec)
+    train, test = data.train.arrays, data.eval_sets["test"].arrays
     assert train["tokens"].shape == (1500, 9)
-    assert len(test["tokens"]) == len(data.evaluations["training_pairs"].arrays["tokens"]) == 40
-    described, _ = captions.describe(pictures_of(drawn))
-    for row, caption in zip(train["tokens"][:50], described.captions, strict=False):
+    assert len(test["tokens"]) == len(data.eval_sets["training_pairs"].arrays["tokens"]) == 40
+    captioned, _ = captions.caption_images(dataset_of(rendered))
+    for row, caption in zip(train["tokens"][:50], captioned.captions, strict=False):
         words = tokenizer.labels(row[row != PADDING])
         assert words == caption.replace(",", " ,").split()
-    said = train["claims"] != UNSAID
-    np.testing.assert_array_equal(train["claims"][said], train["truths"][said])
-    assert data.vocabulary["shape"] == [28, 28, 1]
-    assert data.dataset["attributes"] == "as drawn"
-    again = captions.caption_data(pictures_of(drawn), context_length=9)
+    mentioned = train["claims"] != UNSAID
+    np.testing.assert_array_equal(train["claims"][mentioned], train["truths"][mentioned])
+    assert data.data_spec["shape"] == [28, 28, 1]
+    assert data.dataset["attributes"] == "rendered"
+    again = captions.caption_data(dataset_of(rendered), context_length=9)
     np.testing.assert_array_equal(again.train.arrays["tokens"], train["tokens"])
 
 
-def test_bad_input_is_refused(drawn):
-    with pytest.raises(UserError, match=r"--context_length: .* words and marks; 1 to 3"):
-        captions.caption_data(pictures_of(drawn), context_length=3)
-    with pytest.raises(UserError, match=r"--dataset: drawn has the classes cat, dog; 0 to 9 are"):
-        captions.describe(pictures_of(drawn, classes=("cat", "dog")))
-    few = LabeledImages(*drawn[:2]).take(drawn[1] != 3)
-    with pytest.raises(UserError, match="--dataset: drawn has no 3 to train on"):
-        captions.describe(pictures_of(drawn, train=few))
+def test_bad_input_is_an_error(rendered):
+    with pytest.raises(UserError, match=r"--context_length: .* tokens; 1 to 3"):
+        captions.caption_data(dataset_of(rendered), context_length=3)
+    with pytest.raises(
+        UserError, match=r"--dataset: rendered has the classes cat, dog; the digits 0 to 9"
+    ):
+        captions.caption_images(dataset_of(rendered, classes=("cat", "dog")))
+    few = LabeledImages(*rendered[:2]).take(rendered[1] != 3)
+    with pytest.raises(UserError, match="--dataset: rendered has no training image of 3"):
+        captions.caption_images(dataset_of(rendered, train=few))
     tokenizer = WordTokenizer.from_lines(["a seven"])
-    with pytest.raises(UserError, match="--prompt: 'a cat' has words that are not known; known"):
+    with pytest.raises(UserError, match="--prompt: 'a cat' has unknown words; the vocabulary"):
         captions.encode(["a cat"], tokenizer, 8, "prompt")
-    with pytest.raises(UserError, match="--prompt: '' has 0 words and marks; 1 to 8"):
+    with pytest.raises(UserError, match="--prompt: '' has 0 tokens; 1 to 8"):
         captions.encode([""], tokenizer, 8, "prompt")

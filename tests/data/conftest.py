@@ -1,4 +1,4 @@
-"""What several tests of pictures share: a machine without data, and files of known content."""
+"""Shared fixtures: no network and no local data, and files of known content."""
 
 import gzip
 
@@ -11,9 +11,9 @@ from jaxlabs.data import sources
 
 @pytest.fixture
 def offline(monkeypatch, tmp_path):
-    """A machine without network, and without data of its own."""
+    """No network and no local data sets."""
 
-    def unreachable(address, sha256, path):
+    def unreachable(url, sha256, path):
         raise sources.DownloadError("the host could not be reached")
 
     monkeypatch.setattr(sources, "download", unreachable)
@@ -23,7 +23,7 @@ def offline(monkeypatch, tmp_path):
 
 @pytest.fixture
 def write_idx():
-    """Writes bytes as the original MNIST files have them."""
+    """Writes an array in the IDX format of MNIST."""
 
     def write(path, array):
         header = bytes([0, 0, 8, array.ndim]) + np.array(array.shape, ">u4").tobytes()
@@ -34,8 +34,8 @@ def write_idx():
 
 
 @pytest.fixture
-def write_prepared():
-    """Writes records as tensorflow-datasets stores them: `write(folder of the version, splits)`."""
+def write_tfds():
+    """Writes records in the format of tensorflow-datasets: `write(version_folder, splits)`."""
 
     def write(folder, splits):
         from array_record.python.array_record_module import ArrayRecordWriter
@@ -59,8 +59,8 @@ def write_prepared():
 
 
 @pytest.fixture
-def write_picture():
-    """Writes a picture of noise and returns its values [height, width, channels]."""
+def write_image():
+    """Writes an image of noise and returns its values `[height, width, channels]`."""
 
     def write(path, height, width, channels=1, seed=0):
         values = np.random.default_rng(seed).integers(256, size=(height, width, channels))

@@ -1,4 +1,4 @@
-"""Holds jaxlabs/data/image_files.py to what a folder holds, and to one line where it cannot."""
+"""Folders of images become arrays, or errors of one line."""
 
 import numpy as np
 import pytest
@@ -15,11 +15,11 @@ def complaint(folder, **arguments):
     return str(caught.value)
 
 
-def test_gray_pictures_come_back_in_the_order_of_their_names(tmp_path, write_picture):
-    second = write_picture(tmp_path / "b.PNG", 3, 5, seed=1)
-    first = write_picture(tmp_path / "a.png", 3, 5, seed=2)
-    (tmp_path / "notes.txt").write_text("not a picture")
-    (tmp_path / "._a.png").write_bytes(b"what macOS leaves")
+def test_gray_images_are_ordered_by_name(tmp_path, write_image):
+    second = write_image(tmp_path / "b.PNG", 3, 5, seed=1)
+    first = write_image(tmp_path / "a.png", 3, 5, seed=2)
+    (tmp_path / "notes.txt").write_text("not an image")
+    (tmp_path / "._a.png").write_bytes(b"metadata of macOS")
     (tmp_path / "empty").mkdir()
     held = read_folder(tmp_path, at_least=2)
     np.testing.assert_array_equal(held.images, [first, second])
@@ -27,13 +27,13 @@ def test_gray_pictures_come_back_in_the_order_of_their_names(tmp_path, write_pic
     assert (held.labels.tolist(), held.classes) == ([0, 0], ())
 
 
-def test_one_colored_picture_gives_all_three_channels(tmp_path, write_picture):
-    gray = write_picture(tmp_path / "a.png", 4, 4)
-    color = write_picture(tmp_path / "b.png", 4, 4, channels=3)
+def test_one_color_image_gives_all_three_channels(tmp_path, write_image):
+    gray = write_image(tmp_path / "a.png", 4, 4)
+    color = write_image(tmp_path / "b.png", 4, 4, channels=3)
     Image.fromarray(color).quantize(256).save(tmp_path / "c.png")
     images = read_folder(tmp_path, at_least=1).images
     np.testing.assert_array_equal(images[:2], [np.repeat(gray, 3, axis=2), color])
-    assert np.abs(images[2].astype(int) - color).mean() < 20  # of a palette, so nearly
+    assert np.abs(images[2].astype(int) - color).mean() < 20  # quantized to a palette
     gray_only = read_folder(tmp_path, at_least=1, gray=True).images
     assert gray_only.shape == (3, 4, 4, 1)
     luma = color @ [0.299, 0.587, 0.114]
@@ -45,25 +45,25 @@ def test_jpeg_is_read(tmp_path):
     assert (read_folder(tmp_path, at_least=1).images == 100).all()
 
 
-def test_sub_folders_are_the_classes(tmp_path, write_picture):
+def test_sub_folders_are_the_classes(tmp_path, write_image):
     for name in ("dog/1.png", "cat/1.png", "cat/2.png", ".hidden/1.png"):
-        write_picture(tmp_path / name, 2, 2)
+        write_image(tmp_path / name, 2, 2)
     held = read_folder(tmp_path, at_least=3)
     assert (held.labels.tolist(), held.classes) == ([0, 0, 1], ("cat", "dog"))
     assert held.labels.dtype == np.int32
 
 
-def test_picture_of_another_size_is_named_with_both_sizes(tmp_path, write_picture):
-    write_picture(tmp_path / "a.png", 28, 30)
-    write_picture(tmp_path / "b.png", 28, 32)
+def test_image_of_another_size_is_named_with_both_sizes(tmp_path, write_image):
+    write_image(tmp_path / "a.png", 28, 30)
+    write_image(tmp_path / "b.png", 28, 32)
     found = complaint(tmp_path)
     assert found == f"{tmp_path}/b.png: 32 x 28 pixels, where a.png has 30 x 28; {NEEDED}"
 
 
-@pytest.mark.parametrize("content", [b"", b"no picture", "cut"])
-def test_unreadable_picture_is_named(tmp_path, write_picture, content):
+@pytest.mark.parametrize("content", [b"", b"no image", "cut"])
+def test_unreadable_image_is_named(tmp_path, write_image, content):
     path = tmp_path / "a.png"
-    write_picture(path, 20, 20)
+    write_image(path, 20, 20)
     path.write_bytes(path.read_bytes()[:200] if content == "cut" else content)
     found = complaint(tmp_path)
     assert found.startswith(f"{path}: cannot be read (")
@@ -73,37 +73,37 @@ def test_unreadable_picture_is_named(tmp_path, write_picture, content):
 @pytest.mark.parametrize(
     ("mode", "named"), [("RGBA", "RGBA"), ("I;16", "I;16"), ("CMYK", "CMYK"), ("LA", "LA")]
 )
-def test_picture_with_other_channels_is_refused(tmp_path, mode, named):
+def test_image_with_other_channels_is_an_error(tmp_path, mode, named):
     path = tmp_path / ("a.jpg" if mode == "CMYK" else "a.png")
     Image.new(mode, (4, 4)).save(path)
-    assert complaint(tmp_path) == f"{path}: cannot be read (a picture of mode {named}); {NEEDED}"
+    assert complaint(tmp_path) == f"{path}: cannot be read (an image of mode {named}); {NEEDED}"
 
 
-def test_transparent_palette_is_refused(tmp_path):
+def test_transparent_palette_is_an_error(tmp_path):
     Image.new("P", (4, 4)).save(tmp_path / "a.png", transparency=0)
-    assert "(a picture of mode P with transparency);" in complaint(tmp_path)
+    assert "(an image of mode P with transparency);" in complaint(tmp_path)
 
 
-@pytest.mark.parametrize(("count", "held"), [(0, "no picture"), (1, "one picture"), (2, "2 pict")])
-def test_too_few_pictures_are_counted(tmp_path, write_picture, count, held):
+@pytest.mark.parametrize(("count", "held"), [(0, "no image"), (1, "one image"), (2, "2 images")])
+def test_too_few_images_are_an_error(tmp_path, write_image, count, held):
     for number in range(count):
-        write_picture(tmp_path / f"{number}.png", 2, 2)
+        write_image(tmp_path / f"{number}.png", 2, 2)
     found = complaint(tmp_path, at_least=3)
     assert found.startswith(f"{tmp_path}: holds {held}")
     assert f"at least 3 {NEEDED}" in found
 
 
-def test_pictures_beside_and_inside_sub_folders_are_ambiguous(tmp_path, write_picture):
+def test_images_beside_and_inside_sub_folders_are_an_error(tmp_path, write_image):
     for name in ("a.png", "cat/b.png"):
-        write_picture(tmp_path / name, 2, 2)
-    assert complaint(tmp_path).startswith(f"{tmp_path}: a.png lies beside the sub-folder cat;")
+        write_image(tmp_path / name, 2, 2)
+    assert complaint(tmp_path).startswith(f"{tmp_path}: a.png is beside the sub-folder cat;")
 
 
 @pytest.mark.parametrize("ending", ["png", "jpg"])
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_image_is_read_as_it_is_shown(tmp_path, ending, orientation):
-    shown = np.full((16, 24), 40, np.uint8)
-    shown[:8, :8] = 240  # one bright corner: every turn and reflection gives another image
+def test_exif_orientation_is_applied(tmp_path, ending, orientation):
+    expected = np.full((16, 24), 40, np.uint8)
+    expected[:8, :8] = 240  # one bright corner: all rotations and reflections differ
     inverse = {
         2: Image.Transpose.FLIP_LEFT_RIGHT,
         3: Image.Transpose.ROTATE_180,
@@ -113,27 +113,29 @@ def test_image_is_read_as_it_is_shown(tmp_path, ending, orientation):
         7: Image.Transpose.TRANSVERSE,
         8: Image.Transpose.ROTATE_270,
     }
-    upright = Image.fromarray(shown)
+    upright = Image.fromarray(expected)
     stored = upright.transpose(inverse[orientation]) if orientation > 1 else upright
     exif = Image.Exif()
     exif[0x0112] = orientation
     stored.save(tmp_path / f"a.{ending}", exif=exif, quality=100)
-    upright.save(tmp_path / f"b.{ending}", quality=100)  # of the same size once it is turned
+    upright.save(tmp_path / f"b.{ending}", quality=100)  # of the same size after the rotation
     first, second = read_folder(tmp_path, at_least=2).images[..., 0].astype(int)
-    assert np.abs(first - shown).max() < 6
-    assert np.abs(second - shown).max() < 6
+    assert np.abs(first - expected).max() < 6
+    assert np.abs(second - expected).max() < 6
 
 
 @pytest.mark.parametrize(
     "exif", [b"nothing", b"II*\0\x08\0\0\0\xff\xff\x12\x01\x03\0\xff\xff\xff\xff"]
 )
-def test_damaged_orientation_is_passed_over(tmp_path, exif):
+def test_damaged_orientation_is_ignored(tmp_path, exif):
     Image.new("L", (8, 8), 100).save(tmp_path / "a.jpg", exif=b"Exif\0\0" + exif)
     assert (read_folder(tmp_path, at_least=1).images == 100).all()
 
 
-@pytest.mark.parametrize("side", [8, 12])  # Pillow warns at the limit, and refuses at twice of it
-def test_image_that_would_fill_the_memory_is_one_line(tmp_path, side, monkeypatch):
+@pytest.mark.parametrize(
+    "side", [8, 12]
+)  # Pillow warns above the limit and raises above twice the limit
+def test_huge_image_is_an_error_of_one_line(tmp_path, side, monkeypatch):
     Image.new("1", (side, side)).save(tmp_path / "a.png")
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 50)
     found = complaint(tmp_path)

@@ -1,4 +1,4 @@
-"""The memory tasks ask for what their papers say, and guessing costs what their papers say."""
+"""The memory tasks and their baselines are those of the papers."""
 
 import jax
 import numpy as np
@@ -17,22 +17,22 @@ def module_key():
     return jax.random.key(0)
 
 
-def test_one_number_of_each_half_is_marked_anywhere_in_it(added):
-    marks = added[0][..., 1]
-    assert set(np.unique(marks)) == {0, 1}
-    np.testing.assert_array_equal(marks[:, :3].sum(axis=1), 1)
-    np.testing.assert_array_equal(marks[:, 3:].sum(axis=1), 1)
-    np.testing.assert_allclose(marks.mean(axis=0), [1 / 3] * 3 + [1 / 4] * 4, atol=0.03)
+def test_one_number_of_each_half_is_marked_uniformly(added):
+    markers = added[0][..., 1]
+    assert set(np.unique(markers)) == {0, 1}
+    np.testing.assert_array_equal(markers[:, :3].sum(axis=1), 1)
+    np.testing.assert_array_equal(markers[:, 3:].sum(axis=1), 1)
+    np.testing.assert_allclose(markers.mean(axis=0), [1 / 3] * 3 + [1 / 4] * 4, atol=0.03)
 
 
 def test_the_target_is_the_sum_of_the_marked_numbers(added):
-    (values, marks), targets = np.moveaxis(added[0], -1, 0), added[1]
-    expected = [row[mark == 1].sum() for row, mark in zip(values, marks, strict=True)]
+    (values, markers), targets = np.moveaxis(added[0], -1, 0), added[1]
+    expected = [row[marker == 1].sum() for row, marker in zip(values, markers, strict=True)]
     np.testing.assert_allclose(targets, expected, rtol=1e-6)
     assert 0 <= values.min() <= values.max() < 1
 
 
-def test_answering_one_costs_the_baseline(added):
+def test_constant_prediction_has_the_baseline_loss(added):
     errors = (added[1] - 1) ** 2
     assert errors.mean() == pytest.approx(memory_tasks.ADDING_BASELINE, abs=0.01)
 
@@ -44,7 +44,7 @@ def test_the_shortest_sum_has_both_numbers_marked(module_key):
 
 
 @pytest.mark.parametrize("delay", [1, 5])
-def test_copying_shows_waits_asks_and_wants_the_same_symbols(module_key, delay):
+def test_copy_task_layout(module_key, delay):
     tokens, targets = map(np.asarray, memory_tasks.copying(module_key, 64, delay))
     blank, delimiter = memory_tasks.BLANK, memory_tasks.DELIMITER
     assert tokens.shape == targets.shape == (64, delay + 20)
@@ -56,7 +56,7 @@ def test_copying_shows_waits_asks_and_wants_the_same_symbols(module_key, delay):
     np.testing.assert_array_equal(targets[:, -10:], tokens[:, :10])
 
 
-def test_guessing_the_symbols_costs_the_baseline(module_key):
+def test_uniform_symbols_have_the_baseline_loss(module_key):
     _, targets = memory_tasks.copying(module_key, 4, 100)
-    chance = np.where(np.asarray(targets) == memory_tasks.BLANK, 1.0, 1 / 8)
-    assert -np.log(chance).mean() == pytest.approx(memory_tasks.copying_baseline(100), rel=1e-6)
+    prob = np.where(np.asarray(targets) == memory_tasks.BLANK, 1.0, 1 / 8)
+    assert -np.log(prob).mean() == pytest.approx(memory_tasks.copying_baseline(100), rel=1e-6)

@@ -1,4 +1,4 @@
-"""Holds jaxlabs/data/mnist.py to the file format, the search order and the published hashes."""
+"""MNIST: file format, search order and published hashes."""
 
 import dataclasses
 import gzip
@@ -28,7 +28,7 @@ def arrays():
 
 @pytest.fixture
 def small(arrays, write_idx, tmp_path, monkeypatch):
-    """Lets ten tiny pictures in tmp_path/mnist pass for the published ones."""
+    """Replaces the published files by ten tiny images in tmp_path/mnist."""
     files = {}
     for key, file in mnist.FILES.items():
         path = tmp_path / "mnist" / file.name
@@ -47,9 +47,9 @@ def png(image):
 
 
 @pytest.fixture
-def prepared(arrays, small, write_prepared, monkeypatch):
-    """The tiny pictures as tensorflow-datasets stores them: in another order; counts readings."""
-    readings = []
+def prepared(arrays, small, write_tfds, monkeypatch):
+    """The tiny images in the format and another order of tensorflow-datasets; counts reads."""
+    reads = []
     folder = small.parent / "tfds/mnist/3.0.1"
     rows = {
         split: zip(arrays[f"{split}_images"], arrays[f"{split}_labels"], strict=True)
@@ -59,23 +59,23 @@ def prepared(arrays, small, write_prepared, monkeypatch):
         split: [{"image": png(image), "label": int(label)} for image, label in pairs][::-1]
         for split, pairs in rows.items()
     }
-    write_prepared(folder, splits)
-    read = sources.read_prepared
+    write_tfds(folder, splits)
+    read = sources.read_tfds
 
     def counted(folder, splits, decode):
-        readings.append(splits)
+        reads.append(splits)
         return read(folder, splits, decode)
 
-    monkeypatch.setattr(sources, "prepared", lambda name, data_dir: folder)
-    monkeypatch.setattr(sources, "read_prepared", counted)
+    monkeypatch.setattr(sources, "find_tfds", lambda name, data_dir: folder)
+    monkeypatch.setattr(sources, "read_tfds", counted)
     for path in small.iterdir():
         path.unlink()
-    return readings
+    return reads
 
 
 def test_known_bytes_are_read_as_written(tmp_path):
     path = tmp_path / "two.gz"
-    # Two pictures, one row, three columns, by the format's description.
+    # Two images, one row, three columns, by the specification of the format.
     content = bytes.fromhex("00000803 00000002 00000001 00000003 0102ff 7f0004")
     path.write_bytes(gzip.compress(content))
     np.testing.assert_array_equal(mnist.read_idx(path, 3), [[[1, 2, 255]], [[127, 0, 4]]])
@@ -86,13 +86,13 @@ def test_known_bytes_are_read_as_written(tmp_path):
     [
         (b"", "starts with nothing; 00 00 08 01 is needed, an IDX file of labels"),
         (bytes([0, 0, 8, 3, 0]), "starts with 00 00 08 03; 00 00 08 01 is needed, an IDX"),
-        (bytes([0, 0, 8, 1, 0, 0, 0, 9, 1]), "holds 9 bytes where its header promises 17; fetch"),
-        (bytes([0, 0, 8, 1, 0, 0, 0, 1, 1, 1]), "holds 10 bytes where its header promises 9;"),
-        (bytes([0, 0, 8, 1, 0]), "holds 5 bytes where its header promises 8;"),
+        (bytes([0, 0, 8, 1, 0, 0, 0, 9, 1]), "holds 9 bytes but its header specifies 17; down"),
+        (bytes([0, 0, 8, 1, 0, 0, 0, 1, 1, 1]), "holds 10 bytes but its header specifies 9;"),
+        (bytes([0, 0, 8, 1, 0]), "holds 5 bytes but its header specifies 8;"),
     ],
-    ids=["empty", "pictures", "short", "long", "cut header"],
+    ids=["empty", "images", "short", "long", "cut header"],
 )
-def test_file_of_another_kind_or_length_is_refused(tmp_path, content, complaint):
+def test_file_of_another_type_or_length_is_an_error(tmp_path, content, complaint):
     path = tmp_path / "labels.gz"
     path.write_bytes(gzip.compress(content))
     with pytest.raises(UserError) as caught:
@@ -102,7 +102,7 @@ def test_file_of_another_kind_or_length_is_refused(tmp_path, content, complaint)
 
 
 @pytest.mark.parametrize("damage", ["cut", "not gzip", "flipped"])
-def test_damaged_compression_is_refused(small, damage):
+def test_damaged_compression_is_an_error(small, damage):
     path = small / mnist.FILES["train_images"].name
     content = path.read_bytes()
     flipped = content[:40] + bytes([content[40] ^ 255]) + content[41:]
@@ -111,11 +111,11 @@ def test_damaged_compression_is_refused(small, damage):
         mnist.find(small.parent, download=False)
 
 
-def test_raw_files_come_first_whole_and_in_their_order(small, arrays, monkeypatch):
+def test_raw_files_are_first_and_complete(small, arrays, monkeypatch):
     def called(*_, **__):
-        raise AssertionError("the raw files are there")
+        raise AssertionError("the raw files exist")
 
-    monkeypatch.setattr(sources, "prepared", called)
+    monkeypatch.setattr(sources, "find_tfds", called)
     found, where = mnist.find(small.parent, download=True)
     assert where == small
     assert found.keys() == arrays.keys()
@@ -123,7 +123,7 @@ def test_raw_files_come_first_whole_and_in_their_order(small, arrays, monkeypatc
         np.testing.assert_array_equal(found[key], arrays[key])
 
 
-def test_file_that_is_not_the_published_one_is_refused(small, write_idx):
+def test_file_that_is_not_the_published_one_is_an_error(small, write_idx):
     path = small / mnist.FILES["test_labels"].name
     write_idx(path, np.array([1, 2, 3]))
     with pytest.raises(UserError) as caught:
@@ -131,7 +131,7 @@ def test_file_that_is_not_the_published_one_is_refused(small, write_idx):
     assert str(caught.value).startswith(f"{path}: not the published MNIST (its sha256 is ")
 
 
-def test_prepared_pictures_are_read_once_and_kept(prepared, small, arrays):
+def test_tfds_images_are_read_once_and_cached(prepared, small, arrays):
     first, where = mnist.find(small.parent, download=False)
     assert where == small.parent / "tfds/mnist/3.0.1"
     np.testing.assert_array_equal(first["train_images"], arrays["train_images"][::-1])
@@ -145,7 +145,7 @@ def test_prepared_pictures_are_read_once_and_kept(prepared, small, arrays):
     assert left == {"mnist", "tfds", mnist.CACHE}
 
 
-def test_damaged_or_foreign_cache_is_read_anew(prepared, small, arrays):
+def test_damaged_or_wrong_cache_is_rebuilt(prepared, small, arrays):
     cache = small.parent / mnist.CACHE
     cache.write_bytes(b"PK, but not really")
     mnist.find(small.parent, download=False)
@@ -159,8 +159,8 @@ def test_damaged_or_foreign_cache_is_read_anew(prepared, small, arrays):
     np.testing.assert_array_equal(found["train_images"], arrays["train_images"][::-1])
 
 
-def test_cache_goes_to_the_user_where_the_data_folder_is_read_only(prepared, small, tmp_path):
-    # A folder that cannot be made stands for one that cannot be written: tests may run as root.
+def test_cache_is_in_the_home_folder_if_the_data_folder_is_read_only(prepared, small, tmp_path):
+    # An impossible folder replaces a read-only one, since tests may run as root.
     (tmp_path / "file").touch()
     mnist.find(tmp_path / "file", download=False)
     assert (tmp_path / "home/.cache/jaxlabs" / mnist.CACHE).exists()
@@ -168,7 +168,7 @@ def test_cache_goes_to_the_user_where_the_data_folder_is_read_only(prepared, sma
     assert len(prepared) == 2
 
 
-def test_prepared_pictures_that_are_others_are_refused(prepared, small, monkeypatch):
+def test_other_tfds_images_are_an_error(prepared, small, monkeypatch):
     monkeypatch.setattr(mnist, "CONTENT_SHA256", "0" * 64)
     with pytest.raises(UserError, match=r"mnist/3.0.1: not the published MNIST; delete it"):
         mnist.find(small.parent, download=False)
@@ -185,16 +185,16 @@ def test_prepared_pictures_that_are_others_are_refused(prepared, small, monkeypa
     ],
     ids=["missing", "no image", "label", "size"],
 )
-def test_prepared_records_of_another_kind_are_refused(prepared, small, write_prepared, record):
+def test_malformed_tfds_records_are_an_error(prepared, small, write_tfds, record):
     good = {"image": png(np.zeros((4, 4), np.uint8)), "label": 3}
-    write_prepared(small.parent / "tfds/mnist/3.0.1", {"train": [good, record]})
+    write_tfds(small.parent / "tfds/mnist/3.0.1", {"train": [good, record]})
     with pytest.raises(
-        UserError, match=r"^[^\n]*mnist/3.0.1: cannot be read \([^\n]*prepare it an"
+        UserError, match=r"^[^\n]*mnist/3.0.1: cannot be read \([^\n]*prepare it ag"
     ):
         mnist.find(small.parent, download=False)
 
 
-def test_hash_of_the_content_tells_everything_but_the_order(arrays):
+def test_content_hash_ignores_only_the_order(arrays):
     order = np.array([3, 0, 6, 1, 5, 2, 4])
     shuffled = {k: v[order] if "train" in k else v for k, v in arrays.items()}
     assert mnist.content_sha256(shuffled) == mnist.content_sha256(arrays)
@@ -202,7 +202,7 @@ def test_hash_of_the_content_tells_everything_but_the_order(arrays):
     assert mnist.content_sha256(labels) != mnist.content_sha256(arrays)
 
 
-def test_only_missing_files_are_fetched_with_their_hash(small, arrays, monkeypatch):
+def test_only_missing_files_are_downloaded(small, arrays, monkeypatch):
     taken = {}
     for key in ("train_images", "test_labels"):
         path = small / mnist.FILES[key].name
@@ -210,12 +210,12 @@ def test_only_missing_files_are_fetched_with_their_hash(small, arrays, monkeypat
         path.unlink()
     asked = []
 
-    def fetch(address, sha256, path):
-        asked.append((address, sha256))
+    def fetch(url, sha256, path):
+        asked.append((url, sha256))
         path.write_bytes(taken[path.name])
 
     monkeypatch.setattr(sources, "download", fetch)
-    monkeypatch.setattr(sources, "prepared", lambda name, data_dir: None)
+    monkeypatch.setattr(sources, "find_tfds", lambda name, data_dir: None)
     found, _ = mnist.find(small.parent, download=True)
     np.testing.assert_array_equal(found["train_images"], arrays["train_images"])
     files = (mnist.FILES["train_images"], mnist.FILES["test_labels"])
@@ -226,7 +226,7 @@ def test_only_missing_files_are_fetched_with_their_hash(small, arrays, monkeypat
 
 
 @pytest.mark.real_data
-def test_published_pictures_are_the_ones_that_others_trained_on(data_dir):
+def test_published_images_have_the_published_statistics(data_dir):
     if not (data_dir / "mnist").is_dir():
         pytest.skip("needs real data: no mnist in JAXLABS_DATA_DIR")
     found, _ = mnist.find(data_dir, download=False)
@@ -234,14 +234,14 @@ def test_published_pictures_are_the_ones_that_others_trained_on(data_dir):
     assert found["test_images"].shape == (10_000, 28, 28)
     assert found["train_labels"][:5].tolist() == [5, 0, 4, 1, 9]
     assert np.bincount(found["test_labels"])[:3].tolist() == [980, 1135, 1032]
-    # The mean that everybody standardizes with.
+    # The mean of the usual standardization.
     assert found["train_images"].mean() / 255 == pytest.approx(0.1307, abs=5e-5)
     assert mnist.content_sha256(found) == mnist.CONTENT_SHA256
 
 
 @pytest.mark.slow
 @pytest.mark.real_data
-def test_prepared_pictures_are_the_published_ones_without_tensorflow(data_dir, tmp_path):
+def test_tfds_images_are_the_published_ones_without_tensorflow(data_dir, tmp_path):
     if not (data_dir / "tfds" / "mnist").is_dir():
         pytest.skip("needs real data: no tfds/mnist in JAXLABS_DATA_DIR")
     (tmp_path / "tfds").symlink_to(data_dir / "tfds")

@@ -1,4 +1,4 @@
-"""Holds jaxlabs/data/natural_images.py to its search order and to the exercise's patches."""
+"""Natural images: search order, file formats, and the patches of the exercise."""
 
 import numpy as np
 import pytest
@@ -15,35 +15,35 @@ def small_leaves(monkeypatch):
     monkeypatch.setattr(natural_images, "LEAVES_SIDE", 32)
 
 
-def test_photographs_are_read_from_the_data_folder_and_said_to_be_others(tmp_path, write_picture):
+def test_images_of_the_data_folder_are_loaded_with_a_warning(tmp_path, write_image):
     folder = tmp_path / "natural_images"
-    written = [write_picture(folder / f"photo_{n}.png", 16, 16, seed=n)[..., 0] for n in range(3)]
+    written = [write_image(folder / f"photo_{n}.png", 16, 16, seed=n)[..., 0] for n in range(3)]
     found = load("natural_images", tmp_path)
     np.testing.assert_array_equal(found.images, np.stack(written) / 255)
     assert (found.name, found.whitened, found.comparable) == ("natural_images", False, False)
-    assert found.notice == (
-        f"natural_images: those in {folder} are not the ten whitened ones of Olshausen and Field, "
-        "which the published figures are about"
+    assert found.warning == (
+        f"natural_images: the images in {folder} are not the ten whitened images of Olshausen and "
+        "Field, which published results are on"
     )
     np.testing.assert_array_equal(whitened(found), whitening.whiten(found.images))
     assert found.describe()["shape"] == [16, 16]
     by_path = load(str(folder))
-    assert (by_path.sha256, by_path.notice, by_path.name) == (found.sha256, None, str(folder))
+    assert (by_path.sha256, by_path.warning, by_path.name) == (found.sha256, None, str(folder))
 
 
-def test_classic_file_comes_first_and_is_whitened_already(tmp_path, write_picture, monkeypatch):
+def test_classic_file_is_first_and_already_whitened(tmp_path, write_image, monkeypatch):
     images = np.random.default_rng(0).normal(size=(10, 8, 8))
     monkeypatch.setattr(natural_images, "CLASSIC_SHAPE", images.shape)
     folder = tmp_path / "natural_images"
-    write_picture(folder / "photo.png", 16, 16)
+    write_image(folder / "photo.png", 16, 16)
     savemat(folder / "IMAGES.mat", {"IMAGES": np.moveaxis(images, 0, -1), "IMAGESr": np.ones(3)})
     found = load("natural_images", tmp_path)
     np.testing.assert_array_equal(found.images, images)
-    assert (found.whitened, found.comparable, found.notice) == (True, True, None)
+    assert (found.whitened, found.comparable, found.warning) == (True, True, None)
     assert whitened(found) is found.images
 
 
-def test_classic_file_of_unwhitened_pictures_is_whitened_here(tmp_path):
+def test_raw_classic_file_is_whitened(tmp_path):
     images = np.random.default_rng(0).normal(size=(3, 8, 8))
     savemat(tmp_path / "raw.mat", {"IMAGESr": np.moveaxis(images, 0, -1)})
     found = load(str(tmp_path / "raw.mat"))
@@ -52,7 +52,7 @@ def test_classic_file_of_unwhitened_pictures_is_whitened_here(tmp_path):
     assert not found.comparable
 
 
-def test_pictures_in_columns_are_put_together_as_matlab_counts(tmp_path):
+def test_images_as_columns_are_reshaped_in_column_major_order(tmp_path):
     images = np.arange(2 * 16.0).reshape(2, 4, 4)
     columns = np.stack([image.ravel(order="F") for image in images], axis=-1)
     savemat(tmp_path / "a.mat", {"IMAGES": columns})
@@ -81,7 +81,7 @@ def test_pictures_in_columns_are_put_together_as_matlab_counts(tmp_path):
         *("objects", "huge", "other shape", "nan", "text", "empty"),
     ],
 )
-def test_mat_file_of_something_else_is_refused(tmp_path, content, complaint):
+def test_mat_file_with_other_content_is_an_error(tmp_path, content, complaint):
     path = tmp_path / "a.mat"
     if isinstance(content, bytes):
         path.write_bytes(content)
@@ -93,27 +93,25 @@ def test_mat_file_of_something_else_is_refused(tmp_path, content, complaint):
     assert "\n" not in str(caught.value)
 
 
-def test_images_of_one_value_are_refused(tmp_path):
+def test_constant_images_are_an_error(tmp_path):
     savemat(tmp_path / "a.mat", {"IMAGESr": np.full((8, 8, 2), 7.0)})
-    with pytest.raises(
-        UserError, match=r"^--dataset: the images are all of one value; images with"
-    ):
+    with pytest.raises(UserError, match=r"^--dataset: all images are constant; images with"):
         whitened(load(str(tmp_path / "a.mat")))
 
 
-def test_stand_in_comes_last_and_says_so_in_one_line(tmp_path):
+def test_fallback_is_last_and_warns_in_one_line(tmp_path):
     found = load("natural_images", tmp_path)
-    assert found.notice == (
-        f"natural_images are not in {tmp_path / 'natural_images'}, and have no public address: "
-        "training on dead_leaves (discs and rectangles that hide each other) instead, whose "
-        "figures are not comparable with the published ones"
+    assert found.warning == (
+        f"natural_images are not in {tmp_path / 'natural_images'} and have no permanent URL: "
+        "training on dead_leaves (occluding discs and rectangles) instead, whose metrics are not "
+        "comparable with published results"
     )
     assert (found.name, found.images.shape) == ("dead_leaves", (10, 32, 32))
     assert (found.sha256, found.whitened) == (load("dead_leaves").sha256, False)
 
 
 @pytest.mark.parametrize("name", ["natural_image", "", "no/folder", "x" * 300, __file__])
-def test_name_that_is_nothing_is_refused(name):
+def test_unknown_name_is_an_error(name):
     with pytest.raises(UserError) as caught:
         load(name)
     start = f"--dataset: no data set, folder or .mat file {name!r}; accepted are natural_images, "
@@ -122,10 +120,10 @@ def test_name_that_is_nothing_is_refused(name):
     assert str(caught.value).endswith(hint) == (name == "natural_image")
 
 
-def test_patches_are_pieces_of_pictures_from_everywhere_in_them():
-    pictures, height, width = 3, 12, 10
-    # Each pixel tells its picture, row and column.
-    images = np.arange(pictures * height * width, dtype=float).reshape(pictures, height, width)
+def test_patches_have_uniformly_random_positions():
+    num_images, height, width = 3, 12, 10
+    # Each pixel encodes its image, row and column.
+    images = np.arange(num_images * height * width, dtype=float).reshape(-1, height, width)
     patches = random_patches(images, 5_000, 4, seed=0)
     assert (patches.shape, patches.dtype) == ((5_000, 4, 4), np.float64)
     corner = patches[:, 0, 0]
@@ -133,8 +131,8 @@ def test_patches_are_pieces_of_pictures_from_everywhere_in_them():
     np.testing.assert_array_equal(
         patches - corner[:, None, None], np.broadcast_to(offsets, (5_000, 4, 4))
     )
-    places = np.stack(np.unravel_index(corner.astype(int), images.shape), axis=-1)
-    found, counts = np.unique(places, axis=0, return_counts=True)
+    positions = np.stack(np.unravel_index(corner.astype(int), images.shape), axis=-1)
+    found, counts = np.unique(positions, axis=0, return_counts=True)
     # All 3 x 9 x 7 corners, each about 26 times.
     assert len(found) == 3 * 9 * 7
     assert (counts.min() > 5, counts.max() < 60) == (True, True)
@@ -142,15 +140,15 @@ def test_patches_are_pieces_of_pictures_from_everywhere_in_them():
     assert (random_patches(images, 5_000, 4, seed=1) != patches).any()
 
 
-def test_patch_as_large_as_the_picture_is_the_largest():
+def test_patch_size_is_at_most_the_image_size():
     images = np.ones((1, 5, 6))
     assert random_patches(images, 2, 5, seed=0).shape == (2, 5, 5)
     with pytest.raises(UserError, match=r"^--patch_size: 6 is not accepted; at most 5, "):
         random_patches(images, 2, 6, seed=0)
 
 
-def test_patches_are_normalized_as_the_exercise_does_it():
-    # Line by line from the exercise's MATLAB, on patches as columns.
+def test_normalization_of_patches_is_that_of_the_exercise():
+    # A port of the MATLAB code of the exercise, with patches as columns.
     patches = np.random.default_rng(0).standard_t(3, size=(500, 4, 4)) + 5
     columns = patches.reshape(500, 16).T
     columns = columns - columns.mean(axis=0)
@@ -159,20 +157,18 @@ def test_patches_are_normalized_as_the_exercise_does_it():
     expected = (columns + 1) * 0.4 + 0.1
     np.testing.assert_allclose(normalized(patches).reshape(500, 16), expected.T, rtol=1e-12)
     assert (normalized(patches).min(), normalized(patches).max()) == (0.1, 0.9)
-    # The mean is each patch's own: brightness of single patches leaves no trace.
+    # The mean is subtracted per patch, so that brightness does not matter.
     brighter = patches + np.arange(500)[:, None, None]
     np.testing.assert_allclose(normalized(brighter), normalized(patches), rtol=1e-9)
 
 
-def test_patches_without_contrast_are_refused():
-    with pytest.raises(
-        UserError, match=r"^--dataset: the patches are all of one value; pictures with"
-    ):
+def test_constant_patches_are_an_error():
+    with pytest.raises(UserError, match=r"^--dataset: all patches are constant; images with"):
         normalized(np.full((3, 2, 2), 7.0))
 
 
 @pytest.mark.real_data
-def test_photographs_fall_as_one_over_f_and_whitening_flattens_them(data_dir):
+def test_natural_images_have_a_one_over_f_spectrum_that_whitening_flattens(data_dir):
     if not (data_dir / "natural_images").is_dir():
         pytest.skip("needs real data: no natural_images in JAXLABS_DATA_DIR")
     found = load("natural_images", data_dir)

@@ -1,4 +1,4 @@
-"""Whatever a data set is read from may be a FIFO, a device or a folder: one line, no waiting."""
+"""A FIFO, a device or a folder in place of a data file is an error of one line, at once."""
 
 import os
 from pathlib import Path
@@ -37,7 +37,7 @@ def require_refused(kind, path, load, *arguments):
     assert "\n" not in str(caught.value)
 
 
-def pictures(folder):
+def image_folder(folder):
     folder.mkdir()
     for number in range(24):
         Image.fromarray(np.full((4, 4), number, np.uint8)).save(folder / f"{number:02d}.png")
@@ -45,7 +45,7 @@ def pictures(folder):
 
 
 def test_text(kind, tmp_path):
-    if kind != "a folder":  # which has a line of its own
+    if kind != "a folder":  # which has its own error
         path = replaced(tmp_path / "play.txt", kind)
         require_refused(kind, path, texts.load, str(path))
     path = replaced(tmp_path / "tiny_shakespeare.txt", kind)
@@ -55,7 +55,7 @@ def test_text(kind, tmp_path):
 def test_sentences(kind, tmp_path):
     path = replaced(tmp_path / "pairs.tsv", kind)
     sizes = sequence_data.SequenceDataConfig()
-    require_refused(kind, path, sequence_data.splits_of, "translation", str(path), 0, sizes)
+    require_refused(kind, path, sequence_data.load_splits, "translation", str(path), 0, sizes)
 
 
 def test_speeches(kind, tmp_path):
@@ -65,14 +65,14 @@ def test_speeches(kind, tmp_path):
     require_refused(kind, path, speeches.load, str(tmp_path))
 
 
-def test_pictures(kind, tmp_path):
-    path = replaced(pictures(tmp_path / "pictures") / "07.png", kind)
+def test_image_folder(kind, tmp_path):
+    path = replaced(image_folder(tmp_path / "images") / "07.png", kind)
     require_refused(kind, path, images.load, str(path.parent))
     require_refused(kind, path, natural_images.load, str(path.parent))
 
 
 def test_mat_file(kind, tmp_path):
-    if kind != "a folder":  # which is one of pictures
+    if kind != "a folder":  # which is a folder of images
         path = replaced(tmp_path / "IMAGES.mat", kind)
         require_refused(kind, path, natural_images.load, str(path))
     (tmp_path / "natural_images").mkdir()
@@ -89,18 +89,18 @@ def test_files_of_mnist(kind, tmp_path):
     assert mnist._read_cache(replaced(tmp_path / mnist.CACHE, kind)) is None
 
 
-def test_prepared_data_set(kind, tmp_path):
+def test_tfds_data_set(kind, tmp_path):
     folder = tmp_path / "tfds" / "mnist" / "3.0.1"
     folder.mkdir(parents=True)
     (folder / "dataset_info.json").write_text('{"fileFormat": "array_record"}')
     path = replaced(folder / "mnist-train.array_record-00000-of-00001", kind)
-    require_refused(kind, path, sources.read_prepared, folder, ("train",), list)
+    require_refused(kind, path, sources.read_tfds, folder, ("train",), list)
     replaced(folder / "dataset_info.json", kind)
-    assert sources.prepared("mnist", tmp_path) is None
+    assert sources.find_tfds("mnist", tmp_path) is None
 
 
-def test_sub_folder_whose_name_is_no_text_is_refused(tmp_path):
-    folder = pictures(tmp_path / "pictures")
+def test_sub_folder_name_that_is_not_utf8_is_an_error(tmp_path):
+    folder = image_folder(tmp_path / "images")
     below = Path(os.fsdecode(os.fsencode(folder) + b"/\xff"))
     below.mkdir()
     for path in folder.glob("*.png"):

@@ -11,8 +11,8 @@ from jaxlabs.data.sequence_data import (
     PADDING,
     SequenceDataConfig,
     Vocab,
+    load_splits,
     sequence_data,
-    splits_of,
 )
 
 SMALL = SequenceDataConfig(train_sentences=300, test_sentences=40)
@@ -26,10 +26,10 @@ def write(folder, content):
 
 
 def test_columns_become_words_and_tags(tmp_path):
-    ((first,), (second,)), notices = sequence_files.read("tagging", write(tmp_path, CONLL))
+    ((first,), (second,)), warnings = sequence_files.read("tagging", write(tmp_path, CONLL))
     assert first == (("We", "met", "Jordan"), ("O", "O", "B-PER"))
     assert second == (("Paris",), ("B-LOC",))
-    assert notices == []
+    assert warnings == []
 
 
 def test_tabs_and_lines_become_pairs(tmp_path):
@@ -62,55 +62,55 @@ def test_tabs_and_lines_become_pairs(tmp_path):
         ("sentiment", "", "the file is empty"),
     ],
 )
-def test_bad_lines_are_named(tmp_path, task, content, message):
+def test_malformed_lines_are_named(tmp_path, task, content, message):
     path = write(tmp_path, content)
     with pytest.raises(UserError, match=f"{re.escape(str(path))}.*{re.escape(message)}"):
         sequence_files.read(task, path)
 
 
 @pytest.mark.parametrize("task", sequence_files.TASKS)
-def test_splits_of_a_grammar_share_no_sentence(task):
-    splits, notice = splits_of(task, "grammar", 0, SMALL)
-    assert notice is None
+def test_splits_of_a_grammar_are_disjoint(task):
+    splits, warning = load_splits(task, "grammar", 0, SMALL)
+    assert warning is None
     sources = {name: {source for source, _ in part} for name, part in splits.items()}
     assert [len(part) for part in splits.values()] == [300, 40, 40]
     assert not sources["train"] & sources["test"]
-    assert not sources["test"] & sources["longer"]
+    assert not sources["test"] & sources["long"]
     longest = max(len(source) for source in sources["train"])
-    assert min(len(source) for source in sources["longer"]) > longest
-    assert splits == splits_of(task, "grammar", 0, SMALL)[0]
-    assert splits != splits_of(task, "grammar", 1, SMALL)[0]
+    assert min(len(source) for source in sources["long"]) > longest
+    assert splits == load_splits(task, "grammar", 0, SMALL)[0]
+    assert splits != load_splits(task, "grammar", 1, SMALL)[0]
 
 
-def test_splits_of_a_file_share_no_sentence_and_hold_the_longest_out(tmp_path):
+def test_splits_of_a_file_are_disjoint_and_long_has_the_longest(tmp_path):
     generator = np.random.default_rng(0)
-    pairs = [tagging.draw(generator, range(4, 12 + i % 12))[0] for i in range(120)]
+    pairs = [tagging.sample(generator, range(4, 12 + i % 12))[0] for i in range(120)]
     lines = {" ".join(words) for words in pairs}
     path = write(tmp_path, "\n".join(f"yes\t{line}" for line in sorted(lines)))
-    splits, notice = splits_of("sentiment", str(path), 0, SMALL)
-    assert notice is None
+    splits, warning = load_splits("sentiment", str(path), 0, SMALL)
+    assert warning is None
     sources = {name: {" ".join(source) for source, _ in part} for name, part in splits.items()}
     assert set.union(*sources.values()) == lines
     assert sum(map(len, sources.values())) == len(lines)
     lengths = {name: [len(source) for source, _ in part] for name, part in splits.items()}
-    assert min(lengths["longer"]) > max(lengths["train"] + lengths["test"])
-    assert splits != splits_of("sentiment", str(path), 1, SMALL)[0]
-    # Of plain text, no line gives words to be guessed in both.
+    assert min(lengths["long"]) > max(lengths["train"] + lengths["test"])
+    assert splits != load_splits("sentiment", str(path), 1, SMALL)[0]
+    # In plain text, no line contributes targets to both.
     path = write(tmp_path, "\n".join(sorted(lines)))
-    splits, _ = splits_of("next_word", str(path), 0, SMALL)
+    splits, _ = load_splits("next_word", str(path), 0, SMALL)
     whole = {
         name: {line for line in lines for s, t in part if f"{' '.join([*s, *t])} ".startswith(line)}
         for name, part in splits.items()
     }
-    assert not whole["train"] & (whole["test"] | whole["longer"])
-    assert max(len(s) for s, _ in splits["train"]) < min(len(s) for s, _ in splits["longer"])
+    assert not whole["train"] & (whole["test"] | whole["long"])
+    assert max(len(s) for s, _ in splits["train"]) < min(len(s) for s, _ in splits["long"])
 
 
-def test_a_file_must_be_there_and_hold_two_sentences(tmp_path):
+def test_missing_file_and_single_sentence_are_errors(tmp_path):
     with pytest.raises(UserError, match=r"no data set or file 'gramar'.*did you mean 'grammar'"):
-        splits_of("tagging", "gramar", 0, SMALL)
+        load_splits("tagging", "gramar", 0, SMALL)
     with pytest.raises(UserError, match=r"mine.txt: too few different sentences \(1\)"):
-        splits_of("tagging", str(write(tmp_path, "We O\n")), 0, SMALL)
+        load_splits("tagging", str(write(tmp_path, "We O\n")), 0, SMALL)
 
 
 SENTENCES = [f"w{i} is w{i * i % 7} {'very ' * (i % 3)}so" for i in range(40)]
@@ -120,11 +120,11 @@ def data_of(folder, task, content):
     return sequence_data(task, str(write(folder, content)), 0, SMALL, lambda task, splits: {})
 
 
-def test_all_answers_of_a_source_are_kept_on_one_side_and_only_equal_lines_left_out(tmp_path):
+def test_targets_of_a_source_stay_in_one_split_and_duplicates_are_ignored(tmp_path):
     lines = [f"{source}\tanswer {n}" for source in SENTENCES for n in (1, 2, 2, 3)]
     path = write(tmp_path, "\n".join(lines))
-    splits, notice = splits_of("translation", str(path), 0, SMALL)
-    assert notice == f"{path}: 40 of 160 sentences repeat an earlier one and are left out"
+    splits, warning = load_splits("translation", str(path), 0, SMALL)
+    assert warning == f"{path}: 40 of 160 sentences are duplicates and are ignored"
     pairs = [pair for part in splits.values() for pair in part]
     assert sorted(f"{' '.join(s)}\t{' '.join(t)}" for s, t in pairs) == sorted(
         " ".join(line.split(" ")) for line in set(lines)
@@ -137,27 +137,27 @@ def test_all_answers_of_a_source_are_kept_on_one_side_and_only_equal_lines_left_
 def test_a_sentence_with_two_labels_keeps_both(tmp_path, task):
     if task == "sentiment":
         lines = ["pos\tfine", "neg\tfine", "neg\tfine", "pos\tgood", "neg\tbad"]
-        wanted = {(("fine",), ("pos",)), (("fine",), ("neg",))}
+        expected = {(("fine",), ("pos",)), (("fine",), ("neg",))}
     else:
         lines = ["fine O", "", "fine B-X", "", "fine B-X", "", "good O"]
-        wanted = {(("fine",), ("O",)), (("fine",), ("B-X",))}
+        expected = {(("fine",), ("O",)), (("fine",), ("B-X",))}
     path = write(tmp_path, "\n".join(lines))
-    groups, notices = sequence_files.read(task, path)
-    assert set(groups[0]) == wanted
+    groups, warnings = sequence_files.read(task, path)
+    assert set(groups[0]) == expected
     assert len(groups[0]) == 2
-    assert notices == [
-        f"1 of {4 + (task == 'sentiment')} sentences repeat an earlier one and are left out"
+    assert warnings == [
+        f"1 of {4 + (task == 'sentiment')} sentences are duplicates and are ignored"
     ]
 
 
-def test_repeated_lines_keep_their_frequency_for_the_next_word(tmp_path):
+def test_next_word_keeps_the_count_of_repeated_lines(tmp_path):
     path = write(tmp_path, "a b c\n" * 5 + "\n".join(SENTENCES) + "\nalone\n")
-    groups, notices = sequence_files.read("next_word", path)
+    groups, warnings = sequence_files.read("next_word", path)
     assert sorted(groups[0]) == [(("a",), ("b",))] * 5 + [(("a", "b"), ("c",))] * 5
     assert len(groups) == 41
-    assert notices == ["1 of 46 lines hold a single word and are left out"]
+    assert warnings == ["1 of 46 lines have a single word and are ignored"]
     data = data_of(tmp_path, "next_word", path.read_text())
-    assert data.notice == f"{path}: {notices[0]}"
+    assert data.warning == f"{path}: {warnings[0]}"
 
 
 @pytest.mark.parametrize(
@@ -169,11 +169,11 @@ def test_repeated_lines_keep_their_frequency_for_the_next_word(tmp_path):
         ),
         (
             [f"{s}\t{'pos' if len(s) % 2 else 'neg'}" for s in SENTENCES],
-            ": 40 labels for 2 different sentences; every label needs two sentences, and comes",
+            ": 40 labels for 2 different sentences; every label needs two sentences, and the",
         ),
         (
             [f"{s}\t{label}" for s in SENTENCES for label in ("pos", "neg")],
-            ": 40 labels for 2 different sentences; every label needs two sentences, and comes",
+            ": 40 labels for 2 different sentences; every label needs two sentences, and the",
         ),
         (
             [f"{'pos' if i % 10 else f'odd {i}'}\t{s}" for i, s in enumerate(SENTENCES, start=8)],
@@ -182,31 +182,31 @@ def test_repeated_lines_keep_their_frequency_for_the_next_word(tmp_path):
     ],
     ids=["header", "swapped", "swapped twice", "rare"],
 )
-def test_a_header_or_swapped_columns_are_no_labels(tmp_path, lines, complaint):
+def test_header_or_swapped_columns_are_an_error(tmp_path, lines, complaint):
     path = write(tmp_path, "\n".join(lines))
     with pytest.raises(UserError) as caught:
-        splits_of("sentiment", str(path), 0, SMALL)
+        load_splits("sentiment", str(path), 0, SMALL)
     assert str(caught.value).startswith(f"{path}{complaint}")
     assert "\n" not in str(caught.value)
 
 
-def test_a_possible_header_of_translations_is_said(tmp_path):
+def test_possible_header_of_translations_is_a_warning(tmp_path):
     lines = ["english\tfrench", *(f"{s}\tle {s}" for s in SENTENCES)]
-    notice = data_of(tmp_path, "translation", "\n".join(lines)).notice
-    assert "line 1 ('english', 'french') is read as a pair; if it is a header, remove" in notice
-    assert data_of(tmp_path, "translation", "\n".join(lines[1:])).notice is None
-    # The first lines of published files are of one word, and stand for themselves.
+    warning = data_of(tmp_path, "translation", "\n".join(lines)).warning
+    assert "line 1 ('english', 'french') is read as a pair; if it is a header, remove" in warning
+    assert data_of(tmp_path, "translation", "\n".join(lines[1:])).warning is None
+    # The first lines of published files have one word and are no headers.
     lines = ["Go.\tVa !", "Hi.\tSalut !", "Run!\tCours !", *lines[1:]]
-    assert data_of(tmp_path, "translation", "\n".join(lines)).notice is None
+    assert data_of(tmp_path, "translation", "\n".join(lines)).warning is None
 
 
-def test_an_attribution_column_is_left_out_and_said(tmp_path):
+def test_attribution_column_is_ignored_with_a_warning(tmp_path):
     lines = [f"{s}\tle {s}\tCC-BY 2.0 Attribution: tatoeba.org #{len(s)}" for s in SENTENCES]
     data = data_of(tmp_path, "translation", "\n".join(lines))
-    assert "CC-BY" not in data.vocabulary["targets"]
-    assert data.notice == (
+    assert "CC-BY" not in data.data_spec["targets"]
+    assert data.warning == (
         f"{tmp_path / 'mine.txt'}: the third column ('CC-BY 2.0 Attribution: tatoeba.org #11' in"
-        " the first line) is left out"
+        " the first line) is ignored"
     )
     without = data_of(
         tmp_path, "translation", "\n".join(line.rpartition("\t")[0] for line in lines)
@@ -238,7 +238,7 @@ def test_only_ascii_blanks_separate_columns_and_words(tmp_path, separator, end):
     assert groups[0] == [(tuple(BLANKS_IN_WORDS), ("le", *BLANKS_IN_WORDS))]
 
 
-def test_a_blank_inside_a_column_does_not_break_its_word(tmp_path):
+def test_space_inside_a_column_is_part_of_the_word(tmp_path):
     rows = ["New York\tNNP\tB-LOC", "is\tVBZ\tO\t", "far\tRB  X\tO"]
     (((words, tags),),), _ = sequence_files.read("tagging", write(tmp_path, "\n".join(rows)))
     assert (words, tags) == (("New\u00a0York", "is", "far"), ("B-LOC", "O", "O"))
@@ -252,10 +252,10 @@ def test_a_blank_inside_a_column_does_not_break_its_word(tmp_path):
     ],
     ids=["tabs", "spaces"],
 )
-def test_comment_lines_are_left_out_and_said(tmp_path, lines):
-    groups, notices = sequence_files.read("tagging", write(tmp_path, "\n".join(lines)))
+def test_comment_lines_are_ignored_with_a_warning(tmp_path, lines):
+    groups, warnings = sequence_files.read("tagging", write(tmp_path, "\n".join(lines)))
     assert groups == [[(("vitamin", "#"), ("O", "O"))], [(("Jim",), ("B-PER",))]]
-    assert notices == [f"{3 if '# x' in lines else 2} comment lines are left out"]
+    assert warnings == [f"{3 if '# x' in lines else 2} comment lines are ignored"]
 
 
 @pytest.mark.parametrize(
@@ -267,33 +267,33 @@ def test_comment_lines_are_left_out_and_said(tmp_path, lines):
         ("sentiment", ["a b", "pos\te", "neg\tg"]),
     ],
 )
-def test_a_first_line_that_differs_from_the_others_is_the_odd_one(tmp_path, task, lines):
+def test_first_line_with_another_number_of_columns_is_named(tmp_path, task, lines):
     with pytest.raises(UserError, match=r"mine\.txt, line 1: \d columns?.* needed$"):
         sequence_files.read(task, write(tmp_path, "\n".join(lines)))
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_every_label_is_trained_and_tested_on(tmp_path, seed):
+def test_every_label_has_training_and_test_sentences(tmp_path, seed):
     # One frequent label, one with two sentences, one with two long ones.
     lines = [f"many\t{s}" for s in SENTENCES] + ["two\ta b", "two\ta c"]
     lines += [f"long\t{word * 30}" for word in ("x ", "y ")]
-    splits, notice = splits_of("sentiment", str(write(tmp_path, "\n".join(lines))), seed, SMALL)
+    splits, warning = load_splits("sentiment", str(write(tmp_path, "\n".join(lines))), seed, SMALL)
     for part in ("train", "test"):
         assert {label for _, (label,) in splits[part]} == {"many", "two", "long"}
-    assert notice is None
+    assert warning is None
     assert len(splits["test"]) == 4 + 1 + 1
 
 
-def test_tags_that_cannot_be_learned_or_tested_are_named(tmp_path):
+def test_tags_missing_from_a_split_are_named(tmp_path):
     lines = [f"{s.split()[0]} O\n" for s in SENTENCES] + ["Jim B-PER\n"]
-    notice = data_of(tmp_path, "tagging", "\n".join(lines)).notice
-    assert notice.endswith(": no sentence to test on has B-PER")
+    warning = data_of(tmp_path, "tagging", "\n".join(lines)).warning
+    assert warning.endswith(": no test sentence has B-PER")
 
 
-def test_arrays_are_padded_behind_the_mark_of_the_end():
+def test_arrays_are_padded_after_eos():
     data = sequence_data("translation", "grammar", 0, SMALL, lambda task, splits: {"a": 1.0})
-    source, target = Vocab(tuple(data.vocabulary["sources"])), data.train.arrays["targets"]
-    (words, right), *_ = splits_of("translation", "grammar", 0, SMALL)[0]["train"]
+    source, target = Vocab(tuple(data.data_spec["sources"])), data.train.arrays["targets"]
+    (words, right), *_ = load_splits("translation", "grammar", 0, SMALL)[0]["train"]
     row = data.train.arrays["inputs"][0]
     np.testing.assert_array_equal(row[: len(words) + 1], [*source.encode(words), END])
     assert (row[len(words) + 1 :] == PADDING).all()
@@ -302,15 +302,15 @@ def test_arrays_are_padded_behind_the_mark_of_the_end():
     assert data.train.arrays["weights"][0].sum() == len(right) + 1
     assert data.baselines() == {
         "a": 1.0,
-        **{f"{split}_optimal_exact_match": 1.0 for split in ("test", "longer")},
-        **{f"{split}_optimal_bleu": 100.0 for split in ("test", "longer")},
+        **{f"{split}_optimal_exact_match": 1.0 for split in ("test", "long")},
+        **{f"{split}_optimal_bleu": 100.0 for split in ("test", "long")},
     }
     aligned = sequence_data("tagging", "grammar", 0, SMALL, lambda task, splits: {}).train.arrays
     assert aligned["targets"].shape[1] == aligned["inputs"].shape[1] - 1  # <eos> has no tag
 
 
 class Counted(str):
-    """A word that counts how often it is compared."""
+    """A word that counts its comparisons."""
 
     compared = 0
     __hash__ = str.__hash__
@@ -321,7 +321,7 @@ class Counted(str):
 
 
 class Joined(tuple):
-    """Words that count how often all of them are copied."""
+    """Words that count their copies."""
 
     copies = 0
 
@@ -330,17 +330,19 @@ class Joined(tuple):
         return (*other, *self)
 
 
-def test_words_are_looked_up_without_reading_the_whole_vocabulary():
+def test_word_lookup_is_constant_time():
     words = [Counted(f"w{i:04}") for i in range(1000)]
-    numbering = Vocab(Joined(words))
+    vocab = Vocab(Joined(words))
     Counted.compared = 0
-    numbers = [numbering.number_of(f"w{i:04}", otherwise=END) for i in range(0, 2000, 2)]
+    numbers = [vocab.id_of(f"w{i:04}", default=END) for i in range(0, 2000, 2)]
     assert numbers == [*range(3, 1003, 2), *[END] * 500]
     assert Counted.compared < 5000
-    assert numbering.decode([*numbers[:500], END]) == words[::2]
+    assert vocab.decode([*numbers[:500], END]) == words[::2]
     assert Joined.copies <= 1
 
 
 def test_unknown_words_are_named_once():
-    with pytest.raises(UserError, match="unknown words 'zork', 'blimp'; known are moon, the"):
+    with pytest.raises(
+        UserError, match="unknown words 'zork', 'blimp'; the vocabulary is moon, the"
+    ):
         Vocab(("moon", "the")).encode(["the", "zork", "blimp", "zork"])

@@ -1,4 +1,4 @@
-"""Holds jaxlabs/data/sources.py to its errors, and to downloads that are whole or not there."""
+"""Data sources: error messages, and atomic downloads."""
 
 import hashlib
 import http.server
@@ -16,7 +16,7 @@ SHA256 = hashlib.sha256(CONTENT).hexdigest()
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
-    """Serves CONTENT at /text, a part of it at /cut, nothing at /missing, silence at /silent."""
+    """Serves CONTENT at /text, a part of it at /cut, 404 at /missing, no response at /silent."""
 
     released = threading.Event()
 
@@ -36,8 +36,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
 
 @pytest.fixture
-def address(monkeypatch):
-    """The address of a server on this machine; no network is used."""
+def url(monkeypatch):
+    """The URL of a local server."""
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.01,))
@@ -49,7 +49,7 @@ def address(monkeypatch):
         thread.join()
 
 
-def test_text_comes_back_as_it_was_written(tmp_path):
+def test_text_is_read_unchanged(tmp_path):
     path = tmp_path / "book.txt"
     path.write_bytes("Zażółć\r\ngęślą\rjaźń 😀\n".encode())
     assert sources.read_text_file(path) == "Zażółć\r\ngęślą\rjaźń 😀\n"
@@ -71,7 +71,7 @@ def test_byte_order_mark_is_dropped_once(tmp_path):
         (b"\xef\xbb\xbf", "the file is empty; a UTF-8 text file is needed"),
     ],
 )
-def test_file_that_is_no_text_is_refused(tmp_path, content, complaint):
+def test_file_that_is_not_utf8_text_is_an_error(tmp_path, content, complaint):
     path = tmp_path / "book.txt"
     path.write_bytes(content)
     with pytest.raises(UserError) as caught:
@@ -79,7 +79,7 @@ def test_file_that_is_no_text_is_refused(tmp_path, content, complaint):
     assert str(caught.value) == f"{path}: {complaint}"
 
 
-def test_file_that_cannot_be_opened_is_refused(tmp_path):
+def test_folder_as_file_is_an_error(tmp_path):
     with pytest.raises(UserError) as caught:
         sources.read_text_file(tmp_path)
     assert str(caught.value) == (
@@ -87,7 +87,7 @@ def test_file_that_cannot_be_opened_is_refused(tmp_path):
     )
 
 
-def test_data_folder_is_the_environments_or_the_users_cache(monkeypatch, tmp_path):
+def test_default_data_folder(monkeypatch, tmp_path):
     monkeypatch.setenv("JAXLABS_DATA_DIR", str(tmp_path))
     assert sources.default_data_dir() == tmp_path
     monkeypatch.setenv("HOME", "/home/somebody")
@@ -95,64 +95,66 @@ def test_data_folder_is_the_environments_or_the_users_cache(monkeypatch, tmp_pat
     assert str(sources.default_data_dir()) == "/home/somebody/.cache/jaxlabs"
 
 
-def make_prepared(home, version: str, file_format: str = "array_record"):
+def make_tfds(home, version: str, file_format: str = "array_record"):
     folder = home / "texts" / version
     folder.mkdir(parents=True)
     (folder / "dataset_info.json").write_text(f'{{"fileFormat": "{file_format}"}}')
     return folder
 
 
-def test_prepared_data_is_looked_for_in_three_folders_in_order(monkeypatch, tmp_path):
+def test_tfds_is_searched_in_three_folders_in_order(monkeypatch, tmp_path):
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "named"))
-    assert sources.prepared("texts", tmp_path) is None
+    assert sources.find_tfds("texts", tmp_path) is None
     for home in (tmp_path / "home/tensorflow_datasets", tmp_path / "named", tmp_path / "tfds"):
-        folder = make_prepared(home, "1.0.0")
-        assert sources.prepared("texts", tmp_path) == folder
+        folder = make_tfds(home, "1.0.0")
+        assert sources.find_tfds("texts", tmp_path) == folder
 
 
-def test_newest_prepared_version_that_needs_no_tensorflow_is_taken(monkeypatch, tmp_path):
+def test_newest_array_record_version_is_found(monkeypatch, tmp_path):
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.delenv("TFDS_DATA_DIR", raising=False)
-    make_prepared(tmp_path / "tfds", "1.0.0")
-    newest = make_prepared(tmp_path / "tfds", "2.0.0")
-    make_prepared(tmp_path / "tfds", "3.0.0", file_format="tfrecord")
-    assert sources.prepared("texts", tmp_path) == newest
+    make_tfds(tmp_path / "tfds", "1.0.0")
+    newest = make_tfds(tmp_path / "tfds", "2.0.0")
+    make_tfds(tmp_path / "tfds", "3.0.0", file_format="tfrecord")
+    assert sources.find_tfds("texts", tmp_path) == newest
 
 
-def test_damaged_prepared_data_is_one_line(tmp_path):
-    folder = make_prepared(tmp_path, "1.0.0")
-    with pytest.raises(UserError, match=r"^[^\n]*1\.0\.0: cannot be read \([^\n]*prepare it anew$"):
-        sources.read_prepared(folder, ("train",), len)
+def test_damaged_tfds_data_is_an_error_of_one_line(tmp_path):
+    folder = make_tfds(tmp_path, "1.0.0")
+    with pytest.raises(
+        UserError, match=r"^[^\n]*1\.0\.0: cannot be read \([^\n]*prepare it again$"
+    ):
+        sources.read_tfds(folder, ("train",), len)
 
 
-def test_prepared_records_are_read_split_by_split(tmp_path, write_prepared):
+def test_tfds_records_are_read_split_by_split(tmp_path, write_tfds):
     folder = tmp_path / "texts/1.0.0"
     splits = {"train": [{"text": b"a", "number": 7}, {"text": b"b"}], "test": [{"text": b"c"}]}
-    write_prepared(folder, splits)
-    found = sources.read_prepared(folder, ("test", "train"), list)
+    write_tfds(folder, splits)
+    found = sources.read_tfds(folder, ("test", "train"), list)
     assert found == splits["test"] + splits["train"]
 
 
 @pytest.mark.parametrize("split", ["train", "validation"])
-def test_missing_records_are_one_line(tmp_path, write_prepared, split):
+def test_missing_records_are_an_error_of_one_line(tmp_path, write_tfds, split):
     folder = tmp_path / "texts/1.0.0"
-    write_prepared(folder, {"train": [{"text": b"a"}]})
+    write_tfds(folder, {"train": [{"text": b"a"}]})
     path = folder / "texts-train.array_record-00000-of-00001"
     path.write_bytes(path.read_bytes()[:70_000])
-    with pytest.raises(UserError, match=r"^[^\n]*1\.0\.0: cannot be read \([^\n]*prepare it anew$"):
-        sources.read_prepared(folder, (split,), lambda records: records[0])
+    with pytest.raises(
+        UserError, match=r"^[^\n]*1\.0\.0: cannot be read \([^\n]*prepare it again$"
+    ):
+        sources.read_tfds(folder, (split,), lambda records: records[0])
 
 
-def test_nothing_that_a_prepared_folder_names_is_imported(
-    tmp_path, write_prepared, monkeypatch, offline
-):
+def test_no_class_named_by_a_tfds_folder_is_imported(tmp_path, write_tfds, monkeypatch, offline):
     marker = tmp_path / "was here"
     (tmp_path / "hostile.py").write_text(f"open({str(marker)!r}, 'w').close()")
     monkeypatch.syspath_prepend(tmp_path)
     folder = tmp_path / "tfds/tiny_shakespeare/1.0.0"
     pieces = {split: [{"text": split.encode()}] for split in ("train", "validation", "test")}
-    write_prepared(folder, pieces)
+    write_tfds(folder, pieces)
     of_class = {"pythonClassName": "hostile.Text", "text": {}}
     features = {"pythonClassName": "hostile.Dict", "featuresDict": {"features": {"text": of_class}}}
     (folder / "features.json").write_text(json.dumps(features))
@@ -164,38 +166,38 @@ def test_nothing_that_a_prepared_folder_names_is_imported(
     assert str(caught.value).startswith(f"{folder}: not the published tiny_shakespeare")
 
 
-def test_download_lands_whole_under_its_name_alone(address, tmp_path):
-    sources.download(f"{address}/text", SHA256, tmp_path / "new" / "text.txt")
+def test_download_is_atomic(url, tmp_path):
+    sources.download(f"{url}/text", SHA256, tmp_path / "new" / "text.txt")
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["text.txt"]
     assert (tmp_path / "new" / "text.txt").read_bytes() == CONTENT
 
 
 @pytest.mark.parametrize("what", ["cut", "text"])
-def test_download_of_something_else_leaves_nothing(address, tmp_path, what):
+def test_download_with_a_wrong_hash_leaves_no_file(url, tmp_path, what):
     sha256 = SHA256 if what == "cut" else "0" * 64
     with pytest.raises(sources.DownloadError, match=r"^the download to .* failed \(.*\)$"):
-        sources.download(f"{address}/{what}", sha256, tmp_path / "text.txt")
+        sources.download(f"{url}/{what}", sha256, tmp_path / "text.txt")
     assert list(tmp_path.iterdir()) == []
 
 
-def test_address_without_the_file_is_said_to_lack_it(address, tmp_path):
+def test_missing_file_on_the_server_is_an_error(url, tmp_path):
     with pytest.raises(sources.DownloadError) as caught:
-        sources.download(f"{address}/missing", SHA256, tmp_path / "new" / "text.txt")
+        sources.download(f"{url}/missing", SHA256, tmp_path / "new" / "text.txt")
     assert str(caught.value) == "127.0.0.1 could not be reached or does not have it"
     assert list(tmp_path.iterdir()) == []
 
 
-def test_silent_address_is_given_up_soon(address, tmp_path, monkeypatch):
-    monkeypatch.setattr(sources, "PATIENCE", 0.2)
+def test_server_without_response_times_out(url, tmp_path, monkeypatch):
+    monkeypatch.setattr(sources, "TIMEOUT_S", 0.2)
     start = time.monotonic()
     with pytest.raises(sources.DownloadError, match=r"did not answer|could not be reached"):
-        sources.download(f"{address}/silent", SHA256, tmp_path / "text.txt")
+        sources.download(f"{url}/silent", SHA256, tmp_path / "text.txt")
     assert time.monotonic() - start < 10
 
 
-def test_hanging_name_lookup_is_given_up_soon(tmp_path, monkeypatch):
-    # The look-up of a host's name is the one part that a request's own time-out does not cover.
-    monkeypatch.setattr(sources, "PATIENCE", 0.2)
+def test_dns_lookup_times_out(tmp_path, monkeypatch):
+    # The timeout of a request does not cover the DNS lookup.
+    monkeypatch.setattr(sources, "TIMEOUT_S", 0.2)
     released = threading.Event()
 
     def look_up(*_, **__):
@@ -211,7 +213,7 @@ def test_hanging_name_lookup_is_given_up_soon(tmp_path, monkeypatch):
     released.set()
 
 
-def test_folder_that_cannot_be_made_is_a_reason(address, tmp_path):
+def test_folder_that_cannot_be_created_is_an_error(url, tmp_path):
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(sources.DownloadError, match=r"^the download to .* failed \(.*\)$"):
-        sources.download(f"{address}/text", SHA256, tmp_path / "file" / "text.txt")
+        sources.download(f"{url}/text", SHA256, tmp_path / "file" / "text.txt")

@@ -39,7 +39,7 @@ def folder(tmp_path):
     return path
 
 
-def test_six_files_are_read_whole(folder):
+def test_six_files_are_loaded(folder):
     read = load(str(folder))
     assert read.train.labels == (0, 0, 2, 1)
     assert read.train.texts[1] == "We hope for peace and for work."
@@ -47,7 +47,7 @@ def test_six_files_are_read_whole(folder):
     assert list(read.test_texts) == ["obama", "wbush", "hbush"]
     assert read.test_texts["wbush"] == FILLING["test_LM_wbush.txt"]
     assert not read.comparable
-    assert read.notice is None
+    assert read.warning is None
     assert (
         " ".join(read.tokenizer.words) == ". I Read We and decide for hope lips my peace read work"
     )
@@ -57,7 +57,7 @@ def test_six_files_are_read_whole(folder):
     assert shares["test_CLS.tsv"] == pytest.approx(2 / 14)  # Unheard-of, nonsense
 
 
-def test_line_ends_do_not_matter_and_every_file_counts_for_the_hash(folder):
+def test_hash_covers_every_file_and_ignores_line_ends(folder):
     before = load(str(folder)).sha256
     for name, text in FILLING.items():
         (folder / name).write_bytes(text.replace("\n", "\r\n").encode())
@@ -68,10 +68,10 @@ def test_line_ends_do_not_matter_and_every_file_counts_for_the_hash(folder):
         (folder / name).write_text(text)
 
 
-def test_named_data_that_are_other_files_are_said_to_be(folder):
+def test_other_files_under_the_published_name_are_a_warning(folder):
     found = load("speeches", folder.parent)
     assert not found.comparable
-    assert "not the published files" in found.notice
+    assert "not the published files" in found.warning
 
 
 @pytest.mark.parametrize(
@@ -83,7 +83,7 @@ def test_named_data_that_are_other_files_are_said_to_be(folder):
         ("0\tYes.\n\n1 No.\n", "line 3: no tab in '1 No.'; a label, a tab and a sentence are"),
         ("0\tYes.\n1\t \n", "line 2: no sentence after the tab; a label, a tab and a sentence"),
         ("", "the file is empty; a UTF-8 text file is needed"),
-        (" \n\n", "holds no sentence; one on every line is needed"),
+        (" \n\n", "holds no sentence; one per line is needed"),
     ],
 )
 def test_errors_name_file_and_line(folder, content, message):
@@ -98,17 +98,15 @@ def test_errors_name_file_and_line(folder, content, message):
 
 
 @pytest.mark.parametrize("file", ["train_CLS.tsv", "test_CLS.tsv"])
-def test_a_speaker_without_sentences_is_named(folder, file):
+def test_speaker_without_sentences_is_an_error(folder, file):
     (folder / file).write_text("0\tYes we can.\n2\tRead my lips.\n")
     with pytest.raises(UserError, match=rf"{file}: no sentence of W. Bush; every label is needed"):
         load(str(folder))
 
 
 @pytest.mark.parametrize("fraction", [0.3, 0.7])
-def test_a_speaker_is_not_held_out_whole(folder, fraction):
-    with pytest.raises(
-        UserError, match=r"^--validation_fraction: 0\.\d of 4 sentences leaves none"
-    ):
+def test_validation_split_without_a_speaker_is_an_error(folder, fraction):
+    with pytest.raises(UserError, match=r"^--validation_fraction: 0\.\d of 4 sentences leaves no"):
         classification_data(load(str(folder)), 8, fraction)
 
 
@@ -119,7 +117,7 @@ def test_missing_files_are_named(folder):
         load(str(folder))
 
 
-def test_name_that_is_none_is_refused_with_the_nearest(tmp_path):
+def test_unknown_name_is_an_error_with_a_suggestion(tmp_path):
     with pytest.raises(
         UserError, match=r"no data set or folder 'speechs'.*did you mean 'speeches'"
     ):
@@ -129,19 +127,18 @@ def test_name_that_is_none_is_refused_with_the_nearest(tmp_path):
         load(str(tmp_path / "file"))
 
 
-def test_stand_in_says_so_and_knows_its_optimum(tmp_path):
+def test_fallback_warns_and_has_a_known_optimum(tmp_path):
     made = load("speeches", tmp_path)
-    assert f"not in {tmp_path / 'speeches'}" in made.notice
-    assert "not comparable" in made.notice
-    assert "\n" not in made.notice
+    assert f"not in {tmp_path / 'speeches'}" in made.warning
+    assert "not comparable" in made.warning
+    assert "\n" not in made.warning
     assert made.name == "speaker_grammar"
     assert not made.comparable
-    assert made == dataclasses.replace(load("speaker_grammar"), notice=made.notice)
+    assert made == dataclasses.replace(load("speaker_grammar"), warning=made.warning)
     assert set(made.unknown_shares().values()) == {0.0}
     assert len(made.train.texts) == 2092
     assert set(made.train.labels) == {0, 1, 2}
-    # The entropy rate is that of the very text: an estimate from its words' own probabilities
-    # would need the model; the unigram entropy must at least lie above it.
+    # The entropy rate is exact for this text; the unigram entropy is an upper bound.
     tokens = made.tokenizer.encode(made.train_text)
     shares = np.bincount(tokens)[2:] / len(tokens)
     assert made.text_facts["entropy_rate"] < -(shares * np.log(shares)).sum() - 1
@@ -154,14 +151,14 @@ def test_stand_in_says_so_and_knows_its_optimum(tmp_path):
 def test_published_speeches_have_the_published_sizes(data_dir):
     found = load("speeches", data_dir)
     assert found.comparable
-    assert found.notice is None
+    assert found.warning is None
     assert len(found.train.texts) == 2092
     assert np.bincount(found.test.labels).tolist() == [250, 250, 250]
     # Line by line: "about 5,640"; the write-up's 5,755 come from another sentence splitter.
     assert found.tokenizer.vocabulary_size == 5638
     baselines = classification_data(found, 32).baselines()
     assert classification_data(found, 32).dataset["test_sentences_in_training"] == 551
-    # The write-up's first epoch is this constant answer: 44.65 % of training, 33.33 % of test.
+    # The first epoch of the write-up is this constant prediction.
     assert round(100 * baselines["constant_train_accuracy"], 2) == 44.65
     assert round(100 * baselines["constant_accuracy"], 2) == 33.33
     assert {file: round(100 * share, 2) for file, share in found.unknown_shares().items()} == {
@@ -172,46 +169,46 @@ def test_published_speeches_have_the_published_sizes(data_dir):
     }
 
 
-def test_sentences_are_padded_and_cut(folder):
+def test_sentences_are_padded_and_truncated(folder):
     data = classification_data(load(str(folder)), block=5)
-    tokenizer = WordTokenizer.from_json(data.vocabulary)
+    tokenizer = WordTokenizer.from_json(data.data_spec)
     rows = data.train.arrays["inputs"]
     assert rows.shape == (4, 5)
     assert [tokenizer.labels(row) for row in rows[:2]] == [
         ["We", "hope", ".", "<pad>", "<pad>"],
         ["We", "hope", "for", "peace", "and"],
     ]
-    assert list(data.evaluations) == ["test", "test_unseen", "train_sentences"]
-    assert data.evaluations["test"].arrays["labels"].tolist() == [1, 2, 0]
+    assert list(data.eval_sets) == ["test", "test_unseen", "train_sentences"]
+    assert data.eval_sets["test"].arrays["labels"].tolist() == [1, 2, 0]
     assert data.dataset["test_sentences_all_unknown"] == 1
-    assert data.vocabulary["speakers"] == ["Obama", "W. Bush", "H. Bush"]
-    assert data.vocabulary["shown"][0] == [0, "We hope and work and hope."]
+    assert data.data_spec["speakers"] == ["Obama", "W. Bush", "H. Bush"]
+    assert data.data_spec["examples"][0] == [0, "We hope and work and hope."]
     batch = batch_at(data.train, 0, 1, 3)  # the last batch of the epoch: one sentence, two missing
     assert batch["weights"].tolist() == [1, 0, 0]
     assert batch["inputs"].dtype == np.int32
 
 
-def test_test_sentences_that_were_trained_on_are_told_from_the_others(folder):
+def test_unseen_test_sentences_are_a_split(folder):
     repeated = FILLING["test_CLS.tsv"] + "2\tRead my lips.\n0\tRead my lips!\n"
     (folder / "test_CLS.tsv").write_text(repeated)
     data = classification_data(load(str(folder)), block=5)
-    assert data.evaluations["test"].count == 5
-    unseen = data.evaluations["test_unseen"]
+    assert data.eval_sets["test"].count == 5
+    unseen = data.eval_sets["test_unseen"]
     assert unseen.arrays["labels"].tolist() == [1, 2, 0, 0]
     assert data.dataset["test_sentences_in_training"] == 1
     (folder / "test_CLS.tsv").write_text(FILLING["train_CLS.tsv"])
-    assert "test_unseen" not in classification_data(load(str(folder)), block=5).evaluations
+    assert "test_unseen" not in classification_data(load(str(folder)), block=5).eval_sets
 
 
-def test_part_that_is_held_out_is_not_trained_on(folder):
+def test_validation_sentences_are_not_trained_on(folder):
     made = load("speaker_grammar")
     whole = classification_data(made, 16)
     parts = classification_data(made, 16, validation_fraction=0.25)
-    assert list(parts.evaluations) == ["validation", "test", "test_unseen", "train_sentences"]
-    held, kept = parts.evaluations["validation"], parts.train
+    assert list(parts.eval_sets) == ["validation", "test", "test_unseen", "train_sentences"]
+    held, kept = parts.eval_sets["validation"], parts.train
     assert (held.count, kept.count) == (523, 1569)
     np.testing.assert_array_equal(
-        whole.evaluations["test"].arrays["inputs"], parts.evaluations["test"].arrays["inputs"]
+        whole.eval_sets["test"].arrays["inputs"], parts.eval_sets["test"].arrays["inputs"]
     )
 
     def multiset(*examples):
@@ -225,26 +222,29 @@ def test_part_that_is_held_out_is_not_trained_on(folder):
     assert multiset(held, kept) == multiset(whole.train)
 
 
-def test_balanced_training_counts_every_speaker_alike(folder):
+def test_class_weights_give_equal_totals(folder):
     data = classification_data(load(str(folder)), block=5, class_weights=True)
     weights = data.train.arrays["weights"]
     np.testing.assert_allclose(weights, [2 / 3, 2 / 3, 4 / 3, 4 / 3], rtol=1e-6)
-    assert not any("weights" in part.arrays for part in data.evaluations.values())
+    assert not any("weights" in part.arrays for part in data.eval_sets.values())
 
 
-def test_constant_baselines_by_hand():
-    figures = constant_baselines(np.array([0, 0, 0, 1, 2]), np.array([0, 1, 2, 2]))
-    assert figures["constant_accuracy"] == 0.25
-    assert figures["constant_train_accuracy"] == 0.6
-    assert figures["constant"] == pytest.approx(-(math.log(0.6) + 3 * math.log(0.2)) / 4)
+def test_constant_baselines():
+    metrics = constant_baselines(np.array([0, 0, 0, 1, 2]), np.array([0, 1, 2, 2]))
+    assert metrics["constant_accuracy"] == 0.25
+    assert metrics["constant_train_accuracy"] == 0.6
+    assert metrics["constant"] == pytest.approx(-(math.log(0.6) + 3 * math.log(0.2)) / 4)
 
 
-def test_prompt_needs_a_word_that_is_known(folder):
+def test_prompt_without_known_words_is_an_error(folder):
     tokenizer = load(str(folder)).tokenizer
     assert len(encode_prompt(tokenizer, "We hope strongly.")) == 4
-    with pytest.raises(UserError, match=r"--prompt: ' ' holds no word"):
+    with pytest.raises(UserError, match=r"--prompt: ' ' has no word"):
         encode_prompt(tokenizer, " ")
-    with pytest.raises(UserError, match=r"none of the words of 'Qui vivra verra' is among the 13"):
+    with pytest.raises(
+        UserError,
+        match=r"all words of 'Qui vivra verra' are out of vocabulary; at least one of the 13",
+    ):
         encode_prompt(tokenizer, "Qui vivra verra")
     assert pad(tokenizer, ["", "We"], 2).tolist() == [[0, 0], [tokenizer.encode("We")[0], 0]]
 
@@ -254,7 +254,7 @@ def no_baselines(train, held_out, vocabulary_size):
 
 
 def scored(examples):
-    """The targets that count, as they come."""
+    """The scored targets, in order."""
     weights = examples.arrays["weights"].astype(bool)
     return examples.arrays["targets"][weights].tolist()
 
@@ -263,15 +263,15 @@ def test_both_conventions_score_every_word_once(folder):
     found = load(str(folder))
     data = language_data(found, block=3, baselines=no_baselines)
     names = ["train_text", "obama", "wbush", "hbush"]
-    assert list(data.evaluations) == names
+    assert list(data.eval_sets) == names
     final = data.final_eval_sets()
     assert list(final) == [f"{name}_sliding" for name in names]
     texts = {"train_text": found.train_text, **found.test_texts}
     for name, text in texts.items():
         tokens = found.tokenizer.encode(text).tolist()
-        assert scored(data.evaluations[name]) == tokens[1:]
+        assert scored(data.eval_sets[name]) == tokens[1:]
         assert scored(final[f"{name}_sliding"]) == tokens[1:]
-        # From the fourth word on, each is read after all three words that the block allows.
+        # From the fourth word on, each has the full context of three words.
         full = final[f"{name}_sliding"].arrays["weights"][1:]
         assert (full == [[0, 0, 1]] * len(full)).all()
     np.testing.assert_array_equal(data.train.tokens, found.tokenizer.encode(found.train_text))
@@ -282,14 +282,14 @@ def test_held_out_text_is_the_end_of_the_training_text(folder):
     found = load(str(folder))
     whole = found.tokenizer.encode(found.train_text).tolist()
     data = language_data(found, block=3, baselines=no_baselines, validation_fraction=0.3)
-    assert data.headline == "validation"
-    held = scored(data.evaluations["validation"])
+    assert data.monitor == "validation"
+    held = scored(data.eval_sets["validation"])
     assert [*data.train.tokens.tolist(), *held] == whole[: len(data.train.tokens)] + whole[
         -len(held) :
     ]
     assert len(data.train.tokens) + len(held) + 1 == len(whole)
 
 
-def test_text_shorter_than_a_block_is_refused(folder):
+def test_text_shorter_than_a_block_is_an_error(folder):
     with pytest.raises(UserError, match="one window needs at least"):
         language_data(load(str(folder)), block=6, baselines=no_baselines)

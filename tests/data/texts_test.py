@@ -1,4 +1,4 @@
-"""Holds jaxlabs/data/texts.py to its search order, and to saying what it did instead."""
+"""Text data sets: search order, fallback and warnings."""
 
 import dataclasses
 import hashlib
@@ -19,7 +19,7 @@ ACCEPTED = "tiny_shakespeare, python_reference, markov, toy_words or the path to
 
 @pytest.fixture(autouse=True)
 def no_network_and_no_data_of_this_machine(monkeypatch, tmp_path):
-    def unreachable(address, sha256, path):
+    def unreachable(url, sha256, path):
         raise sources.DownloadError("the host could not be reached")
 
     monkeypatch.setattr(sources, "download", unreachable)
@@ -29,101 +29,99 @@ def no_network_and_no_data_of_this_machine(monkeypatch, tmp_path):
 
 @pytest.fixture
 def small(monkeypatch):
-    """Lets a text of two lines pass for the published one."""
+    """Replaces the published text by two lines."""
     monkeypatch.setattr(texts, "TINY_SHAKESPEARE", SMALL)
 
 
 def forbid(monkeypatch, name: str) -> None:
     def called(*_, **__):
-        raise AssertionError(f"{name} was asked although an earlier place had the text")
+        raise AssertionError(f"{name} was called although an earlier source has the text")
 
     monkeypatch.setattr(sources, name, called)
 
 
-def test_raw_file_comes_first(small, monkeypatch, tmp_path):
+def test_raw_file_is_first(small, monkeypatch, tmp_path):
     path = tmp_path / "tiny_shakespeare.txt"
     path.write_text(TEXT)
-    forbid(monkeypatch, "prepared")
+    forbid(monkeypatch, "find_tfds")
     forbid(monkeypatch, "download")
     found = load("tiny_shakespeare", tmp_path)
     assert (found.name, found.text, found.source) == ("tiny_shakespeare", TEXT, str(path))
-    assert (found.sha256, found.notice, found.comparable) == (SMALL.sha256, None, True)
+    assert (found.sha256, found.warning, found.comparable) == (SMALL.sha256, None, True)
 
 
-def test_prepared_data_comes_second_and_its_three_parts_are_joined(
-    small, monkeypatch, tmp_path, write_prepared
-):
+def test_tfds_is_second_and_its_splits_are_concatenated(small, monkeypatch, tmp_path, write_tfds):
     parts = {"train": TEXT[:20], "validation": TEXT[20:25], "test": TEXT[25:]}
     folder = tmp_path / "tfds/tiny_shakespeare/1.0.0"
-    write_prepared(folder, {split: [{"text": text.encode()}] for split, text in parts.items()})
+    write_tfds(folder, {split: [{"text": text.encode()}] for split, text in parts.items()})
     forbid(monkeypatch, "download")
     found = load("tiny_shakespeare", tmp_path)
     assert (found.text, found.sha256, found.comparable) == (TEXT, SMALL.sha256, True)
     assert found.source == str(folder)
 
 
-def test_download_comes_third_and_is_kept(small, monkeypatch, tmp_path):
+def test_download_is_third_and_cached(small, monkeypatch, tmp_path):
     monkeypatch.setattr(
-        sources, "download", lambda address, sha256, path: path.write_bytes(TEXT.encode())
+        sources, "download", lambda url, sha256, path: path.write_bytes(TEXT.encode())
     )
     found = load("tiny_shakespeare", tmp_path)
-    assert (found.text, found.notice, found.comparable) == (TEXT, None, True)
+    assert (found.text, found.warning, found.comparable) == (TEXT, None, True)
     forbid(monkeypatch, "download")
     assert load("tiny_shakespeare", tmp_path) == found
 
 
-def test_stand_in_comes_last_and_says_so_in_one_line(tmp_path):
+def test_fallback_is_last_and_warns_in_one_line(tmp_path):
     found = load("tiny_shakespeare", tmp_path / "data")
-    assert found.notice == (
+    assert found.warning == (
         f"tiny_shakespeare is neither in {tmp_path / 'data'} nor prepared by tensorflow-datasets, "
         "and the host could not be reached: training on python_reference "
         "(the help texts of this Python, pydoc_data.topics) instead, "
-        "whose figures are not comparable with the published ones"
+        "whose metrics are not comparable with published results"
     )
-    assert dataclasses.replace(found, notice=None) == load("python_reference")
+    assert dataclasses.replace(found, warning=None) == load("python_reference")
     assert found.name == "python_reference"
     assert not found.comparable
     assert not (tmp_path / "data").exists()
 
 
-def test_network_is_left_alone_when_downloads_are_off(monkeypatch, tmp_path):
+def test_no_network_without_downloads(monkeypatch, tmp_path):
     forbid(monkeypatch, "download")
-    notice = load("tiny_shakespeare", tmp_path, download=False).notice
-    assert "and downloads are switched off: training on python_reference" in notice
+    warning = load("tiny_shakespeare", tmp_path, download=False).warning
+    assert "and downloads are switched off: training on python_reference" in warning
 
 
-def test_data_folder_defaults_to_the_environments(small, monkeypatch, tmp_path):
+def test_data_folder_defaults_to_the_environment_variable(small, monkeypatch, tmp_path):
     (tmp_path / "tiny_shakespeare.txt").write_text(TEXT)
     monkeypatch.setenv("JAXLABS_DATA_DIR", str(tmp_path))
     assert load("tiny_shakespeare").comparable
 
 
-def test_home_sign_is_understood_in_both_paths(small, tmp_path):
+def test_tilde_is_expanded_in_both_paths(small, tmp_path):
     (tmp_path / "home").mkdir()
     (tmp_path / "home" / "tiny_shakespeare.txt").write_text(TEXT)
     assert load("tiny_shakespeare", "~").comparable
     assert load("~/tiny_shakespeare.txt").text == TEXT
 
 
-def test_named_file_that_holds_something_else_is_refused(tmp_path):
+def test_named_file_with_other_content_is_an_error(tmp_path):
     path = tmp_path / "tiny_shakespeare.txt"
     path.write_text(TEXT)
     with pytest.raises(UserError) as caught:
         load("tiny_shakespeare", tmp_path)
     assert str(caught.value) == (
         f"{path}: not the published tiny_shakespeare (its sha256 is {SMALL.sha256[:12]}..., "
-        "86c4e6aa9db7... is accepted); remove it, or give your own text by its path"
+        "86c4e6aa9db7... is accepted); remove it, or pass your own text by its path"
     )
 
 
-def test_file_by_its_path_is_any_language_and_not_comparable(tmp_path):
+def test_file_by_path_is_unicode_and_not_comparable(tmp_path):
     path = tmp_path / "książka.txt"
     path.write_text("Litwo! Ojczyzno moja! 東京\n", encoding="utf-8")
     found = load(str(path))
     assert found.text == "Litwo! Ojczyzno moja! 東京\n"
     assert (found.name, found.source) == (str(path), str(path))
     assert found.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
-    assert (found.comparable, found.notice, found.facts) == (False, None, {})
+    assert (found.comparable, found.warning, found.facts) == (False, None, {})
 
 
 @pytest.mark.parametrize(
@@ -140,20 +138,20 @@ def test_file_by_its_path_is_any_language_and_not_comparable(tmp_path):
         ("/", f"'/' is a folder; accepted are {ACCEPTED}"),
     ],
 )
-def test_name_that_is_nothing_is_refused(name, complaint):
+def test_unknown_name_is_an_error(name, complaint):
     with pytest.raises(UserError) as caught:
         load(name)
     assert str(caught.value) == f"--dataset: {complaint}"
 
 
-def test_empty_file_is_refused(tmp_path):
+def test_empty_file_is_an_error(tmp_path):
     path = tmp_path / "book.txt"
     path.touch()
     with pytest.raises(UserError, match=r"book\.txt: the file is empty"):
         load(str(path))
 
 
-def test_python_reference_is_the_help_texts_in_a_fixed_order():
+def test_python_reference_is_the_sorted_help_texts():
     from pydoc_data.topics import topics
 
     found = load("python_reference")
@@ -161,22 +159,22 @@ def test_python_reference_is_the_help_texts_in_a_fixed_order():
     assert found.text.startswith(topics[min(topics)])
     assert all(topic in found.text for topic in topics.values())
     assert found.sha256 == hashlib.sha256(found.text.encode()).hexdigest()
-    assert (found.comparable, found.notice) == (False, None)
+    assert (found.comparable, found.warning) == (False, None)
 
 
-def test_markov_is_the_same_text_everywhere_and_knows_its_floor():
+def test_markov_has_a_fixed_hash_and_entropy_rate():
     found = load("markov")
     assert len(found.text) == 500_000
-    # Made once by `load("markov")`: runs on two machines must train on one text.
+    # Hash of `load("markov")`: the text must not depend on the machine.
     assert found.sha256.startswith("0042356502c22494")
     assert found.facts == {"entropy_rate": pytest.approx(2.3442063, abs=1e-7)}
     shares = np.bincount(np.frombuffer(found.text.encode(), np.uint8))[ord("a") :] / 500_000
-    # What the letter before tells, the difference to a text of independent letters, is plain.
+    # The difference to the unigram entropy is the mutual information of consecutive letters.
     assert -(shares * np.log(shares)).sum() - found.facts["entropy_rate"] > 0.5
 
 
 @pytest.mark.real_data
-def test_published_text_is_the_one_that_others_trained_on(data_dir):
+def test_published_text_has_the_published_statistics(data_dir):
     found = load("tiny_shakespeare", data_dir)
     assert (len(found.text), len(set(found.text))) == (1_115_394, 65)
     assert found.text.startswith("First Citizen:\nBefore we proceed any further")
@@ -184,7 +182,7 @@ def test_published_text_is_the_one_that_others_trained_on(data_dir):
 
 
 @pytest.mark.real_data
-def test_prepared_text_equals_the_raw_one_without_tensorflow(data_dir, tmp_path):
+def test_tfds_text_equals_the_raw_text_without_tensorflow(data_dir, tmp_path):
     if not (data_dir / "tfds" / "tiny_shakespeare").is_dir():
         pytest.skip("needs real data: no tfds/tiny_shakespeare in JAXLABS_DATA_DIR")
     (tmp_path / "tfds").symlink_to(data_dir / "tfds")
@@ -195,7 +193,7 @@ def test_prepared_text_equals_the_raw_one_without_tensorflow(data_dir, tmp_path)
 
 
 @pytest.mark.real_data
-def test_damaged_prepared_text_is_refused(data_dir, tmp_path):
+def test_damaged_tfds_text_is_an_error(data_dir, tmp_path):
     if not (data_dir / "tfds" / "tiny_shakespeare").is_dir():
         pytest.skip("needs real data: no tfds/tiny_shakespeare in JAXLABS_DATA_DIR")
     folder = tmp_path / "tfds/tiny_shakespeare/1.0.0"

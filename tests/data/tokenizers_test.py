@@ -1,4 +1,4 @@
-"""Holds jaxlabs/data/tokenizers.py to giving back what it was given, in any language."""
+"""Tokenizers: decoding inverts encoding, in any language."""
 
 import json
 import random
@@ -19,7 +19,7 @@ TEXTS = {
 
 
 @pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS)
-def test_decode_undoes_encode(text):
+def test_decode_inverts_encode(text):
     tokenizer = CharTokenizer.from_text(text)
     tokens = tokenizer.encode(text)
     assert len(tokens) == len(text)
@@ -27,16 +27,16 @@ def test_decode_undoes_encode(text):
 
 
 @pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS)
-def test_tokens_are_places_in_the_sorted_alphabet(text):
+def test_tokens_are_indices_of_the_sorted_alphabet(text):
     alphabet = sorted(set(text))
     tokenizer = CharTokenizer.from_text(text)
     assert tokenizer.vocabulary_size == len(alphabet)
     assert tokenizer.encode(text).tolist() == [alphabet.index(character) for character in text]
 
 
-# JSON joins half pairs into one character; the UTF-8 files that alphabets come from hold none.
+# JSON joins surrogate pairs into one character; UTF-8 files have no surrogates.
 @pytest.mark.parametrize("name", sorted(TEXTS.keys() - {"surrogates"}))
-def test_saved_tokenizer_is_the_same(name):
+def test_char_tokenizer_json_round_trip(name):
     tokenizer = CharTokenizer.from_text(TEXTS[name])
     assert CharTokenizer.from_json(json.loads(json.dumps(tokenizer.to_json()))) == tokenizer
 
@@ -45,14 +45,14 @@ def test_saved_tokenizer_is_the_same(name):
     ("size", "dtype"),
     [(1, np.uint8), (256, np.uint8), (257, np.uint16), (65_536, np.uint16), (65_537, np.int32)],
 )
-def test_tokens_take_the_narrowest_type_that_holds_them(size, dtype):
+def test_tokens_have_the_narrowest_dtype(size, dtype):
     text = "".join(chr(point) for point in range(0x10000, 0x10000 + size))
     tokens = CharTokenizer.from_text(text).encode(text)
     assert tokens.dtype == dtype
     np.testing.assert_array_equal(tokens, np.arange(size))
 
 
-def test_long_random_text_comes_back():
+def test_long_random_text_round_trip():
     letters = [chr(point) for point in random.Random(0).sample(range(0xD800), 500)]
     text = "".join(random.Random(1).choices(letters, k=20_000))
     tokenizer = CharTokenizer.from_text(text)
@@ -91,12 +91,12 @@ def test_decoding_a_token_that_does_not_exist_is_an_error(tokens):
 
 
 @pytest.mark.parametrize("alphabet", ["", "ba", "aab"])
-def test_alphabet_that_no_text_has_is_refused(alphabet):
+def test_invalid_alphabet_is_an_error(alphabet):
     with pytest.raises(UserError, match="distinct characters, in ascending order"):
         CharTokenizer.from_json({"kind": "characters", "alphabet": alphabet})
 
 
-def test_description_of_another_tokenizer_is_refused():
+def test_json_of_another_tokenizer_is_an_error():
     with pytest.raises(
         UserError, match=r"^tokenizer: kind 'words' found, 'characters' is accepted$"
     ):
@@ -111,15 +111,15 @@ def words():
     return WordTokenizer.from_lines(SENTENCES)
 
 
-def test_words_are_cut_as_the_penn_treebank_cuts_them():
-    # "Treebank tokenization" (Penn): clitics and punctuation apart, quotes told from each other, a
-    # full stop apart at the end of a line only.
+def test_words_are_split_as_in_the_penn_treebank():
+    # Penn Treebank: clitics and punctuation are split, opening and closing quotes differ, a full
+    # stop is split at the end of a line only.
     text = "Don't say \"never\", Mr. Smith.\nWe can't."
     expected = "Do n't say `` never '' , Mr. Smith . We ca n't ."
     assert split_words(text) == expected.split()
 
 
-def test_words_are_numbered_in_order_after_padding_and_unknown(words):
+def test_word_ids_follow_pad_and_unk_in_order(words):
     known = sorted(["It", "'s", "our", "time", ".", "The", "people", "is", "n't", "over"])
     assert words.words == tuple(known)
     assert words.vocabulary_size == len(known) + 2
@@ -131,11 +131,11 @@ def test_words_are_numbered_in_order_after_padding_and_unknown(words):
     assert tokens.dtype == np.uint16
 
 
-def test_words_that_are_too_rare_are_unknown():
-    assert WordTokenizer.from_lines(SENTENCES, least=2).words == ("'s", ".", "time")
+def test_words_below_min_count_are_unknown():
+    assert WordTokenizer.from_lines(SENTENCES, min_count=2).words == ("'s", ".", "time")
 
 
-def test_lines_are_tokenized_apart(words):
+def test_lines_are_tokenized_separately(words):
     lines = "\n".join(SENTENCES)
     apart = np.concatenate([words.encode(sentence) for sentence in SENTENCES])
     np.testing.assert_array_equal(words.encode(lines), apart)
@@ -143,7 +143,7 @@ def test_lines_are_tokenized_apart(words):
     assert words.encode(" \n\n ").shape == (0,)
 
 
-def test_known_words_come_back_as_running_text(words):
+def test_decode_detokenizes_known_words(words):
     for sentence in SENTENCES:
         assert words.decode(words.encode(sentence)) == sentence
     assert words.decode([0, *words.encode("time"), 1, 0, 0]) == "time <unk>"
@@ -152,7 +152,7 @@ def test_known_words_come_back_as_running_text(words):
         words.labels([12])
 
 
-def test_saved_word_tokenizer_is_the_same(words):
+def test_word_tokenizer_json_round_trip(words):
     saved = json.loads(json.dumps(words.to_json()))
     assert WordTokenizer.from_json(saved | {"speakers": ["a"]}) == words
     with pytest.raises(UserError, match=r"^tokenizer: kind 'characters' found, 'words' is"):

@@ -1,4 +1,4 @@
-"""Holds jaxlabs/data/whitening.py to the filter of Olshausen and Field (1997)."""
+"""Whitening is the filter of Olshausen and Field (1997)."""
 
 import numpy as np
 import pytest
@@ -7,40 +7,40 @@ from jaxlabs.data import whitening
 
 
 def wave(side, across, down):
-    """A wave of so many cycles per picture in both directions."""
+    """A wave with the given cycles per image in both directions."""
     y, x = np.indices((side, side)) / side
     return np.cos(2 * np.pi * (across * x + down * y))
 
 
 def one_over_f(count, side, seed=0):
-    """Gaussian noise whose amplitude falls exactly as 1/f."""
+    """Gaussian noise with amplitude 1/f."""
     frequency = np.hypot(np.fft.fftfreq(side)[:, None], np.fft.fftfreq(side)[None, :])
     frequency[0, 0] = 1
     noise = np.random.default_rng(seed).normal(size=(count, side, side))
     return np.fft.ifft2(np.fft.fft2(noise) / frequency[None]).real
 
 
-def test_waves_come_out_as_strong_as_the_formula_says():
-    # Three waves at once; each must be multiplied by |f| exp(-(f/f0)^4), up to one common factor.
+def test_gain_of_waves_is_that_of_the_formula():
+    # Three waves at once; each is multiplied by |f| exp(-(f/f0)^4), up to a common factor.
     side, waves = 64, [(3, 0), (0, 12), (15, 20)]
     whitened = whitening.whiten(sum(wave(side, *one) for one in waves)[None])[0]
-    frequency = np.array([3, 12, 25])  # cycles per picture
+    frequency = np.array([3, 12, 25])  # cycles per image
     gain = frequency * np.exp(-((frequency / (0.4 * side)) ** 4))
     found = [2 * np.mean(whitened * wave(side, *one)) for one in waves]
     np.testing.assert_allclose(found / np.linalg.norm(found), gain / np.linalg.norm(gain))
 
 
-def test_pictures_have_no_mean_and_together_the_stated_variance():
+def test_whitened_images_have_mean_0_and_the_stated_variance():
     images = one_over_f(3, 32) * np.array([1, 2, 3])[:, None, None] + 7
     whitened = whitening.whiten(images)
     np.testing.assert_allclose(whitened.mean(axis=(1, 2)), 0, atol=1e-12)
     assert whitened.var(axis=(1, 2)).mean() == pytest.approx(0.1)
-    # One factor for all: contrasts of pictures stay what they are to each other.
+    # One factor for all images keeps their relative contrast.
     ratio = whitened.std(axis=(1, 2))
     assert ratio[2] / ratio[0] == pytest.approx(3, rel=0.2)
 
 
-def test_oblong_pictures_are_filtered_by_cycles_per_pixel():
+def test_non_square_images_are_filtered_by_cycles_per_pixel():
     y, x = np.indices((32, 64))
     slow, fast = np.cos(2 * np.pi * x / 16), np.cos(2 * np.pi * y / 8)
     whitened = whitening.whiten((slow + fast)[None])[0]
@@ -48,7 +48,7 @@ def test_oblong_pictures_are_filtered_by_cycles_per_pixel():
     assert ratio == pytest.approx(2 * np.exp(-(0.125**4 - 0.0625**4) / 0.4**4))
 
 
-def test_spectrum_finds_each_wave_in_its_ring_whatever_its_direction():
+def test_spectrum_of_a_wave_is_in_its_ring_in_all_directions():
     for across, down in ((20, 0), (0, 20), (12, 16)):
         frequency, amplitude = whitening.radial_spectrum(wave(64, across, down)[None])
         assert frequency.tolist() == list(range(1, 33))
@@ -56,7 +56,7 @@ def test_spectrum_finds_each_wave_in_its_ring_whatever_its_direction():
         assert amplitude[[5, 12, 28]].max() < 0.02 * amplitude.max()
 
 
-def test_spectrum_of_white_noise_is_its_deviation():
+def test_spectrum_of_white_noise_is_its_standard_deviation():
     noise = np.random.default_rng(0).normal(scale=3, size=(20, 64, 64))
     _, amplitude = whitening.radial_spectrum(noise)
     np.testing.assert_allclose(amplitude[3:], 3, rtol=0.1)

@@ -1,4 +1,4 @@
-"""Holds the windows of jaxlabs/data/windows.py to what they claim to score."""
+"""Windows score the stated targets."""
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ from jaxlabs.data import windows
 
 
 def numbered(length: int) -> np.ndarray:
-    """Tokens that are their own places, so that a scored target tells which one it is."""
+    """Tokens that are their own positions."""
     return np.arange(length, dtype=np.uint16)
 
 
@@ -26,11 +26,11 @@ def check_windows(examples, context_length: int) -> None:
         "weights": "float32",
     }
     assert all(array.shape == (examples.count, context_length) for array in arrays.values())
-    real = arrays["weights"] > 0
-    assert (arrays["targets"][real] == arrays["inputs"][real] + 1).all()
+    valid = arrays["weights"] > 0
+    assert (arrays["targets"][valid] == arrays["inputs"][valid] + 1).all()
 
 
-def test_split_keeps_the_first_nine_tenths_for_training():
+def test_split_has_the_first_nine_tenths_for_training():
     # Published for tiny Shakespeare: 1,003,854 and 111,540 of 1,115,394 characters.
     train, held_out = windows.split_text("x" * 1_115_393 + "y")
     assert (len(train), len(held_out)) == (1_003_854, 111_540)
@@ -51,7 +51,7 @@ def test_consecutive_windows_join_without_overlap():
     np.testing.assert_array_equal(examples.arrays["inputs"].ravel(), np.arange(32))
 
 
-def test_random_windows_start_anywhere_that_fits_with_equal_chance():
+def test_random_windows_have_uniform_starts():
     examples = windows.random_windows(numbered(20), context_length=6, count=7000, seed=0)
     check_windows(examples, context_length=6)
     times = np.bincount(examples.arrays["inputs"][:, 0], minlength=14)
@@ -59,7 +59,7 @@ def test_random_windows_start_anywhere_that_fits_with_equal_chance():
     assert stats.chisquare(times).pvalue > 1e-3
 
 
-def test_random_windows_follow_from_their_seed():
+def test_random_windows_depend_on_the_seed_only():
     first, again, other = (
         windows.random_windows(numbered(1000), 6, 50, seed).arrays["inputs"] for seed in (0, 0, 1)
     )
@@ -67,7 +67,7 @@ def test_random_windows_follow_from_their_seed():
     assert (first != other).any()
 
 
-def test_evenly_spaced_windows_reach_from_the_first_to_the_last():
+def test_evenly_spaced_windows_span_the_text():
     starts = windows.evenly_spaced_windows(numbered(107), context_length=6, count=5).arrays[
         "inputs"
     ][:, 0]
@@ -105,12 +105,12 @@ MAKERS = {
 
 
 @pytest.mark.parametrize("make", MAKERS.values(), ids=MAKERS)
-def test_one_window_is_enough_and_one_token_less_is_refused(make):
+def test_text_of_one_window_is_accepted_and_one_token_less_is_an_error(make):
     make(numbered(9), 8)
     with pytest.raises(UserError, match=r"^--context_length=8: .* has 8 tokens; .* at least 9$"):
         make(numbered(8), 8)
 
 
-def test_token_stream_keeps_the_narrow_type():
+def test_token_stream_keeps_the_dtype():
     stream = windows.token_stream(numbered(30), context_length=8)
     assert (stream.tokens.dtype, stream.context_length) == (np.uint16, 8)

@@ -1,1 +1,1 @@
-"""Made-up languages whose best possible scores are known."""
+"""Synthetic languages with known optimal metrics."""

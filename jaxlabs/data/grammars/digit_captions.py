@@ -1,12 +1,12 @@
-"""Written descriptions of handwritten digits, in a grammar that knows what each of them claims.
+"""A grammar of captions of handwritten digits, in which the claims of every caption are known.
 
     a slanted seven, bold
     a thin two
     the digit four, straight and medium
 
-A description names the digit and may say how it leans and how heavy its stroke is. What it leaves
-out it does not claim, so many descriptions are true of one picture and one description is true of
-many. Which is chosen is a matter of known chances, and with it the best possible guess.
+A caption names the digit, and with known probability its slant and its stroke weight. It claims
+nothing else, so many captions match one image and one caption matches many images. The
+distribution is known, and so is the best possible retrieval score.
 """
 
 import functools
@@ -17,16 +17,16 @@ import numpy as np
 
 DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 SLANTS = (("backward",), ("upright", "straight"), ("slanted", "leaning"))
-"""Words for each third of the pictures, from those that lean left to those that lean right."""
+"""Words for each tercile of the slant, from left to right."""
 
 WEIGHTS = (("thin", "light"), ("regular", "medium"), ("bold", "heavy"))
-"""Words for each third of the pictures, by the thickness of the stroke."""
+"""Words for each tercile of the stroke thickness."""
 
 UNSAID = -1
-"""Stands in arrays of claims for what is not said."""
+"""Value in arrays of claims for an attribute that is not mentioned."""
 
-SAID = 0.7
-"""Chance that a description says how a digit leans, and, by itself, how heavy it is."""
+MENTION_PROBABILITY = 0.7
+"""Probability that a caption mentions the slant, and independently the weight."""
 
 TEMPLATES = {
     (True, True): (
@@ -38,11 +38,11 @@ TEMPLATES = {
     (False, True): ("a {weight} {digit}", "a {digit}, {weight}", "the digit {digit}, {weight}"),
     (False, False): ("a {digit}", "the digit {digit}"),
 }
-"""By what is said, slant and weight: the sentences that say it."""
+"""Templates, by whether slant and weight are mentioned."""
 
 
 class Claim(NamedTuple):
-    """What a description says: a digit, and a slant and a weight from 0 to 2, None if not said."""
+    """Claims of a caption: digit, and slant and weight from 0 to 2, None if not mentioned."""
 
     digit: int
     slant: int | None = None
@@ -51,7 +51,7 @@ class Claim(NamedTuple):
 
 @functools.cache
 def wordings(claim: Claim) -> tuple[str, ...]:
-    """Returns every description that makes this claim and no other; the plainest one first."""
+    """Returns every caption with exactly these claims, the plainest first."""
     slants = ("",) if claim.slant is None else SLANTS[claim.slant]
     weights = ("",) if claim.weight is None else WEIGHTS[claim.weight]
     templates = TEMPLATES[claim.slant is not None, claim.weight is not None]
@@ -63,36 +63,38 @@ def wordings(claim: Claim) -> tuple[str, ...]:
 
 
 def full_claims() -> list[Claim]:
-    """Returns the 90 claims that say everything, digit by digit."""
-    everything = itertools.product(range(len(DIGITS)), range(len(SLANTS)), range(len(WEIGHTS)))
-    return [Claim(*parts) for parts in everything]
+    """Returns the 90 claims with slant and weight, ordered by digit."""
+    combinations = itertools.product(range(len(DIGITS)), range(len(SLANTS)), range(len(WEIGHTS)))
+    return [Claim(*parts) for parts in combinations]
 
 
 def all_wordings() -> list[str]:
-    """Returns every description that there is."""
+    """Returns every caption of the grammar."""
     unsaid = (None,)
     slants, weights = (*range(len(SLANTS)), *unsaid), (*range(len(WEIGHTS)), *unsaid)
     claims = itertools.product(range(len(DIGITS)), slants, weights)
     return [words for parts in claims for words in wordings(Claim(*parts))]
 
 
-def draw(generator: np.random.Generator, truths: np.ndarray) -> tuple[list[str], np.ndarray]:
-    """Returns a description of every picture, drawn at random, and what each claims.
+def sample(generator: np.random.Generator, truths: np.ndarray) -> tuple[list[str], np.ndarray]:
+    """Returns a random caption of every image, and its claims.
 
     Args:
-      generator: what the draws are made with.
-      truths: [count, 3] all that is true of each picture, as `Claim` has it.
+      generator: random generator.
+      truths: `[count, 3]` digit, slant and weight of each image, as in `Claim`.
 
     Returns:
-      The descriptions, and `[count, 3]` int32 what they claim, `UNSAID` where they say nothing.
+      The captions, and their claims `[count, 3]` int32, `UNSAID` for attributes not mentioned.
     """
     count = len(truths)
-    said = np.column_stack([np.ones(count, bool), generator.random((count, 2)) < SAID])
-    claims = np.where(said, truths, UNSAID).astype(np.int32)
+    mentioned = np.column_stack(
+        [np.ones(count, bool), generator.random((count, 2)) < MENTION_PROBABILITY]
+    )
+    claims = np.where(mentioned, truths, UNSAID).astype(np.int32)
     options = [wordings(_claim(row)) for row in claims.tolist()]
-    places = generator.random(count)
-    drawn = [of[int(place * len(of))] for of, place in zip(options, places, strict=True)]
-    return drawn, claims
+    uniform = generator.random(count)
+    sampled = [of[int(u * len(of))] for of, u in zip(options, uniform, strict=True)]
+    return sampled, claims
 
 
 def _claim(row: list[int]) -> Claim:

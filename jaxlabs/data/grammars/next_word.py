@@ -1,12 +1,12 @@
-"""Sentences in which the next word is a matter of chance, but of known chances.
+"""A probabilistic grammar for next-word prediction, with exact next-word distributions.
 
-A verb agrees with its own subject in number, and prefers what that kind of subject does; between
-the two stand other nouns, and relative clauses with subjects and verbs of their own:
+A verb agrees with its subject in number, and its distribution depends on the kind of subject.
+Distractor nouns and nested relative clauses separate subject and verb:
 
     these dogs that every teacher near the old clock paints run .
 
-What may follow depends on nothing but the words before, through a state that they determine, so
-the chance of every next word is known exactly, and with it the best possible guess.
+The distribution of the next word depends on a state that the previous words determine, so that it
+is known exactly, and with it the Bayes accuracy.
 """
 
 import functools
@@ -15,8 +15,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-LENGTHS, LONGER = range(5, 13), range(14, 23)
-"""Words that are read before the one to be guessed: in training and test, and in `longer`."""
+TRAIN_LENGTHS, OOD_LENGTHS = range(5, 13), range(14, 23)
+"""Context lengths in words, of training and test and of `long`."""
 
 NOUNS = {
     "person": ("teacher", "pilot", "nurse"),
@@ -30,34 +30,34 @@ VERBS = {
     "animal": {"run": 0.65, "sleep": 0.25, "hum": 0.1},
     "machine": {"hum": 0.65, "stop": 0.2, "run": 0.15},
 }
-"""What subjects of each kind do, without the -s of a single one, and how likely."""
+"""Verb stems and their probabilities, by kind of subject."""
 
-DEEPEST = 3
-"""Subjects that may wait for their verbs at once."""
+MAX_DEPTH = 3
+"""Maximum number of subjects whose verbs are pending."""
 
 Phrase = tuple[str, str, bool]
 """A noun as (kind, "one" or "many", whether it is a subject)."""
 
 
 class State(NamedTuple):
-    """What the words so far leave open.
+    """State of the grammar after the previous words.
 
     Attributes:
-      expects: which part of speech comes next.
-      waiting: number and kind of the subjects whose verbs have not come yet, the innermost last.
-      subject: whether the noun phrase under way is a subject.
-      number: "one", "many" or "any", by its determiner.
+      expects: part of speech of the next word.
+      pending: number and kind of the subjects whose verbs are pending, the innermost last.
+      subject: whether the current noun phrase is a subject.
+      number: "one", "many" or "any", given its determiner.
     """
 
     expects: str = "determiner"
-    waiting: tuple[tuple[str, str], ...] = ()
+    pending: tuple[tuple[str, str], ...] = ()
     subject: bool = True
     number: str = "any"
 
 
 @functools.cache
 def continuations(state: State) -> tuple[tuple[str, float, State], ...]:
-    """Returns every possible next word with its probability and the state after it."""
+    """Returns every possible next word, its probability and the next state."""
     return tuple((word, p, after) for word, p, after in _RULES[state.expects](state) if p > 0)
 
 
@@ -80,15 +80,15 @@ def _noun(state: State):
     for kind, stems in NOUNS.items():
         for stem in stems:
             for number in numbers:
-                waiting = state.waiting + (((number, kind),) if state.subject else ())
+                pending = state.pending + (((number, kind),) if state.subject else ())
                 expects = "after_subject" if state.subject else "after_distractor"
-                after = State(expects, waiting, False, "any")
+                after = State(expects, pending, False, "any")
                 yield stem + "s" * (number == "many"), 1 / 9 / len(numbers), after
 
 
 def _after_subject(state: State):
-    relative = 0.15 if len(state.waiting) < DEEPEST else 0.0
-    yield "that", relative, State("determiner", state.waiting, True)
+    relative = 0.15 if len(state.pending) < MAX_DEPTH else 0.0
+    yield "that", relative, State("determiner", state.pending, True)
     yield from _preposition(state, 0.35)
     yield from _verb(state, 0.65 - relative)
 
@@ -105,13 +105,13 @@ def _after_relative(state: State):
 
 def _preposition(state: State, share: float):
     for word, p in PREPOSITIONS.items():
-        yield word, share * p, State("determiner", state.waiting, False)
+        yield word, share * p, State("determiner", state.pending, False)
 
 
 def _verb(state: State, share: float):
-    number, kind = state.waiting[-1]
-    waiting = state.waiting[:-1]
-    after = State("after_relative" if waiting else "end", waiting, False)
+    number, kind = state.pending[-1]
+    pending = state.pending[:-1]
+    after = State("after_relative" if pending else "end", pending, False)
     for stem, p in VERBS[kind].items():
         yield stem + "s" * (number == "one"), share * p, after
 
@@ -135,10 +135,10 @@ _RULES = {
 
 
 def state_after(words: Sequence[str]) -> State:
-    """Returns the state that words from a sentence's beginning leave.
+    """Returns the state after the first words of a sentence.
 
     Raises:
-      ValueError: no sentence begins with these words.
+      ValueError: no sentence starts with these words.
     """
     state = State()
     for word in words:
@@ -149,51 +149,51 @@ def state_after(words: Sequence[str]) -> State:
     return state
 
 
-def chances(words: Sequence[str]) -> dict[str, float]:
-    """Returns how likely each word is to follow, by word."""
+def next_word_probs(words: Sequence[str]) -> dict[str, float]:
+    """Returns the probability of each possible next word."""
     return {word: p for word, p, _ in continuations(state_after(words))}
 
 
-def draw(generator: np.random.Generator, lengths: range) -> tuple[list[str], list[str]]:
-    """Returns the beginning of a sentence and the word that follows it.
+def sample(generator: np.random.Generator, lengths: range) -> tuple[list[str], list[str]]:
+    """Returns the first words of a sentence and the next word.
 
-    How long the beginning is, is drawn first and regardless of the sentence; one that is too short
-    is thrown away. So nothing about the next word is told by where a sentence is cut.
+    The length is sampled first, independently of the sentence; shorter sentences are rejected. So
+    the length carries no information about the next word.
     """
     length = lengths[int(generator.integers(len(lengths)))]
     while True:
         words, state = [], State()
         while len(words) <= length and state.expects != "nothing":
-            word, state = _drawn(state, generator.random())
+            word, state = _sample_word(state, generator.random())
             words.append(word)
         if len(words) == length + 1:
             return words[:-1], words[-1:]
 
 
 def optimum(sources: Sequence[Sequence[str]], targets: Sequence[Sequence[str]]) -> dict[str, Any]:
-    """Returns what is best possible on some examples, by name.
+    """Returns the optimal metrics on some examples, by name.
 
-    `bayes_accuracy`: how often the likeliest next word is expected to come, given what was read;
-    `optimal_accuracy`: how often it did come in these examples; `entropy`: the lowest reachable
-    expected loss in nats; `optimal_loss`: the loss of the true chances on these examples.
+    `bayes_accuracy`: expected accuracy of predicting the most likely next word;
+    `optimal_accuracy`: its accuracy on these examples; `entropy`: the lowest reachable expected
+    loss in nats; `optimal_loss`: the loss of the true distribution on these examples.
     """
-    known = [chances(words) for words in sources]
-    likeliest = [max(p, key=p.get) for p in known]
+    probs = [next_word_probs(words) for words in sources]
+    predicted = [max(p, key=p.get) for p in probs]
     words = [target[0] for target in targets]
-    hits = [guess == word for guess, word in zip(likeliest, words, strict=True)]
-    surprise = [-np.log(p[word]) for p, word in zip(known, words, strict=True)]
-    entropies = [-sum(p * np.log(p) for p in one.values()) for one in known]
+    hits = [prediction == word for prediction, word in zip(predicted, words, strict=True)]
+    nll = [-np.log(p[word]) for p, word in zip(probs, words, strict=True)]
+    entropies = [-sum(p * np.log(p) for p in one.values()) for one in probs]
     return {
-        "bayes_accuracy": float(np.mean([max(p.values()) for p in known])),
+        "bayes_accuracy": float(np.mean([max(p.values()) for p in probs])),
         "optimal_accuracy": float(np.mean(hits)),
         "entropy": float(np.mean(entropies)),
-        "optimal_loss": float(np.mean(surprise)),
+        "optimal_loss": float(np.mean(nll)),
     }
 
 
-def _drawn(state: State, chance: float) -> tuple[str, State]:
+def _sample_word(state: State, uniform: float) -> tuple[str, State]:
     for word, p, after in continuations(state):
-        chance -= p
-        if chance < 0:
+        uniform -= p
+        if uniform < 0:
             return word, after
     return word, after

@@ -1,12 +1,12 @@
-"""Sentences that praise or blame, where a word's sense depends on what it stands under.
+"""A synthetic sentiment task, in which the polarity of a word depends on the syntax above it.
 
     nobody says that the film that is dull is not good .                  positive
     the play is never boring but i doubt that the cast is great .         negative
 
-A negation turns what is in its scope and nothing else; two of them cancel; what is said of a thing
-in a relative clause is beside the point; and of two clauses one decides: the one after "but", the
-one that does not begin with "although". The same words in another order mean the opposite, so that
-who only counts them fails; who reads them has no doubt, and the optimum is 100 %.
+A negation flips the polarity of its scope; two negations cancel; relative clauses do not count;
+and of two clauses one decides: the clause after "but", or the clause without "although". The same
+words in another order have the opposite label, so that a bag-of-words model fails. Labels are
+deterministic: the optimal accuracy is 100 %.
 """
 
 from collections.abc import Sequence
@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
-LENGTHS, LONGER = range(5, 17), range(18, 31)
-"""Words of a sentence: in training and test, and in `longer`."""
+TRAIN_LENGTHS, OOD_LENGTHS = range(5, 17), range(18, 31)
+"""Sentence lengths in words, of training and test and of `long`."""
 
 LABELS = ("negative", "positive")
 THINGS = ("film", "play", "book", "plot", "cast", "song")
@@ -23,8 +23,8 @@ ADJECTIVES = {
     True: ("good", "great", "fine", "clever", "charming"),
     False: ("bad", "dull", "weak", "boring", "silly"),
 }
-SAYS = {"is": False, "is indeed": False, "is not": True, "is never": True, "is hardly": True}
-"""What links a thing to what is said of it, and whether it turns that round."""
+COPULAS = {"is": False, "is indeed": False, "is not": True, "is never": True, "is hardly": True}
+"""Copulas, and whether they negate the adjective."""
 
 FRAMES = {
     "i think that": False,
@@ -35,29 +35,29 @@ FRAMES = {
     "it is not true that": True,
     "i do not think that": True,
 }
-"""What a clause may stand under, and whether it turns the clause round."""
+"""Matrix clauses, and whether they negate the subordinate clause."""
 
 
-def draw(generator: np.random.Generator, lengths: range) -> tuple[list[str], list[str]]:
-    """Returns a sentence and its label; where longer ones are asked for, they may nest deeper."""
-    deepest = 1 + lengths[-1] // 8
+def sample(generator: np.random.Generator, lengths: range) -> tuple[list[str], list[str]]:
+    """Returns a sentence and its label; the maximum depth grows with the length."""
+    max_depth = 1 + lengths[-1] // 8
     while True:
-        words, positive = _sentence(generator, deepest)
+        words, positive = _sentence(generator, max_depth)
         if len(words) in lengths:
             return words, [LABELS[positive]]
 
 
 def optimum(sources: Sequence[Sequence[str]], targets: Sequence[Sequence[str]]) -> dict[str, Any]:
-    """Returns what is best possible: nothing is left to chance."""
+    """Returns the optimal metrics: labels are deterministic."""
     return {"optimal_accuracy": 1.0}
 
 
-def _sentence(generator: np.random.Generator, deepest: int) -> tuple[list[str], bool]:
-    first, first_positive = _clause(generator, deepest)
+def _sentence(generator: np.random.Generator, max_depth: int) -> tuple[list[str], bool]:
+    first, first_positive = _clause(generator, max_depth)
     kind = generator.random()
     if kind < 0.4:
         return [*first, "."], first_positive
-    second, second_positive = _clause(generator, deepest)
+    second, second_positive = _clause(generator, max_depth)
     if kind < 0.6:
         return [*first, "but", *second, "."], second_positive
     if kind < 0.8:
@@ -65,24 +65,24 @@ def _sentence(generator: np.random.Generator, deepest: int) -> tuple[list[str], 
     return [*first, "although", *second, "."], first_positive
 
 
-def _clause(generator: np.random.Generator, deepest: int) -> tuple[list[str], bool]:
-    if deepest and generator.random() < 0.5:
-        frame, turns = _one_of(generator, list(FRAMES.items()))
-        inner, positive = _clause(generator, deepest - 1)
-        return [*frame.split(), *inner], positive != turns
+def _clause(generator: np.random.Generator, max_depth: int) -> tuple[list[str], bool]:
+    if max_depth and generator.random() < 0.5:
+        frame, negates = _one_of(generator, list(FRAMES.items()))
+        inner, positive = _clause(generator, max_depth - 1)
+        return [*frame.split(), *inner], positive != negates
     subject = ["the", _one_of(generator, THINGS)]
     if generator.random() < 0.3:
-        aside, _ = _said(generator)
-        subject += ["that", *aside]
-    said, positive = _said(generator)
-    return subject + said, positive
+        relative, _ = _predicate(generator)
+        subject += ["that", *relative]
+    predicate, positive = _predicate(generator)
+    return subject + predicate, positive
 
 
-def _said(generator: np.random.Generator) -> tuple[list[str], bool]:
-    link, turns = _one_of(generator, list(SAYS.items()))
+def _predicate(generator: np.random.Generator) -> tuple[list[str], bool]:
+    link, negates = _one_of(generator, list(COPULAS.items()))
     word_positive = bool(generator.random() < 0.5)
     word = _one_of(generator, ADJECTIVES[word_positive])
-    return [*link.split(), word], word_positive != turns
+    return [*link.split(), word], word_positive != negates
 
 
 def _one_of(generator: np.random.Generator, choices: Sequence[Any]) -> Any:

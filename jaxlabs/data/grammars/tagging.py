@@ -1,13 +1,13 @@
-"""Sentences with names whose kind only their surroundings tell, tagged in BIO.
+"""A synthetic named entity task with BIO tags, in which only the context disambiguates a name.
 
     we met young jordan today ; jordan , so they say , borders the sea .
     O  O   O     B-PER  O     O B-LOC  O ...
 
-Every name may be a person's (PER), a place's (LOC) or a firm's (ORG). What tells is a word before
-it (`met`), one after it (`jordan bank`, of which `bank` is then a part), one behind an aside or at
-the far end of a list, or what it is nested in (`university of jordan` is one ORG). The same words
-are no part of a name elsewhere (`the bank`). Nothing is left to chance, so that the best span F1
-is 100 %, while a word by itself tells little.
+Every name may be a person (PER), a location (LOC) or an organization (ORG). The cue is a word
+before it (`met`), a word after it (`jordan bank`, where `bank` is part of the name), a word after a
+parenthesis or at the end of a list, or the span that contains it (`university of jordan` is one
+ORG). The same words are outside of names elsewhere (`the bank`). Tags are deterministic, so that
+the optimal span F1 is 100 %, while a word without context carries little information.
 """
 
 from collections.abc import Sequence
@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
-LENGTHS, LONGER = range(4, 17), range(18, 33)
-"""Words of a sentence: in training and test, and in `longer`."""
+TRAIN_LENGTHS, OOD_LENGTHS = range(4, 17), range(18, 33)
+"""Sentence lengths in words, of training and test and of `long`."""
 
 KINDS = ("PER", "LOC", "ORG")
 NAMES = ("jordan", "lincoln", "florence", "austin", "paris", "carter", "ford", "hudson")
@@ -38,18 +38,18 @@ CLASSES = {
     "LOC": ("cities", "islands"),
     "ORG": ("firms", "schools"),
 }
-ASIDES = (", so they say ,", ", of course ,", ", it seems ,")
+PARENTHESES = (", so they say ,", ", of course ,", ", it seems ,")
 PRONOUNS = ("we", "they", "you")
 
 Tagged = list[tuple[str, str]]
 
 
-def draw(generator: np.random.Generator, lengths: range) -> tuple[list[str], list[str]]:
-    """Returns a sentence's words and their tags: clause after clause until it is long enough."""
-    shortest = _one_of(generator, lengths)
+def sample(generator: np.random.Generator, lengths: range) -> tuple[list[str], list[str]]:
+    """Returns the words of a sentence and their tags, with clauses up to a random length."""
+    min_length = _one_of(generator, lengths)
     while True:
         pairs = _clause(generator)
-        while len(pairs) + 1 < shortest:
+        while len(pairs) + 1 < min_length:
             pairs += _outside(";") + _clause(generator)
         pairs += _outside(".")
         if len(pairs) in lengths:
@@ -57,40 +57,40 @@ def draw(generator: np.random.Generator, lengths: range) -> tuple[list[str], lis
 
 
 def optimum(sources: Sequence[Sequence[str]], targets: Sequence[Sequence[str]]) -> dict[str, Any]:
-    """Returns what is best possible: nothing is left to chance."""
+    """Returns the optimal metrics: tags are deterministic."""
     return {"optimal_span_f1": 1.0, "optimal_accuracy": 1.0}
 
 
 def _clause(generator: np.random.Generator) -> Tagged:
-    kinds = (_told_after, _told_before, _told_by_ending, _nested, _listed)
+    kinds = (_cue_after, _cue_before, _cue_in_ending, _nested, _listed)
     return _one_of(generator, kinds)(generator)
 
 
-def _told_after(generator: np.random.Generator) -> Tagged:
+def _cue_after(generator: np.random.Generator) -> Tagged:
     kind = _one_of(generator, KINDS)
-    aside = _one_of(generator, ASIDES) if generator.random() < 0.5 else ""
-    rest = f"{aside} {_one_of(generator, VERBS_AFTER[kind])} {_one_of(generator, OBJECTS)}"
+    parenthesis = _one_of(generator, PARENTHESES) if generator.random() < 0.5 else ""
+    rest = f"{parenthesis} {_one_of(generator, VERBS_AFTER[kind])} {_one_of(generator, OBJECTS)}"
     return _span(kind, _name(generator)) + _outside(rest)
 
 
-def _told_before(generator: np.random.Generator) -> Tagged:
+def _cue_before(generator: np.random.Generator) -> Tagged:
     kind = _one_of(generator, KINDS)
     rest = _one_of(generator, ("today", "again", ""))
-    return _before(generator, kind) + _span(kind, _name(generator)) + _outside(rest)
+    return _verb_before(generator, kind) + _span(kind, _name(generator)) + _outside(rest)
 
 
-def _told_by_ending(generator: np.random.Generator) -> Tagged:
+def _cue_in_ending(generator: np.random.Generator) -> Tagged:
     kind = _one_of(generator, list(ENDINGS))
     name = [*_name(generator), _one_of(generator, ENDINGS[kind])]
-    if generator.random() < 0.5:  # whatever the verb says otherwise
-        return _before(generator, _one_of(generator, KINDS)) + _span(kind, name)
+    if generator.random() < 0.5:  # the ending overrides the verb
+        return _verb_before(generator, _one_of(generator, KINDS)) + _span(kind, name)
     return _span(kind, name) + _outside(f"is near {_one_of(generator, OBJECTS)}")
 
 
 def _nested(generator: np.random.Generator) -> Tagged:
     name = _name(generator)
     if generator.random() < 0.5:
-        where = _before(generator, _one_of(generator, KINDS))
+        where = _verb_before(generator, _one_of(generator, KINDS))
         return where + _span("ORG", ["university", "of", *name])
     return _outside("the judges of") + _span("LOC", name) + _outside("are here")
 
@@ -107,7 +107,7 @@ def _listed(generator: np.random.Generator) -> Tagged:
     return listed + _outside(f"are {what}")
 
 
-def _before(generator: np.random.Generator, kind: str) -> Tagged:
+def _verb_before(generator: np.random.Generator, kind: str) -> Tagged:
     adjective = _one_of(generator, ADJECTIVES) if generator.random() < 0.4 else ""
     verb = _one_of(generator, VERBS_BEFORE[kind])
     return _outside(f"{_one_of(generator, PRONOUNS)} {verb} {adjective}")
