@@ -1,4 +1,4 @@
-"""Beam search over any step-by-step decoder in one compiled call."""
+"""Beam search with any `Decoder`, in one compiled call."""
 
 import functools
 from typing import Any, NamedTuple
@@ -11,13 +11,13 @@ from jaxlabs.decoding.generate import Decoder, empty_carry
 
 
 class Beams(NamedTuple):
-    """Sequences that a search has found, the best first.
+    """The sequences of a beam search, best first.
 
     Attributes:
-      tokens: [batch, beam, max_new_tokens] what follows the start token, 0 past the length.
-      lengths: [batch, beam] how many tokens that is, the stop token included.
-      scores: [batch, beam] `log P(tokens) / lengths ** length_penalty`, in nats; minus infinity
-        where there are fewer sequences than beams.
+      tokens: [batch, beam, max_new_tokens] tokens after the start token, 0 past the length.
+      lengths: [batch, beam] number of tokens, with the stop token.
+      scores: [batch, beam] `log P(tokens) / lengths ** length_penalty`, in nats; -inf where there
+        are fewer sequences than beams.
     """
 
     tokens: jax.Array
@@ -26,24 +26,24 @@ class Beams(NamedTuple):
 
 
 class _Search(NamedTuple):
-    """What one turn hands to the next; rows are ordered by score.
+    """State of the search loop; beams are ordered by score.
 
     Attributes:
-      time: [] how many tokens have been read.
-      carry: the decoder's, with `batch * beam` rows.
-      latest: [batch, beam] the token to be read next.
+      time: [] number of decoding steps.
+      carry: the decoder's carry, with `batch * beam` rows.
+      last_token: [batch, beam] the input of the next step.
       tokens: [batch, beam, max_new_tokens].
       lengths: [batch, beam].
-      surprise: [batch, beam] `-log P(tokens)`.
-      done: [batch, beam] whether the stop token has come.
+      nll: [batch, beam] `-log P(tokens)`.
+      done: [batch, beam] whether the stop token was generated.
     """
 
     time: jax.Array
     carry: Any
-    latest: jax.Array
+    last_token: jax.Array
     tokens: jax.Array
     lengths: jax.Array
-    surprise: jax.Array
+    nll: jax.Array
     done: jax.Array
 
 
@@ -58,27 +58,27 @@ def beam_search(
     length_penalty: float = 0.0,
     carry: Any = None,
 ) -> Beams:
-    """Finds likely continuations of one token by keeping the `beam` best at every length.
+    """Finds likely continuations of a start token by beam search.
 
-    A sequence that has ended keeps its place as long as its score is among the best. With one beam
-    the search is greedy and gives what `generate` gives at temperature 0; with as many beams as
-    there are sequences it is exhaustive.
+    A finished sequence stays in the beam as long as its score is among the best. With one beam the
+    search is greedy and equals `generate` at temperature 0; with as many beams as sequences it is
+    exhaustive.
 
     Args:
       decoder: the model; static and hashable.
       params: its parameters.
-      start: [batch] the first token to be read, such as `<sos>`.
-      beam: static, >= 1.
-      max_new_tokens: static, >= 1 and at most the decoder's context.
-      stop_token: ends a sequence and is kept as its last token; -1 never ends one.
-      length_penalty: sequences are ranked by `log P / length ** length_penalty`: 0 by their
-        probability, which favors short ones, 1 by its mean over tokens.
-      carry: of `batch` rows, after whatever comes before `start`; every array in it but scalars
-        has its rows first. None: `decoder.init_carry(batch)`.
+      start: [batch] start token, such as `<sos>`.
+      beam_size: static, >= 1.
+      max_new_tokens: static, >= 1 and at most `decoder.context_length`.
+      stop_token: ends a sequence and is kept as its last token; -1: none.
+      length_penalty: sequences are ranked by `log P / length ** length_penalty`: 0 ranks by
+        probability, which favors short ones, 1 by the mean log probability per token.
+      carry: initial carry with `batch` rows; all arrays but scalars have the batch axis first.
+        None: `decoder.init_carry(batch)`.
 
     Raises:
-      UserError: `beam` is below 1.
-      ValueError: `max_new_tokens` is below 1, or more than the decoder's context.
+      UserError: `beam_size` is below 1.
+      ValueError: `max_new_tokens` is below 1 or exceeds `decoder.context_length`.
     """
     if beam_size < 1:
         raise UserError(f"--beam_size: {beam_size} is not accepted; a whole number of at least 1")
@@ -105,73 +105,73 @@ def _search(
     carry = empty_carry(decoder, params, batch) if carry is None else carry
     rows = jnp.arange(batch, dtype=jnp.int32)[:, None]
 
-    def ranks(surprise: jax.Array, lengths: jax.Array) -> jax.Array:
-        return -surprise / jnp.maximum(lengths, 1).astype(jnp.float32) ** length_penalty
+    def scores_of(nll: jax.Array, lengths: jax.Array) -> jax.Array:
+        return -nll / jnp.maximum(lengths, 1).astype(jnp.float32) ** length_penalty
 
-    def turn(search: _Search) -> _Search:
-        carry, logits = decoder.step(params, search.carry, search.latest.reshape(-1))
-        costs = -jax.nn.log_softmax(logits.astype(jnp.float32)).reshape(batch, beam_size, -1)
-        size = costs.shape[-1]
-        # What has ended has one continuation, which costs nothing: to stay as it is.
-        stays = _only_first(size)[None, None, :]
+    def body(search: _Search) -> _Search:
+        carry, logits = decoder.step(params, search.carry, search.last_token.reshape(-1))
+        token_nll = -jax.nn.log_softmax(logits.astype(jnp.float32)).reshape(batch, beam_size, -1)
+        vocab_size = token_nll.shape[-1]
+        # A finished sequence has one continuation, with nll 0.
+        finished_nll = _zero_then_inf(vocab_size)[None, None, :]
         done = search.done[:, :, None]
-        surprise = search.surprise[:, :, None] + jnp.where(done, stays, costs)
+        nll = search.nll[:, :, None] + jnp.where(done, finished_nll, token_nll)
         lengths = search.lengths + (~search.done).astype(jnp.int32)
-        scores = ranks(surprise, lengths[:, :, None]).reshape(batch, -1)
+        scores = scores_of(nll, lengths[:, :, None]).reshape(batch, -1)
         _, best = jax.lax.top_k(scores, beam_size)
-        parent, drawn = best // size, best % size
+        parent, token = best // vocab_size, best % vocab_size
 
-        of_parent = functools.partial(_of_parents, rows=rows, parent=parent)
-        was_done = of_parent(search.done)
-        tokens = of_parent(search.tokens).at[:, :, search.time].set(jnp.where(was_done, 0, drawn))
+        gather = functools.partial(_gather_beams, rows=rows, parent=parent)
+        was_done = gather(search.done)
+        tokens = gather(search.tokens).at[:, :, search.time].set(jnp.where(was_done, 0, token))
         return _Search(
             time=search.time + 1,
-            carry=jax.tree.map(lambda leaf: _reordered(leaf, of_parent, (batch, beam_size)), carry),
-            latest=drawn,
+            carry=jax.tree.map(lambda leaf: _reorder(leaf, gather, (batch, beam_size)), carry),
+            last_token=token,
             tokens=tokens,
-            lengths=of_parent(lengths),
-            surprise=surprise.reshape(batch, -1)[rows, best],
-            done=was_done | (drawn == stop_token),
+            lengths=gather(lengths),
+            nll=nll.reshape(batch, -1)[rows, best],
+            done=was_done | (token == stop_token),
         )
 
     def cond(search: _Search) -> jax.Array:
-        alive = ~search.done & (search.surprise < jnp.inf)
-        return (search.time < max_new_tokens) & alive.any()
+        active = ~search.done & (search.nll < jnp.inf)
+        return (search.time < max_new_tokens) & active.any()
 
-    first = _only_first(beam_size)  # the others would be its copies
+    initial_nll = _zero_then_inf(beam_size)  # otherwise all beams would be equal
     end = jax.lax.while_loop(
         cond,
-        turn,
+        body,
         _Search(
             time=jnp.int32(0),
-            carry=jax.tree.map(lambda leaf: _repeated(leaf, beam_size), carry),
-            latest=jnp.tile(start[:, None], (1, beam_size)),
+            carry=jax.tree.map(lambda leaf: _repeat(leaf, beam_size), carry),
+            last_token=jnp.tile(start[:, None], (1, beam_size)),
             tokens=jnp.zeros((batch, beam_size, max_new_tokens), jnp.int32),
             lengths=jnp.zeros((batch, beam_size), jnp.int32),
-            surprise=jnp.tile(first[None, :], (batch, 1)),
+            nll=jnp.tile(initial_nll[None, :], (batch, 1)),
             done=jnp.zeros((batch, beam_size), bool),
         ),
     )
-    return Beams(end.tokens, end.lengths, ranks(end.surprise, end.lengths))
+    return Beams(end.tokens, end.lengths, scores_of(end.nll, end.lengths))
 
 
-def _only_first(count: int) -> jax.Array:
-    """Returns costs `[count]` float32: the first is free, no other can be paid."""
+def _zero_then_inf(count: int) -> jax.Array:
+    """Returns `[0, inf, inf, ...]`, `[count]` float32."""
     return jnp.full((count,), jnp.inf, jnp.float32).at[0].set(0)
 
 
-def _of_parents(leaf: jax.Array, rows: jax.Array, parent: jax.Array) -> jax.Array:
-    """Returns `leaf [batch, beam, ...]` with the beams that `parent [batch, beam]` names."""
+def _gather_beams(leaf: jax.Array, rows: jax.Array, parent: jax.Array) -> jax.Array:
+    """Returns `leaf [batch, beam, ...]` at the beams `parent [batch, beam]`."""
     return leaf[rows, parent]
 
 
-def _reordered(leaf: jax.Array, of_parent: Any, shape: tuple[int, int]) -> jax.Array:
-    """Returns a carry's `leaf [batch * beam, ...]` with every beam in the place of its child."""
-    if leaf.ndim == 0:  # a clock, which all rows share
+def _reorder(leaf: jax.Array, gather: Any, shape: tuple[int, int]) -> jax.Array:
+    """Applies `gather` to an array of the carry, `[batch * beam, ...]`."""
+    if leaf.ndim == 0:  # a step counter shared by all rows
         return leaf
-    return of_parent(leaf.reshape(*shape, *leaf.shape[1:])).reshape(leaf.shape)
+    return gather(leaf.reshape(*shape, *leaf.shape[1:])).reshape(leaf.shape)
 
 
-def _repeated(leaf: jax.Array, beam_size: int) -> jax.Array:
+def _repeat(leaf: jax.Array, beam_size: int) -> jax.Array:
     leaf = jnp.asarray(leaf)
     return leaf if leaf.ndim == 0 else jnp.repeat(leaf, beam_size, axis=0)

@@ -1,4 +1,4 @@
-"""Generation from any step-by-step decoder in one compiled call, past its context too."""
+"""Sampling from any `Decoder` in one compiled call, also beyond its context length."""
 
 import functools
 from typing import Any, NamedTuple, Protocol
@@ -11,32 +11,31 @@ from jaxlabs.decoding.logits import sample_token
 
 
 class Decoder(Protocol):
-    """A model that reads one token at a time; its carry is a key-value cache or a recurrent state.
+    """An autoregressive model; its carry is a KV cache or a recurrent state.
 
-    It is a static argument of the compiled call: instances that compare equal and hash alike share
-    one executable.
+    A decoder is a static argument of the compiled call: equal instances share one executable.
 
     Attributes:
-      context: how many tokens the carry holds, or None when there is no limit.
+      context_length: how many tokens the carry holds; None: unlimited.
     """
 
     context_length: int | None
 
     def init_carry(self, batch_size: int) -> Any:
-        """Returns the carry of `batch_size` rows that have read nothing."""
+        """Returns the initial carry of `batch_size` rows."""
 
     def step(self, params: Any, carry: Any, tokens: jax.Array) -> tuple[Any, jax.Array]:
-        """Reads `tokens` [batch]; returns the carry and the logits [batch, vocabulary]."""
+        """Takes `tokens [batch]`; returns the carry and logits `[batch, vocabulary]`."""
 
     def prefill(self, params: Any, tokens: jax.Array) -> Any:
-        """Returns the carry after `tokens` [batch, time] alone, read from position 0 on.
+        """Returns the carry after `tokens [batch, time]` from position 0.
 
-        A decoder whose carry has no limit, or is never filled, need not have it.
+        Not needed if the carry is unlimited or never full.
         """
 
 
 def empty_carry(decoder: Decoder, params: Any, batch_size: int) -> Any:
-    """Returns `decoder.init_carry(batch_size)` with floats as wide as those of the parameters."""
+    """Returns `decoder.init_carry(batch_size)` with the float dtype of the parameters."""
     leaves = jax.tree.leaves(params)
     floats = [leaf.dtype for leaf in leaves if jnp.issubdtype(leaf.dtype, jnp.floating)]
     carry = decoder.init_carry(batch_size)
@@ -44,22 +43,22 @@ def empty_carry(decoder: Decoder, params: Any, batch_size: int) -> Any:
         return carry
     dtype = jnp.result_type(*floats)
 
-    def as_wide(leaf: jax.Array) -> jax.Array:
+    def cast(leaf: jax.Array) -> jax.Array:
         return leaf.astype(dtype) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf
 
-    return jax.tree.map(as_wide, carry)
+    return jax.tree.map(cast, carry)
 
 
 class _Loop(NamedTuple):
-    """What one turn of the loop hands to the next.
+    """State of the sampling loop.
 
     Attributes:
-      time: [] clock that all rows share; column `time` of `tokens` is read next.
-      position: [] how many tokens the carry holds.
-      carry: the decoder's.
-      tokens: [batch, prompt_time + max_new_tokens] prompts and what has been generated so far.
-      lengths: [batch] how many of them are filled in.
-      done: [batch] whether a row has had its stop token or all of its new tokens.
+      time: [] step counter of all rows; column `time` of `tokens` is the next input.
+      position: [] number of tokens in the carry.
+      carry: the decoder's carry.
+      tokens: [batch, prompt_time + max_new_tokens] prompts and generated tokens.
+      lengths: [batch] number of tokens per row so far.
+      done: [batch] whether a row has its stop token or all of its new tokens.
     """
 
     time: jax.Array
@@ -86,31 +85,30 @@ def generate(
 ) -> tuple[jax.Array, jax.Array]:
     """Continues every prompt by up to `max_new_tokens` tokens.
 
-    Rows share one clock: at time t a row reads its prompt's token while t is inside the prompt and
-    the token that it drew itself afterwards. Prompts of different lengths thus need no padding on
-    the left. When the carry is full, the last `context // 2` tokens are read again from
-    position 0, in prompts longer than the context as well; a sliding window, as in nanoGPT, gives
-    other tokens from there on, see `TransformerDecoder`. Row and position in the row choose the
-    key of every draw, so a row's tokens depend neither on the other rows nor on their lengths.
+    All rows share one step counter: at time t the input of a row is its prompt's token while t is
+    inside the prompt, afterwards its own sampled token. So prompts of different lengths need no
+    left padding. When the carry is full, it is refilled from position 0 with the last
+    `context_length // 2` tokens, also in prompts longer than the context; a sliding window, as in
+    nanoGPT, gives other tokens from there on, see `TransformerStepper`. Each sample's key depends
+    on the row and the position in it alone, so a row's tokens do not depend on the other rows.
 
     Args:
       decoder: the model; static and hashable.
       params: its parameters.
-      prompts: `[batch, prompt_time]` token ids; what lies past a row's length is ignored.
-      lengths: `[batch]` real tokens of each prompt, 1..prompt_time.
-      key: decides every draw of the call.
-      max_new_tokens: static, >= 0; all other arguments but the decoder and the shape of the prompts
-        change without a new compilation.
+      prompts: [batch, prompt_time] token ids; those past a row's length are ignored.
+      lengths: [batch] length of each prompt, 1 to prompt_time.
+      key: PRNG key of all samples.
+      max_new_tokens: static, >= 0; of the other arguments only the decoder and the shape of the
+        prompts are static.
       temperature: >= 0; 0 is greedy.
       top_k: >= 0; 0 is off.
-      top_p: 0..1; 1 is off.
-      stop_token: a row ends with this token, which is kept as its last; -1 never ends one.
-      carry: what the decoder knows before it reads a prompt, such as a sentence to translate; None:
-        nothing, `decoder.init_carry(batch)`.
+      top_p: in [0, 1]; 1 is off.
+      stop_token: ends a row and is kept as its last token; -1: none.
+      carry: initial carry, such as an encoded source; None: `decoder.init_carry(batch)`.
 
     Returns:
-      `tokens` [batch, prompt_time + max_new_tokens] int32, each row its prompt and then its new
-      tokens, 0 past its length, and `lengths` [batch] int32, both together.
+      `tokens [batch, prompt_time + max_new_tokens]` int32, each row its prompt and its new tokens,
+      0 past its length, and `lengths [batch]` int32, of prompt and new tokens.
 
     Raises:
       ValueError: a prompt is empty or longer than its row, or `max_new_tokens` is negative.
@@ -159,21 +157,21 @@ def _generate(
     in_prompt = jnp.arange(prompt_time, dtype=jnp.int32)[None, :] < prompt_lengths[:, None]
     tokens = jnp.pad(jnp.where(in_prompt, prompts, 0), ((0, 0), (0, max_new_tokens)))
 
-    def turn(loop: _Loop) -> _Loop:
+    def body(loop: _Loop) -> _Loop:
         carry, position = _evict_and_prefill(decoder, params, loop)
-        read = jax.lax.dynamic_index_in_dim(loop.tokens, loop.time, axis=1, keepdims=False)
-        carry, logits = decoder.step(params, carry, read)
+        inputs = jax.lax.dynamic_index_in_dim(loop.tokens, loop.time, axis=1, keepdims=False)
+        carry, logits = decoder.step(params, carry, inputs)
 
         time = loop.time + 1
         since_prompt = jnp.maximum(time - prompt_lengths, 0)
-        draw_keys = jax.vmap(jax.random.fold_in)(row_keys, since_prompt)
-        drawn = sample_token(draw_keys, logits, temperature, top_k, top_p)
+        step_keys = jax.vmap(jax.random.fold_in)(row_keys, since_prompt)
+        sampled = sample_token(step_keys, logits, temperature, top_k, top_p)
 
         writes = (time >= prompt_lengths) & ~loop.done
-        present = jax.lax.dynamic_index_in_dim(loop.tokens, time, axis=1, keepdims=False)
-        column = jnp.where(writes, drawn, present)
+        current = jax.lax.dynamic_index_in_dim(loop.tokens, time, axis=1, keepdims=False)
+        column = jnp.where(writes, sampled, current)
         lengths = jnp.where(writes, time + 1, loop.lengths)
-        stopped = (writes & (drawn == stop_token)) | (lengths == prompt_lengths + max_new_tokens)
+        stopped = (writes & (sampled == stop_token)) | (lengths == prompt_lengths + max_new_tokens)
         return _Loop(
             time=time,
             position=position + 1,
@@ -191,13 +189,13 @@ def _generate(
         lengths=prompt_lengths,
         done=jnp.full((batch_size,), max_new_tokens == 0),
     )
-    end = jax.lax.while_loop(lambda loop: ~jnp.all(loop.done), turn, start)
+    end = jax.lax.while_loop(lambda loop: ~jnp.all(loop.done), body, start)
     return end.tokens, end.lengths
 
 
 def _evict_and_prefill(decoder: Decoder, params: Any, loop: _Loop) -> tuple[Any, jax.Array]:
-    """Returns the carry and position with room for one more token."""
-    # The last token is never read. When all others fit, no code to read again is compiled.
+    """Returns carry and position with space for one more token; refills a full carry."""
+    # The last token is no input. If all others fit, no refill is compiled.
     if decoder.context_length is None or loop.tokens.shape[1] - 1 <= decoder.context_length:
         return loop.carry, loop.position
     half = decoder.context_length // 2

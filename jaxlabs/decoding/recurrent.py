@@ -1,4 +1,4 @@
-"""A recurrent network as a step-by-step decoder: its carry is the state, which never fills up."""
+"""Adapts a recurrent model to `jaxlabs.decoding.generate`; the carry is its state."""
 
 import dataclasses
 from collections.abc import Callable
@@ -9,32 +9,31 @@ import jax
 
 
 @dataclasses.dataclass(frozen=True)
-class RecurrentDecoder:
-    """A model as `jaxlabs.decoding.generate` wants it; equal models make equal decoders.
-
-    Reading the prompt is what warms the state up.
+class RecurrentStepper:
+    """A recurrent model as a `Decoder`; steppers of equal models are equal.
 
     Attributes:
-      model: a linen module with `config` and with a method `decode` as
-        `jaxlabs.models.char_rnn.CharRNN` has it.
-      initial_states: `(config, batch_size) -> states` that have read nothing.
-      tokens: only the first so many are drawn, spare rows of the vocabulary not; None: all.
+      model: a linen module with `config` and a method `decode`, such as
+        `jaxlabs.models.char_rnn.CharRNN`.
+      initial_states: `(config, batch_size) -> states`.
+      vocab_size: number of tokens that can be sampled, if the model's vocabulary is padded; None:
+        all.
     """
 
     model: nn.Module
     initial_states: Callable[[Any, int], Any]
-    tokens: int | None = None
+    vocab_size: int | None = None
 
     @property
-    def context(self) -> None:
-        """There is no limit to what the carry has read."""
+    def context_length(self) -> None:
+        """Unlimited."""
         return None
 
     def init_carry(self, batch_size: int) -> Any:
-        """Returns the states of rows that have read nothing."""
+        """Returns the initial states."""
         return self.initial_states(self.model.config, batch_size)
 
     def step(self, params: Any, carry: Any, tokens: jax.Array) -> tuple[Any, jax.Array]:
-        """Takes in `tokens [batch]`; returns the states and logits `[batch, vocabulary]`."""
+        """Takes `tokens [batch]`; returns the states and logits `[batch, vocabulary]`."""
         logits, carry = self.model.apply({"params": params}, tokens, carry, method="decode")
-        return carry, logits[:, : self.tokens]
+        return carry, logits[:, : self.vocab_size]

@@ -1,4 +1,4 @@
-"""A Transformer as a step-by-step decoder: its carry is what the model keeps of a text."""
+"""Adapts a Transformer to `jaxlabs.decoding.generate`; the carry is its KV cache."""
 
 import dataclasses
 from typing import Any
@@ -9,27 +9,29 @@ import jax.numpy as jnp
 
 
 @dataclasses.dataclass(frozen=True)
-class TransformerDecoder:
-    """A model as `jaxlabs.decoding.generate` wants it; equal models make equal decoders.
+class TransformerStepper:
+    """A Transformer as a `Decoder`; steppers of equal models are equal.
 
     The carry is `(caches, position)`, where position counts the tokens in the caches.
 
-    Past the context, `generate` encodes the last `context // 2` tokens again and continues from
-    there: a token then sees between half a context and a whole one. nanoGPT's `generate` encodes
-    the last `context` tokens again for every new token, a sliding window. Both give the same logits
-    until the context is full. After that they differ, but for the steps that fill the caches.
+    Beyond `context_length` tokens, `generate` refills the caches with the last `context_length //
+    2` tokens and continues from there: a token then sees between half a context and a whole one.
+    nanoGPT's `generate` recomputes the last `context_length` tokens for every new token, a sliding
+    window. Both give the same logits until the context is full, and again in each step that fills
+    the caches.
 
     Attributes:
-      model: a linen module with `config.context_length` and with methods `empty_caches`, `decode`
-        and `prefill` as `jaxlabs.models.transformer_lm.TransformerLM` has them.
-      tokens: only the first so many are drawn, spare rows of the vocabulary not; None: all.
+      model: a linen module with `config.context_length` and methods `empty_caches`, `decode` and
+        `prefill`, such as `jaxlabs.models.transformer_lm.TransformerLM`.
+      vocab_size: number of tokens that can be sampled, if the model's vocabulary is padded; None:
+        all.
     """
 
     model: nn.Module
-    tokens: int | None = None
+    vocab_size: int | None = None
 
     @property
-    def context(self) -> int:
+    def context_length(self) -> int:
         """How many tokens the caches hold."""
         return self.model.config.context_length
 
@@ -38,14 +40,14 @@ class TransformerDecoder:
         return self.model.empty_caches(batch_size), jnp.zeros((), jnp.int32)
 
     def step(self, params: Any, carry: Any, tokens: jax.Array) -> tuple[Any, jax.Array]:
-        """Takes in `tokens [batch]`; returns the carry and logits `[batch, vocabulary]`."""
+        """Takes `tokens [batch]`; returns the carry and logits `[batch, vocabulary]`."""
         caches, position = carry
         logits, caches = self.model.apply(
             {"params": params}, tokens, caches, position, method="decode"
         )
-        return (caches, position + 1), logits[:, : self.tokens]
+        return (caches, position + 1), logits[:, : self.vocab_size]
 
     def prefill(self, params: Any, tokens: jax.Array) -> Any:
-        """Returns the carry after `tokens [batch, half]`, encoded anew from position 0."""
+        """Returns the carry after `tokens [batch, time]` from position 0."""
         caches = self.model.apply({"params": params}, tokens, method="prefill")
         return caches, jnp.full((), tokens.shape[1], jnp.int32)

@@ -1,1 +1,1 @@
-"""Diffusion: noise schedules, what follows from them, and samplers."""
+"""Diffusion: noise schedules, the forward process and samplers."""

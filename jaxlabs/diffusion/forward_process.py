@@ -1,6 +1,6 @@
-"""The forward process, its posterior, and the ways to say what is noise in a picture.
+"""The forward process, its posterior, and conversions between prediction types.
 
-Everywhere `schedule` holds figures by time, `t [batch]` are times from 0 to T - 1, and pictures are
+`schedule` holds tables by timestep, `t [batch]` are timesteps in 0..T - 1, and images are
 `[batch, ...]` with data in [-1, 1].
 """
 
@@ -11,26 +11,29 @@ import numpy as np
 from jaxlabs.diffusion.noise_schedules import EPSILON, DiffusionConfig, Schedule, alphas_cumprod
 
 
-def at(table: np.ndarray | jax.Array, t: jax.Array, like: jax.Array) -> jax.Array:
-    """Returns `table [T]` at the times `t [batch]`, shaped and typed to multiply `like`."""
+def extract(table: np.ndarray | jax.Array, t: jax.Array, like: jax.Array) -> jax.Array:
+    """Returns `table [T]` at timesteps `t [batch]`, with the rank and dtype of `like`."""
     values = jnp.asarray(table)[t].astype(like.dtype)
     return values.reshape(values.shape + (1,) * (like.ndim - 1))
 
 
 def q_sample(schedule: Schedule, x0: jax.Array, t: jax.Array, noise: jax.Array) -> jax.Array:
-    """Returns the pictures x0 at times t (Ho et al. 2020, equation 4)."""
-    signal = at(schedule.sqrt_alpha_bars, t, x0)
-    return signal * x0 + at(schedule.sqrt_one_minus_alpha_bars, t, x0) * noise
+    """Returns noisy images at timesteps t (Ho et al. 2020, equation 4)."""
+    signal = extract(schedule.sqrt_alphas_cumprod, t, x0)
+    return signal * x0 + extract(schedule.sqrt_one_minus_alphas_cumprod, t, x0) * noise
 
 
 def posterior(
     schedule: Schedule, x0: jax.Array, x: jax.Array, t: jax.Array
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Returns the mean of `q(x before | x, x0)`, its variance and log variance `[batch]`.
+    """Returns mean, variance `[batch]` and log variance `[batch]` of `q(x_{t-1} | x_t, x0)`.
 
-    Ho et al. 2020, equations 6 and 7. The log variance at time 0 is that of time 1.
+    Ho et al. 2020, equations 6 and 7. The log variance at timestep 0 is that of timestep 1.
     """
-    mean = at(schedule.posterior_from_x0, t, x0) * x0 + at(schedule.posterior_from_xt, t, x) * x
+    mean = (
+        extract(schedule.posterior_mean_coef_x0, t, x0) * x0
+        + extract(schedule.posterior_mean_coef_xt, t, x) * x
+    )
     tables = schedule.posterior_variance, schedule.posterior_log_variance
     variance, log_variance = (jnp.asarray(table)[t].astype(x.dtype) for table in tables)
     return mean, variance, log_variance
@@ -39,47 +42,47 @@ def posterior(
 def target(
     schedule: Schedule, x0: jax.Array, noise: jax.Array, t: jax.Array, prediction_type: str
 ) -> jax.Array:
-    """Returns what a network should say of `q_sample(schedule, x0, t, noise)`.
+    """Returns the training target for the input `q_sample(schedule, x0, t, noise)`.
 
-    That is the noise, or `v = sqrt(alpha_bar) noise - sqrt(1 - alpha_bar) x0` (Salimans and Ho
-    2022, appendix D).
+    The noise, or `v = sqrt(alpha_bar) noise - sqrt(1 - alpha_bar) x0` (Salimans and Ho 2022,
+    appendix D).
     """
     if prediction_type == EPSILON:
         return noise
-    signal = at(schedule.sqrt_alpha_bars, t, x0)
-    return signal * noise - at(schedule.sqrt_one_minus_alpha_bars, t, x0) * x0
+    signal = extract(schedule.sqrt_alphas_cumprod, t, x0)
+    return signal * noise - extract(schedule.sqrt_one_minus_alphas_cumprod, t, x0) * x0
 
 
 def predict_x0(
     schedule: Schedule, x: jax.Array, t: jax.Array, output: jax.Array, prediction_type: str
 ) -> jax.Array:
-    """Returns the pictures that an output (noise or v) means, given x at times t."""
-    signal = at(schedule.sqrt_alpha_bars, t, x)
-    spread = at(schedule.sqrt_one_minus_alpha_bars, t, x)
+    """Returns x0, given the network output (noise or v) for x at timesteps t."""
+    signal = extract(schedule.sqrt_alphas_cumprod, t, x)
+    noise_scale = extract(schedule.sqrt_one_minus_alphas_cumprod, t, x)
     if prediction_type == EPSILON:
-        return (x - spread * output) / signal
-    return signal * x - spread * output
+        return (x - noise_scale * output) / signal
+    return signal * x - noise_scale * output
 
 
 def predict_eps(
     schedule: Schedule, x: jax.Array, t: jax.Array, output: jax.Array, prediction_type: str
 ) -> jax.Array:
-    """Returns the noise that an output (noise or v) means, given x at times t."""
+    """Returns the noise, given the network output (noise or v) for x at timesteps t."""
     if prediction_type == EPSILON:
         return output
-    signal = at(schedule.sqrt_alpha_bars, t, x)
-    return signal * output + at(schedule.sqrt_one_minus_alpha_bars, t, x) * x
+    signal = extract(schedule.sqrt_alphas_cumprod, t, x)
+    return signal * output + extract(schedule.sqrt_one_minus_alphas_cumprod, t, x) * x
 
 
 def loss_weights(config: DiffusionConfig) -> np.ndarray:
-    """Returns the weight of the squared error of the network's output at each time, `[T]` float32.
+    """Returns the loss weight at each timestep, `[T]` float32.
 
-    Min-SNR (Hang et al. 2023) weighs the error in x0 by `min(SNR, gamma)`. An error in epsilon is
-    one in x0 times the root of SNR, and one in v times the root of SNR + 1.
+    Min-SNR (Hang et al. 2023) weights the squared error in x0 by `min(SNR, gamma)`. The squared
+    error in epsilon is that in x0 times SNR, that in v is that in x0 times SNR + 1.
     """
-    left = alphas_cumprod(config)
+    alpha_bar = alphas_cumprod(config)
     if config.loss_weighting == "uniform":
-        return np.ones(len(left), np.float32)
-    snr = left / (1 - left)
-    of_output = snr if config.prediction_type == EPSILON else snr + 1
-    return (np.minimum(snr, config.min_snr_gamma) / of_output).astype(np.float32)
+        return np.ones(len(alpha_bar), np.float32)
+    snr = alpha_bar / (1 - alpha_bar)
+    x0_to_output = snr if config.prediction_type == EPSILON else snr + 1
+    return (np.minimum(snr, config.min_snr_gamma) / x0_to_output).astype(np.float32)

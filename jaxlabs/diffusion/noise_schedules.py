@@ -1,7 +1,7 @@
-"""How much noise there is at each time, and every figure that follows from it.
+"""Noise schedules and the tables derived from them.
 
-Times count from 0 to T - 1; a picture at time t is `sqrt(alpha_bar_t) x0 + sqrt(1 - alpha_bar_t)
-noise`. The paper's times are larger by one.
+Timesteps are 0..T - 1; a noisy image at timestep t is `sqrt(alpha_bar_t) x0 + sqrt(1 - alpha_bar_t)
+noise`. The timesteps of the paper are larger by one.
 """
 
 import dataclasses
@@ -15,47 +15,49 @@ from jaxlabs.config import Config, UserError, setting
 
 EPSILON, V = "epsilon", "v"
 MAX_BETA = 0.999
-"""Above it the cosine schedule would end in steps that leave nothing of a picture."""
+"""Upper bound of the betas of the cosine schedule (Nichol and Dhariwal 2021)."""
 
-OFFSET = 0.008
-"""Of the cosine schedule: its first betas would be too small for a network to tell (s in Nichol and
-Dhariwal)."""
+COSINE_S = 0.008
+"""Offset s of the cosine schedule, which keeps the first betas from being too small (Nichol and
+Dhariwal 2021)."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class DiffusionConfig(Config):
-    """How pictures become noise, and what a network is to say of it."""
+    """Noise schedule, prediction type and loss weighting."""
 
     noise_schedule: str = setting(
         "linear",
-        "betas that rise linearly (Ho et al. 2020), or cosine (Nichol and Dhariwal 2021)",
+        "noise schedule: linear betas (Ho et al. 2020) or cosine (Nichol and Dhariwal 2021)",
         choices=("linear", "cosine"),
     )
     num_timesteps: int = setting(
         1000,
-        "times from a picture to noise",
+        "number of diffusion timesteps",
         minimum=1,
         maximum=1_000_000,
         aliases=("diffusion_steps",),
     )
     beta_start: float = setting(
-        1e-4, "first variance of the linear schedule", above=0, aliases=("first_beta",)
+        1e-4, "first beta of the linear schedule", above=0, aliases=("first_beta",)
     )
     beta_end: float = setting(
-        0.02, "last variance of the linear schedule", above=0, aliases=("last_beta",)
+        0.02, "last beta of the linear schedule", above=0, aliases=("last_beta",)
     )
     prediction_type: str = setting(
         EPSILON,
-        "what the network's output means: the noise, or v (Salimans and Ho 2022)",
+        "prediction type of the network: the noise (epsilon) or v (Salimans and Ho 2022)",
         choices=(EPSILON, V),
         aliases=("prediction",),
     )
     loss_weighting: str = setting(
         "uniform",
-        "weight of the squared error against time: none, or min-SNR (Hang et al. 2023)",
+        "loss weighting by timestep: uniform, or min-SNR (Hang et al. 2023)",
         choices=("uniform", "min_snr"),
     )
-    min_snr_gamma: float = setting(5.0, "where min-SNR cuts the signal-to-noise ratio", above=0)
+    min_snr_gamma: float = setting(
+        5.0, "gamma of min-SNR: upper bound of the signal-to-noise ratio", above=0
+    )
 
     def check(self) -> None:
         if not self.beta_start <= self.beta_end < 1:
@@ -67,19 +69,19 @@ class DiffusionConfig(Config):
 
 @flax.struct.dataclass
 class Schedule:
-    """Every figure of a noise schedule, `[T]` each.
+    """The tables of a noise schedule, `[T]` each.
 
     Attributes:
-      betas: variance of the noise that a step adds.
+      betas: variance of the noise added by a step.
       alphas: 1 - betas.
-      alphas_cumprod: share of a picture's variance that is left.
-      alphas_cumprod_prev: that of the time before; 1 at time 0.
-      sqrt_alpha_bars: factor of the picture.
-      sqrt_one_minus_alpha_bars: factor of the noise.
-      posterior_variance: of `q(x before | x, x0)`; 0 at time 0 (Ho et al. 2020, equation 7).
-      posterior_log_variance: its logarithm, in which time 1 stands in for time 0.
-      posterior_from_x0: factor of x0 in the posterior's mean.
-      posterior_from_xt: factor of x in the posterior's mean.
+      alphas_cumprod: cumulative product of the alphas (alpha_bar), the variance of the signal.
+      alphas_cumprod_prev: alphas_cumprod of the previous timestep; 1 at timestep 0.
+      sqrt_alphas_cumprod: coefficient of the image.
+      sqrt_one_minus_alphas_cumprod: coefficient of the noise.
+      posterior_variance: of `q(x_{t-1} | x_t, x0)`; 0 at timestep 0 (Ho et al. 2020, equation 7).
+      posterior_log_variance: its logarithm, clipped: the value of timestep 1 at timestep 0.
+      posterior_mean_coef_x0: coefficient of x0 in the posterior mean.
+      posterior_mean_coef_xt: coefficient of x_t in the posterior mean.
       snr: signal-to-noise ratio, `alpha_bar / (1 - alpha_bar)`.
       log_snr: its natural logarithm.
     """
@@ -88,18 +90,18 @@ class Schedule:
     alphas: Any
     alphas_cumprod: Any
     alphas_cumprod_prev: Any
-    sqrt_alpha_bars: Any
-    sqrt_one_minus_alpha_bars: Any
+    sqrt_alphas_cumprod: Any
+    sqrt_one_minus_alphas_cumprod: Any
     posterior_variance: Any
     posterior_log_variance: Any
-    posterior_from_x0: Any
-    posterior_from_xt: Any
+    posterior_mean_coef_x0: Any
+    posterior_mean_coef_xt: Any
     snr: Any
     log_snr: Any
 
 
 def alphas_cumprod(config: DiffusionConfig) -> np.ndarray:
-    """Returns the share of an image's variance that is left at each time, `[T]` float64.
+    """Returns the cumulative product of the alphas, `[T]` float64.
 
     Example:
       >>> from jaxlabs.diffusion.noise_schedules import DiffusionConfig, alphas_cumprod
@@ -111,36 +113,36 @@ def alphas_cumprod(config: DiffusionConfig) -> np.ndarray:
 
 @functools.lru_cache
 def make_schedule(config: DiffusionConfig, dtype: Any = np.float32) -> Schedule:
-    """Returns all figures, computed in float64 and stored as read-only numpy arrays of `dtype`."""
-    betas, left = _betas(config), alphas_cumprod(config)
-    before, lost = np.append(1.0, left[:-1]), 1 - left
-    variance = betas * (1 - before) / lost
-    # A schedule of a single time has no other variance; its only step adds none.
-    log_variance = np.log(np.append(variance[1:2], variance[1:]) if len(left) > 1 else betas)
-    figures = {
+    """Returns all tables, computed in float64 and stored as read-only numpy arrays of `dtype`."""
+    betas, alpha_bar = _betas(config), alphas_cumprod(config)
+    prev, noise = np.append(1.0, alpha_bar[:-1]), 1 - alpha_bar
+    variance = betas * (1 - prev) / noise
+    # With a single timestep there is no timestep 1 to take the log variance from.
+    log_variance = np.log(np.append(variance[1:2], variance[1:]) if len(alpha_bar) > 1 else betas)
+    tables = {
         "betas": betas,
         "alphas": 1 - betas,
-        "alphas_cumprod": left,
-        "alphas_cumprod_prev": before,
-        "sqrt_alpha_bars": np.sqrt(left),
-        "sqrt_one_minus_alpha_bars": np.sqrt(lost),
+        "alphas_cumprod": alpha_bar,
+        "alphas_cumprod_prev": prev,
+        "sqrt_alphas_cumprod": np.sqrt(alpha_bar),
+        "sqrt_one_minus_alphas_cumprod": np.sqrt(noise),
         "posterior_variance": variance,
         "posterior_log_variance": log_variance,
-        "posterior_from_x0": betas * np.sqrt(before) / lost,
-        "posterior_from_xt": (1 - before) * np.sqrt(1 - betas) / lost,
-        "snr": left / lost,
-        "log_snr": np.log(left) - np.log(lost),
+        "posterior_mean_coef_x0": betas * np.sqrt(prev) / noise,
+        "posterior_mean_coef_xt": (1 - prev) * np.sqrt(1 - betas) / noise,
+        "snr": alpha_bar / noise,
+        "log_snr": np.log(alpha_bar) - np.log(noise),
     }
-    return Schedule(**{name: _frozen(values, dtype) for name, values in figures.items()})
+    return Schedule(**{name: _frozen(values, dtype) for name, values in tables.items()})
 
 
 def _betas(config: DiffusionConfig) -> np.ndarray:
     count = config.num_timesteps
     if config.noise_schedule == "linear":
         return np.linspace(config.beta_start, config.beta_end, count)
-    angle = (np.arange(count + 1) / count + OFFSET) / (1 + OFFSET) * np.pi / 2
-    left = np.cos(angle) ** 2
-    return np.minimum(1 - left[1:] / left[:-1], MAX_BETA)
+    angle = (np.arange(count + 1) / count + COSINE_S) / (1 + COSINE_S) * np.pi / 2
+    alpha_bar = np.cos(angle) ** 2
+    return np.minimum(1 - alpha_bar[1:] / alpha_bar[:-1], MAX_BETA)
 
 
 def _frozen(values: np.ndarray, dtype: Any) -> np.ndarray:

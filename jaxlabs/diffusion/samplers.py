@@ -1,11 +1,11 @@
-"""From noise to pictures: ancestral sampling, DDIM and DPM-Solver++(2M), each a single scan.
+"""Samplers: ancestral sampling, DDIM and DPM-Solver++(2M), each a single scan.
 
-A network's output says what picture x0 it sees in x. All three samplers then take the same step,
+The network's output for x determines a prediction of x0. All three samplers take the same step,
 
-    x of the next time = a x + b x0 + c (x0 of the step before) + s noise,
+    x_next = a x + b x0 + c x0_prev + s noise,
 
-and differ only in a, b, c and s, which the noise schedule alone decides. These are computed in
-float64 before anything is compiled. The last step goes to x0 itself.
+and differ in the coefficients a, b, c and s, which depend on the noise schedule alone. They are
+computed in float64 outside the compiled call. The last step ends at x0.
 """
 
 import dataclasses
@@ -32,54 +32,62 @@ SPACINGS = ("trailing", "leading", "linspace", "log_snr")
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SamplerConfig(Config):
-    """Which way leads from noise to pictures, and in how many steps."""
+    """The sampler and its steps."""
 
     sampler: str = setting(
         ANCESTRAL,
-        "ancestral (Ho et al. 2020), ddim (Song et al. 2021), dpm_solver (DPM-Solver++(2M), Lu et"
-        " al. 2022); all step to the next time visited, where diffusers' DDIM steps from t to"
+        "sampler: ancestral (Ho et al. 2020), ddim (Song et al. 2021), dpm_solver"
+        " (DPM-Solver++(2M), Lu et al. 2022); all step to the next timestep of the sequence,"
+        " where diffusers' DDIM steps from t to"
         " t - num_timesteps // sampler_steps",
         choices=SAMPLERS,
         kind=RUNTIME,
     )
     sampler_steps: int = setting(
-        1000, "evaluations of the network, at most --num_timesteps", minimum=1, kind=RUNTIME
+        1000,
+        "number of sampler steps, each one network evaluation; at most --num_timesteps",
+        minimum=1,
+        kind=RUNTIME,
     )
     timestep_spacing: str = setting(
         "trailing",
-        "which times are visited: every so many, with the last (trailing) or with the first"
-        " (leading); evenly, with both (linspace); or evenly in the log-SNR, with both (log_snr)."
-        " The first three are the times of diffusers' DDIM and DDPM; its DPM-Solver has the same"
-        " trailing, and other times under the other two names",
+        "spacing of the timesteps: uniform with the last one (trailing) or the first one (leading);"
+        " uniform with both (linspace); or uniform in the log-SNR with both (log_snr). The first"
+        " three equal those of diffusers' DDIM and DDPM; its DPM-Solver has the same trailing, and"
+        " other timesteps under the other two names",
         choices=SPACINGS,
         kind=RUNTIME,
         aliases=("spacing",),
     )
     eta: float = setting(
-        0.0, "noise of ddim as a share of ancestral sampling's", minimum=0, maximum=1, kind=RUNTIME
+        0.0,
+        "eta of ddim: 0 is deterministic, 1 has the noise of ancestral sampling",
+        minimum=0,
+        maximum=1,
+        kind=RUNTIME,
     )
     variance_type: str = setting(
         "posterior",
-        "of ancestral sampling's noise",
+        "variance of the noise of ancestral sampling",
         choices=("posterior", "beta"),
         kind=RUNTIME,
         aliases=("variance",),
     )
     clip_sample: bool = setting(
         True,
-        "what the network sees as x0 is cut to [-1, 1] at every step; ddim takes its noise from the"
-        " cut x0, as diffusers' does with use_clipped_model_output=True",
+        "clip the predicted x0 to [-1, 1] at every step; ddim derives its noise from the clipped"
+        " x0, as diffusers' does with use_clipped_model_output=True",
         kind=RUNTIME,
         aliases=("clip_x0",),
     )
 
 
 class Samples(NamedTuple):
-    """What a sampler returns.
+    """Result of a sampler.
 
     Attributes:
       images: [batch, ...].
-      snapshots: [snapshots, batch, ...], noisy pictures along the way.
+      snapshots: [snapshots, batch, ...], intermediate noisy images.
     """
 
     images: jax.Array
@@ -87,7 +95,7 @@ class Samples(NamedTuple):
 
 
 class _Coefficients(NamedTuple):
-    """Of the steps, `[steps]` float64 each; `x0 = from_x * x + from_output * output`."""
+    """Coefficients per step, `[steps]` float64; `x0 = from_x * x + from_output * output`."""
 
     from_x: np.ndarray
     from_output: np.ndarray
@@ -98,22 +106,21 @@ class _Coefficients(NamedTuple):
 
 
 def timesteps(diffusion: DiffusionConfig, sampler: SamplerConfig) -> np.ndarray:
-    """Returns the times that a sampler visits, falling, `[steps]` int32.
+    """Returns the timesteps of a sampler, decreasing, `[steps]` int32.
 
-    Three spacings are named as in Lin et al. 2024, table 2. `trailing` starts at the last time,
-    where x is noise and nothing else, as a sampler's start is; `leading` starts up to one stride
-    below it, where the network expects to see something of a picture, which shows in few steps;
-    `linspace` ends in a stride to time 0 that is long in the log-SNR, and solvers of higher order
-    overshoot there. `log_snr` makes all strides alike in it (Lu et al. 2022), as far as times are
-    whole numbers.
+    Three spacings are named as in Lin et al. 2024, table 2. `trailing` starts at the last timestep,
+    whose distribution matches the initial noise; `leading` starts up to one stride below it, a
+    mismatch that matters with few steps; `linspace` ends with a stride to timestep 0 that is long
+    in the log-SNR, where higher-order solvers overshoot. `log_snr` has uniform strides in the
+    log-SNR (Lu et al. 2022), rounded to integers.
 
-    These three are also the times of diffusers' DDIM and DDPM, with their `steps_offset` of 0. Its
-    DPM-Solver has the same `trailing`; for `leading` and `linspace` it takes the times of one step
-    more and leaves out the last, time 0. Only a time halfway between two whole ones may be rounded
-    to the other there, which happens for some numbers of steps (48 of 1000, but not 10, 20 or 50).
+    The three equal the timesteps of diffusers' DDIM and DDPM with `steps_offset` 0. Its DPM-Solver
+    has the same `trailing`; its `leading` and `linspace` are those of one step more without
+    timestep 0. A timestep halfway between two integers may be rounded differently there, which
+    happens for some numbers of steps (48 of 1000, but not 10, 20 or 50).
 
     Raises:
-      UserError: there are fewer times than steps.
+      UserError: there are fewer timesteps than steps.
     """
     count, steps = diffusion.num_timesteps, sampler.sampler_steps
     if steps > count:
@@ -121,77 +128,85 @@ def timesteps(diffusion: DiffusionConfig, sampler: SamplerConfig) -> np.ndarray:
             f"--sampler_steps: {steps} is not accepted; a whole number of at most --num_timesteps"
             f" {count}"
         )
-    rising = np.arange(steps)
+    increasing = np.arange(steps)
     if sampler.timestep_spacing == "leading":
-        times = (count // steps) * rising
+        times = (count // steps) * increasing
     elif sampler.timestep_spacing == "trailing":
-        times = np.round(count - rising[::-1] * (count / steps)) - 1
+        times = np.round(count - increasing[::-1] * (count / steps)) - 1
     elif sampler.timestep_spacing == "linspace" or steps == 1:
         times = np.round(np.linspace(count - 1, 0, steps))[::-1]
     else:
         log_snr = make_schedule(diffusion, np.float64).log_snr
-        even = np.linspace(log_snr[0], log_snr[-1], steps)
-        times = np.round(np.interp(-even, -log_snr, np.arange(count)))
-        # Where whole times are further apart than a stride, each of them is visited once.
-        times = np.maximum.accumulate(times - rising) + rising
-        times = np.minimum(times, count - steps + rising)
+        uniform = np.linspace(log_snr[0], log_snr[-1], steps)
+        times = np.round(np.interp(-uniform, -log_snr, np.arange(count)))
+        # Where integer timesteps are further apart than a stride, each of them is used once.
+        times = np.maximum.accumulate(times - increasing) + increasing
+        times = np.minimum(times, count - steps + increasing)
     return times[::-1].astype(np.int32)
 
 
 def coefficients(diffusion: DiffusionConfig, sampler: SamplerConfig) -> _Coefficients:
-    """Returns the factors of every step, see above."""
-    left = alphas_cumprod(diffusion)
-    now = left[timesteps(diffusion, sampler)]
-    after = np.append(now[1:], 1.0)
+    """Returns the coefficients of every step, see the module docstring."""
+    alpha_bar = alphas_cumprod(diffusion)[timesteps(diffusion, sampler)]
+    next_alpha_bar = np.append(alpha_bar[1:], 1.0)
     if diffusion.prediction_type == EPSILON:
-        predict_x0 = 1 / np.sqrt(now), -np.sqrt((1 - now) / now)
+        predict_x0 = 1 / np.sqrt(alpha_bar), -np.sqrt((1 - alpha_bar) / alpha_bar)
     else:
-        predict_x0 = np.sqrt(now), -np.sqrt(1 - now)
+        predict_x0 = np.sqrt(alpha_bar), -np.sqrt(1 - alpha_bar)
     make = {ANCESTRAL: _ancestral, DDIM: _ddim, DPM_SOLVER: _dpm_solver}[sampler.sampler]
-    return _Coefficients(*predict_x0, *make(now, after, sampler))
+    return _Coefficients(*predict_x0, *make(alpha_bar, next_alpha_bar, sampler))
 
 
-def _ancestral(now: np.ndarray, after: np.ndarray, sampler: SamplerConfig) -> tuple:
+def _ancestral(alpha_bar: np.ndarray, next_alpha_bar: np.ndarray, sampler: SamplerConfig) -> tuple:
     """The posterior's mean and either variance (Ho et al. 2020, section 3.2).
 
-    The last step adds no noise. With the variance beta, diffusers' DDPM adds noise in it wherever
-    time 0 is not visited.
+    The last step adds no noise. With the variance beta, diffusers' DDPM adds noise in it unless it
+    is at timestep 0.
     """
-    beta = 1 - now / after
-    share = (1 - after) / (1 - now)
-    variance = beta * share if sampler.variance_type == "posterior" else np.append(beta[:-1], 0)
-    b = np.sqrt(after) * beta / (1 - now)
-    return np.sqrt(1 - beta) * share, b, np.zeros_like(now), np.sqrt(variance)
+    beta = 1 - alpha_bar / next_alpha_bar
+    noise_ratio = (1 - next_alpha_bar) / (1 - alpha_bar)
+    variance = (
+        beta * noise_ratio if sampler.variance_type == "posterior" else np.append(beta[:-1], 0)
+    )
+    b = np.sqrt(next_alpha_bar) * beta / (1 - alpha_bar)
+    return np.sqrt(1 - beta) * noise_ratio, b, np.zeros_like(alpha_bar), np.sqrt(variance)
 
 
-def _ddim(now: np.ndarray, after: np.ndarray, sampler: SamplerConfig) -> tuple:
-    """Song et al. 2021, equations 12 and 16, with the noise that x and the x0 in use leave.
+def _ddim(alpha_bar: np.ndarray, next_alpha_bar: np.ndarray, sampler: SamplerConfig) -> tuple:
+    """Song et al. 2021, equations 12 and 16, with the noise derived from x and the (clipped) x0.
 
-    A step ends at the next time visited, the last one at x0. That of diffusers ends at
-    t - T // steps, for T times, or at x0 where this is below 0. Both are the same for `leading`,
-    and for `trailing` where the steps divide T.
+    A step ends at the next timestep of the sequence, the last one at x0. In diffusers it ends at
+    t - T // steps, for T timesteps, or at x0 where this is negative. Both are equal for `leading`,
+    and for `trailing` if the number of steps divides T.
     """
-    variance = sampler.eta**2 * (1 - after) / (1 - now) * (1 - now / after)
-    a = np.sqrt((1 - after - variance) / (1 - now))
-    return a, np.sqrt(after) - a * np.sqrt(now), np.zeros_like(now), np.sqrt(variance)
+    variance = (
+        sampler.eta**2 * (1 - next_alpha_bar) / (1 - alpha_bar) * (1 - alpha_bar / next_alpha_bar)
+    )
+    a = np.sqrt((1 - next_alpha_bar - variance) / (1 - alpha_bar))
+    return (
+        a,
+        np.sqrt(next_alpha_bar) - a * np.sqrt(alpha_bar),
+        np.zeros_like(alpha_bar),
+        np.sqrt(variance),
+    )
 
 
-def _dpm_solver(now: np.ndarray, after: np.ndarray, sampler: SamplerConfig) -> tuple:
-    """Lu et al. 2022, algorithm 2: x0 is carried on along a line in half the log-SNR.
+def _dpm_solver(alpha_bar: np.ndarray, next_alpha_bar: np.ndarray, sampler: SamplerConfig) -> tuple:
+    """Lu et al. 2022, algorithm 2: x0 is extrapolated linearly in half the log-SNR.
 
-    The first step has no step before, and the last one ends where the log-SNR is infinite: both are
-    of first order.
+    The first step has no previous x0, and the last one ends at infinite log-SNR: both are of first
+    order.
     """
-    a = np.sqrt((1 - after) / (1 - now))
-    b = np.sqrt(after) - a * np.sqrt(now)
-    half_log_snr = (np.log(now) - np.log(1 - now)) / 2
-    c = np.zeros_like(now)
+    a = np.sqrt((1 - next_alpha_bar) / (1 - alpha_bar))
+    b = np.sqrt(next_alpha_bar) - a * np.sqrt(alpha_bar)
+    half_log_snr = (np.log(alpha_bar) - np.log(1 - alpha_bar)) / 2
+    c = np.zeros_like(alpha_bar)
     stride = np.diff(half_log_snr)
     c[1:-1] = -b[1:-1] * stride[1:] / (2 * stride[:-1])
-    return a, b - c, c, np.zeros_like(now)
+    return a, b - c, c, np.zeros_like(alpha_bar)
 
 
-Denoiser = Callable[[Any, jax.Array, jax.Array, Any], jax.Array]
+DenoiseFn = Callable[[Any, jax.Array, jax.Array, Any], jax.Array]
 """`denoise(params, x [batch, ...], t [batch], condition) -> output [batch, ...]`."""
 
 
@@ -199,7 +214,7 @@ Denoiser = Callable[[Any, jax.Array, jax.Array, Any], jax.Array]
     jax.jit, static_argnames=("denoise", "shape", "diffusion", "sampler", "snapshots")
 )
 def sample(
-    denoise: Denoiser,
+    denoise: DenoiseFn,
     params: Any,
     key: jax.Array,
     rows: jax.Array,
@@ -211,72 +226,73 @@ def sample(
     condition: Any = None,
     start: jax.Array | None = None,
 ) -> Samples:
-    """Draws pictures; one compiled call.
+    """Samples images in one compiled call.
 
     Args:
-      denoise: the network, hashable by value, so that an equal one compiles nothing anew.
-      params: what it gets first.
-      key: of all noise; a picture's noise derives from it and the picture's row.
-      rows: [batch] numbers of the pictures among all that are drawn from this key. A picture does
-        not depend on which others are drawn with it.
-      shape: of a picture.
-      diffusion: the noise schedule, and what the network's output means.
+      denoise: the network; static and hashable, equal ones share a compilation.
+      params: its parameters.
+      key: PRNG key of all noise; an image's noise depends on it and the image's row.
+      rows: [batch] indices of the images among all that are sampled with this key. An image does
+        not depend on the others in the batch.
+      shape: of an image.
+      diffusion: the noise schedule and the prediction type.
       sampler: see `SamplerConfig`.
-      snapshots: times of which the noisy pictures are returned as well: the first state whose time
-        is that one or an earlier one, where the finished picture is earlier than all.
-      condition: what the network gets last, such as labels `[batch]`.
-      start: `[batch, *shape]` to start from; None draws it from the standard normal distribution.
+      snapshots: timesteps at which the noisy images are returned too: the first state at or below
+        that timestep, where the final image is below all.
+      condition: last argument of `denoise`, such as labels `[batch]`.
+      start: `[batch, *shape]` initial noise; None: sampled from the standard normal distribution.
 
     Raises:
-      UserError: there are fewer times than steps.
+      UserError: there are fewer timesteps than steps.
     """
-    times = timesteps(diffusion, sampler)
+    steps = timesteps(diffusion, sampler)
     row_keys = keys.per_example(key, rows)
     if start is None:
         start = _noise(row_keys, diffusion.num_timesteps, shape, jnp.float32)
-    factors = coefficients(diffusion, sampler)
-    noisy = bool(factors.s.any())
+    coefs = coefficients(diffusion, sampler)
+    stochastic = bool(coefs.s.any())
 
-    def step(carry, now):
-        x, seen_before, held = carry
-        time, factor, hold = now
-        held = jnp.where(_column(hold, x.ndim + 1), x[None], held)
-        output = denoise(params, x, jnp.full(rows.shape, time), condition)
-        seen = factor.from_x * x + factor.from_output * output.astype(x.dtype)
+    def step(carry, inputs):
+        x, x0_prev, images = carry
+        t, coef, is_snapshot = inputs
+        images = jnp.where(_expand_dims(is_snapshot, x.ndim + 1), x[None], images)
+        output = denoise(params, x, jnp.full(rows.shape, t), condition)
+        x0_pred = coef.from_x * x + coef.from_output * output.astype(x.dtype)
         if sampler.clip_sample:
-            seen = jnp.clip(seen, -1, 1)
-        x = factor.a * x + factor.b * seen + factor.c * seen_before
-        if noisy:
-            x = x + factor.s * _noise(row_keys, time, shape, x.dtype)
-        return (x, seen, held), None
+            x0_pred = jnp.clip(x0_pred, -1, 1)
+        x = coef.a * x + coef.b * x0_pred + coef.c * x0_prev
+        if stochastic:
+            x = x + coef.s * _noise(row_keys, t, shape, x.dtype)
+        return (x, x0_pred, images), None
 
-    places = np.array([_first_at_most(times, t) for t in snapshots], int)
-    holds = np.arange(len(times))[:, None] == places[None, :]
-    held = jnp.zeros((len(snapshots), *start.shape), start.dtype)
-    factors = jax.tree.map(lambda values: jnp.asarray(values, start.dtype), factors)
-    scanned = (jnp.asarray(times), factors, jnp.asarray(holds))
-    (x, _, held), _ = jax.lax.scan(step, (start, jnp.zeros_like(start), held), scanned)
-    finished = jnp.asarray(places == len(times))
-    return Samples(x, jnp.where(_column(finished, x.ndim + 1), x[None], held))
+    indices = np.array([_first_at_most(steps, t) for t in snapshots], int)
+    is_snapshot = np.arange(len(steps))[:, None] == indices[None, :]
+    images = jnp.zeros((len(snapshots), *start.shape), start.dtype)
+    coefs = jax.tree.map(lambda values: jnp.asarray(values, start.dtype), coefs)
+    scanned = (jnp.asarray(steps), coefs, jnp.asarray(is_snapshot))
+    (x, _, images), _ = jax.lax.scan(step, (start, jnp.zeros_like(start), images), scanned)
+    is_final = jnp.asarray(indices == len(steps))
+    return Samples(x, jnp.where(_expand_dims(is_final, x.ndim + 1), x[None], images))
 
 
 def _first_at_most(times: np.ndarray, t: int) -> int:
-    """Returns the place of the first of falling times that is at most t, or their number."""
+    """Returns the index of the first of the decreasing times that is at most t, or their number."""
     return int((times > t).sum())
 
 
-def _column(values: jax.Array, dimensions: int) -> jax.Array:
-    return values.reshape(values.shape + (1,) * (dimensions - 1))
+def _expand_dims(values: jax.Array, ndim: int) -> jax.Array:
+    """Appends axes to `values [n]` up to rank `ndim`."""
+    return values.reshape(values.shape + (1,) * (ndim - 1))
 
 
-def _noise(row_keys: jax.Array, time: Any, shape: tuple[int, ...], dtype: Any) -> jax.Array:
-    """Returns the noise that rows draw at one time; the start's time is one past the last."""
-    draw = jax.vmap(lambda key: jax.random.normal(jax.random.fold_in(key, time), shape, dtype))
-    return draw(row_keys)
+def _noise(row_keys: jax.Array, t: Any, shape: tuple[int, ...], dtype: Any) -> jax.Array:
+    """Returns the noise of all rows at timestep t; the initial noise has t = num_timesteps."""
+    normal = jax.vmap(lambda key: jax.random.normal(jax.random.fold_in(key, t), shape, dtype))
+    return normal(row_keys)
 
 
 def sample_many(
-    denoise: Denoiser,
+    denoise: DenoiseFn,
     params: Any,
     key: jax.Array,
     count: int,
@@ -288,16 +304,16 @@ def sample_many(
     condition: Any = None,
     first: int = 0,
 ) -> np.ndarray:
-    """Draws rows `first` to `count` - 1 in batches of one size, `[rows, *shape]`; see `sample`.
+    """Samples rows `first` to `count` - 1 in batches of equal size, `[rows, *shape]`; see `sample`.
 
-    `condition` holds arrays `[count, ...]`. A row does not depend on those drawn with it.
+    `condition` holds arrays `[count, ...]`. A row does not depend on the others.
     """
-    drawn = []
+    batches = []
     for start in range(first, count, batch_size):
         rows = np.arange(start, start + batch_size, dtype=np.int32)
-        places = np.minimum(rows, count - 1)
-        part = jax.tree.map(lambda leaf, places=places: jnp.asarray(leaf)[places], condition)
-        setup = {"shape": shape, "diffusion": diffusion, "sampler": sampler}
-        found = sample(denoise, params, key, jnp.asarray(rows), condition=part, **setup)
-        drawn.append(np.asarray(found.images))
-    return np.concatenate(drawn)[: count - first]
+        clipped = np.minimum(rows, count - 1)
+        conditions = jax.tree.map(lambda leaf, rows=clipped: jnp.asarray(leaf)[rows], condition)
+        options = {"shape": shape, "diffusion": diffusion, "sampler": sampler}
+        samples = sample(denoise, params, key, jnp.asarray(rows), condition=conditions, **options)
+        batches.append(np.asarray(samples.images))
+    return np.concatenate(batches)[: count - first]

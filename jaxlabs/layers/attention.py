@@ -10,8 +10,8 @@ from jaxlabs.layers import masks
 from jaxlabs.layers.matmul import einsum
 
 
-class AttentionParts(NamedTuple):
-    """Attention and what led to it.
+class AttentionOutput(NamedTuple):
+    """The output of attention and its intermediates.
 
     Attributes:
       output: [batch, heads, query, head_dim].
@@ -27,11 +27,11 @@ class AttentionParts(NamedTuple):
 def dot_product_attention(
     query: jax.Array, key: jax.Array, value: jax.Array, mask: jax.Array | None = None, **options
 ) -> jax.Array:
-    """Returns the output of `attention_parts`, `[batch, heads, query, head_dim]`."""
-    return attention_parts(query, key, value, mask, **options).output
+    """Returns the output of `attention_output`, `[batch, heads, query, head_dim]`."""
+    return attention_output(query, key, value, mask, **options).output
 
 
-def attention_parts(
+def attention_output(
     query: jax.Array,
     key: jax.Array,
     value: jax.Array,
@@ -40,22 +40,22 @@ def attention_parts(
     bias: jax.Array | None = None,
     dropout: Callable[[jax.Array], jax.Array] | None = None,
     precision: str = "default",
-) -> AttentionParts:
+) -> AttentionOutput:
     """Averages the values, weighted by `softmax(query . key / sqrt(head_dim) + bias)`.
 
-    The softmax is taken in at least float32. A query without any key gets the output 0, and value
-    and gradient are finite there too.
+    The softmax is taken in at least float32. A query without visible keys gets the output 0, with a
+    finite gradient.
 
     Args:
       query: [batch, heads, query, head_dim].
       key: [batch, heads, key, head_dim].
       value: [batch, heads, key, head_dim].
-      mask: booleans that broadcast from size 1 to [batch, heads, query, key]; True may be seen.
-      bias: added to the scores, broadcast likewise.
-      dropout: applied to the weights on their way to the values.
-      precision: of the two dots, see `jaxlabs.layers.matmul`.
+      mask: booleans that broadcast to [batch, heads, query, key]; True is visible.
+      bias: added to the scores; broadcasts like the mask.
+      dropout: applied to the weights before they are multiplied by the values.
+      precision: of the two matmuls, see `jaxlabs.layers.matmul`.
     """
-    # The query has head_dim numbers a row to scale, the scores one for every key.
+    # Scaling the query is cheaper: head_dim elements a row, where the scores have one for each key.
     query = query * query.shape[-1] ** -0.5
     scores = einsum("bhqd,bhkd->bhqk", query, key, precision)
     scores = scores.astype(jnp.promote_types(scores.dtype, jnp.float32))
@@ -64,4 +64,4 @@ def attention_parts(
     weights = masks.masked_softmax(scores, mask)
     dropped = weights if dropout is None else dropout(weights)
     output = einsum("bhqk,bhkd->bhqd", dropped.astype(value.dtype), value, precision)
-    return AttentionParts(output, weights, scores)
+    return AttentionOutput(output, weights, scores)

@@ -1,4 +1,4 @@
-"""The one dropout: every example has its own key, so that no split of a batch changes its masks."""
+"""Dropout with one key per example: masks do not depend on how a batch is split."""
 
 import math
 import zlib
@@ -12,11 +12,12 @@ LEVELS = 1 << 16
 
 
 def dropout(x: jax.Array, rate: float, keys: jax.Array) -> jax.Array:
-    """Zeroes elements with probability `rate` and divides the others by the share that is kept.
+    """Zeroes elements with probability `rate` and divides the others by `1 - rate`.
 
     Example i of the result depends on `x[i]` and `keys[i]` alone (Srivastava et al. 2014, scaled in
-    training). The rate is held to 1/65,536: one 32-bit random word decides two elements, which
-    halves the cost of the masks, and the share kept is exact, so that the mean is kept too.
+    training). The rate is rounded to a multiple of 1/65,536: one 32-bit random word serves two
+    elements, which halves the cost of the masks. The scale uses the rounded rate, so that the mean
+    is preserved.
 
     Args:
       x: [batch, ...].
@@ -44,18 +45,18 @@ class Dropout(nn.Module):
         self,
         x: jax.Array,
         keys: jax.Array | None,
-        part: int = 0,
-        group: jax.Array | None = None,
+        chunk: int = 0,
+        subchunk: jax.Array | None = None,
     ) -> jax.Array:
         """Drops elements of `x [batch, ...]` by `keys [batch]`; None leaves `x` as it is.
 
-        Where one array is dropped in parts, each has a number and masks of its own, and so have the
-        groups in which a loop computes a part: `group []`.
+        Where an array is processed in chunks, each chunk has an index and its own masks, and so has
+        each subchunk in which a loop processes a chunk: `subchunk []`.
         """
         if keys is None or self.rate == 0:
             return x
-        path = self.path + ((str(part),) if part else ())
+        path = self.path + ((str(chunk),) if chunk else ())
         salt = zlib.crc32("/".join(path).encode())
-        for number in (salt,) if group is None else (salt, group):
-            keys = jax.vmap(jax.random.fold_in, (0, None))(keys, number)
+        for data in (salt,) if subchunk is None else (salt, subchunk):
+            keys = jax.vmap(jax.random.fold_in, (0, None))(keys, data)
         return dropout(x, self.rate, keys)

@@ -13,7 +13,7 @@ def squared_relu(x: jax.Array) -> jax.Array:
 
 
 def gelu(x: jax.Array) -> jax.Array:
-    """Returns `x` times the normal distribution function of `x` (Hendrycks and Gimpel 2016)."""
+    """Returns `x` times the standard normal CDF of `x` (Hendrycks and Gimpel 2016)."""
     return jax.nn.gelu(x, approximate=False)
 
 
@@ -21,16 +21,16 @@ ACTIVATIONS = {"relu": jax.nn.relu, "gelu": gelu, "squared_relu": squared_relu}
 
 
 class FeedForward(nn.Module):
-    """`activation(x @ expand + bias) @ contract + bias` at every position.
+    """`activation(x @ up_proj + bias) @ down_proj + bias` at every position.
 
     Attributes:
-      mlp_dim: size of the hidden layer.
+      mlp_dim: hidden size.
       activation: one of ACTIVATIONS.
       use_bias: whether both layers have a bias.
       kernel_init: initializer of the first kernel.
       out_init: initializer of the second kernel.
       precision: see `jaxlabs.layers.matmul`.
-      bias_init_scale: of the biases at the start, see `jaxlabs.layers.matmul.Dense`.
+      bias_init_scale: see `jaxlabs.layers.matmul.Dense`.
 
     Raises:
       ValueError: `activation` is not one of ACTIVATIONS.
@@ -46,11 +46,11 @@ class FeedForward(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        """Returns `[..., width]` for `x [..., width]`."""
+        """Returns `[..., features]` for `x [..., features]`."""
         if self.activation not in ACTIVATIONS:
             names = ", ".join(ACTIVATIONS)
             raise ValueError(f"activation: {self.activation!r} is not one of {names}")
         options = {"precision": self.precision, "bias_init_scale": self.bias_init_scale}
-        expand = Dense(self.mlp_dim, self.use_bias, self.kernel_init, name="expand", **options)
-        contract = Dense(x.shape[-1], self.use_bias, self.out_init, name="contract", **options)
-        return contract(ACTIVATIONS[self.activation](expand(x)))
+        up_proj = Dense(self.mlp_dim, self.use_bias, self.kernel_init, name="expand", **options)
+        down_proj = Dense(x.shape[-1], self.use_bias, self.out_init, name="contract", **options)
+        return down_proj(ACTIVATIONS[self.activation](up_proj(x)))

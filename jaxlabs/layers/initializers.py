@@ -1,4 +1,4 @@
-"""How the layers of a Transformer start."""
+"""Initializers of the layers of a Transformer."""
 
 from typing import NamedTuple
 
@@ -7,23 +7,23 @@ import flax.linen as nn
 from jaxlabs.layers.matmul import Initializer
 
 INITS = ("gpt2", "pytorch")
-"""Names of what `transformer_initializers` makes."""
+"""Schemes of `transformer_initializers`."""
 
 STDDEV = 0.02
-"""GPT-2's, of embeddings and kernels."""
+"""Standard deviation of GPT-2's embeddings and kernels."""
 
 FAN_IN_UNIFORM = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
 """PyTorch's default for linear layers and convolutions: uniform within +-1 / sqrt(fan_in), whose
-variance is a third of 1 / fan_in."""
+variance is 1 / (3 fan_in)."""
 
 
 class TransformerInitializers(NamedTuple):
-    """How the parts of a Transformer language model start.
+    """Initializers of a Transformer language model.
 
     Attributes:
-      embedding: vectors of tokens and positions.
-      kernel: matrices.
-      residual: matrices that write to the residual.
+      embedding: token and position embeddings.
+      kernel: kernels that do not write to the residual stream.
+      residual: kernels that write to the residual stream.
       bias_init_scale: see `jaxlabs.layers.matmul.Dense`.
     """
 
@@ -40,15 +40,15 @@ def transformer_initializers(
 
     Args:
       init: one of INITS.
-      layers: blocks, each of which writes to the residual twice.
-      zero_residual: whether what is written there starts at zero.
+      num_layers: number of blocks, each of which writes to the residual stream twice.
+      zero_residual: whether the kernels that write there start at zero.
     """
     if init == "pytorch":
         kernel = residual = FAN_IN_UNIFORM
         embedding, bias_init_scale = nn.initializers.normal(1.0), 1.0
     else:
         embedding = kernel = nn.initializers.normal(STDDEV)
-        # 2 * layers of the residual projections add up, so each starts smaller by that root.
+        # 2 * num_layers residual projections add up, so each is scaled down by the root of that.
         residual = nn.initializers.normal(STDDEV / (2 * num_layers) ** 0.5)
         bias_init_scale = 0.0
     if zero_residual:

@@ -1,4 +1,4 @@
-"""The one dense dot, and attention's two: layers multiply here, in the precision they are given."""
+"""Matrix products of all layers, in a given precision."""
 
 import functools
 from collections.abc import Callable
@@ -10,22 +10,22 @@ import jax.numpy as jnp
 from jax import lax
 
 PRECISIONS = ("highest", "default", "bfloat16")
-"""`highest` is strict float32, `default` the platform's own choice, `fast` bfloat16 inputs with
-float32 sums."""
+"""`highest` is strict float32, `default` the platform's choice, `bfloat16` rounds the inputs and
+sums in float32 (lax's BF16_BF16_F32)."""
 
-GROUP = 8
-"""Rows of a group, where a sum over rows is made one over groups and rows."""
+SUM_GROUP = 8
+"""Rows of a group, where a sum over rows is computed as a sum over groups and rows."""
 
 MIN_ROUNDED = 64
-"""Rows from which `fast` rounds both sides of `einsum`. Fewer read the other side so seldom that on
-two CPU cores rounding it takes as long as it saves, and a single one, in decoding, far longer."""
+"""Rows from which `bfloat16` rounds both operands of `einsum`. With fewer rows, rounding the right
+operand takes as long on two CPU cores as it saves; with a single one, in decoding, far longer."""
 
 Initializer = Callable[..., jax.Array]
 Axes = tuple[int, ...]
 
 
 def matmul(x: jax.Array, kernel: jax.Array, precision: str = "default") -> jax.Array:
-    """Returns `x [..., in]` times `kernel [in, out]`, `[..., out]`, in the inputs' wider dtype.
+    """Returns `x [..., in]` times `kernel [in, out]`, `[..., out]`, in the wider dtype of the two.
 
     Raises:
       ValueError: `precision` is not one of PRECISIONS.
@@ -33,7 +33,7 @@ def matmul(x: jax.Array, kernel: jax.Array, precision: str = "default") -> jax.A
     rows = x.reshape(-1, x.shape[-1])
     if precision == "bfloat16":
         dtype = jnp.promote_types(x.dtype, kernel.dtype)
-        product = _fast(rows.astype(jnp.float32), kernel.astype(jnp.float32)).astype(dtype)
+        product = _bf16_matmul(rows.astype(jnp.float32), kernel.astype(jnp.float32)).astype(dtype)
     else:
         product = jnp.dot(
             rows, _with_transposed_gradient(kernel), precision=lax_precision(precision)
@@ -44,12 +44,11 @@ def matmul(x: jax.Array, kernel: jax.Array, precision: str = "default") -> jax.A
 def einsum(
     formula: str, left: jax.Array, right: jax.Array, precision: str = "default"
 ) -> jax.Array:
-    """Returns `jnp.einsum(formula, left, right)` of two sides of which none is a kernel.
+    """Returns `jnp.einsum(formula, left, right)` of two activations, such as queries and keys.
 
-    Attention has two such dots. Below MIN_ROUNDED rows `[..., rows, columns]` of the left side
-    `fast` is the platform's default; from there on it has no forward mode of differentiation. The
-    formula has an arrow, each of its axes stands in two of the three terms at least, and in the
-    same size wherever it stands.
+    With fewer than MIN_ROUNDED rows `[..., rows, columns]` of the left operand `bfloat16` is the
+    platform's default; with more it has no forward-mode differentiation. The formula is explicit
+    (`->`), and each axis occurs in at least two of the three terms, always with the same size.
 
     Raises:
       ValueError: `precision` is not one of PRECISIONS.
@@ -58,13 +57,13 @@ def einsum(
         right = _with_transposed_gradient(right)
         return jnp.einsum(formula, left, right, precision=lax_precision(precision))
     dtype = jnp.promote_types(left.dtype, right.dtype)
-    return _fast_einsum(formula, left.astype(jnp.float32), right.astype(jnp.float32)).astype(dtype)
+    return _bf16_einsum(formula, left.astype(jnp.float32), right.astype(jnp.float32)).astype(dtype)
 
 
 def lax_precision(precision: str) -> lax.Precision | None:
-    """Returns what a dot or convolution that does not round its sides itself passes to `lax`.
+    """Returns the `lax` precision of an operation that does not round its operands itself.
 
-    `fast` means the platform's default there.
+    `bfloat16` means the platform's default there.
 
     Raises:
       ValueError: `precision` is not one of PRECISIONS.
@@ -76,12 +75,12 @@ def lax_precision(precision: str) -> lax.Precision | None:
 
 @jax.custom_jvp
 def _with_transposed_gradient(right: jax.Array) -> jax.Array:
-    """The right side of a dot itself, with its gradient computed as `_computed_transposed` says.
+    """Returns the right operand of a matmul; its gradient passes through `_computed_transposed`.
 
-    That is a kernel `[in, out]`, or keys or values `[..., key, head_dim]`.
+    The operand is a kernel `[in, out]`, or keys or values `[..., key, head_dim]`.
 
-    By a JVP, since a VJP would end forward mode. What happens to the tangent is linear and its own
-    transpose, so it happens to the gradient too.
+    A custom JVP, since a custom VJP would rule out forward mode. The map of the tangent is linear
+    and its own transpose, so it applies to the gradient too.
     """
     return right
 
@@ -93,11 +92,11 @@ def _with_transposed_tangent(primals: tuple[jax.Array], tangents: tuple[jax.Arra
 
 
 def _computed_transposed(product: jax.Array) -> jax.Array:
-    """`product [..., in, out]` itself, computed as `[..., out, in]` where a CPU is faster that way.
+    """Returns `product [..., in, out]`, computed as `[..., out, in]` where that is faster on CPUs.
 
-    A dot that sums over the rows of both sides takes up to three times as long where its result has
-    more rows than columns. XLA would undo a plain transpose; it still undoes one of the caller's, a
-    parameter that is given transposed.
+    A matmul that sums over the rows of both operands takes up to three times as long where its
+    result has more rows than columns. XLA would undo a plain transpose; it still undoes one that
+    the caller applies to a parameter.
     """
     if product.shape[-2] <= product.shape[-1]:
         return product
@@ -105,70 +104,71 @@ def _computed_transposed(product: jax.Array) -> jax.Array:
 
 
 def _barrier_on_cpu(x: jax.Array) -> jax.Array:
-    """`x` itself, which XLA on CPUs does not merge with what reads it."""
-    return lax.platform_dependent(x, cpu=lax.optimization_barrier, default=_itself)
+    """Returns `x`, on CPUs behind a barrier: XLA does not fuse it with its consumers."""
+    return lax.platform_dependent(x, cpu=lax.optimization_barrier, default=_identity)
 
 
-def _itself(x: jax.Array) -> jax.Array:
+def _identity(x: jax.Array) -> jax.Array:
     return x
 
 
 @jax.custom_vjp
-def _fast(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """`x [rows, in]` times `kernel [in, out]` from bfloat16 inputs, summed in float32.
+def _bf16_matmul(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """Returns `x [rows, in]` times `kernel [in, out]` from bfloat16 inputs, summed in float32.
 
-    Differentiated by hand, because autodiff would round the incoming float32 gradient only after a
-    dot in mixed dtypes, which no fast library takes.
+    A custom VJP, since autodiff would multiply the float32 gradient by bfloat16 operands, and no
+    fast kernel takes mixed dtypes.
     """
-    return _bfloat16_dot(x, kernel, ((1,), (0,)))
+    return _bf16_dot_general(x, kernel, ((1,), (0,)))
 
 
-def _fast_forward(x: jax.Array, kernel: jax.Array):
+def _bf16_matmul_forward(x: jax.Array, kernel: jax.Array):
     x, kernel = x.astype(jnp.bfloat16), kernel.astype(jnp.bfloat16)
-    return _bfloat16_dot(x, kernel, ((1,), (0,))), (x, kernel)
+    return _bf16_dot_general(x, kernel, ((1,), (0,))), (x, kernel)
 
 
-def _fast_backward(residuals: tuple[jax.Array, jax.Array], gradient: jax.Array):
+def _bf16_matmul_backward(residuals: tuple[jax.Array, jax.Array], gradient: jax.Array):
     x, kernel = residuals
     gradient = gradient.astype(jnp.bfloat16)
-    return _bfloat16_dot(gradient, kernel, ((1,), (1,))), _fast_sum(x, gradient)
+    return _bf16_dot_general(gradient, kernel, ((1,), (1,))), _bf16_kernel_gradient(x, gradient)
 
 
-_fast.defvjp(_fast_forward, _fast_backward)
+_bf16_matmul.defvjp(_bf16_matmul_forward, _bf16_matmul_backward)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _fast_einsum(formula: str, left: jax.Array, right: jax.Array) -> jax.Array:
-    return _fast_einsum_forward(formula, left, right)[0]
+def _bf16_einsum(formula: str, left: jax.Array, right: jax.Array) -> jax.Array:
+    return _bf16_einsum_forward(formula, left, right)[0]
 
 
-def _fast_einsum_forward(formula: str, left: jax.Array, right: jax.Array):
-    left, right = _rounded(left), _rounded(right)
-    return _bfloat16_einsum(formula, left, right), (left, right)
+def _bf16_einsum_forward(formula: str, left: jax.Array, right: jax.Array):
+    left, right = _round_to_bf16(left), _round_to_bf16(right)
+    return _bf16_einsum_product(formula, left, right), (left, right)
 
 
-def _fast_einsum_backward(formula: str, residuals: tuple[jax.Array, jax.Array], gradient):
-    (left, right), gradient = residuals, _rounded(gradient)
+def _bf16_einsum_backward(formula: str, residuals: tuple[jax.Array, jax.Array], gradient):
+    (left, right), gradient = residuals, _round_to_bf16(gradient)
     terms, product = formula.split("->")
     first, second = terms.split(",")
-    left_gradient = _bfloat16_einsum(f"{product},{second}->{first}", gradient, right)
-    # It sums over the rows of both sides, which takes longer with more rows than columns.
-    turned = second[:-2] + second[-1] + second[-2]
-    right_gradient = _bfloat16_einsum(f"{product},{first}->{turned}", gradient, left).mT
+    left_gradient = _bf16_einsum_product(f"{product},{second}->{first}", gradient, right)
+    # Computed transposed: a sum over the rows of both operands takes longer with more rows than
+    # columns.
+    transposed = second[:-2] + second[-1] + second[-2]
+    right_gradient = _bf16_einsum_product(f"{product},{first}->{transposed}", gradient, left).mT
     return left_gradient, right_gradient
 
 
-_fast_einsum.defvjp(_fast_einsum_forward, _fast_einsum_backward)
+_bf16_einsum.defvjp(_bf16_einsum_forward, _bf16_einsum_backward)
 
 
-def _bfloat16_einsum(formula: str, left: jax.Array, right: jax.Array) -> jax.Array:
-    """As `_bfloat16_dot`, of sides that are in bfloat16."""
+def _bf16_einsum_product(formula: str, left: jax.Array, right: jax.Array) -> jax.Array:
+    """Returns the einsum of bfloat16 operands, summed in float32."""
     product = jnp.einsum(formula, left, right, preferred_element_type=jnp.float32)
     return _barrier_on_cpu(product)
 
 
-def _rounded(x: jax.Array) -> jax.Array:
-    """`x` in bfloat16, rounded before a dot and not again in its every round."""
+def _round_to_bf16(x: jax.Array) -> jax.Array:
+    """Returns `x` in bfloat16, rounded once before a matmul and not again in each of its tiles."""
     return _barrier_on_cpu(x.astype(jnp.bfloat16))
 
 
@@ -180,46 +180,46 @@ def kernel_gradient(x: jax.Array, gradient: jax.Array, precision: str) -> jax.Ar
     """
     x, gradient = (side.reshape(-1, side.shape[-1]) for side in (x, gradient))
     if precision == "bfloat16":
-        return _fast_sum(x, gradient).astype(jnp.promote_types(x.dtype, gradient.dtype))
+        return _bf16_kernel_gradient(x, gradient).astype(jnp.promote_types(x.dtype, gradient.dtype))
     return _computed_transposed(jnp.dot(x.T, gradient, precision=lax_precision(precision)))
 
 
-def _fast_sum(x: jax.Array, gradient: jax.Array) -> jax.Array:
+def _bf16_kernel_gradient(x: jax.Array, gradient: jax.Array) -> jax.Array:
     """Returns `x [rows, in]` transposed times `gradient [rows, out]`, float32 `[in, out]`.
 
-    A dot that sums over the rows of both reaches no CPU's matrix units, and a transpose in front of
-    it would be folded back into that very form. Where the sum is over two axes, XLA turns one side
-    itself and reaches them; it should be the narrower one.
+    A matmul that sums over the rows of both operands does not use a CPU's bfloat16 matrix units,
+    and XLA folds an explicit transpose back into that form. Where the sum is over two axes, XLA
+    transposes one operand itself and uses them; it should be the operand with fewer columns.
     """
 
-    def by_groups(x: jax.Array, gradient: jax.Array) -> jax.Array:
+    def grouped(x: jax.Array, gradient: jax.Array) -> jax.Array:
         if x.shape[1] > gradient.shape[1]:
-            return by_groups(gradient, x).T
-        missing = -len(x) % GROUP
-        sides = (jnp.pad(side, ((0, missing), (0, 0))) for side in (x, gradient))
-        sides = (side.reshape(-1, GROUP, side.shape[1]) for side in sides)
-        return _bfloat16_dot(*sides, ((0, 1), (0, 1)))
+            return grouped(gradient, x).T
+        missing = -len(x) % SUM_GROUP
+        operands = (jnp.pad(side, ((0, missing), (0, 0))) for side in (x, gradient))
+        operands = (side.reshape(-1, SUM_GROUP, side.shape[1]) for side in operands)
+        return _bf16_dot_general(*operands, ((0, 1), (0, 1)))
 
-    def plainly(x: jax.Array, gradient: jax.Array) -> jax.Array:
-        return _bfloat16_dot(x, gradient, ((0,), (0,)))
+    def ungrouped(x: jax.Array, gradient: jax.Array) -> jax.Array:
+        return _bf16_dot_general(x, gradient, ((0,), (0,)))
 
-    return lax.platform_dependent(x, gradient, cpu=by_groups, default=plainly)
+    return lax.platform_dependent(x, gradient, cpu=grouped, default=ungrouped)
 
 
-def _bfloat16_dot(left: jax.Array, right: jax.Array, axes: tuple[Axes, Axes]) -> jax.Array:
-    """Sums over `axes[0]` of `left` and `axes[1]` of `right`, in float32."""
+def _bf16_dot_general(left: jax.Array, right: jax.Array, axes: tuple[Axes, Axes]) -> jax.Array:
+    """Contracts `axes[0]` of `left` with `axes[1]` of `right` in bfloat16, summed in float32."""
     product = lax.dot_general(
         left.astype(jnp.bfloat16),
         right.astype(jnp.bfloat16),
         (axes, ((), ())),
         preferred_element_type=jnp.float32,
     )
-    # XLA would fold a transpose of the product into a form that it has no code for on CPUs.
+    # XLA would fold a transpose of the product into a form without a fast kernel on CPUs.
     return _barrier_on_cpu(product)
 
 
-def within(limit: float) -> Initializer:
-    """Returns the initializer that draws uniformly from +-`limit`."""
+def uniform_init(limit: float) -> Initializer:
+    """Returns the initializer that samples uniformly from +-`limit`; zeros where it is 0."""
 
     def init(key: jax.Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> jax.Array:
         return jax.random.uniform(key, shape, dtype, -limit, limit)
@@ -234,7 +234,7 @@ class Dense(nn.Module):
       features: size of the last axis of the output.
       use_bias: whether `bias [features]` is added.
       kernel_init: initializer of the kernel.
-      bias_init_scale: the bias starts uniform within +-`bias_init_scale / sqrt(in)`; 0: at zero.
+      bias_init_scale: the bias is initialized uniformly within +-`bias_init_scale / sqrt(in)`.
       precision: one of PRECISIONS.
     """
 
@@ -250,6 +250,6 @@ class Dense(nn.Module):
         y = matmul(x, kernel, self.precision)
         if not self.use_bias:
             return y
-        bias_init = within(self.bias_init_scale * x.shape[-1] ** -0.5)
+        bias_init = uniform_init(self.bias_init_scale * x.shape[-1] ** -0.5)
         bias = self.param("bias", bias_init, (self.features,), jnp.float32)
         return y + bias.reshape((1,) * (y.ndim - 1) + (-1,))

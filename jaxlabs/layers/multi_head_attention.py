@@ -1,4 +1,4 @@
-"""Multi-head attention (Vaswani et al. 2017, section 3.2.2): to itself, a memory or a cache."""
+"""Multi-head attention (Vaswani et al. 2017, section 3.2.2): self-, cross- and cached attention."""
 
 import functools
 from typing import Any
@@ -10,19 +10,19 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxlabs.layers import positions
-from jaxlabs.layers.attention import attention_parts
+from jaxlabs.layers.attention import attention_output
 from jaxlabs.layers.dropout import Dropout
-from jaxlabs.layers.local_attention import AttentionMask
-from jaxlabs.layers.matmul import Dense, Initializer, matmul, within
+from jaxlabs.layers.local_attention import AttentionMask, masked_attention
+from jaxlabs.layers.matmul import Dense, Initializer, matmul, uniform_init
 from jaxlabs.layers.normalization import rms_norm
 
 Mask = jax.Array | AttentionMask | None
-"""Who may see whom: booleans (`layers.masks`), a window that is not spelled out, or everyone."""
+"""A boolean mask (`layers.masks`), a causal or local mask that is not materialized, or no mask."""
 
 
 @flax.struct.dataclass
 class KVCache:
-    """Keys and values of the positions so far, each `[batch, heads, length, head_dim]`."""
+    """Cached keys and values, each `[batch, heads, length, head_dim]`."""
 
     key: jax.Array
     value: jax.Array
@@ -31,35 +31,34 @@ class KVCache:
 def empty_cache(
     batch: int, num_heads: int, length: int, embed_dim: int, dtype: Any = jnp.float32
 ) -> KVCache:
-    """Returns a cache of `length` slots that holds nothing yet; `dtype` is the activations'."""
+    """Returns an empty cache of `length` slots; `dtype` is that of the activations."""
     zeros = jnp.zeros((batch, num_heads, length, embed_dim // num_heads), dtype)
     return KVCache(key=zeros, value=zeros)
 
 
 class MultiHeadAttention(nn.Module):
-    """Self- or cross-attention in `heads` subspaces of `embed_dim / heads`, joined by a projection.
+    """Self- or cross-attention with `num_heads` heads of size `embed_dim / num_heads`.
 
-    The collection "intermediates" receives `weights` and `scores` (see `AttentionParts`) when the
-    caller makes it mutable, so that looking at attention needs no second forward pass. The mask of
-    a window is spelled out only then.
+    `weights` and `scores` (see `AttentionOutput`) are sown into the collection "intermediates" when
+    the caller makes it mutable. An `AttentionMask` is materialized only then.
 
     Attributes:
-      embed_dim: size of a token's vector.
-      heads: number of heads; it divides `embed_dim`.
-      length: positions for which tables are made (rotary) and slots of a cache.
-      positions: "rotary" turns queries and keys, "alibi" adds its bias; any other kind has nothing
-        to do here.
+      embed_dim: embedding size.
+      num_heads: number of heads; divides `embed_dim`.
+      length: longest sequence: rows of the rotary tables and slots of a cache.
+      positions: "rotary" rotates queries and keys, "alibi" adds a bias to the scores; other
+        encodings are not applied here.
       qk_norm: whether queries and keys are RMS-normalized per head (Henry et al. 2020).
       qkv_bias: whether the three input projections have a bias.
       out_bias: whether the output projection has one.
       kernel_init: initializer of the input projections.
       out_init: initializer of the output projection.
-      bias_init_scale: of the biases at the start, see `jaxlabs.layers.matmul.Dense`.
-      dropout: rate on the attention weights.
+      dropout: dropout rate of the attention weights.
       precision: see `jaxlabs.layers.matmul`.
+      bias_init_scale: see `jaxlabs.layers.matmul.Dense`.
 
     Raises:
-      ValueError: `heads` does not divide `embed_dim`.
+      ValueError: `num_heads` does not divide `embed_dim`.
     """
 
     embed_dim: int
@@ -87,7 +86,7 @@ class MultiHeadAttention(nn.Module):
             for name in ("query", "key", "value")
         ]
         if self.qkv_bias:
-            bias_init = within(self.bias_init_scale * self.embed_dim**-0.5)
+            bias_init = uniform_init(self.bias_init_scale * self.embed_dim**-0.5)
             self.biases = [
                 self.param(f"{name}_bias", bias_init, (self.embed_dim,), jnp.float32)
                 for name in ("query", "key", "value")
@@ -108,21 +107,22 @@ class MultiHeadAttention(nn.Module):
         """Returns `[batch, time, embed_dim]` for `x [batch, time, embed_dim]`.
 
         With `memory [batch, memory_time, embed_dim]` it is cross-attention: queries come from `x`,
-        keys and values from the memory, whose padding the mask hides (`layers.masks.padding`).
+        keys and values from the memory, whose padding `layers.masks.padding` masks.
 
         Raises:
-          ValueError: there is a memory, and positions or a window that are told by the distance of
-            query and key, which two sequences do not have.
+          ValueError: cross-attention with relative positions or a local mask, which need the
+            distance of query and key.
         """
         if memory is None:
-            return self._attend(*self._project(x, 0), mask, dropout_keys)
-        return self.recall(x, self.remember(memory), mask, dropout_keys=dropout_keys)
+            return self._attend(*self._project_qkv(x, 0), mask, dropout_keys)
+        memory_cache = self.project_memory(memory)
+        return self.cross_attend(x, memory_cache, mask, dropout_keys=dropout_keys)
 
-    def remember(self, memory: jax.Array) -> KVCache:
-        """Returns keys and values of `memory [batch, memory_time, embed_dim]`, for any query."""
-        return KVCache(*self._heads(memory, 1, 2))
+    def project_memory(self, memory: jax.Array) -> KVCache:
+        """Returns the keys and values of `memory [batch, memory_time, embed_dim]`."""
+        return KVCache(*self._project_heads(memory, 1, 2))
 
-    def recall(
+    def cross_attend(
         self,
         x: jax.Array,
         memory: KVCache,
@@ -130,15 +130,17 @@ class MultiHeadAttention(nn.Module):
         *,
         dropout_keys: jax.Array | None = None,
     ) -> jax.Array:
-        """Attends from `x [batch, time, embed_dim]` to a memory; see `__call__`."""
+        """Attends from `x [batch, time, embed_dim]` to a projected memory; see `__call__`."""
         if self.positions in ("rotary", "alibi") or isinstance(mask, AttentionMask):
-            told = mask if isinstance(mask, AttentionMask) else f"{self.positions} positions"
-            raise ValueError(f"{told}: query and memory have no distance; none is accepted")
-        return self._attend(*self._heads(x, 0), memory.key, memory.value, mask, dropout_keys)
+            relative = mask if isinstance(mask, AttentionMask) else f"{self.positions} positions"
+            raise ValueError(f"{relative}: not accepted in cross-attention")
+        return self._attend(
+            *self._project_heads(x, 0), memory.key, memory.value, mask, dropout_keys
+        )
 
     def prefill(self, x: jax.Array, mask: Mask = None) -> tuple[jax.Array, KVCache]:
-        """Attends as `__call__` does and returns the cache of these first positions as well."""
-        query, key, value = self._project(x, 0)
+        """Returns the self-attention output and the cache filled with the positions of `x`."""
+        query, key, value = self._project_qkv(x, 0)
         empty = empty_cache(x.shape[0], self.num_heads, self.length, self.embed_dim, key.dtype)
         cache = _write(empty, key, value, 0)
         return self._attend(query, key, value, mask, None), cache
@@ -146,51 +148,51 @@ class MultiHeadAttention(nn.Module):
     def decode(
         self, x: jax.Array, cache: KVCache, position: jax.Array, mask: jax.Array
     ) -> tuple[jax.Array, KVCache]:
-        """Attends from one new token to the cache and itself.
+        """Attends from one new token to the cached positions and itself.
 
         Args:
           x: [batch, 1, embed_dim].
-          cache: the positions before.
+          cache: keys and values of the previous positions.
           position: [] of the new token, below `length`.
-          mask: the token's row over the slots, from `layers.masks.cached`.
+          mask: over the cache slots, see `layers.masks.decode_mask`.
 
         Returns:
-          Output `[batch, 1, embed_dim]` and the cache with the new token in it.
+          Output `[batch, 1, embed_dim]` and the updated cache.
         """
-        query, key, value = self._project(x, position)
+        query, key, value = self._project_qkv(x, position)
         cache = _write(cache, key, value, position)
         return self._attend(query, cache.key, cache.value, mask, None, position), cache
 
-    def _project(self, x: jax.Array, first: int | jax.Array) -> list[jax.Array]:
-        """Returns query, key and value of positions `first` and on, see `_heads`."""
-        query, key, value = self._heads(x, 0, 1, 2)
+    def _project_qkv(self, x: jax.Array, offset: int | jax.Array) -> list[jax.Array]:
+        """Returns query, key and value of positions from `offset` on, see `_project_heads`."""
+        query, key, value = self._project_heads(x, 0, 1, 2)
         if self.positions == "rotary":
             time = x.shape[1]
             tables = positions.rope_tables(self.length, self.embed_dim // self.num_heads)
-            rows = [lax.dynamic_slice_in_dim(jnp.asarray(table), first, time) for table in tables]
-            query, key = positions.rotate(query, *rows), positions.rotate(key, *rows)
+            rows = [lax.dynamic_slice_in_dim(jnp.asarray(table), offset, time) for table in tables]
+            query, key = positions.apply_rope(query, *rows), positions.apply_rope(key, *rows)
         return [query, key, value]
 
-    def _heads(self, x: jax.Array, *which: int) -> list[jax.Array]:
+    def _project_heads(self, x: jax.Array, *which: int) -> list[jax.Array]:
         """Returns some of query (0), key (1) and value (2), each `[batch, heads, time, head_dim]`.
 
-        One dot for all: kernels are joined at run time, since the optimizer should see three
-        matrices and the processor one.
+        One matmul for all of them: the kernels are concatenated at run time, since the optimizer
+        needs three matrices.
         """
         batch, time, _ = x.shape
-        kernel = jnp.concatenate([self.kernels[part] for part in which], axis=1)
-        joined = matmul(x, kernel, self.precision)
+        kernel = jnp.concatenate([self.kernels[index] for index in which], axis=1)
+        projected = matmul(x, kernel, self.precision)
         if self.qkv_bias:
-            biases = jnp.concatenate([self.biases[part] for part in which])
-            joined = joined + biases[None, None, :]
-        heads = joined.reshape(batch, time, len(which) * self.num_heads, -1).swapaxes(1, 2)
-        parts = jnp.split(heads, len(which), axis=1)
+            biases = jnp.concatenate([self.biases[index] for index in which])
+            projected = projected + biases[None, None, :]
+        heads = projected.reshape(batch, time, len(which) * self.num_heads, -1).swapaxes(1, 2)
+        split = jnp.split(heads, len(which), axis=1)
         if self.qk_norm:
-            parts = [
-                rms_norm(part) if number < 2 else part
-                for number, part in zip(which, parts, strict=True)
+            split = [
+                rms_norm(each) if index < 2 else each
+                for index, each in zip(which, split, strict=True)
             ]
-        return parts
+        return split
 
     def _attend(
         self,
@@ -199,7 +201,7 @@ class MultiHeadAttention(nn.Module):
         value: jax.Array,
         mask: Mask,
         dropout_keys: jax.Array | None,
-        first: int | jax.Array = 0,
+        offset: int | jax.Array = 0,
     ) -> jax.Array:
         slopes = positions.alibi_slopes(self.num_heads) if self.positions == "alibi" else None
 
@@ -207,29 +209,30 @@ class MultiHeadAttention(nn.Module):
         options = {"dropout": drop, "precision": self.precision}
         if isinstance(mask, AttentionMask):
             if not self.is_mutable_collection("intermediates"):
-                return self._join(mask.attend(query, key, value, slopes=slopes, **options))
-            mask = mask.dense(query.shape[2])
+                heads = masked_attention(query, key, value, mask, slopes=slopes, **options)
+                return self._merge_heads(heads)
+            mask = mask.to_array(query.shape[2])
         bias = None
         if slopes is not None:
-            query_index = first + jnp.arange(query.shape[2])
+            query_index = offset + jnp.arange(query.shape[2])
             bias = positions.alibi_bias(slopes, query_index, jnp.arange(key.shape[2]))
-        parts = attention_parts(query, key, value, mask, bias=bias, **options)
-        self.sow("intermediates", "weights", parts.weights)
-        self.sow("intermediates", "scores", parts.scores)
-        return self._join(parts.output)
+        attention = attention_output(query, key, value, mask, bias=bias, **options)
+        self.sow("intermediates", "weights", attention.weights)
+        self.sow("intermediates", "scores", attention.scores)
+        return self._merge_heads(attention.output)
 
-    def _join(self, heads: jax.Array) -> jax.Array:
+    def _merge_heads(self, heads: jax.Array) -> jax.Array:
         """Projects `[batch, heads, time, head_dim]` to `[batch, time, embed_dim]`."""
         batch, _, time, _ = heads.shape
         return self.out(heads.swapaxes(1, 2).reshape(batch, time, self.embed_dim))
 
 
 def _write(cache: KVCache, key: jax.Array, value: jax.Array, position: int | jax.Array) -> KVCache:
-    """Returns the cache with `key` and `value [batch, heads, time, head_dim]` at `position` on."""
+    """Writes `key` and `value [batch, heads, time, head_dim]` to the cache from `position` on."""
     start = tuple(jnp.asarray(index, jnp.int32) for index in (0, 0, position, 0))
     written = KVCache(
         key=lax.dynamic_update_slice(cache.key, key, start),
         value=lax.dynamic_update_slice(cache.value, value, start),
     )
-    # Otherwise XLA fuses the write into the dots that read the cache, and copies the cache for it.
+    # Otherwise XLA fuses the write into the matmuls that read the cache, and copies the cache.
     return lax.optimization_barrier(written)

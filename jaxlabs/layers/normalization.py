@@ -1,7 +1,4 @@
-"""Normalization: of every example by itself, or of every unit over the batch.
-
-Statistics are taken in at least float32.
-"""
+"""Layer norm, RMS norm and batch norm, with statistics in at least float32."""
 
 import math
 from typing import NamedTuple
@@ -16,12 +13,12 @@ EPSILON = 1e-5
 
 
 def build_norm(kind: str, use_bias: bool = True) -> nn.Module:
-    """Returns a module that normalizes `x [..., width]` over its last axis.
+    """Returns a module that normalizes `x [..., features]` over its last axis.
 
     Args:
-      kind: "layernorm" (Ba et al. 2016: linen's own, with `scale [width]`) or "rmsnorm" (without
+      kind: "layernorm" (Ba et al. 2016; linen's, with `scale [features]`) or "rmsnorm" (without
         parameters).
-      use_bias: whether the layer norm has a `bias [width]` as well.
+      use_bias: whether the layer norm has a `bias [features]` as well.
 
     Raises:
       ValueError: `kind` is not one of NORMS.
@@ -30,12 +27,12 @@ def build_norm(kind: str, use_bias: bool = True) -> nn.Module:
         raise ValueError(f"norm: {kind!r} is not one of {', '.join(NORMS)}")
     if kind == "rmsnorm":
         return RMSNorm()
-    # The two-pass variance: the fast one cancels where the mean is large against the deviation.
+    # The two-pass variance: E[x^2] - E[x]^2 cancels where the mean is large against the deviation.
     return nn.LayerNorm(epsilon=EPSILON, use_bias=use_bias, use_fast_variance=False)
 
 
 def rms_norm(x: jax.Array) -> jax.Array:
-    """Divides `x [..., width]` by its root mean square (Zhang and Sennrich 2019), no gain."""
+    """Divides `x [..., features]` by its root mean square (Zhang and Sennrich 2019); no scale."""
     wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
     mean_square = jnp.mean(jnp.square(wide), axis=-1, keepdims=True)
     return (wide * jax.lax.rsqrt(mean_square + EPSILON)).astype(x.dtype)
@@ -49,12 +46,12 @@ class RMSNorm(nn.Module):
 
 
 class BatchStatistics(NamedTuple):
-    """What a batch says of each of its units.
+    """Statistics of each feature over a batch.
 
     Attributes:
-      mean: the axes of `x` that were not averaged over, such as [width] or [channels].
-      variance: likewise; the mean squared distance from `mean`, so divided by n.
-      count: [] n, how many values went into each of them.
+      mean: the axes of `x` that are not averaged over, such as [features] or [channels].
+      variance: likewise; the biased variance, divided by n.
+      count: [] n, the number of values in each average.
     """
 
     mean: jax.Array
@@ -69,39 +66,41 @@ def batch_statistics(
     weights: jax.Array | None = None,
     axis_name: str | None = None,
 ) -> BatchStatistics:
-    """Averages over the batch, and over more axes of each example if asked to.
+    """Returns mean and variance over the batch, and over further axes of each example.
 
-    Means are of the values that are there, on all devices together: devices that hold different
-    numbers of real examples, or none, give what one device gives that holds all. The squares are
-    summed after the mean is known, since their difference cancels where a mean is large.
+    Averages are over the valid examples of all devices: devices with different numbers of valid
+    examples, or none, give the result of one device with all examples. The variance takes a second
+    pass, since E[x^2] - E[x]^2 cancels where a mean is large.
 
     Args:
       x: [batch, ...].
-      axes: what is averaged over: (0,) gives every entry of an example its own statistics,
-        (0, 1, 2) every channel of pictures [batch, height, width, channels].
-      weights: [batch]; examples of weight 0 do not count, all others count alike. None: all do.
-      axis_name: the mapped axis of a step under `pmap`; None outside of one, and under `jit` on a
-        mesh, where `x` is the whole batch.
+      axes: the axes that are averaged over: (0,) gives statistics per entry of an example, (0, 1, 2)
+        per channel of images [batch, height, width, channels].
+      weights: [batch]; examples of weight 0 are ignored, all others have equal weight. None: none
+        is ignored.
+      axis_name: the mapped axis under `pmap`; None otherwise, also under `jit` on a mesh, where `x` is
+        the global batch.
 
     Raises:
-      ValueError: `axes` leaves the batch out, or `weights` is not [batch].
+      ValueError: `axes` does not contain the batch axis, or `weights` is not [batch].
     """
-    axes = _over_the_batch(axes, x.ndim)
+    axes = _check_axes(axes, x.ndim)
     wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
-    real = jnp.ones(x.shape[:1], bool) if weights is None else weights != 0
-    if real.shape != x.shape[:1]:
-        raise ValueError(f"weights: {real.shape} is not accepted; {x.shape[:1]}, one an example")
-    real = real.reshape(-1, *(1,) * (x.ndim - 1))
-    values_each = math.prod(x.shape[axis] for axis in axes[1:])
+    valid = jnp.ones(x.shape[:1], bool) if weights is None else weights != 0
+    if valid.shape != x.shape[:1]:
+        raise ValueError(f"weights: {valid.shape} is not accepted; {x.shape[:1]}, one an example")
+    valid = valid.reshape(-1, *(1,) * (x.ndim - 1))
+    values_per_example = math.prod(x.shape[axis] for axis in axes[1:])
 
-    def over_devices(total: jax.Array) -> jax.Array:
+    def sum_over_devices(total: jax.Array) -> jax.Array:
         return total if axis_name is None else lax.psum(total, axis_name)
 
-    count = over_devices(jnp.sum(real, dtype=wide.dtype) * values_each)
+    count = sum_over_devices(jnp.sum(valid, dtype=wide.dtype) * values_per_example)
     divisor = jnp.maximum(count, 1)
-    mean = over_devices(jnp.sum(wide, axes, where=real)) / divisor
+    mean = sum_over_devices(jnp.sum(wide, axes, where=valid)) / divisor
     squares = jnp.square(wide - jnp.expand_dims(mean, axes))
-    return BatchStatistics(mean, over_devices(jnp.sum(squares, axes, where=real)) / divisor, count)
+    variance = sum_over_devices(jnp.sum(squares, axes, where=valid)) / divisor
+    return BatchStatistics(mean, variance, count)
 
 
 def batch_norm(
@@ -118,20 +117,20 @@ def batch_norm(
 
     Args:
       x: [batch, ...].
-      mean: the axes of `x` without `axes`; of the batch in training, else the running one.
-      variance: likewise. Where it and `epsilon` are both 0, the result is `bias`, and no NaN.
+      mean: the axes of `x` without `axes`; the batch mean in training, else the running mean.
+      variance: likewise. Where it and `epsilon` are both 0, the result is `bias` and not NaN.
       scale: likewise (gamma); None: 1.
       bias: likewise (beta); None: 0.
       axes: see `batch_statistics`.
       epsilon: at least 0.
 
     Raises:
-      ValueError: `axes` leaves the batch out.
+      ValueError: `axes` does not contain the batch axis.
     """
-    axes = _over_the_batch(axes, x.ndim)
-    spread = variance + epsilon
-    # Two choices, so that neither the root of 0 nor its slope is ever taken.
-    factor = jnp.where(spread > 0, lax.rsqrt(jnp.where(spread > 0, spread, 1)), 0)
+    axes = _check_axes(axes, x.ndim)
+    shifted = variance + epsilon
+    # Double where: neither rsqrt(0) nor its gradient is evaluated.
+    factor = jnp.where(shifted > 0, lax.rsqrt(jnp.where(shifted > 0, shifted, 1)), 0)
     if scale is not None:
         factor = factor * scale
     y = (x - jnp.expand_dims(mean, axes)) * jnp.expand_dims(factor, axes)
@@ -141,29 +140,29 @@ def batch_norm(
 
 
 class BatchNorm(nn.Module):
-    """`batch_norm` with learned `scale` and `bias` and running statistics, equal to PyTorch's.
+    """`batch_norm` with learned `scale` and `bias` and running statistics, as PyTorch's.
 
-    Training normalizes by the batch's own mean and variance, divided by n, and moves the running
-    ones in the collection `batch_stats` towards them; evaluation normalizes by the running ones.
-    PyTorch divides by n - 1 in the variance that it keeps, though not in the one it normalizes by.
-    `unbiased` does so too, and with it both modes equal PyTorch's; without it the running variance
-    is the mean of those that training used (the convention of linen and TensorFlow; the paper
-    divides by n - 1). A batch that cannot tell a variance (all padding, or a single value under
-    `unbiased`) leaves the running one as it was; PyTorch refuses single values.
+    Training normalizes by the batch mean and the biased batch variance and updates the running
+    statistics in the collection `batch_stats`; evaluation normalizes by the running statistics.
+    PyTorch's running variance is unbiased (divided by n - 1), though training normalizes by the
+    biased one. With `unbiased` both modes equal PyTorch's; without it the running variance averages
+    biased variances (the convention of linen and TensorFlow; the paper divides by n - 1). A batch
+    without a variance (all padding, or a single value under `unbiased`) leaves the running variance
+    unchanged; PyTorch raises an error on single values.
 
-    linen's own would do but for three things: it averages the devices' means however many examples
-    of weight 0 each holds (and is NaN where one holds nothing else), it keeps no unbiased variance,
-    and with an epsilon of 0 a constant unit is NaN.
+    linen's BatchNorm differs in three points: it averages the devices' means without regard to
+    examples of weight 0 (and is NaN where a device holds no others), it has no unbiased variance,
+    and with an epsilon of 0 a constant feature is NaN.
 
-    A step in micro-batches normalizes every one by itself, and its running statistics move towards
-    the average of theirs: an example's loss depends on the rest of its micro-batch, so that
-    micro-batches, unlike devices, change the result.
+    With gradient accumulation every micro-batch is normalized by itself, and the running statistics
+    move towards the average over micro-batches. An example's loss depends on the rest of its
+    micro-batch, so the number of micro-batches, unlike that of devices, changes the result.
 
     Attributes:
-      axes: see `batch_statistics`; (0, 1, 2) for pictures.
+      axes: see `batch_statistics`; (0, 1, 2) for images.
       epsilon: added to the variance; at least 0.
-      momentum: share that the newest batch has in the running statistics (PyTorch's meaning; in
-        linen it is the share of the old ones).
+      momentum: weight of the new batch in the running statistics (PyTorch's convention; linen's is
+        the weight of the old ones).
       unbiased: whether the running variance is divided by n - 1.
     """
 
@@ -185,11 +184,11 @@ class BatchNorm(nn.Module):
 
         Args:
           x: examples.
-          train: whether to use, and to keep, the statistics of `x`.
+          train: whether to normalize by the statistics of `x` and to update the running ones.
           weights: see `batch_statistics`.
           axis_name: likewise.
         """
-        axes = _over_the_batch(self.axes, x.ndim)
+        axes = _check_axes(self.axes, x.ndim)
         shape = tuple(size for axis, size in enumerate(x.shape) if axis not in axes)
         scale = self.param("scale", nn.initializers.ones_init(), shape, jnp.float32)
         bias = self.param("bias", nn.initializers.zeros_init(), shape, jnp.float32)
@@ -202,19 +201,19 @@ class BatchNorm(nn.Module):
                 x, axes=axes, weights=weights, axis_name=axis_name
             )
         if train and not self.is_initializing():
-            freedom = count - self.unbiased
-            kept = variance * count / jnp.maximum(freedom, 1)
-            running_mean.value = self._moved(running_mean.value, mean, count > 0)
-            running_variance.value = self._moved(running_variance.value, kept, freedom > 0)
+            ddof_count = count - self.unbiased
+            unbiased = variance * count / jnp.maximum(ddof_count, 1)
+            running_mean.value = self._ema(running_mean.value, mean, count > 0)
+            running_variance.value = self._ema(running_variance.value, unbiased, ddof_count > 0)
         return batch_norm(x, mean, variance, scale, bias, axes=axes, epsilon=self.epsilon)
 
-    def _moved(self, old: jax.Array, new: jax.Array, known: jax.Array) -> jax.Array:
-        return old + jnp.where(known, self.momentum, 0) * lax.stop_gradient(new - old)
+    def _ema(self, old: jax.Array, new: jax.Array, valid: jax.Array) -> jax.Array:
+        return old + jnp.where(valid, self.momentum, 0) * lax.stop_gradient(new - old)
 
 
-def _over_the_batch(axes: tuple[int, ...], ndim: int) -> tuple[int, ...]:
-    """Returns `axes` counted from the front; raises ValueError unless 0 is among them."""
-    counted = tuple(sorted({axis % ndim for axis in axes}))
-    if 0 not in counted:
+def _check_axes(axes: tuple[int, ...], ndim: int) -> tuple[int, ...]:
+    """Returns nonnegative `axes`; raises ValueError unless the batch axis 0 is among them."""
+    normalized = tuple(sorted({axis % ndim for axis in axes}))
+    if 0 not in normalized:
         raise ValueError(f"axes: {axes} is not accepted; with 0, the batch, among them")
-    return counted
+    return normalized

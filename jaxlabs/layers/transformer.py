@@ -1,4 +1,4 @@
-"""The Transformer's blocks: attention and a feed-forward network, each with a residual."""
+"""Transformer blocks: attention and a feed-forward network with residual connections."""
 
 import functools
 from collections.abc import Callable
@@ -15,63 +15,63 @@ from jaxlabs.layers.multi_head_attention import KVCache, Mask, MultiHeadAttentio
 from jaxlabs.layers.normalization import build_norm
 from jaxlabs.layers.short_convolution import ShortConvolution
 
-Before = tuple[jax.Array | None, jax.Array | None]
-"""The inputs before of the convolutions of attention and of feed-forward; None: zeros."""
+ConvState = tuple[jax.Array | None, jax.Array | None]
+"""Previous inputs of the short convolutions before attention and feed-forward; None: zeros."""
 
 
 @flax.struct.dataclass
 class BlockCache:
-    """What a block keeps of the positions so far.
+    """Decoding state of a block.
 
     Attributes:
-      attention: keys and values.
-      before: what the convolutions of attention and of feed-forward read last, each
-        `[batch, short_conv_width - 1, embed_dim]`; Nones if there are no convolutions.
+      attention: the KV cache.
+      conv_state: previous inputs of both short convolutions, each `[batch, short_conv_width - 1,
+        embed_dim]`; Nones without convolutions.
     """
 
     attention: KVCache
-    before: Before
+    conv_state: ConvState
 
 
 def empty_block_cache(
     batch: int, num_heads: int, length: int, embed_dim: int, short_conv_width: int
 ) -> BlockCache:
-    """Returns a float32 cache of `length` slots that holds nothing yet."""
-    nothing = (
+    """Returns an empty float32 cache of `length` slots."""
+    zeros = (
         jnp.zeros((batch, short_conv_width - 1, embed_dim), jnp.float32)
         if short_conv_width > 1
         else None
     )
-    return BlockCache(empty_cache(batch, num_heads, length, embed_dim), (nothing, nothing))
+    return BlockCache(empty_cache(batch, num_heads, length, embed_dim), (zeros, zeros))
 
 
 class EncoderBlock(nn.Module):
-    """Self-attention, then feed-forward; under a causal mask it is the block of a GPT.
+    """Self-attention and a feed-forward network; with a causal mask, the block of a GPT.
 
     Pre-norm: `x + f(norm(x))` (Radford et al. 2019); post-norm: `norm(x + f(x))` (Vaswani et al.
-    2017). Dropout acts on `f`'s output, and inside attention on the weights. With a
-    `short_conv_width` above 1, `f` begins with a `ShortConvolution`, which looks back whatever the
-    mask is.
+    2017). Dropout applies to the output of `f` and to the attention weights. With a
+    `short_conv_width` above 1, `f` starts with a `ShortConvolution`, which is causal under any
+    mask.
 
     Attributes:
-      embed_dim: size of a token's vector.
-      heads: number of attention heads.
-      mlp_dim: size of the feed-forward network's hidden layer.
+      embed_dim: embedding size.
+      num_heads: number of attention heads.
+      mlp_dim: hidden size of the feed-forward network.
       length: longest sequence, see `MultiHeadAttention`.
-      activation: of the feed-forward network.
-      positions: see `MultiHeadAttention`.
+      activation: activation of the feed-forward network.
+      positions: position encoding, see `MultiHeadAttention`.
       pre_norm: see above.
       norm: "layernorm" or "rmsnorm".
       qk_norm: see `MultiHeadAttention`.
       qkv_bias: see `MultiHeadAttention`.
-      use_bias: biases of the output projection, the feed-forward network and the norms.
+      use_bias: whether the output projection, the feed-forward network and the norms have biases.
       kernel_init: initializer of kernels.
-      out_init: initializer of the two kernels that write to the residual.
-      dropout: rate.
+      out_init: initializer of the two kernels that write to the residual stream.
+      dropout: dropout rate.
       precision: see `jaxlabs.layers.matmul`.
-      bias_init_scale: of the biases at the start, see `jaxlabs.layers.matmul.Dense`.
-      short_conv_width: of each `ShortConvolution` at the entry of attention and feed-forward; 1:
-        none.
+      bias_init_scale: see `jaxlabs.layers.matmul.Dense`.
+      short_conv_width: kernel size of the `ShortConvolution`s before attention and feed-forward; 1:
+        no convolutions.
     """
 
     embed_dim: int
@@ -139,10 +139,10 @@ class EncoderBlock(nn.Module):
         return self._compute(x, attend, (None, None), dropout_keys)[0]
 
     def prefill(self, x: jax.Array, mask: Mask = None) -> tuple[jax.Array, BlockCache]:
-        """Computes the block without dropout and returns the cache of these positions as well."""
+        """Computes the block without dropout; returns the output and the filled cache."""
         attend = functools.partial(self.attention.prefill, mask=mask)
-        x, kept, before = self._compute(x, attend, (None, None))
-        return x, BlockCache(kept, before)
+        x, kv_cache, conv_state = self._compute(x, attend, (None, None))
+        return x, BlockCache(kv_cache, conv_state)
 
     def decode(
         self, x: jax.Array, cache: BlockCache, position: jax.Array, mask: jax.Array
@@ -152,46 +152,46 @@ class EncoderBlock(nn.Module):
         def attend(x):
             return self.attention.decode(x, cache.attention, position, mask)
 
-        x, kept, before = self._compute(x, attend, cache.before)
-        return x, BlockCache(kept, before)
+        x, kv_cache, conv_state = self._compute(x, attend, cache.conv_state)
+        return x, BlockCache(kv_cache, conv_state)
 
     def _compute(
         self,
         x: jax.Array,
         attend: Callable[[jax.Array], tuple[jax.Array, KVCache | None]],
-        before: Before,
+        conv_state: ConvState,
         dropout_keys: jax.Array | None = None,
-    ) -> tuple[jax.Array, KVCache | None, Before]:
-        before_attention, before_ffn = before
+    ) -> tuple[jax.Array, KVCache | None, ConvState]:
+        attention_conv_state, ffn_conv_state = conv_state
         y = self.attention_norm(x) if self.pre_norm else x
         if self.short_conv_width > 1:
-            y, before_attention = self.attention_convolution(y, before_attention)
-        attended, kept = attend(y)
+            y, attention_conv_state = self.attention_convolution(y, attention_conv_state)
+        attended, kv_cache = attend(y)
         x = x + self.attention_dropout(attended, dropout_keys)
         x = x if self.pre_norm else self.attention_norm(x)
         y = self.ffn_norm(x) if self.pre_norm else x
         if self.short_conv_width > 1:
-            y, before_ffn = self.ffn_convolution(y, before_ffn)
+            y, ffn_conv_state = self.ffn_convolution(y, ffn_conv_state)
         x = x + self.ffn_dropout(self.ffn(y), dropout_keys)
         x = x if self.pre_norm else self.ffn_norm(x)
-        return x, kept, (before_attention, before_ffn)
+        return x, kv_cache, (attention_conv_state, ffn_conv_state)
 
 
 class DecoderBlock(nn.Module):
-    """Causal self-attention, attention to a memory, feed-forward; a residual around each.
+    """Causal self-attention, cross-attention and a feed-forward network, each with a residual.
 
-    Vaswani et al. 2017, figure 1, right; with `pre_norm` the norms stand before the sub-layers, see
-    `EncoderBlock`, which has the attributes in common.
+    Vaswani et al. 2017, figure 1, right; pre-norm or post-norm as in `EncoderBlock`.
 
     Attributes:
-      embed_dim: size of a token's vector, and of the memory's.
-      heads: number of attention heads.
-      mlp_dim: size of the feed-forward network's hidden layer.
+      embed_dim: embedding size, also of the memory.
+      num_heads: number of attention heads.
+      mlp_dim: hidden size of the feed-forward network.
       length: longest sequence, see `MultiHeadAttention`.
-      activation: of the feed-forward network.
-      positions: of self-attention, see `MultiHeadAttention`; the memory has none.
-      pre_norm: whether norms stand before sub-layers and not after them.
-      dropout: rate on attention weights and sub-layer outputs.
+      activation: activation of the feed-forward network.
+      positions: position encoding of self-attention, see `MultiHeadAttention`; cross-attention has
+        none.
+      pre_norm: whether norms precede the sub-layers; else they follow the residual sums.
+      dropout: dropout rate of attention weights and sub-layer outputs.
       precision: see `jaxlabs.layers.matmul`.
     """
 
@@ -230,22 +230,22 @@ class DecoderBlock(nn.Module):
         """Returns `[batch, time, embed_dim]` for `x [batch, time, embed_dim]`.
 
         Args:
-          x: the sequence so far.
-          memory: [batch, memory_time, embed_dim] what the encoder made of the source.
-          mask: of self-attention, `layers.masks.causal` or a `AttentionMask`.
-          memory_mask: hides the memory's padding, `layers.masks.padding`.
+          x: the embedded target.
+          memory: [batch, memory_time, embed_dim], the encoder output.
+          mask: of self-attention, `layers.masks.causal` or an `AttentionMask`.
+          memory_mask: padding mask of the memory, `layers.masks.padding`.
           dropout_keys: [batch] PRNG keys; None switches dropout off.
         """
 
         def attend(x: jax.Array) -> jax.Array:
             return self.attention(x, mask, dropout_keys=dropout_keys)
 
-        kept = self.memory_attention.remember(memory)
-        return self._sub_layers(x, attend, kept, memory_mask, dropout_keys)
+        memory_cache = self.memory_attention.project_memory(memory)
+        return self._sub_layers(x, attend, memory_cache, memory_mask, dropout_keys)
 
-    def remember(self, memory: jax.Array) -> KVCache:
-        """Returns keys and values of `memory [batch, memory_time, embed_dim]`, once a source."""
-        return self.memory_attention.remember(memory)
+    def project_memory(self, memory: jax.Array) -> KVCache:
+        """Returns the keys and values of `memory [batch, memory_time, embed_dim]`."""
+        return self.memory_attention.project_memory(memory)
 
     def decode(
         self,
@@ -270,12 +270,14 @@ class DecoderBlock(nn.Module):
         memory_mask: Mask,
         dropout_keys: jax.Array | None,
     ) -> jax.Array:
-        def recall(x: jax.Array) -> jax.Array:
-            return self.memory_attention.recall(x, memory, memory_mask, dropout_keys=dropout_keys)
+        def cross_attend(x: jax.Array) -> jax.Array:
+            return self.memory_attention.cross_attend(
+                x, memory, memory_mask, dropout_keys=dropout_keys
+            )
 
         for function, norm, dropout in [
             (attend, self.attention_norm, self.attention_dropout),
-            (recall, self.memory_norm, self.memory_dropout),
+            (cross_attend, self.memory_norm, self.memory_dropout),
             (self.ffn, self.ffn_norm, self.ffn_dropout),
         ]:
             if self.pre_norm:

@@ -1,22 +1,22 @@
-"""Losses that bring the two halves of a pair together and hold all else apart, in nats.
+"""Contrastive losses of image-text pairs, in nats: CLIP and SigLIP.
 
 CLIP's (Radford et al. 2021, "Learning Transferable Visual Models From Natural Language
-Supervision", figure 3) picks each image's own text out of all texts of the batch, and each text's
-image out of all images. SigLIP's (Zhai et al. 2023, "Sigmoid Loss for Language Image
-Pre-Training", algorithm 1) asks of every image and every text by themselves: are they a pair?
+Supervision", figure 3) classifies each image's text among all texts of the batch, and each text's
+image among all images. SigLIP's (Zhai et al. 2023, "Sigmoid Loss for Language Image
+Pre-Training", algorithm 1) is a binary classification of every image-text combination.
 
-Values are per example; the mean over a batch of N is the papers' loss. In SigLIP's that is the 1/N
-in front of N * N terms: an image has one positive term and N - 1 negative ones, all summed. A pair
-of weight 0 is not there: it has value 0 and is nobody's negative. Two pairs with the same text are
-each other's negatives all the same, as in both papers: the losses know pairs by their place alone.
+Values are per example; the mean over a batch of N is the papers' loss. In SigLIP this is the 1/N
+in front of N * N terms: an image has one positive and N - 1 negative terms, which are summed. A
+pair of weight 0 is masked: its loss is 0, and it is no negative. Two pairs with the same text are
+still negatives of each other, as in both papers: pairs are identified by their batch index alone.
 
-    images, texts   [batch, width]    embeddings of unit length
+    images, texts   [batch, features]    embeddings of unit length
     logits          [batch, batch]    scale * images @ texts.T + bias
 
-Over several devices each holds its own rows, and `axis_name` tells the mapped axis. What a device
-then returns belongs to its own examples, with the negatives of all. Under `jax.pmap`, or
-`jax.shard_map` with `check_vma=False`, the gradients of the devices' sums add up to the gradient of
-the whole batch's sum.
+With several devices each holds its shard of the batch, and `axis_name` names the mapped axis. A
+device returns the losses of its own examples, with the negatives of all devices. Under `jax.pmap`,
+or `jax.shard_map` with `check_vma=False`, the gradients of the devices' sums add up to the
+gradient of the sum over the whole batch.
 """
 
 import math
@@ -27,14 +27,14 @@ from jax import lax
 
 from jaxlabs.losses.cross_entropy import cross_entropy
 
-CLIP_LOG_SCALE = math.log(1 / 0.07)
-"""CLIP's logits start at 1 / 0.07 times the cosine."""
+CLIP_LOGIT_SCALE = math.log(1 / 0.07)
+"""Initial log of CLIP's logit scale: the temperature is 0.07."""
 
-MAX_SCALE = 100.0
-"""And are never more than 100 times the cosine."""
+MAX_LOGIT_SCALE = 100.0
+"""Upper bound of CLIP's logit scale."""
 
-SIGLIP_LOG_SCALE, SIGLIP_BIAS = math.log(10), -10.0
-"""SigLIP's logits start at 10 times the cosine minus 10: no two things are taken for a pair."""
+SIGLIP_LOGIT_SCALE, SIGLIP_BIAS = math.log(10), -10.0
+"""SigLIP's initial log scale and bias: initially no combination is predicted to be a pair."""
 
 
 def similarity_logits(
@@ -42,25 +42,25 @@ def similarity_logits(
 ) -> jax.Array:
     """Returns `scale * images @ texts.T + bias`, `[images, texts]`, in at least float32.
 
-    The product is exact to its dtype on every platform, since the scale magnifies its errors.
+    The matmul has the full precision of its dtype on every platform: the scale amplifies errors.
 
     Args:
-      images: [images, width].
-      texts: [texts, width].
-      scale: [] one over the temperature.
+      images: [images, features].
+      texts: [texts, features].
+      scale: [] inverse temperature.
       bias: [].
     """
     images, texts = (x.astype(jnp.promote_types(x.dtype, jnp.float32)) for x in (images, texts))
     return scale * jnp.dot(images, texts.T, precision=lax.Precision.HIGHEST) + bias
 
 
-def clamp_logit_scale(log_scale: jax.Array) -> jax.Array:
-    """Returns `exp(log_scale)` or `MAX_SCALE`, whichever is less, `[]`.
+def clamp_logit_scale(logit_scale: jax.Array) -> jax.Array:
+    """Returns `min(exp(logit_scale), MAX_LOGIT_SCALE)`, `[]`.
 
-    At the limit the slope is that of the limit and not 0, so that the scale can come down again.
+    The gradient above the limit is that at the limit and not 0, so that the scale can decrease.
     """
-    limit = math.log(MAX_SCALE)
-    return jnp.exp(log_scale - lax.stop_gradient(jnp.maximum(log_scale - limit, 0)))
+    limit = math.log(MAX_LOGIT_SCALE)
+    return jnp.exp(logit_scale - lax.stop_gradient(jnp.maximum(logit_scale - limit, 0)))
 
 
 def info_nce(
@@ -76,25 +76,25 @@ def info_nce(
 
     Args:
       logits: [queries, keys].
-      positives: [queries] the place of each query's own key; None: query i's key is key i.
-      key_weights: [keys], 0 for keys that are not there; None: all are. Where a query's own key is
-        not there, its value is finite and means nothing.
+      positives: [queries] index of each query's positive key; None: key i for query i.
+      key_weights: [keys], 0 for masked keys; None: no key is masked. The loss of a query whose
+        positive is masked is finite and has no meaning.
     """
     if positives is None:
         positives = jnp.arange(logits.shape[0])
     if key_weights is not None:
-        # Finite, and small enough to be no part of any softmax.
-        nothing = jnp.finfo(logits.dtype).min / 4
-        logits = jnp.where(key_weights[None, :] > 0, logits, nothing)
+        # Finite, and small enough that its softmax is 0.
+        masked = jnp.finfo(logits.dtype).min / 4
+        logits = jnp.where(key_weights[None, :] > 0, logits, masked)
     return cross_entropy(logits, positives)
 
 
 def symmetric_info_nce(logits: jax.Array, weights: jax.Array | None = None) -> jax.Array:
-    """Returns the mean of both directions' `info_nce` for every pair, in nats, `[batch]`.
+    """Returns the mean of `info_nce` over both directions for every pair, in nats, `[batch]`.
 
     Args:
       logits: [batch, batch] of images and texts; the pairs are on the diagonal.
-      weights: [batch], 0 for pairs that are not there; None: all are.
+      weights: [batch], 0 for masked pairs; None: no pair is masked.
     """
     both = info_nce(logits, key_weights=weights) + info_nce(logits.T, key_weights=weights)
     return both / 2 if weights is None else jnp.where(weights > 0, both / 2, 0)
@@ -105,12 +105,12 @@ def pairwise_sigmoid(
 ) -> jax.Array:
     """Returns `-sum_j log sigmoid(z_ij * logits_ij)` of every image i, in nats, `[images]`.
 
-    z is 1 for a pair and -1 for all else, so every term depends on its own logit alone.
+    z is 1 for a pair and -1 otherwise, so every term depends on its own logit alone.
 
     Args:
       logits: [images, texts].
-      weights: [texts], 0 for texts that are not there; None: all are.
-      paired: whether image i and text i are a pair; else no two are.
+      weights: [texts], 0 for masked texts; None: no text is masked.
+      paired: whether image i and text i are a pair; else all combinations are negatives.
     """
     logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
     if paired:
@@ -131,17 +131,17 @@ def clip_loss(
     *,
     axis_name: str | None = None,
 ) -> jax.Array:
-    """Returns CLIP's loss of every pair, in nats, `[batch]`; at equal logits it is log N.
+    """Returns CLIP's loss of every pair, in nats, `[batch]`; log N at equal logits.
 
-    Over several devices all embeddings are gathered, so each device's logits are
-    `[local, global]`, twice.
+    Under a mapped axis all embeddings are gathered, so each device has two `[local, global]` logit
+    matrices.
 
     Args:
-      images: [batch, width] of unit length.
-      texts: [batch, width] likewise.
-      scale: [] one over the temperature.
-      weights: [batch], 0 for pairs that are not there.
-      axis_name: the mapped axis whose devices hold the rest of the batch, or None.
+      images: [batch, features] of unit length.
+      texts: [batch, features] of unit length.
+      scale: [] inverse temperature.
+      weights: [batch], 0 for masked pairs.
+      axis_name: the mapped axis over whose devices the batch is sharded, or None.
     """
     if axis_name is None:
         return symmetric_info_nce(similarity_logits(images, texts, scale), weights)
@@ -150,9 +150,9 @@ def clip_loss(
     )
     local = images.shape[0]
     positives = lax.axis_index(axis_name) * local + jnp.arange(local)
-    of_images = info_nce(similarity_logits(images, all_texts, scale), positives, all_weights)
-    of_texts = info_nce(similarity_logits(texts, all_images, scale), positives, all_weights)
-    return jnp.where(weights > 0, (of_images + of_texts) / 2, 0)
+    image_loss = info_nce(similarity_logits(images, all_texts, scale), positives, all_weights)
+    text_loss = info_nce(similarity_logits(texts, all_images, scale), positives, all_weights)
+    return jnp.where(weights > 0, (image_loss + text_loss) / 2, 0)
 
 
 def siglip_loss(
@@ -166,18 +166,18 @@ def siglip_loss(
 ) -> jax.Array:
     """Returns SigLIP's loss of every image, in nats, `[batch]`.
 
-    Under a mapped axis the texts go around in a ring (section 3.3 of the paper): a device holds its
-    images against one device's texts at a time and passes those on. Its logits are `[local,
-    local]`, also on the way back, where they are computed anew. Without one, under `jit` on a mesh
-    as the training loop runs it, the compiler shares the `[batch, batch]` logits out.
+    Under a mapped axis the texts are permuted around a ring of devices (section 3.3 of the paper),
+    so that each device computes `[local, local]` logits at a time; the backward pass recomputes
+    them. Without one, under `jit` on a mesh as in the training loop, the compiler partitions the
+    `[batch, batch]` logits.
 
     Args:
-      images: [batch, width] of unit length.
-      texts: [batch, width] likewise.
-      scale: [] one over the temperature.
-      bias: [] what is added to every logit.
-      weights: [batch], 0 for pairs that are not there.
-      axis_name: the mapped axis whose devices hold the rest of the batch, or None.
+      images: [batch, features] of unit length.
+      texts: [batch, features] of unit length.
+      scale: [] inverse temperature.
+      bias: [] added to every logit.
+      weights: [batch], 0 for masked pairs.
+      axis_name: the mapped axis over whose devices the batch is sharded, or None.
     """
     own = pairwise_sigmoid(similarity_logits(images, texts, scale, bias), weights)
     if axis_name is None:
@@ -190,10 +190,10 @@ def siglip_loss(
         logits = similarity_logits(images, texts, scale, bias)
         return pairwise_sigmoid(logits, text_weights, paired=False)
 
-    def turn(carry, _):
-        total, *traveling = carry
-        traveling = lax.ppermute(traveling, axis_name, ring)
-        return (total + negatives(*traveling), *traveling), None
+    def body(carry, _):
+        total, *remote = carry
+        remote = lax.ppermute(remote, axis_name, ring)
+        return (total + negatives(*remote), *remote), None
 
-    (total, *_), _ = lax.scan(turn, (own, texts, weights), length=devices - 1)
+    (total, *_), _ = lax.scan(body, (own, texts, weights), length=devices - 1)
     return jnp.where(weights > 0, total, 0)

@@ -11,14 +11,14 @@ from jaxlabs.losses.loss_output import LossOutput
 
 
 def cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
-    """Returns `-log softmax(logits)[label]` for every label, in nats, `[...]`; nothing is reduced.
+    """Returns `-log softmax(logits)[label]` for every label, in nats, `[...]`, unreduced.
 
-    Computed in at least float32, finite at logits of any finite size. The label's logit is taken by
-    a masked sum: on a CPU its gradient is much cheaper than that of a gather, which is a scatter.
+    Computed in at least float32; finite for all finite logits. The label's logit is selected by a
+    masked sum, whose gradient on CPUs is much cheaper than the scatter of a gather.
 
     Args:
       logits: [..., classes].
-      labels: [...] integers in [0, classes); one outside has no logit and yields `logsumexp`.
+      labels: [...] integers in [0, classes); a label outside yields `logsumexp`.
 
     Example:
       >>> import jax.numpy as jnp
@@ -28,16 +28,16 @@ def cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
     """
     logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
     classes = lax.broadcasted_iota(labels.dtype, logits.shape, logits.ndim - 1)
-    of_label = jnp.where(classes == labels[..., None], logits, 0).sum(axis=-1)
-    return jax.nn.logsumexp(logits, axis=-1) - of_label
+    label_logit = jnp.where(classes == labels[..., None], logits, 0).sum(axis=-1)
+    return jax.nn.logsumexp(logits, axis=-1) - label_logit
 
 
 def is_top1(logits: jax.Array, labels: jax.Array) -> jax.Array:
-    """Returns whether every label is the likeliest, `[...]` bool; of equals the first one is.
+    """Returns whether every label is the argmax, `[...]` bool; ties go to the lowest class.
 
-    Plain reductions: over thousands of classes an argmax takes XLA several times as long on CPUs
-    (jax 0.10). A label's logit is compared with all others and never with a maximum, which XLA may
-    compute anew with another rounding.
+    By reductions: over thousands of classes an argmax takes XLA several times as long on CPUs (jax
+    0.10). The label's logit is compared with all others and not with their maximum, which XLA may
+    recompute with other rounding.
 
     Args:
       logits: [..., classes].
@@ -45,29 +45,26 @@ def is_top1(logits: jax.Array, labels: jax.Array) -> jax.Array:
     """
     classes = lax.broadcasted_iota(labels.dtype, logits.shape, logits.ndim - 1)
     labels = labels[..., None]
-    own = jnp.where(classes == labels, logits, 0).sum(axis=-1, keepdims=True)
-    beaten = jnp.where(classes < labels, own > logits, own >= logits)
-    return (beaten | (classes == labels)).all(axis=-1)
+    label_logit = jnp.where(classes == labels, logits, 0).sum(axis=-1, keepdims=True)
+    wins = jnp.where(classes < labels, label_logit > logits, label_logit >= logits)
+    return (wins | (classes == labels)).all(axis=-1)
 
 
-def scored(logits: jax.Array, labels: jax.Array, weights: jax.Array) -> LossOutput:
-    """Returns the summed cross-entropy and, as `accuracy`, how often the likeliest label is right.
+def cross_entropy_output(logits: jax.Array, labels: jax.Array, weights: jax.Array) -> LossOutput:
+    """Returns the summed cross-entropy and the summed top-1 `accuracy`.
 
     Args:
       logits: [..., classes].
       labels: [...] integers in [0, classes).
-      weights: [...] how much each label counts; 0: it is not there.
+      weights: [...] weight of each label; 0: masked.
     """
     return LossOutput(
-        total=jnp.sum(cross_entropy(logits, labels) * weights),
-        weight=jnp.sum(weights),
-        sums={"accuracy": jnp.sum(weights * is_top1(logits, labels).astype(weights.dtype))},
+        loss_sum=jnp.sum(cross_entropy(logits, labels) * weights),
+        weight_sum=jnp.sum(weights),
+        metric_sums={"accuracy": jnp.sum(weights * is_top1(logits, labels).astype(weights.dtype))},
     )
 
 
-def perplexity(figures: Mapping[str, float]) -> dict[str, float]:
-    """Returns `perplexity`, the exponential of `loss` in `figures`, a mean in nats per token.
-
-    It is among how many equal chances the model is torn.
-    """
-    return {"perplexity": math.exp(min(figures["loss"], 700.0))}  # e^710 is no float64
+def perplexity(metrics: Mapping[str, float]) -> dict[str, float]:
+    """Returns `perplexity`, the exponential of the mean `loss` in nats per token."""
+    return {"perplexity": math.exp(min(metrics["loss"], 700.0))}  # e^710 overflows float64

@@ -1,10 +1,10 @@
-"""The parts of the evidence lower bound (ELBO) and of its importance-weighted form.
+"""Terms of the evidence lower bound (ELBO) and the importance-weighted bound.
 
 Kingma and Welling 2013 ("Auto-Encoding Variational Bayes"), Burda, Grosse and Salakhutdinov 2015
-("Importance Weighted Autoencoders"). Everything is in nats and nothing is reduced over examples:
+("Importance Weighted Autoencoders"). Values are in nats, per example:
 
     ELBO(x)    = E_q(z|x)[log p(x|z)] - KL(q(z|x) || p(z))  <=  log p(x)
-    bound_k(x) = E[log mean_k p(x, z_k) / q(z_k|x)],  which rises to log p(x) with k
+    bound_k(x) = E[log mean_k p(x, z_k) / q(z_k|x)],  which approaches log p(x) with k
 """
 
 import math
@@ -16,14 +16,14 @@ LOG_2PI = math.log(2 * math.pi)
 
 
 def gaussian_kl(mean: jax.Array, log_variance: jax.Array) -> jax.Array:
-    """Returns `KL(N(mean, variance) || N(0, 1))` of every unit, in nats, `[..., latent]`.
+    """Returns `KL(N(mean, variance) || N(0, 1))` per dimension, in nats, `[..., latent_dim]`.
 
-    A diagonal posterior's divergence is the sum over its units (Kingma and Welling 2013,
+    The KL divergence of a diagonal posterior is the sum over dimensions (Kingma and Welling 2013,
     appendix B).
 
     Args:
-      mean: [..., latent].
-      log_variance: [..., latent].
+      mean: [..., latent_dim].
+      log_variance: [..., latent_dim].
     """
     return (jnp.exp(log_variance) + jnp.square(mean) - 1 - log_variance) / 2
 
@@ -31,17 +31,17 @@ def gaussian_kl(mean: jax.Array, log_variance: jax.Array) -> jax.Array:
 def bernoulli_log_likelihood(logits: jax.Array, x: jax.Array) -> jax.Array:
     """Returns `sum_i x_i log sigmoid(l_i) + (1 - x_i) log sigmoid(-l_i)`, in nats, `[...]`.
 
-    Finite at logits of any finite size, in at least float32.
+    Computed in at least float32; finite for all finite logits.
 
     Args:
       logits: [..., pixels].
-      x: [..., pixels] in [0, 1]; between the ends it is the expectation over pixels that are 1 with
-        that probability.
+      x: [..., pixels] in [0, 1]; for fractional x it is the expectation over pixels that are 1 with
+        probability x.
     """
-    logits = _wide(logits)
-    # log sigmoid(-l) = -max(l, 0) - log(1 + exp(-|l|)), and log sigmoid(l) is larger by l.
-    off = -jnp.maximum(logits, 0) - jnp.log1p(jnp.exp(-jnp.abs(logits)))
-    return jnp.sum(x * logits + off, axis=-1)
+    logits = _to_float32(logits)
+    # log sigmoid(-l) = -max(l, 0) - log(1 + exp(-|l|)), and log sigmoid(l) = l + log sigmoid(-l).
+    log_prob_zero = -jnp.maximum(logits, 0) - jnp.log1p(jnp.exp(-jnp.abs(logits)))
+    return jnp.sum(x * logits + log_prob_zero, axis=-1)
 
 
 def gaussian_log_likelihood(
@@ -52,9 +52,9 @@ def gaussian_log_likelihood(
     Args:
       mean: [..., pixels].
       x: [..., pixels].
-      log_scale: [] logarithm of the standard deviation, or of x's rank.
+      log_scale: log of the standard deviation, [] or with the rank of x.
     """
-    mean = _wide(mean)
+    mean = _to_float32(mean)
     return jnp.sum(
         -jnp.square((x - mean) * jnp.exp(-log_scale)) / 2 - log_scale - LOG_2PI / 2, axis=-1
     )
@@ -63,13 +63,13 @@ def gaussian_log_likelihood(
 def importance_weighted_bound(log_weights: jax.Array) -> jax.Array:
     """Returns `log mean exp(log_weights)` over the first axis, in nats, `[...]`.
 
-    With a single sample this is the ELBO's estimate (Burda et al. 2015, equation 8).
+    With a single sample this is the estimate of the ELBO (Burda et al. 2015, equation 8).
 
     Args:
       log_weights: [samples, ...] `log p(x, z) - log q(z|x)` at samples z of q.
     """
-    return jax.nn.logsumexp(_wide(log_weights), axis=0) - math.log(log_weights.shape[0])
+    return jax.nn.logsumexp(_to_float32(log_weights), axis=0) - math.log(log_weights.shape[0])
 
 
-def _wide(x: jax.Array) -> jax.Array:
+def _to_float32(x: jax.Array) -> jax.Array:
     return x.astype(jnp.promote_types(x.dtype, jnp.float32))

@@ -1,4 +1,4 @@
-"""What every loss of the project returns."""
+"""The return type of all loss functions."""
 
 from typing import Any, NamedTuple
 
@@ -6,18 +6,18 @@ import jax
 
 
 class LossOutput(NamedTuple):
-    """A loss before its one division: sums, which add up over micro-batches and devices.
+    """Sums of a loss and its metrics, which add up over micro-batches and devices.
 
     Attributes:
-      total: [] sum of the loss over real examples or tokens; nats unless the loss says otherwise.
-      weight: [] how many real examples or tokens were summed.
-      sums: further sums over the same examples, by metric name, each [].
-      updates: new running statistics (`batch_stats`), or None for a model that has none.
-      carry: what the next batch goes on from, [batch, ...] each, or None.
+      loss_sum: [] sum of the loss over valid examples or tokens; in nats unless stated otherwise.
+      weight_sum: [] sum of the weights of the examples or tokens.
+      metric_sums: sums of further metrics over the same examples, by name, each [].
+      new_batch_stats: new running statistics (`batch_stats`), or None.
+      carry: recurrent states for the next batch, [batch, ...] each, or None.
     """
 
-    total: jax.Array
-    weight: jax.Array
-    sums: dict[str, jax.Array]
-    updates: Any = None
+    loss_sum: jax.Array
+    weight_sum: jax.Array
+    metric_sums: dict[str, jax.Array]
+    new_batch_stats: Any = None
     carry: Any = None

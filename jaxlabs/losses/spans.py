@@ -1,4 +1,4 @@
-"""How many spans a tagging gets exactly right: the counts behind the span F1."""
+"""Counts of exactly matching spans for the span F1."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -9,52 +9,52 @@ import numpy as np
 
 
 def span_counts(
-    predicted: jax.Array, right: jax.Array, real: jax.Array, tags: Sequence[str]
+    predicted: jax.Array, gold: jax.Array, valid: jax.Array, tags: Sequence[str]
 ) -> dict[str, jax.Array]:
-    """Counts spans as the CoNLL-2000 evaluation does: right in kind, beginning and end, or wrong.
+    """Counts spans as the CoNLL-2000 evaluation: correct if kind, start and end match.
 
-    A span begins at a B, and at an I that no span of its kind leads up to; it goes on with every I
-    of its kind.
+    A span starts at a B tag, or at an I tag that does not continue a span of its kind; it continues
+    over I tags of its kind.
 
     Args:
-      predicted: [batch, time] numbers of tags.
-      right: likewise, what they should be.
-      real: [batch, time] booleans; False for padding, which ends a span.
-      tags: "O", "B-<kind>", "I-<kind>" by number; whatever else is there counts as O.
+      predicted: [batch, time] predicted tag indices.
+      gold: [batch, time] gold tag indices.
+      valid: [batch, time] booleans; False for padding, which ends a span.
+      tags: tag names by index: "O", "B-<kind>", "I-<kind>"; any other name counts as O.
 
     Returns:
       `spans_right`, `spans_predicted` and `spans_there`, each [batch].
     """
-    found, true = (_spans(sequence, real, tags) for sequence in (predicted, right))
-    agree = found.begins & true.begins & (found.kind == true.kind) & (found.end == true.end)
-    counts = {"spans_right": agree, "spans_predicted": found.begins, "spans_there": true.begins}
+    ours, true = (_spans(sequence, valid, tags) for sequence in (predicted, gold))
+    correct = ours.starts & true.starts & (ours.kind == true.kind) & (ours.end == true.end)
+    counts = {"spans_right": correct, "spans_predicted": ours.starts, "spans_there": true.starts}
     return {name: flags.sum(axis=1) for name, flags in counts.items()}
 
 
-def span_f1(right: float, predicted: float, there: float) -> float:
-    """Returns the harmonic mean of precision and recall of spans; 0 where there is none at all."""
-    return 2 * right / (predicted + there) if predicted + there else 0.0
+def span_f1(correct: float, predicted: float, gold: float) -> float:
+    """Returns the harmonic mean of precision and recall of spans; 0 without any spans."""
+    return 2 * correct / (predicted + gold) if predicted + gold else 0.0
 
 
 class _Spans(NamedTuple):
-    """Of every place, [batch, time]: whether a span begins there, of which kind, and its end."""
+    """Per position, [batch, time]: whether a span starts, the kind, and the end of the span."""
 
-    begins: jax.Array
+    starts: jax.Array
     kind: jax.Array
     end: jax.Array
 
 
-def _spans(sequence: jax.Array, real: jax.Array, tags: Sequence[str]) -> _Spans:
+def _spans(sequence: jax.Array, valid: jax.Array, tags: Sequence[str]) -> _Spans:
     kinds = sorted({tag[2:] for tag in tags if tag[:2] in ("B-", "I-")})
-    number_of = {kind: number for number, kind in enumerate(kinds)}
-    kind_of = np.array([number_of.get(tag[2:], -1) for tag in tags], np.int32)
-    is_begin = np.array([tag[:2] == "B-" for tag in tags])
-    kind = jnp.where(real, jnp.asarray(kind_of)[sequence], -1)
-    before = jnp.pad(kind, ((0, 0), (1, 0)), constant_values=-1)[:, :-1]
-    begins = (kind >= 0) & (jnp.asarray(is_begin)[sequence] | (kind != before))
-    cond = (kind >= 0) & ~begins
+    index_of = {kind: number for number, kind in enumerate(kinds)}
+    kind_of = np.array([index_of.get(tag[2:], -1) for tag in tags], np.int32)
+    is_b_tag = np.array([tag[:2] == "B-" for tag in tags])
+    kind = jnp.where(valid, jnp.asarray(kind_of)[sequence], -1)
+    prev_kind = jnp.pad(kind, ((0, 0), (1, 0)), constant_values=-1)[:, :-1]
+    starts = (kind >= 0) & (jnp.asarray(is_b_tag)[sequence] | (kind != prev_kind))
+    continues = (kind >= 0) & ~starts
     time = jnp.arange(sequence.shape[1])[None, :]
-    # A place is the last of its span where the next one does not go on.
-    stops = ~jnp.pad(cond, ((0, 0), (0, 1)))[:, 1:]
+    # A position is the last of its span where the next one does not continue it.
+    stops = ~jnp.pad(continues, ((0, 0), (0, 1)))[:, 1:]
     last = jnp.where(stops, time, sequence.shape[1])
-    return _Spans(begins, kind, jax.lax.cummin(last, axis=1, reverse=True))
+    return _Spans(starts, kind, jax.lax.cummin(last, axis=1, reverse=True))

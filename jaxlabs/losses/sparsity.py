@@ -1,19 +1,18 @@
-"""What keeps the hidden units of a sparse autoencoder silent most of the time."""
+"""Sparsity of a sparse autoencoder: the KL penalty and the k-sparse activation."""
 
 import jax
 import jax.numpy as jnp
 
 
 def kl_sparsity(mean_activation: jax.Array, target: float) -> jax.Array:
-    """Returns `KL(target || mean activation)` of each unit, in nats, `[units]`; nothing is reduced.
+    """Returns `KL(rho || mean activation)` of each unit, in nats, `[units]`, without reduction.
 
-    The divergence between two coins, one that is 1 with probability `target` and one that is 1 as
-    often as the unit is active (Ng 2011, "Sparse autoencoder", section 3). A unit that is always
-    off or always on makes the value large but finite.
+    The KL divergence between Bernoulli distributions with means `target` and `mean_activation` (Ng
+    2011, "Sparse autoencoder", section 3). It is finite also for units that are always 0 or 1.
 
     Args:
-      mean_activation: [units], of sigmoid units over all examples, in [0, 1].
-      target: the wanted mean activation, in (0, 1).
+      mean_activation: [units] mean of sigmoid units over all examples, in [0, 1].
+      target: rho, the target mean activation, in (0, 1).
     """
     tiny = jnp.finfo(mean_activation.dtype).tiny
     on, off = jnp.maximum(mean_activation, tiny), jnp.maximum(1 - mean_activation, tiny)
@@ -25,8 +24,8 @@ def kl_sparsity(mean_activation: jax.Array, target: float) -> jax.Array:
 def k_sparse(x: jax.Array, count: int) -> jax.Array:
     """Returns `x [..., units]` with all but the `count` largest units of each row set to 0.
 
-    The k-sparse autoencoder's selection (Makhzani and Frey 2014). Units that tie with the smallest
-    one kept are kept too; a count of all units or more changes nothing.
+    The activation of the k-sparse autoencoder (Makhzani and Frey 2014). Ties with the smallest kept
+    unit are kept too; a count of at least the number of units returns x.
     """
     if count >= x.shape[-1]:
         return x

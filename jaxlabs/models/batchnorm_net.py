@@ -1,4 +1,4 @@
-"""A classifier of pictures whose hidden layers are normalized over the batch, by themselves or not.
+"""An image classifier with batch norm, layer norm or no normalization.
 
 Two networks, each with any number of hidden layers. Shapes with the default sizes:
 
@@ -10,8 +10,8 @@ Two networks, each with any number of hidden layers. Shapes with the default siz
           5 x (convolution, norm, relu)   [batch, 7, 7, 8]     max-pool after the first two
           logits                          [batch, 10]          6,386 parameters with batch norms
 
-The norm stands before the nonlinearity, where Ioffe and Szegedy (2015) put it, and takes the place
-of the bias, which it would undo or repeat.
+The norm precedes the nonlinearity, as in Ioffe and Szegedy (2015), and replaces the bias, which it
+would cancel or duplicate.
 """
 
 import dataclasses
@@ -23,10 +23,10 @@ import jax.numpy as jnp
 
 from jaxlabs.config import Config, setting
 from jaxlabs.layers.conv3x3 import conv3x3
-from jaxlabs.layers.convolution import max_pool
+from jaxlabs.layers.convolution import max_pool_2x2
 from jaxlabs.layers.matmul import PRECISIONS, Dense, matmul
 from jaxlabs.layers.normalization import BatchNorm, build_norm
-from jaxlabs.losses.cross_entropy import scored
+from jaxlabs.losses.cross_entropy import cross_entropy_output
 from jaxlabs.losses.loss_output import LossOutput
 from jaxlabs.models.image_classifier import NUM_POOLS, require_divisible, to_float
 from jaxlabs.training.state import TrainState
@@ -34,15 +34,19 @@ from jaxlabs.training.step import build_train_step
 
 NETWORKS = ("mlp", "cnn")
 NORMS = ("none", "batch", "layer")
-WIDTHS = {"mlp": 64, "cnn": 8}
+DEFAULT_SIZES = {"mlp": 64, "cnn": 8}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class NormalizedNetworkConfig(Config):
-    """Kind and sizes of the network; whether it is normalized is the model's own attribute."""
+    """Architecture and sizes of the network; the norm is an attribute of the model."""
 
-    network: str = setting("mlp", "dense layers (mlp) or convolutions (cnn)", choices=NETWORKS)
-    num_layers: int = setting(5, "hidden layers", minimum=1, maximum=1000, aliases=("layers",))
+    network: str = setting(
+        "mlp", "architecture: dense layers (mlp) or convolutions (cnn)", choices=NETWORKS
+    )
+    num_layers: int = setting(
+        5, "number of hidden layers", minimum=1, maximum=1000, aliases=("layers",)
+    )
     hidden_size: int | None = setting(
         None,
         "units (mlp) or channels (cnn) of a hidden layer; none: 64 or 8",
@@ -51,7 +55,7 @@ class NormalizedNetworkConfig(Config):
     )
     init_gain: float = setting(
         1.0,
-        "first kernels are this many times as large as He et al. (2015) draw them",
+        "factor on the He initialization (He et al. 2015) of the kernels",
         above=0,
         aliases=("gain",),
     )
@@ -64,12 +68,12 @@ class NormalizedNetworkConfig(Config):
 
 
 class NormalizedNetwork(nn.Module):
-    """Pictures in, logits of their classes out.
+    """Maps images to class logits.
 
     Attributes:
       config: see `NormalizedNetworkConfig`.
-      classes: how many there are.
-      norm: of the hidden layers, one of NORMS.
+      classes: number of classes.
+      norm: normalization of the hidden layers, one of NORMS.
     """
 
     config: NormalizedNetworkConfig
@@ -78,7 +82,7 @@ class NormalizedNetwork(nn.Module):
 
     def setup(self):
         self.hidden = [HiddenLayer(self.config, self.norm) for _ in range(self.config.num_layers)]
-        # Zeros, so that all kinds start from the same loss, that of a guess.
+        # Zeros, so that all networks start at the loss of uniform predictions.
         zeros = nn.initializers.zeros_init()
         self.head = Dense(self.classes, kernel_init=zeros, precision=self.config.matmul_precision)
 
@@ -94,9 +98,9 @@ class NormalizedNetwork(nn.Module):
 
         Args:
           x: in [0, 1].
-          train: whether a batch norm uses, and keeps, the statistics of these pictures; then apply
-            with `mutable=["batch_stats"]`.
-          weights: [batch]; pictures of weight 0 do not count in statistics.
+          train: whether batch norm uses and updates with the statistics of these images; then
+            apply with `mutable=["batch_stats"]`.
+          weights: [batch]; images of weight 0 are ignored in the statistics.
           axis_name: the mapped axis, see `jaxlabs.layers.normalization.batch_statistics`.
         """
         convolve = self.config.network == "cnn"
@@ -104,20 +108,20 @@ class NormalizedNetwork(nn.Module):
             require_divisible(x.shape[1:])
         else:
             x = x.reshape(x.shape[0], -1)
-        for number, layer in enumerate(self.hidden):
+        for index, layer in enumerate(self.hidden):
             x = layer(x, train=train, weights=weights, axis_name=axis_name)
-            if convolve and number < NUM_POOLS:
-                x = max_pool(x)
+            if convolve and index < NUM_POOLS:
+                x = max_pool_2x2(x)
         return self.head(x.reshape(x.shape[0], -1))
 
 
 class HiddenLayer(nn.Module):
-    """A linear map, a norm and a relu; what goes in and out of the norm is sown for analyses.
+    """A linear map, a norm and a ReLU; the input and output of the norm are sown.
 
     Attributes:
-      config: of the network.
-      norm: one of NORMS; "layer" averages over the last axis, so in pictures over the channels of
-        every place, "batch" over pictures and places.
+      config: see `NormalizedNetworkConfig`.
+      norm: one of NORMS; "layer" averages over the last axis, for images over the channels of each
+        pixel, "batch" over images and pixels.
     """
 
     config: NormalizedNetworkConfig
@@ -127,11 +131,11 @@ class HiddenLayer(nn.Module):
     def __call__(
         self, x: jax.Array, *, train: bool, weights: jax.Array | None, axis_name: str | None
     ) -> jax.Array:
-        """Returns `[batch, width]` for `x [batch, in]`, or `[batch, height, width, channels]`."""
+        """Returns `[batch, hidden_size]` (mlp) or `[batch, height, width, hidden_size]` (cnn)."""
         config = self.config
-        width = config.hidden_size or WIDTHS[config.network]
+        size = config.hidden_size or DEFAULT_SIZES[config.network]
         dense = config.network == "mlp"
-        shape = (x.shape[-1], width) if dense else (3, 3, x.shape[-1], width)
+        shape = (x.shape[-1], size) if dense else (3, 3, x.shape[-1], size)
         init = nn.initializers.variance_scaling(2.0 * config.init_gain**2, "fan_in", "normal")
         linear = matmul if dense else conv3x3
         z = linear(x, self.param("kernel", init, shape, jnp.float32), config.matmul_precision)
@@ -142,7 +146,7 @@ class HiddenLayer(nn.Module):
         elif self.norm == "layer":
             z = build_norm("layernorm")(z)
         else:
-            bias = self.param("bias", nn.initializers.zeros_init(), (width,), jnp.float32)
+            bias = self.param("bias", nn.initializers.zeros_init(), (size,), jnp.float32)
             z = z + bias.reshape((1,) * (z.ndim - 1) + (-1,))
         self.sow("intermediates", "normalized", z)
         return nn.relu(z)
@@ -151,19 +155,19 @@ class HiddenLayer(nn.Module):
 def loss(
     params: Any, batch: dict[str, jax.Array], key: jax.Array, state: TrainState, train: bool
 ) -> LossOutput:
-    """Sums the cross-entropy of the pictures' classes, in nats.
+    """Sums the cross-entropy of the class labels, in nats.
 
     Args:
       params: the model's parameters.
-      batch: `images [batch, height, width, channels]` uint8, or in [0, 1] as floats; `labels
-        [batch]` and `weights [batch]`; pictures of weight 0 count nowhere.
-      key: not used: nothing is random.
+      batch: `images [batch, height, width, channels]` uint8, or floats in [0, 1]; `labels
+        [batch]` and `weights [batch]`; images of weight 0 are ignored.
+      key: not used.
       state: holds the model, its running statistics and the mapped axis.
-      train: whether a batch norm uses the statistics of this batch, or the running ones.
+      train: whether batch norm uses the statistics of this batch, or the running ones.
 
     Returns:
-      LossOutput whose `sums` hold `accuracy`, and whose `updates` are new running statistics in
-      training with a batch norm, else None.
+      LossOutput whose `metric_sums` hold `accuracy`; its `new_batch_stats` are the new running
+      statistics in training with batch norm, else None.
     """
     logits, updated = state.model.apply(
         state.variables(params),
@@ -173,8 +177,8 @@ def loss(
         axis_name=state.axis_name,
         mutable=["batch_stats"] if train else [],
     )
-    parts = scored(logits, batch["labels"], batch["weights"])
-    return parts._replace(updates=updated.get("batch_stats"))
+    output = cross_entropy_output(logits, batch["labels"], batch["weights"])
+    return output._replace(new_batch_stats=updated.get("batch_stats"))
 
 
 train_step = build_train_step(loss)

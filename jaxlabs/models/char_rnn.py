@@ -1,15 +1,15 @@
 """A recurrent character model: embedding, recurrent layers, linear head.
 
 Karpathy 2015 ("The unreasonable effectiveness of recurrent neural networks"), trained by truncated
-backpropagation through time (Williams and Peng 1990): the text is read in pieces, the state goes on
-from piece to piece, gradients end at a piece's start. Shapes with the reference sizes: a GRU,
-vocabulary 65, embedding 128, hidden 256, one layer.
+backpropagation through time (Williams and Peng 1990): the text is split into chunks, the state is
+carried from chunk to chunk, gradients stop at the start of a chunk. Shapes with the reference
+sizes: a GRU, vocabulary 65, embedding 128, hidden 256, one layer.
 
     tokens                 [batch, time]
     embedding              [batch, time, 128]     65 * 128                          =   8,320
     GRU                    [batch, time, 256]     (128 + 256) * 768 + 768 + 256     = 295,936
     head: logits           [batch, time, 65]      256 * 65 + 65                     =  16,705
-                                                  all                                 320,961
+                                                  total                               320,961
 """
 
 import dataclasses
@@ -22,12 +22,12 @@ import jax.numpy as jnp
 from jaxlabs import keys
 from jaxlabs.config import setting
 from jaxlabs.decoding.generate import generate
-from jaxlabs.decoding.recurrent import RecurrentDecoder
+from jaxlabs.decoding.recurrent import RecurrentStepper
 from jaxlabs.layers.dropout import Dropout
 from jaxlabs.layers.matmul import PRECISIONS, Dense
 from jaxlabs.layers.rnn import RECURRENT_INITS, Recurrent, zero_state
 from jaxlabs.layers.rnn_cells import CELLS, State
-from jaxlabs.losses.cross_entropy import scored
+from jaxlabs.losses.cross_entropy import cross_entropy_output
 from jaxlabs.losses.loss_output import LossOutput
 from jaxlabs.models.vocabulary import VocabularyConfig
 from jaxlabs.training.state import TrainState
@@ -38,26 +38,28 @@ from jaxlabs.training.step import build_train_step
 class CharRNNConfig(VocabularyConfig):
     """Sizes and choices of the model; the defaults are the reference."""
 
-    cell: str = setting("gru", "of the recurrent layers", choices=tuple(CELLS))
-    embed_dim: int = setting(128, "size of a token's vector", minimum=1, aliases=("embedding",))
+    cell: str = setting("gru", "cell of the recurrent layers", choices=tuple(CELLS))
+    embed_dim: int = setting(128, "embedding size", minimum=1, aliases=("embedding",))
     hidden_size: int = setting(256, "size of a layer's state", minimum=1, aliases=("hidden",))
     num_layers: int = setting(1, "recurrent layers", minimum=1, maximum=1000, aliases=("layers",))
     bptt_length: int = setting(
         128,
-        "tokens through which gradients reach back",
+        "length of truncated backpropagation through time, in tokens",
         minimum=1,
         maximum=1_048_576,
         aliases=("context",),
     )
     stateful: bool = setting(
         True,
-        "training reads the text from end to end and carries its states along;"
-        " false: random windows, from states of zero",
+        "carry the states over consecutive windows of the text in training;"
+        " false: random windows with zero initial states",
         aliases=("carry_state",),
     )
-    recurrent_init: str = setting("uniform", "how recurrent kernels start", choices=RECURRENT_INITS)
+    recurrent_init: str = setting(
+        "uniform", "initialization of the recurrent kernels", choices=RECURRENT_INITS
+    )
     dropout: float = setting(
-        0.0, "rate on embeddings and on what each layer puts out", minimum=0, maximum=0.99
+        0.0, "dropout rate of embeddings and layer outputs", minimum=0, maximum=0.99
     )
     matmul_precision: str = setting(
         "default",
@@ -68,7 +70,7 @@ class CharRNNConfig(VocabularyConfig):
 
 
 class CharRNN(nn.Module):
-    """Tokens and states in, logits of the next tokens and states out.
+    """Maps tokens and states to next-token logits and new states.
 
     Attributes:
       config: see `CharRNNConfig`.
@@ -103,8 +105,8 @@ class CharRNN(nn.Module):
 
         Args:
           tokens: integers below the vocabulary's size.
-          states: what is left of the text before; None: nothing was before.
-          dropout_keys: [batch] PRNG keys of the examples; None switches dropout off.
+          states: initial states, from a previous call; None: zeros.
+          dropout_keys: [batch] PRNG keys of the examples; None: no dropout.
         """
         x = self.embedding_dropout(self.embedding(tokens), dropout_keys)
         x, states = self.recurrent(x, states, dropout_keys=dropout_keys)
@@ -119,65 +121,65 @@ class CharRNN(nn.Module):
 
 
 def initial_states(config: CharRNNConfig, batch_size: int) -> tuple[State, ...]:
-    """Returns the states that have read nothing."""
+    """Returns the zero initial states."""
     return zero_state(config.cell, config.hidden_size, config.num_layers, batch_size)
 
 
 def loss(
     params: Any, batch: dict[str, jax.Array], key: jax.Array, state: TrainState, train: bool
 ) -> LossOutput:
-    """Sums the next-token cross-entropy over the real tokens of a batch, in nats.
+    """Sums the next-token cross-entropy over the valid tokens of a batch, in nats.
 
-    Training goes on from the states of the step before, but in rows that are `fresh`. Evaluation
-    starts every row from nothing and reads it in pieces of the context, states carried along, so
-    that rows can be as long as a text.
+    Training continues from the states of the previous step, reset to zero in rows that are
+    `is_first`. Evaluation starts from zero states and carries them over chunks of `bptt_length`
+    tokens, so that rows can be as long as a text.
 
     Args:
       params: the model's parameters.
-      batch: `inputs`, `targets` and `weights [batch, time]` and `example [batch]`, and in training
-        with a carry `fresh [batch]`; tokens of weight 0 count for nothing.
-      key: the step's key; dropout keys of the examples derive from it and `example`.
+      batch: `inputs`, `targets` and `weights [batch, time]`, `example_index [batch]`, and in
+        training with a carry `is_first [batch]`; tokens of weight 0 are ignored.
+      key: the step's key; dropout keys of the examples derive from it and `example_index`.
       state: holds the model and, in training, the states as its carry (None: rows are windows).
-      train: whether dropout acts.
+      train: whether dropout applies.
 
     Returns:
-      LossOutput whose `sums` hold `accuracy`: how often the likeliest token is the target.
+      LossOutput whose `metric_sums` hold the top-1 `accuracy`.
     """
     if not train:
-        return _read_in_pieces(params, batch, state.model)
-    dropout_keys = keys.per_example(key, batch["example"])
+        return _chunked_loss(params, batch, state.model)
+    dropout_keys = keys.per_example(key, batch["example_index"])
     states = state.carry
     if states is not None:
-        states = jax.tree.map(lambda leaf: jnp.where(batch["fresh"][:, None], 0, leaf), states)
-    parts, states = _read(params, batch, state.model, states, dropout_keys)
-    return parts if state.carry is None else parts._replace(carry=states)
+        states = jax.tree.map(lambda leaf: jnp.where(batch["is_first"][:, None], 0, leaf), states)
+    output, states = _loss(params, batch, state.model, states, dropout_keys)
+    return output if state.carry is None else output._replace(carry=states)
 
 
-def _read(params, batch, model, states, dropout_keys):
+def _loss(params, batch, model, states, dropout_keys):
     logits, states = model.apply(
         {"params": params}, batch["inputs"], states, dropout_keys=dropout_keys
     )
-    return scored(logits, batch["targets"], batch["weights"]), states
+    return cross_entropy_output(logits, batch["targets"], batch["weights"]), states
 
 
-def _read_in_pieces(params, batch, model):
-    context = model.config.bptt_length
+def _chunked_loss(params, batch, model):
+    length = model.config.bptt_length
     rows, time = batch["inputs"].shape
-    pieces = {
-        name: jnp.pad(batch[name], ((0, 0), (0, -time % context)))
-        .reshape(rows, -1, context)
+    chunks = {
+        name: jnp.pad(batch[name], ((0, 0), (0, -time % length)))
+        .reshape(rows, -1, length)
         .swapaxes(0, 1)
         for name in ("inputs", "targets", "weights")
     }
 
-    def read(states, piece):
-        parts, states = _read(params, piece, model, states, None)
-        return states, parts
+    def chunk_loss(states, chunk):
+        output, states = _loss(params, chunk, model, states, None)
+        return states, output
 
     config, dtype = model.config, jnp.result_type(*jax.tree.leaves(params))
-    nothing = zero_state(config.cell, config.hidden_size, config.num_layers, rows, dtype)
-    _, parts = jax.lax.scan(read, nothing, pieces)
-    return jax.tree.map(lambda leaf: leaf.sum(0), parts)
+    initial = zero_state(config.cell, config.hidden_size, config.num_layers, rows, dtype)
+    _, outputs = jax.lax.scan(chunk_loss, initial, chunks)
+    return jax.tree.map(lambda leaf: leaf.sum(0), outputs)
 
 
 train_step = build_train_step(loss)
@@ -190,9 +192,9 @@ def sample(
     lengths: jax.Array,
     key: jax.Array,
     *,
-    tokens: int | None = None,
+    vocab_size: int | None = None,
     **options: Any,
 ) -> tuple[jax.Array, jax.Array]:
     """Continues prompts `[batch, prompt_time]` of `lengths [batch]`; see `decoding.generate`."""
-    decoder = RecurrentDecoder(model, initial_states, tokens)
+    decoder = RecurrentStepper(model, initial_states, vocab_size)
     return generate(decoder, params, prompts, lengths, key, **options)

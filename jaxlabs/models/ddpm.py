@@ -1,20 +1,20 @@
-"""A denoising diffusion model: a U-Net that learns to tell the noise in a picture.
+"""A denoising diffusion model: a U-Net that predicts the noise in an image.
 
 Ho, Jain and Abbeel 2020 ("Denoising Diffusion Probabilistic Models"). Shapes with the reference
-sizes, for pictures of 28x28:
+sizes, for images of 28x28:
 
     x_t                                [28, 28, 1]
-    time: sinusoid, dense, silu, dense [128]         2 * (128 * 128 + 128)           =    33,024
+    time embedding: MLP of sinusoids   [128]         2 * (128 * 128 + 128)           =    33,024
     conv 3x3                           [28, 28, 64]  9 * 64 + 64                     =       640
     block down_0                       [28, 28, 64]                                  =    82,368
     max pool, block down_1             [14, 14, 128]                                 =   246,784
     max pool, block middle             [7, 7, 128]                                   =   312,192
-    twice the size, beside down_1      [14, 14, 256]
+    upsample, concat with down_1       [14, 14, 256]
     block up_1                         [14, 14, 64]                                  =   209,408
-    twice the size, beside down_0      [28, 28, 128]
+    upsample, concat with down_0       [28, 28, 128]
     block up_0                         [28, 28, 64]                                  =   127,488
     conv 1x1: noise, or v              [28, 28, 1]   64 + 1                          =        65
-                                                     all                               1,011,969
+                                                     total                             1,011,969
 """
 
 import dataclasses
@@ -29,7 +29,7 @@ from jaxlabs.config import Config, UserError, setting
 from jaxlabs.diffusion import forward_process
 from jaxlabs.diffusion.noise_schedules import DiffusionConfig, make_schedule
 from jaxlabs.layers import positions
-from jaxlabs.layers.convolution import Conv3x3, ResidualBlock, max_pool, upsample
+from jaxlabs.layers.convolution import Conv3x3, ResidualBlock, max_pool_2x2, upsample_2x_bilinear
 from jaxlabs.layers.initializers import FAN_IN_UNIFORM
 from jaxlabs.layers.matmul import PRECISIONS, Dense
 from jaxlabs.losses.loss_output import LossOutput
@@ -37,7 +37,7 @@ from jaxlabs.training.state import TrainState
 from jaxlabs.training.step import build_train_step
 
 LEVELS = 2
-"""How often a picture is halved."""
+"""Number of downsampling levels."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -45,21 +45,24 @@ class UNetConfig(Config):
     """Sizes of the network; the defaults are the reference."""
 
     base_channels: int = setting(
-        64, "channels at full size; twice as many below", minimum=1, aliases=("width",)
+        64,
+        "channels at full resolution; twice as many at lower ones",
+        minimum=1,
+        aliases=("width",),
     )
-    groups: int = setting(8, "groups of the group norms; they divide the width", minimum=1)
+    groups: int = setting(8, "groups of the group norms; divides --base_channels", minimum=1)
     time_embed_dim: int = setting(
-        128, "size of the time's embedding", minimum=2, aliases=("time_width",)
+        128, "size of the timestep embedding", minimum=2, aliases=("time_width",)
     )
-    class_conditional: bool = setting(False, "tell the network the class of each picture")
+    class_conditional: bool = setting(False, "condition the network on the class of each image")
     class_dropout: float = setting(
         0.1,
-        "share of classes kept from it in training, for guidance",
+        "share of labels dropped in training, for classifier-free guidance",
         minimum=0,
         maximum=1,
         aliases=("label_dropout",),
     )
-    zero_init_output: bool = setting(False, "the last convolution starts at zero")
+    zero_init_output: bool = setting(False, "initialize the last convolution at zero")
     matmul_precision: str = setting(
         "default",
         "float32 (highest), the platform's own (default), bfloat16 with float32 sums (bfloat16)",
@@ -75,13 +78,13 @@ class UNetConfig(Config):
 
 
 class UNet(nn.Module):
-    """Noisy pictures and their times in, the noise in them (or v) out.
+    """Maps noisy images and timesteps to the noise, or v.
 
     Attributes:
       config: see `UNetConfig`.
-      diffusion: the noise, and what the output means.
-      shape: (height, width, channels) of a picture.
-      classes: how many there are; used where `class_conditional`.
+      diffusion: the noise schedule and the prediction type.
+      shape: (height, width, channels) of an image.
+      classes: number of classes; used if `class_conditional`.
     """
 
     config: UNetConfig
@@ -95,7 +98,7 @@ class UNet(nn.Module):
         zeros = nn.initializers.zeros_init()
         self.time_hidden, self.time_output = (self._dense(config.time_embed_dim) for _ in range(2))
         if config.class_conditional:
-            # One more row stands for "not told".
+            # The last row is the null class of classifier-free guidance.
             self.class_embedding = nn.Embed(self.classes + 1, config.time_embed_dim)
         self.input = Conv3x3(low, precision=config.matmul_precision)
         self.down_0, self.down_1 = self._block(low), self._block(high)
@@ -119,80 +122,82 @@ class UNet(nn.Module):
         """Returns noise or v, `[batch, height, width, channels]`.
 
         Args:
-          x: [batch, height, width, channels] noisy pictures.
-          t: [batch] int32 times.
-          labels: [batch] int32 classes, `classes` itself where the network is not told; ignored
-            unless `class_conditional`.
+          x: [batch, height, width, channels] noisy images.
+          t: [batch] int32 timesteps.
+          labels: [batch] int32 classes, `classes` for unconditional; ignored unless
+            `class_conditional`.
         """
-        time = self._embed(t, labels)
-        full = self.down_0(self.input(x), time)
-        half = self.down_1(max_pool(full), time)
-        quarter = self.middle(max_pool(half), time)
-        half = self.up_1(jnp.concatenate([upsample(quarter), half], axis=-1), time)
-        full = self.up_0(jnp.concatenate([upsample(half), full], axis=-1), time)
+        time_emb = self._embed(t, labels)
+        full = self.down_0(self.input(x), time_emb)
+        half = self.down_1(max_pool_2x2(full), time_emb)
+        quarter = self.middle(max_pool_2x2(half), time_emb)
+        half = self.up_1(jnp.concatenate([upsample_2x_bilinear(quarter), half], axis=-1), time_emb)
+        full = self.up_0(jnp.concatenate([upsample_2x_bilinear(half), full], axis=-1), time_emb)
         return self.output(full)
 
     def _embed(self, t: jax.Array, labels: jax.Array | None) -> jax.Array:
-        """Returns what the blocks are told, `[batch, time_embed_dim]`."""
-        table = positions.sinusoidal(self.diffusion.num_timesteps, self.config.time_embed_dim)
-        time = self.time_output(nn.silu(self.time_hidden(jnp.asarray(table)[t])))
+        """Returns the conditioning embedding of the blocks, `[batch, time_embed_dim]`."""
+        table = positions.sinusoidal_embedding(
+            self.diffusion.num_timesteps, self.config.time_embed_dim
+        )
+        time_emb = self.time_output(nn.silu(self.time_hidden(jnp.asarray(table)[t])))
         if self.config.class_conditional:
             labels = jnp.full(t.shape, self.classes) if labels is None else labels
-            time = time + self.class_embedding(labels)
-        return time
+            time_emb = time_emb + self.class_embedding(labels)
+        return time_emb
 
 
 def check_divisible(shape: tuple[int, int, int]) -> None:
-    """Raises UserError unless pictures can be halved as often as the network does."""
+    """Raises UserError unless height and width are divisible by the downsampling factor."""
     height, width, _ = shape
     if height % 2**LEVELS or width % 2**LEVELS:
         raise UserError(
-            f"--dataset: pictures of {height}x{width} do not halve {LEVELS} times; height and width"
+            f"--dataset: images of {height}x{width} do not halve {LEVELS} times; height and width"
             f" must be multiples of {2**LEVELS}"
         )
 
 
 def normalize(images: jax.Array) -> jax.Array:
-    """Returns pictures in [-1, 1] for pictures in 0..255."""
+    """Maps images from 0..255 to [-1, 1]."""
     return images.astype(jnp.float32) / 127.5 - 1
 
 
 def denormalize(images: jax.Array) -> jax.Array:
-    """Returns pictures in [0, 1] for pictures in [-1, 1]; what lies outside is cut."""
+    """Maps images from [-1, 1] to [0, 1], clipped."""
     return jnp.clip((images + 1) / 2, 0, 1)
 
 
 def loss(
     params: Any, batch: dict[str, jax.Array], key: jax.Array, state: TrainState, train: bool
 ) -> LossOutput:
-    """Sums each picture's mean squared error per pixel at a time drawn uniformly.
+    """Sums each image's mean squared error per pixel at a uniformly sampled timestep.
 
-    Ho et al. 2020, equation 14, weighted by time where the configuration says so. A picture's time
-    and noise follow from the key and its place in the batch.
+    Ho et al. 2020, equation 14, with the configured loss weighting. An image's timestep and noise
+    depend on the key and its `example` index.
 
     Args:
       params: the network's parameters.
-      batch: `images` uint8 [batch, height, width, channels], `labels` and `example` [batch] int32,
-        `weights [batch]`; pictures of weight 0 count for nothing.
+      batch: `images` uint8 [batch, height, width, channels], `labels` and `example_index` [batch]
+        int32, `weights [batch]`; images of weight 0 are ignored.
       key: the step's key.
       state: holds the network.
-      train: whether classes are kept from the network at random.
+      train: whether labels are dropped at random.
 
     Returns:
-      LossOutput whose `sums` hold `squared_error`: the same without the weight of its time.
+      LossOutput whose `metric_sums` hold the unweighted `squared_error`.
     """
     model = state.model
     x0 = normalize(batch["images"])
-    example_keys = keys.per_example(key, batch["example"])
+    example_keys = keys.per_example(key, batch["example_index"])
     time_keys, noise_keys, label_keys = jax.vmap(jax.random.split, (0, None), 1)(example_keys, 3)
-    times = model.diffusion.num_timesteps
-    t = jax.vmap(lambda key: jax.random.randint(key, (), 0, times, jnp.int32))(time_keys)
+    num_timesteps = model.diffusion.num_timesteps
+    t = jax.vmap(lambda key: jax.random.randint(key, (), 0, num_timesteps, jnp.int32))(time_keys)
     noise = jax.vmap(lambda key: jax.random.normal(key, model.shape, x0.dtype))(noise_keys)
     labels = batch["labels"]
     if train and model.config.class_conditional:
-        kept = jnp.float32(1 - model.config.class_dropout)
-        told = jax.vmap(jax.random.bernoulli, (0, None))(label_keys, kept)
-        labels = jnp.where(told, labels, model.classes)
+        keep_rate = jnp.float32(1 - model.config.class_dropout)
+        keep = jax.vmap(jax.random.bernoulli, (0, None))(label_keys, keep_rate)
+        labels = jnp.where(keep, labels, model.classes)
 
     schedule = make_schedule(model.diffusion)
     x = forward_process.q_sample(schedule, x0, t, noise)
@@ -202,30 +207,30 @@ def loss(
     time_weight = jnp.asarray(forward_process.loss_weights(model.diffusion))[t]
     weights = batch["weights"]
     return LossOutput(
-        total=jnp.sum(squared_error * time_weight * weights),
-        weight=jnp.sum(weights),
-        sums={"squared_error": jnp.sum(squared_error * weights)},
+        loss_sum=jnp.sum(squared_error * time_weight * weights),
+        weight_sum=jnp.sum(weights),
+        metric_sums={"squared_error": jnp.sum(squared_error * weights)},
     )
 
 
 train_step = build_train_step(loss)
 
 
-PIECES = (8, 7, 6, 5, 4)
-"""How many pictures a CPU takes at a time when it draws; of 64, by 8 is 1.5 times as fast."""
+CPU_CHUNKS = (8, 7, 6, 5, 4)
+"""Images per chunk in sampling on CPUs; chunks of 8 are 1.5 times as fast as a batch of 64."""
 
 
 @dataclasses.dataclass(frozen=True)
-class Denoiser:
-    """A network as `jaxlabs.diffusion.samplers.sample` wants it; equal ones share a compilation.
+class GuidedDenoiser:
+    """A `jaxlabs.diffusion.samplers.DenoiseFn`; equal instances share a compilation.
 
-    Its parameters are `(params, guidance)`. With guidance w the output is
-    `without + w (with - without)` of the network that is told the class and the one that is not (Ho
-    and Salimans 2022, "Classifier-Free Diffusion Guidance", whose w is smaller by one).
+    Its parameters are `(params, guidance_scale)`. With guidance scale w the output is
+    `uncond + w (cond - uncond)` (Ho and Salimans 2022, "Classifier-Free Diffusion Guidance", whose
+    w is smaller by one).
 
     Attributes:
       model: the network.
-      guided: whether guidance is not 1, which takes two passes.
+      guided: whether the guidance scale is not 1, which takes two passes.
     """
 
     model: UNet
@@ -234,26 +239,26 @@ class Denoiser:
     def __call__(
         self, params: Any, x: jax.Array, t: jax.Array, labels: jax.Array | None
     ) -> jax.Array:
-        """Returns the output `[batch, height, width, channels]` for `x` at times `t [batch]`."""
-        params, guidance = params
+        """Returns the output `[batch, height, width, channels]` for `x` at `t [batch]`."""
+        params, guidance_scale = params
         if not self.guided:
             return self._apply(params, x, t, labels)
-        untold = jnp.full_like(labels, self.model.classes)
-        x, t, labels = (jnp.concatenate(pair) for pair in ((x, x), (t, t), (labels, untold)))
-        told, untold = jnp.split(self._apply(params, x, t, labels), 2)
-        return untold + guidance * (told - untold)
+        null = jnp.full_like(labels, self.model.classes)
+        x, t, labels = (jnp.concatenate(pair) for pair in ((x, x), (t, t), (labels, null)))
+        cond, uncond = jnp.split(self._apply(params, x, t, labels), 2)
+        return uncond + guidance_scale * (cond - uncond)
 
     def _apply(self, params: Any, *inputs: jax.Array | None) -> jax.Array:
-        """Applies the network; on a CPU to a few pictures at a time, which stay in its caches."""
+        """Applies the network; on CPUs to chunks of the batch, which fit into the cache."""
 
         def whole(params, *inputs):
             return self.model.apply({"params": params}, *inputs)
 
-        def by_pieces(params, *inputs):
-            cut = jax.tree.map(lambda array: array.reshape(-1, size, *array.shape[1:]), inputs)
-            outputs = jax.lax.map(lambda piece: whole(params, *piece), cut)
+        def in_chunks(params, *inputs):
+            chunks = jax.tree.map(lambda array: array.reshape(-1, size, *array.shape[1:]), inputs)
+            outputs = jax.lax.map(lambda chunk: whole(params, *chunk), chunks)
             return outputs.reshape(batch, *self.model.shape)
 
         batch = inputs[0].shape[0]
-        size = next(size for size in (*PIECES, batch) if batch % size == 0)
-        return jax.lax.platform_dependent(params, *inputs, cpu=by_pieces, default=whole)
+        size = next(size for size in (*CPU_CHUNKS, batch) if batch % size == 0)
+        return jax.lax.platform_dependent(params, *inputs, cpu=in_chunks, default=whole)

@@ -1,17 +1,18 @@
-"""An image encoder and a text encoder that meet in one space: pairs close, all else apart.
+"""A contrastive dual encoder of images and texts.
 
-Radford et al. 2021 (CLIP) and Zhai et al. 2023 (SigLIP), small. Shapes with the default sizes:
+CLIP (Radford et al. 2021) and SigLIP (Zhai et al. 2023) at a small scale. Shapes with the default
+sizes:
 
     images: pixels in [0, 1]          [batch, 28, 28, 1]
     convolution, relu, max-pool       [batch, 14, 14, 16]    9 * 1 * 16 + 16         =     160
     convolution, relu, max-pool       [batch, 7, 7, 32]      9 * 16 * 32 + 32        =   4,640
     convolution, relu                 [batch, 7, 7, 48]      9 * 32 * 48 + 48        =  13,872
-    projection, to length 1           [batch, 64]            7 * 7 * 48 * 64         = 150,528
+    projection, L2-normalized         [batch, 64]            7 * 7 * 48 * 64         = 150,528
 
     tokens                            [batch, 8]
     Transformer encoder, 1 block      [batch, 8, 64]         see `text_encoder`
-    mean over real tokens             [batch, 64]
-    projection, to length 1           [batch, 64]            64 * 64                 =   4,096
+    mean over valid tokens             [batch, 64]
+    projection, L2-normalized         [batch, 64]            64 * 64                 =   4,096
 
     logits                            [batch, batch]         scale * cosine + bias: 1, or 2
 """
@@ -28,11 +29,11 @@ import jax.numpy as jnp
 from jaxlabs import keys
 from jaxlabs.config import setting
 from jaxlabs.data.tokenizers import PADDING
-from jaxlabs.layers.convolution import Conv3x3, max_pool
+from jaxlabs.layers.convolution import Conv3x3, max_pool_2x2
 from jaxlabs.layers.matmul import Dense
 from jaxlabs.losses import contrastive
 from jaxlabs.losses.loss_output import LossOutput
-from jaxlabs.models.image_classifier import NUM_POOLS, RELU, shifted, to_float
+from jaxlabs.models.image_classifier import NUM_POOLS, RELU, random_translate, to_float
 from jaxlabs.models.text_encoder import TextEncoder, TextEncoderConfig, masked_mean
 from jaxlabs.training.state import TrainState
 from jaxlabs.training.step import build_train_step
@@ -43,63 +44,65 @@ TINY = 1e-12
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class DualEncoderConfig(TextEncoderConfig):
-    """Sizes of both encoders, and the loss; embed_dim, layers and heads are the text encoder's."""
+    """Sizes of both encoders, and the loss; the Transformer settings are the text encoder's."""
 
     loss: str = setting(
         "clip",
-        "each picks its own among all (clip), or every two are judged (siglip)",
+        "contrastive loss: softmax over the batch (clip) or a sigmoid per combination (siglip)",
         choices=LOSSES,
     )
     projection_dim: int = setting(
-        64, "size of the space in which both meet", minimum=1, aliases=("embedding_width",)
+        64, "size of the shared embedding space", minimum=1, aliases=("embedding_width",)
     )
     init_temperature: float | None = setting(
         None,
-        "one over the scale of the cosine at the start; none: the paper's",
+        "initial temperature, the inverse of the logit scale; none: the paper's",
         above=0,
         aliases=("temperature",),
     )
-    learn_temperature: bool = setting(True, "whether the scale is learned, or stays")
+    learn_temperature: bool = setting(True, "whether the temperature is learned")
     init_logit_bias: float | None = setting(
-        None, "of SigLIP's logits at the start; none: the paper's -10", aliases=("bias",)
+        None, "initial bias of SigLIP's logits; none: the paper's -10", aliases=("bias",)
     )
     channels: int = setting(
-        16, "of the first convolution; the others have two and three times as many", minimum=1
+        16, "channels of the first convolution; the others have 2 and 3 times as many", minimum=1
     )
     max_translation: int = setting(
         2,
-        "pixels by which training moves a picture at most, along either axis",
+        "maximum random translation of an image in training, in pixels per axis",
         minimum=0,
         maximum=1000,
         aliases=("shift",),
     )
     context_length: int = setting(
-        8, "tokens of a description at most", minimum=1, maximum=65_536, aliases=("context",)
+        8, "maximum length of a caption, in tokens", minimum=1, maximum=65_536, aliases=("context",)
     )
     num_layers: int = setting(
-        1, "blocks of the text encoder", minimum=1, maximum=1000, aliases=("layers",)
+        1, "number of blocks of the text encoder", minimum=1, maximum=1000, aliases=("layers",)
     )
     mlp_dim: int = setting(
-        128, "size of the feed-forward network's hidden layer", minimum=1, aliases=("ffn_width",)
+        128, "hidden size of the feed-forward network", minimum=1, aliases=("ffn_width",)
     )
 
     @property
-    def log_scale(self) -> float:
-        """The logarithm of the scale at the start."""
+    def init_logit_scale(self) -> float:
+        """The initial log of the logit scale."""
         if self.init_temperature is not None:
             return -math.log(self.init_temperature)
-        return contrastive.CLIP_LOG_SCALE if self.loss == "clip" else contrastive.SIGLIP_LOG_SCALE
+        return (
+            contrastive.CLIP_LOGIT_SCALE if self.loss == "clip" else contrastive.SIGLIP_LOGIT_SCALE
+        )
 
 
 class LogitScale(NamedTuple):
-    """What makes logits out of cosines: `scale * cosine + bias`, [] each."""
+    """Scale and bias of the logits `scale * cosine + bias`, [] each."""
 
     scale: jax.Array
     bias: jax.Array
 
 
 class DualEncoder(nn.Module):
-    """Pictures and texts in, points of one space out.
+    """Maps images and texts to a shared embedding space.
 
     Attributes:
       config: see `DualEncoderConfig`.
@@ -117,7 +120,7 @@ class DualEncoder(nn.Module):
         self.image_projection, self.text_projection = project(), project()
         if config.learn_temperature:
             self.log_scale = self.param(
-                "log_scale", nn.initializers.constant(config.log_scale), (), jnp.float32
+                "log_scale", nn.initializers.constant(config.init_logit_scale), (), jnp.float32
             )
         if config.loss == "siglip":
             start = (
@@ -130,37 +133,38 @@ class DualEncoder(nn.Module):
     def __call__(
         self, images: jax.Array, tokens: jax.Array, *, dropout_keys: jax.Array | None = None
     ) -> tuple[jax.Array, jax.Array, LogitScale]:
-        """Returns embeddings of images and of texts, `[batch, projection_dim]`, and the scaling.
+        """Returns embeddings of images and texts, `[batch, projection_dim]`, and the logit scale.
 
         Args:
           images: see `embed_images`.
           tokens: see `embed_texts`.
-          dropout_keys: [batch] PRNG keys of the examples; None switches dropout off.
+          dropout_keys: [batch] PRNG keys of the examples; None: no dropout.
         """
         texts = self.embed_texts(tokens, dropout_keys=dropout_keys)
-        return self.embed_images(images), texts, self.scaling()
+        return self.embed_images(images), texts, self.logit_scale()
 
     def embed_images(self, images: jax.Array) -> jax.Array:
-        """Returns points of length 1 for `images [batch, height, width, channels]` in [0, 1]."""
-        return unit(self.image_projection(self.image_encoder(images)))
+        """Returns unit embeddings of `images [batch, height, width, channels]` in [0, 1]."""
+        return l2_normalize(self.image_projection(self.image_encoder(images)))
 
     def embed_texts(self, tokens: jax.Array, *, dropout_keys: jax.Array | None = None) -> jax.Array:
-        """Returns points of length 1 for `tokens [batch, time]`; 0 is padding."""
+        """Returns unit embeddings of `tokens [batch, time]`; 0 is padding."""
         vectors = self.text_encoder(tokens, dropout_keys=dropout_keys)
-        return unit(self.text_projection(masked_mean(vectors, tokens != PADDING)))
+        return l2_normalize(self.text_projection(masked_mean(vectors, tokens != PADDING)))
 
-    def scaling(self) -> LogitScale:
-        """Returns how cosines become logits; CLIP's scale is limited and has no bias."""
-        log_scale = self.log_scale if self.config.learn_temperature else self.config.log_scale
+    def logit_scale(self) -> LogitScale:
+        """Returns scale and bias of the logits; CLIP's scale is clamped, its bias 0."""
+        learned = self.config.learn_temperature
+        logit_scale = self.log_scale if learned else self.config.init_logit_scale
         if self.config.loss == "clip":
             return LogitScale(
-                contrastive.clamp_logit_scale(jnp.asarray(log_scale)), jnp.zeros((), jnp.float32)
+                contrastive.clamp_logit_scale(jnp.asarray(logit_scale)), jnp.zeros((), jnp.float32)
             )
-        return LogitScale(jnp.exp(log_scale), self.bias)
+        return LogitScale(jnp.exp(logit_scale), self.bias)
 
 
 class ImageEncoder(nn.Module):
-    """Three convolutions, the first two halved by max-pooling; a picture's pixels as one vector.
+    """Three convolutions with max-pooling after the first two; the output is flattened.
 
     Attributes:
       config: see `DualEncoderConfig`.
@@ -175,15 +179,15 @@ class ImageEncoder(nn.Module):
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """Returns `[batch, height / 4 * width / 4 * 3 * channels]` for pixels `x`."""
-        for number, convolution in enumerate(self.convolutions):
+        for index, convolution in enumerate(self.convolutions):
             x = nn.relu(convolution(x))
-            if number < NUM_POOLS:
-                x = max_pool(x)
+            if index < NUM_POOLS:
+                x = max_pool_2x2(x)
         return x.reshape(x.shape[0], -1)
 
 
-def unit(x: jax.Array) -> jax.Array:
-    """Returns `x [batch, embed_dim]` at length 1, in at least float32; 0 stays 0."""
+def l2_normalize(x: jax.Array) -> jax.Array:
+    """Returns `x [batch, features]` with unit norm, in at least float32; 0 stays 0."""
     x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
     return x * jax.lax.rsqrt(jnp.sum(jnp.square(x), axis=-1, keepdims=True) + TINY)
 
@@ -191,26 +195,27 @@ def unit(x: jax.Array) -> jax.Array:
 def loss(
     params: Any, batch: dict[str, jax.Array], key: jax.Array, state: TrainState, train: bool
 ) -> LossOutput:
-    """Sums the contrastive loss of pairs, in nats; the batch's other pairs are the negatives.
+    """Sums the contrastive loss of pairs, in nats; the other pairs of the batch are negatives.
 
-    Two pairs whose descriptions say the same are each other's negatives too, as in the papers.
+    Pairs with equal captions are negatives of each other too, as in the papers.
 
     Args:
       params: the model's parameters.
-      batch: `images [batch, height, width, channels]` uint8, or in [0, 1] as floats; `tokens
-        [batch, time]`, `weights [batch]` and `example [batch]`; pairs of weight 0 are not there.
-      key: the step's key; those of the examples derive from it and `example`.
-      state: holds the model, and the axis whose devices share the batch.
-      train: whether pictures are moved and dropout acts.
+      batch: `images [batch, height, width, channels]` uint8, or floats in [0, 1]; `tokens
+        [batch, time]`, `weights [batch]` and `example_index [batch]`; pairs of weight 0 are
+        ignored.
+      key: the step's key; those of the examples derive from it and `example_index`.
+      state: holds the model and the mapped axis over which the batch is sharded.
+      train: whether random translation and dropout apply.
 
     Returns:
-      LossOutput whose `sums` hold the `scale` of the cosine and, for SigLIP, the `bias`.
+      LossOutput whose `metric_sums` hold the logit `scale` and, for SigLIP, the `bias`.
     """
     config, images, dropout_keys = state.model.config, to_float(batch["images"]), None
     if train:
-        dropout_keys = keys.per_example(key, batch["example"])
-        moves = jax.vmap(functools.partial(jax.random.fold_in, data=1))(dropout_keys)
-        images = shifted(images, moves, config.max_translation)
+        dropout_keys = keys.per_example(key, batch["example_index"])
+        translation_keys = jax.vmap(functools.partial(jax.random.fold_in, data=1))(dropout_keys)
+        images = random_translate(images, translation_keys, config.max_translation)
     images, texts, (scale, bias) = state.model.apply(
         {"params": params}, images, batch["tokens"], dropout_keys=dropout_keys
     )
@@ -222,7 +227,7 @@ def loss(
         values = contrastive.siglip_loss(images, texts, scale, bias, weights, axis_name=axis_name)
         sums["bias"] = bias
     sums = {name: value * count for name, value in sums.items()}
-    return LossOutput(total=jnp.sum(values * weights), weight=count, sums=sums)
+    return LossOutput(loss_sum=jnp.sum(values * weights), weight_sum=count, metric_sums=sums)
 
 
 train_step = build_train_step(loss)
@@ -230,17 +235,17 @@ train_step = build_train_step(loss)
 
 @functools.partial(jax.jit, static_argnames="model")
 def embed_images(model: DualEncoder, params: Any, images: jax.Array) -> jax.Array:
-    """Returns points `[batch, projection_dim]` for images, see `loss`."""
+    """Returns embeddings `[batch, projection_dim]` of images, see `loss`."""
     return model.apply({"params": params}, to_float(images), method="embed_images")
 
 
 @functools.partial(jax.jit, static_argnames="model")
 def embed_texts(model: DualEncoder, params: Any, tokens: jax.Array) -> jax.Array:
-    """Returns points `[batch, projection_dim]` for `tokens [batch, time]`."""
+    """Returns embeddings `[batch, projection_dim]` of `tokens [batch, time]`."""
     return model.apply({"params": params}, tokens, method="embed_texts")
 
 
-def scaling(model: DualEncoder, params: Any) -> tuple[float, float]:
-    """Returns the scale and the bias that make logits out of cosines."""
-    found = model.apply({"params": params}, method="scaling")
-    return float(found.scale), float(found.bias)
+def logit_scale(model: DualEncoder, params: Any) -> tuple[float, float]:
+    """Returns scale and bias of the logits."""
+    scale, bias = model.apply({"params": params}, method="logit_scale")
+    return float(scale), float(bias)

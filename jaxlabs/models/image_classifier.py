@@ -1,6 +1,6 @@
-"""A small convolutional network that tells classes of pictures apart.
+"""A small convolutional image classifier.
 
-Its features also measure how like real pictures others are. Shapes with the default sizes:
+Its features also serve the FID of generated images. Shapes with the default sizes:
 
     x: pixels in [0, 1]            [batch, 28, 28, 1]
     convolution, relu, max-pool    [batch, 14, 14, 16]     9 * 1 * 16 + 16        =     160
@@ -8,7 +8,7 @@ Its features also measure how like real pictures others are. Shapes with the def
     convolution, relu              [batch, 7, 7, 48]       9 * 32 * 48 + 48       =  13,872
     features: dense, relu          [batch, 64]             7 * 7 * 48 * 64 + 64   = 150,592
     logits                         [batch, 10]             64 * 10 + 10           =     650
-                                                           all                      169,914
+                                                           total                    169,914
 """
 
 import dataclasses
@@ -22,10 +22,10 @@ import numpy as np
 
 from jaxlabs import keys
 from jaxlabs.config import Config, UserError, setting
-from jaxlabs.layers.convolution import Conv3x3, max_pool
+from jaxlabs.layers.convolution import Conv3x3, max_pool_2x2
 from jaxlabs.layers.dropout import Dropout
 from jaxlabs.layers.matmul import PRECISIONS, Dense
-from jaxlabs.losses.cross_entropy import scored
+from jaxlabs.losses.cross_entropy import cross_entropy_output
 from jaxlabs.losses.loss_output import LossOutput
 from jaxlabs.training.state import TrainState
 from jaxlabs.training.step import build_train_step
@@ -36,22 +36,22 @@ RELU = nn.initializers.he_normal()
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ImageClassifierConfig(Config):
-    """Sizes of the network, and what training does to pictures."""
+    """Sizes of the network, and the augmentation in training."""
 
     channels: int = setting(
-        16, "of the first convolution; the others have two and three times as many", minimum=1
+        16, "channels of the first convolution; the others have 2 and 3 times as many", minimum=1
     )
-    feature_width: int = setting(64, "units of the last hidden layer", minimum=1)
+    feature_width: int = setting(64, "size of the last hidden layer", minimum=1)
     dropout: float = setting(
         0.3,
-        "share of features that training leaves out",
+        "dropout rate of the last hidden layer",
         minimum=0,
         maximum=0.99,
         aliases=("feature_dropout",),
     )
     max_translation: int = setting(
         2,
-        "pixels by which training moves a picture at most, along either axis",
+        "maximum random translation of an image in training, in pixels per axis",
         minimum=0,
         maximum=1000,
         aliases=("shift",),
@@ -65,11 +65,11 @@ class ImageClassifierConfig(Config):
 
 
 class ImageClassifier(nn.Module):
-    """Pictures in, logits of their classes out.
+    """Maps images to class logits.
 
     Attributes:
       config: see `ImageClassifierConfig`.
-      classes: how many there are.
+      classes: number of classes.
     """
 
     config: ImageClassifierConfig
@@ -88,96 +88,95 @@ class ImageClassifier(nn.Module):
 
         Args:
           x: in [0, 1].
-          dropout_keys: [batch] PRNG keys of the examples; None switches dropout off.
+          dropout_keys: [batch] PRNG keys of the examples; None: no dropout.
         """
         return self.head(self.dropout(self.features(x), dropout_keys))
 
     def features(self, x: jax.Array) -> jax.Array:
-        """Returns the last hidden layer `[batch, feature_width]`, none of it negative."""
-        for number, convolution in enumerate(self.convolutions):
+        """Returns the activations of the last hidden layer, `[batch, feature_width]`."""
+        for index, convolution in enumerate(self.convolutions):
             x = nn.relu(convolution(x))
-            if number < NUM_POOLS:
-                x = max_pool(x)
+            if index < NUM_POOLS:
+                x = max_pool_2x2(x)
         return nn.relu(self.hidden(x.reshape(x.shape[0], -1)))
 
 
 def require_divisible(shape: tuple[int, ...]) -> None:
-    """Raises UserError unless pictures `(height, width, channels)` can be halved often enough."""
+    """Raises UserError unless height and width are divisible by the downsampling factor."""
     factor = 2**NUM_POOLS
     if shape[0] % factor or shape[1] % factor:
         raise UserError(
-            f"--dataset: pictures of {shape[0]}x{shape[1]} are not accepted; height and width must"
-            f" be multiples of {factor}, since the network halves them {NUM_POOLS} times"
+            f"--dataset: images of {shape[0]}x{shape[1]} are not accepted; height and width must"
+            f" be multiples of {factor}, since the network downsamples {NUM_POOLS} times"
         )
 
 
 def to_float(images: jax.Array) -> jax.Array:
-    """Returns uint8 pictures as numbers in [0, 1]; others are that already."""
+    """Scales uint8 images to floats in [0, 1]; returns floats unchanged."""
     if not jnp.issubdtype(images.dtype, jnp.integer):
         return images
     return images.astype(jnp.float32) / 255
 
 
-def shifted(x: jax.Array, example_keys: jax.Array, most: int) -> jax.Array:
-    """Moves every picture by whole pixels, at most `most` along either axis.
+def random_translate(x: jax.Array, example_keys: jax.Array, max_translation: int) -> jax.Array:
+    """Translates every image by a uniformly sampled number of pixels along either axis.
 
-    What comes in is of the image's ground, the median of its outermost pixels.
+    The fill value is the median of the image's border pixels.
 
     Args:
       x: [batch, height, width, channels].
       example_keys: [batch] PRNG keys.
-      most: of all moves of so many pixels each is as likely as any other.
+      max_translation: maximum translation in pixels.
     """
-    ends = np.array([0, -1])
-    border = jnp.concatenate([x[:, ends], x[:, 1:-1, ends].swapaxes(1, 2)], axis=2)
-    ground = jnp.median(border, axis=(1, 2), keepdims=True)
-    padded = jnp.pad(x, ((0, 0), (most, most), (most, most), (0, 0)))
-    inside = np.pad(
-        np.ones((1, *x.shape[1:3], 1), bool), ((0, 0), (most,) * 2, (most,) * 2, (0, 0))
-    )
-    padded = jnp.where(inside, padded, ground)
+    edges = np.array([0, -1])
+    border = jnp.concatenate([x[:, edges], x[:, 1:-1, edges].swapaxes(1, 2)], axis=2)
+    background = jnp.median(border, axis=(1, 2), keepdims=True)
+    padding = ((0, 0), (max_translation,) * 2, (max_translation,) * 2, (0, 0))
+    padded = jnp.pad(x, padding)
+    inside = np.pad(np.ones((1, *x.shape[1:3], 1), bool), padding)
+    padded = jnp.where(inside, padded, background)
 
-    def move(picture, key):
-        down, right = jax.random.randint(key, (2,), 0, 2 * most + 1, jnp.int32)
-        return jax.lax.dynamic_slice(picture, (down, right, jnp.int32(0)), x.shape[1:])
+    def crop(image, key):
+        row, column = jax.random.randint(key, (2,), 0, 2 * max_translation + 1, jnp.int32)
+        return jax.lax.dynamic_slice(image, (row, column, jnp.int32(0)), x.shape[1:])
 
-    return jax.vmap(move)(padded, example_keys)
+    return jax.vmap(crop)(padded, example_keys)
 
 
 def loss(
     params: Any, batch: dict[str, jax.Array], key: jax.Array, state: TrainState, train: bool
 ) -> LossOutput:
-    """Sums the cross-entropy of the pictures' classes, in nats.
+    """Sums the cross-entropy of the class labels, in nats.
 
     Args:
       params: the model's parameters.
-      batch: `images [batch, height, width, channels]` uint8, or in [0, 1] as floats; `labels
-        [batch]`, `weights [batch]` and `example [batch]`; pictures of weight 0 do not count.
-      key: the step's key; those of the examples derive from it and `example`.
+      batch: `images [batch, height, width, channels]` uint8, or floats in [0, 1]; `labels
+        [batch]`, `weights [batch]` and `example_index [batch]`; images of weight 0 are ignored.
+      key: the step's key; those of the examples derive from it and `example_index`.
       state: holds the model.
-      train: whether pictures are moved and dropout acts.
+      train: whether random translation and dropout apply.
 
     Returns:
-      LossOutput whose `sums` hold `accuracy`: how often the likeliest class is the right one.
+      LossOutput whose `metric_sums` hold the top-1 `accuracy`.
     """
     config, x = state.model.config, to_float(batch["images"])
     dropout_keys = None
     if train:
-        dropout_keys = keys.per_example(key, batch["example"])
-        x = shifted(
+        dropout_keys = keys.per_example(key, batch["example_index"])
+        x = random_translate(
             x,
             jax.vmap(functools.partial(jax.random.fold_in, data=1))(dropout_keys),
             config.max_translation,
         )
     logits = state.model.apply({"params": params}, x, dropout_keys=dropout_keys)
-    return scored(logits, batch["labels"], batch["weights"])
+    return cross_entropy_output(logits, batch["labels"], batch["weights"])
 
 
 train_step = build_train_step(loss)
 
 
 @functools.partial(jax.jit, static_argnames="model")
-def read(model: ImageClassifier, params: Any, images: jax.Array) -> tuple[jax.Array, jax.Array]:
+def predict(model: ImageClassifier, params: Any, images: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Returns features `[batch, feature_width]` and class probabilities `[batch, classes]`.
 
     Args:

@@ -1,20 +1,20 @@
-"""Many to one and aligned many to many: a label of a sequence, or a label of each of its words.
+"""Sequence classification (many to one) and tagging (aligned many to many).
 
-One model for both patterns, on any of four backbones. Shapes with the settings of the experiment:
+One model for both tasks, with one of four backbones. Shapes with the settings of the experiment:
 
     tokens                      [batch, time]           words, then <eos>, then padding
     embedding                   [batch, time, embed_dim]
     backbone                    [batch, time, features]
-      rnn | lstm | gru          read forth (features: embed_dim), or forth and back (2 * embed_dim)
-      transformer               blocks, under a causal mask where only the past may be read
+      rnn | lstm | gru          features: embed_dim, or 2 * embed_dim if bidirectional
+      transformer               blocks, with a causal mask if unidirectional
     many to one
-      summary                   [batch, features]       last states, or the vector of <eos>
+      summary                   [batch, features]       final states, or the output at <eos>
       logits                    [batch, 1, labels]
-    aligned
+    per token
       logits                    [batch, time, labels]
 
-Elman 1990 for the recurrent reader; Schuster and Paliwal 1997 for reading both ways; Vaswani et al.
-2017 for the Transformer.
+Elman 1990 for the RNN; Schuster and Paliwal 1997 for the bidirectional one; Vaswani et al. 2017 for
+the Transformer.
 """
 
 import dataclasses
@@ -33,7 +33,7 @@ from jaxlabs.layers.normalization import build_norm
 from jaxlabs.layers.rnn import Recurrent
 from jaxlabs.layers.rnn_cells import CELLS
 from jaxlabs.layers.transformer import EncoderBlock
-from jaxlabs.losses.cross_entropy import scored
+from jaxlabs.losses.cross_entropy import cross_entropy_output
 from jaxlabs.losses.loss_output import LossOutput
 from jaxlabs.losses.spans import span_counts, span_f1
 from jaxlabs.training.state import TrainState
@@ -47,27 +47,29 @@ RECURRENT_LAYERS, BLOCKS = 2, 4
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SequenceConfig(Config):
-    """Sizes and choices of all models of sequences."""
+    """Sizes and options of all sequence models."""
 
-    backbone: str = setting("lstm", "what reads and writes sequences", choices=BACKBONES)
+    backbone: str = setting("lstm", "backbone of encoder and decoder", choices=BACKBONES)
     embed_dim: int = setting(
-        64, "size of a word's vector and of a state", minimum=1, maximum=65_536, aliases=("width",)
+        64, "embedding size and state size", minimum=1, maximum=65_536, aliases=("width",)
     )
     num_layers: int | None = setting(
         None,
-        f"layers; none: {RECURRENT_LAYERS} recurrent ones, {BLOCKS} blocks",
+        f"number of layers; none: {RECURRENT_LAYERS} recurrent ones, {BLOCKS} Transformer blocks",
         minimum=1,
         maximum=1000,
         aliases=("layers",),
     )
     num_heads: int = setting(
-        4, "a Transformer's attention heads; they divide the width", minimum=1, aliases=("heads",)
+        4, "number of attention heads; divides --embed_dim", minimum=1, aliases=("heads",)
     )
     mlp_dim: int = setting(
-        128, "a Transformer's feed-forward hidden layer", minimum=1, aliases=("ffn_width",)
+        128, "hidden size of the feed-forward network", minimum=1, aliases=("ffn_width",)
     )
-    positions: str = setting("rotary", "how a Transformer tells places", choices=POSITIONS)
-    dropout: float = setting(0.0, "rate on embeddings and between layers", minimum=0, maximum=0.99)
+    positions: str = setting("rotary", "position encoding of the Transformer", choices=POSITIONS)
+    dropout: float = setting(
+        0.0, "dropout rate of embeddings and between layers", minimum=0, maximum=0.99
+    )
     matmul_precision: str = setting(
         "default",
         "float32 (highest), the platform's own (default), bfloat16 with float32 sums (bfloat16)",
@@ -77,9 +79,9 @@ class SequenceConfig(Config):
 
     @property
     def depth(self) -> int:
-        """How many recurrent layers or blocks there are."""
-        usual = RECURRENT_LAYERS if self.backbone in CELLS else BLOCKS
-        return usual if self.num_layers is None else self.num_layers
+        """Number of recurrent layers or blocks."""
+        default = RECURRENT_LAYERS if self.backbone in CELLS else BLOCKS
+        return default if self.num_layers is None else self.num_layers
 
     def check(self) -> None:
         if self.backbone != "transformer":
@@ -91,59 +93,58 @@ class SequenceConfig(Config):
             )
         if self.positions == "rotary" and self.embed_dim // self.num_heads % 2:
             raise UserError(
-                f"--num_heads: {self.num_heads} heads of {self.embed_dim // self.num_heads} cannot"
-                " turn in pairs;"
-                " rotary positions accept heads of an even size"
+                f"--num_heads: {self.num_heads} heads of {self.embed_dim // self.num_heads}"
+                " are not accepted; rotary positions need an even head size"
             )
 
 
 class SequenceClassifier(nn.Module):
-    """Sequences in, logits of labels out.
+    """Maps sequences to label logits.
 
     Attributes:
       config: see `SequenceConfig`.
-      tokens: how many words and marks there are to read.
-      labels: names of all labels by number, marks included.
-      length: longest source.
-      aligned: whether every word gets a label, or the whole.
-      bidirectional: whether a word's vector may know of later words.
+      vocab_size: vocabulary size, with special tokens.
+      labels: names of all labels by index, with special tokens.
+      length: maximum sequence length.
+      per_token: whether each token gets a label; else the sequence gets one.
+      bidirectional: whether the encoding of a token depends on later tokens.
     """
 
     config: SequenceConfig
-    tokens: int
+    vocab_size: int
     labels: tuple[str, ...]
     length: int
-    aligned: bool
+    per_token: bool
     bidirectional: bool
 
     def setup(self):
-        self.reader = Reader(self.config, self.tokens, self.length, self.bidirectional)
+        self.reader = SequenceEncoder(self.config, self.vocab_size, self.length, self.bidirectional)
         self.head = Dense(len(self.labels), precision=self.config.matmul_precision)
 
     def __call__(self, tokens: jax.Array, *, dropout_keys: jax.Array | None = None) -> jax.Array:
-        """Returns logits `[batch, time or 1, labels]` for `tokens [batch, time]`, see `Reader`."""
+        """Returns logits `[batch, time or 1, labels]` for `tokens [batch, time]`."""
         vectors, summary = self.reader(tokens, dropout_keys=dropout_keys)
-        return self.head(vectors if self.aligned else summary[:, None, :])
+        return self.head(vectors if self.per_token else summary[:, None, :])
 
 
-class Reader(nn.Module):
-    """Tokens in, a vector for each and one for all of them out.
+class SequenceEncoder(nn.Module):
+    """Maps tokens to one vector per token and a summary vector.
 
     Attributes:
       config: see `SequenceConfig`.
-      tokens: how many there are.
-      length: longest sequence.
+      vocab_size: vocabulary size.
+      length: maximum sequence length.
       bidirectional: see `SequenceClassifier`.
     """
 
     config: SequenceConfig
-    tokens: int
+    vocab_size: int
     length: int
     bidirectional: bool
 
     def setup(self):
         config, embed_dim = self.config, self.config.embed_dim
-        self.embedding = embedding(config, self.tokens)
+        self.embedding = embedding(config, self.vocab_size)
         self.embedding_dropout = Dropout(config.dropout)
         if config.backbone == "transformer":
             options = block_options(config, self.length)
@@ -165,39 +166,39 @@ class Reader(nn.Module):
     ) -> tuple[jax.Array, jax.Array]:
         """Returns `[batch, time, features]` and `[batch, features]` for `tokens [batch, time]`.
 
-        Padding changes nothing, and what stands at its places means nothing.
+        Padding does not change the other outputs; the outputs at padding are arbitrary.
 
         Args:
-          tokens: integers below `tokens`, 0 for padding, which only the ends of rows may have.
-          dropout_keys: [batch] PRNG keys of the examples; None switches dropout off.
+          tokens: integers below `vocab_size`; 0 for padding, only at the end of a row.
+          dropout_keys: [batch] PRNG keys of the examples; None: no dropout.
 
         Raises:
-          ValueError: the sequences are empty, or a Transformer's are longer than `length`.
+          ValueError: the sequences are empty, or longer than `length` for a Transformer.
         """
-        real = tokens != PADDING
+        valid = tokens != PADDING
         x = self.embedding(tokens)
         if self.config.backbone != "transformer":
             x = self.embedding_dropout(x, dropout_keys)
-            x, states = self.recurrent(x, mask=real, dropout_keys=dropout_keys)
+            x, states = self.recurrent(x, mask=valid, dropout_keys=dropout_keys)
             last = [state[0] for state in states[-1 - self.bidirectional :]]
             return x, jnp.concatenate(last, axis=-1)
-        x = self.embedding_dropout(placed(x, 0, self.length, self.config), dropout_keys)
-        mask = masks.padding(real)
+        x = self.embedding_dropout(add_positions(x, 0, self.length, self.config), dropout_keys)
+        mask = masks.padding(valid)
         mask = mask if self.bidirectional else mask & masks.causal(tokens.shape[1])
         for block in self.blocks:
             x = block(x, mask, dropout_keys=dropout_keys)
         x = self.final_norm(x)
-        end = jnp.maximum(real.sum(axis=1) - 1, 0)
+        end = jnp.maximum(valid.sum(axis=1) - 1, 0)
         return x, x[jnp.arange(len(x)), end]
 
 
-def embedding(config: SequenceConfig, tokens: int) -> nn.Embed:
-    """Returns the table of word vectors, which starts as PyTorch's: normal with deviation 1."""
-    return nn.Embed(tokens, config.embed_dim, embedding_init=nn.initializers.normal(1.0))
+def embedding(config: SequenceConfig, vocab_size: int) -> nn.Embed:
+    """Returns the token embedding with PyTorch's initialization, the standard normal."""
+    return nn.Embed(vocab_size, config.embed_dim, embedding_init=nn.initializers.normal(1.0))
 
 
 def block_options(config: SequenceConfig, length: int) -> dict[str, Any]:
-    """Returns what encoder and decoder blocks have in common."""
+    """Returns the common options of encoder and decoder blocks."""
     return {
         "embed_dim": config.embed_dim,
         "num_heads": config.num_heads,
@@ -209,18 +210,20 @@ def block_options(config: SequenceConfig, length: int) -> dict[str, Any]:
     }
 
 
-def placed(x: jax.Array, first: int | jax.Array, length: int, config: SequenceConfig) -> jax.Array:
-    """Adds position encodings, from position `first` on, to `x [batch, time, embed_dim]`.
+def add_positions(
+    x: jax.Array, offset: int | jax.Array, length: int, config: SequenceConfig
+) -> jax.Array:
+    """Adds position encodings, from position `offset` on, to `x [batch, time, embed_dim]`.
 
     Raises:
-      ValueError: there are more than `length`, or none.
+      ValueError: the sequence is empty or longer than `length`.
     """
     if not 1 <= x.shape[1] <= length:
         raise ValueError(f"a sequence of length {x.shape[1]} is not accepted; 1 to {length}")
-    if config.positions == "rotary":  # which attention itself sees to
+    if config.positions == "rotary":  # applied in attention
         return x
-    table = jnp.asarray(positions.sinusoidal(length, config.embed_dim))
-    return x + jax.lax.dynamic_slice_in_dim(table, first, x.shape[1])[None]
+    table = jnp.asarray(positions.sinusoidal_embedding(length, config.embed_dim))
+    return x + jax.lax.dynamic_slice_in_dim(table, offset, x.shape[1])[None]
 
 
 def loss(
@@ -230,34 +233,34 @@ def loss(
 
     Args:
       params: the model's parameters.
-      batch: `inputs [batch, time]`, `targets` and `weights [batch, labels of a row]` and `example
-        [batch]`; labels of weight 0 count for nothing.
-      key: the step's key; dropout keys of the examples derive from it and `example`.
+      batch: `inputs [batch, time]`, `targets` and `weights [batch, time or 1]` and `example_index
+        [batch]`; labels of weight 0 are ignored.
+      key: the step's key; dropout keys of the examples derive from it and `example_index`.
       state: holds the model.
-      train: whether dropout acts.
+      train: whether dropout applies.
 
     Returns:
-      LossOutput whose `sums` hold `accuracy`, and for tags the counts of `span_counts`, so many per
-      word.
+      LossOutput whose `metric_sums` hold `accuracy` and, in evaluation of tagging, the counts of
+      `span_counts`.
     """
-    dropout_keys = keys.per_example(key, batch["example"]) if train else None
+    dropout_keys = keys.per_example(key, batch["example_index"]) if train else None
     model = state.model
     logits = model.apply({"params": params}, batch["inputs"], dropout_keys=dropout_keys)
     targets, weights = batch["targets"], batch["weights"]
-    if model.aligned:
+    if model.per_token:
         logits = logits[:, : targets.shape[1]]  # <eos> has no label
-    parts = scored(logits, targets, weights)
-    if model.aligned and not train:
-        guesses = jnp.argmax(logits, axis=-1)
-        counts = span_counts(guesses, targets, weights > 0, model.labels)
-        parts.sums.update({name: jnp.sum(count) for name, count in counts.items()})
-    return parts
+    output = cross_entropy_output(logits, targets, weights)
+    if model.per_token and not train:
+        predicted = jnp.argmax(logits, axis=-1)
+        counts = span_counts(predicted, targets, weights > 0, model.labels)
+        output.metric_sums.update({name: jnp.sum(count) for name, count in counts.items()})
+    return output
 
 
 train_step = build_train_step(loss)
 
 
-def derive(figures: dict[str, float]) -> dict[str, float]:
-    """Returns `span_f1` where spans were counted."""
-    counts = [figures.get(f"spans_{name}") for name in ("right", "predicted", "there")]
+def derived_metrics(metrics: dict[str, float]) -> dict[str, float]:
+    """Returns `span_f1` if spans were counted."""
+    counts = [metrics.get(f"spans_{name}") for name in ("right", "predicted", "there")]
     return {} if None in counts else {"span_f1": span_f1(*counts)}

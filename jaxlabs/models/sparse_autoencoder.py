@@ -1,11 +1,11 @@
-"""A sparse autoencoder: patches of pictures in few units that are active rarely.
+"""A sparse autoencoder of image patches.
 
 Ng 2011 ("Sparse autoencoder", CS294A lecture notes). Shapes with the reference sizes:
 
     x: patches in [0.1, 0.9]          [batch, 64]
     a2 = sigmoid(x W1 + b1)           [batch, 25]        64 * 25 + 25 = 1,625
     a3 = sigmoid(a2 W2 + b2)          [batch, 64]        25 * 64 + 64 = 1,664
-                                                         all            3,289
+                                                         total          3,289
     cost = 1/2 mean |a3 - x|^2  +  lambda/2 (|W1|^2 + |W2|^2)  +  beta sum_j KL(rho || mean a2_j)
 """
 
@@ -26,21 +26,21 @@ from jaxlabs.training.step import build_train_step
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SparseAutoencoderConfig(Config):
-    """Sizes and the weights of the cost; the defaults are the exercise's."""
+    """Sizes and weights of the cost; the defaults are those of the lecture notes."""
 
-    patch_size: int = setting(8, "side of a square patch, in pixels", minimum=1)
-    hidden_size: int = setting(25, "hidden units", minimum=1, aliases=("hidden",))
+    patch_size: int = setting(8, "side length of a square patch, in pixels", minimum=1)
+    hidden_size: int = setting(25, "number of hidden units", minimum=1, aliases=("hidden",))
     sparsity_rho: float = setting(
-        0.01, "rho: wanted mean activation", above=0, maximum=0.999, aliases=("sparsity_target",)
+        0.01, "rho: target mean activation", above=0, maximum=0.999, aliases=("sparsity_target",)
     )
     sparsity_weight: float = setting(3.0, "beta: weight of the sparsity term", minimum=0)
     l2_penalty: float = setting(
-        1e-4, "lambda: weight of the squared weights", minimum=0, aliases=("weight_penalty",)
+        1e-4, "lambda: weight of the L2 penalty", minimum=0, aliases=("weight_penalty",)
     )
-    tied: bool = setting(False, "decoder kernel = encoder kernel transposed")
+    tied: bool = setting(False, "use the transposed encoder kernel as the decoder kernel")
     k_sparse: int | None = setting(
         None,
-        "hidden units that stay on in each example, the largest; none: all",
+        "number of largest hidden units that are kept per example; none: all",
         minimum=1,
         aliases=("top_k",),
     )
@@ -60,12 +60,12 @@ class SparseAutoencoderConfig(Config):
 
     @property
     def visible(self) -> int:
-        """Pixels of a patch."""
+        """Number of pixels of a patch."""
         return self.patch_size**2
 
 
 class SparseAutoencoder(nn.Module):
-    """Patches in, their code and their reconstruction out.
+    """Maps patches to codes and reconstructions.
 
     Attributes:
       config: see `SparseAutoencoderConfig`.
@@ -75,28 +75,28 @@ class SparseAutoencoder(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """Returns activations `[batch, hidden]` and reconstructions `[batch, visible]` of `x`."""
+        """Returns codes `[batch, hidden_size]` and reconstructions `[batch, visible]` of `x`."""
         config = self.config
         visible, hidden = config.visible, config.hidden_size
         zeros = nn.initializers.zeros_init()
         kernel = self.param("encoder_kernel", _uniform, (visible, hidden), jnp.float32)
-        code = matmul(x, kernel, config.matmul_precision)
-        code = nn.sigmoid(code + self.param("encoder_bias", zeros, (hidden,), jnp.float32)[None, :])
+        z = matmul(x, kernel, config.matmul_precision)
+        z = nn.sigmoid(z + self.param("encoder_bias", zeros, (hidden,), jnp.float32)[None, :])
         if config.k_sparse is not None:
-            code = k_sparse(code, config.k_sparse)
+            z = k_sparse(z, config.k_sparse)
         if config.tied:
             decoder_kernel = kernel.T
         else:
             decoder_kernel = self.param("decoder_kernel", _uniform, (hidden, visible), jnp.float32)
-        output = matmul(code, decoder_kernel, config.matmul_precision)
+        output = matmul(z, decoder_kernel, config.matmul_precision)
         output = nn.sigmoid(
             output + self.param("decoder_bias", zeros, (visible,), jnp.float32)[None, :]
         )
-        return code, output
+        return z, output
 
 
 def _uniform(key: jax.Array, shape: tuple[int, int], dtype: Any = jnp.float32) -> jax.Array:
-    """Draws from +-sqrt(6 / (in + out + 1)), as the exercise says."""
+    """Samples uniformly from +-sqrt(6 / (in + out + 1)), as in the lecture notes."""
     limit = (6 / (sum(shape) + 1)) ** 0.5
     return jax.random.uniform(key, shape, dtype, -limit, limit)
 
@@ -104,40 +104,40 @@ def _uniform(key: jax.Array, shape: tuple[int, int], dtype: Any = jnp.float32) -
 def loss(
     params: Any, batch: dict[str, jax.Array], key: jax.Array, state: TrainState, train: bool
 ) -> LossOutput:
-    """Sums the cost over the patches of a batch; divided by their number it is the cost above.
+    """Sums the cost over the patches of a batch; the mean is the cost above.
 
-    The mean activations are taken over the whole batch, over all devices too, but a micro-batch
-    knows nothing of the others: this loss needs `grad_accum_steps=1`.
+    The mean activations are over the whole batch on all devices, which micro-batches do not allow:
+    this loss needs `grad_accum_steps=1`.
 
     Args:
       params: the model's parameters.
-      batch: `patches [batch, visible]` and `weights [batch]`; patches of weight 0 do not count.
-      key: not used; nothing here is random.
+      batch: `patches [batch, visible]` and `weights [batch]`; patches of weight 0 are ignored.
+      key: not used.
       state: holds the model.
-      train: not used; training and evaluation do the same.
+      train: not used.
 
     Returns:
-      LossOutput whose `sums` hold the three terms `reconstruction`, `weight_term` and
+      LossOutput whose `metric_sums` hold the three terms `reconstruction`, `weight_term` and
       `sparsity_term`, the `l1_error` summed over the pixels, and the `mean_activation`.
     """
     config: SparseAutoencoderConfig = state.model.config
     patches, weights = batch["patches"], batch["weights"]
-    code, output = state.model.apply({"params": params}, patches)
+    z, output = state.model.apply({"params": params}, patches)
     weight = weights.sum()
-    mean_code = _mean_over_batch(code, weights, state.axis_name)
+    mean_activation = _mean_over_batch(z, weights, state.axis_name)
     kernels = [leaf for name, leaf in params.items() if name.endswith("kernel")]
     terms = {
         "reconstruction": jnp.sum(jnp.square(output - patches).sum(axis=-1) * weights) / 2,
         "weight_term": weight * config.l2_penalty / 2 * sum(map(_squares, kernels)),
         "sparsity_term": weight
         * config.sparsity_weight
-        * kl_sparsity(mean_code, config.sparsity_rho).sum(),
+        * kl_sparsity(mean_activation, config.sparsity_rho).sum(),
     }
-    figures = {
+    metrics = {
         "l1_error": jnp.sum(jnp.abs(output - patches).sum(axis=-1) * weights),
-        "mean_activation": weight * mean_code.mean(),
+        "mean_activation": weight * mean_activation.mean(),
     }
-    return LossOutput(total=sum(terms.values()), weight=weight, sums=terms | figures)
+    return LossOutput(loss_sum=sum(terms.values()), weight_sum=weight, metric_sums=terms | metrics)
 
 
 def _mean_over_batch(x: jax.Array, weights: jax.Array, axis_name: str | None) -> jax.Array:

@@ -1,4 +1,4 @@
-"""A bidirectional Transformer encoder of sentences, and a classifier on top of it.
+"""A Transformer encoder and a text classifier.
 
 Vaswani et al. 2017 ("Attention Is All You Need"), the encoder alone. Shapes with the reference
 sizes: 5,755 words, sentences of at most 32, embed_dim 64, 4 blocks, 2 heads, 3 speakers.
@@ -10,9 +10,9 @@ sizes: 5,755 words, sentences of at most 32, embed_dim 64, 4 blocks, 2 heads, 3 
       norm, attention          2 heads of [time, 32]  4 * 64^2 + 64 + 128                =  16,576
       norm, feed-forward       [batch, time, 256]     2 * 64 * 256 + 256 + 64 + 128      =  33,216
     final norm                 [batch, time, 64]      2 * 64                             =     128
-    mean over real tokens      [batch, 64]
+    mean over valid tokens      [batch, 64]
     hidden, logits             [batch, 100] [batch, 3]  64 * 100 + 100 + 100 * 3 + 3     =   6,803
-                                                        all                                576,467
+                                                        total                              576,467
 """
 
 import dataclasses
@@ -43,36 +43,37 @@ POSITIONS = ("sinusoidal", "learned")
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TextEncoderConfig(VocabularyConfig):
-    """Sizes and choices of the encoder; the defaults are those of the reference classifier."""
+    """Sizes and options of the encoder; the defaults are the reference classifier's."""
 
     context_length: int = setting(
         32,
-        "tokens of a sentence that are read, the first ones",
+        "maximum sentence length, in tokens; longer sentences are truncated",
         minimum=1,
         maximum=65_536,
         aliases=("context",),
     )
-    embed_dim: int = setting(
-        64, "size of a token's vector", minimum=1, maximum=65_536, aliases=("width",)
-    )
-    num_layers: int = setting(4, "blocks", minimum=1, maximum=1000, aliases=("layers",))
+    embed_dim: int = setting(64, "embedding size", minimum=1, maximum=65_536, aliases=("width",))
+    num_layers: int = setting(4, "number of blocks", minimum=1, maximum=1000, aliases=("layers",))
     num_heads: int = setting(
-        2, "attention heads; they divide the width", minimum=1, aliases=("heads",)
+        2, "number of attention heads; divides --embed_dim", minimum=1, aliases=("heads",)
     )
     mlp_dim: int = setting(
-        256, "size of the feed-forward network's hidden layer", minimum=1, aliases=("ffn_width",)
+        256, "hidden size of the feed-forward network", minimum=1, aliases=("ffn_width",)
     )
-    activation: str = setting("relu", "of the feed-forward network", choices=ACTIVATIONS)
-    positions: str = setting("learned", "how positions are told", choices=POSITIONS)
-    pre_norm: bool = setting(True, "norm before each sub-layer (GPT-2) and not after it (2017)")
+    activation: str = setting("relu", "activation of the feed-forward network", choices=ACTIVATIONS)
+    positions: str = setting("learned", "position encoding", choices=POSITIONS)
+    pre_norm: bool = setting(True, "pre-norm (GPT-2); false: post-norm (Vaswani et al. 2017)")
     embedding_init_std: float = setting(
         1.0,
-        "standard deviation of embeddings at the start; 1 is PyTorch's",
+        "initial standard deviation of the embeddings; 1 is PyTorch's",
         above=0,
         aliases=("embedding_stddev",),
     )
     dropout: float = setting(
-        0.0, "rate on embeddings, attention weights and sub-layer outputs", minimum=0, maximum=0.99
+        0.0,
+        "dropout rate of embeddings, attention weights and sub-layer outputs",
+        minimum=0,
+        maximum=0.99,
     )
     matmul_precision: str = setting(
         "default",
@@ -91,34 +92,39 @@ class TextEncoderConfig(VocabularyConfig):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TextClassifierConfig(TextEncoderConfig):
-    """The encoder's settings and those of what stands on it."""
+    """Settings of the encoder and the classification head."""
 
-    classes: int = setting(3, "classes to tell apart", minimum=1)
+    classes: int = setting(3, "number of classes", minimum=1)
     hidden_size: int = setting(
-        100, "size of the head's hidden layer", minimum=1, aliases=("hidden",)
+        100, "hidden size of the classification head", minimum=1, aliases=("hidden",)
     )
-    head_dropout: float = setting(0.0, "rate on the sentence's vector", minimum=0, maximum=0.99)
+    head_dropout: float = setting(
+        0.0, "dropout rate of the sentence vector", minimum=0, maximum=0.99
+    )
     word_dropout: float = setting(
-        0.0, "share of words that training takes for unknown ones", minimum=0, maximum=0.99
+        0.0, "share of words replaced by the unknown token in training", minimum=0, maximum=0.99
     )
     ngram_hash_buckets: int = setting(
         0,
-        "rows of a table of votes of words and pairs of words, by hash; 0: none",
+        "rows of the hash table of unigram and bigram logits; 0: none",
         minimum=0,
         aliases=("phrase_buckets",),
     )
     label_smoothing: float = setting(
-        0.0, "share of a target that training spreads evenly over all classes", minimum=0, maximum=1
+        0.0,
+        "label smoothing: weight of the uniform distribution in the training targets",
+        minimum=0,
+        maximum=1,
     )
 
     @property
     def drops_out(self) -> bool:
-        """Whether training draws random numbers."""
+        """Whether training applies any dropout."""
         return max(self.dropout, self.head_dropout, self.word_dropout) > 0
 
 
 class TextClassifier(nn.Module):
-    """Sentences in, logits of their classes out.
+    """Maps sentences to class logits.
 
     Attributes:
       config: see `TextClassifierConfig`.
@@ -144,24 +150,24 @@ class TextClassifier(nn.Module):
     def __call__(self, tokens: jax.Array, *, dropout_keys: jax.Array | None = None) -> jax.Array:
         """Returns logits `[batch, classes]` for `tokens [batch, time]`.
 
-        A sentence is the mean of its tokens' vectors. Padding counts for nothing, and a sentence of
+        A sentence is the mean of its tokens' vectors. Padding are ignored, and a sentence of
         nothing but padding has the vector 0.
 
         Args:
           tokens: see `TextEncoder`.
-          dropout_keys: [batch] PRNG keys of the examples; None switches dropout off.
+          dropout_keys: [batch] PRNG keys of the examples; None: no dropout.
         """
-        real = tokens != PADDING
+        valid = tokens != PADDING
         kept = self.word_dropout(jnp.ones(tokens.shape, jnp.float32), dropout_keys) > 0
-        tokens = jnp.where(real & ~kept, UNKNOWN, tokens)
+        tokens = jnp.where(valid & ~kept, UNKNOWN, tokens)
         vectors = self.encoder(tokens, dropout_keys=dropout_keys)
-        pooled = self.head_dropout(masked_mean(vectors, real), dropout_keys)
+        pooled = self.head_dropout(masked_mean(vectors, valid), dropout_keys)
         logits = self.head(nn.relu(self.hidden(pooled)))
         return logits + self.votes(tokens) if self.config.ngram_hash_buckets else logits
 
 
 class TextEncoder(nn.Module):
-    """Tokens in, contextual vectors out.
+    """Maps tokens to contextual embeddings.
 
     Attributes:
       config: see `TextEncoderConfig`.
@@ -199,14 +205,14 @@ class TextEncoder(nn.Module):
     def __call__(self, tokens: jax.Array, *, dropout_keys: jax.Array | None = None) -> jax.Array:
         """Returns `[batch, time, embed_dim]` for `tokens [batch, time]`.
 
-        No token attends to padding. What stands at the places of padding means nothing.
+        No token attends to padding; the outputs at padding are arbitrary.
 
         Args:
-          tokens: integers below the vocabulary's size, at most `context` in a row; 0 is padding.
-          dropout_keys: [batch] PRNG keys of the examples; None switches dropout off.
+          tokens: integers below `vocabulary_size`, at most `context_length` per row; 0 is padding.
+          dropout_keys: [batch] PRNG keys of the examples; None: no dropout.
 
         Raises:
-          ValueError: the sentences are longer than the context.
+          ValueError: the sentences are longer than `context_length`.
         """
         x = self.embedding_dropout(self._embed(tokens), dropout_keys)
         mask = masks.padding(tokens != PADDING)
@@ -221,18 +227,18 @@ class TextEncoder(nn.Module):
         x = self.embedding(tokens)
         if config.positions == "learned":
             return x + self.position_embedding(0, time)[None]
-        return x + jnp.asarray(positions.sinusoidal(time, config.embed_dim))[None]
+        return x + jnp.asarray(positions.sinusoidal_embedding(time, config.embed_dim))[None]
 
 
 class HashedBigramLogits(nn.Module):
-    """Every word and every pair of neighbors votes for classes; the votes are added up.
+    """A linear classifier on unigrams and bigrams with feature hashing.
 
-    The "wide" half of Cheng et al. 2016 ("Wide & Deep Learning for Recommender Systems"). A table
-    of all pairs would be large, so they share rows by hash (Weinberger et al. 2009).
+    The wide part of Cheng et al. 2016 ("Wide & Deep Learning for Recommender Systems"); hashing as
+    in Weinberger et al. 2009.
 
     Attributes:
-      buckets: rows of the table.
-      classes: its columns.
+      buckets: number of hash buckets, the rows of the table.
+      classes: number of classes, the columns of the table.
     """
 
     buckets: int
@@ -240,65 +246,67 @@ class HashedBigramLogits(nn.Module):
 
     @nn.compact
     def __call__(self, tokens: jax.Array) -> jax.Array:
-        """Returns votes `[batch, classes]`, the sum over a sentence over the root of its length."""
+        """Returns logits `[batch, classes]`: the sum over a sentence / sqrt(its length)."""
         shape = (self.buckets, self.classes)
         table = self.param("table", nn.initializers.zeros_init(), shape, jnp.float32)
-        real = tokens != PADDING
-        # A sentence's first word makes a pair with padding; a word by itself with no token at all.
-        before = jnp.pad(tokens, ((0, 0), (1, 0)))[:, :-1]
-        alone = jnp.full_like(tokens, -1)
-        votes = jnp.stack([table[self._row(alone, tokens)], table[self._row(before, tokens)]])
-        total = jnp.sum(votes * real[None, :, :, None].astype(votes.dtype), axis=(0, 2))
-        length = jnp.maximum(real.sum(axis=1, keepdims=True), 1).astype(total.dtype)
+        valid = tokens != PADDING
+        # The first bigram of a sentence starts with padding; unigrams are hashed as (-1, token).
+        prev_tokens = jnp.pad(tokens, ((0, 0), (1, 0)))[:, :-1]
+        no_token = jnp.full_like(tokens, -1)
+        rows = self._row(no_token, tokens), self._row(prev_tokens, tokens)
+        wide_logits = jnp.stack([table[row] for row in rows])
+        weights = valid[None, :, :, None].astype(wide_logits.dtype)
+        total = jnp.sum(wide_logits * weights, axis=(0, 2))
+        length = jnp.maximum(valid.sum(axis=1, keepdims=True), 1).astype(total.dtype)
         return total / jnp.sqrt(length)
 
     def _row(self, first: jax.Array, second: jax.Array) -> jax.Array:
-        # Knuth's multiplicative hash, once for each word of the pair.
+        # Knuth's multiplicative hash, once for each token of the bigram.
         mixed = (first.astype(jnp.uint32) * jnp.uint32(2_654_435_761)) ^ second.astype(jnp.uint32)
         mixed = mixed * jnp.uint32(2_654_435_761)
         return (mixed >> 8) % jnp.uint32(self.buckets)
 
 
-def masked_mean(vectors: jax.Array, real: jax.Array) -> jax.Array:
+def masked_mean(vectors: jax.Array, valid: jax.Array) -> jax.Array:
     """Returns the mean `[batch, embed_dim]` of the valid `vectors [batch, time, embed_dim]`.
 
     Args:
-      vectors: one for each place.
-      real: booleans `[batch, time]`; where none is True the mean is 0.
+      vectors: one per token.
+      valid: booleans `[batch, time]`; the mean is 0 where all are False.
     """
-    total = jnp.sum(jnp.where(real[:, :, None], vectors, 0), axis=1)
-    return total / jnp.maximum(real.sum(axis=1, keepdims=True), 1).astype(total.dtype)
+    total = jnp.sum(jnp.where(valid[:, :, None], vectors, 0), axis=1)
+    return total / jnp.maximum(valid.sum(axis=1, keepdims=True), 1).astype(total.dtype)
 
 
 def loss(
     params: Any, batch: dict[str, jax.Array], key: jax.Array, state: TrainState, train: bool
 ) -> LossOutput:
-    """Sums the cross-entropy of the sentences' classes, in nats.
+    """Sums the cross-entropy of the class labels, in nats.
 
     Args:
       params: the model's parameters.
-      batch: `inputs [batch, time]`, `labels [batch]`, `weights [batch]` and `example [batch]`;
-        sentences of weight 0 count for nothing.
-      key: the step's key; dropout keys of the examples derive from it and `example`.
+      batch: `inputs [batch, time]`, `labels`, `weights` and `example_index`, each `[batch]`;
+        sentences of weight 0 are ignored.
+      key: the step's key; dropout keys of the examples derive from it and `example_index`.
       state: holds the model.
-      train: whether dropout and label smoothing act.
+      train: whether dropout and label smoothing apply.
 
     Returns:
-      LossOutput whose `sums` hold `accuracy`: how often the likeliest class is the right one.
+      LossOutput whose `metric_sums` hold the top-1 `accuracy`.
     """
-    dropout_keys = keys.per_example(key, batch["example"]) if train else None
+    dropout_keys = keys.per_example(key, batch["example_index"]) if train else None
     logits = state.model.apply({"params": params}, batch["inputs"], dropout_keys=dropout_keys)
     labels, weights = batch["labels"], batch["weights"]
-    surprise = cross_entropy(logits, labels)
+    nll = cross_entropy(logits, labels)
     smoothing = state.model.config.label_smoothing
     if train and smoothing:
         # Szegedy et al. 2016: the target is the class, mixed with the uniform distribution.
-        even = -jnp.mean(jax.nn.log_softmax(logits, axis=-1), axis=-1)
-        surprise = (1 - smoothing) * surprise + smoothing * even
+        uniform_nll = -jnp.mean(jax.nn.log_softmax(logits, axis=-1), axis=-1)
+        nll = (1 - smoothing) * nll + smoothing * uniform_nll
     return LossOutput(
-        total=jnp.sum(surprise * weights),
-        weight=jnp.sum(weights),
-        sums={"accuracy": jnp.sum(weights * is_top1(logits, labels).astype(weights.dtype))},
+        loss_sum=jnp.sum(nll * weights),
+        weight_sum=jnp.sum(weights),
+        metric_sums={"accuracy": jnp.sum(weights * is_top1(logits, labels).astype(weights.dtype))},
     )
 
 
@@ -306,5 +314,5 @@ train_step = build_train_step(loss)
 
 
 def predict(model: TextClassifier, params: Any, tokens: jax.Array) -> jax.Array:
-    """Returns the probabilities of the classes `[batch, classes]` for `tokens [batch, time]`."""
+    """Returns class probabilities `[batch, classes]` for `tokens [batch, time]`."""
     return jax.nn.softmax(model.apply({"params": params}, tokens), axis=-1)

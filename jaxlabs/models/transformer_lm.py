@@ -11,7 +11,7 @@ heads.
       norm, feed-forward       [batch, time, 1536]        8 * 384^2 + 1920 + 768  = 1,182,336
     final norm                 [batch, time, 384]         2 * 384                 =       768
     head: logits               [batch, time, 65]          384 * 65 + 65           =    25,025
-                                                          all                      10,690,625
+                                                          total                    10,690,625
 """
 
 import dataclasses
@@ -24,7 +24,7 @@ import jax.numpy as jnp
 from jaxlabs import keys
 from jaxlabs.config import UserError, setting
 from jaxlabs.decoding.generate import generate
-from jaxlabs.decoding.transformer import TransformerDecoder
+from jaxlabs.decoding.transformer import TransformerStepper
 from jaxlabs.layers import masks, positions
 from jaxlabs.layers.dropout import Dropout
 from jaxlabs.layers.feed_forward import ACTIVATIONS
@@ -34,7 +34,7 @@ from jaxlabs.layers.matmul import PRECISIONS, Dense, matmul
 from jaxlabs.layers.multi_head_attention import Mask
 from jaxlabs.layers.normalization import NORMS, build_norm
 from jaxlabs.layers.transformer import BlockCache, EncoderBlock, empty_block_cache
-from jaxlabs.losses.cross_entropy import scored
+from jaxlabs.losses.cross_entropy import cross_entropy_output
 from jaxlabs.losses.loss_output import LossOutput
 from jaxlabs.models.vocabulary import VocabularyConfig
 from jaxlabs.training.state import TrainState
@@ -48,50 +48,61 @@ class TransformerLMConfig(VocabularyConfig):
     """Sizes and choices of the model; the defaults are the reference character GPT."""
 
     context_length: int = setting(
-        256, "longest sequence, in tokens", minimum=1, maximum=1_048_576, aliases=("context",)
+        256,
+        "maximum sequence length, in tokens",
+        minimum=1,
+        maximum=1_048_576,
+        aliases=("context",),
     )
-    embed_dim: int = setting(
-        384, "size of a token's vector", minimum=1, maximum=65_536, aliases=("width",)
-    )
-    num_layers: int = setting(6, "blocks", minimum=1, maximum=1000, aliases=("layers",))
+    embed_dim: int = setting(384, "embedding size", minimum=1, maximum=65_536, aliases=("width",))
+    num_layers: int = setting(6, "number of blocks", minimum=1, maximum=1000, aliases=("layers",))
     num_heads: int = setting(
-        6, "attention heads; they divide the width", minimum=1, aliases=("heads",)
+        6, "number of attention heads; divides --embed_dim", minimum=1, aliases=("heads",)
     )
     mlp_dim: int = setting(
-        1536, "size of the feed-forward network's hidden layer", minimum=1, aliases=("ffn_width",)
+        1536, "hidden size of the feed-forward network", minimum=1, aliases=("ffn_width",)
     )
-    activation: str = setting("relu", "of the feed-forward network", choices=ACTIVATIONS)
-    positions: str = setting("sinusoidal", "how positions are told", choices=POSITIONS)
+    activation: str = setting("relu", "activation of the feed-forward network", choices=ACTIVATIONS)
+    positions: str = setting("sinusoidal", "position encoding", choices=POSITIONS)
     attention_window: int | None = setting(
-        None, "keys that a query sees, its own included; none: all before it", minimum=1
+        None,
+        "local attention window: keys per query, its own included; none: full causal attention",
+        minimum=1,
     )
     no_causal_mask: bool = setting(
         False,
-        "no causal mask, to see why there is one: the loss collapses, samples fail",
+        "no causal mask, as a demonstration: the loss collapses, samples fail",
         aliases=("demo_unmasked",),
     )
     qkv_bias: bool = setting(False, "biases of queries, keys and values")
     bias: bool = setting(True, "biases of output projections, feed-forward, norms and head")
-    pre_norm: bool = setting(True, "norm before each sub-layer (GPT-2) and not after it (2017)")
-    norm: str = setting("layernorm", "layer norm, or RMS norm without parameters", choices=NORMS)
-    qk_norm: bool = setting(False, "RMS norm of every head's queries and keys")
+    pre_norm: bool = setting(True, "pre-norm (GPT-2); false: post-norm (Vaswani et al. 2017)")
+    norm: str = setting(
+        "layernorm", "normalization: layer norm, or RMS norm without parameters", choices=NORMS
+    )
+    qk_norm: bool = setting(False, "RMS norm of the queries and keys of each head")
     short_conv_width: int = setting(
         1,
-        "tokens that the convolutions before attention and feed-forward see, the position's own"
-        " included; 1: no convolutions",
+        "kernel size of the causal convolutions before attention and feed-forward;"
+        " 1: no convolutions",
         minimum=1,
         aliases=("conv_size",),
     )
-    tie_embeddings: bool = setting(False, "head kernel = embedding transposed, without a bias")
+    tie_embeddings: bool = setting(
+        False, "use the transposed embedding as the kernel of the head, without a bias"
+    )
     init: str = setting(
         "gpt2",
-        "normal(0.02), biases 0, residual projections smaller (gpt2); PyTorch's defaults:"
+        "initialization: normal(0.02), biases 0, residual projections smaller (gpt2); or PyTorch's:"
         " embeddings normal(1), linear layers uniform in +-1/sqrt(fan_in) (pytorch)",
         choices=INITS,
     )
-    zero_init_residual: bool = setting(False, "residual projections start at zero")
+    zero_init_residual: bool = setting(False, "initialize the residual projections at zero")
     dropout: float = setting(
-        0.2, "rate on embeddings, attention weights and sub-layer outputs", minimum=0, maximum=0.99
+        0.2,
+        "dropout rate of embeddings, attention weights and sub-layer outputs",
+        minimum=0,
+        maximum=0.99,
     )
     matmul_precision: str = setting(
         "default",
@@ -108,20 +119,18 @@ class TransformerLMConfig(VocabularyConfig):
             )
         if self.positions == "rotary" and self.embed_dim // self.num_heads % 2:
             raise UserError(
-                f"--num_heads: {self.num_heads} heads of {self.embed_dim // self.num_heads} cannot"
-                " turn in pairs;"
-                " rotary positions accept heads of an even size"
+                f"--num_heads: {self.num_heads} heads of {self.embed_dim // self.num_heads}"
+                " are not accepted; rotary positions need an even head size"
             )
         if self.attention_window is not None and self.no_causal_mask:
             raise UserError(
                 f"--attention_window: {self.attention_window} is not accepted with"
-                " --no_causal_mask;"
-                " none"
+                " --no_causal_mask; none"
             )
 
 
 class TransformerLM(nn.Module):
-    """Tokens in, logits of the next token out.
+    """Maps tokens to next-token logits.
 
     Attributes:
       config: see `TransformerLMConfig`.
@@ -179,11 +188,11 @@ class TransformerLM(nn.Module):
         """Returns logits `[batch, time, vocabulary]` for `tokens [batch, time]`.
 
         Args:
-          tokens: integers below the vocabulary's size; at most `context` of them in a row.
-          dropout_keys: [batch] PRNG keys of the examples; None switches dropout off.
+          tokens: integers below `vocabulary_size`; at most `context_length` per row.
+          dropout_keys: [batch] PRNG keys of the examples; None: no dropout.
 
         Raises:
-          ValueError: the sequences are longer than the context.
+          ValueError: the sequences are longer than `context_length`.
         """
         x = self.embedding_dropout(self._embed(tokens, 0), dropout_keys)
         mask = self._mask()
@@ -193,7 +202,7 @@ class TransformerLM(nn.Module):
 
     @nn.nowrap
     def empty_caches(self, batch_size: int) -> list[BlockCache]:
-        """Returns caches of rows that have read nothing, one of every block."""
+        """Returns the empty caches of all blocks."""
         config = self.config
         sizes = (config.num_heads, config.context_length, config.embed_dim, config.short_conv_width)
         return [empty_block_cache(batch_size, *sizes)] * config.num_layers
@@ -213,29 +222,31 @@ class TransformerLM(nn.Module):
     ) -> tuple[jax.Array, list[BlockCache]]:
         """Returns logits `[batch, vocabulary]` after `tokens [batch]` at `position []`, and caches.
 
-        A cached position never learns of later ones, so this equals `__call__` for a causal model.
+        Equals `__call__` for a causal model, whose keys and values do not depend on later tokens.
         """
         x = self._embed(tokens[:, None], position)
-        mask = masks.cached(position, self.config.context_length, self.config.attention_window)
+        mask = masks.decode_mask(position, self.config.context_length, self.config.attention_window)
         new_caches = []
         for block, cache in zip(self.blocks, caches, strict=True):
             x, cache = block.decode(x, cache, position, mask)
             new_caches.append(cache)
         return self._logits(x)[:, 0], new_caches
 
-    def _embed(self, tokens: jax.Array, first: int | jax.Array) -> jax.Array:
-        """Returns the vectors of tokens that stand at positions `first` and on."""
+    def _embed(self, tokens: jax.Array, offset: int | jax.Array) -> jax.Array:
+        """Returns the embeddings of tokens at positions from `offset` on."""
         config, time = self.config, tokens.shape[1]
         if time > config.context_length:
             raise ValueError(f"{time} tokens do not fit into a context of {config.context_length}")
         x = self.embedding(tokens)
         if config.positions == "sinusoidal":
-            # Section 3.4 of the paper: without the factor the sinusoids would drown the tokens.
-            table = jnp.asarray(positions.sinusoidal(config.context_length, config.embed_dim))
-            rows = jax.lax.dynamic_slice_in_dim(table, first, time)
+            # Section 3.4 of the paper: scaled, since the sinusoids are larger than the embeddings.
+            table = jnp.asarray(
+                positions.sinusoidal_embedding(config.context_length, config.embed_dim)
+            )
+            rows = jax.lax.dynamic_slice_in_dim(table, offset, time)
             return x * config.embed_dim**0.5 + rows[None]
         if config.positions == "learned":
-            return x + self.position_embedding(first, time)[None]
+            return x + self.position_embedding(offset, time)[None]
         return x
 
     def _mask(self) -> Mask:
@@ -253,22 +264,22 @@ class TransformerLM(nn.Module):
 def loss(
     params: Any, batch: dict[str, jax.Array], key: jax.Array, state: TrainState, train: bool
 ) -> LossOutput:
-    """Sums the next-token cross-entropy over the real tokens of a batch, in nats.
+    """Sums the next-token cross-entropy over the valid tokens of a batch, in nats.
 
     Args:
       params: the model's parameters.
-      batch: `inputs`, `targets` and `weights [batch, time]` and `example [batch]`; tokens of weight
-        0 count for nothing.
-      key: the step's key; dropout keys of the examples derive from it and `example`.
+      batch: `inputs`, `targets` and `weights [batch, time]` and `example_index [batch]`; tokens
+        of weight 0 are ignored.
+      key: the step's key; dropout keys of the examples derive from it and `example_index`.
       state: holds the model.
-      train: whether dropout acts.
+      train: whether dropout applies.
 
     Returns:
-      LossOutput whose `sums` hold `accuracy`: how often the likeliest token is the target.
+      LossOutput whose `metric_sums` hold the top-1 `accuracy`.
     """
-    dropout_keys = keys.per_example(key, batch["example"]) if train else None
+    dropout_keys = keys.per_example(key, batch["example_index"]) if train else None
     logits = state.model.apply({"params": params}, batch["inputs"], dropout_keys=dropout_keys)
-    return scored(logits, batch["targets"], batch["weights"])
+    return cross_entropy_output(logits, batch["targets"], batch["weights"])
 
 
 train_step = build_train_step(loss)
@@ -281,11 +292,12 @@ def sample(
     lengths: jax.Array,
     key: jax.Array,
     *,
-    tokens: int | None = None,
+    vocab_size: int | None = None,
     **options: Any,
 ) -> tuple[jax.Array, jax.Array]:
     """Continues prompts `[batch, prompt_time]` of `lengths [batch]`; see `decoding.generate`.
 
-    Past the context this is not nanoGPT's sliding window, see `TransformerDecoder`.
+    Beyond `context_length` tokens this differs from nanoGPT's sliding window, see
+    `TransformerStepper`.
     """
-    return generate(TransformerDecoder(model, tokens), params, prompts, lengths, key, **options)
+    return generate(TransformerStepper(model, vocab_size), params, prompts, lengths, key, **options)

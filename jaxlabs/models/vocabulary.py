@@ -1,4 +1,4 @@
-"""The setting that all models of tokens share."""
+"""The vocabulary setting of all token models."""
 
 import dataclasses
 from typing import Self
@@ -8,19 +8,21 @@ from jaxlabs.config import Config, UserError, setting
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class VocabularyConfig(Config):
-    """How many tokens a model knows."""
+    """Vocabulary size of a model."""
 
     vocabulary_size: int | None = setting(
-        None, "tokens that the model knows; none: as many as the data have", minimum=1
+        None, "vocabulary size of the model; none: that of the data", minimum=1
     )
 
-    def with_vocabulary(self, tokens: int) -> Self:
-        """Returns the config with a vocabulary for data of so many tokens, spare rows included.
+    def with_vocabulary(self, data_size: int) -> Self:
+        """Returns the config with a vocabulary of at least `data_size` tokens.
 
         Raises:
           UserError: the configured vocabulary is smaller than the data's.
         """
-        size = tokens if self.vocabulary_size is None else self.vocabulary_size
-        if size < tokens:
-            raise UserError(f"--vocabulary_size: {size} is too few for the data; at least {tokens}")
+        size = data_size if self.vocabulary_size is None else self.vocabulary_size
+        if size < data_size:
+            raise UserError(
+                f"--vocabulary_size: {size} is too few for the data; at least {data_size}"
+            )
         return dataclasses.replace(self, vocabulary_size=size)

@@ -1,1 +1,1 @@
-"""PyTorch twins for tests and the benchmark; torch is imported lazily."""
+"""PyTorch and NumPy reference implementations for tests and the benchmark; lazy imports."""

@@ -1,9 +1,9 @@
-"""nanoGPT's recipe for CPUs in PyTorch: the rival on the same data, by the clock.
+"""nanoGPT's CPU recipe in PyTorch: a baseline on the same data, by training time.
 
     python -m jaxlabs.peers.nanogpt --data=FILE --seconds=63
 
-trains what the README of nanoGPT (github.com/karpathy/nanoGPT) gives for a laptop's CPU and prints
-the held-out loss against training seconds. PyTorch is imported when it is used.
+trains the model that the README of nanoGPT (github.com/karpathy/nanoGPT) recommends for a laptop's
+CPU and prints the held-out loss against training time. PyTorch is imported lazily.
 """
 
 import argparse
@@ -34,7 +34,7 @@ CPU_RECIPE = TransformerLMConfig(
     tie_embeddings=True,
     dropout=0.0,
 )
-"""nanoGPT's model for a MacBook: 0.80 M parameters with 65 characters."""
+"""nanoGPT's model for a MacBook: 0.80 M parameters with a vocabulary of 65."""
 
 BATCH_SIZE = 12
 STEPS = 2000
@@ -45,12 +45,12 @@ FINAL_RATE = 1e-4
 
 @dataclasses.dataclass(frozen=True)
 class Evaluation:
-    """One point of the rival's curve.
+    """One point of the learning curve.
 
     Attributes:
-      step: training steps so far.
-      seconds: wall-clock seconds spent in them; evaluation and start-up are not in it.
-      held_out: mean loss over the whole held-out part, nats per character.
+      step: number of training steps.
+      seconds: wall-clock seconds of training, without evaluation and start-up.
+      held_out: mean loss over all held-out tokens, nats per character.
     """
 
     step: int
@@ -74,10 +74,10 @@ def train_nanogpt(
       train_tokens: [length] integers.
       held_out_tokens: [length] integers, cut into consecutive windows for the held-out loss.
       config: the model.
-      steps: the decay reaches its end after so many steps, and training stops.
-      seconds: training stops after so much training time instead, and the decay follows the clock.
-      evaluate_every: steps between evaluations; the last step is evaluated in any case.
-      seed: of initial parameters and batches.
+      steps: number of training steps, over which the learning rate decays.
+      seconds: training time instead of `steps`; the learning rate decays with the elapsed time.
+      evaluate_every: steps between evaluations; the last step is always evaluated.
+      seed: seed of initial parameters and batches.
     """
     import torch
     from torch.nn import functional
@@ -118,14 +118,14 @@ def train_nanogpt(
 
 
 def learning_rate(step: int, progress: float) -> float:
-    """Returns nanoGPT's rate: linear warm-up, then a half cosine down to a tenth of the peak.
+    """Returns nanoGPT's learning rate: linear warm-up, then cosine decay to a tenth of the peak.
 
-    nanoGPT starts its half cosine where warm-up ends; here it spans the whole run, so that it can
-    follow the clock. At step 100 of 2,000 the two differ by 0.6 %.
+    nanoGPT's cosine decay starts at the end of warm-up; here it spans the whole run, so that it can
+    follow the elapsed time. At step 100 of 2,000 the two differ by 0.6 %.
 
     Args:
       step: counted from 0.
-      progress: share of the run that is over, in [0, 1).
+      progress: completed fraction of the run, in [0, 1).
     """
     if step < WARMUP_STEPS:
         return PEAK_RATE * (step + 1) / (WARMUP_STEPS + 1)
@@ -135,7 +135,7 @@ def learning_rate(step: int, progress: float) -> float:
 def held_out_loss(
     gpt: Any, tokens: np.ndarray, context_length: int, batch_size: int = 128
 ) -> float:
-    """Returns the mean loss in nats over consecutive windows, every target scored once."""
+    """Returns the mean loss in nats over consecutive windows, with every target once."""
     import torch
     from torch.nn import functional
 
@@ -143,9 +143,9 @@ def held_out_loss(
     total = 0.0
     gpt.eval()
     with torch.no_grad():
-        for first in range(0, len(arrays["inputs"]), batch_size):
+        for start in range(0, len(arrays["inputs"]), batch_size):
             inputs, targets, weights = (
-                torch.from_numpy(arrays[name][first : first + batch_size])
+                torch.from_numpy(arrays[name][start : start + batch_size])
                 for name in ("inputs", "targets", "weights")
             )
             logits = gpt(inputs.long()).flatten(0, 1)
@@ -156,10 +156,12 @@ def held_out_loss(
 
 
 def main() -> None:
-    """Trains the recipe on a text file and prints its curve."""
-    parser = argparse.ArgumentParser(description="nanoGPT's CPU recipe in PyTorch, by the clock")
+    """Trains the recipe on a text file and prints the learning curve."""
+    parser = argparse.ArgumentParser(
+        description="nanoGPT's CPU recipe in PyTorch, by training time"
+    )
     parser.add_argument("--data", type=Path, required=True, help="a UTF-8 text file")
-    parser.add_argument("--seconds", type=float, help="training time; without it, --steps decides")
+    parser.add_argument("--seconds", type=float, help="training time; default: --steps")
     parser.add_argument("--steps", type=int, default=STEPS, help=f"default {STEPS}")
     parser.add_argument("--evaluate_every", type=int, default=500, help="steps, default 500")
     parser.add_argument("--seed", type=int, default=0, help="default 0")

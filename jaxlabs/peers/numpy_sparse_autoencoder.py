@@ -1,4 +1,4 @@
-"""The sparse autoencoder as students write it: numpy, gradients by hand, scipy's L-BFGS."""
+"""A sparse autoencoder in numpy with a hand-written gradient, trained by scipy's L-BFGS."""
 
 import numpy as np
 import scipy.optimize
@@ -12,10 +12,10 @@ def cost_and_gradient(
     """Returns the cost and its gradient, by the backpropagation of Ng's notes, section 3.
 
     Args:
-      theta: W1 [hidden, visible], W2 [visible, hidden], b1 [hidden], b2 [visible], one after the
-        other in C order.
+      theta: W1 [hidden, visible], W2 [visible, hidden], b1 [hidden], b2 [visible], flattened in C
+        order and concatenated.
       patches: [count, visible] in [0.1, 0.9].
-      config: an untied one without top-k.
+      config: without tied kernels and k-sparse activation.
     """
     w1, w2, b1, b2 = unpack(theta, config)
     rho, count = config.sparsity_rho, len(patches)
@@ -43,11 +43,12 @@ def unpack(theta: np.ndarray, config: SparseAutoencoderConfig) -> list[np.ndarra
     hidden, visible = config.hidden_size, config.visible
     shapes = [(hidden, visible), (visible, hidden), (hidden,), (visible,)]
     ends = np.cumsum([np.prod(shape) for shape in shapes])[:-1]
-    return [part.reshape(shape) for part, shape in zip(np.split(theta, ends), shapes, strict=True)]
+    arrays = zip(np.split(theta, ends), shapes, strict=True)
+    return [array.reshape(shape) for array, shape in arrays]
 
 
 def initial(config: SparseAutoencoderConfig, seed: int) -> np.ndarray:
-    """Draws the weights from +-sqrt(6 / (visible + hidden + 1)); biases start at 0."""
+    """Samples the weights from +-sqrt(6 / (visible + hidden + 1)); the biases are 0."""
     limit = (6 / (config.visible + config.hidden_size + 1)) ** 0.5
     weights = np.random.default_rng(seed).uniform(
         -limit, limit, 2 * config.visible * config.hidden_size
@@ -58,11 +59,11 @@ def initial(config: SparseAutoencoderConfig, seed: int) -> np.ndarray:
 def train(
     patches: np.ndarray, config: SparseAutoencoderConfig, steps: int, seed: int = 0
 ) -> tuple[np.ndarray, float, int]:
-    """Returns the trained theta, its cost, and how many iterations it took."""
-    theta, cost, facts = scipy.optimize.fmin_l_bfgs_b(
+    """Returns the trained theta, its cost and the number of iterations."""
+    theta, cost, info = scipy.optimize.fmin_l_bfgs_b(
         cost_and_gradient, initial(config, seed), args=(patches, config), maxiter=steps
     )
-    return theta, cost, facts["nit"]
+    return theta, cost, info["nit"]
 
 
 def _sigmoid(x: np.ndarray) -> np.ndarray:

@@ -1,6 +1,6 @@
-"""A plain PyTorch character model: the twin of `jaxlabs.models.char_rnn`, on `nn.GRU` and its like.
+"""The PyTorch equivalent of `jaxlabs.models.char_rnn`, with `nn.RNN`, `nn.LSTM` or `nn.GRU`.
 
-PyTorch is imported when it is used.
+PyTorch is imported lazily.
 """
 
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ from jaxlabs.peers import torch_names, torch_recurrent
 
 
 def build_char_rnn(config: CharRNNConfig) -> Any:
-    """Returns a `torch.nn.Module`: tokens `[batch, time]` and a state to logits and a state."""
+    """Returns a `torch.nn.Module` that maps tokens `[batch, time]` and a state to logits and state."""
     import torch
     from torch import nn
 
@@ -39,7 +39,7 @@ def build_char_rnn(config: CharRNNConfig) -> Any:
 
 
 def copy_parameters(model: Any, params: Mapping[str, Any]) -> None:
-    """Writes our parameters into the twin; of PyTorch's two biases one stays at zero."""
+    """Copies our parameters to the module; the second of PyTorch's two biases is zero."""
     torch_recurrent.copy_parameters(model.recurrent, params["recurrent"])
     values = {"weight": params["embedding"]["embedding"]}
     torch_names.write(model.embedding, values)

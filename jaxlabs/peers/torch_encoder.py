@@ -1,7 +1,7 @@
-"""A plain PyTorch text classifier: the twin of `jaxlabs.models.text_encoder`.
+"""The PyTorch equivalent of `jaxlabs.models.text_encoder.TextClassifier`.
 
-Written from the architecture, in the terms of `TextClassifierConfig`, from PyTorch's own layers,
-whose default initialization it keeps. PyTorch is imported when it is used.
+Configured by `TextClassifierConfig`, with PyTorch's layers and their default initialization.
+PyTorch is imported lazily.
 """
 
 from collections.abc import Mapping
@@ -14,13 +14,13 @@ from jaxlabs.peers import torch_names
 
 
 def build_classifier(config: TextClassifierConfig) -> Any:
-    """Returns a `torch.nn.Module`: tokens `[batch, time]` to logits `[batch, classes]`.
+    """Returns a `torch.nn.Module` that maps tokens `[batch, time]` to logits `[batch, classes]`.
 
     Raises:
-      ValueError: the config asks for something that this plain classifier has not.
+      ValueError: the config has options that this classifier does not support.
     """
     if config.ngram_hash_buckets or config.activation != "relu":
-        raise ValueError("a plain classifier has ReLU and no table of phrases")
+        raise ValueError("the PyTorch classifier supports ReLU only and no n-gram hash table")
     import torch
     from torch import nn
 
@@ -36,21 +36,21 @@ def build_classifier(config: TextClassifierConfig) -> Any:
             self.expand = nn.Linear(embed_dim, config.mlp_dim)
             self.contract = nn.Linear(config.mlp_dim, embed_dim)
 
-        def forward(self, x, hidden):
+        def forward(self, x, padding):
             if config.pre_norm:
-                x = x + self.attend(self.attention_norm(x), hidden)
+                x = x + self.attend(self.attention_norm(x), padding)
                 return x + self.feed(self.ffn_norm(x))
-            x = self.attention_norm(x + self.attend(x, hidden))
+            x = self.attention_norm(x + self.attend(x, padding))
             return self.ffn_norm(x + self.feed(x))
 
-        def attend(self, x, hidden):
+        def attend(self, x, padding):
             batch, time, _ = x.shape
             split = (batch, time, config.num_heads, embed_dim // config.num_heads)
             query, key, value = (
-                part.view(split).transpose(1, 2) for part in self.qkv(x).split(embed_dim, dim=2)
+                each.view(split).transpose(1, 2) for each in self.qkv(x).split(embed_dim, dim=2)
             )
             attended = torch.nn.functional.scaled_dot_product_attention(
-                query, key, value, attn_mask=~hidden[:, None, None, :]
+                query, key, value, attn_mask=~padding[:, None, None, :]
             )
             return self.out(attended.transpose(1, 2).reshape(batch, time, embed_dim))
 
@@ -64,7 +64,7 @@ def build_classifier(config: TextClassifierConfig) -> Any:
             if config.positions == "learned":
                 self.position_embedding = nn.Embedding(config.context_length, embed_dim)
             else:
-                table = positions.sinusoidal(config.context_length, embed_dim)
+                table = positions.sinusoidal_embedding(config.context_length, embed_dim)
                 self.register_buffer("position_table", torch.from_numpy(table))
             self.blocks = nn.ModuleList(Block() for _ in range(config.num_layers))
             if config.pre_norm:
@@ -82,15 +82,15 @@ def build_classifier(config: TextClassifierConfig) -> Any:
             return self.final_norm(x) if config.pre_norm else x
 
         def forward(self, tokens):
-            real = (tokens != PADDING).float()[:, :, None]
-            pooled = (self.encode(tokens) * real).sum(dim=1) / real.sum(dim=1)
+            valid = (tokens != PADDING).float()[:, :, None]
+            pooled = (self.encode(tokens) * valid).sum(dim=1) / valid.sum(dim=1)
             return self.head(torch.relu(self.hidden(pooled)))
 
     return Classifier()
 
 
 def copy_parameters(classifier: Any, params: Mapping[str, Any]) -> None:
-    """Writes a parameter tree of `TextClassifier`, or its gradients, into the twin."""
+    """Copies a parameter tree of `TextClassifier`, or its gradients, to the module."""
     encoder = params["encoder"]
     values = {"embedding.weight": encoder["embedding"]["embedding"]}
     if "position_embedding" in encoder:

@@ -1,9 +1,9 @@
-"""A plain PyTorch GPT: the twin of our character GPT.
+"""The PyTorch equivalent of `jaxlabs.models.transformer_lm.TransformerLM`.
 
-Written from the architecture, in the terms of `TransformerLMConfig`, so that one config describes
-both: sinusoidal positions and ReLU make it the twin of the character GPT's `reference`, learned
-positions, GELU and tied embeddings make it nanoGPT (github.com/karpathy/nanoGPT), learned positions
-and PyTorch's own initialization the word-level decoder. PyTorch is imported when it is used.
+Configured by `TransformerLMConfig`: sinusoidal positions and ReLU give the `reference` preset of
+the character GPT; learned positions, GELU and tied embeddings give nanoGPT
+(github.com/karpathy/nanoGPT); learned positions and PyTorch's initialization give the word-level
+decoder. PyTorch is imported lazily.
 """
 
 from collections.abc import Mapping
@@ -15,14 +15,14 @@ from jaxlabs.peers import torch_names
 
 
 def build_gpt(config: TransformerLMConfig) -> Any:
-    """Returns a `torch.nn.Module`: tokens `[batch, time]` to logits `[batch, time, vocabulary]`.
+    """Returns a `torch.nn.Module` from tokens `[batch, time]` to logits `[batch, time, vocabulary]`.
 
-    Initialized as `config.init` says, from PyTorch's global generator.
+    Initialized by `config.init` with PyTorch's global generator.
 
     Raises:
-      ValueError: the config asks for something that this plain GPT has not.
+      ValueError: the config has options that this GPT does not support.
     """
-    _require_plain(config)
+    _check_supported(config)
     import torch
     from torch import nn
     from torch.nn import functional
@@ -50,17 +50,17 @@ def build_gpt(config: TransformerLMConfig) -> Any:
             batch, time_steps, embed_dim = x.shape
             split = (batch, time_steps, config.num_heads, embed_dim // config.num_heads)
             query, key, value = (
-                part.view(split).transpose(1, 2) for part in self.qkv(x).split(embed_dim, dim=2)
+                each.view(split).transpose(1, 2) for each in self.qkv(x).split(embed_dim, dim=2)
             )
             window = config.attention_window
-            everything = torch.ones(time_steps, time_steps, dtype=torch.bool)
-            band = None if window is None else everything.tril().triu(1 - window)
+            ones = torch.ones(time_steps, time_steps, dtype=torch.bool)
+            mask = None if window is None else ones.tril().triu(1 - window)
             attended = functional.scaled_dot_product_attention(
                 query,
                 key,
                 value,
-                attn_mask=band,
-                is_causal=band is None,
+                attn_mask=mask,
+                is_causal=mask is None,
                 dropout_p=config.dropout if self.training else 0.0,
             )
             return attended.transpose(1, 2).reshape(batch, time_steps, embed_dim)
@@ -72,7 +72,7 @@ def build_gpt(config: TransformerLMConfig) -> Any:
             if config.positions == "learned":
                 self.position_embedding = nn.Embedding(config.context_length, config.embed_dim)
             else:
-                table = positions.sinusoidal(config.context_length, config.embed_dim)
+                table = positions.sinusoidal_embedding(config.context_length, config.embed_dim)
                 self.register_buffer("position_table", torch.from_numpy(table))
             self.embedding_dropout = nn.Dropout(config.dropout)
             self.blocks = nn.ModuleList(Block() for _ in range(config.num_layers))
@@ -108,8 +108,8 @@ def build_gpt(config: TransformerLMConfig) -> Any:
     return GPT()
 
 
-def _require_plain(config: TransformerLMConfig) -> None:
-    plain = {
+def _check_supported(config: TransformerLMConfig) -> None:
+    supported = {
         "positions": ("sinusoidal", "learned"),
         "activation": ("relu", "gelu"),
         "no_causal_mask": (False,),
@@ -119,14 +119,14 @@ def _require_plain(config: TransformerLMConfig) -> None:
         "short_conv_width": (1,),
         "zero_init_residual": (False,),
     }
-    for name, accepted in plain.items():
+    for name, accepted in supported.items():
         value = getattr(config, name)
         if value not in accepted:
-            raise ValueError(f"{name}: a plain GPT has {accepted}, not {value!r}")
+            raise ValueError(f"{name}: the PyTorch GPT supports {accepted}, not {value!r}")
 
 
 def copy_parameters(gpt: Any, params: Mapping[str, Any]) -> None:
-    """Writes a parameter tree of `TransformerLM`, or its gradients, into `build_gpt`'s module."""
+    """Copies a parameter tree of `TransformerLM`, or its gradients, to the module."""
     values = {"embedding.weight": params["embedding"]["embedding"]}
     if "position_embedding" in params:
         values["position_embedding.weight"] = params["position_embedding"]["embedding"]

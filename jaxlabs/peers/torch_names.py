@@ -1,4 +1,4 @@
-"""Our parameters under the names and in the layout of a PyTorch twin."""
+"""Conversion of our parameters to the names and layout of PyTorch modules."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -9,10 +9,10 @@ Arrays = dict[str, np.ndarray]
 
 
 def write(module: Any, values: Arrays) -> None:
-    """Writes arrays into the parameters of a `torch.nn.Module`.
+    """Copies arrays to the parameters of a `torch.nn.Module`.
 
     Raises:
-      ValueError: the names differ; it names those that only one side has.
+      ValueError: the names differ; the message lists the differences.
     """
     import torch
 
@@ -25,12 +25,12 @@ def write(module: Any, values: Arrays) -> None:
 
 
 def blocks(params: Mapping[str, Any]) -> Arrays:
-    """Returns the parameters of all of `params`' `EncoderBlock`s, as `blocks.<number>.<layer>`."""
+    """Returns the parameters of all `EncoderBlock`s in `params`, as `blocks.<index>.<layer>`."""
     values = {}
-    for number in range(sum(name.startswith("blocks_") for name in params)):
-        block, prefix = params[f"blocks_{number}"], f"blocks.{number}"
+    for index in range(sum(name.startswith("blocks_") for name in params)):
+        block, prefix = params[f"blocks_{index}"], f"blocks.{index}"
         attention = block["attention"]
-        joined = {
+        qkv = {
             kind: np.concatenate(
                 [attention[f"{name}_{kind}"] for name in ("query", "key", "value")], -1
             )
@@ -38,7 +38,7 @@ def blocks(params: Mapping[str, Any]) -> Arrays:
             if f"query_{kind}" in attention
         }
         values |= norm(f"{prefix}.attention_norm", block["attention_norm"])
-        values |= linear(f"{prefix}.qkv", joined)
+        values |= linear(f"{prefix}.qkv", qkv)
         values |= linear(f"{prefix}.out", attention["out"])
         values |= norm(f"{prefix}.ffn_norm", block["ffn_norm"])
         values |= linear(f"{prefix}.expand", block["ffn"]["expand"])
@@ -47,7 +47,7 @@ def blocks(params: Mapping[str, Any]) -> Arrays:
 
 
 def linear(name: str, layer: Mapping[str, Any]) -> Arrays:
-    """Returns a `Dense` as a `torch.nn.Linear`, which stores its kernel as `[out, in]`."""
+    """Returns a `Dense` as a `torch.nn.Linear`, whose weight is `[out, in]`."""
     bias = {f"{name}.bias": layer["bias"]} if "bias" in layer else {}
     return {f"{name}.weight": np.asarray(layer["kernel"]).T} | bias
 

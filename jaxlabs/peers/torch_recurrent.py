@@ -1,4 +1,4 @@
-"""PyTorch's own `nn.RNN`, `nn.LSTM` and `nn.GRU`: the twins of `jaxlabs.layers.rnn`."""
+"""PyTorch's `nn.RNN`, `nn.LSTM` and `nn.GRU` as equivalents of `jaxlabs.layers.rnn`."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -10,11 +10,11 @@ from jaxlabs.peers import torch_names
 
 
 def build(model: Recurrent) -> Any:
-    """Returns the `torch.nn.Module` of a stack's sizes, batches first."""
+    """Returns the equivalent `torch.nn.Module`, batch-major."""
     import torch
 
-    kind = {"rnn": torch.nn.RNN, "lstm": torch.nn.LSTM, "gru": torch.nn.GRU}[model.cell]
-    return kind(
+    module = {"rnn": torch.nn.RNN, "lstm": torch.nn.LSTM, "gru": torch.nn.GRU}[model.cell]
+    return module(
         model.features,
         model.hidden_size,
         model.num_layers,
@@ -25,16 +25,16 @@ def build(model: Recurrent) -> Any:
 
 
 def copy_parameters(module: Any, params: Mapping[str, Any], *, gradients: bool = False) -> None:
-    """Writes a stack's parameters, or gradients of them, into its twin.
+    """Copies parameters of `Recurrent`, or their gradients, to the module.
 
-    PyTorch adds two biases where one would do; ours goes into the first and the second is zero. Of
-    their gradients, which are equal, both get ours.
+    PyTorch has two redundant biases: the first gets ours and the second is zero. Their gradients
+    are equal, so both get ours.
     """
     values = {}
     directions = 1 + module.bidirectional
-    for number in range(module.num_layers * directions):
-        layer = params[f"stack_{number}"]
-        suffix = f"l{number // directions}" + "_reverse" * (number % directions)
+    for index in range(module.num_layers * directions):
+        layer = params[f"stack_{index}"]
+        suffix = f"l{index // directions}" + "_reverse" * (index % directions)
         bias = np.array(layer["bias"])
         second = bias.copy() if gradients else np.zeros_like(bias)
         if "candidate_bias" in layer:

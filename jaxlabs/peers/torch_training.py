@@ -1,4 +1,4 @@
-"""A training step as PyTorch's users write it: its own AdamW, clipping, autocast and compiler."""
+"""A typical PyTorch training step: AdamW, gradient clipping, autocast and `torch.compile`."""
 
 import contextlib
 import dataclasses
@@ -10,29 +10,29 @@ from jaxlabs.training.optimizers import OptimizerConfig
 
 @dataclasses.dataclass(frozen=True)
 class Mode:
-    """How PyTorch runs a model.
+    """Execution mode of a PyTorch model.
 
     Attributes:
-      compiled: by `torch.compile`, else eagerly.
-      bfloat16: under `torch.autocast`, else in float32.
+      compiled: whether to use `torch.compile`.
+      bfloat16: whether to use bfloat16 by `torch.autocast`; else float32.
     """
 
     compiled: bool = False
     bfloat16: bool = False
 
     def autocast(self) -> contextlib.AbstractContextManager[Any]:
-        """Returns the context in which forward passes run."""
+        """Returns the context manager of forward passes."""
         import torch
 
         return torch.autocast("cpu", torch.bfloat16, enabled=self.bfloat16)
 
     def ready(self, module: Any, **options: Any) -> Any:
-        """Returns the module as it is called, compiled or not."""
+        """Returns the module, compiled if the mode says so."""
         import torch
 
         if not self.compiled:
             return module
-        torch._dynamo.config.allow_rnn = True  # otherwise recurrent layers stay eager, unsaid
+        torch._dynamo.config.allow_rnn = True  # otherwise RNNs silently stay eager
         return torch.compile(module, **options)
 
 
@@ -42,18 +42,18 @@ def build_step(
     config: OptimizerConfig,
     mode: Mode,
 ) -> Callable[[], float]:
-    """Returns `step() -> loss`: gradients, clipping and AdamW at a constant rate.
+    """Returns `step() -> loss`: gradients, clipping and AdamW at a constant learning rate.
 
     Args:
-      module: whose parameters are trained.
-      loss: of the module as it is called, `loss(module) -> []`, on the step's batch.
-      config: rates, decay and clipping.
-      mode: how to run it.
+      module: the module to train.
+      loss: `loss(module) -> []` on the batch of the step.
+      config: learning rate, weight decay and clipping.
+      mode: execution mode.
     """
     import torch
 
     if config.optimizer != "adamw" or config.lr_schedule != "constant" or config.warmup_steps:
-        raise ValueError("the plain step has AdamW at a constant rate")
+        raise ValueError("the PyTorch step supports AdamW at a constant learning rate only")
     matrices = [leaf for leaf in module.parameters() if leaf.ndim >= 2]
     vectors = [leaf for leaf in module.parameters() if leaf.ndim < 2]
     optimizer = torch.optim.AdamW(

@@ -1,7 +1,6 @@
-"""A plain PyTorch U-Net: the twin of `jaxlabs.models.ddpm.UNet`, without classes.
+"""The PyTorch equivalent of `jaxlabs.models.ddpm.UNet`, without class conditioning.
 
-Written from the architecture, from PyTorch's own layers, whose default initialization it keeps.
-PyTorch is imported when it is used.
+Uses PyTorch's layers and their default initialization. PyTorch is imported lazily.
 """
 
 from collections.abc import Mapping
@@ -15,8 +14,8 @@ from jaxlabs.models.ddpm import UNetConfig
 from jaxlabs.peers import torch_names
 
 
-def build_unet(config: UNetConfig, channels: int = 1, times: int = 1000) -> Any:
-    """Returns a `torch.nn.Module`: pictures `[batch, channels, height, width]` at `t [batch]`."""
+def build_unet(config: UNetConfig, channels: int = 1, num_timesteps: int = 1000) -> Any:
+    """Returns a `torch.nn.Module` of images `[batch, channels, height, width]` and `t [batch]`."""
     import torch
     from torch import nn
 
@@ -33,16 +32,18 @@ def build_unet(config: UNetConfig, channels: int = 1, times: int = 1000) -> Any:
             same = channels == features
             self.shortcut = nn.Identity() if same else nn.Conv2d(channels, features, 1)
 
-        def forward(self, x, time):
+        def forward(self, x, time_emb):
             h = nn.functional.silu(self.first_norm(self.first(x)))
-            h = h + self.project(time)[:, :, None, None]
+            h = h + self.project(time_emb)[:, :, None, None]
             h = nn.functional.silu(self.second_norm(self.second(h)))
             return h + self.shortcut(x)
 
     class UNet(nn.Module):
         def __init__(self):
             super().__init__()
-            table = torch.from_numpy(positions.sinusoidal(times, config.time_embed_dim))
+            table = torch.from_numpy(
+                positions.sinusoidal_embedding(num_timesteps, config.time_embed_dim)
+            )
             self.register_buffer("table", table)
             self.time_hidden = nn.Linear(config.time_embed_dim, config.time_embed_dim)
             self.time_output = nn.Linear(config.time_embed_dim, config.time_embed_dim)
@@ -53,22 +54,22 @@ def build_unet(config: UNetConfig, channels: int = 1, times: int = 1000) -> Any:
             self.output = nn.Conv2d(low, channels, 1)
 
         def forward(self, x, t):
-            time = self.time_output(nn.functional.silu(self.time_hidden(self.table[t])))
-            full = self.down_0(self.input(x), time)
-            half = self.down_1(nn.functional.max_pool2d(full, 2), time)
-            quarter = self.middle(nn.functional.max_pool2d(half, 2), time)
-            half = self.up_1(torch.cat([self.double(quarter), half], dim=1), time)
-            full = self.up_0(torch.cat([self.double(half), full], dim=1), time)
+            time_emb = self.time_output(nn.functional.silu(self.time_hidden(self.table[t])))
+            full = self.down_0(self.input(x), time_emb)
+            half = self.down_1(nn.functional.max_pool2d(full, 2), time_emb)
+            quarter = self.middle(nn.functional.max_pool2d(half, 2), time_emb)
+            half = self.up_1(torch.cat([self.upsample(quarter), half], dim=1), time_emb)
+            full = self.up_0(torch.cat([self.upsample(half), full], dim=1), time_emb)
             return self.output(full)
 
-        def double(self, x):
+        def upsample(self, x):
             return nn.functional.interpolate(x, scale_factor=2, mode="bilinear")
 
     return UNet()
 
 
 def write_params(module: Any, params: Mapping[str, Any]) -> None:
-    """Writes the parameters of our U-Net into the twin."""
+    """Copies the parameters of our U-Net to the module."""
     values: torch_names.Arrays = {}
     for name in ("time_hidden", "time_output"):
         values |= torch_names.linear(name, params[name])
@@ -76,11 +77,11 @@ def write_params(module: Any, params: Mapping[str, Any]) -> None:
         if name in ("input", "output"):
             values |= _convolution(name, layer)
         elif name.startswith(("down", "middle", "up")):
-            for part, inner in layer.items():
-                full = f"{name}.{part}"
-                if part == "project":
+            for sublayer, inner in layer.items():
+                full = f"{name}.{sublayer}"
+                if sublayer == "project":
                     values |= torch_names.linear(full, inner)
-                elif part.endswith("norm"):
+                elif sublayer.endswith("norm"):
                     values |= torch_names.norm(full, inner)
                 else:
                     values |= _convolution(full, inner)

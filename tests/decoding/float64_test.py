@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 from jaxlabs.decoding.generate import empty_carry
-from jaxlabs.decoding.recurrent import RecurrentDecoder
-from jaxlabs.decoding.transformer import TransformerDecoder
+from jaxlabs.decoding.recurrent import RecurrentStepper
+from jaxlabs.decoding.transformer import TransformerStepper
 from jaxlabs.models import char_rnn, seq2seq, transformer_lm
 from jaxlabs.models.sequence_classifier import SequenceConfig
 
@@ -82,9 +82,9 @@ def test_float64_parameters_have_float64_caches(name):
         wide = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), params)
         found = continued(module, model, wide, temperature=0)
         decoder = (
-            TransformerDecoder(model)
+            TransformerStepper(model)
             if module is transformer_lm
-            else RecurrentDecoder(model, char_rnn.initial_states)
+            else RecurrentStepper(model, char_rnn.initial_states)
         )
         carry = empty_carry(decoder, wide, 2)
         after, logits = decoder.step(wide, carry, jnp.asarray(PROMPTS[:, 0]))

@@ -8,7 +8,7 @@ import pytest
 import scipy.stats
 
 from jaxlabs.decoding.generate import generate
-from jaxlabs.models.transformer_lm import TransformerDecoder, TransformerLM, TransformerLMConfig
+from jaxlabs.models.transformer_lm import TransformerStepper, TransformerLM, TransformerLMConfig
 
 VOCABULARY, CONTEXT = 11, 8
 PROMPTS = np.random.default_rng(3).integers(VOCABULARY, size=(3, 11))
@@ -19,7 +19,7 @@ TRACED = []
 
 
 @dataclasses.dataclass(frozen=True)
-class Recorder(TransformerDecoder):
+class Recorder(TransformerStepper):
     """The same decoder, but what it computes inside the compiled loop is seen outside."""
 
     def step(self, params, carry, tokens):
@@ -79,7 +79,7 @@ def test_cached_equals_uncached_logits_up_to_the_context(settings):
     model = build(**settings)
     params = random_params(model)
     tokens = jnp.asarray(PROMPTS[:, :CONTEXT], jnp.int32)
-    decoder = TransformerDecoder(model)
+    decoder = TransformerStepper(model)
 
     @jax.jit
     def cached(params, tokens):
@@ -128,7 +128,7 @@ def test_past_the_context_a_step_is_a_sliding_windows_only_where_it_fills_the_ca
     same = [t for t, difference in enumerate(apart) if difference < 1e-4]
     assert same == [*range(CONTEXT), 11, 15, 19]
     assert apart[CONTEXT] > 0.01
-    assert "nanoGPT" in TransformerDecoder.__doc__
+    assert "nanoGPT" in TransformerStepper.__doc__
 
 
 @pytest.fixture(scope="module")
@@ -192,7 +192,7 @@ def test_frequencies_match_the_softmax(model, params, key):
     rows = 3000
     prompts = np.tile(PROMPTS[:1, :5], (rows, 1))
     tokens, _ = generate(
-        TransformerDecoder(model),
+        TransformerStepper(model),
         params,
         prompts,
         np.full(rows, 5),

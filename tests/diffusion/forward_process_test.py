@@ -12,11 +12,11 @@ SCHEDULE = make_schedule(CONFIG)
 TIMES = np.array([0, 1, 24, 49])
 
 
-def pictures(*shape):
+def images(*shape):
     return np.random.default_rng(len(shape)).standard_normal(shape).astype(np.float32)
 
 
-def test_noisy_pictures_have_the_mean_and_the_variance_of_their_time():
+def test_noisy_images_have_the_mean_and_the_variance_of_their_time():
     x0, count = jnp.array([0.9, -0.3]), 20_000
     noise = jax.random.normal(jax.random.key(0), (len(TIMES), count, 2))
     for t, drawn in zip(TIMES, noise, strict=True):
@@ -35,14 +35,14 @@ def test_one_step_after_another_ends_in_the_same_distribution():
         beta = float(SCHEDULE.betas[t])
         signal, variance = signal * (1 - beta) ** 0.5, variance * (1 - beta) + beta
         at = (jnp.array([t]), jnp.ones((1, 1)))
-        assert forward_process.at(SCHEDULE.sqrt_alpha_bars, *at)[0, 0] == pytest.approx(signal, rel=1e-5)
-        spread = forward_process.at(SCHEDULE.sqrt_one_minus_alpha_bars, *at)[0, 0]
+        assert forward_process.extract(SCHEDULE.sqrt_alphas_cumprod, *at)[0, 0] == pytest.approx(signal, rel=1e-5)
+        spread = forward_process.extract(SCHEDULE.sqrt_one_minus_alphas_cumprod, *at)[0, 0]
         assert spread**2 == pytest.approx(variance, rel=1e-5)
 
 
 def test_posterior_is_what_bayes_rule_gives():
-    """The product of two normal densities in the picture before: precisions add up."""
-    x0, x = pictures(3, 2, 2, 1), pictures(3, 2, 2, 1)[::-1].copy()
+    """The product of two normal densities in the image before: precisions add up."""
+    x0, x = images(3, 2, 2, 1), images(3, 2, 2, 1)[::-1].copy()
     t, left = np.array([1, 24, 49]), alphas_cumprod(CONFIG)
     mean, variance, log_variance = forward_process.posterior(SCHEDULE, jnp.array(x0), x, t)
     chex.assert_shape(mean, x.shape)
@@ -59,8 +59,8 @@ def test_posterior_is_what_bayes_rule_gives():
 
 
 @pytest.mark.parametrize("prediction", ["epsilon", "v"])
-def test_target_leads_back_to_picture_and_noise(prediction):
-    x0, noise = pictures(4, 3, 3, 1), pictures(4, 3, 3, 1)[::-1].copy()
+def test_target_leads_back_to_image_and_noise(prediction):
+    x0, noise = images(4, 3, 3, 1), images(4, 3, 3, 1)[::-1].copy()
     x = forward_process.q_sample(SCHEDULE, x0, TIMES, noise)
     target = forward_process.target(SCHEDULE, x0, noise, TIMES, prediction)
     found = forward_process.predict_x0(SCHEDULE, x, TIMES, target, prediction)
@@ -69,19 +69,19 @@ def test_target_leads_back_to_picture_and_noise(prediction):
     np.testing.assert_allclose(found, noise, atol=2e-5)
 
 
-def test_v_turns_the_picture_a_quarter_ahead_of_x():
-    """In the plane of picture and noise, x = (cos, sin) and v = (-sin, cos)."""
+def test_v_turns_the_image_a_quarter_ahead_of_x():
+    """In the plane of image and noise, x = (cos, sin) and v = (-sin, cos)."""
     ones, zeros = jnp.ones((4, 1)), jnp.zeros((4, 1))
     angle = np.arccos(alphas_cumprod(CONFIG)[TIMES] ** 0.5)[:, None]
-    of_picture = forward_process.target(SCHEDULE, ones, zeros, TIMES, "v")
+    of_image = forward_process.target(SCHEDULE, ones, zeros, TIMES, "v")
     of_noise = forward_process.target(SCHEDULE, zeros, ones, TIMES, "v")
-    np.testing.assert_allclose(of_picture, -np.sin(angle), atol=1e-6)
+    np.testing.assert_allclose(of_image, -np.sin(angle), atol=1e-6)
     np.testing.assert_allclose(of_noise, np.cos(angle), atol=1e-6)
 
 
 @pytest.mark.parametrize("prediction", ["epsilon", "v"])
-def test_min_snr_weighs_errors_of_the_picture_by_the_cut_ratio(prediction):
-    """An output off by d means a picture off by e: weight d^2 = min(SNR, gamma) e^2."""
+def test_min_snr_weighs_errors_of_the_image_by_the_cut_ratio(prediction):
+    """An output off by d means an image off by e: weight d^2 = min(SNR, gamma) e^2."""
     config = DiffusionConfig(prediction_type=prediction, loss_weighting="min_snr", num_timesteps=50)
     weights, schedule = forward_process.loss_weights(config), make_schedule(config, np.float64)
     with jax.enable_x64(True):
@@ -89,7 +89,7 @@ def test_min_snr_weighs_errors_of_the_picture_by_the_cut_ratio(prediction):
         both = [
             forward_process.predict_x0(schedule, x, TIMES, o, prediction) for o in (output, output + 0.1)
         ]
-        in_picture = np.square(np.asarray(both[1] - both[0]))[:, 0]
-    expected = np.minimum(schedule.snr[TIMES], 5.0) * in_picture / 0.1**2
+        in_image = np.square(np.asarray(both[1] - both[0]))[:, 0]
+    expected = np.minimum(schedule.snr[TIMES], 5.0) * in_image / 0.1**2
     np.testing.assert_allclose(weights[TIMES], expected, rtol=2e-5)
     assert (forward_process.loss_weights(CONFIG) == 1).all()

@@ -58,12 +58,12 @@ class Optimum:
         mean, spread, axes = params
         schedule = make_schedule(self.diffusion, x.dtype)
         rows = x.reshape(-1, 4)
-        share = forward_process.at(schedule.alphas_cumprod, t, rows)
+        share = forward_process.extract(schedule.alphas_cumprod, t, rows)
         centered = (rows - jnp.sqrt(share) * mean[None, :]) @ axes
         gain = jnp.sqrt(share) * spread[None, :] / (share * spread[None, :] + 1 - share)
         x0 = (mean[None, :] + (gain * centered) @ axes.T).reshape(x.shape)
-        signal = forward_process.at(schedule.sqrt_alpha_bars, t, x)
-        noise = (x - signal * x0) / forward_process.at(schedule.sqrt_one_minus_alpha_bars, t, x)
+        signal = forward_process.extract(schedule.sqrt_alphas_cumprod, t, x)
+        noise = (x - signal * x0) / forward_process.extract(schedule.sqrt_one_minus_alphas_cumprod, t, x)
         return forward_process.target(schedule, x0, noise, t, self.diffusion.prediction_type)
 
 
@@ -185,7 +185,7 @@ def test_one_step_goes_to_what_the_network_sees_in_the_start(sampler):
     np.testing.assert_array_equal(drawn.snapshots[1], drawn.images)
 
 
-def test_picture_depends_on_its_row_and_not_on_the_batch():
+def test_image_depends_on_its_row_and_not_on_the_batch():
     setup = {"sampler": DDIM, "sampler_steps": 5, "eta": 0.5}
     whole = draw(towards_nothing, 0.9, range(5), TEN_TIMES, **setup).images
     alone = draw(towards_nothing, 0.9, [3], TEN_TIMES, **setup).images
@@ -236,7 +236,7 @@ def test_new_parameters_and_an_equal_network_compile_nothing_anew():
     assert sample._cache_size() == compiled
 
 
-def test_snapshots_are_the_states_that_lead_to_the_picture():
+def test_snapshots_are_the_states_that_lead_to_the_image():
     output = np.random.default_rng(0).standard_normal((10, *SHAPE)).astype(np.float32)
     asked = (9, 6, 5, 0)
     setup = {"sampler": DDIM, "sampler_steps": 5, "clip_sample": False}  # at times 9, 7, 5, 3, 1
@@ -287,7 +287,7 @@ class Guess:
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
-def test_pictures_are_the_same_with_64_bit_numbers_and_under_strict_promotion(sampler):
+def test_images_are_the_same_with_64_bit_numbers_and_under_strict_promotion(sampler):
     """To rounding: XLA may compile another program, of the same float32 numbers."""
     settings = SamplerConfig(sampler=sampler, sampler_steps=4, eta=0.5 * (sampler == DDIM))
 

@@ -6,7 +6,7 @@ from jax.test_util import check_grads
 from scipy.special import softmax
 
 from jaxlabs.layers import masks
-from jaxlabs.layers.attention import attention_parts, dot_product_attention
+from jaxlabs.layers.attention import attention_output, dot_product_attention
 from jaxlabs.layers.dropout import dropout
 
 
@@ -28,7 +28,7 @@ def test_attention_equals_the_definition_with_window_and_padding(window, by_hand
 def test_bias_is_added_to_the_scaled_scores(by_hand):
     query, key, value = heads_of(query=2, key=7)
     bias = np.random.default_rng(1).standard_normal((1, 3, 2, 7)).astype(np.float32)
-    parts = attention_parts(query, key, value, bias=bias)
+    parts = attention_output(query, key, value, bias=bias)
     np.testing.assert_allclose(parts.output, by_hand(query, key, value, True, bias), atol=1e-6)
     scores = np.einsum("bhqd,bhkd->bhqk", query, key) / 2 + bias
     np.testing.assert_allclose(parts.scores, scores, atol=1e-6)
@@ -43,7 +43,7 @@ def test_a_query_without_keys_gets_zero_and_a_finite_gradient():
     def total(query, key, value):
         return jnp.sum(dot_product_attention(query, key, value, mask) * target)
 
-    parts = attention_parts(query, key, value, mask)
+    parts = attention_output(query, key, value, mask)
     np.testing.assert_array_equal(parts.output[1], 0)
     np.testing.assert_array_equal(parts.weights[1], 0)
     np.testing.assert_allclose(parts.weights[0].sum(-1), 1, rtol=1e-6)
@@ -65,7 +65,7 @@ def test_value_and_gradient_are_finite_at_scores_of_ten_thousand():
 
 def test_softmax_of_bfloat16_is_taken_in_float32():
     narrow = [jnp.asarray(part, jnp.bfloat16) for part in heads_of()]
-    parts = attention_parts(*narrow, masks.causal(5))
+    parts = attention_output(*narrow, masks.causal(5))
     assert parts.weights.dtype == jnp.float32
     assert parts.output.dtype == jnp.bfloat16
 
@@ -114,7 +114,7 @@ def test_dropout_acts_on_the_weights_that_reach_the_values(key):
     def drop(weights):
         return dropout(weights, 0.5, drop_keys)
 
-    parts = attention_parts(query, keys_, value, masks.causal(5), dropout=drop)
+    parts = attention_output(query, keys_, value, masks.causal(5), dropout=drop)
     expected = np.einsum("bhqk,bhkd->bhqd", drop(parts.weights), value)
     np.testing.assert_allclose(parts.output, expected, atol=1e-6)
     np.testing.assert_allclose(parts.weights.sum(-1), 1, rtol=1e-6)

@@ -13,14 +13,14 @@ from jaxlabs.layers.conv3x3 import (
     MIN_CHANNELS,
     conv3x3,
     conv_as_matmuls,
-    gradients_by_dots,
+    conv_gradients_as_matmuls,
 )
 from jaxlabs.layers.matmul import PRECISIONS
 
 pytestmark = pytest.mark.usefixtures("reused_executables")
 
 FORMS = {
-    "dots": (conv_as_matmuls, gradients_by_dots),
+    "dots": (conv_as_matmuls, conv_gradients_as_matmuls),
     "winograd": (winograd.convolve, winograd.gradients),
 }
 SIZES = [(2, 6, 5), (0, 5, 4), (1, 1, 1), (1, 1, 3), (3, 2, 1), (1, 4, 2), (1, 9, 2)]
@@ -31,7 +31,7 @@ def draw(*shape, seed=0):
 
 
 def by_scipy(x, kernel):
-    """Every picture and pair of channels on its own."""
+    """Every image and pair of channels on its own."""
     padded = np.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
     y = np.zeros((*x.shape[:3], kernel.shape[-1]))
     for image in range(len(x)):
@@ -79,8 +79,8 @@ def test_every_form_agrees_with_the_library_in_value_and_gradient(size, form):
 
 
 def test_winograds_matrices_multiply_polynomials_exactly():
-    """OUTPUTS @ ((TAPS @ g) * (LINES @ d)) is y[k] = sum_r g[r] d[k + r] for every g and d."""
-    matrices = (winograd.OUTPUTS, winograd.TAPS, winograd.LINES)
+    """A_T @ ((G @ g) * (B_T @ d)) is y[k] = sum_r g[r] d[k + r] for every g and d."""
+    matrices = (winograd.A_T, winograd.G, winograd.B_T)
     k, r, j = np.indices((4, 3, 6))
     np.testing.assert_allclose(np.einsum("kp,pr,pj->krj", *matrices), j == k + r, atol=1e-13)
 

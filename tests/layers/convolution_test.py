@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from jaxlabs.analysis import gradients
-from jaxlabs.layers.convolution import Conv3x3, ResidualBlock, max_pool, upsample
+from jaxlabs.layers.convolution import Conv3x3, ResidualBlock, max_pool_2x2, upsample_2x_bilinear
 
 pytestmark = pytest.mark.usefixtures("reused_executables")
 
@@ -23,8 +23,8 @@ def test_upsampling_and_pooling_are_pytorchs():
     theirs = torch.from_numpy(x.transpose(0, 3, 1, 2))
     doubled = torch.nn.functional.interpolate(theirs, scale_factor=2, mode="bilinear")
     halved = torch.nn.functional.max_pool2d(theirs, 2)
-    np.testing.assert_allclose(upsample(x), doubled.numpy().transpose(0, 2, 3, 1), atol=1e-6)
-    np.testing.assert_array_equal(max_pool(x), halved.numpy().transpose(0, 2, 3, 1))
+    np.testing.assert_allclose(upsample_2x_bilinear(x), doubled.numpy().transpose(0, 2, 3, 1), atol=1e-6)
+    np.testing.assert_array_equal(max_pool_2x2(x), halved.numpy().transpose(0, 2, 3, 1))
 
 
 def test_gradient_of_pooling_goes_to_the_first_of_the_largest():
@@ -33,15 +33,15 @@ def test_gradient_of_pooling_goes_to_the_first_of_the_largest():
     expected = np.zeros_like(x)
     for square, corner in enumerate([(0, 0), (0, 1), (1, 0), (1, 1)]):
         expected[(square, *corner)] = 1
-    np.testing.assert_array_equal(max_pool(x)[:, 0, 0, 0], [1, 2, 3, 3])
-    np.testing.assert_array_equal(jax.grad(lambda x: max_pool(x).sum())(x), expected)
+    np.testing.assert_array_equal(max_pool_2x2(x)[:, 0, 0, 0], [1, 2, 3, 3])
+    np.testing.assert_array_equal(jax.grad(lambda x: max_pool_2x2(x).sum())(x), expected)
 
 
 @pytest.mark.peers
 def test_gradient_of_pooling_goes_to_the_first_of_equals_as_pytorchs():
     torch = pytest.importorskip("torch")
     x, weights = np.round(draw(2, 4, 6, 3)), draw(2, 2, 3, 3, seed=1)
-    ours = jax.grad(lambda x: jnp.sum(max_pool(x) * weights))(x)
+    ours = jax.grad(lambda x: jnp.sum(max_pool_2x2(x) * weights))(x)
     theirs = torch.from_numpy(x.transpose(0, 3, 1, 2)).requires_grad_()
     pooled = torch.nn.functional.max_pool2d(theirs, 2)
     (pooled * torch.from_numpy(weights.transpose(0, 3, 1, 2))).sum().backward()
@@ -51,14 +51,14 @@ def test_gradient_of_pooling_goes_to_the_first_of_equals_as_pytorchs():
 def test_upsampling_keeps_slopes_and_repeats_edges():
     """By hand: of 0 and 1, the new pixels are 0, 1/4, 3/4, 1."""
     ramp = np.array([0.0, 1.0], np.float32).reshape(1, 1, 2, 1)
-    doubled = upsample(ramp)
+    doubled = upsample_2x_bilinear(ramp)
     chex.assert_shape(doubled, (1, 2, 4, 1))
     np.testing.assert_allclose(doubled[0, 0, :, 0], [0, 0.25, 0.75, 1])
 
 
-def test_pictures_of_odd_size_are_not_halved():
+def test_images_of_odd_size_are_not_halved():
     with pytest.raises(ValueError, match="7x4: not accepted; both even"):
-        max_pool(jnp.zeros((1, 7, 4, 2)))
+        max_pool_2x2(jnp.zeros((1, 7, 4, 2)))
 
 
 def test_gradients_of_the_block_are_differences():
@@ -68,8 +68,8 @@ def test_gradients_of_the_block_are_differences():
     assert set(params) >= {"shortcut", "first", "second", "project"}
 
     def total(params, x, time):
-        pooled = max_pool(block.apply({"params": params}, x, time))
-        return jnp.square(upsample(pooled)).mean()
+        pooled = max_pool_2x2(block.apply({"params": params}, x, time))
+        return jnp.square(upsample_2x_bilinear(pooled)).mean()
 
     assert gradients.check(total, params, x, time).worst.relative_difference < 1e-6
 

@@ -36,7 +36,7 @@ def padding_of(time):
 def dense(query, key, value, window, *, slopes=None):
     index = jnp.arange(query.shape[2])
     bias = None if slopes is None else positions.alibi_bias(slopes, index, index)
-    return dot_product_attention(query, key, value, window.dense(len(index)), bias=bias)
+    return dot_product_attention(query, key, value, window.to_array(len(index)), bias=bias)
 
 
 @jax.jit
@@ -175,10 +175,10 @@ def test_module_attends_alike_through_a_window_and_its_spelled_out_mask(kind):
     sliced = AttentionMask(), AttentionMask(100), AttentionMask(weights=weights)
     assert [window.prefer_banded(150) for window in banded + sliced] == [True] * 2 + [False] * 3
     for window in banded + sliced:
-        spelled_out = apply(variables, x, window.dense(150))
+        spelled_out = apply(variables, x, window.to_array(150))
         np.testing.assert_allclose(apply(variables, x, window), spelled_out, atol=1e-5)
         assert "2x150x150xf32" not in apply.lower(variables, x, window).as_text()
-    assert "2x150x150xf32" in apply.lower(variables, x, window.dense(150)).as_text()
+    assert "2x150x150xf32" in apply.lower(variables, x, window.to_array(150)).as_text()
 
 
 def test_a_window_is_spelled_out_where_weights_are_looked_at():
@@ -193,7 +193,7 @@ def test_a_window_is_spelled_out_where_weights_are_looked_at():
 @pytest.mark.parametrize("keys_seen", [5, None])
 def test_cached_decode_continues_a_prefill_through_a_window(keys_seen):
     layer, variables, apply, x = module(positions="rotary")
-    window, row = AttentionMask(keys_seen), masks.cached(149, 256, keys_seen)
+    window, row = AttentionMask(keys_seen), masks.decode_mask(149, 256, keys_seen)
     full = apply(variables, x, window)
     prefill = jax.jit(functools.partial(layer.apply, method="prefill"))
     decode = jax.jit(functools.partial(layer.apply, method="decode"))

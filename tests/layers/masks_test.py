@@ -66,7 +66,7 @@ def test_masks_combine_with_and():
 def test_cached_row_is_the_row_of_the_full_mask():
     for window in (None, 1, 3, 9):
         full = masks.causal(6) if window is None else masks.local_window(6, window)
-        rows = [jax.jit(masks.cached, static_argnums=(1, 2))(t, 6, window) for t in range(6)]
+        rows = [jax.jit(masks.decode_mask, static_argnums=(1, 2))(t, 6, window) for t in range(6)]
         chex.assert_shape(rows[0], (1, 1, 1, 6))
         np.testing.assert_array_equal(jnp.concatenate(rows, axis=2), full)
 

@@ -110,7 +110,7 @@ def test_cached_decode_equals_full_attention(key, options, window):
 
     @jax.jit
     def decode(cache, position):
-        row = masks.cached(position, 8, window)
+        row = masks.decode_mask(position, 8, window)
         token = jax.lax.dynamic_slice_in_dim(x, position, 1, axis=1)
         return layer.apply(variables, token, cache, position, row, method="decode")
 

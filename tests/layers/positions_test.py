@@ -11,7 +11,7 @@ from jaxlabs.layers import positions
 
 
 def test_sinusoids_follow_the_paper_element_by_element():
-    table = positions.sinusoidal(50, 6)
+    table = positions.sinusoidal_embedding(50, 6)
     assert table.dtype == np.float32
     chex.assert_shape(table, (50, 6))
     for t in (0, 1, 7, 49):
@@ -22,7 +22,7 @@ def test_sinusoids_follow_the_paper_element_by_element():
 
 
 def test_sinusoids_of_odd_width_and_one_position():
-    np.testing.assert_array_equal(positions.sinusoidal(1, 5), [[0, 1, 0, 1, 0]])
+    np.testing.assert_array_equal(positions.sinusoidal_embedding(1, 5), [[0, 1, 0, 1, 0]])
 
 
 def test_learned_positions_slice_their_table(key):
@@ -36,7 +36,7 @@ def test_learned_positions_slice_their_table(key):
 
 def rotated(x, first=0):
     tables = positions.rope_tables(64, x.shape[-1])
-    return positions.rotate(x, *(jnp.asarray(t[first : first + x.shape[2]]) for t in tables))
+    return positions.apply_rope(x, *(jnp.asarray(t[first : first + x.shape[2]]) for t in tables))
 
 
 def test_rotation_equals_complex_multiplication():

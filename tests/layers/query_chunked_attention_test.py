@@ -31,7 +31,7 @@ def sliced_and_dense(parts, target, window, with_slopes):
     def spelled_out(query, key, value):
         index = jnp.arange(query.shape[2])
         bias = None if slopes is None else positions.alibi_bias(slopes, index, index)
-        mask = window.dense(query.shape[2])
+        mask = window.to_array(query.shape[2])
         return dot_product_attention(query, key, value, mask, bias=bias)
 
     def in_slices(query, key, value):
@@ -74,7 +74,7 @@ def test_sliced_equals_dense_in_value_and_gradient(time, window, causal, padded)
 
 
 def test_gradient_of_slices_in_float64(monkeypatch):
-    monkeypatch.setattr(local_attention, "MIN_SLICE", 2)
+    monkeypatch.setattr(local_attention, "MIN_CHUNK", 2)
     with jax.enable_x64(True):
         parts = drawn(1, 1, 5, 2, dtype=np.float64)
         window = AttentionMask(weights=np.array([[1, 1, 0, 1, 1]]))
@@ -117,7 +117,7 @@ def test_a_compiled_gradient_of_slices_holds_about_half_of_the_memory():
         return compiled.memory_analysis().temp_size_in_bytes
 
     sliced = memory(lambda *parts: query_chunked_attention(*parts, AttentionMask()))
-    dense = memory(lambda *parts: dot_product_attention(*parts, AttentionMask().dense(1024)))
+    dense = memory(lambda *parts: dot_product_attention(*parts, AttentionMask().to_array(1024)))
     assert sliced < 0.6 * dense
 
 

@@ -31,8 +31,8 @@ FORMS = [
 def few_scores(monkeypatch):
     """Groups of at most two blocks of 16 queries, or of about as many scores of a slice."""
     monkeypatch.setattr(local_attention, "MAX_SCORES", 2 * 2 * 16 * 32)
-    monkeypatch.setattr(local_attention, "MIN_SLICE", 8)
-    monkeypatch.setattr(local_attention, "MAX_SLICES", 2)
+    monkeypatch.setattr(local_attention, "MIN_CHUNK", 8)
+    monkeypatch.setattr(local_attention, "MAX_CHUNKS", 2)
 
 
 def drawn(time, dtype=np.float32, batch=2, num_heads=2, head_dim=4):
@@ -57,7 +57,7 @@ def test_groups_equal_the_dense_form_in_value_and_gradient(few_scores, form, win
 
     def dense(*parts, window):
         bias = positions.alibi_bias(slopes, index, index)
-        return dot_product_attention(*parts, window.dense(time), bias=bias)
+        return dot_product_attention(*parts, window.to_array(time), bias=bias)
 
     def with_gradients(attend, window):
         def total(parts):
@@ -100,11 +100,11 @@ def test_groups_share_the_work_evenly_and_have_a_least_size(monkeypatch, form, w
             return weights
 
         output = form(query, key, value, window, dropout=look)
-        dense = dot_product_attention(query, key, value, window.dense(time))
+        dense = dot_product_attention(query, key, value, window.to_array(time))
         np.testing.assert_allclose(output, dense, atol=1e-5)
         return set(shapes)
 
-    monkeypatch.setattr(local_attention, "MAX_SLICES", 1)
+    monkeypatch.setattr(local_attention, "MAX_CHUNKS", 1)
     if form is block_local_attention:
         row = 2 * 16 * 32  # scores of a block, both heads
         assert sizes(100, 1) == {(1, 16)}
@@ -128,8 +128,8 @@ def test_gradients_of_bfloat16_are_summed_in_float32(monkeypatch, form, window):
         return [np.asarray(part, np.float32) for part in jax.jit(total)(*parts)]
 
     narrow = [jnp.asarray(part, jnp.bfloat16) for part in parts]
-    monkeypatch.setattr(local_attention, "MAX_SLICES", 1)
-    monkeypatch.setattr(local_attention, "MIN_SLICE", 2)
+    monkeypatch.setattr(local_attention, "MAX_CHUNKS", 1)
+    monkeypatch.setattr(local_attention, "MIN_CHUNK", 2)
     exact = gradients([part.astype(jnp.float32) for part in narrow], 2**30)
     for got, whole, expected in zip(
         gradients(narrow, 2**12), gradients(narrow, 2**30), exact, strict=True
@@ -151,7 +151,7 @@ def test_fast_groups_round_as_one_piece_does(monkeypatch, form, window):
         attend = functools.partial(form, window=window, precision=precision, dropout=look)
         return jax.jit(jax.grad(lambda *parts: jnp.sum(attend(*parts) * target), (0, 1, 2)))(*parts)
 
-    monkeypatch.setattr(local_attention, "MAX_SLICES", 1)
+    monkeypatch.setattr(local_attention, "MAX_CHUNKS", 1)
     whole, strict = gradients("bfloat16", 2**30), gradients("highest", 2**12)
     assert groups[0] is None
     assert groups[-1] is not None
@@ -163,7 +163,7 @@ def test_fast_groups_round_as_one_piece_does(monkeypatch, form, window):
 def test_groups_of_one_layer_never_share_a_mask(monkeypatch, key, keys_seen):
     """With values of one, an output is the share of a query's weights that is kept, doubled."""
     groups, rows = 4, 256 // 4
-    monkeypatch.setattr(local_attention, "MAX_SLICES", 2)
+    monkeypatch.setattr(local_attention, "MAX_CHUNKS", 2)
     monkeypatch.setattr(local_attention, "MAX_SCORES", rows * (48 if keys_seen else 256))
     window = AttentionMask(keys_seen, causal=False)
     assert window.prefer_banded(256) == (keys_seen is not None)

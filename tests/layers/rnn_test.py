@@ -225,7 +225,7 @@ def test_parameters_start_as_they_are_said_to():
     kernel = model.init(jax.random.key(0), np.zeros((1, 1, 7)))["params"]["stack_0"]
     for block in np.split(kernel["recurrent_kernel"], 3, axis=1):
         np.testing.assert_allclose(block.T @ block, np.eye(64), atol=1e-5)
-    # Two factorized batches side by side can wait for each other's threads, and for ever.
+    # Two factorized batches side by side can wait for each other's threads, and forever.
     drawn = str(jax.make_jaxpr(model.init)(jax.random.key(0), np.zeros((1, 1, 7))))
     assert "= qr[" in drawn
     assert "f32[3,64,64]" not in drawn

@@ -146,7 +146,7 @@ def test_cached_decode_equals_the_full_block(key, pre_norm, short_conv_width):
     out, cache = layer.apply(variables, x[:, :4], masks.causal(4), method="prefill")
     np.testing.assert_allclose(out, full[:, :4], atol=1e-6)
     for position in (4, 5):
-        token, row = x[:, position : position + 1], masks.cached(position, 6)
+        token, row = x[:, position : position + 1], masks.decode_mask(position, 6)
         out, cache = layer.apply(variables, token, cache, position, row, method="decode")
         np.testing.assert_allclose(out[:, 0], full[:, position], atol=1e-5)
 
@@ -248,11 +248,11 @@ def test_cached_decode_equals_the_full_decoder_block(key, pre_norm):
     memory, real = memory_of()
     variables, memory_mask = layer.init(key, x, memory), masks.padding(real)
     full = layer.apply(variables, x, memory, masks.causal(6), memory_mask)
-    kept = layer.apply(variables, memory, method="remember")
+    kept = layer.apply(variables, memory, method="project_memory")
     cache = empty_cache(2, 2, 6, 8)
     step = jax.jit(functools.partial(layer.apply, method="decode"))
     for position in range(6):
-        token, row = x[:, position : position + 1], masks.cached(position, 6)
+        token, row = x[:, position : position + 1], masks.decode_mask(position, 6)
         out, cache = step(variables, token, cache, kept, position, row, memory_mask)
         np.testing.assert_allclose(out[:, 0], full[:, position], atol=1e-5)
 

@@ -139,7 +139,7 @@ def test_scale_is_limited_and_finds_back():
     np.testing.assert_allclose([value, slope], 30, rtol=1e-5)
     value, slope = jax.value_and_grad(contrastive.clamp_logit_scale)(jnp.log(5000.0))
     np.testing.assert_allclose([value, slope], 100, rtol=1e-5)
-    np.testing.assert_allclose(contrastive.clamp_logit_scale(contrastive.CLIP_LOG_SCALE), 1 / 0.07)
+    np.testing.assert_allclose(contrastive.clamp_logit_scale(contrastive.CLIP_LOGIT_SCALE), 1 / 0.07)
 
 
 def test_gradients_agree_with_differences():

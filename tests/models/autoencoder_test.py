@@ -14,7 +14,7 @@ import scipy.stats
 
 from jaxlabs import keys
 from jaxlabs.analysis import gradients
-from jaxlabs.analysis.toy_training import draw_params
+from jaxlabs.analysis.toy_training import init_params
 from jaxlabs.models import autoencoder
 from jaxlabs.models.autoencoder import Autoencoder, AutoencoderConfig, loss, train_step
 from jaxlabs.training.devices import data_parallel
@@ -31,17 +31,17 @@ KEY = jax.random.key(3)
 
 
 def make(count=8, tx=None, redraw=False, **settings):
-    """Returns a state and a batch of gray pictures."""
+    """Returns a state and a batch of gray images."""
     grad_accum_steps = settings.pop("grad_accum_steps", 1)
     model = Autoencoder(dataclasses.replace(TINY, **settings), SHAPE, redraw)
     images = np.random.default_rng(1).integers(0, 256, (count, *SHAPE), dtype=np.uint8)
     batch = {
         "images": images,
         "weights": np.ones(count, np.float32),
-        "example": np.arange(count, dtype=np.int32),
+        "example_index": np.arange(count, dtype=np.int32),
     }
     shapes = jax.eval_shape(model.init, KEY, jnp.zeros((1, PIXELS)))["params"]
-    params = jax.tree.map(jnp.asarray, draw_params(shapes, seed=0))
+    params = jax.tree.map(jnp.asarray, init_params(shapes, seed=0))
     state = create_state(model, {"params": params}, tx or SGD, grad_accum_steps=grad_accum_steps)
     return jax.tree.map(jnp.copy, state), batch  # no two leaves are the same buffer
 
@@ -53,8 +53,8 @@ def parts_of(state, batch, train=False):
 
 def figures(state, batch, train=False):
     parts = parts_of(state, batch, train)
-    means = {name: float(value / parts.weight) for name, value in parts.sums.items()}
-    return means | {"loss": float(parts.total / parts.weight)}
+    means = {name: float(value / parts.weight_sum) for name, value in parts.metric_sums.items()}
+    return means | {"loss": float(parts.loss_sum / parts.weight_sum)}
 
 
 def by_numpy(params, batch, config, shape=SHAPE):
@@ -73,7 +73,7 @@ def by_numpy(params, batch, config, shape=SHAPE):
     h = hidden(x, "encoder")
     z, kl = dense(h, "code_mean"), 0.0
     if config.variational:
-        example_keys = keys.per_example(KEY, batch["example"])
+        example_keys = keys.per_example(KEY, batch["example_index"])
         noise = np.stack([jax.random.normal(key, (config.latent_dim,)) for key in example_keys])
         deviation = np.exp(dense(h, "code_log_variance") / 2)
         kl = (deviation**2 + z**2 - 1 - 2 * np.log(deviation)).sum(axis=1) / 2
@@ -103,7 +103,7 @@ def by_numpy(params, batch, config, shape=SHAPE):
         (1, {"latent": 1, "beta": 3.0}),
         (8, {"likelihood": "gaussian", "observation_std": None, "num_hidden_layers": 0}),
     ],
-    ids=["vae", "ae", "one picture, one unit", "linear gaussian, learned scale"],
+    ids=["vae", "ae", "one image, one unit", "linear gaussian, learned scale"],
 )
 def test_objective_is_that_of_numpy_term_by_term(count, settings):
     state, batch = make(count, **settings)
@@ -133,7 +133,7 @@ def test_loss_and_gradients_equal_pytorch():
 
     x = torch.tensor(batch["images"].reshape(8, -1) / np.float32(255))
     h = layers(x, "encoder_0")
-    example_keys = keys.per_example(KEY, batch["example"])
+    example_keys = keys.per_example(KEY, batch["example_index"])
     noise = np.stack([jax.random.normal(key, (2,)) for key in example_keys])
     q = torch.distributions.Normal(
         dense(h, "code_mean"), torch.exp(dense(h, "code_log_variance") / 2)
@@ -145,7 +145,7 @@ def test_loss_and_gradients_equal_pytorch():
     total = torch.distributions.kl_divergence(q, prior).sum() - likelihood.sum()
     total.backward()
     value, slopes = jax.jit(
-        jax.value_and_grad(lambda params: loss(params, batch, KEY, state, True).total)
+        jax.value_and_grad(lambda params: loss(params, batch, KEY, state, True).loss_sum)
     )(state.params)
     np.testing.assert_allclose(value, total.detach().numpy(), rtol=1e-5)
     theirs = jax.tree.unflatten(tree, [leaf.grad.numpy() for leaf in leaves])
@@ -158,11 +158,11 @@ def test_gradient_agrees_with_differences():
 
     def mean_loss(params, batch):
         parts = loss(params, batch, KEY, state, True)
-        return parts.total / parts.weight
+        return parts.loss_sum / parts.weight_sum
 
     report = gradients.check(mean_loss, state.params, batch)
     assert report.worst.relative_difference < 1e-6, str(report)
-    assert report.whole.relative_difference < 1e-7, str(report)
+    assert report.all_params.relative_difference < 1e-7, str(report)
 
 
 def test_reference_has_the_parameters_of_the_table():
@@ -202,7 +202,7 @@ def test_training_knobs_act_in_training_alone():
 def test_redrawn_pixels_are_ink_as_often_as_they_are_dark():
     state, batch = make(redraw=True, objective="ae", num_hidden_layers=0)
     many = {"images": np.repeat(batch["images"][:1], 2000, 0), "weights": np.ones(2000)}
-    many["example"] = np.arange(2000, dtype=np.int32)
+    many["example_index"] = np.arange(2000, dtype=np.int32)
     state.params["output"]["bias"] = jnp.full(PIXELS, -40.0)  # a pixel of ink costs 40 nats
     state.params["output"]["kernel"] = jnp.zeros((2, PIXELS))
     ink = batch["images"][0].sum() / 255

@@ -45,7 +45,7 @@ def batch_of(count=8):
         "images": random.integers(0, 256, (count, *SHAPE), dtype=np.uint8),
         "labels": random.integers(0, CLASSES, count, dtype=np.int32),
         "weights": np.ones(count, np.float32),
-        "example": np.arange(count, dtype=np.int32),
+        "example_index": np.arange(count, dtype=np.int32),
     }
 
 
@@ -97,15 +97,15 @@ def test_training_and_evaluation_equal_numpy():
     state = state_of(model, variables)
     parts = LOSS(singles, batch, jax.random.key(0), state, True)
     expected, kept = by_hand(lambda z: (z.mean(0), z.var(0)))
-    assert parts.weight == 7
-    np.testing.assert_allclose(parts.total, expected, rtol=1e-5)
+    assert parts.weight_sum == 7
+    np.testing.assert_allclose(parts.loss_sum, expected, rtol=1e-5)
     for name, (mean, variance) in kept.items():
-        got = parts.updates[name]["norm"]
+        got = parts.new_batch_stats[name]["norm"]
         np.testing.assert_allclose(got["mean"], 0.1 * mean, atol=1e-6)
         np.testing.assert_allclose(got["variance"], 0.9 + 0.1 * variance, rtol=1e-5)
     parts = LOSS(singles, batch, jax.random.key(0), state, False)
-    np.testing.assert_allclose(parts.total, by_hand(lambda z: (0, 1))[0], rtol=1e-5)
-    assert parts.updates is None
+    np.testing.assert_allclose(parts.loss_sum, by_hand(lambda z: (0, 1))[0], rtol=1e-5)
+    assert parts.new_batch_stats is None
 
 
 @pytest.mark.parametrize(("network", "norm"), [("mlp", "batch"), ("cnn", "batch")])
@@ -117,7 +117,7 @@ def test_gradients_equal_differences_in_float64(network, norm):
 
     def total(params, batch):
         state = state_of(model, variables)
-        return batchnorm_net.loss(params, batch, jax.random.key(0), state, True).total
+        return batchnorm_net.loss(params, batch, jax.random.key(0), state, True).loss_sum
 
     report = gradients.check(total, params, batch, eps=1e-6)
     assert report.worst.relative_difference < 1e-6, report
@@ -161,7 +161,7 @@ def test_mesh_of_four_devices_equals_one(padded_batch, one_device):
     model, variables = build()
     placement = data_parallel(jax.devices()[:4])
     state = placement.replicate(state_of(model, variables))
-    batch = jax.device_put(padded_batch, placement.split)
+    batch = jax.device_put(padded_batch, placement.batch_sharding)
     assert_same(batchnorm_net.train_step(state, batch, jax.random.key(0)), one_device)
 
 
@@ -180,8 +180,8 @@ def test_micro_batches_are_normalized_each_by_itself(one_device):
         for i in range(2)
     ]
     state, metrics = batchnorm_net.train_step(state, batch, jax.random.key(0))
-    np.testing.assert_allclose(metrics["loss"], sum(part.total for part in parts) / 8, rtol=1e-6)
-    means = jax.tree.map(lambda *leaves: sum(leaves) / 2, *(part.updates for part in parts))
+    np.testing.assert_allclose(metrics["loss"], sum(part.loss_sum for part in parts) / 8, rtol=1e-6)
+    means = jax.tree.map(lambda *leaves: sum(leaves) / 2, *(part.new_batch_stats for part in parts))
     chex.assert_trees_all_close(state.batch_stats, means, rtol=1e-6)
 
 
@@ -205,13 +205,13 @@ def test_one_batch_is_learned_by_heart_and_known_again_in_evaluation():
     assert metrics["loss"] < 0.05
     assert metrics["accuracy"] == 1
     parts = LOSS(state.params, batch, jax.random.key(0), state, False)
-    assert parts.total / 8 < 0.1
-    assert parts.sums["accuracy"] == 8
+    assert parts.loss_sum / 8 < 0.1
+    assert parts.metric_sums["accuracy"] == 8
 
 
 def test_what_does_not_fit_is_refused():
     model = NormalizedNetwork(NormalizedNetworkConfig(network="cnn"), 10, "batch")
-    with pytest.raises(UserError, match=r"pictures of 6x8 are not accepted"):
+    with pytest.raises(UserError, match=r"images of 6x8 are not accepted"):
         model.init(jax.random.key(0), jnp.zeros((1, 6, 8, 1)))
     with pytest.raises(UserError, match=r"--init_gain: 0 is not accepted; a number above 0"):
         NormalizedNetworkConfig(init_gain=0)

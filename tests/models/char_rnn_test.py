@@ -13,7 +13,7 @@ import pytest
 
 from jaxlabs.analysis.gradients import check
 from jaxlabs.config import UserError
-from jaxlabs.decoding.recurrent import RecurrentDecoder
+from jaxlabs.decoding.recurrent import RecurrentStepper
 from jaxlabs.layers.rnn_cells import CELLS
 from jaxlabs.models.char_rnn import (
     CharRNN,
@@ -51,8 +51,8 @@ def batch_of(batch=4, time=5, seed=0, fresh=True):
         "inputs": text[:, :-1],
         "targets": text[:, 1:],
         "weights": np.ones((batch, time), np.float32),
-        "example": np.arange(batch, dtype=np.int32),
-        "fresh": np.full(batch, fresh),
+        "example_index": np.arange(batch, dtype=np.int32),
+        "is_first": np.full(batch, fresh),
     }
 
 
@@ -84,8 +84,8 @@ def test_reference_has_the_parameters_of_the_layer_by_layer_count():
 @pytest.mark.parametrize("cell", CELLS)
 def test_untrained_loss_is_near_that_of_a_guess(cell):
     parts = evaluated(tiny(cell=cell), batch_of())
-    assert parts.weight == 20
-    assert float(parts.total / parts.weight) == pytest.approx(np.log(7), rel=0.15)
+    assert parts.weight_sum == 20
+    assert float(parts.loss_sum / parts.weight_sum) == pytest.approx(np.log(7), rel=0.15)
 
 
 @pytest.mark.parametrize("cell", CELLS)
@@ -95,14 +95,14 @@ def test_evaluation_in_pieces_equals_the_loss_of_the_whole_sequence(cell):
     logits, _ = model.apply({"params": parameters(model)}, batch["inputs"])
     nats = optax.softmax_cross_entropy_with_integer_labels(logits, batch["targets"])
     parts = evaluated(model, batch)
-    np.testing.assert_allclose(parts.total, (nats * batch["weights"]).sum(), rtol=1e-5)
-    assert parts.weight == batch["weights"].sum()
+    np.testing.assert_allclose(parts.loss_sum, (nats * batch["weights"]).sum(), rtol=1e-5)
+    assert parts.weight_sum == batch["weights"].sum()
 
 
 def test_training_goes_on_from_the_states_before_but_in_fresh_rows():
     model = tiny(cell="lstm")
     first, second = batch_of(seed=1), batch_of(seed=2, fresh=False)
-    second["fresh"][1] = True
+    second["is_first"][1] = True
     state = state_of(model, optax.sgd(0.0))
     variables = {"params": parameters(model)}
     state, _ = train_step(state, first, jax.random.key(0))
@@ -119,11 +119,11 @@ def test_training_goes_on_from_the_states_before_but_in_fresh_rows():
 def test_windows_need_no_states():
     model = tiny(stateful=False)
     state, batch = state_of(model).replace(carry=None), batch_of()
-    del batch["fresh"]
+    del batch["is_first"]
     state, metrics = train_step(state, batch, jax.random.key(0))
     assert state.carry is None
     parts = evaluated(model, batch)
-    np.testing.assert_allclose(metrics["loss"], parts.total / parts.weight, rtol=1e-5)
+    np.testing.assert_allclose(metrics["loss"], parts.loss_sum / parts.weight_sum, rtol=1e-5)
 
 
 def test_micro_batches_draw_the_dropout_and_carry_the_states_of_the_whole_batch():
@@ -143,7 +143,7 @@ def test_four_devices_take_the_steps_of_one():
         placement = data_parallel(jax.devices()[:count])
         state = placement.replicate(state_of(model, DESCENT))
         for seed in range(2):
-            batch = jax.device_put(batch_of(seed=seed, fresh=seed == 0), placement.split)
+            batch = jax.device_put(batch_of(seed=seed, fresh=seed == 0), placement.batch_sharding)
             state, metrics = train_step(state, batch, jax.random.key(seed))
         results.append(jax.device_get((state.params, state.carry, metrics)))
     chex.assert_trees_all_close(*results, rtol=1e-4, atol=1e-6)
@@ -174,10 +174,10 @@ def test_gradients_equal_central_differences_in_float64():
 @pytest.mark.parametrize("cell", CELLS)
 def test_step_by_step_logits_equal_those_of_the_whole_sequence(cell):
     model, tokens = tiny(cell=cell), batch_of(time=9)["inputs"]
-    params, decoder = parameters(model), RecurrentDecoder(model, initial_states)
+    params, decoder = parameters(model), RecurrentStepper(model, initial_states)
     assert decoder.context is None
-    assert decoder == RecurrentDecoder(tiny(cell=cell), initial_states)
-    assert hash(decoder) == hash(RecurrentDecoder(tiny(cell=cell), initial_states))
+    assert decoder == RecurrentStepper(tiny(cell=cell), initial_states)
+    assert hash(decoder) == hash(RecurrentStepper(tiny(cell=cell), initial_states))
 
     def read(carry, column):
         return decoder.step(params, carry, column)
@@ -189,17 +189,17 @@ def test_step_by_step_logits_equal_those_of_the_whole_sequence(cell):
 
 
 def test_samples_go_on_from_a_state_that_has_read_the_prompt():
-    """The likeliest continuations, from prompts of different lengths, past any context."""
+    """The most likely continuations, from prompts of different lengths, past any context."""
     model, prompts, lengths = tiny(), batch_of(batch=3, time=3)["inputs"], np.array([3, 1, 2])
     params, key = parameters(model), jax.random.key(0)
     tokens, ends = sample(model, params, prompts, lengths, key, max_new_tokens=8, temperature=0.0)
     np.testing.assert_array_equal(ends, lengths + 8)
     logits = jax.jit(lambda tokens: model.apply({"params": params}, tokens)[0])(tokens)
-    likeliest = np.asarray(logits.argmax(-1))
+    most likely = np.asarray(logits.argmax(-1))
     for row, length in enumerate(lengths):
         np.testing.assert_array_equal(tokens[row, :length], prompts[row, :length])
         drawn = tokens[row, length : length + 8]
-        np.testing.assert_array_equal(drawn, likeliest[row, length - 1 : length + 7])
+        np.testing.assert_array_equal(drawn, most likely[row, length - 1 : length + 7])
 
 
 @pytest.mark.parametrize(

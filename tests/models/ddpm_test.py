@@ -12,7 +12,7 @@ import pytest
 
 from jaxlabs import keys
 from jaxlabs.analysis import gradients
-from jaxlabs.analysis.toy_training import draw_params
+from jaxlabs.analysis.toy_training import init_params
 from jaxlabs.config import UserError
 from jaxlabs.diffusion.noise_schedules import DiffusionConfig, alphas_cumprod
 from jaxlabs.layers.positions import sinusoidal
@@ -29,7 +29,7 @@ pytestmark = pytest.mark.usefixtures("reused_executables", "quickly_compiled")
 
 
 def make(count=8, grad_accum_steps=1, diffusion=None, shape=SHAPE, tx=SGD, **settings):
-    """Returns a state and a batch of pictures."""
+    """Returns a state and a batch of images."""
     model = UNet(
         dataclasses.replace(TINY, **settings), diffusion or DiffusionConfig(), shape, classes=3
     )
@@ -38,10 +38,10 @@ def make(count=8, grad_accum_steps=1, diffusion=None, shape=SHAPE, tx=SGD, **set
         "images": random.integers(0, 256, (count, *shape), dtype=np.uint8),
         "labels": random.integers(0, 3, count).astype(np.int32),
         "weights": np.ones(count, np.float32),
-        "example": np.arange(count, dtype=np.int32),
+        "example_index": np.arange(count, dtype=np.int32),
     }
     shapes = jax.eval_shape(model.init, KEY, jnp.zeros((1, *shape)), jnp.zeros(1, jnp.int32))
-    params = jax.tree.map(jnp.asarray, draw_params(shapes["params"], seed=0))
+    params = jax.tree.map(jnp.asarray, init_params(shapes["params"], seed=0))
     return create_state(model, {"params": params}, tx, grad_accum_steps=grad_accum_steps), batch
 
 
@@ -98,7 +98,7 @@ def test_loss_is_that_of_numpy(prediction, weighting):
     state, batch = make(3, diffusion=diffusion)
     batch["weights"] = np.array([1.0, 0.0, 2.0], np.float32)
     total, weighted = 0.0, 0.0
-    for i, example_key in enumerate(keys.per_example(KEY, batch["example"])):
+    for i, example_key in enumerate(keys.per_example(KEY, batch["example_index"])):
         time_key, noise_key, _ = jax.random.split(example_key, 3)
         t = int(jax.random.randint(time_key, (), 0, 1000))
         noise = np.asarray(jax.random.normal(noise_key, SHAPE), np.float64)
@@ -116,9 +116,9 @@ def test_loss_is_that_of_numpy(prediction, weighting):
         total += batch["weights"][i] * error
         weighted += batch["weights"][i] * error * (1 if weighting == "uniform" else factor)
     parts = parts_of(state, batch)
-    assert float(parts.weight) == 3
-    assert float(parts.sums["squared_error"]) == pytest.approx(total, rel=1e-4)
-    assert float(parts.total) == pytest.approx(weighted, rel=1e-4)
+    assert float(parts.weight_sum) == 3
+    assert float(parts.metric_sums["squared_error"]) == pytest.approx(total, rel=1e-4)
+    assert float(parts.loss_sum) == pytest.approx(weighted, rel=1e-4)
 
 
 def test_untrained_loss_is_that_of_saying_nothing():
@@ -126,16 +126,16 @@ def test_untrained_loss_is_that_of_saying_nothing():
     state, batch = make(512, zero_init_output=True)
     zeros = jax.tree.map(jnp.zeros_like, state.params["output"])
     state = state.replace(params=state.params | {"output": zeros})
-    assert float(parts_of(state, batch).total / 512) == pytest.approx(
+    assert float(parts_of(state, batch).loss_sum / 512) == pytest.approx(
         1, abs=4 * (2 / 16 / 512) ** 0.5
     )
 
 
 def test_one_batch_is_learned_by_heart():
-    """At one early time, where the noise is all that differs from pictures that are all alike."""
+    """At one early time, where the noise is all that differs from images that are all alike."""
     diffusion = DiffusionConfig(num_timesteps=1, beta_start=0.5, beta_end=0.5)
     state, batch = make(4, diffusion=diffusion, base_channels=8, tx=optax.adam(1e-2))
-    first = float(parts_of(state, batch).total)
+    first = float(parts_of(state, batch).loss_sum)
     for _ in range(150):
         state, metrics = train_step(state, batch, KEY)
     assert float(metrics["loss"]) * 4 < 0.05 * first
@@ -147,10 +147,10 @@ def test_gradients_of_the_loss_are_differences():
 
     def total(params, images):
         parts = loss(params, batch | {"images": images}, KEY, state, True)
-        return parts.total / parts.weight
+        return parts.loss_sum / parts.weight_sum
 
     check = gradients.check(total, state.params, batch["images"], key=KEY, max_entries=50)
-    assert check.whole.relative_difference < 1e-6
+    assert check.all_params.relative_difference < 1e-6
 
 
 @pytest.mark.slow
@@ -162,7 +162,7 @@ def test_micro_batches_and_devices_take_the_step_of_the_whole_batch():
     expected, metrics = train_step(whole, batch, KEY)
     sliced, in_slices = train_step(sliced, batch, KEY)
     spread = placement.replicate(spread)
-    split = jax.device_put(batch, placement.split)
+    split = jax.device_put(batch, placement.batch_sharding)
     spread, on_devices = train_step(spread, split, KEY)
     for state, found in ((sliced, in_slices), (spread, on_devices)):
         assert float(found["loss"]) == pytest.approx(float(metrics["loss"]), rel=1e-6)
@@ -172,7 +172,7 @@ def test_micro_batches_and_devices_take_the_step_of_the_whole_batch():
 
 
 def test_class_changes_the_output_and_guidance_weighs_it_against_none():
-    """In ten pictures, which a CPU draws five at a time."""
+    """In ten images, which a CPU draws five at a time."""
     state, batch = make(10, class_conditional=True)
     x, t, labels = ddpm.normalize(batch["images"]), jnp.arange(5, 955, 95), jnp.arange(10) % 3
     told = apply(state.model, state.params, x, t, labels)
@@ -190,19 +190,19 @@ def test_class_changes_the_output_and_guidance_weighs_it_against_none():
 def test_labels_are_kept_from_the_network_in_training_only():
     state, batch = make(8, class_conditional=True, class_dropout=1.0)
     other = batch | {"labels": (batch["labels"] + 1) % 3}
-    in_training = [float(parts_of(state, b, train=True).total) for b in (batch, other)]
-    in_evaluation = [float(parts_of(state, b).total) for b in (batch, other)]
+    in_training = [float(parts_of(state, b, train=True).loss_sum) for b in (batch, other)]
+    in_evaluation = [float(parts_of(state, b).loss_sum) for b in (batch, other)]
     assert in_training[0] == in_training[1]
     assert in_evaluation[0] != in_evaluation[1]
 
 
 @pytest.mark.parametrize("shape", [(30, 28, 1), (28, 27, 3), (2, 2, 1)])
-def test_pictures_that_do_not_halve_twice_are_refused(shape):
-    with pytest.raises(UserError, match=f"pictures of {shape[0]}x{shape[1]} do not halve 2 times"):
+def test_images_that_do_not_halve_twice_are_refused(shape):
+    with pytest.raises(UserError, match=f"images of {shape[0]}x{shape[1]} do not halve 2 times"):
         ddpm.check_divisible(shape)
 
 
-def test_pictures_go_to_signed_values_and_back():
+def test_images_go_to_signed_values_and_back():
     pixels = np.array([0, 51, 255], np.uint8)
     signed = ddpm.normalize(pixels)
     np.testing.assert_allclose(signed, [-1, -0.6, 1], atol=1e-6)

@@ -38,7 +38,7 @@ def batch_of(count=8, shape=(8, 8, 1)):
         "images": random.integers(0, 256, (count, *shape), dtype=np.uint8),
         "tokens": tokens,
         "weights": np.ones(count, np.float32),
-        "example": np.arange(count, dtype=np.int32),
+        "example_index": np.arange(count, dtype=np.int32),
     }
 
 
@@ -137,15 +137,15 @@ def test_moves_happen_in_training_alone_and_padding_is_not_there():
     cosines = logits_of("siglip", batch)
     logits = 10 * cosines - 10
     expected = np.logaddexp(0, (1 - 2 * np.eye(8)) * logits).sum()
-    np.testing.assert_allclose(whole.total, expected, rtol=1e-4)
+    np.testing.assert_allclose(whole.loss_sum, expected, rtol=1e-4)
     moved = step(state.params, batch, KEY, moving, True)
-    assert abs(float(moved.total - whole.total)) > 1e-3
+    assert abs(float(moved.loss_sum - whole.loss_sum)) > 1e-3
     batch["weights"][[2, 5]] = 0
     there = np.flatnonzero(batch["weights"])
     part = step(state.params, batch, KEY, state, False)
     logits = logits[np.ix_(there, there)]
     expected = np.logaddexp(0, (1 - 2 * np.eye(6)) * logits).sum()
-    np.testing.assert_allclose(part.total, expected, rtol=1e-4)
+    np.testing.assert_allclose(part.loss_sum, expected, rtol=1e-4)
     assert part.weight == 6
 
 
@@ -172,7 +172,7 @@ def test_step_over_four_devices_equals_one(loss, route):
     one = gradients_of(*dual_encoder.train_step(state_of(loss), batch, KEY))
     if route == "mesh":
         placement = DataParallel(jax.make_mesh((4,), (BATCH_AXIS,), axis_types=(AxisType.Auto,)))
-        state, split = placement.replicate(state_of(loss)), jax.device_put(batch, placement.split)
+        state, split = placement.replicate(state_of(loss)), jax.device_put(batch, placement.batch_sharding)
         assert_same_step(gradients_of(*dual_encoder.train_step(state, split, KEY)), one)
         return
     step = functools.partial(dual_encoder.train_step, axis_name="batch")
@@ -200,7 +200,7 @@ def test_gradients_equal_differences_in_float64(loss):
 
     def total(params, batch):
         state = create_state(model, {"params": params}, ADAM)
-        return dual_encoder.loss(params, batch, KEY, state, False).total
+        return dual_encoder.loss(params, batch, KEY, state, False).loss_sum
 
     report = gradients.check(total, params, batch, key=KEY, max_entries=20, directions=4)
     assert report.worst.relative_difference < 1e-5, report
@@ -215,7 +215,7 @@ def test_gradients_equal_differences_in_float64(loss):
             {"log_scale", "bias"},
         ),
         ({"init_temperature": 0.5, "learn_temperature": False}, (2, 0), set()),
-        ({"init_temperature": 0.001}, (contrastive.MAX_SCALE, 0), {"log_scale"}),
+        ({"init_temperature": 0.001}, (contrastive.MAX_LOGIT_SCALE, 0), {"log_scale"}),
     ],
 )
 def test_temperature_and_bias_start_as_asked_and_stay_where_they_are_not_learned(
@@ -224,4 +224,4 @@ def test_temperature_and_bias_start_as_asked_and_stay_where_they_are_not_learned
     model = DualEncoder(dataclasses.replace(SMALL, **settings))
     params = model.init(KEY, method="scaling").get("params", {})
     assert params.keys() == learned
-    assert dual_encoder.scaling(model, params) == pytest.approx(expected)
+    assert dual_encoder.logit_scale(model, params) == pytest.approx(expected)

@@ -34,7 +34,7 @@ def batch_of(count=5, shape=(8, 8, 1)):
         "images": random.integers(0, 256, (count, *shape), dtype=np.uint8),
         "labels": random.integers(0, 3, count, dtype=np.int32),
         "weights": np.ones(count, np.float32),
-        "example": np.arange(count, dtype=np.int32),
+        "example_index": np.arange(count, dtype=np.int32),
     }
 
 
@@ -70,7 +70,7 @@ def test_network_and_loss_equal_numpy():
     batch = batch_of(4)
     batch["weights"][1] = 0
     features, logits = by_hand(params, batch["images"] / 255)
-    got = image_classifier.read(model, params, batch["images"])
+    got = image_classifier.predict(model, params, batch["images"])
     chex.assert_shape(got[0], (4, 6))
     np.testing.assert_allclose(got[0], features, atol=1e-5)
     np.testing.assert_allclose(got[1], scipy.special.softmax(logits, axis=1), atol=1e-6)
@@ -78,10 +78,10 @@ def test_network_and_loss_equal_numpy():
     parts = LOSS(params, batch, KEY, state, False)
     surprise = -scipy.special.log_softmax(logits, axis=1)[np.arange(4), batch["labels"]]
     real = batch["weights"] > 0
-    assert parts.weight == 3
-    assert parts.total == pytest.approx(surprise[real].sum(), rel=1e-5)
+    assert parts.weight_sum == 3
+    assert parts.loss_sum == pytest.approx(surprise[real].sum(), rel=1e-5)
     right = (logits.argmax(axis=1) == batch["labels"])[real]
-    assert parts.sums["accuracy"] == right.sum()
+    assert parts.metric_sums["accuracy"] == right.sum()
 
 
 @pytest.mark.slow
@@ -91,13 +91,13 @@ def test_gradients_equal_differences_in_float64():
 
     def total(params, batch):
         state = create_state(model, {"params": params}, STILL)
-        return image_classifier.loss(params, batch, KEY, state, False).total
+        return image_classifier.loss(params, batch, KEY, state, False).loss_sum
 
     report = gradients.check(total, params, batch, key=KEY, max_entries=20, directions=4)
     assert report.worst.relative_difference < 1e-6, report
 
 
-def test_pictures_move_by_whole_pixels_and_the_median_of_the_border_comes_in():
+def test_images_move_by_whole_pixels_and_the_median_of_the_border_comes_in():
     x = jnp.arange(1.0, 17).reshape(1, 4, 4, 1)
     keys = jax.random.split(KEY, 400)
     moved = np.asarray(image_classifier.shifted(jnp.repeat(x, 400, axis=0), keys, 1))[..., 0]
@@ -105,8 +105,8 @@ def test_pictures_move_by_whole_pixels_and_the_median_of_the_border_comes_in():
     padded = np.pad(np.asarray(x)[0, ..., 0], 1, constant_values=np.median(border))
     allowed = {padded[r : r + 4, c : c + 4].tobytes() for r in range(3) for c in range(3)}
     counts = dict.fromkeys(allowed, 0)
-    for picture in moved:
-        counts[picture.tobytes()] += 1  # no other picture ever
+    for image in moved:
+        counts[image.tobytes()] += 1  # no other image ever
     assert min(counts.values()) > 20  # of 44 expected each
     np.testing.assert_array_equal(image_classifier.shifted(x, keys[:1], 0), x)
 
@@ -134,11 +134,11 @@ def test_moves_and_dropout_depend_on_the_example_alone():
         LOSS(params, {name: values[part] for name, values in batch.items()}, KEY, state, True)
         for part in (slice(0, 2), slice(2, 4))
     ]
-    assert whole.total == pytest.approx(float(halves[0].total + halves[1].total), rel=1e-5)
+    assert whole.loss_sum == pytest.approx(float(halves[0].loss_sum + halves[1].loss_sum), rel=1e-5)
     still = LOSS(params, batch, KEY, state, False)
-    assert abs(float(still.total - whole.total)) > 1e-3
+    assert abs(float(still.loss_sum - whole.loss_sum)) > 1e-3
     other = LOSS(params, batch, jax.random.key(1), state, True)
-    assert abs(float(other.total - whole.total)) > 1e-3
+    assert abs(float(other.loss_sum - whole.loss_sum)) > 1e-3
 
 
 def test_one_batch_is_learned_by_heart():
@@ -153,7 +153,7 @@ def test_one_batch_is_learned_by_heart():
     assert metrics["accuracy"] == 1
 
 
-def test_pictures_that_cannot_be_halved_twice_are_refused():
+def test_images_that_cannot_be_halved_twice_are_refused():
     image_classifier.require_divisible((28, 8, 1))
-    with pytest.raises(UserError, match=r"pictures of 30x28 are not accepted; .* multiples of 4"):
+    with pytest.raises(UserError, match=r"images of 30x28 are not accepted; .* multiples of 4"):
         image_classifier.require_divisible((30, 28, 1))

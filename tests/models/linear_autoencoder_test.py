@@ -31,7 +31,7 @@ def test_linear_autoencoder_is_pca():
     spread = np.r_[3.0, 2.5, 2.0, np.full(PIXELS - 3, 0.5)]
     rows = np.random.default_rng(0).normal(size=(40, PIXELS)) * spread + 0.3
     batch = {"images": rows.reshape(40, *SHAPE).astype(np.float32), "weights": np.ones(40)}
-    batch["example"] = np.arange(40, dtype=np.int32)
+    batch["example_index"] = np.arange(40, dtype=np.int32)
     model = linear(objective="ae", latent_dim=3)
     state = create_state(model, model.init(KEY, jnp.zeros((1, PIXELS))), lbfgs())
     state = jax.tree.map(jnp.copy, state)  # no two leaves are the same buffer
@@ -42,18 +42,18 @@ def test_linear_autoencoder_is_pca():
     angles = scipy.linalg.subspace_angles(state.params["output"]["kernel"].T, axes[:3].T)
     assert np.degrees(angles.max()) < 0.1
     parts = loss(state.params, batch, KEY, state, False)
-    error = float(parts.sums["squared_error"] / parts.weight)
+    error = float(parts.metric_sums["squared_error"] / parts.weight_sum)
     np.testing.assert_allclose(error, np.sum(sizes[3:] ** 2) / 40, rtol=1e-5)
 
 
 def linear_gaussian(log_variance):
-    """A linear model and its pictures; its encoder finds the posterior where it is diagonal.
+    """A linear model and its images; its encoder finds the posterior where it is diagonal.
 
     Where the columns of W are orthogonal, the posterior of probabilistic PCA is diagonal.
     """
     scale = 0.5
     images = np.random.default_rng(1).integers(0, 256, (64, *SHAPE), dtype=np.uint8)
-    batch = {"images": images, "example": np.arange(64, dtype=np.int32)}
+    batch = {"images": images, "example_index": np.arange(64, dtype=np.int32)}
     axes, _ = np.linalg.qr(np.random.default_rng(2).normal(size=(PIXELS, 2)))
     w, b = axes * [1.5, 0.7], np.full(PIXELS, 0.4)
     variance = 1 / (1 + np.square([1.5, 0.7]) / scale**2)
@@ -82,7 +82,7 @@ def test_bound_with_the_true_posterior_is_the_likelihood_itself(samples):
 
 
 def test_bound_rises_with_samples_to_the_likelihood():
-    """Of 64 pictures, 60 samples are 4 chunks and 3,000 are 200."""
+    """Of 64 images, 60 samples are 4 chunks and 3,000 are 200."""
     model, params, batch, exact = linear_gaussian(0.8)
     means = [
         float(autoencoder.iwae_bound(model, params, batch, KEY, samples=samples).mean())

@@ -63,7 +63,7 @@ def batch_of(targets):
         "inputs": INPUTS,
         "targets": targets,
         "weights": (targets != 0).astype(np.float32),
-        "example": np.arange(4, dtype=np.int32),
+        "example_index": np.arange(4, dtype=np.int32),
     }
 
 
@@ -112,14 +112,14 @@ def test_sums_hold_span_counts_that_give_the_f1():
     model = labeler("gru")
     targets = np.array([[3, 4, 5, 3, 5], [3, 5, 0, 0, 0], [0] * 5, [0] * 5], np.int32)
     parts = parts_of(sequence_classifier.loss, model, parameters(model), batch_of(targets))
-    assert float(parts.weight) == 7
-    assert int(parts.sums["spans_there"]) == 3
-    figures = {name: float(value / 7) for name, value in parts.sums.items()}
+    assert float(parts.weight_sum) == 7
+    assert int(parts.metric_sums["spans_there"]) == 3
+    figures = {name: float(value / 7) for name, value in parts.metric_sums.items()}
     logits = logits_of(model, parameters(model), INPUTS)[:, :5]
     right = (np.argmax(logits, -1) == targets)[targets > 0]
     assert figures["accuracy"] == pytest.approx(right.mean())
-    assert 0 <= sequence_classifier.derive(figures)["span_f1"] <= 1
-    assert sequence_classifier.derive({"accuracy": 1.0}) == {}
+    assert 0 <= sequence_classifier.derived_metrics(figures)["span_f1"] <= 1
+    assert sequence_classifier.derived_metrics({"accuracy": 1.0}) == {}
 
 
 def test_sizes_that_do_not_fit_are_named():
@@ -140,7 +140,7 @@ def test_sizes_that_do_not_fit_are_named():
 
 @pytest.mark.parametrize("backbone", ["lstm", "transformer"])
 def test_word_by_word_equals_all_places_at_once(backbone):
-    """What greedy decoding writes is what teacher forcing finds likeliest after its own words."""
+    """What greedy decoding writes is what teacher forcing finds most likely after its own words."""
     model = translator(backbone, num_layers=2)
     params = jax.tree.map(lambda leaf: 3 * leaf, parameters(model))  # decided, and of many opinions
     beams = jax.jit(lambda params: translate(model, params, INPUTS, 1))(params)
@@ -221,11 +221,11 @@ def test_exact_match_counts_sentences_that_are_right_throughout():
     batch = batch_of(targets) | {"weights": np.float32(targets != 0)}
     batch["weights"][1, 1:] = 0
     parts = parts_of(seq2seq.loss, model, params, batch)
-    assert int(parts.sums["sentences"]) == 3
+    assert int(parts.metric_sums["sentences"]) == 3
     right = [(guesses[i] == targets[i])[batch["weights"][i] > 0].all() for i in range(3)]
-    assert int(parts.sums["sentences_right"]) == sum(right) >= 1
-    figures = {name: float(value) for name, value in parts.sums.items()}
-    assert seq2seq.derive(figures)["exact_match"] == pytest.approx(sum(right) / 3)
+    assert int(parts.metric_sums["sentences_right"]) == sum(right) >= 1
+    figures = {name: float(value) for name, value in parts.metric_sums.items()}
+    assert seq2seq.derived_metrics(figures)["exact_match"] == pytest.approx(sum(right) / 3)
 
 
 # Both
@@ -247,7 +247,7 @@ def test_losses_start_near_those_of_equal_chances():
     ]:
         batch = batch_of(np.minimum(TRANSLATED, 5))
         parts = parts_of(module.loss, model, parameters(model), batch)
-        assert float(parts.total / parts.weight) == pytest.approx(math.log(classes), abs=0.35)
+        assert float(parts.loss_sum / parts.weight_sum) == pytest.approx(math.log(classes), abs=0.35)
 
 
 def test_one_batch_is_learned_by_heart(fresh):

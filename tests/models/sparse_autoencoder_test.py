@@ -58,8 +58,8 @@ def cost(state, batch):
     parts = jax.jit(lambda params, batch: loss(params, batch, None, state, True))(
         state.params, batch
     )
-    return {name: float(value / parts.weight) for name, value in parts.sums.items()} | {
-        "loss": float(parts.total / parts.weight)
+    return {name: float(value / parts.weight_sum) for name, value in parts.metric_sums.items()} | {
+        "loss": float(parts.loss_sum / parts.weight_sum)
     }
 
 
@@ -101,10 +101,10 @@ def test_gradient_of_the_write_ups_check_agrees_below_1e_9():
 
     def mean_cost(params, batch):
         parts = loss(params, batch, None, state, True)
-        return parts.total / parts.weight
+        return parts.loss_sum / parts.weight_sum
 
     report = gradients.check(mean_cost, state.params, batch, eps=1e-4)
-    assert report.whole.relative_difference < 1e-9, str(report)
+    assert report.all_params.relative_difference < 1e-9, str(report)
     assert report.worst.relative_difference < 1e-8, str(report)
 
 
@@ -115,7 +115,7 @@ def test_untrained_cost_is_nearly_all_sparsity():
     def terms(key):
         params = state.model.init(key, jnp.zeros((1, 64)))["params"]
         parts = loss(params, batch, None, state, True)
-        return parts.sums["sparsity_term"] / parts.weight, parts.total / parts.weight
+        return parts.metric_sums["sparsity_term"] / parts.weight_sum, parts.loss_sum / parts.weight_sum
 
     sparsity, total = jax.jit(jax.vmap(terms))(jax.random.split(jax.random.key(0), 40))
     half = 3 * 25 * (0.01 * np.log(0.02) + 0.99 * np.log(1.98))
@@ -178,7 +178,7 @@ def test_gradient_is_the_one_that_students_derive_by_hand():
 
     def mean_cost(params):
         parts = loss(params, batch, None, state, True)
-        return parts.total / parts.weight
+        return parts.loss_sum / parts.weight_sum
 
     ours, slopes = jax.jit(jax.value_and_grad(mean_cost))(state.params)
     w1, w2, b1, b2 = by_hand.unpack(gradient, state.model.config)

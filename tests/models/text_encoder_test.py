@@ -48,7 +48,7 @@ def batch_of():
         "inputs": TOKENS,
         "labels": np.array([0, 1, 2, 1], np.int32),
         "weights": np.ones(4, np.float32),
-        "example": np.arange(4, dtype=np.int32),
+        "example_index": np.arange(4, dtype=np.int32),
     }
 
 
@@ -115,13 +115,13 @@ def test_loss_at_the_start_is_near_that_of_three_equal_chances():
         "inputs": tokens,
         "labels": np.arange(64, dtype=np.int32) % 3,
         "weights": np.ones(64, np.float32),
-        "example": np.arange(64, dtype=np.int32),
+        "example_index": np.arange(64, dtype=np.int32),
     }
 
     @jax.jit
     def initial_loss(key):
         params = model.init(key, tokens)["params"]
-        return loss(params, batch, key, SimpleNamespace(model=model), False).total / 64
+        return loss(params, batch, key, SimpleNamespace(model=model), False).loss_sum / 64
 
     for seed in range(3):
         assert float(initial_loss(jax.random.key(seed))) == pytest.approx(math.log(3), rel=0.03)
@@ -152,7 +152,7 @@ def test_sentence_of_padding_alone_is_the_bias_of_the_head():
     np.testing.assert_allclose(logits_of(model, params, TOKENS)[3], expected, atol=1e-5)
 
     def total(params):
-        return loss(params, batch_of(), jax.random.key(0), SimpleNamespace(model=model), True).total
+        return loss(params, batch_of(), jax.random.key(0), SimpleNamespace(model=model), True).loss_sum
 
     assert all(
         np.isfinite(leaf).all() for leaf in jax.tree.leaves(jax.jit(jax.grad(total))(params))
@@ -228,11 +228,11 @@ def test_loss_counts_sentences_by_weight_and_smooths_in_training_only():
     plain = -(logs[0, 0] + logs[1, 1])
     even = -(logs[0].mean() + logs[1].mean())
     parts = parts_of(model, params, batch, False)
-    assert float(parts.total) == pytest.approx(plain, rel=1e-5)
-    assert float(parts.weight) == 2
-    assert float(parts.sums["accuracy"]) == (logs[:2].argmax(axis=1) == [0, 1]).sum()
+    assert float(parts.loss_sum) == pytest.approx(plain, rel=1e-5)
+    assert float(parts.weight_sum) == 2
+    assert float(parts.metric_sums["accuracy"]) == (logs[:2].argmax(axis=1) == [0, 1]).sum()
     parts = parts_of(model, params, batch, True)
-    assert float(parts.total) == pytest.approx(0.7 * plain + 0.3 * even, rel=1e-5)
+    assert float(parts.loss_sum) == pytest.approx(0.7 * plain + 0.3 * even, rel=1e-5)
 
 
 def test_gradient_of_the_loss_in_float64():
@@ -241,7 +241,7 @@ def test_gradient_of_the_loss_in_float64():
     model, batch = TextClassifier(config), batch_of()
 
     def total(params):
-        return loss(params, batch, jax.random.key(0), SimpleNamespace(model=model), False).total
+        return loss(params, batch, jax.random.key(0), SimpleNamespace(model=model), False).loss_sum
 
     assert check(total, parameters(model)).worst.relative_difference < 1e-6
 
@@ -301,7 +301,7 @@ def test_pytorch_twin_agrees(options):
     batch = {name: leaf[:3] for name, leaf in batch_of().items()}
 
     def total(params):
-        return loss(params, batch, jax.random.key(0), SimpleNamespace(model=model), False).total
+        return loss(params, batch, jax.random.key(0), SimpleNamespace(model=model), False).loss_sum
 
     gradients = jax.jit(jax.grad(total))(params)
     labels = torch.from_numpy(batch["labels"]).long()

@@ -19,7 +19,7 @@ from jaxlabs.data.patch_data import patch_data
 from jaxlabs.peers import numpy_sparse_autoencoder
 from jaxlabs.training.devices import data_parallel
 from jaxlabs.training.loop import initial_state
-from jaxlabs.training.run_steps import build_multi_step
+from jaxlabs.training.multi_step import build_multi_step
 from jaxlabs.training.scipy_solver import solve
 
 ROUNDS = 3
@@ -34,7 +34,7 @@ def test_optax_is_faster_than_numpy_at_the_same_cost(capsys):
     data = patch_data(photographs, config.patches, config.model.patch_size, config.seed)
     patches = data.train.arrays["patches"].astype(np.float64)
     task, placement = build_task(config, {}), data_parallel(jax.devices()[:1])
-    run_steps = build_multi_step(task, config, placement)
+    multi_step = build_multi_step(task, config, placement)
     dataset = placement.replicate(data.train)
     initial = jax.block_until_ready(initial_state(task, config, placement))
 
@@ -47,7 +47,7 @@ def test_optax_is_faster_than_numpy_at_the_same_cost(capsys):
         return costs[-1], int(state.step)
 
     def with_optax(state):
-        state, log = run_steps(state, dataset, np.int32(STEPS), np.uint32(0))
+        state, log = multi_step(state, dataset, np.int32(STEPS), np.uint32(0))
         return float(log["loss"][int(state.step) - 1]), int(state.step)
 
     ways = {"numpy and scipy": with_numpy, "jax and scipy": with_scipy, "optax": with_optax}

@@ -14,7 +14,7 @@ from jaxlabs.data.tokenizers import CharTokenizer
 from jaxlabs.data.windows import token_stream
 from jaxlabs.training.devices import data_parallel
 from jaxlabs.training.loop import initial_state
-from jaxlabs.training.run_steps import build_multi_step
+from jaxlabs.training.multi_step import build_multi_step
 
 ROUNDS = 3
 
@@ -41,14 +41,14 @@ def test_reference_step_is_not_slower_than_pytorch(capsys):
 
 def _our_step(config, tokens):
     placement = data_parallel(jax.devices()[:1])
-    vocabulary = CharTokenizer("".join(map(chr, range(32, 97)))).to_json()
-    task = build_task(config, vocabulary)
-    run_steps = build_multi_step(task, dataclasses.replace(config, steps_per_call=1), placement)
+    data_spec = CharTokenizer("".join(map(chr, range(32, 97)))).to_json()
+    task = build_task(config, data_spec)
+    multi_step = build_multi_step(task, dataclasses.replace(config, steps_per_call=1), placement)
     dataset = placement.replicate(token_stream(tokens, config.model.context_length))
     loop = {"state": initial_state(task, config, placement)}
 
     def step():
-        loop["state"], log = run_steps(loop["state"], dataset, np.int32(1), np.uint32(0))
+        loop["state"], log = multi_step(loop["state"], dataset, np.int32(1), np.uint32(0))
         jax.block_until_ready(log)
 
     return step

@@ -65,7 +65,7 @@ def test_a_step_is_ours_with_clipping_and_a_decay_of_matrices_alone():
         "inputs": tokens[:, :-1].astype(np.int32),
         "targets": tokens[:, 1:].astype(np.int32),
         "weights": np.ones((3, 4), np.float32),
-        "example": np.arange(3, dtype=np.int32),
+        "example_index": np.arange(3, dtype=np.int32),
     }
     state = create_state(model, {"params": jax.tree.map(jnp.copy, params)}, tx)
     state, metrics = train_step(state, batch, jax.random.key(0))

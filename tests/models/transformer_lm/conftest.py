@@ -50,7 +50,7 @@ def batch_of(tokens_of):
             "inputs": tokens[:, :-1],
             "targets": tokens[:, 1:],
             "weights": np.ones((batch, time), np.float32),
-            "example": np.arange(batch, dtype=np.int32),
+            "example_index": np.arange(batch, dtype=np.int32),
         }
 
     return make

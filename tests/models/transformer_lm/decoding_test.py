@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxlabs.models.transformer_lm import TransformerDecoder, sample
+from jaxlabs.models.transformer_lm import TransformerStepper, sample
 
 pytestmark = pytest.mark.usefixtures("quickly_compiled")
 
@@ -38,7 +38,7 @@ def decoded(decoder, params, carry, tokens):
 @pytest.mark.parametrize("options", DECODED)
 def test_cached_decode_equals_full_forward(options, tiny, parameters, logits_of, tokens_of):
     model, tokens = tiny(**options), tokens_of()
-    params, decoder = parameters(model), TransformerDecoder(model)
+    params, decoder = parameters(model), TransformerStepper(model)
     assert decoder.context_length == 8
     full = logits_of(model, params, tokens)
     _, logits = decoded(decoder, params, decoder.init_carry(3), tokens)
@@ -50,7 +50,7 @@ def test_refill_equals_the_uncached_forward_on_those_tokens(
     options, tiny, parameters, logits_of, tokens_of
 ):
     model, tokens = tiny(**options), tokens_of()
-    params, decoder = parameters(model), TransformerDecoder(model)
+    params, decoder = parameters(model), TransformerStepper(model)
     recent = tokens[:, 3:8]
     full = logits_of(model, params, recent)
     carry = jax.jit(decoder.prefill)(params, recent[:, :4])
@@ -63,16 +63,16 @@ def test_refill_equals_the_uncached_forward_on_those_tokens(
 def test_a_context_of_one_decodes(tiny, logits_of, tokens_of):
     model, tokens = tiny(context_length=1), tokens_of(time=1)
     params = model.init(jax.random.key(0), tokens)["params"]
-    decoder = TransformerDecoder(model)
+    decoder = TransformerStepper(model)
     _, logits = decoded(decoder, params, decoder.init_carry(3), tokens)
     np.testing.assert_allclose(logits, logits_of(model, params, tokens), atol=1e-6)
 
 
 def test_equal_models_make_equal_decoders(tiny):
-    first, second = (TransformerDecoder(tiny()) for _ in range(2))
+    first, second = (TransformerStepper(tiny()) for _ in range(2))
     assert first == second
     assert hash(first) == hash(second)
-    assert first != TransformerDecoder(tiny(num_heads=4))
+    assert first != TransformerStepper(tiny(num_heads=4))
 
 
 def test_greedy_samples_are_the_likeliest_continuations(

@@ -45,16 +45,16 @@ def test_loss_sums_over_real_tokens_only(key, tiny, parameters, logits_of, batch
     real = [(0, t) for t in range(8)] + [(1, t) for t in range(3)]
     expected = -sum(log_probabilities[b, t, batch["targets"][b, t]] for b, t in real)
     right = sum(log_probabilities[b, t].argmax() == batch["targets"][b, t] for b, t in real)
-    assert parts.weight == 11
-    np.testing.assert_allclose(parts.total, expected, rtol=1e-5)
-    assert parts.sums == {"accuracy": right}
-    assert parts.updates is None
+    assert parts.weight_sum == 11
+    np.testing.assert_allclose(parts.loss_sum, expected, rtol=1e-5)
+    assert parts.metric_sums == {"accuracy": right}
+    assert parts.new_batch_stats is None
 
 
 def test_all_padding_has_zero_loss_and_gradient(key, tiny, parameters, batch_of):
     model, batch = tiny(), batch_of()
     batch["weights"][:] = 0
-    gradients = jax.grad(lambda p: loss(p, batch, key, SimpleNamespace(model=model), True).total)(
+    gradients = jax.grad(lambda p: loss(p, batch, key, SimpleNamespace(model=model), True).loss_sum)(
         parameters(model)
     )
     assert all((leaf == 0).all() for leaf in jax.tree.leaves(gradients))
@@ -64,15 +64,15 @@ def test_loss_drops_out_in_training_only(key, tiny, parameters, batch_of):
     model, batch = tiny(dropout=0.3), batch_of()
     params = parameters(model)
     total = jax.jit(
-        lambda key, train: loss(params, batch, key, SimpleNamespace(model=model), train).total,
+        lambda key, train: loss(params, batch, key, SimpleNamespace(model=model), train).loss_sum,
         static_argnums=1,
     )
     other = jax.random.fold_in(key, 1)
     assert total(key, False) == total(other, False)
     assert total(key, True) == total(key, True)
     assert total(key, True) != total(other, True)
-    moved = batch | {"example": batch["example"] + 3}
-    assert loss(params, moved, key, SimpleNamespace(model=model), True).total != total(key, True)
+    moved = batch | {"example_index": batch["example_index"] + 3}
+    assert loss(params, moved, key, SimpleNamespace(model=model), True).loss_sum != total(key, True)
 
 
 @pytest.mark.parametrize(
@@ -94,7 +94,7 @@ def test_gradient_of_the_loss_in_float64(key, options, tiny, parameters, batch_o
         params = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), params)
 
         def total(params):
-            return loss(params, batch, key, SimpleNamespace(model=model), False).total
+            return loss(params, batch, key, SimpleNamespace(model=model), False).loss_sum
 
         assert total(params).dtype == jnp.float64
         check_grads(jax.jit(total), (params,), order=1, modes=["rev"])
@@ -104,7 +104,7 @@ def test_fast_gradients_are_close_to_the_highest_precision(key, tiny, parameters
     def gradients(precision):
         model = tiny(matmul_precision=precision, embed_dim=64, mlp_dim=128, num_layers=1)
         return jax.jit(
-            jax.grad(lambda p: loss(p, batch_of(), key, SimpleNamespace(model=model), False).total)
+            jax.grad(lambda p: loss(p, batch_of(), key, SimpleNamespace(model=model), False).loss_sum)
         )(parameters(tiny(embed_dim=64, mlp_dim=128, num_layers=1)))
 
     highest, fast, default = (gradients(p) for p in ("highest", "bfloat16", "default"))

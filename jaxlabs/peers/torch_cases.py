@@ -1,8 +1,8 @@
-"""PyTorch's side of the benchmark: the same work as in `jaxlabs.analysis.benchmark.jax_cases`.
+"""PyTorch cases of the benchmark, equivalent to `jaxlabs.analysis.benchmark.jax_cases`.
 
-Every function is called inside a worker and returns `Work`. Models are the twins of this folder,
-made of PyTorch's own layers; sampling is what their users write: a loop over tokens that reads the
-whole text again for each (nanoGPT's `generate`), a loop over reverse steps.
+Every function is called in a worker process and returns `Work`. The models are the PyTorch
+equivalents of this package; sampling is as in typical PyTorch code: a loop over tokens without a KV
+cache (nanoGPT's `generate`), a loop over reverse steps.
 """
 
 from collections.abc import Callable
@@ -31,7 +31,7 @@ def matmul(mode: Mode) -> Work:
 
 
 def gpt_training(config: RunConfig, vocabulary_size: int, mode: Mode) -> Work:
-    """Takes training steps of a decoder on random tokens."""
+    """Trains a GPT on random tokens."""
     import torch
 
     from jaxlabs.peers.torch_gpt import build_gpt
@@ -47,7 +47,7 @@ def gpt_training(config: RunConfig, vocabulary_size: int, mode: Mode) -> Work:
 
 
 def char_rnn_training(config: RunConfig, vocabulary_size: int, mode: Mode) -> Work:
-    """Takes training steps of a recurrent model whose state goes on from step to step."""
+    """Trains a recurrent model with stateful truncated BPTT."""
     import torch
     from torch.utils import _pytree
 
@@ -69,7 +69,7 @@ def char_rnn_training(config: RunConfig, vocabulary_size: int, mode: Mode) -> Wo
 def classifier_training(
     config: RunConfig, vocabulary_size: int, make_dataset: Callable[[], Examples], mode: Mode
 ) -> Work:
-    """Takes training steps of a classifier of sentences."""
+    """Trains a text classifier."""
     import torch
 
     from jaxlabs.peers.torch_encoder import build_classifier
@@ -88,17 +88,17 @@ def classifier_training(
 
 
 def unet_training(config: RunConfig, shape: tuple[int, int, int], mode: Mode) -> Work:
-    """Takes training steps of a diffusion model: times and noise are resampled for each."""
+    """Trains a diffusion model; each step samples timesteps and noise."""
     import torch
 
     unet, images = _unet(config, shape, config.batch_size)
-    left = torch.from_numpy(alphas_cumprod(config.diffusion)).float()
+    alpha_bars = torch.from_numpy(alphas_cumprod(config.diffusion)).float()
 
     def loss(unet: Any) -> torch.Tensor:
-        t = torch.randint(len(left), (config.batch_size,))
+        t = torch.randint(len(alpha_bars), (config.batch_size,))
         noise = torch.randn_like(images)
-        share = left[t][:, None, None, None]
-        noisy = share.sqrt() * images + (1 - share).sqrt() * noise
+        alpha_bar = alpha_bars[t][:, None, None, None]
+        noisy = alpha_bar.sqrt() * images + (1 - alpha_bar).sqrt() * noise
         return torch.nn.functional.mse_loss(unet(noisy, t).float(), noise)
 
     return _training(build_step(unet, loss, config.optimization, mode))
@@ -107,23 +107,23 @@ def unet_training(config: RunConfig, shape: tuple[int, int, int], mode: Mode) ->
 def image_sampling(
     config: RunConfig, shape: tuple[int, int, int], batch_size: int, steps: int, mode: Mode
 ) -> Work:
-    """Takes steps of ancestral sampling."""
+    """Samples images by ancestral sampling."""
     import torch
 
     unet, start = _unet(config, shape, batch_size)
     called = mode.ready(unet)
     sampler = SamplerConfig(sampler_steps=steps)
     diffusion: DiffusionConfig = config.diffusion
-    factors = zip(*coefficients(diffusion, sampler), strict=True)
-    path = list(zip(timesteps(diffusion, sampler).tolist(), factors, strict=True))
+    coefs = zip(*coefficients(diffusion, sampler), strict=True)
+    path = list(zip(timesteps(diffusion, sampler).tolist(), coefs, strict=True))
 
     def run() -> None:
         x = start
-        with torch.no_grad(), mode.autocast():  # around the loop: leaving it forgets cast weights
-            for time, (from_x, from_output, a, b, _, s) in path:
-                output = called(x, torch.full((batch_size,), time)).float()
-                seen = (from_x * x + from_output * output).clamp(-1, 1)
-                x = a * x + b * seen + s * torch.randn_like(x)
+        with torch.no_grad(), mode.autocast():  # around the loop: exiting clears the cast cache
+            for t, (from_x, from_output, a, b, _, s) in path:
+                output = called(x, torch.full((batch_size,), t)).float()
+                x0_pred = (from_x * x + from_output * output).clamp(-1, 1)
+                x = a * x + b * x0_pred + s * torch.randn_like(x)
 
     return Work(run, units=steps)
 
@@ -131,7 +131,7 @@ def image_sampling(
 def text_sampling(
     config: RunConfig, vocabulary_size: int, batch_size: int, tokens: int, mode: Mode
 ) -> Work:
-    """Continues prompts of one token, reading all of the text again for every token."""
+    """Continues prompts of one token without a KV cache."""
     import torch
 
     from jaxlabs.peers.torch_gpt import build_gpt
@@ -141,11 +141,11 @@ def text_sampling(
 
     def generate(count: int) -> None:
         text = torch.zeros(batch_size, 1, dtype=torch.long)
-        with torch.no_grad(), mode.autocast():  # around the loop: leaving it forgets cast weights
+        with torch.no_grad(), mode.autocast():  # around the loop: exiting clears the cast cache
             for _ in range(count):
                 logits = called(text[:, -config.model.context_length :])[:, -1].float()
-                drawn = torch.multinomial(torch.softmax(logits, dim=-1), 1)
-                text = torch.cat([text, drawn], dim=1)
+                sampled = torch.multinomial(torch.softmax(logits, dim=-1), 1)
+                text = torch.cat([text, sampled], dim=1)
 
     def run() -> None:
         generate(tokens)
@@ -157,26 +157,26 @@ def text_sampling(
 
 
 def attention(num_heads: int, head_dim: int, length: int, window: int | None, mode: Mode) -> Work:
-    """Attends causally and differentiates; a window is a mask, which PyTorch's function takes."""
+    """Computes causal attention and its gradient; a local window is passed as a mask."""
     import torch
 
     shape = (1, num_heads, length, head_dim)
-    given = [torch.randn(shape, requires_grad=True) for _ in range(3)]
-    band = None
+    inputs = [torch.randn(shape, requires_grad=True) for _ in range(3)]
+    mask = None
     if window is not None:
-        band = torch.ones(length, length, dtype=torch.bool).tril().triu(1 - window)
+        mask = torch.ones(length, length, dtype=torch.bool).tril().triu(1 - window)
     attend = mode.ready(torch.nn.functional.scaled_dot_product_attention)
 
     def run() -> None:
         with mode.autocast():
-            output = attend(*given, attn_mask=band, is_causal=band is None)
-        torch.autograd.grad(output.sum(), given)
+            output = attend(*inputs, attn_mask=mask, is_causal=mask is None)
+        torch.autograd.grad(output.sum(), inputs)
 
     return Work(run, flops=attention_flops(num_heads, head_dim, length, window))
 
 
 def _unet(config: RunConfig, shape: tuple[int, int, int], batch_size: int) -> Any:
-    """Returns a U-Net and images, both with channels last in memory."""
+    """Returns a U-Net and images in the channels-last memory format."""
     import torch
 
     from jaxlabs.peers.torch_unet import build_unet
@@ -184,7 +184,7 @@ def _unet(config: RunConfig, shape: tuple[int, int, int], batch_size: int) -> An
     height, width, channels = shape
     unet = build_unet(config.model, channels, config.diffusion.num_timesteps)
     images = torch.rand(batch_size, channels, height, width) * 2 - 1
-    return (part.to(memory_format=torch.channels_last) for part in (unet, images))
+    return (each.to(memory_format=torch.channels_last) for each in (unet, images))
 
 
 def _tokens(vocabulary_size: int, rows: int, columns: int) -> Any:

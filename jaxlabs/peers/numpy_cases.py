@@ -1,4 +1,4 @@
-"""The side of numpy and scipy in the benchmark: the sparse autoencoder as students write it."""
+"""NumPy and SciPy cases of the benchmark: the sparse autoencoder."""
 
 from collections.abc import Callable
 from typing import Any
@@ -12,20 +12,20 @@ from jaxlabs.training.run_config import RunConfig
 
 
 def full_batch_training(config: RunConfig, load_data: Callable[[Any], DataModule]) -> Work:
-    """Trains from the start until scipy's L-BFGS has converged, in float64."""
-    patches, ended = _patches(config, load_data), {}
+    """Trains until scipy's L-BFGS converges, in float64."""
+    patches, metrics = _patches(config, load_data), {}
 
     def run() -> None:
         _, cost, steps = numpy_sparse_autoencoder.train(
             patches, config.model, config.steps, config.seed
         )
-        ended.update(cost=float(cost), iterations=steps)
+        metrics.update(cost=float(cost), iterations=steps)
 
-    return Work(run, extra_metrics=lambda: ended)
+    return Work(run, extra_metrics=lambda: metrics)
 
 
 def full_batch_gradient(config: RunConfig, load_data: Callable[[Any], DataModule]) -> Work:
-    """Computes the cost of the whole set and its gradient once."""
+    """Computes the cost of the whole set and its gradient."""
     patches = _patches(config, load_data)
     theta = numpy_sparse_autoencoder.initial(config.model, config.seed)
     return Work(lambda: numpy_sparse_autoencoder.cost_and_gradient(theta, patches, config.model))
