@@ -134,7 +134,7 @@ def format_arrays(arrays: Mapping[str, np.ndarray], headings: Mapping[str, str])
             precision=3,
             suppress_small=True,
             floatmode="fixed",
-            max_line_width=96,
+            max_line_width=1000,
             threshold=600,
         )
         blocks.append(f"{heading} [{shape}]\n{values}")

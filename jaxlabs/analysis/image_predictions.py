@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxlabs.data.batches import Examples
-from jaxlabs.models.image_classifier import ImageClassifier, read
+from jaxlabs.models.image_classifier import ImageClassifier, predict
 from jaxlabs.run_folder import RunFolder
 
 BATCH = 500
@@ -28,7 +28,7 @@ def predict_all(
     for start in range(0, len(images), batch_size):
         batch = images[start : start + batch_size]
         padding = np.zeros((batch_size - len(batch), *batch.shape[1:]), batch.dtype)
-        outputs = read(model, params, jnp.asarray(np.concatenate([batch, padding])))
+        outputs = predict(model, params, jnp.asarray(np.concatenate([batch, padding])))
         batches.append([np.asarray(values)[: len(batch)] for values in outputs])
     features, probabilities = (np.concatenate(values) for values in zip(*batches, strict=True))
     return features, probabilities

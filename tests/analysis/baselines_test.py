@@ -7,15 +7,15 @@ import pytest
 from jaxlabs.analysis.baselines import empirical_entropies, ngram_baselines, ngram_probabilities
 
 
-def kneser_ney_by_dictionary(train, history, token, vocabulary, order):
-    """P(token | history) by the equation, one dictionary look-up at a time."""
+def reference_kneser_ney(train, history, token, vocabulary, order):
+    """P(token | history) by the recursive equation, with dictionaries."""
 
     def counts(n):
         grams = collections.Counter(tuple(train[i : i + n]) for i in range(len(train) - n + 1))
         if n == order:
             return grams
-        longer = {tuple(train[i : i + n + 1]) for i in range(len(train) - n)}
-        return collections.Counter(gram[1:] for gram in longer)
+        higher = {tuple(train[i : i + n + 1]) for i in range(len(train) - n)}
+        return collections.Counter(gram[1:] for gram in higher)
 
     probability = 1 / vocabulary
     for n in range(1, min(order, len(history) + 1) + 1):
@@ -33,35 +33,33 @@ def kneser_ney_by_dictionary(train, history, token, vocabulary, order):
 
 def markov(rng, matrix, length):
     tokens = [0]
-    for draw in rng.random(length - 1):
-        tokens.append(int(np.searchsorted(np.cumsum(matrix[tokens[-1]]), draw)))
+    for u in rng.random(length - 1):
+        tokens.append(int(np.searchsorted(np.cumsum(matrix[tokens[-1]]), u)))
     return np.asarray(tokens)
 
 
-def test_unigram_and_bigram_of_a_tiny_text_by_hand():
+def test_unigram_and_bigram_of_tiny_text_equal_hand_computed_values():
     # Train "aab" over {a, b, c}: counts a 2, b 1, so n1 = n2 = 1 and D = 1/3. Two followers.
     train, held_out = np.asarray([0, 0, 1]), np.asarray([0, 2])
     unigram = ngram_probabilities(train, held_out, 3, 1)
     spared = (1 / 3) * 2 / 3
     np.testing.assert_allclose(unigram, [(2 - 1 / 3) / 3 + spared / 3, spared / 3])
-    # Bigrams aa and ab once each: D = 1, all mass goes down. One step down, a and b have one
-    # token each in front: D = 1 again, and what remains is the uniform distribution.
+    # Bigrams aa and ab once each: D = 1, all mass backs off. a and b have one continuation each:
+    # D = 1 again, and the uniform distribution remains.
     np.testing.assert_allclose(ngram_probabilities(train, held_out, 3, 2), [1 / 3, 1 / 3])
 
 
 @pytest.mark.parametrize("order", [1, 2, 3, 5])
-def test_every_probability_equals_the_equation_worked_by_dictionary(order):
+def test_probabilities_equal_reference_implementation(order):
     rng = np.random.default_rng(0)
     train = rng.choice(4, size=200, p=[0.6, 0.3, 0.05, 0.05])
     held_out = rng.choice(5, size=60)  # token 4 never occurs in training
-    expected = [
-        kneser_ney_by_dictionary(train, held_out[:i], held_out[i], 5, order) for i in range(60)
-    ]
+    expected = [reference_kneser_ney(train, held_out[:i], held_out[i], 5, order) for i in range(60)]
     np.testing.assert_allclose(ngram_probabilities(train, held_out, 5, order), expected, rtol=1e-12)
 
 
 @pytest.mark.parametrize("order", [1, 2, 5])
-def test_probabilities_sum_to_one_after_any_context(order):
+def test_probabilities_sum_to_one_for_any_context(order):
     rng = np.random.default_rng(1)
     train = rng.choice(6, size=300, p=[0.5, 0.2, 0.1, 0.1, 0.05, 0.05])
     for _ in range(30):
@@ -73,7 +71,7 @@ def test_probabilities_sum_to_one_after_any_context(order):
         assert total == pytest.approx(1, abs=1e-12)
 
 
-def test_bigram_baseline_of_a_markov_source_approaches_its_entropy_rate():
+def test_bigram_loss_of_markov_source_approaches_entropy_rate():
     rng = np.random.default_rng(2)
     matrix = rng.dirichlet(np.full(8, 0.5), size=8)
     stationary = np.linalg.matrix_power(matrix, 200)[0]
@@ -87,23 +85,23 @@ def test_bigram_baseline_of_a_markov_source_approaches_its_entropy_rate():
     assert empirical_entropies(tokens)["bigram_entropy"] == pytest.approx(rate, rel=0.01)
 
 
-def test_entropies_of_a_cycle_are_those_of_its_letters_and_zero():
+def test_entropies_of_cycle_are_log_of_letters_and_zero():
     entropies = empirical_entropies(np.tile(np.arange(4, dtype=np.uint8), 50))
     assert entropies["unigram_entropy"] == pytest.approx(math.log(4))
     assert entropies["bigram_entropy"] == pytest.approx(0, abs=1e-12)
 
 
-def test_no_integer_overflows_with_a_large_vocabulary():
+def test_large_vocabulary_does_not_overflow():
     vocabulary = 2**20  # its fifth power would need 100 bits
     train = np.random.default_rng(3).integers(vocabulary - 9, vocabulary, size=2000)
     small = ngram_probabilities(train - (vocabulary - 9), train[:50] - (vocabulary - 9), 9, 5)
     large = ngram_probabilities(train.astype(np.int32), train[:50].astype(np.int32), vocabulary, 5)
-    # Only the uniform share at the end of the recursion differs.
+    # Only the uniform distribution at the end of the recursion differs.
     np.testing.assert_allclose(large, small, rtol=0.07)
 
 
 @pytest.mark.real_data
-def test_tiny_shakespeare_keeps_its_golden_figures(data_dir):
+def test_tiny_shakespeare_has_golden_losses(data_dir):
     path = data_dir / "tiny_shakespeare.txt"
     if not path.exists():
         pytest.skip(f"needs real data: {path} is missing")
@@ -111,7 +109,7 @@ def test_tiny_shakespeare_keeps_its_golden_figures(data_dir):
     alphabet, tokens = np.unique(characters, return_inverse=True)
     split = int(0.9 * len(tokens))
     losses = ngram_baselines(tokens[:split], tokens[split:], len(alphabet))
-    # Golden figures of this smoothing; a plain Witten-Bell 5-gram reaches 1.669 on this split.
+    # Golden values of this smoothing; a plain Witten-Bell 5-gram reaches 1.669 on this split.
     assert losses["unigram"] == pytest.approx(3.3473, abs=1e-3)
     assert losses["bigram"] == pytest.approx(2.4844, abs=1e-3)
     assert losses["5-gram"] == pytest.approx(1.5789, abs=1e-3)

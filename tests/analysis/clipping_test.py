@@ -1,4 +1,4 @@
-"""The two runs differ in clipping alone."""
+"""Clipping study: the runs differ only in clipping."""
 
 import numpy as np
 import pytest
@@ -7,30 +7,30 @@ from jaxlabs.analysis import clipping
 
 
 @pytest.fixture(scope="module")
-def found():
+def result():
     return clipping.study(steps=12, seeds=(0, 1))
 
 
-def test_both_runs_start_alike(found):
-    assert found["loss"].shape == found["norm"].shape == (2, 2, 12)
-    np.testing.assert_allclose(found["loss"][0, :, 0], found["loss"][1, :, 0], rtol=1e-6)
-    np.testing.assert_allclose(found["norm"][0, :, 0], found["norm"][1, :, 0], rtol=1e-6)
-    assert found["loss"][0, 0, 0] != found["loss"][0, 1, 0]
+def test_runs_have_equal_initial_losses(result):
+    assert result["loss"].shape == result["norm"].shape == (2, 2, 12)
+    np.testing.assert_allclose(result["loss"][0, :, 0], result["loss"][1, :, 0], rtol=1e-6)
+    np.testing.assert_allclose(result["norm"][0, :, 0], result["norm"][1, :, 0], rtol=1e-6)
+    assert result["loss"][0, 0, 0] != result["loss"][0, 1, 0]
 
 
-def test_clipping_keeps_a_run_from_blowing_up(found):
-    named = clipping.figures(found)
-    assert (found["norm"][0, :, 0] > clipping.CLIP_NORM).all()
-    assert named["runs_blown_up_without_clipping"] == 2
-    assert named["runs_blown_up_with_clipping"] == 0
-    assert named["final_loss_over_baseline_with_clipping"] < 10
+def test_clipping_prevents_divergence(result):
+    metrics = clipping.metrics(result)
+    assert (result["norm"][0, :, 0] > clipping.CLIP_NORM).all()
+    assert metrics["runs_diverged_without_clipping"] == 2
+    assert metrics["runs_diverged_with_clipping"] == 0
+    assert metrics["final_loss_over_baseline_with_clipping"] < 10
 
 
-def test_a_run_that_is_not_finite_has_blown_up():
+def test_run_with_nonfinite_loss_diverged():
     loss = np.ones((2, 3, 4)) / 6
     loss[0, 0, 2:] = np.nan
     loss[0, 1, 1] = 2.0
-    named = clipping.figures({"loss": loss, "baseline": np.array(1 / 6)})
-    assert named["runs_blown_up_without_clipping"] == 2
-    assert named["runs_blown_up_with_clipping"] == 0
-    assert named["final_loss_over_baseline_with_clipping"] == 1
+    metrics = clipping.metrics({"loss": loss, "baseline": np.array(1 / 6)})
+    assert metrics["runs_diverged_without_clipping"] == 2
+    assert metrics["runs_diverged_with_clipping"] == 0
+    assert metrics["final_loss_over_baseline_with_clipping"] == 1

@@ -1,4 +1,4 @@
-"""Counted operations are those of formulas and, where XLA counts the same things, of XLA."""
+"""FLOP counts equal formulas and, for the same operations, the counts of XLA."""
 
 import jax
 import jax.numpy as jnp
@@ -19,15 +19,17 @@ def convolve(x, kernel):
     )
 
 
-def test_batched_and_contracted_axes_count_once():
+def test_batch_and_contracting_axes_count_once():
     def scores(query, key):
         return jnp.einsum("bhqd,bhkd->bhqk", query, key)
 
     assert dot_flops(scores, array(2, 3, 5, 7), array(2, 3, 11, 7)) == 2 * 2 * 3 * 5 * 11 * 7
 
 
-@pytest.mark.parametrize("function", [convolve, lambda x, kernel: x @ kernel], ids=["conv", "dot"])
-def test_xla_counts_the_same(function):
+@pytest.mark.parametrize(
+    "function", [convolve, lambda x, kernel: x @ kernel], ids=["conv", "matmul"]
+)
+def test_count_equals_xla_cost_analysis(function):
     shapes = (array(8, 6, 6, 4), array(1, 1, 4, 5))
     if function is not convolve:
         shapes = (array(16, 4), array(4, 5))
@@ -35,38 +37,38 @@ def test_xla_counts_the_same(function):
     assert dot_flops(function, *shapes) == counted
 
 
-def test_a_convolution_counts_all_its_taps():
+def test_convolution_counts_all_taps():
     assert dot_flops(convolve, array(2, 6, 6, 4), array(3, 3, 4, 5)) == 2 * 2 * 36 * 5 * 9 * 4
 
 
-def test_scans_count_every_turn_and_branches_the_most_costly_one():
-    def turns(x, kernel):
-        def turn(x, _):
+def test_scan_counts_every_iteration_and_cond_most_expensive_branch():
+    def iterate(x, kernel):
+        def body(x, _):
             return jax.lax.cond(
                 x[0, 0] > 0, lambda x: x @ kernel @ kernel, lambda x: x @ kernel, x
             ), 0
 
-        return jax.lax.scan(turn, x, None, length=7)[0]
+        return jax.lax.scan(body, x, None, length=7)[0]
 
-    assert dot_flops(turns, array(3, 4), array(4, 4)) == 7 * 2 * 2 * 3 * 4 * 4
+    assert dot_flops(iterate, array(3, 4), array(4, 4)) == 7 * 2 * 2 * 3 * 4 * 4
 
 
-def test_derivatives_written_by_hand_hide_nothing():
+def test_custom_vjp_is_traced_through():
     def fast(x, kernel):
         return jax.jit(lambda x: matmul(x, kernel, "bfloat16"))(x)
 
     assert dot_flops(fast, array(3, 4), array(4, 5)) == 2 * 3 * 4 * 5
 
 
-def test_a_loop_of_unknown_length_is_refused():
+def test_while_loop_of_unknown_length_is_refused():
     def endless(x, kernel):
         return jax.lax.while_loop(lambda x: x[0, 0] < 1, lambda x: x @ kernel, x)
 
-    with pytest.raises(ValueError, match="length is not known"):
+    with pytest.raises(ValueError, match="of unknown length"):
         dot_flops(endless, array(3, 4), array(4, 4))
 
 
-def test_a_transformer_takes_two_operations_a_weight_and_four_a_score():
+def test_transformer_takes_two_flops_per_weight_and_four_per_score():
     config = TransformerLMConfig(
         vocabulary_size=11,
         context_length=8,

@@ -13,7 +13,7 @@ def sigmoid_network_loss(params, inputs, targets):
 
 
 def network_and_data(hidden_size=5):
-    """Weights and inputs in the range of the UFLDL notes, where 1e-9 is their figure."""
+    """Weights and inputs in the range of the UFLDL notes, which state a difference below 1e-9."""
     rng = np.random.default_rng(0)
     bound = np.sqrt(6 / (4 + hidden_size + 1))
     params = {
@@ -29,17 +29,17 @@ def network_and_data(hidden_size=5):
 
 
 @jax.custom_vjp
-def forgetful_sigmoid(x):
+def wrong_sigmoid(x):
     return jax.nn.sigmoid(x)
 
 
-# The planted bug: the slope of a sigmoid is s (1 - s), here (1 - s) has been forgotten.
-forgetful_sigmoid.defvjp(
+# The derivative of a sigmoid is s (1 - s); the factor (1 - s) is missing here.
+wrong_sigmoid.defvjp(
     lambda x: (jax.nn.sigmoid(x), jax.nn.sigmoid(x)), lambda s, gradient: (gradient * s,)
 )
 
 
-def test_a_right_gradient_passes_below_a_billionth():
+def test_correct_gradient_has_difference_below_1e_9():
     report = check(sigmoid_network_loss, *network_and_data())
     assert [row.every_entry for row in report.comparisons] == [True, True, True]
     assert {row.name: row.analytic.shape for row in report.comparisons} == {
@@ -50,7 +50,7 @@ def test_a_right_gradient_passes_below_a_billionth():
     assert report.worst.relative_difference < 1e-9
 
 
-def test_random_directions_pass_too_and_stay_inside_their_array():
+def test_random_directions_stay_inside_their_array():
     report = check(sigmoid_network_loss, *network_and_data(), key=jax.random.key(1), max_entries=10)
     assert {row.name: row.every_entry for row in report.comparisons} == {
         "first.bias": True,
@@ -61,9 +61,9 @@ def test_random_directions_pass_too_and_stay_inside_their_array():
 
 
 @pytest.mark.parametrize("max_entries", [500, 2])
-def test_a_wrong_gradient_is_found_and_named(max_entries):
+def test_wrong_gradient_is_detected_and_named(max_entries):
     def loss(params, inputs):
-        gate = forgetful_sigmoid(params["gate"]["scale"])
+        gate = wrong_sigmoid(params["gate"]["scale"])
         return jnp.sum(jnp.tanh(inputs @ params["kernel"] * gate[None, :]))
 
     rng = np.random.default_rng(1)
@@ -77,37 +77,37 @@ def test_a_wrong_gradient_is_found_and_named(max_entries):
     assert "gate.scale" in str(report).splitlines()[1]
 
 
-def test_one_wrong_entry_among_many_is_the_one_in_the_table():
+def test_table_has_entry_of_largest_difference():
     comparison = Comparison(
         "kernel", np.asarray([1.0, 2.0, 3.0]), np.asarray([1.0, 2.5, 3.0]), True
     )
     # ||(0, -0.5, 0)|| / ||(2, 4.5, 6)|| = 0.5 / 7.7621.
     assert comparison.relative_difference == pytest.approx(0.5 / np.sqrt(60.25))
-    assert comparison.row() == " 6.4e-02  kernel: entry 1 of 3 has 2, by differences 2.5"
+    assert comparison.row() == " 6.4e-02  kernel: entry 1 of 3: analytic 2, numeric 2.5"
 
 
-def test_nothing_opposite_and_not_finite_gradients():
+def test_zero_opposite_and_nonfinite_gradients():
     zero, one = np.zeros(2), np.ones(2)
     assert Comparison("p", zero, zero, True).relative_difference == 0
     assert Comparison("p", one, -one, True).relative_difference == np.inf
     assert Comparison("p", one * np.nan, one, True).relative_difference == np.inf
 
 
-def test_float64_is_on_inside_only_and_reaches_the_arguments():
-    seen = []
+def test_float64_is_enabled_inside_only_and_applies_to_arguments():
+    dtypes = []
 
     def loss(params, x, count, key):
-        seen.extend([params.dtype, x.dtype, count.dtype])
+        dtypes.extend([params.dtype, x.dtype, count.dtype])
         return jnp.sum(params * x) * count + 0 * jax.random.uniform(key)
 
     x = jnp.ones(3, jnp.bfloat16)
     report = check(loss, jnp.ones(3), x, jnp.int32(2), jax.random.key(0))
-    assert set(seen) == {jnp.dtype(jnp.float64), jnp.dtype(jnp.int32)}
+    assert set(dtypes) == {jnp.dtype(jnp.float64), jnp.dtype(jnp.int32)}
     np.testing.assert_allclose(report.worst.numeric, 2)
     assert jnp.ones(1).dtype == jnp.float32
 
 
-def test_a_large_array_without_a_key_and_integers_are_refused():
+def test_large_array_without_key_and_integers_are_refused():
     with pytest.raises(ValueError, match=r"first\.kernel has 20 entries.*need a key"):
         check(sigmoid_network_loss, *network_and_data(), max_entries=15)
     with pytest.raises(ValueError, match="count is int32"):

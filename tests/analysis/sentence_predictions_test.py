@@ -5,8 +5,8 @@ import pytest
 from jaxlabs.analysis.sentence_predictions import (
     class_accuracies,
     confusion_counts,
+    format_predictions,
     require_known,
-    told,
 )
 from jaxlabs.config import UserError
 from jaxlabs.data.batches import Examples
@@ -15,7 +15,7 @@ from jaxlabs.models.text_encoder import TextClassifier, TextClassifierConfig
 
 VOCABULARY = WordTokenizer(("no", "yes")).to_json() | {
     "speakers": ["A", "B"],
-    "shown": [[0, "yes"], [1, "yes yes"], [1, "no"]],
+    "examples": [[0, "yes"], [1, "yes yes"], [1, "no"]],
 }
 
 
@@ -39,7 +39,7 @@ def always_a():
     return model, zeros
 
 
-def test_confusion_counts_every_sentence_once(always_a):
+def test_confusion_counts_has_every_sentence_once(always_a):
     model, params = always_a
     labels = np.array([0, 1, 1, 0, 1], np.int32)
     examples = Examples({"inputs": np.full((5, 3), 2, np.int32), "labels": labels})
@@ -47,25 +47,25 @@ def test_confusion_counts_every_sentence_once(always_a):
     np.testing.assert_array_equal(counts, [[2, 0], [3, 0]])
 
 
-def test_accuracy_of_a_class_is_over_its_own_sentences():
+def test_class_accuracy_is_over_its_own_sentences():
     counts = np.array([[3, 1, 0], [2, 2, 4], [0, 0, 0]])
-    figures = class_accuracies(counts, ["a", "b", "c"])
-    assert figures["a"] == 0.75
-    assert figures["b"] == 0.25
-    assert np.isnan(figures["c"])
+    accuracies = class_accuracies(counts, ["a", "b", "c"])
+    assert accuracies["a"] == 0.75
+    assert accuracies["b"] == 0.25
+    assert np.isnan(accuracies["c"])
 
 
-def test_sentences_are_told_with_their_probabilities(always_a):
-    lines = told(*always_a, VOCABULARY, None).splitlines()
+def test_format_predictions_has_probabilities_of_sentences(always_a):
+    lines = format_predictions(*always_a, VOCABULARY, None).splitlines()
     assert lines == [
-        "A (it is A): A 0.88, B 0.12: yes",
-        "A (it is B): A 0.88, B 0.12: yes yes",
-        "A (it is B): A 0.88, B 0.12: no",
+        "A (label: A): A 0.88, B 0.12: yes",
+        "A (label: B): A 0.88, B 0.12: yes yes",
+        "A (label: B): A 0.88, B 0.12: no",
     ]
-    assert told(*always_a, VOCABULARY, "yes, well") == "A: A 0.88, B 0.12: yes, well"
+    assert format_predictions(*always_a, VOCABULARY, "yes, well") == "A: A 0.88, B 0.12: yes, well"
 
 
-def test_prompt_of_unknown_words_is_refused_before_a_run():
+def test_prompt_of_unknown_words_is_refused():
     require_known(None, VOCABULARY)
     require_known("yes indeed", VOCABULARY)
     with pytest.raises(UserError, match="--prompt: none of the words of 'maybe'"):

@@ -1,4 +1,4 @@
-"""What is drawn of a translator is what it wrote, however little it has learned."""
+"""The alignment has the generated words of an untrained translation model."""
 
 import jax
 import numpy as np
@@ -16,16 +16,16 @@ SOURCE, TARGET = Vocab(("moon", "the")), Vocab(("la", "luna"))
 
 
 @pytest.mark.parametrize("backbone", ["rnn", "transformer"])
-def test_alignment_of_a_translation_that_never_ends(backbone):
-    """Though `<sos>` is likelier still, it is no word to write."""
+def test_alignment_of_translation_without_end_token(backbone):
+    """`<sos>` has a higher probability but is never generated."""
     config = SequenceConfig(backbone=backbone, embed_dim=4, num_heads=2, mlp_dim=4)
     model = Seq2Seq(config, SOURCE.size, TARGET.size, source_length=5, target_length=3)
     inputs = np.array([[4, 3, 2, 0, 0]], np.int32)
     params = jax.device_get(jax.jit(model.init)(jax.random.key(0), inputs, inputs[:, :3])["params"])
     params["decoder"]["head"]["bias"] = np.float32([0, 100, 0, 50, 0])
-    found = _alignment(model, params, Examples({"inputs": inputs}), 0, (SOURCE, TARGET))
-    assert found["target"] == ["la"] * 3
-    assert found["source"] == ["the", "moon", "<eos>"]
+    result = _alignment(model, params, Examples({"inputs": inputs}), 0, (SOURCE, TARGET))
+    assert result["target"] == ["la"] * 3
+    assert result["source"] == ["the", "moon", "<eos>"]
     maps = config.depth if backbone == "transformer" else 1  # each block attends, or the head does
-    assert found["maps"].shape == (maps, 3, 3)
-    np.testing.assert_allclose(found["maps"].sum(axis=-1), 1, atol=1e-5)
+    assert result["maps"].shape == (maps, 3, 3)
+    np.testing.assert_allclose(result["maps"].sum(axis=-1), 1, atol=1e-5)

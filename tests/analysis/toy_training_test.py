@@ -1,4 +1,4 @@
-"""Tiny models are trained by Adam, on fresh batches, from parameters that their names describe."""
+"""Toy training: Adam on new batches, parameters initialized by name."""
 
 import jax
 import jax.numpy as jnp
@@ -6,7 +6,7 @@ import numpy as np
 import optax
 import pytest
 
-from jaxlabs.analysis.toy_training import draw_params, fit
+from jaxlabs.analysis.toy_training import fit, init_params
 
 
 def loss(params, key):
@@ -21,7 +21,7 @@ def fitted():
     return start, *train(jax.random.key(1))
 
 
-def test_fit_equals_adam_step_by_step(fitted):
+def test_fit_equals_optax_adam(fitted):
     params, got, losses, norms = fitted
     schedule = optax.warmup_cosine_decay_schedule(0.075, 0.3, 4, 40)
     optimizer = optax.adam(schedule, b2=0.99)
@@ -38,30 +38,30 @@ def test_fit_equals_adam_step_by_step(fitted):
     assert losses[-1] < losses[0] / 10
 
 
-def test_what_is_watched_sees_the_gradient_as_a_tree():
+def test_grad_metric_gets_gradient_as_tree():
     start = {"a": np.zeros(2, np.float32), "b": {"c": np.float32(3)}}
-    options = {"steps": 1, "learning_rate": 0.1, "watch": lambda gradient: gradient["b"]["c"]}
-    watched = jax.jit(lambda key: fit(loss, start, key, **options)[2])(jax.random.key(0))
-    np.testing.assert_allclose(watched, [6.0])
+    options = {"steps": 1, "learning_rate": 0.1, "grad_metric": lambda gradient: gradient["b"]["c"]}
+    metric = jax.jit(lambda key: fit(loss, start, key, **options)[2])(jax.random.key(0))
+    np.testing.assert_allclose(metric, [6.0])
 
 
-def test_parameters_are_drawn_by_name():
+def test_init_params_depend_on_name():
     shapes = {"norm": {"scale": (7,), "bias": (7,)}, "embedding": (500, 64)}
-    shapes["num_layers"] = {"query_kernel": (3, 400, 20)}
+    shapes["layers"] = {"query_kernel": (3, 400, 20)}
     shapes = jax.tree.map(
         lambda shape: jax.ShapeDtypeStruct(shape, jnp.float32),
         shapes,
         is_leaf=lambda leaf: isinstance(leaf, tuple),
     )
-    params = draw_params(shapes, 0)
+    params = init_params(shapes, 0)
     np.testing.assert_array_equal(params["norm"]["scale"], 1)
     np.testing.assert_array_equal(params["norm"]["bias"], 0)
     assert params["embedding"].std() == pytest.approx(1, rel=0.02)
-    assert params["num_layers"]["query_kernel"].std() == pytest.approx(1 / 20, rel=0.02)
-    assert not np.allclose(params["embedding"], draw_params(shapes, 1)["embedding"])
+    assert params["layers"]["query_kernel"].std() == pytest.approx(1 / 20, rel=0.02)
+    assert not np.allclose(params["embedding"], init_params(shapes, 1)["embedding"])
 
 
-def test_clipped_gradients_are_cut_before_adam_sees_them():
+def test_gradients_are_clipped_before_adam():
     start, key, rate = {"a": np.float32(3), "b": np.float32(0)}, jax.random.key(0), 0.1
 
     def loss(params, _):  # a gradient far above the limit, which the step then brings below it

@@ -1,4 +1,4 @@
-"""Holds the estimate from some pictures to what all of them would have given."""
+"""The estimate from a subset of images agrees with the bound of all images."""
 
 import numpy as np
 import pytest
@@ -7,42 +7,44 @@ from jaxlabs.analysis import vae_likelihood
 from jaxlabs.data.batches import Examples
 
 RANDOM = np.random.default_rng(0)
-FEW = RANDOM.normal(-90, 20, 400)
-GAIN = RANDOM.normal(2, 0.5, 400)
+LOOSE = RANDOM.normal(-90, 20, 400)
+DIFFERENCE = RANDOM.normal(2, 0.5, 400)
 
 
 @pytest.fixture(autouse=True)
 def known_bounds(monkeypatch):
-    """Bounds that are known: of picture n with 5 samples FEW[n], with 50 samples more by GAIN."""
+    """Bounds of image n: LOOSE[n] with 5 samples, greater by DIFFERENCE[n] with 50."""
 
     def bounds(model, params, examples, samples, seed):
-        places = examples.arrays["images"]
-        return FEW[places] + (GAIN[places] if samples == 50 else 0)
+        indices = examples.arrays["images"]
+        return LOOSE[indices] + (DIFFERENCE[indices] if samples == 50 else 0)
 
-    monkeypatch.setattr(room, "bounds", bounds)
+    monkeypatch.setattr(vae_likelihood, "bounds", bounds)
 
 
-def estimate(places):
+def estimate(indices):
     examples = Examples({"images": np.arange(400)})
-    return vae_likelihood.likelihood(None, None, examples, (5, 50), places, seed=0)
+    return vae_likelihood.likelihood(None, None, examples, (5, 50), indices, seed=0)
 
 
-def test_all_pictures_give_the_tighter_bound_itself_without_error():
-    figures = estimate(np.arange(400))
-    assert figures["bound_5"] == pytest.approx(-FEW.mean())
-    assert figures["bound_50"] == pytest.approx(-(FEW + GAIN).mean())
-    assert figures["bound_50_error"] == 0
-    assert figures["bound_50_images"] == 400
+def test_all_images_give_tighter_bound_without_error():
+    metrics = estimate(np.arange(400))
+    assert metrics["bound_5"] == pytest.approx(-LOOSE.mean())
+    assert metrics["bound_50"] == pytest.approx(-(LOOSE + DIFFERENCE).mean())
+    assert metrics["bound_50_error"] == 0
+    assert metrics["bound_50_images"] == 400
 
 
-def test_some_pictures_miss_it_by_about_the_error_that_is_told():
-    wanted = -(FEW + GAIN).mean()
-    draws = [estimate(np.random.default_rng(seed).permutation(400)[:100]) for seed in range(200)]
-    misses = [figures["bound_50"] - wanted for figures in draws]
-    told = np.mean([figures["bound_50_error"] for figures in draws])
-    assert told < 0.06  # of the bound itself it would be 1.7
-    np.testing.assert_allclose(np.std(misses), told, rtol=0.15)
+def test_error_of_subset_estimate_agrees_with_standard_error():
+    expected = -(LOOSE + DIFFERENCE).mean()
+    estimates = [
+        estimate(np.random.default_rng(seed).permutation(400)[:100]) for seed in range(200)
+    ]
+    errors = [metrics["bound_50"] - expected for metrics in estimates]
+    standard_error = np.mean([metrics["bound_50_error"] for metrics in estimates])
+    assert standard_error < 0.06  # of the bound itself it would be 1.7
+    np.testing.assert_allclose(np.std(errors), standard_error, rtol=0.15)
 
 
-def test_no_pictures_give_no_tighter_bound():
+def test_no_images_give_no_tighter_bound():
     assert estimate(np.arange(0)).keys() == {"bound_5"}

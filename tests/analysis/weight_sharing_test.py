@@ -1,4 +1,4 @@
-"""Shared weights get the sum of their copies' gradients, and know nothing of the position."""
+"""Weight sharing: gradient is the sum over copies; only one network gets the position."""
 
 import jax
 import jax.numpy as jnp
@@ -13,21 +13,21 @@ def gradients():
     return weight_sharing.gradient_study(0)
 
 
-def test_gradients_of_the_copies_add_up_to_that_of_the_shared_weights(gradients):
+def test_shared_gradient_is_sum_over_copies(gradients):
     assert gradients["relative_difference"] < 1e-12
     assert gradients["sum"] == pytest.approx(float(gradients["shared"]), rel=1e-12)
     assert gradients["copies"].shape == (weight_sharing.TIME,)
     assert len(np.unique(gradients["copies"])) == weight_sharing.TIME
 
 
-def test_sharing_divides_the_parameters_by_the_steps(gradients):
-    hidden = weight_sharing.HIDDEN
+def test_sharing_divides_parameter_count_by_steps(gradients):
+    hidden = weight_sharing.HIDDEN_SIZE
     assert gradients["shared_parameters"] == hidden + hidden + hidden**2 + hidden + 1
     ratio = gradients["unshared_parameters"] / gradients["shared_parameters"]
     assert ratio == weight_sharing.TIME
 
 
-def test_unrolled_weights_serve_their_own_step_alone():
+def test_unrolled_weights_apply_to_their_own_step():
     random = np.random.default_rng(0)
     time, hidden = 4, 3
     copies = {
@@ -45,18 +45,20 @@ def test_unrolled_weights_serve_their_own_step_alone():
     np.testing.assert_allclose(weight_sharing.unrolled(copies, inputs), expected, atol=1e-6)
 
 
-def test_the_rule_is_a_symbol_times_the_one_before_times_the_positions_sign():
+def test_target_is_symbol_times_previous_symbol_times_sign_of_position():
     signs = np.float32([1, -1, -1])
-    symbols, targets = map(np.asarray, weight_sharing.draw(jax.random.key(0), jnp.asarray(signs)))
+    symbols, targets = map(
+        np.asarray, weight_sharing.sample_batch(jax.random.key(0), jnp.asarray(signs))
+    )
     assert set(np.unique(symbols)) == {-1, 1}
-    for row, answer in zip(symbols, targets.T, strict=True):
-        np.testing.assert_array_equal(answer, [row[0], -row[0] * row[1], -row[1] * row[2]])
+    for row, target in zip(symbols, targets.T, strict=True):
+        np.testing.assert_array_equal(target, [row[0], -row[0] * row[1], -row[1] * row[2]])
 
 
-def test_only_one_network_is_told_the_position():
+def test_only_one_network_gets_position():
     symbols = np.float32([[1, -1] * 8])
     plain = weight_sharing._inputs(symbols, "shared")
-    told = np.asarray(weight_sharing._inputs(symbols, "shared, told the position"))
+    with_position = np.asarray(weight_sharing._inputs(symbols, "shared, position input"))
     np.testing.assert_array_equal(plain[..., 0], symbols)
-    np.testing.assert_array_equal(told[..., 0], 4 * symbols)
-    np.testing.assert_array_equal(told[0, :, 1:], 4 * np.eye(16))
+    np.testing.assert_array_equal(with_position[..., 0], 4 * symbols)
+    np.testing.assert_array_equal(with_position[0, :, 1:], 4 * np.eye(16))

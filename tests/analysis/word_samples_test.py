@@ -8,13 +8,13 @@ from jaxlabs.data.tokenizers import WordTokenizer
 TOKENIZER = WordTokenizer.from_lines(["We will keep our promise .", "They won't ."])
 
 
-def test_prompt_becomes_the_tokens_of_its_words():
+def test_prompt_is_encoded_by_words():
     tokens = word_samples.known_tokens("They will keep our promise", TOKENIZER.to_json())
     np.testing.assert_array_equal(tokens, TOKENIZER.encode("They will keep our promise"))
     assert TOKENIZER.labels(tokens) == ["They", "will", "keep", "our", "promise"]
 
 
-def test_without_a_prompt_a_sentence_begins():
+def test_default_prompt_is_full_stop():
     tokens = word_samples.known_tokens(None, TOKENIZER.to_json())
     assert TOKENIZER.labels(tokens) == ["."]
     silent = WordTokenizer(("one", "two"))

@@ -1,4 +1,4 @@
-"""Both answers of every worked problem agree, and are the ones that stand in the homework."""
+"""Worked problems: values agree with closed forms, and errata of the write-up are marked."""
 
 import math
 from collections import Counter
@@ -21,7 +21,7 @@ from jaxlabs.analysis.worked_problems import (
     optimization,
     probability,
 )
-from jaxlabs.analysis.worked_problems.rows import Number, in_words, is_wrong, metrics, numbers
+from jaxlabs.analysis.worked_problems.rows import Number, format_table, is_wrong, metrics, numbers
 from jaxlabs.published import worked_problems as given
 
 pytestmark = pytest.mark.usefixtures("quickly_compiled")
@@ -44,36 +44,40 @@ def values(rows, start, theme=""):
     return [row.ours for row in find(rows, start, theme)]
 
 
-def test_both_answers_agree_to_float64(solved):
-    # A search finds a kink to the root of the precision, a defective eigenvalue likewise.
-    loose = ("best momentum, by search", "best momentum: factor per step")
+def test_values_equal_closed_forms_in_float64(solved):
+    # A numerical search and a defective eigenvalue are accurate to the root of the precision.
+    loose = ("best momentum, by numerical search", "best momentum: factor per step")
     for row in solved:
         tolerance = 1e-7 if row.problem in loose else 1e-12
         assert row.ours == pytest.approx(row.exact, rel=tolerance, abs=1e-15), row.problem
 
 
-def test_every_wrong_number_has_a_sentence_and_no_right_one_has(solved):
+def test_exactly_the_wrong_values_have_errata(solved):
     for row in solved:
-        if row.write_up is not None:
+        if row.reference is not None:
             decimals = len(row.printed.partition(".")[2])
             tolerance = 0.5 * 10**-decimals if decimals else 0
-            assert bool(row.mark) == (abs(row.write_up - row.exact) > tolerance + 1e-9), row.problem
+            assert bool(row.erratum) == (abs(row.reference - row.exact) > tolerance + 1e-9), (
+                row.problem
+            )
         else:
-            assert not row.mark, row.problem
+            assert not row.erratum, row.problem
 
 
-def test_marks_and_the_errors_behind_them_are_counted_apart(solved):
-    counted = Counter(row.mark for row in solved if row.mark)
+def test_wrong_values_and_errors_are_counted_separately(solved):
+    counted = Counter(row.erratum for row in solved if row.erratum)
     assert sorted(counted.values()) == [1, 1, 1, 1, 1, 1, 2, 2, 2, 6, 9, 17]
     wrong = [statement for statement in given.STATEMENTS if statement.error]
     assert len(wrong) == 6
     found = metrics(solved, given.STATEMENTS)
-    assert (found["marked"], found["errors"]) == (44 + 6, 12 + 6)
-    assert "18 errors of the write-up, 50 marks (*)" in in_words(solved, given.STATEMENTS)
+    assert (found["wrong_values"], found["errors"]) == (44 + 6, 12 + 6)
+    assert "18 errors, 50 wrong values (*) of the write-up" in format_table(
+        solved, given.STATEMENTS
+    )
 
 
-def test_every_known_slip_is_marked(solved):
-    marked = [row for row in solved if row.mark]
+def test_known_errata_are_marked(solved):
+    marked = [row for row in solved if row.erratum]
     (sharp,) = find(marked, "sharp weights")
     assert (sharp.printed, round(sharp.exact, 3)) == ("0.18", 0.173)
     assert len(find(marked, "cosine of query and key")) == 2
@@ -83,68 +87,68 @@ def test_every_known_slip_is_marked(solved):
     assert len(find(marked, "variance of entry [0, 1]")) == 1
 
 
-def test_all_nine_printed_shares_are_compared_and_three_are_wrong(solved):
+def test_nine_printed_softmax_values_are_compared_and_three_are_wrong(solved):
     rows = find(solved, "softmax of")
     expected = scipy.special.softmax(np.array([[1, 2, 3], [2, 4, 6], [3, 6, 9]], float), axis=1)
     np.testing.assert_allclose([row.exact for row in rows], expected.ravel(), rtol=1e-14)
     printed = ["0.09", "0.24", "0.67", "0.02", "0.12", "0.86", "0.00", "0.02", "0.98"]
     assert [row.printed for row in rows] == printed
-    assert [row.printed for row in rows if row.mark] == ["0.86", "0.02", "0.98"]
+    assert [row.printed for row in rows if row.erratum] == ["0.86", "0.02", "0.98"]
 
 
-def test_the_last_weights_fraction_is_over_a_sum_with_one(solved):
+def test_denominator_of_last_weight_has_summand_one(solved):
     power = np.exp(1 / np.sqrt(2))
     (row,) = find(solved, "weights A [2, 2], as a fraction")
     assert row.exact == pytest.approx(1 / (power + 1))
     assert f"{row.exact:.3f}" == "0.330" == given.PRINTED_WEIGHTS[1][1]
-    assert row.write_up == pytest.approx(1 / (2 * power))
-    assert row.mark
+    assert row.reference == pytest.approx(1 / (2 * power))
+    assert row.erratum
 
 
-def test_the_root_of_d_k_is_the_deviation_of_the_dot_and_not_the_product_of_norms(solved):
+def test_sqrt_d_k_is_standard_deviation_of_dot_product_and_not_product_of_norms(solved):
     random = np.random.default_rng(0)
     (deviation,) = find(solved, "d_k = 64, entries ±1: standard deviation of the dot product")
-    assert deviation.mark
+    assert deviation.erratum
     for width in (16, 64):
         query, key = random.standard_normal((2, 20_000, width))
         assert np.std(np.sum(query * key, axis=1)) == pytest.approx(width**0.5, rel=0.03)
         norms = np.linalg.norm(query, axis=1) * np.linalg.norm(key, axis=1)
         assert norms.mean() == pytest.approx(width, rel=0.05)
-    assert (deviation.exact, deviation.write_up) == (8, 64)
+    assert (deviation.exact, deviation.reference) == (8, 64)
 
 
-def test_without_brackets_the_log_term_has_the_wrong_sign(solved):
+def test_log_term_without_brackets_has_wrong_sign(solved):
     logits = np.array(given.COSINES) / given.TEMPERATURE
     pairs, logs = np.diag(logits), [scipy.special.logsumexp(logits, axis=a) for a in (1, 0)]
     rows = find(solved, "loss of query")
     np.testing.assert_allclose([row.exact for row in rows], -(pairs - logs[0]))
-    np.testing.assert_allclose([row.write_up for row in rows], -pairs - logs[0])
+    np.testing.assert_allclose([row.reference for row in rows], -pairs - logs[0])
     rows += (clip := find(solved, "CLIP's loss of pair"))
     np.testing.assert_allclose([row.exact for row in clip], -(pairs - sum(logs) / 2))
-    np.testing.assert_allclose([row.write_up for row in clip], -pairs - sum(logs) / 2)
-    assert all(row.mark and row.exact > 0 > row.write_up for row in rows)
-    assert len({row.mark for row in rows}) == 1
+    np.testing.assert_allclose([row.reference for row in clip], -pairs - sum(logs) / 2)
+    assert all(row.erratum and row.exact > 0 > row.reference for row in rows)
+    assert len({row.erratum for row in rows}) == 1
 
 
-def test_batch_norm_divides_by_the_deviation(solved):
+def test_batch_norm_divides_by_standard_deviation(solved):
     values = np.array([1.0, 4, 2, 9])
     (row,) = find(solved, "normalized [H1, 0, 0], by the stated rule")
     assert row.exact == pytest.approx((1 - values.mean()) / values.std())
     assert row.exact == pytest.approx(-0.97333, abs=5e-6)
-    assert row.write_up == pytest.approx((1 - values.mean()) / values.var())
-    assert row.mark
+    assert row.reference == pytest.approx((1 - values.mean()) / values.var())
+    assert row.erratum
     (text,) = find(solved, "normalized [H1, 0, 0], in the text")
-    assert (text.printed, text.mark) == ("-0.9733", "")
+    assert (text.printed, text.erratum) == ("-0.9733", "")
 
 
-def test_printed_normalized_values_are_compared_and_those_off_in_the_fourth_decimal_marked(solved):
+def test_printed_normalized_values_with_wrong_fourth_decimal_are_marked(solved):
     samples = np.array(given.SAMPLES, float)
     samples[given.MISPRINT] = given.MEANT
     tables = {"H": samples, "test ": np.array(given.TEST_SAMPLES[:1], float)}
     wrong = {}
     for letter, of_letter in tables.items():
         expected = (of_letter - samples.mean(0)) / samples.std(0)
-        theme = normalization.THEMES[normalization.MENDED]
+        theme = normalization.THEMES[normalization.CORRECTED]
         rows = [
             row
             for number in range(len(of_letter))
@@ -153,18 +157,18 @@ def test_printed_normalized_values_are_compared_and_those_off_in_the_fourth_deci
         ]
         np.testing.assert_allclose([row.exact for row in rows], expected.ravel(), atol=1e-15)
         is_off = [float(row.printed) != round(row.exact, 4) for row in rows]
-        assert [bool(row.mark) for row in rows] == is_off
-        wrong[letter] = [row.printed for row in rows if row.mark]
-        assert max(abs(row.write_up - row.exact) for row in rows) < 4e-4
+        assert [bool(row.erratum) for row in rows] == is_off
+        wrong[letter] = [row.printed for row in rows if row.erratum]
+        assert max(abs(row.reference - row.exact) for row in rows) < 4e-4
     assert (len(wrong["H"]), wrong["test "]) == (15, ["-0.3245", "0.6546"])
     assert "0.0932" in wrong["H"]  # 0.09325048: half a unit and 5e-7
-    assert all(row.write_up is None for row in find(solved, "normalized [test 2", theme))
+    assert all(row.reference is None for row in find(solved, "normalized [test 2", theme))
 
 
-def test_the_slope_from_the_homeworks_first_state_is_right_as_printed(solved):
+def test_printed_gradient_from_first_state_is_correct(solved):
     printed, other = find(solved, "dh2/dw_h from h0")
-    assert (printed.printed, printed.exact, printed.mark) == ("2", 2, "")
-    assert (other.write_up, other.exact) == (None, pytest.approx(0.3 * 1 + 2 + 0.3 * 1))
+    assert (printed.printed, printed.exact, printed.erratum) == ("2", 2, "")
+    assert (other.reference, other.exact) == (None, pytest.approx(0.3 * 1 + 2 + 0.3 * 1))
 
 
 def statement(start):
@@ -172,12 +176,12 @@ def statement(start):
     return found
 
 
-def test_rates_are_judged_as_the_homework_has_them(solved):
+def test_statements_about_learning_rates(solved):
     loss = lambda w: (2 * (w * 2 + 0.5) - 3) ** 2 / 2  # noqa: E731
     curvature = loss(1.5) - 2 * loss(0.5) + loss(-0.5)
     (trained,) = scipy.optimize.minimize(lambda w: loss(w[0]), [0.3]).x
     assert (trained, curvature) == (pytest.approx(0.5), 16)
-    assert statement("w_x = 0.5 when trained").error  # w_h is what is trained
+    assert statement("w_x = 0.5 when trained").error  # w_h is trained
 
     first, *large = find(solved, "distance from the best")
     assert 0.3 - 0.1 * -3.2 > 0.5 > 0.3
@@ -190,12 +194,12 @@ def test_rates_are_judged_as_the_homework_has_them(solved):
     assert [1 - curvature * rate for rate in (1, 3)] == [-15, -47]
     assert "-15 and -47; the border is the rate 0.125" in said.right
     assert 2 / curvature == 0.125
-    assert not any(row.mark for row in (first, *large))
+    assert not any(row.erratum for row in (first, *large))
     assert not statement("dh2/dw_h = 2").error
 
 
 @pytest.mark.parametrize(("w", "explodes"), [(2, True), (-2, True), (0.5, False), (-0.5, False)])
-def test_the_gradient_explodes_by_the_size_of_the_weight(w, explodes):
+def test_gradient_explodes_for_large_absolute_weight(w, explodes):
     h = [1.0]
     for _ in range(40):
         h.append(w * h[-1])
@@ -205,7 +209,7 @@ def test_the_gradient_explodes_by_the_size_of_the_weight(w, explodes):
     assert "|w| > 1" in statement("The gradient explodes for w > 1").right
 
 
-def test_log_p_times_the_integral_of_q_over_z_is_log_p():
+def test_log_p_times_integral_of_q_is_log_p():
     q = scipy.stats.norm(*given.POSTERIOR_GUESS)
     assert scipy.integrate.quad(q.pdf, -10, 10)[0] == pytest.approx(1)
     assert "dz" in statement("log p(x) times the integral").right
@@ -215,7 +219,7 @@ def test_log_p_times_the_integral_of_q_over_z_is_log_p():
     assert open_run.right.count("[") == open_run.right.count("]")
 
 
-def test_printed_answers_that_are_right_are_ours_to_their_digits(solved):
+def test_values_equal_correct_printed_ones(solved):
     np.testing.assert_allclose(values(solved, "output A V"), [1, 0.5, 1.340, 0.330], atol=5e-4)
     heads = [0.5, 0.5, 0.5, 0.5, 0.3302, 0.6698, 0.3302, 0.6698]
     np.testing.assert_allclose(values(solved, "two heads"), heads, atol=5e-5)
@@ -228,10 +232,11 @@ def test_printed_answers_that_are_right_are_ours_to_their_digits(solved):
 
 
 @pytest.mark.parametrize(
-    ("reading", "mean", "variance"), [("as printed", 4.75, 6.1875), ("misprint mended", 5.0, 6.5)]
+    ("variant", "mean", "variance"),
+    [("as printed", 4.75, 6.1875), ("misprint corrected", 5.0, 6.5)],
 )
-def test_both_readings_of_the_samples_have_36_normalized_values(solved, reading, mean, variance):
-    theme = normalization.THEMES[reading]
+def test_both_variants_of_samples_have_36_normalized_values(solved, variant, mean, variance):
+    theme = normalization.THEMES[variant]
     assert len([row for row in find(solved, "normalized", theme) if row.problem[-1] == "]"]) == 36
     assert values(solved, "mean of entry [0, 1]", theme) == [mean]
     assert values(solved, "variance of entry [0, 1]", theme) == [variance]
@@ -242,49 +247,49 @@ def test_both_readings_of_the_samples_have_36_normalized_values(solved, reading,
     assert entry == pytest.approx((7 - mean) / math.sqrt(variance))
 
 
-def test_undivided_scores_sharpen_the_softmax_and_starve_the_gradient(solved):
-    divided, raw = (
-        values(solved, f"d_k = 64, one key a deviation ahead, {way}")
-        for way in ("with 1/sqrt", "without")
+def test_unscaled_scores_saturate_softmax_and_reduce_gradient(solved):
+    scaled, raw = (
+        values(solved, f"d_k = 64, one score a standard deviation above the others, {kind}")
+        for kind in ("with 1/sqrt", "without")
     )
-    assert divided[0] < 0.1 * raw[0]  # variance
-    assert divided[2] > 100 * raw[2]  # gradient
+    assert scaled[0] < 0.1 * raw[0]  # variance
+    assert scaled[2] > 100 * raw[2]  # gradient
     found = attention.arrays(seed=0)
     assert found["raw_variance"][-1, 1] == pytest.approx(0.1875, rel=1e-3)
     assert found["raw_gradient"][-1, 1] < 1e-3 < 0.3 < found["scaled_gradient"][-1, 1]
     np.testing.assert_allclose(found["raw_variance"][0], found["scaled_variance"][0])
 
 
-def test_softmax_jacobian_norm_is_that_of_the_matrix():
-    shares = np.array(closed_form.softmax([0.3, -1.0, 2.0]))
-    matrix = np.diag(shares) - np.outer(shares, shares)
-    assert closed_form.softmax_jacobian_norm(shares) == pytest.approx(np.linalg.norm(matrix))
+def test_softmax_jacobian_norm_equals_matrix_norm():
+    probabilities = np.array(closed_form.softmax([0.3, -1.0, 2.0]))
+    matrix = np.diag(probabilities) - np.outer(probabilities, probabilities)
+    assert closed_form.softmax_jacobian_norm(probabilities) == pytest.approx(np.linalg.norm(matrix))
 
 
-def test_best_momentum_is_polyaks_and_no_setting_near_it_shrinks_faster():
+def test_best_momentum_is_polyaks_and_converges_faster_than_nearby_settings():
     ratio = max(given.RAVINE_CURVATURES) / min(given.RAVINE_CURVATURES)
     root = math.sqrt(ratio)
     expected = ((root - 1) / (root + 1)) ** 2
     assert pytest.approx(expected) == optimization.BEST_MOMENTUM
     with jax.enable_x64(True):
-        best = optimization.shrinkage(optimization.BEST_RATE, expected)
+        best = optimization.convergence_factor(optimization.BEST_RATE, expected)
         for rate, momentum in ((1.02, 1.0), (0.98, 1.0), (1.0, 1.05), (1.0, 0.95)):
             near = optimization.BEST_RATE * rate, expected * momentum
-            assert optimization.shrinkage(*near) > best + 1e-4
+            assert optimization.convergence_factor(*near) > best + 1e-4
 
 
-def test_trajectories_are_those_of_a_loop_by_hand():
+def test_trajectories_equal_explicit_loop():
     for (rate, momentum), path in zip(
         optimization.METHODS.values(), optimization.trajectories(), strict=True
     ):
-        place, velocity = np.array(given.RAVINE_START), np.zeros(2)
+        position, velocity = np.array(given.RAVINE_START), np.zeros(2)
         for got in path:
-            np.testing.assert_allclose(got, place, atol=1e-12)
-            velocity = momentum * velocity - rate * np.array(given.RAVINE_CURVATURES) * place
-            place = place + velocity
+            np.testing.assert_allclose(got, position, atol=1e-12)
+            velocity = momentum * velocity - rate * np.array(given.RAVINE_CURVATURES) * position
+            position = position + velocity
 
 
-def test_info_nce_pulls_pairs_pushes_others_and_siglip_looks_at_one_pair_at_a_time(solved):
+def test_info_nce_gradient_signs_and_siglip_independence_of_other_pairs(solved):
     signs = np.reshape(values(solved, "sign of dL/ds"), (3, 3))
     np.testing.assert_array_equal(signs, 1 - 2 * np.eye(3))
     siglip, info_nce = values(solved, "s_32 raised by 0.5: change of dL/ds_33")
@@ -293,31 +298,31 @@ def test_info_nce_pulls_pairs_pushes_others_and_siglip_looks_at_one_pair_at_a_ti
     assert values(solved, "s_32 raised by 0.5: largest change") == [0]
 
 
-def test_a_low_temperature_leaves_the_push_to_the_nearest_negative(solved):
-    shares = [
+def test_low_temperature_concentrates_gradient_on_nearest_negative(solved):
+    probabilities = [
         value
         for name in (0.07, 0.2, 1)
-        for value in values(solved, f"temperature {name:g}: share of its nearest")
+        for value in values(solved, f"temperature {name:g}: fraction of the nearest")
     ]
-    assert shares[0] > 0.99 > shares[1] > shares[2] > 0.5
+    assert probabilities[0] > 0.99 > probabilities[1] > probabilities[2] > 0.5
     found = contrastive.arrays()
     np.testing.assert_allclose(found["gradients"].sum(axis=1), 0, atol=1e-13)
     scores = found["cosines"][None] / found["temperatures"][:, None]
-    shares = np.array([closed_form.softmax(row) for row in scores])
-    own = (shares[:, 0] - 1) / found["temperatures"]
+    probabilities = np.array([closed_form.softmax(row) for row in scores])
+    own = (probabilities[:, 0] - 1) / found["temperatures"]
     np.testing.assert_allclose(found["gradients"][:, 0], own, atol=1e-12)
 
 
-def test_the_divergence_of_two_normal_densities_is_the_integral():
+def test_divergence_of_gaussians_equals_integral():
     q, p = probability.NormalDist(0.5, 0.6), probability.NormalDist(1.0, 0.9)
     z = np.linspace(-6, 6, 20001)
     ratio = [q.pdf(x) * (math.log(q.pdf(x)) - math.log(p.pdf(x))) for x in z]
     assert probability._divergence(q, p) == pytest.approx(np.sum(ratio) * (z[1] - z[0]), rel=1e-9)
 
 
-def test_a_wrong_number_without_a_sentence_is_refused():
-    with pytest.raises(ValueError, match=r"0\.98 is wrong, and nothing says why"):
-        Number(theme="t", problem="p", ours=0.95, exact=0.95, write_up=0.98)
+def test_wrong_value_without_erratum_is_refused():
+    with pytest.raises(ValueError, match=r"0\.98 is wrong, but erratum is empty"):
+        Number(theme="t", problem="p", ours=0.95, exact=0.95, reference=0.98)
     with pytest.raises(ValueError, match="ours"):
         numbers("t", "p", [1.0], [1.0, 2.0])
     assert not is_wrong(0.670, 0.6697616, "0.670")
@@ -327,31 +332,31 @@ def test_a_wrong_number_without_a_sentence_is_refused():
     assert not is_wrong(None, 1.0)
 
 
-def test_the_table_has_all_columns_and_a_sentence_once():
-    rows = numbers("t", "p", [1.0, 2.0], [1.0, 2.0], ["1.50", "2.5"], mark="Half too much.")
+def test_table_has_all_columns_and_each_erratum_once():
+    rows = numbers("t", "p", [1.0, 2.0], [1.0, 2.0], ["1.50", "2.5"], erratum="Half too much.")
     said = given.Statement("t", "One is two.", "It is one.")
-    text = in_words(rows, [said, said._replace(printed="One is one.", error=False)])
+    text = format_table(rows, [said, said._reposition(printed="One is one.", error=False)])
     assert text.splitlines()[1].split() == ["write-up", "ours", "exact", "difference"]
     assert "p [1]          1.50             1             1       0.0e+00 *" in text
     assert text.count("Half too much.") == 1
     assert "t: One is two. *\n    It is one.\nt: One is one.\n" in text
     found = metrics(rows, [said])
-    assert found == {"numbers": 2, "marked": 3, "errors": 2, "largest_relative_difference": 0}
+    assert found == {"numbers": 2, "wrong_values": 3, "errors": 2, "largest_relative_difference": 0}
     entry = rows[0].entry()
-    assert (entry["write_up"], entry["printed"]) == (1.5, "1.50")
-    assert entry["write_up_from"] == "printed"
+    assert (entry["reference"], entry["printed"]) == (1.5, "1.50")
+    assert entry["reference_from"] == "printed"
     (row,) = numbers("t", "p", 1.0, 1.0, 1.0)
-    assert (row.printed, row.write_up_from) == ("", "formula")
+    assert (row.printed, row.reference_from) == ("", "formula")
     assert entry["difference"] == 0
 
 
-def test_ours_is_the_layers_answer_and_not_the_closed_forms(monkeypatch):
-    real = attention.attention_parts
+def test_computed_values_use_layers_and_not_closed_forms(monkeypatch):
+    original = attention.attention_output
 
-    def planted(query, key, value, **options):
-        return real(query * 2, key, value, **options)
+    def wrong_attention(query, key, value, **options):
+        return original(query * 2, key, value, **options)
 
-    monkeypatch.setattr(attention, "attention_parts", planted)
+    monkeypatch.setattr(attention, "attention_output", wrong_attention)
     monkeypatch.setattr(optimization.optax, "sgd", lambda rate, momentum=None: optax.adam(rate))
     with jax.enable_x64(True):
         assert any(abs(row.difference) > 0.01 for row in attention._one_head())

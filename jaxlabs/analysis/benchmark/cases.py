@@ -95,12 +95,12 @@ class Bench:
         ]
 
     def peer(self, name: str) -> Callable[..., Any] | None:
-        """Returns a function of `jaxlabs.peers.torch_work`, or None without PyTorch."""
+        """Returns a function of `jaxlabs.peers.torch_cases`, or None without PyTorch."""
         if not self.has_pytorch:
             return None
-        from jaxlabs.peers import torch_work
+        from jaxlabs.peers import torch_cases
 
-        return getattr(torch_work, name)
+        return getattr(torch_cases, name)
 
 
 def _with(function: Callable[..., Any], **arguments: Any) -> functools.partial:

@@ -150,7 +150,7 @@ def speech_classifier(bench: Bench) -> list[list[Case]]:
 
 def sparse_autoencoder(bench: Bench) -> list[list[Case]]:
     """L-BFGS to convergence, and one evaluation of cost and gradient, beside numpy and scipy."""
-    from jaxlabs.peers import numpy_work
+    from jaxlabs.peers import numpy_cases
 
     subject, size = bench.labs["sparse_autoencoder"], {}
     if bench.small:
@@ -162,7 +162,7 @@ def sparse_autoencoder(bench: Bench) -> list[list[Case]]:
         ("training", f"at most {config.steps} iterations"),
         ("gradient", "one evaluation"),
     ):
-        ours, theirs = (getattr(module, f"full_batch_{kind}") for module in (jax_cases, numpy_work))
+        ours, theirs = (getattr(module, f"full_batch_{kind}") for module in (jax_cases, numpy_cases))
         facts = {"suite": "sparse_autoencoder", "variant": kind, "unit": "call"}
         facts["size"] = f"{config.patches} patches, {limit}" + size_note(size)
         functions = (subject.build_task, subject.load_data)
