@@ -100,8 +100,8 @@ def test_config_of_another_kind_is_of_no_run(folder, text):
 
 def test_writing_makes_a_room_that_is_missing(folder):
     folder.figures.rmdir()
-    folder.write_bytes(folder.figures / "drawn.png", b"png")
-    assert (folder.figures / "drawn.png").read_bytes() == b"png"
+    folder.write_bytes(folder.figures / "samples.png", b"png")
+    assert (folder.figures / "samples.png").read_bytes() == b"png"
 
 
 @pytest.mark.parametrize("name", ["config", "summary"])

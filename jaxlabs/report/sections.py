@@ -1,6 +1,5 @@
 """The sections of the page; each is empty if the run folder lacks its data."""
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -8,6 +7,7 @@ from jaxlabs.report import html
 from jaxlabs.report.curves import Rows, humanize, series
 from jaxlabs.report.damaged_files import DamagedFiles
 from jaxlabs.report.formatting import format_value
+from jaxlabs.report.text_output import has_columns, text_output
 from jaxlabs.run_folder import RunFolder
 
 JsonObject = Mapping[str, Any]
@@ -21,9 +21,6 @@ COSTS = {
     "peak_memory_bytes": ("peak memory", "bytes"),
 }
 
-
-COLUMN_GAP = re.compile(r"\S {2,}\S|^\|.*\|$|^\[\[?[-+ .\d]+\]")
-"""Two spaces between words, a table row, or a row of a printed matrix."""
 
 # Keys of the requested data set and of the one that was used.
 DATASETS = (("settings", "dataset"), ("dataset", "name"))
@@ -91,19 +88,17 @@ def published_comparison(comparison: Sequence[JsonObject]) -> str:
 def samples(folder: RunFolder, damaged: DamagedFiles, *figures: str) -> str:
     """Returns the samples: figures, the final text, and earlier texts in folds.
 
-    Text with aligned columns is a study's output: it is folded and scrolls horizontally. Damaged
-    files are skipped and recorded.
+    Text with aligned columns in a folder without metrics.jsonl is the output of a study, see
+    `text_output`. Damaged files are skipped and recorded.
     """
     final, parts, folds = folder.samples / "final.txt", list(figures), []
     title = "Samples"
     if final.exists():
         with damaged.skip_if_damaged("samples/final.txt"):
             content = folder.read_text(final)
-            if has_columns(content):
+            if not folder.metrics.exists() and has_columns(content):
                 title = "Samples" if any(figures) else "Text output"
-                body = html.preformatted(content, label="Text output", wrap=False)
-                lines = len(content.splitlines())
-                parts.append(html.details(f"Full text ({lines:,} lines)", body, group="text"))
+                parts += text_output(content)
             else:
                 label = "Sample of the trained model"
                 parts.append(html.preformatted(content, label=label))
@@ -113,11 +108,6 @@ def samples(folder: RunFolder, damaged: DamagedFiles, *figures: str) -> str:
             folds.append(html.details(f"step {step:,}", body, group="samples"))
     heading = ["<h3>During training</h3>"] if folds else []
     return html.section("samples", title, *parts, *heading, *folds)
-
-
-def has_columns(content: str) -> bool:
-    """Returns whether some line of a text has aligned columns, so that it must not wrap."""
-    return any(COLUMN_GAP.search(line.strip()) for line in content.splitlines())
 
 
 def damaged(reasons: Mapping[str, str]) -> str:

@@ -60,6 +60,13 @@ pre {
   font: 0.8125rem/1.5 ui-monospace, Menlo, Consolas, "DejaVu Sans Mono", monospace;
   white-space: pre-wrap; overflow-wrap: anywhere;
 }
+.matrices { display: flex; flex-wrap: wrap; gap: 1rem 1.5rem; margin: 0.6rem 0 1.2rem; }
+.matrix { max-width: 100%; overflow-x: auto; }
+.matrix table { width: auto; font-size: 0.75rem; }
+.matrix caption { text-align: left; padding-bottom: 0.25rem; color: var(--muted); white-space:
+nowrap; } .matrix td {
+  padding: 0.15rem 0.35rem; border: 0; text-align: right; font-variant-numeric: tabular-nums;
+}
 pre.wide { white-space: pre; overflow-wrap: normal; overflow-x: auto; }
 details { border-bottom: 1px solid var(--line); padding: 0.4rem 0; }
 summary { cursor: pointer; color: var(--accent); }

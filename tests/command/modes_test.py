@@ -1,4 +1,4 @@
-"""Modes: the flags that belong to each, and the runs that each can read."""
+"""Modes: their flags, and the runs that each can read."""
 
 import json
 import shutil
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments import sparse_autoencoder
+from experiments import gpt, sparse_autoencoder
 from jaxlabs import command
 
 STORED = Path(__file__).parents[1] / "fixtures" / "run_folders"
@@ -15,36 +15,70 @@ READING = ("sample", "evaluate", "export", "analyze")
 
 @pytest.mark.parametrize("mode", READING)
 @pytest.mark.parametrize("flag", ["--overwrite", "--lr_range_test", "--replay_step=2"])
-def test_flag_of_training_is_refused_by_other_modes(flag, mode, refused, here):
+def test_flag_of_another_mode_is_refused(flag, mode, refused, here):
     name = flag.split("=")[0]
-    assert refused(f"--mode={mode}", flag) == f"{name}: it goes with --mode=train, not with {mode}"
+    accepted = {"--overwrite": "train", "--lr_range_test": "lr_range", "--replay_step": "replay"}
+    line = f"{name}: not accepted with --mode={mode}; --mode={accepted[name]}"
+    assert refused(f"--mode={mode}", flag) == line
     assert not list(here.iterdir())
 
 
 @pytest.mark.parametrize(
     ("flags", "line"),
     [
-        (["--checkpoint=best"], "--checkpoint: a run resumes from its end; latest"),
+        (["--checkpoint=best"], "--checkpoint: 'best' is not accepted with --mode=train; latest"),
         (
             ["--checkpoint=best", "--mode=analyze"],
-            "--checkpoint: a run is analyzed at its end; latest",
+            "--checkpoint: 'best' is not accepted with --mode=analyze; latest",
         ),
         (
-            ["--replay_step=2", "--overwrite"],
-            "--overwrite: it does not go with --replay_step; leave one of them out",
+            ["--mode=replay", "--replay_step=2", "--overwrite"],
+            "--overwrite: not accepted with --mode=replay; --mode=train",
         ),
         (
-            ["--replay_step=2", "--lr_range_test"],
-            "--lr_range_test: it does not go with --replay_step; leave one of them out",
+            ["--mode=lr_range", "--replay_step=2"],
+            "--replay_step: not accepted with --mode=lr_range; --mode=replay",
         ),
-        (["--sweep=precision", "--checkpoint=best"], "--checkpoint: a run resumes from its end"),
-        (["--sweep=precision", "--mode=evaluate"], "--sweep: 'precision' trains; it goes with no"),
-        (["--sweep=precision", "--replay_step=1"], "--sweep: 'precision' trains; it goes with no"),
+        (["--mode=replay"], "--replay_step: missing with --mode=replay; the number of a step"),
+        (
+            ["--sweep=precision", "--checkpoint=best"],
+            "--checkpoint: 'best' is not accepted with --mode=train; latest",
+        ),
+        *(
+            (["--sweep=precision", *flags], f"--sweep: not accepted with --mode={mode}; ")
+            for mode, flags in {
+                "evaluate": ["--mode=evaluate"],
+                "replay": ["--mode=replay", "--replay_step=1"],
+                "lr_range": ["--mode=lr_range"],
+            }.items()
+        ),
     ],
 )
-def test_flags_that_do_not_go_together_are_refused(flags, line, refused, here):
+def test_incompatible_flags_are_refused(flags, line, refused, here):
     assert refused(*flags).startswith(line)
     assert not list(here.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("flags", "mode", "line"),
+    [
+        (["--mode=analyse"], "analyze", "--mode=analyse is deprecated; use --mode=analyze"),
+        (["--lr_range_test"], "lr_range", "--lr_range_test is deprecated; use --mode=lr_range"),
+        (
+            ["--replay_step=3"],
+            "replay",
+            "--replay_step=3 without a mode is deprecated; use --mode=replay --replay_step=3",
+        ),
+        (["--mode=replay", "--replay_step=3"], "replay", None),
+        (["--mode=lr_range"], "lr_range", None),
+        (["--nolr_range_test"], "train", None),
+    ],
+)
+def test_earlier_spelling_of_a_mode_works_and_is_reported(flags, mode, line, capsys):
+    request = command.parse(gpt.LAB, [*flags, "--steps=4"])
+    assert request.mode == mode
+    assert request.replay_step == (3 if mode == "replay" else None)
+    assert capsys.readouterr().err == (f"gpt: {line}\n" if line else "")
 
 
 @pytest.mark.parametrize("mode", READING)
@@ -76,9 +110,9 @@ def test_preset_of_another_run_is_refused(refused, here):
     )
 
 
-def test_arrays_are_drawn_into_a_folder_that_lacks_its_rooms(here):
+def test_sampled_arrays_are_plotted_into_a_folder_without_subfolders(here):
     folder = shutil.copytree(STORED / "sparse_autoencoder_lbfgs", here / "run")
     assert not (folder / "figures").exists()
     flags = ["--mode=sample", f"--workdir={folder}"]
     assert command.run(sparse_autoencoder.LAB, flags) == 0
-    assert (folder / "figures" / "drawn.png").exists()
+    assert (folder / "figures" / "samples.png").exists()
