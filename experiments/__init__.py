@@ -5,8 +5,8 @@ import sys
 from jaxlabs import standard_streams
 from jaxlabs.training import signals
 
-# `python -m experiments.<lab>` comes here first, and then imports for seconds before the lab's own
-# first line. Only then is argv[0] "-m": whoever imports a lab from elsewhere keeps his handlers.
+# `python -m experiments.<lab>` runs this file first, seconds before the first line of the lab. Only
+# then is argv[0] "-m": importing a lab from elsewhere leaves the signal handlers alone.
 if sys.argv[:1] == ["-m"]:
     standard_streams.make_usable()
     signals.guard()

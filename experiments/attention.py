@@ -1,12 +1,12 @@
-"""Attention from the inside: one step in numbers, a mini encoder, and two questions by experiment.
+"""A study of attention: a worked example, a mini encoder, depth, and the number of heads.
 
-Shows scaled dot-product, multi-head and cross-attention with all of their numbers; an encoder of
-ten toy sentences; what residual connections and LayerNorm do for depth; and what many heads do that
-one cannot. Nothing is downloaded, and the report has a picture for each.
+Scaled dot-product, multi-head and cross-attention with all intermediate values; an encoder of ten
+toy sentences; deep stacks with and without residual connections and LayerNorm; a lookup task that
+needs several heads. Nothing is downloaded, and the report has a figure for each.
 
 Source    Vaswani et al. 2017; an unpublished course write-up of attention and the encoder
 Command   python -m experiments.attention --platform=cpu
-Expect    quick: 70 seconds on two cores; deep stacks train only with both, 4 heads beat 1
+Expect    quick: 70 seconds on two cores; deep stacks need residual connections and LayerNorm
 """
 
 import dataclasses
@@ -23,41 +23,51 @@ from jaxlabs.lab import Study, StudyResult
 from jaxlabs.run_folder import RunFolder
 from jaxlabs.training.run_config import CommonConfig
 
-DIMS = tuple(2**power for power in range(2, 11))
+HEAD_DIMS = tuple(2**power for power in range(2, 11))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class AttentionConfig(CommonConfig):
-    """Sizes of the demonstrations and of the two experiments."""
+class AttentionRunConfig(CommonConfig):
+    """Settings of the demonstrations and of the two experiments."""
 
     attention_sentence: str = setting(
-        mini_encoder.SENTENCES[0], "what the mini encoder shows", aliases=("sentence",)
+        mini_encoder.SENTENCES[0],
+        "sentence of the mini encoder's attention maps",
+        aliases=("sentence",),
     )
     embed_dim: int = setting(
-        16, "size of the mini encoder's word vectors", minimum=1, maximum=4096, aliases=("width",)
+        16, "embedding size of the mini encoder", minimum=1, maximum=4096, aliases=("width",)
     )
     num_heads: int = setting(
-        4, "its attention heads; they divide the width", minimum=1, aliases=("heads",)
+        4,
+        "attention heads of the mini encoder; a divisor of embed_dim",
+        minimum=1,
+        aliases=("heads",),
     )
-    encoder_steps: int = setting(300, "of training it to fill gaps", minimum=1, maximum=1_000_000)
+    encoder_steps: int = setting(
+        300, "training steps of the mini encoder (masked words)", minimum=1, maximum=1_000_000
+    )
     max_depth: int = setting(
-        16, "deepest stack; depths are the powers of 2 up to it", minimum=1, maximum=1024
+        16, "maximum depth; depths are the powers of 2 up to it", minimum=1, maximum=1024
     )
-    depth_steps: int = setting(200, "of training each stack", minimum=1, maximum=1_000_000)
+    depth_steps: int = setting(200, "training steps per depth", minimum=1, maximum=1_000_000)
     max_heads: int = setting(
-        8, "most heads; they are the powers of 2 up to it", minimum=1, maximum=attention_heads.EMBED_DIM
+        8,
+        "maximum number of heads; numbers are the powers of 2 up to it",
+        minimum=1,
+        maximum=attention_heads.EMBED_DIM,
     )
     heads_steps: int = setting(
-        300, "of training each number of heads", minimum=1, maximum=1_000_000
+        300, "training steps per number of heads", minimum=1, maximum=1_000_000
     )
-    seeds: int = setting(3, "runs of each kind in both experiments", minimum=1, maximum=10_000)
+    seeds: int = setting(3, "runs per configuration of both experiments", minimum=1, maximum=10_000)
 
     def check(self) -> None:
         super().check()
         if self.embed_dim % self.num_heads:
             raise UserError(
                 f"--num_heads: {self.num_heads} does not divide --embed_dim {self.embed_dim}; a"
-                " divisor"
+                " divisor is needed"
             )
         if not mini_encoder.words_of(self.attention_sentence):
             raise UserError(
@@ -66,14 +76,21 @@ class AttentionConfig(CommonConfig):
             )
 
 
-PRESETS = {"quick": {}, "best": {"seeds": 8, "depth_steps": 600, "heads_steps": 600}}
+PRESETS = {
+    "quick": {},
+    "best": {
+        "seeds": 8,
+        "depth_steps": 600,
+        "heads_steps": 600,
+    },
+}
 
 
-def measure(config: AttentionConfig, folder: RunFolder) -> StudyResult:
-    """Carries out the demonstrations and both experiments."""
+def measure(config: AttentionRunConfig, folder: RunFolder) -> StudyResult:
+    """Runs the demonstrations and both experiments."""
     step = attention_demo.scaled_dot_product(config.seed)
-    scaling = attention_demo.scaling_study(DIMS, config.seed)
-    reading = mini_encoder.train_and_show(
+    scaling = attention_demo.scaling_study(HEAD_DIMS, config.seed)
+    encoder = mini_encoder.train_and_show(
         config.attention_sentence,
         embed_dim=config.embed_dim,
         num_heads=config.num_heads,
@@ -89,20 +106,20 @@ def measure(config: AttentionConfig, folder: RunFolder) -> StudyResult:
     )
     folder.write_arrays("scaled_dot_product", **step)
     folder.write_arrays("attention_scaling", **scaling)
-    folder.write_arrays("attention_maps", **reading.maps)
-    folder.write_arrays("heads_and_memory", **reading.heads)
+    folder.write_arrays("attention_maps", **encoder.maps)
+    folder.write_arrays("heads_and_memory", **encoder.heads)
     folder.write_arrays("attention_depth", **depth)
     folder.write_arrays("attention_heads", **heads)
-    metrics = attention_demo.metrics(scaling) | reading.metrics
+    metrics = attention_demo.metrics(scaling) | encoder.metrics
     metrics |= attention_depth.metrics(depth) | attention_heads.metrics(heads)
     metrics = {name: float(value) for name, value in metrics.items()}
     table = "\n".join(f"{name} {value:.4g}" for name, value in metrics.items())
-    text = [attention_demo.format_arrays(step, attention_demo.STEP), reading.text, table]
+    text = [attention_demo.format_arrays(step, attention_demo.STEP), encoder.text, table]
     return StudyResult(metrics, "\n\n".join(text))
 
 
-def _powers_of_two(largest: int) -> list[int]:
-    return [2**power for power in range(largest.bit_length())]
+def _powers_of_two(maximum: int) -> list[int]:
+    return [2**power for power in range(maximum.bit_length())]
 
 
 def _progress(items: Sequence[Any], name: str) -> Iterable[Any]:
@@ -112,7 +129,7 @@ def _progress(items: Sequence[Any], name: str) -> Iterable[Any]:
 STUDY = Study(
     name="attention",
     description=__doc__,
-    config_class=AttentionConfig,
+    config_class=AttentionRunConfig,
     presets=PRESETS,
     measure=measure,
 )

@@ -1,8 +1,8 @@
-"""How fast are the labs? Training steps and samplers, timed in turns with PyTorch's own modules.
+"""A benchmark of training steps and samplers, interleaved with the same work in PyTorch.
 
-Each rival runs in a process of its own. PyTorch is measured where it is installed (the `peers`
-extra): eager, compiled and in bfloat16 under autocast, on the same batches and with the same work.
-A stopped benchmark goes on with the suite in which it was stopped; benchmark.json has all rows.
+Each case runs in its own process. PyTorch is measured if it is installed (the `peers` extra):
+eager, compiled and in bfloat16 under autocast, on the same batches and with the same work. An
+interrupted benchmark resumes with the interrupted suite; benchmark.json has all rows.
 
 Source    the sizes of the labs' reference presets
 Command   python -m experiments.benchmark --platform=cpu
@@ -35,17 +35,17 @@ LABS = [lab.LAB for lab in (gpt, ddpm, char_rnn, words, classifier, sparse)]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class BenchmarkConfig(CommonConfig):
-    """What to measure, how large, and for how long."""
+class BenchmarkRunConfig(CommonConfig):
+    """Settings of the benchmark: suites, sizes and durations."""
 
-    suite: str = setting("all", f"suites, with commas: {', '.join(SUITES)}; or all of them")
+    suite: str = setting("all", f"comma-separated suites of {', '.join(SUITES)}; or all")
     small: bool = setting(
-        False, "smaller sizes where the reference's take minutes", aliases=("reduced",)
+        False, "smaller sizes if those of the reference take minutes", aliases=("reduced",)
     )
-    compiled_peers: bool = setting(True, "also measure PyTorch compiled; each takes a minute")
+    compiled_peers: bool = setting(True, "measure compiled PyTorch too; each case takes a minute")
     max_length: int = setting(
         65536,
-        "tokens of the longest text in window_attention",
+        "maximum sequence length of window_attention",
         minimum=1024,
         maximum=2**20,
         aliases=("longest",),
@@ -64,28 +64,30 @@ class BenchmarkConfig(CommonConfig):
         return list(SUITES) if self.suite == "all" else self.suite.split(",")
 
 
-QUICK = {
-    "small": True,
-    "compiled_peers": False,
-    "max_length": 16384,
-    "repeats": 3,
-    "max_seconds": 3.0,
+PRESETS = {
+    "quick": {
+        "small": True,
+        "compiled_peers": False,
+        "max_length": 16384,
+        "repeats": 3,
+        "max_seconds": 3.0,
+        "timeout": 120.0,
+    },
+    "reference": {},
 }
-QUICK |= {"timeout": 120.0}
-PRESETS = {"quick": QUICK, "reference": {}}
 
 
-def measure(config: BenchmarkConfig, folder: RunFolder) -> StudyResult:
-    """Measures suite by suite; those that an earlier sitting has finished are not repeated."""
+def measure(config: BenchmarkRunConfig, folder: RunFolder) -> StudyResult:
+    """Measures suite by suite; suites that an earlier process finished are not repeated."""
     bench = Bench(
-        labs={lab.name: _subject(lab, config.data_dir) for lab in LABS},
+        labs={lab.name: _lab_under_test(lab, config.data_dir) for lab in LABS},
         platform=devices.describe()["platform"],
         small=config.small,
         compiled_peers=config.compiled_peers,
         max_length=config.max_length,
     )
     if not bench.has_pytorch:
-        print(_why_alone(bench), file=sys.stderr)
+        print(_no_pytorch_reason(bench), file=sys.stderr)
     path = folder.path / "benchmark.json"
     stored = []
     if path.exists():
@@ -94,10 +96,10 @@ def measure(config: BenchmarkConfig, folder: RunFolder) -> StudyResult:
     rows = [row for row in stored if row["suite"] != "matmul"]
     finished = {row["suite"] for row in rows}
     suites = [SUITES[name](bench) for name in config.suites() if name not in finished]
-    # Every sitting measures the rate of a large dot anew: by it, its own rows are judged.
+    # Every process measures the peak matmul rate again, as the reference of its own rows.
     suites = [matmul(bench), *suites]
     count, limits = sum(len(one) for groups in suites for one in groups), []
-    with tqdm.tqdm(total=count, unit="rival", disable=None, file=sys.stderr) as bar:
+    with tqdm.tqdm(total=count, unit="case", disable=None, file=sys.stderr) as bar:
         for groups in suites:
             measured = [row for one in groups for row in _measure_group(one, config, bar)]
             limits = limits or measured
@@ -111,33 +113,33 @@ def measure(config: BenchmarkConfig, folder: RunFolder) -> StudyResult:
 
 
 def _measure_group(
-    cases: Sequence[timing.Case], config: BenchmarkConfig, bar: tqdm.tqdm
+    cases: Sequence[timing.Case], config: BenchmarkRunConfig, bar: tqdm.tqdm
 ) -> list[timing.Row]:
-    def advance(rival: timing.Case) -> None:
-        told = f"{rival.suite}, {rival.variant}: {rival.name}"
-        bar.set_description(told)
+    def advance(case: timing.Case) -> None:
+        description = f"{case.suite}, {case.variant}: {case.name}"
+        bar.set_description(description)
         bar.update()
         if bar.disable:  # no terminal: plain lines
-            print(told, file=sys.stderr)
+            print(description, file=sys.stderr)
 
     return timing.measure_group(cases, config.measuring, advance)
 
 
-def _subject(lab: Lab, data_dir: str | None) -> LabUnderTest:
+def _lab_under_test(lab: Lab, data_dir: str | None) -> LabUnderTest:
     settings = dict(lab.presets["reference"]) | {"data_dir": data_dir}
     return LabUnderTest(lab.config_class.from_flat(settings), lab.build_task, lab.load_data)
 
 
-def _why_alone(bench: Bench) -> str:
+def _no_pytorch_reason(bench: Bench) -> str:
     if bench.platform != "cpu":
-        return f"PyTorch is measured on CPUs, not on {bench.platform}: ours is measured alone"
-    return "PyTorch is not installed (pip install '.[peers]'): ours is measured alone"
+        return f"PyTorch is measured on CPUs only, not on {bench.platform}: measuring jaxlabs only"
+    return "PyTorch is not installed (pip install '.[peers]'): measuring jaxlabs only"
 
 
 STUDY = Study(
     name="benchmark",
     description=__doc__,
-    config_class=BenchmarkConfig,
+    config_class=BenchmarkRunConfig,
     presets=PRESETS,
     measure=measure,
 )

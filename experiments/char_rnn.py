@@ -1,4 +1,4 @@
-"""A recurrent character model: an RNN, LSTM or GRU that learns to write, its state carried along.
+"""A character language model with an RNN, LSTM or GRU, trained by truncated BPTT.
 
 Source    an unpublished course write-up on recurrent networks; karpathy/char-rnn
 Command   python -m experiments.char_rnn --platform=cpu
@@ -34,31 +34,61 @@ from jaxlabs.training.task import Task
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class CharRNNRun(RunConfig):
-    """A run's settings, the model's, and those of samples."""
+class CharRNNRunConfig(RunConfig):
+    """Settings of a run, of the model and of sampling."""
 
-    dataset: str = setting("tiny_shakespeare", "the path of a UTF-8 text", path_unless=texts.NAMES)
+    dataset: str = setting(
+        "tiny_shakespeare", "the path of a UTF-8 text file", path_unless=texts.NAMES
+    )
     model: char_rnn.CharRNNConfig = group(char_rnn.CharRNNConfig)
     sampling: tempered_samples.SamplingConfig = group(tempered_samples.SamplingConfig)
 
 
-# An epoch of tiny Shakespeare in 64 streams of 128 characters is 121 steps.
-EPOCHS = {"eval_every": 121, "checkpoint_every": 121, "grad_clip_norm": 1.0, "weight_decay": 0.0}
-MUON = {"optimizer": "muon", "learning_rate": 3e-3, "lr_schedule": "linear"}
-MUON |= {"recurrent_init": "orthogonal"}
+EPOCH_STEPS = 121
+"""Steps of an epoch of tiny Shakespeare in 64 streams of 128 characters."""
+
+COMMON = {
+    "grad_clip_norm": 1.0,
+    "weight_decay": 0.0,
+    "eval_every": EPOCH_STEPS,
+    "checkpoint_every": EPOCH_STEPS,
+}
+MUON = {
+    "optimizer": "muon",
+    "learning_rate": 3e-3,
+    "lr_schedule": "linear",
+    "recurrent_init": "orthogonal",
+}
 
 PRESETS = {
-    "quick": EPOCHS | MUON | {"steps": 7 * 121, "decay_steps": 600},
-    "reference": EPOCHS | {"learning_rate": 2e-3, "steps": 20 * 121},
-    "best": EPOCHS
+    "quick": COMMON
     | MUON
-    | {"hidden_size": 512, "num_layers": 2, "dropout": 0.25, "batch_size": 32, "steps": 7 * 242}
-    | {"decay_steps": 1200, "eval_every": 242, "checkpoint_every": 242},
+    | {
+        "steps": 7 * EPOCH_STEPS,
+        "decay_steps": 600,
+    },
+    "reference": COMMON
+    | {
+        "learning_rate": 2e-3,
+        "steps": 20 * EPOCH_STEPS,
+    },
+    "best": COMMON
+    | MUON
+    | {
+        "hidden_size": 512,
+        "num_layers": 2,
+        "dropout": 0.25,
+        "batch_size": 32,
+        "steps": 14 * EPOCH_STEPS,
+        "decay_steps": 1200,
+        "eval_every": 2 * EPOCH_STEPS,
+        "checkpoint_every": 2 * EPOCH_STEPS,
+    },
 }
 
 
-def load_data(config: CharRNNRun) -> DataModule:
-    """Reads the text, to be read from end to end, or in windows where no state is carried."""
+def load_data(config: CharRNNRunConfig) -> DataModule:
+    """Loads the text as contiguous streams, or as random windows for a stateless model."""
     dataset = texts.load(config.dataset, config.data_dir)
     context, rest = config.model.bptt_length, (config.seed, ngram_baselines)
     if config.model.stateful:
@@ -66,8 +96,8 @@ def load_data(config: CharRNNRun) -> DataModule:
     return language_data(dataset, context, *rest)
 
 
-def build_task(config: CharRNNRun, data_spec: Mapping[str, Any]) -> Task:
-    """Makes the model for a text's characters, in which the prompt must be written."""
+def build_task(config: CharRNNRunConfig, data_spec: Mapping[str, Any]) -> Task:
+    """Builds the model; raises if the prompt has characters outside the vocabulary."""
     text_samples.require_known(config.sampling.prompt, data_spec)
     size = CharTokenizer.from_json(data_spec).vocabulary_size
     settings = config.model.with_vocabulary(size)
@@ -85,35 +115,39 @@ def build_task(config: CharRNNRun, data_spec: Mapping[str, Any]) -> Task:
     )
 
 
-def draw_samples(
-    config: CharRNNRun, task: Task, data_spec: Mapping[str, Any], state: TrainState, key: jax.Array
+def sample(
+    config: CharRNNRunConfig,
+    task: Task,
+    data_spec: Mapping[str, Any],
+    state: TrainState,
+    key: jax.Array,
 ) -> Texts:
-    """Returns samples that continue the prompt, at each temperature under a heading."""
+    """Returns continuations of the prompt at each temperature."""
     size = CharTokenizer.from_json(data_spec).vocabulary_size
-    generate = functools.partial(char_rnn.sample, task.model, state.eval_params, tokens=size)
+    generate = functools.partial(char_rnn.sample, task.model, state.eval_params, vocab_size=size)
     return tempered_samples.sample_texts(generate, config.sampling, data_spec, key)
 
 
 def analyze(
-    config: CharRNNRun, task: Task, data: DataModule, state: TrainState, folder: RunFolder
+    config: CharRNNRunConfig, task: Task, data: DataModule, state: TrainState, folder: RunFolder
 ) -> dict[str, float]:
-    """Measures the samples, at each temperature."""
+    """Evaluates the samples at each temperature."""
     return tempered_samples.measure(tempered_samples.load_samples(folder), config.sampling, data)
 
 
 LAB = Lab(
     name="char_rnn",
     description=__doc__,
-    config_class=CharRNNRun,
+    config_class=CharRNNRunConfig,
     presets=PRESETS,
     load_data=load_data,
     build_task=build_task,
-    sample=draw_samples,
+    sample=sample,
     analyze=analyze,
     run_suffix=lambda config: "" if config.model.cell == "gru" else f"-{config.model.cell}",
     sweeps={
         "cells": Sweep(
-            question="Which cell predicts best after the same number of steps?",
+            question="Which cell has the lowest loss after the same number of steps?",
             axes={"cell": tuple(CELLS)},
             metrics=("held_out_loss", "held_out_perplexity", "train_windows_loss"),
         )

@@ -1,11 +1,10 @@
-"""Diffusion: a network learns to see the noise in a picture, and noise turns into digits.
+"""Denoising diffusion (DDPM) with a U-Net on images of digits.
 
 Source    Ho, Jain and Abbeel 2020; an unpublished course write-up of diffusion on MNIST
 Command   python -m experiments.ddpm --platform=cpu
-Expect    quick: a Frechet distance of 20, real digits have 5; best: 1.6, real digits have 0.7, an
-          hour of training or two; reference: 1,011,969 parameters, ten epochs, one to three hours;
-          its samplers at 0.08 to 0.29 s a step of 64 pictures would take three to eleven more to
-          measure, --fid_samples=1000 a tenth of that
+Expect    quick: FID 20, real images 5; best: FID 1.6, real images 0.7, one to two hours of
+          training; reference: 1,011,969 parameters, ten epochs, one to three hours; evaluation of
+          its samplers takes three to eleven more, --fid_samples=1000 a tenth of that
 """
 
 import dataclasses
@@ -34,13 +33,15 @@ from jaxlabs.training.task import Task
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class DDPMConfig(RunConfig):
-    """A run's settings, the network's, and those of sampling and of what is measured."""
+class DDPMRunConfig(RunConfig):
+    """Settings of a run, of the network, of sampling and of the evaluation."""
 
-    dataset: str = setting("mnist", "a folder of pictures of one size", path_unless=images.NAMES)
+    dataset: str = setting(
+        "mnist", "the path of a folder of images of one size", path_unless=images.NAMES
+    )
     num_eval_examples: int = setting(
         1000,
-        "test pictures that evaluations during training read",
+        "number of test images per evaluation during training",
         minimum=1,
         aliases=("evaluated_images",),
         section="evaluation",
@@ -54,68 +55,90 @@ class DDPMConfig(RunConfig):
     )
 
 
-EPOCH = 469
-"""Steps in which 60,000 digits are seen once, in batches of 128."""
+EPOCH_STEPS = 469
+"""Steps of an epoch of 60,000 digits in batches of 128."""
 
-REFERENCE = {"steps": 10 * EPOCH, "batch_size": 128, "grad_accum_steps": 16, "eval_batch_size": 16}
-REFERENCE |= {"learning_rate": 2e-4, "eval_every": EPOCH, "checkpoint_every": 100, "log_every": 1}
-# What came after the paper, all of it free: a rate that falls, an average of the weights, another
-# target, less noise in the middle, and steps of one size in every direction of a kernel.
+REFERENCE = {
+    "steps": 10 * EPOCH_STEPS,
+    "batch_size": 128,
+    "grad_accum_steps": 16,
+    "learning_rate": 2e-4,
+    "eval_batch_size": 16,
+    "eval_every": EPOCH_STEPS,
+    "checkpoint_every": 100,
+    "log_every": 1,
+}
+# Later than the paper, at no cost: cosine schedules, v-prediction, EMA and Muon.
 MODERN = {
+    "optimizer": "muon",
     "lr_schedule": "cosine",
     "warmup_steps": 100,
+    "ema_decay": 0.999,
     "zero_init_output": True,
     "prediction_type": "v",
+    "noise_schedule": "cosine",
 }
-MODERN |= {"noise_schedule": "cosine", "optimizer": "muon", "ema_decay": 0.999}
-FEW = {"sampler": "dpm_solver", "sampler_steps": 20}
-QUICK = {
-    "base_channels": 32,
-    "steps": 750,
-    "batch_size": 32,
-    "grad_accum_steps": 2,
-    "eval_batch_size": 64,
+FAST_SAMPLER = {
+    "sampler": "dpm_solver",
+    "sampler_steps": 20,
 }
-QUICK |= {"learning_rate": 2e-3, "ema_decay": 0.99, "eval_every": 250, "fid_samples": 500}
-# Told the class; a narrower embedding of time pays for it: fewer parameters than the reference.
-BEST = {
-    "class_conditional": True,
-    "time_embed_dim": 96,
-    "guidance_scale": 1.1,
-    "learning_rate": 2e-3,
-}
-BEST |= {
-    "steps": 6000,
-    "batch_size": 64,
-    "grad_accum_steps": 8,
-    "eval_every": 1000,
-    "log_every": 10,
-}
+
 PRESETS = {
-    "quick": MODERN | FEW | QUICK | {"class_conditional": True, "guidance_scale": 2.0},
+    "quick": MODERN
+    | FAST_SAMPLER
+    | {
+        "base_channels": 32,
+        "class_conditional": True,
+        "guidance_scale": 2.0,
+        "steps": 750,
+        "batch_size": 32,
+        "grad_accum_steps": 2,
+        "learning_rate": 2e-3,
+        "ema_decay": 0.99,
+        "eval_batch_size": 64,
+        "eval_every": 250,
+        "fid_samples": 500,
+    },
     "reference": REFERENCE
-    | {"fid_samplers": "ancestral,dpm_solver", "fid_steps": "10,20,50,100,250,1000"}
-    | {"num_samples": 16},
-    "best": REFERENCE | MODERN | FEW | BEST,
+    | {
+        "fid_samplers": "ancestral,dpm_solver",
+        "fid_steps": "10,20,50,100,250,1000",
+        "num_samples": 16,
+    },
+    # A smaller time embedding offsets the class embedding: fewer parameters than the reference.
+    "best": REFERENCE
+    | MODERN
+    | FAST_SAMPLER
+    | {
+        "class_conditional": True,
+        "time_embed_dim": 96,
+        "guidance_scale": 1.1,
+        "steps": 6000,
+        "batch_size": 64,
+        "grad_accum_steps": 8,
+        "learning_rate": 2e-3,
+        "eval_every": 1000,
+        "log_every": 10,
+    },
 }
 
 
-def load_data(config: DDPMConfig) -> DataModule:
-    """Reads the pictures."""
-    pictures = images.load(config.dataset, config.data_dir)
-    ddpm.check_divisible(pictures.train.images.shape[1:])
-    if config.model.class_conditional and not pictures.classes:
+def load_data(config: DDPMRunConfig) -> DataModule:
+    """Loads the images."""
+    dataset = images.load(config.dataset, config.data_dir)
+    ddpm.check_divisible(dataset.train.images.shape[1:])
+    if config.model.class_conditional and not dataset.classes:
         raise UserError(
-            f"--class_conditional: {config.dataset} has no classes; sub-folders would be classes,"
-            " and --noclass_conditional --guidance_scale=1 needs none"
+            f"--class_conditional: {config.dataset} has no classes; put images into a sub-folder by"
+            " class, or pass --noclass_conditional --guidance_scale=1"
         )
-    data = labeled_data(pictures, config.num_eval_examples)
-    fid_eval.load_feature_extractor(config.quality, data.dataset)  # says so before it trains
+    data = labeled_data(dataset, config.num_eval_examples)
+    fid_eval.load_feature_extractor(config.quality, data.dataset)  # raises before the training
     return data
 
 
-def build_task(config: DDPMConfig, data_spec: Mapping[str, Any]) -> Task:
-    """Makes the network for pictures of one shape."""
+def build_task(config: DDPMRunConfig, data_spec: Mapping[str, Any]) -> Task:
+    """Builds the network for images of one shape."""
     shape, classes = tuple(data_spec["shape"]), len(data_spec["classes"])
     model = ddpm.UNet(config.model, config.diffusion, shape, classes)
     diffusion_samples.require_compatible(config.sampling, model)
@@ -125,27 +148,31 @@ def build_task(config: DDPMConfig, data_spec: Mapping[str, Any]) -> Task:
     return Task(model, init, ddpm.loss, ddpm.train_step, random=True)
 
 
-def draw_samples(
-    config: DDPMConfig, task: Task, data_spec: Mapping[str, Any], state: TrainState, key: jax.Array
+def sample(
+    config: DDPMRunConfig,
+    task: Task,
+    data_spec: Mapping[str, Any],
+    state: TrainState,
+    key: jax.Array,
 ) -> dict[str, np.ndarray]:
-    """Returns pictures drawn from noise."""
-    drawn = diffusion_samples.sample_images(task.model, state.eval_params, config.sampling, key)
-    return diffusion_samples.as_samples(drawn)
+    """Returns samples of the diffusion model."""
+    samples = diffusion_samples.sample_images(task.model, state.eval_params, config.sampling, key)
+    return diffusion_samples.as_samples(samples)
 
 
 def analyze(
-    config: DDPMConfig, task: Task, data: DataModule, state: TrainState, folder: RunFolder
+    config: DDPMRunConfig, task: Task, data: DataModule, state: TrainState, folder: RunFolder
 ) -> dict[str, float]:
-    """Measures samples and the bound; writes what the report draws."""
+    """Evaluates the samples and the variational bound."""
     network = task.model, state.eval_params
     way_key, quality_key, bound_key = jax.random.split(keys.stream(config.seed, "analysis"), 3)
     test = fid_eval.whole_test(data).arrays["images"]
     diffusion_samples.write_trajectories(*network, config.sampling, test, folder, way_key)
-    drawn = diffusion_samples.load_samples(folder, test.shape[1:])
-    figures = mean_losses(folder.read_metrics(), -(-data.train.count // config.batch_size))
-    figures |= fid_eval.write_neighbors(drawn, data, folder)
-    figures |= diffusion_likelihood.measure(*network, test, config.bound, folder, bound_key)
-    return figures | fid_eval.measure(
+    samples = diffusion_samples.load_samples(folder, test.shape[1:])
+    metrics = mean_losses(folder.read_metrics(), -(-data.train.count // config.batch_size))
+    metrics |= fid_eval.write_neighbors(samples, data, folder)
+    metrics |= diffusion_likelihood.measure(*network, test, config.bound, folder, bound_key)
+    return metrics | fid_eval.measure(
         *network, config.sampling, config.quality, data, folder, quality_key
     )
 
@@ -153,11 +180,11 @@ def analyze(
 LAB = Lab(
     name="ddpm",
     description=__doc__,
-    config_class=DDPMConfig,
+    config_class=DDPMRunConfig,
     presets=PRESETS,
     load_data=load_data,
     build_task=build_task,
-    sample=draw_samples,
+    sample=sample,
     analyze=analyze,
     loss_unit="squared error",
 )

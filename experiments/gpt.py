@@ -1,4 +1,4 @@
-"""A character GPT: a decoder-only Transformer that learns to write, one character at a time.
+"""A decoder-only Transformer (GPT) as a character language model.
 
 Source    an unpublished course write-up of the character GPT; nanoGPT's train_shakespeare_char
 Command   python -m experiments.gpt --platform=cpu
@@ -33,10 +33,12 @@ from jaxlabs.training.task import Task
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class GPTConfig(RunConfig):
-    """A run's settings, the model's, and those of samples and attention maps."""
+class GPTRunConfig(RunConfig):
+    """Settings of a run, of the model, of sampling and of attention maps."""
 
-    dataset: str = setting("tiny_shakespeare", "the path of a UTF-8 text", path_unless=texts.NAMES)
+    dataset: str = setting(
+        "tiny_shakespeare", "the path of a UTF-8 text file", path_unless=texts.NAMES
+    )
     model: transformer_lm.TransformerLMConfig = group(transformer_lm.TransformerLMConfig)
     sampling: text_samples.SamplingConfig = group(text_samples.SamplingConfig)
     maps: attention_maps.AttentionMapsConfig = group(
@@ -44,23 +46,40 @@ class GPTConfig(RunConfig):
     )
 
 
-# What the years after GPT-2 changed; all presets but the reference use all of it.
-MODERN_BLOCK = {"positions": "rotary", "norm": "rmsnorm", "qk_norm": True, "bias": False}
-MODERN_BLOCK |= {"activation": "squared_relu", "zero_init_residual": True, "short_conv_width": 4}
-MUON = {"optimizer": "muon", "weight_decay": 0.0, "lr_schedule": "linear"}
-MUON |= {"learning_rate": 6e-3, "adam_b2": 0.95}  # Adam's: embedding, head and convolutions
-SIX_BLOCKS = (
-    MODERN_BLOCK | MUON | {"num_layers": 6, "embed_dim": 192, "num_heads": 3, "mlp_dim": 768}
-)
-# With a window a long context costs little, and few characters lack a past in it. A batch this
-# small is for one or two devices; more of them want a larger --batch_size.
-SIX_BLOCKS |= {
-    "context_length": 1024,
-    "attention_window": 64,
-    "dropout": 0.1,
-    "eval_batch_size": 16,
+# Architecture later than GPT-2, in all presets but the reference.
+MODERN_BLOCK = {
+    "positions": "rotary",
+    "norm": "rmsnorm",
+    "qk_norm": True,
+    "bias": False,
+    "activation": "squared_relu",
+    "zero_init_residual": True,
+    "short_conv_width": 4,
 }
-SIX_BLOCKS |= {"batch_size": 4, "grad_accum_steps": 2}
+MUON = {
+    "optimizer": "muon",
+    "learning_rate": 6e-3,
+    "lr_schedule": "linear",
+    "adam_b2": 0.95,  # of Adam, for the embedding, the head and the convolutions
+    "weight_decay": 0.0,
+}
+# A local window makes a long context cheap. A batch this small suits one or two devices.
+SIX_LAYERS = (
+    MODERN_BLOCK
+    | MUON
+    | {
+        "context_length": 1024,
+        "attention_window": 64,
+        "num_layers": 6,
+        "embed_dim": 192,
+        "num_heads": 3,
+        "mlp_dim": 768,
+        "dropout": 0.1,
+        "batch_size": 4,
+        "grad_accum_steps": 2,
+        "eval_batch_size": 16,
+    }
+)
 
 PRESETS = {
     "quick": MODERN_BLOCK
@@ -72,23 +91,39 @@ PRESETS = {
         "num_heads": 2,
         "mlp_dim": 512,
         "dropout": 0.0,
-    }
-    | {"steps": 900, "decay_steps": 450, "batch_size": 16},
-    "reference": {"steps": 2000, "batch_size": 64, "grad_accum_steps": 16, "eval_batch_size": 16},
-    "best": SIX_BLOCKS | {"steps": 1400, "decay_steps": 840},
-    # Below nanoGPT's best held-out loss, 1.4697, in least time (BUILD_NOTES.md).
-    "speedrun": SIX_BLOCKS | {"steps": 1000, "decay_steps": 600, "matmul_precision": "bfloat16"},
+        "steps": 900,
+        "decay_steps": 450,
+        "batch_size": 16,
+    },
+    "reference": {
+        "steps": 2000,
+        "batch_size": 64,
+        "grad_accum_steps": 16,
+        "eval_batch_size": 16,
+    },
+    "best": SIX_LAYERS
+    | {
+        "steps": 1400,
+        "decay_steps": 840,
+    },
+    # Minimal time to nanoGPT's best held-out loss, 1.4697 (BUILD_NOTES.md).
+    "speedrun": SIX_LAYERS
+    | {
+        "steps": 1000,
+        "decay_steps": 600,
+        "matmul_precision": "bfloat16",
+    },
 }
 
 
-def load_data(config: GPTConfig) -> DataModule:
-    """Reads the text and cuts it into windows of the model's context."""
+def load_data(config: GPTRunConfig) -> DataModule:
+    """Loads the text as windows of the context length."""
     dataset = texts.load(config.dataset, config.data_dir)
     return language_data(dataset, config.model.context_length, config.seed, ngram_baselines)
 
 
-def build_task(config: GPTConfig, data_spec: Mapping[str, Any]) -> Task:
-    """Makes the model for a text's characters, in which what it is given must be written."""
+def build_task(config: GPTRunConfig, data_spec: Mapping[str, Any]) -> Task:
+    """Builds the model; raises if the prompts have characters outside the vocabulary."""
     text_samples.require_known(config.sampling.prompt, data_spec)
     text_samples.require_known("".join(config.maps.texts().values()), data_spec, "attention_text")
     size = CharTokenizer.from_json(data_spec).vocabulary_size
@@ -99,38 +134,42 @@ def build_task(config: GPTConfig, data_spec: Mapping[str, Any]) -> Task:
     return Task(model, init, transformer_lm.loss, transformer_lm.train_step)
 
 
-def draw_samples(
-    config: GPTConfig, task: Task, data_spec: Mapping[str, Any], state: TrainState, key: jax.Array
+def sample(
+    config: GPTRunConfig,
+    task: Task,
+    data_spec: Mapping[str, Any],
+    state: TrainState,
+    key: jax.Array,
 ) -> Texts:
-    """Returns samples that continue the prompt."""
+    """Returns continuations of the prompt."""
     size = CharTokenizer.from_json(data_spec).vocabulary_size
     params = state.eval_params
-    generate = functools.partial(transformer_lm.sample, task.model, params, tokens=size)
+    generate = functools.partial(transformer_lm.sample, task.model, params, vocab_size=size)
     return Texts({"": text_samples.sample_texts(generate, config.sampling, data_spec, key)})
 
 
 def analyze(
-    config: GPTConfig, task: Task, data: DataModule, state: TrainState, folder: RunFolder
+    config: GPTRunConfig, task: Task, data: DataModule, state: TrainState, folder: RunFolder
 ) -> dict[str, float]:
-    """Measures the samples; writes attention maps and the position table for the report."""
+    """Evaluates the samples; writes attention maps and the position table."""
     tokenizer, model = CharTokenizer.from_json(data.data_spec), config.model
     held_out = tokenizer.decode(data.eval_sets["held_out"].arrays["inputs"][0])
-    texts = config.maps.texts() or {"": held_out[: attention_maps.CHARACTERS]}
-    shown = attention_maps.encode_texts(texts, list, tokenizer.encode, model.context_length)
+    passages = config.maps.texts() or {"": held_out[: attention_maps.CHARACTERS]}
+    encoded = attention_maps.encode_texts(passages, list, tokenizer.encode, model.context_length)
     masks = {"causal": not model.no_causal_mask, "window": model.attention_window}
     params = state.eval_params
-    leaks = attention_maps.write_maps(folder, config.maps, task.model, params, shown, **masks)
+    leaks = attention_maps.write_maps(folder, config.maps, task.model, params, encoded, **masks)
     if model.positions == "sinusoidal":
         folder.write_arrays(
             "positions", table=sinusoidal_embedding(model.context_length, model.embed_dim)
         )
-    figures = text_samples.measure(text_samples.load_samples(folder), config.sampling, data)
-    return figures | {f"attention_{name}": value for name, value in leaks.items()}
+    metrics = text_samples.measure(text_samples.load_samples(folder), config.sampling, data)
+    return metrics | {f"attention_{name}": value for name, value in leaks.items()}
 
 
-# Says something where the platform has a fast dot; elsewhere both are float32.
+# Informative only if the platform has bfloat16 matmuls; otherwise both are float32.
 PRECISION = Sweep(
-    question="Does --matmul_precision=bfloat16 learn as strict float32 does?",
+    question="Does bfloat16 matmul precision change the loss, against float32?",
     axes={"matmul_precision": ("highest", "bfloat16"), "seed": (0, 1, 2)},
     metrics=("held_out_loss", "train_windows_loss"),
     settings={"steps": 300, "eval_every": 300},
@@ -139,11 +178,11 @@ PRECISION = Sweep(
 LAB = Lab(
     name="gpt",
     description=__doc__,
-    config_class=GPTConfig,
+    config_class=GPTRunConfig,
     presets=PRESETS,
     load_data=load_data,
     build_task=build_task,
-    sample=draw_samples,
+    sample=sample,
     analyze=analyze,
     sweeps={"precision": PRECISION},
     run_suffix=lambda config: "-unmasked" if config.model.no_causal_mask else "",

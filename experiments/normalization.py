@@ -1,12 +1,12 @@
-"""Does batch normalization train faster, bear larger learning rates, and regularize?
+"""A study of batch normalization: training speed, maximum learning rate and regularization.
 
-A network of pictures with no, batch and layer normalization is trained at many learning rates from
-several seeds, and every claim gets its figures and a verdict. Further: activations of untrained
-networks against depth, and statistics of mini-batches against those of all pictures.
+An image classifier with no, batch and layer normalization is trained at many learning rates from
+several seeds; every claim of the papers gets metrics and a verdict. Further measurements: the scale
+of activations by depth before training, and mini-batch against population statistics.
 
 Source    Ioffe and Szegedy 2015; Ba et al. 2016; Hoffer et al. 2017; an unpublished course homework
 Command   python -m experiments.normalization --platform=cpu
-Expect    quick: 70 seconds on two cores; with batch norm half the steps and 10 times the rate
+Expect    quick: 70 seconds on two cores; batch norm takes half the steps at 10 times the rate
 """
 
 import dataclasses
@@ -26,36 +26,47 @@ from jaxlabs.models.batchnorm_net import NormalizedNetworkConfig
 from jaxlabs.run_folder import RunFolder
 from jaxlabs.training.run_config import CommonConfig
 
-SHOWN = 256  # pictures that untrained networks are shown
+SCALE_IMAGES = 256
+"""Images for the activation scale of untrained networks."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class NormalizationConfig(CommonConfig):
-    """The data, the trainings and the network."""
+class NormalizationRunConfig(CommonConfig):
+    """Settings of the data, of the training and of the network."""
 
     dataset: str = setting(
-        "mnist", "a folder of pictures with classes", path_unless=images.NAMES, section="data"
+        "mnist",
+        "the path of a folder of images in a sub-folder by class",
+        path_unless=images.NAMES,
+        section="data",
     )
     train_images: int = setting(
-        2000, "pictures to train on, few enough to be memorized", minimum=8, section="data"
+        2000,
+        "number of training images, few enough to be memorized",
+        minimum=8,
+        section="data",
     )
     num_eval_examples: int = setting(
         2000,
-        "pictures to choose the rate by, and as many to test on",
+        "number of validation images, to select the learning rate, and of test images",
         minimum=8,
         aliases=("evaluated",),
         section="data",
     )
-    steps: int = setting(800, "of every training", minimum=1, maximum=1_000_000, section="training")
-    batch_size: int = setting(64, "pictures per step", minimum=2, section="training")
-    seeds: int = setting(3, "runs of each kind", minimum=1, maximum=10_000)
+    steps: int = setting(
+        800, "training steps per run", minimum=1, maximum=1_000_000, section="training"
+    )
+    batch_size: int = setting(64, "images per step", minimum=2, section="training")
+    seeds: int = setting(
+        3, "runs per configuration, with consecutive seeds", minimum=1, maximum=10_000
+    )
     min_rate: float = setting(0.01, "smallest learning rate", above=0, section="training")
     max_rate: float = setting(10.0, "largest learning rate", above=0, section="training")
     rates: int = setting(
-        7, "how many, evenly spaced in their logarithm", minimum=1, maximum=1000, section="training"
+        7, "number of log-spaced learning rates", minimum=1, maximum=1000, section="training"
     )
     scale_layers: int = setting(
-        32, "layers of the networks that are not trained", minimum=2, maximum=1000
+        32, "layers of the untrained networks of the activation scale", minimum=2, maximum=1000
     )
     model: NormalizedNetworkConfig = group(NormalizedNetworkConfig)
 
@@ -76,38 +87,43 @@ PRESETS = {
         "batch_size": 32,
         "num_eval_examples": 1000,
     },
-    "best": {"train_images": 10_000, "steps": 3000, "seeds": 5, "rates": 13},
+    "best": {
+        "train_images": 10_000,
+        "steps": 3000,
+        "seeds": 5,
+        "rates": 13,
+    },
 }
 
 
-def load_data(config: NormalizationConfig) -> StudyData:
-    """Reads the pictures."""
+def load_data(config: NormalizationRunConfig) -> StudyData:
+    """Loads the images."""
     sizes = config.train_images, config.num_eval_examples
     return StudyData(*norm_training.load(config.dataset, config.data_dir, *sizes))
 
 
-def measure(config: NormalizationConfig, folder: RunFolder, data: StudyData) -> StudyResult:
-    """Carries out the trainings and both measurements."""
-    pictures, facts = data.content, data.dataset
+def measure(config: NormalizationRunConfig, folder: RunFolder, data: StudyData) -> StudyResult:
+    """Runs the trainings and both measurements."""
+    splits, facts = data.content, data.dataset
     trained, state = norm_training.study(
         config.model,
-        pictures,
+        splits,
         rates=np.geomspace(config.min_rate, config.max_rate, config.rates),
         seeds=config.seeds_from(config.seeds),
         steps=config.steps,
         batch_size=config.batch_size,
         progress=_progress,
     )
-    shown = pictures.train.arrays["images"][:SHOWN]
-    scale = activation_scale.study(config.model, shown, config.scale_layers, config.seed)
+    inputs = splits.train.arrays["images"][:SCALE_IMAGES]
+    scale = activation_scale.study(config.model, inputs, config.scale_layers, config.seed)
     noise = batch_noise.study(
-        state, pictures.train, pictures.test, batch_size=config.batch_size, seed=config.seed
+        state, splits.train, splits.test, batch_size=config.batch_size, seed=config.seed
     )
     claims = [*norm_claims.training_claims(trained), norm_claims.scale_claim(scale)]
-    said = {f"claim_{claim.name}": np.array(str(claim)) for claim in claims}
+    statements = {f"claim_{claim.name}": np.array(str(claim)) for claim in claims}
     curves = norm_claims.curves(trained)
-    folder.write_arrays("norm_training", **trained, **curves, **said)
-    folder.write_arrays("activation_scale", **scale, **said)
+    folder.write_arrays("norm_training", **trained, **curves, **statements)
+    folder.write_arrays("activation_scale", **scale, **statements)
     folder.write_arrays("batch_noise", **noise)
     metrics = norm_claims.metrics(claims) | norm_training.metrics(trained)
     metrics |= activation_scale.metrics(scale) | batch_noise.metrics(noise)
@@ -127,7 +143,7 @@ def _progress(items: Sequence[Any], name: str) -> Iterable[Any]:
 STUDY = Study(
     name="normalization",
     description=__doc__,
-    config_class=NormalizationConfig,
+    config_class=NormalizationRunConfig,
     presets=PRESETS,
     measure=measure,
     load_data=load_data,

@@ -1,13 +1,13 @@
-"""Runs every lab, each as its own command would, and sets what they found in one table.
+"""Runs every lab and collects the results in one table.
 
-Every lab gets the preset that is asked for, or its default where it has none of that name, and a
-folder of its own; `ddpm` comes after the classifier that judges its samples. The page and
-results.md have a row for every published figure, and for each lab's main ones. Stopped at any time,
-the same command goes on; what has ended is not run again.
+Every lab runs with the given preset, or with its default if it has no preset of that name, in its
+own folder; `ddpm` runs after the classifier that evaluates its samples. The page and results.md
+have a row for every published result and for the main metrics of each lab. Rerun an interrupted
+command to resume it; finished labs are not run again.
 
 Source    the documents that each lab names
 Command   python -m experiments.reproduce --preset=quick --platform=cpu --labs=worked_problems,gpt
-Expect    as long as the labs take one after another; each one's own header says how long
+Expect    the total time of the labs, which their own headers state
 """
 
 import importlib
@@ -20,7 +20,7 @@ from jaxlabs.lab import Experiment, Suite
 from jaxlabs.training.run_config import SuiteConfig
 
 NO_LABS = ("benchmark", "reproduce")
-"""Commands that tell nothing of a model; the first one's times want a machine to themselves."""
+"""Commands without a model; the benchmark also needs an idle machine."""
 
 MAIN = {
     "attention": (
@@ -47,15 +47,14 @@ MAIN = {
     "speech_lm": ("obama_perplexity", "wbush_perplexity", "hbush_perplexity"),
     "worked_problems": ("numbers", "wrong_values", "errors", "largest_relative_difference"),
 }
-"""The figures that sum a lab up; of others the first few are shown."""
-
+"""Main metrics by lab; other labs show their first metrics."""
 
 INPUTS = {"ddpm": ("fid_classifier", "mnist_classifier")}
-"""Labs that another one's run goes into, by which flag."""
+"""Labs that need the run folder of another lab: flag and lab."""
 
 
 def labs() -> Iterator[tuple[str, Experiment]]:
-    """Yields every command of this folder that trains or measures, by name."""
+    """Yields every lab and study of this package, by name."""
     for found in pkgutil.iter_modules(experiments.__path__):
         if found.name not in NO_LABS:
             module = importlib.import_module(f"experiments.{found.name}")
@@ -63,8 +62,8 @@ def labs() -> Iterator[tuple[str, Experiment]]:
             yield lab.name, lab
 
 
-def collection() -> Suite:
-    """Returns the command; made when asked for, since it imports all others."""
+def suite() -> Suite:
+    """Returns the command; a function, since it imports all others."""
     return Suite(
         name="reproduce",
         description=__doc__,
@@ -77,4 +76,4 @@ def collection() -> Suite:
 
 
 if __name__ == "__main__":
-    command.main(collection())
+    command.main(suite())

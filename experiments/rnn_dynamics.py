@@ -1,13 +1,13 @@
-"""Why gradients vanish, what gates do about it, and which cell remembers for how long.
+"""A study of gradients and memory in recurrent networks: RNN, LSTM and GRU.
 
-A two-step network with exact answers; gradients through time of rnn, lstm and gru, and of plain
-networks from vanishing to exploding; an LSTM's gradient along its cell; gates; clipping; what
-sharing weights saves and makes hard; the adding problem and the copy task. Nothing is downloaded.
+A two-step network with exact gradients; gradients through time by cell and by spectral radius; the
+gradient paths of an LSTM; gate activations; gradient clipping; weight sharing; the adding problem
+and the copy task. Nothing is downloaded.
 
 Source    Hochreiter and Schmidhuber 1997; Pascanu et al. 2013; Le et al. 2015; Arjovsky et al.
           2016; an unpublished course homework (the two-step network)
 Command   python -m experiments.rnn_dynamics --platform=cpu
-Expect    quick: 70 seconds on two cores; cells with gates add what a plain one forgets
+Expect    quick: 70 seconds on two cores; gated cells solve the adding problem, a plain RNN does not
 """
 
 import dataclasses
@@ -21,9 +21,9 @@ import tqdm
 
 from jaxlabs import command, keys
 from jaxlabs.analysis import (
-    lstm_gradient_paths,
     clipping,
     dynamics,
+    lstm_gradient_paths,
     memory_task_study,
     two_step_rnn,
     weight_sharing,
@@ -34,62 +34,80 @@ from jaxlabs.lab import Study, StudyResult
 from jaxlabs.run_folder import RunFolder
 from jaxlabs.training.run_config import CommonConfig
 
-LENGTHS, SEQUENCES = (50, 100, 200, 500), 64
+TASK_LENGTHS = (50, 100, 200, 500)
+GRADIENT_SEQUENCES = 64
+"""Sequences of the measurement of gradients through time."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class RnnDynamicsConfig(CommonConfig):
-    """Sizes of the measurements and of the trainings."""
+class RNNDynamicsRunConfig(CommonConfig):
+    """Settings of the measurements and of the trainings."""
 
-    updates: int = setting(20, "of the two-step network at every rate", minimum=1, maximum=150)
+    updates: int = setting(20, "updates of the two-step network per rate", minimum=1, maximum=150)
     sweep_hidden_size: int = setting(
         64,
-        "units of the networks whose radius is swept",
+        "hidden size of the networks of the spectral radius sweep",
         minimum=2,
         maximum=4096,
         aliases=("sweep_width",),
     )
     gradient_steps: int = setting(
-        200, "through which gradients are followed back", minimum=2, maximum=10_000
+        200, "time steps of the measured gradients", minimum=2, maximum=10_000
     )
     clipping_steps: int = setting(
-        600, "of training with and without clipping", minimum=1, maximum=1_000_000
+        600, "training steps with and without clipping", minimum=1, maximum=1_000_000
     )
     rule_steps: int = setting(
-        600, "of training shared and unshared weights", minimum=1, maximum=1_000_000
+        600, "training steps with shared and unshared weights", minimum=1, maximum=1_000_000
     )
     max_length: int = setting(
         100,
-        "longest memory task; shorter ones are those of 50, 100, 200, 500 below it",
+        "maximum sequence length of the memory tasks; 50, 100, 200 and 500 below it are added",
         minimum=3,
         maximum=10_000,
     )
     adding_hidden_size: int = setting(
-        32, "units of networks that add", minimum=1, maximum=4096, aliases=("adding_width",)
+        32, "hidden size for the adding problem", minimum=1, maximum=4096, aliases=("adding_width",)
     )
-    adding_steps: int = setting(600, "of training them", minimum=1, maximum=1_000_000)
+    adding_steps: int = setting(
+        600, "training steps of the adding problem", minimum=1, maximum=1_000_000
+    )
     copying_hidden_size: int = setting(
-        48, "units of networks that copy", minimum=1, maximum=4096, aliases=("copying_width",)
+        48, "hidden size for the copy task", minimum=1, maximum=4096, aliases=("copying_width",)
     )
-    copying_steps: int = setting(600, "of training them", minimum=1, maximum=1_000_000)
+    copying_steps: int = setting(
+        600, "training steps of the copy task", minimum=1, maximum=1_000_000
+    )
     seeds: int = setting(
-        3, "runs of each kind where training takes seconds", minimum=1, maximum=10_000
+        3,
+        "runs per configuration of the clipping and weight sharing studies",
+        minimum=1,
+        maximum=10_000,
     )
     memory_seeds: int = setting(
-        1, "runs of each kind of the memory tasks", minimum=1, maximum=10_000
+        1, "runs per configuration of the memory tasks", minimum=1, maximum=10_000
     )
 
     def lengths(self) -> list[int]:
         """Returns the lengths of the memory tasks."""
-        return [length for length in LENGTHS if length < self.max_length] + [self.max_length]
+        return [length for length in TASK_LENGTHS if length < self.max_length] + [self.max_length]
 
 
-BEST = {"max_length": 500, "memory_seeds": 3, "adding_steps": 1000, "copying_steps": 1000}
-PRESETS = {"quick": {}, "best": BEST | {"rule_steps": 2000, "clipping_steps": 1000}}
+PRESETS = {
+    "quick": {},
+    "best": {
+        "max_length": 500,
+        "memory_seeds": 3,
+        "adding_steps": 1000,
+        "copying_steps": 1000,
+        "rule_steps": 2000,
+        "clipping_steps": 1000,
+    },
+}
 
 
-def measure(config: RnnDynamicsConfig, folder: RunFolder) -> StudyResult:
-    """Carries out all measurements and trainings."""
+def measure(config: RNNDynamicsRunConfig, folder: RunFolder) -> StudyResult:
+    """Runs all measurements and trainings."""
     two_step, lengths = two_step_rnn.study(config.updates), config.lengths()
     sweep = dynamics.spectral_sweep(config.sweep_hidden_size, config.gradient_steps, config.seed)
     shared = weight_sharing.gradient_study(config.seed)
@@ -102,9 +120,9 @@ def measure(config: RnnDynamicsConfig, folder: RunFolder) -> StudyResult:
         memory_task_study.study(task, lengths, *sizes[task], **options) for task in sizes
     )
     cells = {cell: trained[cell, lengths[0]] for cell in ("rnn", "lstm", "gru")}
-    written = {"two_step_rnn": two_step, "spectral_sweep": sweep, "clipping": clipped}
-    written |= {"weight_sharing": shared, "weight_sharing_rules": rules}
-    for name, arrays in (written | {"memory_adding": adding, "memory_copying": copying}).items():
+    studies = {"two_step_rnn": two_step, "spectral_sweep": sweep, "clipping": clipped}
+    studies |= {"weight_sharing": shared, "weight_sharing_rules": rules}
+    for name, arrays in (studies | {"memory_adding": adding, "memory_copying": copying}).items():
         folder.write_arrays(name, **arrays)
     metrics = _gradients_of(cells, config, folder)
     metrics |= dynamics.metrics(sweep) | clipping.metrics(clipped)
@@ -116,14 +134,16 @@ def measure(config: RnnDynamicsConfig, folder: RunFolder) -> StudyResult:
 
 
 def _gradients_of(
-    cells: dict[str, Any], config: RnnDynamicsConfig, folder: RunFolder
+    cells: dict[str, Any], config: RNNDynamicsRunConfig, folder: RunFolder
 ) -> dict[str, float]:
-    """Follows gradients and gates of networks that add, before and after they were trained."""
+    """Measures gradients and gates in the adding problem, before and after training."""
     steps, shortest = config.gradient_steps, config.lengths()[0]
     key, one_key = jax.random.split(keys.stream(config.seed, "sample"))
-    inputs, targets = map(np.asarray, memory_tasks.adding(key, SEQUENCES, steps))
+    inputs, targets = map(np.asarray, memory_tasks.adding(key, GRADIENT_SEQUENCES, steps))
     before = {
-        name: memory_task_study.task_params("adding", name, steps, config.adding_hidden_size, config.seed)
+        name: memory_task_study.task_params(
+            "adding", name, steps, config.adding_hidden_size, config.seed
+        )
         for name in memory_task_study.KINDS
     }
     networks = {f"before_{cell}": (cell, before[cell]) for cell in cells}
@@ -150,7 +170,7 @@ def _progress(items: Iterable[Any], count: int, name: str) -> Iterable[Any]:
 STUDY = Study(
     name="rnn_dynamics",
     description=__doc__,
-    config_class=RnnDynamicsConfig,
+    config_class=RNNDynamicsRunConfig,
     presets=PRESETS,
     measure=measure,
 )

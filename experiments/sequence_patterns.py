@@ -1,14 +1,14 @@
-"""Sequences in, sequences out: one word, a label, a tag for every word, a translation.
+"""Sequence models on next-word prediction, sentiment, tagging and translation.
 
-Four made-up tasks whose best possible scores are known, or a file of your own, for four backbones.
-Many to one: the next word, and whether a sentence praises or blames. Aligned many to many: which
-words name a person, place or firm. Unaligned: translation by encoder and decoder.
+Four synthetic tasks with known optimal scores, or a file of your own, for four backbones. Many to
+one: next-word prediction and sentiment classification. Aligned many to many: named entity tagging.
+Unaligned many to many: translation with an encoder and a decoder.
 
 Source    Elman 1990; Hochreiter and Schmidhuber 1997; Cho et al. 2014; Sutskever et al. 2014;
           Luong et al. 2015; Vaswani et al. 2017
 Command   python -m experiments.sequence_patterns --task=translation --backbone=lstm --platform=cpu
-Expect    quick: 3 minutes on two cores, 99 % of what is possible on sentences as long as those
-          trained on; on longer ones less, and how much less is what the backbones differ in
+Expect    quick: 3 minutes on two cores, 99 % of the optimum on sentences of the training lengths;
+          less on longer sentences, depending on the backbone
 """
 
 import dataclasses
@@ -42,14 +42,14 @@ from jaxlabs.training.task import Task
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class SequencePatternsConfig(RunConfig):
-    """A run's settings, those of the data, of the model, and of what is shown."""
+class SequencePatternsRunConfig(RunConfig):
+    """Settings of a run, of the data, of the model and of predictions."""
 
-    task: str = setting("translation", "what to learn", choices=GRAMMARS, section="data")
+    task: str = setting("translation", "the task", choices=GRAMMARS, section="data")
     dataset: str = setting(
         GRAMMAR,
-        "the path of a file: a sentence a line (next_word), label or sentence, tab, sentence"
-        " (sentiment, translation), CoNLL columns (tagging); grammar: made-up sentences",
+        "the path of a file: a sentence per line (next_word), label, tab, sentence (sentiment),"
+        " sentence, tab, translation (translation), CoNLL columns (tagging); grammar: synthetic",
         path_unless=(GRAMMAR,),
     )
     sizes: SequenceDataConfig = group(SequenceDataConfig, section="data")
@@ -59,31 +59,55 @@ class SequencePatternsConfig(RunConfig):
     )
 
 
-QUICK = {"optimizer": "muon", "learning_rate": 3e-3, "weight_decay": 0.0, "ema_decay": 0.99}
-QUICK |= {"lr_schedule": "linear", "warmup_steps": 50, "adam_b2": 0.99, "grad_clip_norm": 1.0}
-# About as many examples are drawn as are read: where chance decides, a repeated one misleads.
-QUICK |= {"steps": 3000, "batch_size": 128, "decay_steps": 2500, "train_sentences": 400_000}
-QUICK |= {"eval_batch_size": 256, "eval_every": 1000, "checkpoint_every": 1000}
-# What a tanh RNN needs to come as near to the best next word as the others do.
-LONG = {"steps": 8000, "batch_size": 256, "decay_steps": 7500, "train_sentences": 1_600_000}
-LONG |= {"num_layers": 1, "embed_dim": 128, "ema_decay": 0.995}
-PRESETS = {"quick": QUICK, "long": QUICK | LONG}
+QUICK = {
+    # About one epoch: repeated examples of a probabilistic grammar would be memorized.
+    "train_sentences": 400_000,
+    "steps": 3000,
+    "batch_size": 128,
+    "optimizer": "muon",
+    "learning_rate": 3e-3,
+    "lr_schedule": "linear",
+    "warmup_steps": 50,
+    "decay_steps": 2500,
+    "adam_b2": 0.99,
+    "weight_decay": 0.0,
+    "grad_clip_norm": 1.0,
+    "ema_decay": 0.99,
+    "eval_batch_size": 256,
+    "eval_every": 1000,
+    "checkpoint_every": 1000,
+}
+
+PRESETS = {
+    "quick": QUICK,
+    # The training that a tanh RNN needs to reach the next-word accuracy of the other backbones.
+    "long": QUICK
+    | {
+        "train_sentences": 1_600_000,
+        "num_layers": 1,
+        "embed_dim": 128,
+        "steps": 8000,
+        "batch_size": 256,
+        "decay_steps": 7500,
+        "ema_decay": 0.995,
+    },
+}
 
 
-def load_data(config: SequencePatternsConfig) -> DataModule:
-    """Draws or reads the sentences."""
+def load_data(config: SequencePatternsRunConfig) -> DataModule:
+    """Samples the sentences from a grammar, or loads them from a file."""
     return sequence_data(config.task, config.dataset, config.seed, config.sizes, baselines)
 
 
-def build_task(config: SequencePatternsConfig, data_spec: Mapping[str, Any]) -> Task:
-    """Makes the model for the data's words, in which the prompt must be written."""
+def build_task(config: SequencePatternsRunConfig, data_spec: Mapping[str, Any]) -> Task:
+    """Builds the model; raises if the prompt has words outside the vocabulary."""
     sequence_predictions.require_known(config.sampling.prompt, data_spec)
     source, target = load_vocabs(data_spec)
-    length, blank = data_spec["source_length"], jnp.ones((1, 2), jnp.int32)
+    length, dummy = data_spec["source_length"], jnp.ones((1, 2), jnp.int32)
     if config.task == "translation":
         lengths = length, data_spec["target_length"]
         model = seq2seq.Seq2Seq(config.model, source.size, target.size, *lengths)
-        init = functools.partial(model.init, source=blank, target=blank)
+        init = functools.partial(model.init, source=dummy, target=dummy)
         steps = seq2seq.loss, seq2seq.train_step, seq2seq.derived_metrics
     else:
         model = sequence_classifier.SequenceClassifier(
@@ -94,7 +118,7 @@ def build_task(config: SequencePatternsConfig, data_spec: Mapping[str, Any]) -> 
             per_token=config.task == "tagging",
             bidirectional=config.task != "next_word",
         )
-        init = functools.partial(model.init, tokens=blank)
+        init = functools.partial(model.init, tokens=dummy)
         steps = (
             sequence_classifier.loss,
             sequence_classifier.train_step,
@@ -103,10 +127,10 @@ def build_task(config: SequencePatternsConfig, data_spec: Mapping[str, Any]) -> 
     return Task(model, init, *steps, random=config.model.dropout > 0)
 
 
-def say(
-    config: SequencePatternsConfig, task: Task, data_spec: Any, state: TrainState, key: jax.Array
+def sample(
+    config: SequencePatternsRunConfig, task: Task, data_spec: Any, state: TrainState, key: jax.Array
 ) -> str:
-    """Returns what the model makes of the prompt, or of a few test sentences."""
+    """Returns predictions for the prompt, or for a few test sentences."""
     params = state.eval_params
     return sequence_predictions.format_predictions(
         task.model, params, data_spec, config.sampling, key
@@ -114,13 +138,13 @@ def say(
 
 
 def analyze(
-    config: SequencePatternsConfig,
+    config: SequencePatternsRunConfig,
     task: Task,
     data: DataModule,
     state: TrainState,
     folder: RunFolder,
 ) -> dict[str, float]:
-    """Scores whole sentences; writes what the report draws."""
+    """Evaluates whole sentences; writes attention weights and tags."""
     trained, size = (task.model, state.eval_params), config.eval_batch_size
     sequence_plots.write_plot_arrays(folder, *trained, data, config.model.backbone, size)
     options = config.task, config.sampling, size, config.dataset == GRAMMAR
@@ -130,16 +154,16 @@ def analyze(
 LAB = Lab(
     name="sequence_patterns",
     description=__doc__,
-    config_class=SequencePatternsConfig,
+    config_class=SequencePatternsRunConfig,
     presets=PRESETS,
     load_data=load_data,
     build_task=build_task,
-    sample=say,
+    sample=sample,
     analyze=analyze,
     run_suffix=lambda config: f"-{config.task}-{config.model.backbone}",
     sweeps={
         "backbones": Sweep(
-            question="Which backbone learns the task, and which goes on to longer sentences?",
+            question="Which backbone reaches the optimum and generalizes to longer sentences?",
             axes={"backbone": sequence_classifier.BACKBONES, "seed": (0, 1, 2)},
             metrics=("test_of_optimum", "long_of_optimum", "test_loss"),
         )

@@ -1,8 +1,8 @@
-"""A sparse autoencoder: edges found in photographs by units that are rarely active.
+"""A sparse autoencoder of natural image patches, whose hidden units learn edge filters.
 
 Source    Ng 2011, CS294A lecture notes "Sparse autoencoder", and write-ups of its exercise
 Command   python -m experiments.sparse_autoencoder --platform=cpu
-Expect    quick: seconds of L-BFGS on two cores, cost about 0.40, most filters oriented edges
+Expect    quick: seconds of L-BFGS on two cores, cost about 0.40, most filters are oriented edges
 """
 
 import dataclasses
@@ -31,13 +31,15 @@ from jaxlabs.training.task import Task
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class SparseAutoencoderRun(RunConfig):
-    """A run's settings and the model's."""
+class SparseAutoencoderRunConfig(RunConfig):
+    """Settings of a run and of the model."""
 
     dataset: str = setting(
-        "natural_images", "a folder of pictures or an IMAGES.mat", path_unless=natural_images.NAMES
+        "natural_images",
+        "the path of a folder of images or of an IMAGES.mat",
+        path_unless=natural_images.NAMES,
     )
-    patches: int = setting(10_000, "patches to train on", minimum=1, section="data")
+    patches: int = setting(10_000, "number of training patches", minimum=1, section="data")
     model: sparse_autoencoder.SparseAutoencoderConfig = group(
         sparse_autoencoder.SparseAutoencoderConfig
     )
@@ -47,82 +49,113 @@ class SparseAutoencoderRun(RunConfig):
         if self.optimization.grad_accum_steps > 1:
             raise UserError(
                 f"--grad_accum_steps: {self.optimization.grad_accum_steps} is not accepted; 1,"
-                " since the"
-                " sparsity term is about the mean over the batch"
+                " since the sparsity term is of the mean over the batch"
             )
         if self.eval_batch_size < self.patches:
             raise UserError(
                 f"--eval_batch_size: {self.eval_batch_size} is not accepted; at least --patches"
-                f" {self.patches}, since the sparsity term is about the mean over all of them"
+                f" {self.patches}, since the sparsity term is of the mean over all of them"
             )
 
 
-PATCH_BYTES = 32
-"""Of memory for each pixel of a patch, while they are cut and brought into range in float64."""
+BYTES_PER_PIXEL = 32
+"""Memory per pixel of a patch during cutting and normalization in float64."""
 
-LBFGS = {"optimizer": "lbfgs", "steps": 2000, "batch_size": 10_000, "eval_batch_size": 10_000}
-LBFGS |= {"eval_every": 25, "checkpoint_every": 500, "log_every": 1}
+LBFGS = {
+    "optimizer": "lbfgs",
+    "steps": 2000,
+    "batch_size": 10_000,
+    "eval_batch_size": 10_000,
+    "eval_every": 25,
+    "checkpoint_every": 500,
+    "log_every": 1,
+}
+
 PRESETS = {
-    "quick": LBFGS | {"steps": 400},
+    "quick": LBFGS
+    | {
+        "steps": 400,
+    },
     "reference": LBFGS,
-    "best": LBFGS | {"steps": 5000},
-    "adam": {"steps": 6000, "batch_size": 500, "eval_batch_size": 10_000, "eval_every": 500}
-    | {"learning_rate": 3e-3, "lr_schedule": "cosine", "weight_decay": 0.0, "log_every": 20},
+    "best": LBFGS
+    | {
+        "steps": 5000,
+    },
+    "adam": {
+        "steps": 6000,
+        "batch_size": 500,
+        "learning_rate": 3e-3,
+        "lr_schedule": "cosine",
+        "weight_decay": 0.0,
+        "eval_batch_size": 10_000,
+        "eval_every": 500,
+        "log_every": 20,
+    },
 }
 
 
-def load_data(config: SparseAutoencoderRun) -> DataModule:
-    """Whitens the pictures and draws patches."""
-    capacity.require_host(config.patches * config.model.visible * PATCH_BYTES, "cutting patches")
+def load_data(config: SparseAutoencoderRunConfig) -> DataModule:
+    """Loads and whitens the images, and samples patches."""
+    capacity.require_host(
+        config.patches * config.model.visible * BYTES_PER_PIXEL, "cutting patches"
+    )
     photographs = natural_images.load(config.dataset, config.data_dir)
     return patch_data(photographs, config.patches, config.model.patch_size, config.seed)
 
 
-def build_task(config: SparseAutoencoderRun, data_spec: Mapping[str, Any]) -> Task:
-    """Makes the model."""
+def build_task(config: SparseAutoencoderRunConfig, data_spec: Mapping[str, Any]) -> Task:
+    """Builds the model."""
     model = sparse_autoencoder.SparseAutoencoder(config.model)
     init = functools.partial(model.init, x=jnp.zeros((1, config.model.visible), jnp.float32))
     return Task(model, init, sparse_autoencoder.loss, sparse_autoencoder.train_step)
 
 
-def draw_filters(
-    config: SparseAutoencoderRun, task: Task, data_spec: Any, state: TrainState, key: jax.Array
+def sample(
+    config: SparseAutoencoderRunConfig,
+    task: Task,
+    data_spec: Any,
+    state: TrainState,
+    key: jax.Array,
 ) -> dict[str, np.ndarray]:
-    """Returns the filters as pictures."""
-    found = sae_features.filters(state.eval_params, config.model.patch_size)
-    return {"images": sae_features.as_images(found)}
+    """Returns the encoder filters as images."""
+    filters = sae_features.filters(state.eval_params, config.model.patch_size)
+    return {"images": sae_features.as_images(filters)}
 
 
 def analyze(
-    config: SparseAutoencoderRun, task: Task, data: DataModule, state: TrainState, folder: RunFolder
+    config: SparseAutoencoderRunConfig,
+    task: Task,
+    data: DataModule,
+    state: TrainState,
+    folder: RunFolder,
 ) -> dict[str, float]:
-    """Fits edges to the filters and writes what the report draws."""
+    """Fits Gabor functions to the filters; writes the cost terms and the activations."""
     photographs = natural_images.load(config.dataset, config.data_dir)
-    course = sae_features.write_cost_terms(folder, data.monitor, photographs)
+    costs = sae_features.write_cost_terms(folder, data.monitor, photographs)
     patches = data.train.arrays["patches"]
-    code = sae_features.write_activations(task.model, state.eval_params, patches, folder)
-    return course | code
+    activations = sae_features.write_activations(task.model, state.eval_params, patches, folder)
+    return costs | activations
 
 
 LAB = Lab(
     name="sparse_autoencoder",
     description=__doc__,
-    config_class=SparseAutoencoderRun,
+    config_class=SparseAutoencoderRunConfig,
     presets=PRESETS,
     load_data=load_data,
     build_task=build_task,
-    sample=draw_filters,
+    sample=sample,
     analyze=analyze,
     loss_unit="cost",
     sweeps={
         "sparsity": Sweep(
-            question="What does sparsity cost in reconstruction, and do more units pay for it?",
+            question="Reconstruction error by sparsity weight and number of hidden units?",
             axes={"sparsity_weight": (0.0, 0.3, 1.0, 3.0, 10.0), "hidden_size": (25, 100, 400)},
             metrics=("training_patches_reconstruction", "active_share", "gabor_variance_explained"),
             settings={"steps": 400, "log_every": 50},
         ),
         "seeds": Sweep(
-            question="How much do cost and filters depend on the seed?",
+            question="Variance of cost and filters over seeds?",
             axes={"seed": (0, 1, 2, 3, 4)},
             metrics=("training_patches_loss", "gabor_variance_explained"),
         ),

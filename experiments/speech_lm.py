@@ -1,4 +1,4 @@
-"""What would a president say next? A decoder learns to go on with words, and to do so by windows.
+"""A word-level Transformer language model of speeches, with full or local attention.
 
 Source    an unpublished course write-up on the data of UCSD CSE 256, programming assignment 2
 Command   python -m experiments.speech_lm --platform=cpu
@@ -32,15 +32,24 @@ from jaxlabs.training.task import Task
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class SpeechLMConfig(RunConfig):
-    """A run's settings, the model's, and those of sampling."""
+class SpeechLMRunConfig(RunConfig):
+    """Settings of a run, of the model, of sampling and of attention maps."""
 
-    dataset: str = setting("speeches", "a folder of such files", path_unless=speeches.NAMES)
+    dataset: str = setting(
+        "speeches", "the path of a folder of such files", path_unless=speeches.NAMES
+    )
     validation_fraction: float = setting(
-        0.0, "share of text held out", minimum=0, maximum=0.9, section="data"
+        0.0,
+        "share of the training text held out for validation",
+        minimum=0,
+        maximum=0.9,
+        section="data",
     )
     sliding_stride: int = setting(
-        1, "words that a final, sliding window scores", minimum=1, section="evaluation"
+        1,
+        "stride of the sliding-window evaluation: words that each window scores",
+        minimum=1,
+        section="evaluation",
     )
     model: transformer_lm.TransformerLMConfig = group(transformer_lm.TransformerLMConfig)
     sampling: word_samples.WordSamplingConfig = group(word_samples.WordSamplingConfig)
@@ -49,32 +58,59 @@ class SpeechLMConfig(RunConfig):
     )
 
 
-REFERENCE = {"vocabulary_size": 5755, "positions": "learned", "init": "pytorch", "dropout": 0.0}
-REFERENCE |= {
+REFERENCE = {
+    "vocabulary_size": 5755,
     "context_length": 32,
     "embed_dim": 64,
     "num_layers": 4,
     "num_heads": 2,
     "mlp_dim": 100,
+    "positions": "learned",
+    "init": "pytorch",
+    "dropout": 0.0,
+    "steps": 500,
+    "batch_size": 16,
+    "weight_decay": 0.0,
+    "eval_every": 100,
 }
-REFERENCE |= {"steps": 500, "batch_size": 16, "eval_every": 100, "weight_decay": 0.0}
-# What the years after GPT-2 changed, and all that keeps a small text from being memorized.
-BEST = REFERENCE | {"positions": "rotary", "norm": "rmsnorm", "qk_norm": True, "bias": False}
-BEST |= {"activation": "squared_relu", "zero_init_residual": True, "vocabulary_size": None}
-BEST |= {"init": "gpt2", "dropout": 0.3, "weight_decay": 1.0, "ema_decay": 0.99}
-PRESETS = {"quick": BEST | {"sliding_stride": 8}, "reference": REFERENCE, "best": BEST}
-PRESETS |= {"window": REFERENCE | {"attention_window": 8}}
+# Architecture later than GPT-2, and strong regularization against overfitting a small text.
+BEST = REFERENCE | {
+    "vocabulary_size": None,
+    "positions": "rotary",
+    "norm": "rmsnorm",
+    "qk_norm": True,
+    "bias": False,
+    "activation": "squared_relu",
+    "zero_init_residual": True,
+    "init": "gpt2",
+    "dropout": 0.3,
+    "weight_decay": 1.0,
+    "ema_decay": 0.99,
+}
+
+PRESETS = {
+    "quick": BEST
+    | {
+        "sliding_stride": 8,
+    },
+    "reference": REFERENCE,
+    "best": BEST,
+    "window": REFERENCE
+    | {
+        "attention_window": 8,
+    },
+}
 
 
-def load_data(config: SpeechLMConfig) -> DataModule:
-    """Reads the text and cuts it into windows of the model's context."""
-    found, context = speeches.load(config.dataset, config.data_dir), config.model.context_length
+def load_data(config: SpeechLMRunConfig) -> DataModule:
+    """Loads the text as windows of the context length."""
+    dataset, context = speeches.load(config.dataset, config.data_dir), config.model.context_length
     held_out, stride = config.validation_fraction, config.sliding_stride
-    return language_data(found, context, ngram_baselines, held_out, stride)
+    return language_data(dataset, context, ngram_baselines, held_out, stride)
 
 
-def build_task(config: SpeechLMConfig, data_spec: Mapping[str, Any]) -> Task:
-    """Makes the model for the data's words, in which the prompt must be written."""
+def build_task(config: SpeechLMRunConfig, data_spec: Mapping[str, Any]) -> Task:
+    """Builds the model; raises if the prompt has no known word."""
     word_samples.known_tokens(config.sampling.prompt, data_spec)
     size = WordTokenizer.from_json(data_spec).vocabulary_size
     model = transformer_lm.TransformerLM(config.model.with_vocabulary(size))
@@ -84,30 +120,32 @@ def build_task(config: SpeechLMConfig, data_spec: Mapping[str, Any]) -> Task:
     return Task(model, init, transformer_lm.loss, transformer_lm.train_step, perplexity)
 
 
-def draw_samples(
-    config: SpeechLMConfig, task: Task, data_spec: Mapping[str, Any], state: TrainState, key: Any
+def sample(
+    config: SpeechLMRunConfig, task: Task, data_spec: Mapping[str, Any], state: TrainState, key: Any
 ) -> Texts:
-    """Returns samples that continue the prompt."""
+    """Returns continuations of the prompt."""
     params, sampling = state.eval_params, config.sampling
     return Texts({"": word_samples.sample_texts(task.model, params, sampling, data_spec, key)})
 
 
 def analyze(
-    config: SpeechLMConfig, task: Task, data: DataModule, state: TrainState, folder: RunFolder
+    config: SpeechLMRunConfig, task: Task, data: DataModule, state: TrainState, folder: RunFolder
 ) -> dict[str, float]:
-    """Writes attention maps for the report; tells how many test words are unknown."""
+    """Writes attention maps; returns the shares of unknown test words."""
     tokenizer, model = WordTokenizer.from_json(data.data_spec), config.model
     texts = config.maps.texts() or attention_maps.SENTENCES
-    shown = attention_maps.encode_texts(texts, split_words, tokenizer.encode, model.context_length)
+    encoded = attention_maps.encode_texts(
+        texts, split_words, tokenizer.encode, model.context_length
+    )
     masks = {"causal": not model.no_causal_mask, "window": model.attention_window}
     params, shares = state.eval_params, data.dataset["unknown_shares"]
-    leaks = attention_maps.write_maps(folder, config.maps, task.model, params, shown, **masks)
+    leaks = attention_maps.write_maps(folder, config.maps, task.model, params, encoded, **masks)
     unknown = {f"{one}_unknown": shares[file] for one, file in speeches.TEST_TEXTS.items()}
     return unknown | {f"attention_{name}": value for name, value in leaks.items()}
 
 
 def _sweep(question: str, *windows: int, **settings: int) -> Sweep:
-    """Full attention against windows; the sliding figures, which take long, are made sparse."""
+    """Returns a sweep of full against local attention, with a large stride to save time."""
     return Sweep(
         question=question,
         axes={"attention_window": (None, *windows), "seed": (0, 1, 2, 3, 4)},
@@ -116,19 +154,21 @@ def _sweep(question: str, *windows: int, **settings: int) -> Sweep:
     )
 
 
-WINDOWS = _sweep("Does attention through a local window predict better?", 16, 8, 4, 2)
-LONG = _sweep("Does full attention win if trained for longer?", 8, steps=3000, eval_every=500)
+WINDOW_SIZES = _sweep("Does local attention have a lower perplexity?", 16, 8, 4, 2)
+LONG_TRAINING = _sweep(
+    "Does full attention win with longer training?", 8, steps=3000, eval_every=500
+)
 
 LAB = Lab(
     name="speech_lm",
     description=__doc__,
-    config_class=SpeechLMConfig,
+    config_class=SpeechLMRunConfig,
     presets=PRESETS,
     load_data=load_data,
     build_task=build_task,
-    sample=draw_samples,
+    sample=sample,
     analyze=analyze,
-    sweeps={"windows": WINDOWS, "window_long": LONG},
+    sweeps={"windows": WINDOW_SIZES, "window_long": LONG_TRAINING},
 )
 
 if __name__ == "__main__":

@@ -1,13 +1,13 @@
-"""Pen-and-paper problems of deep learning, each computed by this project and by a closed form.
+"""Worked problems of deep learning, each computed by this project and in closed form.
 
-Attention by hand, momentum, a two-step network, batch normalization, InfoNCE and SigLIP, the
-softmax, Bayes' rule and the ELBO; marks where the write-up slips. Nothing is downloaded.
+Attention, momentum, a two-step network, batch normalization, InfoNCE and SigLIP, the softmax,
+Bayes' rule and the ELBO, with the errata of the write-up. Nothing is downloaded.
 
-Source    an unpublished homework of a deep-learning course; Polyak 1964 (the best momentum)
+Source    an unpublished homework of a deep-learning course; Polyak 1964 (the optimal momentum)
 Command   python -m experiments.worked_problems --platform=cpu
-Expect    15 seconds of one core; 246 numbers; 50 marks, which are 18 errors of the write-up; ours
-          and exact agree to 1e-8, and all but what a search and a repeated eigenvalue give to
-          1e-12
+Expect    15 seconds of one core; 246 numbers, of which 50 are wrong in the write-up by 18 errors;
+          computed and exact values agree to 1e-8, and to 1e-12 except for a search and a repeated
+          eigenvalue
 """
 
 from jaxlabs import command
@@ -28,7 +28,7 @@ THEMES = (attention, optimization, normalization, contrastive, probability)
 
 
 def measure(config: CommonConfig, folder: RunFolder) -> StudyResult:
-    """Solves all problems, and writes what the report draws."""
+    """Solves all problems; writes the arrays of the figures."""
     solved = [row for theme in THEMES for row in theme.problems()]
     folder.write_arrays("worked_scale", **attention.arrays(config.seed))
     folder.write_arrays("worked_ravine", **optimization.arrays())

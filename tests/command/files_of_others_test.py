@@ -1,4 +1,4 @@
-"""No command writes over or deletes files that no run of this project has written."""
+"""No command overwrites or deletes files that belong to no run."""
 
 import shutil
 
@@ -9,7 +9,7 @@ from jaxlabs import command
 from jaxlabs.opening import open_run
 from jaxlabs.run_folder import RunFolder
 
-COMMANDS = ["train", "lr_range_test", "replay", "sweep", "study", "collection"]
+COMMANDS = ["train", "lr_range", "replay", "sweep", "study", "suite"]
 FILES = {
     "config.json": '{"model_type": "bert"}',
     "metrics.jsonl": "mine",
@@ -45,15 +45,15 @@ def put(folder, name, text):
 @pytest.fixture
 def start(tiny_flags, capsys):
     """`start(kind, folder, *flags) -> (status, lines on stderr)` of one of COMMANDS."""
-    more = {"lr_range_test": ["--lr_range_test"], "replay": ["--replay_step=1"]}
+    more = {"lr_range": ["--mode=lr_range"], "replay": ["--mode=replay", "--replay_step=1"]}
     more |= {"sweep": ["--sweep=precision"]}
 
     def run(kind, folder, *flags):
         lab, given = gpt.LAB, [*tiny_flags, "--steps=4", *more.get(kind, [])]
         if kind == "study":
             lab, given = worked_problems.STUDY, []
-        elif kind == "collection":
-            lab, given = reproduce.collection(), ["--labs=worked_problems"]
+        elif kind == "suite":
+            lab, given = reproduce.suite(), ["--labs=worked_problems"]
         capsys.readouterr()
         status = command.run(lab, [*given, f"--workdir={folder}", *flags])
         return status, capsys.readouterr().err.splitlines()
@@ -62,20 +62,20 @@ def start(tiny_flags, capsys):
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_training_into_files_of_others_is_refused_and_names_them(name, start, here):
+def test_training_into_a_folder_with_other_files_is_refused(name, start, here):
     put(here / "mine", name, FILES[name])
     before = contents(here)
     status, (line,) = start("train", here / "mine")
     assert status == 2
-    held = name.split("/")[0]
+    existing = name.split("/")[0]
     assert line.startswith(
-        f"gpt: --workdir: {here}/mine holds {held}, which a run would overwrite, but no config.json"
-    ) or (held == "config.json" and f"{here}/mine/config.json" in line)
+        f"gpt: --workdir: {here}/mine holds {existing}, which a run would overwrite, but no"
+    ) or (existing == "config.json" and f"{here}/mine/config.json" in line)
     assert contents(here) == before
 
 
 @pytest.mark.parametrize("kind", COMMANDS)
-def test_every_command_that_writes_refuses_a_folder_of_others(kind, start, here):
+def test_every_writing_command_refuses_a_folder_with_other_files(kind, start, here):
     for name in ("config.json", "report.html", "samples/step-notes.txt"):
         put(here / "mine", name, FILES[name])
     before = contents(here)
@@ -85,23 +85,23 @@ def test_every_command_that_writes_refuses_a_folder_of_others(kind, start, here)
     assert contents(here) == before
 
 
-def test_run_of_a_collection_leaves_files_of_others_in_its_place_alone(start, here):
-    place = here / "all" / "runs" / "worked_problems" / "seed=0"
+def test_run_of_a_suite_keeps_other_files_in_its_folder(start, here):
+    path = here / "all" / "runs" / "worked_problems" / "seed=0"
     put(
         here / "all",
         "config.json",
         '{"experiment": "reproduce", "settings": {}, "preset": "quick"}',
     )
-    put(place, "report.html", "mine")
-    status, lines = start("collection", here / "all")
+    put(path, "report.html", "mine")
+    status, lines = start("suite", here / "all")
     assert status == 1
     assert "seed=0 holds report.html, which a run would overwrite" in lines[-1]
-    assert contents(place) == {"report.html": "mine"}
+    assert contents(path) == {"report.html": "mine"}
 
 
 @pytest.fixture
 def started(tiny_flags):
-    """`started(path, *flags) -> RunFolder`: where a run writes its settings before it trains."""
+    """`started(path, *flags) -> RunFolder`: the folder of a run before its first step."""
 
     def start(path, *flags):
         request = command.parse(gpt.LAB, [*tiny_flags, f"--workdir={path}", *flags])
@@ -111,9 +111,9 @@ def started(tiny_flags):
     return start
 
 
-def test_run_starts_beside_files_that_it_does_not_touch(started, here):
+def test_run_starts_beside_unrelated_files(started, here):
     folder = RunFolder(here / "mine")
-    folder.create()  # where a first start was killed before it wrote its settings
+    folder.create()  # a start that was killed before config.json was written
     mine = {"notes.txt": "mine", "data/a.txt": "mine", ".lock": "mine", ".writable": "mine"}
     for name, text in mine.items():
         put(folder.path, name, text)
@@ -122,7 +122,7 @@ def test_run_starts_beside_files_that_it_does_not_touch(started, here):
     assert folder.exists()
 
 
-def test_folder_where_a_first_start_was_killed_may_be_overwritten(started, here):
+def test_folder_of_a_killed_start_may_be_overwritten(started, here):
     folder = RunFolder(here / "run")
     folder.create()
     (folder.path / ".lock").touch()
@@ -130,8 +130,8 @@ def test_folder_where_a_first_start_was_killed_may_be_overwritten(started, here)
     assert started(folder.path, "--overwrite").exists()
 
 
-def test_overwriting_that_is_interrupted_leaves_a_run(started, here, monkeypatch):
-    """Whatever is deleted when it is interrupted, the same command can be given again."""
+def test_interrupted_overwriting_leaves_a_run_folder(started, here, monkeypatch):
+    """Whatever was deleted before the interruption, the same command works again."""
     rmtree, deleted = shutil.rmtree, []
 
     def interrupted(path):

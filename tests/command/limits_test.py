@@ -1,4 +1,4 @@
-"""Every number of every command is accepted or refused in one line, before memory is taken."""
+"""Every number of every command is accepted or refused in one line, before any allocation."""
 
 import ast
 import importlib
@@ -9,8 +9,7 @@ import pytest
 
 import experiments
 import jaxlabs
-from experiments import char_rnn, gpt
-from experiments.reproduce import collection
+from experiments import char_rnn, gpt, reproduce
 from jaxlabs import command, config
 from jaxlabs.config import UserError
 from jaxlabs.training import capacity
@@ -36,20 +35,20 @@ REAL = [
 
 def lab_named(name):
     if name == "reproduce":
-        return collection()
+        return reproduce.suite()
     module = importlib.import_module(f"experiments.{name}")
     return getattr(module, "LAB", None) or module.STUDY
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_extreme_numbers_are_accepted_or_refused_by_name_in_one_line(name):
+def test_extreme_numbers_are_accepted_or_refused_in_one_line(name):
     lab = lab_named(name)
     preset = dict(next(iter(lab.presets.values())))
     for flag, field in config.settings(lab.config_class):
         kind, _ = config.field_type(config._owner(lab.config_class, flag), field)
         values = {int: WHOLE, float: REAL}.get(kind, [])
         for value in values:
-            line = refusal(lab.config_class, preset | {flag: value})
+            line = error_of(lab.config_class, preset | {flag: value})
             if line:
                 assert line.startswith("--")
                 assert f"--{flag}" in line
@@ -60,8 +59,8 @@ def test_extreme_numbers_are_accepted_or_refused_by_name_in_one_line(name):
                 assert abs(value) < 3.5e38
 
 
-def refusal(config_class, values):
-    """Returns why settings are refused, or an empty string."""
+def error_of(config_class, values):
+    """Returns the error message of settings, or an empty string."""
     try:
         config_class.from_flat(values)
     except UserError as error:
@@ -75,22 +74,22 @@ HUGE = {
     "--batch_size=1000000000000": "--batch_size: 1000000000000 is not accepted; a whole number of",
     "--num_layers=100000000": "--num_layers: 100000000 is not accepted; a whole number of",
     "--embed_dim=100000000": "--embed_dim: 100000000 is not accepted; a whole number of",
-    "--mlp_dim=2000000000": "--mlp_dim=2000000000: the state (parameters, optimizer, averages)",
+    "--mlp_dim=2000000000": "--mlp_dim=2000000000: the state (parameters, optimizer state, EMA)",
     "--embed_dim=65536 --mlp_dim=2147483647": "--mlp_dim=2147483647: the state ",
-    "--eval_batch_size=1000000000": "--eval_batch_size=1000000000: a batch to evaluate needs ",
+    "--eval_batch_size=1000000000": "--eval_batch_size=1000000000: an evaluation batch needs ",
     "--steps_per_call=1000000001": "--steps_per_call: 1000000001 is not accepted; ",
 }
 
 
 @pytest.mark.parametrize("flags", HUGE)
-def test_what_does_not_fit_is_told_with_its_flags_and_the_machine(flags, refused, tiny_flags, here):
+def test_too_large_settings_are_refused_with_flags_and_memory(flags, refused, tiny_flags, here):
     line = refused(*tiny_flags, "--steps=4", *flags.split())
     assert line.startswith(HUGE[flags])
     if "needs" in line:
-        assert f"; this machine has {capacity.host_memory() / 1e9:,.1f} GB; smaller " in line
+        assert f"; this machine has {capacity.host_memory() / 1e9:,.1f} GB; use smaller" in line
 
 
-def test_a_batch_that_does_not_fit_is_refused_after_the_first_evaluation(tiny_flags, here, capsys):
+def test_too_large_batch_is_refused_after_the_first_evaluation(tiny_flags, here, capsys):
     assert command.run(gpt.LAB, [*tiny_flags, "--batch_size=1000000000", "--workdir=run"]) == 2
     assert (
         capsys.readouterr()
@@ -98,7 +97,7 @@ def test_a_batch_that_does_not_fit_is_refused_after_the_first_evaluation(tiny_fl
         .startswith("gpt: --batch_size=1000000000: a training step needs ")
     )
     flags = [*tiny_flags, "--steps=2", "--workdir=run"]
-    assert command.run(gpt.LAB, flags) == 0  # nothing is left that would be in the way
+    assert command.run(gpt.LAB, flags) == 0  # the refused command left no results
 
 
 OTHERS = [
@@ -108,7 +107,7 @@ OTHERS = [
     (
         "autoencoder",
         "--dataset=rendered_digits --hidden_size=100000000",
-        "--hidden_size=100000000: the state (parameters, optimizer, averages) needs ",
+        "--hidden_size=100000000: the state (parameters, optimizer state, EMA) needs ",
     ),
     (
         "char_rnn",
@@ -129,7 +128,7 @@ OTHERS = [
 
 
 @pytest.mark.parametrize(("name", "flags", "line"), OTHERS)
-def test_other_commands_refuse_what_does_not_fit(name, flags, line, capsys, play, tmp_path):
+def test_other_commands_refuse_too_large_settings(name, flags, line, capsys, play, tmp_path):
     arguments = flags.format(play=play).split()
     assert command.run(lab_named(name), [*arguments, f"--workdir={tmp_path / 'run'}"]) == 2
     err = capsys.readouterr().err
@@ -137,28 +136,28 @@ def test_other_commands_refuse_what_does_not_fit(name, flags, line, capsys, play
     assert err.count("\n") == 1
 
 
-def test_a_run_out_of_memory_names_the_flags_that_enlarge_it(refused, tiny_flags, monkeypatch):
+def test_out_of_memory_names_the_enlarged_flags(refused, tiny_flags, monkeypatch):
     def full():
         raise MemoryError("Unable to allocate 8.00 TiB")
 
     monkeypatch.setattr(command.modes.devices, "data_parallel", full)
     assert refused(*tiny_flags, "--context_length=4096", "--k_sparse=3") == (
-        "--context_length=4096: out of memory; Unable to allocate 8.00 TiB; smaller ones are needed"
+        "--context_length=4096: out of memory; Unable to allocate 8.00 TiB; use smaller values"
     )
 
 
-def test_perplexity_of_a_loss_beyond_all_bounds_is_finite(play):
+def test_perplexity_of_a_huge_loss_is_finite(play):
     task = char_rnn.build_task(
-        char_rnn.CharRNNRun(), char_rnn.CharTokenizer.from_text(play.read_text()).to_json()
+        char_rnn.CharRNNRunConfig(), char_rnn.CharTokenizer.from_text(play.read_text()).to_json()
     )
-    assert task.derive({"loss": 1e9})["perplexity"] > 1e300
+    assert task.derived_metrics({"loss": 1e9})["perplexity"] > 1e300
 
 
 NO_FLAG = ("tokenizer: ", "unknown words ")
-"""Beginnings that are read from inside a file, or that a caller puts its flag in front of."""
+"""Beginnings of messages about content, to which the caller prepends a flag or a file."""
 
 
-def test_every_refusal_begins_with_a_flag_or_a_file():
+def test_every_user_error_begins_with_a_flag_or_a_file():
     root = Path(jaxlabs.__file__).parents[1]
     files = [*(root / "jaxlabs").rglob("*.py"), *(root / "experiments").rglob("*.py")]
     for path in files:

@@ -64,7 +64,7 @@ def test_figures_are_those_of_the_arrays(measured):
         ("--attention_sentence= ", "--attention_sentence: ' ' is not accepted; at least one word"),
         ("--max_heads=33", "--max_heads: 33 is not accepted"),
         ("--depth_steps=0", "--depth_steps: 0 is not accepted"),
-        ("--num_layers=2", "--num_layers: no such flag"),
+        ("--num_layers=2", "--num_layers: unknown flag"),
     ],
 )
 def test_bad_flags_are_one_line_and_leave_nothing(refused, flag, complaint):

@@ -4,11 +4,11 @@ import jax
 import numpy as np
 import pytest
 
-from experiments.autoencoder import LAB, PRESETS, AutoencoderRun, build_task
+from experiments.autoencoder import LAB, PRESETS, AutoencoderRunConfig, build_task
 from jaxlabs import command
 from jaxlabs.analysis import vae_latents
 from jaxlabs.data.batches import Examples
-from jaxlabs.data.dataset import Data
+from jaxlabs.data.dataset import DataModule
 from jaxlabs.run_folder import RunFolder
 
 pytestmark = pytest.mark.usefixtures("reused_executables", "quickly_compiled")
@@ -39,7 +39,7 @@ def test_quick_leaves_map_lines_samples_and_bounds(whole):
     assert metrics["test_loss"] == pytest.approx(
         metrics["test_reconstruction"] + metrics["test_kl"], rel=1e-5
     )
-    assert metrics["test_loss"] < summary["baselines"]["fair coins"]
+    assert metrics["test_loss"] < summary["baselines"]["uniform Bernoulli"]
     assert metrics["bound_6"] < metrics["bound_2"] < metrics["test_loss"]
     assert metrics["bound_6_images"] == 50
     assert 0 < metrics["bound_6_error"] < 1
@@ -49,7 +49,7 @@ def test_quick_leaves_map_lines_samples_and_bounds(whole):
         assert metrics[f"vae_distance_{where}"] > 0
     with np.load(whole.arrays("latent_map")) as arrays:
         assert arrays["codes"].shape == (2000, 2)
-        assert arrays["pictures"].shape[1:] == (28, 28, 1)
+        assert arrays["images"].shape[1:] == (28, 28, 1)
     with np.load(whole.arrays("interpolations")) as arrays:
         assert arrays["ae"].shape == arrays["vae"].shape == (5, 10, 28, 28, 1)
     drawn = {path.stem for path in whole.figures.iterdir()}
@@ -77,12 +77,12 @@ def test_untrained_loss_is_a_coin_for_every_pixel_and_the_divergence(whole):
 
 
 def test_plain_linear_autoencoder_is_set_against_pca(tmp_path):
-    preset = AutoencoderRun.from_flat(PRESETS["linear"])
-    assert preset.batch_size == preset.pictures.train_images  # what L-BFGS asks for
+    preset = AutoencoderRunConfig.from_flat(PRESETS["linear"])
+    assert preset.batch_size == preset.data.train_images  # what L-BFGS asks for
     images = np.random.default_rng(0).integers(0, 256, (20, 4, 3, 1), dtype=np.uint8)
     examples = Examples({"images": images, "labels": np.zeros(20, int)})
-    data = Data(examples, {"test": examples}, dict, {}, False, {"shape": [4, 3, 1]}, dict)
-    task = build_task(preset, data.vocabulary)
+    data = DataModule(examples, {"test": examples}, dict, {}, False, {"shape": [4, 3, 1]}, dict)
+    task = build_task(preset, data.data_spec)
     params = task.init(jax.random.key(0))["params"]
     folder = RunFolder(tmp_path)
     folder.path.joinpath("arrays").mkdir()

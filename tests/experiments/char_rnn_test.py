@@ -6,7 +6,7 @@ import jax
 import pytest
 
 from experiments import char_rnn
-from experiments.char_rnn import LAB, PRESETS, CharRNNRun
+from experiments.char_rnn import LAB, PRESETS, CharRNNRunConfig
 from jaxlabs import command, keys
 from jaxlabs.data.batches import ContiguousStreams, TokenStream
 from jaxlabs.data.tokenizers import CharTokenizer
@@ -78,21 +78,21 @@ def test_one_temperature_is_drawn_where_it_is_asked_for(whole, capsys):
 
 @pytest.mark.parametrize("carried", [True, False])
 def test_states_are_carried_over_a_text_in_order_and_not_over_random_windows(carried, play):
-    config = CharRNNRun.from_flat({"dataset": str(play), "bptt_length": 8, "stateful": carried})
+    config = CharRNNRunConfig.from_flat({"dataset": str(play), "bptt_length": 8, "stateful": carried})
     data = char_rnn.load_data(config)
-    task = char_rnn.build_task(config, data.vocabulary)
+    task = char_rnn.build_task(config, data.data_spec)
     assert isinstance(data.train, ContiguousStreams if carried else TokenStream)
     assert (task.init_carry(4) is not None) == carried
 
 
 def test_sizes_of_the_presets():
     def parameters(preset):
-        task = char_rnn.build_task(CharRNNRun.from_flat(PRESETS[preset]), SIXTY_FIVE)
+        task = char_rnn.build_task(CharRNNRunConfig.from_flat(PRESETS[preset]), SIXTY_FIVE)
         return count_parameters(jax.eval_shape(task.init, keys.stream(0, "init"))["params"])
 
     assert parameters("reference") == 320_961
     assert parameters("best") <= 3_300_000
-    reference = CharRNNRun.from_flat(PRESETS["reference"])
+    reference = CharRNNRunConfig.from_flat(PRESETS["reference"])
     model = reference.model
     assert (model.cell, model.embed_dim, model.hidden_size, model.num_layers) == (
         "gru",

@@ -6,7 +6,7 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from experiments.contrastive import LAB, SEEN
+from experiments.contrastive import LAB, SWEEP_PAIRS
 from jaxlabs import command
 from jaxlabs.data import digits
 from jaxlabs.run_folder import RunFolder
@@ -56,7 +56,7 @@ def test_run_leaves_figures_pictures_and_what_is_best_possible(runs, loss):
         assert 0 <= metrics[name] <= 1
     assert metrics["final_scale"] == pytest.approx(first["scale"], rel=0.1)
     assert ("bias" in first) == (loss == "siglip")
-    assert 0 <= known["perfect knowledge"] < known["chance"]  # 0: a batch holds no wording twice
+    assert 0 <= known["optimal"] < known["chance"]  # 0: a batch holds no wording twice
     if loss == "clip":
         assert known["chance"] == pytest.approx(math.log(8))
         assert metrics["expected_pairs"] == pytest.approx(1)
@@ -92,14 +92,14 @@ def test_a_text_of_the_users_own_is_set_beside_others(runs, capsys):
     cosines = [float(line.split()[0]) for line in said[1:]]
     assert cosines == sorted(cosines, reverse=True)
     assert command.run(LAB, [*draw, "--prompt=a bold cat"]) == 2
-    assert "--prompt: 'a bold cat' has words that are not known" in capsys.readouterr().err
+    assert "--prompt: 'a bold cat' has unknown words" in capsys.readouterr().err
 
 
 def test_runs_of_the_batch_size_sweep_see_equally_many_pairs():
     sweep = LAB.sweeps["batch_size"]
     for point in sweep.points():
         steps = sweep.follow(point)["steps"]
-        assert steps * point["batch_size"] == pytest.approx(SEEN, rel=0.01)
+        assert steps * point["batch_size"] == pytest.approx(SWEEP_PAIRS, rel=0.01)
     rates = [sweep.follow({"batch_size": size})["learning_rate"] for size in (64, 256)]
     assert rates == pytest.approx([1.5e-3, 3e-3])
 
@@ -114,7 +114,7 @@ def test_runs_of_the_batch_size_sweep_see_equally_many_pairs():
         ),
         ("--loss=nce", "--loss: 'nce' is not accepted; one of clip, siglip"),
         ("--init_temperature=0", "--init_temperature: 0.0 is not accepted; a number above 0"),
-        ("--context_length=4", "words and marks; 1 to 4"),
+        ("--context_length=4", "tokens; 1 to 4"),
         ("--num_heads=3", "--num_heads: 3 does not divide --embed_dim 8"),
     ],
 )

@@ -61,7 +61,7 @@ def whole(tmp_path_factory, measured):
 
 def test_quick_leaves_pictures_ways_neighbors_and_figures(whole):
     metrics = whole.read_summary()["metrics"]
-    assert metrics["dpm_solver_4_frechet"] > metrics["floor_8_frechet"] > 0
+    assert metrics["dpm_solver_4_fid"] > metrics["real_data_8_fid"] > 0
     assert 0 <= metrics["dpm_solver_4_precision"] <= 1
     assert metrics["nearest_to_sample"] > 0
     assert metrics["bits_per_dimension"] > 0
@@ -72,11 +72,11 @@ def test_quick_leaves_pictures_ways_neighbors_and_figures(whole):
         assert samples["images"].max() <= 1
     with np.load(whole.arrays("forward_process")) as arrays:
         assert arrays["times"].tolist() == [0, 250, 500, 999]
-        assert arrays["pictures"].shape == (4, 8, 28, 28, 1)
+        assert arrays["images"].shape == (4, 8, 28, 28, 1)
     with np.load(whole.arrays("trajectory")) as arrays:
         assert arrays["times"].tolist() == [999, 900, 750, 500, 250, 100, 50, 0]
     with np.load(whole.arrays("animation")) as arrays:
-        assert arrays["pictures"].shape == (5, 16, 28, 28, 1)
+        assert arrays["images"].shape == (5, 16, 28, 28, 1)
     with np.load(whole.arrays("class_histogram")) as arrays:
         assert arrays["samples"].sum() == 8
     drawn = {path.stem for path in whole.figures.iterdir()}
@@ -113,14 +113,14 @@ def test_one_digit_is_drawn_from_a_finished_run(whole, measured, tmp_path):
     run(ddpm.LAB, folder, *measured, *flags)
     with np.load(max((folder / "samples").iterdir(), key=lambda path: path.stat().st_mtime)) as new:
         assert new["images"].shape == (4, 28, 28, 1)
-    with Image.open(folder / "figures" / "drawn.png") as picture:
+    with Image.open(folder / "figures" / "samples.png") as picture:
         assert min(picture.size) > 28
 
 
 def test_measuring_goes_on_with_the_samples_that_it_had(whole, measured, tmp_path, monkeypatch):
     folder = RunFolder(shutil.copytree(whole.path, tmp_path / "run"))
     flags = [f"--workdir={folder.path}", *measured, "--mode=analyze"]
-    name = "drawn_dpm_solver_4"
+    name = "samples_dpm_solver_4"
     asked = []
 
     def draw(model, params, config, key, count=None, first=0):
@@ -129,10 +129,10 @@ def test_measuring_goes_on_with_the_samples_that_it_had(whole, measured, tmp_pat
             raise KeyboardInterrupt
         return whole_draw(model, params, config, key, count, first)
 
-    whole_draw = diffusion_samples.draw
+    whole_draw = diffusion_samples.sample_images
     monkeypatch.setattr(diffusion_samples, "draw", draw)
     monkeypatch.setattr(diffusion_samples, "CHUNK", 4)
-    monkeypatch.setattr(fid_eval, "KEPT_EVERY", 1)
+    monkeypatch.setattr(fid_eval, "SAVE_EVERY", 1)
     assert command.run(ddpm.LAB, flags) == 0
     assert asked == []  # the weights and all else are those of the run
     folder.arrays(name).unlink()
@@ -140,7 +140,7 @@ def test_measuring_goes_on_with_the_samples_that_it_had(whole, measured, tmp_pat
     assert command.run(ddpm.LAB, flags) == 0
     assert asked == [(0, 4), (4, 8), (4, 8)]
     with np.load(folder.arrays(name)) as ours, np.load(whole.arrays(name)) as theirs:
-        np.testing.assert_array_equal(ours["pictures"], theirs["pictures"])
+        np.testing.assert_array_equal(ours["images"], theirs["images"])
     assert command.run(ddpm.LAB, [*flags, "--guidance_scale=1.5"]) == 0
     assert asked[3:] == [(0, 4), (4, 8)]
 
@@ -204,13 +204,13 @@ def test_samples_that_are_damaged_are_named_when_a_run_is_analyzed(tmp_path):
     folder.create()
     folder.write_sample("final", {"images": np.zeros((2, 4, 4, 1), np.float32)})
     np.testing.assert_array_equal(
-        diffusion_samples.read(folder, (4, 4, 1)), -np.ones((2, 4, 4, 1), np.float32)
+        diffusion_samples.load_samples(folder, (4, 4, 1)), -np.ones((2, 4, 4, 1), np.float32)
     )
     damaged = [{"images": np.zeros((2, 4, 5, 1))}, {"other": np.zeros(3)}, {"images": np.zeros(0)}]
     for arrays in [*damaged, {"images": np.full((1, 4, 4, 1), "x")}]:
         folder.write_sample("final", arrays)
         with pytest.raises(UserError, match=r"final\.npz: holds no images of shape \[4, 4, 1\]"):
-            diffusion_samples.read(folder, (4, 4, 1))
+            diffusion_samples.load_samples(folder, (4, 4, 1))
 
 
 def test_folder_of_pictures_that_do_not_halve_is_refused(tmp_path, capsys):
@@ -219,7 +219,7 @@ def test_folder_of_pictures_that_do_not_halve_is_refused(tmp_path, capsys):
     for number in range(20):
         Image.fromarray(np.full((10, 8), number, np.uint8)).save(folder / f"{number}.png")
     assert command.run(ddpm.LAB, [f"--dataset={folder}", f"--workdir={tmp_path / 'run'}"]) == 2
-    assert "--dataset: pictures of 10x8 do not halve 2 times" in capsys.readouterr().err
+    assert "--dataset: images of 10x8 do not halve 2 times" in capsys.readouterr().err
 
 
 def test_folder_without_classes_is_told_what_to_do(tmp_path, capsys):
@@ -234,7 +234,7 @@ def test_folder_without_classes_is_told_what_to_do(tmp_path, capsys):
 def test_best_has_fewer_parameters_than_the_reference_and_is_told_the_class():
     counts = {}
     for preset in ("reference", "best"):
-        config = ddpm.DDPMConfig.from_flat(ddpm.PRESETS[preset])
+        config = ddpm.DDPMRunConfig.from_flat(ddpm.PRESETS[preset])
         task = ddpm.build_task(config, {"shape": [28, 28, 1], "classes": [*"0123456789"]})
         params = jax.eval_shape(task.init, jax.random.key(0))["params"]
         counts[preset] = count_parameters(params)

@@ -27,7 +27,7 @@ from jaxlabs.data.batches import eval_batch
 from jaxlabs.run_folder import RunFolder
 from jaxlabs.training import devices
 from jaxlabs.training.loop import initial_state
-from jaxlabs.training.run_steps import build_multi_step
+from jaxlabs.training.multi_step import build_multi_step
 
 pytestmark = pytest.mark.usefixtures("reused_executables", "quickly_compiled")
 
@@ -86,7 +86,7 @@ def traced(name, play):
     flags = ["--steps=2", *small, *flags.replace("TEXT", str(play)).split()]
     config = command.parse(lab, flags).config()
     data = lab.load_data(config)
-    task = lab.build_task(config, data.vocabulary)
+    task = lab.build_task(config, data.data_spec)
     placement = devices.data_parallel(jax.devices()[:1])
 
     def evaluated(state, examples):
@@ -96,9 +96,9 @@ def traced(name, play):
 
     state = jax.eval_shape(lambda: initial_state(task, config, placement))
     state = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), state)
-    run_steps = build_multi_step(task, config, placement)._jitted
-    trained = jax.eval_shape(run_steps, state, data.train, np.int32(2), np.uint32(0))
-    return trained, jax.eval_shape(evaluated, state, next(iter(data.evaluations.values())))
+    multi_step = build_multi_step(task, config, placement)._jitted
+    trained = jax.eval_shape(multi_step, state, data.train, np.int32(2), np.uint32(0))
+    return trained, jax.eval_shape(evaluated, state, next(iter(data.eval_sets.values())))
 
 
 @pytest.mark.parametrize(

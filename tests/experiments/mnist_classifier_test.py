@@ -7,7 +7,7 @@ import pytest
 
 from experiments.mnist_classifier import LAB
 from jaxlabs import command
-from jaxlabs.analysis.feature_extractor import open_judge
+from jaxlabs.analysis.feature_extractor import restore_feature_extractor
 from jaxlabs.config import UserError
 from jaxlabs.data import images
 from jaxlabs.run_folder import RunFolder
@@ -38,7 +38,7 @@ def test_run_leaves_confusion_errors_and_figures(whole):
     assert metrics["test_accuracy"] == pytest.approx(right / 2000)
     with np.load(whole.arrays("misclassified")) as arrays:
         assert arrays["images"].shape == (100, 28, 28, 1)
-        assert (arrays["labels"] != arrays["taken"]).all()
+        assert (arrays["labels"] != arrays["predicted"]).all()
     drawn = {path.stem for path in whole.figures.iterdir()}
     assert drawn >= {"confusion", "misclassified", "loss"}
 
@@ -49,13 +49,13 @@ def test_finished_run_takes_its_command_again_and_is_evaluated_and_analyzed(whol
 
 def test_judge_reads_the_averaged_parameters_of_the_run(whole):
     pictures = images.load("rendered_digits")
-    judge = open_judge(str(whole.path), pictures.describe())
-    features, probabilities = judge.read(pictures.test.images[:507])
+    judge = restore_feature_extractor(str(whole.path), pictures.describe())
+    features, probabilities = judge.extract(pictures.test.images[:507])
     assert features.shape == (507, 8)
     np.testing.assert_allclose(probabilities.sum(axis=1), 1, atol=1e-5)
     metrics = whole.read_summary()["metrics"]
     assert judge.accuracy == metrics["test_accuracy"]
-    _, probabilities = judge.read(pictures.test.images)
+    _, probabilities = judge.extract(pictures.test.images)
     right = probabilities.argmax(axis=1) == pictures.test.labels
     assert right.mean() == pytest.approx(metrics["test_accuracy"])
 
@@ -65,9 +65,9 @@ def test_judge_that_is_missing_or_of_other_pictures_is_refused(whole, tmp_path):
     with pytest.raises(
         UserError, match=r"--fid_classifier: .*none holds no finished run; make one"
     ):
-        open_judge(str(tmp_path / "none"), known)
+        restore_feature_extractor(str(tmp_path / "none"), known)
     with pytest.raises(UserError, match=r"was trained on rendered_digits and not on these"):
-        open_judge(str(whole.path), known)
+        restore_feature_extractor(str(whole.path), known)
 
 
 def test_pictures_without_classes_are_refused(tmp_path, capsys):

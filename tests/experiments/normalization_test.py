@@ -40,8 +40,8 @@ def test_pictures_claims_and_figures_are_there(measured):
     text = (measured.samples / "final.txt").read_text()
     page = measured.report.read_text()
     for claim in claims:
-        assert claim["found"] in text
-        assert html.escape(claim["found"]) in page
+        assert claim["evidence"] in text
+        assert html.escape(claim["evidence"]) in page
     with np.load(measured.arrays("norm_training")) as arrays:
         assert arrays["step_loss"].shape == (3, 2, 2, 3)
         np.testing.assert_allclose(arrays["step_loss"][..., 0], np.log(10), rtol=1e-5)
@@ -55,7 +55,7 @@ def test_pictures_claims_and_figures_are_there(measured):
         ("--max_rate=0.001", "--max_rate: 0.001 is not accepted; at least --min_rate 0.01"),
         ("--batch_size=1", "--batch_size: 1 is not accepted"),
         ("--network=rnn", "--network: 'rnn' is not accepted; one of mlp, cnn"),
-        ("--norm=batch", "--norm: no such flag"),
+        ("--norm=batch", "--norm: unknown flag"),
         ("--num_eval_examples=7", "--num_eval_examples: 7 is not accepted"),
     ],
 )
@@ -69,7 +69,7 @@ def test_pictures_that_do_not_suffice_are_refused(tmp_path, capsys, monkeypatch)
     monkeypatch.setattr(images, "RENDERED_COUNTS", {"train": 60, "test": 20})
     flags = ["--dataset=rendered_digits", f"--workdir={tmp_path / 'run'}", "--overwrite"]
     assert command.run(STUDY, flags) == 2
-    assert "--train_images: 4,000 pictures are not there" in capsys.readouterr().err
+    assert "--train_images: 4,000 images, held-out ones included" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
     for number in range(20):
         Image.new("L", (8, 8), number).save(tmp_path / f"{number}.png")

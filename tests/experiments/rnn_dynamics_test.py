@@ -53,7 +53,7 @@ def test_figures_are_those_of_the_arrays(measured):
     with np.load(measured.arrays("gradient_through_time")) as through:
         assert through["before_lstm_c"].shape == (6, 3)
         assert metrics["gradient_share_after_gru_6_steps"] == through["after_gru_h"][0, 1]
-    assert metrics["cell_path_held_error"] < 1e-12
+    assert metrics["cell_path_stop_gradient_error"] < 1e-12
     assert metrics["largest_relative_error_of_geometric_prediction"] < 1e-12
 
 
@@ -62,7 +62,7 @@ def test_figures_are_those_of_the_arrays(measured):
     [
         ("--max_length=1", "--max_length: 1 is not accepted"),
         ("--gradient_steps=0", "--gradient_steps: 0 is not accepted"),
-        ("--cell=lstm", "--cell: no such flag"),
+        ("--cell=lstm", "--cell: unknown flag"),
     ],
 )
 def test_bad_flags_are_one_line_and_leave_nothing(refused, flag, complaint):

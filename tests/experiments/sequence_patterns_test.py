@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from experiments.sequence_patterns import LAB, PRESETS, SequencePatternsConfig
+from experiments.sequence_patterns import LAB, PRESETS, SequencePatternsRunConfig
 from jaxlabs import command
 from jaxlabs.data.sequence_data import GRAMMARS
 from jaxlabs.models.sequence_classifier import BACKBONES
@@ -54,7 +54,7 @@ PICTURES = {"tagging": {"tagged_words.png"}, "translation": {"alignment.png"}}
 def test_run_leaves_scores_of_both_lengths_pictures_and_samples(runs, task):
     folder, _ = runs(task)
     summary = folder.read_summary()
-    for split in ("test", "longer"):
+    for split in ("test", "long"):
         assert {f"{split}_{name}" for name in SCORES[task]} <= set(summary["metrics"])
         assert any(name.startswith(f"{split}_optimal") for name in summary["baselines"])
     assert {row["split"] for row in folder.read_metrics()} == {"train", "test"}
@@ -188,5 +188,5 @@ def test_sweep_sets_all_backbones_against_each_other():
     points = LAB.sweeps["backbones"].points()
     assert [point["backbone"] for point in points if point["seed"] == 0] == list(BACKBONES)
     quick = [PRESETS["quick"] | {"backbone": backbone} for backbone in BACKBONES]
-    depths = [SequencePatternsConfig.from_flat(settings).model.depth for settings in quick]
+    depths = [SequencePatternsRunConfig.from_flat(settings).model.depth for settings in quick]
     assert depths == [2, 2, 2, 4]

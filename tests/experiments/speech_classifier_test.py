@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from experiments import speech_classifier
-from experiments.speech_classifier import LAB, PRESETS, SpeechClassifierConfig
+from experiments.speech_classifier import LAB, PRESETS, SpeechClassifierRunConfig
 from jaxlabs import command, keys
 from jaxlabs.data import speeches
 from jaxlabs.run_folder import RunFolder
@@ -21,13 +21,13 @@ STEPS = 330
 
 
 def parameters(preset):
-    config = SpeechClassifierConfig.from_flat(PRESETS[preset])
+    config = SpeechClassifierRunConfig.from_flat(PRESETS[preset])
     task = speech_classifier.build_task(config, WORDS)
     return count_parameters(jax.eval_shape(task.init, keys.stream(0, "init"))["params"])
 
 
 def test_reference_is_exactly_what_the_write_up_trained():
-    settings = SpeechClassifierConfig.from_flat(PRESETS["reference"]).flat()
+    settings = SpeechClassifierRunConfig.from_flat(PRESETS["reference"]).flat()
     write_up = {
         **{"dataset": "speeches", "vocabulary_size": 5755, "context_length": 32, "batch_size": 16},
         **{
@@ -51,7 +51,7 @@ def test_reference_is_exactly_what_the_write_up_trained():
 @pytest.mark.parametrize("preset", ["quick", "best"])
 def test_preset_has_no_more_parameters_than_the_reference(preset):
     assert parameters(preset) <= 576_467
-    config = SpeechClassifierConfig.from_flat(PRESETS[preset])
+    config = SpeechClassifierRunConfig.from_flat(PRESETS[preset])
     assert config.model.vocabulary_size is None  # the true size
     assert config.validation_fraction == 0  # settings were chosen by it; the run uses all
 

@@ -10,10 +10,10 @@ import optax
 import pytest
 
 from experiments import speech_lm
-from experiments.speech_lm import LAB, PRESETS, SpeechLMConfig
+from experiments.speech_lm import LAB, PRESETS, SpeechLMRunConfig
 from jaxlabs import command, keys
 from jaxlabs.analysis import gradients
-from jaxlabs.analysis.text_samples import RULE
+from jaxlabs.analysis.text_samples import SEPARATOR
 from jaxlabs.data import speeches
 from jaxlabs.layers import local_attention
 from jaxlabs.models import transformer_lm
@@ -31,7 +31,7 @@ STEPS = 60
 def tiny(**options):
     """Settings and task of the `window` preset, smaller."""
     small = {"vocabulary_size": 62, "attention_window": 3} | TINY
-    config = SpeechLMConfig.from_flat(PRESETS["window"] | small | options)
+    config = SpeechLMRunConfig.from_flat(PRESETS["window"] | small | options)
     return config, speech_lm.build_task(config, WORDS)
 
 
@@ -41,7 +41,7 @@ def batch_of(size=4, time=8):
         "inputs": tokens[:, :-1],
         "targets": tokens[:, 1:],
         "weights": np.ones((size, time), np.float32),
-        "example": np.arange(size, dtype=np.int32),
+        "example_index": np.arange(size, dtype=np.int32),
     }
 
 
@@ -49,13 +49,13 @@ def batch_of(size=4, time=8):
 
 
 def parameters(preset, words):
-    config = SpeechLMConfig.from_flat(PRESETS[preset])
+    config = SpeechLMRunConfig.from_flat(PRESETS[preset])
     task = speech_lm.build_task(config, {"kind": "words", "words": words})
     return count_parameters(jax.eval_shape(task.init, keys.stream(0, "init"))["params"])
 
 
 def test_reference_is_exactly_what_the_write_up_trained():
-    settings = SpeechLMConfig.from_flat(PRESETS["reference"]).flat()
+    settings = SpeechLMRunConfig.from_flat(PRESETS["reference"]).flat()
     write_up = {
         **{"dataset": "speeches", "vocabulary_size": 5755, "context_length": 32, "batch_size": 16},
         **{"embed_dim": 64, "num_layers": 4, "num_heads": 2, "mlp_dim": 100, "activation": "relu"},
@@ -65,7 +65,7 @@ def test_reference_is_exactly_what_the_write_up_trained():
         **{"weight_decay": 0.0, "dropout": 0.0, "grad_clip_norm": None, "ema_decay": 0.0},
     }
     assert {name: settings[name] for name in write_up} == write_up
-    window = SpeechLMConfig.from_flat(PRESETS["window"]).flat()
+    window = SpeechLMRunConfig.from_flat(PRESETS["window"]).flat()
     differing = {name: value for name, value in window.items() if value != settings[name]}
     assert differing == {"attention_window": 8}
 
@@ -74,7 +74,7 @@ def test_best_has_the_budget_of_the_reference():
     words = [f"{number:04}" for number in range(5636)]  # as many as the speeches have
     assert parameters("reference", words) == parameters("window", words) == 863_243
     assert parameters("best", words) <= 863_243
-    best = SpeechLMConfig.from_flat(PRESETS["best"])
+    best = SpeechLMRunConfig.from_flat(PRESETS["best"])
     assert (best.steps, best.batch_size, best.model.context_length) == (500, 16, 32)
 
 
@@ -119,7 +119,7 @@ def test_samples_are_words_that_go_on_from_known_ones(run, capsys):
     draw = ["--mode=sample", f"--workdir={folder.path}", "--num_samples=2"]
     hot = ["--temperature=5", "--max_new_tokens=30"]  # spare rows of the vocabulary would show
     assert command.run(LAB, [*draw, *hot, f"--prompt={word} {word}"]) == 0
-    samples = capsys.readouterr().out.removesuffix("\n").split(RULE)
+    samples = capsys.readouterr().out.removesuffix("\n").split(SEPARATOR)
     assert len(samples) == 2
     for sample in samples:
         assert sample.lower().startswith(f"{word} {word}".lower())
@@ -215,7 +215,7 @@ def test_gradient_of_the_loss_through_the_band_in_float64(start, monkeypatch):
     assert local_attention.AttentionMask(2).prefer_banded(batch["inputs"].shape[1])
 
     def total(params):
-        return transformer_lm.loss(params, batch, keys.stream(0, "x"), state, False).total
+        return transformer_lm.loss(params, batch, keys.stream(0, "x"), state, False).loss_sum
 
     result = gradients.check(total, state.params, key=jax.random.key(0), directions=4)
     assert result.worst.relative_difference < 1e-6, str(result)

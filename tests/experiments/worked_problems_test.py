@@ -17,7 +17,7 @@ PICTURES = {"worked_scale", "worked_ravine", "worked_batch_norm", "worked_temper
 def collected(quickly_compiled, tmp_path_factory):
     folder = RunFolder(tmp_path_factory.mktemp("runs") / "all")
     flags = ["--labs=worked_problems", "--platform=cpu", f"--workdir={folder.path}"]
-    assert command.run(reproduce.collection(), flags) == 0
+    assert command.run(reproduce.suite(), flags) == 0
     return folder
 
 
@@ -35,7 +35,7 @@ def test_collection_ends_in_page_and_table(collected):
 
 def test_summary_has_an_entry_for_every_number(measured):
     summary = measured.read_summary()
-    keys = {"theme", "problem", "write_up", "write_up_from", "ours", "exact", "difference", "mark"}
+    keys = {"theme", "problem", "reference", "reference_from", "ours", "exact", "difference", "erratum"}
     keys |= {"printed"}
     assert all(set(row) == keys for row in summary["problems"])
     assert summary["metrics"]["numbers"] == len(summary["problems"])
@@ -48,11 +48,11 @@ def test_page_shows_the_slips_in_the_open_and_every_number(measured):
     assert {path.stem for path in measured.figures.iterdir()} == PICTURES
     page = measured.report.read_text()
     section = page.partition('<section id="problems">')[2].partition("</section>")[0]
-    slips, _, everything = section.partition("All numbers")
-    assert "18 errors make 50 numbers and statements wrong" in slips
+    slips, _, everything = section.partition("All values")
+    assert "18 errors make 50 values and statements wrong" in slips
     assert "softmax of [3, 6, 9] [2]" in slips
     assert slips.count("which is gone once i is chosen") == 1
-    assert "9 numbers are wrong by it." in slips
+    assert "Affects 9 values." in slips
     assert ">-0.9735<" in slips  # its digits are those printed
     assert "the first step overshoots the minimum" in slips
     assert slips.count(">error<") == 6

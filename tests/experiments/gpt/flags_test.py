@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from experiments import gpt
-from experiments.gpt import LAB, GPTConfig
+from experiments.gpt import LAB, GPTRunConfig
 from jaxlabs import command
 from jaxlabs.run_folder import RunFolder
 from jaxlabs.training import devices
@@ -48,13 +48,13 @@ def test_evaluation_can_take_the_best_checkpoint(ours, capsys):
 def test_averaged_parameters_are_sampled_and_exported(ours, exported):
     folder = ours("--steps=8", "--ema_decay=0.5", "--learning_rate=0.1")
     with exported(folder) as (params, metadata):
-        config = GPTConfig.from_flat(metadata["settings"])
-        task = gpt.build_task(config, metadata["vocabulary"])
+        config = GPTRunConfig.from_flat(metadata["settings"])
+        task = gpt.build_task(config, metadata["data_spec"])
         like = initial_state(task, config, devices.data_parallel())
         with Checkpoints(folder.checkpoints, 1, read_only=True) as checkpoints:
             state = jax.device_get(checkpoints.restore(like))
         chex.assert_trees_all_equal(params, state.ema_params)
-        draw = functools.partial(gpt.draw_samples, config, task, metadata["vocabulary"])
+        draw = functools.partial(gpt.draw_samples, config, task, metadata["data_spec"])
         drawn = draw(state, jax.random.key(0))
         assert drawn == draw(state.replace(params=None), jax.random.key(0))
         differing = [
@@ -67,7 +67,7 @@ def test_averaged_parameters_are_sampled_and_exported(ours, exported):
 def test_profile_holds_a_trace_of_one_later_call(ours):
     folder = ours("--steps=8", "--profile")
     (trace,) = (folder.path / "profile").rglob("*.xplane.pb")
-    assert b"run_steps" in trace.read_bytes()
+    assert b"multi_step" in trace.read_bytes()
 
 
 def test_learning_rate_range_test_leaves_a_curve_and_a_report(ours, capsys):

@@ -8,7 +8,7 @@ import optax
 import pytest
 
 from experiments import gpt
-from experiments.gpt import LAB, PRESETS, GPTConfig
+from experiments.gpt import LAB, PRESETS, GPTRunConfig
 from jaxlabs import keys
 from jaxlabs.data.tokenizers import CharTokenizer
 from jaxlabs.training import devices
@@ -21,13 +21,13 @@ SIXTY_FIVE = CharTokenizer("".join(map(chr, range(65, 130)))).to_json()
 
 
 def parameters(preset):
-    config = GPTConfig.from_flat(PRESETS[preset])
+    config = GPTRunConfig.from_flat(PRESETS[preset])
     task = gpt.build_task(config, SIXTY_FIVE)
     return count_parameters(jax.eval_shape(task.init, keys.stream(0, "init"))["params"])
 
 
 def test_reference_is_exactly_what_the_write_ups_trained():
-    settings = GPTConfig.from_flat(PRESETS["reference"]).flat()
+    settings = GPTRunConfig.from_flat(PRESETS["reference"]).flat()
     write_up = {
         "dataset": "tiny_shakespeare",
         "context_length": 256,
@@ -62,7 +62,7 @@ def test_preset_has_no_more_parameters_than_the_reference(preset):
 @pytest.mark.parametrize("preset", PRESETS)
 def test_loss_at_the_start_is_that_of_65_equal_chances(preset):
     """Weights draw the loss 1.8 % too high on average; one draw of them can pass 2 %."""
-    config = GPTConfig.from_flat(PRESETS[preset] | {"context_length": 32})
+    config = GPTRunConfig.from_flat(PRESETS[preset] | {"context_length": 32})
     task = gpt.build_task(config, SIXTY_FIVE)
     init, batch = jax.jit(task.init), random_batch(64, 32, 65)
 
@@ -70,7 +70,7 @@ def test_loss_at_the_start_is_that_of_65_equal_chances(preset):
     def initial_loss(params):
         state = create_state(task.model, {"params": params}, optax.identity())
         parts = task.loss(params, batch, keys.stream(0, "x"), state, False)
-        return parts.total / parts.weight
+        return parts.loss_sum / parts.weight_sum
 
     losses = [float(initial_loss(init(keys.stream(seed, "init"))["params"])) for seed in range(8)]
     assert np.mean(losses) == pytest.approx(math.log(65), rel=0.02)
@@ -80,7 +80,7 @@ def test_loss_at_the_start_is_that_of_65_equal_chances(preset):
 def test_precision_sweep_sets_fast_against_strict_float32_seed_by_seed():
     sweep = LAB.sweeps["precision"]
     points = [PRESETS["reference"] | sweep.settings | point for point in sweep.points()]
-    runs = [GPTConfig.from_flat(point).flat() for point in points]
+    runs = [GPTRunConfig.from_flat(point).flat() for point in points]
     assert [run["matmul_precision"] for run in runs] == 3 * ["highest"] + 3 * ["bfloat16"]
     assert [run["seed"] for run in runs] == [0, 1, 2, 0, 1, 2]
     assert {run["steps"] for run in runs} == {300}
@@ -92,7 +92,7 @@ def random_batch(size, context, vocabulary):
         "inputs": tokens[:, :-1],
         "targets": tokens[:, 1:],
         "weights": np.ones((size, context), np.float32),
-        "example": np.arange(size, dtype=np.int32),
+        "example_index": np.arange(size, dtype=np.int32),
     }
 
 
@@ -105,7 +105,7 @@ def test_one_batch_is_learned_by_heart():
         "num_heads": 2,
         "dropout": 0.0,
     }
-    config = GPTConfig.from_flat(flags | {"learning_rate": 1e-2, "steps": 200})
+    config = GPTRunConfig.from_flat(flags | {"learning_rate": 1e-2, "steps": 200})
     task = gpt.build_task(config, SIXTY_FIVE)
     state = initial_state(task, config, devices.data_parallel())
     batch = random_batch(4, 16, 65)

@@ -11,9 +11,9 @@ import jax
 import pytest
 
 from experiments import gpt
-from experiments.gpt import LAB, GPTConfig
+from experiments.gpt import LAB, GPTRunConfig
 from jaxlabs import command
-from jaxlabs.analysis.text_samples import RULE
+from jaxlabs.analysis.text_samples import SEPARATOR
 from jaxlabs.run_folder import RunFolder
 from jaxlabs.training import devices
 from jaxlabs.training.checkpoints import Checkpoints
@@ -72,10 +72,10 @@ def test_run_folder_holds_what_a_run_is_to_leave(whole):
     assert summary.keys() >= {
         *("experiment", "preset", "dataset", "seed", "steps", "parameters", "parameters_sha256"),
         *("seconds", "steps_per_second", "compile_seconds", "peak_memory_bytes", "metrics"),
-        *("baselines", "compared", "environment"),
+        *("baselines", "comparison", "environment"),
     }
     assert summary["metrics"].keys() >= {
-        *("held_out_loss", "train_windows_loss", "whole_text_loss", "sliding_window_loss"),
+        *("held_out_loss", "train_windows_loss", "train_and_val_loss", "sliding_window_loss"),
         *("train_loss", "sample_real_words", "sample_longest_copy", "sample_named_speeches"),
         *("attention_future_weight", "attention_row_sum_error"),
     }
@@ -83,9 +83,9 @@ def test_run_folder_holds_what_a_run_is_to_leave(whole):
     assert summary["metrics"]["held_out_loss"] < summary["baselines"]["unigram"]
     assert summary["metrics"]["attention_future_weight"] == 0
     assert len(summary["parameters_sha256"]) == 64
-    for row in summary["compared"]:
+    for row in summary["comparison"]:
         assert {
-            "figure",
+            "quantity",
             "published",
             "ours",
             "source",
@@ -105,7 +105,7 @@ def test_run_folder_holds_what_a_run_is_to_leave(whole):
     assert {path.name for path in folder.samples.iterdir()} == files
     final = (folder.samples / "final.txt").read_text()
     assert final in out
-    assert [len(one) for one in final.split(RULE)] == [len("ROMEO:") + 8] * 3
+    assert [len(one) for one in final.split(SEPARATOR)] == [len("ROMEO:") + 8] * 3
     assert {"loss.png", "attention_grid.png"} <= {path.name for path in folder.figures.iterdir()}
     assert "<html" in folder.report.read_text()
     assert f"report: {folder.report}" in out
@@ -117,7 +117,7 @@ def test_finished_run_takes_its_command_again_and_is_evaluated_and_analyzed(whol
 
 def test_rows_of_a_run_stand_at_their_steps(whole):
     rows = whole[0].read_metrics()
-    for split in ("held_out", "train_windows", "whole_text"):
+    for split in ("held_out", "train_windows", "train_and_val"):
         steps = [row["step"] for row in rows if row["split"] == split]
         assert steps == list(range(0, STEPS + 1, 200))
     training = [row for row in rows if row["split"] == "train"]
@@ -195,7 +195,7 @@ def test_samples_are_drawn_as_the_flags_say(whole, capsys):
         assert command.run(LAB, [*flags, *more]) == 0
         out, err = capsys.readouterr()
         assert err == ""
-        printed.append(out.removesuffix("\n").split(RULE))
+        printed.append(out.removesuffix("\n").split(SEPARATOR))
     for samples in printed:
         assert [one[:8] for one in samples] == ["the king"] * 2
         assert [len(one) for one in samples] == [8 + 40] * 2  # beyond the context of 16
@@ -222,8 +222,8 @@ def test_exported_parameters_are_those_of_the_run(whole, capsys, exported):
         assert metadata["step"] == STEPS
         stored = folder.read_config()["settings"]
         assert metadata["settings"] == stored | {"platform": "auto"}
-        config = GPTConfig.from_flat(metadata["settings"])
-        task = gpt.build_task(config, metadata["vocabulary"])
+        config = GPTRunConfig.from_flat(metadata["settings"])
+        task = gpt.build_task(config, metadata["data_spec"])
         like = initial_state(task, config, devices.data_parallel())
         with Checkpoints(folder.checkpoints, 1, read_only=True) as checkpoints:
             state = checkpoints.restore(like)

@@ -7,7 +7,7 @@ import pytest
 
 from experiments.gpt import LAB
 from jaxlabs import command
-from jaxlabs.analysis.text_samples import RULE
+from jaxlabs.analysis.text_samples import SEPARATOR
 from jaxlabs.run_folder import RunFolder
 
 pytestmark = pytest.mark.usefixtures("reused_executables")
@@ -57,7 +57,7 @@ def test_text_in_any_alphabet_trains_and_is_sampled_without_a_prompt(name, ours,
     folder = ours(f"--dataset={book}", "--steps=4")
     capsys.readouterr()
     assert command.run(LAB, ["--mode=sample", f"--workdir={folder.path}"]) == 0
-    drawn = capsys.readouterr().out.removesuffix("\n").split(RULE)
+    drawn = capsys.readouterr().out.removesuffix("\n").split(SEPARATOR)
     assert len(drawn) == 3
     assert all(set(one) <= set(alphabet) for one in drawn)
     first = "\n" if "\n" in alphabet else "a"
@@ -71,7 +71,7 @@ def test_spare_rows_of_the_vocabulary_are_never_sampled(ours, capsys, play):
     capsys.readouterr()
     flags = ["--temperature=5", "--num_samples=8", "--max_new_tokens=40", "--prompt=ROMEO:"]
     assert command.run(LAB, ["--mode=sample", f"--workdir={folder.path}", *flags]) == 0
-    drawn = capsys.readouterr().out.removesuffix("\n").replace(RULE, "")
+    drawn = capsys.readouterr().out.removesuffix("\n").replace(SEPARATOR, "")
     assert len(drawn) == 8 * (len("ROMEO:") + 40)
     assert set(drawn) <= set(play.read_text())
 
@@ -98,5 +98,5 @@ def test_tiny_shakespeare_is_found_and_is_comparable(ours, data_dir):
     folder = ours(*flags)
     dataset = folder.read_config()["dataset"]
     assert (dataset["characters"], dataset["distinct_characters"]) == (1_115_394, 65)
-    for row in folder.read_summary()["compared"]:
+    for row in folder.read_summary()["comparison"]:
         assert "other settings than the preset's" in row["not_comparable_reason"]
