@@ -55,7 +55,7 @@ def char_rnn_training(config: RunConfig, vocabulary_size: int, mode: Mode) -> Wo
 
     model = config.model.with_vocabulary(vocabulary_size)
     network = build_char_rnn(model)
-    tokens = _tokens(vocabulary_size, config.batch_size, model.context_length + 1)
+    tokens = _tokens(vocabulary_size, config.batch_size, model.bptt_length + 1)
     carry = {"state": None}
 
     def loss(network: Any) -> torch.Tensor:

@@ -12,7 +12,7 @@ from jaxlabs.peers import torch_names, torch_recurrent
 
 
 def build_char_rnn(config: CharRNNConfig) -> Any:
-    """Returns a `torch.nn.Module` that maps tokens `[batch, time]` and a state to logits and state."""
+    """Returns a `torch.nn.Module` from tokens `[batch, time]` and a state to logits and a state."""
     import torch
     from torch import nn
 

@@ -15,7 +15,7 @@ from jaxlabs.peers import torch_names
 
 
 def build_gpt(config: TransformerLMConfig) -> Any:
-    """Returns a `torch.nn.Module` from tokens `[batch, time]` to logits `[batch, time, vocabulary]`.
+    """Returns a `torch.nn.Module`: tokens `[batch, time]` to logits `[batch, time, vocabulary]`.
 
     Initialized by `config.init` with PyTorch's global generator.
 

@@ -103,7 +103,7 @@ def assert_same(ours, expected):
 
 @pytest.mark.parametrize("power", [0.0, 1.0])
 @pytest.mark.parametrize("beam", [1, 3])
-def test_search_equals_the_one_with_lists(params, beam, power):
+def test_beam_search_equals_a_python_implementation(params, beam, power):
     hidden = np.random.default_rng(5).normal(size=(3, WIDTH)).astype(np.float32)
     carry = Recurrence().init_carry(3) | {"hidden": jnp.asarray(hidden)}
     beams = beam_search(
@@ -125,7 +125,7 @@ def test_search_equals_the_one_with_lists(params, beam, power):
 
 
 @pytest.mark.parametrize("power", [0.0, 0.7])
-def test_full_width_is_exhaustive(params, power):
+def test_full_beam_is_exhaustive(params, power):
     beams = beam_search(
         Recurrence(),
         params,
@@ -144,7 +144,7 @@ def test_full_width_is_exhaustive(params, power):
             assert sum(np.exp(score) for _, score in found) == pytest.approx(1, abs=1e-5)
 
 
-def test_one_beam_is_greedy_generation(params, key):
+def test_beam_size_one_equals_greedy_generation(params, key):
     options = {"max_new_tokens": 6, "stop_token": STOP}
     tokens, lengths = generate(
         Recurrence(), params, START[:, None], np.ones(3), key, temperature=0.0, **options
@@ -154,7 +154,7 @@ def test_one_beam_is_greedy_generation(params, key):
     np.testing.assert_array_equal(beams.lengths[:, 0], lengths - 1)
 
 
-def test_generation_starts_from_a_carry_that_is_given(params, key):
+def test_generation_starts_from_a_given_carry(params, key):
     hidden = np.random.default_rng(5).normal(size=(3, WIDTH)).astype(np.float32)
     carry = Recurrence().init_carry(3) | {"hidden": jnp.asarray(hidden)}
     options = {"max_new_tokens": 6, "temperature": 0.0, "stop_token": STOP, "carry": carry}
@@ -169,15 +169,15 @@ def test_without_a_stop_token_all_beams_are_full(params):
     assert (np.asarray(beams.lengths) == 3).all()
 
 
-def test_another_stop_token_or_power_compiles_nothing(params):
-    options = {"beam": 2, "max_new_tokens": 3}
+def test_a_new_stop_token_or_length_penalty_does_not_recompile(params):
+    options = {"beam_size": 2, "max_new_tokens": 3}
     beam_search(Recurrence(), params, START, **options)
     traced = len(TRACED)
     beam_search(Recurrence(), params, START, stop_token=1, length_penalty=2, **options)
     assert len(TRACED) == traced
 
 
-def test_impossible_input_is_named(params):
+def test_invalid_arguments_are_refused(params):
     with pytest.raises(
         UserError, match="--beam_size: 0 is not accepted; a whole number of at least 1"
     ):

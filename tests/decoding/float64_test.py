@@ -59,7 +59,7 @@ MODELS = {
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_samples_are_the_same(name):
+def test_samples_equal_those_of_32_bit_mode(name):
     module, model = MODELS[name]
     params = initial_params(model, PROMPTS)
     expected = continued(module, model, params)
@@ -96,7 +96,7 @@ def test_float64_parameters_have_float64_caches(name):
 
 
 @pytest.mark.parametrize("backbone", ["gru", "transformer"])
-def test_translations_are_the_same(backbone):
+def test_translations_equal_those_of_32_bit_mode(backbone):
     sizes = {"embed_dim": 8, "num_layers": 1, "num_heads": 2, "mlp_dim": 8}
     config = SequenceConfig(backbone=backbone, **sizes)
     model = seq2seq.Seq2Seq(config, TOKENS, TOKENS, 4, 5)

@@ -77,18 +77,18 @@ LENGTHS = np.asarray([7, 2, 4])
 
 
 @pytest.mark.parametrize("context_length", [None, 1, 5, 6, 17, 18])
-def test_every_step_equals_the_uncached_forward_on_the_tokens_in_reach(params, key, context):
+def test_every_step_equals_the_uncached_forward_on_the_visible_tokens(params, key, context_length):
     # 7 + 12 tokens cross the border of the contexts 1 to 6 several times, in the prompt as well.
     READ.clear()
     tokens, lengths = generate(
-        Recorder(context), params, PROMPTS, LENGTHS, key, max_new_tokens=12, temperature=0.0
+        Recorder(context_length), params, PROMPTS, LENGTHS, key, max_new_tokens=12, temperature=0.0
     )
     jax.effects_barrier()
     chex.assert_shape(tokens, (3, 7 + 12))
     np.testing.assert_array_equal(lengths, LENGTHS + 12)
     tokens = np.asarray(tokens)
     assert len(READ) == 7 + 12 - 1
-    for time, first in enumerate(windows(context, len(READ))):
+    for time, first in enumerate(windows(context_length, len(READ))):
         for row in range(3):
             if time + 1 >= lengths[row]:
                 continue
@@ -130,7 +130,7 @@ def test_equal_prompts_in_different_rows_are_continued_differently(params, key):
     assert len({tuple(row) for row in np.asarray(tokens).tolist()}) == 3
 
 
-def test_temperature_zero_and_top_k_one_agree_whatever_the_key(params, key):
+def test_temperature_zero_and_top_k_one_agree_for_any_key(params, key):
     arguments = CausalMean(5), params, PROMPTS, LENGTHS
     greedy, _ = generate(*arguments, key, max_new_tokens=12, temperature=0.0)
     for knob in [{"temperature": 0.0}, {"top_k": 1}, {"top_p": 0.0}]:
@@ -153,7 +153,7 @@ def test_a_stop_token_ends_its_row_and_is_kept(params, key):
     assert lengths[1] <= LENGTHS[1] + 4
 
 
-def test_a_stop_token_inside_a_prompt_ends_nothing(params, key):
+def test_a_stop_token_inside_a_prompt_is_ignored(params, key):
     arguments = CausalMean(5), params, PROMPTS, LENGTHS, key
     free, _ = generate(*arguments, max_new_tokens=12, temperature=0.0)
     drawn = {int(x) for row, start in enumerate(LENGTHS) for x in free[row, start : start + 12]}
@@ -193,7 +193,7 @@ def test_no_new_tokens_returns_the_prompts(params, key):
     np.testing.assert_array_equal(lengths, LENGTHS)
 
 
-def test_a_new_decoder_of_equal_settings_and_new_knobs_compile_nothing(params, key):
+def test_an_equal_decoder_and_new_sampling_parameters_do_not_recompile(params, key):
     generate(CausalMean(5), params, PROMPTS, LENGTHS, key, max_new_tokens=12)
     traced = len(TRACED)
     generate(
@@ -239,7 +239,7 @@ def test_frequencies_of_first_tokens_match_the_softmax(params, key):
         ([7, 2, 4], -1, "max_new_tokens: -1 is negative"),
     ],
 )
-def test_impossible_input_is_named(params, key, lengths, new_tokens, words):
+def test_invalid_arguments_are_refused(params, key, lengths, new_tokens, words):
     with pytest.raises(ValueError, match=r".*") as caught:
         generate(CausalMean(), params, PROMPTS, lengths, key, max_new_tokens=new_tokens)
     assert words in str(caught.value)

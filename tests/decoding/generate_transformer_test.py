@@ -97,7 +97,7 @@ def test_cached_equals_uncached_logits_up_to_the_context(settings):
     [{"positions": "sinusoidal"}, {"positions": "rotary", "short_conv_width": 4}],
     ids=str,
 )
-def test_past_the_context_every_step_equals_the_uncached_forward(settings, key):
+def test_every_step_beyond_the_context_equals_the_uncached_forward(settings, key):
     # 21 tokens cross the border at times 8, 12 and 16, row 1 at 8 while its prompt is being read.
     model = build(**settings)
     params = random_params(model)
@@ -114,7 +114,7 @@ def test_past_the_context_every_step_equals_the_uncached_forward(settings, key):
     np.testing.assert_allclose(seen, expected, rtol=1e-5, atol=1e-5)
 
 
-def test_past_the_context_a_step_is_a_sliding_windows_only_where_it_fills_the_caches(key):
+def test_logits_beyond_the_context_equal_a_sliding_window_only_when_the_cache_is_full(key):
     model = build()
     params = random_params(model)
     READ.clear()
@@ -152,7 +152,7 @@ def test_a_row_does_not_depend_on_the_other_rows(model, params, key):
     assert (one[2] != two[2]).any()
 
 
-def test_a_new_model_of_equal_settings_compiles_nothing(params, key):
+def test_an_equal_model_does_not_recompile(params, key):
     arguments = {"key": key, "max_new_tokens": NEW_TOKENS}
     generate(Recorder(build()), params, PROMPTS, LENGTHS, **arguments)
     traced = len(TRACED)
@@ -161,7 +161,7 @@ def test_a_new_model_of_equal_settings_compiles_nothing(params, key):
     assert len(TRACED) == traced
 
 
-def test_temperature_zero_top_k_one_and_the_likeliest_token_are_the_same(model, params, key):
+def test_temperature_zero_and_top_k_one_equal_the_argmax(model, params, key):
     arguments = Recorder(model), params, PROMPTS, LENGTHS
     greedy, _ = generate(*arguments, key, max_new_tokens=NEW_TOKENS, temperature=0)
     other_key = jax.random.key(7)

@@ -41,7 +41,7 @@ def many_keys(key: jax.Array, count: int) -> jax.Array:
 
 @pytest.mark.parametrize("top_k", [0, 1, 3, 7, 20])
 @pytest.mark.parametrize("top_p", [0.0, 0.3, 0.9, 1.0])
-def test_truncation_equals_the_definition_worked_row_by_row(top_k, top_p):
+def test_truncation_equals_a_numpy_implementation(top_k, top_p):
     # Rounded logits, so that there are ties to break.
     logits = np.round(np.random.default_rng(0).normal(size=(40, 11)) * 2, 0)
     expected = [kept_by_hand(row, top_k, top_p) for row in logits]
@@ -67,7 +67,7 @@ def equal_tokens(sizes: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize("top_k", [False, True])
-def test_of_equal_tokens_top_p_of_j_shares_keeps_exactly_j(top_k):
+def test_top_p_of_j_of_n_equal_tokens_keeps_j(top_k):
     # All pairs up to 64; either -inf or top-k leaves that many tokens.
     sizes, shares = np.array([(size, j) for size in range(2, 65) for j in range(1, size)]).T
     assert len(sizes) == 2016
@@ -79,14 +79,14 @@ def test_of_equal_tokens_top_p_of_j_shares_keeps_exactly_j(top_k):
 
 
 @pytest.mark.parametrize("size", [3, 50, 333, 50257])
-def test_a_nucleus_of_equal_tokens_is_their_share_at_every_size(size):
+def test_nucleus_size_of_equal_tokens_is_proportional_to_p(size):
     for share in (0.1, 0.3, 2 / 3, 0.9):
         kept = top_k_top_p_mask(jnp.zeros((1, size)), 0, share).sum()
         assert kept == np.ceil(np.round(size * share, 6))
 
 
 @pytest.mark.parametrize("size", [3, 50])
-def test_top_p_next_to_its_ends(size):
+def test_top_p_near_0_and_1(size):
     logits = jnp.zeros((1, size))
     for p in (0.0, 1e-45, 1e-38, 1e-7):
         assert top_k_top_p_mask(logits, 0, p).sum() == 1
@@ -94,24 +94,24 @@ def test_top_p_next_to_its_ends(size):
         assert top_k_top_p_mask(logits, 0, p).sum() == size
 
 
-def test_equal_logits_are_cut_by_id():
+def test_ties_are_broken_by_id():
     np.testing.assert_array_equal(
         top_k_top_p_mask(jnp.zeros((1, 5)), 2, 1.0), [[True, True, False, False, False]]
     )
 
 
-def test_off_keeps_every_token_however_small():
+def test_top_p_off_keeps_tokens_of_tiny_probability():
     logits = jnp.linspace(0, -90, 300)[None, :]
     assert top_k_top_p_mask(logits, 0, 1.0).all()
 
 
-def test_top_p_acts_on_what_top_k_left():
+def test_top_p_is_applied_after_top_k():
     # Of 0.4, 0.3, 0.2, 0.1 top-k leaves 0.57 and 0.43, so the first alone reaches 0.5.
     logits = jnp.log(jnp.asarray([[0.4, 0.3, 0.2, 0.1]]))
     np.testing.assert_array_equal(top_k_top_p_mask(logits, 2, 0.5), [[True, False, False, False]])
 
 
-def test_temperature_acts_before_top_p(key):
+def test_temperature_is_applied_before_top_p(key):
     # At temperature 2 the first token falls from 0.8 to 0.56 and the nucleus of 0.7 holds two.
     logits = jnp.tile(jnp.log(jnp.asarray([[0.8, 0.15, 0.05]])), (300, 1))
     keys = many_keys(key, 300)
@@ -154,13 +154,13 @@ def test_the_smallest_temperature_overflows_to_greedy(key):
     np.testing.assert_array_equal(tokens, np.argmax(logits, axis=1))
 
 
-def test_greedy_takes_the_lowest_id_among_equals(key):
+def test_greedy_takes_the_lowest_id_among_ties(key):
     tied = jnp.asarray([[0.0, 2.0, 2.0]])
     for temperature, top_k in [(0.0, 0), (1.0, 1)]:
         assert sample_token(many_keys(key, 1), tied, temperature, top_k, 1.0)[0] == 1
 
 
-def test_a_cut_tail_changes_only_the_rows_that_drew_from_it(key):
+def test_truncation_changes_only_rows_that_sampled_truncated_tokens(key):
     logits = normal_rows(200, 12)
     keys = many_keys(key, 200)
     free = np.asarray(sample_token(keys, logits, 1.0, 0, 1.0))
@@ -187,7 +187,7 @@ def test_huge_logits_stay_finite(key, scale):
     assert token[0] == jnp.argmax(logits)
 
 
-def test_half_precision_logits_are_drawn_as_the_same_logits_in_float32(key):
+def test_half_precision_logits_give_the_samples_of_float32(key):
     half = jnp.asarray(normal_rows(200, 12), jnp.bfloat16)
     keys = many_keys(key, 200)
     np.testing.assert_array_equal(
@@ -196,7 +196,7 @@ def test_half_precision_logits_are_drawn_as_the_same_logits_in_float32(key):
     )
 
 
-def test_turning_the_knobs_compiles_nothing_new(key):
+def test_new_sampling_parameters_do_not_recompile(key):
     traced = jax.jit(chex.assert_max_traces(knobs.sample_token, n=1))
     logits = jnp.zeros((3, 7))
     for temperature, top_k, top_p in [(1.0, 0, 1.0), (0.0, 3, 0.5), (0.7, 2, 0.9)]:

@@ -16,7 +16,7 @@ def images(*shape):
     return np.random.default_rng(len(shape)).standard_normal(shape).astype(np.float32)
 
 
-def test_noisy_images_have_the_mean_and_the_variance_of_their_time():
+def test_q_sample_has_the_mean_and_variance_of_the_timestep():
     x0, count = jnp.array([0.9, -0.3]), 20_000
     noise = jax.random.normal(jax.random.key(0), (len(TIMES), count, 2))
     for t, drawn in zip(TIMES, noise, strict=True):
@@ -28,7 +28,7 @@ def test_noisy_images_have_the_mean_and_the_variance_of_their_time():
         np.testing.assert_allclose(x.var(axis=0), 1 - share, rtol=0.04)
 
 
-def test_one_step_after_another_ends_in_the_same_distribution():
+def test_single_steps_give_the_same_marginal_distribution():
     """Variance and signal of x after single steps of variance beta, followed exactly."""
     signal, variance = 1.0, 0.0
     for t in range(CONFIG.num_timesteps):
@@ -40,7 +40,7 @@ def test_one_step_after_another_ends_in_the_same_distribution():
         assert spread**2 == pytest.approx(variance, rel=1e-5)
 
 
-def test_posterior_is_what_bayes_rule_gives():
+def test_posterior_equals_bayes_rule():
     """The product of two normal densities in the image before: precisions add up."""
     x0, x = images(3, 2, 2, 1), images(3, 2, 2, 1)[::-1].copy()
     t, left = np.array([1, 24, 49]), alphas_cumprod(CONFIG)
@@ -59,7 +59,7 @@ def test_posterior_is_what_bayes_rule_gives():
 
 
 @pytest.mark.parametrize("prediction", ["epsilon", "v"])
-def test_target_leads_back_to_image_and_noise(prediction):
+def test_predictions_from_the_target_recover_image_and_noise(prediction):
     x0, noise = images(4, 3, 3, 1), images(4, 3, 3, 1)[::-1].copy()
     x = forward_process.q_sample(SCHEDULE, x0, TIMES, noise)
     target = forward_process.target(SCHEDULE, x0, noise, TIMES, prediction)
@@ -69,7 +69,7 @@ def test_target_leads_back_to_image_and_noise(prediction):
     np.testing.assert_allclose(found, noise, atol=2e-5)
 
 
-def test_v_turns_the_image_a_quarter_ahead_of_x():
+def test_v_is_x_rotated_by_90_degrees():
     """In the plane of image and noise, x = (cos, sin) and v = (-sin, cos)."""
     ones, zeros = jnp.ones((4, 1)), jnp.zeros((4, 1))
     angle = np.arccos(alphas_cumprod(CONFIG)[TIMES] ** 0.5)[:, None]
@@ -80,7 +80,7 @@ def test_v_turns_the_image_a_quarter_ahead_of_x():
 
 
 @pytest.mark.parametrize("prediction", ["epsilon", "v"])
-def test_min_snr_weighs_errors_of_the_image_by_the_cut_ratio(prediction):
+def test_min_snr_weights_the_x0_error_by_the_clipped_snr(prediction):
     """An output off by d means an image off by e: weight d^2 = min(SNR, gamma) e^2."""
     config = DiffusionConfig(prediction_type=prediction, loss_weighting="min_snr", num_timesteps=50)
     weights, schedule = forward_process.loss_weights(config), make_schedule(config, np.float64)

@@ -11,7 +11,7 @@ COSINE = DiffusionConfig(noise_schedule="cosine")
 
 
 @pytest.mark.parametrize("config", [LINEAR, COSINE, DiffusionConfig(num_timesteps=2)])
-def test_figures_equal_a_loop_over_times_in_double_precision(config):
+def test_tables_equal_a_loop_over_timesteps_in_float64(config):
     schedule, count, left = make_schedule(config), config.num_timesteps, 1.0
     for t in range(count):
         if config is COSINE:
@@ -42,7 +42,7 @@ def test_figures_equal_a_loop_over_times_in_double_precision(config):
     assert schedule.posterior_log_variance[0] == schedule.posterior_log_variance[1]
 
 
-def test_figures_are_float32_of_float64_and_cannot_be_changed():
+def test_tables_are_read_only_float32_of_float64():
     single, double = make_schedule(COSINE), make_schedule(COSINE, np.float64)
     assert make_schedule(DiffusionConfig(noise_schedule="cosine")) is single
     for name, values in vars(single).items():
@@ -52,7 +52,7 @@ def test_figures_are_float32_of_float64_and_cannot_be_changed():
         np.testing.assert_array_equal(values, getattr(double, name).astype(np.float32))
 
 
-def test_hardly_anything_is_left_at_the_last_time():
+def test_signal_is_negligible_at_the_last_timestep():
     """The linear schedule leaves 4.0e-5 of the variance (Ho et al. 2020); the cosine one less."""
     assert alphas_cumprod(LINEAR)[-1] == pytest.approx(4.0358e-5, rel=1e-4)
     assert make_schedule(LINEAR).log_snr[-1] == pytest.approx(-10.1177, abs=1e-4)
@@ -61,14 +61,14 @@ def test_hardly_anything_is_left_at_the_last_time():
         assert (np.diff(make_schedule(config).log_snr) < 0).all()
 
 
-def test_a_single_time_is_a_schedule_too():
+def test_a_single_timestep_is_accepted():
     schedule = make_schedule(DiffusionConfig(num_timesteps=1))
     assert schedule.betas == np.float32(1e-4)
     assert schedule.posterior_variance == 0
     assert np.isfinite(schedule.posterior_log_variance).all()
 
 
-def test_betas_that_fall_or_reach_one_are_refused():
+def test_decreasing_betas_and_betas_of_one_are_refused():
     for last in (1e-5, 1.0):
         with pytest.raises(UserError, match=r"--beta_end: .* at least --beta_start 0.0001"):
             DiffusionConfig(beta_end=last)
@@ -76,7 +76,7 @@ def test_betas_that_fall_or_reach_one_are_refused():
 
 @pytest.mark.peers
 @pytest.mark.parametrize(("config", "name"), [(LINEAR, "linear"), (COSINE, "squaredcos_cap_v2")])
-def test_shares_equal_those_of_diffusers(config, name):
+def test_alphas_cumprod_equal_diffusers(config, name):
     diffusers = pytest.importorskip("diffusers")
     theirs = diffusers.DDPMScheduler(beta_schedule=name)
     np.testing.assert_allclose(make_schedule(config).betas, theirs.betas, rtol=3e-5)

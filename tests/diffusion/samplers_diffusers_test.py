@@ -52,8 +52,8 @@ def their_states(scheduler, steps, output, start, noise, **arguments):
     [
         ({"sampler": ANCESTRAL, "sampler_steps": 100}, "epsilon", True),
         ({"sampler": ANCESTRAL, "sampler_steps": 100}, "v", False),
-        ({"sampler": ANCESTRAL, "sampler_steps": 20, "variance": "beta"}, "epsilon", False),
-        ({"sampler": ANCESTRAL, "sampler_steps": 7, "spacing": "linspace"}, "v", True),
+        ({"sampler": ANCESTRAL, "sampler_steps": 20, "variance_type": "beta"}, "epsilon", False),
+        ({"sampler": ANCESTRAL, "sampler_steps": 7, "timestep_spacing": "linspace"}, "v", True),
         ({"sampler": DDIM, "sampler_steps": 20}, "epsilon", False),
         ({"sampler": DDIM, "sampler_steps": 20}, "v", True),
         ({"sampler": DDIM, "sampler_steps": 10, "eta": 0.7}, "epsilon", True),
@@ -61,10 +61,10 @@ def their_states(scheduler, steps, output, start, noise, **arguments):
         ({"sampler": DPM_SOLVER, "sampler_steps": 6}, "v", False),
     ],
 )
-def test_every_step_equals_that_of_diffusers(settings, prediction, clip, monkeypatch):
+def test_every_step_equals_diffusers(settings, prediction, clip, monkeypatch):
     torch, diffusers = pytest.importorskip("torch"), pytest.importorskip("diffusers")
     # Where time 0 is not visited, theirs adds noise of variance beta in the last step too.
-    settings = {"spacing": "leading"} | settings
+    settings = {"timestep_spacing": "leading"} | settings
     diffusion = DiffusionConfig(num_timesteps=100, beta_end=0.1, prediction_type=prediction)
     steps, rows, key = settings["sampler_steps"], jnp.arange(2), jax.random.key(3)
     output = np.random.default_rng(0).standard_normal((100, *SHAPE)).astype(np.float32) / 2
@@ -81,7 +81,7 @@ def test_every_step_equals_that_of_diffusers(settings, prediction, clip, monkeyp
         "beta_start": 1e-4,
         "beta_end": 0.1,
         "prediction_type": {"epsilon": "epsilon", "v": "v_prediction"}[prediction],
-        "timestep_spacing": settings["spacing"],
+        "timestep_spacing": settings["timestep_spacing"],
     }
     arguments, plan = {}, {"num_inference_steps": steps}
     if settings["sampler"] == DPM_SOLVER:
@@ -91,7 +91,7 @@ def test_every_step_equals_that_of_diffusers(settings, prediction, clip, monkeyp
         scheduler = diffusers.DDIMScheduler(**common, clip_sample=clip)
         arguments = {"eta": settings.get("eta", 0.0), "use_clipped_model_output": True}
     else:
-        variance = "fixed_large" if settings.get("variance") == "beta" else "fixed_small"
+        variance = "fixed_large" if settings.get("variance_type") == "beta" else "fixed_small"
         scheduler = diffusers.DDPMScheduler(**common, clip_sample=clip, variance_type=variance)
         waiting = iter(noise)
         monkeypatch.setattr(
@@ -113,7 +113,7 @@ def help_of(setting):
 
 @pytest.mark.parametrize(("count", "steps"), [(1000, 20), (1000, 30), (100, 7), (50, 50)])
 @pytest.mark.parametrize("spacing", ["trailing", "leading", "linspace"])
-def test_times_are_those_of_ddim_and_ddpm_and_trailing_alone_those_of_the_solver(
+def test_timesteps_equal_ddim_and_ddpm_and_for_trailing_also_dpm_solver(
     count, steps, spacing
 ):
     pytest.importorskip("torch")
@@ -136,14 +136,14 @@ def test_times_are_those_of_ddim_and_ddpm_and_trailing_alone_those_of_the_solver
         assert np.array_equal(solver, ours) == (spacing == "trailing")
         # Of 31 times from 0 to 999 some lie halfway, and are rounded either way.
         assert spacing == "trailing" or np.abs(solver - more[:-1]).max() <= (steps == 30)
-    assert "its DPM-Solver has the same trailing" in help_of("spacing")
+    assert "its DPM-Solver has the same trailing" in help_of("timestep_spacing")
 
 
 @pytest.mark.parametrize(
     ("steps", "spacing", "same"),
     [(20, "trailing", True), (30, "trailing", False), (20, "linspace", False)],
 )
-def test_ddim_steps_to_the_next_time_where_that_of_diffusers_steps_by_one_stride(
+def test_ddim_steps_to_the_next_timestep_and_diffusers_by_one_stride(
     steps, spacing, same
 ):
     torch, diffusers = pytest.importorskip("torch"), pytest.importorskip("diffusers")
@@ -178,7 +178,7 @@ def test_ddim_steps_to_the_next_time_where_that_of_diffusers_steps_by_one_stride
     assert "diffusers' DDIM steps from t to t - num_timesteps //" in help_of("sampler")
 
 
-def test_ddim_takes_its_noise_from_the_cut_x0_which_diffusers_does_where_asked():
+def test_ddim_noise_from_clipped_x0_equals_use_clipped_model_output():
     torch, diffusers = pytest.importorskip("torch"), pytest.importorskip("diffusers")
     diffusion = DiffusionConfig(num_timesteps=100, beta_end=0.1)
     factors = coefficients(diffusion, SamplerConfig(sampler=DDIM, sampler_steps=20))
@@ -201,7 +201,7 @@ def test_ddim_takes_its_noise_from_the_cut_x0_which_diffusers_does_where_asked()
     assert "use_clipped_model_output=True" in help_of("clip_sample")
 
 
-def test_the_last_ancestral_step_adds_no_noise_where_that_of_diffusers_adds_beta(monkeypatch):
+def test_last_ancestral_step_adds_no_noise_unlike_diffusers(monkeypatch):
     torch, diffusers = pytest.importorskip("torch"), pytest.importorskip("diffusers")
     diffusion = DiffusionConfig(num_timesteps=100, beta_end=0.1)
     scheduler = diffusers.DDPMScheduler(

@@ -90,13 +90,13 @@ def draw(denoise, params, rows, diffusion, snapshots=(), **settings):
     ("settings", "prediction"),
     [
         ({"sampler": ANCESTRAL, "sampler_steps": 500}, "epsilon"),
-        ({"sampler": ANCESTRAL, "sampler_steps": 250, "variance": "beta"}, "v"),
-        ({"sampler": DDIM, "sampler_steps": 100, "spacing": "log_snr"}, "v"),
+        ({"sampler": ANCESTRAL, "sampler_steps": 250, "variance_type": "beta"}, "v"),
+        ({"sampler": DDIM, "sampler_steps": 100, "timestep_spacing": "log_snr"}, "v"),
         ({"sampler": DDIM, "sampler_steps": 250, "eta": 0.5}, "epsilon"),
-        ({"sampler": DPM_SOLVER, "sampler_steps": 25, "spacing": "log_snr"}, "epsilon"),
+        ({"sampler": DPM_SOLVER, "sampler_steps": 25, "timestep_spacing": "log_snr"}, "epsilon"),
     ],
 )
-def test_normal_data_come_back_with_mean_and_covariance(settings, prediction):
+def test_samples_of_normal_data_have_its_mean_and_covariance(settings, prediction):
     diffusion, count = scaled(500, prediction_type=prediction), 4000
     mean, spread, axes = params = normal_data()
     drawn = draw(Optimum(diffusion), params, range(count), diffusion, clip_sample=False, **settings)
@@ -109,9 +109,9 @@ def test_normal_data_come_back_with_mean_and_covariance(settings, prediction):
 
 @pytest.mark.parametrize(
     "settings",
-    [{}, {"variance": "beta"}, {"sampler": DDIM, "eta": 1.0}, {"sampler": DDIM, "eta": 0.5}],
+    [{}, {"variance_type": "beta"}, {"sampler": DDIM, "eta": 1.0}, {"sampler": DDIM, "eta": 0.5}],
 )
-def test_variance_of_noisy_samplers_nears_the_data_at_order_one(settings):
+def test_variance_of_stochastic_samplers_converges_at_order_one(settings):
     """A step is linear where data are normal, so that variances can be followed exactly."""
     diffusion, spread, errors = scaled(2**12), np.array([1.0, 0.3]), []
     left = alphas_cumprod(diffusion)
@@ -127,7 +127,7 @@ def test_variance_of_noisy_samplers_nears_the_data_at_order_one(settings):
     np.testing.assert_allclose(np.log2(np.array(errors[:-1]) / errors[1:]), 1, atol=0.25)
 
 
-def test_solver_keeps_the_spread_of_normal_data_in_twenty_steps():
+def test_dpm_solver_keeps_the_deviation_of_normal_data_in_twenty_steps():
     """The second moments of x and of the x0 of the step before, followed exactly."""
     diffusion, left = DiffusionConfig(), alphas_cumprod(DiffusionConfig())
     sampler = SamplerConfig(sampler=DPM_SOLVER, sampler_steps=20, timestep_spacing="log_snr")
@@ -143,7 +143,7 @@ def test_solver_keeps_the_spread_of_normal_data_in_twenty_steps():
 
 
 @pytest.mark.parametrize(("sampler", "order"), [(DDIM, 1), (DPM_SOLVER, 2)])
-def test_error_falls_with_more_steps_at_the_order_of_the_solver(sampler, order):
+def test_error_converges_at_the_order_of_the_solver(sampler, order):
     """Against the exact flow: along an axis, x / its deviation does not change with time."""
     count = 2**14
     diffusion = DiffusionConfig(num_timesteps=count, beta_start=0.1 / count, beta_end=20 / count)
@@ -175,7 +175,7 @@ def test_error_falls_with_more_steps_at_the_order_of_the_solver(sampler, order):
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
-def test_one_step_goes_to_what_the_network_sees_in_the_start(sampler):
+def test_a_single_step_returns_the_predicted_x0(sampler):
     output = np.random.default_rng(0).standard_normal((10, *SHAPE)).astype(np.float32)
     drawn = draw(from_table, output, [4, 7], TEN_TIMES, (9, 0), sampler=sampler, sampler_steps=1)
     start = drawn.snapshots[0]
@@ -185,7 +185,7 @@ def test_one_step_goes_to_what_the_network_sees_in_the_start(sampler):
     np.testing.assert_array_equal(drawn.snapshots[1], drawn.images)
 
 
-def test_image_depends_on_its_row_and_not_on_the_batch():
+def test_an_image_depends_on_its_row_and_not_on_the_batch():
     setup = {"sampler": DDIM, "sampler_steps": 5, "eta": 0.5}
     whole = draw(towards_nothing, 0.9, range(5), TEN_TIMES, **setup).images
     alone = draw(towards_nothing, 0.9, [3], TEN_TIMES, **setup).images
@@ -205,7 +205,7 @@ def test_image_depends_on_its_row_and_not_on_the_batch():
     np.testing.assert_allclose(many, whole, atol=1e-6)
 
 
-def test_condition_reaches_the_network_row_by_row():
+def test_condition_is_passed_per_row():
     def labels_as_output(params, x, t, condition):
         return jnp.broadcast_to(condition.reshape(-1, 1, 1, 1), x.shape)
 
@@ -226,7 +226,7 @@ def test_condition_reaches_the_network_row_by_row():
     np.testing.assert_allclose(drawn.mean(axis=(1, 2, 3)), -labels, atol=1e-6)
 
 
-def test_new_parameters_and_an_equal_network_compile_nothing_anew():
+def test_new_parameters_and_an_equal_network_do_not_recompile():
     settings = {"sampler_steps": 3, "clip_sample": False}
     mean, spread, axes = normal_data()
     draw(Optimum(TEN_TIMES), (mean, spread, axes), range(2), TEN_TIMES, **settings)
@@ -236,7 +236,7 @@ def test_new_parameters_and_an_equal_network_compile_nothing_anew():
     assert sample._cache_size() == compiled
 
 
-def test_snapshots_are_the_states_that_lead_to_the_image():
+def test_snapshots_are_the_intermediate_states():
     output = np.random.default_rng(0).standard_normal((10, *SHAPE)).astype(np.float32)
     asked = (9, 6, 5, 0)
     setup = {"sampler": DDIM, "sampler_steps": 5, "clip_sample": False}  # at times 9, 7, 5, 3, 1
@@ -250,7 +250,7 @@ def test_snapshots_are_the_states_that_lead_to_the_image():
 
 
 @pytest.mark.parametrize("spacing", SPACINGS)
-def test_times_fall_from_the_last_one_and_all_are_visited_in_as_many_steps(spacing):
+def test_timesteps_decrease_and_are_all_used_with_as_many_steps(spacing):
     every = SamplerConfig(sampler_steps=10, timestep_spacing=spacing)
     np.testing.assert_array_equal(timesteps(TEN_TIMES, every), np.arange(10)[::-1])
     for steps in (1, 3, 7, 20, 400):
@@ -263,7 +263,7 @@ def test_times_fall_from_the_last_one_and_all_are_visited_in_as_many_steps(spaci
         assert (times[0] == 999) == (spacing != "leading")
 
 
-def test_strides_are_alike_in_the_log_snr():
+def test_strides_are_uniform_in_the_log_snr():
     times = timesteps(
         DiffusionConfig(), SamplerConfig(sampler_steps=20, timestep_spacing="log_snr")
     )
@@ -272,7 +272,7 @@ def test_strides_are_alike_in_the_log_snr():
     np.testing.assert_allclose(strides[:-4], strides.mean(), rtol=0.03)
 
 
-def test_more_steps_than_times_are_refused():
+def test_more_steps_than_timesteps_are_refused():
     with pytest.raises(UserError, match=r"--sampler_steps: 11 is not accepted; .* 10$"):
         timesteps(TEN_TIMES, SamplerConfig(sampler_steps=11))
 
@@ -287,7 +287,7 @@ class Guess:
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
-def test_images_are_the_same_with_64_bit_numbers_and_under_strict_promotion(sampler):
+def test_images_are_equal_with_64_bit_mode_and_strict_promotion(sampler):
     """To rounding: XLA may compile another program, of the same float32 numbers."""
     settings = SamplerConfig(sampler=sampler, sampler_steps=4, eta=0.5 * (sampler == DDIM))
 

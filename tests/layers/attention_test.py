@@ -63,7 +63,7 @@ def test_value_and_gradient_are_finite_at_scores_of_ten_thousand():
     assert all(np.isfinite(gradient).all() for gradient in gradients)
 
 
-def test_softmax_of_bfloat16_is_taken_in_float32():
+def test_softmax_of_bfloat16_is_computed_in_float32():
     narrow = [jnp.asarray(part, jnp.bfloat16) for part in heads_of()]
     parts = attention_output(*narrow, masks.causal(5))
     assert parts.weights.dtype == jnp.float32
@@ -107,7 +107,7 @@ def test_attention_and_its_gradients_equal_pytorch():
         np.testing.assert_allclose(ours, leaf.grad.numpy(), atol=1e-5)
 
 
-def test_dropout_acts_on_the_weights_that_reach_the_values(key):
+def test_dropout_is_applied_to_the_attention_weights(key):
     query, keys_, value = heads_of()
     drop_keys = jax.random.split(key, 2)
 

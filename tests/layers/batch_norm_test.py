@@ -52,14 +52,14 @@ def test_training_and_evaluation_equal_numpy(shape, axes):
     np.testing.assert_allclose(got, by_hand(running["mean"], running["variance"]), atol=5e-6)
 
 
-def test_without_the_correction_the_running_variance_is_the_mean_of_those_used():
+def test_biased_running_variance_averages_the_batch_variances():
     x = sample((5, 3))
     norm, variables = BatchNorm(unbiased=False, momentum=1.0), variables_of((3,))
     _, updated = norm.apply(variables, x, train=True, mutable=["batch_stats"])
     np.testing.assert_allclose(updated["batch_stats"]["variance"], x.var(0), rtol=1e-5)
 
 
-def test_starts_as_the_identity_and_init_keeps_no_statistics(key):
+def test_init_is_the_identity_and_does_not_update_statistics(key):
     x = sample((4, 3))
     variables = BatchNorm(epsilon=0.0).init(key, x, train=True, axis_name="batch")
     np.testing.assert_array_equal(variables["batch_stats"]["mean"], 0)
@@ -67,7 +67,7 @@ def test_starts_as_the_identity_and_init_keeps_no_statistics(key):
     np.testing.assert_array_equal(BatchNorm(epsilon=0.0).apply(variables, x, train=False), x)
 
 
-def test_examples_of_weight_zero_do_not_count():
+def test_examples_of_weight_zero_are_ignored():
     x, weights = sample((6, 3)), np.float32([1, 0, 1, 0.5, 0, 1])
     x[1] = np.nan  # whatever padding holds
     real = x[weights > 0]
@@ -83,7 +83,7 @@ def test_examples_of_weight_zero_do_not_count():
 
 
 @pytest.mark.parametrize("weights", [None, np.float32([1, 1, 1, 0, 0, 1, 0, 0])])
-def test_four_devices_equal_one_even_where_one_holds_only_padding(weights):
+def test_four_devices_equal_one_also_with_a_device_of_padding(weights):
     x, target = sample((8, 3), offset=40.0), sample((8, 3), seed=2)
     weights = np.ones(8, np.float32) if weights is None else weights
     norm, variables = BatchNorm(), variables_of((3,))
@@ -119,7 +119,7 @@ def test_four_devices_equal_one_even_where_one_holds_only_padding(weights):
         chex.assert_trees_all_close(one, expected[:2], rtol=1e-5, atol=1e-5)
 
 
-def test_a_batch_without_information_leaves_the_running_statistics():
+def test_a_batch_without_variance_keeps_the_running_statistics():
     norm, variables = BatchNorm(), variables_of((3,))
     before = variables["batch_stats"]
     options = {"train": True, "mutable": ["batch_stats"]}
@@ -133,7 +133,7 @@ def test_a_batch_without_information_leaves_the_running_statistics():
 
 
 @pytest.mark.parametrize("epsilon", [0.0, 1e-5])
-def test_a_constant_unit_becomes_its_bias_with_finite_gradients(epsilon):
+def test_a_constant_feature_becomes_its_bias_with_finite_gradients(epsilon):
     x = sample((4, 3))
     x[:, 1] = 7
     params = {name: jnp.asarray(leaf) for name, leaf in variables_of((3,))["params"].items()}
@@ -147,12 +147,12 @@ def test_a_constant_unit_becomes_its_bias_with_finite_gradients(epsilon):
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(slopes))
 
 
-def test_variance_survives_a_mean_far_from_zero():
+def test_variance_is_accurate_with_a_large_mean():
     x = sample((64, 2), offset=3000.0)
     np.testing.assert_allclose(batch_statistics(x).variance, x.var(0, dtype=np.float64), rtol=1e-4)
 
 
-def test_statistics_of_bfloat16_are_taken_in_float32():
+def test_statistics_of_bfloat16_are_computed_in_float32():
     x = jnp.asarray(sample((512, 4), offset=0.0), jnp.bfloat16)
     statistics = batch_statistics(x)
     assert statistics.mean.dtype == jnp.float32
@@ -161,7 +161,7 @@ def test_statistics_of_bfloat16_are_taken_in_float32():
 
 
 @pytest.mark.parametrize(("shape", "axes"), [((5, 3), (0,)), ((2, 2, 2, 3), (0, 1, 2))])
-def test_gradients_equal_differences_in_float64(shape, axes):
+def test_gradients_equal_finite_differences_in_float64(shape, axes):
     norm, variables = BatchNorm(axes=axes), variables_of((3,))
     weights = np.ones(shape[0], np.float32)
 
@@ -221,6 +221,6 @@ def stats_of(variables, name):
         ({"weights": np.ones((4, 1))}, r"weights: \(4, 1\) is not accepted"),
     ],
 )
-def test_what_does_not_fit_is_refused(options, complaint):
+def test_invalid_arguments_are_refused(options, complaint):
     with pytest.raises(ValueError, match=complaint):
         batch_statistics(sample((4, 3)), **options)

@@ -51,7 +51,7 @@ def library(x, kernel):
 
 
 @pytest.mark.parametrize("size", [(2, 5, 4), (0, 5, 4), (1, 1, 1), (1, 1, 3), (3, 2, 1)])
-def test_convolution_is_scipys_correlation(size):
+def test_convolution_equals_scipy(size):
     x, kernel = draw(*size, 3), draw(3, 3, 3, 2, seed=1)
     y = jax.jit(conv3x3, static_argnums=2)(x, kernel, "highest")
     chex.assert_shape(y, (*size, 2))
@@ -60,7 +60,7 @@ def test_convolution_is_scipys_correlation(size):
 
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("size", SIZES)
-def test_every_form_agrees_with_the_library_in_value_and_gradient(size, form):
+def test_every_form_equals_xla_in_value_and_gradient(size, form):
     """A GPU takes the library's; all must be the same function, and so must their gradients."""
     with jax.enable_x64(True):
         x, kernel = draw(*size, 4).astype(float), draw(3, 3, 4, 3, seed=1).astype(float)
@@ -78,7 +78,7 @@ def test_every_form_agrees_with_the_library_in_value_and_gradient(size, form):
     chex.assert_trees_all_close(by_hand, expected[1], rtol=1e-10, atol=1e-10)
 
 
-def test_winograds_matrices_multiply_polynomials_exactly():
+def test_winograd_matrices_are_exact():
     """A_T @ ((G @ g) * (B_T @ d)) is y[k] = sum_r g[r] d[k + r] for every g and d."""
     matrices = (winograd.A_T, winograd.G, winograd.B_T)
     k, r, j = np.indices((4, 3, 6))
@@ -86,7 +86,7 @@ def test_winograds_matrices_multiply_polynomials_exactly():
 
 
 @pytest.mark.parametrize("channels", [(32, 32), (64, 48), (48, 64)])
-def test_winograd_in_float32_rounds_little_more_than_direct_sums(channels):
+def test_rounding_error_of_winograd_in_float32_is_bounded(channels):
     """2.2 times in the root mean square, where the points 0, +-1, +-2 come to 2.7 and more."""
     x, kernel = draw(2, 12, 10, channels[0]), draw(3, 3, *channels, seed=1)
     gradient = draw(2, 12, 10, channels[1], seed=2)
@@ -115,7 +115,7 @@ def test_winograd_in_float32_rounds_little_more_than_direct_sums(channels):
         (8, 40, 40, "default", jnp.bfloat16, [3, 3 + 1]),
     ],
 )
-def test_products_are_saved_where_it_pays_and_harms_nothing(
+def test_winograd_is_used_only_where_it_is_faster_and_precise(
     height, inputs, outputs, precision, dtype, dots
 ):
     x, kernel = jnp.zeros((1, height, 4, inputs), dtype), jnp.zeros((3, 3, inputs, outputs), dtype)
@@ -134,7 +134,7 @@ def test_products_are_saved_where_it_pays_and_harms_nothing(
     assert found == dots
 
 
-def test_gradients_of_a_wide_convolution_are_differences(key):
+def test_gradients_of_winograd_equal_finite_differences(key):
     inputs = draw(2, 5, 3, MIN_CHANNELS), draw(3, 3, MIN_CHANNELS, MIN_CHANNELS, seed=1)
     total = lambda inputs: jnp.square(conv3x3(*inputs, "highest")).mean()  # noqa: E731
     assert gradients.check(total, inputs, key=key).worst.relative_difference < 1e-6
@@ -151,7 +151,7 @@ def test_gradients_have_the_dtypes_of_their_inputs(precision, dtype):
 
 
 @pytest.mark.parametrize("size", [(2, 6, 5), (1, 1, 3), (3, 2, 1)])
-def test_fast_convolution_is_near_the_strict_one(size):
+def test_bfloat16_convolution_is_close_to_float32(size):
     x, kernel = draw(*size, 16), draw(3, 3, 16, 8, seed=1)
 
     def outputs(precision):

@@ -17,7 +17,7 @@ def draw(*shape, seed=0):
 
 
 @pytest.mark.peers
-def test_upsampling_and_pooling_are_pytorchs():
+def test_upsampling_and_pooling_equal_pytorch():
     torch = pytest.importorskip("torch")
     x = draw(2, 4, 6, 3)
     theirs = torch.from_numpy(x.transpose(0, 3, 1, 2))
@@ -27,7 +27,7 @@ def test_upsampling_and_pooling_are_pytorchs():
     np.testing.assert_array_equal(max_pool_2x2(x), halved.numpy().transpose(0, 2, 3, 1))
 
 
-def test_gradient_of_pooling_goes_to_the_first_of_the_largest():
+def test_gradient_of_pooling_goes_to_the_first_maximum():
     squares = np.array([[[1, 1], [0, 1]], [[0, 2], [1, 1]], [[0, 1], [3, 3]], [[0, 1], [2, 3]]])
     x = squares.astype(np.float32)[..., None]
     expected = np.zeros_like(x)
@@ -38,7 +38,7 @@ def test_gradient_of_pooling_goes_to_the_first_of_the_largest():
 
 
 @pytest.mark.peers
-def test_gradient_of_pooling_goes_to_the_first_of_equals_as_pytorchs():
+def test_gradient_of_pooling_with_ties_equals_pytorch():
     torch = pytest.importorskip("torch")
     x, weights = np.round(draw(2, 4, 6, 3)), draw(2, 2, 3, 3, seed=1)
     ours = jax.grad(lambda x: jnp.sum(max_pool_2x2(x) * weights))(x)
@@ -48,7 +48,7 @@ def test_gradient_of_pooling_goes_to_the_first_of_equals_as_pytorchs():
     np.testing.assert_array_equal(ours, theirs.grad.numpy().transpose(0, 2, 3, 1))
 
 
-def test_upsampling_keeps_slopes_and_repeats_edges():
+def test_upsampling_interpolates_and_repeats_edges():
     """By hand: of 0 and 1, the new pixels are 0, 1/4, 3/4, 1."""
     ramp = np.array([0.0, 1.0], np.float32).reshape(1, 1, 2, 1)
     doubled = upsample_2x_bilinear(ramp)
@@ -56,12 +56,12 @@ def test_upsampling_keeps_slopes_and_repeats_edges():
     np.testing.assert_allclose(doubled[0, 0, :, 0], [0, 0.25, 0.75, 1])
 
 
-def test_images_of_odd_size_are_not_halved():
+def test_images_of_odd_size_are_refused():
     with pytest.raises(ValueError, match="7x4: not accepted; both even"):
         max_pool_2x2(jnp.zeros((1, 7, 4, 2)))
 
 
-def test_gradients_of_the_block_are_differences():
+def test_gradients_of_the_block_equal_finite_differences():
     block = ResidualBlock(4, groups=2, precision="highest")
     x, time = draw(2, 4, 4, 2), draw(2, 3, seed=1)
     params = jax.jit(block.init)(jax.random.key(0), x, time)["params"]
@@ -74,7 +74,7 @@ def test_gradients_of_the_block_are_differences():
     assert gradients.check(total, params, x, time).worst.relative_difference < 1e-6
 
 
-def test_block_without_new_channels_has_no_shortcut_kernel():
+def test_block_with_equal_channels_has_no_shortcut_kernel():
     block = ResidualBlock(4, groups=2)
     shapes = jax.eval_shape(
         block.init, jax.random.key(0), jnp.zeros((1, 2, 2, 4)), jnp.zeros((1, 3))
@@ -82,7 +82,7 @@ def test_block_without_new_channels_has_no_shortcut_kernel():
     assert "shortcut" not in shapes["params"]
 
 
-def test_layers_start_as_pytorchs():
+def test_initialization_equals_pytorch():
     """Uniform within +-1 / sqrt(9 * channels), so that deviations are a root of 3 below it."""
     params = Conv3x3(64).init(jax.random.key(0), jnp.zeros((1, 2, 2, 32)))["params"]
     limit = (9 * 32) ** -0.5

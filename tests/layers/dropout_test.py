@@ -15,7 +15,7 @@ def example_keys(key, count):
 
 
 @pytest.mark.parametrize("rate", [0.1, 0.2, 0.5, 0.9])
-def test_dropout_keeps_the_mean_and_drops_its_share(key, rate):
+def test_dropout_keeps_the_mean_and_has_its_rate(key, rate):
     dropped = np.asarray(dropout(jnp.ones((8, 100, 125)), rate, example_keys(key, 8)))
     count = dropped.size
     # Four standard deviations of a mean of Bernoulli draws.
@@ -71,7 +71,7 @@ class Pair(nn.Module):
 
 
 @pytest.mark.parametrize("group", [None, 3])
-def test_two_modules_never_share_a_mask(key, group):
+def test_two_modules_have_independent_masks(key, group):
     first, second = Pair().apply({}, jnp.ones((1, 1000)), example_keys(key, 1), group)
     assert abs(float((first == second).mean()) - 0.5) < 0.1
 
@@ -85,7 +85,7 @@ class InParts(nn.Module):
         return parts, self.dropout(x, keys)
 
 
-def test_parts_of_an_array_and_their_groups_never_share_a_mask(key):
+def test_chunks_and_subchunks_have_independent_masks(key):
     parts, whole = InParts().apply({}, jnp.ones((1, 1000)), example_keys(key, 1))
     np.testing.assert_array_equal(parts[0], whole)
     assert len(parts) == 6
@@ -93,7 +93,7 @@ def test_parts_of_an_array_and_their_groups_never_share_a_mask(key):
         assert abs(float((left == right).mean()) - 0.5) < 0.1
 
 
-def test_without_keys_or_rate_nothing_changes(key):
+def test_without_keys_or_rate_the_input_is_returned(key):
     x = jax.random.normal(key, (2, 3))
     assert Dropout(0.5).apply({}, x, None) is x
     assert Dropout(0.0).apply({}, x, example_keys(key, 2)) is x

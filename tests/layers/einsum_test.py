@@ -35,7 +35,7 @@ def gradients_by_hand(formula, left, right, gradient):
 @pytest.mark.parametrize("precision", PRECISIONS)
 @pytest.mark.parametrize("formula", [SCORES, OUTPUT])
 @pytest.mark.parametrize(("queries", "keys"), [(1, 1), (5, 70), (64, 3), (64, 70)])
-def test_einsum_and_its_gradients_equal_numpy_on_sides_as_rounded(
+def test_einsum_and_its_gradients_equal_numpy_on_rounded_operands(
     formula, queries, keys, precision
 ):
     left, right, target = sides(formula, queries, keys)
@@ -54,7 +54,7 @@ def test_einsum_and_its_gradients_equal_numpy_on_sides_as_rounded(
 
 
 @pytest.mark.parametrize("formula", [SCORES, OUTPUT])
-def test_gradient_of_einsum_in_float64_both_ways(formula):
+def test_gradient_of_einsum_in_float64_in_forward_and_reverse_mode(formula):
     with jax.enable_x64(True):
         left, right, _ = sides(formula, queries=2, keys=3, dtype=np.float64)
         assert einsum(formula, left, right).dtype == jnp.float64
@@ -67,7 +67,7 @@ def test_einsum_keeps_the_wider_dtype_and_refuses_unknown_precisions():
     for precision in PRECISIONS:
         assert einsum(SCORES, *narrow, precision).dtype == jnp.bfloat16
         assert einsum(SCORES, narrow[0], right, precision).dtype == jnp.float32
-    with pytest.raises(ValueError, match="'exact' is not one of highest, default, fast"):
+    with pytest.raises(ValueError, match="'exact' is not one of highest, default, bfloat16"):
         einsum(SCORES, left, right, "exact")
 
 
@@ -88,7 +88,7 @@ def test_no_gradient_that_sums_over_queries_has_more_rows_than_columns_on_a_cpu(
 
 
 @pytest.mark.parametrize("formula", [SCORES, OUTPUT])
-def test_einsum_maps_over_either_side(formula):
+def test_vmap_of_einsum_over_either_operand(formula):
     left, right, _ = sides(formula)
     for precision in PRECISIONS:
 
@@ -104,7 +104,7 @@ def test_einsum_maps_over_either_side(formula):
 
 @pytest.mark.parametrize("formula", [SCORES, OUTPUT])
 @pytest.mark.parametrize(("queries", "keys"), [(64, 64), (64, 128), (70, 16)])
-def test_fast_products_and_their_gradients_may_be_transposed(formula, queries, keys):
+def test_bfloat16_einsum_and_its_gradients_can_be_transposed(formula, queries, keys):
     """XLA has no code for the form into which it would fold a transpose of the product on CPUs."""
     left, right, target = sides(formula, queries, keys)
 

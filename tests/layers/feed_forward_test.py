@@ -34,6 +34,6 @@ def test_feed_forward_equals_numpy(key, activation, function):
     np.testing.assert_allclose(layer.apply({"params": params}, x), expected, atol=1e-5)
 
 
-def test_unknown_activation_names_what_is_accepted(key):
+def test_unknown_activation_lists_the_accepted_ones(key):
     with pytest.raises(ValueError, match="'swish' is not one of relu, gelu, squared_relu"):
         FeedForward(16, "swish").init(key, tokens_of())

@@ -55,7 +55,7 @@ def both(parts, target, window, slopes=None):
 
 @pytest.mark.parametrize("causal", [True, False])
 @pytest.mark.parametrize(("time", "window"), LENGTHS_AND_WINDOWS)
-def test_banded_equals_dense_in_value_and_gradient(time, window, causal):
+def test_block_local_equals_dense_attention_in_value_and_gradient(time, window, causal):
     parts, target = heads_of(time), heads_of(time)[1]
     padded = AttentionMask(window, causal, padding_of(time)), positions.alibi_slopes(2)
     whole = AttentionMask(window, causal, np.ones((2, time), np.float32)), np.zeros(2, np.float32)
@@ -106,7 +106,7 @@ def test_value_and_gradient_are_finite_at_scores_of_ten_thousand():
     assert all(np.isfinite(gradient).all() for gradient in gradients)
 
 
-def test_dropout_acts_on_the_weights_that_reach_the_values():
+def test_dropout_is_applied_to_the_attention_weights():
     query, key, value = heads_of(7)
     shapes = []
 
@@ -123,7 +123,7 @@ def test_dropout_acts_on_the_weights_that_reach_the_values():
     np.testing.assert_allclose(halved, whole * factor, rtol=1e-6)
 
 
-def test_softmax_of_bfloat16_is_taken_in_float32():
+def test_softmax_of_bfloat16_is_computed_in_float32():
     narrow = [jnp.asarray(part, jnp.bfloat16) for part in heads_of(7)]
     seen = []
     output = block_local_attention(
@@ -141,7 +141,7 @@ def test_a_window_below_one_is_refused():
             attend(*heads_of(3), AttentionMask(0))
 
 
-def test_operations_and_memory_of_the_band_grow_with_the_length():
+def test_flops_and_memory_of_block_local_attention_are_linear_in_the_length():
     def cost(attend, time):
         shape = jax.ShapeDtypeStruct((1, 2, time, 8), jnp.float32)
         total = jax.grad(lambda *parts: attend(*parts, AttentionMask(32)).sum(), (0, 1, 2))
@@ -167,7 +167,7 @@ def module(**options):
 
 
 @pytest.mark.parametrize("kind", ["rotary", "alibi"])
-def test_module_attends_alike_through_a_window_and_its_spelled_out_mask(kind):
+def test_module_output_equals_that_with_the_materialized_mask(kind):
     _, variables, apply, x = module(positions=kind)
     weights = np.ones((2, 150), np.float32)
     weights[1, 90:] = 0
@@ -181,7 +181,7 @@ def test_module_attends_alike_through_a_window_and_its_spelled_out_mask(kind):
     assert "2x150x150xf32" in apply.lower(variables, x, window.to_array(150)).as_text()
 
 
-def test_a_window_is_spelled_out_where_weights_are_looked_at():
+def test_mask_is_materialized_when_weights_are_sown():
     layer, variables, _, x = module()
     look = jax.jit(functools.partial(layer.apply, mutable="intermediates"))
     _, sown = look({"params": variables["params"]}, x, AttentionMask(7))
@@ -191,7 +191,7 @@ def test_a_window_is_spelled_out_where_weights_are_looked_at():
 
 
 @pytest.mark.parametrize("keys_seen", [5, None])
-def test_cached_decode_continues_a_prefill_through_a_window(keys_seen):
+def test_cached_decode_continues_a_prefill_with_a_local_mask(keys_seen):
     layer, variables, apply, x = module(positions="rotary")
     window, row = AttentionMask(keys_seen), masks.decode_mask(149, 256, keys_seen)
     full = apply(variables, x, window)
@@ -204,7 +204,7 @@ def test_cached_decode_continues_a_prefill_through_a_window(keys_seen):
 
 
 @pytest.mark.parametrize("keys_seen", [7, None])
-def test_module_drops_weights_by_the_keys_of_its_examples(key, keys_seen):
+def test_attention_dropout_depends_on_the_keys_of_the_examples(key, keys_seen):
     _, variables, apply, x = module(dropout=0.5)
     keys, window = jax.random.split(key, 2), AttentionMask(keys_seen)
     still = apply(variables, x, window)
@@ -214,7 +214,7 @@ def test_module_drops_weights_by_the_keys_of_its_examples(key, keys_seen):
     np.testing.assert_allclose(alone, dropped[1:], atol=1e-6)
 
 
-def test_slices_of_one_layer_never_share_a_mask(key):
+def test_chunks_of_one_layer_have_independent_dropout_masks(key):
     """With values of one, an output is the share of a query's weights that is kept, doubled."""
     layer = MultiHeadAttention(embed_dim=1, num_heads=1, length=256, dropout=0.5)
     ones = {"query_kernel": np.zeros((1, 1)), "key_kernel": np.zeros((1, 1))}
@@ -230,7 +230,7 @@ def test_slices_of_one_layer_never_share_a_mask(key):
 
 
 @pytest.mark.parametrize(("time", "keys_seen"), [(1, None), (63, None), (64, None), (150, 9)])
-def test_fast_rounds_the_sides_of_many_queries_only(time, keys_seen):
+def test_bfloat16_rounds_the_operands_only_for_many_queries(time, keys_seen):
     layer, variables, _, x = module(embed_dim=8, precision="bfloat16")
     window = AttentionMask(keys_seen)
     assert window.prefer_banded(time) == (keys_seen is not None)

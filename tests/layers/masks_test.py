@@ -20,7 +20,7 @@ def test_causal_mask_is_the_lower_triangle():
     np.testing.assert_array_equal(masks.causal(4), expected)
 
 
-def test_window_of_two_is_the_position_and_the_one_before():
+def test_window_of_two_is_the_position_and_the_previous_one():
     expected = drawn(
         "1 0 0 0",
         "1 1 0 0",
@@ -30,7 +30,7 @@ def test_window_of_two_is_the_position_and_the_one_before():
     np.testing.assert_array_equal(masks.local_window(4, 2), expected)
 
 
-def test_a_window_without_an_end_holds_all_keys_before_or_all_there_are():
+def test_unlimited_window_is_causal_or_full():
     distance = np.array([[-2, 0, 5]])
     np.testing.assert_array_equal(masks.visible(distance, None), [[False, True, True]])
     assert masks.visible(distance, None, causal=False).all()
@@ -40,17 +40,17 @@ def test_window_of_one_sees_itself_only():
     np.testing.assert_array_equal(masks.local_window(5, 1)[0, 0], np.eye(5, dtype=bool))
 
 
-def test_every_query_of_a_window_sees_exactly_window_keys_once_they_exist():
+def test_every_query_after_the_first_ones_sees_window_keys():
     seen = masks.local_window(9, 4).sum(axis=-1)[0, 0]
     np.testing.assert_array_equal(seen, [1, 2, 3, 4, 4, 4, 4, 4, 4])
 
 
-def test_window_at_least_as_long_as_the_text_is_the_causal_mask():
+def test_window_at_least_as_long_as_the_sequence_is_the_causal_mask():
     for window in (4, 5, 100):
         np.testing.assert_array_equal(masks.local_window(4, window), masks.causal(4))
 
 
-def test_padding_hides_keys_of_weight_zero_from_every_query():
+def test_padding_masks_keys_of_weight_zero_for_every_query():
     mask = masks.padding(jnp.array([[1.0, 1.0, 0.0], [0.5, 0.0, 0.0]]))
     chex.assert_shape(mask, (2, 1, 1, 3))
     np.testing.assert_array_equal(mask[:, 0, 0], [[True, True, False], [True, False, False]])
@@ -63,7 +63,7 @@ def test_masks_combine_with_and():
     np.testing.assert_array_equal(mask[1:], drawn("1 0 0", "1 1 0", "1 1 0"))
 
 
-def test_cached_row_is_the_row_of_the_full_mask():
+def test_decode_mask_is_the_row_of_the_full_mask():
     for window in (None, 1, 3, 9):
         full = masks.causal(6) if window is None else masks.local_window(6, window)
         rows = [jax.jit(masks.decode_mask, static_argnums=(1, 2))(t, 6, window) for t in range(6)]

@@ -34,7 +34,7 @@ def test_matmul_equals_numpy(precision):
     np.testing.assert_allclose(matmul(x, kernel, precision), expected, atol=2e-6)
 
 
-def test_fast_matmul_sums_bfloat16_inputs_in_float32():
+def test_bfloat16_matmul_accumulates_in_float32():
     x, kernel = inputs(width=2048)
     product = matmul(x, kernel, "bfloat16")
     assert product.dtype == jnp.float32
@@ -44,7 +44,7 @@ def test_fast_matmul_sums_bfloat16_inputs_in_float32():
 
 
 @pytest.mark.parametrize("features", [64, 24])
-def test_fast_gradients_are_those_of_rounded_inputs(features):
+def test_bfloat16_gradients_are_those_of_rounded_inputs(features):
     x, kernel = inputs(features=features)
     target = np.random.default_rng(1).standard_normal((5, 7, features)).astype(np.float32)
 
@@ -66,7 +66,7 @@ def test_fast_gradients_are_those_of_rounded_inputs(features):
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (3,), (1,), (2, 3, 4)])
-def test_fast_matmul_compiles_for_any_leading_shape_inside_a_scan(shape):
+def test_bfloat16_matmul_compiles_for_any_leading_shape_inside_a_scan(shape):
     x, kernel = inputs(rows=shape)
 
     def total(kernel):
@@ -104,9 +104,9 @@ def test_dense_adds_its_bias_and_has_a_plain_kernel():
     assert Dense(64, use_bias=False).init(jax.random.key(0), x)["params"].keys() == {"kernel"}
 
 
-def test_unknown_precision_names_what_is_accepted():
+def test_unknown_precision_lists_the_accepted_ones():
     x, kernel = inputs()
-    with pytest.raises(ValueError, match="'exact' is not one of highest, default, fast"):
+    with pytest.raises(ValueError, match="'exact' is not one of highest, default, bfloat16"):
         matmul(x, kernel, "exact")
     assert [lax_precision(name) for name in PRECISIONS] == [jax.lax.Precision.HIGHEST, None, None]
 
@@ -114,7 +114,7 @@ def test_unknown_precision_names_what_is_accepted():
 @pytest.mark.skipif(jax.default_backend() != "cpu", reason="the form is chosen for CPUs")
 @pytest.mark.parametrize("features", [64, 24])
 @pytest.mark.parametrize("rows", [(5, 7), (8, 8)])
-def test_every_fast_dot_sums_over_the_columns_of_its_left_side_on_a_cpu(rows, features):
+def test_every_bfloat16_matmul_contracts_the_columns_of_its_left_operand_on_a_cpu(rows, features):
     """XLA folds a transpose into a sum over the rows of both, which reaches no matrix unit."""
     x, kernel = inputs(rows=rows, features=features)
 
@@ -147,7 +147,7 @@ def test_no_kernel_gradient_has_more_rows_than_columns_on_a_cpu(features, shape,
 
 @pytest.mark.parametrize("precision", PRECISIONS)
 @pytest.mark.parametrize(("width", "features"), [(48, 64), (48, 24), (48, 1), (1, 24)])
-def test_sum_of_outer_products_equals_numpy(width, features, precision):
+def test_kernel_gradient_equals_numpy(width, features, precision):
     x, _ = inputs(width=width)
     y = np.random.default_rng(1).standard_normal((5, 7, features)).astype(np.float32)
     rounded = bfloat16 if precision == "bfloat16" else np.asarray
@@ -158,7 +158,7 @@ def test_sum_of_outer_products_equals_numpy(width, features, precision):
 
 @pytest.mark.parametrize("precision", PRECISIONS)
 @pytest.mark.parametrize("features", [64, 24])
-def test_the_forms_for_cpus_stay_on_cpus(features, precision):
+def test_cpu_specific_forms_are_used_on_cpus_only(features, precision):
     x, kernel = inputs(features=features)
 
     def total(kernel, x):
@@ -171,7 +171,7 @@ def test_the_forms_for_cpus_stay_on_cpus(features, precision):
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
-def test_kernel_gradients_map_over_kernels(precision):
+def test_vmap_of_kernel_gradients_over_kernels(precision):
     x, kernel = inputs(features=24)
 
     def gradient(kernel):
@@ -184,7 +184,7 @@ def test_kernel_gradients_map_over_kernels(precision):
 
 @pytest.mark.parametrize("features", [64, 24])
 @pytest.mark.parametrize("rows", [1, 5, 16])
-def test_fast_products_may_be_transposed(rows, features):
+def test_bfloat16_matmuls_can_be_transposed(rows, features):
     """XLA has no code for the form into which it would fold a transpose of the product on CPUs."""
     x, kernel = inputs(rows=(rows,), features=features)
 

@@ -29,7 +29,7 @@ KINDS = [
 
 
 @pytest.mark.parametrize("options", KINDS)
-def test_module_is_projection_attention_and_projection(key, options, by_hand):
+def test_module_equals_projection_attention_and_projection_in_numpy(key, options, by_hand):
     x, layer = tokens_of(), module(**options)
     params = layer.init(key, x)["params"]
     params = jax.tree.map(lambda leaf: leaf + 0.1, params)
@@ -60,7 +60,7 @@ def test_module_is_projection_attention_and_projection(key, options, by_hand):
 
 
 @pytest.mark.parametrize("options", [{}, {"qk_norm": True, "qkv_bias": True}])
-def test_cross_attention_reads_the_memory_and_none_of_its_padding(key, options, by_hand):
+def test_cross_attention_ignores_the_padding_of_the_memory(key, options, by_hand):
     x, memory, layer = tokens_of(time=3), tokens_of(time=5)[:, ::-1], module(**options)
     there = jnp.array([[1, 1, 1, 1, 1], [1, 1, 0, 0, 0]])
     mask = masks.padding(there)
@@ -88,15 +88,15 @@ def test_cross_attention_reads_the_memory_and_none_of_its_padding(key, options, 
 
 
 @pytest.mark.parametrize("positions", ["rotary", "alibi"])
-def test_distances_between_query_and_memory_are_refused(key, positions):
+def test_relative_positions_in_cross_attention_are_refused(key, positions):
     x = tokens_of()
-    with pytest.raises(ValueError, match=f"{positions} positions: query and memory"):
+    with pytest.raises(ValueError, match=f"{positions} positions: not accepted"):
         module(positions=positions).init(key, x, memory=x)
 
 
-def test_a_window_over_the_memory_is_refused(key):
+def test_a_local_mask_in_cross_attention_is_refused(key):
     x = tokens_of()
-    with pytest.raises(ValueError, match="query and memory have no distance"):
+    with pytest.raises(ValueError, match="not accepted in cross-attention"):
         module().init(key, x, AttentionMask(3), memory=x)
 
 
@@ -125,7 +125,7 @@ def test_cached_decode_equals_full_attention(key, options, window):
         np.testing.assert_allclose(out[:, 0], full[:, position], atol=1e-5)
 
 
-def test_module_drops_weights_by_the_keys_of_its_examples(key):
+def test_attention_dropout_depends_on_the_keys_of_the_examples(key):
     x, layer = tokens_of(), module(dropout=0.5)
     variables, mask = layer.init(key, x), masks.causal(8)
     keys = jax.random.split(key, 2)
@@ -137,7 +137,7 @@ def test_module_drops_weights_by_the_keys_of_its_examples(key):
     np.testing.assert_allclose(alone, dropped[1:], atol=1e-6)
 
 
-def test_weights_and_scores_are_sown_for_those_who_ask(key):
+def test_weights_and_scores_are_sown_into_intermediates(key):
     x, layer = tokens_of(), module()
     variables = {"params": layer.init(key, x)["params"]}
     _, sown = layer.apply(variables, x, masks.causal(8), mutable="intermediates")
@@ -147,7 +147,7 @@ def test_weights_and_scores_are_sown_for_those_who_ask(key):
     np.testing.assert_allclose(weights, softmax(masked, axis=-1), atol=1e-6)
 
 
-def test_qkv_have_no_bias_unless_asked(key):
+def test_qkv_have_no_bias_by_default(key):
     names = {"query_kernel", "key_kernel", "value_kernel", "out"}
     assert module().init(key, tokens_of())["params"].keys() == names
     biased = module(qkv_bias=True).init(key, tokens_of())["params"]
@@ -162,6 +162,6 @@ def test_short_sequences_and_batch_of_one(key, time):
     assert np.isfinite(out).all()
 
 
-def test_heads_that_do_not_divide_the_width_are_refused(key):
-    with pytest.raises(ValueError, match="5 heads do not divide a width of 12"):
+def test_heads_that_do_not_divide_embed_dim_are_refused(key):
+    with pytest.raises(ValueError, match="5 heads do not divide an embed_dim of 12"):
         module(num_heads=5).init(key, tokens_of())

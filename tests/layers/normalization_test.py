@@ -20,7 +20,7 @@ def test_rms_norm_equals_numpy_and_has_no_parameters(key):
     np.testing.assert_array_equal(norm.apply({}, x), rms_norm(x))
 
 
-def test_layer_norm_equals_numpy_by_hand():
+def test_layer_norm_equals_numpy():
     x, random = sample(), np.random.default_rng(1)
     scale, bias = random.standard_normal((2, 8)).astype(np.float32)
     wide = x.astype(np.float64)
@@ -33,7 +33,7 @@ def test_layer_norm_equals_numpy_by_hand():
     np.testing.assert_allclose(unbiased, expected - bias[None, None], atol=2e-6)
 
 
-def test_layer_norm_survives_a_mean_far_from_zero():
+def test_layer_norm_is_accurate_with_a_large_mean():
     x = sample(offset=3000.0)
     params = {"scale": np.ones(8, np.float32), "bias": np.zeros(8, np.float32)}
     got = build_norm("layernorm").apply({"params": params}, x)
@@ -98,7 +98,7 @@ def test_a_row_of_zeros_has_a_finite_gradient(key, kind):
 
 
 @pytest.mark.parametrize("kind", ["layernorm", "rmsnorm"])
-def test_statistics_of_bfloat16_are_taken_in_float32(key, kind):
+def test_statistics_of_bfloat16_are_computed_in_float32(key, kind):
     x = jnp.asarray(sample((4, 512), offset=0.0), jnp.bfloat16)
     norm = build_norm(kind)
     wide = x.astype(jnp.float32)
@@ -108,6 +108,6 @@ def test_statistics_of_bfloat16_are_taken_in_float32(key, kind):
     np.testing.assert_allclose(got, expected, rtol=2**-7, atol=1e-6)
 
 
-def test_unknown_norm_names_what_is_accepted():
+def test_unknown_norm_lists_the_accepted_ones():
     with pytest.raises(ValueError, match="'batchnorm' is not one of layernorm, rmsnorm"):
         build_norm("batchnorm")

@@ -10,7 +10,7 @@ from jax.test_util import check_grads
 from jaxlabs.layers import positions
 
 
-def test_sinusoids_follow_the_paper_element_by_element():
+def test_sinusoids_equal_the_formula_of_the_paper():
     table = positions.sinusoidal_embedding(50, 6)
     assert table.dtype == np.float32
     chex.assert_shape(table, (50, 6))
@@ -59,7 +59,7 @@ def test_rotated_scores_depend_on_the_distance_alone():
     assert abs(scores[0] - float(np.sum(query * key))) > 1e-3
 
 
-def test_rotation_keeps_lengths_and_position_zero():
+def test_rotation_preserves_norms_and_position_zero():
     x = np.random.default_rng(0).standard_normal((2, 3, 4, 8)).astype(np.float32)
     turned = rotated(x)
     np.testing.assert_allclose(
@@ -75,8 +75,8 @@ def test_gradient_of_rotation_in_float64():
         check_grads(jax.jit(lambda x: jnp.sin(rotated(x))), (x,), order=1)
 
 
-def test_odd_heads_cannot_turn():
-    with pytest.raises(ValueError, match="head of 5 has an odd size"):
+def test_rotary_tables_refuse_an_odd_head_size():
+    with pytest.raises(ValueError, match="even head size, not 5"):
         positions.rope_tables(4, 5)
 
 

@@ -64,7 +64,7 @@ def sliced_and_dense(parts, target, window, with_slopes):
         (521, None, False, False),
     ],
 )
-def test_sliced_equals_dense_in_value_and_gradient(time, window, causal, padded):
+def test_query_chunked_equals_dense_attention_in_value_and_gradient(time, window, causal, padded):
     *parts, target = drawn(2, 2, time, 4) + drawn(2, 2, time, 4)[:1]
     window = window_of(window, causal, padded, time)
     for with_slopes in (False, True):
@@ -73,7 +73,7 @@ def test_sliced_equals_dense_in_value_and_gradient(time, window, causal, padded)
         chex.assert_trees_all_close(sliced, expected, atol=2e-5)
 
 
-def test_gradient_of_slices_in_float64(monkeypatch):
+def test_gradient_of_query_chunked_attention_in_float64(monkeypatch):
     monkeypatch.setattr(local_attention, "MIN_CHUNK", 2)
     with jax.enable_x64(True):
         parts = drawn(1, 1, 5, 2, dtype=np.float64)
@@ -86,7 +86,7 @@ def test_gradient_of_slices_in_float64(monkeypatch):
         check_grads(jax.jit(attend), parts, order=1)
 
 
-def test_slices_look_at_little_more_than_half_of_all_scores():
+def test_chunks_compute_little_more_than_half_of_all_scores():
     seen = []
 
     def look(weights, part, group):
@@ -109,7 +109,7 @@ def test_slices_look_at_little_more_than_half_of_all_scores():
     assert seen == [(0, 127, 127)]
 
 
-def test_a_compiled_gradient_of_slices_holds_about_half_of_the_memory():
+def test_a_compiled_gradient_of_chunks_takes_about_half_of_the_memory():
     def memory(attend):
         shape = jax.ShapeDtypeStruct((1, 2, 1024, 16), jnp.float32)
         total = jax.grad(lambda *parts: attend(*parts).sum(), (0, 1, 2))
@@ -121,6 +121,6 @@ def test_a_compiled_gradient_of_slices_holds_about_half_of_the_memory():
     assert sliced < 0.6 * dense
 
 
-def test_slices_refuse_a_window_below_one():
+def test_query_chunked_attention_refuses_a_window_below_one():
     with pytest.raises(ValueError, match="window: 0 is not accepted; at least 1"):
         query_chunked_attention(*drawn(1, 1, 3, 4), AttentionMask(0))

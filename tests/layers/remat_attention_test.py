@@ -43,7 +43,7 @@ def drawn(time, dtype=np.float32, batch=2, num_heads=2, head_dim=4):
 
 @pytest.mark.parametrize("time", [80, 149])
 @pytest.mark.parametrize(("form", "window"), FORMS)
-def test_groups_equal_the_dense_form_in_value_and_gradient(few_scores, form, window, time):
+def test_subchunks_equal_dense_attention_in_value_and_gradient(few_scores, form, window, time):
     *parts, target = drawn(time)
     weights = np.stack([np.arange(time) % 3 > 0, np.zeros(time, bool)])
     slopes, index, groups = positions.alibi_slopes(2), np.arange(time), []
@@ -74,7 +74,7 @@ def test_groups_equal_the_dense_form_in_value_and_gradient(few_scores, form, win
 
 
 @pytest.mark.parametrize(("form", "window"), FORMS)
-def test_gradient_of_groups_in_float64_with_dropout(few_scores, key, form, window):
+def test_gradient_of_subchunks_in_float64_with_dropout(few_scores, key, form, window):
     """So the masks that are drawn again on the way back are those that acted forth."""
     with jax.enable_x64(True):
         *parts, _ = drawn(80, np.float64, batch=1, head_dim=2)
@@ -89,7 +89,7 @@ def test_gradient_of_groups_in_float64_with_dropout(few_scores, key, form, windo
 
 
 @pytest.mark.parametrize(("form", "window"), FORMS[::2])
-def test_groups_share_the_work_evenly_and_have_a_least_size(monkeypatch, form, window):
+def test_subchunks_have_equal_sizes_and_a_minimum_size(monkeypatch, form, window):
     def sizes(time, most):
         monkeypatch.setattr(local_attention, "MAX_SCORES", most)
         query, key, value, _ = drawn(time)
@@ -119,7 +119,7 @@ def test_groups_share_the_work_evenly_and_have_a_least_size(monkeypatch, form, w
 
 
 @pytest.mark.parametrize(("form", "window"), FORMS[::2])
-def test_gradients_of_bfloat16_are_summed_in_float32(monkeypatch, form, window):
+def test_bfloat16_gradients_are_accumulated_in_float32(monkeypatch, form, window):
     *parts, target = drawn(512, batch=1)
 
     def gradients(parts, most):
@@ -138,7 +138,7 @@ def test_gradients_of_bfloat16_are_summed_in_float32(monkeypatch, form, window):
 
 
 @pytest.mark.parametrize(("form", "window"), [(block_local_attention, AttentionMask(64)), FORMS[2]])
-def test_fast_groups_round_as_one_piece_does(monkeypatch, form, window):
+def test_bfloat16_rounding_does_not_depend_on_subchunks(monkeypatch, form, window):
     *parts, target = drawn(256)
     groups = []
 
@@ -160,7 +160,7 @@ def test_fast_groups_round_as_one_piece_does(monkeypatch, form, window):
 
 
 @pytest.mark.parametrize("keys_seen", [16, None])
-def test_groups_of_one_layer_never_share_a_mask(monkeypatch, key, keys_seen):
+def test_subchunks_of_one_layer_have_independent_dropout_masks(monkeypatch, key, keys_seen):
     """With values of one, an output is the share of a query's weights that is kept, doubled."""
     groups, rows = 4, 256 // 4
     monkeypatch.setattr(local_attention, "MAX_CHUNKS", 2)
@@ -181,7 +181,7 @@ def test_groups_of_one_layer_never_share_a_mask(monkeypatch, key, keys_seen):
     ("form", "window"),
     [(block_local_attention, AttentionMask(64)), (query_chunked_attention, AttentionMask())],
 )
-def test_memory_of_a_compiled_gradient_grows_with_the_length(monkeypatch, form, window):
+def test_memory_of_a_compiled_gradient_is_linear_in_the_length(monkeypatch, form, window):
     def memory(time, most):
         monkeypatch.setattr(local_attention, "MAX_SCORES", most)
         shape = jax.ShapeDtypeStruct((1, 2, time, 8), jnp.float32)

@@ -67,7 +67,7 @@ def by_hand(cell, layer, x, mask, reverse=False):
 
 
 @pytest.mark.parametrize("cell", CELLS)
-def test_stacked_masked_layers_in_both_directions_equal_numpy(cell):
+def test_stacked_bidirectional_layers_with_mask_equal_numpy(cell):
     model, x = module(cell, num_layers=2, bidirectional=True), x_of()
     params = parameters(model)
     outputs, states = jax.jit(model.apply)({"params": params}, x, mask=MASK)
@@ -87,7 +87,7 @@ def test_stacked_masked_layers_in_both_directions_equal_numpy(cell):
 
 
 @pytest.mark.parametrize("cell", ["lstm"])
-def test_padding_before_and_between_is_passed_over_like_padding_behind(cell):
+def test_leading_and_interior_padding_is_skipped_like_trailing_padding(cell):
     model, x = module(cell, bidirectional=True), x_of(batch=1)
     apply, params = jax.jit(model.apply), parameters(model)
     place = np.array([1, 2, 4])
@@ -113,7 +113,7 @@ def plain(cell, projected, kernel, bias, state, mask, reverse):
 @pytest.mark.parametrize(
     ("cell", "reverse"), [("rnn", False), ("lstm", False), ("gru", False), ("gru", True)]
 )
-def test_gradient_by_hand_equals_that_of_the_plain_scan(cell, reverse):
+def test_custom_vjp_equals_autodiff_of_the_scan(cell, reverse):
     width = WIDTHS[cell] * HIDDEN
     random = np.random.default_rng(1)
     draw = lambda *shape: random.standard_normal(shape).astype(np.float32)  # noqa: E731
@@ -133,7 +133,7 @@ def test_gradient_by_hand_equals_that_of_the_plain_scan(cell, reverse):
     chex.assert_trees_all_close(ours, theirs, rtol=1e-4, atol=1e-5)
 
 
-def test_gates_of_an_lstm_are_sigmoids_however_far_out():
+def test_lstm_gates_are_sigmoids_also_at_saturation():
     a = np.repeat(np.float32([-100, -20, -1, 0, 1, 20, 100]), 4 * HIDDEN).reshape(7, -1)
     state = (np.zeros((7, HIDDEN), np.float32),) * 2
     after, (joined,) = CELLS["lstm"].forward(a, np.zeros_like(a), state)
@@ -148,7 +148,7 @@ def test_gates_of_an_lstm_are_sigmoids_however_far_out():
 
 
 @pytest.mark.parametrize("cell", CELLS)
-def test_fast_gradients_are_near_the_strict_ones(cell):
+def test_bfloat16_gradients_are_close_to_float32(cell):
     params, x = parameters(module(cell)), x_of()
 
     def total(params, precision):
@@ -178,7 +178,7 @@ def test_gradients_equal_central_differences_in_float64(cell):
 
 
 @pytest.mark.parametrize("cell", ["lstm"])
-def test_a_sequence_in_two_parts_with_its_state_carried_equals_the_whole(cell):
+def test_a_sequence_in_two_chunks_with_carried_state_equals_the_whole(cell):
     model, x = module(cell, num_layers=2, learn_initial_state=True), x_of()
     variables, apply = {"params": parameters(model)}, jax.jit(model.apply)
     whole, states = apply(variables, x)
@@ -203,7 +203,7 @@ def test_steps_equal_the_whole_sequence(cell):
     chex.assert_trees_all_close(states, ends, atol=1e-6)
 
 
-def test_dropout_acts_between_layers_only():
+def test_dropout_is_applied_between_layers_only():
     keys = jax.random.split(jax.random.key(0), BATCH)
     for layers in (1, 2):
         model = module("gru", num_layers=layers, dropout=0.5)
@@ -213,7 +213,7 @@ def test_dropout_acts_between_layers_only():
         assert np.allclose(dropped, kept) == (layers == 1)
 
 
-def test_parameters_start_as_they_are_said_to():
+def test_initialization_follows_the_documentation():
     model = Recurrent(cell="lstm", features=7, hidden_size=64)
     layer = model.init(jax.random.key(0), np.zeros((1, 1, 7)))["params"]["stack_0"]
     i, f, g, o = np.split(layer["bias"], 4)
@@ -239,7 +239,7 @@ def test_length_one_and_batch_one(cell):
     np.testing.assert_array_equal(outputs[:, 0], np.concatenate([s[0] for s in states], -1))
 
 
-def test_sequences_of_nothing_and_steps_backwards_are_refused():
+def test_empty_sequences_and_bidirectional_steps_are_refused():
     with pytest.raises(ValueError, match="length 0"):
         module("rnn").init(jax.random.key(0), np.zeros((2, 0, FEATURES)))
     model = module("rnn", bidirectional=True)

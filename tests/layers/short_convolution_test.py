@@ -29,7 +29,7 @@ def test_equals_a_depthwise_convolution_and_the_residual(size, batch, time):
     np.testing.assert_allclose(out, expected, atol=1e-5)
 
 
-def test_a_sequence_read_in_parts_gives_the_whole():
+def test_a_sequence_in_chunks_equals_the_whole():
     x, kernel = x_of(time=7), kernel_of(4)
     whole, last = short_convolution(x, kernel)
     parts, before = [], np.zeros((2, 3, 4), np.float32)
@@ -41,7 +41,7 @@ def test_a_sequence_read_in_parts_gives_the_whole():
     np.testing.assert_array_equal(last, x[:, 4:])
 
 
-def test_starts_as_the_identity(key):
+def test_initialization_is_the_identity(key):
     x = x_of()
     layer = ShortConvolution(3)
     out, _ = layer.apply(layer.init(key, x), x)
@@ -67,7 +67,7 @@ def test_gradient_in_float64():
         check_grads(total, (kernel, x, before), order=1, modes=["rev"])
 
 
-def test_gradient_of_a_tap_sums_over_a_batch_of_one_too():
+def test_kernel_gradient_is_summed_over_a_batch_of_one_at_once():
     """Over time alone, with the batch kept, the sum is sixty times slower on CPUs (jax 0.10)."""
     x, kernel = jnp.ones((1, 6, 4)), kernel_of(2)
 

@@ -30,7 +30,7 @@ def shifted(params):
 
 @pytest.mark.parametrize("short_conv_width", [1, 3])
 @pytest.mark.parametrize("pre_norm", [True, False])
-def test_block_puts_norms_convolutions_and_residuals_where_it_says(key, pre_norm, short_conv_width):
+def test_block_equals_its_formula(key, pre_norm, short_conv_width):
     x, layer = tokens_of(), block(pre_norm=pre_norm, short_conv_width=short_conv_width)
     mask = masks.causal(6)
     params = shifted(layer.init(key, x)["params"])
@@ -152,7 +152,7 @@ def test_cached_decode_equals_the_full_block(key, pre_norm, short_conv_width):
 
 
 @pytest.mark.parametrize("silent", ["attention", "ffn"])
-def test_dropout_acts_on_the_output_of_either_branch(key, silent):
+def test_dropout_is_applied_to_the_output_of_either_sub_layer(key, silent):
     x, layer = tokens_of(batch=1), block(dropout=0.5)
     params = layer.init(key, x)["params"]
     params = params | {silent: jax.tree.map(jnp.zeros_like, params[silent])}
@@ -272,7 +272,7 @@ def test_gradient_of_a_decoder_block_in_float64(key):
         check_grads(jax.jit(total), (params, x, memory), order=1, modes=["rev"])
 
 
-def test_a_memory_of_padding_alone_gives_finite_values(key):
+def test_a_fully_padded_memory_gives_finite_values(key):
     x, layer, (memory, _) = tokens_of(time=1), decoder_block(), memory_of()
     variables = layer.init(key, x, memory)
     nothing = masks.padding(np.zeros((2, 5)))

@@ -67,7 +67,7 @@ def test_one_direction_takes_other_positives_and_more_keys_than_queries():
     np.testing.assert_allclose(found, expected, rtol=1e-5)
 
 
-def test_both_losses_equal_numpy_and_padding_is_not_there():
+def test_both_losses_equal_numpy_and_ignore_padding():
     clip = contrastive.clip_loss(IMAGES, TEXTS, 14.0, WEIGHTS)
     siglip = contrastive.siglip_loss(IMAGES, TEXTS, 10.0, -3.0, WEIGHTS)
     for found in (clip, siglip):
@@ -80,7 +80,7 @@ def test_both_losses_equal_numpy_and_padding_is_not_there():
 
 
 @pytest.mark.parametrize("kind", ["clip", "siglip"])
-def test_padding_gets_no_gradient_and_none_left_is_a_loss_of_zero(kind):
+def test_padding_has_zero_gradient_and_a_fully_padded_batch_zero_loss(kind):
     for weights in (WEIGHTS, np.zeros_like(WEIGHTS)):
         value, slopes = WHOLE(PARAMS, weights, kind)
         assert np.isfinite(value)
@@ -90,7 +90,7 @@ def test_padding_gets_no_gradient_and_none_left_is_a_loss_of_zero(kind):
             assert np.isfinite(slopes[name]).all()
 
 
-def test_equal_logits_cost_the_logarithm_of_the_batch():
+def test_equal_logits_cost_log_of_the_batch_size():
     found = contrastive.symmetric_info_nce(jnp.full((7, 7), 3.0))
     np.testing.assert_allclose(found, math.log(7), rtol=1e-6)
 
@@ -126,7 +126,7 @@ def test_value_and_gradient_are_finite_at_huge_logits(loss):
         assert value == expected if expected is not None else value > 1e4
 
 
-def test_half_precision_is_widened():
+def test_half_precision_is_computed_in_float32():
     logits = jnp.asarray(LOGITS, jnp.bfloat16)
     for loss in (contrastive.symmetric_info_nce, contrastive.pairwise_sigmoid):
         assert loss(logits, jnp.ones(5)).dtype == jnp.float32
@@ -134,7 +134,7 @@ def test_half_precision_is_widened():
     assert contrastive.similarity_logits(*halves, 1.0).dtype == jnp.float32
 
 
-def test_scale_is_limited_and_finds_back():
+def test_logit_scale_is_clamped_with_nonzero_gradient():
     value, slope = jax.value_and_grad(contrastive.clamp_logit_scale)(jnp.log(30.0))
     np.testing.assert_allclose([value, slope], 30, rtol=1e-5)
     value, slope = jax.value_and_grad(contrastive.clamp_logit_scale)(jnp.log(5000.0))
@@ -142,7 +142,7 @@ def test_scale_is_limited_and_finds_back():
     np.testing.assert_allclose(contrastive.clamp_logit_scale(contrastive.CLIP_LOGIT_SCALE), 1 / 0.07)
 
 
-def test_gradients_agree_with_differences():
+def test_gradients_equal_finite_differences():
     def everything(params, weights):
         images, texts = (
             x / jnp.linalg.norm(x, axis=1, keepdims=True)
@@ -159,7 +159,7 @@ def test_gradients_agree_with_differences():
 
 
 @pytest.mark.peers
-def test_losses_and_gradients_equal_the_papers_pseudo_code_in_pytorch():
+def test_losses_and_gradients_equal_the_pseudo_code_of_the_papers_in_pytorch():
     torch = pytest.importorskip("torch")
     functional = torch.nn.functional
     params = {"images": IMAGES * 2, "texts": TEXTS * 3, "t": np.log(9.0), "b": np.array(-4.0)}
@@ -247,7 +247,7 @@ def over_devices(kind, route):
 
 @pytest.mark.parametrize("route", ["pmap", "shard_map", "mesh"])
 @pytest.mark.parametrize("kind", ["clip", "siglip"])
-def test_four_devices_equal_one_that_holds_the_whole_batch(kind, route):
+def test_four_devices_equal_one_with_the_whole_batch(kind, route):
     value, slopes = WHOLE(PARAMS, WEIGHTS, kind)
     found, found_slopes = over_devices(kind, route)
     np.testing.assert_allclose(found, value, rtol=1e-6)
@@ -258,7 +258,7 @@ def test_four_devices_equal_one_that_holds_the_whole_batch(kind, route):
         )
 
 
-def test_ring_never_holds_logits_of_all_texts():
+def test_ring_never_materializes_logits_of_all_texts():
     local = {name: leaf if SHARED[name] else leaf[:2] for name, leaf in PARAMS.items()}
 
     def holds(kind):

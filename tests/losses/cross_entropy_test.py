@@ -17,7 +17,7 @@ def case(shape=(3, 4), classes=7, dtype=np.float32):
     return logits, random.integers(0, classes, shape)
 
 
-def test_equals_scipy_and_reduces_nothing():
+def test_equals_scipy_without_reduction():
     logits, labels = case()
     log_probabilities = log_softmax(logits.astype(np.float64), axis=-1)
     expected = -np.take_along_axis(log_probabilities, labels[..., None], axis=-1)[..., 0]
@@ -26,7 +26,7 @@ def test_equals_scipy_and_reduces_nothing():
     np.testing.assert_allclose(got, expected, rtol=1e-6, atol=1e-6)
 
 
-def test_uniform_logits_cost_the_logarithm_of_the_classes():
+def test_uniform_logits_cost_log_of_the_classes():
     got = cross_entropy(jnp.full((2, 65), 3.0), jnp.array([0, 64]))
     np.testing.assert_allclose(got, np.log(65), rtol=1e-6)
 
@@ -66,14 +66,14 @@ def test_bfloat16_is_computed_in_float32():
 
 
 @pytest.mark.parametrize("shape", [(3, 4), (1,), ()])
-def test_likeliest_label_is_the_first_of_the_largest(shape):
+def test_top1_label_is_the_first_maximum(shape):
     logits = np.random.default_rng(0).integers(0, 3, (*shape, 7)).astype(np.float32)  # many equals
     for label in range(7):
         got = is_top1(jnp.asarray(logits), jnp.full(shape, label))
         np.testing.assert_array_equal(got, logits.argmax(axis=-1) == label)
 
 
-def test_one_label_of_every_row_is_the_likeliest_where_all_is_compiled_together():
+def test_exactly_one_label_per_row_is_top1_when_compiled_together():
     x, kernel = case(shape=(50,))[0], case(shape=(7,), classes=9)[0]
 
     @jax.jit
@@ -85,7 +85,7 @@ def test_one_label_of_every_row_is_the_likeliest_where_all_is_compiled_together(
     np.testing.assert_array_equal(counts(x), np.ones(50))
 
 
-def test_nothing_is_likeliest_among_what_is_no_number():
+def test_no_label_is_top1_among_nans():
     assert not is_top1(jnp.full((7, 7), jnp.nan), jnp.arange(7)).any()
 
 
@@ -105,11 +105,11 @@ def test_loss_and_gradient_equal_pytorch():
     np.testing.assert_allclose(gradient, leaf.grad.numpy(), atol=1e-6)
 
 
-def test_one_class_costs_nothing():
+def test_one_class_has_zero_loss():
     np.testing.assert_array_equal(cross_entropy(jnp.ones((1, 1)), jnp.zeros(1, jnp.int32)), [0])
 
 
-def test_perplexity_is_the_number_of_equal_chances():
+def test_perplexity_of_uniform_predictions_is_the_number_of_classes():
     assert perplexity({"loss": math.log(65), "accuracy": 0.1}) == pytest.approx({"perplexity": 65})
     assert perplexity({"loss": 0.0}) == {"perplexity": 1.0}
     assert perplexity({"loss": 1e4})["perplexity"] < math.inf

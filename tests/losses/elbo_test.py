@@ -23,7 +23,7 @@ LOGITS = RANDOM.normal(size=(4, 5)) * 3
 PIXELS = RANDOM.uniform(size=(4, 5))
 
 
-def test_divergence_is_the_integral_of_its_definition():
+def test_kl_equals_its_integral():
     """By Simpson's rule over z, unit by unit."""
     found = gaussian_kl(jnp.float32(MEAN), jnp.float32(LOG_VARIANCE))
     chex.assert_shape(found, (4, 3))
@@ -35,14 +35,14 @@ def test_divergence_is_the_integral_of_its_definition():
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
 
 
-def test_divergence_of_the_prior_from_itself_is_zero_with_zero_slope():
+def test_kl_of_the_prior_is_zero_with_zero_gradient():
     zeros = jnp.zeros(3)
     np.testing.assert_array_equal(gaussian_kl(zeros, zeros), 0)
     slopes = jax.grad(lambda m, v: gaussian_kl(m, v).sum(), (0, 1))(zeros, zeros)
     np.testing.assert_array_equal(slopes, 0)
 
 
-def test_bernoulli_is_scipys_for_pixels_of_0_and_1():
+def test_bernoulli_equals_scipy_for_binary_pixels():
     x = (PIXELS > 0.5).astype(np.float32)
     found = bernoulli_log_likelihood(jnp.float32(LOGITS), x)
     chex.assert_shape(found, (4,))
@@ -50,7 +50,7 @@ def test_bernoulli_is_scipys_for_pixels_of_0_and_1():
     np.testing.assert_allclose(found, expected, rtol=1e-5)
 
 
-def test_bernoulli_of_a_gray_pixel_is_the_expectation_over_its_draws():
+def test_bernoulli_of_a_gray_pixel_is_the_expectation_over_binary_pixels():
     logits, x = jnp.float32([[1.3]]), jnp.float32([[0.25]])
     ends = [bernoulli_log_likelihood(logits, jnp.full_like(x, end)) for end in (1, 0)]
     found = bernoulli_log_likelihood(logits, x)
@@ -66,7 +66,7 @@ def test_value_and_gradient_are_finite_at_huge_logits():
 
 
 @pytest.mark.parametrize("scale", [0.3, np.array([0.5, 1, 2, 1, 3.0])], ids=["one", "each"])
-def test_gaussian_is_scipys(scale):
+def test_gaussian_equals_scipy(scale):
     log_scale = np.log(scale)
     log_scale = jnp.float32(log_scale if np.ndim(scale) == 0 else np.tile(log_scale, (4, 1)))
     found = gaussian_log_likelihood(jnp.float32(LOGITS), jnp.float32(PIXELS), log_scale)
@@ -74,7 +74,7 @@ def test_gaussian_is_scipys(scale):
     np.testing.assert_allclose(found, expected, rtol=1e-5)
 
 
-def test_bound_is_the_log_of_the_mean_weight_even_where_weights_overflow():
+def test_bound_is_the_log_mean_weight_without_overflow():
     log_weights = RANDOM.normal(size=(6, 4))
     expected = np.log(np.exp(log_weights).mean(axis=0))
     np.testing.assert_allclose(importance_weighted_bound(log_weights), expected, rtol=1e-5)
@@ -84,7 +84,7 @@ def test_bound_is_the_log_of_the_mean_weight_even_where_weights_overflow():
     np.testing.assert_allclose(one, log_weights[0], rtol=1e-6)
 
 
-def test_gradients_agree_with_differences():
+def test_gradients_equal_finite_differences():
     def everything(params, x):
         kl = gaussian_kl(params["mean"], params["log_variance"])
         bernoulli = bernoulli_log_likelihood(params["logits"], x)
@@ -128,7 +128,7 @@ def log_joint_parts(z):
     return gaussian_log_likelihood(mean, x, jnp.log(SCALE))
 
 
-def test_bound_misses_the_exact_likelihood_by_the_divergence_from_the_posterior():
+def test_gap_of_the_bound_is_the_kl_from_the_posterior():
     """Checks log p(x) = E_q[log p(x, z) / q(z)] + KL(q || p(z|x)), with q's mean by quadrature."""
     nodes, weights = np.polynomial.hermite_e.hermegauss(5)  # exact: log p(x|z) is quadratic in z
     grid = np.stack(np.meshgrid(nodes, nodes), axis=-1).reshape(-1, 1, 2)
@@ -142,7 +142,7 @@ def test_bound_misses_the_exact_likelihood_by_the_divergence_from_the_posterior(
     np.testing.assert_allclose(bound + gap, LOG_P, rtol=1e-12)
 
 
-def test_weighted_bound_rises_to_the_exact_likelihood():
+def test_importance_weighted_bound_approaches_the_exact_likelihood():
     samples = np.array([1, 4, 16, 1024])
     draws, most = 400, samples[-1]
     noise = np.random.default_rng(1).normal(size=(most, draws, 2, 2))

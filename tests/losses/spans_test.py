@@ -32,11 +32,11 @@ def counts_of(predicted, right, real=None):
         ("O O O B-LOC", "O O O B-LOC", [1, 1, 1]),
     ],
 )
-def test_spans_of_hand_made_cases(predicted, right, expected):
+def test_span_counts_of_examples(predicted, right, expected):
     assert counts_of(predicted, right) == expected
 
 
-def test_padding_ends_a_span_and_holds_none():
+def test_padding_ends_a_span_and_contains_none():
     right = "B-PER I-PER <pad> <pad>"
     assert counts_of("B-PER I-PER I-PER B-LOC", right, [1, 1, 0, 0]) == [1, 1, 1]
     assert counts_of("B-PER I-PER I-PER B-LOC", right, [0, 0, 0, 0]) == [0, 0, 0]

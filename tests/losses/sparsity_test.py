@@ -12,7 +12,7 @@ from jaxlabs.losses.sparsity import k_sparse, kl_sparsity
 
 
 @pytest.mark.parametrize("target", [0.01, 0.5])
-def test_penalty_is_the_divergence_of_two_coins(target):
+def test_penalty_is_the_kl_divergence_of_bernoullis(target):
     means = np.array([0.001, 0.01, 0.3, 0.99], np.float32)
     expected = scipy.special.rel_entr(target, means) + scipy.special.rel_entr(1 - target, 1 - means)
     penalty = kl_sparsity(jnp.asarray(means), target)
@@ -20,7 +20,7 @@ def test_penalty_is_the_divergence_of_two_coins(target):
     np.testing.assert_allclose(penalty, expected, rtol=1e-4, atol=1e-6)
 
 
-def test_penalty_is_nothing_at_the_target_and_finite_at_the_ends():
+def test_penalty_is_zero_at_the_target_and_finite_at_0_and_1():
     value, slope = jax.vmap(jax.value_and_grad(lambda mean: kl_sparsity(mean, 0.05)))(
         jnp.array([0.05, 0.0, 1.0])
     )
@@ -31,7 +31,7 @@ def test_penalty_is_nothing_at_the_target_and_finite_at_the_ends():
     assert value[2] > 10
 
 
-def test_penalty_gradient_agrees_with_differences():
+def test_penalty_gradient_equals_finite_differences():
     report = gradients.check(
         lambda params: kl_sparsity(jax.nn.sigmoid(params["x"]), 0.01).sum(),
         {"x": np.linspace(-3, 2, 7)},

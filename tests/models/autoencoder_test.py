@@ -30,10 +30,10 @@ TINY = AutoencoderConfig(
 KEY = jax.random.key(3)
 
 
-def make(count=8, tx=None, redraw=False, **settings):
+def make(count=8, tx=None, sample_binary=False, **settings):
     """Returns a state and a batch of gray images."""
     grad_accum_steps = settings.pop("grad_accum_steps", 1)
-    model = Autoencoder(dataclasses.replace(TINY, **settings), SHAPE, redraw)
+    model = Autoencoder(dataclasses.replace(TINY, **settings), SHAPE, sample_binary)
     images = np.random.default_rng(1).integers(0, 256, (count, *SHAPE), dtype=np.uint8)
     batch = {
         "images": images,
@@ -100,12 +100,12 @@ def by_numpy(params, batch, config, shape=SHAPE):
     [
         (8, {"num_hidden_layers": 2}),
         (8, {"objective": "ae"}),
-        (1, {"latent": 1, "beta": 3.0}),
+        (1, {"latent_dim": 1, "beta": 3.0}),
         (8, {"likelihood": "gaussian", "observation_std": None, "num_hidden_layers": 0}),
     ],
     ids=["vae", "ae", "one image, one unit", "linear gaussian, learned scale"],
 )
-def test_objective_is_that_of_numpy_term_by_term(count, settings):
+def test_every_term_of_the_objective_equals_numpy(count, settings):
     state, batch = make(count, **settings)
     expected = by_numpy(state.params, batch, state.model.config)
     found = figures(state, batch)
@@ -152,7 +152,7 @@ def test_loss_and_gradients_equal_pytorch():
     chex.assert_trees_all_close(slopes, theirs, rtol=1e-3, atol=1e-4)
 
 
-def test_gradient_agrees_with_differences():
+def test_gradient_equals_finite_differences():
     state, batch = make(4, activation="sigmoid", free_bits=0.05)
     batch["images"] = batch["images"] / 255
 
@@ -173,20 +173,20 @@ def test_reference_has_the_parameters_of_the_table():
     assert count_parameters(of_plain) == 415_234
 
 
-def test_knowing_nothing_costs_a_coin_for_every_pixel():
+def test_zero_logits_cost_log_2_per_pixel():
     state, batch = make()
     state.params["output"] = jax.tree.map(jnp.zeros_like, state.params["output"])
     assert figures(state, batch)["reconstruction"] == pytest.approx(PIXELS * np.log(2), rel=1e-5)
 
 
-def test_padding_counts_for_nothing():
+def test_padding_is_ignored():
     state, batch = make(6)
     padded = {name: np.concatenate([rows, rows[:2]]) for name, rows in batch.items()}
     padded["weights"][6:] = 0
     assert figures(state, padded) == pytest.approx(figures(state, batch), rel=1e-5)
 
 
-def test_training_knobs_act_in_training_alone():
+def test_beta_warmup_and_free_bits_apply_in_training_only():
     state, batch = make(beta=2.0, beta_warmup_steps=4)
     state = state.replace(step=jnp.int32(1))
     seen, trained = figures(state, batch), figures(state, batch, train=True)
@@ -199,8 +199,8 @@ def test_training_knobs_act_in_training_alone():
     assert figures(free, batch)["loss"] == pytest.approx(seen["reconstruction"] + kl, rel=1e-5)
 
 
-def test_redrawn_pixels_are_ink_as_often_as_they_are_dark():
-    state, batch = make(redraw=True, objective="ae", num_hidden_layers=0)
+def test_dynamic_binarization_samples_the_gray_values():
+    state, batch = make(sample_binary=True, objective="ae", num_hidden_layers=0)
     many = {"images": np.repeat(batch["images"][:1], 2000, 0), "weights": np.ones(2000)}
     many["example_index"] = np.arange(2000, dtype=np.int32)
     state.params["output"]["bias"] = jnp.full(PIXELS, -40.0)  # a pixel of ink costs 40 nats
@@ -213,10 +213,10 @@ def test_redrawn_pixels_are_ink_as_often_as_they_are_dark():
 
 
 @pytest.mark.parametrize("route", ["mesh", "pmap", "micro-batches"])
-def test_four_parts_take_the_step_of_one(route):
-    one, batch = make(redraw=True)
+def test_a_step_over_four_shards_equals_one(route):
+    one, batch = make(sample_binary=True)
     one, metrics = train_step(one, batch, KEY)
-    four, _ = make(redraw=True, grad_accum_steps=4 if route == "micro-batches" else 1)
+    four, _ = make(sample_binary=True, grad_accum_steps=4 if route == "micro-batches" else 1)
     if route == "mesh":
         placement = data_parallel()
         step = jax.jit(lambda state, batch: train_step(state, placement.shard_batch(batch), KEY))
@@ -235,7 +235,7 @@ def test_four_parts_take_the_step_of_one(route):
     np.testing.assert_allclose(metrics["loss"], many["loss"], rtol=1e-6)
 
 
-def test_one_batch_is_learned():
+def test_one_batch_is_overfit():
     state, batch = make(
         4, tx=optax.adam(0.02), objective="ae", likelihood="gaussian", hidden_size=16
     )
@@ -245,7 +245,7 @@ def test_one_batch_is_learned():
     assert figures(state, batch)["squared_error"] < 0.01 * first
 
 
-def test_lines_between_codes_begin_and_end_at_the_reconstructions():
+def test_interpolations_start_and_end_at_the_reconstructions():
     state, batch = make(6)
     model, params = state.model, state.params
     first, last = batch["images"][:3], batch["images"][3:]

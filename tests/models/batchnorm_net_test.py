@@ -54,7 +54,7 @@ def state_of(model, variables, **options):
 
 
 @pytest.mark.parametrize(("network", "parameters"), [("mlp", 67_850), ("cnn", 6_386)])
-def test_sizes_are_those_of_the_table(network, parameters):
+def test_number_of_parameters_is_that_of_the_table(network, parameters):
     model = NormalizedNetwork(NormalizedNetworkConfig(network=network), 10, "batch")
     x = jnp.zeros((2, 28, 28, 1))
     shapes = jax.eval_shape(model.init, jax.random.key(0), x)
@@ -63,7 +63,7 @@ def test_sizes_are_those_of_the_table(network, parameters):
 
 @pytest.mark.parametrize("network", NETWORKS)
 @pytest.mark.parametrize("norm", NORMS)
-def test_starts_from_a_guess(network, norm):
+def test_initial_logits_are_zero(network, norm):
     config = NormalizedNetworkConfig(network=network, hidden_size=4)
     model = NormalizedNetwork(config, 10, norm)
     x = np.random.default_rng(0).random((6, 8, 8, 1), np.float32)
@@ -109,7 +109,7 @@ def test_training_and_evaluation_equal_numpy():
 
 
 @pytest.mark.parametrize(("network", "norm"), [("mlp", "batch"), ("cnn", "batch")])
-def test_gradients_equal_differences_in_float64(network, norm):
+def test_gradients_equal_finite_differences_in_float64(network, norm):
     model, variables = build(norm, network, num_layers=1, hidden_size=3)
     # Off zero, so that no relu stands at its kink for an entry.
     params = jax.tree.map(lambda leaf: np.asarray(leaf) + np.float32(0.05), variables["params"])
@@ -165,7 +165,7 @@ def test_mesh_of_four_devices_equals_one(padded_batch, one_device):
     assert_same(batchnorm_net.train_step(state, batch, jax.random.key(0)), one_device)
 
 
-def test_micro_batches_are_normalized_each_by_itself(one_device):
+def test_micro_batches_are_normalized_separately(one_device):
     model, variables = build()
     batch = batch_of()
     state = state_of(model, variables, grad_accum_steps=2)
@@ -186,7 +186,7 @@ def test_micro_batches_are_normalized_each_by_itself(one_device):
 
 
 @pytest.mark.parametrize("norm", ["batch", "none"])
-def test_a_step_that_is_not_finite_leaves_parameters_and_statistics(norm):
+def test_a_nonfinite_step_keeps_parameters_and_statistics(norm):
     model, variables = build(norm)
     batch = batch_of() | {"images": np.full((8, *SHAPE), np.nan, np.float32)}
     state, metrics = batchnorm_net.train_step(
@@ -197,7 +197,7 @@ def test_a_step_that_is_not_finite_leaves_parameters_and_statistics(norm):
     chex.assert_trees_all_equal(state.batch_stats, variables.get("batch_stats"))
 
 
-def test_one_batch_is_learned_by_heart_and_known_again_in_evaluation():
+def test_one_batch_is_overfit_also_in_evaluation():
     model, variables = build()
     state, batch = state_of(model, variables), batch_of()
     for step in range(200):
@@ -209,7 +209,7 @@ def test_one_batch_is_learned_by_heart_and_known_again_in_evaluation():
     assert parts.metric_sums["accuracy"] == 8
 
 
-def test_what_does_not_fit_is_refused():
+def test_invalid_arguments_are_refused():
     model = NormalizedNetwork(NormalizedNetworkConfig(network="cnn"), 10, "batch")
     with pytest.raises(UserError, match=r"images of 6x8 are not accepted"):
         model.init(jax.random.key(0), jnp.zeros((1, 6, 8, 1)))

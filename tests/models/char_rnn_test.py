@@ -73,7 +73,7 @@ def evaluated(model, batch):
     return jax.jit(lambda params: loss(params, batch, None, holder, False))(params)
 
 
-def test_reference_has_the_parameters_of_the_layer_by_layer_count():
+def test_reference_has_the_parameters_of_the_table():
     model = CharRNN(CharRNNConfig(vocabulary_size=65))
     shapes = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, 1), jnp.int32))
     embedding, head = 65 * 128, 256 * 65 + 65
@@ -82,14 +82,14 @@ def test_reference_has_the_parameters_of_the_layer_by_layer_count():
 
 
 @pytest.mark.parametrize("cell", CELLS)
-def test_untrained_loss_is_near_that_of_a_guess(cell):
+def test_initial_loss_is_near_log_of_the_vocabulary(cell):
     parts = evaluated(tiny(cell=cell), batch_of())
     assert parts.weight_sum == 20
     assert float(parts.loss_sum / parts.weight_sum) == pytest.approx(np.log(7), rel=0.15)
 
 
 @pytest.mark.parametrize("cell", CELLS)
-def test_evaluation_in_pieces_equals_the_loss_of_the_whole_sequence(cell):
+def test_chunked_evaluation_equals_the_loss_of_the_whole_sequence(cell):
     model, batch = tiny(cell=cell), batch_of(time=13)  # pieces of 5: the last one is padded
     batch["weights"][:, 11:] = 0
     logits, _ = model.apply({"params": parameters(model)}, batch["inputs"])
@@ -99,7 +99,7 @@ def test_evaluation_in_pieces_equals_the_loss_of_the_whole_sequence(cell):
     assert parts.weight_sum == batch["weights"].sum()
 
 
-def test_training_goes_on_from_the_states_before_but_in_fresh_rows():
+def test_training_carries_states_and_resets_first_rows():
     model = tiny(cell="lstm")
     first, second = batch_of(seed=1), batch_of(seed=2, fresh=False)
     second["is_first"][1] = True
@@ -126,7 +126,7 @@ def test_windows_need_no_states():
     np.testing.assert_allclose(metrics["loss"], parts.loss_sum / parts.weight_sum, rtol=1e-5)
 
 
-def test_micro_batches_draw_the_dropout_and_carry_the_states_of_the_whole_batch():
+def test_micro_batches_have_the_dropout_and_states_of_the_whole_batch():
     model, results = tiny(dropout=0.3), []
     for count in (1, 2):
         state = state_of(model, DESCENT, grad_accum_steps=count)
@@ -137,7 +137,7 @@ def test_micro_batches_draw_the_dropout_and_carry_the_states_of_the_whole_batch(
     chex.assert_trees_all_close(*results, rtol=1e-4, atol=1e-6)
 
 
-def test_four_devices_take_the_steps_of_one():
+def test_steps_over_four_devices_equal_one():
     model, results = tiny(dropout=0.3), []
     for count in (1, 4):
         placement = data_parallel(jax.devices()[:count])
@@ -149,7 +149,7 @@ def test_four_devices_take_the_steps_of_one():
     chex.assert_trees_all_close(*results, rtol=1e-4, atol=1e-6)
 
 
-def test_one_batch_is_learned_by_heart():
+def test_one_batch_is_overfit():
     model, batch = tiny(hidden_size=24, num_layers=1), batch_of()
     batch["inputs"][:, 0] = np.arange(4)
     state = state_of(model, optax.adam(0.02))
@@ -172,34 +172,34 @@ def test_gradients_equal_central_differences_in_float64():
 
 
 @pytest.mark.parametrize("cell", CELLS)
-def test_step_by_step_logits_equal_those_of_the_whole_sequence(cell):
+def test_decoded_logits_equal_those_of_the_whole_sequence(cell):
     model, tokens = tiny(cell=cell), batch_of(time=9)["inputs"]
     params, decoder = parameters(model), RecurrentStepper(model, initial_states)
-    assert decoder.context is None
+    assert decoder.context_length is None
     assert decoder == RecurrentStepper(tiny(cell=cell), initial_states)
     assert hash(decoder) == hash(RecurrentStepper(tiny(cell=cell), initial_states))
 
-    def read(carry, column):
+    def predict(carry, column):
         return decoder.step(params, carry, column)
 
-    carry, logits = jax.lax.scan(read, decoder.init_carry(4), tokens.T)
+    carry, logits = jax.lax.scan(predict, decoder.init_carry(4), tokens.T)
     expected, states = model.apply({"params": params}, tokens)
     np.testing.assert_allclose(jnp.swapaxes(logits, 0, 1), expected, atol=1e-5)
     chex.assert_trees_all_close(carry, states, atol=1e-6)
 
 
-def test_samples_go_on_from_a_state_that_has_read_the_prompt():
+def test_greedy_samples_continue_the_prompt():
     """The most likely continuations, from prompts of different lengths, past any context."""
     model, prompts, lengths = tiny(), batch_of(batch=3, time=3)["inputs"], np.array([3, 1, 2])
     params, key = parameters(model), jax.random.key(0)
     tokens, ends = sample(model, params, prompts, lengths, key, max_new_tokens=8, temperature=0.0)
     np.testing.assert_array_equal(ends, lengths + 8)
     logits = jax.jit(lambda tokens: model.apply({"params": params}, tokens)[0])(tokens)
-    most likely = np.asarray(logits.argmax(-1))
+    expected = np.asarray(logits.argmax(-1))
     for row, length in enumerate(lengths):
         np.testing.assert_array_equal(tokens[row, :length], prompts[row, :length])
         drawn = tokens[row, length : length + 8]
-        np.testing.assert_array_equal(drawn, most likely[row, length - 1 : length + 7])
+        np.testing.assert_array_equal(drawn, expected[row, length - 1 : length + 7])
 
 
 @pytest.mark.parametrize(
@@ -207,13 +207,13 @@ def test_samples_go_on_from_a_state_that_has_read_the_prompt():
     [
         ({"cell": "gruu"}, "--cell: 'gruu' is not accepted; one of rnn, lstm, gru"),
         ({"bptt_length": 0}, "--bptt_length: 0 is not accepted; a whole number of at least 1"),
-        ({"hidden": 0}, "--hidden_size: 0 is not accepted"),
+        ({"hidden_size": 0}, "--hidden_size: 0 is not accepted"),
         ({"num_layers": 0}, "--num_layers: 0 is not accepted"),
         ({"dropout": 1.0}, "--dropout: 1.0 is not accepted"),
         ({"recurrent_init": "identity"}, "one of uniform, orthogonal"),
     ],
 )
-def test_a_config_that_cannot_be_built_says_why(options, message):
+def test_invalid_configs_are_refused_with_a_message(options, message):
     with pytest.raises(UserError) as error:
         dataclasses.replace(TINY, **options)
     assert message in str(error.value)

@@ -15,9 +15,9 @@ from jaxlabs.analysis import gradients
 from jaxlabs.analysis.toy_training import init_params
 from jaxlabs.config import UserError
 from jaxlabs.diffusion.noise_schedules import DiffusionConfig, alphas_cumprod
-from jaxlabs.layers.positions import sinusoidal
+from jaxlabs.layers.positions import sinusoidal_embedding
 from jaxlabs.models import ddpm
-from jaxlabs.models.ddpm import Denoiser, UNet, UNetConfig, loss, train_step
+from jaxlabs.models.ddpm import GuidedDenoiser, UNet, UNetConfig, loss, train_step
 from jaxlabs.training.devices import data_parallel
 from jaxlabs.training.state import count_parameters, create_state
 
@@ -62,7 +62,7 @@ def test_reference_has_the_published_number_of_parameters():
 
 
 @pytest.mark.peers
-def test_network_is_pytorchs_with_the_same_weights():
+def test_network_equals_pytorch_with_the_same_weights():
     torch = pytest.importorskip("torch")
     from jaxlabs.peers import torch_unet
 
@@ -78,7 +78,7 @@ def test_network_is_pytorchs_with_the_same_weights():
     np.testing.assert_allclose(ours, theirs.numpy().transpose(0, 2, 3, 1), atol=1e-4)
 
 
-def test_time_is_told_by_the_sinusoids_of_positions():
+def test_timestep_embedding_is_the_sinusoidal_embedding():
     """With layers that change nothing, the blocks get the silu of a row of the positions' table."""
     state, _ = make()
     eye, zero = jnp.eye(4), jnp.zeros(4)
@@ -86,14 +86,14 @@ def test_time_is_told_by_the_sinusoids_of_positions():
     params = state.params | {"time_hidden": identity, "time_output": identity}
     t = jnp.array([0, 7, 999])
     told = apply(state.model, params, t, None, method="_embed")
-    rows = sinusoidal(1000, 4)[np.asarray(t)]
+    rows = sinusoidal_embedding(1000, 4)[np.asarray(t)]
     np.testing.assert_allclose(told, rows / (1 + np.exp(-rows)), rtol=1e-5)
 
 
 @pytest.mark.parametrize(
     ("prediction", "weighting"), [("epsilon", "uniform"), ("epsilon", "min_snr"), ("v", "min_snr")]
 )
-def test_loss_is_that_of_numpy(prediction, weighting):
+def test_loss_equals_numpy(prediction, weighting):
     diffusion = DiffusionConfig(prediction_type=prediction, loss_weighting=weighting)
     state, batch = make(3, diffusion=diffusion)
     batch["weights"] = np.array([1.0, 0.0, 2.0], np.float32)
@@ -121,7 +121,7 @@ def test_loss_is_that_of_numpy(prediction, weighting):
     assert float(parts.loss_sum) == pytest.approx(weighted, rel=1e-4)
 
 
-def test_untrained_loss_is_that_of_saying_nothing():
+def test_loss_of_a_zero_output_is_one_per_pixel():
     """The noise has variance 1, so an output of 0 costs 1 a pixel."""
     state, batch = make(512, zero_init_output=True)
     zeros = jax.tree.map(jnp.zeros_like, state.params["output"])
@@ -131,7 +131,7 @@ def test_untrained_loss_is_that_of_saying_nothing():
     )
 
 
-def test_one_batch_is_learned_by_heart():
+def test_one_batch_is_overfit():
     """At one early time, where the noise is all that differs from images that are all alike."""
     diffusion = DiffusionConfig(num_timesteps=1, beta_start=0.5, beta_end=0.5)
     state, batch = make(4, diffusion=diffusion, base_channels=8, tx=optax.adam(1e-2))
@@ -142,7 +142,7 @@ def test_one_batch_is_learned_by_heart():
 
 
 @pytest.mark.slow
-def test_gradients_of_the_loss_are_differences():
+def test_gradients_of_the_loss_equal_finite_differences():
     state, batch = make(2, class_conditional=True)
 
     def total(params, images):
@@ -154,7 +154,7 @@ def test_gradients_of_the_loss_are_differences():
 
 
 @pytest.mark.slow
-def test_micro_batches_and_devices_take_the_step_of_the_whole_batch():
+def test_a_step_over_micro_batches_or_devices_equals_that_of_the_whole_batch():
     whole, batch = make(8, class_conditional=True)
     sliced = jax.tree.map(jnp.copy, whole).replace(grad_accum_steps=4)
     spread = jax.tree.map(jnp.copy, whole)
@@ -171,7 +171,7 @@ def test_micro_batches_and_devices_take_the_step_of_the_whole_batch():
         )
 
 
-def test_class_changes_the_output_and_guidance_weighs_it_against_none():
+def test_classifier_free_guidance_combines_conditional_and_unconditional_outputs():
     """In ten images, which a CPU draws five at a time."""
     state, batch = make(10, class_conditional=True)
     x, t, labels = ddpm.normalize(batch["images"]), jnp.arange(5, 955, 95), jnp.arange(10) % 3
@@ -180,14 +180,14 @@ def test_class_changes_the_output_and_guidance_weighs_it_against_none():
     assert float(jnp.abs(told - untold).max()) > 1e-3
     np.testing.assert_allclose(untold, apply(state.model, state.params, x, t), atol=1e-6)
 
-    plain = jax.jit(Denoiser(state.model))((state.params, 1.0), x, t, labels)
+    plain = jax.jit(GuidedDenoiser(state.model))((state.params, 1.0), x, t, labels)
     np.testing.assert_allclose(plain, told, atol=1e-6)
-    guided = jax.jit(Denoiser(state.model, guided=True))((state.params, 3.0), x, t, labels)
+    guided = jax.jit(GuidedDenoiser(state.model, guided=True))((state.params, 3.0), x, t, labels)
     np.testing.assert_allclose(guided, untold + 3 * (told - untold), rtol=1e-4, atol=1e-5)
-    assert Denoiser(state.model, guided=True) == Denoiser(state.model, guided=True)
+    assert GuidedDenoiser(state.model, guided=True) == GuidedDenoiser(state.model, guided=True)
 
 
-def test_labels_are_kept_from_the_network_in_training_only():
+def test_labels_are_dropped_in_training_only():
     state, batch = make(8, class_conditional=True, class_dropout=1.0)
     other = batch | {"labels": (batch["labels"] + 1) % 3}
     in_training = [float(parts_of(state, b, train=True).loss_sum) for b in (batch, other)]
@@ -197,12 +197,12 @@ def test_labels_are_kept_from_the_network_in_training_only():
 
 
 @pytest.mark.parametrize("shape", [(30, 28, 1), (28, 27, 3), (2, 2, 1)])
-def test_images_that_do_not_halve_twice_are_refused(shape):
+def test_image_sizes_not_divisible_by_four_are_refused(shape):
     with pytest.raises(UserError, match=f"images of {shape[0]}x{shape[1]} do not halve 2 times"):
         ddpm.check_divisible(shape)
 
 
-def test_images_go_to_signed_values_and_back():
+def test_normalize_and_denormalize_are_inverse():
     pixels = np.array([0, 51, 255], np.uint8)
     signed = ddpm.normalize(pixels)
     np.testing.assert_allclose(signed, [-1, -0.6, 1], atol=1e-6)

@@ -106,7 +106,7 @@ def logits_of(loss, batch):
     return images @ texts.T
 
 
-def test_loss_at_the_start_is_that_of_the_papers_inits():
+def test_initial_loss_equals_that_of_the_papers():
     batch = batch_of()
     found = dual_encoder.train_step(state_of("clip"), batch, KEY)[1]
     assert found["scale"] == pytest.approx(1 / 0.07)
@@ -127,7 +127,7 @@ def test_loss_at_the_start_is_that_of_the_papers_inits():
     assert found["loss"] == pytest.approx(10 - 10 * np.diagonal(cosines).mean(), abs=0.2)
 
 
-def test_moves_happen_in_training_alone_and_padding_is_not_there():
+def test_translation_is_applied_in_training_only_and_padding_is_ignored():
     batch = batch_of()
     state, step = state_of("siglip"), jax.jit(dual_encoder.loss, static_argnums=4)
     moving = state.replace(
@@ -146,7 +146,7 @@ def test_moves_happen_in_training_alone_and_padding_is_not_there():
     logits = logits[np.ix_(there, there)]
     expected = np.logaddexp(0, (1 - 2 * np.eye(6)) * logits).sum()
     np.testing.assert_allclose(part.loss_sum, expected, rtol=1e-4)
-    assert part.weight == 6
+    assert part.weight_sum == 6
 
 
 def assert_same_step(ours, theirs):
@@ -185,7 +185,7 @@ def test_step_over_four_devices_equals_one(loss, route):
 
 
 @pytest.mark.parametrize("loss", dual_encoder.LOSSES)
-def test_one_batch_is_learned_by_heart(loss):
+def test_one_batch_is_overfit(loss):
     state, batch = state_of(loss), batch_of()
     for _ in range(200):
         state, metrics = dual_encoder.train_step(state, batch, KEY)
@@ -194,7 +194,7 @@ def test_one_batch_is_learned_by_heart(loss):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("loss", dual_encoder.LOSSES)
-def test_gradients_equal_differences_in_float64(loss):
+def test_gradients_equal_finite_differences_in_float64(loss):
     model, params = build(loss)
     batch = batch_of(4) | {"images": np.random.default_rng(1).random((4, 8, 8, 1))}
 
@@ -218,10 +218,10 @@ def test_gradients_equal_differences_in_float64(loss):
         ({"init_temperature": 0.001}, (contrastive.MAX_LOGIT_SCALE, 0), {"log_scale"}),
     ],
 )
-def test_temperature_and_bias_start_as_asked_and_stay_where_they_are_not_learned(
+def test_temperature_and_bias_are_initialized_and_learned_as_configured(
     settings, expected, learned
 ):
     model = DualEncoder(dataclasses.replace(SMALL, **settings))
-    params = model.init(KEY, method="scaling").get("params", {})
+    params = model.init(KEY, method="logit_scale").get("params", {})
     assert params.keys() == learned
     assert dual_encoder.logit_scale(model, params) == pytest.approx(expected)

@@ -85,7 +85,7 @@ def test_network_and_loss_equal_numpy():
 
 
 @pytest.mark.slow
-def test_gradients_equal_differences_in_float64():
+def test_gradients_equal_finite_differences_in_float64():
     model, params = build()
     batch = batch_of(3) | {"images": np.random.default_rng(1).random((3, 8, 8, 1))}
 
@@ -97,10 +97,10 @@ def test_gradients_equal_differences_in_float64():
     assert report.worst.relative_difference < 1e-6, report
 
 
-def test_images_move_by_whole_pixels_and_the_median_of_the_border_comes_in():
+def test_random_translation_is_uniform_and_fills_with_the_border_median():
     x = jnp.arange(1.0, 17).reshape(1, 4, 4, 1)
     keys = jax.random.split(KEY, 400)
-    moved = np.asarray(image_classifier.shifted(jnp.repeat(x, 400, axis=0), keys, 1))[..., 0]
+    moved = np.asarray(image_classifier.random_translate(jnp.repeat(x, 400, axis=0), keys, 1))[..., 0]
     border = [*range(1, 6), 8, 9, *range(12, 17)]
     padded = np.pad(np.asarray(x)[0, ..., 0], 1, constant_values=np.median(border))
     allowed = {padded[r : r + 4, c : c + 4].tobytes() for r in range(3) for c in range(3)}
@@ -108,24 +108,24 @@ def test_images_move_by_whole_pixels_and_the_median_of_the_border_comes_in():
     for image in moved:
         counts[image.tobytes()] += 1  # no other image ever
     assert min(counts.values()) > 20  # of 44 expected each
-    np.testing.assert_array_equal(image_classifier.shifted(x, keys[:1], 0), x)
+    np.testing.assert_array_equal(image_classifier.random_translate(x, keys[:1], 0), x)
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_what_is_moved_in_is_of_the_ground(channels):
+def test_fill_value_is_the_background_of_each_image(channels):
     ground = np.array([0.25, 0.5, 1.0], np.float32)[:channels]
     x = np.tile(ground, (200, 8, 8, 1))
     x[:, 3:5, 2:6] = 0.0
     x[100:] = 1 - x[100:]  # the ground is each image's own
     keys = jax.random.split(jax.random.key(0), 200)
-    moved = np.asarray(image_classifier.shifted(jnp.asarray(x), keys, 2))
+    moved = np.asarray(image_classifier.random_translate(jnp.asarray(x), keys, 2))
     for part, border in ((moved[:100], ground), (moved[100:], 1 - ground)):
         corners = part[:, [0, 0, -1, -1], [0, -1, 0, -1]]
         np.testing.assert_array_equal(corners, np.broadcast_to(border, corners.shape))
     assert (moved.reshape(200, -1) != x.reshape(200, -1)).any(axis=1).mean() > 0.9
 
 
-def test_moves_and_dropout_depend_on_the_example_alone():
+def test_translation_and_dropout_depend_on_the_example_alone():
     model, params = build()
     state = create_state(model, {"params": params}, STILL)
     batch = batch_of(4)
@@ -141,7 +141,7 @@ def test_moves_and_dropout_depend_on_the_example_alone():
     assert abs(float(other.loss_sum - whole.loss_sum)) > 1e-3
 
 
-def test_one_batch_is_learned_by_heart():
+def test_one_batch_is_overfit():
     model, params = build(
         dataclasses.replace(SMALL, feature_width=16, dropout=0, max_translation=0)
     )
@@ -153,7 +153,7 @@ def test_one_batch_is_learned_by_heart():
     assert metrics["accuracy"] == 1
 
 
-def test_images_that_cannot_be_halved_twice_are_refused():
+def test_image_sizes_not_divisible_by_four_are_refused():
     image_classifier.require_divisible((28, 8, 1))
     with pytest.raises(UserError, match=r"images of 30x28 are not accepted; .* multiples of 4"):
         image_classifier.require_divisible((30, 28, 1))

@@ -21,7 +21,7 @@ KEY = jax.random.key(3)
 
 def linear(**settings):
     """An autoencoder of two latent units without hidden layers."""
-    settings = {"latent": 2, "num_hidden_layers": 0, "likelihood": "gaussian"} | settings
+    settings = {"latent_dim": 2, "num_hidden_layers": 0, "likelihood": "gaussian"} | settings
     config = AutoencoderConfig(matmul_precision="highest", **settings)
     return Autoencoder(config, SHAPE, False)
 
@@ -75,13 +75,13 @@ def linear_gaussian(log_variance):
 
 
 @pytest.mark.parametrize("samples", [1, 60])
-def test_bound_with_the_true_posterior_is_the_likelihood_itself(samples):
+def test_bound_with_the_exact_posterior_equals_the_likelihood(samples):
     model, params, batch, exact = linear_gaussian(0.0)
     bound = autoencoder.iwae_bound(model, params, batch, KEY, samples=samples)
     np.testing.assert_allclose(bound, exact, rtol=2e-5)
 
 
-def test_bound_rises_with_samples_to_the_likelihood():
+def test_bound_increases_with_samples_towards_the_likelihood():
     """Of 64 images, 60 samples are 4 chunks and 3,000 are 200."""
     model, params, batch, exact = linear_gaussian(0.8)
     means = [

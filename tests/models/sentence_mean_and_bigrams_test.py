@@ -6,7 +6,7 @@ import numpy as np
 from jaxlabs.models.text_encoder import HashedBigramLogits, masked_mean
 
 
-def test_mean_is_over_real_places_by_hand():
+def test_masked_mean_is_over_valid_positions():
     vectors = np.arange(12.0, dtype=np.float32).reshape(1, 3, 4)
     real = np.array([[True, False, True]])
     np.testing.assert_allclose(masked_mean(vectors, real)[0], (vectors[0, 0] + vectors[0, 2]) / 2)
@@ -14,7 +14,7 @@ def test_mean_is_over_real_places_by_hand():
     np.testing.assert_array_equal(masked_mean(poisoned, real), masked_mean(vectors, real))
 
 
-def test_votes_are_those_of_words_and_pairs():
+def test_wide_logits_are_those_of_unigrams_and_bigrams():
     votes = HashedBigramLogits(buckets=1000, classes=3)
     table = np.zeros((1000, 3), np.float32)
 

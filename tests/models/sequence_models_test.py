@@ -32,9 +32,9 @@ def config_of(backbone, **options):
     return SequenceConfig(backbone=backbone, **sizes)
 
 
-def labeler(backbone, aligned=True, bidirectional=True, **options):
+def labeler(backbone, per_token=True, bidirectional=True, **options):
     return SequenceClassifier(
-        config_of(backbone, **options), SOURCES, LABELS, SOURCE_TIME, aligned, bidirectional
+        config_of(backbone, **options), SOURCES, LABELS, SOURCE_TIME, per_token, bidirectional
     )
 
 
@@ -72,7 +72,7 @@ def batch_of(targets):
 
 @pytest.mark.parametrize("backbone", ["gru", "transformer"])
 @pytest.mark.parametrize("aligned", [True, False], ids=["aligned", "many_to_one"])
-def test_padding_changes_nothing_and_nothing_at_all_is_finite(backbone, aligned):
+def test_padding_does_not_change_the_logits_and_fully_padded_rows_are_finite(backbone, aligned):
     model = labeler(backbone, aligned)
     params = parameters(model)
     logits = logits_of(model, params, INPUTS)
@@ -86,7 +86,7 @@ def test_padding_changes_nothing_and_nothing_at_all_is_finite(backbone, aligned)
 
 @pytest.mark.parametrize("backbone", ["gru", "transformer"])
 @pytest.mark.parametrize("bidirectional", [True, False])
-def test_later_words_are_seen_only_where_both_ways_are_read(backbone, bidirectional):
+def test_later_words_are_visible_only_if_bidirectional(backbone, bidirectional):
     model = labeler(backbone, bidirectional=bidirectional)
     params, other = parameters(model), INPUTS.copy()
     other[0, 4] = 3
@@ -96,19 +96,19 @@ def test_later_words_are_seen_only_where_both_ways_are_read(backbone, bidirectio
 
 def test_order_matters_to_every_backbone():
     for backbone in BACKBONES:
-        model = labeler(backbone, aligned=False)
+        model = labeler(backbone, per_token=False)
         swapped = INPUTS[:1, [1, 0, 2, 3, 4, 5]]
         logits = [logits_of(model, parameters(model), x) for x in (INPUTS[:1], swapped)]
         assert not np.allclose(*logits, atol=1e-4), backbone
 
 
-def test_parameters_are_those_of_the_parts():
+def test_number_of_parameters_is_that_of_the_layers():
     count = count_parameters(parameters(labeler("lstm", embed_dim=8)))
     reader = SOURCES * 8 + 2 * (4 * 8 * (8 + 8) + 4 * 8)
     assert count == reader + (16 + 1) * len(LABELS)
 
 
-def test_sums_hold_span_counts_that_give_the_f1():
+def test_metric_sums_hold_span_counts_for_the_f1():
     model = labeler("gru")
     targets = np.array([[3, 4, 5, 3, 5], [3, 5, 0, 0, 0], [0] * 5, [0] * 5], np.int32)
     parts = parts_of(sequence_classifier.loss, model, parameters(model), batch_of(targets))
@@ -122,12 +122,12 @@ def test_sums_hold_span_counts_that_give_the_f1():
     assert sequence_classifier.derived_metrics({"accuracy": 1.0}) == {}
 
 
-def test_sizes_that_do_not_fit_are_named():
+def test_invalid_sizes_are_refused_with_a_message():
     with pytest.raises(UserError, match="--num_heads: 3 does not divide --embed_dim 8"):
         config_of("transformer", num_heads=3)
-    with pytest.raises(UserError, match="--num_heads: 8 heads of 1 cannot turn in pairs"):
+    with pytest.raises(UserError, match="--num_heads: 8 heads of 1 are not accepted"):
         config_of("transformer", num_heads=8)
-    assert config_of("lstm", num_heads=3).heads == 3  # a recurrent network has no use for them
+    assert config_of("lstm", num_heads=3).num_heads == 3  # a recurrent network has no use for them
     with pytest.raises(UserError, match=r"--backbone: 'lsmt' is not accepted.*did you mean 'lstm'"):
         config_of("lsmt")
     for backbone in ("gru", "transformer"):
@@ -139,7 +139,7 @@ def test_sizes_that_do_not_fit_are_named():
 
 
 @pytest.mark.parametrize("backbone", ["lstm", "transformer"])
-def test_word_by_word_equals_all_places_at_once(backbone):
+def test_step_by_step_decoding_equals_teacher_forcing(backbone):
     """What greedy decoding writes is what teacher forcing finds most likely after its own words."""
     model = translator(backbone, num_layers=2)
     params = jax.tree.map(lambda leaf: 3 * leaf, parameters(model))  # decided, and of many opinions
@@ -152,7 +152,7 @@ def test_word_by_word_equals_all_places_at_once(backbone):
         np.testing.assert_array_equal(tokens[row, :length], logits[row, :length].argmax(-1))
         chosen = scores[row, np.arange(length), tokens[row, :length]]
         assert float(beams.scores[row, 0]) == pytest.approx(chosen.sum(), abs=1e-4)
-    carry = jax.jit(lambda params: model.apply({"params": params}, INPUTS, method="begin"))(params)
+    carry = jax.jit(lambda params: model.apply({"params": params}, INPUTS, method="init_carry"))(params)
     generated, _ = generate(
         Seq2SeqStepper(model),
         params,
@@ -168,7 +168,7 @@ def test_word_by_word_equals_all_places_at_once(backbone):
 
 
 @pytest.mark.parametrize("backbone", ["gru", "transformer"])
-def test_a_word_knows_the_source_and_the_words_before_it_alone(backbone):
+def test_logits_depend_on_the_source_and_previous_words_only(backbone):
     model = translator(backbone)
     params = parameters(model)
     logits = logits_of(model, params, INPUTS, TRANSLATED)
@@ -188,7 +188,7 @@ def test_a_word_knows_the_source_and_the_words_before_it_alone(backbone):
     np.testing.assert_allclose(wide[:2], logits[1:3], atol=1e-5)
 
 
-def test_attention_of_the_recurrent_writer_equals_numpy():
+def test_attention_of_the_rnn_decoder_equals_numpy():
     model = translator("gru")
     params = parameters(model)
     logits, kept = model.apply(
@@ -212,7 +212,7 @@ def test_attention_of_the_recurrent_writer_equals_numpy():
     np.testing.assert_allclose(logits[:3], expected[:3], atol=1e-5)  # the fourth has no source
 
 
-def test_exact_match_counts_sentences_that_are_right_throughout():
+def test_exact_match_counts_fully_correct_sentences():
     model = translator("gru")
     params = parameters(model)
     guesses = np.asarray(logits_of(model, params, INPUTS, TRANSLATED).argmax(-1))
@@ -240,7 +240,7 @@ def fresh():
     return state_of
 
 
-def test_losses_start_near_those_of_equal_chances():
+def test_initial_losses_are_near_log_of_the_classes():
     for model, module, classes in [
         (labeler("gru"), sequence_classifier, len(LABELS)),
         (translator("gru"), seq2seq, TARGETS),
@@ -250,7 +250,7 @@ def test_losses_start_near_those_of_equal_chances():
         assert float(parts.loss_sum / parts.weight_sum) == pytest.approx(math.log(classes), abs=0.35)
 
 
-def test_one_batch_is_learned_by_heart(fresh):
+def test_one_batch_is_overfit(fresh):
     model = translator("gru")
     state = fresh(model, optax.adam(3e-2))
     for step in range(60):
@@ -258,7 +258,7 @@ def test_one_batch_is_learned_by_heart(fresh):
     assert float(metrics["loss"]) < 0.05
 
 
-def test_four_devices_take_the_step_of_one(fresh):
+def test_a_step_over_four_devices_equals_one(fresh):
     model = translator("gru", dropout=0.3)
     states = [fresh(model, optax.sgd(1.0)) for _ in range(2)]
     batch, key = batch_of(TRANSLATED), keys.stream(3, "step")

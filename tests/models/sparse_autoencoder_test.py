@@ -73,12 +73,12 @@ def test_reference_has_3289_parameters():
     [
         {},
         {"tied": True},
-        {"k_sparse": 3, "hidden": 9, "sparsity_weight": 0.0},
-        {"patch_size": 1, "hidden": 1},
+        {"k_sparse": 3, "hidden_size": 9, "sparsity_weight": 0.0},
+        {"patch_size": 1, "hidden_size": 1},
     ],
 )
 @pytest.mark.parametrize("count", [1, 16])
-def test_cost_is_that_of_numpy_term_by_term(settings, count):
+def test_every_term_of_the_cost_equals_numpy(settings, count):
     state, batch = make(count, **settings)
     expected = by_numpy(state.params, batch["patches"].astype(np.float64), state.model.config)
     found = cost(state, batch)
@@ -87,14 +87,14 @@ def test_cost_is_that_of_numpy_term_by_term(settings, count):
     np.testing.assert_allclose(found["loss"], sum(expected.values()), rtol=2e-4)
 
 
-def test_padding_counts_for_nothing():
+def test_padding_is_ignored():
     state, batch = make(8)
     padded = {name: np.concatenate([rows, rows[:3] * 0]) for name, rows in batch.items()}
     padded["patches"][8:] = 0.77
     assert cost(state, padded) == pytest.approx(cost(state, batch), rel=1e-5)
 
 
-def test_gradient_of_the_write_ups_check_agrees_below_1e_9():
+def test_gradient_equals_finite_differences_below_1e_9():
     """10 samples, 5 hidden units, eps 1e-4."""
     state, batch = make(10, hidden_size=5)
     batch = {name: rows.astype(np.float64) for name, rows in batch.items()}
@@ -108,7 +108,7 @@ def test_gradient_of_the_write_ups_check_agrees_below_1e_9():
     assert report.worst.relative_difference < 1e-8, str(report)
 
 
-def test_untrained_cost_is_nearly_all_sparsity():
+def test_initial_cost_is_nearly_all_sparsity():
     """Units are on half of the time: 25 times beta 3 times KL(0.01 || 1/2), 0.637 nats."""
     state, batch = make()
 
@@ -124,7 +124,7 @@ def test_untrained_cost_is_nearly_all_sparsity():
 
 
 @pytest.mark.parametrize("route", ["mesh", "pmap"])
-def test_four_devices_take_the_step_of_one(route):
+def test_a_step_over_four_devices_equals_one(route):
     one_state, batch = make()
     one, metrics = train_step(one_state, batch, jax.random.key(0))
     four, _ = make()
@@ -145,7 +145,7 @@ def test_four_devices_take_the_step_of_one(route):
     np.testing.assert_allclose(metrics["loss"], many["loss"], rtol=1e-6)
 
 
-def test_one_batch_is_learned():
+def test_one_batch_is_overfit():
     state, batch = make(4, tx=optax.adam(0.03), hidden_size=8, sparsity_weight=0.0, l2_penalty=0.0)
     first = cost(state, batch)["reconstruction"]
     for _ in range(400):
@@ -153,14 +153,14 @@ def test_one_batch_is_learned():
     assert cost(state, batch)["reconstruction"] < 0.01 * first
 
 
-def test_more_units_kept_than_there_are_is_refused():
+def test_k_sparse_above_hidden_size_is_refused():
     with pytest.raises(
         UserError, match=r"--k_sparse: 26 is not accepted; at most --hidden_size 25"
     ):
         SparseAutoencoderConfig(k_sparse=26)
 
 
-def test_gradient_is_the_one_that_students_derive_by_hand():
+def test_gradient_equals_the_hand_written_numpy_one():
     from jaxlabs.peers import numpy_sparse_autoencoder as by_hand
 
     state, batch = make(12, hidden_size=6)

@@ -11,7 +11,7 @@ import pytest
 
 from jaxlabs.analysis.gradients import check
 from jaxlabs.config import UserError
-from jaxlabs.layers.positions import sinusoidal
+from jaxlabs.layers.positions import sinusoidal_embedding
 from jaxlabs.models.text_encoder import (
     TextClassifier,
     TextClassifierConfig,
@@ -84,7 +84,7 @@ def test_reference_has_the_published_number_of_parameters():
     assert count_parameters(shapes["hidden"]) + count_parameters(shapes["head"]) == 6_803
 
 
-def test_linear_layers_start_as_those_of_pytorch():
+def test_initialization_of_linear_layers_equals_pytorch():
     config = TextClassifierConfig(vocabulary_size=500)
     params = jax.jit(TextClassifier(config).init)(jax.random.key(0), TOKENS)["params"]
     encoder = params["encoder"]
@@ -106,7 +106,7 @@ def test_linear_layers_start_as_those_of_pytorch():
         np.testing.assert_allclose(leaf.std(), limit / 3**0.5, rtol=0.2)
 
 
-def test_loss_at_the_start_is_near_that_of_three_equal_chances():
+def test_initial_loss_is_near_log_3():
     model = TextClassifier(
         TextClassifierConfig(vocabulary_size=500, context_length=16, num_layers=2)
     )
@@ -128,7 +128,7 @@ def test_loss_at_the_start_is_near_that_of_three_equal_chances():
 
 
 @pytest.mark.parametrize("config", [TINY, PHRASES], ids=["plain", "phrases"])
-def test_padding_changes_nothing(config):
+def test_padding_does_not_change_the_logits(config):
     model = TextClassifier(config)
     params = parameters(model)
     padded = logits_of(model, params, TOKENS)
@@ -144,7 +144,7 @@ def test_padding_changes_nothing(config):
     np.testing.assert_array_equal(logits_of(model, params, TOKENS), padded)
 
 
-def test_sentence_of_padding_alone_is_the_bias_of_the_head():
+def test_logits_of_a_fully_padded_sentence_are_those_of_the_zero_vector():
     model = TextClassifier(TINY)
     params = parameters(model)
     hidden = np.maximum(params["hidden"]["bias"], 0)
@@ -159,7 +159,7 @@ def test_sentence_of_padding_alone_is_the_bias_of_the_head():
     )
 
 
-def test_every_real_token_sees_every_other_and_no_padding():
+def test_every_valid_token_attends_to_all_valid_tokens_only():
     encoder = TextEncoder(TINY)
     params = parameters(encoder)
 
@@ -174,7 +174,7 @@ def test_every_real_token_sees_every_other_and_no_padding():
 
 
 @pytest.mark.parametrize("pre_norm", [True, False])
-def test_encoder_without_a_head_gives_contextual_vectors(pre_norm):
+def test_encoder_returns_contextual_vectors(pre_norm):
     sizes = {
         "vocabulary_size": 11,
         "context_length": 6,
@@ -195,7 +195,7 @@ def test_encoder_without_a_head_gives_contextual_vectors(pre_norm):
     # The same word at two places: only the sinusoids tell them apart.
     twice = np.asarray(logits_of(encoder, params, np.array([[4, 4]], np.int32)))[0]
     assert np.abs(twice[0] - twice[1]).max() > 0.01
-    assert sinusoidal(2, 8).shape == (2, 8)
+    assert sinusoidal_embedding(2, 8).shape == (2, 8)
 
 
 def test_sentences_longer_than_the_context_are_an_error():
@@ -208,7 +208,7 @@ def test_sentences_longer_than_the_context_are_an_error():
     assert TINY.with_vocabulary(5).vocabulary_size == 11
 
 
-def test_dropped_words_are_unknown_ones():
+def test_word_dropout_replaces_words_by_unknown():
     model = TextClassifier(dataclasses.replace(TINY, word_dropout=0.99))
     params = parameters(model)
     keys = jax.random.split(jax.random.key(3), 4)
@@ -220,7 +220,7 @@ def test_dropped_words_are_unknown_ones():
     assert np.abs(logits_of(model, params, TOKENS) - expected)[:3].max() > 1e-3
 
 
-def test_loss_counts_sentences_by_weight_and_smooths_in_training_only():
+def test_loss_uses_weights_and_smooths_labels_in_training_only():
     model = TextClassifier(dataclasses.replace(TINY, label_smoothing=0.3))
     params, batch = parameters(model), batch_of()
     batch["weights"] = np.array([1, 1, 0, 0], np.float32)
@@ -246,7 +246,7 @@ def test_gradient_of_the_loss_in_float64():
     assert check(total, parameters(model)).worst.relative_difference < 1e-6
 
 
-def test_one_batch_is_learned_by_heart():
+def test_one_batch_is_overfit():
     model, batch = TextClassifier(PHRASES), batch_of()
     variables = jax.jit(model.init)(jax.random.key(0), TOKENS)
     state = create_state(model, variables, optax.adam(1e-2))
@@ -259,7 +259,7 @@ def test_one_batch_is_learned_by_heart():
     assert probabilities.argmax(axis=-1).tolist() == batch["labels"].tolist()
 
 
-def test_four_devices_take_the_step_that_one_takes():
+def test_a_step_over_four_devices_equals_one():
     config = dataclasses.replace(PHRASES, dropout=0.3, word_dropout=0.3, head_dropout=0.3)
     model, batch, key = TextClassifier(config), batch_of(), jax.random.key(5)
     batch["weights"][1] = 0
@@ -281,7 +281,7 @@ def test_four_devices_take_the_step_that_one_takes():
 @pytest.mark.parametrize(
     "options", [{}, {"num_layers": 2, "pre_norm": False, "positions": "sinusoidal"}]
 )
-def test_pytorch_twin_agrees(options):
+def test_logits_and_gradients_equal_pytorch(options):
     torch = pytest.importorskip("torch")
     from jaxlabs.peers import torch_encoder
 

@@ -21,7 +21,7 @@ TINY = dataclasses.replace(
 )
 
 
-def test_rate_warms_up_and_falls_to_a_tenth():
+def test_learning_rate_warms_up_and_decays_to_a_tenth():
     assert nanogpt.learning_rate(0, 0.0) == pytest.approx(1e-3 / 101)
     assert nanogpt.learning_rate(100, 0.0) == pytest.approx(1e-3)
     assert nanogpt.learning_rate(1000, 0.5) == pytest.approx(5.5e-4)
@@ -37,7 +37,7 @@ def test_rate_warms_up_and_falls_to_a_tenth():
         dataclasses.replace(nanogpt.CPU_RECIPE, qkv_bias=True, bias=True, num_layers=1),
     ],
 )
-def test_twin_has_as_many_parameters_as_ours(config):
+def test_pytorch_gpt_has_as_many_parameters_as_ours(config):
     pytest.importorskip("torch")
     tokens = np.zeros((1, 4), np.int32)
     ours = jax.eval_shape(TransformerLM(config).init, jax.random.key(0), tokens)["params"]
@@ -46,7 +46,7 @@ def test_twin_has_as_many_parameters_as_ours(config):
 
 
 @pytest.mark.peers
-def test_held_out_loss_scores_every_target_once():
+def test_held_out_loss_counts_every_target_once():
     torch = pytest.importorskip("torch")
     gpt = build_gpt(TINY)
     tokens = np.random.default_rng(0).integers(0, 5, 30)
@@ -64,7 +64,7 @@ def test_held_out_loss_scores_every_target_once():
 
 
 @pytest.mark.peers
-def test_training_stops_by_steps_or_by_the_clock_and_learns():
+def test_training_stops_by_steps_or_time_and_learns():
     pytest.importorskip("torch")
     tokens = np.tile(np.arange(5), 100)
     curve = nanogpt.train_nanogpt(tokens, tokens[:50], config=TINY, steps=120, evaluate_every=50)
@@ -81,6 +81,6 @@ def test_training_stops_by_steps_or_by_the_clock_and_learns():
     [{"positions": "rotary"}, {"norm": "rmsnorm"}, {"qk_norm": True}, {"short_conv_width": 4}],
     ids=str,
 )
-def test_what_a_plain_gpt_has_not_is_refused(options):
-    with pytest.raises(ValueError, match=f"{next(iter(options))}: a plain GPT has"):
+def test_unsupported_options_are_refused(options):
+    with pytest.raises(ValueError, match=f"{next(iter(options))}: the PyTorch GPT supports"):
         build_gpt(dataclasses.replace(TINY, **options))

@@ -18,12 +18,12 @@ from jaxlabs.peers.torch_training import Mode, build_step  # noqa: E402
 
 pytestmark = [pytest.mark.peers, pytest.mark.usefixtures("quickly_compiled")]
 
-TINY = CharRNNConfig(vocabulary_size=7, embed_dim=5, hidden_size=6, context_length=4)
+TINY = CharRNNConfig(vocabulary_size=7, embed_dim=5, hidden_size=6, bptt_length=4)
 
 
 def tokens_of(config, rows=3):
     random = np.random.default_rng(0)
-    return random.integers(0, config.vocabulary_size, (rows, config.context_length + 1))
+    return random.integers(0, config.vocabulary_size, (rows, config.bptt_length + 1))
 
 
 @functools.cache
@@ -40,7 +40,7 @@ def summed(twin, tokens, state=None):
 
 
 @pytest.mark.parametrize("cell", ["lstm", "gru"])
-def test_the_recurrent_twin_has_our_parameters_and_our_logits(cell):
+def test_the_pytorch_rnn_has_our_parameters_and_logits(cell):
     model, params = initial(cell)
     twin, tokens = build_char_rnn(model.config), tokens_of(model.config)
     copy_parameters(twin, params)
@@ -52,7 +52,7 @@ def test_the_recurrent_twin_has_our_parameters_and_our_logits(cell):
     assert sum(leaf.numel() for leaf in twin.parameters()) == count_parameters(params) + needless
 
 
-def test_a_step_is_ours_with_clipping_and_a_decay_of_matrices_alone():
+def test_a_pytorch_step_equals_ours_with_clipping_and_weight_decay():
     settings = OptimizerConfig(learning_rate=0.01, weight_decay=0.5, grad_clip_norm=0.05)
     model, params = initial("lstm")
     tokens = tokens_of(model.config)
@@ -84,14 +84,14 @@ def test_a_step_is_ours_with_clipping_and_a_decay_of_matrices_alone():
         np.testing.assert_allclose(got[name].detach(), values, atol=2e-5, err_msg=name)
 
 
-def test_a_step_refuses_what_it_does_not_have():
+def test_unsupported_optimizers_are_refused():
     twin = build_char_rnn(TINY)
-    with pytest.raises(ValueError, match="AdamW at a constant rate"):
+    with pytest.raises(ValueError, match="AdamW at a constant learning rate"):
         build_step(twin, summed, OptimizerConfig(optimizer="muon"), Mode())
 
 
 @pytest.mark.parametrize("cell", ["rnn", "lstm", "gru"])
-def test_a_compiled_recurrent_twin_is_compiled(cell):
+def test_a_compiled_rnn_has_one_graph(cell):
     graphs = []
 
     def keep(graph, inputs):

@@ -43,7 +43,7 @@ def test_changing_a_token_leaves_earlier_logits_bit_identical(
         ({"no_causal_mask": True}, lambda query, key: True),
     ],
 )
-def test_gradient_reaches_exactly_the_positions_that_may_be_seen(
+def test_gradient_is_nonzero_exactly_at_visible_positions(
     options, reach, tiny, parameters, logits_of, tokens_of
 ):
     # Two blocks with a window of w reach 2 (w - 1) positions back.
@@ -69,7 +69,7 @@ def test_order_of_the_tokens_matters(kind, tiny, parameters, logits_of):
     assert np.abs(straight[0, 2] - swapped[0, 2]).max() > 1e-4
 
 
-def test_attention_weights_of_every_block_are_there_for_the_asking(tiny, parameters, tokens_of):
+def test_attention_weights_of_every_block_are_sown(tiny, parameters, tokens_of):
     model = tiny()
     _, sown = model.apply({"params": parameters(model)}, tokens_of(), mutable="intermediates")
     for name in ("blocks_0", "blocks_1"):

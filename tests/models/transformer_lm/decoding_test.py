@@ -28,10 +28,10 @@ DECODED = [
 def decoded(decoder, params, carry, tokens):
     """Logits of reading `tokens [batch, time]` one by one."""
 
-    def read(carry, column):
+    def predict(carry, column):
         return decoder.step(params, carry, column)
 
-    carry, logits = jax.lax.scan(read, carry, tokens.T)
+    carry, logits = jax.lax.scan(predict, carry, tokens.T)
     return carry, jnp.swapaxes(logits, 0, 1)
 
 
@@ -46,7 +46,7 @@ def test_cached_decode_equals_full_forward(options, tiny, parameters, logits_of,
 
 
 @pytest.mark.parametrize("options", DECODED)
-def test_refill_equals_the_uncached_forward_on_those_tokens(
+def test_prefill_equals_the_uncached_forward_on_those_tokens(
     options, tiny, parameters, logits_of, tokens_of
 ):
     model, tokens = tiny(**options), tokens_of()
@@ -68,14 +68,14 @@ def test_a_context_of_one_decodes(tiny, logits_of, tokens_of):
     np.testing.assert_allclose(logits, logits_of(model, params, tokens), atol=1e-6)
 
 
-def test_equal_models_make_equal_decoders(tiny):
+def test_steppers_of_equal_models_are_equal(tiny):
     first, second = (TransformerStepper(tiny()) for _ in range(2))
     assert first == second
     assert hash(first) == hash(second)
     assert first != TransformerStepper(tiny(num_heads=4))
 
 
-def test_greedy_samples_are_the_likeliest_continuations(
+def test_greedy_samples_are_the_argmax_continuations(
     key, tiny, parameters, logits_of, tokens_of
 ):
     model = tiny(positions="rotary")

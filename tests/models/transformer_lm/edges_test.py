@@ -19,7 +19,7 @@ def test_short_sequences_and_single_examples(shape, tiny, parameters, logits_of,
     assert np.isfinite(logits).all()
 
 
-def test_more_tokens_than_the_context_are_refused(tiny, parameters, logits_of, tokens_of):
+def test_more_tokens_than_the_context_length_are_refused(tiny, parameters, logits_of, tokens_of):
     model = tiny()
     with pytest.raises(ValueError, match="9 tokens do not fit into a context of 8"):
         logits_of(model, parameters(model), tokens_of(time=9))
@@ -31,7 +31,7 @@ def test_more_tokens_than_the_context_are_refused(tiny, parameters, logits_of, t
         ({"num_heads": 3}, "--num_heads: 3 does not divide --embed_dim 16"),
         (
             {"num_heads": 16, "positions": "rotary"},
-            "--num_heads: 16 heads of 1 cannot turn in pairs",
+            "--num_heads: 16 heads of 1 are not accepted",
         ),
         (
             {"attention_window": 2, "no_causal_mask": True},
@@ -45,7 +45,7 @@ def test_more_tokens_than_the_context_are_refused(tiny, parameters, logits_of, t
         ({"init": "keras"}, "one of gpt2, pytorch"),
         ({"activation": "swish"}, "one of relu, gelu, squared_relu"),
         ({"norm": "batchnorm"}, "one of layernorm, rmsnorm"),
-        ({"matmul_precision": "exact"}, "one of highest, default, fast"),
+        ({"matmul_precision": "exact"}, "one of highest, default, bfloat16"),
         ({"embed_dim": -16}, "--embed_dim: -16 is not accepted"),
         (
             {"short_conv_width": 0},
@@ -54,7 +54,7 @@ def test_more_tokens_than_the_context_are_refused(tiny, parameters, logits_of, t
         ({"dropout": 1.0}, "--dropout: 1.0 is not accepted"),
     ],
 )
-def test_a_config_that_cannot_be_built_says_why(options, message, tiny):
+def test_invalid_configs_are_refused_with_a_message(options, message, tiny):
     config = tiny().config
     with pytest.raises(UserError) as error:
         dataclasses.replace(config, **options)

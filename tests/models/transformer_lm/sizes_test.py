@@ -29,7 +29,7 @@ def test_reference_has_the_published_number_of_parameters(tokens_of):
     assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(params))
 
 
-def test_loss_at_the_start_is_within_two_percent_of_uniform(key, tokens_of):
+def test_initial_loss_is_within_two_percent_of_uniform(key, tokens_of):
     # Logits start as sums of 384 numbers of unit variance times weights of deviation 0.02, so the
     # loss exceeds ln 65 by half their variance, 384 * 0.02^2 / 2 = 0.077 nats or 1.84 %. Every
     # target counts the same here: how the characters of a text are spread adds or takes a percent.
@@ -102,7 +102,7 @@ def word_decoders(tokens_of):
     return [init(jax.random.key(seed), tokens_of())["params"] for seed in range(8)]
 
 
-def test_loss_at_the_start_of_the_word_decoder_is_the_published_one(word_decoders, tokens_of):
+def test_initial_loss_of_the_word_decoder_equals_the_published_one(word_decoders, tokens_of):
     # The final norm gives 64 numbers of unit variance; head weights and biases have a variance of
     # 1 / (3 * 64). So logits have a variance of 65 / 192 = 0.339, and the mean loss exceeds
     # ln 5755 = 8.658 by half of it: 8.827. Published, of one batch of one seed: 8.85.
@@ -139,7 +139,7 @@ def test_pytorch_initialization_has_the_distributions_of_pytorch(word_decoders):
         np.testing.assert_allclose(np.abs(got).max(), np.abs(expected).max(), rtol=0.25)
 
 
-def test_residual_projections_start_at_zero_when_asked(key, tiny, tokens_of):
+def test_zero_init_residual_zeroes_the_residual_projections(key, tiny, tokens_of):
     model = tiny(zero_init_residual=True, positions="rotary", pre_norm=True)
     params = jax.jit(model.init)(key, tokens_of())["params"]
     for name in ("blocks_0", "blocks_1"):
@@ -147,7 +147,7 @@ def test_residual_projections_start_at_zero_when_asked(key, tiny, tokens_of):
         assert not params[name]["ffn"]["contract"]["kernel"].any()
 
 
-def test_options_add_and_remove_the_parameters_that_they_name(key, tiny, tokens_of):
+def test_options_add_and_remove_their_parameters(key, tiny, tokens_of):
     def names(**options):
         shapes = jax.eval_shape(tiny(**options).init, key, tokens_of())["params"]
         return {

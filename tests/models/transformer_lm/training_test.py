@@ -35,7 +35,7 @@ def test_dropout_of_an_example_does_not_depend_on_its_batch(
     assert np.abs(drawn[0] - drawn[1]).max() > 0.01
 
 
-def test_loss_sums_over_real_tokens_only(key, tiny, parameters, logits_of, batch_of):
+def test_loss_sums_over_valid_tokens_only(key, tiny, parameters, logits_of, batch_of):
     model, batch = tiny(), batch_of()
     params = parameters(model)
     batch["weights"][1, 3:] = 0
@@ -60,7 +60,7 @@ def test_all_padding_has_zero_loss_and_gradient(key, tiny, parameters, batch_of)
     assert all((leaf == 0).all() for leaf in jax.tree.leaves(gradients))
 
 
-def test_loss_drops_out_in_training_only(key, tiny, parameters, batch_of):
+def test_dropout_is_applied_in_training_only(key, tiny, parameters, batch_of):
     model, batch = tiny(dropout=0.3), batch_of()
     params = parameters(model)
     total = jax.jit(
@@ -100,7 +100,7 @@ def test_gradient_of_the_loss_in_float64(key, options, tiny, parameters, batch_o
         check_grads(jax.jit(total), (params,), order=1, modes=["rev"])
 
 
-def test_fast_gradients_are_close_to_the_highest_precision(key, tiny, parameters, batch_of):
+def test_bfloat16_gradients_are_close_to_the_highest_precision(key, tiny, parameters, batch_of):
     def gradients(precision):
         model = tiny(matmul_precision=precision, embed_dim=64, mlp_dim=128, num_layers=1)
         return jax.jit(
@@ -114,7 +114,7 @@ def test_fast_gradients_are_close_to_the_highest_precision(key, tiny, parameters
     assert 1e-5 < error < 2e-2
 
 
-def test_one_batch_is_learned_by_heart(key, tiny, tokens_of, batch_of):
+def test_one_batch_is_overfit(key, tiny, tokens_of, batch_of):
     model = tiny(positions="rotary")
     params = jax.jit(model.init)(key, tokens_of())["params"]
     state, batch = state_of(model, params), batch_of()
@@ -126,7 +126,7 @@ def test_one_batch_is_learned_by_heart(key, tiny, tokens_of, batch_of):
     assert metrics["accuracy"] == 1
 
 
-def test_micro_batches_draw_the_dropout_of_the_whole_batch(key, tiny, parameters, batch_of):
+def test_micro_batches_have_the_dropout_of_the_whole_batch(key, tiny, parameters, batch_of):
     model, batch = tiny(dropout=0.3), batch_of(batch=4)
     batch["weights"][0, 2:] = 0
     results = []
