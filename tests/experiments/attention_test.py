@@ -1,4 +1,4 @@
-"""The attention study measures, prints, draws, and says what is wrong with its flags."""
+"""The command of the attention study: metrics, text, figures, bad flags."""
 
 import numpy as np
 import pytest
@@ -8,7 +8,7 @@ from jaxlabs import command
 from jaxlabs.run_folder import RunFolder
 
 TINY = "--max_depth=2 --depth_steps=2 --max_heads=1 --heads_steps=2 --encoder_steps=2 --seeds=2"
-PICTURES = {
+FIGURES = {
     *("scaled_dot_product", "attention_scaling", "attention_grid", "attention_close_up"),
     *("attention_rollout", "heads_and_memory", "attention_depth", "attention_heads"),
 }
@@ -22,13 +22,13 @@ def measured(quickly_compiled, tmp_path_factory):
     return folder
 
 
-def test_pictures_and_page_show_all_parts(measured):
-    assert {path.stem for path in measured.figures.iterdir()} == PICTURES
+def test_figures_and_page_have_all_parts(measured):
+    assert {path.stem for path in measured.figures.iterdir()} == FIGURES
     page = measured.report.read_text()
     assert "What the division by √d_k is for" in page
 
 
-def test_text_has_the_steps_numbers_the_encoders_vectors_and_the_checks(measured):
+def test_text_has_values_vectors_and_checks(measured):
     text = (measured.samples / "final.txt").read_text()
     assert "scaled scores, Q K^T / sqrt(d_k) [4 x 4]" in text
     assert "mini encoder: the old cat sat <PAD>" in text
@@ -38,7 +38,7 @@ def test_text_has_the_steps_numbers_the_encoders_vectors_and_the_checks(measured
     assert len(checks) == 2  # rows and padding
 
 
-def test_figures_are_those_of_the_arrays(measured):
+def test_metrics_match_the_arrays(measured):
     metrics = measured.read_summary()["metrics"]
     with np.load(measured.arrays("attention_depth")) as depth:
         assert depth["final_loss"].shape == depth["gradient_norm"].shape == (4, 2, 2)
@@ -67,5 +67,5 @@ def test_figures_are_those_of_the_arrays(measured):
         ("--num_layers=2", "--num_layers: unknown flag"),
     ],
 )
-def test_bad_flags_are_one_line_and_leave_nothing(refused, flag, complaint):
+def test_bad_flags_are_errors_of_one_line_without_a_run_folder(refused, flag, complaint):
     assert complaint in refused(STUDY, flag)

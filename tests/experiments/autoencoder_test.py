@@ -1,4 +1,4 @@
-"""The autoencoders from their command line, on rendered digits: what a run leaves, and resumes."""
+"""The command of the autoencoders on rendered digits: outputs and resumption."""
 
 import jax
 import numpy as np
@@ -26,14 +26,14 @@ def run(folder, *flags):
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
-    """A run of the quick preset, with both objectives trained for pictures side by side."""
+    """A run of the quick preset, with both objectives trained for comparison."""
     folder = tmp_path_factory.mktemp("autoencoder") / "run"
     return run(
         folder, "--comparison_latent_dim=2", "--iwae_eval_images=50", "--iwae_eval_samples=6"
     )
 
 
-def test_quick_leaves_map_lines_samples_and_bounds(whole):
+def test_quick_preset_outputs(whole):
     summary = whole.read_summary()
     metrics = summary["metrics"]
     assert metrics["test_loss"] == pytest.approx(
@@ -52,33 +52,33 @@ def test_quick_leaves_map_lines_samples_and_bounds(whole):
         assert arrays["images"].shape[1:] == (28, 28, 1)
     with np.load(whole.arrays("interpolations")) as arrays:
         assert arrays["ae"].shape == arrays["vae"].shape == (5, 10, 28, 28, 1)
-    drawn = {path.stem for path in whole.figures.iterdir()}
-    assert drawn >= {"latent_map", "latent_pictures", "latent_units", "interpolations"}
-    assert drawn >= {"random_codes", "reconstructions", "samples", "loss"}
+    figures = {path.stem for path in whole.figures.iterdir()}
+    assert figures >= {"latent_map", "latent_pictures", "latent_units", "interpolations"}
+    assert figures >= {"random_codes", "reconstructions", "samples", "loss"}
 
 
-def test_run_that_was_cut_off_ends_as_one_that_was_not(whole, cut_off, require_same_end, capsys):
+def test_interrupted_run_resumes_to_the_same_end(whole, cut_off, require_same_end, capsys):
     folder = cut_off(whole)
     run(folder.path, "--comparison_latent_dim=2", "--iwae_eval_images=50", "--iwae_eval_samples=6")
     assert "resuming at step 4" in capsys.readouterr().err
     require_same_end(folder, whole)
 
 
-def test_finished_run_takes_its_command_again_and_is_evaluated_and_analyzed(whole, ask_again):
-    ask_again(LAB, whole)
+def test_finished_run_can_be_rerun_evaluated_and_analyzed(whole, rerun):
+    rerun(LAB, whole)
 
 
-def test_untrained_loss_is_a_coin_for_every_pixel_and_the_divergence(whole):
-    """784 ln 2 = 543.43 nats, and a little for outputs that are not yet 0."""
+def test_initial_loss_is_that_of_uniform_pixels_plus_the_kl(whole):
+    """784 ln 2 = 543.43 nats, plus a little for initial outputs other than 0."""
     first = whole.read_metrics()[0]
     assert (first["step"], first["split"]) == (0, "test")
     assert 541 < first["reconstruction"] < 570
     assert 0 < first["kl"] < 5
 
 
-def test_plain_linear_autoencoder_is_set_against_pca(tmp_path):
+def test_linear_autoencoder_is_compared_with_pca(tmp_path):
     preset = AutoencoderRunConfig.from_flat(PRESETS["linear"])
-    assert preset.batch_size == preset.data.train_images  # what L-BFGS asks for
+    assert preset.batch_size == preset.data.train_images  # L-BFGS needs the full batch
     images = np.random.default_rng(0).integers(0, 256, (20, 4, 3, 1), dtype=np.uint8)
     examples = Examples({"images": images, "labels": np.zeros(20, int)})
     data = DataModule(examples, {"test": examples}, dict, {}, False, {"shape": [4, 3, 1]}, dict)

@@ -1,4 +1,4 @@
-"""The benchmark measures, keeps what it has, draws, and says what is wrong with its flags."""
+"""The command of the benchmark: measurements, resumption, figures, bad flags."""
 
 import json
 import shutil
@@ -26,16 +26,16 @@ def rows_of(folder):
     return json.loads((folder.path / "benchmark.json").read_text())["rows"]
 
 
-def pretend(seconds, stop_at=None):
-    """Returns what stands in for measuring: every rival takes so long; one suite is interrupted."""
+def fake_measurements(seconds, stop_at=None):
+    """Returns a fake `measure_group` with fixed durations; one suite is interrupted."""
 
     def measure_group(group, config, progress):
         rows = []
-        for number, rival in enumerate(group):
-            progress(rival)
-            if rival.suite == stop_at:
+        for number, case in enumerate(group):
+            progress(case)
+            if case.suite == stop_at:
                 raise KeyboardInterrupt
-            row = timing._empty_row(rival) | {"seconds": seconds + number, "rounds": [seconds]}
+            row = timing._empty_row(case) | {"seconds": seconds + number, "rounds": [seconds]}
             row |= {"compile_seconds": 1.0, "flops_per_second": 1e9 / (seconds + number)}
             row |= {"peak_memory_bytes": 2**30, "base_memory_bytes": 2**28}
             rows.append(row)
@@ -46,7 +46,7 @@ def pretend(seconds, stop_at=None):
 
 @pytest.fixture(scope="module")
 def measured(tmp_path_factory):
-    """A real one, of our side alone, which takes the fewest processes."""
+    """A real benchmark of jaxlabs only, with the fewest processes."""
     folder = RunFolder(tmp_path_factory.mktemp("runs") / "benchmark")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(cases.Bench, "has_pytorch", False)
@@ -55,7 +55,7 @@ def measured(tmp_path_factory):
     return folder
 
 
-def test_rows_hold_what_was_measured(measured):
+def test_rows_have_the_measurements(measured):
     rows = rows_of(measured)
     assert [row["suite"] for row in rows] == ["matmul"] * 2 + ["window_attention"] * 2
     for row in rows:
@@ -71,26 +71,26 @@ def test_rows_hold_what_was_measured(measured):
     assert rows[2]["matmul_flops_per_second"] <= rate
 
 
-def test_table_and_picture_stand_in_the_report(measured):
+def test_report_has_table_and_figure(measured):
     assert {path.stem for path in measured.figures.iterdir()} == {"window_attention"}
     assert "jaxlabs compiled highest" in measured.report.read_text()
     seconds = measured.read_summary()["metrics"]
     assert "window_attention_window_1024_tokens_compiled_highest_seconds" in seconds
 
 
-def test_a_stopped_benchmark_goes_on(tmp_path, monkeypatch, capsys):
+def test_interrupted_benchmark_resumes(tmp_path, monkeypatch, capsys):
     folder = RunFolder(tmp_path)
     flags = ["--platform=cpu", "--suite=gpt_train,char_rnn", f"--workdir={tmp_path}"]
-    monkeypatch.setattr(timing, "measure_group", pretend(1.0, stop_at="char_rnn"))
+    monkeypatch.setattr(timing, "measure_group", fake_measurements(1.0, stop_at="char_rnn"))
     assert command.run(STUDY, flags) == 130
     assert "run the same command to resume" in capsys.readouterr().err
     assert {row["suite"] for row in rows_of(folder)} == {"matmul", "gpt_train"}
-    monkeypatch.setattr(timing, "measure_group", pretend(2.0))
+    monkeypatch.setattr(timing, "measure_group", fake_measurements(2.0))
     assert command.run(STUDY, flags) == 0
     rows = rows_of(folder)
     first = {row["suite"]: row["seconds"] for row in reversed(rows)}
     assert first == {"matmul": 2.0, "gpt_train": 1.0, "char_rnn": 2.0}
-    # What was measured in the first sitting stays judged by the rate of that sitting.
+    # Rows of the first process keep the matmul rate of that process.
     rates = {row["suite"]: row["matmul_flops_per_second"] for row in reversed(rows)}
     assert rates == {"matmul": 0.5e9, "gpt_train": 1e9, "char_rnn": 0.5e9}
     assert command.run(STUDY, flags) == 0
@@ -101,7 +101,7 @@ def test_a_stopped_benchmark_goes_on(tmp_path, monkeypatch, capsys):
     "damage",
     ["", "null", "[]", "{}", '{"rows": 3}', '{"rows": [3]}', '{"rows": [{}]}', "\0"],
 )
-def test_measurements_that_are_damaged_are_named_and_left_alone(damage, measured, tmp_path, capsys):
+def test_damaged_measurements_are_named_and_kept(damage, measured, tmp_path, capsys):
     folder = RunFolder(shutil.copytree(measured.path, tmp_path / "run"))
     (folder.path / "summary.json").unlink()
     path = folder.path / "benchmark.json"
@@ -125,9 +125,9 @@ def test_every_entry_of_a_measurement_is_checked(measured):
                 timing.check_rows({"rows": [changed]})
 
 
-def test_without_pytorch_one_line_says_so(tmp_path, monkeypatch, capsys):
+def test_missing_pytorch_is_a_warning_of_one_line(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(cases.Bench, "has_pytorch", False)
-    monkeypatch.setattr(timing, "measure_group", pretend(1.0))
+    monkeypatch.setattr(timing, "measure_group", fake_measurements(1.0))
     flags = ["--platform=cpu", "--suite=gpt_train", f"--workdir={tmp_path}"]
     assert command.run(STUDY, flags) == 0
     first_line = capsys.readouterr().err.splitlines()[0]
@@ -135,13 +135,13 @@ def test_without_pytorch_one_line_says_so(tmp_path, monkeypatch, capsys):
     assert {row["framework"] for row in rows_of(RunFolder(tmp_path))} == {"jaxlabs"}
 
 
-def test_ratios_are_drawn_where_there_are_peers(tmp_path, monkeypatch):
+def test_ratios_are_plotted_if_there_are_peers(tmp_path, monkeypatch):
     pytest.importorskip("torch")
-    monkeypatch.setattr(timing, "measure_group", pretend(1.0))
+    monkeypatch.setattr(timing, "measure_group", fake_measurements(1.0))
     assert command.run(STUDY, ["--platform=cpu", f"--workdir={tmp_path}"]) == 0
     folder = RunFolder(tmp_path)
-    drawn = {path.stem for path in folder.figures.iterdir()}
-    assert drawn == {"benchmark_ratios", "window_attention"}
+    figures = {path.stem for path in folder.figures.iterdir()}
+    assert figures == {"benchmark_ratios", "window_attention"}
     suites = {row["suite"] for row in rows_of(folder)}
     assert suites == {"matmul", *STUDY.config_class().suites()}
 
@@ -170,7 +170,7 @@ def test_sigterm_ends_the_command_with_its_workers(tmp_path):
     _, error = process.communicate(timeout=120)
     assert process.returncode == 143
     assert "benchmark: interrupted; run the same command to resume" in error
-    # A worker that was still importing ends when it finds its input closed.
+    # A worker that is still importing ends when its input is closed.
     for _ in range(600):
         alive = subprocess.run(["ps", "-p", ",".join(workers)], capture_output=True, check=False)
         if alive.returncode == 1:
@@ -190,10 +190,10 @@ def test_sigterm_ends_the_command_with_its_workers(tmp_path):
         ("--suites=all", "--suites: unknown flag; did you mean 'suite'?"),
     ],
 )
-def test_bad_flags_are_one_line_and_leave_nothing(refused, flag, complaint):
+def test_bad_flags_are_errors_of_one_line_without_a_run_folder(refused, flag, complaint):
     assert complaint in refused(STUDY, flag)
 
 
-def test_a_misspelled_suite_is_told_the_nearest_one(tmp_path, capsys):
+def test_misspelled_suite_gets_a_suggestion(tmp_path, capsys):
     command.run(STUDY, [f"--workdir={tmp_path / 'run'}", "--suite=gpt_trian"])
     assert "did you mean 'gpt_train'?" in capsys.readouterr().err

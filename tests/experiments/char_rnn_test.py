@@ -1,4 +1,4 @@
-"""The recurrent character model from its command line: carried states, three temperatures."""
+"""The command of the recurrent character model: stateful training, three temperatures."""
 
 import math
 
@@ -35,17 +35,17 @@ def run(path, play, *flags):
 
 @pytest.fixture(scope="module")
 def whole(play, tmp_path_factory):
-    """A run that nothing disturbed; tests read it only."""
+    """An uninterrupted run; read only."""
     return run(tmp_path_factory.mktemp("whole") / "run", play)
 
 
-def test_run_folder_holds_losses_perplexities_and_samples_at_three_temperatures(whole):
+def test_outputs_are_losses_perplexities_and_samples_at_three_temperatures(whole):
     metrics = whole.read_summary()["metrics"]
     for split in ("held_out", "held_out_windows", "train_windows"):
         perplexity = math.exp(metrics[f"{split}_loss"])
         assert metrics[f"{split}_perplexity"] == pytest.approx(perplexity)
-    drawn = (whole.samples / "final.txt").read_text()
-    sections = drawn.split("===== temperature ")[1:]
+    samples = (whole.samples / "final.txt").read_text()
+    sections = samples.split("===== temperature ")[1:]
     assert [float(section.split("\n")[0]) for section in sections] == [0.7, 1.0, 1.2]
     for section in sections:
         assert section.split("\n", 1)[1].removesuffix("\n").startswith("ROMEO:")
@@ -53,21 +53,19 @@ def test_run_folder_holds_losses_perplexities_and_samples_at_three_temperatures(
     assert {"loss.png"} <= {path.name for path in whole.figures.iterdir()}
 
 
-def test_run_that_was_cut_off_ends_as_one_that_was_not(
-    whole, cut_off, require_same_end, play, capsys
-):
-    """Within an epoch: the states come out of the checkpoint."""
+def test_interrupted_run_resumes_to_the_same_end(whole, cut_off, require_same_end, play, capsys):
+    """Within an epoch: the states are restored from the checkpoint."""
     folder = cut_off(whole)
     run(folder.path, play)
     assert "resuming at step 8" in capsys.readouterr().err
     require_same_end(folder, whole)
 
 
-def test_finished_run_takes_its_command_again_and_is_evaluated_and_analyzed(whole, ask_again):
-    ask_again(LAB, whole)
+def test_finished_run_can_be_rerun_evaluated_and_analyzed(whole, rerun):
+    rerun(LAB, whole)
 
 
-def test_one_temperature_is_drawn_where_it_is_asked_for(whole, capsys):
+def test_samples_at_one_temperature(whole, capsys):
     flags = ["--mode=sample", f"--workdir={whole.path}", "--prompt=the king", "--temperature=0"]
     assert command.run(LAB, flags) == 0
     heading, sample = capsys.readouterr().out.removesuffix("\n").split("\n", 1)
@@ -76,16 +74,18 @@ def test_one_temperature_is_drawn_where_it_is_asked_for(whole, capsys):
     assert len(sample) == len("the king") + 9
 
 
-@pytest.mark.parametrize("carried", [True, False])
-def test_states_are_carried_over_a_text_in_order_and_not_over_random_windows(carried, play):
-    config = CharRNNRunConfig.from_flat({"dataset": str(play), "bptt_length": 8, "stateful": carried})
+@pytest.mark.parametrize("stateful", [True, False])
+def test_states_are_carried_for_contiguous_streams_only(stateful, play):
+    config = CharRNNRunConfig.from_flat(
+        {"dataset": str(play), "bptt_length": 8, "stateful": stateful}
+    )
     data = char_rnn.load_data(config)
     task = char_rnn.build_task(config, data.data_spec)
-    assert isinstance(data.train, ContiguousStreams if carried else TokenStream)
-    assert (task.init_carry(4) is not None) == carried
+    assert isinstance(data.train, ContiguousStreams if stateful else TokenStream)
+    assert (task.init_carry(4) is not None) == stateful
 
 
-def test_sizes_of_the_presets():
+def test_parameter_counts_of_the_presets():
     def parameters(preset):
         task = char_rnn.build_task(CharRNNRunConfig.from_flat(PRESETS[preset]), SIXTY_FIVE)
         return count_parameters(jax.eval_shape(task.init, keys.stream(0, "init"))["params"])
@@ -123,7 +123,7 @@ def empty(tmp_path):
         (["--dataset=EMPTY"], "the file is empty"),
     ],
 )
-def test_bad_input_is_one_line_and_status_2(flags, message, play, empty, tmp_path, capsys):
+def test_bad_input_is_an_error_of_one_line(flags, message, play, empty, tmp_path, capsys):
     flags = [flag.replace("EMPTY", str(empty)) for flag in flags]
     given = [*TINY, f"--dataset={play}", f"--workdir={tmp_path / 'run'}", *flags]
     assert command.run(LAB, given) == 2

@@ -1,4 +1,4 @@
-"""What the tests of all commands ask of them: errors in one line, and runs that go on exactly."""
+"""Shared checks of all commands: errors of one line, and exact resumption."""
 
 import shlex
 import shutil
@@ -13,7 +13,7 @@ TIME_FIELDS = ("seconds", "steps_per_second")
 
 @pytest.fixture
 def refused(tmp_path, capsys):
-    """`refused(lab, *flags) -> error`: holds it to status 2, one line, and nothing left behind."""
+    """`refused(lab, *flags) -> error`: requires status 2, one line, and no run folder."""
 
     def refuse(lab, *flags):
         folder = tmp_path / "refused"
@@ -28,7 +28,7 @@ def refused(tmp_path, capsys):
 
 @pytest.fixture
 def cut_off(tmp_path):
-    """`cut_off(run) -> folder`: a copy of a finished run that was killed before its last step."""
+    """`cut_off(run) -> folder`: a copy of a run without its last checkpoint and its summary."""
 
     def copy(run):
         folder = RunFolder(shutil.copytree(run.path, tmp_path / "cut_off"))
@@ -41,24 +41,24 @@ def cut_off(tmp_path):
 
 
 @pytest.fixture
-def ask_again(tmp_path, monkeypatch):
-    """`ask_again(lab, run)`: a finished run takes its own command again, and is read by others."""
-    # Drawing takes most of the time, and is not what is asked here.
+def rerun(tmp_path, monkeypatch):
+    """`rerun(lab, run)`: reruns the command of a finished run, and evaluates and analyzes it."""
+    # Plotting takes most of the time and is not tested here.
     monkeypatch.setattr(modes, "write_report", lambda folder: folder.report)
 
-    def ask(lab, run):
+    def again(lab, run):
         folder = shutil.copytree(run.path, tmp_path / "again")
         words = shlex.split(run.read_config()["command"])[3:]
         flags = [word for word in words if not word.startswith("--workdir=")]
         for mode in ([*flags], ["--mode=evaluate"], ["--mode=analyze"]):
             assert command.run(lab, [*mode, f"--workdir={folder}"]) == 0
 
-    return ask
+    return again
 
 
 @pytest.fixture(scope="session")
 def require_same_end():
-    """`require_same_end(run, other)`: both ended alike, to the bit, but for the time they took."""
+    """`require_same_end(run, other)`: equal parameters, metrics and rows, except for durations."""
 
     def require(*runs):
         ours, theirs = (run.read_summary() for run in runs)

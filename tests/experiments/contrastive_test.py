@@ -1,4 +1,4 @@
-"""Pictures and words in one space from the command line: runs, resumption, sweeps, bad input."""
+"""The command of contrastive pretraining: runs, resumption, sweeps, bad input."""
 
 import math
 
@@ -21,8 +21,8 @@ PACE = "--steps=6 --eval_every=3 --checkpoint_every=3 --log_every=3"
 
 
 @pytest.fixture(scope="module")
-def pictures(tmp_path_factory):
-    """Small digits as a folder of pictures, whose slant and thickness have to be measured."""
+def digit_folder(tmp_path_factory):
+    """Small digits as a folder of images, whose slant and thickness have to be measured."""
     folder = tmp_path_factory.mktemp("digits")
     images, labels, _ = digits.render(160)
     for number, (image, label) in enumerate(zip(images[:, 2:26:2, 2:26:2, 0], labels, strict=True)):
@@ -32,14 +32,14 @@ def pictures(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory, pictures):
+def runs(tmp_path_factory, digit_folder):
     """`run(loss) -> (run folder, flags)`: short runs, each trained once."""
     trained = {}
 
     def run(loss):
         if loss not in trained:
             folder = RunFolder(tmp_path_factory.mktemp(loss) / "run")
-            flags = [*TINY.split(), *PACE.split(), f"--dataset={pictures}", f"--loss={loss}"]
+            flags = [*TINY.split(), *PACE.split(), f"--dataset={digit_folder}", f"--loss={loss}"]
             assert command.run(LAB, [*flags, f"--workdir={folder.path}"]) == 0
             trained[loss] = folder, flags
         return trained[loss]
@@ -48,7 +48,7 @@ def runs(tmp_path_factory, pictures):
 
 
 @pytest.mark.parametrize("loss", ["clip", "siglip"])
-def test_run_leaves_figures_pictures_and_what_is_best_possible(runs, loss):
+def test_outputs_are_metrics_figures_and_baselines(runs, loss):
     folder, _ = runs(loss)
     summary, first = folder.read_summary(), folder.read_metrics()[0]
     metrics, known = summary["metrics"], summary["baselines"]
@@ -56,12 +56,12 @@ def test_run_leaves_figures_pictures_and_what_is_best_possible(runs, loss):
         assert 0 <= metrics[name] <= 1
     assert metrics["final_scale"] == pytest.approx(first["scale"], rel=0.1)
     assert ("bias" in first) == (loss == "siglip")
-    assert 0 <= known["optimal"] < known["chance"]  # 0: a batch holds no wording twice
+    assert 0 <= known["optimal"] < known["chance"]  # 0: no caption occurs twice in a batch
     if loss == "clip":
         assert known["chance"] == pytest.approx(math.log(8))
         assert metrics["expected_pairs"] == pytest.approx(1)
-    drawn = {path.stem for path in folder.figures.iterdir()}
-    assert drawn >= {"similarity", "mean_similarity", "retrieval", "reliability", "loss"}
+    figures = {path.stem for path in folder.figures.iterdir()}
+    assert figures >= {"similarity", "mean_similarity", "retrieval", "reliability", "loss"}
     with np.load(folder.arrays("reliability")) as arrays:
         classes, pairs = arrays["count"].sum(axis=1)
     assert classes == 12
@@ -70,32 +70,32 @@ def test_run_leaves_figures_pictures_and_what_is_best_possible(runs, loss):
     assert (folder.samples / "final.txt").read_text().startswith("thin\n")
 
 
-def test_a_run_that_was_cut_off_ends_as_one_that_was_not(runs, cut_off, require_same_end):
+def test_interrupted_run_resumes_to_the_same_end(runs, cut_off, require_same_end):
     unbroken, flags = runs("siglip")
     folder = cut_off(unbroken)
     assert command.run(LAB, [*flags, f"--workdir={folder.path}"]) == 0
     require_same_end(folder, unbroken)
 
 
-def test_finished_run_takes_its_command_again_and_is_evaluated_and_analyzed(runs, ask_again):
-    ask_again(LAB, runs("clip")[0])
+def test_finished_run_can_be_rerun_evaluated_and_analyzed(runs, rerun):
+    rerun(LAB, runs("clip")[0])
 
 
-def test_a_text_of_the_users_own_is_set_beside_others(runs, capsys):
+def test_nearest_captions_of_a_prompt(runs, capsys):
     folder, _ = runs("clip")
-    draw = ["--mode=sample", f"--workdir={folder.path}"]
+    flags = ["--mode=sample", f"--workdir={folder.path}"]
     capsys.readouterr()
-    assert command.run(LAB, [*draw, "--prompt=a bold seven"]) == 0
-    said = capsys.readouterr().out.splitlines()
-    assert said[0] == "a bold seven"
-    assert len(said) == 7
-    cosines = [float(line.split()[0]) for line in said[1:]]
+    assert command.run(LAB, [*flags, "--prompt=a bold seven"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "a bold seven"
+    assert len(lines) == 7
+    cosines = [float(line.split()[0]) for line in lines[1:]]
     assert cosines == sorted(cosines, reverse=True)
-    assert command.run(LAB, [*draw, "--prompt=a bold cat"]) == 2
+    assert command.run(LAB, [*flags, "--prompt=a bold cat"]) == 2
     assert "--prompt: 'a bold cat' has unknown words" in capsys.readouterr().err
 
 
-def test_runs_of_the_batch_size_sweep_see_equally_many_pairs():
+def test_runs_of_the_batch_size_sweep_train_on_equally_many_pairs():
     sweep = LAB.sweeps["batch_size"]
     for point in sweep.points():
         steps = sweep.follow(point)["steps"]
@@ -110,7 +110,7 @@ def test_runs_of_the_batch_size_sweep_see_equally_many_pairs():
         ("--batch_size=1", "--batch_size: 1 is not accepted; at least 2, since the other pairs"),
         (
             "--grad_accum_steps=2",
-            "--grad_accum_steps: 2 is not accepted; 1, since slices would not",
+            "--grad_accum_steps: 2 is not accepted; 1, since micro-batches would not",
         ),
         ("--loss=nce", "--loss: 'nce' is not accepted; one of clip, siglip"),
         ("--init_temperature=0", "--init_temperature: 0.0 is not accepted; a number above 0"),
@@ -118,9 +118,11 @@ def test_runs_of_the_batch_size_sweep_see_equally_many_pairs():
         ("--num_heads=3", "--num_heads: 3 does not divide --embed_dim 8"),
     ],
 )
-def test_bad_input_is_one_line_and_leaves_nothing(flag, message, pictures, tmp_path, capsys):
+def test_bad_input_is_an_error_of_one_line_without_a_run_folder(
+    flag, message, digit_folder, tmp_path, capsys
+):
     path = tmp_path / "run"
-    flags = [*TINY.split(), f"--dataset={pictures}", flag, f"--workdir={path}"]
+    flags = [*TINY.split(), f"--dataset={digit_folder}", flag, f"--workdir={path}"]
     assert command.run(LAB, flags) == 2
     error = capsys.readouterr().err
     assert message in error
@@ -130,9 +132,9 @@ def test_bad_input_is_one_line_and_leaves_nothing(flag, message, pictures, tmp_p
 
 def test_pictures_without_words_for_their_classes_are_refused(tmp_path, capsys):
     for number in range(20):
-        (tmp_path / "pictures" / f"kind{number % 2}").mkdir(parents=True, exist_ok=True)
-        place = tmp_path / "pictures" / f"kind{number % 2}" / f"{number}.png"
+        (tmp_path / "images" / f"kind{number % 2}").mkdir(parents=True, exist_ok=True)
+        place = tmp_path / "images" / f"kind{number % 2}" / f"{number}.png"
         PIL.Image.new("L", (8, 8), number).save(place)
-    flags = [f"--dataset={tmp_path / 'pictures'}", f"--workdir={tmp_path / 'run'}"]
+    flags = [f"--dataset={tmp_path / 'images'}", f"--workdir={tmp_path / 'run'}"]
     assert command.run(LAB, flags) == 2
-    assert "has the classes kind0, kind1; 0 to 9 are needed" in capsys.readouterr().err
+    assert "has the classes kind0, kind1; the digits 0 to 9 are needed" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""Diffusion from its command line, on rendered digits: what a run leaves, measures and refuses."""
+"""The command of diffusion on rendered digits: outputs, evaluation, resumption, bad input."""
 
 import json
 import shutil
@@ -10,7 +10,7 @@ from PIL import Image
 
 from experiments import ddpm, mnist_classifier
 from jaxlabs import command
-from jaxlabs.analysis import fid_eval, diffusion_samples
+from jaxlabs.analysis import diffusion_samples, fid_eval
 from jaxlabs.analysis.epoch_means import mean_losses
 from jaxlabs.config import UserError
 from jaxlabs.data import images
@@ -26,7 +26,7 @@ TINY = (
 TINY += " --grad_accum_steps=1 --eval_batch_size=16 --num_eval_examples=16 --eval_every=2"
 TINY += " --checkpoint_every=2 --log_every=1 --warmup_steps=1 --num_samples=8 --sampler_steps=4"
 TINY += " --class_conditional --nll_images=16 --nll_strata=4"
-SMALL_JUDGE = "--dataset=rendered_digits --steps=2 --warmup_steps=1"
+SMALL_CLASSIFIER = "--dataset=rendered_digits --steps=2 --warmup_steps=1"
 
 
 def run(lab, folder, *flags):
@@ -35,31 +35,36 @@ def run(lab, folder, *flags):
 
 
 @pytest.fixture(scope="module", autouse=True)
-def few_pictures():
+def few_images():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(images, "RENDERED_COUNTS", {"train": 300, "test": 60})
         yield
 
 
 @pytest.fixture(scope="module")
-def judge(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("judge") / "run"
-    return run(mnist_classifier.LAB, folder, *SMALL_JUDGE.split())
+def classifier(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("classifier") / "run"
+    return run(mnist_classifier.LAB, folder, *SMALL_CLASSIFIER.split())
 
 
 @pytest.fixture(scope="module")
-def measured(judge):
-    """Flags of samples that are measured by the small classifier."""
-    return [*TINY.split(), f"--fid_classifier={judge.path}", "--fid_samples=8", "--fid_steps=4"]
+def measured(classifier):
+    """Flags of an evaluation of samples by the small classifier."""
+    return [
+        *TINY.split(),
+        f"--fid_classifier={classifier.path}",
+        "--fid_samples=8",
+        "--fid_steps=4",
+    ]
 
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory, measured):
-    """A run of the quick preset, samples drawn by class and measured."""
+    """A run of the quick preset with class-conditional, evaluated samples."""
     return run(ddpm.LAB, tmp_path_factory.mktemp("ddpm") / "run", *measured)
 
 
-def test_quick_leaves_pictures_ways_neighbors_and_figures(whole):
+def test_quick_preset_outputs(whole):
     metrics = whole.read_summary()["metrics"]
     assert metrics["dpm_solver_4_fid"] > metrics["real_data_8_fid"] > 0
     assert 0 <= metrics["dpm_solver_4_precision"] <= 1
@@ -79,26 +84,26 @@ def test_quick_leaves_pictures_ways_neighbors_and_figures(whole):
         assert arrays["images"].shape == (5, 16, 28, 28, 1)
     with np.load(whole.arrays("class_histogram")) as arrays:
         assert arrays["samples"].sum() == 8
-    drawn = {path.stem for path in whole.figures.iterdir()}
-    assert drawn >= {"forward_process", "trajectory", "animation", "sampler_quality", "samples"}
-    assert drawn >= {"class_histogram", "neighbors", "loss_by_time", "loss"}
+    figures = {path.stem for path in whole.figures.iterdir()}
+    assert figures >= {"forward_process", "trajectory", "animation", "sampler_quality", "samples"}
+    assert figures >= {"class_histogram", "neighbors", "loss_by_time", "loss"}
 
 
-def test_finished_run_takes_its_command_again_and_is_evaluated_and_analyzed(whole, ask_again):
-    ask_again(ddpm.LAB, whole)
+def test_finished_run_can_be_rerun_evaluated_and_analyzed(whole, rerun):
+    rerun(ddpm.LAB, whole)
 
 
 def test_untrained_loss_is_the_variance_of_v(whole):
-    """The first output is 0, so the squared error is that of v: between those of x0 and of noise.
+    """The initial output is 0, so the squared error is the mean square of v.
 
-    Of rendered digits in [-1, 1] the mean square of a pixel is about 0.9.
+    It is between those of x0 and of noise; for rendered digits in [-1, 1] the former is about 0.9.
     """
     first = whole.read_metrics()[0]
     assert (first["step"], first["split"]) == (0, "test")
     assert 0.85 < first["squared_error"] < 1.05
 
 
-def test_run_that_was_cut_off_ends_as_one_that_was_not(
+def test_interrupted_run_resumes_to_the_same_end(
     whole, cut_off, require_same_end, measured, capsys
 ):
     folder = cut_off(whole)
@@ -107,42 +112,42 @@ def test_run_that_was_cut_off_ends_as_one_that_was_not(
     require_same_end(folder, whole)
 
 
-def test_one_digit_is_drawn_from_a_finished_run(whole, measured, tmp_path):
+def test_samples_of_one_class_from_a_finished_run(whole, measured, tmp_path):
     folder = shutil.copytree(whole.path, tmp_path / "run")
     flags = ["--mode=sample", "--class_label=3", "--guidance_scale=2.0", "--num_samples=4"]
     run(ddpm.LAB, folder, *measured, *flags)
     with np.load(max((folder / "samples").iterdir(), key=lambda path: path.stat().st_mtime)) as new:
         assert new["images"].shape == (4, 28, 28, 1)
-    with Image.open(folder / "figures" / "samples.png") as picture:
-        assert min(picture.size) > 28
+    with Image.open(folder / "figures" / "samples.png") as image:
+        assert min(image.size) > 28
 
 
-def test_measuring_goes_on_with_the_samples_that_it_had(whole, measured, tmp_path, monkeypatch):
+def test_analysis_resumes_with_the_stored_samples(whole, measured, tmp_path, monkeypatch):
     folder = RunFolder(shutil.copytree(whole.path, tmp_path / "run"))
     flags = [f"--workdir={folder.path}", *measured, "--mode=analyze"]
     name = "samples_dpm_solver_4"
-    asked = []
+    calls = []
 
-    def draw(model, params, config, key, count=None, first=0):
-        asked.append((first, count))
-        if first == 4 and asked.count((4, 8)) == 1:
+    def sample_images(model, params, config, key, count=None, first=0):
+        calls.append((first, count))
+        if first == 4 and calls.count((4, 8)) == 1:
             raise KeyboardInterrupt
-        return whole_draw(model, params, config, key, count, first)
+        return original(model, params, config, key, count, first)
 
-    whole_draw = diffusion_samples.sample_images
-    monkeypatch.setattr(diffusion_samples, "draw", draw)
+    original = diffusion_samples.sample_images
+    monkeypatch.setattr(diffusion_samples, "sample_images", sample_images)
     monkeypatch.setattr(diffusion_samples, "CHUNK", 4)
     monkeypatch.setattr(fid_eval, "SAVE_EVERY", 1)
     assert command.run(ddpm.LAB, flags) == 0
-    assert asked == []  # the weights and all else are those of the run
+    assert calls == []  # the stored samples are reused
     folder.arrays(name).unlink()
     assert command.run(ddpm.LAB, flags) == 130
     assert command.run(ddpm.LAB, flags) == 0
-    assert asked == [(0, 4), (4, 8), (4, 8)]
+    assert calls == [(0, 4), (4, 8), (4, 8)]
     with np.load(folder.arrays(name)) as ours, np.load(whole.arrays(name)) as theirs:
         np.testing.assert_array_equal(ours["images"], theirs["images"])
     assert command.run(ddpm.LAB, [*flags, "--guidance_scale=1.5"]) == 0
-    assert asked[3:] == [(0, 4), (4, 8)]
+    assert calls[3:] == [(0, 4), (4, 8)]
 
 
 @pytest.mark.parametrize(
@@ -164,7 +169,7 @@ def test_measuring_goes_on_with_the_samples_that_it_had(whole, measured, tmp_pat
         ("--groups=3", "--groups: 3 does not divide --base_channels 4"),
     ],
 )
-def test_bad_input_is_one_line_and_leaves_nothing(flags, message, tmp_path, capsys):
+def test_bad_input_is_an_error_of_one_line_without_a_run_folder(flags, message, tmp_path, capsys):
     folder = tmp_path / "run"
     given = [*TINY.split(), "--fid_samples=8", *flags.split()]
     assert command.run(ddpm.LAB, [f"--workdir={folder}", *given]) == 2
@@ -184,10 +189,10 @@ def test_bad_input_is_one_line_and_leaves_nothing(flags, message, tmp_path, caps
         ("summary.json", {"metrics": {}}, "has no test_accuracy; make it again with"),
     ],
 )
-def test_classifier_whose_files_are_damaged_is_one_line(
-    file, content, message, judge, tmp_path, capsys
+def test_damaged_classifier_is_an_error_of_one_line(
+    file, content, message, classifier, tmp_path, capsys
 ):
-    folder = shutil.copytree(judge.path, tmp_path / "judge")
+    folder = shutil.copytree(classifier.path, tmp_path / "classifier")
     if isinstance(content, dict):
         content = json.dumps(json.loads((folder / file).read_text()) | content)
     (folder / file).write_text(content)
@@ -199,7 +204,7 @@ def test_classifier_whose_files_are_damaged_is_one_line(
     assert len(printed.splitlines()) == 1
 
 
-def test_samples_that_are_damaged_are_named_when_a_run_is_analyzed(tmp_path):
+def test_damaged_samples_are_named(tmp_path):
     folder = RunFolder(tmp_path)
     folder.create()
     folder.write_sample("final", {"images": np.zeros((2, 4, 4, 1), np.float32)})
@@ -213,8 +218,8 @@ def test_samples_that_are_damaged_are_named_when_a_run_is_analyzed(tmp_path):
             diffusion_samples.load_samples(folder, (4, 4, 1))
 
 
-def test_folder_of_pictures_that_do_not_halve_is_refused(tmp_path, capsys):
-    folder = tmp_path / "pictures"
+def test_image_size_that_is_not_divisible_is_an_error(tmp_path, capsys):
+    folder = tmp_path / "images"
     folder.mkdir()
     for number in range(20):
         Image.fromarray(np.full((10, 8), number, np.uint8)).save(folder / f"{number}.png")
@@ -222,16 +227,16 @@ def test_folder_of_pictures_that_do_not_halve_is_refused(tmp_path, capsys):
     assert "--dataset: images of 10x8 do not halve 2 times" in capsys.readouterr().err
 
 
-def test_folder_without_classes_is_told_what_to_do(tmp_path, capsys):
-    folder = tmp_path / "pictures"
+def test_folder_without_classes_is_an_error_with_a_hint(tmp_path, capsys):
+    folder = tmp_path / "images"
     folder.mkdir()
     for number in range(20):
         Image.fromarray(np.full((8, 8), number, np.uint8)).save(folder / f"{number}.png")
     assert command.run(ddpm.LAB, [f"--dataset={folder}", f"--workdir={tmp_path / 'run'}"]) == 2
-    assert "--noclass_conditional --guidance_scale=1 needs none" in capsys.readouterr().err
+    assert "or pass --noclass_conditional --guidance_scale=1" in capsys.readouterr().err
 
 
-def test_best_has_fewer_parameters_than_the_reference_and_is_told_the_class():
+def test_best_is_class_conditional_with_fewer_parameters_than_the_reference():
     counts = {}
     for preset in ("reference", "best"):
         config = ddpm.DDPMRunConfig.from_flat(ddpm.PRESETS[preset])
@@ -242,7 +247,7 @@ def test_best_has_fewer_parameters_than_the_reference_and_is_told_the_class():
     assert counts == {"reference": 1_011_969, "best": 984_289}
 
 
-def test_losses_of_whole_epochs_are_averaged():
+def test_mean_losses_of_complete_epochs():
     rows = [{"step": step, "split": "train", "loss": float(step)} for step in (1, 2, 3, 4, 5, 6, 7)]
     rows.append({"step": 2, "split": "test", "loss": 100.0})
     assert mean_losses(rows, 3) == {"epoch_1_loss": 2.0, "epoch_2_loss": 5.0}

@@ -1,9 +1,8 @@
-"""What the settings that people give JAX once for all, in their shell, do to a run: nothing.
+"""Global JAX settings of the user's shell do not change a run.
 
-A command holds those that change numbers at values of its own, so that a run is the same to the
-bit. The steps of the labs also work without that: with 64-bit numbers switched on and under strict
-promotion, their numbers are float32 all the same. For samplers see `tests/decoding` and
-`tests/diffusion`.
+A command fixes all settings that change numbers, so that runs are bit-identical. Training steps
+also work without that: with x64 enabled and strict dtype promotion they stay float32. For samplers
+see `tests/decoding` and `tests/diffusion`.
 """
 
 import jax
@@ -40,7 +39,7 @@ TINY = {
     "gpt_modern": (gpt.LAB, f"--dataset=TEXT {CHARACTERS} --attention_window=4 --decay_steps=1"),
     "char_rnn": (
         char_rnn.LAB,
-        "--dataset=TEXT --embed_dim=4 --hidden_size=8 --context_length=8 --stateful",
+        "--dataset=TEXT --embed_dim=4 --hidden_size=8 --bptt_length=8 --stateful",
     ),
     "translation_gru": (sequence_patterns.LAB, f"--task=translation --backbone=gru {SENTENCES}"),
     "translation": (sequence_patterns.LAB, f"--task=translation {SENTENCES}"),
@@ -58,7 +57,7 @@ TINY = {
     ),
     "ddpm": (
         ddpm.LAB,
-        f"{DIGITS} --embed_dim=4 --groups=2 --time_embed_dim=4 --grad_accum_steps=1"
+        f"{DIGITS} --base_channels=4 --groups=2 --time_embed_dim=4 --grad_accum_steps=1"
         " --num_eval_examples=16"
         " --warmup_steps=1 --num_samples=4 --sampler_steps=4 --class_conditional"
         " --guidance_scale=2",
@@ -80,7 +79,7 @@ QUICK = {"gpt", "char_rnn", "translation_gru", "tagging", "ddpm"}
 
 
 def traced(name, play):
-    """Shapes and dtypes of a lab's training steps with their log, and of its losses evaluated."""
+    """Shapes and dtypes of the training steps of a lab and of its evaluation loss."""
     lab, flags = TINY[name]
     small = [] if "--batch_size" in flags else ["--batch_size=8", "--eval_batch_size=8"]
     flags = ["--steps=2", *small, *flags.replace("TEXT", str(play)).split()]
@@ -105,10 +104,10 @@ def traced(name, play):
     "name",
     [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in TINY],
 )
-def test_steps_stay_float32_and_promote_nothing_whatever_jax_does_by_default(name, play):
+def test_steps_stay_float32_with_x64_and_strict_promotion(name, play):
     with jax.enable_x64(True), jax.numpy_dtype_promotion("strict"):
         (state, log), parts = traced(name, play)
-    # What an optimizer keeps beside moments is optax's affair.
+    # The optimizer state beside the moments is up to optax.
     ours = state.replace(opt_state=None), log, parts
     wide = {
         jax.tree_util.keystr(path)
@@ -130,7 +129,7 @@ HOSTILE = {
 
 @pytest.fixture
 def hostile_settings():
-    """As if the user's shell had set everything, which holds for all threads."""
+    """Sets everything as a shell could, for all threads."""
     before = {name: getattr(jax.config, f"jax_{name}") for name in HOSTILE}
     before["random_seed_offset"] = jax.config.jax_random_seed_offset
     for name, value in (HOSTILE | {"random_seed_offset": 5}).items():
@@ -148,11 +147,11 @@ def ended(flags, folder):
 
 @pytest.fixture(scope="module")
 def plain_run(tiny_flags, tmp_path_factory):
-    """Summary and flags of a run without any setting of a shell."""
+    """Summary and flags of a run without shell settings."""
     return ended(tiny_flags, tmp_path_factory.mktemp("plain") / "run")
 
 
-def test_a_run_is_the_same_to_the_bit_whatever_the_shell_sets(
+def test_run_is_bit_identical_under_shell_settings(
     plain_run, hostile_settings, tiny_flags, tmp_path
 ):
     expected, _ = plain_run
@@ -162,7 +161,7 @@ def test_a_run_is_the_same_to_the_bit_whatever_the_shell_sets(
     assert found["metrics"] == expected["metrics"]
 
 
-def test_a_run_resumes_with_the_compiler_flags_that_it_started_with(plain_run, monkeypatch, capsys):
+def test_run_resumes_only_with_its_own_xla_flags(plain_run, monkeypatch, capsys):
     _, flags = plain_run
     monkeypatch.setenv("XLA_FLAGS", "--xla_dump_to=/nowhere")
     assert command.run(gpt.LAB, flags) == 0

@@ -1,4 +1,4 @@
-"""The classifier of digits from its command line, and as a judge of other pictures."""
+"""The command of the digit classifier, and its use as a feature extractor."""
 
 import math
 
@@ -25,7 +25,7 @@ def whole(tmp_path_factory):
     return RunFolder(folder)
 
 
-def test_run_leaves_confusion_errors_and_figures(whole):
+def test_outputs_are_confusion_matrix_errors_and_metrics(whole):
     summary = whole.read_summary()
     first, metrics = whole.read_metrics()[0], summary["metrics"]
     assert first["loss"] == pytest.approx(math.log(10), abs=0.4)
@@ -33,34 +33,34 @@ def test_run_leaves_confusion_errors_and_figures(whole):
     with np.load(whole.arrays("confusion")) as arrays:
         assert arrays["counts"].shape == (1, 10, 10)
         assert arrays["counts"].sum() == 2000
-        right = np.trace(arrays["counts"][0])
-    assert metrics["errors"] == 2000 - right
-    assert metrics["test_accuracy"] == pytest.approx(right / 2000)
+        correct = np.trace(arrays["counts"][0])
+    assert metrics["errors"] == 2000 - correct
+    assert metrics["test_accuracy"] == pytest.approx(correct / 2000)
     with np.load(whole.arrays("misclassified")) as arrays:
         assert arrays["images"].shape == (100, 28, 28, 1)
         assert (arrays["labels"] != arrays["predicted"]).all()
-    drawn = {path.stem for path in whole.figures.iterdir()}
-    assert drawn >= {"confusion", "misclassified", "loss"}
+    figures = {path.stem for path in whole.figures.iterdir()}
+    assert figures >= {"confusion", "misclassified", "loss"}
 
 
-def test_finished_run_takes_its_command_again_and_is_evaluated_and_analyzed(whole, ask_again):
-    ask_again(LAB, whole)
+def test_finished_run_can_be_rerun_evaluated_and_analyzed(whole, rerun):
+    rerun(LAB, whole)
 
 
-def test_judge_reads_the_averaged_parameters_of_the_run(whole):
-    pictures = images.load("rendered_digits")
-    judge = restore_feature_extractor(str(whole.path), pictures.describe())
-    features, probabilities = judge.extract(pictures.test.images[:507])
+def test_feature_extractor_uses_the_ema_parameters(whole):
+    dataset = images.load("rendered_digits")
+    extractor = restore_feature_extractor(str(whole.path), dataset.describe())
+    features, probabilities = extractor.extract(dataset.test.images[:507])
     assert features.shape == (507, 8)
     np.testing.assert_allclose(probabilities.sum(axis=1), 1, atol=1e-5)
     metrics = whole.read_summary()["metrics"]
-    assert judge.accuracy == metrics["test_accuracy"]
-    _, probabilities = judge.extract(pictures.test.images)
-    right = probabilities.argmax(axis=1) == pictures.test.labels
-    assert right.mean() == pytest.approx(metrics["test_accuracy"])
+    assert extractor.accuracy == metrics["test_accuracy"]
+    _, probabilities = extractor.extract(dataset.test.images)
+    correct = probabilities.argmax(axis=1) == dataset.test.labels
+    assert correct.mean() == pytest.approx(metrics["test_accuracy"])
 
 
-def test_judge_that_is_missing_or_of_other_pictures_is_refused(whole, tmp_path):
+def test_missing_or_wrong_feature_extractor_is_an_error(whole, tmp_path):
     known = {"name": "mnist", "sha256": "x", "classes": ["0"], "shape": [28, 28, 1]}
     with pytest.raises(
         UserError, match=r"--fid_classifier: .*none holds no finished run; make one"
@@ -70,7 +70,7 @@ def test_judge_that_is_missing_or_of_other_pictures_is_refused(whole, tmp_path):
         restore_feature_extractor(str(whole.path), known)
 
 
-def test_pictures_without_classes_are_refused(tmp_path, capsys):
+def test_images_without_classes_are_an_error(tmp_path, capsys):
     from PIL import Image
 
     for number in range(20):

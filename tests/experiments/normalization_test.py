@@ -1,4 +1,4 @@
-"""The normalization study measures, judges, draws, and says what is wrong with its flags."""
+"""The command of the normalization study: metrics, verdicts, figures, bad flags."""
 
 import html
 
@@ -14,7 +14,7 @@ TINY = (
     "--dataset=rendered_digits --train_images=32 --num_eval_examples=16 --steps=3 --batch_size=16"
 )
 TINY += " --seeds=2 --rates=2 --scale_layers=2 --num_layers=1 --hidden_size=3"
-PICTURES = {
+FIGURES = {
     *("normalization_rates", "normalization_speed", "normalization_generalization"),
     *("activation_scale", "batch_noise"),
 }
@@ -30,8 +30,8 @@ def measured(request, quickly_compiled, tmp_path_factory):
     return folder
 
 
-def test_pictures_claims_and_figures_are_there(measured):
-    assert {path.stem for path in measured.figures.iterdir()} == PICTURES
+def test_outputs_are_figures_claims_and_metrics(measured):
+    assert {path.stem for path in measured.figures.iterdir()} == FIGURES
     summary = measured.read_summary()
     assert summary["dataset"] == "rendered_digits"
     claims = summary["claims"]
@@ -59,11 +59,11 @@ def test_pictures_claims_and_figures_are_there(measured):
         ("--num_eval_examples=7", "--num_eval_examples: 7 is not accepted"),
     ],
 )
-def test_bad_flags_are_one_line_and_leave_nothing(refused, flag, complaint):
+def test_bad_flags_are_errors_of_one_line_without_a_run_folder(refused, flag, complaint):
     assert complaint in refused(STUDY, flag)
 
 
-def test_pictures_that_do_not_suffice_are_refused(tmp_path, capsys, monkeypatch):
+def test_too_few_images_are_an_error(tmp_path, capsys, monkeypatch):
     from PIL import Image
 
     monkeypatch.setattr(images, "RENDERED_COUNTS", {"train": 60, "test": 20})

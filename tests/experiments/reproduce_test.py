@@ -1,11 +1,11 @@
-"""The real collection holds every lab; worked_problems_test runs one of them to a table."""
+"""The suite has every lab; worked_problems_test runs one of them."""
 
 import importlib.util
 
 from experiments import reproduce
 
 
-def test_every_lab_has_its_turn_and_a_command_of_its_name():
+def test_suite_has_every_lab_under_the_name_of_its_command():
     labs = dict(reproduce.labs())
     expected = {"gpt", "ddpm", "attention", "rnn_dynamics", "worked_problems", "sparse_autoencoder"}
     assert expected <= labs.keys()

@@ -35,7 +35,7 @@ def test_pictures_and_text_show_all_parts(measured):
     assert "copying_lstm_gates_spread_length_3" in text
 
 
-def test_figures_are_those_of_the_arrays(measured):
+def test_metrics_match_the_arrays(measured):
     metrics = measured.read_summary()["metrics"]
     with np.load(measured.arrays("weight_sharing_rules")) as rules:
         loss = rules["loss"]
@@ -65,5 +65,5 @@ def test_figures_are_those_of_the_arrays(measured):
         ("--cell=lstm", "--cell: unknown flag"),
     ],
 )
-def test_bad_flags_are_one_line_and_leave_nothing(refused, flag, complaint):
+def test_bad_flags_are_errors_of_one_line_without_a_run_folder(refused, flag, complaint):
     assert complaint in refused(STUDY, flag)

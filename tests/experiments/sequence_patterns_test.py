@@ -1,4 +1,4 @@
-"""Sequence models from their command line: every pattern, resumption, files and bad input."""
+"""The command of sequence models: every task, resumption, files and bad input."""
 
 import numpy as np
 import pytest
@@ -47,19 +47,19 @@ SCORES = {
     "tagging": {"accuracy", "span_f1", "of_optimum"},
     "translation": {"exact_match", "greedy_bleu", "beam_bleu", "beam_exact_match", "of_optimum"},
 }
-PICTURES = {"tagging": {"tagged_words.png"}, "translation": {"alignment.png"}}
+FIGURES = {"tagging": {"tagged_words.png"}, "translation": {"alignment.png"}}
 
 
 @pytest.mark.parametrize("task", GRAMMARS)
-def test_run_leaves_scores_of_both_lengths_pictures_and_samples(runs, task):
+def test_outputs_are_scores_of_both_lengths_figures_and_samples(runs, task):
     folder, _ = runs(task)
     summary = folder.read_summary()
     for split in ("test", "long"):
         assert {f"{split}_{name}" for name in SCORES[task]} <= set(summary["metrics"])
         assert any(name.startswith(f"{split}_optimal") for name in summary["baselines"])
     assert {row["split"] for row in folder.read_metrics()} == {"train", "test"}
-    drawn = {path.name for path in folder.figures.iterdir()}
-    assert {"sequence_pattern.png"} | PICTURES.get(task, set()) <= drawn
+    figures = {path.name for path in folder.figures.iterdir()}
+    assert {"sequence_pattern.png"} | FIGURES.get(task, set()) <= figures
     assert (folder.samples / "final.txt").read_text().count("(right: ") == 3
     if task == "translation":
         metrics = summary["metrics"]
@@ -68,12 +68,12 @@ def test_run_leaves_scores_of_both_lengths_pictures_and_samples(runs, task):
             np.testing.assert_allclose(arrays["maps"].sum(axis=-1), 1, atol=1e-5)
     if task == "tagging":
         metrics = summary["metrics"]
-        # Six steps in, the likeliest tag is at times a mark (<sos>), which analysis rules out.
+        # After six steps the argmax is sometimes a special token, which the analysis masks.
         assert metrics["test_span_f1"] == pytest.approx(metrics["test_of_optimum"], abs=0.05)
 
 
-def test_finished_run_takes_its_command_again_and_is_evaluated_and_analyzed(runs, ask_again):
-    ask_again(LAB, runs("tagging")[0])
+def test_finished_run_can_be_rerun_evaluated_and_analyzed(runs, rerun):
+    rerun(LAB, runs("tagging")[0])
 
 
 PROMPTS = {
@@ -85,43 +85,43 @@ PROMPTS = {
 
 
 @pytest.mark.parametrize("task", GRAMMARS)
-def test_sentence_of_the_users_own_is_answered(runs, task, capsys):
+def test_prediction_for_a_prompt(runs, task, capsys):
     folder, _ = runs(task)
     prompt, answer = PROMPTS[task]
-    draw = ["--mode=sample", f"--workdir={folder.path}"]
-    capsys.readouterr()  # what training said
-    assert command.run(LAB, [*draw, f"--prompt={prompt}"]) == 0
-    said = capsys.readouterr().out
-    assert said.startswith(f"{prompt}\n")
-    assert answer in said
+    flags = ["--mode=sample", f"--workdir={folder.path}"]
+    capsys.readouterr()  # output of the training
+    assert command.run(LAB, [*flags, f"--prompt={prompt}"]) == 0
+    output = capsys.readouterr().out
+    assert output.startswith(f"{prompt}\n")
+    assert answer in output
     if task == "translation":
-        assert len(said.splitlines()) == 3  # the prompt and two beams
+        assert len(output.splitlines()) == 3  # the prompt and two beams
 
 
 @pytest.mark.parametrize(
     ("bad", "message"),
     [
-        ("the zork film blimp zork", "--prompt: unknown words 'zork', 'blimp'; known are "),
+        ("the zork film blimp zork", "--prompt: unknown words 'zork', 'blimp'; the vocabulary is "),
         ("", "--prompt: 0 words in ''; 1 to "),
     ],
 )
-def test_sentence_with_unknown_words_or_none_is_refused(runs, bad, message, capsys):
+def test_prompt_with_unknown_words_or_none_is_an_error(runs, bad, message, capsys):
     folder, _ = runs("sentiment")
-    draw = ["--mode=sample", f"--workdir={folder.path}", f"--prompt={bad}"]
-    assert command.run(LAB, draw) == 2
+    flags = ["--mode=sample", f"--workdir={folder.path}", f"--prompt={bad}"]
+    assert command.run(LAB, flags) == 2
     error = capsys.readouterr().err
     assert message in error
     assert error.count("\n") == 1
 
 
-def test_a_run_that_was_cut_off_ends_as_one_that_was_not(runs, cut_off, require_same_end):
+def test_interrupted_run_resumes_to_the_same_end(runs, cut_off, require_same_end):
     unbroken, flags = runs("sentiment")
     folder = cut_off(unbroken)
     assert command.run(LAB, [*flags, f"--workdir={folder.path}"]) == 0
     require_same_end(folder, unbroken)
 
 
-def test_a_file_of_tags_is_learned_from_without_an_optimum(tmp_path, capsys):
+def test_training_on_a_file_of_tags_has_no_optimum(tmp_path, capsys):
     path = tmp_path / "mine.conll"
     blocks = [f"we{i}\tO\n10\u00a0000\tO\nNew York\tB-PER\n" for i in range(12)]
     blocks[1] = blocks[2]
@@ -133,8 +133,8 @@ def test_a_file_of_tags_is_learned_from_without_an_optimum(tmp_path, capsys):
     assert "test_span_f1" in summary["metrics"]
     assert not [name for name in summary["metrics"] if "optimum" in name]
     assert not [name for name in summary["baselines"] if "optimal" in name]
-    said = capsys.readouterr().err
-    assert f"{path}: 1 of 12 sentences repeat an earlier one and are left out\n" in said
+    output = capsys.readouterr().err
+    assert f"{path}: 1 of 12 sentences are duplicates and are ignored\n" in output
     prompt = "we3 New\u00a0York 10\u00a0000"
     assert (
         command.run(LAB, ["--mode=sample", f"--workdir={folder.path}", f"--prompt={prompt}"]) == 0
@@ -142,7 +142,7 @@ def test_a_file_of_tags_is_learned_from_without_an_optimum(tmp_path, capsys):
     assert "New\u00a0York/" in capsys.readouterr().out
 
 
-def test_short_translations_that_are_perfect_have_the_best_score(tmp_path):
+def test_perfect_short_translations_have_the_maximum_bleu(tmp_path):
     words = {f"w{i}": f"t{i}" for i in range(4)}
     pairs = [f"{a} {b}\t{words[a]} {words[b]}" for a in words for b in words]
     path = tmp_path / "mine.tsv"
@@ -165,7 +165,7 @@ def test_short_translations_that_are_perfect_have_the_best_score(tmp_path):
         ("--prompt=zork", "--prompt: unknown words 'zork'"),
     ],
 )
-def test_bad_input_is_one_line_and_leaves_nothing(flag, message, tmp_path, capsys):
+def test_bad_input_is_an_error_of_one_line_without_a_run_folder(flag, message, tmp_path, capsys):
     path = tmp_path / "run"
     assert command.run(LAB, [*SMALL.split(), flag, f"--workdir={path}"]) == 2
     error = capsys.readouterr().err
@@ -174,7 +174,7 @@ def test_bad_input_is_one_line_and_leaves_nothing(flag, message, tmp_path, capsy
     assert not path.exists()
 
 
-def test_ragged_columns_are_named_with_their_line(tmp_path, capsys):
+def test_wrong_number_of_columns_is_named_with_the_line(tmp_path, capsys):
     path = tmp_path / "mine.conll"
     path.write_text("We PRP O\nmet O\n")
     flags = ["--task=tagging", f"--dataset={path}", f"--workdir={tmp_path / 'run'}"]
@@ -184,7 +184,7 @@ def test_ragged_columns_are_named_with_their_line(tmp_path, capsys):
     assert error.count("\n") == 1
 
 
-def test_sweep_sets_all_backbones_against_each_other():
+def test_sweep_compares_all_backbones():
     points = LAB.sweeps["backbones"].points()
     assert [point["backbone"] for point in points if point["seed"] == 0] == list(BACKBONES)
     quick = [PRESETS["quick"] | {"backbone": backbone} for backbone in BACKBONES]

@@ -1,4 +1,4 @@
-"""No setting is dead: every field of a lab's config is read by the code that it is to steer."""
+"""Every field of a config is read by library code."""
 
 import sys
 from pathlib import Path
@@ -12,14 +12,14 @@ from jaxlabs import command, config
 pytestmark = pytest.mark.usefixtures("reused_executables")
 
 CODE = Path(jaxlabs.__file__).parents[1]
-ELSEWHERE = {"workdir": "read from the command line alone, by Invocation.folder"}
+ELSEWHERE = {"workdir": "read from the command line only, by Invocation.folder"}
 
 
 @pytest.fixture
 def read(monkeypatch):
-    """The names of the settings that were read, by whom they are to steer.
+    """Names of the settings that library code reads.
 
-    What validates, copies, compares or stores a config reads every field, and does not count.
+    Code that validates, copies, compares or stores a config reads every field and is not counted.
     """
     fields = {name for name, _ in config.settings(LAB.config_class)}
     names = set()
@@ -54,7 +54,7 @@ def test_every_setting_is_read(read, tiny_flags, tmp_path):
     assert fields - read == ELSEWHERE.keys()
 
 
-def test_reading_that_does_not_count_leaves_a_field_dead(read):
+def test_generic_reads_of_a_config_are_not_counted(read):
     settings = LAB.config_class()
     settings.flat(), settings.identity(), hash(settings), repr(settings)
     assert settings == LAB.config_class()

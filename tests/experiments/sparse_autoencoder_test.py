@@ -1,4 +1,4 @@
-"""The sparse autoencoder's command, on made-up pictures."""
+"""The command of the sparse autoencoder, on dead leaves."""
 
 import numpy as np
 import pytest
@@ -14,25 +14,25 @@ SMALL += " --sparsity_rho=0.1 --log_every=1 --eval_every=100"
 
 
 @pytest.fixture(autouse=True)
-def here(tmp_path, monkeypatch):
+def in_tmp_path(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
 
 def run(*flags, workdir, draw=False):
-    """Trains without a report unless asked: pictures cost more time than these runs."""
+    """Trains, by default without a report: figures take longer than these runs."""
     modes.train(command.parse(LAB, [*SMALL.split(), *flags, f"--workdir={workdir}"]), draw=draw)
     return RunFolder(workdir)
 
 
-def test_both_whole_set_optimizers_end_at_the_same_cost():
+def test_both_full_batch_optimizers_reach_the_same_cost():
     whole = ["--batch_size=300", "--steps=600"]
     ours = run(*whole, workdir="lbfgs", draw=True)
     theirs = run(*whole, "--optimizer=scipy", workdir="scipy")
     costs = [f.read_summary()["metrics"]["training_patches_loss"] for f in (ours, theirs)]
     np.testing.assert_allclose(*costs, rtol=0.005)
-    drawn = {path.stem for path in ours.figures.glob("*.png")}
-    wanted = {"loss", "filters", "reconstructions", "activations", "gabors", "cost_terms"}
-    assert wanted | {"whitening", "samples"} <= drawn
+    figures = {path.stem for path in ours.figures.glob("*.png")}
+    expected = {"loss", "filters", "reconstructions", "activations", "gabors", "cost_terms"}
+    assert expected | {"whitening", "samples"} <= figures
     metrics = ours.read_summary()["metrics"]
     terms = [metrics[f"training_patches_{t}_term"] for t in ("weight", "sparsity")]
     total = metrics["training_patches_reconstruction"] + sum(terms)
@@ -45,11 +45,11 @@ def test_adam_lowers_the_cost_on_mini_batches():
     assert losses[-1] < 0.3 * losses[0]
 
 
-def test_finished_run_takes_its_command_again_and_is_evaluated_and_analyzed(ask_again):
-    ask_again(LAB, run("--batch_size=300", "--steps=2", workdir="whole"))
+def test_finished_run_can_be_rerun_evaluated_and_analyzed(rerun):
+    rerun(LAB, run("--batch_size=300", "--steps=2", workdir="whole"))
 
 
-def test_killed_run_resumes_to_the_same_end(cut_off, require_same_end):
+def test_interrupted_run_resumes_to_the_same_end(cut_off, require_same_end):
     flags = ["--batch_size=300", "--steps=4", "--checkpoint_every=2"]
     whole = run(*flags, workdir="whole")
     folder = cut_off(whole)
@@ -68,7 +68,7 @@ def test_killed_run_resumes_to_the_same_end(cut_off, require_same_end):
         (["--dataset=nowhere"], "--dataset: no "),
     ],
 )
-def test_bad_input_is_one_line(capsys, flags, line):
+def test_bad_input_is_an_error_of_one_line(capsys, flags, line):
     assert command.run(LAB, [*SMALL.split(), "--batch_size=300", *flags]) == 2
     err = capsys.readouterr().err.splitlines()[-1]
     assert err.startswith(f"sparse_autoencoder: {line}")

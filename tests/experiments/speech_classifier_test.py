@@ -1,4 +1,4 @@
-"""The speech classifier from its command line, and that its presets are what they say."""
+"""The command of the speech classifier, and its presets."""
 
 import jax
 import numpy as np
@@ -26,7 +26,7 @@ def parameters(preset):
     return count_parameters(jax.eval_shape(task.init, keys.stream(0, "init"))["params"])
 
 
-def test_reference_is_exactly_what_the_write_up_trained():
+def test_reference_has_the_settings_of_the_write_up():
     settings = SpeechClassifierRunConfig.from_flat(PRESETS["reference"]).flat()
     write_up = {
         **{"dataset": "speeches", "vocabulary_size": 5755, "context_length": 32, "batch_size": 16},
@@ -52,8 +52,10 @@ def test_reference_is_exactly_what_the_write_up_trained():
 def test_preset_has_no_more_parameters_than_the_reference(preset):
     assert parameters(preset) <= 576_467
     config = SpeechClassifierRunConfig.from_flat(PRESETS[preset])
-    assert config.model.vocabulary_size is None  # the true size
-    assert config.validation_fraction == 0  # settings were chosen by it; the run uses all
+    assert config.model.vocabulary_size is None  # the actual vocabulary size
+    assert (
+        config.validation_fraction == 0
+    )  # hyperparameters were selected with it; the run trains on all sentences
 
 
 # The command
@@ -61,7 +63,7 @@ def test_preset_has_no_more_parameters_than_the_reference(preset):
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    """(run folder, flags) of a run on sentences of made-up speakers."""
+    """(run folder, flags) of a run on synthetic sentences."""
     folder = RunFolder(tmp_path_factory.mktemp("speech_classifier") / "run")
     pace = f"--steps={STEPS} --eval_every=110 --checkpoint_every=110 --validation_fraction=0.2"
     model = "--context_length=12 --embed_dim=16 --ngram_hash_buckets=2000 --label_smoothing=0.01"
@@ -70,22 +72,22 @@ def run(tmp_path_factory):
     return folder, flags
 
 
-def test_finished_run_takes_its_command_again_and_is_evaluated_and_analyzed(run, ask_again):
-    ask_again(LAB, run[0])
+def test_finished_run_can_be_rerun_evaluated_and_analyzed(run, rerun):
+    rerun(LAB, run[0])
 
 
-def test_accuracy_comes_near_what_is_possible_and_not_beyond(run):
+def test_accuracy_is_close_to_the_bayes_accuracy_and_not_above(run):
     summary = run[0].read_summary()
     metrics, baselines = summary["metrics"], summary["baselines"]
     count = 750
-    possible = baselines["bayes_accuracy"]
-    deviation = (possible * (1 - possible) / count) ** 0.5
-    assert possible - 0.06 < metrics["test_accuracy"] < possible + 3 * deviation
+    optimum = baselines["bayes_accuracy"]
+    standard_error = (optimum * (1 - optimum) / count) ** 0.5
+    assert optimum - 0.06 < metrics["test_accuracy"] < optimum + 3 * standard_error
     assert metrics["test_loss"] > baselines["bayes_loss"] - 0.05
     assert baselines["constant_accuracy"] < 0.4
 
 
-def test_run_folder_holds_who_is_taken_for_whom(run):
+def test_outputs_are_confusion_matrices(run):
     folder, _ = run
     metrics = folder.read_summary()["metrics"]
     with np.load(folder.arrays("confusion")) as arrays:
@@ -105,22 +107,22 @@ def test_run_folder_holds_who_is_taken_for_whom(run):
     assert "(it is Obama)" in sample[0]
 
 
-def test_sentence_of_the_users_own_is_told(run, capsys):
+def test_prediction_for_a_prompt(run, capsys):
     folder, _ = run
-    tell = ["--mode=sample", f"--workdir={folder.path}"]
-    assert command.run(LAB, [*tell, "--prompt=tonight we choose peace."]) == 0
+    flags = ["--mode=sample", f"--workdir={folder.path}"]
+    assert command.run(LAB, [*flags, "--prompt=tonight we choose peace."]) == 0
     (line,) = capsys.readouterr().out.splitlines()
     assert line.endswith(": tonight we choose peace.")
     assert line.partition(":")[0] in speeches.SPEAKERS.values()
     for prompt, message in [
-        ("zork blimp", "--prompt: none of the words of 'zork blimp' is among the"),
-        (" ", "--prompt: ' ' holds no word; at least one is needed"),
+        ("zork blimp", "--prompt: all words of 'zork blimp' are out of vocabulary;"),
+        (" ", "--prompt: ' ' has no word; at least one is needed"),
     ]:
-        assert command.run(LAB, [*tell, f"--prompt={prompt}"]) == 2
+        assert command.run(LAB, [*flags, f"--prompt={prompt}"]) == 2
         assert message in capsys.readouterr().err
 
 
-def test_a_run_that_was_cut_off_ends_as_one_that_was_not(run, cut_off, require_same_end):
+def test_interrupted_run_resumes_to_the_same_end(run, cut_off, require_same_end):
     unbroken, flags = run
     folder = cut_off(unbroken)
     assert command.run(LAB, [*flags, f"--workdir={folder.path}"]) == 0
@@ -134,10 +136,10 @@ def test_a_run_that_was_cut_off_ends_as_one_that_was_not(run, cut_off, require_s
         ("--dataset=speches", "did you mean 'speeches'"),
         ("--validation_fraction=1", "--validation_fraction: 1.0 is not accepted; "),
         ("--vocabulary_size=7", "--vocabulary_size: 7 is too few for the data; at least 46"),
-        ("--prompt=zork", "--prompt: none of the words of 'zork'"),
+        ("--prompt=zork", "--prompt: all words of 'zork' are"),
     ],
 )
-def test_bad_input_is_one_line_and_leaves_nothing(flag, message, tmp_path, capsys):
+def test_bad_input_is_an_error_of_one_line_without_a_run_folder(flag, message, tmp_path, capsys):
     path = tmp_path / "run"
     assert command.run(LAB, ["--dataset=speaker_grammar", flag, f"--workdir={path}"]) == 2
     error = capsys.readouterr().err
@@ -146,7 +148,7 @@ def test_bad_input_is_one_line_and_leaves_nothing(flag, message, tmp_path, capsy
     assert not path.exists()
 
 
-def test_bad_file_is_named_with_its_line(tmp_path, capsys):
+def test_malformed_file_is_named_with_the_line(tmp_path, capsys):
     folder = tmp_path / "speeches"
     folder.mkdir()
     for name in speeches.FILES:

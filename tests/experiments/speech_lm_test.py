@@ -1,4 +1,4 @@
-"""The language model of words from its command line, and that its presets are what they say."""
+"""The command of the word language model, and its presets."""
 
 import functools
 import json
@@ -29,7 +29,7 @@ STEPS = 60
 
 
 def tiny(**options):
-    """Settings and task of the `window` preset, smaller."""
+    """Config and task of the `window` preset at a small size."""
     small = {"vocabulary_size": 62, "attention_window": 3} | TINY
     config = SpeechLMRunConfig.from_flat(PRESETS["window"] | small | options)
     return config, speech_lm.build_task(config, WORDS)
@@ -54,7 +54,7 @@ def parameters(preset, words):
     return count_parameters(jax.eval_shape(task.init, keys.stream(0, "init"))["params"])
 
 
-def test_reference_is_exactly_what_the_write_up_trained():
+def test_reference_has_the_settings_of_the_write_up():
     settings = SpeechLMRunConfig.from_flat(PRESETS["reference"]).flat()
     write_up = {
         **{"dataset": "speeches", "vocabulary_size": 5755, "context_length": 32, "batch_size": 16},
@@ -70,8 +70,8 @@ def test_reference_is_exactly_what_the_write_up_trained():
     assert differing == {"attention_window": 8}
 
 
-def test_best_has_the_budget_of_the_reference():
-    words = [f"{number:04}" for number in range(5636)]  # as many as the speeches have
+def test_best_has_the_parameter_and_step_budget_of_the_reference():
+    words = [f"{number:04}" for number in range(5636)]  # the vocabulary size of the speeches
     assert parameters("reference", words) == parameters("window", words) == 863_243
     assert parameters("best", words) <= 863_243
     best = SpeechLMRunConfig.from_flat(PRESETS["best"])
@@ -83,7 +83,7 @@ def test_best_has_the_budget_of_the_reference():
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    """(run folder, flags) of a run on sentences of made-up speakers."""
+    """(run folder, flags) of a run on synthetic sentences."""
     folder = RunFolder(tmp_path_factory.mktemp("speech_lm") / "run")
     pace = "--steps=60 --eval_every=30 --checkpoint_every=30 --log_every=10 --sliding_stride=8"
     model = " ".join(f"--{name}={value}" for name, value in TINY.items())
@@ -93,7 +93,7 @@ def run(tmp_path_factory):
     return folder, flags
 
 
-def test_summary_has_perplexities_in_both_conventions_and_what_they_stand_beside(run):
+def test_summary_has_perplexities_in_both_conventions_and_baselines(run):
     summary = run[0].read_summary()
     metrics = summary["metrics"]
     for split in SPLITS:
@@ -101,7 +101,7 @@ def test_summary_has_perplexities_in_both_conventions_and_what_they_stand_beside
             expected = math.exp(metrics[f"{name}_loss"])
             assert metrics[f"{name}_perplexity"] == pytest.approx(expected)
     for speaker in speeches.SPEAKERS:
-        assert metrics[f"{speaker}_unknown"] == 0  # the grammar's words all occur in training
+        assert metrics[f"{speaker}_unknown"] == 0  # all words of the grammar occur in training
         assert metrics[f"{speaker}_loss"] < summary["baselines"]["unigram"]
         assert metrics[f"{speaker}_loss"] > summary["baselines"]["entropy_rate"]
     assert metrics["attention_future_weight"] == metrics["attention_weight_beyond_window"] == 0
@@ -109,16 +109,16 @@ def test_summary_has_perplexities_in_both_conventions_and_what_they_stand_beside
     assert {row["step"] for row in rows if "perplexity" in row} == {0, 30, 60}
 
 
-def test_finished_run_takes_its_command_again_and_is_evaluated_and_analyzed(run, ask_again):
-    ask_again(LAB, run[0])
+def test_finished_run_can_be_rerun_evaluated_and_analyzed(run, rerun):
+    rerun(LAB, run[0])
 
 
-def test_samples_are_words_that_go_on_from_known_ones(run, capsys):
+def test_samples_continue_a_prompt_of_known_words(run, capsys):
     folder, _ = run
     word = speeches.load("speaker_grammar").train_text.split()[0]
-    draw = ["--mode=sample", f"--workdir={folder.path}", "--num_samples=2"]
-    hot = ["--temperature=5", "--max_new_tokens=30"]  # spare rows of the vocabulary would show
-    assert command.run(LAB, [*draw, *hot, f"--prompt={word} {word}"]) == 0
+    flags = ["--mode=sample", f"--workdir={folder.path}", "--num_samples=2"]
+    hot = ["--temperature=5", "--max_new_tokens=30"]  # padding rows of the vocabulary would show
+    assert command.run(LAB, [*flags, *hot, f"--prompt={word} {word}"]) == 0
     samples = capsys.readouterr().out.removesuffix("\n").split(SEPARATOR)
     assert len(samples) == 2
     for sample in samples:
@@ -128,11 +128,11 @@ def test_samples_are_words_that_go_on_from_known_ones(run, capsys):
         (f"{word} zork blimp", "--prompt: unknown words 'zork', 'blimp'; words of the training"),
         (" ", "--prompt: ' ' is not accepted; one word or more"),
     ]:
-        assert command.run(LAB, [*draw, f"--prompt={prompt}"]) == 2
+        assert command.run(LAB, [*flags, f"--prompt={prompt}"]) == 2
         assert message in capsys.readouterr().err
 
 
-def test_a_run_that_was_cut_off_ends_as_one_that_was_not(run, cut_off, require_same_end):
+def test_interrupted_run_resumes_to_the_same_end(run, cut_off, require_same_end):
     unbroken, flags = run
     folder = cut_off(unbroken)
     assert command.run(LAB, [*flags, f"--workdir={folder.path}"]) == 0
@@ -151,7 +151,7 @@ def test_a_run_that_was_cut_off_ends_as_one_that_was_not(run, cut_off, require_s
         ("--context_length=100000", "--context_length=100000: the text"),
     ],
 )
-def test_bad_input_is_one_line_and_leaves_nothing(flag, message, tmp_path, capsys):
+def test_bad_input_is_an_error_of_one_line_without_a_run_folder(flag, message, tmp_path, capsys):
     path = tmp_path / "run"
     flags = ["--dataset=speaker_grammar", flag, f"--workdir={path}"]
     assert command.run(LAB, flags) == 2
@@ -161,7 +161,7 @@ def test_bad_input_is_one_line_and_leaves_nothing(flag, message, tmp_path, capsy
     assert not path.exists()
 
 
-def test_sweeps_pair_every_window_with_full_attention():
+def test_sweeps_compare_windows_with_full_attention():
     for sweep in LAB.sweeps.values():
         points = sweep.points()
         assert points[0] == {"attention_window": None, "seed": 0}
@@ -175,7 +175,7 @@ def test_sweeps_pair_every_window_with_full_attention():
 
 @pytest.fixture(scope="module")
 def start():
-    """`start(tx, **options) -> state`: initial parameters, always the same, in a new state."""
+    """`start(tx, **options) -> state`: a new state with fixed initial parameters."""
     _, task = tiny()
     params = jax.device_get(jax.jit(task.init)(keys.stream(0, "init"))["params"])
 
@@ -186,7 +186,7 @@ def start():
     return begin
 
 
-def test_one_batch_is_learned_by_heart(start):
+def test_overfits_one_batch(start):
     state, batch = start(optax.adam(1e-2)), batch_of()
     for step in range(100):
         state, metrics = transformer_lm.train_step(state, batch, keys.stream(step, "step"))
@@ -194,7 +194,7 @@ def test_one_batch_is_learned_by_heart(start):
 
 
 def test_four_devices_take_the_step_of_one(start):
-    # The update of a plain descent is the gradient.
+    # The update of SGD with learning rate 1 is the gradient.
     states = [start(optax.sgd(1.0), dropout=0.3) for _ in range(2)]
     key, batch = keys.stream(0, "step"), batch_of()
     one, metrics = transformer_lm.train_step(states[0], batch, key)

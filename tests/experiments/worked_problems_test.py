@@ -1,6 +1,6 @@
-"""The worked problems' command prints, keeps, tabulates and draws every number.
+"""The command of the worked problems prints, stores, tabulates and plots every number.
 
-It is started by the command that reproduces every lab, and so that command is tested along.
+It runs inside the suite `reproduce`, which is tested too.
 """
 
 import pytest
@@ -10,7 +10,7 @@ from experiments.worked_problems import STUDY
 from jaxlabs import command
 from jaxlabs.run_folder import RunFolder
 
-PICTURES = {"worked_scale", "worked_ravine", "worked_batch_norm", "worked_temperature"}
+FIGURES = {"worked_scale", "worked_ravine", "worked_batch_norm", "worked_temperature"}
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +26,7 @@ def measured(collected):
     return RunFolder(collected.runs / "worked_problems" / "seed=0")
 
 
-def test_collection_ends_in_page_and_table(collected):
+def test_suite_writes_page_and_table(collected):
     text = (collected.path / "results.md").read_text()
     assert "| `worked_problems`, quick | largest relative difference | — |" in text
     assert "python -m experiments.worked_problems --preset=quick --platform=cpu --seed=0" in text
@@ -35,7 +35,16 @@ def test_collection_ends_in_page_and_table(collected):
 
 def test_summary_has_an_entry_for_every_number(measured):
     summary = measured.read_summary()
-    keys = {"theme", "problem", "reference", "reference_from", "ours", "exact", "difference", "erratum"}
+    keys = {
+        "theme",
+        "problem",
+        "reference",
+        "reference_from",
+        "ours",
+        "exact",
+        "difference",
+        "erratum",
+    }
     keys |= {"printed"}
     assert all(set(row) == keys for row in summary["problems"])
     assert summary["metrics"]["numbers"] == len(summary["problems"])
@@ -44,19 +53,19 @@ def test_summary_has_an_entry_for_every_number(measured):
     assert len(set(names)) == len(names)
 
 
-def test_page_shows_the_slips_in_the_open_and_every_number(measured):
-    assert {path.stem for path in measured.figures.iterdir()} == PICTURES
+def test_page_shows_the_errata_and_every_number(measured):
+    assert {path.stem for path in measured.figures.iterdir()} == FIGURES
     page = measured.report.read_text()
     section = page.partition('<section id="problems">')[2].partition("</section>")[0]
-    slips, _, everything = section.partition("All values")
-    assert "18 errors make 50 values and statements wrong" in slips
-    assert "softmax of [3, 6, 9] [2]" in slips
-    assert slips.count("which is gone once i is chosen") == 1
-    assert "Affects 9 values." in slips
-    assert ">-0.9735<" in slips  # its digits are those printed
-    assert "the first step overshoots the minimum" in slips
-    assert slips.count(">error<") == 6
-    assert "by its formula" in slips
+    errata, _, everything = section.partition("All values")
+    assert "18 errors make 50 values and statements wrong" in errata
+    assert "softmax of [3, 6, 9] [2]" in errata
+    assert errata.count("which is gone once i is chosen") == 1
+    assert "Affects 9 values." in errata
+    assert ">-0.9735<" in errata  # its digits are those printed
+    assert "the first step overshoots the minimum" in errata
+    assert errata.count(">error<") == 6
+    assert "by its formula" in errata
     assert "<pre" not in page.partition('<section id="reproduce">')[0]  # the text says the same
     assert everything.count("<tbody>") == len(
         {r["theme"] for r in measured.read_summary()["problems"]}
@@ -64,14 +73,14 @@ def test_page_shows_the_slips_in_the_open_and_every_number(measured):
     assert everything.count("<tr>") + everything.count("<tr class") > 180
 
 
-def test_text_is_the_table(measured):
+def test_text_has_the_table(measured):
     text = (measured.samples / "final.txt").read_text()
     assert "* The softmax of [3, 6, 9] is [0.0024, 0.0473, 0.9503]." in text
     assert "the printed 0.3922 is its normalized value: a misprint." in text
     assert text.endswith("18 errors of the write-up, 50 marks (*)")
 
 
-def test_bad_flags_are_one_line(tmp_path, capsys):
+def test_bad_flags_are_errors_of_one_line(tmp_path, capsys):
     assert command.run(STUDY, [f"--workdir={tmp_path / 'run'}", "--preset=best"]) == 2
     assert "--preset: 'best' is not accepted; one of quick" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()

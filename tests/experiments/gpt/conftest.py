@@ -1,4 +1,4 @@
-"""Runs of the character GPT in the process of the tests, and what they export."""
+"""In-process runs of the character GPT, and exports."""
 
 import contextlib
 
@@ -12,7 +12,7 @@ from jaxlabs.training.export import load_safetensors
 
 @pytest.fixture
 def ours(tiny_flags, tmp_path):
-    """`ours(*flags, name="run") -> RunFolder`: one command in this process, with tiny settings."""
+    """`ours(*flags, name="run") -> RunFolder`: an in-process run with tiny settings."""
 
     def run(*flags, name="run"):
         folder = RunFolder(tmp_path / name)
@@ -24,9 +24,9 @@ def ours(tiny_flags, tmp_path):
 
 @pytest.fixture(scope="session")
 def exported():
-    """Exports a run, and takes the file away again: other tests read the folder too.
+    """Exports a run and deletes the file afterwards, since other tests read the folder.
 
-    Used as `with exported(folder) as (params, metadata)`.
+    Usage: `with exported(folder) as (params, metadata)`.
     """
 
     @contextlib.contextmanager

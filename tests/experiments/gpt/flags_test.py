@@ -1,4 +1,4 @@
-"""Flags that ask the character GPT for more than a plain run, up to a second process."""
+"""Optional features of the character GPT, including multi-process training."""
 
 import functools
 import math
@@ -30,7 +30,7 @@ def rows_of(folder, split):
     return [row for row in folder.read_metrics() if row["split"] == split]
 
 
-def test_evaluation_can_take_the_best_checkpoint(ours, capsys):
+def test_evaluation_of_the_best_checkpoint(ours, capsys):
     folder = ours(
         "--steps=12", "--learning_rate=10", "--keep_checkpoints=1", "--grad_clip_norm=none"
     )
@@ -45,7 +45,7 @@ def test_evaluation_can_take_the_best_checkpoint(ours, capsys):
     assert float(printed["held_out/loss"]) == pytest.approx(losses[best], abs=2e-4)
 
 
-def test_averaged_parameters_are_sampled_and_exported(ours, exported):
+def test_ema_parameters_are_sampled_and_exported(ours, exported):
     folder = ours("--steps=8", "--ema_decay=0.5", "--learning_rate=0.1")
     with exported(folder) as (params, metadata):
         config = GPTRunConfig.from_flat(metadata["settings"])
@@ -54,9 +54,9 @@ def test_averaged_parameters_are_sampled_and_exported(ours, exported):
         with Checkpoints(folder.checkpoints, 1, read_only=True) as checkpoints:
             state = jax.device_get(checkpoints.restore(like))
         chex.assert_trees_all_equal(params, state.ema_params)
-        draw = functools.partial(gpt.draw_samples, config, task, metadata["data_spec"])
-        drawn = draw(state, jax.random.key(0))
-        assert drawn == draw(state.replace(params=None), jax.random.key(0))
+        sample = functools.partial(gpt.sample, config, task, metadata["data_spec"])
+        samples = sample(state, jax.random.key(0))
+        assert samples == sample(state.replace(params=None), jax.random.key(0))
         differing = [
             np.any(a != b)
             for a, b in zip(*map(jax.tree.leaves, (params, state.params)), strict=True)
@@ -82,27 +82,27 @@ def test_learning_rate_range_test_leaves_a_curve_and_a_report(ours, capsys):
     assert not list(folder.checkpoints.iterdir())
 
 
-def test_replayed_step_prints_its_loss_and_every_gradient(ours, capsys, exported):
+def test_replayed_step_prints_loss_and_gradient_rms(ours, capsys, exported):
     folder = ours("--steps=6", "--log_every=1", "--dropout=0.2")
     before = folder.metrics.read_bytes()
     capsys.readouterr()
     ours("--steps=6", "--dropout=0.2", "--replay_step=6")
-    figures = {
+    values = {
         name: float(value) for value, name in map(str.split, capsys.readouterr().out.splitlines())
     }
     logged = rows_of(folder, "train")[5]
     assert logged["step"] == 6
-    assert figures.pop("loss") == pytest.approx(logged["loss"], rel=1e-4)
-    assert all(value > 0 for value in figures.values())
+    assert values.pop("loss") == pytest.approx(logged["loss"], rel=1e-4)
+    assert all(value > 0 for value in values.values())
     with exported(folder) as (params, _):
         sizes = [leaf.size for leaf in jax.tree.leaves(params)]
-        assert list(figures) == leaf_names(params)
-    norm = math.sqrt(sum(size * rms**2 for size, rms in zip(sizes, figures.values(), strict=True)))
+        assert list(values) == leaf_names(params)
+    norm = math.sqrt(sum(size * rms**2 for size, rms in zip(sizes, values.values(), strict=True)))
     assert norm == pytest.approx(logged["gradient_norm"], rel=1e-4)
     assert folder.metrics.read_bytes() == before
 
 
-def test_two_processes_train_and_report_what_one_does(ours, tiny_flags, tmp_path):
+def test_two_processes_equal_one(ours, tiny_flags, tmp_path):
     with socket.socket() as free:
         free.bind(("localhost", 0))
         address = f"localhost:{free.getsockname()[1]}"

@@ -1,4 +1,4 @@
-"""The presets of the character GPT: what they are, where they start, and that they learn."""
+"""The presets of the character GPT: settings, initial loss, and overfitting one batch."""
 
 import math
 
@@ -26,7 +26,7 @@ def parameters(preset):
     return count_parameters(jax.eval_shape(task.init, keys.stream(0, "init"))["params"])
 
 
-def test_reference_is_exactly_what_the_write_ups_trained():
+def test_reference_has_the_settings_of_the_write_ups():
     settings = GPTRunConfig.from_flat(PRESETS["reference"]).flat()
     write_up = {
         "dataset": "tiny_shakespeare",
@@ -60,8 +60,8 @@ def test_preset_has_no_more_parameters_than_the_reference(preset):
 
 
 @pytest.mark.parametrize("preset", PRESETS)
-def test_loss_at_the_start_is_that_of_65_equal_chances(preset):
-    """Weights draw the loss 1.8 % too high on average; one draw of them can pass 2 %."""
+def test_initial_loss_is_ln_65(preset):
+    """Random weights raise the mean loss by up to 1.8 %, and single samples by more than 2 %."""
     config = GPTRunConfig.from_flat(PRESETS[preset] | {"context_length": 32})
     task = gpt.build_task(config, SIXTY_FIVE)
     init, batch = jax.jit(task.init), random_batch(64, 32, 65)
@@ -77,7 +77,7 @@ def test_loss_at_the_start_is_that_of_65_equal_chances(preset):
     assert np.max(losses) < 1.03 * math.log(65)
 
 
-def test_precision_sweep_sets_fast_against_strict_float32_seed_by_seed():
+def test_precision_sweep_pairs_bfloat16_and_float32_by_seed():
     sweep = LAB.sweeps["precision"]
     points = [PRESETS["reference"] | sweep.settings | point for point in sweep.points()]
     runs = [GPTRunConfig.from_flat(point).flat() for point in points]
@@ -96,7 +96,7 @@ def random_batch(size, context, vocabulary):
     }
 
 
-def test_one_batch_is_learned_by_heart():
+def test_overfits_one_batch():
     flags = {
         "context_length": 16,
         "embed_dim": 32,

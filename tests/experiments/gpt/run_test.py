@@ -1,4 +1,4 @@
-"""A run of the character GPT: what it leaves, how it goes on, what can be done with it after."""
+"""A run of the character GPT: outputs, resumption, and later modes."""
 
 import os
 import signal
@@ -23,12 +23,12 @@ from jaxlabs.training.state import count_parameters
 pytestmark = pytest.mark.usefixtures("reused_executables")
 
 CHECKOUT = Path(gpt.__file__).parents[1]
-STEPS = 2000  # seconds of training: long enough to be interrupted, whatever the machine
+STEPS = 2000  # seconds of training, long enough to be interrupted on any machine
 
 
 @pytest.fixture(scope="module")
 def start(tiny_flags, executables):
-    """`start(folder) -> Popen`: the command as a user gives it, in a process of its own."""
+    """`start(folder) -> Popen`: the command in its own process."""
     environment = os.environ | {
         "JAX_COMPILATION_CACHE_DIR": str(executables),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
@@ -53,7 +53,7 @@ def start(tiny_flags, executables):
 
 @pytest.fixture(scope="module")
 def whole(start, tmp_path_factory):
-    """(run folder, stdout) of a run that nothing disturbed; tests read it only."""
+    """(run folder, stdout) of an uninterrupted run; read only."""
     path = tmp_path_factory.mktemp("whole") / "run"
     process = start(path)
     out, err = process.communicate()
@@ -61,7 +61,7 @@ def whole(start, tmp_path_factory):
     return RunFolder(path), out
 
 
-def test_run_folder_holds_what_a_run_is_to_leave(whole):
+def test_run_folder_has_all_outputs(whole):
     folder, out = whole
     config, summary = folder.read_config(), folder.read_summary()
     assert {"experiment", "preset", "settings", "versions", "device", "dataset"} <= config.keys()
@@ -111,8 +111,8 @@ def test_run_folder_holds_what_a_run_is_to_leave(whole):
     assert f"report: {folder.report}" in out
 
 
-def test_finished_run_takes_its_command_again_and_is_evaluated_and_analyzed(whole, ask_again):
-    ask_again(LAB, whole[0])
+def test_finished_run_can_be_rerun_evaluated_and_analyzed(whole, rerun):
+    rerun(LAB, whole[0])
 
 
 def test_rows_of_a_run_stand_at_their_steps(whole):
@@ -134,12 +134,12 @@ def test_event_files_hold_the_losses(whole):
     assert content.count(b"held_out/loss") == STEPS // 200 + 1
 
 
-def test_same_command_again_says_that_all_is_done_and_changes_nothing(whole, start, capsys):
+def test_rerun_of_a_finished_run_changes_nothing(whole, start, capsys):
     folder, _ = whole
     kept = {path: path.read_bytes() for path in folder.path.rglob("*.json*") if path.is_file()}
     assert command.run(LAB, [*start.flags, f"--workdir={folder.path}"]) == 0
     out, err = capsys.readouterr()
-    assert out == f"all {STEPS} steps are done; report: {folder.report}\n"
+    assert out == f"run already complete ({STEPS} steps); report: {folder.report}\n"
     assert err == ""
     assert {path: path.read_bytes() for path in kept} == kept
 
@@ -155,7 +155,7 @@ def interrupt(process, step, number):
     return process.returncode, err
 
 
-def test_run_that_is_stopped_and_killed_ends_as_one_that_was_not(
+def test_interrupted_and_killed_run_resumes_to_the_same_end(
     whole, start, require_same_end, tmp_path
 ):
     folder = RunFolder(tmp_path / "run")
@@ -185,7 +185,7 @@ def test_run_that_is_stopped_and_killed_ends_as_one_that_was_not(
     assert samples[0] == samples[1]
 
 
-def test_samples_are_drawn_as_the_flags_say(whole, capsys):
+def test_samples_follow_the_flags(whole, capsys):
     folder, _ = whole
     flags = ["--mode=sample", f"--workdir={folder.path}", "--prompt=the king", "--num_samples=2"]
     before = sorted(folder.path.rglob("*"))
@@ -200,12 +200,12 @@ def test_samples_are_drawn_as_the_flags_say(whole, capsys):
         assert [one[:8] for one in samples] == ["the king"] * 2
         assert [len(one) for one in samples] == [8 + 40] * 2  # beyond the context of 16
     assert printed[0] == printed[1]
-    assert printed[0][0] == printed[0][1]  # the likeliest character is the same for every sample
+    assert printed[0][0] == printed[0][1]  # greedy decoding is deterministic
     assert printed[2][0] != printed[2][1]
     assert sorted(folder.path.rglob("*")) == before
 
 
-def test_evaluation_repeats_the_figures_of_the_run(whole, capsys):
+def test_evaluation_reproduces_the_metrics(whole, capsys):
     folder, _ = whole
     assert command.run(LAB, ["--mode=evaluate", f"--workdir={folder.path}"]) == 0
     printed = dict(line.split() for line in capsys.readouterr().out.splitlines())

@@ -1,4 +1,4 @@
-"""The character GPT on texts of all kinds: what it learns of them, what it draws."""
+"""The character GPT on various texts: losses and samples."""
 
 import math
 import random
@@ -17,13 +17,13 @@ LETTERS = "abcdefghijklmnop"
 
 @pytest.fixture(scope="module")
 def noise(tmp_path_factory):
-    """A text of letters without any order: no honest model predicts it better than ln 16."""
+    """A text of independent letters: the lowest reachable loss is ln 16."""
     path = tmp_path_factory.mktemp("noise") / "noise.txt"
     path.write_text("".join(random.Random(1).choices(LETTERS, k=4000)))
     return path
 
 
-def test_loss_collapses_without_the_mask_and_only_there(
+def test_loss_collapses_only_without_the_causal_mask(
     noise, tiny_flags, tmp_path, monkeypatch, capsys
 ):
     monkeypatch.chdir(tmp_path)
@@ -41,7 +41,7 @@ def test_loss_collapses_without_the_mask_and_only_there(
     assert losses[""]["attention_future_weight"] == 0
 
 
-# Of one size, so that they share what is compiled.
+# Of equal size, to share compiled functions.
 ALPHABETS = {
     "greek": "αβγδεζηθικλ ,\n",
     "chinese": "天地玄黄宇宙洪荒日月盈昃\r\n",
@@ -50,33 +50,33 @@ ALPHABETS = {
 
 
 @pytest.mark.parametrize("name", ALPHABETS)
-def test_text_in_any_alphabet_trains_and_is_sampled_without_a_prompt(name, ours, tmp_path, capsys):
+def test_training_and_sampling_in_any_alphabet(name, ours, tmp_path, capsys):
     alphabet, book = ALPHABETS[name], tmp_path / "book.txt"
     text = "".join(random.Random(0).choices(alphabet, k=600))
     book.write_bytes(text.encode())
     folder = ours(f"--dataset={book}", "--steps=4")
     capsys.readouterr()
     assert command.run(LAB, ["--mode=sample", f"--workdir={folder.path}"]) == 0
-    drawn = capsys.readouterr().out.removesuffix("\n").split(SEPARATOR)
-    assert len(drawn) == 3
-    assert all(set(one) <= set(alphabet) for one in drawn)
+    samples = capsys.readouterr().out.removesuffix("\n").split(SEPARATOR)
+    assert len(samples) == 3
+    assert all(set(one) <= set(alphabet) for one in samples)
     first = "\n" if "\n" in alphabet else "a"
-    assert [one[0] for one in drawn] == [first] * 3
-    assert [len(one) for one in drawn] == [9] * 3
+    assert [one[0] for one in samples] == [first] * 3
+    assert [len(one) for one in samples] == [9] * 3
     assert folder.read_summary()["metrics"]["sample_longest_copy"] >= 1
 
 
-def test_spare_rows_of_the_vocabulary_are_never_sampled(ours, capsys, play):
+def test_padding_rows_of_the_vocabulary_are_never_sampled(ours, capsys, play):
     folder = ours("--vocabulary_size=256", "--steps=0")
     capsys.readouterr()
     flags = ["--temperature=5", "--num_samples=8", "--max_new_tokens=40", "--prompt=ROMEO:"]
     assert command.run(LAB, ["--mode=sample", f"--workdir={folder.path}", *flags]) == 0
-    drawn = capsys.readouterr().out.removesuffix("\n").replace(SEPARATOR, "")
-    assert len(drawn) == 8 * (len("ROMEO:") + 40)
-    assert set(drawn) <= set(play.read_text())
+    samples = capsys.readouterr().out.removesuffix("\n").replace(SEPARATOR, "")
+    assert len(samples) == 8 * (len("ROMEO:") + 40)
+    assert set(samples) <= set(play.read_text())
 
 
-def test_loss_on_a_markov_source_comes_near_its_entropy_rate(ours):
+def test_loss_on_a_markov_source_approaches_the_entropy_rate(ours):
     model = ["--embed_dim=32", "--mlp_dim=64", "--dropout=0", "--eval_batch_size=256"]
     pace = ["--steps=300", "--batch_size=64", "--eval_every=1000", "--checkpoint_every=1000"]
     rate = ["--learning_rate=1e-2", "--lr_schedule=cosine"]
@@ -84,11 +84,11 @@ def test_loss_on_a_markov_source_comes_near_its_entropy_rate(ours):
     summary = folder.read_summary()
     entropy_rate = summary["baselines"]["entropy_rate"]
     assert summary["metrics"]["held_out_loss"] == pytest.approx(entropy_rate, rel=0.02)
-    assert summary["baselines"]["unigram"] > 1.2 * entropy_rate  # so the mark means something
+    assert summary["baselines"]["unigram"] > 1.2 * entropy_rate  # so that the bound is informative
 
 
 @pytest.mark.real_data
-def test_tiny_shakespeare_is_found_and_is_comparable(ours, data_dir):
+def test_tiny_shakespeare_is_comparable(ours, data_dir):
     flags = [
         "--dataset=tiny_shakespeare",
         f"--data_dir={data_dir}",
