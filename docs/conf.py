@@ -41,7 +41,7 @@ autodoc_default_options = {
     "member-order": "bysource",
     "special-members": "__call__",
 }
-autodoc_inherit_docstrings = False  # linen's own methods are not described again
+autodoc_inherit_docstrings = False  # without linen's own methods
 autodoc_typehints_format = "short"
 autodoc_preserve_defaults = True
 napoleon_numpy_docstring = False
@@ -53,7 +53,7 @@ RESULTS = "<!-- results.json -->"
 
 
 def fill_in(app: Sphinx, docname: str, source: list[str]) -> None:
-    """Completes the pages whose content is stored elsewhere: docstrings, and results.json."""
+    """Inserts generated content: docstrings and results.json."""
     if docname == "results":
         stored = HERE / "results.json"
         app.env.note_dependency(str(stored))
@@ -63,7 +63,7 @@ def fill_in(app: Sphinx, docname: str, source: list[str]) -> None:
 
 
 def describe_package(package: str) -> str:
-    """Returns one section per module of a package, as MyST."""
+    """Returns one MyST section per module of a package."""
     path = [str(Path(jaxlabs.__file__).parent / package.partition(".")[2])]
     names = [found.name for found in pkgutil.walk_packages(path, f"{package}.") if not found.ispkg]
     return "".join(
@@ -75,11 +75,11 @@ def describe_package(package: str) -> str:
 def show_tables(
     app: Sphinx, what: str, name: str, item: object, options: object, lines: list[str]
 ) -> None:
-    """Marks what a docstring indents below a blank line, tables and formulas, as literal blocks."""
+    """Marks indented blocks of docstrings (tables, formulas) as literal blocks."""
     if what in ("attribute", "data", "property"):
         lines[:1] = [
             lines[0].replace(":", r"\ ∶")
-        ]  # napoleon takes what precedes a colon for a type
+        ]  # napoleon parses text before a colon as a type
     marked, inside = [], False
     for previous, line in itertools.pairwise(["", *lines]):
         if line.startswith("    ") and not previous and not inside:
@@ -93,7 +93,7 @@ def show_tables(
 def shorten_signature(
     app: Sphinx, what: str, name: str, item: object, options: object, signature: str, returns: str
 ) -> tuple[str, str] | None:
-    """Drops what every linen module takes, `parent` and `name`, and defaults that are functions."""
+    """Drops `parent` and `name` of linen modules, and default values that are functions."""
     if not signature:
         return None
     if isinstance(item, type) and issubclass(item, nn.Module):
@@ -104,7 +104,7 @@ def shorten_signature(
 def skip_fields(
     app: Sphinx, what: str, name: str, item: object, skip: bool, options: object
 ) -> bool | None:
-    """Leaves out the fields of a named tuple, which its own docstring describes."""
+    """Skips fields of named tuples, which their class docstrings describe."""
     alias = (getattr(item, "__doc__", None) or "").startswith("Alias for field number")
     return True if alias else None
 

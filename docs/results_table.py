@@ -1,4 +1,4 @@
-"""The tables of results.md, from a results.json that `experiments.reproduce` wrote."""
+"""Tables of results.md, from a results.json that `experiments.reproduce` wrote."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -7,7 +7,7 @@ from jaxlabs.report.formatting import format_duration, format_value
 
 
 def markdown(results: Mapping[str, Any]) -> str:
-    """Returns dates and machines, the metrics, and the commands, as Markdown."""
+    """Returns dates, machines, metrics and commands as Markdown."""
     rows = results["results"]
     lines = [f"- Dates (UTC): {' to '.join(results['dates'])}"]
     for machine in results["machines"]:
