@@ -74,12 +74,12 @@ def batch_statistics(
 
     Args:
       x: [batch, ...].
-      axes: the axes that are averaged over: (0,) gives statistics per entry of an example, (0, 1, 2)
-        per channel of images [batch, height, width, channels].
-      weights: [batch]; examples of weight 0 are ignored, all others have equal weight. None: none
-        is ignored.
-      axis_name: the mapped axis under `pmap`; None otherwise, also under `jit` on a mesh, where `x` is
-        the global batch.
+      axes: the axes to average over: (0,) gives statistics per entry of an example, (0, 1, 2) per
+        channel of images [batch, height, width, channels].
+      weights: [batch]; examples of weight 0 are ignored, all others have equal weight. None:
+        none is ignored.
+      axis_name: the mapped axis under `pmap`; None otherwise, also under `jit` on a mesh, where `x`
+        is the global batch.
 
     Raises:
       ValueError: `axes` does not contain the batch axis, or `weights` is not [batch].

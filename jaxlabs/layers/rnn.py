@@ -99,7 +99,7 @@ class RecurrentLayer(nn.Module):
         return matmul(x, self.input_kernel, self.precision) + self.bias[None, None, :]
 
     def recurrent_bias(self) -> jax.Array | None:
-        """The bias that a GRU's reset gate multiplies, [gates * hidden_size]; None for other cells."""
+        """The bias that a GRU's reset gate multiplies, [gates * hidden_size]; else None."""
         if self.cell != "gru":
             return None
         return jnp.pad(self.candidate_bias, (2 * self.hidden_size, 0))

@@ -108,8 +108,8 @@ def lstm_backward(
     """See `rnn_backward`.
 
     d_c' gains d_h' o (1 - tanh(c')^2); then d_a_i = d_c' g i (1 - i), d_a_f = d_c' c f (1 - f),
-    d_a_g = d_c' i (1 - g^2), d_a_o = d_h' tanh(c') o (1 - o), and d_c = d_c' f. Both derivatives are
-    (y - minimum) (1 - y): the minimum is 0 for a sigmoid and -1 for tanh.
+    d_a_g = d_c' i (1 - g^2), d_a_o = d_h' tanh(c') o (1 - o), and d_c = d_c' f. Both derivatives
+    are (y - minimum) (1 - y): the minimum is 0 for a sigmoid and -1 for tanh.
     """
     (d_h, d_c), (joined,) = gradient, gates
     i, f, g, o = jnp.split(joined, 4, axis=-1)
@@ -129,7 +129,7 @@ def _by_gate(like: jax.Array, *values: float) -> jax.Array:
 def gru_forward(
     input_gates: jax.Array, hidden_gates: jax.Array, state: State
 ) -> tuple[State, Gates]:
-    """See `rnn_forward`; r and z are in one array [batch, 2 * hidden_size], then n and `hidden_n`."""
+    """See `rnn_forward`; r and z are in one array [batch, 2 * hidden_size], then n, `hidden_n`."""
     both = 2 * state[0].shape[-1]
     input_n, hidden_n = input_gates[:, both:], hidden_gates[:, both:]
     r_z = nn.sigmoid(input_gates[:, :both] + hidden_gates[:, :both])

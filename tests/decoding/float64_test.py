@@ -1,8 +1,7 @@
-"""Generation and beam search where 64-bit numbers are switched on, or promotion is strict.
+"""Sampling and beam search with `jax_enable_x64` or strict dtype promotion.
 
-The models stay float32, and so do caches and states; their tokens are the same, since the random
-numbers have dtypes of their own and logits differ by rounding at most. Parameters that a caller has
-made float64 have float64 caches.
+Models, caches and states stay float32. The tokens are equal, since random numbers have explicit
+dtypes and logits differ by rounding at most. Float64 parameters have float64 caches.
 """
 
 import functools
@@ -24,21 +23,21 @@ SETTINGS = {
     "64 bits": functools.partial(jax.enable_x64, True),
     "strict promotion": functools.partial(jax.numpy_dtype_promotion, "strict"),
 }
-TOKENS, PROMPTS = 11, np.array([[3, 1, 4], [5, 9, 0]], np.int32)
+VOCAB, PROMPTS = 11, np.array([[3, 1, 4], [5, 9, 0]], np.int32)
 
 
 def transformer(**settings):
     sizes = {"context_length": 6, "embed_dim": 8, "num_layers": 1, "num_heads": 2, "mlp_dim": 8}
-    config = transformer_lm.TransformerLMConfig(vocabulary_size=TOKENS, **sizes, **settings)
+    config = transformer_lm.TransformerLMConfig(vocabulary_size=VOCAB, **sizes, **settings)
     return transformer_lm.TransformerLM(config)
 
 
 def recurrent(cell):
-    config = char_rnn.CharRNNConfig(vocabulary_size=TOKENS, cell=cell, embed_dim=4, hidden_size=5)
+    config = char_rnn.CharRNNConfig(vocabulary_size=VOCAB, cell=cell, embed_dim=4, hidden_size=5)
     return char_rnn.CharRNN(config)
 
 
-def continued(module, model, params, temperature=0.8):
+def sampled(module, model, params, temperature=0.8):
     options = {"max_new_tokens": 9, "temperature": temperature, "top_k": 7, "top_p": 0.95}
     key = jax.random.key(1, impl="threefry2x32")
     return module.sample(model, params, PROMPTS, np.array([3, 2]), key, **options)
@@ -62,12 +61,12 @@ MODELS = {
 def test_samples_equal_those_of_32_bit_mode(name):
     module, model = MODELS[name]
     params = initial_params(model, PROMPTS)
-    expected = continued(module, model, params)
+    expected = sampled(module, model, params)
     for setting in SETTINGS.values():
         with setting():
-            again = initial_params(model, PROMPTS)
-            found = continued(module, model, params)
-        jax.tree.map(np.testing.assert_array_equal, params, again)
+            same_params = initial_params(model, PROMPTS)
+            found = sampled(module, model, params)
+        jax.tree.map(np.testing.assert_array_equal, params, same_params)
         for ours, theirs in zip(found, expected, strict=True):
             assert ours.dtype == jnp.int32
             np.testing.assert_array_equal(ours, theirs)
@@ -77,18 +76,18 @@ def test_samples_equal_those_of_32_bit_mode(name):
 def test_float64_parameters_have_float64_caches(name):
     module, model = MODELS[name]
     params = initial_params(model, PROMPTS)
-    expected = continued(module, model, params, temperature=0)
+    expected = sampled(module, model, params, temperature=0)
     with jax.enable_x64(True):
-        wide = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), params)
-        found = continued(module, model, wide, temperature=0)
+        params64 = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), params)
+        found = sampled(module, model, params64, temperature=0)
         decoder = (
             TransformerStepper(model)
             if module is transformer_lm
             else RecurrentStepper(model, char_rnn.initial_states)
         )
-        carry = empty_carry(decoder, wide, 2)
-        after, logits = decoder.step(wide, carry, jnp.asarray(PROMPTS[:, 0]))
-    assert {leaf.dtype for leaf in jax.tree.leaves(after)} - {jnp.dtype(jnp.int32)} == {
+        carry = empty_carry(decoder, params64, 2)
+        carry, logits = decoder.step(params64, carry, jnp.asarray(PROMPTS[:, 0]))
+    assert {leaf.dtype for leaf in jax.tree.leaves(carry)} - {jnp.dtype(jnp.int32)} == {
         jnp.dtype(jnp.float64)
     }
     assert logits.dtype == jnp.float64
@@ -99,7 +98,7 @@ def test_float64_parameters_have_float64_caches(name):
 def test_translations_equal_those_of_32_bit_mode(backbone):
     sizes = {"embed_dim": 8, "num_layers": 1, "num_heads": 2, "mlp_dim": 8}
     config = SequenceConfig(backbone=backbone, **sizes)
-    model = seq2seq.Seq2Seq(config, TOKENS, TOKENS, 4, 5)
+    model = seq2seq.Seq2Seq(config, VOCAB, VOCAB, 4, 5)
     source = np.array([[5, 6, 2, 0], [7, 4, 9, 2]], np.int32)
     params = initial_params(model, source, source)
     expected = seq2seq.translate(model, params, source, beam_size=3, length_penalty=0.7)

@@ -9,19 +9,19 @@ import scipy.stats
 
 from jaxlabs.decoding.generate import generate
 
-VOCABULARY, WIDTH = 11, 6
-TRACED = []  # one entry for every time that a decoder's step was traced
-READ = []  # logits of every executed step of a `Recorder`
+VOCABULARY, FEATURES = 11, 6
+TRACED = []  # one entry per trace of a decoder's step
+LOGITS = []  # logits of every executed step of a `Recorder`
 
 
 @dataclasses.dataclass(frozen=True)
 class CausalMean:
-    """Logits from the mean of all embeddings in the carry, each turned by its position."""
+    """Logits from the mean of all embeddings in the carry, each multiplied by a position factor."""
 
     context_length: int | None = None
 
     def init_carry(self, batch_size):
-        return jnp.zeros((batch_size, WIDTH)), jnp.int32(0)
+        return jnp.zeros((batch_size, FEATURES)), jnp.int32(0)
 
     def step(self, params, carry, tokens):
         TRACED.append(self)
@@ -31,30 +31,30 @@ class CausalMean:
 
     def prefill(self, params, tokens):
         positions = jnp.arange(tokens.shape[1])
-        turn = jnp.cos(positions[:, None] * params["rate"][None, :])
-        total = jnp.einsum("btw,tw->bw", params["embedding"][tokens], turn)
+        factor = jnp.cos(positions[:, None] * params["rate"][None, :])
+        total = jnp.einsum("btw,tw->bw", params["embedding"][tokens], factor)
         return total, jnp.int32(tokens.shape[1])
 
 
 @dataclasses.dataclass(frozen=True)
 class Recorder(CausalMean):
-    """The same model, but what it computes inside the compiled loop is seen outside."""
+    """Records the logits of every executed step."""
 
     def step(self, params, carry, tokens):
         carry, logits = super().step(params, carry, tokens)
-        jax.debug.callback(lambda x: READ.append(np.asarray(x)), logits, ordered=True)
+        jax.debug.callback(lambda x: LOGITS.append(np.asarray(x)), logits, ordered=True)
         return carry, logits
 
 
 def uncached(params, tokens):
-    """Logits after the last of `tokens` [time], computed from nothing."""
+    """Logits after the last of `tokens [time]`, without a cache."""
     embedded = params["embedding"][tokens]
-    turn = np.cos(np.arange(len(tokens))[:, None] * params["rate"])
-    return (embedded * turn).mean(axis=0) @ params["head"].astype(np.float64)
+    factor = np.cos(np.arange(len(tokens))[:, None] * params["rate"])
+    return (embedded * factor).mean(axis=0) @ params["head"].astype(np.float64)
 
 
 def windows(context, count):
-    """First token that the model still sees at each time, by the rule of the docstring."""
+    """First visible token at each step, by the rule of the docstring of `generate`."""
     first = 0
     for time in range(count):
         if time - first == context:
@@ -66,9 +66,9 @@ def windows(context, count):
 def params():
     rng = np.random.default_rng(0)
     return {
-        "embedding": rng.normal(size=(VOCABULARY, WIDTH)).astype(np.float32),
-        "rate": rng.uniform(0.5, 2.0, size=WIDTH).astype(np.float32),
-        "head": 3 * rng.normal(size=(WIDTH, VOCABULARY)).astype(np.float32),
+        "embedding": rng.normal(size=(VOCABULARY, FEATURES)).astype(np.float32),
+        "rate": rng.uniform(0.5, 2.0, size=FEATURES).astype(np.float32),
+        "head": 3 * rng.normal(size=(FEATURES, VOCABULARY)).astype(np.float32),
     }
 
 
@@ -78,8 +78,8 @@ LENGTHS = np.asarray([7, 2, 4])
 
 @pytest.mark.parametrize("context_length", [None, 1, 5, 6, 17, 18])
 def test_every_step_equals_the_uncached_forward_on_the_visible_tokens(params, key, context_length):
-    # 7 + 12 tokens cross the border of the contexts 1 to 6 several times, in the prompt as well.
-    READ.clear()
+    # 7 + 12 tokens fill the contexts 1 to 6 several times, also in the prompt.
+    LOGITS.clear()
     tokens, lengths = generate(
         Recorder(context_length), params, PROMPTS, LENGTHS, key, max_new_tokens=12, temperature=0.0
     )
@@ -87,13 +87,13 @@ def test_every_step_equals_the_uncached_forward_on_the_visible_tokens(params, ke
     chex.assert_shape(tokens, (3, 7 + 12))
     np.testing.assert_array_equal(lengths, LENGTHS + 12)
     tokens = np.asarray(tokens)
-    assert len(READ) == 7 + 12 - 1
-    for time, first in enumerate(windows(context_length, len(READ))):
+    assert len(LOGITS) == 7 + 12 - 1
+    for time, first in enumerate(windows(context_length, len(LOGITS))):
         for row in range(3):
             if time + 1 >= lengths[row]:
                 continue
             expected = uncached(params, tokens[row, first : time + 1])
-            np.testing.assert_allclose(READ[time][row], expected, rtol=1e-5, atol=1e-5)
+            np.testing.assert_allclose(LOGITS[time][row], expected, rtol=1e-5, atol=1e-5)
             if time + 1 >= LENGTHS[row]:
                 assert tokens[row, time + 1] == np.argmax(expected)
 
@@ -101,12 +101,12 @@ def test_every_step_equals_the_uncached_forward_on_the_visible_tokens(params, ke
 def test_prompts_are_kept_and_columns_past_the_end_are_zero(params, key):
     options = {"max_new_tokens": 12, "temperature": 0.0}
     free, _ = generate(CausalMean(5), params, PROMPTS, LENGTHS, key, **options)
-    # Row 1 stops after its second new token, inside the columns that only other prompts fill.
+    # Row 1 stops after its second new token, within the prompt columns of other rows.
     options["stop_token"] = int(free[1, LENGTHS[1] + 1])
-    dirty = PROMPTS.copy()
-    dirty[1, 2:] = 10
+    with_garbage = PROMPTS.copy()
+    with_garbage[1, 2:] = 10
     clean, _ = generate(CausalMean(5), params, PROMPTS, LENGTHS, key, **options)
-    tokens, lengths = generate(CausalMean(5), params, dirty, LENGTHS, key, **options)
+    tokens, lengths = generate(CausalMean(5), params, with_garbage, LENGTHS, key, **options)
     assert lengths[1] < 7
     np.testing.assert_array_equal(tokens, clean)
     for row, length in enumerate(LENGTHS):
@@ -133,8 +133,8 @@ def test_equal_prompts_in_different_rows_are_continued_differently(params, key):
 def test_temperature_zero_and_top_k_one_agree_for_any_key(params, key):
     arguments = CausalMean(5), params, PROMPTS, LENGTHS
     greedy, _ = generate(*arguments, key, max_new_tokens=12, temperature=0.0)
-    for knob in [{"temperature": 0.0}, {"top_k": 1}, {"top_p": 0.0}]:
-        tokens, _ = generate(*arguments, jax.random.key(5), max_new_tokens=12, **knob)
+    for options in [{"temperature": 0.0}, {"top_k": 1}, {"top_p": 0.0}]:
+        tokens, _ = generate(*arguments, jax.random.key(5), max_new_tokens=12, **options)
         np.testing.assert_array_equal(tokens, greedy)
 
 
@@ -156,8 +156,8 @@ def test_a_stop_token_ends_its_row_and_is_kept(params, key):
 def test_a_stop_token_inside_a_prompt_is_ignored(params, key):
     arguments = CausalMean(5), params, PROMPTS, LENGTHS, key
     free, _ = generate(*arguments, max_new_tokens=12, temperature=0.0)
-    drawn = {int(x) for row, start in enumerate(LENGTHS) for x in free[row, start : start + 12]}
-    only_in_prompts = ({2, 3, 4, 5, 6, 7} | {9} | {1, 4}) - drawn
+    generated = {int(x) for row, start in enumerate(LENGTHS) for x in free[row, start : start + 12]}
+    only_in_prompts = ({2, 3, 4, 5, 6, 7} | {9} | {1, 4}) - generated
     assert only_in_prompts
     for stop in only_in_prompts:
         _, lengths = generate(*arguments, max_new_tokens=12, temperature=0.0, stop_token=stop)
@@ -167,11 +167,11 @@ def test_a_stop_token_inside_a_prompt_is_ignored(params, key):
 def test_the_loop_ends_when_all_rows_have_stopped(params, key):
     four = np.arange(VOCABULARY) == 4
     always_four = {
-        "embedding": np.ones((VOCABULARY, WIDTH), np.float32),
-        "rate": np.zeros(WIDTH, np.float32),
-        "head": np.tile(four.astype(np.float32), (WIDTH, 1)),
+        "embedding": np.ones((VOCABULARY, FEATURES), np.float32),
+        "rate": np.zeros(FEATURES, np.float32),
+        "head": np.tile(four.astype(np.float32), (FEATURES, 1)),
     }
-    READ.clear()
+    LOGITS.clear()
     _, lengths = generate(
         Recorder(),
         always_four,
@@ -184,7 +184,7 @@ def test_the_loop_ends_when_all_rows_have_stopped(params, key):
     )
     jax.effects_barrier()
     np.testing.assert_array_equal(lengths, LENGTHS + 1)
-    assert len(READ) == max(LENGTHS)
+    assert len(LOGITS) == max(LENGTHS)
 
 
 def test_no_new_tokens_returns_the_prompts(params, key):
@@ -223,7 +223,7 @@ def test_frequencies_of_first_tokens_match_the_softmax(params, key):
     first = np.exp(uncached(params, PROMPTS[2, :4]) / 2.0)
     observed = np.bincount(tokens[:, 4], minlength=VOCABULARY)
     assert scipy.stats.chisquare(observed, first / first.sum() * rows).pvalue > 1e-3
-    # The second token is drawn with fresh noise: given the first it has its own softmax.
+    # The second token is independent given the first.
     given = tokens[tokens[:, 4] == observed.argmax()]
     second = np.exp(uncached(params, given[0, :5]) / 2.0)
     observed = np.bincount(given[:, 5], minlength=VOCABULARY)

@@ -8,24 +8,24 @@ import pytest
 import scipy.stats
 
 from jaxlabs.decoding.generate import generate
-from jaxlabs.models.transformer_lm import TransformerStepper, TransformerLM, TransformerLMConfig
+from jaxlabs.models.transformer_lm import TransformerLM, TransformerLMConfig, TransformerStepper
 
 VOCABULARY, CONTEXT = 11, 8
 PROMPTS = np.random.default_rng(3).integers(VOCABULARY, size=(3, 11))
 LENGTHS = np.asarray([5, 11, 1])
 NEW_TOKENS = 10
-READ = []  # logits of every executed step of a `Recorder`
+LOGITS = []  # logits of every executed step of a `Recorder`
 TRACED = []
 
 
 @dataclasses.dataclass(frozen=True)
 class Recorder(TransformerStepper):
-    """The same decoder, but what it computes inside the compiled loop is seen outside."""
+    """Records the logits of every executed step."""
 
     def step(self, params, carry, tokens):
         TRACED.append(self)
         carry, logits = super().step(params, carry, tokens)
-        jax.debug.callback(lambda x: READ.append(np.asarray(x)), logits, ordered=True)
+        jax.debug.callback(lambda x: LOGITS.append(np.asarray(x)), logits, ordered=True)
         return carry, logits
 
 
@@ -50,7 +50,7 @@ def random_params(model):
 
 
 def uncached(model, params, sequences):
-    """Logits after each of `sequences`; what is padded on the right no position sees."""
+    """Logits after each of `sequences`, which are padded on the right."""
     padded = np.stack([np.pad(s, (0, CONTEXT - len(s))) for s in sequences])
     logits = jax.jit(model.apply)({"params": params}, jnp.asarray(padded, jnp.int32))
     return np.asarray(logits, np.float64)[
@@ -58,8 +58,8 @@ def uncached(model, params, sequences):
     ]
 
 
-def first_in_reach(time):
-    """With a context of 8, the last 4 tokens are read again at times 8, 12, 16, ..."""
+def first_visible(time):
+    """With a context of 8, the cache is refilled with 4 tokens at times 8, 12, 16, ..."""
     return 0 if time < 8 else (time // 4 - 1) * 4
 
 
@@ -98,10 +98,10 @@ def test_cached_equals_uncached_logits_up_to_the_context(settings):
     ids=str,
 )
 def test_every_step_beyond_the_context_equals_the_uncached_forward(settings, key):
-    # 21 tokens cross the border at times 8, 12 and 16, row 1 at 8 while its prompt is being read.
+    # 21 tokens fill the context at times 8, 12 and 16, in row 1 at 8 within its prompt.
     model = build(**settings)
     params = random_params(model)
-    READ.clear()
+    LOGITS.clear()
     tokens, lengths = generate(
         Recorder(model), params, PROMPTS, LENGTHS, key, max_new_tokens=NEW_TOKENS
     )
@@ -109,25 +109,25 @@ def test_every_step_beyond_the_context_equals_the_uncached_forward(settings, key
     tokens = np.asarray(tokens)
     np.testing.assert_array_equal(lengths, LENGTHS + NEW_TOKENS)
     steps = [(row, t) for row in range(3) for t in range(int(lengths[row]) - 1)]
-    expected = uncached(model, params, [tokens[row, first_in_reach(t) : t + 1] for row, t in steps])
-    seen = np.stack([READ[t][row] for row, t in steps])
-    np.testing.assert_allclose(seen, expected, rtol=1e-5, atol=1e-5)
+    expected = uncached(model, params, [tokens[row, first_visible(t) : t + 1] for row, t in steps])
+    cached = np.stack([LOGITS[t][row] for row, t in steps])
+    np.testing.assert_allclose(cached, expected, rtol=1e-5, atol=1e-5)
 
 
 def test_logits_beyond_the_context_equal_a_sliding_window_only_when_the_cache_is_full(key):
     model = build()
     params = random_params(model)
-    READ.clear()
+    LOGITS.clear()
     tokens, _ = generate(Recorder(model), params, PROMPTS, LENGTHS, key, max_new_tokens=NEW_TOKENS)
     jax.effects_barrier()
     row = np.asarray(tokens)[1]  # 21 tokens
     windows = [row[max(0, t + 1 - CONTEXT) : t + 1] for t in range(len(row) - 1)]
     sliding = uncached(model, params, windows)
-    seen = np.stack([logits[1] for logits in READ[: len(windows)]])
-    apart = np.abs(seen - sliding).max(axis=1)
-    same = [t for t, difference in enumerate(apart) if difference < 1e-4]
+    cached = np.stack([logits[1] for logits in LOGITS[: len(windows)]])
+    errors = np.abs(cached - sliding).max(axis=1)
+    same = [t for t, difference in enumerate(errors) if difference < 1e-4]
     assert same == [*range(CONTEXT), 11, 15, 19]
-    assert apart[CONTEXT] > 0.01
+    assert errors[CONTEXT] > 0.01
     assert "nanoGPT" in TransformerStepper.__doc__
 
 
@@ -156,8 +156,8 @@ def test_an_equal_model_does_not_recompile(params, key):
     arguments = {"key": key, "max_new_tokens": NEW_TOKENS}
     generate(Recorder(build()), params, PROMPTS, LENGTHS, **arguments)
     traced = len(TRACED)
-    knobs = {"temperature": 0.5, "top_k": 4, "top_p": 0.9, "stop_token": 3}
-    generate(Recorder(build()), params, PROMPTS[::-1], LENGTHS[::-1], **arguments, **knobs)
+    options = {"temperature": 0.5, "top_k": 4, "top_p": 0.9, "stop_token": 3}
+    generate(Recorder(build()), params, PROMPTS[::-1], LENGTHS[::-1], **arguments, **options)
     assert len(TRACED) == traced
 
 
@@ -169,7 +169,7 @@ def test_temperature_zero_and_top_k_one_equal_the_argmax(model, params, key):
     np.testing.assert_array_equal(greedy, top_one)
     greedy = np.asarray(greedy)
     steps = [(row, t) for row in range(3) for t in range(LENGTHS[row] - 1, LENGTHS[row] + 9)]
-    logits = uncached(model, params, [greedy[row, first_in_reach(t) : t + 1] for row, t in steps])
+    logits = uncached(model, params, [greedy[row, first_visible(t) : t + 1] for row, t in steps])
     np.testing.assert_array_equal(
         np.argmax(logits, axis=1), [greedy[row, t + 1] for row, t in steps]
     )

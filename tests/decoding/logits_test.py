@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from jaxlabs.decoding import logits as knobs
+from jaxlabs.decoding import logits as logits_lib
 
-top_k_top_p_mask = jax.jit(knobs.top_k_top_p_mask)
-sample_token = jax.jit(knobs.sample_token)
+top_k_top_p_mask = jax.jit(logits_lib.top_k_top_p_mask)
+sample_token = jax.jit(logits_lib.sample_token)
 
 
-def kept_by_hand(logits: np.ndarray, top_k: int, top_p: float) -> np.ndarray:
-    """One row in float64, by the words of the docstring: rank, cut at k, cut at mass p."""
+def reference_mask(logits: np.ndarray, top_k: int, top_p: float) -> np.ndarray:
+    """One row in float64: rank, truncate to k, truncate to probability p."""
     ranking = sorted(range(len(logits)), key=lambda token: (-logits[token], token))
     if top_k > 0:
         ranking = ranking[:top_k]
@@ -42,9 +42,9 @@ def many_keys(key: jax.Array, count: int) -> jax.Array:
 @pytest.mark.parametrize("top_k", [0, 1, 3, 7, 20])
 @pytest.mark.parametrize("top_p", [0.0, 0.3, 0.9, 1.0])
 def test_truncation_equals_a_numpy_implementation(top_k, top_p):
-    # Rounded logits, so that there are ties to break.
+    # Rounded logits, so that there are ties.
     logits = np.round(np.random.default_rng(0).normal(size=(40, 11)) * 2, 0)
-    expected = [kept_by_hand(row, top_k, top_p) for row in logits]
+    expected = [reference_mask(row, top_k, top_p) for row in logits]
     kept = top_k_top_p_mask(jnp.asarray(logits, jnp.float32), top_k, top_p)
     np.testing.assert_array_equal(kept, expected)
 
@@ -62,17 +62,17 @@ def test_top_p_keeps_the_smallest_set_that_reaches_p():
 
 
 def equal_tokens(sizes: np.ndarray) -> np.ndarray:
-    """[len(sizes), largest size] logits: as many equal ones as the size, the others -inf."""
+    """Logits `[len(sizes), max(sizes)]`: 0 for the first `size` tokens, -inf for the others."""
     return np.where(np.arange(sizes.max()) < sizes[:, None], 0, -np.inf).astype(np.float32)
 
 
 @pytest.mark.parametrize("top_k", [False, True])
 def test_top_p_of_j_of_n_equal_tokens_keeps_j(top_k):
-    # All pairs up to 64; either -inf or top-k leaves that many tokens.
+    # All pairs up to 64; -inf or top-k leaves `size` tokens.
     sizes, shares = np.array([(size, j) for size in range(2, 65) for j in range(1, size)]).T
     assert len(sizes) == 2016
     logits = np.zeros((2016, 64), np.float32) if top_k else equal_tokens(sizes)
-    kept = jax.jit(jax.vmap(lambda row, k, p: knobs.top_k_top_p_mask(row[None], k, p).sum()))(
+    kept = jax.jit(jax.vmap(lambda row, k, p: logits_lib.top_k_top_p_mask(row[None], k, p).sum()))(
         logits, sizes if top_k else np.zeros_like(sizes), np.float32(shares / sizes)
     )
     np.testing.assert_array_equal(kept, shares)
@@ -106,7 +106,7 @@ def test_top_p_off_keeps_tokens_of_tiny_probability():
 
 
 def test_top_p_is_applied_after_top_k():
-    # Of 0.4, 0.3, 0.2, 0.1 top-k leaves 0.57 and 0.43, so the first alone reaches 0.5.
+    # Of 0.4, 0.3, 0.2, 0.1 top-k leaves 0.57 and 0.43, so the first one reaches 0.5.
     logits = jnp.log(jnp.asarray([[0.4, 0.3, 0.2, 0.1]]))
     np.testing.assert_array_equal(top_k_top_p_mask(logits, 2, 0.5), [[True, False, False, False]])
 
@@ -126,7 +126,7 @@ def test_frequencies_match_the_truncated_softmax(key, temperature, top_k, top_p)
     count = 20_000
     row = np.random.default_rng(1).normal(size=6)
     scaled = row / temperature
-    kept = kept_by_hand(scaled, top_k, top_p)
+    kept = reference_mask(scaled, top_k, top_p)
     expected = np.where(kept, np.exp(scaled), 0)
     expected *= count / expected.sum()
     tokens = sample_token(
@@ -163,11 +163,11 @@ def test_greedy_takes_the_lowest_id_among_ties(key):
 def test_truncation_changes_only_rows_that_sampled_truncated_tokens(key):
     logits = normal_rows(200, 12)
     keys = many_keys(key, 200)
-    free = np.asarray(sample_token(keys, logits, 1.0, 0, 1.0))
-    cut = np.asarray(sample_token(keys, logits, 1.0, 5, 1.0))
-    kept = np.asarray(top_k_top_p_mask(logits, 5, 1.0))[np.arange(200), free]
+    full = np.asarray(sample_token(keys, logits, 1.0, 0, 1.0))
+    truncated = np.asarray(sample_token(keys, logits, 1.0, 5, 1.0))
+    kept = np.asarray(top_k_top_p_mask(logits, 5, 1.0))[np.arange(200), full]
     assert 0 < kept.sum() < 200
-    np.testing.assert_array_equal(cut[kept], free[kept])
+    np.testing.assert_array_equal(truncated[kept], full[kept])
 
 
 def test_a_row_does_not_depend_on_the_others(key):
@@ -197,7 +197,7 @@ def test_half_precision_logits_give_the_samples_of_float32(key):
 
 
 def test_new_sampling_parameters_do_not_recompile(key):
-    traced = jax.jit(chex.assert_max_traces(knobs.sample_token, n=1))
+    traced = jax.jit(chex.assert_max_traces(logits_lib.sample_token, n=1))
     logits = jnp.zeros((3, 7))
     for temperature, top_k, top_p in [(1.0, 0, 1.0), (0.0, 3, 0.5), (0.7, 2, 0.9)]:
         traced(many_keys(key, 3), logits, temperature, top_k, top_p)

@@ -19,43 +19,47 @@ def images(*shape):
 def test_q_sample_has_the_mean_and_variance_of_the_timestep():
     x0, count = jnp.array([0.9, -0.3]), 20_000
     noise = jax.random.normal(jax.random.key(0), (len(TIMES), count, 2))
-    for t, drawn in zip(TIMES, noise, strict=True):
-        t_of_all = jnp.full((count,), t)
-        x = forward_process.q_sample(SCHEDULE, jnp.broadcast_to(x0[None], drawn.shape), t_of_all, drawn)
-        share = alphas_cumprod(CONFIG)[t]
-        error = ((1 - share) / count) ** 0.5
-        np.testing.assert_allclose(x.mean(axis=0), share**0.5 * x0, atol=4 * error)
-        np.testing.assert_allclose(x.var(axis=0), 1 - share, rtol=0.04)
+    for t, epsilon in zip(TIMES, noise, strict=True):
+        t_batch = jnp.full((count,), t)
+        x = forward_process.q_sample(
+            SCHEDULE, jnp.broadcast_to(x0[None], epsilon.shape), t_batch, epsilon
+        )
+        alpha_bar = alphas_cumprod(CONFIG)[t]
+        error = ((1 - alpha_bar) / count) ** 0.5
+        np.testing.assert_allclose(x.mean(axis=0), alpha_bar**0.5 * x0, atol=4 * error)
+        np.testing.assert_allclose(x.var(axis=0), 1 - alpha_bar, rtol=0.04)
 
 
 def test_single_steps_give_the_same_marginal_distribution():
-    """Variance and signal of x after single steps of variance beta, followed exactly."""
+    """Exact signal and variance of x after single steps of variance beta."""
     signal, variance = 1.0, 0.0
     for t in range(CONFIG.num_timesteps):
         beta = float(SCHEDULE.betas[t])
         signal, variance = signal * (1 - beta) ** 0.5, variance * (1 - beta) + beta
-        at = (jnp.array([t]), jnp.ones((1, 1)))
-        assert forward_process.extract(SCHEDULE.sqrt_alphas_cumprod, *at)[0, 0] == pytest.approx(signal, rel=1e-5)
-        spread = forward_process.extract(SCHEDULE.sqrt_one_minus_alphas_cumprod, *at)[0, 0]
-        assert spread**2 == pytest.approx(variance, rel=1e-5)
+        inputs = (jnp.array([t]), jnp.ones((1, 1)))
+        assert forward_process.extract(SCHEDULE.sqrt_alphas_cumprod, *inputs)[
+            0, 0
+        ] == pytest.approx(signal, rel=1e-5)
+        noise_scale = forward_process.extract(SCHEDULE.sqrt_one_minus_alphas_cumprod, *inputs)[0, 0]
+        assert noise_scale**2 == pytest.approx(variance, rel=1e-5)
 
 
 def test_posterior_equals_bayes_rule():
-    """The product of two normal densities in the image before: precisions add up."""
+    """The product of two normal densities of x_{t-1}: precisions add up."""
     x0, x = images(3, 2, 2, 1), images(3, 2, 2, 1)[::-1].copy()
-    t, left = np.array([1, 24, 49]), alphas_cumprod(CONFIG)
+    t, alpha_bar = np.array([1, 24, 49]), alphas_cumprod(CONFIG)
     mean, variance, log_variance = forward_process.posterior(SCHEDULE, jnp.array(x0), x, t)
     chex.assert_shape(mean, x.shape)
     for row, time in enumerate(t):
-        alpha = left[time] / left[time - 1]
-        to_x, from_x0 = alpha / (1 - alpha), 1 / (1 - left[time - 1])
-        expected = x[row] * to_x / alpha**0.5 + x0[row] * from_x0 * left[time - 1] ** 0.5
+        alpha = alpha_bar[time] / alpha_bar[time - 1]
+        to_x, from_x0 = alpha / (1 - alpha), 1 / (1 - alpha_bar[time - 1])
+        expected = x[row] * to_x / alpha**0.5 + x0[row] * from_x0 * alpha_bar[time - 1] ** 0.5
         np.testing.assert_allclose(mean[row], expected / (to_x + from_x0), atol=2e-6)
         assert variance[row] == pytest.approx(1 / (to_x + from_x0), rel=1e-5)
         assert log_variance[row] == pytest.approx(-np.log(to_x + from_x0), rel=1e-5)
-    at_first = forward_process.posterior(SCHEDULE, x0, x, np.array([0, 0, 0]))
-    np.testing.assert_allclose(at_first[0], x0, atol=1e-6)
-    np.testing.assert_array_equal(at_first[1], 0)
+    at_zero = forward_process.posterior(SCHEDULE, x0, x, np.array([0, 0, 0]))
+    np.testing.assert_allclose(at_zero[0], x0, atol=1e-6)
+    np.testing.assert_array_equal(at_zero[1], 0)
 
 
 @pytest.mark.parametrize("prediction", ["epsilon", "v"])
@@ -73,23 +77,24 @@ def test_v_is_x_rotated_by_90_degrees():
     """In the plane of image and noise, x = (cos, sin) and v = (-sin, cos)."""
     ones, zeros = jnp.ones((4, 1)), jnp.zeros((4, 1))
     angle = np.arccos(alphas_cumprod(CONFIG)[TIMES] ** 0.5)[:, None]
-    of_image = forward_process.target(SCHEDULE, ones, zeros, TIMES, "v")
-    of_noise = forward_process.target(SCHEDULE, zeros, ones, TIMES, "v")
-    np.testing.assert_allclose(of_image, -np.sin(angle), atol=1e-6)
-    np.testing.assert_allclose(of_noise, np.cos(angle), atol=1e-6)
+    image_coef = forward_process.target(SCHEDULE, ones, zeros, TIMES, "v")
+    noise_coef = forward_process.target(SCHEDULE, zeros, ones, TIMES, "v")
+    np.testing.assert_allclose(image_coef, -np.sin(angle), atol=1e-6)
+    np.testing.assert_allclose(noise_coef, np.cos(angle), atol=1e-6)
 
 
 @pytest.mark.parametrize("prediction", ["epsilon", "v"])
 def test_min_snr_weights_the_x0_error_by_the_clipped_snr(prediction):
-    """An output off by d means an image off by e: weight d^2 = min(SNR, gamma) e^2."""
+    """An output error d corresponds to an x0 error e: weight d^2 = min(SNR, gamma) e^2."""
     config = DiffusionConfig(prediction_type=prediction, loss_weighting="min_snr", num_timesteps=50)
     weights, schedule = forward_process.loss_weights(config), make_schedule(config, np.float64)
     with jax.enable_x64(True):
         x, output = jnp.ones((4, 1), jnp.float64), jnp.zeros((4, 1), jnp.float64)
         both = [
-            forward_process.predict_x0(schedule, x, TIMES, o, prediction) for o in (output, output + 0.1)
+            forward_process.predict_x0(schedule, x, TIMES, o, prediction)
+            for o in (output, output + 0.1)
         ]
-        in_image = np.square(np.asarray(both[1] - both[0]))[:, 0]
-    expected = np.minimum(schedule.snr[TIMES], 5.0) * in_image / 0.1**2
+        x0_error = np.square(np.asarray(both[1] - both[0]))[:, 0]
+    expected = np.minimum(schedule.snr[TIMES], 5.0) * x0_error / 0.1**2
     np.testing.assert_allclose(weights[TIMES], expected, rtol=2e-5)
     assert (forward_process.loss_weights(CONFIG) == 1).all()

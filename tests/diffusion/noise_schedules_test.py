@@ -12,28 +12,26 @@ COSINE = DiffusionConfig(noise_schedule="cosine")
 
 @pytest.mark.parametrize("config", [LINEAR, COSINE, DiffusionConfig(num_timesteps=2)])
 def test_tables_equal_a_loop_over_timesteps_in_float64(config):
-    schedule, count, left = make_schedule(config), config.num_timesteps, 1.0
+    schedule, count, alpha_bar = make_schedule(config), config.num_timesteps, 1.0
     for t in range(count):
         if config is COSINE:
-            share = [
-                math.cos((place / count + 0.008) / 1.008 * math.pi / 2) for place in (t, t + 1)
-            ]
-            beta = min(1 - (share[1] / share[0]) ** 2, 0.999)
+            signal = [math.cos((step / count + 0.008) / 1.008 * math.pi / 2) for step in (t, t + 1)]
+            beta = min(1 - (signal[1] / signal[0]) ** 2, 0.999)
         else:
             beta = 1e-4 + (0.02 - 1e-4) * t / (count - 1)
-        before, left = left, left * (1 - beta)
+        prev, alpha_bar = alpha_bar, alpha_bar * (1 - beta)
         expected = {
             "betas": beta,
             "alphas": 1 - beta,
-            "alphas_cumprod": left,
-            "alphas_cumprod_prev": before,
-            "sqrt_alphas_cumprod": left**0.5,
-            "sqrt_one_minus_alphas_cumprod": (1 - left) ** 0.5,
-            "posterior_variance": (1 - before) / (1 - left) * beta,
-            "posterior_mean_coef_x0": before**0.5 * beta / (1 - left),
-            "posterior_mean_coef_xt": (1 - beta) ** 0.5 * (1 - before) / (1 - left),
-            "snr": left / (1 - left),
-            "log_snr": math.log(left / (1 - left)),
+            "alphas_cumprod": alpha_bar,
+            "alphas_cumprod_prev": prev,
+            "sqrt_alphas_cumprod": alpha_bar**0.5,
+            "sqrt_one_minus_alphas_cumprod": (1 - alpha_bar) ** 0.5,
+            "posterior_variance": (1 - prev) / (1 - alpha_bar) * beta,
+            "posterior_mean_coef_x0": prev**0.5 * beta / (1 - alpha_bar),
+            "posterior_mean_coef_xt": (1 - beta) ** 0.5 * (1 - prev) / (1 - alpha_bar),
+            "snr": alpha_bar / (1 - alpha_bar),
+            "log_snr": math.log(alpha_bar / (1 - alpha_bar)),
         }
         if t:
             expected["posterior_log_variance"] = math.log(expected["posterior_variance"])
@@ -53,7 +51,7 @@ def test_tables_are_read_only_float32_of_float64():
 
 
 def test_signal_is_negligible_at_the_last_timestep():
-    """The linear schedule leaves 4.0e-5 of the variance (Ho et al. 2020); the cosine one less."""
+    """alpha_bar_T is 4.0e-5 for the linear schedule (Ho et al. 2020) and smaller for cosine."""
     assert alphas_cumprod(LINEAR)[-1] == pytest.approx(4.0358e-5, rel=1e-4)
     assert make_schedule(LINEAR).log_snr[-1] == pytest.approx(-10.1177, abs=1e-4)
     assert 0 < alphas_cumprod(COSINE)[-1] < 1e-8

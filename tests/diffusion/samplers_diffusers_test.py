@@ -1,4 +1,4 @@
-"""Samplers against diffusers' schedulers, step by step on the same outputs of a network."""
+"""Samplers against diffusers' schedulers, step by step with equal network outputs."""
 
 import dataclasses
 
@@ -23,26 +23,26 @@ SHAPE = (2, 2, 1)
 
 pytestmark = [
     pytest.mark.peers,
-    # diffusers' own
+    # raised by diffusers
     pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning"),
 ]
 
 
 def from_table(params, x, t, condition):
-    """The same output at a time whatever x is: `params [T, *shape]`."""
+    """Outputs `params [T, *shape]` independent of x."""
     return params[t]
 
 
 def their_states(scheduler, steps, output, start, noise, **arguments):
-    """The state before each step of a diffusers scheduler, and the last one, `[steps + 1, ...]`."""
+    """The states of a diffusers scheduler, `[steps + 1, ...]`."""
     torch = pytest.importorskip("torch")
     scheduler.set_timesteps(**steps)
     x = torch.from_numpy(start)
     states = [x.numpy()]
-    for place, t in enumerate(scheduler.timesteps):
-        more = arguments | ({"variance_noise": noise[place]} if "eta" in arguments else {})
-        now = torch.from_numpy(output[int(t)]).expand(x.shape)
-        x = scheduler.step(now, t, x, **more).prev_sample
+    for index, t in enumerate(scheduler.timesteps):
+        options = arguments | ({"variance_noise": noise[index]} if "eta" in arguments else {})
+        output_t = torch.from_numpy(output[int(t)]).expand(x.shape)
+        x = scheduler.step(output_t, t, x, **options).prev_sample
         states.append(x.numpy())
     return np.stack(states), scheduler.timesteps.numpy()
 
@@ -63,19 +63,19 @@ def their_states(scheduler, steps, output, start, noise, **arguments):
 )
 def test_every_step_equals_diffusers(settings, prediction, clip, monkeypatch):
     torch, diffusers = pytest.importorskip("torch"), pytest.importorskip("diffusers")
-    # Where time 0 is not visited, theirs adds noise of variance beta in the last step too.
+    # Unless it is at timestep 0, their last step adds noise of variance beta too.
     settings = {"timestep_spacing": "leading"} | settings
     diffusion = DiffusionConfig(num_timesteps=100, beta_end=0.1, prediction_type=prediction)
     steps, rows, key = settings["sampler_steps"], jnp.arange(2), jax.random.key(3)
     output = np.random.default_rng(0).standard_normal((100, *SHAPE)).astype(np.float32) / 2
     sampler = SamplerConfig(clip_sample=clip, **settings)
     times = timesteps(diffusion, sampler)
-    asked = tuple(int(t) for t in times)
-    kind = {"shape": SHAPE, "diffusion": diffusion, "sampler": sampler, "snapshots": asked}
-    ours = sample(from_table, output, key, rows, **kind)
+    snapshots = tuple(int(t) for t in times)
+    options = {"shape": SHAPE, "diffusion": diffusion, "sampler": sampler, "snapshots": snapshots}
+    ours = sample(from_table, output, key, rows, **options)
 
     row_keys = jax.vmap(lambda row: jax.random.fold_in(key, row))(rows)
-    noise = [torch.from_numpy(np.array(_noise(row_keys, t, SHAPE, jnp.float32))) for t in asked]
+    noise = [torch.from_numpy(np.array(_noise(row_keys, t, SHAPE, jnp.float32))) for t in snapshots]
     common = {
         "num_train_timesteps": 100,
         "beta_start": 1e-4,
@@ -83,24 +83,24 @@ def test_every_step_equals_diffusers(settings, prediction, clip, monkeypatch):
         "prediction_type": {"epsilon": "epsilon", "v": "v_prediction"}[prediction],
         "timestep_spacing": settings["timestep_spacing"],
     }
-    arguments, plan = {}, {"num_inference_steps": steps}
+    arguments, schedule = {}, {"num_inference_steps": steps}
     if settings["sampler"] == DPM_SOLVER:
         scheduler = diffusers.DPMSolverMultistepScheduler(**common)
-        plan = {"timesteps": list(asked)}
+        schedule = {"timesteps": list(snapshots)}
     elif settings["sampler"] == DDIM:
         scheduler = diffusers.DDIMScheduler(**common, clip_sample=clip)
         arguments = {"eta": settings.get("eta", 0.0), "use_clipped_model_output": True}
     else:
         variance = "fixed_large" if settings.get("variance_type") == "beta" else "fixed_small"
         scheduler = diffusers.DDPMScheduler(**common, clip_sample=clip, variance_type=variance)
-        waiting = iter(noise)
+        noises = iter(noise)
         monkeypatch.setattr(
-            "diffusers.schedulers.scheduling_ddpm.randn_tensor", lambda *_, **__: next(waiting)
+            "diffusers.schedulers.scheduling_ddpm.randn_tensor", lambda *_, **__: next(noises)
         )
-    # Theirs are float32, in which 1 - 0.9999 has three digits.
+    # Theirs are float32, in which 1 - 0.9999 has three significant digits.
     scheduler.alphas_cumprod = torch.from_numpy(alphas_cumprod(diffusion))
     start = np.array(ours.snapshots[0])
-    states, visited = their_states(scheduler, plan, output, start, noise, **arguments)
+    states, visited = their_states(scheduler, schedule, output, start, noise, **arguments)
     np.testing.assert_array_equal(times, visited)
     got = np.concatenate([ours.snapshots, ours.images[None]])
     np.testing.assert_allclose(got, states, atol=1e-5, rtol=1e-5)
@@ -113,9 +113,7 @@ def help_of(setting):
 
 @pytest.mark.parametrize(("count", "steps"), [(1000, 20), (1000, 30), (100, 7), (50, 50)])
 @pytest.mark.parametrize("spacing", ["trailing", "leading", "linspace"])
-def test_timesteps_equal_ddim_and_ddpm_and_for_trailing_also_dpm_solver(
-    count, steps, spacing
-):
+def test_timesteps_equal_ddim_and_ddpm_and_for_trailing_also_dpm_solver(count, steps, spacing):
     pytest.importorskip("torch")
     diffusers = pytest.importorskip("diffusers")
     diffusion = DiffusionConfig(num_timesteps=count)
@@ -125,16 +123,16 @@ def test_timesteps_equal_ddim_and_ddpm_and_for_trailing_also_dpm_solver(
     )
 
     def theirs(scheduler):
-        made = scheduler(num_train_timesteps=count, timestep_spacing=spacing)
-        made.set_timesteps(steps)
-        return made.timesteps.numpy()
+        instance = scheduler(num_train_timesteps=count, timestep_spacing=spacing)
+        instance.set_timesteps(steps)
+        return instance.timesteps.numpy()
 
     np.testing.assert_array_equal(theirs(diffusers.DDIMScheduler), ours)
     np.testing.assert_array_equal(theirs(diffusers.DDPMScheduler), ours)
     if steps < count:
         solver = theirs(diffusers.DPMSolverMultistepScheduler)
         assert np.array_equal(solver, ours) == (spacing == "trailing")
-        # Of 31 times from 0 to 999 some lie halfway, and are rounded either way.
+        # Some of 31 timesteps from 0 to 999 are halfway between integers and round differently.
         assert spacing == "trailing" or np.abs(solver - more[:-1]).max() <= (steps == 30)
     assert "its DPM-Solver has the same trailing" in help_of("timestep_spacing")
 
@@ -143,37 +141,35 @@ def test_timesteps_equal_ddim_and_ddpm_and_for_trailing_also_dpm_solver(
     ("steps", "spacing", "same"),
     [(20, "trailing", True), (30, "trailing", False), (20, "linspace", False)],
 )
-def test_ddim_steps_to_the_next_timestep_and_diffusers_by_one_stride(
-    steps, spacing, same
-):
+def test_ddim_steps_to_the_next_timestep_and_diffusers_by_one_stride(steps, spacing, same):
     torch, diffusers = pytest.importorskip("torch"), pytest.importorskip("diffusers")
     diffusion = DiffusionConfig(num_timesteps=100, beta_end=0.1)
     sampler = SamplerConfig(sampler=DDIM, sampler_steps=steps, timestep_spacing=spacing)
-    times, left = timesteps(diffusion, sampler), alphas_cumprod(diffusion)
+    times, alpha_bars = timesteps(diffusion, sampler), alphas_cumprod(diffusion)
     scheduler = diffusers.DDIMScheduler(
         num_train_timesteps=100, timestep_spacing=spacing, clip_sample=False
     )
-    scheduler.alphas_cumprod = torch.from_numpy(left)
+    scheduler.alphas_cumprod = torch.from_numpy(alpha_bars)
     scheduler.set_timesteps(steps)
     x, epsilon = 0.3, -0.8
 
-    def stepped(now, after):
-        return np.sqrt(after) * (x - np.sqrt(1 - now) * epsilon) / np.sqrt(now) + (
-            np.sqrt(1 - after) * epsilon
-        )
+    def stepped(alpha_bar, next_alpha_bar):
+        return np.sqrt(next_alpha_bar) * (x - np.sqrt(1 - alpha_bar) * epsilon) / np.sqrt(
+            alpha_bar
+        ) + (np.sqrt(1 - next_alpha_bar) * epsilon)
 
-    factors = coefficients(diffusion, sampler)
-    x0 = factors.from_x * x + factors.from_output * epsilon
-    ours = factors.a * x + factors.b * x0
+    coefs = coefficients(diffusion, sampler)
+    x0 = coefs.from_x * x + coefs.from_output * epsilon
+    ours = coefs.a * x + coefs.b * x0
     theirs = [
         float(scheduler.step(torch.tensor(epsilon), int(t), torch.tensor(x)).prev_sample)
         for t in times
     ]
-    to_next = np.append(left[times[1:]], 1.0)
+    to_next = np.append(alpha_bars[times[1:]], 1.0)
     stride = times - 100 // steps
-    by_stride = np.where(stride >= 0, left[stride], 1.0)
-    np.testing.assert_allclose(ours, stepped(left[times], to_next))
-    np.testing.assert_allclose(theirs, stepped(left[times], by_stride), rtol=1e-5)
+    by_stride = np.where(stride >= 0, alpha_bars[stride], 1.0)
+    np.testing.assert_allclose(ours, stepped(alpha_bars[times], to_next))
+    np.testing.assert_allclose(theirs, stepped(alpha_bars[times], by_stride), rtol=1e-5)
     assert np.allclose(ours, theirs, rtol=1e-5) == same
     assert "diffusers' DDIM steps from t to t - num_timesteps //" in help_of("sampler")
 
@@ -181,23 +177,25 @@ def test_ddim_steps_to_the_next_timestep_and_diffusers_by_one_stride(
 def test_ddim_noise_from_clipped_x0_equals_use_clipped_model_output():
     torch, diffusers = pytest.importorskip("torch"), pytest.importorskip("diffusers")
     diffusion = DiffusionConfig(num_timesteps=100, beta_end=0.1)
-    factors = coefficients(diffusion, SamplerConfig(sampler=DDIM, sampler_steps=20))
+    coefs = coefficients(diffusion, SamplerConfig(sampler=DDIM, sampler_steps=20))
     scheduler = diffusers.DDIMScheduler(num_train_timesteps=100, timestep_spacing="trailing")
     scheduler.alphas_cumprod = torch.from_numpy(alphas_cumprod(diffusion))
     scheduler.set_timesteps(20)
-    x, epsilon = 0.3, -0.8  # an x0 far above 1 at the first time
+    x, epsilon = 0.3, -0.8  # an x0 far above 1 at the first timestep
     output, t = torch.tensor(epsilon), int(scheduler.timesteps[0])
-    cut, uncut = (
+    clipped, unclipped = (
         float(
-            scheduler.step(output, t, torch.tensor(x), use_clipped_model_output=asked).prev_sample
+            scheduler.step(
+                output, t, torch.tensor(x), use_clipped_model_output=use_clipped
+            ).prev_sample
         )
-        for asked in (True, False)
+        for use_clipped in (True, False)
     )
-    x0 = min(factors.from_x[0] * x + factors.from_output[0] * epsilon, 1)
+    x0 = min(coefs.from_x[0] * x + coefs.from_output[0] * epsilon, 1)
     assert x0 == 1
-    ours = factors.a[0] * x + factors.b[0] * x0
-    assert ours == pytest.approx(cut, rel=1e-5)
-    assert abs(ours - uncut) > 0.01
+    ours = coefs.a[0] * x + coefs.b[0] * x0
+    assert ours == pytest.approx(clipped, rel=1e-5)
+    assert abs(ours - unclipped) > 0.01
     assert "use_clipped_model_output=True" in help_of("clip_sample")
 
 

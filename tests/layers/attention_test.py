@@ -17,22 +17,24 @@ def heads_of(batch=2, num_heads=3, query=5, key=5, head_dim=4, dtype=np.float32)
 
 
 @pytest.mark.parametrize("window", [None, 1, 2, 50])
-def test_attention_equals_the_definition_with_window_and_padding(window, by_hand):
+def test_attention_equals_the_definition_with_window_and_padding(window, reference):
     query, key, value = heads_of()
     mask = masks.causal(5) if window is None else masks.local_window(5, window)
     mask = mask & masks.padding(jnp.array([[1, 1, 1, 1, 1], [1, 1, 0, 1, 0]]))
     got = dot_product_attention(query, key, value, mask)
-    np.testing.assert_allclose(got, by_hand(query, key, value, mask), atol=1e-6)
+    np.testing.assert_allclose(got, reference(query, key, value, mask), atol=1e-6)
 
 
-def test_bias_is_added_to_the_scaled_scores(by_hand):
+def test_bias_is_added_to_the_scaled_scores(reference):
     query, key, value = heads_of(query=2, key=7)
     bias = np.random.default_rng(1).standard_normal((1, 3, 2, 7)).astype(np.float32)
-    parts = attention_output(query, key, value, bias=bias)
-    np.testing.assert_allclose(parts.output, by_hand(query, key, value, True, bias), atol=1e-6)
+    attention = attention_output(query, key, value, bias=bias)
+    np.testing.assert_allclose(
+        attention.output, reference(query, key, value, True, bias), atol=1e-6
+    )
     scores = np.einsum("bhqd,bhkd->bhqk", query, key) / 2 + bias
-    np.testing.assert_allclose(parts.scores, scores, atol=1e-6)
-    np.testing.assert_allclose(parts.weights, softmax(scores, axis=-1), atol=1e-6)
+    np.testing.assert_allclose(attention.scores, scores, atol=1e-6)
+    np.testing.assert_allclose(attention.weights, softmax(scores, axis=-1), atol=1e-6)
 
 
 def test_a_query_without_keys_gets_zero_and_a_finite_gradient():
@@ -43,10 +45,10 @@ def test_a_query_without_keys_gets_zero_and_a_finite_gradient():
     def total(query, key, value):
         return jnp.sum(dot_product_attention(query, key, value, mask) * target)
 
-    parts = attention_output(query, key, value, mask)
-    np.testing.assert_array_equal(parts.output[1], 0)
-    np.testing.assert_array_equal(parts.weights[1], 0)
-    np.testing.assert_allclose(parts.weights[0].sum(-1), 1, rtol=1e-6)
+    attention = attention_output(query, key, value, mask)
+    np.testing.assert_array_equal(attention.output[1], 0)
+    np.testing.assert_array_equal(attention.weights[1], 0)
+    np.testing.assert_allclose(attention.weights[0].sum(-1), 1, rtol=1e-6)
     for gradient in jax.grad(total, (0, 1, 2))(query, key, value):
         np.testing.assert_array_equal(gradient[1], 0)
         assert np.isfinite(gradient).all()
@@ -64,10 +66,10 @@ def test_value_and_gradient_are_finite_at_scores_of_ten_thousand():
 
 
 def test_softmax_of_bfloat16_is_computed_in_float32():
-    narrow = [jnp.asarray(part, jnp.bfloat16) for part in heads_of()]
-    parts = attention_output(*narrow, masks.causal(5))
-    assert parts.weights.dtype == jnp.float32
-    assert parts.output.dtype == jnp.bfloat16
+    narrow = [jnp.asarray(x, jnp.bfloat16) for x in heads_of()]
+    attention = attention_output(*narrow, masks.causal(5))
+    assert attention.weights.dtype == jnp.float32
+    assert attention.output.dtype == jnp.bfloat16
 
 
 def test_gradient_of_attention_in_float64():
@@ -96,7 +98,7 @@ def test_attention_and_its_gradients_equal_pytorch():
         return jnp.sum(dot_product_attention(*inputs, mask) * target)
 
     gradients = jax.grad(total, (0, 1, 2))(*inputs)
-    leaves = [torch.tensor(part, requires_grad=True) for part in inputs]
+    leaves = [torch.tensor(x, requires_grad=True) for x in inputs]
     attend = torch.nn.functional.scaled_dot_product_attention
     theirs = attend(*leaves, attn_mask=torch.tensor(mask))
     (theirs * torch.tensor(target)).sum().backward()
@@ -114,10 +116,10 @@ def test_dropout_is_applied_to_the_attention_weights(key):
     def drop(weights):
         return dropout(weights, 0.5, drop_keys)
 
-    parts = attention_output(query, keys_, value, masks.causal(5), dropout=drop)
-    expected = np.einsum("bhqk,bhkd->bhqd", drop(parts.weights), value)
-    np.testing.assert_allclose(parts.output, expected, atol=1e-6)
-    np.testing.assert_allclose(parts.weights.sum(-1), 1, rtol=1e-6)
+    attention = attention_output(query, keys_, value, masks.causal(5), dropout=drop)
+    expected = np.einsum("bhqk,bhkd->bhqd", drop(attention.weights), value)
+    np.testing.assert_allclose(attention.output, expected, atol=1e-6)
+    np.testing.assert_allclose(attention.weights.sum(-1), 1, rtol=1e-6)
 
 
 def test_unknown_precision_is_refused():

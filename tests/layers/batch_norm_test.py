@@ -1,4 +1,4 @@
-"""BatchNorm against numpy, PyTorch and itself on several devices."""
+"""BatchNorm against numpy, PyTorch and several devices."""
 
 import functools
 
@@ -32,24 +32,24 @@ def test_training_and_evaluation_equal_numpy(shape, axes):
     kept = tuple(size for axis, size in enumerate(shape) if axis not in axes)
     variables, norm = variables_of(kept), BatchNorm(axes=axes, epsilon=0.2, momentum=0.3)
     params, running = (variables[name] for name in ("params", "batch_stats"))
-    place = tuple(slice(None) if axis not in axes else None for axis in range(x.ndim))
+    broadcast = tuple(slice(None) if axis not in axes else None for axis in range(x.ndim))
 
-    def by_hand(mean, variance):
-        y = (x - mean[place]) / np.sqrt(variance[place] + 0.2)
-        return y * params["scale"][place] + params["bias"][place]
+    def normalized(mean, variance):
+        y = (x - mean[broadcast]) / np.sqrt(variance[broadcast] + 0.2)
+        return y * params["scale"][broadcast] + params["bias"][broadcast]
 
     got, updated = norm.apply(variables, x, train=True, mutable=["batch_stats"])
     mean, variance = x.mean(axes, np.float64), x.var(axes, np.float64)
     chex.assert_shape(batch_statistics(x, axes=axes)[:2], kept)
-    np.testing.assert_allclose(got, by_hand(mean, variance), atol=2e-6)
+    np.testing.assert_allclose(got, normalized(mean, variance), atol=2e-6)
     values = x.size // mean.size
     assert batch_statistics(x, axes=axes).count == values
-    kept_now = {"mean": mean, "variance": variance * values / (values - 1)}
-    for name, new in kept_now.items():
+    new_statistics = {"mean": mean, "variance": variance * values / (values - 1)}
+    for name, new in new_statistics.items():
         expected = 0.7 * running[name] + 0.3 * new
         np.testing.assert_allclose(updated["batch_stats"][name], expected, rtol=1e-5)
     got = norm.apply(variables, x, train=False)
-    np.testing.assert_allclose(got, by_hand(running["mean"], running["variance"]), atol=5e-6)
+    np.testing.assert_allclose(got, normalized(running["mean"], running["variance"]), atol=5e-6)
 
 
 def test_biased_running_variance_averages_the_batch_variances():
@@ -69,17 +69,17 @@ def test_init_is_the_identity_and_does_not_update_statistics(key):
 
 def test_examples_of_weight_zero_are_ignored():
     x, weights = sample((6, 3)), np.float32([1, 0, 1, 0.5, 0, 1])
-    x[1] = np.nan  # whatever padding holds
-    real = x[weights > 0]
-    got, expected = batch_statistics(x, weights=weights), batch_statistics(real)
+    x[1] = np.nan  # the content of padding
+    valid = x[weights > 0]
+    got, expected = batch_statistics(x, weights=weights), batch_statistics(valid)
     assert got.count == 4
     chex.assert_trees_all_close(got, expected, rtol=1e-6)
     norm, variables = BatchNorm(), variables_of((3,))
     options = {"train": True, "mutable": ["batch_stats"]}
     y, updated = norm.apply(variables, x, weights=weights, **options)
-    y_real, updated_real = norm.apply(variables, real, **options)
-    np.testing.assert_allclose(y[weights > 0], y_real, atol=1e-6)
-    chex.assert_trees_all_close(updated, updated_real, rtol=1e-6)
+    y_valid, updated_valid = norm.apply(variables, valid, **options)
+    np.testing.assert_allclose(y[weights > 0], y_valid, atol=1e-6)
+    chex.assert_trees_all_close(updated, updated_valid, rtol=1e-6)
 
 
 @pytest.mark.parametrize("weights", [None, np.float32([1, 1, 1, 0, 0, 1, 0, 0])])
@@ -101,19 +101,19 @@ def test_four_devices_equal_one_also_with_a_device_of_padding(weights):
         return loss, updated["batch_stats"]
 
     def whole(axis_name, params, x, *rest):
-        (gradients, of_x), updated = jax.grad(total, (0, 1), has_aux=True)(
+        (gradients, x_gradient), updated = jax.grad(total, (0, 1), has_aux=True)(
             params, x, *rest, axis_name
         )
         if axis_name is not None:
             gradients = jax.lax.psum(gradients, axis_name)
-        return gradients, updated, of_x
+        return gradients, updated, x_gradient
 
     expected = whole(None, variables["params"], x, target, weights)
     cut = [array.reshape(4, 2, *array.shape[1:]) for array in (x, target, weights)]
     step = functools.partial(whole, "batch")
     mapped = jax.pmap(step, "batch", in_axes=(None, 0, 0, 0), devices=jax.devices()[:4])
-    gradients, updated, of_x = mapped(variables["params"], *cut)
-    chex.assert_trees_all_close(of_x.reshape(8, 3), expected[2], atol=1e-5)
+    gradients, updated, x_gradient = mapped(variables["params"], *cut)
+    chex.assert_trees_all_close(x_gradient.reshape(8, 3), expected[2], atol=1e-5)
     for device in range(4):
         one = jax.tree.map(lambda leaf, device=device: leaf[device], (gradients, updated))
         chex.assert_trees_all_close(one, expected[:2], rtol=1e-5, atol=1e-5)
@@ -190,7 +190,7 @@ def test_three_training_steps_and_an_evaluation_equal_pytorch(shape, axes):
         theirs.weight.copy_(torch.tensor(scale))
         theirs.bias.copy_(torch.tensor(bias))
 
-    def in_torch(x):  # channels come second there
+    def in_torch(x):  # channels-first
         y = theirs(torch.tensor(np.moveaxis(x, -1, 1)))
         return np.moveaxis(y.detach().numpy(), 1, -1)
 
@@ -214,13 +214,13 @@ def stats_of(variables, name):
 
 
 @pytest.mark.parametrize(
-    ("options", "complaint"),
+    ("options", "message"),
     [
         ({"axes": (1,)}, r"axes: \(1,\) is not accepted; with 0, the batch"),
         ({"weights": np.ones(3)}, r"weights: \(3,\) is not accepted; \(4,\), one an example"),
         ({"weights": np.ones((4, 1))}, r"weights: \(4, 1\) is not accepted"),
     ],
 )
-def test_invalid_arguments_are_refused(options, complaint):
-    with pytest.raises(ValueError, match=complaint):
+def test_invalid_arguments_are_refused(options, message):
+    with pytest.raises(ValueError, match=message):
         batch_statistics(sample((4, 3)), **options)

@@ -1,4 +1,4 @@
-"""Holds 3x3 convolutions, in every form, to scipy, XLA's own and finite differences."""
+"""3x3 convolutions in every form against scipy, XLA and finite differences."""
 
 import chex
 import jax
@@ -20,18 +20,18 @@ from jaxlabs.layers.matmul import PRECISIONS
 pytestmark = pytest.mark.usefixtures("reused_executables")
 
 FORMS = {
-    "dots": (conv_as_matmuls, conv_gradients_as_matmuls),
+    "matmuls": (conv_as_matmuls, conv_gradients_as_matmuls),
     "winograd": (winograd.convolve, winograd.gradients),
 }
 SIZES = [(2, 6, 5), (0, 5, 4), (1, 1, 1), (1, 1, 3), (3, 2, 1), (1, 4, 2), (1, 9, 2)]
 
 
-def draw(*shape, seed=0):
+def normal(*shape, seed=0):
     return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
 
 
 def by_scipy(x, kernel):
-    """Every image and pair of channels on its own."""
+    """Every image and pair of channels separately."""
     padded = np.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
     y = np.zeros((*x.shape[:3], kernel.shape[-1]))
     for image in range(len(x)):
@@ -43,7 +43,7 @@ def by_scipy(x, kernel):
     return y
 
 
-def library(x, kernel):
+def xla(x, kernel):
     layout = ("NHWC", "HWIO", "NHWC")
     return jax.lax.conv_general_dilated(
         x, kernel, (1, 1), "SAME", dimension_numbers=layout, precision="highest"
@@ -52,7 +52,7 @@ def library(x, kernel):
 
 @pytest.mark.parametrize("size", [(2, 5, 4), (0, 5, 4), (1, 1, 1), (1, 1, 3), (3, 2, 1)])
 def test_convolution_equals_scipy(size):
-    x, kernel = draw(*size, 3), draw(3, 3, 3, 2, seed=1)
+    x, kernel = normal(*size, 3), normal(3, 3, 3, 2, seed=1)
     y = jax.jit(conv3x3, static_argnums=2)(x, kernel, "highest")
     chex.assert_shape(y, (*size, 2))
     np.testing.assert_allclose(y, by_scipy(x, kernel), rtol=1e-5, atol=1e-5)
@@ -61,21 +61,21 @@ def test_convolution_equals_scipy(size):
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("size", SIZES)
 def test_every_form_equals_xla_in_value_and_gradient(size, form):
-    """A GPU takes the library's; all must be the same function, and so must their gradients."""
+    """GPUs use XLA's convolution; all forms and their gradients must be equal."""
     with jax.enable_x64(True):
-        x, kernel = draw(*size, 4).astype(float), draw(3, 3, 4, 3, seed=1).astype(float)
-        weight = draw(*size, 3, seed=2).astype(float)
+        x, kernel = normal(*size, 4).astype(float), normal(3, 3, 4, 3, seed=1).astype(float)
+        weight = normal(*size, 3, seed=2).astype(float)
 
         def with_gradients(form):
             total = lambda x, kernel: (form(x, kernel) * weight).sum()  # noqa: E731
             return jax.jit(jax.value_and_grad(total, (0, 1)))(x, kernel)
 
-        expected = with_gradients(library)
+        expected = with_gradients(xla)
         forward, backward = FORMS[form]
         by_autodiff = with_gradients(lambda x, kernel: forward(x, kernel, "highest"))
-        by_hand = jax.jit(backward, static_argnums=3)(x, kernel, weight, "highest")
+        custom = jax.jit(backward, static_argnums=3)(x, kernel, weight, "highest")
     chex.assert_trees_all_close(by_autodiff, expected, rtol=1e-10, atol=1e-10)
-    chex.assert_trees_all_close(by_hand, expected[1], rtol=1e-10, atol=1e-10)
+    chex.assert_trees_all_close(custom, expected[1], rtol=1e-10, atol=1e-10)
 
 
 def test_winograd_matrices_are_exact():
@@ -87,9 +87,9 @@ def test_winograd_matrices_are_exact():
 
 @pytest.mark.parametrize("channels", [(32, 32), (64, 48), (48, 64)])
 def test_rounding_error_of_winograd_in_float32_is_bounded(channels):
-    """2.2 times in the root mean square, where the points 0, +-1, +-2 come to 2.7 and more."""
-    x, kernel = draw(2, 12, 10, channels[0]), draw(3, 3, *channels, seed=1)
-    gradient = draw(2, 12, 10, channels[1], seed=2)
+    """An RMS error of 2.2 times that of matmuls; with the points 0, +-1, +-2 it is at least 2.7."""
+    x, kernel = normal(2, 12, 10, channels[0]), normal(3, 3, *channels, seed=1)
+    gradient = normal(2, 12, 10, channels[1], seed=2)
 
     def errors(form):
         forward, backward = FORMS[form]
@@ -99,12 +99,12 @@ def test_rounding_error_of_winograd_in_float32_is_bounded(channels):
             exact = jax.device_get(both(*(each.astype(float) for each in (x, kernel, gradient))))
         return [np.square(y - e).mean() ** 0.5 for y, e in zip(outputs, exact, strict=True)]
 
-    for winograds, direct in zip(errors("winograd"), errors("dots"), strict=True):
+    for winograds, direct in zip(errors("winograd"), errors("matmuls"), strict=True):
         assert 0 < direct < winograds < 2.6 * direct
 
 
 @pytest.mark.parametrize(
-    ("height", "inputs", "outputs", "precision", "dtype", "dots"),
+    ("height", "inputs", "outputs", "precision", "dtype", "matmuls"),
     [
         (8, MIN_CHANNELS, 40, "highest", jnp.float32, [6, 6 + 6]),
         (3, 40, MIN_CHANNELS, "default", jnp.float32, [6, 6 + 6]),
@@ -116,7 +116,7 @@ def test_rounding_error_of_winograd_in_float32_is_bounded(channels):
     ],
 )
 def test_winograd_is_used_only_where_it_is_faster_and_precise(
-    height, inputs, outputs, precision, dtype, dots
+    height, inputs, outputs, precision, dtype, matmuls
 ):
     x, kernel = jnp.zeros((1, height, 4, inputs), dtype), jnp.zeros((3, 3, inputs, outputs), dtype)
 
@@ -131,11 +131,11 @@ def test_winograd_is_used_only_where_it_is_faster_and_precise(
         return lowered.as_text().count("stablehlo.dot_general")
 
     found = [count(forward, x, kernel), count(backward, x, kernel, forward(x, kernel))]
-    assert found == dots
+    assert found == matmuls
 
 
 def test_gradients_of_winograd_equal_finite_differences(key):
-    inputs = draw(2, 5, 3, MIN_CHANNELS), draw(3, 3, MIN_CHANNELS, MIN_CHANNELS, seed=1)
+    inputs = normal(2, 5, 3, MIN_CHANNELS), normal(3, 3, MIN_CHANNELS, MIN_CHANNELS, seed=1)
     total = lambda inputs: jnp.square(conv3x3(*inputs, "highest")).mean()  # noqa: E731
     assert gradients.check(total, inputs, key=key).worst.relative_difference < 1e-6
 
@@ -144,7 +144,7 @@ def test_gradients_of_winograd_equal_finite_differences(key):
 @pytest.mark.parametrize("precision", PRECISIONS)
 def test_gradients_have_the_dtypes_of_their_inputs(precision, dtype):
     with jax.enable_x64(dtype == jnp.float64):
-        x, kernel = jnp.asarray(draw(1, 2, 2, 3), dtype), jnp.asarray(draw(3, 3, 3, 2), dtype)
+        x, kernel = jnp.asarray(normal(1, 2, 2, 3), dtype), jnp.asarray(normal(3, 3, 3, 2), dtype)
         total = lambda x, kernel: jnp.sum(conv3x3(x, kernel, precision))  # noqa: E731
         gradients = jax.eval_shape(jax.jit(jax.grad(total, (0, 1))), x, kernel)
     chex.assert_trees_all_equal_dtypes(gradients, (x, kernel))
@@ -152,13 +152,13 @@ def test_gradients_have_the_dtypes_of_their_inputs(precision, dtype):
 
 @pytest.mark.parametrize("size", [(2, 6, 5), (1, 1, 3), (3, 2, 1)])
 def test_bfloat16_convolution_is_close_to_float32(size):
-    x, kernel = draw(*size, 16), draw(3, 3, 16, 8, seed=1)
+    x, kernel = normal(*size, 16), normal(3, 3, 16, 8, seed=1)
 
     def outputs(precision):
         total = lambda x, kernel: jnp.square(conv3x3(x, kernel, precision)).mean()  # noqa: E731
         return jax.jit(jax.value_and_grad(total, (0, 1)))(x, kernel)
 
-    fast, strict = outputs("bfloat16"), outputs("highest")
-    assert float(jnp.abs(fast[1][1] - strict[1][1]).max()) > 0
-    for ours, exact in zip(jax.tree.leaves(fast), jax.tree.leaves(strict), strict=True):
+    bf16, f32 = outputs("bfloat16"), outputs("highest")
+    assert float(jnp.abs(bf16[1][1] - f32[1][1]).max()) > 0
+    for ours, exact in zip(jax.tree.leaves(bf16), jax.tree.leaves(f32), strict=True):
         assert float(jnp.abs(ours - exact).max()) < 0.02 * float(jnp.abs(exact).max())

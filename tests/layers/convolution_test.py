@@ -1,4 +1,4 @@
-"""Holds the U-Net's block, pooling and up-sampling to PyTorch and finite differences."""
+"""The U-Net's block, pooling and upsampling against PyTorch and finite differences."""
 
 import chex
 import jax
@@ -12,27 +12,29 @@ from jaxlabs.layers.convolution import Conv3x3, ResidualBlock, max_pool_2x2, ups
 pytestmark = pytest.mark.usefixtures("reused_executables")
 
 
-def draw(*shape, seed=0):
+def normal(*shape, seed=0):
     return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
 
 
 @pytest.mark.peers
 def test_upsampling_and_pooling_equal_pytorch():
     torch = pytest.importorskip("torch")
-    x = draw(2, 4, 6, 3)
+    x = normal(2, 4, 6, 3)
     theirs = torch.from_numpy(x.transpose(0, 3, 1, 2))
     doubled = torch.nn.functional.interpolate(theirs, scale_factor=2, mode="bilinear")
     halved = torch.nn.functional.max_pool2d(theirs, 2)
-    np.testing.assert_allclose(upsample_2x_bilinear(x), doubled.numpy().transpose(0, 2, 3, 1), atol=1e-6)
+    np.testing.assert_allclose(
+        upsample_2x_bilinear(x), doubled.numpy().transpose(0, 2, 3, 1), atol=1e-6
+    )
     np.testing.assert_array_equal(max_pool_2x2(x), halved.numpy().transpose(0, 2, 3, 1))
 
 
 def test_gradient_of_pooling_goes_to_the_first_maximum():
-    squares = np.array([[[1, 1], [0, 1]], [[0, 2], [1, 1]], [[0, 1], [3, 3]], [[0, 1], [2, 3]]])
-    x = squares.astype(np.float32)[..., None]
+    windows = np.array([[[1, 1], [0, 1]], [[0, 2], [1, 1]], [[0, 1], [3, 3]], [[0, 1], [2, 3]]])
+    x = windows.astype(np.float32)[..., None]
     expected = np.zeros_like(x)
-    for square, corner in enumerate([(0, 0), (0, 1), (1, 0), (1, 1)]):
-        expected[(square, *corner)] = 1
+    for window, corner in enumerate([(0, 0), (0, 1), (1, 0), (1, 1)]):
+        expected[(window, *corner)] = 1
     np.testing.assert_array_equal(max_pool_2x2(x)[:, 0, 0, 0], [1, 2, 3, 3])
     np.testing.assert_array_equal(jax.grad(lambda x: max_pool_2x2(x).sum())(x), expected)
 
@@ -40,7 +42,7 @@ def test_gradient_of_pooling_goes_to_the_first_maximum():
 @pytest.mark.peers
 def test_gradient_of_pooling_with_ties_equals_pytorch():
     torch = pytest.importorskip("torch")
-    x, weights = np.round(draw(2, 4, 6, 3)), draw(2, 2, 3, 3, seed=1)
+    x, weights = np.round(normal(2, 4, 6, 3)), normal(2, 2, 3, 3, seed=1)
     ours = jax.grad(lambda x: jnp.sum(max_pool_2x2(x) * weights))(x)
     theirs = torch.from_numpy(x.transpose(0, 3, 1, 2)).requires_grad_()
     pooled = torch.nn.functional.max_pool2d(theirs, 2)
@@ -49,7 +51,7 @@ def test_gradient_of_pooling_with_ties_equals_pytorch():
 
 
 def test_upsampling_interpolates_and_repeats_edges():
-    """By hand: of 0 and 1, the new pixels are 0, 1/4, 3/4, 1."""
+    """0, 1 is upsampled to 0, 1/4, 3/4, 1."""
     ramp = np.array([0.0, 1.0], np.float32).reshape(1, 1, 2, 1)
     doubled = upsample_2x_bilinear(ramp)
     chex.assert_shape(doubled, (1, 2, 4, 1))
@@ -57,13 +59,13 @@ def test_upsampling_interpolates_and_repeats_edges():
 
 
 def test_images_of_odd_size_are_refused():
-    with pytest.raises(ValueError, match="7x4: not accepted; both even"):
+    with pytest.raises(ValueError, match="7x4: not accepted; both must be even"):
         max_pool_2x2(jnp.zeros((1, 7, 4, 2)))
 
 
 def test_gradients_of_the_block_equal_finite_differences():
     block = ResidualBlock(4, groups=2, precision="highest")
-    x, time = draw(2, 4, 4, 2), draw(2, 3, seed=1)
+    x, time = normal(2, 4, 4, 2), normal(2, 3, seed=1)
     params = jax.jit(block.init)(jax.random.key(0), x, time)["params"]
     assert set(params) >= {"shortcut", "first", "second", "project"}
 
@@ -83,7 +85,7 @@ def test_block_with_equal_channels_has_no_shortcut_kernel():
 
 
 def test_initialization_equals_pytorch():
-    """Uniform within +-1 / sqrt(9 * channels), so that deviations are a root of 3 below it."""
+    """Uniform within +-1 / sqrt(9 * channels), with a deviation of that limit / sqrt(3)."""
     params = Conv3x3(64).init(jax.random.key(0), jnp.zeros((1, 2, 2, 32)))["params"]
     limit = (9 * 32) ** -0.5
     assert float(jnp.abs(params["kernel"]).max()) == pytest.approx(limit, rel=0.01)

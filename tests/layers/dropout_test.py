@@ -18,7 +18,7 @@ def example_keys(key, count):
 def test_dropout_keeps_the_mean_and_has_its_rate(key, rate):
     dropped = np.asarray(dropout(jnp.ones((8, 100, 125)), rate, example_keys(key, 8)))
     count = dropped.size
-    # Four standard deviations of a mean of Bernoulli draws.
+    # Four standard errors of a Bernoulli mean.
     bound = 4 * (rate * (1 - rate) / count) ** 0.5
     assert abs((dropped == 0).mean() - rate) < bound
     assert abs(dropped.mean() - 1) < bound / (1 - rate)
@@ -66,30 +66,30 @@ class Pair(nn.Module):
     def setup(self):
         self.first, self.second = Dropout(0.5), Dropout(0.5)
 
-    def __call__(self, x, keys, group):
-        return self.first(x, keys, group=group), self.second(x, keys, group=group)
+    def __call__(self, x, keys, subchunk):
+        return self.first(x, keys, subchunk=subchunk), self.second(x, keys, subchunk=subchunk)
 
 
-@pytest.mark.parametrize("group", [None, 3])
-def test_two_modules_have_independent_masks(key, group):
-    first, second = Pair().apply({}, jnp.ones((1, 1000)), example_keys(key, 1), group)
+@pytest.mark.parametrize("subchunk", [None, 3])
+def test_two_modules_have_independent_masks(key, subchunk):
+    first, second = Pair().apply({}, jnp.ones((1, 1000)), example_keys(key, 1), subchunk)
     assert abs(float((first == second).mean()) - 0.5) < 0.1
 
 
-class InParts(nn.Module):
+class Chunked(nn.Module):
     def setup(self):
         self.dropout = Dropout(0.5)
 
     def __call__(self, x, keys):
-        parts = [self.dropout(x, keys, part, group) for part in range(2) for group in (None, 0, 1)]
-        return parts, self.dropout(x, keys)
+        chunks = [self.dropout(x, keys, i, j) for i in range(2) for j in (None, 0, 1)]
+        return chunks, self.dropout(x, keys)
 
 
 def test_chunks_and_subchunks_have_independent_masks(key):
-    parts, whole = InParts().apply({}, jnp.ones((1, 1000)), example_keys(key, 1))
-    np.testing.assert_array_equal(parts[0], whole)
-    assert len(parts) == 6
-    for left, right in itertools.combinations(parts, 2):
+    chunks, whole = Chunked().apply({}, jnp.ones((1, 1000)), example_keys(key, 1))
+    np.testing.assert_array_equal(chunks[0], whole)
+    assert len(chunks) == 6
+    for left, right in itertools.combinations(chunks, 2):
         assert abs(float((left == right).mean()) - 0.5) < 0.1
 
 

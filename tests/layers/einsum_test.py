@@ -10,11 +10,11 @@ from jax.test_util import check_grads
 from jaxlabs.layers.matmul import PRECISIONS, einsum
 
 SCORES, OUTPUT = "bhqd,bhkd->bhqk", "bhqk,bhkd->bhqd"
-"""Attention's two dots."""
+"""The two einsums of attention."""
 
 
-def sides(formula, queries=64, keys=70, dtype=np.float32):
-    """Both sides of a dot, and one like its product."""
+def operands(formula, queries=64, keys=70, dtype=np.float32):
+    """Both operands of an einsum, and an array of the shape of its output."""
     sizes = {"b": 2, "h": 3, "q": queries, "k": keys, "d": 16}
     terms = formula.replace("->", ",").split(",")
     random = np.random.default_rng(len(terms[0]))
@@ -25,7 +25,7 @@ def bfloat16(x):
     return np.asarray(x).astype(jnp.bfloat16).astype(np.float64)
 
 
-def gradients_by_hand(formula, left, right, gradient):
+def reference_gradients(formula, left, right, gradient):
     terms, product = formula.split("->")
     first, second = terms.split(",")
     of_left = np.einsum(f"{product},{second}->{first}", gradient, right)
@@ -38,7 +38,7 @@ def gradients_by_hand(formula, left, right, gradient):
 def test_einsum_and_its_gradients_equal_numpy_on_rounded_operands(
     formula, queries, keys, precision
 ):
-    left, right, target = sides(formula, queries, keys)
+    left, right, target = operands(formula, queries, keys)
 
     def total(left, right):
         product = einsum(formula, left, right, precision)
@@ -49,20 +49,20 @@ def test_einsum_and_its_gradients_equal_numpy_on_rounded_operands(
     rounded = bfloat16 if precision == "bfloat16" and queries == 64 else np.float64
     left, right, target = rounded(left), rounded(right), rounded(target)
     np.testing.assert_allclose(product, np.einsum(formula, left, right), atol=3e-5)
-    expected = gradients_by_hand(formula, left, right, target)
+    expected = reference_gradients(formula, left, right, target)
     chex.assert_trees_all_close(gradients, expected, atol=3e-5)
 
 
 @pytest.mark.parametrize("formula", [SCORES, OUTPUT])
 def test_gradient_of_einsum_in_float64_in_forward_and_reverse_mode(formula):
     with jax.enable_x64(True):
-        left, right, _ = sides(formula, queries=2, keys=3, dtype=np.float64)
+        left, right, _ = operands(formula, queries=2, keys=3, dtype=np.float64)
         assert einsum(formula, left, right).dtype == jnp.float64
         check_grads(jax.jit(lambda *args: jnp.sin(einsum(formula, *args))), (left, right), order=1)
 
 
 def test_einsum_keeps_the_wider_dtype_and_refuses_unknown_precisions():
-    left, right, _ = sides(SCORES)
+    left, right, _ = operands(SCORES)
     narrow = jnp.asarray(left, jnp.bfloat16), jnp.asarray(right, jnp.bfloat16)
     for precision in PRECISIONS:
         assert einsum(SCORES, *narrow, precision).dtype == jnp.bfloat16
@@ -75,8 +75,8 @@ def test_einsum_keeps_the_wider_dtype_and_refuses_unknown_precisions():
 @pytest.mark.parametrize("precision", PRECISIONS)
 @pytest.mark.parametrize("formula", [SCORES, OUTPUT])
 def test_no_gradient_that_sums_over_queries_has_more_rows_than_columns_on_a_cpu(formula, precision):
-    """With 1,024 keys such a dot takes three times as long."""
-    left, right, target = sides(formula)
+    """With 1,024 keys such a matmul takes three times as long."""
+    left, right, target = operands(formula)
 
     def gradient(right, left, target):
         product = jax.vjp(lambda right: einsum(formula, left, right, precision), right)[1](target)
@@ -89,7 +89,7 @@ def test_no_gradient_that_sums_over_queries_has_more_rows_than_columns_on_a_cpu(
 
 @pytest.mark.parametrize("formula", [SCORES, OUTPUT])
 def test_vmap_of_einsum_over_either_operand(formula):
-    left, right, _ = sides(formula)
+    left, right, _ = operands(formula)
     for precision in PRECISIONS:
 
         def total(left, right, precision=precision):
@@ -105,8 +105,8 @@ def test_vmap_of_einsum_over_either_operand(formula):
 @pytest.mark.parametrize("formula", [SCORES, OUTPUT])
 @pytest.mark.parametrize(("queries", "keys"), [(64, 64), (64, 128), (70, 16)])
 def test_bfloat16_einsum_and_its_gradients_can_be_transposed(formula, queries, keys):
-    """XLA has no code for the form into which it would fold a transpose of the product on CPUs."""
-    left, right, target = sides(formula, queries, keys)
+    """Without a barrier XLA on CPUs would fold the transpose into a form without a kernel."""
+    left, right, target = operands(formula, queries, keys)
 
     def transposed(left, right):
         product, back = jax.vjp(lambda *args: einsum(formula, *args, "bfloat16"), left, right)
@@ -114,6 +114,6 @@ def test_bfloat16_einsum_and_its_gradients_can_be_transposed(formula, queries, k
 
     product, gradients = jax.jit(transposed)(left, right)
     left, right, target = bfloat16(left), bfloat16(right), bfloat16(target)
-    expected = np.einsum(formula, left, right), gradients_by_hand(formula, left, right, target)
+    expected = np.einsum(formula, left, right), reference_gradients(formula, left, right, target)
     expected = jax.tree.map(lambda leaf: leaf.swapaxes(2, 3) + 1, expected)
     chex.assert_trees_all_close((product, gradients), expected, atol=1e-4)

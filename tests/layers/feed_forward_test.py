@@ -6,11 +6,11 @@ from scipy.special import erf
 from jaxlabs.layers.feed_forward import FeedForward
 
 
-def tokens_of(batch=2, time=6, width=8, dtype=np.float32):
-    return np.random.default_rng(0).standard_normal((batch, time, width)).astype(dtype)
+def tokens_of(batch=2, time=6, features=8, dtype=np.float32):
+    return np.random.default_rng(0).standard_normal((batch, time, features)).astype(dtype)
 
 
-def shifted(params):
+def perturbed(params):
     """Parameters whose biases and scales are neither 0 nor 1."""
     return jax.tree.map(
         lambda leaf: leaf + 0.1 * np.sin(np.arange(leaf.size)).reshape(leaf.shape), params
@@ -27,10 +27,10 @@ def shifted(params):
 )
 def test_feed_forward_equals_numpy(key, activation, function):
     x, layer = tokens_of(), FeedForward(16, activation)
-    params = shifted(layer.init(key, x)["params"])
-    expand, contract = params["expand"], params["contract"]
-    hidden = function(x @ expand["kernel"] + expand["bias"][None, None])
-    expected = hidden @ contract["kernel"] + contract["bias"][None, None]
+    params = perturbed(layer.init(key, x)["params"])
+    up_proj, down_proj = params["expand"], params["contract"]
+    hidden = function(x @ up_proj["kernel"] + up_proj["bias"][None, None])
+    expected = hidden @ down_proj["kernel"] + down_proj["bias"][None, None]
     np.testing.assert_allclose(layer.apply({"params": params}, x), expected, atol=1e-5)
 
 

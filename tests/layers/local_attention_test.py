@@ -25,7 +25,7 @@ def heads_of(time, dtype=np.float32, batch=2, num_heads=2, head_dim=4):
 
 
 def padding_of(time):
-    """Two sequences: one with a hole and a short end, one that is all padding."""
+    """Two sequences: one with interior and trailing padding, one of padding alone."""
     weights = np.ones((2, time), np.float32)
     weights[0, 1::3] = 0
     weights[0, time - time // 4 :] = 0
@@ -33,22 +33,22 @@ def padding_of(time):
     return weights
 
 
-def dense(query, key, value, window, *, slopes=None):
+def dense(query, key, value, mask, *, slopes=None):
     index = jnp.arange(query.shape[2])
     bias = None if slopes is None else positions.alibi_bias(slopes, index, index)
-    return dot_product_attention(query, key, value, window.to_array(len(index)), bias=bias)
+    return dot_product_attention(query, key, value, mask.to_array(len(index)), bias=bias)
 
 
 @jax.jit
-def both(parts, target, window, slopes=None):
-    """Outputs of the banded and of the dense form, and gradients of a sum over them."""
+def both(qkv, target, mask, slopes=None):
+    """Outputs of the block-local and the dense form, and gradients of a sum over them."""
 
     def with_gradients(attend):
-        def total(parts):
-            output = attend(*parts, window, slopes=slopes)
+        def total(qkv):
+            output = attend(*qkv, mask, slopes=slopes)
             return jnp.sum(output * target), output
 
-        return jax.grad(total, has_aux=True)(parts)
+        return jax.grad(total, has_aux=True)(qkv)
 
     return with_gradients(block_local_attention), with_gradients(dense)
 
@@ -56,28 +56,28 @@ def both(parts, target, window, slopes=None):
 @pytest.mark.parametrize("causal", [True, False])
 @pytest.mark.parametrize(("time", "window"), LENGTHS_AND_WINDOWS)
 def test_block_local_equals_dense_attention_in_value_and_gradient(time, window, causal):
-    parts, target = heads_of(time), heads_of(time)[1]
+    qkv, target = heads_of(time), heads_of(time)[1]
     padded = AttentionMask(window, causal, padding_of(time)), positions.alibi_slopes(2)
     whole = AttentionMask(window, causal, np.ones((2, time), np.float32)), np.zeros(2, np.float32)
     for options in (padded, whole):
-        banded, expected = both(parts, target, *options)
+        banded, expected = both(qkv, target, *options)
         chex.assert_trees_all_close(banded, expected, atol=1e-5)
     if time == 7:
-        plain, expected = both(parts, target, AttentionMask(window, causal))
+        plain, expected = both(qkv, target, AttentionMask(window, causal))
         chex.assert_trees_all_close(plain, expected, atol=1e-5)
         chex.assert_trees_all_close(plain, banded, atol=1e-5)
 
 
 def test_a_query_sees_exactly_the_keys_of_its_window():
-    drawn = {True: "1000000 1100000 1110000 0111000 0011100 0001110 0000111"}
-    drawn[False] = "1110000 1111000 1111100 0111110 0011111 0001111 0000111"
+    expected_rows = {True: "1000000 1100000 1110000 0111000 0011100 0001110 0000111"}
+    expected_rows[False] = "1110000 1111000 1111100 0111110 0011111 0001111 0000111"
     query, key, value = heads_of(7)
 
-    for causal, rows in drawn.items():
+    for causal, rows in expected_rows.items():
 
         def outputs(value, causal=causal):
-            window = AttentionMask(3, causal)
-            return block_local_attention(query, key, value, window).sum(axis=(0, 1, 3))
+            mask = AttentionMask(3, causal)
+            return block_local_attention(query, key, value, mask).sum(axis=(0, 1, 3))
 
         influence = np.abs(jax.jit(jax.jacobian(outputs))(value)).sum(axis=(1, 2, 4))
         expected = [[digit == "1" for digit in row] for row in rows.split()]
@@ -86,14 +86,14 @@ def test_a_query_sees_exactly_the_keys_of_its_window():
 
 def test_gradient_in_float64():
     with jax.enable_x64(True):
-        parts = heads_of(5, np.float64, batch=1, num_heads=1, head_dim=2)
-        window = AttentionMask(2, weights=np.array([[1, 1, 0, 1, 1]]))
+        qkv = heads_of(5, np.float64, batch=1, num_heads=1, head_dim=2)
+        mask = AttentionMask(2, weights=np.array([[1, 1, 0, 1, 1]]))
 
         def attend(query, key, value):
-            return jnp.sin(block_local_attention(query, key, value, window))
+            return jnp.sin(block_local_attention(query, key, value, mask))
 
-        assert attend(*parts).dtype == jnp.float64
-        check_grads(jax.jit(attend), parts, order=1)
+        assert attend(*qkv).dtype == jnp.float64
+        check_grads(jax.jit(attend), qkv, order=1)
 
 
 def test_value_and_gradient_are_finite_at_scores_of_ten_thousand():
@@ -110,7 +110,7 @@ def test_dropout_is_applied_to_the_attention_weights():
     query, key, value = heads_of(7)
     shapes = []
 
-    def halve_the_first_query_of_every_block(weights, group):
+    def halve_the_first_query_of_every_block(weights, subchunk):
         shapes.append(weights.shape)
         return weights.at[:, :, :, 0].multiply(0.5)
 
@@ -124,12 +124,12 @@ def test_dropout_is_applied_to_the_attention_weights():
 
 
 def test_softmax_of_bfloat16_is_computed_in_float32():
-    narrow = [jnp.asarray(part, jnp.bfloat16) for part in heads_of(7)]
+    narrow = [jnp.asarray(x, jnp.bfloat16) for x in heads_of(7)]
     seen = []
     output = block_local_attention(
         *narrow,
         AttentionMask(3),
-        dropout=lambda weights, group: seen.append(weights.dtype) or weights,
+        dropout=lambda weights, subchunk: seen.append(weights.dtype) or weights,
     )
     assert seen == [jnp.float32]
     assert output.dtype == jnp.bfloat16
@@ -144,23 +144,23 @@ def test_a_window_below_one_is_refused():
 def test_flops_and_memory_of_block_local_attention_are_linear_in_the_length():
     def cost(attend, time):
         shape = jax.ShapeDtypeStruct((1, 2, time, 8), jnp.float32)
-        total = jax.grad(lambda *parts: attend(*parts, AttentionMask(32)).sum(), (0, 1, 2))
+        total = jax.grad(lambda *qkv: attend(*qkv, AttentionMask(32)).sum(), (0, 1, 2))
         compiled = jax.jit(total).lower(shape, shape, shape).compile()
         return compiled.cost_analysis()["flops"], compiled.memory_analysis().temp_size_in_bytes
 
     banded = [cost(block_local_attention, time) for time in (1024, 2048, 4096)]
     for shorter, longer in itertools.pairwise(banded):
         np.testing.assert_allclose(np.divide(longer, shorter), 2, rtol=0.1)
-    spelled_out = [cost(dense, time) for time in (1024, 2048)]
-    assert (np.divide(*spelled_out[::-1]) > 3.5).all()  # so the measure sees a square
-    assert (np.divide(spelled_out[0], banded[0]) > 8).all()
+    materialized = [cost(dense, time) for time in (1024, 2048)]
+    assert (np.divide(*materialized[::-1]) > 3.5).all()  # quadratic, as a check of the measurement
+    assert (np.divide(materialized[0], banded[0]) > 8).all()
 
 
-# In the module
+# MultiHeadAttention
 
 
 def module(**options):
-    """A layer with what it computes, compiled: its initial variables and its output."""
+    """A layer, its initial variables, its compiled `apply` and an input."""
     layer = MultiHeadAttention(**{"embed_dim": 8, "num_heads": 2, "length": 256} | options)
     x = np.random.default_rng(0).standard_normal((2, 150, 8)).astype(np.float32)
     return layer, jax.jit(layer.init)(jax.random.key(0), x), jax.jit(layer.apply), x
@@ -172,70 +172,70 @@ def test_module_output_equals_that_with_the_materialized_mask(kind):
     weights = np.ones((2, 150), np.float32)
     weights[1, 90:] = 0
     banded = AttentionMask(7), AttentionMask(7, causal=False, weights=weights)
-    sliced = AttentionMask(), AttentionMask(100), AttentionMask(weights=weights)
-    assert [window.prefer_banded(150) for window in banded + sliced] == [True] * 2 + [False] * 3
-    for window in banded + sliced:
-        spelled_out = apply(variables, x, window.to_array(150))
-        np.testing.assert_allclose(apply(variables, x, window), spelled_out, atol=1e-5)
-        assert "2x150x150xf32" not in apply.lower(variables, x, window).as_text()
-    assert "2x150x150xf32" in apply.lower(variables, x, window.to_array(150)).as_text()
+    chunked = AttentionMask(), AttentionMask(100), AttentionMask(weights=weights)
+    assert [mask.prefer_banded(150) for mask in banded + chunked] == [True] * 2 + [False] * 3
+    for mask in banded + chunked:
+        materialized = apply(variables, x, mask.to_array(150))
+        np.testing.assert_allclose(apply(variables, x, mask), materialized, atol=1e-5)
+        assert "2x150x150xf32" not in apply.lower(variables, x, mask).as_text()
+    assert "2x150x150xf32" in apply.lower(variables, x, mask.to_array(150)).as_text()
 
 
 def test_mask_is_materialized_when_weights_are_sown():
     layer, variables, _, x = module()
-    look = jax.jit(functools.partial(layer.apply, mutable="intermediates"))
-    _, sown = look({"params": variables["params"]}, x, AttentionMask(7))
+    record = jax.jit(functools.partial(layer.apply, mutable="intermediates"))
+    _, sown = record({"params": variables["params"]}, x, AttentionMask(7))
     (attention,) = sown["intermediates"]["weights"]
-    back = np.arange(150)[:, None] - np.arange(150)[None]
-    np.testing.assert_array_equal(attention[0, 0] > 0, (back >= 0) & (back < 7))
+    distance = np.arange(150)[:, None] - np.arange(150)[None]
+    np.testing.assert_array_equal(attention[0, 0] > 0, (distance >= 0) & (distance < 7))
 
 
-@pytest.mark.parametrize("keys_seen", [5, None])
-def test_cached_decode_continues_a_prefill_with_a_local_mask(keys_seen):
+@pytest.mark.parametrize("window_size", [5, None])
+def test_cached_decode_continues_a_prefill_with_a_local_mask(window_size):
     layer, variables, apply, x = module(positions="rotary")
-    window, row = AttentionMask(keys_seen), masks.decode_mask(149, 256, keys_seen)
-    full = apply(variables, x, window)
+    mask, row = AttentionMask(window_size), masks.decode_mask(149, 256, window_size)
+    full = apply(variables, x, mask)
     prefill = jax.jit(functools.partial(layer.apply, method="prefill"))
     decode = jax.jit(functools.partial(layer.apply, method="decode"))
-    prefilled, cache = prefill(variables, x[:, :149], window)
+    prefilled, cache = prefill(variables, x[:, :149], mask)
     np.testing.assert_allclose(prefilled, full[:, :149], atol=1e-5)
     last, _ = decode(variables, x[:, 149:], cache, 149, row)
     np.testing.assert_allclose(last, full[:, 149:], atol=1e-5)
 
 
-@pytest.mark.parametrize("keys_seen", [7, None])
-def test_attention_dropout_depends_on_the_keys_of_the_examples(key, keys_seen):
+@pytest.mark.parametrize("window_size", [7, None])
+def test_attention_dropout_depends_on_the_keys_of_the_examples(key, window_size):
     _, variables, apply, x = module(dropout=0.5)
-    keys, window = jax.random.split(key, 2), AttentionMask(keys_seen)
-    still = apply(variables, x, window)
-    dropped = apply(variables, x, window, dropout_keys=keys)
+    keys, mask = jax.random.split(key, 2), AttentionMask(window_size)
+    still = apply(variables, x, mask)
+    dropped = apply(variables, x, mask, dropout_keys=keys)
     assert (np.abs(dropped - still).max(axis=(1, 2)) > 1e-3).all()
-    alone = apply(variables, x[1:], window, dropout_keys=keys[1:])
+    alone = apply(variables, x[1:], mask, dropout_keys=keys[1:])
     np.testing.assert_allclose(alone, dropped[1:], atol=1e-6)
 
 
 def test_chunks_of_one_layer_have_independent_dropout_masks(key):
-    """With values of one, an output is the share of a query's weights that is kept, doubled."""
+    """With values of one, an output is twice the kept share of a query's weights."""
     layer = MultiHeadAttention(embed_dim=1, num_heads=1, length=256, dropout=0.5)
     ones = {"query_kernel": np.zeros((1, 1)), "key_kernel": np.zeros((1, 1))}
     ones |= {"value_kernel": np.ones((1, 1))}
     ones["out"] = {"kernel": np.ones((1, 1)), "bias": np.zeros(1)}
     ones = jax.tree.map(lambda leaf: leaf.astype(np.float32), ones)
-    see_everything = AttentionMask(causal=False)
+    full = AttentionMask(causal=False)
     x, keys = np.ones((1, 256, 1), np.float32), jax.random.split(key, 1)
-    kept = layer.apply({"params": ones}, x, see_everything, dropout_keys=keys)[0, :, 0]
-    slices = np.asarray(kept).reshape(4, 64)
-    assert np.abs(np.corrcoef(slices)[np.triu_indices(4, 1)]).max() < 4 / 64**0.5
-    assert abs(slices.mean() - 1) < 0.05
+    kept = layer.apply({"params": ones}, x, full, dropout_keys=keys)[0, :, 0]
+    chunks = np.asarray(kept).reshape(4, 64)
+    assert np.abs(np.corrcoef(chunks)[np.triu_indices(4, 1)]).max() < 4 / 64**0.5
+    assert abs(chunks.mean() - 1) < 0.05
 
 
-@pytest.mark.parametrize(("time", "keys_seen"), [(1, None), (63, None), (64, None), (150, 9)])
-def test_bfloat16_rounds_the_operands_only_for_many_queries(time, keys_seen):
+@pytest.mark.parametrize(("time", "window_size"), [(1, None), (63, None), (64, None), (150, 9)])
+def test_bfloat16_rounds_the_operands_only_for_many_queries(time, window_size):
     layer, variables, _, x = module(embed_dim=8, precision="bfloat16")
-    window = AttentionMask(keys_seen)
-    assert window.prefer_banded(time) == (keys_seen is not None)
-    lowered = jax.jit(layer.apply).lower(variables, x[:, :time], window).as_text()
-    shape = rf"\d+x{keys_seen}x{2 * keys_seen}" if keys_seen else f"{time}x{time}"
+    mask = AttentionMask(window_size)
+    assert mask.prefer_banded(time) == (window_size is not None)
+    lowered = jax.jit(layer.apply).lower(variables, x[:, :time], mask).as_text()
+    shape = rf"\d+x{window_size}x{2 * window_size}" if window_size else f"{time}x{time}"
     scores = re.findall(rf"dot_general.*-> tensor<2x2x{shape}xf32>", lowered)
     assert len(scores) == 1
     assert ("bf16" in scores[0]) == (time == 64)

@@ -6,12 +6,12 @@ import numpy as np
 from jaxlabs.layers import masks
 
 
-def drawn(*rows: str) -> np.ndarray:
+def mask_of(*rows: str) -> np.ndarray:
     return np.array([[character == "1" for character in row.split()] for row in rows])[None, None]
 
 
 def test_causal_mask_is_the_lower_triangle():
-    expected = drawn(
+    expected = mask_of(
         "1 0 0 0",
         "1 1 0 0",
         "1 1 1 0",
@@ -21,7 +21,7 @@ def test_causal_mask_is_the_lower_triangle():
 
 
 def test_window_of_two_is_the_position_and_the_previous_one():
-    expected = drawn(
+    expected = mask_of(
         "1 0 0 0",
         "1 1 0 0",
         "0 1 1 0",
@@ -59,8 +59,8 @@ def test_padding_masks_keys_of_weight_zero_for_every_query():
 def test_masks_combine_with_and():
     mask = masks.causal(3) & masks.padding(jnp.array([[1, 0, 1], [1, 1, 0]]))
     chex.assert_shape(mask, (2, 1, 3, 3))
-    np.testing.assert_array_equal(mask[:1], drawn("1 0 0", "1 0 0", "1 0 1"))
-    np.testing.assert_array_equal(mask[1:], drawn("1 0 0", "1 1 0", "1 1 0"))
+    np.testing.assert_array_equal(mask[:1], mask_of("1 0 0", "1 0 0", "1 0 1"))
+    np.testing.assert_array_equal(mask[1:], mask_of("1 0 0", "1 1 0", "1 1 0"))
 
 
 def test_decode_mask_is_the_row_of_the_full_mask():

@@ -54,11 +54,11 @@ def test_bfloat16_gradients_are_those_of_rounded_inputs(features):
     fast = jax.jit(jax.grad(total, (0, 1)), static_argnums=2)(x, kernel, "bfloat16")
     highest = jax.grad(total, (0, 1))(x, kernel, "highest")
     chex.assert_trees_all_equal_dtypes(fast, highest)
-    by_hand = (
+    exact = (
         bfloat16(target) @ bfloat16(kernel).T,
         bfloat16(x).reshape(-1, 48).T @ bfloat16(target).reshape(-1, features),
     )
-    for got, exact_on_rounded, reference in zip(fast, by_hand, highest, strict=True):
+    for got, exact_on_rounded, reference in zip(fast, exact, highest, strict=True):
         np.testing.assert_allclose(got, exact_on_rounded, atol=1e-4)
         # 8 bits of mantissa: relative rounding of up to 2^-8 in each factor, averaged over a sum.
         error = np.linalg.norm(got - reference) / np.linalg.norm(reference)
@@ -115,32 +115,32 @@ def test_unknown_precision_lists_the_accepted_ones():
 @pytest.mark.parametrize("features", [64, 24])
 @pytest.mark.parametrize("rows", [(5, 7), (8, 8)])
 def test_every_bfloat16_matmul_contracts_the_columns_of_its_left_operand_on_a_cpu(rows, features):
-    """XLA folds a transpose into a sum over the rows of both, which reaches no matrix unit."""
+    """XLA folds a transpose into a sum over the rows of both, which does not use matrix units."""
     x, kernel = inputs(rows=rows, features=features)
 
     def total(x, kernel):
         return jnp.sum(jnp.sin(matmul(x, kernel, "bfloat16")))
 
     compiled = jax.jit(jax.grad(total, (0, 1))).lower(x, kernel).compile().as_text()
-    dots = [line for line in compiled.splitlines() if " dot(" in line]
-    assert len(dots) == 3
-    assert all("lhs_contracting_dims={1}" in line for line in dots)
+    matmuls = [line for line in compiled.splitlines() if " dot(" in line]
+    assert len(matmuls) == 3
+    assert all("lhs_contracting_dims={1}" in line for line in matmuls)
 
 
 @pytest.mark.skipif(jax.default_backend() != "cpu", reason="the form is chosen for CPUs")
 @pytest.mark.parametrize("precision", PRECISIONS)
 @pytest.mark.parametrize(("features", "shape"), [(64, "48,64"), (24, "24,48")])
 def test_no_kernel_gradient_has_more_rows_than_columns_on_a_cpu(features, shape, precision):
-    """Such a sum takes up to three times as long; XLA would undo a plain transpose."""
+    """Such a sum takes up to three times as long, and XLA would undo a plain transpose."""
     x, kernel = inputs(features=features)
 
     def by_autodiff(kernel, x):
         return jax.grad(lambda kernel: jnp.sum(jnp.sin(matmul(x, kernel, precision))))(kernel)
 
-    def by_hand(kernel, x):
+    def direct(kernel, x):
         return kernel_gradient(x, matmul(x, kernel, precision), precision)
 
-    for gradient in (by_autodiff, by_hand):
+    for gradient in (by_autodiff, direct):
         compiled = jax.jit(gradient).lower(kernel, x).compile().as_text()
         assert len(re.findall(rf"= f32\[{shape}\]\{{1,0\}} dot\(", compiled)) == 1
 
@@ -185,7 +185,7 @@ def test_vmap_of_kernel_gradients_over_kernels(precision):
 @pytest.mark.parametrize("features", [64, 24])
 @pytest.mark.parametrize("rows", [1, 5, 16])
 def test_bfloat16_matmuls_can_be_transposed(rows, features):
-    """XLA has no code for the form into which it would fold a transpose of the product on CPUs."""
+    """Without a barrier XLA on CPUs would fold the transpose into a form without a kernel."""
     x, kernel = inputs(rows=(rows,), features=features)
 
     def product(x, kernel):

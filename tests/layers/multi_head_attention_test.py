@@ -1,4 +1,4 @@
-"""Attention with its projections, alone, over a memory and with a cache."""
+"""Multi-head attention: self-attention, cross-attention and with a cache."""
 
 import chex
 import jax
@@ -29,7 +29,7 @@ KINDS = [
 
 
 @pytest.mark.parametrize("options", KINDS)
-def test_module_equals_projection_attention_and_projection_in_numpy(key, options, by_hand):
+def test_module_equals_projection_attention_and_projection_in_numpy(key, options, reference):
     x, layer = tokens_of(), module(**options)
     params = layer.init(key, x)["params"]
     params = jax.tree.map(lambda leaf: leaf + 0.1, params)
@@ -42,8 +42,8 @@ def test_module_equals_projection_attention_and_projection_in_numpy(key, options
             y = y / np.sqrt((y**2).mean(-1, keepdims=True) + 1e-5)
         if options.get("positions") == "rotary" and name != "value":
             angles = np.arange(8)[:, None] * 10_000.0 ** (-np.array([0, 2]) / 4)[None]
-            turned = (y[..., :2] + 1j * y[..., 2:]) * np.exp(1j * angles)[None, None]
-            y = np.concatenate([turned.real, turned.imag], axis=-1)
+            rotated = (y[..., :2] + 1j * y[..., 2:]) * np.exp(1j * angles)[None, None]
+            y = np.concatenate([rotated.real, rotated.imag], axis=-1)
         return np.asarray(y)
 
     bias = 0.0
@@ -52,7 +52,7 @@ def test_module_equals_projection_attention_and_projection_in_numpy(key, options
         bias = -(2.0 ** (-8 * np.arange(1, 4) / 3))[:, None, None] * np.abs(distance)[None]
         bias = bias[None]
     query, key_, value = (project(name) for name in ("query", "key", "value"))
-    attended = by_hand(query, key_, value, np.asarray(masks.causal(8)), bias)
+    attended = reference(query, key_, value, np.asarray(masks.causal(8)), bias)
     joined = np.concatenate([attended[:, head] for head in range(3)], axis=-1)
     expected = joined @ params["out"]["kernel"] + params["out"]["bias"][None, None]
     got = layer.apply({"params": params}, x, masks.causal(8))
@@ -60,10 +60,10 @@ def test_module_equals_projection_attention_and_projection_in_numpy(key, options
 
 
 @pytest.mark.parametrize("options", [{}, {"qk_norm": True, "qkv_bias": True}])
-def test_cross_attention_ignores_the_padding_of_the_memory(key, options, by_hand):
+def test_cross_attention_ignores_the_padding_of_the_memory(key, options, reference):
     x, memory, layer = tokens_of(time=3), tokens_of(time=5)[:, ::-1], module(**options)
-    there = jnp.array([[1, 1, 1, 1, 1], [1, 1, 0, 0, 0]])
-    mask = masks.padding(there)
+    valid = jnp.array([[1, 1, 1, 1, 1], [1, 1, 0, 0, 0]])
+    mask = masks.padding(valid)
     params = layer.init(key, x, mask, memory=memory)["params"]
     chex.assert_trees_all_equal_shapes(params, layer.init(key, x)["params"])
     params = jax.tree.map(lambda leaf: leaf + 0.1, params)
@@ -77,7 +77,7 @@ def test_cross_attention_ignores_the_padding_of_the_memory(key, options, by_hand
         return np.asarray(y)
 
     heads = project("query", x), project("key", memory), project("value", memory)
-    attended = by_hand(*heads, np.asarray(mask))
+    attended = reference(*heads, np.asarray(mask))
     joined = np.concatenate([attended[:, head] for head in range(3)], axis=-1)
     expected = joined @ params["out"]["kernel"] + params["out"]["bias"][None, None]
     got, sown = layer.apply({"params": params}, x, mask, memory=memory, mutable=["intermediates"])

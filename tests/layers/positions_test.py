@@ -34,26 +34,26 @@ def test_learned_positions_slice_their_table(key):
     np.testing.assert_array_equal(layer.apply(variables, jnp.int32(5), 1), table[5:6])
 
 
-def rotated(x, first=0):
+def rotated(x, offset=0):
     tables = positions.rope_tables(64, x.shape[-1])
-    return positions.apply_rope(x, *(jnp.asarray(t[first : first + x.shape[2]]) for t in tables))
+    return positions.apply_rope(x, *(jnp.asarray(t[offset : offset + x.shape[2]]) for t in tables))
 
 
 def test_rotation_equals_complex_multiplication():
     x = np.random.default_rng(0).standard_normal((1, 1, 5, 6)).astype(np.float32)
-    turned = rotated(x)
+    y = rotated(x)
     for t in range(5):
         for i in range(3):
             pair = complex(x[0, 0, t, i], x[0, 0, t, i + 3])
             expected = pair * np.exp(1j * t * 10_000 ** (-2 * i / 6))
-            np.testing.assert_allclose(turned[0, 0, t, i], expected.real, atol=1e-6)
-            np.testing.assert_allclose(turned[0, 0, t, i + 3], expected.imag, atol=1e-6)
+            np.testing.assert_allclose(y[0, 0, t, i], expected.real, atol=1e-6)
+            np.testing.assert_allclose(y[0, 0, t, i + 3], expected.imag, atol=1e-6)
 
 
 def test_rotated_scores_depend_on_the_distance_alone():
     query, key = np.random.default_rng(0).standard_normal((2, 1, 1, 1, 8)).astype(np.float32)
     scores = [
-        float(jnp.sum(rotated(query, first + 3) * rotated(key, first))) for first in (0, 10, 40)
+        float(jnp.sum(rotated(query, offset + 3) * rotated(key, offset))) for offset in (0, 10, 40)
     ]
     np.testing.assert_allclose(scores, scores[0], atol=1e-5)
     assert abs(scores[0] - float(np.sum(query * key))) > 1e-3
@@ -61,11 +61,9 @@ def test_rotated_scores_depend_on_the_distance_alone():
 
 def test_rotation_preserves_norms_and_position_zero():
     x = np.random.default_rng(0).standard_normal((2, 3, 4, 8)).astype(np.float32)
-    turned = rotated(x)
-    np.testing.assert_allclose(
-        np.linalg.norm(turned, axis=-1), np.linalg.norm(x, axis=-1), rtol=1e-5
-    )
-    np.testing.assert_array_equal(turned[:, :, 0], x[:, :, 0])
+    y = rotated(x)
+    np.testing.assert_allclose(np.linalg.norm(y, axis=-1), np.linalg.norm(x, axis=-1), rtol=1e-5)
+    np.testing.assert_array_equal(y[:, :, 0], x[:, :, 0])
 
 
 def test_gradient_of_rotation_in_float64():

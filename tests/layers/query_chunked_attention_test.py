@@ -12,39 +12,39 @@ from jaxlabs.layers.attention import dot_product_attention
 from jaxlabs.layers.local_attention import AttentionMask, query_chunked_attention
 
 
-def drawn(*shape, dtype=np.float32):
+def random_heads(*shape, dtype=np.float32):
     """Queries, keys and values, `[batch, heads, time, head_dim]`."""
     return list(np.random.default_rng(sum(shape)).standard_normal((3, *shape)).astype(dtype))
 
 
-def window_of(window, causal, padded, time):
-    """The second sequence of a padded batch is all padding, the first has holes."""
+def mask_of(window, causal, padded, time):
+    """The second sequence of a padded batch is all padding, the first has interior padding."""
     weights = np.stack([np.arange(time) % 3 > 0, np.zeros(time, bool)])
     return AttentionMask(window, causal, weights if padded else None)
 
 
 @functools.partial(jax.jit, static_argnames="with_slopes")
-def sliced_and_dense(parts, target, window, with_slopes):
-    """Outputs of the sliced and of the dense form, and gradients of a sum over them."""
+def chunked_and_dense(qkv, target, mask, with_slopes):
+    """Outputs of the chunked and of the dense form, and gradients of a sum over them."""
     slopes = positions.alibi_slopes(2) if with_slopes else None
 
-    def spelled_out(query, key, value):
+    def materialized(query, key, value):
         index = jnp.arange(query.shape[2])
         bias = None if slopes is None else positions.alibi_bias(slopes, index, index)
-        mask = window.to_array(query.shape[2])
-        return dot_product_attention(query, key, value, mask, bias=bias)
+        array = mask.to_array(query.shape[2])
+        return dot_product_attention(query, key, value, array, bias=bias)
 
-    def in_slices(query, key, value):
-        return query_chunked_attention(query, key, value, window, slopes=slopes)
+    def in_chunks(query, key, value):
+        return query_chunked_attention(query, key, value, mask, slopes=slopes)
 
     def with_gradients(attend):
-        def total(parts):
-            output = attend(*parts)
+        def total(qkv):
+            output = attend(*qkv)
             return jnp.sum(output * target), output
 
-        return jax.grad(total, has_aux=True)(parts)
+        return jax.grad(total, has_aux=True)(qkv)
 
-    return with_gradients(in_slices), with_gradients(spelled_out)
+    return with_gradients(in_chunks), with_gradients(materialized)
 
 
 @pytest.mark.parametrize(
@@ -65,62 +65,64 @@ def sliced_and_dense(parts, target, window, with_slopes):
     ],
 )
 def test_query_chunked_equals_dense_attention_in_value_and_gradient(time, window, causal, padded):
-    *parts, target = drawn(2, 2, time, 4) + drawn(2, 2, time, 4)[:1]
-    window = window_of(window, causal, padded, time)
+    *qkv, target = random_heads(2, 2, time, 4) + random_heads(2, 2, time, 4)[:1]
+    mask = mask_of(window, causal, padded, time)
     for with_slopes in (False, True):
-        sliced, expected = sliced_and_dense(parts, target, window, with_slopes)
-        chex.assert_shape(sliced[1], (2, 2, time, 4))
-        chex.assert_trees_all_close(sliced, expected, atol=2e-5)
+        chunked, expected = chunked_and_dense(qkv, target, mask, with_slopes)
+        chex.assert_shape(chunked[1], (2, 2, time, 4))
+        chex.assert_trees_all_close(chunked, expected, atol=2e-5)
 
 
 def test_gradient_of_query_chunked_attention_in_float64(monkeypatch):
     monkeypatch.setattr(local_attention, "MIN_CHUNK", 2)
     with jax.enable_x64(True):
-        parts = drawn(1, 1, 5, 2, dtype=np.float64)
-        window = AttentionMask(weights=np.array([[1, 1, 0, 1, 1]]))
+        qkv = random_heads(1, 1, 5, 2, dtype=np.float64)
+        mask = AttentionMask(weights=np.array([[1, 1, 0, 1, 1]]))
 
         def attend(query, key, value):
-            return jnp.sin(query_chunked_attention(query, key, value, window))
+            return jnp.sin(query_chunked_attention(query, key, value, mask))
 
-        assert attend(*parts).dtype == jnp.float64
-        check_grads(jax.jit(attend), parts, order=1)
+        assert attend(*qkv).dtype == jnp.float64
+        check_grads(jax.jit(attend), qkv, order=1)
 
 
 def test_chunks_compute_little_more_than_half_of_all_scores():
     seen = []
 
-    def look(weights, part, group):
-        seen.append((part, *weights.shape[2:]))
+    def record(weights, chunk, subchunk):
+        seen.append((chunk, *weights.shape[2:]))
         return weights
 
-    query_chunked_attention(*drawn(1, 1, 256, 4), AttentionMask(), dropout=look)
+    query_chunked_attention(*random_heads(1, 1, 256, 4), AttentionMask(), dropout=record)
     assert seen == [(0, 64, 64), (1, 64, 128), (2, 64, 192), (3, 64, 256)]
     seen.clear()
-    query_chunked_attention(*drawn(1, 1, 256, 4), AttentionMask(65), dropout=look)
+    query_chunked_attention(*random_heads(1, 1, 256, 4), AttentionMask(65), dropout=record)
     assert seen == [(0, 64, 64), (1, 64, 128), (2, 64, 128), (3, 64, 128)]
     seen.clear()
-    query_chunked_attention(*drawn(1, 1, 256, 4), AttentionMask(2, causal=False), dropout=look)
+    query_chunked_attention(
+        *random_heads(1, 1, 256, 4), AttentionMask(2, causal=False), dropout=record
+    )
     assert seen == [(0, 64, 65), (1, 64, 66), (2, 64, 66), (3, 64, 65)]
     seen.clear()
-    query_chunked_attention(*drawn(1, 1, 4099, 4), AttentionMask(), dropout=look)
+    query_chunked_attention(*random_heads(1, 1, 4099, 4), AttentionMask(), dropout=record)
     assert [rows for _, rows, _ in seen] == [513] * 7 + [508]
     seen.clear()
-    query_chunked_attention(*drawn(1, 1, 127, 4), AttentionMask(), dropout=look)
+    query_chunked_attention(*random_heads(1, 1, 127, 4), AttentionMask(), dropout=record)
     assert seen == [(0, 127, 127)]
 
 
 def test_a_compiled_gradient_of_chunks_takes_about_half_of_the_memory():
     def memory(attend):
         shape = jax.ShapeDtypeStruct((1, 2, 1024, 16), jnp.float32)
-        total = jax.grad(lambda *parts: attend(*parts).sum(), (0, 1, 2))
+        total = jax.grad(lambda *qkv: attend(*qkv).sum(), (0, 1, 2))
         compiled = jax.jit(total).lower(shape, shape, shape).compile()
         return compiled.memory_analysis().temp_size_in_bytes
 
-    sliced = memory(lambda *parts: query_chunked_attention(*parts, AttentionMask()))
-    dense = memory(lambda *parts: dot_product_attention(*parts, AttentionMask().to_array(1024)))
-    assert sliced < 0.6 * dense
+    chunked = memory(lambda *qkv: query_chunked_attention(*qkv, AttentionMask()))
+    dense = memory(lambda *qkv: dot_product_attention(*qkv, AttentionMask().to_array(1024)))
+    assert chunked < 0.6 * dense
 
 
 def test_query_chunked_attention_refuses_a_window_below_one():
     with pytest.raises(ValueError, match="window: 0 is not accepted; at least 1"):
-        query_chunked_attention(*drawn(1, 1, 3, 4), AttentionMask(0))
+        query_chunked_attention(*random_heads(1, 1, 3, 4), AttentionMask(0))

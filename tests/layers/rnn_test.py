@@ -1,4 +1,4 @@
-"""Holds the recurrent layers to numpy, to plain autodiff, to central differences and to PyTorch."""
+"""RNN layers against numpy, autodiff, central differences and PyTorch."""
 
 import functools
 
@@ -16,9 +16,9 @@ from jaxlabs.layers.rnn_cells import CELLS, cell_step, rnn_scan
 pytestmark = pytest.mark.usefixtures("quickly_compiled")
 
 BATCH, TIME, FEATURES, HIDDEN = 4, 6, 3, 5
-REAL = np.array([6, 3, 0, 1])  # one full sequence, one of nothing but padding
-MASK = np.arange(TIME)[None, :] < REAL[:, None]
-WIDTHS = {"rnn": 1, "lstm": 4, "gru": 3}
+LENGTHS = np.array([6, 3, 0, 1])  # one full sequence, one of padding alone
+MASK = np.arange(TIME)[None, :] < LENGTHS[:, None]
+NUM_GATES = {"rnn": 1, "lstm": 4, "gru": 3}
 
 
 def x_of(batch=BATCH, time=TIME):
@@ -33,13 +33,13 @@ def module(cell, **options):
 
 @functools.cache
 def parameters(model):
-    """Parameters none of which is zero."""
+    """Nonzero parameters."""
     params = jax.jit(model.init)(jax.random.key(0), x_of())["params"]
     return jax.tree.map(lambda leaf: leaf + 0.1, params)
 
 
-def by_hand(cell, layer, x, mask, reverse=False):
-    """One layer over `x [batch, time, in]`, sequence by sequence, in float64 numpy."""
+def reference(cell, layer, x, mask, reverse=False):
+    """One layer over `x [batch, time, in]`, one sequence at a time, in float64 numpy."""
     layer = {name: np.asarray(leaf, np.float64) for name, leaf in layer.items()}
     outputs = np.zeros((*x.shape[:2], HIDDEN))
     last = np.zeros((len(CELLS[cell].state), len(x), HIDDEN))
@@ -74,7 +74,7 @@ def test_stacked_bidirectional_layers_with_mask_equal_numpy(cell):
     expected, lasts = x, []
     for layer in range(2):
         both = [
-            by_hand(cell, params[f"stack_{2 * layer + k}"], expected, MASK, reverse=k == 1)
+            reference(cell, params[f"stack_{2 * layer + k}"], expected, MASK, reverse=k == 1)
             for k in range(2)
         ]
         expected = np.concatenate([output for output, _ in both], axis=-1)
@@ -90,23 +90,23 @@ def test_stacked_bidirectional_layers_with_mask_equal_numpy(cell):
 def test_leading_and_interior_padding_is_skipped_like_trailing_padding(cell):
     model, x = module(cell, bidirectional=True), x_of(batch=1)
     apply, params = jax.jit(model.apply), parameters(model)
-    place = np.array([1, 2, 4])
+    index = np.array([1, 2, 4])
     mask = np.zeros((1, TIME), bool)
-    mask[0, place] = True
+    mask[0, index] = True
     outputs, states = apply({"params": params}, x, mask=mask)
-    alone, alone_states = apply({"params": params}, x[:, place])
-    np.testing.assert_allclose(outputs[:, place], alone, atol=1e-6)
+    alone, alone_states = apply({"params": params}, x[:, index])
+    np.testing.assert_allclose(outputs[:, index], alone, atol=1e-6)
     chex.assert_trees_all_close(states, alone_states, atol=1e-6)
 
 
-def plain(cell, projected, kernel, bias, state, mask, reverse):
-    """`rnn_scan` without its gradient by hand."""
+def autodiff_scan(cell, input_gates, kernel, bias, state, mask, reverse):
+    """`rnn_scan` without its custom VJP."""
 
-    def advance(state, inputs):
+    def forward_step(state, inputs):
         state, _ = cell_step(CELLS[cell], "highest", *inputs, kernel, bias, state)
         return state, state[0]
 
-    last, h = jax.lax.scan(advance, state, (projected, mask), reverse=reverse)
+    last, h = jax.lax.scan(forward_step, state, (input_gates, mask), reverse=reverse)
     return h, last
 
 
@@ -114,37 +114,44 @@ def plain(cell, projected, kernel, bias, state, mask, reverse):
     ("cell", "reverse"), [("rnn", False), ("lstm", False), ("gru", False), ("gru", True)]
 )
 def test_custom_vjp_equals_autodiff_of_the_scan(cell, reverse):
-    width = WIDTHS[cell] * HIDDEN
+    gates_size = NUM_GATES[cell] * HIDDEN
     random = np.random.default_rng(1)
-    draw = lambda *shape: random.standard_normal(shape).astype(np.float32)  # noqa: E731
-    state = tuple(draw(BATCH, HIDDEN) for _ in CELLS[cell].state)
-    arguments = (draw(TIME, BATCH, width), draw(HIDDEN, width), draw(width), state)
-    wanted = jax.tree.map(lambda leaf: draw(*leaf.shape), (draw(TIME, BATCH, HIDDEN), state))
+    normal = lambda *shape: random.standard_normal(shape).astype(np.float32)  # noqa: E731
+    state = tuple(normal(BATCH, HIDDEN) for _ in CELLS[cell].state)
+    arguments = (
+        normal(TIME, BATCH, gates_size),
+        normal(HIDDEN, gates_size),
+        normal(gates_size),
+        state,
+    )
+    wanted = jax.tree.map(lambda leaf: normal(*leaf.shape), (normal(TIME, BATCH, HIDDEN), state))
 
-    def slopes(run):
+    def value_and_grad(run):
         def total(arguments):
             found = run(*arguments)
             return sum(map(jnp.vdot, jax.tree.leaves(found), jax.tree.leaves(wanted)))
 
         return jax.jit(jax.value_and_grad(total))(arguments)
 
-    ours = slopes(lambda *a: rnn_scan(cell, *a, MASK.T, reverse=reverse, precision="highest"))
-    theirs = slopes(lambda *a: plain(cell, *a, MASK.T, reverse))
+    ours = value_and_grad(
+        lambda *a: rnn_scan(cell, *a, MASK.T, reverse=reverse, precision="highest")
+    )
+    theirs = value_and_grad(lambda *a: autodiff_scan(cell, *a, MASK.T, reverse))
     chex.assert_trees_all_close(ours, theirs, rtol=1e-4, atol=1e-5)
 
 
 def test_lstm_gates_are_sigmoids_also_at_saturation():
     a = np.repeat(np.float32([-100, -20, -1, 0, 1, 20, 100]), 4 * HIDDEN).reshape(7, -1)
     state = (np.zeros((7, HIDDEN), np.float32),) * 2
-    after, (joined,) = CELLS["lstm"].forward(a, np.zeros_like(a), state)
+    new_state, (joined,) = CELLS["lstm"].forward(a, np.zeros_like(a), state)
     i, f, g, o = np.split(np.asarray(joined), 4, axis=-1)
     for gate in (i, f, o):
         np.testing.assert_allclose(gate, expit(a[:, :HIDDEN]), atol=1e-7)
         assert gate.min() >= 0
         assert gate.max() <= 1
     np.testing.assert_allclose(g, np.tanh(a[:, :HIDDEN]), atol=1e-7)
-    slope, _ = CELLS["lstm"].backward((np.ones_like(i),) * 2, after, state, (joined,))
-    assert np.isfinite(slope).all()
+    d_gates, _ = CELLS["lstm"].backward((np.ones_like(i),) * 2, new_state, state, (joined,))
+    assert np.isfinite(d_gates).all()
 
 
 @pytest.mark.parametrize("cell", CELLS)
@@ -155,11 +162,11 @@ def test_bfloat16_gradients_are_close_to_float32(cell):
         outputs, _ = module(cell, precision=precision).apply({"params": params}, x)
         return jnp.sum(outputs**2)
 
-    fast, strict = (
+    bf16, f32 = (
         jax.flatten_util.ravel_pytree(jax.jit(jax.grad(total), static_argnums=1)(params, name))[0]
         for name in ("bfloat16", "highest")
     )
-    error = float(jnp.linalg.norm(fast - strict) / jnp.linalg.norm(strict))
+    error = float(jnp.linalg.norm(bf16 - f32) / jnp.linalg.norm(f32))
     assert 1e-5 < error < 2e-2
 
 
@@ -225,10 +232,10 @@ def test_initialization_follows_the_documentation():
     kernel = model.init(jax.random.key(0), np.zeros((1, 1, 7)))["params"]["stack_0"]
     for block in np.split(kernel["recurrent_kernel"], 3, axis=1):
         np.testing.assert_allclose(block.T @ block, np.eye(64), atol=1e-5)
-    # Two factorized batches side by side can wait for each other's threads, and forever.
-    drawn = str(jax.make_jaxpr(model.init)(jax.random.key(0), np.zeros((1, 1, 7))))
-    assert "= qr[" in drawn
-    assert "f32[3,64,64]" not in drawn
+    # Two batched QR factorizations at the same time can deadlock on CPUs.
+    jaxpr = str(jax.make_jaxpr(model.init)(jax.random.key(0), np.zeros((1, 1, 7))))
+    assert "= qr[" in jaxpr
+    assert "f32[3,64,64]" not in jaxpr
 
 
 @pytest.mark.parametrize("cell", ["lstm"])
@@ -253,33 +260,33 @@ def test_outputs_and_gradients_equal_pytorch(cell):
     torch = pytest.importorskip("torch")
     from jaxlabs.peers.torch_recurrent import build, copy_parameters
 
-    model, x = module(cell, num_layers=2, bidirectional=True), x_of()[REAL > 0]
-    params, lengths = parameters(model), REAL[REAL > 0]
+    model, x = module(cell, num_layers=2, bidirectional=True), x_of()[LENGTHS > 0]
+    params, lengths = parameters(model), LENGTHS[LENGTHS > 0]
     wanted = np.random.default_rng(3).standard_normal((*x.shape[:2], 2 * HIDDEN))
     wanted = wanted.astype(np.float32)
 
     def loss(params, x):
-        outputs, states = model.apply({"params": params}, x, mask=MASK[REAL > 0])
+        outputs, states = model.apply({"params": params}, x, mask=MASK[LENGTHS > 0])
         return jnp.sum(outputs * wanted) + sum(jnp.sum(s[-1] ** 2) for s in states), outputs
 
     grad = jax.jit(jax.grad(loss, argnums=(0, 1), has_aux=True))
     (gradients, x_gradient), outputs = grad(params, x)
 
-    twin, expected = build(model), build(model)
-    copy_parameters(twin, params)
+    torch_rnn, expected = build(model), build(model)
+    copy_parameters(torch_rnn, params)
     copy_parameters(expected, gradients, gradients=True)
     inputs = torch.tensor(x, requires_grad=True)
     packed = torch.nn.utils.rnn.pack_padded_sequence(
         inputs, lengths, batch_first=True, enforce_sorted=False
     )
-    theirs, last = twin(packed)
+    theirs, last = torch_rnn(packed)
     theirs, _ = torch.nn.utils.rnn.pad_packed_sequence(theirs, batch_first=True)
     last = last[1] if cell == "lstm" else last
     ((theirs * torch.tensor(wanted)).sum() + (last**2).sum()).backward()
     np.testing.assert_allclose(outputs, theirs.detach().numpy(), atol=1e-5)
     np.testing.assert_allclose(x_gradient, inputs.grad.numpy(), atol=1e-5)
     for (name, parameter), gradient in zip(
-        twin.named_parameters(), expected.parameters(), strict=True
+        torch_rnn.named_parameters(), expected.parameters(), strict=True
     ):
         np.testing.assert_allclose(
             gradient.detach().numpy(), parameter.grad.numpy(), atol=1e-5, err_msg=name

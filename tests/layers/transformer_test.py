@@ -21,7 +21,7 @@ def block(**options):
     return EncoderBlock(**{"embed_dim": 8, "num_heads": 2, "mlp_dim": 16, "length": 6} | options)
 
 
-def shifted(params):
+def perturbed(params):
     """Parameters whose biases and scales are neither 0 nor 1."""
     return jax.tree.map(
         lambda leaf: leaf + 0.1 * np.sin(np.arange(leaf.size)).reshape(leaf.shape), params
@@ -33,7 +33,7 @@ def shifted(params):
 def test_block_equals_its_formula(key, pre_norm, short_conv_width):
     x, layer = tokens_of(), block(pre_norm=pre_norm, short_conv_width=short_conv_width)
     mask = masks.causal(6)
-    params = shifted(layer.init(key, x)["params"])
+    params = perturbed(layer.init(key, x)["params"])
 
     def norm(name, x):
         return build_norm("layernorm").apply({"params": params[name]}, x)
@@ -43,22 +43,22 @@ def test_block_equals_its_formula(key, pre_norm, short_conv_width):
             return x
         kernel = params[name]["kernel"]
         return x + sum(
-            kernel[back][None] * np.pad(x, ((0, 0), (back, 0), (0, 0)))[:, :6] for back in range(3)
+            kernel[lag][None] * np.pad(x, ((0, 0), (lag, 0), (0, 0)))[:, :6] for lag in range(3)
         )
 
     def attend(x):
         bound = layer.bind({"params": params})
         return bound.attention(x, mask)
 
-    def feed(x):
+    def feed_forward(x):
         return layer.bind({"params": params}).ffn(x)
 
     if pre_norm:
         x_ = x + attend(convolve("attention_convolution", norm("attention_norm", x)))
-        expected = x_ + feed(convolve("ffn_convolution", norm("ffn_norm", x_)))
+        expected = x_ + feed_forward(convolve("ffn_convolution", norm("ffn_norm", x_)))
     else:
         x_ = norm("attention_norm", x + attend(convolve("attention_convolution", x)))
-        expected = norm("ffn_norm", x_ + feed(convolve("ffn_convolution", x_)))
+        expected = norm("ffn_norm", x_ + feed_forward(convolve("ffn_convolution", x_)))
     got = layer.apply({"params": params}, x, mask)
     np.testing.assert_allclose(got, expected, atol=1e-5)
 
@@ -69,7 +69,7 @@ def test_block_equals_its_formula(key, pre_norm, short_conv_width):
 def test_block_and_its_gradients_equal_pytorch(key, pre_norm, activation):
     torch = pytest.importorskip("torch")
     x, layer = tokens_of(), block(pre_norm=pre_norm, activation=activation, qkv_bias=True)
-    params = shifted(layer.init(key, x)["params"])
+    params = perturbed(layer.init(key, x)["params"])
     target = np.random.default_rng(1).standard_normal(x.shape).astype(np.float32)
 
     def total(params, x):
@@ -77,24 +77,26 @@ def test_block_and_its_gradients_equal_pytorch(key, pre_norm, activation):
 
     value, (gradients, x_gradient) = jax.value_and_grad(total, (0, 1))(params, x)
 
-    twin = torch.nn.TransformerEncoderLayer(
+    torch_block = torch.nn.TransformerEncoderLayer(
         8, 2, 16, dropout=0.0, activation=activation, batch_first=True, norm_first=pre_norm
     )
-    values = twin_values(params)
-    twin.load_state_dict({name: torch.tensor(np.array(value)) for name, value in values.items()})
+    values = torch_values(params)
+    torch_block.load_state_dict(
+        {name: torch.tensor(np.array(value)) for name, value in values.items()}
+    )
     leaf = torch.tensor(x, requires_grad=True)
     hidden = ~torch.ones(6, 6, dtype=torch.bool).tril()
-    theirs = (twin(leaf, src_mask=hidden).sin() * torch.tensor(target)).sum()
+    theirs = (torch_block(leaf, src_mask=hidden).sin() * torch.tensor(target)).sum()
     theirs.backward()
 
     np.testing.assert_allclose(value, theirs.item(), rtol=1e-5)
     np.testing.assert_allclose(x_gradient, leaf.grad.numpy(), atol=1e-5)
-    expected = dict(twin.named_parameters())
-    for name, ours in twin_values(gradients).items():
+    expected = dict(torch_block.named_parameters())
+    for name, ours in torch_values(gradients).items():
         np.testing.assert_allclose(ours, expected[name].grad.numpy(), atol=1e-5, err_msg=name)
 
 
-def twin_values(params):
+def torch_values(params):
     attention, ffn = params["attention"], params["ffn"]
     names = ("query", "key", "value")
     return {
@@ -126,7 +128,7 @@ def test_gradient_of_a_block_in_float64(key, options):
     params = layer.init(key, tokens_of())["params"]
     with jax.enable_x64(True):
         x = tokens_of(time=3, dtype=np.float64)
-        params = shifted(jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), params))
+        params = perturbed(jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), params))
 
         def total(params, x):
             return jnp.sin(layer.apply({"params": params}, x, masks.causal(3)))
@@ -141,7 +143,7 @@ def test_cached_decode_equals_the_full_block(key, pre_norm, short_conv_width):
         tokens_of(batch=3),
         block(pre_norm=pre_norm, positions="rotary", short_conv_width=short_conv_width),
     )
-    variables = shifted(layer.init(key, x))
+    variables = perturbed(layer.init(key, x))
     full = layer.apply(variables, x, masks.causal(6))
     out, cache = layer.apply(variables, x[:, :4], masks.causal(4), method="prefill")
     np.testing.assert_allclose(out, full[:, :4], atol=1e-6)
@@ -158,7 +160,7 @@ def test_dropout_is_applied_to_the_output_of_either_sub_layer(key, silent):
     params = params | {silent: jax.tree.map(jnp.zeros_like, params[silent])}
     keys = jax.random.split(key, 1)
     update = layer.apply({"params": params}, x, masks.causal(6), dropout_keys=keys) - x
-    # What is dropped is exactly zero: half of the 48 numbers, give or take.
+    # Dropped elements are exactly zero: about half of the 48.
     assert 0.2 < float((update == 0).mean()) < 0.8
 
 
@@ -167,7 +169,7 @@ def test_one_token_in_a_batch_of_one(key):
     chex.assert_shape(layer.apply(layer.init(key, x), x, masks.causal(1)), (1, 1, 8))
 
 
-# The decoder's block
+# DecoderBlock
 
 
 def decoder_block(**options):
@@ -177,38 +179,40 @@ def decoder_block(**options):
 def memory_of(batch=2, time=5):
     """A memory and its mask, with padding in the first row."""
     memory = np.random.default_rng(7).standard_normal((batch, time, 8)).astype(np.float32)
-    real = np.ones((batch, time))
-    real[0, 3:] = 0
-    return memory, real
+    valid = np.ones((batch, time))
+    valid[0, 3:] = 0
+    return memory, valid
 
 
 @pytest.mark.peers
 @pytest.mark.parametrize("pre_norm", [True, False])
 def test_decoder_block_and_its_gradients_equal_pytorch(key, pre_norm):
     torch = pytest.importorskip("torch")
-    x, layer, (memory, real) = tokens_of(), decoder_block(pre_norm=pre_norm), memory_of()
-    params = shifted(layer.init(key, x, memory)["params"])
+    x, layer, (memory, valid) = tokens_of(), decoder_block(pre_norm=pre_norm), memory_of()
+    params = perturbed(layer.init(key, x, memory)["params"])
     target = np.random.default_rng(1).standard_normal(x.shape).astype(np.float32)
 
     @jax.jit
     def total(params, x, memory):
-        out = layer.apply({"params": params}, x, memory, masks.causal(6), masks.padding(real))
+        out = layer.apply({"params": params}, x, memory, masks.causal(6), masks.padding(valid))
         return jnp.sum(jnp.sin(out) * target)
 
     value, gradients = jax.value_and_grad(total, (0, 1, 2))(params, x, memory)
 
-    twin = torch.nn.TransformerDecoderLayer(
+    torch_block = torch.nn.TransformerDecoderLayer(
         8, 2, 16, dropout=0.0, batch_first=True, norm_first=pre_norm
     )
-    values = decoder_twin_values(params)
-    found = twin.load_state_dict({n: torch.tensor(np.array(v)) for n, v in values.items()}, False)
+    values = decoder_torch_values(params)
+    found = torch_block.load_state_dict(
+        {n: torch.tensor(np.array(v)) for n, v in values.items()}, False
+    )
     assert not found.unexpected_keys
     assert all(name.endswith("in_proj_bias") for name in found.missing_keys)  # zeros there
     leaves = [torch.tensor(array, requires_grad=True) for array in (x, memory)]
-    out = twin(
+    out = torch_block(
         *leaves,
         tgt_mask=~torch.ones(6, 6, dtype=torch.bool).tril(),
-        memory_key_padding_mask=torch.tensor(real == 0),
+        memory_key_padding_mask=torch.tensor(valid == 0),
     )
     theirs = (out.sin() * torch.tensor(target)).sum()
     theirs.backward()
@@ -216,12 +220,12 @@ def test_decoder_block_and_its_gradients_equal_pytorch(key, pre_norm):
     np.testing.assert_allclose(value, theirs.item(), rtol=1e-5, atol=1e-5)
     for ours, leaf in zip(gradients[1:], leaves, strict=True):
         np.testing.assert_allclose(ours, leaf.grad.numpy(), atol=1e-5)
-    expected = dict(twin.named_parameters())
-    for name, ours in decoder_twin_values(gradients[0]).items():
+    expected = dict(torch_block.named_parameters())
+    for name, ours in decoder_torch_values(gradients[0]).items():
         np.testing.assert_allclose(ours, expected[name].grad.numpy(), atol=1e-5, err_msg=name)
 
 
-def decoder_twin_values(params):
+def decoder_torch_values(params):
     names = ("query", "key", "value")
     ffn = params["ffn"]
     values = {
@@ -231,11 +235,11 @@ def decoder_twin_values(params):
         "linear2.bias": ffn["contract"]["bias"],
     }
     for theirs, ours in [("self_attn", "attention"), ("multihead_attn", "memory_attention")]:
-        part = params[ours]
-        joined = np.concatenate([part[f"{name}_kernel"] for name in names], 1)
-        values[f"{theirs}.in_proj_weight"] = joined.T
-        values[f"{theirs}.out_proj.weight"] = part["out"]["kernel"].T
-        values[f"{theirs}.out_proj.bias"] = part["out"]["bias"]
+        attention = params[ours]
+        qkv = np.concatenate([attention[f"{name}_kernel"] for name in names], 1)
+        values[f"{theirs}.in_proj_weight"] = qkv.T
+        values[f"{theirs}.out_proj.weight"] = attention["out"]["kernel"].T
+        values[f"{theirs}.out_proj.bias"] = attention["out"]["bias"]
     for number, ours in enumerate(("attention_norm", "memory_norm", "ffn_norm"), start=1):
         values[f"norm{number}.weight"] = params[ours]["scale"]
         values[f"norm{number}.bias"] = params[ours]["bias"]
@@ -245,25 +249,25 @@ def decoder_twin_values(params):
 @pytest.mark.parametrize("pre_norm", [True, False])
 def test_cached_decode_equals_the_full_decoder_block(key, pre_norm):
     x, layer = tokens_of(), decoder_block(pre_norm=pre_norm, positions="rotary")
-    memory, real = memory_of()
-    variables, memory_mask = layer.init(key, x, memory), masks.padding(real)
+    memory, valid = memory_of()
+    variables, memory_mask = layer.init(key, x, memory), masks.padding(valid)
     full = layer.apply(variables, x, memory, masks.causal(6), memory_mask)
-    kept = layer.apply(variables, memory, method="project_memory")
+    memory_cache = layer.apply(variables, memory, method="project_memory")
     cache = empty_cache(2, 2, 6, 8)
     step = jax.jit(functools.partial(layer.apply, method="decode"))
     for position in range(6):
         token, row = x[:, position : position + 1], masks.decode_mask(position, 6)
-        out, cache = step(variables, token, cache, kept, position, row, memory_mask)
+        out, cache = step(variables, token, cache, memory_cache, position, row, memory_mask)
         np.testing.assert_allclose(out[:, 0], full[:, position], atol=1e-5)
 
 
 def test_gradient_of_a_decoder_block_in_float64(key):
-    layer, (memory, real) = decoder_block(activation="gelu"), memory_of()
+    layer, (memory, valid) = decoder_block(activation="gelu"), memory_of()
     params = layer.init(key, tokens_of(), memory)["params"]
     with jax.enable_x64(True):
         x, memory = tokens_of(time=3, dtype=np.float64), np.asarray(memory, np.float64)
-        params = shifted(jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), params))
-        mask, memory_mask = masks.causal(3), masks.padding(jnp.asarray(real))
+        params = perturbed(jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), params))
+        mask, memory_mask = masks.causal(3), masks.padding(jnp.asarray(valid))
 
         def total(params, x, memory):
             return jnp.sin(layer.apply({"params": params}, x, memory, mask, memory_mask))
@@ -275,8 +279,8 @@ def test_gradient_of_a_decoder_block_in_float64(key):
 def test_a_fully_padded_memory_gives_finite_values(key):
     x, layer, (memory, _) = tokens_of(time=1), decoder_block(), memory_of()
     variables = layer.init(key, x, memory)
-    nothing = masks.padding(np.zeros((2, 5)))
-    out = layer.apply(variables, x, memory, masks.causal(1), nothing)
-    other = layer.apply(variables, x, memory + 1, masks.causal(1), nothing)
+    all_padding = masks.padding(np.zeros((2, 5)))
+    out = layer.apply(variables, x, memory, masks.causal(1), all_padding)
+    other = layer.apply(variables, x, memory + 1, masks.causal(1), all_padding)
     assert np.isfinite(out).all()
     np.testing.assert_array_equal(out, other)

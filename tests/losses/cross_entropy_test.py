@@ -67,7 +67,7 @@ def test_bfloat16_is_computed_in_float32():
 
 @pytest.mark.parametrize("shape", [(3, 4), (1,), ()])
 def test_top1_label_is_the_first_maximum(shape):
-    logits = np.random.default_rng(0).integers(0, 3, (*shape, 7)).astype(np.float32)  # many equals
+    logits = np.random.default_rng(0).integers(0, 3, (*shape, 7)).astype(np.float32)  # many ties
     for label in range(7):
         got = is_top1(jnp.asarray(logits), jnp.full(shape, label))
         np.testing.assert_array_equal(got, logits.argmax(axis=-1) == label)

@@ -1,4 +1,4 @@
-"""Holds the bound's parts to scipy, and the whole to a model whose likelihood is known exactly."""
+"""Terms of the bound against scipy, and the bound for a model with known likelihood."""
 
 import chex
 import jax
@@ -24,7 +24,7 @@ PIXELS = RANDOM.uniform(size=(4, 5))
 
 
 def test_kl_equals_its_integral():
-    """By Simpson's rule over z, unit by unit."""
+    """By Simpson's rule over z, for each dimension."""
     found = gaussian_kl(jnp.float32(MEAN), jnp.float32(LOG_VARIANCE))
     chex.assert_shape(found, (4, 3))
     deviation = np.exp(LOG_VARIANCE / 2)
@@ -38,8 +38,8 @@ def test_kl_equals_its_integral():
 def test_kl_of_the_prior_is_zero_with_zero_gradient():
     zeros = jnp.zeros(3)
     np.testing.assert_array_equal(gaussian_kl(zeros, zeros), 0)
-    slopes = jax.grad(lambda m, v: gaussian_kl(m, v).sum(), (0, 1))(zeros, zeros)
-    np.testing.assert_array_equal(slopes, 0)
+    grads = jax.grad(lambda m, v: gaussian_kl(m, v).sum(), (0, 1))(zeros, zeros)
+    np.testing.assert_array_equal(grads, 0)
 
 
 def test_bernoulli_equals_scipy_for_binary_pixels():
@@ -52,17 +52,17 @@ def test_bernoulli_equals_scipy_for_binary_pixels():
 
 def test_bernoulli_of_a_gray_pixel_is_the_expectation_over_binary_pixels():
     logits, x = jnp.float32([[1.3]]), jnp.float32([[0.25]])
-    ends = [bernoulli_log_likelihood(logits, jnp.full_like(x, end)) for end in (1, 0)]
+    binary = [bernoulli_log_likelihood(logits, jnp.full_like(x, value)) for value in (1, 0)]
     found = bernoulli_log_likelihood(logits, x)
-    np.testing.assert_allclose(found, 0.25 * ends[0] + 0.75 * ends[1], rtol=1e-6)
+    np.testing.assert_allclose(found, 0.25 * binary[0] + 0.75 * binary[1], rtol=1e-6)
 
 
 def test_value_and_gradient_are_finite_at_huge_logits():
     x = jnp.float32([[1, 0, 1, 0]])
     logits = jnp.float32([[1e4, -1e4, -1e4, 1e4]])
-    value, slope = jax.value_and_grad(lambda y: bernoulli_log_likelihood(y, x)[0])(logits)
+    value, grad = jax.value_and_grad(lambda y: bernoulli_log_likelihood(y, x)[0])(logits)
     np.testing.assert_allclose(value, -2e4)
-    np.testing.assert_allclose(slope, [[0, 0, 1, -1]], atol=1e-6)
+    np.testing.assert_allclose(grad, [[0, 0, 1, -1]], atol=1e-6)
 
 
 @pytest.mark.parametrize("scale", [0.3, np.array([0.5, 1, 2, 1, 3.0])], ids=["one", "each"])
@@ -78,14 +78,14 @@ def test_bound_is_the_log_mean_weight_without_overflow():
     log_weights = RANDOM.normal(size=(6, 4))
     expected = np.log(np.exp(log_weights).mean(axis=0))
     np.testing.assert_allclose(importance_weighted_bound(log_weights), expected, rtol=1e-5)
-    shifted = importance_weighted_bound(jnp.float32(log_weights - 2000))
-    np.testing.assert_allclose(shifted, expected - 2000, rtol=1e-6)
+    offset = importance_weighted_bound(jnp.float32(log_weights - 2000))
+    np.testing.assert_allclose(offset, expected - 2000, rtol=1e-6)
     one = importance_weighted_bound(jnp.float32(log_weights[:1]))
     np.testing.assert_allclose(one, log_weights[0], rtol=1e-6)
 
 
 def test_gradients_equal_finite_differences():
-    def everything(params, x):
+    def total(params, x):
         kl = gaussian_kl(params["mean"], params["log_variance"])
         bernoulli = bernoulli_log_likelihood(params["logits"], x)
         gaussian = gaussian_log_likelihood(params["logits"], x, params["log_scale"])
@@ -93,7 +93,7 @@ def test_gradients_equal_finite_differences():
         return importance_weighted_bound(weights).sum() + gaussian.sum()
 
     params = {"mean": MEAN, "log_variance": LOG_VARIANCE, "logits": LOGITS}
-    report = gradients.check(everything, params | {"log_scale": np.array(-0.3)}, PIXELS)
+    report = gradients.check(total, params | {"log_scale": np.array(-0.3)}, PIXELS)
     assert report.worst.relative_difference < 1e-8, str(report)
 
 
@@ -111,18 +111,18 @@ Q_MEAN, Q_LOG_VARIANCE = (
 )
 
 
-def divergence_from_posterior(mean, variance):
-    """KL of the diagonal q from the exact posterior, whose covariance is not diagonal."""
+def kl_from_posterior(mean, variance):
+    """KL of the diagonal q from the exact posterior with full covariance."""
     precision = np.linalg.inv(POSTERIOR_COVARIANCE)
-    away = mean - POSTERIOR_MEAN
+    difference = mean - POSTERIOR_MEAN
     trace = np.einsum("ii,ni->n", precision, variance)
-    squares = np.einsum("ni,ij,nj->n", away, precision, away)
+    squares = np.einsum("ni,ij,nj->n", difference, precision, difference)
     logs = np.linalg.slogdet(POSTERIOR_COVARIANCE)[1] - np.log(variance).sum(axis=1)
     return (trace + squares - 2 + logs) / 2
 
 
-def log_joint_parts(z):
-    """Returns log p(x|z), by the code under test, for codes z [..., 2, 2]."""
+def log_likelihood(z):
+    """Returns log p(x|z) for codes z `[..., 2, 2]`, by the code under test."""
     x = jnp.broadcast_to(jnp.asarray(X), (*z.shape[:-1], 3))
     mean = jnp.asarray(z @ W.T) + jnp.asarray(B).reshape((1,) * (z.ndim - 1) + (3,))
     return gaussian_log_likelihood(mean, x, jnp.log(SCALE))
@@ -135,20 +135,20 @@ def test_gap_of_the_bound_is_the_kl_from_the_posterior():
     weights = np.outer(weights, weights).reshape(-1) / (2 * np.pi)
     with jax.enable_x64(True):
         z = Q_MEAN[None] + np.exp(Q_LOG_VARIANCE / 2)[None] * grid
-        expected = weights @ np.asarray(log_joint_parts(z))
+        expected = weights @ np.asarray(log_likelihood(z))
         bound = expected - np.asarray(gaussian_kl(Q_MEAN, Q_LOG_VARIANCE)).sum(axis=-1)
-    gap = divergence_from_posterior(Q_MEAN, np.exp(Q_LOG_VARIANCE))
+    gap = kl_from_posterior(Q_MEAN, np.exp(Q_LOG_VARIANCE))
     assert gap.min() > 0.05
     np.testing.assert_allclose(bound + gap, LOG_P, rtol=1e-12)
 
 
 def test_importance_weighted_bound_approaches_the_exact_likelihood():
     samples = np.array([1, 4, 16, 1024])
-    draws, most = 400, samples[-1]
-    noise = np.random.default_rng(1).normal(size=(most, draws, 2, 2))
+    repeats, max_samples = 400, samples[-1]
+    noise = np.random.default_rng(1).normal(size=(max_samples, repeats, 2, 2))
     z = Q_MEAN + np.exp(Q_LOG_VARIANCE / 2) * noise
     prior = (np.square(noise) - np.square(z) + Q_LOG_VARIANCE).sum(axis=-1) / 2
-    log_weights = np.asarray(log_joint_parts(z)) + prior
+    log_weights = np.asarray(log_likelihood(z)) + prior
     means = [np.asarray(importance_weighted_bound(log_weights[:k])).mean(axis=0) for k in samples]
     assert (np.diff(means, axis=0) > 0).all()
     assert (np.array(means[:2]) < LOG_P).all()

@@ -8,38 +8,38 @@ from jaxlabs.losses.spans import span_counts, span_f1
 TAGS = ("<pad>", "O", "B-LOC", "I-LOC", "B-PER", "I-PER")
 
 
-def counts_of(predicted, right, real=None):
-    numbers = [np.array([[TAGS.index(t) for t in row.split()]]) for row in (predicted, right)]
-    real = np.ones(numbers[0].shape, bool) if real is None else np.array([real], bool)
-    counts = jax.jit(lambda *a: span_counts(*a, TAGS))(*numbers, real)
+def counts_of(predicted, gold, valid=None):
+    tags = [np.array([[TAGS.index(t) for t in row.split()]]) for row in (predicted, gold)]
+    valid = np.ones(tags[0].shape, bool) if valid is None else np.array([valid], bool)
+    counts = jax.jit(lambda *a: span_counts(*a, TAGS))(*tags, valid)
     for count in counts.values():
         chex.assert_shape(count, (1,))
     return [int(counts[f"spans_{name}"][0]) for name in ("right", "predicted", "there")]
 
 
 @pytest.mark.parametrize(
-    ("predicted", "right", "expected"),
+    ("predicted", "gold", "expected"),
     [
         ("B-PER I-PER O B-LOC", "B-PER I-PER O B-LOC", [2, 2, 2]),
-        ("B-PER O O B-LOC", "B-PER I-PER O B-LOC", [1, 2, 2]),  # one too short
-        ("B-PER I-PER I-PER O", "B-PER I-PER O O", [0, 1, 1]),  # one too long
-        ("B-LOC I-LOC O O", "B-PER I-PER O O", [0, 1, 1]),  # of another kind
-        ("B-PER B-PER O O", "B-PER I-PER O O", [0, 2, 1]),  # broken in two
-        ("B-PER I-PER O O", "B-PER B-PER O O", [0, 1, 2]),  # two run together
-        ("O I-PER I-PER O", "O B-PER I-PER O", [1, 1, 1]),  # an I begins a span where it must
-        ("B-PER I-LOC O O", "B-PER B-LOC O O", [2, 2, 2]),  # and where the kind changes
+        ("B-PER O O B-LOC", "B-PER I-PER O B-LOC", [1, 2, 2]),  # too short
+        ("B-PER I-PER I-PER O", "B-PER I-PER O O", [0, 1, 1]),  # too long
+        ("B-LOC I-LOC O O", "B-PER I-PER O O", [0, 1, 1]),  # wrong kind
+        ("B-PER B-PER O O", "B-PER I-PER O O", [0, 2, 1]),  # split in two
+        ("B-PER I-PER O O", "B-PER B-PER O O", [0, 1, 2]),  # two merged
+        ("O I-PER I-PER O", "O B-PER I-PER O", [1, 1, 1]),  # an I without a B starts a span
+        ("B-PER I-LOC O O", "B-PER B-LOC O O", [2, 2, 2]),  # so does an I of another kind
         ("O O O O", "O O O O", [0, 0, 0]),
         ("O O O B-LOC", "O O O B-LOC", [1, 1, 1]),
     ],
 )
-def test_span_counts_of_examples(predicted, right, expected):
-    assert counts_of(predicted, right) == expected
+def test_span_counts_of_examples(predicted, gold, expected):
+    assert counts_of(predicted, gold) == expected
 
 
 def test_padding_ends_a_span_and_contains_none():
-    right = "B-PER I-PER <pad> <pad>"
-    assert counts_of("B-PER I-PER I-PER B-LOC", right, [1, 1, 0, 0]) == [1, 1, 1]
-    assert counts_of("B-PER I-PER I-PER B-LOC", right, [0, 0, 0, 0]) == [0, 0, 0]
+    gold = "B-PER I-PER <pad> <pad>"
+    assert counts_of("B-PER I-PER I-PER B-LOC", gold, [1, 1, 0, 0]) == [1, 1, 1]
+    assert counts_of("B-PER I-PER I-PER B-LOC", gold, [0, 0, 0, 0]) == [0, 0, 0]
 
 
 def test_f1_is_the_harmonic_mean():

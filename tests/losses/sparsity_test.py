@@ -1,4 +1,4 @@
-"""Holds the sparsity penalty to scipy's entropies and the selection to a sort."""
+"""The KL penalty against scipy, and the k-sparse activation against a sort."""
 
 import chex
 import jax
@@ -21,12 +21,12 @@ def test_penalty_is_the_kl_divergence_of_bernoullis(target):
 
 
 def test_penalty_is_zero_at_the_target_and_finite_at_0_and_1():
-    value, slope = jax.vmap(jax.value_and_grad(lambda mean: kl_sparsity(mean, 0.05)))(
+    value, grad = jax.vmap(jax.value_and_grad(lambda mean: kl_sparsity(mean, 0.05)))(
         jnp.array([0.05, 0.0, 1.0])
     )
-    np.testing.assert_allclose([value[0], slope[0]], 0, atol=1e-6)
+    np.testing.assert_allclose([value[0], grad[0]], 0, atol=1e-6)
     assert np.isfinite(value).all()
-    assert np.isfinite(slope).all()
+    assert np.isfinite(grad).all()
     assert value[1] > 1
     assert value[2] > 10
 
@@ -43,6 +43,6 @@ def test_penalty_gradient_equals_finite_differences():
 def test_largest_units_of_each_row_are_kept(count):
     x = np.random.default_rng(0).normal(size=(5, 7)).astype(np.float32)
     expected = np.zeros_like(x)
-    for row, places in enumerate(np.argsort(-x, axis=1)[:, :count]):
-        expected[row, places] = x[row, places]
+    for row, indices in enumerate(np.argsort(-x, axis=1)[:, :count]):
+        expected[row, indices] = x[row, indices]
     np.testing.assert_array_equal(k_sparse(jnp.asarray(x), count), expected)

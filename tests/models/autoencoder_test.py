@@ -1,4 +1,4 @@
-"""Holds the autoencoders to numpy and PyTorch, and their steps to 4 devices."""
+"""Autoencoders against numpy and PyTorch, and their steps on 4 devices."""
 
 import dataclasses
 import functools
@@ -47,18 +47,18 @@ def make(count=8, tx=None, sample_binary=False, **settings):
 
 
 @functools.partial(jax.jit, static_argnames="train")
-def parts_of(state, batch, train=False):
+def loss_output(state, batch, train=False):
     return loss(state.params, batch, KEY, state, train)
 
 
-def figures(state, batch, train=False):
-    parts = parts_of(state, batch, train)
-    means = {name: float(value / parts.weight_sum) for name, value in parts.metric_sums.items()}
-    return means | {"loss": float(parts.loss_sum / parts.weight_sum)}
+def mean_metrics(state, batch, train=False):
+    output = loss_output(state, batch, train)
+    means = {name: float(value / output.weight_sum) for name, value in output.metric_sums.items()}
+    return means | {"loss": float(output.loss_sum / output.weight_sum)}
 
 
 def by_numpy(params, batch, config, shape=SHAPE):
-    """Both objectives in float64, with the noise that each example's key gives."""
+    """Both objectives in float64, with the same noise."""
     params = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), params)
 
     def dense(x, name):
@@ -78,12 +78,12 @@ def by_numpy(params, batch, config, shape=SHAPE):
         deviation = np.exp(dense(h, "code_log_variance") / 2)
         kl = (deviation**2 + z**2 - 1 - 2 * np.log(deviation)).sum(axis=1) / 2
         z = z + deviation * noise
-    output = dense(hidden(z, "decoder"), "output")
+    logits = dense(hidden(z, "decoder"), "output")
     if config.likelihood == "bernoulli":
-        mean = scipy.special.expit(output)
+        mean = scipy.special.expit(logits)
         rows = x * np.log(mean) + (1 - x) * np.log1p(-mean)
     else:
-        mean = output
+        mean = logits
         rows = scipy.stats.norm.logpdf(
             x, mean, config.observation_std or np.exp(params["log_scale"])
         )
@@ -103,12 +103,12 @@ def by_numpy(params, batch, config, shape=SHAPE):
         (1, {"latent_dim": 1, "beta": 3.0}),
         (8, {"likelihood": "gaussian", "observation_std": None, "num_hidden_layers": 0}),
     ],
-    ids=["vae", "ae", "one image, one unit", "linear gaussian, learned scale"],
+    ids=["vae", "ae", "one image, one latent unit", "linear gaussian, learned scale"],
 )
 def test_every_term_of_the_objective_equals_numpy(count, settings):
     state, batch = make(count, **settings)
     expected = by_numpy(state.params, batch, state.model.config)
-    found = figures(state, batch)
+    found = mean_metrics(state, batch)
     assert found.keys() == expected.keys()
     for name, value in expected.items():
         np.testing.assert_allclose(found[name], value, rtol=1e-5, err_msg=name)
@@ -144,12 +144,12 @@ def test_loss_and_gradients_equal_pytorch():
     prior = torch.distributions.Normal(torch.zeros(2), torch.ones(2))
     total = torch.distributions.kl_divergence(q, prior).sum() - likelihood.sum()
     total.backward()
-    value, slopes = jax.jit(
+    value, grads = jax.jit(
         jax.value_and_grad(lambda params: loss(params, batch, KEY, state, True).loss_sum)
     )(state.params)
     np.testing.assert_allclose(value, total.detach().numpy(), rtol=1e-5)
     theirs = jax.tree.unflatten(tree, [leaf.grad.numpy() for leaf in leaves])
-    chex.assert_trees_all_close(slopes, theirs, rtol=1e-3, atol=1e-4)
+    chex.assert_trees_all_close(grads, theirs, rtol=1e-3, atol=1e-4)
 
 
 def test_gradient_equals_finite_differences():
@@ -157,8 +157,8 @@ def test_gradient_equals_finite_differences():
     batch["images"] = batch["images"] / 255
 
     def mean_loss(params, batch):
-        parts = loss(params, batch, KEY, state, True)
-        return parts.loss_sum / parts.weight_sum
+        output = loss(params, batch, KEY, state, True)
+        return output.loss_sum / output.weight_sum
 
     report = gradients.check(mean_loss, state.params, batch)
     assert report.worst.relative_difference < 1e-6, str(report)
@@ -169,47 +169,55 @@ def test_reference_has_the_parameters_of_the_table():
     model = Autoencoder(AutoencoderConfig(), (28, 28, 1))
     shapes = jax.eval_shape(model.init, KEY, jnp.zeros((1, 784)))["params"]
     assert count_parameters(shapes) == 425_284
-    of_plain = {name: leaf for name, leaf in shapes.items() if "log_variance" not in name}
-    assert count_parameters(of_plain) == 415_234
+    ae = {name: leaf for name, leaf in shapes.items() if "log_variance" not in name}
+    assert count_parameters(ae) == 415_234
 
 
 def test_zero_logits_cost_log_2_per_pixel():
     state, batch = make()
     state.params["output"] = jax.tree.map(jnp.zeros_like, state.params["output"])
-    assert figures(state, batch)["reconstruction"] == pytest.approx(PIXELS * np.log(2), rel=1e-5)
+    assert mean_metrics(state, batch)["reconstruction"] == pytest.approx(
+        PIXELS * np.log(2), rel=1e-5
+    )
 
 
 def test_padding_is_ignored():
     state, batch = make(6)
     padded = {name: np.concatenate([rows, rows[:2]]) for name, rows in batch.items()}
     padded["weights"][6:] = 0
-    assert figures(state, padded) == pytest.approx(figures(state, batch), rel=1e-5)
+    assert mean_metrics(state, padded) == pytest.approx(mean_metrics(state, batch), rel=1e-5)
 
 
 def test_beta_warmup_and_free_bits_apply_in_training_only():
     state, batch = make(beta=2.0, beta_warmup_steps=4)
     state = state.replace(step=jnp.int32(1))
-    seen, trained = figures(state, batch), figures(state, batch, train=True)
-    kl = seen["kl"]
-    assert seen["loss"] == pytest.approx(seen["reconstruction"] + 2 * kl, rel=1e-5)
-    assert trained["loss"] == pytest.approx(seen["reconstruction"] + 2 * kl / 2, rel=1e-5)
-    free, _ = make(free_bits=5.0)  # more than any unit has
-    trained = figures(free, batch, train=True)
+    evaluated, trained = mean_metrics(state, batch), mean_metrics(state, batch, train=True)
+    kl = evaluated["kl"]
+    assert evaluated["loss"] == pytest.approx(evaluated["reconstruction"] + 2 * kl, rel=1e-5)
+    assert trained["loss"] == pytest.approx(evaluated["reconstruction"] + 2 * kl / 2, rel=1e-5)
+    free, _ = make(free_bits=5.0)  # above the KL of any unit
+    trained = mean_metrics(free, batch, train=True)
     assert trained["loss"] == pytest.approx(trained["reconstruction"] + 2 * 5.0, rel=1e-5)
-    assert figures(free, batch)["loss"] == pytest.approx(seen["reconstruction"] + kl, rel=1e-5)
+    assert mean_metrics(free, batch)["loss"] == pytest.approx(
+        evaluated["reconstruction"] + kl, rel=1e-5
+    )
 
 
 def test_dynamic_binarization_samples_the_gray_values():
     state, batch = make(sample_binary=True, objective="ae", num_hidden_layers=0)
     many = {"images": np.repeat(batch["images"][:1], 2000, 0), "weights": np.ones(2000)}
     many["example_index"] = np.arange(2000, dtype=np.int32)
-    state.params["output"]["bias"] = jnp.full(PIXELS, -40.0)  # a pixel of ink costs 40 nats
+    state.params["output"]["bias"] = jnp.full(PIXELS, -40.0)  # a pixel of 1 costs 40 nats
     state.params["output"]["kernel"] = jnp.zeros((2, PIXELS))
-    ink = batch["images"][0].sum() / 255
-    np.testing.assert_allclose(figures(state, many, train=True)["loss"] / 40, ink, rtol=0.03)
-    assert figures(state, many)["loss"] / 40 == pytest.approx(ink, rel=1e-4)
-    sharp = many | {"images": (many["images"] > 127).astype(np.uint8) * np.uint8(255)}
-    assert figures(state, sharp, train=True) == pytest.approx(figures(state, sharp), rel=1e-5)
+    expected_sum = batch["images"][0].sum() / 255
+    np.testing.assert_allclose(
+        mean_metrics(state, many, train=True)["loss"] / 40, expected_sum, rtol=0.03
+    )
+    assert mean_metrics(state, many)["loss"] / 40 == pytest.approx(expected_sum, rel=1e-4)
+    binary = many | {"images": (many["images"] > 127).astype(np.uint8) * np.uint8(255)}
+    assert mean_metrics(state, binary, train=True) == pytest.approx(
+        mean_metrics(state, binary), rel=1e-5
+    )
 
 
 @pytest.mark.parametrize("route", ["mesh", "pmap", "micro-batches"])
@@ -239,10 +247,10 @@ def test_one_batch_is_overfit():
     state, batch = make(
         4, tx=optax.adam(0.02), objective="ae", likelihood="gaussian", hidden_size=16
     )
-    first = figures(state, batch)["squared_error"]
+    first = mean_metrics(state, batch)["squared_error"]
     for _ in range(600):
         state, _ = train_step(state, batch, KEY)
-    assert figures(state, batch)["squared_error"] < 0.01 * first
+    assert mean_metrics(state, batch)["squared_error"] < 0.01 * first
 
 
 def test_interpolations_start_and_end_at_the_reconstructions():
@@ -257,7 +265,7 @@ def test_interpolations_start_and_end_at_the_reconstructions():
     np.testing.assert_allclose(lines[:, -1], decoded[3:], rtol=1e-5)
     middle = autoencoder.decode(model, params, (codes[:3] + codes[3:]) / 2)
     np.testing.assert_allclose(lines[:, 2], middle, rtol=1e-5)
-    drawn = autoencoder.sample_prior(model, params, KEY, 7)
-    chex.assert_shape(drawn, (7, *SHAPE))
-    assert float(drawn.min()) >= 0
-    assert float(drawn.max()) <= 1
+    samples = autoencoder.sample_prior(model, params, KEY, 7)
+    chex.assert_shape(samples, (7, *SHAPE))
+    assert float(samples.min()) >= 0
+    assert float(samples.max()) <= 1

@@ -1,4 +1,4 @@
-"""The normalized classifier, and batch norms through the common training step."""
+"""The normalized classifier, and batch norm in the training step."""
 
 import functools
 
@@ -24,7 +24,7 @@ from jaxlabs.training.state import count_parameters, create_state
 pytestmark = pytest.mark.usefixtures("quickly_compiled")
 
 CLASSES, SHAPE = 3, (4, 4, 1)
-DESCENT = optax.sgd(0.5)
+SGD = optax.sgd(0.5)
 LOSS = jax.jit(batchnorm_net.loss, static_argnums=4)
 
 
@@ -33,7 +33,7 @@ def build(norm="batch", network="mlp", **sizes):
     sizes = {"num_layers": 2, "hidden_size": 5, "matmul_precision": "highest"} | sizes
     model = NormalizedNetwork(NormalizedNetworkConfig(network=network, **sizes), CLASSES, norm)
     variables = jax.jit(model.init)(jax.random.key(0), jnp.zeros((1, *SHAPE)))
-    # The head starts at zero, behind which no gradient passes.
+    # The head is initialized at zero, which blocks the gradient.
     head = np.random.default_rng(0).standard_normal(variables["params"]["head"]["kernel"].shape)
     variables["params"]["head"]["kernel"] = jnp.float32(head)
     return model, variables
@@ -50,7 +50,7 @@ def batch_of(count=8):
 
 
 def state_of(model, variables, **options):
-    return create_state(model, jax.tree.map(jnp.copy, variables), DESCENT, **options)
+    return create_state(model, jax.tree.map(jnp.copy, variables), SGD, **options)
 
 
 @pytest.mark.parametrize(("network", "parameters"), [("mlp", 67_850), ("cnn", 6_386)])
@@ -79,39 +79,39 @@ def test_training_and_evaluation_equal_numpy():
     params = jax.tree.map(lambda leaf: np.float64(leaf + 0.1), variables["params"])
     batch = batch_of()
     batch["weights"][5] = 0
-    real = batch["weights"] > 0
+    valid = batch["weights"] > 0
 
-    def by_hand(statistics):
+    def reference(statistics):
         x, kept = batch["images"].reshape(8, -1) / 255, {}
         for name in ("hidden_0", "hidden_1"):
             z = x @ params[name]["kernel"]
-            mean, variance = statistics(z[real])
-            kept[name] = z[real].mean(0), z[real].var(0, ddof=1)
+            mean, variance = statistics(z[valid])
+            kept[name] = z[valid].mean(0), z[valid].var(0, ddof=1)
             y = (z - mean) / np.sqrt(variance + 1e-5)
             x = np.maximum(y * params[name]["norm"]["scale"] + params[name]["norm"]["bias"], 0)
         logits = x @ params["head"]["kernel"] + params["head"]["bias"]
         log_p = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
-        return -log_p[np.arange(8), batch["labels"]][real].sum(), kept
+        return -log_p[np.arange(8), batch["labels"]][valid].sum(), kept
 
     singles = jax.tree.map(np.float32, params)
     state = state_of(model, variables)
-    parts = LOSS(singles, batch, jax.random.key(0), state, True)
-    expected, kept = by_hand(lambda z: (z.mean(0), z.var(0)))
-    assert parts.weight_sum == 7
-    np.testing.assert_allclose(parts.loss_sum, expected, rtol=1e-5)
+    output = LOSS(singles, batch, jax.random.key(0), state, True)
+    expected, kept = reference(lambda z: (z.mean(0), z.var(0)))
+    assert output.weight_sum == 7
+    np.testing.assert_allclose(output.loss_sum, expected, rtol=1e-5)
     for name, (mean, variance) in kept.items():
-        got = parts.new_batch_stats[name]["norm"]
+        got = output.new_batch_stats[name]["norm"]
         np.testing.assert_allclose(got["mean"], 0.1 * mean, atol=1e-6)
         np.testing.assert_allclose(got["variance"], 0.9 + 0.1 * variance, rtol=1e-5)
-    parts = LOSS(singles, batch, jax.random.key(0), state, False)
-    np.testing.assert_allclose(parts.loss_sum, by_hand(lambda z: (0, 1))[0], rtol=1e-5)
-    assert parts.new_batch_stats is None
+    output = LOSS(singles, batch, jax.random.key(0), state, False)
+    np.testing.assert_allclose(output.loss_sum, reference(lambda z: (0, 1))[0], rtol=1e-5)
+    assert output.new_batch_stats is None
 
 
 @pytest.mark.parametrize(("network", "norm"), [("mlp", "batch"), ("cnn", "batch")])
 def test_gradients_equal_finite_differences_in_float64(network, norm):
     model, variables = build(norm, network, num_layers=1, hidden_size=3)
-    # Off zero, so that no relu stands at its kink for an entry.
+    # Away from zero, where ReLU is not differentiable.
     params = jax.tree.map(lambda leaf: np.asarray(leaf) + np.float32(0.05), variables["params"])
     batch = batch_of(3) | {"images": np.random.default_rng(1).random((3, *SHAPE))}
 
@@ -126,16 +126,14 @@ def test_gradients_equal_finite_differences_in_float64(network, norm):
 @pytest.fixture(scope="module")
 def padded_batch():
     batch = batch_of()
-    batch["weights"][-2:] = 0  # the last of four devices holds nothing but padding
+    batch["weights"][-2:] = 0  # the last of four devices has padding only
     return batch
 
 
 @pytest.fixture(scope="module")
 def one_device(padded_batch):
     model, variables = build()
-    return batchnorm_net.train_step(
-        state_of(model, variables), padded_batch, jax.random.key(0)
-    )
+    return batchnorm_net.train_step(state_of(model, variables), padded_batch, jax.random.key(0))
 
 
 def assert_same(ours, theirs):
@@ -169,7 +167,7 @@ def test_micro_batches_are_normalized_separately(one_device):
     model, variables = build()
     batch = batch_of()
     state = state_of(model, variables, grad_accum_steps=2)
-    parts = [
+    outputs = [
         LOSS(
             variables["params"],
             jax.tree.map(lambda leaf, i=i: leaf[i::2], batch),
@@ -180,8 +178,12 @@ def test_micro_batches_are_normalized_separately(one_device):
         for i in range(2)
     ]
     state, metrics = batchnorm_net.train_step(state, batch, jax.random.key(0))
-    np.testing.assert_allclose(metrics["loss"], sum(part.loss_sum for part in parts) / 8, rtol=1e-6)
-    means = jax.tree.map(lambda *leaves: sum(leaves) / 2, *(part.new_batch_stats for part in parts))
+    np.testing.assert_allclose(
+        metrics["loss"], sum(output.loss_sum for output in outputs) / 8, rtol=1e-6
+    )
+    means = jax.tree.map(
+        lambda *leaves: sum(leaves) / 2, *(output.new_batch_stats for output in outputs)
+    )
     chex.assert_trees_all_close(state.batch_stats, means, rtol=1e-6)
 
 
@@ -189,9 +191,7 @@ def test_micro_batches_are_normalized_separately(one_device):
 def test_a_nonfinite_step_keeps_parameters_and_statistics(norm):
     model, variables = build(norm)
     batch = batch_of() | {"images": np.full((8, *SHAPE), np.nan, np.float32)}
-    state, metrics = batchnorm_net.train_step(
-        state_of(model, variables), batch, jax.random.key(0)
-    )
+    state, metrics = batchnorm_net.train_step(state_of(model, variables), batch, jax.random.key(0))
     assert metrics["skipped"] == 1
     chex.assert_trees_all_equal(state.params, variables["params"])
     chex.assert_trees_all_equal(state.batch_stats, variables.get("batch_stats"))
@@ -204,9 +204,9 @@ def test_one_batch_is_overfit_also_in_evaluation():
         state, metrics = batchnorm_net.train_step(state, batch, jax.random.key(step))
     assert metrics["loss"] < 0.05
     assert metrics["accuracy"] == 1
-    parts = LOSS(state.params, batch, jax.random.key(0), state, False)
-    assert parts.loss_sum / 8 < 0.1
-    assert parts.metric_sums["accuracy"] == 8
+    output = LOSS(state.params, batch, jax.random.key(0), state, False)
+    assert output.loss_sum / 8 < 0.1
+    assert output.metric_sums["accuracy"] == 8
 
 
 def test_invalid_arguments_are_refused():

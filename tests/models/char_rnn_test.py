@@ -1,4 +1,4 @@
-"""Holds the recurrent character model to its parts, its carry and its decoder."""
+"""The recurrent character model: loss, carried states and decoding."""
 
 import dataclasses
 import functools
@@ -38,21 +38,21 @@ TINY = CharRNNConfig(
 )
 
 
-DESCENT = optax.sgd(0.1)
+SGD = optax.sgd(0.1)
 
 
 def tiny(**options):
     return CharRNN(dataclasses.replace(TINY, **options))
 
 
-def batch_of(batch=4, time=5, seed=0, fresh=True):
+def batch_of(batch=4, time=5, seed=0, is_first=True):
     text = np.random.default_rng(seed).integers(0, 7, (batch, time + 1), np.int32)
     return {
         "inputs": text[:, :-1],
         "targets": text[:, 1:],
         "weights": np.ones((batch, time), np.float32),
         "example_index": np.arange(batch, dtype=np.int32),
-        "is_first": np.full(batch, fresh),
+        "is_first": np.full(batch, is_first),
     }
 
 
@@ -83,25 +83,25 @@ def test_reference_has_the_parameters_of_the_table():
 
 @pytest.mark.parametrize("cell", CELLS)
 def test_initial_loss_is_near_log_of_the_vocabulary(cell):
-    parts = evaluated(tiny(cell=cell), batch_of())
-    assert parts.weight_sum == 20
-    assert float(parts.loss_sum / parts.weight_sum) == pytest.approx(np.log(7), rel=0.15)
+    output = evaluated(tiny(cell=cell), batch_of())
+    assert output.weight_sum == 20
+    assert float(output.loss_sum / output.weight_sum) == pytest.approx(np.log(7), rel=0.15)
 
 
 @pytest.mark.parametrize("cell", CELLS)
 def test_chunked_evaluation_equals_the_loss_of_the_whole_sequence(cell):
-    model, batch = tiny(cell=cell), batch_of(time=13)  # pieces of 5: the last one is padded
+    model, batch = tiny(cell=cell), batch_of(time=13)  # chunks of 5: the last one is padded
     batch["weights"][:, 11:] = 0
     logits, _ = model.apply({"params": parameters(model)}, batch["inputs"])
     nats = optax.softmax_cross_entropy_with_integer_labels(logits, batch["targets"])
-    parts = evaluated(model, batch)
-    np.testing.assert_allclose(parts.loss_sum, (nats * batch["weights"]).sum(), rtol=1e-5)
-    assert parts.weight_sum == batch["weights"].sum()
+    output = evaluated(model, batch)
+    np.testing.assert_allclose(output.loss_sum, (nats * batch["weights"]).sum(), rtol=1e-5)
+    assert output.weight_sum == batch["weights"].sum()
 
 
 def test_training_carries_states_and_resets_first_rows():
     model = tiny(cell="lstm")
-    first, second = batch_of(seed=1), batch_of(seed=2, fresh=False)
+    first, second = batch_of(seed=1), batch_of(seed=2, is_first=False)
     second["is_first"][1] = True
     state = state_of(model, optax.sgd(0.0))
     variables = {"params": parameters(model)}
@@ -122,16 +122,16 @@ def test_windows_need_no_states():
     del batch["is_first"]
     state, metrics = train_step(state, batch, jax.random.key(0))
     assert state.carry is None
-    parts = evaluated(model, batch)
-    np.testing.assert_allclose(metrics["loss"], parts.loss_sum / parts.weight_sum, rtol=1e-5)
+    output = evaluated(model, batch)
+    np.testing.assert_allclose(metrics["loss"], output.loss_sum / output.weight_sum, rtol=1e-5)
 
 
 def test_micro_batches_have_the_dropout_and_states_of_the_whole_batch():
     model, results = tiny(dropout=0.3), []
     for count in (1, 2):
-        state = state_of(model, DESCENT, grad_accum_steps=count)
+        state = state_of(model, SGD, grad_accum_steps=count)
         for seed in range(2):
-            batch = batch_of(seed=seed, fresh=seed == 0)
+            batch = batch_of(seed=seed, is_first=seed == 0)
             state, metrics = train_step(state, batch, jax.random.key(seed))
         results.append((state.params, state.carry, metrics))
     chex.assert_trees_all_close(*results, rtol=1e-4, atol=1e-6)
@@ -141,9 +141,11 @@ def test_steps_over_four_devices_equal_one():
     model, results = tiny(dropout=0.3), []
     for count in (1, 4):
         placement = data_parallel(jax.devices()[:count])
-        state = placement.replicate(state_of(model, DESCENT))
+        state = placement.replicate(state_of(model, SGD))
         for seed in range(2):
-            batch = jax.device_put(batch_of(seed=seed, fresh=seed == 0), placement.batch_sharding)
+            batch = jax.device_put(
+                batch_of(seed=seed, is_first=seed == 0), placement.batch_sharding
+            )
             state, metrics = train_step(state, batch, jax.random.key(seed))
         results.append(jax.device_get((state.params, state.carry, metrics)))
     chex.assert_trees_all_close(*results, rtol=1e-4, atol=1e-6)
@@ -189,7 +191,7 @@ def test_decoded_logits_equal_those_of_the_whole_sequence(cell):
 
 
 def test_greedy_samples_continue_the_prompt():
-    """The most likely continuations, from prompts of different lengths, past any context."""
+    """Argmax continuations of prompts of different lengths."""
     model, prompts, lengths = tiny(), batch_of(batch=3, time=3)["inputs"], np.array([3, 1, 2])
     params, key = parameters(model), jax.random.key(0)
     tokens, ends = sample(model, params, prompts, lengths, key, max_new_tokens=8, temperature=0.0)
@@ -198,8 +200,8 @@ def test_greedy_samples_continue_the_prompt():
     expected = np.asarray(logits.argmax(-1))
     for row, length in enumerate(lengths):
         np.testing.assert_array_equal(tokens[row, :length], prompts[row, :length])
-        drawn = tokens[row, length : length + 8]
-        np.testing.assert_array_equal(drawn, expected[row, length - 1 : length + 7])
+        sampled = tokens[row, length : length + 8]
+        np.testing.assert_array_equal(sampled, expected[row, length - 1 : length + 7])
 
 
 @pytest.mark.parametrize(

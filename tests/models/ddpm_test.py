@@ -1,4 +1,4 @@
-"""Holds the U-Net to PyTorch and its loss to numpy; one step to micro-batches and devices."""
+"""The U-Net against PyTorch, its loss against numpy, its step on micro-batches and devices."""
 
 import dataclasses
 import functools
@@ -46,7 +46,7 @@ def make(count=8, grad_accum_steps=1, diffusion=None, shape=SHAPE, tx=SGD, **set
 
 
 @functools.partial(jax.jit, static_argnames="train")
-def parts_of(state, batch, train=False):
+def loss_output(state, batch, train=False):
     return loss(state.params, batch, KEY, state, train)
 
 
@@ -67,27 +67,29 @@ def test_network_equals_pytorch_with_the_same_weights():
     from jaxlabs.peers import torch_unet
 
     state, _ = make(shape=(8, 12, 3))
-    twin = torch_unet.build_unet(TINY, channels=3)
-    torch_unet.write_params(twin, jax.device_get(state.params))
+    torch_unet_module = torch_unet.build_unet(TINY, channels=3)
+    torch_unet.write_params(torch_unet_module, jax.device_get(state.params))
     x = np.random.default_rng(0).normal(size=(3, 8, 12, 3)).astype(np.float32)
     t = np.array([0, 500, 999], np.int32)
     ours = apply(state.model, state.params, x, t)
     chex.assert_shape(ours, x.shape)
     with torch.no_grad():
-        theirs = twin(torch.from_numpy(x.transpose(0, 3, 1, 2)), torch.from_numpy(t).long())
+        theirs = torch_unet_module(
+            torch.from_numpy(x.transpose(0, 3, 1, 2)), torch.from_numpy(t).long()
+        )
     np.testing.assert_allclose(ours, theirs.numpy().transpose(0, 2, 3, 1), atol=1e-4)
 
 
 def test_timestep_embedding_is_the_sinusoidal_embedding():
-    """With layers that change nothing, the blocks get the silu of a row of the positions' table."""
+    """With identity layers the embedding is the SiLU of a row of the sinusoidal table."""
     state, _ = make()
     eye, zero = jnp.eye(4), jnp.zeros(4)
     identity = {"kernel": eye, "bias": zero}
     params = state.params | {"time_hidden": identity, "time_output": identity}
     t = jnp.array([0, 7, 999])
-    told = apply(state.model, params, t, None, method="_embed")
+    time_emb = apply(state.model, params, t, None, method="_embed")
     rows = sinusoidal_embedding(1000, 4)[np.asarray(t)]
-    np.testing.assert_allclose(told, rows / (1 + np.exp(-rows)), rtol=1e-5)
+    np.testing.assert_allclose(time_emb, rows / (1 + np.exp(-rows)), rtol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -105,8 +107,8 @@ def test_loss_equals_numpy(prediction, weighting):
         signal = float(alphas_cumprod(diffusion)[t])
         x0 = batch["images"][i] / 127.5 - 1
         x = signal**0.5 * x0 + (1 - signal) ** 0.5 * noise
-        at = x[None].astype(np.float32), np.array([t], np.int32)
-        output = np.asarray(apply(state.model, state.params, *at), np.float64)[0]
+        inputs = x[None].astype(np.float32), np.array([t], np.int32)
+        output = np.asarray(apply(state.model, state.params, *inputs), np.float64)[0]
         target = (
             noise if prediction == "epsilon" else signal**0.5 * noise - (1 - signal) ** 0.5 * x0
         )
@@ -115,27 +117,27 @@ def test_loss_equals_numpy(prediction, weighting):
         factor = min(snr, 5) / (snr if prediction == "epsilon" else snr + 1)
         total += batch["weights"][i] * error
         weighted += batch["weights"][i] * error * (1 if weighting == "uniform" else factor)
-    parts = parts_of(state, batch)
-    assert float(parts.weight_sum) == 3
-    assert float(parts.metric_sums["squared_error"]) == pytest.approx(total, rel=1e-4)
-    assert float(parts.loss_sum) == pytest.approx(weighted, rel=1e-4)
+    losses = loss_output(state, batch)
+    assert float(losses.weight_sum) == 3
+    assert float(losses.metric_sums["squared_error"]) == pytest.approx(total, rel=1e-4)
+    assert float(losses.loss_sum) == pytest.approx(weighted, rel=1e-4)
 
 
 def test_loss_of_a_zero_output_is_one_per_pixel():
-    """The noise has variance 1, so an output of 0 costs 1 a pixel."""
+    """The noise has variance 1, so the squared error of an output of 0 is 1 per pixel."""
     state, batch = make(512, zero_init_output=True)
     zeros = jax.tree.map(jnp.zeros_like, state.params["output"])
     state = state.replace(params=state.params | {"output": zeros})
-    assert float(parts_of(state, batch).loss_sum / 512) == pytest.approx(
+    assert float(loss_output(state, batch).loss_sum / 512) == pytest.approx(
         1, abs=4 * (2 / 16 / 512) ** 0.5
     )
 
 
 def test_one_batch_is_overfit():
-    """At one early time, where the noise is all that differs from images that are all alike."""
+    """With a single timestep."""
     diffusion = DiffusionConfig(num_timesteps=1, beta_start=0.5, beta_end=0.5)
     state, batch = make(4, diffusion=diffusion, base_channels=8, tx=optax.adam(1e-2))
-    first = float(parts_of(state, batch).loss_sum)
+    first = float(loss_output(state, batch).loss_sum)
     for _ in range(150):
         state, metrics = train_step(state, batch, KEY)
     assert float(metrics["loss"]) * 4 < 0.05 * first
@@ -146,8 +148,8 @@ def test_gradients_of_the_loss_equal_finite_differences():
     state, batch = make(2, class_conditional=True)
 
     def total(params, images):
-        parts = loss(params, batch | {"images": images}, KEY, state, True)
-        return parts.loss_sum / parts.weight_sum
+        losses = loss(params, batch | {"images": images}, KEY, state, True)
+        return losses.loss_sum / losses.weight_sum
 
     check = gradients.check(total, state.params, batch["images"], key=KEY, max_entries=50)
     assert check.all_params.relative_difference < 1e-6
@@ -160,11 +162,11 @@ def test_a_step_over_micro_batches_or_devices_equals_that_of_the_whole_batch():
     spread = jax.tree.map(jnp.copy, whole)
     placement = data_parallel(jax.devices()[:4])
     expected, metrics = train_step(whole, batch, KEY)
-    sliced, in_slices = train_step(sliced, batch, KEY)
+    sliced, sliced_metrics = train_step(sliced, batch, KEY)
     spread = placement.replicate(spread)
     split = jax.device_put(batch, placement.batch_sharding)
-    spread, on_devices = train_step(spread, split, KEY)
-    for state, found in ((sliced, in_slices), (spread, on_devices)):
+    spread, spread_metrics = train_step(spread, split, KEY)
+    for state, found in ((sliced, sliced_metrics), (spread, spread_metrics)):
         assert float(found["loss"]) == pytest.approx(float(metrics["loss"]), rel=1e-6)
         chex.assert_trees_all_close(
             jax.device_get(state.params), jax.device_get(expected.params), rtol=1e-5, atol=1e-6
@@ -172,26 +174,26 @@ def test_a_step_over_micro_batches_or_devices_equals_that_of_the_whole_batch():
 
 
 def test_classifier_free_guidance_combines_conditional_and_unconditional_outputs():
-    """In ten images, which a CPU draws five at a time."""
+    """Ten images, two chunks of five on CPUs."""
     state, batch = make(10, class_conditional=True)
     x, t, labels = ddpm.normalize(batch["images"]), jnp.arange(5, 955, 95), jnp.arange(10) % 3
-    told = apply(state.model, state.params, x, t, labels)
-    untold = apply(state.model, state.params, x, t, jnp.full(10, 3))
-    assert float(jnp.abs(told - untold).max()) > 1e-3
-    np.testing.assert_allclose(untold, apply(state.model, state.params, x, t), atol=1e-6)
+    cond = apply(state.model, state.params, x, t, labels)
+    uncond = apply(state.model, state.params, x, t, jnp.full(10, 3))
+    assert float(jnp.abs(cond - uncond).max()) > 1e-3
+    np.testing.assert_allclose(uncond, apply(state.model, state.params, x, t), atol=1e-6)
 
     plain = jax.jit(GuidedDenoiser(state.model))((state.params, 1.0), x, t, labels)
-    np.testing.assert_allclose(plain, told, atol=1e-6)
+    np.testing.assert_allclose(plain, cond, atol=1e-6)
     guided = jax.jit(GuidedDenoiser(state.model, guided=True))((state.params, 3.0), x, t, labels)
-    np.testing.assert_allclose(guided, untold + 3 * (told - untold), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(guided, uncond + 3 * (cond - uncond), rtol=1e-4, atol=1e-5)
     assert GuidedDenoiser(state.model, guided=True) == GuidedDenoiser(state.model, guided=True)
 
 
 def test_labels_are_dropped_in_training_only():
     state, batch = make(8, class_conditional=True, class_dropout=1.0)
     other = batch | {"labels": (batch["labels"] + 1) % 3}
-    in_training = [float(parts_of(state, b, train=True).loss_sum) for b in (batch, other)]
-    in_evaluation = [float(parts_of(state, b).loss_sum) for b in (batch, other)]
+    in_training = [float(loss_output(state, b, train=True).loss_sum) for b in (batch, other)]
+    in_evaluation = [float(loss_output(state, b).loss_sum) for b in (batch, other)]
     assert in_training[0] == in_training[1]
     assert in_evaluation[0] != in_evaluation[1]
 

@@ -1,4 +1,4 @@
-"""Holds the two encoders to numpy, their losses to theory, and four devices to one."""
+"""Both encoders against numpy, the losses at initialization, and steps on four devices."""
 
 import dataclasses
 import functools
@@ -57,8 +57,8 @@ def state_of(loss):
 
 def test_default_model_has_the_parameters_of_the_table():
     model = DualEncoder(DualEncoderConfig(vocabulary_size=27))
-    blank = jnp.zeros((1, 28, 28, 1)), jnp.ones((1, 8), jnp.int32)
-    params = jax.eval_shape(model.init, KEY, *blank)["params"]
+    inputs = jnp.zeros((1, 28, 28, 1)), jnp.ones((1, 8), jnp.int32)
+    params = jax.eval_shape(model.init, KEY, *inputs)["params"]
     sizes = {name: count_parameters(part) for name, part in params.items()}
     text = sizes.pop("text_encoder")
     expected = {"image_encoder": 160 + 4_640 + 13_872, "image_projection": 150_528}
@@ -71,32 +71,32 @@ def test_embeddings_equal_numpy():
     model, params = build("clip")
     batch = batch_of(3)
     x = batch["images"] / 255.0
-    for number in range(3):
-        layer = params["image_encoder"][f"convolutions_{number}"]
+    for index in range(3):
+        layer = params["image_encoder"][f"convolutions_{index}"]
         padded = np.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
         y = np.zeros((*x.shape[:3], layer["bias"].size))
         for row, column in np.ndindex(*x.shape[1:3]):
             patch = padded[:, row : row + 3, column : column + 3]
             y[:, row, column] = np.einsum("bhwi,hwio->bo", patch, layer["kernel"]) + layer["bias"]
         x = np.maximum(y, 0)
-        if number < 2:
+        if index < 2:
             corners = [x[:, row::2, column::2] for row in (0, 1) for column in (0, 1)]
             x = np.max(corners, axis=0)
-    points = x.reshape(3, -1) @ params["image_projection"]["kernel"]
-    points /= np.linalg.norm(points, axis=1, keepdims=True)
+    embeddings = x.reshape(3, -1) @ params["image_projection"]["kernel"]
+    embeddings /= np.linalg.norm(embeddings, axis=1, keepdims=True)
     found = dual_encoder.embed_images(model, params, batch["images"])
     chex.assert_shape(found, (3, 6))
-    np.testing.assert_allclose(found, points, atol=1e-5)
+    np.testing.assert_allclose(found, embeddings, atol=1e-5)
 
     tokens = batch["tokens"]
     vectors = jax.jit(TextEncoder(model.config).apply)({"params": params["text_encoder"]}, tokens)
     means = [
         row[one != 0].mean(axis=0) for row, one in zip(np.asarray(vectors), tokens, strict=True)
     ]
-    points = np.stack(means) @ params["text_projection"]["kernel"]
-    points /= np.linalg.norm(points, axis=1, keepdims=True)
+    embeddings = np.stack(means) @ params["text_projection"]["kernel"]
+    embeddings /= np.linalg.norm(embeddings, axis=1, keepdims=True)
     found = dual_encoder.embed_texts(model, params, tokens)
-    np.testing.assert_allclose(found, points, atol=1e-5)
+    np.testing.assert_allclose(found, embeddings, atol=1e-5)
 
 
 def logits_of(loss, batch):
@@ -110,27 +110,27 @@ def test_initial_loss_equals_that_of_the_papers():
     batch = batch_of()
     found = dual_encoder.train_step(state_of("clip"), batch, KEY)[1]
     assert found["scale"] == pytest.approx(1 / 0.07)
-    # At a scale of 1: the logarithm of the batch, and half the variance within rows and columns.
+    # At scale 1: the log of the batch size plus half the variance within rows and columns.
     state = state_of("clip")
     state.params["log_scale"] = jnp.zeros(())
     cosines = logits_of("clip", batch)
-    spread = sum(cosines.var(axis=axis).mean() for axis in (0, 1)) / 4
+    variance = sum(cosines.var(axis=axis).mean() for axis in (0, 1)) / 4
     off = np.diagonal(cosines).mean() - cosines.mean()
     found = dual_encoder.train_step(state, batch, KEY)[1]
-    assert found["loss"] == pytest.approx(math.log(8) + spread - off, abs=0.05)
+    assert found["loss"] == pytest.approx(math.log(8) + variance - off, abs=0.05)
 
     cosines = logits_of("siglip", batch)
     found = dual_encoder.train_step(state_of("siglip"), batch, KEY)[1]
     assert found["scale"] == pytest.approx(10)
     assert found["bias"] == -10
-    # A pair costs 10 (1 - cosine), all else next to nothing.
+    # A pair costs 10 (1 - cosine), all other terms are negligible.
     assert found["loss"] == pytest.approx(10 - 10 * np.diagonal(cosines).mean(), abs=0.2)
 
 
 def test_translation_is_applied_in_training_only_and_padding_is_ignored():
     batch = batch_of()
     state, step = state_of("siglip"), jax.jit(dual_encoder.loss, static_argnums=4)
-    moving = state.replace(
+    translating = state.replace(
         model=DualEncoder(dataclasses.replace(state.model.config, max_translation=1))
     )
     whole = step(state.params, batch, KEY, state, False)
@@ -138,19 +138,19 @@ def test_translation_is_applied_in_training_only_and_padding_is_ignored():
     logits = 10 * cosines - 10
     expected = np.logaddexp(0, (1 - 2 * np.eye(8)) * logits).sum()
     np.testing.assert_allclose(whole.loss_sum, expected, rtol=1e-4)
-    moved = step(state.params, batch, KEY, moving, True)
-    assert abs(float(moved.loss_sum - whole.loss_sum)) > 1e-3
+    translated = step(state.params, batch, KEY, translating, True)
+    assert abs(float(translated.loss_sum - whole.loss_sum)) > 1e-3
     batch["weights"][[2, 5]] = 0
-    there = np.flatnonzero(batch["weights"])
-    part = step(state.params, batch, KEY, state, False)
-    logits = logits[np.ix_(there, there)]
+    valid = np.flatnonzero(batch["weights"])
+    masked = step(state.params, batch, KEY, state, False)
+    logits = logits[np.ix_(valid, valid)]
     expected = np.logaddexp(0, (1 - 2 * np.eye(6)) * logits).sum()
-    np.testing.assert_allclose(part.loss_sum, expected, rtol=1e-4)
-    assert part.weight_sum == 6
+    np.testing.assert_allclose(masked.loss_sum, expected, rtol=1e-4)
+    assert masked.weight_sum == 6
 
 
 def assert_same_step(ours, theirs):
-    """Loss, and all gradients as one vector, to 1e-6 of their size."""
+    """Equal losses and gradients, with a relative tolerance of 1e-6."""
     (moments, metrics), (other_moments, other_metrics) = ours, theirs
     np.testing.assert_allclose(metrics["loss"], other_metrics["loss"], rtol=1e-6)
     difference = jax.tree.map(np.subtract, moments, other_moments)
@@ -158,11 +158,11 @@ def assert_same_step(ours, theirs):
 
 
 def gradients_of(state, metrics):
-    """After one step Adam's first moment is a tenth of the gradient."""
+    """After one step Adam's first moment is 0.1 times the gradient."""
     return jax.tree.map(np.asarray, (state.opt_state[0].mu, metrics))
 
 
-# Both losses by all routes: tests/losses/contrastive_test.py.
+# All combinations of loss and route: tests/losses/contrastive_test.py.
 @pytest.mark.parametrize(
     ("loss", "route"), [("clip", "pmap"), ("siglip", "pmap"), ("clip", "mesh")]
 )
@@ -172,7 +172,10 @@ def test_step_over_four_devices_equals_one(loss, route):
     one = gradients_of(*dual_encoder.train_step(state_of(loss), batch, KEY))
     if route == "mesh":
         placement = DataParallel(jax.make_mesh((4,), (BATCH_AXIS,), axis_types=(AxisType.Auto,)))
-        state, split = placement.replicate(state_of(loss)), jax.device_put(batch, placement.batch_sharding)
+        state, split = (
+            placement.replicate(state_of(loss)),
+            jax.device_put(batch, placement.batch_sharding),
+        )
         assert_same_step(gradients_of(*dual_encoder.train_step(state, split, KEY)), one)
         return
     step = functools.partial(dual_encoder.train_step, axis_name="batch")

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.usefixtures("quickly_compiled")
 
 SMALL = ImageClassifierConfig(channels=2, feature_width=6, matmul_precision="highest")
 KEY = jax.random.key(0)
-STILL = optax.identity()
+NO_UPDATE = optax.identity()
 LOSS = jax.jit(image_classifier.loss, static_argnums=4)
 
 
@@ -44,11 +44,11 @@ def test_default_network_has_the_parameters_of_the_table():
     assert count_parameters(shapes) == 169_914
 
 
-def by_hand(params, x):
-    """The network in numpy, pixel by pixel; returns features and logits."""
+def reference(params, x):
+    """Features and logits of the network in numpy."""
     params = jax.tree.map(np.float64, params)
-    for number in range(3):
-        layer = params[f"convolutions_{number}"]
+    for index in range(3):
+        layer = params[f"convolutions_{index}"]
         kernel, bias = layer["kernel"], layer["bias"]
         padded = np.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
         y = np.zeros((*x.shape[:3], len(bias)))
@@ -56,7 +56,7 @@ def by_hand(params, x):
             patch = padded[:, row : row + 3, column : column + 3]
             y[:, row, column] = np.einsum("bhwi,hwio->bo", patch, kernel) + bias
         x = np.maximum(y, 0)
-        if number < 2:
+        if index < 2:
             corners = [x[:, row::2, column::2] for row in (0, 1) for column in (0, 1)]
             x = np.max(corners, axis=0)
     hidden, head = params["hidden"], params["head"]
@@ -66,22 +66,22 @@ def by_hand(params, x):
 
 def test_network_and_loss_equal_numpy():
     model, params = build()
-    params = jax.tree.map(lambda leaf: leaf + 0.05, params)  # biases count too
+    params = jax.tree.map(lambda leaf: leaf + 0.05, params)  # nonzero biases
     batch = batch_of(4)
     batch["weights"][1] = 0
-    features, logits = by_hand(params, batch["images"] / 255)
+    features, logits = reference(params, batch["images"] / 255)
     got = image_classifier.predict(model, params, batch["images"])
     chex.assert_shape(got[0], (4, 6))
     np.testing.assert_allclose(got[0], features, atol=1e-5)
     np.testing.assert_allclose(got[1], scipy.special.softmax(logits, axis=1), atol=1e-6)
-    state = create_state(model, {"params": params}, STILL)
-    parts = LOSS(params, batch, KEY, state, False)
-    surprise = -scipy.special.log_softmax(logits, axis=1)[np.arange(4), batch["labels"]]
-    real = batch["weights"] > 0
-    assert parts.weight_sum == 3
-    assert parts.loss_sum == pytest.approx(surprise[real].sum(), rel=1e-5)
-    right = (logits.argmax(axis=1) == batch["labels"])[real]
-    assert parts.metric_sums["accuracy"] == right.sum()
+    state = create_state(model, {"params": params}, NO_UPDATE)
+    output = LOSS(params, batch, KEY, state, False)
+    nll = -scipy.special.log_softmax(logits, axis=1)[np.arange(4), batch["labels"]]
+    valid = batch["weights"] > 0
+    assert output.weight_sum == 3
+    assert output.loss_sum == pytest.approx(nll[valid].sum(), rel=1e-5)
+    correct = (logits.argmax(axis=1) == batch["labels"])[valid]
+    assert output.metric_sums["accuracy"] == correct.sum()
 
 
 @pytest.mark.slow
@@ -90,7 +90,7 @@ def test_gradients_equal_finite_differences_in_float64():
     batch = batch_of(3) | {"images": np.random.default_rng(1).random((3, 8, 8, 1))}
 
     def total(params, batch):
-        state = create_state(model, {"params": params}, STILL)
+        state = create_state(model, {"params": params}, NO_UPDATE)
         return image_classifier.loss(params, batch, KEY, state, False).loss_sum
 
     report = gradients.check(total, params, batch, key=KEY, max_entries=20, directions=4)
@@ -100,43 +100,45 @@ def test_gradients_equal_finite_differences_in_float64():
 def test_random_translation_is_uniform_and_fills_with_the_border_median():
     x = jnp.arange(1.0, 17).reshape(1, 4, 4, 1)
     keys = jax.random.split(KEY, 400)
-    moved = np.asarray(image_classifier.random_translate(jnp.repeat(x, 400, axis=0), keys, 1))[..., 0]
+    translated = np.asarray(image_classifier.random_translate(jnp.repeat(x, 400, axis=0), keys, 1))[
+        ..., 0
+    ]
     border = [*range(1, 6), 8, 9, *range(12, 17)]
     padded = np.pad(np.asarray(x)[0, ..., 0], 1, constant_values=np.median(border))
     allowed = {padded[r : r + 4, c : c + 4].tobytes() for r in range(3) for c in range(3)}
     counts = dict.fromkeys(allowed, 0)
-    for image in moved:
-        counts[image.tobytes()] += 1  # no other image ever
-    assert min(counts.values()) > 20  # of 44 expected each
+    for image in translated:
+        counts[image.tobytes()] += 1  # no other image occurs
+    assert min(counts.values()) > 20  # the expected count is 44
     np.testing.assert_array_equal(image_classifier.random_translate(x, keys[:1], 0), x)
 
 
 @pytest.mark.parametrize("channels", [1, 3])
 def test_fill_value_is_the_background_of_each_image(channels):
-    ground = np.array([0.25, 0.5, 1.0], np.float32)[:channels]
-    x = np.tile(ground, (200, 8, 8, 1))
+    background = np.array([0.25, 0.5, 1.0], np.float32)[:channels]
+    x = np.tile(background, (200, 8, 8, 1))
     x[:, 3:5, 2:6] = 0.0
-    x[100:] = 1 - x[100:]  # the ground is each image's own
+    x[100:] = 1 - x[100:]  # a different background
     keys = jax.random.split(jax.random.key(0), 200)
-    moved = np.asarray(image_classifier.random_translate(jnp.asarray(x), keys, 2))
-    for part, border in ((moved[:100], ground), (moved[100:], 1 - ground)):
-        corners = part[:, [0, 0, -1, -1], [0, -1, 0, -1]]
+    translated = np.asarray(image_classifier.random_translate(jnp.asarray(x), keys, 2))
+    for images, border in ((translated[:100], background), (translated[100:], 1 - background)):
+        corners = images[:, [0, 0, -1, -1], [0, -1, 0, -1]]
         np.testing.assert_array_equal(corners, np.broadcast_to(border, corners.shape))
-    assert (moved.reshape(200, -1) != x.reshape(200, -1)).any(axis=1).mean() > 0.9
+    assert (translated.reshape(200, -1) != x.reshape(200, -1)).any(axis=1).mean() > 0.9
 
 
 def test_translation_and_dropout_depend_on_the_example_alone():
     model, params = build()
-    state = create_state(model, {"params": params}, STILL)
+    state = create_state(model, {"params": params}, NO_UPDATE)
     batch = batch_of(4)
     whole = LOSS(params, batch, KEY, state, True)
     halves = [
-        LOSS(params, {name: values[part] for name, values in batch.items()}, KEY, state, True)
-        for part in (slice(0, 2), slice(2, 4))
+        LOSS(params, {name: values[half] for name, values in batch.items()}, KEY, state, True)
+        for half in (slice(0, 2), slice(2, 4))
     ]
     assert whole.loss_sum == pytest.approx(float(halves[0].loss_sum + halves[1].loss_sum), rel=1e-5)
-    still = LOSS(params, batch, KEY, state, False)
-    assert abs(float(still.loss_sum - whole.loss_sum)) > 1e-3
+    evaluated = LOSS(params, batch, KEY, state, False)
+    assert abs(float(evaluated.loss_sum - whole.loss_sum)) > 1e-3
     other = LOSS(params, batch, jax.random.key(1), state, True)
     assert abs(float(other.loss_sum - whole.loss_sum)) > 1e-3
 

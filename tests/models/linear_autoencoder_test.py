@@ -1,4 +1,4 @@
-"""Linear autoencoders, whose answers are known: PCA's, and a Gaussian likelihood."""
+"""Linear autoencoders with known solutions: PCA and the Gaussian likelihood."""
 
 import jax
 import jax.numpy as jnp
@@ -20,7 +20,7 @@ KEY = jax.random.key(3)
 
 
 def linear(**settings):
-    """An autoencoder of two latent units without hidden layers."""
+    """An autoencoder with two latent units and no hidden layers."""
     settings = {"latent_dim": 2, "num_hidden_layers": 0, "likelihood": "gaussian"} | settings
     config = AutoencoderConfig(matmul_precision="highest", **settings)
     return Autoencoder(config, SHAPE, False)
@@ -28,8 +28,8 @@ def linear(**settings):
 
 def test_linear_autoencoder_is_pca():
     """Bourlard and Kamp 1988: the same subspace, the same error."""
-    spread = np.r_[3.0, 2.5, 2.0, np.full(PIXELS - 3, 0.5)]
-    rows = np.random.default_rng(0).normal(size=(40, PIXELS)) * spread + 0.3
+    deviations = np.r_[3.0, 2.5, 2.0, np.full(PIXELS - 3, 0.5)]
+    rows = np.random.default_rng(0).normal(size=(40, PIXELS)) * deviations + 0.3
     batch = {"images": rows.reshape(40, *SHAPE).astype(np.float32), "weights": np.ones(40)}
     batch["example_index"] = np.arange(40, dtype=np.int32)
     model = linear(objective="ae", latent_dim=3)
@@ -41,13 +41,13 @@ def test_linear_autoencoder_is_pca():
     _, sizes, axes = np.linalg.svd(rows - rows.mean(axis=0), full_matrices=False)
     angles = scipy.linalg.subspace_angles(state.params["output"]["kernel"].T, axes[:3].T)
     assert np.degrees(angles.max()) < 0.1
-    parts = loss(state.params, batch, KEY, state, False)
-    error = float(parts.metric_sums["squared_error"] / parts.weight_sum)
+    output = loss(state.params, batch, KEY, state, False)
+    error = float(output.metric_sums["squared_error"] / output.weight_sum)
     np.testing.assert_allclose(error, np.sum(sizes[3:] ** 2) / 40, rtol=1e-5)
 
 
 def linear_gaussian(log_variance):
-    """A linear model and its images; its encoder finds the posterior where it is diagonal.
+    """A linear model with the exact posterior, and images.
 
     Where the columns of W are orthogonal, the posterior of probabilistic PCA is diagonal.
     """
@@ -82,7 +82,7 @@ def test_bound_with_the_exact_posterior_equals_the_likelihood(samples):
 
 
 def test_bound_increases_with_samples_towards_the_likelihood():
-    """Of 64 images, 60 samples are 4 chunks and 3,000 are 200."""
+    """For 64 images, 60 samples are 4 chunks and 3,000 are 200."""
     model, params, batch, exact = linear_gaussian(0.8)
     means = [
         float(autoencoder.iwae_bound(model, params, batch, KEY, samples=samples).mean())

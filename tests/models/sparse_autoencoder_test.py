@@ -1,4 +1,4 @@
-"""Holds the sparse autoencoder to numpy, its gradient to differences, its step to 4 devices."""
+"""The sparse autoencoder against numpy and finite differences, and its step on 4 devices."""
 
 import chex
 import jax
@@ -23,7 +23,7 @@ KEY_SEED = 7
 
 
 def make(count=16, tx=None, **settings):
-    """Returns a state and a batch of patches as the exercise scales them."""
+    """Returns a state and a batch of patches in [0.1, 0.9]."""
     config = SparseAutoencoderConfig(**settings)
     model = SparseAutoencoder(config)
     patches = np.random.default_rng(1).uniform(0.1, 0.9, (count, config.visible))
@@ -33,7 +33,7 @@ def make(count=16, tx=None, **settings):
 
 
 def by_numpy(params, patches, config):
-    """The exercise's cost in float64, its three terms apart."""
+    """The three terms of the cost in float64."""
     w1, b1, b3 = (
         np.asarray(params[name], np.float64)
         for name in ("encoder_kernel", "encoder_bias", "decoder_bias")
@@ -55,12 +55,12 @@ def by_numpy(params, patches, config):
 
 
 def cost(state, batch):
-    parts = jax.jit(lambda params, batch: loss(params, batch, None, state, True))(
+    output = jax.jit(lambda params, batch: loss(params, batch, None, state, True))(
         state.params, batch
     )
-    return {name: float(value / parts.weight_sum) for name, value in parts.metric_sums.items()} | {
-        "loss": float(parts.loss_sum / parts.weight_sum)
-    }
+    return {
+        name: float(value / output.weight_sum) for name, value in output.metric_sums.items()
+    } | {"loss": float(output.loss_sum / output.weight_sum)}
 
 
 def test_reference_has_3289_parameters():
@@ -100,8 +100,8 @@ def test_gradient_equals_finite_differences_below_1e_9():
     batch = {name: rows.astype(np.float64) for name, rows in batch.items()}
 
     def mean_cost(params, batch):
-        parts = loss(params, batch, None, state, True)
-        return parts.loss_sum / parts.weight_sum
+        output = loss(params, batch, None, state, True)
+        return output.loss_sum / output.weight_sum
 
     report = gradients.check(mean_cost, state.params, batch, eps=1e-4)
     assert report.all_params.relative_difference < 1e-9, str(report)
@@ -109,13 +109,15 @@ def test_gradient_equals_finite_differences_below_1e_9():
 
 
 def test_initial_cost_is_nearly_all_sparsity():
-    """Units are on half of the time: 25 times beta 3 times KL(0.01 || 1/2), 0.637 nats."""
+    """The mean activation is 1/2: 25 units times beta 3 times KL(0.01 || 1/2), 0.637 nats."""
     state, batch = make()
 
     def terms(key):
         params = state.model.init(key, jnp.zeros((1, 64)))["params"]
-        parts = loss(params, batch, None, state, True)
-        return parts.metric_sums["sparsity_term"] / parts.weight_sum, parts.loss_sum / parts.weight_sum
+        output = loss(params, batch, None, state, True)
+        return output.metric_sums[
+            "sparsity_term"
+        ] / output.weight_sum, output.loss_sum / output.weight_sum
 
     sparsity, total = jax.jit(jax.vmap(terms))(jax.random.split(jax.random.key(0), 40))
     half = 3 * 25 * (0.01 * np.log(0.02) + 0.99 * np.log(1.98))
@@ -161,7 +163,7 @@ def test_k_sparse_above_hidden_size_is_refused():
 
 
 def test_gradient_equals_the_hand_written_numpy_one():
-    from jaxlabs.peers import numpy_sparse_autoencoder as by_hand
+    from jaxlabs.peers import numpy_sparse_autoencoder as reference
 
     state, batch = make(12, hidden_size=6)
     params = {name: np.asarray(leaf, np.float64) for name, leaf in state.params.items()}
@@ -174,15 +176,15 @@ def test_gradient_equals_the_hand_written_numpy_one():
         ]
     )
     patches = batch["patches"].astype(np.float64)
-    value, gradient = by_hand.cost_and_gradient(theta, patches, state.model.config)
+    value, gradient = reference.cost_and_gradient(theta, patches, state.model.config)
 
     def mean_cost(params):
-        parts = loss(params, batch, None, state, True)
-        return parts.loss_sum / parts.weight_sum
+        output = loss(params, batch, None, state, True)
+        return output.loss_sum / output.weight_sum
 
-    ours, slopes = jax.jit(jax.value_and_grad(mean_cost))(state.params)
-    w1, w2, b1, b2 = by_hand.unpack(gradient, state.model.config)
+    ours, grads = jax.jit(jax.value_and_grad(mean_cost))(state.params)
+    w1, w2, b1, b2 = reference.unpack(gradient, state.model.config)
     np.testing.assert_allclose(ours, value, rtol=1e-5)
     expected = {"encoder_kernel": w1.T, "decoder_kernel": w2.T}
     expected |= {"encoder_bias": b1, "decoder_bias": b2}
-    chex.assert_trees_all_close(slopes, expected, rtol=1e-4, atol=1e-6)
+    chex.assert_trees_all_close(grads, expected, rtol=1e-4, atol=1e-6)

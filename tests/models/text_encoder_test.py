@@ -34,10 +34,10 @@ TINY = TextClassifierConfig(
     mlp_dim=12,
     hidden_size=10,
 )
-PHRASES = dataclasses.replace(TINY, ngram_hash_buckets=40)
+WIDE = dataclasses.replace(TINY, ngram_hash_buckets=40)
 
 
-# A full sentence, one with padding, one of a single word, one of padding alone.
+# A full sentence, a padded one, a single word, padding alone.
 TOKENS = np.array(
     [[2, 3, 4, 5, 6, 7], [8, 9, 2, 0, 0, 0], [4, 0, 0, 0, 0, 0], [0, 0, 0, 0, 0, 0]], np.int32
 )
@@ -54,15 +54,15 @@ def batch_of():
 
 @functools.cache
 def parameters(model):
-    """Initial parameters, moved so that biases, scales and votes are neither 0 nor 1."""
+    """Perturbed initial parameters: biases, scales and wide logits are neither 0 nor 1."""
     params = jax.jit(model.init)(jax.random.key(0), TOKENS)["params"]
 
-    def moved(leaf):
+    def perturbed(leaf):
         return np.asarray(leaf) + 0.1 * np.sin(np.arange(leaf.size, dtype=np.float32)).reshape(
             leaf.shape
         )
 
-    return jax.tree.map(moved, params)
+    return jax.tree.map(perturbed, params)
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -71,7 +71,7 @@ def logits_of(model, params, tokens, dropout_keys=None):
 
 
 @functools.partial(jax.jit, static_argnums=(0, 3))
-def parts_of(model, params, batch, train):
+def loss_output(model, params, batch, train):
     return loss(params, batch, jax.random.key(0), SimpleNamespace(model=model), train)
 
 
@@ -100,7 +100,7 @@ def test_initialization_of_linear_layers_equals_pytorch():
         (block["ffn"]["contract"]["kernel"], 256),
         (block["ffn"]["contract"]["bias"], 256),
     ]:
-        # Uniform in +-1 / sqrt(fan_in): near the border everywhere, and never beyond it.
+        # Uniform in +-1 / sqrt(fan_in): the maximum is just below the limit.
         limit = fan_in**-0.5
         assert 0.85 * limit < np.abs(leaf).max() <= limit
         np.testing.assert_allclose(leaf.std(), limit / 3**0.5, rtol=0.2)
@@ -127,7 +127,7 @@ def test_initial_loss_is_near_log_3():
         assert float(initial_loss(jax.random.key(seed))) == pytest.approx(math.log(3), rel=0.03)
 
 
-@pytest.mark.parametrize("config", [TINY, PHRASES], ids=["plain", "phrases"])
+@pytest.mark.parametrize("config", [TINY, WIDE], ids=["plain", "wide"])
 def test_padding_does_not_change_the_logits(config):
     model = TextClassifier(config)
     params = parameters(model)
@@ -138,7 +138,7 @@ def test_padding_does_not_change_the_logits(config):
     for row, length in enumerate([6, 3, 1]):
         alone = logits_of(model, params, TOKENS[row : row + 1, :length])
         np.testing.assert_allclose(alone[0], padded[row], atol=1e-5)
-    # What a padded place's own vector would be does not matter either.
+    # The embedding of padding does not matter either.
     moved = params["encoder"]["embedding"]["embedding"] + 5.0 * (np.arange(11) == 0)[:, None]
     params = params | {"encoder": params["encoder"] | {"embedding": {"embedding": moved}}}
     np.testing.assert_array_equal(logits_of(model, params, TOKENS), padded)
@@ -152,7 +152,9 @@ def test_logits_of_a_fully_padded_sentence_are_those_of_the_zero_vector():
     np.testing.assert_allclose(logits_of(model, params, TOKENS)[3], expected, atol=1e-5)
 
     def total(params):
-        return loss(params, batch_of(), jax.random.key(0), SimpleNamespace(model=model), True).loss_sum
+        return loss(
+            params, batch_of(), jax.random.key(0), SimpleNamespace(model=model), True
+        ).loss_sum
 
     assert all(
         np.isfinite(leaf).all() for leaf in jax.tree.leaves(jax.jit(jax.grad(total))(params))
@@ -168,7 +170,7 @@ def test_every_valid_token_attends_to_all_valid_tokens_only():
         return jnp.square(encoder.apply({"params": moved}, TOKENS[1:2])).sum(axis=-1)[0]
 
     table = params["embedding"]["embedding"]
-    influence = np.abs(jax.jit(jax.jacrev(vectors))(table)).max(axis=-1)  # [place, word]
+    influence = np.abs(jax.jit(jax.jacrev(vectors))(table)).max(axis=-1)  # [position, word]
     assert (influence[:3][:, [8, 9, 2]] > 0).all()
     assert (influence[:3, 0] == 0).all()
 
@@ -189,10 +191,10 @@ def test_encoder_returns_contextual_vectors(pre_norm):
     assert vectors.shape == (4, 6, 8)
     assert ("final_norm" in params) == pre_norm
     assert "position_embedding" not in params
-    # Either form ends with a layer norm whose scale is still 1.
+    # Both forms end with a layer norm with scale 1.
     np.testing.assert_allclose(vectors[0].mean(axis=-1), 0, atol=1e-5)
     np.testing.assert_allclose(vectors[0].std(axis=-1), 1, atol=1e-3)
-    # The same word at two places: only the sinusoids tell them apart.
+    # The same word at two positions: only the sinusoids differ.
     twice = np.asarray(logits_of(encoder, params, np.array([[4, 4]], np.int32)))[0]
     assert np.abs(twice[0] - twice[1]).max() > 0.01
     assert sinusoidal_embedding(2, 8).shape == (2, 8)
@@ -216,7 +218,7 @@ def test_word_dropout_replaces_words_by_unknown():
     expected = logits_of(model, params, unknown)
     dropped = logits_of(model, params, TOKENS, keys)
     close = np.isclose(dropped, expected, atol=1e-5).all(axis=1)
-    assert close.sum() >= 3  # 10 words at 1 %: a kept one is rare
+    assert close.sum() >= 3  # 10 words at 1 %: few are kept
     assert np.abs(logits_of(model, params, TOKENS) - expected)[:3].max() > 1e-3
 
 
@@ -226,18 +228,18 @@ def test_loss_uses_weights_and_smooths_labels_in_training_only():
     batch["weights"] = np.array([1, 1, 0, 0], np.float32)
     logs = np.asarray(jax.nn.log_softmax(logits_of(model, params, TOKENS)))
     plain = -(logs[0, 0] + logs[1, 1])
-    even = -(logs[0].mean() + logs[1].mean())
-    parts = parts_of(model, params, batch, False)
-    assert float(parts.loss_sum) == pytest.approx(plain, rel=1e-5)
-    assert float(parts.weight_sum) == 2
-    assert float(parts.metric_sums["accuracy"]) == (logs[:2].argmax(axis=1) == [0, 1]).sum()
-    parts = parts_of(model, params, batch, True)
-    assert float(parts.loss_sum) == pytest.approx(0.7 * plain + 0.3 * even, rel=1e-5)
+    uniform = -(logs[0].mean() + logs[1].mean())
+    output = loss_output(model, params, batch, False)
+    assert float(output.loss_sum) == pytest.approx(plain, rel=1e-5)
+    assert float(output.weight_sum) == 2
+    assert float(output.metric_sums["accuracy"]) == (logs[:2].argmax(axis=1) == [0, 1]).sum()
+    output = loss_output(model, params, batch, True)
+    assert float(output.loss_sum) == pytest.approx(0.7 * plain + 0.3 * uniform, rel=1e-5)
 
 
 def test_gradient_of_the_loss_in_float64():
-    # GELU, since a ReLU at its kink has no gradient to compare with.
-    config = dataclasses.replace(PHRASES, embed_dim=4, mlp_dim=4, hidden_size=4, activation="gelu")
+    # GELU, since ReLU is not differentiable at 0.
+    config = dataclasses.replace(WIDE, embed_dim=4, mlp_dim=4, hidden_size=4, activation="gelu")
     model, batch = TextClassifier(config), batch_of()
 
     def total(params):
@@ -247,7 +249,7 @@ def test_gradient_of_the_loss_in_float64():
 
 
 def test_one_batch_is_overfit():
-    model, batch = TextClassifier(PHRASES), batch_of()
+    model, batch = TextClassifier(WIDE), batch_of()
     variables = jax.jit(model.init)(jax.random.key(0), TOKENS)
     state = create_state(model, variables, optax.adam(1e-2))
     for step in range(100):
@@ -260,7 +262,7 @@ def test_one_batch_is_overfit():
 
 
 def test_a_step_over_four_devices_equals_one():
-    config = dataclasses.replace(PHRASES, dropout=0.3, word_dropout=0.3, head_dropout=0.3)
+    config = dataclasses.replace(WIDE, dropout=0.3, word_dropout=0.3, head_dropout=0.3)
     model, batch, key = TextClassifier(config), batch_of(), jax.random.key(5)
     batch["weights"][1] = 0
 
@@ -288,14 +290,14 @@ def test_logits_and_gradients_equal_pytorch(options):
     config = dataclasses.replace(TINY, matmul_precision="highest", **options)
     model = TextClassifier(config)
     params, tokens = parameters(model), TOKENS[:3]
-    twin = torch_encoder.build_classifier(config)
-    torch_encoder.copy_parameters(twin, params)
-    numbers = torch.from_numpy(tokens).long()
+    torch_classifier = torch_encoder.build_classifier(config)
+    torch_encoder.copy_parameters(torch_classifier, params)
+    token_ids = torch.from_numpy(tokens).long()
     np.testing.assert_allclose(
-        logits_of(model, params, tokens), twin(numbers).detach().numpy(), atol=1e-5
+        logits_of(model, params, tokens), torch_classifier(token_ids).detach().numpy(), atol=1e-5
     )
     vectors = logits_of(TextEncoder(config), params["encoder"], tokens)
-    theirs = twin.encode(numbers).detach().numpy()
+    theirs = torch_classifier.encode(token_ids).detach().numpy()
     np.testing.assert_allclose(vectors[tokens > 0], theirs[tokens > 0], atol=1e-5)
 
     batch = {name: leaf[:3] for name, leaf in batch_of().items()}
@@ -305,10 +307,14 @@ def test_logits_and_gradients_equal_pytorch(options):
 
     gradients = jax.jit(jax.grad(total))(params)
     labels = torch.from_numpy(batch["labels"]).long()
-    torch.nn.functional.cross_entropy(twin(numbers), labels, reduction="sum").backward()
+    torch.nn.functional.cross_entropy(
+        torch_classifier(token_ids), labels, reduction="sum"
+    ).backward()
     ours = torch_encoder.build_classifier(config)
     torch_encoder.copy_parameters(ours, gradients)
-    for (name, gradient), parameter in zip(ours.named_parameters(), twin.parameters(), strict=True):
+    for (name, gradient), parameter in zip(
+        ours.named_parameters(), torch_classifier.parameters(), strict=True
+    ):
         np.testing.assert_allclose(
             gradient.detach().numpy(), parameter.grad.numpy(), atol=1e-5, err_msg=name
         )

@@ -1,7 +1,6 @@
-"""Times the lab's two whole-set optimizers beside plain numpy and scipy, in turn.
+"""Times the two full-batch optimizers against numpy and scipy, interleaved.
 
-Where anything else runs on the machine, OPENBLAS_NUM_THREADS=1 keeps numpy from slowing down
-tenfold; JAX takes the cores that there are.
+On a busy machine set OPENBLAS_NUM_THREADS=1, without which numpy can be 10 times slower.
 """
 
 import os
@@ -50,21 +49,23 @@ def test_optax_is_faster_than_numpy_at_the_same_cost(capsys):
         state, log = multi_step(state, dataset, np.int32(STEPS), np.uint32(0))
         return float(log["loss"][int(state.step) - 1]), int(state.step)
 
-    ways = {"numpy and scipy": with_numpy, "jax and scipy": with_scipy, "optax": with_optax}
+    methods = {"numpy and scipy": with_numpy, "jax and scipy": with_scipy, "optax": with_optax}
     with_optax(jax.tree.map(jnp.copy, initial))  # compiles
-    seconds, ends = {name: [] for name in ways}, {}
+    seconds, results = {name: [] for name in methods}, {}
     for _ in range(ROUNDS):
-        for name, way in ways.items():
-            state, begin = jax.tree.map(jnp.copy, initial), time.perf_counter()
-            ends[name] = way(state)
-            seconds[name].append(time.perf_counter() - begin)
+        for name, method in methods.items():
+            state, start = jax.tree.map(jnp.copy, initial), time.perf_counter()
+            results[name] = method(state)
+            seconds[name].append(time.perf_counter() - start)
     medians = {name: statistics.median(times) for name, times in seconds.items()}
     with capsys.disabled():
-        for name, (cost, taken) in ends.items():
+        for name, (cost, taken) in results.items():
             ratio = medians[name] / medians["numpy and scipy"]
             print(
                 f"\n{name}: {medians[name]:.2f} s ({ratio:.2f} of numpy's), {taken} iterations,"
                 f" cost {cost:.4f}, all: {', '.join(f'{s:.2f}' for s in seconds[name])}"
             )
-    np.testing.assert_allclose([cost for cost, _ in ends.values()], ends["optax"][0], rtol=0.01)
+    np.testing.assert_allclose(
+        [cost for cost, _ in results.values()], results["optax"][0], rtol=0.01
+    )
     assert medians["optax"] < medians["numpy and scipy"]

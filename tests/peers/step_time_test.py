@@ -1,4 +1,4 @@
-"""A training step of the reference character GPT takes no longer than the same step in PyTorch."""
+"""A training step of the reference character GPT is not slower than in PyTorch."""
 
 import dataclasses
 import functools

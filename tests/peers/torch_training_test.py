@@ -1,4 +1,4 @@
-"""PyTorch's side of the benchmark does the work that ours does."""
+"""The PyTorch models and training step of the benchmark equal ours."""
 
 import dataclasses
 import functools
@@ -34,32 +34,37 @@ def initial(cell):
     return model, params
 
 
-def summed(twin, tokens, state=None):
-    logits, _ = twin(tokens[:, :-1], state)
+def mean_loss(torch_model, tokens, state=None):
+    logits, _ = torch_model(tokens[:, :-1], state)
     return torch.nn.functional.cross_entropy(logits.flatten(0, 1), tokens[:, 1:].flatten())
 
 
 @pytest.mark.parametrize("cell", ["lstm", "gru"])
 def test_the_pytorch_rnn_has_our_parameters_and_logits(cell):
     model, params = initial(cell)
-    twin, tokens = build_char_rnn(model.config), tokens_of(model.config)
-    copy_parameters(twin, params)
+    torch_model, tokens = build_char_rnn(model.config), tokens_of(model.config)
+    copy_parameters(torch_model, params)
     ours, _ = model.apply({"params": params}, tokens[:, :-1])
-    theirs, _ = twin(torch.from_numpy(tokens[:, :-1]))
+    theirs, _ = torch_model(torch.from_numpy(tokens[:, :-1]))
     np.testing.assert_allclose(theirs.detach(), ours, atol=1e-6)
-    # PyTorch adds two biases to every gate, of which a GRU needs both for one of its three.
-    needless = {"lstm": 4, "gru": 2}[cell] * model.config.hidden_size
-    assert sum(leaf.numel() for leaf in twin.parameters()) == count_parameters(params) + needless
+    # PyTorch has two biases per gate; both are needed only in a GRU's candidate.
+    redundant = {"lstm": 4, "gru": 2}[cell] * model.config.hidden_size
+    assert (
+        sum(leaf.numel() for leaf in torch_model.parameters())
+        == count_parameters(params) + redundant
+    )
 
 
 def test_a_pytorch_step_equals_ours_with_clipping_and_weight_decay():
     settings = OptimizerConfig(learning_rate=0.01, weight_decay=0.5, grad_clip_norm=0.05)
     model, params = initial("lstm")
     tokens = tokens_of(model.config)
-    twin = build_char_rnn(model.config)
-    copy_parameters(twin, params)
-    given = torch.from_numpy(tokens)
-    step = build_step(twin, lambda twin: summed(twin, given), settings, Mode())
+    torch_model = build_char_rnn(model.config)
+    copy_parameters(torch_model, params)
+    inputs = torch.from_numpy(tokens)
+    step = build_step(
+        torch_model, lambda torch_model: mean_loss(torch_model, inputs), settings, Mode()
+    )
     tx = build_optimizer(settings, build_schedule(settings, 10))
     batch = {
         "inputs": tokens[:, :-1].astype(np.int32),
@@ -79,26 +84,26 @@ def test_a_pytorch_step_equals_ours_with_clipping_and_weight_decay():
         "head.weight": head["kernel"].T,
         "head.bias": head["bias"],
     }
-    got = dict(twin.named_parameters())
+    got = dict(torch_model.named_parameters())
     for name, values in expected.items():
         np.testing.assert_allclose(got[name].detach(), values, atol=2e-5, err_msg=name)
 
 
 def test_unsupported_optimizers_are_refused():
-    twin = build_char_rnn(TINY)
+    torch_model = build_char_rnn(TINY)
     with pytest.raises(ValueError, match="AdamW at a constant learning rate"):
-        build_step(twin, summed, OptimizerConfig(optimizer="muon"), Mode())
+        build_step(torch_model, mean_loss, OptimizerConfig(optimizer="muon"), Mode())
 
 
 @pytest.mark.parametrize("cell", ["rnn", "lstm", "gru"])
 def test_a_compiled_rnn_has_one_graph(cell):
     graphs = []
 
-    def keep(graph, inputs):
+    def backend(graph, inputs):
         graphs.append(graph)
         return graph.forward
 
     config = dataclasses.replace(TINY, cell=cell)
-    called = Mode(compiled=True).ready(build_char_rnn(config), backend=keep)
+    called = Mode(compiled=True).ready(build_char_rnn(config), backend=backend)
     called(torch.from_numpy(tokens_of(config)[:, :-1]))
     assert len(graphs) == 1

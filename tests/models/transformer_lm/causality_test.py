@@ -1,4 +1,4 @@
-"""What a position may know, and the attention weights that show it."""
+"""Causality, and the sown attention weights."""
 
 import chex
 import jax
@@ -20,44 +20,44 @@ def test_changing_a_token_leaves_earlier_logits_bit_identical(
     options, tiny, parameters, logits_of, tokens_of
 ):
     model, tokens = tiny(**options), tokens_of()
-    before = logits_of(model, parameters(model), tokens)
-    chex.assert_shape(before, (3, 8, 11))
-    assert before.dtype == jnp.float32
+    original = logits_of(model, parameters(model), tokens)
+    chex.assert_shape(original, (3, 8, 11))
+    assert original.dtype == jnp.float32
     for t in (0, 3, 7):
         changed = tokens.copy()
         changed[:, t] = (changed[:, t] + 1) % 11
-        after = logits_of(model, parameters(model), changed)
-        np.testing.assert_array_equal(after[:, :t], before[:, :t])
-        assert (np.abs(after[:, t:] - before[:, t:]).max(axis=-1) > 0).all()
+        perturbed = logits_of(model, parameters(model), changed)
+        np.testing.assert_array_equal(perturbed[:, :t], original[:, :t])
+        assert (np.abs(perturbed[:, t:] - original[:, t:]).max(axis=-1) > 0).all()
 
 
 @pytest.mark.parametrize(
-    ("options", "reach"),
+    ("options", "visible"),
     [
         ({}, lambda query, key: key <= query),
         ({"attention_window": 2}, lambda query, key: 0 <= query - key <= 2),
         ({"attention_window": 1}, lambda query, key: query == key),
-        # Each of the two blocks looks back one position at its entry, and one before it feeds.
+        # Each of the two blocks has two convolutions that see the previous position.
         ({"attention_window": 1, "short_conv_width": 2}, lambda query, key: 0 <= query - key <= 4),
         ({"attention_window": 100}, lambda query, key: key <= query),
         ({"no_causal_mask": True}, lambda query, key: True),
     ],
 )
 def test_gradient_is_nonzero_exactly_at_visible_positions(
-    options, reach, tiny, parameters, logits_of, tokens_of
+    options, visible, tiny, parameters, logits_of, tokens_of
 ):
-    # Two blocks with a window of w reach 2 (w - 1) positions back.
+    # The receptive field of two blocks with window w is 2 (w - 1) previous positions.
     model = tiny(positions="learned", **options)
     params = parameters(model)
     tokens = tokens_of(batch=1)
 
     def logit_sums(table):
-        moved = params | {"position_embedding": {"embedding": table}}
-        return jnp.square(logits_of(model, moved, tokens)).sum(axis=(0, 2))
+        changed_params = params | {"position_embedding": {"embedding": table}}
+        return jnp.square(logits_of(model, changed_params, tokens)).sum(axis=(0, 2))
 
     table = params["position_embedding"]["embedding"]
     influence = np.abs(jax.jit(jax.jacrev(logit_sums))(table)).max(axis=-1)
-    expected = [[reach(query, key) for key in range(8)] for query in range(8)]
+    expected = [[visible(query, key) for key in range(8)] for query in range(8)]
     np.testing.assert_array_equal(influence > 0, expected)
 
 

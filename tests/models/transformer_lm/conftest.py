@@ -1,4 +1,4 @@
-"""A Transformer small enough to compile in a second, and what the tests feed it."""
+"""A small Transformer and its inputs."""
 
 import dataclasses
 import functools
@@ -22,7 +22,7 @@ TINY = TransformerLMConfig(
 
 @pytest.fixture(scope="session")
 def tiny():
-    """`tiny(**options) -> TransformerLM`: 11 tokens, a context of 8, 2 blocks, 2 heads."""
+    """`tiny(**options) -> TransformerLM`: vocabulary 11, context 8, 2 blocks, 2 heads."""
 
     def make(**options):
         return TransformerLM(dataclasses.replace(TINY, **options))
@@ -32,17 +32,17 @@ def tiny():
 
 @pytest.fixture(scope="session")
 def tokens_of():
-    """`tokens_of(batch=3, time=8, vocabulary=11)`: the same tokens at every call."""
+    """`tokens_of(batch=3, time=8, vocabulary=11)`: fixed random tokens."""
 
-    def draw(batch=3, time=8, vocabulary=11):
+    def make(batch=3, time=8, vocabulary=11):
         return np.random.default_rng(0).integers(0, vocabulary, (batch, time)).astype(np.int32)
 
-    return draw
+    return make
 
 
 @pytest.fixture(scope="session")
 def batch_of(tokens_of):
-    """`batch_of(batch=3, time=8)`: a batch to train on, without padding."""
+    """`batch_of(batch=3, time=8)`: a training batch without padding."""
 
     def make(batch=3, time=8):
         tokens = tokens_of(batch, time + 1)
@@ -58,21 +58,21 @@ def batch_of(tokens_of):
 
 @pytest.fixture(scope="session")
 def parameters(tokens_of):
-    """`parameters(model)`: initial ones, moved so that biases and scales are neither 0 nor 1."""
+    """`parameters(model)`: perturbed initial parameters, biases and scales are neither 0 nor 1."""
 
     @functools.cache
-    def moved(model):
+    def perturbed(model):
         params = jax.jit(model.init)(jax.random.key(0), tokens_of())["params"]
         return jax.tree.map(
             lambda leaf: leaf + 0.1 * np.sin(np.arange(leaf.size)).reshape(leaf.shape), params
         )
 
-    return moved
+    return perturbed
 
 
 @pytest.fixture(scope="session")
 def logits_of():
-    """`logits_of(model, params, tokens, dropout_keys=None)`, compiled once a model and shape."""
+    """`logits_of(model, params, tokens, dropout_keys=None)`, compiled."""
 
     @functools.partial(jax.jit, static_argnums=0)
     def apply(model, params, tokens, dropout_keys=None):

@@ -1,4 +1,4 @@
-"""Decoding: token by token, the Transformer says what it says of whole sequences."""
+"""Cached decoding equals the forward pass on whole sequences."""
 
 import functools
 
@@ -26,7 +26,7 @@ DECODED = [
 
 @functools.partial(jax.jit, static_argnums=0)
 def decoded(decoder, params, carry, tokens):
-    """Logits of reading `tokens [batch, time]` one by one."""
+    """Logits of decoding `tokens [batch, time]` one by one."""
 
     def predict(carry, column):
         return decoder.step(params, carry, column)
@@ -75,9 +75,7 @@ def test_steppers_of_equal_models_are_equal(tiny):
     assert first != TransformerStepper(tiny(num_heads=4))
 
 
-def test_greedy_samples_are_the_argmax_continuations(
-    key, tiny, parameters, logits_of, tokens_of
-):
+def test_greedy_samples_are_the_argmax_continuations(key, tiny, parameters, logits_of, tokens_of):
     model = tiny(positions="rotary")
     params = parameters(model)
     prompts = tokens_of(time=3)

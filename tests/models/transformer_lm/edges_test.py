@@ -1,4 +1,4 @@
-"""Short sequences, long ones, and settings of which no Transformer can be built."""
+"""Short and long sequences, and invalid configs."""
 
 import dataclasses
 

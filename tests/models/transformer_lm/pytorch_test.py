@@ -1,4 +1,4 @@
-"""The Transformer against its twin in PyTorch."""
+"""The Transformer against PyTorch."""
 
 from types import SimpleNamespace
 
@@ -37,15 +37,15 @@ def test_loss_and_gradients_of_the_whole_model_equal_pytorch(
     holder = SimpleNamespace(model=model)
 
     def mean(params):
-        parts = loss(params, batch, key, holder, False)
-        return parts.loss_sum / parts.weight_sum
+        output = loss(params, batch, key, holder, False)
+        return output.loss_sum / output.weight_sum
 
     ours, gradients = jax.jit(jax.value_and_grad(mean))(params)
 
-    twin, expected = build_gpt(model.config).eval(), build_gpt(model.config)
-    copy_parameters(twin, params)
+    torch_gpt, expected = build_gpt(model.config).eval(), build_gpt(model.config)
+    copy_parameters(torch_gpt, params)
     copy_parameters(expected, gradients)
-    logits = twin(torch.tensor(batch["inputs"]).long())
+    logits = torch_gpt(torch.tensor(batch["inputs"]).long())
     weights = torch.tensor(batch["weights"]).flatten()
     losses = torch.nn.functional.cross_entropy(
         logits.flatten(0, 1), torch.tensor(batch["targets"]).long().flatten(), reduction="none"
@@ -58,7 +58,7 @@ def test_loss_and_gradients_of_the_whole_model_equal_pytorch(
     )
     np.testing.assert_allclose(ours, theirs.item(), rtol=1e-5)
     for (name, parameter), gradient in zip(
-        twin.named_parameters(), expected.parameters(), strict=True
+        torch_gpt.named_parameters(), expected.parameters(), strict=True
     ):
         np.testing.assert_allclose(
             gradient.detach().numpy(), parameter.grad.numpy(), atol=1e-5, err_msg=name

@@ -1,4 +1,4 @@
-"""How many parameters the Transformer has, and where they start."""
+"""Number of parameters and initialization of the Transformer."""
 
 import dataclasses
 import math
@@ -31,8 +31,8 @@ def test_reference_has_the_published_number_of_parameters(tokens_of):
 
 def test_initial_loss_is_within_two_percent_of_uniform(key, tokens_of):
     # Logits start as sums of 384 numbers of unit variance times weights of deviation 0.02, so the
-    # loss exceeds ln 65 by half their variance, 384 * 0.02^2 / 2 = 0.077 nats or 1.84 %. Every
-    # target counts the same here: how the characters of a text are spread adds or takes a percent.
+    # loss exceeds ln 65 by half their variance, 384 * 0.02^2 / 2 = 0.077 nats or 1.84 %. All
+    # targets have equal weight here; the character frequencies of a text change it by a percent.
     model = TransformerLM(TransformerLMConfig(vocabulary_size=65, num_layers=2, context_length=64))
     tokens = tokens_of(batch=4, time=64, vocabulary=65)
 
@@ -80,7 +80,7 @@ WORDS = TransformerLMConfig(
     },
     **{"mlp_dim": 100, "positions": "learned", "init": "pytorch", "dropout": 0.0},
 )
-"""The word-level decoder of the speeches."""
+"""The word-level decoder of the speeches lab."""
 
 
 def test_word_decoder_has_the_published_number_of_parameters(key, tokens_of):
@@ -92,12 +92,12 @@ def test_word_decoder_has_the_published_number_of_parameters(key, tokens_of):
     assert count_parameters(shapes["head"]) == 65 * 5755
 
 
-SHALLOW_WORDS = dataclasses.replace(WORDS, num_layers=1)  # quick to initialize
+SHALLOW_WORDS = dataclasses.replace(WORDS, num_layers=1)  # fast to initialize
 
 
 @pytest.fixture(scope="module")
 def word_decoders(tokens_of):
-    """Initial parameters of several seeds."""
+    """Initial parameters for several seeds."""
     init = jax.jit(TransformerLM(SHALLOW_WORDS).init)
     return [init(jax.random.key(seed), tokens_of())["params"] for seed in range(8)]
 
@@ -125,17 +125,17 @@ def test_pytorch_initialization_has_the_distributions_of_pytorch(word_decoders):
 
     torch.manual_seed(0)
     theirs = [dict(build_gpt(SHALLOW_WORDS).named_parameters()) for _ in word_decoders]
-    twin, ours = build_gpt(SHALLOW_WORDS), []
+    torch_gpt, ours = build_gpt(SHALLOW_WORDS), []
     for params in word_decoders:
-        copy_parameters(twin, params)
-        ours.append({name: leaf.detach().clone() for name, leaf in twin.named_parameters()})
+        copy_parameters(torch_gpt, params)
+        ours.append({name: leaf.detach().clone() for name, leaf in torch_gpt.named_parameters()})
     for name in theirs[0]:
         expected, got = (
             torch.stack([run[name] for run in runs]).detach().numpy() for runs in (theirs, ours)
         )
-        slack = 4 * expected.std() / expected.size**0.5  # four standard errors
-        np.testing.assert_allclose(got.mean(), expected.mean(), atol=2 * slack, err_msg=name)
-        np.testing.assert_allclose(got.std(), expected.std(), atol=2 * slack, err_msg=name)
+        tolerance = 4 * expected.std() / expected.size**0.5  # four standard errors
+        np.testing.assert_allclose(got.mean(), expected.mean(), atol=2 * tolerance, err_msg=name)
+        np.testing.assert_allclose(got.std(), expected.std(), atol=2 * tolerance, err_msg=name)
         np.testing.assert_allclose(np.abs(got).max(), np.abs(expected).max(), rtol=0.25)
 
 

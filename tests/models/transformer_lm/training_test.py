@@ -1,4 +1,4 @@
-"""Dropout, the loss with its gradients, and the step that makes use of them."""
+"""Dropout, the loss and its gradients, and the training step."""
 
 from types import SimpleNamespace
 
@@ -27,12 +27,12 @@ def test_dropout_of_an_example_does_not_depend_on_its_batch(
     params, tokens = parameters(model), tokens_of()
     keys = jax.random.split(key, 3)
     whole = logits_of(model, params, tokens, keys)
-    for part in (slice(0, 1), slice(1, 3)):
-        alone = logits_of(model, params, tokens[part], keys[part])
-        np.testing.assert_allclose(alone, whole[part], atol=1e-5)
+    for rows in (slice(0, 1), slice(1, 3)):
+        alone = logits_of(model, params, tokens[rows], keys[rows])
+        np.testing.assert_allclose(alone, whole[rows], atol=1e-5)
     same = np.repeat(tokens[:1], 3, axis=0)
-    drawn = logits_of(model, params, same, keys)
-    assert np.abs(drawn[0] - drawn[1]).max() > 0.01
+    dropped = logits_of(model, params, same, keys)
+    assert np.abs(dropped[0] - dropped[1]).max() > 0.01
 
 
 def test_loss_sums_over_valid_tokens_only(key, tiny, parameters, logits_of, batch_of):
@@ -40,23 +40,23 @@ def test_loss_sums_over_valid_tokens_only(key, tiny, parameters, logits_of, batc
     params = parameters(model)
     batch["weights"][1, 3:] = 0
     batch["weights"][2, :] = 0
-    parts = loss(params, batch, key, SimpleNamespace(model=model), False)
+    output = loss(params, batch, key, SimpleNamespace(model=model), False)
     log_probabilities = jax.nn.log_softmax(logits_of(model, params, batch["inputs"]))
-    real = [(0, t) for t in range(8)] + [(1, t) for t in range(3)]
-    expected = -sum(log_probabilities[b, t, batch["targets"][b, t]] for b, t in real)
-    right = sum(log_probabilities[b, t].argmax() == batch["targets"][b, t] for b, t in real)
-    assert parts.weight_sum == 11
-    np.testing.assert_allclose(parts.loss_sum, expected, rtol=1e-5)
-    assert parts.metric_sums == {"accuracy": right}
-    assert parts.new_batch_stats is None
+    valid = [(0, t) for t in range(8)] + [(1, t) for t in range(3)]
+    expected = -sum(log_probabilities[b, t, batch["targets"][b, t]] for b, t in valid)
+    correct = sum(log_probabilities[b, t].argmax() == batch["targets"][b, t] for b, t in valid)
+    assert output.weight_sum == 11
+    np.testing.assert_allclose(output.loss_sum, expected, rtol=1e-5)
+    assert output.metric_sums == {"accuracy": correct}
+    assert output.new_batch_stats is None
 
 
 def test_all_padding_has_zero_loss_and_gradient(key, tiny, parameters, batch_of):
     model, batch = tiny(), batch_of()
     batch["weights"][:] = 0
-    gradients = jax.grad(lambda p: loss(p, batch, key, SimpleNamespace(model=model), True).loss_sum)(
-        parameters(model)
-    )
+    gradients = jax.grad(
+        lambda p: loss(p, batch, key, SimpleNamespace(model=model), True).loss_sum
+    )(parameters(model))
     assert all((leaf == 0).all() for leaf in jax.tree.leaves(gradients))
 
 
@@ -71,8 +71,10 @@ def test_dropout_is_applied_in_training_only(key, tiny, parameters, batch_of):
     assert total(key, False) == total(other, False)
     assert total(key, True) == total(key, True)
     assert total(key, True) != total(other, True)
-    moved = batch | {"example_index": batch["example_index"] + 3}
-    assert loss(params, moved, key, SimpleNamespace(model=model), True).loss_sum != total(key, True)
+    other_examples = batch | {"example_index": batch["example_index"] + 3}
+    assert loss(params, other_examples, key, SimpleNamespace(model=model), True).loss_sum != total(
+        key, True
+    )
 
 
 @pytest.mark.parametrize(
@@ -104,12 +106,14 @@ def test_bfloat16_gradients_are_close_to_the_highest_precision(key, tiny, parame
     def gradients(precision):
         model = tiny(matmul_precision=precision, embed_dim=64, mlp_dim=128, num_layers=1)
         return jax.jit(
-            jax.grad(lambda p: loss(p, batch_of(), key, SimpleNamespace(model=model), False).loss_sum)
+            jax.grad(
+                lambda p: loss(p, batch_of(), key, SimpleNamespace(model=model), False).loss_sum
+            )
         )(parameters(tiny(embed_dim=64, mlp_dim=128, num_layers=1)))
 
-    highest, fast, default = (gradients(p) for p in ("highest", "bfloat16", "default"))
+    highest, bf16, default = (gradients(p) for p in ("highest", "bfloat16", "default"))
     chex.assert_trees_all_close(default, highest, rtol=1e-3, atol=1e-3)
-    vectors = [jax.flatten_util.ravel_pytree(tree)[0] for tree in (highest, fast)]
+    vectors = [jax.flatten_util.ravel_pytree(tree)[0] for tree in (highest, bf16)]
     error = float(jnp.linalg.norm(vectors[0] - vectors[1]) / jnp.linalg.norm(vectors[0]))
     assert 1e-5 < error < 2e-2
 
@@ -118,7 +122,7 @@ def test_one_batch_is_overfit(key, tiny, tokens_of, batch_of):
     model = tiny(positions="rotary")
     params = jax.jit(model.init)(key, tokens_of())["params"]
     state, batch = state_of(model, params), batch_of()
-    # A repeated context with different targets could not be learned: make the first tokens differ.
+    # The first tokens differ, since equal contexts with different targets could not be learned.
     batch["inputs"][:, 0] = np.arange(3)
     for step in range(150):
         state, metrics = train_step(state, batch, jax.random.fold_in(key, step))
