@@ -1,4 +1,4 @@
-"""Holds jaxlabs/config.py to its messages, word by word, and to what flags and JSON can say."""
+"""Tests of jaxlabs/config.py: validation messages, flags, aliases, sections and JSON."""
 
 import dataclasses
 import json
@@ -25,7 +25,7 @@ class Inner(Config):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Outer(Config):
-    """What an experiment has."""
+    """The settings of an experiment."""
 
     steps: int = setting(100, "steps", minimum=0)
     scale: float = setting(1.0, "factor", above=0)
@@ -37,7 +37,7 @@ class Outer(Config):
 
 
 def parsed(*arguments) -> dict:
-    """The settings that a command line gives."""
+    """Returns the settings given on a command line."""
     values = flags.FlagValues()
     config_lib.define_flags(Outer, values)
     values(["program", *arguments])
@@ -45,7 +45,7 @@ def parsed(*arguments) -> dict:
 
 
 def flag_error(argument) -> str:
-    """Our own message: absl wraps it, and the runner takes it out again."""
+    """Returns the message of our parser, which absl wraps."""
     with pytest.raises(flags.IllegalFlagValueError) as caught:
         parsed(argument)
     assert isinstance(caught.value.__context__, UserError)
@@ -70,12 +70,12 @@ def flag_error(argument) -> str:
             " did you mean 'cosine'?",
         ),
         ({"kind": "zz"}, "--kind: 'zz' is not accepted; one of constant, cosine, linear"),
-        ({"widht": 3}, "--widht: no such setting; did you mean 'width'?"),
-        ({"qqq": 3}, "--qqq: no such setting"),
+        ({"widht": 3}, "--widht: unknown setting; did you mean 'width'?"),
+        ({"qqq": 3}, "--qqq: unknown setting"),
         ({"window": 9}, "--window: 9 is not accepted; at most --width"),
     ],
 )
-def test_values_that_are_not_accepted_are_named_with_what_is(values, message):
+def test_invalid_values_give_a_message_with_the_accepted_ones(values, message):
     with pytest.raises(UserError) as caught:
         Outer.from_flat(values)
     assert str(caught.value) == message
@@ -94,7 +94,7 @@ def test_values_that_are_not_accepted_are_named_with_what_is(values, message):
         {"kind": "linear"},
     ],
 )
-def test_values_on_the_border_are_accepted(values):
+def test_values_on_the_bounds_are_accepted(values):
     flat = Outer.from_flat(values).flat()
     assert {name: flat[name] for name in values} == values
 
@@ -110,18 +110,18 @@ def test_values_on_the_border_are_accepted(values):
         ("--loud=maybe", "--loud: 'maybe' is not accepted; true or false"),
     ],
 )
-def test_flags_that_cannot_be_read_are_named_with_what_is_accepted(argument, message):
+def test_unparsable_flags_give_a_message_with_the_accepted_values(argument, message):
     assert flag_error(argument) == message
 
 
-def test_a_value_out_of_range_gives_the_same_line_from_a_flag():
+def test_flag_out_of_range_gives_the_same_message():
     with pytest.raises(
         UserError, match=r"^--width: 0 is not accepted; a whole number of at least 1$"
     ):
         Outer.from_flat(parsed("--width=0"))
 
 
-def test_there_is_one_flag_for_every_field_nested_groups_included():
+def test_every_field_has_one_flag_nested_groups_included():
     values = flags.FlagValues()
     config_lib.define_flags(Outer, values)
     names = [name for name, _ in config_lib.settings(Outer)]
@@ -145,7 +145,7 @@ def test_flags_have_the_type_of_their_field():
     assert parsed("--noloud") == parsed("--loud=false") == {"loud": False}
 
 
-def test_flags_that_are_not_given_say_nothing():
+def test_absent_flags_have_no_value():
     assert parsed() == {}
 
 
@@ -153,7 +153,7 @@ def test_none_is_a_value_of_optional_settings():
     assert parsed("--window=none", "--folder=none") == {"window": None, "folder": None}
 
 
-def test_flag_goes_before_preset_and_preset_before_default():
+def test_flag_overrides_preset_and_preset_overrides_default():
     preset = {"width": 16, "window": 4, "steps": 7}
     config = Outer.from_flat(preset | parsed("--width=32", "--window=none"))
     assert (config.inner.width, config.inner.window, config.steps) == (32, None, 7)
@@ -166,7 +166,7 @@ def test_json_round_trip_gives_the_equal_config():
     assert config.flat().keys() == {name for name, _ in config_lib.settings(Outer)}
 
 
-def test_identity_leaves_out_what_does_not_decide_the_result():
+def test_identity_excludes_runtime_settings():
     identity = Outer.from_flat({"folder": "a", "loud": True}).identity()
     assert identity == Outer().identity()
     assert identity.keys() == {"steps", "scale", "shift", "kind", "width", "rate", "window"}
@@ -182,13 +182,13 @@ def test_configs_are_frozen_and_hashable():
     ("name", "hint"),
     [("presset", "; did you mean 'preset'?"), ("preset", "; did you mean 'preset'?"), ("xyz", "")],
 )
-def test_nearest_name_is_offered_only_for_a_near_miss(name, hint):
+def test_nearest_name_is_suggested_only_for_a_near_miss(name, hint):
     assert config_lib.nearest(name, ["steps", "preset", "mode"]) == hint
 
 
-def test_settings_of_two_runs_differ_where_they_decide_the_result():
+def test_differences_include_only_identity_settings():
     stored = Outer(steps=7, loud=True).flat()
-    del stored["shift"]  # newer than the run, which did what the default does
+    del stored["shift"]  # newer than the run, which has its default
     found = config_lib.differences(Outer, stored, Outer(shift=1.0).flat())
     assert found == {"steps": (7, 100), "shift": (0.0, 1.0)}
     assert config_lib.differences(Outer, stored | {"forgotten": 1}, {"steps": 7}) == {}
@@ -196,7 +196,7 @@ def test_settings_of_two_runs_differ_where_they_decide_the_result():
     assert config_lib.differences(Outer, {}, invalid_together) == {"window": (None, 9)}
 
 
-def test_only_settings_that_are_declared_as_paths_and_are_no_words_are_paths():
+def test_path_settings_exclude_data_set_names():
     @dataclasses.dataclass(frozen=True, kw_only=True)
     class Reader(Config):
         dataset: str = setting("mnist", "data", path_unless=("mnist", "markov"))
@@ -211,12 +211,12 @@ def test_only_settings_that_are_declared_as_paths_and_are_no_words_are_paths():
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Renamed(Config):
-    """Settings that had other names and values before."""
+    """Settings with earlier names and values."""
 
     embed_dim: int = setting(8, "features", minimum=1, aliases=("width", "size"))
     precision: str = setting(
         "highest",
-        "of matmuls",
+        "precision of matmuls",
         choices=("highest", "bfloat16"),
         value_aliases={"fast": "bfloat16"},
     )
@@ -230,12 +230,12 @@ def renamed_flags(*arguments) -> dict:
 
 
 @pytest.mark.parametrize("name", ["embed_dim", "width", "size"])
-def test_a_setting_is_found_by_its_earlier_names(name):
+def test_setting_is_accepted_by_its_earlier_names(name):
     assert Renamed.from_flat({name: 4}).embed_dim == 4
     assert Renamed.from_flat(renamed_flags(f"--{name}=4")).embed_dim == 4
 
 
-def test_an_earlier_value_becomes_the_present_one():
+def test_earlier_value_is_replaced_by_the_present_one():
     assert Renamed.from_flat(renamed_flags("--precision=fast")).precision == "bfloat16"
     assert config_lib.canonical(Renamed, {"precision": "fast", "width": 3, "other": 1}) == {
         "precision": "bfloat16",
@@ -244,12 +244,12 @@ def test_an_earlier_value_becomes_the_present_one():
     }
 
 
-def test_a_setting_under_two_names_is_refused():
+def test_setting_under_two_names_is_refused():
     with pytest.raises(UserError, match=r"^--size: the same setting as --embed_dim; give one"):
         Renamed.from_flat(renamed_flags("--width=4", "--size=4"))
 
 
-def test_a_deprecated_name_or_value_is_reported_with_the_present_one():
+def test_deprecated_name_or_value_is_reported_with_the_present_one():
     given = renamed_flags("--width=4", "--precision=fast")
     assert config_lib.deprecations(Renamed, given) == [
         "--width is deprecated; use --embed_dim",
@@ -258,6 +258,43 @@ def test_a_deprecated_name_or_value_is_reported_with_the_present_one():
     assert config_lib.deprecations(Renamed, {"embed_dim": 4, "precision": "highest"}) == []
 
 
-def test_a_value_that_is_not_accepted_is_refused_under_the_present_name():
+def test_invalid_value_is_refused_under_the_present_name():
     with pytest.raises(UserError, match=r"^--embed_dim: 0 is not accepted; a whole number of"):
         Renamed.from_flat(renamed_flags("--width=0"))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Base(Config):
+    seed: int = setting(0, "seed")
+    dataset: str = setting("a", "data set", section="data")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Sampler(Config):
+    inner: Inner = config_lib.group(Inner)
+    top_k: int = setting(0, "tokens", section="sampling")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Derived(Base):
+    dataset: str = setting("b", "another data set")
+    maps: Sampler = config_lib.group(Sampler, section="report")
+    model: Renamed = config_lib.group(Renamed)
+
+
+def test_sections_are_those_of_field_base_class_group_or_field_name():
+    found = config_lib.sections(Derived)
+    assert {section: [name for name, _ in fields] for section, fields in found.items()} == {
+        "run": ["seed"],
+        "data": ["dataset"],
+        "model": ["embed_dim", "precision"],
+        "sampling": ["top_k"],
+        "report": ["width", "rate", "window"],
+    }
+    assert list(found) == ["run", "data", "model", "sampling", "report"]
+    assert found["data"][0][1].default == "b"
+
+
+def test_near_miss_of_an_earlier_name_suggests_the_present_one():
+    names = config_lib.spellings(Renamed)
+    assert config_lib.nearest("widht", names) == "; did you mean 'embed_dim'?"

@@ -1,7 +1,7 @@
-"""One strict setting for all tests: virtual devices, no implicit broadcasting over ranks.
+"""Strict settings for all tests: virtual devices, no implicit rank promotion.
 
-Warnings are errors by pyproject.toml. The hash seed of the test process itself cannot be changed
-from here (Python reads it before any code runs), so `.ci/run` sets it; subprocesses get it here.
+Warnings are errors by pyproject.toml. The hash seed of the test process cannot be set here (Python
+reads it at its start), so `.ci/run` sets it; subprocesses get it from here.
 """
 
 import os
@@ -14,33 +14,32 @@ import numpy as np
 import pytest
 from jax.experimental.compilation_cache import compilation_cache
 
-# A shell lets what it starts in the background ignore Ctrl-C, which some tests send to themselves.
+# In a background process of a shell SIGINT is ignored, but some tests send it to themselves.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 PLATFORM = os.environ.get("JAXLABS_TEST_PLATFORM", "cpu")
 os.environ.setdefault("PYTHONHASHSEED", "0")
 
-# Through jax.config and not XLA_FLAGS, so that a command started by a test sees the machine as a
-# user's command would: with one CPU device.
+# With jax.config and not XLA_FLAGS, so that commands started by tests have one CPU device, as a
+# user's command.
 jax.config.update("jax_platforms", PLATFORM)
 jax.config.update("jax_num_cpu_devices", 4)
 jax.config.update("jax_numpy_rank_promotion", "raise")
-# The older of XLA's two ways to write loops, where there are two, compiles a test's many small
-# programs in two thirds of the time. Commands in processes of their own, and regression_test.py,
-# take the default one.
+# Without fusion emitters, where they are optional, the many small programs of the tests compile in
+# two thirds of the time. Commands in subprocesses, and regression_test.py, use the default.
 XLA_FLAGS = "--xla_cpu_collective_call_terminate_timeout_seconds=600"
 if jax.__version_info__ < (0, 11):
     XLA_FLAGS += " --xla_cpu_use_fusion_emitters=false"
-# Four devices share few cores here: with many programs under way at once on a busy machine, threads
-# wait for each other in a collective until XLA gives up after 40 seconds and aborts the process.
+# Four devices share few cores: with many concurrent programs on a busy machine, threads wait in a
+# collective until XLA aborts the process after 40 seconds.
 jax.config.update("jax_cpu_enable_async_dispatch", False)
-# Nor may all threads that the four share be taken by those that wait: XLA makes one a device, twice
-# as many are asked for. It reads all this when the first device is asked for; commands that tests
-# start do not get it.
-with pytest.MonkeyPatch.context() as patience:
+# Waiting threads must not occupy the whole thread pool, which has one thread per device by default;
+# twice as many are requested. XLA reads this at its initialization; commands started by tests do
+# not get it.
+with pytest.MonkeyPatch.context() as patch:
     if PLATFORM == "cpu":
-        patience.setenv("PJRT_NPROC", "8")
-        patience.setenv("XLA_FLAGS", f"{os.environ.get('XLA_FLAGS', '')} {XLA_FLAGS}")
+        patch.setenv("PJRT_NPROC", "8")
+        patch.setenv("XLA_FLAGS", f"{os.environ.get('XLA_FLAGS', '')} {XLA_FLAGS}")
     jax.devices()
 
 
@@ -50,15 +49,15 @@ def pytest_report_header() -> str:
 
 @pytest.fixture(autouse=True)
 def whole_reports(request, caplog) -> Iterator[None]:
-    """Fails a test whose report left something out, which would hide a fault of the drawing.
+    """Fails a test whose report omits a figure, which would hide an error of the plot.
 
-    Tests of damaged files set `ABOUT_DAMAGE` in their module.
+    Modules with tests of damaged files set `ABOUT_DAMAGE`.
     """
     yield
     if not getattr(request.module, "ABOUT_DAMAGE", False):
         records = [*caplog.get_records("setup"), *caplog.get_records("call")]
-        said = [record.getMessage() for record in records]
-        assert not [line for line in said if line.startswith("left out of the report")]
+        messages = [record.getMessage() for record in records]
+        assert not [line for line in messages if line.startswith("skipped in the report")]
 
 
 @pytest.fixture
@@ -69,7 +68,7 @@ def key() -> jax.Array:
 
 @pytest.fixture(scope="session")
 def data_dir() -> Path:
-    """The folder of the published data sets; skips the test where there is none."""
+    """The folder of the real data sets; skips the test if there is none."""
     folder = os.environ.get("JAXLABS_DATA_DIR")
     if not folder:
         pytest.skip("needs real data: JAXLABS_DATA_DIR is not set")
@@ -80,13 +79,13 @@ def data_dir() -> Path:
 
 @pytest.fixture(scope="session")
 def executables(tmp_path_factory) -> Path:
-    """A folder for compiled programs, which tests that start a command many times keep there."""
+    """A compilation cache for tests that start many commands."""
     return tmp_path_factory.mktemp("executables")
 
 
 @pytest.fixture(scope="module")
 def reused_executables(executables) -> Iterator[None]:
-    """Compiles every program once for all tests that ask for this."""
+    """Caches executables across all tests that use this fixture."""
     settings = {
         "jax_compilation_cache_dir": str(executables),
         "jax_persistent_cache_min_compile_time_secs": 0,
@@ -96,14 +95,14 @@ def reused_executables(executables) -> Iterator[None]:
     for values in (settings, before):
         for name, value in values.items():
             jax.config.update(name, value)
-        compilation_cache.reset_cache()  # whether there is one is looked up only once
+        compilation_cache.reset_cache()  # its existence is checked only once
         if values is settings:
             yield
 
 
 @pytest.fixture(scope="module")
 def quickly_compiled() -> Iterator[None]:
-    """Compiles without optimizing, where compiling takes nearly all the time of the tests."""
+    """Compiles without optimizations, for tests dominated by compilation."""
     jax.config.update("jax_disable_most_optimizations", True)
     yield
     jax.config.update("jax_disable_most_optimizations", False)
@@ -111,7 +110,7 @@ def quickly_compiled() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def play(tmp_path_factory) -> Path:
-    """A text file in the manner of tiny Shakespeare: 2,700 characters, 26 distinct ones."""
+    """A text file similar to tiny Shakespeare: 2,700 characters, 26 distinct ones."""
     words = "the king and queen of all men shall come to war with me , not for gold but love"
     choose = np.random.default_rng(0).choice
     speeches = ["ROMEO:\n" + " ".join(choose(words.split(), 9)) for _ in range(60)]
@@ -122,12 +121,12 @@ def play(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def tiny_flags(play) -> list[str]:
-    """Flags of experiments/gpt.py that make a run of seconds."""
-    # On top of the reference, whose settings stay what they are.
+    """Flags of experiments/gpt.py for a run of seconds."""
+    # On top of the preset `reference`, which does not change.
     model = (
         "--preset=reference --context_length=16 --embed_dim=16 --mlp_dim=16 --num_layers=1"
         " --num_heads=2"
     )
     batches = "--batch_size=4 --grad_accum_steps=1 --eval_batch_size=64"
-    pace = "--eval_every=4 --checkpoint_every=4 --log_every=2"
-    return f"--dataset={play} {model} {batches} {pace} --max_new_tokens=8".split()
+    intervals = "--eval_every=4 --checkpoint_every=4 --log_every=2"
+    return f"--dataset={play} {model} {batches} {intervals} --max_new_tokens=8".split()

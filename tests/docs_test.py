@@ -1,6 +1,6 @@
-"""The documentation: its examples hold, and its table is made from what `reproduce` writes.
+"""Tests of the documentation: its examples, and its table of results.
 
-`.ci/run` builds the site; this needs no Sphinx.
+`.ci/run` builds the site; these tests need no Sphinx.
 """
 
 import doctest
@@ -19,7 +19,7 @@ PACKAGES = sorted(page.stem for page in (DOCS / "reference").glob("*.md"))
 
 
 @pytest.mark.parametrize("package", PACKAGES)
-def test_examples_in_docstrings_of_the_reference_hold(package):
+def test_docstring_examples_pass(package):
     path = [str(Path(jaxlabs.__file__).parent / package)]
     names = [found.name for found in pkgutil.walk_packages(path, f"jaxlabs.{package}.")]
     assert names
@@ -28,14 +28,14 @@ def test_examples_in_docstrings_of_the_reference_hold(package):
 
 
 def markdown(results):
-    """The tables of the page of results."""
+    """Returns the tables of the results page."""
     spec = importlib.util.spec_from_file_location("results_table", DOCS / "results_table.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module.markdown(results)
 
 
-def test_table_of_results_has_every_row_once():
+def test_results_table_has_every_row_once():
     results = json.loads((DOCS / "results.json").read_text())
     lines = markdown(results).splitlines()
     rows = [line for line in lines if line.startswith("| `")]
@@ -46,8 +46,8 @@ def test_table_of_results_has_every_row_once():
         assert any(line.endswith(f"| `{row['command']}` |") for line in rows)
 
 
-def test_values_that_cannot_be_compared_say_why_and_failures_are_named():
-    row = {"lab": "gpt", "metric": "a_loss", "figure": "theirs", "unit": "nats", "seeds": 2}
+def test_results_table_has_reasons_and_failures():
+    row = {"lab": "gpt", "metric": "a_loss", "quantity": "theirs", "unit": "nats", "seeds": 2}
     row |= {"published": 1.5, "ours": 2.0, "deviation": 0.25, "seconds": 90, "command": "a | b"}
     machine = {"machine": "a machine", "labs": ["gpt"]}
     results = {
@@ -55,7 +55,7 @@ def test_values_that_cannot_be_compared_say_why_and_failures_are_named():
         "machines": [machine],
         "results": [row | {"not_comparable_reason": "x"}],
     }
-    text = markdown(results | {"failures": [{"run": "ddpm, seed 0", "why": "no data"}]})
+    text = markdown(results | {"failures": [{"run": "ddpm, seed 0", "reason": "no data"}]})
     assert "| `gpt` | a loss (nats) | 2 | 0.2500 | 2 | 1.5\\* | theirs |" in text
     assert "not comparable: x" in text
     assert "- Failed: ddpm, seed 0: no data" in text

@@ -1,4 +1,4 @@
-"""The floors of the house: who may import whom, and what importing must not do."""
+"""Import rules: the layers of the packages, and the effects of importing them."""
 
 import ast
 import functools
@@ -14,8 +14,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 
-# The rooms, from the attic to the ground floor; a module lives in the room with its longest prefix.
-ROOMS = {
+# Layers from top to bottom; a module belongs to the layer with its longest prefix.
+LAYERS = {
     "experiments": ["experiments"],
     "command": [
         *("jaxlabs.command", "jaxlabs.lab", "jaxlabs.sweep_plan"),
@@ -31,9 +31,9 @@ ROOMS = {
     "analysis": ["jaxlabs.analysis"],
     "peers": ["jaxlabs.peers"],
     "models": ["jaxlabs.models"],
-    "engine": ["jaxlabs.training"],
+    "training": ["jaxlabs.training"],
     "step": [
-        "jaxlabs.training.metrics",
+        "jaxlabs.training.metric_writer",
         "jaxlabs.training.optimizers",
         "jaxlabs.training.state",
         "jaxlabs.training.step",
@@ -42,29 +42,34 @@ ROOMS = {
     "diffusion": ["jaxlabs.diffusion"],
     "losses": ["jaxlabs.losses"],
     "layers": ["jaxlabs.layers"],
-    # These stand beside the floors.
+    # Independent of the order.
     "data": ["jaxlabs.data"],
     "config": ["jaxlabs.config"],
     "keys": ["jaxlabs.keys"],
     "paths": ["jaxlabs.paths"],
     "load_matplotlib": ["jaxlabs.load_matplotlib"],
     "published": ["jaxlabs.published"],
-    "run_folder": ["jaxlabs.run_folder", "jaxlabs.run_reader", "jaxlabs.run_files"],
+    "run_folder": [
+        "jaxlabs.run_folder",
+        "jaxlabs.run_reader",
+        "jaxlabs.run_files",
+        "jaxlabs.renamed",
+    ],
 }
-# Folders of several rooms: importing any of these runs their `__init__`, so it imports nothing.
-HALLS = {"jaxlabs", "jaxlabs.training"}
+# Packages of several layers; their `__init__` imports nothing.
+PACKAGES = {"jaxlabs", "jaxlabs.training"}
 
 PARTS = {"layers", "losses", "decoding", "diffusion", "step"}
 BESIDE = {"config", "data", "keys", "paths"}
-BELOW_COMMAND = PARTS | BESIDE | {"models", "engine", "analysis", "report", "published"}
+BELOW_COMMAND = PARTS | BESIDE | {"models", "training", "analysis", "report", "published"}
 MAY_IMPORT = {
     "experiments": BELOW_COMMAND | {"command", "peers", "run_folder"},
     "command": BELOW_COMMAND | {"run_folder"},
     "report": {"load_matplotlib", "published", "run_folder"},
-    "analysis": PARTS | BESIDE | {"models", "engine", "peers", "published", "run_folder"},
+    "analysis": PARTS | BESIDE | {"models", "training", "peers", "published", "run_folder"},
     "peers": BELOW_COMMAND | {"run_folder"},
     "models": PARTS | BESIDE,
-    "engine": PARTS | BESIDE | {"run_folder"},
+    "training": PARTS | BESIDE | {"run_folder"},
     "step": {"layers", "losses", "config", "keys", "run_folder"},
     "decoding": {"layers", "config", "keys"},
     "diffusion": {"layers", "config", "keys"},
@@ -79,25 +84,25 @@ MAY_IMPORT = {
     "run_folder": {"config", "paths"},
 }
 
-# Libraries that only these rooms may name.
+# Libraries that only these layers may import.
 RESERVED = {
     "absl.app": {"config", "command", "experiments"},
     "absl.flags": {"config", "command", "experiments"},
     "diffusers": {"peers"},
-    # The digits of `data` are drawn with matplotlib's fonts.
+    # The digits of `data` are rendered with matplotlib's fonts.
     "matplotlib": {"report", "data", "load_matplotlib"},
-    "orbax": {"engine"},
+    "orbax": {"training"},
     "tensorflow_datasets": {"data"},
     "torch": {"peers"},
 }
-# Rooms that may name these libraries and no other.
+# Layers that may import only these libraries.
 ONLY = {
     "layers": {"flax", "jax", "numpy"},
     "losses": {"flax", "jax", "numpy"},
     "report": {"PIL", "matplotlib", "numpy"},
     "published": set(),
 }
-# Slow or optional to import: loaded inside the functions that need them.
+# Slow or optional libraries, imported inside functions.
 LAZY = ("diffusers", "jaxlabs.peers", "tensorflow", "tensorflow_datasets", "torch")
 
 
@@ -113,7 +118,7 @@ MODULES = modules()
 
 
 def statements(node: ast.AST, *, lazy: bool) -> Iterator[ast.AST]:
-    """Yields all statements below a node, those inside functions only when `lazy`."""
+    """Yields all statements below a node; those inside functions only if `lazy`."""
     for child in ast.iter_child_nodes(node):
         yield child
         if lazy or not isinstance(child, ast.FunctionDef | ast.Lambda):
@@ -122,7 +127,7 @@ def statements(node: ast.AST, *, lazy: bool) -> Iterator[ast.AST]:
 
 @functools.cache
 def imported_names(module: str, *, lazy: bool = True) -> frozenset[str]:
-    """What a module imports: our modules, others by full name; `lazy` also inside functions."""
+    """Returns the imports of a module by full name; if `lazy`, also those inside functions."""
     names = set()
     for node in statements(ast.parse(MODULES[module].read_text()), lazy=lazy):
         if isinstance(node, ast.Import):
@@ -135,7 +140,7 @@ def imported_names(module: str, *, lazy: bool = True) -> frozenset[str]:
 
 
 def libraries(module: str) -> set[str]:
-    """What a module imports from outside, without the standard library."""
+    """Returns the third-party imports of a module."""
     inside = {"experiments", "jaxlabs"} | sys.stdlib_module_names
     return {name for name in imported_names(module) if name.partition(".")[0] not in inside}
 
@@ -144,52 +149,54 @@ def within(name: str, prefix: str) -> bool:
     return name == prefix or name.startswith(prefix + ".")
 
 
-def room_of(module: str) -> str | None:
+def layer_of(module: str) -> str | None:
     prefixes = [
-        (len(prefix), room)
-        for room, prefixes in ROOMS.items()
+        (len(prefix), layer)
+        for layer, prefixes in LAYERS.items()
         for prefix in prefixes
         if within(module, prefix)
     ]
     return max(prefixes)[1] if prefixes else None
 
 
-HOUSED = {module: room_of(module) for module in set(MODULES) - HALLS if room_of(module)}
+LAYER_OF = {module: layer_of(module) for module in set(MODULES) - PACKAGES if layer_of(module)}
 
 
-def test_every_module_stands_in_a_room():
-    homeless = set(MODULES) - set(HOUSED) - HALLS
-    assert not homeless, f"give these a room (and so a floor) in ROOMS: {sorted(homeless)}"
+def test_every_module_belongs_to_a_layer():
+    missing = set(MODULES) - set(LAYER_OF) - PACKAGES
+    assert not missing, f"add these to LAYERS: {sorted(missing)}"
 
 
-def test_modules_import_only_what_stands_below_or_beside_them():
-    climbing = [
-        f"{module} ({room}) imports {name}"
-        for module, room in HOUSED.items()
-        for name in sorted(imported_names(module) & set(HOUSED))
-        if HOUSED[name] not in MAY_IMPORT[room] | {room}
+def test_modules_import_only_from_allowed_layers():
+    violations = [
+        f"{module} ({layer}) imports {name}"
+        for module, layer in LAYER_OF.items()
+        for name in sorted(imported_names(module) & set(LAYER_OF))
+        if LAYER_OF[name] not in MAY_IMPORT[layer] | {layer}
     ]
-    assert not climbing, "\n".join(climbing)
+    assert not violations, "\n".join(violations)
 
 
-def test_halls_import_nothing():
-    assert not [hall for hall in HALLS if imported_names(hall)]
+def test_packages_of_several_layers_import_nothing():
+    assert not [package for package in PACKAGES if imported_names(package)]
 
 
-def test_no_module_imports_itself_by_a_detour():
+def test_imports_have_no_cycle():
     graph = {module: imported_names(module, lazy=False) & set(MODULES) for module in MODULES}
-    graphlib.TopologicalSorter(graph).prepare()  # raises CycleError, which tells the cycle
+    graphlib.TopologicalSorter(graph).prepare()  # raises CycleError
 
 
-def test_libraries_are_imported_only_in_their_rooms():
-    strangers = [
-        f"{module} ({room}) imports {name}"
-        for module, room in HOUSED.items()
+def test_libraries_are_imported_only_in_their_layers():
+    violations = [
+        f"{module} ({layer}) imports {name}"
+        for module, layer in LAYER_OF.items()
         for name in sorted(libraries(module))
-        if name.partition(".")[0] not in ONLY.get(room, {name.partition(".")[0]})
-        or any(within(name, library) and room not in rooms for library, rooms in RESERVED.items())
+        if name.partition(".")[0] not in ONLY.get(layer, {name.partition(".")[0]})
+        or any(
+            within(name, library) and layer not in layers for library, layers in RESERVED.items()
+        )
     ]
-    assert not strangers, "\n".join(strangers)
+    assert not violations, "\n".join(violations)
 
 
 def test_imported_libraries_are_declared_dependencies():
@@ -205,7 +212,7 @@ def test_imported_libraries_are_declared_dependencies():
 
 
 def run_without_backend(code: str) -> subprocess.CompletedProcess[str]:
-    """Runs code where jax cannot make any array: its only platform does not exist."""
+    """Runs code without a JAX backend, so that creating an array fails."""
     return subprocess.run(
         [sys.executable, "-W", "error", "-c", code],
         cwd=ROOT,
@@ -217,7 +224,7 @@ def run_without_backend(code: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_importing_makes_no_array_and_loads_nothing_lazy():
+def test_imports_create_no_array_and_load_no_lazy_library():
     imports = [f"import {module}" for module in MODULES if not within(module, "jaxlabs.peers")]
     report = ["import sys", f"print([name for name in {LAZY} if name in sys.modules])"]
     result = run_without_backend("\n".join(imports + report))
@@ -225,7 +232,7 @@ def test_importing_makes_no_array_and_loads_nothing_lazy():
     assert result.stdout.strip() == "[]"
 
 
-def test_an_array_made_without_a_platform_is_noticed():
+def test_creating_an_array_without_a_platform_fails():
     result = run_without_backend("import jax.numpy as jnp; jnp.zeros(())")
     assert result.returncode != 0
     assert "none_such" in result.stderr

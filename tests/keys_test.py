@@ -1,4 +1,4 @@
-"""Holds jaxlabs/keys.py to streams that follow from seed and name alone and never meet."""
+"""Tests of jaxlabs/keys.py: streams depend only on seed and name, and are distinct."""
 
 import zlib
 
@@ -34,18 +34,20 @@ def test_traced_seed_gives_the_stream_of_the_python_int():
         )
 
 
-def test_example_keeps_its_key_in_any_slice_of_the_batch(key):
+def test_key_of_an_example_is_the_same_in_any_slice_of_the_batch(key):
     whole = jax.random.key_data(keys.per_example(key, jnp.arange(8)))
-    for part in (jnp.arange(4, 8), jnp.array([6, 1]), jnp.array([3])):
-        np.testing.assert_array_equal(jax.random.key_data(keys.per_example(key, part)), whole[part])
+    for indices in (jnp.arange(4, 8), jnp.array([6, 1]), jnp.array([3])):
+        np.testing.assert_array_equal(
+            jax.random.key_data(keys.per_example(key, indices)), whole[indices]
+        )
 
 
-def test_examples_have_keys_of_their_own_and_not_the_batch_key(key):
+def test_examples_have_distinct_keys(key):
     per_example = keys.per_example(key, jnp.arange(64))
     assert len({words(one) for one in per_example} | {words(key)}) == 65
 
 
-def test_streams_do_not_follow_the_default_implementation_of_random_numbers():
+def test_streams_do_not_depend_on_the_default_prng_implementation():
     expected = words(keys.stream(7, "step"))
     with jax.default_prng_impl("rbg"):
         assert words(keys.stream(7, "step")) == expected

@@ -1,4 +1,4 @@
-"""The project around the code: it is linted, and the README's commands are those that CI runs."""
+"""Tests of the project: lint, the commands of the README and CI, and pinned dependencies."""
 
 import importlib.metadata
 import importlib.util
@@ -25,7 +25,7 @@ TEST = "pip install -e '.[test]' -c constraints.txt && pytest"
 
 @pytest.mark.skipif(importlib.util.find_spec("ruff") is None, reason="ruff is not installed")
 @pytest.mark.parametrize("command", [["check"], ["format", "--check"]], ids=["lint", "format"])
-def test_ruff_finds_nothing(command):
+def test_ruff_passes(command):
     result = subprocess.run(
         [sys.executable, "-m", "ruff", *command, "--no-cache", "."],
         cwd=ROOT,
@@ -45,7 +45,7 @@ def test_ci_ends_with_the_test_command_of_the_readme():
     assert (ROOT / ".ci/run").read_text().splitlines()[-1] == TEST
 
 
-def test_every_test_that_caught_a_planted_bug_is_still_there():
+def test_every_test_of_the_mutation_table_exists():
     named = set(re.findall(r"\btest_\w+", (ROOT / "tests/MUTATIONS.md").read_text()))
     code = "\n".join(path.read_text() for path in (ROOT / "tests").rglob("*_test.py"))
     assert named
@@ -53,12 +53,12 @@ def test_every_test_that_caught_a_planted_bug_is_still_there():
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_no_line_of_prose_is_longer_than_120_characters(page):
+def test_lines_of_prose_have_at_most_120_characters(page):
     lines = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.M | re.S).splitlines()
     assert [line for line in lines if len(line) > 120 and not line.startswith("|")] == []
 
 
-def test_a_run_names_the_commit_of_the_checkout_that_it_was_trained_with(tmp_path, monkeypatch):
+def test_version_names_the_commit_of_the_checkout(tmp_path, monkeypatch):
     git = ["git", "-C", str(ROOT), "rev-parse", "--short", "HEAD"]
     try:
         commit = subprocess.run(git, capture_output=True, text=True, check=True).stdout.strip()
@@ -69,7 +69,7 @@ def test_a_run_names_the_commit_of_the_checkout_that_it_was_trained_with(tmp_pat
     assert summary.version() == jaxlabs.__version__
 
 
-def test_the_version_stands_in_one_place():
+def test_version_is_defined_once():
     assert importlib.metadata.version("jaxlabs") == jaxlabs.__version__
     assert 'dynamic = ["version"]' in (ROOT / "pyproject.toml").read_text()
 

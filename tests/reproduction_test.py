@@ -1,4 +1,4 @@
-"""Collections through the real runner: all labs, stopped and gone on with, one of them failing."""
+"""Tests of suites: all labs, interruption and resume, and a failing lab."""
 
 import dataclasses
 import json
@@ -17,27 +17,27 @@ from jaxlabs.training.run_config import CommonConfig, SuiteConfig
 MEASURED = []
 
 
-def fake(name, presets=("quick", "reference"), **figures):
-    """Returns a study whose figures are known; a seed of n adds n tenths."""
+def fake(name, presets=("quick", "reference"), **metrics):
+    """Returns a study with known metrics; seed n adds n tenths."""
 
     def measure(config, folder):
         MEASURED.append((name, config.seed))
-        if name in TROUBLE:
-            raise TROUBLE[name]
+        if name in ERRORS:
+            raise ERRORS[name]
         shift = config.seed / 10
         return StudyResult(
-            {key: value + shift for key, value in figures.items()}, f"{name} is done"
+            {key: value + shift for key, value in metrics.items()}, f"{name} is done"
         )
 
     presets = {preset: {} for preset in presets}
-    about = {"description": "Makes figures up.", "config_class": CommonConfig}
+    about = {"description": "Returns fixed metrics.", "config_class": CommonConfig}
     return Study(name=name, presets=presets, measure=measure, **about)
 
 
-TROUBLE = {}
+ERRORS = {}
 LABS = {
     "other": fake("other", ("quick",), a=1.0, b=2.0, c=3.0, d=4.0),
-    # Its published figures are those of the real one.
+    # With the published results of the real lab.
     "gpt": fake("gpt", held_out_loss=1.5, train_loss=1.0, sliding_window_loss=1.25),
 }
 
@@ -61,22 +61,22 @@ FOLDER = RunFolder("runs/reproduce-quick")
 def here(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     MEASURED.clear()
-    TROUBLE.clear()
+    ERRORS.clear()
 
 
 def table(folder=FOLDER):
-    """The rows of results.md below its heading, as lists of cells."""
+    """Returns the rows of results.md as lists of cells."""
     lines = (folder.path / "results.md").read_text().splitlines()
     rows = [line.strip("| ").split(" | ") for line in lines if line.startswith("|")]
-    assert rows[0] == ["lab", "figure", "published", "ours", "ratio", "seeds", "time", "command"]
+    assert rows[0] == ["lab", "quantity", "published", "ours", "ratio", "seeds", "time", "command"]
     return rows[2:]
 
 
-def test_table_has_published_and_main_figures_as_means_over_the_seeds(capsys):
+def test_table_has_published_and_main_metrics_as_means_over_seeds(capsys):
     assert command.run(ALL, ["--seeds=3"]) == 0
     rows = table()
     assert [row[:2] for row in rows] == [
-        *(["`other`, quick", name] for name in "abc"),  # the first few, as nobody chose
+        *(["`other`, quick", name] for name in "abc"),  # the first ones, since main has none
         ["`gpt`, quick", "nanoGPT, three minutes on a CPU"],
         ["`gpt`, quick", "sliding window loss"],
         ["`gpt`, quick", "not measured"],
@@ -108,7 +108,7 @@ class ReaderConfig(CommonConfig):
     source: str = setting("nothing", "a run to read", kind=RUNTIME)
 
 
-def test_a_lab_that_takes_the_run_of_another_comes_after_it_and_gets_its_folder():
+def test_lab_with_an_input_runs_after_its_source_and_gets_its_folder():
     read = []
 
     def measure(config, folder):
@@ -127,20 +127,20 @@ def test_a_lab_that_takes_the_run_of_another_comes_after_it_and_gets_its_folder(
     assert read[2:] == ["nothing"]
 
 
-def test_preset_goes_to_those_that_have_it_and_reasons_stand_below():
+def test_preset_applies_to_labs_that_have_it_and_reasons_are_listed():
     assert command.run(ALL, ["--preset=reference"]) == 0
     folder = RunFolder("runs/reproduce-reference")
     rows = table(folder)
-    assert rows[0][0] == "`other`, quick (it has no preset reference)"
+    assert rows[0][0] == "`other`, quick (no preset reference)"
     (memorized,) = [row for row in rows if row[2].startswith("0.988")]
     assert memorized[0] == "`gpt`, reference"
     assert memorized[2] == "0.988 nats [1]"
     assert "- [1] gpt: not comparable: it lies below" in (folder.path / "results.md").read_text()
-    assert rows[3][2:5] == ["10,690,625", "—", "—"]  # what a run lacks is no number
+    assert rows[3][2:5] == ["10,690,625", "—", "—"]  # missing metrics have no value
 
 
 @pytest.mark.parametrize("change", [{"comparison": [{}]}, {"seed": 5}, {"seconds": None}])
-def test_a_run_whose_summary_is_damaged_is_done_again_or_named(change, capsys):
+def test_run_with_a_damaged_summary_is_repeated_or_reported(change, capsys):
     assert command.run(ALL, ["--seeds=2"]) == 0
     damaged = RunFolder(FOLDER.runs / "gpt" / "seed=1")
     damaged.write_summary(damaged.read_summary() | change)
@@ -148,7 +148,7 @@ def test_a_run_whose_summary_is_damaged_is_done_again_or_named(change, capsys):
     capsys.readouterr()
     status = command.run(ALL, ["--seeds=2"])
     err = capsys.readouterr().err
-    if not MEASURED:  # it can be read, but not be used
+    if not MEASURED:  # readable, but inconsistent
         assert status == 1
         assert f"gpt, seed 1 failed: {damaged.path}: damaged (" in err
         assert table()[3][5] == "1"  # seed
@@ -157,7 +157,7 @@ def test_a_run_whose_summary_is_damaged_is_done_again_or_named(change, capsys):
     assert "Traceback" not in err
 
 
-def test_a_run_whose_config_is_damaged_is_named_and_the_others_are_listed(capsys):
+def test_run_with_a_damaged_config_is_reported_and_the_others_listed(capsys):
     assert command.run(ALL, ["--seeds=2"]) == 0
     config = FOLDER.runs / "gpt" / "seed=1" / "config.json"
     config.write_text("null")
@@ -171,7 +171,7 @@ def test_a_run_whose_config_is_damaged_is_named_and_the_others_are_listed(capsys
     assert config.read_text() == "null"
 
 
-def test_what_has_ended_is_not_run_again_and_more_labs_and_seeds_join_the_table():
+def test_complete_runs_are_not_repeated_and_new_ones_join_the_table():
     assert command.run(ALL, ["--labs=gpt"]) == 0
     assert {row[0] for row in table()} == {"`gpt`, quick"}
     assert command.run(ALL, ["--labs=other, gpt", "--seeds=2"]) == 0
@@ -181,27 +181,27 @@ def test_what_has_ended_is_not_run_again_and_more_labs_and_seeds_join_the_table(
     assert {(row[0], row[5]) for row in table()} == {("`gpt`, quick", "2"), ("`other`, quick", "2")}
 
 
-def test_a_lab_that_fails_is_named_and_the_others_go_on(capsys):
-    TROUBLE["other"] = UserError("--dataset: nothing there")
+def test_failed_lab_is_reported_and_the_others_run(capsys):
+    ERRORS["other"] = UserError("--dataset: nothing there")
     assert command.run(ALL, []) == 1
     error = capsys.readouterr().err.splitlines()
     assert error[-1] == "reproduce: other, seed 0 failed: --dataset: nothing there"
     assert [row[0] for row in table()] == ["`gpt`, quick"] * 3
     assert "- Failed: other, seed 0: --dataset" in (FOLDER.path / "results.md").read_text()
     assert "Failed: other, seed 0" in FOLDER.report.read_text()
-    TROUBLE["other"] = ZeroDivisionError("a\nbug")
+    ERRORS["other"] = ZeroDivisionError("a\nbug")
     assert command.run(ALL, []) == 1
     error = capsys.readouterr().err
     assert "Traceback" in error
     assert error.splitlines()[-1] == "reproduce: other, seed 0 failed: ZeroDivisionError: a bug"
-    TROUBLE.clear()
+    ERRORS.clear()
     assert command.run(ALL, []) == 0
     assert MEASURED.count(("gpt", 0)) == 1
     assert "Failed" not in (FOLDER.path / "results.md").read_text()
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_signal_during_a_study_leaves_the_table_so_far(capsys, number):
+def test_signal_during_a_study_keeps_the_table_so_far(capsys, number):
     def measure(config, folder):
         os.kill(os.getpid(), number)
 
@@ -217,7 +217,7 @@ def test_signal_during_a_study_leaves_the_table_so_far(capsys, number):
 
 
 @pytest.mark.usefixtures("reused_executables", "quickly_compiled")
-def test_lab_that_a_signal_stops_goes_on_where_it_was(play, capsys):
+def test_interrupted_lab_resumes_from_its_checkpoint(play, capsys):
     tiny = {
         "context_length": 16,
         "embed_dim": 16,
@@ -230,11 +230,11 @@ def test_lab_that_a_signal_stops_goes_on_where_it_was(play, capsys):
     lab = dataclasses.replace(
         gpt.LAB,
         presets={"quick": tiny | {"dataset": str(play)}},
-        sample=lambda *arguments: "",  # compiling what draws and measures would take the time
+        sample=lambda *arguments: "",  # compiling sampling and analysis would dominate the time
         analyze=lambda *arguments: {},
     )
 
-    def sample(config, task, vocabulary, state, key):
+    def sample(config, task, data_spec, state, key):
         if state.step == 4:
             os.kill(os.getpid(), signal.SIGTERM)
         return ""
@@ -249,15 +249,15 @@ def test_lab_that_a_signal_stops_goes_on_where_it_was(play, capsys):
     assert command.run(made_of({"gpt": lab, "other": LABS["other"]}), []) == 0
     single = RunFolder(FOLDER.runs / "gpt" / "seed=0")
     assert single.read_summary()["steps"] == 8
-    seen = [row["step"] for row in single.read_metrics() if row["split"] == "held_out"]
-    assert seen == [0, 4, 8]
+    steps = [row["step"] for row in single.read_metrics() if row["split"] == "held_out"]
+    assert steps == [0, 4, 8]
     assert single.report.exists()
     assert MEASURED == [("other", 0)]
-    unread = dataclasses.replace(lab, load_data=None)  # what has ended needs no data any more
+    unread = dataclasses.replace(lab, load_data=None)  # a complete run needs no data
     assert command.run(made_of({"gpt": unread, "other": LABS["other"]}), []) == 0
     rows = table()
     assert rows[0][3].endswith(" nats")
-    assert "[1]" in rows[0][2]  # another text than the published one
+    assert "[1]" in rows[0][2]  # trained on another text
 
 
 @pytest.mark.parametrize(
@@ -267,10 +267,10 @@ def test_lab_that_a_signal_stops_goes_on_where_it_was(play, capsys):
         ("--labs=", "--labs: '' is not accepted; all, or some of other, gpt"),
         ("--seeds=0", "--seeds: 0 is not accepted; a whole number of at least 1"),
         ("--preset=fast", "--preset: 'fast' is not accepted; one of quick, reference, best"),
-        ("--steps=3", "--steps: no such flag"),
+        ("--steps=3", "--steps: unknown flag"),
     ],
 )
-def test_bad_flags_are_one_line_and_leave_nothing(tmp_path, capsys, flag, line):
+def test_invalid_flags_give_one_line_and_create_nothing(tmp_path, capsys, flag, line):
     assert command.run(ALL, [flag]) == 2
     error = capsys.readouterr().err
     assert error.startswith(f"reproduce: {line}")
@@ -282,6 +282,6 @@ def test_folder_of_another_preset_is_refused(capsys):
     assert command.run(ALL, ["--labs=gpt"]) == 0
     flags = ["--labs=gpt", f"--workdir={FOLDER.path}", "--preset=reference"]
     assert command.run(ALL, flags) == 2
-    assert "the preset quick was run there, not reference" in capsys.readouterr().err
+    assert "the run there has preset quick, not reference" in capsys.readouterr().err
     assert command.run(ALL, [*flags, "--overwrite"]) == 0
     assert {row[0] for row in table()} == {"`gpt`, reference"}

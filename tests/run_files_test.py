@@ -1,4 +1,4 @@
-"""Holds jaxlabs/run_files.py and run_reader.py to naming what is damaged, and to no traceback."""
+"""Tests of jaxlabs/run_files.py and run_reader.py: damaged files give one line."""
 
 import json
 import os
@@ -45,20 +45,20 @@ BAD_LINES += [
 
 
 @pytest.mark.parametrize("bad", BAD_LINES)
-def test_line_that_is_no_row_is_left_out_wherever_it_stands(bad):
+def test_invalid_line_is_skipped_at_any_position(bad):
     good = [json.dumps(row).encode() for row in GOOD_ROWS]
-    for place in range(len(good) + 1):
-        content = b"\n".join([*good[:place], bad, *good[place:]]) + b"\n"
+    for index in range(len(good) + 1):
+        content = b"\n".join([*good[:index], bad, *good[index:]]) + b"\n"
         assert parse_rows(content) == (GOOD_ROWS, 1)
 
 
-def test_unreadable_rows_are_dropped_when_the_run_resumes_and_it_is_said(folder, caplog):
+def test_unreadable_rows_are_removed_at_resume_with_a_warning(folder, caplog):
     folder.append_metrics([ROW])
     with open(folder.metrics, "ab") as file:
         file.write(b'\0\0\0\n{"step": 4, "spl')
     folder.drop_after(3)
     assert folder.metrics.read_text() == json.dumps(ROW) + "\n"
-    assert caplog.messages == [f"{folder.metrics}: 1 unreadable lines are dropped"]
+    assert caplog.messages == [f"{folder.metrics}: removed 1 unreadable lines"]
     folder.drop_after(3)
     assert len(caplog.messages) == 1
 
@@ -69,7 +69,7 @@ DAMAGED = dict.fromkeys(("null", "[]", "{}", '"x"', "3"))
 
 @pytest.mark.parametrize("text", [*NO_JSON.values(), *DAMAGED])
 @pytest.mark.parametrize("name", ["config", "summary"])
-def test_damaged_json_is_one_line_that_names_the_file(folder, name, text):
+def test_damaged_json_gives_one_line_with_the_file(folder, name, text):
     path = folder.path / f"{name}.json"
     path.write_text(text)
     with pytest.raises(UserError) as caught:
@@ -82,7 +82,7 @@ def test_damaged_json_is_one_line_that_names_the_file(folder, name, text):
 
 
 @pytest.mark.parametrize("name", ["config", "summary"])
-def test_json_that_is_no_text_or_no_file_is_one_line(folder, name):
+def test_json_of_invalid_utf8_or_irregular_file_gives_one_line(folder, name):
     path = folder.path / f"{name}.json"
     path.write_bytes(b'{"\xff": 1}')
     with pytest.raises(UserError, match=rf"{name}\.json: not valid JSON \('utf-8' codec"):
@@ -95,7 +95,7 @@ def test_json_that_is_no_text_or_no_file_is_one_line(folder, name):
 
 @pytest.mark.parametrize("value", [3, "x", [], {}, None])
 @pytest.mark.parametrize("name", CONFIG)
-def test_config_with_an_entry_of_another_type_is_refused(folder, name, value):
+def test_config_with_an_invalid_type_is_refused(folder, name, value):
     if isinstance(value, type(CONFIG[name])):
         return
     folder.write_config(CONFIG | {name: value})
@@ -107,7 +107,7 @@ def test_config_with_an_entry_of_another_type_is_refused(folder, name, value):
 
 
 @pytest.mark.parametrize("name", SUMMARY)
-def test_summary_without_an_entry_counts_as_none(folder, name):
+def test_summary_without_a_required_key_counts_as_missing(folder, name):
     folder.write_summary(SUMMARY)
     assert folder.is_complete()
     folder.write_summary({key: value for key, value in SUMMARY.items() if key != name})
@@ -124,12 +124,12 @@ CHANGED += [{"steps": "8"}, {"groups": {}}, {"environment": []}, {"metrics": {"l
 
 
 @pytest.mark.parametrize("change", CHANGED)
-def test_summary_with_an_entry_of_another_type_counts_as_none(folder, change):
+def test_summary_with_an_invalid_type_counts_as_missing(folder, change):
     folder.write_summary(SUMMARY | change)
     assert not folder.is_complete()
 
 
-def test_arrays_that_are_damaged_or_hold_objects_are_one_line(folder):
+def test_damaged_or_pickled_arrays_give_one_line(folder):
     folder.write_arrays("maps", maps=np.arange(1000.0))
     path = folder.arrays("maps")
     whole = path.read_bytes()
@@ -145,7 +145,7 @@ def test_arrays_that_are_damaged_or_hold_objects_are_one_line(folder):
         folder.read_arrays(path)
 
 
-def test_texts_are_kept_apart_whatever_they_hold(folder):
+def test_texts_with_separators_round_trip(folder):
     texts = Texts({"temperature 1.0": ["a\n----------\nb", "===== x\r\n"], "": ["\u2028é"]})
     folder.write_sample("final", texts)
     assert folder.read_texts("final") == texts
@@ -153,19 +153,19 @@ def test_texts_are_kept_apart_whatever_they_hold(folder):
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{}", '{"": []}', '{"": [3]}', '{"": "x"}', "null"])
-def test_texts_that_are_damaged_are_one_line(folder, content):
+def test_damaged_texts_give_one_line(folder, content):
     (folder.samples / "final.json").write_text(content)
     with pytest.raises(UserError, match=r"final\.json: damaged \(.*\); remove it and"):
         folder.read_texts("final")
 
 
-def test_text_that_is_not_utf8_is_one_line(folder):
+def test_text_of_invalid_utf8_gives_one_line(folder):
     (folder.samples / "final.txt").write_bytes(b"\xff")
     with pytest.raises(UserError, match=r"final\.txt: not UTF-8 \(invalid start byte\); remove it"):
         folder.read_texts("final")
 
 
-def test_samples_with_names_of_others_are_nobodys_business(folder):
+def test_samples_with_other_names_are_ignored_and_kept(folder):
     ours = [folder.write_sample(name, "x") for name in ("step-000004", "step-1000000")]
     others = ["step-000004 (good).txt", "step-notes.txt", "step-4.txt", "step-000004.txt~"]
     for name in others:
@@ -184,7 +184,7 @@ def test_file_outside_is_not_read_through_a_link(folder, tmp_path, name):
         getattr(folder, reads.get(name, "read_summary"))()
 
 
-def test_folder_of_samples_outside_is_refused(folder, tmp_path):
+def test_sample_folder_outside_is_refused(folder, tmp_path):
     folder.samples.rmdir()
     (tmp_path / "diary").mkdir()
     (tmp_path / "diary" / "step-000004.txt").write_text("mine")
@@ -200,7 +200,7 @@ def test_folder_of_samples_outside_is_refused(folder, tmp_path):
 
 
 @pytest.mark.parametrize("name", [".lock", "metrics.jsonl"])
-def test_nothing_is_appended_to_through_a_link(folder, tmp_path, name):
+def test_nothing_is_appended_through_a_link(folder, tmp_path, name):
     (tmp_path / "mine").write_text("mine")
     (folder.path / name).symlink_to(tmp_path / "mine")
     refused = pytest.raises(UserError, match=rf"{name} \(Too many levels of symbolic")
@@ -209,7 +209,7 @@ def test_nothing_is_appended_to_through_a_link(folder, tmp_path, name):
     assert (tmp_path / "mine").read_text() == "mine"
 
 
-def test_a_lock_that_is_a_fifo_is_not_waited_for(folder):
+def test_lock_that_is_a_fifo_is_refused_without_blocking(folder):
     os.mkfifo(folder.path / ".lock")
     with pytest.raises(UserError, match=r"cannot write .*\.lock \("), folder.writer():
         pass
@@ -230,13 +230,13 @@ def test_nothing_is_replaced_through_a_link(folder, tmp_path):
     assert (tmp_path / "mine").read_text() == "mine"
 
 
-def test_a_link_within_the_folder_is_followed(folder):
+def test_link_within_the_folder_is_followed(folder):
     folder.write_sample("step-000004", "text")
     (folder.samples / "final.txt").symlink_to("step-000004.txt")
     assert folder.read_texts("final") == "text"
 
 
-def test_the_folder_itself_may_be_a_link(tmp_path):
+def test_run_folder_may_be_a_link(tmp_path):
     (tmp_path / "disk").mkdir()
     (tmp_path / "run").symlink_to(tmp_path / "disk")
     folder = RunFolder(tmp_path / "run")

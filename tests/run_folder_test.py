@@ -1,4 +1,4 @@
-"""Holds jaxlabs/run_folder.py to files that are whole at any moment, whoever dies while writing."""
+"""Tests of jaxlabs/run_folder.py: atomic files, locking, and removal at resume."""
 
 import errno
 import json
@@ -35,14 +35,14 @@ def files(path: pathlib.Path) -> set[str]:
     return {str(file.relative_to(path)) for file in path.rglob("*") if file.is_file()}
 
 
-def test_making_the_object_touches_nothing(tmp_path):
+def test_constructor_does_not_access_the_disk(tmp_path):
     folder = RunFolder(tmp_path / "run")
     assert not folder.exists()
     assert folder.read_metrics() == []
     assert list(tmp_path.iterdir()) == []
 
 
-def test_creating_makes_every_room_and_leaves_no_probe(folder):
+def test_create_makes_every_subfolder_and_leaves_no_probe(folder):
     assert {path.name for path in folder.path.iterdir()} == {
         "arrays",
         "checkpoints",
@@ -53,7 +53,7 @@ def test_creating_makes_every_room_and_leaves_no_probe(folder):
     folder.create()  # a second time is harmless
 
 
-def test_folder_under_a_file_is_refused_in_one_line(tmp_path):
+def test_folder_below_a_file_is_refused_in_one_line(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError) as caught:
         RunFolder(tmp_path / "file" / "run").create()
@@ -70,11 +70,11 @@ def test_folder_without_permission_is_refused_in_one_line(tmp_path):
         RunFolder(tmp_path / "run").create()
 
 
-def test_home_directory_may_be_written_as_a_tilde():
+def test_tilde_is_expanded():
     assert RunFolder("~/runs/x").path == pathlib.Path.home() / "runs" / "x"
 
 
-def test_run_exists_from_its_config_on_and_is_complete_with_its_summary(folder):
+def test_run_exists_with_its_config_and_is_complete_with_its_summary(folder):
     assert (folder.exists(), folder.is_complete()) == (False, False)
     config = CONFIG | {"settings": {"embed_dim": 3}}
     folder.write_config(config)
@@ -91,33 +91,33 @@ OTHERS += ['{"experiment": "gpt", "settings": {}, "dataset": "text"}']
 
 
 @pytest.mark.parametrize("text", OTHERS)
-def test_config_of_another_kind_is_of_no_run(folder, text):
+def test_invalid_config_is_no_run(folder, text):
     (folder.path / "config.json").write_text(text)
     assert not folder.exists()
     with pytest.raises(UserError, match=r"config\.json"):
         folder.require_own()
 
 
-def test_writing_makes_a_room_that_is_missing(folder):
+def test_writing_creates_a_missing_subfolder(folder):
     folder.figures.rmdir()
     folder.write_bytes(folder.figures / "samples.png", b"png")
     assert (folder.figures / "samples.png").read_bytes() == b"png"
 
 
 @pytest.mark.parametrize("name", ["config", "summary"])
-def test_missing_or_broken_json_is_named(folder, name):
+def test_missing_or_invalid_json_gives_one_line(folder, name):
     read = getattr(folder, f"read_{name}")
     with pytest.raises(UserError) as caught:
         read()
     assert str(caught.value) == (
-        f"--workdir: {folder.path} holds no {name}.json; a folder of a trained run is needed"
+        f"--workdir: {folder.path} holds no {name}.json; the folder of a trained run is needed"
     )
     (folder.path / f"{name}.json").write_text('{"half": ')
     with pytest.raises(UserError, match=rf"{name}\.json: not valid JSON \(Expecting value"):
         read()
 
 
-def test_failing_write_leaves_the_old_file_and_no_rubbish(folder, monkeypatch):
+def test_failed_write_keeps_the_old_file_and_removes_the_partial_one(folder, monkeypatch):
     folder.write_config(CONFIG)
     before = files(folder.path)
     write_bytes = pathlib.Path.write_bytes
@@ -137,7 +137,7 @@ def test_failing_write_leaves_the_old_file_and_no_rubbish(folder, monkeypatch):
     assert files(folder.path) == before
 
 
-def test_write_that_is_killed_halfway_leaves_the_old_file(folder, monkeypatch):
+def test_killed_write_keeps_the_old_file(folder, monkeypatch):
     folder.write_config(CONFIG)
 
     def killed(source, target):
@@ -149,19 +149,19 @@ def test_write_that_is_killed_halfway_leaves_the_old_file(folder, monkeypatch):
     assert folder.read_config() == CONFIG
 
 
-def test_metrics_are_read_as_they_were_appended(folder):
+def test_appended_metrics_round_trip(folder):
     folder.append_metrics(rows(1, 2))
     folder.append_metrics([])
     folder.append_metrics(rows(2, split="held_out"))
     assert folder.read_metrics() == rows(1, 2) + rows(2, split="held_out")
 
 
-def test_figures_that_are_not_finite_become_null(folder):
+def test_non_finite_metrics_become_null(folder):
     folder.append_metrics([{"step": 1, "a": np.nan, "b": float("inf"), "c": -np.inf, "d": 0.5}])
     assert folder.metrics.read_text() == '{"step": 1, "a": null, "b": null, "c": null, "d": 0.5}\n'
 
 
-def test_summary_is_json_that_every_parser_reads_though_figures_are_not_finite(folder):
+def test_summary_with_non_finite_metrics_is_strict_json(folder):
     folder.write_summary({"metrics": {"loss": float("nan")}, "comparison": [{"ours": np.inf}]})
 
     def refuse(name):
@@ -174,7 +174,7 @@ def test_summary_is_json_that_every_parser_reads_though_figures_are_not_finite(f
     }
 
 
-def test_half_written_last_line_is_left_out(folder):
+def test_incomplete_last_line_is_skipped(folder):
     folder.append_metrics(rows(1, 2))
     text = folder.metrics.read_text()
     for cut in range(len(text.split("\n")[0]) + 1, len(text)):
@@ -182,7 +182,7 @@ def test_half_written_last_line_is_left_out(folder):
         assert folder.read_metrics() == rows(1)
 
 
-def test_resuming_drops_rows_and_samples_past_the_step(folder):
+def test_resume_removes_rows_and_samples_past_the_step(folder):
     folder.append_metrics(rows(1, 2, 3) + rows(3, split="held_out") + rows(4))
     with open(folder.metrics, "a") as file:
         file.write('{"step": 5, "spl')
@@ -194,7 +194,7 @@ def test_resuming_drops_rows_and_samples_past_the_step(folder):
     assert files(folder.samples) == {"step-000002.txt", "step-000003.txt", "final.txt"}
 
 
-def test_starting_anew_drops_the_first_evaluation_too(folder):
+def test_start_from_step_0_removes_the_first_evaluation(folder):
     folder.append_metrics(rows(0, split="held_out") + rows(1))
     folder.write_sample("step-000000", "noise")
     folder.drop_after(0)
@@ -202,7 +202,7 @@ def test_starting_anew_drops_the_first_evaluation_too(folder):
     assert files(folder.samples) == set()
 
 
-def test_only_samples_that_a_run_has_written_are_dropped(folder):
+def test_only_samples_of_the_run_are_removed(folder):
     folder.write_sample("step-000004", "noise")
     folder.write_sample("step-1000000", {"images": np.zeros(1)})
     kept = {
@@ -231,7 +231,7 @@ REFUSED = (
 )
 
 
-def test_second_writer_is_refused_until_the_first_is_done(folder):
+def test_second_writer_is_refused_until_the_first_is_closed(folder):
     with folder.writer():
         with pytest.raises(UserError, match=REFUSED), RunFolder(folder.path).writer():
             pass
@@ -240,7 +240,7 @@ def test_second_writer_is_refused_until_the_first_is_done(folder):
         pass
 
 
-def test_lock_of_a_killed_process_is_gone_with_it(folder):
+def test_lock_ends_with_a_killed_process(folder):
     script = (
         "import sys, time; from jaxlabs.run_folder import RunFolder\n"
         "with RunFolder(sys.argv[1]).writer(): print('held', flush=True); time.sleep(60)"
@@ -256,7 +256,7 @@ def test_lock_of_a_killed_process_is_gone_with_it(folder):
         pass
 
 
-def test_errors_of_the_operating_system_name_the_file(folder, monkeypatch):
+def test_operating_system_errors_name_the_file(folder, monkeypatch):
     folder.metrics.mkdir()
     message = f"--workdir: cannot write {folder.metrics} (Is a directory); "
     with pytest.raises(UserError, match=re.escape(message)):

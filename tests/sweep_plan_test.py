@@ -1,4 +1,4 @@
-"""Holds the comparison of a sweep's runs to scipy's paired t-test and to sums by hand."""
+"""Tests of jaxlabs/sweep_plan.py against scipy's paired t-test and hand-computed values."""
 
 import math
 
@@ -12,7 +12,7 @@ SWEEP = Sweep(question="Which?", axes={"seed": (0, 1, 2), "window": (None, 8)}, 
 
 
 def runs(values):
-    """`values [window, seed]` as a sweep's runs, windows None and 8."""
+    """Returns `values [window, seed]` as the runs of a sweep with windows None and 8."""
     return [
         {"point": {"window": window, "seed": seed}, "metrics": {"loss": value}}
         for window, row in zip((None, 8), values, strict=True)
@@ -20,45 +20,45 @@ def runs(values):
     ]
 
 
-def test_points_are_every_combination_with_seeds_innermost():
+def test_points_are_all_combinations_with_the_seed_fastest():
     names = [run_name(point) for point in SWEEP.points()]
     assert names[:3] == ["window=none,seed=0", "window=none,seed=1", "window=none,seed=2"]
     assert names[3] == "window=8,seed=0"
     assert len(set(names)) == 6
 
 
-def test_means_and_paired_interval_are_those_of_scipy():
+def test_means_and_paired_interval_equal_scipy():
     values = np.random.default_rng(0).normal(size=(2, 5)) + np.arange(5)[None, :]
     full, window = compare_groups(runs(values), ["loss"])
     assert full["settings"] == {"window": None}
     assert full["runs"][1] == "window=none,seed=1"
     assert "difference" not in full["metrics"]["loss"]
-    figure = window["metrics"]["loss"]
-    np.testing.assert_allclose(figure["mean"], values[1].mean())
-    np.testing.assert_allclose(figure["deviation"], values[1].std(ddof=1))
+    result = window["metrics"]["loss"]
+    np.testing.assert_allclose(result["mean"], values[1].mean())
+    np.testing.assert_allclose(result["deviation"], values[1].std(ddof=1))
     paired = scipy.stats.ttest_rel(values[1], values[0])
     low, high = paired.confidence_interval(0.95)
-    np.testing.assert_allclose([figure["low"], figure["high"]], [low, high])
-    np.testing.assert_allclose(figure["difference"], (values[1] - values[0]).mean())
+    np.testing.assert_allclose([result["low"], result["high"]], [low, high])
+    np.testing.assert_allclose(result["difference"], (values[1] - values[0]).mean())
 
 
-def test_seed_that_only_one_group_has_is_left_out_of_the_pairs():
+def test_unpaired_seed_is_excluded_from_the_difference():
     rows = runs([[1.0, 2.0, 9.0], [2.0, 4.0, 0.0]])
-    del rows[2]  # the full run of seed 2
-    figure = compare_groups(rows, ["loss"])[1]["metrics"]["loss"]
-    assert figure["difference"] == 1.5
-    assert figure["values"] == [2.0, 4.0, 0.0]
+    del rows[2]  # the run of seed 2 without a window
+    result = compare_groups(rows, ["loss"])[1]["metrics"]["loss"]
+    assert result["difference"] == 1.5
+    assert result["values"] == [2.0, 4.0, 0.0]
 
 
 def test_single_seed_has_no_deviation_and_no_interval():
     _, window = compare_groups(runs([[1.0], [2.0]]), ["loss"])
-    figure = window["metrics"]["loss"]
-    assert figure["deviation"] is None
-    assert figure["difference"] is None
+    result = window["metrics"]["loss"]
+    assert result["deviation"] is None
+    assert result["difference"] is None
 
 
 @pytest.mark.parametrize("lost", [{}, {"loss": None}, {"loss": math.inf}])
-def test_run_that_came_apart_makes_the_mean_no_number(lost):
+def test_diverged_run_makes_the_mean_nan(lost):
     rows = runs([[1.0, 2.0], [2.0, 4.0]])
     rows[3]["metrics"] = lost
     assert not math.isfinite(compare_groups(rows, ["loss"])[1]["metrics"]["loss"]["mean"])

@@ -1,4 +1,4 @@
-"""Sweeps and studies through the real runner: complete runs, gone on with, compared."""
+"""Tests of sweeps and studies: complete runs, resume, comparison."""
 
 import dataclasses
 import json
@@ -13,7 +13,7 @@ import pytest
 from jaxlabs import command, modes
 from jaxlabs.config import Config, UserError, group, setting
 from jaxlabs.data.batches import Examples
-from jaxlabs.data.dataset import Data
+from jaxlabs.data.dataset import DataModule
 from jaxlabs.lab import Lab, Study, StudyData, StudyResult, Suite
 from jaxlabs.losses.loss_output import LossOutput
 from jaxlabs.run_folder import RunFolder
@@ -28,7 +28,7 @@ pytestmark = pytest.mark.usefixtures("reused_executables")
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class LineConfig(Config):
-    bias: bool = setting(True, "whether the line may miss the origin")
+    bias: bool = setting(True, "whether the line has an intercept")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -39,13 +39,13 @@ class FitConfig(RunConfig):
 def load_data(config):
     x = np.linspace(-1, 1, 8, dtype=np.float32)[:, None]
     points = Examples({"x": x, "y": 2 * x[:, 0] + 1})
-    return Data(
+    return DataModule(
         train=points,
-        evaluations={"held_out": points, "again": points},
+        eval_sets={"held_out": points, "again": points},
         final_eval_sets=dict,
         dataset={"name": "line", "source": "made up", "sha256": "0"},
         comparable=False,
-        vocabulary={},
+        data_spec={},
         baselines=dict,
     )
 
@@ -59,7 +59,7 @@ def loss(params, batch, key, state, train):
 train_step = build_train_step(loss)
 
 
-def build_task(config, vocabulary):
+def build_task(config, data_spec):
     model = nn.Dense(1, use_bias=config.line.bias)
     return Task(model, lambda key: model.init(key, jnp.zeros((1, 1))), loss, train_step)
 
@@ -71,7 +71,7 @@ LINE = Lab(
     presets={"quick": {"steps": 4, "batch_size": 4, "eval_batch_size": 8, "eval_every": 2}},
     load_data=load_data,
     build_task=build_task,
-    sample=lambda config, task, vocabulary, state, key: "a line",
+    sample=lambda config, task, data_spec, state, key: "a line",
     analyze=lambda config, task, data, state, folder: {},
     loss_unit="squares",
     sweeps={
@@ -104,18 +104,18 @@ def test_sweep_trains_every_run_once_and_compares_them(here, monkeypatch, capsys
     flags = ["--sweep=biases", "--log_every=2"]
     trained, real = [], modes.train
 
-    def train(request, *, draw):
+    def train(request, *, report):
         if len(trained) == 3:
             raise KeyboardInterrupt
-        trained.append(request.given)
-        real(request, draw=draw)
+        trained.append(request.overrides)
+        real(request, report=report)
 
     monkeypatch.setattr(modes, "train", train)
     assert command.run(LINE, flags) == 130
     monkeypatch.setattr(modes, "train", real)
     before = summary_time("bias=false,seed=0")
     assert command.run(LINE, flags) == 0
-    assert summary_time("bias=false,seed=0") == before  # what had ended was not trained again
+    assert summary_time("bias=false,seed=0") == before  # a complete run is not trained again
 
     folder = RunFolder("runs/line-quick-biases")
     summary = folder.read_summary()
@@ -126,18 +126,21 @@ def test_sweep_trains_every_run_once_and_compares_them(here, monkeypatch, capsys
         assert found["metrics"]["held_out_loss"]["values"] == values
         assert [single.read_summary()["seed"] for single in singles] == [0, 1]
         settings = singles[0].read_config()["settings"]
-        assert (settings["learning_rate"], settings["log_every"]) == (0.5, 2)  # flags go before
+        assert (settings["learning_rate"], settings["log_every"]) == (
+            0.5,
+            2,
+        )  # flags override the sweep
     page = folder.report.read_text()
     assert "Does a bias help?" in page
     rows = RunFolder(folder.runs / "bias=true,seed=0").read_metrics()
-    assert rows[0]["split"] == "held_out"  # not the alphabet's first: the lab's
-    assert page.count("<img") == 2  # figures against settings, losses
+    assert rows[0]["split"] == "held_out"  # the order of the lab, not alphabetical
+    assert page.count("<img") == 2  # metrics against settings, losses
     capsys.readouterr()
     assert command.run(LINE, [*flags, "--steps=5"]) == 2
     assert "steps (4 there, 5 here)" in capsys.readouterr().err
 
 
-def test_a_run_has_what_follows_from_its_settings_unless_a_flag_says_otherwise(here):
+def test_followed_settings_apply_unless_a_flag_overrides_them(here):
     sweep = Sweep(
         question="Is it the batch or the steps?",
         axes={"batch_size": (4, 8)},
@@ -152,7 +155,7 @@ def test_a_run_has_what_follows_from_its_settings_unless_a_flag_says_otherwise(h
         assert (summary["steps"], summary["seed"]) == (16 // size, 7)
 
 
-def test_run_of_a_sweep_is_the_run_of_its_own_command():
+def test_run_of_a_sweep_equals_the_run_of_its_command():
     assert command.run(LINE, ["--sweep=seeds"]) == 0
     one, other = RunFolder("runs/line-quick-seeds/runs/seed=3"), RunFolder("runs/line-quick")
     words = shlex.split(one.read_config()["command"])[3:]
@@ -165,7 +168,7 @@ def test_run_of_a_sweep_is_the_run_of_its_own_command():
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class PresetConfig(FitConfig):
-    """Settings whose defaults do not go together: only with a preset are they valid."""
+    """Settings whose defaults are incompatible: valid only with a preset."""
 
     def check(self):
         super().check()
@@ -174,20 +177,20 @@ class PresetConfig(FitConfig):
 
 
 @pytest.mark.parametrize("flags", [[], ["--mode=evaluate"], ["--mode=analyze"], ["--sweep=seeds"]])
-def test_settings_may_be_valid_with_a_preset_alone(flags):
+def test_settings_may_be_valid_only_with_a_preset(flags):
     lab = dataclasses.replace(LINE, config_class=PresetConfig)
     train = [flag for flag in flags if not flag.startswith("--mode")]
     for given in (train, flags):
         assert command.run(lab, given) == 0
 
 
-def test_range_test_of_an_optimizer_without_a_rate_leaves_no_folder(here, capsys):
-    assert command.run(LINE, ["--optimizer=lbfgs", "--batch_size=8", "--lr_range_test"]) == 2
-    assert "--lr_range_test: lbfgs has no learning rate" in capsys.readouterr().err
+def test_lr_range_without_a_learning_rate_creates_no_folder(here, capsys):
+    assert command.run(LINE, ["--optimizer=lbfgs", "--batch_size=8", "--mode=lr_range"]) == 2
+    assert "--mode=lr_range: lbfgs has no learning rate" in capsys.readouterr().err
     assert not (here / "runs").exists()
 
 
-def test_collection_takes_up_runs_that_are_valid_with_a_preset_alone():
+def test_suite_resumes_runs_that_are_valid_only_with_a_preset():
     both = Suite(
         name="all",
         description="All.",
@@ -200,13 +203,13 @@ def test_collection_takes_up_runs_that_are_valid_with_a_preset_alone():
         assert command.run(both, []) == 0
 
 
-def test_run_that_comes_apart_is_a_result(monkeypatch):
+def test_diverged_run_is_a_result(monkeypatch):
     real = modes.train
 
-    def train(request, *, draw):
-        if request.given["seed"] == 3:
+    def train(request, *, report):
+        if request.overrides["seed"] == 3:
             raise NonFiniteError("planted")
-        real(request, draw=draw)
+        real(request, report=report)
 
     monkeypatch.setattr(modes, "train", train)
     assert command.run(LINE, ["--sweep=seeds"]) == 0
@@ -219,25 +222,28 @@ def test_run_that_comes_apart_is_a_result(monkeypatch):
     ("flags", "line"),
     [
         (["--sweep=biasses"], "--sweep: 'biasses' is not accepted; one of biases, seeds; did you"),
-        (["--sweep=seeds", "--seed=1"], "--seed: the sweep seeds sets it itself; leave it out"),
-        (["--sweep=seeds", "--mode=sample"], "--sweep: 'seeds' trains; it goes with no other mode"),
+        (["--sweep=seeds", "--seed=1"], "--seed: the sweep seeds varies it; leave it out"),
+        (
+            ["--sweep=seeds", "--mode=sample"],
+            "--sweep: not accepted with --mode=sample; --mode=train",
+        ),
         (["--sweep=seeds", "--num_processes=2", "--coordinator=a:1"], "--num_processes: 2 is not"),
     ],
 )
-def test_bad_sweep_is_one_line(here, capsys, flags, line):
+def test_invalid_sweep_gives_one_line(here, capsys, flags, line):
     assert command.run(LINE, flags) == 2
     assert capsys.readouterr().err.startswith(f"line: {line}")
     assert not (here / "runs").exists()
 
 
-def test_lab_without_sweeps_has_no_such_flag(capsys):
+def test_lab_without_sweeps_has_no_sweep_flag(capsys):
     assert command.run(dataclasses.replace(LINE, sweeps={}), ["--sweep=seeds"]) == 2
-    assert "--sweep: no such flag" in capsys.readouterr().err
+    assert "--sweep: unknown flag" in capsys.readouterr().err
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class CountConfig(CommonConfig):
-    largest: int = setting(3, "number to count to", minimum=1)
+    largest: int = setting(3, "last number of the sum", minimum=1)
 
 
 MEASURED = []
@@ -257,7 +263,7 @@ STUDY = Study(
 )
 
 
-def test_study_is_measured_once_and_reported(capsys):
+def test_study_runs_once_and_is_reported(capsys):
     assert command.run(STUDY, ["--preset=far"]) == 0
     assert "counted" in capsys.readouterr().out
     folder = RunFolder("runs/count-far")
@@ -274,7 +280,7 @@ def test_study_is_measured_once_and_reported(capsys):
     assert json.loads((folder.path / "summary.json").read_text())["metrics"] == {"sum": 21.0}
 
 
-def test_study_that_is_refused_late_does_not_refuse_the_corrected_command(capsys):
+def test_study_refused_late_does_not_block_the_corrected_command(capsys):
     def measure(config, folder):
         if config.largest > 4:
             raise UserError("--largest: too large")
@@ -297,10 +303,10 @@ def read(config):
     if not pathlib.Path(config.dataset).exists():
         raise UserError("--dataset: no such file")
     text = pathlib.Path(config.dataset).read_text()
-    return StudyData(text, {"name": config.dataset, "sha256": text}, notice="read anew")
+    return StudyData(text, {"name": config.dataset, "sha256": text}, warning="read again")
 
 
-def test_study_knows_its_data_by_their_contents(here, capsys):
+def test_study_compares_its_data_by_contents(here, capsys):
     study = Study(
         name="lengths",
         description="Measures the length of a text.",
@@ -311,21 +317,21 @@ def test_study_knows_its_data_by_their_contents(here, capsys):
     )
     flags = ["--workdir=run"]
     assert command.run(study, [*flags, "--dataset=gone.txt"]) == 2
-    assert not (here / "run").exists()  # what is wrong with the data is said before
+    assert not (here / "run").exists()  # errors of the data come first
     pathlib.Path("a.txt").write_text("abc")
     capsys.readouterr()
     assert command.run(study, [*flags, "--dataset=a.txt"]) == 0
-    assert capsys.readouterr().err == "read anew\n"
+    assert capsys.readouterr().err == "read again\n"
     assert RunFolder("run").read_config()["settings"]["dataset"] == str(here / "a.txt")
     assert RunFolder("run").read_summary()["metrics"] == {"length": 3}
     pathlib.Path("a.txt").rename("b.txt")
     assert command.run(study, [*flags, "--dataset=b.txt"]) == 0
     pathlib.Path("b.txt").write_text("other")
     assert command.run(study, [*flags, "--dataset=b.txt"]) == 2
-    assert "the data set's contents (read anew)" in capsys.readouterr().err
+    assert "the data set's contents (read again)" in capsys.readouterr().err
 
 
-def test_study_refuses_the_flags_and_folders_of_runs(capsys):
+def test_study_and_lab_refuse_flags_and_folders_of_each_other(capsys):
     assert command.run(STUDY, ["--mode=sample"]) == 2
     assert command.run(STUDY, ["--largest=0"]) == 2
     assert command.run(STUDY, []) == 0

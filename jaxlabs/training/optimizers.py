@@ -115,8 +115,9 @@ def build_schedule(config: OptimizerConfig, steps: int) -> Schedule:
 
     Example:
       >>> from jaxlabs.training.optimizers import OptimizerConfig, build_schedule
-      >>> share = build_schedule(OptimizerConfig(schedule="linear", warmup_steps=1), steps=5)
-      >>> [round(float(share(step)), 2) for step in range(5)]
+      >>> config = OptimizerConfig(lr_schedule="linear", warmup_steps=1)
+      >>> schedule = build_schedule(config, steps=5)
+      >>> [round(float(schedule(step)), 2) for step in range(5)]
       [0.5, 1.0, 0.75, 0.5, 0.25]
     """
     left = max(steps, 1) - config.warmup_steps

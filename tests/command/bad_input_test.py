@@ -1,4 +1,4 @@
-"""Bad input ends in one line on stderr and status 2, and leaves nothing behind."""
+"""Invalid input: one line on stderr, status 2, and no file written."""
 
 import os
 import shutil
@@ -15,7 +15,7 @@ pytestmark = pytest.mark.usefixtures("reused_executables")
 
 
 def contents(path):
-    """Every file below a folder, with its bytes."""
+    """Returns the bytes of every file below a folder."""
     return {
         str(found.relative_to(path)): found.read_bytes() if found.is_file() else None
         for found in path.rglob("*")
@@ -24,11 +24,11 @@ def contents(path):
 
 NUMBER = "is not accepted; a whole number"
 FLAG_ERRORS = {
-    "--widht=3": "--widht: no such flag; did you mean 'embed_dim'?",
-    "--xyzzy=3": "--xyzzy: no such flag; --help lists them",
+    "--widht=3": "--widht: unknown flag; did you mean 'embed_dim'?",
+    "--xyzzy=3": "--xyzzy: unknown flag; --help lists all flags",
     "--preset=quik": "--preset: 'quik' is not accepted; one of {presets}; did you mean 'quick'?",
     "--mode=trian": "--mode: 'trian' is not accepted; one of train, sample, evaluate, analyze, "
-    "export; did you mean 'train'?",
+    "export, lr_range, replay; did you mean 'train'?",
     "--checkpoint=worst": "--checkpoint: 'worst' is not accepted; one of latest, best",
     "--platform=cup": "--platform: 'cup' is not accepted; one of auto, cpu, gpu, tpu; "
     "did you mean 'cpu'?",
@@ -63,10 +63,10 @@ FLAG_ERRORS = {
     "--prompt=ROΩEO☃": "--prompt: unknown characters 'Ω', '☃'; the 2",
     "--attention_text=king|ROΩEO": "--attention_text: unknown characters 'Ω'; the 2",
     "--attention_text=king|": "--attention_text: 'king|' is not accepted; texts of at least one",
-    "--replay_step=0": "--replay_step: 0 is not accepted; a step from 1 to 4",
-    "--replay_step=5": "--replay_step: 5 is not accepted; a step from 1 to 4",
-    "train": "'train' is no flag; settings are given as --name=value",
-    "--embed_dim=16 16": "'16' is no flag; settings are given as --name=value",
+    "--mode=replay --replay_step=0": "--replay_step: 0 is not accepted; a step from 1 to 4",
+    "--mode=replay --replay_step=5": "--replay_step: 5 is not accepted; a step from 1 to 4",
+    "train": "unexpected argument 'train'; use --name=value",
+    "--embed_dim=16 16": "unexpected argument '16'; use --name=value",
     "--seed": "Missing value for flag --seed",
     "--dataset=shakespeare": "--dataset: no data set or file 'shakespeare'; accepted are "
     "tiny_shakespeare, python_reference, markov, toy_words or the path to a UTF-8 text file; "
@@ -77,7 +77,7 @@ FLAG_ERRORS = {
 
 
 @pytest.mark.parametrize("flags", FLAG_ERRORS)
-def test_bad_flag_is_one_line_that_says_what_is_accepted(flags, refused, tiny_flags, here):
+def test_invalid_flag_gives_one_line_with_the_accepted_values(flags, refused, tiny_flags, here):
     line = refused(*tiny_flags, "--steps=4", *flags.split())
     assert line.startswith(FLAG_ERRORS[flags].format(presets=", ".join(PRESETS)))
     assert contents(here) == {}
@@ -91,7 +91,7 @@ FILES = {
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_file_that_is_no_text_is_named(name, refused, tiny_flags, tmp_path):
+def test_dataset_file_that_is_not_text_is_refused(name, refused, tiny_flags, tmp_path):
     content, reason = FILES[name]
     path = tmp_path / "book.txt"
     path.write_bytes(content)
@@ -136,7 +136,7 @@ def test_run_folder_cannot_be_a_file_or_below_one(mode, below, refused, tiny_fla
 def test_reading_mode_needs_a_run_and_a_checkpoint(mode, refused, trained, tmp_path):
     nowhere = tmp_path / "nowhere"
     assert refused(f"--mode={mode}", f"--workdir={nowhere}") == (
-        f"--workdir: {nowhere} holds no config.json; a folder of a trained run is needed"
+        f"--workdir: {nowhere} holds no config.json; the folder of a trained run is needed"
     )
     assert not nowhere.exists()
     run = tmp_path / "run"
@@ -148,7 +148,7 @@ def test_reading_mode_needs_a_run_and_a_checkpoint(mode, refused, trained, tmp_p
     assert list(contents(run)) == ["config.json"]
 
 
-def test_reading_mode_refuses_flags_that_would_make_it_another_run(refused, trained):
+def test_reading_mode_refuses_flags_that_contradict_the_run(refused, trained):
     before = contents(trained)
     assert refused("--mode=sample", f"--workdir={trained}", "--embed_dim=32", "--seed=0") == (
         f"--embed_dim: 32 differs from 16 of the run in {trained}; leave the flag out"
@@ -158,7 +158,7 @@ def test_reading_mode_refuses_flags_that_would_make_it_another_run(refused, trai
     assert contents(trained) == before
 
 
-def test_resuming_with_other_settings_names_the_fields(refused, tiny_flags, trained):
+def test_resuming_with_other_settings_names_them(refused, tiny_flags, trained):
     before = contents(trained)
     flags = [*tiny_flags, f"--workdir={trained}", "--steps=5", "--seed=1", "--log_every=1"]
     assert refused(*flags) == (
@@ -176,17 +176,22 @@ def test_resuming_on_another_text_is_refused(refused, tiny_flags, trained, play,
         assert "other settings: the data set's contents; use the same" in line
 
 
-def test_second_writer_is_refused_and_throws_nothing_away(refused, tiny_flags, trained, tmp_path):
+def test_second_writer_is_refused_and_deletes_nothing(refused, tiny_flags, trained, tmp_path):
     run = shutil.copytree(trained, tmp_path / "run")
     before = contents(run)
     with RunFolder(run).writer():
-        for more in ([], ["--overwrite"], ["--lr_range_test"], ["--replay_step=1"]):
+        for more in (
+            [],
+            ["--overwrite"],
+            ["--mode=lr_range"],
+            ["--mode=replay", "--replay_step=1"],
+        ):
             line = refused(*tiny_flags, "--steps=4", f"--workdir={run}", *more)
             assert line.startswith(f"--workdir: {run} is being written by another run; wait")
     assert contents(run) == before
 
 
-def test_overwriting_what_is_no_run_is_refused_and_deletes_nothing(refused, tiny_flags, tmp_path):
+def test_overwriting_a_folder_without_a_run_is_refused(refused, tiny_flags, tmp_path):
     holiday = tmp_path / "holiday" / "photo.png"
     holiday.parent.mkdir()
     holiday.write_bytes(b"irreplaceable")
@@ -196,9 +201,7 @@ def test_overwriting_what_is_no_run_is_refused_and_deletes_nothing(refused, tiny
 
 
 @pytest.mark.parametrize("config", ['{"model_type": "bert"}', "[]", "no JSON"])
-def test_overwriting_a_folder_with_a_config_of_others_is_refused(
-    refused, tiny_flags, tmp_path, config
-):
+def test_overwriting_a_folder_with_another_config_is_refused(refused, tiny_flags, tmp_path, config):
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "config.json").write_text(config)
     line = refused(*tiny_flags, f"--workdir={tmp_path / 'model'}", "--overwrite")
@@ -206,14 +209,14 @@ def test_overwriting_a_folder_with_a_config_of_others_is_refused(
     assert contents(tmp_path) == {"model": None, "model/config.json": config.encode()}
 
 
-def test_overwriting_keeps_what_no_run_wrote(tiny_flags, trained, tmp_path):
+def test_overwriting_keeps_other_files(tiny_flags, trained, tmp_path):
     run = shutil.copytree(trained, tmp_path / "run")
     (run / "thesis.tex").write_text("mine")
     assert command.run(LAB, [*tiny_flags, "--steps=0", f"--workdir={run}", "--overwrite"]) == 0
     assert (run / "thesis.tex").read_text() == "mine"
 
 
-def test_overwriting_starts_anew_with_other_settings(tiny_flags, trained, tmp_path):
+def test_overwriting_starts_over_with_other_settings(tiny_flags, trained, tmp_path):
     run = shutil.copytree(trained, tmp_path / "run")
     (run / "samples" / "stale.txt").write_text("old")
     flags = [*tiny_flags, "--steps=0", "--seed=3", f"--workdir={run}", "--overwrite"]
@@ -225,7 +228,7 @@ def test_overwriting_starts_anew_with_other_settings(tiny_flags, trained, tmp_pa
     assert [row["step"] for row in RunFolder(run).read_metrics()] == [0, 0, 0]
 
 
-def test_platform_that_this_machine_lacks_is_one_line(tiny_flags, tmp_path, executables):
+def test_unavailable_platform_gives_one_line(tiny_flags, tmp_path, executables):
     flags = [*tiny_flags, "--platform=tpu", f"--workdir={tmp_path / 'run'}"]
     result = subprocess.run(
         [sys.executable, "-m", "experiments.gpt", *flags],

@@ -1,4 +1,4 @@
-"""What the tests of the command line start from."""
+"""Fixtures of the tests of the command line."""
 
 import pytest
 
@@ -8,14 +8,14 @@ from jaxlabs import command
 
 @pytest.fixture(autouse=True)
 def here(tmp_path, monkeypatch):
-    """Every test starts in an empty folder of its own, so that `runs/` would be seen there."""
+    """Runs every test in its own empty working directory."""
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
 
 @pytest.fixture(scope="module")
 def trained(tiny_flags, reused_executables, tmp_path_factory):
-    """The folder of a run that has ended; tests read it only."""
+    """The folder of a complete run; read-only."""
     path = tmp_path_factory.mktemp("trained") / "run"
     assert command.run(LAB, [*tiny_flags, "--steps=4", f"--workdir={path}"]) == 0
     return path
@@ -23,7 +23,7 @@ def trained(tiny_flags, reused_executables, tmp_path_factory):
 
 @pytest.fixture
 def refused(capsys):
-    """`refused(*flags) -> line`: holds one command line to status 2 and one line on stderr."""
+    """`refused(*flags) -> line`: asserts status 2 and one line on stderr, and returns it."""
 
     def refuse(*flags):
         capsys.readouterr()

@@ -1,4 +1,4 @@
-"""A damaged file of a run folder is one line and status 2, or is left out and the page says so."""
+"""A damaged file of a run folder gives one line and status 2, or is omitted from the report."""
 
 import io
 import json
@@ -15,7 +15,7 @@ from jaxlabs.run_folder import RunFolder
 ABOUT_DAMAGE = True
 pytestmark = pytest.mark.usefixtures("reused_executables")
 
-# A small file of a run folder -> what reads it: a mode, or the same command again.
+# File of a run folder -> its readers: modes, or the same command again.
 READERS = {
     "config.json": ("again", "evaluate", "sample", "analyze", "export"),
     "metrics.jsonl": ("again", "analyze"),
@@ -40,11 +40,11 @@ CONTENTS = {
     "null": b"null\n",
     "list": b"[]\n",
     "object": b"{}\n",
-    "rows of nothing": b'\n\n{}\n[]\n{"step": 4}\n{"step": [4], "split": 3, "loss": "low"}\n',
+    "empty rows": b'\n\n{}\n[]\n{"step": 4}\n{"step": [4], "split": 3, "loss": "low"}\n',
     "not UTF-8": b"\xff\xfe\n",
     "nested": b"[" * 100_000,
     "bert": b'{"model_type": "bert"}\n',
-    "texts for everything": json.dumps(
+    "strings for everything": json.dumps(
         dict.fromkeys(["experiment", "preset", "settings", "metrics", "seconds", "comparison"], "x")
     ).encode(),
     "other arrays": npz(maps=np.zeros((2, 3)), labels=np.zeros(2), other=np.ones(1)),
@@ -81,12 +81,14 @@ def run(trained, tmp_path):
 
 
 def flags_of(reader, tiny_flags, run):
-    at = f"--workdir={run.path}"
-    return [*tiny_flags, "--steps=4", at] if reader == "again" else [f"--mode={reader}", at]
+    workdir = f"--workdir={run.path}"
+    return (
+        [*tiny_flags, "--steps=4", workdir] if reader == "again" else [f"--mode={reader}", workdir]
+    )
 
 
-def require_done_or_refused(flags, capsys):
-    """Holds a command to its end, or to status 2 with one line on stderr; returns the line."""
+def check_complete_or_refused(flags, capsys):
+    """Asserts success, or status 2 with one line on stderr; returns the line."""
     capsys.readouterr()
     status = command.run(LAB, flags)
     err = capsys.readouterr().err
@@ -110,7 +112,7 @@ QUICK = {
     "samples/step-000004.txt": ("a device",),
     "checkpoints/4/facts/metadata": ("null",),
 }
-"""The damages of each file that are tried in every run of the tests."""
+"""Damage by file, tested in every run; the rest is slow."""
 
 CASES = [
     pytest.param(name, damage, marks=() if damage in QUICK[name] else pytest.mark.slow)
@@ -120,7 +122,7 @@ CASES = [
 
 
 @pytest.mark.parametrize(("name", "damage"), CASES)
-def test_damage_to_any_file_is_one_line_or_is_left_out(
+def test_damage_to_any_file_gives_one_line_or_is_omitted(
     name, damage, run, trained, tiny_flags, capsys
 ):
     for reader in READERS[name]:
@@ -133,8 +135,8 @@ def test_damage_to_any_file_is_one_line_or_is_left_out(
             path.write_bytes(CHANGES[damage](content))
         else:
             KINDS[damage](path)
-        refusal = require_done_or_refused(flags_of(reader, tiny_flags, run), capsys)
-        assert not refusal or path.name in refusal or "--workdir: " in refusal, refusal
+        line = check_complete_or_refused(flags_of(reader, tiny_flags, run), capsys)
+        assert not line or path.name in line or "--workdir: " in line, line
         assert (run.path / "thesis.tex").read_text() == "mine"
         assert (run.samples / "step-notes.txt").read_text() == "mine"
         shutil.rmtree(run.path)

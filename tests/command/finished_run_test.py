@@ -1,4 +1,4 @@
-"""What can be done with a run that has ended, and what it keeps."""
+"""Commands on a complete run."""
 
 import json
 import shutil
@@ -14,9 +14,7 @@ from jaxlabs.training import precision
 pytestmark = pytest.mark.usefixtures("reused_executables")
 
 
-def test_losses_that_are_not_finite_at_the_end_are_shown_as_such(
-    tiny_flags, trained, tmp_path, capsys
-):
+def test_non_finite_final_losses_are_printed_as_nan(tiny_flags, trained, tmp_path, capsys):
     run = shutil.copytree(trained, tmp_path / "run")
     (run / "summary.json").unlink()
     rows = [row | {"loss": None} for row in RunFolder(run).read_metrics()]
@@ -26,7 +24,7 @@ def test_losses_that_are_not_finite_at_the_end_are_shown_as_such(
     assert RunFolder(run).read_summary()["metrics"]["held_out_loss"] is None
 
 
-def test_finished_run_is_analyzed_again_for_another_text(trained, tmp_path, capsys):
+def test_complete_run_is_analyzed_again_for_another_text(trained, tmp_path, capsys):
     run = shutil.copytree(trained, tmp_path / "again")
     before = RunFolder(run).read_summary()
     flags = ["--mode=analyze", "--attention_text=the king", f"--workdir={run}"]
@@ -40,7 +38,7 @@ def test_finished_run_is_analyzed_again_for_another_text(trained, tmp_path, caps
     assert command.run(LAB, ["--mode=analyze", f"--workdir={tmp_path / 'nothing'}"]) == 2
 
 
-def test_damaged_newest_checkpoint_is_reported_and_the_one_before_it_sampled(
+def test_damaged_newest_checkpoint_is_reported_and_the_previous_one_used(
     tiny_flags, tmp_path, capsys, caplog
 ):
     run = tmp_path / "run"
@@ -55,7 +53,7 @@ def test_damaged_newest_checkpoint_is_reported_and_the_one_before_it_sampled(
     assert "no checkpoint" in capsys.readouterr().err
 
 
-def test_a_run_that_is_older_than_a_setting_has_its_default(tiny_flags, trained, tmp_path, capsys):
+def test_run_older_than_a_setting_has_its_default(tiny_flags, trained, tmp_path, capsys):
     run = shutil.copytree(trained, tmp_path / "run")
     stored = json.loads((run / "config.json").read_text())
     del stored["settings"]["short_conv_width"]
@@ -67,7 +65,7 @@ def test_a_run_that_is_older_than_a_setting_has_its_default(tiny_flags, trained,
     assert "other settings: short_conv_width (1 there, 2 here);" in capsys.readouterr().err
 
 
-def test_reading_mode_does_not_take_over_the_machine_of_the_training(trained, tmp_path, capsys):
+def test_reading_mode_does_not_inherit_the_machine_settings(trained, tmp_path, capsys):
     run = shutil.copytree(trained, tmp_path / "run")
     stored = json.loads((run / "config.json").read_text())
     stored["settings"] |= {"num_processes": 2, "process_id": 1, "coordinator": "nowhere:1"}
@@ -76,7 +74,7 @@ def test_reading_mode_does_not_take_over_the_machine_of_the_training(trained, tm
     assert "parameters of step 4" in capsys.readouterr().out
 
 
-def test_what_fast_came_to_is_kept_by_the_run(tiny_flags, tmp_path, monkeypatch, capsys):
+def test_resolved_matmul_precision_is_kept_by_the_run(tiny_flags, tmp_path, monkeypatch, capsys):
     measured = {"bfloat16": 2e-3, "default": 1e-3}
     monkeypatch.setattr(precision, "measure", lambda: measured)
     flags = [
@@ -86,10 +84,10 @@ def test_what_fast_came_to_is_kept_by_the_run(tiny_flags, tmp_path, monkeypatch,
         f"--workdir={tmp_path / 'run'}",
     ]
     assert command.run(LAB, flags) == 0
-    assert "bfloat16 2.0 ms, default 1.0 ms; default is used" in capsys.readouterr().err
-    kept = RunFolder(tmp_path / "run").read_config()
-    assert kept["tuned"] == {"matmul_precision": "default"}
-    assert kept["settings"]["matmul_precision"] == "bfloat16"
-    measured["bfloat16"] = 1e-4  # on another machine, say
+    assert "bfloat16 matmul: 2.0 ms, float32: 1.0 ms; using float32" in capsys.readouterr().err
+    stored = RunFolder(tmp_path / "run").read_config()
+    assert stored["tuned"] == {"matmul_precision": "default"}
+    assert stored["settings"]["matmul_precision"] == "bfloat16"
+    measured["bfloat16"] = 1e-4  # as on another machine
     assert command.run(LAB, [*flags, "--mode=sample"]) == 0
     assert capsys.readouterr().err == ""

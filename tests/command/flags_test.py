@@ -11,7 +11,7 @@ from jaxlabs import command, config
 from jaxlabs.summary import describe
 
 
-def test_help_names_every_setting_with_its_value_in_each_preset(capsys):
+def test_help_lists_every_setting_with_its_value_by_preset(capsys):
     assert command.run(LAB, ["--help"]) == 0
     out, err = capsys.readouterr()
     assert err == ""
@@ -20,21 +20,31 @@ def test_help_names_every_setting_with_its_value_in_each_preset(capsys):
         values = [
             LAB.config_class.from_flat(preset).flat()[name] for preset in LAB.presets.values()
         ]
-        shown = {None: "none", True: "true", False: "false"}
-        words = [
-            shown[one] if one is None or one is True or one is False else str(one) for one in values
-        ]
-        told = words[0] if len(set(words)) == 1 else " | ".join(words)
-        place = lines.index(f"  --{name}={told}")
-        assert lines[place + 1].strip().startswith(field.metadata["help"])
-    for name in ("preset", "mode", "overwrite", "lr_range_test", "replay_step", "checkpoint"):
+        words = [{None: "none"}.get(value, str(value)) for value in values]
+        words = [word.lower() if word in ("True", "False") else word for word in words]
+        shown = words[0] if len(set(words)) == 1 else " | ".join(words)
+        index = lines.index(f"  --{name}={shown}")
+        assert lines[index + 1].strip().startswith(field.metadata["help"])
+    for name in ("preset", "mode", "overwrite", "replay_step", "checkpoint"):
         assert any(line.startswith(f"  --{name}=") for line in lines)
     assert LAB.description.splitlines()[0] in out
 
 
-def test_a_command_keeps_freed_memory_from_its_start(monkeypatch, capsys):
+def test_help_has_a_heading_for_every_section_and_no_alias():
+    lines = command.help_text(LAB).splitlines()
+    sections = config.sections(LAB.config_class)
+    assert list(sections)[:3] == ["run", "data", "model"]
+    for section, fields in sections.items():
+        heading = lines.index(section)
+        for number, (name, field) in enumerate(fields):
+            assert lines[heading + 1 + 2 * number].startswith(f"  --{name}=")
+            for alias in (*field.metadata["aliases"], "lr_range_test"):
+                assert not any(line.startswith(f"  --{alias}=") for line in lines)
+
+
+def test_command_configures_malloc_at_its_start(monkeypatch, capsys):
     seen = []
-    monkeypatch.setattr(command.memory, "configure_malloc", lambda: seen.append(True))
+    monkeypatch.setattr(command.malloc, "configure_malloc", lambda: seen.append(True))
     monkeypatch.setattr(command.signals, "guard", lambda: None)  # the process is pytest's
     monkeypatch.setattr(sys, "argv", ["gpt", "--help"])
     with pytest.raises(SystemExit, match="0"):
@@ -43,10 +53,10 @@ def test_a_command_keeps_freed_memory_from_its_start(monkeypatch, capsys):
     assert "usage" in capsys.readouterr().out
 
 
-def test_short_help_flag_wins_over_everything_but_bad_flags(capsys, refused):
+def test_short_help_flag_wins_over_everything_but_invalid_flags(capsys, refused):
     assert command.run(LAB, ["-h", "--steps=3"]) == 0
     assert "usage: python -m experiments.gpt" in capsys.readouterr().out
-    assert "no such flag" in refused("--help", "--stepz=3")
+    assert "unknown flag" in refused("--help", "--stepz=3")
 
 
 def test_flag_wins_over_preset_and_preset_over_default():
@@ -66,7 +76,7 @@ def test_preset_can_be_tried_for_a_few_steps(preset):
     assert request.config().steps == 1
 
 
-def test_first_preset_is_the_default_and_names_the_folder():
+def test_first_preset_is_the_default_and_in_the_folder_name():
     first = next(iter(PRESETS))
     request = command.parse(LAB, [])
     assert request.config().flat() == LAB.config_class.from_flat(PRESETS[first]).flat()
@@ -77,7 +87,7 @@ def test_first_preset_is_the_default_and_names_the_folder():
     assert str(given.folder().path) == "mine"
 
 
-def test_optional_setting_can_be_switched_off_by_none():
+def test_optional_setting_can_be_disabled_with_none():
     lab = command.Lab(
         **{field: getattr(LAB, field) for field in LAB.__dataclass_fields__}
         | {"presets": {"quick": {"grad_clip_norm": 1.0, "attention_window": 8}}}
@@ -88,7 +98,7 @@ def test_optional_setting_can_be_switched_off_by_none():
     assert command.parse(lab, []).config().optimization.grad_clip_norm == 1.0
 
 
-def test_command_that_is_recorded_can_be_given_again(tiny_flags, tmp_path):
+def test_recorded_command_can_be_run_again(tiny_flags, tmp_path):
     flags = [*tiny_flags, "--steps=0", "--prompt=the king", f"--workdir={tmp_path / 'my run'}"]
     request = command.parse(LAB, flags)
     config = request.config()
@@ -98,7 +108,7 @@ def test_command_that_is_recorded_can_be_given_again(tiny_flags, tmp_path):
     assert f"'--workdir={tmp_path / 'my run'}'" in recorded
 
 
-def test_reader_that_hangs_up_is_no_error(tiny_flags):
+def test_closed_pipe_is_no_error(tiny_flags):
     """`... --help | head -1` ends quietly."""
     result = subprocess.run(
         f"set -o pipefail; {sys.executable} -m experiments.gpt --help | head -1",

@@ -1,4 +1,4 @@
-"""A disk that is full or fails ends a run in one line, and the run can be ended later."""
+"""A full or failing disk gives one line, and the run can be resumed."""
 
 import errno
 import os
@@ -14,17 +14,17 @@ pytestmark = pytest.mark.usefixtures("reused_executables")
 
 
 FULL = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-FILES_OF_A_RUN = {
+FILES_AT_START = {
     "config.json": [],
     "metrics.jsonl": [],
     "step-000000.txt": [],
-    "lr_range.npz": ["--lr_range_test"],
+    "lr_range.npz": ["--mode=lr_range"],
 }
-FILES_OF_ITS_END = ["final.txt", "attention_maps.npz", "summary.json", "loss.png", "report.html"]
+FILES_AT_END = ["final.txt", "attention_maps.npz", "summary.json", "loss.png", "report.html"]
 
 
 def fill_disk_at(name, monkeypatch):
-    """Makes the disk full when the file of that name is to be put in its place."""
+    """Makes the disk full when the file of that name is written."""
     replace = os.replace
 
     def full(source, target):
@@ -35,8 +35,8 @@ def fill_disk_at(name, monkeypatch):
     monkeypatch.setattr(os, "replace", full)
 
 
-def said_by_the_runner(capsys):
-    """What stderr holds beside the progress of the run."""
+def error_lines(capsys):
+    """Returns the lines on stderr that are no progress."""
     return [
         line
         for line in capsys.readouterr().err.splitlines()
@@ -44,22 +44,20 @@ def said_by_the_runner(capsys):
     ]
 
 
-@pytest.mark.parametrize("name", FILES_OF_A_RUN)
-def test_disk_that_is_full_at_the_start_is_one_line(
-    name, tiny_flags, tmp_path, monkeypatch, capsys
-):
+@pytest.mark.parametrize("name", FILES_AT_START)
+def test_full_disk_at_the_start_gives_one_line(name, tiny_flags, tmp_path, monkeypatch, capsys):
     fill_disk_at(name, monkeypatch)
     run = tmp_path / "run"
-    flags = [*tiny_flags, "--steps=4", f"--workdir={run}", *FILES_OF_A_RUN[name]]
+    flags = [*tiny_flags, "--steps=4", f"--workdir={run}", *FILES_AT_START[name]]
     assert command.run(LAB, flags) == 2
-    (line,) = said_by_the_runner(capsys)
+    (line,) = error_lines(capsys)
     assert line.startswith(f"gpt: --workdir: cannot write {run}/")
     assert line.endswith(f"{name} (the disk is full); a writable folder with space is needed")
     assert not list(run.rglob("*.partial"))
 
 
-@pytest.mark.parametrize("name", FILES_OF_ITS_END)
-def test_disk_that_is_full_at_the_end_is_one_line_and_the_run_can_be_ended_later(
+@pytest.mark.parametrize("name", FILES_AT_END)
+def test_full_disk_at_the_end_gives_one_line_and_the_run_can_be_resumed(
     name, tiny_flags, trained, tmp_path, monkeypatch, capsys
 ):
     run = shutil.copytree(trained, tmp_path / "run")
@@ -69,7 +67,7 @@ def test_disk_that_is_full_at_the_end_is_one_line_and_the_run_can_be_ended_later
         fill_disk_at(name, patch)
         capsys.readouterr()
         assert command.run(LAB, flags) == 2
-    (line,) = said_by_the_runner(capsys)
+    (line,) = error_lines(capsys)
     assert line.endswith(f"{name} (the disk is full); a writable folder with space is needed")
     assert command.run(LAB, flags) == 0
     ours, theirs = (RunFolder(path).read_summary() for path in (run, trained))
@@ -77,7 +75,7 @@ def test_disk_that_is_full_at_the_end_is_one_line_and_the_run_can_be_ended_later
     assert ours["metrics"] == theirs["metrics"]
 
 
-def test_disk_that_fills_up_while_training_is_one_line(tiny_flags, tmp_path, monkeypatch, capsys):
+def test_full_disk_during_training_gives_one_line(tiny_flags, tmp_path, monkeypatch, capsys):
     def full_when_appending(path, mode="r", **options):
         if mode == "a" and path == run / "metrics.jsonl":
             raise FULL
@@ -86,13 +84,13 @@ def test_disk_that_fills_up_while_training_is_one_line(tiny_flags, tmp_path, mon
     run = tmp_path / "run"
     monkeypatch.setattr(run_folder, "open", full_when_appending, raising=False)
     assert command.run(LAB, [*tiny_flags, "--steps=4", f"--workdir={run}"]) == 2
-    assert said_by_the_runner(capsys) == [
+    assert error_lines(capsys) == [
         f"gpt: --workdir: cannot write {run}/metrics.jsonl (the disk is full); "
         "a writable folder with space is needed"
     ]
 
 
-def test_checkpoint_that_does_not_fit_on_the_disk_is_one_line(
+def test_checkpoint_larger_than_the_free_disk_space_gives_one_line(
     tiny_flags, trained, tmp_path, monkeypatch, capsys
 ):
     usage = shutil.disk_usage(tmp_path)
@@ -101,7 +99,7 @@ def test_checkpoint_that_does_not_fit_on_the_disk_is_one_line(
     with monkeypatch.context() as patch:
         patch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=2**20))
         assert command.run(LAB, flags) == 2
-    assert said_by_the_runner(capsys) == [
+    assert error_lines(capsys) == [
         f"gpt: --workdir: cannot write {run}/checkpoints (the disk is full); "
         "a writable folder with space is needed"
     ]
@@ -110,7 +108,7 @@ def test_checkpoint_that_does_not_fit_on_the_disk_is_one_line(
     assert ours["parameters_sha256"] == theirs["parameters_sha256"]
 
 
-def test_unforeseen_disk_error_and_interrupt_are_one_line(tiny_flags, monkeypatch, capsys):
+def test_other_disk_errors_and_interrupts_give_one_line(tiny_flags, monkeypatch, capsys):
     ends = {
         OSError(errno.EIO, "Input/output error", "/mnt/disk"): (
             2,

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM in every phase of a command: one line, a status, nothing lost."""
+"""Ctrl-C and SIGTERM in every phase of a command: one line, an exit status, and exact resume."""
 
 import contextlib
 import dataclasses
@@ -14,7 +14,7 @@ import pytest
 
 from jaxlabs import command, modes, studies, sweeps
 from jaxlabs.data.batches import Examples
-from jaxlabs.data.dataset import Data
+from jaxlabs.data.dataset import DataModule
 from jaxlabs.lab import Lab, Study, StudyResult
 from jaxlabs.losses.loss_output import LossOutput
 from jaxlabs.run_folder import RunFolder
@@ -51,19 +51,19 @@ LINE = Lab(
     description="Fits a line.",
     config_class=RunConfig,
     presets={"quick": {"steps": 4, "batch_size": 4, "eval_batch_size": 8, "checkpoint_every": 2}},
-    load_data=lambda config: Data(
+    load_data=lambda config: DataModule(
         train=POINTS,
-        evaluations={"held_out": POINTS},
+        eval_sets={"held_out": POINTS},
         final_eval_sets=lambda: {"all": POINTS},
         dataset={"name": "line", "source": "made up", "sha256": "0"},
         comparable=False,
-        vocabulary={},
+        data_spec={},
         baselines=dict,
     ),
-    build_task=lambda config, vocabulary: Task(
+    build_task=lambda config, data_spec: Task(
         model, lambda key: model.init(key, jnp.zeros((1, 1))), loss, train_step
     ),
-    sample=lambda config, task, vocabulary, state, key: "a line",
+    sample=lambda config, task, data_spec, state, key: "a line",
     analyze=analyze,
     sweeps={"seeds": Sweep(question="Luck?", axes={"seed": (3, 4)}, metrics=("held_out_loss",))},
 )
@@ -71,9 +71,9 @@ RUN = ["--platform=cpu", "--workdir=run"]
 
 
 @contextlib.contextmanager
-def interruption(place, name, number, call=1):
-    """A signal comes at the n-th call of a function."""
-    original, calls = getattr(place, name), []
+def interruption(owner, name, number, call=1):
+    """Raises a signal at the n-th call of a function."""
+    original, calls = getattr(owner, name), []
 
     def interrupted(*arguments, **named):
         calls.append(name)
@@ -82,7 +82,7 @@ def interruption(place, name, number, call=1):
         return original(*arguments, **named)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(place, name, interrupted)
+        patch.setattr(owner, name, interrupted)
         yield
 
 
@@ -98,13 +98,13 @@ def last_line(capsys):
 
 
 @pytest.mark.parametrize(
-    ("number", "place", "name", "call", "told"),
+    ("number", "owner", "name", "call", "place"),
     [
         (signal.SIGTERM, command, "parse", 1, ""),
-        (signal.SIGINT, Data, "__init__", 1, ""),
+        (signal.SIGINT, DataModule, "__init__", 1, ""),
         (signal.SIGTERM, loop, "initial_state", 1, ""),
         (signal.SIGINT, Evaluator, "__call__", 1, ""),  # at step 0
-        (signal.SIGTERM, loop.Trainer, "call", 1, " at step 1/4, checkpoint saved"),
+        (signal.SIGTERM, loop.Trainer, "train_chunk", 1, " at step 1/4, checkpoint saved"),
         (signal.SIGINT, Checkpoints, "save", 1, " at step 2/4, checkpoint saved"),
         (signal.SIGTERM, Evaluator, "__call__", 2, " at step 4/4, checkpoint saved"),
         (signal.SIGINT, Evaluator, "__call__", 3, " in the final evaluation"),
@@ -112,12 +112,12 @@ def last_line(capsys):
         (signal.SIGINT, modes, "write_report", 1, " after training"),
     ],
 )
-def test_a_signal_anywhere_in_a_run_is_one_line_and_the_same_command_finishes_it(
-    unbroken, capsys, number, place, name, call, told
+def test_signal_anywhere_in_a_run_gives_one_line_and_the_same_command_resumes(
+    unbroken, capsys, number, owner, name, call, place
 ):
-    with interruption(place, name, number, call):
+    with interruption(owner, name, number, call):
         assert command.run(LINE, RUN) == 128 + number
-    assert last_line(capsys) == f"line: interrupted{told}; run the same command to resume"
+    assert last_line(capsys) == f"line: interrupted{place}; run the same command to resume"
     folder = RunFolder("run")
     assert folder.is_complete() == (name == "write_report")
     assert not [*folder.path.rglob("*.partial"), *folder.path.rglob("*orbax-checkpoint-tmp*")]
@@ -128,23 +128,23 @@ def test_a_signal_anywhere_in_a_run_is_one_line_and_the_same_command_finishes_it
 
 
 @pytest.mark.parametrize(
-    ("flags", "place", "name"),
+    ("flags", "owner", "name"),
     [
         (["--mode=sample"], Checkpoints, "restore"),
         (["--mode=evaluate"], Evaluator, "__call__"),
         (["--mode=analyze"], RunFolder, "write_arrays"),
         (["--mode=analyze"], modes, "write_report"),
         (["--mode=export"], modes, "export_safetensors"),
-        (["--lr_range_test"], modes, "range_test"),
-        (["--replay_step=2"], modes, "replay"),
+        (["--mode=lr_range"], modes, "range_test"),
+        (["--mode=replay", "--replay_step=2"], modes, "replay"),
     ],
 )
-def test_a_signal_in_a_mode_that_reads_a_run_leaves_the_run_as_it_was(
-    unbroken, tmp_path, capsys, flags, place, name
+def test_signal_in_a_reading_mode_leaves_the_run_unchanged(
+    unbroken, tmp_path, capsys, flags, owner, name
 ):
     assert command.run(LINE, RUN) == 0
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
-    with interruption(place, name, signal.SIGTERM):
+    with interruption(owner, name, signal.SIGTERM):
         assert command.run(LINE, [*RUN, *flags]) == 143
     assert last_line(capsys) == "line: interrupted; run the same command to resume"
     after = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
@@ -154,9 +154,9 @@ def test_a_signal_in_a_mode_that_reads_a_run_leaves_the_run_as_it_was(
     assert command.run(LINE, [*RUN, *flags]) == 0
 
 
-def test_a_signal_in_a_sweep_ends_it_and_the_same_command_finishes_it(capsys):
+def test_signal_in_a_sweep_ends_it_and_the_same_command_resumes(capsys):
     flags = [*RUN, "--sweep=seeds"]
-    with interruption(loop.Trainer, "call", signal.SIGTERM, call=4):
+    with interruption(loop.Trainer, "train_chunk", signal.SIGTERM, call=4):
         assert command.run(LINE, flags) == 143
     assert last_line(capsys) == (
         "line: interrupted in the run seed=4, at step 1/4, checkpoint saved; run the same command"
@@ -168,7 +168,7 @@ def test_a_signal_in_a_sweep_ends_it_and_the_same_command_finishes_it(capsys):
     assert RunFolder("run").report.exists()
 
 
-def test_a_signal_in_a_study_ends_it_and_the_same_command_finishes_it(capsys):
+def test_signal_in_a_study_ends_it_and_the_same_command_resumes(capsys):
     def measure(config, folder):
         return StudyResult({"sum": 1.0}, "measured")
 
@@ -188,7 +188,7 @@ def test_a_signal_in_a_study_ends_it_and_the_same_command_finishes_it(capsys):
     assert RunFolder("run").report.exists()
 
 
-def test_an_interruption_that_comes_back_as_another_error_is_one(capsys):
+def test_interruption_wrapped_in_another_error_is_recognized(capsys):
     def load_data(config):
         try:
             signal.raise_signal(signal.SIGTERM)
@@ -199,7 +199,7 @@ def test_an_interruption_that_comes_back_as_another_error_is_one(capsys):
     assert capsys.readouterr().err == "line: interrupted; run the same command to resume\n"
 
 
-def test_a_second_ctrl_c_while_a_checkpoint_is_written_does_not_claim_that_it_is(
+def test_second_ctrl_c_during_a_checkpoint_does_not_report_it_as_saved(
     monkeypatch, unbroken, capsys
 ):
     save = Checkpoints.save
@@ -217,7 +217,7 @@ def test_a_second_ctrl_c_while_a_checkpoint_is_written_does_not_claim_that_it_is
     assert RunFolder("run").read_summary()["metrics"] == unbroken["metrics"]
 
 
-def test_no_further_command_of_a_shell_list_follows_an_interrupted_one():
+def test_shell_list_stops_after_an_interrupted_command():
     script = "import os, signal\nfrom jaxlabs.training import signals\nsignals.guard()\n"
     script += "os.kill(os.getpid(), signal.SIGTERM)\nimport time; time.sleep(9)"
     ended = subprocess.run(

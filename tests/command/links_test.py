@@ -1,6 +1,6 @@
 """Links in a run folder: nothing outside is read, overwritten or deleted through them.
 
-`checkpoints`, or the whole folder, may lie on a larger disk.
+`checkpoints`, or the whole folder, may be on another disk.
 """
 
 import os
@@ -16,7 +16,7 @@ from jaxlabs.run_folder import WRITTEN, RunFolder
 ABOUT_DAMAGE = True
 pytestmark = pytest.mark.usefixtures("reused_executables")
 
-SECRET = "the user's own words"
+SECRET = "text of the user"
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ def run(trained, tmp_path):
 
 @pytest.fixture
 def outside(tmp_path):
-    """A folder of the user's own, with files of every name that a run writes."""
+    """A folder of the user, with files of every name that a run writes."""
     folder = tmp_path / "outside"
     folder.mkdir()
     for name in (*WRITTEN, ".lock", "final.txt", "final.json", "step-000004.txt", "loss.png"):
@@ -49,13 +49,13 @@ def linked(path, target):
     path.symlink_to(target)
 
 
-def require_nothing_shown(run, capsys):
+def check_nothing_read(run, capsys):
     out, err = capsys.readouterr()
     assert SECRET not in out + err
     assert not run.report.is_file() or SECRET not in run.report.read_text()
 
 
-def test_files_are_replaced_and_not_what_they_link_to(run, outside, tiny_flags, capsys):
+def test_writing_replaces_links_and_not_their_targets(run, outside, tiny_flags, capsys):
     for name in ("report.html", ".report.html.partial"):
         linked(run.path / name, outside / "report.html")
     linked(run.figures / "loss.png", outside / "loss.png")
@@ -63,14 +63,14 @@ def test_files_are_replaced_and_not_what_they_link_to(run, outside, tiny_flags, 
         linked(run.samples / name, outside / name)
     before = contents(outside)
     assert command.run(LAB, [*tiny_flags, "--steps=4", f"--workdir={run.path}"]) == 0
-    require_nothing_shown(run, capsys)
+    check_nothing_read(run, capsys)
     assert contents(outside) == before
     assert not run.report.is_symlink()
-    assert "samples/final.txt" in run.report.read_text()  # as left out
+    assert "samples/final.txt" in run.report.read_text()  # as omitted
 
 
 @pytest.mark.parametrize("name", ["config.json", "metrics.jsonl", "samples/final.json", "samples"])
-def test_a_run_whose_files_lie_outside_is_not_analyzed(name, run, outside, refused):
+def test_run_with_files_outside_is_not_analyzed(name, run, outside, refused):
     target = outside if name == "samples" else outside / name.split("/")[-1]
     linked(run.path / name, target)
     before = contents(outside)
@@ -80,7 +80,7 @@ def test_a_run_whose_files_lie_outside_is_not_analyzed(name, run, outside, refus
     assert contents(outside) == before
 
 
-def test_overwriting_removes_links_and_not_what_they_lead_to(run, outside, tiny_flags, capsys):
+def test_overwriting_removes_links_and_not_their_targets(run, outside, tiny_flags, capsys):
     for name in WRITTEN:
         if name != "config.json" and not (run.path / name).is_dir():
             linked(run.path / name, outside / name if "." in name else outside)
@@ -88,7 +88,7 @@ def test_overwriting_removes_links_and_not_what_they_lead_to(run, outside, tiny_
     before = contents(outside)
     flags = [*tiny_flags, "--steps=0", f"--workdir={run.path}", "--overwrite"]
     assert command.run(LAB, flags) == 0
-    require_nothing_shown(run, capsys)
+    check_nothing_read(run, capsys)
     assert contents(outside) == before
     assert run.is_complete()
 
@@ -103,12 +103,12 @@ def test_checkpoint_that_is_a_link_is_read_and_not_deleted(name, run, outside, t
     before = contents(outside)
     line = refused(*tiny_flags, "--steps=4", f"--workdir={run.path}")
     link = run.checkpoints / name
-    assert line == f"--workdir: {link} is a link; replace it with what it leads to"
+    assert line == f"--workdir: {link} is a link; replace it with its target"
     assert command.run(LAB, ["--mode=export", f"--workdir={run.path}"]) == 0
     assert contents(outside) == before
 
 
-def test_what_is_no_file_in_a_checkpoint_is_named_and_not_waited_for(run, tiny_flags, refused):
+def test_fifo_in_a_checkpoint_is_refused_without_blocking(run, tiny_flags, refused):
     path = run.checkpoints / "4" / "_CHECKPOINT_METADATA"
     path.unlink()
     os.mkfifo(path)
@@ -117,9 +117,9 @@ def test_what_is_no_file_in_a_checkpoint_is_named_and_not_waited_for(run, tiny_f
         assert line.startswith(f"--workdir: {path} is not a file; remove it, or the checkpoint")
 
 
-def test_names_of_runs_in_a_summary_lead_nowhere_else(run, outside):
-    figures = {"loss": {"values": [1.0], "mean": 1.0, "deviation": None}}
-    group = {"settings": {}, "seeds": [0], "metrics": figures}
+def test_run_names_in_a_summary_cannot_leave_the_folder(run, outside):
+    metrics = {"loss": {"values": [1.0], "mean": 1.0, "deviation": None}}
+    group = {"settings": {}, "seeds": [0], "metrics": metrics}
 
     for name in ("../../outside", str(outside), ".."):
         run.write_summary(run.read_summary() | {"groups": [group | {"runs": [name]}]})
@@ -127,7 +127,7 @@ def test_names_of_runs_in_a_summary_lead_nowhere_else(run, outside):
 
 
 @pytest.mark.parametrize("name", ["", "checkpoints"])
-def test_run_or_its_checkpoints_may_lie_on_another_disk(name, tiny_flags, tmp_path, capsys):
+def test_run_or_its_checkpoints_may_be_on_another_disk(name, tiny_flags, tmp_path, capsys):
     disk, run = tmp_path / "disk", RunFolder(tmp_path / "run")
     disk.mkdir()
     if name:

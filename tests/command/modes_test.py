@@ -82,14 +82,14 @@ def test_earlier_spelling_of_a_mode_works_and_is_reported(flags, mode, line, cap
 
 
 @pytest.mark.parametrize("mode", READING)
-def test_run_of_another_lab_is_named(mode, refused, here):
+def test_run_of_another_lab_is_refused(mode, refused, here):
     folder = shutil.copytree(STORED / "char_rnn_carry", here / "run")
     line = refused(f"--mode={mode}", f"--workdir={folder}")
     assert line == "--workdir: a run of char_rnn is there; another folder"
 
 
 @pytest.mark.parametrize("mode", READING)
-def test_folder_of_a_sweep_is_no_run(mode, refused, here):
+def test_folder_of_a_sweep_is_refused(mode, refused, here):
     stored = json.loads((STORED / "gpt_muon" / "config.json").read_text())
     (here / "config.json").write_text(json.dumps(stored | {"sweep": "precision"}))
     line = refused(f"--mode={mode}", f"--workdir={here}")
@@ -97,7 +97,7 @@ def test_folder_of_a_sweep_is_no_run(mode, refused, here):
 
 
 @pytest.mark.parametrize("mode", READING)
-def test_config_of_something_else_is_no_run(mode, refused, here):
+def test_config_of_another_program_is_refused(mode, refused, here):
     (here / "config.json").write_text('{"model_type": "bert"}')
     line = refused(f"--mode={mode}", f"--workdir={here}")
     assert line.startswith(f"{here}/config.json: ")

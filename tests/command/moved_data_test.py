@@ -1,4 +1,4 @@
-"""A data set counts by its contents: not by how its path is spelled, nor by where it lies."""
+"""Data sets are compared by contents, not by path."""
 
 import dataclasses
 import json
@@ -17,7 +17,7 @@ from jaxlabs.training.run_config import differing
 
 pytestmark = pytest.mark.usefixtures("reused_executables")
 
-# Compiling what draws and measures would take the time.
+# Compiling sampling and analysis would dominate the time.
 LAB = dataclasses.replace(
     gpt.LAB, sample=lambda *arguments: "a sample", analyze=lambda *arguments: {}
 )
@@ -26,13 +26,13 @@ MODES = ("evaluate", "analyze", "sample", "export")
 
 
 @pytest.fixture(autouse=True)
-def nothing_drawn(monkeypatch):
+def no_report(monkeypatch):
     monkeypatch.setattr(modes, "write_report", lambda folder: folder.report)
 
 
 @pytest.fixture
 def moved(here):
-    """(folder, flags) of a run whose text is `moved.txt` in the working directory now."""
+    """(folder, flags) of a run whose text was moved to `moved.txt` in the working directory."""
     folder = RunFolder(shutil.copytree(STORED / "gpt_muon", here / "run"))
     stored = folder.read_config()
     flags = [f"--workdir={folder.path}", *shlex.split(stored["command"])[3:-1]]
@@ -42,32 +42,32 @@ def moved(here):
     return folder, [flag for flag in flags if not flag.startswith("--dataset")]
 
 
-def test_run_is_read_and_continued_from_another_working_directory(moved, here, monkeypatch, capsys):
+def test_run_is_read_and_resumed_from_another_working_directory(moved, here, monkeypatch, capsys):
     folder, flags = moved
     (here / "moved.txt").rename(here / "play.txt")
     monkeypatch.chdir(here / "run")
     assert command.run(LAB, ["--mode=evaluate", f"--workdir={folder.path}"]) == 0
     capsys.readouterr()
     assert command.run(LAB, [*flags, "--dataset=../play.txt"]) == 0
-    assert "all 8 steps are done" in capsys.readouterr().out
+    assert "run already complete (8 steps)" in capsys.readouterr().out
 
 
-def test_run_is_read_and_continued_where_its_data_have_moved(moved, here, refused, capsys):
+def test_run_is_read_and_resumed_with_moved_data(moved, here, refused, capsys):
     folder, flags = moved
     for mode in ("evaluate", "analyze"):
         assert refused(f"--mode={mode}", f"--workdir={folder.path}") == (
-            f"--dataset: '{here}/play.txt', on which the run in {folder.path} was trained, is not"
-            " there; give the path that it has now"
+            f"--dataset: '{here}/play.txt', the data of the run in {folder.path}, is missing; give"
+            " its present path"
         )
     for mode in MODES:
         given = [f"--mode={mode}", f"--workdir={folder.path}", "--dataset=moved.txt"]
         assert command.run(LAB, given) == 0
     capsys.readouterr()
     assert command.run(LAB, [*flags, "--dataset=moved.txt"]) == 0
-    assert "all 8 steps are done" in capsys.readouterr().out
+    assert "run already complete (8 steps)" in capsys.readouterr().out
 
 
-def test_other_contents_are_refused_whatever_the_path(moved, here, refused):
+def test_other_contents_are_refused_for_any_path(moved, here, refused):
     folder, flags = moved
     (here / "play.txt").write_text((here / "moved.txt").read_text() + " king")
     for mode in MODES:
@@ -80,25 +80,25 @@ def test_other_contents_are_refused_whatever_the_path(moved, here, refused):
 
 def test_data_do_not_depend_on_their_path(play, here):
     shutil.copy(play, here / "other.txt")
-    ours, theirs = (gpt.load_data(gpt.GPTConfig(dataset=str(path))) for path in (play, "other.txt"))
+    ours, theirs = (gpt.load_data(gpt.GPTRunConfig(dataset=str(path))) for path in (play, "other.txt"))
     np.testing.assert_array_equal(ours.train.tokens, theirs.train.tokens)
-    assert ours.vocabulary == theirs.vocabulary
+    assert ours.data_spec == theirs.data_spec
     assert ours.dataset["sha256"] == theirs.dataset["sha256"]
 
 
-def test_run_that_holds_a_relative_path_says_which_flag_to_give(here, capsys):
+def test_run_with_a_relative_path_names_the_flag(here, capsys):
     folder = shutil.copytree(STORED / "gpt_muon", here / "run")
     flags = ["--mode=evaluate", f"--workdir={folder}"]
     assert command.run(LAB, flags) == 2
     assert capsys.readouterr().err == (
-        f"gpt: --dataset: 'play.txt', on which the run in {folder} was trained, is not there; give"
-        " the path that it has now\n"
+        f"gpt: --dataset: 'play.txt', the data of the run in {folder}, is missing; give its present"
+        " path\n"
     )
     assert command.run(LAB, [*flags, f"--dataset={STORED / 'play.txt'}"]) == 0
 
 
 @pytest.mark.parametrize("name", [name for name, _ in reproduce.labs()])
-def test_every_data_set_that_is_a_path_is_known_as_one(name):
+def test_every_path_setting_is_declared_as_a_path(name):
     lab = dict(reproduce.labs())[name]
     fields = dict(config.settings(lab.config_class))
     given = {"data_dir": "data", "dataset": "my/data", "fid_classifier": "runs/mine"}
@@ -110,7 +110,7 @@ def test_every_data_set_that_is_a_path_is_known_as_one(name):
         )
 
 
-def test_paths_are_kept_such_that_they_hold_everywhere(here):
+def test_paths_are_stored_as_absolute_paths(here):
     flags = ["--data_dir=data", "--fid_classifier=runs/mine", "--dataset=~/digits"]
     request = command.parse(ddpm.LAB, flags)
     settings = describe(request, request.config(), None)["settings"]
@@ -122,9 +122,9 @@ def test_paths_are_kept_such_that_they_hold_everywhere(here):
     assert kept == default.config().flat()
 
 
-def test_same_numbers_that_are_used_otherwise_are_other_contents():
-    def run(dataset, **facts):
-        return {"settings": {"dataset": dataset}, "dataset": {"sha256": "0"} | facts}
+def test_same_file_with_other_preprocessing_has_other_contents():
+    def run(dataset, **contents):
+        return {"settings": {"dataset": dataset}, "dataset": {"sha256": "0"} | contents}
 
     lab = dict(reproduce.labs())["sparse_autoencoder"]
     whitened = run("a.mat", whitened=True)
@@ -132,5 +132,5 @@ def test_same_numbers_that_are_used_otherwise_are_other_contents():
     assert differing(lab.config_class, whitened, run("b.mat", whitened=False)) == [
         "the data set's contents"
     ]
-    untold = {"settings": {"dataset": "b.mat"}}
-    assert differing(lab.config_class, whitened, untold) == ["dataset (a.mat there, b.mat here)"]
+    unknown = {"settings": {"dataset": "b.mat"}}
+    assert differing(lab.config_class, whitened, unknown) == ["dataset (a.mat there, b.mat here)"]

@@ -1,4 +1,4 @@
-"""A setting that is refused late leaves nothing that would refuse the corrected command."""
+"""A setting that is refused late does not block the corrected command."""
 
 from pathlib import Path
 
@@ -14,14 +14,14 @@ from jaxlabs.training import loop
 STORED = Path(__file__).parents[1] / "fixtures" / "run_folders"
 
 
-@pytest.mark.parametrize("flags", [[], ["--lr_range_test"], ["--replay_step=2"]])
-def test_optimizer_that_does_not_suit_the_data_leaves_no_folder(flags, refused, tiny_flags, here):
+@pytest.mark.parametrize("flags", [[], ["--mode=lr_range"], ["--mode=replay", "--replay_step=2"]])
+def test_optimizer_incompatible_with_the_data_creates_no_folder(flags, refused, tiny_flags, here):
     line = refused(*tiny_flags, "--steps=4", "--optimizer=lbfgs", *flags)
     assert line == "--optimizer: lbfgs needs a finite set of examples; adamw or muon"
     assert not list(here.iterdir())
 
 
-def test_run_in_which_nothing_was_trained_is_replaced(refused, tiny_flags, here, monkeypatch):
+def test_run_without_training_is_replaced(refused, tiny_flags, here, monkeypatch):
     def late(*arguments):
         raise UserError("--seed: refused late")
 

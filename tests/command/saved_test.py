@@ -1,4 +1,4 @@
-"""A checkpoint is said to be saved once it is."""
+"""A checkpoint is reported as saved only after it is written."""
 
 import dataclasses
 import os
@@ -14,31 +14,33 @@ pytestmark = pytest.mark.usefixtures("reused_executables")
 
 
 @pytest.fixture
-def stopped_midway(tiny_flags, here, monkeypatch):
-    """`stopped_midway() -> status` of a run that a first signal stops at step 4 of 8."""
+def interrupted_run(tiny_flags, here, monkeypatch):
+    """`interrupted_run() -> status` of a run that a signal interrupts at step 4/8."""
 
     def evaluated(progress, step, *rest):
         if step == 4:
             os.kill(os.getpid(), signal.SIGINT)
 
-    monkeypatch.setattr("jaxlabs.training.metrics.Progress.evaluated", evaluated)
+    monkeypatch.setattr("jaxlabs.training.metric_writer.Progress.evaluated", evaluated)
     lab = dataclasses.replace(LAB, sample=lambda *arguments: "a sample")
     return lambda: command.run(lab, [*tiny_flags, "--steps=8", f"--workdir={here / 'run'}"])
 
 
-def test_second_interrupt_while_a_checkpoint_is_written_claims_nothing(
-    stopped_midway, monkeypatch, capsys
+def test_second_interrupt_during_a_checkpoint_does_not_report_it_as_saved(
+    interrupted_run, monkeypatch, capsys
 ):
     def interrupted(self, *_):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
         patch.setattr(Checkpoints, "__exit__", interrupted)
-        assert stopped_midway() == 130
+        assert interrupted_run() == 130
     assert "saved" not in "".join(capsys.readouterr())
 
 
-def test_saved_is_said_when_the_checkpoint_is_there(stopped_midway, monkeypatch, capsys, here):
+def test_checkpoint_is_reported_as_saved_after_it_is_written(
+    interrupted_run, monkeypatch, capsys, here
+):
     close, closed = Checkpoints.__exit__, []
 
     def watched(self, *error):
@@ -47,7 +49,7 @@ def test_saved_is_said_when_the_checkpoint_is_there(stopped_midway, monkeypatch,
         closed.append(True)
 
     monkeypatch.setattr(modes.Checkpoints, "__exit__", watched)
-    stopped_midway()
+    interrupted_run()
     assert closed
     assert "saved" in "".join(capsys.readouterr())
     assert (here / "run" / "checkpoints" / "4").exists()

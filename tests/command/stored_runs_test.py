@@ -2,8 +2,8 @@
 
 `tests/fixtures/run_folders/` was written by the code of commit e7569bf: `gpt` with dropout and a
 moving average of the parameters, the same run killed at step 6 of 8, `gpt` with Muon, `char_rnn`
-with a carried state, `sparse_autoencoder` with L-BFGS. `expected.npz` holds what each model gives
-for fixed inputs. No lab that trains has batch statistics.
+with a carry, `sparse_autoencoder` with L-BFGS. `expected.npz` holds the outputs of each model for
+fixed inputs. No lab has batch statistics.
 """
 
 import functools
@@ -33,9 +33,9 @@ pytestmark = pytest.mark.usefixtures("reused_executables")
 
 @pytest.fixture
 def stored(here, monkeypatch):
-    """`stored(name) -> folder`: a copy of a stored run, beside the text that it was trained on.
+    """`stored(name) -> folder`: a copy of a stored run and its text, on one device.
 
-    It was trained on one device, over more of which its batches do not all divide.
+    The batches do not divide over more devices.
     """
     one_device = functools.partial(devices.data_parallel, jax.devices()[:1])
     monkeypatch.setattr(devices, "data_parallel", one_device)
@@ -58,7 +58,7 @@ def test_stored_parameters_give_the_stored_outputs(stored, name):
 
 
 @pytest.mark.parametrize("name", LABS)
-def test_stored_run_is_evaluated_to_its_own_metrics(stored, name, capsys):
+def test_stored_run_evaluates_to_its_own_metrics(stored, name, capsys):
     folder = stored(name)
     assert command.run(LABS[name], ["--mode=evaluate", f"--workdir={folder.path}"]) == 0
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
@@ -76,12 +76,12 @@ def test_stored_run_is_sampled_and_exported(stored, name):
     assert (folder.path / "parameters.safetensors").exists()
 
 
-def test_stored_run_that_was_killed_ends_as_the_unbroken_one(stored, tiny_flags):
-    cut_off, whole = stored("gpt_interrupted"), stored("gpt_dropout_ema")
+def test_stored_run_that_was_killed_resumes_to_the_unbroken_result(stored, tiny_flags):
+    killed, whole = stored("gpt_interrupted"), stored("gpt_dropout_ema")
     flags = [*tiny_flags, "--dataset=play.txt", "--steps=8", "--dropout=0.2", "--ema_decay=0.9"]
-    assert command.run(gpt.LAB, [*flags, f"--workdir={cut_off.path}"]) == 0
-    assert cut_off.read_summary()["metrics"] == pytest.approx(
+    assert command.run(gpt.LAB, [*flags, f"--workdir={killed.path}"]) == 0
+    assert killed.read_summary()["metrics"] == pytest.approx(
         whole.read_summary()["metrics"], abs=TOLERANCE
     )
-    steps = [[row["step"] for row in run.read_metrics()] for run in (cut_off, whole)]
+    steps = [[row["step"] for row in run.read_metrics()] for run in (killed, whole)]
     assert steps[0] == steps[1]

@@ -1,4 +1,4 @@
-"""Standard streams that are closed or not UTF-8, and such a locale: a command runs as ever."""
+"""Commands with closed standard streams, and with streams or a locale that are not UTF-8."""
 
 import dataclasses
 import io
@@ -43,13 +43,13 @@ def started(program, redirections="", **environment):
 
 
 @pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", ">&- 2>&-", "<&- >&- 2>&-"])
-def test_a_closed_stream_is_written_nowhere(closed, here):
+def test_closed_stream_discards_output(closed, here):
     assert started(STREAMS, closed).returncode == 0
     assert (here / "data").read_bytes() == b""
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
-def test_what_an_encoding_lacks_is_printed_as_a_question_mark(encoding, here):
+def test_unencodable_characters_are_printed_as_question_marks(encoding, here):
     ended = started(STREAMS, PYTHONIOENCODING=encoding)
     printed = (TEXT + "\n").encode(encoding, errors="replace")
     assert (ended.returncode, ended.stdout, ended.stderr) == (0, printed, printed)
@@ -62,7 +62,7 @@ def test_what_an_encoding_lacks_is_printed_as_a_question_mark(encoding, here):
         ("", {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}),
     ],
 )
-def test_a_command_ends_as_usual_without_streams_or_utf_8(redirections, environment, here):
+def test_command_succeeds_without_streams_or_utf_8(redirections, environment, here):
     ended = started(STUDY, f"--platform=cpu --workdir=run {redirections}", **environment)
     assert (ended.returncode, ended.stderr) == (0, b"")
     assert ended.stdout == b"" if redirections else ended.stdout.startswith(b"????? ? ???\n")
@@ -72,9 +72,7 @@ def test_a_command_ends_as_usual_without_streams_or_utf_8(redirections, environm
     assert TEXT in folder.report.read_text(encoding="utf-8")
 
 
-def test_the_summary_is_written_before_anything_is_printed(
-    tiny_flags, reused_executables, monkeypatch
-):
+def test_summary_is_written_before_printing(tiny_flags, reused_executables, monkeypatch):
     lab = dataclasses.replace(LAB, sample=lambda *_: TEXT, analyze=lambda *_: {})
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO(), "ascii"))
     with pytest.raises(UnicodeEncodeError):
@@ -82,7 +80,7 @@ def test_the_summary_is_written_before_anything_is_printed(
     assert RunFolder("run").is_complete()
 
 
-def test_a_full_device_behind_stdout_is_one_line():
+def test_full_device_as_stdout_gives_one_line():
     ended = started(STUDY, "--help > /dev/full")
     assert ended.returncode == 2
     assert ended.stderr.decode() == "study: No space left on device\n"

@@ -1,4 +1,4 @@
-"""Holds jaxlabs/training/aot.py to one compilation, and to naming what made it two."""
+"""Tests of jaxlabs/training/aot.py: one compilation, and a warning with the reason of another."""
 
 import re
 
@@ -18,7 +18,7 @@ def doubling(traces):
     return AotFunction(jax.jit(double))
 
 
-def test_same_shapes_compile_once_and_the_time_is_measured():
+def test_equal_shapes_compile_once_and_the_time_is_measured():
     traces = []
     double = doubling(traces)
     for number in range(3):
@@ -40,12 +40,12 @@ def test_same_shapes_compile_once_and_the_time_is_measured():
         ({}, "[0]['a']: float32[2] -> absent"),
     ],
 )
-def test_second_compilation_works_and_says_what_changed(tree, change):
+def test_recompilation_warns_with_the_changes(tree, change):
     traces = []
     double = doubling(traces)
     double({"a": np.ones(2, np.float32)}, np.int32(1))
-    with pytest.warns(UserWarning, match=re.escape("compiled a second time, because of " + change)):
+    with pytest.warns(UserWarning, match=re.escape("recompiled, because of " + change)):
         result, _ = double(tree, np.int32(1))
     assert result.keys() == tree.keys()
-    double(tree, np.int32(2))  # the newest executable is the one that is kept
+    double(tree, np.int32(2))  # the newest executable is kept
     assert len(traces) == 2

@@ -1,4 +1,4 @@
-"""What does not fit into memory is refused before it is taken, in a line that says how much."""
+"""Too large allocations are refused in advance, in one line with the sizes."""
 
 import jax
 import jax.numpy as jnp
@@ -13,19 +13,19 @@ DEVICES = jax.local_device_count()
 
 @pytest.fixture
 def machine(monkeypatch):
-    """`machine(bytes)` makes this one of so much memory."""
+    """`machine(bytes)` sets the memory of this machine."""
     return lambda size: monkeypatch.setattr(capacity, "host_memory", lambda: size)
 
 
 @pytest.mark.skipif(jax.default_backend() != "cpu", reason="CPU devices share the machine's memory")
-def test_the_copies_of_all_devices_together_have_to_fit(machine):
+def test_copies_of_all_devices_must_fit_together(machine):
     machine(12_000_000_000)
     capacity.require(12_000_000_000 // DEVICES, "the state")
     with pytest.raises(TooLarge, match=r"^the state needs 20\.0 GB; this machine has 12\.0 GB$"):
         capacity.require(20_000_000_000 // DEVICES, "the state")
 
 
-def test_a_container_has_no_more_memory_than_its_limit(monkeypatch, tmp_path):
+def test_container_limit_bounds_the_memory(monkeypatch, tmp_path):
     whole = capacity.host_memory()
     for text, expected in (("max\n", whole), ("1000000\n", 1_000_000), (f"{2**63}\n", whole)):
         (tmp_path / "memory.max").write_text(text)
@@ -33,11 +33,13 @@ def test_a_container_has_no_more_memory_than_its_limit(monkeypatch, tmp_path):
         assert capacity.host_memory() == expected
 
 
-def test_only_what_has_to_be_written_counts_before_a_program_is_compiled():
+def test_only_materialized_arrays_count_before_compilation():
     x = jax.ShapeDtypeStruct((10**6, 10**3), np.float32)
 
     def fused(x):
-        return jnp.sum(x[:, None, :] > x[None, :, :])  # XLA never writes these 10 ** 15 booleans
+        return jnp.sum(
+            x[:, None, :] > x[None, :, :]
+        )  # XLA never materializes these 10 ** 15 booleans
 
     capacity.require_arrays(jax.jit(fused).trace(x), "a comparison")
     scan = jax.jit(lambda x: jax.lax.scan(lambda carry, row: (carry, x @ row), 0, x)[1])
@@ -46,7 +48,7 @@ def test_only_what_has_to_be_written_counts_before_a_program_is_compiled():
             capacity.require_arrays(function.trace(x), "all products")
 
 
-def test_a_compiled_program_counts_with_its_arguments_results_and_temporaries(machine):
+def test_compiled_program_counts_arguments_results_and_temporaries(machine):
     size = 1000
     x = jax.ShapeDtypeStruct((size, size), np.float32)
     compiled = jax.jit(lambda x: jnp.linalg.norm(x @ x, axis=0)).lower(x).compile()
@@ -57,11 +59,11 @@ def test_a_compiled_program_counts_with_its_arguments_results_and_temporaries(ma
         capacity.require_program(compiled, "a product")
 
 
-def test_what_ran_out_of_memory_is_told_in_one_line():
+def test_out_of_memory_errors_become_one_line():
     error = jax.errors.JaxRuntimeError(
         "RESOURCE_EXHAUSTED: Out of memory allocating 5000000000 bytes."
     )
-    assert capacity.in_a_line(error) == "out of memory; 5.0 GB more are needed"
+    assert capacity.in_a_line(error) == "out of memory; 5.0 GB more needed"
     assert capacity.in_a_line(MemoryError()) == "out of memory"
     assert capacity.in_a_line(TooLarge("the state needs more")) == "the state needs more"
     for raises in (lambda: np.empty(2**62, "f8"), lambda: np.empty(2**45, "f8")):

@@ -1,4 +1,4 @@
-"""Holds the carry of training/step.py to its examples: cut and joined with them, never added."""
+"""Tests of the carry of training/step.py: split and merged with the examples, never summed."""
 
 import functools
 
@@ -23,7 +23,7 @@ DESCENT = optax.sgd(0.1)
 
 
 def carried_loss(params, batch, key, state, train):
-    """A scalar RNN in one step, whose carry is its state and how many batches it has read."""
+    """One step of a scalar RNN; the carry is its state and the number of batches."""
     count, h = state.carry["count"], state.carry["h"]
     h = jnp.tanh(params["u"] * batch["x"] + params["w"] * h)
     carry = {"count": count + 1, "h": h}
@@ -48,7 +48,7 @@ def batch_of(seed=0):
 
 @pytest.fixture(scope="module")
 def three_steps():
-    """State and metrics after three steps of the whole batch, as numpy."""
+    """State and metrics after three steps of the full batch, as numpy arrays."""
     state = state_of()
     for number in range(3):
         state, metrics = step(state, batch_of(number), jax.random.key(0))
@@ -59,13 +59,13 @@ def assert_same(ours, theirs):
     chex.assert_trees_all_close(jax.device_get(ours), theirs, rtol=1e-6, atol=1e-7)
 
 
-def test_carry_reaches_the_next_step_as_it_was_left(three_steps):
+def test_carry_is_passed_to_the_next_step(three_steps):
     u, w, h = 0.5, 0.7, np.linspace(-1, 1, BATCH)
     for number in range(3):
         batch = batch_of(number)
         new = np.tanh(u * batch["x"] + w * h)
         slope = 2 * batch["weights"] * (new - batch["y"]) * (1 - new**2) / batch["weights"].sum()
-        # The gradient ends at the carry: h itself counts as given.
+        # The gradient stops at the carry: h is a constant.
         u, w, h = u - 0.1 * slope @ batch["x"], w - 0.1 * slope @ h, new
     state, _ = three_steps
     np.testing.assert_allclose(state.carry["h"], h, rtol=1e-5)
@@ -74,16 +74,16 @@ def test_carry_reaches_the_next_step_as_it_was_left(three_steps):
 
 
 @pytest.mark.parametrize("count", [2, 8])
-def test_micro_batches_carry_what_the_whole_batch_does(three_steps, count):
+def test_micro_batches_have_the_carry_of_the_full_batch(three_steps, count):
     state = state_of(grad_accum_steps=count)
     for number in range(3):
         state, metrics = step(state, batch_of(number), jax.random.key(0))
-    expected, figures = three_steps
-    assert_same((state, metrics), (expected.replace(grad_accum_steps=count), figures))
+    expected, expected_metrics = three_steps
+    assert_same((state, metrics), (expected.replace(grad_accum_steps=count), expected_metrics))
 
 
-def test_every_device_carries_its_own_examples(three_steps):
-    """Under pmap each device holds its rows of the carry; on a mesh the array is whole."""
+def test_each_device_has_the_carry_of_its_examples(three_steps):
+    """Under pmap each device has its rows of the carry; on a mesh the array is global."""
     state = state_of()
     split = jax.tree.map(lambda leaf: leaf.reshape(4, 2), state.carry)
     state = jax.tree.map(lambda leaf: jnp.stack([leaf] * 4), state.replace(carry=None))
@@ -97,47 +97,49 @@ def test_every_device_carries_its_own_examples(three_steps):
     for number in range(3):
         batch = {name: leaf.reshape(4, 2) for name, leaf in batch_of(number).items()}
         state, metrics = mapped(state, batch, jax.random.key(0))
-    expected, figures = three_steps
+    expected, expected_metrics = three_steps
     joined = jax.tree.map(lambda leaf: leaf.reshape(BATCH), jax.device_get(state.carry))
     assert_same(joined, expected.carry)
     for device in range(4):
         pick = lambda leaf, device=device: np.asarray(leaf)[device]  # noqa: E731
-        assert_same(jax.tree.map(pick, (state.params, metrics)), (expected.params, figures))
+        assert_same(
+            jax.tree.map(pick, (state.params, metrics)), (expected.params, expected_metrics)
+        )
 
 
-def test_mesh_carries_what_one_device_does(three_steps, make_placement):
+def test_mesh_has_the_carry_of_one_device(three_steps, make_placement):
     placement = make_placement(4)
     state = placement.replicate(state_of(grad_accum_steps=2))
     for number in range(3):
         batch = jax.device_put(batch_of(number), placement.batch_sharding)
         state, metrics = step(state, batch, jax.random.key(0))
-    expected, figures = three_steps
-    assert_same((state, metrics), (expected.replace(grad_accum_steps=2), figures))
+    expected, expected_metrics = three_steps
+    assert_same((state, metrics), (expected.replace(grad_accum_steps=2), expected_metrics))
 
 
 def test_skipped_step_keeps_the_old_carry():
-    state, kept = state_of(), jax.device_get(state_of().carry)
+    state, initial = state_of(), jax.device_get(state_of().carry)
     bad = batch_of()
     bad["y"][-1] = np.inf
     state, metrics = step(state, bad, jax.random.key(0))
     assert int(metrics["skipped"]) == 1
-    chex.assert_trees_all_equal(jax.device_get(state.carry), kept)
+    chex.assert_trees_all_equal(jax.device_get(state.carry), initial)
 
 
-def test_stopped_run_goes_on_with_the_carry_that_it_had(
+def test_interrupted_run_resumes_with_its_carry(
     make_task, make_data, make_config, make_placement, tmp_path
 ):
-    """Carries how often each row has read each token, and trains on it."""
+    """The carry counts the tokens of each row, and the loss depends on it."""
     toy = make_task()
 
     def loss(params, batch, key, state, train):
-        seen = jnp.zeros((batch["inputs"].shape[0], 7))
+        counts = jnp.zeros((batch["inputs"].shape[0], 7))
         if train:
-            seen = jnp.where(batch["is_first"][:, None], 0, state.carry)
-        seen = seen + jax.nn.one_hot(batch["inputs"], 7).sum(1)
-        parts = toy.loss(params, batch, key, state, train)
-        nudge = jnp.sum(jnp.tanh(seen) * params["head"]["bias"][None])
-        return parts._replace(loss_sum=parts.loss_sum + nudge, carry=seen)
+            counts = jnp.where(batch["is_first"][:, None], 0, state.carry)
+        counts = counts + jax.nn.one_hot(batch["inputs"], 7).sum(1)
+        output = toy.loss(params, batch, key, state, train)
+        term = jnp.sum(jnp.tanh(counts) * params["head"]["bias"][None])
+        return output._replace(loss_sum=output.loss_sum + term, carry=counts)
 
     carry = lambda batch_size: jnp.zeros((batch_size, 7))  # noqa: E731
     task = Task(toy.model, toy.init, loss, build_train_step(loss), init_carry=carry)
@@ -156,6 +158,6 @@ def test_stopped_run_goes_on_with_the_carry_that_it_had(
         return jax.device_get(state)
 
     whole, resumed = run("whole", 11), run("resumed", 5, 11)
-    assert whole.carry.sum() == BATCH * 6 * 2  # fresh at steps 0, 3, 6 and 9
+    assert whole.carry.sum() == BATCH * 6 * 2  # reset at steps 0, 3, 6 and 9
     chex.assert_trees_all_equal(resumed.carry, whole.carry)
     chex.assert_trees_all_equal(resumed.params, whole.params)

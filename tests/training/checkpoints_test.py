@@ -1,4 +1,4 @@
-"""Holds jaxlabs/training/checkpoints.py to exact resume, and to finding every kind of damage."""
+"""Tests of jaxlabs/training/checkpoints.py: exact restore, and detection of damage."""
 
 import logging
 import shutil
@@ -18,14 +18,14 @@ from jaxlabs.training.checkpoints import Checkpoints
 from jaxlabs.training.run_config import RunConfig
 from jaxlabs.training.state import create_state
 
-# When several reads fail at once, the file format's threads complain that nobody waits for them.
+# When several reads fail at once, TensorStore's threads raise unraisable exceptions.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 
-FACTS = {"settings": {"width": 3}, "data_spec": {"alphabet": "aé\n"}, "dataset": {"sha256": "0"}}
+METADATA = {"settings": {"width": 3}, "data_spec": {"alphabet": "aé\n"}, "dataset": {"sha256": "0"}}
 
 
 def numbered(step: int):
-    """A small state with every kind of leaf, all of whose numbers depend on the step."""
+    """Returns a small state with every kind of leaf; all values depend on the step."""
     params = {"kernel": jnp.arange(6.0).reshape(2, 3), "bias": jnp.ones(3)}
     variables = {"params": params, "batch_stats": {"mean": jnp.zeros(3)}}
     state = create_state(None, variables, TX, ema_decay=0.5)
@@ -38,11 +38,11 @@ TX = optax.adamw(1e-3)
 
 @pytest.fixture(scope="module")
 def three(tmp_path_factory):
-    """A folder with checkpoints of the steps 1, 2 and 3; copied by those who change it."""
+    """A folder with checkpoints of steps 1, 2 and 3; read-only."""
     path = tmp_path_factory.mktemp("three") / "checkpoints"
     with Checkpoints(path, keep=3) as checkpoints:
         for step in (1, 2, 3):
-            checkpoints.save(numbered(step), FACTS, float(step))
+            checkpoints.save(numbered(step), METADATA, float(step))
     return path
 
 
@@ -58,7 +58,7 @@ def contents(path):
 
 
 def restored_step(folder, **options):
-    """The step that is restored, after checking that every bit of it is as it was saved."""
+    """Returns the restored step, after checking that the state is bit-identical."""
     with Checkpoints(folder, keep=3, **options) as checkpoints:
         state = checkpoints.restore(numbered(0))
     chex.assert_trees_all_equal(state, numbered(int(state.step)))
@@ -66,7 +66,7 @@ def restored_step(folder, **options):
     return int(state.step)
 
 
-def test_state_comes_back_bit_for_bit_with_average_and_statistics(three):
+def test_state_with_ema_and_batch_stats_is_restored_bit_identical(three):
     assert restored_step(three, read_only=True) == 3
 
 
@@ -76,58 +76,60 @@ def test_empty_folder_has_nothing_to_restore(tmp_path):
         assert checkpoints.restore(numbered(0)) is None
 
 
-def test_facts_come_back_as_they_were(three):
+def test_metadata_round_trips(three):
     with Checkpoints(three, keep=3, read_only=True) as checkpoints:
         assert checkpoints.steps() == [1, 2, 3]
-        assert FACTS.items() <= checkpoints.read_metadata(2).items()
+        assert METADATA.items() <= checkpoints.read_metadata(2).items()
 
 
-def test_newest_at_most_is_restored(three):
+def test_newest_checkpoint_up_to_a_step_is_restored(three):
     with Checkpoints(three, keep=3, read_only=True) as checkpoints:
         assert int(checkpoints.restore(numbered(0), at_most=2).step) == 2
         assert checkpoints.restore(numbered(0), at_most=0) is None
 
 
-def test_latest_and_best_are_kept_across_sittings(tmp_path):
+def test_latest_and_best_are_kept_across_processes(tmp_path):
     losses = {1: 5.0, 2: 1.0, 3: None, 4: 3.0, 5: float("nan"), 6: 2.0, 7: 4.0, 8: None}
-    for sitting in ((1, 2, 3), (4, 5), (6,), (7, 8)):
+    for steps in ((1, 2, 3), (4, 5), (6,), (7, 8)):
         with Checkpoints(tmp_path / "checkpoints", keep=2) as checkpoints:
-            for step in sitting:
-                checkpoints.save(numbered(step), FACTS, losses[step])
+            for step in steps:
+                checkpoints.save(numbered(step), METADATA, losses[step])
             kept = checkpoints.steps()
-        seen = [step for step in losses if step <= sitting[-1]]
-        assert kept == sorted({2, *seen[-2:]})
+        saved = [step for step in losses if step <= steps[-1]]
+        assert kept == sorted({2, *saved[-2:]})
     with Checkpoints(tmp_path / "checkpoints", keep=2) as checkpoints:
-        checkpoints.save(numbered(9), FACTS, 0.5)
+        checkpoints.save(numbered(9), METADATA, 0.5)
         assert checkpoints.steps() == [8, 9]
     assert int(restored_step(tmp_path / "checkpoints")) == 9
 
 
-def test_only_what_a_killed_run_has_half_written_is_removed(folder):
-    half = [folder / f"{step}.orbax-checkpoint-tmp{end}" for step, end in ((4, ""), (5, "-17"))]
+def test_only_incomplete_checkpoints_are_removed(folder):
+    incomplete = [
+        folder / f"{step}.orbax-checkpoint-tmp{end}" for step, end in ((4, ""), (5, "-17"))
+    ]
     mine = [folder / name for name in ("my.orbax-checkpoint-tmp-x", "3.orbax-checkpoint-tmp.bak")]
-    for path in (*half, *mine):
+    for path in (*incomplete, *mine):
         path.mkdir()
     with Checkpoints(folder, keep=3) as checkpoints:
         assert checkpoints.steps() == [1, 2, 3]
-    assert [path.exists() for path in (*half, *mine)] == [False, False, True, True]
+    assert [path.exists() for path in (*incomplete, *mine)] == [False, False, True, True]
 
 
-def test_checkpoints_of_a_run_with_other_settings_are_refused(tmp_path):
+def test_checkpoints_with_other_settings_are_refused(tmp_path):
     with Checkpoints(tmp_path / "checkpoints", keep=1) as checkpoints:
-        facts = FACTS | {"settings": {"seed": 3, "batch_size": 8}}
-        checkpoints.save(numbered(4), facts, None)
-        same = FACTS | {"settings": {"seed": 3, "batch_size": 8, "steps": 1000}}
+        first = METADATA | {"settings": {"seed": 3, "batch_size": 8}}
+        checkpoints.save(numbered(4), first, None)
+        same = METADATA | {"settings": {"seed": 3, "batch_size": 8, "steps": 1000}}
         checkpoints.require_run(RunConfig, same)
-        other = FACTS | {"settings": {"seed": 4, "batch_size": 8}}
+        other = METADATA | {"settings": {"seed": 4, "batch_size": 8}}
         with pytest.raises(UserError, match=r"of step 4 in .* seed \(3 there, 4 here\)"):
             checkpoints.require_run(RunConfig, other)
 
 
 def test_saving_a_step_twice_keeps_the_first(folder):
     with Checkpoints(folder, keep=3) as checkpoints:
-        checkpoints.save(numbered(4), FACTS, 1.0)
-        checkpoints.save(numbered(4).replace(params=numbered(0).params), FACTS, 9.0)
+        checkpoints.save(numbered(4), METADATA, 1.0)
+        checkpoints.save(numbered(4).replace(params=numbered(0).params), METADATA, 9.0)
         assert checkpoints.steps() == [1, 2, 3, 4]
     assert restored_step(folder) == 4
 
@@ -137,7 +139,7 @@ def test_state_may_be_donated_as_soon_as_it_is_saved(tmp_path):
     state = create_state(None, large, optax.sgd(1.0))
     overwrite = jax.jit(lambda state: jax.tree.map(lambda leaf: leaf + 1, state), donate_argnums=0)
     with Checkpoints(tmp_path / "checkpoints", keep=1) as checkpoints:
-        checkpoints.save(state, FACTS, None)
+        checkpoints.save(state, METADATA, None)
         for _ in range(20):
             state = overwrite(state)
     with Checkpoints(tmp_path / "checkpoints", keep=1) as checkpoints:
@@ -145,7 +147,7 @@ def test_state_may_be_donated_as_soon_as_it_is_saved(tmp_path):
     np.testing.assert_array_equal(restored.params["w"], np.arange(1 << 20))
 
 
-def test_state_is_restored_onto_the_devices_of_the_state_it_should_be_like(three, make_placement):
+def test_state_is_restored_with_the_sharding_of_the_given_state(three, make_placement):
     placement = make_placement(4)
     with Checkpoints(three, keep=3, read_only=True) as checkpoints:
         state = checkpoints.restore(placement.replicate(numbered(0)))
@@ -154,11 +156,11 @@ def test_state_is_restored_onto_the_devices_of_the_state_it_should_be_like(three
 
 
 def data_files(folder, step):
-    """Files of a checkpoint that hold its state, as paths inside its folder."""
-    room = folder / str(step)
+    """Returns the files of a checkpoint with its state, relative to its folder."""
+    checkpoint = folder / str(step)
     return sorted(
-        file.relative_to(room)
-        for file in room.rglob("*")
+        file.relative_to(checkpoint)
+        for file in checkpoint.rglob("*")
         if file.is_file() and file.parent.name in ("d", "state")
     )
 
@@ -174,20 +176,20 @@ def flip(file):
 
 
 @pytest.mark.parametrize("damage", [truncate, flip, lambda file: file.unlink()])
-def test_damage_to_any_one_file_is_harmless_or_found(folder, caplog, damage):
+def test_damage_to_any_file_is_harmless_or_detected(folder, caplog, damage):
     found = 0
     for name in data_files(folder, 3):
         shutil.copytree(folder / "3", folder.parent / "copy")
         damage(folder / "3" / name)
         caplog.clear()
-        step = restored_step(folder)  # every bit of what is restored is checked in here
+        step = restored_step(folder)  # checks that the state is bit-identical
         assert step in (2, 3)
         lines = [record.getMessage() for record in caplog.records if record.name == "jaxlabs"]
         if step == 2:
             found += 1
             (line,) = lines
             assert line.startswith("The checkpoint of step 3 is damaged (")
-            assert line.endswith("); using the one before it.")
+            assert line.endswith("); using the previous one.")
             assert "\n" not in line
             assert (folder / "damaged" / "3").is_dir()
         else:
@@ -198,82 +200,81 @@ def test_damage_to_any_one_file_is_harmless_or_found(folder, caplog, damage):
     assert found >= 2
 
 
-def test_flipped_number_inside_a_readable_file_is_found_by_the_fingerprint(
+def test_flipped_number_inside_a_readable_file_is_found_by_the_checksum(
     folder, caplog, monkeypatch
 ):
-    """Damage that the file format cannot see: the file was written from a wrong memory cell."""
+    """Damage that the file format cannot detect: a value was corrupted before writing."""
     with Checkpoints(folder, keep=3) as checkpoints:
         wrong = numbered(4)
         bias = wrong.params["bias"].at[1].set(jnp.nextafter(wrong.params["bias"][1], 9.0))
         right = checkpoints.read_metadata(3)["fingerprint"]
-        monkeypatch.setattr("jaxlabs.training.checkpoints._fingerprint", lambda state: right)
-        checkpoints.save(wrong.replace(params=wrong.params | {"bias": bias}), FACTS, None)
+        monkeypatch.setattr("jaxlabs.training.checkpoints._checksum", lambda state: right)
+        checkpoints.save(wrong.replace(params=wrong.params | {"bias": bias}), METADATA, None)
     monkeypatch.undo()
     assert restored_step(folder) == 3
-    assert "its arrays do not match their fingerprint" in caplog.text
+    assert "its arrays do not match their checksum" in caplog.text
 
 
-def test_fingerprint_sees_every_single_bit_of_a_number():
-    from jaxlabs.training.checkpoints import _fingerprint
+def test_checksum_depends_on_every_bit():
+    from jaxlabs.training.checkpoints import _checksum
 
     words = np.zeros((33, 4), np.uint32)
     words[np.arange(32), np.arange(32) % 4] = 1 << np.arange(32, dtype=np.uint32)
-    fingerprints = {
-        int(_fingerprint({"a": jnp.ones(3), "b": jnp.asarray(row.view(np.float32))}))
-        for row in words
+    checksums = {
+        int(_checksum({"a": jnp.ones(3), "b": jnp.asarray(row.view(np.float32))})) for row in words
     }
-    assert len(fingerprints) == 33
+    assert len(checksums) == 33
     swapped = {"a": jnp.array([1.0, 2.0]), "b": jnp.array([3.0])}
-    assert int(_fingerprint(swapped)) != int(
-        _fingerprint({"a": jnp.array([2.0, 1.0]), "b": jnp.array([3.0])})
+    assert int(_checksum(swapped)) != int(
+        _checksum({"a": jnp.array([2.0, 1.0]), "b": jnp.array([3.0])})
     )
 
 
-def test_empty_newest_folder_is_set_aside_and_the_run_can_save_that_step_again(folder, caplog):
+def test_empty_newest_checkpoint_is_quarantined_and_can_be_saved_again(folder, caplog):
     shutil.rmtree(folder / "3")
     (folder / "3").mkdir()
     with Checkpoints(folder, keep=3) as checkpoints:
         assert int(checkpoints.restore(numbered(0)).step) == 2
         assert checkpoints.steps() == [1, 2]
-        checkpoints.save(numbered(3), FACTS, 3.0)
+        checkpoints.save(numbered(3), METADATA, 3.0)
     assert "The checkpoint of step 3 is damaged" in caplog.text
     assert restored_step(folder) == 3
 
 
-def test_reads_of_a_damaged_checkpoint_that_were_given_up_print_nothing(folder, monkeypatch):
+def test_abandoned_reads_of_a_damaged_checkpoint_print_nothing(folder, monkeypatch):
     printed = []
     monkeypatch.setattr(sys, "unraisablehook", printed.append)
-    checkpoints_module._forget_abandoned_reads.cache_clear()  # it was done under another hook
+    checkpoints_module._forget_abandoned_reads.cache_clear()  # it was called with another hook
     for index in folder.rglob("manifest.ocdbt"):
         index.write_bytes(bytes(range(200)))
     with Checkpoints(folder, keep=3) as checkpoints, pytest.raises(UserError, match="can be read"):
         checkpoints.restore(numbered(0))
-    for text in ("Event loop is closed", "a bug"):  # as threads report it, whenever they do
+    for text in ("Event loop is closed", "a bug"):  # as threads report them
         sys.unraisablehook(types.SimpleNamespace(exc_value=RuntimeError(text)))
     assert [str(lost.exc_value) for lost in printed] == ["a bug"]
     checkpoints_module._forget_abandoned_reads.cache_clear()
 
 
-def test_half_written_checkpoint_of_a_killed_run_is_not_seen(folder):
+def test_incomplete_checkpoint_is_ignored(folder):
     (folder / "3").rename(folder / "3.orbax-checkpoint-tmp")
     assert restored_step(folder) == 2
     assert not (folder / "3.orbax-checkpoint-tmp").exists()
 
 
-def test_all_damaged_is_an_error_that_says_how_to_go_on(folder, caplog):
+def test_all_damaged_checkpoints_give_one_line_with_the_remedy(folder, caplog):
     for step in (1, 2, 3):
         shutil.rmtree(folder / str(step) / "state")
     with Checkpoints(folder, keep=3) as checkpoints, pytest.raises(UserError) as caught:
         checkpoints.restore(numbered(0))
     assert str(caught.value) == (
-        f"--workdir: no checkpoint in {folder} can be read; --overwrite starts anew"
+        f"--workdir: no checkpoint in {folder} can be read; --overwrite starts over"
     )
     assert caplog.text.count("is damaged") == 3
 
 
 @pytest.mark.parametrize("damaged", [False, True])
-def test_reading_mode_leaves_the_folder_untouched(folder, caplog, damaged):
-    (folder / "7.orbax-checkpoint-tmp").mkdir()  # what another process is just writing
+def test_read_only_mode_does_not_change_the_folder(folder, caplog, damaged):
+    (folder / "7.orbax-checkpoint-tmp").mkdir()  # a checkpoint that another process is writing
     if damaged:
         shutil.rmtree(folder / "3" / "state")
     before = contents(folder), sorted(path.name for path in folder.iterdir())
@@ -288,7 +289,7 @@ def test_importing_orbax_does_not_flood_the_log(folder, caplog):
     assert [record for record in caplog.records if record.name == "absl"] == []
 
 
-def test_checkpoint_of_another_optimizer_is_refused_and_stays_where_it_is(folder, caplog):
+def test_checkpoint_of_another_optimizer_is_refused_and_stays_in_place(folder, caplog):
     before = contents(folder)
     other = create_state(None, {"params": numbered(0).params}, optax.sgd(0.1), ema_decay=0.5)
     another = pytest.raises(UserError, match=r"is of another model or version: .* is absent, not ")

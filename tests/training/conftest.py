@@ -1,4 +1,4 @@
-"""A toy lab for the tests of the engine: next-token prediction in some hundred parameters."""
+"""A toy task for the tests of training: next-token prediction with about a hundred parameters."""
 
 import functools
 
@@ -23,44 +23,44 @@ from jaxlabs.training.state import create_state
 from jaxlabs.training.step import build_train_step
 from jaxlabs.training.task import Task
 
-VOCABULARY, WIDTH, CONTEXT = 7, 5, 6
+VOCABULARY, EMBED_DIM, CONTEXT = 7, 5, 6
 
 
 class Toy(nn.Module):
-    """Embedding, one hidden layer with dropout, head; may keep a running mean of its inputs."""
+    """Embedding, one hidden layer with dropout, head; optionally with batch statistics."""
 
     dropout: float = 0.0
     statistics: bool = False
 
     @nn.compact
     def __call__(self, tokens, dropout_keys=None):
-        x = nn.Embed(VOCABULARY, WIDTH, name="embedding")(tokens)
+        x = nn.Embed(VOCABULARY, EMBED_DIM, name="embedding")(tokens)
         if self.statistics:
-            mean = self.variable("batch_stats", "mean", jnp.zeros, (WIDTH,))
+            mean = self.variable("batch_stats", "mean", jnp.zeros, (EMBED_DIM,))
             if self.is_mutable_collection("batch_stats") and not self.is_initializing():
                 mean.value = 0.9 * mean.value + 0.1 * x.mean((0, 1))
-        x = nn.tanh(nn.Dense(WIDTH, name="block")(x))
+        x = nn.tanh(nn.Dense(EMBED_DIM, name="block")(x))
         x = Dropout(self.dropout, name="dropout")(x, dropout_keys)
         return nn.Dense(VOCABULARY, name="head")(x)
 
 
-def toy_loss(params, batch, key, state, train, *, bad_from=None):
-    """Cross entropy over real tokens; not finite from step `bad_from` on."""
+def toy_loss(params, batch, key, state, train, *, nonfinite_from=None):
+    """Cross entropy over valid tokens; non-finite from step `nonfinite_from` on."""
     dropout_keys = keys.per_example(key, batch["example_index"]) if train else None
     mutable = ["batch_stats"] if train else False
     out = state.model.apply(state.variables(params), batch["inputs"], dropout_keys, mutable=mutable)
     logits, updates = (out[0], out[1].get("batch_stats")) if train else (out, None)
     weights = batch["weights"]
     total = jnp.sum(weights * cross_entropy(logits, batch["targets"]))
-    if bad_from is not None and train:
-        total *= jnp.where(state.step >= bad_from, jnp.nan, 1.0)
+    if nonfinite_from is not None and train:
+        total *= jnp.where(state.step >= nonfinite_from, jnp.nan, 1.0)
     hits = jnp.sum(weights * (jnp.argmax(logits, -1) == batch["targets"]))
     return LossOutput(total, weights.sum(), {"accuracy": hits}, updates)
 
 
 @pytest.fixture(scope="package", autouse=True)
 def reused_executables(tmp_path_factory):
-    """Keeps executables on disk for the time of these tests: many runs compile the same loop."""
+    """Caches executables on disk: many runs compile the same loop."""
     settings = {
         "jax_compilation_cache_dir": str(tmp_path_factory.mktemp("executables")),
         "jax_persistent_cache_min_compile_time_secs": 0,
@@ -70,25 +70,25 @@ def reused_executables(tmp_path_factory):
     for values in (settings, before):
         for name, value in values.items():
             jax.config.update(name, value)
-        compilation_cache.reset_cache()  # whether there is one is looked up only once
+        compilation_cache.reset_cache()  # its existence is checked only once
         if values is settings:
             yield
 
 
 @functools.cache
-def _task(dropout, statistics, bad_from):
+def _task(dropout, statistics, nonfinite_from):
     model = Toy(dropout, statistics)
-    loss = functools.partial(toy_loss, bad_from=bad_from)
+    loss = functools.partial(toy_loss, nonfinite_from=nonfinite_from)
     tokens = np.zeros((1, CONTEXT), np.int32)
     return Task(model, lambda key: model.init(key, tokens), loss, build_train_step(loss))
 
 
 @pytest.fixture(scope="session")
 def make_task():
-    """`make_task(dropout=0.0, statistics=False, bad_from=None) -> Task`."""
+    """`make_task(dropout=0.0, statistics=False, nonfinite_from=None) -> Task`."""
 
-    def make(*, dropout=0.0, statistics=False, bad_from=None):
-        return _task(dropout, statistics, bad_from)
+    def make(*, dropout=0.0, statistics=False, nonfinite_from=None):
+        return _task(dropout, statistics, nonfinite_from)
 
     return make
 
@@ -103,7 +103,9 @@ def make_state():
         return jax.tree.map(np.asarray, init(keys.stream(0, "init")))
 
     def make(task, tx, **options):
-        variables = jax.tree.map(jnp.array, initial(task.model.statistics))  # a step donates them
+        variables = jax.tree.map(
+            jnp.array, initial(task.model.statistics)
+        )  # a step donates its state
         return create_state(task.model, variables, tx, **options)
 
     return make
@@ -111,15 +113,15 @@ def make_state():
 
 @pytest.fixture(scope="session")
 def make_batch():
-    """`make_batch(seed=0, size=8)`: numpy arrays in which examples differ in their real tokens."""
+    """`make_batch(seed=0, size=8)`: numpy arrays; the number of valid tokens differs by example."""
 
     def make(seed=0, size=8):
         random = np.random.default_rng(seed)
-        real = random.permutation(size)[:, None] % CONTEXT >= np.arange(CONTEXT)[None, :]
+        mask = random.permutation(size)[:, None] % CONTEXT >= np.arange(CONTEXT)[None, :]
         return {
             "inputs": random.integers(0, VOCABULARY, (size, CONTEXT), np.int32),
             "targets": random.integers(0, VOCABULARY, (size, CONTEXT), np.int32),
-            "weights": real.astype(np.float32),
+            "weights": mask.astype(np.float32),
             "example_index": np.arange(size, dtype=np.int32),
         }
 
@@ -128,7 +130,7 @@ def make_batch():
 
 @pytest.fixture(scope="session")
 def make_data(make_batch):
-    """`make_data() -> DataModule`: a stream to train on; one set to evaluate during and one after."""
+    """`make_data() -> DataModule`: a token stream for training and a held-out set."""
 
     def make():
         text = np.random.default_rng(0).integers(0, VOCABULARY, 200).astype(np.uint8)
@@ -174,7 +176,7 @@ def make_config():
 
 @pytest.fixture(scope="session")
 def make_placement():
-    """`make_placement(count) -> DataParallel` over that many of the virtual devices."""
+    """`make_placement(count) -> DataParallel` over `count` virtual devices."""
 
     def make(count=1):
         devices = jax.devices()[:count]

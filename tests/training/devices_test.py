@@ -1,4 +1,4 @@
-"""Holds jaxlabs/training/devices.py to where arrays live; several processes are in hosts_test."""
+"""Tests of jaxlabs/training/devices.py; hosts_test.py has several processes."""
 
 import os
 import subprocess
@@ -13,13 +13,13 @@ from jaxlabs.config import UserError
 from jaxlabs.training import devices
 
 
-def test_placement_covers_all_devices():
+def test_data_parallel_uses_all_devices():
     placement = devices.data_parallel()
     assert list(placement.mesh.devices.flat) == jax.devices()
     assert placement.mesh.axis_names == ("batch",)
 
 
-def test_replicated_arrays_are_whole_on_every_device(make_placement):
+def test_replicated_arrays_are_complete_on_every_device(make_placement):
     tree = make_placement(4).replicate({"a": np.arange(6), "b": (np.float32(2),)})
     for leaf, expected in ((tree["a"], np.arange(6)), (tree["b"][0], 2)):
         assert len(leaf.addressable_shards) == 4
@@ -27,7 +27,7 @@ def test_replicated_arrays_are_whole_on_every_device(make_placement):
             np.testing.assert_array_equal(shard.data, expected)
 
 
-def test_batches_are_split_along_their_first_axis_inside_a_compiled_function(make_placement):
+def test_batches_are_sharded_along_the_first_axis_under_jit(make_placement):
     placement = make_placement(4)
     batch = {"inputs": np.arange(24).reshape(8, 3), "weights": np.ones(8)}
     split = jax.jit(placement.shard_batch)(batch)
@@ -53,20 +53,20 @@ def test_batch_that_does_not_divide_is_refused(make_placement, size, grad_accum_
     )
 
 
-def test_copies_on_the_host_equal_the_replicated_arrays(make_placement):
+def test_host_copies_equal_the_replicated_arrays(make_placement):
     tree = {"a": np.arange(3), "b": np.ones((2, 2))}
     host = devices.to_host(make_placement(2).replicate(tree))
     assert all(type(leaf) is np.ndarray for leaf in jax.tree.leaves(host))
     jax.tree.map(np.testing.assert_array_equal, host, tree)
 
 
-def test_one_process_agrees_with_itself():
+def test_sync_hosts_of_one_process_is_the_identity():
     assert devices.is_main_process()
     assert devices.sync_hosts(7, False) == (7, False)
     assert devices.sync_hosts(7, True) == (7, True)
 
 
-def test_description_names_what_the_run_ran_on():
+def test_description_names_the_devices():
     described = devices.describe()
     assert described.pop("processor")
     assert described.pop("cores") == os.cpu_count()
@@ -85,8 +85,8 @@ def test_description_names_what_the_run_ran_on():
         ("tpu", "--platform: 'tpu' is not available on this machine; cpu always is"),
     ],
 )
-def test_platform_is_the_one_asked_for_or_a_user_error(platform, expected):
-    """In a process of its own: a platform is chosen once."""
+def test_platform_is_the_requested_one_or_a_user_error(platform, expected):
+    """In a subprocess, since a process has one platform."""
     if platform == "tpu" and jax.default_backend() == "tpu":
         pytest.skip("there is one here")
     script = (
@@ -128,7 +128,7 @@ def test_platform_is_the_one_asked_for_or_a_user_error(platform, expected):
         ),
     ],
 )
-def test_missing_platform_is_blamed_on_whoever_asked_for_it(monkeypatch, variables, platform, line):
+def test_missing_platform_names_the_flag_or_variable(monkeypatch, variables, platform, line):
     def fail():
         raise AssertionError("no plugin")
 
@@ -143,7 +143,7 @@ def test_missing_platform_is_blamed_on_whoever_asked_for_it(monkeypatch, variabl
     assert str(caught.value) == line
 
 
-def test_flag_is_above_a_platform_of_the_environment_that_is_not_there():
+def test_flag_overrides_a_missing_platform_of_the_environment():
     script = (
         "from jaxlabs.training import devices\n"
         "for platform in ('auto', 'cpu'): print(devices.listed(platform))"

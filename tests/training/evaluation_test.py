@@ -1,4 +1,4 @@
-"""Holds jaxlabs/training/evaluation.py to the mean over all examples, each counted once."""
+"""Tests of jaxlabs/training/evaluation.py: means over all examples, each counted once."""
 
 import dataclasses
 import math
@@ -40,18 +40,18 @@ def by_numpy(params, arrays):
 def test_padded_last_batch_gives_the_mean_over_all_examples(
     make_task, make_state, make_batch, make_config, make_placement, count, devices
 ):
-    task, placement = make_task(dropout=0.5), make_placement(devices)  # evaluation drops nothing
+    task, placement = make_task(dropout=0.5), make_placement(devices)  # no dropout in evaluation
     state = placement.replicate(make_state(task, optax.sgd(1.0)))
     evaluate = Evaluator(task, placement, make_config(eval_batch_size=4))
     data = examples(make_batch, count)
-    figures = evaluate(state, placement.replicate(data))
+    metrics = evaluate(state, placement.replicate(data))
     expected = by_numpy(jax.device_get(state.params), data.arrays)
-    assert figures.keys() == expected.keys()
+    assert metrics.keys() == expected.keys()
     for name, value in expected.items():
-        np.testing.assert_allclose(figures[name], value, rtol=1e-6, err_msg=name)
+        np.testing.assert_allclose(metrics[name], value, rtol=1e-6, err_msg=name)
 
 
-def test_average_of_parameters_is_what_is_evaluated(
+def test_ema_parameters_are_evaluated(
     make_task, make_state, make_batch, make_config, make_placement
 ):
     task = make_task()
@@ -59,14 +59,14 @@ def test_average_of_parameters_is_what_is_evaluated(
     average = jax.tree.map(lambda leaf: 3 * leaf + 0.1, state.params)
     evaluate = Evaluator(task, make_placement(), make_config())
     data = examples(make_batch, 5)
-    figures = evaluate(state.replace(ema_params=average), data)
+    metrics = evaluate(state.replace(ema_params=average), data)
     np.testing.assert_allclose(
-        figures["loss"], by_numpy(jax.device_get(average), data.arrays)["loss"], rtol=1e-5
+        metrics["loss"], by_numpy(jax.device_get(average), data.arrays)["loss"], rtol=1e-5
     )
-    assert abs(figures["loss"] - evaluate(state, data)["loss"]) > 0.01
+    assert abs(metrics["loss"] - evaluate(state, data)["loss"]) > 0.01
 
 
-def test_sets_of_one_shape_share_one_executable(
+def test_sets_of_equal_shape_share_one_executable(
     make_task, make_state, make_batch, make_config, make_placement
 ):
     task, traces = make_task(statistics=True), []
@@ -77,9 +77,9 @@ def test_sets_of_one_shape_share_one_executable(
 
     state = make_state(task, optax.sgd(1.0))
     evaluate = Evaluator(dataclasses.replace(task, loss=loss), make_placement(), make_config())
-    figures = [evaluate(state, examples(make_batch, 9, seed)) for seed in (1, 2, 1)]
-    assert traces == [False]  # one trace, and not of training
-    assert figures[0] == figures[2] != figures[1]
+    metrics = [evaluate(state, examples(make_batch, 9, seed)) for seed in (1, 2, 1)]
+    assert traces == [False]  # one trace, with train=False
+    assert metrics[0] == metrics[2] != metrics[1]
 
 
 def test_set_without_weight_gives_nan_and_no_warning(
@@ -110,12 +110,12 @@ def test_random_numbers_differ_between_batches_and_repeat_between_evaluations(
     assert once["first"] != once["last"]
 
 
-def test_derived_figures_come_from_the_means(
+def test_derived_metrics_come_from_the_means(
     make_task, make_state, make_batch, make_config, make_placement
 ):
     task = dataclasses.replace(
         make_task(), derived_metrics=lambda means: {"perplexity": math.exp(means["loss"])}
     )
     evaluate = Evaluator(task, make_placement(), make_config(eval_batch_size=4))
-    figures = evaluate(make_state(task, optax.sgd(1.0)), examples(make_batch, 10))
-    assert figures["perplexity"] == math.exp(figures["loss"])
+    metrics = evaluate(make_state(task, optax.sgd(1.0)), examples(make_batch, 10))
+    assert metrics["perplexity"] == math.exp(metrics["loss"])

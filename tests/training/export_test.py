@@ -1,3 +1,5 @@
+"""Tests of jaxlabs/training/export.py."""
+
 import json
 
 import jax
@@ -15,7 +17,7 @@ TREE = {
 }
 
 
-# --- Everything that another program needs to run an exported character GPT.
+# --- A program in numpy that runs an exported character GPT.
 def read(path):
     content = path.read_bytes()
     start = 8 + int.from_bytes(content[:8], "little")
@@ -37,20 +39,20 @@ def norm(x, p, name):
 
 
 def forward(p, settings, tokens):
-    (batch, time), width, heads = tokens.shape, settings["embed_dim"], settings["num_heads"]
-    angles = np.arange(time)[:, None] * 10_000.0 ** (-np.arange(0, width, 2) / width)
-    table = np.stack([np.sin(angles), np.cos(angles)], axis=-1).reshape(time, width)
-    x = p["embedding.embedding"][tokens] * width**0.5 + table
+    (batch, time), embed_dim, heads = tokens.shape, settings["embed_dim"], settings["num_heads"]
+    angles = np.arange(time)[:, None] * 10_000.0 ** (-np.arange(0, embed_dim, 2) / embed_dim)
+    table = np.stack([np.sin(angles), np.cos(angles)], axis=-1).reshape(time, embed_dim)
+    x = p["embedding.embedding"][tokens] * embed_dim**0.5 + table
     for block in [f"blocks_{i}" for i in range(settings["num_layers"])]:
         y = norm(x, p, f"{block}.attention_norm")
         q, k, v = (
             (y @ p[f"{block}.attention.{name}_kernel"]).reshape(batch, time, heads, -1)
             for name in ("query", "key", "value")
         )
-        scores = np.einsum("bqhd,bkhd->bhqk", q, k) / (width // heads) ** 0.5
+        scores = np.einsum("bqhd,bkhd->bhqk", q, k) / (embed_dim // heads) ** 0.5
         weights = np.exp(np.where(np.tri(time, dtype=bool), scores, -np.inf))
         weights /= weights.sum(-1, keepdims=True)
-        joined = np.einsum("bhqk,bkhd->bqhd", weights, v).reshape(batch, time, width)
+        joined = np.einsum("bhqk,bkhd->bqhd", weights, v).reshape(batch, time, embed_dim)
         x = x + joined @ p[f"{block}.attention.out.kernel"] + p[f"{block}.attention.out.bias"]
         y = norm(x, p, f"{block}.ffn_norm")
         y = np.maximum(y @ p[f"{block}.ffn.expand.kernel"] + p[f"{block}.ffn.expand.bias"], 0)
@@ -61,14 +63,14 @@ def forward(p, settings, tokens):
 # --- 40 lines.
 
 
-def test_numpy_alone_computes_the_logits_from_the_file(tmp_path, key):
+def test_numpy_computes_the_logits_from_the_file(tmp_path, key):
     config = TransformerLMConfig(
         vocabulary_size=13, context_length=16, embed_dim=24, num_layers=2, num_heads=3, mlp_dim=40
     )
     model = TransformerLM(config)
     tokens = np.random.default_rng(0).integers(13, size=(2, 16))
     shapes = jax.eval_shape(model.init, key, jnp.asarray(tokens))["params"]
-    # All different: biases of zero and scales of one would hide a wrong name.
+    # Random values: zero biases and unit scales would hide a wrong name.
     rng = np.random.default_rng(1)
     params = jax.tree.map(lambda leaf: np.float32(0.4 * rng.normal(size=leaf.shape)), shapes)
     export_safetensors(params, tmp_path / "p.safetensors", {"settings": config.flat()})
@@ -80,7 +82,7 @@ def test_numpy_alone_computes_the_logits_from_the_file(tmp_path, key):
     assert np.abs(logits).max() > 0.5
 
 
-def test_a_written_tree_reads_back_the_same(tmp_path):
+def test_exported_tree_round_trips(tmp_path):
     metadata = {"settings": {"embed_dim": 8, "window": None}, "data_spec": "ab\n\u00e9", "step": 3}
     export_safetensors(TREE, tmp_path / "p.safetensors", metadata)
     params, read_metadata = load_safetensors(tmp_path / "p.safetensors")
@@ -91,7 +93,7 @@ def test_a_written_tree_reads_back_the_same(tmp_path):
     jax.tree.map(np.testing.assert_array_equal, params, TREE)
 
 
-def test_names_are_paths_and_values_are_in_c_order_whatever_the_memory_layout(tmp_path):
+def test_names_are_paths_and_values_in_c_order_for_any_memory_layout(tmp_path):
     assert not TREE["head"]["kernel"].flags.c_contiguous
     export_safetensors(TREE, tmp_path / "p.safetensors", {})
     content = (tmp_path / "p.safetensors").read_bytes()
@@ -110,7 +112,7 @@ def test_bfloat16_and_jax_arrays_become_float32(tmp_path):
     np.testing.assert_array_equal(params["a"], np.full(2, 1.5, np.float32))
 
 
-def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch):
+def test_failed_write_keeps_the_old_file(tmp_path, monkeypatch):
     path = tmp_path / "p.safetensors"
     export_safetensors(TREE, path, {"step": 1})
 
@@ -124,7 +126,7 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path, monkeypat
     assert load_safetensors(path)[1] == {"step": 1}
 
 
-def test_missing_and_cut_off_files_are_one_line(tmp_path):
+def test_missing_and_truncated_files_give_one_line(tmp_path):
     with pytest.raises(UserError, match="no such file"):
         load_safetensors(tmp_path / "p.safetensors")
     export_safetensors(TREE, tmp_path / "p.safetensors", {})

@@ -1,4 +1,4 @@
-"""L-BFGS, optax's and scipy's: the same minimum, a stop at convergence, exact on resume."""
+"""L-BFGS of optax and scipy: the same minimum, a stop at convergence, exact resume."""
 
 import dataclasses
 import json
@@ -20,7 +20,7 @@ from jaxlabs.training.full_batch import build_full_batch_step
 from jaxlabs.training.optimizers import lbfgs
 from jaxlabs.training.run_config import RunConfig
 from jaxlabs.training.state import create_state
-from jaxlabs.training.step import bad_names, build_train_step
+from jaxlabs.training.step import build_train_step, nonfinite_names
 from jaxlabs.training.task import Task
 
 COUNT, WIDTH, DECAY = 40, 6, 0.01
@@ -29,7 +29,7 @@ Y = (X @ np.arange(WIDTH) + np.sin(5 * X[:, 0])).astype(np.float32)
 
 
 def minimum():
-    """The ridge regression's lowest cost, in closed form."""
+    """Returns the minimum cost of the ridge regression, in closed form."""
     x, y = X.astype(np.float64), Y.astype(np.float64)
     w = np.linalg.solve(x.T @ x / COUNT + DECAY * np.eye(WIDTH), x.T @ y / COUNT)
     return np.mean((x @ w - y) ** 2) / 2 + DECAY * np.sum(w**2) / 2
@@ -45,8 +45,8 @@ def loss(params, batch, key, state, train):
 
 def load_data(config):
     points = Examples({"x": X, "y": Y})
-    facts = {"name": "ridge", "source": "made up", "sha256": "0"}
-    return DataModule(points, {"held_out": points}, dict, facts, False, {}, dict)
+    dataset = {"name": "ridge", "source": "made up", "sha256": "0"}
+    return DataModule(points, {"held_out": points}, dict, dataset, False, {}, dict)
 
 
 def build_task(config, data_spec):
@@ -80,7 +80,7 @@ def run(*flags, workdir="run"):
 
 @pytest.mark.parametrize("optimizer", ["lbfgs", "scipy"])
 @pytest.mark.parametrize("grad_accum_steps", [1, 5])
-def test_minimum_is_that_of_the_normal_equations_and_ends_the_run(optimizer, grad_accum_steps):
+def test_minimum_equals_the_normal_equations_and_ends_the_run(optimizer, grad_accum_steps):
     if optimizer == "scipy" and grad_accum_steps > 1:
         pytest.skip("scipy takes no micro-batches")
     flags = [f"--optimizer={optimizer}", f"--grad_accum_steps={grad_accum_steps}", "--log_every=1"]
@@ -88,23 +88,23 @@ def test_minimum_is_that_of_the_normal_equations_and_ends_the_run(optimizer, gra
     assert status == 0
     summary = folder.read_summary()
     np.testing.assert_allclose(summary["metrics"]["held_out_loss"], minimum(), rtol=2e-5)
-    assert 3 < summary["steps"] < 60  # of 200: it has noticed
+    assert 3 < summary["steps"] < 60  # of 200: it has converged
     logged = [row["loss"] for row in folder.read_metrics() if row["split"] == "train"]
     assert len(logged) == summary["steps"]
-    assert np.all(np.diff(logged) <= 1e-5)  # a line search never goes up
+    assert np.all(np.diff(logged) <= 1e-5)  # a line search never increases the loss
     status, folder = run(*flags)
     assert status == 0
-    assert folder.read_summary() == summary  # nothing was left to do
+    assert folder.read_summary() == summary  # it was already complete
 
 
-def test_lbfgs_goes_on_from_a_checkpoint_to_the_bit(monkeypatch):
+def test_lbfgs_resumes_bit_identical(monkeypatch):
     flags = ["--optimizer=lbfgs", "--checkpoint_every=3", "--eval_every=3", "--log_every=1"]
     _, whole = run(*flags, workdir="whole")
     calls = []
     with monkeypatch.context() as patch:
         patch.setattr(
             "jaxlabs.training.loop.sync_hosts",
-            lambda pace, stopping: (1, calls.append(0) or len(calls) > 4),
+            lambda size, stopping: (1, calls.append(0) or len(calls) > 4),
         )
         status, folder = run(*flags, workdir="cut")
     assert status == 143
@@ -115,15 +115,16 @@ def test_lbfgs_goes_on_from_a_checkpoint_to_the_bit(monkeypatch):
     assert one["steps"] == other["steps"]
 
 
-def test_interrupted_scipy_starts_again_and_says_so(monkeypatch, capsys):
+def test_interrupted_scipy_restarts_and_reports_it(monkeypatch, capsys):
     with monkeypatch.context() as patch:
         calls = []
         patch.setattr("jaxlabs.training.signals.deferred", lambda: Stops(calls))
         status, folder = run("--optimizer=scipy", "--log_every=1")
     assert status == 143
     assert capsys.readouterr().err.splitlines()[-1] == (
-        "ridge: interrupted at step 0/200, as scipy's optimizer cannot be saved midway; run the"
-        " same command to resume"
+        "ridge: interrupted at step 0/200, no checkpoint: scipy's optimizer cannot be resumed"
+        " midway;"
+        " run the same command to resume"
     )
     assert not folder.is_complete()
     run("--optimizer=scipy", "--log_every=1")
@@ -134,7 +135,7 @@ def test_interrupted_scipy_starts_again_and_says_so(monkeypatch, capsys):
 
 
 class Stops:
-    """Stop requests that come true at the third question."""
+    """A stop request at the third call."""
 
     def __init__(self, calls):
         self.calls = calls
@@ -158,10 +159,10 @@ class Stops:
             ["--optimizer=scipy", "--ema_decay=0.9"],
             "--ema_decay: 0.9 is not accepted with --optimi",
         ),
-        (["--optimizer=lbfgs", "--lr_range_test"], "--lr_range_test: lbfgs has no learning rate"),
+        (["--optimizer=lbfgs", "--mode=lr_range"], "--mode=lr_range: lbfgs has no learning rate"),
     ],
 )
-def test_what_the_whole_set_forbids_is_one_line(capsys, flags, line):
+def test_settings_incompatible_with_full_batch_give_one_line(capsys, flags, line):
     assert run(*flags)[0] == 2
     assert capsys.readouterr().err.startswith(f"ridge: {line}")
 
@@ -173,7 +174,7 @@ def test_other_optimizers_never_converge(capsys):
 
 
 @pytest.mark.parametrize("grad_accum_steps", [1, 5])
-def test_loss_and_gradient_of_a_step_are_those_of_numpy(grad_accum_steps):
+def test_loss_and_gradient_of_a_step_equal_numpy(grad_accum_steps):
     task = build_task(None, {})
     w = np.linspace(-1, 1, WIDTH, dtype=np.float32)
     params, options = {"kernel": w[:, None]}, {"grad_accum_steps": grad_accum_steps}
@@ -189,14 +190,14 @@ def test_loss_and_gradient_of_a_step_are_those_of_numpy(grad_accum_steps):
 
 
 @pytest.mark.parametrize("optimizer", ["lbfgs", "scipy"])
-def test_random_loss_is_refused(optimizer, monkeypatch, capsys):
+def test_stochastic_loss_is_refused(optimizer, monkeypatch, capsys):
     task = dataclasses.replace(build_task(None, {}), random=True)
     lab = dataclasses.replace(RIDGE, build_task=lambda *_: task)
     assert command.run(lab, [f"--optimizer={optimizer}", "--workdir=run"]) == 2
-    assert "needs a loss without random numbers" in capsys.readouterr().err
+    assert "needs a deterministic loss" in capsys.readouterr().err
 
 
-def test_start_at_the_minimum_ends_a_scipy_run(monkeypatch):
+def test_scipy_from_the_minimum_ends_at_once(monkeypatch):
     state = jax.jit(build_task(None, {}).init)(jax.random.key(0))
     x, y = X.astype(np.float64), Y.astype(np.float64)
     w = np.linalg.solve(x.T @ x / COUNT + DECAY * np.eye(WIDTH), x.T @ y / COUNT)
@@ -207,23 +208,23 @@ def test_start_at_the_minimum_ends_a_scipy_run(monkeypatch):
     assert RunFolder("run").read_summary()["steps"] < 3
 
 
-def test_scipy_on_a_loss_without_value_is_one_line(monkeypatch, capsys):
+def test_scipy_with_a_nan_loss_gives_one_line(monkeypatch, capsys):
     points = Examples({"x": X * np.float32("nan"), "y": Y})
     data = dataclasses.replace(load_data(None), train=points)
     lab = dataclasses.replace(RIDGE, load_data=lambda config: data)
     assert command.run(lab, ["--optimizer=scipy", "--workdir=run"]) == 2
-    assert capsys.readouterr().err.splitlines()[-1].startswith("ridge: --optimizer: scipy met")
+    assert capsys.readouterr().err.splitlines()[-1].startswith("ridge: --optimizer: scipy found")
 
 
-def test_a_step_of_lbfgs_whose_update_is_not_finite_is_skipped():
+def test_lbfgs_step_with_a_non_finite_update_is_skipped():
     def overflow(updates, state, params=None, **extra):
         return jax.tree.map(lambda leaf: leaf * jnp.inf, updates), state
 
     tx = optax.chain(lbfgs(), optax.GradientTransformationExtraArgs(lambda _: (), overflow))
     state = create_state(nn.Dense(1, use_bias=False), {"params": {"kernel": jnp.ones((6, 1))}}, tx)
-    state = jax.tree.map(jnp.copy, state)  # the step is given every buffer, and each only once
+    state = jax.tree.map(jnp.copy, state)  # the step donates every buffer, so each must be distinct
     batch = {"x": X, "y": Y, "weights": np.ones(COUNT, np.float32)}
     state, metrics = build_full_batch_step(loss)(state, batch, jax.random.key(0))
     assert (int(metrics["skipped"]), int(state.skipped), int(state.step)) == (1, 1, 1)
-    assert bad_names(state.params)[int(metrics["nonfinite_leaf"])] == "the update of kernel"
+    assert nonfinite_names(state.params)[int(metrics["nonfinite_leaf"])] == "the update of kernel"
     np.testing.assert_array_equal(state.params["kernel"], np.ones((6, 1)))

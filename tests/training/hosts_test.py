@@ -1,4 +1,4 @@
-"""Holds the engine to one result, however many processes share the work."""
+"""Training in several processes gives the result of one process."""
 
 import pathlib
 import socket
@@ -20,7 +20,7 @@ def free_port() -> int:
 
 
 def run(path, *, processes, devices_each):
-    """Runs the worker in some processes; returns what each of them computed."""
+    """Runs the worker in several processes; returns their arrays, the run folder and stderr."""
     port, outputs = free_port(), [path / f"{number}.npz" for number in range(processes)]
     folders = [path / "run"] * processes
     workers = []
@@ -56,7 +56,7 @@ def one(tmp_path_factory):
     return run(path, processes=1, devices_each=2)
 
 
-def test_processes_end_with_the_same_state(two):
+def test_processes_have_equal_states(two):
     (first, second), _, _ = two
     assert first.keys() == second.keys()
     for name in first:
@@ -71,13 +71,13 @@ def test_two_processes_equal_one_with_two_devices(two, one):
         np.testing.assert_allclose(ours[name], theirs[name], rtol=1e-5, atol=1e-6, err_msg=name)
 
 
-def test_checkpoint_that_two_processes_wrote_comes_back_in_both(two):
+def test_checkpoint_of_two_processes_is_restored_in_both(two):
     for arrays in two[0]:
         assert arrays["at_4.step"] == 4
         assert (arrays["at_4.params.head.kernel"] != arrays["last.params.head.kernel"]).any()
 
 
-def test_process_zero_alone_writes_the_folder_and_the_terminal(two, one):
+def test_only_process_0_writes_the_folder_and_the_terminal(two, one):
     rows, other_rows = two[1].read_metrics(), one[1].read_metrics()
     written = [(row["step"], row["split"]) for row in rows]
     assert written == [(row["step"], row["split"]) for row in other_rows]

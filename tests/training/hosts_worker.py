@@ -1,6 +1,6 @@
-"""One process of a run of several: `hosts_worker.py PORT PROCESSES PROCESS_ID DEVICES FOLDER OUT`.
+"""One of several processes: `hosts_worker.py PORT PROCESSES PROCESS_ID DEVICES FOLDER OUT`.
 
-Trains a toy on the loop, with evaluation, sampling and checkpoints, and saves its parameters.
+Trains a toy model, with evaluation, sampling and checkpoints, and saves its parameters.
 """
 
 import pathlib
@@ -38,7 +38,7 @@ class Toy(nn.Module):
 
 
 def loss(params, batch, key, state, train):
-    """Cross entropy over real tokens."""
+    """Cross entropy over valid tokens."""
     dropout_keys = keys.per_example(key, batch["example_index"]) if train else None
     logits = state.model.apply({"params": params}, batch["inputs"], dropout_keys)
     nats = batch["weights"] * cross_entropy(logits, batch["targets"])
@@ -46,7 +46,7 @@ def loss(params, batch, key, state, train):
 
 
 def sample(state):
-    """Draws one token, as a lab would: with a compiled function of its own."""
+    """Samples one token with its own jitted function, as a lab does."""
     apply = jax.jit(lambda params: state.model.apply({"params": params}, np.zeros((1, 1), int)))
     return str(int(apply(state.eval_params).argmax()))
 
@@ -78,11 +78,11 @@ def main(port, processes, process_id, local_devices, folder, out):
         run_folder.create()
     placement = devices.data_parallel()
     with Checkpoints(run_folder.checkpoints, 2) as checkpoints:
-        outcome = train(task, data, config, run_folder, placement, checkpoints, {}, sample)
-        restored = checkpoints.restore(outcome.state, at_most=4)
+        result = train(task, data, config, run_folder, placement, checkpoints, {}, sample)
+        restored = checkpoints.restore(result.state, at_most=4)
     arrays = {
         f"{name}.{leaf}": value
-        for name, tree in (("last", outcome.state), ("at_4", restored))
+        for name, tree in (("last", result.state), ("at_4", restored))
         for leaf, value in zip(
             leaf_names(tree), jax.tree.leaves(devices.to_host(tree)), strict=True
         )

@@ -1,4 +1,4 @@
-"""Holds jaxlabs/training/loop.py to being a fold: where it is cut changes nothing."""
+"""Tests of jaxlabs/training/loop.py: interruptions and chunks do not change the result."""
 
 import dataclasses
 import functools
@@ -22,14 +22,14 @@ TIME_FIELDS = ("seconds", "steps_per_second")
 
 @pytest.fixture(scope="module")
 def start(make_task, make_data, make_config, make_placement):
-    """`start(path, ...)`: one start of the command on a run folder -> (outcome, folder)."""
+    """`start(path, ...) -> (result, folder)`: trains in a run folder."""
 
     def start(path, *, task=None, devices=1, sample=None, **flags):
         config = make_config(**flags)
         folder = RunFolder(path)
         folder.create()
         with Checkpoints(folder.checkpoints, config.keep_checkpoints) as checkpoints:
-            outcome = train(
+            result = train(
                 task or make_task(dropout=0.2),
                 make_data(),
                 config,
@@ -39,20 +39,20 @@ def start(make_task, make_data, make_config, make_placement):
                 {"data_spec": {}},
                 sample,
             )
-        return outcome, folder
+        return result, folder
 
     return start
 
 
 @pytest.fixture(autouse=True)
-def calls_as_long_as_they_may_be(monkeypatch):
-    """Calls grow to their capacity however slow the machine is, so that they begin where told."""
-    monkeypatch.setattr(loop, "CALL_SECONDS", 1e6)
+def chunks_of_maximum_size(monkeypatch):
+    """Chunks grow to their maximum size on any machine, so that their boundaries are known."""
+    monkeypatch.setattr(loop, "CHUNK_SECONDS", 1e6)
 
 
 @pytest.fixture
-def sitting(start, tmp_path):
-    """`sitting(...)`: the same on this test's folder, which two sittings share."""
+def resume(start, tmp_path):
+    """`resume(...)`: the same in the folder of the test, which all its calls share."""
     return functools.partial(start, tmp_path / "run")
 
 
@@ -70,49 +70,47 @@ def rows_without_time(folder):
 
 
 def arrays(state):
-    """Everything that a checkpoint holds, by name."""
+    """Returns the arrays of a checkpoint by name."""
     return dict(zip(leaf_names(state), jax.device_get(jax.tree.leaves(state)), strict=True))
 
 
 def assert_same_run(ours, theirs):
-    (outcome, folder), (other_outcome, other_folder) = ours, theirs
-    chex.assert_trees_all_equal(arrays(outcome.state), arrays(other_outcome.state))
+    (result, folder), (expected, other_folder) = ours, theirs
+    chex.assert_trees_all_equal(arrays(result.state), arrays(expected.state))
     assert rows_without_time(folder) == rows_without_time(other_folder)
 
 
 class StopBefore:
-    """A stop request that comes when the loop is about to start its n-th call."""
+    """A stop request before the n-th chunk."""
 
     def __init__(self, monkeypatch, call):
         self.calls, self.call = 0, call
         original = loop.sync_hosts
-        monkeypatch.setattr(loop, "sync_hosts", lambda pace, stop: original(*self.at(pace, stop)))
+        monkeypatch.setattr(loop, "sync_hosts", lambda size, stop: original(*self.at(size, stop)))
 
-    def at(self, pace, stop):
+    def at(self, size, stop):
         self.calls += 1
-        return pace, stop or self.calls == self.call
+        return size, stop or self.calls == self.call
 
 
-# Calls of at most three steps, evaluations every four.
+# Chunks of at most three steps, evaluations every four.
 @pytest.mark.parametrize(("call", "step"), [(1, 0), (2, 1), (3, 4), (4, 7), (6, 11)])
-def test_run_that_is_interrupted_anywhere_equals_an_unbroken_one(
-    sitting, whole, monkeypatch, call, step
-):
+def test_run_interrupted_anywhere_equals_an_unbroken_one(resume, whole, monkeypatch, call, step):
     stop = StopBefore(monkeypatch, call)
-    interrupted, folder = sitting()
+    interrupted, folder = resume()
     assert interrupted.interrupted
     assert int(interrupted.state.step) == step
     with Checkpoints(folder.checkpoints, 2, read_only=True) as checkpoints:
         assert checkpoints.steps()[-1] == step
     stop.call = 0
-    resumed = sitting()
+    resumed = resume()
     assert not resumed[0].interrupted
     assert int(resumed[0].state.step) == 12
     assert_same_run(resumed, whole)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_signal_ends_the_run_with_a_checkpoint_and_gives_the_handlers_back(sitting, whole, number):
+def test_signal_ends_the_run_with_a_checkpoint_and_restores_the_handlers(resume, whole, number):
     before = [signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)]
 
     def sample(state):
@@ -122,17 +120,17 @@ def test_signal_ends_the_run_with_a_checkpoint_and_gives_the_handlers_back(sitti
         return f"at {int(state.step)}"
 
     sample.sent = False
-    outcome, folder = sitting(sample=sample)
-    assert outcome.interrupted
-    assert int(outcome.state.step) == 8
+    result, folder = resume(sample=sample)
+    assert result.interrupted
+    assert int(result.state.step) == 8
     assert [signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)] == before
-    resumed = sitting(sample=sample)
+    resumed = resume(sample=sample)
     assert_same_run(resumed, whole)
     texts = {path.name: path.read_text() for path in folder.samples.iterdir()}
     assert texts == {f"step-{step:06d}.txt": f"at {step}" for step in (0, 4, 8, 12)}
 
 
-def test_a_signal_in_the_last_evaluation_stops_before_the_final_ones(sitting, whole):
+def test_signal_in_the_last_evaluation_skips_the_final_ones(resume, whole):
     def sample(state):
         if int(state.step) == 12 and not sample.sent:
             sample.sent = True
@@ -140,15 +138,15 @@ def test_a_signal_in_the_last_evaluation_stops_before_the_final_ones(sitting, wh
         return f"at {int(state.step)}"
 
     sample.sent = False
-    outcome, folder = sitting(sample=sample)
-    assert outcome.interrupted
-    assert int(outcome.state.step) == 12
+    result, folder = resume(sample=sample)
+    assert result.interrupted
+    assert int(result.state.step) == 12
     with Checkpoints(folder.checkpoints, 2, read_only=True) as checkpoints:
         assert checkpoints.steps()[-1] == 12
-    assert_same_run(sitting(sample=sample), whole)
+    assert_same_run(resume(sample=sample), whole)
 
 
-def test_a_signal_in_the_evaluation_at_step_0_is_raised(sitting, whole):
+def test_signal_in_the_evaluation_at_step_0_is_raised(resume, whole):
     def sample(state):
         if not sample.sent:
             sample.sent = True
@@ -157,12 +155,12 @@ def test_a_signal_in_the_evaluation_at_step_0_is_raised(sitting, whole):
 
     sample.sent = False
     with pytest.raises(Interrupted), signals.listening():
-        sitting(sample=sample)
-    assert_same_run(sitting(sample=sample), whole)
+        resume(sample=sample)
+    assert_same_run(resume(sample=sample), whole)
 
 
-def test_killed_run_loses_only_what_came_after_its_checkpoint(sitting, whole):
-    """`kill -9` between two checkpoints: rows that were written are dropped and written again."""
+def test_killed_run_resumes_from_its_checkpoint(resume, whole):
+    """`kill -9` between two checkpoints: later rows are removed and written again."""
 
     class Killed(BaseException):
         pass
@@ -173,44 +171,44 @@ def test_killed_run_loses_only_what_came_after_its_checkpoint(sitting, whole):
         return ""
 
     with pytest.raises(Killed):
-        sitting(sample=sample, checkpoint_every=5)
-    assert_same_run(sitting(), whole)
+        resume(sample=sample, checkpoint_every=5)
+    assert_same_run(resume(), whole)
 
 
 @pytest.mark.parametrize("steps_per_call", [1, 100])
-def test_result_does_not_depend_on_how_many_steps_a_call_takes(sitting, whole, steps_per_call):
-    assert_same_run(sitting(steps_per_call=steps_per_call), whole)
+def test_result_does_not_depend_on_the_chunk_size(resume, whole, steps_per_call):
+    assert_same_run(resume(steps_per_call=steps_per_call), whole)
 
 
-def test_four_devices_equal_one(sitting, whole):
-    (ours, folder), (theirs, other_folder) = sitting(devices=4), whole
+def test_four_devices_equal_one(resume, whole):
+    (ours, folder), (theirs, other_folder) = resume(devices=4), whole
     assert {len(leaf.sharding.device_set) for leaf in jax.tree.leaves(ours.state)} == {4}
     chex.assert_trees_all_close(arrays(ours.state), arrays(theirs.state), rtol=1e-5, atol=1e-6)
     for row, other in zip(folder.read_metrics(), other_folder.read_metrics(), strict=True):
         np.testing.assert_allclose(row["loss"], other["loss"], rtol=1e-6)
 
 
-def test_loop_compiles_once_though_calls_differ_in_length(sitting, make_task, monkeypatch):
-    task, traces, counts, call = make_task(), [], [], loop.Trainer.call
+def test_loop_compiles_once_for_chunks_of_different_sizes(resume, make_task, monkeypatch):
+    task, traces, counts, train_chunk = make_task(), [], [], loop.Trainer.train_chunk
 
     def train_step(*arguments):
         traces.append(1)
         return task.train_step(*arguments)
 
-    def counted(run, state, step, count):
+    def counted(trainer, state, step, count):
         counts.append(count)
-        return call(run, state, step, count)
+        return train_chunk(trainer, state, step, count)
 
-    monkeypatch.setattr(loop.Trainer, "call", counted)
-    sitting(task=dataclasses.replace(task, train_step=train_step), steps=11)
+    monkeypatch.setattr(loop.Trainer, "train_chunk", counted)
+    resume(task=dataclasses.replace(task, train_step=train_step), steps=11)
     assert sum(counts) == 11
     assert len(set(counts)) > 1
     assert len(traces) == 2  # once for the shapes of the log, once for the executable
 
 
-def test_rows_are_logged_at_multiples_of_the_interval_and_after_evaluations(sitting):
-    outcome, folder = sitting(log_every=3, eval_every=4, steps=10)
-    assert int(outcome.state.step) == 10
+def test_rows_are_logged_at_multiples_of_the_interval_and_after_evaluations(resume):
+    result, folder = resume(log_every=3, eval_every=4, steps=10)
+    assert int(result.state.step) == 10
     steps = {
         split: [row["step"] for row in folder.read_metrics() if row["split"] == split]
         for split in ("train", "held_out")
@@ -221,94 +219,92 @@ def test_rows_are_logged_at_multiples_of_the_interval_and_after_evaluations(sitt
             assert {"loss", "accuracy", "weight", "gradient_norm", "learning_rate"} < row.keys()
 
 
-def test_logged_rate_is_the_one_that_the_step_used(sitting):
-    _, folder = sitting(
+def test_logged_learning_rate_is_that_of_the_step(resume):
+    _, folder = resume(
         log_every=1, warmup_steps=3, lr_schedule="linear", learning_rate=0.5, steps=6
     )
     rates = [row["learning_rate"] for row in folder.read_metrics() if row["split"] == "train"]
     np.testing.assert_allclose(rates, 0.5 * np.array([1 / 4, 2 / 4, 3 / 4, 1, 2 / 3, 1 / 3]), 1e-6)
 
 
-def test_seconds_go_on_counting_after_a_resume(sitting, monkeypatch):
+def test_seconds_accumulate_after_a_resume(resume, monkeypatch):
     stop = StopBefore(monkeypatch, 4)
-    first, _ = sitting()
+    first, _ = resume()
     stop.call = 0
-    second, folder = sitting()
+    second, folder = resume()
     seconds = [row["seconds"] for row in folder.read_metrics() if "seconds" in row]
     assert seconds == sorted(seconds)
     assert second.seconds > first.seconds > 0
 
 
-def test_finished_run_takes_no_further_step(sitting):
-    first, folder = sitting()
+def test_complete_run_takes_no_further_step(resume):
+    first, folder = resume()
     rows = folder.metrics.read_text()
-    again, _ = sitting()
+    again, _ = resume()
     chex.assert_trees_all_equal(arrays(again.state), arrays(first.state))
     assert folder.metrics.read_text() == rows
 
 
-def test_run_without_steps_only_evaluates(sitting):
-    outcome, folder = sitting(steps=0, warmup_steps=0)
-    assert int(outcome.state.step) == 0
+def test_run_without_steps_only_evaluates(resume):
+    result, folder = resume(steps=0, warmup_steps=0)
+    assert int(result.state.step) == 0
     assert [(row["step"], row["split"]) for row in folder.read_metrics()] == [(0, "held_out")]
 
 
-def test_ten_steps_that_are_not_finite_stop_the_run_and_leave_the_checkpoint_good(
-    sitting, make_task, capsys, tmp_path
+def test_ten_non_finite_steps_stop_the_run_without_a_checkpoint(
+    resume, make_task, capsys, tmp_path
 ):
-    task = make_task(bad_from=5)
+    task = make_task(nonfinite_from=5)
     with pytest.raises(NonFiniteError) as caught:
-        sitting(task=task, steps=100, checkpoint_every=100, eval_every=100)
+        resume(task=task, steps=100, checkpoint_every=100, eval_every=100)
     assert str(caught.value) == (
-        "--learning_rate=0.01: step 15 is the 10th in a row whose loss, gradient or update is not"
-        " finite (last block.bias); no checkpoint is saved. Try lower values, or look with"
-        " --replay_step=15"
+        "--learning_rate=0.01: loss, gradient or update not finite in 10 consecutive steps up to"
+        " step 15 (last block.bias); no checkpoint saved. Try lower values, or inspect with"
+        " --mode=replay --replay_step=15"
     )
     assert "step 6 skipped: block.bias is not finite\n" in capsys.readouterr().err
 
 
-def test_checkpoint_before_the_steps_that_are_not_finite_is_good(
-    sitting, make_task, make_state, make_config, make_placement
+def test_checkpoint_before_non_finite_steps_is_kept(
+    resume, make_task, make_state, make_config, make_placement
 ):
     flags = {"steps": 40, "checkpoint_every": 5, "keep_checkpoints": 9}
     with pytest.raises(NonFiniteError):
-        sitting(task=make_task(bad_from=7), **flags)
-    outcome, folder = sitting(task=make_task(), **flags)  # as if the cause were removed
+        resume(task=make_task(nonfinite_from=7), **flags)
+    result, folder = resume(task=make_task(), **flags)  # without the cause
     with Checkpoints(folder.checkpoints, 9, read_only=True) as checkpoints:
         assert checkpoints.steps() == [5, 10, 15, 20, 25, 30, 35, 40]
-    assert int(outcome.state.skipped) == 0
-    assert all(np.isfinite(leaf).all() for leaf in arrays(outcome.state).values())
+    assert int(result.state.skipped) == 0
+    assert all(np.isfinite(leaf).all() for leaf in arrays(result.state).values())
 
 
-def test_nothing_is_saved_while_steps_are_skipped_and_the_line_names_the_last_checkpoint(
-    sitting, make_task
-):
-    with pytest.raises(NonFiniteError, match="; the checkpoint of step 6 is kept"):
-        sitting(task=make_task(bad_from=7), steps=40, checkpoint_every=2, keep_checkpoints=9)
-    _, folder = sitting(task=make_task(), steps=6, checkpoint_every=2, keep_checkpoints=9)
+def test_no_checkpoint_while_steps_are_skipped_and_the_line_names_the_last_one(resume, make_task):
+    with pytest.raises(NonFiniteError, match="; last checkpoint: step 6"):
+        resume(task=make_task(nonfinite_from=7), steps=40, checkpoint_every=2, keep_checkpoints=9)
+    _, folder = resume(task=make_task(), steps=6, checkpoint_every=2, keep_checkpoints=9)
     with Checkpoints(folder.checkpoints, 9, read_only=True) as checkpoints:
         assert checkpoints.steps() == [2, 4, 6]
         for step in checkpoints.steps():
             assert checkpoints.read_metadata(step)["loss"] is None or step == 4
 
 
-def test_a_run_that_ends_in_a_skipped_step_is_saved_but_never_as_the_best(sitting, make_task):
-    outcome, folder = sitting(task=make_task(bad_from=11))
-    assert int(outcome.state.skipped) == 1
+def test_run_that_ends_in_a_skipped_step_is_saved_without_a_loss(resume, make_task):
+    result, folder = resume(task=make_task(nonfinite_from=11))
+    assert int(result.state.skipped) == 1
     with Checkpoints(folder.checkpoints, 2, read_only=True) as checkpoints:
         assert checkpoints.steps()[-1] == 12
         assert checkpoints.read_metadata(12)["loss"] is None
         assert checkpoints.read_metadata(8)["loss"] > 0
 
 
-def test_skipped_steps_are_logged_whatever_the_interval_and_keep_the_parameters(sitting, make_task):
-    outcome, folder = sitting(task=make_task(bad_from=9), log_every=100, checkpoint_every=100)
+def test_skipped_steps_are_always_logged_and_keep_the_parameters(resume, make_task):
+    result, folder = resume(task=make_task(nonfinite_from=9), log_every=100, checkpoint_every=100)
     rows = [row for row in folder.read_metrics() if row["split"] == "train"]
     assert [(row["step"], row["skipped"], row["loss"]) for row in rows] == [
         (step, 1.0, None) for step in (10, 11, 12)
     ]
-    assert int(outcome.state.skipped) == 3
-    finite = jax.tree.map(lambda leaf: bool(np.isfinite(leaf).all()), outcome.state.params)
+    assert int(result.state.skipped) == 3
+    finite = jax.tree.map(lambda leaf: bool(np.isfinite(leaf).all()), result.state.params)
     assert all(jax.tree.leaves(finite))
 
 
@@ -330,14 +326,14 @@ def test_skipped_steps_are_logged_whatever_the_interval_and_keep_the_parameters(
         ),
     ],
 )
-def test_batch_that_does_not_divide_is_an_error_that_says_so(sitting, flags, message):
+def test_batch_that_does_not_divide_gives_one_line(resume, flags, message):
     with pytest.raises(UserError) as caught:
-        sitting(devices=4, **flags)
+        resume(devices=4, **flags)
     assert str(caught.value) == message
 
 
-def test_best_checkpoint_outlives_the_latest(sitting):
-    _, folder = sitting(learning_rate=3.0, lr_schedule="constant", keep_checkpoints=1, steps=16)
+def test_best_checkpoint_is_kept_beside_the_latest(resume):
+    _, folder = resume(learning_rate=3.0, lr_schedule="constant", keep_checkpoints=1, steps=16)
     losses = {row["step"]: row["loss"] for row in folder.read_metrics() if row["split"] != "train"}
     del losses[0]  # evaluated, but nothing to save yet
     with Checkpoints(folder.checkpoints, 1, read_only=True) as checkpoints:

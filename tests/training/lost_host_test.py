@@ -1,4 +1,4 @@
-"""A run of several processes that lose one, or never meet: one line, and soon."""
+"""Multi-process runs that lose a process or cannot connect: one line, without a long wait."""
 
 import os
 import signal
@@ -15,7 +15,7 @@ from jaxlabs.training.run_config import RunConfig
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(hosts.__file__)))
 
-# Two processes that exchange a number for ever, or wait for each other in vain.
+# Two processes that exchange a number in a loop, or cannot connect.
 WORKER = """
 import sys, time
 from jaxlabs.config import UserError
@@ -55,13 +55,13 @@ def start(where, number, *, wait=120, exchange=True):
 
 
 @pytest.mark.parametrize(("killed", "exchange"), [(0, True), (1, True), (0, False)])
-def test_a_process_that_loses_another_ends_with_one_line(killed, exchange):
+def test_process_that_loses_another_exits_with_one_line(killed, exchange):
     where = address()
     processes = [start(where, number, exchange=exchange) for number in range(2)]
     try:
         for process in processes:
             while process.stdout.readline() not in ("joined\n", ""):
-                pass  # what Gloo says
+                pass  # messages of Gloo
         time.sleep(1)
         began = time.monotonic()
         processes[killed].send_signal(signal.SIGKILL)
@@ -72,31 +72,31 @@ def test_a_process_that_loses_another_ends_with_one_line(killed, exchange):
             process.kill()
             process.communicate()
     assert processes[1 - killed].returncode == hosts.STATUS
-    lost = f"process {1 - killed} of 2: another process of the run was lost; start all of them"
+    lost = f"process {1 - killed} of 2: another process of the run was lost; restart all of them"
     assert error.startswith(lost)
     assert error.count("\n") == 1
 
 
 @pytest.mark.parametrize("number", [0, 1])
-def test_processes_that_do_not_meet_are_one_line(number):
+def test_processes_that_cannot_connect_give_one_line(number):
     where = address()
     process = start(where, number, wait=2)
     _, error = process.communicate(timeout=120)
     assert process.returncode == 2
     assert error == (
-        f"--coordinator: the 2 processes of the run did not meet at {where} within 2 s; start all"
-        " of them, with the address of process 0 and a free port there\n"
+        f"--coordinator: the 2 processes of the run could not connect to {where} within 2 s; start"
+        " all of them, with the address and a free port of process 0\n"
     )
 
 
 @pytest.mark.parametrize(
     "coordinator", ["localhost", "localhost:", ":1234", "localhost:x", "host:99999", "::1:1234", ""]
 )
-def test_a_coordinator_without_host_and_port_is_refused(coordinator):
+def test_coordinator_without_host_and_port_is_refused(coordinator):
     with pytest.raises(UserError, match=r"--coordinator: .* is not accepted; address:port"):
         RunConfig(coordinator=coordinator).check()
 
 
 @pytest.mark.parametrize("coordinator", ["localhost:1234", "10.0.0.1:65535", "[::1]:1234"])
-def test_a_coordinator_with_host_and_port_is_accepted(coordinator):
+def test_coordinator_with_host_and_port_is_accepted(coordinator):
     RunConfig(coordinator=coordinator).check()

@@ -1,4 +1,4 @@
-"""Holds jaxlabs/training/lr_finder.py to one run from scratch under a rising rate."""
+"""Tests of jaxlabs/training/lr_finder.py: one run from scratch with a rising learning rate."""
 
 import jax
 import numpy as np
@@ -6,22 +6,24 @@ import optax
 
 from jaxlabs import keys
 from jaxlabs.data.batches import batch_at
-from jaxlabs.training.lr_finder import HIGHEST, LOWEST, range_test
+from jaxlabs.training.lr_finder import MAX_RATIO, MIN_RATIO, range_test
 
 
-def test_rates_rise_evenly_in_the_logarithm_around_the_configured_one(
+def test_rates_are_log_spaced_around_the_configured_one(
     make_task, make_data, make_config, make_placement
 ):
     config = make_config(learning_rate=1e-2)
     curve = range_test(make_task(), make_data(), config, make_placement(), steps=11)
     rates = curve["learning_rate"]
-    np.testing.assert_allclose(rates[[0, -1]], [1e-2 * LOWEST, 1e-2 * HIGHEST], rtol=1e-6)
-    np.testing.assert_allclose(np.diff(np.log(rates)), np.log(HIGHEST / LOWEST) / 10, rtol=1e-6)
+    np.testing.assert_allclose(rates[[0, -1]], [1e-2 * MIN_RATIO, 1e-2 * MAX_RATIO], rtol=1e-6)
+    np.testing.assert_allclose(
+        np.diff(np.log(rates)), np.log(MAX_RATIO / MIN_RATIO) / 10, rtol=1e-6
+    )
     assert curve["loss"].shape == (11,)
     assert np.isfinite(curve["loss"]).all()
 
 
-def test_losses_are_those_of_adam_at_the_stated_rates(
+def test_losses_equal_adam_at_the_returned_rates(
     make_task, make_data, make_config, make_placement, make_state
 ):
     task, data, steps = make_task(), make_data(), 6
@@ -41,9 +43,9 @@ def test_losses_are_those_of_adam_at_the_stated_rates(
     np.testing.assert_allclose(curve["loss"], losses, rtol=1e-4)
 
 
-def test_curve_ends_with_the_steps_that_were_taken(
-    make_task, make_data, make_config, make_placement
-):
-    curve = range_test(make_task(bad_from=3), make_data(), make_config(), make_placement(), 40)
+def test_curve_ends_with_the_last_step_taken(make_task, make_data, make_config, make_placement):
+    curve = range_test(
+        make_task(nonfinite_from=3), make_data(), make_config(), make_placement(), 40
+    )
     assert len(curve["loss"]) == len(curve["learning_rate"]) == 13
     np.testing.assert_array_equal(np.isfinite(curve["loss"]), np.arange(13) < 3)

@@ -1,3 +1,5 @@
+"""Tests of jaxlabs/training/malloc.py: page faults and heaps with and without the settings."""
+
 import os
 import platform
 import subprocess
@@ -7,10 +9,10 @@ import pytest
 
 from jaxlabs.training import malloc
 
-PLAIN = {
+ENVIRONMENT = {
     name: value for name, value in os.environ.items() if not name.startswith(("MALLOC_", "GLIBC_"))
 }
-"""The environment without settings of the C library's own."""
+"""The environment without settings of the C library."""
 
 FAULTS = """
 import ctypes, resource, threading
@@ -42,20 +44,20 @@ for use in (touch, touch_in_a_thread):
 
 
 def printed(code):
-    """The words that a new Python prints."""
+    """Returns the words that a new Python process prints."""
     command = [sys.executable, "-c", code]
     options = {"capture_output": True, "text": True, "check": True, "timeout": 60}
-    return subprocess.run(command, env=PLAIN, **options).stdout.split()
+    return subprocess.run(command, env=ENVIRONMENT, **options).stdout.split()
 
 
 def faults(setting):
-    """Pages fetched when 100 MB are asked for again here, and 40 MB in another thread."""
+    """Returns the page faults of a second allocation of 100 MB, and of 40 MB in a thread."""
     return [int(count) for count in printed(FAULTS.format(setting=setting))]
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the settings are glibc's")
-def test_freed_memory_is_used_again_without_the_kernel():
-    assert min(faults("")) > 30  # so the measure sees large pages, and small ones all the more
+def test_freed_memory_is_reused_without_page_faults():
+    assert min(faults("")) > 30  # the measurement detects even large pages
     assert max(faults("assert malloc.configure_malloc()")) < 30
 
 
@@ -83,8 +85,8 @@ print(*(first <= block < last for block in blocks))
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the settings are glibc's")
-def test_threads_have_heaps_of_their_own():
-    """In a common one they wait for each other at every dot."""
+def test_threads_have_separate_heaps():
+    """A common heap has lock contention at every matmul."""
     assert printed(HEAPS) == ["True", "False"]
 
 

@@ -1,4 +1,4 @@
-"""Holds jaxlabs/training/metric_writer.py to writing what it is told, once, where it belongs."""
+"""Tests of jaxlabs/training/metric_writer.py."""
 
 import struct
 import sys
@@ -31,7 +31,7 @@ def test_rows_are_appended_to_the_run_folder(folder):
 
 
 @pytest.mark.parametrize("tensorboard", [False, True])
-def test_process_that_only_computes_writes_nothing(folder, tensorboard):
+def test_disabled_writer_writes_nothing(folder, tensorboard):
     writer = MetricsWriter(folder, 0, enabled=False, tensorboard=tensorboard)
     writer.write(ROWS)
     writer.close()
@@ -39,7 +39,7 @@ def test_process_that_only_computes_writes_nothing(folder, tensorboard):
     assert not (folder.path / "tensorboard").exists()
 
 
-def test_event_file_holds_every_figure_of_every_row(folder):
+def test_event_file_has_every_metric_of_every_row(folder):
     pytest.importorskip("tensorboardX", reason="needs the extra 'tensorboard'")
     from tensorboardX.proto.event_pb2 import Event
 
@@ -64,7 +64,7 @@ def test_event_file_holds_every_figure_of_every_row(folder):
     }
 
 
-def test_plain_lines_where_there_is_no_terminal(capsys):
+def test_progress_without_a_terminal_prints_plain_lines(capsys):
     progress = Progress(100, 0, enabled=True)
     progress.advance(10, 1.5)
     progress.evaluated(10, {"held_out": 2.0, "train_and_val": 1.25}, 4.5)
@@ -77,20 +77,20 @@ def test_plain_lines_where_there_is_no_terminal(capsys):
     )
 
 
-def test_process_that_only_computes_says_nothing(capsys):
+def test_disabled_progress_prints_nothing(capsys):
     progress = Progress(100, 0, enabled=False)
     progress.advance(10, 1.5)
-    progress.say("a line")
+    progress.print_line("a line")
     progress.evaluated(10, {"held_out": 2.0}, 4.5)
     progress.close()
     assert capsys.readouterr() == ("", "")
 
 
-def test_bar_on_a_terminal_starts_where_the_run_does(capsys, monkeypatch):
+def test_bar_on_a_terminal_starts_at_the_resumed_step(capsys, monkeypatch):
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
     progress = Progress(100, 40, enabled=True)
     progress.advance(20, 1.5)
-    progress.say("a line above the bar")
+    progress.print_line("a line above the bar")
     progress.close()
     text = capsys.readouterr().err
     assert "40/100" in text

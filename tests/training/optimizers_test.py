@@ -1,4 +1,4 @@
-"""Holds jaxlabs/training/optimizers.py to closed forms: the rate, the decay, the clipping."""
+"""Tests of jaxlabs/training/optimizers.py against closed forms."""
 
 import dataclasses
 
@@ -14,7 +14,7 @@ from jaxlabs.training.optimizers import (
     build_optimizer,
     build_schedule,
     decay_mask,
-    suspects,
+    divergence_flags,
 )
 
 PARAMS = {
@@ -44,8 +44,8 @@ def closed_form(kind, step, steps, warmup, decay, final):
         return (step + 1) / (warmup + 1)
     if kind == "constant" or step < steps - decay:
         return 1.0
-    share = min((step - (steps - decay)) / decay, 1.0)
-    shape = 0.5 * (1 + np.cos(np.pi * share)) if kind == "cosine" else 1 - share
+    fraction = min((step - (steps - decay)) / decay, 1.0)
+    shape = 0.5 * (1 + np.cos(np.pi * fraction)) if kind == "cosine" else 1 - fraction
     return final + (1 - final) * shape
 
 
@@ -60,17 +60,17 @@ def test_schedule_has_its_closed_form_at_every_step(kind, warmup, decay, final):
         lr_schedule=kind, warmup_steps=warmup, decay_steps=decay, end_lr_ratio=final
     )
     schedule = build_schedule(config, steps)
-    falling = steps - warmup if decay is None else decay
-    expected = [closed_form(kind, k, steps, warmup, falling, final) for k in range(steps + 1)]
+    decay_steps = steps - warmup if decay is None else decay
+    expected = [closed_form(kind, k, steps, warmup, decay_steps, final) for k in range(steps + 1)]
     found = [float(schedule(step)) for step in range(steps + 1)]
     np.testing.assert_allclose(found, expected, atol=1e-6)
     np.testing.assert_allclose(jax.jit(jax.vmap(schedule))(jnp.arange(steps + 1)), found, atol=1e-6)
-    assert min(found[:-1]) > 0  # no step is lost to a rate of zero
+    assert min(found[:-1]) > 0  # no step has rate 0
     if kind != "constant":
         np.testing.assert_allclose(found[-1], final, atol=1e-6)
 
 
-def test_warm_up_that_leaves_no_step_for_the_fall_is_refused():
+def test_warm_up_without_a_step_for_the_decay_is_refused():
     with pytest.raises(UserError) as caught:
         build_schedule(OptimizerConfig(lr_schedule="cosine", warmup_steps=10), 10)
     assert str(caught.value) == (
@@ -80,7 +80,7 @@ def test_warm_up_that_leaves_no_step_for_the_fall_is_refused():
 
 
 @pytest.mark.parametrize(("warmup", "decay"), [(6, 5), (0, 11), (9, 100)])
-def test_fall_that_is_too_long_begins_right_after_warm_up(warmup, decay):
+def test_too_long_decay_begins_after_warm_up(warmup, decay):
     settings = {"lr_schedule": "linear", "warmup_steps": warmup}
     cut = build_schedule(OptimizerConfig(**settings, decay_steps=decay), 10)
     whole = build_schedule(OptimizerConfig(**settings), 10)
@@ -92,7 +92,7 @@ def test_warm_up_longer_than_the_run_is_refused():
         build_schedule(OptimizerConfig(lr_schedule="linear", warmup_steps=11), 10)
 
 
-def test_average_that_never_forgets_is_refused():
+def test_ema_decay_of_one_is_refused():
     with pytest.raises(UserError) as caught:
         OptimizerConfig(ema_decay=1.0)
     assert str(caught.value) == (
@@ -104,12 +104,12 @@ def test_run_without_steps_has_a_schedule():
     assert float(build_schedule(OptimizerConfig(lr_schedule="cosine"), 0)(0)) == 1.0
 
 
-def test_matrices_and_kernels_are_told_from_vectors_and_rows_of_them():
+def test_decay_mask_is_true_for_matrices_and_kernels():
     leaves = [np.ones(shape) for shape in ((), (2,), (2, 1), (4, 1, 2), (3, 3, 1, 2))]
     assert decay_mask(leaves) == [False, False, True, False, True]
 
 
-def test_adamw_takes_the_steps_of_its_paper():
+def test_adamw_equals_its_paper():
     config = OptimizerConfig(learning_rate=0.1, adam_b1=0.8, adam_b2=0.9, weight_decay=0.3)
     optimizer = build_optimizer(config, build_schedule(config, 10))
     params, state = PARAMS, optimizer.init(PARAMS)
@@ -130,18 +130,18 @@ def test_adamw_takes_the_steps_of_its_paper():
     np.testing.assert_allclose(params["block_0"]["bias"], ours["bias"], rtol=1e-5, atol=1e-6)
 
 
-def test_schedule_shapes_the_rate_of_every_update():
+def test_schedule_scales_every_update():
     config = OptimizerConfig(learning_rate=0.1, weight_decay=0.5)
     optimizer = build_optimizer(config, lambda step: 1.0 / (step + 1))
     state = optimizer.init(PARAMS)
-    for step in range(3):  # without a gradient only the decay is left, rate * decay * matrix
+    for step in range(3):  # without a gradient only the decay remains, rate * decay * matrix
         updates, state = optimizer.update(zeros(), state, PARAMS)
         expected = -0.1 / (step + 1) * 0.5 * PARAMS["head"]["kernel"]
         np.testing.assert_allclose(updates["head"]["kernel"], expected, rtol=1e-6)
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "muon"])
-def test_decay_never_touches_vectors(optimizer):
+def test_weight_decay_excludes_vectors(optimizer):
     config = OptimizerConfig(optimizer=optimizer, learning_rate=0.1, weight_decay=0.5)
     tx = build_optimizer(config, CONSTANT)
     updates, _ = tx.update(zeros(), tx.init(PARAMS), PARAMS)
@@ -158,7 +158,7 @@ def test_gradients_are_clipped_by_their_global_norm(grad_clip_norm, expected):
     optimizer = build_optimizer(config, CONSTANT)
     gradient = gradients()
     _, state = optimizer.update(gradient, optimizer.init(PARAMS), PARAMS)
-    moment = optax.tree.get(state, "mu")  # with b1 = 0 the gradient as the optimizer got it
+    moment = optax.tree.get(state, "mu")  # with b1 = 0 the clipped gradient
     norm = np.sqrt(sum((leaf**2).sum() for leaf in jax.tree.leaves(gradient)))
     factor = 1 if expected is None else expected / norm
     for leaf, given in zip(jax.tree.leaves(moment), jax.tree.leaves(gradient), strict=True):
@@ -179,12 +179,12 @@ def test_muon_orthogonalizes_block_matrices_and_leaves_the_rest_to_adam():
         updates["block_0"]["bias"],
         updates["block_0"]["norm"]["scale"],
         updates["block_0"]["taps"],
-    ):  # the first step of Adam has one size everywhere
+    ):  # the first step of Adam has equal magnitude everywhere
         np.testing.assert_allclose(np.abs(leaf), np.abs(leaf).ravel()[0], rtol=1e-3)
         assert 0.9e-3 < np.abs(leaf).max() < 2e-3
 
 
-def test_muon_takes_a_kernel_as_a_matrix_of_patches():
+def test_muon_reshapes_a_kernel_to_a_matrix_of_patches():
     config = OptimizerConfig(optimizer="muon", muon_learning_rate=0.02, weight_decay=0.0)
     optimizer = build_optimizer(config, CONSTANT)
     names = ("block", "time_output", "input", "output", "class_embedding")
@@ -200,15 +200,15 @@ def test_muon_takes_a_kernel_as_a_matrix_of_patches():
     assert taken == {"block", "time_output"}
 
 
-def jordans_muon(gradients, rate, counted, decay=0.95):
-    """Returns the updates of Muon as first published, in float64, of one matrix `[in, out]`.
+def jordans_muon(gradients, rate, weights, decay=0.95):
+    """Returns the updates of Jordan's Muon in float64 for one matrix `[in, out]`.
 
-    There the momentum counts once; here `counted [steps]` times.
+    The momentum is weighted by `weights [steps]`; in the original by 1.
     """
     momentum, updates = 0, []
-    for gradient, times in zip(gradients, counted, strict=True):
+    for gradient, weight in zip(gradients, weights, strict=True):
         momentum = decay * momentum + (1 - decay) * gradient
-        x = decay * times * momentum + (1 - decay) * gradient
+        x = decay * weight * momentum + (1 - decay) * gradient
         x = x / np.linalg.norm(x)
         for _ in range(5):
             square = x @ x.T
@@ -217,7 +217,7 @@ def jordans_muon(gradients, rate, counted, decay=0.95):
     return np.stack(updates)
 
 
-def test_muon_corrects_the_bias_of_its_momentum_where_the_original_does_not():
+def test_muon_has_bias_correction_unlike_the_original():
     config = OptimizerConfig(optimizer="muon", muon_learning_rate=0.02, weight_decay=0.0)
     optimizer = build_optimizer(config, CONSTANT)
     params = {"block": {"kernel": np.zeros((8, 16), np.float32)}}
@@ -237,11 +237,11 @@ def test_muon_corrects_the_bias_of_its_momentum_where_the_original_does_not():
     assert 1e-3 < largest[1] < 1e-2
     assert 5e-6 < largest[59] < 5e-5
     (field,) = [field for field in dataclasses.fields(config) if field.name == "optimizer"]
-    assert "corrects the momentum's bias where the original does not" in field.metadata["help"]
+    assert "with bias correction" in field.metadata["help"]
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "muon"])
-def test_optimizers_walk_down_a_bowl(optimizer):
+def test_optimizers_minimize_a_quadratic(optimizer):
     config = OptimizerConfig(
         optimizer=optimizer, learning_rate=0.05, muon_learning_rate=0.05, weight_decay=0.0
     )
@@ -249,7 +249,7 @@ def test_optimizers_walk_down_a_bowl(optimizer):
 
     @jax.jit
     def step(params, state):
-        updates, state = tx.update(params, state, params)  # the gradient of half the square
+        updates, state = tx.update(params, state, params)  # the gradient of half the squared norm
         return optax.apply_updates(params, updates), state
 
     params, state = PARAMS, tx.init(PARAMS)
@@ -260,15 +260,15 @@ def test_optimizers_walk_down_a_bowl(optimizer):
 
 @pytest.mark.parametrize("name", ["adam_b1", "adam_b2", "ema_decay"])
 @pytest.mark.parametrize("value", [1.0, 0.99999999, -0.1])
-def test_a_decay_of_one_is_refused_as_its_bias_correction_divides_by_zero(name, value):
+def test_decay_rate_of_one_is_refused(name, value):
     with pytest.raises(UserError, match=f"^--{name}: {value} is not accepted; a number .* below 1"):
         OptimizerConfig.from_flat({name: value})
     OptimizerConfig.from_flat({name: 0.0})
     OptimizerConfig.from_flat({name: 0.9999})
 
 
-def test_the_suspects_of_a_step_that_is_not_finite_are_the_rate_and_what_departs_from_defaults():
-    assert suspects(OptimizerConfig()) == "--learning_rate=0.001"
+def test_divergence_flags_are_the_rate_and_values_above_their_defaults():
+    assert divergence_flags(OptimizerConfig()) == "--learning_rate=0.001"
     decay = OptimizerConfig(weight_decay=1e30, adam_b1=0.999)
-    assert suspects(decay) == "--learning_rate=0.001, --weight_decay=1e+30, --adam_b1=0.999"
-    assert suspects(OptimizerConfig(optimizer="muon")) == "--muon_learning_rate=0.02"
+    assert divergence_flags(decay) == "--learning_rate=0.001, --weight_decay=1e+30, --adam_b1=0.999"
+    assert divergence_flags(OptimizerConfig(optimizer="muon")) == "--muon_learning_rate=0.02"

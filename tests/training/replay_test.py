@@ -1,4 +1,4 @@
-"""Holds jaxlabs/training/replay.py to the very step that the run took."""
+"""Tests of jaxlabs/training/replay.py: the replayed step equals that of the run."""
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ from jaxlabs.training.state import leaf_names
 
 @pytest.fixture(scope="module")
 def run(make_task, make_data, make_config, make_placement, tmp_path_factory):
-    """A finished run whose every step is logged, with checkpoints of the steps 4 and 8."""
+    """A complete run with every step logged, and checkpoints of steps 4 and 8."""
     config = make_config(log_every=1, steps=8)
     folder = RunFolder(tmp_path_factory.mktemp("run"))
     folder.create()
@@ -31,7 +31,7 @@ def replayed(run, step, **changes):
 
 
 @pytest.mark.parametrize("step", [1, 4, 5, 7])
-def test_replayed_step_has_the_loss_and_the_gradient_that_the_run_logged(run, step):
+def test_replayed_step_has_the_logged_loss_and_gradient_norm(run, step):
     task, _, config, placement, folder = run
     found = replayed(run, step)
     row = next(r for r in folder.read_metrics() if (r["step"], r["split"]) == (step, "train"))
@@ -47,17 +47,17 @@ def flat(params):
     return [leaf for _, group in sorted(params.items()) for _, leaf in sorted(group.items())]
 
 
-def test_what_is_not_finite_stands_as_it_is(run, make_task):
-    found = replayed(run, 7, task=make_task(dropout=0.2, bad_from=6))
+def test_non_finite_values_are_returned(run, make_task):
+    found = replayed(run, 7, task=make_task(dropout=0.2, nonfinite_from=6))
     assert all(np.isnan(value) for value in found.values())
 
 
-def test_step_past_the_end_of_a_run_that_stopped_is_refused(
+def test_step_after_the_end_of_a_stopped_run_is_refused(
     make_task, make_data, make_config, make_placement, tmp_path
 ):
     config = make_config(steps=100)
     with (
         Checkpoints(tmp_path / "none", 2) as checkpoints,
-        pytest.raises(UserError, match=r"^--replay_step: 50 .* the run stops at step 11 because"),
+        pytest.raises(UserError, match=r"^--replay_step: 50 .* the run stops at step 11 after"),
     ):
-        replay(make_task(bad_from=1), make_data(), config, make_placement(), checkpoints, 50)
+        replay(make_task(nonfinite_from=1), make_data(), config, make_placement(), checkpoints, 50)

@@ -1,4 +1,4 @@
-"""Signals: raised where the command is, deferred in training, and answered at once around it."""
+"""Signals: raised in a command, deferred in training, and handled at once outside."""
 
 import os
 import signal
@@ -20,7 +20,7 @@ def handlers():
 
 
 @pytest.mark.parametrize("number", BOTH)
-def test_a_signal_is_raised_where_a_command_is_and_the_handlers_are_given_back(number):
+def test_signal_is_raised_in_a_command_and_the_handlers_are_restored(number):
     before = handlers()
     with pytest.raises(Interrupted) as caught, signals.listening():
         signal.raise_signal(number)
@@ -30,16 +30,16 @@ def test_a_signal_is_raised_where_a_command_is_and_the_handlers_are_given_back(n
 
 
 @pytest.mark.parametrize("number", BOTH)
-def test_in_training_a_signal_is_a_request(number):
+def test_signal_in_training_is_deferred(number):
     with signals.listening(), signals.deferred() as stop:
         assert not stop()
         signal.raise_signal(number)
         assert stop()
-        signal.raise_signal(signal.SIGTERM)  # schedulers repeat it
+        signal.raise_signal(signal.SIGTERM)  # schedulers send it repeatedly
         assert signals.requested() == number
 
 
-def test_a_request_that_training_did_not_see_is_raised_after_it():
+def test_signal_missed_by_training_is_raised_after_it():
     def train():
         with signals.deferred() as stop:
             assert not stop()
@@ -49,7 +49,7 @@ def test_a_request_that_training_did_not_see_is_raised_after_it():
         train()
 
 
-def test_a_second_ctrl_c_goes_to_whoever_listened_before():
+def test_second_ctrl_c_is_handled_by_the_previous_handler():
     with signals.deferred() as stop:
         signal.raise_signal(signal.SIGINT)
         assert stop()
@@ -59,9 +59,9 @@ def test_a_second_ctrl_c_goes_to_whoever_listened_before():
 
 
 @pytest.mark.parametrize("number", BOTH)
-def test_an_interruption_that_a_callback_swallows_is_raised_again(number, capsys):
+def test_interruption_swallowed_by_a_callback_is_raised_again(number, capsys):
     class Dying:
-        def __del__(self):  # what is raised here is printed and forgotten
+        def __del__(self):  # exceptions raised here are printed and dropped
             signal.raise_signal(number)
 
     def work():
@@ -75,7 +75,7 @@ def test_an_interruption_that_a_callback_swallows_is_raised_again(number, capsys
     assert capsys.readouterr().err == ""
 
 
-def test_an_interruption_says_where_it_came():
+def test_interruption_message_has_its_place():
     with pytest.raises(Interrupted) as caught, signals.during("in the run a=1"):
         raise Interrupted(signal.SIGTERM, "at step 3/4, checkpoint saved")
     assert str(caught.value) == (
@@ -84,7 +84,7 @@ def test_an_interruption_says_where_it_came():
     assert caught.value.number == signal.SIGTERM
 
 
-# One call into C that lasts minutes and lets other threads run, as a compilation does.
+# One C call that takes minutes and releases the GIL, as a compilation does.
 LONG_CALL = """
 import hashlib, sys
 from jaxlabs.training import signals
@@ -98,10 +98,10 @@ with signals.{phase}:
 
 
 def ended(process, numbers):
-    """Sends signals to a process that has printed a line; returns its status and stderr."""
+    """Sends signals to a process after its first line; returns its status and stderr."""
     assert process.stdout.readline() == "ready\n"
     for number in numbers:
-        time.sleep(0.3)  # it is inside the call; and the same signal twice at once would be one
+        time.sleep(0.3)  # it is inside the call; equal signals in quick succession would be merged
         process.send_signal(number)
     _, error = process.communicate(timeout=60)
     return process.returncode, error
@@ -116,7 +116,7 @@ def ended(process, numbers):
         ("deferred()", [signal.SIGTERM, signal.SIGINT]),
     ],
 )
-def test_a_command_inside_one_long_call_ends_with_one_line(phase, numbers):
+def test_command_in_a_long_c_call_exits_with_one_line(phase, numbers):
     process = subprocess.Popen(
         [sys.executable, "-c", LONG_CALL.format(phase=phase)],
         cwd=ROOT,
@@ -131,7 +131,7 @@ def test_a_command_inside_one_long_call_ends_with_one_line(phase, numbers):
 
 
 @pytest.mark.parametrize("number", BOTH)
-def test_a_command_that_is_still_importing_ends_with_one_line(tmp_path, number):
+def test_command_during_its_imports_exits_with_one_line(tmp_path, number):
     (tmp_path / "jax.py").write_text("import time\nprint('ready', flush=True)\ntime.sleep(60)\n")
     process = subprocess.Popen(
         [sys.executable, "-m", "experiments.gpt"],
@@ -147,7 +147,7 @@ def test_a_command_that_is_still_importing_ends_with_one_line(tmp_path, number):
     )
 
 
-def test_importing_a_lab_from_elsewhere_leaves_the_handlers_alone():
+def test_importing_a_lab_keeps_the_handlers():
     before = handlers()
     subprocess.run(
         [

@@ -1,4 +1,4 @@
-"""Holds jaxlabs/training/state.py to what a step, a checkpoint and a sampler rely on."""
+"""Tests of jaxlabs/training/state.py."""
 
 import chex
 import jax
@@ -17,18 +17,18 @@ def test_leaf_names_follow_the_order_of_the_leaves():
     assert named["block.kernel"] is PARAMS["block"]["kernel"]
 
 
-def test_every_leaf_of_a_whole_state_has_its_own_name(make_task, make_state):
+def test_leaves_of_a_state_have_distinct_names(make_task, make_state):
     state = make_state(make_task(statistics=True), optax.adamw(1e-3), ema_decay=0.9)
     names = leaf_names(state)
     assert len(set(names)) == len(names)
     assert {"step", "skipped", "params.head.kernel", "ema_params.head.kernel"} < set(names)
 
 
-def test_parameters_are_counted_in_scalars():
+def test_count_parameters_counts_scalars():
     assert count_parameters(PARAMS) == 2 + 6 + 1
 
 
-def test_average_is_kept_only_when_asked_for():
+def test_ema_is_kept_only_on_request():
     tx = optax.sgd(1.0)
     without = create_state(None, {"params": PARAMS}, tx)
     assert without.ema_params is None
@@ -38,14 +38,14 @@ def test_average_is_kept_only_when_asked_for():
     assert with_average.eval_params is with_average.ema_params
 
 
-def test_variables_hold_the_statistics_of_models_that_have_some():
+def test_variables_include_batch_stats_if_present():
     tx = optax.sgd(1.0)
     assert create_state(None, {"params": PARAMS}, tx).variables(PARAMS) == {"params": PARAMS}
     state = create_state(None, {"params": PARAMS, "batch_stats": {"mean": 1}}, tx)
     assert state.variables({}) == {"params": {}, "batch_stats": {"mean": 1}}
 
 
-def test_static_parts_are_no_leaves():
+def test_static_fields_are_no_leaves():
     state = create_state(
         None, {"params": PARAMS}, optax.sgd(1.0), grad_accum_steps=4, ema_decay=0.5
     )

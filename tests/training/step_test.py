@@ -1,4 +1,4 @@
-"""Holds jaxlabs/training/step.py to its sums: one division, however the batch is cut."""
+"""Tests of jaxlabs/training/step.py: sums over any split of the batch, and one division."""
 
 import functools
 
@@ -13,9 +13,9 @@ from jax.sharding import NamedSharding, PartitionSpec
 from jaxlabs.losses.loss_output import LossOutput
 from jaxlabs.training.optimizers import OptimizerConfig, build_optimizer
 from jaxlabs.training.state import create_state, leaf_names
-from jaxlabs.training.step import bad_names, build_train_step
+from jaxlabs.training.step import build_train_step, nonfinite_names
 
-# Plain descent of rate 1: the parameters after a step show its gradients as they are.
+# Gradient descent with rate 1: the change of the parameters is the gradient.
 DESCENT = optax.sgd(1.0)
 
 
@@ -24,12 +24,12 @@ def adam(**settings):
 
 
 def copied(tree):
-    """Numpy copies that outlive donation."""
+    """Returns numpy copies, which survive donation."""
     return jax.tree.map(lambda leaf: np.array(leaf), tree)
 
 
 def assert_same_step(ours, theirs):
-    """Loss and every parameter to 1e-6 of its size."""
+    """Compares loss and parameters to 1e-6 of their magnitude."""
     (state, metrics), (other_state, other_metrics) = ours, theirs
     np.testing.assert_allclose(metrics["loss"], other_metrics["loss"], rtol=1e-6)
     np.testing.assert_allclose(metrics["weight"], other_metrics["weight"])
@@ -45,18 +45,18 @@ def assert_same_step(ours, theirs):
 
 @pytest.fixture(scope="module")
 def big_batch_step(make_task, make_state, make_batch):
-    """The step with dropout on the whole batch on one device: what every other route must give."""
+    """The step with dropout on the full batch on one device, the reference."""
     task = make_task(dropout=0.5)
     return copied(task.train_step(make_state(task, DESCENT), make_batch(), jax.random.key(0)))
 
 
 @pytest.mark.parametrize("grad_accum_steps", [2, 8])
-def test_micro_batches_of_unequal_weight_equal_the_big_batch(
+def test_micro_batches_of_unequal_weight_equal_the_full_batch(
     make_task, make_state, make_batch, key, big_batch_step, grad_accum_steps
 ):
     task, batch = make_task(dropout=0.5), make_batch()
     slices = batch["weights"].reshape(-1, grad_accum_steps, 6).sum((0, 2))
-    assert len(set(slices)) > 1  # else an average of averages would pass
+    assert len(set(slices)) > 1  # otherwise an average of averages would pass
     state = make_state(task, DESCENT, grad_accum_steps=grad_accum_steps)
     assert_same_step(task.train_step(state, batch, key), big_batch_step)
 
@@ -85,9 +85,9 @@ def test_sharded_mesh_equals_one_device(
     assert_same_step(task.train_step(state, batch, key), big_batch_step)
 
 
-@pytest.mark.parametrize("route", ["micro-batches", "mesh"])
+@pytest.mark.parametrize("split", ["micro-batches", "mesh"])
 def test_padding_of_weight_zero_changes_nothing(
-    make_task, make_state, make_batch, make_placement, key, big_batch_step, route
+    make_task, make_state, make_batch, make_placement, key, big_batch_step, split
 ):
     task, batch = make_task(dropout=0.5), make_batch()
     padding = {name: np.repeat(leaf[:1], 8, axis=0) for name, leaf in batch.items()}
@@ -96,16 +96,14 @@ def test_padding_of_weight_zero_changes_nothing(
         name: np.concatenate([batch[name], padding[name]]).astype(batch[name].dtype)
         for name in batch
     }
-    state = make_state(task, DESCENT, grad_accum_steps=2 if route == "micro-batches" else 1)
-    if route == "mesh":  # two of the four devices hold nothing but padding
+    state = make_state(task, DESCENT, grad_accum_steps=2 if split == "micro-batches" else 1)
+    if split == "mesh":  # two of the four devices have only padding
         placement = make_placement(4)
         state, padded = placement.replicate(state), jax.device_put(padded, placement.batch_sharding)
     assert_same_step(task.train_step(state, padded, key), big_batch_step)
 
 
-def test_all_zero_weights_leave_parameters_and_figures_finite(
-    make_task, make_state, make_batch, key
-):
+def test_zero_weights_give_finite_parameters_and_metrics(make_task, make_state, make_batch, key):
     task, batch = make_task(), make_batch()
     batch["weights"] = np.zeros_like(batch["weights"])
     state = make_state(task, DESCENT)
@@ -116,7 +114,7 @@ def test_all_zero_weights_leave_parameters_and_figures_finite(
     assert int(state.step) == 1
 
 
-def test_metrics_equal_those_by_numpy(make_task, make_state, make_batch, key):
+def test_metrics_equal_numpy(make_task, make_state, make_batch, key):
     task, batch = make_task(), make_batch()
     state = make_state(task, DESCENT)
     params = copied(state.params)
@@ -152,35 +150,33 @@ def test_gradient_norm_is_reported_before_clipping(make_task, make_state, make_b
     assert metrics["gradient_norm"] > 0.1
 
 
-def test_non_finite_loss_keeps_everything_but_the_step_count(
-    make_task, make_state, make_batch, key
-):
+def test_non_finite_loss_changes_only_the_step_count(make_task, make_state, make_batch, key):
     task = make_task(statistics=True)
     state = make_state(task, adam(), ema_decay=0.9)
     state, _ = task.train_step(state, make_batch(), key)  # so that no moment is zero
-    kept = copied((state.params, state.opt_state, state.ema_params, state.batch_stats))
+    before = copied((state.params, state.opt_state, state.ema_params, state.batch_stats))
     bad = make_batch(1)
     bad["weights"][0, 0] = np.inf
     for skipped in (1, 2):
         state, metrics = task.train_step(state, bad, key)
         new = (state.params, state.opt_state, state.ema_params, state.batch_stats)
-        chex.assert_trees_all_equal(copied(new), kept)
+        chex.assert_trees_all_equal(copied(new), before)
         assert int(metrics["skipped"]) == 1
         assert (int(state.step), int(state.skipped)) == (1 + skipped, skipped)
     state, metrics = task.train_step(state, make_batch(), key)
     assert (int(state.step), int(state.skipped), int(metrics["skipped"])) == (4, 0, 0)
-    moved = jax.tree.map(lambda new, old: (new != old).any(), copied(state.params), kept[0])
+    moved = jax.tree.map(lambda new, old: (new != old).any(), copied(state.params), before[0])
     assert all(jax.tree.leaves(moved))
 
 
 def power_loss(params, batch, key, state, train):
-    """Sum of x ** power: at x = 0 and power 1/2 the value is 0 and the gradient is not finite."""
+    """Sum of x ** power: for x = 0 and power 1/2 the value is 0 and the gradient infinite."""
     total = sum(jnp.sum(params[name] ** batch[name]) for name in params)
     return LossOutput(total, jnp.float32(1), {})
 
 
 @pytest.mark.parametrize(("bad", "index"), [(("b",), 1), (("b", "c"), 1), (("a", "c"), 0)])
-def test_first_leaf_with_a_bad_gradient_is_named_though_the_loss_is_finite(bad, index, key):
+def test_first_leaf_with_a_non_finite_gradient_is_reported(bad, index, key):
     params = {name: jnp.array([1.0, 0.0]) for name in "abc"}
     state = create_state(None, {"params": params}, DESCENT)
     before = copied(params)
@@ -191,7 +187,7 @@ def test_first_leaf_with_a_bad_gradient_is_named_though_the_loss_is_finite(bad, 
     chex.assert_trees_all_equal(copied(state.params), before)
 
 
-def test_bad_leaf_points_past_the_leaves_when_only_the_loss_is_not_finite(key):
+def test_nonfinite_leaf_is_past_the_leaves_for_a_non_finite_loss(key):
     def loss(params, batch, key, state, train):
         return LossOutput(params["a"] + batch, jnp.float32(1), {})
 
@@ -213,66 +209,69 @@ def infinite(leaf):
 
 
 @pytest.mark.parametrize("leaf", ["block.bias", "embedding.embedding"])
-def test_a_step_whose_update_is_not_finite_keeps_everything_but_the_step_count(
+def test_non_finite_update_changes_only_the_step_count(
     leaf, make_task, make_state, make_batch, key
 ):
     task = make_task(statistics=True)
     state = make_state(task, optax.chain(adam(), infinite(leaf)), ema_decay=0.9)
     state, metrics = task.train_step(state, make_batch(), key)
     assert (int(metrics["skipped"]), int(metrics["nonfinite_leaf"])) == (0, -1)
-    kept = copied((state.params, state.opt_state, state.ema_params, state.batch_stats))
+    before = copied((state.params, state.opt_state, state.ema_params, state.batch_stats))
     for skipped in (1, 2):
         state, metrics = task.train_step(state, make_batch(), key)
         new = (state.params, state.opt_state, state.ema_params, state.batch_stats)
-        chex.assert_trees_all_equal(copied(new), kept)
+        chex.assert_trees_all_equal(copied(new), before)
         assert jnp.isfinite(metrics["loss"])
         assert jnp.isfinite(metrics["gradient_norm"])
         assert (int(metrics["skipped"]), int(state.skipped)) == (1, skipped)
-        assert bad_names(state.params)[int(metrics["nonfinite_leaf"])] == f"the update of {leaf}"
+        assert (
+            nonfinite_names(state.params)[int(metrics["nonfinite_leaf"])] == f"the update of {leaf}"
+        )
     assert int(state.step) == 3
 
 
-def test_average_of_parameters_equals_its_closed_form_sum(make_task, make_state, make_batch, key):
+def test_ema_equals_its_closed_form(make_task, make_state, make_batch, key):
     task, decay, steps = make_task(), 0.8, 6
     state = make_state(task, adam(learning_rate=0.05), ema_decay=decay)
     path = [copied(state.params)]
     for number in range(steps):
         state, _ = task.train_step(state, make_batch(number), key)
         path.append(copied(state.params))
-    shares = [decay**steps] + [(1 - decay) * decay ** (steps - k) for k in range(1, steps + 1)]
-    np.testing.assert_allclose(sum(shares), 1)
+    weights = [decay**steps] + [(1 - decay) * decay ** (steps - k) for k in range(1, steps + 1)]
+    np.testing.assert_allclose(sum(weights), 1)
     closed_form = jax.tree.map(
-        lambda *leaves: sum(share * leaf for share, leaf in zip(shares, leaves, strict=True)), *path
+        lambda *leaves: sum(weight * leaf for weight, leaf in zip(weights, leaves, strict=True)),
+        *path,
     )
     chex.assert_trees_all_close(copied(state.ema_params), closed_form, rtol=1e-5, atol=1e-7)
     assert state.eval_params is state.ema_params
 
 
-def test_statistics_are_updated_and_averaged_over_micro_batches_and_devices(
+def test_batch_stats_are_averaged_over_micro_batches_and_devices(
     make_task, make_state, make_batch, key
 ):
     task, batch = make_task(statistics=True), make_batch()
     state = make_state(task, DESCENT)
     table = copied(state.params)["embedding"]["embedding"]
     expected = 0.1 * table[batch["inputs"]].mean((0, 1))  # the running mean starts at 0
-    cut = task.train_step(make_state(task, DESCENT, grad_accum_steps=4), batch, key)[0]
+    accumulated = task.train_step(make_state(task, DESCENT, grad_accum_steps=4), batch, key)[0]
     whole = task.train_step(state, batch, key)[0]
-    split = {name: leaf.reshape(4, 2, *leaf.shape[1:]) for name, leaf in batch.items()}
+    shards = {name: leaf.reshape(4, 2, *leaf.shape[1:]) for name, leaf in batch.items()}
     mapped = jax.pmap(
         functools.partial(task.train_step, axis_name="batch"),
         axis_name="batch",
         in_axes=(None, 0, None),
         devices=jax.devices()[:4],
-    )(make_state(task, DESCENT), split, key)[0]
+    )(make_state(task, DESCENT), shards, key)[0]
     for mean in (
         whole.batch_stats["mean"],
-        cut.batch_stats["mean"],
+        accumulated.batch_stats["mean"],
         *np.asarray(mapped.batch_stats["mean"]),
     ):
         np.testing.assert_allclose(mean, expected, rtol=1e-5, atol=1e-7)
 
 
-def test_state_is_donated_and_the_second_call_compiles_nothing(
+def test_state_is_donated_and_the_second_call_does_not_recompile(
     make_task, make_state, make_batch, key
 ):
     task = make_task()
@@ -284,8 +283,8 @@ def test_state_is_donated_and_the_second_call_compiles_nothing(
 
     train_step = build_train_step(loss)
     state = make_state(task, adam(), ema_decay=0.9)
-    given = jax.tree.leaves((state.params, state.opt_state, state.ema_params))
+    donated = jax.tree.leaves((state.params, state.opt_state, state.ema_params))
     for number in range(3):
         state, _ = train_step(state, make_batch(number), jax.random.fold_in(key, number))
     assert len(traces) == train_step._cache_size() == 1
-    assert all(leaf.is_deleted() for leaf in given)
+    assert all(leaf.is_deleted() for leaf in donated)
