@@ -30,7 +30,7 @@ def always_a():
             "num_layers": 1,
             "num_heads": 1,
         },
-        **{"mlp_dim": 2, "classes": 2, "hidden": 2, "ngram_hash_buckets": 64},
+        **{"mlp_dim": 2, "classes": 2, "hidden_size": 2, "ngram_hash_buckets": 64},
     )
     model = TextClassifier(config)
     params = model.init(jax.random.key(0), np.ones((1, 3), np.int32))["params"]
@@ -68,5 +68,5 @@ def test_format_predictions_has_probabilities_of_sentences(always_a):
 def test_prompt_of_unknown_words_is_refused():
     require_known(None, VOCABULARY)
     require_known("yes indeed", VOCABULARY)
-    with pytest.raises(UserError, match="--prompt: none of the words of 'maybe'"):
+    with pytest.raises(UserError, match="--prompt: all words of 'maybe' are out of vocabulary"):
         require_known("maybe", VOCABULARY)

@@ -190,9 +190,9 @@ def test_statements_about_learning_rates(solved):
     assert [row.exact > 0.2 for row in large] == [True, True]
     said = statement("Rates of 1 and 3 might struggle")
     assert said.error
-    assert "both diverge" in said.right
+    assert "Both diverge" in said.right
     assert [1 - curvature * rate for rate in (1, 3)] == [-15, -47]
-    assert "-15 and -47; the border is the rate 0.125" in said.right
+    assert "-15 and -47; the limit is the rate 0.125" in said.right
     assert 2 / curvature == 0.125
     assert not any(row.erratum for row in (first, *large))
     assert not statement("dh2/dw_h = 2").error
@@ -335,7 +335,7 @@ def test_wrong_value_without_erratum_is_refused():
 def test_table_has_all_columns_and_each_erratum_once():
     rows = numbers("t", "p", [1.0, 2.0], [1.0, 2.0], ["1.50", "2.5"], erratum="Half too much.")
     said = given.Statement("t", "One is two.", "It is one.")
-    text = format_table(rows, [said, said._reposition(printed="One is one.", error=False)])
+    text = format_table(rows, [said, said._replace(printed="One is one.", error=False)])
     assert text.splitlines()[1].split() == ["write-up", "ours", "exact", "difference"]
     assert "p [1]          1.50             1             1       0.0e+00 *" in text
     assert text.count("Half too much.") == 1
