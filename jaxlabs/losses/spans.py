@@ -23,11 +23,11 @@ def span_counts(
       tags: tag names by index: "O", "B-<kind>", "I-<kind>"; any other name counts as O.
 
     Returns:
-      `spans_right`, `spans_predicted` and `spans_there`, each [batch].
+      `spans_correct`, `spans_predicted` and `spans_gold`, each [batch].
     """
     ours, true = (_spans(sequence, valid, tags) for sequence in (predicted, gold))
     correct = ours.starts & true.starts & (ours.kind == true.kind) & (ours.end == true.end)
-    counts = {"spans_right": correct, "spans_predicted": ours.starts, "spans_there": true.starts}
+    counts = {"spans_correct": correct, "spans_predicted": ours.starts, "spans_gold": true.starts}
     return {name: flags.sum(axis=1) for name, flags in counts.items()}
 
 

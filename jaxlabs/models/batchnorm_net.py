@@ -28,7 +28,7 @@ from jaxlabs.layers.matmul import PRECISIONS, Dense, matmul
 from jaxlabs.layers.normalization import BatchNorm, build_norm
 from jaxlabs.losses.cross_entropy import cross_entropy_output
 from jaxlabs.losses.loss_output import LossOutput
-from jaxlabs.models.image_classifier import NUM_POOLS, require_divisible, to_float
+from jaxlabs.models.image_classifier import NUM_POOLS, check_divisible, to_float
 from jaxlabs.training.state import TrainState
 from jaxlabs.training.step import build_train_step
 
@@ -105,7 +105,7 @@ class NormalizedNetwork(nn.Module):
         """
         convolve = self.config.network == "cnn"
         if convolve:
-            require_divisible(x.shape[1:])
+            check_divisible(x.shape[1:])
         else:
             x = x.reshape(x.shape[0], -1)
         for index, layer in enumerate(self.hidden):

@@ -11,7 +11,7 @@ sizes:
 
     tokens                            [batch, 8]
     Transformer encoder, 1 block      [batch, 8, 64]         see `text_encoder`
-    mean over valid tokens             [batch, 64]
+    mean over valid tokens            [batch, 64]
     projection, L2-normalized         [batch, 64]            64 * 64                 =   4,096
 
     logits                            [batch, batch]         scale * cosine + bias: 1, or 2

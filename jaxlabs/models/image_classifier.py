@@ -101,7 +101,7 @@ class ImageClassifier(nn.Module):
         return nn.relu(self.hidden(x.reshape(x.shape[0], -1)))
 
 
-def require_divisible(shape: tuple[int, ...]) -> None:
+def check_divisible(shape: tuple[int, ...]) -> None:
     """Raises UserError unless height and width are divisible by the downsampling factor."""
     factor = 2**NUM_POOLS
     if shape[0] % factor or shape[1] % factor:

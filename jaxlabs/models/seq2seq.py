@@ -3,15 +3,15 @@
 Recurrent (Sutskever et al. 2014, with Luong et al. 2015's global attention) or a Transformer
 (Vaswani et al. 2017). Shapes with the settings of the experiment:
 
-    source                     [batch, source time]             words, <eos>, padding
-    encoder                    [batch, source time, embed_dim]      bidirectional: the memory
-    target                     [batch, time]                    shifted right: <sos>, then the words
+    source               [batch, source time]               words, <eos>, padding
+    encoder              [batch, source time, embed_dim]    bidirectional: the memory
+    target               [batch, time]                      shifted right: <sos>, then the words
     decoder
-      rnn | lstm | gru         [batch, time, embed_dim]             initial state: the encoder's
-        summary attention              softmax over the source of h_t W m_s; the mean memory c_t
-        output                 tanh(W [c_t; h_t])
-      transformer              blocks: causal self-attention, cross-attention, feed-forward
-    logits                     [batch, time, target words]
+      rnn | lstm | gru   [batch, time, embed_dim]           initial state: the encoder's summary
+        attention        softmax over the source of h_t W m_s; the context vector c_t
+        output           tanh(W [c_t; h_t])
+      transformer        blocks: causal self-attention, cross-attention, feed-forward
+    logits               [batch, time, target words]
 
 Training uses teacher forcing (Williams and Zipser 1989), in parallel over all positions; decoding
 is autoregressive, see `Seq2SeqStepper`.
@@ -154,7 +154,7 @@ def loss(
 
     Returns:
       LossOutput whose `metric_sums` hold `accuracy`, the number of `sentences` and that of
-      `sentences_right`, whose words are all top-1, which are those that greedy decoding
+      `sentences_correct`, whose words are all top-1, which are those that greedy decoding
       translates correctly.
     """
     dropout_keys = keys.per_example(key, batch["example_index"]) if train else None
@@ -164,7 +164,7 @@ def loss(
     output = cross_entropy_output(logits, targets, weights)
     valid = weights.max(axis=1) > 0
     correct = (is_top1(logits, targets) | (weights == 0)).all(axis=1)
-    output.metric_sums.update(sentences=valid.sum(), sentences_right=(valid & correct).sum())
+    output.metric_sums.update(sentences=valid.sum(), sentences_correct=(valid & correct).sum())
     return output
 
 
@@ -173,4 +173,4 @@ train_step = build_train_step(loss)
 
 def derived_metrics(metrics: dict[str, float]) -> dict[str, float]:
     """Returns `exact_match`, the share of sentences whose words are all correct."""
-    return {"exact_match": metrics["sentences_right"] / metrics["sentences"]}
+    return {"exact_match": metrics["sentences_correct"] / metrics["sentences"]}

@@ -262,5 +262,5 @@ train_step = build_train_step(loss)
 
 def derived_metrics(metrics: dict[str, float]) -> dict[str, float]:
     """Returns `span_f1` if spans were counted."""
-    counts = [metrics.get(f"spans_{name}") for name in ("right", "predicted", "there")]
+    counts = [metrics.get(f"spans_{name}") for name in ("correct", "predicted", "gold")]
     return {} if None in counts else {"span_f1": span_f1(*counts)}

@@ -10,7 +10,7 @@ sizes: 5,755 words, sentences of at most 32, embed_dim 64, 4 blocks, 2 heads, 3 
       norm, attention          2 heads of [time, 32]  4 * 64^2 + 64 + 128                =  16,576
       norm, feed-forward       [batch, time, 256]     2 * 64 * 256 + 256 + 64 + 128      =  33,216
     final norm                 [batch, time, 64]      2 * 64                             =     128
-    mean over valid tokens      [batch, 64]
+    mean over valid tokens     [batch, 64]
     hidden, logits             [batch, 100] [batch, 3]  64 * 100 + 100 + 100 * 3 + 3     =   6,803
                                                         total                              576,467
 """
@@ -118,7 +118,7 @@ class TextClassifierConfig(TextEncoderConfig):
     )
 
     @property
-    def drops_out(self) -> bool:
+    def uses_dropout(self) -> bool:
         """Whether training applies any dropout."""
         return max(self.dropout, self.head_dropout, self.word_dropout) > 0
 
@@ -150,8 +150,7 @@ class TextClassifier(nn.Module):
     def __call__(self, tokens: jax.Array, *, dropout_keys: jax.Array | None = None) -> jax.Array:
         """Returns logits `[batch, classes]` for `tokens [batch, time]`.
 
-        A sentence is the mean of its tokens' vectors. Padding are ignored, and a sentence of
-        nothing but padding has the vector 0.
+        The head takes the mean vector over the valid tokens, 0 for a fully padded sentence.
 
         Args:
           tokens: see `TextEncoder`.

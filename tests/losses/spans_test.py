@@ -14,7 +14,7 @@ def counts_of(predicted, gold, valid=None):
     counts = jax.jit(lambda *a: span_counts(*a, TAGS))(*tags, valid)
     for count in counts.values():
         chex.assert_shape(count, (1,))
-    return [int(counts[f"spans_{name}"][0]) for name in ("right", "predicted", "there")]
+    return [int(counts[f"spans_{name}"][0]) for name in ("correct", "predicted", "gold")]
 
 
 @pytest.mark.parametrize(

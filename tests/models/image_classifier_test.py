@@ -156,6 +156,6 @@ def test_one_batch_is_overfit():
 
 
 def test_image_sizes_not_divisible_by_four_are_refused():
-    image_classifier.require_divisible((28, 8, 1))
+    image_classifier.check_divisible((28, 8, 1))
     with pytest.raises(UserError, match=r"images of 30x28 are not accepted; .* multiples of 4"):
-        image_classifier.require_divisible((30, 28, 1))
+        image_classifier.check_divisible((30, 28, 1))

@@ -115,7 +115,7 @@ def test_metric_sums_hold_span_counts_for_the_f1():
     targets = np.array([[3, 4, 5, 3, 5], [3, 5, 0, 0, 0], [0] * 5, [0] * 5], np.int32)
     output = loss_output(sequence_classifier.loss, model, parameters(model), batch_of(targets))
     assert float(output.weight_sum) == 7
-    assert int(output.metric_sums["spans_there"]) == 3
+    assert int(output.metric_sums["spans_gold"]) == 3
     metrics = {name: float(value / 7) for name, value in output.metric_sums.items()}
     logits = logits_of(model, parameters(model), INPUTS)[:, :5]
     correct = (np.argmax(logits, -1) == targets)[targets > 0]
@@ -229,7 +229,7 @@ def test_exact_match_counts_fully_correct_sentences():
     output = loss_output(seq2seq.loss, model, params, batch)
     assert int(output.metric_sums["sentences"]) == 3
     correct = [(predicted[i] == targets[i])[batch["weights"][i] > 0].all() for i in range(3)]
-    assert int(output.metric_sums["sentences_right"]) == sum(correct) >= 1
+    assert int(output.metric_sums["sentences_correct"]) == sum(correct) >= 1
     metrics = {name: float(value) for name, value in output.metric_sums.items()}
     assert seq2seq.derived_metrics(metrics)["exact_match"] == pytest.approx(sum(correct) / 3)
 
