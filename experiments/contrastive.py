@@ -24,7 +24,7 @@ from jaxlabs.data.dataset import DataModule
 from jaxlabs.data.tokenizers import WordTokenizer
 from jaxlabs.lab import Lab
 from jaxlabs.models import dual_encoder
-from jaxlabs.models.image_classifier import require_divisible
+from jaxlabs.models.image_classifier import check_divisible
 from jaxlabs.run_folder import RunFolder
 from jaxlabs.sweep_plan import Sweep
 from jaxlabs.training.run_config import RunConfig
@@ -98,7 +98,7 @@ def load_data(config: ContrastiveRunConfig) -> DataModule:
     """Loads images of digits and their captions."""
     dataset = images.load(config.dataset, config.data_dir)
     data = captions.caption_data(dataset, config.model.context_length, config.num_eval_examples)
-    require_divisible(data.data_spec["shape"])
+    check_divisible(data.data_spec["shape"])
     known = config.model.loss, data.eval_sets["test"], config.eval_batch_size
     return dataclasses.replace(data, baselines=lambda: contrastive_optimum.baselines(*known))
 

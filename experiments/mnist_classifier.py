@@ -77,7 +77,7 @@ def load_data(config: ImageClassifierRunConfig) -> DataModule:
             " sub-folders are needed"
         )
     data = labeled_data(dataset)
-    image_classifier.require_divisible(data.data_spec["shape"])
+    image_classifier.check_divisible(data.data_spec["shape"])
     chance = {"chance": math.log(len(dataset.classes))}
     return dataclasses.replace(data, baselines=lambda: chance)
 
