@@ -110,8 +110,8 @@ def specialization(profiles: np.ndarray) -> np.ndarray:
     It is 1 for a head that attends to one offset and 0 for a head that attends to all equally.
     Weight outside of the profile's offsets is not counted.
     """
-    shares = profiles / profiles.sum(axis=-1, keepdims=True)
-    entropy = -np.sum(shares * np.log(np.maximum(shares, np.finfo(shares.dtype).tiny)), axis=-1)
+    weights = profiles / profiles.sum(axis=-1, keepdims=True)
+    entropy = -np.sum(weights * np.log(np.maximum(weights, np.finfo(weights.dtype).tiny)), axis=-1)
     return 1 - entropy / np.log(profiles.shape[-1])
 
 

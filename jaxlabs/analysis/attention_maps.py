@@ -252,7 +252,7 @@ def format_checks(metrics: Mapping[str, float]) -> str:
 
 
 def _is_weights(path: tuple[Any, ...]) -> bool:
-    return any(getattr(part, "key", None) == "weights" for part in path)
+    return any(getattr(key, "key", None) == "weights" for key in path)
 
 
 def _by_number(name: str) -> list[tuple[str, int]]:

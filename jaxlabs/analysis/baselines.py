@@ -100,8 +100,8 @@ def empirical_entropies(tokens: np.ndarray) -> dict[str, float]:
 
 def _entropy(values: np.ndarray) -> float:
     counts = np.unique(values, return_counts=True)[1]
-    shares = counts / counts.sum()
-    return float(-(shares * np.log(shares)).sum())
+    probabilities = counts / counts.sum()
+    return float(-(probabilities * np.log(probabilities)).sum())
 
 
 def _ngram_ids(tokens: np.ndarray, vocabulary_size: int, order: int) -> list[np.ndarray]:

@@ -71,11 +71,11 @@ def restore_feature_extractor(path: str, dataset: Mapping[str, Any]) -> FeatureE
     make = f"python -m experiments.{EXPERIMENT} --dataset={name} --workdir={path}"
     folder = RunFolder(path)
     if not folder.exists() or not folder.is_complete():
-        raise UserError(f"--fid_classifier: {path} holds no finished run; make one with: {make}")
+        raise UserError(f"--fid_classifier: {path} has no finished run; train one with: {make}")
     config, summary = folder.read_config(), folder.read_summary()
     if config["experiment"] != EXPERIMENT:
         raise UserError(
-            f"--fid_classifier: {path} holds a run of {config['experiment']}, not of {EXPERIMENT};"
+            f"--fid_classifier: {path} has a run of {config['experiment']}, not of {EXPERIMENT};"
             " another folder or none"
         )
     trained_on = config.get("dataset", {})
@@ -86,7 +86,7 @@ def restore_feature_extractor(path: str, dataset: Mapping[str, Any]) -> FeatureE
         )
     if summary["metrics"].get("test_accuracy") is None:
         raise UserError(
-            f"--fid_classifier: {path} has no test_accuracy; make it again with: {make}"
+            f"--fid_classifier: {path} has no test_accuracy; train it again with: {make}"
         )
     classes, shape = (tuple(dataset[key]) for key in ("classes", "shape"))
     try:
@@ -104,7 +104,7 @@ def restore_feature_extractor(path: str, dataset: Mapping[str, Any]) -> FeatureE
         checkpoints.require_run(RunConfig, config)
         state = checkpoints.restore(initial_state(task, run, data_parallel()))
     if state is None:
-        raise UserError(f"--fid_classifier: {path} holds no checkpoint; make one with: {make}")
+        raise UserError(f"--fid_classifier: {path} has no checkpoint; train one with: {make}")
     params = to_host(state.eval_params)
     return FeatureExtractor(model, params, classes, summary["metrics"]["test_accuracy"])
 

@@ -133,11 +133,9 @@ def measure(
     if extractor is None:
         if config.fid_samples and config.feature_extractor.fid_classifier is not None:
             print(
-                "samples are not measured: no classifier in"
-                f" {config.feature_extractor.fid_classifier}; make"
-                " one"
-                f" with python -m experiments.{EXPERIMENT} --dataset={data.dataset['name']}, then"
-                " repeat with --mode=analyze",
+                f"FID is not computed: no classifier in {config.feature_extractor.fid_classifier};"
+                f" train one with python -m experiments.{EXPERIMENT}"
+                f" --dataset={data.dataset['name']}, then rerun with --mode=analyze",
                 file=sys.stderr,
             )
         return {}

@@ -117,8 +117,8 @@ def training_claims(arrays: Arrays) -> list[Claim]:
         Claim(
             "noise_regularizes",
             "The noise of its statistics regularizes",
-            f"With gradients of batches of equal size and statistics of {group_sizes} images "
-            f"each, {'; '.join(map(_percent, by_group))} test accuracy.",
+            f"With equal batch sizes and batch statistics of {group_sizes} images each, "
+            f"test accuracy is {'; '.join(map(_percent, by_group))}.",
             by_group[-2] - by_group[-1] if len(groups) > 1 else np.full_like(by_group[-1], np.nan),
         ),
     ]

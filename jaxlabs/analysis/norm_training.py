@@ -68,13 +68,13 @@ def load(
             f"--dataset: {name} has {len(dataset.classes)} classes; at least two, as sub-folders,"
             " are needed"
         )
-    for flag, wanted, available in (
+    for flag, requested, available in (
         ("train_images", train_images + num_eval_examples, dataset.train.count),
         ("num_eval_examples", num_eval_examples, dataset.test.count),
     ):
-        if wanted > available:
+        if requested > available:
             raise UserError(
-                f"--{flag}: {wanted:,} images, held-out ones included, are more than the"
+                f"--{flag}: {requested:,} images, held-out ones included, are more than the"
                 f" {available:,} of {dataset.name}"
             )
     rest, held_out = images.hold_out(dataset.train, num_eval_examples)

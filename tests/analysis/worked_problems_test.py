@@ -35,9 +35,9 @@ def solved():
 
 
 def find(rows, start, theme=""):
-    found = [row for row in rows if row.problem.startswith(start) and row.theme.startswith(theme)]
-    assert found, start
-    return found
+    result = [row for row in rows if row.problem.startswith(start) and row.theme.startswith(theme)]
+    assert result, start
+    return result
 
 
 def values(rows, start, theme=""):
@@ -69,8 +69,8 @@ def test_wrong_values_and_errors_are_counted_separately(solved):
     assert sorted(counted.values()) == [1, 1, 1, 1, 1, 1, 2, 2, 2, 6, 9, 17]
     wrong = [statement for statement in given.STATEMENTS if statement.error]
     assert len(wrong) == 6
-    found = metrics(solved, given.STATEMENTS)
-    assert (found["wrong_values"], found["errors"]) == (44 + 6, 12 + 6)
+    result = metrics(solved, given.STATEMENTS)
+    assert (result["wrong_values"], result["errors"]) == (44 + 6, 12 + 6)
     assert "18 errors, 50 wrong values (*) of the write-up" in format_table(
         solved, given.STATEMENTS
     )
@@ -172,8 +172,8 @@ def test_printed_gradient_from_first_state_is_correct(solved):
 
 
 def statement(start):
-    (found,) = [one for one in given.STATEMENTS if one.printed.startswith(start)]
-    return found
+    (result,) = [one for one in given.STATEMENTS if one.printed.startswith(start)]
+    return result
 
 
 def test_statements_about_learning_rates(solved):
@@ -188,11 +188,11 @@ def test_statements_about_learning_rates(solved):
     assert first.exact < 0.2
     assert not statement("At rate 0.1 the first step overshoots").error
     assert [row.exact > 0.2 for row in large] == [True, True]
-    said = statement("Rates of 1 and 3 might struggle")
-    assert said.error
-    assert "Both diverge" in said.right
+    claim = statement("Rates of 1 and 3 might struggle")
+    assert claim.error
+    assert "Both diverge" in claim.right
     assert [1 - curvature * rate for rate in (1, 3)] == [-15, -47]
-    assert "-15 and -47; the limit is the rate 0.125" in said.right
+    assert "-15 and -47; the limit is the rate 0.125" in claim.right
     assert 2 / curvature == 0.125
     assert not any(row.erratum for row in (first, *large))
     assert not statement("dh2/dw_h = 2").error
@@ -254,10 +254,10 @@ def test_unscaled_scores_saturate_softmax_and_reduce_gradient(solved):
     )
     assert scaled[0] < 0.1 * raw[0]  # variance
     assert scaled[2] > 100 * raw[2]  # gradient
-    found = attention.arrays(seed=0)
-    assert found["raw_variance"][-1, 1] == pytest.approx(0.1875, rel=1e-3)
-    assert found["raw_gradient"][-1, 1] < 1e-3 < 0.3 < found["scaled_gradient"][-1, 1]
-    np.testing.assert_allclose(found["raw_variance"][0], found["scaled_variance"][0])
+    result = attention.arrays(seed=0)
+    assert result["raw_variance"][-1, 1] == pytest.approx(0.1875, rel=1e-3)
+    assert result["raw_gradient"][-1, 1] < 1e-3 < 0.3 < result["scaled_gradient"][-1, 1]
+    np.testing.assert_allclose(result["raw_variance"][0], result["scaled_variance"][0])
 
 
 def test_softmax_jacobian_norm_equals_matrix_norm():
@@ -305,12 +305,12 @@ def test_low_temperature_concentrates_gradient_on_nearest_negative(solved):
         for value in values(solved, f"temperature {name:g}: fraction of the nearest")
     ]
     assert probabilities[0] > 0.99 > probabilities[1] > probabilities[2] > 0.5
-    found = contrastive.arrays()
-    np.testing.assert_allclose(found["gradients"].sum(axis=1), 0, atol=1e-13)
-    scores = found["cosines"][None] / found["temperatures"][:, None]
+    result = contrastive.arrays()
+    np.testing.assert_allclose(result["gradients"].sum(axis=1), 0, atol=1e-13)
+    scores = result["cosines"][None] / result["temperatures"][:, None]
     probabilities = np.array([closed_form.softmax(row) for row in scores])
-    own = (probabilities[:, 0] - 1) / found["temperatures"]
-    np.testing.assert_allclose(found["gradients"][:, 0], own, atol=1e-12)
+    own = (probabilities[:, 0] - 1) / result["temperatures"]
+    np.testing.assert_allclose(result["gradients"][:, 0], own, atol=1e-12)
 
 
 def test_divergence_of_gaussians_equals_integral():
@@ -334,14 +334,19 @@ def test_wrong_value_without_erratum_is_refused():
 
 def test_table_has_all_columns_and_each_erratum_once():
     rows = numbers("t", "p", [1.0, 2.0], [1.0, 2.0], ["1.50", "2.5"], erratum="Half too much.")
-    said = given.Statement("t", "One is two.", "It is one.")
-    text = format_table(rows, [said, said._replace(printed="One is one.", error=False)])
+    claim = given.Statement("t", "One is two.", "It is one.")
+    text = format_table(rows, [claim, claim._replace(printed="One is one.", error=False)])
     assert text.splitlines()[1].split() == ["write-up", "ours", "exact", "difference"]
     assert "p [1]          1.50             1             1       0.0e+00 *" in text
     assert text.count("Half too much.") == 1
     assert "t: One is two. *\n    It is one.\nt: One is one.\n" in text
-    found = metrics(rows, [said])
-    assert found == {"numbers": 2, "wrong_values": 3, "errors": 2, "largest_relative_difference": 0}
+    result = metrics(rows, [claim])
+    assert result == {
+        "numbers": 2,
+        "wrong_values": 3,
+        "errors": 2,
+        "largest_relative_difference": 0,
+    }
     entry = rows[0].entry()
     assert (entry["reference"], entry["printed"]) == (1.5, "1.50")
     assert entry["reference_from"] == "printed"

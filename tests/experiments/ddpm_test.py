@@ -164,7 +164,7 @@ def test_analysis_resumes_with_the_stored_samples(whole, measured, tmp_path, mon
         ("--fid_samplers=euler", "--fid_samplers: 'euler' is not accepted; of ancestral"),
         (
             "--fid_classifier=nowhere",
-            "--fid_classifier: nowhere holds no finished run; make one with",
+            "--fid_classifier: nowhere has no finished run; train one with",
         ),
         ("--groups=3", "--groups: 3 does not divide --base_channels 4"),
     ],
@@ -182,11 +182,11 @@ def test_bad_input_is_an_error_of_one_line_without_a_run_folder(flags, message, 
 @pytest.mark.parametrize(
     ("file", "content", "message"),
     [
-        ("summary.json", "[]", "holds no finished run; make one with"),
-        ("config.json", "null", "holds no finished run; make one with"),
-        ("config.json", {"dataset": {}}, "was trained on None and not on these pictures"),
+        ("summary.json", "[]", "has no finished run; train one with"),
+        ("config.json", "null", "has no finished run; train one with"),
+        ("config.json", {"dataset": {}}, "was trained on None and not on these images"),
         ("config.json", {"settings": {"batch_size": "x"}}, "--batch_size: 'x' is not accepted"),
-        ("summary.json", {"metrics": {}}, "has no test_accuracy; make it again with"),
+        ("summary.json", {"metrics": {}}, "has no test_accuracy; train it again with"),
     ],
 )
 def test_damaged_classifier_is_an_error_of_one_line(

@@ -106,9 +106,9 @@ def _two_heads() -> list[Number]:
     x = np.zeros((1, len(given.TWO_HEADS_INPUT), total_dim))
     x[0, :, :embed_dim] = given.TWO_HEADS_INPUT
     params = {"out": {"kernel": np.eye(total_dim)}}
-    for part, name in enumerate(("query", "key", "value")):
+    for index, name in enumerate(("query", "key", "value")):
         kernel = np.zeros((total_dim, total_dim))
-        kernel[:embed_dim] = np.concatenate([head[part] for head in given.TWO_HEADS], axis=1)
+        kernel[:embed_dim] = np.concatenate([head[index] for head in given.TWO_HEADS], axis=1)
         params[f"{name}_kernel"] = kernel
     layer = MultiHeadAttention(
         embed_dim=total_dim, num_heads=heads, length=x.shape[1], out_bias=False, precision="highest"
@@ -119,8 +119,10 @@ def _two_heads() -> list[Number]:
 
 
 def _head(*projections: Sequence[Sequence[float]]) -> list[list[float]]:
-    parts = [closed_form.product(given.TWO_HEADS_INPUT, matrix) for matrix in projections]
-    return closed_form.attention(*parts, scale=1 / math.sqrt(len(parts[0][0])))["output"]
+    query, key, value = (
+        closed_form.product(given.TWO_HEADS_INPUT, matrix) for matrix in projections
+    )
+    return closed_form.attention(query, key, value, scale=1 / math.sqrt(len(query[0])))["output"]
 
 
 def _sharpness() -> list[Number]:

@@ -14,7 +14,7 @@ from jaxlabs.published import worked_problems as given
 INFO_NCE, TEMPERATURE, SIGLIP = "InfoNCE", "temperature", "SigLIP"
 
 COUNT = len(given.COSINES)
-KEPT_SUM = (
+SUM_OVER_QUERIES = (
     "The derivative with respect to one s_ik keeps the sum over i of the loss. This sums over the"
     " column and gives every query the same gradient."
 )
@@ -43,7 +43,7 @@ def _gradient() -> list[Number]:
     own = np.eye(COUNT)
     exact = (np.array(probabilities) - own) / COUNT
     ours = info_nce_gradient(jnp.asarray(logits), 1.0)
-    kept = np.broadcast_to(exact.sum(axis=0, keepdims=True), exact.shape)
+    column_sums = np.broadcast_to(exact.sum(axis=0, keepdims=True), exact.shape)
     even = jnp.zeros((COUNT, COUNT))
     losses = {}
     for name, scores in {"queries": logits, "keys": logits.T}.items():
@@ -63,7 +63,7 @@ def _gradient() -> list[Number]:
             erratum=NO_BRACKETS,
         ),
         *numbers(INFO_NCE, "loss at equal logits", jnp.mean(info_nce(even)), math.log(COUNT)),
-        *numbers(INFO_NCE, "dL/ds", ours, exact, kept, erratum=KEPT_SUM),
+        *numbers(INFO_NCE, "dL/ds", ours, exact, column_sums, erratum=SUM_OVER_QUERIES),
         *numbers(INFO_NCE, "sign of dL/ds", jnp.sign(ours), 1 - 2 * own),
         *numbers(INFO_NCE, "sum of dL/ds over keys, query", ours.sum(axis=1), np.zeros(COUNT)),
     ]
@@ -108,18 +108,22 @@ def _siglip() -> list[Number]:
     probabilities = [
         closed_form.softmax(s[query] / given.TEMPERATURE)[query] for s in (cosines, raised)
     ]
-    changed = (probabilities[1] - probabilities[0]) / (COUNT * given.TEMPERATURE)
+    expected_change = (probabilities[1] - probabilities[0]) / (COUNT * given.TEMPERATURE)
     info = [info_nce_gradient(jnp.asarray(s), given.TEMPERATURE) for s in (cosines, raised)]
     moved = f"s_{query + 1}{key + 1} raised by {given.RAISED_BY:g}"
     of = f"change of dL/ds_{query + 1}{query + 1}"
     unchanged = np.arange(COUNT**2) != query * COUNT + key
-    untouched = jnp.abs(after - ours).ravel()[unchanged].max()
+    largest_change = jnp.abs(after - ours).ravel()[unchanged].max()
     return [
         *numbers(SIGLIP, "loss", siglip(jnp.asarray(cosines)), terms.sum() / COUNT),
         *numbers(SIGLIP, "dL/ds", ours, gradient),
         *numbers(SIGLIP, f"{moved}: {of}, SigLIP", after[other] - ours[other], 0.0),
-        *numbers(SIGLIP, f"{moved}: {of}, InfoNCE", info[1][other] - info[0][other], changed),
-        *numbers(SIGLIP, f"{moved}: largest change of any other dL/ds, SigLIP", untouched, 0.0),
+        *numbers(
+            SIGLIP, f"{moved}: {of}, InfoNCE", info[1][other] - info[0][other], expected_change
+        ),
+        *numbers(
+            SIGLIP, f"{moved}: largest change of any other dL/ds, SigLIP", largest_change, 0.0
+        ),
     ]
 
 

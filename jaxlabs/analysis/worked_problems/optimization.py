@@ -158,13 +158,13 @@ def _network() -> list[Number]:
     rates = list(given.PRINTED_UPDATES)
     result = two_step_rnn.study(given.UPDATES, rates)
     minimum, curvature = two_step_rnn.BEST, two_step_rnn.CURVATURE
-    slope = curvature * (weight - minimum)
+    gradient = curvature * (weight - minimum)
     labels = [[f"rate {rate:g}" for rate in rates]]
     rows = numbers(NETWORK, "loss", result["loss"], curvature * (weight - minimum) ** 2 / 2)
-    rows += numbers(NETWORK, "gradient", result["gradient"], slope, given.PRINTED_GRADIENT)
+    rows += numbers(NETWORK, "gradient", result["gradient"], gradient, given.PRINTED_GRADIENT)
     rows += numbers(
         *(NETWORK, "weight after 1 update", result["weights"][:, 1]),
-        [weight - rate * slope for rate in rates],
+        [weight - rate * gradient for rate in rates],
         list(given.PRINTED_UPDATES.values()),
         labels=labels,
     )
