@@ -107,13 +107,13 @@ def conv_gradients_as_matmuls(
     columns = _stack_shifts(gradient, WIDTH)
     rotated = jnp.flip(kernel, (0, 1)).swapaxes(2, 3)
     taps = (rotated[row].reshape(-1, x.shape[-1]) for row in range(3))
-    of_x = _sum_shifted([matmul(columns, each, precision) for each in taps], HEIGHT)
+    x_grad = _sum_shifted([matmul(columns, each, precision) for each in taps], HEIGHT)
 
     # [row, in, column, out]; a column of taps meets the gradient of the opposite neighbor.
-    of_kernel = kernel_gradient(_stack_shifts(x, HEIGHT), columns, precision)
-    of_kernel = of_kernel.reshape(3, x.shape[-1], 3, gradient.shape[-1])
-    of_kernel = jnp.flip(of_kernel, 2).swapaxes(1, 2)
-    return of_x.astype(x.dtype), of_kernel.astype(kernel.dtype)
+    kernel_grad = kernel_gradient(_stack_shifts(x, HEIGHT), columns, precision)
+    kernel_grad = kernel_grad.reshape(3, x.shape[-1], 3, gradient.shape[-1])
+    kernel_grad = jnp.flip(kernel_grad, 2).swapaxes(1, 2)
+    return x_grad.astype(x.dtype), kernel_grad.astype(kernel.dtype)
 
 
 def _stack_shifts(x: jax.Array, axis: int) -> jax.Array:

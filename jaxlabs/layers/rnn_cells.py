@@ -201,11 +201,11 @@ def rnn_scan(
     Returns:
       h of every step, [time, batch, hidden_size], and the final state.
     """
-    return _recur(CELLS[cell], reverse, precision, input_gates, kernel, bias, state, mask)
+    return _rnn_scan(CELLS[cell], reverse, precision, input_gates, kernel, bias, state, mask)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1, 2))
-def _recur(cell, reverse, precision, input_gates, kernel, bias, state, mask):
+def _rnn_scan(cell, reverse, precision, input_gates, kernel, bias, state, mask):
     def forward_step(state, inputs):
         state, _ = cell_step(cell, precision, *inputs, kernel, bias, state)
         return state, state[0]
@@ -214,7 +214,7 @@ def _recur(cell, reverse, precision, input_gates, kernel, bias, state, mask):
     return h, last
 
 
-def _recur_forward(cell, reverse, precision, input_gates, kernel, bias, state, mask):
+def _rnn_scan_forward(cell, reverse, precision, input_gates, kernel, bias, state, mask):
     def forward_step(state, inputs):
         state, gates = cell_step(cell, precision, *inputs, kernel, bias, state)
         return state, (state, gates)
@@ -223,7 +223,7 @@ def _recur_forward(cell, reverse, precision, input_gates, kernel, bias, state, m
     return (states[0], last), (kernel, bias, state, mask, states, gates)
 
 
-def _recur_backward(cell, reverse, precision, residuals, gradients):
+def _rnn_scan_backward(cell, reverse, precision, residuals, gradients):
     kernel, bias, initial, mask, states, gates = residuals
     transposed = kernel.T
     prev_state = jax.tree.map(functools.partial(_shift, reverse=reverse), initial, states)
@@ -246,7 +246,7 @@ def _recur_backward(cell, reverse, precision, residuals, gradients):
     return d_input_gates, d_kernel, d_bias, d_initial, None
 
 
-_recur.defvjp(_recur_forward, _recur_backward)
+_rnn_scan.defvjp(_rnn_scan_forward, _rnn_scan_backward)
 
 
 def cell_step(

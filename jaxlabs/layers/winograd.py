@@ -66,21 +66,21 @@ def gradients(
       gradient: [batch, height, width, out].
       precision: see `jaxlabs.layers.matmul`.
     """
-    of_products = _transform(A_T.T, _tiles(gradient, TILE_OUT, margin=1))
-    of_products = [_stack_columns(each) for each in of_products]
+    product_grads = _transform(A_T.T, _tiles(gradient, TILE_OUT, margin=1))
+    product_grads = [_stack_columns(each) for each in product_grads]
     # A column of taps meets the gradient of the opposite neighbor.
     flipped = jnp.flip(kernel, 1).swapaxes(2, 3)
     taps = [each.reshape(-1, x.shape[-1]) for each in _transform(G, flipped)]
-    of_rows = [matmul(*pair, precision) for pair in zip(of_products, taps, strict=True)]
-    of_x = _add_overlaps(_transform(B_T.T, of_rows), x.shape[1])
+    row_grads = [matmul(*pair, precision) for pair in zip(product_grads, taps, strict=True)]
+    x_grad = _add_overlaps(_transform(B_T.T, row_grads), x.shape[1])
 
     rows = _transform(B_T, _tiles(x, TILE_IN, margin=0))
-    pairs = zip(rows, of_products, strict=True)
-    of_taps = [kernel_gradient(*pair, precision) for pair in pairs]
-    of_kernel = jnp.stack(_transform(G.T, of_taps))
-    of_kernel = of_kernel.reshape(3, x.shape[-1], 3, gradient.shape[-1])
-    of_kernel = jnp.flip(of_kernel, 2).swapaxes(1, 2)
-    return of_x.astype(x.dtype), of_kernel.astype(kernel.dtype)
+    pairs = zip(rows, product_grads, strict=True)
+    tap_grads = [kernel_gradient(*pair, precision) for pair in pairs]
+    kernel_grad = jnp.stack(_transform(G.T, tap_grads))
+    kernel_grad = kernel_grad.reshape(3, x.shape[-1], 3, gradient.shape[-1])
+    kernel_grad = jnp.flip(kernel_grad, 2).swapaxes(1, 2)
+    return x_grad.astype(x.dtype), kernel_grad.astype(kernel.dtype)
 
 
 def _tiles(x: jax.Array, count: int, margin: int) -> list[jax.Array]:

@@ -28,8 +28,8 @@ def bfloat16(x):
 def reference_gradients(formula, left, right, gradient):
     terms, product = formula.split("->")
     first, second = terms.split(",")
-    of_left = np.einsum(f"{product},{second}->{first}", gradient, right)
-    return of_left, np.einsum(f"{product},{first}->{second}", gradient, left)
+    left_grad = np.einsum(f"{product},{second}->{first}", gradient, right)
+    return left_grad, np.einsum(f"{product},{first}->{second}", gradient, left)
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)

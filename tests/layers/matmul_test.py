@@ -192,10 +192,10 @@ def test_bfloat16_matmuls_can_be_transposed(rows, features):
         return matmul(x, kernel, "bfloat16").T
 
     def gradients(x, kernel):
-        of_x, of_kernel = jax.grad(lambda *args: jnp.sum(jnp.sin(product(*args))), (0, 1))(
+        x_grad, kernel_grad = jax.grad(lambda *args: jnp.sum(jnp.sin(product(*args))), (0, 1))(
             x, kernel
         )
-        return of_x.T, of_kernel.T
+        return x_grad.T, kernel_grad.T
 
     np.testing.assert_allclose(
         jax.jit(product)(x, kernel), bfloat16(kernel).T @ bfloat16(x).T, atol=1e-4
