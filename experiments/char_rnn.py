@@ -93,7 +93,7 @@ def load_data(config: CharRNNRunConfig) -> DataModule:
     context, rest = config.model.bptt_length, (config.seed, ngram_baselines)
     if config.model.stateful:
         return bptt_data(dataset, context, config.batch_size, *rest)
-    return language_data(dataset, context, *rest)
+    return language_data(dataset, context, *rest, flag="bptt_length")
 
 
 def build_task(config: CharRNNRunConfig, data_spec: Mapping[str, Any]) -> Task:

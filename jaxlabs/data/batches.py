@@ -128,11 +128,11 @@ def num_batches(examples: Examples, batch_size: int) -> int:
     return -(-examples.count // batch_size)
 
 
-def require_window(length: int, context_length: int) -> None:
-    """Raises UserError unless `length` tokens hold `context_length` inputs and the last target."""
+def require_window(length: int, context_length: int, flag: str = "context_length") -> None:
+    """Raises UserError unless `length` tokens hold one window; the message names `flag`."""
     if length < context_length + 1:
         raise UserError(
-            f"--context_length={context_length}: the text (or its held-out part) has {length:,}"
+            f"--{flag}={context_length}: the text (or its held-out part) has {length:,}"
             f" tokens; one window needs at least {context_length + 1:,}"
         )
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import numpy as np
 
 from jaxlabs.data import windows
-from jaxlabs.data.batches import ContiguousStreams
+from jaxlabs.data.batches import ContiguousStreams, require_window
 from jaxlabs.data.dataset import DataModule
 from jaxlabs.data.texts import TextDataset
 from jaxlabs.data.tokenizers import CharTokenizer
@@ -24,7 +24,11 @@ Baselines = Callable[[np.ndarray, np.ndarray, int], dict[str, float]]
 
 
 def language_data(
-    dataset: TextDataset, context_length: int, seed: int, baselines: Baselines
+    dataset: TextDataset,
+    context_length: int,
+    seed: int,
+    baselines: Baselines,
+    flag: str = "context_length",
 ) -> DataModule:
     """Returns the data of a run on one text.
 
@@ -41,12 +45,15 @@ def language_data(
       context_length: characters per window.
       seed: seed of the windows of `train_and_val`.
       baselines: `(training tokens, held-out tokens, vocabulary size) -> nats per character`.
+      flag: flag of the context length, for error messages.
 
     Raises:
       UserError: a split is shorter than one window.
     """
     tokenizer = CharTokenizer.from_text(dataset.text)
     train, held_out = (_tokens(tokenizer, part) for part in windows.split_text(dataset.text))
+    for part in (train, held_out):
+        require_window(len(part), context_length, flag)
     both = np.concatenate([train, held_out])
     return DataModule(
         train=windows.token_stream(train, context_length),
@@ -96,7 +103,7 @@ def bptt_data(
     Raises:
       UserError: the training text is too short for `batch_size` streams, or a split for one window.
     """
-    data = language_data(dataset, context_length, seed, baselines)
+    data = language_data(dataset, context_length, seed, baselines, flag="bptt_length")
     streams = ContiguousStreams(tokens=data.train.tokens, context_length=context_length)
     streams.windows(batch_size)  # raises if the text is too short
     held_out = CharTokenizer.from_json(data.data_spec).encode(windows.split_text(dataset.text)[1])

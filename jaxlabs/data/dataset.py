@@ -1,4 +1,4 @@
-"""What a run trains and evaluates on."""
+"""The training data and the evaluation sets of a run."""
 
 import dataclasses
 from collections.abc import Callable
@@ -9,20 +9,20 @@ from jaxlabs.data.batches import ContiguousStreams, Examples, TokenStream
 
 @dataclasses.dataclass(frozen=True)
 class DataModule:
-    """A loaded data set, split.
+    """A loaded data set with its splits.
 
     Attributes:
-      train: what `batch_at` reads.
+      train: training data, read by `batch_at`.
       eval_sets: finite sets by split name; the first is monitored: its loss selects the best
         checkpoint.
-      final_eval_sets: makes further sets, evaluated once, after the last step.
-      dataset: `name`, `source`, `sha256` and whatever else is worth keeping, as JSON; a resumed run
-        must find the same hash.
-      comparable: whether published figures are about these very data.
-      data_spec: what the model and its samples need to know of the data (shapes, classes,
-        tokenizer), as JSON, saved with every checkpoint.
-      baselines: measures the figures that stand beside the losses, in their unit, by name.
-      warning: one line for the user about where the data came from, or None.
+      final_eval_sets: builds further sets, evaluated once after the last step.
+      dataset: `name`, `source`, `sha256` and other metadata, as JSON; a resumed run must find the
+        same hash.
+      comparable: whether published results are on these exact data.
+      data_spec: metadata for the model and its samples (shapes, classes, tokenizer), as JSON, saved with
+        every checkpoint.
+      baselines: computes reference losses and other metrics without a model, by name.
+      warning: one line for the user about the origin of the data, or None.
     """
 
     train: TokenStream | ContiguousStreams | Examples

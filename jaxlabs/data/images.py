@@ -189,18 +189,18 @@ def _folder(name: str) -> ImageDataset:
             f"--dataset: {name!r} {found}; accepted are {', '.join(NAMES)} or the path to a folder "
             f"of PNG or JPEG images of one size{nearest(name, NAMES)}"
         )
-    held = image_files.read_folder(folder, at_least=MIN_IMAGES)
-    counts = np.bincount(held.labels)
-    alone = [name for name, count in zip(held.classes, counts, strict=False) if count < 2]
+    loaded = image_files.read_folder(folder, at_least=MIN_IMAGES)
+    counts = np.bincount(loaded.labels)
+    alone = [name for name, count in zip(loaded.classes, counts, strict=False) if count < 2]
     if alone:
         named = ", ".join(alone[:MAX_NAMED]) + ", ..." * (len(alone) > MAX_NAMED)
         raise UserError(
             f"{folder}: one image only in {named}; every sub-folder is a class, which needs a "
             "training and a test image; without classes, put all images into one folder"
         )
-    images = LabeledImages(held.images, held.labels)
-    train, test = (images.take(index) for index in _split(held.labels))
-    return _dataset(name, train, test, held.classes, str(folder.resolve()))
+    images = LabeledImages(loaded.images, loaded.labels)
+    train, test = (images.take(index) for index in _split(loaded.labels))
+    return _dataset(name, train, test, loaded.classes, str(folder.resolve()))
 
 
 def _split(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -176,8 +176,8 @@ def _at_path(name: str) -> Photographs:
 
 
 def _read_folder(name: str, folder: Path) -> Photographs:
-    held = image_files.read_folder(folder, at_least=1, gray=True)
-    return _photographs(name, held.images[..., 0] / 255.0, False, str(folder.resolve()))
+    loaded = image_files.read_folder(folder, at_least=1, gray=True)
+    return _photographs(name, loaded.images[..., 0] / 255.0, False, str(folder.resolve()))
 
 
 def _read_mat(name: str, path: Path) -> Photographs:
@@ -186,16 +186,16 @@ def _read_mat(name: str, path: Path) -> Photographs:
     needed = f"{WHITENED} or {RAW}, [height, width, count] of finite numbers, is needed"
     paths.require_file(path, f"a .mat file with {needed}")
     try:
-        held = loadmat(path)
+        stored = loadmat(path)
     # scipy raises errors of many types: for HDF5 files (-v7.3), damaged files, other formats.
     except Exception as error:
         reason = " ".join(str(error).split())[:200]
         raise UserError(f"{path}: cannot be read ({reason}); a .mat file with {needed}") from None
-    key = next((key for key in (WHITENED, RAW) if key in held), None)
+    key = next((key for key in (WHITENED, RAW) if key in stored), None)
     if key is None:
-        found = ", ".join(key for key in held if not key.startswith("__")) or "nothing"
+        found = ", ".join(key for key in stored if not key.startswith("__")) or "nothing"
         raise UserError(f"{path}: holds {found}; {needed}")
-    array = held[key]  # a dense array, or a sparse matrix
+    array = stored[key]  # a dense array, or a sparse matrix
     complaint = f"{path}: {key} is {array.dtype} of shape {list(array.shape)}; {needed}"
     if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiu" or not array.size:
         raise UserError(complaint)

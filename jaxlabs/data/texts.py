@@ -84,41 +84,41 @@ def load(name: str, data_dir: str | Path | None = None, *, download: bool = True
     return _text_file(name)
 
 
-def _load_published(wanted: PublishedText, data_dir: Path, download: bool) -> TextDataset:
-    path = data_dir / f"{wanted.name}.txt"
+def _load_published(published: PublishedText, data_dir: Path, download: bool) -> TextDataset:
+    path = data_dir / f"{published.name}.txt"
     if os.path.exists(path):
-        return _published(wanted, sources.read_text_file(path), source=path)
-    if folder := sources.find_tfds(wanted.name, data_dir):
+        return _published(published, sources.read_text_file(path), source=path)
+    if folder := sources.find_tfds(published.name, data_dir):
         # tensorflow-datasets stores three splits; concatenated they are the original.
         text = sources.read_tfds(
             folder,
             ("train", "validation", "test"),
             lambda records: b"".join(record["text"] for record in records).decode(),
         )
-        return _published(wanted, text, source=folder)
+        return _published(published, text, source=folder)
     try:
         if not download:
             raise sources.DownloadError("downloads are switched off")
-        sources.download(wanted.url, wanted.sha256, path)
+        sources.download(published.url, published.sha256, path)
     except sources.DownloadError as error:
-        return _fallback(wanted, data_dir, reason=str(error))
-    return _published(wanted, sources.read_text_file(path), source=path)
+        return _fallback(published, data_dir, reason=str(error))
+    return _published(published, sources.read_text_file(path), source=path)
 
 
-def _published(wanted: PublishedText, text: str, source: Path) -> TextDataset:
+def _published(published: PublishedText, text: str, source: Path) -> TextDataset:
     sha256 = sources.text_sha256(text)
-    if sha256 != wanted.sha256:
+    if sha256 != published.sha256:
         raise UserError(
-            f"{source}: not the published {wanted.name} (its sha256 is {sha256[:12]}..., "
-            f"{wanted.sha256[:12]}... is accepted); remove it, or pass your own text by its path"
+            f"{source}: not the published {published.name} (its sha256 is {sha256[:12]}..., "
+            f"{published.sha256[:12]}... is accepted); remove it, or pass your own text by its path"
         )
-    return TextDataset(wanted.name, text, str(source), sha256, comparable=True)
+    return TextDataset(published.name, text, str(source), sha256, comparable=True)
 
 
-def _fallback(wanted: PublishedText, data_dir: Path, reason: str) -> TextDataset:
+def _fallback(published: PublishedText, data_dir: Path, reason: str) -> TextDataset:
     instead = _python_reference()
     warning = (
-        f"{wanted.name} is neither in {data_dir} nor prepared by tensorflow-datasets, "
+        f"{published.name} is neither in {data_dir} nor prepared by tensorflow-datasets, "
         f"and {reason}: training on {instead.name} ({instead.source}) instead, "
         "whose metrics are not comparable with published results"
     )

@@ -25,7 +25,7 @@ def measured(quickly_compiled, tmp_path_factory):
 def test_figures_and_page_have_all_parts(measured):
     assert {path.stem for path in measured.figures.iterdir()} == FIGURES
     page = measured.report.read_text()
-    assert "What the division by √d_k is for" in page
+    assert "Effect of scaling by 1/√d_k" in page
 
 
 def test_text_has_values_vectors_and_checks(measured):

@@ -130,11 +130,11 @@ def test_bad_input_is_an_error_of_one_line_without_a_run_folder(
     assert not path.exists()
 
 
-def test_pictures_without_words_for_their_classes_are_refused(tmp_path, capsys):
+def test_classes_other_than_digits_are_an_error(tmp_path, capsys):
     for number in range(20):
         (tmp_path / "images" / f"kind{number % 2}").mkdir(parents=True, exist_ok=True)
-        place = tmp_path / "images" / f"kind{number % 2}" / f"{number}.png"
-        PIL.Image.new("L", (8, 8), number).save(place)
+        path = tmp_path / "images" / f"kind{number % 2}" / f"{number}.png"
+        PIL.Image.new("L", (8, 8), number).save(path)
     flags = [f"--dataset={tmp_path / 'images'}", f"--workdir={tmp_path / 'run'}"]
     assert command.run(LAB, flags) == 2
     assert "has the classes kind0, kind1; the digits 0 to 9 are needed" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""The study of recurrent dynamics measures, prints, draws, and says which flags are wrong."""
+"""The command of the study of recurrent networks: metrics, text, figures, bad flags."""
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ TINY = (
     " --max_length=3 --adding_hidden_size=4 --adding_steps=2 --copying_hidden_size=4"
     " --copying_steps=2"
 )
-PICTURES = {
+FIGURES = {
     *("two_step_rnn", "spectral_sweep", "gradient_through_time", "cell_paths", "gates"),
     *("clipping", "weight_sharing", "weight_sharing_rules", "memory_adding", "memory_copying"),
 }
@@ -27,8 +27,8 @@ def measured(quickly_compiled, tmp_path_factory):
     return folder
 
 
-def test_pictures_and_text_show_all_parts(measured):
-    assert {path.stem for path in measured.figures.iterdir()} == PICTURES
+def test_figures_and_text_have_all_parts(measured):
+    assert {path.stem for path in measured.figures.iterdir()} == FIGURES
     text = (measured.samples / "final.txt").read_text()
     assert "two-step scalar RNN at w = 0.3: loss 0.32, gradient -3.2, curvature 16" in text
     assert "overshoots, converges" in text
@@ -42,7 +42,7 @@ def test_metrics_match_the_arrays(measured):
         assert loss.shape == (2, 3, 2, 3)
         assert list(rules["parameters"]) == [305, 16 * 305, 305 + 16 * 16]
         assert not np.isclose(loss[..., 0, 0], loss[..., 1, 0]).any()
-        got = metrics["loss_unshared_rule_the_same_everywhere"]
+        got = metrics["loss_unshared_rule_position_independent"]
         assert got == pytest.approx(np.median(loss[0, 1, :, -1]))
     for task, baseline in (("adding", 1 / 6), ("copying", 10 * np.log(8) / 23)):
         with np.load(measured.arrays(f"memory_{task}")) as found:

@@ -18,15 +18,15 @@ def in_tmp_path(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
 
-def run(*flags, workdir, draw=False):
+def run(*flags, workdir, report=False):
     """Trains, by default without a report: figures take longer than these runs."""
-    modes.train(command.parse(LAB, [*SMALL.split(), *flags, f"--workdir={workdir}"]), draw=draw)
+    modes.train(command.parse(LAB, [*SMALL.split(), *flags, f"--workdir={workdir}"]), report=report)
     return RunFolder(workdir)
 
 
 def test_both_full_batch_optimizers_reach_the_same_cost():
     whole = ["--batch_size=300", "--steps=600"]
-    ours = run(*whole, workdir="lbfgs", draw=True)
+    ours = run(*whole, workdir="lbfgs", report=True)
     theirs = run(*whole, "--optimizer=scipy", workdir="scipy")
     costs = [f.read_summary()["metrics"]["training_patches_loss"] for f in (ours, theirs)]
     np.testing.assert_allclose(*costs, rtol=0.005)
