@@ -221,9 +221,7 @@ def _check_lab_flags(request: Invocation) -> None:
     if request.sweep is not None:
         _check_choice("sweep", request.sweep, request.lab.sweeps or ("none, as this lab has none",))
         if request.mode != "train":
-            raise UserError(
-                f"--sweep: {request.sweep!r} is not accepted with --mode={request.mode}"
-            )
+            raise UserError(f"--sweep: not accepted with --mode={request.mode}; --mode=train")
     if request.replay_step is not None and not 1 <= request.replay_step <= request.config().steps:
         accepted = f"a step from 1 to {request.config().steps}"
         raise UserError(f"--replay_step: {request.replay_step} is not accepted; {accepted}")

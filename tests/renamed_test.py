@@ -1,4 +1,4 @@
-"""Holds jaxlabs/renamed.py to reading run folders of earlier versions under the present names."""
+"""Tests of jaxlabs/renamed.py: run folders of earlier versions are read under present names."""
 
 import numpy as np
 import pytest
@@ -54,12 +54,22 @@ def test_config_and_summary_have_keys_and_metrics_renamed(folder):
     summary = {"experiment": "gpt", "preset": "quick", "seconds": 1.0, "environment": {}}
     summary |= {"metrics": {"longer_surprise": 1.0}, "compared": [comparison]}
     summary |= {"groups": [{"settings": {}, "figures": {"longer_surprise": {}}}]}
+    summary |= {"failures": [{"run": "gpt, seed 0", "why": "no data"}]}
     folder.write_summary(summary)
     found = folder.read_summary()
     assert found["metrics"] == {"long_nll": 1.0}
     assert found["comparison"][0]["metric"] == "long_nll"
     assert found["comparison"][0]["not_comparable_reason"] == ""
     assert found["groups"] == [{"settings": {}, "metrics": {"long_nll": {}}}]
+    assert found["failures"] == [{"run": "gpt, seed 0", "reason": "no data"}]
+
+
+def test_metadata_of_a_checkpoint_has_keys_renamed():
+    stored = {"vocabulary": {"shown": ["a"], "shape": [1]}, "loss": 1.0}
+    expected = {"data_spec": {"examples": ["a"], "shape": [1]}, "loss": 1.0}
+    assert renamed.checkpoint(stored) == renamed.checkpoint(expected) == expected
+    assert renamed.checkpoint(None) is None
+    assert renamed.checkpoint({"vocabulary": 3}) == {"data_spec": 3}
 
 
 def test_arrays_are_read_from_their_earlier_file_under_present_names(folder):

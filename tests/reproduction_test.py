@@ -96,7 +96,7 @@ def test_table_has_published_and_main_metrics_as_means_over_seeds(capsys):
     assert f"Run on {summary['dates'][0]} (UTC)." in text
     assert "jax " in text
     page = FOLDER.report.read_text()
-    assert "What the labs found" in page
+    assert "Results of the labs" in page
     assert "nanoGPT, three minutes on a CPU" in page
     single = RunFolder(FOLDER.runs / "gpt" / "seed=1")
     assert single.report.exists()
@@ -135,7 +135,7 @@ def test_preset_applies_to_labs_that_have_it_and_reasons_are_listed():
     (memorized,) = [row for row in rows if row[2].startswith("0.988")]
     assert memorized[0] == "`gpt`, reference"
     assert memorized[2] == "0.988 nats [1]"
-    assert "- [1] gpt: not comparable: it lies below" in (folder.path / "results.md").read_text()
+    assert "- [1] gpt: not comparable: below the write-up" in (folder.path / "results.md").read_text()
     assert rows[3][2:5] == ["10,690,625", "—", "—"]  # missing metrics have no value
 
 

@@ -31,12 +31,12 @@ class Interrupted(KeyboardInterrupt):
 
     Attributes:
       number: the signal.
-      place: what was interrupted, in words.
+      phase: what was interrupted, in words.
     """
 
-    def __init__(self, number: int, place: str = ""):
-        super().__init__(number, place)
-        self.number, self.place = number, place
+    def __init__(self, number: int, phase: str = ""):
+        super().__init__(number, phase)
+        self.number, self.phase = number, phase
 
     @property
     def status(self) -> int:
@@ -44,7 +44,7 @@ class Interrupted(KeyboardInterrupt):
         return 128 + self.number
 
     def __str__(self) -> str:
-        return " ".join(filter(None, ["interrupted", self.place])) + RESUME
+        return " ".join(filter(None, ["interrupted", self.phase])) + RESUME
 
 
 RESUME = "; run the same command to resume"
@@ -181,10 +181,10 @@ def requested() -> int | None:
 
 
 @contextlib.contextmanager
-def during(place: str) -> Iterator[None]:
-    """Adds a place to the message of an interruption."""
+def during(phase: str) -> Iterator[None]:
+    """Adds the phase to the message of an interruption."""
     try:
         yield
     except Interrupted as interruption:
-        place = ", ".join(filter(None, [place, interruption.place]))
-        raise Interrupted(interruption.number, place) from None
+        phase = ", ".join(filter(None, [phase, interruption.phase]))
+        raise Interrupted(interruption.number, phase) from None

@@ -80,7 +80,9 @@ def test_other_contents_are_refused_for_any_path(moved, here, refused):
 
 def test_data_do_not_depend_on_their_path(play, here):
     shutil.copy(play, here / "other.txt")
-    ours, theirs = (gpt.load_data(gpt.GPTRunConfig(dataset=str(path))) for path in (play, "other.txt"))
+    ours, theirs = (
+        gpt.load_data(gpt.GPTRunConfig(dataset=str(path))) for path in (play, "other.txt")
+    )
     np.testing.assert_array_equal(ours.train.tokens, theirs.train.tokens)
     assert ours.data_spec == theirs.data_spec
     assert ours.dataset["sha256"] == theirs.dataset["sha256"]

@@ -69,6 +69,14 @@ def test_stored_run_evaluates_to_its_own_metrics(stored, name, capsys):
 
 
 @pytest.mark.parametrize("name", LABS)
+def test_stored_files_are_read_under_present_names(stored, name):
+    folder = stored(name)
+    assert folder.read_config()["not_comparable_reason"].startswith("trained on ")
+    comparison = folder.read_summary()["comparison"]
+    assert all({"quantity", "not_comparable_reason"} <= row.keys() for row in comparison)
+
+
+@pytest.mark.parametrize("name", LABS)
 def test_stored_run_is_sampled_and_exported(stored, name):
     folder = stored(name)
     for mode in ("sample", "export"):
