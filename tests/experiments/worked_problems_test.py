@@ -60,7 +60,7 @@ def test_page_shows_the_errata_and_every_number(measured):
     errata, _, everything = section.partition("All values")
     assert "18 errors make 50 values and statements wrong" in errata
     assert "softmax of [3, 6, 9] [2]" in errata
-    assert errata.count("which is gone once i is chosen") == 1
+    assert errata.count("keeps the sum over i of the loss") == 1
     assert "Affects 9 values." in errata
     assert ">-0.9735<" in errata  # its digits are those printed
     assert "the first step overshoots the minimum" in errata
@@ -76,8 +76,8 @@ def test_page_shows_the_errata_and_every_number(measured):
 def test_text_has_the_table(measured):
     text = (measured.samples / "final.txt").read_text()
     assert "* The softmax of [3, 6, 9] is [0.0024, 0.0473, 0.9503]." in text
-    assert "the printed 0.3922 is its normalized value: a misprint." in text
-    assert text.endswith("18 errors of the write-up, 50 marks (*)")
+    assert "its normalized value is the printed 0.3922: a misprint." in text
+    assert text.endswith("18 errors, 50 wrong values (*) of the write-up")
 
 
 def test_bad_flags_are_errors_of_one_line(tmp_path, capsys):
