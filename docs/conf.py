@@ -77,9 +77,7 @@ def show_tables(
 ) -> None:
     """Marks indented blocks of docstrings (tables, formulas) as literal blocks."""
     if what in ("attribute", "data", "property"):
-        lines[:1] = [
-            lines[0].replace(":", r"\ ∶")
-        ]  # napoleon parses text before a colon as a type
+        lines[:1] = [lines[0].replace(":", r"\ ∶")]  # napoleon parses text before a colon as a type
     marked, inside = [], False
     for previous, line in itertools.pairwise(["", *lines]):
         if line.startswith("    ") and not previous and not inside:

@@ -34,7 +34,8 @@ def _metric(row: Mapping[str, Any]) -> Sequence[str]:
     return (
         *(f"`{row['lab']}`", name, format_value(row["ours"]), format_value(row["deviation"])),
         str(row["seeds"]),
-        format_value(row["published"], as_stated=True) + ("\\*" if row["not_comparable_reason"] else ""),
+        format_value(row["published"], as_stated=True)
+        + ("\\*" if row["not_comparable_reason"] else ""),
         row["quantity"] if known else "—",
     )
 

@@ -50,7 +50,8 @@ def cell_paths(arrays: Arrays) -> list[ReportFigure]:
                 "into gates and candidates of later steps. The cell-state path alone is the"
                 " product "
                 "of the forget gates: with stopped gate gradients both agree to "
-                f"{arrays['held_error'].max():.0e}. Green: the other paths. Relative norm after "
+                f"{arrays['stop_gradient_error'].max():.0e}. Green: the other paths. Relative norm"
+                " after "
                 f"{arrays['total'].shape[1] - 1} steps back: {'; '.join(first)}."
             ),
             alt="Norms of dL/dc, its cell-state path and its other paths, against steps back.",
@@ -281,7 +282,7 @@ def _memory_caption(arrays: Arrays, lengths: list[int], kinds: list[str]) -> str
     )
     seeds = arrays["final"].shape[-1]
     return (
-        f"{task} {int(arrays['hidden'])} units, {int(arrays['steps']):,} steps of Adam, "
+        f"{task} {int(arrays['hidden_size'])} units, {int(arrays['steps']):,} steps of Adam, "
         f"{seeds} seed{'s'[: seeds > 1]}; “gates spread”: an LSTM with chrono initialization. "
         f"Median final loss / baseline: {'; '.join(results)}. {learned}"
     )

@@ -76,7 +76,7 @@ def memory_arrays(final, task="adding"):
     final = np.array(final)[:, :, None]
     found = {"task": task, "lengths": [50, 100], "kinds": ["rnn", "gru"], "final": final}
     found |= {"curves": np.repeat(final[..., None], 4, axis=-1), "baseline": [0.5, 0.25]}
-    found |= {"steps": 8, "hidden": 4}
+    found |= {"steps": 8, "hidden_size": 4}
     return {name: np.asarray(value) for name, value in found.items()}
 
 

@@ -162,7 +162,9 @@ def sparse_autoencoder(bench: Bench) -> list[list[Case]]:
         ("training", f"at most {config.steps} iterations"),
         ("gradient", "one evaluation"),
     ):
-        ours, theirs = (getattr(module, f"full_batch_{kind}") for module in (jax_cases, numpy_cases))
+        ours, theirs = (
+            getattr(module, f"full_batch_{kind}") for module in (jax_cases, numpy_cases)
+        )
         facts = {"suite": "sparse_autoencoder", "variant": kind, "unit": "call"}
         facts["size"] = f"{config.patches} patches, {limit}" + size_note(size)
         functions = (subject.build_task, subject.load_data)
