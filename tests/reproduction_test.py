@@ -135,7 +135,9 @@ def test_preset_applies_to_labs_that_have_it_and_reasons_are_listed():
     (memorized,) = [row for row in rows if row[2].startswith("0.988")]
     assert memorized[0] == "`gpt`, reference"
     assert memorized[2] == "0.988 nats [1]"
-    assert "- [1] gpt: not comparable: below the write-up" in (folder.path / "results.md").read_text()
+    assert (
+        "- [1] gpt: not comparable: below the write-up" in (folder.path / "results.md").read_text()
+    )
     assert rows[3][2:5] == ["10,690,625", "—", "—"]  # missing metrics have no value
 
 

@@ -119,4 +119,4 @@ def test_closed_pipe_is_no_error(tiny_flags):
         text=True,
     )
     assert result.stderr == ""
-    assert result.stdout.startswith("A character GPT")
+    assert result.stdout == LAB.description.splitlines()[0] + "\n"
