@@ -84,7 +84,7 @@ def _statement_table(statements: Sequence[JsonObject]) -> str:
     cells = [
         [
             *(html.text(statement[key]) for key in ("theme", "printed", "right")),
-            "error" if statement["error"] else "right",
+            "error" if statement["error"] else "correct",
         ]
         for statement in statements
     ]

@@ -25,7 +25,7 @@ def test_each_erratum_is_listed_once_with_its_first_wrong_value():
     assert "2 / 1" not in errata
     assert errata.count("It is 2. Affects 2 values.") == 1
     assert ">2.50<" in errata
-    assert (errata.count(">error<"), errata.count(">right<")) == (1, 1)
+    assert (errata.count(">error<"), errata.count(">correct<")) == (1, 1)
     assert "0 &lt; 0." in errata
     assert everything.count('class="changed"') == 2
 
