@@ -80,7 +80,7 @@ def _problem_values(row: JsonObject) -> list[str]:
 
 
 def _statement_table(statements: Sequence[JsonObject]) -> str:
-    columns = ["theme", "write-up", "correct", "verdict"]
+    columns = ["theme", "write-up", "correct statement", "verdict"]
     cells = [
         [
             *(html.text(statement[key]) for key in ("theme", "printed", "right")),
