@@ -159,8 +159,8 @@ def parse(lab: Experiment, arguments: Sequence[str]) -> Invocation | None:
     try:
         rest = values([lab.name, *arguments])[1:]
     except flags.UnrecognizedFlagError as error:
-        present = {name: name for name in values} | config_lib.spellings(lab.config_class)
-        hint = config_lib.nearest(error.flagname, present)
+        present = config_lib.spellings(lab.config_class)
+        hint = config_lib.nearest(error.flagname, values, present)
         raise UserError(
             f"--{error.flagname}: unknown flag{hint or '; --help lists all flags'}"
         ) from None

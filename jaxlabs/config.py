@@ -231,26 +231,24 @@ def deprecations(config_class: type[Config], given: Mapping[str, Any]) -> list[s
     lines = []
     for name, value in given.items():
         ((new, now),) = canonical(config_class, {name: value}).items()
-        if new != name or now != value:
+        if new != name or now is not value:  # nan is unequal to itself
             old, new = f"--{name}", f"--{new}"
-            if now != value:
+            if now is not value:
                 old, new = f"{old}={value}", f"{new}={now}"
             lines.append(f"{old} is deprecated; use {new}")
     return lines
 
 
-def nearest(name: str, names: Iterable[str] | Mapping[str, str]) -> str:
+def nearest(name: str, names: Iterable[str], present: Mapping[str, str] | None = None) -> str:
     """Returns "; did you mean 'x'?" for a near miss, else an empty string.
 
     Args:
       name: the unknown name.
-      names: known names, or present names by known name.
+      names: the known names.
+      present: the present names by earlier name.
     """
     matches = difflib.get_close_matches(name, list(names), n=1)
-    if not matches:
-        return ""
-    match = names[matches[0]] if isinstance(names, Mapping) else matches[0]
-    return f"; did you mean '{match}'?"
+    return f"; did you mean '{(present or {}).get(matches[0], matches[0])}'?" if matches else ""
 
 
 def field_type(config_class: type[Config], field: dataclasses.Field) -> tuple[type, bool]:

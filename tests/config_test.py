@@ -256,6 +256,7 @@ def test_deprecated_name_or_value_is_reported_with_the_present_one():
         "--precision=fast is deprecated; use --precision=bfloat16",
     ]
     assert config_lib.deprecations(Renamed, {"embed_dim": 4, "precision": "highest"}) == []
+    assert config_lib.deprecations(Renamed, {"embed_dim": float("nan")}) == []
 
 
 def test_invalid_value_is_refused_under_the_present_name():
@@ -297,4 +298,4 @@ def test_sections_are_those_of_field_base_class_group_or_field_name():
 
 def test_near_miss_of_an_earlier_name_suggests_the_present_one():
     names = config_lib.spellings(Renamed)
-    assert config_lib.nearest("widht", names) == "; did you mean 'embed_dim'?"
+    assert config_lib.nearest("widht", names, names) == "; did you mean 'embed_dim'?"
