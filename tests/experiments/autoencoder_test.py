@@ -53,8 +53,8 @@ def test_quick_preset_outputs(whole):
     with np.load(whole.arrays("interpolations")) as arrays:
         assert arrays["ae"].shape == arrays["vae"].shape == (5, 10, 28, 28, 1)
     figures = {path.stem for path in whole.figures.iterdir()}
-    assert figures >= {"latent_map", "latent_pictures", "latent_units", "interpolations"}
-    assert figures >= {"random_codes", "reconstructions", "samples", "loss"}
+    assert figures >= {"latent_map", "latent_grid", "latent_units", "interpolations"}
+    assert figures >= {"random_codes", "reconstructions", "final_samples", "loss"}
 
 
 def test_interrupted_run_resumes_to_the_same_end(whole, cut_off, require_same_end, capsys):

@@ -85,7 +85,13 @@ def test_quick_preset_outputs(whole):
     with np.load(whole.arrays("class_histogram")) as arrays:
         assert arrays["samples"].sum() == 8
     figures = {path.stem for path in whole.figures.iterdir()}
-    assert figures >= {"forward_process", "trajectory", "animation", "sampler_quality", "samples"}
+    assert figures >= {
+        "forward_process",
+        "trajectory",
+        "animation",
+        "sampler_quality",
+        "final_samples",
+    }
     assert figures >= {"class_histogram", "neighbors", "loss_by_time", "loss"}
 
 

@@ -32,7 +32,7 @@ def test_both_full_batch_optimizers_reach_the_same_cost():
     np.testing.assert_allclose(*costs, rtol=0.005)
     figures = {path.stem for path in ours.figures.glob("*.png")}
     expected = {"loss", "filters", "reconstructions", "activations", "gabors", "cost_terms"}
-    assert expected | {"whitening", "samples"} <= figures
+    assert expected | {"whitening", "final_samples"} <= figures
     metrics = ours.read_summary()["metrics"]
     terms = [metrics[f"training_patches_{t}_term"] for t in ("weight", "sparsity")]
     total = metrics["training_patches_reconstruction"] + sum(terms)
