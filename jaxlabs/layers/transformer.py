@@ -70,8 +70,8 @@ class EncoderBlock(nn.Module):
       dropout: dropout rate.
       precision: see `jaxlabs.layers.matmul`.
       bias_init_scale: see `jaxlabs.layers.matmul.Dense`.
-      short_conv_width: kernel size of the `ShortConvolution`s before attention and feed-forward; 1:
-        no convolutions.
+      short_conv_width: kernel size of the `ShortConvolution` before attention and before the
+        feed-forward network; 1: no convolutions.
     """
 
     embed_dim: int
