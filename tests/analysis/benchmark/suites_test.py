@@ -20,8 +20,8 @@ pytestmark = pytest.mark.usefixtures("quickly_compiled")
 # Settings that make every lab tiny; the others are those of the reference preset.
 TINY = {
     "gpt": {"context_length": 8, "embed_dim": 16, "num_layers": 1, "num_heads": 2, "mlp_dim": 16},
-    "ddpm": {"embed_dim": 8, "time_embed_dim": 8, "groups": 2},
-    "char_rnn": {"context_length": 4, "hidden": 8, "embedding": 8, "batch_size": 4},
+    "ddpm": {"base_channels": 8, "time_embed_dim": 8, "groups": 2},
+    "char_rnn": {"bptt_length": 4, "hidden_size": 8, "embed_dim": 8, "batch_size": 4},
     "speech_lm": {
         "context_length": 8,
         "embed_dim": 16,
