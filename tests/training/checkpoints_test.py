@@ -200,7 +200,7 @@ def test_damage_to_any_file_is_harmless_or_detected(folder, caplog, damage):
     assert found >= 2
 
 
-def test_flipped_number_inside_a_readable_file_is_found_by_the_checksum(
+def test_corrupted_value_in_a_readable_file_is_detected_by_the_checksum(
     folder, caplog, monkeypatch
 ):
     """Damage that the file format cannot detect: a value was corrupted before writing."""
