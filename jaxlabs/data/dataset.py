@@ -19,8 +19,8 @@ class DataModule:
       dataset: `name`, `source`, `sha256` and other metadata, as JSON; a resumed run must find the
         same hash.
       comparable: whether published results are on these exact data.
-      data_spec: metadata for the model and its samples (shapes, classes, tokenizer), as JSON, saved with
-        every checkpoint.
+      data_spec: metadata for the model and its samples (shapes, classes, tokenizer), as JSON, saved
+        with every checkpoint.
       baselines: computes reference losses and other metrics without a model, by name.
       warning: one line for the user about the origin of the data, or None.
     """

@@ -35,7 +35,7 @@ def test_reference_has_the_settings_of_the_write_up():
             "num_layers": 4,
             "num_heads": 2,
             "mlp_dim": 256,
-            "hidden": 100,
+            "hidden_size": 100,
             "classes": 3,
         },
         **{"positions": "learned", "pre_norm": True, "activation": "relu", "class_weights": False},
