@@ -17,7 +17,7 @@ from jaxlabs import summary
 ROOT = Path(__file__).parents[1]
 PAGES = [
     *(ROOT / "docs").rglob("*.md"),
-    *(ROOT / name for name in ("BUILD_NOTES.md", "CHANGELOG.md", "CONTRIBUTING.md")),
+    *(ROOT / name for name in ("README.md", "BUILD_NOTES.md", "CHANGELOG.md", "CONTRIBUTING.md")),
 ]
 RUN = "pip install -e . -c constraints.txt && python -m experiments.gpt --platform=cpu"
 TEST = "pip install -e '.[test]' -c constraints.txt && pytest"
@@ -39,6 +39,18 @@ def test_ruff_passes(command):
 @pytest.mark.parametrize("command", [RUN, TEST], ids=["run", "test"])
 def test_readme_shows_the_two_commands(command):
     assert command in (ROOT / "README.md").read_text().splitlines()
+
+
+def test_readme_is_one_page():
+    text = (ROOT / "README.md").read_text()
+    assert len(text.splitlines()) <= 120
+    assert len(text.split()) <= 950
+
+
+def test_library_example_of_the_readme_lowers_the_loss(capsys):
+    (example,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), flags=re.S)
+    exec(compile(example, "README.md", "exec"), {})
+    assert float(capsys.readouterr().out) < 0.1
 
 
 def test_ci_ends_with_the_test_command_of_the_readme():

@@ -136,6 +136,7 @@ BOUNDS = {
 """Upper bounds; those of matmuls and copies are the measured numbers."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", BOUNDS, ids=lambda step: step.__name__)
 def test_compiled_step_is_within_its_bounds(step):
     cost, bounds = dataclasses.asdict(cost_of(step())), dataclasses.asdict(BOUNDS[step])

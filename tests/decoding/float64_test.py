@@ -66,7 +66,7 @@ def test_samples_equal_those_of_32_bit_mode(name):
         with setting():
             same_params = initial_params(model, PROMPTS)
             found = sampled(module, model, params)
-        jax.tree.map(np.testing.assert_array_equal, params, same_params)
+        jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-6), params, same_params)
         for ours, theirs in zip(found, expected, strict=True):
             assert ours.dtype == jnp.int32
             np.testing.assert_array_equal(ours, theirs)
@@ -94,6 +94,7 @@ def test_float64_parameters_have_float64_caches(name):
     np.testing.assert_array_equal(found[0], expected[0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backbone", ["gru", "transformer"])
 def test_translations_equal_those_of_32_bit_mode(backbone):
     sizes = {"embed_dim": 8, "num_layers": 1, "num_heads": 2, "mlp_dim": 8}

@@ -47,7 +47,7 @@ def runs(tmp_path_factory, digit_folder):
     return run
 
 
-@pytest.mark.parametrize("loss", ["clip", "siglip"])
+@pytest.mark.parametrize("loss", ["clip", pytest.param("siglip", marks=pytest.mark.slow)])
 def test_outputs_are_metrics_figures_and_baselines(runs, loss):
     folder, _ = runs(loss)
     summary, first = folder.read_summary(), folder.read_metrics()[0]

@@ -128,6 +128,7 @@ def test_samples_of_one_class_from_a_finished_run(whole, measured, tmp_path):
         assert min(image.size) > 28
 
 
+@pytest.mark.slow
 def test_analysis_resumes_with_the_stored_samples(whole, measured, tmp_path, monkeypatch):
     folder = RunFolder(shutil.copytree(whole.path, tmp_path / "run"))
     flags = [f"--workdir={folder.path}", *measured, "--mode=analyze"]

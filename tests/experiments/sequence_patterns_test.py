@@ -121,6 +121,7 @@ def test_interrupted_run_resumes_to_the_same_end(runs, cut_off, require_same_end
     require_same_end(folder, unbroken)
 
 
+@pytest.mark.slow
 def test_training_on_a_file_of_tags_has_no_optimum(tmp_path, capsys):
     path = tmp_path / "mine.conll"
     blocks = [f"we{i}\tO\n10\u00a0000\tO\nNew York\tB-PER\n" for i in range(12)]
@@ -142,6 +143,7 @@ def test_training_on_a_file_of_tags_has_no_optimum(tmp_path, capsys):
     assert "New\u00a0York/" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_perfect_short_translations_have_the_maximum_bleu(tmp_path):
     words = {f"w{i}": f"t{i}" for i in range(4)}
     pairs = [f"{a} {b}\t{words[a]} {words[b]}" for a in words for b in words]

@@ -24,6 +24,7 @@ def run(*flags, workdir, report=False):
     return RunFolder(workdir)
 
 
+@pytest.mark.slow
 def test_both_full_batch_optimizers_reach_the_same_cost():
     whole = ["--batch_size=300", "--steps=600"]
     ours = run(*whole, workdir="lbfgs", report=True)
@@ -39,6 +40,7 @@ def test_both_full_batch_optimizers_reach_the_same_cost():
     np.testing.assert_allclose(metrics["training_patches_loss"], total, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_adam_lowers_the_cost_on_mini_batches():
     folder = run("--preset=adam", "--batch_size=100", "--steps=200", workdir="adam")
     losses = [row["loss"] for row in folder.read_metrics() if row["split"] == "training_patches"]

@@ -86,6 +86,7 @@ def test_gradient_of_query_chunked_attention_in_float64(monkeypatch):
         check_grads(jax.jit(attend), qkv, order=1)
 
 
+@pytest.mark.slow
 def test_chunks_compute_little_more_than_half_of_all_scores():
     seen = []
 

@@ -177,6 +177,7 @@ def test_subchunks_of_one_layer_have_independent_dropout_masks(monkeypatch, key,
     assert abs(shares.mean() - 1) < 0.1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("form", "mask"),
     [(block_local_attention, AttentionMask(64)), (query_chunked_attention, AttentionMask())],

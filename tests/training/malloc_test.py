@@ -37,9 +37,12 @@ def touch_in_a_thread():
 {setting}
 for use in (touch, touch_in_a_thread):
     use()
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-    use()
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+    counts = []
+    for _ in range(5):
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        use()
+        counts.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+    print(min(counts))  # the kernel of a busy machine takes pages back
 """
 
 

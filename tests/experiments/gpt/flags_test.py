@@ -30,6 +30,7 @@ def rows_of(folder, split):
     return [row for row in folder.read_metrics() if row["split"] == split]
 
 
+@pytest.mark.slow
 def test_evaluation_of_the_best_checkpoint(ours, capsys):
     folder = ours(
         "--steps=12", "--learning_rate=10", "--keep_checkpoints=1", "--grad_clip_norm=none"
@@ -45,6 +46,7 @@ def test_evaluation_of_the_best_checkpoint(ours, capsys):
     assert float(printed["held_out/loss"]) == pytest.approx(losses[best], abs=2e-4)
 
 
+@pytest.mark.slow
 def test_ema_parameters_are_sampled_and_exported(ours, exported):
     folder = ours("--steps=8", "--ema_decay=0.5", "--learning_rate=0.1")
     with exported(folder) as (params, metadata):
@@ -64,12 +66,14 @@ def test_ema_parameters_are_sampled_and_exported(ours, exported):
         assert all(differing)
 
 
+@pytest.mark.slow
 def test_profile_holds_a_trace_of_one_later_call(ours):
     folder = ours("--steps=8", "--profile")
     (trace,) = (folder.path / "profile").rglob("*.xplane.pb")
     assert b"multi_step" in trace.read_bytes()
 
 
+@pytest.mark.slow
 def test_learning_rate_range_test_leaves_a_curve_and_a_report(ours, capsys):
     folder = ours("--lr_range_test", "--steps=4")
     assert capsys.readouterr().out == f"learning-rate range test: {folder.report}\n"
@@ -82,6 +86,7 @@ def test_learning_rate_range_test_leaves_a_curve_and_a_report(ours, capsys):
     assert not list(folder.checkpoints.iterdir())
 
 
+@pytest.mark.slow
 def test_replayed_step_prints_loss_and_gradient_rms(ours, capsys, exported):
     folder = ours("--steps=6", "--log_every=1", "--dropout=0.2")
     before = folder.metrics.read_bytes()

@@ -59,7 +59,13 @@ def test_preset_has_no_more_parameters_than_the_reference(preset):
     assert parameters(preset) <= 10_690_625
 
 
-@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize(
+    "preset",
+    [
+        "quick",
+        *(pytest.param(p, marks=pytest.mark.slow) for p in ("reference", "best", "speedrun")),
+    ],
+)
 def test_initial_loss_is_ln_65(preset):
     """Random weights raise the mean loss by up to 1.8 %, and single samples by more than 2 %."""
     config = GPTRunConfig.from_flat(PRESETS[preset] | {"context_length": 32})

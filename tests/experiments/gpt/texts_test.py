@@ -23,6 +23,7 @@ def noise(tmp_path_factory):
     return path
 
 
+@pytest.mark.slow
 def test_loss_collapses_only_without_the_causal_mask(
     noise, tiny_flags, tmp_path, monkeypatch, capsys
 ):
@@ -49,6 +50,7 @@ ALPHABETS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ALPHABETS)
 def test_training_and_sampling_in_any_alphabet(name, ours, tmp_path, capsys):
     alphabet, book = ALPHABETS[name], tmp_path / "book.txt"
@@ -66,6 +68,7 @@ def test_training_and_sampling_in_any_alphabet(name, ours, tmp_path, capsys):
     assert folder.read_summary()["metrics"]["sample_longest_copy"] >= 1
 
 
+@pytest.mark.slow
 def test_padding_rows_of_the_vocabulary_are_never_sampled(ours, capsys, play):
     folder = ours("--vocabulary_size=256", "--steps=0")
     capsys.readouterr()
@@ -76,6 +79,7 @@ def test_padding_rows_of_the_vocabulary_are_never_sampled(ours, capsys, play):
     assert set(samples) <= set(play.read_text())
 
 
+@pytest.mark.slow
 def test_loss_on_a_markov_source_approaches_the_entropy_rate(ours):
     model = ["--embed_dim=32", "--mlp_dim=64", "--dropout=0", "--eval_batch_size=256"]
     pace = ["--steps=300", "--batch_size=64", "--eval_every=1000", "--checkpoint_every=1000"]
@@ -87,6 +91,7 @@ def test_loss_on_a_markov_source_approaches_the_entropy_rate(ours):
     assert summary["baselines"]["unigram"] > 1.2 * entropy_rate  # so that the bound is informative
 
 
+@pytest.mark.slow
 @pytest.mark.real_data
 def test_tiny_shakespeare_is_comparable(ours, data_dir):
     flags = [
