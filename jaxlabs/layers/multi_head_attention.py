@@ -22,7 +22,7 @@ Mask = jax.Array | AttentionMask | None
 
 @flax.struct.dataclass
 class KVCache:
-    """Cached keys and values, each `[batch, heads, length, head_dim]`."""
+    """KV cache: keys and values, each `[batch, heads, length, head_dim]`."""
 
     key: jax.Array
     value: jax.Array

@@ -74,13 +74,13 @@ class OptimizerConfig(Config):
     )
     grad_clip_norm: float | None = setting(
         None,
-        "maximum global norm of the gradient; none: no clipping",
+        "gradient clipping: maximum global norm; none: no clipping",
         above=0,
         aliases=("clip_norm",),
     )
     ema_decay: float = setting(
         0.0,
-        "decay rate of the exponential moving average of the parameters; 0: no average",
+        "decay rate of the exponential moving average (EMA) of the parameters; 0: no EMA",
         minimum=0,
         below=1,
     )
@@ -152,7 +152,7 @@ def lr_at(config: OptimizerConfig, schedule: Schedule, step: int) -> dict[str, f
 
 
 def build_optimizer(config: OptimizerConfig, schedule: Schedule) -> optax.GradientTransformation:
-    """Returns clipping followed by the optimizer, its rates shaped by one schedule.
+    """Returns gradient clipping followed by the optimizer, with one learning-rate schedule.
 
     Muon is optax's. Unlike Jordan's code it corrects the bias of the Nesterov momentum: before the
     orthogonalization the momentum is weighted by `(1 - b^t) / (1 - b^(t + 1))`, b = 0.95, in step

@@ -20,7 +20,7 @@ class TrainState:
       step: [] int32, number of steps taken; with the seed it also determines the data position.
       params: parameters, float32.
       opt_state: optimizer state.
-      ema_params: exponential moving average of `params`, or None.
+      ema_params: exponential moving average (EMA) of `params`, or None.
       batch_stats: running statistics, or None.
       skipped: [] int32, number of consecutive latest steps that were skipped as non-finite.
       model: the linen module; static, not in checkpoints.

@@ -1,4 +1,4 @@
-"""One training step: sums over micro-batches and devices, one division, one guarded update.
+"""One training step: gradient accumulation over micro-batches and devices, one guarded update.
 
 The step never averages averages. Loss sums, weight sums and gradients of loss sums are added over
 micro-batches and devices, and divided once. So padded batches, micro-batches with different numbers
