@@ -109,6 +109,21 @@ CHECKPOINT_KEYS = {"vocabulary": "data_spec"}
 DATA_SPEC_KEYS = {"shown": "examples"}
 """Keys of `DataModule.data_spec`, which is part of that metadata."""
 
+PARAMETERS = {
+    "expand": "up_proj",
+    "contract": "down_proj",
+    "code_mean": "z_mean",
+    "code_log_variance": "z_log_var",
+    "reader": "encoder",
+    "votes": "wide_logits",
+}
+"""Flax modules, by one segment of a parameter's path `blocks_0.ffn.up_proj.kernel`."""
+
+
+def parameter(path: str) -> str:
+    """Returns the present path of a parameter, or of what an optimizer keeps for it."""
+    return ".".join(PARAMETERS.get(segment, segment) for segment in path.split("."))
+
 
 def metric(name: str) -> str:
     """Returns the present name of a metric, `<metric>` or `<split>_<metric>`.

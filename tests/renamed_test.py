@@ -88,3 +88,17 @@ def test_no_present_name_is_also_an_earlier_one():
         *renamed.ARRAY_KEYS.values(),
     ):
         assert not names.keys() & set(names.values())
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("params.blocks_0.ffn.expand.kernel", "params.blocks_0.ffn.up_proj.kernel"),
+        ("opt_state.0.mu.reader.recurrent.bias", "opt_state.0.mu.encoder.recurrent.bias"),
+        ("ema_params.code_mean.kernel", "ema_params.z_mean.kernel"),
+        ("params.expanded.kernel", "params.expanded.kernel"),
+    ],
+)
+def test_segments_of_parameter_paths_are_renamed(old, new):
+    assert renamed.parameter(old) == new
+    assert renamed.parameter(new) == new

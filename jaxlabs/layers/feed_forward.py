@@ -51,6 +51,6 @@ class FeedForward(nn.Module):
             names = ", ".join(ACTIVATIONS)
             raise ValueError(f"activation: {self.activation!r} is not one of {names}")
         options = {"precision": self.precision, "bias_init_scale": self.bias_init_scale}
-        up_proj = Dense(self.mlp_dim, self.use_bias, self.kernel_init, name="expand", **options)
-        down_proj = Dense(x.shape[-1], self.use_bias, self.out_init, name="contract", **options)
+        up_proj = Dense(self.mlp_dim, self.use_bias, self.kernel_init, name="up_proj", **options)
+        down_proj = Dense(x.shape[-1], self.use_bias, self.out_init, name="down_proj", **options)
         return down_proj(ACTIVATIONS[self.activation](up_proj(x)))

@@ -111,9 +111,9 @@ class Autoencoder(nn.Module):
     def setup(self):
         config = self.config
         self.encoder = [self._dense(config.hidden_size) for _ in range(config.num_hidden_layers)]
-        self.code_mean = self._dense(config.latent_dim)
+        self.z_mean = self._dense(config.latent_dim)
         if config.variational:
-            self.code_log_variance = self._dense(config.latent_dim)
+            self.z_log_var = self._dense(config.latent_dim)
         self.decoder = [self._dense(config.hidden_size) for _ in range(config.num_hidden_layers)]
         self.output = self._dense(math.prod(self.shape))
         if config.likelihood == "gaussian" and config.observation_std is None:
@@ -131,7 +131,7 @@ class Autoencoder(nn.Module):
         """Returns mean and log variance `[..., latent_dim]` of `q(z|x)`; None for ae."""
         for layer in self.encoder:
             x = ACTIVATIONS[self.config.activation](layer(x))
-        return self.code_mean(x), self.code_log_variance(x) if self.config.variational else None
+        return self.z_mean(x), self.z_log_var(x) if self.config.variational else None
 
     def decode(self, z: jax.Array) -> jax.Array:
         """Returns logits or gaussian means `[..., pixels]` for codes `[..., latent_dim]`."""

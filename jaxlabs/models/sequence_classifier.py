@@ -118,12 +118,14 @@ class SequenceClassifier(nn.Module):
     bidirectional: bool
 
     def setup(self):
-        self.reader = SequenceEncoder(self.config, self.vocab_size, self.length, self.bidirectional)
+        self.encoder = SequenceEncoder(
+            self.config, self.vocab_size, self.length, self.bidirectional
+        )
         self.head = Dense(len(self.labels), precision=self.config.matmul_precision)
 
     def __call__(self, tokens: jax.Array, *, dropout_keys: jax.Array | None = None) -> jax.Array:
         """Returns logits `[batch, time or 1, labels]` for `tokens [batch, time]`."""
-        vectors, summary = self.reader(tokens, dropout_keys=dropout_keys)
+        vectors, summary = self.encoder(tokens, dropout_keys=dropout_keys)
         return self.head(vectors if self.per_token else summary[:, None, :])
 
 

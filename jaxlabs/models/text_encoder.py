@@ -145,7 +145,7 @@ class TextClassifier(nn.Module):
         self.hidden = Dense(config.hidden_size, **options)
         self.head = Dense(config.classes, **options)
         if config.ngram_hash_buckets:
-            self.votes = HashedBigramLogits(config.ngram_hash_buckets, config.classes)
+            self.wide_logits = HashedBigramLogits(config.ngram_hash_buckets, config.classes)
 
     def __call__(self, tokens: jax.Array, *, dropout_keys: jax.Array | None = None) -> jax.Array:
         """Returns logits `[batch, classes]` for `tokens [batch, time]`.
@@ -162,7 +162,7 @@ class TextClassifier(nn.Module):
         vectors = self.encoder(tokens, dropout_keys=dropout_keys)
         pooled = self.head_dropout(masked_mean(vectors, valid), dropout_keys)
         logits = self.head(nn.relu(self.hidden(pooled)))
-        return logits + self.votes(tokens) if self.config.ngram_hash_buckets else logits
+        return logits + self.wide_logits(tokens) if self.config.ngram_hash_buckets else logits
 
 
 class TextEncoder(nn.Module):

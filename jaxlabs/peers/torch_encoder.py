@@ -33,8 +33,8 @@ def build_classifier(config: TextClassifierConfig) -> Any:
             self.qkv = nn.Linear(embed_dim, 3 * embed_dim, bias=False)
             self.out = nn.Linear(embed_dim, embed_dim)
             self.ffn_norm = nn.LayerNorm(embed_dim)
-            self.expand = nn.Linear(embed_dim, config.mlp_dim)
-            self.contract = nn.Linear(config.mlp_dim, embed_dim)
+            self.up_proj = nn.Linear(embed_dim, config.mlp_dim)
+            self.down_proj = nn.Linear(config.mlp_dim, embed_dim)
 
         def forward(self, x, padding):
             if config.pre_norm:
@@ -55,7 +55,7 @@ def build_classifier(config: TextClassifierConfig) -> Any:
             return self.out(attended.transpose(1, 2).reshape(batch, time, embed_dim))
 
         def feed(self, x):
-            return self.contract(torch.relu(self.expand(x)))
+            return self.down_proj(torch.relu(self.up_proj(x)))
 
     class Classifier(nn.Module):
         def __init__(self):

@@ -37,14 +37,14 @@ def build_gpt(config: TransformerLMConfig) -> Any:
             self.qkv = nn.Linear(embed_dim, 3 * embed_dim, bias=config.qkv_bias)
             self.out = nn.Linear(embed_dim, embed_dim, bias=config.bias)
             self.ffn_norm = nn.LayerNorm(embed_dim, bias=config.bias)
-            self.expand = nn.Linear(embed_dim, config.mlp_dim, bias=config.bias)
-            self.contract = nn.Linear(config.mlp_dim, embed_dim, bias=config.bias)
+            self.up_proj = nn.Linear(embed_dim, config.mlp_dim, bias=config.bias)
+            self.down_proj = nn.Linear(config.mlp_dim, embed_dim, bias=config.bias)
             self.residual_dropout = nn.Dropout(config.dropout)
 
         def forward(self, x):
             x = x + self.residual_dropout(self.out(self.attend(self.attention_norm(x))))
-            hidden = activation(self.expand(self.ffn_norm(x)))
-            return x + self.residual_dropout(self.contract(hidden))
+            hidden = activation(self.up_proj(self.ffn_norm(x)))
+            return x + self.residual_dropout(self.down_proj(hidden))
 
         def attend(self, x):
             batch, time_steps, embed_dim = x.shape
@@ -87,7 +87,7 @@ def build_gpt(config: TransformerLMConfig) -> Any:
         def initialize(self):
             for name, parameter in self.named_parameters():
                 if parameter.ndim == 2:
-                    residual = name.endswith(("out.weight", "contract.weight"))
+                    residual = name.endswith(("out.weight", "down_proj.weight"))
                     scale = (2 * config.num_layers) ** -0.5 if residual else 1.0
                     nn.init.normal_(parameter, std=0.02 * scale)
                 elif name.endswith("bias"):

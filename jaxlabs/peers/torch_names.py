@@ -41,8 +41,8 @@ def blocks(params: Mapping[str, Any]) -> Arrays:
         values |= linear(f"{prefix}.qkv", qkv)
         values |= linear(f"{prefix}.out", attention["out"])
         values |= norm(f"{prefix}.ffn_norm", block["ffn_norm"])
-        values |= linear(f"{prefix}.expand", block["ffn"]["expand"])
-        values |= linear(f"{prefix}.contract", block["ffn"]["contract"])
+        values |= linear(f"{prefix}.up_proj", block["ffn"]["up_proj"])
+        values |= linear(f"{prefix}.down_proj", block["ffn"]["down_proj"])
     return values
 
 

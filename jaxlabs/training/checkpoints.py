@@ -28,7 +28,7 @@ from jaxlabs import renamed
 from jaxlabs.config import Config, UserError
 from jaxlabs.run_folder import unwritable
 from jaxlabs.training.run_config import differing
-from jaxlabs.training.state import TrainState, leaf_names
+from jaxlabs.training.state import TrainState, Tree, leaf_names
 
 METADATA = "facts"
 """Name of the JSON item on disk, unchanged since the first version."""
@@ -179,9 +179,8 @@ class Checkpoints:
             self._losses[step] = loss
 
     def _restore_step(self, like: TrainState, step: int) -> TrainState:
-        abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, _flatten(like))
-        items = {"state": ocp.args.StandardRestore(abstract), METADATA: ocp.args.JsonRestore()}
-        stored, expected = self.read_metadata(step)[SHAPES], _shapes(like)
+        shapes, expected = self.read_metadata(step)[SHAPES], _shapes(like)
+        stored = {renamed.parameter(name): shape for name, shape in shapes.items()}
         if stored != expected:
             name = next(n for n in [*expected, *stored] if stored.get(n) != expected.get(n))
             raise UserError(
@@ -189,12 +188,27 @@ class Checkpoints:
                 f" version: {name} is {stored.get(name, 'absent')}, not"
                 f" {expected.get(name, 'absent')}; another --workdir"
             )
+        like_leaves = _flatten(like)
+        abstract = {
+            name: ocp.utils.to_shape_dtype_struct(like_leaves[renamed.parameter(name)])
+            for name in shapes
+        }
+        items = {"state": ocp.args.StandardRestore(abstract), METADATA: ocp.args.JsonRestore()}
         restored = self._manager.restore(step, args=ocp.args.Composite(**items))
-        leaves = [restored.state[name] for name in leaf_names(like)]
-        state = jax.tree.unflatten(jax.tree.structure(like), leaves)
-        if int(_checksum(state)) != restored[METADATA][CHECKSUM]:
+        if (
+            int(_checksum([restored.state[name] for name in shapes]))
+            != restored[METADATA][CHECKSUM]
+        ):
             raise ValueError("its arrays do not match their checksum")
-        return state
+        if not self._read_only and list(stored) != list(shapes):
+            logging.getLogger("jaxlabs").warning(
+                "The checkpoint of step %d has parameter names of an earlier version;"
+                " dropout masks may differ from here on.",
+                step,
+            )
+        arrays = {renamed.parameter(name): restored.state[name] for name in shapes}
+        leaves = [arrays[name] for name in leaf_names(like)]
+        return jax.tree.unflatten(jax.tree.structure(like), leaves)
 
     def _quarantine(self, steps: list[int]) -> None:
         damaged = self.path / "damaged"
@@ -278,10 +292,10 @@ def _flatten(state: TrainState) -> dict[str, jax.Array]:
 
 
 @jax.jit
-def _checksum(state: TrainState) -> jax.Array:
+def _checksum(arrays: Tree) -> jax.Array:
     """Returns [] uint32: the sum of all words of the arrays, each times its own odd number."""
     total = jnp.uint32(0)
-    for number, leaf in enumerate(jax.tree.leaves(state)):
+    for number, leaf in enumerate(jax.tree.leaves(arrays)):
         words = jax.lax.bitcast_convert_type(leaf, jnp.uint32).ravel()
         index = jnp.arange(words.size, dtype=jnp.uint32) + jnp.uint32(number * 0x9E3779B1 % 2**32)
         total += jnp.sum(words * (2 * index + 1), dtype=jnp.uint32)

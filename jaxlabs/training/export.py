@@ -55,4 +55,5 @@ def load_safetensors(path: str | os.PathLike) -> tuple[dict[str, Any], dict[str,
         reason = "no such file" if isinstance(error, FileNotFoundError) else error
         raise UserError(f"{path}: {reason}; a file of --mode=export is needed") from None
     metadata = {name: json.loads(text) for name, text in header.items()}
+    arrays = {renamed.parameter(name): array for name, array in arrays.items()}
     return unflatten_dict(arrays, sep="."), renamed.checkpoint(metadata)

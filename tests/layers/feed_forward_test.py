@@ -28,7 +28,7 @@ def perturbed(params):
 def test_feed_forward_equals_numpy(key, activation, function):
     x, layer = tokens_of(), FeedForward(16, activation)
     params = perturbed(layer.init(key, x)["params"])
-    up_proj, down_proj = params["expand"], params["contract"]
+    up_proj, down_proj = params["up_proj"], params["down_proj"]
     hidden = function(x @ up_proj["kernel"] + up_proj["bias"][None, None])
     expected = hidden @ down_proj["kernel"] + down_proj["bias"][None, None]
     np.testing.assert_allclose(layer.apply({"params": params}, x), expected, atol=1e-5)

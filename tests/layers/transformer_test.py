@@ -104,10 +104,10 @@ def torch_values(params):
         "self_attn.in_proj_bias": np.concatenate([attention[f"{n}_bias"] for n in names]),
         "self_attn.out_proj.weight": attention["out"]["kernel"].T,
         "self_attn.out_proj.bias": attention["out"]["bias"],
-        "linear1.weight": ffn["expand"]["kernel"].T,
-        "linear1.bias": ffn["expand"]["bias"],
-        "linear2.weight": ffn["contract"]["kernel"].T,
-        "linear2.bias": ffn["contract"]["bias"],
+        "linear1.weight": ffn["up_proj"]["kernel"].T,
+        "linear1.bias": ffn["up_proj"]["bias"],
+        "linear2.weight": ffn["down_proj"]["kernel"].T,
+        "linear2.bias": ffn["down_proj"]["bias"],
         "norm1.weight": params["attention_norm"]["scale"],
         "norm1.bias": params["attention_norm"]["bias"],
         "norm2.weight": params["ffn_norm"]["scale"],
@@ -229,10 +229,10 @@ def decoder_torch_values(params):
     names = ("query", "key", "value")
     ffn = params["ffn"]
     values = {
-        "linear1.weight": ffn["expand"]["kernel"].T,
-        "linear1.bias": ffn["expand"]["bias"],
-        "linear2.weight": ffn["contract"]["kernel"].T,
-        "linear2.bias": ffn["contract"]["bias"],
+        "linear1.weight": ffn["up_proj"]["kernel"].T,
+        "linear1.bias": ffn["up_proj"]["bias"],
+        "linear2.weight": ffn["down_proj"]["kernel"].T,
+        "linear2.bias": ffn["down_proj"]["bias"],
     }
     for theirs, ours in [("self_attn", "attention"), ("multihead_attn", "memory_attention")]:
         attention = params[ours]

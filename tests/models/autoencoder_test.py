@@ -71,11 +71,11 @@ def by_numpy(params, batch, config, shape=SHAPE):
 
     x = batch["images"].reshape(len(batch["images"]), -1) / 255
     h = hidden(x, "encoder")
-    z, kl = dense(h, "code_mean"), 0.0
+    z, kl = dense(h, "z_mean"), 0.0
     if config.variational:
         example_keys = keys.per_example(KEY, batch["example_index"])
         noise = np.stack([jax.random.normal(key, (config.latent_dim,)) for key in example_keys])
-        deviation = np.exp(dense(h, "code_log_variance") / 2)
+        deviation = np.exp(dense(h, "z_log_var") / 2)
         kl = (deviation**2 + z**2 - 1 - 2 * np.log(deviation)).sum(axis=1) / 2
         z = z + deviation * noise
     logits = dense(hidden(z, "decoder"), "output")
@@ -135,9 +135,7 @@ def test_loss_and_gradients_equal_pytorch():
     h = layers(x, "encoder_0")
     example_keys = keys.per_example(KEY, batch["example_index"])
     noise = np.stack([jax.random.normal(key, (2,)) for key in example_keys])
-    q = torch.distributions.Normal(
-        dense(h, "code_mean"), torch.exp(dense(h, "code_log_variance") / 2)
-    )
+    q = torch.distributions.Normal(dense(h, "z_mean"), torch.exp(dense(h, "z_log_var") / 2))
     z = q.loc + q.scale * torch.tensor(noise)
     logits = dense(layers(z, "decoder_0"), "output")
     likelihood = torch.distributions.Bernoulli(logits=logits, validate_args=False).log_prob(x)
@@ -169,7 +167,7 @@ def test_reference_has_the_parameters_of_the_table():
     model = Autoencoder(AutoencoderConfig(), (28, 28, 1))
     shapes = jax.eval_shape(model.init, KEY, jnp.zeros((1, 784)))["params"]
     assert count_parameters(shapes) == 425_284
-    ae = {name: leaf for name, leaf in shapes.items() if "log_variance" not in name}
+    ae = {name: leaf for name, leaf in shapes.items() if "log_var" not in name}
     assert count_parameters(ae) == 415_234
 
 

@@ -60,8 +60,8 @@ def linear_gaussian(log_variance):
     kernel = w * variance / scale**2
     layer = lambda kernel, bias: {"kernel": jnp.float32(kernel), "bias": jnp.float32(bias)}  # noqa: E731
     params = {
-        "code_mean": layer(kernel, -b @ kernel),
-        "code_log_variance": layer(np.zeros((PIXELS, 2)), np.log(variance) + log_variance),
+        "z_mean": layer(kernel, -b @ kernel),
+        "z_log_var": layer(np.zeros((PIXELS, 2)), np.log(variance) + log_variance),
         "output": layer(w.T, b),
     }
     x = images.reshape(64, -1) / 255

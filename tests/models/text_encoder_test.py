@@ -96,9 +96,9 @@ def test_initialization_of_linear_layers_equals_pytorch():
         (params["hidden"]["bias"], 64),
         (block["attention"]["query_kernel"], 64),
         (block["attention"]["out"]["kernel"], 64),
-        (block["ffn"]["expand"]["bias"], 64),
-        (block["ffn"]["contract"]["kernel"], 256),
-        (block["ffn"]["contract"]["bias"], 256),
+        (block["ffn"]["up_proj"]["bias"], 64),
+        (block["ffn"]["down_proj"]["kernel"], 256),
+        (block["ffn"]["down_proj"]["bias"], 256),
     ]:
         # Uniform in +-1 / sqrt(fan_in): the maximum is just below the limit.
         limit = fan_in**-0.5

@@ -55,8 +55,8 @@ def forward(p, settings, tokens):
         joined = np.einsum("bhqk,bkhd->bqhd", weights, v).reshape(batch, time, embed_dim)
         x = x + joined @ p[f"{block}.attention.out.kernel"] + p[f"{block}.attention.out.bias"]
         y = norm(x, p, f"{block}.ffn_norm")
-        y = np.maximum(y @ p[f"{block}.ffn.expand.kernel"] + p[f"{block}.ffn.expand.bias"], 0)
-        x = x + y @ p[f"{block}.ffn.contract.kernel"] + p[f"{block}.ffn.contract.bias"]
+        y = np.maximum(y @ p[f"{block}.ffn.up_proj.kernel"] + p[f"{block}.ffn.up_proj.bias"], 0)
+        x = x + y @ p[f"{block}.ffn.down_proj.kernel"] + p[f"{block}.ffn.down_proj.bias"]
     return norm(x, p, "final_norm") @ p["head.kernel"] + p["head.bias"]
 
 

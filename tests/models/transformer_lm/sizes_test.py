@@ -58,9 +58,9 @@ def test_initial_deviations_are_those_of_gpt2(key, tokens_of):
         (params["embedding"]["embedding"], 0.02),
         (params["head"]["kernel"], 0.02),
         (block["attention"]["query_kernel"], 0.02),
-        (block["ffn"]["expand"]["kernel"], 0.02),
+        (block["ffn"]["up_proj"]["kernel"], 0.02),
         (block["attention"]["out"]["kernel"], 0.01),
-        (block["ffn"]["contract"]["kernel"], 0.01),
+        (block["ffn"]["down_proj"]["kernel"], 0.01),
     ]:
         np.testing.assert_allclose(kernel.std(), stddev, rtol=0.05)
         assert abs(kernel.mean()) < 5 * stddev / kernel.size**0.5
@@ -144,7 +144,7 @@ def test_zero_init_residual_zeroes_the_residual_projections(key, tiny, tokens_of
     params = jax.jit(model.init)(key, tokens_of())["params"]
     for name in ("blocks_0", "blocks_1"):
         assert not params[name]["attention"]["out"]["kernel"].any()
-        assert not params[name]["ffn"]["contract"]["kernel"].any()
+        assert not params[name]["ffn"]["down_proj"]["kernel"].any()
 
 
 def test_options_add_and_remove_their_parameters(key, tiny, tokens_of):
