@@ -43,6 +43,18 @@ with pytest.MonkeyPatch.context() as patch:
     jax.devices()
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Marks as slow the tests of slow.txt, which took more than two seconds on two cores.
+
+    `pytest -m "slow or not slow" --durations=0` measures them again.
+    """
+    names = set((Path(__file__).parent / "slow.txt").read_text(encoding="utf-8").splitlines())
+    for item in items:
+        if item.nodeid in names:
+            item.add_marker(pytest.mark.slow)
+
+
 def pytest_report_header() -> str:
     return f"jax {jax.__version__}, platform {PLATFORM}, devices {jax.device_count()}"
 

@@ -64,6 +64,14 @@ def test_every_test_of_the_mutation_table_exists():
     assert named <= set(re.findall(r"def (test_\w+)\(", code))
 
 
+def test_slow_tests_exist():
+    names = (ROOT / "tests/slow.txt").read_text().splitlines()
+    assert names == sorted(set(names))
+    for name in names:
+        file, test = name.split("[")[0].split("::")
+        assert f"def {test}(" in (ROOT / file).read_text(), name
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_lines_of_prose_have_at_most_120_characters(page):
     lines = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.M | re.S).splitlines()

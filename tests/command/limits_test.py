@@ -111,7 +111,7 @@ OTHERS = [
     ),
     (
         "char_rnn",
-        "--dataset={play} --context_length=8 --batch_size=4 --hidden_size=100000000",
+        "--dataset={play} --bptt_length=8 --batch_size=4 --hidden_size=100000000",
         "--hidden_size=100000000: the state ",
     ),
     (
@@ -141,7 +141,7 @@ def test_out_of_memory_names_the_enlarged_flags(refused, tiny_flags, monkeypatch
         raise MemoryError("Unable to allocate 8.00 TiB")
 
     monkeypatch.setattr(command.modes.devices, "data_parallel", full)
-    assert refused(*tiny_flags, "--context_length=4096", "--k_sparse=3") == (
+    assert refused(*tiny_flags, "--context_length=4096", "--top_k=3") == (
         "--context_length=4096: out of memory; Unable to allocate 8.00 TiB; use smaller values"
     )
 
@@ -153,7 +153,7 @@ def test_perplexity_of_a_huge_loss_is_finite(play):
     assert task.derived_metrics({"loss": 1e9})["perplexity"] > 1e300
 
 
-NO_FLAG = ("tokenizer: ", "unknown words ")
+NO_FLAG = ("tokenizer: ", "unknown words ", "unexpected argument ")
 """Beginnings of messages about content, to which the caller prepends a flag or a file."""
 
 

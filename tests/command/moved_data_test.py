@@ -35,7 +35,9 @@ def moved(here):
     """(folder, flags) of a run whose text was moved to `moved.txt` in the working directory."""
     folder = RunFolder(shutil.copytree(STORED / "gpt_muon", here / "run"))
     stored = folder.read_config()
-    flags = [f"--workdir={folder.path}", *shlex.split(stored["command"])[3:-1]]
+    words = [word.removeprefix("--").split("=") for word in shlex.split(stored["command"])[3:-1]]
+    given = config.canonical(LAB.config_class, dict(words))
+    flags = [f"--workdir={folder.path}", *(f"--{name}={value}" for name, value in given.items())]
     stored["settings"]["dataset"] = str(here / "play.txt")
     (folder.path / "config.json").write_text(json.dumps(stored))
     shutil.copy(STORED / "play.txt", here / "moved.txt")

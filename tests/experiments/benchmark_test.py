@@ -121,7 +121,7 @@ def test_every_entry_of_a_measurement_is_checked(measured):
         for changed in ({key: row[key] for key in row if key != name}, row | {name: {3: 4}}):
             if name in ("figures", "rounds") and name in changed:
                 continue
-            with pytest.raises(ValueError, match=r"^row 0 (lacks an entry|has a )"):
+            with pytest.raises(ValueError, match=r"^row 0 (lacks an entry|has )"):
                 timing.check_rows({"rows": [changed]})
 
 

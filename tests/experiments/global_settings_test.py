@@ -169,6 +169,7 @@ def test_run_resumes_only_with_its_own_xla_flags(plain_run, monkeypatch, capsys)
     capsys.readouterr()
     assert command.run(gpt.LAB, flags) == 2
     assert capsys.readouterr().err == (
-        "gpt: XLA_FLAGS: '--xla_cpu_enable_fast_math=true' would change the numbers of the run"
-        " there, which started with ''; set it as it was, use another --workdir, or --overwrite\n"
+        "gpt: XLA_FLAGS: '--xla_cpu_enable_fast_math=true' would change the results of the"
+        " run there, which started with ''; restore that value, use another --workdir, or"
+        " --overwrite\n"
     )

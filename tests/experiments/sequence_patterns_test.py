@@ -60,7 +60,7 @@ def test_outputs_are_scores_of_both_lengths_figures_and_samples(runs, task):
     assert {row["split"] for row in folder.read_metrics()} == {"train", "test"}
     figures = {path.name for path in folder.figures.iterdir()}
     assert {"sequence_pattern.png"} | FIGURES.get(task, set()) <= figures
-    assert (folder.samples / "final.txt").read_text().count("(right: ") == 3
+    assert (folder.samples / "final.txt").read_text().count("(target: ") == 3
     if task == "translation":
         metrics = summary["metrics"]
         assert metrics["test_exact_match"] == pytest.approx(metrics["test_greedy_exact_match"])

@@ -104,7 +104,7 @@ def test_outputs_are_confusion_matrices(run):
     assert "validation" in {row["split"] for row in folder.read_metrics()}
     sample = (folder.samples / "final.txt").read_text().splitlines()
     assert len(sample) == 6
-    assert "(it is Obama)" in sample[0]
+    assert "(label: Obama)" in sample[0]
 
 
 def test_prediction_for_a_prompt(run, capsys):
