@@ -2,7 +2,7 @@
 
 import sys
 
-from jaxlabs import standard_streams
+from jaxlabs.runner import standard_streams
 from jaxlabs.training import signals
 
 # `python -m experiments.<lab>` runs this file first, seconds before the first line of the lab. Only

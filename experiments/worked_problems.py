@@ -1,55 +1,7 @@
-"""Worked problems of deep learning, each computed by this project and in closed form.
+"""Worked problems of deep learning, each computed by this project and in closed form."""
 
-Attention, momentum, a two-step network, batch normalization, InfoNCE and SigLIP, the softmax,
-Bayes' rule and the ELBO, with the errata of the write-up. Nothing is downloaded.
-
-Source    an unpublished homework of a deep-learning course; Polyak 1964 (the optimal momentum)
-Command   python -m experiments.worked_problems --platform=cpu
-Expect    15 seconds of one core; 246 numbers, of which 50 are wrong in the write-up by 18 errors;
-          computed and exact values agree to 1e-8, and to 1e-12 except for a search and a repeated
-          eigenvalue
-"""
-
-from jaxlabs import command
-from jaxlabs.analysis.worked_problems import (
-    attention,
-    contrastive,
-    normalization,
-    optimization,
-    probability,
-    rows,
-)
-from jaxlabs.lab import Study, StudyResult
-from jaxlabs.published.worked_problems import STATEMENTS
-from jaxlabs.run_folder import RunFolder
-from jaxlabs.training.run_config import CommonConfig
-
-THEMES = (attention, optimization, normalization, contrastive, probability)
-
-
-def measure(config: CommonConfig, folder: RunFolder) -> StudyResult:
-    """Solves all problems; writes the arrays of the figures."""
-    solved = [row for theme in THEMES for row in theme.problems()]
-    folder.write_arrays("worked_scale", **attention.arrays(config.seed))
-    folder.write_arrays("worked_ravine", **optimization.arrays())
-    folder.write_arrays("worked_batch_norm", **normalization.arrays())
-    folder.write_arrays("worked_temperature", **contrastive.arrays())
-    problems = [row.entry() for row in solved]
-    statements = [statement._asdict() for statement in STATEMENTS]
-    return StudyResult(
-        rows.metrics(solved, STATEMENTS),
-        rows.format_table(solved, STATEMENTS),
-        {"problems": problems, "statements": statements},
-    )
-
-
-STUDY = Study(
-    name="worked_problems",
-    description=__doc__,
-    config_class=CommonConfig,
-    presets={"quick": {}},
-    measure=measure,
-)
+from jaxlabs.labs.worked_problems.lab import STUDY
+from jaxlabs.runner import cli
 
 if __name__ == "__main__":
-    command.main(STUDY)
+    cli.main(STUDY)

@@ -14,88 +14,59 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 
-# Layers from top to bottom; a module belongs to the layer with its longest prefix.
-LAYERS = {
-    "experiments": ["experiments"],
-    "command": [
-        *("jaxlabs.command", "jaxlabs.lab", "jaxlabs.sweep_plan"),
-        *("jaxlabs.modes", "jaxlabs.studies", "jaxlabs.sweeps", "jaxlabs.opening"),
-        *(
-            "jaxlabs.reproduction",
-            "jaxlabs.restoring",
-            "jaxlabs.standard_streams",
-            "jaxlabs.summary",
-        ),
-    ],
-    "report": ["jaxlabs.report"],
-    "analysis": ["jaxlabs.analysis"],
-    "peers": ["jaxlabs.peers"],
-    "models": ["jaxlabs.models"],
-    "training": ["jaxlabs.training"],
-    "step": [
+# What a package or root module may import, from top to bottom. A name stands for all modules below
+# it, except for those with a longer name here.
+PARTS = {"decoding", "diffusion", "layers", "losses", "training.step"}
+BELOW_LABS = PARTS | {
+    *("analysis", "config", "data", "keys", "models", "paths", "published", "report"),
+    *("run_folder", "runner", "training"),
+}
+MAY_IMPORT = {
+    "experiments": {"benchmark", "labs", "runner", "training"},
+    "benchmark": BELOW_LABS | {"labs"},
+    "labs": BELOW_LABS,
+    "runner": BELOW_LABS - {"analysis", "models"},
+    "report": {"load_matplotlib", "published", "run_folder"},
+    "analysis": PARTS | {"config", "data", "keys", "models", "paths", "run_folder", "training"},
+    "models": PARTS | {"config", "data", "keys", "paths"},
+    "training": PARTS | {"config", "data", "keys", "paths", "run_folder"},
+    "training.step": {"config", "keys", "layers", "losses", "run_folder"},
+    "decoding": {"config", "keys", "layers"},
+    "diffusion": {"config", "keys", "layers"},
+    "losses": {"layers"},
+    "layers": set(),
+    "data": {"config", "keys", "load_matplotlib", "paths"},
+    "published": set(),
+    "run_folder": {"config", "paths"},
+    "paths": {"config"},
+    "config": set(),
+    "keys": set(),
+    "load_matplotlib": set(),
+}
+# Modules of a package that count as another one.
+ELSEWHERE = {
+    "run_folder": ["jaxlabs.run_reader", "jaxlabs.run_files", "jaxlabs.renamed"],
+    "training.step": [
         "jaxlabs.training.metric_writer",
         "jaxlabs.training.optimizers",
         "jaxlabs.training.state",
-        "jaxlabs.training.step",
-    ],
-    "decoding": ["jaxlabs.decoding"],
-    "diffusion": ["jaxlabs.diffusion"],
-    "losses": ["jaxlabs.losses"],
-    "layers": ["jaxlabs.layers"],
-    # Independent of the order.
-    "data": ["jaxlabs.data"],
-    "config": ["jaxlabs.config"],
-    "keys": ["jaxlabs.keys"],
-    "paths": ["jaxlabs.paths"],
-    "load_matplotlib": ["jaxlabs.load_matplotlib"],
-    "published": ["jaxlabs.published"],
-    "run_folder": [
-        "jaxlabs.run_folder",
-        "jaxlabs.run_reader",
-        "jaxlabs.run_files",
-        "jaxlabs.renamed",
     ],
 }
 # Packages of several layers; their `__init__` imports nothing.
 PACKAGES = {"jaxlabs", "jaxlabs.training"}
 
-PARTS = {"layers", "losses", "decoding", "diffusion", "step"}
-BESIDE = {"config", "data", "keys", "paths"}
-BELOW_COMMAND = PARTS | BESIDE | {"models", "training", "analysis", "report", "published"}
-MAY_IMPORT = {
-    "experiments": BELOW_COMMAND | {"command", "peers", "run_folder"},
-    "command": BELOW_COMMAND | {"run_folder"},
-    "report": {"load_matplotlib", "published", "run_folder"},
-    "analysis": PARTS | BESIDE | {"models", "training", "peers", "published", "run_folder"},
-    "peers": BELOW_COMMAND | {"run_folder"},
-    "models": PARTS | BESIDE,
-    "training": PARTS | BESIDE | {"run_folder"},
-    "step": {"layers", "losses", "config", "keys", "run_folder"},
-    "decoding": {"layers", "config", "keys"},
-    "diffusion": {"layers", "config", "keys"},
-    "losses": {"layers"},
-    "layers": set(),
-    "data": {"config", "keys", "load_matplotlib", "paths"},
-    "config": set(),
-    "keys": set(),
-    "paths": {"config"},
-    "load_matplotlib": set(),
-    "published": set(),
-    "run_folder": {"config", "paths"},
-}
-
-# Libraries that only these layers may import.
+# Libraries that only these packages may import.
 RESERVED = {
-    "absl.app": {"config", "command", "experiments"},
-    "absl.flags": {"config", "command", "experiments"},
-    "diffusers": {"peers"},
+    "absl.app": {"config", "runner"},
+    "absl.flags": {"config", "runner"},
+    "diffusers": {"benchmark"},
     # The digits of `data` are rendered with matplotlib's fonts.
-    "matplotlib": {"report", "data", "load_matplotlib"},
+    "matplotlib": {"benchmark", "data", "labs", "load_matplotlib", "report"},
     "orbax": {"training"},
     "tensorflow_datasets": {"data"},
-    "torch": {"peers"},
+    "torch": {"benchmark"},
 }
-# Layers that may import only these libraries.
+# Packages that may import only these libraries.
 ONLY = {
     "layers": {"flax", "jax", "numpy"},
     "losses": {"flax", "jax", "numpy"},
@@ -103,7 +74,7 @@ ONLY = {
     "published": set(),
 }
 # Slow or optional libraries, imported inside functions.
-LAZY = ("diffusers", "jaxlabs.peers", "tensorflow", "tensorflow_datasets", "torch")
+LAZY = ("diffusers", "jaxlabs.benchmark.peers", "tensorflow", "tensorflow_datasets", "torch")
 
 
 def modules() -> dict[str, Path]:
@@ -150,13 +121,14 @@ def within(name: str, prefix: str) -> bool:
 
 
 def layer_of(module: str) -> str | None:
-    prefixes = [
+    """Returns the key of MAY_IMPORT that a module belongs to: the one with the longest name."""
+    names = [
         (len(prefix), layer)
-        for layer, prefixes in LAYERS.items()
-        for prefix in prefixes
+        for layer in MAY_IMPORT
+        for prefix in (layer, f"jaxlabs.{layer}", *ELSEWHERE.get(layer, []))
         if within(module, prefix)
     ]
-    return max(prefixes)[1] if prefixes else None
+    return max(names)[1] if names else None
 
 
 LAYER_OF = {module: layer_of(module) for module in set(MODULES) - PACKAGES if layer_of(module)}
@@ -164,7 +136,7 @@ LAYER_OF = {module: layer_of(module) for module in set(MODULES) - PACKAGES if la
 
 def test_every_module_belongs_to_a_layer():
     missing = set(MODULES) - set(LAYER_OF) - PACKAGES
-    assert not missing, f"add these to LAYERS: {sorted(missing)}"
+    assert not missing, f"add these to MAY_IMPORT: {sorted(missing)}"
 
 
 def test_modules_import_only_from_allowed_layers():
@@ -173,6 +145,17 @@ def test_modules_import_only_from_allowed_layers():
         for module, layer in LAYER_OF.items()
         for name in sorted(imported_names(module) & set(LAYER_OF))
         if LAYER_OF[name] not in MAY_IMPORT[layer] | {layer}
+    ]
+    assert not violations, "\n".join(violations)
+
+
+def test_labs_import_no_other_lab():
+    violations = [
+        f"{module} imports {name}"
+        for module in MODULES
+        if within(module, "jaxlabs.labs") and module != "jaxlabs.labs"
+        for name in imported_names(module)
+        if within(name, "jaxlabs.labs") and name.split(".")[2] != module.split(".")[2]
     ]
     assert not violations, "\n".join(violations)
 
@@ -225,7 +208,9 @@ def run_without_backend(code: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_imports_create_no_array_and_load_no_lazy_library():
-    imports = [f"import {module}" for module in MODULES if not within(module, "jaxlabs.peers")]
+    imports = [
+        f"import {module}" for module in MODULES if not within(module, "jaxlabs.benchmark.peers")
+    ]
     report = ["import sys", f"print([name for name in {LAZY} if name in sys.modules])"]
     result = run_without_backend("\n".join(imports + report))
     assert result.returncode == 0, result.stderr

@@ -12,7 +12,7 @@ import pytest
 from packaging.requirements import Requirement
 
 import jaxlabs
-from jaxlabs import summary
+from jaxlabs.runner import summary
 
 ROOT = Path(__file__).parents[1]
 PAGES = [

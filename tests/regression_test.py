@@ -13,9 +13,11 @@ import jax
 import numpy as np
 import pytest
 
-from experiments import char_rnn, ddpm, gpt
 from jaxlabs.data.batches import ContiguousStreams, Examples, TokenStream, batch_at
 from jaxlabs.data.tokenizers import CharTokenizer
+from jaxlabs.labs.char_rnn import lab as char_rnn
+from jaxlabs.labs.ddpm import lab as ddpm
+from jaxlabs.labs.gpt import lab as gpt
 from jaxlabs.training.optimizers import build_optimizer, build_schedule
 from jaxlabs.training.state import create_state
 

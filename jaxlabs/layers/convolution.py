@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxlabs.layers.conv3x3 import conv3x3
+from jaxlabs.layers.cpu.conv3x3 import conv3x3
 from jaxlabs.layers.initializers import FAN_IN_UNIFORM
 from jaxlabs.layers.matmul import Dense, Initializer, uniform_init
 

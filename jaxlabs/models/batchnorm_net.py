@@ -22,8 +22,8 @@ import jax
 import jax.numpy as jnp
 
 from jaxlabs.config import Config, setting
-from jaxlabs.layers.conv3x3 import conv3x3
 from jaxlabs.layers.convolution import max_pool_2x2
+from jaxlabs.layers.cpu.conv3x3 import conv3x3
 from jaxlabs.layers.matmul import PRECISIONS, Dense, matmul
 from jaxlabs.layers.normalization import BatchNorm, build_norm
 from jaxlabs.losses.cross_entropy import cross_entropy_output

@@ -2,14 +2,16 @@
 
 import pathlib
 import sys
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
 
 import numpy as np
 
-from jaxlabs.report import html, images, problem_tables, registry, results, sections, style
+from jaxlabs.published import Published, PublishedCurve
+from jaxlabs.report import html, images, problem_tables, results, sections, style
 from jaxlabs.report.damaged_files import DamagedFiles
 from jaxlabs.report.figure import ReportFigure
+from jaxlabs.report.figures import Plot, build_figures, comparison
 from jaxlabs.report.stylesheet import CSS
 from jaxlabs.run_folder import RunFolder
 
@@ -17,11 +19,22 @@ MAX_LISTED = 10
 """Missing characters that a message lists."""
 
 
-def write_report(folder: RunFolder) -> pathlib.Path:
+class Experiment(Protocol):
+    """What the report of a run needs of its lab, see `jaxlabs.runner.lab.Experiment`."""
+
+    plots: Mapping[str, Plot]
+    published: Sequence[Published | PublishedCurve]
+
+
+def write_report(folder: RunFolder, lab: Experiment) -> pathlib.Path:
     """Builds the figures of a run, writes them to figures/ and the page to report.html.
 
     Missing files (summary, samples, arrays) are skipped, so a running or interrupted run has a
     report as well. Damaged files are skipped too; the page and a warning list them.
+
+    Args:
+      folder: the run folder.
+      lab: the lab of the run.
 
     Returns:
       The path of the page.
@@ -35,7 +48,7 @@ def write_report(folder: RunFolder) -> pathlib.Path:
             summary = folder.read_summary()
     rows, figures = folder.read_metrics(), []
     with style.mpl_style():
-        for item in registry.build_figures(folder, damaged):
+        for item in build_figures(folder, damaged, lab.plots, lab.published):
             with damaged.skip_if_damaged(f"figures/{item.name}.png"):
                 figures.append((item, style.render(item.figure)))
     for item, rendered in figures:
@@ -53,7 +66,7 @@ def write_report(folder: RunFolder) -> pathlib.Path:
     recorded, unit = "config.json or summary.json", config.get("loss_unit", "nats")
     body = [
         part(recorded, sections.header, config, summary, rows),
-        part("summary.json", sections.published_comparison, registry.comparison(folder)),
+        part("summary.json", sections.published_comparison, comparison(folder, lab.published)),
         html.section("loss", "Loss curves", loss),
         part("summary.json", results.section, summary),
         part("summary.json", problem_tables.problems, summary),

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from experiments.attention import STUDY
-from jaxlabs import command
+from jaxlabs.labs.attention.lab import STUDY
 from jaxlabs.run_folder import RunFolder
+from jaxlabs.runner import cli
 
 TINY = "--max_depth=2 --depth_steps=2 --max_heads=1 --heads_steps=2 --encoder_steps=2 --seeds=2"
 FIGURES = {
@@ -18,7 +18,7 @@ FIGURES = {
 def measured(quickly_compiled, tmp_path_factory):
     folder = RunFolder(tmp_path_factory.mktemp("runs") / "attention")
     flags = f"--platform=cpu --embed_dim=8 --num_heads=2 --workdir={folder.path} {TINY}".split()
-    assert command.run(STUDY, [*flags, "--attention_sentence=The old cat sat"]) == 0
+    assert cli.run(STUDY, [*flags, "--attention_sentence=The old cat sat"]) == 0
     return folder
 
 

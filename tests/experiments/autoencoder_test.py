@@ -4,12 +4,12 @@ import jax
 import numpy as np
 import pytest
 
-from experiments.autoencoder import LAB, PRESETS, AutoencoderRunConfig, build_task
-from jaxlabs import command
-from jaxlabs.analysis import vae_latents
 from jaxlabs.data.batches import Examples
 from jaxlabs.data.dataset import DataModule
+from jaxlabs.labs.autoencoder import vae_latents
+from jaxlabs.labs.autoencoder.lab import LAB, PRESETS, AutoencoderRunConfig, build_task
 from jaxlabs.run_folder import RunFolder
+from jaxlabs.runner import cli
 
 pytestmark = pytest.mark.usefixtures("reused_executables", "quickly_compiled")
 
@@ -20,7 +20,7 @@ TINY += " --batch_size=32 --eval_every=4 --checkpoint_every=4 --log_every=2 --iw
 
 
 def run(folder, *flags):
-    assert command.run(LAB, [*TINY.split(), f"--workdir={folder}", *flags]) == 0
+    assert cli.run(LAB, [*TINY.split(), f"--workdir={folder}", *flags]) == 0
     return RunFolder(folder)
 
 

@@ -9,10 +9,10 @@ import time
 
 import pytest
 
-from experiments.benchmark import STUDY
-from jaxlabs import command
-from jaxlabs.analysis.benchmark import cases, timing
+from jaxlabs.benchmark import cases, timing
+from jaxlabs.benchmark.lab import STUDY
 from jaxlabs.run_folder import RunFolder
+from jaxlabs.runner import cli
 
 FIELDS = {
     *("suite", "variant", "framework", "precision", "seconds", "compile_seconds"),
@@ -51,7 +51,7 @@ def measured(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(cases.Bench, "has_pytorch", False)
         flags = f"--platform=cpu --suite=window_attention --max_length=1024 --workdir={folder.path}"
-        assert command.run(STUDY, [*flags.split(), *PACE.split()]) == 0
+        assert cli.run(STUDY, [*flags.split(), *PACE.split()]) == 0
     return folder
 
 
@@ -82,18 +82,18 @@ def test_interrupted_benchmark_resumes(tmp_path, monkeypatch, capsys):
     folder = RunFolder(tmp_path)
     flags = ["--platform=cpu", "--suite=gpt_train,char_rnn", f"--workdir={tmp_path}"]
     monkeypatch.setattr(timing, "measure_group", fake_measurements(1.0, stop_at="char_rnn"))
-    assert command.run(STUDY, flags) == 130
+    assert cli.run(STUDY, flags) == 130
     assert "run the same command to resume" in capsys.readouterr().err
     assert {row["suite"] for row in rows_of(folder)} == {"matmul", "gpt_train"}
     monkeypatch.setattr(timing, "measure_group", fake_measurements(2.0))
-    assert command.run(STUDY, flags) == 0
+    assert cli.run(STUDY, flags) == 0
     rows = rows_of(folder)
     first = {row["suite"]: row["seconds"] for row in reversed(rows)}
     assert first == {"matmul": 2.0, "gpt_train": 1.0, "char_rnn": 2.0}
     # Rows of the first process keep the matmul rate of that process.
     rates = {row["suite"]: row["matmul_flops_per_second"] for row in reversed(rows)}
     assert rates == {"matmul": 0.5e9, "gpt_train": 1e9, "char_rnn": 0.5e9}
-    assert command.run(STUDY, flags) == 0
+    assert cli.run(STUDY, flags) == 0
     assert "run already complete" in capsys.readouterr().out
 
 
@@ -107,7 +107,7 @@ def test_damaged_measurements_are_named_and_kept(damage, measured, tmp_path, cap
     path = folder.path / "benchmark.json"
     path.write_text(damage)
     flags = f"--platform=cpu --suite=window_attention --max_length=1024 --workdir={folder.path}"
-    assert command.run(STUDY, [*flags.split(), *PACE.split()]) == 2
+    assert cli.run(STUDY, [*flags.split(), *PACE.split()]) == 2
     *_, line = capsys.readouterr().err.splitlines()
     assert line.startswith(f"benchmark: {path}: ")
     assert line.endswith("; remove it to measure again")
@@ -129,7 +129,7 @@ def test_missing_pytorch_is_a_warning_of_one_line(tmp_path, monkeypatch, capsys)
     monkeypatch.setattr(cases.Bench, "has_pytorch", False)
     monkeypatch.setattr(timing, "measure_group", fake_measurements(1.0))
     flags = ["--platform=cpu", "--suite=gpt_train", f"--workdir={tmp_path}"]
-    assert command.run(STUDY, flags) == 0
+    assert cli.run(STUDY, flags) == 0
     first_line = capsys.readouterr().err.splitlines()[0]
     assert first_line.startswith("PyTorch is not installed (pip install '.[peers]')")
     assert {row["framework"] for row in rows_of(RunFolder(tmp_path))} == {"jaxlabs"}
@@ -138,7 +138,7 @@ def test_missing_pytorch_is_a_warning_of_one_line(tmp_path, monkeypatch, capsys)
 def test_ratios_are_plotted_if_there_are_peers(tmp_path, monkeypatch):
     pytest.importorskip("torch")
     monkeypatch.setattr(timing, "measure_group", fake_measurements(1.0))
-    assert command.run(STUDY, ["--platform=cpu", f"--workdir={tmp_path}"]) == 0
+    assert cli.run(STUDY, ["--platform=cpu", f"--workdir={tmp_path}"]) == 0
     folder = RunFolder(tmp_path)
     figures = {path.stem for path in folder.figures.iterdir()}
     assert figures == {"benchmark_ratios", "window_attention"}
@@ -195,5 +195,5 @@ def test_bad_flags_are_errors_of_one_line_without_a_run_folder(refused, flag, co
 
 
 def test_misspelled_suite_gets_a_suggestion(tmp_path, capsys):
-    command.run(STUDY, [f"--workdir={tmp_path / 'run'}", "--suite=gpt_trian"])
+    cli.run(STUDY, [f"--workdir={tmp_path / 'run'}", "--suite=gpt_trian"])
     assert "did you mean 'gpt_train'?" in capsys.readouterr().err

@@ -5,12 +5,13 @@ import math
 import jax
 import pytest
 
-from experiments import char_rnn
-from experiments.char_rnn import LAB, PRESETS, CharRNNRunConfig
-from jaxlabs import command, keys
+from jaxlabs import keys
 from jaxlabs.data.batches import ContiguousStreams, TokenStream
 from jaxlabs.data.tokenizers import CharTokenizer
+from jaxlabs.labs.char_rnn import lab as char_rnn
+from jaxlabs.labs.char_rnn.lab import LAB, PRESETS, CharRNNRunConfig
 from jaxlabs.run_folder import RunFolder
+from jaxlabs.runner import cli
 from jaxlabs.training.state import count_parameters
 
 pytestmark = pytest.mark.usefixtures("reused_executables", "quickly_compiled")
@@ -29,7 +30,7 @@ SIXTY_FIVE = CharTokenizer("".join(map(chr, range(65, 130)))).to_json()
 
 def run(path, play, *flags):
     flags = [*TINY, *PACE, *SHORT, f"--dataset={play}", f"--workdir={path}", *flags]
-    assert command.run(LAB, flags) == 0
+    assert cli.run(LAB, flags) == 0
     return RunFolder(path)
 
 
@@ -67,7 +68,7 @@ def test_finished_run_can_be_rerun_evaluated_and_analyzed(whole, rerun):
 
 def test_samples_at_one_temperature(whole, capsys):
     flags = ["--mode=sample", f"--workdir={whole.path}", "--prompt=the king", "--temperature=0"]
-    assert command.run(LAB, flags) == 0
+    assert cli.run(LAB, flags) == 0
     heading, sample = capsys.readouterr().out.removesuffix("\n").split("\n", 1)
     assert heading == "===== temperature 0.0"
     assert sample.startswith("the king")
@@ -126,7 +127,7 @@ def empty(tmp_path):
 def test_bad_input_is_an_error_of_one_line(flags, message, play, empty, tmp_path, capsys):
     flags = [flag.replace("EMPTY", str(empty)) for flag in flags]
     given = [*TINY, f"--dataset={play}", f"--workdir={tmp_path / 'run'}", *flags]
-    assert command.run(LAB, given) == 2
+    assert cli.run(LAB, given) == 2
     error = capsys.readouterr().err
     assert message in error
     assert error.count("\n") == 1

@@ -5,8 +5,8 @@ import shutil
 
 import pytest
 
-from jaxlabs import command, modes
 from jaxlabs.run_folder import RunFolder
+from jaxlabs.runner import cli, modes
 
 TIME_FIELDS = ("seconds", "steps_per_second")
 
@@ -17,7 +17,7 @@ def refused(tmp_path, capsys):
 
     def refuse(lab, *flags):
         folder = tmp_path / "refused"
-        assert command.run(lab, [f"--workdir={folder}", *flags]) == 2
+        assert cli.run(lab, [f"--workdir={folder}", *flags]) == 2
         error = capsys.readouterr().err
         assert error.count("\n") == 1
         assert not folder.exists()
@@ -51,7 +51,7 @@ def rerun(tmp_path, monkeypatch):
         words = shlex.split(run.read_config()["command"])[3:]
         flags = [word for word in words if not word.startswith("--workdir=")]
         for mode in ([*flags], ["--mode=evaluate"], ["--mode=analyze"]):
-            assert command.run(lab, [*mode, f"--workdir={folder}"]) == 0
+            assert cli.run(lab, [*mode, f"--workdir={folder}"]) == 0
 
     return again
 

@@ -6,10 +6,10 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from experiments.contrastive import LAB, SWEEP_PAIRS
-from jaxlabs import command
 from jaxlabs.data import digits
+from jaxlabs.labs.contrastive.lab import LAB, SWEEP_PAIRS
 from jaxlabs.run_folder import RunFolder
+from jaxlabs.runner import cli
 
 pytestmark = pytest.mark.usefixtures("reused_executables", "quickly_compiled")
 
@@ -40,7 +40,7 @@ def runs(tmp_path_factory, digit_folder):
         if loss not in trained:
             folder = RunFolder(tmp_path_factory.mktemp(loss) / "run")
             flags = [*TINY.split(), *PACE.split(), f"--dataset={digit_folder}", f"--loss={loss}"]
-            assert command.run(LAB, [*flags, f"--workdir={folder.path}"]) == 0
+            assert cli.run(LAB, [*flags, f"--workdir={folder.path}"]) == 0
             trained[loss] = folder, flags
         return trained[loss]
 
@@ -73,7 +73,7 @@ def test_outputs_are_metrics_figures_and_baselines(runs, loss):
 def test_interrupted_run_resumes_to_the_same_end(runs, cut_off, require_same_end):
     unbroken, flags = runs("siglip")
     folder = cut_off(unbroken)
-    assert command.run(LAB, [*flags, f"--workdir={folder.path}"]) == 0
+    assert cli.run(LAB, [*flags, f"--workdir={folder.path}"]) == 0
     require_same_end(folder, unbroken)
 
 
@@ -85,13 +85,13 @@ def test_nearest_captions_of_a_prompt(runs, capsys):
     folder, _ = runs("clip")
     flags = ["--mode=sample", f"--workdir={folder.path}"]
     capsys.readouterr()
-    assert command.run(LAB, [*flags, "--prompt=a bold seven"]) == 0
+    assert cli.run(LAB, [*flags, "--prompt=a bold seven"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "a bold seven"
     assert len(lines) == 7
     cosines = [float(line.split()[0]) for line in lines[1:]]
     assert cosines == sorted(cosines, reverse=True)
-    assert command.run(LAB, [*flags, "--prompt=a bold cat"]) == 2
+    assert cli.run(LAB, [*flags, "--prompt=a bold cat"]) == 2
     assert "--prompt: 'a bold cat' has unknown words" in capsys.readouterr().err
 
 
@@ -123,7 +123,7 @@ def test_bad_input_is_an_error_of_one_line_without_a_run_folder(
 ):
     path = tmp_path / "run"
     flags = [*TINY.split(), f"--dataset={digit_folder}", flag, f"--workdir={path}"]
-    assert command.run(LAB, flags) == 2
+    assert cli.run(LAB, flags) == 2
     error = capsys.readouterr().err
     assert message in error
     assert error.count("\n") == 1
@@ -136,5 +136,5 @@ def test_classes_other_than_digits_are_an_error(tmp_path, capsys):
         path = tmp_path / "images" / f"kind{number % 2}" / f"{number}.png"
         PIL.Image.new("L", (8, 8), number).save(path)
     flags = [f"--dataset={tmp_path / 'images'}", f"--workdir={tmp_path / 'run'}"]
-    assert command.run(LAB, flags) == 2
+    assert cli.run(LAB, flags) == 2
     assert "has the classes kind0, kind1; the digits 0 to 9 are needed" in capsys.readouterr().err

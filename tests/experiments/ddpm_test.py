@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from experiments import ddpm, mnist_classifier
-from jaxlabs import command
-from jaxlabs.analysis import diffusion_samples, fid_eval
-from jaxlabs.analysis.epoch_means import mean_losses
 from jaxlabs.config import UserError
 from jaxlabs.data import images
+from jaxlabs.labs.ddpm import diffusion_samples, fid_eval
+from jaxlabs.labs.ddpm import lab as ddpm
+from jaxlabs.labs.ddpm.epoch_means import mean_losses
+from jaxlabs.labs.mnist_classifier import lab as mnist_classifier
 from jaxlabs.run_folder import RunFolder
+from jaxlabs.runner import cli
 from jaxlabs.training.state import count_parameters
 
 pytestmark = pytest.mark.usefixtures("reused_executables", "quickly_compiled")
@@ -30,7 +31,7 @@ SMALL_CLASSIFIER = "--dataset=rendered_digits --steps=2 --warmup_steps=1"
 
 
 def run(lab, folder, *flags):
-    assert command.run(lab, [f"--workdir={folder}", *flags]) == 0
+    assert cli.run(lab, [f"--workdir={folder}", *flags]) == 0
     return RunFolder(folder)
 
 
@@ -145,15 +146,15 @@ def test_analysis_resumes_with_the_stored_samples(whole, measured, tmp_path, mon
     monkeypatch.setattr(diffusion_samples, "sample_images", sample_images)
     monkeypatch.setattr(diffusion_samples, "CHUNK", 4)
     monkeypatch.setattr(fid_eval, "SAVE_EVERY", 1)
-    assert command.run(ddpm.LAB, flags) == 0
+    assert cli.run(ddpm.LAB, flags) == 0
     assert calls == []  # the stored samples are reused
     folder.arrays(name).unlink()
-    assert command.run(ddpm.LAB, flags) == 130
-    assert command.run(ddpm.LAB, flags) == 0
+    assert cli.run(ddpm.LAB, flags) == 130
+    assert cli.run(ddpm.LAB, flags) == 0
     assert calls == [(0, 4), (4, 8), (4, 8)]
     with np.load(folder.arrays(name)) as ours, np.load(whole.arrays(name)) as theirs:
         np.testing.assert_array_equal(ours["images"], theirs["images"])
-    assert command.run(ddpm.LAB, [*flags, "--guidance_scale=1.5"]) == 0
+    assert cli.run(ddpm.LAB, [*flags, "--guidance_scale=1.5"]) == 0
     assert calls[3:] == [(0, 4), (4, 8)]
 
 
@@ -179,7 +180,7 @@ def test_analysis_resumes_with_the_stored_samples(whole, measured, tmp_path, mon
 def test_bad_input_is_an_error_of_one_line_without_a_run_folder(flags, message, tmp_path, capsys):
     folder = tmp_path / "run"
     given = [*TINY.split(), "--fid_samples=8", *flags.split()]
-    assert command.run(ddpm.LAB, [f"--workdir={folder}", *given]) == 2
+    assert cli.run(ddpm.LAB, [f"--workdir={folder}", *given]) == 2
     printed = capsys.readouterr().err.strip()
     assert message in printed
     assert len(printed.splitlines()) == 1
@@ -204,7 +205,7 @@ def test_damaged_classifier_is_an_error_of_one_line(
         content = json.dumps(json.loads((folder / file).read_text()) | content)
     (folder / file).write_text(content)
     given = [*TINY.split(), "--fid_samples=8", f"--fid_classifier={folder}"]
-    assert command.run(ddpm.LAB, [f"--workdir={tmp_path / 'run'}", *given]) == 2
+    assert cli.run(ddpm.LAB, [f"--workdir={tmp_path / 'run'}", *given]) == 2
     printed = capsys.readouterr().err.strip()
     assert f"--fid_classifier: {folder}" in printed
     assert message in printed
@@ -230,7 +231,7 @@ def test_image_size_that_is_not_divisible_is_an_error(tmp_path, capsys):
     folder.mkdir()
     for number in range(20):
         Image.fromarray(np.full((10, 8), number, np.uint8)).save(folder / f"{number}.png")
-    assert command.run(ddpm.LAB, [f"--dataset={folder}", f"--workdir={tmp_path / 'run'}"]) == 2
+    assert cli.run(ddpm.LAB, [f"--dataset={folder}", f"--workdir={tmp_path / 'run'}"]) == 2
     assert "--dataset: images of 10x8 do not halve 2 times" in capsys.readouterr().err
 
 
@@ -239,7 +240,7 @@ def test_folder_without_classes_is_an_error_with_a_hint(tmp_path, capsys):
     folder.mkdir()
     for number in range(20):
         Image.fromarray(np.full((8, 8), number, np.uint8)).save(folder / f"{number}.png")
-    assert command.run(ddpm.LAB, [f"--dataset={folder}", f"--workdir={tmp_path / 'run'}"]) == 2
+    assert cli.run(ddpm.LAB, [f"--dataset={folder}", f"--workdir={tmp_path / 'run'}"]) == 2
     assert "or pass --noclass_conditional --guidance_scale=1" in capsys.readouterr().err
 
 

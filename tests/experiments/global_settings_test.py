@@ -9,21 +9,20 @@ import jax
 import numpy as np
 import pytest
 
-from experiments import (
-    autoencoder,
-    char_rnn,
-    contrastive,
-    ddpm,
-    gpt,
-    mnist_classifier,
-    sequence_patterns,
-    sparse_autoencoder,
-    speech_classifier,
-    speech_lm,
-)
-from jaxlabs import command, keys
+from jaxlabs import keys
 from jaxlabs.data.batches import eval_batch
+from jaxlabs.labs.autoencoder import lab as autoencoder
+from jaxlabs.labs.char_rnn import lab as char_rnn
+from jaxlabs.labs.contrastive import lab as contrastive
+from jaxlabs.labs.ddpm import lab as ddpm
+from jaxlabs.labs.gpt import lab as gpt
+from jaxlabs.labs.mnist_classifier import lab as mnist_classifier
+from jaxlabs.labs.sequence_patterns import lab as sequence_patterns
+from jaxlabs.labs.sparse_autoencoder import lab as sparse_autoencoder
+from jaxlabs.labs.speech_classifier import lab as speech_classifier
+from jaxlabs.labs.speech_lm import lab as speech_lm
 from jaxlabs.run_folder import RunFolder
+from jaxlabs.runner import cli
 from jaxlabs.training import devices
 from jaxlabs.training.loop import initial_state
 from jaxlabs.training.multi_step import build_multi_step
@@ -83,7 +82,7 @@ def traced(name, play):
     lab, flags = TINY[name]
     small = [] if "--batch_size" in flags else ["--batch_size=8", "--eval_batch_size=8"]
     flags = ["--steps=2", *small, *flags.replace("TEXT", str(play)).split()]
-    config = command.parse(lab, flags).config()
+    config = cli.parse(lab, flags).config()
     data = lab.load_data(config)
     task = lab.build_task(config, data.data_spec)
     placement = devices.data_parallel(jax.devices()[:1])
@@ -141,7 +140,7 @@ def hostile_settings():
 
 def ended(flags, folder):
     flags = [*flags, "--steps=4", "--dropout=0.2", f"--workdir={folder}"]
-    assert command.run(gpt.LAB, flags) == 0
+    assert cli.run(gpt.LAB, flags) == 0
     return RunFolder(folder).read_summary(), flags
 
 
@@ -164,10 +163,10 @@ def test_run_is_bit_identical_under_shell_settings(
 def test_run_resumes_only_with_its_own_xla_flags(plain_run, monkeypatch, capsys):
     _, flags = plain_run
     monkeypatch.setenv("XLA_FLAGS", "--xla_dump_to=/nowhere")
-    assert command.run(gpt.LAB, flags) == 0
+    assert cli.run(gpt.LAB, flags) == 0
     monkeypatch.setenv("XLA_FLAGS", "--xla_dump_to=/nowhere --xla_cpu_enable_fast_math=true")
     capsys.readouterr()
-    assert command.run(gpt.LAB, flags) == 2
+    assert cli.run(gpt.LAB, flags) == 2
     assert capsys.readouterr().err == (
         "gpt: XLA_FLAGS: '--xla_cpu_enable_fast_math=true' would change the results of the"
         " run there, which started with ''; restore that value, use another --workdir, or"

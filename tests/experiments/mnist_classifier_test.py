@@ -5,12 +5,12 @@ import math
 import numpy as np
 import pytest
 
-from experiments.mnist_classifier import LAB
-from jaxlabs import command
 from jaxlabs.analysis.feature_extractor import restore_feature_extractor
 from jaxlabs.config import UserError
 from jaxlabs.data import images
+from jaxlabs.labs.mnist_classifier.lab import LAB
 from jaxlabs.run_folder import RunFolder
+from jaxlabs.runner import cli
 
 pytestmark = pytest.mark.usefixtures("reused_executables", "quickly_compiled")
 
@@ -21,7 +21,7 @@ TINY += " --eval_every=4 --checkpoint_every=4 --log_every=4 --ema_decay=0.5 --wa
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
     folder = tmp_path_factory.mktemp("mnist_classifier") / "run"
-    assert command.run(LAB, [*TINY.split(), f"--workdir={folder}"]) == 0
+    assert cli.run(LAB, [*TINY.split(), f"--workdir={folder}"]) == 0
     return RunFolder(folder)
 
 
@@ -73,5 +73,5 @@ def test_images_without_classes_are_an_error(tmp_path, capsys):
 
     for number in range(20):
         Image.new("L", (8, 8), number).save(tmp_path / f"{number}.png")
-    assert command.run(LAB, [f"--dataset={tmp_path}", f"--workdir={tmp_path / 'run'}"]) == 2
+    assert cli.run(LAB, [f"--dataset={tmp_path}", f"--workdir={tmp_path / 'run'}"]) == 2
     assert "has 0 classes; at least two" in capsys.readouterr().err

@@ -5,10 +5,10 @@ import html
 import numpy as np
 import pytest
 
-from experiments.normalization import STUDY
-from jaxlabs import command
 from jaxlabs.data import images
+from jaxlabs.labs.normalization.lab import STUDY
 from jaxlabs.run_folder import RunFolder
+from jaxlabs.runner import cli
 
 TINY = (
     "--dataset=rendered_digits --train_images=32 --num_eval_examples=16 --steps=3 --batch_size=16"
@@ -26,7 +26,7 @@ def measured(request, quickly_compiled, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(images, "RENDERED_COUNTS", {"train": 60, "test": 20})
         flags = [*TINY.split(), "--platform=cpu", f"--network={request.param}"]
-        assert command.run(STUDY, [*flags, f"--workdir={folder.path}"]) == 0
+        assert cli.run(STUDY, [*flags, f"--workdir={folder.path}"]) == 0
     return folder
 
 
@@ -68,10 +68,10 @@ def test_too_few_images_are_an_error(tmp_path, capsys, monkeypatch):
 
     monkeypatch.setattr(images, "RENDERED_COUNTS", {"train": 60, "test": 20})
     flags = ["--dataset=rendered_digits", f"--workdir={tmp_path / 'run'}", "--overwrite"]
-    assert command.run(STUDY, flags) == 2
+    assert cli.run(STUDY, flags) == 2
     assert "--train_images: 4,000 images, held-out ones included" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
     for number in range(20):
         Image.new("L", (8, 8), number).save(tmp_path / f"{number}.png")
-    assert command.run(STUDY, [f"--dataset={tmp_path}", f"--workdir={tmp_path / 'other'}"]) == 2
+    assert cli.run(STUDY, [f"--dataset={tmp_path}", f"--workdir={tmp_path / 'other'}"]) == 2
     assert "has 0 classes; at least two" in capsys.readouterr().err

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from experiments.rnn_dynamics import STUDY
-from jaxlabs import command
+from jaxlabs.labs.rnn_dynamics.lab import STUDY
 from jaxlabs.run_folder import RunFolder
+from jaxlabs.runner import cli
 
 TINY = (
     "--updates=3 --sweep_hidden_size=4 --gradient_steps=6 --clipping_steps=2 --rule_steps=3"
@@ -23,7 +23,7 @@ FIGURES = {
 def measured(quickly_compiled, tmp_path_factory):
     folder = RunFolder(tmp_path_factory.mktemp("runs") / "dynamics")
     flags = f"--platform=cpu --workdir={folder.path} {TINY}".split()
-    assert command.run(STUDY, flags) == 0
+    assert cli.run(STUDY, flags) == 0
     return folder
 
 

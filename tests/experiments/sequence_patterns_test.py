@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from experiments.sequence_patterns import LAB, PRESETS, SequencePatternsRunConfig
-from jaxlabs import command
 from jaxlabs.data.sequence_data import GRAMMARS
+from jaxlabs.labs.sequence_patterns.lab import LAB, PRESETS, SequencePatternsRunConfig
 from jaxlabs.models.sequence_classifier import BACKBONES
 from jaxlabs.run_folder import RunFolder
+from jaxlabs.runner import cli
 
 pytestmark = pytest.mark.usefixtures("reused_executables", "quickly_compiled")
 
@@ -34,7 +34,7 @@ def runs(tmp_path_factory):
         if task not in trained:
             folder = RunFolder(tmp_path_factory.mktemp(task) / "run")
             flags = f"--task={task} --backbone={BACKBONE[task]} {SMALL} {PACE}".split()
-            assert command.run(LAB, [*flags, f"--workdir={folder.path}"]) == 0
+            assert cli.run(LAB, [*flags, f"--workdir={folder.path}"]) == 0
             trained[task] = folder, flags
         return trained[task]
 
@@ -90,7 +90,7 @@ def test_prediction_for_a_prompt(runs, task, capsys):
     prompt, answer = PROMPTS[task]
     flags = ["--mode=sample", f"--workdir={folder.path}"]
     capsys.readouterr()  # output of the training
-    assert command.run(LAB, [*flags, f"--prompt={prompt}"]) == 0
+    assert cli.run(LAB, [*flags, f"--prompt={prompt}"]) == 0
     output = capsys.readouterr().out
     assert output.startswith(f"{prompt}\n")
     assert answer in output
@@ -108,7 +108,7 @@ def test_prediction_for_a_prompt(runs, task, capsys):
 def test_prompt_with_unknown_words_or_none_is_an_error(runs, bad, message, capsys):
     folder, _ = runs("sentiment")
     flags = ["--mode=sample", f"--workdir={folder.path}", f"--prompt={bad}"]
-    assert command.run(LAB, flags) == 2
+    assert cli.run(LAB, flags) == 2
     error = capsys.readouterr().err
     assert message in error
     assert error.count("\n") == 1
@@ -117,7 +117,7 @@ def test_prompt_with_unknown_words_or_none_is_an_error(runs, bad, message, capsy
 def test_interrupted_run_resumes_to_the_same_end(runs, cut_off, require_same_end):
     unbroken, flags = runs("sentiment")
     folder = cut_off(unbroken)
-    assert command.run(LAB, [*flags, f"--workdir={folder.path}"]) == 0
+    assert cli.run(LAB, [*flags, f"--workdir={folder.path}"]) == 0
     require_same_end(folder, unbroken)
 
 
@@ -129,7 +129,7 @@ def test_training_on_a_file_of_tags_has_no_optimum(tmp_path, capsys):
     path.write_text("\n".join(blocks))
     folder = RunFolder(tmp_path / "run")
     flags = f"--task=tagging --backbone=gru {SMALL} --steps=2 --eval_every=2".split()
-    assert command.run(LAB, [*flags, f"--dataset={path}", f"--workdir={folder.path}"]) == 0
+    assert cli.run(LAB, [*flags, f"--dataset={path}", f"--workdir={folder.path}"]) == 0
     summary = folder.read_summary()
     assert "test_span_f1" in summary["metrics"]
     assert not [name for name in summary["metrics"] if "optimum" in name]
@@ -137,9 +137,7 @@ def test_training_on_a_file_of_tags_has_no_optimum(tmp_path, capsys):
     output = capsys.readouterr().err
     assert f"{path}: 1 of 12 sentences are duplicates and are ignored\n" in output
     prompt = "we3 New\u00a0York 10\u00a0000"
-    assert (
-        command.run(LAB, ["--mode=sample", f"--workdir={folder.path}", f"--prompt={prompt}"]) == 0
-    )
+    assert cli.run(LAB, ["--mode=sample", f"--workdir={folder.path}", f"--prompt={prompt}"]) == 0
     assert "New\u00a0York/" in capsys.readouterr().out
 
 
@@ -151,7 +149,7 @@ def test_perfect_short_translations_have_the_maximum_bleu(tmp_path):
     path.write_text("\n".join(pairs))
     folder = RunFolder(tmp_path / "run")
     flags = f"--task=translation --backbone=gru {SMALL} --steps=2 --eval_every=2".split()
-    assert command.run(LAB, [*flags, f"--dataset={path}", f"--workdir={folder.path}"]) == 0
+    assert cli.run(LAB, [*flags, f"--dataset={path}", f"--workdir={folder.path}"]) == 0
     baselines = folder.read_summary()["baselines"]
     assert baselines["test_word_for_word_exact_match"] == 1
     assert baselines["test_word_for_word_bleu"] == pytest.approx(100)
@@ -169,7 +167,7 @@ def test_perfect_short_translations_have_the_maximum_bleu(tmp_path):
 )
 def test_bad_input_is_an_error_of_one_line_without_a_run_folder(flag, message, tmp_path, capsys):
     path = tmp_path / "run"
-    assert command.run(LAB, [*SMALL.split(), flag, f"--workdir={path}"]) == 2
+    assert cli.run(LAB, [*SMALL.split(), flag, f"--workdir={path}"]) == 2
     error = capsys.readouterr().err
     assert message in error
     assert error.count("\n") == 1
@@ -180,7 +178,7 @@ def test_wrong_number_of_columns_is_named_with_the_line(tmp_path, capsys):
     path = tmp_path / "mine.conll"
     path.write_text("We PRP O\nmet O\n")
     flags = ["--task=tagging", f"--dataset={path}", f"--workdir={tmp_path / 'run'}"]
-    assert command.run(LAB, flags) == 2
+    assert cli.run(LAB, flags) == 2
     error = capsys.readouterr().err
     assert f"{path}, line 2: 2 columns; 3 as in most lines are needed" in error
     assert error.count("\n") == 1

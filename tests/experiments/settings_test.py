@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 import jaxlabs
-from experiments.gpt import LAB
-from jaxlabs import command, config
+from jaxlabs import config
+from jaxlabs.labs.gpt.lab import LAB
+from jaxlabs.runner import cli
 
 pytestmark = pytest.mark.usefixtures("reused_executables")
 
@@ -48,8 +49,8 @@ RUNS = {
 def test_every_setting_is_read(read, tiny_flags, tmp_path):
     for name, flags in RUNS.items():
         workdir = f"--workdir={tmp_path / name}"
-        assert command.run(LAB, [*tiny_flags, "--steps=2", workdir, *flags.split()]) == 0
-    assert command.run(LAB, ["--mode=sample", workdir]) == 0
+        assert cli.run(LAB, [*tiny_flags, "--steps=2", workdir, *flags.split()]) == 0
+    assert cli.run(LAB, ["--mode=sample", workdir]) == 0
     fields = {name for name, _ in config.settings(LAB.config_class)}
     assert fields - read == ELSEWHERE.keys()
 

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from experiments.sparse_autoencoder import LAB
-from jaxlabs import command, modes
+from jaxlabs.labs.sparse_autoencoder.lab import LAB
 from jaxlabs.run_folder import RunFolder
+from jaxlabs.runner import cli, modes
 
 pytestmark = pytest.mark.usefixtures("reused_executables")
 
@@ -20,7 +20,7 @@ def in_tmp_path(tmp_path, monkeypatch):
 
 def run(*flags, workdir, report=False):
     """Trains, by default without a report: figures take longer than these runs."""
-    modes.train(command.parse(LAB, [*SMALL.split(), *flags, f"--workdir={workdir}"]), report=report)
+    modes.train(cli.parse(LAB, [*SMALL.split(), *flags, f"--workdir={workdir}"]), report=report)
     return RunFolder(workdir)
 
 
@@ -71,6 +71,6 @@ def test_interrupted_run_resumes_to_the_same_end(cut_off, require_same_end):
     ],
 )
 def test_bad_input_is_an_error_of_one_line(capsys, flags, line):
-    assert command.run(LAB, [*SMALL.split(), "--batch_size=300", *flags]) == 2
+    assert cli.run(LAB, [*SMALL.split(), "--batch_size=300", *flags]) == 2
     err = capsys.readouterr().err.splitlines()[-1]
     assert err.startswith(f"sparse_autoencoder: {line}")

@@ -4,11 +4,12 @@ import jax
 import numpy as np
 import pytest
 
-from experiments import speech_classifier
-from experiments.speech_classifier import LAB, PRESETS, SpeechClassifierRunConfig
-from jaxlabs import command, keys
+from jaxlabs import keys
 from jaxlabs.data import speeches
+from jaxlabs.labs.speech_classifier import lab as speech_classifier
+from jaxlabs.labs.speech_classifier.lab import LAB, PRESETS, SpeechClassifierRunConfig
 from jaxlabs.run_folder import RunFolder
+from jaxlabs.runner import cli
 from jaxlabs.training.state import count_parameters
 
 pytestmark = pytest.mark.usefixtures("reused_executables", "quickly_compiled")
@@ -68,7 +69,7 @@ def run(tmp_path_factory):
     pace = f"--steps={STEPS} --eval_every=110 --checkpoint_every=110 --validation_fraction=0.2"
     model = "--context_length=12 --embed_dim=16 --ngram_hash_buckets=2000 --label_smoothing=0.01"
     flags = f"--dataset=speaker_grammar {pace} {model}".split()
-    assert command.run(LAB, [*flags, f"--workdir={folder.path}"]) == 0
+    assert cli.run(LAB, [*flags, f"--workdir={folder.path}"]) == 0
     return folder, flags
 
 
@@ -110,7 +111,7 @@ def test_outputs_are_confusion_matrices(run):
 def test_prediction_for_a_prompt(run, capsys):
     folder, _ = run
     flags = ["--mode=sample", f"--workdir={folder.path}"]
-    assert command.run(LAB, [*flags, "--prompt=tonight we choose peace."]) == 0
+    assert cli.run(LAB, [*flags, "--prompt=tonight we choose peace."]) == 0
     (line,) = capsys.readouterr().out.splitlines()
     assert line.endswith(": tonight we choose peace.")
     assert line.partition(":")[0] in speeches.SPEAKERS.values()
@@ -118,14 +119,14 @@ def test_prediction_for_a_prompt(run, capsys):
         ("zork blimp", "--prompt: all words of 'zork blimp' are out of vocabulary;"),
         (" ", "--prompt: ' ' has no word; at least one is needed"),
     ]:
-        assert command.run(LAB, [*flags, f"--prompt={prompt}"]) == 2
+        assert cli.run(LAB, [*flags, f"--prompt={prompt}"]) == 2
         assert message in capsys.readouterr().err
 
 
 def test_interrupted_run_resumes_to_the_same_end(run, cut_off, require_same_end):
     unbroken, flags = run
     folder = cut_off(unbroken)
-    assert command.run(LAB, [*flags, f"--workdir={folder.path}"]) == 0
+    assert cli.run(LAB, [*flags, f"--workdir={folder.path}"]) == 0
     require_same_end(folder, unbroken)
 
 
@@ -141,7 +142,7 @@ def test_interrupted_run_resumes_to_the_same_end(run, cut_off, require_same_end)
 )
 def test_bad_input_is_an_error_of_one_line_without_a_run_folder(flag, message, tmp_path, capsys):
     path = tmp_path / "run"
-    assert command.run(LAB, ["--dataset=speaker_grammar", flag, f"--workdir={path}"]) == 2
+    assert cli.run(LAB, ["--dataset=speaker_grammar", flag, f"--workdir={path}"]) == 2
     error = capsys.readouterr().err
     assert message in error
     assert error.count("\n") == 1
@@ -153,7 +154,7 @@ def test_malformed_file_is_named_with_the_line(tmp_path, capsys):
     folder.mkdir()
     for name in speeches.FILES:
         (folder / name).write_text("0\tYes.\n5\tNo.\n")
-    assert command.run(LAB, [f"--dataset={folder}", f"--workdir={tmp_path / 'run'}"]) == 2
+    assert cli.run(LAB, [f"--dataset={folder}", f"--workdir={tmp_path / 'run'}"]) == 2
     error = capsys.readouterr().err
     assert f"{folder / 'train_CLS.tsv'}, line 2: label '5' is not accepted; 0, 1, 2" in error
     assert error.count("\n") == 1

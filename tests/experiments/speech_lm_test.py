@@ -9,15 +9,16 @@ import numpy as np
 import optax
 import pytest
 
-from experiments import speech_lm
-from experiments.speech_lm import LAB, PRESETS, SpeechLMRunConfig
-from jaxlabs import command, keys
-from jaxlabs.analysis import gradients
+from jaxlabs import keys
 from jaxlabs.analysis.text_samples import SEPARATOR
 from jaxlabs.data import speeches
+from jaxlabs.labs.rnn_dynamics import gradients
+from jaxlabs.labs.speech_lm import lab as speech_lm
+from jaxlabs.labs.speech_lm.lab import LAB, PRESETS, SpeechLMRunConfig
 from jaxlabs.layers import local_attention
 from jaxlabs.models import transformer_lm
 from jaxlabs.run_folder import RunFolder
+from jaxlabs.runner import cli
 from jaxlabs.training.state import count_parameters, create_state
 
 pytestmark = pytest.mark.usefixtures("reused_executables", "quickly_compiled")
@@ -89,7 +90,7 @@ def run(tmp_path_factory):
     model = " ".join(f"--{name}={value}" for name, value in TINY.items())
     flags = f"--preset=window --dataset=speaker_grammar {pace} {model} --vocabulary_size=128"
     flags = f"{flags} --attention_window=3 --learning_rate=1e-2 --max_new_tokens=12".split()
-    assert command.run(LAB, [*flags, f"--workdir={folder.path}"]) == 0
+    assert cli.run(LAB, [*flags, f"--workdir={folder.path}"]) == 0
     return folder, flags
 
 
@@ -118,7 +119,7 @@ def test_samples_continue_a_prompt_of_known_words(run, capsys):
     word = speeches.load("speaker_grammar").train_text.split()[0]
     flags = ["--mode=sample", f"--workdir={folder.path}", "--num_samples=2"]
     hot = ["--temperature=5", "--max_new_tokens=30"]  # padding rows of the vocabulary would show
-    assert command.run(LAB, [*flags, *hot, f"--prompt={word} {word}"]) == 0
+    assert cli.run(LAB, [*flags, *hot, f"--prompt={word} {word}"]) == 0
     samples = capsys.readouterr().out.removesuffix("\n").split(SEPARATOR)
     assert len(samples) == 2
     for sample in samples:
@@ -128,14 +129,14 @@ def test_samples_continue_a_prompt_of_known_words(run, capsys):
         (f"{word} zork blimp", "--prompt: unknown words 'zork', 'blimp'; words of the training"),
         (" ", "--prompt: ' ' is not accepted; one word or more"),
     ]:
-        assert command.run(LAB, [*flags, f"--prompt={prompt}"]) == 2
+        assert cli.run(LAB, [*flags, f"--prompt={prompt}"]) == 2
         assert message in capsys.readouterr().err
 
 
 def test_interrupted_run_resumes_to_the_same_end(run, cut_off, require_same_end):
     unbroken, flags = run
     folder = cut_off(unbroken)
-    assert command.run(LAB, [*flags, f"--workdir={folder.path}"]) == 0
+    assert cli.run(LAB, [*flags, f"--workdir={folder.path}"]) == 0
     require_same_end(folder, unbroken)
     assert (folder.samples / "final.txt").read_text() == (
         unbroken.samples / "final.txt"
@@ -154,7 +155,7 @@ def test_interrupted_run_resumes_to_the_same_end(run, cut_off, require_same_end)
 def test_bad_input_is_an_error_of_one_line_without_a_run_folder(flag, message, tmp_path, capsys):
     path = tmp_path / "run"
     flags = ["--dataset=speaker_grammar", flag, f"--workdir={path}"]
-    assert command.run(LAB, flags) == 2
+    assert cli.run(LAB, flags) == 2
     error = capsys.readouterr().err
     assert message in error
     assert error.count("\n") == 1

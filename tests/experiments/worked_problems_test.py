@@ -5,10 +5,9 @@ It runs inside the suite `reproduce`, which is tested too.
 
 import pytest
 
-from experiments import reproduce
-from experiments.worked_problems import STUDY
-from jaxlabs import command
+from jaxlabs.labs.worked_problems.lab import STUDY
 from jaxlabs.run_folder import RunFolder
+from jaxlabs.runner import cli, reproduce
 
 FIGURES = {"worked_scale", "worked_ravine", "worked_batch_norm", "worked_temperature"}
 
@@ -17,7 +16,7 @@ FIGURES = {"worked_scale", "worked_ravine", "worked_batch_norm", "worked_tempera
 def collected(quickly_compiled, tmp_path_factory):
     folder = RunFolder(tmp_path_factory.mktemp("runs") / "all")
     flags = ["--labs=worked_problems", "--platform=cpu", f"--workdir={folder.path}"]
-    assert command.run(reproduce.suite(), flags) == 0
+    assert cli.run(reproduce.suite({"worked_problems": STUDY}), flags) == 0
     return folder
 
 
@@ -81,6 +80,6 @@ def test_text_has_the_table(measured):
 
 
 def test_bad_flags_are_errors_of_one_line(tmp_path, capsys):
-    assert command.run(STUDY, [f"--workdir={tmp_path / 'run'}", "--preset=best"]) == 2
+    assert cli.run(STUDY, [f"--workdir={tmp_path / 'run'}", "--preset=best"]) == 2
     assert "--preset: 'best' is not accepted; one of quick" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()

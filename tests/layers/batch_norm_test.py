@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxlabs.analysis import gradients
+from jaxlabs.labs.rnn_dynamics import gradients
 from jaxlabs.layers.normalization import BatchNorm, batch_norm, batch_statistics
 
 SHAPES = [((6, 3), (0,)), ((4, 2, 3), (0,)), ((3, 4, 2, 5), (0, 1, 2))]

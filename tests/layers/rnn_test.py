@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy.special import expit
 
-from jaxlabs.analysis.gradients import check
+from jaxlabs.labs.rnn_dynamics.gradients import check
 from jaxlabs.layers.rnn import Recurrent, zero_state
 from jaxlabs.layers.rnn_cells import CELLS, cell_step, rnn_scan
 
@@ -258,7 +258,7 @@ def test_empty_sequences_and_bidirectional_steps_are_refused():
 @pytest.mark.parametrize("cell", CELLS)
 def test_outputs_and_gradients_equal_pytorch(cell):
     torch = pytest.importorskip("torch")
-    from jaxlabs.peers.torch_recurrent import build, copy_parameters
+    from jaxlabs.benchmark.peers.torch_recurrent import build, copy_parameters
 
     model, x = module(cell, num_layers=2, bidirectional=True), x_of()[LENGTHS > 0]
     params, lengths = parameters(model), LENGTHS[LENGTHS > 0]

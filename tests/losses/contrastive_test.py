@@ -11,7 +11,7 @@ import pytest
 import scipy.special
 from jax.sharding import NamedSharding, PartitionSpec
 
-from jaxlabs.analysis import gradients
+from jaxlabs.labs.rnn_dynamics import gradients
 from jaxlabs.losses import contrastive
 
 RANDOM = np.random.default_rng(0)

@@ -9,7 +9,7 @@ import scipy.integrate
 import scipy.special
 import scipy.stats
 
-from jaxlabs.analysis import gradients
+from jaxlabs.labs.rnn_dynamics import gradients
 from jaxlabs.losses.elbo import (
     bernoulli_log_likelihood,
     gaussian_kl,

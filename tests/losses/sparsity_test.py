@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import scipy.special
 
-from jaxlabs.analysis import gradients
+from jaxlabs.labs.rnn_dynamics import gradients
 from jaxlabs.losses.sparsity import k_sparse, kl_sparsity
 
 

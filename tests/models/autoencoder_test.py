@@ -13,8 +13,8 @@ import scipy.special
 import scipy.stats
 
 from jaxlabs import keys
-from jaxlabs.analysis import gradients
 from jaxlabs.analysis.toy_training import init_params
+from jaxlabs.labs.rnn_dynamics import gradients
 from jaxlabs.models import autoencoder
 from jaxlabs.models.autoencoder import Autoencoder, AutoencoderConfig, loss, train_step
 from jaxlabs.training.devices import data_parallel

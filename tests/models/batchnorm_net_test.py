@@ -9,8 +9,8 @@ import numpy as np
 import optax
 import pytest
 
-from jaxlabs.analysis import gradients
 from jaxlabs.config import UserError
+from jaxlabs.labs.rnn_dynamics import gradients
 from jaxlabs.models import batchnorm_net
 from jaxlabs.models.batchnorm_net import (
     NETWORKS,

@@ -11,9 +11,9 @@ import numpy as np
 import optax
 import pytest
 
-from jaxlabs.analysis.gradients import check
 from jaxlabs.config import UserError
 from jaxlabs.decoding.recurrent import RecurrentStepper
+from jaxlabs.labs.rnn_dynamics.gradients import check
 from jaxlabs.layers.rnn_cells import CELLS
 from jaxlabs.models.char_rnn import (
     CharRNN,

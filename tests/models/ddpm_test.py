@@ -11,10 +11,10 @@ import optax
 import pytest
 
 from jaxlabs import keys
-from jaxlabs.analysis import gradients
 from jaxlabs.analysis.toy_training import init_params
 from jaxlabs.config import UserError
 from jaxlabs.diffusion.noise_schedules import DiffusionConfig, alphas_cumprod
+from jaxlabs.labs.rnn_dynamics import gradients
 from jaxlabs.layers.positions import sinusoidal_embedding
 from jaxlabs.models import ddpm
 from jaxlabs.models.ddpm import GuidedDenoiser, UNet, UNetConfig, loss, train_step
@@ -64,7 +64,7 @@ def test_reference_has_the_published_number_of_parameters():
 @pytest.mark.peers
 def test_network_equals_pytorch_with_the_same_weights():
     torch = pytest.importorskip("torch")
-    from jaxlabs.peers import torch_unet
+    from jaxlabs.benchmark.peers import torch_unet
 
     state, _ = make(shape=(8, 12, 3))
     torch_unet_module = torch_unet.build_unet(TINY, channels=3)

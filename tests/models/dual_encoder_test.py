@@ -12,7 +12,7 @@ import optax
 import pytest
 from jax.sharding import AxisType
 
-from jaxlabs.analysis import gradients
+from jaxlabs.labs.rnn_dynamics import gradients
 from jaxlabs.losses import contrastive
 from jaxlabs.models import dual_encoder
 from jaxlabs.models.dual_encoder import DualEncoder, DualEncoderConfig

@@ -8,8 +8,8 @@ import optax
 import pytest
 import scipy.special
 
-from jaxlabs.analysis import gradients
 from jaxlabs.config import UserError
+from jaxlabs.labs.rnn_dynamics import gradients
 from jaxlabs.models import image_classifier
 from jaxlabs.models.image_classifier import ImageClassifier, ImageClassifierConfig
 from jaxlabs.training.state import count_parameters, create_state

@@ -8,8 +8,8 @@ import optax
 import pytest
 import scipy.special
 
-from jaxlabs.analysis import gradients
 from jaxlabs.config import UserError
+from jaxlabs.labs.rnn_dynamics import gradients
 from jaxlabs.models.sparse_autoencoder import (
     SparseAutoencoder,
     SparseAutoencoderConfig,
@@ -163,7 +163,7 @@ def test_k_sparse_above_hidden_size_is_refused():
 
 
 def test_gradient_equals_the_hand_written_numpy_one():
-    from jaxlabs.peers import numpy_sparse_autoencoder as reference
+    from jaxlabs.benchmark.peers import numpy_sparse_autoencoder as reference
 
     state, batch = make(12, hidden_size=6)
     params = {name: np.asarray(leaf, np.float64) for name, leaf in state.params.items()}

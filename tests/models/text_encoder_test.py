@@ -9,8 +9,8 @@ import numpy as np
 import optax
 import pytest
 
-from jaxlabs.analysis.gradients import check
 from jaxlabs.config import UserError
+from jaxlabs.labs.rnn_dynamics.gradients import check
 from jaxlabs.layers.positions import sinusoidal_embedding
 from jaxlabs.models.text_encoder import (
     TextClassifier,
@@ -285,7 +285,7 @@ def test_a_step_over_four_devices_equals_one():
 )
 def test_logits_and_gradients_equal_pytorch(options):
     torch = pytest.importorskip("torch")
-    from jaxlabs.peers import torch_encoder
+    from jaxlabs.benchmark.peers import torch_encoder
 
     config = dataclasses.replace(TINY, matmul_precision="highest", **options)
     model = TextClassifier(config)

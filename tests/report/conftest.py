@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from jaxlabs import published
+from jaxlabs.labs.gpt.lab import LAB
 from jaxlabs.report.page import write_report
 from jaxlabs.run_folder import RunFolder
 
@@ -124,7 +125,7 @@ def write_run(path):
             "peak_memory_bytes": 412_000_000,
             "metrics": metrics,
             "baselines": {"uniform": 4.174, "unigram": 3.31, "bigram": 2.47, "5-gram": 2.02},
-            "comparison": published.compare("gpt", "quick", facts),
+            "comparison": published.compare(LAB.published, "quick", facts),
             "environment": {"python": "3.11.9", "cpu_count": 2},
         }
     )
@@ -141,7 +142,7 @@ def write_run(path):
 def reported_run(tmp_path_factory):
     """The folder of a completed run with its report; tests only read it."""
     folder = write_run(tmp_path_factory.mktemp("runs") / "reported")
-    write_report(folder)
+    write_report(folder, LAB)
     return folder
 
 

@@ -3,17 +3,22 @@
 import re
 
 import numpy as np
+import pytest
 
-from jaxlabs.report import registry
+from jaxlabs import labs
+from jaxlabs.labs.gpt.lab import LAB
+from jaxlabs.report.figures import COMMON_PLOTS
 from jaxlabs.report.page import write_report
 from jaxlabs.run_folder import RunFolder
 
 ABOUT_DAMAGE = True
 
 
-def damaged(folder):
+def damaged(folder, lab=LAB):
     """The files that the page lists as damaged."""
-    (section,) = re.findall(r'id="damaged">.*?</section>', write_report(folder).read_text(), re.S)
+    (section,) = re.findall(
+        r'id="damaged">.*?</section>', write_report(folder, lab).read_text(), re.S
+    )
     return re.findall(r'<p class="note">([^ ]+): ', section)
 
 
@@ -21,11 +26,14 @@ def test_undamaged_run_lists_no_damaged_file(reported_run):
     assert 'id="damaged"' not in reported_run.report.read_text()
 
 
-def test_arrays_with_wrong_shapes_are_skipped_by_every_builder(fresh_run, caplog):
-    for name in registry.FIGURE_BUILDERS:
-        fresh_run.write_arrays(name, other=np.zeros((2, 3)))
-    assert damaged(fresh_run) == [f"arrays/{name}.npz" for name in registry.FIGURE_BUILDERS]
-    assert len(caplog.messages) == len(registry.FIGURE_BUILDERS)
+@pytest.mark.parametrize("name", labs.names())
+def test_arrays_with_wrong_shapes_are_skipped_by_every_plot(name, fresh_run, caplog):
+    lab = labs.load(name)
+    files = [*lab.plots, *COMMON_PLOTS]
+    for file in files:
+        fresh_run.write_arrays(file, other=np.zeros((2, 3)))
+    assert damaged(fresh_run, lab) == [f"arrays/{file}.npz" for file in files]
+    assert len(caplog.messages) == len(files)
     assert not any(chr(10) in line for line in caplog.messages)
 
 
@@ -76,7 +84,7 @@ def test_invalid_summary_entries_are_skipped(short_run):
 def test_unrelated_files_in_samples_are_ignored(short_run):
     for name in ("step-000250 (good).txt", "step-notes.txt", "step-x.npz"):
         (short_run.samples / name).write_text("mine alone")
-    assert "mine alone" not in write_report(short_run).read_text()
+    assert "mine alone" not in write_report(short_run, LAB).read_text()
 
 
 def test_damaged_rows_of_a_sweep_run_are_reported(short_run):

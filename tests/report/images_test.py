@@ -3,8 +3,10 @@
 import numpy as np
 import pytest
 
-from jaxlabs.report import images, registry, style
+from jaxlabs.labs.gpt.lab import LAB
+from jaxlabs.report import images, style
 from jaxlabs.report.damaged_files import DamagedFiles
+from jaxlabs.report.figures import build_figures
 from jaxlabs.report.page import write_report
 
 
@@ -94,7 +96,7 @@ def test_image_samples_are_plotted_in_the_samples_section(fresh_run):
         fresh_run.write_sample(f"step-{step:06d}", {"images": pixels})
     fresh_run.write_sample("final", {"images": pixels})
     fresh_run.write_arrays("filters", filters=pixels)
-    page = write_report(fresh_run).read_text()
+    page = write_report(fresh_run, LAB).read_text()
     assert {path.name for path in fresh_run.figures.iterdir()} == {
         *("final_samples.png", "samples_during_training.png", "filters.png"),
     }
@@ -108,4 +110,4 @@ def test_other_samples_are_not_plotted(fresh_run):
     fresh_run.write_sample("final", {"latents": np.zeros((2, 3))})
     fresh_run.write_sample("step-000001", "text")
     with style.mpl_style():
-        assert registry.build_figures(fresh_run, DamagedFiles()) == []
+        assert build_figures(fresh_run, DamagedFiles(), {}, ()) == []

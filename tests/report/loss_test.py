@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from jaxlabs import published
+from jaxlabs.labs.gpt.lab import LAB
 from jaxlabs.report import style
 from jaxlabs.report.loss import loss_curves
 
@@ -46,7 +47,7 @@ def test_curves_show_the_logged_values():
 
 
 def test_baselines_and_published_losses_are_labeled_lines_at_their_values():
-    comparison = published.compare("gpt", "reference", {})
+    comparison = published.compare(LAB.published, "reference", {})
     item = loss_curves(rows(), {"bigram": 2.47, "chance_accuracy": 0.1}, comparison)
     shown = labels(item.figure)
     assert "bigram 2.47" in shown
@@ -59,7 +60,7 @@ def test_baselines_and_published_losses_are_labeled_lines_at_their_values():
 
 
 def test_not_comparable_lines_are_dotted():
-    comparison = published.compare("gpt", "quick", {}, not_comparable_reason="another text")
+    comparison = published.compare(LAB.published, "quick", {}, not_comparable_reason="another text")
     line = loss_curves(rows(), {}, comparison).figure.axes[0].get_lines()[-1]
     assert line.get_linestyle() == ":"
 

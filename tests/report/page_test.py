@@ -6,6 +6,7 @@ from html.parser import HTMLParser
 import pytest
 
 from jaxlabs.config import UserError
+from jaxlabs.labs.gpt.lab import LAB
 from jaxlabs.report.page import write_report
 from jaxlabs.run_folder import RunFolder
 
@@ -38,7 +39,7 @@ class Page(HTMLParser):
 
 
 def page_of(folder):
-    return Page(write_report(folder).read_text())
+    return Page(write_report(folder, LAB).read_text())
 
 
 def test_page_has_valid_nesting_and_all_sections_in_order(reported_run):
@@ -185,14 +186,14 @@ def test_page_size_is_limited(reported_run):
 
 
 def test_page_is_replaced_atomically(short_run):
-    before = write_report(short_run).read_bytes()
-    assert write_report(short_run).read_bytes() == before
+    before = write_report(short_run, LAB).read_bytes()
+    assert write_report(short_run, LAB).read_bytes() == before
     assert not list(short_run.path.rglob(".*partial"))
 
 
 def test_folder_without_a_run_raises(tmp_path):
     with pytest.raises(UserError, match=r"holds no config\.json"):
-        write_report(RunFolder(tmp_path))
+        write_report(RunFolder(tmp_path), LAB)
 
 
 def test_environment_is_listed(reported_run):

@@ -12,6 +12,7 @@ import pytest
 from matplotlib.font_manager import fontManager
 
 from jaxlabs import load_matplotlib
+from jaxlabs.labs.gpt.lab import LAB
 from jaxlabs.report import fonts, style
 from jaxlabs.report.page import write_report
 from jaxlabs.run_folder import RunFolder
@@ -47,7 +48,7 @@ def run(tmp_path):
 
 
 def render_report(folder):
-    write_report(folder)
+    write_report(folder, LAB)
     return {path.name: path.read_bytes() for path in folder.figures.glob("*.png")}
 
 
@@ -158,7 +159,7 @@ def test_caption_and_warning_list_missing_characters(run, only_bundled_fonts, ca
         arrays = dict(arrays)
     arrays["labels"] = np.array(list("天地玄黃宇宙洪荒日月盈昃辰宿列張"))
     run.write_arrays("attention_maps", **arrays)
-    page = write_report(run).read_text()
+    page = write_report(run, LAB).read_text()
     sentence = "No installed font has the characters 列 地 天 宇 宙 宿 張 日 昃 月 and 6 more"
     assert sentence in page
     assert capsys.readouterr().err == (

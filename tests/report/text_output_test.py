@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from jaxlabs.labs.gpt.lab import LAB
 from jaxlabs.report import text_output
 from jaxlabs.report.page import write_report
 
@@ -57,11 +58,13 @@ def test_text_with_aligned_columns_is_recognized(text, columns):
 
 def test_matrices_of_a_study_are_shown_on_its_page(fresh_run):
     (fresh_run.samples / "final.txt").write_text(PRINTED)
-    page = write_report(fresh_run).read_text()
+    page = write_report(fresh_run, LAB).read_text()
     assert page.index("Text output") < page.index("<caption>scores</caption>")
     assert page.index("<caption>scores</caption>") < page.index("Full text")
 
 
 def test_sample_of_a_trained_model_is_not_folded(short_run):
     (short_run.samples / "final.txt").write_text("return x  # twice")
-    assert '<pre aria-label="Sample of the trained model">' in write_report(short_run).read_text()
+    assert (
+        '<pre aria-label="Sample of the trained model">' in write_report(short_run, LAB).read_text()
+    )

@@ -10,12 +10,12 @@ import numpy as np
 import optax
 import pytest
 
-from jaxlabs import command
 from jaxlabs.data.batches import Examples
 from jaxlabs.data.dataset import DataModule
-from jaxlabs.lab import Lab
 from jaxlabs.losses.loss_output import LossOutput
 from jaxlabs.run_folder import RunFolder
+from jaxlabs.runner import cli
+from jaxlabs.runner.lab import Lab
 from jaxlabs.training.full_batch import build_full_batch_step
 from jaxlabs.training.optimizers import lbfgs
 from jaxlabs.training.run_config import RunConfig
@@ -74,7 +74,7 @@ def here(tmp_path, monkeypatch):
 
 
 def run(*flags, workdir="run"):
-    status = command.run(RIDGE, [*flags, f"--workdir={workdir}"])
+    status = cli.run(RIDGE, [*flags, f"--workdir={workdir}"])
     return status, RunFolder(workdir)
 
 
@@ -193,7 +193,7 @@ def test_loss_and_gradient_of_a_step_equal_numpy(grad_accum_steps):
 def test_stochastic_loss_is_refused(optimizer, monkeypatch, capsys):
     task = dataclasses.replace(build_task(None, {}), random=True)
     lab = dataclasses.replace(RIDGE, build_task=lambda *_: task)
-    assert command.run(lab, [f"--optimizer={optimizer}", "--workdir=run"]) == 2
+    assert cli.run(lab, [f"--optimizer={optimizer}", "--workdir=run"]) == 2
     assert "needs a deterministic loss" in capsys.readouterr().err
 
 
@@ -204,7 +204,7 @@ def test_scipy_from_the_minimum_ends_at_once(monkeypatch):
     best = jax.tree.map(lambda leaf: jnp.asarray(w[:, None], leaf.dtype), state)
     task = dataclasses.replace(build_task(None, {}), init=lambda key: best)
     lab = dataclasses.replace(RIDGE, build_task=lambda *_: task)
-    assert command.run(lab, ["--optimizer=scipy", "--workdir=run"]) == 0
+    assert cli.run(lab, ["--optimizer=scipy", "--workdir=run"]) == 0
     assert RunFolder("run").read_summary()["steps"] < 3
 
 
@@ -212,7 +212,7 @@ def test_scipy_with_a_nan_loss_gives_one_line(monkeypatch, capsys):
     points = Examples({"x": X * np.float32("nan"), "y": Y})
     data = dataclasses.replace(load_data(None), train=points)
     lab = dataclasses.replace(RIDGE, load_data=lambda config: data)
-    assert command.run(lab, ["--optimizer=scipy", "--workdir=run"]) == 2
+    assert cli.run(lab, ["--optimizer=scipy", "--workdir=run"]) == 2
     assert capsys.readouterr().err.splitlines()[-1].startswith("ridge: --optimizer: scipy found")
 
 

@@ -4,9 +4,9 @@ import contextlib
 
 import pytest
 
-from experiments.gpt import LAB
-from jaxlabs import command
+from jaxlabs.labs.gpt.lab import LAB
 from jaxlabs.run_folder import RunFolder
+from jaxlabs.runner import cli
 from jaxlabs.training.export import load_safetensors
 
 
@@ -16,7 +16,7 @@ def ours(tiny_flags, tmp_path):
 
     def run(*flags, name="run"):
         folder = RunFolder(tmp_path / name)
-        assert command.run(LAB, [*tiny_flags, f"--workdir={folder.path}", *flags]) == 0
+        assert cli.run(LAB, [*tiny_flags, f"--workdir={folder.path}", *flags]) == 0
         return folder
 
     return run
@@ -33,7 +33,7 @@ def exported():
     def export(folder):
         path = folder.path / "parameters.safetensors"
         try:
-            assert command.run(LAB, ["--mode=export", f"--workdir={folder.path}"]) == 0
+            assert cli.run(LAB, ["--mode=export", f"--workdir={folder.path}"]) == 0
             yield load_safetensors(path)
         finally:
             path.unlink(missing_ok=True)

@@ -12,10 +12,10 @@ import jax
 import numpy as np
 import pytest
 
-from experiments import gpt
-from experiments.gpt import LAB, GPTRunConfig
-from jaxlabs import command
+from jaxlabs.labs.gpt import lab as gpt
+from jaxlabs.labs.gpt.lab import LAB, GPTRunConfig
 from jaxlabs.run_folder import RunFolder
+from jaxlabs.runner import cli
 from jaxlabs.training import devices
 from jaxlabs.training.checkpoints import Checkpoints
 from jaxlabs.training.loop import initial_state
@@ -41,7 +41,7 @@ def test_evaluation_of_the_best_checkpoint(ours, capsys):
     assert kept == {best, 12}
     capsys.readouterr()
     flags = ["--mode=evaluate", "--checkpoint=best", f"--workdir={folder.path}"]
-    assert command.run(LAB, flags) == 0
+    assert cli.run(LAB, flags) == 0
     printed = dict(line.split() for line in capsys.readouterr().out.splitlines())
     assert float(printed["held_out/loss"]) == pytest.approx(losses[best], abs=2e-4)
 

@@ -7,10 +7,10 @@ import numpy as np
 import optax
 import pytest
 
-from experiments import gpt
-from experiments.gpt import LAB, PRESETS, GPTRunConfig
 from jaxlabs import keys
 from jaxlabs.data.tokenizers import CharTokenizer
+from jaxlabs.labs.gpt import lab as gpt
+from jaxlabs.labs.gpt.lab import LAB, PRESETS, GPTRunConfig
 from jaxlabs.training import devices
 from jaxlabs.training.loop import initial_state
 from jaxlabs.training.state import count_parameters, create_state

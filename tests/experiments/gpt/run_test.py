@@ -10,11 +10,11 @@ import chex
 import jax
 import pytest
 
-from experiments import gpt
-from experiments.gpt import LAB, GPTRunConfig
-from jaxlabs import command
 from jaxlabs.analysis.text_samples import SEPARATOR
+from jaxlabs.labs.gpt import lab as gpt
+from jaxlabs.labs.gpt.lab import LAB, GPTRunConfig
 from jaxlabs.run_folder import RunFolder
+from jaxlabs.runner import cli
 from jaxlabs.training import devices
 from jaxlabs.training.checkpoints import Checkpoints
 from jaxlabs.training.loop import initial_state
@@ -137,7 +137,7 @@ def test_event_files_hold_the_losses(whole):
 def test_rerun_of_a_finished_run_changes_nothing(whole, start, capsys):
     folder, _ = whole
     kept = {path: path.read_bytes() for path in folder.path.rglob("*.json*") if path.is_file()}
-    assert command.run(LAB, [*start.flags, f"--workdir={folder.path}"]) == 0
+    assert cli.run(LAB, [*start.flags, f"--workdir={folder.path}"]) == 0
     out, err = capsys.readouterr()
     assert out == f"run already complete ({STEPS} steps); report: {folder.report}\n"
     assert err == ""
@@ -192,7 +192,7 @@ def test_samples_follow_the_flags(whole, capsys):
     printed = []
     for temperature in (0, 0, 5):
         more = [f"--temperature={temperature}", "--max_new_tokens=40"]
-        assert command.run(LAB, [*flags, *more]) == 0
+        assert cli.run(LAB, [*flags, *more]) == 0
         out, err = capsys.readouterr()
         assert err == ""
         printed.append(out.removesuffix("\n").split(SEPARATOR))
@@ -207,7 +207,7 @@ def test_samples_follow_the_flags(whole, capsys):
 
 def test_evaluation_reproduces_the_metrics(whole, capsys):
     folder, _ = whole
-    assert command.run(LAB, ["--mode=evaluate", f"--workdir={folder.path}"]) == 0
+    assert cli.run(LAB, ["--mode=evaluate", f"--workdir={folder.path}"]) == 0
     printed = dict(line.split() for line in capsys.readouterr().out.splitlines())
     metrics = folder.read_summary()["metrics"]
     assert len(printed) == 6

@@ -5,10 +5,10 @@ import random
 
 import pytest
 
-from experiments.gpt import LAB
-from jaxlabs import command
 from jaxlabs.analysis.text_samples import SEPARATOR
+from jaxlabs.labs.gpt.lab import LAB
 from jaxlabs.run_folder import RunFolder
+from jaxlabs.runner import cli
 
 pytestmark = pytest.mark.usefixtures("reused_executables")
 
@@ -33,7 +33,7 @@ def test_loss_collapses_only_without_the_causal_mask(
     flags = [*tiny_flags, *model, *pace, f"--dataset={noise}", "--eval_every=1000"]
     losses = {}
     for name, more in {"": [], "-unmasked": ["--no_causal_mask"]}.items():
-        assert command.run(LAB, [*flags, *more]) == 0
+        assert cli.run(LAB, [*flags, *more]) == 0
         folder = RunFolder(f"runs/gpt-reference{name}")
         losses[name] = folder.read_summary()["metrics"]
     assert losses[""]["held_out_loss"] > 0.99 * math.log(len(LETTERS))
@@ -58,7 +58,7 @@ def test_training_and_sampling_in_any_alphabet(name, ours, tmp_path, capsys):
     book.write_bytes(text.encode())
     folder = ours(f"--dataset={book}", "--steps=4")
     capsys.readouterr()
-    assert command.run(LAB, ["--mode=sample", f"--workdir={folder.path}"]) == 0
+    assert cli.run(LAB, ["--mode=sample", f"--workdir={folder.path}"]) == 0
     samples = capsys.readouterr().out.removesuffix("\n").split(SEPARATOR)
     assert len(samples) == 3
     assert all(set(one) <= set(alphabet) for one in samples)
@@ -73,7 +73,7 @@ def test_padding_rows_of_the_vocabulary_are_never_sampled(ours, capsys, play):
     folder = ours("--vocabulary_size=256", "--steps=0")
     capsys.readouterr()
     flags = ["--temperature=5", "--num_samples=8", "--max_new_tokens=40", "--prompt=ROMEO:"]
-    assert command.run(LAB, ["--mode=sample", f"--workdir={folder.path}", *flags]) == 0
+    assert cli.run(LAB, ["--mode=sample", f"--workdir={folder.path}", *flags]) == 0
     samples = capsys.readouterr().out.removesuffix("\n").replace(SEPARATOR, "")
     assert len(samples) == 8 * (len("ROMEO:") + 40)
     assert set(samples) <= set(play.read_text())

@@ -29,7 +29,7 @@ def test_loss_and_gradients_of_the_whole_model_equal_pytorch(
     key, options, tiny, parameters, logits_of, batch_of
 ):
     torch = pytest.importorskip("torch")
-    from jaxlabs.peers.torch_gpt import build_gpt, copy_parameters
+    from jaxlabs.benchmark.peers.torch_gpt import build_gpt, copy_parameters
 
     model, batch = tiny(**options), batch_of()
     params = parameters(model)

@@ -121,7 +121,7 @@ def test_initial_loss_of_the_word_decoder_equals_the_published_one(word_decoders
 @pytest.mark.peers
 def test_pytorch_initialization_has_the_distributions_of_pytorch(word_decoders):
     torch = pytest.importorskip("torch")
-    from jaxlabs.peers.torch_gpt import build_gpt, copy_parameters
+    from jaxlabs.benchmark.peers.torch_gpt import build_gpt, copy_parameters
 
     torch.manual_seed(0)
     theirs = [dict(build_gpt(SHALLOW_WORDS).named_parameters()) for _ in word_decoders]

@@ -1,0 +1,141 @@
+"""Groups of benchmark cases: our precisions beside the modes of PyTorch."""
+
+import dataclasses
+import functools
+import importlib.util
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from jaxlabs.benchmark.jax_cases import BuildTask
+from jaxlabs.benchmark.timing import BFLOAT16, FLOAT32, OURS, Case, why_no_compiler
+from jaxlabs.data.dataset import DataModule
+from jaxlabs.data.tokenizers import CharTokenizer, WordTokenizer
+from jaxlabs.training.run_config import RunConfig
+
+
+@dataclasses.dataclass(frozen=True)
+class LabUnderTest:
+    """A lab in the benchmark.
+
+    Attributes:
+      config: settings of its `reference` preset.
+      build_task: as in `jaxlabs.runner.lab.Lab`.
+      load_data: as in `jaxlabs.runner.lab.Lab`.
+    """
+
+    config: RunConfig
+    build_task: BuildTask
+    load_data: Callable[[Any], DataModule]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Bench:
+    """Settings of all suites.
+
+    Attributes:
+      labs: labs by name.
+      platform: JAX platform of our cases; peers run on the CPU only.
+      small: whether suites that take minutes use smaller sizes.
+      compiled_peers: whether to measure PyTorch with torch.compile.
+      max_length: largest sequence length of `window_attention`.
+    """
+
+    labs: Mapping[str, LabUnderTest]
+    platform: str = "cpu"
+    small: bool = False
+    compiled_peers: bool = True
+    max_length: int = 65536
+
+    @property
+    def has_pytorch(self) -> bool:
+        """Whether PyTorch is available as a peer."""
+        return self.platform == "cpu" and importlib.util.find_spec("torch") is not None
+
+    def cases(
+        self,
+        ours: Callable[..., Any],
+        theirs: Callable[..., Any] | None,
+        *,
+        precisions: Sequence[str] = ("highest", "bfloat16"),
+        **facts: Any,
+    ) -> list[Case]:
+        """Returns a group: our code in each precision, PyTorch in each mode.
+
+        On a CPU `default` equals `highest`; on other platforms it is measured as well.
+
+        Args:
+          ours: builds our workload; takes `precision`.
+          theirs: builds the workload of PyTorch; takes `mode`; None without PyTorch.
+          precisions: precisions of our cases.
+          facts: further fields of all cases.
+        """
+        if self.platform != "cpu":
+            precisions = ("highest", "default", *precisions[1:])
+        group = [
+            Case(framework=OURS, precision=name, build=_with(ours, precision=name), **facts)
+            for name in precisions
+        ]
+        if theirs is None or not self.has_pytorch:
+            return group
+        from jaxlabs.benchmark.peers.torch_training import Mode
+
+        reason = why_no_compiler() if self.compiled_peers else "--compiled_peers=false"
+        dtypes = [FLOAT32] + [BFLOAT16] * (len(precisions) > 1)
+        return group + [
+            Case(
+                framework="pytorch",
+                mode="compiled" if compiled else "eager",
+                precision=dtype,
+                build=_with(theirs, mode=Mode(compiled, dtype == BFLOAT16)),
+                skipped=reason if compiled else "",
+                **facts,
+            )
+            for compiled in (False, True)
+            for dtype in dtypes
+        ]
+
+    def peer(self, name: str) -> Callable[..., Any] | None:
+        """Returns a function of `jaxlabs.benchmark.peers.torch_cases`, or None without PyTorch."""
+        if not self.has_pytorch:
+            return None
+        from jaxlabs.benchmark.peers import torch_cases
+
+        return getattr(torch_cases, name)
+
+
+def _with(function: Callable[..., Any], **arguments: Any) -> functools.partial:
+    return functools.partial(function, **arguments)
+
+
+def bound(function: Callable[..., Any] | None, *arguments: Any) -> functools.partial | None:
+    """Returns the function with its first arguments bound; None stays None."""
+    return None if function is None else functools.partial(function, *arguments)
+
+
+def with_settings(config: RunConfig, bench: Bench, values: Mapping[str, Any]) -> RunConfig:
+    """Returns a lab's settings on the bench's platform, with some replaced."""
+    return type(config).from_flat(config.flat() | {"platform": bench.platform} | dict(values))
+
+
+def size_note(size: Mapping[str, Any]) -> str:
+    """Returns a note with the reduced sizes."""
+    sizes = ", ".join(f"{name} {value}" for name, value in size.items())
+    return f" (reduced: {sizes})" if size else ""
+
+
+def char_vocabulary() -> dict[str, Any]:
+    """Returns a vocabulary of 65 characters, the size of tiny Shakespeare's."""
+    return CharTokenizer("".join(["\n", *map(chr, range(32, 96))])).to_json()
+
+
+def word_vocabulary(config: RunConfig) -> dict[str, Any]:
+    """Returns a word vocabulary of the model's size."""
+    count = config.model.vocabulary_size
+    words = tuple(sorted([".", *(f"word{number}" for number in range(count - 3))]))
+    return WordTokenizer(words).to_json()
+
+
+def vocabulary_size(vocabulary: Mapping[str, Any]) -> int:
+    """Returns the number of tokens of a vocabulary."""
+    kind = {"characters": CharTokenizer, "words": WordTokenizer}[vocabulary["kind"]]
+    return kind.from_json(vocabulary).vocabulary_size

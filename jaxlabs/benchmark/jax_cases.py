@@ -1,0 +1,285 @@
+"""JAX workloads of the benchmark: training steps and samplers of the labs.
+
+Every function is called inside a worker and returns `Work`. Batches are random: the time depends on
+shapes, not on values. The last argument is the matmul precision, see `jaxlabs.layers.matmul`.
+"""
+
+import dataclasses
+import functools
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxlabs import keys
+from jaxlabs.benchmark.dot_flops import BACKWARD, dot_flops
+from jaxlabs.benchmark.worker import Work
+from jaxlabs.data.batches import ContiguousStreams, Examples, TokenStream, batch_at
+from jaxlabs.data.dataset import DataModule
+from jaxlabs.diffusion.samplers import SamplerConfig
+from jaxlabs.labs.ddpm.diffusion_samples import ImageSamplingConfig, sample_images
+from jaxlabs.layers.local_attention import AttentionMask, masked_attention
+from jaxlabs.models import transformer_lm
+from jaxlabs.training import devices
+from jaxlabs.training.loop import initial_state, next_chunk_size
+from jaxlabs.training.multi_step import build_multi_step
+from jaxlabs.training.precision import resolve_precision, with_precision
+from jaxlabs.training.run_config import RunConfig
+from jaxlabs.training.scipy_solver import solve
+from jaxlabs.training.task import Task
+
+BuildTask = Callable[[Any, Mapping[str, Any]], Task]
+
+MATMUL = (2048, 384, 1536)
+"""Rows, inputs and outputs of the matmul for the peak rate: a feed-forward layer of a GPT."""
+
+
+def matmul(platform: str, precision: str) -> Work:
+    """Multiplies two matrices, stored in the dtype of the precision."""
+    devices.start(platform)
+    rows, inputs, outputs = MATMUL
+    dtype = jnp.bfloat16 if precision == "bfloat16" else jnp.float32
+    chosen = jax.lax.Precision.HIGHEST if precision == "highest" else None
+    left, right = (
+        jnp.asarray(np.random.default_rng(0).standard_normal(shape), dtype)
+        for shape in ((rows, inputs), (inputs, outputs))
+    )
+
+    @jax.jit
+    def product(left, right):
+        return jnp.dot(left, right, precision=chosen, preferred_element_type=jnp.float32)
+
+    return Work(
+        lambda: jax.block_until_ready(product(left, right)), flops=2.0 * rows * inputs * outputs
+    )
+
+
+def training(
+    config: RunConfig,
+    build_task: BuildTask,
+    data_spec: Mapping[str, Any],
+    make_dataset: Callable[[], Any],
+    precision: str,
+) -> Work:
+    """Runs training steps like a run: batch, loss, gradients, clipping, optimizer.
+
+    Several steps run in compiled chunks of the same size as in a run.
+    """
+    config, placement = _start(config, precision)
+    task, dataset = build_task(config, data_spec), placement.replicate(make_dataset())
+    multi_step = build_multi_step(task, config, placement)
+    loop = {"state": initial_state(task, config, placement), "chunk_size": 1}
+    flops = (1 + BACKWARD) * _forward_flops(task, config, dataset, loop["state"])
+
+    def steps(remaining):
+        while remaining:
+            count, start = (
+                min(remaining, loop["chunk_size"], config.steps_per_call),
+                time.perf_counter(),
+            )
+            loop["state"], log = multi_step(loop["state"], dataset, np.int32(count), np.uint32(0))
+            loop["loss"] = float(log["loss"][count - 1])
+            if count == loop["chunk_size"]:
+                loop["chunk_size"] = next_chunk_size(count, time.perf_counter() - start)
+            remaining -= count
+
+    return Work(
+        functools.partial(steps, 1),
+        repeat=steps,
+        flops=flops,
+        extra_metrics=lambda: {"loss": loop["loss"]} | _resolved_precision(config),
+    )
+
+
+def _forward_flops(task: Task, config: RunConfig, dataset: Any, state: Any) -> float:
+    def total(params, dataset):
+        batch = batch_at(dataset, config.seed, 0, config.batch_size)
+        key = keys.stream(config.seed, "step")
+        return task.loss(params, batch, key, state, True).loss_sum
+
+    return dot_flops(total, state.params, dataset)
+
+
+def text_sampling(
+    config: RunConfig,
+    build_task: BuildTask,
+    data_spec: Mapping[str, Any],
+    batch_size: int,
+    tokens: int,
+    precision: str,
+) -> Work:
+    """Samples new tokens at temperature 1 from prompts of one token."""
+    config, placement = _start(config, precision)
+    task = build_task(config, data_spec)
+    params = initial_state(task, config, placement).params
+    prompts, lengths = jnp.zeros((batch_size, 1), jnp.int32), jnp.ones(batch_size, jnp.int32)
+    decoder = transformer_lm.TransformerStepper(task.model)
+    carry = jax.eval_shape(lambda: decoder.init_carry(batch_size))
+    flops = dot_flops(decoder.step, params, carry, jax.ShapeDtypeStruct((batch_size,), jnp.int32))
+
+    def run():
+        sampled, _ = transformer_lm.sample(
+            task.model, params, prompts, lengths, keys.root(0), max_new_tokens=tokens
+        )
+        jax.block_until_ready(sampled)
+
+    return Work(
+        run,
+        units=batch_size * tokens,
+        flops=flops / batch_size,
+        extra_metrics=lambda: _resolved_precision(config),
+    )
+
+
+def image_sampling(
+    config: RunConfig,
+    build_task: BuildTask,
+    data_spec: Mapping[str, Any],
+    batch_size: int,
+    steps: int,
+    precision: str,
+) -> Work:
+    """Runs ancestral sampling with all reverse steps in each call."""
+    config, placement = _start(config, precision)
+    task = build_task(config, data_spec)
+    params, model = initial_state(task, config, placement).params, task.model
+    x, t = jnp.zeros((batch_size, *model.shape)), jnp.zeros(batch_size, jnp.int32)
+    flops = dot_flops(lambda params: model.apply({"params": params}, x, t), params)
+    sampling = ImageSamplingConfig(sampler=SamplerConfig(sampler_steps=steps))
+
+    def run():
+        sample_images(model, params, sampling, keys.root(0), count=batch_size)
+
+    return Work(run, units=steps, flops=flops, extra_metrics=lambda: _resolved_precision(config))
+
+
+def attention(
+    platform: str, num_heads: int, head_dim: int, length: int, window: int | None, precision: str
+) -> Work:
+    """Runs causal attention, sliding-window or full, forward + backward.
+
+    The operation count is that of the visible scores (`window`, or on average half of `length`, per
+    query), without the masked ones that an implementation also computes.
+    """
+    devices.start(platform)
+    sample_normal = np.random.default_rng(0).standard_normal
+    shape = (1, num_heads, length, head_dim)
+    inputs = [jnp.asarray(sample_normal(shape), jnp.float32) for _ in range(3)]
+
+    @jax.jit
+    def step(query, key, value):
+        def attend(query, key, value):
+            return masked_attention(query, key, value, AttentionMask(window), precision=precision)
+
+        output, vjp = jax.vjp(attend, query, key, value)
+        return output, vjp(jnp.ones_like(output))
+
+    return Work(
+        lambda: jax.block_until_ready(step(*inputs)),
+        flops=attention_flops(num_heads, head_dim, length, window),
+    )
+
+
+def attention_flops(num_heads: int, head_dim: int, length: int, window: int | None) -> float:
+    """Returns the operations of causal attention, forward + backward, see `attention`."""
+    visible = np.minimum(np.arange(1, length + 1), length if window is None else window)
+    return float((1 + BACKWARD) * 2 * 2 * num_heads * head_dim * visible.sum())
+
+
+def full_batch_training(
+    config: RunConfig, build_task: BuildTask, load_data: Callable[[Any], DataModule], precision: str
+) -> Work:
+    """Trains to convergence with the optimizer of the configuration."""
+    config = dataclasses.replace(config, steps_per_call=config.steps)
+    config, placement = _start(config, precision)
+    task, data = build_task(config, {}), load_data(config)
+    initial = jax.block_until_ready(initial_state(task, config, placement))
+    dataset, result = placement.replicate(data.train), {}
+    multi_step = build_multi_step(task, config, placement)
+
+    def with_optax():
+        state = jax.tree.map(jnp.copy, initial)
+        state, log = multi_step(state, dataset, np.int32(config.steps), np.uint32(config.seed))
+        steps = int(state.step)
+        result.update(cost=float(log["loss"][steps - 1]), iterations=steps)
+
+    def with_scipy():
+        costs = []
+        solve(
+            task, initial, data.train, config.seed, config.steps, lambda _, c, __: costs.append(c)
+        )
+        result.update(cost=float(costs[-1]), iterations=len(costs))
+
+    run = with_scipy if config.optimization.optimizer == "scipy" else with_optax
+    return Work(run, extra_metrics=lambda: result)
+
+
+def full_batch_gradient(
+    config: RunConfig, build_task: BuildTask, load_data: Callable[[Any], DataModule], precision: str
+) -> Work:
+    """Computes the full-batch cost and its gradient once."""
+    config, placement = _start(config, precision)
+    task, data = build_task(config, {}), load_data(config)
+    state, dataset = initial_state(task, config, placement), placement.replicate(data.train)
+
+    def cost(params, dataset):
+        batch = batch_at(dataset, config.seed, 0, dataset.count)
+        return task.loss(params, batch, keys.root(0), state, True).loss_sum / dataset.count
+
+    cost_and_gradient = jax.jit(jax.value_and_grad(cost))
+    return Work(
+        lambda: jax.block_until_ready(cost_and_gradient(state.params, dataset)),
+        flops=(1 + BACKWARD) * dot_flops(cost, state.params, dataset),
+    )
+
+
+def _start(config: RunConfig, precision: str) -> tuple[RunConfig, devices.DataParallel]:
+    devices.start(config.platform)
+    config = with_precision(config, precision)
+    config = with_precision(config, resolve_precision(config, None))  # as at the start of a run
+    return config, devices.data_parallel(jax.devices()[:1])
+
+
+def _resolved_precision(config: RunConfig) -> dict[str, float]:
+    """Returns whether matmuls have bfloat16 inputs, which are used only where faster."""
+    return {"bfloat16_dots": float(config.model.matmul_precision == "bfloat16")}
+
+
+# Random data in the shapes of the labs.
+
+
+def random_text(vocabulary_size: int, context_length: int) -> TokenStream:
+    """Returns a long text of uniformly random tokens."""
+    return TokenStream(_tokens(vocabulary_size, 100_000), context_length)
+
+
+def random_streams(vocabulary_size: int, context_length: int) -> ContiguousStreams:
+    """Returns the same text as contiguous streams across batches."""
+    return ContiguousStreams(_tokens(vocabulary_size, 1_000_000), context_length)
+
+
+def random_sentences(vocabulary_size: int, context_length: int, classes: int) -> Examples:
+    """Returns sentences of random length, padded to the context length (token 0)."""
+    random = np.random.default_rng(0)
+    tokens = random.integers(2, vocabulary_size, (2048, context_length), np.int32)
+    lengths = random.integers(context_length // 4, context_length + 1, len(tokens))
+    tokens[np.arange(context_length)[None, :] >= lengths[:, None]] = 0
+    return Examples(
+        {"inputs": tokens, "labels": random.integers(0, classes, len(tokens), np.int32)}
+    )
+
+
+def random_images(shape: tuple[int, int, int]) -> Examples:
+    """Returns images of noise."""
+    random = np.random.default_rng(0)
+    images = random.integers(0, 256, (1024, *shape), np.uint8)
+    return Examples({"images": images, "labels": np.zeros(len(images), np.int32)})
+
+
+@functools.cache
+def _tokens(vocabulary_size: int, count: int) -> np.ndarray:
+    dtype = np.uint8 if vocabulary_size <= 256 else np.uint16
+    return np.random.default_rng(0).integers(0, vocabulary_size, count).astype(dtype)

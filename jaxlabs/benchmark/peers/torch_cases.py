@@ -1,0 +1,208 @@
+"""PyTorch cases of the benchmark, equivalent to `jaxlabs.benchmark.jax_cases`.
+
+Every function is called in a worker process and returns `Work`. The models are the PyTorch
+equivalents of this package; sampling is as in typical PyTorch code: a loop over tokens without a KV
+cache (nanoGPT's `generate`), a loop over reverse steps.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from jaxlabs.benchmark.jax_cases import MATMUL, attention_flops
+from jaxlabs.benchmark.peers.torch_training import Mode, build_step
+from jaxlabs.benchmark.worker import Work
+from jaxlabs.data.batches import Examples
+from jaxlabs.diffusion.noise_schedules import DiffusionConfig, alphas_cumprod
+from jaxlabs.diffusion.samplers import SamplerConfig, coefficients, timesteps
+from jaxlabs.training.run_config import RunConfig
+
+
+def matmul(mode: Mode) -> Work:
+    """Multiplies two matrices as a linear layer does."""
+    import torch
+
+    rows, inputs, outputs = MATMUL
+    dtype = torch.bfloat16 if mode.bfloat16 else torch.float32
+    left, right = torch.randn(rows, inputs, dtype=dtype), torch.randn(outputs, inputs, dtype=dtype)
+    multiply = torch.nn.functional.linear
+    return Work(lambda: multiply(left, right), flops=2.0 * rows * inputs * outputs)
+
+
+def gpt_training(config: RunConfig, vocabulary_size: int, mode: Mode) -> Work:
+    """Trains a GPT on random tokens."""
+    import torch
+
+    from jaxlabs.benchmark.peers.torch_gpt import build_gpt
+
+    model = config.model.with_vocabulary(vocabulary_size)
+    gpt = build_gpt(model)
+    tokens = _tokens(vocabulary_size, config.batch_size, model.context_length + 1)
+
+    def loss(gpt: Any) -> torch.Tensor:
+        return _cross_entropy(gpt(tokens[:, :-1]), tokens[:, 1:])
+
+    return _training(build_step(gpt, loss, config.optimization, mode))
+
+
+def char_rnn_training(config: RunConfig, vocabulary_size: int, mode: Mode) -> Work:
+    """Trains a recurrent model with stateful truncated BPTT."""
+    import torch
+    from torch.utils import _pytree
+
+    from jaxlabs.benchmark.peers.torch_char_rnn import build_char_rnn
+
+    model = config.model.with_vocabulary(vocabulary_size)
+    network = build_char_rnn(model)
+    tokens = _tokens(vocabulary_size, config.batch_size, model.bptt_length + 1)
+    carry = {"state": None}
+
+    def loss(network: Any) -> torch.Tensor:
+        logits, state = network(tokens[:, :-1], carry["state"])
+        carry["state"] = _pytree.tree_map(torch.Tensor.detach, state)
+        return _cross_entropy(logits, tokens[:, 1:])
+
+    return _training(build_step(network, loss, config.optimization, mode))
+
+
+def classifier_training(
+    config: RunConfig, vocabulary_size: int, make_dataset: Callable[[], Examples], mode: Mode
+) -> Work:
+    """Trains a text classifier."""
+    import torch
+
+    from jaxlabs.benchmark.peers.torch_encoder import build_classifier
+
+    arrays = make_dataset().arrays
+    tokens, labels = (
+        torch.from_numpy(arrays[name][: config.batch_size].astype(np.int64))
+        for name in ("inputs", "labels")
+    )
+
+    def loss(classifier: Any) -> torch.Tensor:
+        return torch.nn.functional.cross_entropy(classifier(tokens).float(), labels)
+
+    classifier = build_classifier(config.model.with_vocabulary(vocabulary_size))
+    return _training(build_step(classifier, loss, config.optimization, mode))
+
+
+def unet_training(config: RunConfig, shape: tuple[int, int, int], mode: Mode) -> Work:
+    """Trains a diffusion model; each step samples timesteps and noise."""
+    import torch
+
+    unet, images = _unet(config, shape, config.batch_size)
+    alpha_bars = torch.from_numpy(alphas_cumprod(config.diffusion)).float()
+
+    def loss(unet: Any) -> torch.Tensor:
+        t = torch.randint(len(alpha_bars), (config.batch_size,))
+        noise = torch.randn_like(images)
+        alpha_bar = alpha_bars[t][:, None, None, None]
+        noisy = alpha_bar.sqrt() * images + (1 - alpha_bar).sqrt() * noise
+        return torch.nn.functional.mse_loss(unet(noisy, t).float(), noise)
+
+    return _training(build_step(unet, loss, config.optimization, mode))
+
+
+def image_sampling(
+    config: RunConfig, shape: tuple[int, int, int], batch_size: int, steps: int, mode: Mode
+) -> Work:
+    """Samples images by ancestral sampling."""
+    import torch
+
+    unet, start = _unet(config, shape, batch_size)
+    called = mode.ready(unet)
+    sampler = SamplerConfig(sampler_steps=steps)
+    diffusion: DiffusionConfig = config.diffusion
+    coefs = zip(*coefficients(diffusion, sampler), strict=True)
+    path = list(zip(timesteps(diffusion, sampler).tolist(), coefs, strict=True))
+
+    def run() -> None:
+        x = start
+        with torch.no_grad(), mode.autocast():  # around the loop: exiting clears the cast cache
+            for t, (from_x, from_output, a, b, _, s) in path:
+                output = called(x, torch.full((batch_size,), t)).float()
+                x0_pred = (from_x * x + from_output * output).clamp(-1, 1)
+                x = a * x + b * x0_pred + s * torch.randn_like(x)
+
+    return Work(run, units=steps)
+
+
+def text_sampling(
+    config: RunConfig, vocabulary_size: int, batch_size: int, tokens: int, mode: Mode
+) -> Work:
+    """Continues prompts of one token without a KV cache."""
+    import torch
+
+    from jaxlabs.benchmark.peers.torch_gpt import build_gpt
+
+    gpt = build_gpt(config.model.with_vocabulary(vocabulary_size)).eval()
+    called = mode.ready(gpt, dynamic=True)
+
+    def generate(count: int) -> None:
+        text = torch.zeros(batch_size, 1, dtype=torch.long)
+        with torch.no_grad(), mode.autocast():  # around the loop: exiting clears the cast cache
+            for _ in range(count):
+                logits = called(text[:, -config.model.context_length :])[:, -1].float()
+                sampled = torch.multinomial(torch.softmax(logits, dim=-1), 1)
+                text = torch.cat([text, sampled], dim=1)
+
+    def run() -> None:
+        generate(tokens)
+
+    def warm_up() -> None:
+        generate(min(tokens, 8))
+
+    return Work(run, units=batch_size * tokens, warm_up=warm_up)
+
+
+def attention(num_heads: int, head_dim: int, length: int, window: int | None, mode: Mode) -> Work:
+    """Computes causal attention and its gradient; a local window is passed as a mask."""
+    import torch
+
+    shape = (1, num_heads, length, head_dim)
+    inputs = [torch.randn(shape, requires_grad=True) for _ in range(3)]
+    mask = None
+    if window is not None:
+        mask = torch.ones(length, length, dtype=torch.bool).tril().triu(1 - window)
+    attend = mode.ready(torch.nn.functional.scaled_dot_product_attention)
+
+    def run() -> None:
+        with mode.autocast():
+            output = attend(*inputs, attn_mask=mask, is_causal=mask is None)
+        torch.autograd.grad(output.sum(), inputs)
+
+    return Work(run, flops=attention_flops(num_heads, head_dim, length, window))
+
+
+def _unet(config: RunConfig, shape: tuple[int, int, int], batch_size: int) -> Any:
+    """Returns a U-Net and images in the channels-last memory format."""
+    import torch
+
+    from jaxlabs.benchmark.peers.torch_unet import build_unet
+
+    height, width, channels = shape
+    unet = build_unet(config.model, channels, config.diffusion.num_timesteps)
+    images = torch.rand(batch_size, channels, height, width) * 2 - 1
+    return (each.to(memory_format=torch.channels_last) for each in (unet, images))
+
+
+def _tokens(vocabulary_size: int, rows: int, columns: int) -> Any:
+    import torch
+
+    return torch.randint(vocabulary_size, (rows, columns))
+
+
+def _cross_entropy(logits: Any, targets: Any) -> Any:
+    import torch
+
+    return torch.nn.functional.cross_entropy(logits.flatten(0, 1).float(), targets.flatten())
+
+
+def _training(step: Callable[[], float]) -> Work:
+    last = {}
+
+    def run() -> None:
+        last["loss"] = step()
+
+    return Work(run, extra_metrics=lambda: last)

@@ -1,0 +1,136 @@
+"""The PyTorch equivalent of `jaxlabs.models.transformer_lm.TransformerLM`.
+
+Configured by `TransformerLMConfig`: sinusoidal positions and ReLU give the `reference` preset of
+the character GPT; learned positions, GELU and tied embeddings give nanoGPT
+(github.com/karpathy/nanoGPT); learned positions and PyTorch's initialization give the word-level
+decoder. PyTorch is imported lazily.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from jaxlabs.benchmark.peers import torch_names
+from jaxlabs.layers import positions
+from jaxlabs.models.transformer_lm import TransformerLMConfig
+
+
+def build_gpt(config: TransformerLMConfig) -> Any:
+    """Returns a `torch.nn.Module`: tokens `[batch, time]` to logits `[batch, time, vocabulary]`.
+
+    Initialized by `config.init` with PyTorch's global generator.
+
+    Raises:
+      ValueError: the config has options that this GPT does not support.
+    """
+    _check_supported(config)
+    import torch
+    from torch import nn
+    from torch.nn import functional
+
+    activation = {"relu": functional.relu, "gelu": functional.gelu}[config.activation]
+
+    class Block(nn.Module):
+        def __init__(self):
+            super().__init__()
+            embed_dim = config.embed_dim
+            self.attention_norm = nn.LayerNorm(embed_dim, bias=config.bias)
+            self.qkv = nn.Linear(embed_dim, 3 * embed_dim, bias=config.qkv_bias)
+            self.out = nn.Linear(embed_dim, embed_dim, bias=config.bias)
+            self.ffn_norm = nn.LayerNorm(embed_dim, bias=config.bias)
+            self.up_proj = nn.Linear(embed_dim, config.mlp_dim, bias=config.bias)
+            self.down_proj = nn.Linear(config.mlp_dim, embed_dim, bias=config.bias)
+            self.residual_dropout = nn.Dropout(config.dropout)
+
+        def forward(self, x):
+            x = x + self.residual_dropout(self.out(self.attend(self.attention_norm(x))))
+            hidden = activation(self.up_proj(self.ffn_norm(x)))
+            return x + self.residual_dropout(self.down_proj(hidden))
+
+        def attend(self, x):
+            batch, time_steps, embed_dim = x.shape
+            split = (batch, time_steps, config.num_heads, embed_dim // config.num_heads)
+            query, key, value = (
+                each.view(split).transpose(1, 2) for each in self.qkv(x).split(embed_dim, dim=2)
+            )
+            window = config.attention_window
+            ones = torch.ones(time_steps, time_steps, dtype=torch.bool)
+            mask = None if window is None else ones.tril().triu(1 - window)
+            attended = functional.scaled_dot_product_attention(
+                query,
+                key,
+                value,
+                attn_mask=mask,
+                is_causal=mask is None,
+                dropout_p=config.dropout if self.training else 0.0,
+            )
+            return attended.transpose(1, 2).reshape(batch, time_steps, embed_dim)
+
+    class GPT(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.embedding = nn.Embedding(config.vocabulary_size, config.embed_dim)
+            if config.positions == "learned":
+                self.position_embedding = nn.Embedding(config.context_length, config.embed_dim)
+            else:
+                table = positions.sinusoidal_embedding(config.context_length, config.embed_dim)
+                self.register_buffer("position_table", torch.from_numpy(table))
+            self.embedding_dropout = nn.Dropout(config.dropout)
+            self.blocks = nn.ModuleList(Block() for _ in range(config.num_layers))
+            self.final_norm = nn.LayerNorm(config.embed_dim, bias=config.bias)
+            head_bias = config.bias and not config.tie_embeddings
+            self.head = nn.Linear(config.embed_dim, config.vocabulary_size, bias=head_bias)
+            if config.tie_embeddings:
+                self.head.weight = self.embedding.weight
+            if config.init == "gpt2":
+                self.initialize()
+
+        def initialize(self):
+            for name, parameter in self.named_parameters():
+                if parameter.ndim == 2:
+                    residual = name.endswith(("out.weight", "down_proj.weight"))
+                    scale = (2 * config.num_layers) ** -0.5 if residual else 1.0
+                    nn.init.normal_(parameter, std=0.02 * scale)
+                elif name.endswith("bias"):
+                    nn.init.zeros_(parameter)
+
+        def forward(self, tokens):
+            time_steps = tokens.shape[1]
+            if config.positions == "learned":
+                x = self.embedding(tokens) + self.position_embedding.weight[:time_steps]
+            else:
+                scaled = self.embedding(tokens) * config.embed_dim**0.5
+                x = scaled + self.position_table[:time_steps]
+            x = self.embedding_dropout(x)
+            for block in self.blocks:
+                x = block(x)
+            return self.head(self.final_norm(x))
+
+    return GPT()
+
+
+def _check_supported(config: TransformerLMConfig) -> None:
+    supported = {
+        "positions": ("sinusoidal", "learned"),
+        "activation": ("relu", "gelu"),
+        "no_causal_mask": (False,),
+        "pre_norm": (True,),
+        "norm": ("layernorm",),
+        "qk_norm": (False,),
+        "short_conv_width": (1,),
+        "zero_init_residual": (False,),
+    }
+    for name, accepted in supported.items():
+        value = getattr(config, name)
+        if value not in accepted:
+            raise ValueError(f"{name}: the PyTorch GPT supports {accepted}, not {value!r}")
+
+
+def copy_parameters(gpt: Any, params: Mapping[str, Any]) -> None:
+    """Copies a parameter tree of `TransformerLM`, or its gradients, to the module."""
+    values = {"embedding.weight": params["embedding"]["embedding"]}
+    if "position_embedding" in params:
+        values["position_embedding.weight"] = params["position_embedding"]["embedding"]
+    values |= torch_names.norm("final_norm", params["final_norm"])
+    if "head" in params:
+        values |= torch_names.linear("head", params["head"])
+    torch_names.write(gpt, values | torch_names.blocks(params))

@@ -1,0 +1,242 @@
+"""Latent space of an autoencoder: latent map, active units, reconstructions, interpolations."""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import scipy.linalg
+import scipy.stats
+
+from jaxlabs.config import RUNTIME, Config, setting
+from jaxlabs.data.dataset import DataModule
+from jaxlabs.labs.autoencoder.pca_baseline import compare_with_pca
+from jaxlabs.labs.autoencoder.vae_likelihood import likelihood
+from jaxlabs.models import autoencoder
+from jaxlabs.models.autoencoder import Autoencoder
+from jaxlabs.run_folder import RunFolder
+from jaxlabs.training.devices import data_parallel
+from jaxlabs.training.loop import initial_state
+from jaxlabs.training.multi_step import build_multi_step
+from jaxlabs.training.run_config import RunConfig
+from jaxlabs.training.task import Task
+
+ACTIVE_VARIANCE = 0.01
+"""A unit is active if the variance of its posterior mean exceeds this value (Burda et al.)."""
+
+SHOWN, GRID, STEPS, ROWS = 10, 18, 10, 2
+"""Reconstructions; grid size of the latent map; interpolation steps; rows of random samples."""
+
+NUM_REFERENCE, NUM_QUERIES = 10_000, 500
+"""Training images of the nearest-neighbor search, and images whose distance is measured."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LatentEvalConfig(Config):
+    """Options of the evaluation of an autoencoder."""
+
+    comparison_latent_dim: int | None = setting(
+        None,
+        "latent dimension of an autoencoder and a VAE that are also trained, for a side-by-side"
+        " comparison; none: no comparison",
+        minimum=1,
+        kind=RUNTIME,
+        aliases=("compare_latent",),
+    )
+    iwae_samples: int = setting(
+        64,
+        "importance samples of the IWAE bound on all test images",
+        minimum=1,
+        maximum=1_000_000,
+        kind=RUNTIME,
+        aliases=("bound_samples",),
+    )
+    iwae_eval_samples: int = setting(
+        5000,
+        "importance samples of the tighter IWAE bound on --iwae_eval_images",
+        minimum=1,
+        maximum=1_000_000,
+        kind=RUNTIME,
+        aliases=("tight_samples",),
+    )
+    iwae_eval_images: int = setting(
+        0,
+        "number of random test images of the tighter IWAE bound; 0: none",
+        minimum=0,
+        kind=RUNTIME,
+        aliases=("tight_images",),
+    )
+
+
+def measure(
+    model: Autoencoder,
+    params: Any,
+    data: DataModule,
+    config: LatentEvalConfig,
+    folder: RunFolder,
+    seed: int,
+) -> dict[str, float]:
+    """Writes arrays for the report, and returns metrics.
+
+    For a VAE these are `active_units` and the IWAE bounds (see `likelihood`), for a deterministic
+    autoencoder those of `compare_with_pca`.
+    """
+    test = data.eval_sets[data.monitor]
+    images, labels = test.arrays["images"], test.arrays["labels"]
+    metrics = write_latents(model, params, images, labels, folder)
+    if model.config.variational:
+        indices = np.random.default_rng(seed).permutation(test.count)[: config.iwae_eval_images]
+        counts = config.iwae_samples, config.iwae_eval_samples
+        return metrics | likelihood(model, params, test, counts, indices, seed)
+    return compare_with_pca(model, params, data.train.arrays["images"], images)
+
+
+def train_fully(task: Task, data: DataModule, config: RunConfig) -> tuple[Autoencoder, Any]:
+    """Trains a model without a run folder; returns it with its final parameters.
+
+    It uses one device of this process only.
+    """
+    placement = data_parallel(jax.local_devices()[:1])
+    state = initial_state(task, config, placement)
+    multi_step = build_multi_step(task, config, placement)
+    dataset, step = placement.replicate(data.train), -1
+    while step < int(state.step) < config.steps:  # the step stays the same after early stopping
+        step = int(state.step)
+        count = min(config.steps_per_call, config.steps - step)
+        state, _ = multi_step(state, dataset, np.int32(count), np.uint32(config.seed))
+    return task.model, state.eval_params
+
+
+def write_latents(
+    model: Autoencoder, params: Any, images: np.ndarray, labels: np.ndarray, folder: RunFolder
+) -> dict[str, float]:
+    """Writes the latent map, reconstructions and the statistics of each latent unit.
+
+    Args:
+      model: the model.
+      params: its parameters.
+      images: [count, height, width, channels] uint8.
+      labels: [count] classes.
+      folder: run folder of the arrays `latent_map`, `reconstructions` and, for a VAE,
+        `latent_units`.
+
+    Returns:
+      For a VAE, the number of `active_units`.
+    """
+    mean, log_variance = autoencoder.encode(model, params, images)
+    outputs = autoencoder.decode(model, params, mean[:SHOWN])
+    folder.write_arrays("reconstructions", inputs=images[:SHOWN] / 255, outputs=outputs)
+    mean = np.asarray(mean)
+    plane, explained = _project_to_plane(mean)
+    map_arrays = {"codes": plane, "labels": labels, "explained": explained}
+    if model.config.latent_dim == 2:
+        quantiles = np.linspace(0.03, 0.97, GRID)
+        axes = (
+            np.tile(scipy.stats.norm.ppf(quantiles), (2, 1))
+            if model.config.variational
+            else np.quantile(mean, quantiles, axis=0).T
+        )
+        grid = np.stack(np.meshgrid(axes[0], axes[1][::-1]), axis=-1).reshape(-1, 2)
+        map_arrays["images"] = autoencoder.decode(model, params, jnp.float32(grid))
+    folder.write_arrays("latent_map", **map_arrays)
+    if log_variance is None:
+        return {}
+    variance = mean.var(axis=0)
+    divergence = np.asarray(autoencoder.gaussian_kl(mean, log_variance)).mean(axis=0)
+    folder.write_arrays(
+        "latent_units", variance=variance, divergence=divergence, active=ACTIVE_VARIANCE
+    )
+    return {"active_units": int((variance > ACTIVE_VARIANCE).sum())}
+
+
+def _project_to_plane(codes: np.ndarray) -> tuple[np.ndarray, float]:
+    """Returns the first two principal components `[count, 2]`, and their fraction of the variance.
+
+    Codes of at most two dimensions are returned unchanged, padded to two.
+    """
+    if codes.shape[1] <= 2:
+        return np.pad(codes, ((0, 0), (0, 2 - codes.shape[1]))), 1.0
+    centered = codes - codes.mean(axis=0)
+    _, singular_values, axes = np.linalg.svd(centered, full_matrices=False)
+    return centered @ axes[:2].T, float(
+        np.sum(singular_values[:2] ** 2) / np.sum(singular_values**2)
+    )
+
+
+def write_comparison(
+    models: dict[str, tuple[Autoencoder, Any]], data: DataModule, folder: RunFolder, seed: int
+) -> dict[str, float]:
+    """Writes decoded interpolations and decoded random codes of several models.
+
+    Random codes of a VAE are sampled from the prior, those of a deterministic autoencoder from a
+    Gaussian with the mean and covariance of its codes.
+
+    Args:
+      models: models and their parameters by name.
+      data: the images.
+      folder: run folder of the arrays `interpolations` and `random_codes`.
+      seed: seed of image pairs and random codes.
+
+    Returns:
+      For each model, the mean squared distance from decoded images to the nearest training image:
+      for codes of images, for midpoints of two codes, and for random codes.
+    """
+    test = next(iter(data.eval_sets.values())).arrays
+    images, train_images = test["images"], data.train.arrays["images"]
+    indices = _one_per_class(test["labels"])
+    random = np.random.default_rng(seed)
+    pairs = random.choice(len(images), (2, NUM_QUERIES))
+    interpolations, samples, metrics = {}, {}, {}
+    for name, (model, params) in models.items():
+        ends = images[indices[0::2]], images[indices[1::2]]
+        interpolations[name] = autoencoder.interpolate(model, params, *ends, STEPS)
+        midpoints = autoencoder.interpolate(model, params, *images[pairs], 3)
+        codes = _random_codes(model, params, train_images, random)
+        decoded = autoencoder.decode(model, params, codes)
+        samples[name] = decoded[: ROWS * STEPS]
+        for kind, outputs in (
+            ("at_codes", midpoints[:, 0]),
+            ("between_codes", midpoints[:, 1]),
+            ("random_codes", decoded),
+        ):
+            metrics[f"{name}_distance_{kind}"] = distance_to_nearest(outputs, train_images)
+    folder.write_arrays("interpolations", **interpolations)
+    folder.write_arrays("random_codes", **samples)
+    return metrics
+
+
+def _one_per_class(labels: np.ndarray) -> np.ndarray:
+    """Returns an even number of indices: the first image of each class.
+
+    With a single class, they are the first images.
+    """
+    _, indices = np.unique(labels, return_index=True)
+    if len(indices) < 2:
+        indices = np.arange(min(SHOWN, len(labels)))
+    return indices[: len(indices) // 2 * 2]
+
+
+def _random_codes(
+    model: Autoencoder, params: Any, images: np.ndarray, random: np.random.Generator
+) -> jax.Array:
+    normal = random.standard_normal((NUM_QUERIES, model.config.latent_dim))
+    if not model.config.variational:
+        codes = np.asarray(autoencoder.encode(model, params, images[:NUM_REFERENCE])[0], np.float64)
+        root = scipy.linalg.sqrtm(np.atleast_2d(np.cov(codes.T)))
+        normal = codes.mean(axis=0) + normal @ np.real(root)
+    return jnp.float32(normal)
+
+
+def distance_to_nearest(images: jax.Array, train_images: np.ndarray) -> float:
+    """Returns the mean squared distance from images to their nearest training image.
+
+    Args:
+      images: [count, ...] in [0, 1].
+      train_images: [count, ...] uint8, of which the first NUM_REFERENCE are compared.
+    """
+    reference = np.asarray(train_images[:NUM_REFERENCE], np.float32) / 255
+    reference = reference.reshape(len(reference), -1)
+    rows = np.asarray(images).reshape(len(images), -1)
+    nearest = np.max(2 * rows @ reference.T - np.square(reference).sum(axis=1)[None], axis=1)
+    return float(np.mean(np.square(rows).sum(axis=1) - nearest))

@@ -1,0 +1,157 @@
+"""A character language model with an RNN, LSTM or GRU, trained by truncated BPTT.
+
+Source    an unpublished course write-up on recurrent networks; karpathy/char-rnn
+Command   python -m experiments.char_rnn --platform=cpu
+Expect    quick: held-out loss about 1.54 nats; best: 1.487
+"""
+
+import dataclasses
+import functools
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxlabs.analysis import tempered_samples, text_samples
+from jaxlabs.analysis.baselines import ngram_baselines
+from jaxlabs.config import group, setting
+from jaxlabs.data import texts
+from jaxlabs.data.char_lm_data import bptt_data, language_data
+from jaxlabs.data.dataset import DataModule
+from jaxlabs.data.tokenizers import CharTokenizer
+from jaxlabs.labs.char_rnn import published
+from jaxlabs.layers.rnn_cells import CELLS
+from jaxlabs.losses.cross_entropy import perplexity
+from jaxlabs.models import char_rnn
+from jaxlabs.run_files import Texts
+from jaxlabs.run_folder import RunFolder
+from jaxlabs.runner.lab import Lab
+from jaxlabs.runner.sweep_plan import Sweep
+from jaxlabs.training.run_config import RunConfig
+from jaxlabs.training.state import TrainState
+from jaxlabs.training.task import Task
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CharRNNRunConfig(RunConfig):
+    """Settings of a run, of the model and of sampling."""
+
+    dataset: str = setting(
+        "tiny_shakespeare", "the path of a UTF-8 text file", path_unless=texts.NAMES
+    )
+    model: char_rnn.CharRNNConfig = group(char_rnn.CharRNNConfig)
+    sampling: tempered_samples.SamplingConfig = group(tempered_samples.SamplingConfig)
+
+
+EPOCH_STEPS = 121
+"""Steps of an epoch of tiny Shakespeare in 64 streams of 128 characters."""
+
+COMMON = {
+    "grad_clip_norm": 1.0,
+    "weight_decay": 0.0,
+    "eval_every": EPOCH_STEPS,
+    "checkpoint_every": EPOCH_STEPS,
+}
+MUON = {
+    "optimizer": "muon",
+    "learning_rate": 3e-3,
+    "lr_schedule": "linear",
+    "recurrent_init": "orthogonal",
+}
+
+PRESETS = {
+    "quick": COMMON
+    | MUON
+    | {
+        "steps": 7 * EPOCH_STEPS,
+        "decay_steps": 600,
+    },
+    "reference": COMMON
+    | {
+        "learning_rate": 2e-3,
+        "steps": 20 * EPOCH_STEPS,
+    },
+    "best": COMMON
+    | MUON
+    | {
+        "hidden_size": 512,
+        "num_layers": 2,
+        "dropout": 0.25,
+        "batch_size": 32,
+        "steps": 14 * EPOCH_STEPS,
+        "decay_steps": 1200,
+        "eval_every": 2 * EPOCH_STEPS,
+        "checkpoint_every": 2 * EPOCH_STEPS,
+    },
+}
+
+
+def load_data(config: CharRNNRunConfig) -> DataModule:
+    """Loads the text as contiguous streams, or as random windows for a stateless model."""
+    dataset = texts.load(config.dataset, config.data_dir)
+    context, rest = config.model.bptt_length, (config.seed, ngram_baselines)
+    if config.model.stateful:
+        return bptt_data(dataset, context, config.batch_size, *rest)
+    return language_data(dataset, context, *rest, flag="bptt_length")
+
+
+def build_task(config: CharRNNRunConfig, data_spec: Mapping[str, Any]) -> Task:
+    """Builds the model; raises if the prompt has characters outside the vocabulary."""
+    text_samples.require_known(config.sampling.prompt, data_spec)
+    size = CharTokenizer.from_json(data_spec).vocabulary_size
+    settings = config.model.with_vocabulary(size)
+    model = char_rnn.CharRNN(settings)
+    init = functools.partial(model.init, tokens=jnp.zeros((1, 1), jnp.int32))
+    return Task(
+        model,
+        init,
+        char_rnn.loss,
+        char_rnn.train_step,
+        derived_metrics=perplexity,
+        init_carry=lambda batch_size: (
+            char_rnn.initial_states(settings, batch_size) if settings.stateful else None
+        ),
+    )
+
+
+def sample(
+    config: CharRNNRunConfig,
+    task: Task,
+    data_spec: Mapping[str, Any],
+    state: TrainState,
+    key: jax.Array,
+) -> Texts:
+    """Returns continuations of the prompt at each temperature."""
+    size = CharTokenizer.from_json(data_spec).vocabulary_size
+    generate = functools.partial(char_rnn.sample, task.model, state.eval_params, vocab_size=size)
+    return tempered_samples.sample_texts(generate, config.sampling, data_spec, key)
+
+
+def analyze(
+    config: CharRNNRunConfig, task: Task, data: DataModule, state: TrainState, folder: RunFolder
+) -> dict[str, float]:
+    """Evaluates the samples at each temperature."""
+    return tempered_samples.measure(tempered_samples.load_samples(folder), config.sampling, data)
+
+
+LAB = Lab(
+    name="char_rnn",
+    description=__doc__,
+    config_class=CharRNNRunConfig,
+    presets=PRESETS,
+    load_data=load_data,
+    build_task=build_task,
+    sample=sample,
+    analyze=analyze,
+    published=published.PUBLISHED_RESULTS,
+    main_metrics=("held_out_loss", "held_out_windows_loss"),
+    run_suffix=lambda config: "" if config.model.cell == "gru" else f"-{config.model.cell}",
+    sweeps={
+        "cells": Sweep(
+            question="Which cell has the lowest loss after the same number of steps?",
+            axes={"cell": tuple(CELLS)},
+            metrics=("held_out_loss", "held_out_perplexity", "train_windows_loss"),
+        )
+    },
+)

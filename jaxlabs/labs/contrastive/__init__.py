@@ -1,0 +1,1 @@
+"""Contrastive image-text pretraining with the CLIP or the SigLIP loss, on digits with captions."""

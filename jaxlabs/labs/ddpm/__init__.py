@@ -1,0 +1,1 @@
+"""Denoising diffusion (DDPM) with a U-Net on images of digits."""

@@ -1,0 +1,1 @@
+"""A decoder-only Transformer (GPT) as a character language model."""

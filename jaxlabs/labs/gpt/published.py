@@ -1,0 +1,75 @@
+"""Published results of the character GPT."""
+
+from jaxlabs.published import Published
+
+WRITE_UP = "course write-up of the character GPT lab (unpublished)"
+NANOGPT = "README of karpathy/nanoGPT"
+
+PUBLISHED_RESULTS = (
+    Published(
+        presets=("reference",),
+        quantity="parameters",
+        metric="parameters",
+        value=10_690_625,
+        unit="parameters",
+        source=WRITE_UP,
+        comparable=True,
+        note="65 characters; position encodings are fixed, without parameters",
+    ),
+    Published(
+        presets=("reference",),
+        quantity="training loss after 2000 steps",
+        metric="train_loss",
+        value=1.155,
+        unit="nats",
+        source=WRITE_UP,
+        comparable=True,
+        note="interpreted as the training loss with dropout, since it is above the other loss",
+    ),
+    Published(
+        presets=("reference",),
+        quantity="“validation” loss after 2000 steps",
+        metric="held_out_loss",
+        value=0.988,
+        unit="nats",
+        source=WRITE_UP,
+        comparable=False,
+        note=(
+            "below the write-up's own training loss and far below any held-out loss of a model of "
+            "this size; consistent with training windows; ours is held out"
+        ),
+    ),
+    Published(
+        presets=("reference",),
+        quantity="time for 2000 steps on a CPU",
+        metric="seconds",
+        value=6 * 3600 + 32 * 60,
+        unit="seconds",
+        source=WRITE_UP,
+        comparable=False,
+        note="another machine",
+    ),
+    Published(
+        presets=("reference", "best", "speedrun"),
+        quantity="nanoGPT, best validation loss",
+        metric="held_out_loss",
+        value=1.4697,
+        unit="nats",
+        source=f"{NANOGPT}, train_shakespeare_char",
+        comparable=True,
+        note=(
+            "same split; 10.7 M parameters, context length 256; best of 5000 steps, estimated on "
+            "random windows"
+        ),
+    ),
+    Published(
+        presets=("quick",),
+        quantity="nanoGPT, three minutes on a CPU",
+        metric="held_out_loss",
+        value=1.88,
+        unit="nats",
+        source=f"{NANOGPT}, CPU recipe",
+        comparable=True,
+        note="same split; 4 blocks, dimension 128, context length 64; estimated on random windows",
+    ),
+)

@@ -1,0 +1,1 @@
+"""A study of batch normalization: training speed, maximum learning rate and regularization."""

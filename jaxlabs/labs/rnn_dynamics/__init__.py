@@ -1,0 +1,1 @@
+"""A study of gradients and memory in recurrent networks: RNN, LSTM and GRU."""

@@ -1,0 +1,160 @@
+"""Vanishing and exploding gradients through time, against spectral radius and cell type.
+
+A tanh RNN multiplies the gradient by `W^T diag(1 - h^2)` at every step of the backward pass
+(Pascanu, Mikolov and Bengio 2013, "On the difficulty of training recurrent neural networks").
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import scipy.stats
+
+from jaxlabs.labs.rnn_dynamics.functional_rnn import Params, output_layer, trace, zero_perturbations
+from jaxlabs.layers.rnn_cells import State
+
+QUANTILES = (0.1, 0.5, 0.9)
+
+MATRICES = ("orthogonal", "gaussian")
+RADII = (0.5, 0.8, 0.9, 0.95, 1.0, 1.05, 1.1, 1.25, 1.5, 2.0)
+BATCH, INPUT_STD = 16, 0.5
+"""Sequences of the sweep, and standard deviation of the input of each unit."""
+
+Loss = Callable[[jax.Array], jax.Array]
+
+
+def state_gradients(
+    cell: str, params: Params, inputs: jax.Array, loss: Loss, *, stop_gate_gradients: bool = False
+) -> State:
+    """Returns the gradient of a loss with respect to every state, `[time, batch, hidden]` each.
+
+    Other states of the same step are held constant: the gradient with respect to an LSTM's c does
+    not pass through the h of the same step.
+
+    Args:
+      cell: a name in `CELLS`.
+      params: parameters of the network.
+      inputs: `[batch, time, inputs]`, in the parameters' dtype.
+      loss: function of the last h, `[batch, hidden] -> []`, a sum over the batch.
+      stop_gate_gradients: see `trace`.
+    """
+
+    def loss_of_perturbations(perturbations: State) -> jax.Array:
+        states, _ = trace(
+            cell, params, inputs, perturbations, stop_gate_gradients=stop_gate_gradients
+        )
+        return loss(states[0][-1])
+
+    return jax.grad(loss_of_perturbations)(
+        zero_perturbations(cell, inputs, len(params["recurrent_kernel"]))
+    )
+
+
+def final_output_loss(params: Params, targets: jax.Array) -> Loss:
+    """Returns the squared error of the output for the last h, summed over the batch.
+
+    Args:
+      params: parameters with the output layer.
+      targets: `[batch]`.
+    """
+    return lambda h: jnp.sum(jnp.square(output_layer(params, h)[:, 0] - targets))
+
+
+def through_time(
+    networks: Mapping[str, tuple[str, Params]], inputs: np.ndarray, targets: np.ndarray
+) -> dict[str, np.ndarray]:
+    """Measures the gradient of the final output's loss with respect to every state, in float64.
+
+    Args:
+      networks: name -> (cell, parameters).
+      inputs: `[batch, time, inputs]`.
+      targets: `[batch]` of the final output.
+
+    Returns:
+      `<name>_h [time, 3]`, and `<name>_c` of an LSTM: QUANTILES over sequences of the gradient norm
+      with respect to h (or c) of each step, relative to that of the last h.
+    """
+    result = {}
+    with jax.enable_x64(True):
+        inputs, targets = jnp.float64(inputs), jnp.float64(targets)
+        for name, (cell, params) in networks.items():
+            params = jax.tree.map(jnp.float64, dict(params))
+            gradients = jax.jit(
+                lambda params, cell=cell: state_gradients(
+                    cell, params, inputs, final_output_loss(params, targets)
+                )
+            )(params)
+            norms = [np.linalg.norm(gradient, axis=-1) for gradient in gradients]
+            for state, norm in zip("hc", norms, strict=False):
+                relative = norm / norms[0][-1:]
+                result[f"{name}_{state}"] = np.quantile(relative, QUANTILES, axis=1).T
+    return result
+
+
+def spectral_sweep(
+    hidden_size: int, steps: int, seed: int, radii: Sequence[float] = RADII
+) -> dict[str, np.ndarray]:
+    """Measures the decay or growth of the gradient against the spectral radius, in float64.
+
+    The recurrent matrices are an orthogonal and a Gaussian matrix, scaled to each radius. Without
+    input ("rest") the slope of tanh is 1 and the network is linear: the gradient norm is exactly
+    `radius ** distance` for an orthogonal matrix, and asymptotically so for a Gaussian one. With
+    random inputs ("driven") the slopes of tanh are below 1.
+
+    Returns:
+      `radii`; for each matrix and case ("rest", "driven") `<matrix>_<case> [radius, distance]`, the
+      gradient norm at distances 0 to `steps` from the end, a geometric mean over sequences, and
+      `<matrix>_<case>_factor [radius]`, its factor per step.
+    """
+    random = np.random.default_rng(seed)
+    gaussian = random.standard_normal((hidden_size, hidden_size))
+    matrices = {
+        "orthogonal": scipy.stats.ortho_group(hidden_size, random).rvs(),
+        "gaussian": gaussian / np.abs(np.linalg.eigvals(gaussian)).max(),
+    }
+    direction = random.standard_normal(hidden_size)
+    inputs = random.normal(0, INPUT_STD, (BATCH, steps + 1, hidden_size))
+    result = {"radii": np.array(radii)}
+    with jax.enable_x64(True):
+
+        @jax.jit
+        def norms(kernel: jax.Array, inputs: jax.Array) -> jax.Array:
+            zeros = jnp.zeros(hidden_size)
+            params = {
+                "input_kernel": jnp.eye(hidden_size),
+                "bias": zeros,
+                "recurrent_kernel": kernel,
+            }
+            end = jnp.asarray(direction / np.linalg.norm(direction))
+            gradients, *_ = state_gradients("rnn", params, inputs, lambda h: jnp.sum(h @ end))
+            return jnp.mean(jnp.log(jnp.linalg.norm(gradients, axis=-1)), axis=1)[::-1]
+
+        for name, matrix in matrices.items():
+            for case, driving in (("rest", np.zeros_like(inputs[:1])), ("driven", inputs)):
+                rows = [np.exp(norms(jnp.asarray(radius * matrix), driving)) for radius in radii]
+                result[f"{name}_{case}"] = np.stack(rows)
+                result[f"{name}_{case}_factor"] = factor_per_step(np.stack(rows))
+    return result
+
+
+def factor_per_step(norms: np.ndarray) -> np.ndarray:
+    """Returns the mean factor per step `[...]` of norms `[..., distance]`.
+
+    The first half is excluded, because non-normal matrices have transients there.
+    """
+    middle = norms.shape[-1] // 2
+    ratio = norms[..., -1] / norms[..., middle]
+    return ratio ** (1 / (norms.shape[-1] - 1 - middle))
+
+
+def metrics(sweep: Mapping[str, np.ndarray]) -> dict[str, float]:
+    """Returns the factors per step of `spectral_sweep` and the error of the prediction, by name."""
+    metrics = {}
+    for name in ("orthogonal_rest", "orthogonal_driven", "gaussian_driven"):
+        for radius, factor in zip(sweep["radii"], sweep[f"{name}_factor"], strict=True):
+            metrics[f"factor_{name}_radius_{radius:g}"] = float(factor)
+    distances = np.arange(sweep["orthogonal_rest"].shape[-1])
+    expected = sweep["radii"][:, None] ** distances[None]
+    error = np.abs(sweep["orthogonal_rest"] / expected - 1).max()
+    return metrics | {"largest_relative_error_of_geometric_prediction": float(error)}

@@ -1,0 +1,191 @@
+"""A study of gradients and memory in recurrent networks: RNN, LSTM and GRU.
+
+A two-step network with exact gradients; gradients through time by cell and by spectral radius; the
+gradient paths of an LSTM; gate activations; gradient clipping; weight sharing; the adding problem
+and the copy task. Nothing is downloaded.
+
+Source    Hochreiter and Schmidhuber 1997; Pascanu et al. 2013; Le et al. 2015; Arjovsky et al.
+          2016; an unpublished course homework (the two-step network)
+Command   python -m experiments.rnn_dynamics --platform=cpu
+Expect    quick: 70 seconds on two cores; gated cells solve the adding problem, a plain RNN does not
+"""
+
+import dataclasses
+import sys
+from collections.abc import Iterable
+from typing import Any
+
+import jax
+import numpy as np
+import tqdm
+
+from jaxlabs import keys
+from jaxlabs.analysis import two_step_rnn
+from jaxlabs.config import setting
+from jaxlabs.data import memory_tasks
+from jaxlabs.labs.rnn_dynamics import (
+    clipping,
+    dynamics,
+    gradient_plots,
+    lstm_gradient_paths,
+    memory_plots,
+    memory_task_study,
+    weight_sharing,
+)
+from jaxlabs.run_folder import RunFolder
+from jaxlabs.runner.lab import Study, StudyResult
+from jaxlabs.training.run_config import CommonConfig
+
+TASK_LENGTHS = (50, 100, 200, 500)
+GRADIENT_SEQUENCES = 64
+"""Sequences of the measurement of gradients through time."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RNNDynamicsRunConfig(CommonConfig):
+    """Settings of the measurements and of the trainings."""
+
+    updates: int = setting(20, "updates of the two-step network per rate", minimum=1, maximum=150)
+    sweep_hidden_size: int = setting(
+        64,
+        "hidden size of the networks of the spectral radius sweep",
+        minimum=2,
+        maximum=4096,
+        aliases=("sweep_width",),
+    )
+    gradient_steps: int = setting(
+        200, "time steps of the measured gradients", minimum=2, maximum=10_000
+    )
+    clipping_steps: int = setting(
+        600, "training steps with and without clipping", minimum=1, maximum=1_000_000
+    )
+    rule_steps: int = setting(
+        600, "training steps with shared and unshared weights", minimum=1, maximum=1_000_000
+    )
+    max_length: int = setting(
+        100,
+        "maximum sequence length of the memory tasks; 50, 100, 200 and 500 below it are added",
+        minimum=3,
+        maximum=10_000,
+    )
+    adding_hidden_size: int = setting(
+        32, "hidden size for the adding problem", minimum=1, maximum=4096, aliases=("adding_width",)
+    )
+    adding_steps: int = setting(
+        600, "training steps of the adding problem", minimum=1, maximum=1_000_000
+    )
+    copying_hidden_size: int = setting(
+        48, "hidden size for the copy task", minimum=1, maximum=4096, aliases=("copying_width",)
+    )
+    copying_steps: int = setting(
+        600, "training steps of the copy task", minimum=1, maximum=1_000_000
+    )
+    seeds: int = setting(
+        3,
+        "runs per configuration of the clipping and weight sharing studies",
+        minimum=1,
+        maximum=10_000,
+    )
+    memory_seeds: int = setting(
+        1, "runs per configuration of the memory tasks", minimum=1, maximum=10_000
+    )
+
+    def lengths(self) -> list[int]:
+        """Returns the lengths of the memory tasks."""
+        return [length for length in TASK_LENGTHS if length < self.max_length] + [self.max_length]
+
+
+PRESETS = {
+    "quick": {},
+    "best": {
+        "max_length": 500,
+        "memory_seeds": 3,
+        "adding_steps": 1000,
+        "copying_steps": 1000,
+        "rule_steps": 2000,
+        "clipping_steps": 1000,
+    },
+}
+
+
+def measure(config: RNNDynamicsRunConfig, folder: RunFolder) -> StudyResult:
+    """Runs all measurements and trainings."""
+    two_step, lengths = two_step_rnn.study(config.updates), config.lengths()
+    sweep = dynamics.spectral_sweep(config.sweep_hidden_size, config.gradient_steps, config.seed)
+    shared = weight_sharing.gradient_study(config.seed)
+    rules = weight_sharing.rules_study(config.seeds_from(config.seeds), config.rule_steps)
+    clipped = clipping.study(config.clipping_steps, config.seeds_from(config.seeds))
+    options = {"seeds": config.seeds_from(config.memory_seeds), "progress": _progress}
+    sizes = {"adding": (config.adding_hidden_size, config.adding_steps)}
+    sizes |= {"copying": (config.copying_hidden_size, config.copying_steps)}
+    (adding, trained), (copying, _) = (
+        memory_task_study.study(task, lengths, *sizes[task], **options) for task in sizes
+    )
+    cells = {cell: trained[cell, lengths[0]] for cell in ("rnn", "lstm", "gru")}
+    studies = {"two_step_rnn": two_step, "spectral_sweep": sweep, "clipping": clipped}
+    studies |= {"weight_sharing": shared, "weight_sharing_rules": rules}
+    for name, arrays in (studies | {"memory_adding": adding, "memory_copying": copying}).items():
+        folder.write_arrays(name, **arrays)
+    metrics = _gradients_of(cells, config, folder)
+    metrics |= dynamics.metrics(sweep) | clipping.metrics(clipped)
+    metrics |= weight_sharing.metrics(shared, rules)
+    metrics |= memory_task_study.metrics(adding) | memory_task_study.metrics(copying)
+    metrics = {name: float(value) for name, value in metrics.items()}
+    table = "\n".join(f"{name} {value:.4g}" for name, value in metrics.items())
+    return StudyResult(metrics, f"{two_step_rnn.format_table(two_step)}\n\n{table}")
+
+
+def _gradients_of(
+    cells: dict[str, Any], config: RNNDynamicsRunConfig, folder: RunFolder
+) -> dict[str, float]:
+    """Measures gradients and gates in the adding problem, before and after training."""
+    steps, shortest = config.gradient_steps, config.lengths()[0]
+    key, one_key = jax.random.split(keys.stream(config.seed, "sample"))
+    inputs, targets = map(np.asarray, memory_tasks.adding(key, GRADIENT_SEQUENCES, steps))
+    before = {
+        name: memory_task_study.task_params(
+            "adding", name, steps, config.adding_hidden_size, config.seed
+        )
+        for name in memory_task_study.KINDS
+    }
+    networks = {f"before_{cell}": (cell, before[cell]) for cell in cells}
+    networks |= {f"after_{cell}": (cell, params) for cell, params in cells.items()}
+    through = dynamics.through_time(networks, inputs, targets)
+    folder.write_arrays("gradient_through_time", **through, trained_length=shortest)
+    lstms = {"before training": before["lstm"], "after training": cells["lstm"]}
+    lstms |= {"before, gates spread": before["lstm, gates spread"]}
+    paths = lstm_gradient_paths.paths_study(lstms, inputs, targets)
+    folder.write_arrays("cell_paths", **paths)
+    gated = {cell: (cell, cells[cell]) for cell in lstm_gradient_paths.GATES}
+    one = memory_tasks.adding(one_key, 1, shortest)[0]
+    folder.write_arrays("gates", **lstm_gradient_paths.gate_activations(gated, np.asarray(one)))
+    found = {
+        f"gradient_share_{name}_{steps}_steps": through[f"{name}_h"][0, 1] for name in networks
+    }
+    return found | {"cell_path_stop_gradient_error": paths["stop_gradient_error"].max()}
+
+
+def _progress(items: Iterable[Any], count: int, name: str) -> Iterable[Any]:
+    return tqdm.tqdm(items, total=count, desc=name, unit=name, disable=None, file=sys.stderr)
+
+
+STUDY = Study(
+    name="rnn_dynamics",
+    description=__doc__,
+    config_class=RNNDynamicsRunConfig,
+    presets=PRESETS,
+    measure=measure,
+    plots={
+        "two_step_rnn": gradient_plots.two_step,
+        "spectral_sweep": gradient_plots.spectral_sweep,
+        "gradient_through_time": gradient_plots.through_time,
+        "cell_paths": memory_plots.cell_paths,
+        "gates": memory_plots.gates,
+        "clipping": gradient_plots.clipping,
+        "weight_sharing": memory_plots.shared_gradients,
+        "weight_sharing_rules": memory_plots.rules,
+        "memory_adding": memory_plots.memory_task,
+        "memory_copying": memory_plots.memory_task,
+    },
+    main_metrics=("gradient_share_after_rnn_200_steps", "gradient_share_after_lstm_200_steps"),
+)

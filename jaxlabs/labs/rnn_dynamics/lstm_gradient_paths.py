@@ -1,0 +1,122 @@
+"""The gradient of an LSTM along its cell state and along other paths, and its gate activations.
+
+From `c_t = f_t c_{t-1} + i_t g_t` follows exactly, for each unit,
+
+    dL/dc_{t-1} = f_t dL/dc_t  +  o_{t-1} (1 - tanh(c_{t-1})^2) dL/dh_{t-1}
+
+with total derivatives on both sides. The first term is the path along the cell state: alone, it
+makes `dL/dc_t` the final gradient times the product of the forget gates in between (Hochreiter and
+Schmidhuber 1997; the forget gate by Gers et al. 2000). The second term is the path through h, into
+the gates and candidates of later steps.
+"""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxlabs.labs.rnn_dynamics.dynamics import Loss, final_output_loss, state_gradients
+from jaxlabs.labs.rnn_dynamics.functional_rnn import Params, trace
+from jaxlabs.layers.rnn_cells import CELLS
+
+GATES = {"lstm": ("input", "forget", "output"), "gru": ("reset", "update")}
+"""Gates in the plots: those with values between 0 and 1."""
+
+
+class Paths(NamedTuple):
+    """The gradient of a loss with respect to an LSTM's c, `[time, batch, hidden]` each.
+
+    Attributes:
+      total: total derivative with respect to every c.
+      product: final gradient times the product of the forget gates: the path along the cell state.
+    """
+
+    total: jax.Array
+    product: jax.Array
+
+
+def cell_paths(
+    params: Params, inputs: jax.Array, loss: Loss, *, stop_gate_gradients: bool = False
+) -> Paths:
+    """Returns the gradient of a loss of the last h with respect to every c, and its cell path.
+
+    Args:
+      params: parameters of an LSTM.
+      inputs: `[batch, time, inputs]`, in the parameters' dtype.
+      loss: see `state_gradients`.
+      stop_gate_gradients: whether to stop the gradient from gates and candidates to h. The total
+        then equals the product.
+    """
+    (_, c), gates = trace("lstm", params, inputs)
+    forget, output = (gates[CELLS["lstm"].gates.index(name)] for name in ("forget", "output"))
+    by_h, by_c = state_gradients(
+        "lstm", params, inputs, loss, stop_gate_gradients=stop_gate_gradients
+    )
+    total = by_c + by_h * output * (1 - jnp.square(jnp.tanh(c)))
+    later = jnp.concatenate([forget[1:], jnp.ones_like(forget[:1])])
+    return Paths(total, total[-1:] * jnp.cumprod(later[::-1], axis=0)[::-1])
+
+
+def paths_study(
+    networks: Mapping[str, Params], inputs: np.ndarray, targets: np.ndarray
+) -> dict[str, np.ndarray]:
+    """Measures both gradient paths of LSTMs for the final output's loss, in float64.
+
+    Args:
+      networks: name -> parameters.
+      inputs: `[batch, time, inputs]`.
+      targets: `[batch]` of the final output.
+
+    Returns:
+      `names`; `total`, `product` and `others [network, time]`: the gradient norm with respect to c,
+      of its path along the cell state and of the other paths, relative to that of the last c,
+      median over sequences; `forget [network]`, the mean forget gate; `stop_gradient_error
+      [network]`, the largest relative difference of total and product with stopped gate gradients.
+    """
+    rows: dict[str, list] = {}
+    with jax.enable_x64(True):
+        inputs, targets = jnp.float64(inputs), jnp.float64(targets)
+
+        @jax.jit
+        def measure(params: Params):
+            loss = final_output_loss(params, targets)
+            paths = cell_paths(params, inputs, loss)
+            stopped = cell_paths(params, inputs, loss, stop_gate_gradients=True)
+            gates = trace("lstm", params, inputs).gates
+            others = paths.total - paths.product
+            paths_by_name = {"total": paths.total, "product": paths.product, "others": others}
+            norms = {name: jnp.linalg.norm(path, axis=-1) for name, path in paths_by_name.items()}
+            relative = {
+                name: jnp.median(norm / norms["total"][-1:], axis=1) for name, norm in norms.items()
+            }
+            errors = jnp.linalg.norm(stopped.total - stopped.product, axis=-1) / jnp.linalg.norm(
+                stopped.product, axis=-1
+            )
+            forget = gates[CELLS["lstm"].gates.index("forget")]
+            return relative | {"stop_gradient_error": jnp.max(errors), "forget": jnp.mean(forget)}
+
+        for params in networks.values():
+            measured = measure(jax.tree.map(jnp.float64, dict(params)))
+            for name, value in measured.items():
+                rows.setdefault(name, []).append(np.asarray(value))
+    return {"names": np.array(list(networks))} | {name: np.stack(row) for name, row in rows.items()}
+
+
+def gate_activations(
+    networks: Mapping[str, tuple[str, Params]], inputs: np.ndarray
+) -> dict[str, np.ndarray]:
+    """Returns the gates of one sequence `inputs [1, time, inputs]` by `<name>_<gate>`.
+
+    Each is `[hidden, time]`, with units sorted by the mean of their forget or update gate.
+    `markers` are the steps whose second input is 1, the markers of the adding problem.
+    """
+    arrays = {"markers": np.flatnonzero(inputs[0, :, 1]), "names": np.array(list(networks))}
+    for name, (cell, params) in networks.items():
+        gates = jax.jit(lambda params, cell=cell: trace(cell, params, inputs).gates)(params)
+        by_name = dict(zip(CELLS[cell].gates, np.asarray(gates)[:, :, 0], strict=False))
+        retention = by_name["forget" if cell == "lstm" else "update"]
+        order = np.argsort(-retention.mean(axis=0))
+        arrays |= {f"{name}_{gate}": by_name[gate][:, order].T for gate in GATES[cell]}
+    return arrays

@@ -1,0 +1,193 @@
+"""Memory span of recurrent cells: training on the adding problem and the copying task by length.
+
+Each network has a few dozen units and a linear output, and is trained by Adam on new sequences at
+every step, so the training loss is a loss on unseen data.
+"""
+
+import functools
+import itertools
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxlabs import keys
+from jaxlabs.analysis.toy_training import fit
+from jaxlabs.data import memory_tasks
+from jaxlabs.labs.rnn_dynamics.functional_rnn import (
+    Params,
+    hidden_states,
+    initial_params,
+    output_layer,
+)
+from jaxlabs.losses.cross_entropy import cross_entropy
+from jaxlabs.training import jax_settings
+
+BATCH, CLIP_NORM, LEARNING_RATE = 16, 1.0, 1e-2
+
+WORKERS = 2
+"""Networks that are trained in parallel; each uses one core."""
+
+
+class Kind(NamedTuple):
+    """A network: its cell, and whether its gate biases have chrono initialization."""
+
+    cell: str
+    chrono_init: bool = False
+
+
+KINDS = {
+    "rnn": Kind("rnn"),
+    "lstm": Kind("lstm"),
+    "gru": Kind("gru"),
+    "lstm, gates spread": Kind("lstm", chrono_init=True),
+}
+
+
+class Task(NamedTuple):
+    """A memory task.
+
+    Attributes:
+      inputs: number of input features.
+      outputs: number of output features.
+      loss: `(cell, params, key, length) -> []`, the mean over a batch sampled from the key.
+      baseline: `length -> loss` of a constant guess.
+    """
+
+    inputs: int
+    outputs: int
+    loss: Callable[[str, Params, jax.Array, int], jax.Array]
+    baseline: Callable[[int], float]
+
+
+def adding_loss(cell: str, params: Params, key: jax.Array, length: int) -> jax.Array:
+    """Returns the mean squared error `[]` of the output at the last step."""
+    inputs, targets = memory_tasks.adding(key, BATCH, length)
+    predictions = output_layer(params, hidden_states(cell, params, inputs)[-1])[:, 0]
+    return jnp.mean(jnp.square(predictions - targets))
+
+
+def copying_loss(cell: str, params: Params, key: jax.Array, length: int) -> jax.Array:
+    """Returns the mean cross-entropy `[]` of all tokens, in nats."""
+    tokens, targets = memory_tasks.copying(key, BATCH, length)
+    inputs = jax.nn.one_hot(tokens, memory_tasks.DELIMITER + 1)
+    logits = output_layer(params, hidden_states(cell, params, inputs))
+    return jnp.mean(cross_entropy(logits, targets.T))
+
+
+TASKS = {
+    "adding": Task(2, 1, adding_loss, lambda length: memory_tasks.ADDING_BASELINE),
+    "copying": Task(
+        memory_tasks.DELIMITER + 1,
+        memory_tasks.BLANK + 1,
+        copying_loss,
+        memory_tasks.copying_baseline,
+    ),
+}
+
+
+def task_params(
+    task: str, kind: str, length: int, hidden_size: int, seed: int
+) -> dict[str, np.ndarray]:
+    """Returns the initial parameters of a network."""
+    cell, chrono_init = KINDS[kind]
+    inputs, outputs = TASKS[task].inputs, TASKS[task].outputs
+    return initial_params(
+        cell, inputs, hidden_size, outputs, seed, span=max(length, 3) if chrono_init else None
+    )
+
+
+@functools.partial(jax.jit, static_argnames=("task", "cell", "length", "steps"))
+def train(
+    params: Params,
+    seed: jax.Array,
+    *,
+    task: str,
+    cell: str,
+    length: int,
+    steps: int,
+) -> tuple[Any, jax.Array]:
+    """Returns the parameters after training and the loss of every step, `[steps]`."""
+    loss = functools.partial(TASKS[task].loss, cell)
+    fitted, losses, _ = fit(
+        lambda params, key: loss(params, key, length),
+        params,
+        keys.stream(seed, "data"),
+        steps=steps,
+        learning_rate=LEARNING_RATE,
+        grad_clip_norm=CLIP_NORM,
+    )
+    return fitted, losses
+
+
+Progress = Callable[[Iterable[Any], int, str], Iterable[Any]]
+"""`(items, count, name) -> items`; shows the progress of an iteration."""
+
+
+def study(
+    task: str,
+    lengths: Sequence[int],
+    hidden_size: int,
+    steps: int,
+    seeds: Sequence[int],
+    progress: Progress,
+) -> tuple[dict[str, np.ndarray], dict[tuple[str, int], Any]]:
+    """Trains every kind of network at every length of a task.
+
+    Args:
+      task: a name in `TASKS`.
+      lengths: sequence lengths, or delays of the copying task, ascending.
+      hidden_size: size of the state.
+      steps: number of training steps of each run.
+      seeds: seeds of the runs of each kind.
+      progress: progress bar over the runs.
+
+    Returns:
+      `task`, `lengths`, `kinds`; `curves [kind, length, seed, step]`, the losses relative to the
+      baseline, averaged over fiftieths of the steps; `final [kind, length, seed]`, those of the
+      last tenth; `baseline [length]`. And the trained parameters of the first seed by (kind,
+      length).
+    """
+    runs = list(itertools.product(KINDS, lengths, seeds))
+
+    @jax_settings.fixed()  # settings are thread-local
+    def run(run: tuple[str, int, int]) -> tuple[Any, np.ndarray]:
+        kind, length, seed = run
+        params = task_params(task, kind, length, hidden_size, seed)
+        cell = KINDS[kind].cell
+        params, losses = train(
+            params, np.uint32(seed), task=task, cell=cell, length=length, steps=steps
+        )
+        return params, np.asarray(losses)
+
+    with ThreadPoolExecutor(WORKERS) as pool:
+        results = list(progress(pool.map(run, runs), len(runs), "run"))
+    means = [
+        [chunk.mean() for chunk in np.array_split(losses, min(steps, 50))] for _, losses in results
+    ]
+    shape = (len(KINDS), len(lengths), len(seeds))
+    baseline = np.array([TASKS[task].baseline(length) for length in lengths])
+    curves = np.array(means).reshape(*shape, -1) / baseline[None, :, None, None]
+    result = {"task": task, "lengths": lengths, "kinds": list(KINDS), "baseline": baseline}
+    final = curves[..., -max(curves.shape[-1] // 10, 1) :].mean(axis=-1)
+    result |= {"curves": curves, "final": final, "steps": steps, "hidden_size": hidden_size}
+    trained = {
+        run[:2]: params
+        for run, (params, _) in zip(runs, results, strict=True)
+        if run[2] == seeds[0]
+    }
+    return {name: np.asarray(value) for name, value in result.items()}, trained
+
+
+def metrics(arrays: Mapping[str, np.ndarray]) -> dict[str, float]:
+    """Returns final losses of `study` relative to the baseline, medians over seeds, by name."""
+    return {
+        f"{arrays['task']}_{kind.replace(', ', '_').replace(' ', '_')}_length_{length}": float(
+            np.median(arrays["final"][row, column])
+        )
+        for row, kind in enumerate(arrays["kinds"].tolist())
+        for column, length in enumerate(arrays["lengths"].tolist())
+    }

@@ -1,0 +1,1 @@
+"""Sequence models on next-word prediction, sentiment, tagging and translation."""

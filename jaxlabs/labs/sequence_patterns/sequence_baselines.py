@@ -1,0 +1,163 @@
+"""Baselines of sequence tasks without word order: majority class, bag of words, word by word."""
+
+import collections
+from collections.abc import Sequence
+
+import numpy as np
+import scipy.optimize
+import scipy.sparse
+import scipy.special
+
+from jaxlabs.data.sequence_data import Splits
+from jaxlabs.data.sequence_files import Pair
+from jaxlabs.labs.sequence_patterns.sequence_scores import bleu, exact_match, tag_span_f1
+
+MAX_COUNTED, MAX_FITTED = 20_000, 5000
+"""Training pairs for word counts, and for fitting a softmax regression."""
+
+MAX_WEIGHTS = 300_000
+"""Regressions with more weights are skipped."""
+
+
+def baselines(task: str, splits: Splits) -> dict[str, float]:
+    """Returns the scores on test and longer of whoever counts words, by split and name.
+
+    next_word and sentiment: `majority_accuracy` of the most frequent label, and
+    `bag_of_words_accuracy` of a softmax regression on word counts; next_word also
+    `last_word_accuracy` of the most frequent successor of the last word. tagging:
+    `word_alone_span_f1` of every word's most frequent tag, and `bag_of_words_span_f1` of a
+    regression on the word and the word counts of its sentence. translation:
+    `word_for_word_exact_match` and `word_for_word_bleu` of replacing every word by the target word
+    with the highest Dice coefficient.
+    """
+    train = splits["train"][:MAX_COUNTED]
+    predictors = {
+        "next_word": _label_predictors,
+        "sentiment": _label_predictors,
+        "tagging": _tag_predictors,
+        "translation": _translation_predictors,
+    }[task](train)
+    if task == "next_word":
+        predictors["last_word"] = _most_frequent_by(train, lambda source: source[-1])
+    metrics = {}
+    for split in ("test", "long"):
+        sources, targets = zip(*splits.get(split, []), strict=True) if split in splits else ((), ())
+        for name, predict in predictors.items() if sources else ():
+            for score, value in _scores(task, predict(sources), targets).items():
+                metrics[f"{split}_{name}_{score}"] = value
+    return metrics
+
+
+def _scores(task: str, predictions: list, targets: Sequence) -> dict[str, float]:
+    if task == "tagging":
+        return {"span_f1": tag_span_f1(predictions, targets)}
+    if task == "translation":
+        return {
+            "exact_match": exact_match(predictions, targets),
+            "bleu": bleu(predictions, targets),
+        }
+    return {"accuracy": exact_match(predictions, targets)}
+
+
+def _label_predictors(train: list[Pair]) -> dict:
+    sources, labels = zip(*train, strict=True)
+    predictors = {"majority": _most_frequent_by(train, lambda source: None)}
+    words = _columns(sources)
+    fitted = _regression(_word_counts(sources[:MAX_FITTED], words), labels[:MAX_FITTED])
+    if fitted is not None:
+        predictors["bag_of_words"] = lambda sources: fitted(_word_counts(sources, words))
+    return predictors
+
+
+def _tag_predictors(train: list[Pair]) -> dict:
+    alone = [((word,), (tag,)) for source, tags in train for word, tag in zip(source, tags)]  # noqa: B905
+    most_frequent = _most_frequent_by(alone, lambda source: source[0])
+
+    def word_alone(sources: Sequence) -> list:
+        return [[most_frequent([(word,)])[0][0] for word in source] for source in sources]
+
+    predictors = {"word_alone": word_alone}
+    subset = train[: MAX_FITTED // 2]
+    words = _columns(source for source, _ in train)
+    fitted = _regression(
+        _words_and_counts([source for source, _ in subset], words),
+        [(tag,) for _, tags in subset for tag in tags],
+    )
+
+    def around(sources: Sequence) -> list:
+        flat = iter(fitted(_words_and_counts(sources, words)))
+        return [[next(flat)[0] for _ in source] for source in sources]
+
+    return predictors | ({} if fitted is None else {"bag_of_words": around})
+
+
+def _translation_predictors(train: list[Pair]) -> dict:
+    """Pairs words by the Dice coefficient of their occurrence in sentence pairs."""
+    joint, left, right = collections.Counter(), collections.Counter(), collections.Counter()
+    for source, target in train:
+        left.update(set(source))
+        right.update(set(target))
+        joint.update((s, t) for s in set(source) for t in set(target))
+    best: dict[str, tuple[float, str]] = {}
+    for (s, t), count in joint.items():
+        best[s] = max(best.get(s, (0.0, "")), (2 * count / (left[s] + right[t]), t))
+    return {
+        "word_for_word": lambda sources: [[best[s][1] for s in one if s in best] for one in sources]
+    }
+
+
+def _most_frequent_by(train: list[Pair], key):
+    counts: dict = collections.defaultdict(collections.Counter)
+    for source, target in train:
+        counts[key(source)][target] += 1
+    totals: collections.Counter = collections.Counter()
+    for count in counts.values():
+        totals.update(count)
+    overall = totals.most_common(1)[0][0]
+    most_frequent = {name: count.most_common(1)[0][0] for name, count in counts.items()}
+    return lambda sources: [most_frequent.get(key(source), overall) for source in sources]
+
+
+def _columns(sources) -> dict[str, int]:
+    return {word: i for i, word in enumerate(sorted({w for source in sources for w in source}))}
+
+
+def _word_counts(sources: Sequence, words: dict[str, int]) -> scipy.sparse.csr_matrix:
+    """Returns word counts [sources, words + 1], with a last column of ones."""
+    rows = [row for row, source in enumerate(sources) for word in source if word in words]
+    columns = [words[word] for source in sources for word in source if word in words]
+    shape = (len(sources), len(words))
+    counts = scipy.sparse.csr_matrix((np.ones(len(rows)), (rows, columns)), shape)
+    return scipy.sparse.hstack([counts, np.ones((len(sources), 1))], "csr")
+
+
+def _words_and_counts(sources: Sequence, words: dict[str, int]) -> scipy.sparse.csr_matrix:
+    own = _word_counts([(word,) for source in sources for word in source], words)
+    sentence = np.repeat(np.arange(len(sources)), [len(source) for source in sources])
+    return scipy.sparse.hstack([own, _word_counts(sources, words)[sentence]], "csr")
+
+
+def _regression(features: scipy.sparse.csr_matrix, labels: Sequence):
+    """Fits a softmax regression; returns `features -> labels`, or None where it is too large."""
+    names = sorted(set(labels))
+    number_of = {label: number for number, label in enumerate(names)}
+    targets = np.array([number_of[label] for label in labels])
+    count, columns = features.shape
+    if columns * len(names) > MAX_WEIGHTS:
+        return None
+    one_hot = scipy.sparse.csr_matrix((np.ones(count), (np.arange(count), targets)))
+    l2_penalty = 1e-4  # keeps the weights of separable data finite
+
+    def loss(flat: np.ndarray) -> tuple[float, np.ndarray]:
+        weights = flat.reshape(columns, -1)
+        logs = scipy.special.log_softmax(features @ weights, axis=1)
+        gradient = features.T @ (np.exp(logs) - one_hot) / count + l2_penalty * weights
+        value = -logs[np.arange(count), targets].mean() + l2_penalty / 2 * (flat @ flat)
+        return value, np.asarray(gradient).ravel()
+
+    start = np.zeros(columns * len(names))
+    result = scipy.optimize.minimize(
+        loss, start, jac=True, method="L-BFGS-B", options={"maxiter": 60}
+    )
+    weights = result.x.reshape(columns, -1)
+    return lambda features: [names[i] for i in np.asarray(features @ weights).argmax(axis=1)]

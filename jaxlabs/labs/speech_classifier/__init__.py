@@ -1,0 +1,1 @@
+"""A Transformer encoder that classifies sentences by speaker."""

@@ -1,0 +1,176 @@
+"""A word-level Transformer language model of speeches, with full or local attention.
+
+Source    an unpublished course write-up on the data of UCSD CSE 256, programming assignment 2
+Command   python -m experiments.speech_lm --platform=cpu
+Expect    quick: a minute on two cores, test perplexities about 300, 380 and 320
+"""
+
+import dataclasses
+import functools
+from collections.abc import Mapping
+from typing import Any
+
+import jax.numpy as jnp
+
+from jaxlabs.analysis import attention_maps, word_samples
+from jaxlabs.analysis.baselines import ngram_baselines
+from jaxlabs.config import group, setting
+from jaxlabs.data import speeches
+from jaxlabs.data.dataset import DataModule
+from jaxlabs.data.speech_data import language_data
+from jaxlabs.data.tokenizers import WordTokenizer, split_words
+from jaxlabs.labs.speech_lm import published
+from jaxlabs.losses.cross_entropy import perplexity
+from jaxlabs.models import transformer_lm
+from jaxlabs.report import attention_plots
+from jaxlabs.run_files import Texts
+from jaxlabs.run_folder import RunFolder
+from jaxlabs.runner.lab import Lab
+from jaxlabs.runner.sweep_plan import Sweep
+from jaxlabs.training.run_config import RunConfig
+from jaxlabs.training.state import TrainState
+from jaxlabs.training.task import Task
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SpeechLMRunConfig(RunConfig):
+    """Settings of a run, of the model, of sampling and of attention maps."""
+
+    dataset: str = setting(
+        "speeches", "the path of a folder of such files", path_unless=speeches.NAMES
+    )
+    validation_fraction: float = setting(
+        0.0,
+        "share of the training text held out for validation",
+        minimum=0,
+        maximum=0.9,
+        section="data",
+    )
+    sliding_stride: int = setting(
+        1,
+        "stride of the sliding-window evaluation: words that each window scores",
+        minimum=1,
+        section="evaluation",
+    )
+    model: transformer_lm.TransformerLMConfig = group(transformer_lm.TransformerLMConfig)
+    sampling: word_samples.WordSamplingConfig = group(word_samples.WordSamplingConfig)
+    maps: attention_maps.AttentionMapsConfig = group(
+        attention_maps.AttentionMapsConfig, section="report"
+    )
+
+
+REFERENCE = {
+    "vocabulary_size": 5755,
+    "context_length": 32,
+    "embed_dim": 64,
+    "num_layers": 4,
+    "num_heads": 2,
+    "mlp_dim": 100,
+    "positions": "learned",
+    "init": "pytorch",
+    "dropout": 0.0,
+    "steps": 500,
+    "batch_size": 16,
+    "weight_decay": 0.0,
+    "eval_every": 100,
+}
+# Architecture later than GPT-2, and strong regularization against overfitting a small text.
+BEST = REFERENCE | {
+    "vocabulary_size": None,
+    "positions": "rotary",
+    "norm": "rmsnorm",
+    "qk_norm": True,
+    "bias": False,
+    "activation": "squared_relu",
+    "zero_init_residual": True,
+    "init": "gpt2",
+    "dropout": 0.3,
+    "weight_decay": 1.0,
+    "ema_decay": 0.99,
+}
+
+PRESETS = {
+    "quick": BEST
+    | {
+        "sliding_stride": 8,
+    },
+    "reference": REFERENCE,
+    "best": BEST,
+    "window": REFERENCE
+    | {
+        "attention_window": 8,
+    },
+}
+
+
+def load_data(config: SpeechLMRunConfig) -> DataModule:
+    """Loads the text as windows of the context length."""
+    dataset, context = speeches.load(config.dataset, config.data_dir), config.model.context_length
+    held_out, stride = config.validation_fraction, config.sliding_stride
+    return language_data(dataset, context, ngram_baselines, held_out, stride)
+
+
+def build_task(config: SpeechLMRunConfig, data_spec: Mapping[str, Any]) -> Task:
+    """Builds the model; raises if the prompt has no known word."""
+    word_samples.known_tokens(config.sampling.prompt, data_spec)
+    size = WordTokenizer.from_json(data_spec).vocabulary_size
+    model = transformer_lm.TransformerLM(config.model.with_vocabulary(size))
+    init = functools.partial(
+        model.init, tokens=jnp.zeros((1, config.model.context_length), jnp.int32)
+    )
+    return Task(model, init, transformer_lm.loss, transformer_lm.train_step, perplexity)
+
+
+def sample(
+    config: SpeechLMRunConfig, task: Task, data_spec: Mapping[str, Any], state: TrainState, key: Any
+) -> Texts:
+    """Returns continuations of the prompt."""
+    params, sampling = state.eval_params, config.sampling
+    return Texts({"": word_samples.sample_texts(task.model, params, sampling, data_spec, key)})
+
+
+def analyze(
+    config: SpeechLMRunConfig, task: Task, data: DataModule, state: TrainState, folder: RunFolder
+) -> dict[str, float]:
+    """Writes attention maps; returns the shares of unknown test words."""
+    tokenizer, model = WordTokenizer.from_json(data.data_spec), config.model
+    texts = config.maps.texts() or attention_maps.SENTENCES
+    encoded = attention_maps.encode_texts(
+        texts, split_words, tokenizer.encode, model.context_length
+    )
+    masks = {"causal": not model.no_causal_mask, "window": model.attention_window}
+    params, shares = state.eval_params, data.dataset["unknown_shares"]
+    leaks = attention_maps.write_maps(folder, config.maps, task.model, params, encoded, **masks)
+    unknown = {f"{one}_unknown": shares[file] for one, file in speeches.TEST_TEXTS.items()}
+    return unknown | {f"attention_{name}": value for name, value in leaks.items()}
+
+
+def _sweep(question: str, *windows: int, **settings: int) -> Sweep:
+    """Returns a sweep of full against local attention, with a large stride to save time."""
+    return Sweep(
+        question=question,
+        axes={"attention_window": (None, *windows), "seed": (0, 1, 2, 3, 4)},
+        metrics=[f"{split}_perplexity" for split in ("train_text", *speeches.SPEAKERS)],
+        settings={"sliding_stride": 32} | settings,
+    )
+
+
+WINDOW_SIZES = _sweep("Does local attention have a lower perplexity?", 16, 8, 4, 2)
+LONG_TRAINING = _sweep(
+    "Does full attention win with longer training?", 8, steps=3000, eval_every=500
+)
+
+LAB = Lab(
+    name="speech_lm",
+    description=__doc__,
+    config_class=SpeechLMRunConfig,
+    presets=PRESETS,
+    load_data=load_data,
+    build_task=build_task,
+    sample=sample,
+    analyze=analyze,
+    plots={"attention_maps": attention_plots.attention},
+    published=(*published.PUBLISHED_RESULTS, *published.CURVES),
+    main_metrics=("obama_perplexity", "wbush_perplexity", "hbush_perplexity"),
+    sweeps={"windows": WINDOW_SIZES, "window_long": LONG_TRAINING},
+)

@@ -1,0 +1,107 @@
+"""Worked problems of probability: softmax of scaled logits, Bayes' rule, and the ELBO."""
+
+import math
+from statistics import NormalDist
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxlabs.labs.worked_problems import closed_form
+from jaxlabs.labs.worked_problems import published as given
+from jaxlabs.labs.worked_problems.rows import Number, numbers
+from jaxlabs.losses.cross_entropy import cross_entropy
+from jaxlabs.losses.elbo import gaussian_kl, gaussian_log_likelihood
+
+SOFTMAX, BAYES, ELBO = "softmax", "Bayes' rule", "the ELBO"
+
+WRONG_SIGN = "The last line has -KL instead of +KL: log p(x) is the ELBO plus the divergence."
+
+
+def problems() -> list[Number]:
+    """Returns the values of all problems."""
+    with jax.enable_x64(True):
+        return _softmax() + _bayes() + _elbo()
+
+
+def _softmax() -> list[Number]:
+    rows = []
+    for factor, printed in given.PRINTED_SHARES.items():
+        logits = [factor * logit for logit in given.LOGITS]
+        exact = closed_form.softmax(logits)
+        classes = jnp.arange(len(logits))
+        ours = jnp.exp(-cross_entropy(jnp.tile(jnp.asarray(logits, float), (3, 1)), classes))
+        name = f"softmax of [{', '.join(map(str, logits))}]"
+        values = ", ".join(f"{p:.4f}" for p in exact)
+        erratum = f"The {name} is [{values}]."
+        rows += numbers(SOFTMAX, name, ours, exact, printed, erratum=erratum)
+    return rows
+
+
+def _bayes() -> list[Number]:
+    classes = [NormalDist(*pair) for pair in zip(given.MEANS, given.DEVIATIONS, strict=True)]
+    likelihoods = [one.pdf(given.OBSERVED) for one in classes]
+    joint = [prior * p for prior, p in zip(given.PRIORS, likelihoods, strict=True)]
+    means, scales = jnp.asarray(given.MEANS), jnp.log(jnp.asarray(given.DEVIATIONS))
+    x = jnp.asarray([given.OBSERVED])
+    log_likelihoods = jax.vmap(gaussian_log_likelihood, (0, None, 0))(means[:, None], x, scales)
+    log_joint = jnp.log(jnp.asarray(given.PRIORS)) + log_likelihoods
+    posterior = jax.nn.softmax(log_joint)
+    labels = [["class 1", "class 2"]]
+    return [
+        *numbers(
+            BAYES, "prior", given.PRIORS, [1 - given.PRIORS[1], given.PRIORS[1]], labels=labels
+        ),
+        *numbers(BAYES, "likelihood p(x|c)", jnp.exp(log_likelihoods), likelihoods, labels=labels),
+        *numbers(BAYES, "evidence p(x)", jnp.exp(jax.nn.logsumexp(log_joint)), math.fsum(joint)),
+        *numbers(
+            *(BAYES, "posterior p(c|x)", posterior, [p / math.fsum(joint) for p in joint]),
+            labels=labels,
+        ),
+    ]
+
+
+def _elbo() -> list[Number]:
+    x, noise = given.ELBO_OBSERVED, given.NOISE
+    mean, deviation = given.POSTERIOR_GUESS
+    evidence = NormalDist(0, math.sqrt(1 + noise**2))
+    posterior = NormalDist(x / (1 + noise**2), noise / math.sqrt(1 + noise**2))
+    exact = {
+        "E_q[log p(x|z)]": -((x - mean) ** 2 + deviation**2) / (2 * noise**2)
+        - math.log(noise * math.sqrt(2 * math.pi)),
+        "KL(q(z|x) || p(z))": _divergence(NormalDist(mean, deviation), NormalDist()),
+        "KL(q(z|x) || p(z|x))": _divergence(NormalDist(mean, deviation), posterior),
+        "log p(x)": math.log(evidence.pdf(x)),
+    }
+    # Gauss-Hermite quadrature is exact for the quadratic log-likelihood.
+    nodes, weights = np.polynomial.hermite_e.hermegauss(8)
+    z = mean + deviation * jnp.asarray(nodes)
+    likelihoods = gaussian_log_likelihood(z[:, None], jnp.asarray([[x]]), math.log(noise))
+    shift = (mean - posterior.mean) / posterior.stdev
+    log_ratio = 2 * math.log(deviation / posterior.stdev)
+    log_evidence = gaussian_log_likelihood(jnp.zeros(1), jnp.asarray([x]), math.log(evidence.stdev))
+    ours = {
+        "E_q[log p(x|z)]": jnp.dot(jnp.asarray(weights / weights.sum()), likelihoods),
+        "KL(q(z|x) || p(z))": gaussian_kl(jnp.asarray(mean), jnp.log(jnp.asarray(deviation)) * 2),
+        # The divergence is invariant to standardizing z by the posterior.
+        "KL(q(z|x) || p(z|x))": gaussian_kl(jnp.asarray(shift), jnp.asarray(log_ratio)),
+        "log p(x)": log_evidence,
+    }
+    rows = [row for name in exact for row in numbers(ELBO, name, ours[name], exact[name])]
+    likelihood, prior, gap, evidence = ours.values()
+    bound = exact["log p(x)"] - exact["KL(q(z|x) || p(z|x))"]
+    return [
+        *rows,
+        *numbers(ELBO, "ELBO = E_q[log p(x|z)] - KL(q(z|x) || p(z))", likelihood - prior, bound),
+        *numbers(
+            *(ELBO, "log p(x) from the ELBO", likelihood - prior + gap, exact["log p(x)"]),
+            float(likelihood - prior - gap),
+            erratum=WRONG_SIGN,
+        ),
+    ]
+
+
+def _divergence(q: NormalDist, p: NormalDist) -> float:
+    """Returns `KL(q || p)` of two normal densities, in nats."""
+    squares = (q.variance + (q.mean - p.mean) ** 2) / p.variance
+    return (squares - 1) / 2 + math.log(p.stdev / q.stdev)

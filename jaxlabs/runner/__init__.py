@@ -1,0 +1,1 @@
+"""The runner: command line, modes, sweeps and reproduction of labs."""

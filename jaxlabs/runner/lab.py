@@ -1,0 +1,169 @@
+"""The interface between an experiment and the runner, and the parsed command line."""
+
+import dataclasses
+import pathlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+
+from jaxlabs.data.dataset import DataModule
+from jaxlabs.published import Published, PublishedCurve
+from jaxlabs.report.figures import Plot
+from jaxlabs.run_folder import RunFolder, Sample
+from jaxlabs.runner.sweep_plan import Sweep
+from jaxlabs.training.run_config import CommonConfig, RunConfig, SuiteConfig
+from jaxlabs.training.state import TrainState
+from jaxlabs.training.task import Task
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Experiment:
+    """Attributes of every command.
+
+    Attributes:
+      name: name of the experiment, as in `python -m experiments.<name>`.
+      description: first part of `--help`.
+      config_class: class of its settings.
+      presets: settings by preset, by flag name; the first preset is the default.
+      plots: plot functions for the report, by the name of a file under arrays/ without .npz.
+      published: published results and learning curves that its runs are compared with.
+      main_metrics: names of the metrics that a table of all labs shows; the first ones if empty.
+      inputs: names of labs whose run folders this one reads, by the flag that takes the folder.
+    """
+
+    name: str
+    description: str
+    config_class: type[CommonConfig]
+    presets: Mapping[str, Mapping[str, Any]]
+    plots: Mapping[str, Plot] = dataclasses.field(default_factory=dict)
+    published: Sequence[Published | PublishedCurve] = ()
+    main_metrics: Sequence[str] = ()
+    inputs: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Lab(Experiment):
+    """A command that trains a model.
+
+    Attributes:
+      load_data: reads the data, `config -> DataModule`.
+      build_task: builds model, loss and step, `(config, data_spec) -> Task`; needs no data.
+      sample: samples text or arrays from the model, `(config, task, data_spec, state, key)`.
+      analyze: measures a trained model, `(config, task, data, state, folder) -> metrics by name`,
+        and writes arrays into the folder for the report.
+      run_suffix: suffix of the default run folder, for settings that distinguish runs of the same
+        preset.
+      loss_unit: unit of the loss, for the report.
+      sweeps: sets of runs that answer one question each, by name, for `--sweep`.
+    """
+
+    config_class: type[RunConfig]
+    load_data: Callable[[Any], DataModule]
+    build_task: Callable[[Any, Mapping[str, Any]], Task]
+    sample: Callable[[Any, Task, Mapping[str, Any], TrainState, jax.Array], Sample]
+    analyze: Callable[[Any, Task, DataModule, TrainState, RunFolder], dict[str, float]]
+    run_suffix: Callable[[Any], str] = lambda config: ""
+    loss_unit: str = "nats"
+    sweeps: Mapping[str, Sweep] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True)
+class StudyResult:
+    """Result of a study.
+
+    Attributes:
+      metrics: metrics by name.
+      text: printed result, also saved as samples/final.txt.
+      extra: further entries of summary.json.
+    """
+
+    metrics: dict[str, float]
+    text: str
+    extra: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True)
+class StudyData:
+    """Data of a study.
+
+    Attributes:
+      content: the data, in the form that the study reads.
+      dataset: description of the data set, see `DataModule.dataset`.
+      warning: one line for the user about the source of the data, or None.
+    """
+
+    content: Any
+    dataset: dict[str, Any]
+    warning: str | None = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Study(Experiment):
+    """A command that measures something without the training loop.
+
+    Attributes:
+      measure: `(config, folder) -> StudyResult`, or `(config, folder, data) -> StudyResult` for a
+        study with data; it writes arrays into the folder for the report.
+      load_data: reads the data, `config -> StudyData`; None for a study without data.
+    """
+
+    measure: Callable[..., StudyResult]
+    load_data: Callable[[Any], StudyData] | None = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Suite(Experiment):
+    """A command that runs several labs and studies, each in its own run folder.
+
+    Its presets are names only; every lab has its own settings for them.
+
+    Attributes:
+      labs: labs and studies by name; those with inputs run last.
+    """
+
+    config_class: type[SuiteConfig]
+    labs: Mapping[str, Lab | Study]
+
+
+@dataclasses.dataclass(frozen=True)
+class Invocation:
+    """A parsed command line.
+
+    Attributes:
+      lab: the experiment.
+      arguments: the command line, unparsed.
+      preset: name of the preset.
+      overrides: settings given on the command line, by flag name.
+      overwrite: whether to delete the run folder and start over.
+      mode: one of `command.MODES`.
+      replay_step: the step that mode replay repeats, else None.
+      checkpoint: the checkpoint to read, "latest" or "best".
+      sweep: name of a sweep, or None for a single run.
+    """
+
+    lab: Experiment
+    arguments: tuple[str, ...]
+    preset: str
+    overrides: dict[str, Any]
+    overwrite: bool
+    mode: str = "train"
+    replay_step: int | None = None
+    checkpoint: str = "latest"
+    sweep: str | None = None
+
+    def folder(self) -> RunFolder:
+        """Returns the run folder of the command line."""
+        if self.overrides.get("workdir") is not None:
+            return RunFolder(self.overrides["workdir"])
+        suffix = self.lab.run_suffix(self.config()) if isinstance(self.lab, Lab) else ""
+        suffix += f"-{self.sweep}" if self.sweep is not None else ""
+        return RunFolder(pathlib.Path("runs") / f"{self.lab.name}-{self.preset}{suffix}")
+
+    def config(self) -> CommonConfig:
+        """Returns the settings of a new run: defaults < preset < flags."""
+        return self.lab.config_class.from_flat(dict(self.lab.presets[self.preset]) | self.overrides)
+
+    def preset_config(self) -> CommonConfig:
+        """Returns the settings of the preset alone."""
+        return self.lab.config_class.from_flat(self.lab.presets[self.preset])

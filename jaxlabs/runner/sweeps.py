@@ -1,0 +1,117 @@
+"""Running a sweep: many runs of one lab, each in a folder below that of the sweep."""
+
+import contextlib
+import dataclasses
+import io
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import jax
+import tqdm
+from jax.experimental.compilation_cache import compilation_cache
+
+from jaxlabs.config import UserError
+from jaxlabs.report.page import write_report
+from jaxlabs.run_folder import RunFolder
+from jaxlabs.runner import modes, studies
+from jaxlabs.runner.lab import Invocation, Study
+from jaxlabs.runner.opening import open_run
+from jaxlabs.runner.summary import summarize_sweep
+from jaxlabs.runner.sweep_plan import Sweep, flag_value, run_name
+from jaxlabs.training import devices, signals
+from jaxlabs.training.loop import NonFiniteError
+
+
+def run(request: Invocation) -> None:
+    """Trains every run of a sweep that is not complete yet, and compares all runs.
+
+    Raises:
+      UserError: a flag sets what the sweep varies, or requests several processes.
+    """
+    sweep = request.lab.sweeps[request.sweep]
+    for name in request.overrides:
+        if name in sweep.axes:
+            raise UserError(f"--{name}: the sweep {request.sweep} varies it; leave it out")
+    config = request.config()
+    if config.num_processes > 1:
+        raise UserError(
+            f"--num_processes: {config.num_processes} is not accepted; a sweep runs in one process"
+        )
+    devices.start(config.platform)
+    data = request.lab.load_data(config)
+    if data.warning:  # the output of the runs is discarded
+        print(data.warning, file=sys.stderr)
+    with open_run(request, config, data) as folder, shared_compilation_cache():
+        runs = []
+        points = tqdm.tqdm(sweep.points(), unit="run", disable=None, file=sys.stderr)
+        for point in points:
+            name = run_name(point)
+            points.set_postfix_str(name)
+            with signals.during(f"in the run {name}"):
+                runs.append(_run(request, sweep, point, RunFolder(folder.runs / name)))
+        folder.write_summary(summarize_sweep(request, sweep, runs))
+        print(f"report: {write_report(folder, request.lab)}")
+
+
+def _run(
+    request: Invocation, sweep: Sweep, point: dict[str, Any], folder: RunFolder
+) -> dict[str, Any]:
+    """Trains one run and returns its settings and metrics."""
+    planned = dict(sweep.settings) | dict(sweep.follow(point))
+    try:
+        # Its output would hide the progress of the sweep; it is in the run folder as well.
+        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+            summary = run_to_end(
+                single_run(request, planned | request.overrides | point, folder), report=False
+            )
+    except NonFiniteError:  # a diverged run is a result
+        return {"point": point, "metrics": {}, "seconds": None, "comparison": []}
+    return {"point": point} | {name: summary[name] for name in ("metrics", "seconds", "comparison")}
+
+
+def single_run(request: Invocation, overrides: Mapping[str, Any], folder: RunFolder) -> Invocation:
+    """Returns the invocation of one run in its own folder, with the equivalent command line.
+
+    Args:
+      request: invocation with the lab and the preset.
+      overrides: settings of the run on top of the preset, by flag name.
+      folder: its run folder.
+    """
+    overrides = dict(overrides) | {"workdir": str(folder.path)}
+    settings = {"preset": request.preset} | overrides
+    flags = [f"--{name}={flag_value(value)}" for name, value in settings.items()]
+    return dataclasses.replace(
+        request, sweep=None, overrides=overrides, overwrite=False, arguments=tuple(flags)
+    )
+
+
+def run_to_end(single: Invocation, *, report: bool) -> dict[str, Any]:
+    """Runs a lab or a study to the end and returns its summary.
+
+    Args:
+      single: the invocation, see `single_run`.
+      report: whether a run of a lab gets its report; a study always does.
+    """
+    if isinstance(single.lab, Study):
+        studies.measure(single)
+    else:
+        modes.train(single, report=report)
+    return single.folder().read_summary()
+
+
+@contextlib.contextmanager
+def shared_compilation_cache() -> Iterator[None]:
+    """Lets runs that differ only in the seed share their executables."""
+    if jax.config.jax_compilation_cache_dir is not None:
+        yield
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        jax.config.update("jax_compilation_cache_dir", folder)
+        compilation_cache.reset_cache()
+        try:
+            yield
+        finally:
+            jax.config.update("jax_compilation_cache_dir", None)
+            compilation_cache.reset_cache()

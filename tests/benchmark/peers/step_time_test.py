@@ -1,0 +1,73 @@
+"""A training step of the reference character GPT is not slower than in PyTorch."""
+
+import dataclasses
+import functools
+import statistics
+import time
+
+import jax
+import numpy as np
+import pytest
+
+from jaxlabs.data.tokenizers import CharTokenizer
+from jaxlabs.data.windows import token_stream
+from jaxlabs.labs.gpt.lab import LAB, build_task
+from jaxlabs.training.devices import data_parallel
+from jaxlabs.training.loop import initial_state
+from jaxlabs.training.multi_step import build_multi_step
+
+ROUNDS = 3
+
+
+@pytest.mark.benchmark
+@pytest.mark.peers
+def test_reference_step_is_not_slower_than_pytorch(capsys):
+    config = LAB.config_class.from_flat(LAB.presets["reference"])
+    tokens = np.random.default_rng(0).integers(0, 65, 100_000).astype(np.uint8)
+    ours, theirs = _our_step(config, tokens), _their_step(config, tokens)
+    times = {"ours": [], "theirs": []}
+    ours(), theirs()
+    for _ in range(ROUNDS):
+        for name, step in (("ours", ours), ("theirs", theirs)):
+            start = time.perf_counter()
+            step()
+            times[name].append(time.perf_counter() - start)
+    medians = {name: statistics.median(values) for name, values in times.items()}
+    ratio = medians["ours"] / medians["theirs"]
+    with capsys.disabled():
+        print(f"\nseconds per reference step: {times}; ratio of medians {ratio:.2f}")
+    assert ratio <= 1.0
+
+
+def _our_step(config, tokens):
+    placement = data_parallel(jax.devices()[:1])
+    data_spec = CharTokenizer("".join(map(chr, range(32, 97)))).to_json()
+    task = build_task(config, data_spec)
+    multi_step = build_multi_step(task, dataclasses.replace(config, steps_per_call=1), placement)
+    dataset = placement.replicate(token_stream(tokens, config.model.context_length))
+    loop = {"state": initial_state(task, config, placement)}
+
+    def step():
+        loop["state"], log = multi_step(loop["state"], dataset, np.int32(1), np.uint32(0))
+        jax.block_until_ready(log)
+
+    return step
+
+
+def _their_step(config, tokens):
+    torch = pytest.importorskip("torch")
+    from jaxlabs.benchmark.peers.torch_gpt import build_gpt
+
+    gpt = build_gpt(config.model)
+    optimizer = torch.optim.AdamW(gpt.parameters(), lr=config.optimization.learning_rate)
+    windows = np.lib.stride_tricks.sliding_window_view(tokens, config.model.context_length + 1)
+    batch = torch.from_numpy(windows[: config.batch_size].astype(np.int64))
+    loss = functools.partial(torch.nn.functional.cross_entropy, reduction="mean")
+
+    def step():
+        optimizer.zero_grad(set_to_none=True)
+        logits = gpt(batch[:, :-1])
+        loss(logits.flatten(0, 1), batch[:, 1:].flatten()).backward()
+        optimizer.step()
+
+    return step
