@@ -26,6 +26,20 @@ class UserError(ValueError):
     """Invalid input; the message is one line that names the value and what is accepted."""
 
 
+class ArgumentError(UserError):
+    """An invalid argument or setting; the message is one line, `argument: message`.
+
+    The command line shows it with dashes if the argument is one of its flags.
+
+    Attributes:
+      argument: name of the argument.
+    """
+
+    def __init__(self, argument: str, message: str):
+        super().__init__(f"{argument}: {message}")
+        self.argument = argument
+
+
 def setting(
     default: Any,
     help: str,
@@ -84,15 +98,23 @@ def group(config_class: type, section: str | None = None) -> Any:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Config:
-    """A frozen group of settings."""
+    """A frozen group of settings; types and ranges are checked whoever builds it.
+
+    Raises:
+      ArgumentError: a value of another type or out of range.
+    """
 
     def __post_init__(self) -> None:
-        for field in _own_settings(type(self)):
-            _check_value(field, *field_type(type(self), field), getattr(self, field.name))
+        for field in dataclasses.fields(self):
+            value, group = getattr(self, field.name), _group(field)
+            if group is None:
+                _check_value(field, *field_type(type(self), field), value)
+            elif not isinstance(value, group):
+                raise ArgumentError(field.name, f"{value!r} is not accepted; {group.__name__}")
         self.check()
 
     def check(self) -> None:
-        """Raises UserError for incompatible values of several fields; subclasses extend it."""
+        """Raises ArgumentError for incompatible values of several fields; subclasses extend it."""
 
     def flat(self) -> dict[str, Any]:
         """Returns all settings by flag name, nested groups included."""
@@ -112,13 +134,13 @@ class Config:
         """Builds the config from values by flag name; missing settings keep their defaults.
 
         Raises:
-          UserError: an unknown setting, or an invalid value.
+          ArgumentError: an unknown setting, or an invalid value.
         """
         values = canonical(cls, values)
         names = [name for name, _ in settings(cls)]
         for name in values:
             if name not in names:
-                raise UserError(f"--{name}: unknown setting{nearest(name, names)}")
+                raise ArgumentError(name, f"unknown setting{nearest(name, names)}")
         return _build(cls, values)
 
 
@@ -204,14 +226,14 @@ def canonical(config_class: type[Config], values: Mapping[str, Any]) -> dict[str
     Unknown names are kept.
 
     Raises:
-      UserError: one setting is given under two names.
+      ArgumentError: one setting is given under two names.
     """
     fields, present = dict(settings(config_class)), spellings(config_class)
     result: dict[str, Any] = {}
     for given, value in values.items():
         name = present.get(given, given)
         if name in result:
-            raise UserError(f"--{given}: the same setting as --{name}; give one of them")
+            raise ArgumentError(given, f"the same setting as {name}; give one of them")
         known = fields[name].metadata["value_aliases"] if name in fields else {}
         result[name] = known.get(value, value) if isinstance(value, str) else value
     return result
@@ -295,7 +317,7 @@ NONE = object()
 
 _TRUTH = {"true": True, "false": False, "1": True, "0": False}
 _MAX = {int: MAX_WHOLE, float: MAX_FLOAT}
-_ACCEPTED = {int: "a whole number", float: "a number", bool: "true or false", str: "a string"}
+_ACCEPTED = {int: "an integer", float: "a number", bool: "true or false", str: "a string"}
 
 
 class _Parser(flags.ArgumentParser):
@@ -344,10 +366,6 @@ def _group(field: dataclasses.Field) -> type[Config] | None:
     return factory if is_group else None
 
 
-def _own_settings(cls: type[Config]) -> list[dataclasses.Field]:
-    return [field for field in dataclasses.fields(cls) if _group(field) is None]
-
-
 def _owner(cls: type[Config], name: str) -> type[Config]:
     """Returns the class, `cls` or one of its groups, that declares the setting."""
     for field in dataclasses.fields(cls):
@@ -366,13 +384,13 @@ def _check_value(field: dataclasses.Field, kind: type, optional: bool, value: An
     if limits["choices"] is not None and value not in limits["choices"]:
         accepted = ", ".join(limits["choices"])
         hint = nearest(str(value), limits["choices"])
-        raise UserError(f"--{field.name}: {value!r} is not accepted; one of {accepted}{hint}")
+        raise ArgumentError(field.name, f"{value!r} is not accepted; one of {accepted}{hint}")
     if value is None and optional:
         return
     accepted = int | float if kind is float else kind
     if not isinstance(value, accepted) or (isinstance(value, bool) and kind is not bool):
         or_none = " or none" if optional else ""
-        raise UserError(f"--{field.name}: {value!r} is not accepted; {_ACCEPTED[kind]}{or_none}")
+        raise ArgumentError(field.name, f"{value!r} is not accepted; {_ACCEPTED[kind]}{or_none}")
     if kind in (str, bool):
         return
     most, lowest, highest = _MAX[kind], limits["minimum"], limits["maximum"]
@@ -394,7 +412,7 @@ def _check_value(field: dataclasses.Field, kind: type, optional: bool, value: An
         if not infinite and all(holds(value, bound) for _, bound, _, holds in bounds):
             limit += " in float32"
         accepted = f"{_ACCEPTED[kind]} {limit or 'that is finite'}{' or none' if optional else ''}"
-        raise UserError(f"--{field.name}: {value} is not accepted; {accepted}")
+        raise ArgumentError(field.name, f"{value} is not accepted; {accepted}")
 
 
 def _in_float32(value: float) -> float:

@@ -61,7 +61,7 @@ class Texts:
         )
 
 
-TYPES = {str: "a string", int: "a whole number", dict: "an object", list: "a list"}
+TYPES = {str: "a string", int: "an integer", dict: "an object", list: "a list"}
 
 
 def parse(content: bytes) -> Any:

@@ -7,7 +7,7 @@ import pytest
 from absl import flags
 
 from jaxlabs import config as config_lib
-from jaxlabs.config import Config, UserError, setting
+from jaxlabs.config import ArgumentError, Config, UserError, setting
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -20,7 +20,7 @@ class Inner(Config):
 
     def check(self):
         if self.window is not None and self.window > self.width:
-            raise UserError(f"--window: {self.window} is not accepted; at most --width")
+            raise ArgumentError("window", f"{self.window} is not accepted; at most width")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -55,30 +55,49 @@ def flag_error(argument) -> str:
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"steps": -1}, "--steps: -1 is not accepted; a whole number of at least 0"),
-        ({"width": 0}, "--width: 0 is not accepted; a whole number of at least 1"),
-        ({"window": 0}, "--window: 0 is not accepted; a whole number of at least 1 or none"),
-        ({"rate": 1.5}, "--rate: 1.5 is not accepted; a number of at least 0 and of at most 1"),
-        ({"rate": -1.0}, "--rate: -1.0 is not accepted; a number of at least 0 and of at most 1"),
-        ({"scale": 0.0}, "--scale: 0.0 is not accepted; a number above 0"),
-        ({"scale": float("nan")}, "--scale: nan is not accepted; a number above 0"),
-        ({"scale": float("inf")}, "--scale: inf is not accepted; a number above 0"),
-        ({"shift": -float("inf")}, "--shift: -inf is not accepted; a number that is finite"),
+        ({"steps": -1}, "steps: -1 is not accepted; an integer of at least 0"),
+        ({"width": 0}, "width: 0 is not accepted; an integer of at least 1"),
+        ({"window": 0}, "window: 0 is not accepted; an integer of at least 1 or none"),
+        ({"rate": 1.5}, "rate: 1.5 is not accepted; a number of at least 0 and of at most 1"),
+        ({"rate": -1.0}, "rate: -1.0 is not accepted; a number of at least 0 and of at most 1"),
+        ({"scale": 0.0}, "scale: 0.0 is not accepted; a number above 0"),
+        ({"scale": float("nan")}, "scale: nan is not accepted; a number above 0"),
+        ({"scale": float("inf")}, "scale: inf is not accepted; a number above 0"),
+        ({"shift": -float("inf")}, "shift: -inf is not accepted; a number that is finite"),
         (
             {"kind": "cosin"},
-            "--kind: 'cosin' is not accepted; one of constant, cosine, linear;"
+            "kind: 'cosin' is not accepted; one of constant, cosine, linear;"
             " did you mean 'cosine'?",
         ),
-        ({"kind": "zz"}, "--kind: 'zz' is not accepted; one of constant, cosine, linear"),
-        ({"widht": 3}, "--widht: unknown setting; did you mean 'width'?"),
-        ({"qqq": 3}, "--qqq: unknown setting"),
-        ({"window": 9}, "--window: 9 is not accepted; at most --width"),
+        ({"kind": "zz"}, "kind: 'zz' is not accepted; one of constant, cosine, linear"),
+        ({"widht": 3}, "widht: unknown setting; did you mean 'width'?"),
+        ({"qqq": 3}, "qqq: unknown setting"),
+        ({"window": 9}, "window: 9 is not accepted; at most width"),
     ],
 )
 def test_invalid_values_give_a_message_with_the_accepted_ones(values, message):
     with pytest.raises(UserError) as caught:
         Outer.from_flat(values)
     assert str(caught.value) == message
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"steps": 10.5}, "steps: 10.5 is not accepted; an integer"),
+        ({"steps": True}, "steps: True is not accepted; an integer"),
+        ({"scale": "a"}, "scale: 'a' is not accepted; a number"),
+        ({"folder": 3}, "folder: 3 is not accepted; a string or none"),
+        ({"loud": 1}, "loud: 1 is not accepted; true or false"),
+        ({"inner": 3}, "inner: 3 is not accepted; Inner"),
+    ],
+)
+def test_config_built_in_code_checks_the_types_of_its_values(values, message):
+    with pytest.raises(ValueError, match="is not accepted") as caught:
+        Outer(**values)
+    assert isinstance(caught.value, ArgumentError)
+    assert str(caught.value) == message
+    assert caught.value.argument == next(iter(values))
 
 
 @pytest.mark.parametrize(
@@ -102,10 +121,10 @@ def test_values_on_the_bounds_are_accepted(values):
 @pytest.mark.parametrize(
     ("argument", "message"),
     [
-        ("--steps=ten", "--steps: 'ten' is not accepted; a whole number"),
-        ("--steps=1.5", "--steps: '1.5' is not accepted; a whole number"),
-        ("--steps=none", "--steps: 'none' is not accepted; a whole number"),
-        ("--window=x", "--window: 'x' is not accepted; a whole number or none"),
+        ("--steps=ten", "--steps: 'ten' is not accepted; an integer"),
+        ("--steps=1.5", "--steps: '1.5' is not accepted; an integer"),
+        ("--steps=none", "--steps: 'none' is not accepted; an integer"),
+        ("--window=x", "--window: 'x' is not accepted; an integer or none"),
         ("--scale=big", "--scale: 'big' is not accepted; a number"),
         ("--loud=maybe", "--loud: 'maybe' is not accepted; true or false"),
     ],
@@ -115,9 +134,7 @@ def test_unparsable_flags_give_a_message_with_the_accepted_values(argument, mess
 
 
 def test_flag_out_of_range_gives_the_same_message():
-    with pytest.raises(
-        UserError, match=r"^--width: 0 is not accepted; a whole number of at least 1$"
-    ):
+    with pytest.raises(UserError, match=r"^width: 0 is not accepted; an integer of at least 1$"):
         Outer.from_flat(parsed("--width=0"))
 
 
@@ -245,7 +262,7 @@ def test_earlier_value_is_replaced_by_the_present_one():
 
 
 def test_setting_under_two_names_is_refused():
-    with pytest.raises(UserError, match=r"^--size: the same setting as --embed_dim; give one"):
+    with pytest.raises(UserError, match=r"^size: the same setting as embed_dim; give one"):
         Renamed.from_flat(renamed_flags("--width=4", "--size=4"))
 
 
@@ -260,7 +277,7 @@ def test_deprecated_name_or_value_is_reported_with_the_present_one():
 
 
 def test_invalid_value_is_refused_under_the_present_name():
-    with pytest.raises(UserError, match=r"^--embed_dim: 0 is not accepted; a whole number of"):
+    with pytest.raises(UserError, match=r"^embed_dim: 0 is not accepted; an integer of"):
         Renamed.from_flat(renamed_flags("--width=0"))
 
 

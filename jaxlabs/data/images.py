@@ -140,7 +140,7 @@ def hold_out(images: LabeledImages, count: int) -> tuple[LabeledImages, LabeledI
     """
     if not 0 < count < images.count:
         raise UserError(
-            f"--val_size: {count:,} is not accepted; a whole number from 1 to"
+            f"--val_size: {count:,} is not accepted; an integer from 1 to"
             f" {images.count - 1:,}, as there are {images.count:,} images"
         )
     return images.take(slice(None, -count)), images.take(slice(-count, None))

@@ -125,7 +125,7 @@ def timesteps(diffusion: DiffusionConfig, sampler: SamplerConfig) -> np.ndarray:
     count, steps = diffusion.num_timesteps, sampler.sampler_steps
     if steps > count:
         raise UserError(
-            f"--sampler_steps: {steps} is not accepted; a whole number of at most --num_timesteps"
+            f"--sampler_steps: {steps} is not accepted; an integer of at most --num_timesteps"
             f" {count}"
         )
     increasing = np.arange(steps)

@@ -5,6 +5,7 @@ import dataclasses
 import inspect
 import math
 import os
+import re
 import signal
 import sys
 from collections.abc import Iterable, Iterator, Sequence
@@ -14,7 +15,7 @@ from absl import flags
 
 from jaxlabs import config as config_lib
 from jaxlabs import paths
-from jaxlabs.config import UserError
+from jaxlabs.config import ArgumentError, UserError
 from jaxlabs.runner import modes, reproduce, standard_streams, studies, sweeps
 from jaxlabs.runner.lab import Experiment, Invocation, Lab, Study, Suite
 from jaxlabs.training import capacity, hosts, jax_settings, malloc, signals
@@ -56,7 +57,7 @@ def run(lab: Experiment, arguments: Sequence[str]) -> int:
         except KeyboardInterrupt:
             return _print_error(lab, Interrupted(signal.SIGINT), 128 + signal.SIGINT)
         except UserError as error:
-            return _print_error(lab, error, 2)
+            return _print_error(lab, error_line(lab, error), 2)
         except BrokenPipeError:
             _discard_buffered_output()
             return BROKEN_PIPE_STATUS
@@ -70,6 +71,20 @@ def run(lab: Experiment, arguments: Sequence[str]) -> int:
             if lost := hosts.lost(error):
                 return _print_error(lab, lost, hosts.STATUS)
             raise
+
+
+def error_line(lab: Experiment, error: UserError) -> str:
+    """Returns the message of an error, with dashes before arguments that are flags of the lab.
+
+    Those are the argument of an `ArgumentError`, and names between backticks.
+    """
+    flag_names = {name for name, *_ in _command_flags(lab)}
+    flag_names |= config_lib.spellings(lab.config_class).keys()
+    is_flag = isinstance(error, ArgumentError) and error.argument in flag_names
+    line = f"--{error}" if is_flag else str(error)
+    return re.sub(
+        r"`(\w+)`", lambda name: f"--{name[1]}" if name[1] in flag_names else name[0], line
+    )
 
 
 def _print_error(lab: Experiment, line: object, status: int) -> int:

@@ -126,7 +126,7 @@ def build_schedule(config: OptimizerConfig, steps: int) -> Schedule:
     elif left < 1:
         raise UserError(
             f"--warmup_steps: {config.warmup_steps} is not accepted with a {config.lr_schedule}"
-            f" schedule of --steps {steps}; a whole number below the number of steps"
+            f" schedule of --steps {steps}; an integer below the number of steps"
         )
     else:  # a run may be shorter than the decay of its preset
         decay_steps = min(config.decay_steps or left, left)

@@ -158,7 +158,7 @@ def test_perfect_short_translations_have_the_maximum_bleu(tmp_path):
 @pytest.mark.parametrize(
     ("flag", "message"),
     [
-        ("--beam_size=0", "--beam_size: 0 is not accepted; a whole number of at least 1"),
+        ("--beam_size=0", "--beam_size: 0 is not accepted; an integer of at least 1"),
         ("--backbone=lsmt", "--backbone: 'lsmt' is not accepted"),
         ("--task=tags", "--task: 'tags' is not accepted; one of next_word, sentiment, tagging"),
         ("--dataset=nowhere.tsv", "--dataset: no data set or file 'nowhere.tsv'"),

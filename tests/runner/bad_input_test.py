@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+from jaxlabs.config import ArgumentError, UserError
 from jaxlabs.labs.gpt.lab import LAB, PRESETS
 from jaxlabs.run_folder import RunFolder
 from jaxlabs.runner import cli
@@ -22,7 +23,7 @@ def contents(path):
     }
 
 
-NUMBER = "is not accepted; a whole number"
+NUMBER = "is not accepted; an integer"
 FLAG_ERRORS = {
     "--widht=3": "--widht: unknown flag; did you mean 'embed_dim'?",
     "--xyzzy=3": "--xyzzy: unknown flag; --help lists all flags",
@@ -56,10 +57,10 @@ FLAG_ERRORS = {
     "a multiple of 12",
     "--eval_batch_size=3": "--eval_batch_size: 3 does not divide over 4 devices",
     "--lr_schedule=cosine --warmup_steps=99": "--warmup_steps: 99 is not accepted with a cosine "
-    "schedule of --steps 4; a whole number below the number of steps",
+    "schedule of --steps 4; an integer below the number of steps",
     "--num_processes=2": "--coordinator: missing with --num_processes 2; ",
     "--process_id=1": "--process_id: 1 is not accepted; below --num_processes 1",
-    "--vocabulary_size=3": "--vocabulary_size: 3 is too few for the data; at least 2",
+    "--vocab_size=3": "--vocab_size: 3 is too few for the data; at least 2",
     "--prompt=ROΩEO☃": "--prompt: unknown characters 'Ω', '☃'; the 2",
     "--attention_text=king|ROΩEO": "--attention_text: unknown characters 'Ω'; the 2",
     "--attention_text=king|": "--attention_text: 'king|' is not accepted; texts of at least one",
@@ -81,6 +82,15 @@ def test_invalid_flag_gives_one_line_with_the_accepted_values(flags, refused, ti
     line = refused(*tiny_flags, "--steps=4", *flags.split())
     assert line.startswith(FLAG_ERRORS[flags].format(presets=", ".join(PRESETS)))
     assert contents(here) == {}
+
+
+def test_argument_of_the_library_has_dashes_where_it_is_a_flag_of_the_lab():
+    assert cli.error_line(LAB, ArgumentError("num_heads", "3 is not accepted")) == (
+        "--num_heads: 3 is not accepted"
+    )
+    assert cli.error_line(LAB, ArgumentError("replay_step", "9")) == "--replay_step: 9"
+    assert cli.error_line(LAB, ArgumentError("mask", "of rank 2")) == "mask: of rank 2"
+    assert cli.error_line(LAB, UserError("book.txt: empty")) == "book.txt: empty"
 
 
 FILES = {

@@ -46,7 +46,7 @@ def test_extreme_numbers_are_accepted_or_refused_in_one_line(name):
         kind, _ = config.field_type(config._owner(lab.config_class, flag), field)
         values = {int: WHOLE, float: REAL}.get(kind, [])
         for value in values:
-            line = error_of(lab.config_class, preset | {flag: value})
+            line = error_of(lab, preset | {flag: value})
             if line:
                 assert line.startswith("--")
                 assert f"--{flag}" in line
@@ -57,21 +57,21 @@ def test_extreme_numbers_are_accepted_or_refused_in_one_line(name):
                 assert abs(value) < 3.5e38
 
 
-def error_of(config_class, values):
+def error_of(lab, values):
     """Returns the error message of settings, or an empty string."""
     try:
-        config_class.from_flat(values)
+        lab.config_class.from_flat(values)
     except UserError as error:
-        return str(error)
+        return cli.error_line(lab, error)
     return ""
 
 
 HUGE = {
-    "--steps=3000000000": "--steps: 3000000000 is not accepted; a whole number of at least 0 and of"
+    "--steps=3000000000": "--steps: 3000000000 is not accepted; an integer of at least 0 and of"
     " at most 2147483647",
-    "--batch_size=1000000000000": "--batch_size: 1000000000000 is not accepted; a whole number of",
-    "--num_layers=100000000": "--num_layers: 100000000 is not accepted; a whole number of",
-    "--embed_dim=100000000": "--embed_dim: 100000000 is not accepted; a whole number of",
+    "--batch_size=1000000000000": "--batch_size: 1000000000000 is not accepted; an integer of",
+    "--num_layers=100000000": "--num_layers: 100000000 is not accepted; an integer of",
+    "--embed_dim=100000000": "--embed_dim: 100000000 is not accepted; an integer of",
     "--mlp_dim=2000000000": "--mlp_dim=2000000000: the state (parameters, optimizer state, EMA)",
     "--embed_dim=65536 --mlp_dim=2147483647": "--mlp_dim=2147483647: the state ",
     "--eval_batch_size=1000000000": "--eval_batch_size=1000000000: an evaluation batch needs ",

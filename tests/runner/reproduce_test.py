@@ -274,7 +274,7 @@ def test_interrupted_lab_resumes_from_its_checkpoint(play, capsys):
     [
         ("--labs=gtp", "--labs: 'gtp' is not accepted; all, or some of other, gpt; did you mean"),
         ("--labs=", "--labs: '' is not accepted; all, or some of other, gpt"),
-        ("--seeds=0", "--seeds: 0 is not accepted; a whole number of at least 1"),
+        ("--seeds=0", "--seeds: 0 is not accepted; an integer of at least 1"),
         ("--preset=fast", "--preset: 'fast' is not accepted; one of quick, reference, best"),
         ("--steps=3", "--steps: unknown flag"),
     ],

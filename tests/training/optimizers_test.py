@@ -75,7 +75,7 @@ def test_warm_up_without_a_step_for_the_decay_is_refused():
         build_schedule(OptimizerConfig(lr_schedule="cosine", warmup_steps=10), 10)
     assert str(caught.value) == (
         "--warmup_steps: 10 is not accepted with a cosine schedule of --steps 10; "
-        "a whole number below the number of steps"
+        "an integer below the number of steps"
     )
 
 

@@ -73,7 +73,7 @@ class FIDConfig(Config):
                 )
         if not self.fid_steps.replace(",", "").isdigit() or 0 in self.steps():
             raise UserError(
-                f"--fid_steps: {self.fid_steps!r} is not accepted; whole numbers of at"
+                f"--fid_steps: {self.fid_steps!r} is not accepted; integers of at"
                 " least 1 with commas between them"
             )
 

@@ -62,7 +62,7 @@ def is_wrong(reference: float | None, exact: float, printed: str = "") -> bool:
 
 
 def rounding(printed: str) -> float:
-    """Returns half a unit of the last decimal; 0 for whole numbers."""
+    """Returns half a unit of the last decimal; 0 for integers."""
     decimals = -Decimal(printed or "0").as_tuple().exponent
     return 10.0**-decimals / 2 if decimals > 0 else 0.0
 
