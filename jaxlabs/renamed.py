@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 METRICS: dict[str, str] = {
     "fair coins": "uniform Bernoulli",
     "independent pixels": "independent Bernoulli",
@@ -22,9 +24,6 @@ METRICS: dict[str, str] = {
     "gap_loss_before": "masked_loss_before",
     "gap_loss_after": "masked_loss_after",
     "marked": "wrong_values",
-    "matmul_large_dot_compiled_highest_seconds": "matmul_large_matmul_compiled_highest_seconds",
-    "matmul_large_dot_compiled_default_seconds": "matmul_large_matmul_compiled_default_seconds",
-    "matmul_large_dot_compiled_bfloat16_seconds": "matmul_large_matmul_compiled_bfloat16_seconds",
     "loss_shared_rule_the_same_everywhere": "loss_shared_rule_position_independent",
     "loss_shared_rule_its_own_at_every_position": "loss_shared_rule_position_dependent",
     "loss_unshared_rule_the_same_everywhere": "loss_unshared_rule_position_independent",
@@ -38,18 +37,32 @@ METRICS: dict[str, str] = {
 }
 """Metrics, old name -> new name; after a split's name too: `test_<old>` becomes `test_<new>`."""
 
-METRIC_PREFIXES = {"floor": "real_data", "specialisation_of": "specialization_of"}
+METRIC_PREFIXES = {
+    "floor": "real_data",
+    "specialisation_of": "specialization_of",
+    "adding_lstm_gates_spread": "adding_lstm_chrono_init",
+    "copying_lstm_gates_spread": "copying_lstm_chrono_init",
+    "matmul_large_dot": "matmul_large",
+    "matmul_large_matmul": "matmul_large",
+    "window_attention_dense": "window_attention_full_causal",
+}
 """Beginnings of names of metrics, `<old>_...` -> `<new>_...`."""
 
 SPLITS = {"longer": "long", "whole_text": "train_and_val"}
 """Splits of the data set, old name -> new name; in names of metrics too."""
 
-ARRAY_FILES = {"neighbours": "neighbors"}
+ARRAY_FILES = {
+    "neighbours": "neighbors",
+    "heads_and_memory": "self_and_cross_attention",
+    "sampler_quality": "fid_by_steps",
+    "loss_by_time": "loss_by_timestep",
+}
 """Files `arrays/<name>.npz`, old name -> new name."""
 
 ARRAY_KEYS = {
-    "forward_process": {"pictures": "images"},
-    "trajectory": {"pictures": "images"},
+    "forward_process": {"pictures": "images", "times": "timesteps"},
+    "trajectory": {"pictures": "images", "times": "timesteps"},
+    "loss_by_timestep": {"times": "timesteps"},
     "animation": {"pictures": "images"},
     "latent_map": {"pictures": "images"},
     "batch_noise": {"pictures": "num_images"},
@@ -61,7 +74,7 @@ ARRAY_KEYS = {
     "memory_copying": {"hidden": "hidden_size"},
     "cell_paths": {"held_error": "stop_gradient_error"},
     "gates": {"marks": "markers"},
-    "sampler_quality": {
+    "fid_by_steps": {
         "frechet": "fid",
         "unsure": "prediction_entropy",
         "floor_count": "real_data_count",
@@ -69,6 +82,7 @@ ARRAY_KEYS = {
     },
     "misclassified": {"taken": "predicted"},
     "retrieval": {"right": "relevant"},
+    "reliability": {"share": "accuracy"},
     "sequence_pattern": {"right": "target"},
     "tagged_words": {"right": "target"},
     "norm_training": {
@@ -81,6 +95,14 @@ ARRAY_KEYS = {
     },
 }
 """Arrays in `arrays/<name>.npz`, by the new name of the file: old name -> new name."""
+
+ARRAY_TEXTS = {
+    "memory_adding": {"gates spread": "chrono init"},
+    "memory_copying": {"gates spread": "chrono init"},
+    "cell_paths": {"gates spread": "chrono init"},
+    "window_attention": {", dense": ", full_causal"},
+}
+"""Parts of strings in arrays, by the new name of the file: old -> new."""
 
 CONFIG_KEYS = {"why_not": "not_comparable_reason"}
 """Keys of config.json."""
@@ -99,6 +121,18 @@ CLAIM_KEYS = {"found": "evidence"}
 
 PROBLEM_KEYS = {"write_up": "reference", "write_up_from": "reference_from", "mark": "erratum"}
 """Keys of one value of the lab `worked_problems`, in summary.json."""
+
+STATEMENT_KEYS = {"right": "correct"}
+"""Keys of one statement of the lab `worked_problems`, in summary.json."""
+
+BENCHMARK_KEYS = {"rounds": "repeats", "figures": "metrics"}
+"""Keys of one row of benchmark.json."""
+
+BENCHMARK_METRICS = {"bfloat16_dots": "bfloat16_matmuls"}
+"""Metrics of one row of benchmark.json."""
+
+BENCHMARK_VARIANTS = {"large dot": "large", "large matmul": "large", "dense": "full_causal"}
+"""Variants in benchmark.json, by the part before a comma."""
 
 FAILURE_KEYS = {"why": "reason"}
 """Keys of one failed run of a suite, in summary.json and results.json."""
@@ -177,6 +211,7 @@ def summary(stored: Any) -> Any:
         "runs": _metrics_entry,
         "claims": lambda item: _keys(item, CLAIM_KEYS),
         "problems": lambda item: _keys(item, PROBLEM_KEYS),
+        "statements": lambda item: _keys(item, STATEMENT_KEYS),
     }
     for name, rename in rows.items():
         if isinstance(content.get(name), list):
@@ -198,7 +233,31 @@ def earlier_array_files(name: str) -> list[str]:
 
 def arrays(file: str, stored: Mapping[str, Any]) -> dict[str, Any]:
     """Returns the arrays of `arrays/<file>.npz` under the present names."""
-    return _keys(stored, ARRAY_KEYS.get(array_file(file), {}))
+    file = array_file(file)
+    content = _keys(stored, ARRAY_KEYS.get(file, {}))
+    for old, new in ARRAY_TEXTS.get(file, {}).items():
+        for name, array in content.items():
+            if array.dtype.kind == "U":
+                content[name] = np.char.replace(array, old, new)
+    return content
+
+
+def benchmark(stored: Any) -> Any:
+    """Returns the content of benchmark.json under the present names; damage is left as it is."""
+    if isinstance(stored, dict) and isinstance(stored.get("rows"), list):
+        return stored | {"rows": [_benchmark_row(row) for row in stored["rows"]]}
+    return stored
+
+
+def _benchmark_row(row: Any) -> Any:
+    row = _keys(row, BENCHMARK_KEYS)
+    if isinstance(row, dict):
+        if "metrics" in row:
+            row["metrics"] = _keys(row["metrics"], BENCHMARK_METRICS)
+        if isinstance(row.get("variant"), str):
+            kind, comma, rest = row["variant"].partition(",")
+            row["variant"] = BENCHMARK_VARIANTS.get(kind, kind) + comma + rest
+    return row
 
 
 def _keys(content: Any, names: Mapping[str, str]) -> Any:

@@ -36,14 +36,14 @@ class Bench:
       labs: labs by name.
       platform: JAX platform of our cases; peers run on the CPU only.
       small: whether suites that take minutes use smaller sizes.
-      compiled_peers: whether to measure PyTorch with torch.compile.
+      torch_compile: whether to measure PyTorch with torch.compile.
       max_length: largest sequence length of `window_attention`.
     """
 
     labs: Mapping[str, LabUnderTest]
     platform: str = "cpu"
     small: bool = False
-    compiled_peers: bool = True
+    torch_compile: bool = True
     max_length: int = 65536
 
     @property
@@ -79,7 +79,7 @@ class Bench:
             return group
         from jaxlabs.benchmark.peers.torch_training import Mode
 
-        reason = why_no_compiler() if self.compiled_peers else "--compiled_peers=false"
+        reason = why_no_compiler() if self.torch_compile else "--torch_compile=false"
         dtypes = [FLOAT32] + [BFLOAT16] * (len(precisions) > 1)
         return group + [
             Case(
@@ -130,12 +130,12 @@ def char_vocabulary() -> dict[str, Any]:
 
 def word_vocabulary(config: RunConfig) -> dict[str, Any]:
     """Returns a word vocabulary of the model's size."""
-    count = config.model.vocabulary_size
+    count = config.model.vocab_size
     words = tuple(sorted([".", *(f"word{number}" for number in range(count - 3))]))
     return WordTokenizer(words).to_json()
 
 
-def vocabulary_size(vocabulary: Mapping[str, Any]) -> int:
+def vocab_size(vocabulary: Mapping[str, Any]) -> int:
     """Returns the number of tokens of a vocabulary."""
     kind = {"characters": CharTokenizer, "words": WordTokenizer}[vocabulary["kind"]]
-    return kind.from_json(vocabulary).vocabulary_size
+    return kind.from_json(vocabulary).vocab_size

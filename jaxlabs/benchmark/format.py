@@ -36,15 +36,15 @@ def table(rows: Sequence[Row]) -> str:
             if row["skipped"]:
                 lines.append(f"  {name:{WIDTHS[0]}}  {row['skipped']}")
             else:
-                lines.append(_line((name, *_figures(row))))
+                lines.append(_line((name, *_cells(row))))
             if remarks := _remarks(row):
                 lines.append(f"    {remarks}")
     return "\n".join(lines[1:])
 
 
 def _remarks(row: Row) -> str:
-    values = row["figures"]
-    if row["precision"] == "bfloat16" and values.get("bfloat16_dots") == 0:
+    values = row["metrics"]
+    if row["precision"] == "bfloat16" and values.get("bfloat16_matmuls") == 0:
         return "(float32 matmuls: bfloat16 was not faster on this machine)"
     shown = [name for name in ("cost", "iterations") if name in values]
     return ", ".join(f"{name} {values[name]:.6g}" for name in shown)
@@ -60,7 +60,7 @@ def _line(cells: Sequence[str]) -> str:
     return f"  {first:{WIDTHS[0]}}" + " ".join(aligned)
 
 
-def _figures(row: Row) -> list[str]:
+def _cells(row: Row) -> list[str]:
     beyond = row["peak_memory_bytes"] - row["base_memory_bytes"]
     return [
         duration(row["seconds"]),

@@ -245,26 +245,26 @@ def _start(config: RunConfig, precision: str) -> tuple[RunConfig, devices.DataPa
 
 def _resolved_precision(config: RunConfig) -> dict[str, float]:
     """Returns whether matmuls have bfloat16 inputs, which are used only where faster."""
-    return {"bfloat16_dots": float(config.model.matmul_precision == "bfloat16")}
+    return {"bfloat16_matmuls": float(config.model.matmul_precision == "bfloat16")}
 
 
 # Random data in the shapes of the labs.
 
 
-def random_text(vocabulary_size: int, context_length: int) -> TokenStream:
+def random_text(vocab_size: int, context_length: int) -> TokenStream:
     """Returns a long text of uniformly random tokens."""
-    return TokenStream(_tokens(vocabulary_size, 100_000), context_length)
+    return TokenStream(_tokens(vocab_size, 100_000), context_length)
 
 
-def random_streams(vocabulary_size: int, context_length: int) -> ContiguousStreams:
+def random_streams(vocab_size: int, context_length: int) -> ContiguousStreams:
     """Returns the same text as contiguous streams across batches."""
-    return ContiguousStreams(_tokens(vocabulary_size, 1_000_000), context_length)
+    return ContiguousStreams(_tokens(vocab_size, 1_000_000), context_length)
 
 
-def random_sentences(vocabulary_size: int, context_length: int, classes: int) -> Examples:
+def random_sentences(vocab_size: int, context_length: int, classes: int) -> Examples:
     """Returns sentences of random length, padded to the context length (token 0)."""
     random = np.random.default_rng(0)
-    tokens = random.integers(2, vocabulary_size, (2048, context_length), np.int32)
+    tokens = random.integers(2, vocab_size, (2048, context_length), np.int32)
     lengths = random.integers(context_length // 4, context_length + 1, len(tokens))
     tokens[np.arange(context_length)[None, :] >= lengths[:, None]] = 0
     return Examples(
@@ -280,6 +280,6 @@ def random_images(shape: tuple[int, int, int]) -> Examples:
 
 
 @functools.cache
-def _tokens(vocabulary_size: int, count: int) -> np.ndarray:
-    dtype = np.uint8 if vocabulary_size <= 256 else np.uint16
-    return np.random.default_rng(0).integers(0, vocabulary_size, count).astype(dtype)
+def _tokens(vocab_size: int, count: int) -> np.ndarray:
+    dtype = np.uint8 if vocab_size <= 256 else np.uint16
+    return np.random.default_rng(0).integers(0, vocab_size, count).astype(dtype)

@@ -16,6 +16,7 @@ from collections.abc import Sequence
 
 import tqdm
 
+from jaxlabs import renamed
 from jaxlabs.benchmark import format as formatting
 from jaxlabs.benchmark import plots, timing
 from jaxlabs.benchmark.cases import Bench, LabUnderTest
@@ -43,7 +44,11 @@ class BenchmarkRunConfig(CommonConfig):
     small: bool = setting(
         False, "smaller sizes if those of the reference take minutes", aliases=("reduced",)
     )
-    compiled_peers: bool = setting(True, "measure compiled PyTorch too; each case takes a minute")
+    torch_compile: bool = setting(
+        True,
+        "measure compiled PyTorch too; each case takes a minute",
+        aliases=("compiled_peers",),
+    )
     max_length: int = setting(
         65536,
         "maximum sequence length of window_attention",
@@ -68,7 +73,7 @@ class BenchmarkRunConfig(CommonConfig):
 PRESETS = {
     "quick": {
         "small": True,
-        "compiled_peers": False,
+        "torch_compile": False,
         "max_length": 16384,
         "repeats": 3,
         "max_seconds": 3.0,
@@ -84,7 +89,7 @@ def measure(config: BenchmarkRunConfig, folder: RunFolder) -> StudyResult:
         labs={lab.name: _lab_under_test(lab, config.data_dir) for lab in LABS},
         platform=devices.describe()["platform"],
         small=config.small,
-        compiled_peers=config.compiled_peers,
+        torch_compile=config.torch_compile,
         max_length=config.max_length,
     )
     if not bench.has_pytorch:
@@ -93,7 +98,7 @@ def measure(config: BenchmarkRunConfig, folder: RunFolder) -> StudyResult:
     stored = []
     if path.exists():
         hint = "remove it to measure again"
-        stored = folder.read_json(path.name, timing.check_rows, hint)["rows"]
+        stored = folder.read_json(path.name, timing.check_rows, hint, renamed.benchmark)["rows"]
     rows = [row for row in stored if row["suite"] != "matmul"]
     finished = {row["suite"] for row in rows}
     suites = [SUITES[name](bench) for name in config.suites() if name not in finished]

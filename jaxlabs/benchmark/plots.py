@@ -112,14 +112,13 @@ def window_attention(arrays: Arrays) -> list[ReportFigure]:
 def _growth(arrays: Arrays) -> str:
     """Returns the growth of time between the two largest lengths, in words."""
     sentences = []
-    for kind in ("window", "dense"):
+    for kind in ("window", "full_causal"):
         chosen = arrays["case"] == f"{OURS}, {kind}"
         order = np.argsort(arrays["length"][chosen])[-2:]
         if len(order) == 2:
             length, seconds = (arrays[name][chosen][order] for name in ("length", "seconds"))
             sentences.append(
-                f"From {length[0]:,} to {length[1]:,} tokens the time of our {kind} attention"
-                " grows "
-                f"{seconds[1] / seconds[0]:.1f}-fold."
+                f"From {length[0]:,} to {length[1]:,} tokens the time of our"
+                f" {kind.replace('_', ' ')} attention grows {seconds[1] / seconds[0]:.1f}-fold."
             )
     return " ".join(sentences)

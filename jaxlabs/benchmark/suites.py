@@ -15,7 +15,7 @@ from jaxlabs.benchmark.cases import (
     bound,
     char_vocabulary,
     size_note,
-    vocabulary_size,
+    vocab_size,
     with_settings,
     word_vocabulary,
 )
@@ -36,7 +36,7 @@ MASK_COPIES = 2
 def matmul(bench: Bench) -> list[list[Case]]:
     """Peak rate of a large matmul, the reference of all other rates."""
     rows, inputs, outputs = jax_cases.MATMUL
-    facts = {"suite": "matmul", "variant": "large matmul", "unit": "product"}
+    facts = {"suite": "matmul", "variant": "large", "unit": "product"}
     facts["size"] = f"{rows} x {inputs} times {inputs} x {outputs}"
     ours = functools.partial(jax_cases.matmul, bench.platform)
     theirs = bench.peer("matmul")
@@ -61,7 +61,7 @@ def _language_model(
 ) -> list[list[Case]]:
     subject = bench.labs[lab]
     config, model = with_settings(subject.config, bench, size), subject.config.model
-    count = vocabulary_size(data_spec)
+    count = vocab_size(data_spec)
     dataset = functools.partial(jax_cases.random_text, count, model.context_length)
     ours = functools.partial(jax_cases.training, config, subject.build_task, data_spec, dataset)
     words = f"batch {config.batch_size} x {model.context_length}, vocabulary {count}"
@@ -79,7 +79,7 @@ def gpt_sample(bench: Bench) -> list[list[Case]]:
         ours = functools.partial(
             jax_cases.text_sampling, config, subject.build_task, data_spec, *arguments
         )
-        peer = bound(bench.peer("text_sampling"), config, vocabulary_size(data_spec), *arguments)
+        peer = bound(bench.peer("text_sampling"), config, vocab_size(data_spec), *arguments)
         note = f" (reduced from {config.model.context_length})" if bench.small else ""
         facts = {"suite": "gpt_sample", "variant": f"batch {batch_size}", "unit": "token"}
         facts["size"] = f"{tokens} new tokens{note}, batch {batch_size}"
@@ -118,7 +118,7 @@ def ddpm_sample(bench: Bench) -> list[list[Case]]:
 def char_rnn(bench: Bench) -> list[list[Case]]:
     """A training step of the recurrent model with each cell."""
     subject, data_spec, groups = bench.labs["char_rnn"], char_vocabulary(), []
-    count = vocabulary_size(data_spec)
+    count = vocab_size(data_spec)
     for cell in CELLS:
         config = with_settings(subject.config, bench, {"cell": cell})
         model = config.model
@@ -137,9 +137,9 @@ def speech_classifier(bench: Bench) -> list[list[Case]]:
     subject = bench.labs["speech_classifier"]
     config = with_settings(subject.config, bench, {})
     data_spec, model = word_vocabulary(config), config.model
-    count = vocabulary_size(data_spec)
+    count = vocab_size(data_spec)
     dataset = functools.partial(
-        jax_cases.random_sentences, count, model.context_length, model.classes
+        jax_cases.random_sentences, count, model.context_length, model.num_classes
     )
     ours = functools.partial(jax_cases.training, config, subject.build_task, data_spec, dataset)
     words = f"batch {config.batch_size} x {model.context_length}, vocabulary {count}"
@@ -183,7 +183,7 @@ def sparse_autoencoder(bench: Bench) -> list[list[Case]]:
 
 
 def window_attention(bench: Bench) -> list[list[Case]]:
-    """Sliding-window and full causal ("dense") attention, forward + backward, by length.
+    """Sliding-window and full causal attention, forward + backward, by length.
 
     Ours is chunked; with a window it is banded from 4,096 tokens on. PyTorch's fused attention is
     used for full causal attention; it has no window, so the window is a mask.
@@ -191,7 +191,7 @@ def window_attention(bench: Bench) -> list[list[Case]]:
     groups, length = [], MIN_LENGTH
     stride = 4 if bench.small else 2
     while length <= bench.max_length:
-        for kind, window in (("window", WINDOW), ("dense", None)):
+        for kind, window in (("window", WINDOW), ("full_causal", None)):
             sizes = (WINDOW_HEADS, WINDOW_HEAD_DIM, length, window)
             ours = functools.partial(jax_cases.attention, bench.platform, *sizes)
             facts = {"suite": "window_attention", "variant": f"{kind}, {length} tokens"}

@@ -25,7 +25,7 @@ OURS = "jaxlabs"
 
 PACKAGES = {OURS: "jax", "pytorch": "torch", "numpy": "scipy.optimize"}
 
-MIN_ROUNDS = 2
+MIN_REPEATS = 2
 
 MAX_MEMORY = 0.75
 """Fraction of the free memory that a case may need; one that needs more is skipped, before the
@@ -99,16 +99,16 @@ NAMES = ("suite", "variant", "framework", "mode", "precision", "unit", "size")
 MEASURED = ("seconds", "compile_seconds", "peak_memory_bytes", "base_memory_bytes")
 COMPARED = ("flops_per_second", "matmul_flops_per_second", "matmul_fraction")
 COMPARED += ("ratio_to_best_peer", "ratio_to_best_peer_any")
-FURTHER = ("precision_class", "rounds", "figures", "skipped")
+FURTHER = ("precision_class", "repeats", "metrics", "skipped")
 
 Row = dict[str, Any]
 """A row of benchmark.json: `suite`, `variant`, `framework`, `mode`, `precision`, `precision_class`,
 `unit`, `size`, `skipped` (why there are no measurements, or empty); `seconds` per unit (median of
-`rounds`), `compile_seconds` (extra time of the first call), `peak_memory_bytes` of the process and
+`repeats`), `compile_seconds` (extra time of the first call), `peak_memory_bytes` of the process and
 `base_memory_bytes` after the import of its package, `flops_per_second`, `matmul_flops_per_second`
 (peak matmul rate in the same precision class, any framework, same run), `matmul_fraction` (their
 ratio), `ratio_to_best_peer` (seconds relative to the fastest peer of the same precision class),
-`ratio_to_best_peer_any`, and `figures`, metrics of the workload."""
+`ratio_to_best_peer_any`, and `metrics` of the workload."""
 
 
 def measure_group(
@@ -144,14 +144,14 @@ def measure_group(
         for _ in range(config.repeats):
             for name, worker in list(ready.items()):
                 spent = sum(times[name]) * calls[name] * rows[name]["units"]
-                if len(times[name]) >= MIN_ROUNDS and spent >= config.max_seconds:
+                if len(times[name]) >= MIN_REPEATS and spent >= config.max_seconds:
                     continue
                 with _record_failure(rows[name], lambda name=name: ready.pop(name)):
                     times[name].append(worker.ask({"calls": calls[name]})["seconds"])
         for name, worker in ready.items():
             with _record_failure(rows[name]):
                 rows[name] |= worker.ask({"end": True})
-                rows[name] |= {"rounds": times[name], "seconds": statistics.median(times[name])}
+                rows[name] |= {"repeats": times[name], "seconds": statistics.median(times[name])}
     # All cases of a group are compared by the same operation count.
     flops = next((row["flops"] for row in rows.values() if row.get("flops")), None)
     for row in rows.values():
@@ -164,7 +164,7 @@ def measure_group(
 def _empty_row(case: Case) -> Row:
     row = {name: getattr(case, name) for name in NAMES}
     row["precision_class"] = CLASSES.get(case.precision, case.precision)
-    return row | dict.fromkeys(MEASURED + COMPARED) | {"rounds": [], "figures": {}, "skipped": ""}
+    return row | dict.fromkeys(MEASURED + COMPARED) | {"repeats": [], "metrics": {}, "skipped": ""}
 
 
 def check_rows(content: Any) -> None:
@@ -176,7 +176,7 @@ def check_rows(content: Any) -> None:
         if not isinstance(row, dict) or not {*NAMES, *MEASURED, *COMPARED, *FURTHER} <= row.keys():
             raise ValueError(f"row {number} lacks an entry")
         kinds = dict.fromkeys(NAMES, str) | {"precision_class": str, "skipped": str}
-        kinds |= {"figures": dict} | dict.fromkeys(COMPARED, int | float | None)
+        kinds |= {"metrics": dict} | dict.fromkeys(COMPARED, int | float | None)
         kinds |= dict.fromkeys(MEASURED, int | float | None if row["skipped"] else int | float)
         for name, kind in kinds.items():
             if not isinstance(row[name], kind):
@@ -250,7 +250,7 @@ def compare(rows: Sequence[Row]) -> list[Row]:
 
 def _effective_dtype(row: Row) -> str:
     """Returns the precision class of a row: `bfloat16` may have resolved to float32."""
-    return FLOAT32 if row["figures"].get("bfloat16_dots") == 0 else row["precision_class"]
+    return FLOAT32 if row["metrics"].get("bfloat16_matmuls") == 0 else row["precision_class"]
 
 
 def _ratios(row: Row, rows: Sequence[Row], rates: Mapping[str, float]) -> Row:

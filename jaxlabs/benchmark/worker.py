@@ -189,7 +189,7 @@ def _measured(job: Job) -> Iterator[dict[str, Any]]:
         request = json.loads(line)
         if "end" in request:
             memory_bytes = {"peak_memory_bytes": peak_memory(), "base_memory_bytes": base}
-            yield memory_bytes | {"figures": work.extra_metrics()}
+            yield memory_bytes | {"metrics": work.extra_metrics()}
             return
         calls = request["calls"]
         repeat = work.repeat or functools.partial(_call_repeatedly, work.run)

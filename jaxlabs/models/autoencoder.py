@@ -24,8 +24,8 @@ import jax
 import jax.numpy as jnp
 
 from jaxlabs import keys
-from jaxlabs.config import Config, setting
-from jaxlabs.layers.matmul import PRECISIONS, Dense
+from jaxlabs.config import setting
+from jaxlabs.layers.matmul import Dense
 from jaxlabs.losses.elbo import (
     bernoulli_log_likelihood,
     gaussian_kl,
@@ -33,6 +33,7 @@ from jaxlabs.losses.elbo import (
     importance_weighted_bound,
 )
 from jaxlabs.losses.loss_output import LossOutput
+from jaxlabs.models.model_config import ModelConfig
 from jaxlabs.training.state import TrainState
 from jaxlabs.training.step import build_train_step
 
@@ -43,7 +44,7 @@ MAX_ROWS = 1000
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class AutoencoderConfig(Config):
+class AutoencoderConfig(ModelConfig):
     """Sizes and objective; the defaults are the sizes of Burda et al."""
 
     objective: str = setting(
@@ -80,12 +81,6 @@ class AutoencoderConfig(Config):
         0.0,
         "nats per latent unit and example below which the KL divergence is not penalized",
         minimum=0,
-    )
-    matmul_precision: str = setting(
-        "default",
-        "float32 (highest), the platform's own (default), bfloat16 with float32 sums (bfloat16)",
-        choices=PRECISIONS,
-        value_aliases={"fast": "bfloat16"},
     )
 
     @property
@@ -238,14 +233,14 @@ def decode(model: Autoencoder, params: Any, codes: jax.Array) -> jax.Array:
     return pixels.reshape(*codes.shape[:-1], *model.shape)
 
 
+@functools.partial(jax.jit, static_argnames=("model", "count"))
 def sample_prior(model: Autoencoder, params: Any, key: jax.Array, count: int) -> jax.Array:
     """Returns mean images `[count, ...]` for codes sampled from the prior N(0, 1).
 
     A deterministic autoencoder has no prior, so its images for such codes are arbitrary.
     """
-    return decode(
-        model, params, jax.random.normal(key, (count, model.config.latent_dim), jnp.float32)
-    )
+    codes = jax.random.normal(key, (count, model.config.latent_dim), jnp.float32)
+    return decode(model, params, codes)
 
 
 def interpolate(

@@ -21,14 +21,15 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jaxlabs.config import Config, setting
+from jaxlabs.config import setting
 from jaxlabs.layers.convolution import max_pool_2x2
 from jaxlabs.layers.cpu.conv3x3 import conv3x3
-from jaxlabs.layers.matmul import PRECISIONS, Dense, matmul
+from jaxlabs.layers.matmul import Dense, matmul
 from jaxlabs.layers.normalization import BatchNorm, build_norm
 from jaxlabs.losses.cross_entropy import cross_entropy_output
 from jaxlabs.losses.loss_output import LossOutput
 from jaxlabs.models.image_classifier import NUM_POOLS, check_divisible, to_float
+from jaxlabs.models.model_config import ModelConfig
 from jaxlabs.training.state import TrainState
 from jaxlabs.training.step import build_train_step
 
@@ -38,7 +39,7 @@ DEFAULT_SIZES = {"mlp": 64, "cnn": 8}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class NormalizedNetworkConfig(Config):
+class NormNetConfig(ModelConfig):
     """Architecture and sizes of the network; the norm is an attribute of the model."""
 
     network: str = setting(
@@ -59,32 +60,28 @@ class NormalizedNetworkConfig(Config):
         above=0,
         aliases=("gain",),
     )
-    matmul_precision: str = setting(
-        "default",
-        "float32 (highest), the platform's own (default), bfloat16 with float32 sums (bfloat16)",
-        choices=PRECISIONS,
-        value_aliases={"fast": "bfloat16"},
-    )
 
 
-class NormalizedNetwork(nn.Module):
+class NormNet(nn.Module):
     """Maps images to class logits.
 
     Attributes:
-      config: see `NormalizedNetworkConfig`.
-      classes: number of classes.
+      config: see `NormNetConfig`.
+      num_classes: number of classes.
       norm: normalization of the hidden layers, one of NORMS.
     """
 
-    config: NormalizedNetworkConfig
-    classes: int
+    config: NormNetConfig
+    num_classes: int
     norm: str
 
     def setup(self):
         self.hidden = [HiddenLayer(self.config, self.norm) for _ in range(self.config.num_layers)]
         # Zeros, so that all networks start at the loss of uniform predictions.
         zeros = nn.initializers.zeros_init()
-        self.head = Dense(self.classes, kernel_init=zeros, precision=self.config.matmul_precision)
+        self.head = Dense(
+            self.num_classes, kernel_init=zeros, precision=self.config.matmul_precision
+        )
 
     def __call__(
         self,
@@ -119,12 +116,12 @@ class HiddenLayer(nn.Module):
     """A linear map, a norm and a ReLU; the input and output of the norm are sown.
 
     Attributes:
-      config: see `NormalizedNetworkConfig`.
+      config: see `NormNetConfig`.
       norm: one of NORMS; "layer" averages over the last axis, for images over the channels of each
         pixel, "batch" over images and pixels.
     """
 
-    config: NormalizedNetworkConfig
+    config: NormNetConfig
     norm: str
 
     @nn.compact

@@ -21,21 +21,21 @@ import jax.numpy as jnp
 
 from jaxlabs import keys
 from jaxlabs.config import setting
+from jaxlabs.decoding.adapters import RecurrentStepper
 from jaxlabs.decoding.generate import generate
-from jaxlabs.decoding.recurrent import RecurrentStepper
 from jaxlabs.layers.dropout import Dropout
-from jaxlabs.layers.matmul import PRECISIONS, Dense
+from jaxlabs.layers.matmul import Dense
 from jaxlabs.layers.rnn import RECURRENT_INITS, Recurrent, zero_state
 from jaxlabs.layers.rnn_cells import CELLS, State
 from jaxlabs.losses.cross_entropy import cross_entropy_output
 from jaxlabs.losses.loss_output import LossOutput
-from jaxlabs.models.vocabulary import VocabularyConfig
+from jaxlabs.models.model_config import TokenModelConfig
 from jaxlabs.training.state import TrainState
 from jaxlabs.training.step import build_train_step
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class CharRNNConfig(VocabularyConfig):
+class CharRNNConfig(TokenModelConfig):
     """Sizes and choices of the model; the defaults are the reference."""
 
     cell: str = setting("gru", "cell of the recurrent layers", choices=tuple(CELLS))
@@ -61,12 +61,6 @@ class CharRNNConfig(VocabularyConfig):
     dropout: float = setting(
         0.0, "dropout rate of embeddings and layer outputs", minimum=0, maximum=0.99
     )
-    matmul_precision: str = setting(
-        "default",
-        "float32 (highest), the platform's own (default), bfloat16 with float32 sums (bfloat16)",
-        choices=PRECISIONS,
-        value_aliases={"fast": "bfloat16"},
-    )
 
 
 class CharRNN(nn.Module):
@@ -80,7 +74,7 @@ class CharRNN(nn.Module):
 
     def setup(self):
         config = self.config
-        self.embedding = nn.Embed(config.vocabulary_size, config.embed_dim)
+        self.embedding = nn.Embed(config.vocab_size, config.embed_dim)
         self.embedding_dropout = Dropout(config.dropout)
         self.recurrent = Recurrent(
             cell=config.cell,
@@ -92,7 +86,7 @@ class CharRNN(nn.Module):
             precision=config.matmul_precision,
         )
         self.output_dropout = Dropout(config.dropout)
-        self.head = Dense(config.vocabulary_size, precision=config.matmul_precision)
+        self.head = Dense(config.vocab_size, precision=config.matmul_precision)
 
     def __call__(
         self,

@@ -25,14 +25,15 @@ import jax
 import jax.numpy as jnp
 
 from jaxlabs import keys
-from jaxlabs.config import Config, UserError, setting
+from jaxlabs.config import UserError, setting
 from jaxlabs.diffusion import forward_process
 from jaxlabs.diffusion.noise_schedules import DiffusionConfig, make_schedule
 from jaxlabs.layers import positions
 from jaxlabs.layers.convolution import Conv3x3, ResidualBlock, max_pool_2x2, upsample_2x_bilinear
 from jaxlabs.layers.initializers import FAN_IN_UNIFORM
-from jaxlabs.layers.matmul import PRECISIONS, Dense
+from jaxlabs.layers.matmul import Dense
 from jaxlabs.losses.loss_output import LossOutput
+from jaxlabs.models.model_config import ModelConfig
 from jaxlabs.training.state import TrainState
 from jaxlabs.training.step import build_train_step
 
@@ -41,7 +42,7 @@ LEVELS = 2
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class UNetConfig(Config):
+class UNetConfig(ModelConfig):
     """Sizes of the network; the defaults are the reference."""
 
     base_channels: int = setting(
@@ -50,7 +51,12 @@ class UNetConfig(Config):
         minimum=1,
         aliases=("width",),
     )
-    groups: int = setting(8, "groups of the group norms; divides --base_channels", minimum=1)
+    num_groups: int = setting(
+        8,
+        "groups of the group norms; divides --base_channels",
+        minimum=1,
+        aliases=("groups",),
+    )
     time_embed_dim: int = setting(
         128, "size of the timestep embedding", minimum=2, aliases=("time_width",)
     )
@@ -63,17 +69,12 @@ class UNetConfig(Config):
         aliases=("label_dropout",),
     )
     zero_init_output: bool = setting(False, "initialize the last convolution at zero")
-    matmul_precision: str = setting(
-        "default",
-        "float32 (highest), the platform's own (default), bfloat16 with float32 sums (bfloat16)",
-        choices=PRECISIONS,
-        value_aliases={"fast": "bfloat16"},
-    )
 
     def check(self) -> None:
-        if self.base_channels % self.groups:
+        if self.base_channels % self.num_groups:
             raise UserError(
-                f"--groups: {self.groups} does not divide --base_channels {self.base_channels}"
+                f"--num_groups: {self.num_groups} does not divide"
+                f" --base_channels {self.base_channels}"
             )
 
 
@@ -84,13 +85,13 @@ class UNet(nn.Module):
       config: see `UNetConfig`.
       diffusion: the noise schedule and the prediction type.
       shape: (height, width, channels) of an image.
-      classes: number of classes; used if `class_conditional`.
+      num_classes: number of classes; used if `class_conditional`.
     """
 
     config: UNetConfig
     diffusion: DiffusionConfig
     shape: tuple[int, int, int]
-    classes: int = 0
+    num_classes: int = 0
 
     def setup(self):
         config = self.config
@@ -99,7 +100,7 @@ class UNet(nn.Module):
         self.time_hidden, self.time_output = (self._dense(config.time_embed_dim) for _ in range(2))
         if config.class_conditional:
             # The last row is the null class of classifier-free guidance.
-            self.class_embedding = nn.Embed(self.classes + 1, config.time_embed_dim)
+            self.class_embedding = nn.Embed(self.num_classes + 1, config.time_embed_dim)
         self.input = Conv3x3(low, precision=config.matmul_precision)
         self.down_0, self.down_1 = self._block(low), self._block(high)
         self.middle = self._block(high)
@@ -111,7 +112,7 @@ class UNet(nn.Module):
         )
 
     def _block(self, features: int) -> ResidualBlock:
-        return ResidualBlock(features, self.config.groups, self.config.matmul_precision)
+        return ResidualBlock(features, self.config.num_groups, self.config.matmul_precision)
 
     def _dense(self, features: int) -> Dense:
         return Dense(
@@ -124,7 +125,7 @@ class UNet(nn.Module):
         Args:
           x: [batch, height, width, channels] noisy images.
           t: [batch] int32 timesteps.
-          labels: [batch] int32 classes, `classes` for unconditional; ignored unless
+          labels: [batch] int32 classes, `num_classes` for unconditional; ignored unless
             `class_conditional`.
         """
         time_emb = self._embed(t, labels)
@@ -142,7 +143,7 @@ class UNet(nn.Module):
         )
         time_emb = self.time_output(nn.silu(self.time_hidden(jnp.asarray(table)[t])))
         if self.config.class_conditional:
-            labels = jnp.full(t.shape, self.classes) if labels is None else labels
+            labels = jnp.full(t.shape, self.num_classes) if labels is None else labels
             time_emb = time_emb + self.class_embedding(labels)
         return time_emb
 
@@ -197,7 +198,7 @@ def loss(
     if train and model.config.class_conditional:
         keep_rate = jnp.float32(1 - model.config.class_dropout)
         keep = jax.vmap(jax.random.bernoulli, (0, None))(label_keys, keep_rate)
-        labels = jnp.where(keep, labels, model.classes)
+        labels = jnp.where(keep, labels, model.num_classes)
 
     schedule = make_schedule(model.diffusion)
     x = forward_process.q_sample(schedule, x0, t, noise)
@@ -243,7 +244,7 @@ class GuidedDenoiser:
         params, guidance_scale = params
         if not self.guided:
             return self._apply(params, x, t, labels)
-        null = jnp.full_like(labels, self.model.classes)
+        null = jnp.full_like(labels, self.model.num_classes)
         x, t, labels = (jnp.concatenate(pair) for pair in ((x, x), (t, t), (labels, null)))
         cond, uncond = jnp.split(self._apply(params, x, t, labels), 2)
         return uncond + guidance_scale * (cond - uncond)

@@ -21,12 +21,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxlabs import keys
-from jaxlabs.config import Config, UserError, setting
+from jaxlabs.config import UserError, setting
 from jaxlabs.layers.convolution import Conv3x3, max_pool_2x2
 from jaxlabs.layers.dropout import Dropout
-from jaxlabs.layers.matmul import PRECISIONS, Dense
+from jaxlabs.layers.matmul import Dense
 from jaxlabs.losses.cross_entropy import cross_entropy_output
 from jaxlabs.losses.loss_output import LossOutput
+from jaxlabs.models.model_config import ModelConfig
 from jaxlabs.training.state import TrainState
 from jaxlabs.training.step import build_train_step
 
@@ -35,13 +36,15 @@ RELU = nn.initializers.he_normal()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class ImageClassifierConfig(Config):
+class ImageClassifierConfig(ModelConfig):
     """Sizes of the network, and the augmentation in training."""
 
     channels: int = setting(
         16, "channels of the first convolution; the others have 2 and 3 times as many", minimum=1
     )
-    feature_width: int = setting(64, "size of the last hidden layer", minimum=1)
+    feature_dim: int = setting(
+        64, "size of the last hidden layer", minimum=1, aliases=("feature_width",)
+    )
     dropout: float = setting(
         0.3,
         "dropout rate of the last hidden layer",
@@ -56,12 +59,6 @@ class ImageClassifierConfig(Config):
         maximum=1000,
         aliases=("shift",),
     )
-    matmul_precision: str = setting(
-        "default",
-        "float32 (highest), the platform's own (default), bfloat16 with float32 sums (bfloat16)",
-        choices=PRECISIONS,
-        value_aliases={"fast": "bfloat16"},
-    )
 
 
 class ImageClassifier(nn.Module):
@@ -69,19 +66,19 @@ class ImageClassifier(nn.Module):
 
     Attributes:
       config: see `ImageClassifierConfig`.
-      classes: number of classes.
+      num_classes: number of classes.
     """
 
     config: ImageClassifierConfig
-    classes: int
+    num_classes: int
 
     def setup(self):
         config = self.config
         options = {"kernel_init": RELU, "precision": config.matmul_precision}
         self.convolutions = [Conv3x3(config.channels * times, **options) for times in (1, 2, 3)]
-        self.hidden = Dense(config.feature_width, **options)
+        self.hidden = Dense(config.feature_dim, **options)
         self.dropout = Dropout(config.dropout)
-        self.head = Dense(self.classes, precision=config.matmul_precision)
+        self.head = Dense(self.num_classes, precision=config.matmul_precision)
 
     def __call__(self, x: jax.Array, *, dropout_keys: jax.Array | None = None) -> jax.Array:
         """Returns logits `[batch, classes]` for pixels `x [batch, height, width, channels]`.
@@ -93,7 +90,7 @@ class ImageClassifier(nn.Module):
         return self.head(self.dropout(self.features(x), dropout_keys))
 
     def features(self, x: jax.Array) -> jax.Array:
-        """Returns the activations of the last hidden layer, `[batch, feature_width]`."""
+        """Returns the activations of the last hidden layer, `[batch, feature_dim]`."""
         for index, convolution in enumerate(self.convolutions):
             x = nn.relu(convolution(x))
             if index < NUM_POOLS:
@@ -177,7 +174,7 @@ train_step = build_train_step(loss)
 
 @functools.partial(jax.jit, static_argnames="model")
 def predict(model: ImageClassifier, params: Any, images: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Returns features `[batch, feature_width]` and class probabilities `[batch, classes]`.
+    """Returns features `[batch, feature_dim]` and class probabilities `[batch, classes]`.
 
     Args:
       model: the classifier.

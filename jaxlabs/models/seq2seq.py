@@ -18,6 +18,7 @@ is autoregressive, see `Seq2SeqStepper`.
 """
 
 import dataclasses
+import functools
 from typing import Any
 
 import flax.linen as nn
@@ -121,8 +122,9 @@ class Seq2SeqStepper:
         return carry, logits.at[:, :END].set(-jnp.inf)
 
 
+@functools.partial(jax.jit, static_argnames=("model", "beam_size"))
 def translate(
-    model: Seq2Seq, params: Any, source: jax.Array, beam_size: int, length_penalty: float = 0.0
+    model: Seq2Seq, params: Any, source: jax.Array, *, beam_size: int, length_penalty: float = 0.0
 ) -> Beams:
     """Translates `source [batch, source time]`, from `<sos>` to `<eos>`; see `beam_search`."""
     carry = model.apply({"params": params}, source, method="init_carry")

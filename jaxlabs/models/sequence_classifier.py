@@ -25,10 +25,10 @@ import jax
 import jax.numpy as jnp
 
 from jaxlabs import keys
-from jaxlabs.config import Config, UserError, setting
+from jaxlabs.config import UserError, setting
 from jaxlabs.layers import masks, positions
 from jaxlabs.layers.dropout import Dropout
-from jaxlabs.layers.matmul import PRECISIONS, Dense
+from jaxlabs.layers.matmul import Dense
 from jaxlabs.layers.normalization import build_norm
 from jaxlabs.layers.rnn import Recurrent
 from jaxlabs.layers.rnn_cells import CELLS
@@ -36,6 +36,7 @@ from jaxlabs.layers.transformer import EncoderBlock
 from jaxlabs.losses.cross_entropy import cross_entropy_output
 from jaxlabs.losses.loss_output import LossOutput
 from jaxlabs.losses.spans import span_counts, span_f1
+from jaxlabs.models.model_config import ModelConfig
 from jaxlabs.training.state import TrainState
 from jaxlabs.training.step import build_train_step
 
@@ -46,7 +47,7 @@ RECURRENT_LAYERS, BLOCKS = 2, 4
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class SequenceConfig(Config):
+class SequenceConfig(ModelConfig):
     """Sizes and options of all sequence models."""
 
     backbone: str = setting("lstm", "backbone of encoder and decoder", choices=BACKBONES)
@@ -69,12 +70,6 @@ class SequenceConfig(Config):
     positions: str = setting("rotary", "position encoding of the Transformer", choices=POSITIONS)
     dropout: float = setting(
         0.0, "dropout rate of embeddings and between layers", minimum=0, maximum=0.99
-    )
-    matmul_precision: str = setting(
-        "default",
-        "float32 (highest), the platform's own (default), bfloat16 with float32 sums (bfloat16)",
-        choices=PRECISIONS,
-        value_aliases={"fast": "bfloat16"},
     )
 
     @property

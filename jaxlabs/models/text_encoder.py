@@ -29,12 +29,12 @@ from jaxlabs.layers import masks, positions
 from jaxlabs.layers.dropout import Dropout
 from jaxlabs.layers.feed_forward import ACTIVATIONS
 from jaxlabs.layers.initializers import FAN_IN_UNIFORM
-from jaxlabs.layers.matmul import PRECISIONS, Dense
+from jaxlabs.layers.matmul import Dense
 from jaxlabs.layers.normalization import build_norm
 from jaxlabs.layers.transformer import EncoderBlock
 from jaxlabs.losses.cross_entropy import cross_entropy, is_top1
 from jaxlabs.losses.loss_output import LossOutput
-from jaxlabs.models.vocabulary import VocabularyConfig
+from jaxlabs.models.model_config import TokenModelConfig
 from jaxlabs.training.state import TrainState
 from jaxlabs.training.step import build_train_step
 
@@ -42,7 +42,7 @@ POSITIONS = ("sinusoidal", "learned")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class TextEncoderConfig(VocabularyConfig):
+class TextEncoderConfig(TokenModelConfig):
     """Sizes and options of the encoder; the defaults are the reference classifier's."""
 
     context_length: int = setting(
@@ -75,12 +75,6 @@ class TextEncoderConfig(VocabularyConfig):
         minimum=0,
         maximum=0.99,
     )
-    matmul_precision: str = setting(
-        "default",
-        "float32 (highest), the platform's own (default), bfloat16 with float32 sums (bfloat16)",
-        choices=PRECISIONS,
-        value_aliases={"fast": "bfloat16"},
-    )
 
     def check(self) -> None:
         if self.embed_dim % self.num_heads:
@@ -94,7 +88,7 @@ class TextEncoderConfig(VocabularyConfig):
 class TextClassifierConfig(TextEncoderConfig):
     """Settings of the encoder and the classification head."""
 
-    classes: int = setting(3, "number of classes", minimum=1)
+    num_classes: int = setting(3, "number of classes", minimum=1, aliases=("classes",))
     hidden_size: int = setting(
         100, "hidden size of the classification head", minimum=1, aliases=("hidden",)
     )
@@ -143,9 +137,9 @@ class TextClassifier(nn.Module):
             "bias_init_scale": 1.0,
         }
         self.hidden = Dense(config.hidden_size, **options)
-        self.head = Dense(config.classes, **options)
+        self.head = Dense(config.num_classes, **options)
         if config.ngram_hash_buckets:
-            self.wide_logits = HashedBigramLogits(config.ngram_hash_buckets, config.classes)
+            self.wide_logits = HashedBigramLogits(config.ngram_hash_buckets, config.num_classes)
 
     def __call__(self, tokens: jax.Array, *, dropout_keys: jax.Array | None = None) -> jax.Array:
         """Returns logits `[batch, classes]` for `tokens [batch, time]`.
@@ -176,7 +170,7 @@ class TextEncoder(nn.Module):
 
     def setup(self):
         config, normal = self.config, nn.initializers.normal(self.config.embedding_init_std)
-        self.embedding = nn.Embed(config.vocabulary_size, config.embed_dim, embedding_init=normal)
+        self.embedding = nn.Embed(config.vocab_size, config.embed_dim, embedding_init=normal)
         if config.positions == "learned":
             self.position_embedding = positions.LearnedPositions(
                 config.context_length, config.embed_dim, normal
@@ -207,7 +201,7 @@ class TextEncoder(nn.Module):
         No token attends to padding; the outputs at padding are arbitrary.
 
         Args:
-          tokens: integers below `vocabulary_size`, at most `context_length` per row; 0 is padding.
+          tokens: integers below `vocab_size`, at most `context_length` per row; 0 is padding.
           dropout_keys: [batch] PRNG keys of the examples; None: no dropout.
 
         Raises:
@@ -237,16 +231,16 @@ class HashedBigramLogits(nn.Module):
 
     Attributes:
       buckets: number of hash buckets, the rows of the table.
-      classes: number of classes, the columns of the table.
+      num_classes: number of classes, the columns of the table.
     """
 
     buckets: int
-    classes: int
+    num_classes: int
 
     @nn.compact
     def __call__(self, tokens: jax.Array) -> jax.Array:
         """Returns logits `[batch, classes]`: the sum over a sentence / sqrt(its length)."""
-        shape = (self.buckets, self.classes)
+        shape = (self.buckets, self.num_classes)
         table = self.param("table", nn.initializers.zeros_init(), shape, jnp.float32)
         valid = tokens != PADDING
         # The first bigram of a sentence starts with padding; unigrams are hashed as (-1, token).

@@ -23,20 +23,20 @@ import jax.numpy as jnp
 
 from jaxlabs import keys
 from jaxlabs.config import UserError, setting
+from jaxlabs.decoding.adapters import TransformerStepper
 from jaxlabs.decoding.generate import generate
-from jaxlabs.decoding.transformer import TransformerStepper
 from jaxlabs.layers import masks, positions
 from jaxlabs.layers.dropout import Dropout
 from jaxlabs.layers.feed_forward import ACTIVATIONS
 from jaxlabs.layers.initializers import INITS, transformer_initializers
 from jaxlabs.layers.local_attention import AttentionMask
-from jaxlabs.layers.matmul import PRECISIONS, Dense, matmul
+from jaxlabs.layers.matmul import Dense, matmul
 from jaxlabs.layers.multi_head_attention import Mask
 from jaxlabs.layers.normalization import NORMS, build_norm
 from jaxlabs.layers.transformer import BlockCache, EncoderBlock, empty_block_cache
 from jaxlabs.losses.cross_entropy import cross_entropy_output
 from jaxlabs.losses.loss_output import LossOutput
-from jaxlabs.models.vocabulary import VocabularyConfig
+from jaxlabs.models.model_config import TokenModelConfig
 from jaxlabs.training.state import TrainState
 from jaxlabs.training.step import build_train_step
 
@@ -44,7 +44,7 @@ POSITIONS = ("sinusoidal", "learned", "rotary", "alibi")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class TransformerLMConfig(VocabularyConfig):
+class TransformerLMConfig(TokenModelConfig):
     """Sizes and choices of the model; the defaults are the reference character GPT."""
 
     context_length: int = setting(
@@ -104,12 +104,6 @@ class TransformerLMConfig(VocabularyConfig):
         minimum=0,
         maximum=0.99,
     )
-    matmul_precision: str = setting(
-        "default",
-        "float32 (highest), the platform's own (default), bfloat16 with float32 sums (bfloat16)",
-        choices=PRECISIONS,
-        value_aliases={"fast": "bfloat16"},
-    )
 
     def check(self) -> None:
         if self.embed_dim % self.num_heads:
@@ -144,7 +138,7 @@ class TransformerLM(nn.Module):
             config.init, config.num_layers, zero_residual=config.zero_init_residual
         )
         self.embedding = nn.Embed(
-            config.vocabulary_size, config.embed_dim, embedding_init=init.embedding
+            config.vocab_size, config.embed_dim, embedding_init=init.embedding
         )
         if config.positions == "learned":
             self.position_embedding = positions.LearnedPositions(
@@ -177,7 +171,7 @@ class TransformerLM(nn.Module):
             self.final_norm = build_norm(config.norm, config.bias)
         if not config.tie_embeddings:
             self.head = Dense(
-                config.vocabulary_size,
+                config.vocab_size,
                 config.bias,
                 init.kernel,
                 config.matmul_precision,
@@ -188,7 +182,7 @@ class TransformerLM(nn.Module):
         """Returns logits `[batch, time, vocabulary]` for `tokens [batch, time]`.
 
         Args:
-          tokens: integers below `vocabulary_size`; at most `context_length` per row.
+          tokens: integers below `vocab_size`; at most `context_length` per row.
           dropout_keys: [batch] PRNG keys of the examples; None: no dropout.
 
         Raises:

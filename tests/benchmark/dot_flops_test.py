@@ -70,7 +70,7 @@ def test_while_loop_of_unknown_length_is_refused():
 
 def test_transformer_takes_two_flops_per_weight_and_four_per_score():
     config = TransformerLMConfig(
-        vocabulary_size=11,
+        vocab_size=11,
         context_length=8,
         embed_dim=16,
         num_layers=2,

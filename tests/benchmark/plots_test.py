@@ -43,7 +43,7 @@ def test_every_case_has_a_marker_in_the_row_of_its_group(ratios):
 
 def test_attention_lines_are_sorted_by_length_and_labeled():
     arrays = {
-        "case": np.array(["jaxlabs, window"] * 3 + ["pytorch eager, dense"]),
+        "case": np.array(["jaxlabs, window"] * 3 + ["pytorch eager, full_causal"]),
         "length": np.array([4096, 1024, 2048, 1024]),
         "seconds": np.array([0.4, 0.1, 0.2, 0.3]),
         "memory": np.array([4, 1, 2, 0]) * 2**20,
@@ -52,7 +52,7 @@ def test_attention_lines_are_sorted_by_length_and_labeled():
         (item,) = benchmark.window_attention(arrays)
     upper, lower = item.figure.axes
     ours, theirs = upper.lines
-    assert (ours.get_label(), theirs.get_label()) == ("jaxlabs, window", "pytorch eager, dense")
+    assert (ours.get_label(), theirs.get_label()) == ("jaxlabs, window", "pytorch eager, full_causal")
     np.testing.assert_array_equal(ours.get_xdata(), [1024, 2048, 4096])
     np.testing.assert_array_equal(ours.get_ydata(), [0.1, 0.2, 0.4])
     np.testing.assert_array_equal(lower.lines[0].get_ydata(), [1, 2, 4])

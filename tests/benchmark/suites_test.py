@@ -20,19 +20,19 @@ pytestmark = pytest.mark.usefixtures("quickly_compiled")
 # Settings that make every lab tiny; the others are those of the reference preset.
 TINY = {
     "gpt": {"context_length": 8, "embed_dim": 16, "num_layers": 1, "num_heads": 2, "mlp_dim": 16},
-    "ddpm": {"base_channels": 8, "time_embed_dim": 8, "groups": 2},
+    "ddpm": {"base_channels": 8, "time_embed_dim": 8, "num_groups": 2},
     "char_rnn": {"bptt_length": 4, "hidden_size": 8, "embed_dim": 8, "batch_size": 4},
     "speech_lm": {
         "context_length": 8,
         "embed_dim": 16,
         "num_layers": 1,
         "batch_size": 4,
-        "vocabulary_size": 40,
+        "vocab_size": 40,
     },
     "speech_classifier": {"context_length": 8, "embed_dim": 16, "num_layers": 1, "batch_size": 4},
     "sparse_autoencoder": {"patches": 50, "batch_size": 50, "steps": 3},
 }
-TINY["speech_classifier"] |= {"vocabulary_size": 40}
+TINY["speech_classifier"] |= {"vocab_size": 40}
 TINY["gpt"] |= {"batch_size": 2, "grad_accum_steps": 1}
 TINY["ddpm"] |= {"batch_size": 2, "grad_accum_steps": 1}
 
@@ -55,7 +55,7 @@ def bench():
         settings = dict(lab.presets["reference"]) | TINY[lab.name]
         config = lab.config_class.from_flat(settings)
         labs[lab.name] = LabUnderTest(config, lab.build_task, patches)
-    return Bench(labs=labs, compiled_peers=False, max_length=1024)
+    return Bench(labs=labs, torch_compile=False, max_length=1024)
 
 
 @pytest.fixture(autouse=True)
@@ -142,11 +142,11 @@ def test_compiled_peers_are_skipped_with_a_reason(bench, monkeypatch):
     pytest.importorskip("torch")
     (group,) = SUITES["gpt_train"](bench)
     assert [case.skipped for case in group if case.mode == "compiled"][2:] == [
-        "--compiled_peers=false"
+        "--torch_compile=false"
     ] * 2
     monkeypatch.setenv("PATH", "")
     monkeypatch.delenv("CXX", raising=False)
-    (group,) = SUITES["gpt_train"](dataclasses.replace(bench, compiled_peers=True))
+    (group,) = SUITES["gpt_train"](dataclasses.replace(bench, torch_compile=True))
     reasons = {case.skipped for case in group if case.framework == "pytorch"}
     assert reasons == {"", "torch.compile needs a C++ compiler; none found"}
 
@@ -157,7 +157,7 @@ def test_only_masked_window_attention_expects_quadratic_memory(bench):
     assert all(group[0].expected_bytes == 0 for group in groups)
     pytest.importorskip("torch")
     wanted = {case.variant: case.expected_bytes for group in groups for case in group[1:]}
-    assert wanted["dense, 65536 tokens"] == 0
+    assert wanted["full_causal, 65536 tokens"] == 0
     assert wanted["window, 65536 tokens"] == 4 * wanted["window, 32768 tokens"] == 2**35
 
 

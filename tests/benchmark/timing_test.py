@@ -35,7 +35,7 @@ def row(framework, precision, seconds, **facts):
     kind = timing.CLASSES.get(precision, precision)
     fields = {"suite": "any", "variant": "one", "mode": "eager", "unit": "step", "size": "small"}
     fields |= {"framework": framework, "precision": precision, "precision_class": kind}
-    fields |= {"seconds": seconds, "flops_per_second": None, "skipped": "", "figures": {}}
+    fields |= {"seconds": seconds, "flops_per_second": None, "skipped": "", "metrics": {}}
     fields |= {"compile_seconds": 0.0, "peak_memory_bytes": 2**21, "base_memory_bytes": 2**20}
     return fields | facts
 
@@ -56,7 +56,7 @@ def test_cases_are_timed_interleaved(tmp_path):
     assert log.read_text().split() == [*"aabb", *"abab"]
     assert 0.01 <= theirs["seconds"] < 5
     assert 1e-5 <= ours["seconds"] < 5e-3  # of one unit
-    assert len(ours["rounds"]) == len(theirs["rounds"]) == 2
+    assert len(ours["repeats"]) == len(theirs["repeats"]) == 2
     assert ours["flops_per_second"] == 100 / ours["seconds"]
     assert theirs["flops_per_second"] == 100 / theirs["seconds"]  # the same work
     assert ours["peak_memory_bytes"] >= ours["base_memory_bytes"] > 2**20
@@ -200,7 +200,7 @@ def test_rates_are_relative_to_the_peak_matmul_rate():
 
 
 def test_table_notes_bfloat16_that_resolved_to_float32():
-    rows = [row("jaxlabs", "bfloat16", 0.5, figures={"bfloat16_dots": 0.0})]
+    rows = [row("jaxlabs", "bfloat16", 0.5, metrics={"bfloat16_matmuls": 0.0})]
     peers = [row("pytorch", "float32", 1.0), row("pytorch", "bfloat16", 2.0)]
     assert compare([*rows, *peers])[0]["ratio_to_best_peer"] == 0.5
     text = table(compare(rows))

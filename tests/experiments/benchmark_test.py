@@ -35,7 +35,7 @@ def fake_measurements(seconds, stop_at=None):
             progress(case)
             if case.suite == stop_at:
                 raise KeyboardInterrupt
-            row = timing._empty_row(case) | {"seconds": seconds + number, "rounds": [seconds]}
+            row = timing._empty_row(case) | {"seconds": seconds + number, "repeats": [seconds]}
             row |= {"compile_seconds": 1.0, "flops_per_second": 1e9 / (seconds + number)}
             row |= {"peak_memory_bytes": 2**30, "base_memory_bytes": 2**28}
             rows.append(row)
@@ -65,7 +65,7 @@ def test_rows_have_the_measurements(measured):
         assert row["peak_memory_bytes"] > row["base_memory_bytes"] > 2**20
         assert row["flops_per_second"] > 0
         assert row["ratio_to_best_peer_any"] is None
-    assert [row["variant"] for row in rows[2:]] == ["window, 1024 tokens", "dense, 1024 tokens"]
+    assert [row["variant"] for row in rows[2:]] == ["window, 1024 tokens", "full_causal, 1024 tokens"]
     rate = max(row["flops_per_second"] for row in rows if row["precision"] == "highest")
     assert rows[2]["matmul_flops_per_second"] >= rows[0]["flops_per_second"]
     assert rows[2]["matmul_flops_per_second"] <= rate
@@ -119,7 +119,7 @@ def test_every_entry_of_a_measurement_is_checked(measured):
     timing.check_rows({"rows": [row]})
     for name in row:
         for changed in ({key: row[key] for key in row if key != name}, row | {name: {3: 4}}):
-            if name in ("figures", "rounds") and name in changed:
+            if name in ("metrics", "repeats") and name in changed:
                 continue
             with pytest.raises(ValueError, match=r"^row 0 (lacks an entry|has )"):
                 timing.check_rows({"rows": [changed]})

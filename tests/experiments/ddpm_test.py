@@ -21,7 +21,7 @@ from jaxlabs.training.state import count_parameters
 pytestmark = pytest.mark.usefixtures("reused_executables", "quickly_compiled")
 
 TINY = (
-    "--dataset=rendered_digits --base_channels=4 --groups=2 --time_embed_dim=4 --steps=4"
+    "--dataset=rendered_digits --base_channels=4 --num_groups=2 --time_embed_dim=4 --steps=4"
     " --batch_size=8"
 )
 TINY += " --grad_accum_steps=1 --eval_batch_size=16 --num_eval_examples=16 --eval_every=2"
@@ -77,10 +77,10 @@ def test_quick_preset_outputs(whole):
         assert samples["images"].min() >= 0
         assert samples["images"].max() <= 1
     with np.load(whole.arrays("forward_process")) as arrays:
-        assert arrays["times"].tolist() == [0, 250, 500, 999]
+        assert arrays["timesteps"].tolist() == [0, 250, 500, 999]
         assert arrays["images"].shape == (4, 8, 28, 28, 1)
     with np.load(whole.arrays("trajectory")) as arrays:
-        assert arrays["times"].tolist() == [999, 900, 750, 500, 250, 100, 50, 0]
+        assert arrays["timesteps"].tolist() == [999, 900, 750, 500, 250, 100, 50, 0]
     with np.load(whole.arrays("animation")) as arrays:
         assert arrays["images"].shape == (5, 16, 28, 28, 1)
     with np.load(whole.arrays("class_histogram")) as arrays:
@@ -90,10 +90,10 @@ def test_quick_preset_outputs(whole):
         "forward_process",
         "trajectory",
         "animation",
-        "sampler_quality",
+        "fid_by_steps",
         "final_samples",
     }
-    assert figures >= {"class_histogram", "neighbors", "loss_by_time", "loss"}
+    assert figures >= {"class_histogram", "neighbors", "loss_by_timestep", "loss"}
 
 
 def test_finished_run_can_be_rerun_evaluated_and_analyzed(whole, rerun):
@@ -168,13 +168,13 @@ def test_analysis_resumes_with_the_stored_samples(whole, measured, tmp_path, mon
             "--guidance_scale: 2.0 is not accepted without",
         ),
         ("--sampler_steps=1001", "--sampler_steps: 1001"),
-        ("--fid_steps=ten", "--fid_steps: 'ten' is not accepted; whole numbers"),
+        ("--fid_steps=ten", "--fid_steps: 'ten' is not accepted; integers"),
         ("--fid_samplers=euler", "--fid_samplers: 'euler' is not accepted; of ancestral"),
         (
             "--fid_classifier=nowhere",
             "--fid_classifier: nowhere has no finished run; train one with",
         ),
-        ("--groups=3", "--groups: 3 does not divide --base_channels 4"),
+        ("--num_groups=3", "--num_groups: 3 does not divide --base_channels 4"),
     ],
 )
 def test_bad_input_is_an_error_of_one_line_without_a_run_folder(flags, message, tmp_path, capsys):

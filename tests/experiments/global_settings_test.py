@@ -56,14 +56,14 @@ TINY = {
     ),
     "ddpm": (
         ddpm.LAB,
-        f"{DIGITS} --base_channels=4 --groups=2 --time_embed_dim=4 --grad_accum_steps=1"
+        f"{DIGITS} --base_channels=4 --num_groups=2 --time_embed_dim=4 --grad_accum_steps=1"
         " --num_eval_examples=16"
         " --warmup_steps=1 --num_samples=4 --sampler_steps=4 --class_conditional"
         " --guidance_scale=2",
     ),
     "mnist_classifier": (
         mnist_classifier.LAB,
-        f"{DIGITS} --channels=2 --feature_width=8 --ema_decay=0.5 --warmup_steps=0"
+        f"{DIGITS} --channels=2 --feature_dim=8 --ema_decay=0.5 --warmup_steps=0"
         " --max_translation=1",
     ),
     "sparse_autoencoder": (

@@ -14,7 +14,7 @@ from jaxlabs.runner import cli
 
 pytestmark = pytest.mark.usefixtures("reused_executables", "quickly_compiled")
 
-TINY = "--dataset=rendered_digits --channels=2 --feature_width=8 --steps=8 --batch_size=16"
+TINY = "--dataset=rendered_digits --channels=2 --feature_dim=8 --steps=8 --batch_size=16"
 TINY += " --eval_every=4 --checkpoint_every=4 --log_every=4 --ema_decay=0.5 --warmup_steps=0"
 
 

@@ -30,14 +30,14 @@ def parameters(preset):
 def test_reference_has_the_settings_of_the_write_up():
     settings = SpeechClassifierRunConfig.from_flat(PRESETS["reference"]).flat()
     write_up = {
-        **{"dataset": "speeches", "vocabulary_size": 5755, "context_length": 32, "batch_size": 16},
+        **{"dataset": "speeches", "vocab_size": 5755, "context_length": 32, "batch_size": 16},
         **{
             "embed_dim": 64,
             "num_layers": 4,
             "num_heads": 2,
             "mlp_dim": 256,
             "hidden_size": 100,
-            "classes": 3,
+            "num_classes": 3,
         },
         **{"positions": "learned", "pre_norm": True, "activation": "relu", "class_weights": False},
         **{"embedding_init_std": 1.0, "dropout": 0.0, "word_dropout": 0.0, "head_dropout": 0.0},
@@ -53,7 +53,7 @@ def test_reference_has_the_settings_of_the_write_up():
 def test_preset_has_no_more_parameters_than_the_reference(preset):
     assert parameters(preset) <= 576_467
     config = SpeechClassifierRunConfig.from_flat(PRESETS[preset])
-    assert config.model.vocabulary_size is None  # the actual vocabulary size
+    assert config.model.vocab_size is None  # the actual vocabulary size
     assert (
         config.validation_fraction == 0
     )  # hyperparameters were selected with it; the run trains on all sentences
@@ -136,7 +136,7 @@ def test_interrupted_run_resumes_to_the_same_end(run, cut_off, require_same_end)
         ("--num_heads=3", "--num_heads: 3 does not divide --embed_dim"),
         ("--dataset=speches", "did you mean 'speeches'"),
         ("--validation_fraction=1", "--validation_fraction: 1.0 is not accepted; "),
-        ("--vocabulary_size=7", "--vocabulary_size: 7 is too few for the data; at least 46"),
+        ("--vocab_size=7", "--vocab_size: 7 is too few for the data; at least 46"),
         ("--prompt=zork", "--prompt: all words of 'zork' are"),
     ],
 )

@@ -31,7 +31,7 @@ STEPS = 60
 
 def tiny(**options):
     """Config and task of the `window` preset at a small size."""
-    small = {"vocabulary_size": 62, "attention_window": 3} | TINY
+    small = {"vocab_size": 62, "attention_window": 3} | TINY
     config = SpeechLMRunConfig.from_flat(PRESETS["window"] | small | options)
     return config, speech_lm.build_task(config, WORDS)
 
@@ -58,7 +58,7 @@ def parameters(preset, words):
 def test_reference_has_the_settings_of_the_write_up():
     settings = SpeechLMRunConfig.from_flat(PRESETS["reference"]).flat()
     write_up = {
-        **{"dataset": "speeches", "vocabulary_size": 5755, "context_length": 32, "batch_size": 16},
+        **{"dataset": "speeches", "vocab_size": 5755, "context_length": 32, "batch_size": 16},
         **{"embed_dim": 64, "num_layers": 4, "num_heads": 2, "mlp_dim": 100, "activation": "relu"},
         **{"positions": "learned", "qkv_bias": False, "bias": True, "tie_embeddings": False},
         **{"init": "pytorch", "attention_window": None, "pre_norm": True, "norm": "layernorm"},
@@ -88,7 +88,7 @@ def run(tmp_path_factory):
     folder = RunFolder(tmp_path_factory.mktemp("speech_lm") / "run")
     pace = "--steps=60 --eval_every=30 --checkpoint_every=30 --log_every=10 --sliding_stride=8"
     model = " ".join(f"--{name}={value}" for name, value in TINY.items())
-    flags = f"--preset=window --dataset=speaker_grammar {pace} {model} --vocabulary_size=128"
+    flags = f"--preset=window --dataset=speaker_grammar {pace} {model} --vocab_size=128"
     flags = f"{flags} --attention_window=3 --learning_rate=1e-2 --max_new_tokens=12".split()
     assert cli.run(LAB, [*flags, f"--workdir={folder.path}"]) == 0
     return folder, flags
@@ -146,7 +146,7 @@ def test_interrupted_run_resumes_to_the_same_end(run, cut_off, require_same_end)
 @pytest.mark.parametrize(
     ("flag", "message"),
     [
-        ("--attention_window=0", "--attention_window: 0 is not accepted; a whole number of at"),
+        ("--attention_window=0", "--attention_window: 0 is not accepted; an integer of at"),
         ("--dataset=speches", "did you mean 'speeches'"),
         ("--validation_fraction=1", "--validation_fraction: 1.0 is not accepted"),
         ("--context_length=100000", "--context_length=100000: the text"),

@@ -22,7 +22,7 @@ from jaxlabs.data.windows import consecutive_windows, split_text
 from jaxlabs.models.transformer_lm import TransformerLMConfig
 
 CPU_RECIPE = TransformerLMConfig(
-    vocabulary_size=65,
+    vocab_size=65,
     context_length=64,
     embed_dim=128,
     num_layers=4,
@@ -176,7 +176,7 @@ def main() -> None:
         curve = train_nanogpt(
             tokenizer.encode(train_text),
             tokenizer.encode(held_out_text),
-            config=dataclasses.replace(CPU_RECIPE, vocabulary_size=tokenizer.vocabulary_size),
+            config=dataclasses.replace(CPU_RECIPE, vocab_size=tokenizer.vocab_size),
             steps=arguments.steps,
             seconds=arguments.seconds,
             evaluate_every=arguments.evaluate_every,

@@ -30,15 +30,15 @@ def matmul(mode: Mode) -> Work:
     return Work(lambda: multiply(left, right), flops=2.0 * rows * inputs * outputs)
 
 
-def gpt_training(config: RunConfig, vocabulary_size: int, mode: Mode) -> Work:
+def gpt_training(config: RunConfig, vocab_size: int, mode: Mode) -> Work:
     """Trains a GPT on random tokens."""
     import torch
 
     from jaxlabs.benchmark.peers.torch_gpt import build_gpt
 
-    model = config.model.with_vocabulary(vocabulary_size)
+    model = config.model.with_vocabulary(vocab_size)
     gpt = build_gpt(model)
-    tokens = _tokens(vocabulary_size, config.batch_size, model.context_length + 1)
+    tokens = _tokens(vocab_size, config.batch_size, model.context_length + 1)
 
     def loss(gpt: Any) -> torch.Tensor:
         return _cross_entropy(gpt(tokens[:, :-1]), tokens[:, 1:])
@@ -46,16 +46,16 @@ def gpt_training(config: RunConfig, vocabulary_size: int, mode: Mode) -> Work:
     return _training(build_step(gpt, loss, config.optimization, mode))
 
 
-def char_rnn_training(config: RunConfig, vocabulary_size: int, mode: Mode) -> Work:
+def char_rnn_training(config: RunConfig, vocab_size: int, mode: Mode) -> Work:
     """Trains a recurrent model with stateful truncated BPTT."""
     import torch
     from torch.utils import _pytree
 
     from jaxlabs.benchmark.peers.torch_char_rnn import build_char_rnn
 
-    model = config.model.with_vocabulary(vocabulary_size)
+    model = config.model.with_vocabulary(vocab_size)
     network = build_char_rnn(model)
-    tokens = _tokens(vocabulary_size, config.batch_size, model.bptt_length + 1)
+    tokens = _tokens(vocab_size, config.batch_size, model.bptt_length + 1)
     carry = {"state": None}
 
     def loss(network: Any) -> torch.Tensor:
@@ -67,7 +67,7 @@ def char_rnn_training(config: RunConfig, vocabulary_size: int, mode: Mode) -> Wo
 
 
 def classifier_training(
-    config: RunConfig, vocabulary_size: int, make_dataset: Callable[[], Examples], mode: Mode
+    config: RunConfig, vocab_size: int, make_dataset: Callable[[], Examples], mode: Mode
 ) -> Work:
     """Trains a text classifier."""
     import torch
@@ -83,7 +83,7 @@ def classifier_training(
     def loss(classifier: Any) -> torch.Tensor:
         return torch.nn.functional.cross_entropy(classifier(tokens).float(), labels)
 
-    classifier = build_classifier(config.model.with_vocabulary(vocabulary_size))
+    classifier = build_classifier(config.model.with_vocabulary(vocab_size))
     return _training(build_step(classifier, loss, config.optimization, mode))
 
 
@@ -129,14 +129,14 @@ def image_sampling(
 
 
 def text_sampling(
-    config: RunConfig, vocabulary_size: int, batch_size: int, tokens: int, mode: Mode
+    config: RunConfig, vocab_size: int, batch_size: int, tokens: int, mode: Mode
 ) -> Work:
     """Continues prompts of one token without a KV cache."""
     import torch
 
     from jaxlabs.benchmark.peers.torch_gpt import build_gpt
 
-    gpt = build_gpt(config.model.with_vocabulary(vocabulary_size)).eval()
+    gpt = build_gpt(config.model.with_vocabulary(vocab_size)).eval()
     called = mode.ready(gpt, dynamic=True)
 
     def generate(count: int) -> None:
@@ -187,10 +187,10 @@ def _unet(config: RunConfig, shape: tuple[int, int, int], batch_size: int) -> An
     return (each.to(memory_format=torch.channels_last) for each in (unet, images))
 
 
-def _tokens(vocabulary_size: int, rows: int, columns: int) -> Any:
+def _tokens(vocab_size: int, rows: int, columns: int) -> Any:
     import torch
 
-    return torch.randint(vocabulary_size, (rows, columns))
+    return torch.randint(vocab_size, (rows, columns))
 
 
 def _cross_entropy(logits: Any, targets: Any) -> Any:

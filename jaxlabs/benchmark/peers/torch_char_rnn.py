@@ -19,7 +19,7 @@ def build_char_rnn(config: CharRNNConfig) -> Any:
     class CharRNN(nn.Module):
         def __init__(self):
             super().__init__()
-            self.embedding = nn.Embedding(config.vocabulary_size, config.embed_dim)
+            self.embedding = nn.Embedding(config.vocab_size, config.embed_dim)
             self.recurrent = torch_recurrent.build(
                 Recurrent(
                     cell=config.cell,
@@ -29,7 +29,7 @@ def build_char_rnn(config: CharRNNConfig) -> Any:
                     dropout=config.dropout,
                 )
             )
-            self.head = nn.Linear(config.hidden_size, config.vocabulary_size)
+            self.head = nn.Linear(config.hidden_size, config.vocab_size)
 
         def forward(self, tokens: torch.Tensor, state: Any = None) -> Any:
             x, state = self.recurrent(self.embedding(tokens), state)

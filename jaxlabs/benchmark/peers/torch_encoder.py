@@ -60,7 +60,7 @@ def build_classifier(config: TextClassifierConfig) -> Any:
     class Classifier(nn.Module):
         def __init__(self):
             super().__init__()
-            self.embedding = nn.Embedding(config.vocabulary_size, embed_dim)
+            self.embedding = nn.Embedding(config.vocab_size, embed_dim)
             if config.positions == "learned":
                 self.position_embedding = nn.Embedding(config.context_length, embed_dim)
             else:
@@ -70,7 +70,7 @@ def build_classifier(config: TextClassifierConfig) -> Any:
             if config.pre_norm:
                 self.final_norm = nn.LayerNorm(embed_dim)
             self.hidden = nn.Linear(embed_dim, config.hidden_size)
-            self.head = nn.Linear(config.hidden_size, config.classes)
+            self.head = nn.Linear(config.hidden_size, config.num_classes)
 
         def encode(self, tokens):
             """Returns contextual vectors `[batch, time, embed_dim]`."""

@@ -68,7 +68,7 @@ def build_gpt(config: TransformerLMConfig) -> Any:
     class GPT(nn.Module):
         def __init__(self):
             super().__init__()
-            self.embedding = nn.Embedding(config.vocabulary_size, config.embed_dim)
+            self.embedding = nn.Embedding(config.vocab_size, config.embed_dim)
             if config.positions == "learned":
                 self.position_embedding = nn.Embedding(config.context_length, config.embed_dim)
             else:
@@ -78,7 +78,7 @@ def build_gpt(config: TransformerLMConfig) -> Any:
             self.blocks = nn.ModuleList(Block() for _ in range(config.num_layers))
             self.final_norm = nn.LayerNorm(config.embed_dim, bias=config.bias)
             head_bias = config.bias and not config.tie_embeddings
-            self.head = nn.Linear(config.embed_dim, config.vocabulary_size, bias=head_bias)
+            self.head = nn.Linear(config.embed_dim, config.vocab_size, bias=head_bias)
             if config.tie_embeddings:
                 self.head.weight = self.embedding.weight
             if config.init == "gpt2":

@@ -25,10 +25,10 @@ def build_unet(config: UNetConfig, channels: int = 1, num_timesteps: int = 1000)
         def __init__(self, channels, features):
             super().__init__()
             self.first = nn.Conv2d(channels, features, 3, padding=1)
-            self.first_norm = nn.GroupNorm(config.groups, features, eps=EPSILON)
+            self.first_norm = nn.GroupNorm(config.num_groups, features, eps=EPSILON)
             self.project = nn.Linear(config.time_embed_dim, features)
             self.second = nn.Conv2d(features, features, 3, padding=1)
-            self.second_norm = nn.GroupNorm(config.groups, features, eps=EPSILON)
+            self.second_norm = nn.GroupNorm(config.num_groups, features, eps=EPSILON)
             same = channels == features
             self.shortcut = nn.Identity() if same else nn.Conv2d(channels, features, 1)
 

@@ -108,7 +108,7 @@ def measure(config: AttentionRunConfig, folder: RunFolder) -> StudyResult:
     folder.write_arrays("scaled_dot_product", **step)
     folder.write_arrays("attention_scaling", **scaling)
     folder.write_arrays("attention_maps", **encoder.maps)
-    folder.write_arrays("heads_and_memory", **encoder.heads)
+    folder.write_arrays("self_and_cross_attention", **encoder.heads)
     folder.write_arrays("attention_depth", **depth)
     folder.write_arrays("attention_heads", **heads)
     metrics = attention_demo.metrics(scaling) | encoder.metrics
@@ -137,7 +137,7 @@ STUDY = Study(
         "scaled_dot_product": plots.scaled_dot_product,
         "attention_scaling": plots.scaling,
         "attention_maps": attention_plots.attention,
-        "heads_and_memory": plots.heads_and_memory,
+        "self_and_cross_attention": plots.self_and_cross_attention,
         "attention_depth": plots.depth,
         "attention_heads": plots.heads,
     },

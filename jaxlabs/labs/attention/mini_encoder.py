@@ -125,7 +125,7 @@ def build(tokens: np.ndarray, vocabulary: list[str], embed_dim: int, num_heads: 
     """Returns the encoder: two post-norm blocks with sinusoidal positions."""
     return TextEncoder(
         TextEncoderConfig(
-            vocabulary_size=len(vocabulary),
+            vocab_size=len(vocabulary),
             context_length=tokens.shape[1],
             embed_dim=embed_dim,
             num_layers=2,

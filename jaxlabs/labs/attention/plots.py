@@ -105,7 +105,7 @@ def scaling(arrays: Arrays) -> list[ReportFigure]:
     ]
 
 
-def heads_and_memory(arrays: Arrays) -> list[ReportFigure]:
+def self_and_cross_attention(arrays: Arrays) -> list[ReportFigure]:
     """Plots the heads of self-attention and of cross-attention over a padded memory."""
     rows, columns = (arrays[name].tolist() for name in ("labels", "memory_labels"))
     heads = len(arrays["self_weights"])
@@ -124,7 +124,7 @@ def heads_and_memory(arrays: Arrays) -> list[ReportFigure]:
     weight_colorbar(figure, image, ax=grid.ravel().tolist(), **options)
     return [
         ReportFigure(
-            name="heads_and_memory",
+            name="self_and_cross_attention",
             title="Self-attention and cross-attention",
             caption=(
                 "The same queries (rows) with random projections. Top: self-attention. Bottom: "

@@ -104,7 +104,7 @@ def load_data(config: ContrastiveRunConfig) -> DataModule:
 
 def build_task(config: ContrastiveRunConfig, data_spec: Mapping[str, Any]) -> Task:
     """Builds the model for images of one shape and the vocabulary of the captions."""
-    words = WordTokenizer.from_json(data_spec).vocabulary_size
+    words = WordTokenizer.from_json(data_spec).vocab_size
     model = dual_encoder.DualEncoder(config.model.with_vocabulary(words))
     image, text = jnp.zeros((1, *data_spec["shape"]), jnp.float32), jnp.ones((1, 1), jnp.int32)
     init = functools.partial(model.init, images=image, tokens=text)

@@ -105,7 +105,7 @@ def measure(
     folder: RunFolder,
     key: jax.Array,
 ) -> dict[str, float]:
-    """Estimates the bound on the first images and writes the arrays `loss_by_time`.
+    """Estimates the bound on the first images and writes the arrays `loss_by_timestep`.
 
     Args:
       model: the network; a class-conditional one is evaluated without class labels.
@@ -127,8 +127,8 @@ def measure(
         strata=config.nll_strata,
     )
     folder.write_arrays(
-        "loss_by_time",
-        times=bound.timesteps,
+        "loss_by_timestep",
+        timesteps=bound.timesteps,
         bits=bound.bits_by_timestep,
         squared_error=bound.squared_error,
     )

@@ -61,9 +61,9 @@ def require_compatible(config: ImageSamplingConfig, model: UNet) -> None:
         )
         value = config.guidance_scale if value is None else value
         raise UserError(f"--{flag}: {value} is not accepted without --class_conditional")
-    if config.class_label is not None and config.class_label >= model.classes:
+    if config.class_label is not None and config.class_label >= model.num_classes:
         raise UserError(
-            f"--class_label: {config.class_label} is not accepted; below {model.classes}"
+            f"--class_label: {config.class_label} is not accepted; below {model.num_classes}"
         )
 
 
@@ -105,7 +105,7 @@ def _network(model: UNet, params: Any, config: ImageSamplingConfig, count: int) 
     """Returns the arguments of a sampler: network, its inputs, and class labels or None."""
     labels = None
     if model.config.class_conditional:
-        cycle = np.arange(count) % model.classes
+        cycle = np.arange(count) % model.num_classes
         labels = (
             cycle if config.class_label is None else np.full(count, config.class_label)
         ).astype(np.int32)
@@ -132,13 +132,13 @@ def write_trajectories(
       key: PRNG key of all noise.
     """
     noise_key, sample_key = jax.random.split(key)
-    forward_times = _timesteps(FORWARD_FRACTIONS, model.diffusion)
+    forward_timesteps = _timesteps(FORWARD_FRACTIONS, model.diffusion)
     noised = forward_trajectory(
-        model.diffusion, normalize(images[:SHOWN]), forward_times, noise_key
+        model.diffusion, normalize(images[:SHOWN]), forward_timesteps, noise_key
     )
-    folder.write_arrays("forward_process", times=forward_times, images=noised)
+    folder.write_arrays("forward_process", timesteps=forward_timesteps, images=noised)
 
-    reverse_times = _timesteps(REVERSE_FRACTIONS, model.diffusion)
+    reverse_timesteps = _timesteps(REVERSE_FRACTIONS, model.diffusion)
     sampled_times = timesteps(model.diffusion, config.sampler)
     frames = sampled_times[:: -(-len(sampled_times) // MAX_FRAMES)]
     denoise, inputs, labels = _network(model, params, config, CHUNK)
@@ -150,13 +150,13 @@ def write_trajectories(
         shape=model.shape,
         diffusion=model.diffusion,
         sampler=config.sampler,
-        snapshots=(*reverse_times.tolist(), *frames.tolist()),
+        snapshots=(*reverse_timesteps.tolist(), *frames.tolist()),
         condition=labels,
     )
     snapshots = np.asarray(samples.snapshots)
     finished = np.asarray(samples.images)[None]
-    trajectory, frames = np.split(snapshots, [len(reverse_times)])
-    folder.write_arrays("trajectory", times=reverse_times, images=trajectory[:, :SHOWN])
+    trajectory, frames = np.split(snapshots, [len(reverse_timesteps)])
+    folder.write_arrays("trajectory", timesteps=reverse_timesteps, images=trajectory[:, :SHOWN])
     folder.write_arrays("animation", images=np.concatenate([frames, finished]))
 
 

@@ -120,7 +120,7 @@ def measure(
       sampling: sampling options; sampler and steps are replaced.
       config: options of the evaluation.
       data: the run's data.
-      folder: run folder of the arrays `sampler_quality`, `class_histogram` and
+      folder: run folder of the arrays `fid_by_steps`, `class_histogram` and
         `samples_<sampler>_<steps>`, the samples, which later calls with the same model and options
         reuse.
       key: PRNG key of all noise.
@@ -167,7 +167,7 @@ def measure(
         "real_data_count": np.array(list(real_data)),
         "real_data_fid": np.array([values["fid"] for values in real_data.values()]),
     }
-    folder.write_arrays("sampler_quality", **columns, **real_columns)
+    folder.write_arrays("fid_by_steps", **columns, **real_columns)
     folder.write_arrays(
         "class_histogram",
         names=np.array(extractor.classes),

@@ -165,15 +165,15 @@ def analyze(
 ) -> dict[str, float]:
     """Evaluates the samples and the variational bound."""
     network = task.model, state.eval_params
-    way_key, quality_key, bound_key = jax.random.split(keys.stream(config.seed, "analysis"), 3)
+    trajectory_key, fid_key, nll_key = jax.random.split(keys.stream(config.seed, "analysis"), 3)
     test = fid_eval.whole_test(data).arrays["images"]
-    diffusion_samples.write_trajectories(*network, config.sampling, test, folder, way_key)
+    diffusion_samples.write_trajectories(*network, config.sampling, test, folder, trajectory_key)
     samples = diffusion_samples.load_samples(folder, test.shape[1:])
     metrics = mean_losses(folder.read_metrics(), -(-data.train.count // config.batch_size))
     metrics |= fid_eval.write_neighbors(samples, data, folder)
-    metrics |= diffusion_likelihood.measure(*network, test, config.bound, folder, bound_key)
+    metrics |= diffusion_likelihood.measure(*network, test, config.bound, folder, nll_key)
     return metrics | fid_eval.measure(
-        *network, config.sampling, config.quality, data, folder, quality_key
+        *network, config.sampling, config.quality, data, folder, fid_key
     )
 
 
@@ -190,10 +190,10 @@ LAB = Lab(
         "forward_process": plots.forward_process,
         "trajectory": plots.trajectory,
         "animation": plots.animation,
-        "sampler_quality": plots.sampler_quality,
+        "fid_by_steps": plots.fid_by_steps,
         "class_histogram": plots.class_histogram,
         "neighbors": plots.neighbors,
-        "loss_by_time": plots.loss_by_time,
+        "loss_by_timestep": plots.loss_by_timestep,
     },
     published=(*published.PUBLISHED_RESULTS, *published.CURVES),
     main_metrics=("dpm_solver_20_fid", "dpm_solver_20_prediction_entropy", "bits_per_dimension"),

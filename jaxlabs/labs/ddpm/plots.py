@@ -21,7 +21,7 @@ NAMES = {"ancestral": "ancestral", "ddim": "DDIM", "dpm_solver": "DPM-Solver++(2
 
 
 def forward_process(arrays: Mapping[str, np.ndarray]) -> list[ReportFigure]:
-    """Plots `images [times, count, height, width(, channels)]` in [-1, 1] at `times [times]`."""
+    """Plots `images [timesteps, count, height, width(, channels)]` in [-1, 1] by `timesteps`."""
     return [
         ReportFigure(
             name="forward_process",
@@ -37,7 +37,7 @@ def forward_process(arrays: Mapping[str, np.ndarray]) -> list[ReportFigure]:
 
 
 def trajectory(arrays: Mapping[str, np.ndarray]) -> list[ReportFigure]:
-    """Plots `images [times, count, height, width(, channels)]` in [-1, 1] at `times [times]`."""
+    """Plots `images [timesteps, count, height, width(, channels)]` in [-1, 1] by `timesteps`."""
     return [
         ReportFigure(
             name="trajectory",
@@ -53,7 +53,7 @@ def trajectory(arrays: Mapping[str, np.ndarray]) -> list[ReportFigure]:
 
 
 def _rows(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    pairs = zip(arrays["times"], arrays["images"], strict=True)
+    pairs = zip(arrays["timesteps"], arrays["images"], strict=True)
     return {f"t = {time}": _to_unit(part[:MAX_COLUMNS]) for time, part in pairs}
 
 
@@ -80,7 +80,7 @@ def animation(arrays: Mapping[str, np.ndarray]) -> list[ReportFigure]:
     ]
 
 
-def sampler_quality(arrays: Mapping[str, np.ndarray]) -> list[ReportFigure]:
+def fid_by_steps(arrays: Mapping[str, np.ndarray]) -> list[ReportFigure]:
     """Plots the Fréchet distance (FID) against the number of sampler steps.
 
     Args:
@@ -119,7 +119,7 @@ def sampler_quality(arrays: Mapping[str, np.ndarray]) -> list[ReportFigure]:
     hollow += " as is the floor for that count."
     return [
         ReportFigure(
-            name="sampler_quality",
+            name="fid_by_steps",
             title="Sample quality by sampler steps",
             caption=(
                 f"Fréchet distance between features of {max_count:,} samples and of the test "
@@ -223,17 +223,17 @@ def neighbors(arrays: Mapping[str, np.ndarray]) -> list[ReportFigure]:
     ]
 
 
-def loss_by_time(arrays: Mapping[str, np.ndarray]) -> list[ReportFigure]:
+def loss_by_timestep(arrays: Mapping[str, np.ndarray]) -> list[ReportFigure]:
     """Plots variational bound and squared error by timestep.
 
     Args:
-      arrays: `times [strata]`, the middle of each stratum; means over the stratum of `bits
+      arrays: `timesteps [strata]`, the middle of each stratum; means over the stratum of `bits
         [strata]`, the term of the bound per dimension and timestep, and of `squared_error [strata]`
         of the network's output.
     """
     figure = style.new_figure(4.6)
     panels = figure.subplots(2, 1, sharex=True)
-    shown = arrays["times"] + 1  # log(0) is undefined
+    shown = arrays["timesteps"] + 1  # log(0) is undefined
     for axes, key, label, color in zip(
         panels,
         ("bits", "squared_error"),
@@ -251,7 +251,7 @@ def loss_by_time(arrays: Mapping[str, np.ndarray]) -> list[ReportFigure]:
     figure.align_ylabels(panels)
     return [
         ReportFigure(
-            name="loss_by_time",
+            name="loss_by_timestep",
             title="Loss by timestep",
             caption=(
                 "Top: terms of the variational bound by timestep; small t, the last reverse steps, "

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 
 from jaxlabs import keys
-from jaxlabs.models.batchnorm_net import NORMS, NormalizedNetwork, NormalizedNetworkConfig
+from jaxlabs.models.batchnorm_net import NORMS, NormNet, NormNetConfig
 from jaxlabs.models.image_classifier import to_float
 
 GAINS = (0.5, 1.0, 2.0)
@@ -15,7 +15,7 @@ GAINS = (0.5, 1.0, 2.0)
 
 
 def study(
-    config: NormalizedNetworkConfig, images: np.ndarray, num_layers: int, seed: int
+    config: NormNetConfig, images: np.ndarray, num_layers: int, seed: int
 ) -> dict[str, np.ndarray]:
     """Measures the activations of untrained deep networks.
 
@@ -34,11 +34,11 @@ def study(
         (norm, gain) for norm in enumerate(NORMS) for gain in enumerate(GAINS)
     ):
         deep = dataclasses.replace(config, num_layers=num_layers, init_gain=gain)
-        rms[row, column] = _layer_rms(NormalizedNetwork(deep, 2, norm), images, seed)
+        rms[row, column] = _layer_rms(NormNet(deep, 2, norm), images, seed)
     return {"norms": np.array(NORMS), "gains": np.array(GAINS), "rms": rms}
 
 
-def _layer_rms(model: NormalizedNetwork, images: np.ndarray, seed: int) -> list[float]:
+def _layer_rms(model: NormNet, images: np.ndarray, seed: int) -> list[float]:
     x = to_float(images)
     # Not jitted: each layer runs once, and compiling all of them takes longer.
     variables = model.init(keys.stream(seed, "init"), x[:1])

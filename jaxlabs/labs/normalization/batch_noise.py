@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxlabs.data.batches import Examples
-from jaxlabs.models.batchnorm_net import NormalizedNetwork
+from jaxlabs.models.batchnorm_net import NormNet
 from jaxlabs.models.image_classifier import to_float
 from jaxlabs.training.state import TrainState
 
@@ -134,7 +134,7 @@ def _errors(z: np.ndarray, statistics: tuple[np.ndarray, np.ndarray]) -> tuple[f
 
 @functools.partial(jax.jit, static_argnames="model")
 def _accuracy(
-    model: NormalizedNetwork, variables: Any, images: np.ndarray, labels: np.ndarray
+    model: NormNet, variables: Any, images: np.ndarray, labels: np.ndarray
 ) -> jax.Array:
     """Returns the accuracy on `labels [batch, size]` with the statistics of their batch."""
 

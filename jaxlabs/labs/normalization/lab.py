@@ -26,7 +26,7 @@ from jaxlabs.labs.normalization import (
     norm_training,
     plots,
 )
-from jaxlabs.models.batchnorm_net import NormalizedNetworkConfig
+from jaxlabs.models.batchnorm_net import NormNetConfig
 from jaxlabs.run_folder import RunFolder
 from jaxlabs.runner.lab import Study, StudyData, StudyResult
 from jaxlabs.training.run_config import CommonConfig
@@ -73,7 +73,7 @@ class NormalizationRunConfig(CommonConfig):
     scale_layers: int = setting(
         32, "layers of the untrained networks of the activation scale", minimum=2, maximum=1000
     )
-    model: NormalizedNetworkConfig = group(NormalizedNetworkConfig)
+    model: NormNetConfig = group(NormNetConfig)
 
     def check(self) -> None:
         super().check()

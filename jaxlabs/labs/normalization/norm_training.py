@@ -21,8 +21,8 @@ from jaxlabs.data import images
 from jaxlabs.data.batches import Examples, batch_at, eval_batch, num_batches
 from jaxlabs.models.batchnorm_net import (
     NORMS,
-    NormalizedNetwork,
-    NormalizedNetworkConfig,
+    NormNet,
+    NormNetConfig,
     loss,
     train_step,
 )
@@ -84,7 +84,7 @@ def load(
 
 
 def study(
-    config: NormalizedNetworkConfig,
+    config: NormNetConfig,
     splits: ImageSplits,
     *,
     rates: np.ndarray,
@@ -123,7 +123,7 @@ def study(
     train = functools.partial(_train, steps=steps, batch_size=batch_size)
     arrays, trained = {}, {}
     for norm in progress(NORMS, "norm"):
-        model = NormalizedNetwork(config, splits.classes, norm)
+        model = NormNet(config, splits.classes, norm)
         states, losses = train(model, splits.train, rates, seeds)
         for name, values in _metrics(states, losses, splits).items():
             arrays.setdefault(name, []).append(values)
@@ -132,7 +132,7 @@ def study(
     best = arrays["held_out_accuracy"].mean(axis=-1).argmax(axis=-1)
     batch = NORMS.index("batch")
     best_index = best[batch]
-    model = NormalizedNetwork(config, splits.classes, "batch")
+    model = NormNet(config, splits.classes, "batch")
     counts = [count for count in _group_counts(batch_size) if batch_size // count >= MIN_GROUP_SIZE]
     grouped = []
     for count in progress(counts, "group"):
@@ -170,7 +170,7 @@ def _group_counts(batch_size: int) -> list[int]:
 
 @functools.partial(jax.jit, static_argnames=("model", "steps", "batch_size", "grad_accum_steps"))
 def _train(
-    model: NormalizedNetwork,
+    model: NormNet,
     examples: Examples,
     rates: jax.Array,
     seeds: jax.Array,

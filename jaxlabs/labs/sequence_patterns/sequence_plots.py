@@ -97,7 +97,7 @@ def _alignment(
 
     @jax.jit
     def translate_and_attend(params: Any) -> tuple[Beams, Any]:
-        beams = translate(model, params, inputs, 1)
+        beams = translate(model, params, inputs, beam_size=1)
         _, sown = model.apply(
             {"params": params}, inputs, beams.tokens[:, 0], mutable="intermediates"
         )

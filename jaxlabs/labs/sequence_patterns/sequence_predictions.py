@@ -96,7 +96,12 @@ def predict(
     for start in range(0, len(inputs), batch_size):
         batch = inputs[start : start + batch_size]
         padded = np.pad(batch, ((0, batch_size - len(batch)), (0, 0)))
-        rows += list(_predict_batch(model, params, padded, beam_size, length_penalty))[: len(batch)]
+        if isinstance(model, Seq2Seq):
+            options = {"beam_size": beam_size, "length_penalty": length_penalty}
+            output = seq2seq.translate(model, params, padded, **options).tokens[:, 0]
+        else:
+            output = _probabilities(model, params, padded).argmax(axis=-1)
+        rows += list(np.asarray(output))[: len(batch)]
     if isinstance(model, Seq2Seq):
         return [target.decode(row) for row in rows]
     lengths = (inputs != PADDING).sum(axis=1) - 1 if model.per_token else [1] * len(rows)
@@ -106,27 +111,12 @@ def predict(
     ]
 
 
-def _predict_batch(
-    model: Model, params: Any, inputs: np.ndarray, *search_options: float
-) -> np.ndarray:
-    if isinstance(model, Seq2Seq):
-        return np.asarray(_translate(model, params, inputs, *search_options).tokens[:, 0])
-    return np.asarray(_probabilities(model, params, inputs).argmax(axis=-1))
-
-
 @functools.partial(jax.jit, static_argnums=0)
 def _probabilities(model: SequenceClassifier, params: Any, inputs: jax.Array) -> jax.Array:
     """Returns probabilities `[batch, time or 1, labels]`, 0 for special tokens."""
     logits = model.apply({"params": params}, inputs)
     special = jnp.arange(logits.shape[-1]) < len(SPECIAL_TOKENS)
     return jax.nn.softmax(jnp.where(special[None, None, :], -jnp.inf, logits))
-
-
-@functools.partial(jax.jit, static_argnums=(0, 3))
-def _translate(
-    model: Seq2Seq, params: Any, inputs: jax.Array, beam_size: int, length_penalty: float
-):
-    return seq2seq.translate(model, params, inputs, beam_size, length_penalty)
 
 
 def measure(
@@ -202,7 +192,8 @@ def _output(model, params, length, vocabs, config, key, words: tuple[str, ...]) 
     inputs = np.zeros((1, length), np.int32)
     inputs[0, : len(ids) + 1] = [*ids, END]
     if isinstance(model, Seq2Seq):
-        beams = _translate(model, params, inputs, config.beam_size, config.length_penalty)
+        options = {"beam_size": config.beam_size, "length_penalty": config.length_penalty}
+        beams = seq2seq.translate(model, params, inputs, **options)
         hypotheses = zip(np.asarray(beams.tokens[0]), np.asarray(beams.scores[0]), strict=True)
         return "\n".join(
             f"  {score:8.3f} {' '.join(target.decode(row))}"

@@ -98,7 +98,7 @@ PRESETS = {
         "eval_every": 100,
     },
     "reference": {
-        "vocabulary_size": 5755,
+        "vocab_size": 5755,
         "batch_size": 16,
         "steps": 15 * EPOCH_STEPS,
         "learning_rate": 1e-3,
@@ -127,7 +127,7 @@ def load_data(config: SpeechClassifierRunConfig) -> DataModule:
 def build_task(config: SpeechClassifierRunConfig, data_spec: Mapping[str, Any]) -> Task:
     """Builds the model; raises if all words of the prompt are out of vocabulary."""
     sentence_predictions.require_known(config.prompt, data_spec)
-    size = WordTokenizer.from_json(data_spec).vocabulary_size
+    size = WordTokenizer.from_json(data_spec).vocab_size
     model = text_encoder.TextClassifier(config.model.with_vocabulary(size))
     init = functools.partial(
         model.init, tokens=jnp.zeros((1, config.model.context_length), jnp.int32)

@@ -48,7 +48,7 @@ def confusion_counts(
 ) -> np.ndarray:
     """Returns the confusion matrix `[classes, classes]`, true classes in rows."""
     top1 = jax.jit(lambda params, tokens: predict(model, params, tokens).argmax(axis=-1))
-    counts = np.zeros((model.config.classes,) * 2, np.int64)
+    counts = np.zeros((model.config.num_classes,) * 2, np.int64)
     for index in range(num_batches(examples, batch_size)):
         batch = eval_batch(examples, index, batch_size)
         predicted = top1(params, batch["inputs"])

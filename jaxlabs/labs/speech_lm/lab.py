@@ -60,7 +60,7 @@ class SpeechLMRunConfig(RunConfig):
 
 
 REFERENCE = {
-    "vocabulary_size": 5755,
+    "vocab_size": 5755,
     "context_length": 32,
     "embed_dim": 64,
     "num_layers": 4,
@@ -76,7 +76,7 @@ REFERENCE = {
 }
 # Architecture later than GPT-2, and strong regularization against overfitting a small text.
 BEST = REFERENCE | {
-    "vocabulary_size": None,
+    "vocab_size": None,
     "positions": "rotary",
     "norm": "rmsnorm",
     "qk_norm": True,
@@ -113,7 +113,7 @@ def load_data(config: SpeechLMRunConfig) -> DataModule:
 def build_task(config: SpeechLMRunConfig, data_spec: Mapping[str, Any]) -> Task:
     """Builds the model; raises if the prompt has no known word."""
     word_samples.known_tokens(config.sampling.prompt, data_spec)
-    size = WordTokenizer.from_json(data_spec).vocabulary_size
+    size = WordTokenizer.from_json(data_spec).vocab_size
     model = transformer_lm.TransformerLM(config.model.with_vocabulary(size))
     init = functools.partial(
         model.init, tokens=jnp.zeros((1, config.model.context_length), jnp.int32)

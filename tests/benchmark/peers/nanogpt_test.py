@@ -12,7 +12,7 @@ from jaxlabs.training.state import count_parameters
 
 TINY = dataclasses.replace(
     nanogpt.CPU_RECIPE,
-    vocabulary_size=5,
+    vocab_size=5,
     context_length=8,
     embed_dim=8,
     num_layers=1,
@@ -32,7 +32,7 @@ def test_learning_rate_warms_up_and_decays_to_a_tenth():
 @pytest.mark.parametrize(
     "config",
     [
-        TransformerLMConfig(vocabulary_size=5, num_layers=2),
+        TransformerLMConfig(vocab_size=5, num_layers=2),
         nanogpt.CPU_RECIPE,
         dataclasses.replace(nanogpt.CPU_RECIPE, qkv_bias=True, bias=True, num_layers=1),
     ],

@@ -18,12 +18,12 @@ from jaxlabs.benchmark.peers.torch_training import Mode, build_step  # noqa: E40
 
 pytestmark = [pytest.mark.peers, pytest.mark.usefixtures("quickly_compiled")]
 
-TINY = CharRNNConfig(vocabulary_size=7, embed_dim=5, hidden_size=6, bptt_length=4)
+TINY = CharRNNConfig(vocab_size=7, embed_dim=5, hidden_size=6, bptt_length=4)
 
 
 def tokens_of(config, rows=3):
     random = np.random.default_rng(0)
-    return random.integers(0, config.vocabulary_size, (rows, config.bptt_length + 1))
+    return random.integers(0, config.vocab_size, (rows, config.bptt_length + 1))
 
 
 @functools.cache

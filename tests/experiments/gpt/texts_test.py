@@ -70,7 +70,7 @@ def test_training_and_sampling_in_any_alphabet(name, ours, tmp_path, capsys):
 
 @pytest.mark.slow
 def test_padding_rows_of_the_vocabulary_are_never_sampled(ours, capsys, play):
-    folder = ours("--vocabulary_size=256", "--steps=0")
+    folder = ours("--vocab_size=256", "--steps=0")
     capsys.readouterr()
     flags = ["--temperature=5", "--num_samples=8", "--max_new_tokens=40", "--prompt=ROMEO:"]
     assert cli.run(LAB, ["--mode=sample", f"--workdir={folder.path}", *flags]) == 0

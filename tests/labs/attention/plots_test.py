@@ -93,7 +93,7 @@ def test_cross_attention_is_plotted_for_every_head_with_memory_labels(heads):
         "self_weights": np.full((heads, 2, 2), 0.5),
         "cross_weights": weights,
     }
-    (item,) = attention_study.heads_and_memory(arrays)
+    (item,) = attention_study.self_and_cross_attention(arrays)
     maps = [axes for axes in item.figure.axes if axes.images and axes.get_title("left")]
     shown = [axes for axes in maps if axes.get_visible()]
     assert len(shown) == 2 * heads

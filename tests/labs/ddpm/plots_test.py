@@ -16,7 +16,7 @@ def mpl_style():
 
 def stages(times, count=3):
     pixels = np.random.default_rng(0).standard_normal((len(times), count, 8, 8, 1))
-    return {"times": np.array(times), "images": pixels}
+    return {"timesteps": np.array(times), "images": pixels}
 
 
 @pytest.mark.parametrize("plot", [diffusion.forward_process, diffusion.trajectory])
@@ -44,7 +44,7 @@ def test_animation_has_all_frames_and_holds_the_last():
     assert np.asarray(image)[1, 1] == pytest.approx(gray, abs=0.51)
 
 
-def test_sampler_quality_shows_each_sampler_and_each_floor():
+def test_fid_by_steps_shows_each_sampler_and_each_floor():
     arrays = {
         "sampler": np.array(["ddim", "ancestral", "ddim"]),
         "steps": np.array([1000, 20, 20]),
@@ -53,7 +53,7 @@ def test_sampler_quality_shows_each_sampler_and_each_floor():
         "real_data_count": np.array([10_000, 2000]),
         "real_data_fid": np.array([1.0, 2.0]),
     }
-    (item,) = diffusion.sampler_quality(arrays)
+    (item,) = diffusion.fid_by_steps(arrays)
     (axes,) = item.figure.axes
     assert [text.get_text() for text in axes.get_legend().get_texts()] == ["DDIM", "ancestral"]
     np.testing.assert_array_equal(axes.lines[0].get_xydata(), [[20, 5], [1000, 4]])
@@ -85,10 +85,10 @@ def test_neighbors_reports_distances_of_samples_and_test_images():
     assert "median for test images 0.250" in item.caption
 
 
-def test_loss_by_time_includes_timestep_zero():
+def test_loss_by_timestep_includes_timestep_zero():
     values = np.array([0.5, 0.1, 0.01])
-    arrays = {"times": np.array([0, 10, 999]), "bits": values, "squared_error": values}
-    (item,) = diffusion.loss_by_time(arrays)
+    arrays = {"timesteps": np.array([0, 10, 999]), "bits": values, "squared_error": values}
+    (item,) = diffusion.loss_by_timestep(arrays)
     for axes in item.figure.axes:
         np.testing.assert_array_equal(axes.lines[0].get_xdata(), [1, 11, 1000])
 

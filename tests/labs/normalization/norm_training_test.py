@@ -11,12 +11,12 @@ from jaxlabs.data import images
 from jaxlabs.data.batches import Examples, batch_at
 from jaxlabs.labs.normalization import activation_scale, batch_noise, norm_training
 from jaxlabs.models import batchnorm_net
-from jaxlabs.models.batchnorm_net import NormalizedNetwork, NormalizedNetworkConfig
+from jaxlabs.models.batchnorm_net import NormNet, NormNetConfig
 from jaxlabs.training.state import create_state
 
 pytestmark = pytest.mark.usefixtures("quickly_compiled")
 
-CONFIG = NormalizedNetworkConfig(num_layers=1, hidden_size=4, matmul_precision="highest")
+CONFIG = NormNetConfig(num_layers=1, hidden_size=4, matmul_precision="highest")
 STEPS, BATCH, CLASSES = 4, 16, 3
 RATES = np.array([0.05, 0.5])
 
@@ -49,7 +49,7 @@ def trained(splits):
 
 def train_single(splits, norm, rate, seed, grad_accum_steps=1):
     """Returns the final state of one run, and its losses."""
-    model = NormalizedNetwork(CONFIG, CLASSES, norm)
+    model = NormNet(CONFIG, CLASSES, norm)
     variables = model.init(keys.stream(seed, "init"), np.zeros((1, 4, 4, 1), np.float32))
     descent = optax.sgd(optax.linear_schedule(rate, 0, STEPS // 2, STEPS // 2))
     state = create_state(model, variables, descent, grad_accum_steps=grad_accum_steps)
@@ -146,7 +146,7 @@ def test_accuracy_with_batch_statistics_equals_loop_over_batches(trained):
 
 
 def test_activations_grow_by_gain_unless_normalized():
-    config = NormalizedNetworkConfig(hidden_size=256)
+    config = NormNetConfig(hidden_size=256)
     pixels = np.random.default_rng(0).integers(0, 256, (32, 4, 4, 1), dtype=np.uint8)
     result = activation_scale.study(config, pixels, 6, 0)
     assert result["rms"].shape == (3, 3, 6)

@@ -24,13 +24,13 @@ def always_a():
     """A classifier that always answers A, with logits 2 and 0."""
     config = TextClassifierConfig(
         **{
-            "vocabulary_size": 4,
+            "vocab_size": 4,
             "context_length": 3,
             "embed_dim": 2,
             "num_layers": 1,
             "num_heads": 1,
         },
-        **{"mlp_dim": 2, "classes": 2, "hidden_size": 2, "ngram_hash_buckets": 64},
+        **{"mlp_dim": 2, "num_classes": 2, "hidden_size": 2, "ngram_hash_buckets": 64},
     )
     model = TextClassifier(config)
     params = model.init(jax.random.key(0), np.ones((1, 3), np.int32))["params"]
