@@ -113,7 +113,7 @@ def gru_step():
 def unet_step():
     """The step of the `reference` preset with an eighth of its batch and half of its channels."""
     preset = ddpm.PRESETS["reference"] | {"batch_size": 16, "grad_accum_steps": 1}
-    preset |= {"base_channels": 32, "groups": 4, "time_embed_dim": 32}
+    preset |= {"base_channels": 32, "num_groups": 4, "time_embed_dim": 32}
     images = {"images": np.zeros((16, 28, 28, 1), np.uint8), "labels": np.zeros(16, np.int32)}
     return compiled_step(ddpm, {"shape": (28, 28, 1), "classes": []}, Examples(images), **preset)
 

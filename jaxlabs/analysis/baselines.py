@@ -9,28 +9,28 @@ DISCOUNT_WITHOUT_SINGLETONS = 0.5
 
 
 def ngram_baselines(
-    train_tokens: np.ndarray, held_out_tokens: np.ndarray, vocabulary_size: int
+    train_tokens: np.ndarray, held_out_tokens: np.ndarray, vocab_size: int
 ) -> dict[str, float]:
     """Returns held-out losses by model name: "uniform", "unigram", "bigram" and "5-gram".
 
     Args:
-      train_tokens: `[length]` integers below `vocabulary_size` that are counted.
+      train_tokens: `[length]` integers below `vocab_size` that are counted.
       held_out_tokens: `[held_out]` tokens that are scored, at least one; the first ones have
         shorter contexts.
-      vocabulary_size: number of possible tokens, seen or unseen.
+      vocab_size: number of possible tokens, seen or unseen.
 
     Returns:
       The mean negative log-probability over the held-out tokens, in nats.
     """
-    losses = {"uniform": math.log(vocabulary_size)}
+    losses = {"uniform": math.log(vocab_size)}
     for name, order in [("unigram", 1), ("bigram", 2), ("5-gram", 5)]:
-        probabilities = ngram_probabilities(train_tokens, held_out_tokens, vocabulary_size, order)
+        probabilities = ngram_probabilities(train_tokens, held_out_tokens, vocab_size, order)
         losses[name] = float(-np.log(probabilities).mean())
     return losses
 
 
 def ngram_probabilities(
-    train_tokens: np.ndarray, held_out_tokens: np.ndarray, vocabulary_size: int, order: int
+    train_tokens: np.ndarray, held_out_tokens: np.ndarray, vocab_size: int, order: int
 ) -> np.ndarray:
     """Returns the n-gram probability `[held_out]` of each held-out token given its context.
 
@@ -47,14 +47,14 @@ def ngram_probabilities(
     Args:
       train_tokens: as in `ngram_baselines`.
       held_out_tokens: as in `ngram_baselines`.
-      vocabulary_size: as in `ngram_baselines`.
+      vocab_size: as in `ngram_baselines`.
       order: >= 1, tokens of an n-gram including the predicted token.
     """
     split = len(train_tokens)
     tokens = np.concatenate([train_tokens, held_out_tokens]).astype(np.int64)
-    grams = _ngram_ids(tokens, vocabulary_size, order)
+    grams = _ngram_ids(tokens, vocab_size, order)
 
-    probabilities = np.full(len(held_out_tokens), 1.0 / vocabulary_size)
+    probabilities = np.full(len(held_out_tokens), 1.0 / vocab_size)
     for n in range(1, order + 1):
         gram, context = grams[n], _previous(grams[n - 1])
         # An n-gram belongs to the training text if all of it lies inside.
@@ -104,7 +104,7 @@ def _entropy(values: np.ndarray) -> float:
     return float(-(probabilities * np.log(probabilities)).sum())
 
 
-def _ngram_ids(tokens: np.ndarray, vocabulary_size: int, order: int) -> list[np.ndarray]:
+def _ngram_ids(tokens: np.ndarray, vocab_size: int, order: int) -> list[np.ndarray]:
     """Returns for n = 0..order the id `[length]` of the n-gram that ends at each token.
 
     Equal n-grams have equal ids, counted from 0. The first n - 1 ids are meaningless. Ids are
@@ -112,7 +112,7 @@ def _ngram_ids(tokens: np.ndarray, vocabulary_size: int, order: int) -> list[np.
     """
     grams = [np.zeros(len(tokens), np.int64)]
     for _ in range(order):
-        pairs = _previous(grams[-1]) * vocabulary_size + tokens
+        pairs = _previous(grams[-1]) * vocab_size + tokens
         grams.append(np.unique(pairs, return_inverse=True)[1])
     return grams
 

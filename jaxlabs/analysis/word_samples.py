@@ -80,7 +80,7 @@ def sample_texts(
         np.tile(prompt.astype(np.int32), (config.num_samples, 1)),
         np.full(config.num_samples, len(prompt), np.int32),
         key,
-        vocab_size=tokenizer.vocabulary_size,
+        vocab_size=tokenizer.vocab_size,
         max_new_tokens=config.max_new_tokens,
         temperature=config.temperature,
         top_k=config.top_k,

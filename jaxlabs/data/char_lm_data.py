@@ -74,12 +74,12 @@ def language_data(
             "source": dataset.source,
             "sha256": dataset.sha256,
             "characters": len(dataset.text),
-            "distinct_characters": tokenizer.vocabulary_size,
+            "distinct_characters": tokenizer.vocab_size,
         }
         | dataset.facts,
         comparable=dataset.comparable,
         data_spec=tokenizer.to_json(),
-        baselines=lambda: baselines(train, held_out, tokenizer.vocabulary_size) | dataset.facts,
+        baselines=lambda: baselines(train, held_out, tokenizer.vocab_size) | dataset.facts,
         warning=dataset.warning,
     )
 
@@ -119,5 +119,5 @@ def bptt_data(
 
 def _tokens(tokenizer: CharTokenizer, part: str) -> np.ndarray:
     """Returns token ids in the narrowest dtype that holds them, to save device memory."""
-    narrow = np.min_scalar_type(tokenizer.vocabulary_size)
+    narrow = np.min_scalar_type(tokenizer.vocab_size)
     return tokenizer.encode(part).astype(narrow)

@@ -38,7 +38,7 @@ class CharTokenizer:
         return cls("".join(sorted(set(text))))
 
     @property
-    def vocabulary_size(self) -> int:
+    def vocab_size(self) -> int:
         """Number of distinct tokens."""
         return len(self.alphabet)
 
@@ -49,7 +49,7 @@ class CharTokenizer:
           UserError: characters outside the alphabet; it names them.
         """
         known, points = _code_points(self.alphabet), _code_points(text)
-        tokens = np.minimum(np.searchsorted(known, points), self.vocabulary_size - 1)
+        tokens = np.minimum(np.searchsorted(known, points), self.vocab_size - 1)
         unknown = known[tokens] != points
         if unknown.any():
             raise UserError(self._unknown_message(np.unique(points[unknown])))
@@ -59,12 +59,12 @@ class CharTokenizer:
         """Returns the text of tokens `[length]`.
 
         Raises:
-          ValueError: a token is not one of 0..vocabulary_size-1.
+          ValueError: a token is not one of 0..vocab_size-1.
         """
         tokens = np.asarray(tokens, np.int64)
-        wrong = tokens[(tokens < 0) | (tokens >= self.vocabulary_size)]
+        wrong = tokens[(tokens < 0) | (tokens >= self.vocab_size)]
         if wrong.size:
-            raise ValueError(f"token {wrong[0]} is not one of 0..{self.vocabulary_size - 1}")
+            raise ValueError(f"token {wrong[0]} is not one of 0..{self.vocab_size - 1}")
         points = _code_points(self.alphabet)[tokens]
         return points.tobytes().decode("utf-32-le", "surrogatepass")
 
@@ -87,17 +87,17 @@ class CharTokenizer:
 
     @property
     def _dtype(self) -> type[np.integer]:
-        if self.vocabulary_size <= 2**8:
+        if self.vocab_size <= 2**8:
             return np.uint8
-        return np.uint16 if self.vocabulary_size <= 2**16 else np.int32
+        return np.uint16 if self.vocab_size <= 2**16 else np.int32
 
     def _unknown_message(self, points: np.ndarray) -> str:
         named = ", ".join(repr(chr(point)) for point in points[:10])
         rest = f" and {points.size - 10} more" if points.size > 10 else ""
-        known = self.alphabet if self.vocabulary_size <= 100 else self.alphabet[:100] + "..."
+        known = self.alphabet if self.vocab_size <= 100 else self.alphabet[:100] + "..."
         return (
             f"unknown characters {named}{rest}; "
-            f"the {self.vocabulary_size} characters of the training text are {known!r}"
+            f"the {self.vocab_size} characters of the training text are {known!r}"
         )
 
 
@@ -138,7 +138,7 @@ class WordTokenizer:
         return cls(tuple(sorted(word for word, count in counts.items() if count >= min_count)))
 
     @property
-    def vocabulary_size(self) -> int:
+    def vocab_size(self) -> int:
         """Number of distinct tokens, `<pad>` and `<unk>` included."""
         return len(SPECIAL_TOKENS) + len(self.words)
 
@@ -146,18 +146,18 @@ class WordTokenizer:
         """Returns the tokens `[length]` of a text, line by line, in uint16 or int32."""
         ids = self._ids
         tokens = [ids.get(word, UNKNOWN) for word in split_words(text)]
-        return np.array(tokens, np.uint16 if self.vocabulary_size <= 2**16 else np.int32)
+        return np.array(tokens, np.uint16 if self.vocab_size <= 2**16 else np.int32)
 
     def labels(self, tokens: Any) -> list[str]:
         """Returns the words of tokens `[length]`.
 
         Raises:
-          ValueError: a token is not one of 0..vocabulary_size-1.
+          ValueError: a token is not one of 0..vocab_size-1.
         """
         tokens = np.asarray(tokens, np.int64)
-        wrong = tokens[(tokens < 0) | (tokens >= self.vocabulary_size)]
+        wrong = tokens[(tokens < 0) | (tokens >= self.vocab_size)]
         if wrong.size:
-            raise ValueError(f"token {wrong[0]} is not one of 0..{self.vocabulary_size - 1}")
+            raise ValueError(f"token {wrong[0]} is not one of 0..{self.vocab_size - 1}")
         names = SPECIAL_TOKENS + self.words
         return [names[token] for token in tokens]
 

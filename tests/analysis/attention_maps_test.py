@@ -28,7 +28,7 @@ from jaxlabs.models.transformer_lm import TransformerLM, TransformerLMConfig
 from jaxlabs.run_folder import RunFolder
 
 TINY = TransformerLMConfig(
-    vocabulary_size=7,
+    vocab_size=7,
     context_length=8,
     embed_dim=8,
     num_layers=2,

@@ -155,7 +155,7 @@ def test_published_speeches_have_the_published_sizes(data_dir):
     assert len(found.train.texts) == 2092
     assert np.bincount(found.test.labels).tolist() == [250, 250, 250]
     # Line by line: "about 5,640"; the write-up's 5,755 come from another sentence splitter.
-    assert found.tokenizer.vocabulary_size == 5638
+    assert found.tokenizer.vocab_size == 5638
     baselines = classification_data(found, 32).baselines()
     assert classification_data(found, 32).dataset["test_sentences_in_training"] == 551
     # The first epoch of the write-up is this constant prediction.
@@ -249,8 +249,8 @@ def test_prompt_without_known_words_is_an_error(folder):
     assert pad(tokenizer, ["", "We"], 2).tolist() == [[0, 0], [tokenizer.encode("We")[0], 0]]
 
 
-def no_baselines(train, held_out, vocabulary_size):
-    return {"held_out": len(held_out), "vocabulary": vocabulary_size}
+def no_baselines(train, held_out, vocab_size):
+    return {"held_out": len(held_out), "vocabulary": vocab_size}
 
 
 def scored(examples):

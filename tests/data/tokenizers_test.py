@@ -30,7 +30,7 @@ def test_decode_inverts_encode(text):
 def test_tokens_are_indices_of_the_sorted_alphabet(text):
     alphabet = sorted(set(text))
     tokenizer = CharTokenizer.from_text(text)
-    assert tokenizer.vocabulary_size == len(alphabet)
+    assert tokenizer.vocab_size == len(alphabet)
     assert tokenizer.encode(text).tolist() == [alphabet.index(character) for character in text]
 
 
@@ -122,7 +122,7 @@ def test_words_are_split_as_in_the_penn_treebank():
 def test_word_ids_follow_pad_and_unk_in_order(words):
     known = sorted(["It", "'s", "our", "time", ".", "The", "people", "is", "n't", "over"])
     assert words.words == tuple(known)
-    assert words.vocabulary_size == len(known) + 2
+    assert words.vocab_size == len(known) + 2
     tokens = words.encode("our people went over .")
     assert tokens.tolist() == [
         *(known.index("our") + 2, known.index("people") + 2),

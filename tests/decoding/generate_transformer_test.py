@@ -38,7 +38,7 @@ def build(**settings):
         "num_heads": 2,
         "mlp_dim": 24,
     }
-    return TransformerLM(TransformerLMConfig(vocabulary_size=VOCABULARY, **sizes, **settings))
+    return TransformerLM(TransformerLMConfig(vocab_size=VOCABULARY, **sizes, **settings))
 
 
 def random_params(model):

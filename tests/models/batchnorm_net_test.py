@@ -15,8 +15,8 @@ from jaxlabs.models import batchnorm_net
 from jaxlabs.models.batchnorm_net import (
     NETWORKS,
     NORMS,
-    NormalizedNetwork,
-    NormalizedNetworkConfig,
+    NormNet,
+    NormNetConfig,
 )
 from jaxlabs.training.devices import data_parallel
 from jaxlabs.training.state import count_parameters, create_state
@@ -31,7 +31,7 @@ LOSS = jax.jit(batchnorm_net.loss, static_argnums=4)
 @functools.cache
 def build(norm="batch", network="mlp", **sizes):
     sizes = {"num_layers": 2, "hidden_size": 5, "matmul_precision": "highest"} | sizes
-    model = NormalizedNetwork(NormalizedNetworkConfig(network=network, **sizes), CLASSES, norm)
+    model = NormNet(NormNetConfig(network=network, **sizes), CLASSES, norm)
     variables = jax.jit(model.init)(jax.random.key(0), jnp.zeros((1, *SHAPE)))
     # The head is initialized at zero, which blocks the gradient.
     head = np.random.default_rng(0).standard_normal(variables["params"]["head"]["kernel"].shape)
@@ -55,7 +55,7 @@ def state_of(model, variables, **options):
 
 @pytest.mark.parametrize(("network", "parameters"), [("mlp", 67_850), ("cnn", 6_386)])
 def test_number_of_parameters_is_that_of_the_table(network, parameters):
-    model = NormalizedNetwork(NormalizedNetworkConfig(network=network), 10, "batch")
+    model = NormNet(NormNetConfig(network=network), 10, "batch")
     x = jnp.zeros((2, 28, 28, 1))
     shapes = jax.eval_shape(model.init, jax.random.key(0), x)
     assert count_parameters(shapes["params"]) == parameters
@@ -64,8 +64,8 @@ def test_number_of_parameters_is_that_of_the_table(network, parameters):
 @pytest.mark.parametrize("network", NETWORKS)
 @pytest.mark.parametrize("norm", NORMS)
 def test_initial_logits_are_zero(network, norm):
-    config = NormalizedNetworkConfig(network=network, hidden_size=4)
-    model = NormalizedNetwork(config, 10, norm)
+    config = NormNetConfig(network=network, hidden_size=4)
+    model = NormNet(config, 10, norm)
     x = np.random.default_rng(0).random((6, 8, 8, 1), np.float32)
     variables = model.init(jax.random.key(0), x)
     logits, _ = model.apply(variables, x, train=True, mutable=["batch_stats"])
@@ -210,10 +210,10 @@ def test_one_batch_is_overfit_also_in_evaluation():
 
 
 def test_invalid_arguments_are_refused():
-    model = NormalizedNetwork(NormalizedNetworkConfig(network="cnn"), 10, "batch")
+    model = NormNet(NormNetConfig(network="cnn"), 10, "batch")
     with pytest.raises(UserError, match=r"images of 6x8 are not accepted"):
         model.init(jax.random.key(0), jnp.zeros((1, 6, 8, 1)))
     with pytest.raises(UserError, match=r"--init_gain: 0 is not accepted; a number above 0"):
-        NormalizedNetworkConfig(init_gain=0)
+        NormNetConfig(init_gain=0)
     with pytest.raises(UserError, match=r"--network: 'rnn' is not accepted; one of mlp, cnn"):
-        NormalizedNetworkConfig(network="rnn")
+        NormNetConfig(network="rnn")

@@ -23,7 +23,7 @@ from jaxlabs.training.state import count_parameters, create_state
 pytestmark = pytest.mark.usefixtures("quickly_compiled")
 
 SMALL = DualEncoderConfig(
-    **{"vocabulary_size": 12, "embed_dim": 8, "num_heads": 2, "mlp_dim": 8, "projection_dim": 6},
+    **{"vocab_size": 12, "embed_dim": 8, "num_heads": 2, "mlp_dim": 8, "projection_dim": 6},
     **{"channels": 2, "context_length": 5, "max_translation": 0, "matmul_precision": "highest"},
 )
 KEY = jax.random.key(0)
@@ -56,7 +56,7 @@ def state_of(loss):
 
 
 def test_default_model_has_the_parameters_of_the_table():
-    model = DualEncoder(DualEncoderConfig(vocabulary_size=27))
+    model = DualEncoder(DualEncoderConfig(vocab_size=27))
     inputs = jnp.zeros((1, 28, 28, 1)), jnp.ones((1, 8), jnp.int32)
     params = jax.eval_shape(model.init, KEY, *inputs)["params"]
     sizes = {name: count_parameters(part) for name, part in params.items()}

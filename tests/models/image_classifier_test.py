@@ -16,7 +16,7 @@ from jaxlabs.training.state import count_parameters, create_state
 
 pytestmark = pytest.mark.usefixtures("quickly_compiled")
 
-SMALL = ImageClassifierConfig(channels=2, feature_width=6, matmul_precision="highest")
+SMALL = ImageClassifierConfig(channels=2, feature_dim=6, matmul_precision="highest")
 KEY = jax.random.key(0)
 NO_UPDATE = optax.identity()
 LOSS = jax.jit(image_classifier.loss, static_argnums=4)
@@ -145,7 +145,7 @@ def test_translation_and_dropout_depend_on_the_example_alone():
 
 def test_one_batch_is_overfit():
     model, params = build(
-        dataclasses.replace(SMALL, feature_width=16, dropout=0, max_translation=0)
+        dataclasses.replace(SMALL, feature_dim=16, dropout=0, max_translation=0)
     )
     state = create_state(model, {"params": params}, optax.adam(2e-2))
     batch = batch_of(6)

@@ -15,7 +15,7 @@ def test_masked_mean_is_over_valid_positions():
 
 
 def test_wide_logits_are_those_of_unigrams_and_bigrams():
-    module = HashedBigramLogits(buckets=1000, classes=3)
+    module = HashedBigramLogits(buckets=1000, num_classes=3)
     table = np.zeros((1000, 3), np.float32)
 
     def rows(tokens):

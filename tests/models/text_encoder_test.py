@@ -26,7 +26,7 @@ from jaxlabs.training.state import count_parameters, create_state
 pytestmark = pytest.mark.usefixtures("quickly_compiled")
 
 TINY = TextClassifierConfig(
-    vocabulary_size=11,
+    vocab_size=11,
     context_length=6,
     embed_dim=8,
     num_layers=1,
@@ -76,7 +76,7 @@ def loss_output(model, params, batch, train):
 
 
 def test_reference_has_the_published_number_of_parameters():
-    config = TextClassifierConfig(vocabulary_size=5755)
+    config = TextClassifierConfig(vocab_size=5755)
     shapes = jax.eval_shape(TextClassifier(config).init, jax.random.key(0), TOKENS)["params"]
     assert count_parameters(shapes) == 576_467
     assert count_parameters(shapes["encoder"]["embedding"]) == 368_320
@@ -85,7 +85,7 @@ def test_reference_has_the_published_number_of_parameters():
 
 
 def test_initialization_of_linear_layers_equals_pytorch():
-    config = TextClassifierConfig(vocabulary_size=500)
+    config = TextClassifierConfig(vocab_size=500)
     params = jax.jit(TextClassifier(config).init)(jax.random.key(0), TOKENS)["params"]
     encoder = params["encoder"]
     np.testing.assert_allclose(encoder["embedding"]["embedding"].std(), 1, rtol=0.05)
@@ -108,7 +108,7 @@ def test_initialization_of_linear_layers_equals_pytorch():
 
 def test_initial_loss_is_near_log_3():
     model = TextClassifier(
-        TextClassifierConfig(vocabulary_size=500, context_length=16, num_layers=2)
+        TextClassifierConfig(vocab_size=500, context_length=16, num_layers=2)
     )
     tokens = np.random.default_rng(0).integers(2, 500, (64, 16), np.int32)
     batch = {
@@ -178,7 +178,7 @@ def test_every_valid_token_attends_to_all_valid_tokens_only():
 @pytest.mark.parametrize("pre_norm", [True, False])
 def test_encoder_returns_contextual_vectors(pre_norm):
     sizes = {
-        "vocabulary_size": 11,
+        "vocab_size": 11,
         "context_length": 6,
         "embed_dim": 8,
         "num_layers": 1,
@@ -207,7 +207,7 @@ def test_sentences_longer_than_the_context_are_an_error():
         dataclasses.replace(TINY, num_heads=3)
     with pytest.raises(UserError, match="11 is too few for the data; at least 12"):
         TINY.with_vocabulary(12)
-    assert TINY.with_vocabulary(5).vocabulary_size == 11
+    assert TINY.with_vocabulary(5).vocab_size == 11
 
 
 def test_word_dropout_replaces_words_by_unknown():

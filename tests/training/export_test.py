@@ -65,7 +65,7 @@ def forward(p, settings, tokens):
 
 def test_numpy_computes_the_logits_from_the_file(tmp_path, key):
     config = TransformerLMConfig(
-        vocabulary_size=13, context_length=16, embed_dim=24, num_layers=2, num_heads=3, mlp_dim=40
+        vocab_size=13, context_length=16, embed_dim=24, num_layers=2, num_heads=3, mlp_dim=40
     )
     model = TransformerLM(config)
     tokens = np.random.default_rng(0).integers(13, size=(2, 16))

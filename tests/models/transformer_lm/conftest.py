@@ -10,7 +10,7 @@ import pytest
 from jaxlabs.models.transformer_lm import TransformerLM, TransformerLMConfig
 
 TINY = TransformerLMConfig(
-    vocabulary_size=11,
+    vocab_size=11,
     context_length=8,
     embed_dim=16,
     num_layers=2,

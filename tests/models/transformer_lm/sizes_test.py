@@ -17,7 +17,7 @@ pytestmark = pytest.mark.usefixtures("quickly_compiled")
 
 def test_reference_has_the_published_number_of_parameters(tokens_of):
     shapes = jax.eval_shape(
-        TransformerLM(TransformerLMConfig(vocabulary_size=65)).init, jax.random.key(0), tokens_of()
+        TransformerLM(TransformerLMConfig(vocab_size=65)).init, jax.random.key(0), tokens_of()
     )
     params = shapes["params"]
     assert count_parameters(params) == 10_690_625
@@ -33,7 +33,7 @@ def test_initial_loss_is_within_two_percent_of_uniform(key, tokens_of):
     # Logits start as sums of 384 numbers of unit variance times weights of deviation 0.02, so the
     # loss exceeds ln 65 by half their variance, 384 * 0.02^2 / 2 = 0.077 nats or 1.84 %. All
     # targets have equal weight here; the character frequencies of a text change it by a percent.
-    model = TransformerLM(TransformerLMConfig(vocabulary_size=65, num_layers=2, context_length=64))
+    model = TransformerLM(TransformerLMConfig(vocab_size=65, num_layers=2, context_length=64))
     tokens = tokens_of(batch=4, time=64, vocabulary=65)
 
     @jax.jit
@@ -49,7 +49,7 @@ def test_initial_loss_is_within_two_percent_of_uniform(key, tokens_of):
 def test_initial_deviations_are_those_of_gpt2(key, tokens_of):
     model = TransformerLM(
         TransformerLMConfig(
-            vocabulary_size=65, embed_dim=192, mlp_dim=256, num_layers=2, qkv_bias=True
+            vocab_size=65, embed_dim=192, mlp_dim=256, num_layers=2, qkv_bias=True
         )
     )
     params = jax.jit(model.init)(key, tokens_of())["params"]
@@ -72,7 +72,7 @@ def test_initial_deviations_are_those_of_gpt2(key, tokens_of):
 
 WORDS = TransformerLMConfig(
     **{
-        "vocabulary_size": 5755,
+        "vocab_size": 5755,
         "context_length": 32,
         "embed_dim": 64,
         "num_layers": 4,
