@@ -5,7 +5,7 @@ import re
 import stat
 from pathlib import Path
 
-from jaxlabs.config import UserError
+from jaxlabs.config import ArgumentError, UserError
 
 SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 
@@ -23,24 +23,24 @@ def local(path: str | os.PathLike, name: str) -> Path:
 
     Args:
       path: the path as given.
-      name: name of the flag or variable, for the error message.
+      name: name of the argument or variable, for the error message.
 
     Raises:
-      UserError: it is a URL, it is not valid UTF-8, or the home directory is unknown.
+      ArgumentError: it is a URL, it is not valid UTF-8, or the home directory is unknown.
     """
     text = os.fspath(path)
     if SCHEME.match(text):
-        raise UserError(f"{name}: {text!r} is not accepted; a path on this machine, not a URL")
+        raise ArgumentError(name, f"{text!r} is not accepted; a path on this machine, not a URL")
     try:
         expanded = Path(text).expanduser()
     except RuntimeError:
-        raise UserError(
-            f"{name}: {text!r} is not accepted; unknown home directory; a path without ~"
+        raise ArgumentError(
+            name, f"{text!r} is not accepted; unknown home directory; a path without ~"
         ) from None
     # The absolute path, since it is written to config.json and the report.
     whole = os.fspath(expanded.absolute())
     if "\0" in whole or not is_utf8(whole):
-        raise UserError(f"{name}: {whole!r} is not accepted; a path in UTF-8")
+        raise ArgumentError(name, f"{whole!r} is not accepted; a path in UTF-8")
     return expanded
 
 

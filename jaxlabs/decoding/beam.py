@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxlabs.config import UserError
+from jaxlabs.config import ArgumentError
 from jaxlabs.decoding.generate import Decoder, empty_carry
 
 
@@ -77,14 +77,14 @@ def beam_search(
         None: `decoder.init_carry(batch)`.
 
     Raises:
-      UserError: `beam_size` is below 1.
-      ValueError: `max_new_tokens` is below 1 or exceeds `decoder.context_length`.
+      ValueError: `beam_size` or `max_new_tokens` is below 1, or the latter exceeds
+        `decoder.context_length`.
     """
     if beam_size < 1:
-        raise UserError(f"--beam_size: {beam_size} is not accepted; a whole number of at least 1")
+        raise ArgumentError("beam_size", f"{beam_size} is not accepted; an integer of at least 1")
     context = decoder.context_length or max_new_tokens
     if not 1 <= max_new_tokens <= context:
-        raise ValueError(f"max_new_tokens: {max_new_tokens} is not one of 1 to {context}")
+        raise ArgumentError("max_new_tokens", f"{max_new_tokens} is not one of 1 to {context}")
     start = jnp.asarray(start, jnp.int32)
     options = jnp.int32(stop_token), jnp.float32(length_penalty)
     return _search(decoder, params, start, carry, beam_size, max_new_tokens, *options)

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxlabs.config import ArgumentError
 from jaxlabs.decoding.logits import sample_token
 
 
@@ -96,7 +97,7 @@ def generate(
       decoder: the model; static and hashable.
       params: its parameters.
       prompts: [batch, prompt_time] token ids; those past a row's length are ignored.
-      lengths: [batch] length of each prompt, 1 to prompt_time.
+      lengths: [batch] length of each prompt, 1 to prompt_time; traced ones are clipped.
       key: PRNG key of all samples.
       max_new_tokens: static, >= 0; of the other arguments only the decoder and the shape of the
         prompts are static.
@@ -111,23 +112,18 @@ def generate(
       0 past its length, and `lengths [batch]` int32, of prompt and new tokens.
 
     Raises:
-      ValueError: a prompt is empty or longer than its row, or `max_new_tokens` is negative.
+      ValueError: `max_new_tokens` is negative, or a prompt is empty or longer than its row (unless
+        the lengths are traced).
     """
     prompts = jnp.asarray(prompts, jnp.int32)
-    lengths = np.asarray(lengths, np.int32)
-    if lengths.shape != prompts.shape[:1]:
-        raise ValueError(f"lengths has shape {lengths.shape}, prompts {prompts.shape}: one per row")
-    for row, length in enumerate(lengths):
-        if not 1 <= length <= prompts.shape[1]:
-            found = "empty prompt" if length == 0 else f"length {length}"
-            raise ValueError(f"lengths[{row}]: {found}; a row has 1 to {prompts.shape[1]} tokens")
+    _check_lengths(lengths, prompts.shape)
     if max_new_tokens < 0:
-        raise ValueError(f"max_new_tokens: {max_new_tokens} is negative")
+        raise ArgumentError("max_new_tokens", f"{max_new_tokens} is negative")
     return _generate(
         decoder,
         params,
         prompts,
-        jnp.asarray(lengths),
+        jnp.clip(jnp.asarray(lengths, jnp.int32), 1, prompts.shape[1]),
         key,
         max_new_tokens,
         jnp.float32(temperature),
@@ -136,6 +132,19 @@ def generate(
         jnp.int32(stop_token),
         carry,
     )
+
+
+def _check_lengths(lengths: jax.Array, shape: tuple[int, int]) -> None:
+    """Raises ArgumentError unless prompts of `shape` can have `lengths`, as far as it is known."""
+    rows, time = shape
+    if jnp.shape(lengths) != (rows,):
+        raise ArgumentError("lengths", f"shape {jnp.shape(lengths)} for prompts {shape}")
+    if isinstance(lengths, jax.core.Tracer):
+        return
+    for row, length in enumerate(np.asarray(lengths, np.int32)):
+        if not 1 <= length <= time:
+            found = "empty prompt" if length == 0 else f"length {length}"
+            raise ArgumentError(f"lengths[{row}]", f"{found}; a row has 1 to {time} tokens")
 
 
 @functools.partial(jax.jit, static_argnames=("decoder", "max_new_tokens"))

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxlabs.config import UserError
+from jaxlabs.config import ArgumentError
 from jaxlabs.decoding.beam import beam_search
 from jaxlabs.decoding.generate import generate
 
@@ -184,7 +184,7 @@ def test_a_new_stop_token_or_length_penalty_does_not_recompile(params):
 
 def test_invalid_arguments_are_refused(params):
     with pytest.raises(
-        UserError, match="--beam_size: 0 is not accepted; a whole number of at least 1"
+        ArgumentError, match=r"^beam_size: 0 is not accepted; an integer of at least 1"
     ):
         beam_search(Recurrence(), params, START, beam_size=0, max_new_tokens=3)
     for steps in (0, 7):

@@ -11,9 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxlabs.decoding.adapters import RecurrentStepper, TransformerStepper
 from jaxlabs.decoding.generate import empty_carry
-from jaxlabs.decoding.recurrent import RecurrentStepper
-from jaxlabs.decoding.transformer import TransformerStepper
 from jaxlabs.models import char_rnn, seq2seq, transformer_lm
 from jaxlabs.models.sequence_classifier import SequenceConfig
 
@@ -28,12 +27,12 @@ VOCAB, PROMPTS = 11, np.array([[3, 1, 4], [5, 9, 0]], np.int32)
 
 def transformer(**settings):
     sizes = {"context_length": 6, "embed_dim": 8, "num_layers": 1, "num_heads": 2, "mlp_dim": 8}
-    config = transformer_lm.TransformerLMConfig(vocabulary_size=VOCAB, **sizes, **settings)
+    config = transformer_lm.TransformerLMConfig(vocab_size=VOCAB, **sizes, **settings)
     return transformer_lm.TransformerLM(config)
 
 
 def recurrent(cell):
-    config = char_rnn.CharRNNConfig(vocabulary_size=VOCAB, cell=cell, embed_dim=4, hidden_size=5)
+    config = char_rnn.CharRNNConfig(vocab_size=VOCAB, cell=cell, embed_dim=4, hidden_size=5)
     return char_rnn.CharRNN(config)
 
 

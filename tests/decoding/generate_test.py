@@ -235,7 +235,7 @@ def test_frequencies_of_first_tokens_match_the_softmax(params, key):
     [
         ([7, 0, 4], 3, "lengths[1]: empty prompt"),
         ([7, 2, 8], 3, "lengths[2]: length 8; a row has 1 to 7 tokens"),
-        ([7, 2], 3, "lengths has shape (2,), prompts (3, 7)"),
+        ([7, 2], 3, "lengths: shape (2,) for prompts (3, 7)"),
         ([7, 2, 4], -1, "max_new_tokens: -1 is negative"),
     ],
 )

@@ -12,7 +12,7 @@ import optax
 import pytest
 
 from jaxlabs.config import UserError
-from jaxlabs.decoding.recurrent import RecurrentStepper
+from jaxlabs.decoding.adapters import RecurrentStepper
 from jaxlabs.labs.rnn_dynamics.gradients import check
 from jaxlabs.layers.rnn_cells import CELLS
 from jaxlabs.models.char_rnn import (
@@ -29,7 +29,7 @@ from jaxlabs.training.state import count_parameters, create_state
 pytestmark = pytest.mark.usefixtures("quickly_compiled")
 
 TINY = CharRNNConfig(
-    vocabulary_size=7,
+    vocab_size=7,
     embed_dim=4,
     hidden_size=6,
     num_layers=2,
@@ -74,7 +74,7 @@ def evaluated(model, batch):
 
 
 def test_reference_has_the_parameters_of_the_table():
-    model = CharRNN(CharRNNConfig(vocabulary_size=65))
+    model = CharRNN(CharRNNConfig(vocab_size=65))
     shapes = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, 1), jnp.int32))
     embedding, head = 65 * 128, 256 * 65 + 65
     gru = (128 + 256) * 3 * 256 + 3 * 256 + 256
@@ -208,7 +208,7 @@ def test_greedy_samples_continue_the_prompt():
     ("options", "message"),
     [
         ({"cell": "gruu"}, "--cell: 'gruu' is not accepted; one of rnn, lstm, gru"),
-        ({"bptt_length": 0}, "--bptt_length: 0 is not accepted; a whole number of at least 1"),
+        ({"bptt_length": 0}, "--bptt_length: 0 is not accepted; an integer of at least 1"),
         ({"hidden_size": 0}, "--hidden_size: 0 is not accepted"),
         ({"num_layers": 0}, "--num_layers: 0 is not accepted"),
         ({"dropout": 1.0}, "--dropout: 1.0 is not accepted"),
@@ -223,5 +223,5 @@ def test_invalid_configs_are_refused_with_a_message(options, message):
 
 
 def test_vocabulary_that_is_too_small_is_refused():
-    with pytest.raises(UserError, match="--vocabulary_size: 7 is too few"):
+    with pytest.raises(UserError, match="--vocab_size: 7 is too few"):
         TINY.with_vocabulary(8)

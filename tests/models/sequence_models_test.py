@@ -147,7 +147,7 @@ def test_step_by_step_decoding_equals_teacher_forcing(backbone):
     params = jax.tree.map(
         lambda leaf: 3 * leaf, parameters(model)
     )  # larger, for more varied predictions
-    beams = jax.jit(lambda params: translate(model, params, INPUTS, 1))(params)
+    beams = jax.jit(lambda params: translate(model, params, INPUTS, beam_size=1))(params)
     tokens, lengths = np.asarray(beams.tokens[:, 0]), np.asarray(beams.lengths[:, 0])
     logits = np.array(logits_of(model, params, INPUTS, tokens))
     logits[..., :END] = -np.inf  # padding and <sos> are never generated

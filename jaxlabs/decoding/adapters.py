@@ -1,6 +1,7 @@
-"""Adapts a Transformer to `jaxlabs.decoding.generate`; the carry is its KV cache."""
+"""Adapts models to the `Decoder` protocol of `jaxlabs.decoding.generate`."""
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
@@ -12,7 +13,7 @@ import jax.numpy as jnp
 class TransformerStepper:
     """A Transformer as a `Decoder`; steppers of equal models are equal.
 
-    The carry is `(caches, position)`, where position counts the tokens in the caches.
+    The carry is `(caches, position)`: its KV caches and the number of tokens in them.
 
     Beyond `context_length` tokens, `generate` refills the caches with the last `context_length //
     2` tokens and continues from there: a token then sees between half a context and a whole one.
@@ -51,3 +52,36 @@ class TransformerStepper:
         """Returns the carry after `tokens [batch, time]` from position 0."""
         caches = self.model.apply({"params": params}, tokens, method="prefill")
         return caches, jnp.full((), tokens.shape[1], jnp.int32)
+
+
+@dataclasses.dataclass(frozen=True)
+class RecurrentStepper:
+    """A recurrent model as a `Decoder`; the carry is its states.
+
+    Steppers of equal models are equal.
+
+    Attributes:
+      model: a linen module with `config` and a method `decode`, such as
+        `jaxlabs.models.char_rnn.CharRNN`.
+      initial_states: `(config, batch_size) -> states`.
+      vocab_size: number of tokens that can be sampled, if the model's vocabulary is padded; None:
+        all.
+    """
+
+    model: nn.Module
+    initial_states: Callable[[Any, int], Any]
+    vocab_size: int | None = None
+
+    @property
+    def context_length(self) -> None:
+        """Unlimited."""
+        return None
+
+    def init_carry(self, batch_size: int) -> Any:
+        """Returns the initial states."""
+        return self.initial_states(self.model.config, batch_size)
+
+    def step(self, params: Any, carry: Any, tokens: jax.Array) -> tuple[Any, jax.Array]:
+        """Takes `tokens [batch]`; returns the states and logits `[batch, vocabulary]`."""
+        logits, carry = self.model.apply({"params": params}, tokens, carry, method="decode")
+        return carry, logits[:, : self.vocab_size]
