@@ -1,12 +1,13 @@
 """Training of tiny models on synthetic tasks in seconds."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import tqdm
 from jax import lax
 from jax.flatten_util import ravel_pytree
 
@@ -60,6 +61,16 @@ def fit(
         step, (vector, optimizer.init(vector)), jnp.arange(steps)
     )
     return unravel(vector), losses, grad_metrics
+
+
+def progress(items: Iterable[Any], name: str, count: int | None = None) -> Iterable[Any]:
+    """Yields the items, with a progress bar on standard error if that is a terminal."""
+    return tqdm.tqdm(items, total=count, desc=name, unit=name, disable=None)
+
+
+def stack(trees: Iterable[Any]) -> Any:
+    """Returns the trees of arrays stacked along a new first axis, for `jax.vmap`."""
+    return jax.tree.map(lambda *leaves: np.stack(leaves), *trees)
 
 
 def init_params(shapes: Any, seed: int) -> Any:

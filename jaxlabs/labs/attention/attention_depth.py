@@ -5,7 +5,7 @@ only makes the gradient harder to propagate.
 """
 
 import functools
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -16,7 +16,7 @@ import optax
 from jax import lax
 
 from jaxlabs import keys
-from jaxlabs.analysis.toy_training import fit, init_params
+from jaxlabs.analysis.toy_training import fit, init_params, progress, stack
 from jaxlabs.layers.feed_forward import FeedForward
 from jaxlabs.layers.multi_head_attention import MultiHeadAttention
 from jaxlabs.layers.normalization import build_norm
@@ -34,9 +34,6 @@ VARIANTS = {
     "neither": (False, False),
 }
 """Name -> (has residual connections, has LayerNorm)."""
-
-Progress = Callable[[Sequence[Any], str], Iterable[Any]]
-"""`(items, name) -> items`; shows the progress of an iteration."""
 
 
 class Block(nn.Module):
@@ -56,16 +53,13 @@ class Block(nn.Module):
         return residual * x + self.ffn(jnp.where(normed, self.ffn_norm(x), x))
 
 
-def depth_study(
-    depths: Sequence[int], seeds: Sequence[int], steps: int, progress: Progress
-) -> dict[str, np.ndarray]:
+def depth_study(depths: Sequence[int], seeds: Sequence[int], steps: int) -> dict[str, np.ndarray]:
     """Trains every variant at every depth and every rate of LEARNING_RATES, from several seeds.
 
     Args:
       depths: numbers of blocks, ascending.
       seeds: seeds of the runs of each variant.
       steps: number of training steps, each on `BATCH` new sequences.
-      progress: progress bar over the depths.
 
     Returns:
       `depths`; `variants`, their names; `final_loss [variant, depth, seed]` in nats per symbol, the
@@ -79,8 +73,7 @@ def depth_study(
         for index, seed in enumerate(seeds)
     ]
     kinds = tuple(np.array(column) for column in zip(*models, strict=True))
-    starts = [initial_params(seed, max(depths)) for seed in seeds]
-    params = jax.tree.map(lambda *leaves: np.stack(leaves), *starts)
+    params = stack(initial_params(seed, max(depths)) for seed in seeds)
     losses, norms = [], []
     for depth in progress(depths, "depth"):
         loss, norm = _train(params, depth, kinds, steps=steps)
@@ -131,8 +124,8 @@ def reversal_loss(
       params: from `initial_params`.
       key: PRNG key of the symbols.
       depth: number of blocks that are applied, counted from the first.
-      residual: whether blocks have residual connections.
-      normed: whether blocks have LayerNorm.
+      residual: whether blocks have residual connections `[]`.
+      normed: whether blocks have LayerNorm `[]`.
     """
     symbols = jax.random.randint(key, (BATCH, LENGTH), 0, SYMBOLS, jnp.int32)
     x = params["embedding"][symbols] + params["position_embedding"][None]
@@ -154,11 +147,7 @@ def _train(
 ) -> tuple[jax.Array, jax.Array]:
     """Returns final losses, and norms of the first block's first gradient, both `[models]`.
 
-    Args:
-      params: initial parameters, `[seed, ...]`.
-      depth: number of blocks `[]` of all models.
-      kinds: index of the seed, seed, residual, normed and learning rate, each `[models]`.
-      steps: number of training steps.
+    `kinds` are the index of the seed, seed, residual, normed and learning rate, each `[models]`.
     """
 
     def train(kind: tuple[jax.Array, ...]) -> tuple[jax.Array, jax.Array]:

@@ -1,4 +1,4 @@
-"""One attention head against several with equal parameters, on a copy task with several offsets.
+"""One attention head against several with equal parameters, on look-ups at several offsets.
 
 Every position has to predict the symbols OFFSETS positions earlier, with one attention layer and a
 linear output. A head returns one weighted mean of the values, so a single head can only average
@@ -7,7 +7,7 @@ num_heads`, so the number of parameters does not depend on the number of heads.
 """
 
 import functools
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxlabs import keys
-from jaxlabs.analysis.toy_training import fit, init_params
+from jaxlabs.analysis.toy_training import fit, init_params, progress, stack
 from jaxlabs.layers import masks
 from jaxlabs.layers.multi_head_attention import MultiHeadAttention
 from jaxlabs.losses.cross_entropy import cross_entropy
@@ -25,20 +25,14 @@ OFFSETS = (1, 3, 5)
 LEARNING_RATE = 1e-2
 EVAL_SEQUENCES = 256
 
-Progress = Callable[[Sequence[Any], str], Iterable[Any]]
-"""`(items, name) -> items`; shows the progress of an iteration."""
 
-
-def heads_study(
-    heads: Sequence[int], seeds: Sequence[int], steps: int, progress: Progress
-) -> dict[str, np.ndarray]:
+def heads_study(heads: Sequence[int], seeds: Sequence[int], steps: int) -> dict[str, np.ndarray]:
     """Trains one attention layer with every number of heads, from several seeds.
 
     Args:
       heads: numbers of heads; each divides EMBED_DIM.
       seeds: seeds of the models of each kind.
       steps: number of training steps, each on BATCH new sequences.
-      progress: progress bar over the numbers of heads.
 
     Returns:
       `heads`; `offsets`; `parameters [heads]`; `chance`, the loss of a uniform guess; `loss [heads,
@@ -50,9 +44,8 @@ def heads_study(
     losses, scores, sizes = [], [], []
     for count in progress(heads, "heads"):
         starts = [initial_params(seed, count) for seed in seeds]
-        params = jax.tree.map(lambda *leaves: np.stack(leaves), *starts)
         loss, profiles, costs = _train(
-            params, np.array(seeds, np.uint32), num_heads=count, steps=steps
+            stack(starts), np.array(seeds, np.uint32), num_heads=count, steps=steps
         )
         losses.append(loss)
         scores.append(specialization(np.asarray(profiles)).mean(axis=-1))

@@ -10,11 +10,6 @@ Expect    quick: 70 seconds on two cores; deep stacks need residual connections 
 """
 
 import dataclasses
-import sys
-from collections.abc import Iterable, Sequence
-from typing import Any
-
-import tqdm
 
 from jaxlabs.analysis import attention_demo
 from jaxlabs.config import UserError, setting
@@ -99,12 +94,9 @@ def measure(config: AttentionRunConfig, folder: RunFolder) -> StudyResult:
         seed=config.seed,
     )
     seeds = config.seeds_from(config.seeds)
-    depth = attention_depth.depth_study(
-        _powers_of_two(config.max_depth), seeds, config.depth_steps, _progress
-    )
-    heads = attention_heads.heads_study(
-        _powers_of_two(config.max_heads), seeds, config.heads_steps, _progress
-    )
+    depths, counts = _powers_of_two(config.max_depth), _powers_of_two(config.max_heads)
+    depth = attention_depth.depth_study(depths, seeds, config.depth_steps)
+    heads = attention_heads.heads_study(counts, seeds, config.heads_steps)
     folder.write_arrays("scaled_dot_product", **step)
     folder.write_arrays("attention_scaling", **scaling)
     folder.write_arrays("attention_maps", **encoder.maps)
@@ -121,10 +113,6 @@ def measure(config: AttentionRunConfig, folder: RunFolder) -> StudyResult:
 
 def _powers_of_two(maximum: int) -> list[int]:
     return [2**power for power in range(maximum.bit_length())]
-
-
-def _progress(items: Sequence[Any], name: str) -> Iterable[Any]:
-    return tqdm.tqdm(items, desc=name, unit=name, disable=None, file=sys.stderr)
 
 
 STUDY = Study(

@@ -5,17 +5,16 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.image import AxesImage
-from matplotlib.ticker import FuncFormatter
 
 from jaxlabs.report import style
 from jaxlabs.report.attention_plots import label_sides, plot_map, weight_colorbar
 from jaxlabs.report.figure import ReportFigure
-from jaxlabs.report.log_axis import power_of_ten
+from jaxlabs.report.lines import LINES, band, label_x, reference
+from jaxlabs.report.log_axis import label_powers
 
 Arrays = Mapping[str, np.ndarray]
 
-COLORS = (style.BLUE, style.VERMILION, style.GREEN, style.PURPLE)
-MARKERS = ("o", "s", "^", "D")
+COLORBAR = {"location": "bottom", "shrink": 0.6, "aspect": 35, "pad": 0.02}
 NEEDED = 0.1
 """Increase of the loss in nats, when a head is ablated, above which the head counts as needed."""
 
@@ -63,28 +62,16 @@ def scaling(arrays: Arrays) -> list[ReportFigure]:
     figure = style.new_figure(5.2)
     upper, lower = figure.subplots(2, sharex=True)
     uniform = np.log(arrays["keys"])
-    for kind, color, marker in zip(("raw", "scaled"), COLORS, MARKERS, strict=False):
-        label = "unscaled" if kind == "raw" else kind
-        upper.plot(dims, arrays[f"{kind}_entropy"], color=color, marker=marker, label=label)
+    for kind, label, line in zip(("raw", "scaled"), ("unscaled", "scaled"), LINES, strict=False):
+        upper.plot(dims, arrays[f"{kind}_entropy"], label=label, **line)
         low, middle, high = arrays[f"{kind}_gradient"].T
-        lower.plot(dims, middle, color=color, marker=marker)
-        lower.fill_between(dims, low, high, color=color, alpha=0.2, linewidth=0)
-    upper.axhline(uniform, color=style.MUTED, linestyle="dotted", linewidth=0.9)
-    upper.annotate(
-        "uniform",
-        (dims[-1], uniform),
-        xytext=(0, 3),
-        textcoords="offset points",
-        ha="right",
-        fontsize=8.5,
-        color=style.MUTED,
-    )
+        band(lower, dims, middle, low, high, **line)
+    reference(upper, uniform, "uniform", end="right")
     upper.set(title="entropy of attention weights [nats]", ylim=(0, uniform * 1.15))
     lower.set(title="norm of the softmax Jacobian", xlabel="d_k", yscale="log")
     lower.set_xscale("log", base=2)
-    lower.set_xticks(dims, [str(dim) for dim in dims])
-    lower.minorticks_off()
-    lower.yaxis.set_major_formatter(FuncFormatter(lambda value, _: power_of_ten(value)))
+    label_x(lower, dims)
+    label_powers(lower.yaxis)
     figure.legend(loc="outside upper left", ncols=2)
     raw, scaled = arrays["raw_gradient"][-1, 1], arrays["scaled_gradient"][-1, 1]
     return [
@@ -95,9 +82,8 @@ def scaling(arrays: Arrays) -> list[ReportFigure]:
                 f"Random queries over {int(arrays['keys'])} random keys. Unscaled scores grow with "
                 "d_k: the softmax saturates "
                 f"(entropy {arrays['raw_entropy'][-1]:.2f} nats at d_k = {dims[-1]}) and its"
-                " gradient "
-                f"vanishes (median {raw:.1g}; band: 10th to 90th percentile). Scaled scores keep "
-                f"both constant ({scaled:.2f})."
+                f" gradient vanishes (median {raw:.1g}; band: 10th to 90th percentile). Scaled"
+                f" scores keep both constant ({scaled:.2f})."
             ),
             alt="Entropy and gradient norm against d_k, for unscaled and scaled scores.",
             figure=figure,
@@ -120,8 +106,7 @@ def self_and_cross_attention(arrays: Arrays) -> list[ReportFigure]:
             first = head % half.shape[1] == 0
             label_sides(axes, 8.5, rows=rows if first else (), columns=names)
             axes.set_title(f"{kind}-attention, head {head + 1}", fontsize=9)
-    options = {"location": "bottom", "shrink": 0.6, "aspect": 35, "pad": 0.02}
-    weight_colorbar(figure, image, ax=grid.ravel().tolist(), **options)
+    weight_colorbar(figure, image, ax=grid.ravel().tolist(), **COLORBAR)
     return [
         ReportFigure(
             name="self_and_cross_attention",
@@ -145,36 +130,20 @@ def depth(arrays: Arrays) -> list[ReportFigure]:
     depths, variants = arrays["depths"], arrays["variants"].tolist()
     figure = style.new_figure(6.2)
     upper, lower = figure.subplots(2, sharex=True)
-    for index, name in enumerate(variants):
-        line_style = {"color": COLORS[index], "marker": MARKERS[index]}
-        for axes, values in ((upper, arrays["final_loss"]), (lower, arrays["gradient_norm"])):
-            middle = np.median(values[index], axis=-1)
-            label = name if axes is upper else None
-            axes.plot(depths, middle, label=label, **line_style)
-            axes.fill_between(
-                depths,
-                *np.quantile(values[index], [0, 1], axis=-1),
-                color=COLORS[index],
-                alpha=0.15,
-                linewidth=0,
-            )
+    for name, line, *values in zip(
+        variants, LINES, arrays["final_loss"], arrays["gradient_norm"], strict=False
+    ):
+        for axes, label, by_seed in zip((upper, lower), (name, None), values, strict=True):
+            low, middle, high = np.quantile(by_seed, (0, 0.5, 1), axis=-1)
+            band(axes, depths, middle, low, high, label=label, **line)
     chance = float(arrays["chance"])
-    upper.axhline(chance, color=style.MUTED, linestyle="dotted", linewidth=0.9)
-    upper.annotate(
-        "chance",
-        (depths[0], chance),
-        xytext=(0, 3),
-        textcoords="offset points",
-        fontsize=8.5,
-        color=style.MUTED,
-    )
+    reference(upper, chance, "chance")
     # Diverged runs are cut off.
     upper.set(title="loss after training [nats per symbol]", ylim=(-0.08, chance * 1.6))
     lower.set(title="gradient norm of the first block at initialization", xlabel="blocks")
     lower.set(yscale="log", xscale="log")
-    lower.set_xticks(depths, [str(count) for count in depths])
-    lower.minorticks_off()
-    lower.yaxis.set_major_formatter(FuncFormatter(lambda value, _: power_of_ten(value)))
+    label_x(lower, depths)
+    label_powers(lower.yaxis)
     figure.legend(loc="outside upper left", ncols=2)
     return [
         ReportFigure(
@@ -198,9 +167,8 @@ def _depth_caption(arrays: Arrays) -> str:
         f"{losses[both]:.2g} nats and {norms[both]:.2g}; without residual connections "
         f"{losses[norm]:.2g} and {norms[norm]:.1g}; without LayerNorm {losses[residual]:.2g} and "
         f"{norms[residual]:.1g}; without both {losses[neither]:.2g} and {norms[neither]:.1g} "
-        f"(chance: {float(arrays['chance']):.2f} nats). Lines beyond the axis have diverged."
-        " Lines: "
-        f"medians of {seeds} seeds; bands: range. Each variant uses the better of two learning "
+        f"(chance: {float(arrays['chance']):.2f} nats). Lines beyond the axis have diverged. Lines:"
+        f" medians of {seeds} seeds; bands: range. Each variant uses the better of two learning "
         "rates at every depth."
     )
 
@@ -209,27 +177,19 @@ def heads(arrays: Arrays) -> list[ReportFigure]:
     """Plots loss and specialization against the number of heads, and the heads' offset profiles."""
     counts, offsets = arrays["heads"].tolist(), arrays["offsets"].tolist()
     figure = style.new_figure(6.6)
-    layout = [["loss", "score"], ["maps", "maps"]]
+    layout = [["loss", "specialization"], ["maps", "maps"]]
     panels = figure.subplot_mosaic(layout, height_ratios=(1, 1.55))
-    for name, title in (("loss", "loss [nats per target]"), ("score", "head specialization")):
-        values = arrays["loss" if name == "loss" else "specialization"]
-        axes = panels[name]
+    titles = {"loss": "loss [nats per target]", "specialization": "head specialization"}
+    for name, title in titles.items():
+        axes, values = panels[name], arrays[name]
         axes.plot(counts, values.mean(axis=-1), color=style.BLUE)
         axes.plot(counts, values, "o", color=style.BLUE, alpha=0.5, markersize=4)
         axes.set(title=title, xlabel="heads", xscale="log", ylim=(-0.05, None))
-        axes.set_xticks(counts, [str(count) for count in counts])
-        axes.minorticks_off()
-    panels["score"].set_ylim(-0.05, 1.05)
-    _plot_profiles(panels["maps"], [arrays[f"profiles_{count}"][0] for count in counts])
-    weight_colorbar(
-        figure,
-        panels["maps"].images[0],
-        ax=panels["maps"],
-        location="bottom",
-        shrink=0.6,
-        aspect=35,
-        pad=0.02,
-    )
+        label_x(axes, counts)
+    panels["specialization"].set_ylim(-0.05, 1.05)
+    maps = panels["maps"]
+    _plot_profiles(maps, [arrays[f"profiles_{count}"][0] for count in counts])
+    weight_colorbar(figure, maps.images[0], ax=maps, **COLORBAR)
     return [
         ReportFigure(
             name="attention_heads",
