@@ -1,9 +1,9 @@
-"""Long-range memory tasks, the adding problem and the copy task, with their naive baselines.
+"""Long-range memory tasks, the adding problem and the copying task, with their naive baselines.
 
 The adding problem is experiment 4 of Hochreiter and Schmidhuber 1997, "Long short-term memory", in
 the form of Le, Jaitly and Hinton 2015, "A simple way to initialize recurrent networks of rectified
-linear units"; the copy task is that of Arjovsky, Shah and Bengio 2016, "Unitary evolution recurrent
-neural networks", section 4.1.
+linear units"; the copying task is that of Arjovsky, Shah and Bengio 2016, "Unitary evolution
+recurrent neural networks", section 4.1.
 """
 
 import jax
@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 SYMBOLS, COPIED = 8, 10
-"""Symbols of the copy task, and length of the copied sequence."""
+"""Symbols of the copying task, and length of the copied sequence."""
 
 BLANK, DELIMITER = SYMBOLS, SYMBOLS + 1
 

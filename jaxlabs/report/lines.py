@@ -28,16 +28,17 @@ def reference(
 ) -> None:
     """Plots a dotted horizontal line, with a text above or below its left or right end."""
     axes.axhline(y, color=style.MUTED, linestyle="dotted", linewidth=1)
-    axes.annotate(
-        text,
-        (float(end == "right"), y),
-        xycoords=("axes fraction", "data"),
-        xytext=(0, -11 if below else 3),
-        textcoords="offset points",
-        ha=end,
-        fontsize=8.5,
-        color=style.MUTED,
-    )
+    if text:
+        axes.annotate(
+            text,
+            (float(end == "right"), y),
+            xycoords=("axes fraction", "data"),
+            xytext=(0, -11 if below else 3),
+            textcoords="offset points",
+            ha=end,
+            fontsize=8.5,
+            color=style.MUTED,
+        )
 
 
 def label_x(axes: Axes, ticks: Sequence[float], labels: Sequence[str] | None = None) -> None:

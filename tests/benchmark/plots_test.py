@@ -52,7 +52,8 @@ def test_attention_lines_are_sorted_by_length_and_labeled():
         (item,) = benchmark.window_attention(arrays)
     upper, lower = item.figure.axes
     ours, theirs = upper.lines
-    assert (ours.get_label(), theirs.get_label()) == ("jaxlabs, window", "pytorch eager, full_causal")
+    labels = [line.get_label() for line in (ours, theirs)]
+    assert labels == ["jaxlabs, window", "pytorch eager, full_causal"]
     np.testing.assert_array_equal(ours.get_xdata(), [1024, 2048, 4096])
     np.testing.assert_array_equal(ours.get_ydata(), [0.1, 0.2, 0.4])
     np.testing.assert_array_equal(lower.lines[0].get_ydata(), [1, 2, 4])

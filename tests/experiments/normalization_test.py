@@ -13,7 +13,7 @@ from jaxlabs.runner import cli
 TINY = (
     "--dataset=rendered_digits --train_images=32 --num_eval_examples=16 --steps=3 --batch_size=16"
 )
-TINY += " --seeds=2 --rates=2 --scale_layers=2 --num_layers=1 --hidden_size=3"
+TINY += " --seeds=2 --num_learning_rates=2 --scale_layers=2 --num_layers=1 --hidden_size=3"
 FIGURES = {
     *("normalization_rates", "normalization_speed", "normalization_generalization"),
     *("activation_scale", "batch_noise"),
@@ -52,7 +52,7 @@ def test_outputs_are_figures_claims_and_metrics(measured):
 @pytest.mark.parametrize(
     ("flag", "complaint"),
     [
-        ("--max_rate=0.001", "--max_rate: 0.001 is not accepted; at least --min_rate 0.01"),
+        ("--max_rate=0.001", "--max_learning_rate: 0.001 is not accepted; at least --min_learning"),
         ("--batch_size=1", "--batch_size: 1 is not accepted"),
         ("--network=rnn", "--network: 'rnn' is not accepted; one of mlp, cnn"),
         ("--norm=batch", "--norm: unknown flag"),

@@ -32,7 +32,7 @@ def test_figures_and_text_have_all_parts(measured):
     text = (measured.samples / "final.txt").read_text()
     assert "two-step scalar RNN at w = 0.3: loss 0.32, gradient -3.2, curvature 16" in text
     assert "overshoots, converges" in text
-    assert "copying_lstm_gates_spread_length_3" in text
+    assert "copying_lstm_chrono_init_length_3" in text
 
 
 def test_metrics_match_the_arrays(measured):

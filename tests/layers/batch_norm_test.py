@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxlabs.labs.rnn_dynamics import gradients
 from jaxlabs.layers.normalization import BatchNorm, batch_norm, batch_statistics
+from jaxlabs.training import gradient_check
 
 SHAPES = [((6, 3), (0,)), ((4, 2, 3), (0,)), ((3, 4, 2, 5), (0, 1, 2))]
 
@@ -176,7 +176,7 @@ def test_gradients_equal_finite_differences_in_float64(shape, axes):
         return jnp.sum(jnp.sin(y) * target)
 
     leaves = {"x": sample(shape), "params": variables["params"]}
-    report = gradients.check(total, leaves, sample(shape, seed=3))
+    report = gradient_check.check(total, leaves, sample(shape, seed=3))
     assert report.worst.relative_difference < 1e-7, report
 
 

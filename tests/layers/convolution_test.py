@@ -6,8 +6,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxlabs.labs.rnn_dynamics import gradients
 from jaxlabs.layers.convolution import Conv3x3, ResidualBlock, max_pool_2x2, upsample_2x_bilinear
+from jaxlabs.training import gradient_check
 
 pytestmark = pytest.mark.usefixtures("reused_executables")
 
@@ -73,7 +73,7 @@ def test_gradients_of_the_block_equal_finite_differences():
         pooled = max_pool_2x2(block.apply({"params": params}, x, time))
         return jnp.square(upsample_2x_bilinear(pooled)).mean()
 
-    assert gradients.check(total, params, x, time).worst.relative_difference < 1e-6
+    assert gradient_check.check(total, params, x, time).worst.relative_difference < 1e-6
 
 
 def test_block_with_equal_channels_has_no_shortcut_kernel():

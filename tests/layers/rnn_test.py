@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from scipy.special import expit
 
-from jaxlabs.labs.rnn_dynamics.gradients import check
 from jaxlabs.layers.rnn import Recurrent, zero_state
 from jaxlabs.layers.rnn_cells import CELLS, cell_step, rnn_scan
+from jaxlabs.training.gradient_check import check
 
 pytestmark = pytest.mark.usefixtures("quickly_compiled")
 

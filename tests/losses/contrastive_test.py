@@ -11,8 +11,8 @@ import pytest
 import scipy.special
 from jax.sharding import NamedSharding, PartitionSpec
 
-from jaxlabs.labs.rnn_dynamics import gradients
 from jaxlabs.losses import contrastive
+from jaxlabs.training import gradient_check
 
 RANDOM = np.random.default_rng(0)
 LOGITS = RANDOM.normal(size=(5, 5)).astype(np.float32) * 3
@@ -156,7 +156,7 @@ def test_gradients_equal_finite_differences():
         return clip.sum() + siglip.sum()
 
     params = {"images": IMAGES, "texts": TEXTS, "log_scale": np.array(1.5), "bias": np.array(-2.0)}
-    report = gradients.check(total_loss, params, WEIGHTS)
+    report = gradient_check.check(total_loss, params, WEIGHTS)
     assert report.worst.relative_difference < 1e-8, str(report)
 
 

@@ -9,13 +9,13 @@ import scipy.integrate
 import scipy.special
 import scipy.stats
 
-from jaxlabs.labs.rnn_dynamics import gradients
 from jaxlabs.losses.elbo import (
     bernoulli_log_likelihood,
     gaussian_kl,
     gaussian_log_likelihood,
     importance_weighted_bound,
 )
+from jaxlabs.training import gradient_check
 
 RANDOM = np.random.default_rng(0)
 MEAN, LOG_VARIANCE = RANDOM.normal(size=(2, 4, 3))
@@ -93,7 +93,7 @@ def test_gradients_equal_finite_differences():
         return importance_weighted_bound(weights).sum() + gaussian.sum()
 
     params = {"mean": MEAN, "log_variance": LOG_VARIANCE, "logits": LOGITS}
-    report = gradients.check(total, params | {"log_scale": np.array(-0.3)}, PIXELS)
+    report = gradient_check.check(total, params | {"log_scale": np.array(-0.3)}, PIXELS)
     assert report.worst.relative_difference < 1e-8, str(report)
 
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import scipy.special
 
-from jaxlabs.labs.rnn_dynamics import gradients
 from jaxlabs.losses.sparsity import k_sparse, kl_sparsity
+from jaxlabs.training import gradient_check
 
 
 @pytest.mark.parametrize("target", [0.01, 0.5])
@@ -32,7 +32,7 @@ def test_penalty_is_zero_at_the_target_and_finite_at_0_and_1():
 
 
 def test_penalty_gradient_equals_finite_differences():
-    report = gradients.check(
+    report = gradient_check.check(
         lambda params: kl_sparsity(jax.nn.sigmoid(params["x"]), 0.01).sum(),
         {"x": np.linspace(-3, 2, 7)},
     )

@@ -29,13 +29,9 @@ def study(
       `norms`, `gains`, and `rms [norm, gain, layer]`, the root mean square of the output of each
       layer's ReLU.
     """
-    rms = np.empty((len(NORMS), len(GAINS), num_layers))
-    for (row, norm), (column, gain) in (
-        (norm, gain) for norm in enumerate(NORMS) for gain in enumerate(GAINS)
-    ):
-        deep = dataclasses.replace(config, num_layers=num_layers, init_gain=gain)
-        rms[row, column] = _layer_rms(NormNet(deep, 2, norm), images, seed)
-    return {"norms": np.array(NORMS), "gains": np.array(GAINS), "rms": rms}
+    configs = [dataclasses.replace(config, num_layers=num_layers, init_gain=gain) for gain in GAINS]
+    rms = [[_layer_rms(NormNet(deep, 2, norm), images, seed) for deep in configs] for norm in NORMS]
+    return {"norms": np.array(NORMS), "gains": np.array(GAINS), "rms": np.array(rms)}
 
 
 def _layer_rms(model: NormNet, images: np.ndarray, seed: int) -> list[float]:

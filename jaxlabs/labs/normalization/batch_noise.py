@@ -50,9 +50,7 @@ def study(
     running_mean_error, running_variance_error = np.array(running_errors).T
     variables = state.variables(state.params)
     accuracy = [
-        float(
-            _accuracy(state.model, variables, _batched(test_images, size), _batched(labels, size))
-        )
+        _accuracy(state.model, variables, _batched(test_images, size), _batched(labels, size))
         for size in sizes
     ]
     logits = state.model.apply(variables, to_float(test_images))
@@ -64,7 +62,7 @@ def study(
         "variance_error": variance_error,
         "running_mean_error": running_mean_error,
         "running_variance_error": running_variance_error,
-        "accuracy": np.array(accuracy),
+        "accuracy": np.array(accuracy, float),
         "running_accuracy": np.mean(np.argmax(logits, axis=-1) == labels),
     }
 
@@ -133,9 +131,7 @@ def _errors(z: np.ndarray, statistics: tuple[np.ndarray, np.ndarray]) -> tuple[f
 
 
 @functools.partial(jax.jit, static_argnames="model")
-def _accuracy(
-    model: NormNet, variables: Any, images: np.ndarray, labels: np.ndarray
-) -> jax.Array:
+def _accuracy(model: NormNet, variables: Any, images: np.ndarray, labels: np.ndarray) -> jax.Array:
     """Returns the accuracy on `labels [batch, size]` with the statistics of their batch."""
 
     def correct(images: jax.Array, labels: jax.Array) -> jax.Array:

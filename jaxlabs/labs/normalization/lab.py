@@ -10,12 +10,8 @@ Expect    quick: 70 seconds on two cores; batch norm takes half the steps at 10 
 """
 
 import dataclasses
-import sys
-from collections.abc import Iterable, Sequence
-from typing import Any
 
 import numpy as np
-import tqdm
 
 from jaxlabs.config import UserError, group, setting
 from jaxlabs.data import images
@@ -65,10 +61,19 @@ class NormalizationRunConfig(CommonConfig):
     seeds: int = setting(
         3, "runs per configuration, with consecutive seeds", minimum=1, maximum=10_000
     )
-    min_rate: float = setting(0.01, "smallest learning rate", above=0, section="training")
-    max_rate: float = setting(10.0, "largest learning rate", above=0, section="training")
-    rates: int = setting(
-        7, "number of log-spaced learning rates", minimum=1, maximum=1000, section="training"
+    min_learning_rate: float = setting(
+        0.01, "smallest learning rate", above=0, aliases=("min_rate",), section="training"
+    )
+    max_learning_rate: float = setting(
+        10.0, "largest learning rate", above=0, aliases=("max_rate",), section="training"
+    )
+    num_learning_rates: int = setting(
+        7,
+        "number of log-spaced learning rates",
+        minimum=1,
+        maximum=1000,
+        aliases=("rates",),
+        section="training",
     )
     scale_layers: int = setting(
         32, "layers of the untrained networks of the activation scale", minimum=2, maximum=1000
@@ -77,9 +82,10 @@ class NormalizationRunConfig(CommonConfig):
 
     def check(self) -> None:
         super().check()
-        if self.max_rate < self.min_rate:
+        if self.max_learning_rate < self.min_learning_rate:
             raise UserError(
-                f"--max_rate: {self.max_rate} is not accepted; at least --min_rate {self.min_rate}"
+                f"--max_learning_rate: {self.max_learning_rate} is not accepted; at least"
+                f" --min_learning_rate {self.min_learning_rate}"
             )
 
 
@@ -96,7 +102,7 @@ PRESETS = {
         "train_images": 10_000,
         "steps": 3000,
         "seeds": 5,
-        "rates": 13,
+        "num_learning_rates": 13,
     },
 }
 
@@ -113,11 +119,12 @@ def measure(config: NormalizationRunConfig, folder: RunFolder, data: StudyData) 
     trained, state = norm_training.study(
         config.model,
         splits,
-        rates=np.geomspace(config.min_rate, config.max_rate, config.rates),
+        rates=np.geomspace(
+            config.min_learning_rate, config.max_learning_rate, config.num_learning_rates
+        ),
         seeds=config.seeds_from(config.seeds),
         steps=config.steps,
         batch_size=config.batch_size,
-        progress=_progress,
     )
     inputs = splits.train.arrays["images"][:SCALE_IMAGES]
     scale = activation_scale.study(config.model, inputs, config.scale_layers, config.seed)
@@ -139,10 +146,6 @@ def measure(config: NormalizationRunConfig, folder: RunFolder, data: StudyData) 
         for claim in claims
     ]
     return StudyResult(metrics, "\n\n".join(text), {"claims": verdicts, "dataset": facts["name"]})
-
-
-def _progress(items: Sequence[Any], name: str) -> Iterable[Any]:
-    return tqdm.tqdm(items, desc=name, unit=name, disable=None, file=sys.stderr)
 
 
 STUDY = Study(

@@ -6,7 +6,7 @@ function. Initial kernels and batches of a seed are the same for every norm.
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -16,6 +16,7 @@ import optax
 from jax import lax
 
 from jaxlabs import keys
+from jaxlabs.analysis.toy_training import progress, stack
 from jaxlabs.config import UserError
 from jaxlabs.data import images
 from jaxlabs.data.batches import Examples, batch_at, eval_batch, num_batches
@@ -32,9 +33,6 @@ EVAL_BATCH = 250
 MIN_GROUP_SIZE = 4
 """Smallest number of images that share their batch statistics."""
 
-Progress = Callable[[Sequence[Any], str], Iterable[Any]]
-"""`(items, name) -> items`; shows the progress of an iteration."""
-
 
 @dataclasses.dataclass(frozen=True)
 class ImageSplits:
@@ -43,7 +41,7 @@ class ImageSplits:
     train: Examples
     held_out: Examples
     test: Examples
-    classes: int
+    num_classes: int
 
 
 def load(
@@ -80,7 +78,7 @@ def load(
     rest, held_out = images.hold_out(dataset.train, num_eval_examples)
     sets = (rest.take(slice(train_images)), held_out, dataset.test.take(slice(num_eval_examples)))
     sets = [Examples({"images": split.images, "labels": split.labels}) for split in sets]
-    return ImageSplits(*sets, classes=len(dataset.classes)), dataset.describe(), dataset.warning
+    return ImageSplits(*sets, num_classes=len(dataset.classes)), dataset.describe(), dataset.warning
 
 
 def study(
@@ -91,7 +89,6 @@ def study(
     seeds: Sequence[int],
     steps: int,
     batch_size: int,
-    progress: Progress,
 ) -> tuple[dict[str, np.ndarray], TrainState]:
     """Trains by SGD; only the norm, the learning rate and the seed vary.
 
@@ -109,7 +106,6 @@ def study(
       seeds: seeds of initial parameters and of the order of the images.
       steps: number of steps of each run.
       batch_size: images per step.
-      progress: progress bar over the norms and groups.
 
     Returns:
       Arrays: `norms`, `rates`; `step_loss [norm, rate, seed, step]` of every batch before its
@@ -120,26 +116,22 @@ def study(
       from the first seed.
     """
     seeds, rates = np.array(seeds, np.uint32), np.float32(rates)
+    models = {norm: NormNet(config, splits.num_classes, norm) for norm in NORMS}
     train = functools.partial(_train, steps=steps, batch_size=batch_size)
-    arrays, trained = {}, {}
-    for norm in progress(NORMS, "norm"):
-        model = NormNet(config, splits.classes, norm)
-        states, losses = train(model, splits.train, rates, seeds)
-        for name, values in _metrics(states, losses, splits).items():
-            arrays.setdefault(name, []).append(values)
-        trained[norm] = states
-    arrays = {name: np.stack(values) for name, values in arrays.items()}
+    trained = {
+        norm: train(model, splits.train, rates, seeds)
+        for norm, model in progress(models.items(), "norm")
+    }
+    arrays = stack(_metrics(*runs, splits) for runs in trained.values())
     best = arrays["held_out_accuracy"].mean(axis=-1).argmax(axis=-1)
     batch = NORMS.index("batch")
     best_index = best[batch]
-    model = NormNet(config, splits.classes, "batch")
+    best_rate = rates[best_index : best_index + 1]
     counts = [count for count in _group_counts(batch_size) if batch_size // count >= MIN_GROUP_SIZE]
     grouped = []
     for count in progress(counts, "group"):
-        states, losses = train(
-            model, splits.train, rates[best_index : best_index + 1], seeds, grad_accum_steps=count
-        )
-        grouped.append(_metrics(states, losses, splits))
+        runs = train(models["batch"], splits.train, best_rate, seeds, grad_accum_steps=count)
+        grouped.append(_metrics(*runs, splits))
     whole = {name: values[batch, best_index][None] for name, values in arrays.items()}
     for name in ("train_loss", "test_loss", "test_accuracy"):
         arrays[f"group_{name}"] = np.concatenate([*(group[name] for group in grouped), whole[name]])
@@ -149,7 +141,8 @@ def study(
         "best_rate": best,
         "groups": np.array([*(batch_size // count for count in counts), batch_size]),
     }
-    return arrays, jax.tree.map(lambda leaf: leaf[best_index, 0], trained["batch"])
+    states, _ = trained["batch"]
+    return arrays, jax.tree.map(lambda leaf: leaf[best_index, 0], states)
 
 
 def metrics(arrays: Mapping[str, np.ndarray]) -> dict[str, float]:
@@ -223,7 +216,8 @@ def evaluate(states: TrainState, examples: Examples) -> tuple[jax.Array, jax.Arr
         batch = eval_batch(examples, index, EVAL_BATCH)
 
         def of_state(state: TrainState) -> tuple[jax.Array, jax.Array, jax.Array]:
-            output = loss(state.params, batch, keys.root(0), state, False)
+            variables = state.variables(state.params)
+            output = loss(state.model, variables, batch, keys.root(0), train=False)
             return output.loss_sum, output.metric_sums["accuracy"], output.weight_sum
 
         return jax.vmap(jax.vmap(of_state))(states)

@@ -4,20 +4,17 @@ from collections.abc import Mapping
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+from matplotlib.ticker import LogLocator, NullLocator
 
 from jaxlabs.report import style
 from jaxlabs.report.figure import ReportFigure
+from jaxlabs.report.lines import LINES, band, label_x, reference
 from jaxlabs.report.log_axis import log_axis_y
 
 Arrays = Mapping[str, np.ndarray]
 
-STYLES = {
-    "none": {"color": style.BLUE, "marker": "o"},
-    "batch": {"color": style.VERMILION, "marker": "s"},
-    "layer": {"color": style.GREEN, "marker": "^"},
-}
 NAMES = {"none": "no norm", "batch": "batch norm", "layer": "layer norm"}
+STYLES = dict(zip(NAMES, LINES, strict=False))
 SHOWN_LOSS = 0.3
 
 
@@ -67,15 +64,10 @@ def _speed(arrays: Arrays) -> ReportFigure:
         for row, norm in enumerate(norms):
             own = "" if axes.get_subplotspec().is_first_row() else f", {rates[fastest[row]]:.3g}"
             for seed, curve in enumerate(np.nan_to_num(curves[row], nan=np.inf)):
-                axes.plot(
-                    steps,
-                    curve,
-                    color=STYLES[norm]["color"],
-                    linewidth=1,
-                    alpha=0.8,
-                    label=None if seed else NAMES[norm] + own,
-                )
-        axes.axhline(float(arrays["target"]), color=style.MUTED, linestyle="dotted", linewidth=1)
+                label = None if seed else NAMES[norm] + own
+                color = STYLES[norm]["color"]
+                axes.plot(steps, curve, color=color, linewidth=1, alpha=0.8, label=label)
+        reference(axes, float(arrays["target"]))
         axes.set(title=title, ylabel="training loss [nats]")
         log_axis_y(axes, max(float(np.nanmin(curves)) / 1.5, 1e-4), 5)
         axes.legend(fontsize=8.5, loc="lower left")
@@ -100,8 +92,7 @@ def _generalization(arrays: Arrays) -> ReportFigure:
     best = arrays["best_rate"]
     for row, norm in enumerate(arrays["norms"].tolist()):
         loss, accuracy = arrays["train_loss"][row], 100 * arrays["test_accuracy"][row]
-        color = {"color": STYLES[norm]["color"]}
-        options = color | {"marker": STYLES[norm]["marker"], "linestyle": "none"}
+        options = STYLES[norm] | {"linestyle": "none"}
         shown = np.isfinite(loss) & (loss < SHOWN_LOSS)
         upper.plot(loss[shown], accuracy[shown], **options, markerfacecolor="none", markersize=5)
         upper.plot(loss[best[row]], accuracy[best[row]], **options, label=NAMES[norm], markersize=6)
@@ -110,9 +101,9 @@ def _generalization(arrays: Arrays) -> ReportFigure:
     upper.invert_xaxis()
     upper.legend(fontsize=8.5, loc="lower right")
     _with_spread(lower, arrays["groups"], 100 * arrays["group_test_accuracy"], "batch")
-    lower.set(title="test accuracy with noisier batch norm [%]")
+    lower.set(title="test accuracy with noisier batch norm [%]", xscale="log")
     lower.set(xlabel="images per normalization group")
-    _log_x(lower, arrays["groups"])
+    label_x(lower, arrays["groups"])
     return ReportFigure(
         name="normalization_generalization",
         title="Regularization",
@@ -146,14 +137,9 @@ def activation_scale(arrays: Arrays) -> list[ReportFigure]:
             label = NAMES[norm] if gain == arrays["gains"][0] else None
             axes.plot(layers, rms, label=label, **line_style)
             if norm == "none":
-                axes.annotate(
-                    f"gain {gain:g}",
-                    (layers[-1], rms[-1]),
-                    xytext=(-4, 4 if gain > 1 else -12),
-                    textcoords="offset points",
-                    ha="right",
-                    fontsize=8.5,
-                )
+                end, shift = (layers[-1], rms[-1]), (-4, 4 if gain > 1 else -12)
+                options = {"textcoords": "offset points", "ha": "right", "fontsize": 8.5}
+                axes.annotate(f"gain {gain:g}", end, xytext=shift, **options)
     axes.set(title="RMS of activations", xlabel="layer")
     log_axis_y(axes, max(arrays["rms"].min(), 1e-20) / 30, arrays["rms"].max() * 30)
     figure.legend(loc="outside upper left", ncols=3)
@@ -181,10 +167,8 @@ def batch_noise(arrays: Arrays) -> list[ReportFigure]:
     sizes, trained = arrays["sizes"], int(arrays["batch_size"])
     for name, color, marker in (("mean", style.BLUE, "o"), ("variance", style.ORANGE, "s")):
         error = arrays[f"{name}_error"]
-        upper.plot(sizes, error.mean(axis=0), color=color, marker=marker, label=f"batch {name}")
-        upper.fill_between(
-            sizes, error.min(axis=0), error.max(axis=0), color=color, alpha=0.15, linewidth=0
-        )
+        spread = error.mean(axis=0), error.min(axis=0), error.max(axis=0)
+        band(upper, sizes, *spread, color=color, marker=marker, label=f"batch {name}")
         running = arrays[f"running_{name}_error"].mean()
         label = f"running {name}"
         upper.axhline(running, color=color, linestyle="dashed", linewidth=1, label=label)
@@ -202,8 +186,8 @@ def batch_noise(arrays: Arrays) -> list[ReportFigure]:
     lower.legend(fontsize=8.5, loc="lower right")
     upper.set(title="error of the statistics")
     log_axis_y(upper, 0.5 * min(theory.min(), *(upper.dataLim.intervaly)), upper.dataLim.y1 * 1.5)
-    lower.set(title="test accuracy [%]", xlabel="batch size")
-    _log_x(lower, sizes)
+    lower.set(title="test accuracy [%]", xlabel="batch size", xscale="log")
+    label_x(lower, sizes)
     nearest = int(np.argmin(np.abs(np.log(sizes / trained))))
     return [
         ReportFigure(
@@ -230,21 +214,16 @@ def _with_spread(
     axes: Axes, x: np.ndarray, values: np.ndarray, norm: str, label: str | None = None
 ) -> None:
     """Plots the means of `values [x, seed]` with a band from minimum to maximum."""
-    line_style = STYLES[norm]
-    axes.plot(x, values.mean(axis=-1), label=label, **line_style)
-    low, high = values.min(axis=-1), values.max(axis=-1)
-    axes.fill_between(x, low, high, color=line_style["color"], alpha=0.15, linewidth=0)
+    spread = values.mean(axis=-1), values.min(axis=-1), values.max(axis=-1)
+    band(axes, x, *spread, label=label, **STYLES[norm])
 
 
-def _log_x(axes: Axes, ticks: np.ndarray | None = None) -> None:
-    """Makes the x axis logarithmic with plain labels at `ticks`; None: 1, 2, 5, 10, ..."""
+def _log_x(axes: Axes) -> None:
+    """Makes the x axis logarithmic with plain labels at 1, 2, 5, 10, ..."""
     axes.set_xscale("log")
     axes.xaxis.set_minor_locator(NullLocator())
-    if ticks is None:
-        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=6))
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    else:
-        axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=6))
+    axes.xaxis.set_major_formatter("{x:g}")
 
 
 def _claim(arrays: Arrays, name: str) -> str:

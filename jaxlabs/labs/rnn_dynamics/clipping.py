@@ -15,6 +15,7 @@ import optax
 from jax import lax
 
 from jaxlabs import keys
+from jaxlabs.analysis.toy_training import stack
 from jaxlabs.data import memory_tasks
 from jaxlabs.labs.rnn_dynamics.functional_rnn import hidden_states, initial_params, output_layer
 
@@ -34,18 +35,13 @@ def study(steps: int, seeds: Sequence[int]) -> dict[str, np.ndarray]:
       each batch before its update, and the gradient norm before clipping; `baseline`,
       `grad_clip_norm`, `rate`, `radius`, `length`, `divergence_threshold`.
     """
-    params = [initial_params("rnn", 2, HIDDEN_SIZE, 1, seed) for seed in seeds]
-    params = jax.tree.map(lambda *leaves: np.stack(leaves), *params)
+    params = stack(initial_params("rnn", 2, HIDDEN_SIZE, 1, seed) for seed in seeds)
     params["recurrent_kernel"] *= RADIUS
     limits = np.array([np.inf, CLIP_NORM], np.float32)
     loss, norm = _train(params, np.array(seeds, np.uint32), limits, steps=steps)
-    constants = {
-        "baseline": memory_tasks.ADDING_BASELINE,
-        "grad_clip_norm": CLIP_NORM,
-        "rate": RATE,
-    }
-    constants |= {"radius": RADIUS, "length": LENGTH, "divergence_threshold": DIVERGENCE_THRESHOLD}
-    result = {"loss": loss, "norm": norm} | constants
+    result = {"loss": loss, "norm": norm, "baseline": memory_tasks.ADDING_BASELINE, "rate": RATE}
+    result |= {"grad_clip_norm": CLIP_NORM, "radius": RADIUS, "length": LENGTH}
+    result |= {"divergence_threshold": DIVERGENCE_THRESHOLD}
     return {name: np.asarray(value) for name, value in result.items()}
 
 

@@ -3,15 +3,14 @@
 from collections.abc import Mapping
 
 import numpy as np
-from matplotlib.ticker import FuncFormatter
 
 from jaxlabs.report import style
 from jaxlabs.report.figure import ReportFigure
+from jaxlabs.report.lines import LINES, band, reference
 from jaxlabs.report.log_axis import log_axis_y, power_of_ten
 
 Arrays = Mapping[str, np.ndarray]
 
-MARKERS = ("o", "s", "^", "D", "v")
 CELL_COLORS = {"rnn": style.BLUE, "lstm": style.VERMILION, "gru": style.GREEN}
 SHOWN_RADII = (0.8, 0.95, 1.0, 1.1, 1.5)
 
@@ -23,24 +22,22 @@ def two_step(arrays: Arrays) -> list[ReportFigure]:
     grid = np.linspace(0.18, 0.82, 129)
     upper.plot(grid, 8 * (grid - 0.5) ** 2, color=style.MUTED, linewidth=1.2)
     outside = []
-    for rate, weights, color, marker in zip(
-        arrays["rates"], arrays["weights"], style.COLORS, MARKERS, strict=False
-    ):
+    for rate, weights, line in zip(arrays["rates"], arrays["weights"], LINES, strict=False):
         factor = 1 - float(arrays["curvature"]) * rate
-        line_style = {"color": color, "marker": marker, "markersize": 5}
+        line_style = line | {"markersize": 5}
         if np.abs(weights[1] - 0.5) < 0.32:
-            upper.plot(
-                weights[:6], 8 * (weights[:6] - 0.5) ** 2, linewidth=1, alpha=0.9, **line_style
-            )
+            shown = weights[:6]
+            upper.plot(shown, 8 * (shown - 0.5) ** 2, linewidth=1, alpha=0.9, **line_style)
         else:
             outside.append(f"rate {rate:g}: next w = {weights[1]:.3g}")
         # Zero has no logarithm; clip it to below the axis.
         distance = np.maximum(np.abs(weights - 0.5), 1e-30)
         lower.plot(distance, label=f"rate {rate:g}, factor {factor:g}", **line_style)
-    upper.plot(*_start(arrays), marker="o", color=style.INK, zorder=5)
-    upper.annotate(
-        "start, w = 0.3", _start(arrays), xytext=(7, 3), textcoords="offset points", fontsize=8.5
-    )
+    first = float(arrays["weights"][0, 0])
+    start = first, 8 * (first - 0.5) ** 2
+    upper.plot(*start, marker="o", color=style.INK, zorder=5)
+    options = {"textcoords": "offset points", "fontsize": 8.5}
+    upper.annotate("start, w = 0.3", start, xytext=(7, 3), **options)
     upper.text(0.5, 0.95, "\n".join(outside), ha="center", va="top", transform=upper.transAxes)
     upper.set(title="loss 8 (w − 0.5)²", xlabel="w")
     lower.set(title="distance |w − 0.5|", xlabel="step")
@@ -66,13 +63,8 @@ def two_step(arrays: Arrays) -> list[ReportFigure]:
     ]
 
 
-def _start(arrays: Arrays) -> tuple[float, float]:
-    weight = float(arrays["weights"][0, 0])
-    return weight, 8 * (weight - 0.5) ** 2
-
-
 def spectral_sweep(arrays: Arrays) -> list[ReportFigure]:
-    """Plots gradient norm against steps back, and decay per step against spectral radius."""
+    """Plots gradient norm against the time lag, and decay per step against spectral radius."""
     radii = arrays["radii"]
     figure = style.new_figure(7.4)
     upper, lower = figure.subplots(2, height_ratios=(1, 1.15))
@@ -82,8 +74,7 @@ def spectral_sweep(arrays: Arrays) -> list[ReportFigure]:
         rest, driven = arrays["orthogonal_rest"][index], arrays["orthogonal_driven"][index]
         upper.plot(rest, color=color, label=f"{radii[index]:g}")
         upper.plot(driven, color=color, linestyle="dashed", linewidth=1.1)
-    upper.set(title="gradient norm: linear (solid), driven tanh (dashed)")
-    upper.set(xlabel="steps back")
+    upper.set(title="gradient norm: linear (solid), driven tanh (dashed)", xlabel="time lag")
     log_axis_y(upper, 1e-20, 1e20)
     upper.legend(title="radius", fontsize=8, title_fontsize=8, loc="upper left")
     lower.plot(radii, radii, color=style.MUTED, linewidth=1, label="prediction: radius")
@@ -96,15 +87,15 @@ def spectral_sweep(arrays: Arrays) -> list[ReportFigure]:
         line = "none" if name.endswith("rest") else "solid"
         factors = arrays[f"{name}_factor"]
         lower.plot(radii, factors, color=color, marker=marker, linestyle=line, label=label)
-    lower.axhline(1, color=style.MUTED, linestyle="dotted", linewidth=0.9)
-    lower.set(title="factor per step back", xlabel="spectral radius")
+    reference(lower, 1)
+    lower.set(title="factor per time step", xlabel="spectral radius")
     lower.legend(fontsize=8.5)
     return [
         ReportFigure(
             name="spectral_sweep",
             title="Vanishing and exploding gradients",
             caption=_sweep_caption(arrays),
-            alt="Gradient norm against steps back, and its factor per step against the radius.",
+            alt="Gradient norm against the time lag, and its factor per step against the radius.",
             figure=figure,
         )
     ]
@@ -135,7 +126,7 @@ def _sweep_caption(arrays: Arrays) -> str:
 
 
 def through_time(arrays: Arrays) -> list[ReportFigure]:
-    """Plots the norm of dL/dh_t against steps back, before and after training."""
+    """Plots the norm of dL/dh_t against the time lag, before and after training."""
     figure = style.new_figure(6.6)
     panels = dict(zip(("before", "after"), figure.subplots(2, sharex=True), strict=True))
     summaries = []
@@ -144,23 +135,18 @@ def through_time(arrays: Arrays) -> list[ReportFigure]:
         for cell, color in CELL_COLORS.items():
             low, middle, high = arrays[f"{when}_{cell}_h"].T[:, ::-1]
             label = cell if when == "before" else None
-            axes.plot(middle, color=color, label=label)
-            axes.fill_between(np.arange(low.size), low, high, color=color, alpha=0.15, linewidth=0)
+            band(axes, np.arange(low.size), middle, low, high, color=color, label=label)
             ends.append(f"{power_of_ten(middle[-1])} for the {cell}")
         # dL/dc of the last step is excluded: the output reads h of that step.
         inner = arrays[f"{when}_lstm_c"][::-1, 1]
-        axes.plot(
-            np.arange(1, inner.size),
-            inner[1:],
-            color=CELL_COLORS["lstm"],
-            linestyle="dashed",
-            label="lstm, dL/dc" if when == "before" else None,
-        )
+        options = {"color": CELL_COLORS["lstm"], "linestyle": "dashed"}
+        label = "lstm, dL/dc" if when == "before" else None
+        axes.plot(np.arange(1, inner.size), inner[1:], label=label, **options)
         axes.set(title=f"{when} training")
         low, high = axes.dataLim.intervaly
         log_axis_y(axes, max(low, 1e-45) / 10, max(high, 1.0) * 10)
         summaries.append(f"{when} training {', '.join(ends)}")
-    panels["after"].set(xlabel="steps back from the output")
+    panels["after"].set(xlabel="time lag before the output")
     figure.legend(loc="outside upper left", ncols=4)
     steps = arrays["before_rnn_h"].shape[0] - 1
     return [
@@ -169,13 +155,12 @@ def through_time(arrays: Arrays) -> list[ReportFigure]:
             title="Gradient norm through time",
             caption=(
                 "Norm of dL/dhₜ for the final output of the adding problem, relative to the last "
-                "step (median over sequences; bands: 10th to 90th percentile). After "
-                f"{steps} steps back: {'; '.join(summaries)}. Training length: "
+                "step (median over sequences; bands: 10th to 90th percentile). At a "
+                f"time lag of {steps}: {'; '.join(summaries)}. Training length: "
                 f"{int(arrays['trained_length'])}. Dashed: dL/dcₜ of the LSTM, whose gradient"
-                " flows "
-                "through the cell state."
+                " flows through the cell state."
             ),
-            alt="Gradient norms of rnn, lstm and gru against the steps back, on a log scale.",
+            alt="Gradient norms of rnn, lstm and gru against the time lag, on a log scale.",
             figure=figure,
         )
     ]
@@ -199,18 +184,10 @@ def clipping(arrays: Arrays) -> list[ReportFigure]:
                 last = int(np.argmin(finite)) - 1
                 upper.plot(steps[last], share[last], "x", color=color, markersize=8)
     limit = float(arrays["grad_clip_norm"])
-    lower.axhline(limit, color=style.MUTED, linestyle="dotted", linewidth=1)
-    lower.annotate(
-        f"clip norm {limit:g}",
-        (steps[0], limit),
-        xytext=(0, -11),
-        textcoords="offset points",
-        fontsize=8.5,
-        color=style.MUTED,
-    )
+    reference(lower, limit, f"clip norm {limit:g}", below=True)
     upper.set(title="loss / baseline")
     lower.set(title="gradient norm before clipping", xlabel="step", xscale="log")
-    lower.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    lower.xaxis.set_major_formatter("{x:g}")
     log_axis_y(upper, 0.1, 1e3)
     log_axis_y(lower, 1e-2, 1e4)
     figure.legend(loc="outside upper left", ncols=2)

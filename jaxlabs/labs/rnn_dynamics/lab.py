@@ -2,7 +2,7 @@
 
 A two-step network with exact gradients; gradients through time by cell and by spectral radius; the
 gradient paths of an LSTM; gate activations; gradient clipping; weight sharing; the adding problem
-and the copy task. Nothing is downloaded.
+and the copying task. Nothing is downloaded.
 
 Source    Hochreiter and Schmidhuber 1997; Pascanu et al. 2013; Le et al. 2015; Arjovsky et al.
           2016; an unpublished course homework (the two-step network)
@@ -11,13 +11,10 @@ Expect    quick: 70 seconds on two cores; gated cells solve the adding problem, 
 """
 
 import dataclasses
-import sys
-from collections.abc import Iterable
 from typing import Any
 
 import jax
 import numpy as np
-import tqdm
 
 from jaxlabs import keys
 from jaxlabs.analysis import two_step_rnn
@@ -75,10 +72,10 @@ class RNNDynamicsRunConfig(CommonConfig):
         600, "training steps of the adding problem", minimum=1, maximum=1_000_000
     )
     copying_hidden_size: int = setting(
-        48, "hidden size for the copy task", minimum=1, maximum=4096, aliases=("copying_width",)
+        48, "hidden size for the copying task", minimum=1, maximum=4096, aliases=("copying_width",)
     )
     copying_steps: int = setting(
-        600, "training steps of the copy task", minimum=1, maximum=1_000_000
+        600, "training steps of the copying task", minimum=1, maximum=1_000_000
     )
     seeds: int = setting(
         3,
@@ -115,11 +112,11 @@ def measure(config: RNNDynamicsRunConfig, folder: RunFolder) -> StudyResult:
     shared = weight_sharing.gradient_study(config.seed)
     rules = weight_sharing.rules_study(config.seeds_from(config.seeds), config.rule_steps)
     clipped = clipping.study(config.clipping_steps, config.seeds_from(config.seeds))
-    options = {"seeds": config.seeds_from(config.memory_seeds), "progress": _progress}
     sizes = {"adding": (config.adding_hidden_size, config.adding_steps)}
     sizes |= {"copying": (config.copying_hidden_size, config.copying_steps)}
+    seeds = config.seeds_from(config.memory_seeds)
     (adding, trained), (copying, _) = (
-        memory_task_study.study(task, lengths, *sizes[task], **options) for task in sizes
+        memory_task_study.study(task, lengths, *size, seeds) for task, size in sizes.items()
     )
     cells = {cell: trained[cell, lengths[0]] for cell in ("rnn", "lstm", "gru")}
     studies = {"two_step_rnn": two_step, "spectral_sweep": sweep, "clipping": clipped}
@@ -146,14 +143,14 @@ def _gradients_of(
         name: memory_task_study.task_params(
             "adding", name, steps, config.adding_hidden_size, config.seed
         )
-        for name in memory_task_study.KINDS
+        for name in memory_task_study.VARIANTS
     }
     networks = {f"before_{cell}": (cell, before[cell]) for cell in cells}
     networks |= {f"after_{cell}": (cell, params) for cell, params in cells.items()}
     through = dynamics.through_time(networks, inputs, targets)
     folder.write_arrays("gradient_through_time", **through, trained_length=shortest)
     lstms = {"before training": before["lstm"], "after training": cells["lstm"]}
-    lstms |= {"before, gates spread": before["lstm, gates spread"]}
+    lstms |= {"before, chrono init": before["lstm, chrono init"]}
     paths = lstm_gradient_paths.paths_study(lstms, inputs, targets)
     folder.write_arrays("cell_paths", **paths)
     gated = {cell: (cell, cells[cell]) for cell in lstm_gradient_paths.GATES}
@@ -163,10 +160,6 @@ def _gradients_of(
         f"gradient_share_{name}_{steps}_steps": through[f"{name}_h"][0, 1] for name in networks
     }
     return found | {"cell_path_stop_gradient_error": paths["stop_gradient_error"].max()}
-
-
-def _progress(items: Iterable[Any], count: int, name: str) -> Iterable[Any]:
-    return tqdm.tqdm(items, total=count, desc=name, unit=name, disable=None, file=sys.stderr)
 
 
 STUDY = Study(

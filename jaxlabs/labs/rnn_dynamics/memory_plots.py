@@ -3,15 +3,15 @@
 from collections.abc import Mapping
 
 import numpy as np
-from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from jaxlabs.report import style
 from jaxlabs.report.figure import ReportFigure
+from jaxlabs.report.lines import LINES, band, label_x, reference
 from jaxlabs.report.log_axis import log_axis_y, power_of_ten
 
 Arrays = Mapping[str, np.ndarray]
 
-MARKERS = ("o", "s", "^", "D")
+TITLES = {"adding": "Adding problem", "copying": "Copying task"}
 SOLVED, STARTED = 0.5, 0.95
 """Fractions of the baseline loss below which a task counts as solved, and as started."""
 
@@ -34,7 +34,7 @@ def cell_paths(arrays: Arrays) -> list[ReportFigure]:
         axes.set(title=f"{name}: mean forget gate {arrays['forget'][row]:.2f}")
         plotted = np.concatenate([arrays["total"][row], arrays["product"][row]])
         log_axis_y(axes, max(plotted.min() / 3, 1e-40), 3 * max(plotted.max(), 1))
-    panels[-1].set(xlabel="steps back from the output")
+    panels[-1].set(xlabel="time lag before the output")
     figure.legend(loc="outside upper left", ncols=3, handlelength=1.6, columnspacing=1.2)
     first = [
         f"{name}: total {power_of_ten(arrays['total'][row, 0])}, forget-gate path "
@@ -46,15 +46,13 @@ def cell_paths(arrays: Arrays) -> list[ReportFigure]:
             name="cell_paths",
             title="Gradient paths of an LSTM",
             caption=(
-                "Per step back, dL/dc is multiplied by the forget gate, plus the paths through h "
-                "into gates and candidates of later steps. The cell-state path alone is the"
-                " product "
-                "of the forget gates: with stopped gate gradients both agree to "
-                f"{arrays['stop_gradient_error'].max():.0e}. Green: the other paths. Relative norm"
-                " after "
-                f"{arrays['total'].shape[1] - 1} steps back: {'; '.join(first)}."
+                "Per time step, dL/dc is multiplied by the forget gate, plus the paths through h "
+                "into gates and candidates of later steps. The cell-state path alone is the product"
+                " of the forget gates: with stopped gate gradients both agree to "
+                f"{arrays['stop_gradient_error'].max():.0e}. Green: the other paths. Relative norm "
+                f"at a time lag of {arrays['total'].shape[1] - 1}: {'; '.join(first)}."
             ),
-            alt="Norms of dL/dc, its cell-state path and its other paths, against steps back.",
+            alt="Norms of dL/dc, its cell-state path and its other paths, against the time lag.",
             figure=figure,
         )
     ]
@@ -110,15 +108,7 @@ def shared_gradients(arrays: Arrays) -> list[ReportFigure]:
     axes = figure.subplots()
     norms = arrays["copies"]
     axes.bar(np.arange(1, norms.size + 1), norms, color=style.BLUE)
-    axes.axhline(float(arrays["shared"]), color=style.VERMILION, linewidth=1.2)
-    axes.annotate(
-        "shared weights: sum over copies",
-        (0.5, float(arrays["shared"])),
-        xytext=(0, -12),
-        textcoords="offset points",
-        color=style.VERMILION,
-        fontsize=8.5,
-    )
+    reference(axes, float(arrays["shared"]), "shared weights: sum over copies", below=True)
     axes.set(xlabel="step of the copy", title="gradient norm")
     shared, unshared = (int(arrays[f"{name}_parameters"]) for name in ("shared", "unshared"))
     return [
@@ -128,8 +118,8 @@ def shared_gradients(arrays: Arrays) -> list[ReportFigure]:
             caption=(
                 f"An RNN unrolled over {norms.size} steps with one copy of the weights per step. "
                 "The sum of the copies' gradients (bars) is the gradient of backpropagation"
-                " through "
-                f"time (line), to a relative error of {float(arrays['relative_difference']):.0e}. "
+                " through time (line), to a relative error of "
+                f"{float(arrays['relative_difference']):.0e}. "
                 f"The norms sum to {norms.sum():.3g}: the gradients differ in direction. Weight "
                 f"sharing reduces {unshared:,} parameters to {shared:,} and allows any length."
             ),
@@ -151,17 +141,9 @@ def rules(arrays: Arrays) -> list[ReportFigure]:
     for row, (name, axes) in enumerate(zip(names, panels, strict=True)):
         for column, network in enumerate(networks):
             label = f"{network} ({int(arrays['parameters'][column]):,})" if not row else None
-            values = smooth[row, column]
-            axes.plot(edges[1:], np.median(values, axis=0), color=colors[column], label=label)
-            axes.fill_between(
-                edges[1:],
-                values.min(axis=0),
-                values.max(axis=0),
-                color=colors[column],
-                alpha=0.15,
-                linewidth=0,
-            )
-        axes.axhline(float(arrays["chance"]), color=style.MUTED, linestyle="dotted", linewidth=0.9)
+            low, middle, high = np.quantile(smooth[row, column], (0, 0.5, 1), axis=0)
+            band(axes, edges[1:], middle, low, high, color=colors[column], label=label)
+        reference(axes, float(arrays["chance"]))
         axes.set(title=f"{name} rule: loss [nats]")
         log_axis_y(axes, smooth.min() / 2, 1.5)
     panels[-1].set(xlabel="step")
@@ -185,8 +167,7 @@ def rules(arrays: Arrays) -> list[ReportFigure]:
             title="Weight sharing: position-dependent rule",
             caption=(
                 "Target: the product of the current and previous sign (top), times a fixed sign"
-                " per "
-                "position (bottom). Loss on new sequences: median and range of "
+                " per position (bottom). Loss on new sequences: median and range of "
                 f"{smooth.shape[2]} seeds; dotted: chance. Final loss, {names[0]} rule: {ends[0]}; "
                 f"{names[1]} rule: {ends[1]}. {verdict}"
             ),
@@ -206,25 +187,18 @@ def memory_task(arrays: Arrays) -> list[ReportFigure]:
     steps = np.linspace(0, int(arrays["steps"]), arrays["curves"].shape[-1] + 1)[1:]
     panels = [figure.add_subplot(grid[1 + index // 2, index % 2]) for index in range(len(lengths))]
     top = 1.6
-    for row, kind in enumerate(kinds):
-        line_style = {"color": style.COLORS[row], "marker": MARKERS[row % len(MARKERS)]}
-        ends = np.median(arrays["final"][row], axis=-1)
-        final.plot(lengths, np.minimum(ends, top), label=kind, **line_style)
-        for seed in range(arrays["final"].shape[-1]):
-            final.plot(
-                lengths, arrays["final"][row, :, seed], linestyle="none", alpha=0.35, **line_style
-            )
-        for column, axes in enumerate(panels):
-            for curve in arrays["curves"][row, column]:
-                axes.plot(steps, curve, color=style.COLORS[row], linewidth=1.1)
+    for kind, line, losses, curves in zip(
+        kinds, LINES, arrays["final"], arrays["curves"], strict=False
+    ):
+        final.plot(lengths, np.minimum(np.median(losses, axis=-1), top), label=kind, **line)
+        final.plot(lengths, losses, linestyle="none", alpha=0.35, **line)
+        for axes, by_seed in zip(panels, curves, strict=True):
+            axes.plot(steps, by_seed.T, color=line["color"], linewidth=1.1)
     for axes in (final, *panels):
-        axes.axhline(1, color=style.MUTED, linestyle="dotted", linewidth=0.9)
+        reference(axes, 1)
         axes.set_ylim(0, top)
-    final.set(title="final loss / baseline (dotted: 1)", xscale="log")
-    final.set_xticks(lengths)
-    final.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    final.xaxis.set_minor_formatter(NullFormatter())
-    final.set(xlabel=_length_name(arrays))
+    final.set(title="final loss / baseline (dotted: 1)", xscale="log", xlabel=_length_name(arrays))
+    label_x(final, lengths)
     for length, axes in zip(lengths, panels, strict=True):
         axes.set(title=f"{_length_name(arrays)} {length}", xlabel="step")
     figure.legend(loc="outside upper left", ncols=2)
@@ -239,28 +213,20 @@ def memory_task(arrays: Arrays) -> list[ReportFigure]:
     ]
 
 
-TITLES = {
-    "adding": "Adding problem",
-    "copying": "Copy task",
-}
-
-
 def _length_name(arrays: Arrays) -> str:
     return "delay" if str(arrays["task"]) == "copying" else "length"
 
 
 def _memory_caption(arrays: Arrays, lengths: list[int], kinds: list[str]) -> str:
     ends = np.median(arrays["final"], axis=-1)
-    results = []
-    for row, kind in enumerate(kinds):
-        values = ", ".join(
-            f"{end:.2g} at {length}" for end, length in zip(ends[row], lengths, strict=True)
-        )
-        results.append(f"{kind}: {values}")
+    results = [
+        f"{kind}: " + ", ".join(f"{end:.2g} at {n}" for end, n in zip(losses, lengths, strict=True))
+        for kind, losses in zip(kinds, ends, strict=True)
+    ]
     longest = {
-        kind: max((length for length, end in zip(lengths, ends[row], strict=True) if end < SOLVED))
-        for row, kind in enumerate(kinds)
-        if (ends[row] < SOLVED).any()
+        kind: np.array(lengths)[losses < SOLVED].max()
+        for kind, losses in zip(kinds, ends, strict=True)
+        if (losses < SOLVED).any()
     }
     learned = (
         "Solved (below half of the baseline): "
@@ -283,6 +249,6 @@ def _memory_caption(arrays: Arrays, lengths: list[int], kinds: list[str]) -> str
     seeds = arrays["final"].shape[-1]
     return (
         f"{task} {int(arrays['hidden_size'])} units, {int(arrays['steps']):,} steps of Adam, "
-        f"{seeds} seed{'s'[: seeds > 1]}; “gates spread”: an LSTM with chrono initialization. "
+        f"{seeds} seed{'s'[: seeds > 1]}; “chrono init”: chrono initialization of the gate biases. "
         f"Median final loss / baseline: {'; '.join(results)}. {learned}"
     )

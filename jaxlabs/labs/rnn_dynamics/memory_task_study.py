@@ -6,7 +6,7 @@ every step, so the training loss is a loss on unseen data.
 
 import functools
 import itertools
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxlabs import keys
-from jaxlabs.analysis.toy_training import fit
+from jaxlabs.analysis.toy_training import fit, progress
 from jaxlabs.data import memory_tasks
 from jaxlabs.labs.rnn_dynamics.functional_rnn import (
     Params,
@@ -32,18 +32,18 @@ WORKERS = 2
 """Networks that are trained in parallel; each uses one core."""
 
 
-class Kind(NamedTuple):
-    """A network: its cell, and whether its gate biases have chrono initialization."""
+class CellVariant(NamedTuple):
+    """A cell, and whether its gate biases have chrono initialization."""
 
     cell: str
     chrono_init: bool = False
 
 
-KINDS = {
-    "rnn": Kind("rnn"),
-    "lstm": Kind("lstm"),
-    "gru": Kind("gru"),
-    "lstm, gates spread": Kind("lstm", chrono_init=True),
+VARIANTS = {
+    "rnn": CellVariant("rnn"),
+    "lstm": CellVariant("lstm"),
+    "gru": CellVariant("gru"),
+    "lstm, chrono init": CellVariant("lstm", chrono_init=True),
 }
 
 
@@ -90,10 +90,10 @@ TASKS = {
 
 
 def task_params(
-    task: str, kind: str, length: int, hidden_size: int, seed: int
+    task: str, variant: str, length: int, hidden_size: int, seed: int
 ) -> dict[str, np.ndarray]:
     """Returns the initial parameters of a network."""
-    cell, chrono_init = KINDS[kind]
+    cell, chrono_init = VARIANTS[variant]
     inputs, outputs = TASKS[task].inputs, TASKS[task].outputs
     return initial_params(
         cell, inputs, hidden_size, outputs, seed, span=max(length, 3) if chrono_init else None
@@ -123,55 +123,47 @@ def train(
     return fitted, losses
 
 
-Progress = Callable[[Iterable[Any], int, str], Iterable[Any]]
-"""`(items, count, name) -> items`; shows the progress of an iteration."""
-
-
 def study(
     task: str,
     lengths: Sequence[int],
     hidden_size: int,
     steps: int,
     seeds: Sequence[int],
-    progress: Progress,
 ) -> tuple[dict[str, np.ndarray], dict[tuple[str, int], Any]]:
-    """Trains every kind of network at every length of a task.
+    """Trains every variant of the cells at every length of a task.
 
     Args:
       task: a name in `TASKS`.
       lengths: sequence lengths, or delays of the copying task, ascending.
       hidden_size: size of the state.
       steps: number of training steps of each run.
-      seeds: seeds of the runs of each kind.
-      progress: progress bar over the runs.
+      seeds: seeds of the runs of each variant.
 
     Returns:
-      `task`, `lengths`, `kinds`; `curves [kind, length, seed, step]`, the losses relative to the
-      baseline, averaged over fiftieths of the steps; `final [kind, length, seed]`, those of the
-      last tenth; `baseline [length]`. And the trained parameters of the first seed by (kind,
-      length).
+      `task`, `lengths`, `kinds`, the names of the variants; `curves [kind, length, seed, step]`,
+      the losses relative to the baseline, averaged over fiftieths of the steps; `final [kind,
+      length, seed]`, those of the last tenth; `baseline [length]`. And the trained parameters of
+      the first seed by (kind, length).
     """
-    runs = list(itertools.product(KINDS, lengths, seeds))
+    runs = list(itertools.product(VARIANTS, lengths, seeds))
 
     @jax_settings.fixed()  # settings are thread-local
     def run(run: tuple[str, int, int]) -> tuple[Any, np.ndarray]:
-        kind, length, seed = run
-        params = task_params(task, kind, length, hidden_size, seed)
-        cell = KINDS[kind].cell
-        params, losses = train(
-            params, np.uint32(seed), task=task, cell=cell, length=length, steps=steps
-        )
+        variant, length, seed = run
+        params = task_params(task, variant, length, hidden_size, seed)
+        options = {"task": task, "cell": VARIANTS[variant].cell, "length": length, "steps": steps}
+        params, losses = train(params, np.uint32(seed), **options)
         return params, np.asarray(losses)
 
     with ThreadPoolExecutor(WORKERS) as pool:
-        results = list(progress(pool.map(run, runs), len(runs), "run"))
+        results = list(progress(pool.map(run, runs), "run", len(runs)))
     means = [
         [chunk.mean() for chunk in np.array_split(losses, min(steps, 50))] for _, losses in results
     ]
-    shape = (len(KINDS), len(lengths), len(seeds))
+    shape = (len(VARIANTS), len(lengths), len(seeds))
     baseline = np.array([TASKS[task].baseline(length) for length in lengths])
     curves = np.array(means).reshape(*shape, -1) / baseline[None, :, None, None]
-    result = {"task": task, "lengths": lengths, "kinds": list(KINDS), "baseline": baseline}
+    result = {"task": task, "lengths": lengths, "kinds": list(VARIANTS), "baseline": baseline}
     final = curves[..., -max(curves.shape[-1] // 10, 1) :].mean(axis=-1)
     result |= {"curves": curves, "final": final, "steps": steps, "hidden_size": hidden_size}
     trained = {

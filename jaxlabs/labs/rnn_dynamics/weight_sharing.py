@@ -16,7 +16,7 @@ import optax
 from jax import lax
 
 from jaxlabs import keys
-from jaxlabs.analysis.toy_training import fit
+from jaxlabs.analysis.toy_training import fit, stack
 from jaxlabs.labs.rnn_dynamics.functional_rnn import (
     Params,
     hidden_states,
@@ -78,9 +78,7 @@ def gradient_study(seed: int) -> dict[str, np.ndarray]:
       of the gradient by backpropagation through time; `relative_difference` of these two;
       `shared_parameters` and `unshared_parameters`, the numbers of parameters.
     """
-    random = np.random.default_rng(
-        [seed, 1]
-    )  # independent of the parameters, which use the seed itself
+    random = np.random.default_rng([seed, 1])  # independent of the parameters, of the seed itself
     params = initial_params(CELL, 1, HIDDEN_SIZE, 1, seed)
     with jax.enable_x64(True):
         params = jax.tree.map(jnp.float64, params)
@@ -134,7 +132,7 @@ def rules_study(seeds: Sequence[int], steps: int) -> dict[str, np.ndarray]:
     result["parameters"] = np.array([_count(starts[network][0]) for network in NETWORKS])
     loss = np.empty((len(RULES), len(NETWORKS), len(seeds), steps), np.float32)
     for column, network in enumerate(NETWORKS):
-        params = jax.tree.map(lambda *leaves: np.stack(leaves), *starts[network])
+        params = stack(starts[network])
         for row, rule in enumerate(RULES):
             signs = np.stack([_signs(rule, seed) for seed in seeds])
             loss[row, column] = _train(
@@ -164,8 +162,9 @@ def _start(network: str, seed: int) -> dict[str, Any]:
     params = initial_params(CELL, 1 + TIME * (network == NETWORKS[2]), HIDDEN_SIZE, 1, seed)
     if network != "unshared":
         return params
-    copies = [initial_params(CELL, 1, HIDDEN_SIZE, 1, seed * TIME + step) for step in range(TIME)]
-    return jax.tree.map(lambda *leaves: np.stack(leaves), *copies)
+    return stack(
+        initial_params(CELL, 1, HIDDEN_SIZE, 1, seed * TIME + step) for step in range(TIME)
+    )
 
 
 def _signs(rule: str, seed: int) -> np.ndarray:

@@ -30,7 +30,7 @@ def random_examples(count, seed):
 @pytest.fixture(scope="module")
 def splits():
     return norm_training.ImageSplits(
-        *(random_examples(40, seed) for seed in range(3)), classes=CLASSES
+        *(random_examples(40, seed) for seed in range(3)), num_classes=CLASSES
     )
 
 
@@ -43,7 +43,6 @@ def trained(splits):
         seeds=(0, 7),
         steps=STEPS,
         batch_size=BATCH,
-        progress=lambda items, name: items,
     )
 
 

@@ -33,13 +33,11 @@ def test_uniform_symbols_after_delimiter_have_copying_baseline_loss():
 def test_final_losses_are_last_tenth_relative_to_baseline(monkeypatch):
     ramp = np.arange(100.0)
     monkeypatch.setattr(memory_task_study, "train", lambda params, seed, **_: (params, ramp + seed))
-    result, trained = memory_task_study.study(
-        "adding", [3, 5], 2, 100, (0, 1), lambda runs, *_: runs
-    )
+    result, trained = memory_task_study.study("adding", [3, 5], 2, 100, (0, 1))
     assert result["final"].shape == (4, 2, 2)
     np.testing.assert_allclose(result["final"][..., 1] / 6, 94.5 + 1)
     np.testing.assert_allclose(result["curves"][0, 0, 0] / 6, ramp.reshape(50, 2).mean(axis=1))
-    assert memory_task_study.metrics(result)["adding_lstm_gates_spread_length_5"] == pytest.approx(
+    assert memory_task_study.metrics(result)["adding_lstm_chrono_init_length_5"] == pytest.approx(
         6 * 95
     )
     assert trained["gru", 5]["recurrent_kernel"].shape == (2, 6)
@@ -48,7 +46,7 @@ def test_final_losses_are_last_tenth_relative_to_baseline(monkeypatch):
 def test_only_chrono_init_starts_with_long_memory():
     default, chrono = (
         memory_task_study.task_params("adding", kind, 500, 64, 0)["bias"]
-        for kind in ("lstm", "lstm, gates spread")
+        for kind in ("lstm", "lstm, chrono init")
     )
     np.testing.assert_array_equal(default[64:128], 1)
     assert np.median(chrono[64:128]) > 4

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 import scipy.signal
 
-from jaxlabs.labs.rnn_dynamics import gradients
 from jaxlabs.layers.cpu import winograd
 from jaxlabs.layers.cpu.conv3x3 import (
     MIN_CHANNELS,
@@ -16,6 +15,7 @@ from jaxlabs.layers.cpu.conv3x3 import (
     conv_gradients_as_matmuls,
 )
 from jaxlabs.layers.matmul import PRECISIONS
+from jaxlabs.training import gradient_check
 
 pytestmark = pytest.mark.usefixtures("reused_executables")
 
@@ -137,7 +137,7 @@ def test_winograd_is_used_only_where_it_is_faster_and_precise(
 def test_gradients_of_winograd_equal_finite_differences(key):
     inputs = normal(2, 5, 3, MIN_CHANNELS), normal(3, 3, MIN_CHANNELS, MIN_CHANNELS, seed=1)
     total = lambda inputs: jnp.square(conv3x3(*inputs, "highest")).mean()  # noqa: E731
-    assert gradients.check(total, inputs, key=key).worst.relative_difference < 1e-6
+    assert gradient_check.check(total, inputs, key=key).worst.relative_difference < 1e-6
 
 
 @pytest.mark.parametrize("dtype", [jnp.float64, jnp.float32, jnp.bfloat16])

@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxlabs.labs.rnn_dynamics.gradients import Comparison, check
+from jaxlabs.training.gradient_check import Comparison, check
 
 
 def sigmoid_network_loss(params, inputs, targets):
