@@ -26,7 +26,7 @@ class Published:
     value: float
     unit: str
     source: str
-    comparable: bool
+    comparable: bool = True
     note: str
 
 

@@ -99,7 +99,7 @@ def load_data(config: CharRNNRunConfig) -> DataModule:
 def build_task(config: CharRNNRunConfig, data_spec: Mapping[str, Any]) -> Task:
     """Builds the model; raises if the prompt has characters outside the vocabulary."""
     text_samples.require_known(config.sampling.prompt, data_spec)
-    size = CharTokenizer.from_json(data_spec).vocab_size
+    size = CharTokenizer.from_json(data_spec).vocab.size
     settings = config.model.with_vocabulary(size)
     model = char_rnn.CharRNN(settings)
     init = functools.partial(model.init, tokens=jnp.zeros((1, 1), jnp.int32))
@@ -123,7 +123,7 @@ def sample(
     key: jax.Array,
 ) -> Texts:
     """Returns continuations of the prompt at each temperature."""
-    size = CharTokenizer.from_json(data_spec).vocab_size
+    size = CharTokenizer.from_json(data_spec).vocab.size
     generate = functools.partial(char_rnn.sample, task.model, state.eval_params, vocab_size=size)
     return tempered_samples.sample_texts(generate, config.sampling, data_spec, key)
 

@@ -16,7 +16,6 @@ PUBLISHED_RESULTS = tuple(
         value=value,
         unit="nats",
         source=MINIMAL,
-        comparable=True,
         note=(
             "same text and nanoGPT's split, evaluated in windows; best of evaluations every 25"
             " steps; three blocks of dimension 384, each with a convolution and an MLP around the"

@@ -104,12 +104,13 @@ def load_data(config: ContrastiveRunConfig) -> DataModule:
 
 def build_task(config: ContrastiveRunConfig, data_spec: Mapping[str, Any]) -> Task:
     """Builds the model for images of one shape and the vocabulary of the captions."""
-    words = WordTokenizer.from_json(data_spec).vocab_size
+    words = WordTokenizer.from_json(data_spec).vocab.size
     model = dual_encoder.DualEncoder(config.model.with_vocabulary(words))
     image, text = jnp.zeros((1, *data_spec["shape"]), jnp.float32), jnp.ones((1, 1), jnp.int32)
     init = functools.partial(model.init, images=image, tokens=text)
     random = config.model.max_translation > 0 or config.model.dropout > 0
-    return Task(model, init, dual_encoder.loss, dual_encoder.train_step, random=random)
+    steps = dual_encoder.loss, dual_encoder.train_step
+    return Task(model, init, *steps, batch_coupled=True, random=random)
 
 
 def sample(

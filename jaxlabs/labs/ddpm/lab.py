@@ -195,7 +195,7 @@ LAB = Lab(
         "neighbors": plots.neighbors,
         "loss_by_timestep": plots.loss_by_timestep,
     },
-    published=(*published.PUBLISHED_RESULTS, *published.CURVES),
+    published=published.PUBLISHED_RESULTS,
     main_metrics=("dpm_solver_20_fid", "dpm_solver_20_prediction_entropy", "bits_per_dimension"),
     inputs={"fid_classifier": "mnist_classifier"},
     loss_unit="squared error",

@@ -1,5 +1,7 @@
 """Published results of diffusion on MNIST."""
 
+import functools
+
 from jaxlabs.published import Published, PublishedCurve
 
 WRITE_UP = "course write-ups of diffusion on MNIST (unpublished)"
@@ -12,48 +14,43 @@ SECOND_RUN = (0.0795, 0.0372)
 PORT_RUN = (0.0708, 0.0357)
 MEAN = "mean squared error of the noise per pixel, averaged over the steps of an epoch"
 
+_reference = functools.partial(Published, presets=("reference",), source=WRITE_UP)
+
 PUBLISHED_RESULTS = (
-    Published(
-        presets=("reference",),
+    _reference(
         quantity="parameters",
         metric="parameters",
         value=1_011_969,
         unit="parameters",
-        source=WRITE_UP,
-        comparable=True,
         note="the split of the time embedding is inferred from this count",
     ),
     *(
-        Published(
-            presets=("reference",),
+        _reference(
             quantity=f"training loss, mean of epoch {epoch}",
             metric=f"epoch_{epoch}_loss",
             value=FIRST_RUN[epoch - 1],
             unit="squared error",
-            source=WRITE_UP,
-            comparable=True,
             note=f"{MEAN}; scaling of images to [-1, 1] is inferred",
         )
         for epoch in (1, 2, 5, 10)
     ),
-)
-
-CURVES = tuple(
-    PublishedCurve(
-        presets=("reference",),
-        split="train",
-        metric="loss",
-        steps=tuple(EPOCH * (epoch + 1) for epoch in range(len(values))),
-        values=values,
-        unit="squared error",
-        source=source,
-        note=MEAN,
-        label=label,
-        window=EPOCH,
-    )
-    for values, source, label in (
-        (FIRST_RUN, WRITE_UP, "write-up"),
-        (SECOND_RUN, WRITE_UP, "write-up, second run"),
-        (PORT_RUN, PORT, "PyTorch port"),
-    )
+    *(
+        PublishedCurve(
+            presets=("reference",),
+            split="train",
+            metric="loss",
+            steps=tuple(EPOCH * (epoch + 1) for epoch in range(len(values))),
+            values=values,
+            unit="squared error",
+            source=source,
+            note=MEAN,
+            label=label,
+            window=EPOCH,
+        )
+        for values, source, label in (
+            (FIRST_RUN, WRITE_UP, "write-up"),
+            (SECOND_RUN, WRITE_UP, "write-up, second run"),
+            (PORT_RUN, PORT, "PyTorch port"),
+        )
+    ),
 )

@@ -127,7 +127,7 @@ def build_task(config: GPTRunConfig, data_spec: Mapping[str, Any]) -> Task:
     """Builds the model; raises if the prompts have characters outside the vocabulary."""
     text_samples.require_known(config.sampling.prompt, data_spec)
     text_samples.require_known("".join(config.maps.texts().values()), data_spec, "attention_text")
-    size = CharTokenizer.from_json(data_spec).vocab_size
+    size = CharTokenizer.from_json(data_spec).vocab.size
     model = transformer_lm.TransformerLM(config.model.with_vocabulary(size))
     init = functools.partial(
         model.init, tokens=jnp.zeros((1, config.model.context_length), jnp.int32)
@@ -143,7 +143,7 @@ def sample(
     key: jax.Array,
 ) -> Texts:
     """Returns continuations of the prompt."""
-    size = CharTokenizer.from_json(data_spec).vocab_size
+    size = CharTokenizer.from_json(data_spec).vocab.size
     params = state.eval_params
     generate = functools.partial(transformer_lm.sample, task.model, params, vocab_size=size)
     return Texts({"": text_samples.sample_texts(generate, config.sampling, data_spec, key)})

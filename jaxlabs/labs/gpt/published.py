@@ -1,51 +1,45 @@
 """Published results of the character GPT."""
 
+import functools
+
 from jaxlabs.published import Published
 
 WRITE_UP = "course write-up of the character GPT lab (unpublished)"
 NANOGPT = "README of karpathy/nanoGPT"
 
+_reference = functools.partial(Published, presets=("reference",), source=WRITE_UP)
+
 PUBLISHED_RESULTS = (
-    Published(
-        presets=("reference",),
+    _reference(
         quantity="parameters",
         metric="parameters",
         value=10_690_625,
         unit="parameters",
-        source=WRITE_UP,
-        comparable=True,
         note="65 characters; position encodings are fixed, without parameters",
     ),
-    Published(
-        presets=("reference",),
+    _reference(
         quantity="training loss after 2000 steps",
         metric="train_loss",
         value=1.155,
         unit="nats",
-        source=WRITE_UP,
-        comparable=True,
         note="interpreted as the training loss with dropout, since it is above the other loss",
     ),
-    Published(
-        presets=("reference",),
+    _reference(
         quantity="“validation” loss after 2000 steps",
         metric="held_out_loss",
         value=0.988,
         unit="nats",
-        source=WRITE_UP,
         comparable=False,
         note=(
             "below the write-up's own training loss and far below any held-out loss of a model of "
             "this size; consistent with training windows; ours is held out"
         ),
     ),
-    Published(
-        presets=("reference",),
+    _reference(
         quantity="time for 2000 steps on a CPU",
         metric="seconds",
         value=6 * 3600 + 32 * 60,
         unit="seconds",
-        source=WRITE_UP,
         comparable=False,
         note="another machine",
     ),
@@ -56,7 +50,6 @@ PUBLISHED_RESULTS = (
         value=1.4697,
         unit="nats",
         source=f"{NANOGPT}, train_shakespeare_char",
-        comparable=True,
         note=(
             "same split; 10.7 M parameters, context length 256; best of 5000 steps, estimated on "
             "random windows"
@@ -69,7 +62,6 @@ PUBLISHED_RESULTS = (
         value=1.88,
         unit="nats",
         source=f"{NANOGPT}, CPU recipe",
-        comparable=True,
         note="same split; 4 blocks, dimension 128, context length 64; estimated on random windows",
     ),
 )

@@ -18,7 +18,7 @@ from jaxlabs.config import UserError, group, setting
 from jaxlabs.data import natural_images
 from jaxlabs.data.dataset import DataModule
 from jaxlabs.data.patch_data import patch_data
-from jaxlabs.labs.sparse_autoencoder import plots, sae_features
+from jaxlabs.labs.sparse_autoencoder import plots, published, sae_features
 from jaxlabs.models import sparse_autoencoder
 from jaxlabs.report import images
 from jaxlabs.run_folder import RunFolder
@@ -107,7 +107,8 @@ def build_task(config: SparseAutoencoderRunConfig, data_spec: Mapping[str, Any])
     """Builds the model."""
     model = sparse_autoencoder.SparseAutoencoder(config.model)
     init = functools.partial(model.init, x=jnp.zeros((1, config.model.visible), jnp.float32))
-    return Task(model, init, sparse_autoencoder.loss, sparse_autoencoder.train_step)
+    steps = sparse_autoencoder.loss, sparse_autoencoder.train_step
+    return Task(model, init, *steps, batch_coupled=True)
 
 
 def sample(
@@ -154,6 +155,7 @@ LAB = Lab(
         "reconstructions": images.reconstructions,
         "whitening": images.whitening,
     },
+    published=published.PUBLISHED_RESULTS,
     main_metrics=("training_patches_loss", "gabor_variance_explained"),
     loss_unit="cost",
     sweeps={

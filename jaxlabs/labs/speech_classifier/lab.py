@@ -21,7 +21,7 @@ from jaxlabs.data import speeches
 from jaxlabs.data.dataset import DataModule
 from jaxlabs.data.speech_data import classification_data
 from jaxlabs.data.tokenizers import WordTokenizer, split_words
-from jaxlabs.labs.speech_classifier import sentence_predictions
+from jaxlabs.labs.speech_classifier import published, sentence_predictions
 from jaxlabs.models import text_encoder
 from jaxlabs.report import attention_plots, confusion
 from jaxlabs.run_folder import RunFolder
@@ -127,7 +127,7 @@ def load_data(config: SpeechClassifierRunConfig) -> DataModule:
 def build_task(config: SpeechClassifierRunConfig, data_spec: Mapping[str, Any]) -> Task:
     """Builds the model; raises if all words of the prompt are out of vocabulary."""
     sentence_predictions.require_known(config.prompt, data_spec)
-    size = WordTokenizer.from_json(data_spec).vocab_size
+    size = WordTokenizer.from_json(data_spec).vocab.size
     model = text_encoder.TextClassifier(config.model.with_vocabulary(size))
     init = functools.partial(
         model.init, tokens=jnp.zeros((1, config.model.context_length), jnp.int32)
@@ -184,6 +184,7 @@ LAB = Lab(
     sample=sample,
     analyze=analyze,
     plots={"attention_maps": attention_plots.attention, "confusion": confusion.confusion},
+    published=published.PUBLISHED_RESULTS,
     main_metrics=("test_accuracy", "test_unseen_accuracy"),
     sweeps={
         "seeds": Sweep(

@@ -113,7 +113,7 @@ def load_data(config: SpeechLMRunConfig) -> DataModule:
 def build_task(config: SpeechLMRunConfig, data_spec: Mapping[str, Any]) -> Task:
     """Builds the model; raises if the prompt has no known word."""
     word_samples.known_tokens(config.sampling.prompt, data_spec)
-    size = WordTokenizer.from_json(data_spec).vocab_size
+    size = WordTokenizer.from_json(data_spec).vocab.size
     model = transformer_lm.TransformerLM(config.model.with_vocabulary(size))
     init = functools.partial(
         model.init, tokens=jnp.zeros((1, config.model.context_length), jnp.int32)
@@ -170,7 +170,7 @@ LAB = Lab(
     sample=sample,
     analyze=analyze,
     plots={"attention_maps": attention_plots.attention},
-    published=(*published.PUBLISHED_RESULTS, *published.CURVES),
+    published=published.PUBLISHED_RESULTS,
     main_metrics=("obama_perplexity", "wbush_perplexity", "hbush_perplexity"),
     sweeps={"windows": WINDOW_SIZES, "window_long": LONG_TRAINING},
 )

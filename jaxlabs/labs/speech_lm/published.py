@@ -1,4 +1,6 @@
-"""Published results of the two speech labs: speaker classification and language model."""
+"""Published results of the word-level language model of speeches."""
+
+import functools
 
 from jaxlabs.published import Published, PublishedCurve
 
@@ -13,50 +15,13 @@ AT_500 = {
     "reference": {"train_text": 162.97, "obama": 375.02, "wbush": 476.34, "hbush": 414.64},
     "window": {"train_text": 157.87, "obama": 368.99, "wbush": 460.88, "hbush": 402.49},
 }
-AT_1 = {"train_text": 6489.78, "obama": 6421.51, "wbush": 6602.67, "hbush": 6504.76}
+AT_1 = {"obama": 6421.51, "wbush": 6602.67, "hbush": 6504.76}
 
-ACCURACY = (
-    "one run, last epoch, not selected on the test set. 551 of the 750 test sentences also occur "
-    "in the training file, so it measures memorization as well; test_unseen holds the others"
+_curve = functools.partial(
+    PublishedCurve, metric="perplexity", unit="perplexity", source=WRITE_UP, note=PERPLEXITY
 )
-EPOCH = 131  # steps of one epoch
-
-
-def _accuracy(quantity: str, metric: str, value: float, comparable: bool, note: str) -> Published:
-    return Published(
-        presets=("reference", "best"),
-        quantity=quantity,
-        metric=metric,
-        value=value,
-        unit="share",
-        source=WRITE_UP,
-        comparable=comparable,
-        note=note,
-    )
-
 
 PUBLISHED_RESULTS = (
-    Published(
-        presets=("reference",),
-        quantity="parameters",
-        metric="parameters",
-        value=576_467,
-        unit="parameters",
-        source=WRITE_UP,
-        comparable=True,
-        note="an embedding table of 5,755 words, some unused by our tokenizer",
-    ),
-    _accuracy("test accuracy, last epoch", "test_accuracy", 0.8467, True, ACCURACY),
-    _accuracy(
-        "training accuracy, last epoch", "train_sentences_accuracy", 0.9799, True, "last epoch"
-    ),
-    _accuracy(
-        "test accuracy, best epoch",
-        "test_accuracy",
-        0.8760,
-        False,
-        "epoch 14 of 15, selected on the test accuracy; ours is the last epoch",
-    ),
     Published(
         presets=("reference", "window"),
         quantity="parameters",
@@ -64,7 +29,6 @@ PUBLISHED_RESULTS = (
         value=863_243,
         unit="parameters",
         source=WRITE_UP,
-        comparable=True,
         note="an embedding table of 5,755 words, some unused by our tokenizer",
     ),
     *(
@@ -75,69 +39,28 @@ PUBLISHED_RESULTS = (
             value=value,
             unit="perplexity",
             source=WRITE_UP,
-            comparable=True,
             note=PERPLEXITY,
         )
         for preset, values in AT_500.items()
         for split, value in values.items()
     ),
-)
-
-CURVES = (
-    PublishedCurve(
-        presets=("reference",),
-        split="test",
-        metric="accuracy",
-        steps=(EPOCH, 14 * EPOCH, 15 * EPOCH),
-        values=(0.3333, 0.8760, 0.8467),
-        unit="share",
-        source=WRITE_UP,
-        note="epochs 1, 14 and 15; epoch 1 equals the majority-class accuracy",
-    ),
-    PublishedCurve(
-        presets=("reference",),
-        split="train_sentences",
-        metric="accuracy",
-        steps=(EPOCH, 14 * EPOCH, 15 * EPOCH),
-        values=(0.4465, 0.9924, 0.9799),
-        unit="share",
-        source=WRITE_UP,
-        note="epochs 1, 14 and 15",
-    ),
-    PublishedCurve(
+    _curve(
         presets=("reference",),
         split="train_text",
-        metric="perplexity",
         steps=(1, 100, 200, 300, 400, 500),
         values=(6489.78, 573.67, 411.98, 290.08, 212.91, 162.97),
-        unit="perplexity",
-        source=WRITE_UP,
-        note=PERPLEXITY,
     ),
     *(
-        PublishedCurve(
+        _curve(
             presets=("reference",),
             split=split,
-            metric="perplexity",
             steps=(1, 500),
             values=(AT_1[split], AT_500["reference"][split]),
-            unit="perplexity",
-            source=WRITE_UP,
-            note=PERPLEXITY,
         )
         for split in SPEAKERS
     ),
     *(
-        PublishedCurve(
-            presets=("window",),
-            split=split,
-            metric="perplexity",
-            steps=(500,),
-            values=(value,),
-            unit="perplexity",
-            source=WRITE_UP,
-            note=PERPLEXITY,
-        )
+        _curve(presets=("window",), split=split, steps=(500,), values=(value,))
         for split, value in AT_500["window"].items()
     ),
 )
