@@ -1,7 +1,8 @@
-"""Settings: frozen dataclasses with validation, command-line flags and a JSON form."""
+"""Settings: frozen dataclasses that check types and ranges, with a JSON form."""
 
 import dataclasses
 import difflib
+import functools
 import math
 import operator
 import types
@@ -10,7 +11,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
-from absl import flags
 
 IDENTITY = "identity"
 RUNTIME = "runtime"
@@ -54,6 +54,7 @@ def setting(
     section: str | None = None,
     aliases: Iterable[str] = (),
     value_aliases: Mapping[str, str] | None = None,
+    retired: Iterable[str] = (),
 ) -> Any:
     """Declares one field of a `Config`.
 
@@ -74,15 +75,24 @@ def setting(
       section: heading of `--help`; None: that of the base class or of the group.
       aliases: earlier names; flags and stored runs may still use them.
       value_aliases: earlier values, old -> new.
+      retired: values of stored runs beside `choices`, which no new run may have.
     """
     if path_unless:
         help = f"{', '.join(path_unless)}, or {help}"
-    metadata = {"help": help, "kind": kind, "minimum": minimum, "maximum": maximum}
-    metadata |= {"above": above, "below": below}
-    metadata["choices"] = tuple(choices) if choices is not None else None
-    metadata["path_unless"] = tuple(path_unless) if path_unless is not None else None
-    metadata |= {"section": section, "aliases": tuple(aliases)}
-    metadata["value_aliases"] = dict(value_aliases or {})
+    metadata = {
+        "help": help,
+        "choices": None if choices is None else tuple(choices),
+        "minimum": minimum,
+        "maximum": maximum,
+        "above": above,
+        "below": below,
+        "kind": kind,
+        "path_unless": None if path_unless is None else tuple(path_unless),
+        "section": section,
+        "aliases": tuple(aliases),
+        "value_aliases": dict(value_aliases or {}),
+        "retired": tuple(retired),
+    }
     return dataclasses.field(default=default, metadata=metadata)
 
 
@@ -105,10 +115,11 @@ class Config:
     """
 
     def __post_init__(self) -> None:
+        kinds = value_types(type(self))
         for field in dataclasses.fields(self):
-            value, group = getattr(self, field.name), _group(field)
+            value, group = getattr(self, field.name), group_class(field)
             if group is None:
-                _check_value(field, *field_type(type(self), field), value)
+                _check_value(field, *kinds[field.name], value)
             elif not isinstance(value, group):
                 raise ArgumentError(field.name, f"{value!r} is not accepted; {group.__name__}")
         self.check()
@@ -147,47 +158,11 @@ class Config:
 def settings(config_class: type[Config]) -> Iterator[tuple[str, dataclasses.Field]]:
     """Yields (flag name, field) of a config class, nested groups included, as declared."""
     for field in dataclasses.fields(config_class):
-        group = _group(field)
+        group = group_class(field)
         if group is None:
             yield field.name, field
         else:
             yield from settings(group)
-
-
-SECTIONS = (
-    *("run", "data", "model", "diffusion", "training", "optimizer", "sampling", "evaluation"),
-    *("report", "logging and checkpoints", "multiple processes"),
-)
-"""The order of the headings of `--help`; others follow in the order of declaration."""
-
-
-def sections(config_class: type[Config]) -> dict[str, list[tuple[str, dataclasses.Field]]]:
-    """Returns the settings of a config class, (flag name, field), by heading of `--help`."""
-    found: dict[str, list[tuple[str, dataclasses.Field]]] = {}
-    for section, name, field in _with_section(config_class, None):
-        found.setdefault(section, []).append((name, field))
-    order = [*SECTIONS, *found]
-    return {section: found[section] for section in sorted(found, key=order.index)}
-
-
-def _with_section(
-    config_class: type[Config], section: str | None
-) -> Iterator[tuple[str, str, dataclasses.Field]]:
-    for field in dataclasses.fields(config_class):
-        own, group = _own_section(config_class, field), _group(field)
-        if group is None:
-            yield own or section or SECTIONS[0], field.name, field
-        else:
-            yield from _with_section(group, own or section or field.name)
-
-
-def _own_section(config_class: type[Config], field: dataclasses.Field) -> str | None:
-    """Returns the section that the class or one of its bases declares for a field."""
-    for base in config_class.__mro__:
-        declared = base.__dict__.get("__dataclass_fields__", {}).get(field.name)
-        if declared is not None and declared.metadata.get("section"):
-            return declared.metadata["section"]
-    return None
 
 
 def differences(
@@ -233,7 +208,7 @@ def canonical(config_class: type[Config], values: Mapping[str, Any]) -> dict[str
     for given, value in values.items():
         name = present.get(given, given)
         if name in result:
-            raise ArgumentError(given, f"the same setting as {name}; give one of them")
+            raise ArgumentError(given, f"the same setting as `{name}`; give one of them")
         known = fields[name].metadata["value_aliases"] if name in fields else {}
         result[name] = known.get(value, value) if isinstance(value, str) else value
     return result
@@ -248,19 +223,6 @@ def spellings(config_class: type[Config]) -> dict[str, str]:
     }
 
 
-def deprecations(config_class: type[Config], given: Mapping[str, Any]) -> list[str]:
-    """Returns one line for each given setting with an earlier name or value."""
-    lines = []
-    for name, value in given.items():
-        ((new, now),) = canonical(config_class, {name: value}).items()
-        if new != name or now is not value:  # nan is unequal to itself
-            old, new = f"--{name}", f"--{new}"
-            if now is not value:
-                old, new = f"{old}={value}", f"{new}={now}"
-            lines.append(f"{old} is deprecated; use {new}")
-    return lines
-
-
 def nearest(name: str, names: Iterable[str], present: Mapping[str, str] | None = None) -> str:
     """Returns "; did you mean 'x'?" for a near miss, else an empty string.
 
@@ -273,86 +235,39 @@ def nearest(name: str, names: Iterable[str], present: Mapping[str, str] | None =
     return f"; did you mean '{(present or {}).get(matches[0], matches[0])}'?" if matches else ""
 
 
-def field_type(config_class: type[Config], field: dataclasses.Field) -> tuple[type, bool]:
-    """Returns the (type, is optional) of a field declared as `T` or `T | None`."""
-    hint = _hints(config_class)[field.name]
-    if isinstance(hint, types.UnionType):
-        (inner,) = [option for option in typing.get_args(hint) if option is not type(None)]
-        return inner, True
-    return hint, False
+@functools.cache
+def value_types(config_class: type[Config]) -> dict[str, tuple[type, bool]]:
+    """Returns the (type, is optional) of every setting, declared as `T` or `T | None`."""
+    hints, found = typing.get_type_hints(config_class), {}
+    for field in dataclasses.fields(config_class):
+        group = group_class(field)
+        if group is not None:
+            found |= value_types(group)
+        elif isinstance(hint := hints[field.name], types.UnionType):
+            (kind,) = set(typing.get_args(hint)) - {types.NoneType}
+            found[field.name] = kind, True
+        else:
+            found[field.name] = hint, False
+    return found
 
 
-def define_flags(config_class: type[Config], values: flags.FlagValues) -> None:
-    """Defines one absl flag per setting and alias; without the flag the preset applies."""
-    for name, field in settings(config_class):
-        kind, optional = field_type(_owner(config_class, name), field)
-        for spelling in (name, *field.metadata["aliases"]):
-            define_flag(values, spelling, kind, None, field.metadata["help"], optional=optional)
+def group_class(field: dataclasses.Field) -> type[Config] | None:
+    """Returns the class of a nested group of settings; None for a single setting."""
+    factory = field.default_factory
+    is_group = isinstance(factory, type) and issubclass(factory, Config)
+    return factory if is_group else None
 
 
-def define_flag(
-    values: flags.FlagValues, name: str, kind: type, default: Any, help: str, *, optional: bool
-) -> None:
-    """Defines one absl flag whose error messages name the accepted values.
+ACCEPTED = {int: "an integer", float: "a number", bool: "true or false", str: "a string"}
+"""Description of the values of a type, for error messages."""
 
-    Args:
-      values: the flags that it joins.
-      name: without dashes.
-      kind: bool, int, float or str.
-      default: value when the flag is not given.
-      help: one line.
-      optional: whether "none" is accepted.
-    """
-    parser = _Parser(name, kind, optional)
-    if kind is bool:
-        flags.DEFINE_flag(flags.BooleanFlag(name, default, help), values)
-        values[name].parser = parser
-    else:
-        flags.DEFINE(parser, name, default, help, flag_values=values)
-
-
-NONE = object()
-"""Value of a flag after `--flag=none`, distinct from that of an absent flag."""
-
-
-_TRUTH = {"true": True, "false": False, "1": True, "0": False}
 _MAX = {int: MAX_WHOLE, float: MAX_FLOAT}
-_ACCEPTED = {int: "an integer", float: "a number", bool: "true or false", str: "a string"}
-
-
-class _Parser(flags.ArgumentParser):
-    """Converts the text of a flag to a value; the error names the accepted values."""
-
-    def __init__(self, name: str, kind: type, optional: bool):
-        super().__init__()
-        self.name, self.kind, self.optional = name, kind, optional
-
-    def parse(self, argument: Any) -> Any:
-        if not isinstance(argument, str):
-            return argument
-        if self.optional and argument == "none":
-            return NONE
-        try:
-            return _TRUTH[argument] if self.kind is bool else self.kind(argument)
-        except (KeyError, ValueError):
-            accepted = _ACCEPTED[self.kind] + (" or none" if self.optional else "")
-            raise UserError(f"--{self.name}: {argument!r} is not accepted; {accepted}") from None
-
-    def flag_type(self) -> str:
-        return self.kind.__name__
-
-
-def given_flags(config_class: type[Config], values: flags.FlagValues) -> dict[str, Any]:
-    """Returns the settings given on the command line, under the names used there."""
-    names = [name for name in spellings(config_class) if values[name].present]
-    given = {name: values[name].value for name in names}
-    return {name: None if value is NONE else value for name, value in given.items()}
 
 
 def _build(cls: type[Config], values: Mapping[str, Any]) -> Any:
     arguments = {}
     for field in dataclasses.fields(cls):
-        group = _group(field)
+        group = group_class(field)
         if group is not None:
             arguments[field.name] = _build(group, values)
         elif field.name in values:
@@ -360,28 +275,9 @@ def _build(cls: type[Config], values: Mapping[str, Any]) -> Any:
     return cls(**arguments)
 
 
-def _group(field: dataclasses.Field) -> type[Config] | None:
-    factory = field.default_factory
-    is_group = isinstance(factory, type) and issubclass(factory, Config)
-    return factory if is_group else None
-
-
-def _owner(cls: type[Config], name: str) -> type[Config]:
-    """Returns the class, `cls` or one of its groups, that declares the setting."""
-    for field in dataclasses.fields(cls):
-        group = _group(field)
-        if group is not None and name in dict(settings(group)):
-            return _owner(group, name)
-    return cls
-
-
-def _hints(cls: type[Config]) -> dict[str, Any]:
-    return typing.get_type_hints(cls)
-
-
 def _check_value(field: dataclasses.Field, kind: type, optional: bool, value: Any) -> None:
     limits = field.metadata
-    if limits["choices"] is not None and value not in limits["choices"]:
+    if limits["choices"] is not None and value not in limits["choices"] + limits["retired"]:
         accepted = ", ".join(limits["choices"])
         hint = nearest(str(value), limits["choices"])
         raise ArgumentError(field.name, f"{value!r} is not accepted; one of {accepted}{hint}")
@@ -390,7 +286,7 @@ def _check_value(field: dataclasses.Field, kind: type, optional: bool, value: An
     accepted = int | float if kind is float else kind
     if not isinstance(value, accepted) or (isinstance(value, bool) and kind is not bool):
         or_none = " or none" if optional else ""
-        raise ArgumentError(field.name, f"{value!r} is not accepted; {_ACCEPTED[kind]}{or_none}")
+        raise ArgumentError(field.name, f"{value!r} is not accepted; {ACCEPTED[kind]}{or_none}")
     if kind in (str, bool):
         return
     most, lowest, highest = _MAX[kind], limits["minimum"], limits["maximum"]
@@ -411,7 +307,7 @@ def _check_value(field: dataclasses.Field, kind: type, optional: bool, value: An
         limit = " and ".join(f"{words} {bound}" for words, bound, *_ in bounds)
         if not infinite and all(holds(value, bound) for _, bound, _, holds in bounds):
             limit += " in float32"
-        accepted = f"{_ACCEPTED[kind]} {limit or 'that is finite'}{' or none' if optional else ''}"
+        accepted = f"{ACCEPTED[kind]} {limit or 'that is finite'}{' or none' if optional else ''}"
         raise ArgumentError(field.name, f"{value} is not accepted; {accepted}")
 
 

@@ -101,10 +101,14 @@ class RunFolder(RunReader):
             )
 
     def has_results(self) -> bool:
-        """Returns whether the folder holds more than the settings and the first evaluation."""
+        """Returns whether the folder holds more than the settings and the first evaluation.
+
+        A learning-rate range test is no result: a run with another learning rate may follow.
+        """
         folders = (self.checkpoints, self.path / "arrays", self.runs)
+        found = [path.name for folder in folders if folder.is_dir() for path in folder.iterdir()]
         return (
-            any(any(folder.iterdir()) for folder in folders if folder.is_dir())
+            any(name != "lr_range.npz" for name in found)
             or any((self.path / name).exists() for name in ("summary.json", "benchmark.json"))
             or any(row["step"] > 0 for row in self.read_metrics())
         )

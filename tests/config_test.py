@@ -1,4 +1,4 @@
-"""Tests of jaxlabs/config.py: validation messages, flags, aliases, sections and JSON."""
+"""Settings: validation messages, flags, aliases, headings and JSON."""
 
 import dataclasses
 import json
@@ -8,6 +8,8 @@ from absl import flags
 
 from jaxlabs import config as config_lib
 from jaxlabs.config import ArgumentError, Config, UserError, setting
+from jaxlabs.runner.flags import define_flags, deprecations, given_flags
+from jaxlabs.runner.help_text import sections
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -39,9 +41,9 @@ class Outer(Config):
 def parsed(*arguments) -> dict:
     """Returns the settings given on a command line."""
     values = flags.FlagValues()
-    config_lib.define_flags(Outer, values)
+    define_flags(Outer, values)
     values(["program", *arguments])
-    return config_lib.given_flags(Outer, values)
+    return given_flags(Outer, values)
 
 
 def flag_error(argument) -> str:
@@ -121,12 +123,12 @@ def test_values_on_the_bounds_are_accepted(values):
 @pytest.mark.parametrize(
     ("argument", "message"),
     [
-        ("--steps=ten", "--steps: 'ten' is not accepted; an integer"),
-        ("--steps=1.5", "--steps: '1.5' is not accepted; an integer"),
-        ("--steps=none", "--steps: 'none' is not accepted; an integer"),
-        ("--window=x", "--window: 'x' is not accepted; an integer or none"),
-        ("--scale=big", "--scale: 'big' is not accepted; a number"),
-        ("--loud=maybe", "--loud: 'maybe' is not accepted; true or false"),
+        ("--steps=ten", "steps: 'ten' is not accepted; an integer"),
+        ("--steps=1.5", "steps: '1.5' is not accepted; an integer"),
+        ("--steps=none", "steps: 'none' is not accepted; an integer"),
+        ("--window=x", "window: 'x' is not accepted; an integer or none"),
+        ("--scale=big", "scale: 'big' is not accepted; a number"),
+        ("--loud=maybe", "loud: 'maybe' is not accepted; true or false"),
     ],
 )
 def test_unparsable_flags_give_a_message_with_the_accepted_values(argument, message):
@@ -140,7 +142,7 @@ def test_flag_out_of_range_gives_the_same_message():
 
 def test_every_field_has_one_flag_nested_groups_included():
     values = flags.FlagValues()
-    config_lib.define_flags(Outer, values)
+    define_flags(Outer, values)
     names = [name for name, _ in config_lib.settings(Outer)]
     assert names == ["steps", "scale", "shift", "kind", "width", "rate", "window", "loud", "folder"]
     for name, field in config_lib.settings(Outer):
@@ -241,9 +243,9 @@ class Renamed(Config):
 
 def renamed_flags(*arguments) -> dict:
     values = flags.FlagValues()
-    config_lib.define_flags(Renamed, values)
+    define_flags(Renamed, values)
     values(["program", *arguments])
-    return config_lib.given_flags(Renamed, values)
+    return given_flags(Renamed, values)
 
 
 @pytest.mark.parametrize("name", ["embed_dim", "width", "size"])
@@ -262,18 +264,18 @@ def test_earlier_value_is_replaced_by_the_present_one():
 
 
 def test_setting_under_two_names_is_refused():
-    with pytest.raises(UserError, match=r"^size: the same setting as embed_dim; give one"):
+    with pytest.raises(UserError, match=r"^size: the same setting as `embed_dim`; give one"):
         Renamed.from_flat(renamed_flags("--width=4", "--size=4"))
 
 
 def test_deprecated_name_or_value_is_reported_with_the_present_one():
     given = renamed_flags("--width=4", "--precision=fast")
-    assert config_lib.deprecations(Renamed, given) == [
+    assert deprecations(Renamed, given) == [
         "--width is deprecated; use --embed_dim",
         "--precision=fast is deprecated; use --precision=bfloat16",
     ]
-    assert config_lib.deprecations(Renamed, {"embed_dim": 4, "precision": "highest"}) == []
-    assert config_lib.deprecations(Renamed, {"embed_dim": float("nan")}) == []
+    assert deprecations(Renamed, {"embed_dim": 4, "precision": "highest"}) == []
+    assert deprecations(Renamed, {"embed_dim": float("nan")}) == []
 
 
 def test_invalid_value_is_refused_under_the_present_name():
@@ -301,7 +303,7 @@ class Derived(Base):
 
 
 def test_sections_are_those_of_field_base_class_group_or_field_name():
-    found = config_lib.sections(Derived)
+    found = sections(Derived)
     assert {section: [name for name, _ in fields] for section, fields in found.items()} == {
         "run": ["seed"],
         "data": ["dataset"],

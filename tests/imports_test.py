@@ -57,8 +57,8 @@ PACKAGES = {"jaxlabs", "jaxlabs.training"}
 
 # Libraries that only these packages may import.
 RESERVED = {
-    "absl.app": {"config", "runner"},
-    "absl.flags": {"config", "runner"},
+    "absl.app": {"runner"},
+    "absl.flags": {"runner"},
     "diffusers": {"benchmark"},
     # The digits of `data` are rendered with matplotlib's fonts.
     "matplotlib": {"benchmark", "data", "labs", "load_matplotlib", "report"},

@@ -12,7 +12,7 @@ import pytest
 from packaging.requirements import Requirement
 
 import jaxlabs
-from jaxlabs.runner import summary
+from jaxlabs.runner import description
 
 ROOT = Path(__file__).parents[1]
 PAGES = [
@@ -84,9 +84,9 @@ def test_version_names_the_commit_of_the_checkout(tmp_path, monkeypatch):
         commit = subprocess.run(git, capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         pytest.skip("this is no checkout")
-    assert summary.version().startswith(f"{jaxlabs.__version__} (commit {commit}")
+    assert description.version().startswith(f"{jaxlabs.__version__} (commit {commit}")
     monkeypatch.setattr(jaxlabs, "__file__", str(tmp_path / "jaxlabs" / "__init__.py"))
-    assert summary.version() == jaxlabs.__version__
+    assert description.version() == jaxlabs.__version__
 
 
 def test_version_is_defined_once():

@@ -8,10 +8,10 @@ import sys
 from collections.abc import Iterator, Sequence
 
 from jaxlabs.config import UserError
-from jaxlabs.runner import modes, reproduce, standard_streams, studies, sweeps
+from jaxlabs.runner import modes, reproduce, standard_streams, sweeps
 from jaxlabs.runner.flags import error_line, parse
 from jaxlabs.runner.help_text import help_text
-from jaxlabs.runner.lab import Experiment, Invocation, Lab, Study, Suite
+from jaxlabs.runner.lab import Experiment, Invocation, Study, Suite
 from jaxlabs.training import capacity, hosts, jax_settings, malloc, signals
 from jaxlabs.training.signals import Interrupted
 
@@ -77,28 +77,28 @@ def _discard_buffered_output() -> None:
 
 
 def _run(lab: Experiment, arguments: Sequence[str]) -> int:
-    request = parse(lab, arguments)
-    if request is None:
+    invocation = parse(lab, arguments)
+    if invocation is None:
         print(help_text(lab))
         return 0
-    with _memory_errors_as_user_errors(request):
-        return _dispatch(request)
+    with _memory_errors_as_user_errors(invocation):
+        return _dispatch(invocation)
 
 
-def _dispatch(request: Invocation) -> int:
-    if isinstance(request.lab, Suite):
-        return reproduce.run(request)
-    if isinstance(request.lab, Study):
-        studies.measure(request)
-    elif request.sweep is not None:
-        sweeps.run(request)
+def _dispatch(invocation: Invocation) -> int:
+    if isinstance(invocation.lab, Suite):
+        return reproduce.run(invocation)
+    if isinstance(invocation.lab, Study):
+        modes.measure(invocation)
+    elif invocation.sweep is not None:
+        sweeps.run(invocation)
     else:
-        modes.run(request)
+        modes.run(invocation)
     return 0
 
 
 @contextlib.contextmanager
-def _memory_errors_as_user_errors(request: Invocation) -> Iterator[None]:
+def _memory_errors_as_user_errors(invocation: Invocation) -> Iterator[None]:
     """Replaces an out-of-memory error by one line that begins with the flags to lower.
 
     Raises:
@@ -110,23 +110,23 @@ def _memory_errors_as_user_errors(request: Invocation) -> Iterator[None]:
         line = capacity.in_a_line(error)
         if line is None:
             raise
-        raise UserError(f"{_enlarged_flags(request)}: {line}; use smaller values") from None
+        raise UserError(f"{_enlarged_flags(invocation)}: {line}; use smaller values") from None
 
 
-def _enlarged_flags(request: Invocation) -> str:
+def _enlarged_flags(invocation: Invocation) -> str:
     """Returns the flags that exceed the preset's values by far, largest ratio first.
 
     Without any such flag it returns the preset.
     """
-    preset = request.preset_config().flat()
+    preset = invocation.preset_config().flat()
     ratios = {
         name: value / (preset[name] or 1)
-        for name, value in request.overrides.items()
+        for name, value in invocation.overrides.items()
         if isinstance(value, int | float) and not name.endswith("seed")
     }
     threshold = math.sqrt(max([1.0, *ratios.values()]))
     names = [name for name in ratios if ratios[name] > threshold]
     if not names:
-        return f"--preset={request.preset}"
+        return f"--preset={invocation.preset}"
     names.sort(key=ratios.get, reverse=True)
-    return ", ".join(f"--{name}={request.overrides[name]}" for name in names)
+    return ", ".join(f"--{name}={invocation.overrides[name]}" for name in names)

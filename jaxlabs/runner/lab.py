@@ -136,7 +136,7 @@ class Invocation:
       preset: name of the preset.
       overrides: settings given on the command line, by flag name.
       overwrite: whether to delete the run folder and start over.
-      mode: one of `command.MODES`.
+      mode: one of `flags.MODES`.
       replay_step: the step that mode replay repeats, else None.
       checkpoint: the checkpoint to read, "latest" or "best".
       sweep: name of a sweep, or None for a single run.
@@ -157,7 +157,10 @@ class Invocation:
         if self.overrides.get("workdir") is not None:
             return RunFolder(self.overrides["workdir"])
         suffix = self.lab.run_suffix(self.config()) if isinstance(self.lab, Lab) else ""
-        suffix += f"-{self.sweep}" if self.sweep is not None else ""
+        if self.sweep is not None:
+            suffix += f"-{self.sweep}"
+        if self.mode == "lr_range":
+            suffix += "-lr_range"
         return RunFolder(pathlib.Path("runs") / f"{self.lab.name}-{self.preset}{suffix}")
 
     def config(self) -> CommonConfig:

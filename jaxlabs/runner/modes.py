@@ -1,204 +1,232 @@
-"""The modes of a lab: train, sample, evaluate, analyze, export, lr_range and replay."""
+"""What one command does: a mode of a lab (train, sample, evaluate, ...), or a study."""
 
+import contextlib
 import dataclasses
 import signal
 import sys
-from collections.abc import Mapping
+import time
+from collections.abc import Iterator, Mapping
 
 import jax
 
 from jaxlabs import keys
-from jaxlabs.data.dataset import DataModule
 from jaxlabs.report.page import write_report, write_samples
-from jaxlabs.run_folder import RunFolder, Sample
+from jaxlabs.run_folder import Sample
 from jaxlabs.runner.lab import Invocation
-from jaxlabs.runner.opening import open_run
-from jaxlabs.runner.restoring import load_data, require_data_given, restore, stored_precision
-from jaxlabs.runner.summary import summarize, update_metrics
-from jaxlabs.training import devices, hosts, loop, precision, signals
+from jaxlabs.runner.run_context import (
+    RunContext,
+    open_run,
+    open_training,
+    require_same_data,
+    restore,
+    restore_with_data,
+)
+from jaxlabs.runner.summary import summarize, summarize_study, update_metrics
+from jaxlabs.training import devices, hosts, loop, signals
 from jaxlabs.training.checkpoints import Checkpoints
-from jaxlabs.training.devices import DataParallel
 from jaxlabs.training.evaluation import Evaluator
 from jaxlabs.training.export import export_safetensors
-from jaxlabs.training.full_batch import require_whole_set
 from jaxlabs.training.loop import TrainResult, require_divides
 from jaxlabs.training.lr_finder import range_test, require_rate
 from jaxlabs.training.replay import replay
-from jaxlabs.training.run_config import RunConfig
 from jaxlabs.training.signals import Interrupted
 from jaxlabs.training.state import TrainState, count_parameters
-from jaxlabs.training.task import Task
 
 
-def run(request: Invocation) -> None:
+def run(invocation: Invocation) -> None:
     """Runs the mode of a lab's command line; raises UserError for invalid input."""
     modes = {
         "train": train,
-        "lr_range": train,
-        "replay": train,
         "sample": _sample,
         "evaluate": _evaluate,
         "analyze": _analyze,
         "export": _export,
+        "lr_range": _lr_range,
+        "replay": _replay,
     }
-    modes[request.mode](request)
+    modes[invocation.mode](invocation)
 
 
-def train(request: Invocation, *, report: bool = True) -> None:
-    """Trains to the last step, or runs the learning-rate range test or the replay of one step.
+def measure(invocation: Invocation) -> None:
+    """Runs a study, unless its run folder is already complete."""
+    lab, config = invocation.lab, invocation.config()
+    devices.start(config.platform)
+    data = lab.load_data(config) if lab.load_data else None
+    with open_run(invocation, config, data) as folder:
+        if folder.is_complete():
+            print(f"run already complete; report: {write_report(folder, lab)}")
+            return
+        if data is not None and data.warning:
+            print(data.warning, file=sys.stderr)
+        start = time.perf_counter()
+        result = lab.measure(config, folder, *([] if data is None else [data]))
+        summary = summarize_study(invocation, config, result, time.perf_counter() - start)
+        folder.write_sample("final", result.text)
+        folder.write_summary(summary)
+        print(result.text)
+        print(f"report: {write_report(folder, lab)}")
+
+
+def train(invocation: Invocation, *, report: bool = True) -> None:
+    """Trains to the last step, unless the run is already complete.
 
     Args:
-      request: the command line.
+      invocation: the command line.
       report: whether a complete run gets its report; the runs of a sweep do not.
     """
-    config = request.config()
-    devices.start(config.platform, config.coordinator, config.num_processes, config.process_id)
-    placement = devices.data_parallel()
-    require_divides(config, placement)
-    data = request.lab.load_data(config)
-    main = devices.is_main_process()
-    chosen = precision.resolve_precision(config, stored_precision(request))
-    task = request.lab.build_task(precision.with_precision(config, chosen), data.data_spec)
-    require_whole_set(task, config, data.train)
-    if request.mode == "lr_range":
-        require_rate(config)
-    with open_run(request, config, data, {precision.SETTING: chosen}) as folder:
-        if main and data.warning:
-            print(data.warning, file=sys.stderr)
-        if request.mode == "lr_range":
-            _range_test(request, task, data, config, folder, placement)
-            return
-        with Checkpoints(folder.checkpoints, config.keep_checkpoints) as checkpoints:
-            checkpoints.require_run(type(config), folder.read_config())
-            if request.mode == "replay":
-                values = replay(task, data, config, placement, checkpoints, request.replay_step)
-                if main:
-                    print("\n".join(f"{value:12.6g}  {name}" for name, value in values.items()))
-                return
-            result = _train(request, task, data, config, folder, placement, checkpoints)
+    with open_training(invocation) as context:
+        main = devices.is_main_process()
+        with _open_checkpoints(context) as checkpoints:
+            steps = _complete_steps(context, checkpoints)
+            result = None if steps is not None else _train(invocation, context, checkpoints)
         if result is not None:
             # The main process continues alone, so it must not hold arrays of all processes.
             result = dataclasses.replace(result, state=devices.to_host(result.state))
         hosts.leave()
-        if result is not None and result.interrupted:
-            raise _interrupted(config, result)
-        if result is not None and main:
+        if result is None:
+            if main:
+                path = write_report(context.folder, invocation.lab)
+                print(f"run already complete ({steps} steps); report: {path}")
+        elif result.interrupted:
+            raise _interrupted(context, result)
+        elif main:
             with signals.during("after training"):
-                _finish(request, task, data, config, folder, result)
+                _finish(invocation, context, result)
                 if report:
-                    print(f"report: {write_report(folder, request.lab)}")
+                    print(f"report: {write_report(context.folder, invocation.lab)}")
 
 
-def _interrupted(config: RunConfig, result: TrainResult) -> Interrupted:
+@contextlib.contextmanager
+def _open_checkpoints(context: RunContext) -> Iterator[Checkpoints]:
+    """Opens the checkpoints of a run for writing; raises UserError if they are of another one."""
+    with Checkpoints(context.folder.checkpoints, context.config.keep_checkpoints) as checkpoints:
+        checkpoints.require_run(type(context.config), context.folder.read_config())
+        yield checkpoints
+
+
+def _complete_steps(context: RunContext, checkpoints: Checkpoints) -> int | None:
+    """Returns the number of steps of a complete run; None if there is something left to do."""
+    if not context.folder.is_complete():
+        return None
+    steps = context.folder.read_summary().get("steps")
+    return steps if steps in checkpoints.steps() else None
+
+
+def _train(invocation: Invocation, context: RunContext, checkpoints: Checkpoints) -> TrainResult:
+    """Trains from the newest checkpoint to the last step or until a signal."""
+    data, config = context.data, context.config
+
+    def sample(state: TrainState) -> Sample:
+        return _sample_state(invocation, context, devices.to_host(state))
+
+    metadata = {"data_spec": data.data_spec, "dataset": data.dataset, "settings": config.identity()}
+    return loop.train(
+        context.task,
+        data,
+        config,
+        context.folder,
+        context.placement,
+        checkpoints,
+        metadata,
+        sample,
+    )
+
+
+def _sample_state(invocation: Invocation, context: RunContext, state: TrainState) -> Sample:
+    """Samples during training; the key depends on the seed and the step."""
+    config, data_spec = context.config, context.data.data_spec
+    key = keys.at_step(config.seed, "sample", state.step)
+    return invocation.lab.sample(config, context.task, data_spec, state, key)
+
+
+def _interrupted(context: RunContext, result: TrainResult) -> Interrupted:
     """Returns what to raise once the checkpoints are closed and the last one is on disk."""
     step = int(result.state.step)
     saved = "checkpoint saved"
-    if config.optimization.optimizer == "scipy" and step == 0:
+    if context.config.optimization.optimizer == "scipy" and step == 0:
         saved = "no checkpoint: scipy's optimizer cannot be resumed midway"
     # In a run of several processes, another one may have received the signal.
     number = signals.requested() or signal.SIGTERM
-    return Interrupted(number, f"at step {step}/{config.steps}, {saved}")
+    return Interrupted(number, f"at step {step}/{context.config.steps}, {saved}")
 
 
-def _train(request, task, data, config, folder, placement, checkpoints) -> TrainResult | None:
-    """Trains to the last step or until a signal; returns None if the run was already complete."""
-    main = devices.is_main_process()
-    steps = folder.read_summary().get("steps") if folder.is_complete() else None
-    if steps in checkpoints.steps():
-        if main:
-            print(
-                f"run already complete ({steps} steps); report: {write_report(folder, request.lab)}"
-            )
-        return None
-
-    def sample(state: TrainState) -> Sample:
-        state = devices.to_host(state)
-        key = jax.random.fold_in(keys.stream(config.seed, "sample"), state.step)
-        return request.lab.sample(config, task, data.data_spec, state, key)
-
-    metadata = {"data_spec": data.data_spec, "dataset": data.dataset, "settings": config.identity()}
-    return loop.train(task, data, config, folder, placement, checkpoints, metadata, sample)
-
-
-def _finish(
-    request: Invocation,
-    task: Task,
-    data: DataModule,
-    config: RunConfig,
-    folder: RunFolder,
-    result: TrainResult,
-) -> None:
+def _finish(invocation: Invocation, context: RunContext, result: TrainResult) -> None:
     """Samples and analyzes the trained model and writes summary.json."""
-    state = result.state
-    key = jax.random.fold_in(keys.stream(config.seed, "sample"), state.step)
-    sample = request.lab.sample(config, task, data.data_spec, state, key)
-    path = folder.write_sample("final", sample)
-    summary = summarize(request, task, data, config, folder, result)
-    folder.write_summary(summary)
+    sample = _sample_state(invocation, context, result.state)
+    path = context.folder.write_sample("final", sample)
+    summary = summarize(invocation, context, result)
+    context.folder.write_summary(summary)
     print(path if isinstance(sample, Mapping) else sample)
     for name, value in summary["metrics"].items():
         print(f"{name} {float('nan') if value is None else value:.4f}")
 
 
-def _range_test(
-    request: Invocation,
-    task: Task,
-    data: DataModule,
-    config: RunConfig,
-    folder: RunFolder,
-    placement: DataParallel,
-) -> None:
-    curve = range_test(task, data, config, placement)
-    if devices.is_main_process():
-        folder.write_arrays("lr_range", **curve)
-        print(f"learning-rate range test: {write_report(folder, request.lab)}")
+def _lr_range(invocation: Invocation) -> None:
+    require_rate(invocation.config())
+    with open_training(invocation) as context:
+        curve = range_test(context.task, context.data, context.config, context.placement)
+        if devices.is_main_process():
+            context.folder.write_arrays("lr_range", **curve)
+            report = write_report(context.folder, invocation.lab)
+            print(f"learning-rate range test: {report}")
 
 
-def _sample(request: Invocation) -> None:
-    config, task, metadata, state = restore(request)
-    require_data_given(request)
+def _replay(invocation: Invocation) -> None:
+    with open_training(invocation) as context, _open_checkpoints(context) as checkpoints:
+        values = replay(
+            context.task,
+            context.data,
+            context.config,
+            context.placement,
+            checkpoints,
+            invocation.replay_step,
+        )
+        if devices.is_main_process():
+            print("\n".join(f"{value:12.6g}  {name}" for name, value in values.items()))
+
+
+def _sample(invocation: Invocation) -> None:
+    config, task, data_spec, state = restore(invocation)
+    require_same_data(invocation)
     key = keys.stream(config.sample_seed, "draw")
-    sample = request.lab.sample(config, task, metadata["data_spec"], state, key)
+    sample = invocation.lab.sample(config, task, data_spec, state, key)
     if not isinstance(sample, Mapping):
         print(sample)
         return
-    print(request.folder().write_sample("sampled", sample))
+    folder = invocation.folder()
+    print(folder.write_sample("sampled", sample))
     if "images" in sample:
-        print(write_samples(request.folder(), sample["images"]))
+        print(write_samples(folder, sample["images"]))
 
 
-def _evaluate(request: Invocation) -> None:
-    config, task, _, state = restore(request)
-    data = load_data(request, config)
-    placement = devices.data_parallel()
-    require_divides(config, placement)
-    evaluator = Evaluator(task, placement, config)
-    for split, examples in data.eval_sets.items():
-        for name, value in evaluator(state, placement.replicate(examples)).items():
+def _evaluate(invocation: Invocation) -> None:
+    """Prints the metrics of all evaluation sets, those of the end of the training included."""
+    context, state = restore_with_data(invocation)
+    require_divides(context.config, context.placement)
+    evaluator = Evaluator(context.task, context.placement, context.config)
+    for split, examples in (context.data.eval_sets | context.data.final_eval_sets()).items():
+        for name, value in evaluator(state, context.placement.replicate(examples)).items():
             print(f"{split}/{name} {value:.4f}")
 
 
-def _analyze(request: Invocation) -> None:
+def _analyze(invocation: Invocation) -> None:
     """Analyzes a complete run again, with the given runtime settings, and rewrites its report."""
-    config, task, _, state = restore(request)
-    data, folder = load_data(request, config), request.folder()
+    context, state = restore_with_data(invocation)
+    folder, lab = context.folder, invocation.lab
     with folder.writer():
         summary = folder.read_summary()
-        metrics = request.lab.analyze(config, task, data, devices.to_host(state), folder)
-        folder.write_summary(summary | update_metrics(request, config, data, summary, metrics))
+        state = devices.to_host(state)
+        metrics = lab.analyze(context.config, context.task, context.data, state, folder)
+        folder.write_summary(summary | update_metrics(invocation, context, summary, metrics))
         for name, value in metrics.items():
             print(f"{name} {value:.4f}")
-        print(f"report: {write_report(folder, request.lab)}")
+        print(f"report: {write_report(folder, lab)}")
 
 
-def _export(request: Invocation) -> None:
-    config, _, metadata, state = restore(request)
-    require_data_given(request)
-    path = request.folder().path / "parameters.safetensors"
-    header = {
-        "settings": config.flat(),
-        "data_spec": metadata["data_spec"],
-        "step": int(state.step),
-    }
+def _export(invocation: Invocation) -> None:
+    config, _, data_spec, state = restore(invocation)
+    require_same_data(invocation)
+    path, step = invocation.folder().path / "parameters.safetensors", int(state.step)
+    header = {"settings": config.flat(), "data_spec": data_spec, "step": step}
     export_safetensors(state.eval_params, path, header)
-    print(f"{path}: {count_parameters(state.params):,} parameters of step {int(state.step)}")
+    print(f"{path}: {count_parameters(state.params):,} parameters of step {step}")

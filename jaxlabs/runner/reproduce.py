@@ -28,8 +28,9 @@ from jaxlabs.report import results
 from jaxlabs.report.page import write_report
 from jaxlabs.run_folder import RunFolder
 from jaxlabs.runner import sweeps
+from jaxlabs.runner.flags import error_line
 from jaxlabs.runner.lab import Experiment, Invocation, Lab, Study, Suite
-from jaxlabs.runner.opening import check_same_run, open_run
+from jaxlabs.runner.run_context import check_same_run, open_run
 from jaxlabs.runner.sweep_plan import compare_groups
 from jaxlabs.training import capacity, devices, signals
 from jaxlabs.training.run_config import SuiteConfig
@@ -52,7 +53,7 @@ def suite(labs: Mapping[str, Lab | Study]) -> Suite:
     )
 
 
-def run(request: Invocation) -> int:
+def run(invocation: Invocation) -> int:
     """Runs everything that is not complete yet; returns 0, or 1 if a lab failed.
 
     A failed lab is reported and the others are run.
@@ -60,37 +61,37 @@ def run(request: Invocation) -> int:
     Raises:
       UserError: a lab is unknown, or the folder belongs to another run.
     """
-    config, chosen = request.config(), _chosen(request)
+    config, chosen = invocation.config(), _chosen(invocation)
     devices.start(config.platform)
     seeds = config.seeds_from(config.seeds)
     runs = [(name, seed) for name in chosen for seed in seeds]
     failed: dict[str, str] = {}
-    with open_run(request, config) as folder, sweeps.shared_compilation_cache():
-        _require_preset(request, folder)
+    with open_run(invocation, config) as folder, sweeps.shared_compilation_cache():
+        _require_preset(invocation, folder)
         for number, (name, seed) in enumerate(runs, start=1):
             label = f"{name}, seed {seed}"
             print(f"run {number}/{len(runs)}: {label}", file=sys.stderr, flush=True)
             try:
                 with signals.during(f"in {label}"):
-                    _run(request, name, seed, _run_folder(folder, name, seed))
+                    _run(invocation, name, seed, _run_folder(folder, name, seed))
             except Exception as error:  # of any kind; the other runs continue
                 if signals.requested() is not None:
                     raise
-                failed[label] = _in_a_line(error)
+                failed[label] = _in_a_line(error, invocation.lab.labs[name])
                 continue
             finally:
                 jax.clear_caches()
-            _write(request, folder, failed)
-        _write(request, folder, failed)
+            _write(invocation, folder, failed)
+        _write(invocation, folder, failed)
         print(results.markdown(folder.read_summary()))
-        print(f"report: {write_report(folder, request.lab)}")
+        print(f"report: {write_report(folder, invocation.lab)}")
     for label, reason in failed.items():
-        print(f"{request.lab.name}: {label} failed: {reason}", file=sys.stderr)
+        print(f"{invocation.lab.name}: {label} failed: {reason}", file=sys.stderr)
     return 1 if failed else 0
 
 
-def _chosen(request: Invocation) -> list[str]:
-    known, given = request.lab.labs, request.config().labs
+def _chosen(invocation: Invocation) -> list[str]:
+    known, given = invocation.lab.labs, invocation.config().labs
     names = dict.fromkeys(known if given == "all" else map(str.strip, given.split(",")))
     for name in names:
         if name not in known:
@@ -101,12 +102,12 @@ def _chosen(request: Invocation) -> list[str]:
     return sorted(names, key=lambda name: bool(known[name].inputs))
 
 
-def _require_preset(request: Invocation, folder: RunFolder) -> None:
+def _require_preset(invocation: Invocation, folder: RunFolder) -> None:
     stored = folder.read_config()["preset"]
-    if stored != request.preset:
+    if stored != invocation.preset:
         raise UserError(
-            f"--workdir: the run there has preset {stored}, not {request.preset}; use the same one,"
-            " another --workdir, or --overwrite"
+            f"--workdir: the run in {folder.path} has different settings: preset (stored {stored},"
+            f" given {invocation.preset}); use the same one, another --workdir, or --overwrite"
         )
 
 
@@ -114,16 +115,16 @@ def _run_folder(folder: RunFolder, name: str, seed: int) -> RunFolder:
     return RunFolder(folder.runs / name / f"seed={seed}")
 
 
-def _run(request: Invocation, name: str, seed: int, folder: RunFolder) -> None:
+def _run(invocation: Invocation, name: str, seed: int, folder: RunFolder) -> None:
     """Runs one lab with one seed, unless its run folder is complete."""
-    lab = request.lab.labs[name]
+    lab = invocation.lab.labs[name]
     overrides = {
-        flag: request.overrides[flag] for flag in FORWARDED_FLAGS if flag in request.overrides
+        flag: invocation.overrides[flag] for flag in FORWARDED_FLAGS if flag in invocation.overrides
     }
     for flag, source in lab.inputs.items():
         run = RunFolder(folder.path.parents[1] / source / folder.path.name)
         overrides |= {flag: str(run.path)} if run.is_complete() else {}
-    of_lab = dataclasses.replace(request, lab=lab, preset=preset_of(lab, request.preset))
+    of_lab = dataclasses.replace(invocation, lab=lab, preset=preset_of(lab, invocation.preset))
     single = sweeps.single_run(of_lab, overrides | {"seed": seed}, folder)
     if folder.is_complete():
         check_same_run(folder.read_config(), single, single.config(), None)
@@ -138,27 +139,27 @@ def preset_of(lab: Experiment, preset: str) -> str:
     return preset if preset in lab.presets else next(iter(lab.presets))
 
 
-def _in_a_line(error: Exception) -> str:
+def _in_a_line(error: Exception, lab: Experiment) -> str:
     if isinstance(error, UserError):
-        return str(error)
+        return error_line(lab, error)
     if (line := capacity.in_a_line(error)) is not None:
         return line
     traceback.print_exc()
     return f"{type(error).__name__}: {' '.join(str(error).split())}"
 
 
-def _write(request: Invocation, folder: RunFolder, failed: dict[str, str]) -> None:
+def _write(invocation: Invocation, folder: RunFolder, failed: dict[str, str]) -> None:
     """Writes summary.json, results.json, results.md and the report, from all complete runs.
 
     Runs with damaged files are added to `failed`.
     """
-    suite, rows, runs, machines = request.lab, [], [], {}
+    suite, rows, runs, machines = invocation.lab, [], [], {}
     for name, lab in suite.labs.items():
-        complete = _complete_runs(request, folder, name, failed)
+        complete = _complete_runs(invocation, folder, name, failed)
         if not complete:
             continue
-        preset = preset_of(lab, request.preset)
-        rows += _rows(suite, name, preset, request.preset, complete)
+        preset = preset_of(lab, invocation.preset)
+        rows += _rows(suite, name, preset, invocation.preset, complete)
         runs += [
             {"lab": name} | {key: run[key] for key in ("seed", "seconds")} for _, run in complete
         ]
@@ -171,7 +172,7 @@ def _write(request: Invocation, folder: RunFolder, failed: dict[str, str]) -> No
     )
     days = [datetime.datetime.fromtimestamp(time, datetime.UTC).date() for time in times]
     results_found = {
-        "preset": request.preset,
+        "preset": invocation.preset,
         "dates": [str(day) for day in dict.fromkeys((*days[:1], *days[-1:]))],
         "machines": [{"machine": name, "labs": labs} for name, labs in machines.items()],
         "results": rows,
@@ -190,7 +191,7 @@ def _write(request: Invocation, folder: RunFolder, failed: dict[str, str]) -> No
         | results_found
     )
     folder.write_text(folder.path / "results.md", results.markdown(folder.read_summary()))
-    write_report(folder, request.lab)
+    write_report(folder, invocation.lab)
 
 
 CompleteRun = tuple[dict[str, Any], dict[str, Any]]
@@ -198,10 +199,10 @@ CompleteRun = tuple[dict[str, Any], dict[str, Any]]
 
 
 def _complete_runs(
-    request: Invocation, folder: RunFolder, name: str, failed: dict[str, str]
+    invocation: Invocation, folder: RunFolder, name: str, failed: dict[str, str]
 ) -> list[CompleteRun]:
     """Returns the complete runs of a lab, by seed; damaged ones are added to `failed`."""
-    found, preset = {}, preset_of(request.lab.labs[name], request.preset)
+    found, preset = {}, preset_of(invocation.lab.labs[name], invocation.preset)
     for path in (folder.runs / name).glob("seed=*"):
         run, (_, seed) = RunFolder(path), path.name.split("=", 1)
         label = f"{name}, seed {seed}"
@@ -212,7 +213,7 @@ def _complete_runs(
             if str(summary["seed"]) != seed:
                 raise ValueError(f"its seed is {summary['seed']}")
             _machine(config, summary)
-            _rows(request.lab, name, preset, request.preset, [(config, summary)])
+            _rows(invocation.lab, name, preset, invocation.preset, [(config, summary)])
         except Exception as error:  # damage raises exceptions of many types
             reason = str(error) if isinstance(error, UserError) else f"{path}: damaged ({error!r})"
             failed.setdefault(label, reason)

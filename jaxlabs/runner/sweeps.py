@@ -15,48 +15,49 @@ from jax.experimental.compilation_cache import compilation_cache
 from jaxlabs.config import UserError
 from jaxlabs.report.page import write_report
 from jaxlabs.run_folder import RunFolder
-from jaxlabs.runner import modes, studies
+from jaxlabs.runner import modes
 from jaxlabs.runner.lab import Invocation, Study
-from jaxlabs.runner.opening import open_run
+from jaxlabs.runner.run_context import open_run
 from jaxlabs.runner.summary import summarize_sweep
 from jaxlabs.runner.sweep_plan import Sweep, flag_value, run_name
 from jaxlabs.training import devices, signals
 from jaxlabs.training.loop import NonFiniteError
 
 
-def run(request: Invocation) -> None:
+def run(invocation: Invocation) -> None:
     """Trains every run of a sweep that is not complete yet, and compares all runs.
 
     Raises:
       UserError: a flag sets what the sweep varies, or requests several processes.
     """
-    sweep = request.lab.sweeps[request.sweep]
-    for name in request.overrides:
+    sweep = invocation.lab.sweeps[invocation.sweep]
+    for name in invocation.overrides:
         if name in sweep.axes:
-            raise UserError(f"--{name}: the sweep {request.sweep} varies it; leave it out")
-    config = request.config()
+            raise UserError(f"--{name}: the sweep {invocation.sweep} varies it; leave it out")
+    config = invocation.config()
     if config.num_processes > 1:
         raise UserError(
             f"--num_processes: {config.num_processes} is not accepted; a sweep runs in one process"
         )
     devices.start(config.platform)
-    data = request.lab.load_data(config)
+    data = invocation.lab.load_data(config)
     if data.warning:  # the output of the runs is discarded
         print(data.warning, file=sys.stderr)
-    with open_run(request, config, data) as folder, shared_compilation_cache():
+    task = invocation.lab.build_task(config, data.data_spec)
+    with open_run(invocation, config, data, task) as folder, shared_compilation_cache():
         runs = []
         points = tqdm.tqdm(sweep.points(), unit="run", disable=None, file=sys.stderr)
         for point in points:
             name = run_name(point)
             points.set_postfix_str(name)
             with signals.during(f"in the run {name}"):
-                runs.append(_run(request, sweep, point, RunFolder(folder.runs / name)))
-        folder.write_summary(summarize_sweep(request, sweep, runs))
-        print(f"report: {write_report(folder, request.lab)}")
+                runs.append(_run(invocation, sweep, point, RunFolder(folder.runs / name)))
+        folder.write_summary(summarize_sweep(invocation, sweep, runs))
+        print(f"report: {write_report(folder, invocation.lab)}")
 
 
 def _run(
-    request: Invocation, sweep: Sweep, point: dict[str, Any], folder: RunFolder
+    invocation: Invocation, sweep: Sweep, point: dict[str, Any], folder: RunFolder
 ) -> dict[str, Any]:
     """Trains one run and returns its settings and metrics."""
     planned = dict(sweep.settings) | dict(sweep.follow(point))
@@ -64,26 +65,28 @@ def _run(
         # Its output would hide the progress of the sweep; it is in the run folder as well.
         with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
             summary = run_to_end(
-                single_run(request, planned | request.overrides | point, folder), report=False
+                single_run(invocation, planned | invocation.overrides | point, folder), report=False
             )
     except NonFiniteError:  # a diverged run is a result
         return {"point": point, "metrics": {}, "seconds": None, "comparison": []}
     return {"point": point} | {name: summary[name] for name in ("metrics", "seconds", "comparison")}
 
 
-def single_run(request: Invocation, overrides: Mapping[str, Any], folder: RunFolder) -> Invocation:
+def single_run(
+    invocation: Invocation, overrides: Mapping[str, Any], folder: RunFolder
+) -> Invocation:
     """Returns the invocation of one run in its own folder, with the equivalent command line.
 
     Args:
-      request: invocation with the lab and the preset.
+      invocation: invocation with the lab and the preset.
       overrides: settings of the run on top of the preset, by flag name.
       folder: its run folder.
     """
     overrides = dict(overrides) | {"workdir": str(folder.path)}
-    settings = {"preset": request.preset} | overrides
+    settings = {"preset": invocation.preset} | overrides
     flags = [f"--{name}={flag_value(value)}" for name, value in settings.items()]
     return dataclasses.replace(
-        request, sweep=None, overrides=overrides, overwrite=False, arguments=tuple(flags)
+        invocation, sweep=None, overrides=overrides, overwrite=False, arguments=tuple(flags)
     )
 
 
@@ -95,7 +98,7 @@ def run_to_end(single: Invocation, *, report: bool) -> dict[str, Any]:
       report: whether a run of a lab gets its report; a study always does.
     """
     if isinstance(single.lab, Study):
-        studies.measure(single)
+        modes.measure(single)
     else:
         modes.train(single, report=report)
     return single.folder().read_summary()

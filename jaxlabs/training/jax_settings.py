@@ -69,6 +69,6 @@ def require_same_compiler_flags(stored: Mapping[str, str]) -> None:
         there, now = stored.get(name, ""), here.get(name, "")
         if there != now:
             raise UserError(
-                f"{name}: {now!r} would change the results of the run there, which started with"
+                f"{name}: {now!r} would change the results of the stored run, which started with"
                 f" {there!r}; restore that value, use another --workdir, or --overwrite"
             )

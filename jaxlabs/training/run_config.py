@@ -171,7 +171,7 @@ def differing(
     old, new = (run.get("dataset") or {} for run in (stored, present))
     if "sha256" in old and "sha256" in new:
         found.pop("dataset", None)
-    words = [f"{name} ({there} there, {here} here)" for name, (there, here) in found.items()]
+    words = [f"{name} (stored {before}, given {now})" for name, (before, now) in found.items()]
     contents = [name for name in CONTENTS if name in old and name in new]
     if any(old[name] != new[name] for name in contents):
         words.append(OTHER_CONTENTS)

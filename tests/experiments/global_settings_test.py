@@ -169,6 +169,6 @@ def test_run_resumes_only_with_its_own_xla_flags(plain_run, monkeypatch, capsys)
     assert cli.run(gpt.LAB, flags) == 2
     assert capsys.readouterr().err == (
         "gpt: XLA_FLAGS: '--xla_cpu_enable_fast_math=true' would change the results of the"
-        " run there, which started with ''; restore that value, use another --workdir, or"
+        " stored run, which started with ''; restore that value, use another --workdir, or"
         " --overwrite\n"
     )

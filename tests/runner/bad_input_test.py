@@ -172,8 +172,8 @@ def test_resuming_with_other_settings_names_them(refused, tiny_flags, trained):
     before = contents(trained)
     flags = [*tiny_flags, f"--workdir={trained}", "--steps=5", "--seed=1", "--log_every=1"]
     assert refused(*flags) == (
-        "--workdir: the run there has other settings: seed (0 there, 1 here), steps (4 there, "
-        "5 here); use the same ones, another --workdir, or --overwrite"
+        f"--workdir: the run in {trained} has different settings: seed (stored 0, given 1), "
+        "steps (stored 4, given 5); use the same ones, another --workdir, or --overwrite"
     )
     assert contents(trained) == before
 
@@ -183,7 +183,7 @@ def test_resuming_on_another_text_is_refused(refused, tiny_flags, trained, play,
     for mode in ("train", "evaluate"):
         flags = [*tiny_flags, "--steps=4", f"--workdir={trained}", f"--mode={mode}"]
         line = refused(*flags, f"--dataset={tmp_path / 'play.txt'}")
-        assert "other settings: the data set's contents; use the same" in line
+        assert "different settings: the data set's contents; use the same" in line
 
 
 def test_second_writer_is_refused_and_deletes_nothing(refused, tiny_flags, trained, tmp_path):

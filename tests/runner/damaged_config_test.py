@@ -13,7 +13,7 @@ from jaxlabs.labs.gpt import lab as gpt
 from jaxlabs.labs.mnist_classifier import lab as mnist_classifier
 from jaxlabs.run_folder import RunFolder
 from jaxlabs.runner import cli
-from jaxlabs.runner.opening import open_run
+from jaxlabs.runner.run_context import open_run
 from jaxlabs.training.checkpoints import Checkpoints
 
 DAMAGE = {
@@ -84,7 +84,7 @@ def edited(killed):
     return killed
 
 
-OTHER_SEED = "has other settings than config.json: seed (0 there, 5 here)"
+OTHER_SEED = "has other settings than config.json: seed (stored 0, given 5)"
 
 
 @pytest.mark.parametrize("more", [[], ["--mode=replay", "--replay_step=6"]])
@@ -113,10 +113,10 @@ def test_setting_newer_than_a_run_has_its_default(killed, refused, flags):
     stored = killed.read_config()
     del stored["settings"]["qk_norm"]
     (killed.path / "config.json").write_text(json.dumps(stored))
-    assert "qk_norm (False there, True here)" in refused(*flags, "--qk_norm")
-    request = cli.parse(gpt.LAB, flags)
+    assert "qk_norm (stored False, given True)" in refused(*flags, "--qk_norm")
+    invocation = cli.parse(gpt.LAB, flags)
     with (
-        open_run(request, request.config(), gpt.load_data(request.config())) as folder,
+        open_run(invocation, invocation.config(), gpt.load_data(invocation.config())) as folder,
         Checkpoints(folder.checkpoints, keep=2) as checkpoints,
     ):
         checkpoints.require_run(gpt.GPTRunConfig, folder.read_config())
@@ -128,5 +128,5 @@ def test_classifier_with_a_checkpoint_of_other_settings_is_refused(edited):
     summary = RunFolder(STORED / "gpt_dropout_ema").read_summary()
     edited.write_summary(summary | {"metrics": {"test_accuracy": 1.0}})
     dataset = stored["dataset"] | {"classes": ["0", "1"], "shape": [8, 8, 1]}
-    with pytest.raises(UserError, match=r"seed \(0 there, 5 here\)"):
+    with pytest.raises(UserError, match=r"seed \(stored 0, given 5\)"):
         restore_feature_extractor(str(edited.path), dataset)

@@ -8,7 +8,7 @@ from jaxlabs.labs.gpt import lab as gpt
 from jaxlabs.labs.worked_problems import lab as worked_problems
 from jaxlabs.run_folder import RunFolder
 from jaxlabs.runner import cli, reproduce
-from jaxlabs.runner.opening import open_run
+from jaxlabs.runner.run_context import open_run
 
 COMMANDS = ["train", "lr_range", "replay", "sweep", "study", "suite"]
 FILES = {
@@ -106,8 +106,8 @@ def started(tiny_flags):
     """`started(path, *flags) -> RunFolder`: the folder of a run before its first step."""
 
     def start(path, *flags):
-        request = cli.parse(gpt.LAB, [*tiny_flags, f"--workdir={path}", *flags])
-        with open_run(request, request.config()) as folder:
+        invocation = cli.parse(gpt.LAB, [*tiny_flags, f"--workdir={path}", *flags])
+        with open_run(invocation, invocation.config()) as folder:
             return folder
 
     return start

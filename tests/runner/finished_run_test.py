@@ -62,7 +62,7 @@ def test_run_older_than_a_setting_has_its_default(tiny_flags, trained, tmp_path,
     for flags in ([f"--workdir={run}", "--mode=evaluate"], again):
         assert cli.run(LAB, flags) == 0
     assert cli.run(LAB, [*again, "--short_conv_width=2"]) == 2
-    assert "other settings: short_conv_width (1 there, 2 here);" in capsys.readouterr().err
+    assert "different settings: short_conv_width (stored 1, given 2);" in capsys.readouterr().err
 
 
 def test_reading_mode_does_not_inherit_the_machine_settings(trained, tmp_path, capsys):

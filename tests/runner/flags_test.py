@@ -1,5 +1,6 @@
 """Help, presets and flags of a command."""
 
+import dataclasses
 import os
 import subprocess
 import sys
@@ -9,7 +10,9 @@ import pytest
 from jaxlabs import config
 from jaxlabs.labs.gpt.lab import LAB, PRESETS
 from jaxlabs.runner import cli
-from jaxlabs.runner.summary import describe
+from jaxlabs.runner.description import describe, not_comparable_reason
+from jaxlabs.runner.help_text import sections
+from jaxlabs.runner.lab import Lab
 
 
 def test_help_lists_every_setting_with_its_value_by_preset(capsys):
@@ -26,16 +29,16 @@ def test_help_lists_every_setting_with_its_value_by_preset(capsys):
         shown = words[0] if len(set(words)) == 1 else " | ".join(words)
         index = lines.index(f"  --{name}={shown}")
         assert lines[index + 1].strip().startswith(field.metadata["help"])
-    for name in ("preset", "mode", "overwrite", "replay_step", "checkpoint"):
+    for name in ("preset", "mode", "overwrite", "replay_step", "checkpoint", "help"):
         assert any(line.startswith(f"  --{name}=") for line in lines)
     assert LAB.description.splitlines()[0] in out
 
 
 def test_help_has_a_heading_for_every_section_and_no_alias():
     lines = cli.help_text(LAB).splitlines()
-    sections = config.sections(LAB.config_class)
-    assert list(sections)[:3] == ["run", "data", "model"]
-    for section, fields in sections.items():
+    found = sections(LAB.config_class)
+    assert list(found)[:3] == ["run", "data", "model"]
+    for section, fields in found.items():
         heading = lines.index(section)
         for number, (name, field) in enumerate(fields):
             assert lines[heading + 1 + 2 * number].startswith(f"  --{name}=")
@@ -61,8 +64,10 @@ def test_short_help_flag_wins_over_everything_but_invalid_flags(capsys, refused)
 
 
 def test_flag_wins_over_preset_and_preset_over_default():
-    request = cli.parse(LAB, ["--preset=reference", "--steps=7", "--nobias", "--grad_clip_norm=2"])
-    assert request.config().flat() == LAB.config_class().flat() | PRESETS["reference"] | {
+    invocation = cli.parse(
+        LAB, ["--preset=reference", "--steps=7", "--nobias", "--grad_clip_norm=2"]
+    )
+    assert invocation.config().flat() == LAB.config_class().flat() | PRESETS["reference"] | {
         "steps": 7,
         "bias": False,
         "grad_clip_norm": 2.0,
@@ -71,15 +76,15 @@ def test_flag_wins_over_preset_and_preset_over_default():
 
 @pytest.mark.parametrize("preset", PRESETS)
 def test_preset_can_be_tried_for_a_few_steps(preset):
-    request = cli.parse(LAB, [f"--preset={preset}", "--steps=1"])
-    assert request.config().steps == 1
+    invocation = cli.parse(LAB, [f"--preset={preset}", "--steps=1"])
+    assert invocation.config().steps == 1
 
 
 def test_first_preset_is_the_default_and_in_the_folder_name():
     first = next(iter(PRESETS))
-    request = cli.parse(LAB, [])
-    assert request.config().flat() == LAB.config_class.from_flat(PRESETS[first]).flat()
-    assert str(request.folder().path) == f"runs/gpt-{first}"
+    invocation = cli.parse(LAB, [])
+    assert invocation.config().flat() == LAB.config_class.from_flat(PRESETS[first]).flat()
+    assert str(invocation.folder().path) == f"runs/gpt-{first}"
     other = cli.parse(LAB, ["--preset=reference", "--no_causal_mask"])
     assert str(other.folder().path) == "runs/gpt-reference-unmasked"
     given = cli.parse(LAB, ["--workdir=mine", "--no_causal_mask"])
@@ -87,24 +92,39 @@ def test_first_preset_is_the_default_and_in_the_folder_name():
 
 
 def test_optional_setting_can_be_disabled_with_none():
-    lab = cli.Lab(
+    lab = Lab(
         **{field: getattr(LAB, field) for field in LAB.__dataclass_fields__}
         | {"presets": {"quick": {"grad_clip_norm": 1.0, "attention_window": 8}}}
     )
-    request = cli.parse(lab, ["--grad_clip_norm=none", "--attention_window=none"])
-    assert request.config().optimization.grad_clip_norm is None
-    assert request.config().model.attention_window is None
+    invocation = cli.parse(lab, ["--grad_clip_norm=none", "--attention_window=none"])
+    assert invocation.config().optimization.grad_clip_norm is None
+    assert invocation.config().model.attention_window is None
     assert cli.parse(lab, []).config().optimization.grad_clip_norm == 1.0
 
 
 def test_recorded_command_can_be_run_again(tiny_flags, tmp_path):
     flags = [*tiny_flags, "--steps=0", "--prompt=the king", f"--workdir={tmp_path / 'my run'}"]
-    request = cli.parse(LAB, flags)
-    config = request.config()
-    recorded = describe(request, config, LAB.load_data(config))["command"]
+    invocation = cli.parse(LAB, flags)
+    config = invocation.config()
+    recorded = describe(invocation, config, LAB.load_data(config), None)["command"]
     assert recorded.startswith("python -m experiments.gpt --dataset=")
     assert "'--prompt=the king'" in recorded
     assert f"'--workdir={tmp_path / 'my run'}'" in recorded
+
+
+@pytest.mark.parametrize("batch_coupled", [False, True])
+def test_evaluation_batch_matters_to_comparisons_only_where_it_couples_examples(
+    batch_coupled, tiny_flags
+):
+    flags = ["--eval_batch_size=32", "--seed=3"]
+    invocation = cli.parse(LAB, ["--preset=reference", *flags])
+    config = cli.parse(LAB, [*tiny_flags, *flags]).config()
+    data = dataclasses.replace(LAB.load_data(config), comparable=True)
+    task = LAB.build_task(config, data.data_spec)
+    task = dataclasses.replace(task, batch_coupled=batch_coupled)
+    reason = not_comparable_reason(invocation, invocation.config(), task, data)
+    changed = "other settings than the preset's: eval_batch_size"
+    assert reason == (changed if batch_coupled else "")
 
 
 def test_closed_pipe_is_no_error(tiny_flags):

@@ -16,7 +16,7 @@ from jaxlabs.data.batches import Examples
 from jaxlabs.data.dataset import DataModule
 from jaxlabs.losses.loss_output import LossOutput
 from jaxlabs.run_folder import RunFolder
-from jaxlabs.runner import cli, modes, studies, sweeps
+from jaxlabs.runner import cli, modes, sweeps
 from jaxlabs.runner.lab import Lab, Study, StudyResult
 from jaxlabs.runner.sweep_plan import Sweep
 from jaxlabs.training import loop
@@ -91,6 +91,17 @@ def unbroken(tmp_path_factory, reused_executables, quickly_compiled):
     path = tmp_path_factory.mktemp("unbroken") / "run"
     assert cli.run(LINE, ["--platform=cpu", f"--workdir={path}"]) == 0
     return RunFolder(path).read_summary()
+
+
+def test_mode_evaluate_prints_the_final_evaluation_sets_too(capsys):
+    assert cli.run(LINE, RUN) == 0
+    capsys.readouterr()
+    assert cli.run(LINE, ["--mode=evaluate", *RUN]) == 0
+    lines = dict(line.split() for line in capsys.readouterr().out.splitlines())
+    metrics = RunFolder("run").read_summary()["metrics"]
+    assert lines.keys() == {"held_out/loss", "all/loss"}
+    for name, value in lines.items():
+        assert float(value) == pytest.approx(metrics[name.replace("/", "_")], abs=1e-4)
 
 
 def last_line(capsys):
@@ -180,7 +191,7 @@ def test_signal_in_a_study_ends_it_and_the_same_command_resumes(capsys):
         measure=measure,
     )
     for name, done in (("summarize_study", False), ("write_report", True)):
-        with interruption(studies, name, signal.SIGTERM):
+        with interruption(modes, name, signal.SIGTERM):
             assert cli.run(study, RUN) == 143
         assert last_line(capsys) == "study: interrupted; run the same command to resume"
         assert RunFolder("run").is_complete() == done

@@ -42,8 +42,8 @@ def lab_named(name):
 def test_extreme_numbers_are_accepted_or_refused_in_one_line(name):
     lab = lab_named(name)
     preset = dict(next(iter(lab.presets.values())))
-    for flag, field in config.settings(lab.config_class):
-        kind, _ = config.field_type(config._owner(lab.config_class, flag), field)
+    for flag, _ in config.settings(lab.config_class):
+        kind, _ = config.value_types(lab.config_class)[flag]
         values = {int: WHOLE, float: REAL}.get(kind, [])
         for value in values:
             line = error_of(lab, preset | {flag: value})

@@ -76,9 +76,9 @@ def test_incompatible_flags_are_refused(flags, line, refused, here):
     ],
 )
 def test_earlier_spelling_of_a_mode_works_and_is_reported(flags, mode, line, capsys):
-    request = cli.parse(gpt.LAB, [*flags, "--steps=4"])
-    assert request.mode == mode
-    assert request.replay_step == (3 if mode == "replay" else None)
+    invocation = cli.parse(gpt.LAB, [*flags, "--steps=4"])
+    assert invocation.mode == mode
+    assert invocation.replay_step == (3 if mode == "replay" else None)
     assert capsys.readouterr().err == (f"gpt: {line}\n" if line else "")
 
 
@@ -86,7 +86,7 @@ def test_earlier_spelling_of_a_mode_works_and_is_reported(flags, mode, line, cap
 def test_run_of_another_lab_is_refused(mode, refused, here):
     folder = shutil.copytree(STORED / "char_rnn_carry", here / "run")
     line = refused(f"--mode={mode}", f"--workdir={folder}")
-    assert line == "--workdir: a run of char_rnn is there; another folder"
+    assert line == f"--workdir: {folder} holds a run of char_rnn; another folder"
 
 
 @pytest.mark.parametrize("mode", READING)
@@ -94,7 +94,9 @@ def test_folder_of_a_sweep_is_refused(mode, refused, here):
     stored = json.loads((STORED / "gpt_muon" / "config.json").read_text())
     (here / "config.json").write_text(json.dumps(stored | {"sweep": "precision"}))
     line = refused(f"--mode={mode}", f"--workdir={here}")
-    assert line.startswith("--workdir: the sweep precision is there; the folder of one of its runs")
+    assert line.startswith(
+        f"--workdir: {here} holds the sweep precision; the folder of one of its runs"
+    )
 
 
 @pytest.mark.parametrize("mode", READING)

@@ -14,7 +14,7 @@ from jaxlabs.labs.ddpm import lab as ddpm
 from jaxlabs.labs.gpt import lab as gpt
 from jaxlabs.run_folder import RunFolder
 from jaxlabs.runner import cli, modes
-from jaxlabs.runner.summary import describe
+from jaxlabs.runner.description import describe
 from jaxlabs.training.run_config import differing
 
 pytestmark = pytest.mark.usefixtures("reused_executables")
@@ -118,8 +118,8 @@ def test_every_path_setting_is_declared_as_a_path(name):
 
 def test_paths_are_stored_as_absolute_paths(here):
     flags = ["--data_dir=data", "--fid_classifier=runs/mine", "--dataset=~/digits"]
-    request = cli.parse(ddpm.LAB, flags)
-    settings = describe(request, request.config(), None)["settings"]
+    invocation = cli.parse(ddpm.LAB, flags)
+    settings = describe(invocation, invocation.config(), None, None)["settings"]
     assert settings["data_dir"] == str(here / "data")
     assert settings["fid_classifier"] == str(here / "runs" / "mine")
     assert settings["dataset"] == str(Path.home() / "digits")
@@ -139,4 +139,4 @@ def test_same_file_with_other_preprocessing_has_other_contents():
         "the data set's contents"
     ]
     unknown = {"settings": {"dataset": "b.mat"}}
-    assert differing(lab.config_class, whitened, unknown) == ["dataset (a.mat there, b.mat here)"]
+    assert differing(lab.config_class, whitened, unknown) == ["dataset (stored a.mat, given b.mat)"]

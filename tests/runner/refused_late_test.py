@@ -8,7 +8,7 @@ from jaxlabs.config import UserError
 from jaxlabs.labs.gpt.lab import LAB
 from jaxlabs.run_folder import RunFolder
 from jaxlabs.runner import cli
-from jaxlabs.runner.opening import open_run
+from jaxlabs.runner.run_context import open_run
 from jaxlabs.training import loop
 
 STORED = Path(__file__).parents[1] / "fixtures" / "run_folders"
@@ -29,8 +29,8 @@ def test_run_without_training_is_replaced(refused, tiny_flags, here, monkeypatch
     with monkeypatch.context() as patch:
         patch.setattr(loop, "train", late)
         assert refused(*flags) == "--seed: refused late"
-    request = cli.parse(LAB, [*flags, "--seed=1"])
-    with open_run(request, request.config(), LAB.load_data(request.config())) as folder:
+    invocation = cli.parse(LAB, [*flags, "--seed=1"])
+    with open_run(invocation, invocation.config(), LAB.load_data(invocation.config())) as folder:
         assert folder.read_config()["settings"]["seed"] == 1
 
 
@@ -48,8 +48,8 @@ def test_run_with_any_result_is_not_replaced(result, refused, tiny_flags, here):
     elif result == "checkpoint":
         (run.checkpoints / "4").mkdir()
     elif result == "array":
-        run.write_arrays("lr_range", loss=[1.0])
+        run.write_arrays("attention_maps", loss=[1.0])
     else:
         run.write_summary(whole.read_summary())
     flags = [*tiny_flags, "--steps=4", "--seed=1", f"--workdir={run.path}"]
-    assert "seed (0 there, 1 here)" in refused(*flags)
+    assert "seed (stored 0, given 1)" in refused(*flags)

@@ -291,6 +291,6 @@ def test_folder_of_another_preset_is_refused(capsys):
     assert cli.run(ALL, ["--labs=gpt"]) == 0
     flags = ["--labs=gpt", f"--workdir={FOLDER.path}", "--preset=reference"]
     assert cli.run(ALL, flags) == 2
-    assert "the run there has preset quick, not reference" in capsys.readouterr().err
+    assert "different settings: preset (stored quick, given reference)" in capsys.readouterr().err
     assert cli.run(ALL, [*flags, "--overwrite"]) == 0
     assert {row[0] for row in table()} == {"`gpt`, reference"}

@@ -18,7 +18,7 @@ from jaxlabs.labs.char_rnn import lab as char_rnn
 from jaxlabs.labs.gpt import lab as gpt
 from jaxlabs.labs.sparse_autoencoder import lab as sparse_autoencoder
 from jaxlabs.run_folder import RunFolder
-from jaxlabs.runner import cli, restoring
+from jaxlabs.runner import cli, run_context
 from jaxlabs.training import devices
 
 STORED = Path(__file__).parents[1] / "fixtures" / "run_folders"
@@ -51,8 +51,8 @@ def stored(here, monkeypatch):
 
 @pytest.mark.parametrize("name", LABS)
 def test_stored_parameters_give_the_stored_outputs(stored, name):
-    request = cli.parse(LABS[name], ["--mode=sample", f"--workdir={stored(name).path}"])
-    _, task, _, state = restoring.restore(request)
+    invocation = cli.parse(LABS[name], ["--mode=sample", f"--workdir={stored(name).path}"])
+    _, task, _, state = run_context.restore(invocation)
     expected = np.load(STORED / name / "expected.npz")
     outputs = task.model.apply({"params": state.eval_params}, expected["inputs"])
     for number, output in enumerate(jax.tree.leaves(outputs)):

@@ -104,11 +104,11 @@ def test_sweep_trains_every_run_once_and_compares_them(here, monkeypatch, capsys
     flags = ["--sweep=biases", "--log_every=2"]
     trained, real = [], modes.train
 
-    def train(request, *, report):
+    def train(invocation, *, report):
         if len(trained) == 3:
             raise KeyboardInterrupt
-        trained.append(request.overrides)
-        real(request, report=report)
+        trained.append(invocation.overrides)
+        real(invocation, report=report)
 
     monkeypatch.setattr(modes, "train", train)
     assert cli.run(LINE, flags) == 130
@@ -137,7 +137,7 @@ def test_sweep_trains_every_run_once_and_compares_them(here, monkeypatch, capsys
     assert page.count("<img") == 2  # metrics against settings, losses
     capsys.readouterr()
     assert cli.run(LINE, [*flags, "--steps=5"]) == 2
-    assert "steps (4 there, 5 here)" in capsys.readouterr().err
+    assert "steps (stored 4, given 5)" in capsys.readouterr().err
 
 
 def test_followed_settings_apply_unless_a_flag_overrides_them(here):
@@ -184,6 +184,18 @@ def test_settings_may_be_valid_only_with_a_preset(flags):
         assert cli.run(lab, given) == 0
 
 
+@pytest.mark.parametrize("workdir", [[], ["--workdir=run"]])
+def test_better_rate_can_be_trained_after_a_range_test(workdir, here):
+    assert cli.run(LINE, ["--mode=lr_range", *workdir]) == 0
+    tested = RunFolder("run" if workdir else "runs/line-quick-lr_range")
+    assert tested.arrays("lr_range").exists()
+    assert cli.run(LINE, ["--mode=lr_range", "--batch_size=8", *workdir]) == 0
+    assert cli.run(LINE, ["--learning_rate=0.25", *workdir]) == 0
+    trained = RunFolder("run" if workdir else "runs/line-quick")
+    assert trained.read_config()["settings"]["learning_rate"] == 0.25
+    assert trained.is_complete()
+
+
 def test_lr_range_without_a_learning_rate_creates_no_folder(here, capsys):
     assert cli.run(LINE, ["--optimizer=lbfgs", "--batch_size=8", "--mode=lr_range"]) == 2
     assert "--mode=lr_range: lbfgs has no learning rate" in capsys.readouterr().err
@@ -206,10 +218,10 @@ def test_suite_resumes_runs_that_are_valid_only_with_a_preset():
 def test_diverged_run_is_a_result(monkeypatch):
     real = modes.train
 
-    def train(request, *, report):
-        if request.overrides["seed"] == 3:
+    def train(invocation, *, report):
+        if invocation.overrides["seed"] == 3:
             raise NonFiniteError("planted")
-        real(request, report=report)
+        real(invocation, report=report)
 
     monkeypatch.setattr(modes, "train", train)
     assert cli.run(LINE, ["--sweep=seeds"]) == 0
@@ -275,7 +287,7 @@ def test_study_runs_once_and_is_reported(capsys):
     assert cli.run(STUDY, ["--preset=far"]) == 0
     assert len(MEASURED) == calls
     assert cli.run(STUDY, ["--preset=far", "--largest=6"]) == 2
-    assert "largest (5 there, 6 here)" in capsys.readouterr().err
+    assert "largest (stored 5, given 6)" in capsys.readouterr().err
     assert cli.run(STUDY, ["--preset=far", "--largest=6", "--overwrite"]) == 0
     assert json.loads((folder.path / "summary.json").read_text())["metrics"] == {"sum": 21.0}
 
@@ -291,7 +303,7 @@ def test_study_refused_late_does_not_block_the_corrected_command(capsys):
     assert cli.run(study, ["--largest=4"]) == 0
     capsys.readouterr()
     assert cli.run(study, ["--largest=3"]) == 2
-    assert "largest (4 there, 3 here)" in capsys.readouterr().err
+    assert "largest (stored 4, given 3)" in capsys.readouterr().err
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -337,4 +349,4 @@ def test_study_and_lab_refuse_flags_and_folders_of_each_other(capsys):
     assert cli.run(STUDY, []) == 0
     capsys.readouterr()
     assert cli.run(LINE, ["--workdir=runs/count-quick"]) == 2
-    assert "a run of count is there" in capsys.readouterr().err
+    assert "holds a run of count" in capsys.readouterr().err

@@ -122,7 +122,7 @@ def test_checkpoints_with_other_settings_are_refused(tmp_path):
         same = METADATA | {"settings": {"seed": 3, "batch_size": 8, "steps": 1000}}
         checkpoints.require_run(RunConfig, same)
         other = METADATA | {"settings": {"seed": 4, "batch_size": 8}}
-        with pytest.raises(UserError, match=r"of step 4 in .* seed \(3 there, 4 here\)"):
+        with pytest.raises(UserError, match=r"of step 4 in .* seed \(stored 3, given 4\)"):
             checkpoints.require_run(RunConfig, other)
 
 

@@ -117,7 +117,7 @@ def sample(
     config: ContrastiveRunConfig, task: Task, data_spec: Any, state: TrainState, key: jax.Array
 ) -> str:
     """Returns the captions nearest to the prompt."""
-    return zero_shot.nearest_wordings(zero_shot.trained(task, data_spec, state), config.prompt)
+    return zero_shot.nearest_captions(zero_shot.trained(task, data_spec, state), config.prompt)
 
 
 def analyze(

@@ -1,0 +1,97 @@
+"""The content of config.json, written at the start of a command."""
+
+import importlib.metadata
+import os
+import pathlib
+import platform
+import shlex
+import subprocess
+from typing import Any
+
+import jaxlabs
+from jaxlabs import paths
+from jaxlabs.config import path_settings
+from jaxlabs.data.dataset import DataModule
+from jaxlabs.runner.lab import Invocation, Lab, StudyData
+from jaxlabs.training import devices, jax_settings
+from jaxlabs.training.run_config import CommonConfig, RunConfig
+from jaxlabs.training.task import Task
+
+ROUNDING_SETTINGS = ("grad_accum_steps", "eval_batch_size")
+"""Settings that change metrics by rounding only, unless the loss is batch-coupled."""
+
+PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
+
+
+def describe(
+    invocation: Invocation,
+    config: CommonConfig,
+    data: DataModule | StudyData | None,
+    task: Task | None,
+) -> dict[str, Any]:
+    """Returns config.json: all settings, versions, device, data set.
+
+    Args:
+      invocation: the command line.
+      config: its settings.
+      data: the data of the run, if any.
+      task: the task of a lab; None for other commands.
+    """
+    lab = invocation.lab
+    metadata = {
+        "experiment": lab.name,
+        "preset": invocation.preset,
+        "command": shlex.join(["python", "-m", f"experiments.{lab.name}", *invocation.arguments]),
+        "settings": config.flat() | _absolute_paths(config),
+        "preset_settings": invocation.preset_config().flat(),
+        "versions": {"python": platform.python_version(), "jaxlabs": version()}
+        | {package: importlib.metadata.version(package) for package in PACKAGES},
+        "device": devices.describe(),
+        "compiler_flags": jax_settings.compiler_flags(),
+    }
+    if isinstance(lab, Lab):
+        metadata["loss_unit"] = lab.loss_unit
+    if invocation.sweep is not None:
+        sweep = lab.sweeps[invocation.sweep]
+        metadata |= {"sweep": invocation.sweep, "question": sweep.question}
+    if data is not None:
+        metadata["dataset"] = data.dataset
+    if task is not None:
+        reason = not_comparable_reason(invocation, config, task, data)
+        metadata["not_comparable_reason"] = reason
+    return metadata
+
+
+def _absolute_paths(config: CommonConfig) -> dict[str, str]:
+    """Returns the settings that are paths, as absolute paths."""
+    found = path_settings(type(config), config.flat())
+    return {name: os.path.abspath(paths.local(path, name)) for name, path in found.items()}
+
+
+def version() -> str:
+    """Returns the version of jaxlabs, with the commit if it runs from a git checkout."""
+    checkout = pathlib.Path(jaxlabs.__file__).parents[1]
+    if not (checkout / ".git").exists():
+        return jaxlabs.__version__
+    git = ["git", "-C", str(checkout), "describe", "--always", "--dirty", "--exclude=*"]
+    try:
+        commit = subprocess.run(git, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return jaxlabs.__version__
+    return f"{jaxlabs.__version__} (commit {commit})"
+
+
+def not_comparable_reason(
+    invocation: Invocation, config: RunConfig, task: Task, data: DataModule
+) -> str:
+    """Returns why a run is not comparable with published results; empty if it is."""
+    if not data.comparable:
+        return f"trained on {data.dataset['name']}, not on the published data"
+    harmless = ["seed"] if task.batch_coupled else ["seed", *ROUNDING_SETTINGS]
+    preset = invocation.preset_config().identity()
+    changed = [
+        name
+        for name, value in config.identity().items()
+        if value != preset[name] and name not in harmless
+    ]
+    return f"other settings than the preset's: {', '.join(changed)}" if changed else ""

@@ -1,0 +1,241 @@
+"""The flags of a command: their definition, parsing and validation."""
+
+import re
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from absl import flags
+
+from jaxlabs import config as config_lib
+from jaxlabs import paths
+from jaxlabs.config import ArgumentError, Config, UserError
+from jaxlabs.runner.lab import Experiment, Invocation, Lab
+
+MODES = ("train", "sample", "evaluate", "analyze", "export", "lr_range", "replay")
+
+RENAMED_MODES = {"analyse": "analyze"}
+"""Earlier names of modes."""
+
+NONE = object()
+"""Value of a flag after `--flag=none`, distinct from that of an absent flag."""
+
+TRUTH = {"true": True, "false": False, "1": True, "0": False}
+
+
+def parse(lab: Experiment, arguments: Sequence[str]) -> Invocation | None:
+    """Parses a command line; returns None for `--help`.
+
+    Deprecated spellings are accepted; for each, one line on stderr names the present one.
+
+    Raises:
+      UserError: an unknown flag, an invalid value, a positional argument, or an argument that is
+        not valid UTF-8.
+    """
+    for argument in arguments:
+        if not paths.is_utf8(argument):
+            raise UserError(f"{argument!r} is not accepted; text in UTF-8")
+    values = flags.FlagValues()
+    define_flags(lab.config_class, values)
+    for name, kind, default, text in command_flags(lab):
+        define_flag(values, name, kind, default, text, optional=False)
+    if isinstance(lab, Lab):  # deprecated
+        define_flag(values, "lr_range_test", bool, False, "", optional=False)
+    flags.DEFINE_boolean("help", False, "", short_name="h", flag_values=values)
+    rest = _parse_values(lab, arguments, values)
+    if values["help"].value:
+        return None
+    if rest:
+        raise UserError(f"unexpected argument {rest[0]!r}; use --name=value")
+    given = given_flags(lab.config_class, values)
+    chosen = {name: values[name].value for name, *_ in command_flags(lab)}
+    lines = deprecations(lab.config_class, given)
+    if isinstance(lab, Lab):
+        chosen["mode"], deprecated = _resolve_mode(values)
+        lines += deprecated
+    for line in lines:
+        print(f"{lab.name}: {line}", file=sys.stderr)
+    invocation = Invocation(
+        lab=lab,
+        arguments=tuple(arguments),
+        overrides=config_lib.canonical(lab.config_class, given),
+        **chosen,
+    )
+    _check_choice("preset", invocation.preset, lab.presets)
+    if isinstance(lab, Lab):
+        _check_lab_flags(invocation)
+    return invocation
+
+
+def command_flags(lab: Experiment) -> list[tuple[str, type, Any, str]]:
+    """Returns (name, type, default, help) of the flags that are not settings."""
+    presets = ", ".join(lab.presets)
+    found = [
+        ("preset", str, next(iter(lab.presets)), f"name of the initial settings [{presets}]"),
+        ("overwrite", bool, False, "delete the run folder and start over"),
+    ]
+    if isinstance(lab, Lab):
+        modes = (
+            f"mode of the command [{', '.join(MODES)}]; lr_range: plot the loss against a rising"
+            " learning rate; replay: repeat one step and print the RMS of every gradient"
+        )
+        checkpoints = "checkpoint to sample, evaluate or export [latest, best]"
+        found += [
+            ("mode", str, "train", modes),
+            ("replay_step", int, None, "number of the step that --mode=replay repeats"),
+            ("checkpoint", str, "latest", checkpoints),
+        ]
+        if lab.sweeps:
+            questions = "; ".join(f"{name}: {sweep.question}" for name, sweep in lab.sweeps.items())
+            found.append(("sweep", str, None, f"set of runs to train and compare [{questions}]"))
+    return found
+
+
+def define_flags(config_class: type[Config], values: flags.FlagValues) -> None:
+    """Defines one absl flag per setting and alias; without the flag the preset applies."""
+    kinds = config_lib.value_types(config_class)
+    for name, field in config_lib.settings(config_class):
+        kind, optional = kinds[name]
+        for spelling in (name, *field.metadata["aliases"]):
+            define_flag(values, spelling, kind, None, field.metadata["help"], optional=optional)
+
+
+def define_flag(
+    values: flags.FlagValues, name: str, kind: type, default: Any, help: str, *, optional: bool
+) -> None:
+    """Defines one absl flag whose error messages name the accepted values.
+
+    Args:
+      values: the flags that it joins.
+      name: without dashes.
+      kind: bool, int, float or str.
+      default: value when the flag is not given.
+      help: one line.
+      optional: whether "none" is accepted.
+    """
+    parser = _Parser(name, kind, optional)
+    if kind is bool:
+        flags.DEFINE_flag(flags.BooleanFlag(name, default, help), values)
+        values[name].parser = parser
+    else:
+        flags.DEFINE(parser, name, default, help, flag_values=values)
+
+
+class _Parser(flags.ArgumentParser):
+    """Converts the text of a flag to a value; the error names the accepted values."""
+
+    def __init__(self, name: str, kind: type, optional: bool):
+        super().__init__()
+        self.name, self.kind, self.optional = name, kind, optional
+
+    def parse(self, argument: Any) -> Any:
+        if not isinstance(argument, str):
+            return argument
+        if self.optional and argument == "none":
+            return NONE
+        try:
+            return TRUTH[argument] if self.kind is bool else self.kind(argument)
+        except (KeyError, ValueError):
+            accepted = config_lib.ACCEPTED[self.kind] + (" or none" if self.optional else "")
+            raise ArgumentError(self.name, f"{argument!r} is not accepted; {accepted}") from None
+
+    def flag_type(self) -> str:
+        return self.kind.__name__
+
+
+def given_flags(config_class: type[Config], values: flags.FlagValues) -> dict[str, Any]:
+    """Returns the settings given on the command line, under the names used there."""
+    names = [name for name in config_lib.spellings(config_class) if values[name].present]
+    given = {name: values[name].value for name in names}
+    return {name: None if value is NONE else value for name, value in given.items()}
+
+
+def deprecations(config_class: type[Config], given: Mapping[str, Any]) -> list[str]:
+    """Returns one line for each given setting with an earlier name or value."""
+    lines = []
+    for name, value in given.items():
+        ((new, now),) = config_lib.canonical(config_class, {name: value}).items()
+        if now is not value:  # nan is unequal to itself
+            lines.append(f"--{name}={value} is deprecated; use --{new}={now}")
+        elif new != name:
+            lines.append(f"--{name} is deprecated; use --{new}")
+    return lines
+
+
+def error_line(lab: Experiment, error: UserError) -> str:
+    """Returns the message of an error, with dashes before arguments that are flags of the lab.
+
+    Those are the argument of an `ArgumentError`, and names between backticks.
+    """
+    names = {name for name, *_ in command_flags(lab)}
+    names |= config_lib.spellings(lab.config_class).keys()
+    is_flag = isinstance(error, ArgumentError) and error.argument in names
+    line = f"--{error}" if is_flag else str(error)
+    return re.sub(r"`(\w+)`", lambda name: f"--{name[1]}" if name[1] in names else name[0], line)
+
+
+def _parse_values(lab: Experiment, arguments: Sequence[str], values: flags.FlagValues) -> list[str]:
+    """Parses the arguments into `values` and returns the positional ones."""
+    try:
+        return values([lab.name, *arguments])[1:]
+    except flags.UnrecognizedFlagError as error:
+        present = config_lib.spellings(lab.config_class)
+        hint = config_lib.nearest(error.flagname, values, present)
+        raise UserError(
+            f"--{error.flagname}: unknown flag{hint or '; --help lists all flags'}"
+        ) from None
+    except flags.Error as error:
+        if isinstance(error.__context__, UserError):  # the message of our own parser
+            raise error.__context__ from None
+        raise UserError(" ".join(str(error).split())) from None
+
+
+def _resolve_mode(values: flags.FlagValues) -> tuple[str, list[str]]:
+    """Returns the mode, and one line for each deprecated spelling that selects it."""
+    given, step = values["mode"].value, values["replay_step"].value
+    mode, lines = RENAMED_MODES.get(given, given), []
+    if mode != given:
+        lines.append(f"--mode={given} is deprecated; use --mode={mode}")
+    if values["lr_range_test"].value:
+        if mode not in ("train", "lr_range"):
+            raise UserError(f"--lr_range_test: not accepted with --mode={mode}; --mode=lr_range")
+        mode = "lr_range"
+        lines.append("--lr_range_test is deprecated; use --mode=lr_range")
+    elif step is not None and mode == "train":
+        mode = "replay"
+        lines.append(
+            f"--replay_step={step} without a mode is deprecated; use --mode=replay"
+            f" --replay_step={step}"
+        )
+    return mode, lines
+
+
+def _check_lab_flags(invocation: Invocation) -> None:
+    """Raises UserError for an invalid flag, or one that the mode would ignore."""
+    mode, step = invocation.mode, invocation.replay_step
+    _check_choice("mode", mode, MODES)
+    _check_choice("checkpoint", invocation.checkpoint, ("latest", "best"))
+    if invocation.overwrite and mode not in ("train", "lr_range"):
+        raise UserError(f"--overwrite: not accepted with --mode={mode}; --mode=train")
+    if step is not None and mode != "replay":
+        raise UserError(f"--replay_step: not accepted with --mode={mode}; --mode=replay")
+    if step is None and mode == "replay":
+        raise UserError("--replay_step: missing with --mode=replay; the number of a step")
+    if invocation.checkpoint != "latest" and mode not in ("sample", "evaluate", "export"):
+        raise UserError(
+            f"--checkpoint: {invocation.checkpoint!r} is not accepted with --mode={mode}; latest"
+        )
+    if invocation.sweep is not None:
+        sweeps = invocation.lab.sweeps or ("none, as this lab has none",)
+        _check_choice("sweep", invocation.sweep, sweeps)
+        if mode != "train":
+            raise UserError(f"--sweep: not accepted with --mode={mode}; --mode=train")
+    if step is not None and not 1 <= step <= invocation.config().steps:
+        accepted = f"a step from 1 to {invocation.config().steps}"
+        raise UserError(f"--replay_step: {step} is not accepted; {accepted}")
+
+
+def _check_choice(name: str, value: str, accepted: Iterable[str]) -> None:
+    if value not in accepted:
+        hint = config_lib.nearest(value, accepted)
+        raise UserError(f"--{name}: {value!r} is not accepted; one of {', '.join(accepted)}{hint}")

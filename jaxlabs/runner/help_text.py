@@ -1,0 +1,94 @@
+"""The text of `--help`: every setting with its value by preset, under headings."""
+
+import dataclasses
+import inspect
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from jaxlabs.config import Config, group_class
+from jaxlabs.runner.flags import command_flags
+from jaxlabs.runner.lab import Experiment
+from jaxlabs.runner.sweep_plan import flag_value
+
+SECTIONS = (
+    "run",
+    "data",
+    "model",
+    "diffusion",
+    "training",
+    "optimizer",
+    "sampling",
+    "evaluation",
+    "report",
+    "logging and checkpoints",
+    "multiple processes",
+)
+"""The order of the headings; others follow in the order of declaration."""
+
+
+def help_text(lab: Experiment) -> str:
+    """Returns the text of `--help`."""
+    lines = [
+        inspect.cleandoc(lab.description),
+        "",
+        f"usage: python -m experiments.{lab.name} [flags]",
+        "",
+        "command",
+    ]
+    flags = [*command_flags(lab), ("help", bool, False, "show this help message and exit")]
+    for name, _, default, text in flags:
+        lines += _flag_lines(name, [default], text)
+    configs = [lab.config_class.from_flat(preset).flat() for preset in lab.presets.values()]
+    lines += ["", f"settings, with their values in the presets {' | '.join(lab.presets)}"]
+    for section, fields in sections(lab.config_class).items():
+        lines += ["", section]
+        for name, field in fields:
+            text = field.metadata["help"] + _accepted(field)
+            lines += _flag_lines(name, [config[name] for config in configs], text)
+    return "\n".join(lines)
+
+
+def sections(config_class: type[Config]) -> dict[str, list[tuple[str, dataclasses.Field]]]:
+    """Returns the settings of a config class, (flag name, field), by heading."""
+    found: dict[str, list[tuple[str, dataclasses.Field]]] = {}
+    for section, field in _with_section(config_class, None):
+        found.setdefault(section, []).append((field.name, field))
+    order = [*SECTIONS, *found]
+    return {section: found[section] for section in sorted(found, key=order.index)}
+
+
+def _with_section(
+    config_class: type[Config], outer: str | None
+) -> Iterator[tuple[str, dataclasses.Field]]:
+    """Yields (section, field); a group's section applies to its fields without their own."""
+    for field in dataclasses.fields(config_class):
+        section = _declared_section(config_class, field) or outer
+        group = group_class(field)
+        if group is None:
+            yield section or SECTIONS[0], field
+        else:
+            yield from _with_section(group, section or field.name)
+
+
+def _declared_section(config_class: type[Config], field: dataclasses.Field) -> str | None:
+    """Returns the section that the class or one of its bases declares for a field."""
+    for base in config_class.__mro__:
+        declared = base.__dict__.get("__dataclass_fields__", {}).get(field.name)
+        if declared is not None and declared.metadata.get("section"):
+            return declared.metadata["section"]
+    return None
+
+
+def _flag_lines(name: str, values: Iterable[Any], text: str) -> list[str]:
+    words = [flag_value(value) for value in values]
+    shown = words[0] if len(set(words)) == 1 else " | ".join(words)
+    return [f"  --{name}={shown}", f"      {text}"]
+
+
+def _accepted(field: dataclasses.Field) -> str:
+    limits = field.metadata
+    if limits["choices"]:
+        return f" [{', '.join(limits['choices'])}]"
+    bounds = {"at least": "minimum", "at most": "maximum", "above": "above", "below": "below"}
+    words = [f"{word} {limits[key]}" for word, key in bounds.items() if limits[key] is not None]
+    return f" [{', '.join(words)}]" if words else ""

@@ -1,0 +1,291 @@
+"""The run folder of a command: opened to write a run, or read to restore a trained one."""
+
+import contextlib
+import dataclasses
+import sys
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+from jaxlabs import paths
+from jaxlabs.config import RUNTIME, UserError, canonical, path_settings, settings
+from jaxlabs.data.dataset import DataModule
+from jaxlabs.run_folder import RunFolder
+from jaxlabs.runner.description import describe
+from jaxlabs.runner.flags import error_line
+from jaxlabs.runner.lab import Invocation, StudyData
+from jaxlabs.training import devices, precision
+from jaxlabs.training.checkpoints import Checkpoints
+from jaxlabs.training.devices import DataParallel
+from jaxlabs.training.full_batch import require_whole_set
+from jaxlabs.training.jax_settings import require_same_compiler_flags
+from jaxlabs.training.loop import initial_state, require_divides
+from jaxlabs.training.run_config import (
+    MACHINE,
+    OTHER_CONTENTS,
+    CommonConfig,
+    RunConfig,
+    differing,
+)
+from jaxlabs.training.state import TrainState
+from jaxlabs.training.task import Task
+
+
+@dataclasses.dataclass(frozen=True)
+class RunContext:
+    """One run of a lab: its settings, model, data, run folder and devices."""
+
+    config: RunConfig
+    task: Task
+    data: DataModule
+    folder: RunFolder
+    placement: DataParallel
+
+
+class Restored(NamedTuple):
+    """A trained model: its settings, task, `DataModule.data_spec` and state."""
+
+    config: RunConfig
+    task: Task
+    data_spec: dict[str, Any]
+    state: TrainState
+
+
+@contextlib.contextmanager
+def open_training(invocation: Invocation) -> Iterator[RunContext]:
+    """Loads the data, builds the task and opens the run folder for writing.
+
+    Raises:
+      UserError: invalid settings or data, or see `open_run`.
+    """
+    config = invocation.config()
+    placement = _start_devices(config)
+    require_divides(config, placement)
+    data = invocation.lab.load_data(config)
+    chosen = precision.resolve_precision(config, _stored_precision(invocation))
+    task = invocation.lab.build_task(precision.with_precision(config, chosen), data.data_spec)
+    require_whole_set(task, config, data.train)
+    with open_run(invocation, config, data, task, tuned={precision.SETTING: chosen}) as folder:
+        if data.warning and devices.is_main_process():
+            print(data.warning, file=sys.stderr)
+        yield RunContext(config, task, data, folder, placement)
+
+
+@contextlib.contextmanager
+def open_run(
+    invocation: Invocation,
+    config: CommonConfig,
+    data: DataModule | StudyData | None = None,
+    task: Task | None = None,
+    *,
+    tuned: Mapping[str, str] | None = None,
+) -> Iterator[RunFolder]:
+    """Opens and locks the run folder for writing; only process 0 of several writes.
+
+    A run without results (refused or killed early) is replaced.
+
+    Args:
+      invocation: the command line.
+      config: its settings.
+      data: the data of the run, if any.
+      task: the task of a lab; None for other commands.
+      tuned: settings that a new run has tuned for this machine; a resumed run keeps its own.
+
+    Raises:
+      UserError: the folder cannot be written, is locked by another process, holds another run, or
+        holds files that belong to no run.
+    """
+    folder, main = invocation.folder(), devices.is_main_process()
+    if not invocation.overwrite:
+        folder.require_own()
+    elif main and folder.contents() and not folder.exists():  # such files are never deleted
+        raise UserError(
+            f"--overwrite: {folder.path} is not a run folder and not empty; an empty or new folder"
+        )
+    if main:
+        folder.create()
+    with folder.writer() if main else contextlib.nullcontext():
+        if invocation.overwrite and main:
+            folder.clear()  # under the lock: a run that is being written is not deleted
+        if folder.exists() and folder.has_results() and not invocation.overwrite:
+            stored = folder.read_config()
+            check_same_run(stored, invocation, config, data)
+            if "compiler_flags" in stored:
+                require_same_compiler_flags(stored["compiler_flags"])
+        elif main:
+            content = describe(invocation, config, data, task) | {"tuned": dict(tuned or {})}
+            folder.write_config(content)
+        yield folder
+
+
+def check_same_run(
+    stored: dict[str, Any],
+    invocation: Invocation,
+    config: CommonConfig,
+    data: DataModule | StudyData | None,
+) -> None:
+    """Raises UserError unless a stored run has the same lab, settings and data."""
+    _require_lab(stored, invocation)
+    present = {"settings": config.flat(), "dataset": data.dataset if data else None}
+    words = differing(type(config), stored, present)
+    if words and words[-1] == OTHER_CONTENTS and data.warning:
+        words[-1] += f" ({data.warning})"
+    if stored.get("sweep") != invocation.sweep:
+        words.append(f"sweep (stored {stored.get('sweep')}, given {invocation.sweep})")
+    if words:
+        raise UserError(
+            f"--workdir: the run in {invocation.folder().path} has different settings:"
+            f" {', '.join(words)}; use the same ones, another --workdir, or --overwrite"
+        )
+
+
+def restore(invocation: Invocation) -> Restored:
+    """Restores a trained model, with the runtime flags of the command line.
+
+    Raises:
+      UserError: no run, no checkpoint, or a flag that contradicts the run.
+    """
+    folder, stored = invocation.folder(), _read_run(invocation)
+    config = _with_overrides(invocation, stored["settings"])
+    placement = _start_devices(config)
+    with Checkpoints(folder.checkpoints, config.keep_checkpoints, read_only=True) as checkpoints:
+        steps = checkpoints.steps()
+        if not steps:
+            raise UserError(f"--workdir: {folder.path} holds no checkpoint yet; train first")
+        checkpoints.require_run(type(config), stored)
+        step = _best_step(folder, steps) if invocation.checkpoint == "best" else steps[-1]
+        data_spec = _readable_data_spec(checkpoints, [one for one in steps if one <= step])
+        chosen = precision.resolve_precision(config, _stored_precision(invocation))
+        task = invocation.lab.build_task(precision.with_precision(config, chosen), data_spec)
+        state = checkpoints.restore(initial_state(task, config, placement), at_most=step)
+    return Restored(config, task, data_spec, state)
+
+
+def restore_with_data(invocation: Invocation) -> tuple[RunContext, TrainState]:
+    """Restores a trained model, and loads its data from their present path.
+
+    Raises:
+      UserError: see `restore`; or the data are missing, or differ from those of the run.
+    """
+    config, task, _, state = restore(invocation)
+    data = _load_data(invocation, config)
+    return RunContext(config, task, data, invocation.folder(), devices.data_parallel()), state
+
+
+def require_same_data(invocation: Invocation) -> None:
+    """Raises UserError if `--dataset` contradicts the run, in a mode that reads no data."""
+    stored = invocation.folder().read_config()["settings"]
+    if invocation.overrides.get("dataset", stored["dataset"]) != stored["dataset"]:
+        _load_data(invocation, _with_overrides(invocation, stored))
+
+
+def _start_devices(config: RunConfig) -> DataParallel:
+    devices.start(config.platform, config.coordinator, config.num_processes, config.process_id)
+    return devices.data_parallel()
+
+
+def _require_lab(stored: dict[str, Any], invocation: Invocation) -> None:
+    """Raises UserError unless a stored run belongs to the lab of the command line."""
+    if stored["experiment"] != invocation.lab.name:
+        writes = invocation.mode in ("train", "lr_range")
+        accepted = "another folder, or --overwrite" if writes else "another folder"
+        path = invocation.folder().path
+        raise UserError(f"--workdir: {path} holds a run of {stored['experiment']}; {accepted}")
+
+
+def _stored_precision(invocation: Invocation) -> str | None:
+    """Returns the resolved `matmul_precision` of the stored run; None for a new run."""
+    folder = invocation.folder()
+    if invocation.overwrite or not folder.exists():
+        return None
+    stored = folder.read_config()
+    tuned = stored.get("tuned", stored["settings"])
+    return canonical(invocation.lab.config_class, tuned).get(precision.SETTING)
+
+
+def _read_run(invocation: Invocation) -> dict[str, Any]:
+    """Returns config.json of the run in the run folder.
+
+    Raises:
+      UserError: there is none, or it belongs to another lab, preset or sweep.
+    """
+    folder = invocation.folder()
+    stored = folder.read_config()
+    _require_lab(stored, invocation)
+    if "sweep" in stored:
+        raise UserError(
+            f"--workdir: {folder.path} holds the sweep {stored['sweep']}; the folder of one of its"
+            f" runs in {folder.runs} is needed"
+        )
+    default = next(iter(invocation.lab.presets))
+    if invocation.preset not in (default, stored.get("preset")):
+        raise UserError(
+            f"--preset: {invocation.preset} differs from {stored.get('preset')} of the run in"
+            f" {folder.path}; leave the flag out"
+        )
+    return stored
+
+
+def _with_overrides(invocation: Invocation, stored: Mapping[str, Any]) -> RunConfig:
+    """Returns the settings of a stored run, with the runtime flags of the command line.
+
+    `--dataset` is accepted as well: the files may have been moved.
+
+    Raises:
+      UserError: a flag contradicts the run.
+    """
+    lab, path = invocation.lab, invocation.folder().path
+    stored = canonical(lab.config_class, stored)
+    fields = dict(settings(lab.config_class))
+    mutable = {name for name, field in fields.items() if field.metadata["kind"] == RUNTIME}
+    mutable.add("dataset")
+    for name, value in invocation.overrides.items():
+        old = stored.get(name, fields[name].default)
+        if name not in mutable and value != old:
+            raise UserError(
+                f"--{name}: {value} differs from {old} of the run in {path}; leave the flag out"
+            )
+    kept = {name: value for name, value in stored.items() if name not in MACHINE}
+    given = {name: value for name, value in invocation.overrides.items() if name in mutable}
+    try:
+        return lab.config_class.from_flat(kept | given)
+    except UserError as error:
+        line = error_line(lab, error)
+        raise UserError(f"{line} (with the settings in {path / 'config.json'})") from None
+
+
+def _load_data(invocation: Invocation, config: RunConfig) -> DataModule:
+    """Loads the data of a trained run; raises UserError if they are missing or differ."""
+    folder = invocation.folder()
+    try:
+        data = invocation.lab.load_data(config)
+    except UserError:
+        path = path_settings(type(config), config.flat()).get("dataset")
+        given = "dataset" in invocation.overrides
+        if path is None or given or paths.local(path, "dataset").exists():
+            raise
+        raise UserError(
+            f"--dataset: {path!r}, the data of the run in {folder.path}, is missing;"
+            " give its present path"
+        ) from None
+    check_same_run(folder.read_config(), invocation, config, data)
+    return data
+
+
+def _readable_data_spec(checkpoints: Checkpoints, steps: list[int]) -> dict[str, Any]:
+    """Returns the `data_spec` of the newest checkpoint with undamaged metadata."""
+    for step in reversed(steps):
+        with contextlib.suppress(Exception):  # restoring the state will report the damage
+            data_spec = checkpoints.read_metadata(step)["data_spec"]
+            if isinstance(data_spec, Mapping):
+                return data_spec
+    raise UserError(f"--workdir: no checkpoint in {checkpoints.path} can be read")
+
+
+def _best_step(folder: RunFolder, steps: list[int]) -> int:
+    """Returns the checkpointed step with the lowest loss on the monitored split."""
+    rows = [row for row in folder.read_metrics() if row["split"] != "train"]
+    losses = {
+        row["step"]: row["loss"] for row in reversed(rows) if row["split"] == rows[0]["split"]
+    }
+    scored = [step for step in steps if losses.get(step) is not None]
+    return min(scored, key=losses.__getitem__) if scored else steps[-1]
