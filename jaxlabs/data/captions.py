@@ -31,14 +31,15 @@ class CaptionedImages:
     Attributes:
       images: `[count, height, width, channels]` uint8.
       captions: `[count]` strings.
-      truths: `[count, 3]` int32: digit, slant and weight of each image, see `digit_captions.Claim`.
-      claims: `[count, 3]` int32: those that the caption mentions; UNSAID for the others.
+      attribute_labels: `[count, 3]` int32: digit, slant and weight of each image, see
+        `digit_captions.CaptionAttributes`.
+      mentioned_attributes: `[count, 3]` int32: those in the caption; NOT_MENTIONED for the others.
     """
 
     images: np.ndarray
     captions: np.ndarray
-    truths: np.ndarray
-    claims: np.ndarray
+    attribute_labels: np.ndarray
+    mentioned_attributes: np.ndarray
 
 
 def foreground(images: np.ndarray) -> np.ndarray:
@@ -118,10 +119,10 @@ def caption_images(dataset: ImageDataset) -> tuple[CaptionedImages, CaptionedIma
             (value[:, None] > border[part.labels]).sum(axis=1)
             for value, border in zip(of_part, borders, strict=True)
         ]
-        truths = np.stack([part.labels, *levels], axis=1).astype(np.int32)
+        labels = np.stack([part.labels, *levels], axis=1).astype(np.int32)
         generator = np.random.default_rng([CAPTION_SEED, stream])
-        captions, claims = digit_captions.sample(generator, truths)
-        captioned.append(CaptionedImages(part.images, np.array(captions), truths, claims))
+        captions, mentioned = digit_captions.sample(generator, labels)
+        captioned.append(CaptionedImages(part.images, np.array(captions), labels, mentioned))
     return captioned[0], captioned[1]
 
 
@@ -130,8 +131,8 @@ def caption_data(
 ) -> DataModule:
     """Returns image-text pairs.
 
-    Examples have `images`, `tokens [count, time]` int32, and `truths` and `claims [count, 3]`, see
-    `CaptionedImages`.
+    Examples have `images`, `tokens [count, time]` int32, and `attribute_labels` and
+    `mentioned_attributes [count, 3]`, see `CaptionedImages`.
 
     Args:
       dataset: images of digits.
@@ -142,13 +143,13 @@ def caption_data(
       UserError: see `caption_images`; a caption exceeds the context length.
     """
     train, test = caption_images(dataset)
-    tokenizer = WordTokenizer.from_lines(digit_captions.all_wordings())
+    tokenizer = WordTokenizer.from_lines(digit_captions.all_captions())
     parts = [_examples(part, tokenizer, context_length) for part in (train, test)]
     test_pairs = {name: values[:num_eval_examples] for name, values in parts[1].arrays.items()}
     count = len(test_pairs["tokens"])
     training_pairs = {name: values[:count] for name, values in parts[0].arrays.items()}
     facts = dataset.describe()
-    facts["captions"] = len(digit_captions.all_wordings())
+    facts["captions"] = len(digit_captions.all_captions())
     facts["attributes"] = "rendered" if dataset.train.attributes else "measured"
     return DataModule(
         train=parts[0],
@@ -202,5 +203,5 @@ def _terciles(values: np.ndarray, labels: np.ndarray) -> np.ndarray:
 def _examples(part: CaptionedImages, tokenizer: WordTokenizer, context_length: int) -> Examples:
     distinct, index = np.unique(part.captions, return_inverse=True)
     tokens = encode(distinct.tolist(), tokenizer, context_length, "context_length")[index]
-    arrays = {"images": part.images, "tokens": tokens}
-    return Examples(arrays | {"truths": part.truths, "claims": part.claims})
+    arrays = {"images": part.images, "tokens": tokens, "attribute_labels": part.attribute_labels}
+    return Examples(arrays | {"mentioned_attributes": part.mentioned_attributes})

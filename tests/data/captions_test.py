@@ -7,7 +7,7 @@ import pytest
 
 from jaxlabs.config import UserError
 from jaxlabs.data import captions, digits, images
-from jaxlabs.data.grammars.digit_captions import UNSAID
+from jaxlabs.data.grammars.digit_captions import NOT_MENTIONED
 from jaxlabs.data.images import LabeledImages
 from jaxlabs.data.tokenizers import PADDING, WordTokenizer
 
@@ -69,13 +69,15 @@ def test_slant_and_thickness_do_not_depend_on_colors(rendered, recolor):
 def test_words_name_the_terciles_of_each_digit(rendered, known):
     dataset = dataset_of(rendered if known else (*rendered[:2], {}))
     train, test = captions.caption_images(dataset)
-    np.testing.assert_array_equal(train.truths[:, 0], rendered[1])
+    np.testing.assert_array_equal(train.attribute_labels[:, 0], rendered[1])
     for level in (1, 2):
         for digit in range(10):
-            counts = np.bincount(train.truths[train.truths[:, 0] == digit, level], minlength=3)
+            counts = np.bincount(
+                train.attribute_labels[train.attribute_labels[:, 0] == digit, level], minlength=3
+            )
             np.testing.assert_allclose(counts / counts.sum(), 1 / 3, atol=0.02)
     np.testing.assert_array_equal(
-        test.truths, train.truths[:100]
+        test.attribute_labels, train.attribute_labels[:100]
     )  # the terciles of the training set
     assert (test.captions != train.captions[:100]).any()  # but other random captions
     thickness, visible_slant = (
@@ -83,14 +85,17 @@ def test_words_name_the_terciles_of_each_digit(rendered, known):
         rendered[2]["slant"] - rendered[2]["rotation"],
     )
     for values, level in ((visible_slant, 1), (thickness, 2)):
-        means = [values[train.truths[:, level] == n].mean() for n in range(3)]
+        means = [values[train.attribute_labels[:, level] == n].mean() for n in range(3)]
         assert (np.diff(means) > 0.3).all()
         for digit in range(10) if known else ():  # terciles of known attributes are exact
-            of = [values[(train.truths[:, [0, level]] == (digit, n)).all(axis=1)] for n in range(3)]
+            of = [
+                values[(train.attribute_labels[:, [0, level]] == (digit, n)).all(axis=1)]
+                for n in range(3)
+            ]
             assert of[0].max() <= of[1].min() <= of[1].max() <= of[2].min()
 
 
-def test_tokens_and_claims_match_the_captions(rendered):
+def test_tokens_and_attributes_match_the_captions(rendered):
     data = captions.caption_data(dataset_of(rendered), context_length=9, num_eval_examples=40)
     tokenizer = WordTokenizer.from_json(data.data_spec)
     train, test = data.train.arrays, data.eval_sets["test"].arrays
@@ -98,10 +103,12 @@ def test_tokens_and_claims_match_the_captions(rendered):
     assert len(test["tokens"]) == len(data.eval_sets["training_pairs"].arrays["tokens"]) == 40
     captioned, _ = captions.caption_images(dataset_of(rendered))
     for row, caption in zip(train["tokens"][:50], captioned.captions, strict=False):
-        words = tokenizer.labels(row[row != PADDING])
+        words = tokenizer.vocab.labels(row[row != PADDING])
         assert words == caption.replace(",", " ,").split()
-    mentioned = train["claims"] != UNSAID
-    np.testing.assert_array_equal(train["claims"][mentioned], train["truths"][mentioned])
+    mentioned = train["mentioned_attributes"] != NOT_MENTIONED
+    np.testing.assert_array_equal(
+        train["mentioned_attributes"][mentioned], train["attribute_labels"][mentioned]
+    )
     assert data.data_spec["shape"] == [28, 28, 1]
     assert data.dataset["attributes"] == "rendered"
     again = captions.caption_data(dataset_of(rendered), context_length=9)

@@ -1,10 +1,10 @@
-"""A grammar of captions of handwritten digits, in which the claims of every caption are known.
+"""A grammar of captions of handwritten digits, whose attributes are known.
 
     a slanted seven, bold
     a thin two
     the digit four, straight and medium
 
-A caption names the digit, and with known probability its slant and its stroke weight. It claims
+A caption names the digit, and with known probability its slant and its stroke weight. It says
 nothing else, so many captions match one image and one caption matches many images. The
 distribution is known, and so is the best possible retrieval score.
 """
@@ -22,8 +22,8 @@ SLANTS = (("backward",), ("upright", "straight"), ("slanted", "leaning"))
 WEIGHTS = (("thin", "light"), ("regular", "medium"), ("bold", "heavy"))
 """Words for each tercile of the stroke thickness."""
 
-UNSAID = -1
-"""Value in arrays of claims for an attribute that is not mentioned."""
+NOT_MENTIONED = -1
+"""Value in arrays of attributes for one that a caption does not mention."""
 
 MENTION_PROBABILITY = 0.7
 """Probability that a caption mentions the slant, and independently the weight."""
@@ -41,8 +41,8 @@ TEMPLATES = {
 """Templates, by whether slant and weight are mentioned."""
 
 
-class Claim(NamedTuple):
-    """Claims of a caption: digit, and slant and weight from 0 to 2, None if not mentioned."""
+class CaptionAttributes(NamedTuple):
+    """Attributes in a caption: digit, and slant and weight from 0 to 2, None if not mentioned."""
 
     digit: int
     slant: int | None = None
@@ -50,55 +50,55 @@ class Claim(NamedTuple):
 
 
 @functools.cache
-def wordings(claim: Claim) -> tuple[str, ...]:
-    """Returns every caption with exactly these claims, the plainest first."""
-    slants = ("",) if claim.slant is None else SLANTS[claim.slant]
-    weights = ("",) if claim.weight is None else WEIGHTS[claim.weight]
-    templates = TEMPLATES[claim.slant is not None, claim.weight is not None]
+def paraphrases(attributes: CaptionAttributes) -> tuple[str, ...]:
+    """Returns every caption with exactly these attributes, the plainest first."""
+    digit, slant, weight = attributes
+    templates = TEMPLATES[slant is not None, weight is not None]
+    slants = ("",) if slant is None else SLANTS[slant]
+    weights = ("",) if weight is None else WEIGHTS[weight]
     filled = (
-        template.format(digit=DIGITS[claim.digit], slant=slant, weight=weight)
+        template.format(digit=DIGITS[digit], slant=slant, weight=weight)
         for template, slant, weight in itertools.product(templates, slants, weights)
     )
     return tuple(_with_article(words) for words in filled)
 
 
-def full_claims() -> list[Claim]:
-    """Returns the 90 claims with slant and weight, ordered by digit."""
+def full_attributes() -> list[CaptionAttributes]:
+    """Returns the 90 combinations of digit, slant and weight, ordered by digit."""
     combinations = itertools.product(range(len(DIGITS)), range(len(SLANTS)), range(len(WEIGHTS)))
-    return [Claim(*parts) for parts in combinations]
+    return [CaptionAttributes(*parts) for parts in combinations]
 
 
-def all_wordings() -> list[str]:
+def all_captions() -> list[str]:
     """Returns every caption of the grammar."""
-    unsaid = (None,)
-    slants, weights = (*range(len(SLANTS)), *unsaid), (*range(len(WEIGHTS)), *unsaid)
-    claims = itertools.product(range(len(DIGITS)), slants, weights)
-    return [words for parts in claims for words in wordings(Claim(*parts))]
+    slants, weights = (*range(len(SLANTS)), None), (*range(len(WEIGHTS)), None)
+    combinations = itertools.product(range(len(DIGITS)), slants, weights)
+    return [words for parts in combinations for words in paraphrases(CaptionAttributes(*parts))]
 
 
-def sample(generator: np.random.Generator, truths: np.ndarray) -> tuple[list[str], np.ndarray]:
-    """Returns a random caption of every image, and its claims.
+def sample(generator: np.random.Generator, labels: np.ndarray) -> tuple[list[str], np.ndarray]:
+    """Returns a random caption of every image, and the attributes that it mentions.
 
     Args:
       generator: random generator.
-      truths: `[count, 3]` digit, slant and weight of each image, as in `Claim`.
+      labels: `[count, 3]` digit, slant and weight of each image, as in `CaptionAttributes`.
 
     Returns:
-      The captions, and their claims `[count, 3]` int32, `UNSAID` for attributes not mentioned.
+      The captions, and their attributes `[count, 3]` int32, `NOT_MENTIONED` for the others.
     """
-    count = len(truths)
-    mentioned = np.column_stack(
+    count = len(labels)
+    is_mentioned = np.column_stack(
         [np.ones(count, bool), generator.random((count, 2)) < MENTION_PROBABILITY]
     )
-    claims = np.where(mentioned, truths, UNSAID).astype(np.int32)
-    options = [wordings(_claim(row)) for row in claims.tolist()]
+    mentioned = np.where(is_mentioned, labels, NOT_MENTIONED).astype(np.int32)
+    options = [paraphrases(_attributes(row)) for row in mentioned.tolist()]
     uniform = generator.random(count)
     sampled = [of[int(u * len(of))] for of, u in zip(options, uniform, strict=True)]
-    return sampled, claims
+    return sampled, mentioned
 
 
-def _claim(row: list[int]) -> Claim:
-    return Claim(*(None if part == UNSAID else part for part in row))
+def _attributes(row: list[int]) -> CaptionAttributes:
+    return CaptionAttributes(*(None if part == NOT_MENTIONED else part for part in row))
 
 
 def _with_article(words: str) -> str:

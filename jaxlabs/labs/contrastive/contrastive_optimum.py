@@ -12,41 +12,41 @@ import numpy as np
 from scipy.special import logsumexp
 
 from jaxlabs.data.batches import Examples
-from jaxlabs.data.grammars.digit_captions import UNSAID
+from jaxlabs.data.grammars.digit_captions import NOT_MENTIONED
 
 IMPOSSIBLE = -1e4
 
 
-def caption_matches(claims: np.ndarray, truths: np.ndarray) -> np.ndarray:
-    """Returns `[images, texts]`, whether claims `[texts, 3]` are true of images `[images, 3]`.
+def caption_matches(mentioned: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Returns `[images, texts]`, whether every mentioned attribute is that of the image.
 
-    An attribute that a claim does not mention matches every image.
+    Args:
+      mentioned: [texts, 3] attributes of each caption; NOT_MENTIONED matches every image.
+      labels: [images, 3] attributes of each image.
     """
-    same = claims[None, :, :] == truths[:, None, :]
-    return (same | (claims[None, :, :] == UNSAID)).all(axis=-1)
+    same = mentioned[None, :, :] == labels[:, None, :]
+    return (same | (mentioned[None, :, :] == NOT_MENTIONED)).all(axis=-1)
 
 
-def optimum(loss: str, claims: np.ndarray, truths: np.ndarray, batch_size: int) -> float:
+def optimum(loss: str, mentioned: np.ndarray, labels: np.ndarray, batch_size: int) -> float:
     """Returns the mean loss of pairs with the optimal logits, in nats.
 
     Args:
       loss: "clip" or "siglip".
-      claims: [pairs, 3] attributes that each caption states.
-      truths: [pairs, 3] attributes of each image.
+      mentioned: [pairs, 3] attributes of each caption.
+      labels: [pairs, 3] attributes of each image.
       batch_size: pairs of a batch, in order, whose other pairs are the negatives; the last batch
         may be smaller.
     """
-    distinct, indices = np.unique(claims, axis=0, return_inverse=True)
-    frequency = caption_matches(distinct, truths).mean(axis=0)[indices.ravel()]
+    distinct, indices = np.unique(mentioned, axis=0, return_inverse=True)
+    log_ratios = -np.log(caption_matches(distinct, labels).mean(axis=0))[indices.ravel()]
     total = 0.0
-    for start in range(0, len(claims), batch_size):
+    for start in range(0, len(mentioned), batch_size):
         batch = slice(start, start + batch_size)
-        log_ratios = -np.log(frequency[batch])
-        logits = np.where(
-            caption_matches(claims[batch], truths[batch]), log_ratios[None, :], IMPOSSIBLE
-        )
+        matches = caption_matches(mentioned[batch], labels[batch])
+        logits = np.where(matches, log_ratios[None, batch], IMPOSSIBLE)
         total += _losses(loss, logits).sum()
-    return float(total / len(claims))
+    return float(total / len(mentioned))
 
 
 def _losses(loss: str, logits: np.ndarray) -> np.ndarray:
@@ -75,5 +75,6 @@ def chance_loss(loss: str, batch_size: int) -> float:
 
 def baselines(loss: str, test: Examples, batch_size: int) -> dict[str, float]:
     """Returns the losses of the optimal and of constant logits, in nats, by name."""
-    best = optimum(loss, test.arrays["claims"], test.arrays["truths"], batch_size)
+    mentioned, labels = test.arrays["mentioned_attributes"], test.arrays["attribute_labels"]
+    best = optimum(loss, mentioned, labels, batch_size)
     return {"optimal": best, "chance": chance_loss(loss, batch_size)}

@@ -88,14 +88,14 @@ def retrieval(arrays: Arrays) -> list[ReportFigure]:
 
     Args:
       arrays: `texts [queries]`, `images [queries, shown, height, width, channels]` in [0, 1], and
-        `right [queries, shown]`, whether the text is true of the image.
+        `relevant [queries, shown]`, whether the text is true of the image.
     """
-    texts, images, right = arrays["texts"].tolist(), arrays["images"], arrays["relevant"]
-    rows, columns = right.shape
+    texts, images, relevant = arrays["texts"].tolist(), arrays["images"], arrays["relevant"]
+    rows, columns = relevant.shape
     figure = style.new_figure(0.84 * rows)
     panels = figure.subplots(rows, columns, squeeze=False)
     figure.get_layout_engine().set(h_pad=0.12)
-    for text, row_axes, row_images, flags in zip(texts, panels, images, right, strict=True):
+    for text, row_axes, row_images, flags in zip(texts, panels, images, relevant, strict=True):
         # The text is wider than the image, which must keep its size.
         options = {"transform": row_axes[0].transAxes, "in_layout": False}
         row_axes[0].text(0, 1.06, text, fontsize=8.5, **options)
@@ -103,16 +103,15 @@ def retrieval(arrays: Arrays) -> list[ReportFigure]:
             axes.imshow(image.mean(axis=-1), cmap="gray", vmin=0, vmax=1)
             axes.grid(False)
             axes.set(xticks=[], yticks=[])
-            axes.spines[:].set(
-                visible=True, color=style.GREEN if flag else style.VERMILION, linewidth=2
-            )
+            color = style.GREEN if flag else style.VERMILION
+            axes.spines[:].set(visible=True, color=color, linewidth=2)
     return [
         ReportFigure(
             name="retrieval",
             title="Text-to-image retrieval",
             caption=(
                 "The nearest test images to each text, in order of cosine similarity. Green frame: "
-                f"correct ({int(right.sum())} of {right.size}); red: incorrect."
+                f"correct ({int(relevant.sum())} of {relevant.size}); red: incorrect."
             ),
             alt=f"{columns} images for each of {rows} texts: {'; '.join(texts)}.",
             figure=figure,
@@ -124,22 +123,22 @@ def reliability(arrays: Arrays) -> list[ReportFigure]:
     """Plots reliability diagrams: accuracy against predicted probability.
 
     Args:
-      arrays: `names [kinds]`, and `confidence`, `share` and `count [kinds, bins]`.
+      arrays: `names [kinds]`, and `confidence`, `accuracy` and `count [kinds, bins]`.
     """
     names = arrays["names"].tolist()
     figure = style.new_figure(4.2)
     panels = figure.subplots(2, len(names), sharex=True, squeeze=False, height_ratios=(2.4, 1))
     edges = np.linspace(0, 1, arrays["count"].shape[1] + 1)
     for index, (name, (upper, lower)) in enumerate(zip(names, panels.T, strict=True)):
-        confidence, accuracy = arrays["confidence"][index], arrays["share"][index]
+        confidence, accuracy = arrays["confidence"][index], arrays["accuracy"][index]
         upper.plot([0, 1], [0, 1], color=style.MUTED, linestyle="dotted", linewidth=1)
         upper.plot(confidence, accuracy, color=style.BLUE, marker="o", markersize=4)
         upper.set(title=PREDICTIONS[name], xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
         lower.stairs(arrays["count"][index], edges, fill=True, color=style.SKY)
         lower.set(yscale="log", xlabel="predicted probability", ylim=(0.8, None))
         decades = int(np.log10(arrays["count"][index].max()))
-        lower.set_yticks(powers := 10.0 ** np.arange(0, decades + 1, 1 + decades // 4))
-        lower.set_yticklabels([f"{power:,.0f}" for power in powers])
+        lower.set_yticks(10.0 ** np.arange(0, decades + 1, 1 + decades // 4))
+        lower.yaxis.set_major_formatter("{x:,.0f}")
         lower.minorticks_off()
     panels[0, 0].set_ylabel("accuracy")
     panels[1, 0].set_ylabel("predictions")
@@ -150,8 +149,7 @@ def reliability(arrays: Arrays) -> list[ReportFigure]:
             caption=(
                 "Left: probability of the top-1 class under the prompts. Right: probability of "
                 "every image-text pair in a batch. Dotted: perfect calibration; points below it"
-                " are "
-                "overconfident. Bottom: number of predictions per bin."
+                " are overconfident. Bottom: number of predictions per bin."
             ),
             alt="Reliability diagrams of class and pair probabilities.",
             figure=figure,

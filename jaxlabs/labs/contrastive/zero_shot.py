@@ -1,14 +1,14 @@
 """Zero-shot classification, retrieval and calibration of a dual encoder.
 
 An image is classified by the nearest class prompt ("a seven"). Retrieval uses the 90 full captions
-(digit, slant, weight) in their first wording; every image has exactly one, which it shares with
+(digit, slant, weight) in their plainest wording; every image has exactly one, which it shares with
 other images. An image's caption is retrieved at k if fewer than k of the other 89 captions have at
 least its similarity. A caption's image is retrieved at k if fewer than k of the images that it does
 not describe have at least the similarity of the nearest one that it does. Ties count as errors.
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import jax.numpy as jnp
@@ -18,7 +18,13 @@ from scipy.special import expit, softmax
 from jaxlabs.data.batches import Examples
 from jaxlabs.data.captions import encode
 from jaxlabs.data.grammars import digit_captions
-from jaxlabs.data.grammars.digit_captions import DIGITS, SLANTS, UNSAID, WEIGHTS, Claim
+from jaxlabs.data.grammars.digit_captions import (
+    DIGITS,
+    NOT_MENTIONED,
+    SLANTS,
+    WEIGHTS,
+    CaptionAttributes,
+)
 from jaxlabs.data.tokenizers import WordTokenizer
 from jaxlabs.labs.contrastive.contrastive_optimum import caption_matches
 from jaxlabs.models import dual_encoder
@@ -30,12 +36,12 @@ from jaxlabs.training.task import Task
 BATCH, BINS, RECALL_AT = 500, 10, (1, 5)
 SHOWN = 8
 QUERIES = (
-    Claim(7, 2, 2),
-    Claim(2, 0, 0),
-    Claim(4, 1, 0),
-    Claim(8, None, 2),
-    Claim(1, 2),
-    Claim(5),
+    CaptionAttributes(7, 2, 2),
+    CaptionAttributes(2, 0, 0),
+    CaptionAttributes(4, 1, 0),
+    CaptionAttributes(8, None, 2),
+    CaptionAttributes(1, 2),
+    CaptionAttributes(5),
 )
 """Captions whose nearest images are plotted."""
 
@@ -49,7 +55,7 @@ class Trained:
     tokenizer: WordTokenizer
 
     def images(self, images: np.ndarray) -> np.ndarray:
-        """Returns embeddings `[count, projection_dim]` of images, any count."""
+        """Returns embeddings `[count, projection_dim]` of images, any number of them."""
         return self._in_batches(dual_encoder.embed_images, images)
 
     def tokens(self, tokens: np.ndarray) -> np.ndarray:
@@ -64,12 +70,9 @@ class Trained:
         batches = []
         for start in range(0, len(values), BATCH):
             batch = values[start : start + BATCH]
-            padded = np.concatenate(
-                [batch, np.zeros((BATCH - len(batch), *batch.shape[1:]), batch.dtype)]
-            )
-            batches.append(
-                np.asarray(embed(self.model, self.params, jnp.asarray(padded)))[: len(batch)]
-            )
+            padding = [(0, BATCH - len(batch)), *[(0, 0)] * (batch.ndim - 1)]
+            padded = jnp.asarray(np.pad(batch, padding))
+            batches.append(np.asarray(embed(self.model, self.params, padded))[: len(batch)])
         return np.concatenate(batches)
 
 
@@ -85,70 +88,70 @@ def measure(
 
     Args:
       trained: the encoders.
-      test: `images`, `tokens`, `truths` and `claims`, see `data.captions`.
+      test: `images`, `tokens` and `attribute_labels`, see `data.captions`.
       batch_size: pairs per batch for the calibration of pair probabilities.
       folder: run folder of the arrays `similarity`, `retrieval` and `reliability`.
     """
-    pixels, tokens, truths = (np.asarray(test.arrays[n]) for n in ("images", "tokens", "truths"))
+    names = ("images", "tokens", "attribute_labels")
+    pixels, tokens, labels = (np.asarray(test.arrays[name]) for name in names)
     images = trained.images(pixels)
     scale, bias = dual_encoder.logit_scale(trained.model, trained.params)
-    claims = digit_captions.full_claims()
-    cosines = images @ trained.texts([digit_captions.wordings(claim)[0] for claim in claims]).T
-    own = np.ravel_multi_index(tuple(truths.T), (len(DIGITS), len(SLANTS), len(WEIGHTS)))
-    metrics, classes = _zero_shot(trained, images, truths, scale)
-    metrics |= recalls(cosines, own)
+    captions = _plainest(digit_captions.full_attributes())
+    cosines = images @ trained.texts(captions).T
+    own = np.ravel_multi_index(tuple(labels.T), (len(DIGITS), len(SLANTS), len(WEIGHTS)))
+    metrics, classes = _zero_shot(trained, images, labels, scale)
     logits = [
         scale * images[start : start + batch_size] @ text.T + bias
         for start in range(0, len(images), batch_size)
         for text in [trained.tokens(tokens[start : start + batch_size])]
     ]
-    pairs = pair_probabilities(logits, trained.model.config.loss)
-    bins = {"classes": reliability(*classes), "pairs": reliability(*pairs)}
-    folder.write_arrays(
-        "reliability",
-        names=list(bins),
-        **{
-            name: np.stack([kind[name] for kind in bins.values()])
-            for name in ("confidence", "share", "count")
-        },
-    )
-    probabilities, hits = pairs
-    metrics |= {
+    probabilities, matches = pair_probabilities(logits, trained.model.config.loss)
+    bins = {"classes": reliability(*classes), "pairs": reliability(probabilities, matches)}
+    columns = {
+        name: np.stack([diagram[name] for diagram in bins.values()])
+        for name in ("confidence", "accuracy", "count")
+    }
+    folder.write_arrays("reliability", names=list(bins), **columns)
+    folder.write_arrays("similarity", **_similarity(pixels, captions, cosines, own))
+    folder.write_arrays("retrieval", **_retrieved(trained, pixels, images, labels))
+    metrics |= recalls(cosines, own) | {
         "calibration_error": bins["classes"]["gap"].sum() / len(images),
         "pair_calibration_error": bins["pairs"]["gap"].sum() / len(images),
-        "expected_pairs": probabilities.sum() / hits.sum(),
+        "expected_pairs": probabilities.sum() / matches.sum(),
         "final_scale": scale,
         "final_bias": bias,
     }
-    folder.write_arrays("similarity", **_similarity(pixels, cosines, own))
-    folder.write_arrays("retrieval", **_retrieved(trained, pixels, images, truths))
     return {name: float(value) for name, value in metrics.items()}
 
 
+def _plainest(attributes: Iterable[CaptionAttributes]) -> list[str]:
+    return [digit_captions.paraphrases(each)[0] for each in attributes]
+
+
 def _zero_shot(
-    trained: Trained, images: np.ndarray, truths: np.ndarray, scale: float
+    trained: Trained, images: np.ndarray, labels: np.ndarray, scale: float
 ) -> tuple[dict[str, float], tuple[np.ndarray, np.ndarray]]:
     """Returns accuracies, and confidence and correctness of each top-1 class."""
     digits = range(len(DIGITS))
-    wordings = np.array([digit_captions.wordings(Claim(digit)) for digit in digits])
-    prompts = trained.texts(wordings.ravel().tolist()).reshape(*wordings.shape, -1)
-    labels, slants, weights = truths.T
+    texts = np.array([digit_captions.paraphrases(CaptionAttributes(digit)) for digit in digits])
+    prompts = trained.texts(texts.ravel().tolist()).reshape(*texts.shape, -1)
+    digit_labels, slants, weights = labels.T
     cosines = images @ prompts[:, 0].T
-    correct = cosines.argmax(axis=1) == labels
+    correct = cosines.argmax(axis=1) == digit_labels
     ensemble = prompts.mean(axis=1)
     ensemble_cosines = images @ (ensemble / np.linalg.norm(ensemble, axis=1, keepdims=True)).T
     metrics = {
         "zero_shot_accuracy": correct.mean(),
-        "prompt_ensemble_accuracy": (ensemble_cosines.argmax(axis=1) == labels).mean(),
+        "prompt_ensemble_accuracy": (ensemble_cosines.argmax(axis=1) == digit_labels).mean(),
     }
     for name, level, words in (("slant", slants, SLANTS), ("weight", weights, WEIGHTS)):
-        texts = [
-            digit_captions.wordings(Claim(digit, **{name: index}))[0]
+        attributes = (
+            CaptionAttributes(digit, **{name: index})
             for digit in digits
             for index in range(len(words))
-        ]
-        embeddings = trained.texts(texts).reshape(len(DIGITS), len(words), -1)
-        level_cosines = np.einsum("nd,nkd->nk", images, embeddings[labels])
+        )
+        embeddings = trained.texts(_plainest(attributes)).reshape(len(DIGITS), len(words), -1)
+        level_cosines = np.einsum("nd,nkd->nk", images, embeddings[digit_labels])
         metrics[f"{name}_accuracy"] = (level_cosines.argmax(axis=1) == level).mean()
     confidence = softmax(scale * cosines.astype(np.float64), axis=1).max(axis=1)
     return metrics, (confidence, correct)
@@ -187,39 +190,38 @@ def pair_probabilities(logits: list[np.ndarray], loss: str) -> tuple[np.ndarray,
     """
     logits = [batch.astype(np.float64) for batch in logits]
     probabilities = [softmax(batch, axis=1) if loss == "clip" else expit(batch) for batch in logits]
-    hits = [np.eye(len(batch), dtype=bool) for batch in logits]
-    return tuple(
-        np.concatenate([batch.ravel() for batch in batches]) for batches in (probabilities, hits)
-    )
+    matches = [np.eye(len(batch), dtype=bool) for batch in logits]
+    return tuple(np.concatenate([*map(np.ravel, each)]) for each in (probabilities, matches))
 
 
-def reliability(probabilities: np.ndarray, hits: np.ndarray) -> dict[str, np.ndarray]:
+def reliability(probabilities: np.ndarray, correct: np.ndarray) -> dict[str, np.ndarray]:
     """Returns the reliability diagram of predictions, in ten bins of equal width.
 
     Args:
       probabilities: [predictions] confidences in [0, 1].
-      hits: [predictions] whether each prediction is correct.
+      correct: [predictions] whether each prediction is correct.
 
     Returns:
-      For each bin, `[BINS]`: the mean `confidence` and the accuracy `share`, NaN for empty bins;
-      the `count`; and `gap`, the difference of expected and actual number of hits.
+      For each bin, `[BINS]`: the mean `confidence` and the `accuracy`, NaN for empty bins; the
+      `count`; and `gap`, the difference of expected and actual number of correct predictions.
     """
     bins = np.minimum((probabilities * BINS).astype(int), BINS - 1)
     count, expected, true = (
-        np.bincount(bins, weights, minlength=BINS) for weights in (None, probabilities, hits)
+        np.bincount(bins, weights, minlength=BINS) for weights in (None, probabilities, correct)
     )
     nonempty = np.where(count > 0, count, np.nan)
     return {
         "confidence": expected / nonempty,
-        "share": true / nonempty,
+        "accuracy": true / nonempty,
         "count": count,
         "gap": np.abs(expected - true),
     }
 
 
-def _similarity(pixels: np.ndarray, cosines: np.ndarray, own: np.ndarray) -> dict[str, Any]:
+def _similarity(
+    pixels: np.ndarray, captions: list[str], cosines: np.ndarray, own: np.ndarray
+) -> dict[str, Any]:
     """Returns similarities of one image per digit to their captions, and means over all images."""
-    captions = [digit_captions.wordings(claim)[0] for claim in digit_captions.full_claims()]
     digits = own // (len(SLANTS) * len(WEIGHTS))
     shown = [np.flatnonzero(digits == digit)[0] for digit in np.unique(digits)]
     means = [
@@ -235,26 +237,24 @@ def _similarity(pixels: np.ndarray, cosines: np.ndarray, own: np.ndarray) -> dic
 
 
 def _retrieved(
-    trained: Trained, pixels: np.ndarray, images: np.ndarray, truths: np.ndarray
+    trained: Trained, pixels: np.ndarray, images: np.ndarray, labels: np.ndarray
 ) -> dict[str, np.ndarray]:
     """Returns the nearest images of some captions, and whether the captions are true of them."""
-    texts = [digit_captions.wordings(query)[0] for query in QUERIES]
+    texts = _plainest(QUERIES)
     nearest = np.argsort(-trained.texts(texts) @ images.T, axis=1, kind="stable")[:, :SHOWN]
-    claims = np.array(
-        [[UNSAID if value is None else value for value in query] for query in QUERIES]
-    )
-    relevant = np.take_along_axis(caption_matches(claims, truths).T, nearest, axis=1)
+    mentioned = np.array([[NOT_MENTIONED if x is None else x for x in query] for query in QUERIES])
+    relevant = np.take_along_axis(caption_matches(mentioned, labels).T, nearest, axis=1)
     return {"texts": np.array(texts), "images": pixels[nearest] / 255, "relevant": relevant}
 
 
-def nearest_wordings(trained: Trained, prompt: str, count: int = 6) -> str:
+def nearest_captions(trained: Trained, prompt: str, count: int = 6) -> str:
     """Returns the prompt and its nearest captions, one per line.
 
     Raises:
       UserError: the prompt has unknown words, no words, or too many.
     """
     embedding = trained.texts([prompt])[0]
-    others = [words for words in digit_captions.all_wordings() if words != prompt]
+    others = [words for words in digit_captions.all_captions() if words != prompt]
     cosines = trained.texts(others) @ embedding
     nearest = np.argsort(-cosines, kind="stable")[:count]
     return "\n".join([prompt, *(f"{cosines[index]:7.3f}  {others[index]}" for index in nearest)])

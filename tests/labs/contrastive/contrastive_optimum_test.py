@@ -9,16 +9,16 @@ from jaxlabs.labs.contrastive.contrastive_optimum import caption_matches, chance
 from jaxlabs.losses import contrastive
 
 RANDOM = np.random.default_rng(0)
-TRUTHS = np.column_stack([RANDOM.integers(high, size=600) for high in (4, 3, 3)])
-CLAIMS = np.where(RANDOM.random((600, 3)) < 0.5, TRUTHS, -1)
-CLAIMS[:, 0] = TRUTHS[:, 0]
+LABELS = np.column_stack([RANDOM.integers(high, size=600) for high in (4, 3, 3)])
+MENTIONED = np.where(RANDOM.random((600, 3)) < 0.5, LABELS, -1)
+MENTIONED[:, 0] = LABELS[:, 0]
 
 
 def test_unmentioned_attributes_match_every_image():
-    truths = np.array([[7, 2, 0], [7, 1, 0], [3, 2, 0]])
-    claims = np.array([[7, -1, -1], [7, 2, 0], [3, 2, 1]])
+    attribute_labels = np.array([[7, 2, 0], [7, 1, 0], [3, 2, 0]])
+    mentioned_attributes = np.array([[7, -1, -1], [7, 2, 0], [3, 2, 1]])
     expected = [[True, True, False], [True, False, False], [False, False, False]]
-    np.testing.assert_array_equal(caption_matches(claims, truths), expected)
+    np.testing.assert_array_equal(caption_matches(mentioned_attributes, attribute_labels), expected)
 
 
 def test_optimum_of_distinct_and_of_identical_captions():
@@ -45,15 +45,15 @@ def test_chance_loss_is_minimum_of_constant_logits():
 
 @pytest.mark.parametrize("loss", ["clip", "siglip"])
 def test_optimum_equals_training_loss_at_optimal_logits(loss):
-    frequency = caption_matches(CLAIMS, TRUTHS).mean(axis=0)
-    best = np.where(caption_matches(CLAIMS, TRUTHS), -np.log(frequency)[None, :], -1e4)
+    frequency = caption_matches(MENTIONED, LABELS).mean(axis=0)
+    best = np.where(caption_matches(MENTIONED, LABELS), -np.log(frequency)[None, :], -1e4)
     shift = math.log(599) if loss == "siglip" else 0.0
     loss_fn = contrastive.symmetric_info_nce if loss == "clip" else contrastive.pairwise_sigmoid
 
     def mean_loss(logits):
         return float(loss_fn(logits.astype(np.float32)).mean())
 
-    minimum = optimum(loss, CLAIMS, TRUTHS, 600)
+    minimum = optimum(loss, MENTIONED, LABELS, 600)
     assert mean_loss(best - shift) == pytest.approx(minimum, rel=1e-4)
     for other in (1.3 * best - shift, 0.7 * best - shift, np.maximum(best, -3) - shift):
         assert mean_loss(other) > minimum + 0.005

@@ -50,7 +50,7 @@ def test_frame_colors_show_relevance():
 def test_reliability_plots_bins_with_predictions(most):
     count = np.zeros((2, 10))
     count[:, [0, 9]] = most
-    share = np.where(count > 0, 0.4, np.nan)
-    arrays = {"names": np.array(["classes", "pairs"]), "count": count, "share": share}
-    (item,) = render(contrastive.reliability, arrays | {"confidence": share})
+    accuracy = np.where(count > 0, 0.4, np.nan)
+    arrays = {"names": np.array(["classes", "pairs"]), "count": count, "accuracy": accuracy}
+    (item,) = render(contrastive.reliability, arrays | {"confidence": accuracy})
     assert len(item.figure.axes) == 4

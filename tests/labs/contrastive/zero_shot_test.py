@@ -32,14 +32,14 @@ def test_calibrated_predictions_are_reliable_and_overconfident_ones_are_not():
     probabilities = random.random(40_000)
     result = reliability(probabilities, random.random(40_000) < probabilities)
     assert result["count"].sum() == 40_000
-    np.testing.assert_allclose(result["share"], result["confidence"], atol=0.02)
+    np.testing.assert_allclose(result["accuracy"], result["confidence"], atol=0.02)
     assert result["gap"].sum() / 40_000 < 0.01
     overconfident = reliability(np.full(1000, 0.97), np.arange(1000) < 700)
     assert overconfident["gap"].sum() / 1000 == pytest.approx(0.27)
-    assert (overconfident["share"][-1], overconfident["confidence"][-1]) == pytest.approx(
+    assert (overconfident["accuracy"][-1], overconfident["confidence"][-1]) == pytest.approx(
         (0.7, 0.97)
     )
-    assert np.isnan(overconfident["share"][: BINS - 1]).all()
+    assert np.isnan(overconfident["accuracy"][: BINS - 1]).all()
     assert reliability(np.array([1.0]), np.array([True]))["count"][-1] == 1
 
 
