@@ -23,6 +23,11 @@ def stream(seed: int | jax.Array, name: str) -> jax.Array:
     return jax.random.fold_in(root(seed), zlib.crc32(name.encode()))
 
 
+def at_step(seed: int | jax.Array, name: str, step: int | jax.Array) -> jax.Array:
+    """Returns the key of one step of a named stream."""
+    return jax.random.fold_in(stream(seed, name), step)
+
+
 def per_example(key: jax.Array, example_index: jax.Array) -> jax.Array:
     """Returns one key per example, `[batch]`, from the indices of the examples, `[batch]`.
 

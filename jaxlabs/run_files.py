@@ -112,17 +112,6 @@ def parse_rows(content: bytes) -> tuple[list[dict[str, Any]], int]:
     return rows, unreadable
 
 
-def parse_texts(content: bytes) -> dict[str, list[str]]:
-    """Returns the texts by heading of a JSON file; raises ValueError if it is invalid."""
-    groups = parse(content)
-    if not isinstance(groups, dict) or not groups:
-        raise ValueError("not an object of lists")
-    for texts in groups.values():
-        if not isinstance(texts, list) or not texts or not all(isinstance(t, str) for t in texts):
-            raise ValueError("not an object of lists of texts")
-    return groups
-
-
 def _check(content: Any, required: Mapping[str, type], optional: Mapping[str, type]) -> None:
     if not isinstance(content, dict):
         raise ValueError("not an object")

@@ -38,12 +38,10 @@ from jaxlabs.run_reader import RunReader
 
 LOCK = ".lock"
 
-WRITTEN = (
-    *("config.json", "metrics.jsonl", "summary.json", "report.html", "parameters.safetensors"),
-    *("results.md", "results.json"),
-    *("checkpoints", "arrays", "figures", "samples", "tensorboard", "profile", "runs"),
-    "benchmark.json",
-)
+FILES = ("config.json", "metrics.jsonl", "summary.json", "report.html", "parameters.safetensors")
+SUITE_FILES = ("results.md", "results.json", "benchmark.json")
+FOLDERS = ("checkpoints", "arrays", "figures", "samples", "tensorboard", "profile", "runs")
+WRITTEN = FILES + SUITE_FILES + FOLDERS
 """Everything that a run may write into its folder."""
 
 Sample = str | Texts | Mapping[str, np.ndarray]

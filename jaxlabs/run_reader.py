@@ -10,7 +10,7 @@ import numpy as np
 
 from jaxlabs import paths, renamed, run_files
 from jaxlabs.config import UserError
-from jaxlabs.run_files import STEP_SAMPLE, Texts
+from jaxlabs.run_files import STEP_SAMPLE
 
 REWRITE = "remove it and summary.json, and the command that trained the run writes both again"
 """Remedy for a damaged file that is written at the end of a run."""
@@ -75,21 +75,6 @@ class RunReader:
         found = [STEP_SAMPLE.fullmatch(path.name) for path in self.samples.glob(f"step-*.{kind}")]
         steps = {int(match[1]): self.samples / match[0] for match in found if match}
         return dict(sorted(steps.items()))
-
-    def read_texts(self, name: str) -> Texts | str:
-        """Reads a sample of several texts, or of one text if only the .txt exists.
-
-        Raises:
-          UserError: the file is missing or damaged.
-        """
-        path = self.samples / f"{name}.json"
-        if not os.path.exists(path):
-            return self.read_text(path.with_suffix(".txt"))
-        content = self.read_bytes(path)
-        try:
-            return Texts(run_files.parse_texts(content))
-        except ValueError as error:
-            raise UserError(f"{path}: damaged ({error}); {REWRITE}") from None
 
     def read_text(self, path: pathlib.Path) -> str:
         """Reads a text file with its line ends; raises UserError if it is unreadable."""

@@ -18,8 +18,17 @@ ROOT = Path(__file__).parents[1]
 # it, except for those with a longer name here.
 PARTS = {"decoding", "diffusion", "layers", "losses", "training.step"}
 BELOW_LABS = PARTS | {
-    *("analysis", "config", "data", "keys", "models", "paths", "published", "report"),
-    *("run_folder", "runner", "training"),
+    "analysis",
+    "config",
+    "data",
+    "keys",
+    "models",
+    "paths",
+    "published",
+    "report",
+    "run_folder",
+    "runner",
+    "training",
 }
 MAY_IMPORT = {
     "experiments": {"benchmark", "labs", "runner", "training"},

@@ -206,8 +206,13 @@ def test_only_samples_of_the_run_are_removed(folder):
     folder.write_sample("step-000004", "noise")
     folder.write_sample("step-1000000", {"images": np.zeros(1)})
     kept = {
-        *("step-000004 (good).txt", "step-notes.txt", "step-4.txt", "step-000004.png"),
-        *("step-0000004.txt", "step-000004.txt.bak", "step-000004"),
+        "step-000004 (good).txt",
+        "step-notes.txt",
+        "step-4.txt",
+        "step-000004.png",
+        "step-0000004.txt",
+        "step-000004.txt.bak",
+        "step-000004",
     }
     for name in kept:
         (folder.samples / name).write_text("mine")

@@ -138,4 +138,4 @@ def word_vocabulary(config: RunConfig) -> dict[str, Any]:
 def vocab_size(vocabulary: Mapping[str, Any]) -> int:
     """Returns the number of tokens of a vocabulary."""
     kind = {"characters": CharTokenizer, "words": WordTokenizer}[vocabulary["kind"]]
-    return kind.from_json(vocabulary).vocab_size
+    return kind.from_json(vocabulary).vocab.size

@@ -51,7 +51,7 @@ def language_data(
       UserError: a split is shorter than one window.
     """
     tokenizer = CharTokenizer.from_text(dataset.text)
-    train, held_out = (_tokens(tokenizer, part) for part in windows.split_text(dataset.text))
+    train, held_out = (tokenizer.encode(part) for part in windows.split_text(dataset.text))
     for part in (train, held_out):
         require_window(len(part), context_length, flag)
     both = np.concatenate([train, held_out])
@@ -74,12 +74,12 @@ def language_data(
             "source": dataset.source,
             "sha256": dataset.sha256,
             "characters": len(dataset.text),
-            "distinct_characters": tokenizer.vocab_size,
+            "distinct_characters": tokenizer.vocab.size,
         }
         | dataset.facts,
         comparable=dataset.comparable,
         data_spec=tokenizer.to_json(),
-        baselines=lambda: baselines(train, held_out, tokenizer.vocab_size) | dataset.facts,
+        baselines=lambda: baselines(train, held_out, tokenizer.vocab.size) | dataset.facts,
         warning=dataset.warning,
     )
 
@@ -115,9 +115,3 @@ def bptt_data(
         "train_windows": data.eval_sets["train_windows"],
     }
     return dataclasses.replace(data, train=streams, eval_sets=evaluations, final_eval_sets=dict)
-
-
-def _tokens(tokenizer: CharTokenizer, part: str) -> np.ndarray:
-    """Returns token ids in the narrowest dtype that holds them, to save device memory."""
-    narrow = np.min_scalar_type(tokenizer.vocab_size)
-    return tokenizer.encode(part).astype(narrow)

@@ -5,7 +5,6 @@ Sources have no `<sos>` and end with `<eos>`, where a unidirectional encoder has
 
 import collections
 import dataclasses
-import functools
 import hashlib
 import json
 import os
@@ -23,6 +22,7 @@ from jaxlabs.data.batches import Examples
 from jaxlabs.data.dataset import DataModule
 from jaxlabs.data.grammars import next_word, sentiment, tagging, translation
 from jaxlabs.data.sequence_files import Pair
+from jaxlabs.data.vocab import Vocab
 
 GRAMMARS: dict[str, ModuleType] = {
     "next_word": next_word,
@@ -61,62 +61,6 @@ class SequenceDataConfig(Config):
         minimum=1,
         maximum=1_000_000,
     )
-
-
-@dataclasses.dataclass(frozen=True)
-class Vocab:
-    """A vocabulary of words; ids 0, 1 and 2 are `<pad>`, `<sos>` and `<eos>`.
-
-    Attributes:
-      words: the words, distinct.
-    """
-
-    words: tuple[str, ...]
-
-    @classmethod
-    def of(cls, sequences: Iterable[Sequence[str]]) -> "Vocab":
-        """Returns the vocabulary of some sequences, in alphabetical order."""
-        return cls(tuple(sorted({word for words in sequences for word in words})))
-
-    @property
-    def size(self) -> int:
-        """Vocabulary size, special tokens included."""
-        return len(SPECIAL_TOKENS) + len(self.words)
-
-    def encode(self, words: Sequence[str]) -> list[int]:
-        """Returns the ids of words.
-
-        Raises:
-          UserError: unknown words; it names them.
-        """
-        unknown = [word for word in words if word not in self._ids]
-        if unknown:
-            named = ", ".join(map(repr, dict.fromkeys(unknown)))
-            some = ", ".join(self.words[:60]) + ", ..." * (len(self.words) > 60)
-            raise UserError(f"unknown words {named}; the vocabulary is {some}")
-        return [self._ids[word] for word in words]
-
-    def decode(self, ids: Iterable[int]) -> list[str]:
-        """Returns the words of ids up to the first `<eos>` or padding."""
-        words = []
-        for token in ids:
-            if token in (PADDING, END):
-                break
-            words.append(self.names[token])
-        return words
-
-    def id_of(self, word: str, default: int) -> int:
-        """Returns the id of a word, or `default` if it is unknown."""
-        return self._ids.get(word, default)
-
-    @functools.cached_property
-    def names(self) -> tuple[str, ...]:
-        """Token of each id."""
-        return SPECIAL_TOKENS + self.words
-
-    @functools.cached_property
-    def _ids(self) -> dict[str, int]:
-        return {word: index for index, word in enumerate(self.words, start=len(SPECIAL_TOKENS))}
 
 
 def load_splits(
@@ -248,7 +192,7 @@ def sequence_data(
     """
     splits, warning = load_splits(task, dataset, seed, sizes)
     pairs = [pair for part in splits.values() for pair in part]
-    vocabs = Vocab.of(s for s, _ in pairs), Vocab.of(t for _, t in pairs)
+    vocabs = _vocab(source for source, _ in pairs), _vocab(target for _, target in pairs)
     ends = task == "translation"
     sets = {name: examples(part, *vocabs, ends) for name, part in splits.items()}
     optima = {
@@ -287,7 +231,14 @@ def sequence_data(
 
 def load_vocabs(data_spec: Mapping[str, Any]) -> tuple[Vocab, Vocab]:
     """Returns the vocabularies of sources and targets of a run."""
-    return Vocab(tuple(data_spec["sources"])), Vocab(tuple(data_spec["targets"]))
+    source, target = (tuple(data_spec[name]) for name in ("sources", "targets"))
+    return Vocab(source, SPECIAL_TOKENS), Vocab(target, SPECIAL_TOKENS)
+
+
+def _vocab(sequences: Iterable[Sequence[str]]) -> Vocab:
+    """Returns the vocabulary of all words of some sequences, in alphabetical order."""
+    words = sorted({word for sequence in sequences for word in sequence})
+    return Vocab(tuple(words), SPECIAL_TOKENS)
 
 
 def examples(pairs: Sequence[Pair], source: Vocab, target: Vocab, ends: bool) -> Examples:

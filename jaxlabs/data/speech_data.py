@@ -129,7 +129,7 @@ def language_data(
         comparable=speeches.comparable,
         data_spec=tokenizer.to_json() | {"speakers": list(SPEAKERS.values())},
         baselines=lambda: (
-            baselines(train, np.concatenate(list(tests.values())), tokenizer.vocab_size)
+            baselines(train, np.concatenate(list(tests.values())), tokenizer.vocab.size)
             | dict(speeches.text_facts)
         ),
         warning=speeches.warning,

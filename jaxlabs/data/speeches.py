@@ -98,7 +98,7 @@ class Speeches:
             "name": self.name,
             "source": self.source,
             "sha256": self.sha256,
-            "distinct_tokens": self.tokenizer.vocab_size,
+            "distinct_tokens": self.tokenizer.vocab.size,
             "unknown_shares": self.unknown_shares(),
         }
 

@@ -3,12 +3,17 @@
 import collections
 import dataclasses
 import functools
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Self
 
 import numpy as np
 
-from jaxlabs.config import UserError
+from jaxlabs.config import ArgumentError, UserError
+from jaxlabs.data.vocab import Vocab
+
+PADDING, UNKNOWN = 0, 1
+SPECIAL_TOKENS = ("<pad>", "<unk>")
+"""Special tokens of a `WordTokenizer`."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,82 +32,54 @@ class CharTokenizer:
     alphabet: str
 
     def __post_init__(self):
-        if not self.alphabet or list(self.alphabet) != sorted(set(self.alphabet)):
-            raise UserError(
-                "tokenizer: the alphabet must be distinct characters, in ascending order"
-            )
+        _require_sorted(self.alphabet, "alphabet must be distinct characters")
 
     @classmethod
-    def from_text(cls, text: str) -> "CharTokenizer":
+    def from_text(cls, text: str) -> Self:
         """Returns the tokenizer of all characters in a text."""
         return cls("".join(sorted(set(text))))
 
-    @property
-    def vocab_size(self) -> int:
-        """Number of distinct tokens."""
-        return len(self.alphabet)
+    @functools.cached_property
+    def vocab(self) -> Vocab:
+        """The vocabulary, without special tokens."""
+        return Vocab(tuple(self.alphabet))
 
     def encode(self, text: str) -> np.ndarray:
-        """Returns the tokens `[length]` of a text, in the narrowest of uint8, uint16 and int32.
+        """Returns the tokens `[length]` of a text, in `vocab.dtype`.
 
         Raises:
           UserError: characters outside the alphabet; it names them.
         """
-        known, points = _code_points(self.alphabet), _code_points(text)
-        tokens = np.minimum(np.searchsorted(known, points), self.vocab_size - 1)
-        unknown = known[tokens] != points
-        if unknown.any():
-            raise UserError(self._unknown_message(np.unique(points[unknown])))
-        return tokens.astype(self._dtype)
+        ids = self.vocab.ids
+        if unknown := sorted(set(text) - ids.keys()):
+            raise UserError(self._unknown_message(unknown))
+        return np.fromiter((ids[character] for character in text), self.vocab.dtype, len(text))
 
-    def decode(self, tokens: Any) -> str:
+    def decode(self, tokens: Sequence[int]) -> str:
         """Returns the text of tokens `[length]`.
 
         Raises:
-          ValueError: a token is not one of 0..vocab_size-1.
+          ValueError: a token is not one of 0..size-1.
         """
-        tokens = np.asarray(tokens, np.int64)
-        wrong = tokens[(tokens < 0) | (tokens >= self.vocab_size)]
-        if wrong.size:
-            raise ValueError(f"token {wrong[0]} is not one of 0..{self.vocab_size - 1}")
-        points = _code_points(self.alphabet)[tokens]
-        return points.tobytes().decode("utf-32-le", "surrogatepass")
+        return "".join(self.vocab.labels(tokens))
 
     def to_json(self) -> dict[str, str]:
         """Returns the tokenizer as JSON, the input of `from_json`."""
         return {"kind": "characters", "alphabet": self.alphabet}
 
     @classmethod
-    def from_json(cls, saved: dict[str, str]) -> "CharTokenizer":
-        """Returns the tokenizer from its JSON.
+    def from_json(cls, saved: Mapping[str, Any]) -> Self:
+        """Returns the tokenizer from its JSON; raises UserError if it is of another kind."""
+        return cls(_stored(saved, "characters", "alphabet", str))
 
-        Raises:
-          UserError: the JSON is of another kind of tokenizer, or of none.
-        """
-        if saved.get("kind") != "characters" or not isinstance(saved.get("alphabet"), str):
-            raise UserError(
-                f"tokenizer: kind {saved.get('kind')!r} found, 'characters' is accepted"
-            )
-        return cls(saved["alphabet"])
-
-    @property
-    def _dtype(self) -> type[np.integer]:
-        if self.vocab_size <= 2**8:
-            return np.uint8
-        return np.uint16 if self.vocab_size <= 2**16 else np.int32
-
-    def _unknown_message(self, points: np.ndarray) -> str:
-        named = ", ".join(repr(chr(point)) for point in points[:10])
-        rest = f" and {points.size - 10} more" if points.size > 10 else ""
-        known = self.alphabet if self.vocab_size <= 100 else self.alphabet[:100] + "..."
+    def _unknown_message(self, unknown: list[str]) -> str:
+        named = ", ".join(map(repr, unknown[:10]))
+        rest = f" and {len(unknown) - 10} more" if len(unknown) > 10 else ""
+        known = self.alphabet if len(self.alphabet) <= 100 else self.alphabet[:100] + "..."
         return (
             f"unknown characters {named}{rest}; "
-            f"the {self.vocab_size} characters of the training text are {known!r}"
+            f"the {len(self.alphabet)} characters of the training text are {known!r}"
         )
-
-
-PADDING, UNKNOWN = 0, 1
-SPECIAL_TOKENS = ("<pad>", "<unk>")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -113,63 +90,49 @@ class WordTokenizer:
     NLTK's `NLTKWordTokenizer`, which treats every line as one sentence and needs no corpus.
 
     Attributes:
-      words: the vocabulary, distinct and in ascending order.
+      words: the known words, distinct and in ascending order.
     """
 
     words: tuple[str, ...]
 
     def __post_init__(self):
-        if not self.words or list(self.words) != sorted(set(self.words)):
-            raise UserError("tokenizer: the words must be distinct, in ascending order")
+        _require_sorted(self.words, "words must be distinct")
 
     @classmethod
-    def from_lines(cls, lines: Iterable[str], min_count: int = 1) -> "WordTokenizer":
+    def from_lines(cls, lines: Iterable[str], min_count: int = 1) -> Self:
         """Returns the tokenizer of all words that occur at least `min_count` times in some lines.
 
         Raises:
-          UserError: no word occurs `min_count` times.
+          ArgumentError: no word occurs `min_count` times.
         """
         counts = collections.Counter(word for line in lines for word in split_words(line))
         if counts and min_count > max(counts.values()):
-            raise UserError(
-                f"--min_count: {min_count:,} is not accepted; at most {max(counts.values()):,}, the"
-                " count of the most frequent word"
+            raise ArgumentError(
+                "min_count",
+                f"{min_count:,} is not accepted; at most {max(counts.values()):,}, the"
+                " count of the most frequent word",
             )
         return cls(tuple(sorted(word for word, count in counts.items() if count >= min_count)))
 
-    @property
-    def vocab_size(self) -> int:
-        """Number of distinct tokens, `<pad>` and `<unk>` included."""
-        return len(SPECIAL_TOKENS) + len(self.words)
+    @functools.cached_property
+    def vocab(self) -> Vocab:
+        """The vocabulary, with `<pad>` and `<unk>`."""
+        return Vocab(self.words, SPECIAL_TOKENS)
 
     def encode(self, text: str) -> np.ndarray:
-        """Returns the tokens `[length]` of a text, line by line, in uint16 or int32."""
-        ids = self._ids
-        tokens = [ids.get(word, UNKNOWN) for word in split_words(text)]
-        return np.array(tokens, np.uint16 if self.vocab_size <= 2**16 else np.int32)
+        """Returns the tokens `[length]` of a text, line by line, in `vocab.dtype`."""
+        ids = self.vocab.ids
+        return np.array([ids.get(word, UNKNOWN) for word in split_words(text)], self.vocab.dtype)
 
-    def labels(self, tokens: Any) -> list[str]:
-        """Returns the words of tokens `[length]`.
-
-        Raises:
-          ValueError: a token is not one of 0..vocab_size-1.
-        """
-        tokens = np.asarray(tokens, np.int64)
-        wrong = tokens[(tokens < 0) | (tokens >= self.vocab_size)]
-        if wrong.size:
-            raise ValueError(f"token {wrong[0]} is not one of 0..{self.vocab_size - 1}")
-        names = SPECIAL_TOKENS + self.words
-        return [names[token] for token in tokens]
-
-    def decode(self, tokens: Any) -> str:
+    def decode(self, tokens: Sequence[int]) -> str:
         """Returns the detokenized text of tokens `[length]`, without padding.
 
         Raises:
-          ValueError: as `labels`.
+          ValueError: a token is not one of 0..size-1.
         """
         from nltk.tokenize.treebank import TreebankWordDetokenizer
 
-        words = [word for word in self.labels(tokens) if word != SPECIAL_TOKENS[PADDING]]
+        words = [word for word in self.vocab.labels(tokens) if word != SPECIAL_TOKENS[PADDING]]
         return TreebankWordDetokenizer().detokenize(words)
 
     def to_json(self) -> dict[str, Any]:
@@ -177,24 +140,26 @@ class WordTokenizer:
         return {"kind": "words", "words": list(self.words)}
 
     @classmethod
-    def from_json(cls, saved: Mapping[str, Any]) -> "WordTokenizer":
-        """Returns the tokenizer from its JSON.
-
-        Raises:
-          UserError: the JSON is of another kind of tokenizer, or of none.
-        """
-        if saved.get("kind") != "words" or not isinstance(saved.get("words"), list):
-            raise UserError(f"tokenizer: kind {saved.get('kind')!r} found, 'words' is accepted")
-        return cls(tuple(saved["words"]))
-
-    @functools.cached_property
-    def _ids(self) -> dict[str, int]:
-        return {word: index for index, word in enumerate(self.words, start=len(SPECIAL_TOKENS))}
+    def from_json(cls, saved: Mapping[str, Any]) -> Self:
+        """Returns the tokenizer from its JSON; raises UserError if it is of another kind."""
+        return cls(tuple(_stored(saved, "words", "words", list)))
 
 
 def split_words(text: str) -> list[str]:
     """Returns the words and punctuation of a text with one sentence per line."""
     return [word for line in text.split("\n") for word in _split_line(line)]
+
+
+def _require_sorted(entries: Sequence[str], rule: str) -> None:
+    if not entries or list(entries) != sorted(set(entries)):
+        raise UserError(f"tokenizer: the {rule}, in ascending order")
+
+
+def _stored(saved: Mapping[str, Any], kind: str, key: str, content: type) -> Any:
+    """Returns an entry of a tokenizer's JSON; raises UserError if it is of another kind."""
+    if saved.get("kind") != kind or not isinstance(saved.get(key), content):
+        raise UserError(f"tokenizer: kind {saved.get('kind')!r} found, {kind!r} is accepted")
+    return saved[key]
 
 
 # Cached, since the same sentences build the vocabulary and are then encoded.
@@ -209,7 +174,3 @@ def _treebank() -> Any:
     from nltk.tokenize import NLTKWordTokenizer
 
     return NLTKWordTokenizer()
-
-
-def _code_points(text: str) -> np.ndarray:
-    return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), "<u4")

@@ -1,8 +1,16 @@
-"""The return type of all loss functions."""
+"""The contract of all loss functions: their arguments, and what they return."""
 
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple, Protocol
 
+import flax.linen as nn
 import jax
+
+Variables = Mapping[str, Any]
+"""The variables of a linen module: `params`, and `batch_stats` where the module has them."""
+
+Batch = Mapping[str, jax.Array]
+"""Arrays [batch, ...] by name."""
 
 
 class LossOutput(NamedTuple):
@@ -21,3 +29,33 @@ class LossOutput(NamedTuple):
     metric_sums: dict[str, jax.Array]
     new_batch_stats: Any = None
     carry: Any = None
+
+
+class LossFunction(Protocol):
+    """A loss in training and evaluation; it accepts every argument and reads what it needs."""
+
+    def __call__(
+        self,
+        model: nn.Module,
+        variables: Variables,
+        batch: Batch,
+        key: jax.Array,
+        *,
+        train: bool,
+        step: int | jax.Array = 0,
+        axis_name: str | None = None,
+        carry: Any = None,
+    ) -> LossOutput:
+        """Returns sums over the valid examples or tokens of a batch.
+
+        Args:
+          model: the linen module.
+          variables: its variables; training differentiates with respect to `params`.
+          batch: the examples, with their weights.
+          key: key of the training step or of the evaluation batch.
+          train: whether regularization applies, and running statistics are updated.
+          step: [] number of steps taken, for schedules; 0 in evaluation.
+          axis_name: the mapped axis over which the batch is split, for statistics of the whole
+            batch; None if the arrays are global.
+          carry: arrays `[batch, ...]` from the loss of the previous batch, or None.
+        """

@@ -32,9 +32,8 @@ from jaxlabs.losses.elbo import (
     gaussian_log_likelihood,
     importance_weighted_bound,
 )
-from jaxlabs.losses.loss_output import LossOutput
+from jaxlabs.losses.loss_output import Batch, LossOutput, Variables
 from jaxlabs.models.model_config import ModelConfig
-from jaxlabs.training.state import TrainState
 from jaxlabs.training.step import build_train_step
 
 OBJECTIVES = AE, VAE = ("ae", "vae")
@@ -148,7 +147,14 @@ class Autoencoder(nn.Module):
 
 
 def loss(
-    params: Any, batch: dict[str, jax.Array], key: jax.Array, state: TrainState, train: bool
+    model: Autoencoder,
+    variables: Variables,
+    batch: Batch,
+    key: jax.Array,
+    *,
+    train: bool,
+    step: int | jax.Array = 0,
+    **_: Any,
 ) -> LossOutput:
     """Sums the objective over the valid images of a batch, in nats.
 
@@ -158,20 +164,21 @@ def loss(
     from below; theirs clamp the mean over the batch, which would not add up over micro-batches.
 
     Args:
-      params: the model's parameters.
+      model: the model.
+      variables: its variables.
       batch: `images [batch, height, width, channels]` uint8, or floats in [0, 1];
         `weights [batch]`, images of weight 0 are ignored; `example_index [batch]`.
       key: the step's key; those of the examples derive from it and `example_index`.
-      state: holds the model and the step, which determines the warm-up of beta.
       train: whether `sample_binary`, the warm-up of beta and free bits apply.
+      step: [] number of steps taken, for the warm-up of beta.
 
     Returns:
       LossOutput whose `metric_sums` hold `reconstruction`, the `squared_error` summed over pixels
       and, if variational, the KL divergence `kl`. The evaluation loss is `reconstruction` + beta
       `kl`: with beta 1 the negative evidence lower bound.
     """
-    model, config = state.model, state.model.config
-    apply = functools.partial(model.apply, {"params": params})
+    config = model.config
+    apply = functools.partial(model.apply, variables)
     x, weights = to_float(batch["images"]), batch["weights"]
     example_keys = keys.per_example(key, batch["example_index"])
     if train and model.sample_binary:
@@ -190,7 +197,7 @@ def loss(
         sums["kl"] = kl.sum(axis=-1) @ weights
         beta = config.beta
         if train and config.beta_warmup_steps:
-            beta *= jnp.minimum(1.0, (state.step + 1) / config.beta_warmup_steps)
+            beta *= jnp.minimum(1.0, (step + 1) / config.beta_warmup_steps)
         if train and config.free_bits:
             kl = jnp.maximum(kl, config.free_bits)
         total = total + beta * (kl.sum(axis=-1) @ weights)

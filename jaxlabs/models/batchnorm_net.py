@@ -27,10 +27,9 @@ from jaxlabs.layers.cpu.conv3x3 import conv3x3
 from jaxlabs.layers.matmul import Dense, matmul
 from jaxlabs.layers.normalization import BatchNorm, build_norm
 from jaxlabs.losses.cross_entropy import cross_entropy_output
-from jaxlabs.losses.loss_output import LossOutput
+from jaxlabs.losses.loss_output import Batch, LossOutput, Variables
 from jaxlabs.models.image_classifier import NUM_POOLS, check_divisible, to_float
 from jaxlabs.models.model_config import ModelConfig
-from jaxlabs.training.state import TrainState
 from jaxlabs.training.step import build_train_step
 
 NETWORKS = ("mlp", "cnn")
@@ -150,28 +149,36 @@ class HiddenLayer(nn.Module):
 
 
 def loss(
-    params: Any, batch: dict[str, jax.Array], key: jax.Array, state: TrainState, train: bool
+    model: NormNet,
+    variables: Variables,
+    batch: Batch,
+    key: jax.Array,
+    *,
+    train: bool,
+    axis_name: str | None = None,
+    **_: Any,
 ) -> LossOutput:
     """Sums the cross-entropy of the class labels, in nats.
 
     Args:
-      params: the model's parameters.
+      model: the model.
+      variables: its variables.
       batch: `images [batch, height, width, channels]` uint8, or floats in [0, 1]; `labels
         [batch]` and `weights [batch]`; images of weight 0 are ignored.
       key: not used.
-      state: holds the model, its running statistics and the mapped axis.
       train: whether batch norm uses the statistics of this batch, or the running ones.
+      axis_name: the mapped axis over which the batch is split.
 
     Returns:
       LossOutput whose `metric_sums` hold `accuracy`; its `new_batch_stats` are the new running
       statistics in training with batch norm, else None.
     """
-    logits, updated = state.model.apply(
-        state.variables(params),
+    logits, updated = model.apply(
+        variables,
         to_float(batch["images"]),
         train=train,
         weights=batch["weights"],
-        axis_name=state.axis_name,
+        axis_name=axis_name,
         mutable=["batch_stats"] if train else [],
     )
     output = cross_entropy_output(logits, batch["labels"], batch["weights"])

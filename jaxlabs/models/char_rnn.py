@@ -28,9 +28,8 @@ from jaxlabs.layers.matmul import Dense
 from jaxlabs.layers.rnn import RECURRENT_INITS, Recurrent, zero_state
 from jaxlabs.layers.rnn_cells import CELLS, State
 from jaxlabs.losses.cross_entropy import cross_entropy_output
-from jaxlabs.losses.loss_output import LossOutput
+from jaxlabs.losses.loss_output import Batch, LossOutput, Variables
 from jaxlabs.models.model_config import TokenModelConfig
-from jaxlabs.training.state import TrainState
 from jaxlabs.training.step import build_train_step
 
 
@@ -120,7 +119,14 @@ def initial_states(config: CharRNNConfig, batch_size: int) -> tuple[State, ...]:
 
 
 def loss(
-    params: Any, batch: dict[str, jax.Array], key: jax.Array, state: TrainState, train: bool
+    model: CharRNN,
+    variables: Variables,
+    batch: Batch,
+    key: jax.Array,
+    *,
+    train: bool,
+    carry: tuple[State, ...] | None = None,
+    **_: Any,
 ) -> LossOutput:
     """Sums the next-token cross-entropy over the valid tokens of a batch, in nats.
 
@@ -129,34 +135,33 @@ def loss(
     tokens, so that rows can be as long as a text.
 
     Args:
-      params: the model's parameters.
+      model: the model.
+      variables: its variables.
       batch: `inputs`, `targets` and `weights [batch, time]`, `example_index [batch]`, and in
         training with a carry `is_first [batch]`; tokens of weight 0 are ignored.
       key: the step's key; dropout keys of the examples derive from it and `example_index`.
-      state: holds the model and, in training, the states as its carry (None: rows are windows).
       train: whether dropout applies.
+      carry: in training, the states after the previous batch; None: rows are windows.
 
     Returns:
       LossOutput whose `metric_sums` hold the top-1 `accuracy`.
     """
     if not train:
-        return _chunked_loss(params, batch, state.model)
+        return _chunked_loss(model, variables, batch)
     dropout_keys = keys.per_example(key, batch["example_index"])
-    states = state.carry
-    if states is not None:
-        states = jax.tree.map(lambda leaf: jnp.where(batch["is_first"][:, None], 0, leaf), states)
-    output, states = _loss(params, batch, state.model, states, dropout_keys)
-    return output if state.carry is None else output._replace(carry=states)
+    if carry is None:
+        return _loss(model, variables, batch, None, dropout_keys)[0]
+    states = jax.tree.map(lambda leaf: jnp.where(batch["is_first"][:, None], 0, leaf), carry)
+    output, states = _loss(model, variables, batch, states, dropout_keys)
+    return output._replace(carry=states)
 
 
-def _loss(params, batch, model, states, dropout_keys):
-    logits, states = model.apply(
-        {"params": params}, batch["inputs"], states, dropout_keys=dropout_keys
-    )
+def _loss(model, variables, batch, states, dropout_keys):
+    logits, states = model.apply(variables, batch["inputs"], states, dropout_keys=dropout_keys)
     return cross_entropy_output(logits, batch["targets"], batch["weights"]), states
 
 
-def _chunked_loss(params, batch, model):
+def _chunked_loss(model, variables, batch):
     length = model.config.bptt_length
     rows, time = batch["inputs"].shape
     chunks = {
@@ -167,10 +172,10 @@ def _chunked_loss(params, batch, model):
     }
 
     def chunk_loss(states, chunk):
-        output, states = _loss(params, chunk, model, states, None)
+        output, states = _loss(model, variables, chunk, states, None)
         return states, output
 
-    config, dtype = model.config, jnp.result_type(*jax.tree.leaves(params))
+    config, dtype = model.config, jnp.result_type(*jax.tree.leaves(variables))
     initial = zero_state(config.cell, config.hidden_size, config.num_layers, rows, dtype)
     _, outputs = jax.lax.scan(chunk_loss, initial, chunks)
     return jax.tree.map(lambda leaf: leaf.sum(0), outputs)

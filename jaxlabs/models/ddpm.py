@@ -32,9 +32,8 @@ from jaxlabs.layers import positions
 from jaxlabs.layers.convolution import Conv3x3, ResidualBlock, max_pool_2x2, upsample_2x_bilinear
 from jaxlabs.layers.initializers import FAN_IN_UNIFORM
 from jaxlabs.layers.matmul import Dense
-from jaxlabs.losses.loss_output import LossOutput
+from jaxlabs.losses.loss_output import Batch, LossOutput, Variables
 from jaxlabs.models.model_config import ModelConfig
-from jaxlabs.training.state import TrainState
 from jaxlabs.training.step import build_train_step
 
 LEVELS = 2
@@ -169,7 +168,13 @@ def denormalize(images: jax.Array) -> jax.Array:
 
 
 def loss(
-    params: Any, batch: dict[str, jax.Array], key: jax.Array, state: TrainState, train: bool
+    model: UNet,
+    variables: Variables,
+    batch: Batch,
+    key: jax.Array,
+    *,
+    train: bool,
+    **_: Any,
 ) -> LossOutput:
     """Sums each image's mean squared error per pixel at a uniformly sampled timestep.
 
@@ -177,17 +182,16 @@ def loss(
     depend on the key and its `example` index.
 
     Args:
-      params: the network's parameters.
+      model: the model.
+      variables: its variables.
       batch: `images` uint8 [batch, height, width, channels], `labels` and `example_index` [batch]
         int32, `weights [batch]`; images of weight 0 are ignored.
       key: the step's key.
-      state: holds the network.
       train: whether labels are dropped at random.
 
     Returns:
       LossOutput whose `metric_sums` hold the unweighted `squared_error`.
     """
-    model = state.model
     x0 = normalize(batch["images"])
     example_keys = keys.per_example(key, batch["example_index"])
     time_keys, noise_keys, label_keys = jax.vmap(jax.random.split, (0, None), 1)(example_keys, 3)
@@ -202,7 +206,7 @@ def loss(
 
     schedule = make_schedule(model.diffusion)
     x = forward_process.q_sample(schedule, x0, t, noise)
-    output = model.apply({"params": params}, x, t, labels)
+    output = model.apply(variables, x, t, labels)
     target = forward_process.target(schedule, x0, noise, t, model.diffusion.prediction_type)
     squared_error = jnp.square(output - target).mean(axis=(1, 2, 3))
     time_weight = jnp.asarray(forward_process.loss_weights(model.diffusion))[t]

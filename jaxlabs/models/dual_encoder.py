@@ -32,10 +32,9 @@ from jaxlabs.data.tokenizers import PADDING
 from jaxlabs.layers.convolution import Conv3x3, max_pool_2x2
 from jaxlabs.layers.matmul import Dense
 from jaxlabs.losses import contrastive
-from jaxlabs.losses.loss_output import LossOutput
+from jaxlabs.losses.loss_output import Batch, LossOutput, Variables
 from jaxlabs.models.image_classifier import NUM_POOLS, RELU, random_translate, to_float
 from jaxlabs.models.text_encoder import TextEncoder, TextEncoderConfig, masked_mean
-from jaxlabs.training.state import TrainState
 from jaxlabs.training.step import build_train_step
 
 LOSSES = ("clip", "siglip")
@@ -193,33 +192,41 @@ def l2_normalize(x: jax.Array) -> jax.Array:
 
 
 def loss(
-    params: Any, batch: dict[str, jax.Array], key: jax.Array, state: TrainState, train: bool
+    model: DualEncoder,
+    variables: Variables,
+    batch: Batch,
+    key: jax.Array,
+    *,
+    train: bool,
+    axis_name: str | None = None,
+    **_: Any,
 ) -> LossOutput:
     """Sums the contrastive loss of pairs, in nats; the other pairs of the batch are negatives.
 
     Pairs with equal captions are negatives of each other too, as in the papers.
 
     Args:
-      params: the model's parameters.
+      model: the model.
+      variables: its variables.
       batch: `images [batch, height, width, channels]` uint8, or floats in [0, 1]; `tokens
         [batch, time]`, `weights [batch]` and `example_index [batch]`; pairs of weight 0 are
         ignored.
       key: the step's key; those of the examples derive from it and `example_index`.
-      state: holds the model and the mapped axis over which the batch is sharded.
       train: whether random translation and dropout apply.
+      axis_name: the mapped axis over which the batch is split.
 
     Returns:
       LossOutput whose `metric_sums` hold the logit `scale` and, for SigLIP, the `bias`.
     """
-    config, images, dropout_keys = state.model.config, to_float(batch["images"]), None
+    config, images, dropout_keys = model.config, to_float(batch["images"]), None
     if train:
         dropout_keys = keys.per_example(key, batch["example_index"])
         translation_keys = jax.vmap(functools.partial(jax.random.fold_in, data=1))(dropout_keys)
         images = random_translate(images, translation_keys, config.max_translation)
-    images, texts, (scale, bias) = state.model.apply(
-        {"params": params}, images, batch["tokens"], dropout_keys=dropout_keys
+    images, texts, (scale, bias) = model.apply(
+        variables, images, batch["tokens"], dropout_keys=dropout_keys
     )
-    weights, axis_name = batch["weights"], state.axis_name
+    weights = batch["weights"]
     count, sums = weights.sum(), {"scale": scale}
     if config.loss == "clip":
         values = contrastive.clip_loss(images, texts, scale, weights, axis_name=axis_name)

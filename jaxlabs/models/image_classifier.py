@@ -26,9 +26,8 @@ from jaxlabs.layers.convolution import Conv3x3, max_pool_2x2
 from jaxlabs.layers.dropout import Dropout
 from jaxlabs.layers.matmul import Dense
 from jaxlabs.losses.cross_entropy import cross_entropy_output
-from jaxlabs.losses.loss_output import LossOutput
+from jaxlabs.losses.loss_output import Batch, LossOutput, Variables
 from jaxlabs.models.model_config import ModelConfig
-from jaxlabs.training.state import TrainState
 from jaxlabs.training.step import build_train_step
 
 NUM_POOLS = 2
@@ -141,22 +140,28 @@ def random_translate(x: jax.Array, example_keys: jax.Array, max_translation: int
 
 
 def loss(
-    params: Any, batch: dict[str, jax.Array], key: jax.Array, state: TrainState, train: bool
+    model: ImageClassifier,
+    variables: Variables,
+    batch: Batch,
+    key: jax.Array,
+    *,
+    train: bool,
+    **_: Any,
 ) -> LossOutput:
     """Sums the cross-entropy of the class labels, in nats.
 
     Args:
-      params: the model's parameters.
+      model: the model.
+      variables: its variables.
       batch: `images [batch, height, width, channels]` uint8, or floats in [0, 1]; `labels
         [batch]`, `weights [batch]` and `example_index [batch]`; images of weight 0 are ignored.
       key: the step's key; those of the examples derive from it and `example_index`.
-      state: holds the model.
       train: whether random translation and dropout apply.
 
     Returns:
       LossOutput whose `metric_sums` hold the top-1 `accuracy`.
     """
-    config, x = state.model.config, to_float(batch["images"])
+    config, x = model.config, to_float(batch["images"])
     dropout_keys = None
     if train:
         dropout_keys = keys.per_example(key, batch["example_index"])
@@ -165,7 +170,7 @@ def loss(
             jax.vmap(functools.partial(jax.random.fold_in, data=1))(dropout_keys),
             config.max_translation,
         )
-    logits = state.model.apply({"params": params}, x, dropout_keys=dropout_keys)
+    logits = model.apply(variables, x, dropout_keys=dropout_keys)
     return cross_entropy_output(logits, batch["labels"], batch["weights"])
 
 

@@ -30,10 +30,9 @@ from jaxlabs.decoding.beam import Beams, beam_search
 from jaxlabs.layers.matmul import Dense
 from jaxlabs.layers.rnn_cells import CELLS
 from jaxlabs.losses.cross_entropy import cross_entropy_output, is_top1
-from jaxlabs.losses.loss_output import LossOutput
+from jaxlabs.losses.loss_output import Batch, LossOutput, Variables
 from jaxlabs.models.seq2seq_decoders import RNNAttentionDecoder, TransformerDecoderStack
 from jaxlabs.models.sequence_classifier import PADDING, SequenceConfig, SequenceEncoder
-from jaxlabs.training.state import TrainState
 from jaxlabs.training.step import build_train_step
 
 START, END = 1, 2
@@ -142,16 +141,22 @@ def translate(
 
 
 def loss(
-    params: Any, batch: dict[str, jax.Array], key: jax.Array, state: TrainState, train: bool
+    model: Seq2Seq,
+    variables: Variables,
+    batch: Batch,
+    key: jax.Array,
+    *,
+    train: bool,
+    **_: Any,
 ) -> LossOutput:
     """Sums the cross-entropy of the target words under teacher forcing, in nats.
 
     Args:
-      params: the model's parameters.
+      model: the model.
+      variables: its variables.
       batch: `inputs [batch, source time]`, `targets` and `weights [batch, time]` and
         `example_index [batch]`.
       key: the step's key; dropout keys of the examples derive from it and `example_index`.
-      state: holds the model.
       train: whether dropout applies.
 
     Returns:
@@ -161,8 +166,8 @@ def loss(
     """
     dropout_keys = keys.per_example(key, batch["example_index"]) if train else None
     targets, weights = batch["targets"], batch["weights"]
-    inputs = {"params": params}, batch["inputs"], targets
-    logits = state.model.apply(*inputs, dropout_keys=dropout_keys)
+    inputs = variables, batch["inputs"], targets
+    logits = model.apply(*inputs, dropout_keys=dropout_keys)
     output = cross_entropy_output(logits, targets, weights)
     valid = weights.max(axis=1) > 0
     correct = (is_top1(logits, targets) | (weights == 0)).all(axis=1)

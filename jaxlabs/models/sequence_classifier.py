@@ -34,10 +34,9 @@ from jaxlabs.layers.rnn import Recurrent
 from jaxlabs.layers.rnn_cells import CELLS
 from jaxlabs.layers.transformer import EncoderBlock
 from jaxlabs.losses.cross_entropy import cross_entropy_output
-from jaxlabs.losses.loss_output import LossOutput
+from jaxlabs.losses.loss_output import Batch, LossOutput, Variables
 from jaxlabs.losses.spans import span_counts, span_f1
 from jaxlabs.models.model_config import ModelConfig
-from jaxlabs.training.state import TrainState
 from jaxlabs.training.step import build_train_step
 
 BACKBONES = (*CELLS, "transformer")
@@ -224,16 +223,22 @@ def add_positions(
 
 
 def loss(
-    params: Any, batch: dict[str, jax.Array], key: jax.Array, state: TrainState, train: bool
+    model: SequenceClassifier,
+    variables: Variables,
+    batch: Batch,
+    key: jax.Array,
+    *,
+    train: bool,
+    **_: Any,
 ) -> LossOutput:
     """Sums the cross-entropy of the labels, in nats.
 
     Args:
-      params: the model's parameters.
+      model: the model.
+      variables: its variables.
       batch: `inputs [batch, time]`, `targets` and `weights [batch, time or 1]` and `example_index
         [batch]`; labels of weight 0 are ignored.
       key: the step's key; dropout keys of the examples derive from it and `example_index`.
-      state: holds the model.
       train: whether dropout applies.
 
     Returns:
@@ -241,8 +246,7 @@ def loss(
       `span_counts`.
     """
     dropout_keys = keys.per_example(key, batch["example_index"]) if train else None
-    model = state.model
-    logits = model.apply({"params": params}, batch["inputs"], dropout_keys=dropout_keys)
+    logits = model.apply(variables, batch["inputs"], dropout_keys=dropout_keys)
     targets, weights = batch["targets"], batch["weights"]
     if model.per_token:
         logits = logits[:, : targets.shape[1]]  # <eos> has no label

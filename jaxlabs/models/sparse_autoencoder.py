@@ -18,9 +18,8 @@ import jax.numpy as jnp
 
 from jaxlabs.config import Config, UserError, setting
 from jaxlabs.layers.matmul import PRECISIONS, matmul
-from jaxlabs.losses.loss_output import LossOutput
+from jaxlabs.losses.loss_output import Batch, LossOutput, Variables
 from jaxlabs.losses.sparsity import k_sparse, kl_sparsity
-from jaxlabs.training.state import TrainState
 from jaxlabs.training.step import build_train_step
 
 
@@ -102,7 +101,14 @@ def _uniform(key: jax.Array, shape: tuple[int, int], dtype: Any = jnp.float32) -
 
 
 def loss(
-    params: Any, batch: dict[str, jax.Array], key: jax.Array, state: TrainState, train: bool
+    model: SparseAutoencoder,
+    variables: Variables,
+    batch: Batch,
+    key: jax.Array,
+    *,
+    train: bool,
+    axis_name: str | None = None,
+    **_: Any,
 ) -> LossOutput:
     """Sums the cost over the patches of a batch; the mean is the cost above.
 
@@ -110,22 +116,23 @@ def loss(
     this loss needs `grad_accum_steps=1`.
 
     Args:
-      params: the model's parameters.
+      model: the model.
+      variables: its variables.
       batch: `patches [batch, visible]` and `weights [batch]`; patches of weight 0 are ignored.
       key: not used.
-      state: holds the model.
       train: not used.
+      axis_name: the mapped axis over which the batch is split.
 
     Returns:
       LossOutput whose `metric_sums` hold the three terms `reconstruction`, `weight_term` and
       `sparsity_term`, the `l1_error` summed over the pixels, and the `mean_activation`.
     """
-    config: SparseAutoencoderConfig = state.model.config
+    config: SparseAutoencoderConfig = model.config
     patches, weights = batch["patches"], batch["weights"]
-    z, output = state.model.apply({"params": params}, patches)
+    z, output = model.apply(variables, patches)
     weight = weights.sum()
-    mean_activation = _mean_over_batch(z, weights, state.axis_name)
-    kernels = [leaf for name, leaf in params.items() if name.endswith("kernel")]
+    mean_activation = _mean_over_batch(z, weights, axis_name)
+    kernels = [leaf for name, leaf in variables["params"].items() if name.endswith("kernel")]
     terms = {
         "reconstruction": jnp.sum(jnp.square(output - patches).sum(axis=-1) * weights) / 2,
         "weight_term": weight * config.l2_penalty / 2 * sum(map(_squares, kernels)),

@@ -33,9 +33,8 @@ from jaxlabs.layers.matmul import Dense
 from jaxlabs.layers.normalization import build_norm
 from jaxlabs.layers.transformer import EncoderBlock
 from jaxlabs.losses.cross_entropy import cross_entropy, is_top1
-from jaxlabs.losses.loss_output import LossOutput
+from jaxlabs.losses.loss_output import Batch, LossOutput, Variables
 from jaxlabs.models.model_config import TokenModelConfig
-from jaxlabs.training.state import TrainState
 from jaxlabs.training.step import build_train_step
 
 POSITIONS = ("sinusoidal", "learned")
@@ -272,26 +271,32 @@ def masked_mean(vectors: jax.Array, valid: jax.Array) -> jax.Array:
 
 
 def loss(
-    params: Any, batch: dict[str, jax.Array], key: jax.Array, state: TrainState, train: bool
+    model: TextClassifier,
+    variables: Variables,
+    batch: Batch,
+    key: jax.Array,
+    *,
+    train: bool,
+    **_: Any,
 ) -> LossOutput:
     """Sums the cross-entropy of the class labels, in nats.
 
     Args:
-      params: the model's parameters.
+      model: the model.
+      variables: its variables.
       batch: `inputs [batch, time]`, `labels`, `weights` and `example_index`, each `[batch]`;
         sentences of weight 0 are ignored.
       key: the step's key; dropout keys of the examples derive from it and `example_index`.
-      state: holds the model.
       train: whether dropout and label smoothing apply.
 
     Returns:
       LossOutput whose `metric_sums` hold the top-1 `accuracy`.
     """
     dropout_keys = keys.per_example(key, batch["example_index"]) if train else None
-    logits = state.model.apply({"params": params}, batch["inputs"], dropout_keys=dropout_keys)
+    logits = model.apply(variables, batch["inputs"], dropout_keys=dropout_keys)
     labels, weights = batch["labels"], batch["weights"]
     nll = cross_entropy(logits, labels)
-    smoothing = state.model.config.label_smoothing
+    smoothing = model.config.label_smoothing
     if train and smoothing:
         # Szegedy et al. 2016: the target is the class, mixed with the uniform distribution.
         uniform_nll = -jnp.mean(jax.nn.log_softmax(logits, axis=-1), axis=-1)

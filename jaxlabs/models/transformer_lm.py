@@ -35,9 +35,8 @@ from jaxlabs.layers.multi_head_attention import Mask
 from jaxlabs.layers.normalization import NORMS, build_norm
 from jaxlabs.layers.transformer import BlockCache, EncoderBlock, empty_block_cache
 from jaxlabs.losses.cross_entropy import cross_entropy_output
-from jaxlabs.losses.loss_output import LossOutput
+from jaxlabs.losses.loss_output import Batch, LossOutput, Variables
 from jaxlabs.models.model_config import TokenModelConfig
-from jaxlabs.training.state import TrainState
 from jaxlabs.training.step import build_train_step
 
 POSITIONS = ("sinusoidal", "learned", "rotary", "alibi")
@@ -256,23 +255,29 @@ class TransformerLM(nn.Module):
 
 
 def loss(
-    params: Any, batch: dict[str, jax.Array], key: jax.Array, state: TrainState, train: bool
+    model: TransformerLM,
+    variables: Variables,
+    batch: Batch,
+    key: jax.Array,
+    *,
+    train: bool,
+    **_: Any,
 ) -> LossOutput:
     """Sums the next-token cross-entropy over the valid tokens of a batch, in nats.
 
     Args:
-      params: the model's parameters.
+      model: the model.
+      variables: its variables.
       batch: `inputs`, `targets` and `weights [batch, time]` and `example_index [batch]`; tokens
         of weight 0 are ignored.
       key: the step's key; dropout keys of the examples derive from it and `example_index`.
-      state: holds the model.
       train: whether dropout applies.
 
     Returns:
       LossOutput whose `metric_sums` hold the top-1 `accuracy`.
     """
     dropout_keys = keys.per_example(key, batch["example_index"]) if train else None
-    logits = state.model.apply({"params": params}, batch["inputs"], dropout_keys=dropout_keys)
+    logits = model.apply(variables, batch["inputs"], dropout_keys=dropout_keys)
     return cross_entropy_output(logits, batch["targets"], batch["weights"])
 
 

@@ -7,11 +7,10 @@ from collections.abc import Iterator
 from matplotlib.font_manager import FontEntry, findSystemFonts, fontManager
 from matplotlib.ft2font import FT2Font
 
-PREFERRED = (
-    *("Noto Sans", "Source Han Sans", "WenQuanYi", "Droid Sans Fallback", "Arial Unicode MS"),
-    *("PingFang", "Hiragino Sans", "Apple SD Gothic Neo"),  # macOS: Chinese, Japanese, Korean
-    *("Microsoft YaHei", "Yu Gothic", "Malgun Gothic", "Segoe UI"),  # Windows
-)
+LINUX = ("Noto Sans", "Source Han Sans", "WenQuanYi", "Droid Sans Fallback", "Arial Unicode MS")
+MACOS = ("PingFang", "Hiragino Sans", "Apple SD Gothic Neo")  # Chinese, Japanese, Korean
+WINDOWS = ("Microsoft YaHei", "Yu Gothic", "Malgun Gothic", "Segoe UI")
+PREFERRED = LINUX + MACOS + WINDOWS
 """Prefixes of font families in order of preference (sans-serif)."""
 
 

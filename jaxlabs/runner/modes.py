@@ -7,8 +7,6 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 
-import jax
-
 from jaxlabs import keys
 from jaxlabs.report.page import write_report, write_samples
 from jaxlabs.run_folder import Sample

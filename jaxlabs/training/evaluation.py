@@ -8,7 +8,7 @@ import numpy as np
 
 from jaxlabs import keys
 from jaxlabs.data.batches import Examples, eval_batch, num_batches
-from jaxlabs.losses.loss_output import LossOutput
+from jaxlabs.losses.loss_output import Batch, LossOutput
 from jaxlabs.training import capacity
 from jaxlabs.training.devices import DataParallel
 from jaxlabs.training.run_config import RunConfig
@@ -25,9 +25,10 @@ class Evaluator:
         self.key = keys.stream(config.seed, "evaluation")
 
         @jax.jit
-        def eval_step(state: TrainState, batch: dict[str, jax.Array], key: jax.Array) -> LossOutput:
+        def eval_step(state: TrainState, batch: Batch, key: jax.Array) -> LossOutput:
             batch = placement.shard_batch(batch)
-            output = task.loss(state.eval_params, batch, key, state, False)
+            variables = state.variables(state.eval_params)
+            output = task.loss(state.model, variables, batch, key, train=False)
             return output._replace(new_batch_stats=None, carry=None)
 
         self._eval_step = eval_step

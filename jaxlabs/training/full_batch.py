@@ -10,18 +10,14 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxlabs.config import UserError
-from jaxlabs.data.batches import Examples
-from jaxlabs.training.optimizers import FULL_BATCH
-from jaxlabs.training.run_config import RunConfig
-from jaxlabs.training.state import LossFunction, TrainState
+from jaxlabs.losses.loss_output import Batch, LossFunction
+from jaxlabs.training.state import TrainState
 from jaxlabs.training.step import (
     Metrics,
     accumulate_gradients,
     apply_gradients,
     global_norm_and_nonfinite,
 )
-from jaxlabs.training.task import Task
 
 
 @functools.cache
@@ -36,7 +32,7 @@ def build_full_batch_step(loss: LossFunction) -> Any:
     @functools.partial(jax.jit, static_argnames="axis_name", donate_argnums=0)
     def train_step(
         state: TrainState,
-        batch: dict[str, jax.Array],
+        batch: Batch,
         key: jax.Array,
         *,
         axis_name: str | None = None,
@@ -64,7 +60,7 @@ def _with_summed_gradient(loss, state, batch, key, axis_name):
 
     def evaluate(params):
         output, gradients = accumulate_gradients(
-            loss, state.replace(params=params, axis_name=axis_name), batch, key
+            loss, state.replace(params=params), batch, key, axis_name
         )
         sums = (output.loss_sum, output.weight_sum, gradients)
         total, weight, gradients = sums if axis_name is None else jax.lax.psum(sums, axis_name)
@@ -79,32 +75,3 @@ def _with_summed_gradient(loss, state, batch, key, axis_name):
 
     mean_loss.defvjp(evaluate, backward)
     return mean_loss
-
-
-def require_whole_set(task: Task, config: RunConfig, dataset: Any) -> None:
-    """Raises UserError if a full-batch optimizer has smaller batches or a stochastic loss.
-
-    A line search compares values of one function, which must be deterministic.
-    """
-    settings = config.optimization
-    if settings.optimizer not in FULL_BATCH:
-        return
-    if not isinstance(dataset, Examples):
-        raise UserError(
-            f"--optimizer: {settings.optimizer} needs a finite set of examples; adamw or muon"
-        )
-    if task.random:
-        raise UserError(
-            f"--optimizer: {settings.optimizer} needs a deterministic loss (no dropout, no sampled"
-            " latents); adamw or muon"
-        )
-    required = {
-        "batch_size": (config.batch_size, dataset.count, f"{dataset.count}, all training examples"),
-        "grad_clip_norm": (settings.grad_clip_norm, None, "none"),
-        "ema_decay": (settings.ema_decay, 0.0, "0"),
-    }
-    for name, (value, accepted, words) in required.items():
-        if value != accepted:
-            raise UserError(
-                f"--{name}: {value} is not accepted with --optimizer {settings.optimizer}; {words}"
-            )

@@ -1,18 +1,15 @@
 """The learning-rate range test (Smith 2017): a short run with an exponentially rising rate."""
 
-import dataclasses
-
-import jax
 import numpy as np
 
 from jaxlabs.config import UserError
 from jaxlabs.data.dataset import DataModule
+from jaxlabs.training.advance import Advance
 from jaxlabs.training.devices import DataParallel
-from jaxlabs.training.loop import initial_state
-from jaxlabs.training.multi_step import build_multi_step
 from jaxlabs.training.optimizers import FULL_BATCH, build_optimizer
 from jaxlabs.training.run_config import RunConfig
 from jaxlabs.training.task import Task
+from jaxlabs.training.trainer import initial_state
 
 MIN_RATIO, MAX_RATIO = 1e-3, 1e2
 """The range, relative to the configured learning rate."""
@@ -41,17 +38,8 @@ def range_test(
     def rising(step):
         return MIN_RATIO * (MAX_RATIO / MIN_RATIO) ** (step / (steps - 1))
 
-    config = dataclasses.replace(config, steps_per_call=steps)
-    state = initial_state(task, config, placement)
-    tx = build_optimizer(config.optimization, rising)
-    # A new optimizer state, since it includes the step counter of the schedule.
-    state = state.replace(tx=tx, opt_state=placement.replicate(tx.init(state.params)))
-    multi_step = build_multi_step(task, config, placement)
-    arguments = np.int32(steps), np.uint32(config.seed)
-    state, log = multi_step(state, placement.replicate(data.train), *arguments)
+    tx = build_optimizer(config.optimization, rising, task.label_fn)
+    state = initial_state(task, config, placement, tx)
+    state, log = Advance(task, config, placement, data.train)(state, steps)
     rates = config.optimization.learning_rate * rising(np.arange(steps))
-    taken = int(state.step)
-    return {
-        "learning_rate": rates[:taken],
-        "loss": np.asarray(jax.device_get(log["loss"]))[:taken],
-    }
+    return {"learning_rate": rates[: int(state.step)], "loss": log["loss"]}

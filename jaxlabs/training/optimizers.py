@@ -1,7 +1,8 @@
 """Optimizers and learning-rate schedules, composed from optax."""
 
 import dataclasses
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -9,11 +10,11 @@ import jax.numpy as jnp
 import optax
 import optax.contrib
 
-from jaxlabs.config import Config, UserError, setting
+from jaxlabs.config import ArgumentError, Config, setting
 
 Schedule = Callable[[Any], Any]
 
-FULL_BATCH = ("lbfgs", "scipy")
+FULL_BATCH = ("lbfgs",)
 """Optimizers that use all examples at every step."""
 
 LBFGS_HISTORY = 20
@@ -22,11 +23,27 @@ LBFGS_HISTORY = 20
 MAX_LINESEARCH_STEPS = 20
 """Maximum evaluations of one line search; float32 reaches its precision long before."""
 
-NON_MUON_MODULES = ("input", "output", "head")
-"""Top-level modules that Muon does not optimize, beside embeddings."""
+HIDDEN, EMBEDDING, HEAD, VECTOR = "hidden", "embedding", "head", "vector"
+"""Labels of parameters.
 
-MATRIX, KERNEL = 2, 4
-"""Ranks of parameters that mix channels; kernels of rank 3 are depthwise here."""
+hidden: kernels of hidden layers, which Muon orthogonalizes; embedding: tables with one row per
+token, position, class or hash; head: kernels of the first and last layer; vector: biases, scales
+and depthwise kernels, which are not decayed.
+"""
+
+DECAYED = (HIDDEN, EMBEDDING, HEAD)
+"""Labels of the parameters that AdamW decays; Muon decays those that it orthogonalizes."""
+
+PARAM_LABELS = (
+    (r"(bias|scale|first_state)$", VECTOR),
+    # Depthwise: one filter per channel. The kernel [width, 1, channels] has the shape of a grouped
+    # convolution in checkpoints, but is no matrix.
+    (r"convolution\.kernel$", VECTOR),
+    (r"(embedding|table)$", EMBEDDING),
+    (r"(^|\.)(input|output|head)\.kernel$", HEAD),
+    (r"kernel$", HIDDEN),
+)
+"""The label of a parameter is that of the first pattern found in its dotted path."""
 
 TOLERANCE, PATIENCE = 1e-5, 20
 """Plateau: `PATIENCE` steps together lowered the loss by less than `TOLERANCE`, relatively."""
@@ -39,10 +56,11 @@ class OptimizerConfig(Config):
     optimizer: str = setting(
         "adamw",
         "optimizer; adamw: Loshchilov and Hutter 2019; muon: orthogonalized momentum (Jordan 2024)"
-        " of optax, with bias correction, for matrices and kernels outside embedding, input, output"
-        " and head, and NAdam without weight decay for all other parameters; lbfgs: optax's"
-        " L-BFGS, full batch, until convergence; scipy: scipy's L-BFGS-B in float64, the same",
+        " of optax, with bias correction, for the kernels of hidden layers, and NAdam without"
+        " weight decay for embeddings, input and output layers, heads, short convolutions, norms"
+        " and biases; lbfgs: optax's L-BFGS, full batch, until convergence",
         choices=("adamw", "muon", *FULL_BATCH),
+        retired=("scipy",),
     )
     learning_rate: float = setting(1e-3, "peak learning rate of AdamW", above=0)
     muon_learning_rate: float = setting(0.02, "peak learning rate of Muon", above=0)
@@ -70,7 +88,10 @@ class OptimizerConfig(Config):
     adam_b1: float = setting(0.9, "decay rate of AdamW's first moment", minimum=0, below=1)
     adam_b2: float = setting(0.999, "decay rate of AdamW's second moment", minimum=0, below=1)
     weight_decay: float = setting(
-        0.01, "decoupled weight decay of AdamW and Muon, for matrices and kernels only", minimum=0
+        0.01,
+        "decoupled weight decay; adamw: of kernels and embeddings; muon: of the kernels that it"
+        " orthogonalizes; never of biases, norms and short convolutions",
+        minimum=0,
     )
     grad_clip_norm: float | None = setting(
         None,
@@ -111,7 +132,7 @@ def build_schedule(config: OptimizerConfig, steps: int) -> Schedule:
     """Returns `step -> learning rate relative to the peak`, in [0, 1].
 
     Raises:
-      UserError: warm-up leaves no step for the decay.
+      ArgumentError: warm-up leaves no step for the decay.
 
     Example:
       >>> from jaxlabs.training.optimizers import OptimizerConfig, build_schedule
@@ -124,9 +145,10 @@ def build_schedule(config: OptimizerConfig, steps: int) -> Schedule:
     if config.lr_schedule == "constant":
         decay_steps = 0
     elif left < 1:
-        raise UserError(
-            f"--warmup_steps: {config.warmup_steps} is not accepted with a {config.lr_schedule}"
-            f" schedule of --steps {steps}; an integer below the number of steps"
+        raise ArgumentError(
+            "warmup_steps",
+            f"{config.warmup_steps} is not accepted with a {config.lr_schedule} schedule of"
+            f" `steps` {steps}; an integer below the number of steps",
         )
     else:  # a run may be shorter than the decay of its preset
         decay_steps = min(config.decay_steps or left, left)
@@ -151,8 +173,43 @@ def lr_at(config: OptimizerConfig, schedule: Schedule, step: int) -> dict[str, f
     return {"learning_rate": float(schedule(step)) * config.learning_rate}
 
 
-def build_optimizer(config: OptimizerConfig, schedule: Schedule) -> optax.GradientTransformation:
+def label_params(params: Any, patterns: Sequence[tuple[str, str]] = PARAM_LABELS) -> Any:
+    """Returns a tree with the label of every parameter.
+
+    Args:
+      params: tree of parameters.
+      patterns: (regular expression, label), see `PARAM_LABELS`.
+
+    Raises:
+      ArgumentError: a path matches no pattern.
+
+    Example:
+      >>> from jaxlabs.training.optimizers import label_params
+      >>> label_params({"encoder": {"embedding": {"embedding": 0}, "hidden": {"kernel": 0}}})
+      {'encoder': {'embedding': {'embedding': 'embedding'}, 'hidden': {'kernel': 'hidden'}}}
+    """
+
+    def label(path: Any, _: Any) -> str:
+        name = jax.tree_util.keystr(path, simple=True, separator=".")
+        for pattern, found in patterns:
+            if re.search(pattern, name):
+                return found
+        accepted = ", ".join(pattern for pattern, _ in patterns)
+        message = f"{name!r} matches none of {accepted}; give the task its own Task.label_fn"
+        raise ArgumentError("params", message)
+
+    return jax.tree_util.tree_map_with_path(label, params)
+
+
+def build_optimizer(
+    config: OptimizerConfig,
+    schedule: Schedule,
+    label_fn: Callable[[Any], Any] = label_params,
+) -> optax.GradientTransformation:
     """Returns gradient clipping followed by the optimizer, with one learning-rate schedule.
+
+    The label of a parameter, `label_fn(params)`, decides how it is updated and whether it is
+    decayed.
 
     Muon is optax's. Unlike Jordan's code it corrects the bias of the Nesterov momentum: before the
     orthogonalization the momentum is weighted by `(1 - b^t) / (1 - b^(t + 1))`, b = 0.95, in step
@@ -161,8 +218,6 @@ def build_optimizer(config: OptimizerConfig, schedule: Schedule) -> optax.Gradie
     """
     if config.optimizer == "lbfgs":
         return lbfgs()
-    if config.optimizer == "scipy":  # its state is internal
-        return optax.identity()
     adam_rate = _scaled(schedule, config.learning_rate)
     if config.optimizer == "adamw":
         optimizer = optax.adamw(
@@ -170,7 +225,7 @@ def build_optimizer(config: OptimizerConfig, schedule: Schedule) -> optax.Gradie
             b1=config.adam_b1,
             b2=config.adam_b2,
             weight_decay=config.weight_decay,
-            mask=decay_mask,
+            mask=lambda params: jax.tree.map(lambda label: label in DECAYED, label_fn(params)),
         )
     else:
         optimizer = optax.contrib.muon(
@@ -179,7 +234,9 @@ def build_optimizer(config: OptimizerConfig, schedule: Schedule) -> optax.Gradie
             adam_learning_rate=adam_rate,
             adam_b1=config.adam_b1,
             adam_b2=config.adam_b2,
-            muon_weight_dimension_numbers=_muon_dimension_numbers,
+            muon_weight_dimension_numbers=lambda params: jax.tree.map(
+                _muon_dimension_numbers, params, label_fn(params)
+            ),
         )
     if config.grad_clip_norm is None:
         return optimizer
@@ -224,22 +281,13 @@ def has_plateaued(opt_state: optax.OptState) -> jax.Array:
     return stalled >= PATIENCE
 
 
-def decay_mask(params: Any) -> Any:
-    """Returns a tree of booleans: True for matrices and for kernels that mix channels."""
-    return jax.tree.map(lambda leaf: leaf.ndim in (MATRIX, KERNEL), params)
-
-
-def _muon_dimension_numbers(params: Any) -> Any:
-    """Returns Muon's dimension numbers: of matrices and kernels outside NON_MUON_MODULES."""
-
-    def dimension_numbers(path, leaf):
-        module = jax.tree_util.keystr(path[:1], simple=True)
-        excluded = module in NON_MUON_MODULES or "embedding" in module
-        if excluded or leaf.ndim not in (MATRIX, KERNEL):
-            return None
-        return optax.contrib.MuonDimensionNumbers(tuple(range(leaf.ndim - 1)), leaf.ndim - 1)
-
-    return jax.tree_util.tree_map_with_path(dimension_numbers, params)
+def _muon_dimension_numbers(
+    leaf: jax.Array, label: str
+) -> optax.contrib.MuonDimensionNumbers | None:
+    """Returns which axes of a kernel `[..., in, out]` make a matrix; None for other parameters."""
+    if label != HIDDEN:
+        return None
+    return optax.contrib.MuonDimensionNumbers(tuple(range(leaf.ndim - 1)), leaf.ndim - 1)
 
 
 def _scaled(schedule: Schedule, peak: float) -> Schedule:

@@ -2,20 +2,17 @@
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
-from jaxlabs import keys
-from jaxlabs.config import UserError
-from jaxlabs.data.batches import batch_at
+from jaxlabs.config import ArgumentError
 from jaxlabs.data.dataset import DataModule
+from jaxlabs.training.advance import Advance, step_inputs
 from jaxlabs.training.checkpoints import Checkpoints
 from jaxlabs.training.devices import DataParallel
-from jaxlabs.training.loop import initial_state
-from jaxlabs.training.multi_step import MAX_SKIPPED, build_multi_step
 from jaxlabs.training.run_config import RunConfig
 from jaxlabs.training.state import leaf_names
 from jaxlabs.training.step import accumulate_gradients
 from jaxlabs.training.task import Task
+from jaxlabs.training.trainer import initial_state
 
 
 def replay(
@@ -41,25 +38,22 @@ def replay(
       may be non-finite.
 
     Raises:
-      UserError: the run stops before this step, after too many non-finite steps.
+      ArgumentError: the run stops before this step, after too many non-finite steps.
     """
     state = initial_state(task, config, placement)
     state = checkpoints.restore(state, at_most=step - 1) or state
-    dataset = placement.replicate(data.train)
-    multi_step = build_multi_step(task, config, placement)
-    while int(state.step) < step - 1:
-        count = min(step - 1 - int(state.step), config.steps_per_call)
-        state, _ = multi_step(state, dataset, np.int32(count), np.uint32(config.seed))
-        if int(state.skipped) >= MAX_SKIPPED:
-            raise UserError(
-                f"--replay_step: {step} is not accepted; the run stops at step {int(state.step)}"
-                " after non-finite losses, gradients or updates"
-            )
+    advance = Advance(task, config, placement, data.train)
+    state, _ = advance(state, step - 1)
+    if int(state.step) < step - 1:
+        raise ArgumentError(
+            "replay_step",
+            f"{step} is not accepted; the run stops at step {int(state.step)}"
+            " after non-finite losses, gradients or updates",
+        )
 
     @jax.jit
     def gradient_rms(state, dataset):
-        batch = batch_at(dataset, config.seed, state.step, config.batch_size)
-        key = jax.random.fold_in(keys.stream(config.seed, "step"), state.step)
+        batch, key = step_inputs(dataset, config.seed, state.step, config.batch_size)
         output, gradients = accumulate_gradients(
             task.loss, state, placement.shard_batch(batch), key
         )
@@ -68,6 +62,6 @@ def replay(
         )
         return output.loss_sum / output.weight_sum, rms
 
-    loss, rms = jax.device_get(gradient_rms(state, dataset))
+    loss, rms = jax.device_get(gradient_rms(state, placement.replicate(data.train)))
     names = leaf_names(state.params)
     return {"loss": float(loss)} | dict(zip(names, map(float, jax.tree.leaves(rms)), strict=True))

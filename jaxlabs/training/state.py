@@ -1,6 +1,5 @@
 """The train state: everything that a training step reads and writes."""
 
-from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
@@ -27,8 +26,6 @@ class TrainState:
       tx: the optimizer; static, not in checkpoints.
       ema_decay: decay rate of the average; static.
       grad_accum_steps: number of micro-batches per step; static.
-      axis_name: the mapped axis of the step, for losses with statistics over the whole batch;
-        static, None outside of such a step.
       carry: arrays `[batch, ...]` that the next step continues from, such as the hidden states of
         truncated BPTT; None for losses without a carry.
     """
@@ -43,7 +40,6 @@ class TrainState:
     tx: optax.GradientTransformation = flax.struct.field(pytree_node=False)
     ema_decay: float = flax.struct.field(pytree_node=False)
     grad_accum_steps: int = flax.struct.field(pytree_node=False)
-    axis_name: str | None = flax.struct.field(pytree_node=False, default=None)
     carry: Tree = None
 
     @property
@@ -101,7 +97,3 @@ def leaf_names(tree: Tree) -> list[str]:
     """Returns the dotted name of every leaf, in the order of `jax.tree.leaves`."""
     paths = jax.tree_util.tree_flatten_with_path(tree)[0]
     return [jax.tree_util.keystr(path, simple=True, separator=".") for path, _ in paths]
-
-
-LossFunction = Callable[..., Any]
-"""`loss(params, batch, key, state, train) -> LossOutput`."""

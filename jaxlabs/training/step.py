@@ -14,8 +14,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxlabs.losses.loss_output import LossOutput
-from jaxlabs.training.state import LossFunction, TrainState, Tree, leaf_names
+from jaxlabs.losses.loss_output import Batch, LossFunction, LossOutput
+from jaxlabs.training.state import TrainState, Tree, leaf_names
 
 Metrics = dict[str, jax.Array]
 
@@ -25,7 +25,9 @@ def build_train_step(loss: LossFunction) -> Any:
 
     The step is `train_step(state, batch, key, *, axis_name=None) -> (state, metrics)`; `state` is
     donated. Under `jax.pmap(train_step, axis_name="batch")` pass that name; under `jax.jit` on a
-    mesh pass none, since there the arrays are global. `metrics` holds scalars: `loss` and the
+    mesh pass none, since there the arrays are global. All replicas get the same `key`, and each
+    batch has the global `example_index` of its examples, from which the keys of the examples
+    derive: then any number of devices gives the result of one. `metrics` holds scalars: `loss` and the
     metrics of the loss, divided by the weight sum; `weight`; `gradient_norm` (before clipping);
     `skipped` (0 or 1); `nonfinite_leaf` (-1 for a finite step, else an index into
     `nonfinite_names`).
@@ -34,14 +36,12 @@ def build_train_step(loss: LossFunction) -> Any:
     @functools.partial(jax.jit, static_argnames="axis_name", donate_argnums=0)
     def train_step(
         state: TrainState,
-        batch: dict[str, jax.Array],
+        batch: Batch,
         key: jax.Array,
         *,
         axis_name: str | None = None,
     ) -> tuple[TrainState, Metrics]:
-        output, gradients = accumulate_gradients(
-            loss, state.replace(axis_name=axis_name), batch, key
-        )
+        output, gradients = accumulate_gradients(loss, state, batch, key, axis_name)
         if axis_name is not None:
             updates, carry = jax.lax.pmean(output.new_batch_stats, axis_name), output.carry
             sums = output._replace(new_batch_stats=None, carry=None)
@@ -70,13 +70,26 @@ def build_train_step(loss: LossFunction) -> Any:
 
 
 def accumulate_gradients(
-    loss: LossFunction, state: TrainState, batch: dict[str, jax.Array], key: jax.Array
+    loss: LossFunction,
+    state: TrainState,
+    batch: Batch,
+    key: jax.Array,
+    axis_name: str | None = None,
 ) -> tuple[LossOutput, Tree]:
     """Returns the loss output and the gradients of the loss sum, over all micro-batches."""
 
     def loss_and_gradients(examples, carry):
         def loss_sum(params):
-            output = loss(params, examples, key, state.replace(carry=carry), True)
+            output = loss(
+                state.model,
+                state.variables(params),
+                examples,
+                key,
+                train=True,
+                step=state.step,
+                axis_name=axis_name,
+                carry=carry,
+            )
             return output.loss_sum, output
 
         gradients, output = jax.grad(loss_sum, has_aux=True)(state.params)

@@ -2,7 +2,7 @@ import random
 
 import pytest
 
-from jaxlabs.analysis.sample_quality import longest_copy, sample_quality
+from jaxlabs.analysis.text_sampling import longest_copy, sample_quality
 
 PLAY = "FIRST CITIZEN:\nSpeak, o'er all.\n\nALL:\nThou know'st it well.\n\nJOHN OF GAUNT:\nNo.\n"
 

@@ -77,8 +77,19 @@ def test_images_as_columns_are_reshaped_in_column_major_order(tmp_path):
         (b"", "cannot be read ("),
     ],
     ids=[
-        *("other arrays", "no image", "no rows", "no pixels", "no columns", "sparse", "complex"),
-        *("objects", "huge", "other shape", "nan", "text", "empty"),
+        "other arrays",
+        "no image",
+        "no rows",
+        "no pixels",
+        "no columns",
+        "sparse",
+        "complex",
+        "objects",
+        "huge",
+        "other shape",
+        "nan",
+        "text",
+        "empty",
     ],
 )
 def test_mat_file_with_other_content_is_an_error(tmp_path, content, complaint):

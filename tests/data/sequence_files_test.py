@@ -9,11 +9,12 @@ from jaxlabs.data.grammars import tagging
 from jaxlabs.data.sequence_data import (
     END,
     PADDING,
+    SPECIAL_TOKENS,
     SequenceDataConfig,
-    Vocab,
     load_splits,
     sequence_data,
 )
+from jaxlabs.data.vocab import Vocab
 
 SMALL = SequenceDataConfig(train_sentences=300, test_sentences=40)
 CONLL = "We PRP O\nmet VBD O\nJordan NNP B-PER\n\n-DOCSTART- -X- O\n\nParis NNP B-LOC\n"
@@ -292,7 +293,8 @@ def test_tags_missing_from_a_split_are_named(tmp_path):
 
 def test_arrays_are_padded_after_eos():
     data = sequence_data("translation", "grammar", 0, SMALL, lambda task, splits: {"a": 1.0})
-    source, target = Vocab(tuple(data.data_spec["sources"])), data.train.arrays["targets"]
+    source = Vocab(tuple(data.data_spec["sources"]), SPECIAL_TOKENS)
+    target = data.train.arrays["targets"]
     (words, right), *_ = load_splits("translation", "grammar", 0, SMALL)[0]["train"]
     row = data.train.arrays["inputs"][0]
     np.testing.assert_array_equal(row[: len(words) + 1], [*source.encode(words), END])
@@ -332,9 +334,9 @@ class Joined(tuple):
 
 def test_word_lookup_is_constant_time():
     words = [Counted(f"w{i:04}") for i in range(1000)]
-    vocab = Vocab(Joined(words))
+    vocab = Vocab(Joined(words), SPECIAL_TOKENS)
     Counted.compared = 0
-    numbers = [vocab.id_of(f"w{i:04}", default=END) for i in range(0, 2000, 2)]
+    numbers = [vocab.ids.get(f"w{i:04}", END) for i in range(0, 2000, 2)]
     assert numbers == [*range(3, 1003, 2), *[END] * 500]
     assert Counted.compared < 5000
     assert vocab.decode([*numbers[:500], END]) == words[::2]
@@ -345,4 +347,4 @@ def test_unknown_words_are_named_once():
     with pytest.raises(
         UserError, match="unknown words 'zork', 'blimp'; the vocabulary is moon, the"
     ):
-        Vocab(("moon", "the")).encode(["the", "zork", "blimp", "zork"])
+        Vocab(("moon", "the"), SPECIAL_TOKENS).encode(["the", "zork", "blimp", "zork"])

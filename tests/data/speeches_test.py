@@ -155,7 +155,7 @@ def test_published_speeches_have_the_published_sizes(data_dir):
     assert len(found.train.texts) == 2092
     assert np.bincount(found.test.labels).tolist() == [250, 250, 250]
     # Line by line: "about 5,640"; the write-up's 5,755 come from another sentence splitter.
-    assert found.tokenizer.vocab_size == 5638
+    assert found.tokenizer.vocab.size == 5638
     baselines = classification_data(found, 32).baselines()
     assert classification_data(found, 32).dataset["test_sentences_in_training"] == 551
     # The first epoch of the write-up is this constant prediction.
@@ -174,7 +174,7 @@ def test_sentences_are_padded_and_truncated(folder):
     tokenizer = WordTokenizer.from_json(data.data_spec)
     rows = data.train.arrays["inputs"]
     assert rows.shape == (4, 5)
-    assert [tokenizer.labels(row) for row in rows[:2]] == [
+    assert [tokenizer.vocab.labels(row) for row in rows[:2]] == [
         ["We", "hope", ".", "<pad>", "<pad>"],
         ["We", "hope", "for", "peace", "and"],
     ]

@@ -30,7 +30,7 @@ def test_decode_inverts_encode(text):
 def test_tokens_are_indices_of_the_sorted_alphabet(text):
     alphabet = sorted(set(text))
     tokenizer = CharTokenizer.from_text(text)
-    assert tokenizer.vocab_size == len(alphabet)
+    assert tokenizer.vocab.size == len(alphabet)
     assert tokenizer.encode(text).tolist() == [alphabet.index(character) for character in text]
 
 
@@ -43,7 +43,7 @@ def test_char_tokenizer_json_round_trip(name):
 
 @pytest.mark.parametrize(
     ("size", "dtype"),
-    [(1, np.uint8), (256, np.uint8), (257, np.uint16), (65_536, np.uint16), (65_537, np.int32)],
+    [(1, np.uint8), (256, np.uint8), (257, np.uint16), (65_536, np.uint16), (65_537, np.uint32)],
 )
 def test_tokens_have_the_narrowest_dtype(size, dtype):
     text = "".join(chr(point) for point in range(0x10000, 0x10000 + size))
@@ -122,13 +122,13 @@ def test_words_are_split_as_in_the_penn_treebank():
 def test_word_ids_follow_pad_and_unk_in_order(words):
     known = sorted(["It", "'s", "our", "time", ".", "The", "people", "is", "n't", "over"])
     assert words.words == tuple(known)
-    assert words.vocab_size == len(known) + 2
+    assert words.vocab.size == len(known) + 2
     tokens = words.encode("our people went over .")
     assert tokens.tolist() == [
         *(known.index("our") + 2, known.index("people") + 2),
         *(1, known.index("over") + 2, known.index(".") + 2),
     ]
-    assert tokens.dtype == np.uint16
+    assert tokens.dtype == np.uint8
 
 
 def test_words_below_min_count_are_unknown():
@@ -147,9 +147,9 @@ def test_decode_detokenizes_known_words(words):
     for sentence in SENTENCES:
         assert words.decode(words.encode(sentence)) == sentence
     assert words.decode([0, *words.encode("time"), 1, 0, 0]) == "time <unk>"
-    assert words.labels([0, 1, 2]) == ["<pad>", "<unk>", "'s"]
+    assert words.vocab.labels([0, 1, 2]) == ["<pad>", "<unk>", "'s"]
     with pytest.raises(ValueError, match=r"token 12 is not one of 0\.\.11"):
-        words.labels([12])
+        words.vocab.labels([12])
 
 
 def test_word_tokenizer_json_round_trip(words):

@@ -9,8 +9,14 @@ from jaxlabs.runner import cli
 
 TINY = "--max_depth=2 --depth_steps=2 --max_heads=1 --heads_steps=2 --encoder_steps=2 --seeds=2"
 FIGURES = {
-    *("scaled_dot_product", "attention_scaling", "attention_grid", "attention_close_up"),
-    *("attention_rollout", "self_and_cross_attention", "attention_depth", "attention_heads"),
+    "scaled_dot_product",
+    "attention_scaling",
+    "attention_grid",
+    "attention_close_up",
+    "attention_rollout",
+    "self_and_cross_attention",
+    "attention_depth",
+    "attention_heads",
 }
 
 

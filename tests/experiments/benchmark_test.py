@@ -15,9 +15,17 @@ from jaxlabs.run_folder import RunFolder
 from jaxlabs.runner import cli
 
 FIELDS = {
-    *("suite", "variant", "framework", "precision", "seconds", "compile_seconds"),
-    *("peak_memory_bytes", "flops_per_second", "matmul_flops_per_second"),
-    *("ratio_to_best_peer", "ratio_to_best_peer_any"),
+    "suite",
+    "variant",
+    "framework",
+    "precision",
+    "seconds",
+    "compile_seconds",
+    "peak_memory_bytes",
+    "flops_per_second",
+    "matmul_flops_per_second",
+    "ratio_to_best_peer",
+    "ratio_to_best_peer_any",
 }
 PACE = "--repeats=1 --max_seconds=0.01"
 

@@ -15,8 +15,11 @@ TINY = (
 )
 TINY += " --seeds=2 --num_learning_rates=2 --scale_layers=2 --num_layers=1 --hidden_size=3"
 FIGURES = {
-    *("normalization_rates", "normalization_speed", "normalization_generalization"),
-    *("activation_scale", "batch_noise"),
+    "normalization_rates",
+    "normalization_speed",
+    "normalization_generalization",
+    "activation_scale",
+    "batch_noise",
 }
 
 

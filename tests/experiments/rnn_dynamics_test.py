@@ -14,8 +14,16 @@ TINY = (
     " --copying_steps=2"
 )
 FIGURES = {
-    *("two_step_rnn", "spectral_sweep", "gradient_through_time", "cell_paths", "gates"),
-    *("clipping", "weight_sharing", "weight_sharing_rules", "memory_adding", "memory_copying"),
+    "two_step_rnn",
+    "spectral_sweep",
+    "gradient_through_time",
+    "cell_paths",
+    "gates",
+    "clipping",
+    "weight_sharing",
+    "weight_sharing_rules",
+    "memory_adding",
+    "memory_copying",
 }
 
 

@@ -10,15 +10,15 @@ import optax
 import pytest
 
 from jaxlabs import keys
-from jaxlabs.analysis.text_samples import SEPARATOR
 from jaxlabs.data import speeches
-from jaxlabs.labs.rnn_dynamics import gradients
 from jaxlabs.labs.speech_lm import lab as speech_lm
 from jaxlabs.labs.speech_lm.lab import LAB, PRESETS, SpeechLMRunConfig
 from jaxlabs.layers import local_attention
 from jaxlabs.models import transformer_lm
+from jaxlabs.run_files import SEPARATOR
 from jaxlabs.run_folder import RunFolder
 from jaxlabs.runner import cli
+from jaxlabs.training import gradient_check
 from jaxlabs.training.state import count_parameters, create_state
 
 pytestmark = pytest.mark.usefixtures("reused_executables", "quickly_compiled")
@@ -218,5 +218,5 @@ def test_gradient_of_the_loss_through_the_band_in_float64(start, monkeypatch):
     def total(params):
         return transformer_lm.loss(params, batch, keys.stream(0, "x"), state, False).loss_sum
 
-    result = gradients.check(total, state.params, key=jax.random.key(0), directions=4)
+    result = gradient_check.check(total, state.params, key=jax.random.key(0), directions=4)
     assert result.worst.relative_difference < 1e-6, str(result)

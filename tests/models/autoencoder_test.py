@@ -14,9 +14,9 @@ import scipy.stats
 
 from jaxlabs import keys
 from jaxlabs.analysis.toy_training import init_params
-from jaxlabs.labs.rnn_dynamics import gradients
 from jaxlabs.models import autoencoder
 from jaxlabs.models.autoencoder import Autoencoder, AutoencoderConfig, loss, train_step
+from jaxlabs.training import gradient_check
 from jaxlabs.training.devices import data_parallel
 from jaxlabs.training.state import count_parameters, create_state
 
@@ -158,7 +158,7 @@ def test_gradient_equals_finite_differences():
         output = loss(params, batch, KEY, state, True)
         return output.loss_sum / output.weight_sum
 
-    report = gradients.check(mean_loss, state.params, batch)
+    report = gradient_check.check(mean_loss, state.params, batch)
     assert report.worst.relative_difference < 1e-6, str(report)
     assert report.all_params.relative_difference < 1e-7, str(report)
 

@@ -10,7 +10,6 @@ import optax
 import pytest
 
 from jaxlabs.config import UserError
-from jaxlabs.labs.rnn_dynamics import gradients
 from jaxlabs.models import batchnorm_net
 from jaxlabs.models.batchnorm_net import (
     NETWORKS,
@@ -18,6 +17,7 @@ from jaxlabs.models.batchnorm_net import (
     NormNet,
     NormNetConfig,
 )
+from jaxlabs.training import gradient_check
 from jaxlabs.training.devices import data_parallel
 from jaxlabs.training.state import count_parameters, create_state
 
@@ -119,7 +119,7 @@ def test_gradients_equal_finite_differences_in_float64(network, norm):
         state = state_of(model, variables)
         return batchnorm_net.loss(params, batch, jax.random.key(0), state, True).loss_sum
 
-    report = gradients.check(total, params, batch, eps=1e-6)
+    report = gradient_check.check(total, params, batch, eps=1e-6)
     assert report.worst.relative_difference < 1e-6, report
 
 

@@ -13,7 +13,6 @@ import pytest
 
 from jaxlabs.config import UserError
 from jaxlabs.decoding.adapters import RecurrentStepper
-from jaxlabs.labs.rnn_dynamics.gradients import check
 from jaxlabs.layers.rnn_cells import CELLS
 from jaxlabs.models.char_rnn import (
     CharRNN,
@@ -24,6 +23,7 @@ from jaxlabs.models.char_rnn import (
     train_step,
 )
 from jaxlabs.training.devices import data_parallel
+from jaxlabs.training.gradient_check import check
 from jaxlabs.training.state import count_parameters, create_state
 
 pytestmark = pytest.mark.usefixtures("quickly_compiled")

@@ -14,24 +14,24 @@ from jaxlabs import keys
 from jaxlabs.analysis.toy_training import init_params
 from jaxlabs.config import UserError
 from jaxlabs.diffusion.noise_schedules import DiffusionConfig, alphas_cumprod
-from jaxlabs.labs.rnn_dynamics import gradients
 from jaxlabs.layers.positions import sinusoidal_embedding
 from jaxlabs.models import ddpm
 from jaxlabs.models.ddpm import GuidedDenoiser, UNet, UNetConfig, loss, train_step
+from jaxlabs.training import gradient_check
 from jaxlabs.training.devices import data_parallel
 from jaxlabs.training.state import count_parameters, create_state
 
 SHAPE = (4, 4, 1)
 KEY = jax.random.key(3)
 SGD = optax.sgd(0.1)
-TINY = UNetConfig(base_channels=4, groups=2, time_embed_dim=4, matmul_precision="highest")
+TINY = UNetConfig(base_channels=4, num_groups=2, time_embed_dim=4, matmul_precision="highest")
 pytestmark = pytest.mark.usefixtures("reused_executables", "quickly_compiled")
 
 
 def make(count=8, grad_accum_steps=1, diffusion=None, shape=SHAPE, tx=SGD, **settings):
     """Returns a state and a batch of images."""
     model = UNet(
-        dataclasses.replace(TINY, **settings), diffusion or DiffusionConfig(), shape, classes=3
+        dataclasses.replace(TINY, **settings), diffusion or DiffusionConfig(), shape, num_classes=3
     )
     random = np.random.default_rng(1)
     batch = {
@@ -151,7 +151,7 @@ def test_gradients_of_the_loss_equal_finite_differences():
         losses = loss(params, batch | {"images": images}, KEY, state, True)
         return losses.loss_sum / losses.weight_sum
 
-    check = gradients.check(total, state.params, batch["images"], key=KEY, max_entries=50)
+    check = gradient_check.check(total, state.params, batch["images"], key=KEY, max_entries=50)
     assert check.all_params.relative_difference < 1e-6
 
 

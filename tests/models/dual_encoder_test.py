@@ -12,11 +12,11 @@ import optax
 import pytest
 from jax.sharding import AxisType
 
-from jaxlabs.labs.rnn_dynamics import gradients
 from jaxlabs.losses import contrastive
 from jaxlabs.models import dual_encoder
 from jaxlabs.models.dual_encoder import DualEncoder, DualEncoderConfig
 from jaxlabs.models.text_encoder import TextEncoder
+from jaxlabs.training import gradient_check
 from jaxlabs.training.devices import BATCH_AXIS, DataParallel
 from jaxlabs.training.state import count_parameters, create_state
 
@@ -205,7 +205,7 @@ def test_gradients_equal_finite_differences_in_float64(loss):
         state = create_state(model, {"params": params}, ADAM)
         return dual_encoder.loss(params, batch, KEY, state, False).loss_sum
 
-    report = gradients.check(total, params, batch, key=KEY, max_entries=20, directions=4)
+    report = gradient_check.check(total, params, batch, key=KEY, max_entries=20, directions=4)
     assert report.worst.relative_difference < 1e-5, report
 
 

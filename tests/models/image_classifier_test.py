@@ -9,9 +9,9 @@ import pytest
 import scipy.special
 
 from jaxlabs.config import UserError
-from jaxlabs.labs.rnn_dynamics import gradients
 from jaxlabs.models import image_classifier
 from jaxlabs.models.image_classifier import ImageClassifier, ImageClassifierConfig
+from jaxlabs.training import gradient_check
 from jaxlabs.training.state import count_parameters, create_state
 
 pytestmark = pytest.mark.usefixtures("quickly_compiled")
@@ -93,7 +93,7 @@ def test_gradients_equal_finite_differences_in_float64():
         state = create_state(model, {"params": params}, NO_UPDATE)
         return image_classifier.loss(params, batch, KEY, state, False).loss_sum
 
-    report = gradients.check(total, params, batch, key=KEY, max_entries=20, directions=4)
+    report = gradient_check.check(total, params, batch, key=KEY, max_entries=20, directions=4)
     assert report.worst.relative_difference < 1e-6, report
 
 

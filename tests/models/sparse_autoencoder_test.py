@@ -9,13 +9,13 @@ import pytest
 import scipy.special
 
 from jaxlabs.config import UserError
-from jaxlabs.labs.rnn_dynamics import gradients
 from jaxlabs.models.sparse_autoencoder import (
     SparseAutoencoder,
     SparseAutoencoderConfig,
     loss,
     train_step,
 )
+from jaxlabs.training import gradient_check
 from jaxlabs.training.devices import data_parallel
 from jaxlabs.training.state import count_parameters, create_state
 
@@ -103,7 +103,7 @@ def test_gradient_equals_finite_differences_below_1e_9():
         output = loss(params, batch, None, state, True)
         return output.loss_sum / output.weight_sum
 
-    report = gradients.check(mean_cost, state.params, batch, eps=1e-4)
+    report = gradient_check.check(mean_cost, state.params, batch, eps=1e-4)
     assert report.all_params.relative_difference < 1e-9, str(report)
     assert report.worst.relative_difference < 1e-8, str(report)
 

@@ -10,7 +10,6 @@ import optax
 import pytest
 
 from jaxlabs.config import UserError
-from jaxlabs.labs.rnn_dynamics.gradients import check
 from jaxlabs.layers.positions import sinusoidal_embedding
 from jaxlabs.models.text_encoder import (
     TextClassifier,
@@ -21,6 +20,7 @@ from jaxlabs.models.text_encoder import (
     predict,
     train_step,
 )
+from jaxlabs.training.gradient_check import check
 from jaxlabs.training.state import count_parameters, create_state
 
 pytestmark = pytest.mark.usefixtures("quickly_compiled")

@@ -98,7 +98,9 @@ def test_image_samples_are_plotted_in_the_samples_section(fresh_run):
     fresh_run.write_arrays("filters", filters=pixels)
     page = write_report(fresh_run, LAB).read_text()
     assert {path.name for path in fresh_run.figures.iterdir()} == {
-        *("final_samples.png", "samples_during_training.png", "filters.png"),
+        "final_samples.png",
+        "samples_during_training.png",
+        "filters.png",
     }
     section = page.split('id="samples"')[1].split("</section>")[0]
     assert section.index("Samples of the trained model") < section.index("Samples during training")

@@ -85,7 +85,9 @@ def test_invalid_matplotlib_configuration_stops_no_command(tmp_path):
     (tmp_path / "matplotlibrc").write_bytes(DAMAGED)
     (tmp_path / "fonts.conf").write_text(FONTCONFIG)
     done = run_python(
-        *("-m", "experiments.gpt", "--help"),
+        "-m",
+        "experiments.gpt",
+        "--help",
         MPLBACKEND="module://not_installed.backend",
         MATPLOTLIBRC=str(tmp_path / "matplotlibrc"),
         FONTCONFIG_FILE=str(tmp_path / "fonts.conf"),

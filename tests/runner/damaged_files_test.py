@@ -22,7 +22,6 @@ READERS = {
     "summary.json": ("again", "analyze"),
     "arrays/attention_maps.npz": ("again",),
     "samples/final.txt": ("again",),
-    "samples/final.json": ("analyze",),
     "samples/step-000004.txt": ("again",),
     "checkpoints/4/facts/metadata": ("again", "sample"),
 }
@@ -108,7 +107,6 @@ QUICK = {
     "summary.json": ("object", "cut"),
     "arrays/attention_maps.npz": ("flipped", "other arrays", "pickled"),
     "samples/final.txt": ("not UTF-8",),
-    "samples/final.json": ("list", "gone"),
     "samples/step-000004.txt": ("a device",),
     "checkpoints/4/facts/metadata": ("null",),
 }

@@ -31,8 +31,8 @@ pytestmark = pytest.mark.usefixtures("reused_executables", "quickly_compiled")
 POINTS = Examples({"x": np.ones((8, 1), np.float32), "y": np.ones(8, np.float32)})
 
 
-def loss(params, batch, key, state, train):
-    y = state.model.apply({"params": params}, batch["x"])[:, 0]
+def loss(model, variables, batch, key, **_):
+    y = model.apply(variables, batch["x"])[:, 0]
     squares = jnp.square(y - batch["y"]) * batch["weights"]
     return LossOutput(squares.sum(), batch["weights"].sum(), {})
 

@@ -14,7 +14,7 @@ from jaxlabs.training import loop
 STORED = Path(__file__).parents[1] / "fixtures" / "run_folders"
 
 
-@pytest.mark.parametrize("flags", [[], ["--mode=lr_range"], ["--mode=replay", "--replay_step=2"]])
+@pytest.mark.parametrize("flags", [[], ["--mode=replay", "--replay_step=2"]])
 def test_optimizer_incompatible_with_the_data_creates_no_folder(flags, refused, tiny_flags, here):
     line = refused(*tiny_flags, "--steps=4", "--optimizer=lbfgs", *flags)
     assert line == "--optimizer: lbfgs needs a finite set of examples; adamw or muon"

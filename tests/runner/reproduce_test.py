@@ -40,7 +40,7 @@ LABS = {
     "other": fake("other", ("quick",), a=1.0, b=2.0, c=3.0, d=4.0),
     # With the published results of the real lab.
     "gpt": fake(
-        *("gpt",),
+        "gpt",
         lab={
             "published": gpt.LAB.published,
             "main_metrics": ("held_out_loss", "sliding_window_loss", "not_measured"),

@@ -50,8 +50,8 @@ def load_data(config):
     )
 
 
-def loss(params, batch, key, state, train):
-    y = state.model.apply({"params": params}, batch["x"])[:, 0]
+def loss(model, variables, batch, key, **_):
+    y = model.apply(variables, batch["x"])[:, 0]
     squares = jnp.square(y - batch["y"]) * batch["weights"]
     return LossOutput(squares.sum(), batch["weights"].sum(), {})
 

@@ -176,7 +176,7 @@ def main() -> None:
         curve = train_nanogpt(
             tokenizer.encode(train_text),
             tokenizer.encode(held_out_text),
-            config=dataclasses.replace(CPU_RECIPE, vocab_size=tokenizer.vocab_size),
+            config=dataclasses.replace(CPU_RECIPE, vocab_size=tokenizer.vocab.size),
             steps=arguments.steps,
             seconds=arguments.seconds,
             evaluate_every=arguments.evaluate_every,

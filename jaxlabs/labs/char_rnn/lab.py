@@ -13,7 +13,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxlabs.analysis import tempered_samples, text_samples
+from jaxlabs import keys
+from jaxlabs.analysis import text_sampling
 from jaxlabs.analysis.baselines import ngram_baselines
 from jaxlabs.config import group, setting
 from jaxlabs.data import texts
@@ -41,7 +42,7 @@ class CharRNNRunConfig(RunConfig):
         "tiny_shakespeare", "the path of a UTF-8 text file", path_unless=texts.NAMES
     )
     model: char_rnn.CharRNNConfig = group(char_rnn.CharRNNConfig)
-    sampling: tempered_samples.SamplingConfig = group(tempered_samples.SamplingConfig)
+    sampling: text_sampling.TemperedSamplingConfig = group(text_sampling.TemperedSamplingConfig)
 
 
 EPOCH_STEPS = 121
@@ -98,9 +99,9 @@ def load_data(config: CharRNNRunConfig) -> DataModule:
 
 def build_task(config: CharRNNRunConfig, data_spec: Mapping[str, Any]) -> Task:
     """Builds the model; raises if the prompt has characters outside the vocabulary."""
-    text_samples.require_known(config.sampling.prompt, data_spec)
-    size = CharTokenizer.from_json(data_spec).vocab.size
-    settings = config.model.with_vocabulary(size)
+    tokenizer = CharTokenizer.from_json(data_spec)
+    config.sampling.encode_prompt(tokenizer)
+    settings = config.model.with_vocabulary(tokenizer.vocab.size)
     model = char_rnn.CharRNN(settings)
     init = functools.partial(model.init, tokens=jnp.zeros((1, 1), jnp.int32))
     return Task(
@@ -123,16 +124,18 @@ def sample(
     key: jax.Array,
 ) -> Texts:
     """Returns continuations of the prompt at each temperature."""
-    size = CharTokenizer.from_json(data_spec).vocab.size
-    generate = functools.partial(char_rnn.sample, task.model, state.eval_params, vocab_size=size)
-    return tempered_samples.sample_texts(generate, config.sampling, data_spec, key)
+    generate = functools.partial(char_rnn.sample, task.model, state.eval_params)
+    tokenizer = CharTokenizer.from_json(data_spec)
+    return text_sampling.sample_texts(generate, config.sampling, tokenizer, key)
 
 
 def analyze(
     config: CharRNNRunConfig, task: Task, data: DataModule, state: TrainState, folder: RunFolder
 ) -> dict[str, float]:
     """Evaluates the samples at each temperature."""
-    return tempered_samples.measure(tempered_samples.load_samples(folder), config.sampling, data)
+    key = keys.at_step(config.seed, "sample", state.step)
+    samples = sample(config, task, data.data_spec, state, key)
+    return text_sampling.measure(samples, config.sampling, data)
 
 
 LAB = Lab(

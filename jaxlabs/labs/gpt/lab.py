@@ -13,7 +13,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxlabs.analysis import attention_maps, text_samples
+from jaxlabs import keys
+from jaxlabs.analysis import attention_maps, text_sampling
 from jaxlabs.analysis.baselines import ngram_baselines
 from jaxlabs.config import group, setting
 from jaxlabs.data import texts
@@ -41,7 +42,7 @@ class GPTRunConfig(RunConfig):
         "tiny_shakespeare", "the path of a UTF-8 text file", path_unless=texts.NAMES
     )
     model: transformer_lm.TransformerLMConfig = group(transformer_lm.TransformerLMConfig)
-    sampling: text_samples.SamplingConfig = group(text_samples.SamplingConfig)
+    sampling: text_sampling.SamplingConfig = group(text_sampling.SamplingConfig)
     maps: attention_maps.AttentionMapsConfig = group(
         attention_maps.AttentionMapsConfig, section="report"
     )
@@ -125,10 +126,10 @@ def load_data(config: GPTRunConfig) -> DataModule:
 
 def build_task(config: GPTRunConfig, data_spec: Mapping[str, Any]) -> Task:
     """Builds the model; raises if the prompts have characters outside the vocabulary."""
-    text_samples.require_known(config.sampling.prompt, data_spec)
-    text_samples.require_known("".join(config.maps.texts().values()), data_spec, "attention_text")
-    size = CharTokenizer.from_json(data_spec).vocab.size
-    model = transformer_lm.TransformerLM(config.model.with_vocabulary(size))
+    tokenizer = CharTokenizer.from_json(data_spec)
+    config.sampling.encode_prompt(tokenizer)
+    text_sampling.encode("".join(config.maps.texts().values()), tokenizer, "attention_text")
+    model = transformer_lm.TransformerLM(config.model.with_vocabulary(tokenizer.vocab.size))
     init = functools.partial(
         model.init, tokens=jnp.zeros((1, config.model.context_length), jnp.int32)
     )
@@ -143,10 +144,9 @@ def sample(
     key: jax.Array,
 ) -> Texts:
     """Returns continuations of the prompt."""
-    size = CharTokenizer.from_json(data_spec).vocab.size
-    params = state.eval_params
-    generate = functools.partial(transformer_lm.sample, task.model, params, vocab_size=size)
-    return Texts({"": text_samples.sample_texts(generate, config.sampling, data_spec, key)})
+    generate = functools.partial(transformer_lm.sample, task.model, state.eval_params)
+    tokenizer = CharTokenizer.from_json(data_spec)
+    return text_sampling.sample_texts(generate, config.sampling, tokenizer, key)
 
 
 def analyze(
@@ -164,7 +164,9 @@ def analyze(
         folder.write_arrays(
             "positions", table=sinusoidal_embedding(model.context_length, model.embed_dim)
         )
-    metrics = text_samples.measure(text_samples.load_samples(folder), config.sampling, data)
+    key = keys.at_step(config.seed, "sample", state.step)
+    samples = sample(config, task, data.data_spec, state, key)
+    metrics = text_sampling.measure(samples, config.sampling, data)
     return metrics | {f"attention_{name}": value for name, value in leaks.items()}
 
 

@@ -13,8 +13,9 @@ from jaxlabs.config import RUNTIME, Config, UserError, setting
 from jaxlabs.data.batches import Examples
 from jaxlabs.data.dataset import DataModule
 from jaxlabs.data.grammars import next_word
-from jaxlabs.data.sequence_data import END, SPECIAL_TOKENS, Vocab, load_vocabs
+from jaxlabs.data.sequence_data import END, SPECIAL_TOKENS, load_vocabs
 from jaxlabs.data.sequence_files import words_of
+from jaxlabs.data.vocab import Vocab
 from jaxlabs.labs.sequence_patterns.sequence_scores import bleu, exact_match, tag_span_f1
 from jaxlabs.models import seq2seq
 from jaxlabs.models.seq2seq import Seq2Seq
@@ -210,7 +211,7 @@ def _output(model, params, length, vocabs, config, key, words: tuple[str, ...]) 
     )
     if model.bidirectional:  # predicts a label and not the next word
         return lines
-    input_ids = np.array([source.id_of(name, default=END) for name in names], np.int32)
+    input_ids = np.array([source.ids.get(name, END) for name in names], np.int32)
     continuation = sample_words(model, params, inputs[0], input_ids, key, config.max_new_words)
     ending = source.decode(np.asarray(continuation))
     stop = ending.index(".") + 1 if "." in ending else len(ending)

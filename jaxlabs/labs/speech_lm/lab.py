@@ -12,7 +12,7 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from jaxlabs.analysis import attention_maps, word_samples
+from jaxlabs.analysis import attention_maps, text_sampling
 from jaxlabs.analysis.baselines import ngram_baselines
 from jaxlabs.config import group, setting
 from jaxlabs.data import speeches
@@ -53,7 +53,7 @@ class SpeechLMRunConfig(RunConfig):
         section="evaluation",
     )
     model: transformer_lm.TransformerLMConfig = group(transformer_lm.TransformerLMConfig)
-    sampling: word_samples.WordSamplingConfig = group(word_samples.WordSamplingConfig)
+    sampling: text_sampling.WordSamplingConfig = group(text_sampling.WordSamplingConfig)
     maps: attention_maps.AttentionMapsConfig = group(
         attention_maps.AttentionMapsConfig, section="report"
     )
@@ -112,9 +112,9 @@ def load_data(config: SpeechLMRunConfig) -> DataModule:
 
 def build_task(config: SpeechLMRunConfig, data_spec: Mapping[str, Any]) -> Task:
     """Builds the model; raises if the prompt has no known word."""
-    word_samples.known_tokens(config.sampling.prompt, data_spec)
-    size = WordTokenizer.from_json(data_spec).vocab.size
-    model = transformer_lm.TransformerLM(config.model.with_vocabulary(size))
+    tokenizer = WordTokenizer.from_json(data_spec)
+    config.sampling.encode_prompt(tokenizer)
+    model = transformer_lm.TransformerLM(config.model.with_vocabulary(tokenizer.vocab.size))
     init = functools.partial(
         model.init, tokens=jnp.zeros((1, config.model.context_length), jnp.int32)
     )
@@ -125,8 +125,9 @@ def sample(
     config: SpeechLMRunConfig, task: Task, data_spec: Mapping[str, Any], state: TrainState, key: Any
 ) -> Texts:
     """Returns continuations of the prompt."""
-    params, sampling = state.eval_params, config.sampling
-    return Texts({"": word_samples.sample_texts(task.model, params, sampling, data_spec, key)})
+    generate = functools.partial(transformer_lm.sample, task.model, state.eval_params)
+    tokenizer = WordTokenizer.from_json(data_spec)
+    return text_sampling.sample_texts(generate, config.sampling, tokenizer, key)
 
 
 def analyze(

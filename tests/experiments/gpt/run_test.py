@@ -10,9 +10,9 @@ import chex
 import jax
 import pytest
 
-from jaxlabs.analysis.text_samples import SEPARATOR
 from jaxlabs.labs.gpt import lab as gpt
 from jaxlabs.labs.gpt.lab import LAB, GPTRunConfig
+from jaxlabs.run_files import SEPARATOR
 from jaxlabs.run_folder import RunFolder
 from jaxlabs.runner import cli
 from jaxlabs.training import devices
@@ -70,14 +70,33 @@ def test_run_folder_has_all_outputs(whole):
     assert config["device"].items() >= device.items()
     assert config["device"].keys() - device.keys() == {"processor", "cores"}
     assert summary.keys() >= {
-        *("experiment", "preset", "dataset", "seed", "steps", "parameters", "parameters_sha256"),
-        *("seconds", "steps_per_second", "compile_seconds", "peak_memory_bytes", "metrics"),
-        *("baselines", "comparison", "environment"),
+        "experiment",
+        "preset",
+        "dataset",
+        "seed",
+        "steps",
+        "parameters",
+        "parameters_sha256",
+        "seconds",
+        "steps_per_second",
+        "compile_seconds",
+        "peak_memory_bytes",
+        "metrics",
+        "baselines",
+        "comparison",
+        "environment",
     }
     assert summary["metrics"].keys() >= {
-        *("held_out_loss", "train_windows_loss", "train_and_val_loss", "sliding_window_loss"),
-        *("train_loss", "sample_real_words", "sample_longest_copy", "sample_named_speeches"),
-        *("attention_future_weight", "attention_row_sum_error"),
+        "held_out_loss",
+        "train_windows_loss",
+        "train_and_val_loss",
+        "sliding_window_loss",
+        "train_loss",
+        "sample_real_words",
+        "sample_longest_copy",
+        "sample_named_speeches",
+        "attention_future_weight",
+        "attention_row_sum_error",
     }
     assert summary["metrics"].keys() >= set(LAB.sweeps["precision"].metrics)
     assert summary["metrics"]["held_out_loss"] < summary["baselines"]["unigram"]

@@ -5,8 +5,8 @@ import random
 
 import pytest
 
-from jaxlabs.analysis.text_samples import SEPARATOR
 from jaxlabs.labs.gpt.lab import LAB
+from jaxlabs.run_files import SEPARATOR
 from jaxlabs.run_folder import RunFolder
 from jaxlabs.runner import cli
 

@@ -8,8 +8,13 @@ from jaxlabs.report import style
 
 NORMS = np.array(["none", "batch", "layer"])
 CLAIMS = (
-    *("faster_at_the_plain_rate", "faster_at_its_own_rate", "larger_rates", "steady_scale"),
-    *("better_on_test_images", "smaller_gap", "noise_regularizes"),
+    "faster_at_the_plain_rate",
+    "faster_at_its_own_rate",
+    "larger_rates",
+    "steady_scale",
+    "better_on_test_images",
+    "smaller_gap",
+    "noise_regularizes",
 )
 
 

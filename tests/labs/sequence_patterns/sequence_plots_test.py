@@ -5,14 +5,17 @@ import numpy as np
 import pytest
 
 from jaxlabs.data.batches import Examples
-from jaxlabs.data.sequence_data import Vocab
+from jaxlabs.data.sequence_data import SPECIAL_TOKENS
+from jaxlabs.data.vocab import Vocab
 from jaxlabs.labs.sequence_patterns.sequence_plots import _alignment
 from jaxlabs.models.seq2seq import Seq2Seq
 from jaxlabs.models.sequence_classifier import SequenceConfig
 
 pytestmark = pytest.mark.usefixtures("quickly_compiled")
 
-SOURCE, TARGET = Vocab(("moon", "the")), Vocab(("la", "luna"))
+SOURCE, TARGET = (
+    Vocab(words, SPECIAL_TOKENS) for words in (("moon", "the"), ("la", "luna"))
+)
 
 
 @pytest.mark.parametrize("backbone", ["rnn", "transformer"])

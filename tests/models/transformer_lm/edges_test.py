@@ -39,7 +39,7 @@ def test_more_tokens_than_the_context_length_are_refused(tiny, parameters, logit
         ),
         (
             {"attention_window": 0},
-            "--attention_window: 0 is not accepted; a whole number of at least 1",
+            "--attention_window: 0 is not accepted; an integer of at least 1",
         ),
         ({"positions": "rotery"}, "did you mean 'rotary'"),
         ({"init": "keras"}, "one of gpt2, pytorch"),
@@ -49,7 +49,7 @@ def test_more_tokens_than_the_context_length_are_refused(tiny, parameters, logit
         ({"embed_dim": -16}, "--embed_dim: -16 is not accepted"),
         (
             {"short_conv_width": 0},
-            "--short_conv_width: 0 is not accepted; a whole number of at least 1",
+            "--short_conv_width: 0 is not accepted; an integer of at least 1",
         ),
         ({"dropout": 1.0}, "--dropout: 1.0 is not accepted"),
     ],

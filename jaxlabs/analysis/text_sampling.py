@@ -1,0 +1,305 @@
+"""Samples of language models, and their metrics relative to the training text."""
+
+import dataclasses
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import ClassVar
+
+import jax
+import numpy as np
+
+from jaxlabs.config import RUNTIME, ArgumentError, Config, UserError, setting
+from jaxlabs.data.dataset import DataModule
+from jaxlabs.data.tokenizers import UNKNOWN, CharTokenizer, WordTokenizer, split_words
+from jaxlabs.run_files import Texts
+
+PLAY_PROMPT = "ROMEO:"
+"""The usual prompt of models of tiny Shakespeare."""
+
+TEMPERATURES = (0.7, 1.0, 1.2)
+"""Default temperatures of several: low ones give fluent text, high ones varied text."""
+
+TEMPERATURE = "temperature "
+"""Prefix of the heading of the samples at one temperature."""
+
+# Letters of any alphabet, with apostrophes inside: "o'er" is one word, "'tis" is "tis".
+WORD = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)*")
+# A line of its own that ends in a colon and starts with a capital: "KING HENRY VI:".
+NAME = re.compile(r"[A-Z][A-Za-z.'’ -]*:")
+MIN_PLAY_FRACTION = 0.5
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SamplingConfig(Config):
+    """Sampling options of character-level models."""
+
+    prompt: str | None = setting(
+        None,
+        f"prompt of the samples; none: {PLAY_PROMPT!r}, or a newline if the text lacks these"
+        " characters",
+        kind=RUNTIME,
+    )
+    num_samples: int = setting(3, "number of samples", minimum=1, maximum=10_000, kind=RUNTIME)
+    max_new_tokens: int = setting(
+        500,
+        "characters per sample; beyond its context length, a Transformer prefills the last half of"
+        " the context again and continues, where nanoGPT uses a sliding window of a whole context",
+        minimum=1,
+        maximum=1_000_000,
+        kind=RUNTIME,
+    )
+    temperature: float = setting(0.8, "sampling temperature; 0: greedy", minimum=0, kind=RUNTIME)
+    top_k: int = setting(
+        0,
+        "top-k sampling: number of most likely characters to sample from; 0: all",
+        minimum=0,
+        kind=RUNTIME,
+    )
+    top_p: float = setting(
+        1.0,
+        "top-p (nucleus) sampling: probability mass to sample from; 1: all",
+        above=0,
+        maximum=1,
+        kind=RUNTIME,
+    )
+
+    shows_default_prompt: ClassVar[bool] = True
+    """Whether samples include the prompt if it is the default one."""
+
+    def check(self) -> None:
+        if self.prompt == "":
+            raise ArgumentError("prompt", "'' is not accepted; one character or more")
+
+    @property
+    def temperatures(self) -> dict[str, float]:
+        """Temperatures by the heading of their samples."""
+        return {"": self.temperature}
+
+    def prompt_text(self, tokenizer: CharTokenizer) -> str:
+        """Returns the prompt, or the default one of the tokenizer."""
+        if self.prompt is not None:
+            return self.prompt
+        known = set(tokenizer.alphabet)
+        candidates = [text for text in (PLAY_PROMPT, "\n") if known.issuperset(text)]
+        return candidates[0] if candidates else tokenizer.alphabet[0]
+
+    def encode_prompt(self, tokenizer: CharTokenizer) -> np.ndarray:
+        """Returns the tokens `[length]` of the prompt; raises ArgumentError for unknown ones."""
+        return encode(self.prompt_text(tokenizer), tokenizer, "prompt")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TemperedSamplingConfig(SamplingConfig):
+    """Sampling options, by default at several temperatures."""
+
+    num_samples: int = setting(
+        1, "samples at each temperature", minimum=1, maximum=10_000, kind=RUNTIME
+    )
+    temperature: float | None = setting(
+        None,
+        f"sampling temperature; 0: greedy; none: {', '.join(map(str, TEMPERATURES))}",
+        minimum=0,
+        kind=RUNTIME,
+    )
+
+    @property
+    def temperatures(self) -> dict[str, float]:
+        values = TEMPERATURES if self.temperature is None else (self.temperature,)
+        return {f"{TEMPERATURE}{value}": value for value in values}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class WordSamplingConfig(SamplingConfig):
+    """Sampling options of word-level models."""
+
+    prompt: str | None = setting(
+        None,
+        "prompt of the samples, known words only; none: a full stop",
+        kind=RUNTIME,
+    )
+    max_new_tokens: int = setting(
+        60, "words per sample", minimum=1, maximum=1_000_000, kind=RUNTIME
+    )
+
+    shows_default_prompt: ClassVar[bool] = False
+
+    def prompt_text(self, tokenizer: WordTokenizer) -> str:
+        """Returns the prompt, or a full stop, after which a sentence starts.
+
+        It is the first word if the vocabulary has no full stop.
+        """
+        if self.prompt is not None:
+            return self.prompt
+        return "." if "." in tokenizer.words else tokenizer.words[0]
+
+    def encode_prompt(self, tokenizer: WordTokenizer) -> np.ndarray:
+        """Returns the tokens `[length]` of the prompt.
+
+        Raises:
+          ArgumentError: the prompt has no words or unknown words, which the error names.
+        """
+        prompt = self.prompt_text(tokenizer)
+        words, tokens = split_words(prompt), tokenizer.encode(prompt)
+        if not words:
+            raise ArgumentError("prompt", f"{prompt!r} is not accepted; one word or more")
+        unknown = [word for word, token in zip(words, tokens, strict=True) if token == UNKNOWN]
+        if unknown:
+            named = ", ".join(map(repr, dict.fromkeys(unknown)))
+            raise ArgumentError(
+                "prompt",
+                f"unknown words {named}; words of the training text are accepted, of which"
+                f" there are {len(tokenizer.words):,}",
+            )
+        return tokens
+
+
+def encode(text: str, tokenizer: CharTokenizer, argument: str) -> np.ndarray:
+    """Returns the tokens `[length]` of a text.
+
+    Raises:
+      ArgumentError: characters outside of the vocabulary; it names `argument` and them.
+    """
+    try:
+        return tokenizer.encode(text)
+    except UserError as error:
+        raise ArgumentError(argument, str(error)) from None
+
+
+def sample_texts(
+    generate: Callable[..., tuple[jax.Array, jax.Array]],
+    config: SamplingConfig,
+    tokenizer: CharTokenizer | WordTokenizer,
+    key: jax.Array,
+) -> Texts:
+    """Returns samples that continue the prompt, prompt included, at each temperature.
+
+    Args:
+      generate: `(prompts, lengths, key, **options) -> (tokens, lengths)` of a trained model.
+      config: sampling options.
+      tokenizer: the model's tokenizer.
+      key: PRNG key of the samples at every temperature.
+
+    Raises:
+      ArgumentError: the prompt is not accepted.
+    """
+    prompt = config.encode_prompt(tokenizer)
+    start = 0 if config.shows_default_prompt or config.prompt is not None else len(prompt)
+    groups = {}
+    for heading, temperature in config.temperatures.items():
+        tokens, _ = generate(
+            np.tile(prompt, (config.num_samples, 1)),
+            np.full(config.num_samples, len(prompt), np.int32),
+            key,
+            vocab_size=tokenizer.vocab.size,
+            max_new_tokens=config.max_new_tokens,
+            temperature=temperature,
+            top_k=config.top_k,
+            top_p=config.top_p,
+        )
+        groups[heading] = [tokenizer.decode(row[start:]) for row in np.asarray(tokens)]
+    return Texts(groups)
+
+
+def measure(samples: Texts, config: SamplingConfig, data: DataModule) -> dict[str, float]:
+    """Returns metrics of samples after the prompt, and of held-out text of the same length.
+
+    The metrics are those of `sample_quality`; those of samples at one of several temperatures end
+    in that temperature.
+
+    Args:
+      samples: result of `sample_texts`.
+      config: its sampling options.
+      data: the run's data; the monitored set has consecutive windows of held-out text.
+    """
+    tokenizer = CharTokenizer.from_json(data.data_spec)
+    prompt, training_text = config.prompt_text(tokenizer), tokenizer.decode(data.train.tokens)
+    held_out = tokenizer.decode(data.eval_sets[data.monitor].arrays["inputs"].ravel())
+    groups = {
+        heading.replace(TEMPERATURE, "_at_"): [text.removeprefix(prompt) for text in texts]
+        for heading, texts in samples.groups.items()
+    }
+    metrics = {
+        f"sample_{name}{suffix}": value
+        for suffix, texts in groups.items()
+        for name, value in sample_quality(texts, training_text).items()
+    }
+    some, *_ = groups.values()
+    size = len(some[0])
+    pieces = [held_out[i * size : (i + 1) * size] for i in range(len(some))]
+    quality = sample_quality(pieces, training_text)
+    return metrics | {f"held_out_text_{name}": value for name, value in quality.items()}
+
+
+def sample_quality(samples: Sequence[str], training_text: str) -> dict[str, float]:
+    """Returns metrics of `samples` by name.
+
+    - "real_words": fraction of the samples' words that occur in the training text, ignoring case. A
+      word that may be truncated by the end of a sample does not count.
+    - "named_speeches": fraction of the speeches that start with a line `NAME:`. A speech starts at
+      the first nonempty line of a sample or after an empty line. Only returned if most speeches of
+      the training text start so, that is, for plays.
+    - "longest_copy": length in characters of the longest substring of a sample that occurs in the
+      training text.
+
+    All three depend on the length of the texts, so compare with held-out text that is split into
+    pieces of the length of the samples.
+
+    Args:
+      samples: texts; no substring spans two of them.
+      training_text: the training text.
+    """
+    known = {word.casefold() for word in WORD.findall(training_text)}
+    words = [word.casefold() for sample in samples for word in _whole_words(sample)]
+    metrics = {
+        "real_words": _mean(word in known for word in words),
+        "longest_copy": float(longest_copy(samples, training_text)),
+    }
+    if _named_speeches([training_text]) > MIN_PLAY_FRACTION:
+        metrics["named_speeches"] = _named_speeches(samples)
+    return metrics
+
+
+def longest_copy(samples: Sequence[str], training_text: str) -> int:
+    """Returns the length of the longest common substring of a sample and the training text.
+
+    A common substring of length n contains one of length n - 1, so the length is found by
+    bisection. Each step passes over the training text once.
+    """
+
+    def copied(length: int) -> bool:
+        substrings = {text for sample in samples for text in _substrings(sample, length)}
+        return not substrings.isdisjoint(_substrings(training_text, length))
+
+    copied_length, too_long = 0, 1
+    while copied(too_long):
+        copied_length, too_long = too_long, 2 * too_long
+    while too_long - copied_length > 1:
+        middle = (copied_length + too_long) // 2
+        if copied(middle):
+            copied_length = middle
+        else:
+            too_long = middle
+    return copied_length
+
+
+def _substrings(text: str, length: int) -> Iterator[str]:
+    return (text[i : i + length] for i in range(len(text) - length + 1))
+
+
+def _whole_words(sample: str) -> list[str]:
+    return [match.group() for match in WORD.finditer(sample) if match.end() < len(sample)]
+
+
+def _named_speeches(texts: Sequence[str]) -> float:
+    openings = [
+        line
+        for text in texts
+        for previous, line in zip(["", *text.split("\n")], text.split("\n"), strict=False)
+        if line.strip() and not previous.strip()
+    ]
+    return _mean(NAME.fullmatch(line.strip()) is not None for line in openings)
+
+
+def _mean(hits: Iterable[bool]) -> float:
+    hits = list(hits)
+    return sum(hits) / len(hits) if hits else 0.0

@@ -1,0 +1,84 @@
+"""The vocabulary of a tokenizer."""
+
+import dataclasses
+import functools
+from collections.abc import Iterable
+
+import numpy as np
+
+from jaxlabs.config import UserError
+
+STOPS = ("<pad>", "<eos>")
+"""Special tokens that end a decoded sequence."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Vocab:
+    """Tokens by id: the special tokens, followed by the words.
+
+    Attributes:
+      words: distinct words, or distinct characters.
+      special: special tokens, such as `<pad>`; none of them results from encoding a word.
+
+    Example:
+      >>> from jaxlabs.data.vocab import Vocab
+      >>> Vocab(("moon", "the"), special=("<pad>",)).encode(["the", "moon"])
+      [2, 1]
+    """
+
+    words: tuple[str, ...]
+    special: tuple[str, ...] = ()
+
+    @property
+    def size(self) -> int:
+        """Number of distinct tokens, special ones included."""
+        return len(self.special) + len(self.words)
+
+    @property
+    def dtype(self) -> np.dtype:
+        """The narrowest of uint8, uint16 and uint32 that holds all ids; it saves device memory."""
+        return np.min_scalar_type(self.size - 1)
+
+    @functools.cached_property
+    def names(self) -> tuple[str, ...]:
+        """Token of each id."""
+        return self.special + self.words
+
+    @functools.cached_property
+    def ids(self) -> dict[str, int]:
+        """Id of each word."""
+        return {word: index for index, word in enumerate(self.words, start=len(self.special))}
+
+    def encode(self, words: Iterable[str]) -> list[int]:
+        """Returns the ids of words.
+
+        Raises:
+          UserError: unknown words; it names them.
+        """
+        words = list(words)
+        unknown = dict.fromkeys(word for word in words if word not in self.ids)
+        if unknown:
+            some = ", ".join(self.words[:60]) + ", ..." * (len(self.words) > 60)
+            raise UserError(
+                f"unknown words {', '.join(map(repr, unknown))}; the vocabulary is {some}"
+            )
+        return [self.ids[word] for word in words]
+
+    def labels(self, ids: Iterable[int]) -> list[str]:
+        """Returns the token of every id, special ones included.
+
+        Raises:
+          ValueError: an id is not one of 0..size-1.
+        """
+        ids = np.asarray(ids, np.int64)
+        wrong = ids[(ids < 0) | (ids >= self.size)]
+        if wrong.size:
+            raise ValueError(f"token {wrong[0]} is not one of 0..{self.size - 1}")
+        return [self.names[token] for token in ids.tolist()]
+
+    def decode(self, ids: Iterable[int]) -> list[str]:
+        """Returns the tokens of ids up to the first one that ends a sequence, see `STOPS`."""
+        ids = np.asarray(ids, np.int64)
+        stops = [self.special.index(name) for name in STOPS if name in self.special]
+        ends = np.flatnonzero(np.isin(ids, stops))
+        return self.labels(ids[: ends[0]] if ends.size else ids)

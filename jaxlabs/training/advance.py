@@ -1,0 +1,110 @@
+"""The fold of a run: from a state to the state of a later step, many steps in a compiled call."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxlabs import keys
+from jaxlabs.data.batches import batch_at
+from jaxlabs.losses.loss_output import Batch
+from jaxlabs.training.aot import AotFunction
+from jaxlabs.training.devices import DataParallel
+from jaxlabs.training.full_batch import build_full_batch_step
+from jaxlabs.training.optimizers import FULL_BATCH, has_plateaued
+from jaxlabs.training.run_config import RunConfig
+from jaxlabs.training.state import TrainState
+from jaxlabs.training.task import Task
+
+MAX_SKIPPED = 10
+"""Consecutive non-finite steps, which are skipped, after which the run stops."""
+
+
+class Advance:
+    """`advance(state, until) -> (state, log)`: the training steps of a run, a pure function.
+
+    Attributes:
+      compile_seconds: time spent compiling so far.
+    """
+
+    def __init__(self, task: Task, config: RunConfig, placement: DataParallel, dataset: Any):
+        """Prepares the steps; the first call compiles them.
+
+        Args:
+          task: the lab's model, loss and step.
+          config: the run's settings.
+          placement: data parallelism over the devices.
+          dataset: the training data, copied to every device.
+        """
+        self._multi_step = AotFunction(build_multi_step(task, config, placement))
+        self._dataset = placement.replicate(dataset)
+        self._steps_per_call, self._seed = config.steps_per_call, np.uint32(config.seed)
+
+    @property
+    def compile_seconds(self) -> float:
+        return self._multi_step.compile_seconds
+
+    def __call__(self, state: TrainState, until: int) -> tuple[TrainState, dict[str, np.ndarray]]:
+        """Returns the state at step `until`, and the metrics `[steps taken]` of the steps, by name.
+
+        It ends earlier after `MAX_SKIPPED` consecutive skipped steps, and when the optimizer has
+        converged. The given state is donated.
+        """
+        logs, step = [], int(state.step)
+        while step < until:
+            count = min(until - step, self._steps_per_call)
+            state, log = self._multi_step(state, self._dataset, np.int32(count), self._seed)
+            taken = int(state.step) - step
+            logs.append(jax.tree.map(lambda values, taken=taken: values[:taken], jax.device_get(log)))
+            step += taken
+            if taken < count:
+                break
+        return state, jax.tree.map(lambda *values: np.concatenate(values), *logs) if logs else {}
+
+
+def step_inputs(
+    dataset: Any, seed: int | jax.Array, step: int | jax.Array, batch_size: int
+) -> tuple[Batch, jax.Array]:
+    """Returns the batch and the key of the training step after `step` steps."""
+    batch = batch_at(dataset, seed, step, batch_size)
+    return batch, jax.random.fold_in(keys.stream(seed, "step"), step)
+
+
+def build_multi_step(
+    task: Task, config: RunConfig, placement: DataParallel
+) -> Callable[..., tuple[TrainState, dict[str, jax.Array]]]:
+    """Returns the jitted `multi_step(state, dataset, count, seed) -> (state, log)`.
+
+    `log` has the metrics of every step, `[steps_per_call]` each; entries past the last step are 0.
+    The number of steps is an argument, so one executable takes any number up to the capacity; so
+    is the seed, so that runs that differ only in the seed share one executable.
+    """
+    capacity = config.steps_per_call
+    full_batch = config.optimization.optimizer in FULL_BATCH
+    train_step = build_full_batch_step(task.loss) if full_batch else task.train_step
+
+    def one_step(state, dataset, seed):
+        batch, key = step_inputs(dataset, seed, state.step, config.batch_size)
+        return train_step(state, placement.shard_batch(batch), key)
+
+    def multi_step(state: TrainState, dataset: Any, count: jax.Array, seed: jax.Array):
+        shapes = jax.eval_shape(one_step, state, dataset, seed)[1]
+        log = jax.tree.map(lambda leaf: jnp.zeros((capacity,), leaf.dtype), shapes)
+
+        def cond(loop):
+            taken, state, _ = loop
+            diverged = state.skipped >= MAX_SKIPPED
+            return (taken < count) & ~diverged & ~has_plateaued(state.opt_state)
+
+        def body(loop):
+            taken, state, log = loop
+            state, metrics = one_step(state, dataset, seed)
+            log = jax.tree.map(lambda rows, value: rows.at[taken].set(value), log, metrics)
+            return taken + 1, state, log
+
+        _, state, log = jax.lax.while_loop(cond, body, (jnp.int32(0), state, log))
+        return state, log
+
+    return jax.jit(multi_step, donate_argnums=0, out_shardings=placement.replicated)

@@ -1,0 +1,297 @@
+"""Training a run: compiled chunks of steps, with evaluation, logging and checkpoints between."""
+
+import contextlib
+import dataclasses
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+import optax
+
+from jaxlabs import keys
+from jaxlabs.config import UserError
+from jaxlabs.data.dataset import DataModule
+from jaxlabs.run_folder import RunFolder, Sample
+from jaxlabs.training import capacity, signals
+from jaxlabs.training.advance import MAX_SKIPPED, Advance
+from jaxlabs.training.checkpoints import Checkpoints
+from jaxlabs.training.devices import DataParallel, is_main_process, sync_hosts
+from jaxlabs.training.evaluation import Evaluator
+from jaxlabs.training.metric_writer import MetricsWriter, Progress
+from jaxlabs.training.optimizers import (
+    build_optimizer,
+    build_schedule,
+    divergence_flags,
+    has_plateaued,
+    lr_at,
+)
+from jaxlabs.training.run_config import RunConfig
+from jaxlabs.training.state import TrainState, create_state
+from jaxlabs.training.step import nonfinite_names
+from jaxlabs.training.task import Task, require_trainable
+
+CHUNK_SECONDS = 3.0
+"""Target duration of a chunk: short enough for signals, long beside the overhead of a call."""
+
+
+def next_chunk_size(size: int, elapsed: float) -> int:
+    """Returns the number of steps of the next chunk, after `size` steps in `elapsed` seconds."""
+    return max(1, min(8 * size, int(size * CHUNK_SECONDS / max(elapsed, 1e-6))))
+
+
+class NonFiniteError(UserError):
+    """The loss, gradient or update was not finite for `MAX_SKIPPED` consecutive steps."""
+
+
+@dataclasses.dataclass
+class TrainResult:
+    """Result of training.
+
+    Attributes:
+      state: the last state.
+      interrupted: whether a signal ended the training, after a checkpoint and without the final
+        evaluations.
+      seconds: training time of all processes of the run so far, without compilation and
+        evaluation.
+      compile_seconds: compilation time of the training step in this process.
+      evaluation_seconds: time of evaluations and their samples in this process.
+      final_metrics: metrics of the final evaluations, `<split>_<metric>`; empty if interrupted.
+    """
+
+    state: TrainState
+    interrupted: bool
+    seconds: float
+    compile_seconds: float
+    evaluation_seconds: float
+    final_metrics: dict[str, float]
+
+
+def initial_state(
+    task: Task,
+    config: RunConfig,
+    placement: DataParallel,
+    tx: optax.GradientTransformation | None = None,
+) -> TrainState:
+    """Returns the state at step 0, on every device.
+
+    Args:
+      task: the lab's model.
+      config: the run's settings.
+      placement: data parallelism over the devices.
+      tx: the optimizer; None: that of the settings.
+
+    Raises:
+      TooLarge: it does not fit into memory.
+    """
+    settings = config.optimization
+    if tx is None:
+        tx = build_optimizer(settings, build_schedule(settings, config.steps), task.label_fn)
+
+    def create(seed):
+        return create_state(
+            task.model,
+            task.init(keys.stream(seed, "init")),
+            tx,
+            ema_decay=settings.ema_decay,
+            grad_accum_steps=settings.grad_accum_steps,
+            carry=task.init_carry(config.batch_size),
+        )
+
+    jitted, seed = jax.jit(create, out_shardings=placement.replicated), np.uint32(config.seed)
+    capacity.require_state(jitted.trace(seed), "the state (parameters, optimizer state, EMA)")
+    return jitted(seed)
+
+
+def inference_state(task: Task, config: RunConfig, placement: DataParallel) -> TrainState:
+    """Returns a state without an optimizer, into which any checkpoint of the model is restored."""
+    return initial_state(task, config, placement, optax.identity())
+
+
+def require_divides(config: RunConfig, placement: DataParallel) -> None:
+    """Raises UserError unless batches split evenly over micro-batches and devices."""
+    placement.require_divides(config.batch_size, config.optimization.grad_accum_steps, "batch_size")
+    placement.require_divides(config.eval_batch_size, 1, "eval_batch_size")
+
+
+@dataclasses.dataclass
+class Trainer:
+    """Trains a run in its folder.
+
+    Attributes:
+      task: the lab's model, loss and step.
+      data: training and evaluation data.
+      config: the run's settings.
+      placement: data parallelism over the devices.
+      folder: run folder for metrics and samples.
+      checkpoints: the checkpoints of the folder, open for writing.
+      metadata: JSON to save with every checkpoint.
+      sample: `state -> sample`, written to samples/ after each evaluation; None: no samples.
+    """
+
+    task: Task
+    data: DataModule
+    config: RunConfig
+    placement: DataParallel
+    folder: RunFolder
+    checkpoints: Checkpoints
+    metadata: dict[str, Any]
+    sample: Callable[[TrainState], Sample] | None = None
+
+    def train(self) -> TrainResult:
+        """Trains from the newest checkpoint, or from step 0, to the last step.
+
+        Raises:
+          NonFiniteError: too many consecutive steps were not finite; the checkpoints are from
+            before.
+          UserError: the batch does not divide over devices and micro-batches, or the optimizer
+            cannot train the task.
+        """
+        task, config, placement = self.task, self.config, self.placement
+        require_divides(config, placement)
+        require_trainable(task, config, self.data.train)
+        state = initial_state(task, config, placement)
+        state = self.checkpoints.restore(state) or state
+        step, main = int(state.step), is_main_process()
+        if main:
+            self.folder.drop_after(step)
+        self._advance = Advance(task, config, placement, self.data.train)
+        self._evaluate = Evaluator(task, placement, config)
+        # One by one: a dict would be returned in alphabetical order, but the first is monitored.
+        self._eval_sets = {
+            split: placement.replicate(part) for split, part in self.data.eval_sets.items()
+        }
+        self._schedule = build_schedule(config.optimization, config.steps)
+        times = [row.get("seconds") for row in self.folder.read_metrics()]
+        self._seconds = next((seconds for seconds in reversed(times) if seconds is not None), 0.0)
+        self._evaluation_seconds, self._speed, self._chunks = 0.0, 0.0, 0
+        writer = MetricsWriter(self.folder, step, enabled=main, tensorboard=config.tensorboard)
+        progress = Progress(config.steps, step, enabled=main)
+        self._writer, self._progress = writer, progress
+        with contextlib.closing(writer), contextlib.closing(progress):
+            if step:
+                progress.print_line(f"resuming at step {step}")
+            return self._run(state)
+
+    def _run(self, state: TrainState) -> TrainResult:
+        config, step, size = self.config, int(state.step), 1
+        loss, last = self.evaluate(state) if step == 0 else None, self._is_last(state)
+        with signals.deferred() as stop:
+            while True:
+                size, stopping = sync_hosts(size, stop())
+                if stopping or last:
+                    break
+                boundary = min(
+                    _next_multiple(step, config.eval_every),
+                    _next_multiple(step, config.checkpoint_every),
+                    config.steps,
+                )
+                count = min(size, boundary - step, config.steps_per_call)
+                state, elapsed = self.train_chunk(state, step + count)
+                step, last = int(state.step), self._is_last(state)
+                if count == size:
+                    size = next_chunk_size(size, elapsed)
+                loss = None
+                if last or step % config.eval_every == 0:
+                    loss = self.evaluate(state)
+                # While steps are skipped the run may be diverging: keep the earlier checkpoints.
+                if step % config.checkpoint_every == 0 and not int(state.skipped):
+                    self.checkpoints.save(state, self.metadata, loss)
+            # The last state, unless it is saved already.
+            self.checkpoints.save(state, self.metadata, None if int(state.skipped) else loss)
+        return TrainResult(
+            state=state,
+            interrupted=stopping,
+            final_metrics={} if stopping else self._evaluate_finally(state),
+            seconds=self._seconds,
+            compile_seconds=self._advance.compile_seconds,
+            evaluation_seconds=self._evaluation_seconds,
+        )
+
+    def _is_last(self, state: TrainState) -> bool:
+        """Returns whether all steps are taken or the optimizer has converged."""
+        step, converged = int(state.step), bool(has_plateaued(state.opt_state))
+        if converged and step < self.config.steps:
+            self._progress.print_line(f"converged at step {step}")
+        return converged or step == self.config.steps
+
+    def train_chunk(self, state: TrainState, until: int) -> tuple[TrainState, float]:
+        """Trains up to step `until` and logs; returns the state and the seconds of the steps.
+
+        Raises:
+          NonFiniteError: too many consecutive steps were not finite.
+        """
+        step, compiled_before = int(state.step), self._advance.compile_seconds
+        with self._profiler():
+            start = time.perf_counter()
+            state, log = self._advance(state, until)
+            elapsed = time.perf_counter() - start
+        elapsed -= self._advance.compile_seconds - compiled_before
+        self._chunks += 1
+        self._seconds += elapsed
+        self._speed = (int(state.step) - step) / elapsed
+        self._log_chunk(state, step, log)
+        return state, elapsed
+
+    def _profiler(self) -> contextlib.AbstractContextManager:
+        """Profiles the second chunk: the first one compiles, and later ones are long."""
+        if self.config.profile and self._chunks == 1 and is_main_process():
+            return jax.profiler.trace(self.folder.path / "profile")
+        return contextlib.nullcontext()
+
+    def _log_chunk(self, state: TrainState, step: int, log: dict[str, np.ndarray]) -> None:
+        rows, skipped_in_a_row = [], int(state.skipped)
+        for offset, number in enumerate(range(step + 1, int(state.step) + 1)):
+            row = {name: float(values[offset]) for name, values in log.items()}
+            nonfinite_leaf, skipped = int(row.pop("nonfinite_leaf")), bool(row["skipped"])
+            if skipped:
+                name = nonfinite_names(state.params)[nonfinite_leaf]
+                self._progress.print_line(f"step {number} skipped: {name} is not finite")
+            if number % self.config.log_every == 0 or skipped:
+                rate = lr_at(self.config.optimization, self._schedule, number - 1)
+                rows.append({"step": number, "split": "train"} | row | rate)
+        if rows:
+            rows[-1] |= {"seconds": self._seconds, "steps_per_second": self._speed}
+        self._writer.write(rows)
+        if skipped_in_a_row >= MAX_SKIPPED:
+            steps = self.checkpoints.steps()
+            saved = f"last checkpoint: step {steps[-1]}" if steps else "no checkpoint saved"
+            raise NonFiniteError(
+                f"{divergence_flags(self.config.optimization)}: loss, gradient or update not finite"
+                f" in {MAX_SKIPPED} consecutive steps up to step {number} (last {name}); {saved}."
+                f" Try lower values, or inspect with --mode=replay --replay_step={number}"
+            )
+        self._progress.advance(len(log["loss"]), float(log["loss"][-1]))
+
+    def evaluate(self, state: TrainState) -> float:
+        """Evaluates, logs and samples; returns the monitored loss."""
+        start, step = time.perf_counter(), int(state.step)
+        metrics = {
+            split: self._evaluate(state, examples) for split, examples in self._eval_sets.items()
+        }
+        self._writer.write(
+            [
+                {"step": step, "split": split} | row | {"seconds": self._seconds}
+                for split, row in metrics.items()
+            ]
+        )
+        losses = {split: row["loss"] for split, row in metrics.items()}
+        self._progress.evaluated(step, losses, self._speed)
+        if self.sample is not None and is_main_process():
+            self.folder.write_sample(f"step-{step:06d}", self.sample(state))
+        self._evaluation_seconds += time.perf_counter() - start
+        return losses[self.data.monitor]
+
+    def _evaluate_finally(self, state: TrainState) -> dict[str, float]:
+        """Evaluates the final sets, in all processes together."""
+        with signals.during("in the final evaluation"):
+            return {
+                f"{split}_{name}": value
+                for split, examples in self.data.final_eval_sets().items()
+                for name, value in self._evaluate(state, self.placement.replicate(examples)).items()
+            }
+
+
+def _next_multiple(step: int, interval: int) -> int:
+    return (step // interval + 1) * interval
