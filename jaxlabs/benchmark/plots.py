@@ -57,9 +57,8 @@ def ratios(arrays: Arrays) -> list[ReportFigure]:
             title="Time relative to the fastest peer",
             caption=(
                 "Median time of each case relative to the fastest peer in any precision and mode; "
-                "below 1 is faster. Filled: ours. Open: PyTorch (eager, compiled, bfloat16"
-                " autocast) "
-                f"or numpy. Ours is the fastest in {won} of {len(groups)} rows."
+                "below 1 is faster. Filled: ours. Open: PyTorch (eager, compiled, bfloat16 "
+                f"autocast) or numpy. Ours is the fastest in {won} of {len(groups)} rows."
             ),
             alt=f"Time ratios in {len(groups)} rows, ours and peers.",
             figure=figure,

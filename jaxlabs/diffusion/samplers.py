@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxlabs import keys
-from jaxlabs.config import RUNTIME, Config, UserError, setting
+from jaxlabs.config import RUNTIME, ArgumentError, Config, setting
 from jaxlabs.diffusion.noise_schedules import (
     EPSILON,
     DiffusionConfig,
@@ -36,10 +36,9 @@ class SamplerConfig(Config):
 
     sampler: str = setting(
         ANCESTRAL,
-        "sampler: ancestral (Ho et al. 2020), ddim (Song et al. 2021), dpm_solver"
-        " (DPM-Solver++(2M), Lu et al. 2022); all step to the next timestep of the sequence,"
-        " where diffusers' DDIM steps from t to"
-        " t - num_timesteps // sampler_steps",
+        "sampler: ancestral (Ho et al. 2020), ddim (Song et al. 2021), dpm_solver "
+        "(DPM-Solver++(2M), Lu et al. 2022); all step to the next timestep of the sequence, where "
+        "diffusers' DDIM steps from t to t - num_timesteps // sampler_steps",
         choices=SAMPLERS,
         kind=RUNTIME,
     )
@@ -124,9 +123,9 @@ def timesteps(diffusion: DiffusionConfig, sampler: SamplerConfig) -> np.ndarray:
     """
     count, steps = diffusion.num_timesteps, sampler.sampler_steps
     if steps > count:
-        raise UserError(
-            f"--sampler_steps: {steps} is not accepted; an integer of at most --num_timesteps"
-            f" {count}"
+        raise ArgumentError(
+            "sampler_steps",
+            f"{steps} is not accepted; an integer of at most `num_timesteps` {count}",
         )
     increasing = np.arange(steps)
     if sampler.timestep_spacing == "leading":

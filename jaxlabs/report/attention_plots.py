@@ -93,10 +93,9 @@ def _rollout(rollout: np.ndarray, labels: Sequence[str], named: str, suffix: str
         title=f"Attention rollout{named}",
         caption=(
             "Attention rollout (Abnar and Zuidema 2020): the product over layers of the mean "
-            "attention of all heads, averaged with the identity for the residual connection. Rows: "
-            "output positions; columns: input tokens. Values and feed-forward networks are"
-            " ignored, "
-            "so this is only a rough attribution."
+            "attention of all heads, averaged with the identity for the residual connection. "
+            "Rows: output positions; columns: input tokens. Values and feed-forward networks are "
+            "ignored, so this is only a rough attribution."
         ),
         alt="Attention rollout after the last layer, for the tokens: " + " ".join(shown),
         figure=_plot_close_ups(

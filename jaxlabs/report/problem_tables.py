@@ -23,7 +23,7 @@ def problems(summary: JsonObject) -> str:
         "for these inputs."
     )
     themes = dict.fromkeys(row["theme"] for row in found)
-    folds = [
+    sections = [
         html.details(f"{theme}: {len(rows)} values", _problem_table(rows), group="problems")
         for theme in themes
         for rows in [[row for row in found if row["theme"] == theme]]
@@ -39,7 +39,7 @@ def problems(summary: JsonObject) -> str:
         "<h3>Statements in words</h3>" if statements else "",
         _statement_table(statements),
         "<h3>All values</h3>",
-        *folds,
+        *sections,
     )
 
 
@@ -47,10 +47,9 @@ def _error_count(metrics: JsonObject) -> str:
     if "errors" not in metrics:
         return ""
     return html.note(
-        f"{metrics['errors']:g} errors make {metrics['wrong_values']:g} values and statements"
-        " wrong. "
-        "Rounding differences do not count. This table has the first wrong value of each error; "
-        "the tables below show all of them in bold."
+        f"{metrics['errors']:g} errors make {metrics['wrong_values']:g} values and statements "
+        "wrong. Rounding differences do not count. This table has the first wrong value of each "
+        "error; the tables below show all of them in bold."
     )
 
 
@@ -83,7 +82,7 @@ def _statement_table(statements: Sequence[JsonObject]) -> str:
     columns = ["theme", "write-up", "correct statement", "verdict"]
     cells = [
         [
-            *(html.text(statement[key]) for key in ("theme", "printed", "right")),
+            *(html.text(statement[key]) for key in ("theme", "printed", "correct")),
             "error" if statement["error"] else "correct",
         ]
         for statement in statements

@@ -86,12 +86,12 @@ def published_comparison(comparison: Sequence[JsonObject]) -> str:
 
 
 def samples(folder: RunFolder, damaged: DamagedFiles, *figures: str) -> str:
-    """Returns the samples: figures, the final text, and earlier texts in folds.
+    """Returns the samples: figures, the final text, and earlier texts in collapsible sections.
 
     Text with aligned columns in a folder without metrics.jsonl is the output of a study, see
     `text_output`. Damaged files are skipped and recorded.
     """
-    final, parts, folds = folder.samples / "final.txt", list(figures), []
+    final, parts, earlier = folder.samples / "final.txt", list(figures), []
     title = "Samples"
     if final.exists():
         with damaged.skip_if_damaged("samples/final.txt"):
@@ -105,9 +105,9 @@ def samples(folder: RunFolder, damaged: DamagedFiles, *figures: str) -> str:
     for step, path in folder.step_samples("txt").items():
         with damaged.skip_if_damaged(f"samples/{path.name}"):
             body = html.preformatted(folder.read_text(path), label=f"Sample at step {step}")
-            folds.append(html.details(f"step {step:,}", body, group="samples"))
-    heading = ["<h3>During training</h3>"] if folds else []
-    return html.section("samples", title, *parts, *heading, *folds)
+            earlier.append(html.details(f"step {step:,}", body, group="samples"))
+    heading = ["<h3>During training</h3>"] if earlier else []
+    return html.section("samples", title, *parts, *heading, *earlier)
 
 
 def damaged(reasons: Mapping[str, str]) -> str:
@@ -199,8 +199,8 @@ def settings(config: JsonObject) -> str:
     if not table:
         return ""
     count = f"{sum(changed)} of {len(rows)} differ from the preset." if preset else ""
-    fold = html.details(f"All {len(rows)} settings", table, group="settings")
-    return html.section("settings", "Settings", html.note(count) if count else "", fold)
+    details = html.details(f"All {len(rows)} settings", table, group="settings")
+    return html.section("settings", "Settings", html.note(count) if count else "", details)
 
 
 def environment(config: JsonObject, summary: JsonObject) -> str:

@@ -1,4 +1,4 @@
-"""Text output of a study on the page: its matrices as heat maps, its full text in a fold."""
+"""Text output of a study on the page: its matrices as heat maps, and its full text."""
 
 import re
 from collections.abc import Iterator
@@ -23,7 +23,7 @@ def has_columns(text: str) -> bool:
 
 
 def text_output(text: str) -> list[str]:
-    """Returns the matrices of a text as heat maps, and the text without line wrapping in a fold."""
+    """Returns the matrices of a text as heat maps, and the text in a collapsible section."""
     tables = [
         heat_map(title, matrix)
         for name, array in arrays(text)

@@ -106,7 +106,7 @@ def test_mat_file_with_other_content_is_an_error(tmp_path, content, complaint):
 
 def test_constant_images_are_an_error(tmp_path):
     savemat(tmp_path / "a.mat", {"IMAGESr": np.full((8, 8, 2), 7.0)})
-    with pytest.raises(UserError, match=r"^--dataset: all images are constant; images with"):
+    with pytest.raises(UserError, match=r"^dataset: all images are constant; images with"):
         whitened(load(str(tmp_path / "a.mat")))
 
 
@@ -125,7 +125,7 @@ def test_fallback_is_last_and_warns_in_one_line(tmp_path):
 def test_unknown_name_is_an_error(name):
     with pytest.raises(UserError) as caught:
         load(name)
-    start = f"--dataset: no data set, folder or .mat file {name!r}; accepted are natural_images, "
+    start = f"dataset: no data set, folder or .mat file {name!r}; accepted are natural_images, "
     assert str(caught.value).startswith(start)
     hint = "; did you mean 'natural_images'?"
     assert str(caught.value).endswith(hint) == (name == "natural_image")
@@ -154,7 +154,7 @@ def test_patches_have_uniformly_random_positions():
 def test_patch_size_is_at_most_the_image_size():
     images = np.ones((1, 5, 6))
     assert random_patches(images, 2, 5, seed=0).shape == (2, 5, 5)
-    with pytest.raises(UserError, match=r"^--patch_size: 6 is not accepted; at most 5, "):
+    with pytest.raises(UserError, match=r"^patch_size: 6 is not accepted; at most 5, "):
         random_patches(images, 2, 6, seed=0)
 
 
@@ -174,7 +174,7 @@ def test_normalization_of_patches_is_that_of_the_exercise():
 
 
 def test_constant_patches_are_an_error():
-    with pytest.raises(UserError, match=r"^--dataset: all patches are constant; images with"):
+    with pytest.raises(UserError, match=r"^dataset: all patches are constant; images with"):
         normalized(np.full((3, 2, 2), 7.0))
 
 

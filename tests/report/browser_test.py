@@ -32,9 +32,9 @@ PROBE = """<!doctype html><html><head><meta charset="utf-8"><title>waiting</titl
 <script>
 addEventListener("load", () => {{
   const page = document.getElementById("frame").contentDocument;
-  for (const fold of page.querySelectorAll("details")) {{
-    fold.removeAttribute("name");
-    fold.open = true;
+  for (const details of page.querySelectorAll("details")) {{
+    details.removeAttribute("name");
+    details.open = true;
   }}
   const root = page.documentElement;
   const wide = [...page.querySelectorAll("body *")].filter(

@@ -31,15 +31,15 @@ def test_incomplete_arrays_are_ignored_or_parsed(text):
     assert len(list(text_output.arrays(text))) <= 1
 
 
-def test_every_matrix_is_a_table_and_the_text_is_folded():
-    tables, fold = text_output.text_output(PRINTED)
+def test_every_matrix_is_a_table_and_the_text_is_collapsed():
+    tables, details = text_output.text_output(PRINTED)
     assert tables.count("<table>") == 3
     assert "<caption>weights, by head [2]</caption>" in tables
     assert '<td style="background: rgba(0, 100, 163, 0.55)">2.00</td>' in tables
-    assert fold.startswith("<details")
-    assert "Full text (10 lines)" in fold
-    assert '<pre class="wide"' in fold
-    assert PRINTED in fold
+    assert details.startswith("<details")
+    assert "Full text (10 lines)" in details
+    assert '<pre class="wide"' in details
+    assert PRINTED in details
 
 
 @pytest.mark.parametrize(
@@ -63,7 +63,7 @@ def test_matrices_of_a_study_are_shown_on_its_page(fresh_run):
     assert page.index("<caption>scores</caption>") < page.index("Full text")
 
 
-def test_sample_of_a_trained_model_is_not_folded(short_run):
+def test_sample_of_a_trained_model_is_not_collapsed(short_run):
     (short_run.samples / "final.txt").write_text("return x  # twice")
     assert (
         '<pre aria-label="Sample of the trained model">' in write_report(short_run, LAB).read_text()

@@ -80,10 +80,9 @@ def scaling(arrays: Arrays) -> list[ReportFigure]:
             title="Effect of scaling by 1/√d_k",
             caption=(
                 f"Random queries over {int(arrays['keys'])} random keys. Unscaled scores grow with "
-                "d_k: the softmax saturates "
-                f"(entropy {arrays['raw_entropy'][-1]:.2f} nats at d_k = {dims[-1]}) and its"
-                f" gradient vanishes (median {raw:.1g}; band: 10th to 90th percentile). Scaled"
-                f" scores keep both constant ({scaled:.2f})."
+                f"d_k: the softmax saturates (entropy {arrays['raw_entropy'][-1]:.2f} nats at d_k "
+                f"= {dims[-1]}) and its gradient vanishes (median {raw:.1g}; band: 10th to 90th "
+                f"percentile). Scaled scores keep both constant ({scaled:.2f})."
             ),
             alt="Entropy and gradient norm against d_k, for unscaled and scaled scores.",
             figure=figure,

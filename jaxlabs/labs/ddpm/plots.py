@@ -103,7 +103,7 @@ def fid_by_steps(arrays: Mapping[str, np.ndarray]) -> list[ReportFigure]:
             filling = {"color": color} if full else {"mfc": "white", "mec": color}
             marker = MARKERS[index % len(MARKERS)]
             axes.plot(steps[some], distances[some], marker, **filling, markersize=5.5)
-    _plot_floors(axes, arrays)
+    _plot_real_data(axes, arrays)
     axes.set(xscale="log", yscale="log", xlabel="sampler steps", ylabel="Fréchet distance")
     visited = np.unique(arrays["steps"])
     axes.set_xticks(visited, [f"{step:,}" for step in visited])
@@ -116,14 +116,14 @@ def fid_by_steps(arrays: Mapping[str, np.ndarray]) -> list[ReportFigure]:
     hollow = (
         f" Hollow markers: {arrays['count'].min():,} samples, whose distance is biased upwards,"
     )
-    hollow += " as is the floor for that count."
+    hollow += " as is that of as many training images."
     return [
         ReportFigure(
             name="fid_by_steps",
             title="Sample quality by sampler steps",
             caption=(
                 f"Fréchet distance between features of {max_count:,} samples and of the test "
-                "images; lower is better. Floor: the distance of as many training images."
+                "images; lower is better. Horizontal: that of as many training images."
                 f"{hollow if fewer else ''}"
             ),
             alt="Fréchet distance against sampler steps: "
@@ -138,15 +138,13 @@ def fid_by_steps(arrays: Mapping[str, np.ndarray]) -> list[ReportFigure]:
     ]
 
 
-def _plot_floors(axes: Axes, arrays: Mapping[str, np.ndarray]) -> None:
+def _plot_real_data(axes: Axes, arrays: Mapping[str, np.ndarray]) -> None:
     max_count = max(arrays["real_data_count"])
-    for count, floor in zip(arrays["real_data_count"], arrays["real_data_fid"], strict=True):
-        axes.axhline(
-            floor, color=style.MUTED, linestyle="--" if count == max_count else ":", lw=1.2
-        )
+    for count, fid in zip(arrays["real_data_count"], arrays["real_data_fid"], strict=True):
+        axes.axhline(fid, color=style.MUTED, linestyle="--" if count == max_count else ":", lw=1.2)
         axes.annotate(
-            f"floor, {count:,} training images",
-            (1, floor),
+            f"FID of {count:,} training images",
+            (1, fid),
             xycoords=("axes fraction", "data"),
             xytext=(0, 3),
             textcoords="offset points",

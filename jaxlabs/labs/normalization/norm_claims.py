@@ -75,9 +75,8 @@ def training_claims(arrays: Arrays) -> list[Claim]:
         Claim(
             "faster_at_the_plain_rate",
             "It trains faster at the same learning rate",
-            f"At the fastest rate of the network without norm, {rates[fast[none]]:.3g}, the"
-            " training "
-            f"loss reaches {TARGET} nats {_steps(same[batch])} with batch norm and "
+            f"At the fastest rate of the network without norm, {rates[fast[none]]:.3g}, the "
+            f"training loss reaches {TARGET} nats {_steps(same[batch])} with batch norm and "
             f"{_steps(same[none])} without.",
             _difference(same[batch], same[none]),
         ),
@@ -92,18 +91,16 @@ def training_claims(arrays: Arrays) -> list[Claim]:
         Claim(
             "larger_rates",
             "It tolerates larger learning rates",
-            f"Test accuracy is within {100 * TOLERANCE:g} points of the best at learning rates up"
-            " to "
-            f"{_each(largest[batch], '.3g')} with batch norm and up to "
+            f"Test accuracy is within {100 * TOLERANCE:g} points of the best at learning rates up "
+            f"to {_each(largest[batch], '.3g')} with batch norm and up to "
             f"{_each(largest[none], '.3g')} without.",
             largest[batch] - largest[none],
         ),
         Claim(
             "better_on_test_images",
             "It generalizes better",
-            f"Each at its best rate, test accuracy is {_percent(accuracy[batch])} with batch norm"
-            " and "
-            f"{_percent(accuracy[none])} without.",
+            f"Each at its best rate, test accuracy is {_percent(accuracy[batch])} with batch norm "
+            f"and {_percent(accuracy[none])} without.",
             accuracy[batch] - accuracy[none],
         ),
         Claim(

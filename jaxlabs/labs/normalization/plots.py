@@ -42,8 +42,7 @@ def _rates(arrays: Arrays) -> ReportFigure:
         caption=(
             "A norm tolerates learning rates up to the point where its accuracy drops to chance "
             "(10% with ten classes); larger losses are above the axis. Lines: means over "
-            f"{losses.shape[-1]} seeds; bands: range. "
-            f"{_claim(arrays, 'larger_rates')}"
+            f"{losses.shape[-1]} seeds; bands: range. {_claim(arrays, 'larger_rates')}"
         ),
         alt="Test accuracy and training loss against the learning rate, for each norm.",
         figure=figure,
@@ -76,10 +75,9 @@ def _speed(arrays: Arrays) -> ReportFigure:
         name="normalization_speed",
         title="Training speed",
         caption=(
-            "Training loss, one line per seed; dotted: the target of "
-            f"{float(arrays['target'])} nats that defines speed. "
-            f"{_claim(arrays, 'faster_at_the_plain_rate')}"
-            f" {_claim(arrays, 'faster_at_its_own_rate')}"
+            f"Training loss, one line per seed; dotted: the target of {float(arrays['target'])} "
+            f"nats that defines speed. {_claim(arrays, 'faster_at_the_plain_rate')} "
+            f"{_claim(arrays, 'faster_at_its_own_rate')}"
         ),
         alt="Training loss against the step for each norm, at one rate and at the best of each.",
         figure=figure,
@@ -109,10 +107,9 @@ def _generalization(arrays: Arrays) -> ReportFigure:
         title="Regularization",
         caption=(
             "Top: test accuracy against training loss; a norm that regularizes lies above the "
-            "others at equal training loss. Each marker is one run; filled: learning rate chosen"
-            " on "
-            f"held-out images; runs above {SHOWN_LOSS} nats are omitted. Bottom: batch norm over "
-            "smaller groups of each batch (ghost batch norm), which only adds noise to the "
+            "others at equal training loss. Each marker is one run; filled: learning rate chosen "
+            f"on held-out images; runs above {SHOWN_LOSS} nats are omitted. Bottom: batch norm "
+            "over smaller groups of each batch (ghost batch norm), which only adds noise to the "
             "statistics. "
             + " ".join(
                 _claim(arrays, name)

@@ -92,9 +92,8 @@ def gates(arrays: Arrays) -> list[ReportFigure]:
             title="Gates on the adding problem",
             caption=(
                 f"Gates of trained networks on one sequence of {steps} steps; rows are units, "
-                "sorted by mean retention. Bright: 1; a forget or update gate of 1 keeps the"
-                " state. "
-                f"Means at the marked steps (triangles): {'; '.join(means)}."
+                "sorted by mean retention. Bright: 1; a forget or update gate of 1 keeps the "
+                f"state. Means at the marked steps (triangles): {'; '.join(means)}."
             ),
             alt="Heat maps of the gates of all units over time.",
             figure=figure,

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxlabs.config import RUNTIME, Config, UserError, setting
+from jaxlabs.config import RUNTIME, ArgumentError, Config, UserError, setting
 from jaxlabs.data.batches import Examples
 from jaxlabs.data.dataset import DataModule
 from jaxlabs.data.grammars import next_word
@@ -32,9 +32,8 @@ class SequenceSamplingConfig(Config):
 
     prompt: str | None = setting(
         None,
-        "sentence to continue, classify, tag or translate, words separated by spaces; none: a few"
-        " test"
-        " sentences",
+        "sentence to continue, classify, tag or translate, words separated by spaces; none: a few "
+        "test sentences",
         kind=RUNTIME,
     )
     beam_size: int = setting(
@@ -64,13 +63,13 @@ def require_known(prompt: str | None, vocabulary: Mapping[str, Any]) -> None:
         return
     words, max_words = words_of(prompt), vocabulary["source_length"] - 1
     if not 1 <= len(words) <= max_words:
-        raise UserError(
-            f"--prompt: {len(words)} words in {prompt!r}; 1 to {max_words} are accepted"
+        raise ArgumentError(
+            "prompt", f"{len(words)} words in {prompt!r}; 1 to {max_words} are accepted"
         )
     try:
         load_vocabs(vocabulary)[0].encode(words)
     except UserError as error:
-        raise UserError(f"--prompt: {error}") from None
+        raise ArgumentError("prompt", f"{error}") from None
 
 
 def predict(

@@ -182,12 +182,11 @@ def temperature(arrays: Arrays) -> list[ReportFigure]:
             name="worked_temperature",
             title="Effect of the temperature on negatives",
             caption=(
-                "InfoNCE gradient (softmax − 1[positive]) / temperature of one query: negative for "
-                "the positive key (attraction), positive for the others (repulsion); they sum to"
-                " 0. "
-                f"At low temperature the hardest negative dominates ({repulsion[0, 0]:.0%} of the "
-                f"repulsion at {temperatures[0]:g}); at high temperature all share it. Attraction "
-                f"is strongest at temperature {temperatures[steepest]:.2g}."
+                "InfoNCE gradient (softmax − 1[positive]) / temperature of one query: negative "
+                "for the positive key (attraction), positive for the others (repulsion); they sum "
+                f"to 0. At low temperature the hardest negative dominates ({repulsion[0, 0]:.0%} "
+                f"of the repulsion at {temperatures[0]:g}); at high temperature all share it. "
+                f"Attraction is strongest at temperature {temperatures[steepest]:.2g}."
             ),
             alt="Gradients of four cosines against the temperature, and shares of the negatives.",
             figure=figure,

@@ -44,7 +44,7 @@ def test_animation_has_all_frames_and_holds_the_last():
     assert np.asarray(image)[1, 1] == pytest.approx(gray, abs=0.51)
 
 
-def test_fid_by_steps_shows_each_sampler_and_each_floor():
+def test_fid_by_steps_shows_each_sampler_and_the_training_images():
     arrays = {
         "sampler": np.array(["ddim", "ancestral", "ddim"]),
         "steps": np.array([1000, 20, 20]),
@@ -57,8 +57,8 @@ def test_fid_by_steps_shows_each_sampler_and_each_floor():
     (axes,) = item.figure.axes
     assert [text.get_text() for text in axes.get_legend().get_texts()] == ["DDIM", "ancestral"]
     np.testing.assert_array_equal(axes.lines[0].get_xydata(), [[20, 5], [1000, 4]])
-    floors = [line.get_ydata()[0] for line in axes.lines[-2:]]
-    assert floors == [1.0, 2.0]
+    fids = [line.get_ydata()[0] for line in axes.lines[-2:]]
+    assert fids == [1.0, 2.0]
     assert "Hollow markers: 2,000 samples" in item.caption
     assert "ddim 1000 steps 4;" in item.alt
 

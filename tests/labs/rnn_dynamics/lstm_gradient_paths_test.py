@@ -102,7 +102,11 @@ def test_gates_are_sorted_by_mean_retention_gate():
     result = lstm_gradient_paths.gate_activations(networks, inputs)
     np.testing.assert_array_equal(result["markers"], [1, 5])
     assert {name for name in result if "_" in name} == {
-        *("lstm_input", "lstm_forget", "lstm_output", "gru_reset", "gru_update")
+        "lstm_input",
+        "lstm_forget",
+        "lstm_output",
+        "gru_reset",
+        "gru_update",
     }
     for retention in (result["lstm_forget"], result["gru_update"]):
         assert retention.shape == (HIDDEN_SIZE, TIME)
