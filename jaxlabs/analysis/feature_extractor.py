@@ -8,15 +8,15 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxlabs.analysis.image_predictions import predict_all
-from jaxlabs.config import RUNTIME, Config, UserError, canonical, setting, settings
+from jaxlabs.config import RUNTIME, ArgumentError, Config, UserError, canonical, setting, settings
 from jaxlabs.models import image_classifier
 from jaxlabs.models.image_classifier import ImageClassifier, ImageClassifierConfig
 from jaxlabs.run_folder import RunFolder
 from jaxlabs.training.checkpoints import Checkpoints
 from jaxlabs.training.devices import data_parallel, to_host
-from jaxlabs.training.loop import initial_state
 from jaxlabs.training.run_config import RunConfig
 from jaxlabs.training.task import Task
+from jaxlabs.training.trainer import inference_state
 
 EXPERIMENT = "mnist_classifier"
 
@@ -71,29 +71,31 @@ def restore_feature_extractor(path: str, dataset: Mapping[str, Any]) -> FeatureE
     make = f"python -m experiments.{EXPERIMENT} --dataset={name} --workdir={path}"
     folder = RunFolder(path)
     if not folder.exists() or not folder.is_complete():
-        raise UserError(f"--fid_classifier: {path} has no finished run; train one with: {make}")
+        raise ArgumentError("fid_classifier", f"{path} has no finished run; train one with: {make}")
     config, summary = folder.read_config(), folder.read_summary()
     if config["experiment"] != EXPERIMENT:
-        raise UserError(
-            f"--fid_classifier: {path} has a run of {config['experiment']}, not of {EXPERIMENT};"
-            " another folder or none"
+        raise ArgumentError(
+            "fid_classifier",
+            f"{path} has a run of {config['experiment']}, not of {EXPERIMENT};"
+            " another folder or none",
         )
     trained_on = config.get("dataset", {})
     if trained_on.get("sha256") != dataset["sha256"]:
-        raise UserError(
-            f"--fid_classifier: {path} was trained on {trained_on.get('name')} and not on these"
-            f" images, {name}; another folder, or none"
+        raise ArgumentError(
+            "fid_classifier",
+            f"{path} was trained on {trained_on.get('name')} and not on these"
+            f" images, {name}; another folder, or none",
         )
     if summary["metrics"].get("test_accuracy") is None:
-        raise UserError(
-            f"--fid_classifier: {path} has no test_accuracy; train it again with: {make}"
+        raise ArgumentError(
+            "fid_classifier", f"{path} has no test_accuracy; train it again with: {make}"
         )
     classes, shape = (tuple(dataset[key]) for key in ("classes", "shape"))
     try:
         settings_of_model = _config_from(ImageClassifierConfig, config["settings"])
         run = _config_from(RunConfig, config["settings"])
     except UserError as error:
-        raise UserError(f"--fid_classifier: {path}/config.json is damaged ({error})") from None
+        raise ArgumentError("fid_classifier", f"{path}/config.json is damaged ({error})") from None
     model = ImageClassifier(settings_of_model, len(classes))
 
     def init(key):
@@ -102,9 +104,9 @@ def restore_feature_extractor(path: str, dataset: Mapping[str, Any]) -> FeatureE
     task = Task(model, init, image_classifier.loss, image_classifier.train_step)
     with Checkpoints(folder.checkpoints, run.keep_checkpoints, read_only=True) as checkpoints:
         checkpoints.require_run(RunConfig, config)
-        state = checkpoints.restore(initial_state(task, run, data_parallel()))
+        state = checkpoints.restore(inference_state(task, run, data_parallel()))
     if state is None:
-        raise UserError(f"--fid_classifier: {path} has no checkpoint; train one with: {make}")
+        raise ArgumentError("fid_classifier", f"{path} has no checkpoint; train one with: {make}")
     params = to_host(state.eval_params)
     return FeatureExtractor(model, params, classes, summary["metrics"]["test_accuracy"])
 

@@ -6,7 +6,6 @@ shapes, not on values. The last argument is the matmul precision, see `jaxlabs.l
 
 import dataclasses
 import functools
-import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -17,19 +16,19 @@ import numpy as np
 from jaxlabs import keys
 from jaxlabs.benchmark.dot_flops import BACKWARD, dot_flops
 from jaxlabs.benchmark.worker import Work
-from jaxlabs.data.batches import ContiguousStreams, Examples, TokenStream, batch_at
+from jaxlabs.data.batches import ContiguousStreams, Examples, TokenStream
 from jaxlabs.data.dataset import DataModule
 from jaxlabs.diffusion.samplers import SamplerConfig
 from jaxlabs.labs.ddpm.diffusion_samples import ImageSamplingConfig, sample_images
 from jaxlabs.layers.local_attention import AttentionMask, masked_attention
 from jaxlabs.models import transformer_lm
 from jaxlabs.training import devices
-from jaxlabs.training.loop import initial_state, next_chunk_size
-from jaxlabs.training.multi_step import build_multi_step
+from jaxlabs.training.advance import Advance, step_inputs
 from jaxlabs.training.precision import resolve_precision, with_precision
 from jaxlabs.training.run_config import RunConfig
-from jaxlabs.training.scipy_solver import solve
+from jaxlabs.training.state import TrainState
 from jaxlabs.training.task import Task
+from jaxlabs.training.trainer import initial_state
 
 BuildTask = Callable[[Any, Mapping[str, Any]], Task]
 
@@ -66,39 +65,32 @@ def training(
 ) -> Work:
     """Runs training steps like a run: batch, loss, gradients, clipping, optimizer.
 
-    Several steps run in compiled chunks of the same size as in a run.
+    Several steps run in one compiled call, as in a run.
     """
     config, placement = _start(config, precision)
-    task, dataset = build_task(config, data_spec), placement.replicate(make_dataset())
-    multi_step = build_multi_step(task, config, placement)
-    loop = {"state": initial_state(task, config, placement), "chunk_size": 1}
-    flops = (1 + BACKWARD) * _forward_flops(task, config, dataset, loop["state"])
+    task, dataset = build_task(config, data_spec), make_dataset()
+    advance = Advance(task, config, placement, dataset)
+    latest = {"state": initial_state(task, config, placement)}
+    flops = (1 + BACKWARD) * _forward_flops(task, config, dataset, latest["state"])
 
-    def steps(remaining):
-        while remaining:
-            count, start = (
-                min(remaining, loop["chunk_size"], config.steps_per_call),
-                time.perf_counter(),
-            )
-            loop["state"], log = multi_step(loop["state"], dataset, np.int32(count), np.uint32(0))
-            loop["loss"] = float(log["loss"][count - 1])
-            if count == loop["chunk_size"]:
-                loop["chunk_size"] = next_chunk_size(count, time.perf_counter() - start)
-            remaining -= count
+    def steps(count):
+        state = latest["state"]
+        latest["state"], log = advance(state, int(state.step) + count)
+        latest["loss"] = float(log["loss"][-1])
 
     return Work(
         functools.partial(steps, 1),
         repeat=steps,
         flops=flops,
-        extra_metrics=lambda: {"loss": loop["loss"]} | _resolved_precision(config),
+        extra_metrics=lambda: {"loss": latest["loss"]} | _resolved_precision(config),
     )
 
 
-def _forward_flops(task: Task, config: RunConfig, dataset: Any, state: Any) -> float:
+def _forward_flops(task: Task, config: RunConfig, dataset: Any, state: TrainState) -> float:
     def total(params, dataset):
-        batch = batch_at(dataset, config.seed, 0, config.batch_size)
-        key = keys.stream(config.seed, "step")
-        return task.loss(params, batch, key, state, True).loss_sum
+        batch, key = step_inputs(dataset, config.seed, 0, config.batch_size)
+        variables, carry = state.variables(params), state.carry
+        return task.loss(task.model, variables, batch, key, train=True, carry=carry).loss_sum
 
     return dot_flops(total, state.params, dataset)
 
@@ -192,29 +184,18 @@ def attention_flops(num_heads: int, head_dim: int, length: int, window: int | No
 def full_batch_training(
     config: RunConfig, build_task: BuildTask, load_data: Callable[[Any], DataModule], precision: str
 ) -> Work:
-    """Trains to convergence with the optimizer of the configuration."""
+    """Trains to convergence with optax's L-BFGS."""
     config = dataclasses.replace(config, steps_per_call=config.steps)
     config, placement = _start(config, precision)
     task, data = build_task(config, {}), load_data(config)
     initial = jax.block_until_ready(initial_state(task, config, placement))
-    dataset, result = placement.replicate(data.train), {}
-    multi_step = build_multi_step(task, config, placement)
+    advance, metrics = Advance(task, config, placement, data.train), {}
 
-    def with_optax():
-        state = jax.tree.map(jnp.copy, initial)
-        state, log = multi_step(state, dataset, np.int32(config.steps), np.uint32(config.seed))
-        steps = int(state.step)
-        result.update(cost=float(log["loss"][steps - 1]), iterations=steps)
+    def run():
+        state, log = advance(jax.tree.map(jnp.copy, initial), config.steps)
+        metrics.update(cost=float(log["loss"][-1]), iterations=int(state.step))
 
-    def with_scipy():
-        costs = []
-        solve(
-            task, initial, data.train, config.seed, config.steps, lambda _, c, __: costs.append(c)
-        )
-        result.update(cost=float(costs[-1]), iterations=len(costs))
-
-    run = with_scipy if config.optimization.optimizer == "scipy" else with_optax
-    return Work(run, extra_metrics=lambda: result)
+    return Work(run, extra_metrics=lambda: metrics)
 
 
 def full_batch_gradient(
@@ -226,8 +207,9 @@ def full_batch_gradient(
     state, dataset = initial_state(task, config, placement), placement.replicate(data.train)
 
     def cost(params, dataset):
-        batch = batch_at(dataset, config.seed, 0, dataset.count)
-        return task.loss(params, batch, keys.root(0), state, True).loss_sum / dataset.count
+        batch, key = step_inputs(dataset, config.seed, 0, dataset.count)
+        output = task.loss(task.model, state.variables(params), batch, key, train=True)
+        return output.loss_sum / dataset.count
 
     cost_and_gradient = jax.jit(jax.value_and_grad(cost))
     return Work(

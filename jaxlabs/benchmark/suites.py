@@ -150,13 +150,12 @@ def speech_classifier(bench: Bench) -> list[list[Case]]:
 
 def sparse_autoencoder(bench: Bench) -> list[list[Case]]:
     """L-BFGS to convergence, and one evaluation of cost and gradient, beside numpy and scipy."""
-    from jaxlabs.benchmark.peers import numpy_cases
+    from jaxlabs.benchmark.peers import numpy_cases, scipy_solver
 
     subject, size = bench.labs["sparse_autoencoder"], {}
     if bench.small:
         size = {"steps": 100}
     config = with_settings(subject.config, bench, size)
-    with_scipy = with_settings(config, bench, {"optimizer": "scipy"})
     groups = []
     for kind, limit in (
         ("training", f"at most {config.steps} iterations"),
@@ -171,7 +170,7 @@ def sparse_autoencoder(bench: Bench) -> list[list[Case]]:
         build = functools.partial(ours, config, *functions, "highest")
         group = [Case(framework=OURS, precision="highest", build=build, **facts)]
         if kind == "training":
-            build = functools.partial(ours, with_scipy, *functions, "highest")
+            build = functools.partial(scipy_solver.full_batch_training, config, *functions)
             fields = {"mode": "with scipy", "precision": FLOAT64, "build": build}
             group.append(Case(framework=OURS, **fields, **facts))
         for mode, threads in (("one thread", {"OPENBLAS_NUM_THREADS": "1"}), ("all threads", {})):

@@ -25,7 +25,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxlabs import keys
-from jaxlabs.config import UserError, setting
+from jaxlabs.config import ArgumentError, setting
 from jaxlabs.diffusion import forward_process
 from jaxlabs.diffusion.noise_schedules import DiffusionConfig, make_schedule
 from jaxlabs.layers import positions
@@ -71,9 +71,9 @@ class UNetConfig(ModelConfig):
 
     def check(self) -> None:
         if self.base_channels % self.num_groups:
-            raise UserError(
-                f"--num_groups: {self.num_groups} does not divide"
-                f" --base_channels {self.base_channels}"
+            raise ArgumentError(
+                "num_groups",
+                f"{self.num_groups} does not divide `base_channels` {self.base_channels}",
             )
 
 
@@ -151,9 +151,10 @@ def check_divisible(shape: tuple[int, int, int]) -> None:
     """Raises UserError unless height and width are divisible by the downsampling factor."""
     height, width, _ = shape
     if height % 2**LEVELS or width % 2**LEVELS:
-        raise UserError(
-            f"--dataset: images of {height}x{width} do not halve {LEVELS} times; height and width"
-            f" must be multiples of {2**LEVELS}"
+        raise ArgumentError(
+            "dataset",
+            f"images of {height}x{width} do not halve {LEVELS} times; height and width"
+            f" must be multiples of {2**LEVELS}",
         )
 
 

@@ -21,7 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxlabs import keys
-from jaxlabs.config import UserError, setting
+from jaxlabs.config import ArgumentError, setting
 from jaxlabs.layers.convolution import Conv3x3, max_pool_2x2
 from jaxlabs.layers.dropout import Dropout
 from jaxlabs.layers.matmul import Dense
@@ -101,9 +101,10 @@ def check_divisible(shape: tuple[int, ...]) -> None:
     """Raises UserError unless height and width are divisible by the downsampling factor."""
     factor = 2**NUM_POOLS
     if shape[0] % factor or shape[1] % factor:
-        raise UserError(
-            f"--dataset: images of {shape[0]}x{shape[1]} are not accepted; height and width must"
-            f" be multiples of {factor}, since the network downsamples {NUM_POOLS} times"
+        raise ArgumentError(
+            "dataset",
+            f"images of {shape[0]}x{shape[1]} are not accepted; height and width must"
+            f" be multiples of {factor}, since the network downsamples {NUM_POOLS} times",
         )
 
 
@@ -124,6 +125,8 @@ def random_translate(x: jax.Array, example_keys: jax.Array, max_translation: int
       example_keys: [batch] PRNG keys.
       max_translation: maximum translation in pixels.
     """
+    if max_translation == 0:
+        return x
     edges = np.array([0, -1])
     border = jnp.concatenate([x[:, edges], x[:, 1:-1, edges].swapaxes(1, 2)], axis=2)
     background = jnp.median(border, axis=(1, 2), keepdims=True)

@@ -3,7 +3,7 @@
 import dataclasses
 from typing import Self
 
-from jaxlabs.config import Config, UserError, setting
+from jaxlabs.config import ArgumentError, Config, setting
 from jaxlabs.layers.matmul import PRECISIONS
 
 
@@ -38,5 +38,7 @@ class TokenModelConfig(ModelConfig):
         """
         size = data_size if self.vocab_size is None else self.vocab_size
         if size < data_size:
-            raise UserError(f"--vocab_size: {size} is too few for the data; at least {data_size}")
+            raise ArgumentError(
+                "vocab_size", f"{size} is too few for the data; at least {data_size}"
+            )
         return dataclasses.replace(self, vocab_size=size)

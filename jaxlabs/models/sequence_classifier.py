@@ -25,7 +25,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxlabs import keys
-from jaxlabs.config import UserError, setting
+from jaxlabs.config import ArgumentError, setting
 from jaxlabs.layers import masks, positions
 from jaxlabs.layers.dropout import Dropout
 from jaxlabs.layers.matmul import Dense
@@ -81,14 +81,15 @@ class SequenceConfig(ModelConfig):
         if self.backbone != "transformer":
             return
         if self.embed_dim % self.num_heads:
-            raise UserError(
-                f"--num_heads: {self.num_heads} does not divide --embed_dim {self.embed_dim}; a"
-                " divisor"
+            raise ArgumentError(
+                "num_heads",
+                f"{self.num_heads} does not divide `embed_dim` {self.embed_dim}; a divisor",
             )
         if self.positions == "rotary" and self.embed_dim // self.num_heads % 2:
-            raise UserError(
-                f"--num_heads: {self.num_heads} heads of {self.embed_dim // self.num_heads}"
-                " are not accepted; rotary positions need an even head size"
+            raise ArgumentError(
+                "num_heads",
+                f"{self.num_heads} heads of {self.embed_dim // self.num_heads}"
+                " are not accepted; rotary positions need an even head size",
             )
 
 

@@ -16,7 +16,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jaxlabs.config import Config, UserError, setting
+from jaxlabs.config import ArgumentError, Config, setting
 from jaxlabs.layers.matmul import PRECISIONS, matmul
 from jaxlabs.losses.loss_output import Batch, LossOutput, Variables
 from jaxlabs.losses.sparsity import k_sparse, kl_sparsity
@@ -52,9 +52,9 @@ class SparseAutoencoderConfig(Config):
 
     def check(self) -> None:
         if self.k_sparse is not None and self.k_sparse > self.hidden_size:
-            raise UserError(
-                f"--k_sparse: {self.k_sparse} is not accepted; at most --hidden_size"
-                f" {self.hidden_size}"
+            raise ArgumentError(
+                "k_sparse",
+                f"{self.k_sparse} is not accepted; at most `hidden_size` {self.hidden_size}",
             )
 
     @property

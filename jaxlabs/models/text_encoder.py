@@ -23,7 +23,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxlabs import keys
-from jaxlabs.config import UserError, setting
+from jaxlabs.config import ArgumentError, setting
 from jaxlabs.data.tokenizers import PADDING, UNKNOWN
 from jaxlabs.layers import masks, positions
 from jaxlabs.layers.dropout import Dropout
@@ -77,9 +77,9 @@ class TextEncoderConfig(TokenModelConfig):
 
     def check(self) -> None:
         if self.embed_dim % self.num_heads:
-            raise UserError(
-                f"--num_heads: {self.num_heads} does not divide --embed_dim {self.embed_dim}; a"
-                " divisor"
+            raise ArgumentError(
+                "num_heads",
+                f"{self.num_heads} does not divide `embed_dim` {self.embed_dim}; a divisor",
             )
 
 
@@ -109,11 +109,6 @@ class TextClassifierConfig(TextEncoderConfig):
         minimum=0,
         maximum=1,
     )
-
-    @property
-    def uses_dropout(self) -> bool:
-        """Whether training applies any dropout."""
-        return max(self.dropout, self.head_dropout, self.word_dropout) > 0
 
 
 class TextClassifier(nn.Module):

@@ -22,7 +22,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxlabs import keys
-from jaxlabs.config import UserError, setting
+from jaxlabs.config import ArgumentError, setting
 from jaxlabs.decoding.adapters import TransformerStepper
 from jaxlabs.decoding.generate import generate
 from jaxlabs.layers import masks, positions
@@ -106,19 +106,20 @@ class TransformerLMConfig(TokenModelConfig):
 
     def check(self) -> None:
         if self.embed_dim % self.num_heads:
-            raise UserError(
-                f"--num_heads: {self.num_heads} does not divide --embed_dim {self.embed_dim}; a"
-                " divisor"
+            raise ArgumentError(
+                "num_heads",
+                f"{self.num_heads} does not divide `embed_dim` {self.embed_dim}; a divisor",
             )
         if self.positions == "rotary" and self.embed_dim // self.num_heads % 2:
-            raise UserError(
-                f"--num_heads: {self.num_heads} heads of {self.embed_dim // self.num_heads}"
-                " are not accepted; rotary positions need an even head size"
+            raise ArgumentError(
+                "num_heads",
+                f"{self.num_heads} heads of {self.embed_dim // self.num_heads}"
+                " are not accepted; rotary positions need an even head size",
             )
         if self.attention_window is not None and self.no_causal_mask:
-            raise UserError(
-                f"--attention_window: {self.attention_window} is not accepted with"
-                " --no_causal_mask; none"
+            raise ArgumentError(
+                "attention_window",
+                f"{self.attention_window} is not accepted with `no_causal_mask`; none",
             )
 
 

@@ -20,15 +20,15 @@ from jaxlabs.runner.run_context import (
     restore_with_data,
 )
 from jaxlabs.runner.summary import summarize, summarize_study, update_metrics
-from jaxlabs.training import devices, hosts, loop, signals
+from jaxlabs.training import devices, hosts, signals
 from jaxlabs.training.checkpoints import Checkpoints
 from jaxlabs.training.evaluation import Evaluator
 from jaxlabs.training.export import export_safetensors
-from jaxlabs.training.loop import TrainResult, require_divides
 from jaxlabs.training.lr_finder import range_test, require_rate
 from jaxlabs.training.replay import replay
 from jaxlabs.training.signals import Interrupted
 from jaxlabs.training.state import TrainState, count_parameters
+from jaxlabs.training.trainer import Trainer, TrainResult, require_divides
 
 
 def run(invocation: Invocation) -> None:
@@ -118,16 +118,16 @@ def _train(invocation: Invocation, context: RunContext, checkpoints: Checkpoints
         return _sample_state(invocation, context, devices.to_host(state))
 
     metadata = {"data_spec": data.data_spec, "dataset": data.dataset, "settings": config.identity()}
-    return loop.train(
-        context.task,
-        data,
-        config,
-        context.folder,
-        context.placement,
-        checkpoints,
-        metadata,
-        sample,
-    )
+    return Trainer(
+        task=context.task,
+        data=data,
+        config=config,
+        placement=context.placement,
+        folder=context.folder,
+        checkpoints=checkpoints,
+        metadata=metadata,
+        sample=sample,
+    ).train()
 
 
 def _sample_state(invocation: Invocation, context: RunContext, state: TrainState) -> Sample:
@@ -140,12 +140,9 @@ def _sample_state(invocation: Invocation, context: RunContext, state: TrainState
 def _interrupted(context: RunContext, result: TrainResult) -> Interrupted:
     """Returns what to raise once the checkpoints are closed and the last one is on disk."""
     step = int(result.state.step)
-    saved = "checkpoint saved"
-    if context.config.optimization.optimizer == "scipy" and step == 0:
-        saved = "no checkpoint: scipy's optimizer cannot be resumed midway"
     # In a run of several processes, another one may have received the signal.
     number = signals.requested() or signal.SIGTERM
-    return Interrupted(number, f"at step {step}/{context.config.steps}, {saved}")
+    return Interrupted(number, f"at step {step}/{context.config.steps}, checkpoint saved")
 
 
 def _finish(invocation: Invocation, context: RunContext, result: TrainResult) -> None:

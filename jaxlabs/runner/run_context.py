@@ -16,9 +16,7 @@ from jaxlabs.runner.lab import Invocation, StudyData
 from jaxlabs.training import devices, precision
 from jaxlabs.training.checkpoints import Checkpoints
 from jaxlabs.training.devices import DataParallel
-from jaxlabs.training.full_batch import require_whole_set
 from jaxlabs.training.jax_settings import require_same_compiler_flags
-from jaxlabs.training.loop import initial_state, require_divides
 from jaxlabs.training.run_config import (
     MACHINE,
     OTHER_CONTENTS,
@@ -27,7 +25,8 @@ from jaxlabs.training.run_config import (
     differing,
 )
 from jaxlabs.training.state import TrainState
-from jaxlabs.training.task import Task
+from jaxlabs.training.task import Task, require_trainable
+from jaxlabs.training.trainer import inference_state, require_divides
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,7 +62,7 @@ def open_training(invocation: Invocation) -> Iterator[RunContext]:
     data = invocation.lab.load_data(config)
     chosen = precision.resolve_precision(config, _stored_precision(invocation))
     task = invocation.lab.build_task(precision.with_precision(config, chosen), data.data_spec)
-    require_whole_set(task, config, data.train)
+    require_trainable(task, config, data.train)
     with open_run(invocation, config, data, task, tuned={precision.SETTING: chosen}) as folder:
         if data.warning and devices.is_main_process():
             print(data.warning, file=sys.stderr)
@@ -156,7 +155,7 @@ def restore(invocation: Invocation) -> Restored:
         data_spec = _readable_data_spec(checkpoints, [one for one in steps if one <= step])
         chosen = precision.resolve_precision(config, _stored_precision(invocation))
         task = invocation.lab.build_task(precision.with_precision(config, chosen), data_spec)
-        state = checkpoints.restore(initial_state(task, config, placement), at_most=step)
+        state = checkpoints.restore(inference_state(task, config, placement), at_most=step)
     return Restored(config, task, data_spec, state)
 
 

@@ -14,9 +14,9 @@ from jaxlabs.runner.lab import Invocation, StudyResult
 from jaxlabs.runner.run_context import RunContext
 from jaxlabs.runner.sweep_plan import Sweep, compare_groups, run_name
 from jaxlabs.training import devices
-from jaxlabs.training.loop import TrainResult
 from jaxlabs.training.run_config import CommonConfig
 from jaxlabs.training.state import count_parameters
+from jaxlabs.training.trainer import TrainResult
 
 
 def summarize(invocation: Invocation, context: RunContext, result: TrainResult) -> dict[str, Any]:

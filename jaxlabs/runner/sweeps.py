@@ -21,7 +21,7 @@ from jaxlabs.runner.run_context import open_run
 from jaxlabs.runner.summary import summarize_sweep
 from jaxlabs.runner.sweep_plan import Sweep, flag_value, run_name
 from jaxlabs.training import devices, signals
-from jaxlabs.training.loop import NonFiniteError
+from jaxlabs.training.trainer import NonFiniteError
 
 
 def run(invocation: Invocation) -> None:

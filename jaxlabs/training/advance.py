@@ -57,11 +57,12 @@ class Advance:
             count = min(until - step, self._steps_per_call)
             state, log = self._multi_step(state, self._dataset, np.int32(count), self._seed)
             taken = int(state.step) - step
-            logs.append(jax.tree.map(lambda values, taken=taken: values[:taken], jax.device_get(log)))
+            logs.append({name: values[:taken] for name, values in jax.device_get(log).items()})
             step += taken
             if taken < count:
                 break
-        return state, jax.tree.map(lambda *values: np.concatenate(values), *logs) if logs else {}
+        names = logs[0] if logs else ()
+        return state, {name: np.concatenate([log[name] for log in logs]) for name in names}
 
 
 def step_inputs(
@@ -69,7 +70,7 @@ def step_inputs(
 ) -> tuple[Batch, jax.Array]:
     """Returns the batch and the key of the training step after `step` steps."""
     batch = batch_at(dataset, seed, step, batch_size)
-    return batch, jax.random.fold_in(keys.stream(seed, "step"), step)
+    return batch, keys.at_step(seed, "step", step)
 
 
 def build_multi_step(

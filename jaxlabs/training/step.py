@@ -27,10 +27,11 @@ def build_train_step(loss: LossFunction) -> Any:
     donated. Under `jax.pmap(train_step, axis_name="batch")` pass that name; under `jax.jit` on a
     mesh pass none, since there the arrays are global. All replicas get the same `key`, and each
     batch has the global `example_index` of its examples, from which the keys of the examples
-    derive: then any number of devices gives the result of one. `metrics` holds scalars: `loss` and the
-    metrics of the loss, divided by the weight sum; `weight`; `gradient_norm` (before clipping);
-    `skipped` (0 or 1); `nonfinite_leaf` (-1 for a finite step, else an index into
-    `nonfinite_names`).
+    derive: then any number of devices gives the result of one.
+
+    `metrics` holds scalars: `loss` and the metrics of the loss, divided by the weight sum;
+    `weight`; `gradient_norm` (before clipping); `skipped` (0 or 1); `nonfinite_leaf` (-1 for a
+    finite step, else an index into `nonfinite_names`).
     """
 
     @functools.partial(jax.jit, static_argnames="axis_name", donate_argnums=0)

@@ -1,6 +1,7 @@
-"""scipy's L-BFGS-B on a jitted loss in float64: the reference for the other optimizers."""
+"""scipy's L-BFGS-B on a jitted loss in float64: the reference for optax's L-BFGS."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import jax
 import numpy as np
@@ -8,35 +9,52 @@ import scipy.optimize
 from jax.flatten_util import ravel_pytree
 
 from jaxlabs import keys
-from jaxlabs.config import UserError
+from jaxlabs.benchmark.worker import Work
 from jaxlabs.data.batches import Examples, batch_at
+from jaxlabs.data.dataset import DataModule
+from jaxlabs.training import devices
+from jaxlabs.training.precision import with_precision
+from jaxlabs.training.run_config import RunConfig
 from jaxlabs.training.state import TrainState
 from jaxlabs.training.task import Task
+from jaxlabs.training.trainer import inference_state
+
+
+def full_batch_training(
+    config: RunConfig,
+    build_task: Callable[[Any, Mapping[str, Any]], Task],
+    load_data: Callable[[Any], DataModule],
+) -> Work:
+    """Trains our model to convergence with scipy's L-BFGS-B."""
+    devices.start(config.platform)
+    task, data = build_task(with_precision(config, "highest"), {}), load_data(config)
+    initial = inference_state(task, config, devices.data_parallel(jax.devices()[:1]))
+    metrics = {}
+
+    def run() -> None:
+        _, costs = solve(task, initial, data.train, config.seed, config.steps)
+        metrics.update(cost=costs[-1], iterations=len(costs))
+
+    return Work(run, extra_metrics=lambda: metrics)
 
 
 def solve(
-    task: Task,
-    state: TrainState,
-    dataset: Examples,
-    seed: int,
-    steps: int,
-    on_step: Callable[[int, float, float], None],
-) -> TrainState | None:
+    task: Task, state: TrainState, dataset: Examples, seed: int, steps: int
+) -> tuple[Any, list[float]]:
     """Minimizes the mean loss over all examples with `scipy.optimize.fmin_l_bfgs_b`.
 
     Args:
       task: the lab's model and loss; the loss is evaluated with the same random numbers each time.
-      state: the initial state, with `step` 0.
+      state: the initial state.
       dataset: the training set.
       seed: the run's seed.
       steps: maximum number of iterations; scipy stops earlier at convergence.
-      on_step: called with (iteration, loss, gradient norm); it may raise StopIteration.
 
     Returns:
-      The state at the minimum, with `step` the number of iterations; None after StopIteration.
+      The parameters at the minimum, float32, and the loss of every iteration.
 
     Raises:
-      UserError: the loss or its gradient is not finite.
+      FloatingPointError: the loss or its gradient is not finite.
     """
     with jax.enable_x64(True):
         start, unravel = ravel_pytree(jax.tree.map(np.float64, jax.device_get(state.params)))
@@ -45,36 +63,30 @@ def solve(
             for name, array in jax.device_get(dataset.arrays).items()
         }
         batch = batch_at(Examples(wide), seed, 0, dataset.count)
-        key = jax.random.fold_in(keys.stream(seed, "step"), 0)
+        key = keys.at_step(seed, "step", 0)
 
         @jax.jit
         def value_and_gradient(vector, batch):
             def mean_loss(vector):
-                output = task.loss(unravel(vector), batch, key, state, True)
+                variables = state.variables(unravel(vector))
+                output = task.loss(task.model, variables, batch, key, train=True)
                 return output.loss_sum / output.weight_sum
 
             return jax.value_and_grad(mean_loss)(vector)
 
-        last, taken, interrupted = [], [], []
+        last, costs = [], []
 
         def evaluate(vector):
             last[:] = jax.device_get(value_and_gradient(vector, batch))
             if not (np.isfinite(last[0]) and np.isfinite(last[1]).all()):
-                raise UserError("--optimizer: scipy found a loss or gradient that is not finite")
+                raise FloatingPointError("the loss or its gradient is not finite")
             return float(last[0]), last[1]
 
-        def on_iteration(_):  # the last evaluation is the accepted one
-            taken.append(float(last[0]))
-            try:
-                on_step(len(taken), taken[-1], float(np.linalg.norm(last[1])))
-            except StopIteration:
-                interrupted.append(True)
-                raise
-
         vector, _, _ = scipy.optimize.fmin_l_bfgs_b(
-            evaluate, np.asarray(start), maxiter=steps, maxfun=15 * steps, callback=on_iteration
+            evaluate,
+            np.asarray(start),
+            maxiter=steps,
+            maxfun=15 * steps,
+            callback=lambda _: costs.append(float(last[0])),  # the last evaluation is accepted
         )
-        params = jax.tree.map(lambda leaf: np.asarray(leaf, np.float32), unravel(vector))
-    if interrupted:
-        return None
-    return state.replace(params=params, step=np.int32(len(taken)))
+        return jax.tree.map(lambda leaf: np.asarray(leaf, np.float32), unravel(vector)), costs

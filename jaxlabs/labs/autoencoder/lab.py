@@ -118,8 +118,7 @@ def build_task(config: AutoencoderRunConfig, data_spec: Mapping[str, Any]) -> Ta
     dynamic = config.data.binarization == "dynamic"
     model = autoencoder.Autoencoder(config.model, tuple(data_spec["shape"]), dynamic)
     init = functools.partial(model.init, x=jnp.zeros((1, math.prod(model.shape)), jnp.float32))
-    random = config.model.variational or dynamic
-    return Task(model, init, autoencoder.loss, autoencoder.train_step, random=random)
+    return Task(model, init, autoencoder.loss, autoencoder.train_step)
 
 
 def sample(

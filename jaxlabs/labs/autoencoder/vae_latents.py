@@ -16,11 +16,11 @@ from jaxlabs.labs.autoencoder.vae_likelihood import likelihood
 from jaxlabs.models import autoencoder
 from jaxlabs.models.autoencoder import Autoencoder
 from jaxlabs.run_folder import RunFolder
+from jaxlabs.training.advance import Advance
 from jaxlabs.training.devices import data_parallel
-from jaxlabs.training.loop import initial_state
-from jaxlabs.training.multi_step import build_multi_step
 from jaxlabs.training.run_config import RunConfig
 from jaxlabs.training.task import Task
+from jaxlabs.training.trainer import initial_state
 
 ACTIVE_VARIANCE = 0.01
 """A unit is active if the variance of its posterior mean exceeds this value (Burda et al.)."""
@@ -98,13 +98,8 @@ def train_fully(task: Task, data: DataModule, config: RunConfig) -> tuple[Autoen
     It uses one device of this process only.
     """
     placement = data_parallel(jax.local_devices()[:1])
-    state = initial_state(task, config, placement)
-    multi_step = build_multi_step(task, config, placement)
-    dataset, step = placement.replicate(data.train), -1
-    while step < int(state.step) < config.steps:  # the step stays the same after early stopping
-        step = int(state.step)
-        count = min(config.steps_per_call, config.steps - step)
-        state, _ = multi_step(state, dataset, np.int32(count), np.uint32(config.seed))
+    advance = Advance(task, config, placement, data.train)
+    state, _ = advance(initial_state(task, config, placement), config.steps)
     return task.model, state.eval_params
 
 

@@ -16,7 +16,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxlabs.config import UserError, group, setting
+from jaxlabs.config import ArgumentError, group, setting
 from jaxlabs.data import captions, images
 from jaxlabs.data.dataset import DataModule
 from jaxlabs.data.tokenizers import WordTokenizer
@@ -54,10 +54,7 @@ class ContrastiveRunConfig(RunConfig):
         super().check()
         if self.batch_size < 2:
             needed = "at least 2, since the other pairs are the negatives"
-            raise UserError(f"--batch_size: {self.batch_size} is not accepted; {needed}")
-        if (count := self.optimization.grad_accum_steps) > 1:
-            needed = "1, since micro-batches would not share negatives"
-            raise UserError(f"--grad_accum_steps: {count} is not accepted; {needed}")
+            raise ArgumentError("batch_size", f"{self.batch_size} is not accepted; {needed}")
 
 
 QUICK = {
@@ -108,9 +105,8 @@ def build_task(config: ContrastiveRunConfig, data_spec: Mapping[str, Any]) -> Ta
     model = dual_encoder.DualEncoder(config.model.with_vocabulary(words))
     image, text = jnp.zeros((1, *data_spec["shape"]), jnp.float32), jnp.ones((1, 1), jnp.int32)
     init = functools.partial(model.init, images=image, tokens=text)
-    random = config.model.max_translation > 0 or config.model.dropout > 0
     steps = dual_encoder.loss, dual_encoder.train_step
-    return Task(model, init, *steps, batch_coupled=True, random=random)
+    return Task(model, init, *steps, batch_coupled=True)
 
 
 def sample(

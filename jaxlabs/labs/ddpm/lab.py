@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxlabs import keys
-from jaxlabs.config import UserError, group, setting
+from jaxlabs.config import ArgumentError, group, setting
 from jaxlabs.data import images
 from jaxlabs.data.dataset import DataModule
 from jaxlabs.data.image_data import labeled_data
@@ -128,9 +128,10 @@ def load_data(config: DDPMRunConfig) -> DataModule:
     dataset = images.load(config.dataset, config.data_dir)
     ddpm.check_divisible(dataset.train.images.shape[1:])
     if config.model.class_conditional and not dataset.classes:
-        raise UserError(
-            f"--class_conditional: {config.dataset} has no classes; put images into a sub-folder by"
-            " class, or pass --noclass_conditional --guidance_scale=1"
+        raise ArgumentError(
+            "class_conditional",
+            f"{config.dataset} has no classes; put images into a sub-folder by"
+            " class, or pass --noclass_conditional --guidance_scale=1",
         )
     data = labeled_data(dataset, config.num_eval_examples)
     fid_eval.load_feature_extractor(config.quality, data.dataset)  # raises before the training
@@ -145,7 +146,7 @@ def build_task(config: DDPMRunConfig, data_spec: Mapping[str, Any]) -> Task:
     init = functools.partial(
         model.init, x=jnp.zeros((1, *shape), jnp.float32), t=jnp.zeros(1, jnp.int32)
     )
-    return Task(model, init, ddpm.loss, ddpm.train_step, random=True)
+    return Task(model, init, ddpm.loss, ddpm.train_step)
 
 
 def sample(

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxlabs.analysis import image_predictions
-from jaxlabs.config import UserError, group, setting
+from jaxlabs.config import ArgumentError, group, setting
 from jaxlabs.data import images
 from jaxlabs.data.dataset import DataModule
 from jaxlabs.data.image_data import labeled_data
@@ -72,9 +72,10 @@ def load_data(config: ImageClassifierRunConfig) -> DataModule:
     """Loads labeled images."""
     dataset = images.load(config.dataset, config.data_dir)
     if len(dataset.classes) < 2:
-        raise UserError(
-            f"--dataset: {config.dataset} has {len(dataset.classes)} classes; at least two"
-            " sub-folders are needed"
+        raise ArgumentError(
+            "dataset",
+            f"{config.dataset} has {len(dataset.classes)} classes; at least two"
+            " sub-folders are needed",
         )
     data = labeled_data(dataset)
     image_classifier.check_divisible(data.data_spec["shape"])
@@ -86,8 +87,7 @@ def build_task(config: ImageClassifierRunConfig, data_spec: Mapping[str, Any]) -
     """Builds the model for images of one shape."""
     model = image_classifier.ImageClassifier(config.model, len(data_spec["classes"]))
     init = functools.partial(model.init, x=jnp.zeros((1, *data_spec["shape"]), jnp.float32))
-    random = config.model.dropout > 0 or config.model.max_translation > 0
-    return Task(model, init, image_classifier.loss, image_classifier.train_step, random=random)
+    return Task(model, init, image_classifier.loss, image_classifier.train_step)
 
 
 def sample(

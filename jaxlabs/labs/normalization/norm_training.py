@@ -17,7 +17,7 @@ from jax import lax
 
 from jaxlabs import keys
 from jaxlabs.analysis.toy_training import progress, stack
-from jaxlabs.config import UserError
+from jaxlabs.config import ArgumentError
 from jaxlabs.data import images
 from jaxlabs.data.batches import Examples, batch_at, eval_batch, num_batches
 from jaxlabs.models.batchnorm_net import (
@@ -62,18 +62,19 @@ def load(
     """
     dataset = images.load(name, data_dir)
     if len(dataset.classes) < 2:
-        raise UserError(
-            f"--dataset: {name} has {len(dataset.classes)} classes; at least two, as sub-folders,"
-            " are needed"
+        raise ArgumentError(
+            "dataset",
+            f"{name} has {len(dataset.classes)} classes; at least two, as sub-folders, are needed",
         )
     for flag, requested, available in (
         ("train_images", train_images + num_eval_examples, dataset.train.count),
         ("num_eval_examples", num_eval_examples, dataset.test.count),
     ):
         if requested > available:
-            raise UserError(
-                f"--{flag}: {requested:,} images, held-out ones included, are more than the"
-                f" {available:,} of {dataset.name}"
+            raise ArgumentError(
+                flag,
+                f"{requested:,} images, held-out ones included, are more than the"
+                f" {available:,} of {dataset.name}",
             )
     rest, held_out = images.hold_out(dataset.train, num_eval_examples)
     sets = (rest.take(slice(train_images)), held_out, dataset.test.take(slice(num_eval_examples)))

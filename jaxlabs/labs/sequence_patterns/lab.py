@@ -123,7 +123,7 @@ def build_task(config: SequencePatternsRunConfig, data_spec: Mapping[str, Any]) 
             sequence_classifier.train_step,
             sequence_classifier.derived_metrics,
         )
-    return Task(model, init, *steps, random=config.model.dropout > 0)
+    return Task(model, init, *steps)
 
 
 def sample(

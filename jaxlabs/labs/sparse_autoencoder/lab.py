@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxlabs.config import UserError, group, setting
+from jaxlabs.config import ArgumentError, group, setting
 from jaxlabs.data import natural_images
 from jaxlabs.data.dataset import DataModule
 from jaxlabs.data.patch_data import patch_data
@@ -46,15 +46,11 @@ class SparseAutoencoderRunConfig(RunConfig):
 
     def check(self) -> None:
         super().check()
-        if self.optimization.grad_accum_steps > 1:
-            raise UserError(
-                f"--grad_accum_steps: {self.optimization.grad_accum_steps} is not accepted; 1,"
-                " since the sparsity term is of the mean over the batch"
-            )
         if self.eval_batch_size < self.patches:
-            raise UserError(
-                f"--eval_batch_size: {self.eval_batch_size} is not accepted; at least --patches"
-                f" {self.patches}, since the sparsity term is of the mean over all of them"
+            raise ArgumentError(
+                "eval_batch_size",
+                f"{self.eval_batch_size} is not accepted; at least `patches`"
+                f" {self.patches}, since the sparsity term is of the mean over all of them",
             )
 
 

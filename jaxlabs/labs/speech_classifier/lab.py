@@ -132,8 +132,7 @@ def build_task(config: SpeechClassifierRunConfig, data_spec: Mapping[str, Any]) 
     init = functools.partial(
         model.init, tokens=jnp.zeros((1, config.model.context_length), jnp.int32)
     )
-    steps = text_encoder.loss, text_encoder.train_step
-    return Task(model, init, *steps, random=config.model.uses_dropout)
+    return Task(model, init, text_encoder.loss, text_encoder.train_step)
 
 
 def sample(
