@@ -9,7 +9,7 @@ import flax.linen as nn
 import jax
 import numpy as np
 
-from jaxlabs.config import RUNTIME, Config, UserError, setting
+from jaxlabs.config import RUNTIME, ArgumentError, Config, setting
 from jaxlabs.data.tokenizers import PADDING, SPECIAL_TOKENS
 from jaxlabs.run_folder import RunFolder
 
@@ -51,7 +51,7 @@ class AttentionMapsConfig(Config):
     )
 
     def texts(self) -> dict[str, str]:
-        """Returns the texts of --attention_text by name; empty if the flag was not given."""
+        """Returns the texts of `attention_text` by name; empty if it is not given."""
         if self.attention_text is None:
             return {}
         texts = [text.strip(" ") for text in self.attention_text.split("|")]
@@ -59,9 +59,10 @@ class AttentionMapsConfig(Config):
 
     def check(self) -> None:
         if self.attention_text is not None and not all(self.texts().values()):
-            raise UserError(
-                f"--attention_text: {self.attention_text!r} is not accepted; texts of at least one"
-                " character, separated by |"
+            raise ArgumentError(
+                "attention_text",
+                f"{self.attention_text!r} is not accepted; texts of at least one"
+                " character, separated by |",
             )
 
 
@@ -122,7 +123,7 @@ def write_maps(
     """Writes arrays/attention_maps.npz; prints and returns the worst value of each check.
 
     The file holds `<name>/maps` and `<name>/labels` for every sequence of `examples`, and
-    `<name>/rollout` with --attention_rollout; a sequence named "" has no prefix. `causal` and
+    `<name>/rollout` with `attention_rollout`; a sequence named "" has no prefix. `causal` and
     `window`: see `checks`; a window of at least the longest sequence is not checked.
     """
     arrays, worst = {}, {}

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from flax import struct
 
 from jaxlabs import keys
-from jaxlabs.config import UserError
+from jaxlabs.config import ArgumentError, UserError
 from jaxlabs.data.shuffle import shuffle_index
 
 Batch = dict[str, jax.Array]
@@ -53,7 +53,7 @@ class ContiguousStreams:
         length, step = self.tokens.shape[0], batch_size * self.context_length
         if length < step + 1:
             raise UserError(
-                f"--batch_size={batch_size}: the training text has {length:,} tokens;"
+                f"`batch_size`={batch_size}: the training text has {length:,} tokens;"
                 f" {batch_size:,} streams of {self.context_length:,} tokens need at least"
                 f" {step + 1:,}"
             )
@@ -132,7 +132,7 @@ def require_window(length: int, context_length: int, flag: str = "context_length
     """Raises UserError unless `length` tokens hold one window; the message names `flag`."""
     if length < context_length + 1:
         raise UserError(
-            f"--{flag}={context_length}: the text (or its held-out part) has {length:,}"
+            f"`{flag}`={context_length}: the text (or its held-out part) has {length:,}"
             f" tokens; one window needs at least {context_length + 1:,}"
         )
 

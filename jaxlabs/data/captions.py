@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxlabs.config import UserError
+from jaxlabs.config import ArgumentError
 from jaxlabs.data.batches import Examples
 from jaxlabs.data.dataset import DataModule
 from jaxlabs.data.digits import CLASSES
@@ -101,14 +101,15 @@ def caption_images(dataset: ImageDataset) -> tuple[CaptionedImages, CaptionedIma
     """
     if dataset.classes != CLASSES:
         found = ", ".join(dataset.classes[:12]) or "none"
-        raise UserError(
-            f"--dataset: {dataset.name} has the classes {found}; the digits 0 to 9 are needed"
+        raise ArgumentError(
+            "dataset", f"{dataset.name} has the classes {found}; the digits 0 to 9 are needed"
         )
     counts = np.bincount(dataset.train.labels, minlength=len(CLASSES))
     if not counts.all():
-        raise UserError(
-            f"--dataset: {dataset.name} has no training image of {CLASSES[int(np.argmin(counts))]};"
-            " every digit is needed"
+        raise ArgumentError(
+            "dataset",
+            f"{dataset.name} has no training image of {CLASSES[int(np.argmin(counts))]};"
+            " every digit is needed",
         )
     parts = (dataset.train, dataset.test)
     values = [(_slants(part), _thicknesses(part)) for part in parts]
@@ -174,10 +175,10 @@ def encode(captions: Any, tokenizer: WordTokenizer, context_length: int, flag: s
         tokens = tokenizer.encode(caption)
         if UNKNOWN in tokens:
             known = ", ".join(tokenizer.words)
-            raise UserError(f"--{flag}: {caption!r} has unknown words; the vocabulary is {known}")
+            raise ArgumentError(flag, f"{caption!r} has unknown words; the vocabulary is {known}")
         if not 0 < len(tokens) <= context_length:
-            raise UserError(
-                f"--{flag}: {caption!r} has {len(tokens)} tokens; 1 to {context_length} needed"
+            raise ArgumentError(
+                flag, f"{caption!r} has {len(tokens)} tokens; 1 to {context_length} needed"
             )
         row[: len(tokens)] = tokens
     return rows

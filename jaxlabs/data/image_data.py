@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import scipy.special
 
-from jaxlabs.config import Config, UserError, setting
+from jaxlabs.config import ArgumentError, Config, setting
 from jaxlabs.data import images
 from jaxlabs.data.batches import Examples
 from jaxlabs.data.dataset import DataModule
@@ -65,9 +65,10 @@ def image_data(dataset: ImageDataset, config: ImageDataConfig, bernoulli: bool) 
     if config.val_size:
         name, (static, test) = "held_out", images.hold_out(used.train, config.val_size)
     if (config.train_images or 0) > static.count:
-        raise UserError(
-            f"--train_images: {config.train_images:,} is not accepted; {dataset.name} has"
-            f" {static.count:,} training images"
+        raise ArgumentError(
+            "train_images",
+            f"{config.train_images:,} is not accepted; {dataset.name} has"
+            f" {static.count:,} training images",
         )
     count = config.train_images or static.count
     static, gray = (part.take(slice(count)) for part in (static, gray))

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from jaxlabs import paths
-from jaxlabs.config import UserError, nearest
+from jaxlabs.config import ArgumentError, UserError, nearest
 from jaxlabs.data import digits, image_files, mnist, sources
 
 MNIST, RENDERED = "mnist", "rendered_digits"
@@ -139,9 +139,10 @@ def hold_out(images: LabeledImages, count: int) -> tuple[LabeledImages, LabeledI
       UserError: one of the sets would be empty.
     """
     if not 0 < count < images.count:
-        raise UserError(
-            f"--val_size: {count:,} is not accepted; an integer from 1 to"
-            f" {images.count - 1:,}, as there are {images.count:,} images"
+        raise ArgumentError(
+            "val_size",
+            f"{count:,} is not accepted; an integer from 1 to"
+            f" {images.count - 1:,}, as there are {images.count:,} images",
         )
     return images.take(slice(None, -count)), images.take(slice(-count, None))
 
@@ -181,13 +182,14 @@ def _rendered() -> ImageDataset:
 
 
 def _folder(name: str) -> ImageDataset:
-    folder = paths.local(name, "--dataset")
+    folder = paths.local(name, "dataset")
     # os.path, since pathlib raises where a name is too long to be one.
     if not name or not os.path.isdir(folder):
         found = "is a file" if name and os.path.isfile(folder) else "is no data set and no folder"
-        raise UserError(
-            f"--dataset: {name!r} {found}; accepted are {', '.join(NAMES)} or the path to a folder "
-            f"of PNG or JPEG images of one size{nearest(name, NAMES)}"
+        raise ArgumentError(
+            "dataset",
+            f"{name!r} {found}; accepted are {', '.join(NAMES)} or the path to a folder "
+            f"of PNG or JPEG images of one size{nearest(name, NAMES)}",
         )
     loaded = image_files.read_folder(folder, at_least=MIN_IMAGES)
     counts = np.bincount(loaded.labels)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from jaxlabs import paths
-from jaxlabs.config import UserError, nearest
+from jaxlabs.config import ArgumentError, UserError, nearest
 from jaxlabs.data import dead_leaves, image_files, sources, whitening
 
 PHOTOGRAPHS, LEAVES = "natural_images", "dead_leaves"
@@ -129,9 +129,10 @@ def random_patches(
     """
     num_images, height, width = images.shape
     if size > min(height, width):
-        raise UserError(
-            f"--patch_size: {size} is not accepted; at most {min(height, width)}, as the images"
-            f" have {width} x {height} pixels"
+        raise ArgumentError(
+            "patch_size",
+            f"{size} is not accepted; at most {min(height, width)}, as the images"
+            f" have {width} x {height} pixels",
         )
     generator = np.random.default_rng(seed)
     index = generator.integers(num_images, size=count)
@@ -157,21 +158,22 @@ def normalized(patches: np.ndarray) -> np.ndarray:
     centered = patches - patches.mean(axis=tuple(range(1, patches.ndim)), keepdims=True)
     limit = DEVIATIONS * centered.std()
     if not limit > 0:
-        raise UserError("--dataset: all patches are constant; images with contrast are needed")
+        raise ArgumentError("dataset", "all patches are constant; images with contrast are needed")
     low, high = RANGE
     return low + (np.clip(centered / limit, -1, 1) + 1) * (high - low) / 2
 
 
 def _at_path(name: str) -> Photographs:
-    path = paths.local(name, "--dataset")
+    path = paths.local(name, "dataset")
     if name and os.path.isdir(path):
         return _read_folder(name, path)
     if name and path.suffix == ".mat" and os.path.exists(path):
         return _read_mat(name, path)
-    raise UserError(
-        f"--dataset: no data set, folder or .mat file {name!r}; accepted are {', '.join(NAMES)} or "
+    raise ArgumentError(
+        "dataset",
+        f"no data set, folder or .mat file {name!r}; accepted are {', '.join(NAMES)} or "
         "the path to a folder of PNG or JPEG images of one size, or to a .mat file with "
-        f"{WHITENED} or {RAW}{nearest(name, NAMES)}"
+        f"{WHITENED} or {RAW}{nearest(name, NAMES)}",
     )
 
 

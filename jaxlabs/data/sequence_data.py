@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from jaxlabs import paths
-from jaxlabs.config import Config, UserError, nearest, setting
+from jaxlabs.config import ArgumentError, Config, UserError, nearest, setting
 from jaxlabs.data import sequence_files
 from jaxlabs.data.batches import Examples
 from jaxlabs.data.dataset import DataModule
@@ -77,11 +77,12 @@ def load_splits(
     """
     if dataset == GRAMMAR:
         return _sample_splits(GRAMMARS[task], seed, sizes), None
-    path = paths.local(dataset, "--dataset")
+    path = paths.local(dataset, "dataset")
     if not dataset or not os.path.exists(path):
-        raise UserError(
-            f"--dataset: no data set or file {dataset!r}; accepted are {GRAMMAR} or the path to a"
-            f" file{nearest(dataset, [GRAMMAR])}"
+        raise ArgumentError(
+            "dataset",
+            f"no data set or file {dataset!r}; accepted are {GRAMMAR} or the path to a"
+            f" file{nearest(dataset, [GRAMMAR])}",
         )
     groups, warnings = sequence_files.read(task, path)
     splits = _split_groups(groups, path, seed, by_label=task == "sentiment")
@@ -203,7 +204,7 @@ def sequence_data(
     }
     source = "a synthetic grammar"
     if dataset != GRAMMAR:
-        source = str(paths.local(dataset, "--dataset").resolve())
+        source = str(paths.local(dataset, "dataset").resolve())
     digest = hashlib.sha256(json.dumps(splits).encode()).hexdigest()
     shapes = [part.arrays for part in sets.values()]
     return DataModule(

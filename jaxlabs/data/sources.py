@@ -32,12 +32,12 @@ def default_data_dir() -> Path:
     """
     if named := os.environ.get("JAXLABS_DATA_DIR"):
         return paths.local(named, "JAXLABS_DATA_DIR")
-    return paths.local("~/.cache/jaxlabs", "--data_dir")
+    return paths.local("~/.cache/jaxlabs", "data_dir")
 
 
 def data_home(data_dir: str | Path | None) -> Path:
-    """Returns the data folder for a value of `--data_dir`."""
-    return default_data_dir() if data_dir is None else paths.local(data_dir, "--data_dir")
+    """Returns the data folder for a value of `data_dir`."""
+    return default_data_dir() if data_dir is None else paths.local(data_dir, "data_dir")
 
 
 def read_text_file(path: Path) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from jaxlabs.config import UserError
+from jaxlabs.config import ArgumentError
 from jaxlabs.data import windows
 from jaxlabs.data.batches import Examples
 from jaxlabs.data.dataset import DataModule
@@ -144,11 +144,12 @@ def encode_prompt(tokenizer: WordTokenizer, prompt: str) -> np.ndarray:
     """
     tokens = tokenizer.encode(prompt)
     if not len(tokens):
-        raise UserError(f"--prompt: {prompt!r} has no word; at least one is needed")
+        raise ArgumentError("prompt", f"{prompt!r} has no word; at least one is needed")
     if (tokens == UNKNOWN).all():
-        raise UserError(
-            f"--prompt: all words of {prompt!r} are out of vocabulary; at least one of the"
-            f" {len(tokenizer.words):,} words of the vocabulary is needed"
+        raise ArgumentError(
+            "prompt",
+            f"all words of {prompt!r} are out of vocabulary; at least one of the"
+            f" {len(tokenizer.words):,} words of the vocabulary is needed",
         )
     return tokens
 
@@ -186,9 +187,10 @@ def _hold_out(train: Examples, fraction: float) -> tuple[Examples, Examples | No
     kept, held_out = (_part(train, np.sort(part)) for part in (order[count:], order[:count]))
     for number, speaker in enumerate(SPEAKERS.values()):
         if number not in kept.arrays["labels"] or number not in held_out.arrays["labels"]:
-            raise UserError(
-                f"--validation_fraction: {fraction} of {train.count:,} sentences leaves no"
-                f" training or no validation sentence of {speaker}"
+            raise ArgumentError(
+                "validation_fraction",
+                f"{fraction} of {train.count:,} sentences leaves no"
+                f" training or no validation sentence of {speaker}",
             )
     return kept, held_out
 

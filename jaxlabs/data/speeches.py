@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from jaxlabs import paths
-from jaxlabs.config import UserError, nearest
+from jaxlabs.config import ArgumentError, UserError, nearest
 from jaxlabs.data import sources
 from jaxlabs.data.speaker_grammar import SpeakerGrammar
 from jaxlabs.data.tokenizers import UNKNOWN, WordTokenizer
@@ -120,11 +120,12 @@ def load(name: str, data_dir: str | Path | None = None) -> Speeches:
     if name == SYNTHETIC:
         return _synthetic()
     if name != PUBLISHED:
-        folder = paths.local(name, "--dataset")
+        folder = paths.local(name, "dataset")
         if not name or not folder.is_dir():
-            raise UserError(
-                f"--dataset: no data set or folder {name!r}; accepted are {', '.join(NAMES)} or the"
-                f" path to a folder with {', '.join(FILES)}{nearest(name, NAMES)}"
+            raise ArgumentError(
+                "dataset",
+                f"no data set or folder {name!r}; accepted are {', '.join(NAMES)} or the"
+                f" path to a folder with {', '.join(FILES)}{nearest(name, NAMES)}",
             )
         return _folder(name, folder)
     home = sources.data_home(data_dir)

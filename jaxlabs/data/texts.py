@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 
 from jaxlabs import paths
-from jaxlabs.config import UserError, nearest
+from jaxlabs.config import ArgumentError, UserError, nearest
 from jaxlabs.data import sources
 from jaxlabs.data.synthetic import MarkovSource, WordSource
 
@@ -150,12 +150,14 @@ def _toy_words() -> TextDataset:
 
 
 def _text_file(name: str) -> TextDataset:
-    path = paths.local(name, "--dataset")
+    path = paths.local(name, "dataset")
     accepted = f"{', '.join(NAMES)} or the path to a UTF-8 text file"
     if not name or not os.path.exists(path):
         hint = nearest(name, NAMES)
-        raise UserError(f"--dataset: no data set or file {name!r}; accepted are {accepted}{hint}")
+        raise ArgumentError(
+            "dataset", f"no data set or file {name!r}; accepted are {accepted}{hint}"
+        )
     if path.is_dir():
-        raise UserError(f"--dataset: {name!r} is a folder; accepted are {accepted}")
+        raise ArgumentError("dataset", f"{name!r} is a folder; accepted are {accepted}")
     text = sources.read_text_file(path)
     return TextDataset(name, text, str(path.resolve()), sources.text_sha256(text))

@@ -8,7 +8,7 @@ and aliasing.
 
 import numpy as np
 
-from jaxlabs.config import UserError
+from jaxlabs.config import ArgumentError
 
 CUTOFF = 0.4
 """f0 in cycles per pixel; the paper's 200 cycles per image of 512 pixels, rounded up to 0.4."""
@@ -35,7 +35,7 @@ def whiten(images: np.ndarray) -> np.ndarray:
     filtered = np.fft.ifft2(np.fft.fft2(images) * gain[None]).real
     variance = filtered.var(axis=(1, 2)).mean()
     if not variance > 0:
-        raise UserError("--dataset: all images are constant; images with contrast are needed")
+        raise ArgumentError("dataset", "all images are constant; images with contrast are needed")
     return filtered * np.sqrt(VARIANCE / variance)
 
 

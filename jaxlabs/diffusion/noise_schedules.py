@@ -11,7 +11,7 @@ from typing import Any
 import flax.struct
 import numpy as np
 
-from jaxlabs.config import Config, UserError, setting
+from jaxlabs.config import ArgumentError, Config, setting
 
 EPSILON, V = "epsilon", "v"
 MAX_BETA = 0.999
@@ -61,9 +61,10 @@ class DiffusionConfig(Config):
 
     def check(self) -> None:
         if not self.beta_start <= self.beta_end < 1:
-            raise UserError(
-                f"--beta_end: {self.beta_end} is not accepted; a number of at least --beta_start"
-                f" {self.beta_start} and below 1"
+            raise ArgumentError(
+                "beta_end",
+                f"{self.beta_end} is not accepted; a number of at least `beta_start`"
+                f" {self.beta_start} and below 1",
             )
 
 

@@ -293,7 +293,7 @@ def test_attention_text_is_split_and_empty_texts_are_refused():
     assert AttentionMapsConfig(attention_text="To be").texts() == {"": "To be"}
     two = AttentionMapsConfig(attention_text="To be | or not")
     assert two.texts() == {"text 1": "To be", "text 2": "or not"}
-    with pytest.raises(UserError, match=r"--attention_text: 'To be\|' is not accepted"):
+    with pytest.raises(UserError, match=r"attention_text: 'To be\|' is not accepted"):
         AttentionMapsConfig(attention_text="To be|")
 
 

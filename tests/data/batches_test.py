@@ -96,7 +96,7 @@ def test_text_shorter_than_one_window_is_an_error_with_both_numbers():
     with pytest.raises(UserError) as caught:
         batch_at(numbered_stream(length=1024, context_length=1024), seed=0, step=0, batch_size=3)
     assert str(caught.value) == (
-        "--context_length=1024: the text (or its held-out part) has 1,024 tokens; "
+        "`context_length`=1024: the text (or its held-out part) has 1,024 tokens; "
         "one window needs at least 1,025"
     )
 
@@ -221,5 +221,5 @@ def test_shortest_text_of_contiguous_streams():
     assert streams.windows(2) == 1
     batch = compiled_batch_at(streams, 0, 5, batch_size=2)
     np.testing.assert_array_equal(np.ravel(batch["targets"]), np.arange(1, 13))
-    with pytest.raises(UserError, match=r"--batch_size=3: the training text has 13 tokens; .* 19"):
+    with pytest.raises(UserError, match=r"`batch_size`=3: the training text has 13 tokens; .* 19"):
         compiled_batch_at(streams, 0, 0, batch_size=3)

@@ -116,17 +116,17 @@ def test_tokens_and_attributes_match_the_captions(rendered):
 
 
 def test_bad_input_is_an_error(rendered):
-    with pytest.raises(UserError, match=r"--context_length: .* tokens; 1 to 3"):
+    with pytest.raises(UserError, match=r"context_length: .* tokens; 1 to 3"):
         captions.caption_data(dataset_of(rendered), context_length=3)
     with pytest.raises(
-        UserError, match=r"--dataset: rendered has the classes cat, dog; the digits 0 to 9"
+        UserError, match=r"dataset: rendered has the classes cat, dog; the digits 0 to 9"
     ):
         captions.caption_images(dataset_of(rendered, classes=("cat", "dog")))
     few = LabeledImages(*rendered[:2]).take(rendered[1] != 3)
-    with pytest.raises(UserError, match="--dataset: rendered has no training image of 3"):
+    with pytest.raises(UserError, match="dataset: rendered has no training image of 3"):
         captions.caption_images(dataset_of(rendered, train=few))
     tokenizer = WordTokenizer.from_lines(["a seven"])
-    with pytest.raises(UserError, match="--prompt: 'a cat' has unknown words; the vocabulary"):
+    with pytest.raises(UserError, match="prompt: 'a cat' has unknown words; the vocabulary"):
         captions.encode(["a cat"], tokenizer, 8, "prompt")
-    with pytest.raises(UserError, match="--prompt: '' has 0 tokens; 1 to 8"):
+    with pytest.raises(UserError, match="prompt: '' has 0 tokens; 1 to 8"):
         captions.encode([""], tokenizer, 8, "prompt")

@@ -38,5 +38,5 @@ def test_training_streams_hold_the_first_nine_tenths():
 
 
 def test_text_too_short_for_the_streams_is_an_error():
-    with pytest.raises(UserError, match="--batch_size=400: the training text has 2,700 tokens"):
+    with pytest.raises(UserError, match="`batch_size`=400: the training text has 2,700 tokens"):
         data_of(7, batch_size=400)

@@ -47,7 +47,7 @@ def test_held_out_images_are_not_trained_on(dataset):
     assert data.monitor == "held_out"
     np.testing.assert_array_equal(train, dataset.train.images[:25])
     np.testing.assert_array_equal(held_out, dataset.train.images[30:])
-    with pytest.raises(UserError, match=r"--train_images: 31 is not accepted; noise has 30"):
+    with pytest.raises(UserError, match=r"train_images: 31 is not accepted; noise has 30"):
         arrays(dataset, val_size=10, train_images=31)
 
 

@@ -148,7 +148,7 @@ def test_folder_with_too_few_images_is_an_error(tmp_path, write_image):
 def test_unknown_name_is_an_error(name, complaint):
     with pytest.raises(UserError) as caught:
         load(name)
-    assert str(caught.value) == f"--dataset: {complaint}"
+    assert str(caught.value) == f"dataset: {complaint}"
 
 
 def test_last_images_are_held_out_with_their_labels():
@@ -161,7 +161,7 @@ def test_last_images_are_held_out_with_their_labels():
 
 @pytest.mark.parametrize("count", [0, 10, -1])
 def test_empty_split_is_an_error(count):
-    with pytest.raises(UserError, match=rf"^--val_size: {count} is not accepted; .* 1 to 9,"):
+    with pytest.raises(UserError, match=rf"^val_size: {count} is not accepted; .* 1 to 9,"):
         hold_out(images_of(10), count)
 
 

@@ -106,7 +106,7 @@ def test_speaker_without_sentences_is_an_error(folder, file):
 
 @pytest.mark.parametrize("fraction", [0.3, 0.7])
 def test_validation_split_without_a_speaker_is_an_error(folder, fraction):
-    with pytest.raises(UserError, match=r"^--validation_fraction: 0\.\d of 4 sentences leaves no"):
+    with pytest.raises(UserError, match=r"^validation_fraction: 0\.\d of 4 sentences leaves no"):
         classification_data(load(str(folder)), 8, fraction)
 
 
@@ -239,7 +239,7 @@ def test_constant_baselines():
 def test_prompt_without_known_words_is_an_error(folder):
     tokenizer = load(str(folder)).tokenizer
     assert len(encode_prompt(tokenizer, "We hope strongly.")) == 4
-    with pytest.raises(UserError, match=r"--prompt: ' ' has no word"):
+    with pytest.raises(UserError, match=r"prompt: ' ' has no word"):
         encode_prompt(tokenizer, " ")
     with pytest.raises(
         UserError,

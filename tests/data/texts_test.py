@@ -141,7 +141,7 @@ def test_file_by_path_is_unicode_and_not_comparable(tmp_path):
 def test_unknown_name_is_an_error(name, complaint):
     with pytest.raises(UserError) as caught:
         load(name)
-    assert str(caught.value) == f"--dataset: {complaint}"
+    assert str(caught.value) == f"dataset: {complaint}"
 
 
 def test_empty_file_is_an_error(tmp_path):

@@ -107,7 +107,7 @@ MAKERS = {
 @pytest.mark.parametrize("make", MAKERS.values(), ids=MAKERS)
 def test_text_of_one_window_is_accepted_and_one_token_less_is_an_error(make):
     make(numbered(9), 8)
-    with pytest.raises(UserError, match=r"^--context_length=8: .* has 8 tokens; .* at least 9$"):
+    with pytest.raises(UserError, match=r"^`context_length`=8: .* has 8 tokens; .* at least 9$"):
         make(numbered(8), 8)
 
 

@@ -68,7 +68,7 @@ def test_a_single_timestep_is_accepted():
 
 def test_decreasing_betas_and_betas_of_one_are_refused():
     for last in (1e-5, 1.0):
-        with pytest.raises(UserError, match=r"--beta_end: .* at least --beta_start 0.0001"):
+        with pytest.raises(UserError, match=r"beta_end: .* at least `beta_start` 0.0001"):
             DiffusionConfig(beta_end=last)
 
 

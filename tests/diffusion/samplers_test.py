@@ -288,7 +288,7 @@ def test_strides_are_uniform_in_the_log_snr():
 
 
 def test_more_steps_than_timesteps_are_refused():
-    with pytest.raises(UserError, match=r"--sampler_steps: 11 is not accepted; .* 10$"):
+    with pytest.raises(UserError, match=r"sampler_steps: 11 is not accepted; .* 10$"):
         timesteps(TEN_STEPS, SamplerConfig(sampler_steps=11))
 
 

@@ -213,7 +213,7 @@ def test_invalid_arguments_are_refused():
     model = NormNet(NormNetConfig(network="cnn"), 10, "batch")
     with pytest.raises(UserError, match=r"images of 6x8 are not accepted"):
         model.init(jax.random.key(0), jnp.zeros((1, 6, 8, 1)))
-    with pytest.raises(UserError, match=r"--init_gain: 0 is not accepted; a number above 0"):
+    with pytest.raises(UserError, match=r"init_gain: 0 is not accepted; a number above 0"):
         NormNetConfig(init_gain=0)
-    with pytest.raises(UserError, match=r"--network: 'rnn' is not accepted; one of mlp, cnn"):
+    with pytest.raises(UserError, match=r"network: 'rnn' is not accepted; one of mlp, cnn"):
         NormNetConfig(network="rnn")

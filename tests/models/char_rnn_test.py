@@ -207,11 +207,11 @@ def test_greedy_samples_continue_the_prompt():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"cell": "gruu"}, "--cell: 'gruu' is not accepted; one of rnn, lstm, gru"),
-        ({"bptt_length": 0}, "--bptt_length: 0 is not accepted; an integer of at least 1"),
-        ({"hidden_size": 0}, "--hidden_size: 0 is not accepted"),
-        ({"num_layers": 0}, "--num_layers: 0 is not accepted"),
-        ({"dropout": 1.0}, "--dropout: 1.0 is not accepted"),
+        ({"cell": "gruu"}, "cell: 'gruu' is not accepted; one of rnn, lstm, gru"),
+        ({"bptt_length": 0}, "bptt_length: 0 is not accepted; an integer of at least 1"),
+        ({"hidden_size": 0}, "hidden_size: 0 is not accepted"),
+        ({"num_layers": 0}, "num_layers: 0 is not accepted"),
+        ({"dropout": 1.0}, "dropout: 1.0 is not accepted"),
         ({"recurrent_init": "identity"}, "one of uniform, orthogonal"),
     ],
 )
@@ -223,5 +223,5 @@ def test_invalid_configs_are_refused_with_a_message(options, message):
 
 
 def test_vocabulary_that_is_too_small_is_refused():
-    with pytest.raises(UserError, match="--vocab_size: 7 is too few"):
+    with pytest.raises(UserError, match="vocab_size: 7 is too few"):
         TINY.with_vocabulary(8)

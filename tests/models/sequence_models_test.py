@@ -125,12 +125,12 @@ def test_metric_sums_hold_span_counts_for_the_f1():
 
 
 def test_invalid_sizes_are_refused_with_a_message():
-    with pytest.raises(UserError, match="--num_heads: 3 does not divide --embed_dim 8"):
+    with pytest.raises(UserError, match="num_heads: 3 does not divide `embed_dim` 8"):
         config_of("transformer", num_heads=3)
-    with pytest.raises(UserError, match="--num_heads: 8 heads of 1 are not accepted"):
+    with pytest.raises(UserError, match="num_heads: 8 heads of 1 are not accepted"):
         config_of("transformer", num_heads=8)
     assert config_of("lstm", num_heads=3).num_heads == 3  # unused by recurrent networks
-    with pytest.raises(UserError, match=r"--backbone: 'lsmt' is not accepted.*did you mean 'lstm'"):
+    with pytest.raises(UserError, match=r"backbone: 'lsmt' is not accepted.*did you mean 'lstm'"):
         config_of("lsmt")
     for backbone in ("gru", "transformer"):
         with pytest.raises(ValueError, match="of length 0"):

@@ -157,7 +157,7 @@ def test_one_batch_is_overfit():
 
 def test_k_sparse_above_hidden_size_is_refused():
     with pytest.raises(
-        UserError, match=r"--k_sparse: 26 is not accepted; at most --hidden_size 25"
+        UserError, match=r"k_sparse: 26 is not accepted; at most `hidden_size` 25"
     ):
         SparseAutoencoderConfig(k_sparse=26)
 

@@ -203,7 +203,7 @@ def test_encoder_returns_contextual_vectors(pre_norm):
 def test_sentences_longer_than_the_context_are_an_error():
     with pytest.raises(ValueError, match="7 tokens do not fit into a context of 6"):
         TextClassifier(TINY).init(jax.random.key(0), np.ones((1, 7), np.int32))
-    with pytest.raises(UserError, match="--num_heads: 3 does not divide --embed_dim 8"):
+    with pytest.raises(UserError, match="num_heads: 3 does not divide `embed_dim` 8"):
         dataclasses.replace(TINY, num_heads=3)
     with pytest.raises(UserError, match="11 is too few for the data; at least 12"):
         TINY.with_vocabulary(12)

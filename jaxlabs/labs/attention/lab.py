@@ -12,7 +12,7 @@ Expect    quick: 70 seconds on two cores; deep stacks need residual connections 
 import dataclasses
 
 from jaxlabs.analysis import attention_demo
-from jaxlabs.config import UserError, setting
+from jaxlabs.config import ArgumentError, setting
 from jaxlabs.labs.attention import attention_depth, attention_heads, mini_encoder, plots
 from jaxlabs.report import attention_plots
 from jaxlabs.run_folder import RunFolder
@@ -61,14 +61,15 @@ class AttentionRunConfig(CommonConfig):
     def check(self) -> None:
         super().check()
         if self.embed_dim % self.num_heads:
-            raise UserError(
-                f"--num_heads: {self.num_heads} does not divide --embed_dim {self.embed_dim}; a"
-                " divisor is needed"
+            raise ArgumentError(
+                "num_heads",
+                f"{self.num_heads} does not divide `embed_dim` {self.embed_dim}; a"
+                " divisor is needed",
             )
         if not mini_encoder.words_of(self.attention_sentence):
-            raise UserError(
-                f"--attention_sentence: {self.attention_sentence!r} is not accepted; at least one"
-                " word"
+            raise ArgumentError(
+                "attention_sentence",
+                f"{self.attention_sentence!r} is not accepted; at least one word",
             )
 
 

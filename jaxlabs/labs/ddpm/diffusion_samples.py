@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxlabs.config import RUNTIME, Config, UserError, group, setting
+from jaxlabs.config import RUNTIME, ArgumentError, Config, UserError, group, setting
 from jaxlabs.diffusion.forward_process import q_sample
 from jaxlabs.diffusion.noise_schedules import DiffusionConfig, make_schedule
 from jaxlabs.diffusion.samplers import SamplerConfig, sample, sample_many, timesteps
@@ -60,10 +60,10 @@ def require_compatible(config: ImageSamplingConfig, model: UNet) -> None:
             else ("guidance_scale", None)
         )
         value = config.guidance_scale if value is None else value
-        raise UserError(f"--{flag}: {value} is not accepted without --class_conditional")
+        raise ArgumentError(flag, f"{value} is not accepted without `class_conditional`")
     if config.class_label is not None and config.class_label >= model.num_classes:
-        raise UserError(
-            f"--class_label: {config.class_label} is not accepted; below {model.num_classes}"
+        raise ArgumentError(
+            "class_label", f"{config.class_label} is not accepted; below {model.num_classes}"
         )
 
 

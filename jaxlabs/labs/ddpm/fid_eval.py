@@ -22,7 +22,7 @@ from jaxlabs.analysis.fid import (
     fid_metrics,
     nearest_neighbors,
 )
-from jaxlabs.config import RUNTIME, Config, UserError, group, setting
+from jaxlabs.config import RUNTIME, ArgumentError, Config, UserError, group, setting
 from jaxlabs.data.batches import Examples
 from jaxlabs.data.dataset import DataModule
 from jaxlabs.diffusion.samplers import SAMPLERS
@@ -68,13 +68,14 @@ class FIDConfig(Config):
     def check(self) -> None:
         for sampler in self.fid_samplers.split(","):
             if sampler not in SAMPLERS:
-                raise UserError(
-                    f"--fid_samplers: {sampler!r} is not accepted; of {', '.join(SAMPLERS)}"
+                raise ArgumentError(
+                    "fid_samplers", f"{sampler!r} is not accepted; of {', '.join(SAMPLERS)}"
                 )
         if not self.fid_steps.replace(",", "").isdigit() or 0 in self.steps():
-            raise UserError(
-                f"--fid_steps: {self.fid_steps!r} is not accepted; integers of at"
-                " least 1 with commas between them"
+            raise ArgumentError(
+                "fid_steps",
+                f"{self.fid_steps!r} is not accepted; integers of at"
+                " least 1 with commas between them",
             )
 
     def steps(self) -> list[int]:

@@ -13,7 +13,7 @@ import dataclasses
 
 import numpy as np
 
-from jaxlabs.config import UserError, group, setting
+from jaxlabs.config import ArgumentError, group, setting
 from jaxlabs.data import images
 from jaxlabs.labs.normalization import (
     activation_scale,
@@ -83,9 +83,10 @@ class NormalizationRunConfig(CommonConfig):
     def check(self) -> None:
         super().check()
         if self.max_learning_rate < self.min_learning_rate:
-            raise UserError(
-                f"--max_learning_rate: {self.max_learning_rate} is not accepted; at least"
-                f" --min_learning_rate {self.min_learning_rate}"
+            raise ArgumentError(
+                "max_learning_rate",
+                f"{self.max_learning_rate} is not accepted; at least"
+                f" `min_learning_rate` {self.min_learning_rate}",
             )
 
 

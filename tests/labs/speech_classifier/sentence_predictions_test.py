@@ -68,5 +68,5 @@ def test_format_predictions_has_probabilities_of_sentences(always_a):
 def test_prompt_of_unknown_words_is_refused():
     require_known(None, VOCABULARY)
     require_known("yes indeed", VOCABULARY)
-    with pytest.raises(UserError, match="--prompt: all words of 'maybe' are out of vocabulary"):
+    with pytest.raises(UserError, match="prompt: all words of 'maybe' are out of vocabulary"):
         require_known("maybe", VOCABULARY)

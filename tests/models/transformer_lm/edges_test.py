@@ -28,30 +28,30 @@ def test_more_tokens_than_the_context_length_are_refused(tiny, parameters, logit
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"num_heads": 3}, "--num_heads: 3 does not divide --embed_dim 16"),
+        ({"num_heads": 3}, "num_heads: 3 does not divide `embed_dim` 16"),
         (
             {"num_heads": 16, "positions": "rotary"},
-            "--num_heads: 16 heads of 1 are not accepted",
+            "num_heads: 16 heads of 1 are not accepted",
         ),
         (
             {"attention_window": 2, "no_causal_mask": True},
-            "--attention_window: 2 is not accepted with --no_causal_mask; none",
+            "attention_window: 2 is not accepted with `no_causal_mask`; none",
         ),
         (
             {"attention_window": 0},
-            "--attention_window: 0 is not accepted; an integer of at least 1",
+            "attention_window: 0 is not accepted; an integer of at least 1",
         ),
         ({"positions": "rotery"}, "did you mean 'rotary'"),
         ({"init": "keras"}, "one of gpt2, pytorch"),
         ({"activation": "swish"}, "one of relu, gelu, squared_relu"),
         ({"norm": "batchnorm"}, "one of layernorm, rmsnorm"),
         ({"matmul_precision": "exact"}, "one of highest, default, bfloat16"),
-        ({"embed_dim": -16}, "--embed_dim: -16 is not accepted"),
+        ({"embed_dim": -16}, "embed_dim: -16 is not accepted"),
         (
             {"short_conv_width": 0},
-            "--short_conv_width: 0 is not accepted; an integer of at least 1",
+            "short_conv_width: 0 is not accepted; an integer of at least 1",
         ),
-        ({"dropout": 1.0}, "--dropout: 1.0 is not accepted"),
+        ({"dropout": 1.0}, "dropout: 1.0 is not accepted"),
     ],
 )
 def test_invalid_configs_are_refused_with_a_message(options, message, tiny):
