@@ -24,6 +24,7 @@ METRICS: dict[str, str] = {
     "gap_loss_before": "masked_loss_before",
     "gap_loss_after": "masked_loss_after",
     "marked": "wrong_values",
+    "numbers": "values",
     "loss_shared_rule_the_same_everywhere": "loss_shared_rule_position_independent",
     "loss_shared_rule_its_own_at_every_position": "loss_shared_rule_position_dependent",
     "loss_unshared_rule_the_same_everywhere": "loss_unshared_rule_position_independent",

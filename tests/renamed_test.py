@@ -54,6 +54,7 @@ def test_config_and_summary_have_keys_and_metrics_renamed(folder):
     summary = {"experiment": "gpt", "preset": "quick", "seconds": 1.0, "environment": {}}
     summary |= {"metrics": {"longer_surprise": 1.0}, "compared": [comparison]}
     summary |= {"groups": [{"settings": {}, "figures": {"longer_surprise": {}}}]}
+    summary |= {"statements": [{"printed": "1 < 0", "right": "0 < 1"}]}
     summary |= {"failures": [{"run": "gpt, seed 0", "why": "no data"}]}
     folder.write_summary(summary)
     found = folder.read_summary()
@@ -61,6 +62,7 @@ def test_config_and_summary_have_keys_and_metrics_renamed(folder):
     assert found["comparison"][0]["metric"] == "long_nll"
     assert found["comparison"][0]["not_comparable_reason"] == ""
     assert found["groups"] == [{"settings": {}, "metrics": {"long_nll": {}}}]
+    assert found["statements"] == [{"printed": "1 < 0", "correct": "0 < 1"}]
     assert found["failures"] == [{"run": "gpt, seed 0", "reason": "no data"}]
 
 
@@ -78,6 +80,24 @@ def test_arrays_are_read_from_their_earlier_file_under_present_names(folder):
     assert folder.read_arrays(folder.arrays("sampled")).keys() == {"images", "steps"}
     folder.write_arrays("sampled", images=np.ones(2))
     assert folder.arrays("sampled").name == "sampled.npz"
+
+
+def test_strings_in_arrays_are_renamed(folder):
+    folder.write_arrays("window_attention", case=["jaxlabs, dense", "jaxlabs, window"])
+    cases = folder.read_arrays(folder.arrays("window_attention"))["case"]
+    assert cases.tolist() == ["jaxlabs, full_causal", "jaxlabs, window"]
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [("large matmul", "large"), ("dense, 1024 tokens", "full_causal, 1024 tokens"), ("gru", "gru")],
+)
+def test_rows_of_the_benchmark_have_keys_and_variants_renamed(old, new):
+    row = {"variant": old, "rounds": [0.1], "figures": {"bfloat16_dots": 1.0, "loss": 2.0}}
+    expected = {"variant": new, "repeats": [0.1], "metrics": {"bfloat16_matmuls": 1.0, "loss": 2.0}}
+    assert renamed.benchmark({"rows": [row]}) == {"rows": [expected]}
+    assert renamed.benchmark({"rows": [expected, 3]}) == {"rows": [expected, 3]}
+    assert renamed.benchmark([row]) == [row]
 
 
 def test_no_present_name_is_also_an_earlier_one():

@@ -19,7 +19,7 @@ from jaxlabs.layers.attention import attention_output
 from jaxlabs.layers.multi_head_attention import MultiHeadAttention
 
 KEYS, SAMPLES = 16, 256
-"""Keys per query, and random queries for each d_k."""
+"""Keys per query, and random queries for each d_k, by default."""
 
 STEP = {
     "query": "Q",
@@ -41,8 +41,8 @@ def scaled_dot_product(seed: int, tokens: int = 4, head_dim: int = 8) -> dict[st
       `query`, `key`, `value` and `output [tokens, head_dim]`; `raw_scores`, `scaled_scores`,
       `raw_weights` (softmax of the raw scores) and `weights [tokens, tokens]`.
     """
-    random = np.random.default_rng(seed)
-    query, key, value = np.float32(random.standard_normal((3, 1, 1, tokens, head_dim)))
+    rng = np.random.default_rng(seed)
+    query, key, value = np.float32(rng.standard_normal((3, 1, 1, tokens, head_dim)))
     attended = attention_output(jnp.asarray(query), jnp.asarray(key), jnp.asarray(value))
     raw_scores = attended.scores * head_dim**0.5
     result = {"query": query, "key": key, "value": value, "raw_scores": raw_scores}
@@ -51,26 +51,33 @@ def scaled_dot_product(seed: int, tokens: int = 4, head_dim: int = 8) -> dict[st
     return {name: np.asarray(array)[0, 0] for name, array in result.items()}
 
 
-def scaling_study(dims: Sequence[int], seed: int) -> dict[str, np.ndarray]:
+def scaling_study(
+    dims: Sequence[int], seed: int, *, num_keys: int = KEYS, samples: int = SAMPLES
+) -> dict[str, np.ndarray]:
     """Measures the softmax of raw and of scaled scores of random vectors against `d_k`.
 
     Returns:
       `dims`; for each kind, "raw" and "scaled": `<kind>_entropy [dims]`, the mean entropy of the
-      weights in nats, at most `log(KEYS)`; `<kind>_gradient [dims, 3]`, the 10 %, 50 % and 90 %
-      quantiles of the Frobenius norm of the Jacobian of the weights with respect to the scores.
+      weights in nats, at most `log(num_keys)`; `<kind>_variance` and `<kind>_gradient [dims, 3]`,
+      the 10 %, 50 % and 90 % quantiles of the variance of the weights, and of the Frobenius norm of
+      their Jacobian with respect to the scores.
     """
-    random = np.random.default_rng(seed)
-    query = np.float32(random.standard_normal((SAMPLES, max(dims))))
-    key = np.float32(random.standard_normal((SAMPLES, KEYS, max(dims))))
-    result: dict[str, Any] = {"dims": np.array(dims), "keys": KEYS}
+    rng = np.random.default_rng(seed)
+    query = np.float32(rng.standard_normal((samples, max(dims))))
+    key = np.float32(rng.standard_normal((samples, num_keys, max(dims))))
+    result: dict[str, Any] = {"dims": np.array(dims), "keys": num_keys}
     for kind in ("raw", "scaled"):
-        entropies, norms = [], []
+        entropies, variances, norms = [], [], []
         for dim in dims:
             scores = np.einsum("nd,nkd->nk", query[:, :dim], key[..., :dim])
-            entropy, norm = softmax_sharpness(scores / dim**0.5 if kind == "scaled" else scores)
+            scores = jnp.asarray(scores / dim**0.5 if kind == "scaled" else scores)
+            entropy, norm = softmax_sharpness(scores)
+            variance = jnp.var(jax.nn.softmax(scores), axis=-1)
             entropies.append(np.mean(entropy))
-            norms.append(np.quantile(norm, [0.1, 0.5, 0.9]))
+            variances.append(np.quantile(variance, (0.1, 0.5, 0.9)))
+            norms.append(np.quantile(norm, (0.1, 0.5, 0.9)))
         result |= {f"{kind}_entropy": np.array(entropies), f"{kind}_gradient": np.array(norms)}
+        result[f"{kind}_variance"] = np.array(variances)
     return result
 
 

@@ -11,7 +11,7 @@ def test_each_erratum_is_listed_once_with_its_first_wrong_value():
     rows = [RIGHT | {"printed": ""}]
     rows += [WRONG | {"problem": name, "printed": "2.50"} for name in ("2 * 1", "2 / 1")]
     metrics = {"wrong_values": 3.0, "errors": 2.0}
-    statement = {"theme": "sums", "printed": "0 < 0.", "right": "0 = 0.", "error": True}
+    statement = {"theme": "sums", "printed": "0 < 0.", "correct": "0 = 0.", "error": True}
     page = problem_tables.problems(
         {
             "problems": rows,

@@ -9,17 +9,16 @@ import numpy as np
 import optax
 import scipy.linalg
 
-from jaxlabs.analysis.attention_demo import softmax_sharpness
+from jaxlabs.analysis.attention_demo import scaling_study, softmax_sharpness
 from jaxlabs.labs.worked_problems import closed_form
 from jaxlabs.labs.worked_problems import published as given
-from jaxlabs.labs.worked_problems.rows import Number, numbers
+from jaxlabs.labs.worked_problems.rows import Value, compare
 from jaxlabs.layers.attention import attention_output
 from jaxlabs.layers.multi_head_attention import MultiHeadAttention
 
 THEME = "attention"
 
-DIMS = tuple(2**power for power in range(11))
-SAMPLES = 512
+DIMS, SAMPLES = tuple(2**power for power in range(11)), 512
 
 DOT_PRODUCT_OR_COSINE = (
     "The dot product Q K^T is called a cosine similarity, which holds only for unit vectors;"
@@ -36,7 +35,7 @@ SCALE_DERIVATION = (
 )
 
 
-def problems() -> list[Number]:
+def problems() -> list[Value]:
     """Returns the values of all problems."""
     with jax.enable_x64(True):
         return [
@@ -49,26 +48,21 @@ def problems() -> list[Number]:
         ]
 
 
-def _one_head() -> list[Number]:
+def _one_head() -> list[Value]:
     scale = 1 / math.sqrt(len(given.QUERY[0]))
     result = _attend(scale=scale)
     exact = closed_form.attention(given.QUERY, given.KEY, given.VALUE, scale)
-    printed = {"scores": given.PRINTED_SCORES, "weights": given.PRINTED_WEIGHTS}
-    printed |= {"output": given.PRINTED_OUTPUT}
-    names = {"scores": "Q K^T", "weights": "weights A", "output": "output A V"}
-    power = math.exp(scale)
-    return [
-        *(
-            row
-            for key, name in names.items()
-            for row in numbers(THEME, name, result[key], exact[key], printed[key])
-        ),
-        *numbers(
-            *(THEME, "weights A [2, 2], as a fraction", result["weights"][1, 1], 1 / (power + 1)),
-            1 / (power + power),
-            erratum=DENOMINATOR,
-        ),
-    ]
+    rows = []
+    for key, name, printed in (
+        ("scores", "Q K^T", given.PRINTED_SCORES),
+        ("weights", "weights A", given.PRINTED_WEIGHTS),
+        ("output", "output A V", given.PRINTED_OUTPUT),
+    ):
+        rows += compare(THEME, name, result[key], exact[key], printed)
+    power, name = math.exp(scale), "weights A [2, 2], as a fraction"
+    formula = 1 / (power + power)
+    ours, exact = result["weights"][1, 1], 1 / (power + 1)
+    return rows + compare(THEME, name, ours, exact, formula, erratum=DENOMINATOR)
 
 
 def _attend(scale: float) -> dict[str, np.ndarray]:
@@ -87,7 +81,7 @@ def _attend(scale: float) -> dict[str, np.ndarray]:
     return {name: np.asarray(array)[0, 0] for name, array in result.items()}
 
 
-def _cosine() -> list[Number]:
+def _cosine() -> list[Value]:
     query, key = (jnp.asarray(matrix, jnp.float64) for matrix in (given.QUERY, given.KEY))
     ours = optax.cosine_similarity(query[:, None], key[None, :])
     exact = [
@@ -96,10 +90,10 @@ def _cosine() -> list[Number]:
     ]
     dot_products = closed_form.product(given.QUERY, closed_form.transposed(given.KEY))
     name = "cosine of query and key"
-    return numbers(THEME, name, ours, exact, dot_products, erratum=DOT_PRODUCT_OR_COSINE)
+    return compare(THEME, name, ours, exact, dot_products, erratum=DOT_PRODUCT_OR_COSINE)
 
 
-def _two_heads() -> list[Number]:
+def _two_heads() -> list[Value]:
     embed_dim, heads = len(given.TWO_HEADS_INPUT[0]), len(given.TWO_HEADS)
     total_dim = embed_dim * heads
     # The layer splits its features into heads; the other input features and their rows are 0.
@@ -115,7 +109,7 @@ def _two_heads() -> list[Number]:
     )
     ours = layer.apply({"params": jax.tree.map(jnp.asarray, params)}, jnp.asarray(x))[0]
     exact = np.concatenate([_head(*head) for head in given.TWO_HEADS], axis=1)
-    return numbers(THEME, "two heads, concatenated", ours, exact, given.PRINTED_TWO_HEADS)
+    return compare(THEME, "two heads, concatenated", ours, exact, given.PRINTED_TWO_HEADS)
 
 
 def _head(*projections: Sequence[Sequence[float]]) -> list[list[float]]:
@@ -125,7 +119,7 @@ def _head(*projections: Sequence[Sequence[float]]) -> list[list[float]]:
     return closed_form.attention(query, key, value, scale=1 / math.sqrt(len(query[0])))["output"]
 
 
-def _sharpness() -> list[Number]:
+def _sharpness() -> list[Value]:
     rows = []
     for name, (probabilities, printed) in given.SHARPNESS.items():
         logits = jnp.asarray([math.log(p) if p else -1e4 for p in probabilities])
@@ -133,14 +127,14 @@ def _sharpness() -> list[Number]:
     return rows
 
 
-def _unscaled() -> list[Number]:
+def _unscaled() -> list[Value]:
     """Compares the second query's weights with and without scaling."""
     rows = []
     for name, scale in (("with 1/sqrt(d_k)", 1 / math.sqrt(len(given.KEY[0]))), ("without", 1.0)):
         exact = closed_form.attention(given.QUERY, given.KEY, given.VALUE, scale)
         result = _attend(scale)
         row = f"query 2 {name}"
-        rows += numbers(THEME, f"{row}: weight", result["weights"][1], exact["weights"][1])
+        rows += compare(THEME, f"{row}: weight", result["weights"][1], exact["weights"][1])
         logits = jnp.asarray(result["scores"][1] * scale)
         rows += _softmax_statistics(row, logits, exact["weights"][1])
     deviation = math.sqrt(given.LARGE_D_K)
@@ -151,7 +145,7 @@ def _unscaled() -> list[Number]:
     return rows
 
 
-def _dot_product_std() -> list[Number]:
+def _dot_product_std() -> list[Value]:
     """Compares dot products with norms for entries of +-1, for which both are exact.
 
     The keys are the rows of a Hadamard matrix and their negatives: over these, the entries are
@@ -161,25 +155,22 @@ def _dot_product_std() -> list[Number]:
     rows = scipy.linalg.hadamard(d_k)
     keys = jnp.asarray(np.concatenate([rows, -rows]), jnp.float64)
     query = jnp.where(jnp.arange(d_k) % 3 == 0, 1.0, -1.0)
-    scores = attention_output(
-        *(query[None, None, None], keys[None, None], keys[None, None]), precision="highest"
-    ).scores
+    keys = keys[None, None]
+    scores = attention_output(query[None, None, None], keys, keys, precision="highest").scores
     norms = jnp.linalg.norm(query) * jnp.linalg.norm(keys, axis=-1).mean()
+    deviation, root = jnp.std(scores), math.sqrt(d_k)
     name = f"d_k = {d_k}, entries ±1"
+    dots = f"{name}: standard deviation of the dot product"
     return [
-        *numbers(THEME, f"{name}: product of the norms", norms, float(d_k)),
-        *numbers(
-            *(THEME, f"{name}: standard deviation of the dot product"),
-            *(jnp.std(scores) * math.sqrt(d_k), math.sqrt(d_k), float(d_k)),
-            erratum=SCALE_DERIVATION,
-        ),
-        *numbers(THEME, f"{name}: standard deviation of the scores", jnp.std(scores), 1.0),
+        *compare(THEME, f"{name}: product of the norms", norms, float(d_k)),
+        *compare(THEME, dots, deviation * root, root, float(d_k), erratum=SCALE_DERIVATION),
+        *compare(THEME, f"{name}: standard deviation of the scores", deviation, 1.0),
     ]
 
 
 def _softmax_statistics(
     name: str, logits: jax.Array, probabilities: Sequence[float], printed: str | None = None
-) -> list[Number]:
+) -> list[Value]:
     """Returns variance, entropy and gradient norm of the softmax of `logits [keys]`."""
     entropies, norms = softmax_sharpness(logits[None])
     variance = closed_form.mean_and_variance(probabilities)[1]
@@ -187,9 +178,9 @@ def _softmax_statistics(
     erratum = f"The variance of these weights is {variance:.4f}." if printed is not None else ""
     exact = closed_form.entropy(probabilities), closed_form.softmax_jacobian_norm(probabilities)
     return [
-        *numbers(THEME, f"{name}: variance", ours, variance, printed, erratum=erratum),
-        *numbers(THEME, f"{name}: entropy", entropies[0], exact[0]),
-        *numbers(THEME, f"{name}: gradient by the scores", norms[0], exact[1]),
+        *compare(THEME, f"{name}: variance", ours, variance, printed, erratum=erratum),
+        *compare(THEME, f"{name}: entropy", entropies[0], exact[0]),
+        *compare(THEME, f"{name}: gradient by the scores", norms[0], exact[1]),
     ]
 
 
@@ -197,21 +188,9 @@ def arrays(seed: int) -> dict[str, np.ndarray]:
     """Measures the softmax of random scores with and without the division by sqrt(d_k).
 
     Returns:
-      `dims`; for each kind, "raw" and "scaled", `<kind>_variance` and `<kind>_gradient [dims, 3]`:
-      10 %, 50 % and 90 % quantiles over samples of the variance of four weights, and of the
-      Frobenius norm of their Jacobian; `one_hot`, the variance of one-hot weights, the maximum.
+      The arrays of `scaling_study` for four keys, and `one_hot`, the variance of one-hot weights,
+      the maximum.
     """
-    random = np.random.default_rng(seed)
-    query = np.float32(random.standard_normal((SAMPLES, max(DIMS))))
-    key = np.float32(random.standard_normal((SAMPLES, given.KEYS, max(DIMS))))
-    result = {"dims": np.array(DIMS)}
-    for kind in ("raw", "scaled"):
-        variances, norms = [], []
-        for dim in DIMS:
-            scores = np.einsum("nd,nkd->nk", query[:, :dim], key[..., :dim])
-            scores = jnp.asarray(scores / dim**0.5 if kind == "scaled" else scores)
-            variances.append(np.quantile(jnp.var(jax.nn.softmax(scores), axis=-1), (0.1, 0.5, 0.9)))
-            norms.append(np.quantile(softmax_sharpness(scores)[1], (0.1, 0.5, 0.9)))
-        result |= {f"{kind}_variance": np.array(variances), f"{kind}_gradient": np.array(norms)}
     one_hot = [1.0] + [0.0] * (given.KEYS - 1)
-    return result | {"one_hot": np.array(closed_form.mean_and_variance(one_hot)[1])}
+    study = scaling_study(DIMS, seed, num_keys=given.KEYS, samples=SAMPLES)
+    return study | {"one_hot": np.array(closed_form.mean_and_variance(one_hot)[1])}

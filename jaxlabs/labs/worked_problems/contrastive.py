@@ -8,7 +8,7 @@ import numpy as np
 
 from jaxlabs.labs.worked_problems import closed_form
 from jaxlabs.labs.worked_problems import published as given
-from jaxlabs.labs.worked_problems.rows import Number, numbers
+from jaxlabs.labs.worked_problems.rows import Value, compare
 from jaxlabs.losses.contrastive import info_nce, pairwise_sigmoid, symmetric_info_nce
 
 INFO_NCE, TEMPERATURE, SIGLIP = "InfoNCE", "temperature", "SigLIP"
@@ -26,7 +26,7 @@ PLOTTED_COSINES = (0.8, 0.6, 0.3, -0.2)
 """Cosines of the plotted query: first its positive key, then three negatives."""
 
 
-def problems() -> list[Number]:
+def problems() -> list[Value]:
     """Returns the values of all problems."""
     with jax.enable_x64(True):
         return _gradient() + _temperatures() + _siglip()
@@ -37,39 +37,34 @@ def info_nce_gradient(cosines: jax.Array, temperature: float) -> jax.Array:
     return jax.grad(lambda s: jnp.mean(info_nce(s / temperature)))(cosines)
 
 
-def _gradient() -> list[Number]:
+def _gradient() -> list[Value]:
     logits = np.array(given.COSINES) / given.TEMPERATURE
-    probabilities = [closed_form.softmax(row) for row in logits]
     own = np.eye(COUNT)
-    exact = (np.array(probabilities) - own) / COUNT
+    exact = (np.array([closed_form.softmax(row) for row in logits]) - own) / COUNT
     ours = info_nce_gradient(jnp.asarray(logits), 1.0)
     column_sums = np.broadcast_to(exact.sum(axis=0, keepdims=True), exact.shape)
-    even = jnp.zeros((COUNT, COUNT))
-    losses = {}
-    for name, scores in {"queries": logits, "keys": logits.T}.items():
-        pairs = np.diag(scores)
-        logs = np.array([math.log(math.fsum(math.exp(s) for s in row)) for row in scores])
-        losses[name] = {"exact": logs - pairs, "printed": -pairs - logs}
-    both = {kind: sum(loss[kind] for loss in losses.values()) / 2 for kind in ("exact", "printed")}
+    by_query, by_key = (_losses(scores) for scores in (logits, logits.T))
+    pairs = (by_query + by_key) / 2
+    queries, clip = (loss(jnp.asarray(logits)) for loss in (info_nce, symmetric_info_nce))
+    equal = jnp.mean(info_nce(jnp.zeros((COUNT, COUNT))))
     return [
-        *numbers(
-            *(INFO_NCE, "loss of query", info_nce(jnp.asarray(logits))),
-            *losses["queries"].values(),
-            erratum=NO_BRACKETS,
-        ),
-        *numbers(
-            *(INFO_NCE, "CLIP's loss of pair", symmetric_info_nce(jnp.asarray(logits))),
-            *both.values(),
-            erratum=NO_BRACKETS,
-        ),
-        *numbers(INFO_NCE, "loss at equal logits", jnp.mean(info_nce(even)), math.log(COUNT)),
-        *numbers(INFO_NCE, "dL/ds", ours, exact, column_sums, erratum=SUM_OVER_QUERIES),
-        *numbers(INFO_NCE, "sign of dL/ds", jnp.sign(ours), 1 - 2 * own),
-        *numbers(INFO_NCE, "sum of dL/ds over keys, query", ours.sum(axis=1), np.zeros(COUNT)),
+        *compare(INFO_NCE, "loss of query", queries, *by_query, erratum=NO_BRACKETS),
+        *compare(INFO_NCE, "CLIP's loss of pair", clip, *pairs, erratum=NO_BRACKETS),
+        *compare(INFO_NCE, "loss at equal logits", equal, math.log(COUNT)),
+        *compare(INFO_NCE, "dL/ds", ours, exact, column_sums, erratum=SUM_OVER_QUERIES),
+        *compare(INFO_NCE, "sign of dL/ds", jnp.sign(ours), 1 - 2 * own),
+        *compare(INFO_NCE, "sum of dL/ds over keys, query", ours.sum(axis=1), np.zeros(COUNT)),
     ]
 
 
-def _temperatures() -> list[Number]:
+def _losses(scores: np.ndarray) -> np.ndarray:
+    """Returns the losses `[2, rows]` of the rows: correct, and as printed, without brackets."""
+    own = np.diag(scores)
+    logs = np.array([math.log(math.fsum(math.exp(s) for s in row)) for row in scores])
+    return np.stack([logs - own, -own - logs])
+
+
+def _temperatures() -> list[Value]:
     """Returns the gradients of the first query's positive and of its nearest negative."""
     row, rows = given.COSINES[0], []
     nearest = max(range(1, COUNT), key=row.__getitem__)
@@ -78,18 +73,15 @@ def _temperatures() -> list[Number]:
         probabilities = closed_form.softmax([cosine / temperature for cosine in row])
         wrong = 1 - probabilities[0]
         name = f"temperature {temperature:g}"
-        rows += numbers(
-            *(TEMPERATURE, f"{name}: gradient of query 1's positive cosine", ours[0]),
-            -wrong / (COUNT * temperature),
-        )
-        rows += numbers(
-            *(TEMPERATURE, f"{name}: fraction of the nearest negative in the repulsion"),
-            *(ours[nearest] / -ours[0], probabilities[nearest] / wrong),
-        )
+        positive = f"{name}: gradient of query 1's positive cosine"
+        rows += compare(TEMPERATURE, positive, ours[0], -wrong / (COUNT * temperature))
+        fraction = f"{name}: fraction of the nearest negative in the repulsion"
+        exact = probabilities[nearest] / wrong
+        rows += compare(TEMPERATURE, fraction, ours[nearest] / -ours[0], exact)
     return rows
 
 
-def _siglip() -> list[Number]:
+def _siglip() -> list[Value]:
     cosines = np.array(given.COSINES)
     raised = cosines.copy()
     raised[given.RAISED] += given.RAISED_BY
@@ -114,16 +106,14 @@ def _siglip() -> list[Number]:
     of = f"change of dL/ds_{query + 1}{query + 1}"
     unchanged = np.arange(COUNT**2) != query * COUNT + key
     largest_change = jnp.abs(after - ours).ravel()[unchanged].max()
+    largest = f"{moved}: largest change of any other dL/ds, SigLIP"
+    change = info[1][other] - info[0][other]
     return [
-        *numbers(SIGLIP, "loss", siglip(jnp.asarray(cosines)), terms.sum() / COUNT),
-        *numbers(SIGLIP, "dL/ds", ours, gradient),
-        *numbers(SIGLIP, f"{moved}: {of}, SigLIP", after[other] - ours[other], 0.0),
-        *numbers(
-            SIGLIP, f"{moved}: {of}, InfoNCE", info[1][other] - info[0][other], expected_change
-        ),
-        *numbers(
-            SIGLIP, f"{moved}: largest change of any other dL/ds, SigLIP", largest_change, 0.0
-        ),
+        *compare(SIGLIP, "loss", siglip(jnp.asarray(cosines)), terms.sum() / COUNT),
+        *compare(SIGLIP, "dL/ds", ours, gradient),
+        *compare(SIGLIP, f"{moved}: {of}, SigLIP", after[other] - ours[other], 0.0),
+        *compare(SIGLIP, f"{moved}: {of}, InfoNCE", change, expected_change),
+        *compare(SIGLIP, largest, largest_change, 0.0),
     ]
 
 
@@ -136,10 +126,8 @@ def arrays() -> dict[str, np.ndarray]:
     temperatures = np.geomspace(0.02, 2, 49)
     with jax.enable_x64(True):
         cosines = jnp.asarray(PLOTTED_COSINES)[None]
-
-        def one(temperature: jax.Array) -> jax.Array:
-            return info_nce_gradient(cosines, temperature)[0]
-
-        gradients = jax.jit(jax.vmap(one))(jnp.asarray(temperatures))
-    result = {"temperatures": temperatures, "cosines": np.array(PLOTTED_COSINES)}
-    return result | {"gradients": np.asarray(gradients)}
+        gradients = jax.jit(
+            jax.vmap(lambda temperature: info_nce_gradient(cosines, temperature)[0])
+        )
+        result = {"gradients": np.asarray(gradients(jnp.asarray(temperatures)))}
+    return result | {"temperatures": temperatures, "cosines": np.array(PLOTTED_COSINES)}

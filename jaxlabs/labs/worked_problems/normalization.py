@@ -15,7 +15,7 @@ import numpy as np
 from jaxlabs import keys
 from jaxlabs.labs.worked_problems import closed_form
 from jaxlabs.labs.worked_problems import published as given
-from jaxlabs.labs.worked_problems.rows import Number, numbers
+from jaxlabs.labs.worked_problems.rows import Value, compare
 from jaxlabs.layers.normalization import BatchNorm
 
 PRINTED, CORRECTED = "as printed", "misprint corrected"
@@ -34,7 +34,7 @@ FOURTH_DIGIT = (
 )
 
 
-def problems() -> list[Number]:
+def problems() -> list[Value]:
     """Returns statistics and normalized values of both variants."""
     rows = []
     for variant, theme in THEMES.items():
@@ -50,13 +50,11 @@ def problems() -> list[Number]:
         }
         for name, (letter, values, printed) in sets.items():
             for number, table in enumerate(printed):
-                rows += numbers(
-                    *(theme, "normalized", ours[name][[number]]),
-                    (values[[number]] - mean) / divisor,
-                    table if variant == CORRECTED else None,
-                    labels=[[f"{letter}{number + 1}"], *_axis_labels(mean.shape)],
-                    erratum=FOURTH_DIGIT,
-                )
+                expected = (values[[number]] - mean) / divisor
+                options = {"reference": table if variant == CORRECTED else None}
+                options["labels"] = [[f"{letter}{number + 1}"], *_axis_labels(mean.shape)]
+                options["erratum"] = FOURTH_DIGIT
+                rows += compare(theme, "normalized", ours[name][[number]], expected, **options)
         if variant == CORRECTED:
             rows += _first_value(theme, ours["train"][0, 0, 0], training, mean, variance)
     return rows
@@ -64,7 +62,7 @@ def problems() -> list[Number]:
 
 def _first_value(
     theme: str, ours: float, training: np.ndarray, mean: np.ndarray, variance: np.ndarray
-) -> list[Number]:
+) -> list[Value]:
     """Returns the first normalized value, compared with the text and with the stated rule."""
     index = 0, 0
     centered = training[0][index] - mean[index]
@@ -72,8 +70,8 @@ def _first_value(
     name = "normalized [H1, 0, 0]"
     by_rule = centered / variance[index]
     return [
-        *numbers(theme, f"{name}, in the text", ours, exact, given.PRINTED_IN_TEXT),
-        *numbers(theme, f"{name}, by the stated rule", ours, exact, by_rule, erratum=BY_VARIANCE),
+        *compare(theme, f"{name}, in the text", ours, exact, given.PRINTED_IN_TEXT),
+        *compare(theme, f"{name}, by the stated rule", ours, exact, by_rule, erratum=BY_VARIANCE),
     ]
 
 
@@ -107,17 +105,16 @@ def normalized(training: np.ndarray) -> dict[str, np.ndarray]:
 
 def _statistics(
     theme: str, ours: dict[str, np.ndarray], mean: np.ndarray, variance: np.ndarray
-) -> list[Number]:
+) -> list[Value]:
     printed = {"mean": given.PRINTED_MEAN, "variance": given.PRINTED_VARIANCE}
     rows = []
     for name, exact in {"mean": mean, "variance": variance}.items():
         for index in np.ndindex(exact.shape):
-            stated = index == given.STATED_ENTRY
-            rows += numbers(
-                *(theme, f"{name} of entry [{index[0]}, {index[1]}]"),
-                *(ours[name][index], exact[index], printed[name] if stated else None),
-                erratum=_misprint(mean[index], variance[index]) if stated else "",
-            )
+            entry, options = f"{name} of entry [{index[0]}, {index[1]}]", {}
+            if index == given.STATED_ENTRY:
+                misprint = _misprint(mean[index], variance[index])
+                options = {"reference": printed[name], "erratum": misprint}
+            rows += compare(theme, entry, ours[name][index], exact[index], **options)
     return rows
 
 

@@ -19,7 +19,7 @@ from jax import lax
 
 from jaxlabs.analysis import two_step_rnn
 from jaxlabs.labs.worked_problems import published as given
-from jaxlabs.labs.worked_problems.rows import Number, numbers
+from jaxlabs.labs.worked_problems.rows import Value, compare
 
 UPDATES, RAVINE, NETWORK = "optimization", "a ravine", "a two-step network"
 
@@ -36,13 +36,13 @@ METHODS = {
 """Name -> (rate, momentum)."""
 
 
-def problems() -> list[Number]:
+def problems() -> list[Value]:
     """Returns the values of all problems."""
     with jax.enable_x64(True):
         return _two_updates() + _ravine() + _network()
 
 
-def _two_updates() -> list[Number]:
+def _two_updates() -> list[Value]:
     sgd, _ = _apply_updates(optax.sgd(given.RATE))
     momentum, velocities = _apply_updates(optax.sgd(given.RATE, momentum=given.MOMENTUM))
     first, second = given.GRADIENTS
@@ -52,14 +52,13 @@ def _two_updates() -> list[Number]:
     exact = [given.START + exact_velocities[0], given.START + sum(exact_velocities)]
     steps = [["after 1", "after 2"]]
     return [
-        *numbers(UPDATES, "theta by SGD", sgd, exact_sgd, given.PRINTED_SGD, labels=steps),
-        *numbers(
-            *(UPDATES, "velocity", velocities, exact_velocities, given.PRINTED_VELOCITIES),
-            labels=steps,
-        ),
-        *numbers(
-            UPDATES, "theta by momentum", momentum, exact, given.PRINTED_MOMENTUM, labels=steps
-        ),
+        row
+        for name, *values in (
+            ("theta by SGD", sgd, exact_sgd, given.PRINTED_SGD),
+            ("velocity", velocities, exact_velocities, given.PRINTED_VELOCITIES),
+            ("theta by momentum", momentum, exact, given.PRINTED_MOMENTUM),
+        )
+        for row in compare(UPDATES, name, *values, labels=steps)
     ]
 
 
@@ -75,24 +74,21 @@ def _apply_updates(optimizer: optax.GradientTransformation) -> tuple[list[float]
     return thetas, updates
 
 
-def _ravine() -> list[Number]:
+def _ravine() -> list[Value]:
     result = scipy.optimize.minimize_scalar(
         lambda momentum: convergence_factor(BEST_RATE, momentum),
-        *(None, (0.0, 1.0)),
+        bounds=(0.0, 1.0),
         method="bounded",
         options={"xatol": 1e-12},
     )
-    rows = numbers(RAVINE, "best momentum, by numerical search", result.x, BEST_MOMENTUM)
+    rows = compare(RAVINE, "best momentum, by numerical search", result.x, BEST_MOMENTUM)
     for (name, (rate, momentum)), path in zip(METHODS.items(), trajectories(), strict=True):
         exact = [_closed_form(rate, momentum, axis) for axis in range(len(CURVATURES))]
-        rows += numbers(
-            *(RAVINE, f"{name}: position after {given.RAVINE_STEPS} steps", path[-1], exact),
-            labels=[["along", "across"]],
-        )
+        position = f"{name}: position after {given.RAVINE_STEPS} steps"
+        rows += compare(RAVINE, position, path[-1], exact, labels=[["along", "across"]])
+        ours = convergence_factor(rate, momentum)
         factor = math.sqrt(momentum) if momentum else 1 - rate * LOW**2
-        rows += numbers(
-            RAVINE, f"{name}: factor per step", convergence_factor(rate, momentum), factor
-        )
+        rows += compare(RAVINE, f"{name}: factor per step", ours, factor)
     return rows
 
 
@@ -153,31 +149,26 @@ def _closed_form(rate: float, momentum: float, axis: int) -> float:
     return float((start * (a * r**steps + (1 - a) * s**steps)).real)
 
 
-def _network() -> list[Number]:
+def _network() -> list[Value]:
     weight = two_step_rnn.START
     rates = list(given.PRINTED_UPDATES)
     result = two_step_rnn.study(given.UPDATES, rates)
     minimum, curvature = two_step_rnn.BEST, two_step_rnn.CURVATURE
     gradient = curvature * (weight - minimum)
     labels = [[f"rate {rate:g}" for rate in rates]]
-    rows = numbers(NETWORK, "loss", result["loss"], curvature * (weight - minimum) ** 2 / 2)
-    rows += numbers(NETWORK, "gradient", result["gradient"], gradient, given.PRINTED_GRADIENT)
-    rows += numbers(
-        *(NETWORK, "weight after 1 update", result["weights"][:, 1]),
-        [weight - rate * gradient for rate in rates],
-        list(given.PRINTED_UPDATES.values()),
-        labels=labels,
-    )
-    for row, rate in enumerate(rates):
-        rows += numbers(
-            *(NETWORK, f"distance from the best after {given.UPDATES} updates, rate {rate:g}"),
-            abs(result["weights"][row, -1] - minimum),
-            abs(1 - curvature * rate) ** given.UPDATES * abs(weight - minimum),
-        )
+    rows = compare(NETWORK, "loss", result["loss"], curvature * (weight - minimum) ** 2 / 2)
+    rows += compare(NETWORK, "gradient", result["gradient"], gradient, given.PRINTED_GRADIENT)
+    updated, exact = result["weights"][:, 1], [weight - rate * gradient for rate in rates]
+    printed = list(given.PRINTED_UPDATES.values())
+    rows += compare(NETWORK, "weight after 1 update", updated, exact, printed, labels=labels)
+    for last, rate in zip(result["weights"][:, -1], rates, strict=True):
+        name = f"distance from the best after {given.UPDATES} updates, rate {rate:g}"
+        exact = abs(1 - curvature * rate) ** given.UPDATES * abs(weight - minimum)
+        rows += compare(NETWORK, name, abs(last - minimum), exact)
     for first, printed in ((0.0, given.PRINTED_SLOPE), (given.OTHER_FIRST_STATE, None)):
         ours = jax.grad(two_step_rnn.last_state)(jnp.asarray(weight), first)
         exact = weight * first + two_step_rnn.INPUT_TERMS[0] + weight * first
-        rows += numbers(NETWORK, f"dh2/dw_h from h0 = {first:g}", ours, exact, printed)
+        rows += compare(NETWORK, f"dh2/dw_h from h0 = {first:g}", ours, exact, printed)
     return rows
 
 

@@ -3,47 +3,31 @@
 from collections.abc import Mapping
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from jaxlabs.report import style
 from jaxlabs.report.figure import ReportFigure
+from jaxlabs.report.lines import LINES, band, label_x, reference
 from jaxlabs.report.log_axis import log_axis_y
 
 Arrays = Mapping[str, np.ndarray]
-
-MARKERS = ("o", "s", "^", "D")
 
 
 def scale(arrays: Arrays) -> list[ReportFigure]:
     """Plots variance and gradient of the softmax against d_k, unscaled and scaled."""
     figure = style.new_figure(5.4)
-    panels = dict(zip(("variance", "gradient"), figure.subplots(2, sharex=True), strict=True))
-    kinds = (("raw", "q · k", style.VERMILION), ("scaled", "q · k / √d_k", style.BLUE))
-    for (name, axes), title in zip(
-        panels.items(),
-        ("variance of the four weights", "norm of the softmax Jacobian"),
-        strict=True,
+    upper, lower = figure.subplots(2, sharex=True)
+    dims, one_hot = arrays["dims"], float(arrays["one_hot"])
+    for kind, name, line in (
+        ("raw", "q · k", {"color": style.VERMILION, "marker": "o", "markersize": 4}),
+        ("scaled", "q · k / √d_k", {"color": style.BLUE, "marker": "s", "markersize": 4}),
     ):
-        for marker, (kind, label, color) in zip(MARKERS, kinds, strict=False):
-            low, middle, high = arrays[f"{kind}_{name}"].T
-            shown = label if name == "variance" else None
-            axes.plot(arrays["dims"], middle, color=color, marker=marker, markersize=4, label=shown)
-            axes.fill_between(arrays["dims"], low, high, color=color, alpha=0.15, linewidth=0)
-        axes.set(title=title, xscale="log", ylim=(0, None))
-    one_hot = float(arrays["one_hot"])
-    panels["variance"].axhline(one_hot, color=style.MUTED, linestyle="dotted", linewidth=1)
-    panels["variance"].annotate(
-        f"one-hot, {one_hot:g}",
-        (arrays["dims"][0], one_hot),
-        xytext=(0, 3),
-        textcoords="offset points",
-        fontsize=8.5,
-        color=style.MUTED,
-    )
-    panels["variance"].set_ylim(0, one_hot * 1.18)
-    _plain_ticks(panels["gradient"], arrays["dims"][::2])
-    panels["gradient"].set(xlabel="d_k")
+        for axes, quantity, label in ((upper, "variance", name), (lower, "gradient", None)):
+            low, middle, high = arrays[f"{kind}_{quantity}"].T
+            band(axes, dims, middle, low, high, label=label, **line)
+    reference(upper, one_hot, f"one-hot, {one_hot:g}")
+    upper.set(title="variance of the four weights", ylim=(0, one_hot * 1.18))
+    lower.set(title="norm of the softmax Jacobian", ylim=(0, None), xscale="log", xlabel="d_k")
+    label_x(lower, dims[::2])
     figure.legend(loc="outside upper left", ncols=2)
     ends = {kind: arrays[f"{kind}_gradient"][-1, 1] for kind in ("raw", "scaled")}
     return [
@@ -54,7 +38,7 @@ def scale(arrays: Arrays) -> list[ReportFigure]:
                 "Softmax over four random keys; medians, bands: 10th to 90th percentile. The "
                 "standard deviation of q · k grows as √d_k: unscaled, the weights become one-hot "
                 "and the gradient (norm of the softmax Jacobian) at "
-                f"d_k = {arrays['dims'][-1]} falls to {ends['raw']:.1g}; scaled, it stays at "
+                f"d_k = {dims[-1]} falls to {ends['raw']:.1g}; scaled, it stays at "
                 f"{ends['scaled']:.2f}."
             ),
             alt="Variance and gradient of softmax weights against d_k, unscaled and scaled.",
@@ -74,11 +58,10 @@ def ravine(arrays: Arrays) -> list[ReportFigure]:
     levels = values.max() * np.array([0.01, 0.05, 0.15, 0.35, 0.7])
     upper.contour(x, y, values, levels=levels, colors=style.HAIRLINE, linewidths=1.2)
     steps = np.arange(paths.shape[1])
-    for name, path, rate, momentum, color, marker in zip(
-        *(arrays["names"], paths, arrays["rates"], arrays["momenta"], style.COLORS, MARKERS),
-        strict=False,
+    for name, path, rate, momentum, line in zip(
+        arrays["names"], paths, arrays["rates"], arrays["momenta"], LINES, strict=False
     ):
-        line_style = {"color": color, "marker": marker, "markersize": 3.5, "linewidth": 1.1}
+        line_style = line | {"markersize": 3.5, "linewidth": 1.1}
         upper.plot(*path.T, **line_style)
         label = f"{name}: rate {rate:.3g}, momentum {momentum:.3g}"
         lower.plot(steps, np.linalg.norm(path, axis=-1), label=label, **line_style)
@@ -174,7 +157,7 @@ def temperature(arrays: Arrays) -> list[ReportFigure]:
     upper.axhline(0, color=style.MUTED, linewidth=0.8)
     upper.set(title="gradient with respect to the cosine", xscale="log")
     lower.set(title="share of each negative in the gradient", xlabel="temperature", ylim=(0, 1.02))
-    _plain_ticks(lower, (0.02, 0.07, 0.2, 0.5, 1, 2))
+    label_x(lower, (0.02, 0.07, 0.2, 0.5, 1, 2))
     figure.legend(loc="outside upper left", ncols=2, fontsize=8.5)
     steepest = int(np.abs(gradients[:, 0]).argmax())
     return [
@@ -192,9 +175,3 @@ def temperature(arrays: Arrays) -> list[ReportFigure]:
             figure=figure,
         )
     ]
-
-
-def _plain_ticks(axes: Axes, ticks) -> None:
-    axes.xaxis.set_major_locator(FixedLocator(list(ticks)))
-    axes.xaxis.set_minor_locator(NullLocator())
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))

@@ -9,7 +9,7 @@ import numpy as np
 
 from jaxlabs.labs.worked_problems import closed_form
 from jaxlabs.labs.worked_problems import published as given
-from jaxlabs.labs.worked_problems.rows import Number, numbers
+from jaxlabs.labs.worked_problems.rows import Value, compare
 from jaxlabs.losses.cross_entropy import cross_entropy
 from jaxlabs.losses.elbo import gaussian_kl, gaussian_log_likelihood
 
@@ -18,13 +18,13 @@ SOFTMAX, BAYES, ELBO = "softmax", "Bayes' rule", "the ELBO"
 WRONG_SIGN = "The last line has -KL instead of +KL: log p(x) is the ELBO plus the divergence."
 
 
-def problems() -> list[Number]:
+def problems() -> list[Value]:
     """Returns the values of all problems."""
     with jax.enable_x64(True):
         return _softmax() + _bayes() + _elbo()
 
 
-def _softmax() -> list[Number]:
+def _softmax() -> list[Value]:
     rows = []
     for factor, printed in given.PRINTED_SHARES.items():
         logits = [factor * logit for logit in given.LOGITS]
@@ -32,13 +32,12 @@ def _softmax() -> list[Number]:
         classes = jnp.arange(len(logits))
         ours = jnp.exp(-cross_entropy(jnp.tile(jnp.asarray(logits, float), (3, 1)), classes))
         name = f"softmax of [{', '.join(map(str, logits))}]"
-        values = ", ".join(f"{p:.4f}" for p in exact)
-        erratum = f"The {name} is [{values}]."
-        rows += numbers(SOFTMAX, name, ours, exact, printed, erratum=erratum)
+        erratum = f"The {name} is [{', '.join(f'{p:.4f}' for p in exact)}]."
+        rows += compare(SOFTMAX, name, ours, exact, printed, erratum=erratum)
     return rows
 
 
-def _bayes() -> list[Number]:
+def _bayes() -> list[Value]:
     classes = [NormalDist(*pair) for pair in zip(given.MEANS, given.DEVIATIONS, strict=True)]
     likelihoods = [one.pdf(given.OBSERVED) for one in classes]
     joint = [prior * p for prior, p in zip(given.PRIORS, likelihoods, strict=True)]
@@ -48,20 +47,16 @@ def _bayes() -> list[Number]:
     log_joint = jnp.log(jnp.asarray(given.PRIORS)) + log_likelihoods
     posterior = jax.nn.softmax(log_joint)
     labels = [["class 1", "class 2"]]
+    prior, exact = [1 - given.PRIORS[1], given.PRIORS[1]], [p / math.fsum(joint) for p in joint]
     return [
-        *numbers(
-            BAYES, "prior", given.PRIORS, [1 - given.PRIORS[1], given.PRIORS[1]], labels=labels
-        ),
-        *numbers(BAYES, "likelihood p(x|c)", jnp.exp(log_likelihoods), likelihoods, labels=labels),
-        *numbers(BAYES, "evidence p(x)", jnp.exp(jax.nn.logsumexp(log_joint)), math.fsum(joint)),
-        *numbers(
-            *(BAYES, "posterior p(c|x)", posterior, [p / math.fsum(joint) for p in joint]),
-            labels=labels,
-        ),
+        *compare(BAYES, "prior", given.PRIORS, prior, labels=labels),
+        *compare(BAYES, "likelihood p(x|c)", jnp.exp(log_likelihoods), likelihoods, labels=labels),
+        *compare(BAYES, "evidence p(x)", jnp.exp(jax.nn.logsumexp(log_joint)), math.fsum(joint)),
+        *compare(BAYES, "posterior p(c|x)", posterior, exact, labels=labels),
     ]
 
 
-def _elbo() -> list[Number]:
+def _elbo() -> list[Value]:
     x, noise = given.ELBO_OBSERVED, given.NOISE
     mean, deviation = given.POSTERIOR_GUESS
     evidence = NormalDist(0, math.sqrt(1 + noise**2))
@@ -87,18 +82,15 @@ def _elbo() -> list[Number]:
         "KL(q(z|x) || p(z|x))": gaussian_kl(jnp.asarray(shift), jnp.asarray(log_ratio)),
         "log p(x)": log_evidence,
     }
-    rows = [row for name in exact for row in numbers(ELBO, name, ours[name], exact[name])]
-    likelihood, prior, gap, evidence = ours.values()
+    rows = [row for name in exact for row in compare(ELBO, name, ours[name], exact[name])]
+    likelihood, prior, gap, _ = ours.values()
     bound = exact["log p(x)"] - exact["KL(q(z|x) || p(z|x))"]
-    return [
-        *rows,
-        *numbers(ELBO, "ELBO = E_q[log p(x|z)] - KL(q(z|x) || p(z))", likelihood - prior, bound),
-        *numbers(
-            *(ELBO, "log p(x) from the ELBO", likelihood - prior + gap, exact["log p(x)"]),
-            float(likelihood - prior - gap),
-            erratum=WRONG_SIGN,
-        ),
-    ]
+    elbo = likelihood - prior
+    rows += compare(ELBO, "ELBO = E_q[log p(x|z)] - KL(q(z|x) || p(z))", elbo, bound)
+    ours, exact, by_formula = elbo + gap, exact["log p(x)"], float(elbo - gap)
+    return rows + compare(
+        ELBO, "log p(x) from the ELBO", ours, exact, by_formula, erratum=WRONG_SIGN
+    )
 
 
 def _divergence(q: NormalDist, p: NormalDist) -> float:

@@ -25,7 +25,7 @@ PRINTED_SCORES: PrintedMatrix = (("1", "1"), ("1", "0"))
 PRINTED_WEIGHTS: PrintedMatrix = (("0.5", "0.5"), ("0.670", "0.330"))
 PRINTED_OUTPUT: PrintedMatrix = (("1", "0.5"), ("1.340", "0.330"))
 # The last weight is written with the denominator e^(1/sqrt(2)) + e^(1/sqrt(2)), which gives 0.247;
-# 0.330 is right, and is 1 / (e^(1/sqrt(2)) + 1).
+# 0.330 is correct, and is 1 / (e^(1/sqrt(2)) + 1).
 
 # Two heads (SOURCE): per head the projections to queries, keys and values.
 TWO_HEADS_INPUT = IDENTITY
@@ -125,13 +125,13 @@ class Statement(NamedTuple):
     Attributes:
       theme: topic of the statement.
       printed: the statement of the homework, shortened.
-      right: the correct statement.
+      correct: the correct statement.
       error: whether the homework is wrong.
     """
 
     theme: str
     printed: str
-    right: str
+    correct: str
     error: bool = True
 
 

@@ -17,7 +17,7 @@ PRINTED, FORMULA = "printed", "formula"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Number:
+class Value:
     """One value of a worked problem.
 
     Attributes:
@@ -67,7 +67,7 @@ def rounding(printed: str) -> float:
     return 10.0**-decimals / 2 if decimals > 0 else 0.0
 
 
-def numbers(
+def compare(
     theme: str,
     name: str,
     ours: Any,
@@ -76,11 +76,11 @@ def numbers(
     *,
     labels: Sequence[Sequence[str]] | None = None,
     erratum: str = "",
-) -> list[Number]:
-    """Returns a `Number` for every entry of an array, in C order.
+) -> list[Value]:
+    """Returns a `Value` for every entry of an array, in C order.
 
     Args:
-      theme: see `Number`.
+      theme: see `Value`.
       name: name of the array.
       ours: the array, any shape.
       exact: the exact array, same shape.
@@ -100,7 +100,7 @@ def numbers(
         number = None if entry is None else float(entry)
         printed = str(entry) if isinstance(entry, str) else ""
         rows.append(
-            Number(
+            Value(
                 theme=theme,
                 problem=f"{name} [{', '.join(label)}]" if label else name,
                 ours=float(ours[index]) + 0.0,  # no -0
@@ -114,7 +114,7 @@ def numbers(
     return rows
 
 
-def format_table(rows: Sequence[Number], statements: Sequence[Statement]) -> str:
+def format_table(rows: Sequence[Value], statements: Sequence[Statement]) -> str:
     """Returns the rows as a text table by theme, with errata, followed by the statements."""
     width = max(len(row.problem) for row in rows)
     lines = []
@@ -135,7 +135,7 @@ def format_table(rows: Sequence[Number], statements: Sequence[Statement]) -> str
     lines += ["", "statements of the write-up, with corrections"]
     for statement in statements:
         star = " *" if statement.error else ""
-        lines += [f"{statement.theme}: {statement.printed}{star}", f"    {statement.right}"]
+        lines += [f"{statement.theme}: {statement.printed}{star}", f"    {statement.correct}"]
     counts = metrics(rows, statements)
     lines += [
         "",
@@ -144,7 +144,7 @@ def format_table(rows: Sequence[Number], statements: Sequence[Statement]) -> str
     return "\n".join(lines).strip()
 
 
-def metrics(rows: Sequence[Number], statements: Sequence[Statement]) -> dict[str, float]:
+def metrics(rows: Sequence[Value], statements: Sequence[Statement]) -> dict[str, float]:
     """Returns the numbers of values and errors, and the largest relative difference.
 
     `wrong_values` counts every wrong value and statement of the write-up, `errors` their causes: an
@@ -154,7 +154,7 @@ def metrics(rows: Sequence[Number], statements: Sequence[Statement]) -> dict[str
     errata = [row.erratum for row in rows if row.erratum]
     wrong = sum(statement.error for statement in statements)
     return {
-        "numbers": float(len(rows)),
+        "values": float(len(rows)),
         "wrong_values": float(len(errata) + wrong),
         "errors": float(len(set(errata)) + wrong),
         "largest_relative_difference": max(relative),

@@ -22,7 +22,7 @@ from jaxlabs.labs.worked_problems import (
     probability,
 )
 from jaxlabs.labs.worked_problems import published as given
-from jaxlabs.labs.worked_problems.rows import Number, format_table, is_wrong, metrics, numbers
+from jaxlabs.labs.worked_problems.rows import Value, compare, format_table, is_wrong, metrics
 
 pytestmark = pytest.mark.usefixtures("quickly_compiled")
 
@@ -40,7 +40,7 @@ def find(rows, start, theme=""):
     return result
 
 
-def values(rows, start, theme=""):
+def computed(rows, start, theme=""):
     return [row.ours for row in find(rows, start, theme)]
 
 
@@ -190,9 +190,9 @@ def test_statements_about_learning_rates(solved):
     assert [row.exact > 0.2 for row in large] == [True, True]
     claim = statement("Rates of 1 and 3 might struggle")
     assert claim.error
-    assert "Both diverge" in claim.right
+    assert "Both diverge" in claim.correct
     assert [1 - curvature * rate for rate in (1, 3)] == [-15, -47]
-    assert "-15 and -47; the limit is the rate 0.125" in claim.right
+    assert "-15 and -47; the limit is the rate 0.125" in claim.correct
     assert 2 / curvature == 0.125
     assert not any(row.erratum for row in (first, *large))
     assert not statement("dh2/dw_h = 2").error
@@ -204,31 +204,31 @@ def test_gradient_explodes_for_large_absolute_weight(w, explodes):
     for _ in range(40):
         h.append(w * h[-1])
     assert h[-1] == w**4 * h[-1 - 4] != w**4 * h[-1 - 3]  # the fourth term has h(t-4)
-    assert "h(t-4)" in statement("The unrolled recurrence has h(t-3) twice").right
+    assert "h(t-4)" in statement("The unrolled recurrence has h(t-3) twice").correct
     assert (abs(h[-1]) > 1e6) == explodes == (abs(w) > 1)
-    assert "|w| > 1" in statement("The gradient explodes for w > 1").right
+    assert "|w| > 1" in statement("The gradient explodes for w > 1").correct
 
 
 def test_log_p_times_integral_of_q_is_log_p():
     q = scipy.stats.norm(*given.POSTERIOR_GUESS)
     assert scipy.integrate.quad(q.pdf, -10, 10)[0] == pytest.approx(1)
-    assert "dz" in statement("log p(x) times the integral").right
+    assert "dz" in statement("log p(x) times the integral").correct
     open_run = statement("A bracket of the ELBO")
     assert open_run.error
-    assert open_run.right.count("(") == open_run.right.count(")")
-    assert open_run.right.count("[") == open_run.right.count("]")
+    assert open_run.correct.count("(") == open_run.correct.count(")")
+    assert open_run.correct.count("[") == open_run.correct.count("]")
 
 
 def test_values_equal_correct_printed_ones(solved):
-    np.testing.assert_allclose(values(solved, "output A V"), [1, 0.5, 1.340, 0.330], atol=5e-4)
+    np.testing.assert_allclose(computed(solved, "output A V"), [1, 0.5, 1.340, 0.330], atol=5e-4)
     heads = [0.5, 0.5, 0.5, 0.5, 0.3302, 0.6698, 0.3302, 0.6698]
-    np.testing.assert_allclose(values(solved, "two heads"), heads, atol=5e-5)
-    np.testing.assert_allclose(values(solved, "theta by SGD"), [0.96, 0.98])
-    np.testing.assert_allclose(values(solved, "theta by momentum"), [0.96, 0.944])
-    np.testing.assert_allclose(values(solved, "velocity"), [-0.04, -0.016])
-    assert values(solved, "one-hot weights: variance") == [0.1875]
-    assert values(solved, "one-hot weights: gradient") == [0]
-    np.testing.assert_allclose(values(solved, "weight after 1 update"), [0.62, 3.5, 9.9])
+    np.testing.assert_allclose(computed(solved, "two heads"), heads, atol=5e-5)
+    np.testing.assert_allclose(computed(solved, "theta by SGD"), [0.96, 0.98])
+    np.testing.assert_allclose(computed(solved, "theta by momentum"), [0.96, 0.944])
+    np.testing.assert_allclose(computed(solved, "velocity"), [-0.04, -0.016])
+    assert computed(solved, "one-hot weights: variance") == [0.1875]
+    assert computed(solved, "one-hot weights: gradient") == [0]
+    np.testing.assert_allclose(computed(solved, "weight after 1 update"), [0.62, 3.5, 9.9])
 
 
 @pytest.mark.parametrize(
@@ -238,18 +238,18 @@ def test_values_equal_correct_printed_ones(solved):
 def test_both_variants_of_samples_have_36_normalized_values(solved, variant, mean, variance):
     theme = normalization.THEMES[variant]
     assert len([row for row in find(solved, "normalized", theme) if row.problem[-1] == "]"]) == 36
-    assert values(solved, "mean of entry [0, 1]", theme) == [mean]
-    assert values(solved, "variance of entry [0, 1]", theme) == [variance]
-    training = np.array(values(solved, "normalized [H", theme)[:24]).reshape(4, 6)
+    assert computed(solved, "mean of entry [0, 1]", theme) == [mean]
+    assert computed(solved, "variance of entry [0, 1]", theme) == [variance]
+    training = np.array(computed(solved, "normalized [H", theme)[:24]).reshape(4, 6)
     np.testing.assert_allclose(training.mean(axis=0), 0, atol=1e-15)
     np.testing.assert_allclose(training.std(axis=0), 1)
-    (entry,) = values(solved, "normalized [test 2, 0, 1]", theme)
+    (entry,) = computed(solved, "normalized [test 2, 0, 1]", theme)
     assert entry == pytest.approx((7 - mean) / math.sqrt(variance))
 
 
 def test_unscaled_scores_saturate_softmax_and_reduce_gradient(solved):
     scaled, raw = (
-        values(solved, f"d_k = 64, one score a standard deviation above the others, {kind}")
+        computed(solved, f"d_k = 64, one score a standard deviation above the others, {kind}")
         for kind in ("with 1/sqrt", "without")
     )
     assert scaled[0] < 0.1 * raw[0]  # variance
@@ -290,19 +290,19 @@ def test_trajectories_equal_explicit_loop():
 
 
 def test_info_nce_gradient_signs_and_siglip_independence_of_other_pairs(solved):
-    signs = np.reshape(values(solved, "sign of dL/ds"), (3, 3))
+    signs = np.reshape(computed(solved, "sign of dL/ds"), (3, 3))
     np.testing.assert_array_equal(signs, 1 - 2 * np.eye(3))
-    siglip, info_nce = values(solved, "s_32 raised by 0.5: change of dL/ds_33")
+    siglip, info_nce = computed(solved, "s_32 raised by 0.5: change of dL/ds_33")
     assert siglip == 0
     assert info_nce < -0.01
-    assert values(solved, "s_32 raised by 0.5: largest change") == [0]
+    assert computed(solved, "s_32 raised by 0.5: largest change") == [0]
 
 
 def test_low_temperature_concentrates_gradient_on_nearest_negative(solved):
     probabilities = [
         value
         for name in (0.07, 0.2, 1)
-        for value in values(solved, f"temperature {name:g}: fraction of the nearest")
+        for value in computed(solved, f"temperature {name:g}: fraction of the nearest")
     ]
     assert probabilities[0] > 0.99 > probabilities[1] > probabilities[2] > 0.5
     result = contrastive.arrays()
@@ -322,9 +322,9 @@ def test_divergence_of_gaussians_equals_integral():
 
 def test_wrong_value_without_erratum_is_refused():
     with pytest.raises(ValueError, match=r"0\.98 is wrong, but erratum is empty"):
-        Number(theme="t", problem="p", ours=0.95, exact=0.95, reference=0.98)
+        Value(theme="t", problem="p", ours=0.95, exact=0.95, reference=0.98)
     with pytest.raises(ValueError, match="ours"):
-        numbers("t", "p", [1.0], [1.0, 2.0])
+        compare("t", "p", [1.0], [1.0, 2.0])
     assert not is_wrong(0.670, 0.6697616, "0.670")
     assert is_wrong(0.670, 0.6697616)
     assert is_wrong(0.6703, 0.6697616, "0.6703")
@@ -333,7 +333,7 @@ def test_wrong_value_without_erratum_is_refused():
 
 
 def test_table_has_all_columns_and_each_erratum_once():
-    rows = numbers("t", "p", [1.0, 2.0], [1.0, 2.0], ["1.50", "2.5"], erratum="Half too much.")
+    rows = compare("t", "p", [1.0, 2.0], [1.0, 2.0], ["1.50", "2.5"], erratum="Half too much.")
     claim = given.Statement("t", "One is two.", "It is one.")
     text = format_table(rows, [claim, claim._replace(printed="One is one.", error=False)])
     assert text.splitlines()[1].split() == ["write-up", "ours", "exact", "difference"]
@@ -342,7 +342,7 @@ def test_table_has_all_columns_and_each_erratum_once():
     assert "t: One is two. *\n    It is one.\nt: One is one.\n" in text
     result = metrics(rows, [claim])
     assert result == {
-        "numbers": 2,
+        "values": 2,
         "wrong_values": 3,
         "errors": 2,
         "largest_relative_difference": 0,
@@ -350,7 +350,7 @@ def test_table_has_all_columns_and_each_erratum_once():
     entry = rows[0].entry()
     assert (entry["reference"], entry["printed"]) == (1.5, "1.50")
     assert entry["reference_from"] == "printed"
-    (row,) = numbers("t", "p", 1.0, 1.0, 1.0)
+    (row,) = compare("t", "p", 1.0, 1.0, 1.0)
     assert (row.printed, row.reference_from) == ("", "formula")
     assert entry["difference"] == 0
 
