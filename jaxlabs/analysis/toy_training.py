@@ -80,13 +80,13 @@ def init_params(shapes: Any, seed: int) -> Any:
     a `kernel [..., in, out]` and 1 otherwise. They are sampled on the host, because compiling the
     initializers of linen takes longer than training such a model.
     """
-    random = np.random.default_rng(seed)
+    rng = np.random.default_rng(seed)
 
     def init(path: tuple[Any, ...], leaf: jax.ShapeDtypeStruct) -> np.ndarray:
         name = jax.tree_util.keystr(path[-1:], simple=True)
         if name in ("scale", "bias"):
             return np.full(leaf.shape, float(name == "scale"), np.float32)
         std = leaf.shape[-2] ** -0.5 if name.endswith("kernel") else 1.0
-        return np.float32(random.normal(0, std, leaf.shape))
+        return np.float32(rng.normal(0, std, leaf.shape))
 
     return jax.tree_util.tree_map_with_path(init, shapes)

@@ -135,7 +135,7 @@ def word_vocabulary(config: RunConfig) -> dict[str, Any]:
     return WordTokenizer(words).to_json()
 
 
-def vocab_size(vocabulary: Mapping[str, Any]) -> int:
+def vocab_size(data_spec: Mapping[str, Any]) -> int:
     """Returns the number of tokens of a vocabulary."""
-    kind = {"characters": CharTokenizer, "words": WordTokenizer}[vocabulary["kind"]]
-    return kind.from_json(vocabulary).vocab.size
+    kind = {"characters": CharTokenizer, "words": WordTokenizer}[data_spec["kind"]]
+    return kind.from_json(data_spec).vocab.size

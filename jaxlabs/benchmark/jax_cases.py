@@ -245,19 +245,19 @@ def random_streams(vocab_size: int, context_length: int) -> ContiguousStreams:
 
 def random_sentences(vocab_size: int, context_length: int, classes: int) -> Examples:
     """Returns sentences of random length, padded to the context length (token 0)."""
-    random = np.random.default_rng(0)
-    tokens = random.integers(2, vocab_size, (2048, context_length), np.int32)
-    lengths = random.integers(context_length // 4, context_length + 1, len(tokens))
+    rng = np.random.default_rng(0)
+    tokens = rng.integers(2, vocab_size, (2048, context_length), np.int32)
+    lengths = rng.integers(context_length // 4, context_length + 1, len(tokens))
     tokens[np.arange(context_length)[None, :] >= lengths[:, None]] = 0
     return Examples(
-        {"inputs": tokens, "labels": random.integers(0, classes, len(tokens), np.int32)}
+        {"inputs": tokens, "labels": rng.integers(0, classes, len(tokens), np.int32)}
     )
 
 
 def random_images(shape: tuple[int, int, int]) -> Examples:
     """Returns images of noise."""
-    random = np.random.default_rng(0)
-    images = random.integers(0, 256, (1024, *shape), np.uint8)
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (1024, *shape), np.uint8)
     return Examples({"images": images, "labels": np.zeros(len(images), np.int32)})
 
 

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from flax import struct
 
 from jaxlabs import keys
-from jaxlabs.config import ArgumentError, UserError
+from jaxlabs.config import UserError
 from jaxlabs.data.shuffle import shuffle_index
 
 Batch = dict[str, jax.Array]
@@ -128,11 +128,11 @@ def num_batches(examples: Examples, batch_size: int) -> int:
     return -(-examples.count // batch_size)
 
 
-def require_window(length: int, context_length: int, flag: str = "context_length") -> None:
-    """Raises UserError unless `length` tokens hold one window; the message names `flag`."""
+def require_window(length: int, context_length: int, argument: str = "context_length") -> None:
+    """Raises UserError unless `length` tokens hold one window; the message names `argument`."""
     if length < context_length + 1:
         raise UserError(
-            f"`{flag}`={context_length}: the text (or its held-out part) has {length:,}"
+            f"`{argument}`={context_length}: the text (or its held-out part) has {length:,}"
             f" tokens; one window needs at least {context_length + 1:,}"
         )
 

@@ -57,7 +57,7 @@ def foreground(images: np.ndarray) -> np.ndarray:
     return np.maximum(images, background) - np.minimum(images, background)
 
 
-def measured_slant(images: np.ndarray) -> np.ndarray:
+def measure_slant(images: np.ndarray) -> np.ndarray:
     """Returns the slant of each digit to the right in degrees, `[count]`, from image moments.
 
     The tangent of the slant is the mixed second moment over the vertical one, the shear of the
@@ -76,14 +76,14 @@ def measured_slant(images: np.ndarray) -> np.ndarray:
     return np.rad2deg(np.arctan(-mixed / np.maximum(vertical, EPSILON)))
 
 
-def measured_thickness(images: np.ndarray) -> np.ndarray:
+def measure_thickness(images: np.ndarray) -> np.ndarray:
     """Returns the mean stroke thickness of each digit in pixels, `[count]`.
 
     The thickness of a long band is twice its area over the length of its outline. The length is the
     sum of gradient magnitudes, which holds for gray values too.
 
     Args:
-      images: as for `measured_slant`.
+      images: as for `measure_slant`.
     """
     ink = foreground(images).mean(axis=-1, dtype=np.float32) / 255
     ink = np.pad(ink, ((0, 0), (1, 1), (1, 1)))
@@ -121,8 +121,8 @@ def caption_images(dataset: ImageDataset) -> tuple[CaptionedImages, CaptionedIma
             for value, border in zip(of_part, borders, strict=True)
         ]
         labels = np.stack([part.labels, *levels], axis=1).astype(np.int32)
-        generator = np.random.default_rng([CAPTION_SEED, stream])
-        captions, mentioned = digit_captions.sample(generator, labels)
+        rng = np.random.default_rng([CAPTION_SEED, stream])
+        captions, mentioned = digit_captions.sample(rng, labels)
         captioned.append(CaptionedImages(part.images, np.array(captions), labels, mentioned))
     return captioned[0], captioned[1]
 
@@ -164,21 +164,25 @@ def caption_data(
     )
 
 
-def encode(captions: Any, tokenizer: WordTokenizer, context_length: int, flag: str) -> np.ndarray:
+def encode(
+    captions: Any, tokenizer: WordTokenizer, context_length: int, argument: str
+) -> np.ndarray:
     """Returns the tokens of captions, `[count, time]` int32, padded to the context length.
 
     Raises:
-      UserError: an unknown word, no word, or more tokens than the context length; names `flag`.
+      UserError: an unknown word, no word, or more tokens than the context length; names `argument`.
     """
     rows = np.full((len(captions), context_length), PADDING, np.int32)
     for row, caption in zip(rows, captions, strict=True):
         tokens = tokenizer.encode(caption)
         if UNKNOWN in tokens:
             known = ", ".join(tokenizer.words)
-            raise ArgumentError(flag, f"{caption!r} has unknown words; the vocabulary is {known}")
+            raise ArgumentError(
+                argument, f"{caption!r} has unknown words; the vocabulary is {known}"
+            )
         if not 0 < len(tokens) <= context_length:
             raise ArgumentError(
-                flag, f"{caption!r} has {len(tokens)} tokens; 1 to {context_length} needed"
+                argument, f"{caption!r} has {len(tokens)} tokens; 1 to {context_length} needed"
             )
         row[: len(tokens)] = tokens
     return rows
@@ -186,13 +190,13 @@ def encode(captions: Any, tokenizer: WordTokenizer, context_length: int, flag: s
 
 def _slants(part: LabeledImages) -> np.ndarray:
     if not part.attributes:
-        return measured_slant(part.images)
+        return measure_slant(part.images)
     # Counter-clockwise rotation reduces the visible slant to the right.
     return part.attributes["slant"] - part.attributes["rotation"]
 
 
 def _thicknesses(part: LabeledImages) -> np.ndarray:
-    return part.attributes["thickness"] if part.attributes else measured_thickness(part.images)
+    return part.attributes["thickness"] if part.attributes else measure_thickness(part.images)
 
 
 def _terciles(values: np.ndarray, labels: np.ndarray) -> np.ndarray:

@@ -23,12 +23,12 @@ STREAMS = 64
 Baselines = Callable[[np.ndarray, np.ndarray, int], dict[str, float]]
 
 
-def language_data(
+def char_lm_data(
     dataset: TextDataset,
     context_length: int,
     seed: int,
     baselines: Baselines,
-    flag: str = "context_length",
+    argument: str = "context_length",
 ) -> DataModule:
     """Returns the data of a run on one text.
 
@@ -45,7 +45,7 @@ def language_data(
       context_length: characters per window.
       seed: seed of the windows of `train_and_val`.
       baselines: `(training tokens, held-out tokens, vocabulary size) -> nats per character`.
-      flag: flag of the context length, for error messages.
+      argument: name of the context length, for error messages.
 
     Raises:
       UserError: a split is shorter than one window.
@@ -53,7 +53,7 @@ def language_data(
     tokenizer = CharTokenizer.from_text(dataset.text)
     train, held_out = (tokenizer.encode(part) for part in windows.split_text(dataset.text))
     for part in (train, held_out):
-        require_window(len(part), context_length, flag)
+        require_window(len(part), context_length, argument)
     both = np.concatenate([train, held_out])
     return DataModule(
         train=windows.token_stream(train, context_length),
@@ -90,20 +90,20 @@ def bptt_data(
     """Returns the data of a recurrent network, trained by truncated BPTT on contiguous streams.
 
     The monitored split is `held_out`, the last 10 % in a few long segments with the state carried
-    through each, as char-rnn evaluates. `held_out_windows` is `held_out` of `language_data`, which
+    through each, as char-rnn evaluates. `held_out_windows` is `held_out` of `char_lm_data`, which
     is comparable with models of a fixed context.
 
     Args:
       dataset: the text.
       context_length: characters per step, the length of truncated BPTT.
       batch_size: number of training streams.
-      seed: see `language_data`.
-      baselines: see `language_data`.
+      seed: see `char_lm_data`.
+      baselines: see `char_lm_data`.
 
     Raises:
       UserError: the training text is too short for `batch_size` streams, or a split for one window.
     """
-    data = language_data(dataset, context_length, seed, baselines, flag="bptt_length")
+    data = char_lm_data(dataset, context_length, seed, baselines, argument="bptt_length")
     streams = ContiguousStreams(tokens=data.train.tokens, context_length=context_length)
     streams.windows(batch_size)  # raises if the text is too short
     held_out = CharTokenizer.from_json(data.data_spec).encode(windows.split_text(dataset.text)[1])

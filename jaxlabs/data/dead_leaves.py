@@ -67,8 +67,8 @@ def sample(count: int, side: int = 512, seed: int = 0) -> np.ndarray:
     )
 
 
-def _sample(side: int, generator: np.random.Generator) -> np.ndarray:
-    leaves, fine = _scatter(side, generator), side * SUPERSAMPLING
+def _sample(side: int, rng: np.random.Generator) -> np.ndarray:
+    leaves, fine = _scatter(side, rng), side * SUPERSAMPLING
     top = np.zeros(fine * fine, np.int32)  # index of the topmost leaf, counted from 1
     group = np.ceil(np.log(leaves.extent() + 1) / math.log(GROWTH)).astype(int) * 2 + leaves.is_disc
     for one in np.unique(group):
@@ -85,14 +85,14 @@ def _sample(side: int, generator: np.random.Generator) -> np.ndarray:
     return image.reshape(side, SUPERSAMPLING, side, SUPERSAMPLING).mean(axis=(1, 3))
 
 
-def _scatter(side: int, generator: np.random.Generator) -> Leaves:
+def _scatter(side: int, rng: np.random.Generator) -> Leaves:
     count = _number(side)
-    radius = 1 / np.sqrt(generator.uniform(MAX_RADIUS**-2, MIN_RADIUS**-2, count))
+    radius = 1 / np.sqrt(rng.uniform(MAX_RADIUS**-2, MIN_RADIUS**-2, count))
     # Centers extend beyond the border by the radius, so that the coverage is uniform.
-    down, right = generator.uniform(-1, 1, (2, count)) * (side / 2 + radius) + side / 2
-    angle = generator.uniform(0, math.pi, count)
-    ratio = MAX_ASPECT ** generator.uniform(-0.5, 0.5, count)
-    is_disc, gray = generator.random(count) < 0.5, generator.random(count)
+    down, right = rng.uniform(-1, 1, (2, count)) * (side / 2 + radius) + side / 2
+    angle = rng.uniform(0, math.pi, count)
+    ratio = MAX_ASPECT ** rng.uniform(-0.5, 0.5, count)
+    is_disc, gray = rng.random(count) < 0.5, rng.random(count)
     lengths = [(SUPERSAMPLING * length).astype(np.float32) for length in (down, right, radius)]
     angles = [part.astype(np.float32) for part in (np.cos(angle), np.sin(angle), ratio)]
     return Leaves(*lengths, *angles, is_disc, gray)

@@ -60,11 +60,11 @@ def render(
       counter-clockwise; "height" in pixels and "width" as a factor, both before rotation;
       "shift_right" and "shift_down" of the center in pixels.
     """
-    generator = np.random.default_rng([seed, stream])
-    labels = generator.permutation(np.arange(count, dtype=np.int32) % len(CLASSES))
-    attributes = {"font": generator.integers(len(FONTS), size=count, dtype=np.int32)}
+    rng = np.random.default_rng([seed, stream])
+    labels = rng.permutation(np.arange(count, dtype=np.int32) % len(CLASSES))
+    attributes = {"font": rng.integers(len(FONTS), size=count, dtype=np.int32)}
     for name, (low, high) in RANGES.items():
-        attributes[name] = generator.uniform(low, high, count).astype(np.float32)
+        attributes[name] = rng.uniform(low, high, count).astype(np.float32)
     images = np.empty((count, SIDE, SIDE, 1), np.uint8)
     for start in range(0, count, CHUNK):
         part = slice(start, start + CHUNK)

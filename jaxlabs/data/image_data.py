@@ -47,7 +47,7 @@ def image_data(dataset: ImageDataset, config: ImageDataConfig, bernoulli: bool) 
     The evaluation sets are the test set, or `held_out` (the last training images, which are then
     not trained on), and `training_images`, as many images of the training set. With dynamic
     binarization the training images stay gray and the model samples them at every step; the
-    evaluation images are binarized once, by `images.binarized`.
+    evaluation images are binarized once, by `images.binarize`.
 
     Args:
       dataset: the images.
@@ -57,7 +57,7 @@ def image_data(dataset: ImageDataset, config: ImageDataConfig, bernoulli: bool) 
     Raises:
       UserError: `train_images` exceeds the size of the training set.
     """
-    binary = images.binarized(dataset, config.binarization_seed)
+    binary = images.binarize(dataset, config.binarization_seed)
     binary = _map_images(binary, lambda values: values * np.uint8(255))
     used = dataset if config.binarization == "none" else binary
     static, name, test = used.train, "test", used.test

@@ -147,7 +147,7 @@ def hold_out(images: LabeledImages, count: int) -> tuple[LabeledImages, LabeledI
     return images.take(slice(None, -count)), images.take(slice(-count, None))
 
 
-def binarized(dataset: ImageDataset, seed: int = 0) -> ImageDataset:
+def binarize(dataset: ImageDataset, seed: int = 0) -> ImageDataset:
     """Returns the data set with static binarization: every pixel 0 or 1, sampled once.
 
     A pixel of value v is 1 with probability v / 255, independently of all others. This is the
@@ -155,7 +155,7 @@ def binarized(dataset: ImageDataset, seed: int = 0) -> ImageDataset:
     holds the published sample. The name of the result includes the seed.
     """
     train, test = (
-        dataclasses.replace(part, images=_binarize(part.images, seed, stream))
+        dataclasses.replace(part, images=_sample_pixels(part.images, seed, stream))
         for stream, part in enumerate((dataset.train, dataset.test))
     )
     name = f"{dataset.name} binarized by seed {seed}"
@@ -164,7 +164,7 @@ def binarized(dataset: ImageDataset, seed: int = 0) -> ImageDataset:
     )
 
 
-def _binarize(images: np.ndarray, seed: int, stream: int) -> np.ndarray:
+def _sample_pixels(images: np.ndarray, seed: int, stream: int) -> np.ndarray:
     # Integers from 0 to 254: exactly v of the 255 are below v.
     thresholds = np.random.default_rng([seed, stream]).integers(
         255, size=images.shape, dtype=np.uint8

@@ -109,7 +109,7 @@ def load(name: str, data_dir: str | Path | None = None) -> Photographs:
     return dataclasses.replace(found, warning=warning)
 
 
-def whitened(photographs: Photographs) -> np.ndarray:
+def whiten_images(photographs: Photographs) -> np.ndarray:
     """Returns whitened images `[count, height, width]`; whitens them unless they already are."""
     if photographs.whitened:
         return photographs.images
@@ -134,15 +134,15 @@ def random_patches(
             f"{size} is not accepted; at most {min(height, width)}, as the images"
             f" have {width} x {height} pixels",
         )
-    generator = np.random.default_rng(seed)
-    index = generator.integers(num_images, size=count)
-    top = generator.integers(height - size + 1, size=count)
-    left = generator.integers(width - size + 1, size=count)
+    rng = np.random.default_rng(seed)
+    index = rng.integers(num_images, size=count)
+    top = rng.integers(height - size + 1, size=count)
+    left = rng.integers(width - size + 1, size=count)
     windows = np.lib.stride_tricks.sliding_window_view(images, (size, size), axis=(1, 2))
     return windows[index, top, left].astype(np.float64)
 
 
-def normalized(patches: np.ndarray) -> np.ndarray:
+def normalize_patches(patches: np.ndarray) -> np.ndarray:
     """Scales patches `[count, ...]` to [0.1, 0.9], the range of a sigmoid output.
 
     As in Ng's exercise on sparse autoencoders (CS294A / UFLDL): the mean of each patch is

@@ -4,7 +4,12 @@ import numpy as np
 
 from jaxlabs.data.batches import Examples
 from jaxlabs.data.dataset import DataModule
-from jaxlabs.data.natural_images import Photographs, normalized, random_patches, whitened
+from jaxlabs.data.natural_images import (
+    Photographs,
+    normalize_patches,
+    random_patches,
+    whiten_images,
+)
 
 
 def patch_data(photographs: Photographs, count: int, size: int, seed: int) -> DataModule:
@@ -20,7 +25,7 @@ def patch_data(photographs: Photographs, count: int, size: int, seed: int) -> Da
       size: side of a patch, in pixels.
       seed: seed of the positions.
     """
-    images = whitened(photographs)
+    images = whiten_images(photographs)
     train, other = (_examples(images, count, size, key) for key in ((seed, 0), (seed, 1)))
     return DataModule(
         train=train,
@@ -35,5 +40,5 @@ def patch_data(photographs: Photographs, count: int, size: int, seed: int) -> Da
 
 
 def _examples(images: np.ndarray, count: int, size: int, seed: tuple[int, int]) -> Examples:
-    patches = normalized(random_patches(images, count, size, seed))
+    patches = normalize_patches(random_patches(images, count, size, seed))
     return Examples({"patches": patches.reshape(count, -1).astype(np.float32)})

@@ -149,10 +149,10 @@ def _absent_labels(splits: Splits) -> list[str]:
 
 
 def _sample_splits(grammar: ModuleType, seed: int, sizes: SequenceDataConfig) -> Splits:
-    generator = np.random.default_rng(seed)
+    rng = np.random.default_rng(seed)
 
     def sample(lengths: range) -> Pair:
-        source, target = grammar.sample(generator, lengths)
+        source, target = grammar.sample(rng, lengths)
         return tuple(source), tuple(target)
 
     def unseen(lengths: range, count: int, known: set) -> list[Pair]:

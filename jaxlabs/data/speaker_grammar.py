@@ -78,12 +78,12 @@ class SpeakerGrammar:
         true = mixture if speaker is None else self.likelihoods[speaker]
         return float(-(true @ np.log(mixture)) / (true @ self.tokens))
 
-    def sample(self, speakers: np.ndarray, generator: np.random.Generator) -> list[str]:
+    def sample(self, speakers: np.ndarray, rng: np.random.Generator) -> list[str]:
         """Returns one sentence of each of `speakers [count]`."""
         filled = []
         for slot, rows in zip(SLOTS, self.probabilities, strict=True):
             border = np.cumsum(rows, axis=1)[speakers, :-1]
-            chosen = (generator.random((len(speakers), 1)) > border).sum(axis=1)
+            chosen = (rng.random((len(speakers), 1)) > border).sum(axis=1)
             filled.append([slot[index] for index in chosen])
         return [" ".join(filter(None, phrases)) + "." for phrases in zip(*filled, strict=True)]
 

@@ -81,7 +81,7 @@ def classification_data(
     )
 
 
-def language_data(
+def word_lm_data(
     speeches: Speeches,
     block: int,
     baselines: Baselines,

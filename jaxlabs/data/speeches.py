@@ -204,13 +204,13 @@ def _sha256(files: Mapping[str, str]) -> str:
 
 
 def _synthetic() -> Speeches:
-    grammar, generator = SpeakerGrammar.random(), np.random.default_rng(0)
+    grammar, rng = SpeakerGrammar.random(), np.random.default_rng(0)
     files = {}
     for file, count in SYNTHETIC_COUNTS.items():
-        speakers = generator.integers(len(SPEAKERS), size=count)
+        speakers = rng.integers(len(SPEAKERS), size=count)
         if file in TEST_TEXTS.values():
             speakers[:] = list(TEST_TEXTS.values()).index(file)
-        lines = grammar.sample(speakers, generator)
+        lines = grammar.sample(speakers, rng)
         if file in (TRAIN_SENTENCES, TEST_SENTENCES):
             lines = [f"{speaker}\t{line}" for speaker, line in zip(speakers, lines, strict=True)]
         files[file] = "\n".join(lines)

@@ -59,9 +59,9 @@ def measure(rows: int = ROWS, inputs: int = INPUTS, outputs: int = OUTPUTS) -> d
 
     The measurements are interleaved. The minimum is used because other processes only add time.
     """
-    random = np.random.default_rng(0)
+    rng = np.random.default_rng(0)
     x, kernel, gradient = (
-        jnp.asarray(random.standard_normal(shape), jnp.float32)
+        jnp.asarray(rng.standard_normal(shape), jnp.float32)
         for shape in ((rows, inputs), (inputs, outputs), (rows, outputs))
     )
     seconds = {"bfloat16": [], "default": []}

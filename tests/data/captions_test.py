@@ -28,7 +28,7 @@ def dataset_of(rendered, **changes):
 def test_measured_slant_and_thickness_correlate_with_the_attributes(rendered):
     images_u8, labels, known = rendered
     visible_slant = known["slant"] - known["rotation"]
-    slant, thickness = captions.measured_slant(images_u8), captions.measured_thickness(images_u8)
+    slant, thickness = captions.measure_slant(images_u8), captions.measure_thickness(images_u8)
     assert np.corrcoef(thickness, known["thickness"])[0, 1] > 0.9
     for digit in range(10):
         of_digit = labels == digit
@@ -41,10 +41,10 @@ def test_slant_and_thickness_of_a_band():
         away = np.abs(right + np.tan(np.deg2rad(degrees)) * down) * np.cos(np.deg2rad(degrees))
         band = np.clip(0.5 + width / 2 - away, 0, 1) * (np.abs(down) < 16)
         image = np.round(255 * band).astype(np.uint8)[None, :, :, None]
-        assert captions.measured_slant(image)[0] == pytest.approx(degrees, abs=2)
-        assert captions.measured_thickness(image)[0] == pytest.approx(width, rel=0.25)
+        assert captions.measure_slant(image)[0] == pytest.approx(degrees, abs=2)
+        assert captions.measure_thickness(image)[0] == pytest.approx(width, rel=0.25)
     empty = np.zeros((1, 8, 8, 1), np.uint8)
-    assert captions.measured_slant(empty) == captions.measured_thickness(empty) == 0
+    assert captions.measure_slant(empty) == captions.measure_thickness(empty) == 0
 
 
 @pytest.mark.parametrize(
@@ -60,7 +60,7 @@ def test_slant_and_thickness_of_a_band():
 def test_slant_and_thickness_do_not_depend_on_colors(rendered, recolor):
     ink = rendered[0][:200]
     recolored = recolor(ink.astype(int)).astype(np.uint8)
-    for measure in (captions.measured_slant, captions.measured_thickness):
+    for measure in (captions.measure_slant, captions.measure_thickness):
         np.testing.assert_allclose(measure(recolored), measure(ink), atol=0.3)
         assert np.corrcoef(measure(recolored), measure(ink))[0, 1] > 0.999
 

@@ -26,7 +26,7 @@ def arrays(dataset, **settings):
 
 def test_static_binarization_has_the_seed(dataset):
     data, train, test = arrays(dataset, binarization_seed=3)
-    expected = images.binarized(dataset, 3)
+    expected = images.binarize(dataset, 3)
     np.testing.assert_array_equal(train, expected.train.images * 255)
     np.testing.assert_array_equal(test, expected.test.images * 255)
     assert data.dataset["name"] == "noise binarized by seed 3"
@@ -34,7 +34,7 @@ def test_static_binarization_has_the_seed(dataset):
 
 def test_dynamic_binarization_has_gray_training_and_static_evaluation_images(dataset):
     data, train, test = arrays(dataset, binarization="dynamic")
-    static = images.binarized(dataset, 0)
+    static = images.binarize(dataset, 0)
     np.testing.assert_array_equal(train, dataset.train.images)
     np.testing.assert_array_equal(test, static.test.images * 255)
     seen = data.eval_sets["training_images"].arrays["images"]

@@ -8,7 +8,7 @@ import pytest
 
 from jaxlabs.config import UserError
 from jaxlabs.data import digits, images, mnist
-from jaxlabs.data.images import LabeledImages, binarized, hold_out, load
+from jaxlabs.data.images import LabeledImages, binarize, hold_out, load
 
 pytestmark = pytest.mark.usefixtures("offline")
 ACCEPTED = (
@@ -169,7 +169,7 @@ def test_binary_pixels_have_the_gray_value_as_probability():
     # Every gray value 10,000 times: 0 is never 1 and 255 is always 1.
     grays = np.arange(256, dtype=np.uint8).reshape(1, 16, 16, 1)
     part = LabeledImages(np.repeat(grays, 10_000, axis=0), np.zeros(10_000, np.int32))
-    sampled = binarized(dataset(part, part)).train.images
+    sampled = binarize(dataset(part, part)).train.images
     assert (sampled.dtype, set(np.unique(sampled))) == (np.uint8, {0, 1})
     share, expected = sampled.mean(axis=0).ravel(), np.arange(256) / 255
     assert (share[0], share[255]) == (0, 1)
@@ -181,7 +181,7 @@ def test_binary_pixels_have_the_gray_value_as_probability():
 
 def test_static_binarization_depends_on_set_and_seed():
     gray = LabeledImages(np.full((50, 4, 4, 1), 128, np.uint8), np.arange(50, dtype=np.int32))
-    one, again, other = (binarized(dataset(gray, gray), seed) for seed in (0, 0, 1))
+    one, again, other = (binarize(dataset(gray, gray), seed) for seed in (0, 0, 1))
     assert one.name == "made binarized by seed 0"
     assert one.sha256 == again.sha256
     np.testing.assert_array_equal(one.train.images, again.train.images)
@@ -197,5 +197,5 @@ def test_mnist_and_its_binarization_have_fixed_hashes(data_dir):
         pytest.skip("needs real data: no mnist in JAXLABS_DATA_DIR")
     found = load("mnist", data_dir)
     assert (found.comparable, found.train.count, found.test.count) == (True, 60_000, 10_000)
-    # Hash of `binarized(load("mnist"))`: the binarization must not depend on the machine.
-    assert binarized(found).sha256.startswith("76881348ed672a37")
+    # Hash of `binarize(load("mnist"))`: the binarization must not depend on the machine.
+    assert binarize(found).sha256.startswith("76881348ed672a37")

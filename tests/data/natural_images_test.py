@@ -7,7 +7,12 @@ from scipy.io import savemat
 
 from jaxlabs.config import UserError
 from jaxlabs.data import natural_images, whitening
-from jaxlabs.data.natural_images import load, normalized, random_patches, whitened
+from jaxlabs.data.natural_images import (
+    load,
+    normalize_patches,
+    random_patches,
+    whiten_images,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -25,7 +30,7 @@ def test_images_of_the_data_folder_are_loaded_with_a_warning(tmp_path, write_ima
         f"natural_images: the images in {folder} are not the ten whitened images of Olshausen and "
         "Field, which published results are on"
     )
-    np.testing.assert_array_equal(whitened(found), whitening.whiten(found.images))
+    np.testing.assert_array_equal(whiten_images(found), whitening.whiten(found.images))
     assert found.describe()["shape"] == [16, 16]
     by_path = load(str(folder))
     assert (by_path.sha256, by_path.warning, by_path.name) == (found.sha256, None, str(folder))
@@ -40,7 +45,7 @@ def test_classic_file_is_first_and_already_whitened(tmp_path, write_image, monke
     found = load("natural_images", tmp_path)
     np.testing.assert_array_equal(found.images, images)
     assert (found.whitened, found.comparable, found.warning) == (True, True, None)
-    assert whitened(found) is found.images
+    assert whiten_images(found) is found.images
 
 
 def test_raw_classic_file_is_whitened(tmp_path):
@@ -48,7 +53,7 @@ def test_raw_classic_file_is_whitened(tmp_path):
     savemat(tmp_path / "raw.mat", {"IMAGESr": np.moveaxis(images, 0, -1)})
     found = load(str(tmp_path / "raw.mat"))
     assert not found.whitened
-    np.testing.assert_array_equal(whitened(found), whitening.whiten(images))
+    np.testing.assert_array_equal(whiten_images(found), whitening.whiten(images))
     assert not found.comparable
 
 
@@ -107,7 +112,7 @@ def test_mat_file_with_other_content_is_an_error(tmp_path, content, complaint):
 def test_constant_images_are_an_error(tmp_path):
     savemat(tmp_path / "a.mat", {"IMAGESr": np.full((8, 8, 2), 7.0)})
     with pytest.raises(UserError, match=r"^dataset: all images are constant; images with"):
-        whitened(load(str(tmp_path / "a.mat")))
+        whiten_images(load(str(tmp_path / "a.mat")))
 
 
 def test_fallback_is_last_and_warns_in_one_line(tmp_path):
@@ -166,16 +171,16 @@ def test_normalization_of_patches_is_that_of_the_exercise():
     deviations = 3 * columns.std()
     columns = np.maximum(np.minimum(columns, deviations), -deviations) / deviations
     expected = (columns + 1) * 0.4 + 0.1
-    np.testing.assert_allclose(normalized(patches).reshape(500, 16), expected.T, rtol=1e-12)
-    assert (normalized(patches).min(), normalized(patches).max()) == (0.1, 0.9)
+    np.testing.assert_allclose(normalize_patches(patches).reshape(500, 16), expected.T, rtol=1e-12)
+    assert (normalize_patches(patches).min(), normalize_patches(patches).max()) == (0.1, 0.9)
     # The mean is subtracted per patch, so that brightness does not matter.
     brighter = patches + np.arange(500)[:, None, None]
-    np.testing.assert_allclose(normalized(brighter), normalized(patches), rtol=1e-9)
+    np.testing.assert_allclose(normalize_patches(brighter), normalize_patches(patches), rtol=1e-9)
 
 
 def test_constant_patches_are_an_error():
     with pytest.raises(UserError, match=r"^dataset: all patches are constant; images with"):
-        normalized(np.full((3, 2, 2), 7.0))
+        normalize_patches(np.full((3, 2, 2), 7.0))
 
 
 @pytest.mark.real_data
@@ -185,7 +190,7 @@ def test_natural_images_have_a_one_over_f_spectrum_that_whitening_flattens(data_
     found = load("natural_images", data_dir)
     assert found.images.shape == (10, 512, 512)
     slopes = []
-    for images in (found.images, whitened(found)):
+    for images in (found.images, whiten_images(found)):
         frequency, amplitude = whitening.radial_spectrum(images)
         rings = (frequency >= 8) & (frequency <= 100)
         slopes.append(np.polyfit(np.log(frequency[rings]), np.log(amplitude[rings]), 1)[0])

@@ -10,8 +10,8 @@ from jaxlabs.data.speech_data import (
     classification_data,
     constant_baselines,
     encode_prompt,
-    language_data,
     pad,
+    word_lm_data,
 )
 from jaxlabs.data.speeches import load
 from jaxlabs.data.tokenizers import WordTokenizer
@@ -261,7 +261,7 @@ def scored(examples):
 
 def test_both_conventions_score_every_word_once(folder):
     found = load(str(folder))
-    data = language_data(found, block=3, baselines=no_baselines)
+    data = word_lm_data(found, block=3, baselines=no_baselines)
     names = ["train_text", "obama", "wbush", "hbush"]
     assert list(data.eval_sets) == names
     final = data.final_eval_sets()
@@ -281,7 +281,7 @@ def test_both_conventions_score_every_word_once(folder):
 def test_held_out_text_is_the_end_of_the_training_text(folder):
     found = load(str(folder))
     whole = found.tokenizer.encode(found.train_text).tolist()
-    data = language_data(found, block=3, baselines=no_baselines, validation_fraction=0.3)
+    data = word_lm_data(found, block=3, baselines=no_baselines, validation_fraction=0.3)
     assert data.monitor == "validation"
     held = scored(data.eval_sets["validation"])
     assert [*data.train.tokens.tolist(), *held] == whole[: len(data.train.tokens)] + whole[
@@ -292,4 +292,4 @@ def test_held_out_text_is_the_end_of_the_training_text(folder):
 
 def test_text_shorter_than_a_block_is_an_error(folder):
     with pytest.raises(UserError, match="one window needs at least"):
-        language_data(load(str(folder)), block=6, baselines=no_baselines)
+        word_lm_data(load(str(folder)), block=6, baselines=no_baselines)

@@ -76,11 +76,11 @@ def all_captions() -> list[str]:
     return [words for parts in combinations for words in paraphrases(CaptionAttributes(*parts))]
 
 
-def sample(generator: np.random.Generator, labels: np.ndarray) -> tuple[list[str], np.ndarray]:
+def sample(rng: np.random.Generator, labels: np.ndarray) -> tuple[list[str], np.ndarray]:
     """Returns a random caption of every image, and the attributes that it mentions.
 
     Args:
-      generator: random generator.
+      rng: random generator.
       labels: `[count, 3]` digit, slant and weight of each image, as in `CaptionAttributes`.
 
     Returns:
@@ -88,11 +88,11 @@ def sample(generator: np.random.Generator, labels: np.ndarray) -> tuple[list[str
     """
     count = len(labels)
     is_mentioned = np.column_stack(
-        [np.ones(count, bool), generator.random((count, 2)) < MENTION_PROBABILITY]
+        [np.ones(count, bool), rng.random((count, 2)) < MENTION_PROBABILITY]
     )
     mentioned = np.where(is_mentioned, labels, NOT_MENTIONED).astype(np.int32)
     options = [paraphrases(_attributes(row)) for row in mentioned.tolist()]
-    uniform = generator.random(count)
+    uniform = rng.random(count)
     sampled = [of[int(u * len(of))] for of, u in zip(options, uniform, strict=True)]
     return sampled, mentioned
 

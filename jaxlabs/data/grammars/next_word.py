@@ -35,9 +35,6 @@ VERBS = {
 MAX_DEPTH = 3
 """Maximum number of subjects whose verbs are pending."""
 
-Phrase = tuple[str, str, bool]
-"""A noun as (kind, "one" or "many", whether it is a subject)."""
-
 
 class State(NamedTuple):
     """State of the grammar after the previous words.
@@ -154,17 +151,17 @@ def next_word_probs(words: Sequence[str]) -> dict[str, float]:
     return {word: p for word, p, _ in continuations(state_after(words))}
 
 
-def sample(generator: np.random.Generator, lengths: range) -> tuple[list[str], list[str]]:
+def sample(rng: np.random.Generator, lengths: range) -> tuple[list[str], list[str]]:
     """Returns the first words of a sentence and the next word.
 
     The length is sampled first, independently of the sentence; shorter sentences are rejected. So
     the length carries no information about the next word.
     """
-    length = lengths[int(generator.integers(len(lengths)))]
+    length = lengths[int(rng.integers(len(lengths)))]
     while True:
         words, state = [], State()
         while len(words) <= length and state.expects != "nothing":
-            word, state = _sample_word(state, generator.random())
+            word, state = _sample_word(state, rng.random())
             words.append(word)
         if len(words) == length + 1:
             return words[:-1], words[-1:]

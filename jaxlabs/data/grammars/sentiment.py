@@ -38,11 +38,11 @@ FRAMES = {
 """Matrix clauses, and whether they negate the subordinate clause."""
 
 
-def sample(generator: np.random.Generator, lengths: range) -> tuple[list[str], list[str]]:
+def sample(rng: np.random.Generator, lengths: range) -> tuple[list[str], list[str]]:
     """Returns a sentence and its label; the maximum depth grows with the length."""
     max_depth = 1 + lengths[-1] // 8
     while True:
-        words, positive = _sentence(generator, max_depth)
+        words, positive = _sentence(rng, max_depth)
         if len(words) in lengths:
             return words, [LABELS[positive]]
 
@@ -52,12 +52,12 @@ def optimum(sources: Sequence[Sequence[str]], targets: Sequence[Sequence[str]]) 
     return {"optimal_accuracy": 1.0}
 
 
-def _sentence(generator: np.random.Generator, max_depth: int) -> tuple[list[str], bool]:
-    first, first_positive = _clause(generator, max_depth)
-    kind = generator.random()
+def _sentence(rng: np.random.Generator, max_depth: int) -> tuple[list[str], bool]:
+    first, first_positive = _clause(rng, max_depth)
+    kind = rng.random()
     if kind < 0.4:
         return [*first, "."], first_positive
-    second, second_positive = _clause(generator, max_depth)
+    second, second_positive = _clause(rng, max_depth)
     if kind < 0.6:
         return [*first, "but", *second, "."], second_positive
     if kind < 0.8:
@@ -65,25 +65,25 @@ def _sentence(generator: np.random.Generator, max_depth: int) -> tuple[list[str]
     return [*first, "although", *second, "."], first_positive
 
 
-def _clause(generator: np.random.Generator, max_depth: int) -> tuple[list[str], bool]:
-    if max_depth and generator.random() < 0.5:
-        frame, negates = _one_of(generator, list(FRAMES.items()))
-        inner, positive = _clause(generator, max_depth - 1)
+def _clause(rng: np.random.Generator, max_depth: int) -> tuple[list[str], bool]:
+    if max_depth and rng.random() < 0.5:
+        frame, negates = _one_of(rng, list(FRAMES.items()))
+        inner, positive = _clause(rng, max_depth - 1)
         return [*frame.split(), *inner], positive != negates
-    subject = ["the", _one_of(generator, THINGS)]
-    if generator.random() < 0.3:
-        relative, _ = _predicate(generator)
+    subject = ["the", _one_of(rng, THINGS)]
+    if rng.random() < 0.3:
+        relative, _ = _predicate(rng)
         subject += ["that", *relative]
-    predicate, positive = _predicate(generator)
+    predicate, positive = _predicate(rng)
     return subject + predicate, positive
 
 
-def _predicate(generator: np.random.Generator) -> tuple[list[str], bool]:
-    link, negates = _one_of(generator, list(COPULAS.items()))
-    word_positive = bool(generator.random() < 0.5)
-    word = _one_of(generator, ADJECTIVES[word_positive])
+def _predicate(rng: np.random.Generator) -> tuple[list[str], bool]:
+    link, negates = _one_of(rng, list(COPULAS.items()))
+    word_positive = bool(rng.random() < 0.5)
+    word = _one_of(rng, ADJECTIVES[word_positive])
     return [*link.split(), word], word_positive != negates
 
 
-def _one_of(generator: np.random.Generator, choices: Sequence[Any]) -> Any:
-    return choices[int(generator.random() * len(choices))]
+def _one_of(rng: np.random.Generator, choices: Sequence[Any]) -> Any:
+    return choices[int(rng.random() * len(choices))]

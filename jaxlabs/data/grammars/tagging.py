@@ -44,13 +44,13 @@ PRONOUNS = ("we", "they", "you")
 Tagged = list[tuple[str, str]]
 
 
-def sample(generator: np.random.Generator, lengths: range) -> tuple[list[str], list[str]]:
+def sample(rng: np.random.Generator, lengths: range) -> tuple[list[str], list[str]]:
     """Returns the words of a sentence and their tags, with clauses up to a random length."""
-    min_length = _one_of(generator, lengths)
+    min_length = _one_of(rng, lengths)
     while True:
-        pairs = _clause(generator)
+        pairs = _clause(rng)
         while len(pairs) + 1 < min_length:
-            pairs += _outside(";") + _clause(generator)
+            pairs += _outside(";") + _clause(rng)
         pairs += _outside(".")
         if len(pairs) in lengths:
             return [word for word, _ in pairs], [tag for _, tag in pairs]
@@ -61,60 +61,60 @@ def optimum(sources: Sequence[Sequence[str]], targets: Sequence[Sequence[str]]) 
     return {"optimal_span_f1": 1.0, "optimal_accuracy": 1.0}
 
 
-def _clause(generator: np.random.Generator) -> Tagged:
+def _clause(rng: np.random.Generator) -> Tagged:
     kinds = (_cue_after, _cue_before, _cue_in_ending, _nested, _listed)
-    return _one_of(generator, kinds)(generator)
+    return _one_of(rng, kinds)(rng)
 
 
-def _cue_after(generator: np.random.Generator) -> Tagged:
-    kind = _one_of(generator, KINDS)
-    parenthesis = _one_of(generator, PARENTHESES) if generator.random() < 0.5 else ""
-    rest = f"{parenthesis} {_one_of(generator, VERBS_AFTER[kind])} {_one_of(generator, OBJECTS)}"
-    return _span(kind, _name(generator)) + _outside(rest)
+def _cue_after(rng: np.random.Generator) -> Tagged:
+    kind = _one_of(rng, KINDS)
+    parenthesis = _one_of(rng, PARENTHESES) if rng.random() < 0.5 else ""
+    rest = f"{parenthesis} {_one_of(rng, VERBS_AFTER[kind])} {_one_of(rng, OBJECTS)}"
+    return _span(kind, _name(rng)) + _outside(rest)
 
 
-def _cue_before(generator: np.random.Generator) -> Tagged:
-    kind = _one_of(generator, KINDS)
-    rest = _one_of(generator, ("today", "again", ""))
-    return _verb_before(generator, kind) + _span(kind, _name(generator)) + _outside(rest)
+def _cue_before(rng: np.random.Generator) -> Tagged:
+    kind = _one_of(rng, KINDS)
+    rest = _one_of(rng, ("today", "again", ""))
+    return _verb_before(rng, kind) + _span(kind, _name(rng)) + _outside(rest)
 
 
-def _cue_in_ending(generator: np.random.Generator) -> Tagged:
-    kind = _one_of(generator, list(ENDINGS))
-    name = [*_name(generator), _one_of(generator, ENDINGS[kind])]
-    if generator.random() < 0.5:  # the ending overrides the verb
-        return _verb_before(generator, _one_of(generator, KINDS)) + _span(kind, name)
-    return _span(kind, name) + _outside(f"is near {_one_of(generator, OBJECTS)}")
+def _cue_in_ending(rng: np.random.Generator) -> Tagged:
+    kind = _one_of(rng, list(ENDINGS))
+    name = [*_name(rng), _one_of(rng, ENDINGS[kind])]
+    if rng.random() < 0.5:  # the ending overrides the verb
+        return _verb_before(rng, _one_of(rng, KINDS)) + _span(kind, name)
+    return _span(kind, name) + _outside(f"is near {_one_of(rng, OBJECTS)}")
 
 
-def _nested(generator: np.random.Generator) -> Tagged:
-    name = _name(generator)
-    if generator.random() < 0.5:
-        where = _verb_before(generator, _one_of(generator, KINDS))
+def _nested(rng: np.random.Generator) -> Tagged:
+    name = _name(rng)
+    if rng.random() < 0.5:
+        where = _verb_before(rng, _one_of(rng, KINDS))
         return where + _span("ORG", ["university", "of", *name])
     return _outside("the judges of") + _span("LOC", name) + _outside("are here")
 
 
-def _listed(generator: np.random.Generator) -> Tagged:
-    kind = _one_of(generator, KINDS)
-    names = [_span(kind, _name(generator)) for _ in range(2 + (generator.random() < 0.4))]
+def _listed(rng: np.random.Generator) -> Tagged:
+    kind = _one_of(rng, KINDS)
+    names = [_span(kind, _name(rng)) for _ in range(2 + (rng.random() < 0.4))]
     listed = names[0]
     for link, name in zip([","] * (len(names) - 2) + ["and"], names[1:], strict=True):
         listed = listed + _outside(link) + name
-    what = _one_of(generator, CLASSES[kind])
-    if generator.random() < 0.5:
+    what = _one_of(rng, CLASSES[kind])
+    if rng.random() < 0.5:
         return _outside(f"the {what}") + listed + _outside("are here")
     return listed + _outside(f"are {what}")
 
 
-def _verb_before(generator: np.random.Generator, kind: str) -> Tagged:
-    adjective = _one_of(generator, ADJECTIVES) if generator.random() < 0.4 else ""
-    verb = _one_of(generator, VERBS_BEFORE[kind])
-    return _outside(f"{_one_of(generator, PRONOUNS)} {verb} {adjective}")
+def _verb_before(rng: np.random.Generator, kind: str) -> Tagged:
+    adjective = _one_of(rng, ADJECTIVES) if rng.random() < 0.4 else ""
+    verb = _one_of(rng, VERBS_BEFORE[kind])
+    return _outside(f"{_one_of(rng, PRONOUNS)} {verb} {adjective}")
 
 
-def _name(generator: np.random.Generator) -> list[str]:
-    return [_one_of(generator, NAMES) for _ in range(1 + (generator.random() < 0.3))]
+def _name(rng: np.random.Generator) -> list[str]:
+    return [_one_of(rng, NAMES) for _ in range(1 + (rng.random() < 0.3))]
 
 
 def _span(kind: str, words: Sequence[str]) -> Tagged:
@@ -126,5 +126,5 @@ def _outside(words: str) -> Tagged:
     return [(word, "O") for word in words.split()]
 
 
-def _one_of(generator: np.random.Generator, choices: Sequence[Any]) -> Any:
-    return choices[int(generator.random() * len(choices))]
+def _one_of(rng: np.random.Generator, choices: Sequence[Any]) -> Any:
+    return choices[int(rng.random() * len(choices))]

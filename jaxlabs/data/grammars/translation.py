@@ -50,13 +50,13 @@ class Noun:
     plural: bool
 
 
-def sample(generator: np.random.Generator, lengths: range) -> tuple[list[str], list[str]]:
+def sample(rng: np.random.Generator, lengths: range) -> tuple[list[str], list[str]]:
     """Returns a sentence and its translation."""
     nested = 1 if lengths == TRAIN_LENGTHS else MAX_DEPTH
     while True:
-        subject = _noun(generator, nested)
-        verb, target_verb = _verb(generator, subject.plural)
-        direct_object = _noun(generator, nested)
+        subject = _noun(rng, nested)
+        verb, target_verb = _verb(rng, subject.plural)
+        direct_object = _noun(rng, nested)
         source = [*subject.source, verb, *direct_object.source]
         if len(source) in lengths:
             return source, [*subject.target, *direct_object.target, target_verb]
@@ -67,33 +67,33 @@ def optimum(sources: Sequence[Sequence[str]], targets: Sequence[Sequence[str]]) 
     return {"optimal_exact_match": 1.0, "optimal_bleu": 100.0}
 
 
-def _noun(generator: np.random.Generator, nested: int) -> Noun:
-    plural = bool(generator.random() < 0.5)
-    determiner, noun = _one_of(generator, list(DETERMINERS)), _one_of(generator, list(NOUNS))
+def _noun(rng: np.random.Generator, nested: int) -> Noun:
+    plural = bool(rng.random() < 0.5)
+    determiner, noun = _one_of(rng, list(DETERMINERS)), _one_of(rng, list(NOUNS))
     stem, gender = NOUNS[noun]
     ending = gender + "s" * plural
     source = (PLURAL[determiner] if plural else determiner, noun + "s" * plural)
     target = (DETERMINERS[determiner] + ending, stem + ending)
-    if generator.random() < 0.4:
-        adjective = _one_of(generator, list(ADJECTIVES))
+    if rng.random() < 0.4:
+        adjective = _one_of(rng, list(ADJECTIVES))
         source = (source[0], adjective, source[1])
         target = (*target, ADJECTIVES[adjective] + ending)
-    if nested and generator.random() < 0.35:
-        inner = _noun(generator, nested - 1)
-        if generator.random() < 0.5:  # the dog that sees the girl
-            verb, target_verb = _verb(generator, plural)
+    if nested and rng.random() < 0.35:
+        inner = _noun(rng, nested - 1)
+        if rng.random() < 0.5:  # the dog that sees the girl
+            verb, target_verb = _verb(rng, plural)
             source = (*source, "that", verb, *inner.source)
         else:  # the dog that the girl sees
-            verb, target_verb = _verb(generator, inner.plural)
+            verb, target_verb = _verb(rng, inner.plural)
             source = (*source, "that", *inner.source, verb)
         target = (*target, THAT, *inner.target, target_verb)
     return Noun(source, target, plural)
 
 
-def _verb(generator: np.random.Generator, plural: bool) -> tuple[str, str]:
-    verb = _one_of(generator, list(VERBS))
+def _verb(rng: np.random.Generator, plural: bool) -> tuple[str, str]:
+    verb = _one_of(rng, list(VERBS))
     return (verb, VERBS[verb] + "en") if plural else (verb + "s", VERBS[verb] + "e")
 
 
-def _one_of(generator: np.random.Generator, choices: Sequence[Any]) -> Any:
-    return choices[int(generator.random() * len(choices))]
+def _one_of(rng: np.random.Generator, choices: Sequence[Any]) -> Any:
+    return choices[int(rng.random() * len(choices))]

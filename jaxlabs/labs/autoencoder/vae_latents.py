@@ -180,14 +180,14 @@ def write_comparison(
     test = next(iter(data.eval_sets.values())).arrays
     images, train_images = test["images"], data.train.arrays["images"]
     indices = _one_per_class(test["labels"])
-    random = np.random.default_rng(seed)
-    pairs = random.choice(len(images), (2, NUM_QUERIES))
+    rng = np.random.default_rng(seed)
+    pairs = rng.choice(len(images), (2, NUM_QUERIES))
     interpolations, samples, metrics = {}, {}, {}
     for name, (model, params) in models.items():
         ends = images[indices[0::2]], images[indices[1::2]]
         interpolations[name] = autoencoder.interpolate(model, params, *ends, STEPS)
         midpoints = autoencoder.interpolate(model, params, *images[pairs], 3)
-        codes = _random_codes(model, params, train_images, random)
+        codes = _random_codes(model, params, train_images, rng)
         decoded = autoencoder.decode(model, params, codes)
         samples[name] = decoded[: ROWS * STEPS]
         for kind, outputs in (
@@ -213,9 +213,9 @@ def _one_per_class(labels: np.ndarray) -> np.ndarray:
 
 
 def _random_codes(
-    model: Autoencoder, params: Any, images: np.ndarray, random: np.random.Generator
+    model: Autoencoder, params: Any, images: np.ndarray, rng: np.random.Generator
 ) -> jax.Array:
-    normal = random.standard_normal((NUM_QUERIES, model.config.latent_dim))
+    normal = rng.standard_normal((NUM_QUERIES, model.config.latent_dim))
     if not model.config.variational:
         codes = np.asarray(autoencoder.encode(model, params, images[:NUM_REFERENCE])[0], np.float64)
         root = scipy.linalg.sqrtm(np.atleast_2d(np.cov(codes.T)))

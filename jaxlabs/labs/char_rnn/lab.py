@@ -18,7 +18,7 @@ from jaxlabs.analysis import text_sampling
 from jaxlabs.analysis.baselines import ngram_baselines
 from jaxlabs.config import group, setting
 from jaxlabs.data import texts
-from jaxlabs.data.char_lm_data import bptt_data, language_data
+from jaxlabs.data.char_lm_data import bptt_data, char_lm_data
 from jaxlabs.data.dataset import DataModule
 from jaxlabs.data.tokenizers import CharTokenizer
 from jaxlabs.labs.char_rnn import published
@@ -94,7 +94,7 @@ def load_data(config: CharRNNRunConfig) -> DataModule:
     context, rest = config.model.bptt_length, (config.seed, ngram_baselines)
     if config.model.stateful:
         return bptt_data(dataset, context, config.batch_size, *rest)
-    return language_data(dataset, context, *rest, flag="bptt_length")
+    return char_lm_data(dataset, context, *rest, argument="bptt_length")
 
 
 def build_task(config: CharRNNRunConfig, data_spec: Mapping[str, Any]) -> Task:

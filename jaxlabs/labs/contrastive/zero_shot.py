@@ -76,9 +76,9 @@ class Trained:
         return np.concatenate(batches)
 
 
-def trained(task: Task, vocabulary: Mapping[str, Any], state: TrainState) -> Trained:
+def trained(task: Task, data_spec: Mapping[str, Any], state: TrainState) -> Trained:
     """Returns the trained encoders of a run's state."""
-    return Trained(task.model, state.eval_params, WordTokenizer.from_json(vocabulary))
+    return Trained(task.model, state.eval_params, WordTokenizer.from_json(data_spec))
 
 
 def measure(

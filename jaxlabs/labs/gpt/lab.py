@@ -18,7 +18,7 @@ from jaxlabs.analysis import attention_maps, text_sampling
 from jaxlabs.analysis.baselines import ngram_baselines
 from jaxlabs.config import group, setting
 from jaxlabs.data import texts
-from jaxlabs.data.char_lm_data import language_data
+from jaxlabs.data.char_lm_data import char_lm_data
 from jaxlabs.data.dataset import DataModule
 from jaxlabs.data.tokenizers import CharTokenizer
 from jaxlabs.labs.gpt import published
@@ -121,7 +121,7 @@ PRESETS = {
 def load_data(config: GPTRunConfig) -> DataModule:
     """Loads the text as windows of the context length."""
     dataset = texts.load(config.dataset, config.data_dir)
-    return language_data(dataset, config.model.context_length, config.seed, ngram_baselines)
+    return char_lm_data(dataset, config.model.context_length, config.seed, ngram_baselines)
 
 
 def build_task(config: GPTRunConfig, data_spec: Mapping[str, Any]) -> Task:

@@ -36,9 +36,9 @@ def study(
       statistics.
     """
     sizes = [4**power for power in range(1, 9) if 2 * 4**power <= min(train.count, test.count)]
-    random = np.random.default_rng(seed)
-    train_images, _ = _shuffled(train, random)
-    test_images, labels = _shuffled(test, random)
+    rng = np.random.default_rng(seed)
+    train_images, _ = _shuffled(train, rng)
+    test_images, labels = _shuffled(test, rng)
     layers = _norm_inputs(state, train_images)
     running = [
         (np.asarray(stats["norm"]["mean"]), np.asarray(stats["norm"]["variance"]))
@@ -86,8 +86,8 @@ def metrics(arrays: Mapping[str, np.ndarray]) -> dict[str, float]:
     return {name: float(value) for name, value in named.items()}
 
 
-def _shuffled(examples: Examples, random: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    order = random.permutation(examples.count)
+def _shuffled(examples: Examples, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    order = rng.permutation(examples.count)
     return tuple(np.asarray(examples.arrays[name])[order] for name in ("images", "labels"))
 
 

@@ -107,14 +107,14 @@ def spectral_sweep(
       gradient norm at distances 0 to `steps` from the end, a geometric mean over sequences, and
       `<matrix>_<case>_factor [radius]`, its factor per step.
     """
-    random = np.random.default_rng(seed)
-    gaussian = random.standard_normal((hidden_size, hidden_size))
+    rng = np.random.default_rng(seed)
+    gaussian = rng.standard_normal((hidden_size, hidden_size))
     matrices = {
-        "orthogonal": scipy.stats.ortho_group(hidden_size, random).rvs(),
+        "orthogonal": scipy.stats.ortho_group(hidden_size, rng).rvs(),
         "gaussian": gaussian / np.abs(np.linalg.eigvals(gaussian)).max(),
     }
-    direction = random.standard_normal(hidden_size)
-    inputs = random.normal(0, INPUT_STD, (BATCH, steps + 1, hidden_size))
+    direction = rng.standard_normal(hidden_size)
+    inputs = rng.normal(0, INPUT_STD, (BATCH, steps + 1, hidden_size))
     result = {"radii": np.array(radii)}
     with jax.enable_x64(True):
 

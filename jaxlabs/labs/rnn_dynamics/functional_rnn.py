@@ -39,19 +39,19 @@ def initial_params(
       `input_kernel [inputs, gates * hidden]`, `bias [gates * hidden]`, `recurrent_kernel [hidden,
       gates * hidden]`, `head_kernel [hidden, outputs]` and `head_bias [outputs]`, all float32.
     """
-    random = np.random.default_rng(seed)
+    rng = np.random.default_rng(seed)
     gates = CELLS[cell].gates
     bias = {gate: np.full(hidden_size, RETENTION_GATES.get(gate, 0.0)) for gate in gates}
     if span is not None:
-        times = np.log(random.uniform(1, span - 1, hidden_size))
+        times = np.log(rng.uniform(1, span - 1, hidden_size))
         bias |= {gate: times for gate in RETENTION_GATES if gate in gates}
         bias |= {gate: -times for gate in ("input",) if gate in gates}
-    orthogonal = scipy.stats.ortho_group(hidden_size, random)
+    orthogonal = scipy.stats.ortho_group(hidden_size, rng)
     params = {
-        "input_kernel": random.normal(0, inputs**-0.5, (inputs, len(gates) * hidden_size)),
+        "input_kernel": rng.normal(0, inputs**-0.5, (inputs, len(gates) * hidden_size)),
         "bias": np.concatenate([bias[gate] for gate in gates]),
         "recurrent_kernel": np.concatenate([orthogonal.rvs() for _ in gates], axis=1),
-        "head_kernel": random.normal(0, hidden_size**-0.5, (hidden_size, outputs)),
+        "head_kernel": rng.normal(0, hidden_size**-0.5, (hidden_size, outputs)),
         "head_bias": np.zeros(outputs),
     }
     return {name: np.float32(array) for name, array in params.items()}

@@ -78,12 +78,12 @@ def gradient_study(seed: int) -> dict[str, np.ndarray]:
       of the gradient by backpropagation through time; `relative_difference` of these two;
       `shared_parameters` and `unshared_parameters`, the numbers of parameters.
     """
-    random = np.random.default_rng([seed, 1])  # independent of the parameters, of the seed itself
+    rng = np.random.default_rng([seed, 1])  # independent of the parameters, of the seed itself
     params = initial_params(CELL, 1, HIDDEN_SIZE, 1, seed)
     with jax.enable_x64(True):
         params = jax.tree.map(jnp.float64, params)
-        inputs = jnp.asarray(random.standard_normal((BATCH, TIME, 1)))
-        targets = jnp.asarray(random.standard_normal((TIME, BATCH)))
+        inputs = jnp.asarray(rng.standard_normal((BATCH, TIME, 1)))
+        targets = jnp.asarray(rng.standard_normal((TIME, BATCH)))
         gradient = jax.jit(
             jax.grad(lambda params: jnp.sum(jnp.square(outputs(params, inputs) - targets)))
         )

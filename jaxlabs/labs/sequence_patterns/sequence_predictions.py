@@ -57,17 +57,17 @@ class SequenceSamplingConfig(Config):
     )
 
 
-def require_known(prompt: str | None, vocabulary: Mapping[str, Any]) -> None:
+def require_known(prompt: str | None, data_spec: Mapping[str, Any]) -> None:
     """Raises UserError for a prompt that is empty, too long, or has unknown words."""
     if prompt is None:
         return
-    words, max_words = words_of(prompt), vocabulary["source_length"] - 1
+    words, max_words = words_of(prompt), data_spec["source_length"] - 1
     if not 1 <= len(words) <= max_words:
         raise ArgumentError(
             "prompt", f"{len(words)} words in {prompt!r}; 1 to {max_words} are accepted"
         )
     try:
-        load_vocabs(vocabulary)[0].encode(words)
+        load_vocabs(data_spec)[0].encode(words)
     except UserError as error:
         raise ArgumentError("prompt", f"{error}") from None
 
@@ -167,7 +167,7 @@ def _targets(examples: Examples, target: Vocab) -> list[list[str]]:
 def format_predictions(
     model: Model,
     params: Any,
-    vocabulary: Mapping[str, Any],
+    data_spec: Mapping[str, Any],
     config: SequenceSamplingConfig,
     key: jax.Array,
 ) -> str:
@@ -176,9 +176,9 @@ def format_predictions(
     Raises:
       UserError: see `require_known`.
     """
-    require_known(config.prompt, vocabulary)
-    sentences = vocabulary["examples"] if config.prompt is None else [(config.prompt, None)]
-    length, vocabs = vocabulary["source_length"], load_vocabs(vocabulary)
+    require_known(config.prompt, data_spec)
+    sentences = data_spec["examples"] if config.prompt is None else [(config.prompt, None)]
+    length, vocabs = data_spec["source_length"], load_vocabs(data_spec)
     output = functools.partial(_output, model, params, length, vocabs, config, key)
     return "\n\n".join(
         f"{sentence}\n{output(words_of(sentence))}" + (f"\n  (target: {target})" if target else "")

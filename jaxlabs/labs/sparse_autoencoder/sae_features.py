@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from jaxlabs.data import whitening
-from jaxlabs.data.natural_images import Photographs, whitened
+from jaxlabs.data.natural_images import Photographs, whiten_images
 from jaxlabs.labs.sparse_autoencoder.gabor import fit_gabors
 from jaxlabs.models.sparse_autoencoder import SparseAutoencoder
 from jaxlabs.run_folder import RunFolder
@@ -75,6 +75,6 @@ def write_cost_terms(folder: RunFolder, split: str, photographs: Photographs) ->
     terms = {name: np.array([row[name] for row in rows], float) for name in TERMS}
     folder.write_arrays("cost_terms", step=np.array([row["step"] for row in rows], int), **terms)
     if not photographs.whitened:
-        white = whitened(photographs)
+        white = whiten_images(photographs)
         folder.write_arrays("whitening", **whitening.figure_arrays(photographs.images, white))
     return {"untrained_cost": rows[0]["loss"]} if rows else {}

@@ -13,26 +13,26 @@ from jaxlabs.data.tokenizers import WordTokenizer
 from jaxlabs.models.text_encoder import TextClassifier, predict
 
 
-def require_known(prompt: str | None, vocabulary: Mapping[str, Any]) -> None:
+def require_known(prompt: str | None, data_spec: Mapping[str, Any]) -> None:
     """Raises UserError if no word of the prompt is known; checked before a run starts."""
     if prompt is not None:
-        encode_prompt(WordTokenizer.from_json(vocabulary), prompt)
+        encode_prompt(WordTokenizer.from_json(data_spec), prompt)
 
 
 def format_predictions(
-    model: TextClassifier, params: Any, vocabulary: Mapping[str, Any], prompt: str | None
+    model: TextClassifier, params: Any, data_spec: Mapping[str, Any], prompt: str | None
 ) -> str:
     """Returns one line for each sentence: predicted speaker and probabilities of all speakers.
 
     Args:
       model: the classifier.
       params: its parameters.
-      vocabulary: the tokenizer as JSON with `speakers`, the names of the classes, and `examples`,
+      data_spec: the tokenizer as JSON with `speakers`, the names of the classes, and `examples`,
         rows of a class and a sentence.
       prompt: a sentence of the user's own; None for those of `examples`, whose speakers are known.
     """
-    tokenizer, speakers = WordTokenizer.from_json(vocabulary), vocabulary["speakers"]
-    sentences = vocabulary["examples"] if prompt is None else [(None, prompt)]
+    tokenizer, speakers = WordTokenizer.from_json(data_spec), data_spec["speakers"]
+    sentences = data_spec["examples"] if prompt is None else [(None, prompt)]
     rows = pad(tokenizer, [sentence for _, sentence in sentences], model.config.context_length)
     probabilities = np.asarray(jax.jit(functools.partial(predict, model))(params, rows))
     lines = []

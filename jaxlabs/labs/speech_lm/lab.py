@@ -17,7 +17,7 @@ from jaxlabs.analysis.baselines import ngram_baselines
 from jaxlabs.config import group, setting
 from jaxlabs.data import speeches
 from jaxlabs.data.dataset import DataModule
-from jaxlabs.data.speech_data import language_data
+from jaxlabs.data.speech_data import word_lm_data
 from jaxlabs.data.tokenizers import WordTokenizer, split_words
 from jaxlabs.labs.speech_lm import published
 from jaxlabs.losses.cross_entropy import perplexity
@@ -107,7 +107,7 @@ def load_data(config: SpeechLMRunConfig) -> DataModule:
     """Loads the text as windows of the context length."""
     dataset, context = speeches.load(config.dataset, config.data_dir), config.model.context_length
     held_out, stride = config.validation_fraction, config.sliding_stride
-    return language_data(dataset, context, ngram_baselines, held_out, stride)
+    return word_lm_data(dataset, context, ngram_baselines, held_out, stride)
 
 
 def build_task(config: SpeechLMRunConfig, data_spec: Mapping[str, Any]) -> Task:
