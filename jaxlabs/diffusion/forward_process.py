@@ -23,20 +23,12 @@ def q_sample(schedule: Schedule, x0: jax.Array, t: jax.Array, noise: jax.Array) 
     return signal * x0 + extract(schedule.sqrt_one_minus_alphas_cumprod, t, x0) * noise
 
 
-def posterior(
-    schedule: Schedule, x0: jax.Array, x: jax.Array, t: jax.Array
-) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Returns mean, variance `[batch]` and log variance `[batch]` of `q(x_{t-1} | x_t, x0)`.
-
-    Ho et al. 2020, equations 6 and 7. The log variance at timestep 0 is that of timestep 1.
-    """
-    mean = (
+def posterior_mean(schedule: Schedule, x0: jax.Array, x: jax.Array, t: jax.Array) -> jax.Array:
+    """Returns the mean of `q(x_{t-1} | x_t, x0)` (Ho et al. 2020, equation 7)."""
+    return (
         extract(schedule.posterior_mean_coef_x0, t, x0) * x0
         + extract(schedule.posterior_mean_coef_xt, t, x) * x
     )
-    tables = schedule.posterior_variance, schedule.posterior_log_variance
-    variance, log_variance = (jnp.asarray(table)[t].astype(x.dtype) for table in tables)
-    return mean, variance, log_variance
 
 
 def target(
@@ -62,16 +54,6 @@ def predict_x0(
     if prediction_type == EPSILON:
         return (x - noise_scale * output) / signal
     return signal * x - noise_scale * output
-
-
-def predict_eps(
-    schedule: Schedule, x: jax.Array, t: jax.Array, output: jax.Array, prediction_type: str
-) -> jax.Array:
-    """Returns the noise, given the network output (noise or v) for x at timesteps t."""
-    if prediction_type == EPSILON:
-        return output
-    signal = extract(schedule.sqrt_alphas_cumprod, t, x)
-    return signal * output + extract(schedule.sqrt_one_minus_alphas_cumprod, t, x) * x
 
 
 def loss_weights(config: DiffusionConfig) -> np.ndarray:

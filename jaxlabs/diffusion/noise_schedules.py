@@ -74,30 +74,23 @@ class Schedule:
 
     Attributes:
       betas: variance of the noise added by a step.
-      alphas: 1 - betas.
       alphas_cumprod: cumulative product of the alphas (alpha_bar), the variance of the signal.
-      alphas_cumprod_prev: alphas_cumprod of the previous timestep; 1 at timestep 0.
       sqrt_alphas_cumprod: coefficient of the image.
       sqrt_one_minus_alphas_cumprod: coefficient of the noise.
-      posterior_variance: of `q(x_{t-1} | x_t, x0)`; 0 at timestep 0 (Ho et al. 2020, equation 7).
-      posterior_log_variance: its logarithm, clipped: the value of timestep 1 at timestep 0.
+      posterior_log_variance: of `q(x_{t-1} | x_t, x0)` (Ho et al. 2020, equation 7), clipped: the
+        value of timestep 1 at timestep 0.
       posterior_mean_coef_x0: coefficient of x0 in the posterior mean.
       posterior_mean_coef_xt: coefficient of x_t in the posterior mean.
-      snr: signal-to-noise ratio, `alpha_bar / (1 - alpha_bar)`.
-      log_snr: its natural logarithm.
+      log_snr: logarithm of the signal-to-noise ratio, `alpha_bar / (1 - alpha_bar)`.
     """
 
     betas: Any
-    alphas: Any
     alphas_cumprod: Any
-    alphas_cumprod_prev: Any
     sqrt_alphas_cumprod: Any
     sqrt_one_minus_alphas_cumprod: Any
-    posterior_variance: Any
     posterior_log_variance: Any
     posterior_mean_coef_x0: Any
     posterior_mean_coef_xt: Any
-    snr: Any
     log_snr: Any
 
 
@@ -122,16 +115,12 @@ def make_schedule(config: DiffusionConfig, dtype: Any = np.float32) -> Schedule:
     log_variance = np.log(np.append(variance[1:2], variance[1:]) if len(alpha_bar) > 1 else betas)
     tables = {
         "betas": betas,
-        "alphas": 1 - betas,
         "alphas_cumprod": alpha_bar,
-        "alphas_cumprod_prev": prev,
         "sqrt_alphas_cumprod": np.sqrt(alpha_bar),
         "sqrt_one_minus_alphas_cumprod": np.sqrt(noise),
-        "posterior_variance": variance,
         "posterior_log_variance": log_variance,
         "posterior_mean_coef_x0": betas * np.sqrt(prev) / noise,
         "posterior_mean_coef_xt": (1 - prev) * np.sqrt(1 - betas) / noise,
-        "snr": alpha_bar / noise,
         "log_snr": np.log(alpha_bar) - np.log(noise),
     }
     return Schedule(**{name: _frozen(values, dtype) for name, values in tables.items()})

@@ -264,7 +264,7 @@ def _step_nats(
         + jnp.exp(true_log_var - model_log_var)
         + jnp.square(mean_difference) * jnp.exp(-model_log_var)
     ) / 2
-    mean, _, _ = forward_process.posterior(schedule, x0_pred, x, t)
+    mean = forward_process.posterior_mean(schedule, x0_pred, x, t)
     nll = -pixel_log_likelihood(x0, mean, jnp.exp(model_log_var / 2))
     return jnp.where(t == 0, _mean(nll), _mean(kl))
 
