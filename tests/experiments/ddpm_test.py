@@ -12,7 +12,6 @@ from jaxlabs.config import UserError
 from jaxlabs.data import images
 from jaxlabs.labs.ddpm import diffusion_samples, fid_eval
 from jaxlabs.labs.ddpm import lab as ddpm
-from jaxlabs.labs.ddpm.epoch_means import mean_losses
 from jaxlabs.labs.mnist_classifier import lab as mnist_classifier
 from jaxlabs.run_folder import RunFolder
 from jaxlabs.runner import cli
@@ -258,4 +257,4 @@ def test_best_is_class_conditional_with_fewer_parameters_than_the_reference():
 def test_mean_losses_of_complete_epochs():
     rows = [{"step": step, "split": "train", "loss": float(step)} for step in (1, 2, 3, 4, 5, 6, 7)]
     rows.append({"step": 2, "split": "test", "loss": 100.0})
-    assert mean_losses(rows, 3) == {"epoch_1_loss": 2.0, "epoch_2_loss": 5.0}
+    assert ddpm.mean_losses(rows, 3) == {"epoch_1_loss": 2.0, "epoch_2_loss": 5.0}

@@ -140,15 +140,12 @@ def measure(
                 file=sys.stderr,
             )
         return {}
-    test = whole_test(data).arrays["images"]
-    train = data.train.arrays["images"]
-    real, test_probabilities = extractor.extract(test)
+    real, test_probabilities = extractor.extract(whole_test(data).arrays["images"])
     pairs = [(name, n) for name in config.fid_samplers.split(",") for n in config.steps()]
     work = sum(config.count(steps) * steps for _, steps in pairs)
-    rows, largest = [], None
-    with tqdm.tqdm(
-        total=work, desc="samples", unit="step", unit_scale=True, disable=None, file=sys.stderr
-    ) as bar:
+    bar = tqdm.tqdm(total=work, desc="samples", unit="step", unit_scale=True, disable=None)
+    rows, metrics, probabilities_of = [], {}, {}
+    with bar:
         for name, steps in pairs:
             sampler = dataclasses.replace(sampling.sampler, sampler=name, sampler_steps=steps)
             options = dataclasses.replace(sampling, sampler=sampler)
@@ -156,35 +153,25 @@ def measure(
             features, probabilities = extractor.extract(samples)
             values = fid_metrics(real, features, probabilities)
             rows.append({"sampler": name, "steps": steps, "count": len(samples)} | values)
-            if largest is None or len(probabilities) > len(largest):
-                largest = probabilities
-
-    real_data = {}
-    for count in sorted({row["count"] for row in rows}):
+            metrics |= {f"{name}_{steps}_{metric}": value for metric, value in values.items()}
+            probabilities_of.setdefault(len(samples), probabilities)
+    train, real_data = data.train.arrays["images"], {}
+    for count in sorted(probabilities_of):
         indices = np.random.default_rng(0).permutation(len(train))[:count]
-        real_data[count] = fid_metrics(real, *extractor.extract(train[indices]))
+        values = fid_metrics(real, *extractor.extract(train[indices]))
+        real_data[count] = values["fid"]
+        metrics |= {f"real_data_{count}_{metric}": value for metric, value in values.items()}
     columns = {name: np.array([row[name] for row in rows]) for name in rows[0]}
-    real_columns = {
-        "real_data_count": np.array(list(real_data)),
-        "real_data_fid": np.array([values["fid"] for values in real_data.values()]),
-    }
-    folder.write_arrays("fid_by_steps", **columns, **real_columns)
+    columns["real_data_count"] = np.array(list(real_data))
+    columns["real_data_fid"] = np.array(list(real_data.values()))
+    folder.write_arrays("fid_by_steps", **columns)
     folder.write_arrays(
         "class_histogram",
         names=np.array(extractor.classes),
-        samples=class_histogram(largest),
+        samples=class_histogram(probabilities_of[max(probabilities_of)]),
         real=class_histogram(test_probabilities),
     )
-    metrics = {
-        f"{row['sampler']}_{row['steps']}_{name}": float(row[name])
-        for row in rows
-        for name in metric_names(row)
-    }
-    metrics |= {
-        f"real_data_{count}_{name}": value
-        for count, values in real_data.items()
-        for name, value in values.items()
-    }
+    metrics = {name: float(value) for name, value in metrics.items()}
     return metrics | {"classifier_accuracy": extractor.accuracy}
 
 
@@ -236,11 +223,6 @@ def _digest(model: UNet, params: Any, options: ImageSamplingConfig, key: jax.Arr
     for leaf in (jax.random.key_data(key), *jax.tree.leaves(params)):
         digest.update(np.asarray(leaf).tobytes())
     return digest.hexdigest()
-
-
-def metric_names(row: dict[str, Any]) -> list[str]:
-    """Returns the names of the metrics in a row."""
-    return [name for name in row if name not in ("sampler", "steps", "count")]
 
 
 def whole_test(data: DataModule) -> Examples:

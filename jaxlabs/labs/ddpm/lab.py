@@ -9,7 +9,7 @@ Expect    quick: FID 20, real images 5; best: FID 1.6, real images 0.7, one to t
 
 import dataclasses
 import functools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -23,7 +23,6 @@ from jaxlabs.data.dataset import DataModule
 from jaxlabs.data.image_data import labeled_data
 from jaxlabs.diffusion.noise_schedules import DiffusionConfig
 from jaxlabs.labs.ddpm import diffusion_likelihood, diffusion_samples, fid_eval, plots, published
-from jaxlabs.labs.ddpm.epoch_means import mean_losses
 from jaxlabs.models import ddpm
 from jaxlabs.run_folder import RunFolder
 from jaxlabs.runner.lab import Lab
@@ -176,6 +175,24 @@ def analyze(
     return metrics | fid_eval.measure(
         *network, config.sampling, config.quality, data, folder, fid_key
     )
+
+
+def mean_losses(rows: Sequence[Mapping[str, Any]], steps: int) -> dict[str, float]:
+    """Returns `epoch_<number>_loss`, the mean training loss over each whole epoch.
+
+    Args:
+      rows: rows of metrics.jsonl.
+      steps: steps per epoch. Epochs with unlogged steps are excluded.
+    """
+    by_epoch: dict[int, list[float]] = {}
+    for row in rows:
+        if row["split"] == "train" and row["loss"] is not None:
+            by_epoch.setdefault(-(-row["step"] // steps), []).append(row["loss"])
+    return {
+        f"epoch_{epoch}_loss": sum(losses) / steps
+        for epoch, losses in by_epoch.items()
+        if len(losses) == steps
+    }
 
 
 LAB = Lab(

@@ -2,12 +2,12 @@
 
 from collections.abc import Mapping
 
-import matplotlib.ticker
 import numpy as np
-from matplotlib.axes import Axes
+from matplotlib.ticker import LogLocator, NullLocator
 
 from jaxlabs.report import images, style
 from jaxlabs.report.figure import Animation, ReportFigure
+from jaxlabs.report.lines import LINES, label_x, reference
 
 MAX_COLUMNS, MAX_ANIMATED, SIDE = 8, 25, 5
 ENLARGED = 3
@@ -16,7 +16,6 @@ ENLARGED = 3
 HOLD, PER_FRAME = 2500, 120
 """Milliseconds of the last frame of an animation, and of each other frame."""
 
-MARKERS = "osD^vP"
 NAMES = {"ancestral": "ancestral", "ddim": "DDIM", "dpm_solver": "DPM-Solver++(2M)"}
 
 
@@ -30,7 +29,7 @@ def forward_process(arrays: Mapping[str, np.ndarray]) -> list[ReportFigure]:
                 "The same images at several timesteps of the forward process, each with one fixed "
                 "noise sample. At the last timestep almost no signal is left."
             ),
-            alt=f"Images at {len(arrays['times'])} timesteps of the forward process.",
+            alt=f"Images at {len(arrays['timesteps'])} timesteps of the forward process.",
             figure=images.labeled_rows([_rows(arrays)]),
         )
     ]
@@ -46,7 +45,7 @@ def trajectory(arrays: Mapping[str, np.ndarray]) -> list[ReportFigure]:
                 "Each column is one sample, from pure noise (top) to the final image (bottom). The "
                 "global structure is determined first, details later."
             ),
-            alt=f"Samples at {len(arrays['times'])} timesteps of the reverse process.",
+            alt=f"Samples at {len(arrays['timesteps'])} timesteps of the reverse process.",
             figure=images.labeled_rows([_rows(arrays)]),
         )
     ]
@@ -90,68 +89,44 @@ def fid_by_steps(arrays: Mapping[str, np.ndarray]) -> list[ReportFigure]:
     """
     figure = style.new_figure(3.6)
     axes = figure.subplots()
-    max_count = arrays["count"].max()
-    for index, name in enumerate(dict.fromkeys(arrays["sampler"].tolist())):
+    least, most = arrays["count"].min(), arrays["count"].max()
+    for name, line in zip(dict.fromkeys(arrays["sampler"].tolist()), LINES, strict=False):
         of_name = arrays["sampler"] == name
         steps, distances, counts = (arrays[key][of_name] for key in ("steps", "fid", "count"))
-        color = style.COLORS[index % len(style.COLORS)]
         order = np.argsort(steps)
         label = NAMES.get(name, name)
-        axes.plot(steps[order], distances[order], "-", color=color, label=label)
-        for full in (True, False):
-            some = (counts == max_count) == full
-            filling = {"color": color} if full else {"mfc": "white", "mec": color}
-            marker = MARKERS[index % len(MARKERS)]
-            axes.plot(steps[some], distances[some], marker, **filling, markersize=5.5)
-    _plot_real_data(axes, arrays)
+        axes.plot(steps[order], distances[order], color=line["color"], label=label)
+        for some, face in ((counts == most, line["color"]), (counts < most, "white")):
+            options = {"linestyle": "none", "markerfacecolor": face, "markersize": 5.5}
+            axes.plot(steps[some], distances[some], **line, **options)
+    for count, fid in zip(arrays["real_data_count"], arrays["real_data_fid"], strict=True):
+        reference(axes, fid, f"FID of {count:,} training images", end="right")
     axes.set(xscale="log", yscale="log", xlabel="sampler steps", ylabel="Fréchet distance")
     visited = np.unique(arrays["steps"])
-    axes.set_xticks(visited, [f"{step:,}" for step in visited])
-    axes.yaxis.set_major_locator(matplotlib.ticker.LogLocator(subs=(1, 2, 5)))
-    for axis in (axes.xaxis, axes.yaxis):
-        axis.set_minor_locator(matplotlib.ticker.NullLocator())
+    label_x(axes, visited, [f"{step:,}" for step in visited])
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.yaxis.set_minor_locator(NullLocator())
     axes.yaxis.set_major_formatter("{x:g}")
     axes.legend(fontsize=8.5)
-    fewer = arrays["count"].min() < max_count
     hollow = (
-        f" Hollow markers: {arrays['count'].min():,} samples, whose distance is biased upwards,"
+        f" Hollow markers: {least:,} samples, whose distance is biased upwards, as is that of as"
+        " many training images."
     )
-    hollow += " as is that of as many training images."
+    rows = zip(arrays["sampler"], arrays["steps"], arrays["fid"], strict=True)
     return [
         ReportFigure(
             name="fid_by_steps",
             title="Sample quality by sampler steps",
             caption=(
-                f"Fréchet distance between features of {max_count:,} samples and of the test "
-                "images; lower is better. Horizontal: that of as many training images."
-                f"{hollow if fewer else ''}"
+                f"Fréchet distance between features of {most:,} samples and of the test images;"
+                " lower is better. Horizontal: that of as many training images."
+                f"{hollow if least < most else ''}"
             ),
             alt="Fréchet distance against sampler steps: "
-            + "; ".join(
-                f"{name} {steps} steps {distance:.3g}"
-                for name, steps, distance in zip(
-                    arrays["sampler"], arrays["steps"], arrays["fid"], strict=True
-                )
-            ),
+            + "; ".join(f"{name} {steps} steps {distance:.3g}" for name, steps, distance in rows),
             figure=figure,
         )
     ]
-
-
-def _plot_real_data(axes: Axes, arrays: Mapping[str, np.ndarray]) -> None:
-    max_count = max(arrays["real_data_count"])
-    for count, fid in zip(arrays["real_data_count"], arrays["real_data_fid"], strict=True):
-        axes.axhline(fid, color=style.MUTED, linestyle="--" if count == max_count else ":", lw=1.2)
-        axes.annotate(
-            f"FID of {count:,} training images",
-            (1, fid),
-            xycoords=("axes fraction", "data"),
-            xytext=(0, 3),
-            textcoords="offset points",
-            ha="right",
-            fontsize=8.5,
-            color=style.MUTED,
-        )
 
 
 def class_histogram(arrays: Mapping[str, np.ndarray]) -> list[ReportFigure]:
@@ -161,22 +136,18 @@ def class_histogram(arrays: Mapping[str, np.ndarray]) -> list[ReportFigure]:
       arrays: `names [classes]`, `samples [classes]` counts, and `real [classes]` counts of the
         test images.
     """
+    names = arrays["names"].tolist()
+    shares, real = (arrays[key] / max(arrays[key].sum(), 1) for key in ("samples", "real"))
     figure = style.new_figure(2.8)
     axes = figure.subplots()
-    positions = np.arange(len(arrays["names"]))
-    for offset, key, label, color in (
-        (-0.2, "samples", "samples", style.BLUE),
-        (0.2, "real", "test images", style.HAIRLINE),
-    ):
-        shares = 100 * arrays[key] / max(arrays[key].sum(), 1)
-        edge = style.MUTED if key == "real" else color
-        axes.bar(positions + offset, shares, 0.38, label=label, color=color, edgecolor=edge, lw=0.6)
-    axes.set_xticks(positions, arrays["names"].tolist())
+    x, outline = np.arange(len(names)), {"color": style.HAIRLINE, "edgecolor": style.MUTED}
+    axes.bar(x - 0.2, 100 * shares, 0.38, label="samples", color=style.BLUE)
+    axes.bar(x + 0.2, 100 * real, 0.38, label="test images", linewidth=0.6, **outline)
+    axes.set_xticks(x, names)
     axes.set(xlabel="predicted class", ylabel="share [%]")
     axes.grid(False, axis="x")
     axes.set_ylim(top=axes.get_ylim()[1] * 1.2)
     axes.legend(ncols=2, loc="upper right", fontsize=8.5)
-    shares = arrays["samples"] / max(arrays["samples"].sum(), 1)
     largest = int(shares.argmax())
     return [
         ReportFigure(
@@ -184,12 +155,10 @@ def class_histogram(arrays: Mapping[str, np.ndarray]) -> list[ReportFigure]:
             title="Class distribution of the samples",
             caption=(
                 f"Predicted classes of {arrays['samples'].sum():,} samples. Most frequent: "
-                f"{arrays['names'][largest]} ({shares[largest]:.1%})."
+                f"{names[largest]} ({shares[largest]:.1%})."
             ),
             alt="Shares of classes: "
-            + ", ".join(
-                f"{name} {share:.1%}" for name, share in zip(arrays["names"], shares, strict=True)
-            ),
+            + ", ".join(f"{name} {share:.1%}" for name, share in zip(names, shares, strict=True)),
             figure=figure,
         )
     ]
@@ -230,22 +199,18 @@ def loss_by_timestep(arrays: Mapping[str, np.ndarray]) -> list[ReportFigure]:
         of the network's output.
     """
     figure = style.new_figure(4.6)
-    panels = figure.subplots(2, 1, sharex=True)
+    upper, lower = panels = figure.subplots(2, 1, sharex=True)
     shown = arrays["timesteps"] + 1  # log(0) is undefined
-    for axes, key, label, color in zip(
-        panels,
-        ("bits", "squared_error"),
-        ("bits per dimension\nand timestep", "squared error"),
-        (style.BLUE, style.VERMILION),
-        strict=True,
-    ):
-        axes.plot(shown, arrays[key], ".-", color=color, markersize=5)
-        axes.set(yscale="log", ylabel=label, xscale="log")
-        axes.yaxis.set_major_locator(matplotlib.ticker.LogLocator(subs=(1, 3), numticks=9))
+    upper.plot(shown, arrays["bits"], ".-", color=style.BLUE, markersize=5)
+    upper.set(ylabel="bits per dimension\nand timestep")
+    lower.plot(shown, arrays["squared_error"], ".-", color=style.VERMILION, markersize=5)
+    lower.set(ylabel="squared error", xlabel="t + 1")
+    for axes in panels:
+        axes.set(yscale="log", xscale="log")
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 3), numticks=9))
         axes.yaxis.set_major_formatter("{x:g}")
         axes.minorticks_off()
-    panels[1].set_xlabel("t + 1")
-    panels[1].xaxis.set_major_formatter("{x:,g}")
+    lower.xaxis.set_major_formatter("{x:,g}")
     figure.align_ylabels(panels)
     return [
         ReportFigure(
