@@ -249,9 +249,7 @@ def random_sentences(vocab_size: int, context_length: int, classes: int) -> Exam
     tokens = rng.integers(2, vocab_size, (2048, context_length), np.int32)
     lengths = rng.integers(context_length // 4, context_length + 1, len(tokens))
     tokens[np.arange(context_length)[None, :] >= lengths[:, None]] = 0
-    return Examples(
-        {"inputs": tokens, "labels": rng.integers(0, classes, len(tokens), np.int32)}
-    )
+    return Examples({"inputs": tokens, "labels": rng.integers(0, classes, len(tokens), np.int32)})
 
 
 def random_images(shape: tuple[int, int, int]) -> Examples:

@@ -119,8 +119,6 @@ def measure_group(
     """Measures cases with interleaved timing and returns their rows in order.
 
     Args:
-      group: the cases.
-      config: duration of the measurements.
       progress: called for every case once it is ready or has failed.
     """
     rows = {case.name: _empty_row(case) for case in group}

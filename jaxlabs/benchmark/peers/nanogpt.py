@@ -73,11 +73,9 @@ def train_nanogpt(
     Args:
       train_tokens: [length] integers.
       held_out_tokens: [length] integers, cut into consecutive windows for the held-out loss.
-      config: the model.
       steps: number of training steps, over which the learning rate decays.
       seconds: training time instead of `steps`; the learning rate decays with the elapsed time.
       evaluate_every: steps between evaluations; the last step is always evaluated.
-      seed: seed of initial parameters and batches.
     """
     import torch
     from torch.nn import functional

@@ -45,9 +45,7 @@ def solve(
 
     Args:
       task: the lab's model and loss; the loss is evaluated with the same random numbers each time.
-      state: the initial state.
       dataset: the training set.
-      seed: the run's seed.
       steps: maximum number of iterations; scipy stops earlier at convergence.
 
     Returns:

@@ -48,7 +48,6 @@ def build_step(
       module: the module to train.
       loss: `loss(module) -> []` on the batch of the step.
       config: learning rate, weight decay and clipping.
-      mode: execution mode.
     """
     import torch
 

@@ -58,7 +58,6 @@ def depth_study(depths: Sequence[int], seeds: Sequence[int], steps: int) -> dict
 
     Args:
       depths: numbers of blocks, ascending.
-      seeds: seeds of the runs of each variant.
       steps: number of training steps, each on `BATCH` new sequences.
 
     Returns:

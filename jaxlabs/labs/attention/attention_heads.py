@@ -31,7 +31,6 @@ def heads_study(heads: Sequence[int], seeds: Sequence[int], steps: int) -> dict[
 
     Args:
       heads: numbers of heads; each divides EMBED_DIM.
-      seeds: seeds of the models of each kind.
       steps: number of training steps, each on BATCH new sequences.
 
     Returns:

@@ -68,8 +68,6 @@ def train_and_show(
       sentence: at least one word.
       embed_dim: size of the embeddings.
       num_heads: number of attention heads, a divisor of `embed_dim`.
-      steps: number of training steps.
-      seed: seed of parameters and masks.
     """
     sentences = (sentence, *(other for other in SENTENCES if other != sentence))
     tokens, vocabulary = encode(sentences)

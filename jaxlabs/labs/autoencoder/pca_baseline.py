@@ -14,8 +14,6 @@ def compare_with_pca(
     """Compares a deterministic autoencoder with PCA of the same dimension.
 
     Args:
-      model: a deterministic autoencoder.
-      params: its parameters.
       train: [count, ...] uint8 images for the principal components.
       test: [count, ...] uint8 images for the reconstruction error.
 

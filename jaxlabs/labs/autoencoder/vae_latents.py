@@ -109,8 +109,6 @@ def write_latents(
     """Writes the latent map, reconstructions and the statistics of each latent unit.
 
     Args:
-      model: the model.
-      params: its parameters.
       images: [count, height, width, channels] uint8.
       labels: [count] classes.
       folder: run folder of the arrays `latent_map`, `reconstructions` and, for a VAE,
@@ -169,9 +167,7 @@ def write_comparison(
 
     Args:
       models: models and their parameters by name.
-      data: the images.
       folder: run folder of the arrays `interpolations` and `random_codes`.
-      seed: seed of image pairs and random codes.
 
     Returns:
       For each model, the mean squared distance from decoded images to the nearest training image:

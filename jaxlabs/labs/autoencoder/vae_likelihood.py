@@ -50,12 +50,8 @@ def likelihood(
     difference varies far less between images than the bound.
 
     Args:
-      model: a variational autoencoder.
-      params: its parameters.
-      examples: the images.
       samples: importance samples of the bound on all images, and of the tighter bound.
       indices: [some] random indices of the images of the tighter bound; may be empty.
-      seed: seed of all noise.
 
     Returns:
       `bound_<samples>`; for the tighter bound also `bound_<samples>_error`, the standard error from

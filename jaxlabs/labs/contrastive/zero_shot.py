@@ -87,7 +87,6 @@ def measure(
     """Evaluates the encoders on test pairs and writes arrays for the report.
 
     Args:
-      trained: the encoders.
       test: `images`, `tokens` and `attribute_labels`, see `data.captions`.
       batch_size: pairs per batch for the calibration of pair probabilities.
       folder: run folder of the arrays `similarity`, `retrieval` and `reliability`.

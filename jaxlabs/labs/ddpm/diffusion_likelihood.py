@@ -109,9 +109,7 @@ def measure(
 
     Args:
       model: the network; a class-conditional one is evaluated without class labels.
-      params: its parameters.
       images: [count, height, width, channels] uint8.
-      config: see `NLLConfig`.
       folder: run folder of the arrays.
       key: PRNG key of timesteps and noise.
     """

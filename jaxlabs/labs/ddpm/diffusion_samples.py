@@ -78,9 +78,6 @@ def sample_images(
     """Returns images `[count - first, height, width, channels]`, approximately in [-1, 1].
 
     Args:
-      model: the network.
-      params: its parameters.
-      config: sampling options.
       key: PRNG key of all noise.
       count: number of samples; None: `config.num_samples`.
       first: index of the first sample that is returned.
@@ -124,9 +121,6 @@ def write_trajectories(
     """Writes trajectories of the forward process and of the reverse process.
 
     Args:
-      model: the network.
-      params: its parameters.
-      config: sampling options.
       images: [at least 8, height, width, channels] uint8.
       folder: run folder of the arrays `forward_process`, `trajectory` and `animation`.
       key: PRNG key of all noise.

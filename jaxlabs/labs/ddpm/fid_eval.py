@@ -116,11 +116,7 @@ def measure(
     bits first.
 
     Args:
-      model: the network.
-      params: its parameters.
       sampling: sampling options; sampler and steps are replaced.
-      config: options of the evaluation.
-      data: the run's data.
       folder: run folder of the arrays `fid_by_steps`, `class_histogram` and
         `samples_<sampler>_<steps>`, the samples, which later calls with the same model and options
         reuse.
@@ -235,7 +231,6 @@ def write_neighbors(images: np.ndarray, data: DataModule, folder: RunFolder) -> 
 
     Args:
       images: [at least 8, height, width, channels] samples in [-1, 1].
-      data: the run's data.
       folder: run folder of the arrays `neighbors`.
     """
     samples, train = as_bytes(images[:NEIGHBORS]), data.train.arrays["images"]

@@ -23,7 +23,6 @@ def study(
       config: configuration of the network; its `num_layers` and `init_gain` are replaced.
       images: [batch, height, width, channels] uint8, one batch.
       num_layers: number of hidden layers.
-      seed: seed of the kernels.
 
     Returns:
       `norms`, `gains`, and `rms [norm, gain, layer]`, the root mean square of the output of each

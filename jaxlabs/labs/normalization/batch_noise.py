@@ -24,7 +24,6 @@ def study(
       train: images whose statistics are computed, of the whole set and of mini-batches.
       test: images that are classified with the statistics of their own batch.
       batch_size: batch size of training.
-      seed: seed of the shuffling of both sets.
 
     Returns:
       `sizes [size]`, batch sizes for which each set has at least two batches; `batch_size`;

@@ -101,12 +101,8 @@ def study(
     same images; only the noise of the statistics increases.
 
     Args:
-      config: configuration of the network.
       splits: the data.
       rates: [rate], ascending.
-      seeds: seeds of initial parameters and of the order of the images.
-      steps: number of steps of each run.
-      batch_size: images per step.
 
     Returns:
       Arrays: `norms`, `rates`; `step_loss [norm, rate, seed, step]` of every batch before its

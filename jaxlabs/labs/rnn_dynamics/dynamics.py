@@ -34,7 +34,6 @@ def state_gradients(
 
     Args:
       cell: a name in `CELLS`.
-      params: parameters of the network.
       inputs: `[batch, time, inputs]`, in the parameters' dtype.
       loss: function of the last h, `[batch, hidden] -> []`, a sum over the batch.
       stop_gate_gradients: see `trace`.

@@ -31,7 +31,6 @@ def initial_params(
       inputs: number of input features.
       hidden_size: size of the state.
       outputs: number of output features.
-      seed: seed of the initialization.
       span: maximum time scale, at least 3, of the chrono initialization of gate biases (Tallec and
         Ollivier 2018, "Can recurrent neural networks warp time?"); None: biases as above.
 

@@ -43,7 +43,6 @@ def cell_paths(
     """Returns the gradient of a loss of the last h with respect to every c, and its cell path.
 
     Args:
-      params: parameters of an LSTM.
       inputs: `[batch, time, inputs]`, in the parameters' dtype.
       loss: see `state_gradients`.
       stop_gate_gradients: whether to stop the gradient from gates and candidates to h. The total

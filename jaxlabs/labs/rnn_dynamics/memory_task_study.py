@@ -136,8 +136,6 @@ def study(
       task: a name in `TASKS`.
       lengths: sequence lengths, or delays of the copying task, ascending.
       hidden_size: size of the state.
-      steps: number of training steps of each run.
-      seeds: seeds of the runs of each variant.
 
     Returns:
       `task`, `lengths`, `kinds`, the names of the variants; `curves [kind, length, seed, step]`,

@@ -105,7 +105,6 @@ def sample_batch(key: jax.Array, signs: jax.Array) -> tuple[jax.Array, jax.Array
     """Samples sequences of -1 and 1, and the targets of a rule.
 
     Args:
-      key: PRNG key.
       signs: `[time]` sign of each position, all 1 for the position-independent rule.
 
     Returns:

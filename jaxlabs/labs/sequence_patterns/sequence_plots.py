@@ -34,12 +34,7 @@ def write_plot_arrays(
     `alignment`, the cross-attention of a long translation; for tagging also `tagged_words`.
 
     Args:
-      folder: run folder.
-      model: the model.
-      params: its parameters.
-      data: the run's data.
       backbone: name of the backbone.
-      batch_size: sentences per batch.
     """
     splits = data.eval_sets | data.final_eval_sets()
     vocabs = load_vocabs(data.data_spec)

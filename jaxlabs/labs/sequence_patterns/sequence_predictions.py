@@ -84,11 +84,8 @@ def predict(
     """Returns the predicted labels, tags or translation of each row of `inputs [count, time]`.
 
     Args:
-      model: the model.
-      params: its parameters.
       inputs: padded source tokens.
       target: vocabulary of labels or target words.
-      batch_size: rows per batch.
       beam_size: beam size of translation, see `beam_search`.
       length_penalty: length penalty of translation, see `beam_search`.
     """
@@ -230,11 +227,8 @@ def sample_words(
 
     Args:
       model: predicts the next word of a sequence.
-      params: its parameters.
       inputs: [time] words, `<eos>`, padding; when it is full, the first word is dropped.
       input_ids: [labels] input token of each label.
-      key: PRNG key.
-      count: number of words, static.
     """
 
     def body(step, state):

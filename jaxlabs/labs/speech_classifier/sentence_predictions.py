@@ -25,8 +25,6 @@ def format_predictions(
     """Returns one line for each sentence: predicted speaker and probabilities of all speakers.
 
     Args:
-      model: the classifier.
-      params: its parameters.
       data_spec: the tokenizer as JSON with `speakers`, the names of the classes, and `examples`,
         rows of a class and a sentence.
       prompt: a sentence of the user's own; None for those of `examples`, whose speakers are known.
