@@ -21,7 +21,9 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import optax
 import orbax.checkpoint as ocp
+from jax.experimental import multihost_utils
 from orbax.checkpoint import checkpoint_managers
 
 from jaxlabs import renamed
@@ -47,8 +49,7 @@ class Checkpoints:
     """The checkpoints of one run folder; a context manager that waits for pending writes."""
 
     def __init__(self, path: pathlib.Path, keep: int, *, read_only: bool = False):
-        # At lower levels Orbax logs pages about errors that it raises anyway.
-        logging.getLogger("absl").setLevel(logging.CRITICAL)
+        logging.getLogger("absl").addFilter(_is_not_from_orbax)
         self._losses: dict[int, float] = {}
         policies = [checkpoint_managers.LatestN(keep), _Best(self._losses)]
         options = ocp.CheckpointManagerOptions(
@@ -132,10 +133,11 @@ class Checkpoints:
         """Returns the newest readable state, or None when there is no checkpoint.
 
         A damaged checkpoint is reported and the previous one is used. The damaged one is moved to
-        `damaged/`, except by a mode that only reads.
+        `damaged/`, except by a mode that only reads. All processes of a run call this together.
 
         Args:
           like: a state of the same shapes and shardings; the values of its arrays do not matter.
+            Without an optimizer state, that of the checkpoint is not restored.
           at_most: the largest step to restore; None: the newest.
 
         Raises:
@@ -181,17 +183,22 @@ class Checkpoints:
     def _restore_step(self, like: TrainState, step: int) -> TrainState:
         shapes, expected = self.read_metadata(step)[SHAPES], _shapes(like)
         stored = {renamed.parameter(name): shape for name, shape in shapes.items()}
-        if stored != expected:
-            name = next(n for n in [*expected, *stored] if stored.get(n) != expected.get(n))
+        if like.opt_state == optax.EmptyState():
+            needed = {n: s for n, s in stored.items() if not n.startswith("opt_state.")}
+        else:
+            needed = stored
+        if needed != expected:
+            name = next(n for n in [*expected, *needed] if needed.get(n) != expected.get(n))
             raise UserError(
                 f"--workdir: the checkpoint of step {step} in {self.path} is of another model or"
-                f" version: {name} is {stored.get(name, 'absent')}, not"
+                f" version: {name} is {needed.get(name, 'absent')}, not"
                 f" {expected.get(name, 'absent')}; another --workdir"
             )
-        like_leaves = _flatten(like)
+        # All arrays are read, since the checksum is of all.
+        leaves = _flatten(like)
         abstract = {
-            name: ocp.utils.to_shape_dtype_struct(like_leaves[renamed.parameter(name)])
-            for name in shapes
+            name: _abstract(shape, leaves.get(renamed.parameter(name), like.step).sharding)
+            for name, shape in shapes.items()
         }
         items = {"state": ocp.args.StandardRestore(abstract), METADATA: ocp.args.JsonRestore()}
         restored = self._manager.restore(step, args=ocp.args.Composite(**items))
@@ -200,24 +207,27 @@ class Checkpoints:
             != restored[METADATA][CHECKSUM]
         ):
             raise ValueError("its arrays do not match their checksum")
-        if not self._read_only and list(stored) != list(shapes):
+        if not self._read_only and stored.keys() != shapes.keys():
             logging.getLogger("jaxlabs").warning(
                 "The checkpoint of step %d has parameter names of an earlier version;"
                 " dropout masks may differ from here on.",
                 step,
             )
         arrays = {renamed.parameter(name): restored.state[name] for name in shapes}
-        leaves = [arrays[name] for name in leaf_names(like)]
-        return jax.tree.unflatten(jax.tree.structure(like), leaves)
+        return jax.tree.unflatten(jax.tree.structure(like), [arrays[name] for name in leaves])
 
     def _quarantine(self, steps: list[int]) -> None:
+        if not steps:
+            return
         damaged = self.path / "damaged"
-        for step in steps:
-            if jax.process_index() == 0:
-                damaged.mkdir(exist_ok=True)
+        if jax.process_index() == 0:
+            damaged.mkdir(exist_ok=True)
+            for step in steps:
                 shutil.rmtree(damaged / str(step), ignore_errors=True)
                 (self.path / str(step)).rename(damaged / str(step))
-            self._manager.reload()
+        # A process that listed the checkpoints earlier would save and restore other steps.
+        multihost_utils.sync_global_devices("damaged checkpoints are set aside")
+        self._manager.reload()
 
 
 class _Best(checkpoint_managers.PreservationPolicy):
@@ -283,6 +293,18 @@ def _forget_abandoned_reads() -> None:
     sys.unraisablehook = hook
 
 
+def _is_not_from_orbax(record: logging.LogRecord) -> bool:
+    """Filters the records of Orbax, which logs pages about errors that it raises anyway."""
+    return record.levelno >= logging.CRITICAL or "orbax" not in pathlib.Path(record.pathname).parts
+
+
+def _abstract(shape: str, sharding: jax.sharding.Sharding) -> jax.ShapeDtypeStruct:
+    """Returns the abstract array of a stored shape, such as `float32[2,3]`."""
+    dtype, sizes = re.match(r"(\w+)\[([\d,]*)\]", shape).groups()
+    sizes = tuple(int(size) for size in sizes.split(",") if size)
+    return jax.ShapeDtypeStruct(sizes, jnp.dtype(dtype), sharding=sharding)
+
+
 def _shapes(state: TrainState) -> dict[str, str]:
     return {name: str(jax.typeof(leaf)) for name, leaf in _flatten(state).items()}
 
@@ -296,7 +318,17 @@ def _checksum(arrays: Tree) -> jax.Array:
     """Returns [] uint32: the sum of all words of the arrays, each times its own odd number."""
     total = jnp.uint32(0)
     for number, leaf in enumerate(jax.tree.leaves(arrays)):
-        words = jax.lax.bitcast_convert_type(leaf, jnp.uint32).ravel()
+        words = _words(leaf)
         index = jnp.arange(words.size, dtype=jnp.uint32) + jnp.uint32(number * 0x9E3779B1 % 2**32)
         total += jnp.sum(words * (2 * index + 1), dtype=jnp.uint32)
     return total
+
+
+def _words(leaf: jax.Array) -> jax.Array:
+    """Returns the bits of an array as uint32 words `[count]`; narrow elements have their own."""
+    if leaf.dtype == bool:
+        leaf = leaf.astype(jnp.uint8)
+    if leaf.dtype.itemsize >= 4:  # a wide element is several words
+        return jax.lax.bitcast_convert_type(leaf, jnp.uint32).ravel()
+    unsigned = {1: jnp.uint8, 2: jnp.uint16}[leaf.dtype.itemsize]
+    return jax.lax.bitcast_convert_type(leaf, unsigned).astype(jnp.uint32).ravel()

@@ -148,5 +148,17 @@ def _processor() -> str:
 
 
 def to_host(tree: Any) -> Any:
-    """Copies replicated arrays to host memory, in any process."""
-    return jax.tree.map(lambda leaf: np.asarray(leaf.addressable_data(0)), tree)
+    """Copies whole arrays to host memory.
+
+    Arrays that are replicated, or sharded within this process, are copied by this process alone.
+    For those that are sharded over several processes, all of them call it.
+    """
+    return jax.tree.map(_whole, tree)
+
+
+def _whole(leaf: jax.Array) -> np.ndarray:
+    if leaf.is_fully_replicated:
+        return np.asarray(leaf.addressable_data(0))
+    if leaf.is_fully_addressable:
+        return np.asarray(leaf)
+    return multihost_utils.process_allgather(leaf, tiled=True)

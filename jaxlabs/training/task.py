@@ -32,7 +32,8 @@ class Task:
         (BatchNorm, mean activations, contrastive negatives). Such a loss is refused with more than
         one micro-batch; leave it False in a lab that documents what micro-batches mean there.
       label_fn: `params -> labels`, which decide the optimizer and the weight decay of each
-        parameter; see `jaxlabs.training.optimizers.label_params`.
+        parameter; a function of the paths, since optax also calls it with some leaves masked. See
+        `jaxlabs.training.optimizers.label_params`.
     """
 
     model: nn.Module

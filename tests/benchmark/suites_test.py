@@ -14,6 +14,7 @@ from jaxlabs.benchmark.suites import SUITES, matmul
 from jaxlabs.benchmark.timing import OURS
 from jaxlabs.data.batches import Examples
 from jaxlabs.data.dataset import DataModule
+from jaxlabs.training.advance import Advance
 
 pytestmark = pytest.mark.usefixtures("quickly_compiled")
 
@@ -86,26 +87,20 @@ def test_our_cases_run_and_count_operations(bench, suite):
             break
 
 
-def test_training_steps_run_in_chunks(bench, monkeypatch):
-    counts, build = [], jax_cases.build_multi_step
+def test_repeated_training_steps_run_in_one_call(bench, monkeypatch):
+    steps = []
 
-    def counting(*args):
-        multi_step = build(*args)
+    class Counted(Advance):
+        def __call__(self, state, until):
+            steps.append(until - int(state.step))
+            return super().__call__(state, until)
 
-        def counted(state, dataset, count, seed):
-            counts.append(int(count))
-            return multi_step(state, dataset, count, seed)
-
-        return counted
-
-    monkeypatch.setattr(jax_cases, "build_multi_step", counting)
+    monkeypatch.setattr(jax_cases, "Advance", Counted)
     (group,) = SUITES["gpt_train"](bench)
     timed = group[0].build()
     timed.run()
     timed.repeat(12)
-    assert counts[0] == 1
-    assert max(counts) > 1
-    assert sum(counts) == 13
+    assert steps == [1, 12]
 
 
 @pytest.mark.peers

@@ -5,10 +5,26 @@ import shutil
 
 import pytest
 
+from jaxlabs.report import figures, page
 from jaxlabs.run_folder import RunFolder
 from jaxlabs.runner import cli, modes
 
 TIME_FIELDS = ("seconds", "steps_per_second")
+
+
+@pytest.fixture(scope="package", autouse=True)
+def every_array_has_a_plot():
+    """Fails a run whose lab writes an array file without an entry in `Lab.plots`."""
+
+    def build_figures(folder, damaged, plots, records):
+        written = {path.stem for path in (folder.path / "arrays").glob("*.npz")}
+        unplotted = written - {*plots, *figures.COMMON_PLOTS}
+        assert not unplotted, f"arrays without a plot: {sorted(unplotted)}"
+        return figures.build_figures(folder, damaged, plots, records)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(page, "build_figures", build_figures)
+        yield
 
 
 @pytest.fixture

@@ -110,7 +110,7 @@ def test_runs_of_the_batch_size_sweep_train_on_equally_many_pairs():
         ("--batch_size=1", "--batch_size: 1 is not accepted; at least 2, since the other pairs"),
         (
             "--grad_accum_steps=2",
-            "--grad_accum_steps: 2 is not accepted; 1, since micro-batches would not",
+            "--grad_accum_steps: 2 is not accepted; 1, since the loss of an example",
         ),
         ("--loss=nce", "--loss: 'nce' is not accepted; one of clip, siglip"),
         ("--init_temperature=0", "--init_temperature: 0.0 is not accepted; a number above 0"),

@@ -24,8 +24,8 @@ from jaxlabs.labs.speech_lm import lab as speech_lm
 from jaxlabs.run_folder import RunFolder
 from jaxlabs.runner import cli
 from jaxlabs.training import devices
-from jaxlabs.training.loop import initial_state
-from jaxlabs.training.multi_step import build_multi_step
+from jaxlabs.training.advance import build_multi_step
+from jaxlabs.training.trainer import initial_state
 
 pytestmark = pytest.mark.usefixtures("reused_executables", "quickly_compiled")
 
@@ -90,11 +90,12 @@ def traced(name, play):
     def evaluated(state, examples):
         batch = eval_batch(examples, 0, batch_size=config.eval_batch_size)
         key = keys.stream(0, "evaluation")
-        return task.loss(state.eval_params, batch, key, state, False)
+        variables = state.variables(state.eval_params)
+        return task.loss(task.model, variables, batch, key, train=False)
 
     state = jax.eval_shape(lambda: initial_state(task, config, placement))
     state = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), state)
-    multi_step = build_multi_step(task, config, placement)._jitted
+    multi_step = build_multi_step(task, config, placement)
     trained = jax.eval_shape(multi_step, state, data.train, np.int32(2), np.uint32(0))
     return trained, jax.eval_shape(evaluated, state, next(iter(data.eval_sets.values())))
 

@@ -216,7 +216,9 @@ def test_gradient_of_the_loss_through_the_band_in_float64(start, monkeypatch):
     assert local_attention.AttentionMask(2).prefer_banded(batch["inputs"].shape[1])
 
     def total(params):
-        return transformer_lm.loss(params, batch, keys.stream(0, "x"), state, False).loss_sum
+        return transformer_lm.loss(
+            state.model, {"params": params}, batch, keys.stream(0, "x"), train=False
+        ).loss_sum
 
     result = gradient_check.check(total, state.params, key=jax.random.key(0), directions=4)
     assert result.worst.relative_difference < 1e-6, str(result)

@@ -48,7 +48,7 @@ def make(count=8, tx=None, sample_binary=False, **settings):
 
 @functools.partial(jax.jit, static_argnames="train")
 def loss_output(state, batch, train=False):
-    return loss(state.params, batch, KEY, state, train)
+    return loss(state.model, state.variables(state.params), batch, KEY, train=train)
 
 
 def mean_metrics(state, batch, train=False):
@@ -143,7 +143,9 @@ def test_loss_and_gradients_equal_pytorch():
     total = torch.distributions.kl_divergence(q, prior).sum() - likelihood.sum()
     total.backward()
     value, grads = jax.jit(
-        jax.value_and_grad(lambda params: loss(params, batch, KEY, state, True).loss_sum)
+        jax.value_and_grad(
+            lambda params: loss(state.model, {"params": params}, batch, KEY, train=True).loss_sum
+        )
     )(state.params)
     np.testing.assert_allclose(value, total.detach().numpy(), rtol=1e-5)
     theirs = jax.tree.unflatten(tree, [leaf.grad.numpy() for leaf in leaves])
@@ -155,7 +157,7 @@ def test_gradient_equals_finite_differences():
     batch["images"] = batch["images"] / 255
 
     def mean_loss(params, batch):
-        output = loss(params, batch, KEY, state, True)
+        output = loss(state.model, {"params": params}, batch, KEY, train=True)
         return output.loss_sum / output.weight_sum
 
     report = gradient_check.check(mean_loss, state.params, batch)

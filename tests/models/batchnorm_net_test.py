@@ -25,7 +25,7 @@ pytestmark = pytest.mark.usefixtures("quickly_compiled")
 
 CLASSES, SHAPE = 3, (4, 4, 1)
 SGD = optax.sgd(0.5)
-LOSS = jax.jit(batchnorm_net.loss, static_argnums=4)
+LOSS = jax.jit(batchnorm_net.loss, static_argnums=0, static_argnames="train")
 
 
 @functools.cache
@@ -94,8 +94,8 @@ def test_training_and_evaluation_equal_numpy():
         return -log_p[np.arange(8), batch["labels"]][valid].sum(), kept
 
     singles = jax.tree.map(np.float32, params)
-    state = state_of(model, variables)
-    output = LOSS(singles, batch, jax.random.key(0), state, True)
+    variables = {"params": singles, "batch_stats": variables["batch_stats"]}
+    output = LOSS(model, variables, batch, jax.random.key(0), train=True)
     expected, kept = reference(lambda z: (z.mean(0), z.var(0)))
     assert output.weight_sum == 7
     np.testing.assert_allclose(output.loss_sum, expected, rtol=1e-5)
@@ -103,7 +103,7 @@ def test_training_and_evaluation_equal_numpy():
         got = output.new_batch_stats[name]["norm"]
         np.testing.assert_allclose(got["mean"], 0.1 * mean, atol=1e-6)
         np.testing.assert_allclose(got["variance"], 0.9 + 0.1 * variance, rtol=1e-5)
-    output = LOSS(singles, batch, jax.random.key(0), state, False)
+    output = LOSS(model, variables, batch, jax.random.key(0), train=False)
     np.testing.assert_allclose(output.loss_sum, reference(lambda z: (0, 1))[0], rtol=1e-5)
     assert output.new_batch_stats is None
 
@@ -116,8 +116,8 @@ def test_gradients_equal_finite_differences_in_float64(network, norm):
     batch = batch_of(3) | {"images": np.random.default_rng(1).random((3, *SHAPE))}
 
     def total(params, batch):
-        state = state_of(model, variables)
-        return batchnorm_net.loss(params, batch, jax.random.key(0), state, True).loss_sum
+        trained = {"params": params, "batch_stats": variables["batch_stats"]}
+        return batchnorm_net.loss(model, trained, batch, jax.random.key(0), train=True).loss_sum
 
     report = gradient_check.check(total, params, batch, eps=1e-6)
     assert report.worst.relative_difference < 1e-6, report
@@ -168,13 +168,7 @@ def test_micro_batches_are_normalized_separately(one_device):
     batch = batch_of()
     state = state_of(model, variables, grad_accum_steps=2)
     outputs = [
-        LOSS(
-            variables["params"],
-            jax.tree.map(lambda leaf, i=i: leaf[i::2], batch),
-            None,
-            state,
-            True,
-        )
+        LOSS(model, variables, jax.tree.map(lambda leaf, i=i: leaf[i::2], batch), None, train=True)
         for i in range(2)
     ]
     state, metrics = batchnorm_net.train_step(state, batch, jax.random.key(0))
@@ -204,7 +198,7 @@ def test_one_batch_is_overfit_also_in_evaluation():
         state, metrics = batchnorm_net.train_step(state, batch, jax.random.key(step))
     assert metrics["loss"] < 0.05
     assert metrics["accuracy"] == 1
-    output = LOSS(state.params, batch, jax.random.key(0), state, False)
+    output = LOSS(model, state.variables(state.params), batch, jax.random.key(0), train=False)
     assert output.loss_sum / 8 < 0.1
     assert output.metric_sums["accuracy"] == 8
 

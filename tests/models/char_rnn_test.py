@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-from types import SimpleNamespace
 
 import chex
 import jax
@@ -69,8 +68,8 @@ def state_of(model, tx=None, batch=4, **options):
 
 
 def evaluated(model, batch):
-    holder, params = SimpleNamespace(model=model), parameters(model)
-    return jax.jit(lambda params: loss(params, batch, None, holder, False))(params)
+    evaluate = jax.jit(lambda params: loss(model, {"params": params}, batch, None, train=False))
+    return evaluate(parameters(model))
 
 
 def test_reference_has_the_parameters_of_the_table():

@@ -47,7 +47,7 @@ def make(count=8, grad_accum_steps=1, diffusion=None, shape=SHAPE, tx=SGD, **set
 
 @functools.partial(jax.jit, static_argnames="train")
 def loss_output(state, batch, train=False):
-    return loss(state.params, batch, KEY, state, train)
+    return loss(state.model, state.variables(state.params), batch, KEY, train=train)
 
 
 @functools.partial(jax.jit, static_argnames=("model", "method"))
@@ -148,7 +148,7 @@ def test_gradients_of_the_loss_equal_finite_differences():
     state, batch = make(2, class_conditional=True)
 
     def total(params, images):
-        losses = loss(params, batch | {"images": images}, KEY, state, True)
+        losses = loss(state.model, {"params": params}, batch | {"images": images}, KEY, train=True)
         return losses.loss_sum / losses.weight_sum
 
     check = gradient_check.check(total, state.params, batch["images"], key=KEY, max_entries=50)

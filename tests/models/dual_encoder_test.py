@@ -129,20 +129,20 @@ def test_initial_loss_equals_that_of_the_papers():
 
 def test_translation_is_applied_in_training_only_and_padding_is_ignored():
     batch = batch_of()
-    state, step = state_of("siglip"), jax.jit(dual_encoder.loss, static_argnums=4)
-    translating = state.replace(
-        model=DualEncoder(dataclasses.replace(state.model.config, max_translation=1))
-    )
-    whole = step(state.params, batch, KEY, state, False)
+    state = state_of("siglip")
+    model, variables = state.model, {"params": state.params}
+    loss = jax.jit(dual_encoder.loss, static_argnums=0, static_argnames="train")
+    translating = DualEncoder(dataclasses.replace(model.config, max_translation=1))
+    whole = loss(model, variables, batch, KEY, train=False)
     cosines = logits_of("siglip", batch)
     logits = 10 * cosines - 10
     expected = np.logaddexp(0, (1 - 2 * np.eye(8)) * logits).sum()
     np.testing.assert_allclose(whole.loss_sum, expected, rtol=1e-4)
-    translated = step(state.params, batch, KEY, translating, True)
+    translated = loss(translating, variables, batch, KEY, train=True)
     assert abs(float(translated.loss_sum - whole.loss_sum)) > 1e-3
     batch["weights"][[2, 5]] = 0
     valid = np.flatnonzero(batch["weights"])
-    masked = step(state.params, batch, KEY, state, False)
+    masked = loss(model, variables, batch, KEY, train=False)
     logits = logits[np.ix_(valid, valid)]
     expected = np.logaddexp(0, (1 - 2 * np.eye(6)) * logits).sum()
     np.testing.assert_allclose(masked.loss_sum, expected, rtol=1e-4)
@@ -202,8 +202,7 @@ def test_gradients_equal_finite_differences_in_float64(loss):
     batch = batch_of(4) | {"images": np.random.default_rng(1).random((4, 8, 8, 1))}
 
     def total(params, batch):
-        state = create_state(model, {"params": params}, ADAM)
-        return dual_encoder.loss(params, batch, KEY, state, False).loss_sum
+        return dual_encoder.loss(model, {"params": params}, batch, KEY, train=False).loss_sum
 
     report = gradient_check.check(total, params, batch, key=KEY, max_entries=20, directions=4)
     assert report.worst.relative_difference < 1e-5, report

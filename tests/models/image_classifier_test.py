@@ -19,7 +19,7 @@ pytestmark = pytest.mark.usefixtures("quickly_compiled")
 SMALL = ImageClassifierConfig(channels=2, feature_dim=6, matmul_precision="highest")
 KEY = jax.random.key(0)
 NO_UPDATE = optax.identity()
-LOSS = jax.jit(image_classifier.loss, static_argnums=4)
+LOSS = jax.jit(image_classifier.loss, static_argnums=0, static_argnames="train")
 
 
 def build(config=SMALL, classes=3, shape=(8, 8, 1)):
@@ -74,8 +74,7 @@ def test_network_and_loss_equal_numpy():
     chex.assert_shape(got[0], (4, 6))
     np.testing.assert_allclose(got[0], features, atol=1e-5)
     np.testing.assert_allclose(got[1], scipy.special.softmax(logits, axis=1), atol=1e-6)
-    state = create_state(model, {"params": params}, NO_UPDATE)
-    output = LOSS(params, batch, KEY, state, False)
+    output = LOSS(model, {"params": params}, batch, KEY, train=False)
     nll = -scipy.special.log_softmax(logits, axis=1)[np.arange(4), batch["labels"]]
     valid = batch["weights"] > 0
     assert output.weight_sum == 3
@@ -90,8 +89,7 @@ def test_gradients_equal_finite_differences_in_float64():
     batch = batch_of(3) | {"images": np.random.default_rng(1).random((3, 8, 8, 1))}
 
     def total(params, batch):
-        state = create_state(model, {"params": params}, NO_UPDATE)
-        return image_classifier.loss(params, batch, KEY, state, False).loss_sum
+        return image_classifier.loss(model, {"params": params}, batch, KEY, train=False).loss_sum
 
     report = gradient_check.check(total, params, batch, key=KEY, max_entries=20, directions=4)
     assert report.worst.relative_difference < 1e-6, report
@@ -129,24 +127,21 @@ def test_fill_value_is_the_background_of_each_image(channels):
 
 def test_translation_and_dropout_depend_on_the_example_alone():
     model, params = build()
-    state = create_state(model, {"params": params}, NO_UPDATE)
-    batch = batch_of(4)
-    whole = LOSS(params, batch, KEY, state, True)
+    variables, batch = {"params": params}, batch_of(4)
+    whole = LOSS(model, variables, batch, KEY, train=True)
     halves = [
-        LOSS(params, {name: values[half] for name, values in batch.items()}, KEY, state, True)
+        LOSS(model, variables, jax.tree.map(lambda x, half=half: x[half], batch), KEY, train=True)
         for half in (slice(0, 2), slice(2, 4))
     ]
     assert whole.loss_sum == pytest.approx(float(halves[0].loss_sum + halves[1].loss_sum), rel=1e-5)
-    evaluated = LOSS(params, batch, KEY, state, False)
+    evaluated = LOSS(model, variables, batch, KEY, train=False)
     assert abs(float(evaluated.loss_sum - whole.loss_sum)) > 1e-3
-    other = LOSS(params, batch, jax.random.key(1), state, True)
+    other = LOSS(model, variables, batch, jax.random.key(1), train=True)
     assert abs(float(other.loss_sum - whole.loss_sum)) > 1e-3
 
 
 def test_one_batch_is_overfit():
-    model, params = build(
-        dataclasses.replace(SMALL, feature_dim=16, dropout=0, max_translation=0)
-    )
+    model, params = build(dataclasses.replace(SMALL, feature_dim=16, dropout=0, max_translation=0))
     state = create_state(model, {"params": params}, optax.adam(2e-2))
     batch = batch_of(6)
     for step in range(80):

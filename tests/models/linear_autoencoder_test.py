@@ -41,7 +41,7 @@ def test_linear_autoencoder_is_pca():
     _, sizes, axes = np.linalg.svd(rows - rows.mean(axis=0), full_matrices=False)
     angles = scipy.linalg.subspace_angles(state.params["output"]["kernel"].T, axes[:3].T)
     assert np.degrees(angles.max()) < 0.1
-    output = loss(state.params, batch, KEY, state, False)
+    output = loss(model, state.variables(state.params), batch, KEY, train=False)
     error = float(output.metric_sums["squared_error"] / output.weight_sum)
     np.testing.assert_allclose(error, np.sum(sizes[3:] ** 2) / 40, rtol=1e-5)
 

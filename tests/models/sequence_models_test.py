@@ -2,7 +2,6 @@
 
 import functools
 import math
-from types import SimpleNamespace
 
 import chex
 import jax
@@ -57,7 +56,7 @@ def logits_of(model, params, *inputs):
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
 def loss_output(loss, model, params, batch):
-    return loss(params, batch, jax.random.key(0), SimpleNamespace(model=model), False)
+    return loss(model, {"params": params}, batch, jax.random.key(0), train=False)
 
 
 def batch_of(targets):

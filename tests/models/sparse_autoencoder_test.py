@@ -1,5 +1,7 @@
 """The sparse autoencoder against numpy and finite differences, and its step on 4 devices."""
 
+import functools
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -55,9 +57,8 @@ def by_numpy(params, patches, config):
 
 
 def cost(state, batch):
-    output = jax.jit(lambda params, batch: loss(params, batch, None, state, True))(
-        state.params, batch
-    )
+    evaluate = jax.jit(functools.partial(loss, state.model, train=True))
+    output = evaluate({"params": state.params}, batch, None)
     return {
         name: float(value / output.weight_sum) for name, value in output.metric_sums.items()
     } | {"loss": float(output.loss_sum / output.weight_sum)}
@@ -100,7 +101,7 @@ def test_gradient_equals_finite_differences_below_1e_9():
     batch = {name: rows.astype(np.float64) for name, rows in batch.items()}
 
     def mean_cost(params, batch):
-        output = loss(params, batch, None, state, True)
+        output = loss(state.model, {"params": params}, batch, None, train=True)
         return output.loss_sum / output.weight_sum
 
     report = gradient_check.check(mean_cost, state.params, batch, eps=1e-4)
@@ -114,7 +115,7 @@ def test_initial_cost_is_nearly_all_sparsity():
 
     def terms(key):
         params = state.model.init(key, jnp.zeros((1, 64)))["params"]
-        output = loss(params, batch, None, state, True)
+        output = loss(state.model, {"params": params}, batch, None, train=True)
         return output.metric_sums[
             "sparsity_term"
         ] / output.weight_sum, output.loss_sum / output.weight_sum
@@ -156,9 +157,7 @@ def test_one_batch_is_overfit():
 
 
 def test_k_sparse_above_hidden_size_is_refused():
-    with pytest.raises(
-        UserError, match=r"k_sparse: 26 is not accepted; at most `hidden_size` 25"
-    ):
+    with pytest.raises(UserError, match=r"k_sparse: 26 is not accepted; at most `hidden_size` 25"):
         SparseAutoencoderConfig(k_sparse=26)
 
 
@@ -179,7 +178,7 @@ def test_gradient_equals_the_hand_written_numpy_one():
     value, gradient = reference.cost_and_gradient(theta, patches, state.model.config)
 
     def mean_cost(params):
-        output = loss(params, batch, None, state, True)
+        output = loss(state.model, {"params": params}, batch, None, train=True)
         return output.loss_sum / output.weight_sum
 
     ours, grads = jax.jit(jax.value_and_grad(mean_cost))(state.params)

@@ -1,7 +1,6 @@
 import dataclasses
 import functools
 import math
-from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -72,7 +71,7 @@ def logits_of(model, params, tokens, dropout_keys=None):
 
 @functools.partial(jax.jit, static_argnums=(0, 3))
 def loss_output(model, params, batch, train):
-    return loss(params, batch, jax.random.key(0), SimpleNamespace(model=model), train)
+    return loss(model, {"params": params}, batch, jax.random.key(0), train=train)
 
 
 def test_reference_has_the_published_number_of_parameters():
@@ -107,9 +106,7 @@ def test_initialization_of_linear_layers_equals_pytorch():
 
 
 def test_initial_loss_is_near_log_3():
-    model = TextClassifier(
-        TextClassifierConfig(vocab_size=500, context_length=16, num_layers=2)
-    )
+    model = TextClassifier(TextClassifierConfig(vocab_size=500, context_length=16, num_layers=2))
     tokens = np.random.default_rng(0).integers(2, 500, (64, 16), np.int32)
     batch = {
         "inputs": tokens,
@@ -120,8 +117,7 @@ def test_initial_loss_is_near_log_3():
 
     @jax.jit
     def initial_loss(key):
-        params = model.init(key, tokens)["params"]
-        return loss(params, batch, key, SimpleNamespace(model=model), False).loss_sum / 64
+        return loss(model, model.init(key, tokens), batch, key, train=False).loss_sum / 64
 
     for seed in range(3):
         assert float(initial_loss(jax.random.key(seed))) == pytest.approx(math.log(3), rel=0.03)
@@ -152,9 +148,7 @@ def test_logits_of_a_fully_padded_sentence_are_those_of_the_zero_vector():
     np.testing.assert_allclose(logits_of(model, params, TOKENS)[3], expected, atol=1e-5)
 
     def total(params):
-        return loss(
-            params, batch_of(), jax.random.key(0), SimpleNamespace(model=model), True
-        ).loss_sum
+        return loss(model, {"params": params}, batch_of(), jax.random.key(0), train=True).loss_sum
 
     assert all(
         np.isfinite(leaf).all() for leaf in jax.tree.leaves(jax.jit(jax.grad(total))(params))
@@ -243,7 +237,7 @@ def test_gradient_of_the_loss_in_float64():
     model, batch = TextClassifier(config), batch_of()
 
     def total(params):
-        return loss(params, batch, jax.random.key(0), SimpleNamespace(model=model), False).loss_sum
+        return loss(model, {"params": params}, batch, jax.random.key(0), train=False).loss_sum
 
     assert check(total, parameters(model)).worst.relative_difference < 1e-6
 
@@ -303,7 +297,7 @@ def test_logits_and_gradients_equal_pytorch(options):
     batch = {name: leaf[:3] for name, leaf in batch_of().items()}
 
     def total(params):
-        return loss(params, batch, jax.random.key(0), SimpleNamespace(model=model), False).loss_sum
+        return loss(model, {"params": params}, batch, jax.random.key(0), train=False).loss_sum
 
     gradients = jax.jit(jax.grad(total))(params)
     labels = torch.from_numpy(batch["labels"]).long()

@@ -19,7 +19,7 @@ from jaxlabs.run_folder import RunFolder
 from jaxlabs.runner import cli, modes, sweeps
 from jaxlabs.runner.lab import Lab, Study, StudyResult
 from jaxlabs.runner.sweep_plan import Sweep
-from jaxlabs.training import loop
+from jaxlabs.training import trainer
 from jaxlabs.training.checkpoints import Checkpoints
 from jaxlabs.training.evaluation import Evaluator
 from jaxlabs.training.run_config import CommonConfig, RunConfig
@@ -113,9 +113,9 @@ def last_line(capsys):
     [
         (signal.SIGTERM, cli, "parse", 1, ""),
         (signal.SIGINT, DataModule, "__init__", 1, ""),
-        (signal.SIGTERM, loop, "initial_state", 1, ""),
+        (signal.SIGTERM, trainer, "initial_state", 1, ""),
         (signal.SIGINT, Evaluator, "__call__", 1, ""),  # at step 0
-        (signal.SIGTERM, loop.Trainer, "train_chunk", 1, " at step 1/4, checkpoint saved"),
+        (signal.SIGTERM, trainer.Trainer, "train_chunk", 1, " at step 1/4, checkpoint saved"),
         (signal.SIGINT, Checkpoints, "save", 1, " at step 2/4, checkpoint saved"),
         (signal.SIGTERM, Evaluator, "__call__", 2, " at step 4/4, checkpoint saved"),
         (signal.SIGINT, Evaluator, "__call__", 3, " in the final evaluation"),
@@ -167,7 +167,7 @@ def test_signal_in_a_reading_mode_leaves_the_run_unchanged(
 
 def test_signal_in_a_sweep_ends_it_and_the_same_command_resumes(capsys):
     flags = [*RUN, "--sweep=seeds"]
-    with interruption(loop.Trainer, "train_chunk", signal.SIGTERM, call=4):
+    with interruption(trainer.Trainer, "train_chunk", signal.SIGTERM, call=4):
         assert cli.run(LINE, flags) == 143
     assert last_line(capsys) == (
         "line: interrupted in the run seed=4, at step 1/4, checkpoint saved; run the same command"

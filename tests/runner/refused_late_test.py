@@ -9,7 +9,7 @@ from jaxlabs.labs.gpt.lab import LAB
 from jaxlabs.run_folder import RunFolder
 from jaxlabs.runner import cli
 from jaxlabs.runner.run_context import open_run
-from jaxlabs.training import loop
+from jaxlabs.training.trainer import Trainer
 
 STORED = Path(__file__).parents[1] / "fixtures" / "run_folders"
 
@@ -27,7 +27,7 @@ def test_run_without_training_is_replaced(refused, tiny_flags, here, monkeypatch
 
     flags = [*tiny_flags, "--steps=0", f"--workdir={here / 'run'}"]
     with monkeypatch.context() as patch:
-        patch.setattr(loop, "train", late)
+        patch.setattr(Trainer, "train", late)
         assert refused(*flags) == "--seed: refused late"
     invocation = cli.parse(LAB, [*flags, "--seed=1"])
     with open_run(invocation, invocation.config(), LAB.load_data(invocation.config())) as folder:

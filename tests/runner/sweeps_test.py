@@ -18,10 +18,10 @@ from jaxlabs.run_folder import RunFolder
 from jaxlabs.runner import cli, modes
 from jaxlabs.runner.lab import Lab, Study, StudyData, StudyResult, Suite
 from jaxlabs.runner.sweep_plan import Sweep
-from jaxlabs.training.trainer import NonFiniteError
 from jaxlabs.training.run_config import CommonConfig, RunConfig, SuiteConfig
 from jaxlabs.training.step import build_train_step
 from jaxlabs.training.task import Task
+from jaxlabs.training.trainer import NonFiniteError
 
 pytestmark = pytest.mark.usefixtures("reused_executables")
 

@@ -12,19 +12,19 @@ import pytest
 from jaxlabs.data.batches import ContiguousStreams
 from jaxlabs.losses.loss_output import LossOutput
 from jaxlabs.run_folder import RunFolder
-from jaxlabs.training import loop
 from jaxlabs.training.checkpoints import Checkpoints
 from jaxlabs.training.state import create_state
 from jaxlabs.training.step import build_train_step
 from jaxlabs.training.task import Task
+from jaxlabs.training.trainer import Trainer
 
 BATCH = 8
 DESCENT = optax.sgd(0.1)
 
 
-def carried_loss(params, batch, key, state, train):
+def carried_loss(model, variables, batch, key, *, carry, **_):
     """One step of a scalar RNN; the carry is its state and the number of batches."""
-    count, h = state.carry["count"], state.carry["h"]
+    params, count, h = variables["params"], carry["count"], carry["h"]
     h = jnp.tanh(params["u"] * batch["x"] + params["w"] * h)
     carry = {"count": count + 1, "h": h}
     total = jnp.sum(batch["weights"] * (h - batch["y"]) ** 2)
@@ -132,13 +132,13 @@ def test_interrupted_run_resumes_with_its_carry(
     """The carry counts the tokens of each row, and the loss depends on it."""
     toy = make_task()
 
-    def loss(params, batch, key, state, train):
+    def loss(model, variables, batch, key, *, train, carry=None, **_):
         counts = jnp.zeros((batch["inputs"].shape[0], 7))
         if train:
-            counts = jnp.where(batch["is_first"][:, None], 0, state.carry)
+            counts = jnp.where(batch["is_first"][:, None], 0, carry)
         counts = counts + jax.nn.one_hot(batch["inputs"], 7).sum(1)
-        output = toy.loss(params, batch, key, state, train)
-        term = jnp.sum(jnp.tanh(counts) * params["head"]["bias"][None])
+        output = toy.loss(model, variables, batch, key, train=train)
+        term = jnp.sum(jnp.tanh(counts) * variables["params"]["head"]["bias"][None])
         return output._replace(loss_sum=output.loss_sum + term, carry=counts)
 
     carry = lambda batch_size: jnp.zeros((batch_size, 7))  # noqa: E731
@@ -153,8 +153,8 @@ def test_interrupted_run_resumes_with_its_carry(
         for count in steps:
             config = make_config(steps=count, lr_schedule="constant")
             with Checkpoints(folder.checkpoints, 2) as checkpoints:
-                arguments = task, data, config, folder, make_placement(), checkpoints, {}
-                state = loop.train(*arguments).state
+                arguments = task, data, config, make_placement(), folder, checkpoints, {}
+                state = Trainer(*arguments).train().state
         return jax.device_get(state)
 
     whole, resumed = run("whole", 11), run("resumed", 5, 11)

@@ -44,16 +44,16 @@ class Toy(nn.Module):
         return nn.Dense(VOCABULARY, name="head")(x)
 
 
-def toy_loss(params, batch, key, state, train, *, nonfinite_from=None):
+def toy_loss(model, variables, batch, key, *, train, step=0, nonfinite_from=None, **_):
     """Cross entropy over valid tokens; non-finite from step `nonfinite_from` on."""
     dropout_keys = keys.per_example(key, batch["example_index"]) if train else None
     mutable = ["batch_stats"] if train else False
-    out = state.model.apply(state.variables(params), batch["inputs"], dropout_keys, mutable=mutable)
+    out = model.apply(variables, batch["inputs"], dropout_keys, mutable=mutable)
     logits, updates = (out[0], out[1].get("batch_stats")) if train else (out, None)
     weights = batch["weights"]
     total = jnp.sum(weights * cross_entropy(logits, batch["targets"]))
     if nonfinite_from is not None and train:
-        total *= jnp.where(state.step >= nonfinite_from, jnp.nan, 1.0)
+        total *= jnp.where(step >= nonfinite_from, jnp.nan, 1.0)
     hits = jnp.sum(weights * (jnp.argmax(logits, -1) == batch["targets"]))
     return LossOutput(total, weights.sum(), {"accuracy": hits}, updates)
 

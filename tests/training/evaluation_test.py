@@ -71,9 +71,9 @@ def test_sets_of_equal_shape_share_one_executable(
 ):
     task, traces = make_task(statistics=True), []
 
-    def loss(*arguments):
-        traces.append(arguments[-1])
-        return task.loss(*arguments)
+    def loss(*arguments, train):
+        traces.append(train)
+        return task.loss(*arguments, train=train)
 
     state = make_state(task, optax.sgd(1.0))
     evaluate = Evaluator(dataclasses.replace(task, loss=loss), make_placement(), make_config())
@@ -95,7 +95,7 @@ def test_set_without_weight_gives_nan_and_no_warning(
 def test_random_numbers_differ_between_batches_and_repeat_between_evaluations(
     make_config, make_placement
 ):
-    def loss(params, batch, key, state, train):
+    def loss(model, variables, batch, key, *, train):
         noise = jax.random.uniform(key, batch["weights"].shape)
         first = jax.numpy.where(batch["index"] == 0, noise, 0).sum()
         last = jax.numpy.where(batch["index"] == 4, noise, 0).sum()

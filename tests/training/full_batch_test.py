@@ -1,4 +1,4 @@
-"""L-BFGS of optax and scipy: the same minimum, a stop at convergence, exact resume."""
+"""L-BFGS of optax: the minimum, a stop at convergence, exact resume."""
 
 import dataclasses
 import json
@@ -16,12 +16,15 @@ from jaxlabs.losses.loss_output import LossOutput
 from jaxlabs.run_folder import RunFolder
 from jaxlabs.runner import cli
 from jaxlabs.runner.lab import Lab
+from jaxlabs.training.checkpoints import Checkpoints
+from jaxlabs.training.devices import data_parallel
 from jaxlabs.training.full_batch import build_full_batch_step
 from jaxlabs.training.optimizers import lbfgs
 from jaxlabs.training.run_config import RunConfig
 from jaxlabs.training.state import create_state
 from jaxlabs.training.step import build_train_step, nonfinite_names
 from jaxlabs.training.task import Task
+from jaxlabs.training.trainer import inference_state
 
 COUNT, WIDTH, DECAY = 40, 6, 0.01
 X = np.random.default_rng(0).normal(size=(COUNT, WIDTH)).astype(np.float32)
@@ -35,10 +38,10 @@ def minimum():
     return np.mean((x @ w - y) ** 2) / 2 + DECAY * np.sum(w**2) / 2
 
 
-def loss(params, batch, key, state, train):
-    y = state.model.apply({"params": params}, batch["x"])[:, 0]
+def loss(model, variables, batch, key, **_):
+    y = model.apply(variables, batch["x"])[:, 0]
     weights = batch["weights"]
-    decay = DECAY / 2 * sum(jnp.vdot(leaf, leaf) for leaf in jax.tree.leaves(params))
+    decay = DECAY / 2 * sum(jnp.vdot(leaf, leaf) for leaf in jax.tree.leaves(variables))
     total = jnp.sum(jnp.square(y - batch["y"]) / 2 * weights) + decay * weights.sum()
     return LossOutput(total, weights.sum(), {})
 
@@ -78,12 +81,9 @@ def run(*flags, workdir="run"):
     return status, RunFolder(workdir)
 
 
-@pytest.mark.parametrize("optimizer", ["lbfgs", "scipy"])
 @pytest.mark.parametrize("grad_accum_steps", [1, 5])
-def test_minimum_equals_the_normal_equations_and_ends_the_run(optimizer, grad_accum_steps):
-    if optimizer == "scipy" and grad_accum_steps > 1:
-        pytest.skip("scipy takes no micro-batches")
-    flags = [f"--optimizer={optimizer}", f"--grad_accum_steps={grad_accum_steps}", "--log_every=1"]
+def test_minimum_equals_the_normal_equations_and_ends_the_run(grad_accum_steps):
+    flags = ["--optimizer=lbfgs", f"--grad_accum_steps={grad_accum_steps}", "--log_every=1"]
     status, folder = run(*flags)
     assert status == 0
     summary = folder.read_summary()
@@ -103,7 +103,7 @@ def test_lbfgs_resumes_bit_identical(monkeypatch):
     calls = []
     with monkeypatch.context() as patch:
         patch.setattr(
-            "jaxlabs.training.loop.sync_hosts",
+            "jaxlabs.training.trainer.sync_hosts",
             lambda size, stopping: (1, calls.append(0) or len(calls) > 4),
         )
         status, folder = run(*flags, workdir="cut")
@@ -115,50 +115,19 @@ def test_lbfgs_resumes_bit_identical(monkeypatch):
     assert one["steps"] == other["steps"]
 
 
-def test_interrupted_scipy_restarts_and_reports_it(monkeypatch, capsys):
-    with monkeypatch.context() as patch:
-        calls = []
-        patch.setattr("jaxlabs.training.signals.deferred", lambda: Stops(calls))
-        status, folder = run("--optimizer=scipy", "--log_every=1")
-    assert status == 143
-    assert capsys.readouterr().err.splitlines()[-1] == (
-        "ridge: interrupted at step 0/200, no checkpoint: scipy's optimizer cannot be resumed"
-        " midway;"
-        " run the same command to resume"
-    )
-    assert not folder.is_complete()
-    run("--optimizer=scipy", "--log_every=1")
-    summary = folder.read_summary()
-    np.testing.assert_allclose(summary["metrics"]["held_out_loss"], minimum(), rtol=2e-5)
-    steps = [row["step"] for row in folder.read_metrics() if row["split"] == "train"]
-    assert steps == sorted(set(steps))
-
-
-class Stops:
-    """A stop request at the third call."""
-
-    def __init__(self, calls):
-        self.calls = calls
-
-    def __enter__(self):
-        return lambda: self.calls.append(0) or len(self.calls) > 2
-
-    def __exit__(self, *_):
-        return False
-
-
 @pytest.mark.parametrize(
     ("flags", "line"),
     [
         (["--optimizer=lbfgs", "--batch_size=8"], "--batch_size: 8 is not accepted with --optimi"),
         (
-            ["--optimizer=scipy", "--grad_clip_norm=1"],
+            ["--optimizer=lbfgs", "--grad_clip_norm=1"],
             "--grad_clip_norm: 1.0 is not accepted with --optimi",
         ),
         (
-            ["--optimizer=scipy", "--ema_decay=0.9"],
+            ["--optimizer=lbfgs", "--ema_decay=0.9"],
             "--ema_decay: 0.9 is not accepted with --optimi",
         ),
+        (["--optimizer=scipy"], "--optimizer: scipy is not accepted any more; lbfgs minimizes the"),
         (["--optimizer=lbfgs", "--mode=lr_range"], "--mode=lr_range: lbfgs has no learning rate"),
     ],
 )
@@ -189,31 +158,39 @@ def test_loss_and_gradient_of_a_step_equal_numpy(grad_accum_steps):
     np.testing.assert_allclose(metrics["gradient_norm"], np.linalg.norm(gradient), rtol=1e-5)
 
 
-@pytest.mark.parametrize("optimizer", ["lbfgs", "scipy"])
-def test_stochastic_loss_is_refused(optimizer, monkeypatch, capsys):
-    task = dataclasses.replace(build_task(None, {}), random=True)
+def test_stochastic_loss_is_refused(capsys):
+    def noisy(model, variables, batch, key, **options):
+        output = loss(model, variables, batch, key, **options)
+        return output._replace(loss_sum=output.loss_sum * jax.random.uniform(key))
+
+    task = dataclasses.replace(build_task(None, {}), loss=noisy)
     lab = dataclasses.replace(RIDGE, build_task=lambda *_: task)
-    assert cli.run(lab, [f"--optimizer={optimizer}", "--workdir=run"]) == 2
+    assert cli.run(lab, ["--optimizer=lbfgs", "--workdir=run"]) == 2
     assert "needs a deterministic loss" in capsys.readouterr().err
 
 
-def test_scipy_from_the_minimum_ends_at_once(monkeypatch):
-    state = jax.jit(build_task(None, {}).init)(jax.random.key(0))
-    x, y = X.astype(np.float64), Y.astype(np.float64)
-    w = np.linalg.solve(x.T @ x / COUNT + DECAY * np.eye(WIDTH), x.T @ y / COUNT)
-    best = jax.tree.map(lambda leaf: jnp.asarray(w[:, None], leaf.dtype), state)
-    task = dataclasses.replace(build_task(None, {}), init=lambda key: best)
-    lab = dataclasses.replace(RIDGE, build_task=lambda *_: task)
-    assert cli.run(lab, ["--optimizer=scipy", "--workdir=run"]) == 0
-    assert RunFolder("run").read_summary()["steps"] < 3
-
-
-def test_scipy_with_a_nan_loss_gives_one_line(monkeypatch, capsys):
-    points = Examples({"x": X * np.float32("nan"), "y": Y})
-    data = dataclasses.replace(load_data(None), train=points)
-    lab = dataclasses.replace(RIDGE, load_data=lambda config: data)
-    assert cli.run(lab, ["--optimizer=scipy", "--workdir=run"]) == 2
-    assert capsys.readouterr().err.splitlines()[-1].startswith("ridge: --optimizer: scipy found")
+def test_run_trained_with_scipy_is_evaluated_sampled_and_exported(capsys):
+    """Such runs have a checkpoint without an optimizer state; their training cannot continue."""
+    config = RunConfig.from_flat(dict(RIDGE.presets["quick"]) | {"optimizer": "scipy"})
+    task, data = build_task(config, {}), load_data(config)
+    state = inference_state(task, config, data_parallel())
+    folder = RunFolder("run")
+    folder.create()
+    stored = {"experiment": "ridge", "preset": "quick", "settings": config.flat()}
+    folder.write_config(stored | {"dataset": data.dataset})
+    metadata = {"data_spec": {}, "dataset": data.dataset, "settings": config.identity()}
+    with Checkpoints(folder.checkpoints, 1) as checkpoints:
+        checkpoints.save(state.replace(step=jnp.int32(7)), metadata, None)
+    for mode in ("evaluate", "sample", "export"):
+        assert run(f"--mode={mode}")[0] == 0
+    printed = capsys.readouterr()
+    kernel = np.asarray(state.params["kernel"], np.float64)[:, 0]
+    cost = np.mean((X @ kernel - Y) ** 2) / 2 + DECAY * np.sum(kernel**2) / 2
+    assert f"held_out/loss {cost:.4f}\n" in printed.out
+    assert "weights\n" in printed.out
+    assert "parameters of step 7" in printed.out
+    assert run("--optimizer=scipy")[0] == 2
+    assert "scipy is not accepted any more" in capsys.readouterr().err
 
 
 def test_lbfgs_step_with_a_non_finite_update_is_skipped():

@@ -19,11 +19,11 @@ from jaxlabs.losses.loss_output import LossOutput
 from jaxlabs.run_folder import RunFolder
 from jaxlabs.training import devices
 from jaxlabs.training.checkpoints import Checkpoints
-from jaxlabs.training.loop import train
 from jaxlabs.training.run_config import RunConfig
 from jaxlabs.training.state import leaf_names
 from jaxlabs.training.step import build_train_step
 from jaxlabs.training.task import Task
+from jaxlabs.training.trainer import Trainer
 
 VOCABULARY, CONTEXT = 7, 6
 
@@ -37,10 +37,10 @@ class Toy(nn.Module):
         return nn.Dense(VOCABULARY, name="head")(Dropout(0.5, name="dropout")(x, dropout_keys))
 
 
-def loss(params, batch, key, state, train):
+def loss(model, variables, batch, key, *, train, **_):
     """Cross entropy over valid tokens."""
     dropout_keys = keys.per_example(key, batch["example_index"]) if train else None
-    logits = state.model.apply({"params": params}, batch["inputs"], dropout_keys)
+    logits = model.apply(variables, batch["inputs"], dropout_keys)
     nats = batch["weights"] * cross_entropy(logits, batch["targets"])
     return LossOutput(nats.sum(), batch["weights"].sum(), {})
 
@@ -78,7 +78,8 @@ def main(port, processes, process_id, local_devices, folder, out):
         run_folder.create()
     placement = devices.data_parallel()
     with Checkpoints(run_folder.checkpoints, 2) as checkpoints:
-        result = train(task, data, config, run_folder, placement, checkpoints, {}, sample)
+        trainer = Trainer(task, data, config, placement, run_folder, checkpoints, {}, sample)
+        result = trainer.train()
         restored = checkpoints.restore(result.state, at_most=4)
     arrays = {
         f"{name}.{leaf}": value

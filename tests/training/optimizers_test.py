@@ -10,11 +10,15 @@ import pytest
 
 from jaxlabs.config import UserError
 from jaxlabs.training.optimizers import (
+    EMBEDDING,
+    HEAD,
+    HIDDEN,
+    VECTOR,
     OptimizerConfig,
     build_optimizer,
     build_schedule,
-    decay_mask,
     divergence_flags,
+    label_params,
 )
 
 PARAMS = {
@@ -23,7 +27,7 @@ PARAMS = {
         "kernel": np.linspace(-2, 1, 20, dtype=np.float32).reshape(5, 4),
         "bias": np.ones(4, np.float32),
         "norm": {"scale": np.ones(5, np.float32)},
-        "taps": np.linspace(-1, 1, 20, dtype=np.float32).reshape(4, 1, 5),
+        "convolution": {"kernel": np.linspace(-1, 1, 20, dtype=np.float32).reshape(4, 1, 5)},
     },
     "head": {"kernel": np.linspace(-1, 2, 35, dtype=np.float32).reshape(5, 7)},
 }
@@ -74,7 +78,7 @@ def test_warm_up_without_a_step_for_the_decay_is_refused():
     with pytest.raises(UserError) as caught:
         build_schedule(OptimizerConfig(lr_schedule="cosine", warmup_steps=10), 10)
     assert str(caught.value) == (
-        "--warmup_steps: 10 is not accepted with a cosine schedule of --steps 10; "
+        "warmup_steps: 10 is not accepted with a cosine schedule of `steps` 10; "
         "an integer below the number of steps"
     )
 
@@ -88,7 +92,7 @@ def test_too_long_decay_begins_after_warm_up(warmup, decay):
 
 
 def test_warm_up_longer_than_the_run_is_refused():
-    with pytest.raises(UserError, match=r"^--warmup_steps: 11 is not accepted"):
+    with pytest.raises(UserError, match=r"^warmup_steps: 11 is not accepted"):
         build_schedule(OptimizerConfig(lr_schedule="linear", warmup_steps=11), 10)
 
 
@@ -96,7 +100,7 @@ def test_ema_decay_of_one_is_refused():
     with pytest.raises(UserError) as caught:
         OptimizerConfig(ema_decay=1.0)
     assert str(caught.value) == (
-        "--ema_decay: 1.0 is not accepted; a number of at least 0 and below 1"
+        "ema_decay: 1.0 is not accepted; a number of at least 0 and below 1"
     )
 
 
@@ -104,9 +108,60 @@ def test_run_without_steps_has_a_schedule():
     assert float(build_schedule(OptimizerConfig(lr_schedule="cosine"), 0)(0)) == 1.0
 
 
-def test_decay_mask_is_true_for_matrices_and_kernels():
-    leaves = [np.ones(shape) for shape in ((), (2,), (2, 1), (4, 1, 2), (3, 3, 1, 2))]
-    assert decay_mask(leaves) == [False, False, True, False, True]
+LABELS = {
+    "embedding.embedding": EMBEDDING,
+    "encoder.embedding.embedding": EMBEDDING,
+    "decoder.embedding.embedding": EMBEDDING,
+    "text_encoder.position_embedding.embedding": EMBEDDING,
+    "class_embedding.embedding": EMBEDDING,
+    "wide_logits.table": EMBEDDING,
+    "head.kernel": HEAD,
+    "decoder.head.kernel": HEAD,
+    "input.kernel": HEAD,
+    "output.kernel": HEAD,
+    "decoder.output.kernel": HEAD,
+    "blocks_0.attention.query_kernel": HIDDEN,
+    "blocks_0.attention.out.kernel": HIDDEN,
+    "blocks_0.ffn.up_proj.kernel": HIDDEN,
+    "time_output.kernel": HIDDEN,
+    "encoder.recurrent.stack_0.input_kernel": HIDDEN,
+    "decoder.first_state.kernel": HIDDEN,
+    "convolutions_1.kernel": HIDDEN,
+    "blocks_0.attention_convolution.kernel": VECTOR,
+    "blocks_0.attention.query_bias": VECTOR,
+    "decoder.head.bias": VECTOR,
+    "hidden_0.norm.scale": VECTOR,
+    "log_scale": VECTOR,
+}
+
+
+@pytest.mark.parametrize("name", LABELS)
+def test_label_is_that_of_the_full_path(name):
+    assert jax.tree.leaves(label_params(nested(name, np.ones((2, 2))))) == [LABELS[name]]
+
+
+def nested(name, leaf):
+    """Returns a tree with one parameter of a dotted path."""
+    for module in reversed(name.split(".")):
+        leaf = {module: leaf}
+    return leaf
+
+
+def test_parameter_without_a_label_is_named():
+    with pytest.raises(UserError, match=r"^params: 'block.weight' matches none of .*Task.label_fn"):
+        label_params({"block": {"weight": np.ones(2)}})
+
+
+def test_task_may_label_its_parameters_itself():
+    """Muon takes what the labels say, whatever the names."""
+    kernels = {name: np.ones((4, 4), np.float32) for name in ("a", "b")}
+    config = OptimizerConfig(optimizer="muon", muon_learning_rate=0.02, weight_decay=0.0)
+    patterns = ((r"^a$", HIDDEN), (r"^b$", HEAD))
+    optimizer = build_optimizer(config, CONSTANT, lambda params: label_params(params, patterns))
+    gradient = {name: np.diag(np.float32([1, 2, 3, 4])) for name in kernels}
+    updates, _ = optimizer.update(gradient, optimizer.init(kernels), kernels)
+    assert np.abs(np.diagonal(updates["a"])).min() > 0.6 * 0.02
+    np.testing.assert_allclose(np.diagonal(updates["b"]), -1e-3, rtol=1e-3)  # a step of Adam
 
 
 def test_adamw_equals_its_paper():
@@ -141,15 +196,20 @@ def test_schedule_scales_every_update():
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "muon"])
-def test_weight_decay_excludes_vectors(optimizer):
+def test_weight_decay_is_that_of_the_help_text(optimizer):
     config = OptimizerConfig(optimizer=optimizer, learning_rate=0.1, weight_decay=0.5)
     tx = build_optimizer(config, CONSTANT)
     updates, _ = tx.update(zeros(), tx.init(PARAMS), PARAMS)
     np.testing.assert_array_equal(updates["block_0"]["bias"], 0)
     np.testing.assert_array_equal(updates["block_0"]["norm"]["scale"], 0)
+    np.testing.assert_array_equal(updates["block_0"]["convolution"]["kernel"], 0)
     rate = {"adamw": config.learning_rate, "muon": config.muon_learning_rate}[optimizer]
     expected = -rate * 0.5 * PARAMS["block_0"]["kernel"]
     np.testing.assert_allclose(updates["block_0"]["kernel"], expected, rtol=1e-6)
+    decay = {"adamw": -0.1 * 0.5, "muon": 0.0}[optimizer]
+    for module, name in (("embedding", "embedding"), ("head", "kernel")):
+        expected = decay * PARAMS[module][name]
+        np.testing.assert_allclose(updates[module][name], expected, rtol=1e-6)
 
 
 @pytest.mark.parametrize(("grad_clip_norm", "expected"), [(0.5, 0.5), (1e6, None), (None, None)])
@@ -178,7 +238,7 @@ def test_muon_orthogonalizes_block_matrices_and_leaves_the_rest_to_adam():
         updates["head"]["kernel"],
         updates["block_0"]["bias"],
         updates["block_0"]["norm"]["scale"],
-        updates["block_0"]["taps"],
+        updates["block_0"]["convolution"]["kernel"],
     ):  # the first step of Adam has equal magnitude everywhere
         np.testing.assert_allclose(np.abs(leaf), np.abs(leaf).ravel()[0], rtol=1e-3)
         assert 0.9e-3 < np.abs(leaf).max() < 2e-3
@@ -187,7 +247,7 @@ def test_muon_orthogonalizes_block_matrices_and_leaves_the_rest_to_adam():
 def test_muon_reshapes_a_kernel_to_a_matrix_of_patches():
     config = OptimizerConfig(optimizer="muon", muon_learning_rate=0.02, weight_decay=0.0)
     optimizer = build_optimizer(config, CONSTANT)
-    names = ("block", "time_output", "input", "output", "class_embedding")
+    names = ("block", "time_output", "input", "output")
     kernels = {name: {"kernel": np.ones((3, 3, 2, 6), np.float32)} for name in names}
     random = np.random.default_rng(0)
     gradient = jax.tree.map(lambda leaf: random.normal(size=leaf.shape), kernels)
@@ -261,7 +321,7 @@ def test_optimizers_minimize_a_quadratic(optimizer):
 @pytest.mark.parametrize("name", ["adam_b1", "adam_b2", "ema_decay"])
 @pytest.mark.parametrize("value", [1.0, 0.99999999, -0.1])
 def test_decay_rate_of_one_is_refused(name, value):
-    with pytest.raises(UserError, match=f"^--{name}: {value} is not accepted; a number .* below 1"):
+    with pytest.raises(UserError, match=f"^{name}: {value} is not accepted; a number .* below 1"):
         OptimizerConfig.from_flat({name: value})
     OptimizerConfig.from_flat({name: 0.0})
     OptimizerConfig.from_flat({name: 0.9999})

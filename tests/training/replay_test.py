@@ -6,9 +6,9 @@ import pytest
 from jaxlabs.config import UserError
 from jaxlabs.run_folder import RunFolder
 from jaxlabs.training.checkpoints import Checkpoints
-from jaxlabs.training.loop import initial_state, train
 from jaxlabs.training.replay import replay
 from jaxlabs.training.state import leaf_names
+from jaxlabs.training.trainer import Trainer, initial_state
 
 
 @pytest.fixture(scope="module")
@@ -19,7 +19,7 @@ def run(make_task, make_data, make_config, make_placement, tmp_path_factory):
     folder.create()
     task, data, placement = make_task(dropout=0.2), make_data(), make_placement()
     with Checkpoints(folder.checkpoints, 2) as checkpoints:
-        train(task, data, config, folder, placement, checkpoints, {})
+        Trainer(task, data, config, placement, folder, checkpoints, {}).train()
     return task, data, config, placement, folder
 
 
@@ -58,6 +58,6 @@ def test_step_after_the_end_of_a_stopped_run_is_refused(
     config = make_config(steps=100)
     with (
         Checkpoints(tmp_path / "none", 2) as checkpoints,
-        pytest.raises(UserError, match=r"^--replay_step: 50 .* the run stops at step 11 after"),
+        pytest.raises(UserError, match=r"^replay_step: 50 .* the run stops at step 11 after"),
     ):
         replay(make_task(nonfinite_from=1), make_data(), config, make_placement(), checkpoints, 50)

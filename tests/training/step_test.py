@@ -169,8 +169,9 @@ def test_non_finite_loss_changes_only_the_step_count(make_task, make_state, make
     assert all(jax.tree.leaves(moved))
 
 
-def power_loss(params, batch, key, state, train):
+def power_loss(model, variables, batch, key, **_):
     """Sum of x ** power: for x = 0 and power 1/2 the value is 0 and the gradient infinite."""
+    params = variables["params"]
     total = sum(jnp.sum(params[name] ** batch[name]) for name in params)
     return LossOutput(total, jnp.float32(1), {})
 
@@ -188,8 +189,8 @@ def test_first_leaf_with_a_non_finite_gradient_is_reported(bad, index, key):
 
 
 def test_nonfinite_leaf_is_past_the_leaves_for_a_non_finite_loss(key):
-    def loss(params, batch, key, state, train):
-        return LossOutput(params["a"] + batch, jnp.float32(1), {})
+    def loss(model, variables, batch, key, **_):
+        return LossOutput(variables["params"]["a"] + batch, jnp.float32(1), {})
 
     state = create_state(None, {"params": {"a": jnp.float32(1)}}, DESCENT)
     _, metrics = build_train_step(loss)(state, np.float32(np.inf), key)
@@ -277,9 +278,9 @@ def test_state_is_donated_and_the_second_call_does_not_recompile(
     task = make_task()
     traces = []
 
-    def loss(*arguments):
+    def loss(*arguments, **options):
         traces.append(1)
-        return task.loss(*arguments)
+        return task.loss(*arguments, **options)
 
     train_step = build_train_step(loss)
     state = make_state(task, adam(), ema_decay=0.9)

@@ -13,13 +13,13 @@ import numpy as np
 import pytest
 
 from jaxlabs.benchmark.peers import numpy_sparse_autoencoder
+from jaxlabs.benchmark.peers.scipy_solver import solve
 from jaxlabs.data import natural_images
 from jaxlabs.data.patch_data import patch_data
 from jaxlabs.labs.sparse_autoencoder.lab import LAB, build_task
+from jaxlabs.training.advance import Advance
 from jaxlabs.training.devices import data_parallel
-from jaxlabs.training.loop import initial_state
-from jaxlabs.training.multi_step import build_multi_step
-from jaxlabs.training.scipy_solver import solve
+from jaxlabs.training.trainer import initial_state
 
 ROUNDS = 3
 STEPS = int(os.environ.get("JAXLABS_BENCHMARK_STEPS", "400"))
@@ -33,21 +33,19 @@ def test_optax_is_faster_than_numpy_at_the_same_cost(capsys):
     data = patch_data(photographs, config.patches, config.model.patch_size, config.seed)
     patches = data.train.arrays["patches"].astype(np.float64)
     task, placement = build_task(config, {}), data_parallel(jax.devices()[:1])
-    multi_step = build_multi_step(task, config, placement)
-    dataset = placement.replicate(data.train)
+    advance = Advance(task, config, placement, data.train)
     initial = jax.block_until_ready(initial_state(task, config, placement))
 
     def with_numpy(_):
         return numpy_sparse_autoencoder.train(patches, config.model, STEPS)[1:]
 
     def with_scipy(state):
-        costs = []
-        state = solve(task, state, data.train, 0, STEPS, lambda _, cost, __: costs.append(cost))
-        return costs[-1], int(state.step)
+        _, costs = solve(task, state, data.train, 0, STEPS)
+        return costs[-1], len(costs)
 
     def with_optax(state):
-        state, log = multi_step(state, dataset, np.int32(STEPS), np.uint32(0))
-        return float(log["loss"][int(state.step) - 1]), int(state.step)
+        state, log = advance(state, STEPS)
+        return float(log["loss"][-1]), int(state.step)
 
     methods = {"numpy and scipy": with_numpy, "jax and scipy": with_scipy, "optax": with_optax}
     with_optax(jax.tree.map(jnp.copy, initial))  # compiles

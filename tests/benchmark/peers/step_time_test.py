@@ -1,6 +1,5 @@
 """A training step of the reference character GPT is not slower than in PyTorch."""
 
-import dataclasses
 import functools
 import statistics
 import time
@@ -12,9 +11,9 @@ import pytest
 from jaxlabs.data.tokenizers import CharTokenizer
 from jaxlabs.data.windows import token_stream
 from jaxlabs.labs.gpt.lab import LAB, build_task
+from jaxlabs.training.advance import Advance
 from jaxlabs.training.devices import data_parallel
-from jaxlabs.training.loop import initial_state
-from jaxlabs.training.multi_step import build_multi_step
+from jaxlabs.training.trainer import initial_state
 
 ROUNDS = 3
 
@@ -43,13 +42,12 @@ def _our_step(config, tokens):
     placement = data_parallel(jax.devices()[:1])
     data_spec = CharTokenizer("".join(map(chr, range(32, 97)))).to_json()
     task = build_task(config, data_spec)
-    multi_step = build_multi_step(task, dataclasses.replace(config, steps_per_call=1), placement)
-    dataset = placement.replicate(token_stream(tokens, config.model.context_length))
-    loop = {"state": initial_state(task, config, placement)}
+    dataset = token_stream(tokens, config.model.context_length)
+    advance = Advance(task, config, placement, dataset)
+    latest = {"state": initial_state(task, config, placement)}
 
     def step():
-        loop["state"], log = multi_step(loop["state"], dataset, np.int32(1), np.uint32(0))
-        jax.block_until_ready(log)
+        latest["state"], _ = advance(latest["state"], int(latest["state"].step) + 1)
 
     return step
 

@@ -4,7 +4,6 @@ import math
 
 import jax
 import numpy as np
-import optax
 import pytest
 
 from jaxlabs import keys
@@ -12,8 +11,8 @@ from jaxlabs.data.tokenizers import CharTokenizer
 from jaxlabs.labs.gpt import lab as gpt
 from jaxlabs.labs.gpt.lab import LAB, PRESETS, GPTRunConfig
 from jaxlabs.training import devices
-from jaxlabs.training.loop import initial_state
-from jaxlabs.training.state import count_parameters, create_state
+from jaxlabs.training.state import count_parameters
+from jaxlabs.training.trainer import initial_state
 
 pytestmark = pytest.mark.usefixtures("reused_executables")
 
@@ -74,8 +73,8 @@ def test_initial_loss_is_ln_65(preset):
 
     @jax.jit
     def initial_loss(params):
-        state = create_state(task.model, {"params": params}, optax.identity())
-        parts = task.loss(params, batch, keys.stream(0, "x"), state, False)
+        key = keys.stream(0, "x")
+        parts = task.loss(task.model, {"params": params}, batch, key, train=False)
         return parts.loss_sum / parts.weight_sum
 
     losses = [float(initial_loss(init(keys.stream(seed, "init"))["params"])) for seed in range(8)]

@@ -17,8 +17,8 @@ from jaxlabs.run_folder import RunFolder
 from jaxlabs.runner import cli
 from jaxlabs.training import devices
 from jaxlabs.training.checkpoints import Checkpoints
-from jaxlabs.training.loop import initial_state
 from jaxlabs.training.state import count_parameters
+from jaxlabs.training.trainer import initial_state
 
 pytestmark = pytest.mark.usefixtures("reused_executables")
 

@@ -67,7 +67,9 @@ def test_mapped_run_equals_single_run(splits, trained, norm, row):
     np.testing.assert_allclose(arrays["step_loss"][row, 1, 1], losses, rtol=1e-5)
     test = splits.test.arrays
     batch = test | {"weights": np.ones(40, np.float32)}
-    output = batchnorm_net.loss(state.params, batch, None, state, False)
+    output = batchnorm_net.loss(
+        state.model, state.variables(state.params), batch, None, train=False
+    )
     np.testing.assert_allclose(arrays["test_loss"][row, 1, 1], output.loss_sum / 40, rtol=1e-5)
     correct = output.metric_sums["accuracy"] / 40
     np.testing.assert_allclose(arrays["test_accuracy"][row, 1, 1], correct, rtol=1e-6)
@@ -81,9 +83,13 @@ def test_groups_use_best_rate_of_batch_norm(splits, trained):
     np.testing.assert_array_equal(arrays["group_test_loss"][-1], arrays["test_loss"][1, best])
     grouped, _ = train_single(splits, "batch", float(RATES[best]), 0, grad_accum_steps=4)
     batch = splits.train.arrays | {"weights": np.ones(40, np.float32)}
-    output = batchnorm_net.loss(grouped.params, batch, None, grouped, False)
+    output = batchnorm_net.loss(
+        grouped.model, grouped.variables(grouped.params), batch, None, train=False
+    )
     np.testing.assert_allclose(arrays["group_train_loss"][0, 0], output.loss_sum / 40, rtol=1e-4)
-    output = batchnorm_net.loss(state.params, batch, None, state, False)
+    output = batchnorm_net.loss(
+        state.model, state.variables(state.params), batch, None, train=False
+    )
     np.testing.assert_allclose(arrays["train_loss"][1, best, 0], output.loss_sum / 40, rtol=1e-5)
 
 

@@ -1,7 +1,5 @@
 """The Transformer against PyTorch."""
 
-from types import SimpleNamespace
-
 import jax
 import numpy as np
 import pytest
@@ -34,10 +32,9 @@ def test_loss_and_gradients_of_the_whole_model_equal_pytorch(
     model, batch = tiny(**options), batch_of()
     params = parameters(model)
     batch["weights"][0, 5:] = 0
-    holder = SimpleNamespace(model=model)
 
     def mean(params):
-        output = loss(params, batch, key, holder, False)
+        output = loss(model, {"params": params}, batch, key, train=False)
         return output.loss_sum / output.weight_sum
 
     ours, gradients = jax.jit(jax.value_and_grad(mean))(params)

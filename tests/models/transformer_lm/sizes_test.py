@@ -48,9 +48,7 @@ def test_initial_loss_is_within_two_percent_of_uniform(key, tokens_of):
 
 def test_initial_deviations_are_those_of_gpt2(key, tokens_of):
     model = TransformerLM(
-        TransformerLMConfig(
-            vocab_size=65, embed_dim=192, mlp_dim=256, num_layers=2, qkv_bias=True
-        )
+        TransformerLMConfig(vocab_size=65, embed_dim=192, mlp_dim=256, num_layers=2, qkv_bias=True)
     )
     params = jax.jit(model.init)(key, tokens_of())["params"]
     block = params["blocks_1"]

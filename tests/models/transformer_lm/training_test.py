@@ -1,7 +1,5 @@
 """Dropout, the loss and its gradients, and the training step."""
 
-from types import SimpleNamespace
-
 import chex
 import jax
 import jax.numpy as jnp
@@ -40,7 +38,7 @@ def test_loss_sums_over_valid_tokens_only(key, tiny, parameters, logits_of, batc
     params = parameters(model)
     batch["weights"][1, 3:] = 0
     batch["weights"][2, :] = 0
-    output = loss(params, batch, key, SimpleNamespace(model=model), False)
+    output = loss(model, {"params": params}, batch, key, train=False)
     log_probabilities = jax.nn.log_softmax(logits_of(model, params, batch["inputs"]))
     valid = [(0, t) for t in range(8)] + [(1, t) for t in range(3)]
     expected = -sum(log_probabilities[b, t, batch["targets"][b, t]] for b, t in valid)
@@ -54,9 +52,9 @@ def test_loss_sums_over_valid_tokens_only(key, tiny, parameters, logits_of, batc
 def test_all_padding_has_zero_loss_and_gradient(key, tiny, parameters, batch_of):
     model, batch = tiny(), batch_of()
     batch["weights"][:] = 0
-    gradients = jax.grad(
-        lambda p: loss(p, batch, key, SimpleNamespace(model=model), True).loss_sum
-    )(parameters(model))
+    gradients = jax.grad(lambda p: loss(model, {"params": p}, batch, key, train=True).loss_sum)(
+        parameters(model)
+    )
     assert all((leaf == 0).all() for leaf in jax.tree.leaves(gradients))
 
 
@@ -64,7 +62,7 @@ def test_dropout_is_applied_in_training_only(key, tiny, parameters, batch_of):
     model, batch = tiny(dropout=0.3), batch_of()
     params = parameters(model)
     total = jax.jit(
-        lambda key, train: loss(params, batch, key, SimpleNamespace(model=model), train).loss_sum,
+        lambda key, train: loss(model, {"params": params}, batch, key, train=train).loss_sum,
         static_argnums=1,
     )
     other = jax.random.fold_in(key, 1)
@@ -72,7 +70,7 @@ def test_dropout_is_applied_in_training_only(key, tiny, parameters, batch_of):
     assert total(key, True) == total(key, True)
     assert total(key, True) != total(other, True)
     other_examples = batch | {"example_index": batch["example_index"] + 3}
-    assert loss(params, other_examples, key, SimpleNamespace(model=model), True).loss_sum != total(
+    assert loss(model, {"params": params}, other_examples, key, train=True).loss_sum != total(
         key, True
     )
 
@@ -96,7 +94,7 @@ def test_gradient_of_the_loss_in_float64(key, options, tiny, parameters, batch_o
         params = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), params)
 
         def total(params):
-            return loss(params, batch, key, SimpleNamespace(model=model), False).loss_sum
+            return loss(model, {"params": params}, batch, key, train=False).loss_sum
 
         assert total(params).dtype == jnp.float64
         check_grads(jax.jit(total), (params,), order=1, modes=["rev"])
@@ -106,9 +104,7 @@ def test_bfloat16_gradients_are_close_to_the_highest_precision(key, tiny, parame
     def gradients(precision):
         model = tiny(matmul_precision=precision, embed_dim=64, mlp_dim=128, num_layers=1)
         return jax.jit(
-            jax.grad(
-                lambda p: loss(p, batch_of(), key, SimpleNamespace(model=model), False).loss_sum
-            )
+            jax.grad(lambda p: loss(model, {"params": p}, batch_of(), key, train=False).loss_sum)
         )(parameters(tiny(embed_dim=64, mlp_dim=128, num_layers=1)))
 
     highest, bf16, default = (gradients(p) for p in ("highest", "bfloat16", "default"))

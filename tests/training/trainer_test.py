@@ -1,4 +1,4 @@
-"""Tests of jaxlabs/training/loop.py: interruptions and chunks do not change the result."""
+"""Tests of jaxlabs/training/trainer.py: interruptions and chunks do not change the result."""
 
 import dataclasses
 import functools
@@ -11,11 +11,11 @@ import pytest
 
 from jaxlabs.config import UserError
 from jaxlabs.run_folder import RunFolder
-from jaxlabs.training import loop, signals
+from jaxlabs.training import signals, trainer
 from jaxlabs.training.checkpoints import Checkpoints
-from jaxlabs.training.loop import NonFiniteError, train
 from jaxlabs.training.signals import Interrupted
 from jaxlabs.training.state import leaf_names
+from jaxlabs.training.trainer import NonFiniteError, Trainer
 
 TIME_FIELDS = ("seconds", "steps_per_second")
 
@@ -29,16 +29,16 @@ def start(make_task, make_data, make_config, make_placement):
         folder = RunFolder(path)
         folder.create()
         with Checkpoints(folder.checkpoints, config.keep_checkpoints) as checkpoints:
-            result = train(
+            result = Trainer(
                 task or make_task(dropout=0.2),
                 make_data(),
                 config,
-                folder,
                 make_placement(devices),
+                folder,
                 checkpoints,
                 {"data_spec": {}},
                 sample,
-            )
+            ).train()
         return result, folder
 
     return start
@@ -47,7 +47,7 @@ def start(make_task, make_data, make_config, make_placement):
 @pytest.fixture(autouse=True)
 def chunks_of_maximum_size(monkeypatch):
     """Chunks grow to their maximum size on any machine, so that their boundaries are known."""
-    monkeypatch.setattr(loop, "CHUNK_SECONDS", 1e6)
+    monkeypatch.setattr(trainer, "CHUNK_SECONDS", 1e6)
 
 
 @pytest.fixture
@@ -85,8 +85,9 @@ class StopBefore:
 
     def __init__(self, monkeypatch, call):
         self.calls, self.call = 0, call
-        original = loop.sync_hosts
-        monkeypatch.setattr(loop, "sync_hosts", lambda size, stop: original(*self.at(size, stop)))
+        original = trainer.sync_hosts
+        sync = lambda size, stop: original(*self.at(size, stop))  # noqa: E731
+        monkeypatch.setattr(trainer, "sync_hosts", sync)
 
     def at(self, size, stop):
         self.calls += 1
@@ -189,17 +190,17 @@ def test_four_devices_equal_one(resume, whole):
 
 
 def test_loop_compiles_once_for_chunks_of_different_sizes(resume, make_task, monkeypatch):
-    task, traces, counts, train_chunk = make_task(), [], [], loop.Trainer.train_chunk
+    task, traces, counts, train_chunk = make_task(), [], [], Trainer.train_chunk
 
     def train_step(*arguments):
         traces.append(1)
         return task.train_step(*arguments)
 
-    def counted(trainer, state, step, count):
-        counts.append(count)
-        return train_chunk(trainer, state, step, count)
+    def counted(self, state, until):
+        counts.append(until - int(state.step))
+        return train_chunk(self, state, until)
 
-    monkeypatch.setattr(loop.Trainer, "train_chunk", counted)
+    monkeypatch.setattr(Trainer, "train_chunk", counted)
     resume(task=dataclasses.replace(task, train_step=train_step), steps=11)
     assert sum(counts) == 11
     assert len(set(counts)) > 1

@@ -1,0 +1,61 @@
+"""Tests of jaxlabs/training/task.py: what the engine derives from a task, and what it refuses."""
+
+import dataclasses
+
+import jax
+import pytest
+
+from jaxlabs.config import UserError
+from jaxlabs.training.task import is_stochastic, require_trainable
+
+
+def with_loss(task, factor):
+    """Multiplies the loss of a task by `factor(key, step, train)`."""
+
+    def loss(model, variables, batch, key, *, train, step=0, **options):
+        output = task.loss(model, variables, batch, key, train=train, step=step, **options)
+        return output._replace(loss_sum=output.loss_sum * factor(key, step, train))
+
+    return dataclasses.replace(task, loss=loss)
+
+
+@pytest.mark.parametrize(
+    ("factor", "expected"),
+    [
+        (lambda key, step, train: 1.0, False),
+        (lambda key, step, train: jax.random.uniform(key) + step, True),
+        (lambda key, step, train: jax.random.uniform(key), True),
+        (lambda key, step, train: 1.0 + step, True),
+        (lambda key, step, train: 1.0 if train else jax.random.uniform(key), False),
+    ],
+    ids=["deterministic", "both", "key", "step", "key in evaluation"],
+)
+def test_loss_is_stochastic_if_it_uses_its_key_or_the_step(make_task, make_data, factor, expected):
+    task = with_loss(make_task(), factor)
+    assert is_stochastic(task, make_data().train, 8) == expected
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.2])
+def test_loss_with_dropout_is_stochastic(make_task, make_data, dropout):
+    assert is_stochastic(make_task(dropout=dropout), make_data().train, 8) == (dropout > 0)
+
+
+def test_random_metric_is_no_random_loss(make_task, make_data):
+    task = make_task()
+
+    def loss(model, variables, batch, key, **options):
+        output = task.loss(model, variables, batch, key, **options)
+        return output._replace(metric_sums={"noise": jax.random.uniform(key)})
+
+    assert not is_stochastic(dataclasses.replace(task, loss=loss), make_data().train, 8)
+
+
+def test_batch_coupled_loss_refuses_micro_batches(make_task, make_data, make_config):
+    task = dataclasses.replace(make_task(), batch_coupled=True)
+    require_trainable(task, make_config(), make_data().train)
+    with pytest.raises(UserError, match=r"^grad_accum_steps: 2 is not accepted; 1, since the loss"):
+        require_trainable(task, make_config(grad_accum_steps=2), make_data().train)
+
+
+def test_additive_loss_accepts_micro_batches(make_task, make_data, make_config):
+    require_trainable(make_task(), make_config(grad_accum_steps=2), make_data().train)
