@@ -1,5 +1,7 @@
 """Tests of jaxlabs/report/images.py: image grids and their figures."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -96,7 +98,8 @@ def test_image_samples_are_plotted_in_the_samples_section(fresh_run):
         fresh_run.write_sample(f"step-{step:06d}", {"images": pixels})
     fresh_run.write_sample("final", {"images": pixels})
     fresh_run.write_arrays("filters", filters=pixels)
-    page = write_report(fresh_run, LAB).read_text()
+    lab = dataclasses.replace(LAB, plots={"filters": images.filters})
+    page = write_report(fresh_run, lab).read_text()
     assert {path.name for path in fresh_run.figures.iterdir()} == {
         "final_samples.png",
         "samples_during_training.png",

@@ -57,7 +57,6 @@ def test_sweep_without_evaluations_has_no_losses():
 
 def test_published_values_are_markers_beside_logged_values():
     curve = PublishedCurve(
-        experiment="e",
         presets=("p",),
         split="test",
         metric="accuracy",
