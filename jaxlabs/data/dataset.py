@@ -1,15 +1,47 @@
-"""The training data and the evaluation sets of a run."""
+"""A data set with its origin, and the training data and evaluation sets of a run."""
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Self
 
 from jaxlabs.data.batches import ContiguousStreams, Examples, TokenStream
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Dataset:
+    """A data set and its origin; subclasses hold its content.
+
+    Attributes:
+      name: a name that the `load` of its module knows, or the path.
+      source: human-readable origin.
+      sha256: hash of the content; a resumed run must find the same.
+      warning: one line for the user if these are not the requested or not the published data, else
+        None.
+      comparable: whether published results are on these exact data.
+    """
+
+    name: str
+    source: str
+    sha256: str
+    warning: str | None = None
+    comparable: bool = False
+
+    def describe(self) -> dict[str, Any]:
+        """Returns the metadata that a run folder stores; subclasses extend it."""
+        return {"name": self.name, "source": self.source, "sha256": self.sha256}
+
+    def in_place_of(self, missing: str) -> Self:
+        """Returns the data set as the fallback of another one; `missing` says why it is needed."""
+        warning = (
+            f"{missing}: training on {self.name} ({self.source}) instead, whose metrics are not"
+            " comparable with published results"
+        )
+        return dataclasses.replace(self, warning=warning)
+
+
 @dataclasses.dataclass(frozen=True)
 class DataModule:
-    """A loaded data set with its splits.
+    """The training data and the evaluation sets of a run.
 
     Attributes:
       train: training data, read by `batch_at`.
@@ -27,11 +59,11 @@ class DataModule:
 
     train: TokenStream | ContiguousStreams | Examples
     eval_sets: dict[str, Examples]
-    final_eval_sets: Callable[[], dict[str, Examples]]
-    dataset: dict[str, Any]
-    comparable: bool
-    data_spec: dict[str, Any]
-    baselines: Callable[[], dict[str, float]]
+    final_eval_sets: Callable[[], dict[str, Examples]] = dict
+    dataset: dict[str, Any] = dataclasses.field(default_factory=dict)
+    comparable: bool = False
+    data_spec: dict[str, Any] = dataclasses.field(default_factory=dict)
+    baselines: Callable[[], dict[str, float]] = dict
     warning: str | None = None
 
     @property

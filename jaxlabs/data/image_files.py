@@ -9,12 +9,14 @@ import numpy as np
 
 from jaxlabs import paths
 from jaxlabs.config import UserError
+from jaxlabs.data import sources
 
 ENDINGS = (".png", ".jpg", ".jpeg")
 GRAY, COLOR = ("1", "L"), ("RGB", "P")
 """Pillow modes that are read as one channel and as three."""
 
 NEEDED = "PNG or JPEG images of one size, gray or RGB, are needed"
+FOLDER = "a folder of PNG or JPEG images of one size"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,8 +101,7 @@ def _read(path: Path, gray: bool) -> np.ndarray:
         return decode(path, gray=gray)
     # Pillow raises errors of many types for damaged files and for huge images.
     except Exception as error:
-        reason = " ".join(str(error).split())[:200]
-        raise UserError(f"{path}: cannot be read ({reason}); {NEEDED}") from None
+        raise sources.unreadable(path, error, NEEDED) from None
 
 
 def decode(file: Path | BinaryIO, *, gray: bool) -> np.ndarray:

@@ -4,13 +4,14 @@ import dataclasses
 import hashlib
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
 from jaxlabs import paths
-from jaxlabs.config import ArgumentError, UserError, nearest
+from jaxlabs.config import ArgumentError, UserError
 from jaxlabs.data import digits, image_files, mnist, sources
+from jaxlabs.data.dataset import Dataset
 
 MNIST, RENDERED = "mnist", "rendered_digits"
 NAMES = (MNIST, RENDERED)
@@ -49,36 +50,30 @@ class LabeledImages:
         return LabeledImages(self.images[index], self.labels[index], attributes)
 
 
-@dataclasses.dataclass(frozen=True)
-class ImageDataset:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ImageDataset(Dataset):
     """A training and a test set of images, and their origin.
 
     Attributes:
-      name: a name that `load` knows, or the path.
       train: training set.
       test: test set.
       classes: names of the labels, or none.
-      source: human-readable origin.
-      sha256: hash of all images and labels in order; a resumed run must find the same.
-      warning: one line for the user if a fallback replaces the requested data, else None.
-      comparable: whether published results are on these exact images.
     """
 
-    name: str
     train: LabeledImages
     test: LabeledImages
     classes: tuple[str, ...]
-    source: str
-    sha256: str
-    warning: str | None = None
-    comparable: bool = False
+
+    @classmethod
+    def of(
+        cls, train: LabeledImages, test: LabeledImages, classes: tuple[str, ...], **origin: Any
+    ) -> Self:
+        """Returns the data set of some images, with the hash of all images and labels in order."""
+        sha256 = _sha256(train, test)
+        return cls(train=train, test=test, classes=classes, sha256=sha256, **origin)
 
     def describe(self) -> dict[str, Any]:
-        """Returns the metadata that a run folder stores."""
-        return {
-            "name": self.name,
-            "source": self.source,
-            "sha256": self.sha256,
+        return super().describe() | {
             "train": self.train.count,
             "test": self.test.count,
             "shape": list(self.train.images.shape[1:]),
@@ -113,21 +108,17 @@ def load(name: str, data_dir: str | Path | None = None, *, download: bool = True
     try:
         arrays, source = mnist.find(home, download=download)
     except sources.DownloadError as error:
-        instead = _rendered()
-        warning = (
-            f"mnist is neither in {home / 'mnist'} nor prepared by tensorflow-datasets, and "
-            f"{error}: training on {instead.name} ({instead.source}) instead, whose metrics are "
-            "not comparable with published results"
+        return _rendered().in_place_of(
+            f"mnist is neither in {home / 'mnist'} nor prepared by tensorflow-datasets, and {error}"
         )
-        return dataclasses.replace(instead, warning=warning)
-    parts = {
-        part: LabeledImages(
+    train, test = (
+        LabeledImages(
             arrays[f"{part}_images"][..., None], arrays[f"{part}_labels"].astype(np.int32)
         )
         for part in ("train", "test")
-    }
-    found = _dataset(MNIST, parts["train"], parts["test"], digits.CLASSES, str(source))
-    return dataclasses.replace(found, comparable=True)
+    )
+    origin = {"name": MNIST, "source": str(source), "comparable": True}
+    return ImageDataset.of(train, test, digits.CLASSES, **origin)
 
 
 def hold_out(images: LabeledImages, count: int) -> tuple[LabeledImages, LabeledImages]:
@@ -154,22 +145,16 @@ def binarize(dataset: ImageDataset, seed: int = 0) -> ImageDataset:
     binarization of Salakhutdinov and Murray (2008) with other random numbers; Larochelle's file
     holds the published sample. The name of the result includes the seed.
     """
-    train, test = (
-        dataclasses.replace(part, images=_sample_pixels(part.images, seed, stream))
-        for stream, part in enumerate((dataset.train, dataset.test))
-    )
-    name = f"{dataset.name} binarized by seed {seed}"
-    return dataclasses.replace(
-        dataset, name=name, train=train, test=test, sha256=_sha256(train, test)
-    )
 
+    def sample(part: LabeledImages, stream: int) -> LabeledImages:
+        rng = np.random.default_rng([seed, stream])
+        # Integers from 0 to 254: exactly v of the 255 are below v.
+        thresholds = rng.integers(255, size=part.images.shape, dtype=np.uint8)
+        return dataclasses.replace(part, images=(thresholds < part.images).astype(np.uint8))
 
-def _sample_pixels(images: np.ndarray, seed: int, stream: int) -> np.ndarray:
-    # Integers from 0 to 254: exactly v of the 255 are below v.
-    thresholds = np.random.default_rng([seed, stream]).integers(
-        255, size=images.shape, dtype=np.uint8
-    )
-    return (thresholds < images).astype(np.uint8)
+    train, test = sample(dataset.train, 0), sample(dataset.test, 1)
+    name, sha256 = f"{dataset.name} binarized by seed {seed}", _sha256(train, test)
+    return dataclasses.replace(dataset, name=name, train=train, test=test, sha256=sha256)
 
 
 def _rendered() -> ImageDataset:
@@ -178,7 +163,7 @@ def _rendered() -> ImageDataset:
         for stream, count in enumerate(RENDERED_COUNTS.values())
     )
     origin = f"digits rendered from {len(digits.FONTS)} fonts of matplotlib"
-    return _dataset(RENDERED, train, test, digits.CLASSES, origin)
+    return ImageDataset.of(train, test, digits.CLASSES, name=RENDERED, source=origin)
 
 
 def _folder(name: str) -> ImageDataset:
@@ -186,11 +171,7 @@ def _folder(name: str) -> ImageDataset:
     # os.path, since pathlib raises where a name is too long to be one.
     if not name or not os.path.isdir(folder):
         found = "is a file" if name and os.path.isfile(folder) else "is no data set and no folder"
-        raise ArgumentError(
-            "dataset",
-            f"{name!r} {found}; accepted are {', '.join(NAMES)} or the path to a folder "
-            f"of PNG or JPEG images of one size{nearest(name, NAMES)}",
-        )
+        raise sources.unknown(f"{name!r} {found}", name, NAMES, image_files.FOLDER)
     loaded = image_files.read_folder(folder, at_least=MIN_IMAGES)
     counts = np.bincount(loaded.labels)
     alone = [name for name, count in zip(loaded.classes, counts, strict=False) if count < 2]
@@ -202,7 +183,7 @@ def _folder(name: str) -> ImageDataset:
         )
     images = LabeledImages(loaded.images, loaded.labels)
     train, test = (images.take(index) for index in _split(loaded.labels))
-    return _dataset(name, train, test, loaded.classes, str(folder.resolve()))
+    return ImageDataset.of(train, test, loaded.classes, name=name, source=str(folder.resolve()))
 
 
 def _split(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -213,12 +194,6 @@ def _split(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         of_class = order[labels[order] == label]
         is_test[of_class[-max(1, round(TEST_SHARE * len(of_class))) :]] = True
     return order[~is_test[order]], order[is_test[order]]
-
-
-def _dataset(
-    name: str, train: LabeledImages, test: LabeledImages, classes: tuple[str, ...], source: str
-) -> ImageDataset:
-    return ImageDataset(name, train, test, classes, source, _sha256(train, test))
 
 
 def _sha256(*parts: LabeledImages) -> str:

@@ -101,10 +101,7 @@ def read_idx(path: Path, ndim: int) -> np.ndarray:
     try:
         data = gzip.decompress(content)
     except (OSError, EOFError, zlib.error) as error:
-        reason = " ".join(str(error).split())
-        raise UserError(
-            f"{path}: cannot be read ({reason}); a gzipped IDX file is needed"
-        ) from None
+        raise sources.unreadable(path, error, "a gzipped IDX file is needed") from None
     magic, header = bytes([0, 0, 8, ndim]), 4 + 4 * ndim
     if data[:4] != magic:
         raise UserError(
@@ -137,11 +134,7 @@ def _read_published(folder: Path, file: File) -> np.ndarray:
     path = folder / file.name
     array = read_idx(path, file.ndim)
     sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
-    if sha256 != file.sha256:
-        raise UserError(
-            f"{path}: not the published MNIST (its sha256 is {sha256[:12]}..., "
-            f"{file.sha256[:12]}... is accepted); remove it, or pass your own images by path"
-        )
+    sources.require_sha256(path, sha256, file.sha256, "MNIST", "images by")
     return array
 
 

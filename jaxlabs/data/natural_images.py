@@ -6,13 +6,14 @@ import hashlib
 import math
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
 from jaxlabs import paths
-from jaxlabs.config import ArgumentError, UserError, nearest
+from jaxlabs.config import ArgumentError, UserError
 from jaxlabs.data import dead_leaves, image_files, sources, whitening
+from jaxlabs.data.dataset import Dataset
 
 PHOTOGRAPHS, LEAVES = "natural_images", "dead_leaves"
 NAMES = (PHOTOGRAPHS, LEAVES)
@@ -30,34 +31,28 @@ MAX_VALUE = 1e38
 DEVIATIONS, RANGE = 3.0, (0.1, 0.9)
 
 
-@dataclasses.dataclass(frozen=True)
-class Photographs:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Photographs(Dataset):
     """Gray images of one size, and their origin.
 
     Attributes:
-      name: a name that `load` knows, or the path.
       images: `[count, height, width]` float64.
       whitened: whether the images are whitened already.
-      source: human-readable origin.
-      sha256: hash of all images in order; a resumed run must find the same.
-      warning: one line for the user if published results are on other images, else None.
-      comparable: whether published results are on these exact images.
     """
 
-    name: str
     images: np.ndarray
     whitened: bool
-    source: str
-    sha256: str
-    warning: str | None = None
-    comparable: bool = False
+
+    @classmethod
+    def of(cls, name: str, images: np.ndarray, source: str | Path, *, whitened: bool) -> Self:
+        """Returns the data set of some images, with the hash of all of them in order."""
+        images = np.ascontiguousarray(images)
+        sha256 = hashlib.sha256(repr(images.shape).encode() + images.tobytes()).hexdigest()
+        source = str(source)
+        return cls(name=name, source=source, sha256=sha256, images=images, whitened=whitened)
 
     def describe(self) -> dict[str, Any]:
-        """Returns the metadata that a run folder stores."""
-        return {
-            "name": self.name,
-            "source": self.source,
-            "sha256": self.sha256,
+        return super().describe() | {
             "images": len(self.images),
             "shape": list(self.images.shape[1:]),
             "whitened": self.whitened,
@@ -96,12 +91,9 @@ def load(name: str, data_dir: str | Path | None = None) -> Photographs:
     elif folder.is_dir():
         found, where = _read_folder(PHOTOGRAPHS, folder), f"the images in {folder}"
     else:
-        found = _leaves()
-        warning = (
-            f"natural_images are not in {folder} and have no permanent URL: training on {LEAVES} "
-            f"({found.source}) instead, whose metrics are not comparable with published results"
+        return _leaves().in_place_of(
+            f"natural_images are not in {folder} and have no permanent URL"
         )
-        return dataclasses.replace(found, warning=warning)
     warning = (
         f"natural_images: {where} are not the ten whitened images of Olshausen and Field, which "
         "published results are on"
@@ -169,17 +161,14 @@ def _at_path(name: str) -> Photographs:
         return _read_folder(name, path)
     if name and path.suffix == ".mat" and os.path.exists(path):
         return _read_mat(name, path)
-    raise ArgumentError(
-        "dataset",
-        f"no data set, folder or .mat file {name!r}; accepted are {', '.join(NAMES)} or "
-        "the path to a folder of PNG or JPEG images of one size, or to a .mat file with "
-        f"{WHITENED} or {RAW}{nearest(name, NAMES)}",
-    )
+    found = f"no data set, folder or .mat file {name!r}"
+    accepted = f"{image_files.FOLDER}, or to a .mat file with {WHITENED} or {RAW}"
+    raise sources.unknown(found, name, NAMES, accepted)
 
 
 def _read_folder(name: str, folder: Path) -> Photographs:
     loaded = image_files.read_folder(folder, at_least=1, gray=True)
-    return _photographs(name, loaded.images[..., 0] / 255.0, False, str(folder.resolve()))
+    return Photographs.of(name, loaded.images[..., 0] / 255.0, folder.resolve(), whitened=False)
 
 
 def _read_mat(name: str, path: Path) -> Photographs:
@@ -191,8 +180,7 @@ def _read_mat(name: str, path: Path) -> Photographs:
         stored = loadmat(path)
     # scipy raises errors of many types: for HDF5 files (-v7.3), damaged files, other formats.
     except Exception as error:
-        reason = " ".join(str(error).split())[:200]
-        raise UserError(f"{path}: cannot be read ({reason}); a .mat file with {needed}") from None
+        raise sources.unreadable(path, error, f"a .mat file with {needed}") from None
     key = next((key for key in (WHITENED, RAW) if key in stored), None)
     if key is None:
         found = ", ".join(key for key in stored if not key.startswith("__")) or "nothing"
@@ -208,12 +196,12 @@ def _read_mat(name: str, path: Path) -> Photographs:
     if array.ndim != 3 or not (np.abs(array.astype(np.float64)) < MAX_VALUE).all():
         raise UserError(complaint)
     images = np.moveaxis(array, -1, 0).astype(np.float64)
-    return _photographs(name, images, key == WHITENED, str(path.resolve()))
+    return Photographs.of(name, images, path.resolve(), whitened=key == WHITENED)
 
 
 def _leaves() -> Photographs:
     images = _sample_leaves(LEAVES_COUNT, LEAVES_SIDE)
-    return _photographs(LEAVES, images, False, "occluding discs and rectangles")
+    return Photographs.of(LEAVES, images, "occluding discs and rectangles", whitened=False)
 
 
 @functools.cache  # takes seconds, and a run loads its data before and after training
@@ -221,9 +209,3 @@ def _sample_leaves(count: int, side: int) -> np.ndarray:
     images = dead_leaves.sample(count, side)
     images.flags.writeable = False
     return images
-
-
-def _photographs(name: str, images: np.ndarray, is_whitened: bool, source: str) -> Photographs:
-    images = np.ascontiguousarray(images)
-    sha256 = hashlib.sha256(repr(images.shape).encode() + images.tobytes()).hexdigest()
-    return Photographs(name, images, is_whitened, source, sha256)

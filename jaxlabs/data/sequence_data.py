@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 
 from jaxlabs import paths
-from jaxlabs.config import ArgumentError, Config, UserError, nearest, setting
-from jaxlabs.data import sequence_files
+from jaxlabs.config import Config, UserError, setting
+from jaxlabs.data import sequence_files, sources
 from jaxlabs.data.batches import Examples
 from jaxlabs.data.dataset import DataModule
 from jaxlabs.data.grammars import next_word, sentiment, tagging, translation
@@ -79,11 +79,7 @@ def load_splits(
         return _sample_splits(GRAMMARS[task], seed, sizes), None
     path = paths.local(dataset, "dataset")
     if not dataset or not os.path.exists(path):
-        raise ArgumentError(
-            "dataset",
-            f"no data set or file {dataset!r}; accepted are {GRAMMAR} or the path to a"
-            f" file{nearest(dataset, [GRAMMAR])}",
-        )
+        raise sources.unknown(f"no data set or file {dataset!r}", dataset, [GRAMMAR], "a file")
     groups, warnings = sequence_files.read(task, path)
     splits = _split_groups(groups, path, seed, by_label=task == "sentiment")
     if task in ("sentiment", "tagging"):

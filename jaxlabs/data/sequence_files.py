@@ -26,6 +26,9 @@ Pair = tuple[tuple[str, ...], tuple[str, ...]]
 MAX_CONTEXT = 32
 """Maximum number of context words of the next word."""
 
+LABELED = "a label, a tab and a sentence"
+"""Form of a line with a label."""
+
 TAG = re.compile(r"O|[BI]-\S+")
 BLANKS = " \t\r\n"
 WORD = re.compile(f"[^{BLANKS}]+")
@@ -89,15 +92,14 @@ def _plain(path: Path, lines: list[str]) -> tuple[list[Pair], list[str]]:
 
 
 def _labeled(path: Path, lines: list[str]) -> tuple[list[Pair], list[str]]:
-    rows = _columns(path, lines, "a label, a tab and a sentence", num_columns=(2,))
     first_line: dict[str, int] = {}
     sentences = collections.defaultdict(set)
     pairs = []
-    for number, (label, sentence) in rows:
-        name = " ".join(label)
+    for number, (label, sentence) in read_columns(path, lines, LABELED, num_columns=(2,)):
+        name, words = " ".join(words_of(label)), words_of(sentence)
         first_line.setdefault(name, number)
-        sentences[name].add(sentence)
-        pairs.append((sentence, (name,)))
+        sentences[name].add(words)
+        pairs.append((words, (name,)))
     distinct = {sentence for sentence, _ in pairs}
     if len(sentences) > len(distinct):
         raise UserError(
@@ -115,11 +117,11 @@ def _labeled(path: Path, lines: list[str]) -> tuple[list[Pair], list[str]]:
 
 
 def _translated(path: Path, lines: list[str]) -> tuple[list[Pair], list[str]]:
-    rows = _columns(path, lines, "a sentence, a tab and its translation", num_columns=(2, 3))
-    pairs = [(cells[0], cells[1]) for _, cells in rows]
+    rows = read_columns(path, lines, "a sentence, a tab and its translation", num_columns=(2, 3))
+    pairs = [(words_of(cells[0]), words_of(cells[1])) for _, cells in rows]
     warnings = []
     if rows and len(rows[0][1]) == 3:
-        excerpt = " ".join(rows[0][1][2])[:40]
+        excerpt = " ".join(words_of(rows[0][1][2]))[:40]
         warnings.append(f"the third column ({excerpt!r} in the first line) is ignored")
     if _may_be_header(pairs):
         (source,), (target,) = pairs[0]
@@ -138,14 +140,22 @@ def _may_be_header(pairs: list[Pair]) -> bool:
     return not any(side[0] in known for side, known in zip(pairs[0], others, strict=True))
 
 
-Row = tuple[int, list[tuple[str, ...]]]
-"""Number of a line and the words of its columns."""
+def read_columns(
+    path: Path, lines: list[str], form: str, num_columns: tuple[int, ...]
+) -> list[tuple[int, list[str]]]:
+    """Returns the rows of a tab-separated file: the number of each line, and its columns.
 
+    Args:
+      path: the file, for messages.
+      lines: its lines; blank ones are ignored.
+      form: description of a line, for messages.
+      num_columns: accepted numbers of columns; all rows need the most frequent one.
 
-def _columns(path: Path, lines: list[str], form: str, num_columns: tuple[int, ...]) -> list[Row]:
-    """Returns the rows of a tab-separated file; all need the most frequent number of columns."""
+    Raises:
+      UserError: a row has another number of columns, or one of the first two is empty.
+    """
     rows = [
-        (number, [words_of(cell) for cell in line.split("\t")])
+        (number, line.split("\t"))
         for number, line in enumerate(lines, start=1)
         if line.strip(BLANKS)
     ]
@@ -156,7 +166,7 @@ def _columns(path: Path, lines: list[str], form: str, num_columns: tuple[int, ..
             wanted = f"{form} are" if needed == num_columns[0] else f"{needed} as in most lines are"
             found = f"{len(cells)} column{'s' * (len(cells) != 1)} in {lines[number - 1][:40]!r}"
             raise UserError(f"{path}, line {number}: {found}; {wanted} needed")
-        if not all(cells[:2]):
+        if not all(cell.strip(BLANKS) for cell in cells[:2]):
             raise UserError(f"{path}, line {number}: an empty column; {form} are needed")
     return rows
 

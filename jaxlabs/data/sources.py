@@ -6,12 +6,12 @@ import os
 import sys
 import threading
 import urllib.parse
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from jaxlabs import paths
-from jaxlabs.config import UserError
+from jaxlabs.config import ArgumentError, UserError, nearest
 
 TIMEOUT_S = 4
 """Seconds until the first response of a server, and between the parts of a download."""
@@ -38,6 +38,41 @@ def default_data_dir() -> Path:
 def data_home(data_dir: str | Path | None) -> Path:
     """Returns the data folder for a value of `data_dir`."""
     return default_data_dir() if data_dir is None else paths.local(data_dir, "data_dir")
+
+
+def unknown(found: str, name: str, names: Sequence[str], path: str) -> ArgumentError:
+    """Returns the error about an unknown data set.
+
+    Args:
+      found: what is wrong.
+      name: the name, to suggest the nearest one.
+      names: the accepted names.
+      path: what else is accepted by its path.
+    """
+    accepted = f"{', '.join(names)} or the path to {path}"
+    return ArgumentError("dataset", f"{found}; accepted are {accepted}{nearest(name, names)}")
+
+
+def unreadable(path: Path, error: Exception, needed: str) -> UserError:
+    """Returns the error about a file that a library cannot read; `needed` is its last clause."""
+    return UserError(f"{path}: cannot be read ({_reason(error)}); {needed}")
+
+
+def require_sha256(path: Path, found: str, published: str, name: str, own: str) -> None:
+    """Raises UserError unless the hash of a file is the published one.
+
+    Args:
+      path: the file.
+      found: its hash.
+      published: the published hash.
+      name: name of the data set.
+      own: what the user may pass instead.
+    """
+    if found != published:
+        raise UserError(
+            f"{path}: not the published {name} (its sha256 is {found[:12]}..., {published[:12]}..."
+            f" is accepted); remove it, or pass your own {own} path"
+        )
 
 
 def read_text_file(path: Path) -> str:
@@ -114,10 +149,7 @@ def read_tfds(folder: Path, splits: tuple[str, ...], decode: Callable[[list[Reco
         return decode([_record(example) for example in examples])
     # The readers raise errors of many types; all of them mean that the files are damaged.
     except Exception as error:
-        reason = " ".join(str(error).split())[:200]
-        raise UserError(
-            f"{folder}: cannot be read ({reason}); delete it or prepare it again"
-        ) from None
+        raise unreadable(folder, error, "delete it or prepare it again") from None
 
 
 def _record(example: Any) -> Record:
@@ -143,8 +175,12 @@ def download(url: str, sha256: str, path: Path) -> None:
     try:
         pooch.retrieve(url, f"sha256:{sha256}", path.name, path.parent, downloader=fetch)
     except (OSError, ValueError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise DownloadError(f"the download to {path} failed ({reason})") from None
+        raise DownloadError(f"the download to {path} failed ({_reason(error)})") from None
+
+
+def _reason(error: Exception) -> str:
+    """Returns the message of a library's error as one short line."""
+    return " ".join(str(error).split())[:200]
 
 
 def _require_response(url: str) -> None:

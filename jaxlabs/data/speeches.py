@@ -15,8 +15,10 @@ from typing import Any
 import numpy as np
 
 from jaxlabs import paths
-from jaxlabs.config import ArgumentError, UserError, nearest
+from jaxlabs.config import UserError
 from jaxlabs.data import sources
+from jaxlabs.data.dataset import Dataset
+from jaxlabs.data.sequence_files import LABELED, read_columns
 from jaxlabs.data.speaker_grammar import SpeakerGrammar
 from jaxlabs.data.tokenizers import UNKNOWN, WordTokenizer
 
@@ -46,35 +48,25 @@ class Sentences:
     labels: tuple[int, ...]
 
 
-@dataclasses.dataclass(frozen=True)
-class Speeches:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Speeches(Dataset):
     """The six files and their origin.
 
     Attributes:
-      name: a name that `load` knows, or the path.
       train: training sentences of the classifier.
       test: test sentences of the classifier.
       train_text: training text of the language model, a sentence per line.
       test_texts: test texts of one speaker each, by the keys of SPEAKERS.
-      source: human-readable origin.
-      sha256: hash of all six files; a resumed run must find the same.
-      warning: one line for the user if a fallback replaces the requested data, else None.
-      comparable: whether published results are on these exact files.
       speaker_facts: exact optimum of the classifier on a synthetic source: "bayes_accuracy", and
         "bayes_loss" in nats.
       text_facts: exact optimum of the language model, in nats per token: "entropy_rate" for
         `train_text`, "<speaker>_cross_entropy" for `test_texts`.
     """
 
-    name: str
     train: Sentences
     test: Sentences
     train_text: str
     test_texts: Mapping[str, str]
-    source: str
-    sha256: str
-    warning: str | None = None
-    comparable: bool = False
     speaker_facts: Mapping[str, float] = dataclasses.field(default_factory=dict)
     text_facts: Mapping[str, float] = dataclasses.field(default_factory=dict)
 
@@ -93,11 +85,7 @@ class Speeches:
         }
 
     def describe(self) -> dict[str, Any]:
-        """Returns the metadata that a run folder stores."""
-        return {
-            "name": self.name,
-            "source": self.source,
-            "sha256": self.sha256,
+        return super().describe() | {
             "distinct_tokens": self.tokenizer.vocab.size,
             "unknown_shares": self.unknown_shares(),
         }
@@ -122,21 +110,12 @@ def load(name: str, data_dir: str | Path | None = None) -> Speeches:
     if name != PUBLISHED:
         folder = paths.local(name, "dataset")
         if not name or not folder.is_dir():
-            raise ArgumentError(
-                "dataset",
-                f"no data set or folder {name!r}; accepted are {', '.join(NAMES)} or the"
-                f" path to a folder with {', '.join(FILES)}{nearest(name, NAMES)}",
-            )
+            found = f"no data set or folder {name!r}"
+            raise sources.unknown(found, name, NAMES, f"a folder with {', '.join(FILES)}")
         return _folder(name, folder)
-    home = sources.data_home(data_dir)
-    folder = home / PUBLISHED
+    folder = sources.data_home(data_dir) / PUBLISHED
     if not folder.is_dir():
-        warning = (
-            f"speeches are not in {folder} and have no permanent URL: training on synthetic"
-            " sentences (speaker_grammar) instead, whose metrics are not comparable with published"
-            " results"
-        )
-        return dataclasses.replace(_synthetic(), warning=warning)
+        return _synthetic().in_place_of(f"speeches are not in {folder} and have no permanent URL")
     speeches = _folder(PUBLISHED, folder)
     if speeches.sha256 == SHA256:
         return dataclasses.replace(speeches, comparable=True)
@@ -173,22 +152,12 @@ def _speeches(name: str, files: Mapping[str, str], folder: Path, source: str) ->
 
 def _sentences(path: Path, content: str) -> Sentences:
     accepted = [str(label) for label in range(len(SPEAKERS))]
-    form = "a label, a tab and a sentence are needed"
     labels, texts = [], []
-    for number, line in enumerate(content.split("\n"), start=1):
-        if not line.strip():
-            continue
-        label, tab, text = line.partition("\t")
-        if not tab:
-            raise UserError(f"{path}, line {number}: no tab in {line[:40]!r}; {form}")
-        if "\t" in text:
-            raise UserError(f"{path}, line {number}: two tabs in {line[:40]!r}; {form}")
+    for number, (label, text) in read_columns(path, content.split("\n"), LABELED, (2,)):
         if label.strip() not in accepted:
             raise UserError(
                 f"{path}, line {number}: label {label!r} is not accepted; {', '.join(accepted)}"
             )
-        if not text.strip():
-            raise UserError(f"{path}, line {number}: no sentence after the tab; {form}")
         labels.append(int(label))
         texts.append(text.strip())
     absent = [name for number, name in enumerate(SPEAKERS.values()) if number not in labels]

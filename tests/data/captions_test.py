@@ -19,9 +19,8 @@ def rendered():
 
 def dataset_of(rendered, **changes):
     train = LabeledImages(*rendered)
-    found = images.ImageDataset(
-        "rendered", train, train.take(slice(100)), digits.CLASSES, "here", "0"
-    )
+    test, origin = train.take(slice(100)), {"name": "rendered", "source": "here"}
+    found = images.ImageDataset.of(train, test, digits.CLASSES, **origin)
     return dataclasses.replace(found, **changes)
 
 

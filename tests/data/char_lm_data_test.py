@@ -10,7 +10,7 @@ from jaxlabs.data.texts import TextDataset
 from jaxlabs.data.tokenizers import CharTokenizer
 
 LETTERS = np.random.default_rng(0).choice(list("abcdefg"), 3000)
-TEXT = TextDataset("letters", "".join(LETTERS), "sampled", "0" * 64)
+TEXT = TextDataset.of("letters", "".join(LETTERS), "sampled")
 
 
 def data_of(context_length, batch_size=4):

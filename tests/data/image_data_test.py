@@ -16,7 +16,7 @@ def dataset():
         LabeledImages(part, np.arange(len(part), dtype=np.int32))
         for part in (values[:40], values[40:])
     )
-    return ImageDataset("noise", *parts, ("0",), "synthetic", "0")
+    return ImageDataset.of(*parts, ("0",), name="noise", source="synthetic")
 
 
 def arrays(dataset, **settings):
@@ -52,7 +52,7 @@ def test_held_out_images_are_not_trained_on(dataset):
 
 
 def test_bernoulli_baselines_are_entropies(dataset):
-    same = ImageDataset("same", dataset.train, dataset.train, (), "synthetic", "0")
+    same = ImageDataset.of(dataset.train, dataset.train, (), name="same", source="synthetic")
     data, train, _ = arrays(same, binarization="none")
     mean = train.reshape(40, -1).mean(axis=0) / 255
     entropy = -(mean * np.log(mean) + (1 - mean) * np.log(1 - mean)).sum()

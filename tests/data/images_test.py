@@ -28,7 +28,7 @@ def images_of(count, side=2):
 
 
 def dataset(train, test):
-    return images.ImageDataset("made", train, test, digits.CLASSES, "nowhere", "0" * 64)
+    return images.ImageDataset.of(train, test, digits.CLASSES, name="made", source="nowhere")
 
 
 def test_published_files_are_loaded_unchanged(write_idx, tmp_path, monkeypatch):
@@ -185,7 +185,7 @@ def test_static_binarization_depends_on_set_and_seed():
     assert one.name == "made binarized by seed 0"
     assert one.sha256 == again.sha256
     np.testing.assert_array_equal(one.train.images, again.train.images)
-    assert len({one.sha256, other.sha256, "0" * 64}) == 3
+    assert len({one.sha256, other.sha256, dataset(gray, gray).sha256}) == 3
     assert 0.3 < np.mean(one.train.images != other.train.images) < 0.7
     assert 0.3 < np.mean(one.train.images != one.test.images) < 0.7
     assert one.test.labels.tolist() == list(range(50))
