@@ -72,7 +72,12 @@ class Bench:
         if self.platform != "cpu":
             precisions = ("highest", "default", *precisions[1:])
         group = [
-            Case(framework=OURS, precision=name, build=_with(ours, precision=name), **facts)
+            Case(
+                framework=OURS,
+                precision=name,
+                build=functools.partial(ours, precision=name),
+                **facts,
+            )
             for name in precisions
         ]
         if theirs is None or not self.has_pytorch:
@@ -86,7 +91,7 @@ class Bench:
                 framework="pytorch",
                 mode="compiled" if compiled else "eager",
                 precision=dtype,
-                build=_with(theirs, mode=Mode(compiled, dtype == BFLOAT16)),
+                build=functools.partial(theirs, mode=Mode(compiled, dtype == BFLOAT16)),
                 skipped=reason if compiled else "",
                 **facts,
             )
@@ -94,27 +99,19 @@ class Bench:
             for dtype in dtypes
         ]
 
-    def peer(self, name: str) -> Callable[..., Any] | None:
-        """Returns a function of `jaxlabs.benchmark.peers.torch_cases`, or None without PyTorch."""
+    def config(self, lab: str, settings: Mapping[str, Any] | None = None) -> RunConfig:
+        """Returns a lab's settings on the bench's platform, with some replaced."""
+        config = self.labs[lab].config
+        changed = {"platform": self.platform} | dict(settings or {})
+        return type(config).from_flat(config.flat() | changed)
+
+    def peer(self, name: str, *arguments: Any) -> Callable[..., Any] | None:
+        """Returns a function of `peers.torch_cases` with its first arguments; None without it."""
         if not self.has_pytorch:
             return None
         from jaxlabs.benchmark.peers import torch_cases
 
-        return getattr(torch_cases, name)
-
-
-def _with(function: Callable[..., Any], **arguments: Any) -> functools.partial:
-    return functools.partial(function, **arguments)
-
-
-def bound(function: Callable[..., Any] | None, *arguments: Any) -> functools.partial | None:
-    """Returns the function with its first arguments bound; None stays None."""
-    return None if function is None else functools.partial(function, *arguments)
-
-
-def with_settings(config: RunConfig, bench: Bench, values: Mapping[str, Any]) -> RunConfig:
-    """Returns a lab's settings on the bench's platform, with some replaced."""
-    return type(config).from_flat(config.flat() | {"platform": bench.platform} | dict(values))
+        return functools.partial(getattr(torch_cases, name), *arguments)
 
 
 def size_note(size: Mapping[str, Any]) -> str:
@@ -123,19 +120,11 @@ def size_note(size: Mapping[str, Any]) -> str:
     return f" (reduced: {sizes})" if size else ""
 
 
-def char_vocabulary() -> dict[str, Any]:
-    """Returns a vocabulary of 65 characters, the size of tiny Shakespeare's."""
-    return CharTokenizer("".join(["\n", *map(chr, range(32, 96))])).to_json()
+def char_tokenizer() -> CharTokenizer:
+    """Returns a tokenizer of 65 characters, as many as tiny Shakespeare has."""
+    return CharTokenizer("".join(["\n", *map(chr, range(32, 96))]))
 
 
-def word_vocabulary(config: RunConfig) -> dict[str, Any]:
-    """Returns a word vocabulary of the model's size."""
-    count = config.model.vocab_size
-    words = tuple(sorted([".", *(f"word{number}" for number in range(count - 3))]))
-    return WordTokenizer(words).to_json()
-
-
-def vocab_size(data_spec: Mapping[str, Any]) -> int:
-    """Returns the number of tokens of a vocabulary."""
-    kind = {"characters": CharTokenizer, "words": WordTokenizer}[data_spec["kind"]]
-    return kind.from_json(data_spec).vocab.size
+def word_tokenizer(count: int) -> WordTokenizer:
+    """Returns a tokenizer of `count` words, special ones included."""
+    return WordTokenizer(tuple(sorted([".", *(f"word{number}" for number in range(count - 3))])))

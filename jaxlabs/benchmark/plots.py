@@ -5,17 +5,17 @@ from collections.abc import Mapping
 
 import numpy as np
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter
+from matplotlib.ticker import NullLocator
 
 from jaxlabs.report import style
 from jaxlabs.report.figure import ReportFigure
+from jaxlabs.report.lines import LINES, label_x
 
 Arrays = Mapping[str, np.ndarray]
 
 OURS = "jaxlabs"
 PRECISIONS = {"float32": style.BLUE, "bfloat16": style.VERMILION, "float64": style.GREEN}
 TICKS = tuple(digit * 10.0**power for power in range(-3, 4) for digit in (1, 2, 5))
-MARKERS = ("o", "s", "^", "D", "v", "P")
 
 
 def ratios(arrays: Arrays) -> list[ReportFigure]:
@@ -37,9 +37,8 @@ def ratios(arrays: Arrays) -> list[ReportFigure]:
     low, high = min(values.min() / 1.3, 0.45), max(values.max() * 1.3, 2.2)
     named = [tick for tick in TICKS if low <= tick <= high]
     named = [tick for tick in named if len(named) <= 7 or math.log10(tick).is_integer()]
-    axes.set_xticks(named, [f"{tick:g}" for tick in named])
+    label_x(axes, named)
     axes.set_xlim(low, high)
-    axes.minorticks_off()
     used = [name for name in PRECISIONS if name in arrays["precision"]]
     line_style = {"linestyle": "none", "marker": "o"}
     handles = [
@@ -71,12 +70,12 @@ def window_attention(arrays: Arrays) -> list[ReportFigure]:
     names = sorted(set(arrays["case"].tolist()), key=lambda name: (not name.startswith(OURS), name))
     figure = style.new_figure(6.6)
     upper, lower = figure.subplots(2, sharex=True)
-    for name, color, marker in zip(names, style.COLORS, MARKERS, strict=False):
+    for name, line in zip(names, LINES, strict=False):
         chosen = arrays["case"] == name
         order = np.argsort(arrays["length"][chosen])
         length = arrays["length"][chosen][order]
-        line_style = {"color": color, "marker": marker, "markersize": 5}
-        line_style["linestyle"] = "solid" if name.startswith(OURS) else "dashed"
+        dashes = "solid" if name.startswith(OURS) else "dashed"
+        line_style = line | {"markersize": 5, "linestyle": dashes}
         upper.plot(length, arrays["seconds"][chosen][order], label=name, **line_style)
         # Below 1 MiB the measurement shows the allocator only.
         lower.plot(length, np.maximum(arrays["memory"][chosen][order] / 2**20, 1), **line_style)
@@ -89,9 +88,9 @@ def window_attention(arrays: Arrays) -> list[ReportFigure]:
     ticks = np.unique(arrays["length"])
     for axes in (upper, lower):
         axes.set_xscale("log", base=2)
-        axes.set_xticks(ticks, [f"{tick // 1024}k" for tick in ticks])
-        axes.minorticks_off()
-        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        label_x(axes, ticks, [f"{tick // 1024}k" for tick in ticks])
+        axes.yaxis.set_minor_locator(NullLocator())
+        axes.yaxis.set_major_formatter("{x:g}")
     figure.legend(loc="outside upper left", ncols=2, fontsize=8.5, handlelength=2.2)
     return [
         ReportFigure(

@@ -10,19 +10,14 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from jaxlabs.benchmark import jax_cases
-from jaxlabs.benchmark.cases import (
-    Bench,
-    bound,
-    char_vocabulary,
-    size_note,
-    vocab_size,
-    with_settings,
-    word_vocabulary,
-)
+from jaxlabs.benchmark.cases import Bench, char_tokenizer, size_note, word_tokenizer
 from jaxlabs.benchmark.timing import FLOAT64, OURS, Case
+from jaxlabs.data.tokenizers import CharTokenizer, WordTokenizer
 from jaxlabs.layers.rnn_cells import CELLS
+from jaxlabs.training.run_config import RunConfig
 
 SHAPE = (28, 28, 1)
+IMAGES = {"shape": SHAPE, "classes": []}
 SAMPLES, STEPS, FEW_STEPS = 64, 20, 4
 """Batch size of `ddpm_sample`, and its reverse steps per call (and when reduced)."""
 
@@ -39,48 +34,66 @@ def matmul(bench: Bench) -> list[list[Case]]:
     facts = {"suite": "matmul", "variant": "large", "unit": "product"}
     facts["size"] = f"{rows} x {inputs} times {inputs} x {outputs}"
     ours = functools.partial(jax_cases.matmul, bench.platform)
-    theirs = bench.peer("matmul")
-    group = bench.cases(ours, theirs, **facts)
+    group = bench.cases(ours, bench.peer("matmul"), **facts)
     return [[case for case in group if case.framework == OURS or case.mode == "eager"]]
+
+
+def _training(
+    bench: Bench,
+    suite: str,
+    lab: str,
+    config: RunConfig,
+    data_spec: Mapping[str, Any],
+    dataset: Callable[[], Any],
+    peer: Callable[..., Any] | None,
+    *,
+    size: str,
+    variant: str = "step",
+) -> list[Case]:
+    """Returns the group of a training step, ours and PyTorch's."""
+    build_task = bench.labs[lab].build_task
+    ours = functools.partial(jax_cases.training, config, build_task, data_spec, dataset)
+    return bench.cases(ours, peer, suite=suite, variant=variant, unit="step", size=size)
 
 
 def gpt_train(bench: Bench) -> list[list[Case]]:
     """A training step of the character GPT."""
-    size = {"batch_size": 8, "grad_accum_steps": 2} if bench.small else {}
-    return _language_model(bench, "gpt_train", "gpt", char_vocabulary(), size)
+    reduced = {"batch_size": 8, "grad_accum_steps": 2} if bench.small else {}
+    config = bench.config("gpt", reduced)
+    return _language_model(bench, "gpt_train", "gpt", config, char_tokenizer(), size_note(reduced))
 
 
 def speech_lm(bench: Bench) -> list[list[Case]]:
     """A training step of the word-level decoder."""
-    config = bench.labs["speech_lm"].config
-    return _language_model(bench, "speech_lm", "speech_lm", word_vocabulary(config), {})
+    config = bench.config("speech_lm")
+    tokenizer = word_tokenizer(config.model.vocab_size)
+    return _language_model(bench, "speech_lm", "speech_lm", config, tokenizer)
 
 
 def _language_model(
-    bench: Bench, suite: str, lab: str, data_spec: Mapping[str, Any], size: Mapping[str, Any]
+    bench: Bench,
+    suite: str,
+    lab: str,
+    config: RunConfig,
+    tokenizer: CharTokenizer | WordTokenizer,
+    note: str = "",
 ) -> list[list[Case]]:
-    subject = bench.labs[lab]
-    config, model = with_settings(subject.config, bench, size), subject.config.model
-    count = vocab_size(data_spec)
-    dataset = functools.partial(jax_cases.random_text, count, model.context_length)
-    ours = functools.partial(jax_cases.training, config, subject.build_task, data_spec, dataset)
-    words = f"batch {config.batch_size} x {model.context_length}, vocabulary {count}"
-    facts = {"suite": suite, "variant": "step", "unit": "step", "size": words + size_note(size)}
-    return [bench.cases(ours, bound(bench.peer("gpt_training"), config, count), **facts)]
+    count, length = tokenizer.vocab.size, config.model.context_length
+    dataset = functools.partial(jax_cases.random_text, count, length)
+    peer = bench.peer("gpt_training", config, count)
+    size = f"batch {config.batch_size} x {length}, vocabulary {count}{note}"
+    return [_training(bench, suite, lab, config, tokenizer.to_json(), dataset, peer, size=size)]
 
 
 def gpt_sample(bench: Bench) -> list[list[Case]]:
     """Text sampling with the character GPT from a prompt of one token."""
-    subject, data_spec = bench.labs["gpt"], char_vocabulary()
-    config = with_settings(subject.config, bench, {})
-    tokens, groups = 64 if bench.small else config.model.context_length, []
+    config, tokenizer, groups = bench.config("gpt"), char_tokenizer(), []
+    length = config.model.context_length
+    tokens, note = (64, f" (reduced from {length})") if bench.small else (length, "")
+    setup = config, bench.labs["gpt"].build_task, tokenizer.to_json()
     for batch_size in (1, 16):
-        arguments = (batch_size, tokens)
-        ours = functools.partial(
-            jax_cases.text_sampling, config, subject.build_task, data_spec, *arguments
-        )
-        peer = bound(bench.peer("text_sampling"), config, vocab_size(data_spec), *arguments)
-        note = f" (reduced from {config.model.context_length})" if bench.small else ""
+        ours = functools.partial(jax_cases.text_sampling, *setup, batch_size, tokens)
+        peer = bench.peer("text_sampling", config, tokenizer.vocab.size, batch_size, tokens)
         facts = {"suite": "gpt_sample", "variant": f"batch {batch_size}", "unit": "token"}
         facts["size"] = f"{tokens} new tokens{note}, batch {batch_size}"
         groups.append(bench.cases(ours, peer, **facts))
@@ -89,74 +102,60 @@ def gpt_sample(bench: Bench) -> list[list[Case]]:
 
 def ddpm_train(bench: Bench) -> list[list[Case]]:
     """A training step of the U-Net."""
-    subject, size = bench.labs["ddpm"], {}
-    if bench.small:
-        size = {"batch_size": 32, "grad_accum_steps": 4}
-    config = with_settings(subject.config, bench, size)
+    reduced = {"batch_size": 32, "grad_accum_steps": 4} if bench.small else {}
+    config = bench.config("ddpm", reduced)
     dataset = functools.partial(jax_cases.random_images, SHAPE)
-    data_spec = {"shape": SHAPE, "classes": []}
-    ours = functools.partial(jax_cases.training, config, subject.build_task, data_spec, dataset)
-    words = f"batch {config.batch_size} of 28 x 28" + size_note(size)
-    facts = {"suite": "ddpm_train", "variant": "step", "unit": "step", "size": words}
-    return [bench.cases(ours, bound(bench.peer("unet_training"), config, SHAPE), **facts)]
+    peer = bench.peer("unet_training", config, SHAPE)
+    size = f"batch {config.batch_size} of 28 x 28{size_note(reduced)}"
+    return [_training(bench, "ddpm_train", "ddpm", config, IMAGES, dataset, peer, size=size)]
 
 
 def ddpm_sample(bench: Bench) -> list[list[Case]]:
     """Reverse steps of ancestral sampling."""
-    subject, batch_size = bench.labs["ddpm"], SAMPLES
-    steps = FEW_STEPS if bench.small else STEPS
-    config, data_spec = with_settings(subject.config, bench, {}), {"shape": SHAPE, "classes": []}
-    ours = functools.partial(
-        jax_cases.image_sampling, config, subject.build_task, data_spec, batch_size, steps
-    )
-    peer = bound(bench.peer("image_sampling"), config, SHAPE, batch_size, steps)
+    config, build_task = bench.config("ddpm"), bench.labs["ddpm"].build_task
+    sizes = SAMPLES, FEW_STEPS if bench.small else STEPS
+    ours = functools.partial(jax_cases.image_sampling, config, build_task, IMAGES, *sizes)
+    peer = bench.peer("image_sampling", config, SHAPE, *sizes)
     facts = {"suite": "ddpm_sample", "variant": "reverse step", "unit": "reverse step"}
-    facts["size"] = f"batch {batch_size} of 28 x 28, {steps} steps a call"
+    facts["size"] = "batch {} of 28 x 28, {} steps a call".format(*sizes)
     return [bench.cases(ours, peer, **facts)]
 
 
 def char_rnn(bench: Bench) -> list[list[Case]]:
     """A training step of the recurrent model with each cell."""
-    subject, data_spec, groups = bench.labs["char_rnn"], char_vocabulary(), []
-    count = vocab_size(data_spec)
+    tokenizer, groups = char_tokenizer(), []
+    count, data_spec = tokenizer.vocab.size, tokenizer.to_json()
     for cell in CELLS:
-        config = with_settings(subject.config, bench, {"cell": cell})
+        config = bench.config("char_rnn", {"cell": cell})
         model = config.model
         dataset = functools.partial(jax_cases.random_streams, count, model.bptt_length)
-        ours = functools.partial(jax_cases.training, config, subject.build_task, data_spec, dataset)
-        sizes = f"{model.embed_dim} -> {model.hidden_size}"
-        words = f"batch {config.batch_size} x {model.bptt_length}, {sizes}"
-        facts = {"suite": "char_rnn", "variant": cell, "unit": "step", "size": words}
-        peer = bound(bench.peer("char_rnn_training"), config, count)
-        groups.append(bench.cases(ours, peer, **facts))
+        setup = "char_rnn", "char_rnn", config, data_spec, dataset
+        peer = bench.peer("char_rnn_training", config, count)
+        size = f"batch {config.batch_size} x {model.bptt_length}, "
+        size += f"{model.embed_dim} -> {model.hidden_size}"
+        groups.append(_training(bench, *setup, peer, size=size, variant=cell))
     return groups
 
 
 def speech_classifier(bench: Bench) -> list[list[Case]]:
     """A training step of the sentence classifier."""
-    subject = bench.labs["speech_classifier"]
-    config = with_settings(subject.config, bench, {})
-    data_spec, model = word_vocabulary(config), config.model
-    count = vocab_size(data_spec)
-    dataset = functools.partial(
-        jax_cases.random_sentences, count, model.context_length, model.num_classes
-    )
-    ours = functools.partial(jax_cases.training, config, subject.build_task, data_spec, dataset)
-    words = f"batch {config.batch_size} x {model.context_length}, vocabulary {count}"
-    facts = {"suite": "speech_classifier", "variant": "step", "unit": "step", "size": words}
-    peer = bound(bench.peer("classifier_training"), config, count, dataset)
-    return [bench.cases(ours, peer, **facts)]
+    config = bench.config("speech_classifier")
+    model, count = config.model, config.model.vocab_size
+    data_spec, sizes = word_tokenizer(count).to_json(), (model.context_length, model.num_classes)
+    dataset = functools.partial(jax_cases.random_sentences, count, *sizes)
+    setup = "speech_classifier", "speech_classifier", config, data_spec, dataset
+    peer = bench.peer("classifier_training", config, count, dataset)
+    size = f"batch {config.batch_size} x {model.context_length}, vocabulary {count}"
+    return [_training(bench, *setup, peer, size=size)]
 
 
 def sparse_autoencoder(bench: Bench) -> list[list[Case]]:
     """L-BFGS to convergence, and one evaluation of cost and gradient, beside numpy and scipy."""
     from jaxlabs.benchmark.peers import numpy_cases, scipy_solver
 
-    subject, size = bench.labs["sparse_autoencoder"], {}
-    if bench.small:
-        size = {"steps": 100}
-    config = with_settings(subject.config, bench, size)
-    groups = []
+    reduced = {"steps": 100} if bench.small else {}
+    config, lab = bench.config("sparse_autoencoder", reduced), bench.labs["sparse_autoencoder"]
+    functions, groups = (lab.build_task, lab.load_data), []
     for kind, limit in (
         ("training", f"at most {config.steps} iterations"),
         ("gradient", "one evaluation"),
@@ -165,8 +164,7 @@ def sparse_autoencoder(bench: Bench) -> list[list[Case]]:
             getattr(module, f"full_batch_{kind}") for module in (jax_cases, numpy_cases)
         )
         facts = {"suite": "sparse_autoencoder", "variant": kind, "unit": "call"}
-        facts["size"] = f"{config.patches} patches, {limit}" + size_note(size)
-        functions = (subject.build_task, subject.load_data)
+        facts["size"] = f"{config.patches} patches, {limit}{size_note(reduced)}"
         build = functools.partial(ours, config, *functions, "highest")
         group = [Case(framework=OURS, precision="highest", build=build, **facts)]
         if kind == "training":
@@ -174,7 +172,7 @@ def sparse_autoencoder(bench: Bench) -> list[list[Case]]:
             fields = {"mode": "with scipy", "precision": FLOAT64, "build": build}
             group.append(Case(framework=OURS, **fields, **facts))
         for mode, threads in (("one thread", {"OPENBLAS_NUM_THREADS": "1"}), ("all threads", {})):
-            build = functools.partial(theirs, config, subject.load_data)
+            build = functools.partial(theirs, config, lab.load_data)
             fields = {"mode": mode, "precision": FLOAT64, "build": build, "environment": threads}
             group.append(Case(framework="numpy", **fields, **facts))
         groups.append(group)
@@ -196,14 +194,11 @@ def window_attention(bench: Bench) -> list[list[Case]]:
             facts = {"suite": "window_attention", "variant": f"{kind}, {length} tokens"}
             facts["size"] = f"{WINDOW_HEADS} heads of {WINDOW_HEAD_DIM}, batch 1, {length} tokens"
             facts["size"] += f", window {window}" if window else ""
-            peer = bound(bench.peer("attention"), *sizes)
+            peer = bench.peer("attention", *sizes)
             group = bench.cases(ours, peer, precisions=("highest",), unit="pass", **facts)
-            groups.append(
-                [
-                    dataclasses.replace(case, expected_bytes=_expected_bytes(case, length, window))
-                    for case in group
-                ]
-            )
+            expected = [_expected_bytes(case, length, window) for case in group]
+            pairs = zip(group, expected, strict=True)
+            groups.append([dataclasses.replace(case, expected_bytes=n) for case, n in pairs])
         length *= stride
     return groups
 

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from jaxlabs.benchmark.peers.torch_gpt import build_gpt
+from jaxlabs.benchmark.peers.torch_training import parameter_groups
 from jaxlabs.config import UserError
 from jaxlabs.data.tokenizers import CharTokenizer
 from jaxlabs.data.windows import consecutive_windows, split_text
@@ -82,13 +83,7 @@ def train_nanogpt(
 
     torch.manual_seed(seed)
     gpt = build_gpt(config)
-    matrices = [parameter for parameter in gpt.parameters() if parameter.ndim >= 2]
-    vectors = [parameter for parameter in gpt.parameters() if parameter.ndim < 2]
-    optimizer = torch.optim.AdamW(
-        [{"params": matrices, "weight_decay": 0.1}, {"params": vectors, "weight_decay": 0.0}],
-        lr=PEAK_RATE,
-        betas=(0.9, 0.99),
-    )
+    optimizer = torch.optim.AdamW(parameter_groups(gpt, 0.1), lr=PEAK_RATE, betas=(0.9, 0.99))
     stream = torch.from_numpy(np.asarray(train_tokens, np.int64))
     offsets = torch.arange(config.context_length)[None, :]
     curve, elapsed, step = [], 0.0, 0

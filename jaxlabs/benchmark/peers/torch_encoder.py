@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from jaxlabs.benchmark.peers import torch_names
+from jaxlabs.benchmark.peers.torch_blocks import add_positions, build_block
 from jaxlabs.data.tokenizers import PADDING
-from jaxlabs.layers import positions
 from jaxlabs.models.text_encoder import TextClassifierConfig
 
 
@@ -25,48 +25,16 @@ def build_classifier(config: TextClassifierConfig) -> Any:
     from torch import nn
 
     embed_dim = config.embed_dim
-
-    class Block(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.attention_norm = nn.LayerNorm(embed_dim)
-            self.qkv = nn.Linear(embed_dim, 3 * embed_dim, bias=False)
-            self.out = nn.Linear(embed_dim, embed_dim)
-            self.ffn_norm = nn.LayerNorm(embed_dim)
-            self.up_proj = nn.Linear(embed_dim, config.mlp_dim)
-            self.down_proj = nn.Linear(config.mlp_dim, embed_dim)
-
-        def forward(self, x, padding):
-            if config.pre_norm:
-                x = x + self.attend(self.attention_norm(x), padding)
-                return x + self.feed(self.ffn_norm(x))
-            x = self.attention_norm(x + self.attend(x, padding))
-            return self.ffn_norm(x + self.feed(x))
-
-        def attend(self, x, padding):
-            batch, time, _ = x.shape
-            split = (batch, time, config.num_heads, embed_dim // config.num_heads)
-            query, key, value = (
-                each.view(split).transpose(1, 2) for each in self.qkv(x).split(embed_dim, dim=2)
-            )
-            attended = torch.nn.functional.scaled_dot_product_attention(
-                query, key, value, attn_mask=~padding[:, None, None, :]
-            )
-            return self.out(attended.transpose(1, 2).reshape(batch, time, embed_dim))
-
-        def feed(self, x):
-            return self.down_proj(torch.relu(self.up_proj(x)))
+    sizes = embed_dim, config.num_heads, config.mlp_dim
 
     class Classifier(nn.Module):
         def __init__(self):
             super().__init__()
             self.embedding = nn.Embedding(config.vocab_size, embed_dim)
-            if config.positions == "learned":
-                self.position_embedding = nn.Embedding(config.context_length, embed_dim)
-            else:
-                table = positions.sinusoidal_embedding(config.context_length, embed_dim)
-                self.register_buffer("position_table", torch.from_numpy(table))
-            self.blocks = nn.ModuleList(Block() for _ in range(config.num_layers))
+            add_positions(self, config.positions, config.context_length, embed_dim)
+            self.blocks = nn.ModuleList(
+                build_block(*sizes, pre_norm=config.pre_norm) for _ in range(config.num_layers)
+            )
             if config.pre_norm:
                 self.final_norm = nn.LayerNorm(embed_dim)
             self.hidden = nn.Linear(embed_dim, config.hidden_size)
@@ -78,7 +46,7 @@ def build_classifier(config: TextClassifierConfig) -> Any:
             table = self.position_embedding.weight if learned else self.position_table
             x = self.embedding(tokens) + table[: tokens.shape[1]]
             for block in self.blocks:
-                x = block(x, tokens == PADDING)
+                x = block(x, (tokens != PADDING)[:, None, None, :])
             return self.final_norm(x) if config.pre_norm else x
 
         def forward(self, tokens):

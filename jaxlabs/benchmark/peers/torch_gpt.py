@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from jaxlabs.benchmark.peers import torch_names
-from jaxlabs.layers import positions
+from jaxlabs.benchmark.peers.torch_blocks import add_positions, build_block
 from jaxlabs.models.transformer_lm import TransformerLMConfig
 
 
@@ -25,57 +25,20 @@ def build_gpt(config: TransformerLMConfig) -> Any:
     _check_supported(config)
     import torch
     from torch import nn
-    from torch.nn import functional
 
-    activation = {"relu": functional.relu, "gelu": functional.gelu}[config.activation]
-
-    class Block(nn.Module):
-        def __init__(self):
-            super().__init__()
-            embed_dim = config.embed_dim
-            self.attention_norm = nn.LayerNorm(embed_dim, bias=config.bias)
-            self.qkv = nn.Linear(embed_dim, 3 * embed_dim, bias=config.qkv_bias)
-            self.out = nn.Linear(embed_dim, embed_dim, bias=config.bias)
-            self.ffn_norm = nn.LayerNorm(embed_dim, bias=config.bias)
-            self.up_proj = nn.Linear(embed_dim, config.mlp_dim, bias=config.bias)
-            self.down_proj = nn.Linear(config.mlp_dim, embed_dim, bias=config.bias)
-            self.residual_dropout = nn.Dropout(config.dropout)
-
-        def forward(self, x):
-            x = x + self.residual_dropout(self.out(self.attend(self.attention_norm(x))))
-            hidden = activation(self.up_proj(self.ffn_norm(x)))
-            return x + self.residual_dropout(self.down_proj(hidden))
-
-        def attend(self, x):
-            batch, time_steps, embed_dim = x.shape
-            split = (batch, time_steps, config.num_heads, embed_dim // config.num_heads)
-            query, key, value = (
-                each.view(split).transpose(1, 2) for each in self.qkv(x).split(embed_dim, dim=2)
-            )
-            window = config.attention_window
-            ones = torch.ones(time_steps, time_steps, dtype=torch.bool)
-            mask = None if window is None else ones.tril().triu(1 - window)
-            attended = functional.scaled_dot_product_attention(
-                query,
-                key,
-                value,
-                attn_mask=mask,
-                is_causal=mask is None,
-                dropout_p=config.dropout if self.training else 0.0,
-            )
-            return attended.transpose(1, 2).reshape(batch, time_steps, embed_dim)
+    sizes = config.embed_dim, config.num_heads, config.mlp_dim
+    options = {"activation": config.activation, "bias": config.bias, "qkv_bias": config.qkv_bias}
 
     class GPT(nn.Module):
         def __init__(self):
             super().__init__()
             self.embedding = nn.Embedding(config.vocab_size, config.embed_dim)
-            if config.positions == "learned":
-                self.position_embedding = nn.Embedding(config.context_length, config.embed_dim)
-            else:
-                table = positions.sinusoidal_embedding(config.context_length, config.embed_dim)
-                self.register_buffer("position_table", torch.from_numpy(table))
+            add_positions(self, config.positions, config.context_length, config.embed_dim)
             self.embedding_dropout = nn.Dropout(config.dropout)
-            self.blocks = nn.ModuleList(Block() for _ in range(config.num_layers))
+            self.blocks = nn.ModuleList(
+                build_block(*sizes, dropout=config.dropout, **options)
+                for _ in range(config.num_layers)
+            )
             self.final_norm = nn.LayerNorm(config.embed_dim, bias=config.bias)
             head_bias = config.bias and not config.tie_embeddings
             self.head = nn.Linear(config.embed_dim, config.vocab_size, bias=head_bias)
@@ -94,15 +57,17 @@ def build_gpt(config: TransformerLMConfig) -> Any:
                     nn.init.zeros_(parameter)
 
         def forward(self, tokens):
-            time_steps = tokens.shape[1]
+            time, mask = tokens.shape[1], None
             if config.positions == "learned":
-                x = self.embedding(tokens) + self.position_embedding.weight[:time_steps]
+                x = self.embedding(tokens) + self.position_embedding.weight[:time]
             else:
-                scaled = self.embedding(tokens) * config.embed_dim**0.5
-                x = scaled + self.position_table[:time_steps]
+                x = self.embedding(tokens) * config.embed_dim**0.5 + self.position_table[:time]
+            if config.attention_window is not None:
+                ones = torch.ones(time, time, dtype=torch.bool)
+                mask = ones.tril().triu(1 - config.attention_window)
             x = self.embedding_dropout(x)
             for block in self.blocks:
-                x = block(x)
+                x = block(x, mask)
             return self.head(self.final_norm(x))
 
     return GPT()

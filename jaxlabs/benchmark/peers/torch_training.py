@@ -36,6 +36,16 @@ class Mode:
         return torch.compile(module, **options)
 
 
+def parameter_groups(module: Any, weight_decay: float) -> list[dict[str, Any]]:
+    """Returns the groups of an optimizer: matrices with weight decay, vectors without."""
+    matrices = [leaf for leaf in module.parameters() if leaf.ndim >= 2]
+    vectors = [leaf for leaf in module.parameters() if leaf.ndim < 2]
+    return [
+        {"params": matrices, "weight_decay": weight_decay},
+        {"params": vectors, "weight_decay": 0.0},
+    ]
+
+
 def build_step(
     module: Any,
     loss: Callable[[Any], Any],
@@ -53,13 +63,8 @@ def build_step(
 
     if config.optimizer != "adamw" or config.lr_schedule != "constant" or config.warmup_steps:
         raise ValueError("the PyTorch step supports AdamW at a constant learning rate only")
-    matrices = [leaf for leaf in module.parameters() if leaf.ndim >= 2]
-    vectors = [leaf for leaf in module.parameters() if leaf.ndim < 2]
     optimizer = torch.optim.AdamW(
-        [
-            {"params": matrices, "weight_decay": config.weight_decay},
-            {"params": vectors, "weight_decay": 0.0},
-        ],
+        parameter_groups(module, config.weight_decay),
         lr=config.learning_rate,
         betas=(config.adam_b1, config.adam_b2),
         fused=True,
