@@ -155,11 +155,8 @@ def caption_data(
     return DataModule(
         train=parts[0],
         eval_sets={"test": Examples(test_pairs), "training_pairs": Examples(training_pairs)},
-        final_eval_sets=dict,
         dataset=facts,
-        comparable=False,
         data_spec=tokenizer.to_json() | {"shape": list(train.images.shape[1:])},
-        baselines=dict,
         warning=dataset.warning,
     )
 

@@ -57,13 +57,15 @@ def image_data(dataset: ImageDataset, config: ImageDataConfig, bernoulli: bool) 
     Raises:
       UserError: `train_images` exceeds the size of the training set.
     """
-    binary = images.binarize(dataset, config.binarization_seed)
-    binary = _map_images(binary, lambda values: values * np.uint8(255))
-    used = dataset if config.binarization == "none" else binary
-    static, name, test = used.train, "test", used.test
-    gray = dataset.train
+    used, static, name, test = dataset, dataset.train, "test", dataset.test
+    if config.binarization != "none":
+        used = images.binarize(dataset, config.binarization_seed)
+        static, test = (
+            dataclasses.replace(part, images=part.images * np.uint8(255))
+            for part in (used.train, used.test)
+        )
     if config.val_size:
-        name, (static, test) = "held_out", images.hold_out(used.train, config.val_size)
+        name, (static, test) = "held_out", images.hold_out(static, config.val_size)
     if (config.train_images or 0) > static.count:
         raise ArgumentError(
             "train_images",
@@ -71,16 +73,15 @@ def image_data(dataset: ImageDataset, config: ImageDataConfig, bernoulli: bool) 
             f" {static.count:,} training images",
         )
     count = config.train_images or static.count
-    static, gray = (part.take(slice(count)) for part in (static, gray))
-    train = gray if config.binarization == "dynamic" else static
+    static = static.take(slice(count))
+    train = dataset.train.take(slice(count)) if config.binarization == "dynamic" else static
     seen = static.take(slice(None, test.count))
     facts = used.describe() | {"binarization": config.binarization}
     if config.binarization == "dynamic":
-        facts["name"] = f"{dataset.name} binarized at every step, tested on {binary.name}"
+        facts["name"] = f"{dataset.name} binarized at every step, tested on {used.name}"
     return DataModule(
         train=_examples(train),
         eval_sets={name: _examples(test), "training_images": _examples(seen)},
-        final_eval_sets=dict,
         dataset=facts,
         comparable=dataset.comparable,
         data_spec={"shape": list(test.images.shape[1:])},
@@ -110,17 +111,8 @@ def labeled_data(dataset: ImageDataset, num_eval_examples: int | None = None) ->
         dataset=dataset.describe(),
         comparable=dataset.comparable,
         data_spec={"shape": list(test.images.shape[1:]), "classes": list(dataset.classes)},
-        baselines=dict,
         warning=dataset.warning,
     )
-
-
-def _map_images(dataset: ImageDataset, function) -> ImageDataset:
-    parts = {
-        name: dataclasses.replace(part, images=function(part.images))
-        for name, part in (("train", dataset.train), ("test", dataset.test))
-    }
-    return dataclasses.replace(dataset, **parts)
 
 
 def _examples(part: LabeledImages) -> Examples:

@@ -30,11 +30,8 @@ def patch_data(photographs: Photographs, count: int, size: int, seed: int) -> Da
     return DataModule(
         train=train,
         eval_sets={"training_patches": train, "other_patches": other},
-        final_eval_sets=dict,
         dataset=photographs.describe() | {"patches": count},
         comparable=photographs.comparable,
-        data_spec={},
-        baselines=dict,
         warning=photographs.warning,
     )
 

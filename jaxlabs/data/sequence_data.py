@@ -213,7 +213,6 @@ def sequence_data(
             "sha256": digest,
         }
         | {f"{name}_sentences": len(part) for name, part in splits.items()},
-        comparable=False,
         data_spec={
             "sources": list(vocabs[0].words),
             "targets": list(vocabs[1].words),

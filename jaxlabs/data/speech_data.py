@@ -62,7 +62,6 @@ def classification_data(
     return DataModule(
         train=_balance(train) if class_weights else train,
         eval_sets=evaluations | {"train_sentences": train},
-        final_eval_sets=dict,
         dataset=speeches.describe()
         | dict(speeches.speaker_facts)
         | {

@@ -79,7 +79,7 @@ def test_other_files_under_the_published_name_are_a_warning(folder):
     [
         ("0\tYes.\n7\tNo.\n", "line 2: label '7' is not accepted; 0, 1, 2"),
         ("obama\tYes.\n", "line 1: label 'obama' is not accepted; 0, 1, 2"),
-        ("0\tYes.\t1\tNo.\n", "line 1: 3 columns in '0"),
+        ("0\tYes.\t1\tNo.\n", "line 1: 4 columns in '0"),
         ("0\tYes.\n\n1 No.\n", "line 3: 1 column in '1 No.'; a label, a tab and a sentence are"),
         ("0\tYes.\n1\t \n", "line 2: an empty column; a label, a tab and a sentence"),
         ("", "the file is empty; a UTF-8 text file is needed"),

@@ -14,6 +14,8 @@ from typing import Any
 
 import numpy as np
 
+from jaxlabs.data.grammars.choose import choose
+
 TRAIN_LENGTHS, OOD_LENGTHS = range(5, 17), range(18, 31)
 """Sentence lengths in words, of training and test and of `long`."""
 
@@ -67,10 +69,10 @@ def _sentence(rng: np.random.Generator, max_depth: int) -> tuple[list[str], bool
 
 def _clause(rng: np.random.Generator, max_depth: int) -> tuple[list[str], bool]:
     if max_depth and rng.random() < 0.5:
-        frame, negates = _one_of(rng, list(FRAMES.items()))
+        frame, negates = choose(rng, list(FRAMES.items()))
         inner, positive = _clause(rng, max_depth - 1)
         return [*frame.split(), *inner], positive != negates
-    subject = ["the", _one_of(rng, THINGS)]
+    subject = ["the", choose(rng, THINGS)]
     if rng.random() < 0.3:
         relative, _ = _predicate(rng)
         subject += ["that", *relative]
@@ -79,11 +81,7 @@ def _clause(rng: np.random.Generator, max_depth: int) -> tuple[list[str], bool]:
 
 
 def _predicate(rng: np.random.Generator) -> tuple[list[str], bool]:
-    link, negates = _one_of(rng, list(COPULAS.items()))
+    link, negates = choose(rng, list(COPULAS.items()))
     word_positive = bool(rng.random() < 0.5)
-    word = _one_of(rng, ADJECTIVES[word_positive])
+    word = choose(rng, ADJECTIVES[word_positive])
     return [*link.split(), word], word_positive != negates
-
-
-def _one_of(rng: np.random.Generator, choices: Sequence[Any]) -> Any:
-    return choices[int(rng.random() * len(choices))]

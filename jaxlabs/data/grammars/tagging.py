@@ -15,6 +15,8 @@ from typing import Any
 
 import numpy as np
 
+from jaxlabs.data.grammars.choose import choose
+
 TRAIN_LENGTHS, OOD_LENGTHS = range(4, 17), range(18, 33)
 """Sentence lengths in words, of training and test and of `long`."""
 
@@ -46,7 +48,7 @@ Tagged = list[tuple[str, str]]
 
 def sample(rng: np.random.Generator, lengths: range) -> tuple[list[str], list[str]]:
     """Returns the words of a sentence and their tags, with clauses up to a random length."""
-    min_length = _one_of(rng, lengths)
+    min_length = choose(rng, lengths)
     while True:
         pairs = _clause(rng)
         while len(pairs) + 1 < min_length:
@@ -63,58 +65,58 @@ def optimum(sources: Sequence[Sequence[str]], targets: Sequence[Sequence[str]]) 
 
 def _clause(rng: np.random.Generator) -> Tagged:
     kinds = (_cue_after, _cue_before, _cue_in_ending, _nested, _listed)
-    return _one_of(rng, kinds)(rng)
+    return choose(rng, kinds)(rng)
 
 
 def _cue_after(rng: np.random.Generator) -> Tagged:
-    kind = _one_of(rng, KINDS)
-    parenthesis = _one_of(rng, PARENTHESES) if rng.random() < 0.5 else ""
-    rest = f"{parenthesis} {_one_of(rng, VERBS_AFTER[kind])} {_one_of(rng, OBJECTS)}"
+    kind = choose(rng, KINDS)
+    parenthesis = choose(rng, PARENTHESES) if rng.random() < 0.5 else ""
+    rest = f"{parenthesis} {choose(rng, VERBS_AFTER[kind])} {choose(rng, OBJECTS)}"
     return _span(kind, _name(rng)) + _outside(rest)
 
 
 def _cue_before(rng: np.random.Generator) -> Tagged:
-    kind = _one_of(rng, KINDS)
-    rest = _one_of(rng, ("today", "again", ""))
+    kind = choose(rng, KINDS)
+    rest = choose(rng, ("today", "again", ""))
     return _verb_before(rng, kind) + _span(kind, _name(rng)) + _outside(rest)
 
 
 def _cue_in_ending(rng: np.random.Generator) -> Tagged:
-    kind = _one_of(rng, list(ENDINGS))
-    name = [*_name(rng), _one_of(rng, ENDINGS[kind])]
+    kind = choose(rng, list(ENDINGS))
+    name = [*_name(rng), choose(rng, ENDINGS[kind])]
     if rng.random() < 0.5:  # the ending overrides the verb
-        return _verb_before(rng, _one_of(rng, KINDS)) + _span(kind, name)
-    return _span(kind, name) + _outside(f"is near {_one_of(rng, OBJECTS)}")
+        return _verb_before(rng, choose(rng, KINDS)) + _span(kind, name)
+    return _span(kind, name) + _outside(f"is near {choose(rng, OBJECTS)}")
 
 
 def _nested(rng: np.random.Generator) -> Tagged:
     name = _name(rng)
     if rng.random() < 0.5:
-        where = _verb_before(rng, _one_of(rng, KINDS))
+        where = _verb_before(rng, choose(rng, KINDS))
         return where + _span("ORG", ["university", "of", *name])
     return _outside("the judges of") + _span("LOC", name) + _outside("are here")
 
 
 def _listed(rng: np.random.Generator) -> Tagged:
-    kind = _one_of(rng, KINDS)
+    kind = choose(rng, KINDS)
     names = [_span(kind, _name(rng)) for _ in range(2 + (rng.random() < 0.4))]
     listed = names[0]
     for link, name in zip([","] * (len(names) - 2) + ["and"], names[1:], strict=True):
         listed = listed + _outside(link) + name
-    what = _one_of(rng, CLASSES[kind])
+    what = choose(rng, CLASSES[kind])
     if rng.random() < 0.5:
         return _outside(f"the {what}") + listed + _outside("are here")
     return listed + _outside(f"are {what}")
 
 
 def _verb_before(rng: np.random.Generator, kind: str) -> Tagged:
-    adjective = _one_of(rng, ADJECTIVES) if rng.random() < 0.4 else ""
-    verb = _one_of(rng, VERBS_BEFORE[kind])
-    return _outside(f"{_one_of(rng, PRONOUNS)} {verb} {adjective}")
+    adjective = choose(rng, ADJECTIVES) if rng.random() < 0.4 else ""
+    verb = choose(rng, VERBS_BEFORE[kind])
+    return _outside(f"{choose(rng, PRONOUNS)} {verb} {adjective}")
 
 
 def _name(rng: np.random.Generator) -> list[str]:
-    return [_one_of(rng, NAMES) for _ in range(1 + (rng.random() < 0.3))]
+    return [choose(rng, NAMES) for _ in range(1 + (rng.random() < 0.3))]
 
 
 def _span(kind: str, words: Sequence[str]) -> Tagged:
@@ -124,7 +126,3 @@ def _span(kind: str, words: Sequence[str]) -> Tagged:
 
 def _outside(words: str) -> Tagged:
     return [(word, "O") for word in words.split()]
-
-
-def _one_of(rng: np.random.Generator, choices: Sequence[Any]) -> Any:
-    return choices[int(rng.random() * len(choices))]

@@ -15,6 +15,8 @@ from typing import Any
 
 import numpy as np
 
+from jaxlabs.data.grammars.choose import choose
+
 TRAIN_LENGTHS, OOD_LENGTHS = range(4, 13), range(14, 23)
 """Source lengths in words, of training and test and of `long`, which nests clauses deeper."""
 
@@ -69,13 +71,13 @@ def optimum(sources: Sequence[Sequence[str]], targets: Sequence[Sequence[str]]) 
 
 def _noun(rng: np.random.Generator, nested: int) -> Noun:
     plural = bool(rng.random() < 0.5)
-    determiner, noun = _one_of(rng, list(DETERMINERS)), _one_of(rng, list(NOUNS))
+    determiner, noun = choose(rng, list(DETERMINERS)), choose(rng, list(NOUNS))
     stem, gender = NOUNS[noun]
     ending = gender + "s" * plural
     source = (PLURAL[determiner] if plural else determiner, noun + "s" * plural)
     target = (DETERMINERS[determiner] + ending, stem + ending)
     if rng.random() < 0.4:
-        adjective = _one_of(rng, list(ADJECTIVES))
+        adjective = choose(rng, list(ADJECTIVES))
         source = (source[0], adjective, source[1])
         target = (*target, ADJECTIVES[adjective] + ending)
     if nested and rng.random() < 0.35:
@@ -91,9 +93,5 @@ def _noun(rng: np.random.Generator, nested: int) -> Noun:
 
 
 def _verb(rng: np.random.Generator, plural: bool) -> tuple[str, str]:
-    verb = _one_of(rng, list(VERBS))
+    verb = choose(rng, list(VERBS))
     return (verb, VERBS[verb] + "en") if plural else (verb + "s", VERBS[verb] + "e")
-
-
-def _one_of(rng: np.random.Generator, choices: Sequence[Any]) -> Any:
-    return choices[int(rng.random() * len(choices))]

@@ -1,0 +1,11 @@
+"""The random choice of all grammars."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+
+def choose(rng: np.random.Generator, choices: Sequence[Any]) -> Any:
+    """Returns one of equally likely choices."""
+    return choices[int(rng.random() * len(choices))]
