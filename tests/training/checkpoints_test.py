@@ -230,6 +230,92 @@ def test_checksum_depends_on_every_bit():
     )
 
 
+@pytest.mark.parametrize(
+    "array",
+    [
+        np.array([True, False, True]),
+        np.array([1, -2, 3], np.int8),
+        np.array([1, 2, 3], np.uint16),
+        np.array([1, 2, 3], jnp.bfloat16),
+        np.array([1, 2, 3], np.float16),
+        np.array([1, 2, 3], np.int64),
+        np.array([1, 2, 3], np.float64),
+    ],
+    ids=lambda array: array.dtype.name,
+)
+def test_checksum_depends_on_every_byte_of_any_dtype(array):
+    from jaxlabs.training.checkpoints import _checksum
+
+    with jax.enable_x64(True):
+        checksums = {int(_checksum({"a": jnp.asarray(array)}))}
+        for index in range(array.nbytes):
+            changed = bytearray(array.tobytes())
+            changed[index] ^= 1
+            checksums.add(int(_checksum({"a": jnp.asarray(np.frombuffer(changed, array.dtype))})))
+    assert len(checksums) == 1 + array.nbytes
+
+
+def test_checksum_of_32_bit_arrays_is_that_of_earlier_versions():
+    """The sum of all words modulo 2^32, each times its own odd number."""
+    from jaxlabs.training.checkpoints import _checksum
+
+    arrays, total = {"a": np.float32([1.5, -2]), "b": np.int32([[3, -4], [5, 6]])}, 0
+    for number, array in enumerate(arrays.values()):
+        for index, word in enumerate(array.view(np.uint32).ravel().tolist()):
+            total += word * (2 * (index + number * 0x9E3779B1) + 1)
+    assert int(_checksum(arrays)) == total % 2**32
+
+
+def test_state_with_narrow_dtypes_is_restored_bit_identical(tmp_path):
+    params = {"half": jnp.arange(3, dtype=jnp.bfloat16), "mask": jnp.array([True, False])}
+    state = create_state(None, {"params": params}, optax.identity())
+    with Checkpoints(tmp_path / "checkpoints", keep=1) as checkpoints:
+        checkpoints.save(state, METADATA, None)
+        restored = checkpoints.restore(jax.tree.map(jnp.zeros_like, state))
+    chex.assert_trees_all_equal(restored, state)
+    chex.assert_trees_all_equal_dtypes(restored, state)
+
+
+def test_checkpoint_of_any_optimizer_is_read_into_a_state_without_one(three):
+    variables = {"params": numbered(0).params, "batch_stats": numbered(0).batch_stats}
+    like = create_state(None, variables, optax.identity(), ema_decay=0.5)
+    with Checkpoints(three, keep=3, read_only=True) as checkpoints:
+        state = checkpoints.restore(like)
+    expected = numbered(3).replace(tx=like.tx, opt_state=like.opt_state)
+    chex.assert_trees_all_equal(state, expected)
+
+
+def test_all_processes_wait_until_damaged_checkpoints_are_set_aside(folder, monkeypatch):
+    """Those that list the checkpoints before see other steps, and would hang."""
+    events = []
+    with Checkpoints(folder, keep=3) as checkpoints:
+        shutil.rmtree(folder / "3" / "state")
+        reload = checkpoints._manager.reload
+        monkeypatch.setattr(
+            checkpoints_module.multihost_utils,
+            "sync_global_devices",
+            lambda name: events.append(("barrier", (folder / "3").exists())),
+        )
+        monkeypatch.setattr(
+            checkpoints._manager, "reload", lambda: events.append(("reload", None)) or reload()
+        )
+        assert int(checkpoints.restore(numbered(0)).step) == 2
+        assert checkpoints.steps() == [1, 2]
+    assert events == [("barrier", False), ("reload", None)]
+
+
+def test_other_users_of_the_absl_logger_are_heard(folder, caplog):
+    restored_step(folder)
+    absl = logging.getLogger("absl")
+    assert absl.isEnabledFor(logging.WARNING)
+    absl.warning("not of orbax")
+    orbax = absl.makeRecord(
+        "absl", logging.WARNING, "/lib/orbax/checkpoint/x.py", 1, "noise", (), None
+    )
+    absl.handle(orbax)
+    assert [record.getMessage() for record in caplog.records] == ["not of orbax"]
+
+
 def test_empty_newest_checkpoint_is_quarantined_and_can_be_saved_again(folder, caplog):
     shutil.rmtree(folder / "3")
     (folder / "3").mkdir()

@@ -60,6 +60,13 @@ def test_host_copies_equal_the_replicated_arrays(make_placement):
     jax.tree.map(np.testing.assert_array_equal, host, tree)
 
 
+def test_host_copy_of_a_sharded_array_is_the_whole_array(make_placement):
+    placement, array = make_placement(4), np.arange(24.0).reshape(8, 3)
+    sharded = jax.device_put(array, placement.batch_sharding)
+    assert sharded.addressable_data(0).shape == (2, 3)
+    np.testing.assert_array_equal(devices.to_host({"a": sharded})["a"], array)
+
+
 def test_sync_hosts_of_one_process_is_the_identity():
     assert devices.is_main_process()
     assert devices.sync_hosts(7, False) == (7, False)

@@ -161,7 +161,8 @@ def test_task_may_label_its_parameters_itself():
     gradient = {name: np.diag(np.float32([1, 2, 3, 4])) for name in kernels}
     updates, _ = optimizer.update(gradient, optimizer.init(kernels), kernels)
     assert np.abs(np.diagonal(updates["a"])).min() > 0.6 * 0.02
-    np.testing.assert_allclose(np.diagonal(updates["b"]), -1e-3, rtol=1e-3)  # a step of Adam
+    np.testing.assert_allclose(np.diagonal(updates["b"]), updates["b"][0, 0], rtol=1e-3)
+    assert 0.9e-3 < np.abs(updates["b"]).max() < 2e-3  # a step of Adam
 
 
 def test_adamw_equals_its_paper():
