@@ -18,7 +18,7 @@ PRECISIONS = {"float32": style.BLUE, "bfloat16": style.VERMILION, "float64": sty
 TICKS = tuple(digit * 10.0**power for power in range(-3, 4) for digit in (1, 2, 5))
 
 
-def ratios(arrays: Arrays) -> list[ReportFigure]:
+def ratios(arrays: Arrays) -> ReportFigure:
     """Plots the time of every case over that of the fastest peer in its group."""
     groups = list(dict.fromkeys(arrays["group"].tolist()))
     ours, values = arrays["framework"] == OURS, arrays["ratio"]
@@ -50,22 +50,20 @@ def ratios(arrays: Arrays) -> list[ReportFigure]:
     figure.legend(handles=handles, loc="outside upper left", ncols=len(handles), **options)
     best = [values[ours & (arrays["group"] == name)].min(initial=np.inf) for name in groups]
     won = sum(ratio < 1 for ratio in best)
-    return [
-        ReportFigure(
-            name="benchmark_ratios",
-            title="Time relative to the fastest peer",
-            caption=(
-                "Median time of each case relative to the fastest peer in any precision and mode; "
-                "below 1 is faster. Filled: ours. Open: PyTorch (eager, compiled, bfloat16 "
-                f"autocast) or numpy. Ours is the fastest in {won} of {len(groups)} rows."
-            ),
-            alt=f"Time ratios in {len(groups)} rows, ours and peers.",
-            figure=figure,
-        )
-    ]
+    return ReportFigure(
+        name="benchmark_ratios",
+        title="Time relative to the fastest peer",
+        caption=(
+            "Median time of each case relative to the fastest peer in any precision and mode; "
+            "below 1 is faster. Filled: ours. Open: PyTorch (eager, compiled, bfloat16 "
+            f"autocast) or numpy. Ours is the fastest in {won} of {len(groups)} rows."
+        ),
+        alt=f"Time ratios in {len(groups)} rows, ours and peers.",
+        figure=figure,
+    )
 
 
-def window_attention(arrays: Arrays) -> list[ReportFigure]:
+def window_attention(arrays: Arrays) -> ReportFigure:
     """Plots time and memory of sliding-window and full causal attention against length."""
     names = sorted(set(arrays["case"].tolist()), key=lambda name: (not name.startswith(OURS), name))
     figure = style.new_figure(6.6)
@@ -92,19 +90,17 @@ def window_attention(arrays: Arrays) -> list[ReportFigure]:
         axes.yaxis.set_minor_locator(NullLocator())
         axes.yaxis.set_major_formatter("{x:g}")
     figure.legend(loc="outside upper left", ncols=2, fontsize=8.5, handlelength=2.2)
-    return [
-        ReportFigure(
-            name="window_attention",
-            title="Sliding-window and full causal attention",
-            caption=(
-                "Log-log axes: slope 1 is linear, slope 2 quadratic growth. "
-                f"{_growth(arrays)} Constant memory is that of compilation. A line ends at the "
-                "last length that fits into memory and time."
-            ),
-            alt=f"Time and memory against {len(ticks)} lengths for {', '.join(names)}.",
-            figure=figure,
-        )
-    ]
+    return ReportFigure(
+        name="window_attention",
+        title="Sliding-window and full causal attention",
+        caption=(
+            "Log-log axes: slope 1 is linear, slope 2 quadratic growth. "
+            f"{_growth(arrays)} Constant memory is that of compilation. A line ends at the "
+            "last length that fits into memory and time."
+        ),
+        alt=f"Time and memory against {len(ticks)} lengths for {', '.join(names)}.",
+        figure=figure,
+    )
 
 
 def _growth(arrays: Arrays) -> str:

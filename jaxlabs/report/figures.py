@@ -17,8 +17,8 @@ from jaxlabs.report.loss import loss_curves
 from jaxlabs.report.published_curves import published_comparison
 from jaxlabs.run_folder import RunFolder
 
-Plot = Callable[[Mapping[str, np.ndarray]], list[ReportFigure]]
-"""`plot(arrays of one file) -> figures`."""
+Plot = Callable[[Mapping[str, np.ndarray]], ReportFigure | list[ReportFigure]]
+"""`plot(arrays of one file) -> figure`, or several figures."""
 
 COMMON_PLOTS: Mapping[str, Plot] = {"lr_range": curves.learning_rate_range}
 """Plots of arrays that every lab can have."""
@@ -65,7 +65,8 @@ def build_figures(
     for name, build in {**plots, **COMMON_PLOTS}.items():
         if folder.arrays(name).exists():
             with damaged.skip_if_damaged(f"arrays/{name}.npz"):
-                figures += build(folder.read_arrays(folder.arrays(name)))
+                built = build(folder.read_arrays(folder.arrays(name)))
+                figures += built if isinstance(built, list) else [built]
     figures += _samples(folder, damaged)
     return [figure for figure in figures if figure is not None]
 

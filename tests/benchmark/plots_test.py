@@ -19,7 +19,7 @@ def ratios():
 
 def test_every_case_has_a_marker_in_the_row_of_its_group(ratios):
     with style.mpl_style():
-        (item,) = benchmark.ratios(ratios)
+        item = benchmark.ratios(ratios)
     axes = item.figure.axes[0]
     markers = {
         (x, y, line.get_markerfacecolor() != "none")
@@ -49,7 +49,7 @@ def test_attention_lines_are_sorted_by_length_and_labeled():
         "memory": np.array([4, 1, 2, 0]) * 2**20,
     }
     with style.mpl_style():
-        (item,) = benchmark.window_attention(arrays)
+        item = benchmark.window_attention(arrays)
     upper, lower = item.figure.axes
     ours, theirs = upper.lines
     labels = [line.get_label() for line in (ours, theirs)]

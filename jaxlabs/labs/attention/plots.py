@@ -19,7 +19,7 @@ NEEDED = 0.1
 """Increase of the loss in nats, when a head is ablated, above which the head counts as needed."""
 
 
-def scaled_dot_product(arrays: Arrays) -> list[ReportFigure]:
+def scaled_dot_product(arrays: Arrays) -> ReportFigure:
     """Plots scores and weights of one attention step, unscaled and scaled, with their values."""
     panels = {
         "raw_scores": "unscaled scores, q · k",
@@ -41,22 +41,20 @@ def scaled_dot_product(arrays: Arrays) -> list[ReportFigure]:
         axes.set(xticks=[], yticks=[])
         axes.set(xlabel="keys", ylabel="queries")
     size = arrays["query"].shape[-1]
-    return [
-        ReportFigure(
-            name="scaled_dot_product",
-            title="Scaled dot-product attention, with values",
-            caption=(
-                f"{len(values)} random queries (rows) and keys (columns) with d_k = {size}. "
-                "Division by √d_k keeps the order of the scores and flattens the softmax; each row "
-                "of weights sums to one."
-            ),
-            alt="Scores and attention weights as four small matrices with their values.",
-            figure=figure,
-        )
-    ]
+    return ReportFigure(
+        name="scaled_dot_product",
+        title="Scaled dot-product attention, with values",
+        caption=(
+            f"{len(values)} random queries (rows) and keys (columns) with d_k = {size}. "
+            "Division by √d_k keeps the order of the scores and flattens the softmax; each row "
+            "of weights sums to one."
+        ),
+        alt="Scores and attention weights as four small matrices with their values.",
+        figure=figure,
+    )
 
 
-def scaling(arrays: Arrays) -> list[ReportFigure]:
+def scaling(arrays: Arrays) -> ReportFigure:
     """Plots entropy and gradient of the softmax of random scores against the head dimension."""
     dims = arrays["dims"]
     figure = style.new_figure(5.2)
@@ -74,23 +72,21 @@ def scaling(arrays: Arrays) -> list[ReportFigure]:
     label_powers(lower.yaxis)
     figure.legend(loc="outside upper left", ncols=2)
     raw, scaled = arrays["raw_gradient"][-1, 1], arrays["scaled_gradient"][-1, 1]
-    return [
-        ReportFigure(
-            name="attention_scaling",
-            title="Effect of scaling by 1/√d_k",
-            caption=(
-                f"Random queries over {int(arrays['keys'])} random keys. Unscaled scores grow with "
-                f"d_k: the softmax saturates (entropy {arrays['raw_entropy'][-1]:.2f} nats at d_k "
-                f"= {dims[-1]}) and its gradient vanishes (median {raw:.1g}; band: 10th to 90th "
-                f"percentile). Scaled scores keep both constant ({scaled:.2f})."
-            ),
-            alt="Entropy and gradient norm against d_k, for unscaled and scaled scores.",
-            figure=figure,
-        )
-    ]
+    return ReportFigure(
+        name="attention_scaling",
+        title="Effect of scaling by 1/√d_k",
+        caption=(
+            f"Random queries over {int(arrays['keys'])} random keys. Unscaled scores grow with "
+            f"d_k: the softmax saturates (entropy {arrays['raw_entropy'][-1]:.2f} nats at d_k "
+            f"= {dims[-1]}) and its gradient vanishes (median {raw:.1g}; band: 10th to 90th "
+            f"percentile). Scaled scores keep both constant ({scaled:.2f})."
+        ),
+        alt="Entropy and gradient norm against d_k, for unscaled and scaled scores.",
+        figure=figure,
+    )
 
 
-def self_and_cross_attention(arrays: Arrays) -> list[ReportFigure]:
+def self_and_cross_attention(arrays: Arrays) -> ReportFigure:
     """Plots the heads of self-attention and of cross-attention over a padded memory."""
     rows, columns = (arrays[name].tolist() for name in ("labels", "memory_labels"))
     heads = len(arrays["self_weights"])
@@ -106,25 +102,23 @@ def self_and_cross_attention(arrays: Arrays) -> list[ReportFigure]:
             label_sides(axes, 8.5, rows=rows if first else (), columns=names)
             axes.set_title(f"{kind}-attention, head {head + 1}", fontsize=9)
     weight_colorbar(figure, image, ax=grid.ravel().tolist(), **COLORBAR)
-    return [
-        ReportFigure(
-            name="self_and_cross_attention",
-            title="Self-attention and cross-attention",
-            caption=(
-                "The same queries (rows) with random projections. Top: self-attention. Bottom: "
-                "cross-attention to a second sentence, as in an encoder-decoder. Gray columns are "
-                "padding: the mask sets their weights to exactly zero."
-            ),
-            alt=(
-                f"Attention of {heads} heads from “{' '.join(rows)}” to itself and to "
-                f"“{' '.join(columns)}”."
-            ),
-            figure=figure,
-        )
-    ]
+    return ReportFigure(
+        name="self_and_cross_attention",
+        title="Self-attention and cross-attention",
+        caption=(
+            "The same queries (rows) with random projections. Top: self-attention. Bottom: "
+            "cross-attention to a second sentence, as in an encoder-decoder. Gray columns are "
+            "padding: the mask sets their weights to exactly zero."
+        ),
+        alt=(
+            f"Attention of {heads} heads from “{' '.join(rows)}” to itself and to "
+            f"“{' '.join(columns)}”."
+        ),
+        figure=figure,
+    )
 
 
-def depth(arrays: Arrays) -> list[ReportFigure]:
+def depth(arrays: Arrays) -> ReportFigure:
     """Plots final loss and initial gradient against depth, with and without residuals and norms."""
     depths, variants = arrays["depths"], arrays["variants"].tolist()
     figure = style.new_figure(6.2)
@@ -144,15 +138,13 @@ def depth(arrays: Arrays) -> list[ReportFigure]:
     label_x(lower, depths)
     label_powers(lower.yaxis)
     figure.legend(loc="outside upper left", ncols=2)
-    return [
-        ReportFigure(
-            name="attention_depth",
-            title="Residual connections and LayerNorm over depth",
-            caption=_depth_caption(arrays),
-            alt=f"Loss and gradient norm against depth for {', '.join(variants)}.",
-            figure=figure,
-        )
-    ]
+    return ReportFigure(
+        name="attention_depth",
+        title="Residual connections and LayerNorm over depth",
+        caption=_depth_caption(arrays),
+        alt=f"Loss and gradient norm against depth for {', '.join(variants)}.",
+        figure=figure,
+    )
 
 
 def _depth_caption(arrays: Arrays) -> str:
@@ -172,7 +164,7 @@ def _depth_caption(arrays: Arrays) -> str:
     )
 
 
-def heads(arrays: Arrays) -> list[ReportFigure]:
+def heads(arrays: Arrays) -> ReportFigure:
     """Plots loss and specialization against the number of heads, and the heads' offset profiles."""
     counts, offsets = arrays["heads"].tolist(), arrays["offsets"].tolist()
     figure = style.new_figure(6.6)
@@ -189,15 +181,13 @@ def heads(arrays: Arrays) -> list[ReportFigure]:
     maps = panels["maps"]
     _plot_profiles(maps, [arrays[f"profiles_{count}"][0] for count in counts])
     weight_colorbar(figure, maps.images[0], ax=maps, **COLORBAR)
-    return [
-        ReportFigure(
-            name="attention_heads",
-            title="Number of heads at equal parameter count",
-            caption=_heads_caption(arrays, counts, offsets),
-            alt="Loss and specialization against the number of heads, and attention by offset.",
-            figure=figure,
-        )
-    ]
+    return ReportFigure(
+        name="attention_heads",
+        title="Number of heads at equal parameter count",
+        caption=_heads_caption(arrays, counts, offsets),
+        alt="Loss and specialization against the number of heads, and attention by offset.",
+        figure=figure,
+    )
 
 
 def _plot_profiles(axes: Axes, profiles: Sequence[np.ndarray]) -> None:

@@ -70,7 +70,7 @@ def _write_label(axes: Axes, text: str, position: np.ndarray, color: tuple[float
     axes.text(*position, text, ha="center", va="center", fontsize=8.5, color=style.INK, bbox=box)
 
 
-def interpolations(arrays: Mapping[str, np.ndarray]) -> list[ReportFigure]:
+def interpolations(arrays: Mapping[str, np.ndarray]) -> ReportFigure:
     """Plots decoded interpolations by model, `[pairs, count, height, width(, channels)]`.
 
     For each pair, the rows of the models are adjacent.
@@ -87,18 +87,16 @@ def interpolations(arrays: Mapping[str, np.ndarray]) -> list[ReportFigure]:
             " The plain autoencoder is not trained on codes in between, and strokes break there; "
             "the VAE is trained on noisy codes, and strokes move smoothly."
         )
-    return [
-        ReportFigure(
-            name="interpolations",
-            title="Interpolation",
-            caption=caption,
-            alt=f"{pairs} rows of {columns} images for each of {len(names)} models.",
-            figure=images.labeled_rows(blocks),
-        )
-    ]
+    return ReportFigure(
+        name="interpolations",
+        title="Interpolation",
+        caption=caption,
+        alt=f"{pairs} rows of {columns} images for each of {len(names)} models.",
+        figure=images.labeled_rows(blocks),
+    )
 
 
-def random_codes(arrays: Mapping[str, np.ndarray]) -> list[ReportFigure]:
+def random_codes(arrays: Mapping[str, np.ndarray]) -> ReportFigure:
     """Plots decoded random codes by model, `[count, height, width(, channels)]`."""
     names = _in_order(arrays)
     columns = images.MAX_COLUMNS
@@ -108,21 +106,19 @@ def random_codes(arrays: Mapping[str, np.ndarray]) -> list[ReportFigure]:
         blocks.append(
             {" " * start or NAMES[name]: arrays[name][start : start + columns] for start in starts}
         )
-    return [
-        ReportFigure(
-            name="random_codes",
-            title="Decoded random codes",
-            caption=(
-                "VAE: codes from the prior. Plain autoencoder: codes from a Gaussian fitted to the "
-                "codes of the training images. Not cherry-picked."
-            ),
-            alt=f"{columns} decoded random codes in each row.",
-            figure=images.labeled_rows(blocks),
-        )
-    ]
+    return ReportFigure(
+        name="random_codes",
+        title="Decoded random codes",
+        caption=(
+            "VAE: codes from the prior. Plain autoencoder: codes from a Gaussian fitted to the "
+            "codes of the training images. Not cherry-picked."
+        ),
+        alt=f"{columns} decoded random codes in each row.",
+        figure=images.labeled_rows(blocks),
+    )
 
 
-def latent_units(arrays: Mapping[str, np.ndarray]) -> list[ReportFigure]:
+def latent_units(arrays: Mapping[str, np.ndarray]) -> ReportFigure:
     """Plots `variance` of the posterior mean and KL `divergence`, both `[latent]`, by unit.
 
     `active []` is the variance above which a unit counts as active.
@@ -142,20 +138,18 @@ def latent_units(arrays: Mapping[str, np.ndarray]) -> list[ReportFigure]:
     below.bar(rank, divergence[order], color=style.BLUE)
     below.set(ylabel="KL [nats]", xlabel="latent unit, by variance")
     below.xaxis.get_major_locator().set_params(integer=True)
-    return [
-        ReportFigure(
-            name="latent_units",
-            title=f"{count} of {len(order)} latent units are active",
-            caption=(
-                "Top: variance of each unit's posterior mean over images; units above the line, "
-                f"{threshold:g}, are active (Burda, Grosse and Salakhutdinov 2015). Bottom: KL "
-                "divergence of the posterior from the prior per unit. The posterior of an inactive "
-                "unit equals the prior (posterior collapse)."
-            ),
-            alt=f"Variance and KL divergence of {len(order)} units; {count} are active.",
-            figure=figure,
-        )
-    ]
+    return ReportFigure(
+        name="latent_units",
+        title=f"{count} of {len(order)} latent units are active",
+        caption=(
+            "Top: variance of each unit's posterior mean over images; units above the line, "
+            f"{threshold:g}, are active (Burda, Grosse and Salakhutdinov 2015). Bottom: KL "
+            "divergence of the posterior from the prior per unit. The posterior of an inactive "
+            "unit equals the prior (posterior collapse)."
+        ),
+        alt=f"Variance and KL divergence of {len(order)} units; {count} are active.",
+        figure=figure,
+    )
 
 
 def _in_order(arrays: Mapping[str, np.ndarray]) -> list[str]:

@@ -83,7 +83,7 @@ def _matrix(axes: Axes, cosines: np.ndarray) -> AxesImage:
     return axes.imshow(cosines, cmap="Blues", vmin=-1, vmax=1, interpolation="nearest")
 
 
-def retrieval(arrays: Arrays) -> list[ReportFigure]:
+def retrieval(arrays: Arrays) -> ReportFigure:
     """Plots the images nearest to some texts.
 
     Args:
@@ -105,21 +105,19 @@ def retrieval(arrays: Arrays) -> list[ReportFigure]:
             axes.set(xticks=[], yticks=[])
             color = style.GREEN if flag else style.VERMILION
             axes.spines[:].set(visible=True, color=color, linewidth=2)
-    return [
-        ReportFigure(
-            name="retrieval",
-            title="Text-to-image retrieval",
-            caption=(
-                "The nearest test images to each text, in order of cosine similarity. Green frame: "
-                f"correct ({int(relevant.sum())} of {relevant.size}); red: incorrect."
-            ),
-            alt=f"{columns} images for each of {rows} texts: {'; '.join(texts)}.",
-            figure=figure,
-        )
-    ]
+    return ReportFigure(
+        name="retrieval",
+        title="Text-to-image retrieval",
+        caption=(
+            "The nearest test images to each text, in order of cosine similarity. Green frame: "
+            f"correct ({int(relevant.sum())} of {relevant.size}); red: incorrect."
+        ),
+        alt=f"{columns} images for each of {rows} texts: {'; '.join(texts)}.",
+        figure=figure,
+    )
 
 
-def reliability(arrays: Arrays) -> list[ReportFigure]:
+def reliability(arrays: Arrays) -> ReportFigure:
     """Plots reliability diagrams: accuracy against predicted probability.
 
     Args:
@@ -142,16 +140,14 @@ def reliability(arrays: Arrays) -> list[ReportFigure]:
         lower.minorticks_off()
     panels[0, 0].set_ylabel("accuracy")
     panels[1, 0].set_ylabel("predictions")
-    return [
-        ReportFigure(
-            name="reliability",
-            title="Calibration",
-            caption=(
-                "Left: probability of the top-1 class under the prompts. Right: probability of "
-                "every image-text pair in a batch. Dotted: perfect calibration; points below it"
-                " are overconfident. Bottom: number of predictions per bin."
-            ),
-            alt="Reliability diagrams of class and pair probabilities.",
-            figure=figure,
-        )
-    ]
+    return ReportFigure(
+        name="reliability",
+        title="Calibration",
+        caption=(
+            "Left: probability of the top-1 class under the prompts. Right: probability of "
+            "every image-text pair in a batch. Dotted: perfect calibration; points below it"
+            " are overconfident. Bottom: number of predictions per bin."
+        ),
+        alt="Reliability diagrams of class and pair probabilities.",
+        figure=figure,
+    )

@@ -19,36 +19,32 @@ HOLD, PER_FRAME = 2500, 120
 NAMES = {"ancestral": "ancestral", "ddim": "DDIM", "dpm_solver": "DPM-Solver++(2M)"}
 
 
-def forward_process(arrays: Mapping[str, np.ndarray]) -> list[ReportFigure]:
+def forward_process(arrays: Mapping[str, np.ndarray]) -> ReportFigure:
     """Plots `images [timesteps, count, height, width(, channels)]` in [-1, 1] by `timesteps`."""
-    return [
-        ReportFigure(
-            name="forward_process",
-            title="Forward process",
-            caption=(
-                "The same images at several timesteps of the forward process, each with one fixed "
-                "noise sample. At the last timestep almost no signal is left."
-            ),
-            alt=f"Images at {len(arrays['timesteps'])} timesteps of the forward process.",
-            figure=images.labeled_rows([_rows(arrays)]),
-        )
-    ]
+    return ReportFigure(
+        name="forward_process",
+        title="Forward process",
+        caption=(
+            "The same images at several timesteps of the forward process, each with one fixed "
+            "noise sample. At the last timestep almost no signal is left."
+        ),
+        alt=f"Images at {len(arrays['timesteps'])} timesteps of the forward process.",
+        figure=images.labeled_rows([_rows(arrays)]),
+    )
 
 
-def trajectory(arrays: Mapping[str, np.ndarray]) -> list[ReportFigure]:
+def trajectory(arrays: Mapping[str, np.ndarray]) -> ReportFigure:
     """Plots `images [timesteps, count, height, width(, channels)]` in [-1, 1] by `timesteps`."""
-    return [
-        ReportFigure(
-            name="trajectory",
-            title="Reverse process",
-            caption=(
-                "Each column is one sample, from pure noise (top) to the final image (bottom). The "
-                "global structure is determined first, details later."
-            ),
-            alt=f"Samples at {len(arrays['timesteps'])} timesteps of the reverse process.",
-            figure=images.labeled_rows([_rows(arrays)]),
-        )
-    ]
+    return ReportFigure(
+        name="trajectory",
+        title="Reverse process",
+        caption=(
+            "Each column is one sample, from pure noise (top) to the final image (bottom). The "
+            "global structure is determined first, details later."
+        ),
+        alt=f"Samples at {len(arrays['timesteps'])} timesteps of the reverse process.",
+        figure=images.labeled_rows([_rows(arrays)]),
+    )
 
 
 def _rows(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -60,26 +56,24 @@ def _to_unit(pixels: np.ndarray) -> np.ndarray:
     return (np.clip(pixels, -1, 1) + 1) / 2
 
 
-def animation(arrays: Mapping[str, np.ndarray]) -> list[ReportFigure]:
+def animation(arrays: Mapping[str, np.ndarray]) -> ReportFigure:
     """Animates `images [frames, count, height, width(, channels)]` in [-1, 1]."""
     frames = [images.tile(_to_unit(part[:MAX_ANIMATED]), SIDE) for part in arrays["images"]]
     enlarged = np.repeat(np.repeat(np.stack(frames), ENLARGED, axis=1), ENLARGED, axis=2)
     count = min(MAX_ANIMATED, arrays["images"].shape[1])
-    return [
-        ReportFigure(
-            name="animation",
-            title="Sampling (animation)",
-            caption=f"Reverse process of {count} samples, in a loop.",
-            alt=f"An animation of the reverse process of {count} images.",
-            figure=Animation(
-                frames=np.round(enlarged * 255).astype(np.uint8),
-                milliseconds=[PER_FRAME] * (len(frames) - 1) + [HOLD],
-            ),
-        )
-    ]
+    return ReportFigure(
+        name="animation",
+        title="Sampling (animation)",
+        caption=f"Reverse process of {count} samples, in a loop.",
+        alt=f"An animation of the reverse process of {count} images.",
+        figure=Animation(
+            frames=np.round(enlarged * 255).astype(np.uint8),
+            milliseconds=[PER_FRAME] * (len(frames) - 1) + [HOLD],
+        ),
+    )
 
 
-def fid_by_steps(arrays: Mapping[str, np.ndarray]) -> list[ReportFigure]:
+def fid_by_steps(arrays: Mapping[str, np.ndarray]) -> ReportFigure:
     """Plots the Fréchet distance (FID) against the number of sampler steps.
 
     Args:
@@ -113,23 +107,21 @@ def fid_by_steps(arrays: Mapping[str, np.ndarray]) -> list[ReportFigure]:
         " many training images."
     )
     rows = zip(arrays["sampler"], arrays["steps"], arrays["fid"], strict=True)
-    return [
-        ReportFigure(
-            name="fid_by_steps",
-            title="Sample quality by sampler steps",
-            caption=(
-                f"Fréchet distance between features of {most:,} samples and of the test images;"
-                " lower is better. Horizontal: that of as many training images."
-                f"{hollow if least < most else ''}"
-            ),
-            alt="Fréchet distance against sampler steps: "
-            + "; ".join(f"{name} {steps} steps {distance:.3g}" for name, steps, distance in rows),
-            figure=figure,
-        )
-    ]
+    return ReportFigure(
+        name="fid_by_steps",
+        title="Sample quality by sampler steps",
+        caption=(
+            f"Fréchet distance between features of {most:,} samples and of the test images;"
+            " lower is better. Horizontal: that of as many training images."
+            f"{hollow if least < most else ''}"
+        ),
+        alt="Fréchet distance against sampler steps: "
+        + "; ".join(f"{name} {steps} steps {distance:.3g}" for name, steps, distance in rows),
+        figure=figure,
+    )
 
 
-def class_histogram(arrays: Mapping[str, np.ndarray]) -> list[ReportFigure]:
+def class_histogram(arrays: Mapping[str, np.ndarray]) -> ReportFigure:
     """Plots the class distribution of the samples.
 
     Args:
@@ -149,22 +141,20 @@ def class_histogram(arrays: Mapping[str, np.ndarray]) -> list[ReportFigure]:
     axes.set_ylim(top=axes.get_ylim()[1] * 1.2)
     axes.legend(ncols=2, loc="upper right", fontsize=8.5)
     largest = int(shares.argmax())
-    return [
-        ReportFigure(
-            name="class_histogram",
-            title="Class distribution of the samples",
-            caption=(
-                f"Predicted classes of {arrays['samples'].sum():,} samples. Most frequent: "
-                f"{names[largest]} ({shares[largest]:.1%})."
-            ),
-            alt="Shares of classes: "
-            + ", ".join(f"{name} {share:.1%}" for name, share in zip(names, shares, strict=True)),
-            figure=figure,
-        )
-    ]
+    return ReportFigure(
+        name="class_histogram",
+        title="Class distribution of the samples",
+        caption=(
+            f"Predicted classes of {arrays['samples'].sum():,} samples. Most frequent: "
+            f"{names[largest]} ({shares[largest]:.1%})."
+        ),
+        alt="Shares of classes: "
+        + ", ".join(f"{name} {share:.1%}" for name, share in zip(names, shares, strict=True)),
+        figure=figure,
+    )
 
 
-def neighbors(arrays: Mapping[str, np.ndarray]) -> list[ReportFigure]:
+def neighbors(arrays: Mapping[str, np.ndarray]) -> ReportFigure:
     """Plots samples above their nearest training images.
 
     Args:
@@ -175,22 +165,20 @@ def neighbors(arrays: Mapping[str, np.ndarray]) -> list[ReportFigure]:
     count = min(MAX_COLUMNS, len(arrays["samples"]))
     rows = {"sample": arrays["samples"][:count], "nearest": arrays["nearest"][:count]}
     test_median, median = (np.median(arrays[key]) for key in ("real_distances", "distances"))
-    return [
-        ReportFigure(
-            name="neighbors",
-            title="Nearest training images",
-            caption=(
-                "Each sample above its nearest training image (pixel RMSE). Distance: median "
-                f"{median:.3f}, minimum {arrays['distances'].min():.3f}; median for test images "
-                f"{test_median:.3f}. A memorized image would have distance 0."
-            ),
-            alt=f"{count} samples above their nearest training images.",
-            figure=images.labeled_rows([rows]),
-        )
-    ]
+    return ReportFigure(
+        name="neighbors",
+        title="Nearest training images",
+        caption=(
+            "Each sample above its nearest training image (pixel RMSE). Distance: median "
+            f"{median:.3f}, minimum {arrays['distances'].min():.3f}; median for test images "
+            f"{test_median:.3f}. A memorized image would have distance 0."
+        ),
+        alt=f"{count} samples above their nearest training images.",
+        figure=images.labeled_rows([rows]),
+    )
 
 
-def loss_by_timestep(arrays: Mapping[str, np.ndarray]) -> list[ReportFigure]:
+def loss_by_timestep(arrays: Mapping[str, np.ndarray]) -> ReportFigure:
     """Plots variational bound and squared error by timestep.
 
     Args:
@@ -212,16 +200,14 @@ def loss_by_timestep(arrays: Mapping[str, np.ndarray]) -> list[ReportFigure]:
         axes.minorticks_off()
     lower.xaxis.set_major_formatter("{x:,g}")
     figure.align_ylabels(panels)
-    return [
-        ReportFigure(
-            name="loss_by_timestep",
-            title="Loss by timestep",
-            caption=(
-                "Top: terms of the variational bound by timestep; small t, the last reverse steps, "
-                "contribute most. Bottom: mean squared error of the network's output, which is "
-                "largest where little noise is left."
-            ),
-            alt="Bits per dimension and squared error of the network's output against timestep.",
-            figure=figure,
-        )
-    ]
+    return ReportFigure(
+        name="loss_by_timestep",
+        title="Loss by timestep",
+        caption=(
+            "Top: terms of the variational bound by timestep; small t, the last reverse steps, "
+            "contribute most. Bottom: mean squared error of the network's output, which is "
+            "largest where little noise is left."
+        ),
+        alt="Bits per dimension and squared error of the network's output against timestep.",
+        figure=figure,
+    )

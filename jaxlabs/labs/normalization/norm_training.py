@@ -19,7 +19,7 @@ from jaxlabs import keys
 from jaxlabs.analysis.toy_training import progress, stack
 from jaxlabs.config import ArgumentError
 from jaxlabs.data import images
-from jaxlabs.data.batches import Examples, batch_at, eval_batch, num_batches
+from jaxlabs.data.batches import Examples, eval_batch, num_batches
 from jaxlabs.models.batchnorm_net import (
     NORMS,
     NormNet,
@@ -27,6 +27,7 @@ from jaxlabs.models.batchnorm_net import (
     loss,
     train_step,
 )
+from jaxlabs.training.advance import step_inputs
 from jaxlabs.training.state import TrainState, create_state
 
 EVAL_BATCH = 250
@@ -184,8 +185,7 @@ def _train(
     def step(states: TrainState, index: jax.Array) -> tuple[TrainState, jax.Array]:
         def of_seed(states: TrainState, seed: jax.Array) -> tuple[TrainState, jax.Array]:
             # Outside of the map over rates, which share the batch and so the first large matmul.
-            batch = batch_at(examples, seed, index, batch_size)
-            key = jax.random.fold_in(keys.stream(seed, "step"), index)
+            batch, key = step_inputs(examples, seed, index, batch_size)
             states, metrics = jax.vmap(train_step, (0, None, None))(states, batch, key)
             return states, metrics["loss"]
 

@@ -121,7 +121,7 @@ def _generalization(arrays: Arrays) -> ReportFigure:
     )
 
 
-def activation_scale(arrays: Arrays) -> list[ReportFigure]:
+def activation_scale(arrays: Arrays) -> ReportFigure:
     """Plots the RMS of activations against depth at initialization."""
     figure = style.new_figure(4.6)
     axes = figure.subplots()
@@ -141,23 +141,21 @@ def activation_scale(arrays: Arrays) -> list[ReportFigure]:
     log_axis_y(axes, max(arrays["rms"].min(), 1e-20) / 30, arrays["rms"].max() * 30)
     figure.legend(loc="outside upper left", ncols=3)
     gains = ", ".join(f"{gain:g}" for gain in arrays["gains"])
-    return [
-        ReportFigure(
-            name="activation_scale",
-            title="Activation scale by depth at initialization",
-            caption=(
-                f"Initial weights: He initialization times a gain of {gains}. Without a norm every "
-                "layer multiplies the scale by the gain, so only gain 1 is stable in depth. A norm "
-                "makes the scale independent of the weights; both norms coincide. "
-                f"{_claim(arrays, 'steady_scale')}"
-            ),
-            alt="Root mean square of activations against the layer, for each norm and gain.",
-            figure=figure,
-        )
-    ]
+    return ReportFigure(
+        name="activation_scale",
+        title="Activation scale by depth at initialization",
+        caption=(
+            f"Initial weights: He initialization times a gain of {gains}. Without a norm every "
+            "layer multiplies the scale by the gain, so only gain 1 is stable in depth. A norm "
+            "makes the scale independent of the weights; both norms coincide. "
+            f"{_claim(arrays, 'steady_scale')}"
+        ),
+        alt="Root mean square of activations against the layer, for each norm and gain.",
+        figure=figure,
+    )
 
 
-def batch_noise(arrays: Arrays) -> list[ReportFigure]:
+def batch_noise(arrays: Arrays) -> ReportFigure:
     """Plots errors of mini-batch statistics, and test accuracy with them, against batch size."""
     figure = style.new_figure(6.2)
     upper, lower = figure.subplots(2, sharex=True)
@@ -186,25 +184,23 @@ def batch_noise(arrays: Arrays) -> list[ReportFigure]:
     lower.set(title="test accuracy [%]", xlabel="batch size", xscale="log")
     label_x(lower, sizes)
     nearest = int(np.argmin(np.abs(np.log(sizes / trained))))
-    return [
-        ReportFigure(
-            name="batch_noise",
-            title="Mini-batch statistics",
-            caption=(
-                "Top: RMS error of the mean (in standard deviations) and variance (relative) of "
-                "random mini-batches against the full training set; bands: range over layers. With "
-                f"{sizes[nearest]} images the error of the mean is "
-                f"{arrays['mean_error'][:, nearest].mean():.2g}, of the running mean "
-                f"{arrays['running_mean_error'].mean():.2g}. Dotted: theory for means of n images "
-                "sampled without replacement from N; after a convolution the mean also runs over "
-                "positions and has a smaller error. Bottom: test accuracy with batch statistics, "
-                f"{100 * arrays['accuracy'][0]:.1f}% at batch size {sizes[0]}; with running "
-                f"statistics {running:.1f}%. Vertical line: training batch size."
-            ),
-            alt="Errors of mini-batch statistics, and accuracy by them, against the batch size.",
-            figure=figure,
-        )
-    ]
+    return ReportFigure(
+        name="batch_noise",
+        title="Mini-batch statistics",
+        caption=(
+            "Top: RMS error of the mean (in standard deviations) and variance (relative) of "
+            "random mini-batches against the full training set; bands: range over layers. With "
+            f"{sizes[nearest]} images the error of the mean is "
+            f"{arrays['mean_error'][:, nearest].mean():.2g}, of the running mean "
+            f"{arrays['running_mean_error'].mean():.2g}. Dotted: theory for means of n images "
+            "sampled without replacement from N; after a convolution the mean also runs over "
+            "positions and has a smaller error. Bottom: test accuracy with batch statistics, "
+            f"{100 * arrays['accuracy'][0]:.1f}% at batch size {sizes[0]}; with running "
+            f"statistics {running:.1f}%. Vertical line: training batch size."
+        ),
+        alt="Errors of mini-batch statistics, and accuracy by them, against the batch size.",
+        figure=figure,
+    )
 
 
 def _with_spread(

@@ -15,7 +15,7 @@ CELL_COLORS = {"rnn": style.BLUE, "lstm": style.VERMILION, "gru": style.GREEN}
 SHOWN_RADII = (0.8, 0.95, 1.0, 1.1, 1.5)
 
 
-def two_step(arrays: Arrays) -> list[ReportFigure]:
+def two_step(arrays: Arrays) -> ReportFigure:
     """Plots the loss of the two-step network, and gradient descent at several learning rates."""
     figure = style.new_figure(6.4)
     upper, lower = figure.subplots(2, height_ratios=(1, 1.15))
@@ -45,25 +45,23 @@ def two_step(arrays: Arrays) -> list[ReportFigure]:
     lower.set_xlim(-0.4, min(arrays["weights"].shape[1] - 1, 14) + 0.4)
     figure.legend(loc="outside lower left", ncols=2)
     error = np.abs(arrays["weights"] / arrays["expected"] - 1).max()
-    return [
-        ReportFigure(
-            name="two_step_rnn",
-            title="Two-step RNN: convergence by learning rate",
-            caption=(
-                f"The gradient at w = 0.3 is {float(arrays['gradient']):.2g}; the curvature is "
-                f"{float(arrays['curvature']):g}. Every update multiplies the distance from the "
-                "minimum by 1 − 16 · rate: 0 at 0.0625 (converges in one step), −0.6 at 0.1 "
-                "(overshoots and converges), −1 at 0.125 (oscillates), −15 at 1 and −47 at 3 "
-                "(diverges). Learning rates below 2 / 16 = 0.125 converge. Backpropagation through "
-                f"time and the closed form agree to {error:.0e} at all steps."
-            ),
-            alt="Gradient descent on a parabola, and the distance from its minimum.",
-            figure=figure,
-        )
-    ]
+    return ReportFigure(
+        name="two_step_rnn",
+        title="Two-step RNN: convergence by learning rate",
+        caption=(
+            f"The gradient at w = 0.3 is {float(arrays['gradient']):.2g}; the curvature is "
+            f"{float(arrays['curvature']):g}. Every update multiplies the distance from the "
+            "minimum by 1 − 16 · rate: 0 at 0.0625 (converges in one step), −0.6 at 0.1 "
+            "(overshoots and converges), −1 at 0.125 (oscillates), −15 at 1 and −47 at 3 "
+            "(diverges). Learning rates below 2 / 16 = 0.125 converge. Backpropagation through "
+            f"time and the closed form agree to {error:.0e} at all steps."
+        ),
+        alt="Gradient descent on a parabola, and the distance from its minimum.",
+        figure=figure,
+    )
 
 
-def spectral_sweep(arrays: Arrays) -> list[ReportFigure]:
+def spectral_sweep(arrays: Arrays) -> ReportFigure:
     """Plots gradient norm against the time lag, and decay per step against spectral radius."""
     radii = arrays["radii"]
     figure = style.new_figure(7.4)
@@ -90,15 +88,13 @@ def spectral_sweep(arrays: Arrays) -> list[ReportFigure]:
     reference(lower, 1)
     lower.set(title="factor per time step", xlabel="spectral radius")
     lower.legend(fontsize=8.5)
-    return [
-        ReportFigure(
-            name="spectral_sweep",
-            title="Vanishing and exploding gradients",
-            caption=_sweep_caption(arrays),
-            alt="Gradient norm against the time lag, and its factor per step against the radius.",
-            figure=figure,
-        )
-    ]
+    return ReportFigure(
+        name="spectral_sweep",
+        title="Vanishing and exploding gradients",
+        caption=_sweep_caption(arrays),
+        alt="Gradient norm against the time lag, and its factor per step against the radius.",
+        figure=figure,
+    )
 
 
 def _sweep_caption(arrays: Arrays) -> str:
@@ -125,7 +121,7 @@ def _sweep_caption(arrays: Arrays) -> str:
     )
 
 
-def through_time(arrays: Arrays) -> list[ReportFigure]:
+def through_time(arrays: Arrays) -> ReportFigure:
     """Plots the norm of dL/dh_t against the time lag, before and after training."""
     figure = style.new_figure(6.6)
     panels = dict(zip(("before", "after"), figure.subplots(2, sharex=True), strict=True))
@@ -149,24 +145,22 @@ def through_time(arrays: Arrays) -> list[ReportFigure]:
     panels["after"].set(xlabel="time lag before the output")
     figure.legend(loc="outside upper left", ncols=4)
     steps = arrays["before_rnn_h"].shape[0] - 1
-    return [
-        ReportFigure(
-            name="gradient_through_time",
-            title="Gradient norm through time",
-            caption=(
-                "Norm of dL/dhₜ for the final output of the adding problem, relative to the last "
-                "step (median over sequences; bands: 10th to 90th percentile). At a "
-                f"time lag of {steps}: {'; '.join(summaries)}. Training length: "
-                f"{int(arrays['trained_length'])}. Dashed: dL/dcₜ of the LSTM, whose gradient"
-                " flows through the cell state."
-            ),
-            alt="Gradient norms of rnn, lstm and gru against the time lag, on a log scale.",
-            figure=figure,
-        )
-    ]
+    return ReportFigure(
+        name="gradient_through_time",
+        title="Gradient norm through time",
+        caption=(
+            "Norm of dL/dhₜ for the final output of the adding problem, relative to the last "
+            "step (median over sequences; bands: 10th to 90th percentile). At a "
+            f"time lag of {steps}: {'; '.join(summaries)}. Training length: "
+            f"{int(arrays['trained_length'])}. Dashed: dL/dcₜ of the LSTM, whose gradient"
+            " flows through the cell state."
+        ),
+        alt="Gradient norms of rnn, lstm and gru against the time lag, on a log scale.",
+        figure=figure,
+    )
 
 
-def clipping(arrays: Arrays) -> list[ReportFigure]:
+def clipping(arrays: Arrays) -> ReportFigure:
     """Plots loss and gradient norm of training without and with gradient clipping."""
     figure = style.new_figure(5.8)
     upper, lower = figure.subplots(2, sharex=True)
@@ -191,15 +185,13 @@ def clipping(arrays: Arrays) -> list[ReportFigure]:
     log_axis_y(upper, 0.1, 1e3)
     log_axis_y(lower, 1e-2, 1e4)
     figure.legend(loc="outside upper left", ncols=2)
-    return [
-        ReportFigure(
-            name="clipping",
-            title="Gradient clipping",
-            caption=_clipping_caption(arrays),
-            alt="Loss and gradient norm against the step, for runs without and with clipping.",
-            figure=figure,
-        )
-    ]
+    return ReportFigure(
+        name="clipping",
+        title="Gradient clipping",
+        caption=_clipping_caption(arrays),
+        alt="Loss and gradient norm against the step, for runs without and with clipping.",
+        figure=figure,
+    )
 
 
 def _clipping_caption(arrays: Arrays) -> str:

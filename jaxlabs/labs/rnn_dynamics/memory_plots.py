@@ -16,7 +16,7 @@ SOLVED, STARTED = 0.5, 0.95
 """Fractions of the baseline loss below which a task counts as solved, and as started."""
 
 
-def cell_paths(arrays: Arrays) -> list[ReportFigure]:
+def cell_paths(arrays: Arrays) -> ReportFigure:
     """Plots dL/dc_t of an LSTM, the product of forget gates, and the other gradient paths."""
     names = arrays["names"].tolist()
     figure = style.new_figure(2.0 * len(names) + 0.9)
@@ -41,24 +41,22 @@ def cell_paths(arrays: Arrays) -> list[ReportFigure]:
         f"{power_of_ten(arrays['product'][row, 0])}"
         for row, name in enumerate(names)
     ]
-    return [
-        ReportFigure(
-            name="cell_paths",
-            title="Gradient paths of an LSTM",
-            caption=(
-                "Per time step, dL/dc is multiplied by the forget gate, plus the paths through h "
-                "into gates and candidates of later steps. The cell-state path alone is the product"
-                " of the forget gates: with stopped gate gradients both agree to "
-                f"{arrays['stop_gradient_error'].max():.0e}. Green: the other paths. Relative norm "
-                f"at a time lag of {arrays['total'].shape[1] - 1}: {'; '.join(first)}."
-            ),
-            alt="Norms of dL/dc, its cell-state path and its other paths, against the time lag.",
-            figure=figure,
-        )
-    ]
+    return ReportFigure(
+        name="cell_paths",
+        title="Gradient paths of an LSTM",
+        caption=(
+            "Per time step, dL/dc is multiplied by the forget gate, plus the paths through h "
+            "into gates and candidates of later steps. The cell-state path alone is the product"
+            " of the forget gates: with stopped gate gradients both agree to "
+            f"{arrays['stop_gradient_error'].max():.0e}. Green: the other paths. Relative norm "
+            f"at a time lag of {arrays['total'].shape[1] - 1}: {'; '.join(first)}."
+        ),
+        alt="Norms of dL/dc, its cell-state path and its other paths, against the time lag.",
+        figure=figure,
+    )
 
 
-def gates(arrays: Arrays) -> list[ReportFigure]:
+def gates(arrays: Arrays) -> ReportFigure:
     """Plots the gates of trained networks over one sequence of the adding problem."""
     found = [
         (name, key.removeprefix(f"{name}_"), arrays[key])
@@ -86,22 +84,20 @@ def gates(arrays: Arrays) -> list[ReportFigure]:
     for name, gate, values in found:
         at_marks, elsewhere = values[:, marked].mean(), np.delete(values, marked, axis=1).mean()
         means.append(f"{name} {gate} gate {at_marks:.2f} there and {elsewhere:.2f} elsewhere")
-    return [
-        ReportFigure(
-            name="gates",
-            title="Gates on the adding problem",
-            caption=(
-                f"Gates of trained networks on one sequence of {steps} steps; rows are units, "
-                "sorted by mean retention. Bright: 1; a forget or update gate of 1 keeps the "
-                f"state. Means at the marked steps (triangles): {'; '.join(means)}."
-            ),
-            alt="Heat maps of the gates of all units over time.",
-            figure=figure,
-        )
-    ]
+    return ReportFigure(
+        name="gates",
+        title="Gates on the adding problem",
+        caption=(
+            f"Gates of trained networks on one sequence of {steps} steps; rows are units, "
+            "sorted by mean retention. Bright: 1; a forget or update gate of 1 keeps the "
+            f"state. Means at the marked steps (triangles): {'; '.join(means)}."
+        ),
+        alt="Heat maps of the gates of all units over time.",
+        figure=figure,
+    )
 
 
-def shared_gradients(arrays: Arrays) -> list[ReportFigure]:
+def shared_gradients(arrays: Arrays) -> ReportFigure:
     """Plots the gradient norm of every unrolled copy of the weights, and of the shared weights."""
     figure = style.new_figure(2.9)
     axes = figure.subplots()
@@ -110,25 +106,23 @@ def shared_gradients(arrays: Arrays) -> list[ReportFigure]:
     reference(axes, float(arrays["shared"]), "shared weights: sum over copies", below=True)
     axes.set(xlabel="step of the copy", title="gradient norm")
     shared, unshared = (int(arrays[f"{name}_parameters"]) for name in ("shared", "unshared"))
-    return [
-        ReportFigure(
-            name="weight_sharing",
-            title="Weight sharing: gradients add up",
-            caption=(
-                f"An RNN unrolled over {norms.size} steps with one copy of the weights per step. "
-                "The sum of the copies' gradients (bars) is the gradient of backpropagation"
-                " through time (line), to a relative error of "
-                f"{float(arrays['relative_difference']):.0e}. "
-                f"The norms sum to {norms.sum():.3g}: the gradients differ in direction. Weight "
-                f"sharing reduces {unshared:,} parameters to {shared:,} and allows any length."
-            ),
-            alt="Bars of gradient norms by step, and a line for the shared weights.",
-            figure=figure,
-        )
-    ]
+    return ReportFigure(
+        name="weight_sharing",
+        title="Weight sharing: gradients add up",
+        caption=(
+            f"An RNN unrolled over {norms.size} steps with one copy of the weights per step. "
+            "The sum of the copies' gradients (bars) is the gradient of backpropagation"
+            " through time (line), to a relative error of "
+            f"{float(arrays['relative_difference']):.0e}. "
+            f"The norms sum to {norms.sum():.3g}: the gradients differ in direction. Weight "
+            f"sharing reduces {unshared:,} parameters to {shared:,} and allows any length."
+        ),
+        alt="Bars of gradient norms by step, and a line for the shared weights.",
+        figure=figure,
+    )
 
 
-def rules(arrays: Arrays) -> list[ReportFigure]:
+def rules(arrays: Arrays) -> ReportFigure:
     """Plots the losses of shared and unshared weights on both rules against the step."""
     names, networks = arrays["rules"].tolist(), arrays["networks"].tolist()
     figure = style.new_figure(5.8)
@@ -160,23 +154,21 @@ def rules(arrays: Arrays) -> list[ReportFigure]:
         if ratio > 2 and last[1, 2] < last[1, 0] / 2
         else "After so few steps there is no clear difference."
     )
-    return [
-        ReportFigure(
-            name="weight_sharing_rules",
-            title="Weight sharing: position-dependent rule",
-            caption=(
-                "Target: the product of the current and previous sign (top), times a fixed sign"
-                " per position (bottom). Loss on new sequences: median and range of "
-                f"{smooth.shape[2]} seeds; dotted: chance. Final loss, {names[0]} rule: {ends[0]}; "
-                f"{names[1]} rule: {ends[1]}. {verdict}"
-            ),
-            alt="Losses against the step for two rules and three networks.",
-            figure=figure,
-        )
-    ]
+    return ReportFigure(
+        name="weight_sharing_rules",
+        title="Weight sharing: position-dependent rule",
+        caption=(
+            "Target: the product of the current and previous sign (top), times a fixed sign"
+            " per position (bottom). Loss on new sequences: median and range of "
+            f"{smooth.shape[2]} seeds; dotted: chance. Final loss, {names[0]} rule: {ends[0]}; "
+            f"{names[1]} rule: {ends[1]}. {verdict}"
+        ),
+        alt="Losses against the step for two rules and three networks.",
+        figure=figure,
+    )
 
 
-def memory_task(arrays: Arrays) -> list[ReportFigure]:
+def memory_task(arrays: Arrays) -> ReportFigure:
     """Plots the loss of each network on a memory task by sequence length."""
     lengths, kinds = arrays["lengths"].tolist(), arrays["kinds"].tolist()
     rows = 1 + (len(lengths) + 1) // 2
@@ -201,15 +193,13 @@ def memory_task(arrays: Arrays) -> list[ReportFigure]:
     for length, axes in zip(lengths, panels, strict=True):
         axes.set(title=f"{_length_name(arrays)} {length}", xlabel="step")
     figure.legend(loc="outside upper left", ncols=2)
-    return [
-        ReportFigure(
-            name=f"memory_{arrays['task']}",
-            title=TITLES[str(arrays["task"])],
-            caption=_memory_caption(arrays, lengths, kinds),
-            alt=f"Loss against length and step for {', '.join(kinds)}.",
-            figure=figure,
-        )
-    ]
+    return ReportFigure(
+        name=f"memory_{arrays['task']}",
+        title=TITLES[str(arrays["task"])],
+        caption=_memory_caption(arrays, lengths, kinds),
+        alt=f"Loss against length and step for {', '.join(kinds)}.",
+        figure=figure,
+    )
 
 
 def _length_name(arrays: Arrays) -> str:

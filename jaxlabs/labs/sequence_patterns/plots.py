@@ -27,7 +27,7 @@ LINE, PITCH = 56, 0.2
 """Maximum characters in a line of tagged words, and inches per line."""
 
 
-def pattern(arrays: Arrays) -> list[ReportFigure]:
+def pattern(arrays: Arrays) -> ReportFigure:
     """Plots a network unrolled over a test sentence, from the input (bottom) to the output (top).
 
     Args:
@@ -57,16 +57,14 @@ def pattern(arrays: Arrays) -> list[ReportFigure]:
     axes.set_xlim(-0.6, columns - 0.4)
     axes.set_ylim(-1.3, 4.7 if stacked else 1.4)
     verdict = "correct" if predicted == right else f"target “{' '.join(right)}”"
-    return [
-        ReportFigure(
-            name="sequence_pattern",
-            title=PATTERNS[kind],
-            caption=_caption(kind, backbone, bidirectional),
-            alt=f"{PATTERNS[kind]}: input “{' '.join(source)}”, output “{' '.join(predicted)}”, "
-            f"{verdict}.",
-            figure=figure,
-        )
-    ]
+    return ReportFigure(
+        name="sequence_pattern",
+        title=PATTERNS[kind],
+        caption=_caption(kind, backbone, bidirectional),
+        alt=f"{PATTERNS[kind]}: input “{' '.join(source)}”, output “{' '.join(predicted)}”, "
+        f"{verdict}.",
+        figure=figure,
+    )
 
 
 def _caption(kind: str, backbone: str, bidirectional: bool) -> str:
@@ -168,7 +166,7 @@ def _colors(predicted: list[str], right: list[str]) -> list[str]:
     return [CORRECT if a == b else WRONG for a, b in zip(predicted, padded, strict=False)]
 
 
-def alignment(arrays: Arrays) -> list[ReportFigure]:
+def alignment(arrays: Arrays) -> ReportFigure:
     """Plots cross-attention: `maps [layers, target, source]`, words of `source` and `target`."""
     maps, source, target = arrays["maps"], arrays["source"].tolist(), arrays["target"].tolist()
     side = style.WIDTH * len(target) / len(source)
@@ -185,23 +183,21 @@ def alignment(arrays: Arrays) -> list[ReportFigure]:
             axes.set_title(f"block {number}, mean over heads")
     bar = figure.colorbar(image, ax=panels.tolist(), label="attention weight", shrink=0.7)
     bar.outline.set_visible(False)
-    return [
-        ReportFigure(
-            name="alignment",
-            title="Cross-attention",
-            caption=(
-                "Rows: target words, as they are predicted; columns: source words; rows sum to"
-                " one. "
-                "A verb at the end of a target clause attends far back; adjective and noun cross. "
-                "Source states are contextual, so a model may also attend next to the aligned word."
-            ),
-            alt="Attention from “" + " ".join(target) + "” to “" + " ".join(source) + "”.",
-            figure=figure,
-        )
-    ]
+    return ReportFigure(
+        name="alignment",
+        title="Cross-attention",
+        caption=(
+            "Rows: target words, as they are predicted; columns: source words; rows sum to"
+            " one. "
+            "A verb at the end of a target clause attends far back; adjective and noun cross. "
+            "Source states are contextual, so a model may also attend next to the aligned word."
+        ),
+        alt="Attention from “" + " ".join(target) + "” to “" + " ".join(source) + "”.",
+        figure=figure,
+    )
 
 
-def tagged_words(arrays: Arrays) -> list[ReportFigure]:
+def tagged_words(arrays: Arrays) -> ReportFigure:
     """Plots sentences with colored predicted spans and marked errors.
 
     Args:
@@ -236,18 +232,16 @@ def tagged_words(arrays: Arrays) -> list[ReportFigure]:
     ]
     figure.legend(handles=handles, loc="outside upper center", ncols=max(len(kinds), 1))
     wrong = sum(right != predicted for row in rows for _, right, predicted in row)
-    return [
-        ReportFigure(
-            name="tagged_words",
-            title="Predicted tags of test sentences",
-            caption=(
-                "Color: predicted entity type; a dark left edge starts a span. Sentences with "
-                "errors come first: a wrong tag is underlined in red, with the gold tag below."
-            ),
-            alt=f"{len(rows)} tagged sentences with {wrong} wrong tags.",
-            figure=figure,
-        )
-    ]
+    return ReportFigure(
+        name="tagged_words",
+        title="Predicted tags of test sentences",
+        caption=(
+            "Color: predicted entity type; a dark left edge starts a span. Sentences with "
+            "errors come first: a wrong tag is underlined in red, with the gold tag below."
+        ),
+        alt=f"{len(rows)} tagged sentences with {wrong} wrong tags.",
+        figure=figure,
+    )
 
 
 def _wrap(row: list) -> list[list]:

@@ -12,7 +12,7 @@ from jaxlabs.report.figure import ReportFigure
 TERMS = {"reconstruction": "reconstruction", "weight_term": "weights", "sparsity_term": "sparsity"}
 
 
-def activations(arrays: Mapping[str, np.ndarray]) -> list[ReportFigure]:
+def activations(arrays: Mapping[str, np.ndarray]) -> ReportFigure:
     """Plots mean activations `mean [units]` and single activations `values [examples, units]`.
 
     `target []` is the sparsity target.
@@ -29,21 +29,19 @@ def activations(arrays: Mapping[str, np.ndarray]) -> list[ReportFigure]:
     right.set(xlabel="activation", ylabel="count", yscale="log")
     right.yaxis.set_major_formatter(FuncFormatter(plain))
     figure.legend(loc="outside upper left")
-    return [
-        ReportFigure(
-            name="activations",
-            title="Activations",
-            caption=(
-                "Left: mean activation of every hidden unit; line: sparsity target. Right: all "
-                "single activations. In a sparse code most are near 0 and few are large."
-            ),
-            alt=f"Histograms of activations; means from {means.min():.3f} to {means.max():.3f}.",
-            figure=figure,
-        )
-    ]
+    return ReportFigure(
+        name="activations",
+        title="Activations",
+        caption=(
+            "Left: mean activation of every hidden unit; line: sparsity target. Right: all "
+            "single activations. In a sparse code most are near 0 and few are large."
+        ),
+        alt=f"Histograms of activations; means from {means.min():.3f} to {means.max():.3f}.",
+        figure=figure,
+    )
 
 
-def cost_terms(arrays: Mapping[str, np.ndarray]) -> list[ReportFigure]:
+def cost_terms(arrays: Mapping[str, np.ndarray]) -> ReportFigure:
     """Plots the cost terms, each `[evaluations]`, against `step [evaluations]`."""
     figure = style.new_figure(3.2)
     axes = figure.subplots()
@@ -54,21 +52,19 @@ def cost_terms(arrays: Mapping[str, np.ndarray]) -> list[ReportFigure]:
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_formatter(FuncFormatter(plain))
     figure.legend(loc="outside upper left", ncols=2, handlelength=1.4)
-    return [
-        ReportFigure(
-            name="cost_terms",
-            title="Cost terms",
-            caption=(
-                "At initialization the sparsity term dominates: the mean activation is 0.5. Once "
-                "the activations are sparse, the reconstruction term dominates."
-            ),
-            alt="Curves of reconstruction, weight and sparsity terms against the step.",
-            figure=figure,
-        )
-    ]
+    return ReportFigure(
+        name="cost_terms",
+        title="Cost terms",
+        caption=(
+            "At initialization the sparsity term dominates: the mean activation is 0.5. Once "
+            "the activations are sparse, the reconstruction term dominates."
+        ),
+        alt="Curves of reconstruction, weight and sparsity terms against the step.",
+        figure=figure,
+    )
 
 
-def gabors(arrays: Mapping[str, np.ndarray]) -> list[ReportFigure]:
+def gabors(arrays: Mapping[str, np.ndarray]) -> ReportFigure:
     """Plots Gabor fits: `explained`, `orientation` and `frequency`, each [filters]."""
     explained, angle = arrays["explained"], np.radians(arrays["orientation"])
     frequency = arrays["frequency"]
@@ -84,16 +80,14 @@ def gabors(arrays: Mapping[str, np.ndarray]) -> list[ReportFigure]:
     right.set(thetamin=0, thetamax=180, rmin=0, xlabel="cycles per pixel")
     right.set_xticks(np.radians([0, 45, 90, 135, 180]))
     right.set_yticks([0.1, 0.2, 0.3])
-    return [
-        ReportFigure(
-            name="gabors",
-            title="Gabor fits of the filters",
-            caption=(
-                "A Gabor function is fitted to every filter. Left: explained variance of the fits. "
-                "Right: orientation and frequency; larger points fit better. Filters of natural "
-                "images cover all orientations."
-            ),
-            alt=f"Median explained variance: {np.median(explained):.2f} of {explained.size} fits.",
-            figure=figure,
-        )
-    ]
+    return ReportFigure(
+        name="gabors",
+        title="Gabor fits of the filters",
+        caption=(
+            "A Gabor function is fitted to every filter. Left: explained variance of the fits. "
+            "Right: orientation and frequency; larger points fit better. Filters of natural "
+            "images cover all orientations."
+        ),
+        alt=f"Median explained variance: {np.median(explained):.2f} of {explained.size} fits.",
+        figure=figure,
+    )

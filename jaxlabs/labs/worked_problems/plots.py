@@ -12,7 +12,7 @@ from jaxlabs.report.log_axis import log_axis_y
 Arrays = Mapping[str, np.ndarray]
 
 
-def scale(arrays: Arrays) -> list[ReportFigure]:
+def scale(arrays: Arrays) -> ReportFigure:
     """Plots variance and gradient of the softmax against d_k, unscaled and scaled."""
     figure = style.new_figure(5.4)
     upper, lower = figure.subplots(2, sharex=True)
@@ -30,24 +30,22 @@ def scale(arrays: Arrays) -> list[ReportFigure]:
     label_x(lower, dims[::2])
     figure.legend(loc="outside upper left", ncols=2)
     ends = {kind: arrays[f"{kind}_gradient"][-1, 1] for kind in ("raw", "scaled")}
-    return [
-        ReportFigure(
-            name="worked_scale",
-            title="Effect of scaling by 1/√d_k",
-            caption=(
-                "Softmax over four random keys; medians, bands: 10th to 90th percentile. The "
-                "standard deviation of q · k grows as √d_k: unscaled, the weights become one-hot "
-                "and the gradient (norm of the softmax Jacobian) at "
-                f"d_k = {dims[-1]} falls to {ends['raw']:.1g}; scaled, it stays at "
-                f"{ends['scaled']:.2f}."
-            ),
-            alt="Variance and gradient of softmax weights against d_k, unscaled and scaled.",
-            figure=figure,
-        )
-    ]
+    return ReportFigure(
+        name="worked_scale",
+        title="Effect of scaling by 1/√d_k",
+        caption=(
+            "Softmax over four random keys; medians, bands: 10th to 90th percentile. The "
+            "standard deviation of q · k grows as √d_k: unscaled, the weights become one-hot "
+            "and the gradient (norm of the softmax Jacobian) at "
+            f"d_k = {dims[-1]} falls to {ends['raw']:.1g}; scaled, it stays at "
+            f"{ends['scaled']:.2f}."
+        ),
+        alt="Variance and gradient of softmax weights against d_k, unscaled and scaled.",
+        figure=figure,
+    )
 
 
-def ravine(arrays: Arrays) -> list[ReportFigure]:
+def ravine(arrays: Arrays) -> ReportFigure:
     """Plots the paths of three optimizers in a ravine, and their distances from the minimum."""
     figure = style.new_figure(6.4)
     upper, lower = figure.subplots(2, height_ratios=(1, 1.1))
@@ -75,25 +73,23 @@ def ravine(arrays: Arrays) -> list[ReportFigure]:
     log_axis_y(lower, theory[-1] / 3, start * 3)
     figure.legend(loc="outside lower left", fontsize=8.5)
     ends = np.linalg.norm(paths[:, -1], axis=-1)
-    return [
-        ReportFigure(
-            name="worked_ravine",
-            title="Momentum in a ravine",
-            caption=(
-                f"Curvatures {curvatures[0]:g} and {curvatures[1]:g}; the optimal momentum is "
-                f"((√{curvatures[1] / curvatures[0]:g} − 1) / "
-                f"(√{curvatures[1] / curvatures[0]:g} + 1))² = {best:.3f}. Distance after "
-                f"{steps[-1]} steps: gradient descent at its best learning rate {ends[0]:.2g}, "
-                f"momentum 0.9 {ends[1]:.2g} (overshoots), optimal momentum {ends[2]:.1g}. Theory "
-                "(dotted): √momentum per step, up to a factor linear in the steps."
-            ),
-            alt="Paths of three optimizers in a ravine, and their distances on a log axis.",
-            figure=figure,
-        )
-    ]
+    return ReportFigure(
+        name="worked_ravine",
+        title="Momentum in a ravine",
+        caption=(
+            f"Curvatures {curvatures[0]:g} and {curvatures[1]:g}; the optimal momentum is "
+            f"((√{curvatures[1] / curvatures[0]:g} − 1) / "
+            f"(√{curvatures[1] / curvatures[0]:g} + 1))² = {best:.3f}. Distance after "
+            f"{steps[-1]} steps: gradient descent at its best learning rate {ends[0]:.2g}, "
+            f"momentum 0.9 {ends[1]:.2g} (overshoots), optimal momentum {ends[2]:.1g}. Theory "
+            "(dotted): √momentum per step, up to a factor linear in the steps."
+        ),
+        alt="Paths of three optimizers in a ravine, and their distances on a log axis.",
+        figure=figure,
+    )
 
 
-def batch_norm(arrays: Arrays) -> list[ReportFigure]:
+def batch_norm(arrays: Arrays) -> ReportFigure:
     """Plots the samples' entries before and after normalization, as printed and as corrected."""
     figure = style.new_figure(5.6)
     training = int(arrays["training"])
@@ -124,23 +120,21 @@ def batch_norm(arrays: Arrays) -> list[ReportFigure]:
     axes.set_xticks(range(len(entries)), entries)
     axes.set(xlabel="entry")
     figure.legend(loc="outside upper left", ncols=2, fontsize=8.5)
-    return [
-        ReportFigure(
-            name="worked_batch_norm",
-            title="Batch normalization of six entries",
-            caption=(
-                f"Each entry is normalized by its mean and standard deviation over {training} "
-                "training samples; the test samples use the same statistics, so their mean need "
-                "not be 0. One printed value contradicts the printed mean and variance; hollow "
-                "markers show the values with the misprint corrected."
-            ),
-            alt="Values of six entries before and after normalization.",
-            figure=figure,
-        )
-    ]
+    return ReportFigure(
+        name="worked_batch_norm",
+        title="Batch normalization of six entries",
+        caption=(
+            f"Each entry is normalized by its mean and standard deviation over {training} "
+            "training samples; the test samples use the same statistics, so their mean need "
+            "not be 0. One printed value contradicts the printed mean and variance; hollow "
+            "markers show the values with the misprint corrected."
+        ),
+        alt="Values of six entries before and after normalization.",
+        figure=figure,
+    )
 
 
-def temperature(arrays: Arrays) -> list[ReportFigure]:
+def temperature(arrays: Arrays) -> ReportFigure:
     """Plots the InfoNCE gradient with respect to one query's cosines against the temperature."""
     figure = style.new_figure(5.8)
     upper, lower = figure.subplots(2, sharex=True)
@@ -160,18 +154,16 @@ def temperature(arrays: Arrays) -> list[ReportFigure]:
     label_x(lower, (0.02, 0.07, 0.2, 0.5, 1, 2))
     figure.legend(loc="outside upper left", ncols=2, fontsize=8.5)
     steepest = int(np.abs(gradients[:, 0]).argmax())
-    return [
-        ReportFigure(
-            name="worked_temperature",
-            title="Effect of the temperature on negatives",
-            caption=(
-                "InfoNCE gradient (softmax − 1[positive]) / temperature of one query: negative "
-                "for the positive key (attraction), positive for the others (repulsion); they sum "
-                f"to 0. At low temperature the hardest negative dominates ({repulsion[0, 0]:.0%} "
-                f"of the repulsion at {temperatures[0]:g}); at high temperature all share it. "
-                f"Attraction is strongest at temperature {temperatures[steepest]:.2g}."
-            ),
-            alt="Gradients of four cosines against the temperature, and shares of the negatives.",
-            figure=figure,
-        )
-    ]
+    return ReportFigure(
+        name="worked_temperature",
+        title="Effect of the temperature on negatives",
+        caption=(
+            "InfoNCE gradient (softmax − 1[positive]) / temperature of one query: negative "
+            "for the positive key (attraction), positive for the others (repulsion); they sum "
+            f"to 0. At low temperature the hardest negative dominates ({repulsion[0, 0]:.0%} "
+            f"of the repulsion at {temperatures[0]:g}); at high temperature all share it. "
+            f"Attraction is strongest at temperature {temperatures[steepest]:.2g}."
+        ),
+        alt="Gradients of four cosines against the temperature, and shares of the negatives.",
+        figure=figure,
+    )

@@ -51,7 +51,7 @@ def heads_arrays(counts=(1, 4)):
 
 
 def test_depth_plots_medians_and_reports_the_deepest_stacks():
-    (item,) = attention_study.depth(depth_arrays())
+    item = attention_study.depth(depth_arrays())
     upper, lower = item.figure.axes[:2]
     np.testing.assert_allclose(lines(upper)[1], [2.0, 300.0])
     np.testing.assert_allclose(lines(lower)[3], [0.4, 1e-4])
@@ -63,7 +63,7 @@ def test_depth_plots_medians_and_reports_the_deepest_stacks():
 
 
 def test_heads_plots_every_head_and_reports_needed_heads():
-    (item,) = attention_study.heads(heads_arrays())
+    item = attention_study.heads(heads_arrays())
     maps = [axes for axes in item.figure.axes if axes.images and axes.get_xlabel()]
     names = [label.get_text() for label in maps[0].get_yticklabels()]
     assert names == ["1 of 1", "1 of 4", "2 of 4", "3 of 4", "4 of 4"]
@@ -77,9 +77,8 @@ def test_heads_plots_every_head_and_reports_needed_heads():
 def test_single_model_and_depth_are_plotted():
     arrays = depth_arrays()
     cut = {name: arrays[name][:, :1] for name in ("final_loss", "gradient_norm")}
-    figures = attention_study.depth(arrays | cut | {"depths": arrays["depths"][:1]})
-    figures += attention_study.heads(heads_arrays((1,)))
-    for item in figures:
+    deepest = attention_study.depth(arrays | cut | {"depths": arrays["depths"][:1]})
+    for item in (deepest, attention_study.heads(heads_arrays((1,)))):
         assert style.png(item.figure).startswith(b"\x89PNG")
 
 
@@ -93,7 +92,7 @@ def test_cross_attention_is_plotted_for_every_head_with_memory_labels(heads):
         "self_weights": np.full((heads, 2, 2), 0.5),
         "cross_weights": weights,
     }
-    (item,) = attention_study.self_and_cross_attention(arrays)
+    item = attention_study.self_and_cross_attention(arrays)
     maps = [axes for axes in item.figure.axes if axes.images and axes.get_title("left")]
     shown = [axes for axes in maps if axes.get_visible()]
     assert len(shown) == 2 * heads
@@ -105,7 +104,7 @@ def test_cross_attention_is_plotted_for_every_head_with_memory_labels(heads):
 def test_scaled_dot_product_shows_its_values():
     step = {"query": np.zeros((2, 8)), "raw_weights": np.eye(2), "weights": np.full((2, 2), 0.5)}
     step |= {"raw_scores": np.array([[8.0, -8], [0, 1]]), "scaled_scores": np.full((2, 2), 0.25)}
-    (item,) = attention_study.scaled_dot_product(step)
+    item = attention_study.scaled_dot_product(step)
     written = [text.get_text() for axes in item.figure.axes for text in axes.texts]
     assert written == ["8.00", "-8.00", "0.00", "1.00", "1.00", "0.00", "0.00", "1.00"] + (
         ["0.25"] * 4 + ["0.50"] * 4
@@ -116,7 +115,7 @@ def test_scaling_plots_unscaled_and_scaled_scores():
     quantiles = np.array([[0.1, 0.3, 0.4], [1e-6, 1e-3, 0.1]])
     arrays = {"dims": np.array([4, 1024]), "keys": np.array(16), "raw_gradient": quantiles}
     arrays |= {"scaled_gradient": quantiles[[0, 0]], "raw_entropy": np.array([1.7, 0.1])}
-    (item,) = attention_study.scaling(arrays | {"scaled_entropy": np.array([2.3, 2.4])})
+    item = attention_study.scaling(arrays | {"scaled_entropy": np.array([2.3, 2.4])})
     upper, lower = item.figure.axes
     np.testing.assert_array_equal(lines(upper)[:2], [[1.7, 0.1], [2.3, 2.4]])
     np.testing.assert_array_equal(lines(lower)[:2], [[0.3, 1e-3], [0.3, 0.3]])

@@ -9,10 +9,10 @@ RANDOM = np.random.default_rng(0)
 
 def render(plot, arrays):
     with style.mpl_style():
-        figures = plot(arrays)
-        for item in figures:
+        plotted = plot(arrays)
+        for item in plotted if isinstance(plotted, list) else [plotted]:
             assert style.png(item.figure).startswith(b"\x89PNG")
-    return figures
+    return plotted
 
 
 def test_mean_similarity_separates_matching_captions():
@@ -40,7 +40,7 @@ def test_frame_colors_show_relevance():
     right = np.array([[True, False, True], [False, False, True]])
     arrays = {"texts": np.array(["a seven", "a two, thin"]), "relevant": right}
     arrays["images"] = RANDOM.random((2, 3, 8, 8, 1))
-    (item,) = render(contrastive.retrieval, arrays)
+    item = render(contrastive.retrieval, arrays)
     frames = [axes.spines["top"].get_edgecolor() for axes in item.figure.axes]
     assert (np.array([frame == frames[0] for frame in frames]).reshape(2, 3) == right).all()
     assert "3 of 6" in item.caption
@@ -52,5 +52,5 @@ def test_reliability_plots_bins_with_predictions(most):
     count[:, [0, 9]] = most
     accuracy = np.where(count > 0, 0.4, np.nan)
     arrays = {"names": np.array(["classes", "pairs"]), "count": count, "accuracy": accuracy}
-    (item,) = render(contrastive.reliability, arrays | {"confidence": accuracy})
+    item = render(contrastive.reliability, arrays | {"confidence": accuracy})
     assert len(item.figure.axes) == 4

@@ -21,7 +21,7 @@ def stages(times, count=3):
 
 @pytest.mark.parametrize("plot", [diffusion.forward_process, diffusion.trajectory])
 def test_every_timestep_has_a_row(plot):
-    (item,) = plot(stages([999, 250, 0]))
+    item = plot(stages([999, 250, 0]))
     (axes,) = item.figure.axes
     assert [label.get_text() for label in axes.get_yticklabels()] == ["t = 999", "t = 250", "t = 0"]
     assert axes.images[0].get_array().shape == (3 * 9 - 1, 3 * 9 - 1)
@@ -29,7 +29,7 @@ def test_every_timestep_has_a_row(plot):
 
 def test_animation_has_all_frames_and_holds_the_last():
     arrays = stages([9, 5, 0], count=30)
-    (item,) = diffusion.animation(arrays)
+    item = diffusion.animation(arrays)
     image = PIL.Image.open(io.BytesIO(style.png(item.figure)))
     assert image.format == "PNG"
     assert image.n_frames == 3
@@ -53,7 +53,7 @@ def test_fid_by_steps_shows_each_sampler_and_the_training_images():
         "real_data_count": np.array([10_000, 2000]),
         "real_data_fid": np.array([1.0, 2.0]),
     }
-    (item,) = diffusion.fid_by_steps(arrays)
+    item = diffusion.fid_by_steps(arrays)
     (axes,) = item.figure.axes
     assert [text.get_text() for text in axes.get_legend().get_texts()] == ["DDIM", "ancestral"]
     np.testing.assert_array_equal(axes.lines[0].get_xydata(), [[20, 5], [1000, 4]])
@@ -65,7 +65,7 @@ def test_fid_by_steps_shows_each_sampler_and_the_training_images():
 
 def test_class_histogram_reports_the_most_frequent_class():
     counts = {"samples": np.array([1, 7, 2]), "real": np.array([5, 5, 10])}
-    (item,) = diffusion.class_histogram({"names": np.array(list("abc"))} | counts)
+    item = diffusion.class_histogram({"names": np.array(list("abc"))} | counts)
     assert "Most frequent: b (70.0%)." in item.caption
     heights = [bar.get_height() for bar in item.figure.axes[0].patches]
     np.testing.assert_allclose(heights, [10, 70, 20, 25, 25, 50])
@@ -73,7 +73,7 @@ def test_class_histogram_reports_the_most_frequent_class():
 
 def test_neighbors_reports_distances_of_samples_and_test_images():
     pixels = np.random.default_rng(0).random((2, 8, 8, 1))
-    (item,) = diffusion.neighbors(
+    item = diffusion.neighbors(
         {
             "samples": pixels,
             "nearest": pixels,
@@ -88,7 +88,7 @@ def test_neighbors_reports_distances_of_samples_and_test_images():
 def test_loss_by_timestep_includes_timestep_zero():
     values = np.array([0.5, 0.1, 0.01])
     arrays = {"timesteps": np.array([0, 10, 999]), "bits": values, "squared_error": values}
-    (item,) = diffusion.loss_by_timestep(arrays)
+    item = diffusion.loss_by_timestep(arrays)
     for axes in item.figure.axes:
         np.testing.assert_array_equal(axes.lines[0].get_xdata(), [1, 11, 1000])
 

@@ -76,7 +76,7 @@ def test_activations_are_plotted_for_every_norm_and_gain():
     rms = np.random.default_rng(0).uniform(0.1, 10, (3, 2, 5))
     claim = {"claim_steady_scale": np.array("What of steady_scale?")}
     arrays = {"norms": NORMS, "gains": np.array([0.5, 2.0]), "rms": rms} | claim
-    (item,) = normalization.activation_scale(arrays)
+    item = normalization.activation_scale(arrays)
     np.testing.assert_array_equal(lines(item.figure.axes[0]), rms.reshape(6, 5))
     assert "What of steady_scale?" in item.caption
     assert "a gain of 0.5, 2" in item.caption
@@ -98,7 +98,7 @@ def noise_arrays(sizes=(4, 16, 64)):
 
 
 def test_batch_noise_plots_theory_and_reports_the_training_batch_size():
-    (item,) = normalization.batch_noise(noise_arrays())
+    item = normalization.batch_noise(noise_arrays())
     upper, lower = item.figure.axes
     theory = [line for line in upper.get_lines() if "√" in str(line.get_label())]
     sizes = np.array([4, 16, 64])
@@ -111,6 +111,6 @@ def test_batch_noise_plots_theory_and_reports_the_training_batch_size():
 
 def test_single_rate_seed_and_size_are_plotted():
     figures = normalization.training(training_arrays((0.1,), 1))
-    figures += normalization.batch_noise(noise_arrays((4,)))
+    figures.append(normalization.batch_noise(noise_arrays((4,))))
     for item in figures:
         assert style.png(item.figure).startswith(b"\x89PNG")

@@ -16,7 +16,7 @@ def pattern(kind, predicted, right, backbone="gru", bidirectional=True):
     arrays |= {"source": SOURCE, "predicted": predicted, "target": right}
     arrays = {name: np.array(value) for name, value in arrays.items()}
     with style.mpl_style():
-        (item,) = sequence_patterns.pattern(arrays)
+        item = sequence_patterns.pattern(arrays)
         assert style.png(item.figure).startswith(b"\x89PNG")
     return item
 
@@ -50,7 +50,7 @@ def test_aligned_has_one_output_per_token():
 def test_alignment_labels_source_and_target():
     arrays = {"maps": np.full((2, 3, 3), 1 / 3), "source": np.array(SOURCE)}
     with style.mpl_style():
-        (item,) = sequence_patterns.alignment(arrays | {"target": np.array(TARGET)})
+        item = sequence_patterns.alignment(arrays | {"target": np.array(TARGET)})
     panels = item.figure.axes[:2]
     for axes in panels:
         assert [label.get_text() for label in axes.get_xticklabels()] == SOURCE
@@ -63,7 +63,7 @@ def test_wrong_tags_are_shown_with_the_gold_tag():
     predicted = np.array([["O", "O", "B-LOC", ""], ["B-PER", "O", "O", "O"]])
     arrays = {"words": words, "target": right, "predicted": predicted}
     with style.mpl_style():
-        (item,) = sequence_patterns.tagged_words(arrays | {"splits": np.array(["test", "long"])})
+        item = sequence_patterns.tagged_words(arrays | {"splits": np.array(["test", "long"])})
     texts = texts_of(item.figure)
     assert ("B-PER", sequence_patterns.WRONG) in texts
     assert sum(color == sequence_patterns.WRONG for _, color in texts) == 1

@@ -13,9 +13,7 @@ from jaxlabs.models.sequence_classifier import SequenceConfig
 
 pytestmark = pytest.mark.usefixtures("quickly_compiled")
 
-SOURCE, TARGET = (
-    Vocab(words, SPECIAL_TOKENS) for words in (("moon", "the"), ("la", "luna"))
-)
+SOURCE, TARGET = (Vocab(words, SPECIAL_TOKENS) for words in (("moon", "the"), ("la", "luna")))
 
 
 @pytest.mark.parametrize("backbone", ["rnn", "transformer"])
