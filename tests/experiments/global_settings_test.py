@@ -25,6 +25,8 @@ from jaxlabs.run_folder import RunFolder
 from jaxlabs.runner import cli
 from jaxlabs.training import devices
 from jaxlabs.training.advance import build_multi_step
+from jaxlabs.training.optimizers import DECAYED, HIDDEN, label_params
+from jaxlabs.training.state import leaf_names
 from jaxlabs.training.trainer import initial_state
 
 pytestmark = pytest.mark.usefixtures("reused_executables", "quickly_compiled")
@@ -77,14 +79,19 @@ TINY = {
 QUICK = {"gpt", "char_rnn", "translation_gru", "tagging", "ddpm"}
 
 
-def traced(name, play):
-    """Shapes and dtypes of the training steps of a lab and of its evaluation loss."""
+def tiny_run(name, play):
+    """Config, data and task of a lab."""
     lab, flags = TINY[name]
     small = [] if "--batch_size" in flags else ["--batch_size=8", "--eval_batch_size=8"]
     flags = ["--steps=2", *small, *flags.replace("TEXT", str(play)).split()]
     config = cli.parse(lab, flags).config()
     data = lab.load_data(config)
-    task = lab.build_task(config, data.data_spec)
+    return config, data, lab.build_task(config, data.data_spec)
+
+
+def traced(name, play):
+    """Shapes and dtypes of the training steps of a lab and of its evaluation loss."""
+    config, data, task = tiny_run(name, play)
     placement = devices.data_parallel(jax.devices()[:1])
 
     def evaluated(state, examples):
@@ -100,10 +107,25 @@ def traced(name, play):
     return trained, jax.eval_shape(evaluated, state, next(iter(data.eval_sets.values())))
 
 
-@pytest.mark.parametrize(
+PARAMETRIZED = pytest.mark.parametrize(
     "name",
     [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in TINY],
 )
+
+
+@PARAMETRIZED
+def test_every_parameter_has_the_label_of_its_role(name, play):
+    """AdamW decays what mixes features; Muon takes no embedding, no table and no head."""
+    task = tiny_run(name, play)[2]
+    params = jax.eval_shape(task.init, jax.random.key(0))["params"]
+    labels = jax.tree.leaves(label_params(params))
+    for path, leaf, label in zip(leaf_names(params), jax.tree.leaves(params), labels, strict=True):
+        assert (label in DECAYED) == (leaf.ndim in (2, 4)), path
+        if label == HIDDEN:
+            assert {"embedding", "table", "head", "input", "output"}.isdisjoint(path.split("."))
+
+
+@PARAMETRIZED
 def test_steps_stay_float32_with_x64_and_strict_promotion(name, play):
     with jax.enable_x64(True), jax.numpy_dtype_promotion("strict"):
         (state, log), parts = traced(name, play)

@@ -20,13 +20,7 @@ from jaxlabs.analysis.toy_training import progress, stack
 from jaxlabs.config import ArgumentError
 from jaxlabs.data import images
 from jaxlabs.data.batches import Examples, eval_batch, num_batches
-from jaxlabs.models.batchnorm_net import (
-    NORMS,
-    NormNet,
-    NormNetConfig,
-    loss,
-    train_step,
-)
+from jaxlabs.models.batchnorm_net import NORMS, NormNet, NormNetConfig, loss, train_step
 from jaxlabs.training.advance import step_inputs
 from jaxlabs.training.state import TrainState, create_state
 
