@@ -37,11 +37,7 @@ class MeasuringConfig(Config):
     """Duration of the measurements."""
 
     repeats: int = setting(
-        5,
-        "timed repeats of each case, interleaved",
-        minimum=1,
-        maximum=1000,
-        aliases=("rounds",),
+        5, "timed repeats of each case, interleaved", minimum=1, maximum=1000, aliases=("rounds",)
     )
     max_seconds: float = setting(
         60.0,

@@ -1,10 +1,13 @@
 """A data set with its origin, and the training data and evaluation sets of a run."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Self
 
 from jaxlabs.data.batches import ContiguousStreams, Examples, TokenStream
+
+DataSpec = Mapping[str, Any]
+"""What a model and its samples need to know of the data, as JSON: see `DataModule.data_spec`."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -47,10 +47,7 @@ def parameter_groups(module: Any, weight_decay: float) -> list[dict[str, Any]]:
 
 
 def build_step(
-    module: Any,
-    loss: Callable[[Any], Any],
-    config: OptimizerConfig,
-    mode: Mode,
+    module: Any, loss: Callable[[Any], Any], config: OptimizerConfig, mode: Mode
 ) -> Callable[[], float]:
     """Returns `step() -> loss`: gradients, clipping and AdamW at a constant learning rate.
 

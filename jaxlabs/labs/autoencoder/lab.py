@@ -8,15 +8,13 @@ Expect    quick: 20 seconds on two cores, a two-dimensional latent space of the 
 import dataclasses
 import functools
 import math
-from collections.abc import Mapping
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from jaxlabs.config import group, setting
 from jaxlabs.data import images
-from jaxlabs.data.dataset import DataModule
+from jaxlabs.data.dataset import DataModule, DataSpec
 from jaxlabs.data.image_data import ImageDataConfig, image_data
 from jaxlabs.labs.autoencoder import plots, published, vae_latents
 from jaxlabs.models import autoencoder
@@ -113,7 +111,7 @@ def load_data(config: AutoencoderRunConfig) -> DataModule:
     return image_data(dataset, config.data, config.model.likelihood == "bernoulli")
 
 
-def build_task(config: AutoencoderRunConfig, data_spec: Mapping[str, Any]) -> Task:
+def build_task(config: AutoencoderRunConfig, data_spec: DataSpec) -> Task:
     """Builds the model for images of one shape."""
     dynamic = config.data.binarization == "dynamic"
     model = autoencoder.Autoencoder(config.model, tuple(data_spec["shape"]), dynamic)
@@ -122,7 +120,7 @@ def build_task(config: AutoencoderRunConfig, data_spec: Mapping[str, Any]) -> Ta
 
 
 def sample(
-    config: AutoencoderRunConfig, task: Task, data_spec: Any, state: TrainState, key: jax.Array
+    config: AutoencoderRunConfig, task: Task, data_spec: DataSpec, state: TrainState, key: jax.Array
 ) -> dict[str, jax.Array]:
     """Returns images decoded from samples of the prior."""
     return {"images": autoencoder.sample_prior(task.model, state.eval_params, key, 100)}

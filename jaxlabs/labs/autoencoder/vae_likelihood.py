@@ -24,11 +24,7 @@ def bounds(
     batch = jax.jit(functools.partial(eval_batch, batch_size=size))
     values = [
         autoencoder.iwae_bound(
-            model,
-            params,
-            batch(examples, index),
-            jax.random.fold_in(key, index),
-            samples=samples,
+            model, params, batch(examples, index), jax.random.fold_in(key, index), samples=samples
         )
         for index in range(num_batches(examples, size))
     ]

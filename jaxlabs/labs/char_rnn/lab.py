@@ -7,8 +7,6 @@ Expect    quick: held-out loss about 1.54 nats; best: 1.487
 
 import dataclasses
 import functools
-from collections.abc import Mapping
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -19,7 +17,7 @@ from jaxlabs.analysis.baselines import ngram_baselines
 from jaxlabs.config import group, setting
 from jaxlabs.data import texts
 from jaxlabs.data.char_lm_data import bptt_data, char_lm_data
-from jaxlabs.data.dataset import DataModule
+from jaxlabs.data.dataset import DataModule, DataSpec
 from jaxlabs.data.tokenizers import CharTokenizer
 from jaxlabs.labs.char_rnn import published
 from jaxlabs.layers.rnn_cells import CELLS
@@ -97,7 +95,7 @@ def load_data(config: CharRNNRunConfig) -> DataModule:
     return char_lm_data(dataset, context, *rest, argument="bptt_length")
 
 
-def build_task(config: CharRNNRunConfig, data_spec: Mapping[str, Any]) -> Task:
+def build_task(config: CharRNNRunConfig, data_spec: DataSpec) -> Task:
     """Builds the model; raises if the prompt has characters outside the vocabulary."""
     tokenizer = CharTokenizer.from_json(data_spec)
     config.sampling.encode_prompt(tokenizer)
@@ -117,11 +115,7 @@ def build_task(config: CharRNNRunConfig, data_spec: Mapping[str, Any]) -> Task:
 
 
 def sample(
-    config: CharRNNRunConfig,
-    task: Task,
-    data_spec: Mapping[str, Any],
-    state: TrainState,
-    key: jax.Array,
+    config: CharRNNRunConfig, task: Task, data_spec: DataSpec, state: TrainState, key: jax.Array
 ) -> Texts:
     """Returns continuations of the prompt at each temperature."""
     generate = functools.partial(char_rnn.sample, task.model, state.eval_params)

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 
 from jaxlabs.config import ArgumentError, group, setting
 from jaxlabs.data import captions, images
-from jaxlabs.data.dataset import DataModule
+from jaxlabs.data.dataset import DataModule, DataSpec
 from jaxlabs.data.tokenizers import WordTokenizer
 from jaxlabs.labs.contrastive import contrastive_optimum, plots, zero_shot
 from jaxlabs.models import dual_encoder
@@ -99,7 +99,7 @@ def load_data(config: ContrastiveRunConfig) -> DataModule:
     return dataclasses.replace(data, baselines=lambda: contrastive_optimum.baselines(*known))
 
 
-def build_task(config: ContrastiveRunConfig, data_spec: Mapping[str, Any]) -> Task:
+def build_task(config: ContrastiveRunConfig, data_spec: DataSpec) -> Task:
     """Builds the model for images of one shape and the vocabulary of the captions."""
     words = WordTokenizer.from_json(data_spec).vocab.size
     model = dual_encoder.DualEncoder(config.model.with_vocabulary(words))
@@ -110,7 +110,7 @@ def build_task(config: ContrastiveRunConfig, data_spec: Mapping[str, Any]) -> Ta
 
 
 def sample(
-    config: ContrastiveRunConfig, task: Task, data_spec: Any, state: TrainState, key: jax.Array
+    config: ContrastiveRunConfig, task: Task, data_spec: DataSpec, state: TrainState, key: jax.Array
 ) -> str:
     """Returns the captions nearest to the prompt."""
     return zero_shot.nearest_captions(zero_shot.trained(task, data_spec, state), config.prompt)

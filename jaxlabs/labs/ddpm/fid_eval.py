@@ -16,12 +16,7 @@ from jaxlabs.analysis.feature_extractor import (
     FeatureExtractorConfig,
     restore_feature_extractor,
 )
-from jaxlabs.analysis.fid import (
-    as_bytes,
-    class_histogram,
-    fid_metrics,
-    nearest_neighbors,
-)
+from jaxlabs.analysis.fid import as_bytes, class_histogram, fid_metrics, nearest_neighbors
 from jaxlabs.config import RUNTIME, ArgumentError, Config, UserError, group, setting
 from jaxlabs.data.batches import Examples
 from jaxlabs.data.dataset import DataModule

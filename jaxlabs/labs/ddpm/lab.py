@@ -19,7 +19,7 @@ import numpy as np
 from jaxlabs import keys
 from jaxlabs.config import ArgumentError, group, setting
 from jaxlabs.data import images
-from jaxlabs.data.dataset import DataModule
+from jaxlabs.data.dataset import DataModule, DataSpec
 from jaxlabs.data.image_data import labeled_data
 from jaxlabs.diffusion.noise_schedules import DiffusionConfig
 from jaxlabs.labs.ddpm import diffusion_likelihood, diffusion_samples, fid_eval, plots, published
@@ -137,7 +137,7 @@ def load_data(config: DDPMRunConfig) -> DataModule:
     return data
 
 
-def build_task(config: DDPMRunConfig, data_spec: Mapping[str, Any]) -> Task:
+def build_task(config: DDPMRunConfig, data_spec: DataSpec) -> Task:
     """Builds the network for images of one shape."""
     shape, classes = tuple(data_spec["shape"]), len(data_spec["classes"])
     model = ddpm.UNet(config.model, config.diffusion, shape, classes)
@@ -149,11 +149,7 @@ def build_task(config: DDPMRunConfig, data_spec: Mapping[str, Any]) -> Task:
 
 
 def sample(
-    config: DDPMRunConfig,
-    task: Task,
-    data_spec: Mapping[str, Any],
-    state: TrainState,
-    key: jax.Array,
+    config: DDPMRunConfig, task: Task, data_spec: DataSpec, state: TrainState, key: jax.Array
 ) -> dict[str, np.ndarray]:
     """Returns samples of the diffusion model."""
     samples = diffusion_samples.sample_images(task.model, state.eval_params, config.sampling, key)

@@ -7,8 +7,6 @@ Expect    quick: one to three minutes of training on two cores, held-out loss ab
 
 import dataclasses
 import functools
-from collections.abc import Mapping
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -19,7 +17,7 @@ from jaxlabs.analysis.baselines import ngram_baselines
 from jaxlabs.config import group, setting
 from jaxlabs.data import texts
 from jaxlabs.data.char_lm_data import char_lm_data
-from jaxlabs.data.dataset import DataModule
+from jaxlabs.data.dataset import DataModule, DataSpec
 from jaxlabs.data.tokenizers import CharTokenizer
 from jaxlabs.labs.gpt import published
 from jaxlabs.layers.positions import sinusoidal_embedding
@@ -124,7 +122,7 @@ def load_data(config: GPTRunConfig) -> DataModule:
     return char_lm_data(dataset, config.model.context_length, config.seed, ngram_baselines)
 
 
-def build_task(config: GPTRunConfig, data_spec: Mapping[str, Any]) -> Task:
+def build_task(config: GPTRunConfig, data_spec: DataSpec) -> Task:
     """Builds the model; raises if the prompts have characters outside the vocabulary."""
     tokenizer = CharTokenizer.from_json(data_spec)
     config.sampling.encode_prompt(tokenizer)
@@ -137,11 +135,7 @@ def build_task(config: GPTRunConfig, data_spec: Mapping[str, Any]) -> Task:
 
 
 def sample(
-    config: GPTRunConfig,
-    task: Task,
-    data_spec: Mapping[str, Any],
-    state: TrainState,
-    key: jax.Array,
+    config: GPTRunConfig, task: Task, data_spec: DataSpec, state: TrainState, key: jax.Array
 ) -> Texts:
     """Returns continuations of the prompt."""
     generate = functools.partial(transformer_lm.sample, task.model, state.eval_params)

@@ -8,8 +8,6 @@ Expect    quick: two epochs, test accuracy of 99.3 % on MNIST
 import dataclasses
 import functools
 import math
-from collections.abc import Mapping
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +15,7 @@ import jax.numpy as jnp
 from jaxlabs.analysis import image_predictions
 from jaxlabs.config import ArgumentError, group, setting
 from jaxlabs.data import images
-from jaxlabs.data.dataset import DataModule
+from jaxlabs.data.dataset import DataModule, DataSpec
 from jaxlabs.data.image_data import labeled_data
 from jaxlabs.models import image_classifier
 from jaxlabs.report import confusion
@@ -83,7 +81,7 @@ def load_data(config: ImageClassifierRunConfig) -> DataModule:
     return dataclasses.replace(data, baselines=lambda: chance)
 
 
-def build_task(config: ImageClassifierRunConfig, data_spec: Mapping[str, Any]) -> Task:
+def build_task(config: ImageClassifierRunConfig, data_spec: DataSpec) -> Task:
     """Builds the model for images of one shape."""
     model = image_classifier.ImageClassifier(config.model, len(data_spec["classes"]))
     init = functools.partial(model.init, x=jnp.zeros((1, *data_spec["shape"]), jnp.float32))
@@ -93,7 +91,7 @@ def build_task(config: ImageClassifierRunConfig, data_spec: Mapping[str, Any]) -
 def sample(
     config: ImageClassifierRunConfig,
     task: Task,
-    data_spec: Mapping[str, Any],
+    data_spec: DataSpec,
     state: TrainState,
     key: jax.Array,
 ) -> str:

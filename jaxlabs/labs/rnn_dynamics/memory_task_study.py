@@ -102,13 +102,7 @@ def task_params(
 
 @functools.partial(jax.jit, static_argnames=("task", "cell", "length", "steps"))
 def train(
-    params: Params,
-    seed: jax.Array,
-    *,
-    task: str,
-    cell: str,
-    length: int,
-    steps: int,
+    params: Params, seed: jax.Array, *, task: str, cell: str, length: int, steps: int
 ) -> tuple[Any, jax.Array]:
     """Returns the parameters after training and the loss of every step, `[steps]`."""
     loss = functools.partial(TASKS[task].loss, cell)
@@ -124,11 +118,7 @@ def train(
 
 
 def study(
-    task: str,
-    lengths: Sequence[int],
-    hidden_size: int,
-    steps: int,
-    seeds: Sequence[int],
+    task: str, lengths: Sequence[int], hidden_size: int, steps: int, seeds: Sequence[int]
 ) -> tuple[dict[str, np.ndarray], dict[tuple[str, int], Any]]:
     """Trains every variant of the cells at every length of a task.
 

@@ -13,14 +13,12 @@ Expect    quick: 3 minutes on two cores, 99 % of the optimum on sentences of the
 
 import dataclasses
 import functools
-from collections.abc import Mapping
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from jaxlabs.config import group, setting
-from jaxlabs.data.dataset import DataModule
+from jaxlabs.data.dataset import DataModule, DataSpec
 from jaxlabs.data.sequence_data import (
     GRAMMAR,
     GRAMMARS,
@@ -98,7 +96,7 @@ def load_data(config: SequencePatternsRunConfig) -> DataModule:
     return sequence_data(config.task, config.dataset, config.seed, config.sizes, baselines)
 
 
-def build_task(config: SequencePatternsRunConfig, data_spec: Mapping[str, Any]) -> Task:
+def build_task(config: SequencePatternsRunConfig, data_spec: DataSpec) -> Task:
     """Builds the model; raises if the prompt has words outside the vocabulary."""
     sequence_predictions.require_known(config.sampling.prompt, data_spec)
     source, target = load_vocabs(data_spec)
@@ -127,7 +125,11 @@ def build_task(config: SequencePatternsRunConfig, data_spec: Mapping[str, Any]) 
 
 
 def sample(
-    config: SequencePatternsRunConfig, task: Task, data_spec: Any, state: TrainState, key: jax.Array
+    config: SequencePatternsRunConfig,
+    task: Task,
+    data_spec: DataSpec,
+    state: TrainState,
+    key: jax.Array,
 ) -> str:
     """Returns predictions for the prompt, or for a few test sentences."""
     params = state.eval_params

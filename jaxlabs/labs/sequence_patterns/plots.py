@@ -115,13 +115,7 @@ def _answer(axes: Axes, y: float, ends: Sequence[int], predicted: str, right: st
 def _row(axes: Axes, y: float, count: int, backbone: str, bidirectional: bool) -> None:
     """Plots one cell per position with its state arrows, or one Transformer block."""
     if backbone == "transformer":
-        _box(
-            axes,
-            -BOX_WIDTH / 2,
-            y,
-            count - 1 + BOX_WIDTH,
-            "self-attention and feed-forward",
-        )
+        _box(axes, -BOX_WIDTH / 2, y, count - 1 + BOX_WIDTH, "self-attention and feed-forward")
         return
     for position in range(count):
         _box(axes, position - BOX_WIDTH / 2, y, BOX_WIDTH, backbone.upper())

@@ -7,8 +7,6 @@ Expect    quick: seconds of L-BFGS on two cores, cost about 0.40, most filters a
 
 import dataclasses
 import functools
-from collections.abc import Mapping
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +14,7 @@ import numpy as np
 
 from jaxlabs.config import ArgumentError, group, setting
 from jaxlabs.data import natural_images
-from jaxlabs.data.dataset import DataModule
+from jaxlabs.data.dataset import DataModule, DataSpec
 from jaxlabs.data.patch_data import patch_data
 from jaxlabs.labs.sparse_autoencoder import plots, published, sae_features
 from jaxlabs.models import sparse_autoencoder
@@ -99,7 +97,7 @@ def load_data(config: SparseAutoencoderRunConfig) -> DataModule:
     return patch_data(photographs, config.patches, config.model.patch_size, config.seed)
 
 
-def build_task(config: SparseAutoencoderRunConfig, data_spec: Mapping[str, Any]) -> Task:
+def build_task(config: SparseAutoencoderRunConfig, data_spec: DataSpec) -> Task:
     """Builds the model."""
     model = sparse_autoencoder.SparseAutoencoder(config.model)
     init = functools.partial(model.init, x=jnp.zeros((1, config.model.visible), jnp.float32))
@@ -110,7 +108,7 @@ def build_task(config: SparseAutoencoderRunConfig, data_spec: Mapping[str, Any])
 def sample(
     config: SparseAutoencoderRunConfig,
     task: Task,
-    data_spec: Any,
+    data_spec: DataSpec,
     state: TrainState,
     key: jax.Array,
 ) -> dict[str, np.ndarray]:

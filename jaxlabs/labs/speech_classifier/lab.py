@@ -8,8 +8,6 @@ Expect    quick: seconds of training, test accuracy about 90 %; best: half a min
 
 import dataclasses
 import functools
-from collections.abc import Mapping
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -18,7 +16,7 @@ import numpy as np
 from jaxlabs.analysis import attention_maps
 from jaxlabs.config import RUNTIME, group, setting
 from jaxlabs.data import speeches
-from jaxlabs.data.dataset import DataModule
+from jaxlabs.data.dataset import DataModule, DataSpec
 from jaxlabs.data.speech_data import classification_data
 from jaxlabs.data.tokenizers import WordTokenizer, split_words
 from jaxlabs.labs.speech_classifier import published, sentence_predictions
@@ -124,7 +122,7 @@ def load_data(config: SpeechClassifierRunConfig) -> DataModule:
     )
 
 
-def build_task(config: SpeechClassifierRunConfig, data_spec: Mapping[str, Any]) -> Task:
+def build_task(config: SpeechClassifierRunConfig, data_spec: DataSpec) -> Task:
     """Builds the model; raises if all words of the prompt are out of vocabulary."""
     sentence_predictions.require_known(config.prompt, data_spec)
     size = WordTokenizer.from_json(data_spec).vocab.size
@@ -138,7 +136,7 @@ def build_task(config: SpeechClassifierRunConfig, data_spec: Mapping[str, Any]) 
 def sample(
     config: SpeechClassifierRunConfig,
     task: Task,
-    data_spec: Mapping[str, Any],
+    data_spec: DataSpec,
     state: TrainState,
     key: jax.Array,
 ) -> str:

@@ -7,16 +7,15 @@ Expect    quick: a minute on two cores, test perplexities about 300, 380 and 320
 
 import dataclasses
 import functools
-from collections.abc import Mapping
-from typing import Any
 
+import jax
 import jax.numpy as jnp
 
 from jaxlabs.analysis import attention_maps, text_sampling
 from jaxlabs.analysis.baselines import ngram_baselines
 from jaxlabs.config import group, setting
 from jaxlabs.data import speeches
-from jaxlabs.data.dataset import DataModule
+from jaxlabs.data.dataset import DataModule, DataSpec
 from jaxlabs.data.speech_data import word_lm_data
 from jaxlabs.data.tokenizers import WordTokenizer, split_words
 from jaxlabs.labs.speech_lm import published
@@ -110,7 +109,7 @@ def load_data(config: SpeechLMRunConfig) -> DataModule:
     return word_lm_data(dataset, context, ngram_baselines, held_out, stride)
 
 
-def build_task(config: SpeechLMRunConfig, data_spec: Mapping[str, Any]) -> Task:
+def build_task(config: SpeechLMRunConfig, data_spec: DataSpec) -> Task:
     """Builds the model; raises if the prompt has no known word."""
     tokenizer = WordTokenizer.from_json(data_spec)
     config.sampling.encode_prompt(tokenizer)
@@ -122,7 +121,7 @@ def build_task(config: SpeechLMRunConfig, data_spec: Mapping[str, Any]) -> Task:
 
 
 def sample(
-    config: SpeechLMRunConfig, task: Task, data_spec: Mapping[str, Any], state: TrainState, key: Any
+    config: SpeechLMRunConfig, task: Task, data_spec: DataSpec, state: TrainState, key: jax.Array
 ) -> Texts:
     """Returns continuations of the prompt."""
     generate = functools.partial(transformer_lm.sample, task.model, state.eval_params)
