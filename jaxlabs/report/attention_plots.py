@@ -104,7 +104,7 @@ def _rollout(rollout: np.ndarray, labels: Sequence[str], named: str, suffix: str
     )
 
 
-def positions(arrays: Mapping[str, np.ndarray]) -> list[ReportFigure]:
+def positions(arrays: Mapping[str, np.ndarray]) -> ReportFigure:
     """Plots a table `[positions, channels]` and the cosine similarity of its rows."""
     table = arrays["table"]
     count, width = table.shape
@@ -126,19 +126,17 @@ def positions(arrays: Mapping[str, np.ndarray]) -> list[ReportFigure]:
     bar.set_ticks([-limit, 0, limit], labels=[f"−{limit:.3g}", "0", f"{limit:.3g}"])
     bar.outline.set_visible(False)
     _plot_similarity(panels["similarity"], table)
-    return [
-        ReportFigure(
-            name="positions",
-            title="Position table",
-            caption=(
-                "Top: the position encoding; channels run from high to low frequency. Bottom: "
-                "cosine similarity of the middle position to every other; it decreases with "
-                "distance."
-            ),
-            alt=f"Encodings of {count} positions in {width} channels, and their cosine similarity.",
-            figure=figure,
-        )
-    ]
+    return ReportFigure(
+        name="positions",
+        title="Position table",
+        caption=(
+            "Top: the position encoding; channels run from high to low frequency. Bottom: "
+            "cosine similarity of the middle position to every other; it decreases with "
+            "distance."
+        ),
+        alt=f"Encodings of {count} positions in {width} channels, and their cosine similarity.",
+        figure=figure,
+    )
 
 
 def _plot_similarity(axes: Axes, table: np.ndarray) -> None:

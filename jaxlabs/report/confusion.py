@@ -14,7 +14,7 @@ MAX_SIDE_BY_SIDE = 5
 """Classes up to which two matrices fit side by side."""
 
 
-def confusion(arrays: Mapping[str, np.ndarray]) -> list[ReportFigure]:
+def confusion(arrays: Mapping[str, np.ndarray]) -> ReportFigure:
     """Plots one confusion matrix for each split.
 
     Args:
@@ -36,21 +36,19 @@ def confusion(arrays: Mapping[str, np.ndarray]) -> list[ReportFigure]:
         f"{humanize(str(split))} {np.trace(matrix) / max(matrix.sum(), 1):.1%} correct"
         for split, matrix in zip(splits, counts, strict=True)
     )
-    return [
-        ReportFigure(
-            name="confusion",
-            title="Confusion matrix",
-            caption=(
-                "Rows: true class; columns: predicted class; the diagonal is correct. Numbers are "
-                "counts; colors are normalized by row. Titles: correct predictions of the total."
-            ),
-            alt=f"Confusion matrices. {accuracies}.",
-            figure=figure,
-        )
-    ]
+    return ReportFigure(
+        name="confusion",
+        title="Confusion matrix",
+        caption=(
+            "Rows: true class; columns: predicted class; the diagonal is correct. Numbers are "
+            "counts; colors are normalized by row. Titles: correct predictions of the total."
+        ),
+        alt=f"Confusion matrices. {accuracies}.",
+        figure=figure,
+    )
 
 
-def misclassified(arrays: Mapping[str, np.ndarray]) -> list[ReportFigure]:
+def misclassified(arrays: Mapping[str, np.ndarray]) -> ReportFigure:
     """Plots misclassified images with their true and predicted classes.
 
     Args:
@@ -75,18 +73,16 @@ def misclassified(arrays: Mapping[str, np.ndarray]) -> list[ReportFigure]:
         axes.set_title(f"{label} → {predicted}", loc="center", pad=2, fontsize=9)
     errors, count = int(arrays["errors"]), int(arrays["count"])
     selection = f" The {shown} most confident errors are shown." if shown < errors else ""
-    return [
-        ReportFigure(
-            name="misclassified",
-            title="Misclassified images",
-            caption=(
-                f"{errors:,} of {count:,} test images are misclassified.{selection} Titles: true "
-                "class → predicted class."
-            ),
-            alt=f"{shown} misclassified images.",
-            figure=figure,
-        )
-    ]
+    return ReportFigure(
+        name="misclassified",
+        title="Misclassified images",
+        caption=(
+            f"{errors:,} of {count:,} test images are misclassified.{selection} Titles: true "
+            "class → predicted class."
+        ),
+        alt=f"{shown} misclassified images.",
+        figure=figure,
+    )
 
 
 def _plot(axes: Axes, matrix: np.ndarray, labels: list[str]) -> None:

@@ -102,7 +102,7 @@ def samples_during_training(images_by_step: Mapping[int, np.ndarray]) -> ReportF
     )
 
 
-def reconstructions(arrays: Mapping[str, np.ndarray]) -> list[ReportFigure]:
+def reconstructions(arrays: Mapping[str, np.ndarray]) -> ReportFigure:
     """Plots `inputs` above `outputs`, each `[count, height, width(, channels)]` in [0, 1].
 
     Every further array adds a row with its own name.
@@ -115,38 +115,34 @@ def reconstructions(arrays: Mapping[str, np.ndarray]) -> list[ReportFigure]:
         {name.replace("_", " "): arrays[name][start : start + columns] for name in names}
         for start in range(0, count, columns)
     ]
-    return [
-        ReportFigure(
-            name="reconstructions",
-            title="Reconstructions",
-            caption="Each input image above its reconstruction.",
-            alt=f"{count} images, each above its reconstruction.",
-            figure=labeled_rows(blocks),
-        )
-    ]
+    return ReportFigure(
+        name="reconstructions",
+        title="Reconstructions",
+        caption="Each input image above its reconstruction.",
+        alt=f"{count} images, each above its reconstruction.",
+        figure=labeled_rows(blocks),
+    )
 
 
-def filters(arrays: Mapping[str, np.ndarray]) -> list[ReportFigure]:
+def filters(arrays: Mapping[str, np.ndarray]) -> ReportFigure:
     """Plots `filters [count, height, width(, 3)]`, each normalized by its largest weight."""
     weights = np.asarray(arrays["filters"], np.float64)
     rest = tuple(range(1, weights.ndim))
     largest = np.abs(weights).max(axis=rest, keepdims=True)
     shown = 0.5 + 0.5 * weights / np.maximum(largest, np.finfo(np.float64).tiny)
-    return [
-        ReportFigure(
-            name="filters",
-            title="Filters",
-            caption=(
-                f"Input weights of {len(weights)} hidden units: white is positive, black negative, "
-                "mid-gray zero. Each filter has its own scale."
-            ),
-            alt=f"A grid of {len(weights)} filters.",
-            figure=grid_figure(tile(shown)),
-        )
-    ]
+    return ReportFigure(
+        name="filters",
+        title="Filters",
+        caption=(
+            f"Input weights of {len(weights)} hidden units: white is positive, black negative, "
+            "mid-gray zero. Each filter has its own scale."
+        ),
+        alt=f"A grid of {len(weights)} filters.",
+        figure=grid_figure(tile(shown)),
+    )
 
 
-def whitening(arrays: Mapping[str, np.ndarray]) -> list[ReportFigure]:
+def whitening(arrays: Mapping[str, np.ndarray]) -> ReportFigure:
     """Plots one image before and after whitening, and the mean amplitude spectra.
 
     Arrays: `image_before` and `image_after [height, width]`; `frequency [bins]` in cycles per
@@ -164,20 +160,18 @@ def whitening(arrays: Mapping[str, np.ndarray]) -> list[ReportFigure]:
         panels[when].imshow(image, cmap="gray", **limits)
         panels[when].set(xticks=[], yticks=[], title=f"{when} whitening")
     _plot_spectra(panels["spectrum"], arrays)
-    return [
-        ReportFigure(
-            name="whitening",
-            title="Whitening",
-            caption=(
-                "Top: the first image. Bottom: mean amplitude spectrum of all images, each curve "
-                "relative to its middle. Natural images have a spectrum of about 1/f: neighboring "
-                "pixels are strongly correlated. The whitening filter is proportional to f, which "
-                "flattens the spectrum up to the low-pass cut-off; edges remain."
-            ),
-            alt="An image before and after whitening, and the amplitude spectra of both.",
-            figure=figure,
-        )
-    ]
+    return ReportFigure(
+        name="whitening",
+        title="Whitening",
+        caption=(
+            "Top: the first image. Bottom: mean amplitude spectrum of all images, each curve "
+            "relative to its middle. Natural images have a spectrum of about 1/f: neighboring "
+            "pixels are strongly correlated. The whitening filter is proportional to f, which "
+            "flattens the spectrum up to the low-pass cut-off; edges remain."
+        ),
+        alt="An image before and after whitening, and the amplitude spectra of both.",
+        figure=figure,
+    )
 
 
 def _plot_spectra(axes: Axes, arrays: Mapping[str, np.ndarray]) -> None:

@@ -133,7 +133,7 @@ def test_missing_glyphs_are_no_error():
 
 def test_position_table_separates_even_and_odd_channels():
     table = np.random.default_rng(0).normal(size=(5, 6))
-    (item,) = attention_plots.positions({"table": table})
+    item = attention_plots.positions({"table": table})
     even, odd = images(item.figure)
     np.testing.assert_array_equal(even, table[:, 0::2].T)
     np.testing.assert_array_equal(odd, table[:, 1::2].T)
@@ -141,12 +141,12 @@ def test_position_table_separates_even_and_odd_channels():
 
 def test_similarity_is_the_cosine_with_the_middle_position():
     table = np.random.default_rng(0).normal(size=(5, 6))
-    (item,) = attention_plots.positions({"table": table})
+    item = attention_plots.positions({"table": table})
     (similarity,) = [axes for axes in item.figure.axes if axes.get_ylabel() == "cosine"]
     expected = [row @ table[2] / np.linalg.norm(row) / np.linalg.norm(table[2]) for row in table]
     np.testing.assert_allclose(similarity.get_lines()[0].get_ydata(), expected)
 
 
 def test_zero_table_is_plotted():
-    (item,) = attention_plots.positions({"table": np.zeros((4, 4))})
+    item = attention_plots.positions({"table": np.zeros((4, 4))})
     assert style.png(item.figure).startswith(b"\x89PNG")

@@ -15,7 +15,7 @@ def test_cells_show_counts_and_colors_are_normalized_by_row():
         "labels": np.array(["A", "B", "C"]),
     }
     with style.mpl_style():
-        (item,) = confusion(arrays)
+        item = confusion(arrays)
         style.png(item.figure)
     assert item.alt == "Confusion matrices. test 59.1% correct; test unseen 40.0% correct."
     panels = [axes for axes in item.figure.axes if axes.images]

@@ -48,7 +48,7 @@ def test_number_of_samples_shown_is_limited():
 def test_filters_are_normalized_one_by_one_and_zero_is_mid_gray():
     filters = np.array([[[0, 4.0], [-2, 0]], [[0, 0.001], [0, -0.002]], np.zeros((2, 2))])
     with style.mpl_style():
-        (item,) = images.filters({"filters": filters})
+        item = images.filters({"filters": filters})
     (sheet,) = image_arrays(item.figure)
     np.testing.assert_allclose(sheet[:2, :2], [[0.5, 1], [0.25, 0.5]])
     np.testing.assert_allclose(sheet[:2, 3:], [[0.5, 0.75], [0.5, 0]])
@@ -59,7 +59,7 @@ def test_reconstructions_are_below_their_inputs():
     inputs = np.linspace(0, 0.5, 13)[:, None, None] * np.ones((13, 2, 2))
     arrays = {"outputs": inputs + 0.25, "inputs": inputs, "linear_outputs": inputs + 0.5}
     with style.mpl_style():
-        (item,) = images.reconstructions(arrays)
+        item = images.reconstructions(arrays)
     # Ten per row; an incomplete second row is omitted.
     (sheet,) = image_arrays(item.figure)
     assert labels(item.figure.axes[0]) == ["inputs", "outputs", "linear outputs"]
@@ -84,7 +84,7 @@ def test_spectra_are_relative_to_their_middle():
     arrays |= {"amplitude_after": np.full(64, 0.3)}
     arrays |= {f"image_{when}": np.eye(4) for when in ("before", "after")}
     with style.mpl_style():
-        (item,) = images.whitening(arrays)
+        item = images.whitening(arrays)
         style.png(item.figure)
     guide, before, after = (line.get_ydata() for line in item.figure.axes[-1].lines)
     np.testing.assert_allclose(before, guide)

@@ -101,7 +101,7 @@ def test_misclassified_images_show_both_classes():
         "errors": np.array(62),
         "count": np.array(10_000),
     }
-    (item,) = confusion.misclassified(arrays)
+    item = confusion.misclassified(arrays)
     assert [axes.get_title() for axes in item.figure.axes[:2]] == ["4 → 9", "7 → 1"]
     assert "62 of 10,000 test images are misclassified" in item.caption
     assert "The 2 most confident errors are shown" in item.caption
