@@ -25,7 +25,7 @@ import jax.numpy as jnp
 
 from jaxlabs import keys
 from jaxlabs.config import setting
-from jaxlabs.layers.matmul import Dense
+from jaxlabs.layers.matmul import dot_general
 from jaxlabs.losses.elbo import (
     bernoulli_log_likelihood,
     gaussian_kl,
@@ -113,9 +113,10 @@ class Autoencoder(nn.Module):
         if config.likelihood == "gaussian" and config.observation_std is None:
             self.log_scale = self.param("log_scale", nn.initializers.zeros_init(), (), jnp.float32)
 
-    def _dense(self, features: int) -> Dense:
+    def _dense(self, features: int) -> nn.Dense:
         init = nn.initializers.glorot_uniform()
-        return Dense(features, kernel_init=init, precision=self.config.matmul_precision)
+        multiply = dot_general(self.config.matmul_precision)
+        return nn.Dense(features, kernel_init=init, dot_general=multiply)
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """Returns the decoder output `[batch, pixels]` at the mean code of `x [batch, pixels]`."""
@@ -164,8 +165,6 @@ def loss(
     from below; theirs clamp the mean over the batch, which would not add up over micro-batches.
 
     Args:
-      model: the model.
-      variables: its variables.
       batch: `images [batch, height, width, channels]` uint8, or floats in [0, 1];
         `weights [batch]`, images of weight 0 are ignored; `example_index [batch]`.
       key: the step's key; those of the examples derive from it and `example_index`.

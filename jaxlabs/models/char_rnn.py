@@ -24,7 +24,7 @@ from jaxlabs.config import setting
 from jaxlabs.decoding.adapters import RecurrentStepper
 from jaxlabs.decoding.generate import generate
 from jaxlabs.layers.dropout import Dropout
-from jaxlabs.layers.matmul import Dense
+from jaxlabs.layers.matmul import dot_general
 from jaxlabs.layers.rnn import RECURRENT_INITS, Recurrent, zero_state
 from jaxlabs.layers.rnn_cells import CELLS, State
 from jaxlabs.losses.cross_entropy import cross_entropy_output
@@ -85,7 +85,7 @@ class CharRNN(nn.Module):
             precision=config.matmul_precision,
         )
         self.output_dropout = Dropout(config.dropout)
-        self.head = Dense(config.vocab_size, precision=config.matmul_precision)
+        self.head = nn.Dense(config.vocab_size, dot_general=dot_general(config.matmul_precision))
 
     def __call__(
         self,
@@ -135,8 +135,6 @@ def loss(
     tokens, so that rows can be as long as a text.
 
     Args:
-      model: the model.
-      variables: its variables.
       batch: `inputs`, `targets` and `weights [batch, time]`, `example_index [batch]`, and in
         training with a carry `is_first [batch]`; tokens of weight 0 are ignored.
       key: the step's key; dropout keys of the examples derive from it and `example_index`.

@@ -31,7 +31,7 @@ from jaxlabs.diffusion.noise_schedules import DiffusionConfig, make_schedule
 from jaxlabs.layers import positions
 from jaxlabs.layers.convolution import Conv3x3, ResidualBlock, max_pool_2x2, upsample_2x_bilinear
 from jaxlabs.layers.initializers import FAN_IN_UNIFORM
-from jaxlabs.layers.matmul import Dense
+from jaxlabs.layers.matmul import dot_general, uniform_init
 from jaxlabs.losses.loss_output import Batch, LossOutput, Variables
 from jaxlabs.models.model_config import ModelConfig
 from jaxlabs.training.step import build_train_step
@@ -96,7 +96,8 @@ class UNet(nn.Module):
         config = self.config
         low, high = config.base_channels, 2 * config.base_channels
         zeros = nn.initializers.zeros_init()
-        self.time_hidden, self.time_output = (self._dense(config.time_embed_dim) for _ in range(2))
+        size = config.time_embed_dim
+        self.time_hidden, self.time_output = self._dense(size, size), self._dense(size, size)
         if config.class_conditional:
             # The last row is the null class of classifier-free guidance.
             self.class_embedding = nn.Embed(self.num_classes + 1, config.time_embed_dim)
@@ -105,17 +106,20 @@ class UNet(nn.Module):
         self.middle = self._block(high)
         self.up_1, self.up_0 = self._block(low), self._block(low)
         self.output = (
-            Dense(self.shape[-1], kernel_init=zeros)
+            nn.Dense(self.shape[-1], kernel_init=zeros)
             if config.zero_init_output
-            else self._dense(self.shape[-1])
+            else self._dense(low, self.shape[-1])
         )
 
     def _block(self, features: int) -> ResidualBlock:
         return ResidualBlock(features, self.config.num_groups, self.config.matmul_precision)
 
-    def _dense(self, features: int) -> Dense:
-        return Dense(
-            features, True, FAN_IN_UNIFORM, self.config.matmul_precision, bias_init_scale=1.0
+    def _dense(self, fan_in: int, features: int) -> nn.Dense:
+        return nn.Dense(
+            features,
+            kernel_init=FAN_IN_UNIFORM,
+            bias_init=uniform_init(fan_in**-0.5),
+            dot_general=dot_general(self.config.matmul_precision),
         )
 
     def __call__(self, x: jax.Array, t: jax.Array, labels: jax.Array | None = None) -> jax.Array:
@@ -183,8 +187,6 @@ def loss(
     depend on the key and its `example` index.
 
     Args:
-      model: the model.
-      variables: its variables.
       batch: `images` uint8 [batch, height, width, channels], `labels` and `example_index` [batch]
         int32, `weights [batch]`; images of weight 0 are ignored.
       key: the step's key.

@@ -30,7 +30,7 @@ from jaxlabs import keys
 from jaxlabs.config import setting
 from jaxlabs.data.tokenizers import PADDING
 from jaxlabs.layers.convolution import Conv3x3, max_pool_2x2
-from jaxlabs.layers.matmul import Dense
+from jaxlabs.layers.matmul import dot_general
 from jaxlabs.losses import contrastive
 from jaxlabs.losses.loss_output import Batch, LossOutput, Variables
 from jaxlabs.models.image_classifier import NUM_POOLS, RELU, random_translate, to_float
@@ -113,8 +113,9 @@ class DualEncoder(nn.Module):
         config = self.config
         self.image_encoder = ImageEncoder(config)
         self.text_encoder = TextEncoder(config)
+        multiply = dot_general(config.matmul_precision)
         project = functools.partial(
-            Dense, config.projection_dim, use_bias=False, precision=config.matmul_precision
+            nn.Dense, config.projection_dim, use_bias=False, dot_general=multiply
         )
         self.image_projection, self.text_projection = project(), project()
         if config.learn_temperature:
@@ -206,8 +207,6 @@ def loss(
     Pairs with equal captions are negatives of each other too, as in the papers.
 
     Args:
-      model: the model.
-      variables: its variables.
       batch: `images [batch, height, width, channels]` uint8, or floats in [0, 1]; `tokens
         [batch, time]`, `weights [batch]` and `example_index [batch]`; pairs of weight 0 are
         ignored.

@@ -24,7 +24,7 @@ from jaxlabs import keys
 from jaxlabs.config import ArgumentError, setting
 from jaxlabs.layers.convolution import Conv3x3, max_pool_2x2
 from jaxlabs.layers.dropout import Dropout
-from jaxlabs.layers.matmul import Dense
+from jaxlabs.layers.matmul import dot_general
 from jaxlabs.losses.cross_entropy import cross_entropy_output
 from jaxlabs.losses.loss_output import Batch, LossOutput, Variables
 from jaxlabs.models.model_config import ModelConfig
@@ -75,9 +75,10 @@ class ImageClassifier(nn.Module):
         config = self.config
         options = {"kernel_init": RELU, "precision": config.matmul_precision}
         self.convolutions = [Conv3x3(config.channels * times, **options) for times in (1, 2, 3)]
-        self.hidden = Dense(config.feature_dim, **options)
+        multiply = dot_general(config.matmul_precision)
+        self.hidden = nn.Dense(config.feature_dim, kernel_init=RELU, dot_general=multiply)
         self.dropout = Dropout(config.dropout)
-        self.head = Dense(self.num_classes, precision=config.matmul_precision)
+        self.head = nn.Dense(self.num_classes, dot_general=multiply)
 
     def __call__(self, x: jax.Array, *, dropout_keys: jax.Array | None = None) -> jax.Array:
         """Returns logits `[batch, classes]` for pixels `x [batch, height, width, channels]`.
@@ -154,8 +155,6 @@ def loss(
     """Sums the cross-entropy of the class labels, in nats.
 
     Args:
-      model: the model.
-      variables: its variables.
       batch: `images [batch, height, width, channels]` uint8, or floats in [0, 1]; `labels
         [batch]`, `weights [batch]` and `example_index [batch]`; images of weight 0 are ignored.
       key: the step's key; those of the examples derive from it and `example_index`.

@@ -27,7 +27,7 @@ import jax.numpy as jnp
 
 from jaxlabs import keys
 from jaxlabs.decoding.beam import Beams, beam_search
-from jaxlabs.layers.matmul import Dense
+from jaxlabs.layers.matmul import dot_general
 from jaxlabs.layers.rnn_cells import CELLS
 from jaxlabs.losses.cross_entropy import cross_entropy_output, is_top1
 from jaxlabs.losses.loss_output import Batch, LossOutput, Variables
@@ -60,7 +60,7 @@ class Seq2Seq(nn.Module):
         self.encoder = SequenceEncoder(
             config, self.source_vocab_size, self.source_length, bidirectional=True
         )
-        self.memory = Dense(config.embed_dim, precision=config.matmul_precision)
+        self.memory = nn.Dense(config.embed_dim, dot_general=dot_general(config.matmul_precision))
         decoder = RNNAttentionDecoder if config.backbone in CELLS else TransformerDecoderStack
         self.decoder = decoder(config, self.target_vocab_size, self.target_length)
 
@@ -152,8 +152,6 @@ def loss(
     """Sums the cross-entropy of the target words under teacher forcing, in nats.
 
     Args:
-      model: the model.
-      variables: its variables.
       batch: `inputs [batch, source time]`, `targets` and `weights [batch, time]` and
         `example_index [batch]`.
       key: the step's key; dropout keys of the examples derive from it and `example_index`.

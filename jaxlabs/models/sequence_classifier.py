@@ -28,7 +28,7 @@ from jaxlabs import keys
 from jaxlabs.config import ArgumentError, setting
 from jaxlabs.layers import masks, positions
 from jaxlabs.layers.dropout import Dropout
-from jaxlabs.layers.matmul import Dense
+from jaxlabs.layers.matmul import dot_general
 from jaxlabs.layers.normalization import build_norm
 from jaxlabs.layers.rnn import Recurrent
 from jaxlabs.layers.rnn_cells import CELLS
@@ -116,7 +116,9 @@ class SequenceClassifier(nn.Module):
         self.encoder = SequenceEncoder(
             self.config, self.vocab_size, self.length, self.bidirectional
         )
-        self.head = Dense(len(self.labels), precision=self.config.matmul_precision)
+        self.head = nn.Dense(
+            len(self.labels), dot_general=dot_general(self.config.matmul_precision)
+        )
 
     def __call__(self, tokens: jax.Array, *, dropout_keys: jax.Array | None = None) -> jax.Array:
         """Returns logits `[batch, time or 1, labels]` for `tokens [batch, time]`."""
@@ -235,8 +237,6 @@ def loss(
     """Sums the cross-entropy of the labels, in nats.
 
     Args:
-      model: the model.
-      variables: its variables.
       batch: `inputs [batch, time]`, `targets` and `weights [batch, time or 1]` and `example_index
         [batch]`; labels of weight 0 are ignored.
       key: the step's key; dropout keys of the examples derive from it and `example_index`.

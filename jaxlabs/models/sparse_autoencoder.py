@@ -116,8 +116,6 @@ def loss(
     this loss needs `grad_accum_steps=1`.
 
     Args:
-      model: the model.
-      variables: its variables.
       batch: `patches [batch, visible]` and `weights [batch]`; patches of weight 0 are ignored.
       key: not used.
       train: not used.

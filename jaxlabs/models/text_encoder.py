@@ -29,7 +29,7 @@ from jaxlabs.layers import masks, positions
 from jaxlabs.layers.dropout import Dropout
 from jaxlabs.layers.feed_forward import ACTIVATIONS
 from jaxlabs.layers.initializers import FAN_IN_UNIFORM
-from jaxlabs.layers.matmul import Dense
+from jaxlabs.layers.matmul import dot_general, uniform_init
 from jaxlabs.layers.normalization import build_norm
 from jaxlabs.layers.transformer import EncoderBlock
 from jaxlabs.losses.cross_entropy import cross_entropy, is_top1
@@ -125,15 +125,18 @@ class TextClassifier(nn.Module):
         self.word_dropout = Dropout(config.word_dropout)
         self.encoder = TextEncoder(config)
         self.head_dropout = Dropout(config.head_dropout)
-        options = {
-            "kernel_init": FAN_IN_UNIFORM,
-            "precision": config.matmul_precision,
-            "bias_init_scale": 1.0,
-        }
-        self.hidden = Dense(config.hidden_size, **options)
-        self.head = Dense(config.num_classes, **options)
+        self.hidden = self._dense(config.embed_dim, config.hidden_size)
+        self.head = self._dense(config.hidden_size, config.num_classes)
         if config.ngram_hash_buckets:
             self.wide_logits = HashedBigramLogits(config.ngram_hash_buckets, config.num_classes)
+
+    def _dense(self, fan_in: int, features: int) -> nn.Dense:
+        return nn.Dense(
+            features,
+            kernel_init=FAN_IN_UNIFORM,
+            bias_init=uniform_init(fan_in**-0.5),
+            dot_general=dot_general(self.config.matmul_precision),
+        )
 
     def __call__(self, tokens: jax.Array, *, dropout_keys: jax.Array | None = None) -> jax.Array:
         """Returns logits `[batch, classes]` for `tokens [batch, time]`.
@@ -166,8 +169,8 @@ class TextEncoder(nn.Module):
         config, normal = self.config, nn.initializers.normal(self.config.embedding_init_std)
         self.embedding = nn.Embed(config.vocab_size, config.embed_dim, embedding_init=normal)
         if config.positions == "learned":
-            self.position_embedding = positions.LearnedPositions(
-                config.context_length, config.embed_dim, normal
+            self.position_embedding = nn.Embed(
+                config.context_length, config.embed_dim, embedding_init=normal
             )
         self.embedding_dropout = Dropout(config.dropout)
         self.blocks = [
@@ -213,7 +216,7 @@ class TextEncoder(nn.Module):
             raise ValueError(f"{time} tokens do not fit into a context of {config.context_length}")
         x = self.embedding(tokens)
         if config.positions == "learned":
-            return x + self.position_embedding(0, time)[None]
+            return x + self.position_embedding.embedding[None, :time]
         return x + jnp.asarray(positions.sinusoidal_embedding(time, config.embed_dim))[None]
 
 
@@ -277,8 +280,6 @@ def loss(
     """Sums the cross-entropy of the class labels, in nats.
 
     Args:
-      model: the model.
-      variables: its variables.
       batch: `inputs [batch, time]`, `labels`, `weights` and `example_index`, each `[batch]`;
         sentences of weight 0 are ignored.
       key: the step's key; dropout keys of the examples derive from it and `example_index`.

@@ -29,8 +29,8 @@ from jaxlabs.layers import masks, positions
 from jaxlabs.layers.dropout import Dropout
 from jaxlabs.layers.feed_forward import ACTIVATIONS
 from jaxlabs.layers.initializers import INITS, transformer_initializers
-from jaxlabs.layers.local_attention import AttentionMask
-from jaxlabs.layers.matmul import Dense, matmul
+from jaxlabs.layers.masks import AttentionMask
+from jaxlabs.layers.matmul import dot_general, matmul, uniform_init
 from jaxlabs.layers.multi_head_attention import Mask
 from jaxlabs.layers.normalization import NORMS, build_norm
 from jaxlabs.layers.transformer import BlockCache, EncoderBlock, empty_block_cache
@@ -141,8 +141,8 @@ class TransformerLM(nn.Module):
             config.vocab_size, config.embed_dim, embedding_init=init.embedding
         )
         if config.positions == "learned":
-            self.position_embedding = positions.LearnedPositions(
-                config.context_length, config.embed_dim, init.embedding
+            self.position_embedding = nn.Embed(
+                config.context_length, config.embed_dim, embedding_init=init.embedding
             )
         self.embedding_dropout = Dropout(config.dropout)
         self.blocks = [
@@ -170,12 +170,12 @@ class TransformerLM(nn.Module):
         if config.pre_norm:
             self.final_norm = build_norm(config.norm, config.bias)
         if not config.tie_embeddings:
-            self.head = Dense(
+            self.head = nn.Dense(
                 config.vocab_size,
-                config.bias,
-                init.kernel,
-                config.matmul_precision,
-                init.bias_init_scale,
+                use_bias=config.bias,
+                kernel_init=init.kernel,
+                bias_init=uniform_init(init.bias_init_scale * config.embed_dim**-0.5),
+                dot_general=dot_general(config.matmul_precision),
             )
 
     def __call__(self, tokens: jax.Array, *, dropout_keys: jax.Array | None = None) -> jax.Array:
@@ -240,13 +240,14 @@ class TransformerLM(nn.Module):
             rows = jax.lax.dynamic_slice_in_dim(table, offset, time)
             return x * config.embed_dim**0.5 + rows[None]
         if config.positions == "learned":
-            return x + self.position_embedding(offset, time)[None]
+            table = self.position_embedding.embedding
+            return x + jax.lax.dynamic_slice_in_dim(table, offset, time)[None]
         return x
 
     def _mask(self) -> Mask:
         if self.config.no_causal_mask:
             return None
-        return AttentionMask(self.config.attention_window)
+        return AttentionMask(window=self.config.attention_window)
 
     def _logits(self, x: jax.Array) -> jax.Array:
         x = self.final_norm(x) if self.config.pre_norm else x
@@ -267,8 +268,6 @@ def loss(
     """Sums the next-token cross-entropy over the valid tokens of a batch, in nats.
 
     Args:
-      model: the model.
-      variables: its variables.
       batch: `inputs`, `targets` and `weights [batch, time]` and `example_index [batch]`; tokens
         of weight 0 are ignored.
       key: the step's key; dropout keys of the examples derive from it and `example_index`.

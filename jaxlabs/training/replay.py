@@ -5,7 +5,7 @@ import jax.numpy as jnp
 
 from jaxlabs.config import ArgumentError
 from jaxlabs.data.dataset import DataModule
-from jaxlabs.training.advance import Advance, step_inputs
+from jaxlabs.training.advance import MAX_SKIPPED, Advance, step_inputs
 from jaxlabs.training.checkpoints import Checkpoints
 from jaxlabs.training.devices import DataParallel
 from jaxlabs.training.run_config import RunConfig
@@ -38,17 +38,18 @@ def replay(
       may be non-finite.
 
     Raises:
-      ArgumentError: the run stops before this step, after too many non-finite steps.
+      ArgumentError: the run stops before this step, diverged or converged.
     """
     state = initial_state(task, config, placement)
     state = checkpoints.restore(state, at_most=step - 1) or state
     advance = Advance(task, config, placement, data.train)
     state, _ = advance(state, step - 1)
-    if int(state.step) < step - 1:
+    diverged = int(state.skipped) >= MAX_SKIPPED
+    if diverged or int(state.step) < step - 1:
+        cause = "after non-finite losses, gradients or updates" if diverged else "at convergence"
         raise ArgumentError(
             "replay_step",
-            f"{step} is not accepted; the run stops at step {int(state.step)}"
-            " after non-finite losses, gradients or updates",
+            f"{step} is not accepted; the run stops at step {int(state.step)} {cause}",
         )
 
     @jax.jit

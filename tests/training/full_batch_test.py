@@ -82,7 +82,7 @@ def run(*flags, workdir="run"):
 
 
 @pytest.mark.parametrize("grad_accum_steps", [1, 5])
-def test_minimum_equals_the_normal_equations_and_ends_the_run(grad_accum_steps):
+def test_minimum_equals_the_normal_equations_and_ends_the_run(grad_accum_steps, capsys):
     flags = ["--optimizer=lbfgs", f"--grad_accum_steps={grad_accum_steps}", "--log_every=1"]
     status, folder = run(*flags)
     assert status == 0
@@ -95,6 +95,9 @@ def test_minimum_equals_the_normal_equations_and_ends_the_run(grad_accum_steps):
     status, folder = run(*flags)
     assert status == 0
     assert folder.read_summary() == summary  # it was already complete
+    assert run(*flags, "--mode=replay", "--replay_step=150")[0] == 2
+    stop = f"150 is not accepted; the run stops at step {summary['steps']} at convergence"
+    assert capsys.readouterr().err.splitlines()[-1] == f"ridge: --replay_step: {stop}"
 
 
 def test_lbfgs_resumes_bit_identical(monkeypatch):
