@@ -20,7 +20,8 @@ from jaxlabs.data.batches import ContiguousStreams, Examples, TokenStream
 from jaxlabs.data.dataset import DataModule
 from jaxlabs.diffusion.samplers import SamplerConfig
 from jaxlabs.labs.ddpm.diffusion_samples import ImageSamplingConfig, sample_images
-from jaxlabs.layers.local_attention import AttentionMask, masked_attention
+from jaxlabs.layers.cpu.masked_attention import masked_attention
+from jaxlabs.layers.masks import AttentionMask
 from jaxlabs.models import transformer_lm
 from jaxlabs.training import devices
 from jaxlabs.training.advance import Advance, step_inputs
@@ -164,7 +165,8 @@ def attention(
     @jax.jit
     def step(query, key, value):
         def attend(query, key, value):
-            return masked_attention(query, key, value, AttentionMask(window), precision=precision)
+            mask = AttentionMask(window=window)
+            return masked_attention(query, key, value, mask, precision=precision)
 
         output, vjp = jax.vjp(attend, query, key, value)
         return output, vjp(jnp.ones_like(output))

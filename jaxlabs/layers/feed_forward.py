@@ -4,7 +4,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jaxlabs.layers.matmul import Dense, Initializer
+from jaxlabs.layers.matmul import Initializer, dot_general, uniform_init
 
 
 def squared_relu(x: jax.Array) -> jax.Array:
@@ -30,7 +30,7 @@ class FeedForward(nn.Module):
       kernel_init: initializer of the first kernel.
       out_init: initializer of the second kernel.
       precision: see `jaxlabs.layers.matmul`.
-      bias_init_scale: see `jaxlabs.layers.matmul.Dense`.
+      bias_init_scale: biases are initialized uniformly within +-`bias_init_scale / sqrt(fan_in)`.
 
     Raises:
       ValueError: `activation` is not one of ACTIVATIONS.
@@ -50,7 +50,16 @@ class FeedForward(nn.Module):
         if self.activation not in ACTIVATIONS:
             names = ", ".join(ACTIVATIONS)
             raise ValueError(f"activation: {self.activation!r} is not one of {names}")
-        options = {"precision": self.precision, "bias_init_scale": self.bias_init_scale}
-        up_proj = Dense(self.mlp_dim, self.use_bias, self.kernel_init, name="up_proj", **options)
-        down_proj = Dense(x.shape[-1], self.use_bias, self.out_init, name="down_proj", **options)
+        up_proj = self._dense("up_proj", x.shape[-1], self.mlp_dim, self.kernel_init)
+        down_proj = self._dense("down_proj", self.mlp_dim, x.shape[-1], self.out_init)
         return down_proj(ACTIVATIONS[self.activation](up_proj(x)))
+
+    def _dense(self, name: str, fan_in: int, features: int, kernel_init: Initializer) -> nn.Dense:
+        return nn.Dense(
+            features,
+            use_bias=self.use_bias,
+            kernel_init=kernel_init,
+            bias_init=uniform_init(self.bias_init_scale * fan_in**-0.5),
+            dot_general=dot_general(self.precision),
+            name=name,
+        )

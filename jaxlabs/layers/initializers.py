@@ -24,7 +24,7 @@ class TransformerInitializers(NamedTuple):
       embedding: token and position embeddings.
       kernel: kernels that do not write to the residual stream.
       residual: kernels that write to the residual stream.
-      bias_init_scale: see `jaxlabs.layers.matmul.Dense`.
+      bias_init_scale: see `jaxlabs.layers.feed_forward.FeedForward`.
     """
 
     embedding: Initializer

@@ -1,36 +1,66 @@
 """Attention masks: boolean arrays `[batch or 1, 1, query, key]`, combined with `&`.
 
-True means that the query attends to the key. The axis of size 1 broadcasts over the heads. The
-masked softmax is here as well.
+True means that the query attends to the key. The axis of size 1 broadcasts over the heads.
+`AttentionMask` describes a causal or local mask without its array. The masked softmax is here too.
 """
 
+import flax.struct
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 
-def causal(time: int) -> jax.Array:
-    """Returns the causal mask: `key <= query`, `[1, 1, time, time]`."""
-    query, key = _positions(time)
-    return key <= query
+@flax.struct.dataclass
+class AttentionMask:
+    """A causal or local mask that is not materialized; see `layers.cpu.masked_attention`.
 
-
-def local_window(time: int, window: int, *, causal: bool = True) -> jax.Array:
-    """Returns the local mask `[1, 1, time, time]`: `0 <= query - key < window`.
-
-    The window counts the query's own key. Without `causal` it is two-sided: `|query - key| <
-    window`. With a window at least as long as the sequence it is the causal mask, or all True.
-
-    Raises:
-      ValueError: the window is below 1.
+    Attributes:
+      causal: whether a query sees no later key; False makes the window two-sided: `|query - key| <
+        window`. Static.
+      window: keys visible to a query, its own included: `0 <= query - key < window`; None:
+        unlimited. May exceed the sequence length. Static.
+      weights: [batch, time], 0 for padding; None: no padding.
 
     Example:
-      >>> from jaxlabs.layers.masks import local_window
-      >>> local_window(3, 2)[0, 0].astype(int).tolist()
+      >>> from jaxlabs.layers.masks import AttentionMask
+      >>> AttentionMask(window=2).to_array(3)[0, 0].astype(int).tolist()
       [[1, 0, 0], [1, 1, 0], [0, 1, 1]]
     """
-    query, key = _positions(time)
-    return visible(query - key, window, causal=causal)
+
+    causal: bool = flax.struct.field(pytree_node=False, default=True)
+    window: int | None = flax.struct.field(pytree_node=False, default=None)
+    weights: jax.Array | None = None
+
+    def to_array(self, time: int) -> jax.Array:
+        """Returns the boolean mask, `[batch or 1, 1, time, time]`."""
+        return self.block(jnp.arange(time), slice(0, time))
+
+    def block(self, query: jax.Array, keys: slice) -> jax.Array:
+        """Returns a block of the boolean mask, `[batch or 1, 1, query, keys]`.
+
+        Args:
+          query: [query] integer positions.
+          keys: slice of the key positions.
+
+        Raises:
+          ValueError: the window is below 1.
+        """
+        distance = query[:, None] - jnp.arange(keys.start, keys.stop)[None, :]
+        mask = visible(distance, self.window, causal=self.causal)[None, None]
+        return mask if self.weights is None else mask & padding(self.weights[:, keys])
+
+    def max_visible(self, time: int) -> int:
+        """Returns the largest number of keys at or before a query that it may see in `time` steps.
+
+        Raises:
+          ValueError: the window is below 1.
+        """
+        return time if self.window is None else min(require_window(self.window), time)
+
+
+def causal(time: int) -> jax.Array:
+    """Returns the causal mask: `key <= query`, `[1, 1, time, time]`."""
+    return AttentionMask().to_array(time)
 
 
 def visible(
@@ -81,9 +111,3 @@ def masked_softmax(scores: jax.Array, mask: jax.Array | None) -> jax.Array:
     # next line masks the result.
     weights = jax.nn.softmax(jnp.where(mask, scores, jnp.finfo(scores.dtype).min), axis=-1)
     return jnp.where(mask.any(axis=-1, keepdims=True), weights, 0)
-
-
-def _positions(time: int) -> tuple[jax.Array, jax.Array]:
-    """Returns positions of queries, `[1, 1, time, 1]`, and of keys, `[1, 1, 1, time]`."""
-    index = jnp.arange(time)
-    return index[None, None, :, None], index[None, None, None, :]

@@ -1,4 +1,4 @@
-"""Multi-head attention (Vaswani et al. 2017, section 3.2.2): self-, cross- and cached attention."""
+"""Multi-head self-attention (Vaswani et al. 2017, section 3.2.2), over a sequence or a KV cache."""
 
 import functools
 from typing import Any
@@ -11,10 +11,11 @@ from jax import lax
 
 from jaxlabs.layers import positions
 from jaxlabs.layers.attention import attention_output
+from jaxlabs.layers.cpu.masked_attention import masked_attention
 from jaxlabs.layers.dropout import Dropout
-from jaxlabs.layers.local_attention import AttentionMask, masked_attention
-from jaxlabs.layers.matmul import Dense, Initializer, matmul, uniform_init
-from jaxlabs.layers.normalization import rms_norm
+from jaxlabs.layers.masks import AttentionMask
+from jaxlabs.layers.matmul import Initializer, dot_general, matmul, uniform_init
+from jaxlabs.layers.normalization import EPSILON
 
 Mask = jax.Array | AttentionMask | None
 """A boolean mask (`layers.masks`), a causal or local mask that is not materialized, or no mask."""
@@ -37,10 +38,11 @@ def empty_cache(
 
 
 class MultiHeadAttention(nn.Module):
-    """Self- or cross-attention with `num_heads` heads of size `embed_dim / num_heads`.
+    """Self-attention with `num_heads` heads of size `embed_dim / num_heads`.
 
-    `weights` and `scores` (see `AttentionOutput`) are sown into the collection "intermediates" when
-    the caller makes it mutable. An `AttentionMask` is materialized only then.
+    Not `nn.MultiHeadDotProductAttention`, which has neither dropout by example nor masks that are
+    not materialized. `weights` and `scores` (see `AttentionOutput`) are sown into the collection
+    "intermediates" when the caller makes it mutable; only then an `AttentionMask` is materialized.
 
     Attributes:
       embed_dim: embedding size.
@@ -55,7 +57,7 @@ class MultiHeadAttention(nn.Module):
       out_init: initializer of the output projection.
       dropout: dropout rate of the attention weights.
       precision: see `jaxlabs.layers.matmul`.
-      bias_init_scale: see `jaxlabs.layers.matmul.Dense`.
+      bias_init_scale: see `jaxlabs.layers.feed_forward.FeedForward`.
 
     Raises:
       ValueError: `num_heads` does not divide `embed_dim`.
@@ -79,64 +81,30 @@ class MultiHeadAttention(nn.Module):
             raise ValueError(
                 f"{self.num_heads} heads do not divide an embed_dim of {self.embed_dim}"
             )
+        names, square = ("query", "key", "value"), (self.embed_dim, self.embed_dim)
+        bias_init = uniform_init(self.bias_init_scale * self.embed_dim**-0.5)
         self.kernels = [
-            self.param(
-                f"{name}_kernel", self.kernel_init, (self.embed_dim, self.embed_dim), jnp.float32
-            )
-            for name in ("query", "key", "value")
+            self.param(f"{name}_kernel", self.kernel_init, square, jnp.float32) for name in names
         ]
         if self.qkv_bias:
-            bias_init = uniform_init(self.bias_init_scale * self.embed_dim**-0.5)
             self.biases = [
-                self.param(f"{name}_bias", bias_init, (self.embed_dim,), jnp.float32)
-                for name in ("query", "key", "value")
+                self.param(f"{name}_bias", bias_init, square[:1], jnp.float32) for name in names
             ]
+        self.head_norm = nn.RMSNorm(epsilon=EPSILON, use_scale=False)
         self.weight_dropout = Dropout(self.dropout)
-        self.out = Dense(
-            self.embed_dim, self.out_bias, self.out_init, self.precision, self.bias_init_scale
+        self.out = nn.Dense(
+            self.embed_dim,
+            use_bias=self.out_bias,
+            kernel_init=self.out_init,
+            bias_init=bias_init,
+            dot_general=dot_general(self.precision),
         )
 
     def __call__(
-        self,
-        x: jax.Array,
-        mask: Mask = None,
-        *,
-        memory: jax.Array | None = None,
-        dropout_keys: jax.Array | None = None,
+        self, x: jax.Array, mask: Mask = None, *, dropout_keys: jax.Array | None = None
     ) -> jax.Array:
-        """Returns `[batch, time, embed_dim]` for `x [batch, time, embed_dim]`.
-
-        With `memory [batch, memory_time, embed_dim]` it is cross-attention: queries come from `x`,
-        keys and values from the memory, whose padding `layers.masks.padding` masks.
-
-        Raises:
-          ValueError: cross-attention with relative positions or a local mask, which need the
-            distance of query and key.
-        """
-        if memory is None:
-            return self._attend(*self._project_qkv(x, 0), mask, dropout_keys)
-        memory_cache = self.project_memory(memory)
-        return self.cross_attend(x, memory_cache, mask, dropout_keys=dropout_keys)
-
-    def project_memory(self, memory: jax.Array) -> KVCache:
-        """Returns the keys and values of `memory [batch, memory_time, embed_dim]`."""
-        return KVCache(*self._project_heads(memory, 1, 2))
-
-    def cross_attend(
-        self,
-        x: jax.Array,
-        memory: KVCache,
-        mask: Mask = None,
-        *,
-        dropout_keys: jax.Array | None = None,
-    ) -> jax.Array:
-        """Attends from `x [batch, time, embed_dim]` to a projected memory; see `__call__`."""
-        if self.positions in ("rotary", "alibi") or isinstance(mask, AttentionMask):
-            relative = mask if isinstance(mask, AttentionMask) else f"{self.positions} positions"
-            raise ValueError(f"{relative}: not accepted in cross-attention")
-        return self._attend(
-            *self._project_heads(x, 0), memory.key, memory.value, mask, dropout_keys
-        )
+        """Returns `[batch, time, embed_dim]` for `x [batch, time, embed_dim]`."""
+        return self._attend(*self._project_qkv(x, 0), mask, dropout_keys)
 
     def prefill(self, x: jax.Array, mask: Mask = None) -> tuple[jax.Array, KVCache]:
         """Returns the self-attention output and the cache filled with the positions of `x`."""
@@ -188,10 +156,8 @@ class MultiHeadAttention(nn.Module):
         heads = projected.reshape(batch, time, len(which) * self.num_heads, -1).swapaxes(1, 2)
         split = jnp.split(heads, len(which), axis=1)
         if self.qk_norm:
-            split = [
-                rms_norm(each) if index < 2 else each
-                for index, each in zip(which, split, strict=True)
-            ]
+            normed = zip(which, split, strict=True)
+            split = [self.head_norm(each) if index < 2 else each for index, each in normed]
         return split
 
     def _attend(
@@ -203,27 +169,26 @@ class MultiHeadAttention(nn.Module):
         dropout_keys: jax.Array | None,
         offset: int | jax.Array = 0,
     ) -> jax.Array:
+        """Attends and projects the heads to `[batch, time, embed_dim]`."""
+        batch, _, time, _ = query.shape
         slopes = positions.alibi_slopes(self.num_heads) if self.positions == "alibi" else None
-
-        drop = functools.partial(self.weight_dropout, keys=dropout_keys)
+        drop = None
+        if dropout_keys is not None and self.dropout > 0:
+            drop = functools.partial(self.weight_dropout, keys=dropout_keys)
         options = {"dropout": drop, "precision": self.precision}
-        if isinstance(mask, AttentionMask):
-            if not self.is_mutable_collection("intermediates"):
-                heads = masked_attention(query, key, value, mask, slopes=slopes, **options)
-                return self._merge_heads(heads)
-            mask = mask.to_array(query.shape[2])
-        bias = None
-        if slopes is not None:
-            query_index = offset + jnp.arange(query.shape[2])
-            bias = positions.alibi_bias(slopes, query_index, jnp.arange(key.shape[2]))
-        attention = attention_output(query, key, value, mask, bias=bias, **options)
-        self.sow("intermediates", "weights", attention.weights)
-        self.sow("intermediates", "scores", attention.scores)
-        return self._merge_heads(attention.output)
-
-    def _merge_heads(self, heads: jax.Array) -> jax.Array:
-        """Projects `[batch, heads, time, head_dim]` to `[batch, time, embed_dim]`."""
-        batch, _, time, _ = heads.shape
+        sows = self.is_mutable_collection("intermediates")
+        if isinstance(mask, AttentionMask) and not sows:
+            heads = masked_attention(query, key, value, mask, slopes=slopes, **options)
+        else:
+            bias = None
+            if slopes is not None:
+                index = offset + jnp.arange(time)
+                bias = positions.alibi_bias(slopes, index, jnp.arange(key.shape[2]))
+            mask = mask.to_array(time) if isinstance(mask, AttentionMask) else mask
+            attention = attention_output(query, key, value, mask, bias=bias, **options)
+            self.sow("intermediates", "weights", attention.weights)
+            self.sow("intermediates", "scores", attention.scores)
+            heads = attention.output
         return self.out(heads.swapaxes(1, 2).reshape(batch, time, self.embed_dim))
 
 

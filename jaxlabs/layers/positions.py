@@ -1,14 +1,12 @@
-"""Position encodings: sinusoidal, learned, rotary (RoPE), ALiBi.
+"""Position encodings: sinusoidal, rotary (RoPE), ALiBi; learned ones are an `nn.Embed`.
 
 The tables are numpy arrays, computed in float64 and rounded to float32. Under `jit` they are
 constants.
 """
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
 
 
 def sinusoidal_embedding(length: int, embed_dim: int) -> np.ndarray:
@@ -21,27 +19,6 @@ def sinusoidal_embedding(length: int, embed_dim: int) -> np.ndarray:
     angles = np.arange(length)[:, None] * frequency[None, :]
     pairs = np.stack([np.sin(angles), np.cos(angles)], axis=-1)
     return pairs.reshape(length, -1)[:, :embed_dim].astype(np.float32)
-
-
-class LearnedPositions(nn.Module):
-    """Learned position embeddings.
-
-    Attributes:
-      length: number of positions.
-      embed_dim: embedding size.
-      embedding_init: initializer of `embedding [length, embed_dim]`.
-    """
-
-    length: int
-    embed_dim: int
-    embedding_init: nn.initializers.Initializer = nn.initializers.normal(0.02)
-
-    @nn.compact
-    def __call__(self, offset: int | jax.Array, count: int) -> jax.Array:
-        """Returns the embeddings of `count` positions from `offset` on, `[count, embed_dim]`."""
-        shape = (self.length, self.embed_dim)
-        embedding = self.param("embedding", self.embedding_init, shape, jnp.float32)
-        return lax.dynamic_slice_in_dim(embedding, offset, count)
 
 
 def rope_tables(length: int, head_dim: int) -> tuple[np.ndarray, np.ndarray]:

@@ -22,10 +22,10 @@ import jax
 import jax.numpy as jnp
 
 from jaxlabs.config import setting
-from jaxlabs.layers.convolution import max_pool_2x2
-from jaxlabs.layers.cpu.conv3x3 import conv3x3
-from jaxlabs.layers.matmul import Dense, matmul
-from jaxlabs.layers.normalization import BatchNorm, build_norm
+from jaxlabs.layers.batch_norm import BatchNorm
+from jaxlabs.layers.convolution import conv3x3, max_pool_2x2
+from jaxlabs.layers.matmul import dot_general, matmul
+from jaxlabs.layers.normalization import build_norm
 from jaxlabs.losses.cross_entropy import cross_entropy_output
 from jaxlabs.losses.loss_output import Batch, LossOutput, Variables
 from jaxlabs.models.image_classifier import NUM_POOLS, check_divisible, to_float
@@ -78,8 +78,10 @@ class NormNet(nn.Module):
         self.hidden = [HiddenLayer(self.config, self.norm) for _ in range(self.config.num_layers)]
         # Zeros, so that all networks start at the loss of uniform predictions.
         zeros = nn.initializers.zeros_init()
-        self.head = Dense(
-            self.num_classes, kernel_init=zeros, precision=self.config.matmul_precision
+        self.head = nn.Dense(
+            self.num_classes,
+            kernel_init=zeros,
+            dot_general=dot_general(self.config.matmul_precision),
         )
 
     def __call__(
@@ -97,7 +99,7 @@ class NormNet(nn.Module):
           train: whether batch norm uses and updates with the statistics of these images; then
             apply with `mutable=["batch_stats"]`.
           weights: [batch]; images of weight 0 are ignored in the statistics.
-          axis_name: the mapped axis, see `jaxlabs.layers.normalization.batch_statistics`.
+          axis_name: the mapped axis, see `jaxlabs.layers.batch_norm.batch_statistics`.
         """
         convolve = self.config.network == "cnn"
         if convolve:
@@ -161,8 +163,6 @@ def loss(
     """Sums the cross-entropy of the class labels, in nats.
 
     Args:
-      model: the model.
-      variables: its variables.
       batch: `images [batch, height, width, channels]` uint8, or floats in [0, 1]; `labels
         [batch]` and `weights [batch]`; images of weight 0 are ignored.
       key: not used.

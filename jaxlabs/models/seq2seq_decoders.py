@@ -3,6 +3,7 @@
 Training computes all positions in parallel; `init_carry` and `decode_step` decode token by token.
 """
 
+import functools
 from typing import Any
 
 import flax.linen as nn
@@ -11,13 +12,13 @@ import jax.numpy as jnp
 
 from jaxlabs.layers import masks
 from jaxlabs.layers.attention import attention_output
+from jaxlabs.layers.decoder_block import DecoderBlock
 from jaxlabs.layers.dropout import Dropout
-from jaxlabs.layers.matmul import Dense
+from jaxlabs.layers.matmul import dot_general
 from jaxlabs.layers.multi_head_attention import empty_cache
 from jaxlabs.layers.normalization import build_norm
 from jaxlabs.layers.rnn import Recurrent
 from jaxlabs.layers.rnn_cells import CELLS
-from jaxlabs.layers.transformer import DecoderBlock
 from jaxlabs.models.sequence_classifier import (
     SequenceConfig,
     add_positions,
@@ -41,7 +42,7 @@ class RNNAttentionDecoder(nn.Module):
 
     def setup(self):
         config, embed_dim = self.config, self.config.embed_dim
-        precision = config.matmul_precision
+        dense = functools.partial(nn.Dense, dot_general=dot_general(config.matmul_precision))
         self.embedding = embedding(config, self.vocab_size)
         self.embedding_dropout = Dropout(config.dropout)
         self.recurrent = Recurrent(
@@ -50,14 +51,14 @@ class RNNAttentionDecoder(nn.Module):
             hidden_size=embed_dim,
             num_layers=config.depth,
             dropout=config.dropout,
-            precision=precision,
+            precision=config.matmul_precision,
         )
         states = config.depth * len(CELLS[config.backbone].state)
-        self.first_state = Dense(states * embed_dim, precision=precision)
-        self.score = Dense(embed_dim, use_bias=False, precision=precision)
-        self.joined = Dense(embed_dim, precision=precision)
+        self.first_state = dense(states * embed_dim)
+        self.score = dense(embed_dim, use_bias=False)
+        self.joined = dense(embed_dim)
         self.joined_dropout = Dropout(config.dropout)
-        self.head = Dense(self.vocab_size, precision=precision)
+        self.head = dense(self.vocab_size)
 
     def __call__(
         self,
@@ -139,7 +140,7 @@ class TransformerDecoderStack(nn.Module):
         options = block_options(config, self.length)
         self.blocks = [DecoderBlock(**options) for _ in range(config.depth)]
         self.final_norm = build_norm("layernorm")
-        self.head = Dense(self.vocab_size, precision=config.matmul_precision)
+        self.head = nn.Dense(self.vocab_size, dot_general=dot_general(config.matmul_precision))
 
     def __call__(
         self,

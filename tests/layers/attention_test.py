@@ -19,7 +19,7 @@ def heads_of(batch=2, num_heads=3, query=5, key=5, head_dim=4, dtype=np.float32)
 @pytest.mark.parametrize("window", [None, 1, 2, 50])
 def test_attention_equals_the_definition_with_window_and_padding(window, reference):
     query, key, value = heads_of()
-    mask = masks.causal(5) if window is None else masks.local_window(5, window)
+    mask = masks.causal(5) if window is None else masks.AttentionMask(window=window).to_array(5)
     mask = mask & masks.padding(jnp.array([[1, 1, 1, 1, 1], [1, 1, 0, 1, 0]]))
     got = dot_product_attention(query, key, value, mask)
     np.testing.assert_allclose(got, reference(query, key, value, mask), atol=1e-6)

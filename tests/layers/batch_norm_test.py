@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxlabs.layers.normalization import BatchNorm, batch_norm, batch_statistics
+from jaxlabs.layers.batch_norm import BatchNorm, batch_norm, batch_statistics
 from jaxlabs.training import gradient_check
 
 SHAPES = [((6, 3), (0,)), ((4, 2, 3), (0,)), ((3, 4, 2, 5), (0, 1, 2))]

@@ -4,6 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxlabs.layers import masks
+from jaxlabs.layers.masks import AttentionMask
 
 
 def mask_of(*rows: str) -> np.ndarray:
@@ -27,7 +28,7 @@ def test_window_of_two_is_the_position_and_the_previous_one():
         "0 1 1 0",
         "0 0 1 1",
     )
-    np.testing.assert_array_equal(masks.local_window(4, 2), expected)
+    np.testing.assert_array_equal(AttentionMask(window=2).to_array(4), expected)
 
 
 def test_unlimited_window_is_causal_or_full():
@@ -37,17 +38,17 @@ def test_unlimited_window_is_causal_or_full():
 
 
 def test_window_of_one_sees_itself_only():
-    np.testing.assert_array_equal(masks.local_window(5, 1)[0, 0], np.eye(5, dtype=bool))
+    np.testing.assert_array_equal(AttentionMask(window=1).to_array(5)[0, 0], np.eye(5, dtype=bool))
 
 
 def test_every_query_after_the_first_ones_sees_window_keys():
-    seen = masks.local_window(9, 4).sum(axis=-1)[0, 0]
+    seen = AttentionMask(window=4).to_array(9).sum(axis=-1)[0, 0]
     np.testing.assert_array_equal(seen, [1, 2, 3, 4, 4, 4, 4, 4, 4])
 
 
 def test_window_at_least_as_long_as_the_sequence_is_the_causal_mask():
     for window in (4, 5, 100):
-        np.testing.assert_array_equal(masks.local_window(4, window), masks.causal(4))
+        np.testing.assert_array_equal(AttentionMask(window=window).to_array(4), masks.causal(4))
 
 
 def test_padding_masks_keys_of_weight_zero_for_every_query():
@@ -65,12 +66,16 @@ def test_masks_combine_with_and():
 
 def test_decode_mask_is_the_row_of_the_full_mask():
     for window in (None, 1, 3, 9):
-        full = masks.causal(6) if window is None else masks.local_window(6, window)
+        full = masks.causal(6) if window is None else AttentionMask(window=window).to_array(6)
         rows = [jax.jit(masks.decode_mask, static_argnums=(1, 2))(t, 6, window) for t in range(6)]
         chex.assert_shape(rows[0], (1, 1, 1, 6))
         np.testing.assert_array_equal(jnp.concatenate(rows, axis=2), full)
 
 
 def test_length_one():
-    for mask in (masks.causal(1), masks.local_window(1, 3), masks.padding(jnp.ones((1, 1)))):
+    for mask in (
+        masks.causal(1),
+        AttentionMask(window=3).to_array(1),
+        masks.padding(jnp.ones((1, 1))),
+    ):
         np.testing.assert_array_equal(mask, [[[[True]]]])

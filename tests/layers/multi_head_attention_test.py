@@ -8,12 +8,15 @@ import pytest
 from scipy.special import softmax
 
 from jaxlabs.layers import masks
-from jaxlabs.layers.local_attention import AttentionMask
+from jaxlabs.layers.cross_attention import CrossAttention
+from jaxlabs.layers.masks import AttentionMask
 from jaxlabs.layers.multi_head_attention import MultiHeadAttention, empty_cache
+
+SIZES = {"embed_dim": 12, "num_heads": 3, "length": 8}
 
 
 def module(**options):
-    return MultiHeadAttention(**{"embed_dim": 12, "num_heads": 3, "length": 8} | options)
+    return MultiHeadAttention(**SIZES | options)
 
 
 def tokens_of(batch=2, time=8, embed_dim=12, dtype=np.float32):
@@ -61,11 +64,12 @@ def test_module_equals_projection_attention_and_projection_in_numpy(key, options
 
 @pytest.mark.parametrize("options", [{}, {"qk_norm": True, "qkv_bias": True}])
 def test_cross_attention_ignores_the_padding_of_the_memory(key, options, reference):
-    x, memory, layer = tokens_of(time=3), tokens_of(time=5)[:, ::-1], module(**options)
+    x, memory = tokens_of(time=3), tokens_of(time=5)[:, ::-1]
+    layer = CrossAttention(**SIZES | options)
     valid = jnp.array([[1, 1, 1, 1, 1], [1, 1, 0, 0, 0]])
     mask = masks.padding(valid)
-    params = layer.init(key, x, mask, memory=memory)["params"]
-    chex.assert_trees_all_equal_shapes(params, layer.init(key, x)["params"])
+    params = layer.init(key, x, memory, mask)["params"]
+    chex.assert_trees_all_equal_shapes(params, module(**options).init(key, x)["params"])
     params = jax.tree.map(lambda leaf: leaf + 0.1, params)
 
     def project(name, source):
@@ -80,7 +84,7 @@ def test_cross_attention_ignores_the_padding_of_the_memory(key, options, referen
     attended = reference(*heads, np.asarray(mask))
     joined = np.concatenate([attended[:, head] for head in range(3)], axis=-1)
     expected = joined @ params["out"]["kernel"] + params["out"]["bias"][None, None]
-    got, sown = layer.apply({"params": params}, x, mask, memory=memory, mutable=["intermediates"])
+    got, sown = layer.apply({"params": params}, x, memory, mask, mutable=["intermediates"])
     np.testing.assert_allclose(got, expected, atol=2e-5)
     (weights,) = sown["intermediates"]["weights"]
     chex.assert_shape(weights, (2, 3, 3, 5))
@@ -91,13 +95,13 @@ def test_cross_attention_ignores_the_padding_of_the_memory(key, options, referen
 def test_relative_positions_in_cross_attention_are_refused(key, positions):
     x = tokens_of()
     with pytest.raises(ValueError, match=f"{positions} positions: not accepted"):
-        module(positions=positions).init(key, x, memory=x)
+        CrossAttention(**SIZES, positions=positions).init(key, x, x)
 
 
 def test_a_local_mask_in_cross_attention_is_refused(key):
     x = tokens_of()
     with pytest.raises(ValueError, match="not accepted in cross-attention"):
-        module().init(key, x, AttentionMask(3), memory=x)
+        CrossAttention(**SIZES).init(key, x, x, AttentionMask(window=3))
 
 
 @pytest.mark.parametrize("window", [None, 3])
@@ -105,7 +109,7 @@ def test_a_local_mask_in_cross_attention_is_refused(key):
 def test_cached_decode_equals_full_attention(key, options, window):
     x, layer = tokens_of(batch=3), module(**options)
     variables = layer.init(key, x)
-    mask = masks.causal(8) if window is None else masks.local_window(8, window)
+    mask = masks.causal(8) if window is None else AttentionMask(window=window).to_array(8)
     full = layer.apply(variables, x, mask)
 
     @jax.jit
@@ -157,7 +161,7 @@ def test_qkv_have_no_bias_by_default(key):
 @pytest.mark.parametrize("time", [1, 2])
 def test_short_sequences_and_batch_of_one(key, time):
     x, layer = tokens_of(batch=1, time=time), module(positions="rotary")
-    out = layer.apply(layer.init(key, x), x, masks.local_window(time, 5))
+    out = layer.apply(layer.init(key, x), x, AttentionMask(window=5).to_array(time))
     chex.assert_shape(out, (1, time, 12))
     assert np.isfinite(out).all()
 

@@ -25,15 +25,6 @@ def test_sinusoids_of_odd_width_and_one_position():
     np.testing.assert_array_equal(positions.sinusoidal_embedding(1, 5), [[0, 1, 0, 1, 0]])
 
 
-def test_learned_positions_slice_their_table(key):
-    layer = positions.LearnedPositions(8, 4)
-    variables = layer.init(key, 0, 8)
-    table = variables["params"]["embedding"]
-    chex.assert_shape(table, (8, 4))
-    np.testing.assert_array_equal(layer.apply(variables, 0, 3), table[:3])
-    np.testing.assert_array_equal(layer.apply(variables, jnp.int32(5), 1), table[5:6])
-
-
 def rotated(x, offset=0):
     tables = positions.rope_tables(64, x.shape[-1])
     return positions.apply_rope(x, *(jnp.asarray(t[offset : offset + x.shape[2]]) for t in tables))

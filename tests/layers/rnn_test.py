@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from scipy.special import expit
 
-from jaxlabs.layers.rnn import Recurrent, zero_state
-from jaxlabs.layers.rnn_cells import CELLS, cell_step, rnn_scan
+from jaxlabs.layers.cpu.rnn_scan import BACKWARD, rnn_scan
+from jaxlabs.layers.rnn import Recurrent, RecurrentLayer, zero_state
+from jaxlabs.layers.rnn_cells import CELLS, scan_cell
 from jaxlabs.training.gradient_check import check
 
 pytestmark = pytest.mark.usefixtures("quickly_compiled")
@@ -99,15 +100,12 @@ def test_leading_and_interior_padding_is_skipped_like_trailing_padding(cell):
     chex.assert_trees_all_close(states, alone_states, atol=1e-6)
 
 
-def autodiff_scan(cell, input_gates, kernel, bias, state, mask, reverse):
-    """`rnn_scan` without its custom VJP."""
-
-    def forward_step(state, inputs):
-        state, _ = cell_step(CELLS[cell], "highest", *inputs, kernel, bias, state)
-        return state, state[0]
-
-    last, h = jax.lax.scan(forward_step, state, (input_gates, mask), reverse=reverse)
-    return h, last
+def plain_scan(cell, input_gates, kernel, bias, state, mask, reverse):
+    """The scan of other platforms, differentiated by autodiff."""
+    states = scan_cell(
+        cell, input_gates, kernel, bias, state, mask, reverse=reverse, precision="highest"
+    ).states
+    return states[0], tuple(each[0 if reverse else -1] for each in states)
 
 
 @pytest.mark.parametrize(
@@ -133,11 +131,56 @@ def test_custom_vjp_equals_autodiff_of_the_scan(cell, reverse):
 
         return jax.jit(jax.value_and_grad(total))(arguments)
 
-    ours = value_and_grad(
-        lambda *a: rnn_scan(cell, *a, MASK.T, reverse=reverse, precision="highest")
-    )
-    theirs = value_and_grad(lambda *a: autodiff_scan(cell, *a, MASK.T, reverse))
+    ours = value_and_grad(lambda *a: rnn_scan(cell, reverse, "highest", *a, MASK.T))
+    theirs = value_and_grad(lambda *a: plain_scan(cell, *a, MASK.T, reverse))
     chex.assert_trees_all_close(ours, theirs, rtol=1e-4, atol=1e-5)
+
+
+def test_only_cpus_sum_the_kernel_gradient_over_all_steps_at_once():
+    model, x = module("lstm"), x_of()
+
+    def total(params):
+        return jnp.sum(model.apply({"params": params}, x, mask=MASK)[0])
+
+    traced = jax.jit(jax.grad(total)).trace(parameters(model))
+    cpu, tpu = (traced.lower(lowering_platforms=(name,)).as_text() for name in ("cpu", "tpu"))
+    rows_of_all_steps = f"tensor<{TIME * BATCH}x{HIDDEN}xf32>"
+    assert rows_of_all_steps in cpu
+    assert rows_of_all_steps not in tpu
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_trace_has_the_states_of_the_layer_and_takes_perturbations(cell):
+    layer, x = RecurrentLayer(cell, FEATURES, HIDDEN), x_of()
+    variables = layer.init(jax.random.key(0), x, method="trace")
+    (zeros,) = zero_state(cell, HIDDEN, 1, BATCH)
+    h, last = layer.apply(variables, x.swapaxes(0, 1), zeros)
+    trace = layer.apply(variables, x, method="trace")
+    np.testing.assert_allclose(trace.states[0], h.swapaxes(0, 1), atol=1e-6)
+    chex.assert_trees_all_close(tuple(s[:, -1] for s in trace.states), last, atol=1e-6)
+    chex.assert_shape(jax.tree.leaves(trace), (BATCH, TIME, HIDDEN))
+    assert len(trace.gates) == NUM_GATES[cell] + (cell == "gru")
+
+    perturbations = jax.tree.map(lambda s: jnp.zeros_like(s).at[1, 2].set(0.5), trace.states)
+    perturbed = layer.apply(variables, x, perturbations, method="trace")
+    change = jax.tree.map(jnp.subtract, perturbed.states, trace.states)
+    for each in change:
+        np.testing.assert_array_equal(each[:, :2], 0)
+        np.testing.assert_allclose(each[1, 2], 0.5, rtol=1e-5)
+        np.testing.assert_array_equal(np.delete(each, 1, axis=0), 0)
+        assert np.abs(each[1, 3]).max() > 1e-3
+
+
+def test_a_gru_without_candidate_bias_equals_one_whose_bias_is_zero():
+    x = x_of().swapaxes(0, 1)
+    (state,) = zero_state("gru", HIDDEN, 1, BATCH)
+    full, without = (RecurrentLayer("gru", FEATURES, HIDDEN, candidate_bias=b) for b in (1, 0))
+    params = full.init(jax.random.key(0), x, state)["params"]
+    bare = {name: leaf for name, leaf in params.items() if name != "candidate_bias"}
+    zeroed = params | {"candidate_bias": jnp.zeros(HIDDEN)}
+    expected = full.apply({"params": zeroed}, x, state)
+    chex.assert_trees_all_close(without.apply({"params": bare}, x, state), expected, atol=1e-6)
+    assert without.init(jax.random.key(0), x, state)["params"].keys() == bare.keys()
 
 
 def test_lstm_gates_are_sigmoids_also_at_saturation():
@@ -150,7 +193,7 @@ def test_lstm_gates_are_sigmoids_also_at_saturation():
         assert gate.min() >= 0
         assert gate.max() <= 1
     np.testing.assert_allclose(g, np.tanh(a[:, :HIDDEN]), atol=1e-7)
-    d_gates, _ = CELLS["lstm"].backward((np.ones_like(i),) * 2, new_state, state, (joined,))
+    d_gates, _ = BACKWARD["lstm"].backward((np.ones_like(i),) * 2, new_state, state, (joined,))
     assert np.isfinite(d_gates).all()
 
 

@@ -8,9 +8,10 @@ import pytest
 from jax.test_util import check_grads
 
 from jaxlabs.layers import masks
+from jaxlabs.layers.decoder_block import DecoderBlock
 from jaxlabs.layers.multi_head_attention import empty_cache
 from jaxlabs.layers.normalization import build_norm
-from jaxlabs.layers.transformer import DecoderBlock, EncoderBlock
+from jaxlabs.layers.transformer import EncoderBlock
 
 
 def tokens_of(batch=2, time=6, embed_dim=8, dtype=np.float32):

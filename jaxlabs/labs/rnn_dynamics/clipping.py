@@ -17,7 +17,7 @@ from jax import lax
 from jaxlabs import keys
 from jaxlabs.analysis.toy_training import stack
 from jaxlabs.data import memory_tasks
-from jaxlabs.labs.rnn_dynamics.functional_rnn import hidden_states, initial_params, output_layer
+from jaxlabs.labs.rnn_dynamics.network import hidden_states, initial_params, output_layer
 
 LENGTH, HIDDEN_SIZE, BATCH = 20, 32, 16
 RADIUS, RATE, CLIP_NORM = 1.2, 0.15, 0.5
@@ -65,7 +65,7 @@ def _train(params, seeds, limits, *, steps):
 
         def loss(params, index):
             inputs, targets = memory_tasks.adding(jax.random.fold_in(key, index), BATCH, LENGTH)
-            predictions = output_layer(params, hidden_states("rnn", params, inputs)[-1])[:, 0]
+            predictions = output_layer(params, hidden_states("rnn", params, inputs)[:, -1])[:, 0]
             return jnp.mean(jnp.square(predictions - targets))
 
         optimizer = optax.chain(optax.clip_by_global_norm(limit), optax.sgd(RATE))

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import scipy.stats
 
-from jaxlabs.labs.rnn_dynamics.functional_rnn import Params, output_layer, trace, zero_perturbations
+from jaxlabs.labs.rnn_dynamics.network import Params, output_layer, trace, zero_perturbations
 from jaxlabs.layers.rnn_cells import State
 
 QUANTILES = (0.1, 0.5, 0.9)
@@ -27,7 +27,7 @@ Loss = Callable[[jax.Array], jax.Array]
 def state_gradients(
     cell: str, params: Params, inputs: jax.Array, loss: Loss, *, stop_gate_gradients: bool = False
 ) -> State:
-    """Returns the gradient of a loss with respect to every state, `[time, batch, hidden]` each.
+    """Returns the gradient of a loss with respect to every state, `[batch, time, hidden]` each.
 
     Other states of the same step are held constant: the gradient with respect to an LSTM's c does
     not pass through the h of the same step.
@@ -36,18 +36,16 @@ def state_gradients(
       cell: a name in `CELLS`.
       inputs: `[batch, time, inputs]`, in the parameters' dtype.
       loss: function of the last h, `[batch, hidden] -> []`, a sum over the batch.
-      stop_gate_gradients: see `trace`.
+      stop_gate_gradients: see `scan_cell`.
     """
 
     def loss_of_perturbations(perturbations: State) -> jax.Array:
         states, _ = trace(
             cell, params, inputs, perturbations, stop_gate_gradients=stop_gate_gradients
         )
-        return loss(states[0][-1])
+        return loss(states[0][:, -1])
 
-    return jax.grad(loss_of_perturbations)(
-        zero_perturbations(cell, inputs, len(params["recurrent_kernel"]))
-    )
+    return jax.grad(loss_of_perturbations)(zero_perturbations(cell, params, inputs))
 
 
 def final_output_loss(params: Params, targets: jax.Array) -> Loss:
@@ -86,8 +84,8 @@ def through_time(
             )(params)
             norms = [np.linalg.norm(gradient, axis=-1) for gradient in gradients]
             for state, norm in zip("hc", norms, strict=False):
-                relative = norm / norms[0][-1:]
-                result[f"{name}_{state}"] = np.quantile(relative, QUANTILES, axis=1).T
+                relative = norm / norms[0][:, -1:]
+                result[f"{name}_{state}"] = np.quantile(relative, QUANTILES, axis=0).T
     return result
 
 
@@ -127,7 +125,7 @@ def spectral_sweep(
             }
             end = jnp.asarray(direction / np.linalg.norm(direction))
             gradients, *_ = state_gradients("rnn", params, inputs, lambda h: jnp.sum(h @ end))
-            return jnp.mean(jnp.log(jnp.linalg.norm(gradients, axis=-1)), axis=1)[::-1]
+            return jnp.mean(jnp.log(jnp.linalg.norm(gradients, axis=-1)), axis=0)[::-1]
 
         for name, matrix in matrices.items():
             for case, driving in (("rest", np.zeros_like(inputs[:1])), ("driven", inputs)):

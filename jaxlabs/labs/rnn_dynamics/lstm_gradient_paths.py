@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxlabs.labs.rnn_dynamics.dynamics import Loss, final_output_loss, state_gradients
-from jaxlabs.labs.rnn_dynamics.functional_rnn import Params, trace
+from jaxlabs.labs.rnn_dynamics.network import Params, trace
 from jaxlabs.layers.rnn_cells import CELLS
 
 GATES = {"lstm": ("input", "forget", "output"), "gru": ("reset", "update")}
@@ -26,7 +26,7 @@ GATES = {"lstm": ("input", "forget", "output"), "gru": ("reset", "update")}
 
 
 class Paths(NamedTuple):
-    """The gradient of a loss with respect to an LSTM's c, `[time, batch, hidden]` each.
+    """The gradient of a loss with respect to an LSTM's c, `[batch, time, hidden]` each.
 
     Attributes:
       total: total derivative with respect to every c.
@@ -54,8 +54,8 @@ def cell_paths(
         "lstm", params, inputs, loss, stop_gate_gradients=stop_gate_gradients
     )
     total = by_c + by_h * output * (1 - jnp.square(jnp.tanh(c)))
-    later = jnp.concatenate([forget[1:], jnp.ones_like(forget[:1])])
-    return Paths(total, total[-1:] * jnp.cumprod(later[::-1], axis=0)[::-1])
+    later = jnp.concatenate([forget[:, 1:], jnp.ones_like(forget[:, :1])], axis=1)
+    return Paths(total, total[:, -1:] * jnp.cumprod(later[:, ::-1], axis=1)[:, ::-1])
 
 
 def paths_study(
@@ -88,7 +88,8 @@ def paths_study(
             paths_by_name = {"total": paths.total, "product": paths.product, "others": others}
             norms = {name: jnp.linalg.norm(path, axis=-1) for name, path in paths_by_name.items()}
             relative = {
-                name: jnp.median(norm / norms["total"][-1:], axis=1) for name, norm in norms.items()
+                name: jnp.median(norm / norms["total"][:, -1:], axis=0)
+                for name, norm in norms.items()
             }
             errors = jnp.linalg.norm(stopped.total - stopped.product, axis=-1) / jnp.linalg.norm(
                 stopped.product, axis=-1
@@ -114,7 +115,7 @@ def gate_activations(
     arrays = {"markers": np.flatnonzero(inputs[0, :, 1]), "names": np.array(list(networks))}
     for name, (cell, params) in networks.items():
         gates = jax.jit(lambda params, cell=cell: trace(cell, params, inputs).gates)(params)
-        by_name = dict(zip(CELLS[cell].gates, np.asarray(gates)[:, :, 0], strict=False))
+        by_name = dict(zip(CELLS[cell].gates, np.asarray(gates)[:, 0], strict=False))
         retention = by_name["forget" if cell == "lstm" else "update"]
         order = np.argsort(-retention.mean(axis=0))
         arrays |= {f"{name}_{gate}": by_name[gate][:, order].T for gate in GATES[cell]}

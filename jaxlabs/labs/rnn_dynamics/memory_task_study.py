@@ -17,7 +17,7 @@ import numpy as np
 from jaxlabs import keys
 from jaxlabs.analysis.toy_training import fit, progress
 from jaxlabs.data import memory_tasks
-from jaxlabs.labs.rnn_dynamics.functional_rnn import (
+from jaxlabs.labs.rnn_dynamics.network import (
     Params,
     hidden_states,
     initial_params,
@@ -66,7 +66,7 @@ class Task(NamedTuple):
 def adding_loss(cell: str, params: Params, key: jax.Array, length: int) -> jax.Array:
     """Returns the mean squared error `[]` of the output at the last step."""
     inputs, targets = memory_tasks.adding(key, BATCH, length)
-    predictions = output_layer(params, hidden_states(cell, params, inputs)[-1])[:, 0]
+    predictions = output_layer(params, hidden_states(cell, params, inputs)[:, -1])[:, 0]
     return jnp.mean(jnp.square(predictions - targets))
 
 
@@ -75,7 +75,7 @@ def copying_loss(cell: str, params: Params, key: jax.Array, length: int) -> jax.
     tokens, targets = memory_tasks.copying(key, BATCH, length)
     inputs = jax.nn.one_hot(tokens, memory_tasks.DELIMITER + 1)
     logits = output_layer(params, hidden_states(cell, params, inputs))
-    return jnp.mean(cross_entropy(logits, targets.T))
+    return jnp.mean(cross_entropy(logits, targets))
 
 
 TASKS = {

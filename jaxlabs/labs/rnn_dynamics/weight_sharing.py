@@ -17,15 +17,14 @@ from jax import lax
 
 from jaxlabs import keys
 from jaxlabs.analysis.toy_training import fit, stack
-from jaxlabs.labs.rnn_dynamics.functional_rnn import (
+from jaxlabs.labs.rnn_dynamics.network import (
     Params,
     hidden_states,
     initial_params,
     output_layer,
-    zero_state,
+    recurrent_layer,
 )
-from jaxlabs.layers.matmul import matmul
-from jaxlabs.layers.rnn_cells import CELLS, cell_step
+from jaxlabs.layers.rnn import zero_state
 
 CELL = "rnn"
 TIME, HIDDEN_SIZE, BATCH, LEARNING_RATE, CLIP_NORM = 16, 16, 16, 5e-3, 1.0
@@ -41,14 +40,13 @@ def unrolled(copies: Params, inputs: jax.Array) -> jax.Array:
       copies: parameters as in `initial_params`, each array `[time, ...]`.
       inputs: `[batch, time, inputs]`.
     """
-    state = zero_state(CELL, inputs, len(inputs), copies["recurrent_kernel"].shape[-2])
+    hidden_size = copies["recurrent_kernel"].shape[-2]
+    (state,) = zero_state(CELL, hidden_size, 1, len(inputs), inputs.dtype)
 
     def step(state, step_inputs):
         weights, x = step_inputs
-        projected = matmul(x, weights["input_kernel"]) + weights["bias"][None, :]
-        state, _ = cell_step(
-            CELLS[CELL], "default", projected, None, weights["recurrent_kernel"], None, state
-        )
+        layer = recurrent_layer(CELL, weights)
+        state = layer.apply({"params": weights}, x, state, method="step")
         return state, state[0]
 
     recurrent = {name: copies[name] for name in ("input_kernel", "bias", "recurrent_kernel")}
@@ -58,7 +56,7 @@ def unrolled(copies: Params, inputs: jax.Array) -> jax.Array:
 def outputs(params: Params, inputs: jax.Array) -> jax.Array:
     """Returns the output of every step `[time, batch]`, with shared or unshared weights."""
     if params["recurrent_kernel"].ndim == 2:
-        return output_layer(params, hidden_states(CELL, params, inputs))[..., 0]
+        return output_layer(params, hidden_states(CELL, params, inputs))[..., 0].T
     return jax.vmap(output_layer)(params, unrolled(params, inputs))[..., 0]
 
 

@@ -16,7 +16,7 @@ from jaxlabs import keys
 from jaxlabs.labs.worked_problems import closed_form
 from jaxlabs.labs.worked_problems import published as given
 from jaxlabs.labs.worked_problems.rows import Value, compare
-from jaxlabs.layers.normalization import BatchNorm
+from jaxlabs.layers.batch_norm import BatchNorm
 
 PRINTED, CORRECTED = "as printed", "misprint corrected"
 THEMES = {

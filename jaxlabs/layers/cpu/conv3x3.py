@@ -1,77 +1,45 @@
 """3x3 convolutions of images `[batch, height, width, channels]`, as matmuls on CPUs.
 
-XLA's convolution gains little from a second CPU core, and its gradients take up to 30 times as
-long. Other platforms use it.
+XLA's convolution gains little from a second CPU core, and up to jax 0.10 its gradients take up to
+30 times as long.
 """
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
 from jaxlabs.layers.cpu import winograd
-from jaxlabs.layers.matmul import kernel_gradient, lax_precision, matmul
+from jaxlabs.layers.matmul import kernel_gradient, matmul
 
-LAYOUT = ("NHWC", "HWIO", "NHWC")
 HEIGHT, WIDTH = 1, 2
 """Axes of `[batch, height, width, channels]`."""
 
-MIN_CHANNELS = 32
-"""Input and output channels from which `winograd` is used: with fewer, its transforms take longer
-than the products that it saves."""
 
-
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
-def conv3x3(x: jax.Array, kernel: jax.Array, precision: str = "default") -> jax.Array:
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def conv3x3(x: jax.Array, kernel: jax.Array, precision: str, form: str) -> jax.Array:
     """Correlates images with a 3x3 kernel under zero padding, `[batch, height, width, out]`.
-
-    On CPUs float32 images with many channels take half the products (`winograd`): rounding errors
-    are relative to the six rows around a pixel, and a non-finite value spreads to four output rows.
 
     Args:
       x: [batch, height, width, in].
       kernel: [3, 3, in, out], in the dtype of x.
       precision: see `jaxlabs.layers.matmul`.
-
-    Raises:
-      ValueError: `precision` is not one of PRECISIONS.
+      form: "winograd" for half of the products; its rounding errors are relative to the six rows
+        around a pixel, and a non-finite value spreads to four output rows. Or "matmuls".
     """
-    form = winograd.convolve if _use_winograd(x, kernel, precision) else conv_as_matmuls
-    on_cpu = functools.partial(form, precision=precision)
-    return lax.platform_dependent(x, kernel, cpu=on_cpu, default=_xla_conv(precision))
+    convolve = winograd.convolve if form == "winograd" else conv_as_matmuls
+    return convolve(x, kernel, precision)
 
 
-def _use_winograd(x: jax.Array, kernel: jax.Array, precision: str) -> bool:
-    """Whether `winograd` has fewer products, cheap transforms and a precise enough dtype."""
-    height, wide = x.shape[HEIGHT], min(kernel.shape[2:]) >= MIN_CHANNELS
-    fewer = 2 * -(-height // winograd.TILE_OUT) < height
-    return precision != "bfloat16" and jnp.finfo(x.dtype).bits >= 32 and wide and fewer
+def _forward(x: jax.Array, kernel: jax.Array, precision: str, form: str):
+    return conv3x3(x, kernel, precision, form), (x, kernel)
 
 
-def _xla_conv(precision: str) -> Callable[[jax.Array, jax.Array], jax.Array]:
-    """Returns XLA's convolution."""
-    return functools.partial(
-        lax.conv_general_dilated,
-        window_strides=(1, 1),
-        padding="SAME",
-        dimension_numbers=LAYOUT,
-        precision=lax_precision(precision),
-    )
-
-
-def _forward(x: jax.Array, kernel: jax.Array, precision: str):
-    return conv3x3(x, kernel, precision), (x, kernel)
-
-
-def _backward(precision: str, saved: tuple[jax.Array, jax.Array], gradient: jax.Array):
-    def xla_gradients(x, kernel, gradient):
-        return jax.vjp(_xla_conv(precision), x, kernel)[1](gradient)
-
-    form = winograd.gradients if _use_winograd(*saved, precision) else conv_gradients_as_matmuls
-    on_cpu = functools.partial(form, precision=precision)
-    return lax.platform_dependent(*saved, gradient, cpu=on_cpu, default=xla_gradients)
+def _backward(precision: str, form: str, saved: tuple[jax.Array, jax.Array], gradient: jax.Array):
+    gradients = winograd.gradients if form == "winograd" else conv_gradients_as_matmuls
+    return gradients(*saved, gradient, precision)
 
 
 conv3x3.defvjp(_forward, _backward)

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from jaxlabs.layers.cpu.dispatch import WINOGRAD_ROWS
 from jaxlabs.layers.matmul import kernel_gradient, matmul
 
 POINTS = (0, 2 / 3, -2 / 3, 3 / 2, -3 / 2)
@@ -26,7 +27,7 @@ The RMS rounding error in float32 is 2.2 times that of a direct convolution by m
 paper's points 0, +-1, +-2 it is 3.3 times, and of XLA's convolution on CPUs 1.1 to 4.3 times.
 """
 
-TILE_OUT, TILE_IN = 4, 6
+TILE_OUT, TILE_IN = WINOGRAD_ROWS, 6
 """Output rows of a tile, and the input rows that they depend on."""
 
 

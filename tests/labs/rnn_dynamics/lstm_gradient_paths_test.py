@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.special import expit
 
-from jaxlabs.labs.rnn_dynamics import dynamics, functional_rnn, lstm_gradient_paths
+from jaxlabs.labs.rnn_dynamics import dynamics, lstm_gradient_paths, network
 
 TIME, HIDDEN_SIZE = 7, 4
 
@@ -15,7 +15,7 @@ TIME, HIDDEN_SIZE = 7, 4
 def case():
     """Parameters, inputs and targets in float64, with perturbed biases."""
     random = np.random.default_rng(0)
-    params = functional_rnn.initial_params("lstm", 2, HIDDEN_SIZE, 1, 0)
+    params = network.initial_params("lstm", 2, HIDDEN_SIZE, 1, 0)
     params = {name: np.float64(array) + 0.1 * random.standard_normal(array.shape)
               for name, array in params.items()}  # fmt: skip
     return params, random.standard_normal((2, TIME, 2)), np.array([1.0, -1.0])
@@ -55,7 +55,7 @@ def test_total_equals_finite_differences(case, paths, step):
         perturbation = np.zeros((2, HIDDEN_SIZE))
         perturbation[row, unit] = 1e-5
         ahead, behind = (reference_loss(*case, step, sign * perturbation) for sign in (1, -1))
-        assert paths[False].total[step, row, unit] == pytest.approx(
+        assert paths[False].total[row, step, unit] == pytest.approx(
             (ahead - behind) / 2e-5, rel=1e-6
         )
 
@@ -63,20 +63,20 @@ def test_total_equals_finite_differences(case, paths, step):
 def test_cell_path_is_product_of_forget_gates(paths):
     np.testing.assert_allclose(paths[True].total, paths[True].product, rtol=1e-12)
     np.testing.assert_allclose(paths[False].product, paths[True].product, rtol=1e-12)
-    assert np.abs(paths[False].total / paths[True].total - 1)[0].max() > 0.01
+    assert np.abs(paths[False].total / paths[True].total - 1)[:, 0].max() > 0.01
 
 
 def test_one_step_is_sum_of_forget_gate_and_path_through_h(case, paths):
     params, inputs, targets = case
     with jax.enable_x64(True):
-        (_, c), (_, forget, _, output) = functional_rnn.trace("lstm", params, jnp.asarray(inputs))
+        (_, c), (_, forget, _, output) = network.trace("lstm", params, jnp.asarray(inputs))
         loss = dynamics.final_output_loss(params, targets)
         by_h, _ = dynamics.state_gradients("lstm", params, jnp.asarray(inputs), loss)
         c, forget, output, by_h = map(np.asarray, (c, forget, output, by_h))
     total = paths[False].total
     through_h = by_h * output * (1 - np.tanh(c) ** 2)
     np.testing.assert_allclose(
-        total[:-1], forget[1:] * total[1:] + through_h[:-1], rtol=1e-12, atol=1e-15
+        total[:, :-1], forget[:, 1:] * total[:, 1:] + through_h[:, :-1], rtol=1e-12, atol=1e-15
     )
 
 
@@ -84,9 +84,10 @@ def test_study_is_relative_to_last_gradient(case, paths):
     params, inputs, targets = case
     result = lstm_gradient_paths.paths_study({"one": params}, inputs, targets)
     norms = np.linalg.norm(paths[False].total, axis=-1)
-    np.testing.assert_allclose(result["total"][0], np.median(norms / norms[-1:], axis=1), rtol=1e-9)
+    expected = np.median(norms / norms[:, -1:], axis=0)
+    np.testing.assert_allclose(result["total"][0], expected, rtol=1e-9)
     others = np.linalg.norm(paths[False].total - paths[False].product, axis=-1)
-    expected = np.median(others / norms[-1:], axis=1)
+    expected = np.median(others / norms[:, -1:], axis=0)
     np.testing.assert_allclose(result["others"][0], expected, rtol=1e-9)
     assert result["stop_gradient_error"][0] < 1e-12
     assert 0 < result["forget"][0] < 1
@@ -96,7 +97,7 @@ def test_gates_are_sorted_by_mean_retention_gate():
     inputs = np.zeros((1, TIME, 2), np.float32)
     inputs[0, [1, 5], 1] = 1
     networks = {
-        cell: (cell, functional_rnn.initial_params(cell, 2, HIDDEN_SIZE, 1, 0, span=9))
+        cell: (cell, network.initial_params(cell, 2, HIDDEN_SIZE, 1, 0, span=9))
         for cell in ("lstm", "gru")
     }
     result = lstm_gradient_paths.gate_activations(networks, inputs)

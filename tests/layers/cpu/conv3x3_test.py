@@ -7,13 +7,12 @@ import numpy as np
 import pytest
 import scipy.signal
 
+from jaxlabs.layers.convolution import conv3x3
+from jaxlabs.layers.cpu import conv3x3 as cpu_conv3x3
 from jaxlabs.layers.cpu import winograd
-from jaxlabs.layers.cpu.conv3x3 import (
-    MIN_CHANNELS,
-    conv3x3,
-    conv_as_matmuls,
-    conv_gradients_as_matmuls,
-)
+from jaxlabs.layers.cpu.conv3x3 import conv_as_matmuls, conv_gradients_as_matmuls
+from jaxlabs.layers.cpu.dispatch import MIN_WINOGRAD_CHANNELS as MIN_CHANNELS
+from jaxlabs.layers.cpu.dispatch import conv3x3_form
 from jaxlabs.layers.matmul import PRECISIONS
 from jaxlabs.training import gradient_check
 
@@ -103,6 +102,7 @@ def test_rounding_error_of_winograd_in_float32_is_bounded(channels):
         assert 0 < direct < winograds < 2.6 * direct
 
 
+@pytest.mark.skipif(jax.__version_info__ >= (0, 12), reason="XLA's own convolution is used")
 @pytest.mark.parametrize(
     ("height", "inputs", "outputs", "precision", "dtype", "matmuls"),
     [
@@ -134,9 +134,23 @@ def test_winograd_is_used_only_where_it_is_faster_and_precise(
     assert found == matmuls
 
 
+def test_xla_convolves_float32_from_jax_0_12_on():
+    """XLA has no bfloat16 form, so its matmuls stay."""
+    sizes = (2, 8, 8, 40), (3, 3, 40, 40), jnp.float32
+    forms = [conv3x3_form(*sizes, name, (0, 10, 2)) for name in PRECISIONS]
+    assert forms == ["winograd", "winograd", "matmuls"]
+    assert [conv3x3_form(*sizes, name, (0, 12, 0)) for name in PRECISIONS] == [
+        *("xla", "xla"),
+        "matmuls",
+    ]
+
+
 def test_gradients_of_winograd_equal_finite_differences(key):
     inputs = normal(2, 5, 3, MIN_CHANNELS), normal(3, 3, MIN_CHANNELS, MIN_CHANNELS, seed=1)
-    total = lambda inputs: jnp.square(conv3x3(*inputs, "highest")).mean()  # noqa: E731
+
+    def total(inputs):
+        return jnp.square(cpu_conv3x3.conv3x3(*inputs, "highest", "winograd")).mean()
+
     assert gradient_check.check(total, inputs, key=key).worst.relative_difference < 1e-6
 
 

@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 from jax.test_util import check_grads
 
-from jaxlabs.layers import local_attention, positions
+from jaxlabs.layers import positions
 from jaxlabs.layers.attention import dot_product_attention
-from jaxlabs.layers.local_attention import AttentionMask, query_chunked_attention
+from jaxlabs.layers.cpu import chunked_attention
+from jaxlabs.layers.cpu.chunked_attention import query_chunked_attention
+from jaxlabs.layers.masks import AttentionMask
 
 
 def random_heads(*shape, dtype=np.float32):
@@ -20,7 +22,7 @@ def random_heads(*shape, dtype=np.float32):
 def mask_of(window, causal, padded, time):
     """The second sequence of a padded batch is all padding, the first has interior padding."""
     weights = np.stack([np.arange(time) % 3 > 0, np.zeros(time, bool)])
-    return AttentionMask(window, causal, weights if padded else None)
+    return AttentionMask(causal, window, weights if padded else None)
 
 
 @functools.partial(jax.jit, static_argnames="with_slopes")
@@ -74,7 +76,7 @@ def test_query_chunked_equals_dense_attention_in_value_and_gradient(time, window
 
 
 def test_gradient_of_query_chunked_attention_in_float64(monkeypatch):
-    monkeypatch.setattr(local_attention, "MIN_CHUNK", 2)
+    monkeypatch.setattr(chunked_attention, "MIN_CHUNK", 2)
     with jax.enable_x64(True):
         qkv = random_heads(1, 1, 5, 2, dtype=np.float64)
         mask = AttentionMask(weights=np.array([[1, 1, 0, 1, 1]]))
@@ -97,11 +99,11 @@ def test_chunks_compute_little_more_than_half_of_all_scores():
     query_chunked_attention(*random_heads(1, 1, 256, 4), AttentionMask(), dropout=record)
     assert seen == [(0, 64, 64), (1, 64, 128), (2, 64, 192), (3, 64, 256)]
     seen.clear()
-    query_chunked_attention(*random_heads(1, 1, 256, 4), AttentionMask(65), dropout=record)
+    query_chunked_attention(*random_heads(1, 1, 256, 4), AttentionMask(window=65), dropout=record)
     assert seen == [(0, 64, 64), (1, 64, 128), (2, 64, 128), (3, 64, 128)]
     seen.clear()
     query_chunked_attention(
-        *random_heads(1, 1, 256, 4), AttentionMask(2, causal=False), dropout=record
+        *random_heads(1, 1, 256, 4), AttentionMask(window=2, causal=False), dropout=record
     )
     assert seen == [(0, 64, 65), (1, 64, 66), (2, 64, 66), (3, 64, 65)]
     seen.clear()
@@ -126,4 +128,4 @@ def test_a_compiled_gradient_of_chunks_takes_about_half_of_the_memory():
 
 def test_query_chunked_attention_refuses_a_window_below_one():
     with pytest.raises(ValueError, match="window: 0 is not accepted; at least 1"):
-        query_chunked_attention(*random_heads(1, 1, 3, 4), AttentionMask(0))
+        query_chunked_attention(*random_heads(1, 1, 3, 4), AttentionMask(window=0))

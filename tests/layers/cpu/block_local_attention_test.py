@@ -11,7 +11,9 @@ from jax.test_util import check_grads
 
 from jaxlabs.layers import masks, positions
 from jaxlabs.layers.attention import dot_product_attention
-from jaxlabs.layers.local_attention import AttentionMask, block_local_attention
+from jaxlabs.layers.cpu import dispatch
+from jaxlabs.layers.cpu.chunked_attention import block_local_attention
+from jaxlabs.layers.masks import AttentionMask
 from jaxlabs.layers.multi_head_attention import MultiHeadAttention
 
 LENGTHS_AND_WINDOWS = [(1, 3), (5, 1), (6, 3), (7, 3), (8, 8), (8, 10**6)]
@@ -57,13 +59,13 @@ def both(qkv, target, mask, slopes=None):
 @pytest.mark.parametrize(("time", "window"), LENGTHS_AND_WINDOWS)
 def test_block_local_equals_dense_attention_in_value_and_gradient(time, window, causal):
     qkv, target = heads_of(time), heads_of(time)[1]
-    padded = AttentionMask(window, causal, padding_of(time)), positions.alibi_slopes(2)
-    whole = AttentionMask(window, causal, np.ones((2, time), np.float32)), np.zeros(2, np.float32)
+    padded = AttentionMask(causal, window, padding_of(time)), positions.alibi_slopes(2)
+    whole = AttentionMask(causal, window, np.ones((2, time), np.float32)), np.zeros(2, np.float32)
     for options in (padded, whole):
         banded, expected = both(qkv, target, *options)
         chex.assert_trees_all_close(banded, expected, atol=1e-5)
     if time == 7:
-        plain, expected = both(qkv, target, AttentionMask(window, causal))
+        plain, expected = both(qkv, target, AttentionMask(causal, window))
         chex.assert_trees_all_close(plain, expected, atol=1e-5)
         chex.assert_trees_all_close(plain, banded, atol=1e-5)
 
@@ -76,7 +78,7 @@ def test_a_query_sees_exactly_the_keys_of_its_window():
     for causal, rows in expected_rows.items():
 
         def outputs(value, causal=causal):
-            mask = AttentionMask(3, causal)
+            mask = AttentionMask(causal, 3)
             return block_local_attention(query, key, value, mask).sum(axis=(0, 1, 3))
 
         influence = np.abs(jax.jit(jax.jacobian(outputs))(value)).sum(axis=(1, 2, 4))
@@ -87,7 +89,7 @@ def test_a_query_sees_exactly_the_keys_of_its_window():
 def test_gradient_in_float64():
     with jax.enable_x64(True):
         qkv = heads_of(5, np.float64, batch=1, num_heads=1, head_dim=2)
-        mask = AttentionMask(2, weights=np.array([[1, 1, 0, 1, 1]]))
+        mask = AttentionMask(window=2, weights=np.array([[1, 1, 0, 1, 1]]))
 
         def attend(query, key, value):
             return jnp.sin(block_local_attention(query, key, value, mask))
@@ -99,7 +101,8 @@ def test_gradient_in_float64():
 def test_value_and_gradient_are_finite_at_scores_of_ten_thousand():
     query, key, value = heads_of(7)
     total = jax.value_and_grad(
-        lambda q, k: jnp.sum(jnp.sin(block_local_attention(q, k, value, AttentionMask(3)))), (0, 1)
+        lambda q, k: jnp.sum(jnp.sin(block_local_attention(q, k, value, AttentionMask(window=3)))),
+        (0, 1),
     )
     output, gradients = jax.jit(total)(query * 1e3, key * 10)
     assert np.isfinite(output)
@@ -114,9 +117,9 @@ def test_dropout_is_applied_to_the_attention_weights():
         shapes.append(weights.shape)
         return weights.at[:, :, :, 0].multiply(0.5)
 
-    whole = block_local_attention(query, key, value, AttentionMask(3))
+    whole = block_local_attention(query, key, value, AttentionMask(window=3))
     halved = block_local_attention(
-        query, key, value, AttentionMask(3), dropout=halve_the_first_query_of_every_block
+        query, key, value, AttentionMask(window=3), dropout=halve_the_first_query_of_every_block
     )
     assert shapes == [(2, 2, 3, 3, 6)]
     factor = np.array([0.5, 1, 1, 0.5, 1, 1, 0.5])[None, None, :, None]
@@ -128,7 +131,7 @@ def test_softmax_of_bfloat16_is_computed_in_float32():
     seen = []
     output = block_local_attention(
         *narrow,
-        AttentionMask(3),
+        AttentionMask(window=3),
         dropout=lambda weights, subchunk: seen.append(weights.dtype) or weights,
     )
     assert seen == [jnp.float32]
@@ -138,13 +141,13 @@ def test_softmax_of_bfloat16_is_computed_in_float32():
 def test_a_window_below_one_is_refused():
     for attend in (block_local_attention, dense):
         with pytest.raises(ValueError, match="window: 0 is not accepted; at least 1"):
-            attend(*heads_of(3), AttentionMask(0))
+            attend(*heads_of(3), AttentionMask(window=0))
 
 
 def test_flops_and_memory_of_block_local_attention_are_linear_in_the_length():
     def cost(attend, time):
         shape = jax.ShapeDtypeStruct((1, 2, time, 8), jnp.float32)
-        total = jax.grad(lambda *qkv: attend(*qkv, AttentionMask(32)).sum(), (0, 1, 2))
+        total = jax.grad(lambda *qkv: attend(*qkv, AttentionMask(window=32)).sum(), (0, 1, 2))
         compiled = jax.jit(total).lower(shape, shape, shape).compile()
         return compiled.cost_analysis()["flops"], compiled.memory_analysis().temp_size_in_bytes
 
@@ -171,9 +174,11 @@ def test_module_output_equals_that_with_the_materialized_mask(kind):
     _, variables, apply, x = module(positions=kind)
     weights = np.ones((2, 150), np.float32)
     weights[1, 90:] = 0
-    banded = AttentionMask(7), AttentionMask(7, causal=False, weights=weights)
-    chunked = AttentionMask(), AttentionMask(100), AttentionMask(weights=weights)
-    assert [mask.prefer_banded(150) for mask in banded + chunked] == [True] * 2 + [False] * 3
+    banded = AttentionMask(window=7), AttentionMask(window=7, causal=False, weights=weights)
+    chunked = AttentionMask(), AttentionMask(window=100), AttentionMask(weights=weights)
+    assert [dispatch.prefer_banded(mask.window, 150) for mask in banded + chunked] == [True] * 2 + [
+        False
+    ] * 3
     for mask in banded + chunked:
         materialized = apply(variables, x, mask.to_array(150))
         np.testing.assert_allclose(apply(variables, x, mask), materialized, atol=1e-5)
@@ -184,7 +189,7 @@ def test_module_output_equals_that_with_the_materialized_mask(kind):
 def test_mask_is_materialized_when_weights_are_sown():
     layer, variables, _, x = module()
     record = jax.jit(functools.partial(layer.apply, mutable="intermediates"))
-    _, sown = record({"params": variables["params"]}, x, AttentionMask(7))
+    _, sown = record({"params": variables["params"]}, x, AttentionMask(window=7))
     (attention,) = sown["intermediates"]["weights"]
     distance = np.arange(150)[:, None] - np.arange(150)[None]
     np.testing.assert_array_equal(attention[0, 0] > 0, (distance >= 0) & (distance < 7))
@@ -193,7 +198,7 @@ def test_mask_is_materialized_when_weights_are_sown():
 @pytest.mark.parametrize("window_size", [5, None])
 def test_cached_decode_continues_a_prefill_with_a_local_mask(window_size):
     layer, variables, apply, x = module(positions="rotary")
-    mask, row = AttentionMask(window_size), masks.decode_mask(149, 256, window_size)
+    mask, row = AttentionMask(window=window_size), masks.decode_mask(149, 256, window_size)
     full = apply(variables, x, mask)
     prefill = jax.jit(functools.partial(layer.apply, method="prefill"))
     decode = jax.jit(functools.partial(layer.apply, method="decode"))
@@ -206,7 +211,7 @@ def test_cached_decode_continues_a_prefill_with_a_local_mask(window_size):
 @pytest.mark.parametrize("window_size", [7, None])
 def test_attention_dropout_depends_on_the_keys_of_the_examples(key, window_size):
     _, variables, apply, x = module(dropout=0.5)
-    keys, mask = jax.random.split(key, 2), AttentionMask(window_size)
+    keys, mask = jax.random.split(key, 2), AttentionMask(window=window_size)
     still = apply(variables, x, mask)
     dropped = apply(variables, x, mask, dropout_keys=keys)
     assert (np.abs(dropped - still).max(axis=(1, 2)) > 1e-3).all()
@@ -232,8 +237,8 @@ def test_chunks_of_one_layer_have_independent_dropout_masks(key):
 @pytest.mark.parametrize(("time", "window_size"), [(1, None), (63, None), (64, None), (150, 9)])
 def test_bfloat16_rounds_the_operands_only_for_many_queries(time, window_size):
     layer, variables, _, x = module(embed_dim=8, precision="bfloat16")
-    mask = AttentionMask(window_size)
-    assert mask.prefer_banded(time) == (window_size is not None)
+    mask = AttentionMask(window=window_size)
+    assert dispatch.prefer_banded(mask.window, time) == (window_size is not None)
     lowered = jax.jit(layer.apply).lower(variables, x[:, :time], mask).as_text()
     shape = rf"\d+x{window_size}x{2 * window_size}" if window_size else f"{time}x{time}"
     scores = re.findall(rf"dot_general.*-> tensor<2x2x{shape}xf32>", lowered)

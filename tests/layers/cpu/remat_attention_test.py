@@ -9,30 +9,28 @@ import numpy as np
 import pytest
 from jax.test_util import check_grads
 
-from jaxlabs.layers import local_attention, positions
+from jaxlabs.layers import positions
 from jaxlabs.layers.attention import dot_product_attention
+from jaxlabs.layers.cpu import chunked_attention, dispatch
+from jaxlabs.layers.cpu.chunked_attention import block_local_attention, query_chunked_attention
 from jaxlabs.layers.dropout import dropout
-from jaxlabs.layers.local_attention import (
-    AttentionMask,
-    block_local_attention,
-    query_chunked_attention,
-)
+from jaxlabs.layers.masks import AttentionMask
 from jaxlabs.layers.multi_head_attention import MultiHeadAttention
 
 FORMS = [
-    (block_local_attention, AttentionMask(16)),
-    (block_local_attention, AttentionMask(16, causal=False)),
+    (block_local_attention, AttentionMask(window=16)),
+    (block_local_attention, AttentionMask(window=16, causal=False)),
     (query_chunked_attention, AttentionMask()),
-    (query_chunked_attention, AttentionMask(30, causal=False)),
+    (query_chunked_attention, AttentionMask(window=30, causal=False)),
 ]
 
 
 @pytest.fixture
 def few_scores(monkeypatch):
     """Subchunks of at most two blocks of 16 queries, or about as many scores of a chunk."""
-    monkeypatch.setattr(local_attention, "MAX_SCORES", 2 * 2 * 16 * 32)
-    monkeypatch.setattr(local_attention, "MIN_CHUNK", 8)
-    monkeypatch.setattr(local_attention, "MAX_CHUNKS", 2)
+    monkeypatch.setattr(chunked_attention, "MAX_SCORES", 2 * 2 * 16 * 32)
+    monkeypatch.setattr(chunked_attention, "MIN_CHUNK", 8)
+    monkeypatch.setattr(chunked_attention, "MAX_CHUNKS", 2)
 
 
 def random_heads(time, dtype=np.float32, batch=2, num_heads=2, head_dim=4):
@@ -91,7 +89,7 @@ def test_gradient_of_subchunks_in_float64_with_dropout(few_scores, key, form, ma
 @pytest.mark.parametrize(("form", "mask"), FORMS[::2])
 def test_subchunks_have_equal_sizes_and_a_minimum_size(monkeypatch, form, mask):
     def sizes(time, max_scores):
-        monkeypatch.setattr(local_attention, "MAX_SCORES", max_scores)
+        monkeypatch.setattr(chunked_attention, "MAX_SCORES", max_scores)
         query, key, value, _ = random_heads(time)
         shapes = []
 
@@ -104,7 +102,7 @@ def test_subchunks_have_equal_sizes_and_a_minimum_size(monkeypatch, form, mask):
         np.testing.assert_allclose(output, dense, atol=1e-5)
         return set(shapes)
 
-    monkeypatch.setattr(local_attention, "MAX_CHUNKS", 1)
+    monkeypatch.setattr(chunked_attention, "MAX_CHUNKS", 1)
     if form is block_local_attention:
         row = 2 * 16 * 32  # scores of a block, both heads
         assert sizes(100, 1) == {(1, 16)}
@@ -123,13 +121,13 @@ def test_bfloat16_gradients_are_accumulated_in_float32(monkeypatch, form, mask):
     *qkv, target = random_heads(512, batch=1)
 
     def gradients(qkv, max_scores):
-        monkeypatch.setattr(local_attention, "MAX_SCORES", max_scores)
+        monkeypatch.setattr(chunked_attention, "MAX_SCORES", max_scores)
         total = jax.grad(lambda *qkv: jnp.sum(form(*qkv, mask) * target), (0, 1, 2))
         return [np.asarray(x, np.float32) for x in jax.jit(total)(*qkv)]
 
     narrow = [jnp.asarray(x, jnp.bfloat16) for x in qkv]
-    monkeypatch.setattr(local_attention, "MAX_CHUNKS", 1)
-    monkeypatch.setattr(local_attention, "MIN_CHUNK", 2)
+    monkeypatch.setattr(chunked_attention, "MAX_CHUNKS", 1)
+    monkeypatch.setattr(chunked_attention, "MIN_CHUNK", 2)
     exact = gradients([x.astype(jnp.float32) for x in narrow], 2**30)
     for got, whole, expected in zip(
         gradients(narrow, 2**12), gradients(narrow, 2**30), exact, strict=True
@@ -137,7 +135,9 @@ def test_bfloat16_gradients_are_accumulated_in_float32(monkeypatch, form, mask):
         assert np.abs(got - expected).max() < 1.5 * np.abs(whole - expected).max()
 
 
-@pytest.mark.parametrize(("form", "mask"), [(block_local_attention, AttentionMask(64)), FORMS[2]])
+@pytest.mark.parametrize(
+    ("form", "mask"), [(block_local_attention, AttentionMask(window=64)), FORMS[2]]
+)
 def test_bfloat16_rounding_does_not_depend_on_subchunks(monkeypatch, form, mask):
     *qkv, target = random_heads(256)
     subchunks = []
@@ -147,11 +147,11 @@ def test_bfloat16_rounding_does_not_depend_on_subchunks(monkeypatch, form, mask)
         return weights
 
     def gradients(precision, max_scores):
-        monkeypatch.setattr(local_attention, "MAX_SCORES", max_scores)
+        monkeypatch.setattr(chunked_attention, "MAX_SCORES", max_scores)
         attend = functools.partial(form, mask=mask, precision=precision, dropout=record)
         return jax.jit(jax.grad(lambda *qkv: jnp.sum(attend(*qkv) * target), (0, 1, 2)))(*qkv)
 
-    monkeypatch.setattr(local_attention, "MAX_CHUNKS", 1)
+    monkeypatch.setattr(chunked_attention, "MAX_CHUNKS", 1)
     whole, strict = gradients("bfloat16", 2**30), gradients("highest", 2**12)
     assert subchunks[0] is None
     assert subchunks[-1] is not None
@@ -163,10 +163,10 @@ def test_bfloat16_rounding_does_not_depend_on_subchunks(monkeypatch, form, mask)
 def test_subchunks_of_one_layer_have_independent_dropout_masks(monkeypatch, key, window_size):
     """With values of one, an output is twice the kept share of a query's weights."""
     subchunks, rows = 4, 256 // 4
-    monkeypatch.setattr(local_attention, "MAX_CHUNKS", 2)
-    monkeypatch.setattr(local_attention, "MAX_SCORES", rows * (48 if window_size else 256))
-    mask = AttentionMask(window_size, causal=False)
-    assert mask.prefer_banded(256) == (window_size is not None)
+    monkeypatch.setattr(chunked_attention, "MAX_CHUNKS", 2)
+    monkeypatch.setattr(chunked_attention, "MAX_SCORES", rows * (48 if window_size else 256))
+    mask = AttentionMask(window=window_size, causal=False)
+    assert dispatch.prefer_banded(mask.window, 256) == (window_size is not None)
     layer = MultiHeadAttention(embed_dim=1, num_heads=1, length=256, dropout=0.5)
     x = np.ones((1, 256, 1), np.float32)
     params = jax.tree.map(jnp.ones_like, layer.init(key, x)["params"])
@@ -180,11 +180,11 @@ def test_subchunks_of_one_layer_have_independent_dropout_masks(monkeypatch, key,
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("form", "mask"),
-    [(block_local_attention, AttentionMask(64)), (query_chunked_attention, AttentionMask())],
+    [(block_local_attention, AttentionMask(window=64)), (query_chunked_attention, AttentionMask())],
 )
 def test_memory_of_a_compiled_gradient_is_linear_in_the_length(monkeypatch, form, mask):
     def memory(time, max_scores):
-        monkeypatch.setattr(local_attention, "MAX_SCORES", max_scores)
+        monkeypatch.setattr(chunked_attention, "MAX_SCORES", max_scores)
         shape = jax.ShapeDtypeStruct((1, 2, time, 8), jnp.float32)
         attend = functools.partial(form, mask=mask)
         total = jax.grad(lambda *qkv: attend(*qkv).sum(), (0, 1, 2))

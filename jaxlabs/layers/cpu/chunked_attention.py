@@ -1,10 +1,10 @@
 """Causal and local attention that skips most masked scores: block-local or query-chunked.
 
-The dense form (`layers.attention` with `masks.local_window`) computes every score and masks most of
-them. The block-local form cuts queries into blocks as long as the window, so that all visible keys
-lie in the block itself and the adjacent ones (Beltagy et al. 2020, section 3.1); time and memory
-grow with length x window. For long or unlimited windows the query-chunked form computes, for each
-chunk of queries, only the scores of keys that the chunk may see: causally about half of all.
+The dense form computes every score and masks most of them. The block-local form cuts queries into
+blocks as long as the window, so that all visible keys lie in the block itself and the adjacent ones
+(Beltagy et al. 2020, section 3.1); time and memory grow with length x window. For long or unlimited
+windows the query-chunked form computes, for each chunk of queries, only the scores of keys that the
+chunk may see: causally about half of all.
 
 For long sequences neither form stores its scores for the backward pass: they are computed in
 subchunks, one at a time, and recomputed for the gradient (Rabe and Staats 2021).
@@ -12,9 +12,7 @@ subchunks, one at a time, and recomputed for the gradient (Rabe and Staats 2021)
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any
 
-import flax.struct
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -22,10 +20,8 @@ from jax import lax
 
 from jaxlabs.layers import masks, positions
 from jaxlabs.layers.attention import dot_product_attention
+from jaxlabs.layers.masks import AttentionMask
 from jaxlabs.layers.matmul import einsum
-
-MIN_BAND, WINDOWS_IN_BAND = 128, 16
-"""Length, and length in windows, from which the block-local form is faster than the chunked one."""
 
 MIN_CHUNK, MAX_CHUNKS = 64, 8
 """Fewest queries of a chunk, and most chunks: shorter chunks save no time on two CPU cores, and
@@ -34,64 +30,6 @@ more of them save less than they take to compile."""
 MAX_SCORES = 2**21
 """Scores of one example, over all heads, that are computed at once: 8 MB. Independent of the batch
 size, so that a split of the batch changes neither the subchunks nor the dropout masks."""
-
-
-@flax.struct.dataclass
-class AttentionMask:
-    """A causal or local mask that is not materialized; see `masked_attention`.
-
-    Attributes:
-      window: keys visible to a query, its own included: `0 <= query - key < window`; None:
-        unlimited. May exceed the sequence length. Static.
-      causal: False makes the window two-sided: `|query - key| < window`. Static.
-      weights: [batch, time], 0 for padding; None: no padding.
-    """
-
-    window: int | None = flax.struct.field(pytree_node=False, default=None)
-    causal: bool = flax.struct.field(pytree_node=False, default=True)
-    weights: jax.Array | None = None
-
-    def to_array(self, time: int) -> jax.Array:
-        """Returns the boolean mask, `[batch or 1, 1, time, time]`."""
-        return self.block(jnp.arange(time), slice(0, time))
-
-    def block(self, query: jax.Array, keys: slice) -> jax.Array:
-        """Returns a block of the boolean mask, `[batch or 1, 1, query, keys]`.
-
-        Args:
-          query: [query] integer positions.
-          keys: slice of the key positions.
-
-        Raises:
-          ValueError: the window is below 1.
-        """
-        distance = query[:, None] - jnp.arange(keys.start, keys.stop)[None, :]
-        mask = masks.visible(distance, self.window, causal=self.causal)[None, None]
-        return mask if self.weights is None else mask & masks.padding(self.weights[:, keys])
-
-    def max_visible(self, time: int) -> int:
-        """Returns the largest number of keys at or before a query that it may see in `time` steps.
-
-        Raises:
-          ValueError: the window is below 1.
-        """
-        return time if self.window is None else min(masks.require_window(self.window), time)
-
-    def prefer_banded(self, time: int) -> bool:
-        """Whether the block-local form is the faster one for sequences of length `time`."""
-        return self.window is not None and (time >= max(MIN_BAND, WINDOWS_IN_BAND * self.window))
-
-
-def masked_attention(
-    query: jax.Array, key: jax.Array, value: jax.Array, mask: AttentionMask, **options: Any
-) -> jax.Array:
-    """Returns `dot_product_attention` under `mask`, `[batch, heads, time, head_dim]`.
-
-    Chooses the faster form; takes the options of `query_chunked_attention`.
-    """
-    banded = mask.prefer_banded(query.shape[2])
-    form = block_local_attention if banded else query_chunked_attention
-    return form(query, key, value, mask, **options)
 
 
 def query_chunked_attention(
@@ -103,6 +41,7 @@ def query_chunked_attention(
     slopes: np.ndarray | None = None,
     dropout: Callable[..., jax.Array] | None = None,
     precision: str = "default",
+    remat: bool = False,
 ) -> jax.Array:
     """Returns `dot_product_attention` under `mask`, `[batch, heads, time, head_dim]`.
 
@@ -116,6 +55,8 @@ def query_chunked_attention(
         `[batch, heads, chunk, keys]`, or of a subchunk, with the index of the chunk and that of
         the subchunk, []; None if the chunk is not subdivided.
       precision: of the two matmuls, see `jaxlabs.layers.matmul`.
+      remat: whether the backward pass also recomputes chunks that are not subdivided. XLA for CPUs
+        would merge the two computations.
 
     Raises:
       ValueError: the window is below 1.
@@ -140,8 +81,8 @@ def query_chunked_attention(
         )
         chunked = query[:, :, queries], index[None, None, queries]
         shared = key[:, :, keys], value[:, :, keys]
-        scores = heads * (keys.stop - keys.start)
-        outputs.append(_remat_chunks(attend, chunked, shared, scores=scores, min_size=MIN_CHUNK))
+        options = {"scores": heads * (keys.stop - keys.start), "min_size": MIN_CHUNK}
+        outputs.append(_remat_chunks(attend, chunked, shared, remat=remat, **options))
     return jnp.concatenate(outputs, axis=2)
 
 
@@ -228,6 +169,7 @@ def _remat_chunks(
     *,
     scores: int,
     min_size: int = 1,
+    remat: bool = False,
 ) -> jax.Array:
     """Returns `attend(subchunk, *chunked, *shared)`, `[batch, heads, n, ...]`, in subchunks.
 
@@ -241,12 +183,14 @@ def _remat_chunks(
       scores: scores per example and element of n, over all heads.
       min_size: fewest elements of n in a subchunk: each subchunk reads `shared` and adds to its
         gradient.
+      remat: whether a single subchunk is recomputed too.
     """
     count = chunked[0].shape[2]
     wanted = -(-count * scores // MAX_SCORES)
     size = min(max(-(-count // wanted), min_size), count)
     subchunks = -(-count // size)
     if subchunks == 1:
+        attend = jax.checkpoint(attend) if remat else attend
         return attend(None, *chunked, *shared)
 
     def cut(x: jax.Array) -> jax.Array:

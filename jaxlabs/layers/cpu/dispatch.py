@@ -1,0 +1,132 @@
+"""Which form of an operation runs: by platform, version of jax, dtype and shape.
+
+The forms for CPUs are the other modules of this package. What each of them gains, on which shapes,
+stands in docs/guides/precision-and-speed.md. Elsewhere the library's own operations run.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jax.typing import DTypeLike
+
+MIN_WINOGRAD_CHANNELS = 32
+"""Input and output channels from which `winograd` pays: with fewer, its transforms take longer than
+the products that it saves."""
+
+WINOGRAD_ROWS = 4
+"""Output rows of one of Winograd's tiles; the last tile of an image may be partly padding."""
+
+MIN_BAND, WINDOWS_IN_BAND = 128, 16
+"""Length, and length in windows, from which block-local attention is faster than chunked one."""
+
+MAX_DENSE_KEYS = 2048
+"""Keys up to which accelerators keep all scores of a layer for the backward pass."""
+
+CUDNN_DTYPES = (jnp.bfloat16, jnp.float16)
+MAX_CUDNN_HEAD_DIM, CUDNN_HEAD_DIM_MULTIPLE = 128, 8
+"""What cuDNN's fused attention accepts on GPUs of compute capability 8.0 and above."""
+
+
+def by_platform(
+    *operands: Any,
+    cpu: Callable[..., Any],
+    default: Callable[..., Any],
+    cuda: Callable[..., Any] | None = None,
+) -> Any:
+    """Returns `cpu(*operands)`, on NVIDIA GPUs `cuda(*operands)`, else `default(*operands)`.
+
+    The choice is made when the program is lowered: the compiled program holds one form alone.
+    """
+    if cpu is default and cuda is None:
+        return cpu(*operands)
+    others = {} if cuda is None else {"cuda": cuda}
+    return lax.platform_dependent(*operands, cpu=cpu, default=default, **others)
+
+
+def barrier_on_cpu(x: jax.Array) -> jax.Array:
+    """Returns `x`, on CPUs behind a barrier: XLA does not fuse it with its consumers."""
+    return by_platform(x, cpu=lax.optimization_barrier, default=_identity)
+
+
+def _identity(x: jax.Array) -> jax.Array:
+    return x
+
+
+def conv3x3_form(
+    image: tuple[int, ...],
+    kernel: tuple[int, ...],
+    dtype: DTypeLike,
+    precision: str,
+    jax_version: tuple[int, ...] = jax.__version_info__,
+) -> str:
+    """Returns the form of a 3x3 convolution on CPUs: "xla", "matmuls" or "winograd".
+
+    XLA's gradients are slow up to jax 0.10, the last one for Python 3.11. Without Python 3.11 this
+    function's last lines and `winograd` go; the matmuls stay, as XLA's form has no bfloat16 one.
+
+    Args:
+      image: shape of the images, (batch, height, width, in).
+      kernel: shape of the kernel, (3, 3, in, out).
+      dtype: of both.
+      precision: see `jaxlabs.layers.matmul`.
+      jax_version: of the installed jax.
+    """
+    if precision == "bfloat16":
+        return "matmuls"
+    if jax_version >= (0, 12):
+        return "xla"
+    fewer_products = 2 * -(-image[1] // WINOGRAD_ROWS) < image[1]
+    wide = min(kernel[2:]) >= MIN_WINOGRAD_CHANNELS
+    exact = jnp.finfo(dtype).bits >= 32
+    return "winograd" if exact and wide and fewer_products else "matmuls"
+
+
+def attention_form(
+    platform: str,
+    *,
+    dtype: DTypeLike,
+    time: int,
+    head_dim: int,
+    window: int | None,
+    causal: bool,
+    plain: bool,
+) -> str:
+    """Returns the form of causal or local attention; see `jaxlabs.layers.cpu.masked_attention`.
+
+    "cudnn": fused. "dense": all scores at once. "chunked": the scores that a chunk of queries may
+    see. "remat": likewise, recomputed in the backward pass. "banded": blocks as long as the window.
+
+    Args:
+      platform: "cpu", "cuda" or "default".
+      dtype: of queries, keys and values.
+      time: their length.
+      head_dim: size of a head.
+      window: see `jaxlabs.layers.masks.AttentionMask`.
+      causal: likewise.
+      plain: whether there is no padding, no bias and no dropout of the attention weights. cuDNN
+        has no dropout by example, and a bias or a padding mask would be materialized.
+    """
+    cudnn_size = head_dim <= MAX_CUDNN_HEAD_DIM and head_dim % CUDNN_HEAD_DIM_MULTIPLE == 0
+    if platform == "cuda" and plain and causal and cudnn_size and dtype in CUDNN_DTYPES:
+        return "cudnn"
+    if platform != "cpu" and time <= MAX_DENSE_KEYS:
+        return "dense"
+    if prefer_banded(window, time):
+        return "banded"
+    return "chunked" if platform == "cpu" else "remat"
+
+
+def prefer_banded(window: int | None, time: int) -> bool:
+    """Whether block-local attention is faster than the chunked one for sequences of `time`."""
+    return window is not None and time >= max(MIN_BAND, WINDOWS_IN_BAND * window)
+
+
+def has_cudnn_attention() -> bool:
+    """Whether the default device is an NVIDIA GPU for which cuDNN has a fused attention."""
+    device = jax.devices()[0]
+    if not device.device_kind.startswith("NVIDIA"):
+        return False
+    return tuple(map(int, device.compute_capability.split("."))) >= (8, 0)

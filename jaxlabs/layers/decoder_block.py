@@ -1,0 +1,122 @@
+"""The decoder block of an encoder-decoder Transformer (Vaswani et al. 2017, figure 1, right)."""
+
+from collections.abc import Callable
+
+import flax.linen as nn
+import jax
+
+from jaxlabs.layers.cross_attention import CrossAttention
+from jaxlabs.layers.dropout import Dropout
+from jaxlabs.layers.feed_forward import FeedForward
+from jaxlabs.layers.multi_head_attention import KVCache, Mask, MultiHeadAttention
+from jaxlabs.layers.normalization import build_norm
+
+
+class DecoderBlock(nn.Module):
+    """Causal self-attention, cross-attention and a feed-forward network, each with a residual.
+
+    Pre-norm or post-norm as in `jaxlabs.layers.transformer.EncoderBlock`.
+
+    Attributes:
+      embed_dim: embedding size, also of the memory.
+      num_heads: number of attention heads.
+      mlp_dim: hidden size of the feed-forward network.
+      length: longest sequence, see `MultiHeadAttention`.
+      activation: activation of the feed-forward network.
+      positions: position encoding of self-attention, see `MultiHeadAttention`; cross-attention has
+        none.
+      pre_norm: whether norms precede the sub-layers; else they follow the residual sums.
+      dropout: dropout rate of attention weights and sub-layer outputs.
+      precision: see `jaxlabs.layers.matmul`.
+    """
+
+    embed_dim: int
+    num_heads: int
+    mlp_dim: int
+    length: int
+    activation: str = "relu"
+    positions: str = "none"
+    pre_norm: bool = True
+    dropout: float = 0.0
+    precision: str = "default"
+
+    def setup(self):
+        options = {"embed_dim": self.embed_dim, "num_heads": self.num_heads, "length": self.length}
+        options |= {"dropout": self.dropout, "precision": self.precision}
+        self.attention_norm = build_norm("layernorm")
+        self.attention = MultiHeadAttention(positions=self.positions, **options)
+        self.attention_dropout = Dropout(self.dropout)
+        self.memory_norm = build_norm("layernorm")
+        self.memory_attention = CrossAttention(**options)
+        self.memory_dropout = Dropout(self.dropout)
+        self.ffn_norm = build_norm("layernorm")
+        self.ffn = FeedForward(self.mlp_dim, self.activation, precision=self.precision)
+        self.ffn_dropout = Dropout(self.dropout)
+
+    def __call__(
+        self,
+        x: jax.Array,
+        memory: jax.Array,
+        mask: Mask = None,
+        memory_mask: Mask = None,
+        *,
+        dropout_keys: jax.Array | None = None,
+    ) -> jax.Array:
+        """Returns `[batch, time, embed_dim]` for `x [batch, time, embed_dim]`.
+
+        Args:
+          x: the embedded target.
+          memory: [batch, memory_time, embed_dim], the encoder output.
+          mask: of self-attention, `layers.masks.causal` or an `AttentionMask`.
+          memory_mask: padding mask of the memory, `layers.masks.padding`.
+          dropout_keys: [batch] PRNG keys; None switches dropout off.
+        """
+
+        def attend(x: jax.Array) -> jax.Array:
+            return self.attention(x, mask, dropout_keys=dropout_keys)
+
+        memory_cache = self.memory_attention.project_memory(memory)
+        return self._sub_layers(x, attend, memory_cache, memory_mask, dropout_keys)
+
+    def project_memory(self, memory: jax.Array) -> KVCache:
+        """Returns the keys and values of `memory [batch, memory_time, embed_dim]`."""
+        return self.memory_attention.project_memory(memory)
+
+    def decode(
+        self,
+        x: jax.Array,
+        cache: KVCache,
+        memory: KVCache,
+        position: jax.Array,
+        mask: jax.Array,
+        memory_mask: jax.Array,
+    ) -> tuple[jax.Array, KVCache]:
+        """Decodes one token `x [batch, 1, embed_dim]`, see `MultiHeadAttention.decode`."""
+        attended, new_cache = self.attention.decode(
+            self.attention_norm(x) if self.pre_norm else x, cache, position, mask
+        )
+        return self._sub_layers(x, lambda x: attended, memory, memory_mask, None), new_cache
+
+    def _sub_layers(
+        self,
+        x: jax.Array,
+        attend: Callable[[jax.Array], jax.Array],
+        memory: KVCache,
+        memory_mask: Mask,
+        dropout_keys: jax.Array | None,
+    ) -> jax.Array:
+        def cross_attend(x: jax.Array) -> jax.Array:
+            return self.memory_attention.cross_attend(
+                x, memory, memory_mask, dropout_keys=dropout_keys
+            )
+
+        for function, norm, dropout in [
+            (attend, self.attention_norm, self.attention_dropout),
+            (cross_attend, self.memory_norm, self.memory_dropout),
+            (self.ffn, self.ffn_norm, self.ffn_dropout),
+        ]:
+            if self.pre_norm:
+                x = x + dropout(function(norm(x)), dropout_keys)
+            else:
+                x = norm(x + dropout(function(x), dropout_keys))
+        return x
