@@ -51,20 +51,13 @@ class ImageSamplingConfig(Config):
 def require_compatible(config: ImageSamplingConfig, model: UNet) -> None:
     """Raises a UserError that names the flag if the network does not support the options."""
     timesteps(model.diffusion, config.sampler)
-    if not model.config.class_conditional and (
-        config.class_label is not None or config.guidance_scale != 1
-    ):
-        flag, value = (
-            ("class_label", config.class_label)
-            if config.class_label is not None
-            else ("guidance_scale", None)
-        )
-        value = config.guidance_scale if value is None else value
-        raise ArgumentError(flag, f"{value} is not accepted without `class_conditional`")
-    if config.class_label is not None and config.class_label >= model.num_classes:
-        raise ArgumentError(
-            "class_label", f"{config.class_label} is not accepted; below {model.num_classes}"
-        )
+    label, scale = config.class_label, config.guidance_scale
+    if not model.config.class_conditional:
+        for flag, value, neutral in (("class_label", label, None), ("guidance_scale", scale, 1)):
+            if value != neutral:
+                raise ArgumentError(flag, f"{value} is not accepted without `class_conditional`")
+    elif label is not None and label >= model.num_classes:
+        raise ArgumentError("class_label", f"{label} is not accepted; below {model.num_classes}")
 
 
 def sample_images(
@@ -102,10 +95,9 @@ def _network(model: UNet, params: Any, config: ImageSamplingConfig, count: int) 
     """Returns the arguments of a sampler: network, its inputs, and class labels or None."""
     labels = None
     if model.config.class_conditional:
-        cycle = np.arange(count) % model.num_classes
-        labels = (
-            cycle if config.class_label is None else np.full(count, config.class_label)
-        ).astype(np.int32)
+        labels = np.arange(count, dtype=np.int32) % model.num_classes
+        if config.class_label is not None:
+            labels = np.full(count, config.class_label, np.int32)
     denoise = GuidedDenoiser(model, guided=labels is not None and config.guidance_scale != 1)
     return denoise, (params, jnp.float32(config.guidance_scale)), labels
 

@@ -31,11 +31,10 @@ def pattern(arrays: Arrays) -> ReportFigure:
     """Plots a network unrolled over a test sentence, from the input (bottom) to the output (top).
 
     Args:
-      arrays: `kind`, `backbone`, `bidirectional`, and the words `source`, `predicted` and `right`
-        (the target).
+      arrays: `kind`, `backbone`, `bidirectional`, and the words `source`, `predicted`, `target`.
     """
     kind, backbone = str(arrays["kind"]), str(arrays["backbone"])
-    source, predicted, right = (arrays[n].tolist() for n in ("source", "predicted", "target"))
+    source, predicted, target = (arrays[n].tolist() for n in ("source", "predicted", "target"))
     bidirectional = bool(arrays["bidirectional"])
     stacked = kind == "encoder_decoder"
     columns = max(len(source) + 1, len(predicted) + 1) if stacked else len(source) + 1
@@ -48,15 +47,15 @@ def pattern(arrays: Arrays) -> ReportFigure:
     _arrows(axes, -0.75, -0.3, range(len(inputs)))
     if kind == "aligned":
         _arrows(axes, 0.3, 0.75, range(len(source)))
-        _words(axes, 1.0, predicted, _colors(predicted, right))
+        _words(axes, 1.0, predicted, _colors(predicted, target))
     elif kind == "many_to_one":
         ends = (0, len(source)) if bidirectional and backbone != "transformer" else (len(source),)
-        _answer(axes, 1.0, ends, predicted[0], right[0])
+        _answer(axes, 1.0, ends, predicted[0], target[0])
     else:
-        _decoder(axes, len(inputs), predicted, right, backbone)
+        _decoder(axes, len(inputs), predicted, target, backbone)
     axes.set_xlim(-0.6, columns - 0.4)
     axes.set_ylim(-1.3, 4.7 if stacked else 1.4)
-    verdict = "correct" if predicted == right else f"target “{' '.join(right)}”"
+    verdict = "correct" if predicted == target else f"target “{' '.join(target)}”"
     return ReportFigure(
         name="sequence_pattern",
         title=PATTERNS[kind],
@@ -84,7 +83,7 @@ def _caption(kind: str, backbone: str, bidirectional: bool) -> str:
 
 
 def _decoder(
-    axes: Axes, source_length: int, predicted: list[str], right: list[str], backbone: str
+    axes: Axes, source_length: int, predicted: list[str], target: list[str], backbone: str
 ) -> None:
     """Plots the memory above the encoder, and the decoder with its inputs above that."""
     _arrows(axes, 0.3, 0.75, range(source_length))
@@ -98,17 +97,17 @@ def _decoder(
     _arrows(axes, 1.95, 2.5, range(len(inputs)))
     _row(axes, 2.85, len(outputs), backbone, False)
     _arrows(axes, 3.15, 3.6, range(len(outputs)))
-    _words(axes, 3.9, outputs, _colors(outputs, [*right, "<eos>"]))
+    _words(axes, 3.9, outputs, _colors(outputs, [*target, "<eos>"]))
 
 
-def _answer(axes: Axes, y: float, ends: Sequence[int], predicted: str, right: str) -> None:
+def _answer(axes: Axes, y: float, ends: Sequence[int], predicted: str, target: str) -> None:
     x = sum(ends) / len(ends)
     for end in ends:
         axes.annotate("", (x, y - 0.2), (end, 0.3), arrowprops=_arrow(style.MUTED))
-    text = predicted if predicted == right else f"{predicted} (target: {right})"
+    text = predicted if predicted == target else f"{predicted} (target: {target})"
     side = "center" if len(ends) > 1 else "right"
     x = x if len(ends) > 1 else x + 0.4
-    color = CORRECT if predicted == right else WRONG
+    color = CORRECT if predicted == target else WRONG
     axes.text(x, y, text, ha=side, va="center", color=color, weight="bold", size=9)
 
 
@@ -155,8 +154,8 @@ def _words(axes: Axes, y: float, words: list[str], colors: list[str]) -> None:
         axes.text(position, y, word, ha="center", va="center", size=size, color=color)
 
 
-def _colors(predicted: list[str], right: list[str]) -> list[str]:
-    padded = [*right, *[None] * len(predicted)]
+def _colors(predicted: list[str], target: list[str]) -> list[str]:
+    padded = [*target, *[None] * len(predicted)]
     return [CORRECT if a == b else WRONG for a, b in zip(predicted, padded, strict=False)]
 
 
@@ -181,9 +180,8 @@ def alignment(arrays: Arrays) -> ReportFigure:
         name="alignment",
         title="Cross-attention",
         caption=(
-            "Rows: target words, as they are predicted; columns: source words; rows sum to"
-            " one. "
-            "A verb at the end of a target clause attends far back; adjective and noun cross. "
+            "Rows: target words, as they are predicted; columns: source words; rows sum to one. A "
+            "verb at the end of a target clause attends far back; adjective and noun cross. "
             "Source states are contextual, so a model may also attend next to the aligned word."
         ),
         alt="Attention from “" + " ".join(target) + "” to “" + " ".join(source) + "”.",
@@ -195,7 +193,7 @@ def tagged_words(arrays: Arrays) -> ReportFigure:
     """Plots sentences with colored predicted spans and marked errors.
 
     Args:
-      arrays: `splits [rows]`, and `words`, `right` and `predicted` `[rows, longest]`, strings,
+      arrays: `splits [rows]`, and `words`, `target` and `predicted` `[rows, longest]`, strings,
         empty past the end of a sentence.
     """
     kinds = sorted({tag[2:] for tag in arrays["target"].ravel().tolist() if tag[:2] == "B-"})
@@ -225,7 +223,7 @@ def tagged_words(arrays: Arrays) -> ReportFigure:
         for kind, color in colors.items()
     ]
     figure.legend(handles=handles, loc="outside upper center", ncols=max(len(kinds), 1))
-    wrong = sum(right != predicted for row in rows for _, right, predicted in row)
+    wrong = sum(target != predicted for row in rows for _, target, predicted in row)
     return ReportFigure(
         name="tagged_words",
         title="Predicted tags of test sentences",
@@ -253,7 +251,7 @@ def _wrap(row: list) -> list[list]:
 
 def _plot_line(axes: Axes, y: float, line: list, colors: Mapping[str, str]) -> None:
     x = 0.0
-    for word, right, predicted in line:
+    for word, target, predicted in line:
         size = len(word)
         color = colors.get(predicted[2:])
         if color is not None:
@@ -263,9 +261,9 @@ def _plot_line(axes: Axes, y: float, line: list, colors: Mapping[str, str]) -> N
             if predicted[0] == "B":
                 axes.plot([x - 0.3] * 2, [y - 0.33, y + 0.33], color=color, lw=2)
         axes.text(x + size / 2, y, word, ha="center", va="center", size=7.5, family="monospace")
-        if right != predicted:
+        if target != predicted:
             axes.plot([x, x + size], [y - 0.36] * 2, color=WRONG, lw=1.5)
             axes.text(
-                x + size / 2, y - 0.56, right, ha="center", va="center", size=5.5, color=WRONG
+                x + size / 2, y - 0.56, target, ha="center", va="center", size=5.5, color=WRONG
             )
         x += size + 1
