@@ -64,14 +64,20 @@ def test_micro_batches_of_unequal_weight_equal_the_full_batch(
 def test_pmap_over_four_devices_equals_one_device(
     make_task, make_state, make_batch, key, big_batch_step
 ):
+    """All replicas need the same key, and indices of the examples over all replicas."""
     task = make_task(dropout=0.5)
     step = functools.partial(task.train_step, axis_name="batch")
-    mapped = jax.pmap(step, axis_name="batch", in_axes=(None, 0, None), devices=jax.devices()[:4])
+    mapped = jax.pmap(step, axis_name="batch", in_axes=(None, 0, 0), devices=jax.devices()[:4])
     batch = {name: leaf.reshape(4, 2, *leaf.shape[1:]) for name, leaf in make_batch().items()}
-    states, metrics = mapped(make_state(task, DESCENT), batch, key)
+    same_key = jnp.stack([key] * 4)
+    states, metrics = mapped(make_state(task, DESCENT), batch, same_key)
     for device in range(4):
         one = jax.tree.map(lambda leaf, device=device: np.asarray(leaf)[device], (states, metrics))
         assert_same_step(one, big_batch_step)
+    local = batch | {"example_index": np.tile(np.arange(2, dtype=np.int32), (4, 1))}
+    for wrong in ((batch, jax.random.split(key, 4)), (local, same_key)):
+        _, metrics = mapped(make_state(task, DESCENT), *wrong)
+        assert abs(metrics["loss"][0] - big_batch_step[1]["loss"]) > 1e-3
 
 
 @pytest.mark.parametrize("grad_accum_steps", [1, 2])
