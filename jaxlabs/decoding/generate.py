@@ -116,14 +116,14 @@ def generate(
         the lengths are traced).
     """
     prompts = jnp.asarray(prompts, jnp.int32)
-    _check_lengths(lengths, prompts.shape)
+    lengths = _valid_lengths(lengths, prompts.shape)
     if max_new_tokens < 0:
         raise ArgumentError("max_new_tokens", f"{max_new_tokens} is negative")
     return _generate(
         decoder,
         params,
         prompts,
-        jnp.clip(jnp.asarray(lengths, jnp.int32), 1, prompts.shape[1]),
+        lengths,
         key,
         max_new_tokens,
         jnp.float32(temperature),
@@ -134,17 +134,20 @@ def generate(
     )
 
 
-def _check_lengths(lengths: jax.Array, shape: tuple[int, int]) -> None:
-    """Raises ArgumentError unless prompts of `shape` can have `lengths`, as far as it is known."""
-    rows, time = shape
-    if jnp.shape(lengths) != (rows,):
-        raise ArgumentError("lengths", f"shape {jnp.shape(lengths)} for prompts {shape}")
-    if isinstance(lengths, jax.core.Tracer):
-        return
-    for row, length in enumerate(np.asarray(lengths, np.int32)):
+def _valid_lengths(lengths: Any, prompts_shape: tuple[int, int]) -> jax.Array:
+    """Returns the lengths of prompts; raises ArgumentError for invalid ones, clips traced ones."""
+    rows, time = prompts_shape
+    traced = isinstance(lengths, jax.core.Tracer)
+    lengths = lengths.astype(jnp.int32) if traced else np.asarray(lengths, np.int32)
+    if lengths.shape != (rows,):
+        raise ArgumentError("lengths", f"shape {lengths.shape} for prompts {prompts_shape}")
+    if traced:
+        return jnp.clip(lengths, 1, time)
+    for row, length in enumerate(lengths):
         if not 1 <= length <= time:
             found = "empty prompt" if length == 0 else f"length {length}"
             raise ArgumentError(f"lengths[{row}]", f"{found}; a row has 1 to {time} tokens")
+    return jnp.asarray(lengths)
 
 
 @functools.partial(jax.jit, static_argnames=("decoder", "max_new_tokens"))
