@@ -44,7 +44,7 @@ class SamplerConfig(Config):
     )
     sampler_steps: int = setting(
         1000,
-        "number of sampler steps, each one network evaluation; at most --num_timesteps",
+        "number of sampler steps, each one network evaluation; at most `num_timesteps`",
         minimum=1,
         kind=RUNTIME,
     )

@@ -52,7 +52,7 @@ class UNetConfig(ModelConfig):
     )
     num_groups: int = setting(
         8,
-        "groups of the group norms; divides --base_channels",
+        "groups of the group norms; divides `base_channels`",
         minimum=1,
         aliases=("groups",),
     )

@@ -61,7 +61,7 @@ class SequenceConfig(ModelConfig):
         aliases=("layers",),
     )
     num_heads: int = setting(
-        4, "number of attention heads; divides --embed_dim", minimum=1, aliases=("heads",)
+        4, "number of attention heads; divides `embed_dim`", minimum=1, aliases=("heads",)
     )
     mlp_dim: int = setting(
         128, "hidden size of the feed-forward network", minimum=1, aliases=("ffn_width",)

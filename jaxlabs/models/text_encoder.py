@@ -54,7 +54,7 @@ class TextEncoderConfig(TokenModelConfig):
     embed_dim: int = setting(64, "embedding size", minimum=1, maximum=65_536, aliases=("width",))
     num_layers: int = setting(4, "number of blocks", minimum=1, maximum=1000, aliases=("layers",))
     num_heads: int = setting(
-        2, "number of attention heads; divides --embed_dim", minimum=1, aliases=("heads",)
+        2, "number of attention heads; divides `embed_dim`", minimum=1, aliases=("heads",)
     )
     mlp_dim: int = setting(
         256, "hidden size of the feed-forward network", minimum=1, aliases=("ffn_width",)

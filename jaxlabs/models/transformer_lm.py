@@ -56,7 +56,7 @@ class TransformerLMConfig(TokenModelConfig):
     embed_dim: int = setting(384, "embedding size", minimum=1, maximum=65_536, aliases=("width",))
     num_layers: int = setting(6, "number of blocks", minimum=1, maximum=1000, aliases=("layers",))
     num_heads: int = setting(
-        6, "number of attention heads; divides --embed_dim", minimum=1, aliases=("heads",)
+        6, "number of attention heads; divides `embed_dim`", minimum=1, aliases=("heads",)
     )
     mlp_dim: int = setting(
         1536, "hidden size of the feed-forward network", minimum=1, aliases=("ffn_width",)

@@ -2,8 +2,8 @@
 
 import re
 import sys
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 from absl import flags
 
@@ -37,10 +37,10 @@ def parse(lab: Experiment, arguments: Sequence[str]) -> Invocation | None:
             raise UserError(f"{argument!r} is not accepted; text in UTF-8")
     values = flags.FlagValues()
     define_flags(lab.config_class, values)
-    for name, kind, default, text in command_flags(lab):
-        define_flag(values, name, kind, default, text, optional=False)
+    for flag in command_flags(lab):
+        _define_flag(values, flag.name, flag.kind, flag.default, flag.help)
     if isinstance(lab, Lab):  # deprecated
-        define_flag(values, "lr_range_test", bool, False, "", optional=False)
+        _define_flag(values, "lr_range_test", bool, False, "")
     flags.DEFINE_boolean("help", False, "", short_name="h", flag_values=values)
     rest = _parse_values(lab, arguments, values)
     if values["help"].value:
@@ -48,46 +48,58 @@ def parse(lab: Experiment, arguments: Sequence[str]) -> Invocation | None:
     if rest:
         raise UserError(f"unexpected argument {rest[0]!r}; use --name=value")
     given = given_flags(lab.config_class, values)
-    chosen = {name: values[name].value for name, *_ in command_flags(lab)}
+    chosen = {flag.name: values[flag.name].value for flag in command_flags(lab)}
     lines = deprecations(lab.config_class, given)
     if isinstance(lab, Lab):
         chosen["mode"], deprecated = _resolve_mode(values)
         lines += deprecated
     for line in lines:
         print(f"{lab.name}: {line}", file=sys.stderr)
-    invocation = Invocation(
-        lab=lab,
-        arguments=tuple(arguments),
-        overrides=config_lib.canonical(lab.config_class, given),
-        **chosen,
-    )
-    _check_choice("preset", invocation.preset, lab.presets)
+    for flag in command_flags(lab):
+        if flag.choices and (value := chosen[flag.name]) not in (*flag.choices, flag.default):
+            hint = config_lib.nearest(value, flag.choices)
+            accepted = f"one of {', '.join(flag.choices)}{hint}"
+            raise UserError(f"--{flag.name}: {value!r} is not accepted; {accepted}")
+    overrides = config_lib.canonical(lab.config_class, given)
+    invocation = Invocation(lab=lab, arguments=tuple(arguments), overrides=overrides, **chosen)
     if isinstance(lab, Lab):
-        _check_lab_flags(invocation)
+        _check_flags_of_mode(invocation)
     return invocation
 
 
-def command_flags(lab: Experiment) -> list[tuple[str, type, Any, str]]:
-    """Returns (name, type, default, help) of the flags that are not settings."""
-    presets = ", ".join(lab.presets)
+class CommandFlag(NamedTuple):
+    """A flag that is not a setting."""
+
+    name: str
+    kind: type
+    default: Any
+    help: str
+    choices: Sequence[str] = ()
+
+
+def command_flags(lab: Experiment) -> list[CommandFlag]:
+    """Returns the flags of a command that are not settings."""
+    presets = list(lab.presets)
     found = [
-        ("preset", str, next(iter(lab.presets)), f"name of the initial settings [{presets}]"),
-        ("overwrite", bool, False, "delete the run folder and start over"),
+        CommandFlag("preset", str, presets[0], "name of the initial settings", presets),
+        CommandFlag("overwrite", bool, False, "delete the run folder and start over"),
     ]
     if isinstance(lab, Lab):
         modes = (
-            f"mode of the command [{', '.join(MODES)}]; lr_range: plot the loss against a rising"
-            " learning rate; replay: repeat one step and print the RMS of every gradient"
+            "mode of the command; lr_range: plot the loss against a rising learning rate;"
+            " replay: repeat one step and print the RMS of every gradient"
         )
-        checkpoints = "checkpoint to sample, evaluate or export [latest, best]"
+        step = "number of the step that --mode=replay repeats"
+        checkpoint = "checkpoint to sample, evaluate or export"
         found += [
-            ("mode", str, "train", modes),
-            ("replay_step", int, None, "number of the step that --mode=replay repeats"),
-            ("checkpoint", str, "latest", checkpoints),
+            CommandFlag("mode", str, "train", modes, MODES),
+            CommandFlag("replay_step", int, None, step),
+            CommandFlag("checkpoint", str, "latest", checkpoint, ("latest", "best")),
         ]
         if lab.sweeps:
             questions = "; ".join(f"{name}: {sweep.question}" for name, sweep in lab.sweeps.items())
-            found.append(("sweep", str, None, f"set of runs to train and compare [{questions}]"))
+            text = f"set of runs to train and compare; {questions}"
+            found.append(CommandFlag("sweep", str, None, text, list(lab.sweeps)))
     return found
 
 
@@ -97,22 +109,18 @@ def define_flags(config_class: type[Config], values: flags.FlagValues) -> None:
     for name, field in config_lib.settings(config_class):
         kind, optional = kinds[name]
         for spelling in (name, *field.metadata["aliases"]):
-            define_flag(values, spelling, kind, None, field.metadata["help"], optional=optional)
+            _define_flag(values, spelling, kind, None, field.metadata["help"], optional)
 
 
-def define_flag(
-    values: flags.FlagValues, name: str, kind: type, default: Any, help: str, *, optional: bool
+def _define_flag(
+    values: flags.FlagValues,
+    name: str,
+    kind: type,
+    default: Any,
+    help: str,
+    optional: bool = False,
 ) -> None:
-    """Defines one absl flag whose error messages name the accepted values.
-
-    Args:
-      values: the flags that it joins.
-      name: without dashes.
-      kind: bool, int, float or str.
-      default: value when the flag is not given.
-      help: one line.
-      optional: whether "none" is accepted.
-    """
+    """Defines one absl flag whose error messages name the accepted values."""
     parser = _Parser(name, kind, optional)
     if kind is bool:
         flags.DEFINE_flag(flags.BooleanFlag(name, default, help), values)
@@ -163,15 +171,19 @@ def deprecations(config_class: type[Config], given: Mapping[str, Any]) -> list[s
 
 
 def error_line(lab: Experiment, error: UserError) -> str:
-    """Returns the message of an error, with dashes before arguments that are flags of the lab.
+    """Returns the message of an error, with dashes before arguments that are flags of the lab."""
+    is_flag = isinstance(error, ArgumentError) and error.argument in _flag_names(lab)
+    return with_dashes(lab, f"--{error}" if is_flag else str(error))
 
-    Those are the argument of an `ArgumentError`, and names between backticks.
-    """
-    names = {name for name, *_ in command_flags(lab)}
-    names |= config_lib.spellings(lab.config_class).keys()
-    is_flag = isinstance(error, ArgumentError) and error.argument in names
-    line = f"--{error}" if is_flag else str(error)
-    return re.sub(r"`(\w+)`", lambda name: f"--{name[1]}" if name[1] in names else name[0], line)
+
+def with_dashes(lab: Experiment, text: str) -> str:
+    """Returns a text with dashes before names between backticks that are flags of the lab."""
+    names = _flag_names(lab)
+    return re.sub(r"`(\w+)`", lambda name: f"--{name[1]}" if name[1] in names else name[0], text)
+
+
+def _flag_names(lab: Experiment) -> set[str]:
+    return {name for name, *_ in command_flags(lab)} | config_lib.spellings(lab.config_class).keys()
 
 
 def _parse_values(lab: Experiment, arguments: Sequence[str], values: flags.FlagValues) -> list[str]:
@@ -210,32 +222,22 @@ def _resolve_mode(values: flags.FlagValues) -> tuple[str, list[str]]:
     return mode, lines
 
 
-def _check_lab_flags(invocation: Invocation) -> None:
-    """Raises UserError for an invalid flag, or one that the mode would ignore."""
-    mode, step = invocation.mode, invocation.replay_step
-    _check_choice("mode", mode, MODES)
-    _check_choice("checkpoint", invocation.checkpoint, ("latest", "best"))
-    if invocation.overwrite and mode not in ("train", "lr_range"):
-        raise UserError(f"--overwrite: not accepted with --mode={mode}; --mode=train")
-    if step is not None and mode != "replay":
-        raise UserError(f"--replay_step: not accepted with --mode={mode}; --mode=replay")
+def _check_flags_of_mode(invocation: Invocation) -> None:
+    """Raises UserError for a flag that the mode would ignore, or a step that does not exist."""
+    mode, step, steps = invocation.mode, invocation.replay_step, invocation.config().steps
+    ignored = {
+        "overwrite": (invocation.overwrite and mode not in ("train", "lr_range"), "train"),
+        "replay_step": (step is not None and mode != "replay", "replay"),
+        "sweep": (invocation.sweep is not None and mode != "train", "train"),
+    }
+    for name, (is_ignored, accepted) in ignored.items():
+        if is_ignored:
+            raise UserError(f"--{name}: not accepted with --mode={mode}; --mode={accepted}")
     if step is None and mode == "replay":
         raise UserError("--replay_step: missing with --mode=replay; the number of a step")
+    if step is not None and not 1 <= step <= steps:
+        raise UserError(f"--replay_step: {step} is not accepted; a step from 1 to {steps}")
     if invocation.checkpoint != "latest" and mode not in ("sample", "evaluate", "export"):
         raise UserError(
             f"--checkpoint: {invocation.checkpoint!r} is not accepted with --mode={mode}; latest"
         )
-    if invocation.sweep is not None:
-        sweeps = invocation.lab.sweeps or ("none, as this lab has none",)
-        _check_choice("sweep", invocation.sweep, sweeps)
-        if mode != "train":
-            raise UserError(f"--sweep: not accepted with --mode={mode}; --mode=train")
-    if step is not None and not 1 <= step <= invocation.config().steps:
-        accepted = f"a step from 1 to {invocation.config().steps}"
-        raise UserError(f"--replay_step: {step} is not accepted; {accepted}")
-
-
-def _check_choice(name: str, value: str, accepted: Iterable[str]) -> None:
-    if value not in accepted:
-        hint = config_lib.nearest(value, accepted)
-        raise UserError(f"--{name}: {value!r} is not accepted; one of {', '.join(accepted)}{hint}")

@@ -6,9 +6,11 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from jaxlabs.config import Config, group_class
-from jaxlabs.runner.flags import command_flags
+from jaxlabs.runner.flags import CommandFlag, command_flags, with_dashes
 from jaxlabs.runner.lab import Experiment
 from jaxlabs.runner.sweep_plan import flag_value
+
+HELP = "show this help message and exit"
 
 SECTIONS = (
     "run",
@@ -35,15 +37,16 @@ def help_text(lab: Experiment) -> str:
         "",
         "command",
     ]
-    flags = [*command_flags(lab), ("help", bool, False, "show this help message and exit")]
-    for name, _, default, text in flags:
-        lines += _flag_lines(name, [default], text)
+    flags = [*command_flags(lab), CommandFlag("help", bool, False, HELP)]
+    for flag in flags:
+        text = flag.help + (f" [{', '.join(flag.choices)}]" if flag.choices else "")
+        lines += _flag_lines(flag.name, [flag.default], text)
     configs = [lab.config_class.from_flat(preset).flat() for preset in lab.presets.values()]
     lines += ["", f"settings, with their values in the presets {' | '.join(lab.presets)}"]
     for section, fields in sections(lab.config_class).items():
         lines += ["", section]
         for name, field in fields:
-            text = field.metadata["help"] + _accepted(field)
+            text = with_dashes(lab, field.metadata["help"]) + _accepted(field)
             lines += _flag_lines(name, [config[name] for config in configs], text)
     return "\n".join(lines)
 

@@ -15,6 +15,10 @@ from jaxlabs.runner.help_text import sections
 from jaxlabs.runner.lab import Lab
 
 
+def help_without_marks(field):
+    return field.metadata["help"].replace("`", "").replace("--", "")
+
+
 def test_help_lists_every_setting_with_its_value_by_preset(capsys):
     assert cli.run(LAB, ["--help"]) == 0
     out, err = capsys.readouterr()
@@ -28,7 +32,10 @@ def test_help_lists_every_setting_with_its_value_by_preset(capsys):
         words = [word.lower() if word in ("True", "False") else word for word in words]
         shown = words[0] if len(set(words)) == 1 else " | ".join(words)
         index = lines.index(f"  --{name}={shown}")
-        assert lines[index + 1].strip().startswith(field.metadata["help"])
+        text = lines[index + 1].strip()
+        assert text.replace("--", "").startswith(help_without_marks(field))
+    assert "  --num_heads=" in out
+    assert "number of attention heads; divides --embed_dim" in out
     for name in ("preset", "mode", "overwrite", "replay_step", "checkpoint", "help"):
         assert any(line.startswith(f"  --{name}=") for line in lines)
     assert LAB.description.splitlines()[0] in out

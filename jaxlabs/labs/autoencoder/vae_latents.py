@@ -54,7 +54,7 @@ class LatentEvalConfig(Config):
     )
     iwae_eval_samples: int = setting(
         5000,
-        "importance samples of the tighter IWAE bound on --iwae_eval_images",
+        "importance samples of the tighter IWAE bound on `iwae_eval_images`",
         minimum=1,
         maximum=1_000_000,
         kind=RUNTIME,

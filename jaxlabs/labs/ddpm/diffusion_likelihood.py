@@ -54,7 +54,7 @@ class NLLConfig(Config):
     )
     nll_variance_type: str = setting(
         "beta",
-        "reverse-step variance of the negative log-likelihood bound, see --variance_type",
+        "reverse-step variance of the negative log-likelihood bound, see `variance_type`",
         choices=("posterior", "beta"),
         kind=RUNTIME,
         aliases=("bound_variance",),

@@ -32,7 +32,7 @@ class ImageSamplingConfig(Config):
     num_samples: int = setting(64, "images to sample", minimum=1, maximum=10_000, kind=RUNTIME)
     class_label: int | None = setting(
         None,
-        "class of all samples, with --class_conditional; none: every class in turn",
+        "class of all samples, with `class_conditional`; none: every class in turn",
         minimum=0,
         kind=RUNTIME,
         aliases=("digit",),
