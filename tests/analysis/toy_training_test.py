@@ -6,7 +6,7 @@ import numpy as np
 import optax
 import pytest
 
-from jaxlabs.analysis.toy_training import fit, init_params
+from jaxlabs.analysis.toy_training import fit, init_params, progress, stack
 
 
 def loss(params, key):
@@ -78,3 +78,14 @@ def test_gradients_are_clipped_before_adam():
         params = jax.tree.map(np.add, params, updates)
     for name, value in params.items():
         np.testing.assert_allclose(got[name], value, rtol=1e-5)
+
+
+def test_trees_are_stacked_for_vmap():
+    stacked = stack({"a": np.full(2, n), "b": (n,)} for n in (1, 3))
+    np.testing.assert_array_equal(stacked["a"], [[1, 1], [3, 3]])
+    np.testing.assert_array_equal(stacked["b"][0], [1, 3])
+
+
+def test_progress_yields_the_items_and_is_silent_without_a_terminal(capsys):
+    assert list(progress((n for n in "ab"), "letter", 2)) == ["a", "b"]
+    assert capsys.readouterr().err == ""
