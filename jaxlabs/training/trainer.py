@@ -157,7 +157,7 @@ class Trainer:
         if main:
             self.folder.drop_after(step)
         self._advance = Advance(task, config, placement, self.data.train)
-        self._evaluate = Evaluator(task, placement, config)
+        self._evaluator = Evaluator(task, placement, config)
         # One by one: a dict would be returned in alphabetical order, but the first is monitored.
         self._eval_sets = {
             split: placement.replicate(part) for split, part in self.data.eval_sets.items()
@@ -241,7 +241,7 @@ class Trainer:
         return contextlib.nullcontext()
 
     def _log_chunk(self, state: TrainState, step: int, log: dict[str, np.ndarray]) -> None:
-        rows, skipped_in_a_row = [], int(state.skipped)
+        rows = []
         for offset, number in enumerate(range(step + 1, int(state.step) + 1)):
             row = {name: float(values[offset]) for name, values in log.items()}
             nonfinite_leaf, skipped = int(row.pop("nonfinite_leaf")), bool(row["skipped"])
@@ -254,21 +254,24 @@ class Trainer:
         if rows:
             rows[-1] |= {"seconds": self._seconds, "steps_per_second": self._speed}
         self._writer.write(rows)
-        if skipped_in_a_row >= MAX_SKIPPED:
-            steps = self.checkpoints.steps()
-            saved = f"last checkpoint: step {steps[-1]}" if steps else "no checkpoint saved"
-            raise NonFiniteError(
-                f"{divergence_flags(self.config.optimization)}: loss, gradient or update not finite"
-                f" in {MAX_SKIPPED} consecutive steps up to step {number} (last {name}); {saved}."
-                f" Try lower values, or inspect with --mode=replay --replay_step={number}"
-            )
+        if int(state.skipped) >= MAX_SKIPPED:
+            raise self._non_finite_error(number, name)
         self._progress.advance(len(log["loss"]), float(log["loss"][-1]))
+
+    def _non_finite_error(self, step: int, name: str) -> NonFiniteError:
+        steps = self.checkpoints.steps()
+        saved = f"last checkpoint: step {steps[-1]}" if steps else "no checkpoint saved"
+        return NonFiniteError(
+            f"{divergence_flags(self.config.optimization)}: loss, gradient or update not finite"
+            f" in {MAX_SKIPPED} consecutive steps up to step {step} (last {name}); {saved}."
+            f" Try lower values, or inspect with --mode=replay --replay_step={step}"
+        )
 
     def evaluate(self, state: TrainState) -> float:
         """Evaluates, logs and samples; returns the monitored loss."""
         start, step = time.perf_counter(), int(state.step)
         metrics = {
-            split: self._evaluate(state, examples) for split, examples in self._eval_sets.items()
+            split: self._evaluator(state, examples) for split, examples in self._eval_sets.items()
         }
         self._writer.write(
             [
@@ -285,12 +288,12 @@ class Trainer:
 
     def _evaluate_finally(self, state: TrainState) -> dict[str, float]:
         """Evaluates the final sets, in all processes together."""
+        metrics = {}
         with signals.during("in the final evaluation"):
-            return {
-                f"{split}_{name}": value
-                for split, examples in self.data.final_eval_sets().items()
-                for name, value in self._evaluate(state, self.placement.replicate(examples)).items()
-            }
+            for split, examples in self.data.final_eval_sets().items():
+                row = self._evaluator(state, self.placement.replicate(examples))
+                metrics |= {f"{split}_{name}": value for name, value in row.items()}
+        return metrics
 
 
 def _next_multiple(step: int, interval: int) -> int:
