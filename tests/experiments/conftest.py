@@ -60,7 +60,7 @@ def cut_off(tmp_path):
 def rerun(tmp_path, monkeypatch):
     """`rerun(lab, run)`: reruns the command of a finished run, and evaluates and analyzes it."""
     # Plotting takes most of the time and is not tested here.
-    monkeypatch.setattr(modes, "write_report", lambda folder: folder.report)
+    monkeypatch.setattr(modes, "write_report", lambda folder, lab: folder.report)
 
     def again(lab, run):
         folder = shutil.copytree(run.path, tmp_path / "again")
