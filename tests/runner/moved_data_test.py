@@ -29,7 +29,7 @@ MODES = ("evaluate", "analyze", "sample", "export")
 
 @pytest.fixture(autouse=True)
 def no_report(monkeypatch):
-    monkeypatch.setattr(modes, "write_report", lambda folder: folder.report)
+    monkeypatch.setattr(modes, "write_report", lambda folder, lab: folder.report)
 
 
 @pytest.fixture
