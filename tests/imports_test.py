@@ -54,7 +54,6 @@ MAY_IMPORT = {
 }
 # Modules of a package that count as another one.
 ELSEWHERE = {
-    "run_folder": ["jaxlabs.run_reader", "jaxlabs.run_files", "jaxlabs.renamed"],
     "training.step": [
         "jaxlabs.training.metric_writer",
         "jaxlabs.training.optimizers",

@@ -11,7 +11,7 @@ import numpy as np
 from jaxlabs.config import RUNTIME, ArgumentError, Config, UserError, setting
 from jaxlabs.data.dataset import DataModule
 from jaxlabs.data.tokenizers import UNKNOWN, CharTokenizer, WordTokenizer, split_words
-from jaxlabs.run_files import Texts
+from jaxlabs.run_folder.files import Texts
 
 PLAY_PROMPT = "ROMEO:"
 """The usual prompt of models of tiny Shakespeare."""

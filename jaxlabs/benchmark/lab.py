@@ -16,7 +16,6 @@ from collections.abc import Sequence
 
 import tqdm
 
-from jaxlabs import renamed
 from jaxlabs.benchmark import format as formatting
 from jaxlabs.benchmark import plots, timing
 from jaxlabs.benchmark.cases import Bench, LabUnderTest
@@ -28,7 +27,7 @@ from jaxlabs.labs.gpt import lab as gpt
 from jaxlabs.labs.sparse_autoencoder import lab as sparse
 from jaxlabs.labs.speech_classifier import lab as classifier
 from jaxlabs.labs.speech_lm import lab as words
-from jaxlabs.run_folder import RunFolder
+from jaxlabs.run_folder import RunFolder, renamed
 from jaxlabs.runner.lab import Lab, Study, StudyResult
 from jaxlabs.training import devices
 from jaxlabs.training.run_config import CommonConfig

@@ -26,9 +26,8 @@ import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
 from orbax.checkpoint import checkpoint_managers
 
-from jaxlabs import renamed
 from jaxlabs.config import Config, UserError
-from jaxlabs.run_folder import unwritable
+from jaxlabs.run_folder import renamed, unwritable
 from jaxlabs.training.run_config import differing
 from jaxlabs.training.state import TrainState, Tree, leaf_names
 

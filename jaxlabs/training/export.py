@@ -11,9 +11,8 @@ import safetensors
 import safetensors.numpy
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-from jaxlabs import renamed
 from jaxlabs.config import UserError
-from jaxlabs.run_folder import RunFolder
+from jaxlabs.run_folder import RunFolder, renamed
 
 
 def export_safetensors(params: Any, path: str | os.PathLike, metadata: Mapping[str, Any]) -> None:

@@ -18,7 +18,7 @@ from jaxlabs.analysis.text_sampling import (
 )
 from jaxlabs.config import ArgumentError
 from jaxlabs.data.tokenizers import CharTokenizer, WordTokenizer
-from jaxlabs.run_files import Texts
+from jaxlabs.run_folder.files import Texts
 
 LINES = [f"item {word} of {number}" for number in range(40) for word in ("king", "queen")]
 TEXT = "\n----------\n".join(LINES)

@@ -15,8 +15,8 @@ from jaxlabs.labs.speech_lm import lab as speech_lm
 from jaxlabs.labs.speech_lm.lab import LAB, PRESETS, SpeechLMRunConfig
 from jaxlabs.layers.cpu import dispatch
 from jaxlabs.models import transformer_lm
-from jaxlabs.run_files import SEPARATOR
 from jaxlabs.run_folder import RunFolder
+from jaxlabs.run_folder.files import SEPARATOR
 from jaxlabs.runner import cli
 from jaxlabs.training import gradient_check
 from jaxlabs.training.state import count_parameters, create_state

@@ -23,8 +23,8 @@ from jaxlabs.labs.char_rnn import published
 from jaxlabs.layers.rnn_cells import CELLS
 from jaxlabs.losses.cross_entropy import perplexity
 from jaxlabs.models import char_rnn
-from jaxlabs.run_files import Texts
 from jaxlabs.run_folder import RunFolder
+from jaxlabs.run_folder.files import Texts
 from jaxlabs.runner.lab import Lab
 from jaxlabs.runner.sweep_plan import Sweep
 from jaxlabs.training.run_config import RunConfig

@@ -11,9 +11,9 @@ from jaxlabs.config import RUNTIME, ArgumentError, Config, UserError, group, set
 from jaxlabs.diffusion.forward_process import q_sample
 from jaxlabs.diffusion.noise_schedules import DiffusionConfig, make_schedule
 from jaxlabs.diffusion.samplers import SamplerConfig, sample, sample_many, timesteps
-from jaxlabs.models.ddpm import GuidedDenoiser, UNet, denormalize, normalize
+from jaxlabs.models.ddpm import GuidedDenoiser, UNet, normalize
 from jaxlabs.run_folder import RunFolder
-from jaxlabs.run_reader import REWRITE
+from jaxlabs.run_folder.reader import REWRITE
 
 CHUNK = 16
 """Images per compiled call; on a CPU the activations then fit its caches."""
@@ -173,8 +173,3 @@ def load_samples(folder: RunFolder, shape: tuple[int, ...]) -> np.ndarray:
     if images.shape[1:] != shape or images.dtype.kind != "f" or not len(images):
         raise UserError(f"{path}: holds no images of shape {list(shape)}; {REWRITE}")
     return 2 * images - 1
-
-
-def as_samples(images: np.ndarray) -> dict[str, np.ndarray]:
-    """Returns samples for the run folder, `images` in [0, 1], from images in [-1, 1]."""
-    return {"images": np.asarray(denormalize(jnp.asarray(images)))}

@@ -23,8 +23,8 @@ from jaxlabs.labs.gpt import published
 from jaxlabs.layers.positions import sinusoidal_embedding
 from jaxlabs.models import transformer_lm
 from jaxlabs.report import attention_plots
-from jaxlabs.run_files import Texts
 from jaxlabs.run_folder import RunFolder
+from jaxlabs.run_folder.files import Texts
 from jaxlabs.runner.lab import Lab
 from jaxlabs.runner.sweep_plan import Sweep
 from jaxlabs.training.run_config import RunConfig

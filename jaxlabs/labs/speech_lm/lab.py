@@ -22,8 +22,8 @@ from jaxlabs.labs.speech_lm import published
 from jaxlabs.losses.cross_entropy import perplexity
 from jaxlabs.models import transformer_lm
 from jaxlabs.report import attention_plots
-from jaxlabs.run_files import Texts
 from jaxlabs.run_folder import RunFolder
+from jaxlabs.run_folder.files import Texts
 from jaxlabs.runner.lab import Lab
 from jaxlabs.runner.sweep_plan import Sweep
 from jaxlabs.training.run_config import RunConfig

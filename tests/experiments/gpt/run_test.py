@@ -12,8 +12,8 @@ import pytest
 
 from jaxlabs.labs.gpt import lab as gpt
 from jaxlabs.labs.gpt.lab import LAB, GPTRunConfig
-from jaxlabs.run_files import SEPARATOR
 from jaxlabs.run_folder import RunFolder
+from jaxlabs.run_folder.files import SEPARATOR
 from jaxlabs.runner import cli
 from jaxlabs.training import devices
 from jaxlabs.training.checkpoints import Checkpoints

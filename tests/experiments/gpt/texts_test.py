@@ -6,8 +6,8 @@ import random
 import pytest
 
 from jaxlabs.labs.gpt.lab import LAB
-from jaxlabs.run_files import SEPARATOR
 from jaxlabs.run_folder import RunFolder
+from jaxlabs.run_folder.files import SEPARATOR
 from jaxlabs.runner import cli
 
 pytestmark = pytest.mark.usefixtures("reused_executables")

@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from jaxlabs import renamed
+from jaxlabs.run_folder import renamed
 
 CONFIG = {"experiment": str, "preset": str, "settings": dict}
 """Required keys of config.json, with their types."""

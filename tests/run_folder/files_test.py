@@ -1,4 +1,4 @@
-"""Tests of jaxlabs/run_files.py and run_reader.py: damaged files give one line."""
+"""Formats of the files of a run folder, and their reading: damaged files give one line."""
 
 import json
 import os
@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from jaxlabs.config import UserError
-from jaxlabs.run_files import Texts, parse_rows
 from jaxlabs.run_folder import RunFolder
+from jaxlabs.run_folder.files import Texts, parse_rows
 
 CONFIG = {"experiment": "gpt", "preset": "quick", "settings": {}}
 SUMMARY = {"experiment": "gpt", "preset": "quick", "metrics": {"loss": 1.5}, "seconds": 1.0}

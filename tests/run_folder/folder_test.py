@@ -250,7 +250,7 @@ def test_lock_ends_with_a_killed_process(folder):
         "import sys, time; from jaxlabs.run_folder import RunFolder\n"
         "with RunFolder(sys.argv[1]).writer(): print('held', flush=True); time.sleep(60)"
     )
-    root = pathlib.Path(__file__).parents[1]
+    root = pathlib.Path(__file__).parents[2]
     command = [sys.executable, "-c", script, str(folder.path)]
     with subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE, text=True) as holder:
         assert holder.stdout.readline() == "held\n"

@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from jaxlabs import paths, renamed, run_files
+from jaxlabs import paths
 from jaxlabs.config import UserError
-from jaxlabs.run_files import STEP_SAMPLE
+from jaxlabs.run_folder import files, renamed
+from jaxlabs.run_folder.files import STEP_SAMPLE
 
 REWRITE = "remove it and summary.json, and the command that trained the run writes both again"
 """Remedy for a damaged file that is written at the end of a run."""
@@ -45,12 +46,12 @@ class RunReader:
     def read_config(self) -> dict[str, Any]:
         """Reads config.json; raises UserError if it is missing or damaged."""
         hint = "restore it from a copy, or use another --workdir"
-        return self.read_json("config.json", run_files.check_config, hint, renamed.config)
+        return self.read_json("config.json", files.check_config, hint, renamed.config)
 
     def read_summary(self) -> dict[str, Any]:
         """Reads summary.json; raises UserError if the run is incomplete, or the file is damaged."""
         hint = "the command that trained the run writes it again"
-        return self.read_json("summary.json", run_files.check_summary, hint, renamed.summary)
+        return self.read_json("summary.json", files.check_summary, hint, renamed.summary)
 
     def read_metrics(self) -> list[dict[str, Any]]:
         """Reads the rows of metrics.jsonl; invalid lines are skipped."""
@@ -64,7 +65,7 @@ class RunReader:
         self.require_inside(self.metrics)
         if not os.path.exists(self.metrics):
             return [], 0
-        return run_files.parse_rows(paths.read_bytes(self.metrics, "remove it"))
+        return files.parse_rows(paths.read_bytes(self.metrics, "remove it"))
 
     def step_samples(self, kind: str) -> dict[int, pathlib.Path]:
         """Returns the paths of the samples of training by step, in order.
@@ -124,7 +125,7 @@ class RunReader:
             )
         content = paths.read_bytes(path, hint)
         try:
-            content = rename(run_files.parse(content))
+            content = rename(files.parse(content))
         except ValueError as error:
             raise UserError(f"{path}: not valid JSON ({error}); {hint}") from None
         try:

@@ -1,10 +1,9 @@
-"""Tests of jaxlabs/renamed.py: run folders of earlier versions are read under present names."""
+"""Run folders of earlier versions are read under present names."""
 
 import numpy as np
 import pytest
 
-from jaxlabs import renamed
-from jaxlabs.run_folder import RunFolder
+from jaxlabs.run_folder import RunFolder, renamed
 
 MAPS = {
     "METRICS": {"surprise": "nll"},
