@@ -1,8 +1,7 @@
 """Formats benchmark rows: the printed table, metrics, and the arrays of the report."""
 
 import itertools
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -28,7 +27,9 @@ accumulates in float32.
 def table(rows: Sequence[Row]) -> str:
     """Returns the rows as a text table, by group."""
     lines = []
-    for (suite, variant), group in _groups(rows):
+    for (suite, variant), group in itertools.groupby(
+        rows, lambda row: (row["suite"], row["variant"])
+    ):
         group = list(group)
         lines += ["", f"{suite}, {variant}: {group[0]['size']}", _line(HEADINGS)]
         for row in group:
@@ -48,10 +49,6 @@ def _remarks(row: Row) -> str:
         return "(float32 matmuls: bfloat16 was not faster on this machine)"
     shown = [name for name in ("cost", "iterations") if name in values]
     return ", ".join(f"{name} {values[name]:.6g}" for name in shown)
-
-
-def _groups(rows: Sequence[Row]) -> Iterable[Any]:
-    return itertools.groupby(rows, lambda row: (row["suite"], row["variant"]))
 
 
 def _line(cells: Sequence[str]) -> str:

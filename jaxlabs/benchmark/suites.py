@@ -196,16 +196,16 @@ def window_attention(bench: Bench) -> list[list[Case]]:
             facts["size"] += f", window {window}" if window else ""
             peer = bench.peer("attention", *sizes)
             group = bench.cases(ours, peer, precisions=("highest",), unit="pass", **facts)
-            expected = [_expected_bytes(case, length, window) for case in group]
-            pairs = zip(group, expected, strict=True)
-            groups.append([dataclasses.replace(case, expected_bytes=n) for case, n in pairs])
+            if window:
+                # The memory that is quadratic in the length: PyTorch's mask.
+                mask = {"expected_bytes": 4.0 * MASK_COPIES * length**2}
+                group = [
+                    case if case.framework == OURS else dataclasses.replace(case, **mask)
+                    for case in group
+                ]
+            groups.append(group)
         length *= stride
     return groups
-
-
-def _expected_bytes(case: Case, length: int, window: int | None) -> float:
-    """Returns the memory that is quadratic in the length: PyTorch's mask for a window."""
-    return 0.0 if case.framework == OURS or window is None else 4.0 * MASK_COPIES * length**2
 
 
 SUITES: dict[str, Callable[[Bench], list[list[Case]]]] = {

@@ -4,7 +4,6 @@ from collections.abc import Mapping
 
 import matplotlib
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from jaxlabs.report import images, style
@@ -30,7 +29,9 @@ def latent_map(arrays: Mapping[str, np.ndarray]) -> list[ReportFigure]:
         points = codes[labels == label]
         color = CLASSES[int(label) % len(CLASSES)]
         axes.plot(*points.T, ".", color=color, markersize=2.5, alpha=0.5, markeredgewidth=0)
-        _write_label(axes, str(label), np.median(points, axis=0), color)
+        box = {"boxstyle": "circle,pad=0.25", "facecolor": "white", "edgecolor": color}
+        text = {"ha": "center", "va": "center", "fontsize": 8.5, "color": style.INK, "bbox": box}
+        axes.text(*np.median(points, axis=0), str(label), **text)
     whole = explained > 0.999
     unit = "unit" if whole else "component"
     axes.set(xlabel=f"first {unit}", ylabel=f"second {unit}")
@@ -63,11 +64,6 @@ def latent_map(arrays: Mapping[str, np.ndarray]) -> list[ReportFigure]:
             )
         )
     return figures
-
-
-def _write_label(axes: Axes, text: str, position: np.ndarray, color: tuple[float, ...]) -> None:
-    box = {"boxstyle": "circle,pad=0.25", "facecolor": "white", "edgecolor": color}
-    axes.text(*position, text, ha="center", va="center", fontsize=8.5, color=style.INK, bbox=box)
 
 
 def interpolations(arrays: Mapping[str, np.ndarray]) -> ReportFigure:

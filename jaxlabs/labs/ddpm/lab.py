@@ -153,7 +153,7 @@ def sample(
 ) -> dict[str, np.ndarray]:
     """Returns samples of the diffusion model."""
     samples = diffusion_samples.sample_images(task.model, state.eval_params, config.sampling, key)
-    return diffusion_samples.as_samples(samples)
+    return {"images": np.asarray(ddpm.denormalize(jnp.asarray(samples)))}
 
 
 def analyze(

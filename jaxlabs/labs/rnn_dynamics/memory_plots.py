@@ -110,12 +110,11 @@ def shared_gradients(arrays: Arrays) -> ReportFigure:
         name="weight_sharing",
         title="Weight sharing: gradients add up",
         caption=(
-            f"An RNN unrolled over {norms.size} steps with one copy of the weights per step. "
-            "The sum of the copies' gradients (bars) is the gradient of backpropagation"
-            " through time (line), to a relative error of "
-            f"{float(arrays['relative_difference']):.0e}. "
-            f"The norms sum to {norms.sum():.3g}: the gradients differ in direction. Weight "
-            f"sharing reduces {unshared:,} parameters to {shared:,} and allows any length."
+            f"An RNN unrolled over {norms.size} steps with one copy of the weights per step. The "
+            "sum of the copies' gradients (bars) is the gradient of backpropagation through time "
+            f"(line), to a relative error of {float(arrays['relative_difference']):.0e}. The norms "
+            f"sum to {norms.sum():.3g}: the gradients differ in direction. Weight sharing reduces "
+            f"{unshared:,} parameters to {shared:,} and allows any length."
         ),
         alt="Bars of gradient norms by step, and a line for the shared weights.",
         figure=figure,

@@ -10,7 +10,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxlabs.config import RUNTIME, ArgumentError, Config, UserError, setting
-from jaxlabs.data.batches import Examples
 from jaxlabs.data.dataset import DataModule
 from jaxlabs.data.grammars import next_word
 from jaxlabs.data.sequence_data import END, SPECIAL_TOKENS, load_vocabs
@@ -134,7 +133,8 @@ def measure(
     source, target = load_vocabs(data.data_spec)
     metrics = {}
     for split, examples in (data.eval_sets | data.final_eval_sets()).items():
-        inputs, targets = examples.arrays["inputs"], _targets(examples, target)
+        inputs = examples.arrays["inputs"]
+        targets = [target.decode(row) for row in examples.arrays["targets"]]
         predictions = predict(model, params, inputs, target, batch_size)
         if task == "translation":
             options = batch_size, config.beam_size, config.length_penalty
@@ -155,10 +155,6 @@ def measure(
         if synthetic:
             metrics[f"{split}_of_optimum"] = ratio
     return metrics
-
-
-def _targets(examples: Examples, target: Vocab) -> list[list[str]]:
-    return [target.decode(row) for row in examples.arrays["targets"]]
 
 
 def format_predictions(

@@ -6,7 +6,6 @@ values are compared with the printed ones for the corrected variant only.
 """
 
 import math
-from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
@@ -40,7 +39,8 @@ def problems() -> list[Value]:
     for variant, theme in THEMES.items():
         training = samples(variant)
         ours = normalized(training)
-        exact = [closed_form.mean_and_variance(entry) for entry in _entries(training)]
+        entries = training.reshape(len(training), -1).T
+        exact = [closed_form.mean_and_variance(entry) for entry in entries]
         mean, variance = np.reshape(exact, (*training.shape[1:], 2)).transpose(2, 0, 1)
         rows += _statistics(theme, ours, mean, variance)
         divisor = np.vectorize(math.sqrt)(variance)
@@ -52,7 +52,7 @@ def problems() -> list[Value]:
             for number, table in enumerate(printed):
                 expected = (values[[number]] - mean) / divisor
                 options = {"reference": table if variant == CORRECTED else None}
-                options["labels"] = [[f"{letter}{number + 1}"], *_axis_labels(mean.shape)]
+                options["labels"] = [[f"{letter}{number + 1}"], ["0", "1"], ["0", "1", "2"]]
                 options["erratum"] = FOURTH_DIGIT
                 rows += compare(theme, "normalized", ours[name][[number]], expected, **options)
         if variant == CORRECTED:
@@ -127,14 +127,6 @@ def _misprint(mean: float, variance: float) -> str:
         f" with H{sample + 1}[{index[0]}, {index[1]}] = {given.MEANT:g} both are as stated, and"
         f" its normalized value is the printed {normalized}: a misprint."
     )
-
-
-def _entries(training: np.ndarray) -> Sequence[np.ndarray]:
-    return training.reshape(len(training), -1).T
-
-
-def _axis_labels(shape: tuple[int, ...]) -> list[list[str]]:
-    return [[str(index) for index in range(size)] for size in shape]
 
 
 def arrays() -> dict[str, np.ndarray]:
