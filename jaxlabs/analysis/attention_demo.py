@@ -16,6 +16,7 @@ from jaxlabs import keys
 from jaxlabs.analysis.toy_training import init_params
 from jaxlabs.layers import masks
 from jaxlabs.layers.attention import attention_output
+from jaxlabs.layers.cross_attention import CrossAttention
 from jaxlabs.layers.multi_head_attention import MultiHeadAttention
 
 KEYS, SAMPLES = 16, 256
@@ -115,16 +116,16 @@ def multi_head(
       `self_weights [heads, time, time]`, `cross_weights [heads, time, memory_time]`, and the
       outputs `self_output` and `cross_output [time, embed_dim]`.
     """
-    layer = MultiHeadAttention(embed_dim=x.shape[1], num_heads=num_heads, length=len(x))
-    shapes = jax.eval_shape(layer.init, keys.root(0), x[None])["params"]
+    sizes = {"embed_dim": x.shape[1], "num_heads": num_heads, "length": len(x)}
+    layers = {"self": MultiHeadAttention(**sizes), "cross": CrossAttention(**sizes)}
+    padding = masks.padding(jnp.asarray(memory_weights)[None])
+    arguments = {"self": (x[None],), "cross": (x[None], memory[None], padding)}
+    shapes = jax.eval_shape(layers["self"].init, keys.root(0), x[None])["params"]
     params = init_params(shapes, seed)
     result = {}
-    for kind, options in {
-        "self": {},
-        "cross": {"memory": memory[None], "mask": masks.padding(jnp.asarray(memory_weights)[None])},
-    }.items():
+    for kind, layer in layers.items():
         attend = functools.partial(layer.apply, mutable=["intermediates"])
-        output, sown = jax.jit(attend)({"params": params}, x[None], **options)
+        output, sown = jax.jit(attend)({"params": params}, *arguments[kind])
         result[f"{kind}_weights"] = np.asarray(sown["intermediates"]["weights"][0])[0]
         result[f"{kind}_output"] = np.asarray(output)[0]
     return result
