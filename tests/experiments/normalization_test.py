@@ -55,7 +55,7 @@ def test_outputs_are_figures_claims_and_metrics(measured):
 @pytest.mark.parametrize(
     ("flag", "complaint"),
     [
-        ("--max_rate=0.001", "--max_learning_rate: 0.001 is not accepted; at least --min_learning"),
+        ("--max_learning_rate=0.001", "--max_learning_rate: 0.001 is not accepted; at least"),
         ("--batch_size=1", "--batch_size: 1 is not accepted"),
         ("--network=rnn", "--network: 'rnn' is not accepted; one of mlp, cnn"),
         ("--norm=batch", "--norm: unknown flag"),
