@@ -65,8 +65,6 @@ PACKAGES = {"jaxlabs", "jaxlabs.training"}
 
 # Libraries that only these packages may import.
 RESERVED = {
-    "absl.app": {"runner"},
-    "absl.flags": {"runner"},
     "diffusers": {"benchmark"},
     # The digits of `data` are rendered with matplotlib's fonts.
     "matplotlib": {"benchmark", "data", "labs", "load_matplotlib", "report"},
@@ -175,6 +173,23 @@ def test_packages_of_several_layers_import_nothing():
 def test_imports_have_no_cycle():
     graph = {module: imported_names(module, lazy=False) & set(MODULES) for module in MODULES}
     graphlib.TopologicalSorter(graph).prepare()  # raises CycleError
+
+
+def test_the_reading_path_of_the_gpt_is_short():
+    """Its model and all layers and models below it, without the kernels for CPUs."""
+
+    def is_read(name: str) -> bool:
+        read = within(name, "jaxlabs.layers") or within(name, "jaxlabs.models")
+        return name in MODULES and read and not within(name, "jaxlabs.layers.cpu")
+
+    path, waiting = set(), {"jaxlabs.models.transformer_lm"}
+    while waiting:
+        path |= waiting
+        waiting = {name for each in waiting for name in imported_names(each) if is_read(name)}
+        waiting -= path
+    lines = {name: len(MODULES[name].read_text().splitlines()) for name in path}
+    assert {"jaxlabs.layers.masks", "jaxlabs.layers.multi_head_attention"} < path
+    assert sum(lines.values()) <= 1200, lines
 
 
 def test_libraries_are_imported_only_in_their_layers():

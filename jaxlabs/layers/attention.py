@@ -55,7 +55,7 @@ def attention_output(
       dropout: applied to the weights before they are multiplied by the values.
       precision: of the two matmuls, see `jaxlabs.layers.matmul`.
     """
-    # Scaling the query is cheaper: head_dim elements a row, where the scores have one for each key.
+    # Cheaper than to scale the scores.
     query = query * query.shape[-1] ** -0.5
     scores = einsum("bhqd,bhkd->bhqk", query, key, precision)
     scores = scores.astype(jnp.promote_types(scores.dtype, jnp.float32))

@@ -9,8 +9,8 @@ from jax import lax
 
 from jaxlabs.layers.cpu import conv3x3 as cpu_conv3x3
 from jaxlabs.layers.cpu import dispatch, resize
-from jaxlabs.layers.initializers import FAN_IN_UNIFORM
-from jaxlabs.layers.matmul import Initializer, dot_general, lax_precision, uniform_init
+from jaxlabs.layers.initializers import FAN_IN_UNIFORM, PYTORCH, Initializer, uniform_init
+from jaxlabs.layers.matmul import dot_general, lax_precision
 
 EPSILON = 1e-5
 
@@ -130,9 +130,13 @@ class ResidualBlock(nn.Module):
         norm = functools.partial(nn.GroupNorm, self.groups, epsilon=EPSILON)
 
         def dense(x: jax.Array, name: str) -> jax.Array:
-            bias_init = uniform_init(x.shape[-1] ** -0.5)
-            options = {"kernel_init": FAN_IN_UNIFORM, "bias_init": bias_init, "name": name}
-            return nn.Dense(self.features, dot_general=dot_general(self.precision), **options)(x)
+            return nn.Dense(
+                self.features,
+                kernel_init=PYTORCH.kernel,
+                bias_init=PYTORCH.bias(x.shape[-1]),
+                dot_general=dot_general(self.precision),
+                name=name,
+            )(x)
 
         h = nn.silu(norm(name="first_norm")(convolve(name="first")(x)))
         h = h + dense(time_emb, "project")[:, None, None, :]

@@ -46,6 +46,4 @@ class CrossAttention(MultiHeadAttention):
         if self.positions in ("rotary", "alibi") or isinstance(mask, AttentionMask):
             relative = mask if isinstance(mask, AttentionMask) else f"{self.positions} positions"
             raise ValueError(f"{relative}: not accepted in cross-attention")
-        return self._attend(
-            *self._project_heads(x, 0), memory.key, memory.value, mask, dropout_keys
-        )
+        return self._attend(*self._project_heads(x, 0), memory, mask, dropout_keys)

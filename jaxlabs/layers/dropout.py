@@ -17,12 +17,7 @@ def dropout(x: jax.Array, rate: float, keys: jax.Array) -> jax.Array:
     Example i of the result depends on `x[i]` and `keys[i]` alone (Srivastava et al. 2014, scaled in
     training). The rate is rounded to a multiple of 1/65,536: one 32-bit random word serves two
     elements, which halves the cost of the masks. The scale uses the rounded rate, so that the mean
-    is preserved.
-
-    Args:
-      x: [batch, ...].
-      rate: in [0, 1).
-      keys: [batch] typed PRNG keys.
+    is preserved. `x` is `[batch, ...]`, `keys [batch]` are typed, `rate` is in [0, 1).
     """
     kept = LEVELS - round(rate * LEVELS)
     size = math.prod(x.shape[1:])
@@ -33,10 +28,9 @@ def dropout(x: jax.Array, rate: float, keys: jax.Array) -> jax.Array:
 
 
 class Dropout(nn.Module):
-    """Dropout whose keys are its own: the caller's, folded with a hash of this module's path.
+    """`dropout` with its own keys: the caller's, folded with a hash of this module's path.
 
-    Attributes:
-      rate: probability of zero, in [0, 1).
+    Not `nn.Dropout`, whose one key for a batch ties an example's mask to the rest of the batch.
     """
 
     rate: float

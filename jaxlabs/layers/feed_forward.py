@@ -1,10 +1,13 @@
 """The Transformer's feed-forward network and its activations."""
 
+import functools
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jaxlabs.layers.matmul import Initializer, dot_general, uniform_init
+from jaxlabs.layers.initializers import LINEN, TransformerInitializers
+from jaxlabs.layers.matmul import dot_general
 
 
 def squared_relu(x: jax.Array) -> jax.Array:
@@ -12,12 +15,11 @@ def squared_relu(x: jax.Array) -> jax.Array:
     return jnp.square(jax.nn.relu(x))
 
 
-def gelu(x: jax.Array) -> jax.Array:
-    """Returns `x` times the standard normal CDF of `x` (Hendrycks and Gimpel 2016)."""
-    return jax.nn.gelu(x, approximate=False)
-
-
-ACTIVATIONS = {"relu": jax.nn.relu, "gelu": gelu, "squared_relu": squared_relu}
+ACTIVATIONS = {
+    "relu": jax.nn.relu,
+    "gelu": functools.partial(jax.nn.gelu, approximate=False),
+    "squared_relu": squared_relu,
+}
 
 
 class FeedForward(nn.Module):
@@ -27,10 +29,8 @@ class FeedForward(nn.Module):
       mlp_dim: hidden size.
       activation: one of ACTIVATIONS.
       use_bias: whether both layers have a bias.
-      kernel_init: initializer of the first kernel.
-      out_init: initializer of the second kernel.
+      initializers: of both layers; the second one writes to the residual stream.
       precision: see `jaxlabs.layers.matmul`.
-      bias_init_scale: biases are initialized uniformly within +-`bias_init_scale / sqrt(fan_in)`.
 
     Raises:
       ValueError: `activation` is not one of ACTIVATIONS.
@@ -39,10 +39,8 @@ class FeedForward(nn.Module):
     mlp_dim: int
     activation: str = "relu"
     use_bias: bool = True
-    kernel_init: Initializer = nn.initializers.lecun_normal()
-    out_init: Initializer = nn.initializers.lecun_normal()
+    initializers: TransformerInitializers = LINEN
     precision: str = "default"
-    bias_init_scale: float = 0.0
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -50,16 +48,11 @@ class FeedForward(nn.Module):
         if self.activation not in ACTIVATIONS:
             names = ", ".join(ACTIVATIONS)
             raise ValueError(f"activation: {self.activation!r} is not one of {names}")
-        up_proj = self._dense("up_proj", x.shape[-1], self.mlp_dim, self.kernel_init)
-        down_proj = self._dense("down_proj", self.mlp_dim, x.shape[-1], self.out_init)
-        return down_proj(ACTIVATIONS[self.activation](up_proj(x)))
-
-    def _dense(self, name: str, fan_in: int, features: int, kernel_init: Initializer) -> nn.Dense:
-        return nn.Dense(
-            features,
-            use_bias=self.use_bias,
-            kernel_init=kernel_init,
-            bias_init=uniform_init(self.bias_init_scale * fan_in**-0.5),
-            dot_general=dot_general(self.precision),
-            name=name,
+        init = self.initializers
+        dense = functools.partial(
+            nn.Dense, use_bias=self.use_bias, dot_general=dot_general(self.precision)
         )
+        options = {"kernel_init": init.kernel, "bias_init": init.bias(x.shape[-1])}
+        hidden = ACTIVATIONS[self.activation](dense(self.mlp_dim, name="up_proj", **options)(x))
+        options = {"kernel_init": init.residual, "bias_init": init.bias(self.mlp_dim)}
+        return dense(x.shape[-1], name="down_proj", **options)(hidden)

@@ -1,13 +1,14 @@
-"""Initializers of the layers of a Transformer."""
+"""Initializers of Transformers, and those of PyTorch."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import flax.linen as nn
+import jax
+import jax.numpy as jnp
 
-from jaxlabs.layers.matmul import Initializer
+Initializer = nn.initializers.Initializer
 
 INITS = ("gpt2", "pytorch")
-"""Schemes of `transformer_initializers`."""
 
 STDDEV = 0.02
 """Standard deviation of GPT-2's embeddings and kernels."""
@@ -17,20 +18,39 @@ FAN_IN_UNIFORM = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
 variance is 1 / (3 fan_in)."""
 
 
+def uniform_init(limit: float) -> Initializer:
+    """Returns the initializer that samples uniformly from +-`limit`; zeros where it is 0."""
+
+    def init(key: jax.Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> jax.Array:
+        return jax.random.uniform(key, shape, dtype, -limit, limit)
+
+    return init if limit else nn.initializers.zeros_init()
+
+
 class TransformerInitializers(NamedTuple):
-    """Initializers of a Transformer language model.
+    """Initializers of a Transformer; the defaults are linen's.
 
     Attributes:
       embedding: token and position embeddings.
       kernel: kernels that do not write to the residual stream.
       residual: kernels that write to the residual stream.
-      bias_init_scale: see `jaxlabs.layers.feed_forward.FeedForward`.
+      bias_scale: biases are uniform within +-`bias_scale / sqrt(fan_in)`.
     """
 
-    embedding: Initializer
-    kernel: Initializer
-    residual: Initializer
-    bias_init_scale: float
+    embedding: Initializer = nn.initializers.normal(STDDEV)
+    kernel: Initializer = nn.initializers.lecun_normal()
+    residual: Initializer = nn.initializers.lecun_normal()
+    bias_scale: float = 0.0
+
+    def bias(self, fan_in: int) -> Initializer:
+        """Returns the initializer of the bias of a layer with `fan_in` inputs."""
+        return uniform_init(self.bias_scale * fan_in**-0.5)
+
+
+LINEN = TransformerInitializers()
+PYTORCH = TransformerInitializers(
+    nn.initializers.normal(1.0), FAN_IN_UNIFORM, FAN_IN_UNIFORM, bias_scale=1.0
+)
 
 
 def transformer_initializers(
@@ -43,14 +63,10 @@ def transformer_initializers(
       num_layers: number of blocks, each of which writes to the residual stream twice.
       zero_residual: whether the kernels that write there start at zero.
     """
-    if init == "pytorch":
-        kernel = residual = FAN_IN_UNIFORM
-        embedding, bias_init_scale = nn.initializers.normal(1.0), 1.0
-    else:
-        embedding = kernel = nn.initializers.normal(STDDEV)
-        # 2 * num_layers residual projections add up, so each is scaled down by the root of that.
-        residual = nn.initializers.normal(STDDEV / (2 * num_layers) ** 0.5)
-        bias_init_scale = 0.0
-    if zero_residual:
-        residual = nn.initializers.zeros_init()
-    return TransformerInitializers(embedding, kernel, residual, bias_init_scale)
+    normal = nn.initializers.normal
+    # 2 * num_layers residual projections add up, so each is scaled down by the root of that.
+    gpt2 = TransformerInitializers(
+        normal(STDDEV), normal(STDDEV), normal(STDDEV / (2 * num_layers) ** 0.5)
+    )
+    chosen = PYTORCH if init == "pytorch" else gpt2
+    return chosen._replace(residual=nn.initializers.zeros_init()) if zero_residual else chosen

@@ -21,6 +21,9 @@ class AttentionMask:
         unlimited. May exceed the sequence length. Static.
       weights: [batch, time], 0 for padding; None: no padding.
 
+    Raises:
+      ValueError: the window is below 1.
+
     Example:
       >>> from jaxlabs.layers.masks import AttentionMask
       >>> AttentionMask(window=2).to_array(3)[0, 0].astype(int).tolist()
@@ -31,31 +34,19 @@ class AttentionMask:
     window: int | None = flax.struct.field(pytree_node=False, default=None)
     weights: jax.Array | None = None
 
+    def __post_init__(self):
+        if self.window is not None and self.window < 1:
+            raise ValueError(f"window: {self.window} is not accepted; at least 1, the query's own")
+
     def to_array(self, time: int) -> jax.Array:
         """Returns the boolean mask, `[batch or 1, 1, time, time]`."""
         return self.block(jnp.arange(time), slice(0, time))
 
     def block(self, query: jax.Array, keys: slice) -> jax.Array:
-        """Returns a block of the boolean mask, `[batch or 1, 1, query, keys]`.
-
-        Args:
-          query: [query] integer positions.
-          keys: slice of the key positions.
-
-        Raises:
-          ValueError: the window is below 1.
-        """
+        """Returns the mask of positions `query [query]`, `[batch or 1, 1, query, keys]`."""
         distance = query[:, None] - jnp.arange(keys.start, keys.stop)[None, :]
         mask = visible(distance, self.window, causal=self.causal)[None, None]
         return mask if self.weights is None else mask & padding(self.weights[:, keys])
-
-    def max_visible(self, time: int) -> int:
-        """Returns the largest number of keys at or before a query that it may see in `time` steps.
-
-        Raises:
-          ValueError: the window is below 1.
-        """
-        return time if self.window is None else min(require_window(self.window), time)
 
 
 def causal(time: int) -> jax.Array:
@@ -66,20 +57,9 @@ def causal(time: int) -> jax.Array:
 def visible(
     distance: jax.Array | np.ndarray, window: int | None, *, causal: bool = True
 ) -> jax.Array:
-    """Returns which keys at `distance = query - key` (any shape) a window holds; None: unlimited.
-
-    Raises:
-      ValueError: the window is below 1.
-    """
+    """Returns which keys at `distance = query - key` are visible; see `AttentionMask`."""
     mask = distance >= 0 if causal else jnp.ones(distance.shape, bool)
-    return mask if window is None else mask & (jnp.abs(distance) < require_window(window))
-
-
-def require_window(window: int) -> int:
-    """Returns the window; raises ValueError if it does not hold the query's own key."""
-    if window < 1:
-        raise ValueError(f"window: {window} is not accepted; at least 1, the query's own key")
-    return window
+    return mask if window is None else mask & (jnp.abs(distance) < window)
 
 
 def padding(weights: jax.Array) -> jax.Array:
@@ -93,9 +73,7 @@ def decode_mask(position: jax.Array, length: int, window: int | None = None) -> 
     The keys are a cache of `length` slots; those after `position` are still empty:
     `0 <= position - key`, and `position - key < window` if there is a window.
     """
-    key = jnp.arange(length)[None, None, None, :]
-    mask = key <= position
-    return mask if window is None else mask & (position - key < window)
+    return visible(position - jnp.arange(length)[None, None, None, :], window)
 
 
 def masked_softmax(scores: jax.Array, mask: jax.Array | None) -> jax.Array:

@@ -1,21 +1,14 @@
-"""Matrix products of all layers, in a given precision, and initializers of their biases."""
+"""Matrix products of all layers, in a given precision."""
 
 import functools
 from collections.abc import Callable
 from typing import Any
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxlabs.layers.cpu.matmul import (
-    bf16_einsum,
-    bf16_kernel_gradient,
-    bf16_matmul,
-    computed_transposed,
-    with_transposed_gradient,
-)
+from jaxlabs.layers.cpu.matmul import bf16_einsum, bf16_matmul, with_transposed_gradient
 
 PRECISIONS = ("highest", "default", "bfloat16")
 """`highest` is strict float32, `default` the platform's choice, `bfloat16` rounds the inputs and
@@ -25,13 +18,9 @@ MIN_ROUNDED = 64
 """Rows from which `bfloat16` rounds both operands of `einsum`. With fewer rows, rounding the right
 operand takes as long on two CPU cores as it saves; with a single one, in decoding, far longer."""
 
-Initializer = Callable[..., jax.Array]
-
 
 def lax_precision(precision: str) -> lax.Precision | None:
-    """Returns the `lax` precision of an operation that does not round its operands itself.
-
-    `bfloat16` means the platform's default there.
+    """Returns the `lax` precision of an operation without a bfloat16 form.
 
     Raises:
       ValueError: `precision` is not one of PRECISIONS.
@@ -42,11 +31,7 @@ def lax_precision(precision: str) -> lax.Precision | None:
 
 
 def matmul(x: jax.Array, kernel: jax.Array, precision: str = "default") -> jax.Array:
-    """Returns `x [..., in]` times `kernel [in, out]`, `[..., out]`, in the wider dtype of the two.
-
-    Raises:
-      ValueError: `precision` is not one of PRECISIONS.
-    """
+    """Returns `x [..., in]` times `kernel [in, out]`, `[..., out]`, in the wider of both dtypes."""
     rows = x.reshape(-1, x.shape[-1])
     if precision == "bfloat16":
         dtype = jnp.promote_types(x.dtype, kernel.dtype)
@@ -73,35 +58,11 @@ def einsum(
     """Returns `jnp.einsum(formula, left, right)` of two activations, such as queries and keys.
 
     With fewer than MIN_ROUNDED rows `[..., rows, columns]` of the left operand `bfloat16` is the
-    platform's default; with more it has no forward-mode differentiation. The formula is explicit
-    (`->`), and each axis occurs in at least two of the three terms, always with the same size.
-
-    Raises:
-      ValueError: `precision` is not one of PRECISIONS.
+    platform's default; with more it has no forward-mode differentiation, and the formula is that of
+    `bf16_einsum`.
     """
     if precision != "bfloat16" or left.shape[-2] < MIN_ROUNDED:
         right = with_transposed_gradient(right)
         return jnp.einsum(formula, left, right, precision=lax_precision(precision))
     dtype = jnp.promote_types(left.dtype, right.dtype)
     return bf16_einsum(formula, left.astype(jnp.float32), right.astype(jnp.float32)).astype(dtype)
-
-
-def kernel_gradient(x: jax.Array, gradient: jax.Array, precision: str) -> jax.Array:
-    """Returns the kernel's gradient `[in, out]` for `x [..., in]` and `gradient [..., out]`.
-
-    Raises:
-      ValueError: `precision` is not one of PRECISIONS.
-    """
-    x, gradient = (side.reshape(-1, side.shape[-1]) for side in (x, gradient))
-    if precision == "bfloat16":
-        return bf16_kernel_gradient(x, gradient).astype(jnp.promote_types(x.dtype, gradient.dtype))
-    return computed_transposed(jnp.dot(x.T, gradient, precision=lax_precision(precision)))
-
-
-def uniform_init(limit: float) -> Initializer:
-    """Returns the initializer that samples uniformly from +-`limit`; zeros where it is 0."""
-
-    def init(key: jax.Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> jax.Array:
-        return jax.random.uniform(key, shape, dtype, -limit, limit)
-
-    return init if limit else nn.initializers.zeros_init()

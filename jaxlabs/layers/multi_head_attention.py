@@ -13,8 +13,9 @@ from jaxlabs.layers import positions
 from jaxlabs.layers.attention import attention_output
 from jaxlabs.layers.cpu.masked_attention import masked_attention
 from jaxlabs.layers.dropout import Dropout
+from jaxlabs.layers.initializers import LINEN, Initializer, TransformerInitializers
 from jaxlabs.layers.masks import AttentionMask
-from jaxlabs.layers.matmul import Initializer, dot_general, matmul, uniform_init
+from jaxlabs.layers.matmul import dot_general, matmul
 from jaxlabs.layers.normalization import EPSILON
 
 Mask = jax.Array | AttentionMask | None
@@ -23,7 +24,7 @@ Mask = jax.Array | AttentionMask | None
 
 @flax.struct.dataclass
 class KVCache:
-    """KV cache: keys and values, each `[batch, heads, length, head_dim]`."""
+    """Keys and values of all positions so far, each `[batch, heads, length, head_dim]`."""
 
     key: jax.Array
     value: jax.Array
@@ -53,11 +54,9 @@ class MultiHeadAttention(nn.Module):
       qk_norm: whether queries and keys are RMS-normalized per head (Henry et al. 2020).
       qkv_bias: whether the three input projections have a bias.
       out_bias: whether the output projection has one.
-      kernel_init: initializer of the input projections.
-      out_init: initializer of the output projection.
+      initializers: of all projections; that of the output writes to the residual stream.
       dropout: dropout rate of the attention weights.
       precision: see `jaxlabs.layers.matmul`.
-      bias_init_scale: see `jaxlabs.layers.feed_forward.FeedForward`.
 
     Raises:
       ValueError: `num_heads` does not divide `embed_dim`.
@@ -70,32 +69,29 @@ class MultiHeadAttention(nn.Module):
     qk_norm: bool = False
     qkv_bias: bool = False
     out_bias: bool = True
-    kernel_init: Initializer = nn.initializers.lecun_normal()
-    out_init: Initializer = nn.initializers.lecun_normal()
+    initializers: TransformerInitializers = LINEN
     dropout: float = 0.0
     precision: str = "default"
-    bias_init_scale: float = 0.0
 
     def setup(self):
         if self.embed_dim % self.num_heads:
             raise ValueError(
                 f"{self.num_heads} heads do not divide an embed_dim of {self.embed_dim}"
             )
-        names, square = ("query", "key", "value"), (self.embed_dim, self.embed_dim)
-        bias_init = uniform_init(self.bias_init_scale * self.embed_dim**-0.5)
-        self.kernels = [
-            self.param(f"{name}_kernel", self.kernel_init, square, jnp.float32) for name in names
-        ]
-        if self.qkv_bias:
-            self.biases = [
-                self.param(f"{name}_bias", bias_init, square[:1], jnp.float32) for name in names
-            ]
+
+        def params(kind: str, init: Initializer, *shape: int) -> list[jax.Array]:
+            names = (f"{name}_{kind}" for name in ("query", "key", "value"))
+            return [self.param(name, init, shape, jnp.float32) for name in names]
+
+        bias_init = self.initializers.bias(self.embed_dim)
+        self.kernels = params("kernel", self.initializers.kernel, self.embed_dim, self.embed_dim)
+        self.biases = params("bias", bias_init, self.embed_dim) if self.qkv_bias else []
         self.head_norm = nn.RMSNorm(epsilon=EPSILON, use_scale=False)
         self.weight_dropout = Dropout(self.dropout)
         self.out = nn.Dense(
             self.embed_dim,
             use_bias=self.out_bias,
-            kernel_init=self.out_init,
+            kernel_init=self.initializers.residual,
             bias_init=bias_init,
             dot_general=dot_general(self.precision),
         )
@@ -104,32 +100,35 @@ class MultiHeadAttention(nn.Module):
         self, x: jax.Array, mask: Mask = None, *, dropout_keys: jax.Array | None = None
     ) -> jax.Array:
         """Returns `[batch, time, embed_dim]` for `x [batch, time, embed_dim]`."""
-        return self._attend(*self._project_qkv(x, 0), mask, dropout_keys)
+        query, *key_value = self._project_qkv(x, 0)
+        return self._attend(query, KVCache(*key_value), mask, dropout_keys)
 
     def prefill(self, x: jax.Array, mask: Mask = None) -> tuple[jax.Array, KVCache]:
         """Returns the self-attention output and the cache filled with the positions of `x`."""
         query, key, value = self._project_qkv(x, 0)
-        empty = empty_cache(x.shape[0], self.num_heads, self.length, self.embed_dim, key.dtype)
-        cache = _write(empty, key, value, 0)
-        return self._attend(query, key, value, mask, None), cache
+        free = [(0, 0), (0, 0), (0, self.length - x.shape[1]), (0, 0)]
+        cache = KVCache(jnp.pad(key, free), jnp.pad(value, free))
+        return self._attend(query, KVCache(key, value), mask, None), cache
 
     def decode(
         self, x: jax.Array, cache: KVCache, position: jax.Array, mask: jax.Array
     ) -> tuple[jax.Array, KVCache]:
-        """Attends from one new token to the cached positions and itself.
+        """Attends from one new token `x [batch, 1, embed_dim]` to the cache and itself.
 
         Args:
-          x: [batch, 1, embed_dim].
+          x: the new token.
           cache: keys and values of the previous positions.
           position: [] of the new token, below `length`.
           mask: over the cache slots, see `layers.masks.decode_mask`.
-
-        Returns:
-          Output `[batch, 1, embed_dim]` and the updated cache.
         """
-        query, key, value = self._project_qkv(x, position)
-        cache = _write(cache, key, value, position)
-        return self._attend(query, cache.key, cache.value, mask, None, position), cache
+
+        def write(old: jax.Array, new: jax.Array) -> jax.Array:
+            return lax.dynamic_update_slice_in_dim(old, new, position, axis=2)
+
+        query, *new = self._project_qkv(x, position)
+        # Otherwise XLA fuses the write into the matmuls that read the cache, and copies the cache.
+        cache = lax.optimization_barrier(jax.tree.map(write, cache, KVCache(*new)))
+        return self._attend(query, cache, mask, None, position), cache
 
     def _project_qkv(self, x: jax.Array, offset: int | jax.Array) -> list[jax.Array]:
         """Returns query, key and value of positions from `offset` on, see `_project_heads`."""
@@ -147,13 +146,11 @@ class MultiHeadAttention(nn.Module):
         One matmul for all of them: the kernels are concatenated at run time, since the optimizer
         needs three matrices.
         """
-        batch, time, _ = x.shape
         kernel = jnp.concatenate([self.kernels[index] for index in which], axis=1)
-        projected = matmul(x, kernel, self.precision)
+        y = matmul(x, kernel, self.precision)
         if self.qkv_bias:
-            biases = jnp.concatenate([self.biases[index] for index in which])
-            projected = projected + biases[None, None, :]
-        heads = projected.reshape(batch, time, len(which) * self.num_heads, -1).swapaxes(1, 2)
+            y = y + jnp.concatenate([self.biases[index] for index in which])[None, None, :]
+        heads = y.reshape(*x.shape[:2], len(which) * self.num_heads, -1).swapaxes(1, 2)
         split = jnp.split(heads, len(which), axis=1)
         if self.qk_norm:
             normed = zip(which, split, strict=True)
@@ -161,43 +158,25 @@ class MultiHeadAttention(nn.Module):
         return split
 
     def _attend(
-        self,
-        query: jax.Array,
-        key: jax.Array,
-        value: jax.Array,
-        mask: Mask,
-        dropout_keys: jax.Array | None,
-        offset: int | jax.Array = 0,
+        self, query: jax.Array, kv: KVCache, mask: Mask, keys: jax.Array | None, offset: Any = 0
     ) -> jax.Array:
         """Attends and projects the heads to `[batch, time, embed_dim]`."""
         batch, _, time, _ = query.shape
         slopes = positions.alibi_slopes(self.num_heads) if self.positions == "alibi" else None
-        drop = None
-        if dropout_keys is not None and self.dropout > 0:
-            drop = functools.partial(self.weight_dropout, keys=dropout_keys)
+        drops = keys is not None and self.dropout > 0
+        drop = functools.partial(self.weight_dropout, keys=keys) if drops else None
         options = {"dropout": drop, "precision": self.precision}
         sows = self.is_mutable_collection("intermediates")
         if isinstance(mask, AttentionMask) and not sows:
-            heads = masked_attention(query, key, value, mask, slopes=slopes, **options)
+            heads = masked_attention(query, kv.key, kv.value, mask, slopes=slopes, **options)
         else:
             bias = None
             if slopes is not None:
                 index = offset + jnp.arange(time)
-                bias = positions.alibi_bias(slopes, index, jnp.arange(key.shape[2]))
+                bias = positions.alibi_bias(slopes, index, jnp.arange(kv.key.shape[2]))
             mask = mask.to_array(time) if isinstance(mask, AttentionMask) else mask
-            attention = attention_output(query, key, value, mask, bias=bias, **options)
+            attention = attention_output(query, kv.key, kv.value, mask, bias=bias, **options)
             self.sow("intermediates", "weights", attention.weights)
             self.sow("intermediates", "scores", attention.scores)
             heads = attention.output
         return self.out(heads.swapaxes(1, 2).reshape(batch, time, self.embed_dim))
-
-
-def _write(cache: KVCache, key: jax.Array, value: jax.Array, position: int | jax.Array) -> KVCache:
-    """Writes `key` and `value [batch, heads, time, head_dim]` to the cache from `position` on."""
-    start = tuple(jnp.asarray(index, jnp.int32) for index in (0, 0, position, 0))
-    written = KVCache(
-        key=lax.dynamic_update_slice(cache.key, key, start),
-        value=lax.dynamic_update_slice(cache.value, value, start),
-    )
-    # Otherwise XLA fuses the write into the matmuls that read the cache, and copies the cache.
-    return lax.optimization_barrier(written)

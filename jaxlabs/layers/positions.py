@@ -41,12 +41,7 @@ def apply_rope(x: jax.Array, cosines: jax.Array, sines: jax.Array) -> jax.Array:
 
     A pair is element i of the first half and element i of the second half, as in GPT-NeoX. The
     paper pairs adjacent elements, which is the same layer with permuted kernel columns; halves need
-    no interleaving.
-
-    Args:
-      x: queries or keys.
-      cosines: [time, head_dim / 2], rows of `rope_tables` for the positions of `x`.
-      sines: likewise.
+    no interleaving. Cosines and sines are rows of `rope_tables`, `[time, head_dim / 2]`.
     """
     cosines, sines = cosines[None, None].astype(x.dtype), sines[None, None].astype(x.dtype)
     first, second = jnp.split(x, 2, axis=-1)
@@ -67,10 +62,7 @@ def alibi_slopes(num_heads: int) -> np.ndarray:
 def alibi_bias(slopes: np.ndarray, query: jax.Array, key: jax.Array) -> jax.Array:
     """Returns the ALiBi bias of the scores, `-slope * |query - key|`, `[1, heads, query, key]`.
 
-    Args:
-      slopes: [heads] from `alibi_slopes`.
-      query: [query] integer positions.
-      key: [key] integer positions.
+    The slopes are `[heads]`; `query [query]` and `key [key]` are integer positions.
     """
     distance = jnp.abs(query[:, None] - key[None, :])[None, None].astype(slopes.dtype)
     return -slopes[None, :, None, None] * distance

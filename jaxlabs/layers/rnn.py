@@ -15,7 +15,8 @@ import jax.numpy as jnp
 from jaxlabs.layers.cpu import dispatch
 from jaxlabs.layers.cpu.rnn_scan import rnn_scan
 from jaxlabs.layers.dropout import Dropout
-from jaxlabs.layers.matmul import Initializer, matmul, uniform_init
+from jaxlabs.layers.initializers import Initializer, uniform_init
+from jaxlabs.layers.matmul import matmul
 from jaxlabs.layers.rnn_cells import CELLS, State, Trace, cell_step, scan_cell
 
 RECURRENT_INITS = ("uniform", "orthogonal")

@@ -8,22 +8,16 @@ import jax.numpy as jnp
 def short_convolution(
     x: jax.Array, kernel: jax.Array, conv_state: jax.Array | None = None
 ) -> tuple[jax.Array, jax.Array]:
-    """Returns the residual sum of `x` and its causal depthwise convolution.
-
-        y[t] = x[t] + sum over i < size of kernel[i] * x[t - i]
+    """Returns `y[t] = x[t] + sum over i < size of kernel[i] * x[t - i]`, and the new conv state.
 
     So et al. 2021 (Primer) place such convolutions after the projections of attention; Allen-Zhu
     2025 (Canon layers A and C) places them, with this residual, before attention and before the
-    feed-forward network. Implemented as a sum of shifted arrays, since XLA's depthwise convolution
-    is far slower on CPUs.
+    feed-forward network. Not `nn.Conv`: XLA's depthwise convolution is far slower on CPUs.
 
     Args:
       x: [batch, time, features].
       kernel: [size, 1, features]; row i multiplies `x[t - i]`, so it is flipped against libraries.
       conv_state: [batch, size - 1, features], the previous inputs; None or zeros: none.
-
-    Returns:
-      `y [batch, time, features]` and the new conv state.
     """
     batch, time, features = x.shape
     size = len(kernel)

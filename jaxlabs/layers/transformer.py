@@ -6,43 +6,25 @@ from collections.abc import Callable
 import flax.linen as nn
 import flax.struct
 import jax
-import jax.numpy as jnp
 
 from jaxlabs.layers.dropout import Dropout
 from jaxlabs.layers.feed_forward import FeedForward
-from jaxlabs.layers.matmul import Initializer
-from jaxlabs.layers.multi_head_attention import KVCache, Mask, MultiHeadAttention, empty_cache
+from jaxlabs.layers.initializers import LINEN, TransformerInitializers
+from jaxlabs.layers.multi_head_attention import KVCache, Mask, MultiHeadAttention
 from jaxlabs.layers.normalization import build_norm
 from jaxlabs.layers.short_convolution import ShortConvolution
 
 ConvState = tuple[jax.Array | None, jax.Array | None]
-"""Previous inputs of the short convolutions before attention and feed-forward; None: zeros."""
+"""Previous inputs of the short convolutions before attention and before the feed-forward network,
+`[batch, short_conv_width - 1, embed_dim]`; None: zeros, or no convolutions."""
 
 
 @flax.struct.dataclass
 class BlockCache:
-    """Decoding state of a block.
-
-    Attributes:
-      attention: the KV cache.
-      conv_state: previous inputs of both short convolutions, each `[batch, short_conv_width - 1,
-        embed_dim]`; Nones without convolutions.
-    """
+    """Decoding state of a block: the KV cache and the inputs of the short convolutions."""
 
     attention: KVCache
     conv_state: ConvState
-
-
-def empty_block_cache(
-    batch: int, num_heads: int, length: int, embed_dim: int, short_conv_width: int
-) -> BlockCache:
-    """Returns an empty float32 cache of `length` slots."""
-    zeros = (
-        jnp.zeros((batch, short_conv_width - 1, embed_dim), jnp.float32)
-        if short_conv_width > 1
-        else None
-    )
-    return BlockCache(empty_cache(batch, num_heads, length, embed_dim), (zeros, zeros))
 
 
 class EncoderBlock(nn.Module):
@@ -53,23 +35,10 @@ class EncoderBlock(nn.Module):
     `short_conv_width` above 1, `f` starts with a `ShortConvolution`, which is causal under any
     mask.
 
-    Attributes:
-      embed_dim: embedding size.
-      num_heads: number of attention heads.
-      mlp_dim: hidden size of the feed-forward network.
-      length: longest sequence, see `MultiHeadAttention`.
-      activation: activation of the feed-forward network.
-      positions: position encoding, see `MultiHeadAttention`.
+    Attributes, besides those of `MultiHeadAttention` and `FeedForward`:
       pre_norm: see above.
       norm: "layernorm" or "rmsnorm".
-      qk_norm: see `MultiHeadAttention`.
-      qkv_bias: see `MultiHeadAttention`.
       use_bias: whether the output projection, the feed-forward network and the norms have biases.
-      kernel_init: initializer of kernels.
-      out_init: initializer of the two kernels that write to the residual stream.
-      dropout: dropout rate.
-      precision: see `jaxlabs.layers.matmul`.
-      bias_init_scale: see `FeedForward`.
       short_conv_width: kernel size of the `ShortConvolution` before attention and before the
         feed-forward network; 1: no convolutions.
     """
@@ -85,14 +54,13 @@ class EncoderBlock(nn.Module):
     qk_norm: bool = False
     qkv_bias: bool = False
     use_bias: bool = True
-    kernel_init: Initializer = nn.initializers.lecun_normal()
-    out_init: Initializer = nn.initializers.lecun_normal()
+    initializers: TransformerInitializers = LINEN
     dropout: float = 0.0
     precision: str = "default"
-    bias_init_scale: float = 0.0
     short_conv_width: int = 1
 
     def setup(self):
+        options = {"initializers": self.initializers, "precision": self.precision}
         self.attention_norm = build_norm(self.norm, self.use_bias)
         self.attention = MultiHeadAttention(
             embed_dim=self.embed_dim,
@@ -102,34 +70,19 @@ class EncoderBlock(nn.Module):
             qk_norm=self.qk_norm,
             qkv_bias=self.qkv_bias,
             out_bias=self.use_bias,
-            kernel_init=self.kernel_init,
-            out_init=self.out_init,
             dropout=self.dropout,
-            precision=self.precision,
-            bias_init_scale=self.bias_init_scale,
+            **options,
         )
         self.attention_dropout = Dropout(self.dropout)
         self.ffn_norm = build_norm(self.norm, self.use_bias)
-        self.ffn = FeedForward(
-            mlp_dim=self.mlp_dim,
-            activation=self.activation,
-            use_bias=self.use_bias,
-            kernel_init=self.kernel_init,
-            out_init=self.out_init,
-            precision=self.precision,
-            bias_init_scale=self.bias_init_scale,
-        )
+        self.ffn = FeedForward(self.mlp_dim, self.activation, self.use_bias, **options)
         self.ffn_dropout = Dropout(self.dropout)
         if self.short_conv_width > 1:
             self.attention_convolution = ShortConvolution(self.short_conv_width)
             self.ffn_convolution = ShortConvolution(self.short_conv_width)
 
     def __call__(
-        self,
-        x: jax.Array,
-        mask: Mask = None,
-        *,
-        dropout_keys: jax.Array | None = None,
+        self, x: jax.Array, mask: Mask = None, *, dropout_keys: jax.Array | None = None
     ) -> jax.Array:
         """Returns `[batch, time, embed_dim]` for `x [batch, time, embed_dim]`."""
 

@@ -30,8 +30,8 @@ from jaxlabs.diffusion import forward_process
 from jaxlabs.diffusion.noise_schedules import DiffusionConfig, make_schedule
 from jaxlabs.layers import positions
 from jaxlabs.layers.convolution import Conv3x3, ResidualBlock, max_pool_2x2, upsample_2x_bilinear
-from jaxlabs.layers.initializers import FAN_IN_UNIFORM
-from jaxlabs.layers.matmul import dot_general, uniform_init
+from jaxlabs.layers.initializers import PYTORCH
+from jaxlabs.layers.matmul import dot_general
 from jaxlabs.losses.loss_output import Batch, LossOutput, Variables
 from jaxlabs.models.model_config import ModelConfig
 from jaxlabs.training.step import build_train_step
@@ -117,8 +117,8 @@ class UNet(nn.Module):
     def _dense(self, fan_in: int, features: int) -> nn.Dense:
         return nn.Dense(
             features,
-            kernel_init=FAN_IN_UNIFORM,
-            bias_init=uniform_init(fan_in**-0.5),
+            kernel_init=PYTORCH.kernel,
+            bias_init=PYTORCH.bias(fan_in),
             dot_general=dot_general(self.config.matmul_precision),
         )
 

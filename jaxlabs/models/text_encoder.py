@@ -28,8 +28,8 @@ from jaxlabs.data.tokenizers import PADDING, UNKNOWN
 from jaxlabs.layers import masks, positions
 from jaxlabs.layers.dropout import Dropout
 from jaxlabs.layers.feed_forward import ACTIVATIONS
-from jaxlabs.layers.initializers import FAN_IN_UNIFORM
-from jaxlabs.layers.matmul import dot_general, uniform_init
+from jaxlabs.layers.initializers import PYTORCH
+from jaxlabs.layers.matmul import dot_general
 from jaxlabs.layers.normalization import build_norm
 from jaxlabs.layers.transformer import EncoderBlock
 from jaxlabs.losses.cross_entropy import cross_entropy, is_top1
@@ -133,8 +133,8 @@ class TextClassifier(nn.Module):
     def _dense(self, fan_in: int, features: int) -> nn.Dense:
         return nn.Dense(
             features,
-            kernel_init=FAN_IN_UNIFORM,
-            bias_init=uniform_init(fan_in**-0.5),
+            kernel_init=PYTORCH.kernel,
+            bias_init=PYTORCH.bias(fan_in),
             dot_general=dot_general(self.config.matmul_precision),
         )
 
@@ -181,9 +181,7 @@ class TextEncoder(nn.Module):
                 length=config.context_length,
                 activation=config.activation,
                 pre_norm=config.pre_norm,
-                kernel_init=FAN_IN_UNIFORM,
-                out_init=FAN_IN_UNIFORM,
-                bias_init_scale=1.0,
+                initializers=PYTORCH,
                 dropout=config.dropout,
                 precision=config.matmul_precision,
             )

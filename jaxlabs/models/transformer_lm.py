@@ -15,6 +15,7 @@ heads.
 """
 
 import dataclasses
+import functools
 from typing import Any
 
 import flax.linen as nn
@@ -29,11 +30,10 @@ from jaxlabs.layers import masks, positions
 from jaxlabs.layers.dropout import Dropout
 from jaxlabs.layers.feed_forward import ACTIVATIONS
 from jaxlabs.layers.initializers import INITS, transformer_initializers
-from jaxlabs.layers.masks import AttentionMask
-from jaxlabs.layers.matmul import dot_general, matmul, uniform_init
-from jaxlabs.layers.multi_head_attention import Mask
+from jaxlabs.layers.matmul import dot_general, matmul
+from jaxlabs.layers.multi_head_attention import empty_cache
 from jaxlabs.layers.normalization import NORMS, build_norm
-from jaxlabs.layers.transformer import BlockCache, EncoderBlock, empty_block_cache
+from jaxlabs.layers.transformer import BlockCache, EncoderBlock
 from jaxlabs.losses.cross_entropy import cross_entropy_output
 from jaxlabs.losses.loss_output import Batch, LossOutput, Variables
 from jaxlabs.models.model_config import TokenModelConfig
@@ -47,11 +47,7 @@ class TransformerLMConfig(TokenModelConfig):
     """Sizes and choices of the model; the defaults are the reference character GPT."""
 
     context_length: int = setting(
-        256,
-        "maximum sequence length, in tokens",
-        minimum=1,
-        maximum=1_048_576,
-        aliases=("context",),
+        256, "maximum sequence length, in tokens", minimum=1, maximum=2**20, aliases=("context",)
     )
     embed_dim: int = setting(384, "embedding size", minimum=1, maximum=65_536, aliases=("width",))
     num_layers: int = setting(6, "number of blocks", minimum=1, maximum=1000, aliases=("layers",))
@@ -124,11 +120,7 @@ class TransformerLMConfig(TokenModelConfig):
 
 
 class TransformerLM(nn.Module):
-    """Maps tokens to next-token logits.
-
-    Attributes:
-      config: see `TransformerLMConfig`.
-    """
+    """Maps tokens to next-token logits."""
 
     config: TransformerLMConfig
 
@@ -137,13 +129,14 @@ class TransformerLM(nn.Module):
         init = transformer_initializers(
             config.init, config.num_layers, zero_residual=config.zero_init_residual
         )
-        self.embedding = nn.Embed(
-            config.vocab_size, config.embed_dim, embedding_init=init.embedding
+        embed = functools.partial(
+            nn.Embed, features=config.embed_dim, embedding_init=init.embedding
         )
+        self.embedding = embed(config.vocab_size)
         if config.positions == "learned":
-            self.position_embedding = nn.Embed(
-                config.context_length, config.embed_dim, embedding_init=init.embedding
-            )
+            self.position_embedding = embed(config.context_length)
+        causal = masks.AttentionMask(window=config.attention_window)
+        self.mask = None if config.no_causal_mask else causal
         self.embedding_dropout = Dropout(config.dropout)
         self.blocks = [
             EncoderBlock(
@@ -158,11 +151,9 @@ class TransformerLM(nn.Module):
                 qk_norm=config.qk_norm,
                 qkv_bias=config.qkv_bias,
                 use_bias=config.bias,
-                kernel_init=init.kernel,
-                out_init=init.residual,
+                initializers=init,
                 dropout=config.dropout,
                 precision=config.matmul_precision,
-                bias_init_scale=init.bias_init_scale,
                 short_conv_width=config.short_conv_width,
             )
             for _ in range(config.num_layers)
@@ -174,7 +165,7 @@ class TransformerLM(nn.Module):
                 config.vocab_size,
                 use_bias=config.bias,
                 kernel_init=init.kernel,
-                bias_init=uniform_init(init.bias_init_scale * config.embed_dim**-0.5),
+                bias_init=init.bias(config.embed_dim),
                 dot_general=dot_general(config.matmul_precision),
             )
 
@@ -189,25 +180,24 @@ class TransformerLM(nn.Module):
           ValueError: the sequences are longer than `context_length`.
         """
         x = self.embedding_dropout(self._embed(tokens, 0), dropout_keys)
-        mask = self._mask()
         for block in self.blocks:
-            x = block(x, mask, dropout_keys=dropout_keys)
+            x = block(x, self.mask, dropout_keys=dropout_keys)
         return self._logits(x)
 
     @nn.nowrap
     def empty_caches(self, batch_size: int) -> list[BlockCache]:
         """Returns the empty caches of all blocks."""
-        config = self.config
-        sizes = (config.num_heads, config.context_length, config.embed_dim, config.short_conv_width)
-        return [empty_block_cache(batch_size, *sizes)] * config.num_layers
+        config, zeros = self.config, None
+        if config.short_conv_width > 1:
+            zeros = jnp.zeros((batch_size, config.short_conv_width - 1, config.embed_dim))
+        sizes = (config.num_heads, config.context_length, config.embed_dim)
+        return [BlockCache(empty_cache(batch_size, *sizes), (zeros, zeros))] * config.num_layers
 
     def prefill(self, tokens: jax.Array) -> list[BlockCache]:
         """Returns the caches after `tokens [batch, time]` from position 0."""
-        x = self._embed(tokens, 0)
-        mask = self._mask()
-        caches = []
+        x, caches = self._embed(tokens, 0), []
         for block in self.blocks:
-            x, cache = block.prefill(x, mask)
+            x, cache = block.prefill(x, self.mask)
             caches.append(cache)
         return caches
 
@@ -234,20 +224,13 @@ class TransformerLM(nn.Module):
         x = self.embedding(tokens)
         if config.positions == "sinusoidal":
             # Section 3.4 of the paper: scaled, since the sinusoids are larger than the embeddings.
-            table = jnp.asarray(
-                positions.sinusoidal_embedding(config.context_length, config.embed_dim)
-            )
-            rows = jax.lax.dynamic_slice_in_dim(table, offset, time)
-            return x * config.embed_dim**0.5 + rows[None]
-        if config.positions == "learned":
+            x = x * config.embed_dim**0.5
+            table = positions.sinusoidal_embedding(config.context_length, config.embed_dim)
+        elif config.positions == "learned":
             table = self.position_embedding.embedding
-            return x + jax.lax.dynamic_slice_in_dim(table, offset, time)[None]
-        return x
-
-    def _mask(self) -> Mask:
-        if self.config.no_causal_mask:
-            return None
-        return AttentionMask(window=self.config.attention_window)
+        else:
+            return x
+        return x + jax.lax.dynamic_slice_in_dim(jnp.asarray(table), offset, time)[None]
 
     def _logits(self, x: jax.Array) -> jax.Array:
         x = self.final_norm(x) if self.config.pre_norm else x

@@ -8,13 +8,8 @@ import numpy as np
 import pytest
 from jax.test_util import check_grads
 
-from jaxlabs.layers.matmul import (
-    PRECISIONS,
-    dot_general,
-    kernel_gradient,
-    lax_precision,
-    matmul,
-)
+from jaxlabs.layers.cpu.matmul import kernel_gradient
+from jaxlabs.layers.matmul import PRECISIONS, dot_general, lax_precision, matmul
 
 
 def inputs(rows=(5, 7), width=48, features=64, dtype=np.float32):

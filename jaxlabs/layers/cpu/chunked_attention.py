@@ -57,12 +57,9 @@ def query_chunked_attention(
       precision: of the two matmuls, see `jaxlabs.layers.matmul`.
       remat: whether the backward pass also recomputes chunks that are not subdivided. XLA for CPUs
         would merge the two computations.
-
-    Raises:
-      ValueError: the window is below 1.
     """
     heads, time = query.shape[1:3]
-    max_visible = mask.max_visible(time)
+    max_visible = _max_visible(mask, time)
     count = min(max(time // MIN_CHUNK, 1), MAX_CHUNKS)
     size = -(-time // count)
     index = jnp.arange(time)
@@ -84,6 +81,11 @@ def query_chunked_attention(
         options = {"scores": heads * (keys.stop - keys.start), "min_size": MIN_CHUNK}
         outputs.append(_remat_chunks(attend, chunked, shared, remat=remat, **options))
     return jnp.concatenate(outputs, axis=2)
+
+
+def _max_visible(mask: AttentionMask, time: int) -> int:
+    """Returns the largest number of keys at or before a query that it may see in `time` steps."""
+    return time if mask.window is None else min(mask.window, time)
 
 
 def _attend_to_keys(
@@ -128,12 +130,9 @@ def block_local_attention(
 
     Takes the arguments of `query_chunked_attention`, but calls `dropout(weights, subchunk=...)`
     with weights `[batch, heads, blocks, query, key]` of a subchunk of blocks.
-
-    Raises:
-      ValueError: the window is below 1.
     """
     batch, heads, time, head_dim = query.shape
-    size = mask.max_visible(time)
+    size = _max_visible(mask, time)
     count = -(-time // size)
 
     query = _blocks(query * head_dim**-0.5, size, pad_blocks=0, count=count)

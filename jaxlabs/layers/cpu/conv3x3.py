@@ -12,7 +12,8 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxlabs.layers.cpu import winograd
-from jaxlabs.layers.matmul import kernel_gradient, matmul
+from jaxlabs.layers.cpu.matmul import kernel_gradient
+from jaxlabs.layers.matmul import matmul
 
 HEIGHT, WIDTH = 1, 2
 """Axes of `[batch, height, width, channels]`."""

@@ -38,9 +38,6 @@ def masked_attention(
       dropout: applied to the attention weights; a form that computes them in chunks passes the
         `chunk` and the `subchunk` as well, see `query_chunked_attention`.
       precision: of the two matmuls, see `jaxlabs.layers.matmul`.
-
-    Raises:
-      ValueError: the window is below 1.
     """
     options = {"slopes": slopes, "dropout": dropout, "precision": precision}
     in_chunks = functools.partial(query_chunked_attention, mask=mask, **options)

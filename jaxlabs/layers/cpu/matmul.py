@@ -71,6 +71,18 @@ def _bf16_matmul_backward(residuals: tuple[jax.Array, jax.Array], gradient: jax.
 bf16_matmul.defvjp(_bf16_matmul_forward, _bf16_matmul_backward)
 
 
+def kernel_gradient(x: jax.Array, gradient: jax.Array, precision: str) -> jax.Array:
+    """Returns the kernel's gradient `[in, out]` for `x [..., in]` and `gradient [..., out]`.
+
+    `precision` is one of `jaxlabs.layers.matmul.PRECISIONS`.
+    """
+    x, gradient = (side.reshape(-1, side.shape[-1]) for side in (x, gradient))
+    if precision == "bfloat16":
+        return bf16_kernel_gradient(x, gradient).astype(jnp.promote_types(x.dtype, gradient.dtype))
+    strict = lax.Precision.HIGHEST if precision == "highest" else None
+    return computed_transposed(jnp.dot(x.T, gradient, precision=strict))
+
+
 def bf16_kernel_gradient(x: jax.Array, gradient: jax.Array) -> jax.Array:
     """Returns `x [rows, in]` transposed times `gradient [rows, out]`, float32 `[in, out]`.
 

@@ -50,7 +50,8 @@ def upsample_2x_bilinear(x: jax.Array) -> jax.Array:
 def _upsample_axis(x: jax.Array) -> jax.Array:
     """Doubles the middle axis of `x [batch, size, channels]`."""
     # A matmul, since XLA on CPUs fuses a sum of neighbors with the producer of x and recomputes x
-    # for each. One matmul per example, since jax.image.resize transposes large arrays for its own.
+    # for each. One matmul per example: jax.image.resize transposes large arrays for its own, and
+    # takes 8.7 ms for 4.0 (forward, 32 x 14 x 14 x 64, two busy cores).
     batch, size, _ = x.shape
     weights = jax.image.resize(jnp.eye(size, dtype=x.dtype), (2 * size, size), "bilinear")
     weights = jnp.broadcast_to(weights, (batch, 2 * size, size))

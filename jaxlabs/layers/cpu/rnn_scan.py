@@ -11,7 +11,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxlabs.layers.matmul import kernel_gradient, matmul
+from jaxlabs.layers.cpu.matmul import kernel_gradient
+from jaxlabs.layers.matmul import matmul
 from jaxlabs.layers.rnn_cells import Gates, State, by_gate, cell_step, where_valid
 
 

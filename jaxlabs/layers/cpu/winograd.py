@@ -18,7 +18,8 @@ import numpy as np
 from jax import lax
 
 from jaxlabs.layers.cpu.dispatch import WINOGRAD_ROWS
-from jaxlabs.layers.matmul import kernel_gradient, matmul
+from jaxlabs.layers.cpu.matmul import kernel_gradient
+from jaxlabs.layers.matmul import matmul
 
 POINTS = (0, 2 / 3, -2 / 3, 3 / 2, -3 / 2)
 """Evaluation points besides infinity.
