@@ -23,10 +23,9 @@ from jaxlabs.data import memory_tasks
 from jaxlabs.labs.rnn_dynamics import (
     clipping,
     dynamics,
-    gradient_plots,
     lstm_gradient_paths,
-    memory_plots,
     memory_task_study,
+    plots,
     weight_sharing,
 )
 from jaxlabs.run_folder import RunFolder
@@ -169,16 +168,16 @@ STUDY = Study(
     presets=PRESETS,
     measure=measure,
     plots={
-        "two_step_rnn": gradient_plots.two_step,
-        "spectral_sweep": gradient_plots.spectral_sweep,
-        "gradient_through_time": gradient_plots.through_time,
-        "cell_paths": memory_plots.cell_paths,
-        "gates": memory_plots.gates,
-        "clipping": gradient_plots.clipping,
-        "weight_sharing": memory_plots.shared_gradients,
-        "weight_sharing_rules": memory_plots.rules,
-        "memory_adding": memory_plots.memory_task,
-        "memory_copying": memory_plots.memory_task,
+        "two_step_rnn": plots.two_step,
+        "spectral_sweep": plots.spectral_sweep,
+        "gradient_through_time": plots.through_time,
+        "cell_paths": plots.cell_paths,
+        "gates": plots.gates,
+        "clipping": plots.clipping,
+        "weight_sharing": plots.shared_gradients,
+        "weight_sharing_rules": plots.rules,
+        "memory_adding": plots.memory_task,
+        "memory_copying": plots.memory_task,
     },
     main_metrics=("gradient_share_after_rnn_200_steps", "gradient_share_after_lstm_200_steps"),
 )

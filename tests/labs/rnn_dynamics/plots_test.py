@@ -1,10 +1,9 @@
-"""Tests of the figures of recurrent networks: figures and captions show their arrays."""
+"""Tests of jaxlabs/labs/rnn_dynamics/plots.py: figures and captions show their arrays."""
 
 import numpy as np
 import pytest
 
-from jaxlabs.labs.rnn_dynamics import gradient_plots as recurrent_gradients
-from jaxlabs.labs.rnn_dynamics import memory_plots as recurrent_memory
+from jaxlabs.labs.rnn_dynamics import plots
 from jaxlabs.report import log_axis, style
 
 
@@ -26,14 +25,14 @@ def clipping_arrays(last):
 
 
 def test_clipping_reports_the_number_of_diverged_runs():
-    item = recurrent_gradients.clipping(clipping_arrays(np.nan))
+    item = plots.clipping(clipping_arrays(np.nan))
     assert "Without clipping 2 of 2 runs diverge" in item.caption
     assert (
         "none of 2 runs diverges, and the median final loss is 0.50 of the baseline" in item.caption
     )
     crosses = [line for line in item.figure.axes[0].get_lines() if line.get_marker() == "x"]
     assert [line.get_xdata()[0] for line in crosses] == [10, 10]
-    item = recurrent_gradients.clipping(clipping_arrays(0.1))
+    item = plots.clipping(clipping_arrays(0.1))
     assert "Without clipping none of 2 runs diverges" in item.caption
 
 
@@ -48,10 +47,10 @@ def sweep_arrays(driven):
 
 
 def test_spectral_sweep_reports_the_radius_of_growing_gradients():
-    item = recurrent_gradients.spectral_sweep(sweep_arrays([0.4, 0.8, 1.3]))
+    item = plots.spectral_sweep(sweep_arrays([0.4, 0.8, 1.3]))
     assert "gradients grow only at radii of 2 and above" in item.caption
     assert "at radius 1 a step keeps 0.80" in item.caption
-    item = recurrent_gradients.spectral_sweep(sweep_arrays([0.4, 0.7, 0.9]))
+    item = plots.spectral_sweep(sweep_arrays([0.4, 0.7, 0.9]))
     assert "gradients grow at no radius shown" in item.caption
 
 
@@ -68,9 +67,9 @@ def rules_arrays(shared):
 
 
 def test_rules_report_a_difference_only_if_there_is_one():
-    item = recurrent_memory.rules(rules_arrays(0.25))
+    item = plots.rules(rules_arrays(0.25))
     assert "25 times that with unshared weights" in item.caption
-    item = recurrent_memory.rules(rules_arrays(0.011))
+    item = plots.rules(rules_arrays(0.011))
     assert "no clear difference" in item.caption
 
 
@@ -83,12 +82,12 @@ def memory_arrays(final, task="adding"):
 
 
 def test_memory_task_reports_solved_lengths():
-    item = recurrent_memory.memory_task(memory_arrays([[1.1, 1.0], [0.02, 0.3]]))
+    item = plots.memory_task(memory_arrays([[1.1, 1.0], [0.02, 0.3]]))
     assert "rnn: 1.1 at 50, 1 at 100; gru: 0.02 at 50, 0.3 at 100" in item.caption
     assert "Solved (below half of the baseline): gru up to 100." in item.caption
     lines = item.figure.axes[0].get_lines()
     np.testing.assert_allclose(lines[2].get_ydata(), [0.02, 0.3])
-    item = recurrent_memory.memory_task(memory_arrays([[1.0, 1.0], [0.9, 1.0]], "copying"))
+    item = plots.memory_task(memory_arrays([[1.0, 1.0], [0.9, 1.0]], "copying"))
     assert "None is below half" in item.caption
     assert "Below 0.95 at some length: gru." in item.caption
 
