@@ -27,7 +27,7 @@ from jaxlabs.data.sequence_data import (
     load_vocabs,
     sequence_data,
 )
-from jaxlabs.labs.sequence_patterns import plots, sequence_plots, sequence_predictions
+from jaxlabs.labs.sequence_patterns import plot_arrays, plots, sequence_predictions
 from jaxlabs.labs.sequence_patterns.sequence_baselines import baselines
 from jaxlabs.models import seq2seq, sequence_classifier
 from jaxlabs.run_folder import RunFolder
@@ -147,7 +147,7 @@ def analyze(
 ) -> dict[str, float]:
     """Evaluates whole sentences; writes attention weights and tags."""
     trained, size = (task.model, state.eval_params), config.eval_batch_size
-    sequence_plots.write_plot_arrays(folder, *trained, data, config.model.backbone, size)
+    plot_arrays.write_plot_arrays(folder, *trained, data, config.model.backbone, size)
     options = config.task, config.sampling, size, config.dataset == GRAMMAR
     return sequence_predictions.measure(*trained, data, *options)
 

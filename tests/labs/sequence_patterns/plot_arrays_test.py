@@ -7,7 +7,7 @@ import pytest
 from jaxlabs.data.batches import Examples
 from jaxlabs.data.sequence_data import SPECIAL_TOKENS
 from jaxlabs.data.vocab import Vocab
-from jaxlabs.labs.sequence_patterns.sequence_plots import _alignment
+from jaxlabs.labs.sequence_patterns.plot_arrays import _alignment
 from jaxlabs.models.seq2seq import Seq2Seq
 from jaxlabs.models.sequence_classifier import SequenceConfig
 
