@@ -34,6 +34,12 @@ def test_traced_seed_gives_the_stream_of_the_python_int():
         )
 
 
+def test_every_step_of_a_stream_has_its_own_key():
+    found = [words(keys.at_step(7, "sample", step)) for step in (0, 1, np.int32(2))]
+    assert found[1] == words(jax.random.fold_in(keys.stream(7, "sample"), 1))
+    assert len(set(found)) == 3
+
+
 def test_key_of_an_example_is_the_same_in_any_slice_of_the_batch(key):
     whole = jax.random.key_data(keys.per_example(key, jnp.arange(8)))
     for indices in (jnp.arange(4, 8), jnp.array([6, 1]), jnp.array([3])):

@@ -18,7 +18,7 @@ from jaxlabs.labs.char_rnn import lab as char_rnn
 from jaxlabs.labs.gpt import lab as gpt
 from jaxlabs.labs.sparse_autoencoder import lab as sparse_autoencoder
 from jaxlabs.run_folder import RunFolder
-from jaxlabs.runner import cli, run_context
+from jaxlabs.runner import cli, modes, run_context
 from jaxlabs.training import devices
 
 STORED = Path(__file__).parents[1] / "fixtures" / "run_folders"
@@ -68,6 +68,17 @@ def test_stored_run_evaluates_to_its_own_metrics(stored, name, capsys):
     for metric, value in lines:
         assert float(value) == pytest.approx(metrics[metric.replace("/", "_")], abs=2 * TOLERANCE)
     assert lines
+
+
+@pytest.mark.parametrize("name", ["gpt_dropout_ema", "char_rnn_carry"])
+def test_stored_run_is_analyzed_to_its_own_metrics(stored, name, monkeypatch):
+    """The analysis samples with the key of the end of the training, so its samples are the same."""
+    monkeypatch.setattr(modes, "write_report", lambda folder, lab: folder.report)
+    folder = stored(name)
+    metrics = folder.read_summary()["metrics"]
+    assert any(metric.startswith("sample_longest_copy") for metric in metrics)
+    assert cli.run(LABS[name], ["--mode=analyze", f"--workdir={folder.path}"]) == 0
+    assert folder.read_summary()["metrics"] == pytest.approx(metrics, abs=2 * TOLERANCE)
 
 
 @pytest.mark.parametrize("name", LABS)
