@@ -42,3 +42,18 @@ class TokenModelConfig(ModelConfig):
                 "vocab_size", f"{size} is too few for the data; at least {data_size}"
             )
         return dataclasses.replace(self, vocab_size=size)
+
+
+def check_heads(embed_dim: int, num_heads: int, positions: str = "none") -> None:
+    """Raises ArgumentError for a number of attention heads that the sizes do not allow."""
+    if embed_dim % num_heads:
+        raise ArgumentError(
+            "num_heads", f"{num_heads} does not divide `embed_dim` {embed_dim}; a divisor"
+        )
+    head_dim = embed_dim // num_heads
+    if positions == "rotary" and head_dim % 2:
+        raise ArgumentError(
+            "num_heads",
+            f"{num_heads} heads of {head_dim} are not accepted; rotary positions need an even head"
+            " size",
+        )

@@ -25,7 +25,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxlabs import keys
-from jaxlabs.config import ArgumentError, setting
+from jaxlabs.config import setting
 from jaxlabs.layers import masks, positions
 from jaxlabs.layers.dropout import Dropout
 from jaxlabs.layers.matmul import dot_general
@@ -36,7 +36,7 @@ from jaxlabs.layers.transformer import EncoderBlock
 from jaxlabs.losses.cross_entropy import cross_entropy_output
 from jaxlabs.losses.loss_output import Batch, LossOutput, Variables
 from jaxlabs.losses.spans import span_counts, span_f1
-from jaxlabs.models.model_config import ModelConfig
+from jaxlabs.models.model_config import ModelConfig, check_heads
 from jaxlabs.training.step import build_train_step
 
 BACKBONES = (*CELLS, "transformer")
@@ -78,19 +78,8 @@ class SequenceConfig(ModelConfig):
         return default if self.num_layers is None else self.num_layers
 
     def check(self) -> None:
-        if self.backbone != "transformer":
-            return
-        if self.embed_dim % self.num_heads:
-            raise ArgumentError(
-                "num_heads",
-                f"{self.num_heads} does not divide `embed_dim` {self.embed_dim}; a divisor",
-            )
-        if self.positions == "rotary" and self.embed_dim // self.num_heads % 2:
-            raise ArgumentError(
-                "num_heads",
-                f"{self.num_heads} heads of {self.embed_dim // self.num_heads}"
-                " are not accepted; rotary positions need an even head size",
-            )
+        if self.backbone == "transformer":
+            check_heads(self.embed_dim, self.num_heads, self.positions)
 
 
 class SequenceClassifier(nn.Module):

@@ -23,7 +23,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxlabs import keys
-from jaxlabs.config import ArgumentError, setting
+from jaxlabs.config import setting
 from jaxlabs.data.tokenizers import PADDING, UNKNOWN
 from jaxlabs.layers import masks, positions
 from jaxlabs.layers.dropout import Dropout
@@ -34,7 +34,7 @@ from jaxlabs.layers.normalization import build_norm
 from jaxlabs.layers.transformer import EncoderBlock
 from jaxlabs.losses.cross_entropy import cross_entropy, is_top1
 from jaxlabs.losses.loss_output import Batch, LossOutput, Variables
-from jaxlabs.models.model_config import TokenModelConfig
+from jaxlabs.models.model_config import TokenModelConfig, check_heads
 from jaxlabs.training.step import build_train_step
 
 POSITIONS = ("sinusoidal", "learned")
@@ -76,11 +76,7 @@ class TextEncoderConfig(TokenModelConfig):
     )
 
     def check(self) -> None:
-        if self.embed_dim % self.num_heads:
-            raise ArgumentError(
-                "num_heads",
-                f"{self.num_heads} does not divide `embed_dim` {self.embed_dim}; a divisor",
-            )
+        check_heads(self.embed_dim, self.num_heads, self.positions)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

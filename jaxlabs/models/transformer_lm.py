@@ -36,7 +36,7 @@ from jaxlabs.layers.normalization import NORMS, build_norm
 from jaxlabs.layers.transformer import BlockCache, EncoderBlock
 from jaxlabs.losses.cross_entropy import cross_entropy_output
 from jaxlabs.losses.loss_output import Batch, LossOutput, Variables
-from jaxlabs.models.model_config import TokenModelConfig
+from jaxlabs.models.model_config import TokenModelConfig, check_heads
 from jaxlabs.training.step import build_train_step
 
 POSITIONS = ("sinusoidal", "learned", "rotary", "alibi")
@@ -101,17 +101,7 @@ class TransformerLMConfig(TokenModelConfig):
     )
 
     def check(self) -> None:
-        if self.embed_dim % self.num_heads:
-            raise ArgumentError(
-                "num_heads",
-                f"{self.num_heads} does not divide `embed_dim` {self.embed_dim}; a divisor",
-            )
-        if self.positions == "rotary" and self.embed_dim // self.num_heads % 2:
-            raise ArgumentError(
-                "num_heads",
-                f"{self.num_heads} heads of {self.embed_dim // self.num_heads}"
-                " are not accepted; rotary positions need an even head size",
-            )
+        check_heads(self.embed_dim, self.num_heads, self.positions)
         if self.attention_window is not None and self.no_causal_mask:
             raise ArgumentError(
                 "attention_window",

@@ -14,6 +14,7 @@ import dataclasses
 from jaxlabs.analysis import attention_demo
 from jaxlabs.config import ArgumentError, setting
 from jaxlabs.labs.attention import attention_depth, attention_heads, mini_encoder, plots
+from jaxlabs.models.model_config import check_heads
 from jaxlabs.report import attention_plots
 from jaxlabs.run_folder import RunFolder
 from jaxlabs.runner.lab import Study, StudyResult
@@ -60,12 +61,7 @@ class AttentionRunConfig(CommonConfig):
 
     def check(self) -> None:
         super().check()
-        if self.embed_dim % self.num_heads:
-            raise ArgumentError(
-                "num_heads",
-                f"{self.num_heads} does not divide `embed_dim` {self.embed_dim}; a"
-                " divisor is needed",
-            )
+        check_heads(self.embed_dim, self.num_heads)
         if not mini_encoder.words_of(self.attention_sentence):
             raise ArgumentError(
                 "attention_sentence",
