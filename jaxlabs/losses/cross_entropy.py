@@ -14,7 +14,7 @@ def cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
     """Returns `-log softmax(logits)[label]` for every label, in nats, `[...]`, unreduced.
 
     Computed in at least float32; finite for all finite logits. The label's logit is selected by a
-    masked sum, whose gradient on CPUs is much cheaper than the scatter of a gather.
+    masked sum, whose gradient on CPUs is much cheaper than the scatter of optax's gather.
 
     Args:
       logits: [..., classes].

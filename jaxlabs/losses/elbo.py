@@ -39,6 +39,7 @@ def bernoulli_log_likelihood(logits: jax.Array, x: jax.Array) -> jax.Array:
         probability x.
     """
     logits = _to_float32(logits)
+    # Not optax's, which takes two log sigmoids for one:
     # log sigmoid(-l) = -max(l, 0) - log(1 + exp(-|l|)), and log sigmoid(l) = l + log sigmoid(-l).
     log_prob_zero = -jnp.maximum(logits, 0) - jnp.log1p(jnp.exp(-jnp.abs(logits)))
     return jnp.sum(x * logits + log_prob_zero, axis=-1)

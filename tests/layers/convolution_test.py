@@ -1,12 +1,14 @@
 """The U-Net's block, pooling and upsampling against PyTorch and finite differences."""
 
 import chex
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from jaxlabs.layers.convolution import Conv3x3, ResidualBlock, max_pool_2x2, upsample_2x_bilinear
+from jaxlabs.layers.cpu import resize
 from jaxlabs.training import gradient_check
 
 pytestmark = pytest.mark.usefixtures("reused_executables")
@@ -91,3 +93,24 @@ def test_initialization_equals_pytorch():
     assert float(jnp.abs(params["kernel"]).max()) == pytest.approx(limit, rel=0.01)
     assert float(params["kernel"].std()) == pytest.approx(limit / 3**0.5, rel=0.02)
     assert 0.8 * limit < float(jnp.abs(params["bias"]).max()) <= limit
+
+
+def test_pooling_and_upsampling_on_cpus_equal_those_of_the_libraries():
+    """Whole numbers, so that some windows have several maxima."""
+    x = jnp.round(2 * jax.random.normal(jax.random.key(0), (2, 4, 6, 3)))
+
+    def library_pool(x):
+        return nn.max_pool(x, (2, 2), (2, 2))
+
+    def library_resize(x):
+        return jax.image.resize(x, (2, 8, 12, 3), "bilinear")
+
+    for ours, theirs in [
+        (resize.max_pool_2x2, library_pool),
+        (resize.upsample_2x_bilinear, library_resize),
+    ]:
+        results = [jax.vjp(form, x) for form in (ours, theirs)]
+        np.testing.assert_allclose(results[0][0], results[1][0], atol=1e-5)
+        weights = jnp.arange(1.0, 1 + results[0][0].size).reshape(results[0][0].shape)
+        gradients = [vjp(weights)[0] for _, vjp in results]
+        np.testing.assert_allclose(*gradients, rtol=1e-5)
