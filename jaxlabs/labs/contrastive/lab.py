@@ -124,7 +124,8 @@ def analyze(
     return zero_shot.measure(trained, test, config.eval_batch_size, folder)
 
 
-MAIN_METRICS = ("zero_shot_accuracy", "image_to_text_recall_at_1", "text_to_image_recall_at_5")
+SWEEP_METRICS = ("zero_shot_accuracy", "image_to_text_recall_at_1", "text_to_image_recall_at_5")
+
 LAB = Lab(
     name="contrastive",
     description=__doc__,
@@ -145,14 +146,14 @@ LAB = Lab(
         "batch_size": Sweep(
             question="Accuracy by batch size, for the same pairs and square-root learning rates?",
             axes={"batch_size": (16, 64, 256, 1024), "loss": dual_encoder.LOSSES, "seed": (0, 1)},
-            metrics=(*MAIN_METRICS, "expected_pairs"),
+            metrics=(*SWEEP_METRICS, "expected_pairs"),
             settings={"eval_every": 100_000, "checkpoint_every": 100_000},
             follow=scale_by_batch_size,
         ),
         "temperature": Sweep(
             question="Accuracy of a fixed temperature?",
             axes={"init_temperature": (0.01, 0.03, 0.1, 0.3, 1.0), "loss": dual_encoder.LOSSES},
-            metrics=(*MAIN_METRICS, "calibration_error"),
+            metrics=(*SWEEP_METRICS, "calibration_error"),
             settings={"learn_temperature": False, "steps": SWEEP_PAIRS // QUICK["batch_size"]},
         ),
     },
