@@ -51,7 +51,7 @@ def optimization(rows: Rows) -> ReportFigure | None:
             axes.plot(steps, values, color=style.BLUE, alpha=0.35, linewidth=0.7)
             axes.plot(steps, smoothed(values), color=style.BLUE)
             axes.set_yscale("log")
-            axes.yaxis.set_major_formatter(FuncFormatter(plain))
+            axes.yaxis.set_major_formatter("{x:g}")
             axes.yaxis.set_minor_formatter(FuncFormatter(_plain_at_2_and_5))
     grid[-1, 0].set(xlabel="step")
     return ReportFigure(
@@ -88,7 +88,7 @@ def learning_rate_range(arrays: Mapping[str, np.ndarray]) -> list[ReportFigure]:
         label = f"{name}, {rates[index]:.2g}"
         axes.plot(rates[index], smooth[index], marker, color=style.VERMILION, label=label)
     axes.set(xscale="log", xlabel="learning rate", ylabel="loss")
-    axes.xaxis.set_major_formatter(FuncFormatter(plain))
+    axes.xaxis.set_major_formatter("{x:g}")
     axes.set_ylim(
         top=max(smooth[0], smooth[: lowest + 1].max()) * 1.08, bottom=smooth[lowest] * 0.93
     )
@@ -113,11 +113,6 @@ def humanize(name: str) -> str:
     return {"train": "training", "train_windows": "training windows, no dropout"}.get(
         name, name.replace("_", " ")
     )
-
-
-def plain(value: float, _: int | None = None) -> str:
-    """Formats a tick without trailing zeros or powers."""
-    return f"{value:g}"
 
 
 def _plain_at_2_and_5(value: float, _: int | None = None) -> str:

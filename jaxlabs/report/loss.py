@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+from matplotlib.ticker import FixedLocator, NullLocator
 
 from jaxlabs.report import style
-from jaxlabs.report.curves import Rows, humanize, plain, series, smoothed
+from jaxlabs.report.curves import Rows, humanize, series, smoothed
 from jaxlabs.report.figure import ReportFigure
 
 LOSS_TICKS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 0.75, 1, 1.25, 1.5, 2, 2.5, 3, 4, 6, 10, 20)
@@ -130,7 +130,7 @@ def _scale_losses(axes: Axes, values: np.ndarray) -> None:
     axes.set(yscale="log", ylim=(low / 1.08, high * 1.14))
     axes.yaxis.set_major_locator(FixedLocator(LOSS_TICKS))
     axes.yaxis.set_minor_locator(NullLocator())
-    axes.yaxis.set_major_formatter(FuncFormatter(plain))
+    axes.yaxis.set_major_formatter("{x:g}")
 
 
 def _perplexity_axis(axes: Axes) -> None:
@@ -150,7 +150,7 @@ def _perplexity_axis(axes: Axes) -> None:
     ticks = [tick for power in range(6) for tick in 10**power * np.array([1, 1.5, 2, 3, 5, 7])]
     right.yaxis.set_major_locator(FixedLocator([tick for tick in ticks if low < tick < high]))
     right.yaxis.set_minor_locator(NullLocator())
-    right.yaxis.set_major_formatter(FuncFormatter(plain))
+    right.yaxis.set_major_formatter("{x:g}")
 
 
 def _time_axis(axes: Axes, rows: Rows) -> None:

@@ -125,6 +125,13 @@ def test_every_parameter_has_the_label_of_its_role(name, play):
             assert {"embedding", "table", "head", "input", "output"}.isdisjoint(path.split("."))
 
 
+@pytest.mark.parametrize(
+    ("name", "coupled"), [("contrastive", True), ("sparse_autoencoder", True), ("gpt", False)]
+)
+def test_losses_that_depend_on_the_other_examples_say_so(name, coupled, play):
+    assert tiny_run(name, play)[2].batch_coupled == coupled
+
+
 @PARAMETRIZED
 def test_steps_stay_float32_with_x64_and_strict_promotion(name, play):
     with jax.enable_x64(True), jax.numpy_dtype_promotion("strict"):

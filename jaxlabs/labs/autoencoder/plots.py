@@ -4,10 +4,9 @@ from collections.abc import Mapping
 
 import matplotlib
 import numpy as np
-from matplotlib.ticker import FuncFormatter, NullFormatter
+from matplotlib.ticker import NullFormatter
 
 from jaxlabs.report import images, style
-from jaxlabs.report.curves import plain
 from jaxlabs.report.figure import ReportFigure
 
 CLASSES = matplotlib.colormaps["tab10"].colors
@@ -129,7 +128,7 @@ def latent_units(arrays: Mapping[str, np.ndarray]) -> ReportFigure:
     above.plot(rank, np.maximum(variance[order], 1e-8), ".", color=style.BLUE)
     above.axhline(threshold, color=style.VERMILION, linewidth=1)
     above.set(yscale="log", ylabel="variance of mean")
-    above.yaxis.set_major_formatter(FuncFormatter(plain))
+    above.yaxis.set_major_formatter("{x:g}")
     above.yaxis.set_minor_formatter(NullFormatter())
     below.bar(rank, divergence[order], color=style.BLUE)
     below.set(ylabel="KL [nats]", xlabel="latent unit, by variance")

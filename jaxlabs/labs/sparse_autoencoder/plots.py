@@ -3,10 +3,8 @@
 from collections.abc import Mapping
 
 import numpy as np
-from matplotlib.ticker import FuncFormatter
 
 from jaxlabs.report import style
-from jaxlabs.report.curves import plain
 from jaxlabs.report.figure import ReportFigure
 
 TERMS = {"reconstruction": "reconstruction", "weight_term": "weights", "sparsity_term": "sparsity"}
@@ -27,7 +25,7 @@ def activations(arrays: Mapping[str, np.ndarray]) -> ReportFigure:
     left.locator_params(axis="x", nbins=3)
     right.hist(values.ravel(), bins=np.linspace(0, 1, 41), color=style.BLUE)
     right.set(xlabel="activation", ylabel="count", yscale="log")
-    right.yaxis.set_major_formatter(FuncFormatter(plain))
+    right.yaxis.set_major_formatter("{x:g}")
     figure.legend(loc="outside upper left")
     return ReportFigure(
         name="activations",
@@ -50,7 +48,7 @@ def cost_terms(arrays: Mapping[str, np.ndarray]) -> ReportFigure:
         axes.plot(arrays["step"] + 1, values, color=color, label=f"{label}: {values[-1]:.3g}")
     axes.set(xscale="log", yscale="log", xlabel="step + 1", ylabel="cost term")
     for axis in (axes.xaxis, axes.yaxis):
-        axis.set_major_formatter(FuncFormatter(plain))
+        axis.set_major_formatter("{x:g}")
     figure.legend(loc="outside upper left", ncols=2, handlelength=1.4)
     return ReportFigure(
         name="cost_terms",
