@@ -132,7 +132,7 @@ def test_samples_of_one_class_from_a_finished_run(whole, measured, tmp_path):
 def test_analysis_resumes_with_the_stored_samples(whole, measured, tmp_path, monkeypatch):
     folder = RunFolder(shutil.copytree(whole.path, tmp_path / "run"))
     flags = [f"--workdir={folder.path}", *measured, "--mode=analyze"]
-    name = "samples_dpm_solver_4"
+    path = "samples/samples_dpm_solver_4.npz"
     calls = []
 
     def sample_images(model, params, config, key, count=None, first=0):
@@ -147,11 +147,11 @@ def test_analysis_resumes_with_the_stored_samples(whole, measured, tmp_path, mon
     monkeypatch.setattr(fid_eval, "SAVE_EVERY", 1)
     assert cli.run(ddpm.LAB, flags) == 0
     assert calls == []  # the stored samples are reused
-    folder.arrays(name).unlink()
+    (folder.path / path).unlink()
     assert cli.run(ddpm.LAB, flags) == 130
     assert cli.run(ddpm.LAB, flags) == 0
     assert calls == [(0, 4), (4, 8), (4, 8)]
-    with np.load(folder.arrays(name)) as ours, np.load(whole.arrays(name)) as theirs:
+    with np.load(folder.path / path) as ours, np.load(whole.path / path) as theirs:
         np.testing.assert_array_equal(ours["images"], theirs["images"])
     assert cli.run(ddpm.LAB, [*flags, "--guidance_scale=1.5"]) == 0
     assert calls[3:] == [(0, 4), (4, 8)]

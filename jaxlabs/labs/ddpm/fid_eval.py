@@ -112,8 +112,8 @@ def measure(
 
     Args:
       sampling: sampling options; sampler and steps are replaced.
-      folder: run folder of the arrays `fid_by_steps`, `class_histogram` and
-        `samples_<sampler>_<steps>`, the samples, which later calls with the same model and options
+      folder: run folder of the arrays `fid_by_steps` and `class_histogram`, and of the samples,
+        `samples/samples_<sampler>_<steps>.npz`, which later calls with the same model and options
         reuse.
       key: PRNG key of all noise.
 
@@ -190,19 +190,20 @@ def _samples(
         stop = min(start + block, count)
         new = as_bytes(diffusion_samples.sample_images(model, params, options, key, stop, start))
         images = np.concatenate([images, new]) if start else new
-        folder.write_arrays(name, images=images, digest=np.array(digest))
+        folder.write_sample(name, {"images": images, "digest": np.array(digest)})
         bar.update(len(new) * steps)
     return images
 
 
 def _saved_samples(folder: RunFolder, name: str, digest: str, shape: tuple[int, ...]) -> np.ndarray:
     """Returns the saved samples of the same model and options; empty if there are none."""
-    with contextlib.suppress(UserError):  # missing or damaged file
-        arrays = folder.read_arrays(folder.arrays(name))
-        images = arrays.get("images", np.empty(0))
-        same = np.array_equal(arrays.get("digest"), digest)
-        if same and images.dtype == np.uint8 and images.shape[1:] == shape:
-            return images
+    for path in (folder.samples / f"{name}.npz", folder.arrays(name)):  # the latter in old runs
+        with contextlib.suppress(UserError):  # missing or damaged file
+            arrays = folder.read_arrays(path)
+            images = arrays.get("images", np.empty(0))
+            same = np.array_equal(arrays.get("digest"), digest)
+            if same and images.dtype == np.uint8 and images.shape[1:] == shape:
+                return images
     return np.empty(0, np.uint8)
 
 
