@@ -62,7 +62,7 @@ def beam_search(
 
     A finished sequence stays in the beam as long as its score is among the best. With one beam the
     search is greedy and equals `generate` at temperature 0; with as many beams as sequences it is
-    exhaustive.
+    exhaustive. All arrays may be traced, as under `jax.vmap` and `jax.pmap`.
 
     Args:
       decoder: the model; static and hashable.

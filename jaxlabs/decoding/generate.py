@@ -92,6 +92,7 @@ def generate(
     `context_length // 2` tokens, also in prompts longer than the context; a sliding window, as in
     nanoGPT, gives other tokens from there on, see `TransformerStepper`. Each sample's key depends
     on the row and the position in it alone, so a row's tokens do not depend on the other rows.
+    All arrays may be traced, as under `jax.vmap` and `jax.pmap`.
 
     Args:
       decoder: the model; static and hashable.
