@@ -51,9 +51,9 @@ def test_perturbation_is_added_to_state_after_its_step(inputs):
         np.asarray(after - before)
         for after, before in zip(perturbed.states, plain.states, strict=True)
     )
-    np.testing.assert_array_equal(c[:, :2], 0)
+    np.testing.assert_allclose(c[:, :2], 0, atol=1e-6)
     np.testing.assert_allclose(c[:, 2], 0.5, rtol=1e-6)
-    np.testing.assert_array_equal(h[:, :3], 0)
+    np.testing.assert_allclose(h[:, :3], 0, atol=1e-6)
     assert (h[:, 3] != 0).all()
 
 
