@@ -10,7 +10,8 @@ import jax
 import numpy as np
 
 from jaxlabs.config import RUNTIME, ArgumentError, Config, setting
-from jaxlabs.data.tokenizers import PADDING, SPECIAL_TOKENS
+from jaxlabs.data.tokenizers import SPECIAL_TOKENS
+from jaxlabs.data.vocab import PADDING
 from jaxlabs.run_folder import RunFolder
 
 SENTENCES = {

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxlabs.analysis.image_predictions import predict_all
-from jaxlabs.config import RUNTIME, ArgumentError, Config, UserError, canonical, setting, settings
+from jaxlabs.config import RUNTIME, ArgumentError, Config, canonical, setting, settings
 from jaxlabs.models import image_classifier
 from jaxlabs.models.image_classifier import ImageClassifier, ImageClassifierConfig
 from jaxlabs.run_folder import RunFolder
@@ -94,8 +94,9 @@ def restore_feature_extractor(path: str, dataset: Mapping[str, Any]) -> FeatureE
     try:
         settings_of_model = _config_from(ImageClassifierConfig, config["settings"])
         run = _config_from(RunConfig, config["settings"])
-    except UserError as error:
-        raise ArgumentError("fid_classifier", f"{path}/config.json is damaged ({error})") from None
+    except ArgumentError as error:
+        reason = str(error).replace(error.argument, f"`{error.argument}`", 1)
+        raise ArgumentError("fid_classifier", f"{path}/config.json is damaged ({reason})") from None
     model = ImageClassifier(settings_of_model, len(classes))
 
     def init(key):

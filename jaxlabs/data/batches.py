@@ -6,6 +6,7 @@ can be traced, so one compiled call can hold many steps with their batches.
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import struct
 
 from jaxlabs import keys
@@ -76,6 +77,10 @@ class Examples:
     def count(self) -> int:
         """Number of examples."""
         return next(iter(self.arrays.values())).shape[0]
+
+    def take(self, index: slice | np.ndarray) -> "Examples":
+        """Returns the examples at some indices."""
+        return Examples({name: array[index] for name, array in self.arrays.items()})
 
 
 def batch_at(

@@ -16,7 +16,8 @@ from jaxlabs.data.dataset import DataModule
 from jaxlabs.data.digits import CLASSES
 from jaxlabs.data.grammars import digit_captions
 from jaxlabs.data.images import ImageDataset, LabeledImages
-from jaxlabs.data.tokenizers import PADDING, UNKNOWN, WordTokenizer
+from jaxlabs.data.tokenizers import UNKNOWN, WordTokenizer
+from jaxlabs.data.vocab import pad
 
 CAPTION_SEED = 0
 """Seed of the captions, which are part of the data set."""
@@ -145,16 +146,15 @@ def caption_data(
     """
     train, test = caption_images(dataset)
     tokenizer = WordTokenizer.from_lines(digit_captions.all_captions())
-    parts = [_examples(part, tokenizer, context_length) for part in (train, test)]
-    test_pairs = {name: values[:num_eval_examples] for name, values in parts[1].arrays.items()}
-    count = len(test_pairs["tokens"])
-    training_pairs = {name: values[:count] for name, values in parts[0].arrays.items()}
+    train_pairs, test_pairs = (_examples(part, tokenizer, context_length) for part in (train, test))
+    test_pairs = test_pairs.take(slice(num_eval_examples))
+    seen = train_pairs.take(slice(test_pairs.count))
     facts = dataset.describe()
     facts["captions"] = len(digit_captions.all_captions())
     facts["attributes"] = "rendered" if dataset.train.attributes else "measured"
     return DataModule(
-        train=parts[0],
-        eval_sets={"test": Examples(test_pairs), "training_pairs": Examples(training_pairs)},
+        train=train_pairs,
+        eval_sets={"test": test_pairs, "training_pairs": seen},
         dataset=facts,
         data_spec=tokenizer.to_json() | {"shape": list(train.images.shape[1:])},
         warning=dataset.warning,
@@ -169,9 +169,8 @@ def encode(
     Raises:
       UserError: an unknown word, no word, or more tokens than the context length; names `argument`.
     """
-    rows = np.full((len(captions), context_length), PADDING, np.int32)
-    for row, caption in zip(rows, captions, strict=True):
-        tokens = tokenizer.encode(caption)
+    rows = [tokenizer.encode(caption) for caption in captions]
+    for caption, tokens in zip(captions, rows, strict=True):
         if UNKNOWN in tokens:
             known = ", ".join(tokenizer.words)
             raise ArgumentError(
@@ -181,8 +180,7 @@ def encode(
             raise ArgumentError(
                 argument, f"{caption!r} has {len(tokens)} tokens; 1 to {context_length} needed"
             )
-        row[: len(tokens)] = tokens
-    return rows
+    return pad(rows, context_length)
 
 
 def _slants(part: LabeledImages) -> np.ndarray:

@@ -22,7 +22,7 @@ from jaxlabs.data.batches import Examples
 from jaxlabs.data.dataset import DataModule
 from jaxlabs.data.grammars import next_word, sentiment, tagging, translation
 from jaxlabs.data.sequence_files import Pair
-from jaxlabs.data.vocab import Vocab
+from jaxlabs.data.vocab import PADDING, Vocab, pad
 
 GRAMMARS: dict[str, ModuleType] = {
     "next_word": next_word,
@@ -33,7 +33,7 @@ GRAMMARS: dict[str, ModuleType] = {
 """By task. Each has `TRAIN_LENGTHS`, `OOD_LENGTHS`, `sample` and `optimum`."""
 
 GRAMMAR = "grammar"
-PADDING, START, END = 0, 1, 2
+START, END = 1, 2
 SPECIAL_TOKENS = ("<pad>", "<sos>", "<eos>")
 NUM_EXAMPLES, MAX_NAMED = 3, 10
 """Test sentences that a run predicts as its samples; limit of labels that a warning names."""
@@ -243,11 +243,3 @@ def examples(pairs: Sequence[Pair], source: Vocab, target: Vocab, ends: bool) ->
     inputs = pad([[*source.encode(words), END] for words, _ in pairs])
     weights = (targets != PADDING).astype(np.float32)
     return Examples({"inputs": inputs, "targets": targets, "weights": weights})
-
-
-def pad(rows: Sequence[Sequence[int]]) -> np.ndarray:
-    """Returns rows as `[count, time]` int32, padded to the longest."""
-    filled = np.full((len(rows), max(map(len, rows))), PADDING, np.int32)
-    for row, ids in zip(filled, rows, strict=True):
-        row[: len(ids)] = ids
-    return filled

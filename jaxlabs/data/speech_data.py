@@ -9,7 +9,8 @@ from jaxlabs.data import windows
 from jaxlabs.data.batches import Examples
 from jaxlabs.data.dataset import DataModule
 from jaxlabs.data.speeches import SPEAKERS, Sentences, Speeches
-from jaxlabs.data.tokenizers import PADDING, UNKNOWN, WordTokenizer
+from jaxlabs.data.tokenizers import UNKNOWN, WordTokenizer
+from jaxlabs.data.vocab import PADDING, pad
 
 EXAMPLES_PER_SPEAKER = 2
 """Test sentences of each speaker that a run predicts as its samples."""
@@ -43,13 +44,14 @@ def classification_data(
     if min_count > 1:
         lines = [*speeches.train.texts, speeches.train_text]
         tokenizer = WordTokenizer.from_lines(lines, min_count)
-    encoded = [
-        pad(tokenizer, sentences.texts, block) for sentences in (speeches.train, speeches.test)
-    ]
-    labels = [np.array(part.labels, np.int32) for part in (speeches.train, speeches.test)]
     train, test = (
-        Examples({"inputs": rows, "labels": numbers})
-        for rows, numbers in zip(encoded, labels, strict=True)
+        Examples(
+            {
+                "inputs": pad([tokenizer.encode(text) for text in part.texts], block),
+                "labels": np.array(part.labels, np.int32),
+            }
+        )
+        for part in (speeches.train, speeches.test)
     )
     train, validation = _hold_out(train, validation_fraction)
     known = set(speeches.train.texts)
@@ -57,7 +59,7 @@ def classification_data(
     evaluations = {} if validation is None else {"validation": validation}
     evaluations |= {"test": test}
     if unseen.any():
-        evaluations |= {"test_unseen": _part(test, unseen)}
+        evaluations |= {"test_unseen": test.take(unseen)}
     unknown = np.isin(test.arrays["inputs"], (PADDING, UNKNOWN)).all(axis=1)
     return DataModule(
         train=_balance(train) if class_weights else train,
@@ -153,15 +155,6 @@ def encode_prompt(tokenizer: WordTokenizer, prompt: str) -> np.ndarray:
     return tokens
 
 
-def pad(tokenizer: WordTokenizer, sentences: tuple[str, ...] | list[str], block: int) -> np.ndarray:
-    """Returns sentences as `[count, block]` int32, truncated or padded."""
-    rows = np.full((len(sentences), block), PADDING, np.int32)
-    for row, sentence in zip(rows, sentences, strict=True):
-        tokens = tokenizer.encode(sentence)[:block]
-        row[: len(tokens)] = tokens
-    return rows
-
-
 def constant_baselines(train_labels: np.ndarray, test_labels: np.ndarray) -> dict[str, float]:
     """Returns the metrics of classifiers that ignore the input.
 
@@ -183,7 +176,7 @@ def _hold_out(train: Examples, fraction: float) -> tuple[Examples, Examples | No
     if not count:
         return train, None
     order = np.random.default_rng(0).permutation(train.count)
-    kept, held_out = (_part(train, np.sort(part)) for part in (order[count:], order[:count]))
+    kept, held_out = (train.take(np.sort(part)) for part in (order[count:], order[:count]))
     for number, speaker in enumerate(SPEAKERS.values()):
         if number not in kept.arrays["labels"] or number not in held_out.arrays["labels"]:
             raise ArgumentError(
@@ -200,10 +193,6 @@ def _balance(train: Examples) -> Examples:
     present, index, counts = np.unique(labels, return_inverse=True, return_counts=True)
     weights = (len(labels) / len(present) / counts)[index]
     return Examples(train.arrays | {"weights": weights.astype(np.float32)})
-
-
-def _part(examples: Examples, which: np.ndarray) -> Examples:
-    return Examples({name: array[which] for name, array in examples.arrays.items()})
 
 
 def _examples_of(test: Sentences) -> list[list]:

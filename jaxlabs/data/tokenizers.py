@@ -9,9 +9,9 @@ from typing import Any, Self
 import numpy as np
 
 from jaxlabs.config import ArgumentError, UserError
-from jaxlabs.data.vocab import Vocab
+from jaxlabs.data.vocab import PADDING, Vocab
 
-PADDING, UNKNOWN = 0, 1
+UNKNOWN = 1
 SPECIAL_TOKENS = ("<pad>", "<unk>")
 """Special tokens of a `WordTokenizer`."""
 

@@ -2,11 +2,14 @@
 
 import dataclasses
 import functools
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
 from jaxlabs.config import UserError
+
+PADDING = 0
+"""Id of padding, in every vocabulary that has it."""
 
 STOPS = ("<pad>", "<eos>")
 """Special tokens that end a decoded sequence."""
@@ -82,3 +85,17 @@ class Vocab:
         stops = [self.special.index(name) for name in STOPS if name in self.special]
         ends = np.flatnonzero(np.isin(ids, stops))
         return self.labels(ids[: ends[0]] if ends.size else ids)
+
+
+def pad(rows: Sequence[Sequence[int]], length: int | None = None) -> np.ndarray:
+    """Returns rows of ids as `[count, length]` int32, truncated or padded.
+
+    Args:
+      rows: the ids of each row.
+      length: the length of all rows; None: that of the longest.
+    """
+    length = max(map(len, rows)) if length is None else length
+    padded = np.full((len(rows), length), PADDING, np.int32)
+    for row, ids in zip(padded, rows, strict=True):
+        row[: len(ids)] = ids[:length]
+    return padded

@@ -28,7 +28,7 @@ import jax.numpy as jnp
 
 from jaxlabs import keys
 from jaxlabs.config import setting
-from jaxlabs.data.tokenizers import PADDING
+from jaxlabs.data.vocab import PADDING
 from jaxlabs.layers.convolution import Conv3x3, max_pool_2x2
 from jaxlabs.layers.matmul import dot_general
 from jaxlabs.losses import contrastive

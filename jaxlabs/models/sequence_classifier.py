@@ -26,6 +26,7 @@ import jax.numpy as jnp
 
 from jaxlabs import keys
 from jaxlabs.config import setting
+from jaxlabs.data.vocab import PADDING
 from jaxlabs.layers import masks, positions
 from jaxlabs.layers.dropout import Dropout
 from jaxlabs.layers.matmul import dot_general
@@ -41,7 +42,6 @@ from jaxlabs.training.step import build_train_step
 
 BACKBONES = (*CELLS, "transformer")
 POSITIONS = ("sinusoidal", "rotary")
-PADDING = 0
 RECURRENT_LAYERS, BLOCKS = 2, 4
 
 

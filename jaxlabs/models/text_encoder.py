@@ -24,7 +24,8 @@ import jax.numpy as jnp
 
 from jaxlabs import keys
 from jaxlabs.config import setting
-from jaxlabs.data.tokenizers import PADDING, UNKNOWN
+from jaxlabs.data.tokenizers import UNKNOWN
+from jaxlabs.data.vocab import PADDING
 from jaxlabs.layers import masks, positions
 from jaxlabs.layers.dropout import Dropout
 from jaxlabs.layers.feed_forward import ACTIVATIONS

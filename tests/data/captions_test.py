@@ -9,7 +9,8 @@ from jaxlabs.config import UserError
 from jaxlabs.data import captions, digits, images
 from jaxlabs.data.grammars.digit_captions import NOT_MENTIONED
 from jaxlabs.data.images import LabeledImages
-from jaxlabs.data.tokenizers import PADDING, WordTokenizer
+from jaxlabs.data.tokenizers import WordTokenizer
+from jaxlabs.data.vocab import PADDING
 
 
 @pytest.fixture(scope="module")

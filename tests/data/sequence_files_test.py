@@ -8,13 +8,12 @@ from jaxlabs.data import sequence_files
 from jaxlabs.data.grammars import tagging
 from jaxlabs.data.sequence_data import (
     END,
-    PADDING,
     SPECIAL_TOKENS,
     SequenceDataConfig,
     load_splits,
     sequence_data,
 )
-from jaxlabs.data.vocab import Vocab
+from jaxlabs.data.vocab import PADDING, Vocab
 
 SMALL = SequenceDataConfig(train_sentences=300, test_sentences=40)
 CONLL = "We PRP O\nmet VBD O\nJordan NNP B-PER\n\n-DOCSTART- -X- O\n\nParis NNP B-LOC\n"

@@ -10,7 +10,6 @@ from jaxlabs.data.speech_data import (
     classification_data,
     constant_baselines,
     encode_prompt,
-    pad,
     word_lm_data,
 )
 from jaxlabs.data.speeches import load
@@ -246,7 +245,6 @@ def test_prompt_without_known_words_is_an_error(folder):
         match=r"all words of 'Qui vivra verra' are out of vocabulary; at least one of the 13",
     ):
         encode_prompt(tokenizer, "Qui vivra verra")
-    assert pad(tokenizer, ["", "We"], 2).tolist() == [[0, 0], [tokenizer.encode("We")[0], 0]]
 
 
 def no_baselines(train, held_out, vocab_size):

@@ -1,9 +1,10 @@
 """The vocabulary: special tokens first, decoding ends at padding or the end of a sequence."""
 
+import numpy as np
 import pytest
 
 from jaxlabs.config import UserError
-from jaxlabs.data.vocab import Vocab
+from jaxlabs.data.vocab import Vocab, pad
 
 VOCAB = Vocab(("moon", "the"), special=("<pad>", "<sos>", "<eos>"))
 
@@ -33,6 +34,20 @@ def test_labels_name_special_tokens_too():
     assert VOCAB.labels([0, 2, 4]) == ["<pad>", "<eos>", "the"]
     with pytest.raises(ValueError, match=r"token 5 is not one of 0\.\.4"):
         VOCAB.labels([5])
+
+
+@pytest.mark.parametrize(
+    ("length", "expected"),
+    [
+        (None, [[0, 0, 0], [4, 0, 0], [3, 4, 3]]),
+        (2, [[0, 0], [4, 0], [3, 4]]),
+        (4, [[0, 0, 0, 0], [4, 0, 0, 0], [3, 4, 3, 0]]),
+    ],
+)
+def test_rows_are_padded_or_truncated(length, expected):
+    padded = pad([[], [4], [3, 4, 3]], length)
+    assert padded.dtype == np.int32
+    assert padded.tolist() == expected
 
 
 def test_special_tokens_are_no_words():

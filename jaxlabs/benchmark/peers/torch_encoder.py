@@ -9,7 +9,7 @@ from typing import Any
 
 from jaxlabs.benchmark.peers import torch_names
 from jaxlabs.benchmark.peers.torch_blocks import add_positions, build_block
-from jaxlabs.data.tokenizers import PADDING
+from jaxlabs.data.vocab import PADDING
 from jaxlabs.models.text_encoder import TextClassifierConfig
 
 

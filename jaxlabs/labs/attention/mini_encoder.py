@@ -16,7 +16,8 @@ from jaxlabs import keys
 from jaxlabs.analysis.attention_demo import format_arrays, multi_head
 from jaxlabs.analysis.attention_maps import attention_maps, checks, format_checks, rollout
 from jaxlabs.analysis.toy_training import fit, init_params
-from jaxlabs.data.tokenizers import PADDING, UNKNOWN
+from jaxlabs.data.tokenizers import UNKNOWN
+from jaxlabs.data.vocab import PADDING
 from jaxlabs.losses.cross_entropy import cross_entropy
 from jaxlabs.models.text_encoder import TextEncoder, TextEncoderConfig
 

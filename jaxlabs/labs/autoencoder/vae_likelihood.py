@@ -58,7 +58,7 @@ def likelihood(
     metrics = {f"bound_{num_samples}": float(all_bounds.mean())}
     count = len(indices)
     if count:
-        subset = Examples({name: values[indices] for name, values in examples.arrays.items()})
+        subset = examples.take(indices)
         difference = -bounds(model, params, subset, tight_samples, seed) - all_bounds[indices]
         correction = (1 - count / examples.count) ** 0.5  # finite population
         error = correction * scipy.stats.sem(difference) if count > 1 else float("nan")

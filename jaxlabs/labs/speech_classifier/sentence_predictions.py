@@ -8,8 +8,9 @@ import jax
 import numpy as np
 
 from jaxlabs.data.batches import Examples, eval_batch, num_batches
-from jaxlabs.data.speech_data import encode_prompt, pad
+from jaxlabs.data.speech_data import encode_prompt
 from jaxlabs.data.tokenizers import WordTokenizer
+from jaxlabs.data.vocab import pad
 from jaxlabs.models.text_encoder import TextClassifier, predict
 
 
@@ -31,7 +32,8 @@ def format_predictions(
     """
     tokenizer, speakers = WordTokenizer.from_json(data_spec), data_spec["speakers"]
     sentences = data_spec["examples"] if prompt is None else [(None, prompt)]
-    rows = pad(tokenizer, [sentence for _, sentence in sentences], model.config.context_length)
+    tokens = [tokenizer.encode(sentence) for _, sentence in sentences]
+    rows = pad(tokens, model.config.context_length)
     probabilities = np.asarray(jax.jit(functools.partial(predict, model))(params, rows))
     lines = []
     for (label, sentence), row in zip(sentences, probabilities, strict=True):

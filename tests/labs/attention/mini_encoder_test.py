@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from jaxlabs.data.tokenizers import PADDING, UNKNOWN
+from jaxlabs.data.tokenizers import UNKNOWN
+from jaxlabs.data.vocab import PADDING
 from jaxlabs.labs.attention import mini_encoder
 
 
