@@ -62,7 +62,7 @@ def test_feature_extractor_uses_the_ema_parameters(whole):
 
 def test_missing_or_wrong_feature_extractor_is_an_error(whole, tmp_path):
     known = {"name": "mnist", "sha256": "x", "classes": ["0"], "shape": [28, 28, 1]}
-    with pytest.raises(UserError, match=r"--fid_classifier: .*none has no finished run; train one"):
+    with pytest.raises(UserError, match=r"^fid_classifier: .*none has no finished run; train one"):
         restore_feature_extractor(str(tmp_path / "none"), known)
     with pytest.raises(UserError, match=r"was trained on rendered_digits and not on these"):
         restore_feature_extractor(str(whole.path), known)
