@@ -14,8 +14,7 @@ STDDEV = 0.02
 """Standard deviation of GPT-2's embeddings and kernels."""
 
 FAN_IN_UNIFORM = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
-"""PyTorch's default for linear layers and convolutions: uniform within +-1 / sqrt(fan_in), whose
-variance is 1 / (3 fan_in)."""
+"""PyTorch's for linear layers and convolutions: uniform within +-1 / sqrt(fan_in)."""
 
 
 def uniform_init(limit: float) -> Initializer:

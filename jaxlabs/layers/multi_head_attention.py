@@ -115,11 +115,7 @@ class MultiHeadAttention(nn.Module):
     ) -> tuple[jax.Array, KVCache]:
         """Attends from one new token `x [batch, 1, embed_dim]` to the cache and itself.
 
-        Args:
-          x: the new token.
-          cache: keys and values of the previous positions.
-          position: [] of the new token, below `length`.
-          mask: over the cache slots, see `layers.masks.decode_mask`.
+        Its `position []` is below `length`; the mask of the slots is `layers.masks.decode_mask`.
         """
 
         def write(old: jax.Array, new: jax.Array) -> jax.Array:

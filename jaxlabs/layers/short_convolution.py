@@ -34,11 +34,7 @@ def short_convolution(
 
 
 class ShortConvolution(nn.Module):
-    """`short_convolution` with a kernel initialized at zero: initially the identity.
-
-    Attributes:
-      size: kernel size, the current position included.
-    """
+    """`short_convolution` with a kernel of `size` initialized at zero: initially the identity."""
 
     size: int
 
