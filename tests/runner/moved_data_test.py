@@ -124,7 +124,7 @@ def test_paths_are_stored_as_absolute_paths(here):
     assert settings["fid_classifier"] == str(here / "runs" / "mine")
     assert settings["dataset"] == str(Path.home() / "digits")
     default = cli.parse(ddpm.LAB, [])
-    kept = describe(default, default.config(), None)["settings"]
+    kept = describe(default, default.config(), None, None)["settings"]
     assert kept == default.config().flat()
 
 

@@ -123,10 +123,8 @@ def test_lab_with_an_input_runs_after_its_source_and_gets_its_folder():
         return StudyResult({"a": 1.0}, "read")
 
     about = {"description": "Reads.", "config_class": ReaderConfig, "presets": {"quick": {}}}
-    reader = Study(name="reader", measure=measure, **about)
-    inputs = {"reader": ("source", "other")}
-    labs = {"reader": reader, "other": LABS["other"]}
-    both = dataclasses.replace(made_of(labs), inputs=inputs)
+    reader = Study(name="reader", measure=measure, inputs={"source": "other"}, **about)
+    both = made_of({"reader": reader, "other": LABS["other"]})
     assert cli.run(both, ["--seeds=2"]) == 0
     assert [(name, seed) for name, seed in MEASURED] == [("other", 0), ("other", 1)]
     assert read == [str(FOLDER.runs / "other" / f"seed={seed}") for seed in (0, 1)]
