@@ -70,8 +70,8 @@ def test_interrupted_run_resumes_to_the_same_end(cut_off, require_same_end):
     ("flags", "line"),
     [
         (
-            ["--grad_accum_steps=2"],
-            "--grad_accum_steps: 2 is not accepted; 1, since the loss of an example depends",
+            ["--grad_accum_steps=3"],
+            "--grad_accum_steps: 3 is not accepted; 1, since the loss of an example depends",
         ),
         (["--batch_size=8"], "--batch_size: 8 is not accepted with --optimizer lbfgs; 300, all"),
         (["--dataset=nowhere"], "--dataset: no "),
