@@ -88,14 +88,14 @@ def retrieval(arrays: Arrays) -> list[ReportFigure]:
 
     Args:
       arrays: `texts [queries]`, `images [queries, shown, height, width, channels]` in [0, 1], and
-        `right [queries, shown]`, whether the text is true of the image.
+        `relevant [queries, shown]`, whether the text is true of the image.
     """
-    texts, images, right = arrays["texts"].tolist(), arrays["images"], arrays["relevant"]
-    rows, columns = right.shape
+    texts, images, relevant = arrays["texts"].tolist(), arrays["images"], arrays["relevant"]
+    rows, columns = relevant.shape
     figure = style.new_figure(0.84 * rows)
     panels = figure.subplots(rows, columns, squeeze=False)
     figure.get_layout_engine().set(h_pad=0.12)
-    for text, row_axes, row_images, flags in zip(texts, panels, images, right, strict=True):
+    for text, row_axes, row_images, flags in zip(texts, panels, images, relevant, strict=True):
         # The text is wider than the image, which must keep its size.
         options = {"transform": row_axes[0].transAxes, "in_layout": False}
         row_axes[0].text(0, 1.06, text, fontsize=8.5, **options)
@@ -112,7 +112,7 @@ def retrieval(arrays: Arrays) -> list[ReportFigure]:
             title="Text-to-image retrieval",
             caption=(
                 "The nearest test images to each text, in order of cosine similarity. Green frame: "
-                f"correct ({int(right.sum())} of {right.size}); red: incorrect."
+                f"correct ({int(relevant.sum())} of {relevant.size}); red: incorrect."
             ),
             alt=f"{columns} images for each of {rows} texts: {'; '.join(texts)}.",
             figure=figure,

@@ -31,8 +31,7 @@ def pattern(arrays: Arrays) -> list[ReportFigure]:
     """Plots a network unrolled over a test sentence, from the input (bottom) to the output (top).
 
     Args:
-      arrays: `kind`, `backbone`, `bidirectional`, and the words `source`, `predicted` and `right`
-        (the target).
+      arrays: `kind`, `backbone`, `bidirectional`, and the words `source`, `predicted` and `target`.
     """
     kind, backbone = str(arrays["kind"]), str(arrays["backbone"])
     source, predicted, right = (arrays[n].tolist() for n in ("source", "predicted", "target"))
@@ -205,7 +204,7 @@ def tagged_words(arrays: Arrays) -> list[ReportFigure]:
     """Plots sentences with colored predicted spans and marked errors.
 
     Args:
-      arrays: `splits [rows]`, and `words`, `right` and `predicted` `[rows, longest]`, strings,
+      arrays: `splits [rows]`, and `words`, `target` and `predicted` `[rows, longest]`, strings,
         empty past the end of a sentence.
     """
     kinds = sorted({tag[2:] for tag in arrays["target"].ravel().tolist() if tag[:2] == "B-"})
