@@ -70,7 +70,9 @@ class OptimizerConfig(Config):
     adam_b1: float = setting(0.9, "decay rate of AdamW's first moment", minimum=0, below=1)
     adam_b2: float = setting(0.999, "decay rate of AdamW's second moment", minimum=0, below=1)
     weight_decay: float = setting(
-        0.01, "decoupled weight decay: with AdamW of matrices and kernels, with Muon of those it optimizes", minimum=0
+        0.01,
+        "decoupled weight decay of matrices and kernels; with Muon, of those it optimizes",
+        minimum=0,
     )
     grad_clip_norm: float | None = setting(
         None,
