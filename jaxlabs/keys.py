@@ -18,7 +18,8 @@ def stream(seed: int | jax.Array, name: str) -> jax.Array:
 
     Args:
       seed: the run's seed; a Python int or a traced unsigned integer.
-      name: name of the stream ("init", "data", "step", "sample"); its CRC-32 is folded in.
+      name: name of the stream, such as "init", "data", "step" or "sample"; its CRC-32 is folded in.
+        Another name gives other random numbers, so names do not change.
     """
     return jax.random.fold_in(root(seed), zlib.crc32(name.encode()))
 

@@ -8,6 +8,7 @@ import importlib
 import importlib.util
 import json
 import pkgutil
+import re
 from pathlib import Path
 
 import pytest
@@ -44,6 +45,19 @@ def test_results_table_has_every_row_once():
     for row in results["results"]:
         assert any(row["metric"].replace("_", " ") in line for line in rows)
         assert any(line.endswith(f"| `{row['command']}` |") for line in rows)
+
+
+def test_quick_results_of_the_readme_are_those_of_the_results_page():
+    readme = (DOCS.parent / "README.md").read_text()
+    results = json.loads((DOCS / "results.json").read_text())["results"]
+    rows = re.findall(r"^\| `(\w+)` \|.*\| ([^|]+) \| `(\w+)` \|$", readme, re.M)
+    assert len(rows) > 5
+    for lab, shown, command in rows:
+        assert command == lab
+        number = shown.strip("* %")
+        scale, digits = (100 if "%" in shown else 1), len(number.partition(".")[2])
+        values = [row["ours"] * scale for row in results if row["lab"] == lab]
+        assert number in [f"{value:.{digits}f}" for value in values], lab
 
 
 def test_results_table_has_reasons_and_failures():

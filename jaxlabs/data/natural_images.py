@@ -177,7 +177,7 @@ def _read_mat(name: str, path: Path) -> Photographs:
     needed = f"{WHITENED} or {RAW}, [height, width, count] of finite numbers, is needed"
     paths.require_file(path, f"a .mat file with {needed}")
     try:
-        stored = loadmat(path)
+        stored = loadmat(path, spmatrix=False)
     # scipy raises errors of many types: for HDF5 files (-v7.3), damaged files, other formats.
     except Exception as error:
         raise sources.unreadable(path, error, f"a .mat file with {needed}") from None
@@ -185,7 +185,7 @@ def _read_mat(name: str, path: Path) -> Photographs:
     if key is None:
         found = ", ".join(key for key in stored if not key.startswith("__")) or "nothing"
         raise UserError(f"{path}: holds {found}; {needed}")
-    array = stored[key]  # a dense array, or a sparse matrix
+    array = stored[key]  # a dense or a sparse array
     complaint = f"{path}: {key} is {array.dtype} of shape {list(array.shape)}; {needed}"
     if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiu" or not array.size:
         raise UserError(complaint)

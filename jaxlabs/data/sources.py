@@ -123,7 +123,7 @@ def read_tfds(folder: Path, splits: tuple[str, ...], decode: Callable[[list[Reco
     names, so that an untrusted folder could run code.
 
     Args:
-      folder: as `prepared` finds it.
+      folder: as `find_tfds` finds it.
       splits: names of the splits.
       decode: converts the records; any exception means that they are damaged.
 

@@ -1,8 +1,8 @@
 """The split of a text, and the windows for evaluation.
 
-Every function returns `Examples` with `inputs [count, time]` and `targets [count, time]` int32, the
-inputs shifted by one token, and `weights [count, time]` float32, 0 where a target is not scored. A
-text of fewer than context_length + 1 tokens raises UserError with both numbers.
+Every function returns `Examples` with `inputs [count, time]` and `targets [count, time]` int32,
+which are the inputs shifted by one token, and `weights [count, time]` float32, 0 where a target is
+not scored. A text of fewer than context_length + 1 tokens raises UserError with both numbers.
 """
 
 import jax

@@ -184,7 +184,7 @@ def loss(
     """Sums each image's mean squared error per pixel at a uniformly sampled timestep.
 
     Ho et al. 2020, equation 14, with the configured loss weighting. An image's timestep and noise
-    depend on the key and its `example` index.
+    depend on the key and its `example_index`.
 
     Args:
       batch: `images` uint8 [batch, height, width, channels], `labels` and `example_index` [batch]

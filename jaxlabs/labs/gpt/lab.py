@@ -106,7 +106,7 @@ PRESETS = {
         "steps": 1400,
         "decay_steps": 840,
     },
-    # Minimal time to nanoGPT's best held-out loss, 1.4697 (BUILD_NOTES.md).
+    # Minimal time to nanoGPT's best held-out loss, 1.4697 (docs/results.md).
     "speedrun": SIX_LAYERS
     | {
         "steps": 1000,

@@ -5,9 +5,9 @@ Bayes' rule and the ELBO, with the errata of the write-up. Nothing is downloaded
 
 Source    an unpublished homework of a deep-learning course; Polyak 1964 (the optimal momentum)
 Command   python -m experiments.worked_problems --platform=cpu
-Expect    15 seconds of one core; 246 values, of which 50 are wrong in the write-up by 18 errors;
-          computed and exact values agree to 1e-8, and to 1e-12 except for a search and a repeated
-          eigenvalue
+Expect    15 seconds of one core; 246 values, 44 of them wrong in the write-up, and 6 wrong
+          statements, by 18 errors; computed and exact values agree to 1e-8, and to 1e-12 except for
+          a search and a repeated eigenvalue
 """
 
 from jaxlabs.labs.worked_problems import (
