@@ -5,6 +5,8 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from absl import flags
+
 from jaxlabs import config as config_lib
 from jaxlabs import paths
 from jaxlabs.config import ArgumentError, Config, UserError
@@ -15,8 +17,8 @@ MODES = ("train", "sample", "evaluate", "analyze", "export", "lr_range", "replay
 RENAMED_MODES = {"analyse": "analyze"}
 """Earlier names of modes."""
 
-Kinds = Mapping[str, tuple[type, bool]]
-"""Type of each flag, bool, int, float or str, and whether it accepts "none"."""
+NONE = object()
+"""Value of a flag after `--flag=none`, distinct from that of an absent flag."""
 
 TRUTH = {"true": True, "false": False, "1": True, "0": False}
 
@@ -33,18 +35,23 @@ def parse(lab: Experiment, arguments: Sequence[str]) -> Invocation | None:
     for argument in arguments:
         if not paths.is_utf8(argument):
             raise UserError(f"{argument!r} is not accepted; text in UTF-8")
-    kinds = {flag.name: (flag.kind, False) for flag in command_flags(lab)}
-    kinds |= setting_flags(lab.config_class) | {"help": (bool, False), "h": (bool, False)}
-    if isinstance(lab, Lab):
-        kinds["lr_range_test"] = bool, False  # deprecated
-    values = parse_values(kinds, arguments, config_lib.spellings(lab.config_class))
-    if values.get("help") or values.get("h"):
+    values = flags.FlagValues()
+    define_flags(lab.config_class, values)
+    for flag in command_flags(lab):
+        _define_flag(values, flag.name, flag.kind, flag.default, flag.help)
+    if isinstance(lab, Lab):  # deprecated
+        _define_flag(values, "lr_range_test", bool, False, "")
+    flags.DEFINE_boolean("help", False, "", short_name="h", flag_values=values)
+    rest = _parse_values(lab, arguments, values)
+    if values["help"].value:
         return None
-    given = {name: value for name, value in values.items() if name in _setting_names(lab)}
-    chosen = {flag.name: values.get(flag.name, flag.default) for flag in command_flags(lab)}
+    if rest:
+        raise UserError(f"unexpected argument {rest[0]!r}; use --name=value")
+    given = given_flags(lab.config_class, values)
+    chosen = {flag.name: values[flag.name].value for flag in command_flags(lab)}
     lines = deprecations(lab.config_class, given)
     if isinstance(lab, Lab):
-        chosen["mode"], deprecated = _resolve_mode(chosen, values.get("lr_range_test", False))
+        chosen["mode"], deprecated = _resolve_mode(values)
         lines += deprecated
     for line in lines:
         print(f"{lab.name}: {line}", file=sys.stderr)
@@ -96,56 +103,59 @@ def command_flags(lab: Experiment) -> list[CommandFlag]:
     return found
 
 
-def setting_flags(config_class: type[Config]) -> Kinds:
-    """Returns one flag for each setting and alias; without the flag the preset applies."""
+def define_flags(config_class: type[Config], values: flags.FlagValues) -> None:
+    """Defines one absl flag per setting and alias; without the flag the preset applies."""
     kinds = config_lib.value_types(config_class)
-    return {alias: kinds[name] for alias, name in config_lib.spellings(config_class).items()}
-
-
-def parse_values(
-    kinds: Kinds, arguments: Sequence[str], present: Mapping[str, str]
-) -> dict[str, Any]:
-    """Returns the values of `--name=value`, `--name value`, `--name` and `--noname`, as given.
-
-    Args:
-      kinds: the known flags.
-      arguments: the command line.
-      present: present name by name or alias, for the hint in the message.
-
-    Raises:
-      UserError: a positional argument, or an unknown flag.
-      ArgumentError: a missing value, or one of another type.
-    """
-    values, rest = {}, list(arguments)
-    while rest:
-        argument = rest.pop(0)
-        if not argument.startswith("-"):
-            raise UserError(f"unexpected argument {argument!r}; use --name=value")
-        name, equals, text = argument.lstrip("-").partition("=")
-        positive = name.removeprefix("no")
-        if not equals and name not in kinds and kinds.get(positive, (str, False))[0] is bool:
-            name, equals, text = positive, "=", "false"
-        if name not in kinds:
-            hint = config_lib.nearest(name, kinds, present) or "; --help lists all flags"
-            raise UserError(f"--{name}: unknown flag{hint}")
+    for name, field in config_lib.settings(config_class):
         kind, optional = kinds[name]
-        if not equals:
-            text = "true" if kind is bool else rest.pop(0) if rest else None
-        values[name] = _value(name, kind, optional, text)
-    return values
+        for spelling in (name, *field.metadata["aliases"]):
+            _define_flag(values, spelling, kind, None, field.metadata["help"], optional)
 
 
-def _value(name: str, kind: type, optional: bool, text: str | None) -> Any:
-    """Converts the text of a flag to its type."""
-    if optional and text == "none":
-        return None
-    accepted = config_lib.ACCEPTED[kind] + (" or none" if optional else "")
-    if text is None:
-        raise ArgumentError(name, f"a value is missing; {accepted}")
-    try:
-        return TRUTH[text] if kind is bool else kind(text)
-    except (KeyError, ValueError):
-        raise ArgumentError(name, f"{text!r} is not accepted; {accepted}") from None
+def _define_flag(
+    values: flags.FlagValues,
+    name: str,
+    kind: type,
+    default: Any,
+    help: str,
+    optional: bool = False,
+) -> None:
+    """Defines one absl flag whose error messages name the accepted values."""
+    parser = _Parser(name, kind, optional)
+    if kind is bool:
+        flags.DEFINE_flag(flags.BooleanFlag(name, default, help), values)
+        values[name].parser = parser
+    else:
+        flags.DEFINE(parser, name, default, help, flag_values=values)
+
+
+class _Parser(flags.ArgumentParser):
+    """Converts the text of a flag to a value; the error names the accepted values."""
+
+    def __init__(self, name: str, kind: type, optional: bool):
+        super().__init__()
+        self.name, self.kind, self.optional = name, kind, optional
+
+    def parse(self, argument: Any) -> Any:
+        if not isinstance(argument, str):
+            return argument
+        if self.optional and argument == "none":
+            return NONE
+        try:
+            return TRUTH[argument] if self.kind is bool else self.kind(argument)
+        except (KeyError, ValueError):
+            accepted = config_lib.ACCEPTED[self.kind] + (" or none" if self.optional else "")
+            raise ArgumentError(self.name, f"{argument!r} is not accepted; {accepted}") from None
+
+    def flag_type(self) -> str:
+        return self.kind.__name__
+
+
+def given_flags(config_class: type[Config], values: flags.FlagValues) -> dict[str, Any]:
+    """Returns the settings given on the command line, under the names used there."""
+    names = [name for name in config_lib.spellings(config_class) if values[name].present]
+    given = {name: values[name].value for name in names}
+    return {name: None if value is NONE else value for name, value in given.items()}
 
 
 def deprecations(config_class: type[Config], given: Mapping[str, Any]) -> list[str]:
@@ -173,20 +183,32 @@ def with_dashes(lab: Experiment, text: str) -> str:
 
 
 def _flag_names(lab: Experiment) -> set[str]:
-    return {flag.name for flag in command_flags(lab)} | _setting_names(lab)
+    return {name for name, *_ in command_flags(lab)} | config_lib.spellings(lab.config_class).keys()
 
 
-def _setting_names(lab: Experiment) -> set[str]:
-    return set(config_lib.spellings(lab.config_class))
+def _parse_values(lab: Experiment, arguments: Sequence[str], values: flags.FlagValues) -> list[str]:
+    """Parses the arguments into `values` and returns the positional ones."""
+    try:
+        return values([lab.name, *arguments])[1:]
+    except flags.UnrecognizedFlagError as error:
+        present = config_lib.spellings(lab.config_class)
+        hint = config_lib.nearest(error.flagname, values, present)
+        raise UserError(
+            f"--{error.flagname}: unknown flag{hint or '; --help lists all flags'}"
+        ) from None
+    except flags.Error as error:
+        if isinstance(error.__context__, UserError):  # the message of our own parser
+            raise error.__context__ from None
+        raise UserError(" ".join(str(error).split())) from None
 
 
-def _resolve_mode(chosen: Mapping[str, Any], lr_range_test: bool) -> tuple[str, list[str]]:
+def _resolve_mode(values: flags.FlagValues) -> tuple[str, list[str]]:
     """Returns the mode, and one line for each deprecated spelling that selects it."""
-    given, step = chosen["mode"], chosen["replay_step"]
+    given, step = values["mode"].value, values["replay_step"].value
     mode, lines = RENAMED_MODES.get(given, given), []
     if mode != given:
         lines.append(f"--mode={given} is deprecated; use --mode={mode}")
-    if lr_range_test:
+    if values["lr_range_test"].value:
         if mode not in ("train", "lr_range"):
             raise UserError(f"--lr_range_test: not accepted with --mode={mode}; --mode=lr_range")
         mode = "lr_range"

@@ -68,7 +68,7 @@ FLAG_ERRORS = {
     "--mode=replay --replay_step=5": "--replay_step: 5 is not accepted; a step from 1 to 4",
     "train": "unexpected argument 'train'; use --name=value",
     "--embed_dim=16 16": "unexpected argument '16'; use --name=value",
-    "--seed": "--seed: a value is missing; an integer",
+    "--seed": "Missing value for flag --seed",
     "--dataset=shakespeare": "--dataset: no data set or file 'shakespeare'; accepted are "
     "tiny_shakespeare, python_reference, markov, toy_words or the path to a UTF-8 text file; "
     "did you mean 'tiny_shakespeare'?",
