@@ -1,1 +1,1 @@
-"""The ground floor: pure functions and the linen modules around them."""
+"""Layers: pure functions and the linen modules around them."""

@@ -161,8 +161,8 @@ def test_cpu_specific_forms_are_used_on_cpus_only(features, precision):
 
     traced = jax.jit(jax.grad(total, (0, 1))).trace(kernel, x)
     assert "optimization_barrier" not in traced.lower(lowering_platforms=("cuda",)).as_text()
-    fenced = "optimization_barrier" in traced.lower(lowering_platforms=("cpu",)).as_text()
-    assert fenced == (precision == "bfloat16" or features == 24)
+    has_barrier = "optimization_barrier" in traced.lower(lowering_platforms=("cpu",)).as_text()
+    assert has_barrier == (precision == "bfloat16" or features == 24)
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
