@@ -47,7 +47,7 @@ def test_unknown_home_directory_is_refused(no_home):
         with pytest.raises(UserError, match=r"^--workdir: '~.*unknown home directory; a"):
             paths.local(path, "--workdir")
     assert paths.in_home("data") == []
-    with pytest.raises(UserError, match=r"^--data_dir: '~/\.cache/jaxlabs' is not accepted"):
+    with pytest.raises(UserError, match=r"^data_dir: '~/\.cache/jaxlabs' is not accepted"):
         sources.default_data_dir()
     assert sources.find_tfds("mnist", pathlib.Path("nowhere")) is None
 

@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+import jaxlabs
 from jaxlabs.config import ArgumentError, UserError
 from jaxlabs.labs.gpt.lab import LAB, PRESETS
 from jaxlabs.run_folder import RunFolder
@@ -242,7 +243,7 @@ def test_unavailable_platform_gives_one_line(tiny_flags, tmp_path, executables):
     flags = [*tiny_flags, "--platform=tpu", f"--workdir={tmp_path / 'run'}"]
     result = subprocess.run(
         [sys.executable, "-m", "experiments.gpt", *flags],
-        cwd=os.path.dirname(os.path.dirname(cli.__file__)),
+        cwd=os.path.dirname(os.path.dirname(jaxlabs.__file__)),
         env=os.environ | {"JAX_PLATFORMS": ""},
         capture_output=True,
         text=True,

@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+import jaxlabs
 from jaxlabs import config
 from jaxlabs.labs.gpt.lab import LAB, PRESETS
 from jaxlabs.runner import cli
@@ -140,7 +141,7 @@ def test_closed_pipe_is_no_error(tiny_flags):
         f"set -o pipefail; {sys.executable} -m experiments.gpt --help | head -1",
         shell=True,
         executable="/bin/bash",
-        cwd=os.path.dirname(os.path.dirname(cli.__file__)),
+        cwd=os.path.dirname(os.path.dirname(jaxlabs.__file__)),
         capture_output=True,
         text=True,
     )

@@ -6,9 +6,9 @@ import shutil
 
 import pytest
 
-from jaxlabs import run_folder
 from jaxlabs.labs.gpt.lab import LAB
 from jaxlabs.run_folder import RunFolder
+from jaxlabs.run_folder import folder as run_folder
 from jaxlabs.runner import cli, modes
 
 pytestmark = pytest.mark.usefixtures("reused_executables")

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import jaxlabs
 from jaxlabs.data.batches import Examples
 from jaxlabs.data.dataset import DataModule
 from jaxlabs.losses.loss_output import LossOutput
@@ -233,7 +234,7 @@ def test_shell_list_stops_after_an_interrupted_command():
     script += "os.kill(os.getpid(), signal.SIGTERM)\nimport time; time.sleep(9)"
     ended = subprocess.run(
         ["bash", "-c", f"{sys.executable} -c '{script}' && echo next; echo $?"],
-        cwd=os.path.dirname(os.path.dirname(cli.__file__)),
+        cwd=os.path.dirname(os.path.dirname(jaxlabs.__file__)),
         capture_output=True,
         text=True,
     )

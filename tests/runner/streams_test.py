@@ -9,11 +9,12 @@ from pathlib import Path
 
 import pytest
 
+import jaxlabs
 from jaxlabs.labs.gpt.lab import LAB
 from jaxlabs.run_folder import RunFolder
 from jaxlabs.runner import cli
 
-ROOT = os.path.dirname(os.path.dirname(cli.__file__))
+ROOT = os.path.dirname(os.path.dirname(jaxlabs.__file__))
 TEXT = "Война и мир"
 
 STREAMS = f"""

@@ -12,6 +12,7 @@ import jax
 import numpy as np
 import pytest
 
+import jaxlabs
 from jaxlabs.labs.gpt import lab as gpt
 from jaxlabs.labs.gpt.lab import LAB, GPTRunConfig
 from jaxlabs.run_folder import RunFolder
@@ -23,7 +24,7 @@ from jaxlabs.training.trainer import initial_state
 
 pytestmark = pytest.mark.usefixtures("reused_executables")
 
-CHECKOUT = Path(gpt.__file__).parents[1]
+CHECKOUT = Path(jaxlabs.__file__).parents[1]
 
 
 def rows_of(folder, split):
