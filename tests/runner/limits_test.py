@@ -163,5 +163,5 @@ def test_every_user_error_begins_with_a_flag_or_a_file():
             if isinstance(call, ast.Call) and ast.unparse(call.func).endswith("UserError"):
                 text = ast.unparse(call.args[0]).lstrip("f'\"") if call.args else "--"
                 literal = isinstance(call.args[0], ast.Constant | ast.JoinedStr)
-                named = text.startswith(("--", "{", "`{", *NO_FLAG))
+                named = text.startswith(("--", "{", "`", *NO_FLAG))
                 assert named or not literal, f"{path}, line {call.lineno}: {text}"
