@@ -27,6 +27,7 @@ extensions = [
     "sphinx.ext.autodoc",
     "sphinx.ext.napoleon",
 ]
+myst_heading_anchors = 3
 html_theme = "sphinx_book_theme"
 html_title = f"jaxlabs {release}"
 html_theme_options = {"show_toc_level": 2, "navbar_persistent": []}

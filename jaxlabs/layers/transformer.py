@@ -33,9 +33,9 @@ class EncoderBlock(nn.Module):
     Pre-norm: `x + f(norm(x))` (Radford et al. 2019); post-norm: `norm(x + f(x))` (Vaswani et al.
     2017). Dropout applies to the output of `f` and to the attention weights. With a
     `short_conv_width` above 1, `f` starts with a `ShortConvolution`, which is causal under any
-    mask.
+    mask. Further attributes are those of `MultiHeadAttention` and `FeedForward`.
 
-    Attributes, besides those of `MultiHeadAttention` and `FeedForward`:
+    Attributes:
       pre_norm: see above.
       norm: "layernorm" or "rmsnorm".
       use_bias: whether the output projection, the feed-forward network and the norms have biases.
