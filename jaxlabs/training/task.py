@@ -71,7 +71,7 @@ def require_trainable(task: Task, config: RunConfig, dataset: Any) -> None:
     settings = config.optimization
     if settings.optimizer == "scipy":
         raise ArgumentError(
-            "optimizer", "scipy is not accepted any more; lbfgs minimizes the same loss"
+            "optimizer", "scipy is no longer accepted; lbfgs minimizes the same loss"
         )
     if task.batch_coupled and settings.grad_accum_steps > 1:
         raise ArgumentError(

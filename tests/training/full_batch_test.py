@@ -130,7 +130,7 @@ def test_lbfgs_resumes_bit_identical(monkeypatch):
             ["--optimizer=lbfgs", "--ema_decay=0.9"],
             "--ema_decay: 0.9 is not accepted with --optimi",
         ),
-        (["--optimizer=scipy"], "--optimizer: scipy is not accepted any more; lbfgs minimizes the"),
+        (["--optimizer=scipy"], "--optimizer: scipy is no longer accepted; lbfgs minimizes the"),
         (["--optimizer=lbfgs", "--mode=lr_range"], "--mode=lr_range: lbfgs has no learning rate"),
     ],
 )
@@ -193,7 +193,7 @@ def test_run_trained_with_scipy_is_evaluated_sampled_and_exported(capsys):
     assert "weights\n" in printed.out
     assert "parameters of step 7" in printed.out
     assert run("--optimizer=scipy")[0] == 2
-    assert "scipy is not accepted any more" in capsys.readouterr().err
+    assert "scipy is no longer accepted" in capsys.readouterr().err
 
 
 def test_lbfgs_step_with_a_non_finite_update_is_skipped():

@@ -73,7 +73,7 @@ def test_a_compiled_program_holds_the_form_of_its_platform_alone():
         assert re.findall(r"stablehlo\.(sine|cosine|tanh)", text) == [name]
 
 
-def test_platforms_are_told_apart_in_one_file():
+def test_platform_dependent_is_called_in_one_file():
     callers = [
         path.relative_to(PACKAGE).as_posix()
         for path in PACKAGE.glob("layers/**/*.py")
