@@ -14,7 +14,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxlabs import keys
-from jaxlabs.benchmark.dot_flops import BACKWARD, dot_flops
 from jaxlabs.benchmark.worker import Work
 from jaxlabs.data.batches import ContiguousStreams, Examples, TokenStream
 from jaxlabs.data.dataset import DataModule
@@ -25,6 +24,7 @@ from jaxlabs.layers.masks import AttentionMask
 from jaxlabs.models import transformer_lm
 from jaxlabs.training import devices
 from jaxlabs.training.advance import Advance, step_inputs
+from jaxlabs.training.dot_flops import dot_flops
 from jaxlabs.training.precision import resolve_precision, with_precision
 from jaxlabs.training.run_config import RunConfig
 from jaxlabs.training.state import TrainState
@@ -32,6 +32,9 @@ from jaxlabs.training.task import Task
 from jaxlabs.training.trainer import initial_state
 
 BuildTask = Callable[[Any, Mapping[str, Any]], Task]
+
+BACKWARD = 2
+"""FLOPs of the backward pass over those of the forward pass: two matmuls for each matmul."""
 
 MATMUL = (2048, 384, 1536)
 """Rows, inputs and outputs of the matmul for the peak rate: a feed-forward layer of a GPT."""

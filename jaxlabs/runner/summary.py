@@ -37,6 +37,7 @@ def summarize(invocation: Invocation, context: RunContext, result: TrainResult) 
         "steps_per_second": steps / result.seconds if result.seconds else None,
         "compile_seconds": result.compile_seconds,
         "evaluation_seconds": result.evaluation_seconds,
+        "flops_per_step": result.flops_per_step,
         "peak_memory_bytes": _peak_memory(),
         "metrics": {},
         "baselines": data.baselines(),

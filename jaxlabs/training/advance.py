@@ -13,6 +13,7 @@ from jaxlabs.losses.loss_output import Batch
 from jaxlabs.training.aot import AotFunction
 from jaxlabs.training.devices import DataParallel
 from jaxlabs.training.full_batch import build_full_batch_step
+from jaxlabs.training.dot_flops import count_flops
 from jaxlabs.training.optimizers import FULL_BATCH, has_plateaued
 from jaxlabs.training.run_config import RunConfig
 from jaxlabs.training.state import TrainState
@@ -64,6 +65,15 @@ class Advance:
         names = logs[0] if logs else ()
         return state, {name: np.concatenate([log[name] for log in logs]) for name in names}
 
+
+    def flops_per_step(self, state: TrainState) -> float | None:
+        """Returns the FLOPs of a step, see `dot_flops`; None if they vary, as in a line search."""
+        jaxpr = self._multi_step.trace(state, self._dataset, np.int32(1), self._seed).jaxpr
+        (loop,) = (equation for equation in jaxpr.eqns if equation.primitive.name == "while")
+        try:
+            return count_flops(loop.params["body_jaxpr"].jaxpr)
+        except ValueError:
+            return None
 
 def step_inputs(
     dataset: Any, seed: int | jax.Array, step: int | jax.Array, batch_size: int

@@ -26,6 +26,10 @@ class AotFunction:
         self._signature: dict[str, str] = {}
         self.compile_seconds = 0.0
 
+    def trace(self, *arguments: Any) -> jax.stages.Traced:
+        """Traces the function; JAX remembers the trace of a call with the same shapes."""
+        return self._jitted.trace(*arguments)
+
     def __call__(self, *arguments: Any) -> Any:
         signature = _signature(arguments)
         if signature != self._signature:
@@ -42,7 +46,7 @@ class AotFunction:
             ]
             warnings.warn("recompiled, because of " + "; ".join(changed), stacklevel=3)
         start = time.perf_counter()
-        traced = self._jitted.trace(*arguments)
+        traced = self.trace(*arguments)
         capacity.require_arrays(traced, "a training step")
         self._compiled = traced.lower().compile()
         capacity.require_program(self._compiled, "a training step")

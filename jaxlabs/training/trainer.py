@@ -52,6 +52,8 @@ class TrainResult:
     Attributes:
       state: the last state.
       interrupted: whether a signal ended the training, after a checkpoint and without the final
+      flops_per_step: FLOPs of the matmuls and convolutions of a step; None if they vary from step
+        to step, or if interrupted.
         evaluations.
       seconds: training time of all processes of the run so far, without compilation and
         evaluation.
@@ -60,6 +62,7 @@ class TrainResult:
       final_metrics: metrics of the final evaluations, `<split>_<metric>`; empty if interrupted.
     """
 
+    flops_per_step: float | None
     state: TrainState
     interrupted: bool
     seconds: float
@@ -201,6 +204,7 @@ class Trainer:
             # The last state, unless it is saved already.
             self.checkpoints.save(state, self.metadata, None if int(state.skipped) else loss)
         return TrainResult(
+            flops_per_step=None if stopping else self._advance.flops_per_step(state),
             state=state,
             interrupted=stopping,
             final_metrics={} if stopping else self._evaluate_finally(state),

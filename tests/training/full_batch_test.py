@@ -89,6 +89,7 @@ def test_minimum_equals_the_normal_equations_and_ends_the_run(grad_accum_steps, 
     summary = folder.read_summary()
     np.testing.assert_allclose(summary["metrics"]["held_out_loss"], minimum(), rtol=2e-5)
     assert 3 < summary["steps"] < 60  # of 200: it has converged
+    assert summary["flops_per_step"] is None  # evaluations of a line search
     logged = [row["loss"] for row in folder.read_metrics() if row["split"] == "train"]
     assert len(logged) == summary["steps"]
     assert np.all(np.diff(logged) <= 1e-5)  # a line search never increases the loss

@@ -12,7 +12,9 @@ import pytest
 from jaxlabs.config import UserError
 from jaxlabs.run_folder import RunFolder
 from jaxlabs.training import signals, trainer
+from jaxlabs.training.advance import step_inputs
 from jaxlabs.training.checkpoints import Checkpoints
+from jaxlabs.training.dot_flops import dot_flops
 from jaxlabs.training.signals import Interrupted
 from jaxlabs.training.state import leaf_names
 from jaxlabs.training.trainer import NonFiniteError, Trainer
@@ -78,6 +80,14 @@ def assert_same_run(ours, theirs):
     (result, folder), (expected, other_folder) = ours, theirs
     chex.assert_trees_all_equal(arrays(result.state), arrays(expected.state))
     assert rows_without_time(folder) == rows_without_time(other_folder)
+
+
+def test_flops_per_step_are_those_of_the_training_step(whole, make_task, make_data, make_config):
+    result, _ = whole
+    batch, key = step_inputs(make_data().train, 0, 0, make_config().batch_size)
+    train_step = make_task(dropout=0.2).train_step
+    counted = dot_flops(lambda *arguments: train_step(*arguments), result.state, batch, key)
+    assert result.flops_per_step == counted > 0
 
 
 class StopBefore:

@@ -4,9 +4,9 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from jaxlabs.benchmark.dot_flops import dot_flops
 from jaxlabs.layers.matmul import matmul
 from jaxlabs.models.transformer_lm import TransformerLM, TransformerLMConfig
+from jaxlabs.training.dot_flops import dot_flops
 
 
 def array(*shape):

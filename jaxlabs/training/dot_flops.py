@@ -7,17 +7,13 @@ from typing import Any
 import jax
 from jax.extend import core
 
-BACKWARD = 2
-"""FLOPs of the backward pass over those of the forward pass: two matmuls for each matmul."""
-
 
 def dot_flops(function: Callable[..., Any], *arguments: Any) -> float:
     """Counts multiplications and additions of all matmuls and convolutions of the traced function.
 
     The function is not compiled, so the count does not depend on compiler optimizations. The body
     of a scan counts once per iteration; of a conditional, the most expensive branch counts. All
-    other operations (norms, softmax, random numbers, the optimizer) are not counted, as is usual
-    for model FLOPs.
+    other operations (norms, softmax, random numbers, Adam) are not counted, as is usual.
 
     Args:
       function: a function that JAX can trace.
@@ -26,10 +22,11 @@ def dot_flops(function: Callable[..., Any], *arguments: Any) -> float:
     Raises:
       ValueError: a matmul is inside a while loop of unknown length.
     """
-    return _count(jax.make_jaxpr(function)(*arguments).jaxpr)
+    return count_flops(jax.make_jaxpr(function)(*arguments).jaxpr)
 
 
-def _count(jaxpr: core.Jaxpr) -> float:
+def count_flops(jaxpr: core.Jaxpr) -> float:
+    """Counts those of a traced function, see `dot_flops`."""
     return sum(_equation(equation) for equation in jaxpr.eqns)
 
 
@@ -48,7 +45,7 @@ def _equation(equation: core.JaxprEqn) -> float:
         features_out = params["dimension_numbers"].rhs_spec[0]
         taps = math.prod(shapes[1]) // shapes[1][features_out]
         return 2.0 * math.prod(equation.outvars[0].aval.shape) * taps
-    counts = [_count(inner) for inner in _inner(params)]
+    counts = [count_flops(inner) for inner in _inner(params)]
     if name == "while" and any(counts):
         raise ValueError("a matmul is inside a while loop of unknown length")
     if name == "cond":
