@@ -13,6 +13,8 @@ import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+import psutil
+
 from jaxlabs.benchmark.worker import Job, Work, Worker, WorkerError
 from jaxlabs.config import Config, setting
 
@@ -57,33 +59,20 @@ class MeasuringConfig(Config):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Case:
-    """One case to measure.
+    """One case to measure."""
 
-    Attributes:
-      suite: name of the suite.
-      variant: name of the group in the suite.
-      framework: a key of PACKAGES.
-      mode: execution mode of the framework.
-      precision: a key of CLASSES, or one of their values.
-      build: builds the workload in the worker, see `Job`.
-      unit: unit of work that the seconds refer to.
-      size: description of the sizes, with the reduced ones.
-      expected_bytes: expected memory, if known to be large.
-      environment: environment variables of the worker.
-      skipped: why it is not measured; empty if it is.
-    """
-
-    suite: str
-    variant: str
-    framework: str
-    precision: str
-    build: Callable[[], Work]
-    unit: str
-    size: str
-    mode: str = "compiled"
-    expected_bytes: float = 0.0
+    suite: str  #: name of the suite
+    variant: str  #: name of the group in the suite
+    framework: str  #: a key of PACKAGES
+    precision: str  #: a key of CLASSES, or one of their values
+    build: Callable[[], Work]  #: builds the workload in the worker, see `Job`
+    unit: str  #: unit of work that the seconds refer to
+    size: str  #: description of the sizes, with the reduced ones
+    mode: str = "compiled"  #: execution mode of the framework
+    expected_bytes: float = 0.0  #: expected memory, if known to be large
+    #: environment variables of the worker
     environment: Mapping[str, str] = dataclasses.field(default_factory=dict)
-    skipped: str = ""
+    skipped: str = ""  #: why it is not measured; empty if it is
 
     @property
     def name(self) -> str:
@@ -178,19 +167,11 @@ def check_rows(content: Any) -> None:
 
 
 def _too_large(case: Case) -> str:
-    free = _free_memory()
-    if free is None or case.expected_bytes <= MAX_MEMORY * free:
+    free = psutil.virtual_memory().available
+    if case.expected_bytes <= MAX_MEMORY * free:
         return ""
     wanted = f"needs about {case.expected_bytes / 2**30:.0f} GiB of memory"
     return f"{wanted}; {free / 2**30:.0f} GiB are free"
-
-
-def _free_memory() -> int | None:
-    with contextlib.suppress(OSError), open("/proc/meminfo", encoding="ascii") as file:
-        for line in file:
-            if line.startswith("MemAvailable:"):
-                return 1024 * int(line.split()[1])
-    return None
 
 
 def _calls(warm_seconds: float | None, config: MeasuringConfig) -> int:

@@ -20,54 +20,45 @@ import importlib
 import json
 import os
 import pickle
-import resource
-import select
+import queue
 import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from jaxlabs.training import malloc
+from jaxlabs.training.memory import peak_memory
 
 MODULE = "jaxlabs.benchmark.worker"
 
 
 @dataclasses.dataclass(frozen=True)
 class Work:
-    """A workload, built inside the worker.
+    """A workload, built inside the worker."""
 
-    Attributes:
-      run: runs the workload once and waits for its results.
-      repeat: runs it a given number of times, if that is not `run` in a loop.
-      units: units of work (steps, tokens) per call.
-      flops: floating-point operations per unit, if known.
-      warm_up: replaces `run` before the first timed call if that takes long.
-      extra_metrics: returns further metrics after the last call.
-    """
-
-    run: Callable[[], Any]
+    run: Callable[[], Any]  #: runs the workload once and waits for its results
+    #: runs it a given number of times, if that is not `run` in a loop
     repeat: Callable[[int], Any] | None = None
-    units: int = 1
-    flops: float | None = None
+    units: int = 1  #: units of work (steps, tokens) per call
+    flops: float | None = None  #: floating-point operations per unit, if known
+    #: replaces `run` before the first timed call if that takes long
     warm_up: Callable[[], Any] | None = None
+    #: returns further metrics after the last call
     extra_metrics: Callable[[], dict[str, float]] = dict
 
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-    """How a worker builds its workload.
+    """How a worker builds its workload."""
 
-    Attributes:
-      build: builds the workload; pickled by name, so a module-level function or a partial of one.
-      package: imported first, to separate its memory from the workload's.
-      environment: variables of the worker's process.
-    """
-
+    #: builds the workload; pickled by name, so a module-level function or a partial of one
     build: Callable[[], Work]
-    package: str
+    package: str  #: imported first, to separate its memory from the workload's
+    #: variables of the worker's process
     environment: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
@@ -96,6 +87,9 @@ class Worker:
             encoding="utf-8",
             start_new_session=True,  # `close` ends its children too
         )
+        self._lines = queue.SimpleQueue()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
         self._write(base64.b64encode(pickle.dumps(job)).decode())
 
     def ask(self, request: Mapping[str, Any] | None = None) -> dict[str, Any]:
@@ -106,9 +100,10 @@ class Worker:
         """
         if request is not None:
             self._write(json.dumps(request))
-        if not select.select([self._process.stdout], [], [], self._timeout)[0]:
-            raise WorkerError(f"no answer within {self._timeout:g} s")
-        line = self._process.stdout.readline()
+        try:
+            line = self._lines.get(timeout=self._timeout)
+        except queue.Empty:
+            raise WorkerError(f"no answer within {self._timeout:g} s") from None
         if not line:
             raise WorkerError(self._exit_reason())
         answer = json.loads(line)
@@ -119,12 +114,22 @@ class Worker:
     def close(self) -> None:
         """Kills the process and its children."""
         with contextlib.suppress(ProcessLookupError):
-            os.killpg(self._process.pid, signal.SIGKILL)
+            if sys.platform == "win32":  # it has no process groups
+                self._process.kill()
+            else:
+                os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
+        self._reader.join()
         with contextlib.suppress(BrokenPipeError):
             self._process.stdin.close()
         self._process.stdout.close()
         self._errors.close()
+
+    def _read(self) -> None:
+        """Queues the answers; unlike a queue, a pipe of Windows has no timeout."""
+        for line in self._process.stdout:
+            self._lines.put(line)
+        self._lines.put("")
 
     def _write(self, line: str) -> None:
         with contextlib.suppress(BrokenPipeError):  # the next answer has the error
@@ -141,7 +146,7 @@ class Worker:
 
 def serve() -> None:
     """Reads a job and then requests from standard input until end of file."""
-    with os.fdopen(os.dup(sys.stdout.fileno()), "w") as answers:
+    with os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8") as answers:
         os.dup2(
             sys.stderr.fileno(), sys.stdout.fileno()
         )  # keep output of libraries off the protocol
@@ -206,20 +211,6 @@ def _seconds(run: Callable[[], Any]) -> float:
 def _call_repeatedly(run: Callable[[], Any], calls: int) -> None:
     for _ in range(calls):
         run()
-
-
-def peak_memory() -> int:
-    """Returns the peak resident memory of this process in bytes.
-
-    On Linux `ru_maxrss` includes the memory before `exec`, so the child of a large parent looks
-    large. /proc/self/status counts the program alone.
-    """
-    with contextlib.suppress(OSError), open("/proc/self/status", encoding="ascii") as status:
-        for line in status:
-            if line.startswith("VmHWM:"):
-                return 1024 * int(line.split()[1])
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else 1024 * peak
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import codecs
 import hashlib
+import importlib.util
 import os
 import sys
 import threading
@@ -104,8 +105,11 @@ def text_sha256(text: str) -> str:
 def find_tfds(name: str, data_dir: Path) -> Path | None:
     """Returns the folder of the newest version of a data set prepared by tensorflow-datasets.
 
-    Only the array_record format is accepted: tfrecord needs TensorFlow.
+    Only the array_record format is accepted: tfrecord needs TensorFlow. None on Windows, where
+    array_record is not available.
     """
+    if importlib.util.find_spec("array_record") is None:
+        return None
     homes = [data_dir / "tfds", *paths.in_home("tensorflow_datasets")]
     if named := os.environ.get("TFDS_DATA_DIR"):
         homes.insert(1, paths.local(named, "TFDS_DATA_DIR"))

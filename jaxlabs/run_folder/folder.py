@@ -2,7 +2,6 @@
 
 import contextlib
 import errno
-import fcntl
 import io
 import json
 import logging
@@ -10,10 +9,13 @@ import math
 import os
 import pathlib
 import shutil
+import stat
 import tempfile
+import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import filelock
 import numpy as np
 
 from jaxlabs.config import UserError
@@ -21,6 +23,8 @@ from jaxlabs.run_folder.files import STEP_SAMPLE, Texts
 from jaxlabs.run_folder.reader import RunReader
 
 LOCK = ".lock"
+
+REPLACE_ATTEMPTS = 20
 
 FILES = ("config.json", "metrics.jsonl", "summary.json", "report.html", "parameters.safetensors")
 SUITE_FILES = ("results.md", "results.json", "benchmark.json")
@@ -102,19 +106,22 @@ class RunFolder(RunReader):
         Raises:
           UserError: another process is writing here.
         """
+        path = self.path / LOCK
+        lock = filelock.FileLock(path, blocking=False)
         try:
-            lock = open(self.path / LOCK, "a", encoding="utf-8", opener=_open_for_append)  # noqa: SIM115
+            _require_regular(path)
+            lock.acquire()
+        except filelock.Timeout:
+            raise UserError(
+                f"--workdir: {self.path} is being written by another run; "
+                "wait for it or choose another folder"
+            ) from None
         except OSError as error:
-            raise unwritable(self.path / LOCK, error) from None
-        with lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise UserError(
-                    f"--workdir: {self.path} is being written by another run; "
-                    "wait for it or choose another folder"
-                ) from None
+            raise unwritable(path, error) from None
+        try:
             yield
+        finally:
+            lock.release()
 
     def clear(self) -> None:
         """Deletes everything that a run writes, and nothing else, and recreates the subfolders.
@@ -148,8 +155,8 @@ class RunFolder(RunReader):
         """Appends rows to metrics.jsonl; a non-finite metric becomes null."""
         text = "".join(json.dumps(_without_nonfinite(row)) + "\n" for row in rows)
         try:
-            with open(self.metrics, "a", encoding="utf-8", opener=_open_for_append) as file:
-                file.write(text)
+            with open(self.metrics, "ab", opener=_open_for_append) as file:
+                file.write(text.encode())
         except OSError as error:
             raise unwritable(self.metrics, error) from None
 
@@ -202,7 +209,7 @@ class RunFolder(RunReader):
             path.parent.mkdir(exist_ok=True)
             partial.unlink(missing_ok=True)  # it could be a link
             partial.write_bytes(content)
-            os.replace(partial, path)
+            _replace(partial, path)
         except OSError as error:
             with contextlib.suppress(OSError):  # this also fails on a read-only disk
                 partial.unlink()
@@ -212,9 +219,34 @@ class RunFolder(RunReader):
         self.write_text(self.path / name, json.dumps(_without_nonfinite(content), indent=2) + "\n")
 
 
+def _require_regular(path: str | os.PathLike) -> None:
+    """Raises OSError if a file is a link or a FIFO: Windows has no flags of `open` against them."""
+    with contextlib.suppress(FileNotFoundError):
+        mode = os.lstat(path).st_mode
+        if stat.S_ISLNK(mode):
+            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path)
+        if stat.S_ISFIFO(mode):
+            raise OSError(errno.ENXIO, os.strerror(errno.ENXIO), path)
+
+
 def _open_for_append(path: str, flags: int) -> int:
     """Opens a file for appending; it follows no link and does not block on a FIFO."""
-    return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
+    _require_regular(path)
+    for name in ("O_NOFOLLOW", "O_NONBLOCK"):  # also if it was replaced just now
+        flags |= getattr(os, name, 0)
+    return os.open(path, flags, 0o666)
+
+
+def _replace(source: pathlib.Path, target: pathlib.Path) -> None:
+    """Replaces a file; on Windows again if another program has it open, such as an indexer."""
+    for _ in range(REPLACE_ATTEMPTS - 1):
+        try:
+            return os.replace(source, target)
+        except PermissionError as error:
+            if not getattr(error, "winerror", None):
+                raise
+            time.sleep(0.05)
+    return os.replace(source, target)
 
 
 def _npz(arrays: Mapping[str, Any]) -> bytes:

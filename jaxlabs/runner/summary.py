@@ -1,7 +1,6 @@
 """The content of summary.json, written at the end of a command."""
 
 import hashlib
-import resource
 from typing import Any
 
 import jax
@@ -13,7 +12,7 @@ from jaxlabs.runner.description import not_comparable_reason
 from jaxlabs.runner.lab import Invocation, StudyResult
 from jaxlabs.runner.run_context import RunContext
 from jaxlabs.runner.sweep_plan import Sweep, compare_groups, run_name
-from jaxlabs.training import devices
+from jaxlabs.training import devices, memory
 from jaxlabs.training.run_config import CommonConfig
 from jaxlabs.training.state import count_parameters
 from jaxlabs.training.trainer import TrainResult
@@ -37,8 +36,8 @@ def summarize(invocation: Invocation, context: RunContext, result: TrainResult) 
         "steps_per_second": steps / result.seconds if result.seconds else None,
         "compile_seconds": result.compile_seconds,
         "evaluation_seconds": result.evaluation_seconds,
-        "flops_per_step": result.flops_per_step,
         "peak_memory_bytes": _peak_memory(),
+        "flops_per_step": result.flops_per_step,
         "metrics": {},
         "baselines": data.baselines(),
         "comparison": [],
@@ -149,5 +148,4 @@ def _sha256(params: Any) -> str:
 def _peak_memory() -> int:
     """Returns the peak memory in bytes: of the device if it reports one, else of the process."""
     statistics = jax.local_devices()[0].memory_stats() or {}
-    process_peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    return statistics.get("peak_bytes_in_use", process_peak)
+    return statistics.get("peak_bytes_in_use", memory.peak_memory())

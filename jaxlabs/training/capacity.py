@@ -4,13 +4,13 @@ The checks matter because the out-of-memory killer of the operating system leave
 """
 
 import math
-import os
 import pathlib
 import re
 from collections.abc import Iterator
 from typing import Any
 
 import jax
+import psutil
 from jax.extend import core
 
 from jaxlabs.config import UserError
@@ -34,9 +34,9 @@ class TooLarge(UserError):
 
 def host_memory() -> int:
     """Returns the memory of this machine, or of the container of this process, in bytes."""
-    limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
+    limits = [psutil.virtual_memory().total]
     for path in map(pathlib.Path, CGROUP_LIMITS):
-        text = path.read_text().strip() if path.is_file() else "max"
+        text = path.read_text(encoding="ascii").strip() if path.is_file() else "max"
         limits += [int(text)] if text.isdigit() else []
     return min(limits)
 

@@ -69,8 +69,11 @@ def join(coordinator: str, num_processes: int, process_id: int, wait: int = JOIN
       wait: timeout in seconds.
 
     Raises:
-      UserError: they could not connect. An older runtime ends the process, with the same line.
+      UserError: they could not connect (an older runtime ends the process, with the same line), or
+        this is Windows, where JAX has no collectives between processes.
     """
+    if sys.platform == "win32":
+        raise UserError("--num_processes: several processes need Linux or macOS")
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
     jax.config.update("jax_enable_preemption_service", False)  # it would handle SIGTERM
     line = (

@@ -16,6 +16,7 @@ import _thread
 import contextlib
 import os
 import signal
+import socket
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -91,16 +92,17 @@ def guard() -> None:
         return
     for number in SIGNALS:  # also in a background process, for which the shell ignores Ctrl-C
         signal.signal(number, _end)
-    read_end, write_end = os.pipe()
-    os.set_blocking(write_end, False)
-    signal.set_wakeup_fd(write_end, warn_on_full_buffer=False)
-    threading.Thread(target=_watch, args=[read_end], daemon=True).start()
+    read_end, write_end = socket.socketpair()  # a pipe blocks on Windows
+    write_end.setblocking(False)
+    signal.set_wakeup_fd(write_end.fileno(), warn_on_full_buffer=False)
+    threading.Thread(target=_watch, args=[read_end, write_end], daemon=True).start()
 
 
-def _watch(read_end: int) -> None:
+def _watch(read_end: socket.socket, write_end: socket.socket) -> None:
+    """Reads the signals; it keeps both ends open."""
     known = False
     while True:
-        number = os.read(read_end, 1)[0]
+        number = read_end.recv(1)[0]
         if number not in SIGNALS:
             continue
         listener = _listener

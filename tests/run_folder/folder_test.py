@@ -7,6 +7,7 @@ import pathlib
 import re
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -147,6 +148,37 @@ def test_killed_write_keeps_the_old_file(folder, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         folder.write_config(CONFIG | {"preset": "new"})
     assert folder.read_config() == CONFIG
+
+
+class SharingViolation(PermissionError):
+    winerror = 32
+
+
+@pytest.mark.parametrize("failures", [1, 2, 99])
+def test_file_that_windows_keeps_open_is_replaced_later(folder, monkeypatch, failures):
+    left, replace = [SharingViolation("in use")] * failures, os.replace
+
+    def fail_first(source, target):
+        if left:
+            raise left.pop()
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", fail_first)
+    monkeypatch.setattr(time, "sleep", lambda seconds: None)
+    if failures == 99:
+        with pytest.raises(UserError, match="cannot write"):
+            folder.write_config(CONFIG)
+        assert files(folder.path) == set()
+    else:
+        folder.write_config(CONFIG)
+        assert folder.read_config() == CONFIG
+
+
+def test_lines_of_metrics_end_with_a_line_feed(folder, monkeypatch):
+    monkeypatch.setattr(os, "linesep", "\r\n")
+    folder.append_metrics(rows(1, 2))
+    assert folder.metrics.read_bytes().count(b"\n") == 2
+    assert b"\r" not in folder.metrics.read_bytes()
 
 
 def test_appended_metrics_round_trip(folder):
