@@ -151,7 +151,7 @@ def speech_classifier(bench: Bench) -> list[list[Case]]:
 
 def sparse_autoencoder(bench: Bench) -> list[list[Case]]:
     """L-BFGS to convergence, and one evaluation of cost and gradient, beside numpy and scipy."""
-    from jaxlabs.benchmark.peers import numpy_cases, scipy_solver
+    from jaxlabs.benchmark.peers import numpy_sparse_autoencoder, scipy_solver
 
     reduced = {"steps": 100} if bench.small else {}
     config, lab = bench.config("sparse_autoencoder", reduced), bench.labs["sparse_autoencoder"]
@@ -161,7 +161,7 @@ def sparse_autoencoder(bench: Bench) -> list[list[Case]]:
         ("gradient", "one evaluation"),
     ):
         ours, theirs = (
-            getattr(module, f"full_batch_{kind}") for module in (jax_cases, numpy_cases)
+            getattr(module, f"full_batch_{kind}") for module in (jax_cases, numpy_sparse_autoencoder)
         )
         facts = {"suite": "sparse_autoencoder", "variant": kind, "unit": "call"}
         facts["size"] = f"{config.patches} patches, {limit}{size_note(reduced)}"

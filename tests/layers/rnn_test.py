@@ -301,7 +301,7 @@ def test_empty_sequences_and_bidirectional_steps_are_refused():
 @pytest.mark.parametrize("cell", CELLS)
 def test_outputs_and_gradients_equal_pytorch(cell):
     torch = pytest.importorskip("torch")
-    from jaxlabs.benchmark.peers.torch_recurrent import build, copy_parameters
+    from jaxlabs.benchmark.peers.torch_parameters import copy_parameters
 
     model, x = module(cell, num_layers=2, bidirectional=True), x_of()[LENGTHS > 0]
     params, lengths = parameters(model), LENGTHS[LENGTHS > 0]
@@ -315,7 +315,9 @@ def test_outputs_and_gradients_equal_pytorch(cell):
     grad = jax.jit(jax.grad(loss, argnums=(0, 1), has_aux=True))
     (gradients, x_gradient), outputs = grad(params, x)
 
-    torch_rnn, expected = build(model), build(model)
+    build = {"rnn": torch.nn.RNN, "lstm": torch.nn.LSTM, "gru": torch.nn.GRU}[cell]
+    options = {"num_layers": 2, "bidirectional": True, "batch_first": True}
+    torch_rnn, expected = (build(x.shape[-1], HIDDEN, **options) for _ in range(2))
     copy_parameters(torch_rnn, params)
     copy_parameters(expected, gradients, gradients=True)
     inputs = torch.tensor(x, requires_grad=True)

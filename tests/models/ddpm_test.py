@@ -64,19 +64,18 @@ def test_reference_has_the_published_number_of_parameters():
 @pytest.mark.peers
 def test_network_equals_pytorch_with_the_same_weights():
     torch = pytest.importorskip("torch")
-    from jaxlabs.benchmark.peers import torch_unet
+    from jaxlabs.benchmark.peers import torch_models
+    from jaxlabs.benchmark.peers.torch_parameters import copy_parameters
 
     state, _ = make(shape=(8, 12, 3))
-    torch_unet_module = torch_unet.build_unet(TINY, channels=3)
-    torch_unet.write_params(torch_unet_module, jax.device_get(state.params))
+    torch_unet = torch_models.UNet(TINY, channels=3)
+    copy_parameters(torch_unet, jax.device_get(state.params))
     x = np.random.default_rng(0).normal(size=(3, 8, 12, 3)).astype(np.float32)
     t = np.array([0, 500, 999], np.int32)
     ours = apply(state.model, state.params, x, t)
     chex.assert_shape(ours, x.shape)
     with torch.no_grad():
-        theirs = torch_unet_module(
-            torch.from_numpy(x.transpose(0, 3, 1, 2)), torch.from_numpy(t).long()
-        )
+        theirs = torch_unet(torch.from_numpy(x.transpose(0, 3, 1, 2)), torch.from_numpy(t).long())
     np.testing.assert_allclose(ours, theirs.numpy().transpose(0, 2, 3, 1), atol=1e-4)
 
 

@@ -279,13 +279,14 @@ def test_a_step_over_four_devices_equals_one():
 )
 def test_logits_and_gradients_equal_pytorch(options):
     torch = pytest.importorskip("torch")
-    from jaxlabs.benchmark.peers import torch_encoder
+    from jaxlabs.benchmark.peers import torch_models
+    from jaxlabs.benchmark.peers.torch_parameters import copy_parameters
 
     config = dataclasses.replace(TINY, matmul_precision="highest", **options)
     model = TextClassifier(config)
     params, tokens = parameters(model), TOKENS[:3]
-    torch_classifier = torch_encoder.build_classifier(config)
-    torch_encoder.copy_parameters(torch_classifier, params)
+    torch_classifier = torch_models.TextClassifier(config)
+    copy_parameters(torch_classifier, params)
     token_ids = torch.from_numpy(tokens).long()
     np.testing.assert_allclose(
         logits_of(model, params, tokens), torch_classifier(token_ids).detach().numpy(), atol=1e-5
@@ -304,8 +305,8 @@ def test_logits_and_gradients_equal_pytorch(options):
     torch.nn.functional.cross_entropy(
         torch_classifier(token_ids), labels, reduction="sum"
     ).backward()
-    ours = torch_encoder.build_classifier(config)
-    torch_encoder.copy_parameters(ours, gradients)
+    ours = torch_models.TextClassifier(config)
+    copy_parameters(ours, gradients)
     for (name, gradient), parameter in zip(
         ours.named_parameters(), torch_classifier.parameters(), strict=True
     ):

@@ -3,7 +3,7 @@
     python -m jaxlabs.benchmark.peers.nanogpt --data=FILE --seconds=63
 
 trains the model that the README of nanoGPT (github.com/karpathy/nanoGPT) recommends for a laptop's
-CPU and prints the held-out loss against training time. PyTorch is imported lazily.
+CPU and prints the held-out loss against training time.
 """
 
 import argparse
@@ -11,11 +11,12 @@ import dataclasses
 import math
 import time
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+import torch
+from torch.nn import functional
 
-from jaxlabs.benchmark.peers.torch_gpt import build_gpt
+from jaxlabs.benchmark.peers.torch_models import GPT
 from jaxlabs.benchmark.peers.torch_training import parameter_groups
 from jaxlabs.config import UserError
 from jaxlabs.data.tokenizers import CharTokenizer
@@ -37,26 +38,17 @@ CPU_RECIPE = TransformerLMConfig(
 )
 """nanoGPT's model for a MacBook: 0.80 M parameters with a vocabulary of 65."""
 
-BATCH_SIZE = 12
-STEPS = 2000
-WARMUP_STEPS = 100
-PEAK_RATE = 1e-3
-FINAL_RATE = 1e-4
+BATCH_SIZE, STEPS, WARMUP_STEPS = 12, 2000, 100
+PEAK_RATE, FINAL_RATE = 1e-3, 1e-4
 
 
 @dataclasses.dataclass(frozen=True)
 class Evaluation:
-    """One point of the learning curve.
+    """One point of the learning curve."""
 
-    Attributes:
-      step: number of training steps.
-      seconds: wall-clock seconds of training, without evaluation and start-up.
-      held_out: mean loss over all held-out tokens, nats per character.
-    """
-
-    step: int
-    seconds: float
-    held_out: float
+    step: int  #: number of training steps
+    seconds: float  #: wall-clock seconds of training, without evaluation and start-up
+    held_out: float  #: mean loss over all held-out tokens, nats per character
 
 
 def train_nanogpt(
@@ -78,11 +70,8 @@ def train_nanogpt(
       seconds: training time instead of `steps`; the learning rate decays with the elapsed time.
       evaluate_every: steps between evaluations; the last step is always evaluated.
     """
-    import torch
-    from torch.nn import functional
-
     torch.manual_seed(seed)
-    gpt = build_gpt(config)
+    gpt = GPT(config)
     optimizer = torch.optim.AdamW(parameter_groups(gpt, 0.1), lr=PEAK_RATE, betas=(0.9, 0.99))
     stream = torch.from_numpy(np.asarray(train_tokens, np.int64))
     offsets = torch.arange(config.context_length)[None, :]
@@ -126,12 +115,9 @@ def learning_rate(step: int, progress: float) -> float:
 
 
 def held_out_loss(
-    gpt: Any, tokens: np.ndarray, context_length: int, batch_size: int = 128
+    gpt: GPT, tokens: np.ndarray, context_length: int, batch_size: int = 128
 ) -> float:
     """Returns the mean loss in nats over consecutive windows, with every target once."""
-    import torch
-    from torch.nn import functional
-
     arrays = consecutive_windows(tokens, context_length).arrays
     total = 0.0
     gpt.eval()
@@ -150,31 +136,23 @@ def held_out_loss(
 
 def main() -> None:
     """Trains the recipe on a text file and prints the learning curve."""
-    parser = argparse.ArgumentParser(
-        description="nanoGPT's CPU recipe in PyTorch, by training time"
-    )
+    description = "nanoGPT's CPU recipe in PyTorch, by training time"
+    parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--data", type=Path, required=True, help="a UTF-8 text file")
     parser.add_argument("--seconds", type=float, help="training time; default: --steps")
     parser.add_argument("--steps", type=int, default=STEPS, help=f"default {STEPS}")
     parser.add_argument("--evaluate_every", type=int, default=500, help="steps, default 500")
     parser.add_argument("--seed", type=int, default=0, help="default 0")
-    arguments = parser.parse_args()
+    options = vars(parser.parse_args())
+    path = options.pop("data")
     try:
-        text = arguments.data.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        parser.error(f"--data: {arguments.data} cannot be read as UTF-8 text: {error}")
-    try:
+        text = path.read_text(encoding="utf-8")
         tokenizer = CharTokenizer.from_text(text)
-        train_text, held_out_text = split_text(text)
-        curve = train_nanogpt(
-            tokenizer.encode(train_text),
-            tokenizer.encode(held_out_text),
-            config=dataclasses.replace(CPU_RECIPE, vocab_size=tokenizer.vocab.size),
-            steps=arguments.steps,
-            seconds=arguments.seconds,
-            evaluate_every=arguments.evaluate_every,
-            seed=arguments.seed,
-        )
+        train, held_out = (tokenizer.encode(part) for part in split_text(text))
+        config = dataclasses.replace(CPU_RECIPE, vocab_size=tokenizer.vocab.size)
+        curve = train_nanogpt(train, held_out, config=config, **options)
+    except (OSError, UnicodeDecodeError) as error:
+        parser.error(f"--data: {path} cannot be read as UTF-8 text: {error}")
     except UserError as error:
         parser.error(str(error))
     for point in curve:

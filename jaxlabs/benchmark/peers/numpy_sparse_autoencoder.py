@@ -1,9 +1,15 @@
 """A sparse autoencoder in numpy with a hand-written gradient, trained by scipy's L-BFGS."""
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 import scipy.optimize
 
+from jaxlabs.benchmark.worker import Work
+from jaxlabs.data.dataset import DataModule
 from jaxlabs.models.sparse_autoencoder import SparseAutoencoderConfig
+from jaxlabs.training.run_config import RunConfig
 
 
 def cost_and_gradient(
@@ -50,9 +56,8 @@ def unpack(theta: np.ndarray, config: SparseAutoencoderConfig) -> list[np.ndarra
 def initial(config: SparseAutoencoderConfig, seed: int) -> np.ndarray:
     """Samples the weights from +-sqrt(6 / (visible + hidden + 1)); the biases are 0."""
     limit = (6 / (config.visible + config.hidden_size + 1)) ** 0.5
-    weights = np.random.default_rng(seed).uniform(
-        -limit, limit, 2 * config.visible * config.hidden_size
-    )
+    count = 2 * config.visible * config.hidden_size
+    weights = np.random.default_rng(seed).uniform(-limit, limit, count)
     return np.concatenate([weights, np.zeros(config.hidden_size + config.visible)])
 
 
@@ -64,6 +69,28 @@ def train(
         cost_and_gradient, initial(config, seed), args=(patches, config), maxiter=steps
     )
     return theta, cost, info["nit"]
+
+
+def full_batch_training(config: RunConfig, load_data: Callable[[Any], DataModule]) -> Work:
+    """Trains until scipy's L-BFGS converges, in float64."""
+    patches, metrics = _patches(config, load_data), {}
+
+    def run() -> None:
+        _, cost, steps = train(patches, config.model, config.steps, config.seed)
+        metrics.update(cost=float(cost), iterations=steps)
+
+    return Work(run, extra_metrics=lambda: metrics)
+
+
+def full_batch_gradient(config: RunConfig, load_data: Callable[[Any], DataModule]) -> Work:
+    """Computes the cost of the whole set and its gradient."""
+    patches = _patches(config, load_data)
+    theta = initial(config.model, config.seed)
+    return Work(lambda: cost_and_gradient(theta, patches, config.model))
+
+
+def _patches(config: RunConfig, load_data: Callable[[Any], DataModule]) -> np.ndarray:
+    return load_data(config).train.arrays["patches"].astype(np.float64)
 
 
 def _sigmoid(x: np.ndarray) -> np.ndarray:

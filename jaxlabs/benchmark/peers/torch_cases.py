@@ -5,57 +5,48 @@ equivalents of this package; sampling is as in typical PyTorch code: a loop over
 cache (nanoGPT's `generate`), a loop over reverse steps.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import torch
+from torch.nn import functional
+from torch.utils import _pytree
 
 from jaxlabs.benchmark.jax_cases import MATMUL, attention_flops
+from jaxlabs.benchmark.peers.torch_models import GPT, CharRNN, TextClassifier, UNet
 from jaxlabs.benchmark.peers.torch_training import Mode, build_step
 from jaxlabs.benchmark.worker import Work
 from jaxlabs.data.batches import Examples
-from jaxlabs.diffusion.noise_schedules import DiffusionConfig, alphas_cumprod
+from jaxlabs.diffusion.noise_schedules import alphas_cumprod
 from jaxlabs.diffusion.samplers import SamplerConfig, coefficients, timesteps
 from jaxlabs.training.run_config import RunConfig
 
 
 def matmul(mode: Mode) -> Work:
     """Multiplies two matrices as a linear layer does."""
-    import torch
-
     rows, inputs, outputs = MATMUL
     dtype = torch.bfloat16 if mode.bfloat16 else torch.float32
     left, right = torch.randn(rows, inputs, dtype=dtype), torch.randn(outputs, inputs, dtype=dtype)
-    multiply = torch.nn.functional.linear
-    return Work(lambda: multiply(left, right), flops=2.0 * rows * inputs * outputs)
+    return Work(lambda: functional.linear(left, right), flops=2.0 * rows * inputs * outputs)
 
 
 def gpt_training(config: RunConfig, vocab_size: int, mode: Mode) -> Work:
     """Trains a GPT on random tokens."""
-    import torch
-
-    from jaxlabs.benchmark.peers.torch_gpt import build_gpt
-
     model = config.model.with_vocabulary(vocab_size)
-    gpt = build_gpt(model)
-    tokens = _tokens(vocab_size, config.batch_size, model.context_length + 1)
+    tokens = torch.randint(vocab_size, (config.batch_size, model.context_length + 1))
 
     def loss(gpt: Any) -> torch.Tensor:
         return _cross_entropy(gpt(tokens[:, :-1]), tokens[:, 1:])
 
-    return _training(build_step(gpt, loss, config.optimization, mode))
+    return _training(GPT(model), loss, config, mode)
 
 
 def char_rnn_training(config: RunConfig, vocab_size: int, mode: Mode) -> Work:
     """Trains a recurrent model with stateful truncated BPTT."""
-    import torch
-    from torch.utils import _pytree
-
-    from jaxlabs.benchmark.peers.torch_char_rnn import build_char_rnn
-
     model = config.model.with_vocabulary(vocab_size)
-    network = build_char_rnn(model)
-    tokens = _tokens(vocab_size, config.batch_size, model.bptt_length + 1)
+    tokens = torch.randint(vocab_size, (config.batch_size, model.bptt_length + 1))
     carry = {"state": None}
 
     def loss(network: Any) -> torch.Tensor:
@@ -63,17 +54,13 @@ def char_rnn_training(config: RunConfig, vocab_size: int, mode: Mode) -> Work:
         carry["state"] = _pytree.tree_map(torch.Tensor.detach, state)
         return _cross_entropy(logits, tokens[:, 1:])
 
-    return _training(build_step(network, loss, config.optimization, mode))
+    return _training(CharRNN(model), loss, config, mode)
 
 
 def classifier_training(
     config: RunConfig, vocab_size: int, make_dataset: Callable[[], Examples], mode: Mode
 ) -> Work:
     """Trains a text classifier."""
-    import torch
-
-    from jaxlabs.benchmark.peers.torch_encoder import build_classifier
-
     arrays = make_dataset().arrays
     tokens, labels = (
         torch.from_numpy(arrays[name][: config.batch_size].astype(np.int64))
@@ -81,16 +68,14 @@ def classifier_training(
     )
 
     def loss(classifier: Any) -> torch.Tensor:
-        return torch.nn.functional.cross_entropy(classifier(tokens).float(), labels)
+        return functional.cross_entropy(classifier(tokens).float(), labels)
 
-    classifier = build_classifier(config.model.with_vocabulary(vocab_size))
-    return _training(build_step(classifier, loss, config.optimization, mode))
+    classifier = TextClassifier(config.model.with_vocabulary(vocab_size))
+    return _training(classifier, loss, config, mode)
 
 
 def unet_training(config: RunConfig, shape: tuple[int, int, int], mode: Mode) -> Work:
     """Trains a diffusion model; each step samples timesteps and noise."""
-    import torch
-
     unet, images = _unet(config, shape, config.batch_size)
     alpha_bars = torch.from_numpy(alphas_cumprod(config.diffusion)).float()
 
@@ -99,23 +84,20 @@ def unet_training(config: RunConfig, shape: tuple[int, int, int], mode: Mode) ->
         noise = torch.randn_like(images)
         alpha_bar = alpha_bars[t][:, None, None, None]
         noisy = alpha_bar.sqrt() * images + (1 - alpha_bar).sqrt() * noise
-        return torch.nn.functional.mse_loss(unet(noisy, t).float(), noise)
+        return functional.mse_loss(unet(noisy, t).float(), noise)
 
-    return _training(build_step(unet, loss, config.optimization, mode))
+    return _training(unet, loss, config, mode)
 
 
 def image_sampling(
     config: RunConfig, shape: tuple[int, int, int], batch_size: int, steps: int, mode: Mode
 ) -> Work:
     """Samples images by ancestral sampling."""
-    import torch
-
     unet, start = _unet(config, shape, batch_size)
     called = mode.ready(unet)
-    sampler = SamplerConfig(sampler_steps=steps)
-    diffusion: DiffusionConfig = config.diffusion
-    coefs = zip(*coefficients(diffusion, sampler), strict=True)
-    path = list(zip(timesteps(diffusion, sampler).tolist(), coefs, strict=True))
+    process = config.diffusion, SamplerConfig(sampler_steps=steps)
+    coefs = zip(*coefficients(*process), strict=True)
+    path = list(zip(timesteps(*process).tolist(), coefs, strict=True))
 
     def run() -> None:
         x = start
@@ -132,11 +114,7 @@ def text_sampling(
     config: RunConfig, vocab_size: int, batch_size: int, tokens: int, mode: Mode
 ) -> Work:
     """Continues prompts of one token without a KV cache."""
-    import torch
-
-    from jaxlabs.benchmark.peers.torch_gpt import build_gpt
-
-    gpt = build_gpt(config.model.with_vocabulary(vocab_size)).eval()
+    gpt = GPT(config.model.with_vocabulary(vocab_size)).eval()
     called = mode.ready(gpt, dynamic=True)
 
     def generate(count: int) -> None:
@@ -147,25 +125,18 @@ def text_sampling(
                 sampled = torch.multinomial(torch.softmax(logits, dim=-1), 1)
                 text = torch.cat([text, sampled], dim=1)
 
-    def run() -> None:
-        generate(tokens)
-
-    def warm_up() -> None:
-        generate(min(tokens, 8))
-
-    return Work(run, units=batch_size * tokens, warm_up=warm_up)
+    warm_up = functools.partial(generate, min(tokens, 8))
+    return Work(functools.partial(generate, tokens), units=batch_size * tokens, warm_up=warm_up)
 
 
 def attention(num_heads: int, head_dim: int, length: int, window: int | None, mode: Mode) -> Work:
     """Computes causal attention and its gradient; a local window is passed as a mask."""
-    import torch
-
     shape = (1, num_heads, length, head_dim)
     inputs = [torch.randn(shape, requires_grad=True) for _ in range(3)]
     mask = None
     if window is not None:
         mask = torch.ones(length, length, dtype=torch.bool).tril().triu(1 - window)
-    attend = mode.ready(torch.nn.functional.scaled_dot_product_attention)
+    attend = mode.ready(functional.scaled_dot_product_attention)
 
     def run() -> None:
         with mode.autocast():
@@ -177,30 +148,20 @@ def attention(num_heads: int, head_dim: int, length: int, window: int | None, mo
 
 def _unet(config: RunConfig, shape: tuple[int, int, int], batch_size: int) -> Any:
     """Returns a U-Net and images in the channels-last memory format."""
-    import torch
-
-    from jaxlabs.benchmark.peers.torch_unet import build_unet
-
     height, width, channels = shape
-    unet = build_unet(config.model, channels, config.diffusion.num_timesteps)
+    unet = UNet(config.model, channels, config.diffusion.num_timesteps)
     images = torch.rand(batch_size, channels, height, width) * 2 - 1
     return (each.to(memory_format=torch.channels_last) for each in (unet, images))
 
 
-def _tokens(vocab_size: int, rows: int, columns: int) -> Any:
-    import torch
-
-    return torch.randint(vocab_size, (rows, columns))
+def _cross_entropy(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    return functional.cross_entropy(logits.flatten(0, 1).float(), targets.flatten())
 
 
-def _cross_entropy(logits: Any, targets: Any) -> Any:
-    import torch
-
-    return torch.nn.functional.cross_entropy(logits.flatten(0, 1).float(), targets.flatten())
-
-
-def _training(step: Callable[[], float]) -> Work:
-    last = {}
+def _training(
+    module: torch.nn.Module, loss: Callable[[Any], torch.Tensor], config: RunConfig, mode: Mode
+) -> Work:
+    step, last = build_step(module, loss, config.optimization, mode), {}
 
     def run() -> None:
         last["loss"] = step()

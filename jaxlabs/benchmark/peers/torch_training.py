@@ -5,31 +5,24 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
+import torch
+
 from jaxlabs.training.optimizers import OptimizerConfig
 
 
 @dataclasses.dataclass(frozen=True)
 class Mode:
-    """Execution mode of a PyTorch model.
+    """Execution mode of a PyTorch model."""
 
-    Attributes:
-      compiled: whether to use `torch.compile`.
-      bfloat16: whether to use bfloat16 by `torch.autocast`; else float32.
-    """
-
-    compiled: bool = False
-    bfloat16: bool = False
+    compiled: bool = False  #: whether to use `torch.compile`
+    bfloat16: bool = False  #: whether to use bfloat16 by `torch.autocast`; else float32
 
     def autocast(self) -> contextlib.AbstractContextManager[Any]:
         """Returns the context manager of forward passes."""
-        import torch
-
         return torch.autocast("cpu", torch.bfloat16, enabled=self.bfloat16)
 
     def ready(self, module: Any, **options: Any) -> Any:
         """Returns the module, compiled if the mode says so."""
-        import torch
-
         if not self.compiled:
             return module
         torch._dynamo.config.allow_rnn = True  # otherwise RNNs silently stay eager
@@ -38,12 +31,10 @@ class Mode:
 
 def parameter_groups(module: Any, weight_decay: float) -> list[dict[str, Any]]:
     """Returns the groups of an optimizer: matrices with weight decay, vectors without."""
-    matrices = [leaf for leaf in module.parameters() if leaf.ndim >= 2]
-    vectors = [leaf for leaf in module.parameters() if leaf.ndim < 2]
-    return [
-        {"params": matrices, "weight_decay": weight_decay},
-        {"params": vectors, "weight_decay": 0.0},
-    ]
+    groups = {weight_decay: [], 0.0: []}
+    for leaf in module.parameters():
+        groups[weight_decay if leaf.ndim >= 2 else 0.0].append(leaf)
+    return [{"params": leaves, "weight_decay": decay} for decay, leaves in groups.items()]
 
 
 def build_step(
@@ -51,13 +42,8 @@ def build_step(
 ) -> Callable[[], float]:
     """Returns `step() -> loss`: gradients, clipping and AdamW at a constant learning rate.
 
-    Args:
-      module: the module to train.
-      loss: `loss(module) -> []` on the batch of the step.
-      config: learning rate, weight decay and clipping.
+    `loss(module) -> []` is that of the step's batch; `config` has the rates and the clipping.
     """
-    import torch
-
     if config.optimizer != "adamw" or config.lr_schedule != "constant" or config.warmup_steps:
         raise ValueError("the PyTorch step supports AdamW at a constant learning rate only")
     optimizer = torch.optim.AdamW(

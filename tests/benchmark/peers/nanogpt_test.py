@@ -5,10 +5,14 @@ import jax
 import numpy as np
 import pytest
 
-from jaxlabs.benchmark.peers import nanogpt
-from jaxlabs.benchmark.peers.torch_gpt import build_gpt
 from jaxlabs.models.transformer_lm import TransformerLM, TransformerLMConfig
 from jaxlabs.training.state import count_parameters
+
+torch = pytest.importorskip("torch")
+from jaxlabs.benchmark.peers import nanogpt  # noqa: E402
+from jaxlabs.benchmark.peers.torch_models import GPT  # noqa: E402
+
+pytestmark = pytest.mark.peers
 
 TINY = dataclasses.replace(
     nanogpt.CPU_RECIPE,
@@ -28,7 +32,6 @@ def test_learning_rate_warms_up_and_decays_to_a_tenth():
     assert nanogpt.learning_rate(2000, 1.0) == pytest.approx(1e-4)
 
 
-@pytest.mark.peers
 @pytest.mark.parametrize(
     "config",
     [
@@ -38,17 +41,14 @@ def test_learning_rate_warms_up_and_decays_to_a_tenth():
     ],
 )
 def test_pytorch_gpt_has_as_many_parameters_as_ours(config):
-    pytest.importorskip("torch")
     tokens = np.zeros((1, 4), np.int32)
     ours = jax.eval_shape(TransformerLM(config).init, jax.random.key(0), tokens)["params"]
-    theirs = sum(parameter.numel() for parameter in build_gpt(config).parameters())
+    theirs = sum(parameter.numel() for parameter in GPT(config).parameters())
     assert theirs == count_parameters(ours)
 
 
-@pytest.mark.peers
 def test_held_out_loss_counts_every_target_once():
-    torch = pytest.importorskip("torch")
-    gpt = build_gpt(TINY)
+    gpt = GPT(TINY)
     tokens = np.random.default_rng(0).integers(0, 5, 30)
     losses = []
     for first in range(0, 29, 8):
@@ -63,9 +63,7 @@ def test_held_out_loss_counts_every_target_once():
     assert gpt.training
 
 
-@pytest.mark.peers
 def test_training_stops_by_steps_or_time_and_learns():
-    pytest.importorskip("torch")
     tokens = np.tile(np.arange(5), 100)
     curve = nanogpt.train_nanogpt(tokens, tokens[:50], config=TINY, steps=120, evaluate_every=50)
     assert [point.step for point in curve] == [50, 100, 120]
@@ -83,4 +81,4 @@ def test_training_stops_by_steps_or_time_and_learns():
 )
 def test_unsupported_options_are_refused(options):
     with pytest.raises(ValueError, match=f"{next(iter(options))}: the PyTorch GPT supports"):
-        build_gpt(dataclasses.replace(TINY, **options))
+        GPT(dataclasses.replace(TINY, **options))

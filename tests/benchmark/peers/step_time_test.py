@@ -54,9 +54,9 @@ def _our_step(config, tokens):
 
 def _their_step(config, tokens):
     torch = pytest.importorskip("torch")
-    from jaxlabs.benchmark.peers.torch_gpt import build_gpt
+    from jaxlabs.benchmark.peers.torch_models import GPT
 
-    gpt = build_gpt(config.model)
+    gpt = GPT(config.model)
     optimizer = torch.optim.AdamW(gpt.parameters(), lr=config.optimization.learning_rate)
     windows = np.lib.stride_tricks.sliding_window_view(tokens, config.model.context_length + 1)
     batch = torch.from_numpy(windows[: config.batch_size].astype(np.int64))

@@ -13,7 +13,8 @@ from jaxlabs.training.optimizers import OptimizerConfig, build_optimizer, build_
 from jaxlabs.training.state import count_parameters, create_state
 
 torch = pytest.importorskip("torch")
-from jaxlabs.benchmark.peers.torch_char_rnn import build_char_rnn, copy_parameters  # noqa: E402
+from jaxlabs.benchmark.peers.torch_models import CharRNN as TorchCharRNN  # noqa: E402
+from jaxlabs.benchmark.peers.torch_parameters import copy_parameters  # noqa: E402
 from jaxlabs.benchmark.peers.torch_training import Mode, build_step  # noqa: E402
 
 pytestmark = [pytest.mark.peers, pytest.mark.usefixtures("quickly_compiled")]
@@ -42,7 +43,7 @@ def mean_loss(torch_model, tokens, state=None):
 @pytest.mark.parametrize("cell", ["lstm", "gru"])
 def test_the_pytorch_rnn_has_our_parameters_and_logits(cell):
     model, params = initial(cell)
-    torch_model, tokens = build_char_rnn(model.config), tokens_of(model.config)
+    torch_model, tokens = TorchCharRNN(model.config), tokens_of(model.config)
     copy_parameters(torch_model, params)
     ours, _ = model.apply({"params": params}, tokens[:, :-1])
     theirs, _ = torch_model(torch.from_numpy(tokens[:, :-1]))
@@ -59,7 +60,7 @@ def test_a_pytorch_step_equals_ours_with_clipping_and_weight_decay():
     settings = OptimizerConfig(learning_rate=0.01, weight_decay=0.5, grad_clip_norm=0.05)
     model, params = initial("lstm")
     tokens = tokens_of(model.config)
-    torch_model = build_char_rnn(model.config)
+    torch_model = TorchCharRNN(model.config)
     copy_parameters(torch_model, params)
     inputs = torch.from_numpy(tokens)
     step = build_step(
@@ -90,7 +91,7 @@ def test_a_pytorch_step_equals_ours_with_clipping_and_weight_decay():
 
 
 def test_unsupported_optimizers_are_refused():
-    torch_model = build_char_rnn(TINY)
+    torch_model = TorchCharRNN(TINY)
     with pytest.raises(ValueError, match="AdamW at a constant learning rate"):
         build_step(torch_model, mean_loss, OptimizerConfig(optimizer="muon"), Mode())
 
@@ -104,6 +105,6 @@ def test_a_compiled_rnn_has_one_graph(cell):
         return graph.forward
 
     config = dataclasses.replace(TINY, cell=cell)
-    called = Mode(compiled=True).ready(build_char_rnn(config), backend=backend)
+    called = Mode(compiled=True).ready(TorchCharRNN(config), backend=backend)
     called(torch.from_numpy(tokens_of(config)[:, :-1]))
     assert len(graphs) == 1

@@ -27,7 +27,8 @@ def test_loss_and_gradients_of_the_whole_model_equal_pytorch(
     key, options, tiny, parameters, logits_of, batch_of
 ):
     torch = pytest.importorskip("torch")
-    from jaxlabs.benchmark.peers.torch_gpt import build_gpt, copy_parameters
+    from jaxlabs.benchmark.peers.torch_models import GPT
+    from jaxlabs.benchmark.peers.torch_parameters import copy_parameters
 
     model, batch = tiny(**options), batch_of()
     params = parameters(model)
@@ -39,7 +40,7 @@ def test_loss_and_gradients_of_the_whole_model_equal_pytorch(
 
     ours, gradients = jax.jit(jax.value_and_grad(mean))(params)
 
-    torch_gpt, expected = build_gpt(model.config).eval(), build_gpt(model.config)
+    torch_gpt, expected = GPT(model.config).eval(), GPT(model.config)
     copy_parameters(torch_gpt, params)
     copy_parameters(expected, gradients)
     logits = torch_gpt(torch.tensor(batch["inputs"]).long())

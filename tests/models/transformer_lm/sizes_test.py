@@ -119,11 +119,12 @@ def test_initial_loss_of_the_word_decoder_equals_the_published_one(word_decoders
 @pytest.mark.peers
 def test_pytorch_initialization_has_the_distributions_of_pytorch(word_decoders):
     torch = pytest.importorskip("torch")
-    from jaxlabs.benchmark.peers.torch_gpt import build_gpt, copy_parameters
+    from jaxlabs.benchmark.peers.torch_models import GPT
+    from jaxlabs.benchmark.peers.torch_parameters import copy_parameters
 
     torch.manual_seed(0)
-    theirs = [dict(build_gpt(SHALLOW_WORDS).named_parameters()) for _ in word_decoders]
-    torch_gpt, ours = build_gpt(SHALLOW_WORDS), []
+    theirs = [dict(GPT(SHALLOW_WORDS).named_parameters()) for _ in word_decoders]
+    torch_gpt, ours = GPT(SHALLOW_WORDS), []
     for params in word_decoders:
         copy_parameters(torch_gpt, params)
         ours.append({name: leaf.detach().clone() for name, leaf in torch_gpt.named_parameters()})
