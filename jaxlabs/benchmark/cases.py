@@ -15,36 +15,22 @@ from jaxlabs.training.run_config import RunConfig
 
 @dataclasses.dataclass(frozen=True)
 class LabUnderTest:
-    """A lab in the benchmark.
+    """A lab in the benchmark."""
 
-    Attributes:
-      config: settings of its `reference` preset.
-      build_task: as in `jaxlabs.runner.lab.Lab`.
-      load_data: as in `jaxlabs.runner.lab.Lab`.
-    """
-
-    config: RunConfig
-    build_task: BuildTask
-    load_data: Callable[[Any], DataModule]
+    config: RunConfig  #: settings of its `reference` preset
+    build_task: BuildTask  #: as in `jaxlabs.runner.lab.Lab`
+    load_data: Callable[[Any], DataModule]  #: as in `jaxlabs.runner.lab.Lab`
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Bench:
-    """Settings of all suites.
+    """Settings of all suites."""
 
-    Attributes:
-      labs: labs by name.
-      platform: JAX platform of our cases; peers run on the CPU only.
-      small: whether suites that take minutes use smaller sizes.
-      torch_compile: whether to measure PyTorch with torch.compile.
-      max_length: largest sequence length of `window_attention`.
-    """
-
-    labs: Mapping[str, LabUnderTest]
-    platform: str = "cpu"
-    small: bool = False
-    torch_compile: bool = True
-    max_length: int = 65536
+    labs: Mapping[str, LabUnderTest]  #: labs by name
+    platform: str = "cpu"  #: JAX platform of our cases; peers run on the CPU only
+    small: bool = False  #: whether suites that take minutes use smaller sizes
+    torch_compile: bool = True  #: whether to measure PyTorch with torch.compile
+    max_length: int = 65536  #: largest sequence length of `window_attention`
 
     @property
     def has_pytorch(self) -> bool:

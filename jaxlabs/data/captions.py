@@ -27,19 +27,14 @@ EPSILON = 1e-9
 
 @dataclasses.dataclass(frozen=True)
 class CaptionedImages:
-    """Images with their captions.
+    """Images with their captions."""
 
-    Attributes:
-      images: `[count, height, width, channels]` uint8.
-      captions: `[count]` strings.
-      attribute_labels: `[count, 3]` int32: digit, slant and weight of each image, see
-        `digit_captions.CaptionAttributes`.
-      mentioned_attributes: `[count, 3]` int32: those in the caption; NOT_MENTIONED for the others.
-    """
-
-    images: np.ndarray
-    captions: np.ndarray
+    images: np.ndarray  #: `[count, height, width, channels]` uint8
+    captions: np.ndarray  #: `[count]` strings
+    #: `[count, 3]` int32: digit, slant and weight of each image, see
+    #: `digit_captions.CaptionAttributes`
     attribute_labels: np.ndarray
+    #: `[count, 3]` int32: those in the caption; NOT_MENTIONED for the others
     mentioned_attributes: np.ndarray
 
 

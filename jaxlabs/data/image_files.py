@@ -21,17 +21,12 @@ FOLDER = "a folder of PNG or JPEG images of one size"
 
 @dataclasses.dataclass(frozen=True)
 class ImageFolder:
-    """The images of a folder, in the order of the file names.
+    """The images of a folder, in the order of the file names."""
 
-    Attributes:
-      images: `[count, height, width, channels]` uint8; three channels if any image has colors.
-      labels: `[count]` int32, indices of `classes`; 0 if there are none.
-      classes: names of the sub-folders that hold images, or none.
-    """
-
+    #: `[count, height, width, channels]` uint8; three channels if any image has colors
     images: np.ndarray
-    labels: np.ndarray
-    classes: tuple[str, ...]
+    labels: np.ndarray  #: `[count]` int32, indices of `classes`; 0 if there are none
+    classes: tuple[str, ...]  #: names of the sub-folders that hold images, or none
 
 
 def read_folder(folder: Path, *, at_least: int, gray: bool = False) -> ImageFolder:

@@ -27,16 +27,11 @@ MAX_NAMED = 10
 
 @dataclasses.dataclass(frozen=True)
 class LabeledImages:
-    """Images with their labels.
+    """Images with their labels."""
 
-    Attributes:
-      images: `[count, height, width, channels]` uint8.
-      labels: `[count]` int32, indices of the classes of the data set; 0 if it has none.
-      attributes: known factors of each image, `[count]` each; see `digits.render`.
-    """
-
-    images: np.ndarray
-    labels: np.ndarray
+    images: np.ndarray  #: `[count, height, width, channels]` uint8
+    labels: np.ndarray  #: `[count]` int32, indices of the classes of the data set; 0 if it has none
+    #: known factors of each image, `[count]` each; see `digits.render`
     attributes: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
 
     @property
@@ -52,17 +47,11 @@ class LabeledImages:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ImageDataset(Dataset):
-    """A training and a test set of images, and their origin.
+    """A training and a test set of images, and their origin."""
 
-    Attributes:
-      train: training set.
-      test: test set.
-      classes: names of the labels, or none.
-    """
-
-    train: LabeledImages
-    test: LabeledImages
-    classes: tuple[str, ...]
+    train: LabeledImages  #: training set
+    test: LabeledImages  #: test set
+    classes: tuple[str, ...]  #: names of the labels, or none
 
     @classmethod
     def of(

@@ -33,15 +33,10 @@ DEVIATIONS, RANGE = 3.0, (0.1, 0.9)
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Photographs(Dataset):
-    """Gray images of one size, and their origin.
+    """Gray images of one size, and their origin."""
 
-    Attributes:
-      images: `[count, height, width]` float64.
-      whitened: whether the images are whitened already.
-    """
-
-    images: np.ndarray
-    whitened: bool
+    images: np.ndarray  #: `[count, height, width]` float64
+    whitened: bool  #: whether the images are whitened already
 
     @classmethod
     def of(cls, name: str, images: np.ndarray, source: str | Path, *, whitened: bool) -> Self:

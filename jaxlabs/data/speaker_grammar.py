@@ -24,13 +24,9 @@ SLOTS = (
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class SpeakerGrammar:
-    """Equally likely speakers with phrase distributions of their own.
+    """Equally likely speakers with phrase distributions of their own."""
 
-    Attributes:
-      probabilities: by slot, `[speakers, phrases]` float64, rows sum to 1.
-    """
-
-    probabilities: tuple[np.ndarray, ...]
+    probabilities: tuple[np.ndarray, ...]  #: by slot, `[speakers, phrases]` float64, rows sum to 1
 
     @classmethod
     def random(cls, speakers: int = 3, seed: int = 0) -> "SpeakerGrammar":

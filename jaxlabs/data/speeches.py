@@ -50,24 +50,17 @@ class Sentences:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Speeches(Dataset):
-    """The six files and their origin.
+    """The six files and their origin."""
 
-    Attributes:
-      train: training sentences of the classifier.
-      test: test sentences of the classifier.
-      train_text: training text of the language model, a sentence per line.
-      test_texts: test texts of one speaker each, by the keys of SPEAKERS.
-      speaker_facts: exact optimum of the classifier on a synthetic source: "bayes_accuracy", and
-        "bayes_loss" in nats.
-      text_facts: exact optimum of the language model, in nats per token: "entropy_rate" for
-        `train_text`, "<speaker>_cross_entropy" for `test_texts`.
-    """
-
-    train: Sentences
-    test: Sentences
-    train_text: str
-    test_texts: Mapping[str, str]
+    train: Sentences  #: training sentences of the classifier
+    test: Sentences  #: test sentences of the classifier
+    train_text: str  #: training text of the language model, a sentence per line
+    test_texts: Mapping[str, str]  #: test texts of one speaker each, by the keys of SPEAKERS
+    #: exact optimum of the classifier on a synthetic source: "bayes_accuracy", and "bayes_loss" in
+    #: nats
     speaker_facts: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    #: exact optimum of the language model, in nats per token: "entropy_rate" for `train_text`,
+    #: "<speaker>_cross_entropy" for `test_texts`
     text_facts: Mapping[str, float] = dataclasses.field(default_factory=dict)
 
     @functools.cached_property

@@ -10,15 +10,10 @@ import numpy as np
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class MarkovSource:
-    """A first-order Markov chain of characters.
+    """A first-order Markov chain of characters."""
 
-    Attributes:
-      letters: the characters, in the order of the matrix.
-      transitions: `[letters, letters]` float64; row i is the distribution of the next letter
-        after letter i.
-    """
-
-    letters: str
+    letters: str  #: the characters, in the order of the matrix
+    #: `[letters, letters]` float64; row i is the distribution of the next letter after letter i
     transitions: np.ndarray
 
     @classmethod
@@ -60,12 +55,9 @@ class MarkovSource:
 
 @dataclasses.dataclass(frozen=True)
 class WordSource:
-    """Independent, equally likely words, each followed by a space.
+    """Independent, equally likely words, each followed by a space."""
 
-    Attributes:
-      words: the words, all distinct.
-    """
-
+    #: the words, all distinct
     words: tuple[str, ...] = ("hello", "world", "help", "word", "held", "wolf", "low", "row")
 
     @property

@@ -16,14 +16,10 @@ TOY_WORDS = 10_000
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TextDataset(Dataset):
-    """A text and its origin.
+    """A text and its origin."""
 
-    Attributes:
-      text: the whole text, not split.
-      facts: exactly known quantities; "entropy_rate" in nats per character.
-    """
-
-    text: str
+    text: str  #: the whole text, not split
+    #: exactly known quantities; "entropy_rate" in nats per character
     facts: dict[str, float] = dataclasses.field(default_factory=dict)
 
     @classmethod

@@ -20,15 +20,13 @@ SPECIAL_TOKENS = ("<pad>", "<unk>")
 class CharTokenizer:
     """One token per character (Unicode code point), numbered in code-point order.
 
-    Attributes:
-      alphabet: the distinct characters, in ascending order; the index of a character is its token.
-
     Example:
       >>> from jaxlabs.data.tokenizers import CharTokenizer
       >>> CharTokenizer.from_text("hello").encode("hole").tolist()
       [1, 3, 2, 0]
     """
 
+    #: the distinct characters, in ascending order; the index of a character is its token
     alphabet: str
 
     def __post_init__(self):
@@ -88,12 +86,9 @@ class WordTokenizer:
 
     `<pad>` is token 0, `<unk>` (any unknown word) token 1, followed by `words`. Text is split by
     NLTK's `NLTKWordTokenizer`, which treats every line as one sentence and needs no corpus.
-
-    Attributes:
-      words: the known words, distinct and in ascending order.
     """
 
-    words: tuple[str, ...]
+    words: tuple[str, ...]  #: the known words, distinct and in ascending order
 
     def __post_init__(self):
         _require_sorted(self.words, "words must be distinct")

@@ -19,17 +19,14 @@ STOPS = ("<pad>", "<eos>")
 class Vocab:
     """Tokens by id: the special tokens, followed by the words.
 
-    Attributes:
-      words: distinct words, or distinct characters.
-      special: special tokens, such as `<pad>`; none of them results from encoding a word.
-
     Example:
       >>> from jaxlabs.data.vocab import Vocab
       >>> Vocab(("moon", "the"), special=("<pad>",)).encode(["the", "moon"])
       [2, 1]
     """
 
-    words: tuple[str, ...]
+    words: tuple[str, ...]  #: distinct words, or distinct characters
+    #: special tokens, such as `<pad>`; none of them results from encoding a word
     special: tuple[str, ...] = ()
 
     @property

@@ -20,15 +20,12 @@ class TransformerStepper:
     nanoGPT's `generate` recomputes the last `context_length` tokens for every new token, a sliding
     window. Both give the same logits until the context is full, and again in each step that fills
     the caches.
-
-    Attributes:
-      model: a linen module with `config.context_length` and methods `empty_caches`, `decode` and
-        `prefill`, such as `jaxlabs.models.transformer_lm.TransformerLM`.
-      vocab_size: number of tokens that can be sampled, if the model's vocabulary is padded; None:
-        all.
     """
 
+    #: a linen module with `config.context_length` and methods `empty_caches`, `decode` and
+    #: `prefill`, such as `jaxlabs.models.transformer_lm.TransformerLM`
     model: nn.Module
+    #: number of tokens that can be sampled, if the model's vocabulary is padded; None: all
     vocab_size: int | None = None
 
     @property
@@ -59,17 +56,12 @@ class RecurrentStepper:
     """A recurrent model as a `Decoder`; the carry is its states.
 
     Steppers of equal models are equal.
-
-    Attributes:
-      model: a linen module with `config` and a method `decode`, such as
-        `jaxlabs.models.char_rnn.CharRNN`.
-      initial_states: `(config, batch_size) -> states`.
-      vocab_size: number of tokens that can be sampled, if the model's vocabulary is padded; None:
-        all.
     """
 
+    #: a linen module with `config` and a method `decode`, such as `jaxlabs.models.char_rnn.CharRNN`
     model: nn.Module
-    initial_states: Callable[[Any, int], Any]
+    initial_states: Callable[[Any, int], Any]  #: `(config, batch_size) -> states`
+    #: number of tokens that can be sampled, if the model's vocabulary is padded; None: all
     vocab_size: int | None = None
 
     @property

@@ -26,25 +26,15 @@ class Beams(NamedTuple):
 
 
 class _Search(NamedTuple):
-    """State of the search loop; beams are ordered by score.
+    """State of the search loop; beams are ordered by score."""
 
-    Attributes:
-      time: [] number of decoding steps.
-      carry: the decoder's carry, with `batch * beam` rows.
-      last_token: [batch, beam] the input of the next step.
-      tokens: [batch, beam, max_new_tokens].
-      lengths: [batch, beam].
-      nll: [batch, beam] `-log P(tokens)`.
-      done: [batch, beam] whether the stop token was generated.
-    """
-
-    time: jax.Array
-    carry: Any
-    last_token: jax.Array
-    tokens: jax.Array
-    lengths: jax.Array
-    nll: jax.Array
-    done: jax.Array
+    time: jax.Array  #: [] number of decoding steps
+    carry: Any  #: the decoder's carry, with `batch * beam` rows
+    last_token: jax.Array  #: [batch, beam] the input of the next step
+    tokens: jax.Array  #: [batch, beam, max_new_tokens]
+    lengths: jax.Array  #: [batch, beam]
+    nll: jax.Array  #: [batch, beam] `-log P(tokens)`
+    done: jax.Array  #: [batch, beam] whether the stop token was generated
 
 
 def beam_search(

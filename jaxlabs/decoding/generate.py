@@ -15,12 +15,9 @@ class Decoder(Protocol):
     """An autoregressive model; its carry is a KV cache or a recurrent state.
 
     A decoder is a static argument of the compiled call: equal instances share one executable.
-
-    Attributes:
-      context_length: how many tokens the carry holds; None: unlimited.
     """
 
-    context_length: int | None
+    context_length: int | None  #: how many tokens the carry holds; None: unlimited
 
     def init_carry(self, batch_size: int) -> Any:
         """Returns the initial carry of `batch_size` rows."""
@@ -51,23 +48,14 @@ def empty_carry(decoder: Decoder, params: Any, batch_size: int) -> Any:
 
 
 class _Loop(NamedTuple):
-    """State of the sampling loop.
+    """State of the sampling loop."""
 
-    Attributes:
-      time: [] step counter of all rows; column `time` of `tokens` is the next input.
-      position: [] number of tokens in the carry.
-      carry: the decoder's carry.
-      tokens: [batch, prompt_time + max_new_tokens] prompts and generated tokens.
-      lengths: [batch] number of tokens per row so far.
-      done: [batch] whether a row has its stop token or all of its new tokens.
-    """
-
-    time: jax.Array
-    position: jax.Array
-    carry: Any
-    tokens: jax.Array
-    lengths: jax.Array
-    done: jax.Array
+    time: jax.Array  #: [] step counter of all rows; column `time` of `tokens` is the next input
+    position: jax.Array  #: [] number of tokens in the carry
+    carry: Any  #: the decoder's carry
+    tokens: jax.Array  #: [batch, prompt_time + max_new_tokens] prompts and generated tokens
+    lengths: jax.Array  #: [batch] number of tokens per row so far
+    done: jax.Array  #: [batch] whether a row has its stop token or all of its new tokens
 
 
 def generate(

@@ -70,28 +70,18 @@ class DiffusionConfig(Config):
 
 @flax.struct.dataclass
 class Schedule:
-    """The tables of a noise schedule, `[T]` each.
+    """The tables of a noise schedule, `[T]` each."""
 
-    Attributes:
-      betas: variance of the noise added by a step.
-      alphas_cumprod: cumulative product of the alphas (alpha_bar), the variance of the signal.
-      sqrt_alphas_cumprod: coefficient of the image.
-      sqrt_one_minus_alphas_cumprod: coefficient of the noise.
-      posterior_log_variance: of `q(x_{t-1} | x_t, x0)` (Ho et al. 2020, equation 7), clipped: the
-        value of timestep 1 at timestep 0.
-      posterior_mean_coef_x0: coefficient of x0 in the posterior mean.
-      posterior_mean_coef_xt: coefficient of x_t in the posterior mean.
-      log_snr: logarithm of the signal-to-noise ratio, `alpha_bar / (1 - alpha_bar)`.
-    """
-
-    betas: Any
-    alphas_cumprod: Any
-    sqrt_alphas_cumprod: Any
-    sqrt_one_minus_alphas_cumprod: Any
+    betas: Any  #: variance of the noise added by a step
+    alphas_cumprod: Any  #: cumulative product of the alphas (alpha_bar), the variance of the signal
+    sqrt_alphas_cumprod: Any  #: coefficient of the image
+    sqrt_one_minus_alphas_cumprod: Any  #: coefficient of the noise
+    #: of `q(x_{t-1} | x_t, x0)` (Ho et al. 2020, equation 7), clipped: the value of timestep 1 at
+    #: timestep 0.
     posterior_log_variance: Any
-    posterior_mean_coef_x0: Any
-    posterior_mean_coef_xt: Any
-    log_snr: Any
+    posterior_mean_coef_x0: Any  #: coefficient of x0 in the posterior mean
+    posterior_mean_coef_xt: Any  #: coefficient of x_t in the posterior mean
+    log_snr: Any  #: logarithm of the signal-to-noise ratio, `alpha_bar / (1 - alpha_bar)`
 
 
 def alphas_cumprod(config: DiffusionConfig) -> np.ndarray:

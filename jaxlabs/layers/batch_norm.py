@@ -123,19 +123,14 @@ class BatchNorm(nn.Module):
     With gradient accumulation every micro-batch is normalized by itself, and the running statistics
     move towards the average over micro-batches. An example's loss depends on the rest of its
     micro-batch, so the number of micro-batches, unlike that of devices, changes the result.
-
-    Attributes:
-      axes: see `batch_statistics`; (0, 1, 2) for images.
-      epsilon: added to the variance; at least 0.
-      momentum: weight of the new batch in the running statistics (PyTorch's convention; linen's is
-        the weight of the old ones).
-      unbiased: whether the running variance is divided by n - 1.
     """
 
-    axes: tuple[int, ...] = (0,)
-    epsilon: float = EPSILON
+    axes: tuple[int, ...] = (0,)  #: see `batch_statistics`; (0, 1, 2) for images
+    epsilon: float = EPSILON  #: added to the variance; at least 0
+    #: weight of the new batch in the running statistics (PyTorch's convention; linen's is the
+    #: weight of the old ones)
     momentum: float = 0.1
-    unbiased: bool = True
+    unbiased: bool = True  #: whether the running variance is divided by n - 1
 
     @nn.compact
     def __call__(

@@ -77,16 +77,11 @@ class Conv3x3(nn.Module):
     """A 3x3 convolution with a bias and zero padding, initialized as PyTorch's.
 
     Not `nn.Conv`, whose initializer of the bias does not see the number of input channels.
-
-    Attributes:
-      features: output channels.
-      kernel_init: initializer of the kernel.
-      precision: see `jaxlabs.layers.matmul`.
     """
 
-    features: int
-    kernel_init: Initializer = FAN_IN_UNIFORM
-    precision: str = "default"
+    features: int  #: output channels
+    kernel_init: Initializer = FAN_IN_UNIFORM  #: initializer of the kernel
+    precision: str = "default"  #: see `jaxlabs.layers.matmul`
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -106,17 +101,14 @@ class ResidualBlock(nn.Module):
         h = silu(norm(conv(x)))
         h = h + project(time_emb)
         h = silu(norm(conv(h)))
-        y = h + shortcut(x)            a 1x1 convolution where the number of channels changes
+        y = h + shortcut(x)
 
-    Attributes:
-      features: output channels.
-      groups: number of groups of the group norms (Wu and He 2018); divides the features.
-      precision: see `jaxlabs.layers.matmul`.
+    The shortcut is a 1x1 convolution where the number of channels changes, else the identity.
     """
 
-    features: int
-    groups: int = 8
-    precision: str = "default"
+    features: int  #: output channels
+    groups: int = 8  #: number of groups of the group norms (Wu and He 2018); divides the features
+    precision: str = "default"  #: see `jaxlabs.layers.matmul`
 
     @nn.compact
     def __call__(self, x: jax.Array, time_emb: jax.Array) -> jax.Array:

@@ -16,29 +16,19 @@ class DecoderBlock(nn.Module):
     """Causal self-attention, cross-attention and a feed-forward network, each with a residual.
 
     Pre-norm or post-norm as in `jaxlabs.layers.transformer.EncoderBlock`.
-
-    Attributes:
-      embed_dim: embedding size, also of the memory.
-      num_heads: number of attention heads.
-      mlp_dim: hidden size of the feed-forward network.
-      length: longest sequence, see `MultiHeadAttention`.
-      activation: activation of the feed-forward network.
-      positions: position encoding of self-attention, see `MultiHeadAttention`; cross-attention has
-        none.
-      pre_norm: whether norms precede the sub-layers; else they follow the residual sums.
-      dropout: dropout rate of attention weights and sub-layer outputs.
-      precision: see `jaxlabs.layers.matmul`.
     """
 
-    embed_dim: int
-    num_heads: int
-    mlp_dim: int
-    length: int
-    activation: str = "relu"
+    embed_dim: int  #: embedding size, also of the memory
+    num_heads: int  #: number of attention heads
+    mlp_dim: int  #: hidden size of the feed-forward network
+    length: int  #: longest sequence, see `MultiHeadAttention`
+    activation: str = "relu"  #: activation of the feed-forward network
+    #: position encoding of self-attention, see `MultiHeadAttention`; cross-attention has none
     positions: str = "none"
+    #: whether norms precede the sub-layers; else they follow the residual sums
     pre_norm: bool = True
-    dropout: float = 0.0
-    precision: str = "default"
+    dropout: float = 0.0  #: dropout rate of attention weights and sub-layer outputs
+    precision: str = "default"  #: see `jaxlabs.layers.matmul`
 
     def setup(self):
         options = {"embed_dim": self.embed_dim, "num_heads": self.num_heads, "length": self.length}

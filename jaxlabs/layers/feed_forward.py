@@ -25,22 +25,16 @@ ACTIVATIONS = {
 class FeedForward(nn.Module):
     """`activation(x @ up_proj + bias) @ down_proj + bias` at every position.
 
-    Attributes:
-      mlp_dim: hidden size.
-      activation: one of ACTIVATIONS.
-      use_bias: whether both layers have a bias.
-      initializers: of both layers; the second one writes to the residual stream.
-      precision: see `jaxlabs.layers.matmul`.
-
     Raises:
       ValueError: `activation` is not one of ACTIVATIONS.
     """
 
-    mlp_dim: int
-    activation: str = "relu"
-    use_bias: bool = True
+    mlp_dim: int  #: hidden size
+    activation: str = "relu"  #: one of ACTIVATIONS
+    use_bias: bool = True  #: whether both layers have a bias
+    #: of both layers; the second one writes to the residual stream
     initializers: TransformerInitializers = LINEN
-    precision: str = "default"
+    precision: str = "default"  #: see `jaxlabs.layers.matmul`
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:

@@ -14,13 +14,6 @@ import numpy as np
 class AttentionMask:
     """A causal or local mask that is not materialized; see `layers.cpu.masked_attention`.
 
-    Attributes:
-      causal: whether a query sees no later key; False makes the window two-sided: `|query - key| <
-        window`. Static.
-      window: keys visible to a query, its own included: `0 <= query - key < window`; None:
-        unlimited. May exceed the sequence length. Static.
-      weights: [batch, time], 0 for padding; None: no padding.
-
     Raises:
       ValueError: the window is below 1.
 
@@ -30,9 +23,13 @@ class AttentionMask:
       [[1, 0, 0], [1, 1, 0], [0, 1, 1]]
     """
 
+    #: whether a query sees no later key; False makes the window two-sided: `|query - key| <
+    #: window`. Static.
     causal: bool = flax.struct.field(pytree_node=False, default=True)
+    #: keys visible to a query, its own included: `0 <= query - key < window`; None: unlimited. May
+    #: exceed the sequence length. Static.
     window: int | None = flax.struct.field(pytree_node=False, default=None)
-    weights: jax.Array | None = None
+    weights: jax.Array | None = None  #: [batch, time], 0 for padding; None: no padding
 
     def __post_init__(self):
         if self.window is not None and self.window < 1:

@@ -45,33 +45,24 @@ class MultiHeadAttention(nn.Module):
     not materialized. `weights` and `scores` (see `AttentionOutput`) are sown into the collection
     "intermediates" when the caller makes it mutable; only then an `AttentionMask` is materialized.
 
-    Attributes:
-      embed_dim: embedding size.
-      num_heads: number of heads; divides `embed_dim`.
-      length: longest sequence: rows of the rotary tables and slots of a cache.
-      positions: "rotary" rotates queries and keys, "alibi" adds a bias to the scores; other
-        encodings are not applied here.
-      qk_norm: whether queries and keys are RMS-normalized per head (Henry et al. 2020).
-      qkv_bias: whether the three input projections have a bias.
-      out_bias: whether the output projection has one.
-      initializers: of all projections; that of the output writes to the residual stream.
-      dropout: dropout rate of the attention weights.
-      precision: see `jaxlabs.layers.matmul`.
-
     Raises:
       ValueError: `num_heads` does not divide `embed_dim`.
     """
 
-    embed_dim: int
-    num_heads: int
-    length: int
+    embed_dim: int  #: embedding size
+    num_heads: int  #: number of heads; divides `embed_dim`
+    length: int  #: longest sequence: rows of the rotary tables and slots of a cache
+    #: "rotary" rotates queries and keys, "alibi" adds a bias to the scores; other encodings are not
+    #: applied here
     positions: str = "none"
+    #: whether queries and keys are RMS-normalized per head (Henry et al. 2020)
     qk_norm: bool = False
-    qkv_bias: bool = False
-    out_bias: bool = True
+    qkv_bias: bool = False  #: whether the three input projections have a bias
+    out_bias: bool = True  #: whether the output projection has one
+    #: of all projections; that of the output writes to the residual stream
     initializers: TransformerInitializers = LINEN
-    dropout: float = 0.0
-    precision: str = "default"
+    dropout: float = 0.0  #: dropout rate of the attention weights
+    precision: str = "default"  #: see `jaxlabs.layers.matmul`
 
     def setup(self):
         if self.embed_dim % self.num_heads:

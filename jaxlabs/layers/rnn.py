@@ -34,25 +34,17 @@ class RecurrentLayer(nn.Module):
     """One cell with its parameters: `input_kernel`, `recurrent_kernel`, `bias`.
 
     Time-major, as `jax.lax.scan` is, except for `trace`.
-
-    Attributes:
-      cell: a name in `CELLS`.
-      features: input size.
-      hidden_size: size of the state.
-      reverse: whether the scan runs backward in time.
-      recurrent_init: initialization of `recurrent_kernel`; see `Recurrent`.
-      candidate_bias: whether a GRU also has `candidate_bias [hidden_size]`, which its reset gate
-        multiplies, as PyTorch's has.
-      precision: see `jaxlabs.layers.matmul`.
     """
 
-    cell: str
-    features: int
-    hidden_size: int
-    reverse: bool = False
-    recurrent_init: str = "uniform"
+    cell: str  #: a name in `CELLS`
+    features: int  #: input size
+    hidden_size: int  #: size of the state
+    reverse: bool = False  #: whether the scan runs backward in time
+    recurrent_init: str = "uniform"  #: initialization of `recurrent_kernel`; see `Recurrent`
+    #: whether a GRU also has `candidate_bias [hidden_size]`, which its reset gate multiplies, as
+    #: PyTorch's has
     candidate_bias: bool = True
-    precision: str = "default"
+    precision: str = "default"  #: see `jaxlabs.layers.matmul`
 
     def setup(self):
         gates_size = len(CELLS[self.cell].gates) * self.hidden_size
@@ -135,32 +127,21 @@ class RecurrentLayer(nn.Module):
 
 
 class Recurrent(nn.Module):
-    """A multi-layer RNN, unidirectional or bidirectional, over batches of padded sequences.
+    """A multi-layer RNN, unidirectional or bidirectional, over batches of padded sequences."""
 
-    Attributes:
-      cell: a name in `CELLS`.
-      features: input size.
-      hidden_size: size of each state.
-      num_layers: number of stacked layers.
-      bidirectional: whether every layer also scans backward; the outputs of both directions are
-        concatenated, [..., 2 * hidden_size].
-      dropout: dropout rate between layers.
-      learn_initial_state: whether the initial state is a parameter; else it is zero.
-      recurrent_init: "uniform", within +-1 / sqrt(hidden_size) as in PyTorch; "orthogonal", gate by
-        gate. All other parameters are uniform, except an LSTM's forget bias of 1 (Jozefowicz et al.
-        2015).
-      precision: see `jaxlabs.layers.matmul`.
-    """
-
-    cell: str
-    features: int
-    hidden_size: int
-    num_layers: int = 1
+    cell: str  #: a name in `CELLS`
+    features: int  #: input size
+    hidden_size: int  #: size of each state
+    num_layers: int = 1  #: number of stacked layers
+    #: whether every layer also scans backward; the outputs of both directions are concatenated,
+    #: [..., 2 * hidden_size]
     bidirectional: bool = False
-    dropout: float = 0.0
-    learn_initial_state: bool = False
+    dropout: float = 0.0  #: dropout rate between layers
+    learn_initial_state: bool = False  #: whether the initial state is a parameter; else it is zero
+    #: "uniform", within +-1 / sqrt(hidden_size) as in PyTorch; "orthogonal", gate by gate. All
+    #: other parameters are uniform, except an LSTM's forget bias of 1 (Jozefowicz et al. 2015)
     recurrent_init: str = "uniform"
-    precision: str = "default"
+    precision: str = "default"  #: see `jaxlabs.layers.matmul`
 
     def setup(self):
         directions = 1 + self.bidirectional

@@ -34,13 +34,6 @@ class EncoderBlock(nn.Module):
     2017). Dropout applies to the output of `f` and to the attention weights. With a
     `short_conv_width` above 1, `f` starts with a `ShortConvolution`, which is causal under any
     mask. Further attributes are those of `MultiHeadAttention` and `FeedForward`.
-
-    Attributes:
-      pre_norm: see above.
-      norm: "layernorm" or "rmsnorm".
-      use_bias: whether the output projection, the feed-forward network and the norms have biases.
-      short_conv_width: kernel size of the `ShortConvolution` before attention and before the
-        feed-forward network; 1: no convolutions.
     """
 
     embed_dim: int
@@ -49,14 +42,17 @@ class EncoderBlock(nn.Module):
     length: int
     activation: str = "relu"
     positions: str = "none"
-    pre_norm: bool = True
-    norm: str = "layernorm"
+    pre_norm: bool = True  #: see above
+    norm: str = "layernorm"  #: "layernorm" or "rmsnorm"
     qk_norm: bool = False
     qkv_bias: bool = False
+    #: whether the output projection, the feed-forward network and the norms have biases
     use_bias: bool = True
     initializers: TransformerInitializers = LINEN
     dropout: float = 0.0
     precision: str = "default"
+    #: kernel size of the `ShortConvolution` before attention and before the feed-forward network;
+    #: 1: no convolutions
     short_conv_width: int = 1
 
     def setup(self):

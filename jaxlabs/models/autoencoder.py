@@ -89,17 +89,12 @@ class AutoencoderConfig(ModelConfig):
 
 
 class Autoencoder(nn.Module):
-    """Maps images to latent codes and reconstructions.
-
-    Attributes:
-      config: see `AutoencoderConfig`.
-      shape: (height, width, channels) of an image.
-      sample_binary: whether training pixels are sampled at every step from Bernoulli distributions
-        with the gray values as means (Salakhutdinov and Murray 2008).
-    """
+    """Maps images to latent codes and reconstructions."""
 
     config: AutoencoderConfig
-    shape: tuple[int, int, int]
+    shape: tuple[int, int, int]  #: (height, width, channels) of an image
+    #: whether training pixels are sampled at every step from Bernoulli distributions with the gray
+    #: values as means (Salakhutdinov and Murray 2008)
     sample_binary: bool = False
 
     def setup(self):

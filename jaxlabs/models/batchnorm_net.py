@@ -62,17 +62,11 @@ class NormNetConfig(ModelConfig):
 
 
 class NormNet(nn.Module):
-    """Maps images to class logits.
-
-    Attributes:
-      config: see `NormNetConfig`.
-      num_classes: number of classes.
-      norm: normalization of the hidden layers, one of NORMS.
-    """
+    """Maps images to class logits."""
 
     config: NormNetConfig
-    num_classes: int
-    norm: str
+    num_classes: int  #: number of classes
+    norm: str  #: normalization of the hidden layers, one of NORMS
 
     def setup(self):
         self.hidden = [HiddenLayer(self.config, self.norm) for _ in range(self.config.num_layers)]
@@ -114,15 +108,11 @@ class NormNet(nn.Module):
 
 
 class HiddenLayer(nn.Module):
-    """A linear map, a norm and a ReLU; the input and output of the norm are sown.
-
-    Attributes:
-      config: see `NormNetConfig`.
-      norm: one of NORMS; "layer" averages over the last axis, for images over the channels of each
-        pixel, "batch" over images and pixels.
-    """
+    """A linear map, a norm and a ReLU; the input and output of the norm are sown."""
 
     config: NormNetConfig
+    #: one of NORMS; "layer" averages over the last axis, for images over the channels of each
+    #: pixel, "batch" over images and pixels
     norm: str
 
     @nn.compact

@@ -63,11 +63,7 @@ class CharRNNConfig(TokenModelConfig):
 
 
 class CharRNN(nn.Module):
-    """Maps tokens and states to next-token logits and new states.
-
-    Attributes:
-      config: see `CharRNNConfig`.
-    """
+    """Maps tokens and states to next-token logits and new states."""
 
     config: CharRNNConfig
 

@@ -78,19 +78,12 @@ class UNetConfig(ModelConfig):
 
 
 class UNet(nn.Module):
-    """Maps noisy images and timesteps to the noise, or v.
-
-    Attributes:
-      config: see `UNetConfig`.
-      diffusion: the noise schedule and the prediction type.
-      shape: (height, width, channels) of an image.
-      num_classes: number of classes; used if `class_conditional`.
-    """
+    """Maps noisy images and timesteps to the noise, or v."""
 
     config: UNetConfig
-    diffusion: DiffusionConfig
-    shape: tuple[int, int, int]
-    num_classes: int = 0
+    diffusion: DiffusionConfig  #: the noise schedule and the prediction type
+    shape: tuple[int, int, int]  #: (height, width, channels) of an image
+    num_classes: int = 0  #: number of classes; used if `class_conditional`
 
     def setup(self):
         config = self.config
@@ -235,14 +228,10 @@ class GuidedDenoiser:
     Its parameters are `(params, guidance_scale)`. With guidance scale w the output is
     `uncond + w (cond - uncond)` (Ho and Salimans 2022, "Classifier-Free Diffusion Guidance", whose
     w is smaller by one).
-
-    Attributes:
-      model: the network.
-      guided: whether the guidance scale is not 1, which takes two passes.
     """
 
-    model: UNet
-    guided: bool = False
+    model: UNet  #: the network
+    guided: bool = False  #: whether the guidance scale is not 1, which takes two passes
 
     def __call__(
         self, params: Any, x: jax.Array, t: jax.Array, labels: jax.Array | None

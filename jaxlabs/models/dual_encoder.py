@@ -101,11 +101,7 @@ class LogitScale(NamedTuple):
 
 
 class DualEncoder(nn.Module):
-    """Maps images and texts to a shared embedding space.
-
-    Attributes:
-      config: see `DualEncoderConfig`.
-    """
+    """Maps images and texts to a shared embedding space."""
 
     config: DualEncoderConfig
 
@@ -164,11 +160,7 @@ class DualEncoder(nn.Module):
 
 
 class ImageEncoder(nn.Module):
-    """Three convolutions with max-pooling after the first two; the output is flattened.
-
-    Attributes:
-      config: see `DualEncoderConfig`.
-    """
+    """Three convolutions with max-pooling after the first two; the output is flattened."""
 
     config: DualEncoderConfig
 

@@ -61,15 +61,10 @@ class ImageClassifierConfig(ModelConfig):
 
 
 class ImageClassifier(nn.Module):
-    """Maps images to class logits.
-
-    Attributes:
-      config: see `ImageClassifierConfig`.
-      num_classes: number of classes.
-    """
+    """Maps images to class logits."""
 
     config: ImageClassifierConfig
-    num_classes: int
+    num_classes: int  #: number of classes
 
     def setup(self):
         config = self.config

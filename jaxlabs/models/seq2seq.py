@@ -39,21 +39,13 @@ START, END = 1, 2
 
 
 class Seq2Seq(nn.Module):
-    """Maps source sentences to target logits.
-
-    Attributes:
-      config: see `SequenceConfig`.
-      source_vocab_size: source vocabulary size, with special tokens.
-      target_vocab_size: target vocabulary size, with special tokens.
-      source_length: maximum source length, with `<eos>`.
-      target_length: maximum target length, with `<eos>`.
-    """
+    """Maps source sentences to target logits."""
 
     config: SequenceConfig
-    source_vocab_size: int
-    target_vocab_size: int
-    source_length: int
-    target_length: int
+    source_vocab_size: int  #: source vocabulary size, with special tokens
+    target_vocab_size: int  #: target vocabulary size, with special tokens
+    source_length: int  #: maximum source length, with `<eos>`
+    target_length: int  #: maximum target length, with `<eos>`
 
     def setup(self):
         config = self.config
@@ -99,13 +91,9 @@ class Seq2Seq(nn.Module):
 
 @dataclasses.dataclass(frozen=True)
 class Seq2SeqStepper:
-    """Adapts a `Seq2Seq` to `jaxlabs.decoding`; its initial carry holds the encoded source.
+    """Adapts a `Seq2Seq` to `jaxlabs.decoding`; its initial carry holds the encoded source."""
 
-    Attributes:
-      model: the model; steppers of equal models are equal.
-    """
-
-    model: Seq2Seq
+    model: Seq2Seq  #: the model; steppers of equal models are equal
 
     @property
     def context_length(self) -> int:

@@ -28,17 +28,11 @@ from jaxlabs.models.sequence_classifier import (
 
 
 class RNNAttentionDecoder(nn.Module):
-    """A recurrent decoder with global attention to the memory (Luong et al. 2015).
-
-    Attributes:
-      config: see `SequenceConfig`.
-      vocab_size: target vocabulary size, with special tokens.
-      length: maximum target length; not used.
-    """
+    """A recurrent decoder with global attention to the memory (Luong et al. 2015)."""
 
     config: SequenceConfig
-    vocab_size: int
-    length: int
+    vocab_size: int  #: target vocabulary size, with special tokens
+    length: int  #: maximum target length; not used
 
     def setup(self):
         config, embed_dim = self.config, self.config.embed_dim
@@ -121,17 +115,11 @@ class RNNAttentionDecoder(nn.Module):
 
 
 class TransformerDecoderStack(nn.Module):
-    """A stack of Transformer decoder blocks; same methods as `RNNAttentionDecoder`.
-
-    Attributes:
-      config: see `SequenceConfig`.
-      vocab_size: target vocabulary size, with special tokens.
-      length: maximum target length.
-    """
+    """A stack of Transformer decoder blocks; same methods as `RNNAttentionDecoder`."""
 
     config: SequenceConfig
-    vocab_size: int
-    length: int
+    vocab_size: int  #: target vocabulary size, with special tokens
+    length: int  #: maximum target length
 
     def setup(self):
         config = self.config

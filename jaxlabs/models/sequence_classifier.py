@@ -83,23 +83,14 @@ class SequenceConfig(ModelConfig):
 
 
 class SequenceClassifier(nn.Module):
-    """Maps sequences to label logits.
-
-    Attributes:
-      config: see `SequenceConfig`.
-      vocab_size: vocabulary size, with special tokens.
-      labels: names of all labels by index, with special tokens.
-      length: maximum sequence length.
-      per_token: whether each token gets a label; else the sequence gets one.
-      bidirectional: whether the encoding of a token depends on later tokens.
-    """
+    """Maps sequences to label logits."""
 
     config: SequenceConfig
-    vocab_size: int
-    labels: tuple[str, ...]
-    length: int
-    per_token: bool
-    bidirectional: bool
+    vocab_size: int  #: vocabulary size, with special tokens
+    labels: tuple[str, ...]  #: names of all labels by index, with special tokens
+    length: int  #: maximum sequence length
+    per_token: bool  #: whether each token gets a label; else the sequence gets one
+    bidirectional: bool  #: whether the encoding of a token depends on later tokens
 
     def setup(self):
         self.encoder = SequenceEncoder(
@@ -116,19 +107,12 @@ class SequenceClassifier(nn.Module):
 
 
 class SequenceEncoder(nn.Module):
-    """Maps tokens to one vector per token and a summary vector.
-
-    Attributes:
-      config: see `SequenceConfig`.
-      vocab_size: vocabulary size.
-      length: maximum sequence length.
-      bidirectional: see `SequenceClassifier`.
-    """
+    """Maps tokens to one vector per token and a summary vector."""
 
     config: SequenceConfig
-    vocab_size: int
-    length: int
-    bidirectional: bool
+    vocab_size: int  #: vocabulary size
+    length: int  #: maximum sequence length
+    bidirectional: bool  #: see `SequenceClassifier`
 
     def setup(self):
         config, embed_dim = self.config, self.config.embed_dim

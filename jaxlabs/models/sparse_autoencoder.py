@@ -64,11 +64,7 @@ class SparseAutoencoderConfig(Config):
 
 
 class SparseAutoencoder(nn.Module):
-    """Maps patches to codes and reconstructions.
-
-    Attributes:
-      config: see `SparseAutoencoderConfig`.
-    """
+    """Maps patches to codes and reconstructions."""
 
     config: SparseAutoencoderConfig
 

@@ -109,11 +109,7 @@ class TextClassifierConfig(TextEncoderConfig):
 
 
 class TextClassifier(nn.Module):
-    """Maps sentences to class logits.
-
-    Attributes:
-      config: see `TextClassifierConfig`.
-    """
+    """Maps sentences to class logits."""
 
     config: TextClassifierConfig
 
@@ -154,11 +150,7 @@ class TextClassifier(nn.Module):
 
 
 class TextEncoder(nn.Module):
-    """Maps tokens to contextual embeddings.
-
-    Attributes:
-      config: see `TextEncoderConfig`.
-    """
+    """Maps tokens to contextual embeddings."""
 
     config: TextEncoderConfig
 
@@ -220,14 +212,10 @@ class HashedBigramLogits(nn.Module):
 
     The wide part of Cheng et al. 2016 ("Wide & Deep Learning for Recommender Systems"); hashing as
     in Weinberger et al. 2009.
-
-    Attributes:
-      buckets: number of hash buckets, the rows of the table.
-      num_classes: number of classes, the columns of the table.
     """
 
-    buckets: int
-    num_classes: int
+    buckets: int  #: number of hash buckets, the rows of the table
+    num_classes: int  #: number of classes, the columns of the table
 
     @nn.compact
     def __call__(self, tokens: jax.Array) -> jax.Array:
