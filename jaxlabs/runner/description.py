@@ -59,6 +59,8 @@ def describe(
     if task is not None:
         reason = not_comparable_reason(invocation, config, task, data)
         metadata["not_comparable_reason"] = reason
+        if task.optimizer is not None:
+            metadata["optimizer"] = task.optimizer_name
     return metadata
 
 

@@ -11,6 +11,7 @@ from jaxlabs import config as config_lib
 from jaxlabs import paths
 from jaxlabs.config import ArgumentError, Config, UserError
 from jaxlabs.runner.lab import Experiment, Invocation, Lab
+from jaxlabs.training.optimizers import require_used
 
 MODES = ("train", "sample", "evaluate", "analyze", "export", "lr_range", "replay")
 
@@ -224,7 +225,10 @@ def _resolve_mode(values: flags.FlagValues) -> tuple[str, list[str]]:
 
 def _check_flags_of_mode(invocation: Invocation) -> None:
     """Raises UserError for a flag that the mode would ignore, or a step that does not exist."""
-    mode, step, steps = invocation.mode, invocation.replay_step, invocation.config().steps
+    mode, step, config = invocation.mode, invocation.replay_step, invocation.config()
+    steps = config.steps
+    if mode == "train" and invocation.sweep is None:
+        require_used(config.optimization, invocation.overrides)
     ignored = {
         "overwrite": (invocation.overwrite and mode not in ("train", "lr_range"), "train"),
         "replay_step": (step is not None and mode != "replay", "replay"),

@@ -24,7 +24,7 @@ from jaxlabs.training import devices, hosts, signals
 from jaxlabs.training.checkpoints import Checkpoints
 from jaxlabs.training.evaluation import Evaluator
 from jaxlabs.training.export import export_safetensors
-from jaxlabs.training.lr_finder import range_test, require_rate
+from jaxlabs.training.lr_finder import range_test
 from jaxlabs.training.replay import replay
 from jaxlabs.training.signals import Interrupted
 from jaxlabs.training.state import TrainState, count_parameters
@@ -157,7 +157,6 @@ def _finish(invocation: Invocation, context: RunContext, result: TrainResult) ->
 
 
 def _lr_range(invocation: Invocation) -> None:
-    require_rate(invocation.config())
     with open_training(invocation) as context:
         curve = range_test(context.task, context.data, context.config, context.placement)
         if devices.is_main_process():

@@ -17,6 +17,7 @@ from jaxlabs.training import devices, precision
 from jaxlabs.training.checkpoints import Checkpoints
 from jaxlabs.training.devices import DataParallel
 from jaxlabs.training.jax_settings import require_same_compiler_flags
+from jaxlabs.training.lr_finder import require_rate
 from jaxlabs.training.run_config import (
     MACHINE,
     OTHER_CONTENTS,
@@ -25,7 +26,7 @@ from jaxlabs.training.run_config import (
     differing,
 )
 from jaxlabs.training.state import TrainState
-from jaxlabs.training.task import Task, require_trainable
+from jaxlabs.training.task import Task, require_own_settings, require_trainable
 from jaxlabs.training.trainer import inference_state, require_divides
 
 
@@ -63,6 +64,9 @@ def open_training(invocation: Invocation) -> Iterator[RunContext]:
     chosen = precision.resolve_precision(config, _stored_precision(invocation))
     task = invocation.lab.build_task(precision.with_precision(config, chosen), data.data_spec)
     require_trainable(task, config, data.train)
+    require_own_settings(task, invocation.overrides)
+    if invocation.mode == "lr_range":
+        require_rate(task, config)
     with open_run(invocation, config, data, task, tuned={precision.SETTING: chosen}) as folder:
         if data.warning and devices.is_main_process():
             print(data.warning, file=sys.stderr)
@@ -107,7 +111,7 @@ def open_run(
             folder.clear()  # under the lock: a run that is being written is not deleted
         if folder.exists() and folder.has_results() and not invocation.overwrite:
             stored = folder.read_config()
-            check_same_run(stored, invocation, config, data)
+            check_same_run(stored, invocation, config, data, task)
             if "compiler_flags" in stored:
                 require_same_compiler_flags(stored["compiler_flags"])
         elif main:
@@ -121,8 +125,9 @@ def check_same_run(
     invocation: Invocation,
     config: CommonConfig,
     data: DataModule | StudyData | None,
+    task: Task | None = None,
 ) -> None:
-    """Raises UserError unless a stored run has the same lab, settings and data."""
+    """Raises UserError unless a stored run has the same lab, settings, data and optimizer."""
     _require_lab(stored, invocation)
     present = {"settings": config.flat(), "dataset": data.dataset if data else None}
     words = differing(type(config), stored, present)
@@ -130,6 +135,8 @@ def check_same_run(
         words[-1] += f" ({data.warning})"
     if stored.get("sweep") != invocation.sweep:
         words.append(f"sweep (stored {stored.get('sweep')}, given {invocation.sweep})")
+    if task is not None and (old := stored.get("optimizer", "")) != task.optimizer_name:
+        words.append(f"Task.optimizer_name (stored {old!r}, given {task.optimizer_name!r})")
     if words:
         raise UserError(
             f"--workdir: the run in {invocation.folder().path} has different settings:"

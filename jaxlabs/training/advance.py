@@ -6,18 +6,19 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 
 from jaxlabs import keys
 from jaxlabs.data.batches import batch_at
 from jaxlabs.losses.loss_output import Batch
 from jaxlabs.training.aot import AotFunction
 from jaxlabs.training.devices import DataParallel
-from jaxlabs.training.full_batch import build_full_batch_step
 from jaxlabs.training.dot_flops import count_flops
-from jaxlabs.training.optimizers import FULL_BATCH, has_plateaued
+from jaxlabs.training.full_batch import build_full_batch_step
+from jaxlabs.training.optimizers import has_plateaued
 from jaxlabs.training.run_config import RunConfig
 from jaxlabs.training.state import TrainState
-from jaxlabs.training.task import Task
+from jaxlabs.training.task import Task, is_full_batch
 
 MAX_SKIPPED = 10
 """Consecutive non-finite steps, which are skipped, after which the run stops."""
@@ -65,7 +66,6 @@ class Advance:
         names = logs[0] if logs else ()
         return state, {name: np.concatenate([log[name] for log in logs]) for name in names}
 
-
     def flops_per_step(self, state: TrainState) -> float | None:
         """Returns the FLOPs of a step, see `dot_flops`; None if they vary, as in a line search."""
         jaxpr = self._multi_step.trace(state, self._dataset, np.int32(1), self._seed).jaxpr
@@ -75,12 +75,23 @@ class Advance:
         except ValueError:
             return None
 
+
 def step_inputs(
     dataset: Any, seed: int | jax.Array, step: int | jax.Array, batch_size: int
 ) -> tuple[Batch, jax.Array]:
     """Returns the batch and the key of the training step after `step` steps."""
     batch = batch_at(dataset, seed, step, batch_size)
     return batch, keys.at_step(seed, "step", step)
+
+
+def injected_rate(opt_state: optax.OptState) -> dict[str, jax.Array]:
+    """Returns the `learning_rate` of an optimizer with `optax.inject_hyperparams`, if it has one.
+
+    The state after a step holds the rate of this step.
+    """
+    named = optax.tree.get_all_with_path(opt_state, "learning_rate")
+    rates = [value for _, value in named if isinstance(value, jax.Array)]
+    return {"learning_rate": rates[0]} if len(rates) == 1 else {}
 
 
 def build_multi_step(
@@ -93,12 +104,14 @@ def build_multi_step(
     is the seed, so that runs that differ only in the seed share one executable.
     """
     capacity = config.steps_per_call
-    full_batch = config.optimization.optimizer in FULL_BATCH
+    full_batch = is_full_batch(task, config)
     train_step = build_full_batch_step(task.loss) if full_batch else task.train_step
 
     def one_step(state, dataset, seed):
         batch, key = step_inputs(dataset, seed, state.step, config.batch_size)
-        return train_step(state, placement.shard_batch(batch), key)
+        state, metrics = train_step(state, placement.shard_batch(batch), key)
+        rate = {} if task.optimizer is None else injected_rate(state.opt_state)
+        return state, metrics | rate
 
     def multi_step(state: TrainState, dataset: Any, count: jax.Array, seed: jax.Array):
         shapes = jax.eval_shape(one_step, state, dataset, seed)[1]

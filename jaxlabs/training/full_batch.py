@@ -1,4 +1,4 @@
-"""The full-batch training step of L-BFGS with a line search.
+"""The full-batch training step of optimizers that evaluate the loss: L-BFGS with a line search.
 
 Its signature is that of the mini-batch step (`training.step`); the loss must be deterministic.
 """
@@ -22,11 +22,11 @@ from jaxlabs.training.step import (
 
 @functools.cache
 def build_full_batch_step(loss: LossFunction) -> Any:
-    """Returns the jitted L-BFGS step of a loss, see `training.step.build_train_step`.
+    """Returns the jitted full-batch step of a loss, see `training.step.build_train_step`.
 
-    Loss and gradient of the accepted point come from the line search, so an iteration costs one
-    evaluation if the first step size is accepted. `metric_sums` of the loss are not among the
-    metrics: evaluations report them.
+    Loss and gradient of the accepted point come from the line search, if it keeps them, so an
+    iteration costs one evaluation if the first step size is accepted. `metric_sums` of the loss are
+    not among the metrics: evaluations report them.
     """
 
     @functools.partial(jax.jit, static_argnames="axis_name", donate_argnums=0)
@@ -38,9 +38,12 @@ def build_full_batch_step(loss: LossFunction) -> Any:
         axis_name: str | None = None,
     ) -> tuple[TrainState, Metrics]:
         mean_loss = _with_summed_gradient(loss, state, batch, key, axis_name)
-        value, gradients = optax.value_and_grad_from_state(mean_loss)(
-            state.params, state=state.opt_state
-        )
+        if optax.tree.get(state.opt_state, "grad") is None:
+            value, gradients = jax.value_and_grad(mean_loss)(state.params)
+        else:
+            value, gradients = optax.value_and_grad_from_state(mean_loss)(
+                state.params, state=state.opt_state
+            )
         norm, nonfinite_leaf = global_norm_and_nonfinite(gradients, value)
         search = {"value": value, "grad": gradients, "value_fn": mean_loss}
         state, nonfinite_leaf = apply_gradients(state, gradients, None, nonfinite_leaf, **search)

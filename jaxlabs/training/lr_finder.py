@@ -6,19 +6,18 @@ from jaxlabs.config import UserError
 from jaxlabs.data.dataset import DataModule
 from jaxlabs.training.advance import Advance
 from jaxlabs.training.devices import DataParallel
-from jaxlabs.training.optimizers import FULL_BATCH, build_optimizer
 from jaxlabs.training.run_config import RunConfig
-from jaxlabs.training.task import Task
+from jaxlabs.training.task import Task, build_task_optimizer, is_full_batch, optimizer_name
 from jaxlabs.training.trainer import initial_state
 
 MIN_RATIO, MAX_RATIO = 1e-3, 1e2
 """The range, relative to the configured learning rate."""
 
 
-def require_rate(config: RunConfig) -> None:
+def require_rate(task: Task, config: RunConfig) -> None:
     """Raises UserError if the optimizer has no learning rate."""
-    if config.optimization.optimizer in FULL_BATCH:
-        raise UserError(f"--mode=lr_range: {config.optimization.optimizer} has no learning rate")
+    if is_full_batch(task, config):
+        raise UserError(f"--mode=lr_range: {optimizer_name(task, config)} has no learning rate")
 
 
 def range_test(
@@ -28,18 +27,20 @@ def range_test(
 
     Returns:
       `learning_rate [steps]` and `loss [steps]`, the training loss of each batch. A good rate is
-      well below the one at which the loss rises.
+      well below the one at which the loss rises. For a task's own optimizer the rates are relative
+      to its own.
 
     Raises:
       UserError: the optimizer has no learning rate.
     """
-    require_rate(config)
+    require_rate(task, config)
 
     def rising(step):
         return MIN_RATIO * (MAX_RATIO / MIN_RATIO) ** (step / (steps - 1))
 
-    tx = build_optimizer(config.optimization, rising, task.label_fn)
+    tx = build_task_optimizer(task, config, rising)
     state = initial_state(task, config, placement, tx)
     state, log = Advance(task, config, placement, data.train)(state, steps)
-    rates = config.optimization.learning_rate * rising(np.arange(steps))
+    peak = config.optimization.learning_rate if task.optimizer is None else 1.0
+    rates = peak * rising(np.arange(steps))
     return {"learning_rate": rates[: int(state.step)], "loss": log["loss"]}

@@ -2,7 +2,7 @@
 
 import dataclasses
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -13,6 +13,18 @@ import optax.contrib
 from jaxlabs.config import ArgumentError, Config, setting
 
 Schedule = Callable[[Any], Any]
+
+SCHEDULE = ("learning_rate", "lr_schedule", "warmup_steps", "decay_steps", "end_lr_ratio")
+ADAM = (*SCHEDULE, "adam_b1", "adam_b2")
+SETTINGS = {
+    "sgd": (*SCHEDULE, "momentum", "nesterov", "weight_decay"),
+    "adam": ADAM,
+    "adamw": (*ADAM, "weight_decay"),
+    "lion": (*SCHEDULE, "lion_b1", "lion_b2", "weight_decay"),
+    "muon": (*ADAM, "muon_learning_rate", "weight_decay"),
+    "lbfgs": (),
+}
+"""The settings that each optimizer uses, apart from clipping, EMA and gradient accumulation."""
 
 FULL_BATCH = ("lbfgs",)
 """Optimizers that use all examples at every step."""
@@ -32,7 +44,7 @@ and depthwise kernels, which are not decayed.
 """
 
 DECAYED = (HIDDEN, EMBEDDING, HEAD)
-"""Labels of the parameters that AdamW decays; Muon decays those that it orthogonalizes."""
+"""Labels of the parameters that are decayed; Muon decays those that it orthogonalizes."""
 
 PARAM_LABELS = (
     (r"(bias|scale|first_state)$", VECTOR),
@@ -55,15 +67,19 @@ class OptimizerConfig(Config):
 
     optimizer: str = setting(
         "adamw",
-        "optimizer; adamw: Loshchilov and Hutter 2019; muon: orthogonalized momentum (Jordan 2024)"
+        "optimizer; sgd: with --momentum and --nesterov; adam: Kingma and Ba 2015, without weight"
+        " decay; adamw: Loshchilov and Hutter 2019; lion: Chen et al. 2023, a rate of a third to a"
+        " tenth of AdamW's; muon: orthogonalized momentum (Jordan 2024)"
         " of optax, with bias correction, for the kernels of hidden layers, and NAdam without"
         " weight decay for embeddings, input and output layers, heads, short convolutions, norms"
         " and biases; lbfgs: optax's L-BFGS, full batch, until convergence",
-        choices=("adamw", "muon", *FULL_BATCH),
+        choices=tuple(SETTINGS),
         retired=("scipy",),
     )
-    learning_rate: float = setting(1e-3, "peak learning rate of AdamW", above=0)
-    muon_learning_rate: float = setting(0.02, "peak learning rate of Muon", above=0)
+    learning_rate: float = setting(
+        1e-3, "peak learning rate; muon: that of its NAdam; not of lbfgs", above=0
+    )
+    muon_learning_rate: float = setting(0.02, "peak learning rate of muon", above=0)
     lr_schedule: str = setting(
         "constant",
         "shape of the learning rate after warm-up",
@@ -85,12 +101,23 @@ class OptimizerConfig(Config):
         maximum=1,
         aliases=("final_rate_fraction",),
     )
-    adam_b1: float = setting(0.9, "decay rate of AdamW's first moment", minimum=0, below=1)
-    adam_b2: float = setting(0.999, "decay rate of AdamW's second moment", minimum=0, below=1)
+    momentum: float = setting(0.0, "momentum of sgd", minimum=0, below=1)
+    nesterov: bool = setting(False, "Nesterov's form of the momentum of sgd")
+    adam_b1: float = setting(
+        0.9, "decay rate of the first moment of adam, adamw and muon's NAdam", minimum=0, below=1
+    )
+    adam_b2: float = setting(
+        0.999, "decay rate of the second moment of adam, adamw and muon's NAdam", minimum=0, below=1
+    )
+    lion_b1: float = setting(
+        0.9, "weight of the momentum in the update of lion", minimum=0, below=1
+    )
+    lion_b2: float = setting(0.99, "decay rate of the momentum of lion", minimum=0, below=1)
     weight_decay: float = setting(
         0.01,
-        "decoupled weight decay; adamw: of kernels and embeddings; muon: of the kernels that it"
-        " orthogonalizes; never of biases, norms and short convolutions",
+        "decoupled weight decay; adamw, lion: of kernels and embeddings; muon: of the kernels that"
+        " it orthogonalizes; sgd: of kernels and embeddings, added to the gradient; never of"
+        " biases, norms and short convolutions",
         minimum=0,
     )
     grad_clip_norm: float | None = setting(
@@ -112,18 +139,41 @@ class OptimizerConfig(Config):
         aliases=("micro_batches",),
     )
 
+    def check(self) -> None:
+        if self.nesterov and not self.momentum:
+            raise ArgumentError(
+                "nesterov", "true is not accepted with `momentum` 0; a momentum above 0"
+            )
+
+
+def require_used(config: OptimizerConfig, given: Iterable[str]) -> None:
+    """Raises ArgumentError for a given setting that the optimizer does not use.
+
+    Args:
+      config: the settings.
+      given: names of the settings that the user gave.
+    """
+    if config.optimizer not in SETTINGS:  # an earlier one, which is refused elsewhere
+        return
+    for name in given:
+        users = [optimizer for optimizer, names in SETTINGS.items() if name in names]
+        if users and config.optimizer not in users:
+            raise ArgumentError(
+                name, f"not used by `optimizer` {config.optimizer}; only by {', '.join(users)}"
+            )
+
 
 def divergence_flags(config: OptimizerConfig) -> str:
     """Returns the flags that may have caused a non-finite loss, gradient or update.
 
-    These are the learning rate, and the others that exceed their defaults.
+    These are the learning rate, and the others of the optimizer that exceed their defaults.
     """
     rate = "muon_learning_rate" if config.optimizer == "muon" else "learning_rate"
-    default = OptimizerConfig()
+    default, used = OptimizerConfig(), SETTINGS[config.optimizer]
     others = [
         name
-        for name in ("learning_rate", "weight_decay", "adam_b1", "adam_b2")
-        if name != rate and getattr(config, name) > getattr(default, name)
+        for name in ("learning_rate", "weight_decay", "momentum", "adam_b1", "adam_b2", "lion_b1")
+        if name in used and name != rate and getattr(config, name) > getattr(default, name)
     ]
     return ", ".join(f"--{name}={getattr(config, name)}" for name in (rate, *others))
 
@@ -218,29 +268,74 @@ def build_optimizer(
     """
     if config.optimizer == "lbfgs":
         return lbfgs()
-    adam_rate = _scaled(schedule, config.learning_rate)
-    if config.optimizer == "adamw":
+    rate = _scaled(schedule, config.learning_rate)
+
+    def decayed(params):
+        return jax.tree.map(lambda label: label in DECAYED, label_fn(params))
+
+    if config.optimizer == "sgd":
+        optimizer = optax.chain(
+            optax.add_decayed_weights(config.weight_decay, decayed),
+            optax.sgd(rate, config.momentum or None, config.nesterov),
+        )
+    elif config.optimizer == "adam":
+        optimizer = optax.adam(rate, config.adam_b1, config.adam_b2)
+    elif config.optimizer == "adamw":
         optimizer = optax.adamw(
-            adam_rate,
+            rate,
             b1=config.adam_b1,
             b2=config.adam_b2,
             weight_decay=config.weight_decay,
-            mask=lambda params: jax.tree.map(lambda label: label in DECAYED, label_fn(params)),
+            mask=decayed,
+        )
+    elif config.optimizer == "lion":
+        optimizer = optax.lion(
+            rate,
+            b1=config.lion_b1,
+            b2=config.lion_b2,
+            weight_decay=config.weight_decay,
+            mask=decayed,
         )
     else:
         optimizer = optax.contrib.muon(
             _scaled(schedule, config.muon_learning_rate),
             weight_decay=config.weight_decay,
-            adam_learning_rate=adam_rate,
+            adam_learning_rate=rate,
             adam_b1=config.adam_b1,
             adam_b2=config.adam_b2,
             muon_weight_dimension_numbers=lambda params: jax.tree.map(
                 _muon_dimension_numbers, params, label_fn(params)
             ),
         )
+    return clipped(optimizer, config)
+
+
+def clipped(tx: optax.GradientTransformation, config: OptimizerConfig) -> Any:
+    """Returns an optimizer after gradient clipping, if the settings have it."""
     if config.grad_clip_norm is None:
-        return optimizer
-    return optax.chain(optax.clip_by_global_norm(config.grad_clip_norm), optimizer)
+        return tx
+    return optax.chain(optax.clip_by_global_norm(config.grad_clip_norm), tx)
+
+
+def needs_value_fn(tx: optax.GradientTransformation, params: Any) -> bool:
+    """Returns whether an optimizer evaluates the loss itself, as a line search does.
+
+    Args:
+      tx: the optimizer; its update is only traced.
+      params: parameters, or their shapes and dtypes.
+    """
+
+    def update(params):
+        update = optax.with_extra_args_support(tx).update
+        return update(params, tx.init(params), params, value=jnp.float32(0), grad=params)
+
+    try:
+        jax.eval_shape(update, params)
+    except TypeError as error:
+        if "value_fn" not in str(error):
+            raise
+        return True
+    return False
 
 
 class PlateauState(NamedTuple):
@@ -254,12 +349,14 @@ class PlateauState(NamedTuple):
 def lbfgs() -> optax.GradientTransformationExtraArgs:
     """Returns L-BFGS with a zoom line search (Nocedal and Wright 2006, algorithms 3.5 and 7.4)."""
     search = optax.scale_by_zoom_linesearch(max_linesearch_steps=MAX_LINESEARCH_STEPS)
-    return _with_plateau(optax.lbfgs(memory_size=LBFGS_HISTORY, linesearch=search))
+    return until_plateau(optax.lbfgs(memory_size=LBFGS_HISTORY, linesearch=search))
 
 
-def _with_plateau(
+def until_plateau(
     inner: optax.GradientTransformationExtraArgs,
 ) -> optax.GradientTransformationExtraArgs:
+    """Returns a full-batch optimizer that records whether the loss has plateaued."""
+
     def init(params: Any) -> PlateauState:
         # Some leaves are initially weakly typed scalars, which would recompile the step.
         state = jax.tree.map(lambda leaf: jnp.asarray(leaf, leaf.dtype), inner.init(params))

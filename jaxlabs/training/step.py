@@ -53,13 +53,20 @@ def build_train_step(loss: LossFunction) -> Any:
         scale = 1 / weight
         gradients = jax.tree.map(lambda leaf: leaf * scale, gradients)
         norm, nonfinite_leaf = global_norm_and_nonfinite(gradients, output.loss_sum)
+        mean_loss = output.loss_sum / weight
         state, nonfinite_leaf = apply_gradients(
-            state, gradients, output.new_batch_stats, nonfinite_leaf, carry=output.carry
+            state,
+            gradients,
+            output.new_batch_stats,
+            nonfinite_leaf,
+            carry=output.carry,
+            value=mean_loss,
+            grad=gradients,
         )
         metrics = {
             name: total.astype(weight.dtype) / weight for name, total in output.metric_sums.items()
         } | {
-            "loss": output.loss_sum / weight,
+            "loss": mean_loss,
             "weight": output.weight_sum,
             "gradient_norm": norm,
             "skipped": (nonfinite_leaf >= 0).astype(jnp.int32),
@@ -164,8 +171,9 @@ def apply_gradients(
     Returns:
       The state, and the index into `nonfinite_names`, [] int32; -1 for a finite step.
     """
+    update = optax.with_extra_args_support(state.tx).update
     with jax.numpy_dtype_promotion("standard"):  # optax takes powers with integer exponents
-        updates, opt_state = state.tx.update(gradients, state.opt_state, state.params, **extra)
+        updates, opt_state = update(gradients, state.opt_state, state.params, **extra)
     params = optax.apply_updates(state.params, updates)
     ema_params = state.ema_params
     if ema_params is not None:

@@ -1,18 +1,29 @@
 """The task of a lab: a model with its loss and its training step."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import optax
 from jax.interpreters import partial_eval
 
 from jaxlabs.config import ArgumentError
 from jaxlabs.data.batches import Examples, batch_at
 from jaxlabs.losses.loss_output import LossFunction
-from jaxlabs.training.optimizers import FULL_BATCH, label_params
+from jaxlabs.training.optimizers import (
+    FULL_BATCH,
+    SETTINGS,
+    Schedule,
+    build_optimizer,
+    build_schedule,
+    clipped,
+    label_params,
+    needs_value_fn,
+    until_plateau,
+)
 from jaxlabs.training.run_config import RunConfig
 from jaxlabs.training.state import Tree
 
@@ -31,6 +42,11 @@ class Task:
       batch_coupled: whether the loss of an example depends on the other examples of its batch
         (BatchNorm, mean activations, contrastive negatives). Such a loss is refused with more than
         one micro-batch; leave it False in a lab that documents what micro-batches mean there.
+      optimizer: the task's own optimizer, with its learning rate, schedule and weight decay; None:
+        the optimizer of the settings. One whose update needs `value_fn`, such as a line search,
+        gets the full-batch step; `value` and `grad` are passed to every optimizer that takes them.
+      optimizer_name: name of `optimizer`, which is stored with the run: a run is not resumed with
+        another one. Required with `optimizer`.
       label_fn: `params -> labels`, which decide the optimizer and the weight decay of each
         parameter; a function of the paths, since optax also calls it with some leaves masked. See
         `jaxlabs.training.optimizers.label_params`.
@@ -44,6 +60,48 @@ class Task:
     init_carry: Callable[[int], Tree] = lambda batch_size: None
     batch_coupled: bool = False
     label_fn: Callable[[Tree], Tree] = label_params
+    optimizer: optax.GradientTransformation | None = None
+    optimizer_name: str = ""
+
+    def __post_init__(self) -> None:
+        if (self.optimizer is None) != (self.optimizer_name == ""):
+            message = f"{self.optimizer_name!r} is not accepted; a name for Task.optimizer"
+            raise ArgumentError("optimizer_name", message)
+
+
+def is_full_batch(task: Task, config: RunConfig) -> bool:
+    """Returns whether the optimizer of a run uses all examples at every step."""
+    if task.optimizer is None:
+        return config.optimization.optimizer in FULL_BATCH
+    return needs_value_fn(task.optimizer, jax.eval_shape(task.init, jax.random.key(0))["params"])
+
+
+def optimizer_name(task: Task, config: RunConfig) -> str:
+    """Returns the name of the optimizer of a run."""
+    return config.optimization.optimizer if task.optimizer is None else task.optimizer_name
+
+
+def build_task_optimizer(
+    task: Task, config: RunConfig, schedule: Schedule | None = None
+) -> optax.GradientTransformation:
+    """Returns the optimizer of a run, after gradient clipping.
+
+    Args:
+      task: the lab's model, perhaps with an optimizer.
+      config: the run's settings.
+      schedule: learning rate relative to the peak; None: that of the settings. It scales the
+        updates of a task's own optimizer, whose own schedule remains.
+    """
+    settings = config.optimization
+    if task.optimizer is None:
+        schedule = schedule or build_schedule(settings, config.steps)
+        return build_optimizer(settings, schedule, task.label_fn)
+    if is_full_batch(task, config):
+        return until_plateau(task.optimizer)
+    tx = task.optimizer
+    if schedule is not None:
+        tx = optax.chain(tx, optax.scale_by_schedule(schedule))
+    return clipped(tx, settings)
 
 
 def is_stochastic(task: Task, dataset: Any, batch_size: int) -> bool:
@@ -62,6 +120,15 @@ def is_stochastic(task: Task, dataset: Any, batch_size: int) -> bool:
     return uses_key or uses_step
 
 
+def require_own_settings(task: Task, given: Iterable[str]) -> None:
+    """Raises ArgumentError for a given setting that a task's own optimizer ignores."""
+    ignored = {"optimizer"}.union(*SETTINGS.values()) if task.optimizer is not None else set()
+    for name in given:
+        if name in ignored:
+            message = f"not used by {task.optimizer_name}, the lab's own optimizer"
+            raise ArgumentError(name, message)
+
+
 def require_trainable(task: Task, config: RunConfig, dataset: Any) -> None:
     """Raises ArgumentError unless the optimizer settings suit the loss and the data.
 
@@ -69,7 +136,7 @@ def require_trainable(task: Task, config: RunConfig, dataset: Any) -> None:
     function, which must be deterministic.
     """
     settings = config.optimization
-    if settings.optimizer == "scipy":
+    if task.optimizer is None and settings.optimizer == "scipy":
         raise ArgumentError(
             "optimizer", "scipy is no longer accepted; lbfgs minimizes the same loss"
         )
@@ -79,25 +146,23 @@ def require_trainable(task: Task, config: RunConfig, dataset: Any) -> None:
             f"{settings.grad_accum_steps} is not accepted; 1, since the loss of an example depends"
             " on the others of its batch",
         )
-    if settings.optimizer not in FULL_BATCH:
+    if not is_full_batch(task, config):
         return
+    name = optimizer_name(task, config)
     if not isinstance(dataset, Examples):
-        raise ArgumentError(
-            "optimizer", f"{settings.optimizer} needs a finite set of examples; adamw or muon"
-        )
+        raise ArgumentError("optimizer", f"{name} needs a finite set of examples; adamw or muon")
     required = {
         "batch_size": (config.batch_size, dataset.count, f"{dataset.count}, all training examples"),
         "grad_clip_norm": (settings.grad_clip_norm, None, "none"),
         "ema_decay": (settings.ema_decay, 0.0, "0"),
     }
-    for name, (value, accepted, words) in required.items():
+    for argument, (value, accepted, words) in required.items():
         if value != accepted:
             raise ArgumentError(
-                name, f"{value} is not accepted with `optimizer` {settings.optimizer}; {words}"
+                argument, f"{value} is not accepted with `optimizer` {name}; {words}"
             )
     if is_stochastic(task, dataset, config.batch_size):
         raise ArgumentError(
             "optimizer",
-            f"{settings.optimizer} needs a deterministic loss (no dropout, no sampled latents);"
-            " adamw or muon",
+            f"{name} needs a deterministic loss (no dropout, no sampled latents); adamw or muon",
         )

@@ -20,17 +20,11 @@ from jaxlabs.training.checkpoints import Checkpoints
 from jaxlabs.training.devices import DataParallel, is_main_process, sync_hosts
 from jaxlabs.training.evaluation import Evaluator
 from jaxlabs.training.metric_writer import MetricsWriter, Progress
-from jaxlabs.training.optimizers import (
-    build_optimizer,
-    build_schedule,
-    divergence_flags,
-    has_plateaued,
-    lr_at,
-)
+from jaxlabs.training.optimizers import build_schedule, divergence_flags, has_plateaued, lr_at
 from jaxlabs.training.run_config import RunConfig
 from jaxlabs.training.state import TrainState, create_state
 from jaxlabs.training.step import nonfinite_names
-from jaxlabs.training.task import Task, require_trainable
+from jaxlabs.training.task import Task, build_task_optimizer, require_trainable
 
 CHUNK_SECONDS = 3.0
 """Target duration of a chunk: short enough for signals, long beside the overhead of a call."""
@@ -52,23 +46,23 @@ class TrainResult:
     Attributes:
       state: the last state.
       interrupted: whether a signal ended the training, after a checkpoint and without the final
-      flops_per_step: FLOPs of the matmuls and convolutions of a step; None if they vary from step
-        to step, or if interrupted.
         evaluations.
       seconds: training time of all processes of the run so far, without compilation and
         evaluation.
       compile_seconds: compilation time of the training step in this process.
       evaluation_seconds: time of evaluations and their samples in this process.
       final_metrics: metrics of the final evaluations, `<split>_<metric>`; empty if interrupted.
+      flops_per_step: FLOPs of the matmuls and convolutions of a step; None if they vary from step
+        to step, or if interrupted.
     """
 
-    flops_per_step: float | None
     state: TrainState
     interrupted: bool
     seconds: float
     compile_seconds: float
     evaluation_seconds: float
     final_metrics: dict[str, float]
+    flops_per_step: float | None
 
 
 def initial_state(
@@ -83,14 +77,14 @@ def initial_state(
       task: the lab's model.
       config: the run's settings.
       placement: data parallelism over the devices.
-      tx: the optimizer; None: that of the settings.
+      tx: the optimizer; None: that of the task or of the settings.
 
     Raises:
       TooLarge: it does not fit into memory.
     """
     settings = config.optimization
     if tx is None:
-        tx = build_optimizer(settings, build_schedule(settings, config.steps), task.label_fn)
+        tx = build_task_optimizer(task, config)
 
     def create(seed):
         return create_state(
@@ -204,13 +198,13 @@ class Trainer:
             # The last state, unless it is saved already.
             self.checkpoints.save(state, self.metadata, None if int(state.skipped) else loss)
         return TrainResult(
-            flops_per_step=None if stopping else self._advance.flops_per_step(state),
             state=state,
             interrupted=stopping,
             final_metrics={} if stopping else self._evaluate_finally(state),
             seconds=self._seconds,
             compile_seconds=self._advance.compile_seconds,
             evaluation_seconds=self._evaluation_seconds,
+            flops_per_step=None if stopping else self._advance.flops_per_step(state),
         )
 
     def _is_last(self, state: TrainState) -> bool:
@@ -253,8 +247,7 @@ class Trainer:
                 name = nonfinite_names(state.params)[nonfinite_leaf]
                 self._progress.print_line(f"step {number} skipped: {name} is not finite")
             if number % self.config.log_every == 0 or skipped:
-                rate = lr_at(self.config.optimization, self._schedule, number - 1)
-                rows.append({"step": number, "split": "train"} | row | rate)
+                rows.append({"step": number, "split": "train"} | row | self._rate(number - 1))
         if rows:
             rows[-1] |= {"seconds": self._seconds, "steps_per_second": self._speed}
         self._writer.write(rows)
@@ -262,11 +255,21 @@ class Trainer:
             raise self._non_finite_error(number, name)
         self._progress.advance(len(log["loss"]), float(log["loss"][-1]))
 
+    def _rate(self, step: int) -> dict[str, float]:
+        """Returns the learning rate of a step, unless the task has its own optimizer."""
+        if self.task.optimizer is not None:
+            return {}
+        return lr_at(self.config.optimization, self._schedule, step)
+
     def _non_finite_error(self, step: int, name: str) -> NonFiniteError:
         steps = self.checkpoints.steps()
         saved = f"last checkpoint: step {steps[-1]}" if steps else "no checkpoint saved"
+        if self.task.optimizer is None:
+            cause = divergence_flags(self.config.optimization)
+        else:
+            cause = f"optimizer {self.task.optimizer_name}"
         return NonFiniteError(
-            f"{divergence_flags(self.config.optimization)}: loss, gradient or update not finite"
+            f"{cause}: loss, gradient or update not finite"
             f" in {MAX_SKIPPED} consecutive steps up to step {step} (last {name}); {saved}."
             f" Try lower values, or inspect with --mode=replay --replay_step={step}"
         )

@@ -1,6 +1,7 @@
 """Tests of jaxlabs/training/optimizers.py against closed forms."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -13,12 +14,16 @@ from jaxlabs.training.optimizers import (
     EMBEDDING,
     HEAD,
     HIDDEN,
+    SCHEDULE,
+    SETTINGS,
     VECTOR,
     OptimizerConfig,
     build_optimizer,
     build_schedule,
     divergence_flags,
     label_params,
+    needs_value_fn,
+    require_used,
 )
 
 PARAMS = {
@@ -213,6 +218,72 @@ def test_weight_decay_is_that_of_the_help_text(optimizer):
         np.testing.assert_allclose(updates[module][name], expected, rtol=1e-6)
 
 
+DECAYED = jax.tree.map(lambda label: label != VECTOR, label_params(PARAMS))
+OPTAX = {
+    "sgd": ({}, optax.sgd(0.1)),
+    "momentum": ({"momentum": 0.8}, optax.sgd(0.1, momentum=0.8)),
+    "nesterov": (
+        {"momentum": 0.8, "nesterov": True, "weight_decay": 0.3},
+        optax.chain(optax.add_decayed_weights(0.3, DECAYED), optax.sgd(0.1, 0.8, nesterov=True)),
+    ),
+    "adam": ({"adam_b1": 0.7, "adam_b2": 0.9, "weight_decay": 0.5}, optax.adam(0.1, 0.7, 0.9)),
+    "lion": (
+        {"lion_b1": 0.7, "lion_b2": 0.8, "weight_decay": 0.3},
+        optax.lion(0.1, b1=0.7, b2=0.8, weight_decay=0.3, mask=DECAYED),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", OPTAX)
+def test_updates_are_those_of_plain_optax(name):
+    settings, plain = OPTAX[name]
+    optimizer = "sgd" if name in ("momentum", "nesterov") else name
+    settings = {"optimizer": optimizer, "learning_rate": 0.1, "weight_decay": 0.0} | settings
+    tx = build_optimizer(OptimizerConfig(**settings), CONSTANT)
+    params, (state, other) = PARAMS, (tx.init(PARAMS), plain.init(PARAMS))
+    for step in range(3):
+        updates, state = tx.update(gradients(step), state, params)
+        expected, other = plain.update(gradients(step), other, params)
+        jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-6), updates, expected)
+        params = optax.apply_updates(params, updates)
+
+
+def test_nesterov_without_momentum_is_refused():
+    with pytest.raises(UserError, match=r"^nesterov: true is not accepted with `momentum` 0; "):
+        OptimizerConfig(optimizer="sgd", nesterov=True)
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_setting_of_another_optimizer_is_refused_when_given(name):
+    config = OptimizerConfig(optimizer=name)
+    require_used(config, [*SETTINGS[name], "optimizer", "grad_clip_norm", "steps"])
+    for unused in set().union(*SETTINGS.values()).difference(SETTINGS[name]):
+        with pytest.raises(UserError, match=f"^{unused}: not used by `optimizer` {name}; only by "):
+            require_used(config, [unused])
+
+
+def test_every_setting_of_few_optimizers_names_them_in_its_help():
+    fields = {field.name: field for field in dataclasses.fields(OptimizerConfig)}
+    for setting in set().union(*SETTINGS.values()).difference(SCHEDULE):
+        for optimizer in (name for name, used in SETTINGS.items() if setting in used):
+            assert optimizer in fields[setting].metadata["help"]
+
+
+@pytest.mark.parametrize(
+    ("tx", "expected"),
+    [
+        (optax.adamw(0.1), False),
+        (optax.polyak_sgd(), False),
+        (optax.contrib.reduce_on_plateau(), False),
+        (optax.lbfgs(), True),
+        (optax.chain(optax.sgd(1.0), optax.scale_by_backtracking_linesearch(5)), True),
+    ],
+    ids=["adamw", "polyak", "plateau", "lbfgs", "backtracking"],
+)
+def test_optimizer_that_evaluates_the_loss_is_found_by_tracing(tx, expected):
+    assert needs_value_fn(tx, PARAMS) == expected
+
+
 @pytest.mark.parametrize(("grad_clip_norm", "expected"), [(0.5, 0.5), (1e6, None), (None, None)])
 def test_gradients_are_clipped_by_their_global_norm(grad_clip_norm, expected):
     config = OptimizerConfig(grad_clip_norm=grad_clip_norm, adam_b1=0.0)
@@ -301,11 +372,10 @@ def test_muon_has_bias_correction_unlike_the_original():
     assert "with bias correction" in field.metadata["help"]
 
 
-@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+@pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw", "lion", "muon"])
 def test_optimizers_minimize_a_quadratic(optimizer):
-    config = OptimizerConfig(
-        optimizer=optimizer, learning_rate=0.05, muon_learning_rate=0.05, weight_decay=0.0
-    )
+    rates = {"learning_rate": 0.05, "muon_learning_rate": 0.05}
+    config = OptimizerConfig(optimizer=optimizer, weight_decay=0.0, **rates)
     tx = build_optimizer(config, CONSTANT)
 
     @jax.jit
@@ -333,3 +403,5 @@ def test_divergence_flags_are_the_rate_and_values_above_their_defaults():
     decay = OptimizerConfig(weight_decay=1e30, adam_b1=0.999)
     assert divergence_flags(decay) == "--learning_rate=0.001, --weight_decay=1e+30, --adam_b1=0.999"
     assert divergence_flags(OptimizerConfig(optimizer="muon")) == "--muon_learning_rate=0.02"
+    sgd = OptimizerConfig(optimizer="sgd", momentum=0.9, adam_b1=0.999)
+    assert divergence_flags(sgd) == "--learning_rate=0.001, --momentum=0.9"

@@ -120,6 +120,17 @@ def test_run_interrupted_anywhere_equals_an_unbroken_one(resume, whole, monkeypa
     assert_same_run(resumed, whole)
 
 
+# AdamW above, L-BFGS in full_batch_test.py.
+@pytest.mark.parametrize("optimizer", ["sgd", "adam", "lion", "muon"])
+def test_run_of_every_optimizer_resumes_exactly(start, tmp_path, monkeypatch, optimizer):
+    flags = {"optimizer": optimizer, "momentum": 0.9, "steps": 8}
+    unbroken = start(tmp_path / "unbroken", **flags)
+    stop = StopBefore(monkeypatch, 3)
+    assert start(tmp_path / "broken", **flags)[0].interrupted
+    stop.call = 0
+    assert_same_run(start(tmp_path / "broken", **flags), unbroken)
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_signal_ends_the_run_with_a_checkpoint_and_restores_the_handlers(resume, whole, number):
     before = [signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)]
