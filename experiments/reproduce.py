@@ -4,4 +4,4 @@ from jaxlabs import labs
 from jaxlabs.runner import cli, reproduce
 
 if __name__ == "__main__":
-    cli.main(reproduce.suite({name: labs.load(name) for name in labs.names()}))
+    cli.main(reproduce.suite(labs.Labs(), labs.load, labs.load_stored))

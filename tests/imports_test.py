@@ -4,12 +4,13 @@ import ast
 import functools
 import graphlib
 import importlib.metadata
+import itertools
 import os
 import re
 import subprocess
 import sys
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -31,10 +32,14 @@ BELOW_LABS = PARTS | {
     "training",
 }
 MAY_IMPORT = {
+    "__main__": {"commands", "runner", "training"},
+    "api": BELOW_LABS | {"labs"},
+    "commands": {"config", "labs", "runner"},
     "experiments": {"benchmark", "labs", "runner", "training"},
     "benchmark": BELOW_LABS | {"labs"},
     "labs": BELOW_LABS,
     "runner": BELOW_LABS - {"analysis", "models"},
+    "runner.compare": {"config", "labs", "report", "run_folder", "runner", "training"},
     "report": {"load_matplotlib", "published", "run_folder"},
     "analysis": PARTS | {"config", "data", "keys", "models", "paths", "run_folder", "training"},
     "models": PARTS | {"config", "data", "keys", "paths"},
@@ -82,6 +87,20 @@ ONLY = {
 # Slow or optional libraries, imported inside functions.
 LAZY = ("diffusers", "jaxlabs.benchmark.peers", "tensorflow", "tensorflow_datasets", "torch")
 
+# Modules of this project that are imported inside functions, beside the optional peers: with them
+# come libraries that the list of labs, `--help` and a refused flag do not need.
+LAZY_MODULES = {
+    "jaxlabs.__main__": {"jaxlabs.commands"},
+    "jaxlabs.benchmark.worker": {"jaxlabs.training.jax_settings"},
+    "jaxlabs.commands": {"jaxlabs.runner.cli"},
+    "jaxlabs.labs": {"jaxlabs.runner.lab"},
+    "jaxlabs.runner.cli": {
+        "jaxlabs.runner.modes",
+        "jaxlabs.runner.reproduce",
+        "jaxlabs.runner.sweeps",
+    },
+}
+
 
 def modules() -> dict[str, Path]:
     found = {}
@@ -95,8 +114,13 @@ MODULES = modules()
 
 
 def statements(node: ast.AST, *, lazy: bool) -> Iterator[ast.AST]:
-    """Yields all statements below a node; those inside functions only if `lazy`."""
+    """Yields all statements below a node; those inside functions only if `lazy`.
+
+    Imports for type checkers alone, in `if TYPE_CHECKING`, do not count.
+    """
     for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.If) and ast.unparse(child.test) == "TYPE_CHECKING":
+            continue
         yield child
         if lazy or not isinstance(child, ast.FunctionDef | ast.Lambda):
             yield from statements(child, lazy=lazy)
@@ -105,8 +129,20 @@ def statements(node: ast.AST, *, lazy: bool) -> Iterator[ast.AST]:
 @functools.cache
 def imported_names(module: str, *, lazy: bool = True) -> frozenset[str]:
     """Returns the imports of a module by full name; if `lazy`, also those inside functions."""
+    return names_in(statements(ast.parse(MODULES[module].read_text()), lazy=lazy))
+
+
+def names_inside_functions(module: str) -> frozenset[str]:
+    """Returns the imports inside the functions of a module by full name."""
+    functions = ast.walk(ast.parse(MODULES[module].read_text()))
+    bodies = [ast.walk(node) for node in functions if isinstance(node, ast.FunctionDef)]
+    return names_in(itertools.chain(*bodies))
+
+
+def names_in(nodes: Iterable[ast.AST]) -> frozenset[str]:
+    """Returns what the import statements among some nodes import, by full name."""
     names = set()
-    for node in statements(ast.parse(MODULES[module].read_text()), lazy=lazy):
+    for node in nodes:
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
@@ -173,6 +209,12 @@ def test_packages_of_several_layers_import_nothing():
 def test_imports_have_no_cycle():
     graph = {module: imported_names(module, lazy=False) & set(MODULES) for module in MODULES}
     graphlib.TopologicalSorter(graph).prepare()  # raises CycleError
+
+
+def test_only_these_modules_are_imported_inside_functions():
+    ours = {name for name in MODULES if not within(name, "jaxlabs.benchmark.peers")}
+    found = {module: names_inside_functions(module) & ours for module in MODULES}
+    assert {module: names for module, names in found.items() if names} == LAZY_MODULES
 
 
 def test_the_reading_path_of_the_gpt_is_short():

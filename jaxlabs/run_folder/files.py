@@ -12,7 +12,9 @@ from jaxlabs.run_folder import renamed
 CONFIG = {"experiment": str, "preset": str, "settings": dict}
 """Required keys of config.json, with their types."""
 
-OPTIONAL_CONFIG = dict.fromkeys(("dataset", "device", "versions", "preset_settings", "tuned"), dict)
+OPTIONAL_CONFIG = dict.fromkeys(
+    ("axes", "dataset", "device", "lab", "preset_settings", "tuned", "versions"), dict
+)
 OPTIONAL_CONFIG |= dict.fromkeys(
     ("command", "loss_unit", "not_comparable_reason", "sweep", "question"), str
 )

@@ -2,33 +2,28 @@
 
 import contextlib
 import math
-import os
-import signal
 import sys
 from collections.abc import Iterator, Sequence
 
 from jaxlabs.config import UserError
-from jaxlabs.runner import modes, reproduce, standard_streams, sweeps
+from jaxlabs.runner import exit_status, standard_streams
 from jaxlabs.runner.flags import error_line, parse
 from jaxlabs.runner.help_text import help_text
 from jaxlabs.runner.lab import Experiment, Invocation, Study, Suite
 from jaxlabs.training import capacity, hosts, jax_settings, malloc, signals
-from jaxlabs.training.signals import Interrupted
-
-BROKEN_PIPE_STATUS = 128 + 13
-"""The exit status after EPIPE: the same as that of a process killed by SIGPIPE."""
 
 
-def main(lab: Experiment) -> None:
-    """Runs a command line and exits with its status.
+def main(lab: Experiment, arguments: Sequence[str] | None = None) -> None:
+    """Runs a command line and exits with its status, see `exit_status`.
 
-    0 success; 1 a lab failed, or another process of the run was lost; 2 invalid input or an
-    operating-system error; 130 Ctrl-C; 143 SIGTERM; 141 standard output was closed.
+    Args:
+      lab: the experiment.
+      arguments: its flags; None: those of the process.
     """
     standard_streams.make_usable()
     signals.guard()
     malloc.configure_malloc()
-    status = run(lab, sys.argv[1:])
+    status = run(lab, sys.argv[1:] if arguments is None else arguments)
     if status:
         hosts.abandon(status)
     sys.exit(status)
@@ -36,44 +31,16 @@ def main(lab: Experiment) -> None:
 
 def run(lab: Experiment, arguments: Sequence[str]) -> int:
     """Runs one command line; an expected error becomes one line on stderr and an exit status."""
-    with jax_settings.fixed(), signals.listening():
+    with jax_settings.fixed():
         try:
-            status = _run(lab, arguments)
-            print(end="", flush=True)  # raises now if the output cannot be written
-            return status
-        except Interrupted as interruption:
-            return _print_error(lab, interruption, interruption.status)
-        except KeyboardInterrupt:
-            return _print_error(lab, Interrupted(signal.SIGINT), 128 + signal.SIGINT)
-        except UserError as error:
-            return _print_error(lab, error_line(lab, error), 2)
-        except BrokenPipeError:
-            _discard_buffered_output()
-            return BROKEN_PIPE_STATUS
-        except OSError as error:
-            path = "" if error.filename is None else f"{error.filename}: "
-            _discard_buffered_output()
-            return _print_error(lab, f"{path}{error.strerror or error}", 2)
+            return exit_status.of(
+                lab.name, lambda: _run(lab, arguments), lambda error: error_line(lab, error)
+            )
         except Exception as error:
-            if (number := signals.requested()) is not None:  # a library wrapped the interruption
-                return _print_error(lab, Interrupted(number), 128 + number)
-            if lost := hosts.lost(error):
-                return _print_error(lab, lost, hosts.STATUS)
-            raise
-
-
-def _print_error(lab: Experiment, line: object, status: int) -> int:
-    print(f"{lab.name}: {line}", file=sys.stderr)
-    return status
-
-
-def _discard_buffered_output() -> None:
-    """Discards output that cannot be written; Python would try to write it again at exit."""
-    for stream in (sys.stdout, sys.stderr):
-        try:
-            stream.flush()
-        except OSError:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+            if (lost := hosts.lost(error)) is None:
+                raise
+            print(f"{lab.name}: {lost}", file=sys.stderr)
+            return hosts.STATUS
 
 
 def _run(lab: Experiment, arguments: Sequence[str]) -> int:
@@ -86,6 +53,10 @@ def _run(lab: Experiment, arguments: Sequence[str]) -> int:
 
 
 def _dispatch(invocation: Invocation) -> int:
+    # Imported only now: these need Orbax, matplotlib and scipy, which take longer to import than
+    # JAX, and `--help` and a refused flag need none of them.
+    from jaxlabs.runner import modes, reproduce, sweeps
+
     if isinstance(invocation.lab, Suite):
         return reproduce.run(invocation)
     if isinstance(invocation.lab, Study):

@@ -1,5 +1,6 @@
 """The content of config.json, written at the start of a command."""
 
+import dataclasses
 import importlib.metadata
 import os
 import pathlib
@@ -12,6 +13,7 @@ import jaxlabs
 from jaxlabs import paths
 from jaxlabs.config import path_settings
 from jaxlabs.data.dataset import DataModule
+from jaxlabs.runner import program
 from jaxlabs.runner.lab import Invocation, Lab, StudyData
 from jaxlabs.training import devices, jax_settings
 from jaxlabs.training.run_config import CommonConfig, RunConfig
@@ -41,7 +43,7 @@ def describe(
     metadata = {
         "experiment": lab.name,
         "preset": invocation.preset,
-        "command": shlex.join(["python", "-m", f"experiments.{lab.name}", *invocation.arguments]),
+        "command": f"{program.command(lab)} {shlex.join(invocation.arguments)}".rstrip(),
         "settings": config.flat() | _absolute_paths(config),
         "preset_settings": invocation.preset_config().flat(),
         "versions": {"python": platform.python_version(), "jaxlabs": version()}
@@ -49,6 +51,8 @@ def describe(
         "device": devices.describe(),
         "compiler_flags": jax_settings.compiler_flags(),
     }
+    if lab.source is not None:
+        metadata["lab"] = dataclasses.asdict(lab.source)
     if isinstance(lab, Lab):
         metadata["loss_unit"] = lab.loss_unit
     if invocation.sweep is not None:

@@ -10,6 +10,7 @@ from absl import flags
 from jaxlabs import config as config_lib
 from jaxlabs import paths
 from jaxlabs.config import ArgumentError, Config, UserError
+from jaxlabs.runner import program
 from jaxlabs.runner.lab import Experiment, Invocation, Lab
 from jaxlabs.training.optimizers import require_used
 
@@ -174,7 +175,8 @@ def deprecations(config_class: type[Config], given: Mapping[str, Any]) -> list[s
 def error_line(lab: Experiment, error: UserError) -> str:
     """Returns the message of an error, with dashes before arguments that are flags of the lab."""
     is_flag = isinstance(error, ArgumentError) and error.argument in _flag_names(lab)
-    return with_dashes(lab, f"--{error}" if is_flag else str(error))
+    line = with_dashes(lab, f"--{error}" if is_flag else str(error))
+    return program.with_typed_commands(line)
 
 
 def with_dashes(lab: Experiment, text: str) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from jaxlabs.config import Config, group_class
+from jaxlabs.runner import program
 from jaxlabs.runner.flags import CommandFlag, command_flags, with_dashes
 from jaxlabs.runner.lab import Experiment
 from jaxlabs.runner.sweep_plan import flag_value
@@ -31,9 +32,9 @@ SECTIONS = (
 def help_text(lab: Experiment) -> str:
     """Returns the text of `--help`."""
     lines = [
-        inspect.cleandoc(lab.description),
+        program.with_typed_commands(inspect.cleandoc(lab.description)),
         "",
-        f"usage: python -m experiments.{lab.name} [flags]",
+        f"usage: {program.command(lab)} [flags]",
         "",
         "command",
     ]

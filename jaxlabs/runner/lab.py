@@ -3,18 +3,21 @@
 import dataclasses
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 
 from jaxlabs.data.dataset import DataModule
 from jaxlabs.published import Published, PublishedCurve
-from jaxlabs.report.figures import Plot
 from jaxlabs.run_folder import RunFolder, Sample
+from jaxlabs.runner.lab_source import LabSource
 from jaxlabs.runner.sweep_plan import Sweep
 from jaxlabs.training.run_config import CommonConfig, RunConfig, SuiteConfig
 from jaxlabs.training.state import TrainState
 from jaxlabs.training.task import Task
+
+if TYPE_CHECKING:
+    from jaxlabs.report.figures import Plot  # with matplotlib, which `--help` does not need
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -22,7 +25,7 @@ class Experiment:
     """Attributes of every command.
 
     Attributes:
-      name: name of the experiment, as in `python -m experiments.<name>`.
+      name: name of the experiment, as in `jaxlabs <name>`.
       description: first part of `--help`.
       config_class: class of its settings.
       presets: settings by preset, by flag name; the first preset is the default.
@@ -30,16 +33,18 @@ class Experiment:
       published: published results and learning curves that its runs are compared with.
       main_metrics: names of the metrics that a table of all labs shows; the first ones if empty.
       inputs: names of labs whose run folders this one reads, by the flag that takes the folder.
+      source: where `jaxlabs.labs.load` found it; None for a lab that was imported otherwise.
     """
 
     name: str
     description: str
     config_class: type[CommonConfig]
     presets: Mapping[str, Mapping[str, Any]]
-    plots: Mapping[str, Plot] = dataclasses.field(default_factory=dict)
+    plots: Mapping[str, "Plot"] = dataclasses.field(default_factory=dict)
     published: Sequence[Published | PublishedCurve] = ()
     main_metrics: Sequence[str] = ()
     inputs: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    source: LabSource | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -120,10 +125,14 @@ class Suite(Experiment):
 
     Attributes:
       labs: labs and studies by name; those with inputs run last.
+      load: `path of a file -> lab`, for labs outside of `labs`.
+      load_stored: `config.json of a run -> lab`, for complete runs of such labs.
     """
 
     config_class: type[SuiteConfig]
     labs: Mapping[str, Lab | Study]
+    load: Callable[[str], Lab | Study] | None = None
+    load_stored: Callable[[Mapping[str, Any]], Lab | Study] | None = None
 
 
 @dataclasses.dataclass(frozen=True)

@@ -13,12 +13,13 @@ Expect    the total time of the labs, which their own headers state
 # The run folders are `runs/<lab>/seed=<seed>` below that of the suite; each is that of the command
 # in its config.json. The table is rewritten after every run, from all complete runs.
 
+import collections
 import dataclasses
 import datetime
 import shlex
 import sys
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -42,14 +43,20 @@ MAX_METRICS = 3
 """Number of metrics of a lab without named main metrics."""
 
 
-def suite(labs: Mapping[str, Lab | Study]) -> Suite:
-    """Returns the command that runs labs and studies, given by name."""
+def suite(
+    labs: Mapping[str, Lab | Study],
+    load: Callable[[str], Lab | Study] | None = None,
+    load_stored: Callable[[Mapping[str, Any]], Lab | Study] | None = None,
+) -> Suite:
+    """Returns the command that runs labs and studies; the arguments are those of `Suite`."""
     return Suite(
         name="reproduce",
         description=__doc__,
         config_class=SuiteConfig,
         presets={"quick": {}, "reference": {}, "best": {}},
         labs=labs,
+        load=load,
+        load_stored=load_stored,
     )
 
 
@@ -61,13 +68,16 @@ def run(invocation: Invocation) -> int:
     Raises:
       UserError: a lab is unknown, or the folder belongs to another run.
     """
-    config, chosen = invocation.config(), _chosen(invocation)
+    config, suite = invocation.config(), invocation.lab
+    chosen = _chosen(suite, config.labs)
     devices.start(config.platform)
     seeds = config.seeds_from(config.seeds)
     runs = [(name, seed) for name in chosen for seed in seeds]
     failed: dict[str, str] = {}
     with open_run(invocation, config) as folder, sweeps.shared_compilation_cache():
         _require_preset(invocation, folder)
+        labs = collections.ChainMap(chosen | _stored(suite, folder, failed), suite.labs)
+        invocation = dataclasses.replace(invocation, lab=dataclasses.replace(suite, labs=labs))
         for number, (name, seed) in enumerate(runs, start=1):
             label = f"{name}, seed {seed}"
             print(f"run {number}/{len(runs)}: {label}", file=sys.stderr, flush=True)
@@ -90,16 +100,41 @@ def run(invocation: Invocation) -> int:
     return 1 if failed else 0
 
 
-def _chosen(invocation: Invocation) -> list[str]:
-    known, given = invocation.lab.labs, invocation.config().labs
-    names = dict.fromkeys(known if given == "all" else map(str.strip, given.split(",")))
-    for name in names:
-        if name not in known:
+def _chosen(suite: Suite, given: str) -> dict[str, Lab | Study]:
+    """Returns the labs of the flag `--labs` by name; those with inputs are last."""
+    known, chosen = suite.labs, {}
+    for word in dict.fromkeys(known if given == "all" else map(str.strip, given.split(","))):
+        if word in known:
+            chosen[word] = known[word]
+        elif word.endswith(".py") and suite.load is not None:
+            lab = suite.load(word)
+            if lab.name in {*known, *chosen}:
+                raise UserError(f"--labs: {word}: another lab is named {lab.name!r}; another name")
+            chosen[lab.name] = lab
+        else:
             raise UserError(
-                f"--labs: {name!r} is not accepted; all, or some of {', '.join(known)}"
-                f"{nearest(name, known)}"
+                f"--labs: {word!r} is not accepted; all, or some of {', '.join(known)}"
+                f"{nearest(word, known)}"
             )
-    return sorted(names, key=lambda name: bool(known[name].inputs))
+    return dict(sorted(chosen.items(), key=lambda item: bool(item[1].inputs)))
+
+
+def _stored(suite: Suite, folder: RunFolder, failed: dict[str, str]) -> dict[str, Lab | Study]:
+    """Returns the labs outside of the suite that have complete runs, for the table.
+
+    A lab that is not found any more is added to `failed`.
+    """
+    found = {}
+    for path in folder.runs.glob("*/seed=*"):
+        name, run = path.parent.name, RunFolder(path)
+        if name in suite.labs or name in found or suite.load_stored is None:
+            continue
+        if run.is_complete():
+            try:
+                found[name] = suite.load_stored(run.read_config())
+            except UserError as error:
+                failed[name] = str(error)
+    return found
 
 
 def _require_preset(invocation: Invocation, folder: RunFolder) -> None:
@@ -154,11 +189,11 @@ def _write(invocation: Invocation, folder: RunFolder, failed: dict[str, str]) ->
     Runs with damaged files are added to `failed`.
     """
     suite, rows, runs, machines = invocation.lab, [], [], {}
-    for name, lab in suite.labs.items():
+    for name in suite.labs:
         complete = _complete_runs(invocation, folder, name, failed)
         if not complete:
             continue
-        preset = preset_of(lab, invocation.preset)
+        preset = preset_of(suite.labs[name], invocation.preset)
         rows += _rows(suite, name, preset, invocation.preset, complete)
         runs += [
             {"lab": name} | {key: run[key] for key in ("seed", "seconds")} for _, run in complete
@@ -202,12 +237,13 @@ def _complete_runs(
     invocation: Invocation, folder: RunFolder, name: str, failed: dict[str, str]
 ) -> list[CompleteRun]:
     """Returns the complete runs of a lab, by seed; damaged ones are added to `failed`."""
-    found, preset = {}, preset_of(invocation.lab.labs[name], invocation.preset)
+    found = {}
     for path in (folder.runs / name).glob("seed=*"):
         run, (_, seed) = RunFolder(path), path.name.split("=", 1)
         label = f"{name}, seed {seed}"
         if not run.is_complete():
             continue
+        preset = preset_of(invocation.lab.labs[name], invocation.preset)
         try:
             config, summary = run.read_config(), run.read_summary()
             if str(summary["seed"]) != seed:

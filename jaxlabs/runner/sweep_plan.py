@@ -3,11 +3,11 @@
 import dataclasses
 import itertools
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import scipy.stats
 
 CONFIDENCE = 0.95
 """Confidence level of the interval of a mean difference."""
@@ -41,8 +41,9 @@ class Sweep:
 
 
 def run_name(point: Mapping[str, Any]) -> str:
-    """Returns the folder name of one run of a sweep."""
-    return ",".join(f"{name}={flag_value(value)}" for name, value in point.items())
+    """Returns the folder name of a run of a sweep; characters that Windows refuses are escaped."""
+    name = ",".join(f"{name}={flag_value(value)}" for name, value in point.items())
+    return re.sub(r'[%<>:"/\\|?*\x00-\x1f]|[. ]$', lambda found: f"%{ord(found[0]):02X}", name)
 
 
 def flag_value(value: Any) -> str:
@@ -110,6 +111,8 @@ def _paired(differences: np.ndarray) -> dict[str, float | None]:
     """Returns the mean of paired differences with its interval (Student 1908)."""
     if differences.size < 2:
         return {"difference": None, "low": None, "high": None}
+    import scipy.stats  # slow to import, and only the end of a sweep needs it
+
     mean, error = float(differences.mean()), float(scipy.stats.sem(differences))
     half_width = error * float(scipy.stats.t.ppf((1 + CONFIDENCE) / 2, differences.size - 1))
     return {"difference": mean, "low": mean - half_width, "high": mean + half_width}

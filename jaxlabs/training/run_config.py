@@ -60,7 +60,7 @@ class CommonConfig(Config):
 class SuiteConfig(CommonConfig):
     """Settings of a command that runs several labs, each with its own preset."""
 
-    labs: str = setting("all", "names of labs, separated by commas, or all", kind=RUNTIME)
+    labs: str = setting("all", "names or files of labs, separated by commas, or all", kind=RUNTIME)
     seeds: int = setting(
         1,
         "number of runs of each lab, with consecutive seeds from --seed on",

@@ -64,7 +64,7 @@ def rerun(tmp_path, monkeypatch):
 
     def again(lab, run):
         folder = shutil.copytree(run.path, tmp_path / "again")
-        words = shlex.split(run.read_config()["command"])[3:]
+        words = shlex.split(run.read_config()["command"])[2:]
         flags = [word for word in words if not word.startswith("--workdir=")]
         for mode in ([*flags], ["--mode=evaluate"], ["--mode=analyze"]):
             assert cli.run(lab, [*mode, f"--workdir={folder}"]) == 0

@@ -28,7 +28,7 @@ def measured(collected):
 def test_suite_writes_page_and_table(collected):
     text = (collected.path / "results.md").read_text()
     assert "| `worked_problems`, quick | largest relative difference | — |" in text
-    assert "python -m experiments.worked_problems --preset=quick --platform=cpu --seed=0" in text
+    assert "jaxlabs worked_problems --preset=quick --platform=cpu --seed=0" in text
     assert "worked_problems, quick" in collected.report.read_text()
 
 

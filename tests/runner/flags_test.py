@@ -67,7 +67,7 @@ def test_command_configures_malloc_at_its_start(monkeypatch, capsys):
 
 def test_short_help_flag_wins_over_everything_but_invalid_flags(capsys, refused):
     assert cli.run(LAB, ["-h", "--steps=3"]) == 0
-    assert "usage: python -m experiments.gpt" in capsys.readouterr().out
+    assert "usage: jaxlabs gpt" in capsys.readouterr().out
     assert "unknown flag" in refused("--help", "--stepz=3")
 
 
@@ -115,7 +115,7 @@ def test_recorded_command_can_be_run_again(tiny_flags, tmp_path):
     invocation = cli.parse(LAB, flags)
     config = invocation.config()
     recorded = describe(invocation, config, LAB.load_data(config), None)["command"]
-    assert recorded.startswith("python -m experiments.gpt --dataset=")
+    assert recorded.startswith("jaxlabs gpt --dataset=")
     assert "'--prompt=the king'" in recorded
     assert f"'--workdir={tmp_path / 'my run'}'" in recorded
 

@@ -90,7 +90,7 @@ def test_table_has_published_and_main_metrics_as_means_over_seeds(capsys):
     ]
     assert rows[5][3:5] == ["—", "—"]
     assert rows[3][2:6] == ["1.88 nats", "1.6000 nats ± 0.1000 nats", f"{1.6 / 1.88:.3f}", "3"]
-    assert rows[3][7] == "`python -m experiments.gpt --preset=quick --seed=0  # and --seed=1, 2`"
+    assert rows[3][7] == "`jaxlabs gpt --preset=quick --seed=0  # and --seed=1, 2`"
     assert rows[4][2:5] == ["—", "1.3500 ± 0.1000", "—"]
     summary = FOLDER.read_summary()
     text = (FOLDER.path / "results.md").read_text()

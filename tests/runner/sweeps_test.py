@@ -158,7 +158,7 @@ def test_followed_settings_apply_unless_a_flag_overrides_them(here):
 def test_run_of_a_sweep_equals_the_run_of_its_command():
     assert cli.run(LINE, ["--sweep=seeds"]) == 0
     one, other = RunFolder("runs/line-quick-seeds/runs/seed=3"), RunFolder("runs/line-quick")
-    words = shlex.split(one.read_config()["command"])[3:]
+    words = shlex.split(one.read_config()["command"])[2:]
     assert words[:2] == ["--preset=quick", "--seed=3"]
     assert cli.run(LINE, [*words[:-1], "--workdir=runs/line-quick"]) == 0
     assert " squares" in other.report.read_text()
