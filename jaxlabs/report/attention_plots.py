@@ -1,27 +1,27 @@
 """Plots of attention maps and position tables."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
-import matplotlib
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.colors import Colormap, PowerNorm
-from matplotlib.figure import Figure
-from matplotlib.image import AxesImage
 
 from jaxlabs.report import style
-from jaxlabs.report.figure import ReportFigure
+from jaxlabs.report.figure import Arrays, Axes, Figure, ReportFigure, report_figure
+
+if TYPE_CHECKING:
+    from matplotlib.image import AxesImage
 
 MAX_LABELS = 32
 """Labels on a side of a map that stay legible on a phone."""
 # Inches per label in the figure of all heads, and its largest width.
 WORD_PITCH, CHARACTER_PITCH, MAX_WIDTH = 0.1, 0.08, 16.0
 WEIGHT = "attention weight"
+BELOW = {"location": "bottom", "shrink": 0.6, "aspect": 35, "pad": 0.02}
+"""Options of a color bar below several maps."""
 VISIBLE = {" ": "␣", "\n": "↵", "\t": "⇥"}
 
 
-def attention(arrays: Mapping[str, np.ndarray]) -> list[ReportFigure]:
+def attention(arrays: Arrays) -> list[ReportFigure]:
     """Plots attention weights `maps [layers, heads, time, time]` with `labels [time]`.
 
     A file with several sequences has `<name>/maps` and `<name>/labels` for each. An optional
@@ -47,7 +47,7 @@ def attention(arrays: Mapping[str, np.ndarray]) -> list[ReportFigure]:
     return figures
 
 
-def _all_heads(maps: np.ndarray, labels: Sequence[str], named: str, suffix: str) -> ReportFigure:
+def _all_heads(maps, labels, named, suffix):
     layers, heads, time, _ = maps.shape
     return ReportFigure(
         name=f"attention_grid{suffix}",
@@ -67,10 +67,10 @@ def _all_heads(maps: np.ndarray, labels: Sequence[str], named: str, suffix: str)
     )
 
 
-def _close_up(maps: np.ndarray, labels: Sequence[str]) -> ReportFigure:
-    layers = len(maps)
+def _close_up(maps, labels):
+    layers, shown = len(maps), labels[:MAX_LABELS]
     chosen = [(layer, _sharpest_head(maps[layer])) for layer in sorted({0, layers - 1})]
-    shown = labels[:MAX_LABELS]
+    close_ups = {f"layer {layer + 1}, head {head + 1}": maps[layer, head] for layer, head in chosen}
     return ReportFigure(
         name="attention_close_up",
         title="Sharpest heads" if len(chosen) == 2 else "Sharpest head",
@@ -79,14 +79,11 @@ def _close_up(maps: np.ndarray, labels: Sequence[str]) -> ReportFigure:
             "queries; columns: keys; rows sum to one."
         ),
         alt="Attention maps with labels on both sides, for the tokens: " + " ".join(shown),
-        figure=_plot_close_ups(
-            [(f"layer {layer + 1}, head {head + 1}", maps[layer, head]) for layer, head in chosen],
-            shown,
-        ),
+        figure=_plot_close_ups(close_ups, shown),
     )
 
 
-def _rollout(rollout: np.ndarray, labels: Sequence[str], named: str, suffix: str) -> ReportFigure:
+def _rollout(rollout, labels, named, suffix):
     shown = labels[:MAX_LABELS]
     return ReportFigure(
         name=f"attention_rollout{suffix}",
@@ -99,25 +96,23 @@ def _rollout(rollout: np.ndarray, labels: Sequence[str], named: str, suffix: str
         ),
         alt="Attention rollout after the last layer, for the tokens: " + " ".join(shown),
         figure=_plot_close_ups(
-            [(f"after layer {len(rollout)}", rollout[-1])], shown, "rollout weight"
+            {f"after layer {len(rollout)}": rollout[-1]}, shown, "rollout weight"
         ),
     )
 
 
-def positions(arrays: Mapping[str, np.ndarray]) -> ReportFigure:
+@report_figure("Position table", 4.8)
+def positions(figure: Figure, arrays: Arrays) -> tuple[str, str]:
     """Plots a table `[positions, channels]` and the cosine similarity of its rows."""
     table = arrays["table"]
     count, width = table.shape
-    figure = style.new_figure(4.8)
     layout = [["even", "odd"], ["similarity", "similarity"]]
     panels = figure.subplot_mosaic(layout, height_ratios=(3, 1.6))
     limit = np.abs(table).max()
     # Separate panels: neighboring channels are often sine and cosine, which would blur.
+    colors = {"cmap": "RdBu_r", "vmin": -limit, "vmax": limit, "aspect": "auto"}
     for start, name in enumerate(("even", "odd")):
-        half = table[:, start::2].T
-        image = panels[name].imshow(
-            half, cmap="RdBu_r", vmin=-limit, vmax=limit, aspect="auto", extent=(0, count, width, 0)
-        )
+        image = panels[name].imshow(table[:, start::2].T, extent=(0, count, width, 0), **colors)
         style.frame_only(panels[name])
         panels[name].set(xlabel="position", title=f"{name} channels")
     panels["even"].set(ylabel="channel")
@@ -125,30 +120,21 @@ def positions(arrays: Mapping[str, np.ndarray]) -> ReportFigure:
     bar = figure.colorbar(image, ax=[panels["even"], panels["odd"]], pad=0.02, aspect=30)
     bar.set_ticks([-limit, 0, limit], labels=[f"−{limit:.3g}", "0", f"{limit:.3g}"])
     bar.outline.set_visible(False)
-    _plot_similarity(panels["similarity"], table)
-    return ReportFigure(
-        name="positions",
-        title="Position table",
-        caption=(
-            "Top: the position encoding; channels run from high to low frequency. Bottom: "
-            "cosine similarity of the middle position to every other; it decreases with "
-            "distance."
-        ),
-        alt=f"Encodings of {count} positions in {width} channels, and their cosine similarity.",
-        figure=figure,
-    )
-
-
-def _plot_similarity(axes: Axes, table: np.ndarray) -> None:
-    middle = len(table) // 2
+    axes, middle = panels["similarity"], count // 2
     unit = table / np.maximum(np.linalg.norm(table, axis=1, keepdims=True), 1e-12)
     axes.plot(unit @ unit[middle], color=style.BLUE)
     axes.axvline(middle, color=style.MUTED, linestyle="dotted", linewidth=0.9)
     axes.set(xlabel="position", ylabel="cosine", title=f"similarity to position {middle}")
     axes.margins(x=0)
+    return (
+        "Top: the position encoding; channels run from high to low frequency. Bottom: "
+        "cosine similarity of the middle position to every other; it decreases with "
+        "distance.",
+        f"Encodings of {count} positions in {width} channels, and their cosine similarity.",
+    )
 
 
-def _plot_grid(maps: np.ndarray, labels: Sequence[str]) -> Figure:
+def _plot_grid(maps, labels):
     """Plots all maps in one figure, wide enough for a label on every row and column."""
     layers, heads, time, _ = maps.shape
     longest = max(map(len, labels))
@@ -166,52 +152,35 @@ def _plot_grid(maps: np.ndarray, labels: Sequence[str]) -> Figure:
     height = layers * (side + gap) + label + left + bar
     figure = style.new_figure(height, width=width)
     figure.set_layout_engine("none")
-    grid = figure.subplots(
-        layers,
-        heads,
-        squeeze=False,
-        gridspec_kw={
-            "left": (left + label) / width,
-            "right": 1 - gap / width,
-            "top": 1 - (left + label) / height,
-            "bottom": (bar + gap) / height,
-            "wspace": gap / side,
-            "hspace": gap / side,
-        },
-    )
+    margins = {"left": (left + label) / width, "right": 1 - gap / width}
+    margins |= {"top": 1 - (left + label) / height, "bottom": (bar + gap) / height}
+    spaces = {"wspace": gap / side, "hspace": gap / side}
+    grid = figure.subplots(layers, heads, squeeze=False, gridspec_kw=margins | spaces)
     for (layer, head), axes in np.ndenumerate(grid):
         image = plot_map(axes, maps[layer, head])
-        label_sides(
-            axes,
-            size,
-            rows=labels if head == 0 else (),
-            columns=labels if layer == 0 else (),
-        )
+        rows, columns = labels if head == 0 else (), labels if layer == 0 else ()
+        label_sides(axes, size, rows=rows, columns=columns)
         middle = axes.get_position().get_points().mean(axis=0)
+        text = {"size": 9.5 * scale, "va": "center"}
         if layer == 0:
             name = f"head {head + 1}" if heads <= 6 else f"{head + 1}"
-            figure.text(middle[0], 1, name, size=9.5 * scale, ha="center", va="top")
+            figure.text(middle[0], 1, name, **text | {"ha": "center", "va": "top"})
         if head == 0:
-            figure.text(
-                0, middle[1], f"layer {layer + 1}", size=9.5 * scale, va="center", rotation=90
-            )
+            figure.text(0, middle[1], f"layer {layer + 1}", rotation=90, **text)
     strip = figure.add_axes((0.2, 0.72 * bar / height, 0.6, 0.14 * bar / height))
     weight_colorbar(figure, image, scale=scale, cax=strip, orientation="horizontal")
     return figure
 
 
-def _plot_close_ups(
-    maps: Sequence[tuple[str, np.ndarray]], labels: Sequence[str], meaning: str = WEIGHT
-) -> Figure:
-    """Plots maps `[time, time]` below each other, each with a title."""
+def _plot_close_ups(maps, labels, meaning=WEIGHT):
+    """Plots maps `[time, time]` by title below each other."""
     figure = style.new_figure((style.WIDTH + 0.2) * len(maps) + 0.6)
-    grid = figure.subplots(len(maps), squeeze=False)
-    for axes, (title, weights) in zip(grid[:, 0], maps, strict=True):
+    grid = figure.subplots(len(maps), squeeze=False)[:, 0]
+    for axes, (title, weights) in zip(grid, maps.items(), strict=True):
         image = plot_map(axes, weights[: len(labels), : len(labels)])
         label_sides(axes, 9.0, rows=labels, columns=labels)
         axes.set_title(title, pad=8)
-    options = {"location": "bottom", "shrink": 0.6, "aspect": 35, "pad": 0.02}
-    weight_colorbar(figure, image, meaning, ax=grid.ravel().tolist(), **options)
+    weight_colorbar(figure, image, meaning, ax=grid.tolist(), **BELOW)
     return figure
 
 
@@ -226,32 +195,29 @@ def label_sides(
     axes.set_yticks(np.arange(len(rows)), rows, fontsize=size)
 
 
-def plot_map(axes: Axes, weights: np.ndarray) -> AxesImage:
+def plot_map(axes: Axes, weights: np.ndarray) -> "AxesImage":
     """Plots one map `[time, time]`; a square-root color scale keeps small weights visible."""
+    import matplotlib
+    from matplotlib.colors import PowerNorm
+
     style.frame_only(axes)
+    colors = matplotlib.colormaps["magma_r"].with_extremes(bad="#e9ebee")
     masked = np.ma.masked_equal(weights, 0)
-    return axes.imshow(masked, cmap=_weight_colors(), norm=PowerNorm(0.5, vmin=0, vmax=1))
-
-
-def _weight_colors() -> Colormap:
-    return matplotlib.colormaps["magma_r"].with_extremes(bad="#e9ebee")
+    return axes.imshow(masked, cmap=colors, norm=PowerNorm(0.5, vmin=0, vmax=1))
 
 
 def weight_colorbar(
-    figure: Figure, image: AxesImage, meaning: str = WEIGHT, scale: float = 1.0, **options: Any
+    figure: Figure, image: "AxesImage", meaning: str = WEIGHT, scale: float = 1.0, **options: Any
 ) -> None:
     """Adds the color bar of `plot_map`; `options` go to `Figure.colorbar`."""
     bar = figure.colorbar(image, **options)
     bar.set_label(meaning, fontsize=9.5 * scale)
-    bar.set_ticks(
-        [0.01, 0.1, 0.25, 0.5, 1],
-        labels=["0.01", "0.1", "0.25", "0.5", "1"],
-        fontsize=9.5 * scale,
-    )
+    ticks = [0.01, 0.1, 0.25, 0.5, 1]
+    bar.set_ticks(ticks, labels=[f"{tick:g}" for tick in ticks], fontsize=9.5 * scale)
     bar.outline.set_visible(False)
 
 
-def _sharpest_head(maps: np.ndarray) -> int:
+def _sharpest_head(maps):
     """Returns the head of `[heads, time, time]` with the lowest mean entropy over its rows."""
     entropy = -np.sum(maps * np.log(np.maximum(maps, np.finfo(float).tiny)), axis=-1)
     return int(np.argmin(entropy.mean(axis=-1)))

@@ -4,10 +4,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from matplotlib.ticker import FuncFormatter
 
 from jaxlabs.report import style
-from jaxlabs.report.figure import ReportFigure
+from jaxlabs.report.figure import Arrays, Figure, report_figure
 
 Rows = Sequence[Mapping[str, Any]]
 
@@ -30,16 +29,14 @@ def smoothed(values: np.ndarray) -> np.ndarray:
     return (sums[index + half + 1] - sums[index - half]) / (2 * half + 1)
 
 
-def optimization(rows: Rows) -> ReportFigure | None:
+@report_figure("Learning rate and gradient norm")
+def optimization(figure: Figure, rows: Rows) -> tuple[str, str] | None:
     """Plots learning rate and gradient norm against the step; None if neither is logged."""
-    panels = {
-        "learning rate": series(rows, "train", "learning_rate"),
-        "gradient norm": series(rows, "train", "gradient_norm"),
-    }
-    panels = {name: curve for name, curve in panels.items() if curve[0].size}
+    panels = {name: series(rows, "train", name) for name in ("learning_rate", "gradient_norm")}
+    panels = {humanize(name): curve for name, curve in panels.items() if curve[0].size}
     if not panels:
         return None
-    figure = style.new_figure(1.7 * len(panels) + 0.3)
+    figure.set_figheight(1.7 * len(panels) + 0.3)
     grid = figure.subplots(len(panels), squeeze=False, sharex=True)
     for axes, (name, (steps, values)) in zip(grid[:, 0], panels.items(), strict=True):
         axes.set(title=name)
@@ -52,35 +49,29 @@ def optimization(rows: Rows) -> ReportFigure | None:
             axes.plot(steps, smoothed(values), color=style.BLUE)
             axes.set_yscale("log")
             axes.yaxis.set_major_formatter("{x:g}")
-            axes.yaxis.set_minor_formatter(FuncFormatter(_plain_at_2_and_5))
+            axes.yaxis.set_minor_formatter(_plain_at_2_and_5)
     grid[-1, 0].set(xlabel="step")
-    return ReportFigure(
-        name="optimization",
-        title="Learning rate and gradient norm",
-        caption=(
-            "Learning-rate schedule, and global gradient norm before clipping (thin: every logged "
-            "step; thick: moving average). Spikes of the norm mark outlier batches."
-        ),
-        alt=f"Against training steps: {' and '.join(panels)}.",
-        figure=figure,
+    return (
+        "Learning-rate schedule, and global gradient norm before clipping (thin: every logged "
+        "step; thick: moving average). Spikes of the norm mark outlier batches.",
+        f"Against training steps: {' and '.join(panels)}.",
     )
 
 
-def learning_rate_range(arrays: Mapping[str, np.ndarray]) -> list[ReportFigure]:
+@report_figure("Learning-rate range test", 3.2, name="lr_range")
+def learning_rate_range(figure: Figure, arrays: Arrays) -> tuple[str, str] | None:
     """Plots a learning-rate range test: `learning_rate [steps]`, increasing, and `loss [steps]`.
 
-    Source: Smith (2017), "Cyclical learning rates for training neural networks", section 3.3.
+    None for fewer than three finite losses. Source: Smith (2017), "Cyclical learning rates for
+    training neural networks", section 3.3.
     """
-    rates, values = arrays["learning_rate"], arrays["loss"]
-    finite = np.isfinite(values)
-    rates, values = rates[finite], values[finite]
+    finite = np.isfinite(arrays["loss"])
+    rates, values = arrays["learning_rate"][finite], arrays["loss"][finite]
     if rates.size < 3:
-        return []
+        return None
     smooth = smoothed(values)
     lowest = int(np.argmin(smooth))
-    slopes = np.gradient(smooth, np.log(rates))[: lowest + 1]
-    steepest = int(np.argmin(slopes))
-    figure = style.new_figure(3.2)
+    steepest = int(np.argmin(np.gradient(smooth, np.log(rates))[: lowest + 1]))
     axes = figure.subplots()
     axes.plot(rates, values, color=style.BLUE, alpha=0.35, linewidth=0.7)
     axes.plot(rates, smooth, color=style.BLUE)
@@ -89,23 +80,14 @@ def learning_rate_range(arrays: Mapping[str, np.ndarray]) -> list[ReportFigure]:
         axes.plot(rates[index], smooth[index], marker, color=style.VERMILION, label=label)
     axes.set(xscale="log", xlabel="learning rate", ylabel="loss")
     axes.xaxis.set_major_formatter("{x:g}")
-    axes.set_ylim(
-        top=max(smooth[0], smooth[: lowest + 1].max()) * 1.08, bottom=smooth[lowest] * 0.93
-    )
+    axes.set_ylim(top=smooth[: lowest + 1].max() * 1.08, bottom=smooth[lowest] * 0.93)
     figure.legend(loc="outside upper left", ncols=2, handlelength=1.0)
-    return [
-        ReportFigure(
-            name="lr_range",
-            title="Learning-rate range test",
-            caption=(
-                "The learning rate increases at every step of training. A good peak learning rate "
-                f"lies between the steepest slope ({rates[steepest]:.2g}) and the lowest loss "
-                f"({rates[lowest]:.2g}); beyond it training diverges."
-            ),
-            alt="Loss against an increasing learning rate on a logarithmic axis.",
-            figure=figure,
-        )
-    ]
+    return (
+        "The learning rate increases at every step of training. A good peak learning rate "
+        f"lies between the steepest slope ({rates[steepest]:.2g}) and the lowest loss "
+        f"({rates[lowest]:.2g}); beyond it training diverges.",
+        "Loss against an increasing learning rate on a logarithmic axis.",
+    )
 
 
 def humanize(name: str) -> str:
@@ -115,7 +97,6 @@ def humanize(name: str) -> str:
     )
 
 
-def _plain_at_2_and_5(value: float, _: int | None = None) -> str:
+def _plain_at_2_and_5(value, _=None):
     """Labels the ticks 2 and 5 of each decade, which leaves room between the labels."""
-    digit = f"{value:e}"[0]
-    return f"{value:g}" if digit in "25" else ""
+    return f"{value:g}" if f"{value:e}"[0] in "25" else ""

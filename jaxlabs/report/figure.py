@@ -1,23 +1,22 @@
-"""The result of a plot function: a figure with its title, caption and alt text."""
+"""Plot functions of a report, and their result: a figure with title, caption and alt text."""
 
 import dataclasses
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from matplotlib.figure import Figure
 
+from jaxlabs.report import style
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Animation:
-    """A looping animation.
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+else:  # matplotlib is imported with the first figure
+    Axes = Figure = Any
 
-    Attributes:
-      frames: [frames, height, width] or [frames, height, width, 3] uint8.
-      milliseconds: duration of each frame.
-    """
-
-    frames: np.ndarray
-    milliseconds: Sequence[int]
+Arrays = Mapping[str, np.ndarray]
+"""The arrays of one file of a run folder."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -36,4 +35,38 @@ class ReportFigure:
     title: str
     caption: str
     alt: str
-    figure: Figure | Animation
+    figure: "Figure | style.Animation"
+
+
+def report_figure(
+    title: str, height: float = style.WIDTH, *, name: str = "", alt: str = ""
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Makes a plot function, `arrays -> ReportFigure`, of one that draws, `(figure, arrays)`.
+
+    The decorated function gets an empty figure and returns the caption, or caption and alt text,
+    or None if there is nothing to plot.
+
+    Args:
+      title: heading of the figure.
+      height: of the figure, in inches.
+      name: file name without its extension; by default that of the function.
+      alt: text alternative; by default the first sentence of the function's docstring.
+    """
+
+    def decorate(draw: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(draw)
+        def plot(*arguments: Any, **options: Any) -> ReportFigure | None:
+            figure = style.new_figure(height)
+            found = draw(figure, *arguments, **options)
+            if found is None:
+                return None
+            if isinstance(found, str):
+                found = found, alt or draw.__doc__.partition("\n")[0]
+            caption, text = found
+            return ReportFigure(
+                name=name or draw.__name__, title=title, caption=caption, alt=text, figure=figure
+            )
+
+        return plot
+
+    return decorate

@@ -17,8 +17,8 @@ from jaxlabs.report.loss import loss_curves
 from jaxlabs.report.published_curves import published_comparison
 from jaxlabs.run_folder import RunFolder
 
-Plot = Callable[[Mapping[str, np.ndarray]], ReportFigure | list[ReportFigure]]
-"""`plot(arrays of one file) -> figure`, or several figures."""
+Plot = Callable[[Mapping[str, np.ndarray]], ReportFigure | list[ReportFigure] | None]
+"""`plot(arrays of one file) -> figure`, several figures, or None."""
 
 COMMON_PLOTS: Mapping[str, Plot] = {"lr_range": curves.learning_rate_range}
 """Plots of arrays that every lab can have."""

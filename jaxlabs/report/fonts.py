@@ -3,9 +3,7 @@
 import contextlib
 import functools
 from collections.abc import Iterator
-
-from matplotlib.font_manager import FontEntry, findSystemFonts, fontManager
-from matplotlib.ft2font import FT2Font
+from typing import Any
 
 LINUX = ("Noto Sans", "Source Han Sans", "WenQuanYi", "Droid Sans Fallback", "Arial Unicode MS")
 MACOS = ("PingFang", "Hiragino Sans", "Apple SD Gothic Neo")  # Chinese, Japanese, Korean
@@ -26,8 +24,10 @@ def families_with(characters: set[str]) -> list[str]:
     return families
 
 
-def _by_preference() -> Iterator[FontEntry]:
+def _by_preference() -> Iterator[Any]:
     """Yields the installed upright fonts, without Last Resort, which has one glyph per script."""
+    from matplotlib.font_manager import fontManager
+
     _add_new_fonts()
     upright = [entry for entry in fontManager.ttflist if entry.style == "normal"]
     plain = [entry for entry in upright if not entry.name.startswith("Last Resort")]
@@ -39,6 +39,8 @@ def _by_preference() -> Iterator[FontEntry]:
 @functools.cache
 def _add_new_fonts() -> None:
     """Adds fonts that were installed after matplotlib cached its font list."""
+    from matplotlib.font_manager import findSystemFonts, fontManager
+
     known = {entry.fname for entry in fontManager.ttflist}
     for path in set(findSystemFonts()) - known:
         with contextlib.suppress(OSError, RuntimeError, ValueError):  # no font, or a bitmap font
@@ -48,6 +50,8 @@ def _add_new_fonts() -> None:
 @functools.cache
 def _code_points(path: str) -> frozenset[int]:
     """Returns the code points of a scalable font; none for bitmap fonts such as emoji."""
+    from matplotlib.ft2font import FT2Font
+
     try:
         font = FT2Font(path)
         return frozenset(font.get_charmap()) if font.scalable else frozenset()

@@ -7,31 +7,33 @@ import numpy as np
 from jaxlabs.published import PublishedCurve
 from jaxlabs.report import style
 from jaxlabs.report.curves import Rows, humanize, series
-from jaxlabs.report.figure import ReportFigure
+from jaxlabs.report.figure import Figure, report_figure
 
 MARKERS = ("D", "o", "s", "^")
 """Markers of the documents that publish one metric."""
 
 
+@report_figure("Published curves", name="published_curves")
 def published_comparison(
-    rows: Rows, curves: Sequence[PublishedCurve], not_comparable_reason: str = ""
-) -> ReportFigure | None:
+    figure: Figure, rows: Rows, curves: Sequence[PublishedCurve], not_comparable_reason: str = ""
+) -> tuple[str, str] | None:
     """Plots one panel for each metric that is published at several steps.
 
     Args:
+      figure: an empty figure.
       rows: the rows of metrics.jsonl.
       curves: the published curves of the run's experiment and preset.
       not_comparable_reason: why the run is not comparable; empty if it is.
 
     Returns:
-      The figure, or None if nothing is published or logged.
+      Caption and alt text, or None if nothing is published or logged.
     """
     metrics = dict.fromkeys(curve.metric for curve in curves)
     # Several documents may publish the same metric; our line is plotted once.
     ours = {_ours(curve): _means(rows, curve) for curve in curves}
     if not any(steps.size for steps, _ in ours.values()):
         return None
-    figure = style.new_figure(2.7 * len(metrics) + 0.4)
+    figure.set_figheight(2.7 * len(metrics) + 0.4)
     grid = figure.subplots(len(metrics), squeeze=False)
     for axes, metric in zip(grid[:, 0], metrics, strict=True):
         members = [curve for curve in curves if curve.metric == metric]
@@ -44,14 +46,11 @@ def published_comparison(
             if marker == MARKERS[0]:
                 steps, values = ours[line]
                 axes.plot(steps, values, color=color, label=f"{split}, ours")
-            label = f"{split}, {curve.label}"
-            axes.plot(
-                curve.steps, curve.values, marker, color=color, markersize=4, label=label, ls=""
-            )
+            options = {"label": f"{split}, {curve.label}", "markersize": 4, "ls": ""}
+            axes.plot(curve.steps, curve.values, marker, color=color, **options)
         unit = members[0].unit
-        axes.set(
-            xlabel="step", ylabel=metric if unit in ("share", metric) else f"{metric} [{unit}]"
-        )
+        named = metric if unit in ("share", metric) else f"{metric} [{unit}]"
+        axes.set(xlabel="step", ylabel=named)
         shown = np.concatenate([line.get_ydata() for line in axes.lines])
         if shown.min() > 0 and shown.max() > 5 * shown.min():
             axes.set_yscale("log")
@@ -60,26 +59,21 @@ def published_comparison(
     figure.legend(handles, labels, loc="outside upper left", ncols=2, handlelength=1.4)
     over = max(curve.window for curve in curves)
     sources = "; ".join(dict.fromkeys(f"{curve.source} ({curve.note})" for curve in curves))
-    return ReportFigure(
-        name="published_curves",
-        title="Published curves",
-        caption=(
-            "Lines: this run. Markers: published values."
-            + (f" Each value is the mean over {over} steps." if over > 1 else "")
-            + f" Source: {sources}."
-            + (f" Not comparable: {not_comparable_reason}." if not_comparable_reason else "")
-        ),
-        alt=f"{', '.join(metrics)} against training steps, ours and published.",
-        figure=figure,
+    return (
+        "Lines: this run. Markers: published values."
+        + (f" Each value is the mean over {over} steps." if over > 1 else "")
+        + f" Source: {sources}."
+        + (f" Not comparable: {not_comparable_reason}." if not_comparable_reason else ""),
+        f"{', '.join(metrics)} against training steps, ours and published.",
     )
 
 
-def _ours(curve: PublishedCurve) -> tuple[str, str, int]:
+def _ours(curve):
     """Returns the key of our line."""
     return curve.split, curve.metric, curve.window
 
 
-def _means(rows: Rows, curve: PublishedCurve) -> tuple[np.ndarray, np.ndarray]:
+def _means(rows, curve):
     """Returns our steps and values, averaged like the published ones."""
     steps, values = series(rows, curve.split, curve.metric)
     if curve.window == 1:

@@ -1,28 +1,27 @@
 """Style of all figures: sizes, colors and rendering to PNG, without pyplot's global state."""
 
 import contextlib
+import dataclasses
 import io
 import re
 import warnings
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
-import matplotlib
-import PIL.Image
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
-from matplotlib.text import Text
+import numpy as np
 
 from jaxlabs import load_matplotlib
 from jaxlabs.report import fonts
-from jaxlabs.report.figure import Animation
+
+if TYPE_CHECKING:  # matplotlib is imported with the first figure
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 # Okabe and Ito (2008), "Color universal design"; some are darker, for thin lines on white.
 BLUE, VERMILION, GREEN, PURPLE = "#0072B2", "#D55E00", "#00805E", "#B0569A"
 ORANGE, SKY = "#B07700", "#3C9DD0"
 COLORS = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY)
-SCALE = matplotlib.colormaps["viridis"]
+SCALE = "viridis"
 INK, MUTED, HAIRLINE = "#1d2129", "#5d6470", "#e3e6ea"
 
 # Inches; text stays readable when a phone shows the figure 350 pixels wide.
@@ -65,40 +64,57 @@ def mpl_style() -> Iterator[None]:
 
     It starts from matplotlib's defaults and ignores the user's matplotlibrc.
     """
-    defaults = {
-        name: value for name, value in matplotlib.rcParamsDefault.items() if name != "backend"
-    }
+    load_matplotlib.load()
+    import matplotlib
+
+    defaults = dict(matplotlib.rcParamsDefault)
+    del defaults["backend"]
     style = matplotlib.rc_context(defaults | _SETTINGS)
     with style, load_matplotlib.no_log(), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=MISSING_GLYPH)  # see `render`
         yield
 
 
-def new_figure(height: float, *, width: float = WIDTH) -> Figure:
+def new_figure(height: float, *, width: float = WIDTH) -> "Figure":
     """Returns an empty figure of `height` by `width` inches."""
+    load_matplotlib.load()
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
     return figure
 
 
-class Rendered(NamedTuple):
-    """A rendered figure.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Animation:
+    """A looping animation.
 
     Attributes:
-      png: content of the PNG file.
-      missing: characters that no installed font has; each is rendered as a placeholder.
+      frames: [frames, height, width] or [frames, height, width, 3] uint8.
+      milliseconds: duration of each frame.
+    """
+
+    frames: np.ndarray
+    milliseconds: Sequence[int]
+
+
+class Rendered(NamedTuple):
+    """The content of a PNG file, and the characters that no installed font has.
+
+    Each of these is rendered as a placeholder.
     """
 
     png: bytes
     missing: frozenset[str]
 
 
-def png(figure: Figure | Animation) -> bytes:
+def png(figure: "Figure | Animation") -> bytes:
     """Returns the PNG of `render`."""
     return render(figure).png
 
 
-def render(figure: Figure | Animation) -> Rendered:
+def render(figure: "Figure | Animation") -> Rendered:
     """Renders a figure on white; an animation becomes an animated PNG.
 
     Characters that the default font lacks come from other installed fonts.
@@ -110,27 +126,32 @@ def render(figure: Figure | Animation) -> Rendered:
     families = fonts.families_with(rendered.missing) if rendered.missing else []
     if not families:
         return rendered
+    from matplotlib.text import Text
+
     for label in figure.findobj(Text):
         label.set_fontfamily([*label.get_fontfamily(), *families])
     return _saved(figure)
 
 
-def _saved(figure: Figure) -> Rendered:
+def _saved(figure: "Figure") -> Rendered:
     buffer = io.BytesIO()
     with warnings.catch_warnings(record=True) as caught:
         warnings.filterwarnings("always", message=MISSING_GLYPH)
         figure.savefig(buffer, format="png", dpi=DOTS_PER_INCH, facecolor="white")
-    numbers = [re.match(MISSING_GLYPH, str(warning.message)) for warning in caught]
-    for warning, number in zip(caught, numbers, strict=True):
-        if number is None:
+    missing = set()
+    for warning in caught:
+        if number := re.match(MISSING_GLYPH, str(warning.message)):
+            missing.add(chr(int(number[1])))
+        else:
             warnings.warn_explicit(
                 warning.message, warning.category, warning.filename, warning.lineno
             )
-    missing = frozenset(chr(int(number[1])) for number in numbers if number is not None)
-    return Rendered(buffer.getvalue(), missing)
+    return Rendered(buffer.getvalue(), frozenset(missing))
 
 
 def _animated_png(animation: Animation) -> bytes:
+    import PIL.Image
+
     buffer = io.BytesIO()
     first, *others = (PIL.Image.fromarray(frame) for frame in animation.frames)
     shown = list(animation.milliseconds)
@@ -138,7 +159,7 @@ def _animated_png(animation: Animation) -> bytes:
     return buffer.getvalue()
 
 
-def frame_only(axes: Axes) -> None:
+def frame_only(axes: "Axes") -> None:
     """Hides grid, ticks and spines, for axes that show an image."""
     axes.grid(False)
     axes.tick_params(length=0)

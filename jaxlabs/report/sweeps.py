@@ -5,26 +5,27 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from matplotlib.axes import Axes
 
 from jaxlabs.report import style
 from jaxlabs.report.curves import Rows, humanize, series
-from jaxlabs.report.figure import ReportFigure
+from jaxlabs.report.figure import Figure, report_figure
 
 Groups = Sequence[Mapping[str, Any]]
 MAX_CURVES = 8
 """Groups whose losses are plotted."""
 
 
-def against_settings(groups: Groups, question: str) -> ReportFigure | None:
+@report_figure("Metrics against settings", name="sweep")
+def against_settings(figure: Figure, groups: Groups, question: str) -> tuple[str, str] | None:
     """Plots each metric against the first setting: single runs, means and standard deviations.
 
     Args:
+      figure: an empty figure.
       groups: `groups` of a sweep's summary.
       question: the question that the sweep answers.
 
     Returns:
-      The figure, or None if only the seed varies.
+      Caption and alt text, or None if only the seed varies.
     """
     names = list(groups[0]["settings"])
     if not names:
@@ -32,7 +33,7 @@ def against_settings(groups: Groups, question: str) -> ReportFigure | None:
     metrics = list(groups[0]["metrics"])
     columns = 2 if len(metrics) > 1 else 1
     rows = -(-len(metrics) // columns)
-    figure = style.new_figure(2.5 * rows + 0.6)
+    figure.set_figheight(2.5 * rows + 0.6)
     grid = figure.subplots(rows, columns, squeeze=False)
     for axes, metric in zip(grid.flat, metrics, strict=False):
         _plot(axes, groups, names, metric)
@@ -41,28 +42,20 @@ def against_settings(groups: Groups, question: str) -> ReportFigure | None:
     handles, labels = grid.flat[0].get_legend_handles_labels()
     if len(handles) > 1:
         figure.legend(handles, labels, loc="outside upper left", ncols=2, handlelength=1.4)
-    return ReportFigure(
-        name="sweep",
-        title="Metrics against settings",
-        caption=(
-            f"{question} Points: single runs. Lines: means over seeds; error bars: one standard "
-            "deviation."
-        ),
-        alt=f"{', '.join(map(humanize, metrics))} against {humanize(names[0])}.",
-        figure=figure,
+    return (
+        f"{question} Points: single runs. Lines: means over seeds; error bars: one standard "
+        "deviation.",
+        f"{', '.join(map(humanize, metrics))} against {humanize(names[0])}.",
     )
 
 
-def _plot(axes: Axes, groups: Groups, names: list[str], metric: str) -> None:
+def _plot(axes, groups, names, metric):
     """Plots one metric, with one line for each combination of the other settings."""
     first, *others = names
     values = list(dict.fromkeys(_format_setting(group["settings"][first]) for group in groups))
-    lines: dict[str, list[Mapping[str, Any]]] = {}
+    lines: dict[str, list] = {}
     for group in groups:
-        label = ", ".join(
-            f"{humanize(name)} {_format_setting(group['settings'][name])}" for name in others
-        )
-        lines.setdefault(label, []).append(group)
+        lines.setdefault(_named(group, others), []).append(group)
     for (label, members), color in zip(lines.items(), _colors(len(lines)), strict=True):
         positions = [values.index(_format_setting(group["settings"][first])) for group in members]
         statistics = [group["metrics"][metric] for group in members]
@@ -71,26 +64,33 @@ def _plot(axes: Axes, groups: Groups, names: list[str], metric: str) -> None:
             axes.plot([position] * len(runs), runs, ".", color=color, alpha=0.45, markersize=4)
         deviations = [one["deviation"] or 0.0 for one in statistics]
         means = _numbers([one["mean"] for one in statistics])
-        axes.errorbar(
-            positions, means, deviations, color=color, marker="o", markersize=4, label=label
-        )
+        line = {"color": color, "marker": "o", "markersize": 4, "label": label}
+        axes.errorbar(positions, means, deviations, **line)
     axes.set_xticks(range(len(values)), values)
     axes.set(title=humanize(metric), xlabel=humanize(first))
     axes.margins(x=0.08)
 
 
-def losses(groups: Groups, rows_by_run: Mapping[str, Rows], unit: str) -> ReportFigure | None:
+@report_figure(
+    "Loss curves of the sweep",
+    3.6,
+    name="sweep_losses",
+    alt="Curves of the loss against training steps, one for each combination of settings.",
+)
+def losses(
+    figure: Figure, groups: Groups, rows_by_run: Mapping[str, Rows], unit: str
+) -> str | None:
     """Plots the loss of every group on its first evaluated split, averaged over the seeds.
 
     Args:
+      figure: an empty figure.
       groups: `groups` of a sweep's summary.
       rows_by_run: the rows of metrics.jsonl by the run's name.
       unit: of the loss.
 
     Returns:
-      The figure, or None if no evaluation is logged.
+      The caption, or None if no evaluation is logged.
     """
-    figure = style.new_figure(3.6)
     axes = figure.subplots()
     plotted = 0
     shown = list(groups)[:MAX_CURVES]
@@ -101,10 +101,8 @@ def losses(groups: Groups, rows_by_run: Mapping[str, Rows], unit: str) -> Report
             continue
         steps = functools.reduce(np.intersect1d, [found for found, _ in curves])
         same = [values[np.isin(found, steps)] for found, values in curves]
-        label = ", ".join(
-            f"{humanize(k)} {_format_setting(v)}" for k, v in group["settings"].items()
-        )
-        axes.plot(steps, np.mean(same, axis=0), color=color, marker="o", markersize=3, label=label)
+        line = {"marker": "o", "markersize": 3, "label": _named(group, group["settings"])}
+        axes.plot(steps, np.mean(same, axis=0), color=color, **line)
         plotted += steps.size > 1
     if not plotted:
         return None
@@ -115,35 +113,37 @@ def losses(groups: Groups, rows_by_run: Mapping[str, Rows], unit: str) -> Report
         axes.yaxis.set_minor_formatter("{x:g}")
     if len(groups) > 1:
         figure.legend(loc="outside upper left", ncols=2, handlelength=1.4)
-    return ReportFigure(
-        name="sweep_losses",
-        title="Loss curves of the sweep",
-        caption=(
-            "Loss on the first evaluated split, mean over seeds, at the steps that all runs of a "
-            "group share."
-        ),
-        alt="Curves of the loss against training steps, one for each combination of settings.",
-        figure=figure,
+    return (
+        "Loss on the first evaluated split, mean over seeds, at the steps that all runs of a "
+        "group share."
     )
 
 
-def _monitored_loss(rows: Rows) -> tuple[np.ndarray, np.ndarray]:
+def _monitored_loss(rows):
     split = next((row["split"] for row in rows if row["split"] != "train"), "train")
     return series(rows, split, "loss")
 
 
-def _colors(count: int) -> list[Any]:
+def _colors(count):
     """Returns distinct colors: those of the style, or a color map if there are too few."""
+    import matplotlib
+
     if count <= len(style.COLORS):
         return list(style.COLORS[:count])
-    return [style.SCALE(value) for value in np.linspace(0, 0.92, count)]
+    return list(matplotlib.colormaps[style.SCALE](np.linspace(0, 0.92, count)))
 
 
-def _numbers(values: Sequence[float | None]) -> list[float]:
+def _numbers(values):
     return [float("nan") if value is None else value for value in values]
 
 
-def _format_setting(value: Any) -> str:
+def _named(group, names):
+    """Returns some settings of a group as text."""
+    settings = group["settings"]
+    return ", ".join(f"{humanize(name)} {_format_setting(settings[name])}" for name in names)
+
+
+def _format_setting(value):
     if value is None:
         return "none"
     return f"{value:g}" if isinstance(value, float) else str(value)

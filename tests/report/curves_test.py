@@ -59,7 +59,7 @@ def test_range_test_marks_steepest_slope_and_lowest_loss():
     # A smooth decrease around 0.001, then an increase from 0.1.
     exponent = np.log10(rates)
     loss = 4 - 2 / (1 + np.exp(-6 * (exponent + 3))) + 3 * np.maximum(exponent + 1, 0)
-    (item,) = curves.learning_rate_range({"learning_rate": rates, "loss": loss})
+    item = curves.learning_rate_range({"learning_rate": rates, "loss": loss})
     steepest, lowest = item.figure.axes[0].get_lines()[2:]
     assert steepest.get_xdata()[0] == pytest.approx(1e-3, rel=0.1)
     assert lowest.get_xdata()[0] == pytest.approx(0.1, rel=0.2)
@@ -67,4 +67,4 @@ def test_range_test_marks_steepest_slope_and_lowest_loss():
 
 def test_range_test_with_too_few_finite_values_plots_nothing():
     arrays = {"learning_rate": np.array([0.1, 0.2]), "loss": np.array([4.0, np.nan])}
-    assert curves.learning_rate_range(arrays) == []
+    assert curves.learning_rate_range(arrays) is None

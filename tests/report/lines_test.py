@@ -15,7 +15,7 @@ def axes():
 
 def test_band_has_a_line_between_its_edges_in_one_color(axes):
     x, middle = np.arange(3), np.array([1.0, 2.0, 3.0])
-    lines.band(axes, x, middle, middle - 0.5, middle + 1, label="loss", **lines.LINES[1])
+    lines.band(axes, x, middle - 0.5, middle, middle + 1, label="loss", **lines.LINES[1])
     (line,), (area,) = axes.lines, axes.collections
     np.testing.assert_array_equal(line.get_ydata(), middle)
     assert (line.get_label(), line.get_color()) == ("loss", style.VERMILION)

@@ -1,15 +1,10 @@
 """Plots of contrastive models: cosine similarity, retrieval, and calibration."""
 
-from collections.abc import Mapping
-
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.image import AxesImage
 
 from jaxlabs.report import style
-from jaxlabs.report.figure import ReportFigure
-
-Arrays = Mapping[str, np.ndarray]
+from jaxlabs.report.figure import Arrays, Figure, ReportFigure, report_figure
+from jaxlabs.report.lines import write_values
 
 PREDICTIONS = {"classes": "top-1 class", "pairs": "image-text pair"}
 
@@ -21,38 +16,31 @@ def similarity(arrays: Arrays) -> list[ReportFigure]:
       arrays: `images [shown, height, width, channels]` in [0, 1], `captions [shown]`, `cosines
         [shown, shown]` of images (rows) and captions, and `means [descriptions, descriptions]`.
     """
-    images, captions = arrays["images"], arrays["captions"].tolist()
-    figure = style.new_figure(4.6)
+    return [_similarity(arrays), _mean_similarity(arrays["means"])]
+
+
+@report_figure("Image-text similarity", 4.6, name="similarity")
+def _similarity(figure, arrays):
+    cosines, captions = arrays["cosines"].T, arrays["captions"].tolist()
     axes = figure.add_subplot()
-    _matrix(axes, arrays["cosines"].T)
+    _matrix(axes, cosines)
     axes.set_yticks(range(len(captions)), captions, fontsize=8)
     axes.set_xticks([])
-    for row, column in np.ndindex(*arrays["cosines"].shape):
-        value = arrays["cosines"][column, row]
-        color = "white" if value > 0.55 else style.INK
-        axes.text(column, row, f"{value:.1f}", ha="center", va="center", fontsize=7.5, color=color)
-    for index, image in enumerate(images):
+    write_values(axes, np.vectorize("{:.1f}".format)(cosines), cosines > 0.55, fontsize=7.5)
+    for index, image in enumerate(arrays["images"]):
         box = (index - 0.45, -1.55, 0.9, 0.9)
         inset = axes.inset_axes(box, transform=axes.transData)
         inset.imshow(image.mean(axis=-1), cmap="gray", vmin=0, vmax=1)
         inset.set_axis_off()
-    return [
-        ReportFigure(
-            name="similarity",
-            title="Image-text similarity",
-            caption=(
-                "Cosine similarity of the first test image of each digit (columns) and the "
-                "captions of these images (rows). The diagonal holds the matching pairs."
-            ),
-            alt=f"A matrix of {len(captions)} images against {len(captions)} captions.",
-            figure=figure,
-        ),
-        _mean_similarity(arrays["means"]),
-    ]
+    return (
+        "Cosine similarity of the first test image of each digit (columns) and the "
+        "captions of these images (rows). The diagonal holds the matching pairs.",
+        f"A matrix of {len(captions)} images against {len(captions)} captions.",
+    )
 
 
-def _mean_similarity(means: np.ndarray) -> ReportFigure:
-    figure = style.new_figure(4.4)
+@report_figure("Mean similarity by caption", 4.4, name="mean_similarity")
+def _mean_similarity(figure, means):
     axes = figure.add_subplot()
     image = _matrix(axes, means)
     per_digit = len(means) // 10
@@ -64,26 +52,22 @@ def _mean_similarity(means: np.ndarray) -> ReportFigure:
     own = np.eye(len(means), dtype=bool)
     digit = np.kron(np.eye(10, dtype=bool), np.ones((per_digit,) * 2, bool))
     near = [np.nanmean(means[kind]) for kind in (own, digit & ~own, ~digit)]
-    return ReportFigure(
-        name="mean_similarity",
-        title="Mean similarity by caption",
-        caption=(
-            f"Mean cosine similarity over the test images of each full caption. Each block is one "
-            f"digit, ordered by slant (backward to slanted), then by weight (thin to bold). Mean "
-            f"for the matching caption {near[0]:.2f}, for others of the same digit {near[1]:.2f}, "
-            f"for other digits {near[2]:.2f}."
-        ),
-        alt=f"A matrix of {len(means)} by {len(means)} mean cosines in ten blocks.",
-        figure=figure,
+    return (
+        f"Mean cosine similarity over the test images of each full caption. Each block is one "
+        f"digit, ordered by slant (backward to slanted), then by weight (thin to bold). Mean "
+        f"for the matching caption {near[0]:.2f}, for others of the same digit {near[1]:.2f}, "
+        f"for other digits {near[2]:.2f}.",
+        f"A matrix of {len(means)} by {len(means)} mean cosines in ten blocks.",
     )
 
 
-def _matrix(axes: Axes, cosines: np.ndarray) -> AxesImage:
+def _matrix(axes, cosines):
     style.frame_only(axes)
     return axes.imshow(cosines, cmap="Blues", vmin=-1, vmax=1, interpolation="nearest")
 
 
-def retrieval(arrays: Arrays) -> ReportFigure:
+@report_figure("Text-to-image retrieval")
+def retrieval(figure: Figure, arrays: Arrays) -> tuple[str, str]:
     """Plots the images nearest to some texts.
 
     Args:
@@ -92,7 +76,7 @@ def retrieval(arrays: Arrays) -> ReportFigure:
     """
     texts, images, relevant = arrays["texts"].tolist(), arrays["images"], arrays["relevant"]
     rows, columns = relevant.shape
-    figure = style.new_figure(0.84 * rows)
+    figure.set_figheight(0.84 * rows)
     panels = figure.subplots(rows, columns, squeeze=False)
     figure.get_layout_engine().set(h_pad=0.12)
     for text, row_axes, row_images, flags in zip(texts, panels, images, relevant, strict=True):
@@ -105,26 +89,21 @@ def retrieval(arrays: Arrays) -> ReportFigure:
             axes.set(xticks=[], yticks=[])
             color = style.GREEN if flag else style.VERMILION
             axes.spines[:].set(visible=True, color=color, linewidth=2)
-    return ReportFigure(
-        name="retrieval",
-        title="Text-to-image retrieval",
-        caption=(
-            "The nearest test images to each text, in order of cosine similarity. Green frame: "
-            f"correct ({int(relevant.sum())} of {relevant.size}); red: incorrect."
-        ),
-        alt=f"{columns} images for each of {rows} texts: {'; '.join(texts)}.",
-        figure=figure,
+    return (
+        "The nearest test images to each text, in order of cosine similarity. Green frame: "
+        f"correct ({int(relevant.sum())} of {relevant.size}); red: incorrect.",
+        f"{columns} images for each of {rows} texts: {'; '.join(texts)}.",
     )
 
 
-def reliability(arrays: Arrays) -> ReportFigure:
-    """Plots reliability diagrams: accuracy against predicted probability.
+@report_figure("Calibration", 4.2)
+def reliability(figure: Figure, arrays: Arrays) -> str:
+    """Reliability diagrams of class and pair probabilities.
 
     Args:
       arrays: `names [kinds]`, and `confidence`, `accuracy` and `count [kinds, bins]`.
     """
     names = arrays["names"].tolist()
-    figure = style.new_figure(4.2)
     panels = figure.subplots(2, len(names), sharex=True, squeeze=False, height_ratios=(2.4, 1))
     edges = np.linspace(0, 1, arrays["count"].shape[1] + 1)
     for index, (name, (upper, lower)) in enumerate(zip(names, panels.T, strict=True)):
@@ -140,14 +119,8 @@ def reliability(arrays: Arrays) -> ReportFigure:
         lower.minorticks_off()
     panels[0, 0].set_ylabel("accuracy")
     panels[1, 0].set_ylabel("predictions")
-    return ReportFigure(
-        name="reliability",
-        title="Calibration",
-        caption=(
-            "Left: probability of the top-1 class under the prompts. Right: probability of "
-            "every image-text pair in a batch. Dotted: perfect calibration; points below it"
-            " are overconfident. Bottom: number of predictions per bin."
-        ),
-        alt="Reliability diagrams of class and pair probabilities.",
-        figure=figure,
+    return (
+        "Left: probability of the top-1 class under the prompts. Right: probability of "
+        "every image-text pair in a batch. Dotted: perfect calibration; points below it"
+        " are overconfident. Bottom: number of predictions per bin."
     )

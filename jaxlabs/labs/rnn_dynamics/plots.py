@@ -1,15 +1,10 @@
 """Plots of recurrent networks: gradients through time, gates, weight sharing, and memory tasks."""
 
-from collections.abc import Mapping
-
 import numpy as np
 
 from jaxlabs.report import style
-from jaxlabs.report.figure import ReportFigure
-from jaxlabs.report.lines import LINES, band, label_x, reference
-from jaxlabs.report.log_axis import log_axis_y, power_of_ten
-
-Arrays = Mapping[str, np.ndarray]
+from jaxlabs.report.figure import Arrays, Figure, ReportFigure, report_figure
+from jaxlabs.report.lines import LINES, band, label_x, log_axis_y, power_of_ten, reference
 
 CELL_COLORS = {"rnn": style.BLUE, "lstm": style.VERMILION, "gru": style.GREEN}
 SHOWN_RADII = (0.8, 0.95, 1.0, 1.1, 1.5)
@@ -18,9 +13,9 @@ SOLVED, STARTED = 0.5, 0.95
 """Fractions of the baseline loss below which a task counts as solved, and as started."""
 
 
-def two_step(arrays: Arrays) -> ReportFigure:
-    """Plots the loss of the two-step network, and gradient descent at several learning rates."""
-    figure = style.new_figure(6.4)
+@report_figure("Two-step RNN: convergence by learning rate", 6.4, name="two_step_rnn")
+def two_step(figure: Figure, arrays: Arrays) -> str:
+    """Gradient descent on a parabola, and the distance from its minimum."""
     upper, lower = figure.subplots(2, height_ratios=(1, 1.15))
     grid = np.linspace(0.18, 0.82, 129)
     upper.plot(grid, 8 * (grid - 0.5) ** 2, color=style.MUTED, linewidth=1.2)
@@ -48,26 +43,20 @@ def two_step(arrays: Arrays) -> ReportFigure:
     lower.set_xlim(-0.4, min(arrays["weights"].shape[1] - 1, 14) + 0.4)
     figure.legend(loc="outside lower left", ncols=2)
     error = np.abs(arrays["weights"] / arrays["expected"] - 1).max()
-    return ReportFigure(
-        name="two_step_rnn",
-        title="Two-step RNN: convergence by learning rate",
-        caption=(
-            f"The gradient at w = 0.3 is {float(arrays['gradient']):.2g}; the curvature is "
-            f"{float(arrays['curvature']):g}. Every update multiplies the distance from the "
-            "minimum by 1 − 16 · rate: 0 at 0.0625 (converges in one step), −0.6 at 0.1 "
-            "(overshoots and converges), −1 at 0.125 (oscillates), −15 at 1 and −47 at 3 "
-            "(diverges). Learning rates below 2 / 16 = 0.125 converge. Backpropagation through "
-            f"time and the closed form agree to {error:.0e} at all steps."
-        ),
-        alt="Gradient descent on a parabola, and the distance from its minimum.",
-        figure=figure,
+    return (
+        f"The gradient at w = 0.3 is {arrays['gradient']:.2g}; the curvature is "
+        f"{arrays['curvature']:g}. Every update multiplies the distance from the "
+        "minimum by 1 − 16 · rate: 0 at 0.0625 (converges in one step), −0.6 at 0.1 "
+        "(overshoots and converges), −1 at 0.125 (oscillates), −15 at 1 and −47 at 3 "
+        "(diverges). Learning rates below 2 / 16 = 0.125 converge. Backpropagation through "
+        f"time and the closed form agree to {error:.0e} at all steps."
     )
 
 
-def spectral_sweep(arrays: Arrays) -> ReportFigure:
-    """Plots gradient norm against the time lag, and decay per step against spectral radius."""
+@report_figure("Vanishing and exploding gradients", 7.4)
+def spectral_sweep(figure: Figure, arrays: Arrays) -> str:
+    """Gradient norm against the time lag, and its factor per step against the radius."""
     radii = arrays["radii"]
-    figure = style.new_figure(7.4)
     upper, lower = figure.subplots(2, height_ratios=(1, 1.15))
     shown = [index for index, radius in enumerate(radii) if radius in SHOWN_RADII]
     for position, index in enumerate(shown or range(len(radii))):
@@ -91,20 +80,8 @@ def spectral_sweep(arrays: Arrays) -> ReportFigure:
     reference(lower, 1)
     lower.set(title="factor per time step", xlabel="spectral radius")
     lower.legend(fontsize=8.5)
-    return ReportFigure(
-        name="spectral_sweep",
-        title="Vanishing and exploding gradients",
-        caption=_sweep_caption(arrays),
-        alt="Gradient norm against the time lag, and its factor per step against the radius.",
-        figure=figure,
-    )
-
-
-def _sweep_caption(arrays: Arrays) -> str:
-    radii, steps = arrays["radii"], arrays["orthogonal_rest"].shape[-1] - 1
-    error = np.abs(
-        arrays["orthogonal_rest"] / radii[:, None] ** np.arange(steps + 1)[None] - 1
-    ).max()
+    distances = np.arange(arrays["orthogonal_rest"].shape[-1])
+    error = np.abs(arrays["orthogonal_rest"] / radii[:, None] ** distances[None] - 1).max()
     driven = arrays["orthogonal_driven_factor"]
     growing = radii[driven > 1]
     nearest = int(np.argmin(np.abs(radii - 1)))
@@ -116,17 +93,17 @@ def _sweep_caption(arrays: Arrays) -> str:
     return (
         "A vanilla RNN whose recurrent matrix is scaled to a given spectral radius. At h = 0 tanh "
         "is linear with slope 1, and an orthogonal matrix multiplies the gradient by its radius at "
-        f"every step: the geometric prediction holds to {error:.0e} over {steps} steps; a Gaussian "
-        "matrix follows it asymptotically. With inputs, the slope 1 − h² < 1 of tanh also "
+        f"every step: the geometric prediction holds to {error:.0e} over {distances[-1]} steps; a "
+        "Gaussian matrix follows it asymptotically. With inputs, the slope 1 − h² < 1 of tanh also "
         f"multiplies the gradient: at radius {radii[nearest]:g} a step keeps "
         f"{driven[nearest]:.2f} of it, and {kept}. For an orthogonal matrix the prediction is then "
         "an upper bound."
     )
 
 
-def through_time(arrays: Arrays) -> ReportFigure:
-    """Plots the norm of dL/dh_t against the time lag, before and after training."""
-    figure = style.new_figure(6.6)
+@report_figure("Gradient norm through time", 6.6, name="gradient_through_time")
+def through_time(figure: Figure, arrays: Arrays) -> str:
+    """Gradient norms of rnn, lstm and gru against the time lag, on a log scale."""
     panels = dict(zip(("before", "after"), figure.subplots(2, sharex=True), strict=True))
     summaries = []
     for when, axes in panels.items():
@@ -134,7 +111,7 @@ def through_time(arrays: Arrays) -> ReportFigure:
         for cell, color in CELL_COLORS.items():
             low, middle, high = arrays[f"{when}_{cell}_h"].T[:, ::-1]
             label = cell if when == "before" else None
-            band(axes, np.arange(low.size), middle, low, high, color=color, label=label)
+            band(axes, np.arange(low.size), low, middle, high, color=color, label=label)
             ends.append(f"{power_of_ten(middle[-1])} for the {cell}")
         # dL/dc of the last step is excluded: the output reads h of that step.
         inner = arrays[f"{when}_lstm_c"][::-1, 1]
@@ -148,32 +125,25 @@ def through_time(arrays: Arrays) -> ReportFigure:
     panels["after"].set(xlabel="time lag before the output")
     figure.legend(loc="outside upper left", ncols=4)
     steps = arrays["before_rnn_h"].shape[0] - 1
-    return ReportFigure(
-        name="gradient_through_time",
-        title="Gradient norm through time",
-        caption=(
-            "Norm of dL/dhₜ for the final output of the adding problem, relative to the last "
-            "step (median over sequences; bands: 10th to 90th percentile). At a "
-            f"time lag of {steps}: {'; '.join(summaries)}. Training length: "
-            f"{int(arrays['trained_length'])}. Dashed: dL/dcₜ of the LSTM, whose gradient"
-            " flows through the cell state."
-        ),
-        alt="Gradient norms of rnn, lstm and gru against the time lag, on a log scale.",
-        figure=figure,
+    return (
+        "Norm of dL/dhₜ for the final output of the adding problem, relative to the last "
+        "step (median over sequences; bands: 10th to 90th percentile). At a "
+        f"time lag of {steps}: {'; '.join(summaries)}. Training length: "
+        f"{arrays['trained_length']}. Dashed: dL/dcₜ of the LSTM, whose gradient"
+        " flows through the cell state."
     )
 
 
-def clipping(arrays: Arrays) -> ReportFigure:
-    """Plots loss and gradient norm of training without and with gradient clipping."""
-    figure = style.new_figure(5.8)
+@report_figure("Gradient clipping", 5.8)
+def clipping(figure: Figure, arrays: Arrays) -> str:
+    """Loss and gradient norm against the step, for runs without and with clipping."""
     upper, lower = figure.subplots(2, sharex=True)
     steps = np.arange(1, arrays["loss"].shape[-1] + 1)
     kinds = (("without clipping", style.VERMILION), ("with clipping", style.BLUE))
-    for row, (name, color) in enumerate(kinds):
-        for seed in range(arrays["loss"].shape[1]):
-            line_style = {"color": color, "alpha": 0.8, "linewidth": 0.9}
-            share = arrays["loss"][row, seed] / float(arrays["baseline"])
-            norm = arrays["norm"][row, seed]
+    shares = arrays["loss"] / arrays["baseline"]
+    for (name, color), losses, norms in zip(kinds, shares, arrays["norm"], strict=True):
+        line_style = {"color": color, "alpha": 0.8, "linewidth": 0.9}
+        for seed, (share, norm) in enumerate(zip(losses, norms, strict=True)):
             upper.plot(steps, share, label=None if seed else name, **line_style)
             lower.plot(steps, norm, **line_style)
             finite = np.isfinite(share) & (share < 1e3)
@@ -188,39 +158,26 @@ def clipping(arrays: Arrays) -> ReportFigure:
     log_axis_y(upper, 0.1, 1e3)
     log_axis_y(lower, 1e-2, 1e4)
     figure.legend(loc="outside upper left", ncols=2)
-    return ReportFigure(
-        name="clipping",
-        title="Gradient clipping",
-        caption=_clipping_caption(arrays),
-        alt="Loss and gradient norm against the step, for runs without and with clipping.",
-        figure=figure,
-    )
-
-
-def _clipping_caption(arrays: Arrays) -> str:
-    shares = np.nan_to_num(arrays["loss"] / arrays["baseline"], nan=np.inf)
+    shares = np.nan_to_num(shares, nan=np.inf)
     seeds, tenth = shares.shape[1], max(shares.shape[-1] // 10, 1)
-    counts = (shares.max(axis=-1) > float(arrays["divergence_threshold"])).sum(axis=-1)
+    counts = (shares.max(axis=-1) > arrays["divergence_threshold"]).sum(axis=-1)
     ends = np.median(shares[..., -tenth:].mean(axis=-1), axis=-1)
-    outcomes = [
-        f"{count} of {seeds} runs diverge (crosses: last loss below 1000)"
-        if count
-        else f"none of {seeds} runs diverges"
-        for count in counts
-    ]
+    diverged = f"of {seeds} runs diverge (crosses: last loss below 1000)"
+    outcomes = [f"{n} {diverged}" if n else f"none of {seeds} runs diverges" for n in counts]
     end = f"{ends[1]:.2f} of the baseline" if np.isfinite(ends[1]) else "infinity"
     return (
-        f"The adding problem at length {int(arrays['length'])}: a vanilla RNN with initial "
-        f"spectral radius {float(arrays['radius']):g}, trained by SGD at learning rate "
-        f"{float(arrays['rate']):g}. Without clipping {outcomes[0]}; with clip norm "
-        f"{float(arrays['grad_clip_norm']):g} {outcomes[1]}, and the median final loss is {end}."
+        f"The adding problem at length {arrays['length']}: a vanilla RNN with initial "
+        f"spectral radius {arrays['radius']:g}, trained by SGD at learning rate "
+        f"{arrays['rate']:g}. Without clipping {outcomes[0]}; with clip norm "
+        f"{arrays['grad_clip_norm']:g} {outcomes[1]}, and the median final loss is {end}."
     )
 
 
-def cell_paths(arrays: Arrays) -> ReportFigure:
-    """Plots dL/dc_t of an LSTM, the product of forget gates, and the other gradient paths."""
+@report_figure("Gradient paths of an LSTM")
+def cell_paths(figure: Figure, arrays: Arrays) -> str:
+    """Norms of dL/dc, its cell-state path and its other paths, against the time lag."""
     names = arrays["names"].tolist()
-    figure = style.new_figure(2.0 * len(names) + 0.9)
+    figure.set_figheight(2.0 * len(names) + 0.9)
     panels = figure.subplots(len(names), sharex=True, squeeze=False)[:, 0]
     line_styles = {
         "total": ("dL/dc", {"color": style.SKY, "linewidth": 3.5}),
@@ -242,37 +199,31 @@ def cell_paths(arrays: Arrays) -> ReportFigure:
         f"{power_of_ten(arrays['product'][row, 0])}"
         for row, name in enumerate(names)
     ]
-    return ReportFigure(
-        name="cell_paths",
-        title="Gradient paths of an LSTM",
-        caption=(
-            "Per time step, dL/dc is multiplied by the forget gate, plus the paths through h "
-            "into gates and candidates of later steps. The cell-state path alone is the product"
-            " of the forget gates: with stopped gate gradients both agree to "
-            f"{arrays['stop_gradient_error'].max():.0e}. Green: the other paths. Relative norm "
-            f"at a time lag of {arrays['total'].shape[1] - 1}: {'; '.join(first)}."
-        ),
-        alt="Norms of dL/dc, its cell-state path and its other paths, against the time lag.",
-        figure=figure,
+    return (
+        "Per time step, dL/dc is multiplied by the forget gate, plus the paths through h "
+        "into gates and candidates of later steps. The cell-state path alone is the product"
+        " of the forget gates: with stopped gate gradients both agree to "
+        f"{arrays['stop_gradient_error'].max():.0e}. Green: the other paths. Relative norm "
+        f"at a time lag of {arrays['total'].shape[1] - 1}: {'; '.join(first)}."
     )
 
 
-def gates(arrays: Arrays) -> ReportFigure:
-    """Plots the gates of trained networks over one sequence of the adding problem."""
+@report_figure("Gates on the adding problem")
+def gates(figure: Figure, arrays: Arrays) -> str:
+    """Heat maps of the gates of all units over time."""
     found = [
         (name, key.removeprefix(f"{name}_"), arrays[key])
         for name in arrays["names"].tolist()
         for key in arrays
         if key.startswith(f"{name}_")
     ]
-    figure = style.new_figure(1.35 * len(found) + 0.8)
+    figure.set_figheight(1.35 * len(found) + 0.8)
     panels = figure.subplots(len(found), sharex=True, squeeze=False)[:, 0]
     marked = arrays["markers"].tolist()
+    colors = {"cmap": style.SCALE, "vmin": 0, "vmax": 1, "aspect": "auto"}
     for (name, gate, values), axes in zip(found, panels, strict=True):
         style.frame_only(axes)
-        image = axes.imshow(
-            values, cmap=style.SCALE, vmin=0, vmax=1, aspect="auto", interpolation="nearest"
-        )
+        image = axes.imshow(values, interpolation="nearest", **colors)
         bottom = np.full(len(marked), len(values) - 0.5)
         axes.plot(marked, bottom, "^", color=style.VERMILION, markersize=6, clip_on=False)
         axes.set(xlim=(-0.5, values.shape[1] - 0.5), ylim=(len(values) - 0.5, -0.5))
@@ -280,52 +231,39 @@ def gates(arrays: Arrays) -> ReportFigure:
         axes.set_yticks([])
     panels[-1].set(xlabel="step (triangles: the two marked numbers)")
     figure.colorbar(image, ax=panels.tolist(), location="right", shrink=0.5, aspect=30)
-    steps = found[0][2].shape[1]
     means = []
     for name, gate, values in found:
         at_marks, elsewhere = values[:, marked].mean(), np.delete(values, marked, axis=1).mean()
         means.append(f"{name} {gate} gate {at_marks:.2f} there and {elsewhere:.2f} elsewhere")
-    return ReportFigure(
-        name="gates",
-        title="Gates on the adding problem",
-        caption=(
-            f"Gates of trained networks on one sequence of {steps} steps; rows are units, "
-            "sorted by mean retention. Bright: 1; a forget or update gate of 1 keeps the "
-            f"state. Means at the marked steps (triangles): {'; '.join(means)}."
-        ),
-        alt="Heat maps of the gates of all units over time.",
-        figure=figure,
+    return (
+        f"Gates of trained networks on one sequence of {values.shape[1]} steps; rows are units, "
+        "sorted by mean retention. Bright: 1; a forget or update gate of 1 keeps the "
+        f"state. Means at the marked steps (triangles): {'; '.join(means)}."
     )
 
 
-def shared_gradients(arrays: Arrays) -> ReportFigure:
-    """Plots the gradient norm of every unrolled copy of the weights, and of the shared weights."""
-    figure = style.new_figure(2.9)
+@report_figure("Weight sharing: gradients add up", 2.9, name="weight_sharing")
+def shared_gradients(figure: Figure, arrays: Arrays) -> str:
+    """Bars of gradient norms by step, and a line for the shared weights."""
     axes = figure.subplots()
     norms = arrays["copies"]
     axes.bar(np.arange(1, norms.size + 1), norms, color=style.BLUE)
     reference(axes, float(arrays["shared"]), "shared weights: sum over copies", below=True)
     axes.set(xlabel="step of the copy", title="gradient norm")
-    shared, unshared = (int(arrays[f"{name}_parameters"]) for name in ("shared", "unshared"))
-    return ReportFigure(
-        name="weight_sharing",
-        title="Weight sharing: gradients add up",
-        caption=(
-            f"An RNN unrolled over {norms.size} steps with one copy of the weights per step. The "
-            "sum of the copies' gradients (bars) is the gradient of backpropagation through time "
-            f"(line), to a relative error of {float(arrays['relative_difference']):.0e}. The norms "
-            f"sum to {norms.sum():.3g}: the gradients differ in direction. Weight sharing reduces "
-            f"{unshared:,} parameters to {shared:,} and allows any length."
-        ),
-        alt="Bars of gradient norms by step, and a line for the shared weights.",
-        figure=figure,
+    return (
+        f"An RNN unrolled over {norms.size} steps with one copy of the weights per step. The "
+        "sum of the copies' gradients (bars) is the gradient of backpropagation through time "
+        f"(line), to a relative error of {arrays['relative_difference']:.0e}. The norms "
+        f"sum to {norms.sum():.3g}: the gradients differ in direction. Weight sharing reduces "
+        f"{arrays['unshared_parameters']:,} parameters to {arrays['shared_parameters']:,} and "
+        "allows any length."
     )
 
 
-def rules(arrays: Arrays) -> ReportFigure:
-    """Plots the losses of shared and unshared weights on both rules against the step."""
+@report_figure("Weight sharing: position-dependent rule", 5.8, name="weight_sharing_rules")
+def rules(figure: Figure, arrays: Arrays) -> str:
+    """Losses against the step for two rules and three networks."""
     names, networks = arrays["rules"].tolist(), arrays["networks"].tolist()
-    figure = style.new_figure(5.8)
     panels = figure.subplots(len(names), sharex=True)
     pieces = min(arrays["loss"].shape[-1], 60)
     edges = np.linspace(0, arrays["loss"].shape[-1], pieces + 1).astype(int)
@@ -334,17 +272,17 @@ def rules(arrays: Arrays) -> ReportFigure:
     for row, (name, axes) in enumerate(zip(names, panels, strict=True)):
         for column, network in enumerate(networks):
             label = f"{network} ({int(arrays['parameters'][column]):,})" if not row else None
-            low, middle, high = np.quantile(smooth[row, column], (0, 0.5, 1), axis=0)
-            band(axes, edges[1:], middle, low, high, color=colors[column], label=label)
-        reference(axes, float(arrays["chance"]))
+            spread = np.quantile(smooth[row, column], (0, 0.5, 1), axis=0)
+            band(axes, edges[1:], *spread, color=colors[column], label=label)
+        reference(axes, arrays["chance"])
         axes.set(title=f"{name} rule: loss [nats]")
         log_axis_y(axes, smooth.min() / 2, 1.5)
     panels[-1].set(xlabel="step")
     figure.legend(loc="outside upper left", ncols=2, title="weights (parameters)")
     last = np.median(smooth[..., -1], axis=-1)
     ends = [
-        ", ".join(f"{network} {last[row, column]:.2g}" for column, network in enumerate(networks))
-        for row in range(len(names))
+        ", ".join(f"{name} {loss:.2g}" for name, loss in zip(networks, row, strict=True))
+        for row in last
     ]
     ratio = last[1, 0] / last[1, 1]
     verdict = (
@@ -354,28 +292,23 @@ def rules(arrays: Arrays) -> ReportFigure:
         if ratio > 2 and last[1, 2] < last[1, 0] / 2
         else "After so few steps there is no clear difference."
     )
-    return ReportFigure(
-        name="weight_sharing_rules",
-        title="Weight sharing: position-dependent rule",
-        caption=(
-            "Target: the product of the current and previous sign (top), times a fixed sign"
-            " per position (bottom). Loss on new sequences: median and range of "
-            f"{smooth.shape[2]} seeds; dotted: chance. Final loss, {names[0]} rule: {ends[0]}; "
-            f"{names[1]} rule: {ends[1]}. {verdict}"
-        ),
-        alt="Losses against the step for two rules and three networks.",
-        figure=figure,
+    return (
+        "Target: the product of the current and previous sign (top), times a fixed sign"
+        " per position (bottom). Loss on new sequences: median and range of "
+        f"{smooth.shape[2]} seeds; dotted: chance. Final loss, {names[0]} rule: {ends[0]}; "
+        f"{names[1]} rule: {ends[1]}. {verdict}"
     )
 
 
 def memory_task(arrays: Arrays) -> ReportFigure:
     """Plots the loss of each network on a memory task by sequence length."""
     lengths, kinds = arrays["lengths"].tolist(), arrays["kinds"].tolist()
+    axis = "delay" if arrays["task"] == "copying" else "length"
     rows = 1 + (len(lengths) + 1) // 2
     figure = style.new_figure(2.3 * rows + 0.6)
     grid = figure.add_gridspec(rows, 2)
     final = figure.add_subplot(grid[0, :])
-    steps = np.linspace(0, int(arrays["steps"]), arrays["curves"].shape[-1] + 1)[1:]
+    steps = np.linspace(0, arrays["steps"], arrays["curves"].shape[-1] + 1)[1:]
     panels = [figure.add_subplot(grid[1 + index // 2, index % 2]) for index in range(len(lengths))]
     top = 1.6
     for kind, line, losses, curves in zip(
@@ -388,10 +321,10 @@ def memory_task(arrays: Arrays) -> ReportFigure:
     for axes in (final, *panels):
         reference(axes, 1)
         axes.set_ylim(0, top)
-    final.set(title="final loss / baseline (dotted: 1)", xscale="log", xlabel=_length_name(arrays))
+    final.set(title="final loss / baseline (dotted: 1)", xscale="log", xlabel=axis)
     label_x(final, lengths)
     for length, axes in zip(lengths, panels, strict=True):
-        axes.set(title=f"{_length_name(arrays)} {length}", xlabel="step")
+        axes.set(title=f"{axis} {length}", xlabel="step")
     figure.legend(loc="outside upper left", ncols=2)
     return ReportFigure(
         name=f"memory_{arrays['task']}",
@@ -402,42 +335,32 @@ def memory_task(arrays: Arrays) -> ReportFigure:
     )
 
 
-def _length_name(arrays: Arrays) -> str:
-    return "delay" if str(arrays["task"]) == "copying" else "length"
-
-
 def _memory_caption(arrays: Arrays, lengths: list[int], kinds: list[str]) -> str:
-    ends = np.median(arrays["final"], axis=-1)
-    results = [
-        f"{kind}: " + ", ".join(f"{end:.2g} at {n}" for end, n in zip(losses, lengths, strict=True))
-        for kind, losses in zip(kinds, ends, strict=True)
-    ]
-    longest = {
-        kind: np.array(lengths)[losses < SOLVED].max()
-        for kind, losses in zip(kinds, ends, strict=True)
-        if (losses < SOLVED).any()
-    }
-    learned = (
-        "Solved (below half of the baseline): "
-        + ", ".join(f"{kind} up to {length}" for kind, length in longest.items())
-        + "."
-        if longest
-        else "None is below half of the baseline after these steps."
-    )
-    begun = [kind for row, kind in enumerate(kinds) if (ends[row] < STARTED).any()]
-    if not longest and begun:
-        learned += f" Below {STARTED:g} at some length: {', '.join(begun)}."
+    results, solved, begun = [], [], []
+    for kind, losses in zip(kinds, np.median(arrays["final"], axis=-1), strict=True):
+        ends = ", ".join(f"{end:.2g} at {n}" for end, n in zip(losses, lengths, strict=True))
+        results.append(f"{kind}: {ends}")
+        if (losses < SOLVED).any():
+            solved.append(f"{kind} up to {np.array(lengths)[losses < SOLVED].max()}")
+        if (losses < STARTED).any():
+            begun.append(kind)
+    if solved:
+        learned = f"Solved (below half of the baseline): {', '.join(solved)}."
+    else:
+        learned = "None is below half of the baseline after these steps."
+        if begun:
+            learned += f" Below {STARTED:g} at some length: {', '.join(begun)}."
     task = (
         "Target: the sum of two marked numbers of a long sequence. Baseline: the squared error "
         f"of predicting 1, {float(arrays['baseline'][0]):.4f}."
-        if str(arrays["task"]) == "adding"
+        if arrays["task"] == "adding"
         else "Target: ten symbols, repeated after a delay. Baseline (uniform guess at the right "
         f"steps): 10 log 8 / (delay + 20) = {float(arrays['baseline'][0]):.4f} nats per token at "
         f"{lengths[0]}."
     )
     seeds = arrays["final"].shape[-1]
     return (
-        f"{task} {int(arrays['hidden_size'])} units, {int(arrays['steps']):,} steps of Adam, "
+        f"{task} {arrays['hidden_size']} units, {arrays['steps']:,} steps of Adam, "
         f"{seeds} seed{'s'[: seeds > 1]}; “chrono init”: chrono initialization of the gate biases. "
         f"Median final loss / baseline: {'; '.join(results)}. {learned}"
     )

@@ -1,17 +1,12 @@
 """Plots of sequence models: the unrolled network, cross-attention, predicted tags."""
 
 import itertools
-from collections.abc import Mapping, Sequence
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.patches import FancyBboxPatch
 
 from jaxlabs.report import style
 from jaxlabs.report.attention_plots import plot_map
-from jaxlabs.report.figure import ReportFigure
-
-Arrays = Mapping[str, np.ndarray]
+from jaxlabs.report.figure import Arrays, Figure, ReportFigure, report_figure
 
 PATTERNS = {
     "many_to_one": "Many to one",
@@ -30,8 +25,7 @@ LINE, PITCH = 56, 0.2
 def pattern(arrays: Arrays) -> ReportFigure:
     """Plots a network unrolled over a test sentence, from the input (bottom) to the output (top).
 
-    Args:
-      arrays: `kind`, `backbone`, `bidirectional`, and the words `source`, `predicted`, `target`.
+    `kind`, `backbone`, `bidirectional`, and the words `source`, `predicted` and `target`.
     """
     kind, backbone = str(arrays["kind"]), str(arrays["backbone"])
     source, predicted, target = (arrays[n].tolist() for n in ("source", "predicted", "target"))
@@ -66,7 +60,7 @@ def pattern(arrays: Arrays) -> ReportFigure:
     )
 
 
-def _caption(kind: str, backbone: str, bidirectional: bool) -> str:
+def _caption(kind, backbone, bidirectional):
     if backbone == "transformer":
         encoder = "full self-attention" if bidirectional else "causal self-attention"
     else:
@@ -82,15 +76,10 @@ def _caption(kind: str, backbone: str, bidirectional: bool) -> str:
     )
 
 
-def _decoder(
-    axes: Axes, source_length: int, predicted: list[str], target: list[str], backbone: str
-) -> None:
+def _decoder(axes, source_length, predicted, target, backbone):
     """Plots the memory above the encoder, and the decoder with its inputs above that."""
     _arrows(axes, 0.3, 0.75, range(source_length))
-    memory = FancyBboxPatch(
-        (-0.35, 0.9), source_length - 0.3, 0.3, boxstyle="round,pad=0.05", color=style.HAIRLINE
-    )
-    axes.add_patch(memory)
+    _patch(axes, (-0.35, 0.9), (source_length - 0.3, 0.3), 0.05, color=style.HAIRLINE)
     axes.text((source_length - 1) / 2, 1.05, MEMORY, ha="center", va="center", size=8)
     outputs, inputs = [*predicted, "<eos>"], ["<sos>", *predicted]
     _words(axes, 1.7, inputs, [style.MUTED] * len(inputs))
@@ -100,7 +89,7 @@ def _decoder(
     _words(axes, 3.9, outputs, _colors(outputs, [*target, "<eos>"]))
 
 
-def _answer(axes: Axes, y: float, ends: Sequence[int], predicted: str, target: str) -> None:
+def _answer(axes, y, ends, predicted, target):
     x = sum(ends) / len(ends)
     for end in ends:
         axes.annotate("", (x, y - 0.2), (end, 0.3), arrowprops=_arrow(style.MUTED))
@@ -111,7 +100,7 @@ def _answer(axes: Axes, y: float, ends: Sequence[int], predicted: str, target: s
     axes.text(x, y, text, ha=side, va="center", color=color, weight="bold", size=9)
 
 
-def _row(axes: Axes, y: float, count: int, backbone: str, bidirectional: bool) -> None:
+def _row(axes, y, count, backbone, bidirectional):
     """Plots one cell per position with its state arrows, or one Transformer block."""
     if backbone == "transformer":
         _box(axes, -BOX_WIDTH / 2, y, count - 1 + BOX_WIDTH, "self-attention and feed-forward")
@@ -120,50 +109,54 @@ def _row(axes: Axes, y: float, count: int, backbone: str, bidirectional: bool) -
         _box(axes, position - BOX_WIDTH / 2, y, BOX_WIDTH, backbone.upper())
         if position:
             lift = 0.1 if bidirectional else 0.0
-            axes.annotate(
-                "", (position - 0.4, y + lift), (position - 0.6, y + lift), arrowprops=_arrow()
-            )
+            ends = (position - 0.4, y + lift), (position - 0.6, y + lift)
+            axes.annotate("", *ends, arrowprops=_arrow())
         if position and bidirectional:
             ends = (position - 0.6, y - lift), (position - 0.4, y - lift)
             axes.annotate("", *ends, arrowprops=_arrow(style.ORANGE))
 
 
-def _box(axes: Axes, left: float, y: float, width: float, text: str) -> None:
+def _box(axes, left, y, width, text):
     pad = 0.06
     size = width - 2 * pad, BOX_HEIGHT - 2 * pad
-    box = f"round,pad={pad}"
-    corner = left + pad, y - BOX_HEIGHT / 2 + pad
-    axes.add_patch(FancyBboxPatch(corner, *size, boxstyle=box, facecolor=CELL, alpha=0.16))
+    _patch(axes, (left + pad, y - BOX_HEIGHT / 2 + pad), size, pad, facecolor=CELL, alpha=0.16)
     letters = 6.5 if width <= BOX_WIDTH else 8
     axes.text(left + width / 2, y, text, ha="center", va="center", size=letters)
 
 
-def _arrow(color: str = CELL) -> dict:
+def _patch(axes, corner, size, pad, **colors):
+    from matplotlib.patches import FancyBboxPatch
+
+    axes.add_patch(FancyBboxPatch(corner, *size, boxstyle=f"round,pad={pad}", **colors))
+
+
+def _arrow(color=CELL):
     return {"arrowstyle": "-|>", "color": color, "lw": 0.9, "shrinkA": 0, "shrinkB": 0}
 
 
-def _arrows(axes: Axes, low: float, high: float, positions: Sequence[int]) -> None:
+def _arrows(axes, low, high, positions):
     for position in positions:
         axes.annotate("", (position, high), (position, low), arrowprops=_arrow(style.MUTED))
 
 
-def _words(axes: Axes, y: float, words: list[str], colors: list[str]) -> None:
+def _words(axes, y, words, colors):
     longest = max(map(len, words), default=1)
     size = min(8.5, 430 / (len(words) + 1) / longest)
     for position, (word, color) in enumerate(zip(words, colors, strict=True)):
         axes.text(position, y, word, ha="center", va="center", size=size, color=color)
 
 
-def _colors(predicted: list[str], target: list[str]) -> list[str]:
-    padded = [*target, *[None] * len(predicted)]
-    return [CORRECT if a == b else WRONG for a, b in zip(predicted, padded, strict=False)]
+def _colors(predicted, target):
+    pairs = itertools.zip_longest(predicted, target[: len(predicted)])
+    return [CORRECT if a == b else WRONG for a, b in pairs]
 
 
-def alignment(arrays: Arrays) -> ReportFigure:
+@report_figure("Cross-attention")
+def alignment(figure: Figure, arrays: Arrays) -> tuple[str, str]:
     """Plots cross-attention: `maps [layers, target, source]`, words of `source` and `target`."""
     maps, source, target = arrays["maps"], arrays["source"].tolist(), arrays["target"].tolist()
     side = style.WIDTH * len(target) / len(source)
-    figure = style.new_figure(min(len(maps) * (0.78 * side + 0.9), 11.0))
+    figure.set_figheight(min(len(maps) * (0.78 * side + 0.9), 11.0))
     panels = figure.subplots(len(maps), 1, squeeze=False).ravel()
     for number, (axes, weights) in enumerate(zip(panels, maps, strict=True), start=1):
         style.frame_only(axes)
@@ -176,41 +169,32 @@ def alignment(arrays: Arrays) -> ReportFigure:
             axes.set_title(f"block {number}, mean over heads")
     bar = figure.colorbar(image, ax=panels.tolist(), label="attention weight", shrink=0.7)
     bar.outline.set_visible(False)
-    return ReportFigure(
-        name="alignment",
-        title="Cross-attention",
-        caption=(
-            "Rows: target words, as they are predicted; columns: source words; rows sum to one. A "
-            "verb at the end of a target clause attends far back; adjective and noun cross. "
-            "Source states are contextual, so a model may also attend next to the aligned word."
-        ),
-        alt="Attention from “" + " ".join(target) + "” to “" + " ".join(source) + "”.",
-        figure=figure,
+    return (
+        "Rows: target words, as they are predicted; columns: source words; rows sum to one. A "
+        "verb at the end of a target clause attends far back; adjective and noun cross. "
+        "Source states are contextual, so a model may also attend next to the aligned word.",
+        "Attention from “" + " ".join(target) + "” to “" + " ".join(source) + "”.",
     )
 
 
-def tagged_words(arrays: Arrays) -> ReportFigure:
+@report_figure("Predicted tags of test sentences")
+def tagged_words(figure: Figure, arrays: Arrays) -> tuple[str, str]:
     """Plots sentences with colored predicted spans and marked errors.
 
-    Args:
-      arrays: `splits [rows]`, and `words`, `target` and `predicted` `[rows, longest]`, strings,
-        empty past the end of a sentence.
+    `splits [rows]`, and `words`, `target` and `predicted [rows, longest]`, strings, empty past the
+    end of a sentence.
     """
     kinds = sorted({tag[2:] for tag in arrays["target"].ravel().tolist() if tag[:2] == "B-"})
     colors = dict(zip(kinds, itertools.cycle(KIND_COLORS)))
-    rows = [
-        [triple for triple in zip(*columns, strict=True) if triple[0]]
-        for columns in zip(
-            *(arrays[name].tolist() for name in ("words", "target", "predicted")), strict=True
-        )
-    ]
+    columns = [arrays[name] for name in ("words", "target", "predicted")]
+    rows = [[one for one in row if one[0]] for row in np.stack(columns, axis=-1).tolist()]
     lines: list[tuple[str, list]] = []
     splits = arrays["splits"].tolist()
     for number, (split, row) in enumerate(zip(splits, rows, strict=True)):
         if split not in splits[:number]:
             lines.append((f"{split}:", []))
         lines += [("", line) for line in _wrap(row)] + [("", [])]
-    figure = style.new_figure(0.5 + 2 * PITCH * len(lines) * 0.75)
+    figure.set_figheight(0.5 + 2 * PITCH * len(lines) * 0.75)
     axes = figure.add_subplot()
     axes.set_axis_off()
     for number, (heading, line) in enumerate(lines):
@@ -218,25 +202,19 @@ def tagged_words(arrays: Arrays) -> ReportFigure:
         _plot_line(axes, -number, line, colors)
     axes.set_xlim(-0.8, LINE)
     axes.set_ylim(-len(lines) + 0.4, 0.8)
-    handles = [
-        axes.plot([], [], "s", color=color, alpha=0.4, label=kind)[0]
-        for kind, color in colors.items()
-    ]
+    for kind, color in colors.items():
+        axes.plot([], [], "s", color=color, alpha=0.4, label=kind)
+    handles, _ = axes.get_legend_handles_labels()
     figure.legend(handles=handles, loc="outside upper center", ncols=max(len(kinds), 1))
     wrong = sum(target != predicted for row in rows for _, target, predicted in row)
-    return ReportFigure(
-        name="tagged_words",
-        title="Predicted tags of test sentences",
-        caption=(
-            "Color: predicted entity type; a dark left edge starts a span. Sentences with "
-            "errors come first: a wrong tag is underlined in red, with the gold tag below."
-        ),
-        alt=f"{len(rows)} tagged sentences with {wrong} wrong tags.",
-        figure=figure,
+    return (
+        "Color: predicted entity type; a dark left edge starts a span. Sentences with "
+        "errors come first: a wrong tag is underlined in red, with the gold tag below.",
+        f"{len(rows)} tagged sentences with {wrong} wrong tags.",
     )
 
 
-def _wrap(row: list) -> list[list]:
+def _wrap(row):
     """Breaks a sentence into lines of at most LINE characters."""
     lines, used = [[]], 0
     for triple in row:
@@ -249,21 +227,19 @@ def _wrap(row: list) -> list[list]:
     return lines
 
 
-def _plot_line(axes: Axes, y: float, line: list, colors: Mapping[str, str]) -> None:
+def _plot_line(axes, y, line, colors):
     x = 0.0
     for word, target, predicted in line:
         size = len(word)
         color = colors.get(predicted[2:])
         if color is not None:
-            axes.fill_between(
-                [x - 0.3, x + size + 0.3], y - 0.33, y + 0.33, color=color, alpha=0.25, lw=0
-            )
+            sides = [x - 0.3, x + size + 0.3]
+            axes.fill_between(sides, y - 0.33, y + 0.33, color=color, alpha=0.25, lw=0)
             if predicted[0] == "B":
                 axes.plot([x - 0.3] * 2, [y - 0.33, y + 0.33], color=color, lw=2)
-        axes.text(x + size / 2, y, word, ha="center", va="center", size=7.5, family="monospace")
+        middle = {"x": x + size / 2, "ha": "center", "va": "center"}
+        axes.text(y=y, s=word, size=7.5, family="monospace", **middle)
         if target != predicted:
             axes.plot([x, x + size], [y - 0.36] * 2, color=WRONG, lw=1.5)
-            axes.text(
-                x + size / 2, y - 0.56, target, ha="center", va="center", size=5.5, color=WRONG
-            )
+            axes.text(y=y - 0.56, s=target, size=5.5, color=WRONG, **middle)
         x += size + 1

@@ -1,22 +1,20 @@
 """Plots of a sparse autoencoder: activations, cost terms, Gabor fits."""
 
-from collections.abc import Mapping
-
 import numpy as np
 
 from jaxlabs.report import style
-from jaxlabs.report.figure import ReportFigure
+from jaxlabs.report.figure import Arrays, Figure, report_figure
 
 TERMS = {"reconstruction": "reconstruction", "weight_term": "weights", "sparsity_term": "sparsity"}
 
 
-def activations(arrays: Mapping[str, np.ndarray]) -> ReportFigure:
+@report_figure("Activations", 2.8)
+def activations(figure: Figure, arrays: Arrays) -> tuple[str, str]:
     """Plots mean activations `mean [units]` and single activations `values [examples, units]`.
 
     `target []` is the sparsity target.
     """
     means, values, target = arrays["mean"], arrays["values"], float(arrays["target"])
-    figure = style.new_figure(2.8)
     left, right = figure.subplots(1, 2)
     left.hist(means, bins=min(means.size, 30), color=style.BLUE)
     left.axvline(target, color=style.VERMILION, label=f"target {target:g}")
@@ -27,21 +25,16 @@ def activations(arrays: Mapping[str, np.ndarray]) -> ReportFigure:
     right.set(xlabel="activation", ylabel="count", yscale="log")
     right.yaxis.set_major_formatter("{x:g}")
     figure.legend(loc="outside upper left")
-    return ReportFigure(
-        name="activations",
-        title="Activations",
-        caption=(
-            "Left: mean activation of every hidden unit; line: sparsity target. Right: all "
-            "single activations. In a sparse code most are near 0 and few are large."
-        ),
-        alt=f"Histograms of activations; means from {means.min():.3f} to {means.max():.3f}.",
-        figure=figure,
+    return (
+        "Left: mean activation of every hidden unit; line: sparsity target. Right: all "
+        "single activations. In a sparse code most are near 0 and few are large.",
+        f"Histograms of activations; means from {means.min():.3f} to {means.max():.3f}.",
     )
 
 
-def cost_terms(arrays: Mapping[str, np.ndarray]) -> ReportFigure:
-    """Plots the cost terms, each `[evaluations]`, against `step [evaluations]`."""
-    figure = style.new_figure(3.2)
+@report_figure("Cost terms", 3.2)
+def cost_terms(figure: Figure, arrays: Arrays) -> str:
+    """Curves of reconstruction, weight and sparsity terms against the step."""
     axes = figure.subplots()
     for (name, label), color in zip(TERMS.items(), style.COLORS, strict=False):
         values = arrays[name]
@@ -50,23 +43,17 @@ def cost_terms(arrays: Mapping[str, np.ndarray]) -> ReportFigure:
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_formatter("{x:g}")
     figure.legend(loc="outside upper left", ncols=2, handlelength=1.4)
-    return ReportFigure(
-        name="cost_terms",
-        title="Cost terms",
-        caption=(
-            "At initialization the sparsity term dominates: the mean activation is 0.5. Once "
-            "the activations are sparse, the reconstruction term dominates."
-        ),
-        alt="Curves of reconstruction, weight and sparsity terms against the step.",
-        figure=figure,
+    return (
+        "At initialization the sparsity term dominates: the mean activation is 0.5. Once "
+        "the activations are sparse, the reconstruction term dominates."
     )
 
 
-def gabors(arrays: Mapping[str, np.ndarray]) -> ReportFigure:
+@report_figure("Gabor fits of the filters", 3.0)
+def gabors(figure: Figure, arrays: Arrays) -> tuple[str, str]:
     """Plots Gabor fits: `explained`, `orientation` and `frequency`, each [filters]."""
     explained, angle = arrays["explained"], np.radians(arrays["orientation"])
     frequency = arrays["frequency"]
-    figure = style.new_figure(3.0)
     left = figure.add_subplot(1, 2, 1)
     left.hist(explained, bins=np.linspace(0, 1, 21), color=style.BLUE)
     left.axvline(np.median(explained), color=style.VERMILION)
@@ -78,14 +65,9 @@ def gabors(arrays: Mapping[str, np.ndarray]) -> ReportFigure:
     right.set(thetamin=0, thetamax=180, rmin=0, xlabel="cycles per pixel")
     right.set_xticks(np.radians([0, 45, 90, 135, 180]))
     right.set_yticks([0.1, 0.2, 0.3])
-    return ReportFigure(
-        name="gabors",
-        title="Gabor fits of the filters",
-        caption=(
-            "A Gabor function is fitted to every filter. Left: explained variance of the fits. "
-            "Right: orientation and frequency; larger points fit better. Filters of natural "
-            "images cover all orientations."
-        ),
-        alt=f"Median explained variance: {np.median(explained):.2f} of {explained.size} fits.",
-        figure=figure,
+    return (
+        "A Gabor function is fitted to every filter. Left: explained variance of the fits. "
+        "Right: orientation and frequency; larger points fit better. Filters of natural "
+        "images cover all orientations.",
+        f"Median explained variance: {np.median(explained):.2f} of {explained.size} fits.",
     )

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from jaxlabs.labs.rnn_dynamics import plots
-from jaxlabs.report import log_axis, style
+from jaxlabs.report import lines, style
 
 
 @pytest.fixture(autouse=True)
@@ -93,6 +93,6 @@ def test_memory_task_reports_solved_lengths():
 
 
 def test_powers_of_ten_use_superscripts():
-    assert log_axis.power_of_ten(2e-12) == "10⁻¹²"
-    assert log_axis.power_of_ten(1000) == "10³"
-    assert log_axis.power_of_ten(0) == "0"
+    assert lines.power_of_ten(2e-12) == "10⁻¹²"
+    assert lines.power_of_ten(1000) == "10³"
+    assert lines.power_of_ten(0) == "0"
