@@ -122,13 +122,8 @@ class ResidualBlock(nn.Module):
         norm = functools.partial(nn.GroupNorm, self.groups, epsilon=EPSILON)
 
         def dense(x: jax.Array, name: str) -> jax.Array:
-            return nn.Dense(
-                self.features,
-                kernel_init=PYTORCH.kernel,
-                bias_init=PYTORCH.bias(x.shape[-1]),
-                dot_general=dot_general(self.precision),
-                name=name,
-            )(x)
+            options = PYTORCH.dense(x.shape[-1]) | {"dot_general": dot_general(self.precision)}
+            return nn.Dense(self.features, name=name, **options)(x)
 
         h = nn.silu(norm(name="first_norm")(convolve(name="first")(x)))
         h = h + dense(time_emb, "project")[:, None, None, :]

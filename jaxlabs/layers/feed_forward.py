@@ -46,7 +46,7 @@ class FeedForward(nn.Module):
         dense = functools.partial(
             nn.Dense, use_bias=self.use_bias, dot_general=dot_general(self.precision)
         )
-        options = {"kernel_init": init.kernel, "bias_init": init.bias(x.shape[-1])}
-        hidden = ACTIVATIONS[self.activation](dense(self.mlp_dim, name="up_proj", **options)(x))
+        up_proj = dense(self.mlp_dim, name="up_proj", **init.dense(x.shape[-1]))
         options = {"kernel_init": init.residual, "bias_init": init.bias(self.mlp_dim)}
-        return dense(x.shape[-1], name="down_proj", **options)(hidden)
+        down_proj = dense(x.shape[-1], name="down_proj", **options)
+        return down_proj(ACTIVATIONS[self.activation](up_proj(x)))

@@ -45,6 +45,10 @@ class TransformerInitializers(NamedTuple):
         """Returns the initializer of the bias of a layer with `fan_in` inputs."""
         return uniform_init(self.bias_scale * fan_in**-0.5)
 
+    def dense(self, fan_in: int) -> dict[str, Initializer]:
+        """Returns the options of an `nn.Dense` that does not write to the residual stream."""
+        return {"kernel_init": self.kernel, "bias_init": self.bias(fan_in)}
+
 
 LINEN = TransformerInitializers()
 PYTORCH = TransformerInitializers(

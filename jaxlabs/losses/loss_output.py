@@ -12,6 +12,9 @@ Variables = Mapping[str, Any]
 Batch = Mapping[str, jax.Array]
 """Arrays [batch, ...] by name."""
 
+Key = jax.Array
+"""A typed PRNG key, []."""
+
 
 class LossOutput(NamedTuple):
     """Sums of a loss and its metrics, which add up over micro-batches and devices.
@@ -39,7 +42,7 @@ class LossFunction(Protocol):
         model: nn.Module,
         variables: Variables,
         batch: Batch,
-        key: jax.Array,
+        key: Key,
         *,
         train: bool,
         step: int | jax.Array = 0,

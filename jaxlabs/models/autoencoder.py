@@ -32,7 +32,8 @@ from jaxlabs.losses.elbo import (
     gaussian_log_likelihood,
     importance_weighted_bound,
 )
-from jaxlabs.losses.loss_output import Batch, LossOutput, Variables
+from jaxlabs.losses.loss_output import Batch, Key, LossOutput, Variables
+from jaxlabs.models import image_classifier
 from jaxlabs.models.model_config import ModelConfig
 from jaxlabs.training.step import build_train_step
 
@@ -146,7 +147,7 @@ def loss(
     model: Autoencoder,
     variables: Variables,
     batch: Batch,
-    key: jax.Array,
+    key: Key,
     *,
     train: bool,
     step: int | jax.Array = 0,
@@ -159,17 +160,13 @@ def loss(
     section "Improving optimization") clamp the KL divergence of every latent unit in every example
     from below; theirs clamp the mean over the batch, which would not add up over micro-batches.
 
-    Args:
-      batch: `images [batch, height, width, channels]` uint8, or floats in [0, 1];
-        `weights [batch]`, images of weight 0 are ignored; `example_index [batch]`.
-      key: the step's key; those of the examples derive from it and `example_index`.
-      train: whether `sample_binary`, the warm-up of beta and free bits apply.
-      step: [] number of steps taken, for the warm-up of beta.
+    The batch holds `images [batch, height, width, channels]` uint8, or floats in [0, 1]; `weights
+    [batch]`, images of weight 0 are ignored; `example_index [batch]`. In training `sample_binary`,
+    the warm-up of beta by `step` and free bits apply.
 
-    Returns:
-      LossOutput whose `metric_sums` hold `reconstruction`, the `squared_error` summed over pixels
-      and, if variational, the KL divergence `kl`. The evaluation loss is `reconstruction` + beta
-      `kl`: with beta 1 the negative evidence lower bound.
+    The metrics are `reconstruction`, the `squared_error` summed over pixels and, if variational,
+    the KL divergence `kl`. The evaluation loss is `reconstruction` + beta `kl`: with beta 1 the
+    negative evidence lower bound.
     """
     config = model.config
     apply = functools.partial(model.apply, variables)
@@ -200,8 +197,7 @@ def loss(
 
 def to_float(images: jax.Array) -> jax.Array:
     """Flattens images `[batch, ...]` to floats in [0, 1], `[batch, pixels]`."""
-    rows = images.reshape(images.shape[0], -1)
-    return rows.astype(jnp.float32) / 255 if jnp.issubdtype(rows.dtype, jnp.integer) else rows
+    return image_classifier.to_float(images.reshape(images.shape[0], -1))
 
 
 def _sample_binary(x: jax.Array, example_keys: jax.Array) -> jax.Array:
@@ -249,12 +245,7 @@ def interpolate(
 ) -> jax.Array:
     """Returns images `[pairs, count, ...]` for codes on straight lines between mean codes.
 
-    Args:
-      model: the model.
-      params: its parameters.
-      first: [pairs, ...] images at the start of each line.
-      last: [pairs, ...] images at the end of each line.
-      count: codes on each line, with both ends.
+    The lines lead from the codes of `first [pairs, ...]` to those of `last [pairs, ...]`.
     """
     start, end = (encode(model, params, images)[0] for images in (first, last))
     share = jnp.linspace(0, 1, count)[None, :, None]
@@ -267,14 +258,8 @@ def iwae_bound(
 ) -> jax.Array:
     """Returns the importance-weighted bound on `log p(x)` of every image, in nats, `[batch]`.
 
-    Samples are computed in chunks, so memory does not grow with their number.
-
-    Args:
-      model: a variational autoencoder.
-      params: its parameters.
-      batch: see `loss`.
-      key: of all noise; an image's noise derives from it and `example_index`.
-      samples: posterior samples per image.
+    The model is variational. `samples` posterior samples per image, whose noise derives from `key`
+    and `example_index`, are computed in chunks, so memory does not grow with their number.
     """
     bound = model.bind({"params": params})
     x = to_float(batch["images"])

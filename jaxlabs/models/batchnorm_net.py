@@ -27,9 +27,9 @@ from jaxlabs.layers.convolution import conv3x3, max_pool_2x2
 from jaxlabs.layers.matmul import dot_general, matmul
 from jaxlabs.layers.normalization import build_norm
 from jaxlabs.losses.cross_entropy import cross_entropy_output
-from jaxlabs.losses.loss_output import Batch, LossOutput, Variables
+from jaxlabs.losses.loss_output import Batch, Key, LossOutput, Variables
 from jaxlabs.models.image_classifier import NUM_POOLS, check_divisible, to_float
-from jaxlabs.models.model_config import ModelConfig
+from jaxlabs.models.model_config import ModelConfig, shared
 from jaxlabs.training.step import build_train_step
 
 NETWORKS = ("mlp", "cnn")
@@ -44,9 +44,7 @@ class NormNetConfig(ModelConfig):
     network: str = setting(
         "mlp", "architecture: dense layers (mlp) or convolutions (cnn)", choices=NETWORKS
     )
-    num_layers: int = setting(
-        5, "number of hidden layers", minimum=1, maximum=1000, aliases=("layers",)
-    )
+    num_layers: int = shared("num_layers", 5, help="number of hidden layers")
     hidden_size: int | None = setting(
         None,
         "units (mlp) or channels (cnn) of a hidden layer; none: 64 or 8",
@@ -88,12 +86,9 @@ class NormNet(nn.Module):
     ) -> jax.Array:
         """Returns logits `[batch, classes]` for pixels `x [batch, height, width, channels]`.
 
-        Args:
-          x: in [0, 1].
-          train: whether batch norm uses and updates with the statistics of these images; then
-            apply with `mutable=["batch_stats"]`.
-          weights: [batch]; images of weight 0 are ignored in the statistics.
-          axis_name: the mapped axis, see `jaxlabs.layers.batch_norm.batch_statistics`.
+        The pixels are in [0, 1]. In training batch norm uses and updates with the statistics of
+        the images whose `weights [batch]` are not 0, over all devices of `axis_name`; then apply
+        with `mutable=["batch_stats"]`.
         """
         convolve = self.config.network == "cnn"
         if convolve:
@@ -144,24 +139,17 @@ def loss(
     model: NormNet,
     variables: Variables,
     batch: Batch,
-    key: jax.Array,
+    key: Key,
     *,
     train: bool,
     axis_name: str | None = None,
     **_: Any,
 ) -> LossOutput:
-    """Sums the cross-entropy of the class labels, in nats.
+    """Sums the cross-entropy of the class labels, in nats, and the top-1 `accuracy`.
 
-    Args:
-      batch: `images [batch, height, width, channels]` uint8, or floats in [0, 1]; `labels
-        [batch]` and `weights [batch]`; images of weight 0 are ignored.
-      key: not used.
-      train: whether batch norm uses the statistics of this batch, or the running ones.
-      axis_name: the mapped axis over which the batch is split.
-
-    Returns:
-      LossOutput whose `metric_sums` hold `accuracy`; its `new_batch_stats` are the new running
-      statistics in training with batch norm, else None.
+    The batch holds `images [batch, height, width, channels]` uint8, or floats in [0, 1]; `labels
+    [batch]` and `weights [batch]`; images of weight 0 are ignored. In training with batch norm the
+    output has `new_batch_stats`, the new running statistics, over all devices of `axis_name`.
     """
     logits, updated = model.apply(
         variables,

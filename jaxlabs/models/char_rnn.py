@@ -28,8 +28,8 @@ from jaxlabs.layers.matmul import dot_general
 from jaxlabs.layers.rnn import RECURRENT_INITS, Recurrent, zero_state
 from jaxlabs.layers.rnn_cells import CELLS, State
 from jaxlabs.losses.cross_entropy import cross_entropy_output
-from jaxlabs.losses.loss_output import Batch, LossOutput, Variables
-from jaxlabs.models.model_config import TokenModelConfig
+from jaxlabs.losses.loss_output import Batch, Key, LossOutput, Variables
+from jaxlabs.models.model_config import TokenModelConfig, shared
 from jaxlabs.training.step import build_train_step
 
 
@@ -40,7 +40,7 @@ class CharRNNConfig(TokenModelConfig):
     cell: str = setting("gru", "cell of the recurrent layers", choices=tuple(CELLS))
     embed_dim: int = setting(128, "embedding size", minimum=1, aliases=("embedding",))
     hidden_size: int = setting(256, "size of a layer's state", minimum=1, aliases=("hidden",))
-    num_layers: int = setting(1, "recurrent layers", minimum=1, maximum=1000, aliases=("layers",))
+    num_layers: int = shared("num_layers", 1, help="recurrent layers")
     bptt_length: int = setting(
         128,
         "length of truncated backpropagation through time, in tokens",
@@ -57,9 +57,7 @@ class CharRNNConfig(TokenModelConfig):
     recurrent_init: str = setting(
         "uniform", "initialization of the recurrent kernels", choices=RECURRENT_INITS
     )
-    dropout: float = setting(
-        0.0, "dropout rate of embeddings and layer outputs", minimum=0, maximum=0.99
-    )
+    dropout: float = shared("dropout", 0.0, help="dropout rate of embeddings and layer outputs")
 
 
 class CharRNN(nn.Module):
@@ -92,10 +90,8 @@ class CharRNN(nn.Module):
     ) -> tuple[jax.Array, tuple[State, ...]]:
         """Returns logits `[batch, time, vocabulary]` for `tokens [batch, time]`, and the states.
 
-        Args:
-          tokens: integers below the vocabulary's size.
-          states: initial states, from a previous call; None: zeros.
-          dropout_keys: [batch] PRNG keys of the examples; None: no dropout.
+        The initial states are those of a previous call; None: zeros. Dropout has `dropout_keys
+        [batch]`, one for each example; None: no dropout.
         """
         x = self.embedding_dropout(self.embedding(tokens), dropout_keys)
         x, states = self.recurrent(x, states, dropout_keys=dropout_keys)
@@ -118,7 +114,7 @@ def loss(
     model: CharRNN,
     variables: Variables,
     batch: Batch,
-    key: jax.Array,
+    key: Key,
     *,
     train: bool,
     carry: tuple[State, ...] | None = None,
@@ -128,17 +124,14 @@ def loss(
 
     Training continues from the states of the previous step, reset to zero in rows that are
     `is_first`. Evaluation starts from zero states and carries them over chunks of `bptt_length`
-    tokens, so that rows can be as long as a text.
+    tokens, so that rows can be as long as a text. The metric is the top-1 `accuracy`.
 
     Args:
       batch: `inputs`, `targets` and `weights [batch, time]`, `example_index [batch]`, and in
         training with a carry `is_first [batch]`; tokens of weight 0 are ignored.
-      key: the step's key; dropout keys of the examples derive from it and `example_index`.
+      key: dropout keys of the examples derive from it and `example_index`.
       train: whether dropout applies.
       carry: in training, the states after the previous batch; None: rows are windows.
-
-    Returns:
-      LossOutput whose `metric_sums` hold the top-1 `accuracy`.
     """
     if not train:
         return _chunked_loss(model, variables, batch)

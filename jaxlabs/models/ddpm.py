@@ -32,7 +32,7 @@ from jaxlabs.layers import positions
 from jaxlabs.layers.convolution import Conv3x3, ResidualBlock, max_pool_2x2, upsample_2x_bilinear
 from jaxlabs.layers.initializers import PYTORCH
 from jaxlabs.layers.matmul import dot_general
-from jaxlabs.losses.loss_output import Batch, LossOutput, Variables
+from jaxlabs.losses.loss_output import Batch, Key, LossOutput, Variables
 from jaxlabs.models.model_config import ModelConfig
 from jaxlabs.training.step import build_train_step
 
@@ -51,10 +51,7 @@ class UNetConfig(ModelConfig):
         aliases=("width",),
     )
     num_groups: int = setting(
-        8,
-        "groups of the group norms; divides `base_channels`",
-        minimum=1,
-        aliases=("groups",),
+        8, "groups of the group norms; divides `base_channels`", minimum=1, aliases=("groups",)
     )
     time_embed_dim: int = setting(
         128, "size of the timestep embedding", minimum=2, aliases=("time_width",)
@@ -88,7 +85,6 @@ class UNet(nn.Module):
     def setup(self):
         config = self.config
         low, high = config.base_channels, 2 * config.base_channels
-        zeros = nn.initializers.zeros_init()
         size = config.time_embed_dim
         self.time_hidden, self.time_output = self._dense(size, size), self._dense(size, size)
         if config.class_conditional:
@@ -98,31 +94,23 @@ class UNet(nn.Module):
         self.down_0, self.down_1 = self._block(low), self._block(high)
         self.middle = self._block(high)
         self.up_1, self.up_0 = self._block(low), self._block(low)
-        self.output = (
-            nn.Dense(self.shape[-1], kernel_init=zeros)
-            if config.zero_init_output
-            else self._dense(low, self.shape[-1])
-        )
+        if config.zero_init_output:
+            self.output = nn.Dense(self.shape[-1], kernel_init=nn.initializers.zeros_init())
+        else:
+            self.output = self._dense(low, self.shape[-1])
 
     def _block(self, features: int) -> ResidualBlock:
         return ResidualBlock(features, self.config.num_groups, self.config.matmul_precision)
 
     def _dense(self, fan_in: int, features: int) -> nn.Dense:
-        return nn.Dense(
-            features,
-            kernel_init=PYTORCH.kernel,
-            bias_init=PYTORCH.bias(fan_in),
-            dot_general=dot_general(self.config.matmul_precision),
-        )
+        multiply = dot_general(self.config.matmul_precision)
+        return nn.Dense(features, dot_general=multiply, **PYTORCH.dense(fan_in))
 
     def __call__(self, x: jax.Array, t: jax.Array, labels: jax.Array | None = None) -> jax.Array:
-        """Returns noise or v, `[batch, height, width, channels]`.
+        """Returns the noise, or v, of noisy images `x` at timesteps `t [batch]`, in the shape of x.
 
-        Args:
-          x: [batch, height, width, channels] noisy images.
-          t: [batch] int32 timesteps.
-          labels: [batch] int32 classes, `num_classes` for unconditional; ignored unless
-            `class_conditional`.
+        The classes are `labels [batch]`, `num_classes` for unconditional; ignored unless
+        `class_conditional`.
         """
         time_emb = self._embed(t, labels)
         full = self.down_0(self.input(x), time_emb)
@@ -134,9 +122,8 @@ class UNet(nn.Module):
 
     def _embed(self, t: jax.Array, labels: jax.Array | None) -> jax.Array:
         """Returns the conditioning embedding of the blocks, `[batch, time_embed_dim]`."""
-        table = positions.sinusoidal_embedding(
-            self.diffusion.num_timesteps, self.config.time_embed_dim
-        )
+        sizes = self.diffusion.num_timesteps, self.config.time_embed_dim
+        table = positions.sinusoidal_embedding(*sizes)
         time_emb = self.time_output(nn.silu(self.time_hidden(jnp.asarray(table)[t])))
         if self.config.class_conditional:
             labels = jnp.full(t.shape, self.num_classes) if labels is None else labels
@@ -166,27 +153,15 @@ def denormalize(images: jax.Array) -> jax.Array:
 
 
 def loss(
-    model: UNet,
-    variables: Variables,
-    batch: Batch,
-    key: jax.Array,
-    *,
-    train: bool,
-    **_: Any,
+    model: UNet, variables: Variables, batch: Batch, key: Key, *, train: bool, **_: Any
 ) -> LossOutput:
     """Sums each image's mean squared error per pixel at a uniformly sampled timestep.
 
-    Ho et al. 2020, equation 14, with the configured loss weighting. An image's timestep and noise
-    depend on the key and its `example_index`.
-
-    Args:
-      batch: `images` uint8 [batch, height, width, channels], `labels` and `example_index` [batch]
-        int32, `weights [batch]`; images of weight 0 are ignored.
-      key: the step's key.
-      train: whether labels are dropped at random.
-
-    Returns:
-      LossOutput whose `metric_sums` hold the unweighted `squared_error`.
+    Ho et al. 2020, equation 14, with the configured loss weighting; the metric `squared_error` is
+    unweighted. The batch holds `images` uint8 [batch, height, width, channels], `labels` and
+    `example_index` [batch] int32, `weights [batch]`; images of weight 0 are ignored. An image's
+    timestep and noise depend on `key` and its `example_index`. In training labels are dropped at
+    random.
     """
     x0 = normalize(batch["images"])
     example_keys = keys.per_example(key, batch["example_index"])

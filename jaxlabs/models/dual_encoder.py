@@ -26,14 +26,13 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jaxlabs import keys
 from jaxlabs.config import setting
 from jaxlabs.data.vocab import PADDING
-from jaxlabs.layers.convolution import Conv3x3, max_pool_2x2
 from jaxlabs.layers.matmul import dot_general
 from jaxlabs.losses import contrastive
-from jaxlabs.losses.loss_output import Batch, LossOutput, Variables
-from jaxlabs.models.image_classifier import NUM_POOLS, RELU, random_translate, to_float
+from jaxlabs.losses.loss_output import Batch, Key, LossOutput, Variables
+from jaxlabs.models.image_classifier import augment, build_convolutions, convolve, to_float
+from jaxlabs.models.model_config import shared
 from jaxlabs.models.text_encoder import TextEncoder, TextEncoderConfig, masked_mean
 from jaxlabs.training.step import build_train_step
 
@@ -63,34 +62,21 @@ class DualEncoderConfig(TextEncoderConfig):
     init_logit_bias: float | None = setting(
         None, "initial bias of SigLIP's logits; none: the paper's -10", aliases=("bias",)
     )
-    channels: int = setting(
-        16, "channels of the first convolution; the others have 2 and 3 times as many", minimum=1
-    )
-    max_translation: int = setting(
-        2,
-        "maximum random translation of an image in training, in pixels per axis",
-        minimum=0,
-        maximum=1000,
-        aliases=("shift",),
-    )
+    channels: int = shared("channels", 16)
+    max_translation: int = shared("max_translation", 2)
     context_length: int = setting(
         8, "maximum length of a caption, in tokens", minimum=1, maximum=65_536, aliases=("context",)
     )
-    num_layers: int = setting(
-        1, "number of blocks of the text encoder", minimum=1, maximum=1000, aliases=("layers",)
-    )
-    mlp_dim: int = setting(
-        128, "hidden size of the feed-forward network", minimum=1, aliases=("ffn_width",)
-    )
+    num_layers: int = shared("num_layers", 1, help="number of blocks of the text encoder")
+    mlp_dim: int = shared("mlp_dim", 128)
 
     @property
     def init_logit_scale(self) -> float:
         """The initial log of the logit scale."""
         if self.init_temperature is not None:
             return -math.log(self.init_temperature)
-        return (
-            contrastive.CLIP_LOGIT_SCALE if self.loss == "clip" else contrastive.SIGLIP_LOGIT_SCALE
-        )
+        scales = {"clip": contrastive.CLIP_LOGIT_SCALE, "siglip": contrastive.SIGLIP_LOGIT_SCALE}
+        return scales[self.loss]
 
 
 class LogitScale(NamedTuple):
@@ -110,20 +96,15 @@ class DualEncoder(nn.Module):
         self.image_encoder = ImageEncoder(config)
         self.text_encoder = TextEncoder(config)
         multiply = dot_general(config.matmul_precision)
-        project = functools.partial(
-            nn.Dense, config.projection_dim, use_bias=False, dot_general=multiply
-        )
-        self.image_projection, self.text_projection = project(), project()
+        options = {"use_bias": False, "dot_general": multiply}
+        self.image_projection = nn.Dense(config.projection_dim, **options)
+        self.text_projection = nn.Dense(config.projection_dim, **options)
         if config.learn_temperature:
-            self.log_scale = self.param(
-                "log_scale", nn.initializers.constant(config.init_logit_scale), (), jnp.float32
-            )
+            start = nn.initializers.constant(config.init_logit_scale)
+            self.log_scale = self.param("log_scale", start, (), jnp.float32)
         if config.loss == "siglip":
-            start = (
-                contrastive.SIGLIP_BIAS
-                if config.init_logit_bias is None
-                else config.init_logit_bias
-            )
+            start = config.init_logit_bias
+            start = contrastive.SIGLIP_BIAS if start is None else start
             self.bias = self.param("bias", nn.initializers.constant(start), (), jnp.float32)
 
     def __call__(
@@ -131,10 +112,7 @@ class DualEncoder(nn.Module):
     ) -> tuple[jax.Array, jax.Array, LogitScale]:
         """Returns embeddings of images and texts, `[batch, projection_dim]`, and the logit scale.
 
-        Args:
-          images: see `embed_images`.
-          tokens: see `embed_texts`.
-          dropout_keys: [batch] PRNG keys of the examples; None: no dropout.
+        Dropout of the texts has `dropout_keys [batch]`; None: no dropout.
         """
         texts = self.embed_texts(tokens, dropout_keys=dropout_keys)
         return self.embed_images(images), texts, self.logit_scale()
@@ -153,9 +131,8 @@ class DualEncoder(nn.Module):
         learned = self.config.learn_temperature
         logit_scale = self.log_scale if learned else self.config.init_logit_scale
         if self.config.loss == "clip":
-            return LogitScale(
-                contrastive.clamp_logit_scale(jnp.asarray(logit_scale)), jnp.zeros((), jnp.float32)
-            )
+            scale = contrastive.clamp_logit_scale(jnp.asarray(logit_scale))
+            return LogitScale(scale, jnp.zeros((), jnp.float32))
         return LogitScale(jnp.exp(logit_scale), self.bias)
 
 
@@ -166,16 +143,11 @@ class ImageEncoder(nn.Module):
 
     def setup(self):
         config = self.config
-        options = {"kernel_init": RELU, "precision": config.matmul_precision}
-        self.convolutions = [Conv3x3(config.channels * times, **options) for times in (1, 2, 3)]
+        self.convolutions = build_convolutions(config.channels, config.matmul_precision)
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """Returns `[batch, height / 4 * width / 4 * 3 * channels]` for pixels `x`."""
-        for index, convolution in enumerate(self.convolutions):
-            x = nn.relu(convolution(x))
-            if index < NUM_POOLS:
-                x = max_pool_2x2(x)
-        return x.reshape(x.shape[0], -1)
+        return convolve(self.convolutions, x)
 
 
 def l2_normalize(x: jax.Array) -> jax.Array:
@@ -188,7 +160,7 @@ def loss(
     model: DualEncoder,
     variables: Variables,
     batch: Batch,
-    key: jax.Array,
+    key: Key,
     *,
     train: bool,
     axis_name: str | None = None,
@@ -196,28 +168,16 @@ def loss(
 ) -> LossOutput:
     """Sums the contrastive loss of pairs, in nats; the other pairs of the batch are negatives.
 
-    Pairs with equal captions are negatives of each other too, as in the papers.
-
-    Args:
-      batch: `images [batch, height, width, channels]` uint8, or floats in [0, 1]; `tokens
-        [batch, time]`, `weights [batch]` and `example_index [batch]`; pairs of weight 0 are
-        ignored.
-      key: the step's key; those of the examples derive from it and `example_index`.
-      train: whether random translation and dropout apply.
-      axis_name: the mapped axis over which the batch is split.
-
-    Returns:
-      LossOutput whose `metric_sums` hold the logit `scale` and, for SigLIP, the `bias`.
+    Pairs with equal captions are negatives of each other too, as in the papers. The batch holds
+    `images [batch, height, width, channels]` uint8, or floats in [0, 1]; `tokens [batch, time]`,
+    `weights [batch]` and `example_index [batch]`; pairs of weight 0 are ignored. Negatives are over
+    all devices of `axis_name`. The metrics are the logit `scale` and, for SigLIP, the `bias`.
     """
-    config, images, dropout_keys = model.config, to_float(batch["images"]), None
-    if train:
-        dropout_keys = keys.per_example(key, batch["example_index"])
-        translation_keys = jax.vmap(functools.partial(jax.random.fold_in, data=1))(dropout_keys)
-        images = random_translate(images, translation_keys, config.max_translation)
+    config, weights = model.config, batch["weights"]
+    images, dropout_keys = augment(config, batch, key, train=train)
     images, texts, (scale, bias) = model.apply(
         variables, images, batch["tokens"], dropout_keys=dropout_keys
     )
-    weights = batch["weights"]
     count, sums = weights.sum(), {"scale": scale}
     if config.loss == "clip":
         values = contrastive.clip_loss(images, texts, scale, weights, axis_name=axis_name)

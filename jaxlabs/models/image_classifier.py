@@ -13,6 +13,7 @@ Its features also serve the FID of generated images. Shapes with the default siz
 
 import dataclasses
 import functools
+from collections.abc import Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -26,38 +27,25 @@ from jaxlabs.layers.convolution import Conv3x3, max_pool_2x2
 from jaxlabs.layers.dropout import Dropout
 from jaxlabs.layers.matmul import dot_general
 from jaxlabs.losses.cross_entropy import cross_entropy_output
-from jaxlabs.losses.loss_output import Batch, LossOutput, Variables
-from jaxlabs.models.model_config import ModelConfig
+from jaxlabs.losses.loss_output import Batch, Key, LossOutput, Variables
+from jaxlabs.models.model_config import ModelConfig, shared
 from jaxlabs.training.step import build_train_step
 
 NUM_POOLS = 2
-RELU = nn.initializers.he_normal()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ImageClassifierConfig(ModelConfig):
     """Sizes of the network, and the augmentation in training."""
 
-    channels: int = setting(
-        16, "channels of the first convolution; the others have 2 and 3 times as many", minimum=1
-    )
+    channels: int = shared("channels", 16)
     feature_dim: int = setting(
         64, "size of the last hidden layer", minimum=1, aliases=("feature_width",)
     )
-    dropout: float = setting(
-        0.3,
-        "dropout rate of the last hidden layer",
-        minimum=0,
-        maximum=0.99,
-        aliases=("feature_dropout",),
+    dropout: float = shared(
+        "dropout", 0.3, help="dropout rate of the last hidden layer", aliases=("feature_dropout",)
     )
-    max_translation: int = setting(
-        2,
-        "maximum random translation of an image in training, in pixels per axis",
-        minimum=0,
-        maximum=1000,
-        aliases=("shift",),
-    )
+    max_translation: int = shared("max_translation", 2)
 
 
 class ImageClassifier(nn.Module):
@@ -68,29 +56,38 @@ class ImageClassifier(nn.Module):
 
     def setup(self):
         config = self.config
-        options = {"kernel_init": RELU, "precision": config.matmul_precision}
-        self.convolutions = [Conv3x3(config.channels * times, **options) for times in (1, 2, 3)]
+        self.convolutions = build_convolutions(config.channels, config.matmul_precision)
         multiply = dot_general(config.matmul_precision)
-        self.hidden = nn.Dense(config.feature_dim, kernel_init=RELU, dot_general=multiply)
+        he_normal = nn.initializers.he_normal()
+        self.hidden = nn.Dense(config.feature_dim, kernel_init=he_normal, dot_general=multiply)
         self.dropout = Dropout(config.dropout)
         self.head = nn.Dense(self.num_classes, dot_general=multiply)
 
     def __call__(self, x: jax.Array, *, dropout_keys: jax.Array | None = None) -> jax.Array:
         """Returns logits `[batch, classes]` for pixels `x [batch, height, width, channels]`.
 
-        Args:
-          x: in [0, 1].
-          dropout_keys: [batch] PRNG keys of the examples; None: no dropout.
+        The pixels are in [0, 1]. Dropout has `dropout_keys [batch]`; None: no dropout.
         """
         return self.head(self.dropout(self.features(x), dropout_keys))
 
     def features(self, x: jax.Array) -> jax.Array:
         """Returns the activations of the last hidden layer, `[batch, feature_dim]`."""
-        for index, convolution in enumerate(self.convolutions):
-            x = nn.relu(convolution(x))
-            if index < NUM_POOLS:
-                x = max_pool_2x2(x)
-        return nn.relu(self.hidden(x.reshape(x.shape[0], -1)))
+        return nn.relu(self.hidden(convolve(self.convolutions, x)))
+
+
+def build_convolutions(channels: int, precision: str) -> list[Conv3x3]:
+    """Returns three convolutions with one, two and three times as many channels."""
+    options = {"kernel_init": nn.initializers.he_normal(), "precision": precision}
+    return [Conv3x3(channels * times, **options) for times in (1, 2, 3)]
+
+
+def convolve(convolutions: Sequence[Conv3x3], x: jax.Array) -> jax.Array:
+    """Applies convolutions with ReLU, the first ones with max-pooling; flattens `[batch, ...]`."""
+    for index, convolution in enumerate(convolutions):
+        x = nn.relu(convolution(x))
+        if index < NUM_POOLS:
+            x = max_pool_2x2(x)
+    return x.reshape(x.shape[0], -1)
 
 
 def check_divisible(shape: tuple[int, ...]) -> None:
@@ -112,14 +109,14 @@ def to_float(images: jax.Array) -> jax.Array:
 
 
 def random_translate(x: jax.Array, example_keys: jax.Array, max_translation: int) -> jax.Array:
-    """Translates every image by a uniformly sampled number of pixels along either axis.
+    """Translates images by uniformly sampled numbers of pixels, up to the maximum, on either axis.
 
     The fill value is the median of the image's border pixels.
 
     Args:
       x: [batch, height, width, channels].
       example_keys: [batch] PRNG keys.
-      max_translation: maximum translation in pixels.
+      max_translation: in pixels.
     """
     if max_translation == 0:
         return x
@@ -138,35 +135,30 @@ def random_translate(x: jax.Array, example_keys: jax.Array, max_translation: int
     return jax.vmap(crop)(padded, example_keys)
 
 
-def loss(
-    model: ImageClassifier,
-    variables: Variables,
-    batch: Batch,
-    key: jax.Array,
-    *,
-    train: bool,
-    **_: Any,
-) -> LossOutput:
-    """Sums the cross-entropy of the class labels, in nats.
+def augment(
+    config: Any, batch: Batch, key: Key, *, train: bool
+) -> tuple[jax.Array, jax.Array | None]:
+    """Returns float images, in training randomly translated, and the keys of dropout or None.
 
-    Args:
-      batch: `images [batch, height, width, channels]` uint8, or floats in [0, 1]; `labels
-        [batch]`, `weights [batch]` and `example_index [batch]`; images of weight 0 are ignored.
-      key: the step's key; those of the examples derive from it and `example_index`.
-      train: whether random translation and dropout apply.
-
-    Returns:
-      LossOutput whose `metric_sums` hold the top-1 `accuracy`.
+    An image's translation and dropout derive from `key` and its `example_index`.
     """
-    config, x = model.config, to_float(batch["images"])
-    dropout_keys = None
-    if train:
-        dropout_keys = keys.per_example(key, batch["example_index"])
-        x = random_translate(
-            x,
-            jax.vmap(functools.partial(jax.random.fold_in, data=1))(dropout_keys),
-            config.max_translation,
-        )
+    images = to_float(batch["images"])
+    if not train:
+        return images, None
+    dropout_keys = keys.per_example(key, batch["example_index"])
+    translation_keys = jax.vmap(functools.partial(jax.random.fold_in, data=1))(dropout_keys)
+    return random_translate(images, translation_keys, config.max_translation), dropout_keys
+
+
+def loss(
+    model: ImageClassifier, variables: Variables, batch: Batch, key: Key, *, train: bool, **_: Any
+) -> LossOutput:
+    """Sums the cross-entropy of the class labels, in nats, and the top-1 `accuracy`.
+
+    The batch holds `images [batch, height, width, channels]` uint8, or floats in [0, 1]; `labels`,
+    `weights` and `example_index`, each `[batch]`; images of weight 0 are ignored.
+    """
+    x, dropout_keys = augment(model.config, batch, key, train=train)
     logits = model.apply(variables, x, dropout_keys=dropout_keys)
     return cross_entropy_output(logits, batch["labels"], batch["weights"])
 
@@ -176,13 +168,7 @@ train_step = build_train_step(loss)
 
 @functools.partial(jax.jit, static_argnames="model")
 def predict(model: ImageClassifier, params: Any, images: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Returns features `[batch, feature_dim]` and class probabilities `[batch, classes]`.
-
-    Args:
-      model: the classifier.
-      params: its parameters.
-      images: see `loss`.
-    """
+    """Returns features `[batch, feature_dim]` and class probabilities `[batch, classes]`."""
     bound = model.bind({"params": params})
     features = bound.features(to_float(images))
     return features, jax.nn.softmax(bound.head(features), axis=-1)

@@ -30,8 +30,8 @@ from jaxlabs.decoding.beam import Beams, beam_search
 from jaxlabs.layers.matmul import dot_general
 from jaxlabs.layers.rnn_cells import CELLS
 from jaxlabs.losses.cross_entropy import cross_entropy_output, is_top1
-from jaxlabs.losses.loss_output import Batch, LossOutput, Variables
-from jaxlabs.models.seq2seq_decoders import RNNAttentionDecoder, TransformerDecoderStack
+from jaxlabs.losses.loss_output import Batch, Key, LossOutput, Variables
+from jaxlabs.models.seq2seq_decoders import Memory, RNNAttentionDecoder, TransformerDecoderStack
 from jaxlabs.models.sequence_classifier import PADDING, SequenceConfig, SequenceEncoder
 from jaxlabs.training.step import build_train_step
 
@@ -61,28 +61,22 @@ class Seq2Seq(nn.Module):
     ) -> jax.Array:
         """Returns logits `[batch, time, target_vocab_size]` under teacher forcing.
 
-        Args:
-          source: [batch, source time], padding at the end.
-          target: [batch, time]; the logits at a position depend only on previous tokens.
-          dropout_keys: [batch] PRNG keys of the examples; None: no dropout.
+        The logits at a position depend on `source [batch, source time]`, padded at its end, and on
+        the previous tokens of `target [batch, time]`. Dropout has `dropout_keys [batch]`; None: no
+        dropout.
         """
-        memory, summary = self.encode(source, dropout_keys=dropout_keys)
+        memory = self.encode(source, dropout_keys=dropout_keys)
         decoder_inputs = jnp.pad(target, ((0, 0), (1, 0)), constant_values=START)[:, :-1]
-        return self.decoder(
-            decoder_inputs, memory, source != PADDING, summary, dropout_keys=dropout_keys
-        )
+        return self.decoder(decoder_inputs, memory, dropout_keys=dropout_keys)
 
-    def encode(
-        self, source: jax.Array, *, dropout_keys: jax.Array | None = None
-    ) -> tuple[jax.Array, jax.Array]:
-        """Returns memory `[batch, source_time, embed_dim]` and summary `[batch, features]`."""
+    def encode(self, source: jax.Array, *, dropout_keys: jax.Array | None = None) -> Memory:
+        """Returns the memory of `source [batch, source time]`."""
         vectors, summary = self.encoder(source, dropout_keys=dropout_keys)
-        return self.memory(vectors), summary
+        return Memory(self.memory(vectors), source != PADDING, summary)
 
     def init_carry(self, source: jax.Array) -> Any:
         """Returns the decoder's initial carry for `source [batch, source time]`."""
-        memory, summary = self.encode(source)
-        return self.decoder.init_carry(memory, source != PADDING, summary)
+        return self.decoder.init_carry(self.encode(source))
 
     def decode_step(self, carry: Any, tokens: jax.Array) -> tuple[Any, jax.Array]:
         """Takes `tokens [batch]`; returns the carry and logits of the next tokens."""
@@ -129,31 +123,18 @@ def translate(
 
 
 def loss(
-    model: Seq2Seq,
-    variables: Variables,
-    batch: Batch,
-    key: jax.Array,
-    *,
-    train: bool,
-    **_: Any,
+    model: Seq2Seq, variables: Variables, batch: Batch, key: Key, *, train: bool, **_: Any
 ) -> LossOutput:
     """Sums the cross-entropy of the target words under teacher forcing, in nats.
 
-    Args:
-      batch: `inputs [batch, source time]`, `targets` and `weights [batch, time]` and
-        `example_index [batch]`.
-      key: the step's key; dropout keys of the examples derive from it and `example_index`.
-      train: whether dropout applies.
-
-    Returns:
-      LossOutput whose `metric_sums` hold `accuracy`, the number of `sentences` and that of
-      `sentences_correct`, whose words are all top-1, which are those that greedy decoding
-      translates correctly.
+    The batch holds `inputs [batch, source time]`, `targets` and `weights [batch, time]` and
+    `example_index [batch]`. The metrics are `accuracy`, the number of `sentences` and that of
+    `sentences_correct`, whose words are all top-1, which are those that greedy decoding translates
+    correctly.
     """
     dropout_keys = keys.per_example(key, batch["example_index"]) if train else None
     targets, weights = batch["targets"], batch["weights"]
-    inputs = variables, batch["inputs"], targets
-    logits = model.apply(*inputs, dropout_keys=dropout_keys)
+    logits = model.apply(variables, batch["inputs"], targets, dropout_keys=dropout_keys)
     output = cross_entropy_output(logits, targets, weights)
     valid = weights.max(axis=1) > 0
     correct = (is_top1(logits, targets) | (weights == 0)).all(axis=1)

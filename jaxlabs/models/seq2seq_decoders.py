@@ -4,7 +4,8 @@ Training computes all positions in parallel; `init_carry` and `decode_step` deco
 """
 
 import functools
-from typing import Any
+import itertools
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -25,6 +26,20 @@ from jaxlabs.models.sequence_classifier import (
     block_options,
     embedding,
 )
+
+
+class Memory(NamedTuple):
+    """The encoded source.
+
+    Attributes:
+      vectors: [batch, source time, embed_dim].
+      valid: [batch, source time] booleans; False for padding.
+      summary: [batch, features].
+    """
+
+    vectors: jax.Array
+    valid: jax.Array
+    summary: jax.Array
 
 
 class RNNAttentionDecoder(nn.Module):
@@ -55,31 +70,20 @@ class RNNAttentionDecoder(nn.Module):
         self.head = dense(self.vocab_size)
 
     def __call__(
-        self,
-        decoder_inputs: jax.Array,
-        memory: jax.Array,
-        memory_valid: jax.Array,
-        summary: jax.Array,
-        *,
-        dropout_keys: jax.Array | None = None,
+        self, decoder_inputs: jax.Array, memory: Memory, *, dropout_keys: jax.Array | None = None
     ) -> jax.Array:
-        """Returns logits `[batch, time, vocab_size]`.
+        """Returns logits `[batch, time, vocab_size]`; the inputs are the targets, shifted right.
 
-        Args:
-          decoder_inputs: [batch, time] target tokens, shifted right.
-          memory: [batch, source time, embed_dim] encoder outputs.
-          memory_valid: [batch, source time] booleans; False for padding.
-          summary: [batch, features] of the source.
-          dropout_keys: [batch] PRNG keys; None: no dropout.
+        Dropout has `dropout_keys [batch]`; None: no dropout.
         """
         x = self.embedding_dropout(self.embedding(decoder_inputs), dropout_keys)
-        x, _ = self.recurrent(x, self._initial_states(summary), dropout_keys=dropout_keys)
-        return self._logits(x, memory, memory_valid, dropout_keys)
+        x, _ = self.recurrent(x, self._initial_states(memory.summary), dropout_keys=dropout_keys)
+        return self._logits(x, memory.vectors, memory.valid, dropout_keys)
 
-    def init_carry(self, memory: jax.Array, memory_valid: jax.Array, summary: jax.Array) -> Any:
+    def init_carry(self, memory: Memory) -> Any:
         """Returns the initial carry of `decode_step`."""
-        states = self._initial_states(summary)
-        return {"states": states, "memory": memory, "memory_valid": memory_valid}
+        states = self._initial_states(memory.summary)
+        return {"states": states, "memory": memory.vectors, "memory_valid": memory.valid}
 
     def decode_step(self, carry: Any, tokens: jax.Array) -> tuple[Any, jax.Array]:
         """Takes `tokens [batch]`; returns the carry and logits `[batch, vocab_size]`."""
@@ -88,12 +92,9 @@ class RNNAttentionDecoder(nn.Module):
         return carry | {"states": states}, logits
 
     def _initial_states(self, summary: jax.Array) -> Any:
-        per_layer = len(CELLS[self.config.backbone].state)
-        states = jnp.split(jnp.tanh(self.first_state(summary)), self.config.depth * per_layer, -1)
-        return tuple(
-            tuple(states[layer * per_layer : (layer + 1) * per_layer])
-            for layer in range(self.config.depth)
-        )
+        depth, per_layer = self.config.depth, len(CELLS[self.config.backbone].state)
+        states = iter(jnp.split(jnp.tanh(self.first_state(summary)), depth * per_layer, -1))
+        return tuple(tuple(itertools.islice(states, per_layer)) for _ in range(depth))
 
     def _logits(
         self,
@@ -131,30 +132,22 @@ class TransformerDecoderStack(nn.Module):
         self.head = nn.Dense(self.vocab_size, dot_general=dot_general(config.matmul_precision))
 
     def __call__(
-        self,
-        decoder_inputs: jax.Array,
-        memory: jax.Array,
-        memory_valid: jax.Array,
-        summary: jax.Array,
-        *,
-        dropout_keys: jax.Array | None = None,
+        self, decoder_inputs: jax.Array, memory: Memory, *, dropout_keys: jax.Array | None = None
     ) -> jax.Array:
         x = add_positions(self.embedding(decoder_inputs), 0, self.length, self.config)
         x = self.embedding_dropout(x, dropout_keys)
-        mask, memory_mask = masks.causal(decoder_inputs.shape[1]), masks.padding(memory_valid)
+        mask, memory_mask = masks.causal(decoder_inputs.shape[1]), masks.padding(memory.valid)
         for block in self.blocks:
-            x = block(x, memory, mask, memory_mask, dropout_keys=dropout_keys)
+            x = block(x, memory.vectors, mask, memory_mask, dropout_keys=dropout_keys)
         return self.head(self.final_norm(x))
 
-    def init_carry(self, memory: jax.Array, memory_valid: jax.Array, summary: jax.Array) -> Any:
-        config = self.config
-        cache = empty_cache(
-            len(memory), config.num_heads, self.length, config.embed_dim, memory.dtype
-        )
+    def init_carry(self, memory: Memory) -> Any:
+        config, vectors = self.config, memory.vectors
+        sizes = len(vectors), config.num_heads, self.length, config.embed_dim
         return {
-            "caches": [cache] * config.depth,
-            "memories": [block.project_memory(memory) for block in self.blocks],
-            "memory_valid": memory_valid,
+            "caches": [empty_cache(*sizes, vectors.dtype)] * config.depth,
+            "memories": [block.project_memory(vectors) for block in self.blocks],
+            "memory_valid": memory.valid,
             "position": jnp.zeros((), jnp.int32),
         }
 
@@ -163,9 +156,8 @@ class TransformerDecoderStack(nn.Module):
         x = add_positions(self.embedding(tokens)[:, None], position, self.length, self.config)
         mask = masks.decode_mask(position, self.length)
         caches = []
-        for block, cache, memory in zip(
-            self.blocks, carry["caches"], carry["memories"], strict=True
-        ):
+        layers = zip(self.blocks, carry["caches"], carry["memories"], strict=True)
+        for block, cache, memory in layers:
             x, cache = block.decode(x, cache, memory, position, mask, memory_mask)
             caches.append(cache)
         logits = self.head(self.final_norm(x))[:, 0]

@@ -35,9 +35,9 @@ from jaxlabs.layers.rnn import Recurrent
 from jaxlabs.layers.rnn_cells import CELLS
 from jaxlabs.layers.transformer import EncoderBlock
 from jaxlabs.losses.cross_entropy import cross_entropy_output
-from jaxlabs.losses.loss_output import Batch, LossOutput, Variables
+from jaxlabs.losses.loss_output import Batch, Key, LossOutput, Variables
 from jaxlabs.losses.spans import span_counts, span_f1
-from jaxlabs.models.model_config import ModelConfig, check_heads
+from jaxlabs.models.model_config import ModelConfig, check_heads, shared
 from jaxlabs.training.step import build_train_step
 
 BACKBONES = (*CELLS, "transformer")
@@ -50,26 +50,17 @@ class SequenceConfig(ModelConfig):
     """Sizes and options of all sequence models."""
 
     backbone: str = setting("lstm", "backbone of encoder and decoder", choices=BACKBONES)
-    embed_dim: int = setting(
-        64, "embedding size and state size", minimum=1, maximum=65_536, aliases=("width",)
-    )
-    num_layers: int | None = setting(
+    embed_dim: int = shared("embed_dim", 64, help="embedding size and state size")
+    num_layers: int | None = shared(
+        "num_layers",
         None,
-        f"number of layers; none: {RECURRENT_LAYERS} recurrent ones, {BLOCKS} Transformer blocks",
-        minimum=1,
-        maximum=1000,
-        aliases=("layers",),
+        help=f"number of layers; none: {RECURRENT_LAYERS} recurrent ones, {BLOCKS} Transformer"
+        " blocks",
     )
-    num_heads: int = setting(
-        4, "number of attention heads; divides `embed_dim`", minimum=1, aliases=("heads",)
-    )
-    mlp_dim: int = setting(
-        128, "hidden size of the feed-forward network", minimum=1, aliases=("ffn_width",)
-    )
+    num_heads: int = shared("num_heads", 4)
+    mlp_dim: int = shared("mlp_dim", 128)
     positions: str = setting("rotary", "position encoding of the Transformer", choices=POSITIONS)
-    dropout: float = setting(
-        0.0, "dropout rate of embeddings and between layers", minimum=0, maximum=0.99
-    )
+    dropout: float = shared("dropout", 0.0, help="dropout rate of embeddings and between layers")
 
     @property
     def depth(self) -> int:
@@ -93,12 +84,10 @@ class SequenceClassifier(nn.Module):
     bidirectional: bool  #: whether the encoding of a token depends on later tokens
 
     def setup(self):
-        self.encoder = SequenceEncoder(
-            self.config, self.vocab_size, self.length, self.bidirectional
-        )
-        self.head = nn.Dense(
-            len(self.labels), dot_general=dot_general(self.config.matmul_precision)
-        )
+        sizes = self.vocab_size, self.length, self.bidirectional
+        self.encoder = SequenceEncoder(self.config, *sizes)
+        multiply = dot_general(self.config.matmul_precision)
+        self.head = nn.Dense(len(self.labels), dot_general=multiply)
 
     def __call__(self, tokens: jax.Array, *, dropout_keys: jax.Array | None = None) -> jax.Array:
         """Returns logits `[batch, time or 1, labels]` for `tokens [batch, time]`."""
@@ -138,11 +127,8 @@ class SequenceEncoder(nn.Module):
     ) -> tuple[jax.Array, jax.Array]:
         """Returns `[batch, time, features]` and `[batch, features]` for `tokens [batch, time]`.
 
-        Padding does not change the other outputs; the outputs at padding are arbitrary.
-
-        Args:
-          tokens: integers below `vocab_size`; 0 for padding, only at the end of a row.
-          dropout_keys: [batch] PRNG keys of the examples; None: no dropout.
+        Padding, 0 and only at the end of a row, does not change the other outputs; the outputs at
+        padding are arbitrary. Dropout has `dropout_keys [batch]`; None: no dropout.
 
         Raises:
           ValueError: the sequences are empty, or longer than `length` for a Transformer.
@@ -202,22 +188,16 @@ def loss(
     model: SequenceClassifier,
     variables: Variables,
     batch: Batch,
-    key: jax.Array,
+    key: Key,
     *,
     train: bool,
     **_: Any,
 ) -> LossOutput:
-    """Sums the cross-entropy of the labels, in nats.
+    """Sums the cross-entropy of the labels, in nats, and the `accuracy`.
 
-    Args:
-      batch: `inputs [batch, time]`, `targets` and `weights [batch, time or 1]` and `example_index
-        [batch]`; labels of weight 0 are ignored.
-      key: the step's key; dropout keys of the examples derive from it and `example_index`.
-      train: whether dropout applies.
-
-    Returns:
-      LossOutput whose `metric_sums` hold `accuracy` and, in evaluation of tagging, the counts of
-      `span_counts`.
+    The batch holds `inputs [batch, time]`, `targets` and `weights [batch, time or 1]` and
+    `example_index [batch]`; labels of weight 0 are ignored. In evaluation of tagging the metrics
+    include the counts of `span_counts`.
     """
     dropout_keys = keys.per_example(key, batch["example_index"]) if train else None
     logits = model.apply(variables, batch["inputs"], dropout_keys=dropout_keys)

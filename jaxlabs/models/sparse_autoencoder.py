@@ -17,9 +17,10 @@ import jax
 import jax.numpy as jnp
 
 from jaxlabs.config import ArgumentError, Config, setting
-from jaxlabs.layers.matmul import PRECISIONS, matmul
-from jaxlabs.losses.loss_output import Batch, LossOutput, Variables
+from jaxlabs.layers.matmul import matmul
+from jaxlabs.losses.loss_output import Batch, Key, LossOutput, Variables
 from jaxlabs.losses.sparsity import k_sparse, kl_sparsity
+from jaxlabs.models.model_config import shared
 from jaxlabs.training.step import build_train_step
 
 
@@ -43,12 +44,7 @@ class SparseAutoencoderConfig(Config):
         minimum=1,
         aliases=("top_k",),
     )
-    matmul_precision: str = setting(
-        "highest",
-        "float32 (highest), the platform's own (default), bfloat16 with float32 sums (bfloat16)",
-        choices=PRECISIONS,
-        value_aliases={"fast": "bfloat16"},
-    )
+    matmul_precision: str = shared("matmul_precision", "highest")
 
     def check(self) -> None:
         if self.k_sparse is not None and self.k_sparse > self.hidden_size:
@@ -84,10 +80,8 @@ class SparseAutoencoder(nn.Module):
         else:
             decoder_kernel = self.param("decoder_kernel", _uniform, (hidden, visible), jnp.float32)
         output = matmul(z, decoder_kernel, config.matmul_precision)
-        output = nn.sigmoid(
-            output + self.param("decoder_bias", zeros, (visible,), jnp.float32)[None, :]
-        )
-        return z, output
+        bias = self.param("decoder_bias", zeros, (visible,), jnp.float32)
+        return z, nn.sigmoid(output + bias[None, :])
 
 
 def _uniform(key: jax.Array, shape: tuple[int, int], dtype: Any = jnp.float32) -> jax.Array:
@@ -100,7 +94,7 @@ def loss(
     model: SparseAutoencoder,
     variables: Variables,
     batch: Batch,
-    key: jax.Array,
+    key: Key,
     *,
     train: bool,
     axis_name: str | None = None,
@@ -108,28 +102,21 @@ def loss(
 ) -> LossOutput:
     """Sums the cost over the patches of a batch; the mean is the cost above.
 
-    The mean activations are over the whole batch on all devices, which micro-batches do not allow:
-    this loss needs `grad_accum_steps=1`.
-
-    Args:
-      batch: `patches [batch, visible]` and `weights [batch]`; patches of weight 0 are ignored.
-      key: not used.
-      train: not used.
-      axis_name: the mapped axis over which the batch is split.
-
-    Returns:
-      LossOutput whose `metric_sums` hold the three terms `reconstruction`, `weight_term` and
-      `sparsity_term`, the `l1_error` summed over the pixels, and the `mean_activation`.
+    The mean activations are over the whole batch on all devices of `axis_name`, which micro-batches
+    do not allow: this loss needs `grad_accum_steps=1`. The batch holds `patches [batch, visible]`
+    and `weights [batch]`; patches of weight 0 are ignored. The metrics are the three terms
+    `reconstruction`, `weight_term` and `sparsity_term`, the `l1_error` summed over the pixels, and
+    the `mean_activation`.
     """
-    config: SparseAutoencoderConfig = model.config
-    patches, weights = batch["patches"], batch["weights"]
+    config, patches, weights = model.config, batch["patches"], batch["weights"]
     z, output = model.apply(variables, patches)
     weight = weights.sum()
     mean_activation = _mean_over_batch(z, weights, axis_name)
     kernels = [leaf for name, leaf in variables["params"].items() if name.endswith("kernel")]
+    squares = (jnp.sum(jnp.square(kernel)) for kernel in kernels)
     terms = {
         "reconstruction": jnp.sum(jnp.square(output - patches).sum(axis=-1) * weights) / 2,
-        "weight_term": weight * config.l2_penalty / 2 * sum(map(_squares, kernels)),
+        "weight_term": weight * config.l2_penalty / 2 * sum(squares),
         "sparsity_term": weight
         * config.sparsity_weight
         * kl_sparsity(mean_activation, config.sparsity_rho).sum(),
@@ -147,10 +134,6 @@ def _mean_over_batch(x: jax.Array, weights: jax.Array, axis_name: str | None) ->
     if axis_name is not None:
         total, weight = jax.lax.psum((total, weight), axis_name)
     return total / jnp.maximum(weight, 1)
-
-
-def _squares(kernel: jax.Array) -> jax.Array:
-    return jnp.sum(jnp.square(kernel))
 
 
 train_step = build_train_step(loss)

@@ -34,8 +34,8 @@ from jaxlabs.layers.matmul import dot_general
 from jaxlabs.layers.normalization import build_norm
 from jaxlabs.layers.transformer import EncoderBlock
 from jaxlabs.losses.cross_entropy import cross_entropy, is_top1
-from jaxlabs.losses.loss_output import Batch, LossOutput, Variables
-from jaxlabs.models.model_config import TokenModelConfig, check_heads
+from jaxlabs.losses.loss_output import Batch, Key, LossOutput, Variables
+from jaxlabs.models.model_config import TokenModelConfig, check_heads, shared
 from jaxlabs.training.step import build_train_step
 
 POSITIONS = ("sinusoidal", "learned")
@@ -52,14 +52,10 @@ class TextEncoderConfig(TokenModelConfig):
         maximum=65_536,
         aliases=("context",),
     )
-    embed_dim: int = setting(64, "embedding size", minimum=1, maximum=65_536, aliases=("width",))
-    num_layers: int = setting(4, "number of blocks", minimum=1, maximum=1000, aliases=("layers",))
-    num_heads: int = setting(
-        2, "number of attention heads; divides `embed_dim`", minimum=1, aliases=("heads",)
-    )
-    mlp_dim: int = setting(
-        256, "hidden size of the feed-forward network", minimum=1, aliases=("ffn_width",)
-    )
+    embed_dim: int = shared("embed_dim", 64)
+    num_layers: int = shared("num_layers", 4)
+    num_heads: int = shared("num_heads", 2)
+    mlp_dim: int = shared("mlp_dim", 256)
     activation: str = setting("relu", "activation of the feed-forward network", choices=ACTIVATIONS)
     positions: str = setting("learned", "position encoding", choices=POSITIONS)
     pre_norm: bool = setting(True, "pre-norm (GPT-2); false: post-norm (Vaswani et al. 2017)")
@@ -69,12 +65,7 @@ class TextEncoderConfig(TokenModelConfig):
         above=0,
         aliases=("embedding_stddev",),
     )
-    dropout: float = setting(
-        0.0,
-        "dropout rate of embeddings, attention weights and sub-layer outputs",
-        minimum=0,
-        maximum=0.99,
-    )
+    dropout: float = shared("dropout", 0.0)
 
     def check(self) -> None:
         check_heads(self.embed_dim, self.num_heads, self.positions)
@@ -88,11 +79,9 @@ class TextClassifierConfig(TextEncoderConfig):
     hidden_size: int = setting(
         100, "hidden size of the classification head", minimum=1, aliases=("hidden",)
     )
-    head_dropout: float = setting(
-        0.0, "dropout rate of the sentence vector", minimum=0, maximum=0.99
-    )
-    word_dropout: float = setting(
-        0.0, "share of words replaced by the unknown token in training", minimum=0, maximum=0.99
+    head_dropout: float = shared("dropout", 0.0, help="dropout rate of the sentence vector")
+    word_dropout: float = shared(
+        "dropout", 0.0, help="share of words replaced by the unknown token in training"
     )
     ngram_hash_buckets: int = setting(
         0,
@@ -124,21 +113,14 @@ class TextClassifier(nn.Module):
             self.wide_logits = HashedBigramLogits(config.ngram_hash_buckets, config.num_classes)
 
     def _dense(self, fan_in: int, features: int) -> nn.Dense:
-        return nn.Dense(
-            features,
-            kernel_init=PYTORCH.kernel,
-            bias_init=PYTORCH.bias(fan_in),
-            dot_general=dot_general(self.config.matmul_precision),
-        )
+        multiply = dot_general(self.config.matmul_precision)
+        return nn.Dense(features, dot_general=multiply, **PYTORCH.dense(fan_in))
 
     def __call__(self, tokens: jax.Array, *, dropout_keys: jax.Array | None = None) -> jax.Array:
         """Returns logits `[batch, classes]` for `tokens [batch, time]`.
 
         The head takes the mean vector over the valid tokens, 0 for a fully padded sentence.
-
-        Args:
-          tokens: see `TextEncoder`.
-          dropout_keys: [batch] PRNG keys of the examples; None: no dropout.
+        Dropout has `dropout_keys [batch]`, one for each example; None: no dropout.
         """
         valid = tokens != PADDING
         kept = self.word_dropout(jnp.ones(tokens.shape, jnp.float32), dropout_keys) > 0
@@ -158,9 +140,8 @@ class TextEncoder(nn.Module):
         config, normal = self.config, nn.initializers.normal(self.config.embedding_init_std)
         self.embedding = nn.Embed(config.vocab_size, config.embed_dim, embedding_init=normal)
         if config.positions == "learned":
-            self.position_embedding = nn.Embed(
-                config.context_length, config.embed_dim, embedding_init=normal
-            )
+            sizes = config.context_length, config.embed_dim
+            self.position_embedding = nn.Embed(*sizes, embedding_init=normal)
         self.embedding_dropout = Dropout(config.dropout)
         self.blocks = [
             EncoderBlock(
@@ -182,11 +163,8 @@ class TextEncoder(nn.Module):
     def __call__(self, tokens: jax.Array, *, dropout_keys: jax.Array | None = None) -> jax.Array:
         """Returns `[batch, time, embed_dim]` for `tokens [batch, time]`.
 
-        No token attends to padding; the outputs at padding are arbitrary.
-
-        Args:
-          tokens: integers below `vocab_size`, at most `context_length` per row; 0 is padding.
-          dropout_keys: [batch] PRNG keys of the examples; None: no dropout.
+        No token attends to padding, 0; the outputs there are arbitrary. Dropout has
+        `dropout_keys [batch]`, one for each example; None: no dropout.
 
         Raises:
           ValueError: the sentences are longer than `context_length`.
@@ -243,33 +221,20 @@ class HashedBigramLogits(nn.Module):
 def masked_mean(vectors: jax.Array, valid: jax.Array) -> jax.Array:
     """Returns the mean `[batch, embed_dim]` of the valid `vectors [batch, time, embed_dim]`.
 
-    Args:
-      vectors: one per token.
-      valid: booleans `[batch, time]`; the mean is 0 where all are False.
+    It is 0 where all of `valid [batch, time]` are False.
     """
     total = jnp.sum(jnp.where(valid[:, :, None], vectors, 0), axis=1)
     return total / jnp.maximum(valid.sum(axis=1, keepdims=True), 1).astype(total.dtype)
 
 
 def loss(
-    model: TextClassifier,
-    variables: Variables,
-    batch: Batch,
-    key: jax.Array,
-    *,
-    train: bool,
-    **_: Any,
+    model: TextClassifier, variables: Variables, batch: Batch, key: Key, *, train: bool, **_: Any
 ) -> LossOutput:
-    """Sums the cross-entropy of the class labels, in nats.
+    """Sums the cross-entropy of the class labels, in nats, and the top-1 `accuracy`.
 
-    Args:
-      batch: `inputs [batch, time]`, `labels`, `weights` and `example_index`, each `[batch]`;
-        sentences of weight 0 are ignored.
-      key: the step's key; dropout keys of the examples derive from it and `example_index`.
-      train: whether dropout and label smoothing apply.
-
-    Returns:
-      LossOutput whose `metric_sums` hold the top-1 `accuracy`.
+    The batch holds `inputs [batch, time]`, `labels`, `weights` and `example_index`, each `[batch]`;
+    sentences of weight 0 are ignored. Dropout, with keys from `key` and `example_index`, and label
+    smoothing apply in training.
     """
     dropout_keys = keys.per_example(key, batch["example_index"]) if train else None
     logits = model.apply(variables, batch["inputs"], dropout_keys=dropout_keys)

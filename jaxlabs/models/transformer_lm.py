@@ -35,8 +35,8 @@ from jaxlabs.layers.multi_head_attention import empty_cache
 from jaxlabs.layers.normalization import NORMS, build_norm
 from jaxlabs.layers.transformer import BlockCache, EncoderBlock
 from jaxlabs.losses.cross_entropy import cross_entropy_output
-from jaxlabs.losses.loss_output import Batch, LossOutput, Variables
-from jaxlabs.models.model_config import TokenModelConfig, check_heads
+from jaxlabs.losses.loss_output import Batch, Key, LossOutput, Variables
+from jaxlabs.models.model_config import TokenModelConfig, check_heads, shared
 from jaxlabs.training.step import build_train_step
 
 POSITIONS = ("sinusoidal", "learned", "rotary", "alibi")
@@ -49,14 +49,10 @@ class TransformerLMConfig(TokenModelConfig):
     context_length: int = setting(
         256, "maximum sequence length, in tokens", minimum=1, maximum=2**20, aliases=("context",)
     )
-    embed_dim: int = setting(384, "embedding size", minimum=1, maximum=65_536, aliases=("width",))
-    num_layers: int = setting(6, "number of blocks", minimum=1, maximum=1000, aliases=("layers",))
-    num_heads: int = setting(
-        6, "number of attention heads; divides `embed_dim`", minimum=1, aliases=("heads",)
-    )
-    mlp_dim: int = setting(
-        1536, "hidden size of the feed-forward network", minimum=1, aliases=("ffn_width",)
-    )
+    embed_dim: int = shared("embed_dim", 384)
+    num_layers: int = shared("num_layers", 6)
+    num_heads: int = shared("num_heads", 6)
+    mlp_dim: int = shared("mlp_dim", 1536)
     activation: str = setting("relu", "activation of the feed-forward network", choices=ACTIVATIONS)
     positions: str = setting("sinusoidal", "position encoding", choices=POSITIONS)
     attention_window: int | None = setting(
@@ -93,12 +89,7 @@ class TransformerLMConfig(TokenModelConfig):
         choices=INITS,
     )
     zero_init_residual: bool = setting(False, "initialize the residual projections at zero")
-    dropout: float = setting(
-        0.2,
-        "dropout rate of embeddings, attention weights and sub-layer outputs",
-        minimum=0,
-        maximum=0.99,
-    )
+    dropout: float = shared("dropout", 0.2)
 
     def check(self) -> None:
         check_heads(self.embed_dim, self.num_heads, self.positions)
@@ -154,17 +145,14 @@ class TransformerLM(nn.Module):
             self.head = nn.Dense(
                 config.vocab_size,
                 use_bias=config.bias,
-                kernel_init=init.kernel,
-                bias_init=init.bias(config.embed_dim),
                 dot_general=dot_general(config.matmul_precision),
+                **init.dense(config.embed_dim),
             )
 
     def __call__(self, tokens: jax.Array, *, dropout_keys: jax.Array | None = None) -> jax.Array:
         """Returns logits `[batch, time, vocabulary]` for `tokens [batch, time]`.
 
-        Args:
-          tokens: integers below `vocab_size`; at most `context_length` per row.
-          dropout_keys: [batch] PRNG keys of the examples; None: no dropout.
+        Dropout has `dropout_keys [batch]`, one for each example; None: no dropout.
 
         Raises:
           ValueError: the sequences are longer than `context_length`.
@@ -230,24 +218,12 @@ class TransformerLM(nn.Module):
 
 
 def loss(
-    model: TransformerLM,
-    variables: Variables,
-    batch: Batch,
-    key: jax.Array,
-    *,
-    train: bool,
-    **_: Any,
+    model: TransformerLM, variables: Variables, batch: Batch, key: Key, *, train: bool, **_: Any
 ) -> LossOutput:
-    """Sums the next-token cross-entropy over the valid tokens of a batch, in nats.
+    """Sums the next-token cross-entropy over the valid tokens of a batch, in nats, and `accuracy`.
 
-    Args:
-      batch: `inputs`, `targets` and `weights [batch, time]` and `example_index [batch]`; tokens
-        of weight 0 are ignored.
-      key: the step's key; dropout keys of the examples derive from it and `example_index`.
-      train: whether dropout applies.
-
-    Returns:
-      LossOutput whose `metric_sums` hold the top-1 `accuracy`.
+    The batch holds `inputs`, `targets` and `weights [batch, time]` and `example_index [batch]`;
+    tokens of weight 0 are ignored. Dropout keys derive from `key` and `example_index`.
     """
     dropout_keys = keys.per_example(key, batch["example_index"]) if train else None
     logits = model.apply(variables, batch["inputs"], dropout_keys=dropout_keys)
