@@ -83,7 +83,8 @@ def random_codes(figure: Figure, arrays: Arrays) -> tuple[str, str]:
     for name in [name for name in NAMES if name in arrays]:
         whole = arrays[name][: len(arrays[name]) // columns * columns]
         rows = np.split(whole, len(whole) // columns)
-        blocks.append({" " * row or NAMES[name]: samples for row, samples in enumerate(rows)})
+        labels = [" " * columns * row or NAMES[name] for row in range(len(rows))]
+        blocks.append(dict(zip(labels, rows, strict=True)))
     images.plot_rows(figure, blocks)
     return (
         "VAE: codes from the prior. Plain autoencoder: codes from a Gaussian fitted to the "

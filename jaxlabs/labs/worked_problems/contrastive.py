@@ -1,17 +1,16 @@
 """Worked problems of contrastive losses: gradients of InfoNCE and SigLIP, and temperature."""
 
+import functools
 import math
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxlabs.labs.worked_problems import closed_form
+from jaxlabs.labs.worked_problems import closed_form, rows
 from jaxlabs.labs.worked_problems import published as given
-from jaxlabs.labs.worked_problems.rows import Value, compare
+from jaxlabs.labs.worked_problems.rows import Value
 from jaxlabs.losses.contrastive import info_nce, pairwise_sigmoid, symmetric_info_nce
-
-INFO_NCE, TEMPERATURE, SIGLIP = "InfoNCE", "temperature", "SigLIP"
 
 COUNT = len(given.COSINES)
 SUM_OVER_QUERIES = (
@@ -29,7 +28,7 @@ PLOTTED_COSINES = (0.8, 0.6, 0.3, -0.2)
 def problems() -> list[Value]:
     """Returns the values of all problems."""
     with jax.enable_x64(True):
-        return _gradient() + _temperatures() + _siglip()
+        return [*_gradient(), *_temperatures(), *_siglip()]
 
 
 def info_nce_gradient(cosines: jax.Array, temperature: float) -> jax.Array:
@@ -37,7 +36,7 @@ def info_nce_gradient(cosines: jax.Array, temperature: float) -> jax.Array:
     return jax.grad(lambda s: jnp.mean(info_nce(s / temperature)))(cosines)
 
 
-def _gradient() -> list[Value]:
+def _gradient():
     logits = np.array(given.COSINES) / given.TEMPERATURE
     own = np.eye(COUNT)
     exact = (np.array([closed_form.softmax(row) for row in logits]) - own) / COUNT
@@ -47,26 +46,27 @@ def _gradient() -> list[Value]:
     pairs = (by_query + by_key) / 2
     queries, clip = (loss(jnp.asarray(logits)) for loss in (info_nce, symmetric_info_nce))
     equal = jnp.mean(info_nce(jnp.zeros((COUNT, COUNT))))
+    compare = functools.partial(rows.compare, "InfoNCE")
     return [
-        *compare(INFO_NCE, "loss of query", queries, *by_query, erratum=NO_BRACKETS),
-        *compare(INFO_NCE, "CLIP's loss of pair", clip, *pairs, erratum=NO_BRACKETS),
-        *compare(INFO_NCE, "loss at equal logits", equal, math.log(COUNT)),
-        *compare(INFO_NCE, "dL/ds", ours, exact, column_sums, erratum=SUM_OVER_QUERIES),
-        *compare(INFO_NCE, "sign of dL/ds", jnp.sign(ours), 1 - 2 * own),
-        *compare(INFO_NCE, "sum of dL/ds over keys, query", ours.sum(axis=1), np.zeros(COUNT)),
+        *compare("loss of query", queries, *by_query, erratum=NO_BRACKETS),
+        *compare("CLIP's loss of pair", clip, *pairs, erratum=NO_BRACKETS),
+        *compare("loss at equal logits", equal, math.log(COUNT)),
+        *compare("dL/ds", ours, exact, column_sums, erratum=SUM_OVER_QUERIES),
+        *compare("sign of dL/ds", jnp.sign(ours), 1 - 2 * own),
+        *compare("sum of dL/ds over keys, query", ours.sum(axis=1), np.zeros(COUNT)),
     ]
 
 
-def _losses(scores: np.ndarray) -> np.ndarray:
+def _losses(scores):
     """Returns the losses `[2, rows]` of the rows: correct, and as printed, without brackets."""
     own = np.diag(scores)
     logs = np.array([math.log(math.fsum(math.exp(s) for s in row)) for row in scores])
     return np.stack([logs - own, -own - logs])
 
 
-def _temperatures() -> list[Value]:
-    """Returns the gradients of the first query's positive and of its nearest negative."""
-    row, rows = given.COSINES[0], []
+def _temperatures():
+    """Compares the gradients of the first query's positive and of its nearest negative."""
+    row, compare = given.COSINES[0], functools.partial(rows.compare, "temperature")
     nearest = max(range(1, COUNT), key=row.__getitem__)
     for temperature in given.TEMPERATURES:
         ours = info_nce_gradient(jnp.asarray(given.COSINES), temperature)[0]
@@ -74,14 +74,12 @@ def _temperatures() -> list[Value]:
         wrong = 1 - probabilities[0]
         name = f"temperature {temperature:g}"
         positive = f"{name}: gradient of query 1's positive cosine"
-        rows += compare(TEMPERATURE, positive, ours[0], -wrong / (COUNT * temperature))
+        yield from compare(positive, ours[0], -wrong / (COUNT * temperature))
         fraction = f"{name}: fraction of the nearest negative in the repulsion"
-        exact = probabilities[nearest] / wrong
-        rows += compare(TEMPERATURE, fraction, ours[nearest] / -ours[0], exact)
-    return rows
+        yield from compare(fraction, ours[nearest] / -ours[0], probabilities[nearest] / wrong)
 
 
-def _siglip() -> list[Value]:
+def _siglip():
     cosines = np.array(given.COSINES)
     raised = cosines.copy()
     raised[given.RAISED] += given.RAISED_BY
@@ -96,24 +94,23 @@ def _siglip() -> list[Value]:
     gradient = -scale * signs / (1 + np.exp(margins)) / COUNT
     ours, after = (jax.grad(siglip)(jnp.asarray(s)) for s in (cosines, raised))
     query, key = given.RAISED
-    other = (query, query)
-    probabilities = [
+    before, now = (
         closed_form.softmax(s[query] / given.TEMPERATURE)[query] for s in (cosines, raised)
-    ]
-    expected_change = (probabilities[1] - probabilities[0]) / (COUNT * given.TEMPERATURE)
+    )
+    expected = (now - before) / (COUNT * given.TEMPERATURE)
     info = [info_nce_gradient(jnp.asarray(s), given.TEMPERATURE) for s in (cosines, raised)]
+    change = info[1][query, query] - info[0][query, query]
     moved = f"s_{query + 1}{key + 1} raised by {given.RAISED_BY:g}"
-    of = f"change of dL/ds_{query + 1}{query + 1}"
-    unchanged = np.arange(COUNT**2) != query * COUNT + key
-    largest_change = jnp.abs(after - ours).ravel()[unchanged].max()
+    of = f"{moved}: change of dL/ds_{query + 1}{query + 1}"
+    others = np.delete(jnp.abs(after - ours), query * COUNT + key)
     largest = f"{moved}: largest change of any other dL/ds, SigLIP"
-    change = info[1][other] - info[0][other]
+    compare = functools.partial(rows.compare, "SigLIP")
     return [
-        *compare(SIGLIP, "loss", siglip(jnp.asarray(cosines)), terms.sum() / COUNT),
-        *compare(SIGLIP, "dL/ds", ours, gradient),
-        *compare(SIGLIP, f"{moved}: {of}, SigLIP", after[other] - ours[other], 0.0),
-        *compare(SIGLIP, f"{moved}: {of}, InfoNCE", change, expected_change),
-        *compare(SIGLIP, largest, largest_change, 0.0),
+        *compare("loss", siglip(jnp.asarray(cosines)), terms.sum() / COUNT),
+        *compare("dL/ds", ours, gradient),
+        *compare(f"{of}, SigLIP", after[query, query] - ours[query, query], 0.0),
+        *compare(f"{of}, InfoNCE", change, expected),
+        *compare(largest, others.max(), 0.0),
     ]
 
 
@@ -126,8 +123,7 @@ def arrays() -> dict[str, np.ndarray]:
     temperatures = np.geomspace(0.02, 2, 49)
     with jax.enable_x64(True):
         cosines = jnp.asarray(PLOTTED_COSINES)[None]
-        gradients = jax.jit(
-            jax.vmap(lambda temperature: info_nce_gradient(cosines, temperature)[0])
-        )
-        result = {"gradients": np.asarray(gradients(jnp.asarray(temperatures)))}
-    return result | {"temperatures": temperatures, "cosines": np.array(PLOTTED_COSINES)}
+        by_temperature = jax.jit(jax.vmap(functools.partial(info_nce_gradient, cosines)))
+        gradients = np.asarray(by_temperature(jnp.asarray(temperatures))[:, 0])
+    cosines = np.array(PLOTTED_COSINES)
+    return {"gradients": gradients, "temperatures": temperatures, "cosines": cosines}

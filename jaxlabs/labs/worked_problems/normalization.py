@@ -35,44 +35,41 @@ FOURTH_DIGIT = (
 
 def problems() -> list[Value]:
     """Returns statistics and normalized values of both variants."""
-    rows = []
-    for variant, theme in THEMES.items():
-        training = samples(variant)
-        ours = normalized(training)
-        entries = training.reshape(len(training), -1).T
-        exact = [closed_form.mean_and_variance(entry) for entry in entries]
-        mean, variance = np.reshape(exact, (*training.shape[1:], 2)).transpose(2, 0, 1)
-        rows += _statistics(theme, ours, mean, variance)
-        divisor = np.vectorize(math.sqrt)(variance)
-        sets = {
-            "train": ("H", training, given.PRINTED_NORMALIZED),
-            "test": ("test ", np.array(given.TEST_SAMPLES), given.PRINTED_NORMALIZED_TEST),
-        }
-        for name, (letter, values, printed) in sets.items():
-            for number, table in enumerate(printed):
-                expected = (values[[number]] - mean) / divisor
-                options = {"reference": table if variant == CORRECTED else None}
-                options["labels"] = [[f"{letter}{number + 1}"], ["0", "1"], ["0", "1", "2"]]
-                options["erratum"] = FOURTH_DIGIT
-                rows += compare(theme, "normalized", ours[name][[number]], expected, **options)
-        if variant == CORRECTED:
-            rows += _first_value(theme, ours["train"][0, 0, 0], training, mean, variance)
-    return rows
+    return [row for variant, theme in THEMES.items() for row in _of_variant(variant, theme)]
 
 
-def _first_value(
-    theme: str, ours: float, training: np.ndarray, mean: np.ndarray, variance: np.ndarray
-) -> list[Value]:
-    """Returns the first normalized value, compared with the text and with the stated rule."""
-    index = 0, 0
-    centered = training[0][index] - mean[index]
-    exact = centered / math.sqrt(variance[index])
-    name = "normalized [H1, 0, 0]"
-    by_rule = centered / variance[index]
-    return [
-        *compare(theme, f"{name}, in the text", ours, exact, given.PRINTED_IN_TEXT),
-        *compare(theme, f"{name}, by the stated rule", ours, exact, by_rule, erratum=BY_VARIANCE),
-    ]
+def _of_variant(variant, theme):
+    training = samples(variant)
+    ours = normalized(training)
+    entries = training.reshape(len(training), -1).T
+    exact = [closed_form.mean_and_variance(entry) for entry in entries]
+    mean, variance = np.reshape(exact, (*training.shape[1:], 2)).transpose(2, 0, 1)
+    yield from _statistics(theme, ours, mean, variance)
+    deviation = np.vectorize(math.sqrt)(variance)
+    sets = {
+        "train": ("H", training, given.PRINTED_NORMALIZED),
+        "test": ("test ", np.array(given.TEST_SAMPLES), given.PRINTED_NORMALIZED_TEST),
+    }
+    for name, (letter, values, printed) in sets.items():
+        for number, table in enumerate(printed):
+            labels = [[f"{letter}{number + 1}"], ["0", "1"], ["0", "1", "2"]]
+            yield from compare(
+                theme,
+                "normalized",
+                ours[name][[number]],
+                (values[[number]] - mean) / deviation,
+                table if variant == CORRECTED else None,
+                labels=labels,
+                erratum=FOURTH_DIGIT,
+            )
+    if variant == CORRECTED:
+        # The first value again, as in the text and by the stated rule.
+        name, centered = "normalized [H1, 0, 0]", training[0, 0, 0] - mean[0, 0]
+        values = ours["train"][0, 0, 0], centered / math.sqrt(variance[0, 0])
+        by_rule = centered / variance[0, 0]
+        yield from compare(theme, f"{name}, in the text", *values, given.PRINTED_IN_TEXT)
+        stated = f"{name}, by the stated rule"
+        yield from compare(theme, stated, *values, by_rule, erratum=BY_VARIANCE)
 
 
 def samples(variant: str) -> np.ndarray:
@@ -103,40 +100,34 @@ def normalized(training: np.ndarray) -> dict[str, np.ndarray]:
         return {name: np.asarray(array) for name, array in result.items()}
 
 
-def _statistics(
-    theme: str, ours: dict[str, np.ndarray], mean: np.ndarray, variance: np.ndarray
-) -> list[Value]:
+def _statistics(theme, ours, mean, variance):
     printed = {"mean": given.PRINTED_MEAN, "variance": given.PRINTED_VARIANCE}
-    rows = []
     for name, exact in {"mean": mean, "variance": variance}.items():
         for index in np.ndindex(exact.shape):
             entry, options = f"{name} of entry [{index[0]}, {index[1]}]", {}
             if index == given.STATED_ENTRY:
                 misprint = _misprint(mean[index], variance[index])
                 options = {"reference": printed[name], "erratum": misprint}
-            rows += compare(theme, entry, ours[name][index], exact[index], **options)
-    return rows
+            yield from compare(theme, entry, ours[name][index], exact[index], **options)
 
 
-def _misprint(mean: float, variance: float) -> str:
+def _misprint(mean, variance):
     values = ", ".join(f"{sample[0][1]:g}" for sample in given.SAMPLES)
-    sample, *index = given.MISPRINT
-    normalized = given.PRINTED_NORMALIZED[sample][index[0]][index[1]]
+    sample, row, column = given.MISPRINT
+    normalized = given.PRINTED_NORMALIZED[sample][row][column]
     return (
         f"The printed samples have {values} here, whose mean is {mean:g} and variance {variance:g};"
-        f" with H{sample + 1}[{index[0]}, {index[1]}] = {given.MEANT:g} both are as stated, and"
+        f" with H{sample + 1}[{row}, {column}] = {given.MEANT:g} both are as stated, and"
         f" its normalized value is the printed {normalized}: a misprint."
     )
 
 
 def arrays() -> dict[str, np.ndarray]:
     """Returns for each variant the `values` and `normalized [variant, 6 samples, 2, 3]`."""
-    result = {"values": [], "normalized": []}
-    for variant in THEMES:
-        training = samples(variant)
-        ours = normalized(training)
-        result["values"].append(np.concatenate([training, given.TEST_SAMPLES]))
-        result["normalized"].append(np.concatenate([ours["train"], ours["test"]]))
-    return {name: np.stack(values) for name, values in result.items()} | {
-        "training": np.array(len(given.SAMPLES))
+    variants = [samples(variant) for variant in THEMES]
+    ours = [normalized(training) for training in variants]
+    return {
+        "values": np.stack([np.concatenate([x, given.TEST_SAMPLES]) for x in variants]),
+        "normalized": np.stack([np.concatenate([one["train"], one["test"]]) for one in ours]),
+        "training": np.array(len(given.SAMPLES)),
     }

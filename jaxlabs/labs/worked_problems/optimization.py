@@ -7,6 +7,7 @@ the momentum per step. Without momentum, the optimal rate is `2 / (L + m)`, with
 `(k - 1) / (k + 1)` per step.
 """
 
+import functools
 import math
 from collections.abc import Sequence
 
@@ -14,14 +15,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-import scipy.optimize
 from jax import lax
 
 from jaxlabs.analysis import two_step_rnn
 from jaxlabs.labs.worked_problems import published as given
-from jaxlabs.labs.worked_problems.rows import Value, compare
-
-UPDATES, RAVINE, NETWORK = "optimization", "a ravine", "a two-step network"
+from jaxlabs.labs.worked_problems import rows
+from jaxlabs.labs.worked_problems.rows import Value
 
 CURVATURES = np.array(given.RAVINE_CURVATURES)
 LOW, HIGH = math.sqrt(min(CURVATURES)), math.sqrt(max(CURVATURES))
@@ -39,30 +38,26 @@ METHODS = {
 def problems() -> list[Value]:
     """Returns the values of all problems."""
     with jax.enable_x64(True):
-        return _two_updates() + _ravine() + _network()
+        return [*_two_updates(), *_ravine(), *_network()]
 
 
-def _two_updates() -> list[Value]:
+def _two_updates():
     sgd, _ = _apply_updates(optax.sgd(given.RATE))
     momentum, velocities = _apply_updates(optax.sgd(given.RATE, momentum=given.MOMENTUM))
     first, second = given.GRADIENTS
-    exact_velocities = [-given.RATE * first]
-    exact_velocities.append(given.MOMENTUM * exact_velocities[0] - given.RATE * second)
+    velocity = -given.RATE * first
+    exact_velocities = [velocity, given.MOMENTUM * velocity - given.RATE * second]
     exact_sgd = [given.START - given.RATE * first, given.START - given.RATE * (first + second)]
-    exact = [given.START + exact_velocities[0], given.START + sum(exact_velocities)]
-    steps = [["after 1", "after 2"]]
+    exact = [given.START + velocity, given.START + sum(exact_velocities)]
+    compare = functools.partial(rows.compare, "optimization", labels=[["after 1", "after 2"]])
     return [
-        row
-        for name, *values in (
-            ("theta by SGD", sgd, exact_sgd, given.PRINTED_SGD),
-            ("velocity", velocities, exact_velocities, given.PRINTED_VELOCITIES),
-            ("theta by momentum", momentum, exact, given.PRINTED_MOMENTUM),
-        )
-        for row in compare(UPDATES, name, *values, labels=steps)
+        *compare("theta by SGD", sgd, exact_sgd, given.PRINTED_SGD),
+        *compare("velocity", velocities, exact_velocities, given.PRINTED_VELOCITIES),
+        *compare("theta by momentum", momentum, exact, given.PRINTED_MOMENTUM),
     ]
 
 
-def _apply_updates(optimizer: optax.GradientTransformation) -> tuple[list[float], list[float]]:
+def _apply_updates(optimizer):
     """Returns the parameter after every given gradient, and the updates."""
     theta = jnp.asarray(given.START)
     state, thetas, updates = optimizer.init(theta), [], []
@@ -74,22 +69,21 @@ def _apply_updates(optimizer: optax.GradientTransformation) -> tuple[list[float]
     return thetas, updates
 
 
-def _ravine() -> list[Value]:
-    result = scipy.optimize.minimize_scalar(
-        lambda momentum: convergence_factor(BEST_RATE, momentum),
-        bounds=(0.0, 1.0),
-        method="bounded",
-        options={"xatol": 1e-12},
-    )
-    rows = compare(RAVINE, "best momentum, by numerical search", result.x, BEST_MOMENTUM)
+def _ravine():
+    import scipy.optimize
+
+    compare = functools.partial(rows.compare, "a ravine")
+    factor = functools.partial(convergence_factor, BEST_RATE)
+    options = {"method": "bounded", "options": {"xatol": 1e-12}}
+    searched = scipy.optimize.minimize_scalar(factor, bounds=(0.0, 1.0), **options).x
+    yield from compare("best momentum, by numerical search", searched, BEST_MOMENTUM)
     for (name, (rate, momentum)), path in zip(METHODS.items(), trajectories(), strict=True):
         exact = [_closed_form(rate, momentum, axis) for axis in range(len(CURVATURES))]
         position = f"{name}: position after {given.RAVINE_STEPS} steps"
-        rows += compare(RAVINE, position, path[-1], exact, labels=[["along", "across"]])
+        yield from compare(position, path[-1], exact, labels=[["along", "across"]])
         ours = convergence_factor(rate, momentum)
         factor = math.sqrt(momentum) if momentum else 1 - rate * LOW**2
-        rows += compare(RAVINE, f"{name}: factor per step", ours, factor)
-    return rows
+        yield from compare(f"{name}: factor per step", ours, factor)
 
 
 def convergence_factor(rate: float, momentum: float) -> float:
@@ -101,7 +95,7 @@ def convergence_factor(rate: float, momentum: float) -> float:
     return float(np.abs(np.linalg.eigvals(np.asarray(matrix))).max())
 
 
-def _step(joined: jax.Array, rate: jax.Array, momentum: jax.Array) -> jax.Array:
+def _step(joined, rate, momentum):
     """Takes one step; `joined [4]` is the position and the momentum trace of optax."""
     optimizer = optax.sgd(rate, momentum=momentum)
     position, trace = jnp.split(joined, 2)
@@ -112,7 +106,7 @@ def _step(joined: jax.Array, rate: jax.Array, momentum: jax.Array) -> jax.Array:
 
 
 @jax.jit
-def _descend(rate: jax.Array, momentum: jax.Array) -> jax.Array:
+def _descend(rate, momentum):
     start = jnp.concatenate([jnp.asarray(given.RAVINE_START), jnp.zeros(2)])
 
     def step(joined, _):
@@ -128,7 +122,7 @@ def trajectories() -> np.ndarray:
         return np.stack([np.asarray(_descend(*setting)) for setting in METHODS.values()])
 
 
-def _closed_form(rate: float, momentum: float, axis: int) -> float:
+def _closed_form(rate, momentum, axis):
     """Returns the position after the last step along one axis, from the linear recurrence.
 
     `x_(t+1) = (1 + momentum - rate c) x_t - momentum x_(t-1)` has the solutions `a r^t + b s^t`
@@ -149,27 +143,25 @@ def _closed_form(rate: float, momentum: float, axis: int) -> float:
     return float((start * (a * r**steps + (1 - a) * s**steps)).real)
 
 
-def _network() -> list[Value]:
-    weight = two_step_rnn.START
-    rates = list(given.PRINTED_UPDATES)
-    result = two_step_rnn.study(given.UPDATES, rates)
-    minimum, curvature = two_step_rnn.BEST, two_step_rnn.CURVATURE
+def _network():
+    compare = functools.partial(rows.compare, "a two-step network")
+    weight, minimum, curvature = two_step_rnn.START, two_step_rnn.BEST, two_step_rnn.CURVATURE
     gradient = curvature * (weight - minimum)
+    rates, printed = zip(*given.PRINTED_UPDATES.items(), strict=True)
+    result = two_step_rnn.study(given.UPDATES, rates)
+    yield from compare("loss", result["loss"], curvature * (weight - minimum) ** 2 / 2)
+    yield from compare("gradient", result["gradient"], gradient, given.PRINTED_GRADIENT)
+    updated = result["weights"][:, 1], [weight - rate * gradient for rate in rates], printed
     labels = [[f"rate {rate:g}" for rate in rates]]
-    rows = compare(NETWORK, "loss", result["loss"], curvature * (weight - minimum) ** 2 / 2)
-    rows += compare(NETWORK, "gradient", result["gradient"], gradient, given.PRINTED_GRADIENT)
-    updated, exact = result["weights"][:, 1], [weight - rate * gradient for rate in rates]
-    printed = list(given.PRINTED_UPDATES.values())
-    rows += compare(NETWORK, "weight after 1 update", updated, exact, printed, labels=labels)
+    yield from compare("weight after 1 update", *updated, labels=labels)
     for last, rate in zip(result["weights"][:, -1], rates, strict=True):
         name = f"distance from the best after {given.UPDATES} updates, rate {rate:g}"
         exact = abs(1 - curvature * rate) ** given.UPDATES * abs(weight - minimum)
-        rows += compare(NETWORK, name, abs(last - minimum), exact)
+        yield from compare(name, abs(last - minimum), exact)
     for first, printed in ((0.0, given.PRINTED_SLOPE), (given.OTHER_FIRST_STATE, None)):
         ours = jax.grad(two_step_rnn.last_state)(jnp.asarray(weight), first)
         exact = weight * first + two_step_rnn.INPUT_TERMS[0] + weight * first
-        rows += compare(NETWORK, f"dh2/dw_h from h0 = {first:g}", ours, exact, printed)
-    return rows
+        yield from compare(f"dh2/dw_h from h0 = {first:g}", ours, exact, printed)
 
 
 def arrays() -> dict[str, Sequence | np.ndarray]:

@@ -1,5 +1,6 @@
 """Worked problems of probability: softmax of scaled logits, Bayes' rule, and the ELBO."""
 
+import functools
 import math
 from statistics import NormalDist
 
@@ -7,13 +8,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxlabs.labs.worked_problems import closed_form
+from jaxlabs.labs.worked_problems import closed_form, rows
 from jaxlabs.labs.worked_problems import published as given
-from jaxlabs.labs.worked_problems.rows import Value, compare
+from jaxlabs.labs.worked_problems.rows import Value
 from jaxlabs.losses.cross_entropy import cross_entropy
 from jaxlabs.losses.elbo import gaussian_kl, gaussian_log_likelihood
-
-SOFTMAX, BAYES, ELBO = "softmax", "Bayes' rule", "the ELBO"
 
 WRONG_SIGN = "The last line has -KL instead of +KL: log p(x) is the ELBO plus the divergence."
 
@@ -21,11 +20,10 @@ WRONG_SIGN = "The last line has -KL instead of +KL: log p(x) is the ELBO plus th
 def problems() -> list[Value]:
     """Returns the values of all problems."""
     with jax.enable_x64(True):
-        return _softmax() + _bayes() + _elbo()
+        return [*_softmax(), *_bayes(), *_elbo()]
 
 
-def _softmax() -> list[Value]:
-    rows = []
+def _softmax():
     for factor, printed in given.PRINTED_SHARES.items():
         logits = [factor * logit for logit in given.LOGITS]
         exact = closed_form.softmax(logits)
@@ -33,11 +31,10 @@ def _softmax() -> list[Value]:
         ours = jnp.exp(-cross_entropy(jnp.tile(jnp.asarray(logits, float), (3, 1)), classes))
         name = f"softmax of [{', '.join(map(str, logits))}]"
         erratum = f"The {name} is [{', '.join(f'{p:.4f}' for p in exact)}]."
-        rows += compare(SOFTMAX, name, ours, exact, printed, erratum=erratum)
-    return rows
+        yield from rows.compare("softmax", name, ours, exact, printed, erratum=erratum)
 
 
-def _bayes() -> list[Value]:
+def _bayes():
     classes = [NormalDist(*pair) for pair in zip(given.MEANS, given.DEVIATIONS, strict=True)]
     likelihoods = [one.pdf(given.OBSERVED) for one in classes]
     joint = [prior * p for prior, p in zip(given.PRIORS, likelihoods, strict=True)]
@@ -45,52 +42,49 @@ def _bayes() -> list[Value]:
     x = jnp.asarray([given.OBSERVED])
     log_likelihoods = jax.vmap(gaussian_log_likelihood, (0, None, 0))(means[:, None], x, scales)
     log_joint = jnp.log(jnp.asarray(given.PRIORS)) + log_likelihoods
-    posterior = jax.nn.softmax(log_joint)
-    labels = [["class 1", "class 2"]]
     prior, exact = [1 - given.PRIORS[1], given.PRIORS[1]], [p / math.fsum(joint) for p in joint]
+    evidence = jnp.exp(jax.nn.logsumexp(log_joint)), math.fsum(joint)
+    compare = functools.partial(rows.compare, "Bayes' rule")
+    by_class = functools.partial(compare, labels=[["class 1", "class 2"]])
     return [
-        *compare(BAYES, "prior", given.PRIORS, prior, labels=labels),
-        *compare(BAYES, "likelihood p(x|c)", jnp.exp(log_likelihoods), likelihoods, labels=labels),
-        *compare(BAYES, "evidence p(x)", jnp.exp(jax.nn.logsumexp(log_joint)), math.fsum(joint)),
-        *compare(BAYES, "posterior p(c|x)", posterior, exact, labels=labels),
+        *by_class("prior", given.PRIORS, prior),
+        *by_class("likelihood p(x|c)", jnp.exp(log_likelihoods), likelihoods),
+        *compare("evidence p(x)", *evidence),
+        *by_class("posterior p(c|x)", jax.nn.softmax(log_joint), exact),
     ]
 
 
-def _elbo() -> list[Value]:
+def _elbo():
     x, noise = given.ELBO_OBSERVED, given.NOISE
     mean, deviation = given.POSTERIOR_GUESS
+    guess = NormalDist(mean, deviation)
     evidence = NormalDist(0, math.sqrt(1 + noise**2))
     posterior = NormalDist(x / (1 + noise**2), noise / math.sqrt(1 + noise**2))
     exact = {
         "E_q[log p(x|z)]": -((x - mean) ** 2 + deviation**2) / (2 * noise**2)
         - math.log(noise * math.sqrt(2 * math.pi)),
-        "KL(q(z|x) || p(z))": _divergence(NormalDist(mean, deviation), NormalDist()),
-        "KL(q(z|x) || p(z|x))": _divergence(NormalDist(mean, deviation), posterior),
+        "KL(q(z|x) || p(z))": _divergence(guess, NormalDist()),
+        "KL(q(z|x) || p(z|x))": _divergence(guess, posterior),
         "log p(x)": math.log(evidence.pdf(x)),
     }
     # Gauss-Hermite quadrature is exact for the quadratic log-likelihood.
     nodes, weights = np.polynomial.hermite_e.hermegauss(8)
     z = mean + deviation * jnp.asarray(nodes)
     likelihoods = gaussian_log_likelihood(z[:, None], jnp.asarray([[x]]), math.log(noise))
+    # The divergence is invariant to standardizing z by the posterior.
     shift = (mean - posterior.mean) / posterior.stdev
     log_ratio = 2 * math.log(deviation / posterior.stdev)
-    log_evidence = gaussian_log_likelihood(jnp.zeros(1), jnp.asarray([x]), math.log(evidence.stdev))
-    ours = {
-        "E_q[log p(x|z)]": jnp.dot(jnp.asarray(weights / weights.sum()), likelihoods),
-        "KL(q(z|x) || p(z))": gaussian_kl(jnp.asarray(mean), jnp.log(jnp.asarray(deviation)) * 2),
-        # The divergence is invariant to standardizing z by the posterior.
-        "KL(q(z|x) || p(z|x))": gaussian_kl(jnp.asarray(shift), jnp.asarray(log_ratio)),
-        "log p(x)": log_evidence,
-    }
-    rows = [row for name in exact for row in compare(ELBO, name, ours[name], exact[name])]
-    likelihood, prior, gap, _ = ours.values()
-    bound = exact["log p(x)"] - exact["KL(q(z|x) || p(z|x))"]
-    elbo = likelihood - prior
-    rows += compare(ELBO, "ELBO = E_q[log p(x|z)] - KL(q(z|x) || p(z))", elbo, bound)
-    ours, exact, by_formula = elbo + gap, exact["log p(x)"], float(elbo - gap)
-    return rows + compare(
-        ELBO, "log p(x) from the ELBO", ours, exact, by_formula, erratum=WRONG_SIGN
-    )
+    likelihood = jnp.dot(jnp.asarray(weights / weights.sum()), likelihoods)
+    prior = gaussian_kl(jnp.asarray(mean), jnp.log(jnp.asarray(deviation)) * 2)
+    gap = gaussian_kl(jnp.asarray(shift), jnp.asarray(log_ratio))
+    log_p = gaussian_log_likelihood(jnp.zeros(1), jnp.asarray([x]), math.log(evidence.stdev))
+    compare = functools.partial(rows.compare, "the ELBO")
+    for (name, value), ours in zip(exact.items(), (likelihood, prior, gap, log_p), strict=True):
+        yield from compare(name, ours, value)
+    elbo, bound = likelihood - prior, exact["log p(x)"] - exact["KL(q(z|x) || p(z|x))"]
+    yield from compare("ELBO = E_q[log p(x|z)] - KL(q(z|x) || p(z))", elbo, bound)
+    values = elbo + gap, exact["log p(x)"], float(elbo - gap)
+    yield from compare("log p(x) from the ELBO", *values, erratum=WRONG_SIGN)
 
 
 def _divergence(q: NormalDist, p: NormalDist) -> float:

@@ -13,8 +13,6 @@ from jaxlabs.labs.worked_problems.published import Statement
 TOLERANCE = 1e-9
 """Values that differ by at most this are equal."""
 
-PRINTED, FORMULA = "printed", "formula"
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Value:
@@ -57,14 +55,13 @@ class Value:
 
 
 def is_wrong(reference: float | None, exact: float, printed: str = "") -> bool:
-    """Returns whether the write-up's value differs by more than the rounding of its digits."""
-    return reference is not None and abs(reference - exact) > rounding(printed) + TOLERANCE
+    """Returns whether the write-up's value differs by more than the rounding of its digits.
 
-
-def rounding(printed: str) -> float:
-    """Returns half a unit of the last decimal; 0 for integers."""
+    Digits round to half a unit of the last decimal; integers are exact.
+    """
     decimals = -Decimal(printed or "0").as_tuple().exponent
-    return 10.0**-decimals / 2 if decimals > 0 else 0.0
+    rounding = 10.0**-decimals / 2 if decimals > 0 else 0.0
+    return reference is not None and abs(reference - exact) > rounding + TOLERANCE
 
 
 def compare(
@@ -92,13 +89,12 @@ def compare(
     ours, exact = np.asarray(ours, np.float64), np.asarray(exact, np.float64)
     if ours.shape != exact.shape:
         raise ValueError(f"{name}: ours {ours.shape}, exact {exact.shape}")
-    stated = None if reference is None else np.broadcast_to(reference, ours.shape)
+    stated = np.broadcast_to(np.array(reference, object), ours.shape)
     labels = labels or [[str(i + 1) for i in range(size)] for size in ours.shape]
     rows = []
     for index, label in zip(np.ndindex(ours.shape), itertools.product(*labels), strict=True):
-        entry = None if stated is None else stated[index]
-        number = None if entry is None else float(entry)
-        printed = str(entry) if isinstance(entry, str) else ""
+        number = None if stated[index] is None else float(stated[index])
+        printed = stated[index] if isinstance(stated[index], str) else ""
         rows.append(
             Value(
                 theme=theme,
@@ -106,7 +102,7 @@ def compare(
                 ours=float(ours[index]) + 0.0,  # no -0
                 exact=float(exact[index]),
                 reference=number,
-                reference_from="" if number is None else PRINTED if printed else FORMULA,
+                reference_from="" if number is None else "printed" if printed else "formula",
                 printed=printed,
                 erratum=erratum if is_wrong(number, exact[index], printed) else "",
             )
@@ -117,11 +113,11 @@ def compare(
 def format_table(rows: Sequence[Value], statements: Sequence[Statement]) -> str:
     """Returns the rows as a text table by theme, with errata, followed by the statements."""
     width = max(len(row.problem) for row in rows)
+    heads = "".join(f"{head:>14}" for head in ("write-up", "ours", "exact", "difference"))
     lines = []
     for theme, of_theme in itertools.groupby(rows, key=lambda row: row.theme):
-        heads = ("write-up", "ours", "exact", "difference")
-        lines += ["", theme, " " * width + "".join(f"{head:>14}" for head in heads)]
-        last_erratum = ""
+        lines += ["", theme, " " * width + heads]
+        explained = ""
         for row in of_theme:
             stated = "" if row.reference is None else row.printed or f"{row.reference:.6g}"
             star = " *" if row.erratum else ""
@@ -129,19 +125,16 @@ def format_table(rows: Sequence[Value], statements: Sequence[Statement]) -> str:
                 f"{row.problem:<{width}}{stated:>14}{row.ours:>14.6g}{row.exact:>14.6g}"
                 f"{row.difference:>14.1e}{star}"
             )
-            if row.erratum and row.erratum != last_erratum:
+            if row.erratum not in ("", explained):
                 lines.append(f"    * {row.erratum}")
-                last_erratum = row.erratum
+                explained = row.erratum
     lines += ["", "statements of the write-up, with corrections"]
     for statement in statements:
         star = " *" if statement.error else ""
         lines += [f"{statement.theme}: {statement.printed}{star}", f"    {statement.correct}"]
     counts = metrics(rows, statements)
-    lines += [
-        "",
-        f"{counts['errors']:g} errors, {counts['wrong_values']:g} wrong values (*) of the write-up",
-    ]
-    return "\n".join(lines).strip()
+    errors = f"{counts['errors']:g} errors, {counts['wrong_values']:g} wrong values (*)"
+    return "\n".join([*lines, "", f"{errors} of the write-up"]).strip()
 
 
 def metrics(rows: Sequence[Value], statements: Sequence[Statement]) -> dict[str, float]:
@@ -150,12 +143,13 @@ def metrics(rows: Sequence[Value], statements: Sequence[Statement]) -> dict[str,
     `wrong_values` counts every wrong value and statement of the write-up, `errors` their causes: an
     error that affects a whole table counts once.
     """
-    relative = [abs(row.difference) / max(1.0, abs(row.exact)) for row in rows]
     errata = [row.erratum for row in rows if row.erratum]
     wrong = sum(statement.error for statement in statements)
     return {
         "values": float(len(rows)),
         "wrong_values": float(len(errata) + wrong),
         "errors": float(len(set(errata)) + wrong),
-        "largest_relative_difference": max(relative),
+        "largest_relative_difference": max(
+            abs(row.difference) / max(1.0, abs(row.exact)) for row in rows
+        ),
     }
