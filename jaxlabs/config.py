@@ -96,6 +96,11 @@ def setting(
     return dataclasses.field(default=default, metadata=metadata)
 
 
+def runtime(default: Any, help: str, **options: Any) -> Any:
+    """Declares a `setting` that does not affect the result; a resumed run may change it."""
+    return setting(default, help, kind=RUNTIME, **options)
+
+
 def group(config_class: type, section: str | None = None) -> Any:
     """Declares a field that holds a nested group of settings; its flags join the others.
 

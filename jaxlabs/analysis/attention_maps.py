@@ -9,7 +9,7 @@ import flax.linen as nn
 import jax
 import numpy as np
 
-from jaxlabs.config import RUNTIME, ArgumentError, Config, setting
+from jaxlabs.config import ArgumentError, Config, runtime
 from jaxlabs.data.tokenizers import SPECIAL_TOKENS
 from jaxlabs.data.vocab import PADDING
 from jaxlabs.run_folder import RunFolder
@@ -41,14 +41,13 @@ LIMITS = {
 class AttentionMapsConfig(Config):
     """Texts and options of a run's attention maps."""
 
-    attention_text: str | None = setting(
+    attention_text: str | None = runtime(
         None,
         "texts of the attention maps, separated by |; none: the lab's default texts",
-        kind=RUNTIME,
         aliases=("shown_text",),
     )
-    attention_rollout: bool = setting(
-        False, "attention rollout through all layers (Abnar and Zuidema 2020)", kind=RUNTIME
+    attention_rollout: bool = runtime(
+        False, "attention rollout through all layers (Abnar and Zuidema 2020)"
     )
 
     def texts(self) -> dict[str, str]:

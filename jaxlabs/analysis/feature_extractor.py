@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxlabs.analysis.image_predictions import predict_all
-from jaxlabs.config import RUNTIME, ArgumentError, Config, canonical, setting, settings
+from jaxlabs.config import ArgumentError, Config, canonical, runtime, settings
 from jaxlabs.models import image_classifier
 from jaxlabs.models.image_classifier import ImageClassifier, ImageClassifierConfig
 from jaxlabs.run_folder import RunFolder
@@ -25,11 +25,10 @@ EXPERIMENT = "mnist_classifier"
 class FeatureExtractorConfig(Config):
     """Run folder of the classifier whose features are compared."""
 
-    fid_classifier: str | None = setting(
+    fid_classifier: str | None = runtime(
         f"runs/{EXPERIMENT}-quick",
         f"finished run of experiments.{EXPERIMENT} that extracts the features for FID; none: no"
         " FID",
-        kind=RUNTIME,
         path_unless=(),
         aliases=("classifier",),
     )

@@ -8,7 +8,7 @@ from typing import ClassVar
 import jax
 import numpy as np
 
-from jaxlabs.config import RUNTIME, ArgumentError, Config, UserError, setting
+from jaxlabs.config import ArgumentError, Config, UserError, runtime
 from jaxlabs.data.dataset import DataModule
 from jaxlabs.data.tokenizers import UNKNOWN, CharTokenizer, WordTokenizer, split_words
 from jaxlabs.run_folder.files import Texts
@@ -33,34 +33,25 @@ MIN_PLAY_FRACTION = 0.5
 class SamplingConfig(Config):
     """Sampling options of character-level models."""
 
-    prompt: str | None = setting(
+    prompt: str | None = runtime(
         None,
         f"prompt of the samples; none: {PLAY_PROMPT!r}, or a newline if the text lacks these"
         " characters",
-        kind=RUNTIME,
     )
-    num_samples: int = setting(3, "number of samples", minimum=1, maximum=10_000, kind=RUNTIME)
-    max_new_tokens: int = setting(
+    num_samples: int = runtime(3, "number of samples", minimum=1, maximum=10_000)
+    max_new_tokens: int = runtime(
         500,
         "characters per sample; beyond its context length, a Transformer prefills the last half of"
         " the context again and continues, where nanoGPT uses a sliding window of a whole context",
         minimum=1,
         maximum=1_000_000,
-        kind=RUNTIME,
     )
-    temperature: float = setting(0.8, "sampling temperature; 0: greedy", minimum=0, kind=RUNTIME)
-    top_k: int = setting(
-        0,
-        "top-k sampling: number of most likely characters to sample from; 0: all",
-        minimum=0,
-        kind=RUNTIME,
+    temperature: float = runtime(0.8, "sampling temperature; 0: greedy", minimum=0)
+    top_k: int = runtime(
+        0, "top-k sampling: number of most likely characters to sample from; 0: all", minimum=0
     )
-    top_p: float = setting(
-        1.0,
-        "top-p (nucleus) sampling: probability mass to sample from; 1: all",
-        above=0,
-        maximum=1,
-        kind=RUNTIME,
+    top_p: float = runtime(
+        1.0, "top-p (nucleus) sampling: probability mass to sample from; 1: all", above=0, maximum=1
     )
 
     shows_default_prompt: ClassVar[bool] = True
@@ -92,14 +83,11 @@ class SamplingConfig(Config):
 class TemperedSamplingConfig(SamplingConfig):
     """Sampling options, by default at several temperatures."""
 
-    num_samples: int = setting(
-        1, "samples at each temperature", minimum=1, maximum=10_000, kind=RUNTIME
-    )
-    temperature: float | None = setting(
+    num_samples: int = runtime(1, "samples at each temperature", minimum=1, maximum=10_000)
+    temperature: float | None = runtime(
         None,
         f"sampling temperature; 0: greedy; none: {', '.join(map(str, TEMPERATURES))}",
         minimum=0,
-        kind=RUNTIME,
     )
 
     @property
@@ -112,14 +100,8 @@ class TemperedSamplingConfig(SamplingConfig):
 class WordSamplingConfig(SamplingConfig):
     """Sampling options of word-level models."""
 
-    prompt: str | None = setting(
-        None,
-        "prompt of the samples, known words only; none: a full stop",
-        kind=RUNTIME,
-    )
-    max_new_tokens: int = setting(
-        60, "words per sample", minimum=1, maximum=1_000_000, kind=RUNTIME
-    )
+    prompt: str | None = runtime(None, "prompt of the samples, known words only; none: a full stop")
+    max_new_tokens: int = runtime(60, "words per sample", minimum=1, maximum=1_000_000)
 
     shows_default_prompt: ClassVar[bool] = False
 

@@ -9,7 +9,7 @@ import numpy as np
 import scipy.linalg
 import scipy.stats
 
-from jaxlabs.config import RUNTIME, Config, setting
+from jaxlabs.config import Config, runtime
 from jaxlabs.data.dataset import DataModule
 from jaxlabs.labs.autoencoder.pca_baseline import compare_with_pca
 from jaxlabs.labs.autoencoder.vae_likelihood import likelihood
@@ -36,35 +36,31 @@ NUM_REFERENCE, NUM_QUERIES = 10_000, 500
 class LatentEvalConfig(Config):
     """Options of the evaluation of an autoencoder."""
 
-    comparison_latent_dim: int | None = setting(
+    comparison_latent_dim: int | None = runtime(
         None,
         "latent dimension of an autoencoder and a VAE that are also trained, for a side-by-side"
         " comparison; none: no comparison",
         minimum=1,
-        kind=RUNTIME,
         aliases=("compare_latent",),
     )
-    iwae_samples: int = setting(
+    iwae_samples: int = runtime(
         64,
         "importance samples of the IWAE bound on all test images",
         minimum=1,
         maximum=1_000_000,
-        kind=RUNTIME,
         aliases=("bound_samples",),
     )
-    iwae_eval_samples: int = setting(
+    iwae_eval_samples: int = runtime(
         5000,
         "importance samples of the tighter IWAE bound on `iwae_eval_images`",
         minimum=1,
         maximum=1_000_000,
-        kind=RUNTIME,
         aliases=("tight_samples",),
     )
-    iwae_eval_images: int = setting(
+    iwae_eval_images: int = runtime(
         0,
         "number of random test images of the tighter IWAE bound; 0: none",
         minimum=0,
-        kind=RUNTIME,
         aliases=("tight_images",),
     )
 

@@ -16,7 +16,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxlabs.config import ArgumentError, group, setting
+from jaxlabs.config import ArgumentError, group, runtime, setting
 from jaxlabs.data import captions, images
 from jaxlabs.data.dataset import DataModule, DataSpec
 from jaxlabs.data.tokenizers import WordTokenizer
@@ -45,9 +45,7 @@ class ContrastiveRunConfig(RunConfig):
         aliases=("test_pairs",),
         section="evaluation",
     )
-    prompt: str = setting(
-        "a heavy seven", "text of the nearest-caption query", kind="runtime", section="sampling"
-    )
+    prompt: str = runtime("a heavy seven", "text of the nearest-caption query", section="sampling")
     model: dual_encoder.DualEncoderConfig = group(dual_encoder.DualEncoderConfig)
 
     def check(self) -> None:

@@ -17,7 +17,7 @@ import numpy as np
 from jax.scipy.special import ndtr
 
 from jaxlabs import keys
-from jaxlabs.config import RUNTIME, Config, setting
+from jaxlabs.config import Config, runtime
 from jaxlabs.diffusion import forward_process
 from jaxlabs.diffusion.noise_schedules import DiffusionConfig, Schedule, make_schedule
 from jaxlabs.diffusion.samplers import DenoiseFn
@@ -37,26 +37,23 @@ BATCH = 64
 class NLLConfig(Config):
     """Sizes of the estimate of the negative log-likelihood bound."""
 
-    nll_images: int = setting(
+    nll_images: int = runtime(
         256,
         "test images of the negative log-likelihood bound; 0: no estimate",
         minimum=0,
-        kind=RUNTIME,
         aliases=("bound_images",),
     )
-    nll_strata: int = setting(
+    nll_strata: int = runtime(
         50,
         "timesteps per image of the negative log-likelihood bound, one in each stratum",
         minimum=2,
         maximum=1_000_000,
-        kind=RUNTIME,
         aliases=("bound_strata",),
     )
-    nll_variance_type: str = setting(
+    nll_variance_type: str = runtime(
         "beta",
         "reverse-step variance of the negative log-likelihood bound, see `variance_type`",
         choices=("posterior", "beta"),
-        kind=RUNTIME,
         aliases=("bound_variance",),
     )
 

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxlabs.config import RUNTIME, ArgumentError, Config, UserError, group, setting
+from jaxlabs.config import ArgumentError, Config, UserError, group, runtime
 from jaxlabs.diffusion.forward_process import q_sample
 from jaxlabs.diffusion.noise_schedules import DiffusionConfig, make_schedule
 from jaxlabs.diffusion.samplers import SamplerConfig, sample, sample_many, timesteps
@@ -29,20 +29,18 @@ SHOWN, MAX_FRAMES = 8, 50
 class ImageSamplingConfig(Config):
     """Options of sampling from a diffusion model."""
 
-    num_samples: int = setting(64, "images to sample", minimum=1, maximum=10_000, kind=RUNTIME)
-    class_label: int | None = setting(
+    num_samples: int = runtime(64, "images to sample", minimum=1, maximum=10_000)
+    class_label: int | None = runtime(
         None,
         "class of all samples, with `class_conditional`; none: every class in turn",
         minimum=0,
-        kind=RUNTIME,
         aliases=("digit",),
     )
-    guidance_scale: float = setting(
+    guidance_scale: float = runtime(
         1.0,
         "classifier-free guidance scale; 1: no guidance",
         minimum=0,
         maximum=1000,
-        kind=RUNTIME,
         aliases=("guidance",),
     )
     sampler: SamplerConfig = group(SamplerConfig)

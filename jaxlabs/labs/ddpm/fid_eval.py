@@ -17,7 +17,7 @@ from jaxlabs.analysis.feature_extractor import (
     restore_feature_extractor,
 )
 from jaxlabs.analysis.fid import as_bytes, class_histogram, fid_metrics, nearest_neighbors
-from jaxlabs.config import RUNTIME, ArgumentError, Config, UserError, group, setting
+from jaxlabs.config import ArgumentError, Config, UserError, group, runtime
 from jaxlabs.data.batches import Examples
 from jaxlabs.data.dataset import DataModule
 from jaxlabs.diffusion.samplers import SAMPLERS
@@ -38,24 +38,19 @@ SAVE_EVERY = 16_000
 class FIDConfig(Config):
     """Options of the evaluation of samples."""
 
-    fid_samples: int = setting(
+    fid_samples: int = runtime(
         10_000,
         f"samples of each FID; a fifth of it above {MANY_STEPS} steps; 0: no evaluation",
         minimum=0,
         maximum=1_000_000,
-        kind=RUNTIME,
         aliases=("quality_samples",),
     )
-    fid_steps: str = setting(
-        "20",
-        "comma-separated numbers of sampler steps to evaluate",
-        kind=RUNTIME,
-        aliases=("quality_steps",),
+    fid_steps: str = runtime(
+        "20", "comma-separated numbers of sampler steps to evaluate", aliases=("quality_steps",)
     )
-    fid_samplers: str = setting(
+    fid_samplers: str = runtime(
         "dpm_solver",
         f"comma-separated samplers to evaluate, of {', '.join(SAMPLERS)}",
-        kind=RUNTIME,
         aliases=("quality_samplers",),
     )
     feature_extractor: FeatureExtractorConfig = group(FeatureExtractorConfig)

@@ -42,10 +42,7 @@ class NormalizationRunConfig(CommonConfig):
         section="data",
     )
     train_images: int = setting(
-        2000,
-        "number of training images, few enough to be memorized",
-        minimum=8,
-        section="data",
+        2000, "number of training images, few enough to be memorized", minimum=8, section="data"
     )
     num_eval_examples: int = setting(
         2000,

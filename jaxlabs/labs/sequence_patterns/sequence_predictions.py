@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxlabs.config import RUNTIME, ArgumentError, Config, UserError, setting
+from jaxlabs.config import ArgumentError, Config, UserError, runtime
 from jaxlabs.data.dataset import DataModule
 from jaxlabs.data.grammars import next_word
 from jaxlabs.data.sequence_data import END, SPECIAL_TOKENS, load_vocabs
@@ -29,31 +29,26 @@ NUM_CANDIDATES = 5
 class SequenceSamplingConfig(Config):
     """Options of the output for single sentences and of beam search."""
 
-    prompt: str | None = setting(
+    prompt: str | None = runtime(
         None,
         "sentence to continue, classify, tag or translate, words separated by spaces; none: a few "
         "test sentences",
-        kind=RUNTIME,
     )
-    beam_size: int = setting(
+    beam_size: int = runtime(
         4,
         "beam size of translation; 1: greedy decoding",
         minimum=1,
         maximum=1000,
-        kind=RUNTIME,
         aliases=("beam",),
     )
-    length_penalty: float = setting(
+    length_penalty: float = runtime(
         0.0,
         "length penalty of beam search: the score is log P / length ** length_penalty",
         minimum=0,
         maximum=100,
-        kind=RUNTIME,
         aliases=("length_power",),
     )
-    max_new_words: int = setting(
-        20, "words per continuation", minimum=1, maximum=100_000, kind=RUNTIME
-    )
+    max_new_words: int = runtime(20, "words per continuation", minimum=1, maximum=100_000)
 
 
 def require_known(prompt: str | None, data_spec: Mapping[str, Any]) -> None:

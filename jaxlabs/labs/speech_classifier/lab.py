@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxlabs.analysis import attention_maps
-from jaxlabs.config import RUNTIME, group, setting
+from jaxlabs.config import group, runtime, setting
 from jaxlabs.data import speeches
 from jaxlabs.data.dataset import DataModule, DataSpec
 from jaxlabs.data.speech_data import classification_data
@@ -61,11 +61,8 @@ class SpeechClassifierRunConfig(RunConfig):
     maps: attention_maps.AttentionMapsConfig = group(
         attention_maps.AttentionMapsConfig, section="report"
     )
-    prompt: str | None = setting(
-        None,
-        "a sentence to classify; none: a few test sentences",
-        kind=RUNTIME,
-        section="sampling",
+    prompt: str | None = runtime(
+        None, "a sentence to classify; none: a few test sentences", section="sampling"
     )
 
 
