@@ -16,7 +16,7 @@ import pytest
 from jaxlabs.config import UserError
 from jaxlabs.data import mnist, sources
 from jaxlabs.runner import doctor, machine
-from jaxlabs.runner.doctor import FAIL, NOTE, OK
+from jaxlabs.runner.doctor import FAIL, NOTE, OK, Finding
 from jaxlabs.training import devices
 
 NEEDED = ["jax<0.13,>=0.10", "numpy>=2", 'pytest>=8; extra == "test"']
@@ -53,11 +53,29 @@ def test_healthy_machine_has_a_line_per_subject_and_status_0(capsys, monkeypatch
     assert matmul.count("GFLOP/s") == 2
 
 
-def test_problem_without_which_nothing_runs_gives_status_1(monkeypatch, capsys):
-    monkeypatch.setattr(doctor, "importing_jax", lambda: iter([doctor.Finding("jax", "x", FAIL)]))
+@pytest.mark.parametrize(
+    ("levels", "status", "line"),
+    [
+        ([OK, NOTE], 0, "0 problems stop runs"),
+        ([OK, FAIL, NOTE], 1, "1 problem stops runs"),
+        ([FAIL, FAIL], 1, "2 problems stop runs"),
+    ],
+)
+def test_status_is_1_if_something_stops_runs(monkeypatch, capsys, levels, status, line):
+    found = [Finding("x", "y", level, "type this") for level in levels]
+    monkeypatch.setattr(doctor, "findings", lambda: iter(found))
+    assert doctor.run(argparse.Namespace()) == status
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[-1] == line
+    assert printed[1].split() == ["->", "type", "this"]
+
+
+def test_without_jax_the_other_findings_are_made(monkeypatch):
+    monkeypatch.setattr(doctor, "importing_jax", lambda: iter([Finding("jax", "x", FAIL)]))
     monkeypatch.setattr(machine, "findings", None)  # it needs JAX
-    assert doctor.run(argparse.Namespace()) == 1
-    assert capsys.readouterr().out.endswith("\n1 problem stops runs\n")
+    subjects = [finding.subject for finding in doctor.findings()]
+    assert subjects[-1] == "jax"
+    assert {"memory", "runs", "data"} < set(subjects)
 
 
 def test_packages_in_range_are_no_problem(installed):
@@ -174,4 +192,7 @@ def test_data_sets_are_found_as_files_or_prepared(tmp_path, monkeypatch):
         (tmp_path / "mnist" / file.name).touch()
     found = {finding.subject: finding for finding in machine.data_sets()}
     assert found["mnist"].text.startswith(f"found in {tmp_path} (for ")
+    (tmp_path / "mnist" / file.name).unlink()
+    found |= {finding.subject: finding for finding in machine.data_sets()}
+    assert found["mnist"].level == NOTE
     assert found["tiny_shakespeare"].text == f"found in {tmp_path}/tfds (for char_rnn, gpt)"
