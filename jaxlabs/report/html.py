@@ -47,11 +47,12 @@ def preformatted(content: str, *, label: str, wrap: bool = True) -> str:
     return f'<pre{kind} aria-label="{text(label)}">{text(content)}</pre>'
 
 
-def image(png: bytes, *, alt: str, caption: str) -> str:
-    """Returns a figure element with the PNG as a data URL."""
+def image(png: bytes, *, alt: str, caption: str, width: int | None = None) -> str:
+    """Returns a figure element with the PNG as a data URL, `width` pixels wide without the CSS."""
     source = "data:image/png;base64," + base64.b64encode(png).decode()
+    size = f' width="{width}"' if width else ""
     return (
-        f'<figure><img src="{source}" alt="{text(alt)}">'
+        f'<figure><img src="{source}"{size} alt="{text(alt)}">'
         f"<figcaption>{text(caption)}</figcaption></figure>"
     )
 

@@ -194,13 +194,24 @@ def _sample(invocation: Invocation) -> None:
 
 
 def _evaluate(invocation: Invocation) -> None:
-    """Prints the metrics of all evaluation sets, those of the end of the training included."""
-    context, state = restore_with_data(invocation)
+    for split, metrics in evaluate(*restore_with_data(invocation)).items():
+        for name, value in metrics.items():
+            print(f"{split}/{name} {value:.4f}")
+
+
+def evaluate(context: RunContext, state: TrainState) -> dict[str, dict[str, float]]:
+    """Returns the metrics by evaluation set, with those of the end of the training.
+
+    Raises:
+      UserError: the evaluation batch does not divide over the devices.
+    """
     require_divides(context.config, context.placement)
     evaluator = Evaluator(context.task, context.placement, context.config)
-    for split, examples in (context.data.eval_sets | context.data.final_eval_sets()).items():
-        for name, value in evaluator(state, context.placement.replicate(examples)).items():
-            print(f"{split}/{name} {value:.4f}")
+    sets = context.data.eval_sets | context.data.final_eval_sets()
+    return {
+        split: evaluator(state, context.placement.replicate(examples))
+        for split, examples in sets.items()
+    }
 
 
 def _analyze(invocation: Invocation) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from jaxlabs import paths
-from jaxlabs.config import RUNTIME, UserError, canonical, path_settings, settings
+from jaxlabs.config import RUNTIME, ArgumentError, UserError, canonical, path_settings, settings
 from jaxlabs.data.dataset import DataModule
 from jaxlabs.run_folder import RunFolder
 from jaxlabs.runner.description import describe
@@ -151,14 +151,14 @@ def restore(invocation: Invocation) -> Restored:
       UserError: no run, no checkpoint, or a flag that contradicts the run.
     """
     folder, stored = invocation.folder(), _read_run(invocation)
-    config = _with_overrides(invocation, stored["settings"])
+    config = with_overrides(invocation, stored["settings"])
     placement = _start_devices(config)
     with Checkpoints(folder.checkpoints, config.keep_checkpoints, read_only=True) as checkpoints:
         steps = checkpoints.steps()
         if not steps:
             raise UserError(f"--workdir: {folder.path} holds no checkpoint yet; train first")
         checkpoints.require_run(type(config), stored)
-        step = _best_step(folder, steps) if invocation.checkpoint == "best" else steps[-1]
+        step = _step(invocation.checkpoint, folder, steps)
         data_spec = _readable_data_spec(checkpoints, [one for one in steps if one <= step])
         chosen = precision.resolve_precision(config, _stored_precision(invocation))
         task = invocation.lab.build_task(precision.with_precision(config, chosen), data_spec)
@@ -173,7 +173,7 @@ def restore_with_data(invocation: Invocation) -> tuple[RunContext, TrainState]:
       UserError: see `restore`; or the data are missing, or differ from those of the run.
     """
     config, task, _, state = restore(invocation)
-    data = _load_data(invocation, config)
+    data = load_data_of_run(invocation, config)
     return RunContext(config, task, data, invocation.folder(), devices.data_parallel()), state
 
 
@@ -181,7 +181,7 @@ def require_same_data(invocation: Invocation) -> None:
     """Raises UserError if `--dataset` contradicts the run, in a mode that reads no data."""
     stored = invocation.folder().read_config()["settings"]
     if invocation.overrides.get("dataset", stored["dataset"]) != stored["dataset"]:
-        _load_data(invocation, _with_overrides(invocation, stored))
+        load_data_of_run(invocation, with_overrides(invocation, stored))
 
 
 def _start_devices(config: RunConfig) -> DataParallel:
@@ -231,7 +231,7 @@ def _read_run(invocation: Invocation) -> dict[str, Any]:
     return stored
 
 
-def _with_overrides(invocation: Invocation, stored: Mapping[str, Any]) -> RunConfig:
+def with_overrides(invocation: Invocation, stored: Mapping[str, Any]) -> RunConfig:
     """Returns the settings of a stored run, with the runtime flags of the command line.
 
     `--dataset` is accepted as well: the files may have been moved.
@@ -259,9 +259,11 @@ def _with_overrides(invocation: Invocation, stored: Mapping[str, Any]) -> RunCon
         raise UserError(f"{line} (with the settings in {path / 'config.json'})") from None
 
 
-def _load_data(invocation: Invocation, config: RunConfig) -> DataModule:
+def load_data_of_run(invocation: Invocation, config: RunConfig) -> DataModule:
     """Loads the data of a trained run; raises UserError if they are missing or differ."""
     folder = invocation.folder()
+        if isinstance(error, ArgumentError) and error.argument in given:
+            raise
     try:
         data = invocation.lab.load_data(config)
     except UserError:
@@ -294,4 +296,18 @@ def _best_step(folder: RunFolder, steps: list[int]) -> int:
         row["step"]: row["loss"] for row in reversed(rows) if row["split"] == rows[0]["split"]
     }
     scored = [step for step in steps if losses.get(step) is not None]
+def _step(checkpoint: str | int, folder: RunFolder, steps: list[int]) -> int:
+    """Returns the step of the checkpoint "latest", "best", or of a given step."""
+    if checkpoint == "latest":
+        return steps[-1]
+    if checkpoint == "best":
+        return _best_step(folder, steps)
+    if checkpoint not in steps:
+        accepted = ", ".join(map(str, steps))
+        raise ArgumentError(
+            "checkpoint", f"{checkpoint!r} is not accepted; latest, best, {accepted}"
+        )
+    return checkpoint
+
+
     return min(scored, key=losses.__getitem__) if scored else steps[-1]

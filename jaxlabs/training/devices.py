@@ -55,6 +55,11 @@ def _require_devices(platform: str) -> None:
             cause = f"{type(error).__name__}: {error}".splitlines()[0]
             message = f"--platform: JAX finds no device ({cause}); --platform=cpu needs none"
         raise UserError(message) from None
+    if platform not in ("auto", jax.default_backend()):
+        raise UserError(
+            f"--platform: {platform!r} is not accepted, since JAX has started on"
+            f" {jax.default_backend()} in this process; that one, or another process"
+        )
 
 
 def listed(platform: str) -> str:

@@ -135,18 +135,22 @@ def _end(number: int, frame: object = None) -> None:
 
 @contextlib.contextmanager
 def listening() -> Iterator[None]:
-    """Raises `Interrupted` in the main thread at the first signal; report it inside the context."""
+    """Raises `Interrupted` in the main thread at the first signal; report it inside the context.
+
+    In another thread it does nothing: Python handles signals in the main thread alone.
+    """
     global _listener, _reported
     outer, _listener = _listener, _Listener()
     listener = _listener
     sys.unraisablehook = hook = listener.on_unraisable
-    for number in SIGNALS:
+    main = threading.current_thread() is threading.main_thread()
+    for number in SIGNALS if main else ():
         signal.signal(number, listener.handle)
     try:
         yield
     finally:
         listener.deferring = True  # do not raise any more
-        for number, handler in listener.before.items():
+        for number, handler in listener.before.items() if main else ():
             signal.signal(number, handler)
         if sys.unraisablehook is hook:  # else another hook wraps it
             sys.unraisablehook = listener.hook_before

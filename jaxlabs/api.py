@@ -1,0 +1,341 @@
+"""Training and loading runs from Python: the same runs as those of the command line.
+
+    import jaxlabs as jl
+
+    run = jl.train("gpt", preset="quick", steps=200)
+    run = jl.load_run("runs/gpt-quick")
+    run.metrics, run.params, run.sample("ROMEO:", temperature=0.8)
+
+Every setting is a keyword with the name of its flag. A call with the same settings resumes or loads
+the same run folder. JAX settings and signal handlers are as before when a call returns.
+"""
+
+import contextlib
+import functools
+import io
+import os
+import pathlib
+import re
+import signal
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import flax.linen as nn
+import jax
+import numpy as np
+
+from jaxlabs import keys, labs
+from jaxlabs.config import ArgumentError, UserError, canonical, nearest
+from jaxlabs.data.dataset import DataModule
+from jaxlabs.report.notebook import run_card
+from jaxlabs.report.page import write_report
+from jaxlabs.run_folder import RunFolder, Sample
+from jaxlabs.run_folder.files import Texts
+from jaxlabs.runner import modes
+from jaxlabs.runner.help_text import sections
+from jaxlabs.runner.lab import Invocation, Lab, Study
+from jaxlabs.runner.run_context import (
+    Restored,
+    RunContext,
+    load_data_of_run,
+    restore,
+    with_overrides,
+)
+from jaxlabs.runner.sweep_plan import flag_value
+from jaxlabs.training import devices, jax_settings, signals
+from jaxlabs.training.optimizers import require_used
+from jaxlabs.training.run_config import CommonConfig
+from jaxlabs.training.signals import Interrupted
+from jaxlabs.training.state import TrainState, Tree
+
+PLATFORM_SETTINGS = ("jax_platforms", "jax_platform_name", "jax_default_device")
+
+
+def train(
+    lab: str | os.PathLike[str] | Lab | Study,
+    *,
+    preset: str | None = None,
+    overwrite: bool = False,
+    **settings: Any,
+) -> "Run":
+    """Trains a lab to the last step, or runs a study, as the command of the same name.
+
+    A run folder with the same settings is resumed, or loaded if it is complete. Ctrl-C stops after
+    a checkpoint with KeyboardInterrupt; the same call resumes.
+
+    >>> import jaxlabs as jl, tempfile
+    >>> folder = tempfile.mkdtemp()
+    >>> model = dict(context_length=8, embed_dim=8, num_layers=1, num_heads=1, mlp_dim=8)
+    >>> run = jl.train("gpt", dataset="markov", steps=2, batch_size=4, max_new_tokens=8,
+    ...                workdir=folder, **model)
+    >>> run.step
+    2
+
+    Args:
+      lab: name of a lab, path of a file with one, or the lab.
+      preset: name of the initial settings; None: the first one.
+      overwrite: whether to delete the run folder and start over.
+      **settings: settings on top of the preset, by the name of their flag.
+
+    Returns:
+      The run; its folder is `workdir`, by default runs/<lab>-<preset>.
+
+    Raises:
+      ValueError: an unknown lab, preset or setting, an invalid value, or a run folder of another
+        run; the message is one line that begins with the argument.
+      KeyboardInterrupt: Ctrl-C; the run is saved.
+    """
+    with _session():
+        lab = labs.load(lab) if isinstance(lab, str | os.PathLike) else lab
+        preset = next(iter(lab.presets)) if preset is None else preset
+        if preset not in lab.presets:
+            accepted = f"one of {', '.join(lab.presets)}{nearest(str(preset), lab.presets)}"
+            raise ArgumentError("preset", f"{preset!r} is not accepted; {accepted}")
+        invocation = _invocation(lab, preset, settings, overwrite=overwrite)
+        config = invocation.config()  # raises for an unknown setting or an invalid value
+        if isinstance(lab, Lab):
+            require_used(config.optimization, invocation.overrides)
+        if getattr(config, "num_processes", 1) > 1:
+            message = f"{config.num_processes} is not accepted; 1, or the command of the lab"
+            raise ArgumentError("num_processes", message)
+        try:
+            with signals.listening(), contextlib.redirect_stdout(io.StringIO()):
+                modes.measure(invocation) if isinstance(lab, Study) else modes.train(invocation)
+        except Interrupted as interruption:
+            if interruption.number != signal.SIGINT:
+                signal.raise_signal(interruption.number)  # for the handler of the caller
+            raise
+    return Run(invocation.folder().path, lab=lab)
+
+
+def load_run(
+    path: str | os.PathLike[str],
+    checkpoint: str | int = "latest",
+    *,
+    lab: Lab | Study | None = None,
+    **settings: Any,
+) -> "Run":
+    """Loads a run folder; its model is restored when it is first used.
+
+    Args:
+      path: the run folder.
+      checkpoint: "latest", "best" (lowest loss on the monitored split), or a step.
+      lab: the lab of the run; None: found by what config.json says of it.
+      **settings: settings of this machine, such as `platform` and `data_dir`, and `dataset` if its
+        files were moved.
+
+    Raises:
+      ValueError: the folder holds no run, its lab is not found, or a setting contradicts the run.
+    """
+    return Run(path, checkpoint, lab=lab, **settings)
+
+
+class Run:
+    """A run of a lab or of a study, read from its folder.
+
+    A study trains no model, so its run has no `params`, `model`, `sample` or `evaluate`.
+
+    Attributes:
+      path: the run folder.
+      lab: its lab or study.
+      config: its settings, such as `run.config.seed` and `run.config.optimization.learning_rate`.
+    """
+
+    path: pathlib.Path
+    lab: Lab | Study
+    config: CommonConfig
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        checkpoint: str | int = "latest",
+        *,
+        lab: Lab | Study | None = None,
+        **settings: Any,
+    ):
+        with _session():
+            self._folder = RunFolder(path)
+            stored = self._folder.read_config()
+            if not isinstance(checkpoint, int) and checkpoint not in ("latest", "best"):
+                message = f"{checkpoint!r} is not accepted; latest, best, or a step"
+                raise ArgumentError("checkpoint", message)
+            self.path = self._folder.path
+            self.lab = labs.load_stored(stored) if lab is None else lab
+            settings = {"workdir": str(self.path)} | settings
+            self._invocation = _invocation(
+                self.lab, stored["preset"], settings, mode="sample", checkpoint=checkpoint
+            )
+            self.config = with_overrides(self._invocation, stored["settings"])
+
+    @property
+    def metrics(self) -> list[dict[str, Any]]:
+        """Rows of metrics.jsonl, each with `step`, `split` and metrics: `pandas.DataFrame(rows)`.
+
+        The run of a study has one row, its results.
+        """
+        if isinstance(self.lab, Study):
+            return [dict(self.summary.get("metrics", {}))]
+        return self._folder.read_metrics()
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """summary.json: final metrics, times, comparison with published results; empty before."""
+        return self._folder.read_summary() if self._folder.is_complete() else {}
+
+    @property
+    def state(self) -> TrainState:
+        """The restored state, without that of the optimizer."""
+        return self._restored.state
+
+    @property
+    def step(self) -> int:
+        """Number of training steps of the restored checkpoint."""
+        return int(self.state.step)
+
+    @property
+    def params(self) -> Tree:
+        """The parameters for evaluation and sampling: the EMA, if the run has one."""
+        return self.state.eval_params
+
+    @property
+    def model(self) -> nn.Module:
+        """The linen module: `run.model.apply(run.variables, ...)`."""
+        return self._restored.task.model
+
+    @property
+    def variables(self) -> dict[str, Tree]:
+        """The variables of `model`: `params`, and `batch_stats` if it has them."""
+        return self.state.variables(self.params)
+
+    @functools.cached_property
+    def data(self) -> DataModule:
+        """The data of the run, loaded from their present path."""
+        self._require_lab("data")
+        with _session():
+            return load_data_of_run(self._invocation, self.config)
+
+    def sample(
+        self, prompt: str | None = None, /, **settings: Any
+    ) -> list[str] | dict[str, list[str]] | dict[str, np.ndarray] | str:
+        """Samples from the model: the same samples as `--mode=sample` with the same settings.
+
+        Args:
+          prompt: prompt of the samples, for labs with this setting.
+          **settings: settings of sampling, by the name of their flag, such as `temperature`,
+            `num_samples` and `sample_seed`.
+
+        Returns:
+          A list of texts, or one by heading if there are several, such as temperatures; else what
+          the lab samples: a text, or arrays by name.
+
+        Raises:
+          ValueError: an unknown setting or an invalid value.
+        """
+        self._require_lab("sample")
+        with _session():
+            given = settings if prompt is None else {"prompt": prompt} | settings
+            known = [name for name, _ in sections(self.lab.config_class)["sampling"]]
+            for name in canonical(self.lab.config_class, given):
+                if name not in known:
+                    hint = nearest(name, known) or f"; {', '.join(known)} are accepted"
+                    raise ArgumentError(name, f"not a setting of sampling{hint}")
+            stored = self._folder.read_config()["settings"]
+            overrides = self._invocation.overrides | given
+            config = with_overrides(
+                _invocation(self.lab, self._invocation.preset, overrides), stored
+            )
+            _, _, data_spec, state = self._restored
+            task = self.lab.build_task(config, data_spec)
+            key = keys.stream(config.sample_seed, "draw")
+            return _plain(self.lab.sample(config, task, data_spec, state, key))
+
+    def evaluate(self) -> dict[str, dict[str, float]]:
+        """Returns the metrics by evaluation set, with those of the end of the training."""
+        self._require_lab("evaluate")
+        config, task, _, state = self._restored
+        context = RunContext(config, task, self.data, self._folder, devices.data_parallel())
+        with _session():
+            return modes.evaluate(context, state)
+
+    def report(self) -> pathlib.Path:
+        """Writes report.html and its figures, and returns its path."""
+        with _session():
+            return write_report(self._folder, self.lab)
+
+    @functools.cached_property
+    def _restored(self) -> Restored:
+        self._require_lab("model")
+        with _session():
+            return restore(self._invocation)
+
+    def _require_lab(self, what: str) -> None:
+        if isinstance(self.lab, Study):
+            raise UserError(
+                f"{what}: the run in {self.path} has none, since {self.lab.name} is a study, which"
+                " trains no model; config, metrics, summary and report are there"
+            )
+
+    def __repr__(self) -> str:
+        summary, parts = self.summary, [self.lab.name, f"preset {self._invocation.preset}"]
+        if not summary:
+            parts.append("incomplete")
+        elif "steps" in summary:
+            parts.append(f"{summary['steps']:,} steps")
+        metrics = summary.get("metrics", {})
+        shown = [name for name in (*self.lab.main_metrics, *metrics) if name in metrics][:1]
+        parts += [f"{name} {metrics[name]:.4g}" for name in shown if metrics[name] is not None]
+        return f"<Run {self.path}: {', '.join(parts)}>"
+
+    def _repr_html_(self) -> str:
+        return run_card(self._folder, self.lab)
+
+
+@contextlib.contextmanager
+def _session() -> Iterator[None]:
+    """Fixes the JAX settings that change results, as a command does, and restores all settings.
+
+    Errors name arguments instead of flags.
+    """
+    before = {name: jax.config.values[name] for name in PLATFORM_SETTINGS}
+    try:
+        with jax_settings.fixed():
+            yield
+    except UserError as error:
+        error.args = (re.sub(r"(?<![\w-])--(?=\w)", "", str(error)),)
+        raise
+    finally:
+        for name, value in before.items():
+            if jax.config.values[name] != value:
+                jax.config.update(name, value)
+
+
+def _invocation(
+    lab: Lab | Study, preset: str, settings: Mapping[str, Any], **options: Any
+) -> Invocation:
+    """Returns the equivalent of a command line.
+
+    Raises:
+      ArgumentError: one setting is given under two names.
+    """
+    given = {name: _python_value(value) for name, value in settings.items()}
+    flags = [f"--{name}={flag_value(value)}" for name, value in {"preset": preset, **given}.items()]
+    overrides = canonical(lab.config_class, given)
+    options = {"overwrite": False} | options
+    return Invocation(
+        lab=lab, arguments=tuple(flags), preset=preset, overrides=overrides, **options
+    )
+
+
+def _python_value(value: Any) -> Any:
+    """Returns a scalar of numpy as one of Python, and a path as text."""
+    if isinstance(value, np.generic):
+        return value.item()
+    return os.fspath(value) if isinstance(value, os.PathLike) else value
+
+
+def _plain(sample: Sample) -> Any:
+    """Returns a sample in types of Python and numpy."""
+    if not isinstance(sample, Texts):
+        return sample
+    groups = {heading: list(texts) for heading, texts in sample.groups.items()}
+    return next(iter(groups.values())) if len(groups) == 1 else groups
