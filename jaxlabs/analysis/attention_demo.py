@@ -16,7 +16,7 @@ from jaxlabs import keys
 from jaxlabs.analysis.toy_training import init_params
 from jaxlabs.layers import masks
 from jaxlabs.layers.attention import attention_output
-from jaxlabs.layers.cross_attention import CrossAttention
+from jaxlabs.layers.decoder_block import CrossAttention
 from jaxlabs.layers.multi_head_attention import MultiHeadAttention
 
 KEYS, SAMPLES = 16, 256
@@ -46,10 +46,10 @@ def scaled_dot_product(seed: int, tokens: int = 4, head_dim: int = 8) -> dict[st
     query, key, value = np.float32(rng.standard_normal((3, 1, 1, tokens, head_dim)))
     attended = attention_output(jnp.asarray(query), jnp.asarray(key), jnp.asarray(value))
     raw_scores = attended.scores * head_dim**0.5
-    result = {"query": query, "key": key, "value": value, "raw_scores": raw_scores}
-    result |= {"scaled_scores": attended.scores, "raw_weights": jax.nn.softmax(raw_scores, axis=-1)}
-    result |= {"weights": attended.weights, "output": attended.output}
-    return {name: np.asarray(array)[0, 0] for name, array in result.items()}
+    raw_weights = jax.nn.softmax(raw_scores, axis=-1)
+    ours = attended.scores, raw_weights, attended.weights, attended.output
+    arrays = query, key, value, raw_scores, *ours
+    return {name: np.asarray(array)[0, 0] for name, array in zip(STEP, arrays, strict=True)}
 
 
 def scaling_study(
@@ -68,17 +68,16 @@ def scaling_study(
     key = np.float32(rng.standard_normal((samples, num_keys, max(dims))))
     result: dict[str, Any] = {"dims": np.array(dims), "keys": num_keys}
     for kind in ("raw", "scaled"):
-        entropies, variances, norms = [], [], []
+        rows = []
         for dim in dims:
             scores = np.einsum("nd,nkd->nk", query[:, :dim], key[..., :dim])
             scores = jnp.asarray(scores / dim**0.5 if kind == "scaled" else scores)
             entropy, norm = softmax_sharpness(scores)
             variance = jnp.var(jax.nn.softmax(scores), axis=-1)
-            entropies.append(np.mean(entropy))
-            variances.append(np.quantile(variance, (0.1, 0.5, 0.9)))
-            norms.append(np.quantile(norm, (0.1, 0.5, 0.9)))
-        result |= {f"{kind}_entropy": np.array(entropies), f"{kind}_gradient": np.array(norms)}
-        result[f"{kind}_variance"] = np.array(variances)
+            spreads = (np.quantile(values, (0.1, 0.5, 0.9)) for values in (norm, variance))
+            rows.append((np.mean(entropy), *spreads))
+        names = (f"{kind}_entropy", f"{kind}_gradient", f"{kind}_variance")
+        result |= zip(names, map(np.array, zip(*rows, strict=True)), strict=True)
     return result
 
 
@@ -109,8 +108,6 @@ def multi_head(
       x: [time, embed_dim], the queries, and the keys and values of self-attention.
       memory: [memory_time, embed_dim], the keys and values of cross-attention.
       memory_weights: [memory_time], 0 where the memory is padding.
-      num_heads: number of heads.
-      seed: seed of the parameters.
 
     Returns:
       `self_weights [heads, time, time]`, `cross_weights [heads, time, memory_time]`, and the
@@ -133,17 +130,9 @@ def multi_head(
 
 def format_arrays(arrays: Mapping[str, np.ndarray], headings: Mapping[str, str]) -> str:
     """Returns arrays as text, each below its heading and shape; `headings` is by key."""
-    blocks = []
-    for key, heading in headings.items():
-        array = np.asarray(arrays[key])
-        shape = " x ".join(map(str, array.shape))
-        values = np.array2string(
-            array,
-            precision=3,
-            suppress_small=True,
-            floatmode="fixed",
-            max_line_width=1000,
-            threshold=600,
+    style = {"precision": 3, "suppress": True, "floatmode": "fixed", "linewidth": 1000}
+    with np.printoptions(threshold=600, **style):
+        return "\n\n".join(
+            f"{heading} [{' x '.join(map(str, arrays[key].shape))}]\n{arrays[key]}"
+            for key, heading in headings.items()
         )
-        blocks.append(f"{heading} [{shape}]\n{values}")
-    return "\n\n".join(blocks)

@@ -1,9 +1,10 @@
 """Attention maps of a trained model, attention rollout, and checks of the attention masks."""
 
 import dataclasses
+import itertools
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -59,15 +60,12 @@ class AttentionMapsConfig(Config):
 
     def check(self) -> None:
         if self.attention_text is not None and not all(self.texts().values()):
-            raise ArgumentError(
-                "attention_text",
-                f"{self.attention_text!r} is not accepted; texts of at least one"
-                " character, separated by |",
-            )
+            accepted = "texts of at least one character, separated by |"
+            message = f"{self.attention_text!r} is not accepted; {accepted}"
+            raise ArgumentError("attention_text", message)
 
 
-@dataclasses.dataclass(frozen=True)
-class MapExample:
+class MapExample(NamedTuple):
     """One sequence whose attention maps are computed.
 
     Attributes:
@@ -88,25 +86,19 @@ def encode_texts(
     max_length: int,
     padding: int = 0,
 ) -> dict[str, MapExample]:
-    """Returns named texts as sequences of at most `max_length` tokens, for a language model.
+    """Returns texts by name as sequences of at most `max_length` tokens, for a language model.
 
-    Args:
-      texts: texts by name.
-      split: `text -> labels`, one label for each token.
-      encode: `text -> tokens [time]`.
-      max_length: the model's context length.
-      padding: number of padding tokens after a text, if they fit, to check that they get no
-        attention.
+    `split` returns one label for each token and `encode` the tokens `[time]`. After a text follow
+    `padding` padding tokens, if they fit, to check that they get no attention.
     """
     examples = {}
     for name, text in texts.items():
         labels, tokens = list(split(text)[:max_length]), np.asarray(encode(text))[:max_length]
         pad = min(padding, max_length - len(tokens))
         tokens = np.pad(tokens, (0, pad), constant_values=PADDING)
-        weights = np.arange(len(tokens)) < len(labels)
-        examples[name] = MapExample(
-            labels + [SPECIAL_TOKENS[PADDING]] * pad, (tokens[None],), weights if padding else None
-        )
+        weights = np.arange(len(tokens)) < len(labels) if padding else None
+        labels += [SPECIAL_TOKENS[PADDING]] * pad
+        examples[name] = MapExample(labels, (tokens[None],), weights)
     return examples
 
 
@@ -127,15 +119,15 @@ def write_maps(
     `window`: see `checks`; a window of at least the longest sequence is not checked.
     """
     arrays, worst = {}, {}
-    if window is not None and window >= max(len(sequence.labels) for sequence in examples.values()):
-        window = None
-    for label, sequence in examples.items():
-        prefix = f"{label}/" if label else ""
-        maps = attention_maps(model, params, *sequence.inputs)
-        arrays |= {f"{prefix}maps": maps, f"{prefix}labels": np.array(list(sequence.labels))}
+    longest = max(len(sequence.labels) for sequence in examples.values())
+    window = None if window is not None and window >= longest else window
+    for name, (labels, inputs, weights) in examples.items():
+        prefix = f"{name}/" if name else ""
+        maps = attention_maps(model, params, *inputs)
+        arrays |= {f"{prefix}maps": maps, f"{prefix}labels": np.array(list(labels))}
         if config.attention_rollout:
             arrays[f"{prefix}rollout"] = rollout(maps)
-        result = checks(maps, causal=causal, window=window, weights=sequence.weights)
+        result = checks(maps, causal=causal, window=window, weights=weights)
         worst = {name: float(np.maximum(result[name], worst.get(name, 0.0))) for name in result}
     folder.write_arrays("attention_maps", **arrays)
     print(format_checks(worst))
@@ -160,19 +152,23 @@ def attention_maps(model: nn.Module, params: Any, *inputs: Any) -> np.ndarray:
     """
 
     @jax.jit  # XLA drops everything that the weights do not depend on
-    def sow_weights(params: Any, inputs: tuple[Any, ...]) -> Any:
+    def sow(params, inputs):
         _, sown = model.apply({"params": params}, *inputs, mutable=["intermediates"])
         return sown
 
-    sown = sow_weights(params, jax.tree.map(lambda array: array[:1], inputs))
+    def by_number(name):  # orders `blocks_2` before `blocks_10`
+        return [(word, int(number or 0)) for word, number in re.findall(r"(\D+)(\d*)", name)]
+
+    sown = sow(params, jax.tree.map(lambda array: array[:1], inputs))
     paths = jax.tree_util.tree_flatten_with_path(sown)[0]
-    result = {jax.tree_util.keystr(path): leaf for path, leaf in paths if _is_weights(path)}
-    if not result:
+    named = {jax.tree_util.keystr(path): leaf for path, leaf in paths}
+    names = sorted((name for name in named if "['weights']" in name), key=by_number)
+    if not names:
         raise ValueError(f"{type(model).__name__} sows no attention weights")
-    shapes = {leaf.shape[1:] for leaf in result.values()}
+    shapes = {named[name].shape[1:] for name in names}
     if len(shapes) > 1:
         raise ValueError(f"{type(model).__name__} sows attention of several shapes: {shapes}")
-    return np.stack([np.asarray(result[name])[0] for name in sorted(result, key=_by_number)])
+    return np.stack([np.asarray(named[name])[0] for name in names])
 
 
 def rollout(maps: np.ndarray, residual: float = 0.5) -> np.ndarray:
@@ -182,22 +178,14 @@ def rollout(maps: np.ndarray, residual: float = 0.5) -> np.ndarray:
     first layer up. The result estimates the contribution of each token to a position; it ignores
     values, projections and feed-forward networks.
 
-    Args:
-      maps: [layers, heads, time, time] attention weights.
-      residual: weight of the residual connection.
-
-    Returns:
-      [layers, time, time]; row i of layer l has the contribution of each token to position i after
-      that layer. Rows sum to 1; a query without visible keys attends to itself.
+    From weights `[layers, heads, time, time]` it returns `[layers, time, time]`; row i of layer l
+    has the contribution of each token to position i after that layer. Rows sum to 1; a query
+    without visible keys attends to itself.
     """
     mean = maps.mean(axis=1, dtype=np.float64)
-    identity = np.eye(mean.shape[-1])
-    steps = residual * identity[None] + (1 - residual) * mean
+    steps = residual * np.eye(mean.shape[-1])[None] + (1 - residual) * mean
     steps /= steps.sum(axis=-1, keepdims=True)
-    rollouts = [steps[0]]
-    for step in steps[1:]:
-        rollouts.append(step @ rollouts[-1])
-    return np.stack(rollouts)
+    return np.stack([*itertools.accumulate(steps, lambda below, step: step @ below)])
 
 
 def checks(
@@ -223,7 +211,7 @@ def checks(
       if the masks work; LIMITS has the largest accepted values.
     """
     time = maps.shape[-1]
-    distance = np.arange(time)[:, None] - np.arange(time)[None, :]
+    distance = np.subtract.outer(np.arange(time), np.arange(time))
     future = (distance < 0) & causal
     beyond = (distance if causal else np.abs(distance)) >= (time if window is None else window)
     padded = np.zeros(time, bool) if weights is None else np.asarray(weights) <= 0
@@ -250,12 +238,3 @@ def format_checks(metrics: Mapping[str, float]) -> str:
         verdict = "ok" if value <= limit else f"WRONG, at most {limit:g}"
         lines.append(f"{meaning + ':':36}{name:22}{value:9.2g}  {verdict}")
     return "\n".join(lines)
-
-
-def _is_weights(path: tuple[Any, ...]) -> bool:
-    return any(getattr(key, "key", None) == "weights" for key in path)
-
-
-def _by_number(name: str) -> list[tuple[str, int]]:
-    """Returns a sort key that orders `blocks_2` before `blocks_10`."""
-    return [(word, int(number or 0)) for word, number in re.findall(r"(\D+)(\d*)", name)]

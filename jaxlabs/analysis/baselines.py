@@ -13,14 +13,13 @@ def ngram_baselines(
 ) -> dict[str, float]:
     """Returns held-out losses by model name: "uniform", "unigram", "bigram" and "5-gram".
 
+    They are the mean negative log-probability over the held-out tokens, in nats.
+
     Args:
       train_tokens: `[length]` integers below `vocab_size` that are counted.
       held_out_tokens: `[held_out]` tokens that are scored, at least one; the first ones have
         shorter contexts.
       vocab_size: number of possible tokens, seen or unseen.
-
-    Returns:
-      The mean negative log-probability over the held-out tokens, in nats.
     """
     losses = {"uniform": math.log(vocab_size)}
     for name, order in [("unigram", 1), ("bigram", 2), ("5-gram", 5)]:
@@ -42,13 +41,8 @@ def ngram_probabilities(
     where h' is h without its oldest token, c is the count at the highest order and the continuation
     count (the number of different preceding tokens) at lower orders, and D = n1 / (n1 + 2 n2) with
     the numbers of n-grams that are counted once and twice (Ney et al. 1994). The recursion ends at
-    the uniform distribution. An unseen h backs off to h'.
-
-    Args:
-      train_tokens: as in `ngram_baselines`.
-      held_out_tokens: as in `ngram_baselines`.
-      vocab_size: as in `ngram_baselines`.
-      order: >= 1, tokens of an n-gram including the predicted token.
+    the uniform distribution. An unseen h backs off to h'. `order >= 1` counts the tokens of an
+    n-gram including the predicted one; the other arguments are those of `ngram_baselines`.
     """
     split = len(train_tokens)
     tokens = np.concatenate([train_tokens, held_out_tokens]).astype(np.int64)

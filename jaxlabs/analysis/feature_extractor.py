@@ -1,8 +1,9 @@
 """Feature extractor for FID: a trained image classifier, restored from its run folder."""
 
 import dataclasses
+import functools
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -34,16 +35,8 @@ class FeatureExtractorConfig(Config):
     )
 
 
-@dataclasses.dataclass(frozen=True)
-class FeatureExtractor:
-    """A trained classifier.
-
-    Attributes:
-      model: the network.
-      params: its parameters.
-      classes: names of its classes.
-      accuracy: its test accuracy.
-    """
+class FeatureExtractor(NamedTuple):
+    """A trained classifier, the names of its classes and its test accuracy."""
 
     model: ImageClassifier
     params: Any
@@ -58,55 +51,42 @@ class FeatureExtractor:
 def restore_feature_extractor(path: str, dataset: Mapping[str, Any]) -> FeatureExtractor:
     """Returns the classifier of a run folder.
 
-    Args:
-      path: path of the folder.
-      dataset: metadata of the images to evaluate, see `DataModule.dataset`; the classifier must
-        have been trained on the same data set.
+    It must have been trained on the data set of the images to evaluate, `DataModule.dataset`.
 
     Raises:
       UserError: the folder has no finished run of the classifier, or one on another data set.
     """
+    refused = functools.partial(ArgumentError, "fid_classifier")
     name = dataset["name"]
     make = f"python -m experiments.{EXPERIMENT} --dataset={name} --workdir={path}"
     folder = RunFolder(path)
     if not folder.exists() or not folder.is_complete():
-        raise ArgumentError("fid_classifier", f"{path} has no finished run; train one with: {make}")
+        raise refused(f"{path} has no finished run; train one with: {make}")
     config, summary = folder.read_config(), folder.read_summary()
     if config["experiment"] != EXPERIMENT:
-        raise ArgumentError(
-            "fid_classifier",
-            f"{path} has a run of {config['experiment']}, not of {EXPERIMENT};"
-            " another folder or none",
-        )
+        found = f"{path} has a run of {config['experiment']}, not of {EXPERIMENT}"
+        raise refused(f"{found}; another folder or none")
     trained_on = config.get("dataset", {})
     if trained_on.get("sha256") != dataset["sha256"]:
-        raise ArgumentError(
-            "fid_classifier",
-            f"{path} was trained on {trained_on.get('name')} and not on these"
-            f" images, {name}; another folder, or none",
-        )
+        found = f"{path} was trained on {trained_on.get('name')} and not on these images, {name}"
+        raise refused(f"{found}; another folder, or none")
     if summary["metrics"].get("test_accuracy") is None:
-        raise ArgumentError(
-            "fid_classifier", f"{path} has no test_accuracy; train it again with: {make}"
-        )
+        raise refused(f"{path} has no test_accuracy; train it again with: {make}")
     classes, shape = (tuple(dataset[key]) for key in ("classes", "shape"))
     try:
         settings_of_model = _config_from(ImageClassifierConfig, config["settings"])
         run = _config_from(RunConfig, config["settings"])
     except ArgumentError as error:
         reason = str(error).replace(error.argument, f"`{error.argument}`", 1)
-        raise ArgumentError("fid_classifier", f"{path}/config.json is damaged ({reason})") from None
+        raise refused(f"{path}/config.json is damaged ({reason})") from None
     model = ImageClassifier(settings_of_model, len(classes))
-
-    def init(key):
-        return model.init(key, jnp.zeros((1, *shape), jnp.float32))
-
+    init = functools.partial(model.init, x=jnp.zeros((1, *shape), jnp.float32))
     task = Task(model, init, image_classifier.loss, image_classifier.train_step)
     with Checkpoints(folder.checkpoints, run.keep_checkpoints, read_only=True) as checkpoints:
         checkpoints.require_run(RunConfig, config)
         state = checkpoints.restore(inference_state(task, run, data_parallel()))
     if state is None:
-        raise ArgumentError("fid_classifier", f"{path} has no checkpoint; train one with: {make}")
+        raise refused(f"{path} has no checkpoint; train one with: {make}")
     params = to_host(state.eval_params)
     return FeatureExtractor(model, params, classes, summary["metrics"]["test_accuracy"])
 

@@ -6,7 +6,6 @@ and classifier.
 """
 
 import numpy as np
-import scipy.special
 
 NEIGHBORS = 3
 """The k of the k-nearest-neighbor radius (Kynkaanniemi et al. 2019)."""
@@ -24,17 +23,13 @@ def frechet_distance(features: np.ndarray, others: np.ndarray) -> float:
     """Returns the squared Frechet distance between Gaussians fitted to two sets of features.
 
     Heusel et al. 2017, who use Inception features ("FID"). The estimate is biased upwards by about
-    the number of features over the number of images, so compare sets of equal size only.
-
-    Args:
-      features: [count, features], at least two rows.
-      others: [other count, features], at least two rows.
+    the number of features over the number of images, so compare sets of equal size only, of at
+    least two rows.
     """
-    moments = [
-        (rows.mean(axis=0), np.atleast_2d(np.cov(rows.T)))
-        for rows in (np.asarray(rows, np.float64) for rows in (features, others))
-    ]
-    return frechet_of_moments(*moments[0], *moments[1])
+    moments = []
+    for rows in (np.asarray(features, np.float64), np.asarray(others, np.float64)):
+        moments += [rows.mean(axis=0), np.atleast_2d(np.cov(rows.T))]
+    return frechet_of_moments(*moments)
 
 
 def frechet_of_moments(
@@ -58,11 +53,8 @@ def precision_recall(real: np.ndarray, generated: np.ndarray) -> tuple[float, fl
 
     The manifold of a set is the union of balls around its features, each with the distance to the
     third nearest neighbor as radius. Precision is the fraction of generated images on the manifold
-    of the real ones, recall the fraction of real images on that of the generated ones.
-
-    Args:
-      real: features [count, features] of more than three images.
-      generated: features [other count, features] of more than three images.
+    of the real ones, recall the fraction of real images on that of the generated ones. Both sets
+    have more than three images.
     """
     # float32 is many times faster; centering reduces its rounding errors.
     center = np.mean(real, axis=0, dtype=np.float64)[None, :]
@@ -70,27 +62,23 @@ def precision_recall(real: np.ndarray, generated: np.ndarray) -> tuple[float, fl
     return _fraction_inside(generated, real), _fraction_inside(real, generated)
 
 
-def _fraction_inside(points: np.ndarray, centers: np.ndarray) -> float:
+def _fraction_inside(points, centers):
     # The nearest point of its own set is the point itself.
-    radii = np.concatenate(
-        [
-            np.partition(_squared_distances(chunk, centers), NEIGHBORS, axis=1)[:, NEIGHBORS]
-            for chunk in _chunks(centers)
-        ]
-    )
-    inside = [
-        (_squared_distances(chunk, centers) <= radii[None, :]).any(axis=1)
-        for chunk in _chunks(points)
+    radii = [
+        np.partition(_squared_distances(chunk, centers), NEIGHBORS, axis=1)[:, NEIGHBORS]
+        for chunk in _chunks(centers)
     ]
+    radii = np.concatenate(radii)[None, :]
+    inside = [(_squared_distances(rows, centers) <= radii).any(axis=1) for rows in _chunks(points)]
     return float(np.concatenate(inside).mean())
 
 
-def _squared_distances(rows: np.ndarray, others: np.ndarray) -> np.ndarray:
+def _squared_distances(rows, others):
     squares = (rows**2).sum(axis=1)[:, None] + (others**2).sum(axis=1)[None, :]
     return np.maximum(squares - 2 * rows @ others.T, 0)
 
 
-def _chunks(rows: np.ndarray) -> list[np.ndarray]:
+def _chunks(rows):
     return [rows[start : start + CHUNK] for start in range(0, len(rows), CHUNK)]
 
 
@@ -101,7 +89,9 @@ def class_histogram(probabilities: np.ndarray) -> np.ndarray:
 
 def class_entropy(counts: np.ndarray) -> float:
     """Returns the entropy of class counts in nats; log(classes) for equal counts."""
-    return float(scipy.special.entr(counts / counts.sum()).sum())
+    from scipy.special import entr
+
+    return float(entr(counts / counts.sum()).sum())
 
 
 def fid_metrics(
@@ -109,33 +99,27 @@ def fid_metrics(
 ) -> dict[str, float]:
     """Returns the metrics of one set of generated images by name.
 
-    Args:
-      real: features [count, features] of real images.
-      generated: features [other count, features] of generated images.
-      probabilities: [other count, classes] class probabilities of the generated images.
-
-    Returns:
-      `fid`, `precision`, `recall`, `class_entropy` in nats, and `prediction_entropy`, the mean
-      entropy of the class probabilities of one image in nats.
+    From the features of real and generated images, and the class probabilities `[count, classes]`
+    of the latter: `fid`, `precision`, `recall`, `class_entropy` in nats, and `prediction_entropy`,
+    the mean entropy of the class probabilities of one image in nats.
     """
+    from scipy.special import entr
+
     precision, recall = precision_recall(real, generated)
     return {
         "fid": frechet_distance(real, generated),
         "precision": precision,
         "recall": recall,
         "class_entropy": class_entropy(class_histogram(probabilities)),
-        "prediction_entropy": float(scipy.special.entr(probabilities).sum(axis=1).mean()),
+        "prediction_entropy": float(entr(probabilities).sum(axis=1).mean()),
     }
 
 
 def nearest_neighbors(images: np.ndarray, real: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Returns indices `[count]` of the nearest real images, and their distances `[count]`.
 
-    The distance is the root mean squared difference of pixels.
-
-    Args:
-      images: [count, ...] a few images.
-      real: [other count, ...] any number of images of the same shape and range.
+    The distance of `images [count, ...]` and `real [other count, ...]`, of the same shape and
+    range, is the root mean squared difference of pixels.
     """
     rows = images.reshape(len(images), -1).astype(np.float64)
     others = real.reshape(len(real), -1)

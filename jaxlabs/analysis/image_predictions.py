@@ -18,11 +18,8 @@ def predict_all(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Returns features `[count, features]` and probabilities `[count, classes]`, float32.
 
-    Args:
-      model: the classifier.
-      params: its parameters.
-      images: [count, height, width, channels] uint8, any count.
-      batch_size: images per compiled call; the last batch is padded.
+    Of `images [count, height, width, channels]` uint8, `batch_size` per compiled call; the last
+    batch is padded.
     """
     batches = []
     for start in range(0, len(images), batch_size):
@@ -37,14 +34,7 @@ def predict_all(
 def write_errors(
     model: ImageClassifier, params: Any, test: Examples, names: list[str], folder: RunFolder
 ) -> dict[str, float]:
-    """Writes the confusion matrix and the misclassified images.
-
-    Args:
-      model: the classifier.
-      params: its parameters.
-      test: images and labels.
-      names: class names.
-      folder: run folder of the arrays `confusion` and, if there are errors, `misclassified`.
+    """Writes the arrays `confusion` and, if there are errors, `misclassified`.
 
     Returns:
       The number of `errors`, and the accuracy of the worst class.
@@ -59,14 +49,10 @@ def write_errors(
     # Most confident errors first.
     wrong = wrong[np.argsort(-probabilities[wrong].max(axis=1), kind="stable")]
     if len(wrong):
-        folder.write_arrays(
-            "misclassified",
-            images=images[wrong[:MAX_SHOWN]] / 255,
-            labels=np.array(names)[labels[wrong[:MAX_SHOWN]]],
-            predicted=np.array(names)[predicted[wrong[:MAX_SHOWN]]],
-            errors=len(wrong),
-            count=len(labels),
-        )
-    has_examples = counts.sum(axis=1) > 0
-    class_accuracy = np.diagonal(counts)[has_examples] / counts.sum(axis=1)[has_examples]
-    return {"errors": len(wrong), "worst_class_accuracy": float(class_accuracy.min())}
+        shown, classes = wrong[:MAX_SHOWN], np.array(names)
+        pairs = {"labels": classes[labels[shown]], "predicted": classes[predicted[shown]]}
+        totals = {"errors": len(wrong), "count": len(labels)}
+        folder.write_arrays("misclassified", images=images[shown] / 255, **pairs, **totals)
+    with np.errstate(invalid="ignore"):  # a class may have no examples
+        worst = np.nanmin(np.diagonal(counts) / counts.sum(axis=1))
+    return {"errors": len(wrong), "worst_class_accuracy": float(worst)}

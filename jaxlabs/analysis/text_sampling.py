@@ -1,6 +1,8 @@
 """Samples of language models, and their metrics relative to the training text."""
 
+import bisect
 import dataclasses
+import itertools
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import ClassVar
@@ -70,12 +72,11 @@ class SamplingConfig(Config):
         """Returns the prompt, or the default one of the tokenizer."""
         if self.prompt is not None:
             return self.prompt
-        known = set(tokenizer.alphabet)
-        candidates = [text for text in (PLAY_PROMPT, "\n") if known.issuperset(text)]
-        return candidates[0] if candidates else tokenizer.alphabet[0]
+        candidates = (PLAY_PROMPT, "\n", tokenizer.alphabet[0])
+        return next(text for text in candidates if set(text) <= set(tokenizer.alphabet))
 
     def encode_prompt(self, tokenizer: CharTokenizer) -> np.ndarray:
-        """Returns the tokens `[length]` of the prompt; raises ArgumentError for unknown ones."""
+        """Returns the tokens `[length]` of the prompt; raises `ArgumentError` for unknown ones."""
         return encode(self.prompt_text(tokenizer), tokenizer, "prompt")
 
 
@@ -106,20 +107,13 @@ class WordSamplingConfig(SamplingConfig):
     shows_default_prompt: ClassVar[bool] = False
 
     def prompt_text(self, tokenizer: WordTokenizer) -> str:
-        """Returns the prompt, or a full stop, after which a sentence starts.
-
-        It is the first word if the vocabulary has no full stop.
-        """
+        """Returns the prompt, or a full stop, after which a sentence starts, or the first word."""
         if self.prompt is not None:
             return self.prompt
         return "." if "." in tokenizer.words else tokenizer.words[0]
 
     def encode_prompt(self, tokenizer: WordTokenizer) -> np.ndarray:
-        """Returns the tokens `[length]` of the prompt.
-
-        Raises:
-          ArgumentError: the prompt has no words or unknown words, which the error names.
-        """
+        """Returns the tokens `[length]` of the prompt; an `ArgumentError` names unknown words."""
         prompt = self.prompt_text(tokenizer)
         words, tokens = split_words(prompt), tokenizer.encode(prompt)
         if not words:
@@ -127,20 +121,14 @@ class WordSamplingConfig(SamplingConfig):
         unknown = [word for word, token in zip(words, tokens, strict=True) if token == UNKNOWN]
         if unknown:
             named = ", ".join(map(repr, dict.fromkeys(unknown)))
-            raise ArgumentError(
-                "prompt",
-                f"unknown words {named}; words of the training text are accepted, of which"
-                f" there are {len(tokenizer.words):,}",
-            )
+            accepted = "words of the training text are accepted, of which there are"
+            message = f"unknown words {named}; {accepted} {len(tokenizer.words):,}"
+            raise ArgumentError("prompt", message)
         return tokens
 
 
 def encode(text: str, tokenizer: CharTokenizer, argument: str) -> np.ndarray:
-    """Returns the tokens `[length]` of a text.
-
-    Raises:
-      ArgumentError: characters outside of the vocabulary; it names `argument` and them.
-    """
+    """Returns the tokens `[length]` of a text; an `ArgumentError` names unknown characters."""
     try:
         return tokenizer.encode(text)
     except UserError as error:
@@ -155,14 +143,8 @@ def sample_texts(
 ) -> Texts:
     """Returns samples that continue the prompt, prompt included, at each temperature.
 
-    Args:
-      generate: `(prompts, lengths, key, **options) -> (tokens, lengths)` of a trained model.
-      config: sampling options.
-      tokenizer: the model's tokenizer.
-      key: PRNG key of the samples at every temperature.
-
-    Raises:
-      ArgumentError: the prompt is not accepted.
+    `generate` of a trained model is `(prompts, lengths, key, **options) -> (tokens, lengths)`. The
+    key is the same at every temperature. An `ArgumentError` says why the prompt is not accepted.
     """
     prompt = config.encode_prompt(tokenizer)
     start = 0 if config.shows_default_prompt or config.prompt is not None else len(prompt)
@@ -186,28 +168,19 @@ def measure(samples: Texts, config: SamplingConfig, data: DataModule) -> dict[st
     """Returns metrics of samples after the prompt, and of held-out text of the same length.
 
     The metrics are those of `sample_quality`; those of samples at one of several temperatures end
-    in that temperature.
-
-    Args:
-      samples: result of `sample_texts`.
-      config: its sampling options.
-      data: the run's data; the monitored set has consecutive windows of held-out text.
+    in that temperature. The monitored set of the data has consecutive windows of held-out text.
     """
     tokenizer = CharTokenizer.from_json(data.data_spec)
     prompt, training_text = config.prompt_text(tokenizer), tokenizer.decode(data.train.tokens)
     held_out = tokenizer.decode(data.eval_sets[data.monitor].arrays["inputs"].ravel())
-    groups = {
-        heading.replace(TEMPERATURE, "_at_"): [text.removeprefix(prompt) for text in texts]
-        for heading, texts in samples.groups.items()
-    }
-    metrics = {
-        f"sample_{name}{suffix}": value
-        for suffix, texts in groups.items()
-        for name, value in sample_quality(texts, training_text).items()
-    }
-    some, *_ = groups.values()
-    size = len(some[0])
-    pieces = [held_out[i * size : (i + 1) * size] for i in range(len(some))]
+    metrics = {}
+    for heading, texts in samples.groups.items():
+        texts = [text.removeprefix(prompt) for text in texts]
+        for name, value in sample_quality(texts, training_text).items():
+            metrics[f"sample_{name}{heading.replace(TEMPERATURE, '_at_')}"] = value
+    first, *_ = samples.groups.values()
+    size = len(first[0].removeprefix(prompt))
+    pieces = [held_out[i * size : (i + 1) * size] for i in range(len(first))]
     quality = sample_quality(pieces, training_text)
     return metrics | {f"held_out_text_{name}": value for name, value in quality.items()}
 
@@ -224,14 +197,15 @@ def sample_quality(samples: Sequence[str], training_text: str) -> dict[str, floa
       training text.
 
     All three depend on the length of the texts, so compare with held-out text that is split into
-    pieces of the length of the samples.
-
-    Args:
-      samples: texts; no substring spans two of them.
-      training_text: the training text.
+    pieces of the length of the samples. No substring spans two of the samples.
     """
     known = {word.casefold() for word in WORD.findall(training_text)}
-    words = [word.casefold() for sample in samples for word in _whole_words(sample)]
+    words = [
+        match.group().casefold()
+        for sample in samples
+        for match in WORD.finditer(sample)
+        if match.end() < len(sample)
+    ]
     metrics = {
         "real_words": _mean(word in known for word in words),
         "longest_copy": float(longest_copy(samples, training_text)),
@@ -248,37 +222,23 @@ def longest_copy(samples: Sequence[str], training_text: str) -> int:
     bisection. Each step passes over the training text once.
     """
 
-    def copied(length: int) -> bool:
-        substrings = {text for sample in samples for text in _substrings(sample, length)}
-        return not substrings.isdisjoint(_substrings(training_text, length))
+    def substrings(text: str, length: int) -> Iterator[str]:
+        return (text[i : i + length] for i in range(len(text) - length + 1))
 
-    copied_length, too_long = 0, 1
-    while copied(too_long):
-        copied_length, too_long = too_long, 2 * too_long
-    while too_long - copied_length > 1:
-        middle = (copied_length + too_long) // 2
-        if copied(middle):
-            copied_length = middle
-        else:
-            too_long = middle
-    return copied_length
+    def too_long(length: int) -> bool:
+        copies = {text for sample in samples for text in substrings(sample, length)}
+        return copies.isdisjoint(substrings(training_text, length))
 
-
-def _substrings(text: str, length: int) -> Iterator[str]:
-    return (text[i : i + length] for i in range(len(text) - length + 1))
-
-
-def _whole_words(sample: str) -> list[str]:
-    return [match.group() for match in WORD.finditer(sample) if match.end() < len(sample)]
+    longest = max(map(len, samples), default=0)
+    return bisect.bisect_left(range(1, longest + 1), True, key=too_long)
 
 
 def _named_speeches(texts: Sequence[str]) -> float:
-    openings = [
-        line
-        for text in texts
-        for previous, line in zip(["", *text.split("\n")], text.split("\n"), strict=False)
-        if line.strip() and not previous.strip()
-    ]
+    openings = []
+    for text in texts:
+        lines = ["", *text.split("\n")]
+        pairs = itertools.pairwise(lines)
+        openings += [line for before, line in pairs if line.strip() and not before.strip()]
     return _mean(NAME.fullmatch(line.strip()) is not None for line in openings)
 
 

@@ -33,7 +33,7 @@ def fit(
       params: initial parameters.
       key: PRNG key of the batches; step n uses `fold_in(key, n)`.
       steps: number of steps, at least 1.
-      learning_rate: peak learning rate; may be traced.
+      learning_rate: peak; may be traced.
       grad_clip_norm: maximum global norm of the gradient; None: no clipping.
       grad_metric: function of every gradient before clipping; by default the global norm.
 

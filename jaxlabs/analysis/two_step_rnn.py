@@ -52,17 +52,16 @@ def study(steps: int, rates: Sequence[float] = RATES) -> dict[str, np.ndarray]:
       `[]` at the initial weight.
     """
     with jax.enable_x64(True):
-        weights = jax.jit(jax.vmap(lambda rate: _descend(rate, steps)))(jnp.array(rates))
         start = jnp.array(START)
         result = {
-            "rates": np.array(rates),
-            "weights": np.asarray(weights),
+            "rates": rates,
+            "weights": jax.jit(jax.vmap(lambda rate: _descend(rate, steps)))(jnp.array(rates)),
             "expected": closed_form(np.array(rates), steps),
-            "loss": np.asarray(loss(start)),
-            "gradient": np.asarray(jax.grad(loss)(start)),
-            "curvature": np.asarray(jax.grad(jax.grad(loss))(start)),
+            "loss": loss(start),
+            "gradient": jax.grad(loss)(start),
+            "curvature": jax.grad(jax.grad(loss))(start),
         }
-    return result
+        return {name: np.asarray(value) for name, value in result.items()}
 
 
 def _descend(rate: jax.Array, steps: int) -> jax.Array:
@@ -99,9 +98,8 @@ def format_table(result: Mapping[str, np.ndarray]) -> str:
         f"{'rate':>7} {'factor':>7} {'w after 1':>10} {'expected':>10} {f'w after {steps}':>12} "
         f"{'expected':>12}",
     ]
-    for rate, weights, expected in zip(
-        result["rates"].tolist(), result["weights"], result["expected"], strict=True
-    ):
+    columns = (result[name] for name in ("rates", "weights", "expected"))
+    for rate, weights, expected in zip(*columns, strict=True):
         lines.append(
             f"{rate:7g} {1 - CURVATURE * rate:7g} {weights[1]:10.6g} {expected[1]:10.6g} "
             f"{weights[-1]:12.6g} {expected[-1]:12.6g}  {verdict(rate)}"
