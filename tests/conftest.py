@@ -14,6 +14,8 @@ import numpy as np
 import pytest
 from jax.experimental.compilation_cache import compilation_cache
 
+from jaxlabs.runner import new
+
 # In a background process of a shell SIGINT is ignored, but some tests send it to themselves.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -129,6 +131,12 @@ def play(tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp("text") / "play.txt"
     path.write_text("\n".join(speeches))
     return path
+
+
+@pytest.fixture(scope="session")
+def spirals(tmp_path_factory) -> Path:
+    """The file of a lab as `jaxlabs new spirals` writes it, in a folder of its own."""
+    return new.write("spirals", tmp_path_factory.mktemp("labs"))[0]
 
 
 @pytest.fixture(scope="session")

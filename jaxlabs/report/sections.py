@@ -219,7 +219,7 @@ def reproduce(config: JsonObject, summary: JsonObject) -> str:
     """Returns the command of the run and the checksum of its result."""
     command, digest = config.get("command"), summary.get("parameters_sha256")
     requested, used = (config.get(key, {}).get(name) for key, name in DATASETS)
-    if command and used and requested != used:
+    if command and requested and used and requested != used:
         command += f"  # trained on {used}: {requested} was not found"
     checksum = (
         "The same versions on the same kind of machine give the same parameters bit for bit; "

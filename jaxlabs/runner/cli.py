@@ -59,10 +59,10 @@ def _dispatch(invocation: Invocation) -> int:
 
     if isinstance(invocation.lab, Suite):
         return reproduce.run(invocation)
-    if isinstance(invocation.lab, Study):
-        modes.measure(invocation)
-    elif invocation.sweep is not None:
+    if invocation.sweep is not None:
         sweeps.run(invocation)
+    elif isinstance(invocation.lab, Study):
+        modes.measure(invocation)
     else:
         modes.run(invocation)
     return 0

@@ -56,8 +56,9 @@ def describe(
     if isinstance(lab, Lab):
         metadata["loss_unit"] = lab.loss_unit
     if invocation.sweep is not None:
-        sweep = lab.sweeps[invocation.sweep]
-        metadata |= {"sweep": invocation.sweep, "question": sweep.question}
+        metadata |= {"sweep": invocation.sweep, "question": invocation.plan().question}
+    if invocation.axes:
+        metadata["axes"] = dict(invocation.axes)
     if data is not None:
         metadata["dataset"] = data.dataset
     if task is not None:

@@ -10,19 +10,15 @@ from absl import flags
 from jaxlabs import config as config_lib
 from jaxlabs import paths
 from jaxlabs.config import ArgumentError, Config, UserError
-from jaxlabs.runner import program
-from jaxlabs.runner.lab import Experiment, Invocation, Lab
+from jaxlabs.runner import config_file, program, vary
+from jaxlabs.runner.flag_parser import NONE, FlagParser
+from jaxlabs.runner.lab import Experiment, Invocation, Lab, Study
 from jaxlabs.training.optimizers import require_used
 
 MODES = ("train", "sample", "evaluate", "analyze", "export", "lr_range", "replay")
 
 RENAMED_MODES = {"analyse": "analyze"}
 """Earlier names of modes."""
-
-NONE = object()
-"""Value of a flag after `--flag=none`, distinct from that of an absent flag."""
-
-TRUTH = {"true": True, "false": False, "1": True, "0": False}
 
 
 def parse(lab: Experiment, arguments: Sequence[str]) -> Invocation | None:
@@ -40,7 +36,11 @@ def parse(lab: Experiment, arguments: Sequence[str]) -> Invocation | None:
     values = flags.FlagValues()
     define_flags(lab.config_class, values)
     for flag in command_flags(lab):
-        _define_flag(values, flag.name, flag.kind, flag.default, flag.help)
+        if flag.repeated:
+            parser, serializer = FlagParser(flag.name, flag.kind), flags.ArgumentSerializer()
+            flags.DEFINE_multi(parser, serializer, flag.name, None, flag.help, flag_values=values)
+        else:
+            _define_flag(values, flag.name, flag.kind, flag.default, flag.help)
     if isinstance(lab, Lab):  # deprecated
         _define_flag(values, "lr_range_test", bool, False, "")
     flags.DEFINE_boolean("help", False, "", short_name="h", flag_values=values)
@@ -63,20 +63,35 @@ def parse(lab: Experiment, arguments: Sequence[str]) -> Invocation | None:
             accepted = f"one of {', '.join(flag.choices)}{hint}"
             raise UserError(f"--{flag.name}: {value!r} is not accepted; {accepted}")
     overrides = config_lib.canonical(lab.config_class, given)
-    invocation = Invocation(lab=lab, arguments=tuple(arguments), overrides=overrides, **chosen)
+    file, varied, seeds = (chosen.pop(name, None) for name in ("config", "vary", "seeds"))
+    stored: dict[str, Any] = {}
+    if file is not None:
+        preset, stored = config_file.read(file, lab)
+        if preset in lab.presets and not values["preset"].present:
+            chosen["preset"] = preset
+    invocation = Invocation(
+        lab=lab,
+        arguments=tuple(arguments),
+        overrides=overrides,
+        config_file=file,
+        stored=stored,
+        **chosen,
+    )
+    invocation = vary.with_axes(invocation, varied, seeds)
     if isinstance(lab, Lab):
         _check_flags_of_mode(invocation)
     return invocation
 
 
 class CommandFlag(NamedTuple):
-    """A flag that is not a setting."""
+    """A flag that is not a setting; one that is `repeated` has a list of values."""
 
     name: str
     kind: type
     default: Any
     help: str
     choices: Sequence[str] = ()
+    repeated: bool = False
 
 
 def command_flags(lab: Experiment) -> list[CommandFlag]:
@@ -86,6 +101,14 @@ def command_flags(lab: Experiment) -> list[CommandFlag]:
         CommandFlag("preset", str, presets[0], "name of the initial settings", presets),
         CommandFlag("overwrite", bool, False, "delete the run folder and start over"),
     ]
+    if isinstance(lab, Lab | Study):
+        config = "config.json of a run whose settings to repeat; flags override them"
+        varied = "setting and values, NAME=VALUE,VALUE: trains one run for each, and compares them"
+        found.append(CommandFlag("config", str, None, config))
+        found.append(CommandFlag("vary", str, None, varied, repeated=True))
+        if "seeds" not in config_lib.spellings(lab.config_class):
+            seeds = "number of runs of each setting, with consecutive seeds from --seed on"
+            found.append(CommandFlag("seeds", int, None, seeds))
     if isinstance(lab, Lab):
         modes = (
             "mode of the command; lr_range: plot the loss against a rising learning rate;"
@@ -123,34 +146,12 @@ def _define_flag(
     optional: bool = False,
 ) -> None:
     """Defines one absl flag whose error messages name the accepted values."""
-    parser = _Parser(name, kind, optional)
+    parser = FlagParser(name, kind, optional)
     if kind is bool:
         flags.DEFINE_flag(flags.BooleanFlag(name, default, help), values)
         values[name].parser = parser
     else:
         flags.DEFINE(parser, name, default, help, flag_values=values)
-
-
-class _Parser(flags.ArgumentParser):
-    """Converts the text of a flag to a value; the error names the accepted values."""
-
-    def __init__(self, name: str, kind: type, optional: bool):
-        super().__init__()
-        self.name, self.kind, self.optional = name, kind, optional
-
-    def parse(self, argument: Any) -> Any:
-        if not isinstance(argument, str):
-            return argument
-        if self.optional and argument == "none":
-            return NONE
-        try:
-            return TRUTH[argument] if self.kind is bool else self.kind(argument)
-        except (KeyError, ValueError):
-            accepted = config_lib.ACCEPTED[self.kind] + (" or none" if self.optional else "")
-            raise ArgumentError(self.name, f"{argument!r} is not accepted; {accepted}") from None
-
-    def flag_type(self) -> str:
-        return self.kind.__name__
 
 
 def given_flags(config_class: type[Config], values: flags.FlagValues) -> dict[str, Any]:
@@ -231,10 +232,14 @@ def _check_flags_of_mode(invocation: Invocation) -> None:
     steps = config.steps
     if mode == "train" and invocation.sweep is None:
         require_used(config.optimization, invocation.overrides)
+    writing = ("train", "lr_range")
+    only_seeds = list(invocation.axes) == ["seed"]
+    flag = ("seeds" if only_seeds else "vary") if invocation.axes else "sweep"
     ignored = {
-        "overwrite": (invocation.overwrite and mode not in ("train", "lr_range"), "train"),
         "replay_step": (step is not None and mode != "replay", "replay"),
-        "sweep": (invocation.sweep is not None and mode != "train", "train"),
+        "config": (invocation.config_file is not None and mode not in writing, "train"),
+        "overwrite": (invocation.overwrite and mode not in writing, "train"),
+        flag: (invocation.sweep is not None and mode != "train", "train"),
     }
     for name, (is_ignored, accepted) in ignored.items():
         if is_ignored:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import jax
 
+from jaxlabs.config import canonical
 from jaxlabs.data.dataset import DataModule
 from jaxlabs.published import Published, PublishedCurve
 from jaxlabs.run_folder import RunFolder, Sample
@@ -149,6 +150,9 @@ class Invocation:
       replay_step: the step that mode replay repeats, else None.
       checkpoint: the checkpoint to read, "latest" or "best".
       sweep: name of a sweep, or None for a single run.
+      axes: values by setting of a sweep that the command line defines; empty for the lab's own.
+      config_file: the file of `--config`, or None.
+      stored: the settings in that file, by flag name.
     """
 
     lab: Experiment
@@ -160,6 +164,9 @@ class Invocation:
     replay_step: int | None = None
     checkpoint: str = "latest"
     sweep: str | None = None
+    axes: Mapping[str, Sequence[Any]] = dataclasses.field(default_factory=dict)
+    config_file: str | None = None
+    stored: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     def folder(self) -> RunFolder:
         """Returns the run folder of the command line."""
@@ -172,9 +179,19 @@ class Invocation:
             suffix += "-lr_range"
         return RunFolder(pathlib.Path("runs") / f"{self.lab.name}-{self.preset}{suffix}")
 
-    def config(self) -> CommonConfig:
-        """Returns the settings of a new run: defaults < preset < flags."""
-        return self.lab.config_class.from_flat(dict(self.lab.presets[self.preset]) | self.overrides)
+    def config(self, point: Mapping[str, Any] | None = None) -> CommonConfig:
+        """Returns the settings of a new run: defaults < preset < `--config` < flags < `point`."""
+        config_class = self.lab.config_class
+        preset = canonical(config_class, self.lab.presets[self.preset])
+        return config_class.from_flat(preset | self.stored | self.overrides | dict(point or {}))
+
+    def plan(self) -> Sweep | None:
+        """Returns the sweep of the command line; its metrics are empty if the lab names none."""
+        if not self.axes:
+            return None if self.sweep is None else self.lab.sweeps[self.sweep]
+        names = " and ".join(self.axes)
+        question = f"How does the result depend on {names}?"
+        return Sweep(question=question, axes=self.axes, metrics=self.lab.main_metrics)
 
     def preset_config(self) -> CommonConfig:
         """Returns the settings of the preset alone."""

@@ -32,15 +32,12 @@ from jaxlabs.runner import sweeps
 from jaxlabs.runner.flags import error_line
 from jaxlabs.runner.lab import Experiment, Invocation, Lab, Study, Suite
 from jaxlabs.runner.run_context import check_same_run, open_run
-from jaxlabs.runner.sweep_plan import compare_groups
+from jaxlabs.runner.sweep_plan import MAX_METRICS, compare_groups
 from jaxlabs.training import capacity, devices, signals
 from jaxlabs.training.run_config import SuiteConfig
 
 FORWARDED_FLAGS = ("platform", "data_dir")
 """Flags that are forwarded to every run."""
-
-MAX_METRICS = 3
-"""Number of metrics of a lab without named main metrics."""
 
 
 def suite(

@@ -10,6 +10,7 @@ from jaxlabs import paths
 from jaxlabs.config import RUNTIME, ArgumentError, UserError, canonical, path_settings, settings
 from jaxlabs.data.dataset import DataModule
 from jaxlabs.run_folder import RunFolder
+from jaxlabs.runner import lab_source
 from jaxlabs.runner.description import describe
 from jaxlabs.runner.flags import error_line
 from jaxlabs.runner.lab import Invocation, StudyData
@@ -112,6 +113,8 @@ def open_run(
         if folder.exists() and folder.has_results() and not invocation.overwrite:
             stored = folder.read_config()
             check_same_run(stored, invocation, config, data, task)
+            if main and (line := lab_source.changed(stored, invocation.lab.source)):
+                print(f"{invocation.lab.name}: {line}", file=sys.stderr)
             if "compiler_flags" in stored:
                 require_same_compiler_flags(stored["compiler_flags"])
         elif main:
@@ -135,6 +138,10 @@ def check_same_run(
         words[-1] += f" ({data.warning})"
     if stored.get("sweep") != invocation.sweep:
         words.append(f"sweep (stored {stored.get('sweep')}, given {invocation.sweep})")
+    for name, values in stored.get("axes", {}).items():
+        now = invocation.axes.get(name, ())  # more values than before are accepted
+        if not isinstance(values, list) or any(value not in now for value in values):
+            words.append(f"vary {name} (stored {values}, given {list(now)})")
     if task is not None and (old := stored.get("optimizer", "")) != task.optimizer_name:
         words.append(f"Task.optimizer_name (stored {old!r}, given {task.optimizer_name!r})")
     if words:
@@ -255,6 +262,8 @@ def with_overrides(invocation: Invocation, stored: Mapping[str, Any]) -> RunConf
     try:
         return lab.config_class.from_flat(kept | given)
     except UserError as error:
+        if isinstance(error, ArgumentError) and error.argument in given:
+            raise
         line = error_line(lab, error)
         raise UserError(f"{line} (with the settings in {path / 'config.json'})") from None
 
@@ -262,8 +271,6 @@ def with_overrides(invocation: Invocation, stored: Mapping[str, Any]) -> RunConf
 def load_data_of_run(invocation: Invocation, config: RunConfig) -> DataModule:
     """Loads the data of a trained run; raises UserError if they are missing or differ."""
     folder = invocation.folder()
-        if isinstance(error, ArgumentError) and error.argument in given:
-            raise
     try:
         data = invocation.lab.load_data(config)
     except UserError:
@@ -289,13 +296,6 @@ def _readable_data_spec(checkpoints: Checkpoints, steps: list[int]) -> dict[str,
     raise UserError(f"--workdir: no checkpoint in {checkpoints.path} can be read")
 
 
-def _best_step(folder: RunFolder, steps: list[int]) -> int:
-    """Returns the checkpointed step with the lowest loss on the monitored split."""
-    rows = [row for row in folder.read_metrics() if row["split"] != "train"]
-    losses = {
-        row["step"]: row["loss"] for row in reversed(rows) if row["split"] == rows[0]["split"]
-    }
-    scored = [step for step in steps if losses.get(step) is not None]
 def _step(checkpoint: str | int, folder: RunFolder, steps: list[int]) -> int:
     """Returns the step of the checkpoint "latest", "best", or of a given step."""
     if checkpoint == "latest":
@@ -310,4 +310,11 @@ def _step(checkpoint: str | int, folder: RunFolder, steps: list[int]) -> int:
     return checkpoint
 
 
+def _best_step(folder: RunFolder, steps: list[int]) -> int:
+    """Returns the checkpointed step with the lowest loss on the monitored split."""
+    rows = [row for row in folder.read_metrics() if row["split"] != "train"]
+    losses = {
+        row["step"]: row["loss"] for row in reversed(rows) if row["split"] == rows[0]["split"]
+    }
+    scored = [step for step in steps if losses.get(step) is not None]
     return min(scored, key=losses.__getitem__) if scored else steps[-1]

@@ -12,6 +12,9 @@ import numpy as np
 CONFIDENCE = 0.95
 """Confidence level of the interval of a mean difference."""
 
+MAX_METRICS = 3
+"""Number of metrics that a table shows of a lab without named main metrics."""
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Sweep:

@@ -13,13 +13,14 @@ import tqdm
 from jax.experimental.compilation_cache import compilation_cache
 
 from jaxlabs.config import UserError
+from jaxlabs.data.dataset import DataModule
 from jaxlabs.report.page import write_report
 from jaxlabs.run_folder import RunFolder
 from jaxlabs.runner import modes
-from jaxlabs.runner.lab import Invocation, Study
+from jaxlabs.runner.lab import Invocation, Lab, Study, StudyData
 from jaxlabs.runner.run_context import open_run
 from jaxlabs.runner.summary import summarize_sweep
-from jaxlabs.runner.sweep_plan import Sweep, flag_value, run_name
+from jaxlabs.runner.sweep_plan import MAX_METRICS, Sweep, flag_value, run_name
 from jaxlabs.training import devices, signals
 from jaxlabs.training.trainer import NonFiniteError
 
@@ -30,21 +31,22 @@ def run(invocation: Invocation) -> None:
     Raises:
       UserError: a flag sets what the sweep varies, or requests several processes.
     """
-    sweep = invocation.lab.sweeps[invocation.sweep]
+    lab, config, sweep = invocation.lab, invocation.config(), invocation.plan()
     for name in invocation.overrides:
-        if name in sweep.axes:
+        if name in sweep.axes and not invocation.axes:
             raise UserError(f"--{name}: the sweep {invocation.sweep} varies it; leave it out")
-    config = invocation.config()
-    if config.num_processes > 1:
+    if isinstance(lab, Lab) and config.num_processes > 1:
         raise UserError(
             f"--num_processes: {config.num_processes} is not accepted; a sweep runs in one process"
         )
     devices.start(config.platform)
-    data = invocation.lab.load_data(config)
-    if data.warning:  # the output of the runs is discarded
+    data = lab.load_data(config) if lab.load_data else None
+    if data is not None and data.warning:  # the output of the runs is discarded
         print(data.warning, file=sys.stderr)
-    task = invocation.lab.build_task(config, data.data_spec)
+    task = lab.build_task(config, data.data_spec) if isinstance(lab, Lab) else None
     with open_run(invocation, config, data, task) as folder, shared_compilation_cache():
+        if invocation.axes:  # more values than before, or the same
+            folder.write_config(folder.read_config() | {"axes": dict(invocation.axes)})
         runs = []
         points = tqdm.tqdm(sweep.points(), unit="run", disable=None, file=sys.stderr)
         for point in points:
@@ -52,20 +54,33 @@ def run(invocation: Invocation) -> None:
             points.set_postfix_str(name)
             with signals.during(f"in the run {name}"):
                 runs.append(_run(invocation, sweep, point, RunFolder(folder.runs / name)))
+        if not sweep.metrics:
+            sweep = dataclasses.replace(sweep, metrics=_main_metrics(data, runs))
         folder.write_summary(summarize_sweep(invocation, sweep, runs))
         print(f"report: {write_report(folder, invocation.lab)}")
+
+
+def _main_metrics(data: DataModule | StudyData | None, runs: list[dict[str, Any]]) -> list[str]:
+    """Returns the metrics to compare where the lab names none: the monitored loss, or the first."""
+    if isinstance(data, DataModule):
+        return [f"{next(iter(data.eval_sets))}_loss"]
+    return list(runs[0]["metrics"])[:MAX_METRICS]
 
 
 def _run(
     invocation: Invocation, sweep: Sweep, point: dict[str, Any], folder: RunFolder
 ) -> dict[str, Any]:
-    """Trains one run and returns its settings and metrics."""
+    """Trains one run and returns its settings and metrics.
+
+    A run of `--vary` has its own report; one of a lab's sweep leaves that to the sweep.
+    """
     planned = dict(sweep.settings) | dict(sweep.follow(point))
     try:
         # Its output would hide the progress of the sweep; it is in the run folder as well.
         with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
             summary = run_to_end(
-                single_run(invocation, planned | invocation.overrides | point, folder), report=False
+                single_run(invocation, planned | invocation.overrides | point, folder),
+                report=bool(invocation.axes),
             )
     except NonFiniteError:  # a diverged run is a result
         return {"point": point, "metrics": {}, "seconds": None, "comparison": []}
@@ -83,10 +98,16 @@ def single_run(
       folder: its run folder.
     """
     overrides = dict(overrides) | {"workdir": str(folder.path)}
-    settings = {"preset": invocation.preset} | overrides
-    flags = [f"--{name}={flag_value(value)}" for name, value in settings.items()]
+    settings: dict[str, Any] = {"preset": invocation.preset}
+    settings |= {"config": invocation.config_file} if invocation.config_file else {}
+    flags = [f"--{name}={flag_value(value)}" for name, value in (settings | overrides).items()]
     return dataclasses.replace(
-        invocation, sweep=None, overrides=overrides, overwrite=False, arguments=tuple(flags)
+        invocation,
+        sweep=None,
+        axes={},
+        overrides=overrides,
+        overwrite=False,
+        arguments=tuple(flags),
     )
 
 

@@ -1,0 +1,50 @@
+"""`--config=FILE`: the settings of a run, read from its config.json."""
+
+from typing import Any
+
+from jaxlabs import paths
+from jaxlabs.config import ArgumentError, UserError
+from jaxlabs.run_folder import files, renamed
+from jaxlabs.runner.lab import Experiment
+from jaxlabs.training.run_config import MACHINE
+
+NOT_TAKEN = (*MACHINE, "workdir")
+"""Settings of a machine and of one run, which another run does not inherit."""
+
+
+def read(path: str, lab: Experiment) -> tuple[str, dict[str, Any]]:
+    """Returns the preset of a stored run, and its settings by their present names.
+
+    Args:
+      path: path of a config.json, under any name.
+      lab: the lab that the run must be of.
+
+    Raises:
+      ArgumentError: the file is missing or damaged, or holds a sweep or a run of another lab.
+    """
+    try:
+        content = paths.read_bytes(paths.local(path, "config"), "the config.json of a run")
+    except UserError as error:
+        raise ArgumentError("config", str(error).removeprefix("config: ")) from None
+    try:
+        stored = renamed.config(files.parse(content))
+        files.check_config(stored)
+    except ValueError as error:
+        reason = f"{path}: no config.json of a run ({error})"
+        raise ArgumentError("config", reason) from None
+    if stored["experiment"] != lab.name:
+        raise ArgumentError(
+            "config", f"{path} is of a run of {stored['experiment']}; one of {lab.name}"
+        )
+    if "sweep" in stored:
+        raise ArgumentError(
+            "config", f"{path} is of the sweep {stored['sweep']}; one of a run below its runs/"
+        )
+    try:
+        # A setting that is newer than the run has its default, not the value of the preset.
+        settings = lab.config_class.from_flat(stored["settings"]).flat()
+    except UserError as error:
+        raise ArgumentError("config", f"{path}: {error}") from None
+    return stored["preset"], {
+        name: value for name, value in settings.items() if name not in NOT_TAKEN
+    }
