@@ -17,12 +17,9 @@ GAINS = (0.5, 1.0, 2.0)
 def study(
     config: NormNetConfig, images: np.ndarray, num_layers: int, seed: int
 ) -> dict[str, np.ndarray]:
-    """Measures the activations of untrained deep networks.
+    """Measures the activations of untrained deep networks for one batch of uint8 images.
 
-    Args:
-      config: configuration of the network; its `num_layers` and `init_gain` are replaced.
-      images: [batch, height, width, channels] uint8, one batch.
-      num_layers: number of hidden layers.
+    In the configuration of the network, `num_layers` and `init_gain` are replaced.
 
     Returns:
       `norms`, `gains`, and `rms [norm, gain, layer]`, the root mean square of the output of each
@@ -33,16 +30,14 @@ def study(
     return {"norms": np.array(NORMS), "gains": np.array(GAINS), "rms": np.array(rms)}
 
 
-def _layer_rms(model: NormNet, images: np.ndarray, seed: int) -> list[float]:
+def _layer_rms(model, images, seed):
     x = to_float(images)
     # Not jitted: each layer runs once, and compiling all of them takes longer.
     variables = model.init(keys.stream(seed, "init"), x[:1])
     _, sown = model.apply(variables, x, train=True, mutable=["batch_stats", "intermediates"])
-    activations = [
-        jax.nn.relu(sown["intermediates"][f"hidden_{number}"]["normalized"][0])
-        for number in range(model.config.num_layers)
-    ]
-    return [float(np.sqrt(np.mean(np.square(layer, dtype=np.float64)))) for layer in activations]
+    names = [f"hidden_{number}" for number in range(model.config.num_layers)]
+    layers = [jax.nn.relu(sown["intermediates"][name]["normalized"][0]) for name in names]
+    return [float(np.sqrt(np.mean(np.square(layer, dtype=np.float64)))) for layer in layers]
 
 
 def drift(arrays: Mapping[str, np.ndarray]) -> np.ndarray:
@@ -50,15 +45,14 @@ def drift(arrays: Mapping[str, np.ndarray]) -> np.ndarray:
 
     Shrinking by a factor counts as growing by the same factor.
     """
-    factor = np.log(arrays["rms"][..., -1]) - np.log(arrays["rms"][..., 0])
-    return np.exp(np.abs(factor))
+    logs = np.log(arrays["rms"])
+    return np.exp(np.abs(logs[..., -1] - logs[..., 0]))
 
 
 def metrics(arrays: Mapping[str, np.ndarray]) -> dict[str, float]:
     """Returns the drifts by metric name."""
-    drifts = drift(arrays)
     return {
-        f"activation_drift_{norm}_gain_{gain:g}": float(drifts[row, column])
-        for row, norm in enumerate(arrays["norms"].tolist())
-        for column, gain in enumerate(arrays["gains"].tolist())
+        f"activation_drift_{norm}_gain_{gain:g}": float(factor)
+        for norm, by_gain in zip(arrays["norms"], drift(arrays), strict=True)
+        for gain, factor in zip(arrays["gains"], by_gain, strict=True)
     }

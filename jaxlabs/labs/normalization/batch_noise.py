@@ -2,14 +2,12 @@
 
 import functools
 from collections.abc import Mapping
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from jaxlabs.data.batches import Examples
-from jaxlabs.models.batchnorm_net import NormNet
 from jaxlabs.models.image_classifier import to_float
 from jaxlabs.training.state import TrainState
 
@@ -23,7 +21,8 @@ def study(
       state: state of the trained network.
       train: images whose statistics are computed, of the whole set and of mini-batches.
       test: images that are classified with the statistics of their own batch.
-      batch_size: batch size of training.
+      batch_size: of the training.
+      seed: of the order of the images.
 
     Returns:
       `sizes [size]`, batch sizes for which each set has at least two batches; `batch_size`;
@@ -39,101 +38,81 @@ def study(
     train_images, _ = _shuffled(train, rng)
     test_images, labels = _shuffled(test, rng)
     layers = _norm_inputs(state, train_images)
-    running = [
-        (np.asarray(stats["norm"]["mean"]), np.asarray(stats["norm"]["variance"]))
-        for stats in (state.batch_stats[f"hidden_{number}"] for number in range(len(layers)))
-    ]
-    errors = [[_errors(z, _batch_statistics(z, size)) for size in sizes] for z in layers]
-    mean_error, variance_error = np.moveaxis(np.array(errors), -1, 0)
-    running_errors = [_errors(z, stats) for z, stats in zip(layers, running, strict=True)]
-    running_mean_error, running_variance_error = np.array(running_errors).T
+    errors, running_errors = [], []
+    for number, z in enumerate(layers):
+        running = state.batch_stats[f"hidden_{number}"]["norm"]
+        running_errors.append(_errors(z, (running["mean"], running["variance"])))
+        errors.append([_errors(z, _batch_statistics(z, size)) for size in sizes])
+    result = {"sizes": sizes, "batch_size": batch_size, "num_images": train.count}
+    for index, name in enumerate(("mean_error", "variance_error")):
+        result[name] = np.array(errors)[..., index]
+        result[f"running_{name}"] = np.array(running_errors)[:, index]
     variables = state.variables(state.params)
     accuracy = [
         _accuracy(state.model, variables, _batched(test_images, size), _batched(labels, size))
         for size in sizes
     ]
     logits = state.model.apply(variables, to_float(test_images))
-    return {
-        "sizes": np.array(sizes),
-        "batch_size": np.array(batch_size),
-        "num_images": np.array(train.count),
-        "mean_error": mean_error,
-        "variance_error": variance_error,
-        "running_mean_error": running_mean_error,
-        "running_variance_error": running_variance_error,
-        "accuracy": np.array(accuracy, float),
-        "running_accuracy": np.mean(np.argmax(logits, axis=-1) == labels),
-    }
+    result["running_accuracy"] = np.mean(np.argmax(logits, axis=-1) == labels)
+    result["accuracy"] = np.array(accuracy, float)
+    return {name: np.asarray(value) for name, value in result.items()}
 
 
 def metrics(arrays: Mapping[str, np.ndarray]) -> dict[str, float]:
     """Returns errors at the size nearest to the training batch size, and accuracies, by name."""
     sizes = arrays["sizes"]
     nearest = int(np.argmin(np.abs(np.log(sizes / arrays["batch_size"]))))
-    named = {
-        f"{name}_at_{sizes[nearest]}": arrays[name][:, nearest].mean()
-        for name in ("mean_error", "variance_error")
-    }
-    named |= {
-        f"running_{name}": arrays[f"running_{name}"].mean()
-        for name in ("mean_error", "variance_error", "accuracy")
-    }
-    named |= {
-        f"accuracy_by_statistics_of_{size}": accuracy
-        for size, accuracy in zip(sizes, arrays["accuracy"], strict=True)
-    }
+    named = {}
+    for name in ("mean_error", "variance_error"):
+        named[f"{name}_at_{sizes[nearest]}"] = arrays[name][:, nearest].mean()
+    for name in ("running_mean_error", "running_variance_error", "running_accuracy"):
+        named[name] = arrays[name].mean()
+    for size, accuracy in zip(sizes, arrays["accuracy"], strict=True):
+        named[f"accuracy_by_statistics_of_{size}"] = accuracy
     return {name: float(value) for name, value in named.items()}
 
 
-def _shuffled(examples: Examples, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+def _shuffled(examples, rng):
     order = rng.permutation(examples.count)
     return tuple(np.asarray(examples.arrays[name])[order] for name in ("images", "labels"))
 
 
-def _batched(array: np.ndarray, size: int) -> np.ndarray:
+def _batched(array, size):
     """Returns `[batch, size, ...]` of `[count, ...]`; drops an incomplete last batch."""
     count = len(array) // size
     return array[: count * size].reshape(count, size, *array.shape[1:])
 
 
-def _norm_inputs(state: TrainState, images: np.ndarray) -> list[np.ndarray]:
+def _norm_inputs(state, images):
     """Returns the inputs `[count, positions, units]` of each norm, with all images as one batch."""
-    _, sown = state.model.apply(
-        state.variables(state.params),
-        to_float(images),
-        train=True,
-        mutable=["batch_stats", "intermediates"],
-    )
-    layers = [
-        sown["intermediates"][f"hidden_{number}"]["linear"][0]
-        for number in range(state.model.config.num_layers)
-    ]
+    options = {"train": True, "mutable": ["batch_stats", "intermediates"]}
+    _, sown = state.model.apply(state.variables(state.params), to_float(images), **options)
+    names = [f"hidden_{number}" for number in range(state.model.config.num_layers)]
+    layers = [sown["intermediates"][name]["linear"][0] for name in names]
     return [np.float64(z).reshape(len(z), -1, z.shape[-1]) for z in layers]
 
 
-def _batch_statistics(z: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
+def _batch_statistics(z, size):
     """Returns means and unbiased variances `[batch, units]` of batches of `size` images."""
     batches = _batched(z, size).reshape(len(z) // size, -1, z.shape[-1])
     return batches.mean(axis=1), batches.var(axis=1, ddof=1)
 
 
-def _errors(z: np.ndarray, statistics: tuple[np.ndarray, np.ndarray]) -> tuple[float, float]:
+def _errors(z, statistics):
     """Returns RMS errors of means and variances `[..., units]` relative to those of all of `z`."""
-    (mean,), (variance,) = _batch_statistics(z, len(z))
-    active = variance > 1e-12 * variance.max()  # constant units are excluded
+    mean, variance = _batch_statistics(z, len(z))
+    active = variance[0] > 1e-12 * variance.max()  # constant units are excluded
     means, variances = (np.atleast_2d(values)[:, active] for values in statistics)
-    mean, variance = mean[None, active], variance[None, active]
-    return (
-        float(np.sqrt(np.mean((means - mean) ** 2 / variance))),
-        float(np.sqrt(np.mean((variances / variance - 1) ** 2))),
-    )
+    mean, variance = mean[:, active], variance[:, active]
+    errors = (means - mean) ** 2 / variance, (variances / variance - 1) ** 2
+    return [float(np.sqrt(np.mean(error))) for error in errors]
 
 
 @functools.partial(jax.jit, static_argnames="model")
-def _accuracy(model: NormNet, variables: Any, images: np.ndarray, labels: np.ndarray) -> jax.Array:
+def _accuracy(model, variables, images, labels):
     """Returns the accuracy on `labels [batch, size]` with the statistics of their batch."""
 
-    def correct(images: jax.Array, labels: jax.Array) -> jax.Array:
+    def correct(images, labels):
         logits, _ = model.apply(variables, to_float(images), train=True, mutable=["batch_stats"])
         return jnp.mean(jnp.argmax(logits, axis=-1) == labels)
 

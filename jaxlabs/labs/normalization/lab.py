@@ -80,11 +80,9 @@ class NormalizationRunConfig(CommonConfig):
     def check(self) -> None:
         super().check()
         if self.max_learning_rate < self.min_learning_rate:
-            raise ArgumentError(
-                "max_learning_rate",
-                f"{self.max_learning_rate} is not accepted; at least"
-                f" `min_learning_rate` {self.min_learning_rate}",
-            )
+            accepted = f"at least `min_learning_rate` {self.min_learning_rate}"
+            message = f"{self.max_learning_rate} is not accepted; {accepted}"
+            raise ArgumentError("max_learning_rate", message)
 
 
 PRESETS = {
@@ -114,21 +112,19 @@ def load_data(config: NormalizationRunConfig) -> StudyData:
 def measure(config: NormalizationRunConfig, folder: RunFolder, data: StudyData) -> StudyResult:
     """Runs the trainings and both measurements."""
     splits, facts = data.content, data.dataset
+    limits = config.min_learning_rate, config.max_learning_rate
     trained, state = norm_training.study(
         config.model,
         splits,
-        rates=np.geomspace(
-            config.min_learning_rate, config.max_learning_rate, config.num_learning_rates
-        ),
+        rates=np.geomspace(*limits, config.num_learning_rates),
         seeds=config.seeds_from(config.seeds),
         steps=config.steps,
         batch_size=config.batch_size,
     )
     inputs = splits.train.arrays["images"][:SCALE_IMAGES]
     scale = activation_scale.study(config.model, inputs, config.scale_layers, config.seed)
-    noise = batch_noise.study(
-        state, splits.train, splits.test, batch_size=config.batch_size, seed=config.seed
-    )
+    options = {"batch_size": config.batch_size, "seed": config.seed}
+    noise = batch_noise.study(state, splits.train, splits.test, **options)
     claims = [*norm_claims.training_claims(trained), norm_claims.scale_claim(scale)]
     statements = {f"claim_{claim.name}": np.array(str(claim)) for claim in claims}
     curves = norm_claims.curves(trained)

@@ -28,13 +28,9 @@ MAX_DRIFT = 2.0
 
 @dataclasses.dataclass(frozen=True)
 class Claim:
-    """A claim and its evidence.
+    """A claim, without a full stop, with the measured values as a sentence.
 
-    Attributes:
-      name: key of the claim.
-      statement: the claim, without a full stop.
-      evidence: the measured values, as a sentence.
-      differences: [seed], positive where the claim is true, NaN where it is undecidable.
+    The differences `[seed]` are positive where the claim is true, NaN where it is undecidable.
     """
 
     name: str
@@ -61,14 +57,11 @@ class Claim:
 def training_claims(arrays: Arrays) -> list[Claim]:
     """Tests the claims on the result of `norm_training.study`."""
     none, batch = (arrays["norms"].tolist().index(norm) for norm in ("none", "batch"))
-    rates, steps, best = arrays["rates"], steps_to_target(arrays), arrays["best_rate"]
-    fast = fastest(arrays)
-    same, own = steps[:, fast[none]], [steps[row, fast[row]] for row in (none, batch)]
-    largest = largest_rate(arrays)
-    gap = {
-        row: (arrays["test_loss"] - arrays["train_loss"])[row, best[row]] for row in (none, batch)
-    }
-    accuracy = {row: arrays["test_accuracy"][row, best[row]] for row in (none, batch)}
+    norms, best, fast = np.arange(len(arrays["norms"])), arrays["best_rate"], fastest(arrays)
+    steps, rates, largest = steps_to_target(arrays), arrays["rates"], largest_rate(arrays)
+    same, own = steps[:, fast[none]], steps[norms, fast]
+    gap = (arrays["test_loss"] - arrays["train_loss"])[norms, best]
+    accuracy = arrays["test_accuracy"][norms, best]
     groups, by_group = arrays["groups"], arrays["group_test_accuracy"]
     group_sizes = ", ".join(map(str, groups))
     return [
@@ -85,8 +78,8 @@ def training_claims(arrays: Arrays) -> list[Claim]:
             "It trains faster",
             f"Each at its own fastest rate ({rates[fast[batch]]:.3g} with batch norm, "
             f"{rates[fast[none]]:.3g} without), the training loss reaches {TARGET} nats "
-            f"{_steps(own[1])} with it and {_steps(own[0])} without.",
-            _difference(own[1], own[0]),
+            f"{_steps(own[batch])} with it and {_steps(own[none])} without.",
+            _difference(own[batch], own[none]),
         ),
         Claim(
             "larger_rates",
@@ -123,19 +116,17 @@ def training_claims(arrays: Arrays) -> list[Claim]:
 
 def scale_claim(arrays: Arrays) -> Claim:
     """Tests the claim on the result of `activation_scale.study`, with gains instead of seeds."""
-    none, batch = (arrays["norms"].tolist().index(norm) for norm in ("none", "batch"))
-    drifts, gains = drift(arrays), arrays["gains"]
-    layers = arrays["rms"].shape[-1]
+    drifts = dict(zip(arrays["norms"].tolist(), drift(arrays), strict=True))
     factors = ", ".join(
-        f"{drifts[batch, index]:.3g} with batch norm and {drifts[none, index]:.3g} without at a "
-        f"gain of {gain:g}"
-        for index, gain in enumerate(gains)
+        f"{batch:.3g} with batch norm and {none:.3g} without at a gain of {gain:g}"
+        for batch, none, gain in zip(drifts["batch"], drifts["none"], arrays["gains"], strict=True)
     )
     return Claim(
         "steady_scale",
         "It keeps the scale of activations constant, whatever the depth and the initial weights",
-        f"Over {layers} untrained layers, the RMS activation changes by a factor of {factors}.",
-        MAX_DRIFT - drifts[batch],
+        f"Over {arrays['rms'].shape[-1]} untrained layers, the RMS activation changes by a factor "
+        f"of {factors}.",
+        MAX_DRIFT - drifts["batch"],
     )
 
 
@@ -196,23 +187,23 @@ def largest_rate(arrays: Arrays) -> np.ndarray:
     return np.where(near, arrays["rates"][None, :, None], 0).max(axis=1)
 
 
-def _difference(smaller: np.ndarray, larger: np.ndarray) -> np.ndarray:
+def _difference(smaller, larger):
     """Returns `larger - smaller`, NaN where neither is finite."""
     with np.errstate(invalid="ignore"):
         return larger - smaller
 
 
-def _steps(steps: np.ndarray) -> str:
+def _steps(steps):
     if np.isinf(steps).all():
         return "never"
     counts = [f"{count:.0f}" if np.isfinite(count) else "never" for count in steps]
     return f"after {', '.join(counts)} steps"
 
 
-def _each(values: np.ndarray, form: str) -> str:
+def _each(values, form):
     texts = [f"{value:{form}}" for value in values]
     return texts[0] if len(set(texts)) == 1 else ", ".join(texts)
 
 
-def _percent(fractions: np.ndarray) -> str:
+def _percent(fractions):
     return f"{', '.join(f'{100 * fraction:.1f}' for fraction in fractions)} %"

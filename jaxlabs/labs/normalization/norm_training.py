@@ -4,10 +4,9 @@ All runs use the model's `train_step`, mapped over learning rates and seeds in o
 function. Initial kernels and batches of a seed are the same for every norm.
 """
 
-import dataclasses
 import functools
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -29,8 +28,7 @@ MIN_GROUP_SIZE = 4
 """Smallest number of images that share their batch statistics."""
 
 
-@dataclasses.dataclass(frozen=True)
-class ImageSplits:
+class ImageSplits(NamedTuple):
     """`images` and `labels` of the training, validation (`held_out`) and test set."""
 
     train: Examples
@@ -44,33 +42,23 @@ def load(
 ) -> tuple[ImageSplits, dict[str, Any], str | None]:
     """Loads a data set; returns its splits, its metadata, and a warning or None.
 
-    The held-out images are the last ones of the training set.
-
-    Args:
-      name: see `images.load`.
-      data_dir: folder of the data sets.
-      train_images: number of training images, the first ones.
-      num_eval_examples: number of held-out images, and of test images, the first ones.
+    The training and test images are the first ones, the held-out images the last ones of the
+    training set, as many as test images.
 
     Raises:
       UserError: the data set does not exist, is too small, or has fewer than two classes.
     """
     dataset = images.load(name, data_dir)
     if len(dataset.classes) < 2:
-        raise ArgumentError(
-            "dataset",
-            f"{name} has {len(dataset.classes)} classes; at least two, as sub-folders, are needed",
-        )
+        needed = "at least two, as sub-folders, are needed"
+        raise ArgumentError("dataset", f"{name} has {len(dataset.classes)} classes; {needed}")
     for flag, requested, available in (
         ("train_images", train_images + num_eval_examples, dataset.train.count),
         ("num_eval_examples", num_eval_examples, dataset.test.count),
     ):
         if requested > available:
-            raise ArgumentError(
-                flag,
-                f"{requested:,} images, held-out ones included, are more than the"
-                f" {available:,} of {dataset.name}",
-            )
+            more = f"are more than the {available:,} of {dataset.name}"
+            raise ArgumentError(flag, f"{requested:,} images, held-out ones included, {more}")
     rest, held_out = images.hold_out(dataset.train, num_eval_examples)
     sets = (rest.take(slice(train_images)), held_out, dataset.test.take(slice(num_eval_examples)))
     sets = [Examples({"images": split.images, "labels": split.labels}) for split in sets]
@@ -119,20 +107,18 @@ def study(
     batch = NORMS.index("batch")
     best_index = best[batch]
     best_rate = rates[best_index : best_index + 1]
-    counts = [count for count in _group_counts(batch_size) if batch_size // count >= MIN_GROUP_SIZE]
+    # Powers of 4 that divide the batch, descending.
+    counts = [4**power for power in range(1, batch_size.bit_length())][::-1]
+    counts = [n for n in counts if batch_size % n == 0 and batch_size // n >= MIN_GROUP_SIZE]
     grouped = []
     for count in progress(counts, "group"):
         runs = train(models["batch"], splits.train, best_rate, seeds, grad_accum_steps=count)
         grouped.append(_metrics(*runs, splits))
-    whole = {name: values[batch, best_index][None] for name, values in arrays.items()}
     for name in ("train_loss", "test_loss", "test_accuracy"):
-        arrays[f"group_{name}"] = np.concatenate([*(group[name] for group in grouped), whole[name]])
-    arrays |= {
-        "norms": np.array(NORMS),
-        "rates": rates,
-        "best_rate": best,
-        "groups": np.array([*(batch_size // count for count in counts), batch_size]),
-    }
+        whole = arrays[name][batch, best_index][None]
+        arrays[f"group_{name}"] = np.concatenate([*(group[name] for group in grouped), whole])
+    groups = np.array([*(batch_size // count for count in counts), batch_size])
+    arrays |= {"norms": np.array(NORMS), "rates": rates, "best_rate": best, "groups": groups}
     states, _ = trained["batch"]
     return arrays, jax.tree.map(lambda leaf: leaf[best_index, 0], states)
 
@@ -147,23 +133,8 @@ def metrics(arrays: Mapping[str, np.ndarray]) -> dict[str, float]:
     return {name: float(value) for name, value in named.items()}
 
 
-def _group_counts(batch_size: int) -> list[int]:
-    """Returns the numbers of groups of a batch, descending: powers of 4 that divide its size."""
-    counts = [4**power for power in range(1, batch_size.bit_length()) if batch_size % 4**power == 0]
-    return counts[::-1]
-
-
 @functools.partial(jax.jit, static_argnames=("model", "steps", "batch_size", "grad_accum_steps"))
-def _train(
-    model: NormNet,
-    examples: Examples,
-    rates: jax.Array,
-    seeds: jax.Array,
-    *,
-    steps: int,
-    batch_size: int,
-    grad_accum_steps: int = 1,
-) -> tuple[TrainState, jax.Array]:
+def _train(model, examples, rates, seeds, *, steps, batch_size, grad_accum_steps=1):
     """Returns states `[rate, seed, ...]` and the losses `[rate, seed, step]` of all steps."""
     descent = optax.chain(
         optax.inject_hyperparams(optax.sgd)(learning_rate=1.0),
@@ -171,13 +142,13 @@ def _train(
     )
     shape = (1, *examples.arrays["images"].shape[1:])
 
-    def start(rate: jax.Array, seed: jax.Array) -> TrainState:
+    def start(rate, seed):
         variables = model.init(keys.stream(seed, "init"), jnp.zeros(shape, jnp.float32))
         state = create_state(model, variables, descent, grad_accum_steps=grad_accum_steps)
         return state.replace(opt_state=optax.tree.set(state.opt_state, learning_rate=rate))
 
-    def step(states: TrainState, index: jax.Array) -> tuple[TrainState, jax.Array]:
-        def of_seed(states: TrainState, seed: jax.Array) -> tuple[TrainState, jax.Array]:
+    def step(states, index):
+        def of_seed(states, seed):
             # Outside of the map over rates, which share the batch and so the first large matmul.
             batch, key = step_inputs(examples, seed, index, batch_size)
             states, metrics = jax.vmap(train_step, (0, None, None))(states, batch, key)
@@ -190,7 +161,7 @@ def _train(
     return states, jnp.moveaxis(losses, 0, -1)
 
 
-def _metrics(states: TrainState, losses: jax.Array, splits: ImageSplits) -> dict[str, np.ndarray]:
+def _metrics(states, losses, splits):
     """Returns `step_loss` and the loss and accuracy of every split."""
     values = {"step_loss": losses}
     for name in ("train", "held_out", "test"):
@@ -203,10 +174,10 @@ def _metrics(states: TrainState, losses: jax.Array, splits: ImageSplits) -> dict
 def evaluate(states: TrainState, examples: Examples) -> tuple[jax.Array, jax.Array]:
     """Returns mean loss in nats and accuracy `[rate, seed]` of states `[rate, seed, ...]`."""
 
-    def measured(index: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    def measured(index):
         batch = eval_batch(examples, index, EVAL_BATCH)
 
-        def of_state(state: TrainState) -> tuple[jax.Array, jax.Array, jax.Array]:
+        def of_state(state):
             variables = state.variables(state.params)
             output = loss(state.model, variables, batch, keys.root(0), train=False)
             return output.loss_sum, output.metric_sums["accuracy"], output.weight_sum

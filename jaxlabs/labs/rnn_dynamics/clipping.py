@@ -23,7 +23,7 @@ LENGTH, HIDDEN_SIZE, BATCH = 20, 32, 16
 RADIUS, RATE, CLIP_NORM = 1.2, 0.15, 0.5
 """A tanh RNN whose recurrent matrix is 1.2 times an orthogonal matrix, trained by SGD."""
 
-DIVERGENCE_THRESHOLD = 10.0
+MAX_LOSS = 10.0
 """A run diverged if its loss exceeds this multiple of the baseline or is not finite."""
 
 
@@ -39,22 +39,20 @@ def study(steps: int, seeds: Sequence[int]) -> dict[str, np.ndarray]:
     params["recurrent_kernel"] *= RADIUS
     limits = np.array([np.inf, CLIP_NORM], np.float32)
     loss, norm = _train(params, np.array(seeds, np.uint32), limits, steps=steps)
-    result = {"loss": loss, "norm": norm, "baseline": memory_tasks.ADDING_BASELINE, "rate": RATE}
-    result |= {"grad_clip_norm": CLIP_NORM, "radius": RADIUS, "length": LENGTH}
-    result |= {"divergence_threshold": DIVERGENCE_THRESHOLD}
+    setup = {"rate": RATE, "radius": RADIUS, "length": LENGTH, "grad_clip_norm": CLIP_NORM}
+    limits = {"baseline": memory_tasks.ADDING_BASELINE, "divergence_threshold": MAX_LOSS}
+    result = {"loss": loss, "norm": norm, **setup, **limits}
     return {name: np.asarray(value) for name, value in result.items()}
 
 
 def metrics(arrays: Mapping[str, np.ndarray]) -> dict[str, float]:
     """Returns the number of diverged runs and the median final loss, by name."""
-    named = {}
-    for row, name in enumerate(("without", "with")):
-        worst = np.nan_to_num(arrays["loss"][row] / arrays["baseline"], nan=np.inf).max(axis=-1)
-        named[f"runs_diverged_{name}_clipping"] = int((worst > DIVERGENCE_THRESHOLD).sum())
-        last = arrays["loss"][row][:, -max(arrays["loss"].shape[-1] // 10, 1) :]
-        named[f"final_loss_over_baseline_{name}_clipping"] = float(
-            np.median(last.mean(axis=-1) / arrays["baseline"])
-        )
+    named, baseline = {}, arrays["baseline"]
+    for name, losses in zip(("without", "with"), arrays["loss"], strict=True):
+        worst = np.nan_to_num(losses / baseline, nan=np.inf).max(axis=-1)
+        named[f"runs_diverged_{name}_clipping"] = int((worst > MAX_LOSS).sum())
+        last = losses[:, -max(losses.shape[-1] // 10, 1) :].mean(axis=-1)
+        named[f"final_loss_over_baseline_{name}_clipping"] = float(np.median(last / baseline))
     return named
 
 
@@ -74,8 +72,8 @@ def _train(params, seeds, limits, *, steps):
             params, state = carry
             value, gradient = jax.value_and_grad(loss)(params, index)
             updates, state = optimizer.update(gradient, state)
-            measured = value, optax.tree.norm(gradient)
-            return (optax.apply_updates(params, updates), state), measured
+            params = optax.apply_updates(params, updates)
+            return (params, state), (value, optax.tree.norm(gradient))
 
         return lax.scan(step, (params, optimizer.init(params)), jnp.arange(steps))[1]
 

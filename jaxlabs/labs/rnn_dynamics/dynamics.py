@@ -4,12 +4,12 @@ A tanh RNN multiplies the gradient by `W^T diag(1 - h^2)` at every step of the b
 (Pascanu, Mikolov and Bengio 2013, "On the difficulty of training recurrent neural networks").
 """
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import scipy.stats
 
 from jaxlabs.labs.rnn_dynamics.network import Params, output_layer, trace, zero_perturbations
 from jaxlabs.layers.rnn_cells import State
@@ -36,25 +36,18 @@ def state_gradients(
       cell: a name in `CELLS`.
       inputs: `[batch, time, inputs]`, in the parameters' dtype.
       loss: function of the last h, `[batch, hidden] -> []`, a sum over the batch.
-      stop_gate_gradients: see `scan_cell`.
+      stop_gate_gradients: see `RecurrentLayer.trace`.
     """
+    options = {"stop_gate_gradients": stop_gate_gradients}
 
     def loss_of_perturbations(perturbations: State) -> jax.Array:
-        states, _ = trace(
-            cell, params, inputs, perturbations, stop_gate_gradients=stop_gate_gradients
-        )
-        return loss(states[0][:, -1])
+        return loss(trace(cell, params, inputs, perturbations, **options).states[0][:, -1])
 
     return jax.grad(loss_of_perturbations)(zero_perturbations(cell, params, inputs))
 
 
 def final_output_loss(params: Params, targets: jax.Array) -> Loss:
-    """Returns the squared error of the output for the last h, summed over the batch.
-
-    Args:
-      params: parameters with the output layer.
-      targets: `[batch]`.
-    """
+    """Returns the squared error from `targets [batch]` of the output for the last h, summed."""
     return lambda h: jnp.sum(jnp.square(output_layer(params, h)[:, 0] - targets))
 
 
@@ -72,17 +65,17 @@ def through_time(
       `<name>_h [time, 3]`, and `<name>_c` of an LSTM: QUANTILES over sequences of the gradient norm
       with respect to h (or c) of each step, relative to that of the last h.
     """
+
+    @functools.partial(jax.jit, static_argnums=0)
+    def gradients(cell, params):
+        return state_gradients(cell, params, inputs, final_output_loss(params, targets))
+
     result = {}
     with jax.enable_x64(True):
         inputs, targets = jnp.float64(inputs), jnp.float64(targets)
         for name, (cell, params) in networks.items():
-            params = jax.tree.map(jnp.float64, dict(params))
-            gradients = jax.jit(
-                lambda params, cell=cell: state_gradients(
-                    cell, params, inputs, final_output_loss(params, targets)
-                )
-            )(params)
-            norms = [np.linalg.norm(gradient, axis=-1) for gradient in gradients]
+            by_state = gradients(cell, jax.tree.map(jnp.float64, dict(params)))
+            norms = [np.linalg.norm(gradient, axis=-1) for gradient in by_state]
             for state, norm in zip("hc", norms, strict=False):
                 relative = norm / norms[0][:, -1:]
                 result[f"{name}_{state}"] = np.quantile(relative, QUANTILES, axis=0).T
@@ -104,29 +97,27 @@ def spectral_sweep(
       gradient norm at distances 0 to `steps` from the end, a geometric mean over sequences, and
       `<matrix>_<case>_factor [radius]`, its factor per step.
     """
+    from scipy.stats import ortho_group
+
     rng = np.random.default_rng(seed)
     gaussian = rng.standard_normal((hidden_size, hidden_size))
     matrices = {
-        "orthogonal": scipy.stats.ortho_group(hidden_size, rng).rvs(),
+        "orthogonal": ortho_group(hidden_size, rng).rvs(),
         "gaussian": gaussian / np.abs(np.linalg.eigvals(gaussian)).max(),
     }
     direction = rng.standard_normal(hidden_size)
     inputs = rng.normal(0, INPUT_STD, (BATCH, steps + 1, hidden_size))
+
+    @jax.jit
+    def norms(kernel, inputs):
+        params = {"input_kernel": jnp.eye(hidden_size), "bias": jnp.zeros(hidden_size)}
+        params["recurrent_kernel"] = kernel
+        end = jnp.asarray(direction / np.linalg.norm(direction))
+        gradients, *_ = state_gradients("rnn", params, inputs, lambda h: jnp.sum(h @ end))
+        return jnp.mean(jnp.log(jnp.linalg.norm(gradients, axis=-1)), axis=0)[::-1]
+
     result = {"radii": np.array(radii)}
     with jax.enable_x64(True):
-
-        @jax.jit
-        def norms(kernel: jax.Array, inputs: jax.Array) -> jax.Array:
-            zeros = jnp.zeros(hidden_size)
-            params = {
-                "input_kernel": jnp.eye(hidden_size),
-                "bias": zeros,
-                "recurrent_kernel": kernel,
-            }
-            end = jnp.asarray(direction / np.linalg.norm(direction))
-            gradients, *_ = state_gradients("rnn", params, inputs, lambda h: jnp.sum(h @ end))
-            return jnp.mean(jnp.log(jnp.linalg.norm(gradients, axis=-1)), axis=0)[::-1]
-
         for name, matrix in matrices.items():
             for case, driving in (("rest", np.zeros_like(inputs[:1])), ("driven", inputs)):
                 rows = [np.exp(norms(jnp.asarray(radius * matrix), driving)) for radius in radii]
@@ -147,11 +138,11 @@ def factor_per_step(norms: np.ndarray) -> np.ndarray:
 
 def metrics(sweep: Mapping[str, np.ndarray]) -> dict[str, float]:
     """Returns the factors per step of `spectral_sweep` and the error of the prediction, by name."""
-    metrics = {}
-    for name in ("orthogonal_rest", "orthogonal_driven", "gaussian_driven"):
-        for radius, factor in zip(sweep["radii"], sweep[f"{name}_factor"], strict=True):
-            metrics[f"factor_{name}_radius_{radius:g}"] = float(factor)
+    metrics = {
+        f"factor_{name}_radius_{radius:g}": float(factor)
+        for name in ("orthogonal_rest", "orthogonal_driven", "gaussian_driven")
+        for radius, factor in zip(sweep["radii"], sweep[f"{name}_factor"], strict=True)
+    }
     distances = np.arange(sweep["orthogonal_rest"].shape[-1])
-    expected = sweep["radii"][:, None] ** distances[None]
-    error = np.abs(sweep["orthogonal_rest"] / expected - 1).max()
-    return metrics | {"largest_relative_error_of_geometric_prediction": float(error)}
+    error = np.abs(sweep["orthogonal_rest"] / sweep["radii"][:, None] ** distances[None] - 1)
+    return metrics | {"largest_relative_error_of_geometric_prediction": float(error.max())}

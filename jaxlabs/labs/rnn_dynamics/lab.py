@@ -111,17 +111,19 @@ def measure(config: RNNDynamicsRunConfig, folder: RunFolder) -> StudyResult:
     shared = weight_sharing.gradient_study(config.seed)
     rules = weight_sharing.rules_study(config.seeds_from(config.seeds), config.rule_steps)
     clipped = clipping.study(config.clipping_steps, config.seeds_from(config.seeds))
-    sizes = {"adding": (config.adding_hidden_size, config.adding_steps)}
-    sizes |= {"copying": (config.copying_hidden_size, config.copying_steps)}
     seeds = config.seeds_from(config.memory_seeds)
-    (adding, trained), (copying, _) = (
-        memory_task_study.study(task, lengths, *size, seeds) for task, size in sizes.items()
-    )
+    size = config.adding_hidden_size, config.adding_steps
+    adding, trained = memory_task_study.study("adding", lengths, *size, seeds)
+    size = config.copying_hidden_size, config.copying_steps
+    copying, _ = memory_task_study.study("copying", lengths, *size, seeds)
+    folder.write_arrays("two_step_rnn", **two_step)
+    folder.write_arrays("spectral_sweep", **sweep)
+    folder.write_arrays("clipping", **clipped)
+    folder.write_arrays("weight_sharing", **shared)
+    folder.write_arrays("weight_sharing_rules", **rules)
+    folder.write_arrays("memory_adding", **adding)
+    folder.write_arrays("memory_copying", **copying)
     cells = {cell: trained[cell, lengths[0]] for cell in ("rnn", "lstm", "gru")}
-    studies = {"two_step_rnn": two_step, "spectral_sweep": sweep, "clipping": clipped}
-    studies |= {"weight_sharing": shared, "weight_sharing_rules": rules}
-    for name, arrays in (studies | {"memory_adding": adding, "memory_copying": copying}).items():
-        folder.write_arrays(name, **arrays)
     metrics = _gradients_of(cells, config, folder)
     metrics |= dynamics.metrics(sweep) | clipping.metrics(clipped)
     metrics |= weight_sharing.metrics(shared, rules)
@@ -138,12 +140,9 @@ def _gradients_of(
     steps, shortest = config.gradient_steps, config.lengths()[0]
     key, one_key = jax.random.split(keys.stream(config.seed, "sample"))
     inputs, targets = map(np.asarray, memory_tasks.adding(key, GRADIENT_SEQUENCES, steps))
-    before = {
-        name: memory_task_study.task_params(
-            "adding", name, steps, config.adding_hidden_size, config.seed
-        )
-        for name in memory_task_study.VARIANTS
-    }
+    size = steps, config.adding_hidden_size, config.seed
+    variants = memory_task_study.VARIANTS
+    before = {name: memory_task_study.task_params("adding", name, *size) for name in variants}
     networks = {f"before_{cell}": (cell, before[cell]) for cell in cells}
     networks |= {f"after_{cell}": (cell, params) for cell, params in cells.items()}
     through = dynamics.through_time(networks, inputs, targets)
@@ -155,10 +154,8 @@ def _gradients_of(
     gated = {cell: (cell, cells[cell]) for cell in lstm_gradient_paths.GATES}
     one = memory_tasks.adding(one_key, 1, shortest)[0]
     folder.write_arrays("gates", **lstm_gradient_paths.gate_activations(gated, np.asarray(one)))
-    found = {
-        f"gradient_share_{name}_{steps}_steps": through[f"{name}_h"][0, 1] for name in networks
-    }
-    return found | {"cell_path_stop_gradient_error": paths["stop_gradient_error"].max()}
+    shares = {f"gradient_share_{n}_{steps}_steps": through[f"{n}_h"][0, 1] for n in networks}
+    return shares | {"cell_path_stop_gradient_error": paths["stop_gradient_error"].max()}
 
 
 STUDY = Study(

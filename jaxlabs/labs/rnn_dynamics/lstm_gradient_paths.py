@@ -10,6 +10,7 @@ Schmidhuber 1997; the forget gate by Gers et al. 2000). The second term is the p
 the gates and candidates of later steps.
 """
 
+import functools
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -17,6 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxlabs.analysis.toy_training import stack
 from jaxlabs.labs.rnn_dynamics.dynamics import Loss, final_output_loss, state_gradients
 from jaxlabs.labs.rnn_dynamics.network import Params, trace
 from jaxlabs.layers.rnn_cells import CELLS
@@ -26,11 +28,10 @@ GATES = {"lstm": ("input", "forget", "output"), "gru": ("reset", "update")}
 
 
 class Paths(NamedTuple):
-    """The gradient of a loss with respect to an LSTM's c, `[batch, time, hidden]` each.
+    """The gradient of a loss with respect to every c of an LSTM, `[batch, time, hidden]` each.
 
-    Attributes:
-      total: total derivative with respect to every c.
-      product: final gradient times the product of the forget gates: the path along the cell state.
+    The total derivative, and the path along the cell state: the final gradient times the product of
+    the forget gates.
     """
 
     total: jax.Array
@@ -48,11 +49,9 @@ def cell_paths(
       stop_gate_gradients: whether to stop the gradient from gates and candidates to h. The total
         then equals the product.
     """
-    (_, c), gates = trace("lstm", params, inputs)
-    forget, output = (gates[CELLS["lstm"].gates.index(name)] for name in ("forget", "output"))
-    by_h, by_c = state_gradients(
-        "lstm", params, inputs, loss, stop_gate_gradients=stop_gate_gradients
-    )
+    (_, c), (_, forget, _, output) = trace("lstm", params, inputs)
+    options = {"stop_gate_gradients": stop_gate_gradients}
+    by_h, by_c = state_gradients("lstm", params, inputs, loss, **options)
     total = by_c + by_h * output * (1 - jnp.square(jnp.tanh(c)))
     later = jnp.concatenate([forget[:, 1:], jnp.ones_like(forget[:, :1])], axis=1)
     return Paths(total, total[:, -1:] * jnp.cumprod(later[:, ::-1], axis=1)[:, ::-1])
@@ -74,34 +73,24 @@ def paths_study(
       median over sequences; `forget [network]`, the mean forget gate; `stop_gradient_error
       [network]`, the largest relative difference of total and product with stopped gate gradients.
     """
-    rows: dict[str, list] = {}
+
+    @jax.jit
+    def measure(params: Params) -> dict[str, jax.Array]:
+        loss = final_output_loss(params, targets)
+        total, product = cell_paths(params, inputs, loss)
+        norm = functools.partial(jnp.linalg.norm, axis=-1)
+        paths = {"total": total, "product": product, "others": total - product}
+        last = norm(total)[:, -1:]
+        relative = {name: jnp.median(norm(path) / last, axis=0) for name, path in paths.items()}
+        stopped = cell_paths(params, inputs, loss, stop_gate_gradients=True)
+        errors = norm(stopped.total - stopped.product) / norm(stopped.product)
+        _, forget, *_ = trace("lstm", params, inputs).gates
+        return relative | {"stop_gradient_error": jnp.max(errors), "forget": jnp.mean(forget)}
+
     with jax.enable_x64(True):
         inputs, targets = jnp.float64(inputs), jnp.float64(targets)
-
-        @jax.jit
-        def measure(params: Params):
-            loss = final_output_loss(params, targets)
-            paths = cell_paths(params, inputs, loss)
-            stopped = cell_paths(params, inputs, loss, stop_gate_gradients=True)
-            gates = trace("lstm", params, inputs).gates
-            others = paths.total - paths.product
-            paths_by_name = {"total": paths.total, "product": paths.product, "others": others}
-            norms = {name: jnp.linalg.norm(path, axis=-1) for name, path in paths_by_name.items()}
-            relative = {
-                name: jnp.median(norm / norms["total"][:, -1:], axis=0)
-                for name, norm in norms.items()
-            }
-            errors = jnp.linalg.norm(stopped.total - stopped.product, axis=-1) / jnp.linalg.norm(
-                stopped.product, axis=-1
-            )
-            forget = gates[CELLS["lstm"].gates.index("forget")]
-            return relative | {"stop_gradient_error": jnp.max(errors), "forget": jnp.mean(forget)}
-
-        for params in networks.values():
-            measured = measure(jax.tree.map(jnp.float64, dict(params)))
-            for name, value in measured.items():
-                rows.setdefault(name, []).append(np.asarray(value))
-    return {"names": np.array(list(networks))} | {name: np.stack(row) for name, row in rows.items()}
+        rows = [measure(jax.tree.map(jnp.float64, dict(params))) for params in networks.values()]
+        return {"names": np.array(list(networks))} | stack(rows)
 
 
 def gate_activations(
@@ -116,7 +105,7 @@ def gate_activations(
     for name, (cell, params) in networks.items():
         gates = jax.jit(lambda params, cell=cell: trace(cell, params, inputs).gates)(params)
         by_name = dict(zip(CELLS[cell].gates, np.asarray(gates)[:, 0], strict=False))
-        retention = by_name["forget" if cell == "lstm" else "update"]
-        order = np.argsort(-retention.mean(axis=0))
+        retention = by_name["forget" if cell == "lstm" else "update"].mean(axis=0)
+        order = np.argsort(-retention)
         arrays |= {f"{name}_{gate}": by_name[gate][:, order].T for gate in GATES[cell]}
     return arrays

@@ -17,12 +17,7 @@ import numpy as np
 from jaxlabs import keys
 from jaxlabs.analysis.toy_training import fit, progress
 from jaxlabs.data import memory_tasks
-from jaxlabs.labs.rnn_dynamics.network import (
-    Params,
-    hidden_states,
-    initial_params,
-    output_layer,
-)
+from jaxlabs.labs.rnn_dynamics.network import Params, hidden_states, initial_params, output_layer
 from jaxlabs.losses.cross_entropy import cross_entropy
 from jaxlabs.training import jax_settings
 
@@ -32,19 +27,8 @@ WORKERS = 2
 """Networks that are trained in parallel; each uses one core."""
 
 
-class CellVariant(NamedTuple):
-    """A cell, and whether its gate biases have chrono initialization."""
-
-    cell: str
-    chrono_init: bool = False
-
-
-VARIANTS = {
-    "rnn": CellVariant("rnn"),
-    "lstm": CellVariant("lstm"),
-    "gru": CellVariant("gru"),
-    "lstm, chrono init": CellVariant("lstm", chrono_init=True),
-}
+VARIANTS = {"rnn": "rnn", "lstm": "lstm", "gru": "gru", "lstm, chrono init": "lstm"}
+"""Name -> cell; the gate biases of the last one have chrono initialization."""
 
 
 class Task(NamedTuple):
@@ -93,11 +77,9 @@ def task_params(
     task: str, variant: str, length: int, hidden_size: int, seed: int
 ) -> dict[str, np.ndarray]:
     """Returns the initial parameters of a network."""
-    cell, chrono_init = VARIANTS[variant]
-    inputs, outputs = TASKS[task].inputs, TASKS[task].outputs
-    return initial_params(
-        cell, inputs, hidden_size, outputs, seed, span=max(length, 3) if chrono_init else None
-    )
+    inputs, outputs, *_ = TASKS[task]
+    span = max(length, 3) if variant.endswith("chrono init") else None
+    return initial_params(VARIANTS[variant], inputs, hidden_size, outputs, seed, span=span)
 
 
 @functools.partial(jax.jit, static_argnames=("task", "cell", "length", "steps"))
@@ -105,16 +87,9 @@ def train(
     params: Params, seed: jax.Array, *, task: str, cell: str, length: int, steps: int
 ) -> tuple[Any, jax.Array]:
     """Returns the parameters after training and the loss of every step, `[steps]`."""
-    loss = functools.partial(TASKS[task].loss, cell)
-    fitted, losses, _ = fit(
-        lambda params, key: loss(params, key, length),
-        params,
-        keys.stream(seed, "data"),
-        steps=steps,
-        learning_rate=LEARNING_RATE,
-        grad_clip_norm=CLIP_NORM,
-    )
-    return fitted, losses
+    loss = functools.partial(TASKS[task].loss, cell, length=length)
+    options = {"steps": steps, "learning_rate": LEARNING_RATE, "grad_clip_norm": CLIP_NORM}
+    return fit(loss, params, keys.stream(seed, "data"), **options)[:2]
 
 
 def study(
@@ -139,35 +114,30 @@ def study(
     def run(run: tuple[str, int, int]) -> tuple[Any, np.ndarray]:
         variant, length, seed = run
         params = task_params(task, variant, length, hidden_size, seed)
-        options = {"task": task, "cell": VARIANTS[variant].cell, "length": length, "steps": steps}
+        options = {"task": task, "cell": VARIANTS[variant], "length": length, "steps": steps}
         params, losses = train(params, np.uint32(seed), **options)
         return params, np.asarray(losses)
 
     with ThreadPoolExecutor(WORKERS) as pool:
         results = list(progress(pool.map(run, runs), "run", len(runs)))
-    means = [
-        [chunk.mean() for chunk in np.array_split(losses, min(steps, 50))] for _, losses in results
-    ]
-    shape = (len(VARIANTS), len(lengths), len(seeds))
+    pieces = [np.array_split(losses, min(steps, 50)) for _, losses in results]
+    means = np.array([[piece.mean() for piece in of_run] for of_run in pieces])
     baseline = np.array([TASKS[task].baseline(length) for length in lengths])
-    curves = np.array(means).reshape(*shape, -1) / baseline[None, :, None, None]
+    shape = (len(VARIANTS), len(lengths), len(seeds), -1)
+    curves = means.reshape(shape) / baseline[None, :, None, None]
     result = {"task": task, "lengths": lengths, "kinds": list(VARIANTS), "baseline": baseline}
     final = curves[..., -max(curves.shape[-1] // 10, 1) :].mean(axis=-1)
     result |= {"curves": curves, "final": final, "steps": steps, "hidden_size": hidden_size}
-    trained = {
-        run[:2]: params
-        for run, (params, _) in zip(runs, results, strict=True)
-        if run[2] == seeds[0]
-    }
+    # Of equal (kind, length), the first seed comes last.
+    trained = {run[:2]: params for run, (params, _) in zip(runs[::-1], results[::-1], strict=True)}
     return {name: np.asarray(value) for name, value in result.items()}, trained
 
 
 def metrics(arrays: Mapping[str, np.ndarray]) -> dict[str, float]:
     """Returns final losses of `study` relative to the baseline, medians over seeds, by name."""
-    return {
-        f"{arrays['task']}_{kind.replace(', ', '_').replace(' ', '_')}_length_{length}": float(
-            np.median(arrays["final"][row, column])
-        )
-        for row, kind in enumerate(arrays["kinds"].tolist())
-        for column, length in enumerate(arrays["lengths"].tolist())
-    }
+    named = {}
+    for kind, losses in zip(arrays["kinds"].tolist(), arrays["final"], strict=True):
+        kind = kind.replace(", ", "_").replace(" ", "_")
+        for length, by_seed in zip(arrays["lengths"], losses, strict=True):
+            named[f"{arrays['task']}_{kind}_length_{length}"] = float(np.median(by_seed))
+    return named

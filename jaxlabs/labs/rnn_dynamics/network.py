@@ -6,7 +6,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import scipy.stats
 
 from jaxlabs.layers.matmul import matmul
 from jaxlabs.layers.rnn import RecurrentLayer, zero_state
@@ -31,6 +30,7 @@ def initial_params(
       inputs: number of input features.
       hidden_size: size of the state.
       outputs: number of output features.
+      seed: of the parameters.
       span: maximum time scale, at least 3, of the chrono initialization of gate biases (Tallec and
         Ollivier 2018, "Can recurrent neural networks warp time?"); None: biases as above.
 
@@ -38,14 +38,15 @@ def initial_params(
       `input_kernel [inputs, gates * hidden]`, `bias [gates * hidden]`, `recurrent_kernel [hidden,
       gates * hidden]`, `head_kernel [hidden, outputs]` and `head_bias [outputs]`, all float32.
     """
+    from scipy.stats import ortho_group
+
     rng = np.random.default_rng(seed)
     gates = CELLS[cell].gates
     bias = {gate: np.full(hidden_size, RETENTION_GATES.get(gate, 0.0)) for gate in gates}
     if span is not None:
         times = np.log(rng.uniform(1, span - 1, hidden_size))
-        bias |= {gate: times for gate in RETENTION_GATES if gate in gates}
-        bias |= {gate: -times for gate in ("input",) if gate in gates}
-    orthogonal = scipy.stats.ortho_group(hidden_size, rng)
+        bias |= {"forget": times, "update": times, "input": -times}
+    orthogonal = ortho_group(hidden_size, rng)
     params = {
         "input_kernel": rng.normal(0, inputs**-0.5, (inputs, len(gates) * hidden_size)),
         "bias": np.concatenate([bias[gate] for gate in gates]),
@@ -73,10 +74,7 @@ def hidden_states(cell: str, params: Params, inputs: jax.Array) -> jax.Array:
 def trace(
     cell: str, params: Params, inputs: jax.Array, perturbations: State | None = None, **options: Any
 ) -> Trace:
-    """Returns all states and gates for inputs `[batch, time, inputs]`, in the parameters' dtype.
-
-    See `RecurrentLayer.trace`.
-    """
+    """Returns all states and gates, see `RecurrentLayer.trace`."""
     layer = recurrent_layer(cell, params)
     return layer.apply({"params": params}, inputs, perturbations, method="trace", **options)
 
@@ -89,5 +87,5 @@ def zero_perturbations(cell: str, params: Params, inputs: jax.Array) -> State:
 
 def output_layer(params: Params, h: jax.Array) -> jax.Array:
     """Returns outputs `[..., outputs]` for h `[..., hidden]`."""
-    bias = params["head_bias"].reshape((1,) * (h.ndim - 1) + (-1,))
+    bias = jnp.expand_dims(params["head_bias"], range(h.ndim - 1))
     return matmul(h, params["head_kernel"]) + bias

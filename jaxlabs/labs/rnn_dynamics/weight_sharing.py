@@ -6,6 +6,7 @@ it does and how to do it").
 """
 
 import functools
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -17,13 +18,8 @@ from jax import lax
 
 from jaxlabs import keys
 from jaxlabs.analysis.toy_training import fit, stack
-from jaxlabs.labs.rnn_dynamics.network import (
-    Params,
-    hidden_states,
-    initial_params,
-    output_layer,
-    recurrent_layer,
-)
+from jaxlabs.labs.rnn_dynamics import network as networks
+from jaxlabs.labs.rnn_dynamics.network import Params, hidden_states, initial_params, output_layer
 from jaxlabs.layers.rnn import zero_state
 
 CELL = "rnn"
@@ -45,7 +41,7 @@ def unrolled(copies: Params, inputs: jax.Array) -> jax.Array:
 
     def step(state, step_inputs):
         weights, x = step_inputs
-        layer = recurrent_layer(CELL, weights)
+        layer = networks.recurrent_layer(CELL, weights)
         state = layer.apply({"params": weights}, x, state, method="step")
         return state, state[0]
 
@@ -58,14 +54,6 @@ def outputs(params: Params, inputs: jax.Array) -> jax.Array:
     if params["recurrent_kernel"].ndim == 2:
         return output_layer(params, hidden_states(CELL, params, inputs))[..., 0].T
     return jax.vmap(output_layer)(params, unrolled(params, inputs))[..., 0]
-
-
-def copy_per_step(params: Params, time: int) -> dict[str, jax.Array]:
-    """Returns a copy of all weights for every step, `[time, ...]`."""
-    return {
-        name: jnp.broadcast_to(jnp.asarray(leaf)[None], (time, *leaf.shape))
-        for name, leaf in params.items()
-    }
 
 
 def gradient_study(seed: int) -> dict[str, np.ndarray]:
@@ -82,10 +70,14 @@ def gradient_study(seed: int) -> dict[str, np.ndarray]:
         params = jax.tree.map(jnp.float64, params)
         inputs = jnp.asarray(rng.standard_normal((BATCH, TIME, 1)))
         targets = jnp.asarray(rng.standard_normal((TIME, BATCH)))
-        gradient = jax.jit(
-            jax.grad(lambda params: jnp.sum(jnp.square(outputs(params, inputs) - targets)))
-        )
-        shared, copies = gradient(params), gradient(copy_per_step(params, TIME))
+
+        @jax.jit
+        @jax.grad
+        def gradient(params):
+            return jnp.sum(jnp.square(outputs(params, inputs) - targets))
+
+        per_step = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (TIME, *leaf.shape)), params)
+        shared, copies = gradient(params), gradient(per_step)
         summed = jax.tree.map(lambda leaf: jnp.sum(leaf, axis=0), copies)
         difference = optax.tree.norm(jax.tree.map(jnp.subtract, shared, summed))
         result = {
@@ -100,14 +92,10 @@ def gradient_study(seed: int) -> dict[str, np.ndarray]:
 
 
 def sample_batch(key: jax.Array, signs: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Samples sequences of -1 and 1, and the targets of a rule.
+    """Samples sequences of -1 and 1 `[batch, time]`, and the targets of a rule `[time, batch]`.
 
-    Args:
-      signs: `[time]` sign of each position, all 1 for the position-independent rule.
-
-    Returns:
-      Inputs `[batch, time]`, and targets `[time, batch]`: the product of the symbol, the previous
-      symbol (1 at the first position) and the sign of the position.
+    The target is the product of the symbol, the previous symbol (1 at the first position) and the
+    sign of the position, of `signs [time]`: all 1 for the position-independent rule.
     """
     symbols = jax.random.rademacher(key, (BATCH, len(signs)), jnp.float32)
     previous = jnp.concatenate([jnp.ones_like(symbols[:, :1]), symbols[:, :-1]], axis=1)
@@ -124,18 +112,19 @@ def rules_study(seeds: Sequence[int], steps: int) -> dict[str, np.ndarray]:
       `rules`, `networks`; `loss [rule, network, seed, step]` in nats per output, before each
       update; `parameters [network]`; `chance`, the loss of a uniform guess.
     """
-    result: dict[str, Any] = {"rules": np.array(RULES), "networks": np.array(NETWORKS)}
     starts = {network: [_start(network, seed) for seed in seeds] for network in NETWORKS}
-    result["parameters"] = np.array([_count(starts[network][0]) for network in NETWORKS])
-    loss = np.empty((len(RULES), len(NETWORKS), len(seeds), steps), np.float32)
-    for column, network in enumerate(NETWORKS):
-        params = stack(starts[network])
-        for row, rule in enumerate(RULES):
-            signs = np.stack([_signs(rule, seed) for seed in seeds])
-            loss[row, column] = _train(
-                params, np.array(seeds, np.uint32), signs, network=network, steps=steps
-            )
-    return result | {"loss": loss, "chance": np.log(2)}
+    train = functools.partial(_train, seeds=np.array(seeds, np.uint32), steps=steps)
+    loss = [
+        [train(stack(starts[network]), signs=signs, network=network) for network in NETWORKS]
+        for signs in (np.stack([_signs(rule, seed) for seed in seeds]) for rule in RULES)
+    ]
+    return {
+        "rules": np.array(RULES),
+        "networks": np.array(NETWORKS),
+        "parameters": np.array([_count(starts[network][0]) for network in NETWORKS]),
+        "loss": np.array(loss),
+        "chance": np.log(2),
+    }
 
 
 def metrics(gradients: Mapping[str, np.ndarray], rules: Mapping[str, np.ndarray]) -> dict[str, Any]:
@@ -144,14 +133,11 @@ def metrics(gradients: Mapping[str, np.ndarray], rules: Mapping[str, np.ndarray]
         f"weight_sharing_{name}": gradients[name]
         for name in ("relative_difference", "shared_parameters", "unshared_parameters")
     }
-    steps = rules["loss"].shape[-1]
-    last = rules["loss"][..., -max(steps // 10, 1) :].mean(axis=-1)
-    for row, rule in enumerate(RULES):
-        for column, network in enumerate(NETWORKS):
-            name = f"loss_{network}_rule_{rule}".translate(
-                str.maketrans({",": None, " ": "_", "-": "_"})
-            )
-            named[name] = np.median(last[row, column])
+    tenth = max(rules["loss"].shape[-1] // 10, 1)
+    last = np.median(rules["loss"][..., -tenth:].mean(axis=-1), axis=-1)
+    for (row, rule), (column, network) in itertools.product(enumerate(RULES), enumerate(NETWORKS)):
+        name = f"loss_{network}_rule_{rule}".replace(",", "").replace(" ", "_").replace("-", "_")
+        named[name] = last[row, column]
     return named
 
 
@@ -159,9 +145,8 @@ def _start(network: str, seed: int) -> dict[str, Any]:
     params = initial_params(CELL, 1 + TIME * (network == NETWORKS[2]), HIDDEN_SIZE, 1, seed)
     if network != "unshared":
         return params
-    return stack(
-        initial_params(CELL, 1, HIDDEN_SIZE, 1, seed * TIME + step) for step in range(TIME)
-    )
+    each = (initial_params(CELL, 1, HIDDEN_SIZE, 1, seed * TIME + step) for step in range(TIME))
+    return stack(each)
 
 
 def _signs(rule: str, seed: int) -> np.ndarray:
@@ -180,21 +165,17 @@ def _inputs(symbols: jax.Array, network: str) -> jax.Array:
 
 
 @functools.partial(jax.jit, static_argnames=("network", "steps"))
-def _train(
-    params: Any, seeds: jax.Array, signs: jax.Array, *, network: str, steps: int
-) -> jax.Array:
+def _train(params, seeds, signs, *, network, steps):
     """Returns the loss of every step, `[seed, step]`."""
+    options = {"steps": steps, "learning_rate": LEARNING_RATE, "grad_clip_norm": CLIP_NORM}
 
     def train_one(params, seed, signs):
-        data = keys.stream(seed, "data")
-
         def loss(params, key):
             symbols, targets = sample_batch(key, signs)
             logits = outputs(params, _inputs(symbols, network))
             return jnp.mean(-jax.nn.log_sigmoid(logits * targets))
 
-        options = {"steps": steps, "learning_rate": LEARNING_RATE, "grad_clip_norm": CLIP_NORM}
-        return fit(loss, params, data, **options)[1]
+        return fit(loss, params, keys.stream(seed, "data"), **options)[1]
 
     return jax.vmap(train_one)(params, seeds, signs)
 
