@@ -39,6 +39,7 @@ MAY_IMPORT = {
     "benchmark": BELOW_LABS | {"labs"},
     "labs": BELOW_LABS,
     "runner": BELOW_LABS - {"analysis", "models"},
+    "runner.new": {"config", "labs", "runner"},
     "runner.doctor": {"config", "data", "labs", "runner", "training"},
     "runner.compare": {"config", "labs", "paths", "report", "run_folder", "runner", "training"},
     "report": {"load_matplotlib", "published", "run_folder"},

@@ -1,4 +1,4 @@
-"""The lab of docs/guides/add-a-lab.md: run by its command, resumed and reported."""
+"""The lab of docs/guides/add-a-lab.md: outside of the project and inside, run by its command."""
 
 import re
 import runpy
@@ -10,50 +10,70 @@ from pathlib import Path
 import pytest
 
 import experiments
-from jaxlabs import labs
+from jaxlabs import commands, labs
 from jaxlabs.report.page import write_report
 from jaxlabs.run_folder import RunFolder
-from jaxlabs.runner import cli
+from jaxlabs.runner import cli, new
 
 PAGE = (Path(__file__).parents[2] / "docs" / "guides" / "add-a-lab.md").read_text()
 LAB, ENTRY = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
-(COMMAND,) = re.findall(r"```\n(python -m .*?)\n```", PAGE)
+NEW, RUN = (shlex.split(line)[1:] for line in re.findall(r"```\n(jaxlabs .*?)\n```", PAGE))
+MODULE = re.search(r"`python -m (experiments\.my_lab)`", PAGE)[1]
 
 
 pytestmark = pytest.mark.usefixtures("reused_executables", "quickly_compiled")
 
 
 @pytest.fixture
-def added(tmp_path, monkeypatch):
-    """Writes the two files of the page to where the packages find them."""
-    folder = tmp_path / "labs" / "spirals"
-    folder.mkdir(parents=True)
-    (folder / "__init__.py").touch()
-    (folder / "lab.py").write_text(LAB)
-    (tmp_path / "entries").mkdir()
-    (tmp_path / "entries" / "spirals.py").write_text(ENTRY)
-    monkeypatch.setattr(labs, "__path__", [*labs.__path__, str(tmp_path / "labs")])
-    monkeypatch.setattr(experiments, "__path__", [str(tmp_path / "entries")])
+def here(tmp_path, monkeypatch):
+    """The working directory, where `jaxlabs new` has written the lab."""
     monkeypatch.chdir(tmp_path)
-    yield
-    for name in [name for name in sys.modules if name.startswith("jaxlabs.labs.spirals")]:
-        del sys.modules[name]
+    assert commands.run(NEW) == 0
+    return tmp_path
 
 
 @pytest.fixture
-def run(added, monkeypatch):
-    """`run(*flags) -> folder`: runs the command of the page to its end."""
+def ends_with_0(monkeypatch):
+    """`ends_with_0(run, *arguments)`: calls what ends the process with status 0."""
     monkeypatch.setattr(cli.signals, "guard", lambda: None)  # the process is pytest's
 
-    def command(*flags):
-        _, _, module, *given = shlex.split(COMMAND)
-        monkeypatch.setattr(sys, "argv", ["-m", *given, *flags])
+    def end(run, *arguments, **options):
         with pytest.raises(SystemExit) as ended:
-            runpy.run_module(module, run_name="__main__")
+            run(*arguments, **options)
         assert ended.value.code == 0
-        return RunFolder("runs/spirals-quick")
+
+    return end
+
+
+@pytest.fixture
+def run(here, ends_with_0):
+    """`run(*flags) -> folder`: runs the command of the page to its end."""
+
+    def command(*flags):
+        ends_with_0(commands.run, [*RUN, *flags])
+        return RunFolder("runs/my_lab-quick")
 
     return command
+
+
+@pytest.fixture
+def added(here, monkeypatch):
+    """Moves the lab into the project, with its entry, as the page says."""
+    folder = here / "labs" / "my_lab"
+    folder.mkdir(parents=True)
+    (folder / "__init__.py").touch()
+    (here / "my_lab.py").rename(folder / "lab.py")
+    (here / "entries").mkdir()
+    (here / "entries" / "my_lab.py").write_text(ENTRY)
+    monkeypatch.setattr(labs, "__path__", [*labs.__path__, str(here / "labs")])
+    monkeypatch.setattr(experiments, "__path__", [str(here / "entries")])
+    yield
+    for name in [name for name in sys.modules if name.startswith("jaxlabs.labs.my_lab")]:
+        del sys.modules[name]
+
+
+def test_lab_of_the_guide_is_the_one_that_the_command_writes(here):
+    assert (here / "my_lab.py").read_text() == LAB == new.content("my_lab.py", "my_lab")
 
 
 def test_lab_of_the_guide_trains_resumes_and_reports(run, require_same_end, capsys):
@@ -75,15 +95,17 @@ def test_lab_of_the_guide_learns_the_spirals(run):
     assert run().read_summary()["metrics"]["test_accuracy"] > 0.99
 
 
+def test_lab_inside_the_project_runs_by_its_entry(added, ends_with_0, monkeypatch):
+    assert "my_lab" in labs.names()
+    monkeypatch.setattr(sys, "argv", ["-m", "--platform=cpu", "--steps=2"])
+    ends_with_0(runpy.run_module, MODULE, run_name="__main__")
+    assert RunFolder("runs/my_lab-quick").is_complete()
+
+
 def test_array_without_a_plot_fails_the_test_of_a_lab(added):
     folder = RunFolder("run")
     folder.create()
-    folder.write_config({"experiment": "spirals", "preset": "quick", "settings": {}})
+    folder.write_config({"experiment": "my_lab", "preset": "quick", "settings": {}})
     folder.write_arrays("map", shares=[0.5])
     with pytest.raises(AssertionError, match=r"arrays without a plot: \['map'\]"):
-        write_report(folder, labs.load("spirals"))
-
-
-def test_names_of_labs_include_the_new_folder(added):
-    assert "spirals" in labs.names()
-    assert labs.load("spirals").name == "spirals"
+        write_report(folder, labs.load("my_lab"))

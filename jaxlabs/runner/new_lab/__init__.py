@@ -1,0 +1,1 @@
+"""The lab that `jaxlabs new` copies."""
