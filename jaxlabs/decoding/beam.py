@@ -1,6 +1,7 @@
 """Beam search with any `Decoder`, in one compiled call."""
 
 import functools
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -48,7 +49,7 @@ def beam_search(
     length_penalty: float = 0.0,
     carry: Any = None,
 ) -> Beams:
-    """Finds likely continuations of a start token by beam search.
+    """Finds likely continuations of start tokens, such as `<sos>`, by beam search.
 
     A finished sequence stays in the beam as long as its score is among the best. With one beam the
     search is greedy and equals `generate` at temperature 0; with as many beams as sequences it is
@@ -57,7 +58,7 @@ def beam_search(
     Args:
       decoder: the model; static and hashable.
       params: its parameters.
-      start: [batch] start token, such as `<sos>`.
+      start: [batch] tokens.
       beam_size: static, >= 1.
       max_new_tokens: static, >= 1 and at most `decoder.context_length`.
       stop_token: ends a sequence and is kept as its last token; -1: none.
@@ -111,12 +112,19 @@ def _search(
         _, best = jax.lax.top_k(scores, beam_size)
         parent, token = best // vocab_size, best % vocab_size
 
-        gather = functools.partial(_gather_beams, rows=rows, parent=parent)
+        def gather(leaf: jax.Array) -> jax.Array:
+            """Returns `leaf [batch, beam, ...]` at the parents."""
+            return leaf[rows, parent]
+
+        def reorder(leaf: jax.Array) -> jax.Array:
+            """Likewise for `leaf [batch * beam, ...]`."""
+            return gather(leaf.reshape(batch, beam_size, *leaf.shape[1:])).reshape(leaf.shape)
+
         was_done = gather(search.done)
         tokens = gather(search.tokens).at[:, :, search.time].set(jnp.where(was_done, 0, token))
         return _Search(
             time=search.time + 1,
-            carry=jax.tree.map(lambda leaf: _reorder(leaf, gather, (batch, beam_size)), carry),
+            carry=_by_row(reorder, carry),
             last_token=token,
             tokens=tokens,
             lengths=gather(lengths),
@@ -134,7 +142,7 @@ def _search(
         body,
         _Search(
             time=jnp.int32(0),
-            carry=jax.tree.map(lambda leaf: _repeat(leaf, beam_size), carry),
+            carry=_by_row(lambda leaf: jnp.repeat(leaf, beam_size, axis=0), carry),
             last_token=jnp.tile(start[:, None], (1, beam_size)),
             tokens=jnp.zeros((batch, beam_size, max_new_tokens), jnp.int32),
             lengths=jnp.zeros((batch, beam_size), jnp.int32),
@@ -150,18 +158,7 @@ def _zero_then_inf(count: int) -> jax.Array:
     return jnp.full((count,), jnp.inf, jnp.float32).at[0].set(0)
 
 
-def _gather_beams(leaf: jax.Array, rows: jax.Array, parent: jax.Array) -> jax.Array:
-    """Returns `leaf [batch, beam, ...]` at the beams `parent [batch, beam]`."""
-    return leaf[rows, parent]
-
-
-def _reorder(leaf: jax.Array, gather: Any, shape: tuple[int, int]) -> jax.Array:
-    """Applies `gather` to an array of the carry, `[batch * beam, ...]`."""
-    if leaf.ndim == 0:  # a step counter shared by all rows
-        return leaf
-    return gather(leaf.reshape(*shape, *leaf.shape[1:])).reshape(leaf.shape)
-
-
-def _repeat(leaf: jax.Array, beam_size: int) -> jax.Array:
-    leaf = jnp.asarray(leaf)
-    return leaf if leaf.ndim == 0 else jnp.repeat(leaf, beam_size, axis=0)
+def _by_row(function: Callable[[jax.Array], jax.Array], carry: Any) -> Any:
+    """Applies a function to the arrays of a carry but scalars, which all rows share."""
+    leaves = jax.tree.map(jnp.asarray, carry)
+    return jax.tree.map(lambda leaf: function(leaf) if leaf.ndim else leaf, leaves)

@@ -34,17 +34,16 @@ class Decoder(Protocol):
 
 def empty_carry(decoder: Decoder, params: Any, batch_size: int) -> Any:
     """Returns `decoder.init_carry(batch_size)` with the float dtype of the parameters."""
-    leaves = jax.tree.leaves(params)
-    floats = [leaf.dtype for leaf in leaves if jnp.issubdtype(leaf.dtype, jnp.floating)]
+
+    def is_float(leaf: jax.Array) -> bool:
+        return jnp.issubdtype(leaf.dtype, jnp.floating)
+
     carry = decoder.init_carry(batch_size)
+    floats = [leaf.dtype for leaf in jax.tree.leaves(params) if is_float(leaf)]
     if not floats:
         return carry
     dtype = jnp.result_type(*floats)
-
-    def cast(leaf: jax.Array) -> jax.Array:
-        return leaf.astype(dtype) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf
-
-    return jax.tree.map(cast, carry)
+    return jax.tree.map(lambda leaf: leaf.astype(dtype) if is_float(leaf) else leaf, carry)
 
 
 class _Loop(NamedTuple):
@@ -108,19 +107,10 @@ def generate(
     lengths = _valid_lengths(lengths, prompts.shape)
     if max_new_tokens < 0:
         raise ArgumentError("max_new_tokens", f"{max_new_tokens} is negative")
-    return _generate(
-        decoder,
-        params,
-        prompts,
-        lengths,
-        key,
-        max_new_tokens,
-        jnp.float32(temperature),
-        jnp.int32(top_k),
-        jnp.float32(top_p),
-        jnp.int32(stop_token),
-        carry,
-    )
+    options = jnp.float32(temperature), jnp.int32(top_k), jnp.float32(top_p)
+    stop_token = jnp.int32(stop_token)
+    inputs = prompts, lengths, key
+    return _generate(decoder, params, *inputs, max_new_tokens, options, stop_token, carry)
 
 
 def _valid_lengths(lengths: Any, prompts_shape: tuple[int, int]) -> jax.Array:
@@ -147,9 +137,7 @@ def _generate(
     prompt_lengths: jax.Array,
     key: jax.Array,
     max_new_tokens: int,
-    temperature: jax.Array,
-    top_k: jax.Array,
-    top_p: jax.Array,
+    options: tuple[jax.Array, ...],
     stop_token: jax.Array,
     carry: Any,
 ) -> tuple[jax.Array, jax.Array]:
@@ -166,7 +154,7 @@ def _generate(
         time = loop.time + 1
         since_prompt = jnp.maximum(time - prompt_lengths, 0)
         step_keys = jax.vmap(jax.random.fold_in)(row_keys, since_prompt)
-        sampled = sample_token(step_keys, logits, temperature, top_k, top_p)
+        sampled = sample_token(step_keys, logits, *options)
 
         writes = (time >= prompt_lengths) & ~loop.done
         current = jax.lax.dynamic_index_in_dim(loop.tokens, time, axis=1, keepdims=False)

@@ -164,9 +164,8 @@ def _ancestral(alpha_bar: np.ndarray, next_alpha_bar: np.ndarray, sampler: Sampl
     """
     beta = 1 - alpha_bar / next_alpha_bar
     noise_ratio = (1 - next_alpha_bar) / (1 - alpha_bar)
-    variance = (
-        beta * noise_ratio if sampler.variance_type == "posterior" else np.append(beta[:-1], 0)
-    )
+    posterior = sampler.variance_type == "posterior"
+    variance = beta * noise_ratio if posterior else np.append(beta[:-1], 0)
     b = np.sqrt(next_alpha_bar) * beta / (1 - alpha_bar)
     return np.sqrt(1 - beta) * noise_ratio, b, np.zeros_like(alpha_bar), np.sqrt(variance)
 
@@ -178,16 +177,11 @@ def _ddim(alpha_bar: np.ndarray, next_alpha_bar: np.ndarray, sampler: SamplerCon
     t - T // steps, for T timesteps, or at x0 where this is negative. Both are equal for `leading`,
     and for `trailing` if the number of steps divides T.
     """
-    variance = (
-        sampler.eta**2 * (1 - next_alpha_bar) / (1 - alpha_bar) * (1 - alpha_bar / next_alpha_bar)
-    )
+    variance = sampler.eta**2 * (1 - next_alpha_bar) / (1 - alpha_bar)
+    variance *= 1 - alpha_bar / next_alpha_bar
     a = np.sqrt((1 - next_alpha_bar - variance) / (1 - alpha_bar))
-    return (
-        a,
-        np.sqrt(next_alpha_bar) - a * np.sqrt(alpha_bar),
-        np.zeros_like(alpha_bar),
-        np.sqrt(variance),
-    )
+    b = np.sqrt(next_alpha_bar) - a * np.sqrt(alpha_bar)
+    return a, b, np.zeros_like(alpha_bar), np.sqrt(variance)
 
 
 def _dpm_solver(alpha_bar: np.ndarray, next_alpha_bar: np.ndarray, sampler: SamplerConfig) -> tuple:
@@ -264,7 +258,8 @@ def sample(
             x = x + coef.s * _noise(row_keys, t, shape, x.dtype)
         return (x, x0_pred, images), None
 
-    indices = np.array([_first_at_most(steps, t) for t in snapshots], int)
+    # Of the first of the decreasing timesteps that is at most t, or their number.
+    indices = np.array([(steps > t).sum() for t in snapshots], int)
     is_snapshot = np.arange(len(steps))[:, None] == indices[None, :]
     images = jnp.zeros((len(snapshots), *start.shape), start.dtype)
     coefs = jax.tree.map(lambda values: jnp.asarray(values, start.dtype), coefs)
@@ -272,11 +267,6 @@ def sample(
     (x, _, images), _ = jax.lax.scan(step, (start, jnp.zeros_like(start), images), scanned)
     is_final = jnp.asarray(indices == len(steps))
     return Samples(x, jnp.where(_expand_dims(is_final, x.ndim + 1), x[None], images))
-
-
-def _first_at_most(times: np.ndarray, t: int) -> int:
-    """Returns the index of the first of the decreasing times that is at most t, or their number."""
-    return int((times > t).sum())
 
 
 def _expand_dims(values: jax.Array, ndim: int) -> jax.Array:
@@ -297,22 +287,20 @@ def sample_many(
     count: int,
     *,
     batch_size: int,
-    shape: tuple[int, ...],
-    diffusion: DiffusionConfig,
-    sampler: SamplerConfig,
     condition: Any = None,
     first: int = 0,
+    **options: Any,
 ) -> np.ndarray:
-    """Samples rows `first` to `count` - 1 in batches of equal size, `[rows, *shape]`; see `sample`.
+    """Samples rows `first` to `count` - 1 in batches of equal size, `[rows, *shape]`.
 
-    `condition` holds arrays `[count, ...]`. A row does not depend on the others.
+    `condition` holds arrays `[count, ...]`; `options` are those of `sample`. A row does not depend
+    on the others.
     """
     batches = []
     for start in range(first, count, batch_size):
         rows = np.arange(start, start + batch_size, dtype=np.int32)
         clipped = np.minimum(rows, count - 1)
         conditions = jax.tree.map(lambda leaf, rows=clipped: jnp.asarray(leaf)[rows], condition)
-        options = {"shape": shape, "diffusion": diffusion, "sampler": sampler}
         samples = sample(denoise, params, key, jnp.asarray(rows), condition=conditions, **options)
         batches.append(np.asarray(samples.images))
     return np.concatenate(batches)[: count - first]

@@ -32,14 +32,14 @@ def batch_statistics(
     weights: jax.Array | None = None,
     axis_name: str | None = None,
 ) -> BatchStatistics:
-    """Returns mean and variance over the batch, and over further axes of each example.
+    """Returns mean and variance over the batch of `x [batch, ...]`, and over further axes.
 
     Averages are over the valid examples of all devices: devices with different numbers of valid
     examples, or none, give the result of one device with all examples. The variance takes a second
     pass, since E[x^2] - E[x]^2 cancels where a mean is large.
 
     Args:
-      x: [batch, ...].
+      x: examples.
       axes: the axes to average over: (0,) gives statistics per entry of an example, (0, 1, 2) per
         channel of images [batch, height, width, channels].
       weights: [batch]; examples of weight 0 are ignored, all others have equal weight. None:
@@ -81,14 +81,9 @@ def batch_norm(
 ) -> jax.Array:
     """Returns `(x - mean) / sqrt(variance + epsilon) * scale + bias` (Ioffe and Szegedy 2015).
 
-    Args:
-      x: [batch, ...].
-      mean: the axes of `x` without `axes`; the batch mean in training, else the running mean.
-      variance: likewise. Where it and `epsilon` are both 0, the result is `bias` and not NaN.
-      scale: likewise (gamma); None: 1.
-      bias: likewise (beta); None: 0.
-      axes: see `batch_statistics`.
-      epsilon: at least 0.
+    All but `x [batch, ...]` have its axes without `axes`, see `batch_statistics`. Mean and variance
+    are those of the batch in training, else the running ones; where the variance and `epsilon` are
+    both 0, the result is `bias` and not NaN.
 
     Raises:
       ValueError: `axes` does not contain the batch axis.
@@ -141,13 +136,10 @@ class BatchNorm(nn.Module):
         weights: jax.Array | None = None,
         axis_name: str | None = None,
     ) -> jax.Array:
-        """Returns `x [batch, ...]` normalized; apply with `mutable=["batch_stats"]` in training.
+        """Returns `x [batch, ...]` normalized by the running statistics.
 
-        Args:
-          x: examples.
-          train: whether to normalize by the statistics of `x` and to update the running ones.
-          weights: see `batch_statistics`.
-          axis_name: likewise.
+        In training by those of `x`, see `batch_statistics`, which also update the running ones:
+        apply with `mutable=["batch_stats"]`.
         """
         axes = _check_axes(self.axes, x.ndim)
         shape = tuple(size for axis, size in enumerate(x.shape) if axis not in axes)
@@ -157,10 +149,9 @@ class BatchNorm(nn.Module):
         running_variance = self.variable("batch_stats", "variance", jnp.ones, shape, jnp.float32)
         mean, variance = running_mean.value, running_variance.value
         if train:
-            axis_name = None if self.is_initializing() else axis_name
-            mean, variance, count = batch_statistics(
-                x, axes=axes, weights=weights, axis_name=axis_name
-            )
+            options = {"axes": axes, "weights": weights}
+            options["axis_name"] = None if self.is_initializing() else axis_name
+            mean, variance, count = batch_statistics(x, **options)
         if train and not self.is_initializing():
             ddof_count = count - self.unbiased
             unbiased = variance * count / jnp.maximum(ddof_count, 1)

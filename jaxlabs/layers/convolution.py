@@ -18,10 +18,8 @@ EPSILON = 1e-5
 def conv3x3(x: jax.Array, kernel: jax.Array, precision: str = "default") -> jax.Array:
     """Correlates images with a 3x3 kernel under zero padding, `[batch, height, width, out]`.
 
-    Args:
-      x: [batch, height, width, in].
-      kernel: [3, 3, in, out], in the dtype of x.
-      precision: see `jaxlabs.layers.matmul`.
+    The images are `x [batch, height, width, in]`, the kernel is `[3, 3, in, out]` in the dtype of
+    x; see `jaxlabs.layers.matmul` for the precision.
 
     Raises:
       ValueError: `precision` is not one of PRECISIONS.
@@ -66,10 +64,9 @@ def upsample_2x_bilinear(x: jax.Array) -> jax.Array:
     """
     x = jnp.asarray(x)
     batch, height, width, channels = x.shape
+    options = {"method": "bilinear", "precision": lax.Precision.HIGHEST}
     shape = (batch, 2 * height, 2 * width, channels)
-    double = functools.partial(
-        jax.image.resize, shape=shape, method="bilinear", precision=lax.Precision.HIGHEST
-    )
+    double = functools.partial(jax.image.resize, shape=shape, **options)
     return dispatch.by_platform(x, cpu=resize.upsample_2x_bilinear, default=double)
 
 
@@ -86,9 +83,8 @@ class Conv3x3(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         """Returns `[batch, height, width, features]` for `x [batch, height, width, channels]`."""
-        kernel = self.param(
-            "kernel", self.kernel_init, (3, 3, x.shape[-1], self.features), jnp.float32
-        )
+        shape = (3, 3, x.shape[-1], self.features)
+        kernel = self.param("kernel", self.kernel_init, shape, jnp.float32)
         bias_init = uniform_init((9 * x.shape[-1]) ** -0.5)
         bias = self.param("bias", bias_init, (self.features,), jnp.float32)
         x, kernel = nn.dtypes.promote_dtype(x, kernel)
@@ -112,11 +108,9 @@ class ResidualBlock(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, time_emb: jax.Array) -> jax.Array:
-        """Returns `[batch, height, width, features]`.
+        """Returns `[batch, height, width, features]` for `x [batch, height, width, channels]`.
 
-        Args:
-          x: [batch, height, width, channels].
-          time_emb: [batch, time_embed_dim] embedding of each image's timestep.
+        The embeddings of the images' timesteps are `time_emb [batch, time_embed_dim]`.
         """
         convolve = functools.partial(Conv3x3, self.features, precision=self.precision)
         norm = functools.partial(nn.GroupNorm, self.groups, epsilon=EPSILON)

@@ -5,9 +5,9 @@ from collections.abc import Callable
 import flax.linen as nn
 import jax
 
-from jaxlabs.layers.cross_attention import CrossAttention
 from jaxlabs.layers.dropout import Dropout
 from jaxlabs.layers.feed_forward import FeedForward
+from jaxlabs.layers.masks import AttentionMask
 from jaxlabs.layers.multi_head_attention import KVCache, Mask, MultiHeadAttention
 from jaxlabs.layers.normalization import build_norm
 
@@ -52,14 +52,10 @@ class DecoderBlock(nn.Module):
         *,
         dropout_keys: jax.Array | None = None,
     ) -> jax.Array:
-        """Returns `[batch, time, embed_dim]` for `x [batch, time, embed_dim]`.
+        """Returns `[batch, time, embed_dim]` for the embedded target `x [batch, time, embed_dim]`.
 
-        Args:
-          x: the embedded target.
-          memory: [batch, memory_time, embed_dim], the encoder output.
-          mask: of self-attention, `layers.masks.causal` or an `AttentionMask`.
-          memory_mask: padding mask of the memory, `layers.masks.padding`.
-          dropout_keys: [batch] PRNG keys; None switches dropout off.
+        `memory [batch, memory_time, embed_dim]` is the encoder output. The mask of self-attention
+        is `layers.masks.causal` or an `AttentionMask`, that of the memory `layers.masks.padding`.
         """
 
         def attend(x: jax.Array) -> jax.Array:
@@ -96,9 +92,8 @@ class DecoderBlock(nn.Module):
         dropout_keys: jax.Array | None,
     ) -> jax.Array:
         def cross_attend(x: jax.Array) -> jax.Array:
-            return self.memory_attention.cross_attend(
-                x, memory, memory_mask, dropout_keys=dropout_keys
-            )
+            options = {"dropout_keys": dropout_keys}
+            return self.memory_attention.cross_attend(x, memory, memory_mask, **options)
 
         for function, norm, dropout in [
             (attend, self.attention_norm, self.attention_dropout),
@@ -110,3 +105,42 @@ class DecoderBlock(nn.Module):
             else:
                 x = norm(x + dropout(function(x), dropout_keys))
         return x
+
+
+class CrossAttention(MultiHeadAttention):
+    """`MultiHeadAttention` whose keys and values come from a memory, without positions."""
+
+    def __call__(
+        self,
+        x: jax.Array,
+        memory: jax.Array,
+        mask: Mask = None,
+        *,
+        dropout_keys: jax.Array | None = None,
+    ) -> jax.Array:
+        """Attends from `x` to `memory [batch, memory_time, embed_dim]`; see `cross_attend`."""
+        return self.cross_attend(x, self.project_memory(memory), mask, dropout_keys=dropout_keys)
+
+    def project_memory(self, memory: jax.Array) -> KVCache:
+        """Returns the keys and values of `memory [batch, memory_time, embed_dim]`."""
+        return KVCache(*self._project_heads(memory, 1, 2))
+
+    def cross_attend(
+        self,
+        x: jax.Array,
+        memory: KVCache,
+        mask: Mask = None,
+        *,
+        dropout_keys: jax.Array | None = None,
+    ) -> jax.Array:
+        """Returns `[batch, time, embed_dim]` for the queries' source `x [batch, time, embed_dim]`.
+
+        The mask is that of the padding of the projected `memory`, see `layers.masks.padding`.
+
+        Raises:
+          ValueError: relative positions or a local mask, which need the distance of query and key.
+        """
+        if self.positions in ("rotary", "alibi") or isinstance(mask, AttentionMask):
+            relative = mask if isinstance(mask, AttentionMask) else f"{self.positions} positions"
+            raise ValueError(f"{relative}: not accepted in cross-attention")
+        return self._attend(*self._project_heads(x, 0), memory, mask, dropout_keys)

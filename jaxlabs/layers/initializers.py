@@ -59,17 +59,13 @@ PYTORCH = TransformerInitializers(
 def transformer_initializers(
     init: str, num_layers: int, *, zero_residual: bool
 ) -> TransformerInitializers:
-    """Returns GPT-2's initializers (Radford et al. 2019) or PyTorch's defaults.
+    """Returns GPT-2's initializers (Radford et al. 2019) or PyTorch's defaults, see INITS.
 
-    Args:
-      init: one of INITS.
-      num_layers: number of blocks, each of which writes to the residual stream twice.
-      zero_residual: whether the kernels that write there start at zero.
+    With `zero_residual` the kernels that write to the residual stream start at zero.
     """
     normal = nn.initializers.normal
-    # 2 * num_layers residual projections add up, so each is scaled down by the root of that.
-    gpt2 = TransformerInitializers(
-        normal(STDDEV), normal(STDDEV), normal(STDDEV / (2 * num_layers) ** 0.5)
-    )
+    # Each block writes there twice: 2 * num_layers projections add up, so each is scaled down.
+    residual = normal(STDDEV / (2 * num_layers) ** 0.5)
+    gpt2 = TransformerInitializers(normal(STDDEV), normal(STDDEV), residual)
     chosen = PYTORCH if init == "pytorch" else gpt2
     return chosen._replace(residual=nn.initializers.zeros_init()) if zero_residual else chosen

@@ -9,10 +9,8 @@ EPSILON = 1e-5
 def build_norm(kind: str, use_bias: bool = True) -> nn.Module:
     """Returns a module that normalizes `x [..., features]` over its last axis.
 
-    Args:
-      kind: "layernorm" (Ba et al. 2016; with `scale [features]`) or "rmsnorm" (Zhang and Sennrich
-        2019; without parameters).
-      use_bias: whether the layer norm has a `bias [features]` as well.
+    "layernorm" (Ba et al. 2016) has `scale [features]` and, with `use_bias`, `bias [features]`;
+    "rmsnorm" (Zhang and Sennrich 2019) has no parameters.
 
     Raises:
       ValueError: `kind` is not one of NORMS.

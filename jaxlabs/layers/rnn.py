@@ -51,12 +51,10 @@ class RecurrentLayer(nn.Module):
         uniform = uniform_init(self.hidden_size**-0.5)
         orthogonal = functools.partial(_orthogonal_blocks, hidden_size=self.hidden_size)
         kernel_init = orthogonal if self.recurrent_init == "orthogonal" else uniform
-        self.input_kernel = self.param(
-            "input_kernel", uniform, (self.features, gates_size), jnp.float32
-        )
-        self.recurrent_kernel = self.param(
-            "recurrent_kernel", kernel_init, (self.hidden_size, gates_size), jnp.float32
-        )
+        shape = (self.features, gates_size)
+        self.input_kernel = self.param("input_kernel", uniform, shape, jnp.float32)
+        shape = (self.hidden_size, gates_size)
+        self.recurrent_kernel = self.param("recurrent_kernel", kernel_init, shape, jnp.float32)
         bias_init = _forget_bias_init(uniform) if self.cell == "lstm" else uniform
         self.bias = self.param("bias", bias_init, (gates_size,), jnp.float32)
         self.recurrent_bias = None
@@ -69,10 +67,7 @@ class RecurrentLayer(nn.Module):
     ) -> tuple[jax.Array, State]:
         """Scans over `x [time, batch, features]`; returns h of every step and the final state.
 
-        Args:
-          x: the input, time-major.
-          state: initial state.
-          mask: [time, batch] bool, False for padding; None: no padding.
+        The mask is `[time, batch]` bool, False for padding; None: no padding.
         """
 
         def on_cpu(*operands):
@@ -95,11 +90,8 @@ class RecurrentLayer(nn.Module):
     ) -> Trace:
         """Returns all states and gates from the zero state, `[batch, time, hidden_size]` each.
 
-        Args:
-          x: [batch, time, features].
-          perturbations: added to the states after each step, [batch, time, hidden_size] each; see
-            `scan_cell`. None: zeros.
-          stop_gate_gradients: see `scan_cell`.
+        The input is `x [batch, time, features]`, the `perturbations` of `scan_cell` are `[batch,
+        time, hidden_size]` each; None: zeros.
         """
         (state,) = zero_state(self.cell, self.hidden_size, 1, len(x), x.dtype)
         trace = scan_cell(
@@ -166,11 +158,10 @@ class Recurrent(nn.Module):
         states = zero_state(self.cell, self.hidden_size, len(self.stack), batch_size, dtype)
         if not self.learn_initial_state:
             return states
-        initial = self.first.astype(dtype)
-        rows = [[initial[i, j][None, :] for j in range(len(s))] for i, s in enumerate(states)]
+        initial, shape = self.first.astype(dtype), (batch_size, self.hidden_size)
         return tuple(
-            tuple(jnp.broadcast_to(row, (batch_size, self.hidden_size)) for row in layer)
-            for layer in rows
+            tuple(jnp.broadcast_to(initial[i, j][None, :], shape) for j in range(len(layer)))
+            for i, layer in enumerate(states)
         )
 
     def __call__(
@@ -219,10 +210,7 @@ class Recurrent(nn.Module):
         return jnp.swapaxes(x, 0, 1), tuple(final_states)
 
     def step(self, x: jax.Array, states: tuple[State, ...]) -> tuple[jax.Array, tuple[State, ...]]:
-        """Takes one step with `x [batch, features]`, without dropout.
-
-        Returns:
-          The output [batch, hidden_size] and the new states.
+        """Takes a step with `x [batch, features]`; returns `[batch, hidden_size]` and the states.
 
         Raises:
           ValueError: the module is bidirectional.
@@ -231,18 +219,15 @@ class Recurrent(nn.Module):
             raise ValueError("a bidirectional network cannot decode step by step")
         new_states = []
         for layer, state in zip(self.stack, states, strict=True):
-            state = layer.step(x, state)
-            x = state[0]
-            new_states.append(state)
+            new_states.append(layer.step(x, state))
+            x = new_states[-1][0]
         return x, tuple(new_states)
 
 
 def _forget_bias_init(init: Initializer) -> Initializer:
     """Returns the initializer of an LSTM's bias: 1 for the forget gate, `init` for the others."""
 
-    def forget_bias_init(
-        key: jax.Array, shape: tuple[int, ...], dtype: Any = jnp.float32
-    ) -> jax.Array:
+    def forget_bias_init(key: jax.Array, shape: tuple[int], dtype: Any = jnp.float32) -> jax.Array:
         quarter = shape[0] // 4
         return init(key, shape, dtype).at[quarter : 2 * quarter].set(1)
 

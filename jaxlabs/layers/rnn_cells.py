@@ -53,10 +53,8 @@ def rnn_forward(
 ) -> tuple[State, Gates]:
     """Returns the next state and the gates, all [batch, hidden_size].
 
-    Args:
-      input_gates: [batch, gates * hidden_size] from the input, with the bias.
-      hidden_gates: [batch, gates * hidden_size] from the state's h.
-      state: previous state.
+    The pre-activations are [batch, gates * hidden_size]: those from the input, with the bias, and
+    those from the h of the previous state.
     """
     h = jnp.tanh(input_gates + hidden_gates)
     return (h,), (h,)

@@ -42,13 +42,8 @@ def similarity_logits(
 ) -> jax.Array:
     """Returns `scale * images @ texts.T + bias`, `[images, texts]`, in at least float32.
 
-    The matmul has the full precision of its dtype on every platform: the scale amplifies errors.
-
-    Args:
-      images: [images, features].
-      texts: [texts, features].
-      scale: [] inverse temperature.
-      bias: [].
+    The matmul has the full precision of its dtype on every platform: the scale, the inverse
+    temperature, amplifies errors.
     """
     images, texts = (x.astype(jnp.promote_types(x.dtype, jnp.float32)) for x in (images, texts))
     return scale * jnp.dot(images, texts.T, precision=lax.Precision.HIGHEST) + bias
@@ -64,9 +59,7 @@ def clamp_logit_scale(logit_scale: jax.Array) -> jax.Array:
 
 
 def info_nce(
-    logits: jax.Array,
-    positives: jax.Array | None = None,
-    key_weights: jax.Array | None = None,
+    logits: jax.Array, positives: jax.Array | None = None, key_weights: jax.Array | None = None
 ) -> jax.Array:
     """Returns `-log softmax(logits)[positive]` of every query, in nats, `[queries]`.
 
@@ -92,9 +85,7 @@ def info_nce(
 def symmetric_info_nce(logits: jax.Array, weights: jax.Array | None = None) -> jax.Array:
     """Returns the mean of `info_nce` over both directions for every pair, in nats, `[batch]`.
 
-    Args:
-      logits: [batch, batch] of images and texts; the pairs are on the diagonal.
-      weights: [batch], 0 for masked pairs; None: no pair is masked.
+    The pairs are on the diagonal of the logits; those of weight 0 are masked.
     """
     both = info_nce(logits, key_weights=weights) + info_nce(logits.T, key_weights=weights)
     return both / 2 if weights is None else jnp.where(weights > 0, both / 2, 0)
@@ -113,11 +104,8 @@ def pairwise_sigmoid(
       paired: whether image i and text i are a pair; else all combinations are negatives.
     """
     logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
-    if paired:
-        logits = jnp.where(jnp.eye(*logits.shape, dtype=bool), logits, -logits)
-    else:
-        logits = -logits
-    terms = -jax.nn.log_sigmoid(logits)
+    signed = jnp.where(jnp.eye(*logits.shape, dtype=bool), logits, -logits) if paired else -logits
+    terms = -jax.nn.log_sigmoid(signed)
     if weights is not None:
         terms = jnp.where(weights[None, :] > 0, terms, 0)
     return terms.sum(axis=1)
@@ -135,13 +123,6 @@ def clip_loss(
 
     Under a mapped axis all embeddings are gathered, so each device has two `[local, global]` logit
     matrices.
-
-    Args:
-      images: [batch, features] of unit length.
-      texts: [batch, features] of unit length.
-      scale: [] inverse temperature.
-      weights: [batch], 0 for masked pairs.
-      axis_name: the mapped axis over whose devices the batch is sharded, or None.
     """
     if axis_name is None:
         return symmetric_info_nce(similarity_logits(images, texts, scale), weights)
@@ -170,14 +151,6 @@ def siglip_loss(
     so that each device computes `[local, local]` logits at a time; the backward pass recomputes
     them. Without one, under `jit` on a mesh as in the training loop, the compiler partitions the
     `[batch, batch]` logits.
-
-    Args:
-      images: [batch, features] of unit length.
-      texts: [batch, features] of unit length.
-      scale: [] inverse temperature.
-      bias: [] added to every logit.
-      weights: [batch], 0 for masked pairs.
-      axis_name: the mapped axis over whose devices the batch is sharded, or None.
     """
     own = pairwise_sigmoid(similarity_logits(images, texts, scale, bias), weights)
     if axis_name is None:

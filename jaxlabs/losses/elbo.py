@@ -20,10 +20,6 @@ def gaussian_kl(mean: jax.Array, log_variance: jax.Array) -> jax.Array:
 
     The KL divergence of a diagonal posterior is the sum over dimensions (Kingma and Welling 2013,
     appendix B).
-
-    Args:
-      mean: [..., latent_dim].
-      log_variance: [..., latent_dim].
     """
     return (jnp.exp(log_variance) + jnp.square(mean) - 1 - log_variance) / 2
 
@@ -31,12 +27,8 @@ def gaussian_kl(mean: jax.Array, log_variance: jax.Array) -> jax.Array:
 def bernoulli_log_likelihood(logits: jax.Array, x: jax.Array) -> jax.Array:
     """Returns `sum_i x_i log sigmoid(l_i) + (1 - x_i) log sigmoid(-l_i)`, in nats, `[...]`.
 
-    Computed in at least float32; finite for all finite logits.
-
-    Args:
-      logits: [..., pixels].
-      x: [..., pixels] in [0, 1]; for fractional x it is the expectation over pixels that are 1 with
-        probability x.
+    Computed in at least float32; finite for all finite logits. The sum is over the last axis. For
+    fractional x in [0, 1] it is the expectation over pixels that are 1 with probability x.
     """
     logits = _to_float32(logits)
     # Not optax's, which takes two log sigmoids for one:
@@ -50,10 +42,7 @@ def gaussian_log_likelihood(
 ) -> jax.Array:
     """Returns `log N(x; mean, scale^2)` summed over the last axis, in nats, `[...]`.
 
-    Args:
-      mean: [..., pixels].
-      x: [..., pixels].
-      log_scale: log of the standard deviation, [] or with the rank of x.
+    `log_scale` is [] or has the rank of x.
     """
     mean = _to_float32(mean)
     return jnp.sum(
@@ -64,10 +53,8 @@ def gaussian_log_likelihood(
 def importance_weighted_bound(log_weights: jax.Array) -> jax.Array:
     """Returns `log mean exp(log_weights)` over the first axis, in nats, `[...]`.
 
-    With a single sample this is the estimate of the ELBO (Burda et al. 2015, equation 8).
-
-    Args:
-      log_weights: [samples, ...] `log p(x, z) - log q(z|x)` at samples z of q.
+    The `log_weights [samples, ...]` are `log p(x, z) - log q(z|x)` at samples z of q. With a single
+    sample this is the estimate of the ELBO (Burda et al. 2015, equation 8).
     """
     return jax.nn.logsumexp(_to_float32(log_weights), axis=0) - math.log(log_weights.shape[0])
 

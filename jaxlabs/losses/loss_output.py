@@ -55,7 +55,7 @@ class LossFunction(Protocol):
           model: the linen module.
           variables: its variables; training differentiates with respect to `params`.
           batch: the examples, with their weights.
-          key: key of the training step or of the evaluation batch.
+          key: that of the training step or of the evaluation batch.
           train: whether regularization applies, and running statistics are updated.
           step: [] number of steps taken, for schedules; 0 in evaluation.
           axis_name: the mapped axis over which the batch is split, for statistics of the whole

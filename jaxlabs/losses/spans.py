@@ -14,12 +14,12 @@ def span_counts(
     """Counts spans as the CoNLL-2000 evaluation: correct if kind, start and end match.
 
     A span starts at a B tag, or at an I tag that does not continue a span of its kind; it continues
-    over I tags of its kind.
+    over I tags of its kind. Padding, where `valid` is False, ends a span.
 
     Args:
-      predicted: [batch, time] predicted tag indices.
-      gold: [batch, time] gold tag indices.
-      valid: [batch, time] booleans; False for padding, which ends a span.
+      predicted: [batch, time] tag indices.
+      gold: [batch, time] tag indices.
+      valid: [batch, time] booleans.
       tags: tag names by index: "O", "B-<kind>", "I-<kind>"; any other name counts as O.
 
     Returns:

@@ -8,7 +8,7 @@ import pytest
 from scipy.special import softmax
 
 from jaxlabs.layers import masks
-from jaxlabs.layers.cross_attention import CrossAttention
+from jaxlabs.layers.decoder_block import CrossAttention
 from jaxlabs.layers.masks import AttentionMask
 from jaxlabs.layers.multi_head_attention import MultiHeadAttention, empty_cache
 

@@ -45,10 +45,13 @@ def query_chunked_attention(
 ) -> jax.Array:
     """Returns `dot_product_attention` under `mask`, `[batch, heads, time, head_dim]`.
 
+    Query, key and value are `[batch, heads, time, head_dim]`, after the rotary embedding if there
+    is one.
+
     Args:
-      query: [batch, heads, time, head_dim], after the rotary embedding if there is one.
-      key: likewise.
-      value: likewise.
+      query: queries.
+      key: keys.
+      value: values.
       mask: causal or local mask.
       slopes: [heads], ALiBi slopes; their bias is added to the scores.
       dropout: `dropout(weights, chunk=..., subchunk=...)` is applied to the weights of a chunk,
@@ -59,7 +62,7 @@ def query_chunked_attention(
         would merge the two computations.
     """
     heads, time = query.shape[1:3]
-    max_visible = _max_visible(mask, time)
+    max_visible = time if mask.window is None else min(mask.window, time)
     count = min(max(time // MIN_CHUNK, 1), MAX_CHUNKS)
     size = -(-time // count)
     index = jnp.arange(time)
@@ -69,7 +72,7 @@ def query_chunked_attention(
         key_stop = stop if mask.causal else min(stop + max_visible - 1, time)
         queries, keys = slice(start, stop), slice(max(start - max_visible + 1, 0), key_stop)
         attend = functools.partial(
-            _attend_to_keys,
+            attend_to_keys,
             keys=keys,
             mask=mask,
             slopes=slopes,
@@ -83,12 +86,7 @@ def query_chunked_attention(
     return jnp.concatenate(outputs, axis=2)
 
 
-def _max_visible(mask: AttentionMask, time: int) -> int:
-    """Returns the largest number of keys at or before a query that it may see in `time` steps."""
-    return time if mask.window is None else min(mask.window, time)
-
-
-def _attend_to_keys(
+def attend_to_keys(
     subchunk: jax.Array | None,
     query: jax.Array,
     index: jax.Array,
@@ -97,9 +95,9 @@ def _attend_to_keys(
     *,
     keys: slice,
     mask: AttentionMask,
-    slopes: np.ndarray | None,
-    dropout: Callable[..., jax.Array] | None,
-    precision: str,
+    slopes: np.ndarray | None = None,
+    dropout: Callable[..., jax.Array] | None = None,
+    precision: str = "default",
 ) -> jax.Array:
     """Attends from queries at `index [1, 1, query]` to the slice of keys that they may see."""
     index, bias = index[0, 0], None
@@ -132,7 +130,7 @@ def block_local_attention(
     with weights `[batch, heads, blocks, query, key]` of a subchunk of blocks.
     """
     batch, heads, time, head_dim = query.shape
-    size = _max_visible(mask, time)
+    size = time if mask.window is None else min(mask.window, time)
     count = -(-time // size)
 
     query = _blocks(query * head_dim**-0.5, size, pad_blocks=0, count=count)

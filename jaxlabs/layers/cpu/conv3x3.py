@@ -21,14 +21,10 @@ HEIGHT, WIDTH = 1, 2
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
 def conv3x3(x: jax.Array, kernel: jax.Array, precision: str, form: str) -> jax.Array:
-    """Correlates images with a 3x3 kernel under zero padding, `[batch, height, width, out]`.
+    """`jaxlabs.layers.convolution.conv3x3` in the form "winograd" or "matmuls".
 
-    Args:
-      x: [batch, height, width, in].
-      kernel: [3, 3, in, out], in the dtype of x.
-      precision: see `jaxlabs.layers.matmul`.
-      form: "winograd" for half of the products; its rounding errors are relative to the six rows
-        around a pixel, and a non-finite value spreads to four output rows. Or "matmuls".
+    Winograd's has half of the products; its rounding errors are relative to the six rows around a
+    pixel, and a non-finite value spreads to four output rows.
     """
     convolve = winograd.convolve if form == "winograd" else conv_as_matmuls
     return convolve(x, kernel, precision)
@@ -66,12 +62,6 @@ def conv_gradients_as_matmuls(
 
     The gradient of x is a convolution with the kernel rotated by 180 degrees. Here columns are
     stacked and rows are shifted, so that the same copies of the gradient serve both.
-
-    Args:
-      x: [batch, height, width, in].
-      kernel: [3, 3, in, out].
-      gradient: [batch, height, width, out].
-      precision: see `jaxlabs.layers.matmul`.
     """
     columns = _stack_shifts(gradient, WIDTH)
     rotated = jnp.flip(kernel, (0, 1)).swapaxes(2, 3)
@@ -86,15 +76,7 @@ def conv_gradients_as_matmuls(
 
 
 def _stack_shifts(x: jax.Array, axis: int) -> jax.Array:
-    """Stacks the previous, the current and the next pixel along channels; zeros beyond the edge.
-
-    Args:
-      x: [batch, height, width, channels].
-      axis: HEIGHT or WIDTH.
-
-    Returns:
-      [batch, height, width, 3 * channels].
-    """
+    """Stacks the previous, the current and the next pixel along channels; zeros beyond the edge."""
     size = x.shape[axis]
     padded = jnp.pad(x, [(int(each == axis),) * 2 for each in range(x.ndim)])
     three = [lax.slice_in_dim(padded, start, start + size, axis=axis) for start in range(3)]

@@ -67,12 +67,8 @@ def conv3x3_form(
     XLA's gradients are slow up to jax 0.10, the last one for Python 3.11. Without Python 3.11 this
     function's last lines and `winograd` go; the matmuls stay, as XLA's form has no bfloat16 one.
 
-    Args:
-      image: shape of the images, (batch, height, width, in).
-      kernel: shape of the kernel, (3, 3, in, out).
-      dtype: of both.
-      precision: see `jaxlabs.layers.matmul`.
-      jax_version: of the installed jax.
+    The shapes are those of the images, (batch, height, width, in), and of the kernel, (3, 3, in,
+    out); the dtype is that of both.
     """
     if precision == "bfloat16":
         return "matmuls"
@@ -99,15 +95,10 @@ def attention_form(
     "cudnn": fused. "dense": all scores at once. "chunked": the scores that a chunk of queries may
     see. "remat": likewise, recomputed in the backward pass. "banded": blocks as long as the window.
 
-    Args:
-      platform: "cpu", "cuda" or "default".
-      dtype: of queries, keys and values.
-      time: their length.
-      head_dim: size of a head.
-      window: see `jaxlabs.layers.masks.AttentionMask`.
-      causal: likewise.
-      plain: whether there is no padding, no bias and no dropout of the attention weights. cuDNN
-        has no dropout by example, and a bias or a padding mask would be materialized.
+    The platform is "cpu", "cuda" or "default"; dtype, length `time` and `head_dim` are those of
+    queries, keys and values. `plain` is whether there is no padding, no bias and no dropout of the
+    attention weights: cuDNN has no dropout by example, and a bias or a padding mask would be
+    materialized.
     """
     cudnn_size = head_dim <= MAX_CUDNN_HEAD_DIM and head_dim % CUDNN_HEAD_DIM_MULTIPLE == 0
     if platform == "cuda" and plain and causal and cudnn_size and dtype in CUDNN_DTYPES:

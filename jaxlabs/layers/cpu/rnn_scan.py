@@ -5,8 +5,6 @@ one matmul over all timesteps, where autodiff accumulates it step by step.
 """
 
 import functools
-from collections.abc import Callable
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -86,16 +84,11 @@ def rnn_backward(
 ) -> tuple[jax.Array, State]:
     """Returns the gradients of `input_gates` and of the previous state.
 
-    The latter excludes the path through `hidden_gates`. With d_y the gradient of y, in the
-    equations of `jaxlabs.layers.rnn_cells`:
+    The latter excludes the path through `hidden_gates`. `gradient` and `state` are those of the new
+    state, the gates are from `rnn_forward`. With d_y the gradient of y, in the equations of
+    `jaxlabs.layers.rnn_cells`:
 
         d_a = d_h' (1 - h'^2)
-
-    Args:
-      gradient: of the new state.
-      state: new state.
-      prev_state: previous state.
-      gates: from `rnn_forward`.
     """
     (d_h,), (h,) = gradient, gates
     return d_h * (1 - h * h), (jnp.zeros_like(d_h),)
@@ -142,23 +135,14 @@ def gru_to_hidden_gates(d_input_gates: jax.Array, gates: Gates) -> jax.Array:
     return jnp.concatenate([d_r, d_z, d_n * r], axis=-1)
 
 
-class Backward(NamedTuple):
-    """The gradient of a cell's elementwise part.
-
-    Attributes:
-      backward: `(gradient, state, prev_state, gates) -> (d_input_gates, d_prev_state)`; see
-        `rnn_backward`.
-      to_hidden_gates: `(d_input_gates, gates) -> d_hidden_gates`, for one timestep or all.
-    """
-
-    backward: Callable[[State, State, State, Gates], tuple[jax.Array, State]]
-    to_hidden_gates: Callable[[jax.Array, Gates], jax.Array] = lambda d_input_gates, gates: (
-        d_input_gates
-    )
+def same_hidden_gates(d_input_gates: jax.Array, gates: Gates) -> jax.Array:
+    """Returns the gradient of `hidden_gates` where they are added to `input_gates`."""
+    return d_input_gates
 
 
 BACKWARD = {
-    "rnn": Backward(rnn_backward),
-    "lstm": Backward(lstm_backward),
-    "gru": Backward(gru_backward, gru_to_hidden_gates),
+    "rnn": (rnn_backward, same_hidden_gates),
+    "lstm": (lstm_backward, same_hidden_gates),
+    "gru": (gru_backward, gru_to_hidden_gates),
 }
+"""The gradient of each cell's elementwise part, and the map to the gradient of `hidden_gates`."""
