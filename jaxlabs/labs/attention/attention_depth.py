@@ -72,13 +72,13 @@ def depth_study(depths: Sequence[int], seeds: Sequence[int], steps: int) -> dict
         for index, seed in enumerate(seeds)
     ]
     kinds = tuple(np.array(column) for column in zip(*models, strict=True))
+    shape = len(LEARNING_RATES), len(VARIANTS), len(seeds)
     params = stack(initial_params(seed, max(depths)) for seed in seeds)
     losses, norms = [], []
     for depth in progress(depths, "depth"):
         loss, norm = _train(params, depth, kinds, steps=steps)
-        shape = (len(LEARNING_RATES), len(VARIANTS), len(seeds))
-        losses.append(_best_rate(np.asarray(loss).reshape(shape)))
-        norms.append(np.asarray(norm).reshape(shape)[0])
+        losses.append(_best_rate(np.reshape(loss, shape)))
+        norms.append(np.reshape(norm, shape)[0])
     return {
         "depths": np.array(depths),
         "variants": np.array(list(VARIANTS)),
@@ -92,9 +92,10 @@ def metrics(arrays: Mapping[str, np.ndarray]) -> dict[str, float]:
     """Returns medians over seeds of `depth_study` at its largest depth, by name."""
     named = {}
     for index, variant in enumerate(arrays["variants"].tolist()):
-        suffix = f"{variant.replace('+', 'and').replace(' ', '_').lower()}_{arrays['depths'][-1]}"
+        variant = variant.replace("+", "and").replace(" ", "_").lower()
         for name in ("final_loss", "gradient_norm"):
-            named[f"{name}_{suffix}_blocks"] = np.median(arrays[name][index, -1])
+            median = np.median(arrays[name][index, -1])
+            named[f"{name}_{variant}_{arrays['depths'][-1]}_blocks"] = median
     return named
 
 
@@ -102,16 +103,13 @@ def initial_params(seed: int, depth: int) -> Any:
     """Returns embeddings, output kernel, and `depth` blocks with leaves `[depth, ...]`."""
     x = jnp.zeros((1, LENGTH, EMBED_DIM))
     block = jax.eval_shape(Block().init, keys.root(0), x, True, True)["params"]
-    blocks = jax.tree.map(
-        lambda leaf: jax.ShapeDtypeStruct((depth, *leaf.shape), leaf.dtype), block
-    )
-    others = {
-        "embedding": (SYMBOLS, EMBED_DIM),
-        "position_embedding": (LENGTH, EMBED_DIM),
-        "kernel": (EMBED_DIM, SYMBOLS),
+    shapes = {
+        "embedding": jax.ShapeDtypeStruct((SYMBOLS, EMBED_DIM), jnp.float32),
+        "position_embedding": jax.ShapeDtypeStruct((LENGTH, EMBED_DIM), jnp.float32),
+        "kernel": jax.ShapeDtypeStruct((EMBED_DIM, SYMBOLS), jnp.float32),
+        "blocks": jax.tree.map(lambda leaf: leaf.update(shape=(depth, *leaf.shape)), block),
     }
-    shapes = {name: jax.ShapeDtypeStruct(shape, jnp.float32) for name, shape in others.items()}
-    return init_params(shapes | {"blocks": blocks}, seed)
+    return init_params(shapes, seed)
 
 
 def reversal_loss(
@@ -119,20 +117,18 @@ def reversal_loss(
 ) -> jax.Array:
     """Returns the mean cross-entropy `[]` of reversing random symbols, in nats.
 
-    Args:
-      params: from `initial_params`.
-      key: PRNG key of the symbols.
-      depth: number of blocks that are applied, counted from the first.
-      residual: whether blocks have residual connections `[]`.
-      normed: whether blocks have LayerNorm `[]`.
+    The first `depth` blocks are applied; `residual` and `normed` are booleans `[]`.
     """
     symbols = jax.random.randint(key, (BATCH, LENGTH), 0, SYMBOLS, jnp.int32)
     x = params["embedding"][symbols] + params["position_embedding"][None]
 
     def step(x, numbered):
         index, block = numbered
+
+        def apply(x):
+            return Block().apply({"params": block}, x, residual, normed)
+
         # `lax.cond` and not `jnp.where`: blocks beyond the depth are not computed.
-        apply = lambda x: Block().apply({"params": block}, x, residual, normed)  # noqa: E731
         return lax.cond(index < depth, apply, lambda x: x, x), None
 
     blocks = params["blocks"]
@@ -141,36 +137,28 @@ def reversal_loss(
 
 
 @functools.partial(jax.jit, static_argnames="steps")
-def _train(
-    params: Any, depth: jax.Array, kinds: tuple[jax.Array, ...], *, steps: int
-) -> tuple[jax.Array, jax.Array]:
+def _train(params, depth, kinds, *, steps):
     """Returns final losses, and norms of the first block's first gradient, both `[models]`.
 
     `kinds` are the index of the seed, seed, residual, normed and learning rate, each `[models]`.
     """
 
-    def train(kind: tuple[jax.Array, ...]) -> tuple[jax.Array, jax.Array]:
+    def norm_of_first(gradient):
+        return optax.tree.norm(jax.tree.map(lambda leaf: leaf[0], gradient["blocks"]))
+
+    def train(kind):
         index, seed, residual, normed, rate = kind
         loss = functools.partial(reversal_loss, depth=depth, residual=residual, normed=normed)
         start = jax.tree.map(lambda leaf: leaf[index], params)
-        _, losses, norms = fit(
-            loss,
-            start,
-            keys.stream(seed, "data"),
-            steps=steps,
-            learning_rate=rate,
-            grad_metric=norm_of_first,
-        )
+        options = {"steps": steps, "learning_rate": rate, "grad_metric": norm_of_first}
+        _, losses, norms = fit(loss, start, keys.stream(seed, "data"), **options)
         return jnp.mean(losses[-max(steps // 10, 1) :]), norms[0]
-
-    def norm_of_first(gradient: Any) -> jax.Array:
-        return optax.tree.norm(jax.tree.map(lambda leaf: leaf[0], gradient["blocks"]))
 
     # `lax.map` and not `vmap`, which would turn the `lax.cond` of `reversal_loss` into a select.
     return lax.map(train, kinds)
 
 
-def _best_rate(losses: np.ndarray) -> np.ndarray:
+def _best_rate(losses):
     """Returns the losses `[variant, seed]` at each best rate, from `[rate, variant, seed]`."""
     best = np.nan_to_num(losses.mean(axis=-1), nan=np.inf).argmin(axis=0)
     return losses[best, np.arange(losses.shape[1])]

@@ -40,21 +40,16 @@ def heads_study(heads: Sequence[int], seeds: Sequence[int], steps: int) -> dict[
       `specialization [heads, seed]`, the mean over heads of `specialization`.
     """
     result = {"heads": np.array(heads), "offsets": np.array(OFFSETS), "chance": np.log(SYMBOLS)}
-    losses, scores, sizes = [], [], []
+    rows = []
     for count in progress(heads, "heads"):
-        starts = [initial_params(seed, count) for seed in seeds]
-        loss, profiles, costs = _train(
-            stack(starts), np.array(seeds, np.uint32), num_heads=count, steps=steps
-        )
-        losses.append(loss)
-        scores.append(specialization(np.asarray(profiles)).mean(axis=-1))
-        sizes.append(sum(leaf.size for leaf in jax.tree.leaves(starts[0])))
-        result |= {f"profiles_{count}": np.asarray(profiles), f"costs_{count}": np.asarray(costs)}
-    return result | {
-        "loss": np.stack(losses),
-        "specialization": np.stack(scores),
-        "parameters": np.array(sizes),
-    }
+        starts = stack(initial_params(seed, count) for seed in seeds)
+        trained = _train(starts, np.array(seeds, np.uint32), num_heads=count, steps=steps)
+        loss, profiles, costs = map(np.asarray, trained)
+        size = sum(leaf[0].size for leaf in jax.tree.leaves(starts))
+        rows.append((loss, specialization(profiles).mean(axis=-1), size))
+        result |= {f"profiles_{count}": profiles, f"costs_{count}": costs}
+    columns = map(np.array, zip(*rows, strict=True))
+    return result | dict(zip(("loss", "specialization", "parameters"), columns, strict=True))
 
 
 def metrics(arrays: Mapping[str, np.ndarray]) -> dict[str, float]:
@@ -68,27 +63,22 @@ def metrics(arrays: Mapping[str, np.ndarray]) -> dict[str, float]:
 
 def initial_params(seed: int, num_heads: int) -> Any:
     """Returns symbol and position embeddings, attention parameters and the output kernel."""
-    attention = jax.eval_shape(
-        _attention(num_heads).init, keys.root(0), jnp.zeros((1, LENGTH, EMBED_DIM))
-    )["params"]
-    others = {
-        "embedding": (SYMBOLS, EMBED_DIM),
-        "position_embedding": (LENGTH, EMBED_DIM),
-        "kernel": (EMBED_DIM, len(OFFSETS) * SYMBOLS),
+    x, outputs = jnp.zeros((1, LENGTH, EMBED_DIM)), len(OFFSETS) * SYMBOLS
+    shapes = {
+        "embedding": jax.ShapeDtypeStruct((SYMBOLS, EMBED_DIM), jnp.float32),
+        "position_embedding": jax.ShapeDtypeStruct((LENGTH, EMBED_DIM), jnp.float32),
+        "kernel": jax.ShapeDtypeStruct((EMBED_DIM, outputs), jnp.float32),
+        "attention": jax.eval_shape(_attention(num_heads).init, keys.root(0), x)["params"],
     }
-    shapes = {name: jax.ShapeDtypeStruct(shape, jnp.float32) for name, shape in others.items()}
-    return init_params(shapes | {"attention": attention}, seed)
+    return init_params(shapes, seed)
 
 
 def offset_profiles(weights: jax.Array) -> jax.Array:
     """Returns the mean attention weight of each head by the offset from query to key.
 
-    Args:
-      weights: [batch, heads, time, time], causal.
-
-    Returns:
-      [heads, offset] for offsets 0 to `max(OFFSETS) + 1`, the mean over the batch and over the
-      queries for which all these offsets lie inside the sequence.
+    From causal weights `[batch, heads, time, time]` it returns `[heads, offset]` for offsets 0 to
+    `max(OFFSETS) + 1`, the mean over the batch and over the queries for which all these offsets lie
+    inside the sequence.
     """
     offsets = range(max(OFFSETS) + 2)
     first = len(offsets) - 1
@@ -110,12 +100,7 @@ def specialization(profiles: np.ndarray) -> np.ndarray:
 def lookup_losses(params: Any, num_heads: int, symbols: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Returns the mean loss `[offset]` of each offset, in nats, and the attention weights.
 
-    Only positions for which all OFFSETS lie inside the sequence count.
-
-    Args:
-      params: from `initial_params`.
-      num_heads: number of heads.
-      symbols: [batch, time] integers below SYMBOLS.
+    Of `symbols [batch, time]`, only positions for which all OFFSETS lie inside the sequence count.
     """
     x = params["embedding"][symbols] + params["position_embedding"][None]
     x, sown = _attention(num_heads).apply(
@@ -134,7 +119,7 @@ def ablation_costs(params: Any, num_heads: int, symbols: jax.Array) -> jax.Array
     kernel = params["attention"]["out"]["kernel"]
     rows = jnp.arange(EMBED_DIM) // (EMBED_DIM // num_heads)  # head of each input row
 
-    def without(head: jax.Array) -> jax.Array:
+    def without(head):
         ablated = jnp.where((rows == head)[:, None], 0, kernel)
         out = params["attention"]["out"] | {"kernel": ablated}
         attention = params["attention"] | {"out": out}
@@ -144,18 +129,16 @@ def ablation_costs(params: Any, num_heads: int, symbols: jax.Array) -> jax.Array
 
 
 @functools.partial(jax.jit, static_argnames=("num_heads", "steps"))
-def _train(
-    params: Any, seeds: jax.Array, *, num_heads: int, steps: int
-) -> tuple[jax.Array, jax.Array, jax.Array]:
+def _train(params, seeds, *, num_heads, steps):
     """Returns loss `[seed]`, offset profiles and ablation costs of trained models on new data."""
 
-    def train(params: Any, seed: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-        def sample(key: jax.Array, count: int) -> jax.Array:
-            return jax.random.randint(key, (count, LENGTH), 0, SYMBOLS, jnp.int32)
+    def sample(key, count):
+        return jax.random.randint(key, (count, LENGTH), 0, SYMBOLS, jnp.int32)
 
-        def loss(params: Any, key: jax.Array) -> jax.Array:
-            return lookup_losses(params, num_heads, sample(key, BATCH))[0].mean()
+    def loss(params, key):
+        return lookup_losses(params, num_heads, sample(key, BATCH))[0].mean()
 
+    def train(params, seed):
         key = keys.stream(seed, "data")
         params, _, _ = fit(loss, params, key, steps=steps, learning_rate=LEARNING_RATE)
         symbols = sample(keys.stream(seed, "measure"), EVAL_SEQUENCES)

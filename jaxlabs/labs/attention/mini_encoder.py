@@ -6,6 +6,7 @@ first sentence is from the write-up. It does not train the encoder; we do, becau
 an untrained encoder reflects only its random parameters.
 """
 
+import functools
 from typing import Any, NamedTuple
 
 import jax
@@ -50,8 +51,8 @@ class EncoderResult(NamedTuple):
       maps: `maps`, `labels` and `rollout` of the sentence, padding included.
       heads: self-attention and cross-attention to a second sentence, see
         `attention_demo.multi_head`, with `labels [time]` and `memory_labels [memory_time]`.
-      metrics: metrics by name.
-      text: tokens, vectors and weights as text.
+      metrics: by name.
+      text: tokens, vectors and weights.
     """
 
     maps: dict[str, np.ndarray]
@@ -65,43 +66,36 @@ def train_and_show(
 ) -> EncoderResult:
     """Trains the encoder on the sentences, with this one first, and returns its attention.
 
-    Args:
-      sentence: at least one word.
-      embed_dim: size of the embeddings.
-      num_heads: number of attention heads, a divisor of `embed_dim`.
+    The sentence has at least one word; `num_heads` is a divisor of `embed_dim`.
     """
-    sentences = (sentence, *(other for other in SENTENCES if other != sentence))
-    tokens, vocabulary = encode(sentences)
+    tokens, vocabulary = encode((sentence, *(other for other in SENTENCES if other != sentence)))
     model = build(tokens, vocabulary, embed_dim, num_heads)
     shapes = jax.eval_shape(model.init, keys.root(0), tokens)["params"]
     params, losses = train_masked(model, init_params(shapes, seed), tokens, seed=seed, steps=steps)
-    vectors = np.asarray(jax.jit(model.apply)({"params": params}, tokens))
-    labels = np.array([vocabulary[number] for number in tokens[0]])
+    before, after = losses[0], losses[-max(steps // 10, 1) :].mean()
+    valid = tokens != PADDING
     maps = attention_maps(model, params, tokens)
-    leaks = checks(maps, causal=False, weights=tokens[0] != PADDING)
-    words = labels[tokens[0] != PADDING]
+    leaks = checks(maps, causal=False, weights=valid[0])
     # The memory of cross-attention is the second sentence with its padding.
-    memory_words = [vocabulary[number] for number in tokens[1]]
-    attended = multi_head(
-        vectors[0, : len(words)], vectors[1], np.float32(tokens[1] != PADDING), num_heads, seed
-    )
-    attended |= {"labels": words, "memory_labels": np.array(memory_words)}
-    tenth = max(steps // 10, 1)
-    metrics = {"masked_loss_before": losses[0], "masked_loss_after": losses[-tenth:].mean()}
-    metrics |= {f"attention_{name}": value for name, value in leaks.items()}
-    text = "\n\n".join(
-        [
-            f"mini encoder: {' '.join(labels)}\ntokens: {' '.join(map(str, tokens[0]))}",
-            format_arrays({"vectors": vectors[0, : len(words)]}, {"vectors": "contextual vectors"}),
-            f"loss per masked word: {losses[0]:.2f} nats untrained,"
-            f" {metrics['masked_loss_after']:.2f} after {steps} steps",
-            format_checks(leaks),
-            f"multi-head attention: {' '.join(words)}, to itself and to {' '.join(memory_words)}",
-            format_arrays(attended, HEADINGS),
-        ]
-    )
+    vectors = np.asarray(jax.jit(model.apply)({"params": params}, tokens))
+    queries, memory = vectors[0, valid[0]], vectors[1]
+    labels, memory_labels = (np.array([vocabulary[n] for n in row]) for row in tokens[:2])
+    words = labels[valid[0]]
+    attended = multi_head(queries, memory, np.float32(valid[1]), num_heads, seed)
+    text = [
+        f"mini encoder: {' '.join(labels)}\ntokens: {' '.join(map(str, tokens[0]))}",
+        format_arrays({"vectors": queries}, {"vectors": "contextual vectors"}),
+        f"loss per masked word: {before:.2f} nats untrained, {after:.2f} after {steps} steps",
+        format_checks(leaks),
+        f"multi-head attention: {' '.join(words)}, to itself and to {' '.join(memory_labels)}",
+        format_arrays(attended, HEADINGS),
+    ]
+    metrics = {"masked_loss_before": before, "masked_loss_after": after}
     return EncoderResult(
-        {"maps": maps, "labels": labels, "rollout": rollout(maps)}, attended, metrics, text
+        maps={"maps": maps, "labels": labels, "rollout": rollout(maps)},
+        heads=attended | {"labels": words, "memory_labels": memory_labels},
+        metrics=metrics | {f"attention_{name}": value for name, value in leaks.items()},
+        text="\n\n".join(text),
     )
 
 
@@ -122,18 +116,9 @@ def encode(sentences: tuple[str, ...]) -> tuple[np.ndarray, list[str]]:
 
 def build(tokens: np.ndarray, vocabulary: list[str], embed_dim: int, num_heads: int) -> TextEncoder:
     """Returns the encoder: two post-norm blocks with sinusoidal positions."""
-    return TextEncoder(
-        TextEncoderConfig(
-            vocab_size=len(vocabulary),
-            context_length=tokens.shape[1],
-            embed_dim=embed_dim,
-            num_layers=2,
-            num_heads=num_heads,
-            mlp_dim=2 * embed_dim,
-            positions="sinusoidal",
-            pre_norm=False,
-        )
-    )
+    sizes = {"vocab_size": len(vocabulary), "context_length": tokens.shape[1], "num_layers": 2}
+    sizes |= {"embed_dim": embed_dim, "num_heads": num_heads, "mlp_dim": 2 * embed_dim}
+    return TextEncoder(TextEncoderConfig(**sizes, positions="sinusoidal", pre_norm=False))
 
 
 def train_masked(
@@ -148,16 +133,13 @@ def train_masked(
       The parameters, and the loss of every step in nats per masked word `[steps]`.
     """
 
-    def loss(params: Any, key: jax.Array) -> jax.Array:
-        masked = jax.random.bernoulli(key, jnp.float32(MASK_PROBABILITY), tokens.shape) & (
-            tokens != PADDING
-        )
+    def loss(params, key):
+        masked = jax.random.bernoulli(key, jnp.float32(MASK_PROBABILITY), tokens.shape)
+        masked &= tokens != PADDING
         vectors = model.apply({"params": params}, jnp.where(masked, UNKNOWN, tokens))
         logits = vectors @ params["embedding"]["embedding"].T / vectors.shape[-1] ** 0.5
         return jnp.sum(cross_entropy(logits, tokens) * masked) / jnp.maximum(masked.sum(), 1)
 
-    train = jax.jit(
-        lambda params, key: fit(loss, params, key, steps=steps, learning_rate=LEARNING_RATE)[:2]
-    )
-    params, losses = train(params, keys.stream(seed, "data"))
+    train = functools.partial(fit, loss, steps=steps, learning_rate=LEARNING_RATE)
+    params, losses, _ = jax.jit(train)(params, keys.stream(seed, "data"))
     return params, np.asarray(losses)

@@ -19,7 +19,7 @@ from jax.scipy.special import ndtr
 from jaxlabs import keys
 from jaxlabs.config import Config, runtime
 from jaxlabs.diffusion import forward_process
-from jaxlabs.diffusion.noise_schedules import DiffusionConfig, Schedule, make_schedule
+from jaxlabs.diffusion.noise_schedules import DiffusionConfig, make_schedule
 from jaxlabs.diffusion.samplers import DenoiseFn
 from jaxlabs.models import ddpm
 from jaxlabs.run_folder import RunFolder
@@ -58,20 +58,6 @@ class NLLConfig(Config):
     )
 
 
-class Terms(NamedTuple):
-    """Terms of the bound of a batch of images, in bits per dimension.
-
-    Attributes:
-      bits: [strata, batch] term of the sampled timestep.
-      squared_error: [strata, batch] mean squared error of the network's output.
-      prior: [batch] KL divergence from the prior at the last timestep.
-    """
-
-    bits: jax.Array
-    squared_error: jax.Array
-    prior: jax.Array
-
-
 class Bound(NamedTuple):
     """The bound in bits per dimension, a mean over images, and its terms.
 
@@ -104,33 +90,30 @@ def measure(
 ) -> dict[str, float]:
     """Estimates the bound on the first images and writes the arrays `loss_by_timestep`.
 
+    A class-conditional network is evaluated without class labels.
+
     Args:
-      model: the network; a class-conditional one is evaluated without class labels.
       images: [count, height, width, channels] uint8.
-      folder: run folder of the arrays.
       key: PRNG key of timesteps and noise.
     """
     if not config.nll_images:
         return {}
+    images = images[: config.nll_images]
     bound = estimate(
         ddpm.GuidedDenoiser(model),
         (params, 1.0),
-        images[: config.nll_images],
+        images,
         key,
         diffusion=model.diffusion,
         variance_type=config.nll_variance_type,
         strata=config.nll_strata,
     )
-    folder.write_arrays(
-        "loss_by_timestep",
-        timesteps=bound.timesteps,
-        bits=bound.bits_by_timestep,
-        squared_error=bound.squared_error,
-    )
+    by_timestep = {"bits": bound.bits_by_timestep, "squared_error": bound.squared_error}
+    folder.write_arrays("loss_by_timestep", timesteps=bound.timesteps, **by_timestep)
     return {
         "bits_per_dimension": bound.bits,
         "bits_per_dimension_error": bound.standard_error,
-        "bits_per_dimension_images": min(config.nll_images, len(images)),
+        "bits_per_dimension_images": len(images),
         "prior_bits": bound.prior,
         "decoder_bits": bound.decoder,
     }
@@ -165,12 +148,9 @@ def estimate(
     for start in range(0, len(images), batch_size):
         indices = np.arange(start, start + batch_size, dtype=np.int32)
         batch = jnp.asarray(images[np.minimum(indices, len(images) - 1)])
-        batch_terms = terms(denoise, params, batch, indices, key, **setup)
-        valid = min(batch_size, len(images) - start)
-        batches.append([np.asarray(values, np.float64)[..., :valid] for values in batch_terms])
-    bits, squared_error, prior = (
-        np.concatenate(values, -1) for values in zip(*batches, strict=True)
-    )
+        found, valid = terms(denoise, params, batch, indices, key, **setup), len(images) - start
+        batches.append([np.asarray(values, np.float64)[..., :valid] for values in found])
+    bits, squared_error, prior = map(np.hstack, zip(*batches, strict=True))
     totals = prior + np.diff(edges) @ bits
     return Bound(
         bits=float(totals.mean()),
@@ -203,8 +183,13 @@ def terms(
     diffusion: DiffusionConfig,
     variance_type: str,
     edges: tuple[int, ...],
-) -> Terms:
-    """Returns the terms of images `[batch, ...]` uint8 at one timestep of each stratum."""
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Returns the terms of images `[batch, ...]` uint8 at one timestep of each stratum.
+
+    The term of the bound and the mean squared error of the network's output at this timestep, both
+    `[strata, batch]`, and the KL divergence from the prior at the last timestep `[batch]`, in bits
+    per dimension.
+    """
     schedule = make_schedule(diffusion)
     x0 = images / np.float32(127.5) - 1
     image_keys = keys.per_example(key, indices)
@@ -218,12 +203,10 @@ def terms(
         t_keys, noise_keys = jax.vmap(jax.random.split, out_axes=1)(stratum_keys)
         t = jax.vmap(lambda key: jax.random.randint(key, (), low, high, jnp.int32))(t_keys)
         noise = jax.vmap(lambda key: jax.random.normal(key, x0.shape[1:], x0.dtype))(noise_keys)
-        x = forward_process.q_sample(schedule, x0, t, noise)
+        x, kind = forward_process.q_sample(schedule, x0, t, noise), diffusion.prediction_type
         output = denoise(params, x, t, None)
-        target = forward_process.target(schedule, x0, noise, t, diffusion.prediction_type)
-        x0_pred = jnp.clip(
-            forward_process.predict_x0(schedule, x, t, output, diffusion.prediction_type), -1, 1
-        )
+        target = forward_process.target(schedule, x0, noise, t, kind)
+        x0_pred = jnp.clip(forward_process.predict_x0(schedule, x, t, output, kind), -1, 1)
         nats = _step_nats(schedule, jnp.asarray(log_variance), x0, x0_pred, x, t)
         return None, (nats / math.log(2), _mean(jnp.square(output - target)))
 
@@ -232,26 +215,17 @@ def terms(
     _, (bits, squared_error) = jax.lax.scan(in_stratum, None, strata)
     signal = schedule.alphas_cumprod[-1]
     prior = (signal * jnp.square(x0) - signal - jnp.log1p(-signal)) / 2
-    return Terms(bits, squared_error, _mean(prior) / math.log(2))
+    return bits, squared_error, _mean(prior) / math.log(2)
 
 
-def _step_nats(
-    schedule: Schedule,
-    log_variance: jax.Array,
-    x0: jax.Array,
-    x0_pred: jax.Array,
-    x: jax.Array,
-    t: jax.Array,
-) -> jax.Array:
+def _step_nats(schedule, log_variance, x0, x0_pred, x, t):
     """Returns nats per dimension `[batch]`: KL of a step, or pixel likelihood at timestep 0."""
+    tables = schedule.posterior_mean_coef_x0, schedule.posterior_log_variance, log_variance
+    coef_x0, true_log_var, model_log_var = (
+        forward_process.extract(table, t, x) for table in tables
+    )
     # Only the terms of the means that differ; the others would cancel.
-    mean_difference = forward_process.extract(schedule.posterior_mean_coef_x0, t, x) * (
-        x0 - x0_pred
-    )
-    true_log_var, model_log_var = (
-        forward_process.extract(table, t, x)
-        for table in (schedule.posterior_log_variance, log_variance)
-    )
+    mean_difference = coef_x0 * (x0 - x0_pred)
     kl = (
         model_log_var
         - true_log_var
@@ -280,5 +254,5 @@ def pixel_log_likelihood(x0: jax.Array, mean: jax.Array, std: jax.Array) -> jax.
     return jnp.log(jnp.maximum(probability, MIN_PROBABILITY))
 
 
-def _mean(values: jax.Array) -> jax.Array:
+def _mean(values):
     return values.mean(axis=tuple(range(1, values.ndim)))

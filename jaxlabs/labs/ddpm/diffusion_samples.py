@@ -9,7 +9,7 @@ import numpy as np
 
 from jaxlabs.config import ArgumentError, Config, UserError, group, runtime
 from jaxlabs.diffusion.forward_process import q_sample
-from jaxlabs.diffusion.noise_schedules import DiffusionConfig, make_schedule
+from jaxlabs.diffusion.noise_schedules import make_schedule
 from jaxlabs.diffusion.samplers import SamplerConfig, sample, sample_many, timesteps
 from jaxlabs.models.ddpm import GuidedDenoiser, UNet, normalize
 from jaxlabs.run_folder import RunFolder
@@ -74,30 +74,22 @@ def sample_images(
       first: index of the first sample that is returned.
     """
     count = config.num_samples if count is None else count
-    denoise, inputs, labels = _network(model, params, config, count)
-    return sample_many(
-        denoise,
-        inputs,
-        key,
-        count,
-        batch_size=min(CHUNK, count),
-        shape=model.shape,
-        diffusion=model.diffusion,
-        sampler=config.sampler,
-        condition=labels,
-        first=first,
-    )
+    network, options = _sampler(model, params, config, count)
+    options |= {"batch_size": min(CHUNK, count), "first": first}
+    return sample_many(*network, key, count, **options)
 
 
-def _network(model: UNet, params: Any, config: ImageSamplingConfig, count: int) -> Any:
-    """Returns the arguments of a sampler: network, its inputs, and class labels or None."""
+def _sampler(model, params, config, count):
+    """Returns the arguments of a sampler: the network and its inputs, and options."""
     labels = None
     if model.config.class_conditional:
         labels = np.arange(count, dtype=np.int32) % model.num_classes
         if config.class_label is not None:
             labels = np.full(count, config.class_label, np.int32)
     denoise = GuidedDenoiser(model, guided=labels is not None and config.guidance_scale != 1)
-    return denoise, (params, jnp.float32(config.guidance_scale)), labels
+    options = {"shape": model.shape, "diffusion": model.diffusion, "sampler": config.sampler}
+    inputs = params, jnp.float32(config.guidance_scale)
+    return (denoise, inputs), options | {"condition": labels}
 
 
 def write_trajectories(
@@ -116,45 +108,25 @@ def write_trajectories(
       key: PRNG key of all noise.
     """
     noise_key, sample_key = jax.random.split(key)
-    forward_timesteps = _timesteps(FORWARD_FRACTIONS, model.diffusion)
-    noised = forward_trajectory(
-        model.diffusion, normalize(images[:SHOWN]), forward_timesteps, noise_key
-    )
-    folder.write_arrays("forward_process", timesteps=forward_timesteps, images=noised)
+    times, schedule = _timesteps(FORWARD_FRACTIONS, model.diffusion), make_schedule(model.diffusion)
+    x0 = normalize(images[:SHOWN])
+    noise = jax.random.normal(noise_key, x0.shape, x0.dtype)
+    noised = [q_sample(schedule, x0, jnp.full(len(x0), t, jnp.int32), noise) for t in times]
+    folder.write_arrays("forward_process", timesteps=times, images=np.stack(noised))
 
-    reverse_timesteps = _timesteps(REVERSE_FRACTIONS, model.diffusion)
-    sampled_times = timesteps(model.diffusion, config.sampler)
-    frames = sampled_times[:: -(-len(sampled_times) // MAX_FRAMES)]
-    denoise, inputs, labels = _network(model, params, config, CHUNK)
-    samples = sample(
-        denoise,
-        inputs,
-        sample_key,
-        jnp.arange(CHUNK),
-        shape=model.shape,
-        diffusion=model.diffusion,
-        sampler=config.sampler,
-        snapshots=(*reverse_timesteps.tolist(), *frames.tolist()),
-        condition=labels,
-    )
-    snapshots = np.asarray(samples.snapshots)
-    finished = np.asarray(samples.images)[None]
-    trajectory, frames = np.split(snapshots, [len(reverse_timesteps)])
-    folder.write_arrays("trajectory", timesteps=reverse_timesteps, images=trajectory[:, :SHOWN])
-    folder.write_arrays("animation", images=np.concatenate([frames, finished]))
+    times = _timesteps(REVERSE_FRACTIONS, model.diffusion)
+    sampled = timesteps(model.diffusion, config.sampler)
+    frames = sampled[:: -(-len(sampled) // MAX_FRAMES)]
+    network, options = _sampler(model, params, config, CHUNK)
+    options["snapshots"] = (*times.tolist(), *frames.tolist())
+    samples = sample(*network, sample_key, jnp.arange(CHUNK), **options)
+    trajectory, frames = np.split(np.asarray(samples.snapshots), [len(times)])
+    folder.write_arrays("trajectory", timesteps=times, images=trajectory[:, :SHOWN])
+    frames = np.concatenate([frames, np.asarray(samples.images)[None]])
+    folder.write_arrays("animation", images=frames)
 
 
-def forward_trajectory(
-    diffusion: DiffusionConfig, x0: jax.Array, times: np.ndarray, key: jax.Array
-) -> np.ndarray:
-    """Returns `x0 [count, ...]` with the same noise at every timestep, `[times, count, ...]`."""
-    noise, schedule = jax.random.normal(key, x0.shape, x0.dtype), make_schedule(diffusion)
-    return np.stack(
-        [q_sample(schedule, x0, jnp.full(len(x0), time, jnp.int32), noise) for time in times]
-    )
-
-
-def _timesteps(fractions: tuple[float, ...], diffusion: DiffusionConfig) -> np.ndarray:
+def _timesteps(fractions, diffusion):
     """Returns the timesteps at fractions of the forward process."""
     count = diffusion.num_timesteps
     return np.minimum(np.round(np.array(fractions) * count), count - 1).astype(np.int32)

@@ -10,12 +10,8 @@ import jax
 import numpy as np
 import tqdm
 
-from jaxlabs.analysis.feature_extractor import (
-    EXPERIMENT,
-    FeatureExtractor,
-    FeatureExtractorConfig,
-    restore_feature_extractor,
-)
+from jaxlabs.analysis import feature_extractor
+from jaxlabs.analysis.feature_extractor import FeatureExtractor, FeatureExtractorConfig
 from jaxlabs.analysis.fid import as_bytes, class_histogram, fid_metrics, nearest_neighbors
 from jaxlabs.config import ArgumentError, Config, UserError, group, runtime
 from jaxlabs.data.batches import Examples
@@ -58,15 +54,11 @@ class FIDConfig(Config):
     def check(self) -> None:
         for sampler in self.fid_samplers.split(","):
             if sampler not in SAMPLERS:
-                raise ArgumentError(
-                    "fid_samplers", f"{sampler!r} is not accepted; of {', '.join(SAMPLERS)}"
-                )
+                accepted = f"of {', '.join(SAMPLERS)}"
+                raise ArgumentError("fid_samplers", f"{sampler!r} is not accepted; {accepted}")
         if not self.fid_steps.replace(",", "").isdigit() or 0 in self.steps():
-            raise ArgumentError(
-                "fid_steps",
-                f"{self.fid_steps!r} is not accepted; integers of at"
-                " least 1 with commas between them",
-            )
+            accepted = "integers of at least 1 with commas between them"
+            raise ArgumentError("fid_steps", f"{self.fid_steps!r} is not accepted; {accepted}")
 
     def steps(self) -> list[int]:
         """Returns the numbers of steps."""
@@ -88,7 +80,7 @@ def load_feature_extractor(config: FIDConfig, dataset: dict[str, Any]) -> Featur
         return None
     if path == FeatureExtractorConfig().fid_classifier and not RunFolder(path).exists():
         return None
-    return restore_feature_extractor(path, dataset)
+    return feature_extractor.restore_feature_extractor(path, dataset)
 
 
 def measure(
@@ -117,11 +109,12 @@ def measure(
       training images, and `classifier_accuracy`.
     """
     extractor = load_feature_extractor(config, data.dataset)
+    path = config.feature_extractor.fid_classifier
     if extractor is None:
-        if config.fid_samples and config.feature_extractor.fid_classifier is not None:
+        if config.fid_samples and path is not None:
+            train = f"python -m experiments.{feature_extractor.EXPERIMENT}"
             print(
-                f"FID is not computed: no classifier in {config.feature_extractor.fid_classifier};"
-                f" train one with python -m experiments.{EXPERIMENT}"
+                f"FID is not computed: no classifier in {path}; train one with {train}"
                 f" --dataset={data.dataset['name']}, then rerun with --mode=analyze",
                 file=sys.stderr,
             )
@@ -148,28 +141,16 @@ def measure(
         real_data[count] = values["fid"]
         metrics |= {f"real_data_{count}_{metric}": value for metric, value in values.items()}
     columns = {name: np.array([row[name] for row in rows]) for name in rows[0]}
-    columns["real_data_count"] = np.array(list(real_data))
-    columns["real_data_fid"] = np.array(list(real_data.values()))
-    folder.write_arrays("fid_by_steps", **columns)
-    folder.write_arrays(
-        "class_histogram",
-        names=np.array(extractor.classes),
-        samples=class_histogram(probabilities_of[max(probabilities_of)]),
-        real=class_histogram(test_probabilities),
-    )
+    reference = {"real_data_count": [*real_data], "real_data_fid": [*real_data.values()]}
+    folder.write_arrays("fid_by_steps", **columns, **reference)
+    samples = class_histogram(probabilities_of[max(probabilities_of)])
+    counts = {"samples": samples, "real": class_histogram(test_probabilities)}
+    folder.write_arrays("class_histogram", names=np.array(extractor.classes), **counts)
     metrics = {name: float(value) for name, value in metrics.items()}
     return metrics | {"classifier_accuracy": extractor.accuracy}
 
 
-def _samples(
-    model: UNet,
-    params: Any,
-    options: ImageSamplingConfig,
-    key: jax.Array,
-    count: int,
-    folder: RunFolder,
-    bar: tqdm.tqdm,
-) -> np.ndarray:
+def _samples(model, params, options, key, count, folder, bar):
     """Returns samples as uint8; saves them at intervals, so that interrupted sampling resumes."""
     steps = options.sampler.sampler_steps
     name = f"samples_{options.sampler.sampler}_{steps}"
@@ -190,7 +171,7 @@ def _samples(
     return images
 
 
-def _saved_samples(folder: RunFolder, name: str, digest: str, shape: tuple[int, ...]) -> np.ndarray:
+def _saved_samples(folder, name, digest, shape):
     """Returns the saved samples of the same model and options; empty if there are none."""
     for path in (folder.samples / f"{name}.npz", folder.arrays(name)):  # the latter in old runs
         with contextlib.suppress(UserError):  # missing or damaged file
@@ -202,7 +183,7 @@ def _saved_samples(folder: RunFolder, name: str, digest: str, shape: tuple[int, 
     return np.empty(0, np.uint8)
 
 
-def _digest(model: UNet, params: Any, options: ImageSamplingConfig, key: jax.Array) -> str:
+def _digest(model, params, options, key):
     """Returns a digest of everything that the samples depend on, except their index."""
     # The samples do not depend on --num_samples.
     options = dataclasses.replace(options, num_samples=1)
@@ -218,23 +199,16 @@ def whole_test(data: DataModule) -> Examples:
 
 
 def write_neighbors(images: np.ndarray, data: DataModule, folder: RunFolder) -> dict[str, float]:
-    """Writes the nearest training images of some samples; returns median distances.
+    """Writes the arrays `neighbors`, the nearest training images; returns median distances.
 
-    Args:
-      images: [at least 8, height, width, channels] samples in [-1, 1].
-      folder: run folder of the arrays `neighbors`.
+    The samples `images [at least 8, height, width, channels]` are in [-1, 1].
     """
     samples, train = as_bytes(images[:NEIGHBORS]), data.train.arrays["images"]
     test = data.eval_sets["test"].arrays["images"][:200]
     indices, distances = nearest_neighbors(samples, train)
     _, real_distances = nearest_neighbors(test, train)
-    folder.write_arrays(
-        "neighbors",
-        samples=samples / 255,
-        nearest=train[indices] / 255,
-        distances=distances,
-        real_distances=real_distances,
-    )
+    pairs = {"samples": samples / 255, "nearest": train[indices] / 255}
+    folder.write_arrays("neighbors", **pairs, distances=distances, real_distances=real_distances)
     return {
         "nearest_to_sample": float(np.median(distances)),
         "nearest_to_test_image": float(np.median(real_distances)),

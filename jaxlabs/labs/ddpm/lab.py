@@ -127,11 +127,9 @@ def load_data(config: DDPMRunConfig) -> DataModule:
     dataset = images.load(config.dataset, config.data_dir)
     ddpm.check_divisible(dataset.train.images.shape[1:])
     if config.model.class_conditional and not dataset.classes:
-        raise ArgumentError(
-            "class_conditional",
-            f"{config.dataset} has no classes; put images into a sub-folder by"
-            " class, or pass --noclass_conditional --guidance_scale=1",
-        )
+        advice = "put images into a sub-folder by class, or pass --noclass_conditional"
+        message = f"{config.dataset} has no classes; {advice} --guidance_scale=1"
+        raise ArgumentError("class_conditional", message)
     data = labeled_data(dataset, config.num_eval_examples)
     fid_eval.load_feature_extractor(config.quality, data.dataset)  # raises before the training
     return data
@@ -142,9 +140,8 @@ def build_task(config: DDPMRunConfig, data_spec: DataSpec) -> Task:
     shape, classes = tuple(data_spec["shape"]), len(data_spec["classes"])
     model = ddpm.UNet(config.model, config.diffusion, shape, classes)
     diffusion_samples.require_compatible(config.sampling, model)
-    init = functools.partial(
-        model.init, x=jnp.zeros((1, *shape), jnp.float32), t=jnp.zeros(1, jnp.int32)
-    )
+    image, timestep = jnp.zeros((1, *shape), jnp.float32), jnp.zeros(1, jnp.int32)
+    init = functools.partial(model.init, x=image, t=timestep)
     return Task(model, init, ddpm.loss, ddpm.train_step)
 
 
@@ -168,17 +165,14 @@ def analyze(
     metrics = mean_losses(folder.read_metrics(), -(-data.train.count // config.batch_size))
     metrics |= fid_eval.write_neighbors(samples, data, folder)
     metrics |= diffusion_likelihood.measure(*network, test, config.bound, folder, nll_key)
-    return metrics | fid_eval.measure(
-        *network, config.sampling, config.quality, data, folder, fid_key
-    )
+    options = config.sampling, config.quality
+    return metrics | fid_eval.measure(*network, *options, data, folder, fid_key)
 
 
 def mean_losses(rows: Sequence[Mapping[str, Any]], steps: int) -> dict[str, float]:
-    """Returns `epoch_<number>_loss`, the mean training loss over each whole epoch.
+    """Returns `epoch_<number>_loss`, the mean training loss over each whole epoch, by name.
 
-    Args:
-      rows: rows of metrics.jsonl.
-      steps: steps per epoch. Epochs with unlogged steps are excluded.
+    From rows of metrics.jsonl and the steps per epoch; epochs with unlogged steps are excluded.
     """
     by_epoch: dict[int, list[float]] = {}
     for row in rows:

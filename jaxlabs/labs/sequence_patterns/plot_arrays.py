@@ -10,7 +10,6 @@ from jaxlabs.data.batches import Examples
 from jaxlabs.data.dataset import DataModule
 from jaxlabs.data.sequence_data import END, SPECIAL_TOKENS, load_vocabs
 from jaxlabs.data.vocab import Vocab
-from jaxlabs.decoding.beam import Beams
 from jaxlabs.labs.sequence_patterns.sequence_predictions import Model, predict
 from jaxlabs.models.seq2seq import Seq2Seq, translate
 from jaxlabs.run_folder import RunFolder
@@ -20,6 +19,8 @@ EXAMPLE_LENGTHS = range(6, 10)
 
 MAX_ALIGNMENT_LENGTH = 20
 """Maximum words of the sentence whose alignment is plotted."""
+
+COLUMNS = ("source", "target", "predicted")
 
 MAX_TAGGED = 5
 """Sentences of each split whose tags are plotted, those with errors first."""
@@ -32,56 +33,38 @@ def write_plot_arrays(
 
     `sequence_pattern`: a test sentence with prediction and target. For translation also
     `alignment`, the cross-attention of a long translation; for tagging also `tagged_words`.
-
-    Args:
-      backbone: name of the backbone.
     """
-    splits = data.eval_sets | data.final_eval_sets()
-    vocabs = load_vocabs(data.data_spec)
-    test = data.eval_sets["test"]
-    index = _index_of_length(test, EXAMPLE_LENGTHS)
-    source, target_words, predicted = _example(model, params, test, index, vocabs)
-    per_token = not isinstance(model, Seq2Seq) and model.per_token
-    kind = "many_to_one" if not per_token else "aligned"
-    folder.write_arrays(
-        "sequence_pattern",
-        kind="encoder_decoder" if isinstance(model, Seq2Seq) else kind,
-        backbone=backbone,
-        bidirectional=isinstance(model, Seq2Seq) or model.bidirectional,
-        source=source,
-        predicted=predicted,
-        target=target_words,
-    )
-    if isinstance(model, Seq2Seq):
-        index = int(np.argmax(_lengths(test) * (_lengths(test) <= MAX_ALIGNMENT_LENGTH)))
+    vocabs, test = load_vocabs(data.data_spec), data.eval_sets["test"]
+    translates = isinstance(model, Seq2Seq)
+    kind = "encoder_decoder" if translates else "aligned" if model.per_token else "many_to_one"
+    bidirectional = translates or model.bidirectional
+    lengths = (np.asarray(test.arrays["inputs"]) > END).sum(axis=1)
+    # The first sentence with one of the lengths, else the shortest.
+    fits = np.isin(lengths, EXAMPLE_LENGTHS)
+    index = int(fits.argmax() if fits.any() else lengths.argmin())
+    example = test.take(slice(index, index + 1))
+    (words,) = _predicted(model, params, example, vocabs, 1)
+    setup = {"kind": kind, "backbone": backbone, "bidirectional": bidirectional}
+    folder.write_arrays("sequence_pattern", **setup, **dict(zip(COLUMNS, words, strict=True)))
+    if translates:
+        index = int(np.argmax(lengths * (lengths <= MAX_ALIGNMENT_LENGTH)))
         folder.write_arrays("alignment", **_alignment(model, params, test, index, vocabs))
-    if per_token:
-        rows = [
-            row
-            for split, examples in splits.items()
-            for row in _tagged(model, params, examples, split, vocabs, batch_size)
-        ]
+    elif model.per_token:
+        rows = []
+        for split, examples in (data.eval_sets | data.final_eval_sets()).items():
+            found = _predicted(model, params, examples, vocabs, batch_size)
+            found.sort(key=lambda row: row[1] == row[2])  # those with errors first
+            rows += [(split, *row) for row in found[:MAX_TAGGED]]
         folder.write_arrays("tagged_words", **_padded(rows))
 
 
-def _lengths(examples: Examples) -> np.ndarray:
-    return (np.asarray(examples.arrays["inputs"]) > END).sum(axis=1)
-
-
-def _index_of_length(examples: Examples, lengths: range) -> int:
-    """Returns the index of the first sentence with one of the lengths, else of the shortest."""
-    counts = _lengths(examples)
-    fits = np.isin(counts, lengths)
-    return int(fits.argmax() if fits.any() else counts.argmin())
-
-
-def _example(
-    model: Model, params: Any, examples: Examples, index: int, vocabs: Sequence[Vocab]
-) -> tuple[list[str], list[str], list[str]]:
-    inputs = examples.arrays["inputs"][index : index + 1]
+def _predicted(model, params, examples, vocabs, batch_size):
+    """Returns (words, target, prediction) of every example."""
     source, target = vocabs
-    target_words = target.decode(examples.arrays["targets"][index])
-    return source.decode(inputs[0]), target_words, predict(model, params, inputs, target, 1)[0]
+    inputs, targets = examples.arrays["inputs"], examples.arrays["targets"]
+    predicted = predict(model, params, inputs, target, batch_size)
+    words = ([source.decode(row) for row in inputs], [target.decode(row) for row in targets])
+    return list(zip(*words, predicted, strict=True))
 
 
 def _alignment(
@@ -92,11 +75,10 @@ def _alignment(
     inputs = examples.arrays["inputs"][index : index + 1, : len(source) + 1]
 
     @jax.jit
-    def translate_and_attend(params: Any) -> tuple[Beams, Any]:
+    def translate_and_attend(params):
         beams = translate(model, params, inputs, beam_size=1)
-        _, sown = model.apply(
-            {"params": params}, inputs, beams.tokens[:, 0], mutable="intermediates"
-        )
+        variables, tokens = {"params": params}, beams.tokens[:, 0]
+        _, sown = model.apply(variables, inputs, tokens, mutable="intermediates")
         return beams, sown["intermediates"]["decoder"]
 
     beams, decoder = translate_and_attend(params)
@@ -111,32 +93,11 @@ def _alignment(
     }
 
 
-def _tagged(
-    model: Model,
-    params: Any,
-    examples: Examples,
-    split: str,
-    vocabs: Sequence[Vocab],
-    batch_size: int,
-) -> list[tuple[str, list[str], list[str], list[str]]]:
-    source, target = vocabs
-    inputs = examples.arrays["inputs"]
-    predicted = predict(model, params, inputs, target, batch_size)
-    target_words = [target.decode(row) for row in examples.arrays["targets"]]
-    errors = [
-        sum(a != b for a, b in zip(*tags, strict=True))
-        for tags in zip(predicted, target_words, strict=True)
-    ]
-    order = np.argsort(np.array(errors) == 0, kind="stable")[:MAX_TAGGED]
-    return [(split, source.decode(inputs[i]), target_words[i], predicted[i]) for i in order]
-
-
-def _padded(rows: Sequence[tuple[str, list[str], list[str], list[str]]]) -> Mapping[str, Any]:
+def _padded(rows):
     """Returns rows of words as arrays of strings, padded with empty strings."""
     splits, *columns = zip(*rows, strict=True)
     max_length = max(map(len, columns[0]))
-    names = ("words", "target", "predicted")
     return {"splits": list(splits)} | {
         name: [[*row, *[""] * (max_length - len(row))] for row in column]
-        for name, column in zip(names, columns, strict=True)
+        for name, column in zip(("words", "target", "predicted"), columns, strict=True)
     }

@@ -4,9 +4,6 @@ import collections
 from collections.abc import Sequence
 
 import numpy as np
-import scipy.optimize
-import scipy.sparse
-import scipy.special
 
 from jaxlabs.data.sequence_data import Splits
 from jaxlabs.data.sequence_files import Pair
@@ -31,32 +28,24 @@ def baselines(task: str, splits: Splits) -> dict[str, float]:
     with the highest Dice coefficient.
     """
     train = splits["train"][:MAX_COUNTED]
-    predictors = {
-        "next_word": _label_predictors,
-        "sentiment": _label_predictors,
-        "tagging": _tag_predictors,
-        "translation": _translation_predictors,
-    }[task](train)
-    if task == "next_word":
-        predictors["last_word"] = _most_frequent_by(train, lambda source: source[-1])
+    scores, predictors = {"accuracy": exact_match}, {}
+    if task == "tagging":
+        scores, predictors = {"span_f1": tag_span_f1}, _tag_predictors(train)
+    elif task == "translation":
+        scores, predictors = {"exact_match": exact_match, "bleu": bleu}, _translator(train)
+    else:
+        predictors = _label_predictors(train)
+        if task == "next_word":
+            predictors["last_word"] = _most_frequent_by(train, lambda source: source[-1])
     metrics = {}
     for split in ("test", "long"):
-        sources, targets = zip(*splits.get(split, []), strict=True) if split in splits else ((), ())
-        for name, predict in predictors.items() if sources else ():
-            for score, value in _scores(task, predict(sources), targets).items():
-                metrics[f"{split}_{name}_{score}"] = value
+        if splits.get(split):
+            sources, targets = zip(*splits[split], strict=True)
+            for name, predict in predictors.items():
+                predicted = predict(sources)
+                for score, function in scores.items():
+                    metrics[f"{split}_{name}_{score}"] = function(predicted, targets)
     return metrics
-
-
-def _scores(task: str, predictions: list, targets: Sequence) -> dict[str, float]:
-    if task == "tagging":
-        return {"span_f1": tag_span_f1(predictions, targets)}
-    if task == "translation":
-        return {
-            "exact_match": exact_match(predictions, targets),
-            "bleu": bleu(predictions, targets),
-        }
-    return {"accuracy": exact_match(predictions, targets)}
 
 
 def _label_predictors(train: list[Pair]) -> dict:
@@ -77,12 +66,10 @@ def _tag_predictors(train: list[Pair]) -> dict:
         return [[most_frequent([(word,)])[0][0] for word in source] for source in sources]
 
     predictors = {"word_alone": word_alone}
-    subset = train[: MAX_FITTED // 2]
+    sources, tags = zip(*train[: MAX_FITTED // 2], strict=True)
     words = _columns(source for source, _ in train)
-    fitted = _regression(
-        _words_and_counts([source for source, _ in subset], words),
-        [(tag,) for _, tags in subset for tag in tags],
-    )
+    labels = [(tag,) for of_source in tags for tag in of_source]
+    fitted = _regression(_words_and_counts(sources, words), labels)
 
     def around(sources: Sequence) -> list:
         flat = iter(fitted(_words_and_counts(sources, words)))
@@ -91,7 +78,7 @@ def _tag_predictors(train: list[Pair]) -> dict:
     return predictors | ({} if fitted is None else {"bag_of_words": around})
 
 
-def _translation_predictors(train: list[Pair]) -> dict:
+def _translator(train: list[Pair]) -> dict:
     """Pairs words by the Dice coefficient of their occurrence in sentence pairs."""
     joint, left, right = collections.Counter(), collections.Counter(), collections.Counter()
     for source, target in train:
@@ -101,9 +88,8 @@ def _translation_predictors(train: list[Pair]) -> dict:
     best: dict[str, tuple[float, str]] = {}
     for (s, t), count in joint.items():
         best[s] = max(best.get(s, (0.0, "")), (2 * count / (left[s] + right[t]), t))
-    return {
-        "word_for_word": lambda sources: [[best[s][1] for s in one if s in best] for one in sources]
-    }
+    word = {source: target for source, (_, target) in best.items()}
+    return {"word_for_word": lambda sources: [[word[s] for s in x if s in word] for x in sources]}
 
 
 def _most_frequent_by(train: list[Pair], key):
@@ -122,8 +108,10 @@ def _columns(sources) -> dict[str, int]:
     return {word: i for i, word in enumerate(sorted({w for source in sources for w in source}))}
 
 
-def _word_counts(sources: Sequence, words: dict[str, int]) -> scipy.sparse.csr_matrix:
-    """Returns word counts [sources, words + 1], with a last column of ones."""
+def _word_counts(sources: Sequence, words: dict[str, int]):
+    """Returns word counts [sources, words + 1], a sparse matrix with a last column of ones."""
+    import scipy.sparse
+
     rows = [row for row, source in enumerate(sources) for word in source if word in words]
     columns = [words[word] for source in sources for word in source if word in words]
     shape = (len(sources), len(words))
@@ -131,14 +119,20 @@ def _word_counts(sources: Sequence, words: dict[str, int]) -> scipy.sparse.csr_m
     return scipy.sparse.hstack([counts, np.ones((len(sources), 1))], "csr")
 
 
-def _words_and_counts(sources: Sequence, words: dict[str, int]) -> scipy.sparse.csr_matrix:
+def _words_and_counts(sources: Sequence, words: dict[str, int]):
+    import scipy.sparse
+
     own = _word_counts([(word,) for source in sources for word in source], words)
     sentence = np.repeat(np.arange(len(sources)), [len(source) for source in sources])
     return scipy.sparse.hstack([own, _word_counts(sources, words)[sentence]], "csr")
 
 
-def _regression(features: scipy.sparse.csr_matrix, labels: Sequence):
+def _regression(features, labels: Sequence):
     """Fits a softmax regression; returns `features -> labels`, or None where it is too large."""
+    import scipy.optimize
+    import scipy.sparse
+    import scipy.special
+
     names = sorted(set(labels))
     number_of = {label: number for number, label in enumerate(names)}
     targets = np.array([number_of[label] for label in labels])
@@ -155,9 +149,7 @@ def _regression(features: scipy.sparse.csr_matrix, labels: Sequence):
         value = -logs[np.arange(count), targets].mean() + l2_penalty / 2 * (flat @ flat)
         return value, np.asarray(gradient).ravel()
 
-    start = np.zeros(columns * len(names))
-    result = scipy.optimize.minimize(
-        loss, start, jac=True, method="L-BFGS-B", options={"maxiter": 60}
-    )
+    start, options = np.zeros(columns * len(names)), {"jac": True, "options": {"maxiter": 60}}
+    result = scipy.optimize.minimize(loss, start, method="L-BFGS-B", **options)
     weights = result.x.reshape(columns, -1)
     return lambda features: [names[i] for i in np.asarray(features @ weights).argmax(axis=1)]

@@ -50,6 +50,11 @@ class SequenceSamplingConfig(Config):
     )
     max_new_words: int = runtime(20, "words per continuation", minimum=1, maximum=100_000)
 
+    @property
+    def beams(self) -> dict[str, Any]:
+        """Options of `beam_search`."""
+        return {"beam_size": self.beam_size, "length_penalty": self.length_penalty}
+
 
 def require_known(prompt: str | None, data_spec: Mapping[str, Any]) -> None:
     """Raises UserError for a prompt that is empty, too long, or has unknown words."""
@@ -57,9 +62,8 @@ def require_known(prompt: str | None, data_spec: Mapping[str, Any]) -> None:
         return
     words, max_words = words_of(prompt), data_spec["source_length"] - 1
     if not 1 <= len(words) <= max_words:
-        raise ArgumentError(
-            "prompt", f"{len(words)} words in {prompt!r}; 1 to {max_words} are accepted"
-        )
+        accepted = f"1 to {max_words} are accepted"
+        raise ArgumentError("prompt", f"{len(words)} words in {prompt!r}; {accepted}")
     try:
         load_vocabs(data_spec)[0].encode(words)
     except UserError as error:
@@ -67,28 +71,18 @@ def require_known(prompt: str | None, data_spec: Mapping[str, Any]) -> None:
 
 
 def predict(
-    model: Model,
-    params: Any,
-    inputs: np.ndarray,
-    target: Vocab,
-    batch_size: int,
-    beam_size: int = 1,
-    length_penalty: float = 0.0,
+    model: Model, params: Any, inputs: np.ndarray, target: Vocab, batch_size: int, **beams: Any
 ) -> list[list[str]]:
     """Returns the predicted labels, tags or translation of each row of `inputs [count, time]`.
 
-    Args:
-      inputs: padded source tokens.
-      target: vocabulary of labels or target words.
-      beam_size: beam size of translation, see `beam_search`.
-      length_penalty: length penalty of translation, see `beam_search`.
+    `beams` are the options of `beam_search` for a translation; by default it is greedy.
     """
     rows = []
     for start in range(0, len(inputs), batch_size):
         batch = inputs[start : start + batch_size]
         padded = np.pad(batch, ((0, batch_size - len(batch)), (0, 0)))
         if isinstance(model, Seq2Seq):
-            options = {"beam_size": beam_size, "length_penalty": length_penalty}
+            options = {"beam_size": 1, "length_penalty": 0.0} | beams
             output = seq2seq.translate(model, params, padded, **options).tokens[:, 0]
         else:
             output = _probabilities(model, params, padded).argmax(axis=-1)
@@ -96,10 +90,8 @@ def predict(
     if isinstance(model, Seq2Seq):
         return [target.decode(row) for row in rows]
     lengths = (inputs != PADDING).sum(axis=1) - 1 if model.per_token else [1] * len(rows)
-    return [
-        [target.names[number] for number in row[:length]]
-        for row, length in zip(rows, lengths, strict=True)
-    ]
+    pairs = zip(rows, lengths, strict=True)
+    return [[target.names[number] for number in row[:length]] for row, length in pairs]
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -132,8 +124,7 @@ def measure(
         targets = [target.decode(row) for row in examples.arrays["targets"]]
         predictions = predict(model, params, inputs, target, batch_size)
         if task == "translation":
-            options = batch_size, config.beam_size, config.length_penalty
-            beams = predict(model, params, inputs, target, *options)
+            beams = predict(model, params, inputs, target, batch_size, **config.beams)
             for name, outputs in (("greedy", predictions), ("beam", beams)):
                 metrics[f"{split}_{name}_exact_match"] = exact_match(outputs, targets)
                 metrics[f"{split}_{name}_bleu"] = bleu(outputs, targets)
@@ -161,8 +152,7 @@ def format_predictions(
 ) -> str:
     """Returns the model's output for the prompt, or for a few test sentences, as text.
 
-    Raises:
-      UserError: see `require_known`.
+    A `UserError` is that of `require_known`.
     """
     require_known(config.prompt, data_spec)
     sentences = data_spec["examples"] if config.prompt is None else [(config.prompt, None)]
@@ -180,22 +170,17 @@ def _output(model, params, length, vocabs, config, key, words: tuple[str, ...]) 
     inputs = np.zeros((1, length), np.int32)
     inputs[0, : len(ids) + 1] = [*ids, END]
     if isinstance(model, Seq2Seq):
-        options = {"beam_size": config.beam_size, "length_penalty": config.length_penalty}
-        beams = seq2seq.translate(model, params, inputs, **options)
+        beams = seq2seq.translate(model, params, inputs, **config.beams)
         hypotheses = zip(np.asarray(beams.tokens[0]), np.asarray(beams.scores[0]), strict=True)
-        return "\n".join(
-            f"  {score:8.3f} {' '.join(target.decode(row))}"
-            for row, score in hypotheses
-            if score > -1e9
-        )
+        found = [(score, target.decode(row)) for row, score in hypotheses if score > -1e9]
+        return "\n".join(f"  {score:8.3f} {' '.join(words)}" for score, words in found)
     probabilities, names = np.asarray(_probabilities(model, params, inputs)[0]), target.names
     if model.per_token:
         best = probabilities.argmax(axis=-1)
         return "  " + " ".join(f"{w}/{names[i]}" for w, i in zip(words, best, strict=False))
-    order = np.argsort(-probabilities[0])[:NUM_CANDIDATES]
-    lines = "  " + ", ".join(
-        f"{names[i]} {probabilities[0, i]:.3f}" for i in order if probabilities[0, i] > 0
-    )
+    (row,) = probabilities
+    order = np.argsort(-row)[:NUM_CANDIDATES]
+    lines = "  " + ", ".join(f"{names[i]} {row[i]:.3f}" for i in order if row[i] > 0)
     if model.bidirectional:  # predicts a label and not the next word
         return lines
     input_ids = np.array([source.ids.get(name, END) for name in names], np.int32)
@@ -216,10 +201,8 @@ def sample_words(
 ) -> jax.Array:
     """Samples `count` words from a next-word model.
 
-    Args:
-      model: predicts the next word of a sequence.
-      inputs: [time] words, `<eos>`, padding; when it is full, the first word is dropped.
-      input_ids: [labels] input token of each label.
+    `inputs [time]` are words, `<eos>` and padding; when it is full, the first word is dropped.
+    `input_ids [labels]` has the input token of each label.
     """
 
     def body(step, state):
