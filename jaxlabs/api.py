@@ -2,9 +2,9 @@
 
     import jaxlabs as jl
 
-    run = jl.train("gpt", preset="quick", steps=200)
-    run = jl.load_run("runs/gpt-quick")
-    run.metrics, run.params, run.sample("ROMEO:", temperature=0.8)
+    run = jl.train("gpt", preset="quick", steps=200, workdir="runs/short")
+    run = jl.load_run("runs/short", checkpoint="best")
+    run.config, run.metrics, run.params, run.evaluate(), run.sample("ROMEO:", temperature=0.8)
 
 Every setting is a keyword with the name of its flag. A call with the same settings resumes or loads
 the same run folder. JAX settings and signal handlers are as before when a call returns.
@@ -62,14 +62,6 @@ def train(
 
     A run folder with the same settings is resumed, or loaded if it is complete. Ctrl-C stops after
     a checkpoint with KeyboardInterrupt; the same call resumes.
-
-    >>> import jaxlabs as jl, tempfile
-    >>> folder = tempfile.mkdtemp()
-    >>> model = dict(context_length=8, embed_dim=8, num_layers=1, num_heads=1, mlp_dim=8)
-    >>> run = jl.train("gpt", dataset="markov", steps=2, batch_size=4, max_new_tokens=8,
-    ...                workdir=folder, **model)
-    >>> run.step
-    2
 
     Args:
       lab: name of a lab, path of a file with one, or the lab.

@@ -50,12 +50,13 @@ class Verdict:
 
     def __str__(self) -> str:
         if self.difference is None:
-            return f"{self.group} and {self.first} have no common seed: undecided"
+            return f"undecided without a common seed of {self.group} and {self.first}"
         if math.isnan(self.difference):
-            return f"a run of {self.group} or {self.first} has no finite value: undecided"
+            return f"undecided: a run of {self.group} or {self.first} has no finite value"
         more = f"{self.difference:+.4g}".replace("-", "−")
         if self.low is None:
-            return f"undecided with one common seed: {self.group} − {self.first} = {more}"
+            text = f"undecided with one common seed: {self.group} − {self.first} = {more}"
+            return f"{text}; an interval takes at least 1 more seed of each"
         if self.low == self.high == 0:
             return f"{self.group} and {self.first} are equal for every seed"
         low, high = (f"{value:+.4g}".replace("-", "−") for value in (self.low, self.high))

@@ -146,9 +146,14 @@ def test_no_number_of_seeds_for_no_or_a_tiny_difference(differences, expected):
 @pytest.mark.parametrize(
     ("ours", "theirs", "words"),
     [
-        ((1.8,), (1.7,), "undecided with one common seed: B − A = −0.1"),
+        (
+            (1.8,),
+            (1.7,),
+            "undecided with one common seed: B − A = −0.1; an interval takes at least 1 more seed"
+            " of each",
+        ),
         ((1.8, 1.7), (1.8, 1.7), "B and A are equal for every seed"),
-        ((1.8, None), (1.8, 1.7), "a run of B or A has no finite value: undecided"),
+        ((1.8, None), (1.8, 1.7), "undecided: a run of B or A has no finite value"),
     ],
 )
 def test_verdict_without_an_interval_says_why(seeds, ours, theirs, words):
@@ -159,7 +164,7 @@ def test_verdict_without_an_interval_says_why(seeds, ours, theirs, words):
 
 def test_groups_without_a_common_seed_are_undecided(write):
     names = [write("a", seed=1), write("b", seed=2, dropout=0.1)]
-    assert "B and A have no common seed: undecided" in str(jl.compare(names))
+    assert "undecided without a common seed of B and A" in str(jl.compare(names))
 
 
 def test_equal_time_interpolates_the_slower_run(write):
