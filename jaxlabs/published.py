@@ -5,29 +5,30 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@dataclasses.dataclass(frozen=True)
 class Published:
     """One published result.
 
     Attributes:
-      presets: presets of the lab that are compared with it.
       quantity: name of the quantity in the report.
       metric: our metric, a key of the summary's `metrics`, or `parameters` or `seconds`.
       value: the published value, in `unit`.
       unit: "nats" (per target), "seconds", "parameters", "perplexity", "share" (0 to 1), ...
+      note: measurement of the source; if not comparable, the reason.
+      presets: presets of the lab that are compared with it.
       source: the document.
       comparable: whether both are measured in the same way.
-      note: measurement of the source; if not comparable, the reason.
     """
 
-    presets: tuple[str, ...]
     quantity: str
     metric: str
     value: float
     unit: str
+    _: dataclasses.KW_ONLY
+    note: str
+    presets: tuple[str, ...]
     source: str
     comparable: bool = True
-    note: str
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -51,7 +51,8 @@ ADAM = {
     "eval_every": 1000,
     "checkpoint_every": 5000,
 }
-DYNAMIC = ADAM | {
+DYNAMIC = {
+    **ADAM,
     "binarization": "dynamic",
     "eval_every": 10_000,
     "iwae_eval_images": 1000,
@@ -64,18 +65,15 @@ GAUSSIAN_AE = {
 }
 
 PRESETS = {
-    "quick": ADAM
-    | {
+    "quick": {
+        **ADAM,
         "latent_dim": 2,
         "comparison_latent_dim": 32,
     },
-    "ae": ADAM
-    | {
-        "objective": "ae",
-    },
+    "ae": ADAM | {"objective": "ae"},
     # The 3,280 epochs of the paper in batches of 20; its learning rate decays in eight stages.
-    "reference": DYNAMIC
-    | {
+    "reference": {
+        **DYNAMIC,
         "steps": 9_840_000,
         "batch_size": 20,
         "learning_rate": 1e-3,
@@ -83,16 +81,16 @@ PRESETS = {
         "log_every": 1000,
         "iwae_eval_images": 10_000,
     },
-    "best": DYNAMIC
-    | {
+    "best": {
+        **DYNAMIC,
         "steps": 200_000,
         "beta_warmup_steps": 5000,
         "ema_decay": 0.999,
         "log_every": 200,
     },
-    "linear": ADAM
-    | GAUSSIAN_AE
-    | {
+    "linear": {
+        **ADAM,
+        **GAUSSIAN_AE,
         "num_hidden_layers": 0,
         "latent_dim": 10,
         "observation_std": 0.1,

@@ -3,7 +3,6 @@
 from typing import Any
 
 import numpy as np
-import scipy.linalg
 
 from jaxlabs.models.autoencoder import Autoencoder
 
@@ -11,17 +10,15 @@ from jaxlabs.models.autoencoder import Autoencoder
 def compare_with_pca(
     model: Autoencoder, params: Any, train: np.ndarray, test: np.ndarray
 ) -> dict[str, float]:
-    """Compares a deterministic autoencoder with PCA of the same dimension.
-
-    Args:
-      train: [count, ...] uint8 images for the principal components.
-      test: [count, ...] uint8 images for the reconstruction error.
+    """Compares a deterministic autoencoder with PCA of the same dimension, on uint8 images.
 
     Returns:
       `pca_squared_error`, the sum over the pixels of a test image; and for a linear autoencoder
       `pca_angle`, the largest principal angle between the two subspaces in degrees (Bourlard and
       Kamp 1988: the optimal linear autoencoder spans the principal subspace).
     """
+    from scipy.linalg import subspace_angles
+
     train, test = (rows.reshape(len(rows), -1).astype(np.float64) / 255 for rows in (train, test))
     components = principal_components(train, model.config.latent_dim)
     centered = test - train.mean(axis=0)
@@ -29,7 +26,7 @@ def compare_with_pca(
     metrics = {"pca_squared_error": float(np.square(residual).sum(axis=1).mean())}
     if model.config.num_hidden_layers == 0:
         decoder = np.asarray(params["output"]["kernel"], np.float64)
-        angles = scipy.linalg.subspace_angles(decoder.T, components.T)
+        angles = subspace_angles(decoder.T, components.T)
         metrics["pca_angle"] = float(np.degrees(angles.max()))
     return metrics
 

@@ -6,8 +6,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import scipy.linalg
-import scipy.stats
 
 from jaxlabs.config import Config, runtime
 from jaxlabs.data.dataset import DataModule
@@ -89,10 +87,7 @@ def measure(
 
 
 def train_fully(task: Task, data: DataModule, config: RunConfig) -> tuple[Autoencoder, Any]:
-    """Trains a model without a run folder; returns it with its final parameters.
-
-    It uses one device of this process only.
-    """
+    """Trains a model on one device, without a run folder; returns it with its final parameters."""
     placement = data_parallel(jax.local_devices()[:1])
     advance = Advance(task, config, placement, data.train)
     state, _ = advance(initial_state(task, config, placement), config.steps)
@@ -102,16 +97,9 @@ def train_fully(task: Task, data: DataModule, config: RunConfig) -> tuple[Autoen
 def write_latents(
     model: Autoencoder, params: Any, images: np.ndarray, labels: np.ndarray, folder: RunFolder
 ) -> dict[str, float]:
-    """Writes the latent map, reconstructions and the statistics of each latent unit.
+    """Writes the arrays `latent_map`, `reconstructions` and, for a VAE, `latent_units`.
 
-    Args:
-      images: [count, height, width, channels] uint8.
-      labels: [count] classes.
-      folder: run folder of the arrays `latent_map`, `reconstructions` and, for a VAE,
-        `latent_units`.
-
-    Returns:
-      For a VAE, the number of `active_units`.
+    For a VAE, it returns the number of `active_units` for uint8 images `[count, ...]`.
     """
     mean, log_variance = autoencoder.encode(model, params, images)
     outputs = autoencoder.decode(model, params, mean[:SHOWN])
@@ -120,26 +108,29 @@ def write_latents(
     plane, explained = _project_to_plane(mean)
     map_arrays = {"codes": plane, "labels": labels, "explained": explained}
     if model.config.latent_dim == 2:
-        quantiles = np.linspace(0.03, 0.97, GRID)
-        axes = (
-            np.tile(scipy.stats.norm.ppf(quantiles), (2, 1))
-            if model.config.variational
-            else np.quantile(mean, quantiles, axis=0).T
-        )
-        grid = np.stack(np.meshgrid(axes[0], axes[1][::-1]), axis=-1).reshape(-1, 2)
-        map_arrays["images"] = autoencoder.decode(model, params, jnp.float32(grid))
+        map_arrays["images"] = autoencoder.decode(model, params, _grid(mean, model))
     folder.write_arrays("latent_map", **map_arrays)
     if log_variance is None:
         return {}
     variance = mean.var(axis=0)
     divergence = np.asarray(autoencoder.gaussian_kl(mean, log_variance)).mean(axis=0)
-    folder.write_arrays(
-        "latent_units", variance=variance, divergence=divergence, active=ACTIVE_VARIANCE
-    )
+    units = {"variance": variance, "divergence": divergence, "active": ACTIVE_VARIANCE}
+    folder.write_arrays("latent_units", **units)
     return {"active_units": int((variance > ACTIVE_VARIANCE).sum())}
 
 
-def _project_to_plane(codes: np.ndarray) -> tuple[np.ndarray, float]:
+def _grid(codes, model):
+    """Returns a grid over the plane, spaced by quantiles of the prior or of the codes."""
+    from scipy.stats import norm
+
+    quantiles = np.linspace(0.03, 0.97, GRID)
+    x, y = np.quantile(codes, quantiles, axis=0).T
+    if model.config.variational:
+        x = y = norm.ppf(quantiles)
+    return jnp.float32(np.stack(np.meshgrid(x, y[::-1]), axis=-1).reshape(-1, 2))
+
+
+def _project_to_plane(codes):
     """Returns the first two principal components `[count, 2]`, and their fraction of the variance.
 
     Codes of at most two dimensions are returned unchanged, padded to two.
@@ -148,22 +139,17 @@ def _project_to_plane(codes: np.ndarray) -> tuple[np.ndarray, float]:
         return np.pad(codes, ((0, 0), (0, 2 - codes.shape[1]))), 1.0
     centered = codes - codes.mean(axis=0)
     _, singular_values, axes = np.linalg.svd(centered, full_matrices=False)
-    return centered @ axes[:2].T, float(
-        np.sum(singular_values[:2] ** 2) / np.sum(singular_values**2)
-    )
+    squares = singular_values**2
+    return centered @ axes[:2].T, float(np.sum(squares[:2]) / np.sum(squares))
 
 
 def write_comparison(
     models: dict[str, tuple[Autoencoder, Any]], data: DataModule, folder: RunFolder, seed: int
 ) -> dict[str, float]:
-    """Writes decoded interpolations and decoded random codes of several models.
+    """Writes the arrays `interpolations` and `random_codes`, decoded by several models.
 
     Random codes of a VAE are sampled from the prior, those of a deterministic autoencoder from a
     Gaussian with the mean and covariance of its codes.
-
-    Args:
-      models: models and their parameters by name.
-      folder: run folder of the arrays `interpolations` and `random_codes`.
 
     Returns:
       For each model, the mean squared distance from decoded images to the nearest training image:
@@ -182,48 +168,41 @@ def write_comparison(
         codes = _random_codes(model, params, train_images, rng)
         decoded = autoencoder.decode(model, params, codes)
         samples[name] = decoded[: ROWS * STEPS]
-        for kind, outputs in (
-            ("at_codes", midpoints[:, 0]),
-            ("between_codes", midpoints[:, 1]),
-            ("random_codes", decoded),
-        ):
-            metrics[f"{name}_distance_{kind}"] = distance_to_nearest(outputs, train_images)
+        outputs = {"at": midpoints[:, 0], "between": midpoints[:, 1], "random": decoded}
+        for kind, images_of_kind in outputs.items():
+            distance = distance_to_nearest(images_of_kind, train_images)
+            metrics[f"{name}_distance_{kind}_codes"] = distance
     folder.write_arrays("interpolations", **interpolations)
     folder.write_arrays("random_codes", **samples)
     return metrics
 
 
-def _one_per_class(labels: np.ndarray) -> np.ndarray:
-    """Returns an even number of indices: the first image of each class.
-
-    With a single class, they are the first images.
-    """
+def _one_per_class(labels):
+    """Returns an even number of indices: the first image of each class, or of a single class."""
     _, indices = np.unique(labels, return_index=True)
     if len(indices) < 2:
         indices = np.arange(min(SHOWN, len(labels)))
     return indices[: len(indices) // 2 * 2]
 
 
-def _random_codes(
-    model: Autoencoder, params: Any, images: np.ndarray, rng: np.random.Generator
-) -> jax.Array:
+def _random_codes(model, params, images, rng):
+    from scipy.linalg import sqrtm
+
     normal = rng.standard_normal((NUM_QUERIES, model.config.latent_dim))
     if not model.config.variational:
         codes = np.asarray(autoencoder.encode(model, params, images[:NUM_REFERENCE])[0], np.float64)
-        root = scipy.linalg.sqrtm(np.atleast_2d(np.cov(codes.T)))
+        root = sqrtm(np.atleast_2d(np.cov(codes.T)))
         normal = codes.mean(axis=0) + normal @ np.real(root)
     return jnp.float32(normal)
 
 
 def distance_to_nearest(images: jax.Array, train_images: np.ndarray) -> float:
-    """Returns the mean squared distance from images to their nearest training image.
+    """Returns the mean squared distance from images in [0, 1] to their nearest training image.
 
-    Args:
-      images: [count, ...] in [0, 1].
-      train_images: [count, ...] uint8, of which the first NUM_REFERENCE are compared.
+    Of the training images, uint8, the first NUM_REFERENCE are compared.
     """
     reference = np.asarray(train_images[:NUM_REFERENCE], np.float32) / 255
     reference = reference.reshape(len(reference), -1)
     rows = np.asarray(images).reshape(len(images), -1)
-    nearest = np.max(2 * rows @ reference.T - np.square(reference).sum(axis=1)[None], axis=1)
+    nearest = np.max(2 * rows @ reference.T - np.square(reference).sum(axis=1)[None, :], axis=1)
     return float(np.mean(np.square(rows).sum(axis=1) - nearest))

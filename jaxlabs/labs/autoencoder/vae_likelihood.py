@@ -5,7 +5,6 @@ from typing import Any
 
 import jax
 import numpy as np
-import scipy.stats
 
 from jaxlabs import keys
 from jaxlabs.data.batches import Examples, eval_batch, num_batches
@@ -21,13 +20,11 @@ def bounds(
     """Returns the importance-weighted bound on `log p(x)` of every example, in nats, `[count]`."""
     size = min(BATCH, examples.count)
     key = keys.stream(seed, f"bound {samples}")
-    batch = jax.jit(functools.partial(eval_batch, batch_size=size))
-    values = [
-        autoencoder.iwae_bound(
-            model, params, batch(examples, index), jax.random.fold_in(key, index), samples=samples
-        )
-        for index in range(num_batches(examples, size))
-    ]
+    batch_at = jax.jit(functools.partial(eval_batch, batch_size=size))
+    values = []
+    for index in range(num_batches(examples, size)):
+        batch = batch_at(examples, index), jax.random.fold_in(key, index)
+        values.append(autoencoder.iwae_bound(model, params, *batch, samples=samples))
     return np.concatenate(values)[: examples.count]
 
 
@@ -53,6 +50,8 @@ def likelihood(
       `bound_<samples>`; for the tighter bound also `bound_<samples>_error`, the standard error from
       the choice of images, 0 if all are used, and `bound_<samples>_images`.
     """
+    from scipy.stats import sem
+
     num_samples, tight_samples = samples
     all_bounds = -bounds(model, params, examples, num_samples, seed)
     metrics = {f"bound_{num_samples}": float(all_bounds.mean())}
@@ -61,7 +60,7 @@ def likelihood(
         subset = examples.take(indices)
         difference = -bounds(model, params, subset, tight_samples, seed) - all_bounds[indices]
         correction = (1 - count / examples.count) ** 0.5  # finite population
-        error = correction * scipy.stats.sem(difference) if count > 1 else float("nan")
+        error = correction * sem(difference) if count > 1 else float("nan")
         name = f"bound_{tight_samples}"
         metrics[name] = float(all_bounds.mean() + difference.mean())
         metrics |= {f"{name}_error": float(error), f"{name}_images": count}

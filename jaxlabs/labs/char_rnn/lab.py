@@ -60,20 +60,20 @@ MUON = {
 }
 
 PRESETS = {
-    "quick": COMMON
-    | MUON
-    | {
+    "quick": {
+        **COMMON,
+        **MUON,
         "steps": 7 * EPOCH_STEPS,
         "decay_steps": 600,
     },
-    "reference": COMMON
-    | {
+    "reference": {
+        **COMMON,
         "learning_rate": 2e-3,
         "steps": 20 * EPOCH_STEPS,
     },
-    "best": COMMON
-    | MUON
-    | {
+    "best": {
+        **COMMON,
+        **MUON,
         "hidden_size": 512,
         "num_layers": 2,
         "dropout": 0.25,

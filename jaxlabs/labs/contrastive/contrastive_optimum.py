@@ -9,7 +9,6 @@ for the others. The losses are implemented in numpy, independently of the traini
 import math
 
 import numpy as np
-from scipy.special import logsumexp
 
 from jaxlabs.data.batches import Examples
 from jaxlabs.data.grammars.digit_captions import NOT_MENTIONED
@@ -20,9 +19,7 @@ IMPOSSIBLE = -1e4
 def caption_matches(mentioned: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """Returns `[images, texts]`, whether every mentioned attribute is that of the image.
 
-    Args:
-      mentioned: [texts, 3] attributes of each caption; NOT_MENTIONED matches every image.
-      labels: [images, 3] attributes of each image.
+    Of `mentioned [texts, 3]` and `labels [images, 3]`; NOT_MENTIONED matches every image.
     """
     same = mentioned[None, :, :] == labels[:, None, :]
     return (same | (mentioned[None, :, :] == NOT_MENTIONED)).all(axis=-1)
@@ -49,8 +46,10 @@ def optimum(loss: str, mentioned: np.ndarray, labels: np.ndarray, batch_size: in
     return float(total / len(mentioned))
 
 
-def _losses(loss: str, logits: np.ndarray) -> np.ndarray:
+def _losses(loss, logits):
     """Returns the losses `[batch]` of the pairs on the diagonal."""
+    from scipy.special import logsumexp
+
     positives, count = np.diagonal(logits), len(logits)
     if loss == "clip":
         return (logsumexp(logits, axis=0) + logsumexp(logits, axis=1)) / 2 - positives

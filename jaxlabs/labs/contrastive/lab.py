@@ -69,8 +69,8 @@ QUICK = {
 
 PRESETS = {
     "quick": QUICK,
-    "best": QUICK
-    | {
+    "best": {
+        **QUICK,
         "steps": 6000,
         "eval_every": 1000,
         "checkpoint_every": 1000,

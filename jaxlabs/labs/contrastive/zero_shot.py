@@ -13,18 +13,12 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
-from scipy.special import expit, softmax
 
+from jaxlabs.analysis.toy_training import stack
 from jaxlabs.data.batches import Examples
 from jaxlabs.data.captions import encode
 from jaxlabs.data.grammars import digit_captions
-from jaxlabs.data.grammars.digit_captions import (
-    DIGITS,
-    NOT_MENTIONED,
-    SLANTS,
-    WEIGHTS,
-    CaptionAttributes,
-)
+from jaxlabs.data.grammars.digit_captions import DIGITS, SLANTS, WEIGHTS, CaptionAttributes
 from jaxlabs.data.tokenizers import WordTokenizer
 from jaxlabs.labs.contrastive.contrastive_optimum import caption_matches
 from jaxlabs.models import dual_encoder
@@ -99,23 +93,20 @@ def measure(
     cosines = images @ trained.texts(captions).T
     own = np.ravel_multi_index(tuple(labels.T), (len(DIGITS), len(SLANTS), len(WEIGHTS)))
     metrics, classes = _zero_shot(trained, images, labels, scale)
-    logits = [
-        scale * images[start : start + batch_size] @ text.T + bias
-        for start in range(0, len(images), batch_size)
-        for text in [trained.tokens(tokens[start : start + batch_size])]
-    ]
+    logits = []
+    for start in range(0, len(images), batch_size):
+        batch = slice(start, start + batch_size)
+        logits.append(scale * images[batch] @ trained.tokens(tokens[batch]).T + bias)
     probabilities, matches = pair_probabilities(logits, trained.model.config.loss)
     bins = {"classes": reliability(*classes), "pairs": reliability(probabilities, matches)}
-    columns = {
-        name: np.stack([diagram[name] for diagram in bins.values()])
-        for name in ("confidence", "accuracy", "count")
-    }
+    columns = stack(bins.values())
+    gaps = dict(zip(bins, columns.pop("gap").sum(axis=1), strict=True))
     folder.write_arrays("reliability", names=list(bins), **columns)
     folder.write_arrays("similarity", **_similarity(pixels, captions, cosines, own))
     folder.write_arrays("retrieval", **_retrieved(trained, pixels, images, labels))
     metrics |= recalls(cosines, own) | {
-        "calibration_error": bins["classes"]["gap"].sum() / len(images),
-        "pair_calibration_error": bins["pairs"]["gap"].sum() / len(images),
+        "calibration_error": gaps["classes"] / len(images),
+        "pair_calibration_error": gaps["pairs"] / len(images),
         "expected_pairs": probabilities.sum() / matches.sum(),
         "final_scale": scale,
         "final_bias": bias,
@@ -127,10 +118,10 @@ def _plainest(attributes: Iterable[CaptionAttributes]) -> list[str]:
     return [digit_captions.paraphrases(each)[0] for each in attributes]
 
 
-def _zero_shot(
-    trained: Trained, images: np.ndarray, labels: np.ndarray, scale: float
-) -> tuple[dict[str, float], tuple[np.ndarray, np.ndarray]]:
+def _zero_shot(trained, images, labels, scale):
     """Returns accuracies, and confidence and correctness of each top-1 class."""
+    from scipy.special import softmax
+
     digits = range(len(DIGITS))
     texts = np.array([digit_captions.paraphrases(CaptionAttributes(digit)) for digit in digits])
     prompts = trained.texts(texts.ravel().tolist()).reshape(*texts.shape, -1)
@@ -144,11 +135,8 @@ def _zero_shot(
         "prompt_ensemble_accuracy": (ensemble_cosines.argmax(axis=1) == digit_labels).mean(),
     }
     for name, level, words in (("slant", slants, SLANTS), ("weight", weights, WEIGHTS)):
-        attributes = (
-            CaptionAttributes(digit, **{name: index})
-            for digit in digits
-            for index in range(len(words))
-        )
+        levels = range(len(words))
+        attributes = [CaptionAttributes(d, **{name: index}) for d in digits for index in levels]
         embeddings = trained.texts(_plainest(attributes)).reshape(len(DIGITS), len(words), -1)
         level_cosines = np.einsum("nd,nkd->nk", images, embeddings[digit_labels])
         metrics[f"{name}_accuracy"] = (level_cosines.argmax(axis=1) == level).mean()
@@ -159,9 +147,8 @@ def _zero_shot(
 def recalls(cosines: np.ndarray, own: np.ndarray) -> dict[str, float]:
     """Returns recall at 1 and 5 in both directions, see the module docstring.
 
-    Args:
-      cosines: [images, captions].
-      own: [images] index of each image's caption; captions without images are distractors.
+    Of cosines `[images, captions]`, and the index of each image's caption `[images]`; captions
+    without images are distractors.
     """
     positive = np.take_along_axis(cosines, own[:, None], axis=1)
     image_ranks = (cosines >= positive).sum(axis=1) - 1
@@ -183,10 +170,11 @@ def pair_probabilities(logits: list[np.ndarray], loss: str) -> tuple[np.ndarray,
 
     For CLIP, it is the softmax over the texts of the batch; for SigLIP, the sigmoid.
 
-    Args:
-      logits: [images, texts] of each batch, its pairs on the diagonal.
-      loss: "clip" or "siglip".
+    Of the logits `[images, texts]` of each batch, its pairs on the diagonal, and the loss "clip" or
+    "siglip".
     """
+    from scipy.special import expit, softmax
+
     logits = [batch.astype(np.float64) for batch in logits]
     probabilities = [softmax(batch, axis=1) if loss == "clip" else expit(batch) for batch in logits]
     matches = [np.eye(len(batch), dtype=bool) for batch in logits]
@@ -196,13 +184,8 @@ def pair_probabilities(logits: list[np.ndarray], loss: str) -> tuple[np.ndarray,
 def reliability(probabilities: np.ndarray, correct: np.ndarray) -> dict[str, np.ndarray]:
     """Returns the reliability diagram of predictions, in ten bins of equal width.
 
-    Args:
-      probabilities: [predictions] confidences in [0, 1].
-      correct: [predictions] whether each prediction is correct.
-
-    Returns:
-      For each bin, `[BINS]`: the mean `confidence` and the `accuracy`, NaN for empty bins; the
-      `count`; and `gap`, the difference of expected and actual number of correct predictions.
+    For each bin, `[BINS]`: the mean `confidence` and the `accuracy`, NaN for empty bins; the
+    `count`; and `gap`, the difference of expected and actual number of correct predictions.
     """
     bins = np.minimum((probabilities * BINS).astype(int), BINS - 1)
     count, expected, true = (
@@ -217,14 +200,13 @@ def reliability(probabilities: np.ndarray, correct: np.ndarray) -> dict[str, np.
     }
 
 
-def _similarity(
-    pixels: np.ndarray, captions: list[str], cosines: np.ndarray, own: np.ndarray
-) -> dict[str, Any]:
+def _similarity(pixels, captions, cosines, own):
     """Returns similarities of one image per digit to their captions, and means over all images."""
     digits = own // (len(SLANTS) * len(WEIGHTS))
     shown = [np.flatnonzero(digits == digit)[0] for digit in np.unique(digits)]
+    absent = np.full(len(captions), np.nan)
     means = [
-        cosines[own == text].mean(axis=0) if (own == text).any() else np.full(len(captions), np.nan)
+        cosines[own == text].mean(axis=0) if text in own else absent
         for text in range(len(captions))
     ]
     return {
@@ -235,13 +217,12 @@ def _similarity(
     }
 
 
-def _retrieved(
-    trained: Trained, pixels: np.ndarray, images: np.ndarray, labels: np.ndarray
-) -> dict[str, np.ndarray]:
+def _retrieved(trained, pixels, images, labels):
     """Returns the nearest images of some captions, and whether the captions are true of them."""
     texts = _plainest(QUERIES)
     nearest = np.argsort(-trained.texts(texts) @ images.T, axis=1, kind="stable")[:, :SHOWN]
-    mentioned = np.array([[NOT_MENTIONED if x is None else x for x in query] for query in QUERIES])
+    absent = digit_captions.NOT_MENTIONED
+    mentioned = np.array([[absent if x is None else x for x in query] for query in QUERIES])
     relevant = np.take_along_axis(caption_matches(mentioned, labels).T, nearest, axis=1)
     return {"texts": np.array(texts), "images": pixels[nearest] / 255, "relevant": relevant}
 
@@ -249,8 +230,7 @@ def _retrieved(
 def nearest_captions(trained: Trained, prompt: str, count: int = 6) -> str:
     """Returns the prompt and its nearest captions, one per line.
 
-    Raises:
-      UserError: the prompt has unknown words, no words, or too many.
+    A `UserError` says that the prompt has unknown words, no words, or too many.
     """
     embedding = trained.texts([prompt])[0]
     others = [words for words in digit_captions.all_captions() if words != prompt]

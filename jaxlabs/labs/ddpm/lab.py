@@ -83,9 +83,9 @@ FAST_SAMPLER = {
 }
 
 PRESETS = {
-    "quick": MODERN
-    | FAST_SAMPLER
-    | {
+    "quick": {
+        **MODERN,
+        **FAST_SAMPLER,
         "base_channels": 32,
         "class_conditional": True,
         "guidance_scale": 2.0,
@@ -98,17 +98,17 @@ PRESETS = {
         "eval_every": 250,
         "fid_samples": 500,
     },
-    "reference": REFERENCE
-    | {
+    "reference": {
+        **REFERENCE,
         "fid_samplers": "ancestral,dpm_solver",
         "fid_steps": "10,20,50,100,250,1000",
         "num_samples": 16,
     },
     # A smaller time embedding offsets the class embedding: fewer parameters than the reference.
-    "best": REFERENCE
-    | MODERN
-    | FAST_SAMPLER
-    | {
+    "best": {
+        **REFERENCE,
+        **MODERN,
+        **FAST_SAMPLER,
         "class_conditional": True,
         "time_embed_dim": 96,
         "guidance_scale": 1.1,

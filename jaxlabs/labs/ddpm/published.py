@@ -14,26 +14,18 @@ SECOND_RUN = (0.0795, 0.0372)
 PORT_RUN = (0.0708, 0.0357)
 MEAN = "mean squared error of the noise per pixel, averaged over the steps of an epoch"
 
+SCALING = f"{MEAN}; scaling of images to [-1, 1] is inferred"
+SPLIT = "the split of the time embedding is inferred from this count"
+
 _reference = functools.partial(Published, presets=("reference",), source=WRITE_UP)
+_loss = functools.partial(_reference, unit="squared error", note=SCALING)
 
 PUBLISHED_RESULTS = (
-    _reference(
-        quantity="parameters",
-        metric="parameters",
-        value=1_011_969,
-        unit="parameters",
-        note="the split of the time embedding is inferred from this count",
-    ),
-    *(
-        _reference(
-            quantity=f"training loss, mean of epoch {epoch}",
-            metric=f"epoch_{epoch}_loss",
-            value=FIRST_RUN[epoch - 1],
-            unit="squared error",
-            note=f"{MEAN}; scaling of images to [-1, 1] is inferred",
-        )
-        for epoch in (1, 2, 5, 10)
-    ),
+    _reference("parameters", "parameters", 1_011_969, "parameters", note=SPLIT),
+    _loss("training loss, mean of epoch 1", "epoch_1_loss", FIRST_RUN[0]),
+    _loss("training loss, mean of epoch 2", "epoch_2_loss", FIRST_RUN[1]),
+    _loss("training loss, mean of epoch 5", "epoch_5_loss", FIRST_RUN[4]),
+    _loss("training loss, mean of epoch 10", "epoch_10_loss", FIRST_RUN[9]),
     *(
         PublishedCurve(
             presets=("reference",),

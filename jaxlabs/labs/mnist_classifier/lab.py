@@ -54,12 +54,9 @@ MUON = {
 }
 
 PRESETS = {
-    "quick": MUON
-    | {
-        "steps": 2 * EPOCH_STEPS,
-    },
-    "best": MUON
-    | {
+    "quick": MUON | {"steps": 2 * EPOCH_STEPS},
+    "best": {
+        **MUON,
         "steps": 20 * EPOCH_STEPS,
         "ema_decay": 0.999,
     },

@@ -78,8 +78,8 @@ QUICK = {
 PRESETS = {
     "quick": QUICK,
     # The training that a tanh RNN needs to reach the next-word accuracy of the other backbones.
-    "long": QUICK
-    | {
+    "long": {
+        **QUICK,
         "train_sentences": 1_600_000,
         "num_layers": 1,
         "embed_dim": 128,

@@ -15,7 +15,6 @@ import numpy as np
 from jaxlabs.config import ArgumentError, group, setting
 from jaxlabs.data import natural_images
 from jaxlabs.data.dataset import DataModule, DataSpec
-from jaxlabs.data.patch_data import patch_data
 from jaxlabs.labs.sparse_autoencoder import plots, published, sae_features
 from jaxlabs.models import sparse_autoencoder
 from jaxlabs.report import images
@@ -66,15 +65,9 @@ LBFGS = {
 }
 
 PRESETS = {
-    "quick": LBFGS
-    | {
-        "steps": 400,
-    },
+    "quick": LBFGS | {"steps": 400},
     "reference": LBFGS,
-    "best": LBFGS
-    | {
-        "steps": 5000,
-    },
+    "best": LBFGS | {"steps": 5000},
     "adam": {
         "steps": 6000,
         "batch_size": 500,
@@ -94,7 +87,9 @@ def load_data(config: SparseAutoencoderRunConfig) -> DataModule:
         config.patches * config.model.visible * BYTES_PER_PIXEL, "cutting patches"
     )
     photographs = natural_images.load(config.dataset, config.data_dir)
-    return patch_data(photographs, config.patches, config.model.patch_size, config.seed)
+    return natural_images.patch_data(
+        photographs, config.patches, config.model.patch_size, config.seed
+    )
 
 
 def build_task(config: SparseAutoencoderRunConfig, data_spec: DataSpec) -> Task:

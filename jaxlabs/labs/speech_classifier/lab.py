@@ -87,8 +87,8 @@ BIGRAMS = {
 }
 
 PRESETS = {
-    "quick": BIGRAMS
-    | {
+    "quick": {
+        **BIGRAMS,
         "steps": 400,
         "eval_every": 100,
     },
@@ -100,8 +100,8 @@ PRESETS = {
         "weight_decay": 0.0,
         "eval_every": EPOCH_STEPS,
     },
-    "best": BIGRAMS
-    | {
+    "best": {
+        **BIGRAMS,
         "steps": 990,
         "eval_every": 198,
     },

@@ -74,7 +74,8 @@ REFERENCE = {
     "eval_every": 100,
 }
 # Architecture later than GPT-2, and strong regularization against overfitting a small text.
-BEST = REFERENCE | {
+BEST = {
+    **REFERENCE,
     "vocab_size": None,
     "positions": "rotary",
     "norm": "rmsnorm",
@@ -89,16 +90,10 @@ BEST = REFERENCE | {
 }
 
 PRESETS = {
-    "quick": BEST
-    | {
-        "sliding_stride": 8,
-    },
+    "quick": BEST | {"sliding_stride": 8},
     "reference": REFERENCE,
     "best": BEST,
-    "window": REFERENCE
-    | {
-        "attention_window": 8,
-    },
+    "window": REFERENCE | {"attention_window": 8},
 }
 
 

@@ -17,28 +17,22 @@ AT_500 = {
 }
 AT_1 = {"obama": 6421.51, "wbush": 6602.67, "hbush": 6504.76}
 
+TABLE = "an embedding table of 5,755 words, some unused by our tokenizer"
+
+_result = functools.partial(Published, source=WRITE_UP, presets=("reference", "window"))
 _curve = functools.partial(
     PublishedCurve, metric="perplexity", unit="perplexity", source=WRITE_UP, note=PERPLEXITY
 )
 
 PUBLISHED_RESULTS = (
-    Published(
-        presets=("reference", "window"),
-        quantity="parameters",
-        metric="parameters",
-        value=863_243,
-        unit="parameters",
-        source=WRITE_UP,
-        note="an embedding table of 5,755 words, some unused by our tokenizer",
-    ),
+    _result("parameters", "parameters", 863_243, "parameters", note=TABLE),
     *(
-        Published(
+        _result(
+            f"perplexity after 500 iterations, {SPEAKERS.get(split, 'training text')}",
+            f"{split}_perplexity",
+            value,
+            "perplexity",
             presets=("reference", "best") if preset == "reference" else (preset,),
-            quantity=f"perplexity after 500 iterations, {SPEAKERS.get(split, 'training text')}",
-            metric=f"{split}_perplexity",
-            value=value,
-            unit="perplexity",
-            source=WRITE_UP,
             note=PERPLEXITY,
         )
         for preset, values in AT_500.items()
