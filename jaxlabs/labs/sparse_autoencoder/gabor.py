@@ -9,17 +9,15 @@ where u' is the coordinate across the stripes and v' along them, relative to the
 envelope.
 """
 
-import dataclasses
+from typing import NamedTuple
 
 import numpy as np
-import scipy.optimize
 
 STARTS = 4
 """Initial guesses of a fit: the strongest frequencies of the filter's Fourier transform."""
 
 
-@dataclasses.dataclass(frozen=True)
-class GaborFits:
+class GaborFits(NamedTuple):
     """The best Gabor function of each filter.
 
     Attributes:
@@ -47,7 +45,9 @@ def fit_gabors(filters: np.ndarray) -> GaborFits:
     return GaborFits(*(np.stack(column) for column in columns))
 
 
-def _fit(target: np.ndarray) -> tuple[float, float, float, np.ndarray]:
+def _fit(target):
+    from scipy.optimize import least_squares
+
     size, scale = target.shape[0], np.abs(target).max()
     if scale == 0:
         return 0.0, 0.0, 0.0, np.zeros_like(target)
@@ -57,15 +57,13 @@ def _fit(target: np.ndarray) -> tuple[float, float, float, np.ndarray]:
     half = size / 2
     low = [-np.inf, -half, -half, 0.5, 0.5, -np.inf, 0.01, -np.inf, -1]
     high = [np.inf, half, half, 2 * size, 2 * size, np.inf, 0.5, np.inf, 1]
-    best = min(
-        (
-            scipy.optimize.least_squares(
-                lambda p: (_gabor(p, rows, columns) - target).ravel(), start, bounds=(low, high)
-            )
-            for start in _starts(target, rows, columns)
-        ),
-        key=lambda fit: fit.cost,
-    )
+
+    def residuals(p):
+        return (_gabor(p, rows, columns) - target).ravel()
+
+    starts = _starts(target, rows, columns)
+    fits = [least_squares(residuals, start, bounds=(low, high)) for start in starts]
+    best = min(fits, key=lambda fit: fit.cost)
     explained = 1 - 2 * best.cost / np.sum((target - target.mean()) ** 2)
     across, frequency = best.x[5], best.x[6]
     # The stripes are perpendicular to the wave vector; image rows count downwards.
@@ -73,7 +71,7 @@ def _fit(target: np.ndarray) -> tuple[float, float, float, np.ndarray]:
     return max(explained, 0.0), orientation, frequency, scale * _gabor(best.x, rows, columns)
 
 
-def _gabor(p: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+def _gabor(p, rows, columns):
     amplitude, row, column, across, along, angle, frequency, phase, offset = p
     u = (columns - column) * np.cos(angle) + (rows - row) * np.sin(angle)
     v = -(columns - column) * np.sin(angle) + (rows - row) * np.cos(angle)
@@ -81,7 +79,7 @@ def _gabor(p: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
     return offset + amplitude * envelope * np.cos(2 * np.pi * frequency * u + phase)
 
 
-def _starts(target: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> list[np.ndarray]:
+def _starts(target, rows, columns):
     """Returns initial parameters: strong frequencies, centered at the filter's energy."""
     size, padded = target.shape[0], 4 * target.shape[0]
     spectrum = np.abs(np.fft.fft2(target, (padded, padded)))[: padded // 2 + 1]
@@ -90,13 +88,10 @@ def _starts(target: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> list[n
     center = [np.sum(energy * rows), np.sum(energy * columns)]
     starts = []
     for index in np.argsort(spectrum, axis=None)[::-1]:
-        vertical, horizontal = np.unravel_index(index, spectrum.shape)
-        wave = np.array([frequencies[vertical], frequencies[horizontal]])
+        wave = frequencies[list(np.unravel_index(index, spectrum.shape))]
         frequency = np.hypot(*wave)
-        distinct = all(
-            min(np.hypot(*(wave - other)), np.hypot(*(wave + other))) > 1.5 / size
-            for _, other in starts
-        )
+        others = [sign * other for _, other in starts for sign in (1, -1)]
+        distinct = all(np.hypot(*(wave - other)) > 1.5 / size for other in others)
         if not 0.01 < frequency < 0.5 or not distinct:
             continue
         angle = np.arctan2(wave[0], wave[1])

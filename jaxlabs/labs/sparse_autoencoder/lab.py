@@ -44,11 +44,10 @@ class SparseAutoencoderRunConfig(RunConfig):
     def check(self) -> None:
         super().check()
         if self.eval_batch_size < self.patches:
-            raise ArgumentError(
-                "eval_batch_size",
-                f"{self.eval_batch_size} is not accepted; at least `patches`"
-                f" {self.patches}, since the sparsity term is of the mean over all of them",
-            )
+            accepted = f"at least `patches` {self.patches}"
+            reason = "since the sparsity term is of the mean over all of them"
+            message = f"{self.eval_batch_size} is not accepted; {accepted}, {reason}"
+            raise ArgumentError("eval_batch_size", message)
 
 
 BYTES_PER_PIXEL = 32
@@ -83,9 +82,8 @@ PRESETS = {
 
 def load_data(config: SparseAutoencoderRunConfig) -> DataModule:
     """Loads and whitens the images, and samples patches."""
-    capacity.require_host(
-        config.patches * config.model.visible * BYTES_PER_PIXEL, "cutting patches"
-    )
+    pixels = config.patches * config.model.visible
+    capacity.require_host(pixels * BYTES_PER_PIXEL, "cutting patches")
     photographs = natural_images.load(config.dataset, config.data_dir)
     return natural_images.patch_data(
         photographs, config.patches, config.model.patch_size, config.seed

@@ -1,6 +1,5 @@
 """Filters, activations, reconstructions and cost terms of a sparse autoencoder."""
 
-import dataclasses
 from typing import Any
 
 import numpy as np
@@ -40,10 +39,8 @@ def write_activations(
 ) -> dict[str, float]:
     """Measures the activations for `patches [count, pixels]`; writes arrays for the report.
 
-    Returns:
-      The mean fraction of a filter's variance that a Gabor function explains, the fraction of
-      filters for which it explains more than half, and the fraction of activations above
-      `ACTIVE_THRESHOLD`.
+    Returns the mean fraction of a filter's variance that a Gabor function explains, the fraction of
+    filters for which it explains more than half, and that of activations above ACTIVE_THRESHOLD.
     """
     config = model.config
     code, output = map(np.asarray, model.apply({"params": params}, patches))
@@ -51,11 +48,10 @@ def write_activations(
     inputs, outputs = (rows[:SHOWN].reshape(-1, *kernels.shape[1:]) for rows in (patches, output))
     folder.write_arrays("filters", filters=kernels)
     folder.write_arrays("reconstructions", inputs=np.asarray(inputs), outputs=outputs)
-    folder.write_arrays(
-        "activations", mean=code.mean(axis=0), values=code[:2000], target=config.sparsity_rho
-    )
+    activations = {"mean": code.mean(axis=0), "values": code[:2000]}
+    folder.write_arrays("activations", **activations, target=config.sparsity_rho)
     fits = fit_gabors(kernels)
-    folder.write_arrays("gabors", **dataclasses.asdict(fits))
+    folder.write_arrays("gabors", **fits._asdict())
     return {
         "gabor_variance_explained": float(fits.explained.mean()),
         "gabor_filters_above_half": float((fits.explained > 0.5).mean()),
@@ -66,12 +62,10 @@ def write_activations(
 def write_cost_terms(folder: RunFolder, split: str, photographs: Photographs) -> dict[str, float]:
     """Writes the cost terms at each evaluation, and arrays of the effect of whitening.
 
-    Returns:
-      `untrained_cost`, the cost at the first evaluation.
+    Returns `untrained_cost`, the cost at the first evaluation.
     """
-    rows = [
-        row for row in folder.read_metrics() if row["split"] == split and row.keys() >= set(TERMS)
-    ]
+    rows = [row for row in folder.read_metrics() if row["split"] == split]
+    rows = [row for row in rows if row.keys() >= set(TERMS)]
     terms = {name: np.array([row[name] for row in rows], float) for name in TERMS}
     folder.write_arrays("cost_terms", step=np.array([row["step"] for row in rows], int), **terms)
     if not photographs.whitened:

@@ -25,10 +25,7 @@ def format_predictions(
 ) -> str:
     """Returns one line for each sentence: predicted speaker and probabilities of all speakers.
 
-    Args:
-      data_spec: the tokenizer as JSON with `speakers`, the names of the classes, and `examples`,
-        rows of a class and a sentence.
-      prompt: a sentence of the user's own; None for those of `examples`, whose speakers are known.
+    The sentence is the prompt, or those of `examples` in `data_spec`, whose speakers are known.
     """
     tokenizer, speakers = WordTokenizer.from_json(data_spec), data_spec["speakers"]
     sentences = data_spec["examples"] if prompt is None else [(None, prompt)]
