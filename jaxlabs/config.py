@@ -101,6 +101,11 @@ def runtime(default: Any, help: str, **options: Any) -> Any:
     return setting(default, help, kind=RUNTIME, **options)
 
 
+def size(default: Any, help: str, **options: Any) -> Any:
+    """Declares a `setting` of at least 1."""
+    return setting(default, help, minimum=1, **options)
+
+
 def group(config_class: type, section: str | None = None) -> Any:
     """Declares a field that holds a nested group of settings; its flags join the others.
 

@@ -6,7 +6,7 @@ than two thirds of the training sevens.
 """
 
 import dataclasses
-from typing import Any
+from collections.abc import Iterable
 
 import numpy as np
 
@@ -43,9 +43,6 @@ def foreground(images: np.ndarray) -> np.ndarray:
 
     The background is the median of the border pixels, by image and channel: 0 for white ink on
     black, as in MNIST, and 255 for black ink on white, as in a scan.
-
-    Args:
-      images: `[count, height, width, channels]` uint8.
     """
     ends = [0, -1]
     border = np.concatenate([images[:, ends], images[:, 1:-1, ends].swapaxes(1, 2)], axis=2)
@@ -56,11 +53,9 @@ def foreground(images: np.ndarray) -> np.ndarray:
 def measure_slant(images: np.ndarray) -> np.ndarray:
     """Returns the slant of each digit to the right in degrees, `[count]`, from image moments.
 
-    The tangent of the slant is the mixed second moment over the vertical one, the shear of the
-    rows. The slant of an empty image is 0.
-
-    Args:
-      images: `[count, height, width, channels]` uint8, ink of any color on a uniform background.
+    The images `[count, height, width, channels]` uint8 have ink of any color on a uniform
+    background. The tangent of the slant is the mixed second moment over the vertical one, the shear
+    of the rows. The slant of an empty image is 0.
     """
     height, width = images.shape[1:3]
     down, right = (axis.ravel() for axis in np.indices((height, width)) - (height - 1) / 2)
@@ -75,11 +70,9 @@ def measure_slant(images: np.ndarray) -> np.ndarray:
 def measure_thickness(images: np.ndarray) -> np.ndarray:
     """Returns the mean stroke thickness of each digit in pixels, `[count]`.
 
-    The thickness of a long band is twice its area over the length of its outline. The length is the
-    sum of gradient magnitudes, which holds for gray values too.
-
-    Args:
-      images: as for `measure_slant`.
+    The images are those of `measure_slant`. The thickness of a long band is twice its area over the
+    length of its outline. The length is the sum of gradient magnitudes, which holds for gray values
+    too.
     """
     ink = foreground(images).mean(axis=-1, dtype=np.float32) / 255
     ink = np.pad(ink, ((0, 0), (1, 1), (1, 1)))
@@ -96,17 +89,13 @@ def caption_images(dataset: ImageDataset) -> tuple[CaptionedImages, CaptionedIma
       UserError: the classes are not the ten digits, or one has no training image.
     """
     if dataset.classes != CLASSES:
-        found = ", ".join(dataset.classes[:12]) or "none"
-        raise ArgumentError(
-            "dataset", f"{dataset.name} has the classes {found}; the digits 0 to 9 are needed"
-        )
+        named = ", ".join(dataset.classes[:12]) or "none"
+        found = f"{dataset.name} has the classes {named}; the digits 0 to 9 are needed"
+        raise ArgumentError("dataset", found)
     counts = np.bincount(dataset.train.labels, minlength=len(CLASSES))
     if not counts.all():
-        raise ArgumentError(
-            "dataset",
-            f"{dataset.name} has no training image of {CLASSES[int(np.argmin(counts))]};"
-            " every digit is needed",
-        )
+        found = f"{dataset.name} has no training image of {CLASSES[int(np.argmin(counts))]}"
+        raise ArgumentError("dataset", f"{found}; every digit is needed")
     parts = (dataset.train, dataset.test)
     values = [(_slants(part), _thicknesses(part)) for part in parts]
     borders = [_terciles(of_train, dataset.train.labels) for of_train in values[0]]
@@ -128,13 +117,9 @@ def caption_data(
 ) -> DataModule:
     """Returns image-text pairs.
 
-    Examples have `images`, `tokens [count, time]` int32, and `attribute_labels` and
-    `mentioned_attributes [count, 3]`, see `CaptionedImages`.
-
-    Args:
-      dataset: images of digits.
-      context_length: tokens per caption, padding included.
-      num_eval_examples: number of test pairs per evaluation, the first ones; None: all.
+    Examples have `images`, `tokens [count, context_length]` int32, and `attribute_labels` and
+    `mentioned_attributes [count, 3]`, see `CaptionedImages`. An evaluation has the first
+    `num_eval_examples` test pairs; None: all.
 
     Raises:
       UserError: see `caption_images`; a caption exceeds the context length.
@@ -157,7 +142,7 @@ def caption_data(
 
 
 def encode(
-    captions: Any, tokenizer: WordTokenizer, context_length: int, argument: str
+    captions: Iterable[str], tokenizer: WordTokenizer, context_length: int, argument: str
 ) -> np.ndarray:
     """Returns the tokens of captions, `[count, time]` int32, padded to the context length.
 
@@ -167,14 +152,11 @@ def encode(
     rows = [tokenizer.encode(caption) for caption in captions]
     for caption, tokens in zip(captions, rows, strict=True):
         if UNKNOWN in tokens:
-            known = ", ".join(tokenizer.words)
-            raise ArgumentError(
-                argument, f"{caption!r} has unknown words; the vocabulary is {known}"
-            )
+            found = f"{caption!r} has unknown words; the vocabulary is"
+            raise ArgumentError(argument, f"{found} {', '.join(tokenizer.words)}")
         if not 0 < len(tokens) <= context_length:
-            raise ArgumentError(
-                argument, f"{caption!r} has {len(tokens)} tokens; 1 to {context_length} needed"
-            )
+            found = f"{caption!r} has {len(tokens)} tokens; 1 to {context_length} needed"
+            raise ArgumentError(argument, found)
     return pad(rows, context_length)
 
 

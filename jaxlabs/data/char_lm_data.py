@@ -21,6 +21,7 @@ STREAMS = 64
 """Contiguous segments of the held-out text that a recurrent network reads in parallel."""
 
 Baselines = Callable[[np.ndarray, np.ndarray, int], dict[str, float]]
+"""`(training tokens, held-out tokens, vocabulary size) -> nats per token`."""
 
 
 def char_lm_data(
@@ -40,42 +41,27 @@ def char_lm_data(
     - `sliding_window`, after the last step: windows of the held-out text that overlap by seven
       eighths, so that each character is predicted from an almost full context.
 
-    Args:
-      dataset: the text.
-      context_length: characters per window.
-      seed: seed of the windows of `train_and_val`.
-      baselines: `(training tokens, held-out tokens, vocabulary size) -> nats per character`.
-      argument: name of the context length, for error messages.
-
     Raises:
-      UserError: a split is shorter than one window.
+      UserError: a split is shorter than one window; the message names `argument`.
     """
     tokenizer = CharTokenizer.from_text(dataset.text)
     train, held_out = (tokenizer.encode(part) for part in windows.split_text(dataset.text))
     for part in (train, held_out):
         require_window(len(part), context_length, argument)
-    both = np.concatenate([train, held_out])
+    both, sizes = np.concatenate([train, held_out]), (context_length, EVALUATION_WINDOWS)
+    stride = -(-context_length // OVERLAP)
     return DataModule(
         train=windows.token_stream(train, context_length),
         eval_sets={
             "held_out": windows.consecutive_windows(held_out, context_length),
-            "train_windows": windows.evenly_spaced_windows(
-                train, context_length, EVALUATION_WINDOWS
-            ),
-            "train_and_val": windows.random_windows(both, context_length, EVALUATION_WINDOWS, seed),
+            "train_windows": windows.evenly_spaced_windows(train, *sizes),
+            "train_and_val": windows.random_windows(both, *sizes, seed),
         },
         final_eval_sets=lambda: {
-            "sliding_window": windows.sliding_windows(
-                held_out, context_length, -(-context_length // OVERLAP)
-            )
+            "sliding_window": windows.sliding_windows(held_out, context_length, stride)
         },
-        dataset={
-            "name": dataset.name,
-            "source": dataset.source,
-            "sha256": dataset.sha256,
-            "characters": len(dataset.text),
-            "distinct_characters": tokenizer.vocab.size,
-        }
+        dataset=dataset.describe()
+        | {"characters": len(dataset.text), "distinct_characters": tokenizer.vocab.size}
         | dataset.facts,
         comparable=dataset.comparable,
         data_spec=tokenizer.to_json(),
@@ -92,13 +78,6 @@ def bptt_data(
     The monitored split is `held_out`, the last 10 % in a few long segments with the state carried
     through each, as char-rnn evaluates. `held_out_windows` is `held_out` of `char_lm_data`, which
     is comparable with models of a fixed context.
-
-    Args:
-      dataset: the text.
-      context_length: characters per step, the length of truncated BPTT.
-      batch_size: number of training streams.
-      seed: see `char_lm_data`.
-      baselines: see `char_lm_data`.
 
     Raises:
       UserError: the training text is too short for `batch_size` streams, or a split for one window.

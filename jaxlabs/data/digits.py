@@ -23,7 +23,6 @@ FONTS = {
     "typewriter": "cmtt10",
 }
 """Name of a style -> file of a font of matplotlib, upright and without hairlines."""
-FONT_NAMES = tuple(FONTS)
 
 SIDE = 28
 # Ranges of the attributes, uniform and independent; chosen to look like handwritten digits.
@@ -48,14 +47,12 @@ def render(
 ) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
     """Renders digits in random order, with balanced classes.
 
-    Args:
-      count: number of images.
-      seed: the seed; equal seeds give equal images with the same version of matplotlib.
-      stream: index of a set, such as the training or the test set, that shares the seed.
+    Equal seeds give equal images with the same version of matplotlib; a `stream` is the index of a
+    set, such as the training or the test set, that shares the seed.
 
     Returns:
       `images [count, 28, 28, 1]` uint8, ink is 255 on 0; `labels [count]` int32; attributes by
-      name, `[count]` each: "font", an index of FONT_NAMES; "slant" in degrees, positive to the
+      name, `[count]` each: "font", an index of FONTS; "slant" in degrees, positive to the
       right; "thickness" of the mean stroke in pixels; "rotation" in degrees, positive
       counter-clockwise; "height" in pixels and "width" as a factor, both before rotation;
       "shift_right" and "shift_down" of the center in pixels.
@@ -74,11 +71,7 @@ def render(
 
 
 def rasterize(labels: np.ndarray, attributes: dict[str, np.ndarray]) -> np.ndarray:
-    """Renders digits `labels [count]` with given attributes, see `render`.
-
-    Returns:
-      `[count, 28, 28]` uint8.
-    """
+    """Renders digits `labels [count]` with given attributes, see `render`, `[count, 28, 28]`."""
     fields, strokes = _glyphs()
     glyph = attributes["font"] * len(CLASSES) + labels
     scale = FIELD_HEIGHT / attributes["height"]  # cells of the field per pixel

@@ -3,9 +3,8 @@
 import dataclasses
 
 import numpy as np
-import scipy.special
 
-from jaxlabs.config import ArgumentError, Config, setting
+from jaxlabs.config import ArgumentError, Config, setting, size
 from jaxlabs.data import images
 from jaxlabs.data.batches import Examples
 from jaxlabs.data.dataset import DataModule
@@ -30,9 +29,7 @@ class ImageDataConfig(Config):
         maximum=2**32 - 1,
         aliases=("binarisation_seed",),
     )
-    train_images: int | None = setting(
-        None, "number of training images, the first ones; none: all", minimum=1
-    )
+    train_images: int | None = size(None, "number of training images, the first ones; none: all")
     val_size: int = setting(
         0,
         "size of the validation set, the last training images, which replaces the test set",
@@ -47,12 +44,8 @@ def image_data(dataset: ImageDataset, config: ImageDataConfig, bernoulli: bool) 
     The evaluation sets are the test set, or `held_out` (the last training images, which are then
     not trained on), and `training_images`, as many images of the training set. With dynamic
     binarization the training images stay gray and the model samples them at every step; the
-    evaluation images are binarized once, by `images.binarize`.
-
-    Args:
-      dataset: the images.
-      config: split sizes and binarization.
-      bernoulli: whether the likelihood is Bernoulli, for which there are baselines.
+    evaluation images are binarized once, by `images.binarize`. Only the Bernoulli likelihood has
+    baselines.
 
     Raises:
       UserError: `train_images` exceeds the size of the training set.
@@ -67,11 +60,8 @@ def image_data(dataset: ImageDataset, config: ImageDataConfig, bernoulli: bool) 
     if config.val_size:
         name, (static, test) = "held_out", images.hold_out(static, config.val_size)
     if (config.train_images or 0) > static.count:
-        raise ArgumentError(
-            "train_images",
-            f"{config.train_images:,} is not accepted; {dataset.name} has"
-            f" {static.count:,} training images",
-        )
+        found = f"{config.train_images:,} is not accepted; {dataset.name} has"
+        raise ArgumentError("train_images", f"{found} {static.count:,} training images")
     count = config.train_images or static.count
     static = static.take(slice(count))
     train = dataset.train.take(slice(count)) if config.binarization == "dynamic" else static
@@ -93,12 +83,9 @@ def image_data(dataset: ImageDataset, config: ImageDataConfig, bernoulli: bool) 
 def labeled_data(dataset: ImageDataset, num_eval_examples: int | None = None) -> DataModule:
     """Returns gray or color `images` uint8 with `labels` int32.
 
-    The evaluation sets are `test` and `training_images`, as many images of the training set.
-
-    Args:
-      dataset: the images.
-      num_eval_examples: number of test images per evaluation, the first ones; the whole test set,
-        `whole_test`, is then evaluated once, at the end. None: the whole test set every time.
+    The evaluation sets are `test` and `training_images`, as many images of the training set. With
+    `num_eval_examples` an evaluation has the first test images, and the whole test set,
+    `whole_test`, is evaluated once, at the end.
     """
     test, whole = dataset.test.take(slice(num_eval_examples)), _examples(dataset.test)
     return DataModule(
@@ -121,11 +108,11 @@ def _examples(part: LabeledImages) -> Examples:
 
 def _baselines(train: LabeledImages, test: LabeledImages) -> dict[str, float]:
     """Returns the nats per image of Bernoulli pixels: uniform, and at the mean of each pixel."""
+    from scipy.special import xlogy
+
     pixels = test.images[0].size
     mean = np.clip(train.images.reshape(-1, pixels).mean(axis=0) / 255, 1e-4, 1 - 1e-4)
     target = test.images.reshape(-1, pixels).mean(axis=0) / 255
-    cross_entropy = -scipy.special.xlogy(target, mean) - scipy.special.xlogy(1 - target, 1 - mean)
-    return {
-        "uniform Bernoulli": pixels * float(np.log(2)),
-        "independent Bernoulli": float(cross_entropy.sum()),
-    }
+    cross_entropy = -xlogy(target, mean) - xlogy(1 - target, 1 - mean)
+    uniform = pixels * float(np.log(2))
+    return {"uniform Bernoulli": uniform, "independent Bernoulli": float(cross_entropy.sum())}

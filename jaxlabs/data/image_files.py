@@ -32,10 +32,8 @@ class ImageFolder:
 def read_folder(folder: Path, *, at_least: int, gray: bool = False) -> ImageFolder:
     """Reads all images of a folder, or of its sub-folders, whose names are then the classes.
 
-    Args:
-      folder: folder of the images; files with other suffixes and hidden files are ignored.
-      at_least: minimum number of images.
-      gray: whether colors are converted to gray values (ITU-R 601 luma).
+    Files with other suffixes and hidden files are ignored. With `gray` colors are converted to gray
+    values (ITU-R 601 luma).
 
     Raises:
       UserError: too few images; images both beside and inside sub-folders; an image that cannot

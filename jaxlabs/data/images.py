@@ -119,11 +119,10 @@ def hold_out(images: LabeledImages, count: int) -> tuple[LabeledImages, LabeledI
       UserError: one of the sets would be empty.
     """
     if not 0 < count < images.count:
-        raise ArgumentError(
-            "val_size",
-            f"{count:,} is not accepted; an integer from 1 to"
-            f" {images.count - 1:,}, as there are {images.count:,} images",
+        accepted = (
+            f"an integer from 1 to {images.count - 1:,}, as there are {images.count:,} images"
         )
+        raise ArgumentError("val_size", f"{count:,} is not accepted; {accepted}")
     return images.take(slice(None, -count)), images.take(slice(-count, None))
 
 

@@ -22,13 +22,8 @@ ADDING_BASELINE = 1 / 6
 def adding(key: jax.Array, batch: int, length: int) -> tuple[jax.Array, jax.Array]:
     """Samples number sequences; the target is the sum of two marked numbers, one in each half.
 
-    Args:
-      key: random key.
-      batch: number of sequences.
-      length: length of a sequence, at least 2.
-
     Returns:
-      inputs `[batch, time, 2]`, a number in [0, 1) and its marker, 0 or 1; targets `[batch]`.
+      inputs `[batch, length, 2]`, a number in [0, 1) and its marker, 0 or 1; targets `[batch]`.
     """
     values_key, *marker_keys = jax.random.split(key, 3)
     values = jax.random.uniform(values_key, (batch, length), jnp.float32)
@@ -43,12 +38,7 @@ def adding(key: jax.Array, batch: int, length: int) -> tuple[jax.Array, jax.Arra
 
 
 def copying(key: jax.Array, batch: int, delay: int) -> tuple[jax.Array, jax.Array]:
-    """Samples symbols to be repeated after a delay and a delimiter.
-
-    Args:
-      key: random key.
-      batch: number of sequences.
-      delay: steps from the last symbol to the delimiter, at least 1.
+    """Samples symbols to be repeated after a delimiter, `delay` steps behind the last of them.
 
     Returns:
       tokens and targets, int32 `[batch, time]` with time = delay + 20. Tokens: ten symbols, blanks,

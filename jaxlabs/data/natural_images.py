@@ -1,4 +1,4 @@
-"""Natural images, and the patches for sparse coding."""
+"""Natural images, and their patches as data for a sparse autoencoder."""
 
 import dataclasses
 import functools
@@ -13,7 +13,8 @@ import numpy as np
 from jaxlabs import paths
 from jaxlabs.config import ArgumentError, UserError
 from jaxlabs.data import dead_leaves, image_files, sources, whitening
-from jaxlabs.data.dataset import Dataset
+from jaxlabs.data.batches import Examples
+from jaxlabs.data.dataset import DataModule, Dataset
 
 PHOTOGRAPHS, LEAVES = "natural_images", "dead_leaves"
 NAMES = (PHOTOGRAPHS, LEAVES)
@@ -86,9 +87,8 @@ def load(name: str, data_dir: str | Path | None = None) -> Photographs:
     elif folder.is_dir():
         found, where = _read_folder(PHOTOGRAPHS, folder), f"the images in {folder}"
     else:
-        return _leaves().in_place_of(
-            f"natural_images are not in {folder} and have no permanent URL"
-        )
+        missing = f"natural_images are not in {folder} and have no permanent URL"
+        return _leaves().in_place_of(missing)
     warning = (
         f"natural_images: {where} are not the ten whitened images of Olshausen and Field, which "
         "published results are on"
@@ -106,21 +106,15 @@ def whiten_images(photographs: Photographs) -> np.ndarray:
 def random_patches(
     images: np.ndarray, count: int, size: int, seed: int | tuple[int, ...]
 ) -> np.ndarray:
-    """Cuts patches at uniformly random positions of random `images [images, height, width]`.
-
-    Returns:
-      `[count, size, size]` float64.
+    """Cuts patches `[count, size, size]` at random positions of `images [images, height, width]`.
 
     Raises:
       UserError: a patch is larger than an image.
     """
     num_images, height, width = images.shape
     if size > min(height, width):
-        raise ArgumentError(
-            "patch_size",
-            f"{size} is not accepted; at most {min(height, width)}, as the images"
-            f" have {width} x {height} pixels",
-        )
+        accepted = f"at most {min(height, width)}, as the images have {width} x {height} pixels"
+        raise ArgumentError("patch_size", f"{size} is not accepted; {accepted}")
     rng = np.random.default_rng(seed)
     index = rng.integers(num_images, size=count)
     top = rng.integers(height - size + 1, size=count)
@@ -136,9 +130,6 @@ def normalize_patches(patches: np.ndarray) -> np.ndarray:
     subtracted; values are clipped at three standard deviations of all values of all patches; the
     range of -3 to 3 deviations is mapped linearly to 0.1 to 0.9.
 
-    Returns:
-      An array of the same shape, float64.
-
     Raises:
       UserError: every patch is constant.
     """
@@ -148,6 +139,29 @@ def normalize_patches(patches: np.ndarray) -> np.ndarray:
         raise ArgumentError("dataset", "all patches are constant; images with contrast are needed")
     low, high = RANGE
     return low + (np.clip(centered / limit, -1, 1) + 1) * (high - low) / 2
+
+
+def patch_data(photographs: Photographs, count: int, size: int, seed: int) -> DataModule:
+    """Returns `count` random training patches and as many other patches of the same images.
+
+    Both sets are whitened and scaled as in Ng's exercise, see `normalize_patches`. The monitored
+    split is the training patches, as in the write-ups. `other_patches` were not trained on but
+    overlap with training patches, since there are more patches than disjoint positions.
+    """
+    images = whiten_images(photographs)
+    train, other = (_patch_examples(images, count, size, key) for key in ((seed, 0), (seed, 1)))
+    return DataModule(
+        train=train,
+        eval_sets={"training_patches": train, "other_patches": other},
+        dataset=photographs.describe() | {"patches": count},
+        comparable=photographs.comparable,
+        warning=photographs.warning,
+    )
+
+
+def _patch_examples(images: np.ndarray, count: int, size: int, seed: tuple[int, int]) -> Examples:
+    patches = normalize_patches(random_patches(images, count, size, seed))
+    return Examples({"patches": patches.reshape(count, -1).astype(np.float32)})
 
 
 def _at_path(name: str) -> Photographs:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from jaxlabs import paths
-from jaxlabs.config import Config, UserError, setting
+from jaxlabs.config import Config, UserError, size
 from jaxlabs.data import sequence_files, sources
 from jaxlabs.data.batches import Examples
 from jaxlabs.data.dataset import DataModule
@@ -43,23 +43,18 @@ LONG_SHARE, TEST_SHARE = 0.1, 0.1
 
 Splits = dict[str, list[Pair]]
 Baselines = Callable[[str, Splits], dict[str, float]]
+"""`(task, splits) -> metrics by name`."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SequenceDataConfig(Config):
     """Numbers of sentences to sample from a grammar."""
 
-    train_sentences: int = setting(
-        100_000,
-        "number of training sentences sampled from the grammar",
-        minimum=1,
-        maximum=10_000_000,
+    train_sentences: int = size(
+        100_000, "number of training sentences sampled from the grammar", maximum=10**7
     )
-    test_sentences: int = setting(
-        1000,
-        "number of sentences of each of the splits test and long",
-        minimum=1,
-        maximum=1_000_000,
+    test_sentences: int = size(
+        1000, "number of sentences of each of the splits test and long", maximum=10**6
     )
 
 
@@ -132,16 +127,12 @@ def _absent_labels(splits: Splits) -> list[str]:
         name: {label for _, target in part for label in target} for name, part in splits.items()
     }
     known = set.union(*labels.values())
-    absent = {
-        "training": sorted(known - labels["train"]),
-        "test": sorted(known - labels["test"]),
-    }
-    return [
-        f"no {split} sentence has {', '.join(names[:MAX_NAMED])}"
-        + ", ..." * (len(names) > MAX_NAMED)
-        for split, names in absent.items()
-        if names
-    ]
+    warnings = []
+    for name, part in (("training", "train"), ("test", "test")):
+        if absent := sorted(known - labels[part]):
+            named = ", ".join(absent[:MAX_NAMED]) + ", ..." * (len(absent) > MAX_NAMED)
+            warnings.append(f"no {name} sentence has {named}")
+    return warnings
 
 
 def _sample_splits(grammar: ModuleType, seed: int, sizes: SequenceDataConfig) -> Splits:
@@ -177,12 +168,8 @@ def sequence_data(
     sentence has one label) and `weights`, 0 where a target is padding. Translations end with
     `<eos>`. The evaluation sets are `test`, which is monitored, and `long` after the last step.
 
-    Args:
-      task: a key of GRAMMARS.
-      dataset: "grammar", or the path of a file in a format of `sequence_files`.
-      seed: seed of the samples or of the split.
-      sizes: numbers of sentences.
-      baselines: `(task, splits) -> metrics by name`.
+    The task is a key of GRAMMARS, the data set "grammar" or the path of a file in a format of
+    `sequence_files`; the seed is that of the samples or of the split.
 
     Raises:
       UserError: see `load_splits`.
@@ -198,21 +185,16 @@ def sequence_data(
         if dataset == GRAMMAR and name != "train"
         for metric, value in GRAMMARS[task].optimum(*zip(*part, strict=True)).items()
     }
-    source = "a synthetic grammar"
+    origin = {"name": f"{task} {GRAMMAR}", "source": "a synthetic grammar"}
     if dataset != GRAMMAR:
-        source = str(paths.local(dataset, "dataset").resolve())
-    digest = hashlib.sha256(json.dumps(splits).encode()).hexdigest()
+        origin = {"name": dataset, "source": str(paths.local(dataset, "dataset").resolve())}
+    origin["sha256"] = hashlib.sha256(json.dumps(splits).encode()).hexdigest()
     shapes = [part.arrays for part in sets.values()]
     return DataModule(
         train=sets["train"],
         eval_sets={"test": sets["test"]},
         final_eval_sets=lambda: {name: sets[name] for name in sets if name == "long"},
-        dataset={
-            "name": f"{task} {GRAMMAR}" if dataset == GRAMMAR else dataset,
-            "source": source,
-            "sha256": digest,
-        }
-        | {f"{name}_sentences": len(part) for name, part in splits.items()},
+        dataset=origin | {f"{name}_sentences": len(part) for name, part in splits.items()},
         data_spec={
             "sources": list(vocabs[0].words),
             "targets": list(vocabs[1].words),

@@ -72,9 +72,8 @@ def read(task: str, path: Path) -> tuple[list[list[Pair]], list[str]]:
     for source, target in counts:
         by_source[source].append((source, target))
     if repeated := counts.total() - len(counts):
-        warnings.append(
-            f"{repeated:,} of {counts.total():,} sentences are duplicates and are ignored"
-        )
+        found = f"{repeated:,} of {counts.total():,} sentences are duplicates"
+        warnings.append(f"{found} and are ignored")
     return list(by_source.values()), warnings
 
 
@@ -125,10 +124,8 @@ def _translated(path: Path, lines: list[str]) -> tuple[list[Pair], list[str]]:
         warnings.append(f"the third column ({excerpt!r} in the first line) is ignored")
     if _may_be_header(pairs):
         (source,), (target,) = pairs[0]
-        warnings.append(
-            f"line {rows[0][0]} ({source!r}, {target!r}) is read as a pair; if it is a header,"
-            " remove it"
-        )
+        found = f"line {rows[0][0]} ({source!r}, {target!r}) is read as a pair"
+        warnings.append(f"{found}; if it is a header, remove it")
     return pairs, warnings
 
 
@@ -145,11 +142,8 @@ def read_columns(
 ) -> list[tuple[int, list[str]]]:
     """Returns the rows of a tab-separated file: the number of each line, and its columns.
 
-    Args:
-      path: the file, for messages.
-      lines: its lines; blank ones are ignored.
-      form: description of a line, for messages.
-      num_columns: accepted numbers of columns; all rows need the most frequent one.
+    Blank lines are ignored. All rows need the most frequent of the accepted `num_columns`. Messages
+    name the path and describe the `form` of a line.
 
     Raises:
       UserError: a row has another number of columns, or one of the first two is empty.

@@ -17,15 +17,12 @@ def shuffle_index(index: jax.Array, count: int, key: jax.Array) -> jax.Array:
     cells: each round adds a keyed hash of one coordinate to the other, which is invertible, so the
     cipher is a bijection of the grid. A cell past `count` is enciphered again until it is inside
     (cycle walking), which makes a bijection of 0..count-1. The cost depends on the number of
-    indices, not on `count`.
+    indices, not on `count`, which is static and in 1..2**31 - 1.
 
     Args:
-      index: `[batch]` integers in 0..count-1.
-      count: size of the set, 1..2**31 - 1; static.
-      key: key of the permutation; another key gives an independent one.
-
-    Returns:
-      `[batch]` int32, distinct for distinct indices.
+      index: `[batch]` integers in 0..count-1; the result is `[batch]` int32.
+      count: size of the set.
+      key: that of the permutation; another key gives an independent one.
 
     Example:
       >>> import jax

@@ -42,13 +42,9 @@ def data_home(data_dir: str | Path | None) -> Path:
 
 
 def unknown(found: str, name: str, names: Sequence[str], path: str) -> ArgumentError:
-    """Returns the error about an unknown data set.
+    """Returns the error about an unknown data set: what is `found` and which are accepted.
 
-    Args:
-      found: what is wrong.
-      name: the name, to suggest the nearest one.
-      names: the accepted names.
-      path: what else is accepted by its path.
+    It suggests the nearest to `name` of the accepted names; `path` is what else is accepted.
     """
     accepted = f"{', '.join(names)} or the path to {path}"
     return ArgumentError("dataset", f"{found}; accepted are {accepted}{nearest(name, names)}")
@@ -60,14 +56,9 @@ def unreadable(path: Path, error: Exception, needed: str) -> UserError:
 
 
 def require_sha256(path: Path, found: str, published: str, name: str, own: str) -> None:
-    """Raises UserError unless the hash of a file is the published one.
+    """Raises UserError unless the hash `found` of a file of the data set `name` is `published`.
 
-    Args:
-      path: the file.
-      found: its hash.
-      published: the published hash.
-      name: name of the data set.
-      own: what the user may pass instead.
+    The message says to pass `own` instead.
     """
     if found != published:
         raise UserError(
@@ -126,13 +117,8 @@ def read_tfds(folder: Path, splits: tuple[str, ...], decode: Callable[[list[Reco
     Only the record files are read. tensorflow-datasets itself imports the class that features.json
     names, so that an untrusted folder could run code.
 
-    Args:
-      folder: as `find_tfds` finds it.
-      splits: names of the splits.
-      decode: converts the records; any exception means that they are damaged.
-
     Raises:
-      UserError: the folder is damaged.
+      UserError: the folder is damaged, as any exception of `decode` means.
     """
     # A local import: it takes a second, and most runs find a raw file.
     from array_record.python.array_record_module import ArrayRecordReader

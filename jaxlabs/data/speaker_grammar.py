@@ -63,12 +63,10 @@ class SpeakerGrammar:
     def cross_entropy(self, speaker: int | None = None) -> float:
         """Returns the cross-entropy of the speaker mixture, in nats per token.
 
-        Sentences are independent and a full stop marks the end of each, so the entropy rate of the
-        text is the entropy of a sentence over its mean length.
-
-        Args:
-          speaker: speaker of the evaluated sentences; None: sentences of random speakers, for
-            which this is the entropy rate and so the lowest reachable loss.
+        The evaluated sentences are those of one speaker; None: of random speakers, for which this
+        is the entropy rate and so the lowest reachable loss. Sentences are independent and a full
+        stop marks the end of each, so the entropy rate of the text is the entropy of a sentence
+        over its mean length.
         """
         mixture = self.likelihoods.mean(axis=0)
         true = mixture if speaker is None else self.likelihoods[speaker]

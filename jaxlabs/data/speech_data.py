@@ -1,12 +1,11 @@
 """Speeches as data of two labs: labeled sentences, and one long text of words."""
 
-from collections.abc import Callable
-
 import numpy as np
 
 from jaxlabs.config import ArgumentError
 from jaxlabs.data import windows
 from jaxlabs.data.batches import Examples
+from jaxlabs.data.char_lm_data import Baselines
 from jaxlabs.data.dataset import DataModule
 from jaxlabs.data.speeches import SPEAKERS, Sentences, Speeches
 from jaxlabs.data.tokenizers import UNKNOWN, WordTokenizer
@@ -14,8 +13,6 @@ from jaxlabs.data.vocab import PADDING, pad
 
 EXAMPLES_PER_SPEAKER = 2
 """Test sentences of each speaker that a run predicts as its samples."""
-
-Baselines = Callable[[np.ndarray, np.ndarray, int], dict[str, float]]
 
 
 def classification_data(
@@ -32,27 +29,15 @@ def classification_data(
     sentences that do not occur verbatim in the training file; most of the published ones do) and
     `train_sentences`. The first of them is monitored: select models by `validation`.
 
-    Args:
-      speeches: the files.
-      block: maximum tokens of a sentence; longer sentences are truncated.
-      validation_fraction: share of the training sentences that is held out, in [0, 1); the split
-        does not depend on the run's seed.
-      min_count: minimum count in the training files; rarer words are `<unk>`.
-      class_weights: whether training sentences are weighted for equal total weight by speaker.
+    Sentences are truncated to `block` tokens. The split of a `validation_fraction` in [0, 1) does
+    not depend on the run's seed. Words with a count below `min_count` in the training files are
+    `<unk>`. With `class_weights` the training sentences of each speaker have equal total weight.
     """
     tokenizer = speeches.tokenizer
     if min_count > 1:
         lines = [*speeches.train.texts, speeches.train_text]
         tokenizer = WordTokenizer.from_lines(lines, min_count)
-    train, test = (
-        Examples(
-            {
-                "inputs": pad([tokenizer.encode(text) for text in part.texts], block),
-                "labels": np.array(part.labels, np.int32),
-            }
-        )
-        for part in (speeches.train, speeches.test)
-    )
+    train, test = (_encode(part, tokenizer, block) for part in (speeches.train, speeches.test))
     train, validation = _hold_out(train, validation_fraction)
     known = set(speeches.train.texts)
     unseen = np.array([sentence not in known for sentence in speeches.test.texts])
@@ -98,14 +83,10 @@ def word_lm_data(
     `block` are equally frequent.) As `<split>_sliding`, after the last step: in overlapping windows
     with an almost full context, the usual convention.
 
-    Args:
-      speeches: the files.
-      block: words per window.
-      baselines: `(training tokens, held-out tokens, vocabulary size) -> nats per word`; the
-        held-out tokens are the concatenated test texts.
-      validation_fraction: held-out share of the training text, at its end, in [0, 1); it is the
-        monitored split `validation`. If it is 0, `train_text` is monitored.
-      stride: targets that each further sliding window scores; see `windows.sliding_windows`.
+    The held-out tokens of the baselines are the concatenated test texts. A `validation_fraction` in
+    [0, 1) of the training text, at its end, is held out as the monitored split `validation`; if it
+    is 0, `train_text` is monitored. Each further sliding window scores `stride` targets, see
+    `windows.sliding_windows`.
 
     Raises:
       UserError: a text is shorter than one window.
@@ -147,11 +128,9 @@ def encode_prompt(tokenizer: WordTokenizer, prompt: str) -> np.ndarray:
     if not len(tokens):
         raise ArgumentError("prompt", f"{prompt!r} has no word; at least one is needed")
     if (tokens == UNKNOWN).all():
-        raise ArgumentError(
-            "prompt",
-            f"all words of {prompt!r} are out of vocabulary; at least one of the"
-            f" {len(tokenizer.words):,} words of the vocabulary is needed",
-        )
+        found = f"all words of {prompt!r} are out of vocabulary; at least one of the"
+        count = f"{len(tokenizer.words):,}"
+        raise ArgumentError("prompt", f"{found} {count} words of the vocabulary is needed")
     return tokens
 
 
@@ -171,6 +150,11 @@ def constant_baselines(train_labels: np.ndarray, test_labels: np.ndarray) -> dic
         }
 
 
+def _encode(sentences: Sentences, tokenizer: WordTokenizer, block: int) -> Examples:
+    inputs = pad([tokenizer.encode(text) for text in sentences.texts], block)
+    return Examples({"inputs": inputs, "labels": np.array(sentences.labels, np.int32)})
+
+
 def _hold_out(train: Examples, fraction: float) -> tuple[Examples, Examples | None]:
     count = round(fraction * train.count)
     if not count:
@@ -179,11 +163,8 @@ def _hold_out(train: Examples, fraction: float) -> tuple[Examples, Examples | No
     kept, held_out = (train.take(np.sort(part)) for part in (order[count:], order[:count]))
     for number, speaker in enumerate(SPEAKERS.values()):
         if number not in kept.arrays["labels"] or number not in held_out.arrays["labels"]:
-            raise ArgumentError(
-                "validation_fraction",
-                f"{fraction} of {train.count:,} sentences leaves no"
-                f" training or no validation sentence of {speaker}",
-            )
+            found = f"{fraction} of {train.count:,} sentences leaves no training or no validation"
+            raise ArgumentError("validation_fraction", f"{found} sentence of {speaker}")
     return kept, held_out
 
 

@@ -179,10 +179,7 @@ def _synthetic() -> Speeches:
     source = "synthetic sentences of three speakers"
     return dataclasses.replace(
         _speeches(SYNTHETIC, files, folder=Path(SYNTHETIC), source=source),
-        speaker_facts={
-            "bayes_accuracy": grammar.bayes_accuracy,
-            "bayes_loss": grammar.bayes_loss,
-        },
+        speaker_facts={name: getattr(grammar, name) for name in ("bayes_accuracy", "bayes_loss")},
         text_facts={"entropy_rate": grammar.cross_entropy()}
         | {
             f"{speaker}_cross_entropy": grammar.cross_entropy(number)

@@ -102,11 +102,8 @@ class WordTokenizer:
         """
         counts = collections.Counter(word for line in lines for word in split_words(line))
         if counts and min_count > max(counts.values()):
-            raise ArgumentError(
-                "min_count",
-                f"{min_count:,} is not accepted; at most {max(counts.values()):,}, the"
-                " count of the most frequent word",
-            )
+            accepted = f"at most {max(counts.values()):,}, the count of the most frequent word"
+            raise ArgumentError("min_count", f"{min_count:,} is not accepted; {accepted}")
         return cls(tuple(sorted(word for word, count in counts.items() if count >= min_count)))
 
     @functools.cached_property

@@ -24,9 +24,6 @@ def whiten(images: np.ndarray) -> np.ndarray:
     images makes the mean of their variances VARIANCE. The filter is circular, as in the original,
     which distorts pixels at the borders.
 
-    Returns:
-      `[count, height, width]` float64.
-
     Raises:
       UserError: every image is constant.
     """

@@ -11,7 +11,7 @@ from typing import Any
 import flax.struct
 import numpy as np
 
-from jaxlabs.config import ArgumentError, Config, setting
+from jaxlabs.config import ArgumentError, Config, setting, size
 
 EPSILON, V = "epsilon", "v"
 MAX_BETA = 0.999
@@ -31,12 +31,8 @@ class DiffusionConfig(Config):
         "noise schedule: linear betas (Ho et al. 2020) or cosine (Nichol and Dhariwal 2021)",
         choices=("linear", "cosine"),
     )
-    num_timesteps: int = setting(
-        1000,
-        "number of diffusion timesteps",
-        minimum=1,
-        maximum=1_000_000,
-        aliases=("diffusion_steps",),
+    num_timesteps: int = size(
+        1000, "number of diffusion timesteps", maximum=1_000_000, aliases=("diffusion_steps",)
     )
     beta_start: float = setting(
         1e-4, "first beta of the linear schedule", above=0, aliases=("first_beta",)

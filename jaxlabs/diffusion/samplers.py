@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxlabs import keys
-from jaxlabs.config import RUNTIME, ArgumentError, Config, setting
+from jaxlabs.config import ArgumentError, Config, runtime
 from jaxlabs.diffusion.noise_schedules import (
     EPSILON,
     DiffusionConfig,
@@ -34,49 +34,43 @@ SPACINGS = ("trailing", "leading", "linspace", "log_snr")
 class SamplerConfig(Config):
     """The sampler and its steps."""
 
-    sampler: str = setting(
+    sampler: str = runtime(
         ANCESTRAL,
         "sampler: ancestral (Ho et al. 2020), ddim (Song et al. 2021), dpm_solver "
         "(DPM-Solver++(2M), Lu et al. 2022); all step to the next timestep of the sequence, where "
         "diffusers' DDIM steps from t to t - num_timesteps // sampler_steps",
         choices=SAMPLERS,
-        kind=RUNTIME,
     )
-    sampler_steps: int = setting(
+    sampler_steps: int = runtime(
         1000,
         "number of sampler steps, each one network evaluation; at most `num_timesteps`",
         minimum=1,
-        kind=RUNTIME,
     )
-    timestep_spacing: str = setting(
+    timestep_spacing: str = runtime(
         "trailing",
         "spacing of the timesteps: uniform with the last one (trailing) or the first one (leading);"
         " uniform with both (linspace); or uniform in the log-SNR with both (log_snr). The first"
         " three equal those of diffusers' DDIM and DDPM; its DPM-Solver has the same trailing, and"
         " other timesteps under the other two names",
         choices=SPACINGS,
-        kind=RUNTIME,
         aliases=("spacing",),
     )
-    eta: float = setting(
+    eta: float = runtime(
         0.0,
         "eta of ddim: 0 is deterministic, 1 has the noise of ancestral sampling",
         minimum=0,
         maximum=1,
-        kind=RUNTIME,
     )
-    variance_type: str = setting(
+    variance_type: str = runtime(
         "posterior",
         "variance of the noise of ancestral sampling",
         choices=("posterior", "beta"),
-        kind=RUNTIME,
         aliases=("variance",),
     )
-    clip_sample: bool = setting(
+    clip_sample: bool = runtime(
         True,
         "clip the predicted x0 to [-1, 1] at every step; ddim derives its noise from the clipped"
         " x0, as diffusers' does with use_clipped_model_output=True",
-        kind=RUNTIME,
         aliases=("clip_x0",),
     )
 

@@ -82,11 +82,7 @@ class RecurrentLayer(nn.Module):
         return dispatch.by_platform(*operands, cpu=on_cpu, default=plain)
 
     def trace(
-        self,
-        x: jax.Array,
-        perturbations: State | None = None,
-        *,
-        stop_gate_gradients: bool = False,
+        self, x: jax.Array, perturbations: State | None = None, *, stop_gate_gradients: bool = False
     ) -> Trace:
         """Returns all states and gates from the zero state, `[batch, time, hidden_size]` each.
 

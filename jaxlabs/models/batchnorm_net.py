@@ -21,7 +21,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jaxlabs.config import setting
+from jaxlabs.config import setting, size
 from jaxlabs.layers.batch_norm import BatchNorm
 from jaxlabs.layers.convolution import conv3x3, max_pool_2x2
 from jaxlabs.layers.matmul import dot_general, matmul
@@ -45,11 +45,8 @@ class NormNetConfig(ModelConfig):
         "mlp", "architecture: dense layers (mlp) or convolutions (cnn)", choices=NETWORKS
     )
     num_layers: int = shared("num_layers", 5, help="number of hidden layers")
-    hidden_size: int | None = setting(
-        None,
-        "units (mlp) or channels (cnn) of a hidden layer; none: 64 or 8",
-        minimum=1,
-        aliases=("width",),
+    hidden_size: int | None = size(
+        None, "units (mlp) or channels (cnn) of a hidden layer; none: 64 or 8", aliases=("width",)
     )
     init_gain: float = setting(
         1.0,

@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxlabs import keys
-from jaxlabs.config import setting
+from jaxlabs.config import setting, size
 from jaxlabs.decoding.adapters import RecurrentStepper
 from jaxlabs.decoding.generate import generate
 from jaxlabs.layers.dropout import Dropout
@@ -38,13 +38,12 @@ class CharRNNConfig(TokenModelConfig):
     """Sizes and choices of the model; the defaults are the reference."""
 
     cell: str = setting("gru", "cell of the recurrent layers", choices=tuple(CELLS))
-    embed_dim: int = setting(128, "embedding size", minimum=1, aliases=("embedding",))
-    hidden_size: int = setting(256, "size of a layer's state", minimum=1, aliases=("hidden",))
+    embed_dim: int = size(128, "embedding size", aliases=("embedding",))
+    hidden_size: int = size(256, "size of a layer's state", aliases=("hidden",))
     num_layers: int = shared("num_layers", 1, help="recurrent layers")
-    bptt_length: int = setting(
+    bptt_length: int = size(
         128,
         "length of truncated backpropagation through time, in tokens",
-        minimum=1,
         maximum=1_048_576,
         aliases=("context",),
     )

@@ -25,7 +25,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxlabs import keys
-from jaxlabs.config import ArgumentError, setting
+from jaxlabs.config import ArgumentError, setting, size
 from jaxlabs.diffusion import forward_process
 from jaxlabs.diffusion.noise_schedules import DiffusionConfig, make_schedule
 from jaxlabs.layers import positions
@@ -44,14 +44,11 @@ LEVELS = 2
 class UNetConfig(ModelConfig):
     """Sizes of the network; the defaults are the reference."""
 
-    base_channels: int = setting(
-        64,
-        "channels at full resolution; twice as many at lower ones",
-        minimum=1,
-        aliases=("width",),
+    base_channels: int = size(
+        64, "channels at full resolution; twice as many at lower ones", aliases=("width",)
     )
-    num_groups: int = setting(
-        8, "groups of the group norms; divides `base_channels`", minimum=1, aliases=("groups",)
+    num_groups: int = size(
+        8, "groups of the group norms; divides `base_channels`", aliases=("groups",)
     )
     time_embed_dim: int = setting(
         128, "size of the timestep embedding", minimum=2, aliases=("time_width",)

@@ -26,7 +26,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jaxlabs.config import setting
+from jaxlabs.config import setting, size
 from jaxlabs.data.vocab import PADDING
 from jaxlabs.layers.matmul import dot_general
 from jaxlabs.losses import contrastive
@@ -49,8 +49,8 @@ class DualEncoderConfig(TextEncoderConfig):
         "contrastive loss: softmax over the batch (clip) or a sigmoid per combination (siglip)",
         choices=LOSSES,
     )
-    projection_dim: int = setting(
-        64, "size of the shared embedding space", minimum=1, aliases=("embedding_width",)
+    projection_dim: int = size(
+        64, "size of the shared embedding space", aliases=("embedding_width",)
     )
     init_temperature: float | None = setting(
         None,
@@ -64,8 +64,8 @@ class DualEncoderConfig(TextEncoderConfig):
     )
     channels: int = shared("channels", 16)
     max_translation: int = shared("max_translation", 2)
-    context_length: int = setting(
-        8, "maximum length of a caption, in tokens", minimum=1, maximum=65_536, aliases=("context",)
+    context_length: int = size(
+        8, "maximum length of a caption, in tokens", maximum=65_536, aliases=("context",)
     )
     num_layers: int = shared("num_layers", 1, help="number of blocks of the text encoder")
     mlp_dim: int = shared("mlp_dim", 128)

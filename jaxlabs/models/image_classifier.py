@@ -22,7 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxlabs import keys
-from jaxlabs.config import ArgumentError, setting
+from jaxlabs.config import ArgumentError, size
 from jaxlabs.layers.convolution import Conv3x3, max_pool_2x2
 from jaxlabs.layers.dropout import Dropout
 from jaxlabs.layers.matmul import dot_general
@@ -39,9 +39,7 @@ class ImageClassifierConfig(ModelConfig):
     """Sizes of the network, and the augmentation in training."""
 
     channels: int = shared("channels", 16)
-    feature_dim: int = setting(
-        64, "size of the last hidden layer", minimum=1, aliases=("feature_width",)
-    )
+    feature_dim: int = size(64, "size of the last hidden layer", aliases=("feature_width",))
     dropout: float = shared(
         "dropout", 0.3, help="dropout rate of the last hidden layer", aliases=("feature_dropout",)
     )

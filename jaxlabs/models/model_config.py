@@ -3,7 +3,7 @@
 import dataclasses
 from typing import Any, Self
 
-from jaxlabs.config import ArgumentError, Config, setting
+from jaxlabs.config import ArgumentError, Config, setting, size
 from jaxlabs.layers.matmul import PRECISIONS
 
 AT_LEAST_1, SHARE = {"minimum": 1}, {"minimum": 0, "maximum": 0.99}
@@ -51,11 +51,8 @@ class ModelConfig(Config):
 class TokenModelConfig(ModelConfig):
     """Precision and vocabulary size of a model of tokens."""
 
-    vocab_size: int | None = setting(
-        None,
-        "vocabulary size of the model; none: that of the data",
-        minimum=1,
-        aliases=("vocabulary_size",),
+    vocab_size: int | None = size(
+        None, "vocabulary size of the model; none: that of the data", aliases=("vocabulary_size",)
     )
 
     def with_vocabulary(self, data_size: int) -> Self:

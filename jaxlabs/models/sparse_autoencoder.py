@@ -16,7 +16,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jaxlabs.config import ArgumentError, Config, setting
+from jaxlabs.config import ArgumentError, Config, setting, size
 from jaxlabs.layers.matmul import matmul
 from jaxlabs.losses.loss_output import Batch, Key, LossOutput, Variables
 from jaxlabs.losses.sparsity import k_sparse, kl_sparsity
@@ -28,8 +28,8 @@ from jaxlabs.training.step import build_train_step
 class SparseAutoencoderConfig(Config):
     """Sizes and weights of the cost; the defaults are those of the lecture notes."""
 
-    patch_size: int = setting(8, "side length of a square patch, in pixels", minimum=1)
-    hidden_size: int = setting(25, "number of hidden units", minimum=1, aliases=("hidden",))
+    patch_size: int = size(8, "side length of a square patch, in pixels")
+    hidden_size: int = size(25, "number of hidden units", aliases=("hidden",))
     sparsity_rho: float = setting(
         0.01, "rho: target mean activation", above=0, maximum=0.999, aliases=("sparsity_target",)
     )
@@ -38,10 +38,9 @@ class SparseAutoencoderConfig(Config):
         1e-4, "lambda: weight of the L2 penalty", minimum=0, aliases=("weight_penalty",)
     )
     tied: bool = setting(False, "use the transposed encoder kernel as the decoder kernel")
-    k_sparse: int | None = setting(
+    k_sparse: int | None = size(
         None,
         "number of largest hidden units that are kept per example; none: all",
-        minimum=1,
         aliases=("top_k",),
     )
     matmul_precision: str = shared("matmul_precision", "highest")

@@ -23,7 +23,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxlabs import keys
-from jaxlabs.config import setting
+from jaxlabs.config import setting, size
 from jaxlabs.data.tokenizers import UNKNOWN
 from jaxlabs.data.vocab import PADDING
 from jaxlabs.layers import masks, positions
@@ -45,10 +45,9 @@ POSITIONS = ("sinusoidal", "learned")
 class TextEncoderConfig(TokenModelConfig):
     """Sizes and options of the encoder; the defaults are the reference classifier's."""
 
-    context_length: int = setting(
+    context_length: int = size(
         32,
         "maximum sentence length, in tokens; longer sentences are truncated",
-        minimum=1,
         maximum=65_536,
         aliases=("context",),
     )
@@ -75,10 +74,8 @@ class TextEncoderConfig(TokenModelConfig):
 class TextClassifierConfig(TextEncoderConfig):
     """Settings of the encoder and the classification head."""
 
-    num_classes: int = setting(3, "number of classes", minimum=1, aliases=("classes",))
-    hidden_size: int = setting(
-        100, "hidden size of the classification head", minimum=1, aliases=("hidden",)
-    )
+    num_classes: int = size(3, "number of classes", aliases=("classes",))
+    hidden_size: int = size(100, "hidden size of the classification head", aliases=("hidden",))
     head_dropout: float = shared("dropout", 0.0, help="dropout rate of the sentence vector")
     word_dropout: float = shared(
         "dropout", 0.0, help="share of words replaced by the unknown token in training"

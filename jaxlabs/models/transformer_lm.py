@@ -23,7 +23,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxlabs import keys
-from jaxlabs.config import ArgumentError, setting
+from jaxlabs.config import ArgumentError, setting, size
 from jaxlabs.decoding.adapters import TransformerStepper
 from jaxlabs.decoding.generate import generate
 from jaxlabs.layers import masks, positions
@@ -46,8 +46,8 @@ POSITIONS = ("sinusoidal", "learned", "rotary", "alibi")
 class TransformerLMConfig(TokenModelConfig):
     """Sizes and choices of the model; the defaults are the reference character GPT."""
 
-    context_length: int = setting(
-        256, "maximum sequence length, in tokens", minimum=1, maximum=2**20, aliases=("context",)
+    context_length: int = size(
+        256, "maximum sequence length, in tokens", maximum=2**20, aliases=("context",)
     )
     embed_dim: int = shared("embed_dim", 384)
     num_layers: int = shared("num_layers", 6)
@@ -55,10 +55,9 @@ class TransformerLMConfig(TokenModelConfig):
     mlp_dim: int = shared("mlp_dim", 1536)
     activation: str = setting("relu", "activation of the feed-forward network", choices=ACTIVATIONS)
     positions: str = setting("sinusoidal", "position encoding", choices=POSITIONS)
-    attention_window: int | None = setting(
+    attention_window: int | None = size(
         None,
         "local attention window: keys per query, its own included; none: full causal attention",
-        minimum=1,
     )
     no_causal_mask: bool = setting(
         False,

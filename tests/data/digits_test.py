@@ -42,7 +42,7 @@ def test_every_digit_comes_equally_often_in_random_order(sets):
     assert (images.shape, images.dtype) == ((2_000, 28, 28, 1), np.uint8)
     assert np.bincount(labels).tolist() == [200] * 10
     assert abs(np.corrcoef(labels[1:], labels[:-1])[0, 1]) < 0.1
-    assert np.bincount(attributes["font"]).min() > 2_000 / len(digits.FONT_NAMES) / 1.3
+    assert np.bincount(attributes["font"]).min() > 2_000 / len(digits.FONTS) / 1.3
     assert all(values.shape == (2_000,) for values in attributes.values())
 
 

@@ -79,12 +79,8 @@ def all_captions() -> list[str]:
 def sample(rng: np.random.Generator, labels: np.ndarray) -> tuple[list[str], np.ndarray]:
     """Returns a random caption of every image, and the attributes that it mentions.
 
-    Args:
-      rng: random generator.
-      labels: `[count, 3]` digit, slant and weight of each image, as in `CaptionAttributes`.
-
-    Returns:
-      The captions, and their attributes `[count, 3]` int32, `NOT_MENTIONED` for the others.
+    The labels `[count, 3]` are digit, slant and weight of each image, as in `CaptionAttributes`.
+    The attributes are `[count, 3]` int32, `NOT_MENTIONED` for the others.
     """
     count = len(labels)
     is_mentioned = np.column_stack(

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxlabs.data.grammars.choose import choose
+from jaxlabs.data.grammars import choose
 
 TRAIN_LENGTHS, OOD_LENGTHS = range(5, 17), range(18, 31)
 """Sentence lengths in words, of training and test and of `long`."""

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxlabs.data.grammars.choose import choose
+from jaxlabs.data.grammars import choose
 
 TRAIN_LENGTHS, OOD_LENGTHS = range(4, 13), range(14, 23)
 """Source lengths in words, of training and test and of `long`, which nests clauses deeper."""

@@ -15,7 +15,7 @@ import pytest
 from jaxlabs.benchmark.peers import numpy_sparse_autoencoder
 from jaxlabs.benchmark.peers.scipy_solver import solve
 from jaxlabs.data import natural_images
-from jaxlabs.data.patch_data import patch_data
+from jaxlabs.data.natural_images import patch_data
 from jaxlabs.labs.sparse_autoencoder.lab import LAB, build_task
 from jaxlabs.training.advance import Advance
 from jaxlabs.training.devices import data_parallel
