@@ -78,7 +78,7 @@ def train(
       KeyboardInterrupt: Ctrl-C; the run is saved.
     """
     with _session():
-        lab = labs.load(lab) if isinstance(lab, str | os.PathLike) else lab
+        lab = _loaded(lab)
         preset = next(iter(lab.presets)) if preset is None else preset
         if preset not in lab.presets:
             accepted = f"one of {', '.join(lab.presets)}{nearest(str(preset), lab.presets)}"
@@ -104,7 +104,7 @@ def load_run(
     path: str | os.PathLike[str],
     checkpoint: str | int = "latest",
     *,
-    lab: Lab | Study | None = None,
+    lab: str | os.PathLike[str] | Lab | Study | None = None,
     **settings: Any,
 ) -> "Run":
     """Loads a run folder; its model is restored when it is first used.
@@ -112,7 +112,8 @@ def load_run(
     Args:
       path: the run folder.
       checkpoint: "latest", "best" (lowest loss on the monitored split), or a step.
-      lab: the lab of the run; None: found by what config.json says of it.
+      lab: the lab of the run, its name, or the path of its file; None: found by what config.json
+        says of it.
       **settings: settings of this machine, such as `platform` and `data_dir`, and `dataset` if its
         files were moved.
 
@@ -142,7 +143,7 @@ class Run:
         path: str | os.PathLike[str],
         checkpoint: str | int = "latest",
         *,
-        lab: Lab | Study | None = None,
+        lab: str | os.PathLike[str] | Lab | Study | None = None,
         **settings: Any,
     ):
         with _session():
@@ -152,7 +153,7 @@ class Run:
                 message = f"{checkpoint!r} is not accepted; latest, best, or a step"
                 raise ArgumentError("checkpoint", message)
             self.path = self._folder.path
-            self.lab = labs.load_stored(stored) if lab is None else lab
+            self.lab = labs.load_stored(stored) if lab is None else _loaded(lab)
             settings = {"workdir": str(self.path)} | settings
             self._invocation = _invocation(
                 self.lab, stored["preset"], settings, mode="sample", checkpoint=checkpoint
@@ -299,6 +300,10 @@ def _session() -> Iterator[None]:
         for name, value in before.items():
             if jax.config.values[name] != value:
                 jax.config.update(name, value)
+
+
+def _loaded(lab: str | os.PathLike[str] | Lab | Study) -> Lab | Study:
+    return labs.load(lab) if isinstance(lab, str | os.PathLike) else lab
 
 
 def _invocation(

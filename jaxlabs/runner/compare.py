@@ -8,11 +8,12 @@ the shortest run, with values interpolated between evaluations.
 
 import argparse
 import dataclasses
+import functools
 import itertools
 import os
 import pathlib
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -31,7 +32,7 @@ from jaxlabs.report.curves import humanize, series
 from jaxlabs.report.formatting import format_duration
 from jaxlabs.run_folder import RunFolder
 from jaxlabs.runner.help_text import sections
-from jaxlabs.runner.lab import Lab, Study
+from jaxlabs.runner.lab import Experiment, Lab
 from jaxlabs.runner.sweep_plan import compare_groups, flag_value
 from jaxlabs.runner.verdict import Verdict, verdicts
 from jaxlabs.training.checkpoints import Checkpoints
@@ -58,6 +59,13 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
+class Run(Protocol):
+    """What a comparison needs of `jaxlabs.Run`."""
+
+    path: pathlib.Path
+    lab: Experiment
+
+
 @dataclasses.dataclass(frozen=True)
 class FinishedRun:
     """A finished run.
@@ -65,6 +73,7 @@ class FinishedRun:
     Attributes:
       path: its folder.
       source: the folder that was given: its own, or that of its sweep.
+      lab: its lab.
       config: config.json.
       summary: summary.json.
       rows: rows of metrics.jsonl.
@@ -73,6 +82,7 @@ class FinishedRun:
 
     path: pathlib.Path
     source: pathlib.Path
+    lab: Lab
     config: Mapping[str, Any]
     summary: Mapping[str, Any]
     rows: Sequence[Mapping[str, Any]]
@@ -82,6 +92,16 @@ class FinishedRun:
     def seed(self) -> int:
         """Its seed."""
         return self.config["settings"].get("seed", 0)
+
+    @functools.cached_property
+    def data_spec(self) -> Mapping[str, Any]:
+        """Tokenizer, classes and shapes of its data, from the newest checkpoint; empty without."""
+        folder = RunFolder(self.path).checkpoints
+        if not folder.is_dir():
+            return {}
+        with Checkpoints(folder, 1, read_only=True) as checkpoints:
+            steps = checkpoints.steps()
+            return checkpoints.read_metadata(steps[-1]).get("data_spec", {}) if steps else {}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -223,14 +243,14 @@ class Comparison:
 
 
 def compare(
-    runs: Sequence[str | os.PathLike[str] | Any], *, metric: str | None = None
+    runs: Sequence[str | os.PathLike[str] | Run], *, metric: str | None = None
 ) -> Comparison:
     """Compares finished runs of one lab.
 
         jl.compare(["runs/gpt-a", "runs/gpt-b"])
 
     Args:
-      runs: paths of run folders or folders of sweeps, or runs of `load_run`.
+      runs: paths of run folders or of folders of sweeps, or runs of `load_run`.
       metric: `<split>_<name>` of an evaluated split, or another metric of summary.json; None: the
         loss on the monitored split.
 
@@ -239,8 +259,11 @@ def compare(
         that names the run and the reason.
     """
     found, notes = [], []
-    for source in runs:
-        _expand(pathlib.Path(getattr(source, "path", source)), found, notes)
+    for source in [runs] if isinstance(runs, str | os.PathLike) else runs:
+        given = source.lab if hasattr(source, "lab") else None
+        _expand(pathlib.Path(getattr(source, "path", source)), given, found, notes)
+    if not found:
+        raise ArgumentError("runs", "empty; at least one run")
     names = [run.path.resolve() for run in found]
     for run, name in zip(found, names, strict=True):
         if names.count(name) > 1:
@@ -256,38 +279,48 @@ def compare(
     return Comparison(first.config["experiment"], metric, groups, bases, [*limits, *notes])
 
 
-def _expand(path: pathlib.Path, found: list[FinishedRun], notes: list[str]) -> None:
+def _expand(
+    path: pathlib.Path, lab: Experiment | None, found: list[FinishedRun], notes: list[str]
+) -> None:
     """Appends the run in a folder, or the runs of a sweep; those without a result are notes.
+
+    Args:
+      path: the folder.
+      lab: its lab; None: found by what config.json says of it.
+      found: runs so far.
+      notes: notes so far.
 
     Raises:
       UserError: there is no finished run.
     """
     folder = RunFolder(path)
     config = folder.read_config()
+    lab = labs.load_stored(config) if lab is None else lab
     if "sweep" not in config:
-        found.append(_read(folder, config, path))
+        found.append(_read(folder, lab, path))
         return
     before = len(found)
     for single in sorted(folder.runs.iterdir()) if folder.runs.is_dir() else []:
         inner = RunFolder(single)
         if inner.is_complete():
-            found.append(_read(inner, inner.read_config(), path))
+            found.append(_read(inner, lab, path))
         else:
             notes.append(f"left out: {single} is unfinished or has diverged")
     if len(found) == before:
         raise UserError(f"{path}: a sweep without a finished run")
 
 
-def _read(folder: RunFolder, config: Mapping[str, Any], source: pathlib.Path) -> FinishedRun:
+def _read(folder: RunFolder, lab: Experiment, source: pathlib.Path) -> FinishedRun:
     """Returns the run of a folder; raises UserError if it is unfinished or of a study."""
-    lab = labs.load_stored(config)
-    if isinstance(lab, Study) or not isinstance(lab, Lab):
+    if not isinstance(lab, Lab):
         raise UserError(f"{folder.path}: {lab.name} is a study; runs of a lab with training")
     if not (folder.path / "summary.json").exists():
         raise UserError(f"{folder.path}: not finished; the command of the run resumes it")
+    config = folder.read_config()
     return FinishedRun(
         path=folder.path,
         source=source,
+        lab=lab,
         config=config,
         summary=folder.read_summary(),
         rows=folder.read_metrics(),
@@ -320,7 +353,7 @@ def _require_comparable(first: FinishedRun, run: FinishedRun) -> None:
     if any(data.get(name) != others.get(name) for name in CONTENTS):
         names = [f"{one.get('name')}, {str(one.get('sha256'))[:8]}" for one in (others, data)]
         raise UserError(f"{run.path}: other data ({names[0]}) than {first.path} ({names[1]})")
-    fields = sections(labs.load_stored(first.config).config_class)["data"]
+    fields = sections(first.lab.config_class)["data"]
     for name in (name for name, _ in fields if name in first.settings):
         before, now = first.settings[name], run.settings[name]
         if before != now:
@@ -328,25 +361,14 @@ def _require_comparable(first: FinishedRun, run: FinishedRun) -> None:
                 f"{run.path}: other data, {name}={flag_value(now)}, than {first.path},"
                 f" {name}={flag_value(before)}"
             )
-    spec, other_spec = (_data_spec(one) for one in (first, run))
-    for name in spec.keys() & other_spec.keys():
-        if spec[name] != other_spec[name]:
+    for name in first.data_spec.keys() & run.data_spec.keys():
+        if first.data_spec[name] != run.data_spec[name]:
             raise UserError(f"{run.path}: another tokenizer or shape ({name}) than {first.path}")
     if _monitored(first) != _monitored(run):
         raise UserError(
             f"{run.path}: evaluated on the split {_monitored(run)}, but {first.path} on"
             f" {_monitored(first)}"
         )
-
-
-def _data_spec(run: FinishedRun) -> Mapping[str, Any]:
-    """Returns the metadata of tokenizer and shapes, from the newest checkpoint if there is one."""
-    folder = RunFolder(run.path).checkpoints
-    if not folder.is_dir():
-        return {}
-    with Checkpoints(folder, 1, read_only=True) as checkpoints:
-        steps = checkpoints.steps()
-        return checkpoints.read_metadata(steps[-1]).get("data_spec", {}) if steps else {}
 
 
 def _monitored(run: FinishedRun) -> str:

@@ -1,6 +1,7 @@
 """Comparisons of finished runs: verdicts equal tests of scipy, and what differs is refused."""
 
 import copy
+import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -260,6 +261,8 @@ def test_other_tokenizer_is_refused(write, here):
 
 def test_unfinished_run_same_run_and_unknown_metric_are_refused(write, here):
     names = [write("a"), write("b", dropout=0.1)]
+    with pytest.raises(ValueError, match=r"^runs: empty; at least one run$"):
+        jl.compare([])
     with pytest.raises(ValueError, match=r"^metric: 'held_out_los' is not a metric of a; did you"):
         jl.compare(names, metric="held_out_los")
     with pytest.raises(ValueError, match=r"^a: given twice$"):
@@ -283,6 +286,14 @@ def test_page_has_curves_against_steps_time_and_flops(seeds):
     assert "b-1" in page
     names += [seeds("c", (1.8,), dropout=0.3, flops=None)[0]]
     assert "training FLOPs, one color" not in jl.compare(names)._repr_html_()
+
+
+def test_runs_of_a_lab_without_a_name_are_compared_as_loaded(write):
+    lab = dataclasses.replace(LAB, name="mine")
+    config = {"experiment": "mine"}
+    names = [write("a", config=config), write("b", dropout=0.1, config=config)]
+    comparison = jl.compare([jl.load_run(name, lab=lab) for name in names])
+    assert [group.settings for group in comparison.groups] == [{"dropout": 0.0}, {"dropout": 0.1}]
 
 
 def test_stored_runs_of_earlier_versions_are_compared(here):
