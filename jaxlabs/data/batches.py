@@ -4,6 +4,8 @@ Nothing here keeps a position: a run resumes at any step from the step number al
 can be traced, so one compiled call can hold many steps with their batches.
 """
 
+from typing import Protocol
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -14,6 +16,34 @@ from jaxlabs.config import UserError
 from jaxlabs.data.shuffle import shuffle_index
 
 Batch = dict[str, jax.Array]
+
+
+class TrainingData(Protocol):
+    """Training data: a batch is a pure function of the seed and the step, with no position to keep.
+
+    A pytree of arrays, such as a `flax.struct.dataclass`, is a device data set: it is copied to the
+    devices, and `batch_at` is traced into the compiled steps. An object of any other class is a
+    host data set: `batch_at` is called in a thread and returns numpy arrays. Both give the same run
+    if they give the same batches.
+    """
+
+    def batch_at(self, seed: int | jax.Array, step: int | jax.Array, batch_size: int) -> Batch:
+        """Returns the batch of one training step.
+
+        Args:
+          seed: the run's seed, below 2**32; a Python int, or a traced uint32.
+          step: the step, counted from 0; a Python int, or a traced int32.
+          batch_size: number of examples; static.
+
+        Returns:
+          Arrays by name, `[batch, ...]` each, of the same shapes and dtypes at every step: those
+          that the loss reads, `weights` (0 for padding) and `example_index [batch]` int32, the row.
+        """
+
+
+def on_host(dataset: TrainingData) -> bool:
+    """Returns whether training data are a host data set, see `TrainingData`."""
+    return jax.tree_util.all_leaves([dataset])
 
 
 @struct.dataclass
@@ -27,6 +57,14 @@ class TokenStream:
 
     tokens: jax.Array
     context_length: int = struct.field(pytree_node=False)
+
+    def batch_at(self, seed: int | jax.Array, step: int | jax.Array, batch_size: int) -> Batch:
+        """Returns windows with uniformly random starts, sampled at each step."""
+        key = jax.random.fold_in(keys.stream(seed, "data"), step)
+        length, context = self.tokens.shape[0], self.context_length
+        require_window(length, context)
+        start = jax.random.randint(key, (batch_size,), 0, length - context, jnp.int32)
+        return _windows_from(self, start)
 
 
 @struct.dataclass
@@ -61,6 +99,18 @@ class ContiguousStreams:
         fitting = (length - 1) // step
         return max(1, fitting - 1)
 
+    def batch_at(self, seed: int | jax.Array, step: int | jax.Array, batch_size: int) -> Batch:
+        """Returns the next segment of every row."""
+        windows = self.windows(batch_size)
+        epoch, index = jnp.divmod(step, windows)
+        stream_length = windows * self.context_length
+        spare = self.tokens.shape[0] - batch_size * stream_length
+        key = jax.random.fold_in(keys.stream(seed, "data"), epoch)
+        offset = jax.random.randint(key, (), 0, spare, jnp.int32)
+        row = jnp.arange(batch_size, dtype=jnp.int32)
+        start = offset + row * stream_length + index * self.context_length
+        return _windows_from(self, start) | {"is_first": jnp.full((batch_size,), index == 0)}
+
 
 @struct.dataclass
 class Examples:
@@ -82,9 +132,14 @@ class Examples:
         """Returns the examples at some indices."""
         return Examples({name: array[index] for name, array in self.arrays.items()})
 
+    def batch_at(self, seed: int | jax.Array, step: int | jax.Array, batch_size: int) -> Batch:
+        """Returns the next examples of the epoch's order; the last batch is padded."""
+        index, valid = shuffled_index(self.count, seed, step, batch_size)
+        return _gather(self, index, valid)
+
 
 def batch_at(
-    dataset: TokenStream | ContiguousStreams | Examples,
+    dataset: TrainingData,
     seed: int | jax.Array,
     step: int | jax.Array,
     batch_size: int,
@@ -110,21 +165,25 @@ def batch_at(
     Raises:
       UserError: the text is shorter than one window.
     """
-    key = keys.stream(seed, "data")
-    step = jnp.asarray(step, jnp.int32)
-    if isinstance(dataset, TokenStream):
-        return _random_windows(dataset, jax.random.fold_in(key, step), batch_size)
-    if isinstance(dataset, ContiguousStreams):
-        return _next_segments(dataset, key, step, batch_size)
-    epoch, index = jnp.divmod(step, num_batches(dataset, batch_size))
-    position, valid = _positions(dataset, index, batch_size)
-    shuffled = shuffle_index(position, dataset.count, jax.random.fold_in(key, epoch))
-    return _gather(dataset, shuffled, valid)
+    return dataset.batch_at(seed, jnp.asarray(step, jnp.int32), batch_size)
+
+
+def shuffled_index(
+    count: int, seed: int | jax.Array, step: int | jax.Array, batch_size: int
+) -> tuple[jax.Array, jax.Array]:
+    """Returns which of `count` examples are in a batch, and which of its rows are no padding.
+
+    Every epoch has its own permutation of all examples.
+    """
+    epoch, batch = jnp.divmod(step, -(-count // batch_size))
+    position, valid = _positions(count, batch, batch_size)
+    key = jax.random.fold_in(keys.stream(seed, "data"), epoch)
+    return shuffle_index(position, count, key), valid
 
 
 def eval_batch(examples: Examples, index: int | jax.Array, batch_size: int) -> Batch:
     """Returns the index-th batch in stored order, padded with weight 0 past the last example."""
-    position, valid = _positions(examples, jnp.asarray(index, jnp.int32), batch_size)
+    position, valid = _positions(examples.count, jnp.asarray(index, jnp.int32), batch_size)
     return _gather(examples, position, valid)
 
 
@@ -142,26 +201,6 @@ def require_window(length: int, context_length: int, argument: str = "context_le
         )
 
 
-def _random_windows(stream: TokenStream, key: jax.Array, batch_size: int) -> Batch:
-    length, context = stream.tokens.shape[0], stream.context_length
-    require_window(length, context)
-    start = jax.random.randint(key, (batch_size,), 0, length - context, jnp.int32)
-    return _windows_from(stream, start)
-
-
-def _next_segments(
-    streams: ContiguousStreams, key: jax.Array, step: jax.Array, batch_size: int
-) -> Batch:
-    windows = streams.windows(batch_size)
-    epoch, index = jnp.divmod(step, windows)
-    stream_length = windows * streams.context_length
-    spare = streams.tokens.shape[0] - batch_size * stream_length
-    offset = jax.random.randint(jax.random.fold_in(key, epoch), (), 0, spare, jnp.int32)
-    row = jnp.arange(batch_size, dtype=jnp.int32)
-    start = offset + row * stream_length + index * streams.context_length
-    return _windows_from(streams, start) | {"is_first": jnp.full((batch_size,), index == 0)}
-
-
 def _windows_from(stream: TokenStream | ContiguousStreams, start: jax.Array) -> Batch:
     """Returns the windows that start at `start [batch]`."""
     context = stream.context_length
@@ -175,13 +214,13 @@ def _windows_from(stream: TokenStream | ContiguousStreams, start: jax.Array) -> 
     }
 
 
-def _positions(examples: Examples, index: jax.Array, batch_size: int):
+def _positions(count: int, index: jax.Array, batch_size: int) -> tuple[jax.Array, jax.Array]:
     """Returns the positions of a batch and whether each is valid, `[batch]` each.
 
     Positions past the last example are clipped to it.
     """
     position = index * batch_size + jnp.arange(batch_size, dtype=jnp.int32)
-    return jnp.minimum(position, examples.count - 1), position < examples.count
+    return jnp.minimum(position, count - 1), position < count
 
 
 def _gather(examples: Examples, index: jax.Array, valid: jax.Array) -> Batch:

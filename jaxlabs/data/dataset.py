@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any, Self
 
-from jaxlabs.data.batches import ContiguousStreams, Examples, TokenStream
+from jaxlabs.data.batches import Examples, TrainingData
 
 DataSpec = Mapping[str, Any]
 """What a model and its samples need to know of the data, as JSON: see `DataModule.data_spec`."""
@@ -47,7 +47,7 @@ class DataModule:
     """The training data and the evaluation sets of a run.
 
     Attributes:
-      train: training data, read by `batch_at`.
+      train: training data on the devices or on the host.
       eval_sets: finite sets by split name; the first is monitored: its loss selects the best
         checkpoint.
       final_eval_sets: builds further sets, evaluated once after the last step.
@@ -60,7 +60,7 @@ class DataModule:
       warning: one line for the user about the origin of the data, or None.
     """
 
-    train: TokenStream | ContiguousStreams | Examples
+    train: TrainingData
     eval_sets: dict[str, Examples]
     final_eval_sets: Callable[[], dict[str, Examples]] = dict
     dataset: dict[str, Any] = dataclasses.field(default_factory=dict)

@@ -9,11 +9,12 @@ import numpy as np
 import optax
 
 from jaxlabs import keys
-from jaxlabs.data.batches import batch_at
+from jaxlabs.data.batches import TrainingData, batch_at
 from jaxlabs.losses.loss_output import Batch
 from jaxlabs.training.aot import AotFunction
 from jaxlabs.training.devices import DataParallel
 from jaxlabs.training.dot_flops import count_flops
+from jaxlabs.training.feed import Feed
 from jaxlabs.training.full_batch import build_full_batch_step
 from jaxlabs.training.optimizers import has_plateaued
 from jaxlabs.training.run_config import RunConfig
@@ -31,22 +32,35 @@ class Advance:
       compile_seconds: time spent compiling so far.
     """
 
-    def __init__(self, task: Task, config: RunConfig, placement: DataParallel, dataset: Any):
-        """Prepares the steps; the first call compiles them.
+    def __init__(
+        self,
+        task: Task,
+        config: RunConfig,
+        placement: DataParallel,
+        dataset: TrainingData,
+        steps: int | None = None,
+    ):
+        """Prepares the steps; `compile` or the first call compiles them.
 
         Args:
           task: the lab's model, loss and step.
           config: the run's settings.
           placement: data parallelism over the devices.
-          dataset: the training data, copied to every device.
+          dataset: the training data.
+          steps: number of steps; None: that of the settings.
         """
         self._multi_step = AotFunction(build_multi_step(task, config, placement))
-        self._dataset = placement.replicate(dataset)
+        self._feed = Feed(dataset, config, placement, steps)
         self._steps_per_call, self._seed = config.steps_per_call, np.uint32(config.seed)
 
     @property
     def compile_seconds(self) -> float:
         return self._multi_step.compile_seconds
+
+    def compile(self, state: TrainState) -> None:
+        """Compiles the steps, unless they are; raises TooLarge if one does not fit into memory."""
+        dataset, _ = self._feed.at(int(state.step))
+        self._multi_step.compile(state, dataset, np.int32(1), self._seed)
 
     def __call__(self, state: TrainState, until: int) -> tuple[TrainState, dict[str, np.ndarray]]:
         """Returns the state at step `until`, and the metrics `[steps taken]` of the steps, by name.
@@ -56,8 +70,9 @@ class Advance:
         """
         logs, step = [], int(state.step)
         while step < until:
-            count = min(until - step, self._steps_per_call)
-            state, log = self._multi_step(state, self._dataset, np.int32(count), self._seed)
+            dataset, end = self._feed.at(step)
+            count = min(min(until, end) - step, self._steps_per_call)
+            state, log = self._multi_step(state, dataset, np.int32(count), self._seed)
             taken = int(state.step) - step
             logs.append({name: values[:taken] for name, values in jax.device_get(log).items()})
             step += taken
@@ -68,7 +83,8 @@ class Advance:
 
     def flops_per_step(self, state: TrainState) -> float | None:
         """Returns the FLOPs of a step, see `dot_flops`; None if they vary, as in a line search."""
-        jaxpr = self._multi_step.trace(state, self._dataset, np.int32(1), self._seed).jaxpr
+        dataset, _ = self._feed.at(max(int(state.step) - 1, 0))  # it is in memory
+        jaxpr = self._multi_step.trace(state, dataset, np.int32(1), self._seed).jaxpr
         (loop,) = (equation for equation in jaxpr.eqns if equation.primitive.name == "while")
         try:
             return count_flops(loop.params["body_jaxpr"].jaxpr)
@@ -77,7 +93,7 @@ class Advance:
 
 
 def step_inputs(
-    dataset: Any, seed: int | jax.Array, step: int | jax.Array, batch_size: int
+    dataset: TrainingData, seed: int | jax.Array, step: int | jax.Array, batch_size: int
 ) -> tuple[Batch, jax.Array]:
     """Returns the batch and the key of the training step after `step` steps."""
     batch = batch_at(dataset, seed, step, batch_size)

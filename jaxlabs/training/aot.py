@@ -11,7 +11,7 @@ from jaxlabs.training import capacity
 
 
 class AotFunction:
-    """A jitted function that is compiled at its first call, timed apart from its execution.
+    """A jitted function that is compiled before or at its first call, timed apart from execution.
 
     A later call with other shapes, dtypes or tree structure recompiles it, after a warning that
     names the differences.
@@ -31,12 +31,18 @@ class AotFunction:
         return self._jitted.trace(*arguments)
 
     def __call__(self, *arguments: Any) -> Any:
-        signature = _signature(arguments)
-        if signature != self._signature:
-            self._compile(arguments, signature)
+        self.compile(*arguments)
         return self._compiled(*arguments)
 
-    def _compile(self, arguments: tuple[Any, ...], signature: dict[str, str]) -> None:
+    def compile(self, *arguments: Any) -> None:
+        """Compiles the function for these arguments, unless it is.
+
+        Raises:
+          TooLarge: it does not fit into memory.
+        """
+        signature = _signature(arguments)
+        if signature == self._signature:
+            return
         if self._compiled is not None:
             names = sorted(signature.keys() | self._signature.keys())
             changed = [

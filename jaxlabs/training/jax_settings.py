@@ -8,6 +8,7 @@ a resumed run must have those of its start.
 import contextlib
 import os
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 import jax
 
@@ -42,13 +43,25 @@ HARMLESS_FLAGS = ("--xla_dump", "--xla_force_host_platform_device_count")
 def fixed() -> Iterator[None]:
     """Fixes the JAX settings that change numerical results, in this thread."""
     before = {name: getattr(jax.config, name) for name in FIXED_FOR_ALL_THREADS}
-    with contextlib.ExitStack() as stack:
-        for name, value in FIXED.items():
-            stack.enter_context(getattr(jax, name)(value))
+    with applied(FIXED), contextlib.ExitStack() as stack:
         for name, value in FIXED_FOR_ALL_THREADS.items():
             jax.config.update(name, value)
             stack.callback(jax.config.update, name, before[name])
         yield
+
+
+@contextlib.contextmanager
+def applied(settings: Mapping[str, Any]) -> Iterator[None]:
+    """Applies settings with a context manager, by its name, in this thread."""
+    with contextlib.ExitStack() as stack:
+        for name, value in settings.items():
+            stack.enter_context(getattr(jax, name)(value))
+        yield
+
+
+def of_this_thread() -> dict[str, Any]:
+    """Returns the settings of this thread that may change numerical results, see `applied`."""
+    return {name: getattr(jax.config, f"jax_{name}") for name in FIXED}
 
 
 def compiler_flags() -> dict[str, str]:

@@ -40,7 +40,7 @@ def range_test(
 
     tx = build_task_optimizer(task, config, rising)
     state = initial_state(task, config, placement, tx)
-    state, log = Advance(task, config, placement, data.train)(state, steps)
+    state, log = Advance(task, config, placement, data.train, steps)(state, steps)
     peak = config.optimization.learning_rate if task.optimizer is None else 1.0
     rates = peak * rising(np.arange(steps))
     return {"learning_rate": rates[: int(state.step)], "loss": log["loss"]}

@@ -8,6 +8,7 @@ from jaxlabs.data.dataset import DataModule
 from jaxlabs.training.advance import MAX_SKIPPED, Advance, step_inputs
 from jaxlabs.training.checkpoints import Checkpoints
 from jaxlabs.training.devices import DataParallel
+from jaxlabs.training.feed import Feed
 from jaxlabs.training.run_config import RunConfig
 from jaxlabs.training.state import leaf_names
 from jaxlabs.training.step import accumulate_gradients
@@ -63,6 +64,7 @@ def replay(
         )
         return output.loss_sum / output.weight_sum, rms
 
-    loss, rms = jax.device_get(gradient_rms(state, placement.replicate(data.train)))
+    dataset, _ = Feed(data.train, config, placement).at(step - 1)
+    loss, rms = jax.device_get(gradient_rms(state, dataset))
     names = leaf_names(state.params)
     return {"loss": float(loss)} | dict(zip(names, map(float, jax.tree.leaves(rms)), strict=True))

@@ -11,8 +11,9 @@ import pytest
 
 from jaxlabs.config import UserError
 from jaxlabs.run_folder import RunFolder
-from jaxlabs.training import signals, trainer
+from jaxlabs.training import capacity, signals, trainer
 from jaxlabs.training.advance import step_inputs
+from jaxlabs.training.capacity import TooLarge
 from jaxlabs.training.checkpoints import Checkpoints
 from jaxlabs.training.dot_flops import dot_flops
 from jaxlabs.training.signals import Interrupted
@@ -226,6 +227,26 @@ def test_loop_compiles_once_for_chunks_of_different_sizes(resume, make_task, mon
     assert sum(counts) == 11
     assert len(set(counts)) > 1
     assert len(traces) == 2  # once for the shapes of the log, once for the executable
+
+
+def test_step_that_does_not_fit_into_memory_is_refused_before_the_first_evaluation(
+    resume, monkeypatch
+):
+    result, folder = resume(steps=0, warmup_steps=0)
+    folder.metrics.unlink()
+    state = sum(leaf.nbytes for leaf in jax.tree.leaves(result.state))
+    # The state fits, but not the training data beside it.
+    monkeypatch.setattr(capacity, "host_memory", lambda: jax.local_device_count() * state)
+    with pytest.raises(TooLarge, match=r"^a training step needs"):
+        resume()
+    assert folder.read_metrics() == []
+
+
+def test_compilation_is_no_training_time(resume):
+    result, folder = resume(steps=4)
+    (row,) = (row for row in folder.read_metrics() if row["step"] == 0)
+    assert row["seconds"] == 0
+    assert 0 < result.seconds < result.compile_seconds
 
 
 def test_rows_are_logged_at_multiples_of_the_interval_and_after_evaluations(resume):

@@ -1,0 +1,99 @@
+"""Training examples on the host: a sequence, a function of the index, or a grain pipeline."""
+
+import functools
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxlabs.config import ArgumentError, UserError
+from jaxlabs.data.batches import Examples, shuffled_index
+
+HostBatch = dict[str, np.ndarray]
+
+
+class HostExamples:
+    """Examples that are read or made one by one; example i is a function of i.
+
+    With `shuffle` the batches are those of `jaxlabs.data.batches.Examples` with the same arrays:
+    shuffled epochs, the last batch of an epoch padded with weight 0. Without, example n of the run
+    is `examples[n]`, n = 0, 1, 2, ... without an end: for data with an order of their own, such as
+    a `grain.MapDataset` with its `shuffle(seed)`.
+
+    Example:
+      >>> from jaxlabs.data.host import HostExamples
+      >>> squares = HostExamples(lambda i: {"x": i * i}, count=5, shuffle=False)
+      >>> squares.batch_at(seed=0, step=1, batch_size=2)["x"].tolist()
+      [4, 9]
+    """
+
+    def __init__(self, examples: Any, count: int | None = None, *, shuffle: bool = True):
+        """Takes the examples; none is read yet.
+
+        Args:
+          examples: `examples[i]` or `examples(i)`, a dict of arrays or numbers by name. An entry
+            named "weights" is the weight of the example or of each of its positions.
+          count: number of examples; None: `len(examples)`. Not used without `shuffle`.
+          shuffle: whether epochs are shuffled by the seed of the run.
+
+        Raises:
+          ArgumentError: the number of examples is missing or too large.
+        """
+        self._example = examples if callable(examples) else examples.__getitem__
+        self._shuffle = shuffle
+        if shuffle and count is None and not hasattr(examples, "__len__"):
+            raise ArgumentError("count", "missing with a function; the number of examples")
+        self.count = len(examples) if shuffle and count is None else count
+        if shuffle and not 0 < self.count < 2**31:
+            message = f"{self.count} is not accepted; 1 to {2**31 - 1} examples"
+            raise ArgumentError("count", message)
+
+    def batch_at(self, seed: int, step: int, batch_size: int) -> HostBatch:
+        """Returns the batch of one training step, see `jaxlabs.data.batches.TrainingData`.
+
+        Raises:
+          UserError: an example cannot be read, or has another form than the others.
+        """
+        if self._shuffle:
+            index, valid = jax.device_get(_shuffled(self.count, seed, step, batch_size))
+        else:
+            index = step * batch_size + np.arange(batch_size)
+            valid = np.ones(batch_size, bool)
+        batch = self._stack(index)
+        weights = batch.get("weights", np.ones(batch_size)).astype(np.float32)
+        mask = valid.reshape(valid.shape + (1,) * (weights.ndim - 1))
+        batch["weights"] = np.where(mask, weights, np.float32(0))
+        batch["example_index"] = np.arange(batch_size, dtype=np.int32)
+        return batch
+
+    def take(self, index: Any) -> Examples:
+        """Returns the examples at some indices, as a set for evaluation."""
+        return Examples(self._stack(np.asarray(index)))
+
+    def _stack(self, index: np.ndarray) -> HostBatch:
+        examples = [self._read(int(i)) for i in index]
+        for i, example in zip(index, examples, strict=True):
+            if (form := _form(example)) != _form(examples[0]):
+                first = f"{_form(examples[0])} of example {index[0]}"
+                raise UserError(f"--dataset: example {i} is {form}, unlike {first}")
+        return {name: np.stack([one[name] for one in examples]) for name in examples[0]}
+
+    def _read(self, i: int) -> HostBatch:
+        try:
+            example = self._example(i)
+        except Exception as error:
+            text = " ".join(str(error).split())
+            raise UserError(f"--dataset: example {i}: {type(error).__name__}: {text}") from error
+        if not isinstance(example, Mapping):
+            kind = type(example).__name__
+            raise UserError(f"--dataset: example {i} is {kind}; a dict of arrays by name")
+        return {name: np.asarray(value) for name, value in example.items()}
+
+
+_shuffled = functools.partial(jax.jit, static_argnums=(0, 3))(shuffled_index)
+
+
+def _form(example: HostBatch) -> str:
+    """Returns names, dtypes and shapes, such as `x float32[28,28]`."""
+    return ", ".join(f"{name} {jax.typeof(array)}" for name, array in sorted(example.items()))

@@ -1,0 +1,187 @@
+"""Runs on host data equal those on device data: resuming, chunks, devices, replay, errors."""
+
+import dataclasses
+import re
+import time
+
+import chex
+import jax
+import numpy as np
+import pytest
+
+from jaxlabs.config import UserError
+from jaxlabs.data.batches import batch_at
+from jaxlabs.data.host import HostExamples
+from jaxlabs.run_folder import RunFolder
+from jaxlabs.training import feed, trainer
+from jaxlabs.training.checkpoints import Checkpoints
+from jaxlabs.training.feed import Feed
+from jaxlabs.training.lr_finder import range_test
+from jaxlabs.training.replay import replay
+from jaxlabs.training.trainer import Trainer
+
+
+class Host:
+    """The batches of a device data set, in numpy; it counts how often a step is read."""
+
+    def __init__(self, dataset, fail_at=None, change_at=None):
+        self.dataset, self.fail_at, self.change_at, self.steps = dataset, fail_at, change_at, []
+
+    def batch_at(self, seed, step, batch_size):
+        self.steps.append(step)
+        if step == self.fail_at:
+            raise OSError("disk\nfailed")
+        batch = jax.device_get(batch_at(self.dataset, seed, step, batch_size))
+        if step == self.change_at:
+            batch["inputs"] = batch["inputs"][:, 1:]
+        return batch
+
+
+@pytest.fixture(autouse=True)
+def small_stacks(monkeypatch):
+    monkeypatch.setattr(feed, "MAX_STACKED", 5)
+    monkeypatch.setattr(trainer, "CHUNK_SECONDS", 1e6)
+
+
+@pytest.fixture(scope="module")
+def start(make_task, make_data, make_config, make_placement):
+    """`start(path, host=True, devices=1, **flags) -> (result, Host)`: a run of 12 steps."""
+
+    def start(path, *, host=True, devices=1, fail_at=None, change_at=None, **flags):
+        config, data, folder = (
+            make_config(steps_per_call=100, **flags),
+            make_data(),
+            RunFolder(path),
+        )
+        source = Host(data.train, fail_at, change_at)
+        if host:
+            data = dataclasses.replace(data, train=source)
+        folder.create()
+        with Checkpoints(folder.checkpoints, 9) as checkpoints:
+            trained = Trainer(
+                make_task(dropout=0.2),
+                data,
+                config,
+                make_placement(devices),
+                folder,
+                checkpoints,
+                {"data_spec": {}},
+            ).train()
+        return trained, source
+
+    return start
+
+
+@pytest.fixture(scope="module")
+def whole(start, tmp_path_factory):
+    """The unbroken run on the host data set."""
+    return start(tmp_path_factory.mktemp("whole"))
+
+
+@pytest.fixture(scope="module")
+def on_devices(start, tmp_path_factory):
+    """The run on the device data set."""
+    return start(tmp_path_factory.mktemp("devices"), host=False)[0].state
+
+
+def test_host_data_train_as_device_data_and_each_batch_is_read_once(whole, on_devices):
+    result, host = whole
+    chex.assert_trees_all_close(result.state.params, on_devices.params, rtol=1e-6)
+    assert host.steps == [*range(12)]
+
+
+@pytest.mark.parametrize("step", [1, 4, 7])
+def test_run_on_host_data_resumes_exactly(start, whole, tmp_path, monkeypatch, step):
+    sync, reached = trainer.sync_hosts, []
+
+    def stop(size, stopping):
+        reached.append(0)
+        return sync(1, stopping or len(reached) > step)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(trainer, "sync_hosts", stop)
+        broken, _ = start(tmp_path)
+    assert broken.interrupted
+    assert int(broken.state.step) == step
+    result, host = start(tmp_path)
+    chex.assert_trees_all_equal(result.state.opt_state, whole[0].state.opt_state)
+    chex.assert_trees_all_equal(result.state.params, whole[0].state.params)
+    assert host.steps == [*range(step, 12)]
+
+
+def test_host_data_train_on_four_devices(start, on_devices, tmp_path):
+    result, _ = start(tmp_path, devices=4)
+    assert {len(leaf.sharding.device_set) for leaf in jax.tree.leaves(result.state)} == {4}
+    host = jax.device_get(result.state.params)
+    chex.assert_trees_all_close(host, jax.device_get(on_devices.params), rtol=1e-5, atol=1e-6)
+
+
+def test_each_device_holds_its_share_of_every_batch(make_data, make_config, make_placement):
+    data = Feed(Host(make_data().train), make_config(steps_per_call=100), make_placement(4))
+    stack, end = data.at(6)
+    assert end == 11
+    inputs = stack.batches["inputs"]
+    assert {shard.data.shape for shard in inputs.addressable_shards} == {(5, 2, 6)}
+    expected = batch_at(make_data().train, 0, 8, 8)
+    chex.assert_trees_all_equal(jax.device_get(stack.batch_at(0, 8, 8)), jax.device_get(expected))
+
+
+def test_next_stack_is_read_while_the_steps_run(make_data, make_config, make_placement):
+    host = Host(make_data().train)
+    data = Feed(host, make_config(steps_per_call=100), make_placement())
+    data.at(0)
+    deadline = time.monotonic() + 30
+    while len(host.steps) < 11 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert host.steps == [*range(10)]
+
+
+def test_thread_has_the_jax_settings_of_the_run(make_data, make_config, make_placement):
+    host = HostExamples([{"x": np.float32(i)} for i in range(50)])
+    with jax.threefry_partitionable(not jax.config.jax_threefry_partitionable):
+        data = Feed(host, make_config(steps_per_call=100), make_placement())
+        data.at(0)
+        stack, _ = data.at(5)  # from the thread
+        expected = host.batch_at(0, 6, 8)
+        np.testing.assert_array_equal(stack.batches["x"][1], expected["x"])
+    assert (host.batch_at(0, 6, 8)["x"] != expected["x"]).any()
+
+
+def test_stack_fits_into_its_share_of_memory(make_data, make_config, make_placement, monkeypatch):
+    host, config = Host(make_data().train), make_config()
+    size = sum(array.nbytes for array in host.batch_at(0, 0, config.batch_size).values())
+    monkeypatch.setattr(feed, "MAX_STACK_BYTES", 3 * size)
+    assert Feed(host, config, make_placement()).at(0)[1] == 3
+    monkeypatch.setattr(feed, "MAX_STACK_BYTES", 1)
+    assert Feed(host, config, make_placement()).at(0)[1] == 1
+
+
+def test_error_in_the_thread_is_one_line_of_the_run(start, tmp_path):
+    line = r"^--dataset: the batch after step 7: OSError: disk failed$"
+    with pytest.raises(UserError, match=line):
+        start(tmp_path, fail_at=7)
+    result, _ = start(tmp_path)  # the checkpoint before it is there
+    assert int(result.state.step) == 12
+    assert RunFolder(tmp_path).read_metrics()[-1]["step"] == 12
+
+
+def test_batch_of_another_shape_gives_one_line(start, tmp_path):
+    line = "--dataset: inputs is int32[8,5] in the batch after step 6, int32[8,6] before"
+    with pytest.raises(UserError, match=f"^{re.escape(line)}$"):
+        start(tmp_path, change_at=6)
+
+
+def test_replay_and_range_test_read_host_data(
+    start, make_task, make_data, make_config, make_placement, tmp_path
+):
+    start(tmp_path)
+    task, config, placement = make_task(dropout=0.2), make_config(), make_placement()
+    data = make_data()
+    on_host = dataclasses.replace(data, train=Host(data.train))
+    with Checkpoints(RunFolder(tmp_path).checkpoints, 9, read_only=True) as checkpoints:
+        ours, theirs = (
+            replay(task, one, config, placement, checkpoints, step=7) for one in (on_host, data)
+        )
+    chex.assert_trees_all_close(ours, theirs, rtol=1e-6)
+    ours, theirs = (range_test(task, one, config, placement, steps=14) for one in (on_host, data))
+    np.testing.assert_allclose(ours["loss"], theirs["loss"], rtol=1e-5)
