@@ -89,14 +89,20 @@ ONLY = {
 }
 # Slow or optional libraries, imported inside functions.
 LAZY = ("diffusers", "jaxlabs.benchmark.peers", "tensorflow", "tensorflow_datasets", "torch")
+LAZY += ("trackio",)
 
 # Modules of this project that are imported inside functions, beside the optional peers: with them
 # come libraries that the list of labs, `--help` and a refused flag do not need.
 LAZY_MODULES = {
     "jaxlabs.__main__": {"jaxlabs.commands"},
+    "jaxlabs.analysis.feature_extractor": {
+        "jaxlabs.training.checkpoints",
+        "jaxlabs.training.trainer",
+    },
     "jaxlabs.benchmark.worker": {"jaxlabs.training.jax_settings"},
     "jaxlabs.commands": {"jaxlabs.runner.cli"},
     "jaxlabs.labs": {"jaxlabs.runner.lab"},
+    "jaxlabs.labs.autoencoder.vae_latents": {"jaxlabs.training.trainer"},
     "jaxlabs.runner.doctor": {"jaxlabs.runner.machine"},
     "jaxlabs.runner.cli": {
         "jaxlabs.runner.modes",
@@ -253,8 +259,9 @@ def test_libraries_are_imported_only_in_their_layers():
 
 def test_imported_libraries_are_declared_dependencies():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    peers = project["optional-dependencies"]["peers"]
-    declared = {re.match(r"[\w-]+", line)[0].lower() for line in [*project["dependencies"], *peers]}
+    extras = project["optional-dependencies"]
+    lines = [*project["dependencies"], *extras["peers"], *extras["trackio"]]
+    declared = {re.match(r"[\w-]+", line)[0].lower() for line in lines}
     providers = importlib.metadata.packages_distributions()
     for module in MODULES:
         for name in libraries(module):

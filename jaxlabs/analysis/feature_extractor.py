@@ -13,11 +13,9 @@ from jaxlabs.config import ArgumentError, Config, canonical, runtime, settings
 from jaxlabs.models import image_classifier
 from jaxlabs.models.image_classifier import ImageClassifier, ImageClassifierConfig
 from jaxlabs.run_folder import RunFolder
-from jaxlabs.training.checkpoints import Checkpoints
 from jaxlabs.training.devices import data_parallel, to_host
 from jaxlabs.training.run_config import RunConfig
 from jaxlabs.training.task import Task
-from jaxlabs.training.trainer import inference_state
 
 EXPERIMENT = "mnist_classifier"
 
@@ -82,6 +80,10 @@ def restore_feature_extractor(path: str, dataset: Mapping[str, Any]) -> FeatureE
     model = ImageClassifier(settings_of_model, len(classes))
     init = functools.partial(model.init, x=jnp.zeros((1, *shape), jnp.float32))
     task = Task(model, init, image_classifier.loss, image_classifier.train_step)
+    # These need Orbax, which the help of `ddpm` and `autoencoder` does not.
+    from jaxlabs.training.checkpoints import Checkpoints
+    from jaxlabs.training.trainer import inference_state
+
     with Checkpoints(folder.checkpoints, run.keep_checkpoints, read_only=True) as checkpoints:
         checkpoints.require_run(RunConfig, config)
         state = checkpoints.restore(inference_state(task, run, data_parallel()))

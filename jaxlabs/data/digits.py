@@ -9,7 +9,6 @@ import functools
 from pathlib import Path
 
 import numpy as np
-from scipy import ndimage
 
 from jaxlabs import load_matplotlib
 
@@ -135,6 +134,8 @@ def _glyphs() -> tuple[np.ndarray, np.ndarray]:
     mean distance to its edge is w / 4.
     """
     masks = [_mask(file, digit) for file in FONTS.values() for digit in CLASSES]
+    from scipy import ndimage  # slow to import, and only generated digits need it
+
     inside = [ndimage.distance_transform_edt(mask) for mask in masks]
     outside = [ndimage.distance_transform_edt(~mask) for mask in masks]
     fields = [out - within for out, within in zip(outside, inside, strict=True)]

@@ -2,7 +2,6 @@
 
 import dataclasses
 import shlex
-import shutil
 
 import pytest
 
@@ -92,80 +91,105 @@ def test_setting_named_seeds_keeps_its_flag():
     assert "seeds" not in names
 
 
-def test_every_point_is_a_complete_run_and_all_are_compared(lab, monkeypatch, capsys):
-    flags = [*SHORT, "--vary=hidden_size=4,8"]
-    trained, real = [], modes.train
+@pytest.fixture
+def count(here):
+    """A study that measures its seed and the length of its words."""
+    text = """
+import dataclasses
+from jaxlabs.config import setting
+from jaxlabs.runner.lab import Study, StudyResult
+from jaxlabs.training.run_config import CommonConfig
 
-    def train(invocation, *, report):
-        if len(trained) == 3:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config(CommonConfig):
+    words: str = setting("a", "words to count")
+
+def measure(config, folder):
+    return StudyResult({"length": len(config.words) + config.seed / 10, "one": 1.0}, "counted")
+
+STUDY = Study(
+    name="count", description="Counts.", config_class=Config, presets={"quick": {}}, measure=measure
+)
+"""
+    (here / "count.py").write_text(text)
+    return labs.load("count.py")
+
+
+COUNTED = RunFolder("runs/count-quick-vary-words-seed")
+
+
+def times():
+    """Returns when the runs ended, by name."""
+    return {
+        path.parent.name: path.stat().st_mtime_ns for path in COUNTED.runs.glob("*/summary.json")
+    }
+
+
+def test_interrupted_sweep_continues_and_compares_all_runs(count, monkeypatch):
+    flags, real = ["--vary=words=ab,a/b", "--seeds=2", "--seed=3"], modes.measure
+
+    def measure(invocation):
+        if len(times()) == 3:
             raise KeyboardInterrupt
-        trained.append(invocation.overrides["hidden_size"])
-        real(invocation, report=report)
+        real(invocation)
 
-    monkeypatch.setattr(modes, "train", train)
-    assert cli.run(lab, [*flags, "--seeds=2"]) == 130
-    monkeypatch.setattr(modes, "train", real)
-    folder = RunFolder("runs/spirals-quick-vary-hidden_size-seed")
-    before = (folder.runs / "hidden_size=4,seed=0" / "summary.json").stat().st_mtime_ns
-    assert cli.run(lab, [*flags, "--seeds=2"]) == 0
-    after = (folder.runs / "hidden_size=4,seed=0" / "summary.json").stat().st_mtime_ns
-    assert after == before  # a complete run is not trained again
+    monkeypatch.setattr(modes, "measure", measure)
+    assert cli.run(count, flags) == 130
+    monkeypatch.setattr(modes, "measure", real)
+    before = times()
+    assert cli.run(count, flags) == 0
+    assert len(before) == 3
+    assert before.items() <= times().items()  # a complete run does not run again
+    config, groups = COUNTED.read_config(), COUNTED.read_summary()["groups"]
+    assert config["axes"] == {"words": ["ab", "a/b"], "seed": [3, 4]}
+    assert [group["settings"] for group in groups] == [{"words": "ab"}, {"words": "a/b"}]
+    assert groups[1]["metrics"]["length"]["values"] == [3.3, 3.4]
+    assert groups[1]["metrics"]["length"]["difference"] == pytest.approx(1)
+    assert list(groups[0]["metrics"]) == ["length", "one"]  # the first ones of a study
+    assert "How does the result depend on words and seed?" in COUNTED.report.read_text()
 
-    config, groups = folder.read_config(), folder.read_summary()["groups"]
-    assert config["axes"] == {"hidden_size": [4, 8], "seed": [0, 1]}
-    assert [group["settings"] for group in groups] == [{"hidden_size": 4}, {"hidden_size": 8}]
-    for group in groups:
-        runs = [RunFolder(folder.runs / name) for name in group["runs"]]
-        assert all(run.report.exists() for run in runs)
-        values = [run.read_summary()["metrics"]["test_accuracy"] for run in runs]
-        assert group["metrics"] == {"test_accuracy": group["metrics"]["test_accuracy"]}
-        assert group["metrics"]["test_accuracy"]["values"] == values
-    assert "How does the result depend on hidden_size and seed?" in folder.report.read_text()
 
-    # The command of a point repeats it.
-    words = shlex.split(runs[1].read_config()["command"])[2:-1]
-    assert cli.run(lab, [*words, "--workdir=single"]) == 0
-    digests = [run.read_summary()["parameters_sha256"] for run in (runs[1], RunFolder("single"))]
-    assert digests[0] == digests[1]
-
-    # More values keep the complete runs; fewer are another sweep.
-    assert cli.run(lab, [*flags, "--seeds=3"]) == 0
-    assert (folder.runs / "hidden_size=4,seed=0" / "summary.json").stat().st_mtime_ns == before
-    assert folder.read_config()["axes"]["seed"] == [0, 1, 2]
-    assert [group["seeds"] for group in folder.read_summary()["groups"]] == [[0, 1, 2]] * 2
+def test_sweep_grows_by_values_and_seeds_but_does_not_shrink(count, capsys):
+    assert cli.run(count, ["--vary=words=a", "--seeds=1"]) == 0
+    before = times()
+    assert cli.run(count, ["--vary=words=abc,a", "--seeds=2"]) == 0
+    assert before.items() <= times().items()
+    assert len(times()) == 4
+    assert COUNTED.read_config()["axes"] == {"words": ["abc", "a"], "seed": [0, 1]}
+    assert [group["seeds"] for group in COUNTED.read_summary()["groups"]] == [[0, 1]] * 2
     capsys.readouterr()
-    assert cli.run(lab, [*flags, "--seeds=1"]) == 2
-    assert "vary seed (stored [0, 1, 2], given [0])" in capsys.readouterr().err
+    assert cli.run(count, ["--vary=words=abc,a", "--seeds=1"]) == 2
+    assert "settings: vary seed (stored [0, 1], given [0]); use the" in capsys.readouterr().err
+    assert cli.run(count, [f"--workdir={COUNTED.path}"]) == 2
+    assert "sweep (stored vary-words-seed, given None)" in capsys.readouterr().err
 
 
-def test_lab_without_main_metrics_compares_the_monitored_loss(lab):
-    assert cli.run(dataclasses.replace(lab, main_metrics=()), [*SHORT, "--seeds=1"]) == 0
-    (group,) = RunFolder("runs/spirals-quick-vary-seed").read_summary()["groups"]
-    assert list(group["metrics"]) == ["test_loss"]
+def test_every_point_of_a_lab_is_a_complete_run(lab):
+    assert cli.run(lab, [*SHORT, "--vary=turns=1,1.5"]) == 0
+    folder = RunFolder("runs/spirals-quick-vary-turns")
+    for turns, group in zip((1, 1.5), folder.read_summary()["groups"], strict=True):
+        (name,) = group["runs"]
+        run = RunFolder(folder.runs / name)
+        assert run.report.exists()
+        assert run.read_config()["settings"]["turns"] == turns
+        assert list(group["metrics"]) == ["test_accuracy"]  # the main metrics of the lab
+        value = run.read_summary()["metrics"]["test_accuracy"]
+        assert group["metrics"]["test_accuracy"]["values"] == [value]
+    # The command of a point repeats it.
+    words = shlex.split(run.read_config()["command"])[2:-1]
+    assert cli.run(lab, [*words, "--workdir=single"]) == 0
+    digests = [one.read_summary()["parameters_sha256"] for one in (run, RunFolder("single"))]
+    assert digests[0] == digests[1]
 
 
 def test_settings_of_a_file_hold_for_every_point(lab):
     assert cli.run(lab, [*SHORT, "--seed=3", "--turns=1", "--workdir=first"]) == 0
-    flags = ["--config=first/config.json", "--vary=hidden_size=4,8", "--workdir=swept"]
-    assert cli.run(lab, flags) == 0
-    run = RunFolder("swept/runs/hidden_size=8")
+    flags = ["--config=first/config.json", "--vary=learning_rate=0.5", "--workdir=swept"]
+    # Without main metrics the monitored loss is compared.
+    assert cli.run(dataclasses.replace(lab, main_metrics=()), flags) == 0
+    run = RunFolder("swept/runs/learning_rate=0.5")
     settings = run.read_config()["settings"]
     assert (settings["seed"], settings["turns"], settings["steps"]) == (3, 1, 2)
     assert "--config=first/config.json" in run.read_config()["command"]
-
-
-def test_study_is_swept(here):
-    count = """
-from jaxlabs.runner.lab import Study, StudyResult
-from jaxlabs.training.run_config import CommonConfig
-STUDY = Study(
-    name="count", description="Counts.", config_class=CommonConfig, presets={"quick": {}},
-    measure=lambda config, folder: StudyResult({"seed": config.seed, "one": 1.0}, "1"),
-)
-"""
-    (here / "count.py").write_text(count)
-    assert cli.run(labs.load("count.py"), ["--seeds=2", "--seed=4"]) == 0
-    (group,) = RunFolder("runs/count-quick-vary-seed").read_summary()["groups"]
-    assert group["metrics"]["seed"]["values"] == [4, 5]
-    assert group["metrics"]["one"]["mean"] == 1
-    shutil.rmtree("runs")
+    (group,) = RunFolder("swept").read_summary()["groups"]
+    assert list(group["metrics"]) == ["test_loss"]

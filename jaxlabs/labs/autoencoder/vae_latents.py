@@ -18,7 +18,6 @@ from jaxlabs.training.advance import Advance
 from jaxlabs.training.devices import data_parallel
 from jaxlabs.training.run_config import RunConfig
 from jaxlabs.training.task import Task
-from jaxlabs.training.trainer import initial_state
 
 ACTIVE_VARIANCE = 0.01
 """A unit is active if the variance of its posterior mean exceeds this value (Burda et al.)."""
@@ -88,6 +87,8 @@ def measure(
 
 def train_fully(task: Task, data: DataModule, config: RunConfig) -> tuple[Autoencoder, Any]:
     """Trains a model on one device, without a run folder; returns it with its final parameters."""
+    from jaxlabs.training.trainer import initial_state  # needs Orbax, which `--help` does not
+
     placement = data_parallel(jax.local_devices()[:1])
     advance = Advance(task, config, placement, data.train)
     state, _ = advance(initial_state(task, config, placement), config.steps)
