@@ -19,6 +19,7 @@ from jaxlabs.training.checkpoints import Checkpoints
 from jaxlabs.training.devices import DataParallel
 from jaxlabs.training.jax_settings import require_same_compiler_flags
 from jaxlabs.training.lr_finder import require_rate
+from jaxlabs.training.metric_writer import require_tracker
 from jaxlabs.training.run_config import (
     MACHINE,
     OTHER_CONTENTS,
@@ -61,6 +62,7 @@ def open_training(invocation: Invocation) -> Iterator[RunContext]:
     config = invocation.config()
     placement = _start_devices(config)
     require_divides(config, placement)
+    require_tracker(config.track)
     data = invocation.lab.load_data(config)
     chosen = precision.resolve_precision(config, _stored_precision(invocation))
     task = invocation.lab.build_task(precision.with_precision(config, chosen), data.data_spec)

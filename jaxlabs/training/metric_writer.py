@@ -1,43 +1,126 @@
-"""Metrics of a run: metrics.jsonl, optionally TensorBoard, and progress on the terminal."""
+"""Metrics of a run: metrics.jsonl, its mirrors (TensorBoard, a tracker), and the terminal."""
 
+import contextlib
+import importlib.util
+import io
 import sys
 from typing import Any
 
 import tqdm
 
+from jaxlabs.config import ArgumentError
 from jaxlabs.run_folder import RunFolder
 
 
-class MetricsWriter:
-    """Appends rows of metrics to the run folder; only the main process writes."""
+def require_tracker(name: str) -> None:
+    """Raises ArgumentError if the package of a tracker is not installed."""
+    if name != "none" and importlib.util.find_spec(name) is None:
+        message = f"{name} is not installed; pip install 'jaxlabs[{name}]'"
+        raise ArgumentError("track", message)
 
-    def __init__(self, folder: RunFolder, step: int, *, enabled: bool, tensorboard: bool):
+
+class MetricsWriter:
+    """Appends rows of metrics to the run folder; only the main process writes.
+
+    Args:
+      folder: the run folder.
+      step: the step that the run starts or resumes at.
+      enabled: whether to write anything.
+      tensorboard: whether to write TensorBoard event files.
+      track: "none" or "trackio".
+    """
+
+    def __init__(
+        self,
+        folder: RunFolder,
+        step: int,
+        *,
+        enabled: bool,
+        tensorboard: bool,
+        track: str = "none",
+    ):
         self._folder = folder
         self._enabled = enabled
-        self._events = None
+        self._mirrors = []
         if enabled and tensorboard:
-            from tensorboardX import SummaryWriter  # slow to import, and rarely used
-
-            self._events = SummaryWriter(
-                str(folder.path / "tensorboard"), purge_step=step + 1 if step else None
-            )
+            self._mirrors.append(_TensorBoard(folder, step))
+        if enabled and track == "trackio":
+            self._mirrors.append(_Trackio(folder))
 
     def write(self, rows: list[dict[str, Any]]) -> None:
         """Appends rows, each with `step`, `split` and metrics by name."""
         if not self._enabled:
             return
         self._folder.append_metrics(rows)
-        if self._events is not None:
+        for mirror in self._mirrors:
             for row in rows:
-                for name, value in row.items():
-                    if name not in ("step", "split"):
-                        self._events.add_scalar(f"{row['split']}/{name}", value, row["step"])
-            self._events.flush()
+                metrics = {
+                    f"{row['split']}/{name}": value
+                    for name, value in row.items()
+                    if name not in ("step", "split")
+                }
+                mirror.write(row["step"], metrics)
+            mirror.flush()
 
     def close(self) -> None:
-        """Closes the event file."""
-        if self._events is not None:
-            self._events.close()
+        """Closes the mirrors."""
+        for mirror in self._mirrors:
+            mirror.close()
+
+
+class _TensorBoard:
+    """Event files in `tensorboard/`; those of a resumed run replace the steps past its start."""
+
+    def __init__(self, folder: RunFolder, step: int):
+        from tensorboardX import SummaryWriter  # slow to import, and rarely used
+
+        path = str(folder.path / "tensorboard")
+        self._events = SummaryWriter(path, purge_step=step + 1 if step else None)
+
+    def write(self, step: int, metrics: dict[str, float]) -> None:
+        for name, value in metrics.items():
+            self._events.add_scalar(name, value, step)
+
+    def flush(self) -> None:
+        self._events.flush()
+
+    def close(self) -> None:
+        self._events.close()
+
+
+class _Trackio:
+    """A run of trackio, which needs no account: in the project of the lab, named by its folder."""
+
+    def __init__(self, folder: RunFolder):
+        import trackio  # optional
+
+        self._trackio = trackio
+        config = folder.read_config()
+        with _quiet():
+            self._run = trackio.init(
+                config["experiment"],
+                name=folder.path.as_posix(),
+                config=config["settings"],
+                resume="allow",
+                embed=False,  # in a notebook
+                auto_log_cpu=False,
+                auto_log_gpu=False,
+            )
+
+    def write(self, step: int, metrics: dict[str, float]) -> None:
+        self._run.log(metrics, step=step)
+
+    def flush(self) -> None:
+        """Does nothing: a thread of trackio writes."""
+
+    def close(self) -> None:
+        with _quiet():
+            self._trackio.finish()
+
+
+def _quiet() -> contextlib.AbstractContextManager[Any]:
+    """Returns a context without trackio's messages on standard output, which has the results."""
+    return contextlib.redirect_stdout(io.StringIO())
 
 
 class Progress:

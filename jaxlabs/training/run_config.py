@@ -119,6 +119,13 @@ class RunConfig(CommonConfig):
     tensorboard: bool = setting(
         False, "whether to write TensorBoard event files", kind=RUNTIME, section=LOGGING
     )
+    track: str = setting(
+        "none",
+        "a tracker that the metrics are mirrored to; trackio needs no account",
+        choices=("none", "trackio"),
+        kind=RUNTIME,
+        section=LOGGING,
+    )
     profile: bool = setting(
         False, "whether to write a profiler trace of a few steps", kind=RUNTIME, section=LOGGING
     )

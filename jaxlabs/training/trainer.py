@@ -163,7 +163,8 @@ class Trainer:
         times = [row.get("seconds") for row in self.folder.read_metrics()]
         self._seconds = next((seconds for seconds in reversed(times) if seconds is not None), 0.0)
         self._evaluation_seconds, self._speed, self._chunks = 0.0, 0.0, 0
-        writer = MetricsWriter(self.folder, step, enabled=main, tensorboard=config.tensorboard)
+        mirrors = {"tensorboard": config.tensorboard, "track": config.track}
+        writer = MetricsWriter(self.folder, step, enabled=main, **mirrors)
         progress = Progress(config.steps, step, enabled=main)
         self._writer, self._progress = writer, progress
         with contextlib.closing(writer), contextlib.closing(progress):

@@ -1,5 +1,6 @@
 """Invalid input: one line on stderr, status 2, and no file written."""
 
+import importlib.util
 import os
 import shutil
 import subprocess
@@ -254,3 +255,15 @@ def test_unavailable_platform_gives_one_line(tiny_flags, tmp_path, executables):
         "gpt: --platform: 'tpu' is not available on this machine; cpu always is\n"
     )
     assert contents(tmp_path) == {}
+
+
+def test_missing_tracker_is_refused_before_the_folder_is_made(refused, tmp_path, monkeypatch):
+    find_spec = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name: None if name == "trackio" else find_spec(name)
+    )
+    line = refused("--track=trackio", "--dataset=markov", f"--workdir={tmp_path / 'run'}")
+    assert line == "--track: trackio is not installed; pip install 'jaxlabs[trackio]'"
+    assert not (tmp_path / "run").exists()
+    wrong = "--track: 'trackoi' is not accepted; one of none, trackio; did you mean 'trackio'?"
+    assert refused("--track=trackoi") == wrong

@@ -1,12 +1,21 @@
 """Tests of jaxlabs/training/metric_writer.py."""
 
+import importlib.machinery
+import importlib.util
+import os
 import struct
+import subprocess
 import sys
+import types
+from pathlib import Path
 
 import pytest
 
+from jaxlabs import labs
+from jaxlabs.config import UserError
 from jaxlabs.run_folder import RunFolder
-from jaxlabs.training.metric_writer import MetricsWriter, Progress
+from jaxlabs.runner import cli
+from jaxlabs.training.metric_writer import MetricsWriter, Progress, require_tracker
 
 ROWS = [
     {"step": 2, "split": "train", "loss": 1.5, "accuracy": 0.25},
@@ -62,6 +71,95 @@ def test_event_file_has_every_metric_of_every_row(folder):
         (2, "train/accuracy", 0.25),
         (2, "held_out/loss", 1.75),
     }
+
+
+def test_tracker_that_is_not_installed_is_refused_in_one_line(monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    require_tracker("none")
+    with pytest.raises(UserError) as caught:
+        require_tracker("trackio")
+    line = "track: trackio is not installed; pip install 'jaxlabs[trackio]'"
+    assert str(caught.value) == line
+
+
+class Tracker(types.ModuleType):
+    """A stand-in for trackio."""
+
+    def __init__(self):
+        super().__init__("trackio")
+        self.logged, self.finished = [], False
+
+    def init(self, project, *, name, config, resume, **_):
+        print("* a message that must not be among the results")
+        self.run = {"project": project, "name": name, "config": config, "resume": resume}
+        return self
+
+    def log(self, metrics, step):
+        self.logged.append((step, metrics))
+
+    def finish(self):
+        print("* another one")
+        self.finished = True
+
+
+def test_tracker_gets_every_metric_of_every_row(folder, monkeypatch, capsys):
+    folder.write_config({"experiment": "gpt", "preset": "quick", "settings": {"seed": 3}})
+    tracker = Tracker()
+    monkeypatch.setitem(sys.modules, "trackio", tracker)
+    writer = MetricsWriter(folder, 0, enabled=True, tensorboard=False, track="trackio")
+    writer.write(ROWS)
+    writer.close()
+    assert folder.read_metrics() == ROWS
+    name = folder.path.as_posix()
+    settings = {"seed": 3}
+    assert tracker.run == {"project": "gpt", "name": name, "config": settings, "resume": "allow"}
+    assert tracker.logged == [
+        (2, {"train/loss": 1.5, "train/accuracy": 0.25}),
+        (2, {"held_out/loss": 1.75}),
+    ]
+    assert tracker.finished
+    assert capsys.readouterr().out == ""
+
+
+def test_run_with_the_flag_is_tracked(spirals, tmp_path, monkeypatch):
+    tracker = Tracker()
+    tracker.__spec__ = importlib.machinery.ModuleSpec("trackio", None)
+    monkeypatch.setitem(sys.modules, "trackio", tracker)
+    flags = ["--track=trackio", "--steps=2", "--log_every=1", f"--workdir={tmp_path / 'run'}"]
+    assert cli.run(labs.load(spirals), flags) == 0
+    assert tracker.run["project"] == "spirals"
+    assert [step for step, _ in tracker.logged] == [0, 1, 2, 2]
+    assert tracker.finished
+
+
+REAL = """
+import sqlite3, sys
+from pathlib import Path
+from jaxlabs.run_folder import RunFolder
+from jaxlabs.training.metric_writer import MetricsWriter
+folder = RunFolder("runs/gpt-quick")
+folder.create()
+folder.write_config({"experiment": "gpt", "preset": "quick", "settings": {"seed": 3}})
+for step in (0, 2):
+    writer = MetricsWriter(folder, step, enabled=True, tensorboard=False, track="trackio")
+    writer.write([{"step": step + 1, "split": "train", "loss": 1.5}])
+    writer.close()
+(path,) = Path("tracked").glob("*.db")
+rows = sqlite3.connect(path).execute("select run_name, step, metrics from metrics").fetchall()
+print(path.name, rows)
+"""
+
+
+def test_trackio_stores_a_run_and_continues_it(tmp_path):
+    pytest.importorskip("trackio", reason="needs the extra 'trackio'")
+    variables = os.environ | {"TRACKIO_DIR": str(tmp_path / "tracked")}
+    root = Path(__file__).parents[2]
+    variables["PYTHONPATH"] = os.pathsep.join([str(root), variables.get("PYTHONPATH", "")])
+    command = [sys.executable, "-c", REAL]
+    options = {"cwd": tmp_path, "env": variables, "capture_output": True, "text": True}
+    result = subprocess.run(command, check=True, **options)
+    rows = [("runs/gpt-quick", step, b'{"train/loss":1.5}') for step in (1, 3)]
+    assert result.stdout.splitlines() == [f"gpt.db {rows}"]
 
 
 def test_progress_without_a_terminal_prints_plain_lines(capsys):
