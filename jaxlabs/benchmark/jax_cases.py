@@ -7,7 +7,7 @@ shapes, not on values. The last argument is the matmul precision, see `jaxlabs.l
 import dataclasses
 import functools
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -33,6 +33,15 @@ from jaxlabs.training.trainer import initial_state
 
 BuildTask = Callable[[Any, Mapping[str, Any]], Task]
 
+
+class Setup(NamedTuple):
+    """Settings of a lab, the function that builds its task, and what that needs of the data."""
+
+    config: RunConfig
+    build_task: BuildTask
+    data_spec: Mapping[str, Any]
+
+
 BACKWARD = 2
 """FLOPs of the backward pass over those of the forward pass: two matmuls for each matmul."""
 
@@ -55,27 +64,19 @@ def matmul(platform: str, precision: str) -> Work:
     def product(left, right):
         return jnp.dot(left, right, precision=chosen, preferred_element_type=jnp.float32)
 
-    return Work(
-        lambda: jax.block_until_ready(product(left, right)), flops=2.0 * rows * inputs * outputs
-    )
+    flops = 2.0 * rows * inputs * outputs
+    return Work(lambda: jax.block_until_ready(product(left, right)), flops=flops)
 
 
-def training(
-    config: RunConfig,
-    build_task: BuildTask,
-    data_spec: Mapping[str, Any],
-    make_dataset: Callable[[], Any],
-    precision: str,
-) -> Work:
+def training(setup: Setup, make_dataset: Callable[[], Any], precision: str) -> Work:
     """Runs training steps like a run: batch, loss, gradients, clipping, optimizer.
 
     Several steps run in one compiled call, as in a run.
     """
-    config, placement = _start(config, precision)
-    task, dataset = build_task(config, data_spec), make_dataset()
+    config, placement, task, state = _build(setup, precision)
+    dataset, latest = make_dataset(), {"state": state}
     advance = Advance(task, config, placement, dataset)
-    latest = {"state": initial_state(task, config, placement)}
-    flops = (1 + BACKWARD) * _forward_flops(task, config, dataset, latest["state"])
+    flops = (1 + BACKWARD) * _forward_flops(task, config, dataset, state)
 
     def steps(count):
         state = latest["state"]
@@ -99,49 +100,27 @@ def _forward_flops(task: Task, config: RunConfig, dataset: Any, state: TrainStat
     return dot_flops(total, state.params, dataset)
 
 
-def text_sampling(
-    config: RunConfig,
-    build_task: BuildTask,
-    data_spec: Mapping[str, Any],
-    batch_size: int,
-    tokens: int,
-    precision: str,
-) -> Work:
+def text_sampling(setup: Setup, batch_size: int, tokens: int, precision: str) -> Work:
     """Samples new tokens at temperature 1 from prompts of one token."""
-    config, placement = _start(config, precision)
-    task = build_task(config, data_spec)
-    params = initial_state(task, config, placement).params
+    config, _, task, state = _build(setup, precision)
     prompts, lengths = jnp.zeros((batch_size, 1), jnp.int32), jnp.ones(batch_size, jnp.int32)
     decoder = transformer_lm.TransformerStepper(task.model)
     carry = jax.eval_shape(lambda: decoder.init_carry(batch_size))
-    flops = dot_flops(decoder.step, params, carry, jax.ShapeDtypeStruct((batch_size,), jnp.int32))
+    inputs = jax.ShapeDtypeStruct((batch_size,), jnp.int32)
+    flops = dot_flops(decoder.step, state.params, carry, inputs)
 
     def run():
-        sampled, _ = transformer_lm.sample(
-            task.model, params, prompts, lengths, keys.root(0), max_new_tokens=tokens
-        )
-        jax.block_until_ready(sampled)
+        inputs = state.params, prompts, lengths, keys.root(0)
+        jax.block_until_ready(transformer_lm.sample(task.model, *inputs, max_new_tokens=tokens)[0])
 
-    return Work(
-        run,
-        units=batch_size * tokens,
-        flops=flops / batch_size,
-        extra_metrics=lambda: _resolved_precision(config),
-    )
+    metrics = functools.partial(_resolved_precision, config)
+    return Work(run, units=batch_size * tokens, flops=flops / batch_size, extra_metrics=metrics)
 
 
-def image_sampling(
-    config: RunConfig,
-    build_task: BuildTask,
-    data_spec: Mapping[str, Any],
-    batch_size: int,
-    steps: int,
-    precision: str,
-) -> Work:
+def image_sampling(setup: Setup, batch_size: int, steps: int, precision: str) -> Work:
     """Runs ancestral sampling with all reverse steps in each call."""
-    config, placement = _start(config, precision)
-    task = build_task(config, data_spec)
-    params, model = initial_state(task, config, placement).params, task.model
+    config, _, task, state = _build(setup, precision)
+    params, model = state.params, task.model
     x, t = jnp.zeros((batch_size, *model.shape)), jnp.zeros(batch_size, jnp.int32)
     flops = dot_flops(lambda params: model.apply({"params": params}, x, t), params)
     sampling = ImageSamplingConfig(sampler=SamplerConfig(sampler_steps=steps))
@@ -149,7 +128,8 @@ def image_sampling(
     def run():
         sample_images(model, params, sampling, keys.root(0), count=batch_size)
 
-    return Work(run, units=steps, flops=flops, extra_metrics=lambda: _resolved_precision(config))
+    metrics = functools.partial(_resolved_precision, config)
+    return Work(run, units=steps, flops=flops, extra_metrics=metrics)
 
 
 def attention(
@@ -187,13 +167,13 @@ def attention_flops(num_heads: int, head_dim: int, length: int, window: int | No
 
 
 def full_batch_training(
-    config: RunConfig, build_task: BuildTask, load_data: Callable[[Any], DataModule], precision: str
+    setup: Setup, load_data: Callable[[Any], DataModule], precision: str
 ) -> Work:
     """Trains to convergence with optax's L-BFGS."""
-    config = dataclasses.replace(config, steps_per_call=config.steps)
-    config, placement = _start(config, precision)
-    task, data = build_task(config, {}), load_data(config)
-    initial = jax.block_until_ready(initial_state(task, config, placement))
+    config = dataclasses.replace(setup.config, steps_per_call=setup.config.steps)
+    config, placement, task, initial = _build(setup._replace(config=config), precision)
+    data = load_data(config)
+    jax.block_until_ready(initial)
     advance, metrics = Advance(task, config, placement, data.train), {}
 
     def run():
@@ -204,12 +184,11 @@ def full_batch_training(
 
 
 def full_batch_gradient(
-    config: RunConfig, build_task: BuildTask, load_data: Callable[[Any], DataModule], precision: str
+    setup: Setup, load_data: Callable[[Any], DataModule], precision: str
 ) -> Work:
     """Computes the full-batch cost and its gradient once."""
-    config, placement = _start(config, precision)
-    task, data = build_task(config, {}), load_data(config)
-    state, dataset = initial_state(task, config, placement), placement.replicate(data.train)
+    config, placement, task, state = _build(setup, precision)
+    dataset = placement.replicate(load_data(config).train)
 
     def cost(params, dataset):
         batch, key = step_inputs(dataset, config.seed, 0, dataset.count)
@@ -223,11 +202,16 @@ def full_batch_gradient(
     )
 
 
-def _start(config: RunConfig, precision: str) -> tuple[RunConfig, devices.DataParallel]:
-    devices.start(config.platform)
-    config = with_precision(config, precision)
-    config = with_precision(config, resolve_precision(config, None))  # as at the start of a run
-    return config, devices.data_parallel(jax.devices()[:1])
+def _build(
+    setup: Setup, precision: str
+) -> tuple[RunConfig, devices.DataParallel, Task, TrainState]:
+    """Returns the config with its precision resolved, one device, task and state, as in a run."""
+    devices.start(setup.config.platform)
+    config = with_precision(setup.config, precision)
+    config = with_precision(config, resolve_precision(config, None))
+    placement = devices.data_parallel(jax.devices()[:1])
+    task = setup.build_task(config, setup.data_spec)
+    return config, placement, task, initial_state(task, config, placement)
 
 
 def _resolved_precision(config: RunConfig) -> dict[str, float]:

@@ -18,8 +18,7 @@ import tqdm
 
 from jaxlabs.benchmark import format as formatting
 from jaxlabs.benchmark import plots, timing
-from jaxlabs.benchmark.cases import Bench, LabUnderTest
-from jaxlabs.benchmark.suites import SUITES, matmul
+from jaxlabs.benchmark.suites import SUITES, Bench, LabUnderTest, matmul
 from jaxlabs.config import UserError, group, nearest, setting
 from jaxlabs.labs.char_rnn import lab as char_rnn
 from jaxlabs.labs.ddpm import lab as ddpm

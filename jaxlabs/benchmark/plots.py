@@ -1,28 +1,26 @@
 """Plots of the benchmark: time ratios, and attention against sequence length."""
 
 import math
-from collections.abc import Mapping
 
 import numpy as np
-from matplotlib.lines import Line2D
-from matplotlib.ticker import NullLocator
 
 from jaxlabs.report import style
-from jaxlabs.report.figure import ReportFigure
+from jaxlabs.report.figure import Arrays, Figure, report_figure
 from jaxlabs.report.lines import LINES, label_x
-
-Arrays = Mapping[str, np.ndarray]
 
 OURS = "jaxlabs"
 PRECISIONS = {"float32": style.BLUE, "bfloat16": style.VERMILION, "float64": style.GREEN}
 TICKS = tuple(digit * 10.0**power for power in range(-3, 4) for digit in (1, 2, 5))
 
 
-def ratios(arrays: Arrays) -> ReportFigure:
+@report_figure("Time relative to the fastest peer", name="benchmark_ratios")
+def ratios(figure: Figure, arrays: Arrays) -> tuple[str, str]:
     """Plots the time of every case over that of the fastest peer in its group."""
+    from matplotlib.lines import Line2D
+
     groups = list(dict.fromkeys(arrays["group"].tolist()))
     ours, values = arrays["framework"] == OURS, arrays["ratio"]
-    figure = style.new_figure(1.3 + 0.3 * len(groups))
+    figure.set_figheight(1.3 + 0.3 * len(groups))
     axes = figure.subplots()
     axes.axvline(1, color=style.MUTED, linewidth=1.0)
     for precision, color in PRECISIONS.items():
@@ -50,23 +48,18 @@ def ratios(arrays: Arrays) -> ReportFigure:
     figure.legend(handles=handles, loc="outside upper left", ncols=len(handles), **options)
     best = [values[ours & (arrays["group"] == name)].min(initial=np.inf) for name in groups]
     won = sum(ratio < 1 for ratio in best)
-    return ReportFigure(
-        name="benchmark_ratios",
-        title="Time relative to the fastest peer",
-        caption=(
-            "Median time of each case relative to the fastest peer in any precision and mode; "
-            "below 1 is faster. Filled: ours. Open: PyTorch (eager, compiled, bfloat16 "
-            f"autocast) or numpy. Ours is the fastest in {won} of {len(groups)} rows."
-        ),
-        alt=f"Time ratios in {len(groups)} rows, ours and peers.",
-        figure=figure,
+    caption = (
+        "Median time of each case relative to the fastest peer in any precision and mode; below 1 "
+        "is faster. Filled: ours. Open: PyTorch (eager, compiled, bfloat16 autocast) or numpy. "
+        f"Ours is the fastest in {won} of {len(groups)} rows."
     )
+    return caption, f"Time ratios in {len(groups)} rows, ours and peers."
 
 
-def window_attention(arrays: Arrays) -> ReportFigure:
+@report_figure("Sliding-window and full causal attention", 6.6)
+def window_attention(figure: Figure, arrays: Arrays) -> tuple[str, str]:
     """Plots time and memory of sliding-window and full causal attention against length."""
     names = sorted(set(arrays["case"].tolist()), key=lambda name: (not name.startswith(OURS), name))
-    figure = style.new_figure(6.6)
     upper, lower = figure.subplots(2, sharex=True)
     for name, line in zip(names, LINES, strict=False):
         chosen = arrays["case"] == name
@@ -78,29 +71,21 @@ def window_attention(arrays: Arrays) -> ReportFigure:
         # Below 1 MiB the measurement shows the allocator only.
         lower.plot(length, np.maximum(arrays["memory"][chosen][order] / 2**20, 1), **line_style)
     upper.set(title="time of forward + backward pass [s]", yscale="log")
-    lower.set(
-        title="memory beyond the import of the library [MiB]",
-        yscale="log",
-        xlabel="sequence length",
-    )
+    lower.set(title="memory beyond the import of the library [MiB]", yscale="log")
+    lower.set_xlabel("sequence length")
     ticks = np.unique(arrays["length"])
     for axes in (upper, lower):
         axes.set_xscale("log", base=2)
         label_x(axes, ticks, [f"{tick // 1024}k" for tick in ticks])
-        axes.yaxis.set_minor_locator(NullLocator())
+        axes.yaxis.minorticks_off()
         axes.yaxis.set_major_formatter("{x:g}")
     figure.legend(loc="outside upper left", ncols=2, fontsize=8.5, handlelength=2.2)
-    return ReportFigure(
-        name="window_attention",
-        title="Sliding-window and full causal attention",
-        caption=(
-            "Log-log axes: slope 1 is linear, slope 2 quadratic growth. "
-            f"{_growth(arrays)} Constant memory is that of compilation. A line ends at the "
-            "last length that fits into memory and time."
-        ),
-        alt=f"Time and memory against {len(ticks)} lengths for {', '.join(names)}.",
-        figure=figure,
+    caption = (
+        f"Log-log axes: slope 1 is linear, slope 2 quadratic growth. {_growth(arrays)} Constant "
+        "memory is that of compilation. A line ends at the last length that fits into memory and "
+        "time."
     )
+    return caption, f"Time and memory against {len(ticks)} lengths for {', '.join(names)}."
 
 
 def _growth(arrays: Arrays) -> str:
@@ -111,8 +96,7 @@ def _growth(arrays: Arrays) -> str:
         order = np.argsort(arrays["length"][chosen])[-2:]
         if len(order) == 2:
             length, seconds = (arrays[name][chosen][order] for name in ("length", "seconds"))
-            sentences.append(
-                f"From {length[0]:,} to {length[1]:,} tokens the time of our"
-                f" {kind.replace('_', ' ')} attention grows {seconds[1] / seconds[0]:.1f}-fold."
-            )
+            name, growth = kind.replace("_", " "), f"{seconds[1] / seconds[0]:.1f}-fold"
+            subject = f"From {length[0]:,} to {length[1]:,} tokens the time of our {name} attention"
+            sentences.append(f"{subject} grows {growth}.")
     return " ".join(sentences)

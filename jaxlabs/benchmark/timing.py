@@ -16,7 +16,7 @@ from typing import Any
 import psutil
 
 from jaxlabs.benchmark.worker import Job, Work, Worker, WorkerError
-from jaxlabs.config import Config, setting
+from jaxlabs.config import Config, setting, size
 
 FLOAT32, BFLOAT16, FLOAT64 = "float32", "bfloat16", "float64"
 
@@ -38,8 +38,8 @@ out-of-memory killer ends some process."""
 class MeasuringConfig(Config):
     """Duration of the measurements."""
 
-    repeats: int = setting(
-        5, "timed repeats of each case, interleaved", minimum=1, maximum=1000, aliases=("rounds",)
+    repeats: int = size(
+        5, "timed repeats of each case, interleaved", maximum=1000, aliases=("rounds",)
     )
     max_seconds: float = setting(
         60.0,
@@ -103,8 +103,7 @@ def measure_group(
 ) -> list[Row]:
     """Measures cases with interleaved timing and returns their rows in order.
 
-    Args:
-      progress: called for every case once it is ready or has failed.
+    `progress` is called for every case once it is ready or has failed.
     """
     rows = {case.name: _empty_row(case) for case in group}
     times: dict[str, list[float]] = {}

@@ -9,8 +9,7 @@ import pytest
 
 from jaxlabs.benchmark import jax_cases, suites
 from jaxlabs.benchmark import lab as benchmark
-from jaxlabs.benchmark.cases import Bench, LabUnderTest
-from jaxlabs.benchmark.suites import SUITES, matmul
+from jaxlabs.benchmark.suites import SUITES, Bench, LabUnderTest, matmul
 from jaxlabs.benchmark.timing import OURS
 from jaxlabs.data.batches import Examples
 from jaxlabs.data.dataset import DataModule

@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from jaxlabs.benchmark import cases, timing
+from jaxlabs.benchmark import suites, timing
 from jaxlabs.benchmark.lab import STUDY
 from jaxlabs.run_folder import RunFolder
 from jaxlabs.runner import cli
@@ -57,7 +57,7 @@ def measured(tmp_path_factory):
     """A real benchmark of jaxlabs only, with the fewest processes."""
     folder = RunFolder(tmp_path_factory.mktemp("runs") / "benchmark")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(cases.Bench, "has_pytorch", False)
+        patch.setattr(suites.Bench, "has_pytorch", False)
         flags = f"--platform=cpu --suite=window_attention --max_length=1024 --workdir={folder.path}"
         assert cli.run(STUDY, [*flags.split(), *PACE.split()]) == 0
     return folder
@@ -135,7 +135,7 @@ def test_every_entry_of_a_measurement_is_checked(measured):
 
 
 def test_missing_pytorch_is_a_warning_of_one_line(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(cases.Bench, "has_pytorch", False)
+    monkeypatch.setattr(suites.Bench, "has_pytorch", False)
     monkeypatch.setattr(timing, "measure_group", fake_measurements(1.0))
     flags = ["--platform=cpu", "--suite=gpt_train", f"--workdir={tmp_path}"]
     assert cli.run(STUDY, flags) == 0

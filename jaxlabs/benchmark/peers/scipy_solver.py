@@ -1,6 +1,6 @@
 """scipy's L-BFGS-B on a jitted loss in float64: the reference for optax's L-BFGS."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -9,25 +9,22 @@ import scipy.optimize
 from jax.flatten_util import ravel_pytree
 
 from jaxlabs import keys
+from jaxlabs.benchmark.jax_cases import Setup
 from jaxlabs.benchmark.worker import Work
 from jaxlabs.data.batches import Examples, batch_at
 from jaxlabs.data.dataset import DataModule
 from jaxlabs.training import devices
 from jaxlabs.training.precision import with_precision
-from jaxlabs.training.run_config import RunConfig
 from jaxlabs.training.state import TrainState
 from jaxlabs.training.task import Task
 from jaxlabs.training.trainer import inference_state
 
 
-def full_batch_training(
-    config: RunConfig,
-    build_task: Callable[[Any, Mapping[str, Any]], Task],
-    load_data: Callable[[Any], DataModule],
-) -> Work:
+def full_batch_training(setup: Setup, load_data: Callable[[Any], DataModule]) -> Work:
     """Trains our model to convergence with scipy's L-BFGS-B."""
+    config = setup.config
     devices.start(config.platform)
-    task, data = build_task(with_precision(config, "highest"), {}), load_data(config)
+    task, data = setup.build_task(with_precision(config, "highest"), {}), load_data(config)
     initial = inference_state(task, config, devices.data_parallel(jax.devices()[:1]))
     metrics = {}
 
