@@ -31,7 +31,7 @@ from jaxlabs.report.notebook import run_card
 from jaxlabs.report.page import write_report
 from jaxlabs.run_folder import RunFolder, Sample
 from jaxlabs.run_folder.files import Texts
-from jaxlabs.runner import modes
+from jaxlabs.runner import config_file, modes
 from jaxlabs.runner.help_text import sections
 from jaxlabs.runner.lab import Invocation, Lab, Study
 from jaxlabs.runner.run_context import (
@@ -55,6 +55,7 @@ def train(
     lab: str | os.PathLike[str] | Lab | Study,
     *,
     preset: str | None = None,
+    config: str | os.PathLike[str] | None = None,
     overwrite: bool = False,
     **settings: Any,
 ) -> "Run":
@@ -65,9 +66,10 @@ def train(
 
     Args:
       lab: name of a lab, path of a file with one, or the lab.
-      preset: name of the initial settings; None: the first one.
+      preset: name of the initial settings; None: that of `config`, or the first one.
+      config: path of a run's config.json, whose settings to repeat.
       overwrite: whether to delete the run folder and start over.
-      **settings: settings on top of the preset, by the name of their flag.
+      **settings: settings on top of these, by the name of their flag.
 
     Returns:
       The run; its folder is `workdir`, by default runs/<lab>-<preset>.
@@ -79,17 +81,7 @@ def train(
     """
     with _session():
         lab = _loaded(lab)
-        preset = next(iter(lab.presets)) if preset is None else preset
-        if preset not in lab.presets:
-            accepted = f"one of {', '.join(lab.presets)}{nearest(str(preset), lab.presets)}"
-            raise ArgumentError("preset", f"{preset!r} is not accepted; {accepted}")
-        invocation = _invocation(lab, preset, settings, overwrite=overwrite)
-        config = invocation.config()  # raises for an unknown setting or an invalid value
-        if isinstance(lab, Lab):
-            require_used(config.optimization, invocation.overrides)
-        if getattr(config, "num_processes", 1) > 1:
-            message = f"{config.num_processes} is not accepted; 1, or the command of the lab"
-            raise ArgumentError("num_processes", message)
+        invocation = _training_invocation(lab, preset, config, overwrite, settings)
         try:
             with signals.listening(), contextlib.redirect_stdout(io.StringIO()):
                 modes.measure(invocation) if isinstance(lab, Study) else modes.train(invocation)
@@ -306,6 +298,33 @@ def _loaded(lab: str | os.PathLike[str] | Lab | Study) -> Lab | Study:
     return labs.load(lab) if isinstance(lab, str | os.PathLike) else lab
 
 
+def _training_invocation(
+    lab: Lab | Study,
+    preset: str | None,
+    config: str | os.PathLike[str] | None,
+    overwrite: bool,
+    settings: Mapping[str, Any],
+) -> Invocation:
+    """Returns the equivalent of a command line that trains; raises ArgumentError, as `train`."""
+    found, options = "", {"overwrite": overwrite}
+    if config is not None:
+        found, stored = config_file.read(os.fspath(config), lab)
+        options |= {"config_file": os.fspath(config), "stored": stored}
+    if preset is None:
+        preset = found if found in lab.presets else next(iter(lab.presets))
+    if preset not in lab.presets:
+        accepted = f"one of {', '.join(lab.presets)}{nearest(str(preset), lab.presets)}"
+        raise ArgumentError("preset", f"{preset!r} is not accepted; {accepted}")
+    invocation = _invocation(lab, preset, settings, **options)
+    checked = invocation.config()  # raises for an unknown setting or an invalid value
+    if isinstance(lab, Lab):
+        require_used(checked.optimization, invocation.overrides)
+        if checked.num_processes > 1:
+            message = f"{checked.num_processes} is not accepted; 1, or the command of the lab"
+            raise ArgumentError("num_processes", message)
+    return invocation
+
+
 def _invocation(
     lab: Lab | Study, preset: str, settings: Mapping[str, Any], **options: Any
 ) -> Invocation:
@@ -315,7 +334,10 @@ def _invocation(
       ArgumentError: one setting is given under two names.
     """
     given = {name: _python_value(value) for name, value in settings.items()}
-    flags = [f"--{name}={flag_value(value)}" for name, value in {"preset": preset, **given}.items()]
+    command = {"preset": preset}
+    if "config_file" in options:
+        command["config"] = options["config_file"]
+    flags = [f"--{name}={flag_value(value)}" for name, value in (command | given).items()]
     overrides = canonical(lab.config_class, given)
     options = {"overwrite": False} | options
     return Invocation(

@@ -104,15 +104,18 @@ def test_stored_command_repeats_the_call(by_call):
     assert cli.run(LAB, flags) == 0  # the same settings: it is already complete
 
 
-def test_a_call_leaves_the_process_as_it_was(tiny, tmp_path):
+def test_a_call_neither_changes_settings_of_the_process_nor_depends_on_them(
+    tiny, by_call, tmp_path
+):
     before = process_state()
-    with contextlib.redirect_stdout(io.StringIO()) as out:
+    with contextlib.redirect_stdout(io.StringIO()) as out, jax.default_prng_impl("rbg"):
         first = jl.train("gpt", steps=8, workdir=tmp_path / "a", platform="cpu", **tiny)
         second = jl.train("gpt", steps=8, workdir=tmp_path / "b", platform="cpu", **tiny)
         second.sample("ROMEO:")
     assert process_state() == before
     assert out.getvalue() == ""
-    assert first.summary["parameters_sha256"] == second.summary["parameters_sha256"]
+    for run in (first, second):
+        assert run.summary["parameters_sha256"] == by_call.summary["parameters_sha256"]
 
 
 def test_a_refused_call_leaves_the_process_as_it_was(tiny, tmp_path):
@@ -176,6 +179,16 @@ def test_wrong_argument_is_refused_in_a_line_without_dashes(settings, line, tiny
         jl.train("gpt", **settings)
     assert "--" not in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_settings_of_a_stored_run_are_repeated(tiny, by_call):
+    config = by_call.path / "config.json"
+    run = jl.train("gpt", config=config, workdir=by_call.path)  # it is already complete
+    assert run.config == by_call.config
+    with pytest.raises(ValueError, match=r"steps \(stored 8, given 9\)"):
+        jl.train("gpt", config=config, workdir=by_call.path, steps=9)
+    with pytest.raises(ValueError, match=r"^config: .* is of a run of gpt; one of char_rnn"):
+        jl.train("char_rnn", config=config)
 
 
 def test_numpy_scalars_and_paths_are_accepted(tiny, by_call):
