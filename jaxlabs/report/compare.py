@@ -10,7 +10,6 @@ import numpy as np
 from jaxlabs.report import html, style
 from jaxlabs.report.curves import Rows, humanize, series
 from jaxlabs.report.figure import ReportFigure
-from jaxlabs.report.stylesheet import CSS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,7 +63,7 @@ NOTE = (
 def document(content: Content) -> str:
     """Returns the whole page, which loads nothing over the network."""
     heading = f"<header><h1>{html.text(content.title)}</h1></header>"
-    return html.document(content.title, CSS, heading + fragment(content))
+    return html.document(content.title, heading + fragment(content))
 
 
 def fragment(content: Content, *, width: int | None = None) -> str:

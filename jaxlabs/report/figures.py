@@ -32,14 +32,9 @@ def build_figures(
 ) -> list[ReportFigure]:
     """Returns the figures of a run in reading order, for the files that exist.
 
-    Call it within `style.mpl_style()`, and render the figures within the same context.
-
-    Args:
-      folder: the run folder.
-      damaged: damaged files are skipped and recorded here.
-      plots: plot functions of the lab, by file name under arrays/ without .npz; files without a
-        plot are ignored.
-      records: published results of the lab.
+    Call it within `style.mpl_style()`, and render the figures within the same context. Damaged
+    files are skipped and recorded. `plots` are the lab's, by file name under arrays/ without .npz;
+    files without a plot are ignored.
     """
     config, summary = folder.read_config(), summary_so_far(folder)
     rows, unreadable = folder.read_rows()
@@ -47,15 +42,13 @@ def build_figures(
         damaged.add(folder.metrics.name, f"{unreadable} unreadable lines")
     unit = config.get("loss_unit", "nats")
     published_curves = published.curves(records, config["preset"])
+    reason = config.get("not_comparable_reason", "")
     figures: list[ReportFigure | None] = []
     with damaged.skip_if_damaged("metrics.jsonl or summary.json"):
-        figures.append(
-            loss_curves(rows, summary.get("baselines", {}), comparison(folder, records), unit)
-        )
+        baselines, published_losses = summary.get("baselines", {}), comparison(folder, records)
+        figures.append(loss_curves(rows, baselines, published_losses, unit))
     with damaged.skip_if_damaged("metrics.jsonl"):
-        figures.append(
-            published_comparison(rows, published_curves, config.get("not_comparable_reason", ""))
-        )
+        figures.append(published_comparison(rows, published_curves, reason))
         figures.append(curves.optimization(rows))
     if groups := summary.get("groups"):
         with damaged.skip_if_damaged("summary.json"):

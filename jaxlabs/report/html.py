@@ -2,6 +2,7 @@
 
 import base64
 import html
+import importlib.resources
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -11,14 +12,15 @@ def text(value: Any) -> str:
     return html.escape(str(value))
 
 
-def document(title: str, css: str, body: str) -> str:
+def document(title: str, body: str) -> str:
     """Returns the whole page; it is self-contained and loads nothing over the network."""
+    css = importlib.resources.files(__package__).joinpath("page.css").read_text(encoding="utf-8")
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         # An empty icon keeps browsers from requesting one.
         '<link rel="icon" href="data:,">\n'
-        f"<title>{text(title)}</title>\n<style>{css}</style>\n</head>\n"
+        f"<title>{text(title)}</title>\n<style>\n{css}</style>\n</head>\n"
         f"<body>\n<main>\n{body}\n</main>\n</body>\n</html>\n"
     )
 

@@ -20,13 +20,8 @@ def loss_curves(
 ) -> tuple[str, str] | None:
     """Plots training loss, evaluated splits, baselines and published losses against the step.
 
-    Args:
-      figure: an empty figure.
-      rows: the rows of metrics.jsonl; None is returned if none has a loss.
-      baselines: scores of untrained baselines by name; plotted as losses unless the name contains
-        "accuracy".
-      comparison: rows of `published.compare`; losses in `unit` become horizontal lines.
-      unit: of the loss.
+    None if no row of metrics.jsonl has a loss. Baselines by name are losses unless the name
+    contains "accuracy"; losses in `unit` of `published.compare` become horizontal lines.
     """
     splits = ["train", *dict.fromkeys(row["split"] for row in rows if row["split"] != "train")]
     curves = {split: series(rows, split, "loss") for split in splits}

@@ -12,7 +12,6 @@ from jaxlabs.report import html, images, problem_tables, results, sections, styl
 from jaxlabs.report.damaged_files import DamagedFiles
 from jaxlabs.report.figure import ReportFigure
 from jaxlabs.report.figures import Plot, build_figures, comparison
-from jaxlabs.report.stylesheet import CSS
 from jaxlabs.run_folder import RunFolder
 
 MAX_LISTED = 10
@@ -30,17 +29,8 @@ def write_report(folder: RunFolder, lab: Experiment) -> pathlib.Path:
     """Builds the figures of a run, writes them to figures/ and the page to report.html.
 
     Missing files (summary, samples, arrays) are skipped, so a running or interrupted run has a
-    report as well. Damaged files are skipped too; the page and a warning list them.
-
-    Args:
-      folder: the run folder.
-      lab: the lab of the run.
-
-    Returns:
-      The path of the page.
-
-    Raises:
-      UserError: the folder holds no run or cannot be written.
+    report as well. Damaged files are skipped too; the page and a warning list them. A `UserError`
+    says that the folder holds no run or cannot be written. Returns the path of the page.
     """
     config, summary, damaged = folder.read_config(), {}, DamagedFiles()
     if (folder.path / "summary.json").exists():
@@ -80,16 +70,15 @@ def write_report(folder: RunFolder, lab: Experiment) -> pathlib.Path:
         part(recorded, sections.reproduce, config, summary),
     ]
     body.append(sections.damaged(damaged.reasons))
-    page = html.document(sections.title(config), CSS, "\n".join(filter(None, body)))
+    page = html.document(sections.title(config), "\n".join(filter(None, body)))
     folder.write_text(folder.report, page)
     return folder.report
 
 
 def write_samples(folder: RunFolder, sampled: np.ndarray) -> pathlib.Path:
-    """Plots the samples of `--mode=sample`, `[count, height, width(, channels)]` in [0, 1].
+    """Writes the plot figures/samples.png of `--mode=sample`; returns its path.
 
-    Returns:
-      The path of the plot, figures/samples.png.
+    The samples are `[count, height, width(, channels)]` in [0, 1].
     """
     with style.mpl_style():
         png = style.png(images.samples(sampled).figure)

@@ -22,12 +22,10 @@ def problems(summary: JsonObject) -> str:
         "(exact). “by its formula”: the write-up does not print the value; its formula gives it "
         "for these inputs."
     )
-    themes = dict.fromkeys(row["theme"] for row in found)
-    sections = [
-        html.details(f"{theme}: {len(rows)} values", _problem_table(rows), group="problems")
-        for theme in themes
-        for rows in [[row for row in found if row["theme"] == theme]]
-    ]
+    sections = []
+    for theme in dict.fromkeys(row["theme"] for row in found):
+        table = _problem_table(rows := [row for row in found if row["theme"] == theme])
+        sections.append(html.details(f"{theme}: {len(rows)} values", table, group="problems"))
     errata = _errata_table([row for row in found if row["erratum"]])
     return html.section(
         "problems",
@@ -79,12 +77,8 @@ def _problem_values(row: JsonObject) -> list[str]:
 
 
 def _statement_table(statements: Sequence[JsonObject]) -> str:
-    columns = ["theme", "write-up", "correct statement", "verdict"]
-    cells = [
-        [
-            *(html.text(statement[key]) for key in ("theme", "printed", "correct")),
-            "error" if statement["error"] else "correct",
-        ]
-        for statement in statements
-    ]
+    columns, cells = ["theme", "write-up", "correct statement", "verdict"], []
+    for statement in statements:
+        texts = [html.text(statement[key]) for key in ("theme", "printed", "correct")]
+        cells.append([*texts, "error" if statement["error"] else "correct"])
     return html.table(columns, cells, cards=True)

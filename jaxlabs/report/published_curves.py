@@ -19,14 +19,7 @@ def published_comparison(
 ) -> tuple[str, str] | None:
     """Plots one panel for each metric that is published at several steps.
 
-    Args:
-      figure: an empty figure.
-      rows: the rows of metrics.jsonl.
-      curves: the published curves of the run's experiment and preset.
-      not_comparable_reason: why the run is not comparable; empty if it is.
-
-    Returns:
-      Caption and alt text, or None if nothing is published or logged.
+    None if nothing is published for the preset, or no row of metrics.jsonl has such a metric.
     """
     metrics = dict.fromkeys(curve.metric for curve in curves)
     # Several documents may publish the same metric; our line is plotted once.

@@ -51,10 +51,8 @@ def _run_info(summary: JsonObject) -> list[str]:
     for row in summary["machines"]:
         who = f"{', '.join(row['labs'])}: " if several else ""
         lines.append(f"- {who}{row['machine']}.")
-    return [
-        *lines,
-        "- Times are training times per run; for a study, the time of all measurements.",
-    ]
+    times = "Times are training times per run; for a study, the time of all measurements."
+    return [*lines, f"- {times}"]
 
 
 def _preset(row: JsonObject) -> str:
@@ -70,14 +68,8 @@ def _cells(row: JsonObject, reasons: Mapping[tuple[str, str], int]) -> list[str]
     if None not in (row["ours"], row["deviation"]):
         ours += f" ± {format_value(row['deviation'], row['unit'])}"
     ratio = "—" if row["ratio"] is None else f"{row['ratio']:.3f}"
-    return [
-        row["quantity"],
-        stated,
-        ours,
-        ratio,
-        str(row["seeds"]),
-        format_duration(row["seconds"]),
-    ]
+    time = format_duration(row["seconds"])
+    return [row["quantity"], stated, ours, ratio, str(row["seeds"]), time]
 
 
 def _reasons(summary: JsonObject) -> dict[tuple[str, str], int]:

@@ -22,10 +22,6 @@ COSTS = {
 }
 
 
-# Keys of the requested data set and of the one that was used.
-DATASETS = (("settings", "dataset"), ("dataset", "name"))
-
-
 def header(config: JsonObject, summary: JsonObject, rows: Rows) -> str:
     """Returns the title, a short description and the stat tiles."""
     steps = max((row["step"] for row in rows), default=0)
@@ -67,19 +63,14 @@ def monitored_loss(summary: JsonObject, rows: Rows) -> tuple[str, float | None]:
 
 def published_comparison(comparison: Sequence[JsonObject]) -> str:
     """Returns the table of published results beside ours."""
-    rows = [
-        [
-            html.text(row["quantity"]),
-            html.text(format_value(row["published"], row["unit"], as_stated=True)),
-            html.text(format_value(row["ours"], row["unit"])),
-            html.text(row["source"]),
-            html.note(row["note"])
-            if row["comparable"]
-            else f'<p class="note"><strong class="caveat">Not comparable:</strong> '
-            f"{html.text(row['not_comparable_reason'])}</p>",
-        ]
-        for row in comparison
-    ]
+    caveat = '<p class="note"><strong class="caveat">Not comparable:</strong> '
+    rows = []
+    for row in comparison:
+        stated = format_value(row["published"], row["unit"], as_stated=True)
+        ours = format_value(row["ours"], row["unit"])
+        note = f"{caveat}{html.text(row['not_comparable_reason'])}</p>"
+        note = html.note(row["note"]) if row["comparable"] else note
+        rows.append([*map(html.text, (row["quantity"], stated, ours, row["source"])), note])
     columns = ["quantity", "published", "ours", "source", "measurement"]
     table = html.table(columns, rows, numbers=("published", "ours"), cards=True)
     return html.section("published", "Comparison with published results", table)
@@ -100,8 +91,7 @@ def samples(folder: RunFolder, damaged: DamagedFiles, *figures: str) -> str:
                 title = "Samples" if any(figures) else "Text output"
                 parts += text_output(content)
             else:
-                label = "Sample of the trained model"
-                parts.append(html.preformatted(content, label=label))
+                parts.append(html.preformatted(content, label="Sample of the trained model"))
     for step, path in folder.step_samples("txt").items():
         with damaged.skip_if_damaged(f"samples/{path.name}"):
             body = html.preformatted(folder.read_text(path), label=f"Sample at step {step}")
@@ -122,16 +112,13 @@ def groups(summary: JsonObject) -> str:
     if not found:
         return ""
     names = list(found[0]["metrics"])
-    columns = ["settings", "seeds", *(humanize(name) for name in names)]
-    rows = [
-        [
-            html.text(", ".join(f"{humanize(k)} {_plain(v)}" for k, v in group["settings"].items()))
-            or "preset",
-            html.text(len(group["seeds"])),
-            *(_mean(group["metrics"][name]) for name in names),
-        ]
-        for group in found
-    ]
+    columns = ["settings", "seeds", *map(humanize, names)]
+    rows = []
+    for group in found:
+        values = {k: "none" if v is None else v for k, v in group["settings"].items()}
+        settings = ", ".join(f"{humanize(name)} {value}" for name, value in values.items())
+        metrics = [_mean(group["metrics"][name]) for name in names]
+        rows.append([html.text(settings) or "preset", html.text(len(group["seeds"])), *metrics])
     caption = (
         "Mean over seeds ± standard deviation. Second line, with more than one seed: mean paired "
         "difference from the first row with its 95% t-interval; an interval that contains 0 shows "
@@ -151,37 +138,23 @@ def _mean(statistics: JsonObject) -> str:
     return cell
 
 
-def _plain(value: Any) -> str:
-    return "none" if value is None else str(value)
-
-
 def final_metrics(summary: JsonObject, rows: Rows, unit: str = "nats") -> str:
     """Returns the final metrics, and our loss beside those of the baselines."""
-    values = [
-        [html.text(humanize(name)), html.text(format_value(value))]
-        for name, value in summary.get("metrics", {}).items()
-    ]
-    values += [
-        [html.text(name), html.text(format_value(summary[key], unit))]
-        for key, (name, unit) in COSTS.items()
-        if summary.get(key) is not None
-    ]
-    tables = [html.table(["metric", "value"], values, numbers=("value",))]
+    values = [(humanize(name), value, "") for name, value in summary.get("metrics", {}).items()]
+    costs = [(name, summary.get(key), scale) for key, (name, scale) in COSTS.items()]
+    values += [cost for cost in costs if cost[1] is not None]
+    cells = [[html.text(name), html.text(format_value(*value))] for name, *value in values]
+    tables = [html.table(["metric", "value"], cells, numbers=("value",))]
     baselines = summary.get("baselines", {})
     losses = {name: value for name, value in baselines.items() if "accuracy" not in name}
     split, ours = monitored_loss(summary, rows)
     if losses and ours is not None:
         name = f"this model, {humanize(split)}"
         ranked = sorted((losses | {name: ours}).items(), key=lambda item: -item[1])
-        cells = [
-            [html.text(humanize(key)), html.text(format_value(value))] for key, value in ranked
-        ]
-        ours_only = [key == name for key, _ in ranked]
-        columns = ["model", f"loss [{unit}]"]
-        tables += [
-            "<h3>Baselines</h3>",
-            html.table(columns, cells, numbers=columns[1:], highlighted=ours_only),
-        ]
+        cells = [[html.text(humanize(key)), html.text(format_value(loss))] for key, loss in ranked]
+        columns, bold = ["model", f"loss [{unit}]"], [key == name for key, _ in ranked]
+        table = html.table(columns, cells, numbers=columns[1:], highlighted=bold)
+        tables += ["<h3>Baselines</h3>", table]
     return html.section("metrics", "Final metrics", *tables)
 
 
@@ -205,12 +178,8 @@ def settings(config: JsonObject) -> str:
 
 def environment(config: JsonObject, summary: JsonObject) -> str:
     """Returns the recorded device, data set and versions."""
-    recorded = {
-        "device": config.get("device", {}),
-        "dataset": config.get("dataset", {}),
-        "versions": config.get("versions", {}),
-        "environment": summary.get("environment", {}),
-    }
+    recorded = {name: config.get(name, {}) for name in ("device", "dataset", "versions")}
+    recorded["environment"] = summary.get("environment", {})
     rows = [[html.text(name), _code(value)] for name, value in _flat(recorded)]
     return html.section("environment", "Environment", html.table(["property", "value"], rows))
 
@@ -218,7 +187,8 @@ def environment(config: JsonObject, summary: JsonObject) -> str:
 def reproduce(config: JsonObject, summary: JsonObject) -> str:
     """Returns the command of the run and the checksum of its result."""
     command, digest = config.get("command"), summary.get("parameters_sha256")
-    requested, used = (config.get(key, {}).get(name) for key, name in DATASETS)
+    requested = config.get("settings", {}).get("dataset")
+    used = config.get("dataset", {}).get("name")
     if command and requested and used and requested != used:
         command += f"  # trained on {used}: {requested} was not found"
     checksum = (

@@ -19,13 +19,7 @@ MAX_CURVES = 8
 def against_settings(figure: Figure, groups: Groups, question: str) -> tuple[str, str] | None:
     """Plots each metric against the first setting: single runs, means and standard deviations.
 
-    Args:
-      figure: an empty figure.
-      groups: `groups` of a sweep's summary.
-      question: the question that the sweep answers.
-
-    Returns:
-      Caption and alt text, or None if only the seed varies.
+    Of the `groups` of a sweep's summary; None if only the seed varies.
     """
     names = list(groups[0]["settings"])
     if not names:
@@ -60,10 +54,10 @@ def _plot(axes, groups, names, metric):
         positions = [values.index(_format_setting(group["settings"][first])) for group in members]
         statistics = [group["metrics"][metric] for group in members]
         for position, one in zip(positions, statistics, strict=True):
-            runs = _numbers(one["values"])
+            runs = np.array(one["values"], float)  # None is NaN
             axes.plot([position] * len(runs), runs, ".", color=color, alpha=0.45, markersize=4)
         deviations = [one["deviation"] or 0.0 for one in statistics]
-        means = _numbers([one["mean"] for one in statistics])
+        means = np.array([one["mean"] for one in statistics], float)
         line = {"color": color, "marker": "o", "markersize": 4, "label": label}
         axes.errorbar(positions, means, deviations, **line)
     axes.set_xticks(range(len(values)), values)
@@ -82,20 +76,16 @@ def losses(
 ) -> str | None:
     """Plots the loss of every group on its first evaluated split, averaged over the seeds.
 
-    Args:
-      figure: an empty figure.
-      groups: `groups` of a sweep's summary.
-      rows_by_run: the rows of metrics.jsonl by the run's name.
-      unit: of the loss.
-
-    Returns:
-      The caption, or None if no evaluation is logged.
+    From the rows of metrics.jsonl by the run's name; None if no evaluation is logged.
     """
     axes = figure.subplots()
     plotted = 0
     shown = list(groups)[:MAX_CURVES]
     for group, color in zip(shown, _colors(len(shown)), strict=True):
-        curves = [_monitored_loss(rows_by_run[run]) for run in group["runs"]]
+        curves = []
+        for rows in (rows_by_run[run] for run in group["runs"]):
+            split = next((row["split"] for row in rows if row["split"] != "train"), "train")
+            curves.append(series(rows, split, "loss"))
         curves = [curve for curve in curves if curve[0].size]
         if not curves:
             continue
@@ -119,11 +109,6 @@ def losses(
     )
 
 
-def _monitored_loss(rows):
-    split = next((row["split"] for row in rows if row["split"] != "train"), "train")
-    return series(rows, split, "loss")
-
-
 def _colors(count):
     """Returns distinct colors: those of the style, or a color map if there are too few."""
     import matplotlib
@@ -131,10 +116,6 @@ def _colors(count):
     if count <= len(style.COLORS):
         return list(style.COLORS[:count])
     return list(matplotlib.colormaps[style.SCALE](np.linspace(0, 0.92, count)))
-
-
-def _numbers(values):
-    return [float("nan") if value is None else value for value in values]
 
 
 def _named(group, names):

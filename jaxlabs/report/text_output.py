@@ -24,11 +24,8 @@ def has_columns(text: str) -> bool:
 
 def text_output(text: str) -> list[str]:
     """Returns the matrices of a text as heat maps, and the text in a collapsible section."""
-    tables = [
-        heat_map(title, matrix)
-        for name, array in arrays(text)
-        for title, matrix in slices(name, array)
-    ]
+    matrices = [matrix for name, array in arrays(text) for matrix in slices(name, array)]
+    tables = [heat_map(title, matrix) for title, matrix in matrices]
     body = html.preformatted(text, label="Text output", wrap=False)
     grid = f'<div class="matrices">{"".join(tables)}</div>' if tables else ""
     return [grid, html.details(f"Full text ({len(text.splitlines()):,} lines)", body, group="text")]
@@ -64,14 +61,13 @@ def slices(name: str, array: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
 def heat_map(title: str, matrix: np.ndarray) -> str:
     """Returns a table of `matrix [rows, columns]`, blue where positive, orange where negative."""
     scale = np.abs(matrix).max() or 1.0
-    rows = []
-    for row in matrix:
-        cells = []
-        for value in row:
-            color = "0, 100, 163" if value >= 0 else "200, 90, 0"
-            background = f"rgba({color}, {MAX_OPACITY * abs(value) / scale:.2f})"
-            cells.append(f'<td style="background: {background}">{value:.2f}</td>')
-        rows.append(f"<tr>{''.join(cells)}</tr>")
+
+    def cell(value: float) -> str:
+        color = "0, 100, 163" if value >= 0 else "200, 90, 0"
+        background = f"rgba({color}, {MAX_OPACITY * abs(value) / scale:.2f})"
+        return f'<td style="background: {background}">{value:.2f}</td>'
+
+    rows = [f"<tr>{''.join(map(cell, row))}</tr>" for row in matrix]
     # A block that scrolls takes the focus, so that the keyboard can scroll it.
     return (
         f'<div class="matrix" tabindex="0"><table><caption>{html.text(title)}</caption>'

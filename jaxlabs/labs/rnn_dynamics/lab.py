@@ -18,7 +18,7 @@ import numpy as np
 
 from jaxlabs import keys
 from jaxlabs.analysis import two_step_rnn
-from jaxlabs.config import setting
+from jaxlabs.config import setting, size
 from jaxlabs.data import memory_tasks
 from jaxlabs.labs.rnn_dynamics import (
     clipping,
@@ -41,7 +41,7 @@ GRADIENT_SEQUENCES = 64
 class RNNDynamicsRunConfig(CommonConfig):
     """Settings of the measurements and of the trainings."""
 
-    updates: int = setting(20, "updates of the two-step network per rate", minimum=1, maximum=150)
+    updates: int = size(20, "updates of the two-step network per rate", maximum=150)
     sweep_hidden_size: int = setting(
         64,
         "hidden size of the networks of the spectral radius sweep",
@@ -52,11 +52,9 @@ class RNNDynamicsRunConfig(CommonConfig):
     gradient_steps: int = setting(
         200, "time steps of the measured gradients", minimum=2, maximum=10_000
     )
-    clipping_steps: int = setting(
-        600, "training steps with and without clipping", minimum=1, maximum=1_000_000
-    )
-    rule_steps: int = setting(
-        600, "training steps with shared and unshared weights", minimum=1, maximum=1_000_000
+    clipping_steps: int = size(600, "training steps with and without clipping", maximum=1_000_000)
+    rule_steps: int = size(
+        600, "training steps with shared and unshared weights", maximum=1_000_000
     )
     max_length: int = setting(
         100,
@@ -64,27 +62,18 @@ class RNNDynamicsRunConfig(CommonConfig):
         minimum=3,
         maximum=10_000,
     )
-    adding_hidden_size: int = setting(
-        32, "hidden size for the adding problem", minimum=1, maximum=4096, aliases=("adding_width",)
+    adding_hidden_size: int = size(
+        32, "hidden size for the adding problem", maximum=4096, aliases=("adding_width",)
     )
-    adding_steps: int = setting(
-        600, "training steps of the adding problem", minimum=1, maximum=1_000_000
+    adding_steps: int = size(600, "training steps of the adding problem", maximum=1_000_000)
+    copying_hidden_size: int = size(
+        48, "hidden size for the copying task", maximum=4096, aliases=("copying_width",)
     )
-    copying_hidden_size: int = setting(
-        48, "hidden size for the copying task", minimum=1, maximum=4096, aliases=("copying_width",)
+    copying_steps: int = size(600, "training steps of the copying task", maximum=1_000_000)
+    seeds: int = size(
+        3, "runs per configuration of the clipping and weight sharing studies", maximum=10_000
     )
-    copying_steps: int = setting(
-        600, "training steps of the copying task", minimum=1, maximum=1_000_000
-    )
-    seeds: int = setting(
-        3,
-        "runs per configuration of the clipping and weight sharing studies",
-        minimum=1,
-        maximum=10_000,
-    )
-    memory_seeds: int = setting(
-        1, "runs per configuration of the memory tasks", minimum=1, maximum=10_000
-    )
+    memory_seeds: int = size(1, "runs per configuration of the memory tasks", maximum=10_000)
 
     def lengths(self) -> list[int]:
         """Returns the lengths of the memory tasks."""

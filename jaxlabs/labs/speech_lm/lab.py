@@ -13,7 +13,7 @@ import jax.numpy as jnp
 
 from jaxlabs.analysis import attention_maps, text_sampling
 from jaxlabs.analysis.baselines import ngram_baselines
-from jaxlabs.config import group, setting
+from jaxlabs.config import group, setting, size
 from jaxlabs.data import speeches
 from jaxlabs.data.dataset import DataModule, DataSpec
 from jaxlabs.data.speech_data import word_lm_data
@@ -45,10 +45,9 @@ class SpeechLMRunConfig(RunConfig):
         maximum=0.9,
         section="data",
     )
-    sliding_stride: int = setting(
+    sliding_stride: int = size(
         1,
         "stride of the sliding-window evaluation: words that each window scores",
-        minimum=1,
         section="evaluation",
     )
     model: transformer_lm.TransformerLMConfig = group(transformer_lm.TransformerLMConfig)
