@@ -16,6 +16,7 @@ from jaxlabs.data.dataset import DataModule
 from jaxlabs.runner import program
 from jaxlabs.runner.lab import Invocation, Lab, StudyData
 from jaxlabs.training import devices, jax_settings
+from jaxlabs.training.pretrained import load_weights
 from jaxlabs.training.run_config import CommonConfig, RunConfig
 from jaxlabs.training.task import Task
 
@@ -66,6 +67,8 @@ def describe(
         metadata["not_comparable_reason"] = reason
         if task.optimizer is not None:
             metadata["optimizer"] = task.optimizer_name
+        if config.init_from is not None:
+            metadata["init_from"] = {"sha256": load_weights(config.init_from).sha256}
     return metadata
 
 

@@ -15,7 +15,7 @@ from jaxlabs.runner.lab_source import LabSource
 from jaxlabs.runner.sweep_plan import Sweep
 from jaxlabs.training.run_config import CommonConfig, RunConfig, SuiteConfig
 from jaxlabs.training.state import TrainState
-from jaxlabs.training.task import Task
+from jaxlabs.training.task import Callback, Task
 
 if TYPE_CHECKING:
     from jaxlabs.report.figures import Plot  # with matplotlib, which `--help` does not need
@@ -62,6 +62,9 @@ class Lab(Experiment):
         preset.
       loss_unit: unit of the loss, for the report.
       sweeps: sets of runs that answer one question each, by name, for `--sweep`.
+      callbacks: called in the main process after each evaluation, `(step, state, metrics) ->
+        further metrics by name, or None`. `metrics` is by `<split>_<name>`; the further ones are
+        logged with those of the first split.
     """
 
     config_class: type[RunConfig]
@@ -72,6 +75,7 @@ class Lab(Experiment):
     run_suffix: Callable[[Any], str] = lambda config: ""
     loss_unit: str = "nats"
     sweeps: Mapping[str, Sweep] = dataclasses.field(default_factory=dict)
+    callbacks: Sequence[Callback] = ()
 
 
 @dataclasses.dataclass(frozen=True)

@@ -127,6 +127,7 @@ def _train(invocation: Invocation, context: RunContext, checkpoints: Checkpoints
         checkpoints=checkpoints,
         metadata=metadata,
         sample=sample,
+        callbacks=invocation.lab.callbacks,
     ).train()
 
 

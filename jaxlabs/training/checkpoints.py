@@ -21,6 +21,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
@@ -168,6 +169,32 @@ class Checkpoints:
         raise UserError(
             f"--workdir: no checkpoint in {self.path} can be read; --overwrite starts over"
         )
+
+    def read_params(self, step: int) -> dict[str, np.ndarray]:
+        """Returns the parameters of a checkpoint by dotted name: the EMA, if it has one.
+
+        Raises:
+          UserError: the checkpoint is damaged.
+        """
+        place = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+        try:
+            shapes = self.read_metadata(step)[SHAPES]
+            abstract = {name: _abstract(shape, place) for name, shape in shapes.items()}
+            items = {"state": ocp.args.StandardRestore(abstract), METADATA: ocp.args.JsonRestore()}
+            restored = self._manager.restore(step, args=ocp.args.Composite(**items))
+            arrays = [restored.state[name] for name in shapes]
+            if int(_checksum(arrays)) != restored[METADATA][CHECKSUM]:
+                raise ValueError("its arrays do not match their checksum")
+        except Exception as error:  # damage raises exceptions of many types
+            text = f"--workdir: the checkpoint of step {step} in {self.path} is damaged"
+            raise UserError(text) from error
+        averaged = any(name.startswith("ema_params.") for name in shapes)
+        prefix = "ema_params." if averaged else "params."
+        return {
+            renamed.parameter(name.removeprefix(prefix)): np.asarray(array)
+            for name, array in zip(shapes, arrays, strict=True)
+            if name.startswith(prefix)
+        }
 
     def _require_space(self, state: TrainState) -> None:
         """Raises UserError if the disk is nearly full: Orbax does not report it reliably."""

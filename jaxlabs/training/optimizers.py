@@ -11,6 +11,7 @@ import optax
 import optax.contrib
 
 from jaxlabs.config import ArgumentError, Config, setting
+from jaxlabs.training.state import frozen_leaves
 
 Schedule = Callable[[Any], Any]
 
@@ -139,7 +140,17 @@ class OptimizerConfig(Config):
         aliases=("micro_batches",),
     )
 
+    freeze: str | None = setting(
+        None,
+        "regular expression; parameters in whose dotted name it is found do not change",
+    )
+
     def check(self) -> None:
+        try:
+            re.compile(self.freeze or "")
+        except re.error as error:
+            message = f"{self.freeze!r} is not a regular expression: {error}"
+            raise ArgumentError("freeze", message) from None
         if self.nesterov and not self.momentum:
             raise ArgumentError(
                 "nesterov", "true is not accepted with `momentum` 0; a momentum above 0"
@@ -308,6 +319,21 @@ def build_optimizer(
             ),
         )
     return clipped(optimizer, config)
+
+
+def except_frozen(
+    tx: optax.GradientTransformation, pattern: str | None
+) -> optax.GradientTransformation:
+    """Returns an optimizer that leaves the parameters alone whose names match a pattern."""
+    if pattern is None:
+        return tx
+
+    def labels(params):
+        return jax.tree.map(
+            lambda kept: "frozen" if kept else "trained", frozen_leaves(params, pattern)
+        )
+
+    return optax.partition({"trained": tx, "frozen": optax.set_to_zero()}, labels)
 
 
 def clipped(tx: optax.GradientTransformation, config: OptimizerConfig) -> Any:

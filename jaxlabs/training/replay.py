@@ -41,7 +41,8 @@ def replay(
     Raises:
       ArgumentError: the run stops before this step, diverged or converged.
     """
-    state = initial_state(task, config, placement)
+    resumed = any(saved < step for saved in checkpoints.steps())
+    state = initial_state(task, config, placement, weights={} if resumed else None)
     state = checkpoints.restore(state, at_most=step - 1) or state
     advance = Advance(task, config, placement, data.train)
     state, _ = advance(state, step - 1)

@@ -1,6 +1,7 @@
 """The settings of every command, and those of every training run."""
 
 import dataclasses
+import os
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -83,6 +84,13 @@ class RunConfig(CommonConfig):
         64, "examples per evaluation batch", minimum=1, section="training"
     )
     optimization: OptimizerConfig = group(OptimizerConfig, section="optimizer")
+    init_from: str | None = setting(
+        None,
+        "run folder, or safetensors file of --mode=export, whose parameters of the same names the"
+        " training starts from; none: random ones",
+        section="training",
+        path_unless=(),
+    )
 
     sample_seed: int = setting(
         0,
@@ -141,6 +149,12 @@ class RunConfig(CommonConfig):
     process_id: int = setting(
         0, "index of this process, from 0", minimum=0, kind=RUNTIME, section=PROCESSES
     )
+
+    def __post_init__(self) -> None:
+        if isinstance(self.init_from, str):  # stored so, to be resumed from any folder
+            path = os.path.abspath(paths.local(self.init_from, "init_from"))
+            object.__setattr__(self, "init_from", path)
+        super().__post_init__()
 
     def check(self) -> None:
         super().check()

@@ -1,5 +1,6 @@
 """The train state: everything that a training step reads and writes."""
 
+import re
 from typing import Any
 
 import flax.linen as nn
@@ -26,6 +27,7 @@ class TrainState:
       tx: the optimizer; static, not in checkpoints.
       ema_decay: decay rate of the average; static.
       grad_accum_steps: number of micro-batches per step; static.
+      freeze: pattern of the names of the parameters that do not change, or None; static.
       carry: arrays `[batch, ...]` that the next step continues from, such as the hidden states of
         truncated BPTT; None for losses without a carry.
     """
@@ -41,6 +43,7 @@ class TrainState:
     ema_decay: float = flax.struct.field(pytree_node=False)
     grad_accum_steps: int = flax.struct.field(pytree_node=False)
     carry: Tree = None
+    freeze: str | None = flax.struct.field(pytree_node=False, default=None)
 
     @property
     def eval_params(self) -> Tree:
@@ -61,6 +64,7 @@ def create_state(
     ema_decay: float = 0.0,
     grad_accum_steps: int = 1,
     carry: Tree = None,
+    freeze: str | None = None,
 ) -> TrainState:
     """Returns the state at step 0.
 
@@ -71,6 +75,7 @@ def create_state(
       ema_decay: 0 for no average; else in (0, 1), `ema = decay * ema + (1 - decay) * params`.
       grad_accum_steps: number of micro-batches per step.
       carry: the initial carry, or None.
+      freeze: pattern of the names of the parameters that do not change, or None.
     """
     params = variables["params"]
     return TrainState(
@@ -85,12 +90,23 @@ def create_state(
         ema_decay=ema_decay,
         grad_accum_steps=grad_accum_steps,
         carry=carry,
+        freeze=freeze,
     )
 
 
 def count_parameters(params: Tree) -> int:
     """Returns the number of scalars in a parameter tree."""
     return sum(leaf.size for leaf in jax.tree.leaves(params))
+
+
+def frozen_leaves(params: Tree, pattern: str) -> Tree:
+    """Returns a tree of bool: whether the dotted name of a parameter matches a pattern."""
+
+    def matches(path: Any, _: Any) -> bool:
+        name = jax.tree_util.keystr(path, simple=True, separator=".")
+        return re.search(pattern, name) is not None
+
+    return jax.tree_util.tree_map_with_path(matches, params)
 
 
 def leaf_names(tree: Tree) -> list[str]:

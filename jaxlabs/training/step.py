@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import optax
 
 from jaxlabs.losses.loss_output import Batch, LossFunction, LossOutput
-from jaxlabs.training.state import TrainState, Tree, leaf_names
+from jaxlabs.training.state import TrainState, Tree, frozen_leaves, leaf_names
 
 Metrics = dict[str, jax.Array]
 
@@ -178,6 +178,9 @@ def apply_gradients(
     ema_params = state.ema_params
     if ema_params is not None:
         ema_params = optax.incremental_update(params, ema_params, 1 - state.ema_decay)
+    if state.freeze is not None:  # to the bit, which an average of equal numbers is not
+        params = keep_frozen(state.freeze, state.params, params)
+        ema_params = keep_frozen(state.freeze, state.ema_params, ema_params)
     batch_stats = state.batch_stats if batch_stats is None else batch_stats
     new = (params, opt_state, ema_params, batch_stats, state.carry if carry is None else carry)
     old = (state.params, state.opt_state, state.ema_params, state.batch_stats, state.carry)
@@ -200,6 +203,12 @@ def apply_gradients(
         skipped=jnp.where(nonfinite_leaf < 0, 0, state.skipped + 1),
     )
     return state, nonfinite_leaf
+
+
+def keep_frozen(pattern: str, old: Tree, new: Tree) -> Tree:
+    """Returns the new parameters, or the old ones where the name matches the pattern."""
+    frozen = frozen_leaves(old, pattern)
+    return jax.tree.map(lambda kept, old, new: old if kept else new, frozen, old, new)
 
 
 def _where(condition: jax.Array, new: Tree, old: Tree) -> Tree:

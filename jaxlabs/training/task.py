@@ -1,7 +1,7 @@
 """The task of a lab: a model with its loss and its training step."""
 
 import dataclasses
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import flax.linen as nn
@@ -20,12 +20,16 @@ from jaxlabs.training.optimizers import (
     build_optimizer,
     build_schedule,
     clipped,
+    except_frozen,
     label_params,
     needs_value_fn,
     until_plateau,
 )
 from jaxlabs.training.run_config import RunConfig
-from jaxlabs.training.state import Tree
+from jaxlabs.training.state import TrainState, Tree, frozen_leaves, leaf_names
+
+Callback = Callable[[int, TrainState, Mapping[str, float]], Mapping[str, float] | None]
+"""See `Lab.callbacks`."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,13 +99,14 @@ def build_task_optimizer(
     settings = config.optimization
     if task.optimizer is None:
         schedule = schedule or build_schedule(settings, config.steps)
-        return build_optimizer(settings, schedule, task.label_fn)
+        tx = build_optimizer(settings, schedule, task.label_fn)
+        return except_frozen(tx, settings.freeze)
     if is_full_batch(task, config):
         return until_plateau(task.optimizer)
     tx = task.optimizer
     if schedule is not None:
         tx = optax.chain(tx, optax.scale_by_schedule(schedule))
-    return clipped(tx, settings)
+    return except_frozen(clipped(tx, settings), settings.freeze)
 
 
 def is_stochastic(task: Task, dataset: Any, batch_size: int) -> bool:
@@ -146,6 +151,8 @@ def require_trainable(task: Task, config: RunConfig, dataset: Any) -> None:
             f"{settings.grad_accum_steps} is not accepted; 1, since the loss of an example depends"
             " on the others of its batch",
         )
+    if settings.freeze is not None:
+        _require_frozen(task, settings.freeze)
     if not is_full_batch(task, config):
         return
     name = optimizer_name(task, config)
@@ -155,6 +162,7 @@ def require_trainable(task: Task, config: RunConfig, dataset: Any) -> None:
         "batch_size": (config.batch_size, dataset.count, f"{dataset.count}, all training examples"),
         "grad_clip_norm": (settings.grad_clip_norm, None, "none"),
         "ema_decay": (settings.ema_decay, 0.0, "0"),
+        "freeze": (settings.freeze, None, "none"),
     }
     for argument, (value, accepted, words) in required.items():
         if value != accepted:
@@ -166,3 +174,14 @@ def require_trainable(task: Task, config: RunConfig, dataset: Any) -> None:
             "optimizer",
             f"{name} needs a deterministic loss (no dropout, no sampled latents); adamw or muon",
         )
+
+
+def _require_frozen(task: Task, pattern: str) -> None:
+    """Raises ArgumentError unless the pattern is that of some of the parameters."""
+    params = jax.eval_shape(task.init, jax.random.key(0))["params"]
+    frozen = jax.tree.leaves(frozen_leaves(params, pattern))
+    if not any(frozen):
+        names = ", ".join(leaf_names(params)[:5])
+        raise ArgumentError("freeze", f"{pattern!r} is found in no parameter; some are {names}")
+    if all(frozen):
+        raise ArgumentError("freeze", f"{pattern!r} is found in every parameter; none is trained")

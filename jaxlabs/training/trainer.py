@@ -2,8 +2,10 @@
 
 import contextlib
 import dataclasses
+import sys
 import time
-from collections.abc import Callable
+import traceback
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -11,20 +13,22 @@ import numpy as np
 import optax
 
 from jaxlabs import keys
-from jaxlabs.config import UserError
+from jaxlabs.config import ArgumentError, UserError
 from jaxlabs.data.dataset import DataModule
 from jaxlabs.run_folder import RunFolder, Sample
 from jaxlabs.training import capacity, signals
 from jaxlabs.training.advance import MAX_SKIPPED, Advance
 from jaxlabs.training.checkpoints import Checkpoints
-from jaxlabs.training.devices import DataParallel, is_main_process, sync_hosts
+from jaxlabs.training.devices import DataParallel, is_main_process, sync_hosts, to_host
 from jaxlabs.training.evaluation import Evaluator
 from jaxlabs.training.metric_writer import MetricsWriter, Progress
 from jaxlabs.training.optimizers import build_schedule, divergence_flags, has_plateaued, lr_at
+from jaxlabs.training.pretrained import describe, load_weights, merge
 from jaxlabs.training.run_config import RunConfig
+from jaxlabs.training.signals import Interrupted
 from jaxlabs.training.state import TrainState, create_state
 from jaxlabs.training.step import nonfinite_names
-from jaxlabs.training.task import Task, build_task_optimizer, require_trainable
+from jaxlabs.training.task import Callback, Task, build_task_optimizer, require_trainable
 
 CHUNK_SECONDS = 3.0
 """Target duration of a chunk: short enough for signals, long beside the overhead of a call."""
@@ -70,6 +74,7 @@ def initial_state(
     config: RunConfig,
     placement: DataParallel,
     tx: optax.GradientTransformation | None = None,
+    weights: Mapping[str, np.ndarray] | None = None,
 ) -> TrainState:
     """Returns the state at step 0, on every device.
 
@@ -78,6 +83,7 @@ def initial_state(
       config: the run's settings.
       placement: data parallelism over the devices.
       tx: the optimizer; None: that of the task or of the settings.
+      weights: parameters to start from, by dotted name; None: those of `--init_from`.
 
     Raises:
       TooLarge: it does not fit into memory.
@@ -85,25 +91,30 @@ def initial_state(
     settings = config.optimization
     if tx is None:
         tx = build_task_optimizer(task, config)
+    if weights is None:
+        weights = {} if config.init_from is None else load_weights(config.init_from).arrays
 
-    def create(seed):
+    def create(seed, weights):
+        variables = task.init(keys.stream(seed, "init"))
         return create_state(
             task.model,
-            task.init(keys.stream(seed, "init")),
+            variables | {"params": merge(variables["params"], weights)},
             tx,
             ema_decay=settings.ema_decay,
             grad_accum_steps=settings.grad_accum_steps,
             carry=task.init_carry(config.batch_size),
+            freeze=settings.freeze,
         )
 
-    jitted, seed = jax.jit(create, out_shardings=placement.replicated), np.uint32(config.seed)
-    capacity.require_state(jitted.trace(seed), "the state (parameters, optimizer state, EMA)")
-    return jitted(seed)
+    arguments = np.uint32(config.seed), dict(weights)
+    jitted = jax.jit(create, out_shardings=placement.replicated)
+    capacity.require_state(jitted.trace(*arguments), "the state (parameters, optimizer state, EMA)")
+    return jitted(*arguments)
 
 
 def inference_state(task: Task, config: RunConfig, placement: DataParallel) -> TrainState:
     """Returns a state without an optimizer, into which any checkpoint of the model is restored."""
-    return initial_state(task, config, placement, optax.identity())
+    return initial_state(task, config, placement, optax.identity(), weights={})
 
 
 def require_divides(config: RunConfig, placement: DataParallel) -> None:
@@ -125,6 +136,7 @@ class Trainer:
       checkpoints: the checkpoints of the folder, open for writing.
       metadata: JSON to save with every checkpoint.
       sample: `state -> sample`, written to samples/ after each evaluation; None: no samples.
+      callbacks: see `Lab.callbacks`.
     """
 
     task: Task
@@ -135,6 +147,7 @@ class Trainer:
     checkpoints: Checkpoints
     metadata: dict[str, Any]
     sample: Callable[[TrainState], Sample] | None = None
+    callbacks: Sequence[Callback] = ()
 
     def train(self) -> TrainResult:
         """Trains from the newest checkpoint, or from step 0, to the last step.
@@ -148,7 +161,7 @@ class Trainer:
         task, config, placement = self.task, self.config, self.placement
         require_divides(config, placement)
         require_trainable(task, config, self.data.train)
-        state = initial_state(task, config, placement)
+        state = initial_state(task, config, placement, weights=self._weights())
         state = self.checkpoints.restore(state) or state
         step, main = int(state.step), is_main_process()
         if main:
@@ -171,6 +184,25 @@ class Trainer:
             if step:
                 progress.print_line(f"resuming at step {step}")
             return self._run(state)
+
+    def _weights(self) -> Mapping[str, np.ndarray]:
+        """Returns the weights to start from, and prints what is taken; none for a resumed run.
+
+        Raises:
+          ArgumentError: they are not those that the run folder has been started with.
+        """
+        path = self.config.init_from
+        if path is None or self.checkpoints.steps():
+            return {}
+        weights = load_weights(path)
+        stored = self.folder.read_config().get("init_from", {}) if self.folder.exists() else {}
+        if stored.get("sha256", weights.sha256) != weights.sha256:
+            raise ArgumentError("init_from", f"{path} has changed since the run was started")
+        variables = jax.eval_shape(self.task.init, jax.random.key(0))
+        for line in describe(variables["params"], weights.arrays):
+            if is_main_process():
+                print(f"--init_from: {line}", file=sys.stderr)
+        return weights.arrays
 
     def _run(self, state: TrainState) -> TrainResult:
         config, step, size = self.config, int(state.step), 1
@@ -284,6 +316,8 @@ class Trainer:
         metrics = {
             split: self._evaluator(state, examples) for split, examples in self._eval_sets.items()
         }
+        if self.callbacks and is_main_process():
+            metrics[self.data.monitor] |= self._call_back(state, metrics)
         self._writer.write(
             [
                 {"step": step, "split": split} | row | {"seconds": self._seconds}
@@ -296,6 +330,37 @@ class Trainer:
             self.folder.write_sample(f"step-{step:06d}", self.sample(state))
         self._evaluation_seconds += time.perf_counter() - start
         return losses[self.data.monitor]
+
+    def _call_back(
+        self, state: TrainState, metrics: Mapping[str, Mapping[str, float]]
+    ) -> dict[str, float]:
+        """Returns the metrics of the callbacks.
+
+        Raises:
+          UserError: a callback fails, or returns something else.
+        """
+        state, step, found = to_host(state), int(state.step), {}
+        flat = {
+            f"{split}_{name}": value for split, row in metrics.items() for name, value in row.items()
+        }
+        for callback in self.callbacks:
+            name = getattr(callback, "__name__", type(callback).__name__)
+            try:
+                more = callback(step, state, flat) or {}
+                more = {key: float(value) for key, value in more.items()}
+            except Interrupted:
+                raise
+            except Exception as error:
+                last = traceback.extract_tb(error.__traceback__)[-1]
+                text = " ".join(str(error).split())
+                raise UserError(
+                    f"{name}: the callback failed at step {step}: {type(error).__name__}: {text}"
+                    f" ({last.filename}, line {last.lineno})"
+                ) from error
+            if taken := more.keys() & (found.keys() | metrics[self.data.monitor].keys()):
+                raise UserError(f"{name}: the callback returns {min(taken)!r}, which is there")
+            found |= more
+        return found
 
     def _evaluate_finally(self, state: TrainState) -> dict[str, float]:
         """Evaluates the final sets, in all processes together."""

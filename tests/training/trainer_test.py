@@ -27,7 +27,7 @@ TIME_FIELDS = ("seconds", "steps_per_second")
 def start(make_task, make_data, make_config, make_placement):
     """`start(path, ...) -> (result, folder)`: trains in a run folder."""
 
-    def start(path, *, task=None, devices=1, sample=None, **flags):
+    def start(path, *, task=None, devices=1, sample=None, callbacks=(), **flags):
         config = make_config(**flags)
         folder = RunFolder(path)
         folder.create()
@@ -41,6 +41,7 @@ def start(make_task, make_data, make_config, make_placement):
                 checkpoints,
                 {"data_spec": {}},
                 sample,
+                callbacks,
             ).train()
         return result, folder
 
@@ -247,6 +248,36 @@ def test_compilation_is_no_training_time(resume):
     (row,) = (row for row in folder.read_metrics() if row["step"] == 0)
     assert row["seconds"] == 0
     assert 0 < result.seconds < result.compile_seconds
+
+
+def test_callbacks_get_the_metrics_and_their_own_are_logged(start, tmp_path):
+    seen = []
+
+    def norm(step, state, metrics):
+        seen.append((step, int(state.step), metrics["held_out_loss"]))
+        return {"embedding_norm": np.linalg.norm(state.params["embedding"]["embedding"])}
+
+    result, folder = start(tmp_path, callbacks=[norm, lambda *_: None])
+    rows = [row for row in folder.read_metrics() if row["split"] == "held_out"]
+    assert seen == [(row["step"], row["step"], row["loss"]) for row in rows]
+    expected = np.linalg.norm(result.state.params["embedding"]["embedding"])
+    np.testing.assert_allclose(rows[-1]["embedding_norm"], expected, rtol=1e-6)
+
+
+def failing(step, state, metrics):
+    return {"ratio": 1 / (step - 4)}
+
+
+@pytest.mark.parametrize(
+    ("callback", "line"),
+    [
+        (failing, r"^failing: the callback failed at step 4: ZeroDivisionError: .*, line \d+\)$"),
+        (lambda *_: {"loss": 0.0}, r"^<lambda>: the callback returns 'loss', which is there$"),
+    ],
+)
+def test_failing_callback_names_itself_in_one_line(start, tmp_path, callback, line):
+    with pytest.raises(UserError, match=line):
+        start(tmp_path, callbacks=[callback])
 
 
 def test_rows_are_logged_at_multiples_of_the_interval_and_after_evaluations(resume):
