@@ -104,14 +104,10 @@ def multi_head(
 ) -> dict[str, np.ndarray]:
     """Computes self-attention and cross-attention with random parameters.
 
-    Args:
-      x: [time, embed_dim], the queries, and the keys and values of self-attention.
-      memory: [memory_time, embed_dim], the keys and values of cross-attention.
-      memory_weights: [memory_time], 0 where the memory is padding.
-
-    Returns:
-      `self_weights [heads, time, time]`, `cross_weights [heads, time, memory_time]`, and the
-      outputs `self_output` and `cross_output [time, embed_dim]`.
+    The queries are `x [time, embed_dim]`, the keys and values of cross-attention `memory
+    [memory_time, embed_dim]`, of which `memory_weights [memory_time]` are 0 where it is padding.
+    Returns `self_weights [heads, time, time]`, `cross_weights [heads, time, memory_time]`, and the
+    outputs `self_output` and `cross_output [time, embed_dim]`.
     """
     sizes = {"embed_dim": x.shape[1], "num_heads": num_heads, "length": len(x)}
     layers = {"self": MultiHeadAttention(**sizes), "cross": CrossAttention(**sizes)}

@@ -140,15 +140,11 @@ def attention_maps(model: nn.Module, params: Any, *inputs: Any) -> np.ndarray:
     They are the weights that the forward pass used. Attention modules sow them into the
     collection "intermediates" under the name `weights`. Layers are sorted by their number.
 
-    Args:
-      model: a linen module.
-      params: its parameters.
-      *inputs: arguments of the model: tokens `[batch, time]` and, where it takes one, the padding
-        mask, each `[batch, ...]`; only the first example of the batch is used.
+    `inputs` are the arguments of the model: tokens `[batch, time]` and, where it takes one, the
+    padding mask; only the first example of the batch is used.
 
     Raises:
-      ValueError: the model has no attention module that sows its weights, or modules of different
-        shapes, which do not stack.
+      ValueError: no attention module sows its weights, or they have different shapes.
     """
 
     @jax.jit  # XLA drops everything that the weights do not depend on

@@ -10,11 +10,8 @@ UNITS_OMITTED = ("", "parameters", "perplexity", "share")
 def format_value(value: Any, unit: str = "", *, as_stated: bool = False) -> str:
     """Formats one value with its unit; a value that is no number is converted to text.
 
-    Args:
-      value: the value; None is shown as a dash.
-      unit: "seconds" and "bytes" are scaled; any other unit follows the number, except those in
-        `UNITS_OMITTED`.
-      as_stated: whether to keep the digits of a published value instead of rounding.
+    None is shown as a dash. "seconds" and "bytes" are scaled; any other unit follows the number,
+    except those in UNITS_OMITTED. `as_stated` keeps the digits of a published value.
     """
     if value is None:
         return "—"

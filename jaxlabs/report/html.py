@@ -37,12 +37,9 @@ def note(content: str) -> str:
 
 
 def preformatted(content: str, *, label: str, wrap: bool = True) -> str:
-    """Returns preformatted text.
+    """Returns preformatted text with a name for screen readers.
 
-    Args:
-      content: the text.
-      label: its name for screen readers.
-      wrap: whether long lines wrap; otherwise the block scrolls horizontally, for tables.
+    Long lines wrap; otherwise the block scrolls horizontally, for tables.
     """
     # A block that scrolls takes the focus, so that the keyboard can scroll it.
     kind = "" if wrap else ' class="wide" tabindex="0"'
@@ -80,12 +77,8 @@ def table(
 ) -> str:
     """Returns a table whose first column is the row header, or nothing without rows.
 
-    Args:
-      columns: headings.
-      rows: cells, already HTML.
-      numbers: headings of right-aligned columns.
-      cards: whether each row becomes a card on narrow screens.
-      highlighted: which rows are bold; none by default.
+    Cells are already HTML. Columns named in `numbers` are right-aligned, `highlighted` rows bold;
+    with `cards`, each row becomes a card on narrow screens.
     """
     if not rows:
         return ""

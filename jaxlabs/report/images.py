@@ -16,13 +16,8 @@ WHITE, GAP = 1.0, 1
 def tile(images: np.ndarray, columns: int | None = None) -> np.ndarray:
     """Tiles images of one size in row-major order, with a white gap of one pixel.
 
-    Args:
-      images: [count, height, width] or [count, height, width, 1 or 3], values in [0, 1];
-        values outside are clipped.
-      columns: images per row; None makes a square.
-
-    Returns:
-      `[height, width]`, or `[height, width, 3]` for color images.
+    Images `[count, height, width]` or `[count, height, width, 1 or 3]`, clipped to [0, 1], make one
+    of `[height, width]`, or `[height, width, 3]`; without a number of columns it is a square.
     """
     images = np.clip(np.asarray(images, np.float64), 0, 1)
     count, height, width = images.shape[:3]
@@ -49,10 +44,8 @@ def plot_grid(figure: Figure, images: np.ndarray) -> None:
 def plot_rows(figure: Figure, blocks: Sequence[Mapping[str, np.ndarray]]) -> None:
     """Fills a figure with blocks of labeled rows of images.
 
-    Args:
-      figure: an empty figure; its height is set.
-      blocks: each a mapping from label to `[columns, height, width(, channels)]` in [0, 1]; all
-        rows have one shape.
+    A block is a mapping from label to `[columns, height, width(, channels)]` in [0, 1]; all rows
+    have one shape. The height of the figure is set.
     """
     longest = max(len(name) for rows in blocks for name in rows)
     left = 0.15 + 0.075 * longest  # inches, as all lengths here

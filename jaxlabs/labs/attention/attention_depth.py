@@ -56,9 +56,7 @@ class Block(nn.Module):
 def depth_study(depths: Sequence[int], seeds: Sequence[int], steps: int) -> dict[str, np.ndarray]:
     """Trains every variant at every depth and every rate of LEARNING_RATES, from several seeds.
 
-    Args:
-      depths: numbers of blocks, ascending.
-      steps: number of training steps, each on `BATCH` new sequences.
+    The numbers of blocks are ascending. Every training step has BATCH new sequences.
 
     Returns:
       `depths`; `variants`, their names; `final_loss [variant, depth, seed]` in nats per symbol, the

@@ -29,9 +29,7 @@ EVAL_SEQUENCES = 256
 def heads_study(heads: Sequence[int], seeds: Sequence[int], steps: int) -> dict[str, np.ndarray]:
     """Trains one attention layer with every number of heads, from several seeds.
 
-    Args:
-      heads: numbers of heads; each divides EMBED_DIM.
-      steps: number of training steps, each on BATCH new sequences.
+    Each number divides EMBED_DIM. Every training step has BATCH new sequences.
 
     Returns:
       `heads`; `offsets`; `parameters [heads]`; `chance`, the loss of a uniform guess; `loss [heads,

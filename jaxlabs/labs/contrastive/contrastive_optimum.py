@@ -28,12 +28,8 @@ def caption_matches(mentioned: np.ndarray, labels: np.ndarray) -> np.ndarray:
 def optimum(loss: str, mentioned: np.ndarray, labels: np.ndarray, batch_size: int) -> float:
     """Returns the mean loss of pairs with the optimal logits, in nats.
 
-    Args:
-      loss: "clip" or "siglip".
-      mentioned: [pairs, 3] attributes of each caption.
-      labels: [pairs, 3] attributes of each image.
-      batch_size: pairs of a batch, in order, whose other pairs are the negatives; the last batch
-        may be smaller.
+    The attributes of the captions are `mentioned [pairs, 3]`, those of the images `labels [pairs,
+    3]`. The other pairs of a batch, in order, are the negatives; the last batch may be smaller.
     """
     distinct, indices = np.unique(mentioned, axis=0, return_inverse=True)
     log_ratios = -np.log(caption_matches(distinct, labels).mean(axis=0))[indices.ravel()]

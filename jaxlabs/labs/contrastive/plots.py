@@ -12,9 +12,8 @@ PREDICTIONS = {"classes": "top-1 class", "pairs": "image-text pair"}
 def similarity(arrays: Arrays) -> list[ReportFigure]:
     """Plots cosine similarities of single images and captions, and means over all of them.
 
-    Args:
-      arrays: `images [shown, height, width, channels]` in [0, 1], `captions [shown]`, `cosines
-        [shown, shown]` of images (rows) and captions, and `means [descriptions, descriptions]`.
+    `images [shown, height, width, channels]` in [0, 1], `captions [shown]`, `cosines [shown,
+    shown]` of images (rows) and captions, and `means [descriptions, descriptions]`.
     """
     return [_similarity(arrays), _mean_similarity(arrays["means"])]
 
@@ -70,9 +69,8 @@ def _matrix(axes, cosines):
 def retrieval(figure: Figure, arrays: Arrays) -> tuple[str, str]:
     """Plots the images nearest to some texts.
 
-    Args:
-      arrays: `texts [queries]`, `images [queries, shown, height, width, channels]` in [0, 1], and
-        `relevant [queries, shown]`, whether the text is true of the image.
+    `texts [queries]`, `images [queries, shown, height, width, channels]` in [0, 1], and `relevant
+    [queries, shown]`, whether the text is true of the image.
     """
     texts, images, relevant = arrays["texts"].tolist(), arrays["images"], arrays["relevant"]
     rows, columns = relevant.shape
@@ -100,8 +98,7 @@ def retrieval(figure: Figure, arrays: Arrays) -> tuple[str, str]:
 def reliability(figure: Figure, arrays: Arrays) -> str:
     """Reliability diagrams of class and pair probabilities.
 
-    Args:
-      arrays: `names [kinds]`, and `confidence`, `accuracy` and `count [kinds, bins]`.
+    `names [kinds]`, and `confidence`, `accuracy` and `count [kinds, bins]`.
     """
     names = arrays["names"].tolist()
     panels = figure.subplots(2, len(names), sharex=True, squeeze=False, height_ratios=(2.4, 1))

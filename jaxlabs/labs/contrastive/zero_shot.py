@@ -78,12 +78,10 @@ def trained(task: Task, data_spec: Mapping[str, Any], state: TrainState) -> Trai
 def measure(
     trained: Trained, test: Examples, batch_size: int, folder: RunFolder
 ) -> dict[str, float]:
-    """Evaluates the encoders on test pairs and writes arrays for the report.
+    """Evaluates the encoders; writes the arrays `similarity`, `retrieval` and `reliability`.
 
-    Args:
-      test: `images`, `tokens` and `attribute_labels`, see `data.captions`.
-      batch_size: pairs per batch for the calibration of pair probabilities.
-      folder: run folder of the arrays `similarity`, `retrieval` and `reliability`.
+    The test set has `images`, `tokens` and `attribute_labels`, see `data.captions`; `batch_size` is
+    that of the calibration of pair probabilities.
     """
     names = ("images", "tokens", "attribute_labels")
     pixels, tokens, labels = (np.asarray(test.arrays[name]) for name in names)

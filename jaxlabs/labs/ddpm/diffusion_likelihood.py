@@ -90,11 +90,7 @@ def measure(
 ) -> dict[str, float]:
     """Estimates the bound on the first images and writes the arrays `loss_by_timestep`.
 
-    A class-conditional network is evaluated without class labels.
-
-    Args:
-      images: [count, height, width, channels] uint8.
-      key: PRNG key of timesteps and noise.
+    The images are uint8. A class-conditional network is evaluated without class labels.
     """
     if not config.nll_images:
         return {}
@@ -130,17 +126,11 @@ def estimate(
     strata: int,
     batch_size: int = BATCH,
 ) -> Bound:
-    """Estimates the bound.
+    """Estimates the bound for uint8 images `[count, height, width, channels]`, at least two.
 
-    Args:
-      denoise: the network, see `jaxlabs.diffusion.samplers.sample`; its condition is None.
-      params: first argument of `denoise`.
-      images: [count, height, width, channels] uint8, at least two.
-      key: PRNG key of timesteps and noise; the key of an image is folded in from its index.
-      diffusion: noise schedule and prediction type.
-      variance_type: variance of the reverse steps, "posterior" or "beta".
-      strata: number of strata, at most the number of timesteps.
-      batch_size: images per compiled call.
+    The network is that of `jaxlabs.diffusion.samplers.sample`, without condition; `variance_type`,
+    "posterior" or "beta", that of the reverse steps. The key of an image is folded in from its
+    index.
     """
     edges = stratify_timesteps(diffusion.num_timesteps, strata)
     setup = {"diffusion": diffusion, "variance_type": variance_type, "edges": tuple(edges.tolist())}

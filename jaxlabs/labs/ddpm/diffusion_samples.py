@@ -68,10 +68,7 @@ def sample_images(
 ) -> np.ndarray:
     """Returns images `[count - first, height, width, channels]`, approximately in [-1, 1].
 
-    Args:
-      key: PRNG key of all noise.
-      count: number of samples; None: `config.num_samples`.
-      first: index of the first sample that is returned.
+    Of `count` samples, by default `config.num_samples`, those before `first` are left out.
     """
     count = config.num_samples if count is None else count
     network, options = _sampler(model, params, config, count)
@@ -100,12 +97,9 @@ def write_trajectories(
     folder: RunFolder,
     key: jax.Array,
 ) -> None:
-    """Writes trajectories of the forward process and of the reverse process.
+    """Writes the arrays `forward_process`, `trajectory` and `animation`.
 
-    Args:
-      images: [at least 8, height, width, channels] uint8.
-      folder: run folder of the arrays `forward_process`, `trajectory` and `animation`.
-      key: PRNG key of all noise.
+    The forward process is that of the first of the uint8 images, at least eight.
     """
     noise_key, sample_key = jax.random.split(key)
     times, schedule = _timesteps(FORWARD_FRACTIONS, model.diffusion), make_schedule(model.diffusion)

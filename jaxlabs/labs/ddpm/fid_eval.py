@@ -92,17 +92,12 @@ def measure(
     folder: RunFolder,
     key: jax.Array,
 ) -> dict[str, float]:
-    """Evaluates samples of every sampler and number of steps; writes arrays for the report.
+    """Evaluates samples of every sampler and number of steps, in place of those of `sampling`.
 
     The same number of real training images is evaluated as a reference. Samples are quantized to 8
-    bits first.
-
-    Args:
-      sampling: sampling options; sampler and steps are replaced.
-      folder: run folder of the arrays `fid_by_steps` and `class_histogram`, and of the samples,
-        `samples/samples_<sampler>_<steps>.npz`, which later calls with the same model and options
-        reuse.
-      key: PRNG key of all noise.
+    bits first. Writes the arrays `fid_by_steps` and `class_histogram`, and the samples,
+    `samples/samples_<sampler>_<steps>.npz`, which later calls with the same model and options
+    reuse.
 
     Returns:
       Metrics by name: `<sampler>_<steps>_<metric>` of samples, `real_data_<count>_<metric>` of real

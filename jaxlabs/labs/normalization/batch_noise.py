@@ -17,12 +17,9 @@ def study(
 ) -> dict[str, np.ndarray]:
     """Measures the noise of the batch statistics of a trained network with batch norm.
 
-    Args:
-      state: state of the trained network.
-      train: images whose statistics are computed, of the whole set and of mini-batches.
-      test: images that are classified with the statistics of their own batch.
-      batch_size: of the training.
-      seed: of the order of the images.
+    The statistics are those of the training images, of the whole set and of mini-batches; the test
+    images are classified with the statistics of their own batch. `batch_size` is that of the
+    training.
 
     Returns:
       `sizes [size]`, batch sizes for which each set has at least two batches; `batch_size`;

@@ -32,11 +32,8 @@ def state_gradients(
     Other states of the same step are held constant: the gradient with respect to an LSTM's c does
     not pass through the h of the same step.
 
-    Args:
-      cell: a name in `CELLS`.
-      inputs: `[batch, time, inputs]`, in the parameters' dtype.
-      loss: function of the last h, `[batch, hidden] -> []`, a sum over the batch.
-      stop_gate_gradients: see `RecurrentLayer.trace`.
+    The loss is a function of the last h, `[batch, hidden] -> []`, a sum over the batch; `inputs
+    [batch, time, inputs]` have the parameters' dtype. See `RecurrentLayer.trace`.
     """
     options = {"stop_gate_gradients": stop_gate_gradients}
 
@@ -56,14 +53,9 @@ def through_time(
 ) -> dict[str, np.ndarray]:
     """Measures the gradient of the final output's loss with respect to every state, in float64.
 
-    Args:
-      networks: name -> (cell, parameters).
-      inputs: `[batch, time, inputs]`.
-      targets: `[batch]` of the final output.
-
-    Returns:
-      `<name>_h [time, 3]`, and `<name>_c` of an LSTM: QUANTILES over sequences of the gradient norm
-      with respect to h (or c) of each step, relative to that of the last h.
+    `networks` are (cell, parameters) by name. Returns `<name>_h [time, 3]`, and `<name>_c` of an
+    LSTM: QUANTILES over sequences of the gradient norm with respect to h (or c) of each step,
+    relative to that of the last h.
     """
 
     @functools.partial(jax.jit, static_argnums=0)

@@ -41,13 +41,9 @@ class Paths(NamedTuple):
 def cell_paths(
     params: Params, inputs: jax.Array, loss: Loss, *, stop_gate_gradients: bool = False
 ) -> Paths:
-    """Returns the gradient of a loss of the last h with respect to every c, and its cell path.
+    """Returns the gradient of a loss with respect to every c, see `state_gradients`.
 
-    Args:
-      inputs: `[batch, time, inputs]`, in the parameters' dtype.
-      loss: see `state_gradients`.
-      stop_gate_gradients: whether to stop the gradient from gates and candidates to h. The total
-        then equals the product.
+    Without the gradient from gates and candidates to h, the total equals the product.
     """
     (_, c), (_, forget, _, output) = trace("lstm", params, inputs)
     options = {"stop_gate_gradients": stop_gate_gradients}
@@ -61,11 +57,6 @@ def paths_study(
     networks: Mapping[str, Params], inputs: np.ndarray, targets: np.ndarray
 ) -> dict[str, np.ndarray]:
     """Measures both gradient paths of LSTMs for the final output's loss, in float64.
-
-    Args:
-      networks: name -> parameters.
-      inputs: `[batch, time, inputs]`.
-      targets: `[batch]` of the final output.
 
     Returns:
       `names`; `total`, `product` and `others [network, time]`: the gradient norm with respect to c,

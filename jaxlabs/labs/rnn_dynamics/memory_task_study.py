@@ -97,10 +97,7 @@ def study(
 ) -> tuple[dict[str, np.ndarray], dict[tuple[str, int], Any]]:
     """Trains every variant of the cells at every length of a task.
 
-    Args:
-      task: a name in `TASKS`.
-      lengths: sequence lengths, or delays of the copying task, ascending.
-      hidden_size: size of the state.
+    The lengths, of the copying task the delays, are ascending.
 
     Returns:
       `task`, `lengths`, `kinds`, the names of the variants; `curves [kind, length, seed, step]`,

@@ -23,16 +23,9 @@ def initial_params(
     """Initializes a recurrent layer and a linear output layer for its h.
 
     Recurrent kernels are orthogonal for each gate, input kernels normal with a standard deviation
-    of `inputs ** -0.5`. Biases are 0, except for the forget gate's, which is 1.
-
-    Args:
-      cell: a name in `CELLS`.
-      inputs: number of input features.
-      hidden_size: size of the state.
-      outputs: number of output features.
-      seed: of the parameters.
-      span: maximum time scale, at least 3, of the chrono initialization of gate biases (Tallec and
-        Ollivier 2018, "Can recurrent neural networks warp time?"); None: biases as above.
+    of `inputs ** -0.5`. Biases are 0, except for the forget gate's, which is 1. With `span`, the
+    maximum time scale, at least 3, the gate biases have chrono initialization (Tallec and Ollivier
+    2018, "Can recurrent neural networks warp time?").
 
     Returns:
       `input_kernel [inputs, gates * hidden]`, `bias [gates * hidden]`, `recurrent_kernel [hidden,

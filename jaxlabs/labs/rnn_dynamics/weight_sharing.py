@@ -32,9 +32,7 @@ NETWORKS = ("shared", "unshared", "shared, position input")
 def unrolled(copies: Params, inputs: jax.Array) -> jax.Array:
     """Returns h `[time, batch, hidden]` of a network with separate weights for every step.
 
-    Args:
-      copies: parameters as in `initial_params`, each array `[time, ...]`.
-      inputs: `[batch, time, inputs]`.
+    The parameters are as in `initial_params`, each array `[time, ...]`.
     """
     hidden_size = copies["recurrent_kernel"].shape[-2]
     (state,) = zero_state(CELL, hidden_size, 1, len(inputs), inputs.dtype)

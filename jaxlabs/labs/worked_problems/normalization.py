@@ -83,12 +83,8 @@ def samples(variant: str) -> np.ndarray:
 def normalized(training: np.ndarray) -> dict[str, np.ndarray]:
     """Normalizes by `BatchNorm` in float64; with momentum 1, running and batch statistics agree.
 
-    Args:
-      training: [4, 2, 3].
-
-    Returns:
-      `train [4, 2, 3]` in training mode, `test [2, 2, 3]` in evaluation mode, and the statistics
-      `mean` and `variance [2, 3]`.
+    Returns `train [4, 2, 3]` in training mode, `test [2, 2, 3]` in evaluation mode, and the
+    statistics `mean` and `variance [2, 3]`.
     """
     layer = BatchNorm(epsilon=0.0, momentum=1.0, unbiased=False)
     with jax.enable_x64(True):

@@ -76,15 +76,9 @@ def compare(
 ) -> list[Value]:
     """Returns a `Value` for every entry of an array, in C order.
 
-    Args:
-      theme: see `Value`.
-      name: name of the array.
-      ours: the array, any shape.
-      exact: the exact array, same shape.
-      reference: the write-up's array, same shape, or None; strings are printed values, floats
-        values of a formula of the write-up.
-      labels: names of the entries along each axis; None: [1, 2, ...]. Scalars have none.
-      erratum: the sentence for those entries for which the write-up is wrong.
+    The array of the write-up, `reference`, has printed values as strings, values of its formula as
+    floats. `labels` are the names of the entries along each axis, by default [1, 2, ...]; `erratum`
+    is the sentence for those entries for which the write-up is wrong.
     """
     ours, exact = np.asarray(ours, np.float64), np.asarray(exact, np.float64)
     if ours.shape != exact.shape:
