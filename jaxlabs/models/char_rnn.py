@@ -89,8 +89,8 @@ class CharRNN(nn.Module):
     ) -> tuple[jax.Array, tuple[State, ...]]:
         """Returns logits `[batch, time, vocabulary]` for `tokens [batch, time]`, and the states.
 
-        The initial states are those of a previous call; None: zeros. Dropout has `dropout_keys
-        [batch]`, one for each example; None: no dropout.
+        The initial states are those of a previous call; None: zeros. There is one dropout key for
+        each example; None: no dropout.
         """
         x = self.embedding_dropout(self.embedding(tokens), dropout_keys)
         x, states = self.recurrent(x, states, dropout_keys=dropout_keys)

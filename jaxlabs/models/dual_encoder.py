@@ -112,7 +112,7 @@ class DualEncoder(nn.Module):
     ) -> tuple[jax.Array, jax.Array, LogitScale]:
         """Returns embeddings of images and texts, `[batch, projection_dim]`, and the logit scale.
 
-        Dropout of the texts has `dropout_keys [batch]`; None: no dropout.
+        There is one dropout key for each text; None: no dropout.
         """
         texts = self.embed_texts(tokens, dropout_keys=dropout_keys)
         return self.embed_images(images), texts, self.logit_scale()

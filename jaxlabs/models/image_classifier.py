@@ -64,7 +64,7 @@ class ImageClassifier(nn.Module):
     def __call__(self, x: jax.Array, *, dropout_keys: jax.Array | None = None) -> jax.Array:
         """Returns logits `[batch, classes]` for pixels `x [batch, height, width, channels]`.
 
-        The pixels are in [0, 1]. Dropout has `dropout_keys [batch]`; None: no dropout.
+        The pixels are in [0, 1]. There is one dropout key for each example; None: no dropout.
         """
         return self.head(self.dropout(self.features(x), dropout_keys))
 

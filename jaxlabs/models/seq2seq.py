@@ -90,8 +90,8 @@ class Seq2Seq(nn.Module):
         """Returns logits `[batch, time, target_vocab_size]` under teacher forcing.
 
         The logits at a position depend on `source [batch, source time]`, padded at its end, and on
-        the previous tokens of `target [batch, time]`. Dropout has `dropout_keys [batch]`; None: no
-        dropout.
+        the previous tokens of `target [batch, time]`. There is one dropout key for each example;
+        None: no dropout.
         """
         memory = self.encode(source, dropout_keys=dropout_keys)
         decoder_inputs = jnp.pad(target, ((0, 0), (1, 0)), constant_values=START)[:, :-1]
@@ -141,10 +141,7 @@ class RNNAttentionDecoder(nn.Module):
     def __call__(
         self, decoder_inputs: jax.Array, memory: Memory, *, dropout_keys: jax.Array | None = None
     ) -> jax.Array:
-        """Returns logits `[batch, time, vocab_size]`; the inputs are the targets, shifted right.
-
-        Dropout has `dropout_keys [batch]`; None: no dropout.
-        """
+        """Returns logits `[batch, time, vocab_size]`; the inputs are the targets, shifted right."""
         x = self.embedding_dropout(self.embedding(decoder_inputs), dropout_keys)
         x, _ = self.recurrent(x, self._initial_states(memory.summary), dropout_keys=dropout_keys)
         return self._logits(x, memory.vectors, memory.valid, dropout_keys)

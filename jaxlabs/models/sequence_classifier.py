@@ -128,7 +128,7 @@ class SequenceEncoder(nn.Module):
         """Returns `[batch, time, features]` and `[batch, features]` for `tokens [batch, time]`.
 
         Padding, 0 and only at the end of a row, does not change the other outputs; the outputs at
-        padding are arbitrary. Dropout has `dropout_keys [batch]`; None: no dropout.
+        padding are arbitrary. There is one dropout key for each example; None: no dropout.
 
         Raises:
           ValueError: the sequences are empty, or longer than `length` for a Transformer.

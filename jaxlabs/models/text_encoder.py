@@ -117,7 +117,7 @@ class TextClassifier(nn.Module):
         """Returns logits `[batch, classes]` for `tokens [batch, time]`.
 
         The head takes the mean vector over the valid tokens, 0 for a fully padded sentence.
-        Dropout has `dropout_keys [batch]`, one for each example; None: no dropout.
+        There is one dropout key for each example; None: no dropout.
         """
         valid = tokens != PADDING
         kept = self.word_dropout(jnp.ones(tokens.shape, jnp.float32), dropout_keys) > 0
@@ -160,8 +160,8 @@ class TextEncoder(nn.Module):
     def __call__(self, tokens: jax.Array, *, dropout_keys: jax.Array | None = None) -> jax.Array:
         """Returns `[batch, time, embed_dim]` for `tokens [batch, time]`.
 
-        No token attends to padding, 0; the outputs there are arbitrary. Dropout has
-        `dropout_keys [batch]`, one for each example; None: no dropout.
+        No token attends to padding, 0; the outputs there are arbitrary. There is one dropout key
+        for each example; None: no dropout.
 
         Raises:
           ValueError: the sentences are longer than `context_length`.

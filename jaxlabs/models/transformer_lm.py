@@ -151,7 +151,7 @@ class TransformerLM(nn.Module):
     def __call__(self, tokens: jax.Array, *, dropout_keys: jax.Array | None = None) -> jax.Array:
         """Returns logits `[batch, time, vocabulary]` for `tokens [batch, time]`.
 
-        Dropout has `dropout_keys [batch]`, one for each example; None: no dropout.
+        There is one dropout key for each example; None: no dropout.
 
         Raises:
           ValueError: the sequences are longer than `context_length`.
