@@ -1,6 +1,7 @@
 """The command `jaxlabs`: the list, labs by name, commands, wrong names, and early signals."""
 
 import argparse
+import json
 import os
 import signal
 import subprocess
@@ -68,6 +69,34 @@ def test_wrong_name_gives_one_line_and_the_nearest(arguments, line, capsys, tmp_
     monkeypatch.chdir(tmp_path)
     (tmp_path / "my_lab.py").touch()
     assert lines(capsys, arguments, 2) == ([], [line])
+
+
+COUNT = """
+from jaxlabs.runner.lab import Study, StudyResult
+from jaxlabs.training.run_config import CommonConfig
+
+STUDY = Study(
+    name="count", description="Counts.", config_class=CommonConfig, presets={"quick": {}},
+    measure=lambda config, folder: StudyResult({"last": 3.0}, "1 2 3"),
+)
+"""
+
+
+def test_lab_of_a_file_runs_in_another_folder(tmp_path):
+    (tmp_path / "labs").mkdir()
+    (tmp_path / "labs" / "count.py").write_text(COUNT)
+    (tmp_path / "experiments").mkdir()  # a folder of the user
+    ended = subprocess.run(
+        [sys.executable, "-m", "jaxlabs", "labs/count.py", "--platform=cpu"],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert ended.stdout.startswith("1 2 3\n")
+    config = json.loads((tmp_path / "runs" / "count-quick" / "config.json").read_text())
+    assert config["command"] == "python -m jaxlabs labs/count.py --platform=cpu"
 
 
 @pytest.mark.parametrize("name", ["char_rnn", "reproduce", "benchmark"])

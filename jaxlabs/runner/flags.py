@@ -33,17 +33,7 @@ def parse(lab: Experiment, arguments: Sequence[str]) -> Invocation | None:
     for argument in arguments:
         if not paths.is_utf8(argument):
             raise UserError(f"{argument!r} is not accepted; text in UTF-8")
-    values = flags.FlagValues()
-    define_flags(lab.config_class, values)
-    for flag in command_flags(lab):
-        if flag.repeated:
-            parser, serializer = FlagParser(flag.name, flag.kind), flags.ArgumentSerializer()
-            flags.DEFINE_multi(parser, serializer, flag.name, None, flag.help, flag_values=values)
-        else:
-            _define_flag(values, flag.name, flag.kind, flag.default, flag.help)
-    if isinstance(lab, Lab):  # deprecated
-        _define_flag(values, "lr_range_test", bool, False, "")
-    flags.DEFINE_boolean("help", False, "", short_name="h", flag_values=values)
+    values = _defined(lab)
     rest = _parse_values(lab, arguments, values)
     if values["help"].value:
         return None
@@ -57,25 +47,15 @@ def parse(lab: Experiment, arguments: Sequence[str]) -> Invocation | None:
         lines += deprecated
     for line in lines:
         print(f"{lab.name}: {line}", file=sys.stderr)
-    for flag in command_flags(lab):
-        if flag.choices and (value := chosen[flag.name]) not in (*flag.choices, flag.default):
-            hint = config_lib.nearest(value, flag.choices)
-            accepted = f"one of {', '.join(flag.choices)}{hint}"
-            raise UserError(f"--{flag.name}: {value!r} is not accepted; {accepted}")
-    overrides = config_lib.canonical(lab.config_class, given)
+    _check_choices(lab, chosen)
     file, varied, seeds = (chosen.pop(name, None) for name in ("config", "vary", "seeds"))
-    stored: dict[str, Any] = {}
     if file is not None:
-        preset, stored = config_file.read(file, lab)
+        preset, chosen["stored"] = config_file.read(file, lab)
         if preset in lab.presets and not values["preset"].present:
             chosen["preset"] = preset
+    overrides = config_lib.canonical(lab.config_class, given)
     invocation = Invocation(
-        lab=lab,
-        arguments=tuple(arguments),
-        overrides=overrides,
-        config_file=file,
-        stored=stored,
-        **chosen,
+        lab=lab, arguments=tuple(arguments), overrides=overrides, config_file=file, **chosen
     )
     invocation = vary.with_axes(invocation, varied, seeds)
     if isinstance(lab, Lab):
@@ -126,6 +106,31 @@ def command_flags(lab: Experiment) -> list[CommandFlag]:
             text = f"set of runs to train and compare; {questions}"
             found.append(CommandFlag("sweep", str, None, text, list(lab.sweeps)))
     return found
+
+
+def _defined(lab: Experiment) -> flags.FlagValues:
+    """Returns all flags of a lab, without values.
+
+    Raises:
+      UserError: a setting of the lab has the name of a flag that every lab has.
+    """
+    for name in config_lib.spellings(lab.config_class):
+        if name in {"help", "h", *(flag.name for flag in command_flags(lab))}:
+            raise UserError(
+                f"the setting {name!r} has the name of a flag of every lab; another name"
+            )
+    values = flags.FlagValues()
+    define_flags(lab.config_class, values)
+    for flag in command_flags(lab):
+        if flag.repeated:
+            parser, serializer = FlagParser(flag.name, flag.kind), flags.ArgumentSerializer()
+            flags.DEFINE_multi(parser, serializer, flag.name, None, flag.help, flag_values=values)
+        else:
+            _define_flag(values, flag.name, flag.kind, flag.default, flag.help)
+    if isinstance(lab, Lab):  # deprecated
+        _define_flag(values, "lr_range_test", bool, False, "")
+    flags.DEFINE_boolean("help", False, "", short_name="h", flag_values=values)
+    return values
 
 
 def define_flags(config_class: type[Config], values: flags.FlagValues) -> None:
@@ -224,6 +229,15 @@ def _resolve_mode(values: flags.FlagValues) -> tuple[str, list[str]]:
             f" --replay_step={step}"
         )
     return mode, lines
+
+
+def _check_choices(lab: Experiment, chosen: Mapping[str, Any]) -> None:
+    """Raises UserError for a value of a flag that is not a setting and not among its choices."""
+    for flag in command_flags(lab):
+        if flag.choices and (value := chosen[flag.name]) not in (*flag.choices, flag.default):
+            hint = config_lib.nearest(value, flag.choices)
+            accepted = f"one of {', '.join(flag.choices)}{hint}"
+            raise UserError(f"--{flag.name}: {value!r} is not accepted; {accepted}")
 
 
 def _check_flags_of_mode(invocation: Invocation) -> None:

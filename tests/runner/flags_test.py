@@ -14,6 +14,7 @@ from jaxlabs.runner import cli
 from jaxlabs.runner.description import describe, not_comparable_reason
 from jaxlabs.runner.help_text import sections
 from jaxlabs.runner.lab import Lab
+from jaxlabs.training.run_config import RunConfig
 
 
 def help_without_marks(field):
@@ -133,6 +134,18 @@ def test_evaluation_batch_matters_to_comparisons_only_where_it_couples_examples(
     reason = not_comparable_reason(invocation, invocation.config(), task, data)
     changed = "other settings than the preset's: eval_batch_size"
     assert reason == (changed if batch_coupled else "")
+
+
+@pytest.mark.parametrize("name", ["mode", "vary", "help"])
+def test_setting_with_the_name_of_a_flag_of_every_lab_is_refused(name, capsys):
+    settings = [(name, int, config.setting(0, "a number"))]
+    config_class = dataclasses.make_dataclass(
+        "Config", settings, bases=(RunConfig,), frozen=True, kw_only=True
+    )
+    assert cli.run(dataclasses.replace(LAB, config_class=config_class), []) == 2
+    assert capsys.readouterr().err == (
+        f"gpt: the setting {name!r} has the name of a flag of every lab; another name\n"
+    )
 
 
 def test_closed_pipe_is_no_error(tiny_flags):
