@@ -29,6 +29,7 @@ from orbax.checkpoint import checkpoint_managers
 
 from jaxlabs.config import Config, UserError
 from jaxlabs.run_folder import renamed, unwritable
+from jaxlabs.training.devices import sync_hosts
 from jaxlabs.training.run_config import differing
 from jaxlabs.training.state import TrainState, Tree, leaf_names
 
@@ -67,6 +68,14 @@ class Checkpoints:
                     shutil.rmtree(entry, ignore_errors=True)
         self._read_only = read_only
         self._manager = ocp.CheckpointManager(self.path, options=options)
+        # A process reads without the others: the manager waits for all of them after a read, and
+        # one that finds damage would not come.
+        alone = ocp.options.MultiprocessingOptions(
+            primary_host=None, active_processes={jax.process_index()}
+        )
+        self._reader = ocp.Checkpointer(
+            ocp.CompositeCheckpointHandler(), multiprocessing_options=alone
+        )
         for step in self.steps():
             with contextlib.suppress(Exception):  # damage is reported by `restore`
                 self._record_loss(step, self.read_metadata(step)[LOSS])
@@ -108,8 +117,7 @@ class Checkpoints:
 
     def read_metadata(self, step: int) -> dict[str, Any]:
         """Returns the metadata of the checkpoint of one step."""
-        items = ocp.args.Composite(**{METADATA: ocp.args.JsonRestore()})
-        return renamed.checkpoint(self._manager.restore(step, args=items)[METADATA])
+        return renamed.checkpoint(self._read(step, **{METADATA: ocp.args.JsonRestore()})[METADATA])
 
     def require_run(self, config_class: type[Config], stored: Mapping[str, Any]) -> None:
         """Raises UserError if a checkpoint belongs to another run than a config.json.
@@ -133,7 +141,8 @@ class Checkpoints:
         """Returns the newest readable state, or None when there is no checkpoint.
 
         A damaged checkpoint is reported and the previous one is used. The damaged one is moved to
-        `damaged/`, except by a mode that only reads. All processes of a run call this together.
+        `damaged/`, except by a mode that only reads. All processes of a run call this together, and
+        restore the same step: damage that one of them finds counts for all.
 
         Args:
           like: a state of the same shapes and shardings; the values of its arrays do not matter.
@@ -145,11 +154,9 @@ class Checkpoints:
             from those of the model or optimizer.
         """
         candidates = [step for step in self.steps() if at_most is None or step <= at_most]
-        if not candidates:
-            return None
         damaged = []
         _forget_abandoned_reads()
-        for step in reversed(candidates):
+        for step in _steps_of_process_0(candidates):
             try:
                 state = self._restore_step(like, step)
             except UserError:
@@ -166,6 +173,8 @@ class Checkpoints:
                 if not self._read_only:
                     self._quarantine(damaged)
                 return state
+        if not damaged:
+            return None
         raise UserError(
             f"--workdir: no checkpoint in {self.path} can be read; --overwrite starts over"
         )
@@ -206,7 +215,30 @@ class Checkpoints:
         if loss is not None and math.isfinite(loss):
             self._losses[step] = loss
 
+    def _read(self, step: int, **items: Any) -> Any:
+        """Returns items of a checkpoint, read by this process alone."""
+        self._manager.wait_until_finished()
+        return self._reader.restore(self.path / str(step), args=ocp.args.Composite(**items))
+
     def _restore_step(self, like: TrainState, step: int) -> TrainState:
+        """Returns the state of one step; raises in all processes if one of them cannot read it."""
+        with _in_all_processes():
+            metadata, arrays = self._read_step(like, step)
+        with _in_all_processes():  # only now: the checksum of sharded arrays needs all processes
+            if int(_checksum(list(arrays.values()))) != metadata[CHECKSUM]:
+                raise ValueError("its arrays do not match their checksum")
+        renamed_arrays = {renamed.parameter(name): array for name, array in arrays.items()}
+        if not self._read_only and renamed_arrays.keys() != arrays.keys():
+            logging.getLogger("jaxlabs").warning(
+                "The checkpoint of step %d has parameter names of an earlier version;"
+                " dropout masks may differ from here on.",
+                step,
+            )
+        leaves = [renamed_arrays[name] for name in leaf_names(like)]
+        return jax.tree.unflatten(jax.tree.structure(like), leaves)
+
+    def _read_step(self, like: TrainState, step: int) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Returns the metadata and all arrays by stored name, also those that `like` lacks."""
         shapes, expected = self.read_metadata(step)[SHAPES], _shapes(like)
         stored = {renamed.parameter(name): shape for name, shape in shapes.items()}
         if like.opt_state == optax.EmptyState():
@@ -226,21 +258,10 @@ class Checkpoints:
             name: _abstract(shape, leaves.get(renamed.parameter(name), like.step).sharding)
             for name, shape in shapes.items()
         }
-        items = {"state": ocp.args.StandardRestore(abstract), METADATA: ocp.args.JsonRestore()}
-        restored = self._manager.restore(step, args=ocp.args.Composite(**items))
-        if (
-            int(_checksum([restored.state[name] for name in shapes]))
-            != restored[METADATA][CHECKSUM]
-        ):
-            raise ValueError("its arrays do not match their checksum")
-        if not self._read_only and stored.keys() != shapes.keys():
-            logging.getLogger("jaxlabs").warning(
-                "The checkpoint of step %d has parameter names of an earlier version;"
-                " dropout masks may differ from here on.",
-                step,
-            )
-        arrays = {renamed.parameter(name): restored.state[name] for name in shapes}
-        return jax.tree.unflatten(jax.tree.structure(like), [arrays[name] for name in leaves])
+        restored = self._read(
+            step, state=ocp.args.StandardRestore(abstract), **{METADATA: ocp.args.JsonRestore()}
+        )
+        return restored[METADATA], {name: restored.state[name] for name in shapes}
 
     def _quarantine(self, steps: list[int]) -> None:
         if not steps:
@@ -270,6 +291,33 @@ class _Best(checkpoint_managers.PreservationPolicy):
         scored = [info.step for info in checkpoints if info.step in self._losses]
         best = min(scored, key=self._losses.__getitem__, default=None)
         return [info.step == best for info in checkpoints]
+
+
+NO_STEP = -1
+
+
+def _steps_of_process_0(steps: Sequence[int]) -> Iterator[int]:
+    """Yields process 0's steps in all processes, newest first: others may list other steps."""
+    left = list(steps)
+    while (step := sync_hosts(left.pop() if left else NO_STEP, False)[0]) != NO_STEP:
+        yield step
+
+
+@contextlib.contextmanager
+def _in_all_processes() -> Iterator[None]:
+    """Raises an exception in all processes if one of them raises one, in place of a deadlock.
+
+    A UserError is raised at once: it ends the run.
+    """
+    failure = None
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        failure = error
+    if sync_hosts(0, failure is not None)[1]:
+        raise failure or RuntimeError("another process could not read it")
 
 
 def _require_own_files(folder: pathlib.Path, *, links: bool) -> None:
