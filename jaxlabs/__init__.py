@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from jaxlabs.data.dataset import DataModule as DataModule
     from jaxlabs.losses.loss_output import LossOutput as LossOutput
     from jaxlabs.published import Published as Published
+    from jaxlabs.runner.check import check as check
     from jaxlabs.runner.compare import Comparison as Comparison
     from jaxlabs.runner.compare import compare as compare
     from jaxlabs.runner.lab import Lab as Lab
@@ -39,6 +40,7 @@ _NAMES = {
     "jaxlabs.data.dataset": ["DataModule"],
     "jaxlabs.losses.loss_output": ["LossOutput"],
     "jaxlabs.published": ["Published"],
+    "jaxlabs.runner.check": ["check"],
     "jaxlabs.runner.compare": ["Comparison", "compare"],
     "jaxlabs.runner.lab": ["Lab", "Study", "StudyResult"],
     "jaxlabs.runner.sweep_plan": ["Sweep"],

@@ -341,7 +341,9 @@ class Trainer:
         """
         state, step, found = to_host(state), int(state.step), {}
         flat = {
-            f"{split}_{name}": value for split, row in metrics.items() for name, value in row.items()
+            f"{split}_{name}": value
+            for split, row in metrics.items()
+            for name, value in row.items()
         }
         for callback in self.callbacks:
             name = getattr(callback, "__name__", type(callback).__name__)

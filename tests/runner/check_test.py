@@ -1,0 +1,167 @@
+"""`jaxlabs check`: a right lab passes every line, and each fault fails on its own."""
+
+import argparse
+import dataclasses
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+import jaxlabs as jl
+from jaxlabs import labs
+from jaxlabs.config import UserError
+from jaxlabs.labs.gpt.lab import LAB as GPT
+from jaxlabs.runner import check
+from jaxlabs.runner.check import FAIL, PASS, SKIP
+from jaxlabs.training.checks import Failed
+
+NAMES = (
+    "overfits one batch",
+    "micro-batches = the batch",
+    "gradients = differences",
+    "sampler",
+    "compiles once",
+    "resumes in a new process",
+    "1 = 4 devices",
+)
+SMALL = ["--hidden_size=8"]
+
+
+def run(path, *flags):
+    """Returns the exit status and the verdicts of a command in a new process."""
+    command = [sys.executable, "-m", "jaxlabs", "check", str(path), *SMALL, *flags]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=1200, check=False)
+    assert ended.stderr == ""
+    lines = ended.stdout.splitlines()
+    return ended.returncode, {
+        name: line.split()[0] for name, line in zip(NAMES, lines, strict=True)
+    }
+
+
+@pytest.mark.slow
+def test_new_lab_passes_every_line(spirals):
+    assert run(spirals) == (0, dict.fromkeys(NAMES, PASS))
+
+
+FAULTS = """
+import dataclasses
+import os
+import spirals
+from spirals import jl, np, jax
+
+NOISE = np.float32(int.from_bytes(os.urandom(4), "big") / 2**40)
+
+def loss(model, variables, batch, key, **options):
+    output = spirals.loss(model, variables, batch, key, **options)
+    return output._replace(loss_sum=output.loss_sum * (1 + NOISE))
+
+train_step = jl.build_train_step(loss)
+
+def build_task(config, data_spec):
+    task = spirals.build_task(config, data_spec)
+    return dataclasses.replace(task, loss=loss, train_step=train_step, batch_coupled=True)
+
+def sample(config, task, data_spec, state, key):
+    program = jax.jit(lambda key: jax.random.normal(key, (3,)))
+    return {"images": np.asarray(program(key))}
+
+LAB = dataclasses.replace(spirals.LAB, name="faulty", build_task=build_task, sample=sample)
+"""
+
+
+@pytest.mark.slow
+def test_random_number_without_a_seed_and_a_compiling_sampler_fail_on_their_lines(spirals):
+    faulty = spirals.parent / "faulty.py"
+    faulty.write_text(FAULTS)
+    status, verdicts = run(faulty)
+    assert status == 1
+    expected = dict.fromkeys(NAMES, PASS)
+    expected |= {"micro-batches = the batch": SKIP, "sampler": FAIL}
+    assert verdicts == expected | {"resumes in a new process": FAIL}
+
+
+@pytest.fixture
+def setup(spirals):
+    """`setup(sample)`: the new lab with another sampler."""
+    lab = labs.load(spirals)
+
+    def make(sample):
+        invocation = check._parse(dataclasses.replace(lab, sample=sample), SMALL)
+        return check._setup(invocation)
+
+    return make
+
+
+def test_sampler_must_be_a_function_of_the_key(setup):
+    random = np.random.default_rng(0)
+    with pytest.raises(Failed, match=r"^two samples with one key differ$"):
+        check._sampler(setup(lambda *_: {"images": random.normal(size=3)}))
+
+
+def test_sampler_must_not_compile_for_every_key(setup):
+    def sample(config, task, data_spec, state, key):
+        return {"images": np.asarray(jax.jit(lambda key: jax.random.normal(key, (7,)))(key))}
+
+    with pytest.raises(Failed, match=r"^another key compiles 1 programs$"):
+        check._sampler(setup(sample))
+
+
+def test_compilation_of_a_later_call_fails():
+    line = "recompiled, because of [0]: float32[2] -> float32[3]"
+    start = lambda *_: {"recompiled": [line], "calls": 3}  # noqa: E731
+    with pytest.raises(Failed, match=r"^recompiled, because of \[0\]"):
+        check._trained(start, Path())
+    start = lambda *_: {"recompiled": [], "calls": 3}  # noqa: E731
+    assert check._trained(start, Path()) == "one compilation for 3 calls"
+
+
+def test_lab_without_a_file_skips_what_needs_other_processes(here):
+    for action in (check._trained, check._shared):
+        row = check._row("x", lambda action=action: action(None, here))
+        assert row.verdict == SKIP
+    assert check._row("x", lambda: check._resumed(None, here, here)).verdict == SKIP
+
+
+def test_exception_of_a_lab_is_the_line_of_its_property():
+    def raises():
+        raise ValueError("shapes\ndiffer")
+
+    assert check._row("sampler", raises) == ("sampler", FAIL, "ValueError: shapes differ")
+
+
+def test_failed_process_gives_its_last_line(here):
+    with pytest.raises(Failed, match="unknown lab"):
+        check._process("no_such_lab", [], "train", here / "run")
+
+
+def test_other_processes_load_a_lab_by_name_or_file(spirals):
+    assert check._name_of(labs.load("gpt")) == "gpt"
+    assert check._name_of(labs.load(spirals)) == str(spirals)
+    assert check._name_of(GPT).endswith("gpt/lab.py")
+    assert check._name_of(dataclasses.replace(GPT, name="other")) is None
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["worked_problems"], "'worked_problems': a study, which has no training step; a lab is"),
+        (["gpt", "--num_layer=1"], "--num_layer: unknown flag; did you mean 'num_layers'?"),
+        (["gpt", "--num_heads=x"], "--num_heads: 'x' is not accepted; an integer"),
+        (["gpt", "--help"], "--help: not accepted after the lab; before it"),
+        (["nothing"], "'nothing': unknown lab"),
+    ],
+)
+def test_command_that_is_not_accepted_gives_one_line(arguments, line):
+    parser = argparse.ArgumentParser()
+    check.add_arguments(parser)
+    with pytest.raises(UserError) as caught:
+        check.run(parser.parse_args(arguments))
+    assert str(caught.value).startswith(line)
+    assert "\n" not in str(caught.value)
+
+
+def test_check_is_a_public_name():
+    assert jl.check is check.check
