@@ -6,11 +6,12 @@ import shlex
 import pytest
 
 from jaxlabs import labs
+from jaxlabs.config import UserError
 from jaxlabs.labs.attention.lab import STUDY
 from jaxlabs.labs.gpt.lab import LAB
 from jaxlabs.run_folder import RunFolder
 from jaxlabs.runner import cli, modes
-from jaxlabs.runner.flags import command_flags
+from jaxlabs.runner.flags import command_flags, error_line
 
 pytestmark = pytest.mark.usefixtures("reused_executables", "quickly_compiled")
 
@@ -80,8 +81,15 @@ def test_values_are_those_of_the_flag():
         (["--vary=momentum=0.5,0.9"], "--vary: momentum: not used by --optimizer "),
     ],
 )
-def test_invalid_values_and_conflicts_give_one_line(flags, line, refused, here):
-    assert refused(*flags).startswith(line)
+def test_invalid_values_and_conflicts_give_one_line(flags, line):
+    with pytest.raises(UserError) as raised:
+        cli.parse(LAB, flags)
+    assert error_line(LAB, raised.value).startswith(line)
+
+
+def test_invalid_value_is_refused_before_the_first_run(refused, here):
+    line = "--vary: steps: -2 is not accepted; an integer of at least 0"
+    assert refused("--vary=steps=0,-2") == line
     assert not (here / "runs").exists()
 
 
