@@ -5,6 +5,7 @@ reads it at its start), so `.ci/run` sets it; subprocesses get it from here.
 """
 
 import os
+import runpy
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -43,6 +44,13 @@ with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PJRT_NPROC", "8")
         patch.setenv("XLA_FLAGS", f"{os.environ.get('XLA_FLAGS', '')} {XLA_FLAGS}")
     jax.devices()
+
+
+@pytest.fixture(scope="session")
+def copy_parameters():
+    """The function of torch_parameters.py."""
+    pytest.importorskip("torch")
+    return runpy.run_path(str(Path(__file__).parent / "torch_parameters.py"))["copy_parameters"]
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy.special import expit
 
-from jaxlabs.layers.cpu.rnn_scan import BACKWARD, rnn_scan
+from jaxlabs.layers.cpu.rnn_scan import lstm_backward, rnn_scan
 from jaxlabs.layers.rnn import Recurrent, RecurrentLayer, zero_state
 from jaxlabs.layers.rnn_cells import CELLS, scan_cell
 from jaxlabs.training.gradient_check import check
@@ -193,7 +193,7 @@ def test_lstm_gates_are_sigmoids_also_at_saturation():
         assert gate.min() >= 0
         assert gate.max() <= 1
     np.testing.assert_allclose(g, np.tanh(a[:, :HIDDEN]), atol=1e-7)
-    d_gates, _ = BACKWARD["lstm"].backward((np.ones_like(i),) * 2, new_state, state, (joined,))
+    d_gates, _ = lstm_backward((np.ones_like(i),) * 2, new_state, state, (joined,))
     assert np.isfinite(d_gates).all()
 
 
@@ -299,9 +299,8 @@ def test_empty_sequences_and_bidirectional_steps_are_refused():
 
 @pytest.mark.peers
 @pytest.mark.parametrize("cell", CELLS)
-def test_outputs_and_gradients_equal_pytorch(cell):
+def test_outputs_and_gradients_equal_pytorch(cell, copy_parameters):
     torch = pytest.importorskip("torch")
-    from jaxlabs.benchmark.peers.torch_parameters import copy_parameters
 
     model, x = module(cell, num_layers=2, bidirectional=True), x_of()[LENGTHS > 0]
     params, lengths = parameters(model), LENGTHS[LENGTHS > 0]

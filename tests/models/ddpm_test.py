@@ -62,10 +62,9 @@ def test_reference_has_the_published_number_of_parameters():
 
 
 @pytest.mark.peers
-def test_network_equals_pytorch_with_the_same_weights():
+def test_network_equals_pytorch_with_the_same_weights(copy_parameters):
     torch = pytest.importorskip("torch")
     from jaxlabs.benchmark.peers import torch_models
-    from jaxlabs.benchmark.peers.torch_parameters import copy_parameters
 
     state, _ = make(shape=(8, 12, 3))
     torch_unet = torch_models.UNet(TINY, channels=3)

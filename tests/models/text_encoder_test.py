@@ -277,10 +277,9 @@ def test_a_step_over_four_devices_equals_one():
 @pytest.mark.parametrize(
     "options", [{}, {"num_layers": 2, "pre_norm": False, "positions": "sinusoidal"}]
 )
-def test_logits_and_gradients_equal_pytorch(options):
+def test_logits_and_gradients_equal_pytorch(options, copy_parameters):
     torch = pytest.importorskip("torch")
     from jaxlabs.benchmark.peers import torch_models
-    from jaxlabs.benchmark.peers.torch_parameters import copy_parameters
 
     config = dataclasses.replace(TINY, matmul_precision="highest", **options)
     model = TextClassifier(config)

@@ -16,8 +16,8 @@ import numpy as np
 import torch
 from torch.nn import functional
 
+from jaxlabs.benchmark.peers.torch_cases import parameter_groups
 from jaxlabs.benchmark.peers.torch_models import GPT
-from jaxlabs.benchmark.peers.torch_training import parameter_groups
 from jaxlabs.config import UserError
 from jaxlabs.data.tokenizers import CharTokenizer
 from jaxlabs.data.windows import consecutive_windows, split_text

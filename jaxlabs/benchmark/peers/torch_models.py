@@ -1,7 +1,4 @@
-"""PyTorch equivalents of the models, with the layers' names and PyTorch's initialization.
-
-They are built from our configs. `torch_parameters.copy_parameters` gives them our parameters.
-"""
+"""PyTorch equivalents of the models, by our configs, with the names of our layers."""
 
 from typing import Any
 

@@ -24,11 +24,10 @@ pytestmark = pytest.mark.usefixtures("quickly_compiled")
     ],
 )
 def test_loss_and_gradients_of_the_whole_model_equal_pytorch(
-    key, options, tiny, parameters, logits_of, batch_of
+    key, options, tiny, parameters, logits_of, batch_of, copy_parameters
 ):
     torch = pytest.importorskip("torch")
     from jaxlabs.benchmark.peers.torch_models import GPT
-    from jaxlabs.benchmark.peers.torch_parameters import copy_parameters
 
     model, batch = tiny(**options), batch_of()
     params = parameters(model)

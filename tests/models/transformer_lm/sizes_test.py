@@ -117,10 +117,9 @@ def test_initial_loss_of_the_word_decoder_equals_the_published_one(word_decoders
 
 
 @pytest.mark.peers
-def test_pytorch_initialization_has_the_distributions_of_pytorch(word_decoders):
+def test_pytorch_initialization_has_the_distributions_of_pytorch(word_decoders, copy_parameters):
     torch = pytest.importorskip("torch")
     from jaxlabs.benchmark.peers.torch_models import GPT
-    from jaxlabs.benchmark.peers.torch_parameters import copy_parameters
 
     torch.manual_seed(0)
     theirs = [dict(GPT(SHALLOW_WORDS).named_parameters()) for _ in word_decoders]

@@ -13,9 +13,8 @@ from jaxlabs.training.optimizers import OptimizerConfig, build_optimizer, build_
 from jaxlabs.training.state import count_parameters, create_state
 
 torch = pytest.importorskip("torch")
+from jaxlabs.benchmark.peers.torch_cases import Mode, build_step  # noqa: E402
 from jaxlabs.benchmark.peers.torch_models import CharRNN as TorchCharRNN  # noqa: E402
-from jaxlabs.benchmark.peers.torch_parameters import copy_parameters  # noqa: E402
-from jaxlabs.benchmark.peers.torch_training import Mode, build_step  # noqa: E402
 
 pytestmark = [pytest.mark.peers, pytest.mark.usefixtures("quickly_compiled")]
 
@@ -41,7 +40,7 @@ def mean_loss(torch_model, tokens, state=None):
 
 
 @pytest.mark.parametrize("cell", ["lstm", "gru"])
-def test_the_pytorch_rnn_has_our_parameters_and_logits(cell):
+def test_the_pytorch_rnn_has_our_parameters_and_logits(cell, copy_parameters):
     model, params = initial(cell)
     torch_model, tokens = TorchCharRNN(model.config), tokens_of(model.config)
     copy_parameters(torch_model, params)
@@ -56,7 +55,7 @@ def test_the_pytorch_rnn_has_our_parameters_and_logits(cell):
     )
 
 
-def test_a_pytorch_step_equals_ours_with_clipping_and_weight_decay():
+def test_a_pytorch_step_equals_ours_with_clipping_and_weight_decay(copy_parameters):
     settings = OptimizerConfig(learning_rate=0.01, weight_decay=0.5, grad_clip_norm=0.05)
     model, params = initial("lstm")
     tokens = tokens_of(model.config)
