@@ -106,7 +106,7 @@ def test_version_is_defined_once():
     assert 'dynamic = ["version"]' in (ROOT / "pyproject.toml").read_text()
 
 
-@pytest.mark.parametrize("python", ["3.11", "3.12", "3.13"])
+@pytest.mark.parametrize("python", ["3.11", "3.12", "3.13", "3.14"])
 def test_constraints_pin_each_dependency_once_and_within_its_range(python):
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
