@@ -11,6 +11,7 @@ import argparse
 import importlib
 import importlib.util
 import pathlib
+import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NoReturn
 
@@ -125,8 +126,10 @@ def _run_command(name: str, arguments: Sequence[str]) -> int:
         return module.run(parser.parse_args(arguments))
 
     def line(error: UserError) -> str:
-        is_option = isinstance(error, ArgumentError) and f"--{error.argument}" in options
-        return f"--{error}" if is_option else str(error)
+        """Returns the message without a flag of labs, such as `--workdir: `, at its beginning."""
+        if isinstance(error, ArgumentError):
+            return f"--{error}" if f"--{error.argument}" in options else str(error)
+        return re.sub(r"^--\w+: ", "", str(error))
 
     options = parser.format_usage()
     return exit_status.of(f"jaxlabs {name}", action, line)

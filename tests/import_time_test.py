@@ -27,9 +27,9 @@ SLOW = (
 # Prints the slow modules that the help of every lab has imported first, by lab.
 HELP = f"""
 import contextlib, io, sys
+known = set(sys.modules)
 from jaxlabs import labs
 from jaxlabs.runner import cli
-known = set(sys.modules)
 for name in labs.built_in():
     with contextlib.redirect_stdout(io.StringIO()) as shown:
         assert cli.run(labs.load(name), ["--help"]) == 0
