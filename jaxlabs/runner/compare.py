@@ -47,13 +47,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--metric", help="<split>_<name>, or another final metric; default: the monitored loss"
     )
+    parser.add_argument("--lab", help="present path of the lab's file, if it has moved")
     parser.add_argument("--output", default=OUTPUT, help=f"the page; default: {OUTPUT}")
 
 
 def run(options: argparse.Namespace) -> int:
     """Prints the comparison and writes the page."""
     output = paths.local(options.output, "output")
-    comparison = compare(options.runs, metric=options.metric)
+    comparison = compare(options.runs, metric=options.metric, lab=options.lab)
     print(comparison)
     print(f"page: {comparison.write(output)}")
     return 0
@@ -243,7 +244,10 @@ class Comparison:
 
 
 def compare(
-    runs: Sequence[str | os.PathLike[str] | Run], *, metric: str | None = None
+    runs: Sequence[str | os.PathLike[str] | Run],
+    *,
+    metric: str | None = None,
+    lab: str | os.PathLike[str] | None = None,
 ) -> Comparison:
     """Compares finished runs of one lab.
 
@@ -253,15 +257,17 @@ def compare(
       runs: paths of run folders or of folders of sweeps, or runs of `load_run`.
       metric: `<split>_<name>` of an evaluated split, or another metric of summary.json; None: the
         loss on the monitored split.
+      lab: name of the lab or path of its file; None: found by what config.json says of it.
 
     Raises:
       ValueError: a run is not finished, or the runs cannot be compared; the message is one line
         that names the run and the reason.
     """
     found, notes = [], []
+    loaded = None if lab is None else labs.load(lab)
     for source in [runs] if isinstance(runs, str | os.PathLike) else runs:
-        given = source.lab if hasattr(source, "lab") else None
-        _expand(pathlib.Path(getattr(source, "path", source)), given, found, notes)
+        path = pathlib.Path(getattr(source, "path", source))
+        _expand(path, getattr(source, "lab", loaded), found, notes)
     if not found:
         raise ArgumentError("runs", "empty; at least one run")
     names = [run.path.resolve() for run in found]

@@ -317,10 +317,14 @@ def test_command_prints_the_table_and_writes_the_page(seeds, capsys, here):
     ("arguments", "line"),
     [
         ([], "the following arguments are required: RUN; --help shows what is accepted"),
-        (["none"], "--workdir: none holds no config.json; the folder of a trained run is needed"),
+        (["none"], "none holds no config.json; the folder of a trained run is needed"),
         (
             ["a", "--metric=x"],
             "--metric: 'x' is not a metric of a; held_out_loss, sample_real_words",
+        ),
+        (
+            ["a", "--lab=no.py"],
+            "no.py: cannot be read (No such file or directory); the file of a lab",
         ),
         (["a", "--output=no/page.html"], "--output: no/page.html cannot be written (No such file"),
         (["a", "--colour=1"], "unrecognized arguments: --colour=1; --help shows what is accepted"),
