@@ -19,7 +19,7 @@ import tqdm
 from jaxlabs.benchmark import format as formatting
 from jaxlabs.benchmark import plots, timing
 from jaxlabs.benchmark.suites import SUITES, Bench, LabUnderTest, matmul
-from jaxlabs.config import UserError, group, nearest, setting
+from jaxlabs.config import ArgumentError, group, nearest, setting
 from jaxlabs.labs.char_rnn import lab as char_rnn
 from jaxlabs.labs.ddpm import lab as ddpm
 from jaxlabs.labs.gpt import lab as gpt
@@ -61,7 +61,7 @@ class BenchmarkRunConfig(CommonConfig):
         for name in self.suites():
             if name not in SUITES:
                 accepted = f"one of {', '.join(SUITES)}, or all{nearest(name, SUITES)}"
-                raise UserError(f"--suite: {name!r} is not accepted; {accepted}")
+                raise ArgumentError("suite", f"{name!r} is not accepted; {accepted}")
 
     def suites(self) -> list[str]:
         """Returns the names of the suites to measure."""

@@ -45,13 +45,10 @@ def query_chunked_attention(
 ) -> jax.Array:
     """Returns `dot_product_attention` under `mask`, `[batch, heads, time, head_dim]`.
 
-    Query, key and value are `[batch, heads, time, head_dim]`, after the rotary embedding if there
-    is one.
-
     Args:
-      query: queries.
-      key: keys.
-      value: values.
+      query: [batch, heads, time, head_dim], after the rotary embedding if there is one.
+      key: likewise.
+      value: likewise.
       mask: causal or local mask.
       slopes: [heads], ALiBi slopes; their bias is added to the scores.
       dropout: `dropout(weights, chunk=..., subchunk=...)` is applied to the weights of a chunk,
