@@ -152,7 +152,7 @@ class Invocation:
       overwrite: whether to delete the run folder and start over.
       mode: one of `flags.MODES`.
       replay_step: the step that mode replay repeats, else None.
-      checkpoint: the checkpoint to read, "latest" or "best".
+      checkpoint: the checkpoint to read, "latest", "best", or a step.
       sweep: name of a sweep, or None for a single run.
       axes: values by setting of a sweep that the command line defines; empty for the lab's own.
       config_file: the file of `--config`, or None.
@@ -166,7 +166,7 @@ class Invocation:
     overwrite: bool
     mode: str = "train"
     replay_step: int | None = None
-    checkpoint: str = "latest"
+    checkpoint: str | int = "latest"
     sweep: str | None = None
     axes: Mapping[str, Sequence[Any]] = dataclasses.field(default_factory=dict)
     config_file: str | None = None
