@@ -146,6 +146,13 @@ def _parse(lab: Lab, flags: Sequence[str]) -> Invocation:
         raise UserError(error_line(lab, error)) from None
     if invocation is None:
         raise UserError("--help: not accepted after the lab; before it")
+    given = {
+        "mode": invocation.mode != "train",
+        "vary": bool(invocation.axes),
+        "sweep": invocation.sweep is not None,
+    }
+    for name in filter(given.get, given):
+        raise UserError(f"--{name}: not accepted by check, which trains one run of {STEPS} steps")
     return invocation
 
 
@@ -176,9 +183,10 @@ class Setup(NamedTuple):
 def _setup(invocation: Invocation) -> Setup:
     lab, preset = invocation.lab, dict(invocation.lab.presets[invocation.preset])
     devices.start(invocation.config().platform)
-    values = preset | SMALL | invocation.overrides | SHORT
+    own = preset | invocation.stored
+    values = own | SMALL | invocation.overrides | SHORT
     if values.get("optimizer") in FULL_BATCH:
-        values |= {"batch_size": (preset | invocation.overrides)["batch_size"]}
+        values |= {"batch_size": (own | invocation.overrides)["batch_size"]}
     config = with_precision(lab.config_class.from_flat(values), "highest")
     data = lab.load_data(config)
     task = lab.build_task(config, data.data_spec)
@@ -202,6 +210,8 @@ def _rows(invocation: Invocation, name: str | None, show: Callable[[str], None])
     elsewhere = ("compiles once", "resumes in a new process", f"1 = {DEVICES} devices")
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(1) as thread:
         flags = [f"--preset={invocation.preset}"]
+        if invocation.config_file is not None:
+            flags += [f"--config={invocation.config_file}"]
         flags += [f"--{key}={flag_value(value)}" for key, value in invocation.overrides.items()]
         start = None if name is None else functools.partial(_process, name, flags)
         root = pathlib.Path(folder)

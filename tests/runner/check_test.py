@@ -151,6 +151,11 @@ def test_other_processes_load_a_lab_by_name_or_file(spirals):
         (["gpt", "--num_layer=1"], "--num_layer: unknown flag; did you mean 'num_layers'?"),
         (["gpt", "--num_heads=x"], "--num_heads: 'x' is not accepted; an integer"),
         (["gpt", "--help"], "--help: not accepted after the lab; before it"),
+        (
+            ["gpt", "--mode=sample"],
+            "--mode: not accepted by check, which trains one run of 4 steps",
+        ),
+        (["gpt", "--vary=seed=1,2"], "--vary: not accepted by check"),
         (["nothing"], "'nothing': unknown lab"),
     ],
 )
