@@ -20,6 +20,9 @@ from jaxlabs.runner import new
 # In a background process of a shell SIGINT is ignored, but some tests send it to themselves.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
+if not hasattr(os, "mkfifo"):
+    os.mkfifo = lambda path: pytest.skip("Windows has no FIFOs")
+
 PLATFORM = os.environ.get("JAXLABS_TEST_PLATFORM", "cpu")
 os.environ.setdefault("PYTHONHASHSEED", "0")
 
