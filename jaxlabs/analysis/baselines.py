@@ -1,4 +1,4 @@
-"""Baselines of language models: n-gram losses and empirical entropies, in nats per token."""
+"""Baselines of language models: n-gram losses in nats per token."""
 
 import math
 
@@ -76,26 +76,6 @@ def ngram_probabilities(
         known = in_context > 0
         lower_order[known] = (own[known] + rest[known]) / in_context[known]
     return probabilities
-
-
-def empirical_entropies(tokens: np.ndarray) -> dict[str, float]:
-    """Returns the empirical entropies of a text, in nats.
-
-    "unigram_entropy" is the entropy of a token, "bigram_entropy" the conditional entropy of a token
-    given the previous one. No fixed unigram or bigram model has a lower loss on this text.
-    """
-    tokens = np.asarray(tokens).astype(np.int64)
-    pairs = tokens[:-1] * (tokens.max() + 1) + tokens[1:]
-    return {
-        "unigram_entropy": _entropy(tokens),
-        "bigram_entropy": _entropy(pairs) - _entropy(tokens[:-1]),
-    }
-
-
-def _entropy(values: np.ndarray) -> float:
-    counts = np.unique(values, return_counts=True)[1]
-    probabilities = counts / counts.sum()
-    return float(-(probabilities * np.log(probabilities)).sum())
 
 
 def _ngram_ids(tokens: np.ndarray, vocab_size: int, order: int) -> list[np.ndarray]:

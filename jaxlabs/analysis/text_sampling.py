@@ -2,6 +2,7 @@
 
 import bisect
 import dataclasses
+import functools
 import itertools
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -162,6 +163,22 @@ def sample_texts(
         )
         groups[heading] = [tokenizer.decode(row[start:]) for row in np.asarray(tokens)]
     return Texts(groups)
+
+
+def sampler(
+    generate: Callable[..., tuple[jax.Array, jax.Array]],
+    tokenizer_class: type[CharTokenizer | WordTokenizer],
+) -> Callable[..., Texts]:
+    """Returns the `sample` function of a lab, which continues the prompt at each temperature.
+
+    `generate` is `(model, params, prompts, lengths, key, **options) -> (tokens, lengths)`.
+    """
+
+    def sample(config, task, data_spec, state, key) -> Texts:
+        trained = functools.partial(generate, task.model, state.eval_params)
+        return sample_texts(trained, config.sampling, tokenizer_class.from_json(data_spec), key)
+
+    return sample
 
 
 def measure(samples: Texts, config: SamplingConfig, data: DataModule) -> dict[str, float]:

@@ -24,8 +24,9 @@ def problems(summary: JsonObject) -> str:
     )
     sections = []
     for theme in dict.fromkeys(row["theme"] for row in found):
-        table = _problem_table(rows := [row for row in found if row["theme"] == theme])
-        sections.append(html.details(f"{theme}: {len(rows)} values", table, group="problems"))
+        rows = [row for row in found if row["theme"] == theme]
+        name, table = f"{theme}: {len(rows)} values", _problem_table(rows)
+        sections.append(html.details(name, table, group="problems"))
     errata = _errata_table([row for row in found if row["erratum"]])
     return html.section(
         "problems",

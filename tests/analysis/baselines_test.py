@@ -4,7 +4,7 @@ import math
 import numpy as np
 import pytest
 
-from jaxlabs.analysis.baselines import empirical_entropies, ngram_baselines, ngram_probabilities
+from jaxlabs.analysis.baselines import ngram_baselines, ngram_probabilities
 
 
 def reference_kneser_ney(train, history, token, vocabulary, order):
@@ -82,13 +82,6 @@ def test_bigram_loss_of_markov_source_approaches_entropy_rate():
     assert losses["unigram"] > 1.1 * rate
     assert losses["bigram"] == pytest.approx(rate, rel=0.01)
     assert losses["5-gram"] == pytest.approx(rate, rel=0.05)
-    assert empirical_entropies(tokens)["bigram_entropy"] == pytest.approx(rate, rel=0.01)
-
-
-def test_entropies_of_cycle_are_log_of_letters_and_zero():
-    entropies = empirical_entropies(np.tile(np.arange(4, dtype=np.uint8), 50))
-    assert entropies["unigram_entropy"] == pytest.approx(math.log(4))
-    assert entropies["bigram_entropy"] == pytest.approx(0, abs=1e-12)
 
 
 def test_large_vocabulary_does_not_overflow():

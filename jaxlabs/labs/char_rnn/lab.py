@@ -8,7 +8,6 @@ Expect    quick: held-out loss about 1.54 nats; best: 1.487
 import dataclasses
 import functools
 
-import jax
 import jax.numpy as jnp
 
 from jaxlabs import keys
@@ -24,7 +23,6 @@ from jaxlabs.layers.rnn_cells import CELLS
 from jaxlabs.losses.cross_entropy import perplexity
 from jaxlabs.models import char_rnn
 from jaxlabs.run_folder import RunFolder
-from jaxlabs.run_folder.files import Texts
 from jaxlabs.runner.lab import Lab
 from jaxlabs.runner.sweep_plan import Sweep
 from jaxlabs.training.run_config import RunConfig
@@ -114,13 +112,7 @@ def build_task(config: CharRNNRunConfig, data_spec: DataSpec) -> Task:
     )
 
 
-def sample(
-    config: CharRNNRunConfig, task: Task, data_spec: DataSpec, state: TrainState, key: jax.Array
-) -> Texts:
-    """Returns continuations of the prompt at each temperature."""
-    generate = functools.partial(char_rnn.sample, task.model, state.eval_params)
-    tokenizer = CharTokenizer.from_json(data_spec)
-    return text_sampling.sample_texts(generate, config.sampling, tokenizer, key)
+sample = text_sampling.sampler(char_rnn.sample, CharTokenizer)
 
 
 def analyze(

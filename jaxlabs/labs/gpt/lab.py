@@ -8,7 +8,6 @@ Expect    quick: one to three minutes of training on two cores, held-out loss ab
 import dataclasses
 import functools
 
-import jax
 import jax.numpy as jnp
 
 from jaxlabs import keys
@@ -24,7 +23,6 @@ from jaxlabs.layers.positions import sinusoidal_embedding
 from jaxlabs.models import transformer_lm
 from jaxlabs.report import attention_plots
 from jaxlabs.run_folder import RunFolder
-from jaxlabs.run_folder.files import Texts
 from jaxlabs.runner.lab import Lab
 from jaxlabs.runner.sweep_plan import Sweep
 from jaxlabs.training.run_config import RunConfig
@@ -126,19 +124,12 @@ def build_task(config: GPTRunConfig, data_spec: DataSpec) -> Task:
     config.sampling.encode_prompt(tokenizer)
     text_sampling.encode("".join(config.maps.texts().values()), tokenizer, "attention_text")
     model = transformer_lm.TransformerLM(config.model.with_vocabulary(tokenizer.vocab.size))
-    init = functools.partial(
-        model.init, tokens=jnp.zeros((1, config.model.context_length), jnp.int32)
-    )
+    tokens = jnp.zeros((1, config.model.context_length), jnp.int32)
+    init = functools.partial(model.init, tokens=tokens)
     return Task(model, init, transformer_lm.loss, transformer_lm.train_step)
 
 
-def sample(
-    config: GPTRunConfig, task: Task, data_spec: DataSpec, state: TrainState, key: jax.Array
-) -> Texts:
-    """Returns continuations of the prompt."""
-    generate = functools.partial(transformer_lm.sample, task.model, state.eval_params)
-    tokenizer = CharTokenizer.from_json(data_spec)
-    return text_sampling.sample_texts(generate, config.sampling, tokenizer, key)
+sample = text_sampling.sampler(transformer_lm.sample, CharTokenizer)
 
 
 def analyze(
@@ -153,9 +144,8 @@ def analyze(
     params = state.eval_params
     leaks = attention_maps.write_maps(folder, config.maps, task.model, params, encoded, **masks)
     if model.positions == "sinusoidal":
-        folder.write_arrays(
-            "positions", table=sinusoidal_embedding(model.context_length, model.embed_dim)
-        )
+        table = sinusoidal_embedding(model.context_length, model.embed_dim)
+        folder.write_arrays("positions", table=table)
     key = keys.at_step(config.seed, "sample", state.step)
     samples = sample(config, task, data.data_spec, state, key)
     metrics = text_sampling.measure(samples, config.sampling, data)

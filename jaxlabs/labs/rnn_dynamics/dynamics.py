@@ -16,7 +16,6 @@ from jaxlabs.layers.rnn_cells import State
 
 QUANTILES = (0.1, 0.5, 0.9)
 
-MATRICES = ("orthogonal", "gaussian")
 RADII = (0.5, 0.8, 0.9, 0.95, 1.0, 1.05, 1.1, 1.25, 1.5, 2.0)
 BATCH, INPUT_STD = 16, 0.5
 """Sequences of the sweep, and standard deviation of the input of each unit."""

@@ -123,9 +123,8 @@ def build_task(config: SpeechClassifierRunConfig, data_spec: DataSpec) -> Task:
     sentence_predictions.require_known(config.prompt, data_spec)
     size = WordTokenizer.from_json(data_spec).vocab.size
     model = text_encoder.TextClassifier(config.model.with_vocabulary(size))
-    init = functools.partial(
-        model.init, tokens=jnp.zeros((1, config.model.context_length), jnp.int32)
-    )
+    tokens = jnp.zeros((1, config.model.context_length), jnp.int32)
+    init = functools.partial(model.init, tokens=tokens)
     return Task(model, init, text_encoder.loss, text_encoder.train_step)
 
 
@@ -152,16 +151,15 @@ def analyze(
     """Writes confusion matrices and attention maps."""
     params, tokenizer = state.eval_params, WordTokenizer.from_json(data.data_spec)
     count = functools.partial(sentence_predictions.confusion_counts, task.model, params)
-    splits = {name: part for name, part in data.eval_sets.items() if name.startswith("test")}
-    counts = {name: count(part, config.eval_batch_size) for name, part in splits.items()}
-    matrices, names = np.stack(list(counts.values())), data.data_spec["speakers"]
-    folder.write_arrays("confusion", counts=matrices, splits=list(counts), labels=names)
+    splits = [name for name in data.eval_sets if name.startswith("test")]
+    counts = {name: count(data.eval_sets[name], config.eval_batch_size) for name in splits}
+    matrices, names = np.stack([*counts.values()]), data.data_spec["speakers"]
+    folder.write_arrays("confusion", counts=matrices, splits=splits, labels=names)
     texts = config.maps.texts() or attention_maps.SENTENCES
     length, encode = config.model.context_length, tokenizer.encode
     encoded = attention_maps.encode_texts(texts, split_words, encode, length, padding=4)
-    leaks = attention_maps.write_maps(
-        folder, config.maps, task.model, params, encoded, causal=False
-    )
+    trained = task.model, params
+    leaks = attention_maps.write_maps(folder, config.maps, *trained, encoded, causal=False)
     accuracies = sentence_predictions.class_accuracies(counts["test"], list(speeches.SPEAKERS))
     metrics = {f"test_{name}_accuracy": value for name, value in accuracies.items()}
     return metrics | {f"attention_{name}": value for name, value in leaks.items()}

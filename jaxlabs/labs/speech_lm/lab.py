@@ -8,7 +8,6 @@ Expect    quick: a minute on two cores, test perplexities about 300, 380 and 320
 import dataclasses
 import functools
 
-import jax
 import jax.numpy as jnp
 
 from jaxlabs.analysis import attention_maps, text_sampling
@@ -23,7 +22,6 @@ from jaxlabs.losses.cross_entropy import perplexity
 from jaxlabs.models import transformer_lm
 from jaxlabs.report import attention_plots
 from jaxlabs.run_folder import RunFolder
-from jaxlabs.run_folder.files import Texts
 from jaxlabs.runner.lab import Lab
 from jaxlabs.runner.sweep_plan import Sweep
 from jaxlabs.training.run_config import RunConfig
@@ -108,19 +106,12 @@ def build_task(config: SpeechLMRunConfig, data_spec: DataSpec) -> Task:
     tokenizer = WordTokenizer.from_json(data_spec)
     config.sampling.encode_prompt(tokenizer)
     model = transformer_lm.TransformerLM(config.model.with_vocabulary(tokenizer.vocab.size))
-    init = functools.partial(
-        model.init, tokens=jnp.zeros((1, config.model.context_length), jnp.int32)
-    )
+    tokens = jnp.zeros((1, config.model.context_length), jnp.int32)
+    init = functools.partial(model.init, tokens=tokens)
     return Task(model, init, transformer_lm.loss, transformer_lm.train_step, perplexity)
 
 
-def sample(
-    config: SpeechLMRunConfig, task: Task, data_spec: DataSpec, state: TrainState, key: jax.Array
-) -> Texts:
-    """Returns continuations of the prompt."""
-    generate = functools.partial(transformer_lm.sample, task.model, state.eval_params)
-    tokenizer = WordTokenizer.from_json(data_spec)
-    return text_sampling.sample_texts(generate, config.sampling, tokenizer, key)
+sample = text_sampling.sampler(transformer_lm.sample, WordTokenizer)
 
 
 def analyze(
@@ -129,9 +120,8 @@ def analyze(
     """Writes attention maps; returns the shares of unknown test words."""
     tokenizer, model = WordTokenizer.from_json(data.data_spec), config.model
     texts = config.maps.texts() or attention_maps.SENTENCES
-    encoded = attention_maps.encode_texts(
-        texts, split_words, tokenizer.encode, model.context_length
-    )
+    length, encode = model.context_length, tokenizer.encode
+    encoded = attention_maps.encode_texts(texts, split_words, encode, length)
     masks = {"causal": not model.no_causal_mask, "window": model.attention_window}
     params, shares = state.eval_params, data.dataset["unknown_shares"]
     leaks = attention_maps.write_maps(folder, config.maps, task.model, params, encoded, **masks)
