@@ -267,7 +267,11 @@ def compare(
     loaded = None if lab is None else labs.load(lab)
     for source in [runs] if isinstance(runs, str | os.PathLike) else runs:
         path = pathlib.Path(getattr(source, "path", source))
-        _expand(path, getattr(source, "lab", loaded), found, notes)
+        try:
+            _expand(path, getattr(source, "lab", loaded), found, notes)
+        except UserError as error:  # the folder is no argument of this command
+            error.args = (str(error).removeprefix("--workdir: "),)
+            raise
     if not found:
         raise ArgumentError("runs", "empty; at least one run")
     names = [run.path.resolve() for run in found]

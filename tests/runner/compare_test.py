@@ -263,6 +263,8 @@ def test_unfinished_run_same_run_and_unknown_metric_are_refused(write, here):
     names = [write("a"), write("b", dropout=0.1)]
     with pytest.raises(ValueError, match=r"^runs: empty; at least one run$"):
         jl.compare([])
+    with pytest.raises(ValueError, match=r"^none holds no config.json; the folder of a trained"):
+        jl.compare(["none"])
     with pytest.raises(ValueError, match=r"^metric: 'held_out_los' is not a metric of a; did you"):
         jl.compare(names, metric="held_out_los")
     with pytest.raises(ValueError, match=r"^a: given twice$"):
