@@ -6,6 +6,7 @@ python -m experiments.gpt   in a checkout
 """
 
 import os
+import pathlib
 import re
 import shlex
 import sys
@@ -51,5 +52,5 @@ def _module() -> str:
 
 def _as_typed(path: str) -> str:
     """Returns a path below the working directory without that directory."""
-    relative = os.path.relpath(path)
-    return path if relative.startswith(os.pardir) else relative
+    file, here = pathlib.Path(path), pathlib.Path.cwd()
+    return os.fspath(file.relative_to(here)) if file.is_relative_to(here) else path
