@@ -9,6 +9,7 @@ from pathlib import Path
 
 from flax import linen as nn
 from sphinx.application import Sphinx
+from sphinx.pycode import ModuleAnalyzer
 
 import jaxlabs
 
@@ -100,6 +101,17 @@ def shorten_signature(
     return re.sub(r"<(?:function|class)[^,)]*>", "...", signature), returns
 
 
+def describe_fields(
+    app: Sphinx, what: str, name: str, item: object, options: object, lines: list[str]
+) -> None:
+    """Adds the comments of a named tuple's fields to its docstring."""
+    if what == "class" and hasattr(item, "_fields"):
+        comments = ModuleAnalyzer.for_module(item.__module__).find_attr_docs()
+        described = [field for field in item._fields if (item.__name__, field) in comments]
+        lines += ["", "Attributes:"] * bool(described)
+        lines += [f"  {it}: {' '.join(comments[item.__name__, it])}" for it in described]
+
+
 def skip_fields(
     app: Sphinx, what: str, name: str, item: object, skip: bool, options: object
 ) -> bool | None:
@@ -111,6 +123,7 @@ def skip_fields(
 def setup(app: Sphinx) -> None:
     """Registers the hooks above."""
     app.connect("source-read", fill_in)
+    app.connect("autodoc-process-docstring", describe_fields, priority=300)
     app.connect("autodoc-process-docstring", show_tables, priority=400)  # before napoleon
     app.connect("autodoc-process-signature", shorten_signature)
     app.connect("autodoc-skip-member", skip_fields)

@@ -12,17 +12,13 @@ from jaxlabs.decoding.generate import Decoder, empty_carry
 
 
 class Beams(NamedTuple):
-    """The sequences of a beam search, best first.
+    """The sequences of a beam search, best first."""
 
-    Attributes:
-      tokens: [batch, beam, max_new_tokens] tokens after the start token, 0 past the length.
-      lengths: [batch, beam] number of tokens, with the stop token.
-      scores: [batch, beam] `log P(tokens) / lengths ** length_penalty`, in nats; -inf where there
-        are fewer sequences than beams.
-    """
-
+    #: [batch, beam, max_new_tokens] tokens after the start token, 0 past the length
     tokens: jax.Array
-    lengths: jax.Array
+    lengths: jax.Array  #: [batch, beam] number of tokens, with the stop token
+    #: [batch, beam] `log P(tokens) / lengths ** length_penalty`, in nats; -inf where there are
+    #: fewer sequences than beams
     scores: jax.Array
 
 

@@ -76,15 +76,10 @@ class SamplerConfig(Config):
 
 
 class Samples(NamedTuple):
-    """Result of a sampler.
+    """Result of a sampler."""
 
-    Attributes:
-      images: [batch, ...].
-      snapshots: [snapshots, batch, ...], intermediate noisy images.
-    """
-
-    images: jax.Array
-    snapshots: jax.Array
+    images: jax.Array  #: [batch, ...]
+    snapshots: jax.Array  #: [snapshots, batch, ...], intermediate noisy images
 
 
 class _Coefficients(NamedTuple):

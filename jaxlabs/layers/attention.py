@@ -11,16 +11,12 @@ from jaxlabs.layers.matmul import einsum
 
 
 class AttentionOutput(NamedTuple):
-    """The output of attention and its intermediates.
+    """The output of attention and its intermediates."""
 
-    Attributes:
-      output: [batch, heads, query, head_dim].
-      weights: [batch, heads, query, key], each row sums to 1 (to 0 where the mask leaves no key).
-      scores: [batch, heads, query, key], `query . key / sqrt(head_dim) + bias`, before the mask.
-    """
-
-    output: jax.Array
+    output: jax.Array  #: [batch, heads, query, head_dim]
+    #: [batch, heads, query, key], each row sums to 1 (to 0 where the mask leaves no key)
     weights: jax.Array
+    #: [batch, heads, query, key], `query . key / sqrt(head_dim) + bias`, before the mask
     scores: jax.Array
 
 

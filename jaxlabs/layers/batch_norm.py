@@ -12,17 +12,11 @@ from jaxlabs.layers.normalization import EPSILON
 
 
 class BatchStatistics(NamedTuple):
-    """Statistics of each feature over a batch.
+    """Statistics of each feature over a batch."""
 
-    Attributes:
-      mean: the axes of `x` that are not averaged over, such as [features] or [channels].
-      variance: likewise; the biased variance, divided by n.
-      count: [] n, the number of values in each average.
-    """
-
-    mean: jax.Array
-    variance: jax.Array
-    count: jax.Array
+    mean: jax.Array  #: the axes of `x` that are not averaged over, such as [features] or [channels]
+    variance: jax.Array  #: likewise; the biased variance, divided by n
+    count: jax.Array  #: [] n, the number of values in each average
 
 
 def batch_statistics(

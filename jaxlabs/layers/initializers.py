@@ -27,19 +27,14 @@ def uniform_init(limit: float) -> Initializer:
 
 
 class TransformerInitializers(NamedTuple):
-    """Initializers of a Transformer; the defaults are linen's.
+    """Initializers of a Transformer; the defaults are linen's."""
 
-    Attributes:
-      embedding: token and position embeddings.
-      kernel: kernels that do not write to the residual stream.
-      residual: kernels that write to the residual stream.
-      bias_scale: biases are uniform within +-`bias_scale / sqrt(fan_in)`.
-    """
-
-    embedding: Initializer = nn.initializers.normal(STDDEV)
+    embedding: Initializer = nn.initializers.normal(STDDEV)  #: token and position embeddings
+    #: kernels that do not write to the residual stream
     kernel: Initializer = nn.initializers.lecun_normal()
+    #: kernels that write to the residual stream
     residual: Initializer = nn.initializers.lecun_normal()
-    bias_scale: float = 0.0
+    bias_scale: float = 0.0  #: biases are uniform within +-`bias_scale / sqrt(fan_in)`
 
     def bias(self, fan_in: int) -> Initializer:
         """Returns the initializer of the bias of a layer with `fan_in` inputs."""

@@ -35,16 +35,11 @@ each gate; last a GRU's `hidden_n`."""
 
 
 class Cell(NamedTuple):
-    """The elementwise part of a step.
+    """The elementwise part of a step."""
 
-    Attributes:
-      gates: names of the gates, in the order of a kernel's columns.
-      state: names of the arrays in the state.
-      forward: `(input_gates, hidden_gates, state) -> (state, gates)`; see `rnn_forward`.
-    """
-
-    gates: tuple[str, ...]
-    state: tuple[str, ...]
+    gates: tuple[str, ...]  #: names of the gates, in the order of a kernel's columns
+    state: tuple[str, ...]  #: names of the arrays in the state
+    #: `(input_gates, hidden_gates, state) -> (state, gates)`; see `rnn_forward`
     forward: Callable[[jax.Array, jax.Array, State], tuple[State, Gates]]
 
 
@@ -126,15 +121,11 @@ def where_valid(valid: jax.Array | None, new: State, old: State) -> State:
 
 
 class Trace(NamedTuple):
-    """States and gates after every step.
+    """States and gates after every step."""
 
-    Attributes:
-      states: [time, batch, hidden_size] each.
-      gates: in the order of the kernel's columns, [time, batch, hidden_size] each; then a GRU's
-        `hidden_n`.
-    """
-
-    states: State
+    states: State  #: [time, batch, hidden_size] each
+    #: in the order of the kernel's columns, [time, batch, hidden_size] each; then a GRU's
+    #: `hidden_n`
     gates: list[jax.Array]
 
 

@@ -53,17 +53,11 @@ START, END = 1, 2
 
 
 class Memory(NamedTuple):
-    """The encoded source.
+    """The encoded source."""
 
-    Attributes:
-      vectors: [batch, source time, embed_dim].
-      valid: [batch, source time] booleans; False for padding.
-      summary: [batch, features].
-    """
-
-    vectors: jax.Array
-    valid: jax.Array
-    summary: jax.Array
+    vectors: jax.Array  #: [batch, source time, embed_dim]
+    valid: jax.Array  #: [batch, source time] booleans; False for padding
+    summary: jax.Array  #: [batch, features]
 
 
 class Seq2Seq(nn.Module):

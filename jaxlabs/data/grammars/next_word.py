@@ -37,19 +37,13 @@ MAX_DEPTH = 3
 
 
 class State(NamedTuple):
-    """State of the grammar after the previous words.
+    """State of the grammar after the previous words."""
 
-    Attributes:
-      expects: part of speech of the next word.
-      pending: number and kind of the subjects whose verbs are pending, the innermost last.
-      subject: whether the current noun phrase is a subject.
-      number: "one", "many" or "any", given its determiner.
-    """
-
-    expects: str = "determiner"
+    expects: str = "determiner"  #: part of speech of the next word
+    #: number and kind of the subjects whose verbs are pending, the innermost last
     pending: tuple[tuple[str, str], ...] = ()
-    subject: bool = True
-    number: str = "any"
+    subject: bool = True  #: whether the current noun phrase is a subject
+    number: str = "any"  #: "one", "many" or "any", given its determiner
 
 
 @functools.cache
