@@ -72,11 +72,16 @@ def findings() -> Iterator[Finding]:
     yield from folders()
     broken = list(importing_jax())
     yield from broken
-    if not broken:
+    if broken:
+        return
+    try:
         # Imported only now: it imports JAX.
         from jaxlabs.runner import machine
-
-        yield from machine.findings(nvidia_driver())
+    except ImportError as error:
+        remedy = "pip install jaxlabs, or in a checkout pip install -e ."
+        yield Finding("packages", str(error), FAIL, remedy)
+        return
+    yield from machine.findings(nvidia_driver())
 
 
 def packages() -> Iterator[Finding]:

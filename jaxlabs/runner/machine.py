@@ -69,6 +69,8 @@ def listed(driver: str | None) -> Iterator[Finding]:
     memory = (found[0].memory_stats() or {}).get("bytes_limit")
     text = f"{len(found)} x {found[0].device_kind} ({found[0].platform})"
     text += f", {memory / 1e9:.1f} GB" if memory else ""
+    if found[0].platform == "gpu":  # its version of CUDA, or of ROCm
+        text += f", {found[0].client.platform_version.splitlines()[-1]}"
     yield Finding("devices", text)
     if driver is None:
         return

@@ -7,12 +7,14 @@ import importlib.metadata
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
 
 import jax
 import psutil
 import pytest
 
+from jaxlabs import runner
 from jaxlabs.config import UserError
 from jaxlabs.data import mnist, sources
 from jaxlabs.runner import doctor, machine
@@ -104,6 +106,14 @@ def test_jax_that_does_not_fit_jaxlib_names_the_pair(installed, monkeypatch):
     assert finding.remedy == "pip install jax==0.10.2 jaxlib==0.10.2"
 
 
+def test_missing_library_is_a_problem_and_no_traceback(monkeypatch):
+    monkeypatch.delattr(runner, "machine")
+    monkeypatch.setitem(sys.modules, "jaxlabs.runner.machine", None)
+    *_, last = doctor.findings()
+    assert last.level == FAIL
+    assert "pip install -e ." in last.remedy
+
+
 def test_little_free_memory_and_disk_are_notes(monkeypatch):
     memory = argparse.Namespace(total=8e9, available=1e9)
     monkeypatch.setattr(psutil, "virtual_memory", lambda: memory)
@@ -157,6 +167,17 @@ def test_gpu_that_jax_does_not_use_names_the_extra_for_its_driver(monkeypatch, d
     monkeypatch.delenv("JAX_PLATFORMS", raising=False)
     assert problems(machine.listed(driver)) == [("CUDA", NOTE, f"pip install 'jaxlabs[{extra}]'")]
     assert problems(machine.listed(None)) == []
+
+
+def test_gpu_has_its_memory_and_its_version_of_cuda(monkeypatch):
+    client = argparse.Namespace(platform_version="PJRT C API\ncuda 13000")
+    gpu = argparse.Namespace(platform="gpu", device_kind="NVIDIA X", client=client)
+    gpu.memory_stats = lambda: {"bytes_limit": 16e9}
+    monkeypatch.setattr(jax, "devices", lambda: [gpu, gpu])
+    found = list(machine.listed("580.1"))
+    assert problems(found) == []
+    lines = ["2 x NVIDIA X (gpu), 16.0 GB, cuda 13000", "NVIDIA 580.1"]
+    assert [finding.text for finding in found] == lines
 
 
 def test_driver_is_that_of_nvidia_smi(monkeypatch):
