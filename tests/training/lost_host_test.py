@@ -100,3 +100,11 @@ def test_coordinator_without_host_and_port_is_refused(coordinator):
 @pytest.mark.parametrize("coordinator", ["localhost:1234", "10.0.0.1:65535", "[::1]:1234"])
 def test_coordinator_with_host_and_port_is_accepted(coordinator):
     RunConfig(coordinator=coordinator).check()
+
+
+def test_windows_is_refused_before_anything_is_changed(monkeypatch):
+    monkeypatch.setattr(sys, "platform", "win32")
+    stderr = sys.stderr
+    with pytest.raises(UserError, match=r"^--num_processes: several processes need Linux or macOS"):
+        hosts.join("localhost:1234", 2, 0)
+    assert sys.stderr is stderr
