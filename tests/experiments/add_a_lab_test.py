@@ -28,6 +28,7 @@ pytestmark = pytest.mark.usefixtures("reused_executables", "quickly_compiled")
 def here(tmp_path, monkeypatch):
     """The working directory, where `jaxlabs new` has written the lab."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])  # to which the folder of a lab is added
     assert commands.run(NEW) == 0
     return tmp_path
 
