@@ -224,7 +224,8 @@ def canonical(config_class: type[Config], values: Mapping[str, Any]) -> dict[str
     return result
 
 
-def spellings(config_class: type[Config]) -> dict[str, str]:
+@functools.cache
+def spellings(config_class: type[Config]) -> Mapping[str, str]:
     """Returns the present flag name by name or alias."""
     return {
         spelling: name

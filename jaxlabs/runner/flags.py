@@ -114,8 +114,9 @@ def _defined(lab: Experiment) -> flags.FlagValues:
     Raises:
       UserError: a setting of the lab has the name of a flag that every lab has.
     """
+    taken = {"help", "h", *(flag.name for flag in command_flags(lab))}
     for name in config_lib.spellings(lab.config_class):
-        if name in {"help", "h", *(flag.name for flag in command_flags(lab))}:
+        if name in taken:
             raise UserError(
                 f"the setting {name!r} has the name of a flag of every lab; another name"
             )
