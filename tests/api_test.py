@@ -110,7 +110,7 @@ def test_a_call_neither_changes_settings_of_the_process_nor_depends_on_them(
     jax.config.update("jax_default_device", jax.devices()[1])
     try:
         before = process_state()
-        with contextlib.redirect_stdout(io.StringIO()) as out, jax.default_prng_impl("rbg"):
+        with contextlib.redirect_stdout(io.StringIO()) as out, jax.threefry_partitionable(False):
             first = jl.train("gpt", steps=8, workdir=tmp_path / "a", platform="cpu", **tiny)
             second = jl.train("gpt", steps=8, workdir=tmp_path / "b", platform="cpu", **tiny)
         assert process_state() == before
