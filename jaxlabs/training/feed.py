@@ -6,7 +6,6 @@ from typing import Any
 
 import flax.struct
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
@@ -34,7 +33,7 @@ class Stack:
     """
 
     batches: Batch
-    first: jax.Array
+    first: jax.Array | np.int32
 
     def batch_at(self, seed: int | jax.Array, step: int | jax.Array, batch_size: int) -> Batch:
         """Returns the batch of one of the steps."""
@@ -121,7 +120,8 @@ class Feed:
             name: self._shard(np.stack([batches[step][name] for step in steps]))
             for name in self._shapes
         }
-        return Stack(stacked, self._placement.replicate(jnp.int32(first)))
+        # Not placed: the thread would wait for the other processes of a run.
+        return Stack(stacked, np.int32(first))
 
     def _batch(self, step: int) -> HostBatch:
         config = self._config

