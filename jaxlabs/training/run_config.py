@@ -150,14 +150,11 @@ class RunConfig(CommonConfig):
         0, "index of this process, from 0", minimum=0, kind=RUNTIME, section=PROCESSES
     )
 
-    def __post_init__(self) -> None:
-        if isinstance(self.init_from, str):  # stored so, to be resumed from any folder
-            path = os.path.abspath(paths.local(self.init_from, "init_from"))
-            object.__setattr__(self, "init_from", path)
-        super().__post_init__()
-
     def check(self) -> None:
         super().check()
+        if self.init_from is not None:  # absolute, to be resumed from any folder
+            path = os.path.abspath(paths.local(self.init_from, "init_from"))
+            object.__setattr__(self, "init_from", path)
         build_schedule(self.optimization, self.steps)  # raises for incompatible values
         if self.num_processes > 1 and self.coordinator is None:
             raise UserError(

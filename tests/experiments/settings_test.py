@@ -41,6 +41,8 @@ def read(monkeypatch):
 
 
 RUNS = {
+    "sgd": "--optimizer=sgd --momentum=0.9 --nesterov --steps=0",
+    "lion": "--optimizer=lion --steps=0",
     "adamw": "--grad_clip_norm=1 --ema_decay=0.5 --lr_schedule=cosine --tensorboard --profile",
     "muon": "--optimizer=muon --lr_schedule=linear",
 }
