@@ -1,7 +1,7 @@
 """Training examples on the host: a sequence, a function of the index, or a grain pipeline."""
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -56,7 +56,7 @@ class HostExamples:
           UserError: an example cannot be read, or has another form than the others.
         """
         if self._shuffle:
-            index, valid = jax.device_get(_shuffled(self.count, seed, step, batch_size))
+            index, valid = jax.device_get(_shuffled(self.count, np.uint32(seed), step, batch_size))
         else:
             index = step * batch_size + np.arange(batch_size)
             valid = np.ones(batch_size, bool)
@@ -72,23 +72,39 @@ class HostExamples:
         return Examples(self._stack(np.asarray(index)))
 
     def _stack(self, index: np.ndarray) -> HostBatch:
-        examples = [self._read(int(i)) for i in index]
+        examples = [read(f"example {i}", self._example, int(i)) for i in index]
         for i, example in zip(index, examples, strict=True):
             if (form := _form(example)) != _form(examples[0]):
                 first = f"{_form(examples[0])} of example {index[0]}"
-                raise UserError(f"--dataset: example {i} is {form}, unlike {first}")
+                raise UserError(f"training data: example {i} is {form}, unlike {first}")
         return {name: np.stack([one[name] for one in examples]) for name in examples[0]}
 
-    def _read(self, i: int) -> HostBatch:
-        try:
-            example = self._example(i)
-        except Exception as error:
-            text = " ".join(str(error).split())
-            raise UserError(f"--dataset: example {i}: {type(error).__name__}: {text}") from error
-        if not isinstance(example, Mapping):
-            kind = type(example).__name__
-            raise UserError(f"--dataset: example {i} is {kind}; a dict of arrays by name")
-        return {name: np.asarray(value) for name, value in example.items()}
+
+def read(what: str, source: Callable[..., Any], *arguments: Any) -> HostBatch:
+    """Returns what `source(*arguments)` gives as arrays by name, in dtypes that devices hold.
+
+    Raises:
+      UserError: it fails or gives anything else; the line names `what`, such as "example 3".
+    """
+    try:
+        values = source(*arguments)
+        if not isinstance(values, Mapping):
+            kind = type(values).__name__
+            raise UserError(f"training data: {what} is {kind}, expected a dict of arrays by name")
+        return {name: _numbers(name, value) for name, value in values.items()}
+    except UserError:
+        raise
+    except Exception as error:
+        text = " ".join(str(error).split())
+        raise UserError(f"training data: {what}: {type(error).__name__}: {text}") from error
+
+
+def _numbers(name: str, value: Any) -> np.ndarray:
+    array = np.asarray(value)
+    try:
+        return array.astype(jax.typeof(array).dtype, copy=False)
+    except TypeError as error:
+        raise TypeError(f"{name} is {array.dtype}, expected numbers") from error
 
 
 _shuffled = functools.partial(jax.jit, static_argnums=(0, 3))(shuffled_index)

@@ -11,7 +11,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from jaxlabs.config import UserError
 from jaxlabs.data.batches import Batch, TrainingData, on_host
-from jaxlabs.data.host import HostBatch
+from jaxlabs.data.host import HostBatch, read
 from jaxlabs.training import jax_settings
 from jaxlabs.training.devices import BATCH_AXIS, DataParallel
 from jaxlabs.training.run_config import RunConfig
@@ -91,6 +91,7 @@ class Feed:
     def _stack_from(self, step: int) -> Stack:
         if not self._shapes:  # the first batch tells the shapes, and how many batches fit
             batch = self._batch(step)
+            _require_contract(batch, step, self._config.batch_size)
             self._shapes = _shapes(batch)
             fitting = MAX_STACK_BYTES // sum(array.nbytes for array in batch.values())
             self._size = max(1, min(MAX_STACKED, self._config.steps_per_call, fitting))
@@ -115,7 +116,7 @@ class Feed:
                 if shape != (expected := self._shapes.get(name, "absent")) or name not in batch:
                     found = shape if name in batch else "absent"
                     line = f"{name} is {found} in the batch after step {step}, {expected} before"
-                    raise UserError(f"--dataset: {line}")
+                    raise UserError(f"training data: {line}")
         stacked = {
             name: self._shard(np.stack([batches[step][name] for step in steps]))
             for name in self._shapes
@@ -124,20 +125,8 @@ class Feed:
         return Stack(stacked, np.int32(first))
 
     def _batch(self, step: int) -> HostBatch:
-        config = self._config
-        try:
-            batch = self._host.batch_at(config.seed, step, config.batch_size)
-            arrays = {name: np.asarray(value) for name, value in batch.items()}
-        except UserError:
-            raise
-        except Exception as error:
-            text = " ".join(str(error).split())
-            line = f"the batch after step {step}: {type(error).__name__}: {text}"
-            raise UserError(f"--dataset: {line}") from error
-        return {
-            name: array.astype(jax.dtypes.canonicalize_dtype(array.dtype))
-            for name, array in arrays.items()
-        }
+        what, config = f"the batch after step {step}", self._config
+        return read(what, self._host.batch_at, config.seed, step, config.batch_size)
 
     def _shard(self, stacked: np.ndarray) -> jax.Array:
         """Places `[steps, batch, ...]` so that every device holds its share of each batch."""
@@ -147,3 +136,15 @@ class Feed:
 
 def _shapes(batch: HostBatch) -> dict[str, str]:
     return {name: str(jax.typeof(array)) for name, array in batch.items()}
+
+
+def _require_contract(batch: HostBatch, step: int, batch_size: int) -> None:
+    """Raises UserError unless a batch has what `TrainingData` promises; others have its shapes."""
+    expected = dict.fromkeys(batch, f"[{batch_size}, ...]")
+    expected |= {"weights": f"[{batch_size}, ...]", "example_index": f"int32[{batch_size}]"}
+    found = _shapes(batch)
+    for name, shape in expected.items():
+        rows = batch[name].shape[:1] if name in batch else ()
+        if rows != (batch_size,) or (name == "example_index" and found[name] != shape):
+            line = f"{name} is {found.get(name, 'absent')} in the batch after step {step}"
+            raise UserError(f"training data: {line}, expected {shape}")

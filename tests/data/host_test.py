@@ -36,6 +36,13 @@ def test_batches_equal_those_of_a_device_data_set(batch_size):
             chex.assert_trees_all_equal_dtypes(ours, theirs)
 
 
+@pytest.mark.parametrize("seed", [2**31, 2**32 - 1])
+def test_seed_may_have_32_bits(seed):
+    ours = HostExamples(LISTED).batch_at(seed, 3, 4)
+    theirs = batch_at(Examples({"x": X, "label": LABELS}), np.uint32(seed), 3, 4)
+    chex.assert_trees_all_equal(ours, jax.device_get(theirs))
+
+
 def test_examples_with_an_order_of_their_own_are_read_in_it_without_an_end():
     host = HostExamples(lambda i: {"i": i}, shuffle=False)
     batch = host.batch_at(0, 10**6, 4)
@@ -65,14 +72,18 @@ def broken(i):
     ("examples", "line"),
     [
         (broken, "example 3: OSError: image 3 is truncated"),
-        (lambda i: None if i == 3 else LISTED[i], "example 3 is NoneType; a dict of arrays"),
+        (
+            lambda i: None if i == 3 else LISTED[i],
+            "example 3 is NoneType, expected a dict of arrays",
+        ),
         (lambda i: {"x": X[i, : 1 + (i == 3)]}, "x float32[2,3]"),
         (lambda i: {"x": X[i]} | ({"y": 0} if i == 3 else {}), "x float32[2,3], y int32[]"),
+        (lambda i: {"x": "a"}, ": TypeError: x is <U1, expected numbers"),
     ],
-    ids=["raises", "none", "shape", "names"],
+    ids=["raises", "none", "shape", "names", "strings"],
 )
 def test_example_that_cannot_be_used_gives_one_line(examples, line):
-    with pytest.raises(UserError, match=r"^--dataset: .*" + re.escape(line)) as caught:
+    with pytest.raises(UserError, match=r"^training data: .*" + re.escape(line)) as caught:
         HostExamples(examples, COUNT).batch_at(0, 0, COUNT)
     assert "\n" not in str(caught.value)
 

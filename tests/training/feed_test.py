@@ -3,6 +3,7 @@
 import dataclasses
 import re
 import time
+import types
 
 import chex
 import jax
@@ -131,7 +132,7 @@ def test_next_stack_is_read_while_the_steps_run(make_data, make_config, make_pla
     data = Feed(host, make_config(steps_per_call=100), make_placement())
     data.at(0)
     deadline = time.monotonic() + 30
-    while len(host.steps) < 11 and time.monotonic() < deadline:
+    while len(host.steps) < 10 and time.monotonic() < deadline:
         time.sleep(0.01)
     assert host.steps == [*range(10)]
 
@@ -157,7 +158,7 @@ def test_stack_fits_into_its_share_of_memory(make_data, make_config, make_placem
 
 
 def test_error_in_the_thread_is_one_line_of_the_run(start, tmp_path):
-    line = r"^--dataset: the batch after step 7: OSError: disk failed$"
+    line = r"^training data: the batch after step 7: OSError: disk failed$"
     with pytest.raises(UserError, match=line):
         start(tmp_path, fail_at=7)
     result, _ = start(tmp_path)  # the checkpoint before it is there
@@ -166,9 +167,54 @@ def test_error_in_the_thread_is_one_line_of_the_run(start, tmp_path):
 
 
 def test_batch_of_another_shape_gives_one_line(start, tmp_path):
-    line = "--dataset: inputs is int32[8,5] in the batch after step 6, int32[8,6] before"
+    line = "training data: inputs is int32[8,5] in the batch after step 6, int32[8,6] before"
     with pytest.raises(UserError, match=f"^{re.escape(line)}$"):
         start(tmp_path, change_at=6)
+
+
+BATCH = {"x": np.zeros((8, 2)), "weights": np.ones(8), "example_index": np.arange(8)}
+
+
+@pytest.mark.parametrize(
+    ("batch", "line"),
+    [
+        ({}, "weights is absent in the batch after step 0, expected [8, ...]"),
+        (
+            BATCH | {"x": np.zeros((3, 2))},
+            "x is float32[3,2] in the batch after step 0, expected [8, ...]",
+        ),
+        (
+            {name: BATCH[name] for name in ("x", "weights")},
+            "example_index is absent in the batch after step 0, expected int32[8]",
+        ),
+        (
+            BATCH | {"example_index": np.ones(8)},
+            "example_index is float32[8] in the batch after step 0, expected int32[8]",
+        ),
+        (
+            BATCH | {"weights": 1.0},
+            "weights is float32[] in the batch after step 0, expected [8, ...]",
+        ),
+        (
+            BATCH | {"x": ["a"] * 8},
+            "the batch after step 0: TypeError: x is <U1, expected numbers",
+        ),
+        ([BATCH], "the batch after step 0 is list, expected a dict of arrays by name"),
+    ],
+    ids=["empty", "rows", "no index", "dtype of index", "no axis", "strings", "list"],
+)
+def test_batch_without_what_the_protocol_promises_gives_one_line(
+    make_config, make_placement, batch, line
+):
+    host = types.SimpleNamespace(batch_at=lambda seed, step, batch_size: batch)
+    with pytest.raises(UserError, match=f"^training data: {re.escape(line)}$"):
+        Feed(host, make_config(), make_placement()).at(0)
+
+
+def test_batch_that_the_protocol_promises_is_accepted(make_config, make_placement):
+    host = types.SimpleNamespace(batch_at=lambda seed, step, batch_size: BATCH)
+    stack, _ = Feed(host, make_config(), make_placement()).at(0)
+    assert {str(array.dtype) for array in stack.batches.values()} == {"float32", "int32"}
 
 
 def test_replay_and_range_test_read_host_data(
