@@ -53,10 +53,11 @@ class Content:
 
 
 NOTE = (
-    "Mean over seeds ± standard deviation. A verdict is Student's paired t-test at 95 %:"
-    " it is undecided while the interval of the mean difference over common seeds contains 0. With"
-    " several groups, each is compared with the first one, and the intervals are not widened for"
-    " their number."
+    "Mean over seeds ± standard deviation. A verdict is Student's paired t-test at the 5 % level"
+    " (95 % confidence): it is undecided while the interval of the mean difference over common"
+    " seeds contains 0. With several groups, each is compared with the first one, and the intervals"
+    " are not widened for their number. A number of seeds that follows from the observed difference"
+    " is optimistic."
 )
 
 

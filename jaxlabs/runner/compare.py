@@ -245,27 +245,30 @@ class Comparison:
 
 def compare(
     runs: Sequence[str | os.PathLike[str] | Run],
-    *,
+    *others: object,
     metric: str | None = None,
-    lab: str | os.PathLike[str] | None = None,
+    lab: str | os.PathLike[str] | Experiment | None = None,
 ) -> Comparison:
     """Compares finished runs of one lab.
 
         jl.compare(["runs/gpt-a", "runs/gpt-b"])
 
     Args:
-      runs: paths of run folders or of folders of sweeps, or runs of `load_run`.
+      runs: paths of run folders or of folders of sweeps, or runs of `load_run`, in one list.
+      others: not accepted.
       metric: `<split>_<name>` of an evaluated split, or another metric of summary.json; None: the
         loss on the monitored split.
-      lab: name of the lab or path of its file; None: found by what config.json says of it.
+      lab: the lab, its name, or the path of its file; None: the one that config.json names.
 
     Raises:
       ValueError: a run is not finished, or the runs cannot be compared; the message is one line
         that names the run and the reason.
     """
     found, notes = [], []
-    loaded = None if lab is None else labs.load(lab)
-    for source in [runs] if isinstance(runs, str | os.PathLike) else runs:
+    if others or not isinstance(runs, Sequence) or isinstance(runs, str):
+        raise ArgumentError("runs", "expected one list of runs, such as compare([a, b])")
+    loaded = labs.load(lab) if isinstance(lab, str | os.PathLike) else lab
+    for source in runs:
         path = pathlib.Path(getattr(source, "path", source))
         try:
             _expand(path, getattr(source, "lab", loaded), found, notes)
@@ -359,10 +362,9 @@ def _require_comparable(first: FinishedRun, run: FinishedRun) -> None:
     lab, other = (one.config["experiment"] for one in (first, run))
     if lab != other:
         raise UserError(f"{run.path}: a run of {other}, but {first.path} is one of {lab}")
-    data, others = (one.config.get("dataset", {}) for one in (first, run))
-    if any(data.get(name) != others.get(name) for name in CONTENTS):
-        names = [f"{one.get('name')}, {str(one.get('sha256'))[:8]}" for one in (others, data)]
-        raise UserError(f"{run.path}: other data ({names[0]}) than {first.path} ({names[1]})")
+    (words, data), (other_words, others) = _data(first), _data(run)
+    if data != others:
+        raise UserError(f"{run.path}: other data ({other_words}) than {first.path} ({words})")
     fields = sections(first.lab.config_class)["data"]
     for name in (name for name, _ in fields if name in first.settings):
         before, now = first.settings[name], run.settings[name]
@@ -379,6 +381,20 @@ def _require_comparable(first: FinishedRun, run: FinishedRun) -> None:
             f"{run.path}: evaluated on the split {_monitored(run)}, but {first.path} on"
             f" {_monitored(first)}"
         )
+
+
+def _data(run: FinishedRun) -> tuple[str, dict[str, Any]]:
+    """Returns the data of a run in words, and what identifies them.
+
+    This is their contents, since files may be moved; without a hash also their name and `dataset`.
+    """
+    data = run.config.get("dataset") or {}
+    contents = {name: data.get(name) for name in CONTENTS}
+    if contents["sha256"]:
+        return f"{data.get('name')}, {contents['sha256'][:8]}", contents
+    chosen = canonical(run.lab.config_class, run.config["settings"]).get("dataset")
+    names = {"name": data.get("name"), "dataset": chosen}
+    return ", ".join(dict.fromkeys(filter(None, names.values()))), contents | names
 
 
 def _monitored(run: FinishedRun) -> str:
@@ -463,6 +479,9 @@ def _bases(groups: Sequence[Group], metric: str) -> tuple[list[Basis], list[str]
         notes.append("the runs were made on different machines: no verdict at equal time")
         return bases, notes
     end = min(float(seconds[-1]) for _, seconds, _ in curves)
+    if end == 0:
+        notes.append("a run has not trained: no verdict at equal time")
+        return bases, notes
     values = [float(np.interp(end, seconds, found)) for _, seconds, found in curves]
     bases.append(_basis(f"at {format_duration(end)}", groups, values))
     notes += _cut_schedules(groups, end)

@@ -1,7 +1,7 @@
 """What a comparison of two groups of runs says, in words, and how many seeds would decide it.
 
 Both groups are trained with the same seeds, and the differences by seed are tested with Student's
-t-test for paired samples at the level of `CONFIDENCE`.
+t-test for paired samples at the 5 % level (95 % confidence, `CONFIDENCE`).
 """
 
 import dataclasses
@@ -112,7 +112,8 @@ def seeds_needed(differences: Sequence[float]) -> int | None:
     If the differences by seed are normal with the observed mean d and standard deviation s, the
     statistic of the paired t-test over n seeds has the noncentral t-distribution with n - 1 degrees
     of freedom and noncentrality sqrt(n) d / s. The result is the smallest n whose test rejects
-    equality with probability `POWER`. For large n this is (1.96 + 0.84)^2 (s / d)^2.
+    equality with probability `POWER`. For large n this is (1.96 + 0.84)^2 (s / d)^2. It is
+    optimistic: a difference that was looked for, and found, is on average overestimated.
 
     Source: Cohen (1988), "Statistical power analysis for the behavioral sciences", chapter 2.
     """
@@ -132,7 +133,7 @@ def power(effect: float, seeds: np.ndarray) -> np.ndarray:
     """Returns the probability that the paired t-test finds a difference, for numbers of `seeds`.
 
     Args:
-      effect: mean of the differences over their standard deviation.
+      effect: Cohen's d_z, the mean of the differences over their standard deviation.
       seeds: numbers of seeds.
     """
     import scipy.stats  # slow to import

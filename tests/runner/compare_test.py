@@ -196,6 +196,18 @@ def test_runs_of_other_machines_are_not_compared_at_equal_time(write):
     ]
 
 
+def test_runs_without_steps_have_no_verdict(write):
+    comparison = jl.compare(
+        [write("a", LOSSES[:1], seconds=0.0), write("b", LOSSES[:1], seconds=0.0, dropout=0.1)]
+    )
+    assert not comparison.bases
+    assert comparison.notes == [
+        "no evaluated step is common to all runs: no verdict at equal steps",
+        "a run has not trained: no verdict at equal time",
+    ]
+    assert "a run has not trained" in comparison._repr_html_()
+
+
 def test_metric_of_the_end_is_compared_at_the_end(write):
     comparison = jl.compare([write("a"), write("b", dropout=0.1)], metric="sample_real_words")
     assert [basis.name for basis in comparison.bases] == ["at the end"]
@@ -220,6 +232,7 @@ def test_folder_of_a_sweep_stands_for_its_runs(write, here):
 
 
 OTHER = {"dataset": {"name": "other", "sha256": "cd" * 32}}
+UNHASHED = {"dataset": {"name": "markov"}}
 
 
 @pytest.mark.parametrize(
@@ -239,6 +252,19 @@ def test_runs_that_cannot_be_compared_are_refused(write, given, line):
     ) as error:
         jl.compare(names)
     assert "\n" not in str(error.value)
+
+
+def test_data_without_a_hash_are_told_apart_by_name_and_setting(write):
+    names = [write(name, config=UNHASHED, dataset=f"{name}.csv") for name in "ab"]
+    with pytest.raises(
+        ValueError, match=r"^b: other data \(markov, b.csv\) than a \(markov, a.csv\)$"
+    ):
+        jl.compare(names)
+    names = [write("c", config=UNHASHED), write("d", config={"dataset": {"name": "other"}})]
+    with pytest.raises(ValueError, match=r"^d: other data \(other, .*\) than c \(markov, "):
+        jl.compare(names)
+    moved = [write("e", dataset="e.csv"), write("f", dataset="f.csv")]
+    assert len(jl.compare(moved).groups) == 2  # the same contents
 
 
 def test_other_split_of_the_data_is_refused(write):
@@ -263,6 +289,9 @@ def test_unfinished_run_same_run_and_unknown_metric_are_refused(write, here):
     names = [write("a"), write("b", dropout=0.1)]
     with pytest.raises(ValueError, match=r"^runs: empty; at least one run$"):
         jl.compare([])
+    for wrong in (("a", "b"), ("a",), (jl.load_run("a"),)):
+        with pytest.raises(ValueError, match=r"^runs: expected one list of runs, such as compar"):
+            jl.compare(*wrong)
     with pytest.raises(ValueError, match=r"^none holds no config.json; the folder of a trained"):
         jl.compare(["none"])
     with pytest.raises(ValueError, match=r"^metric: 'held_out_los' is not a metric of a; did you"):
@@ -294,6 +323,9 @@ def test_runs_of_a_lab_without_a_name_are_compared_as_loaded(write):
     lab = dataclasses.replace(LAB, name="mine")
     config = {"experiment": "mine"}
     names = [write("a", config=config), write("b", dropout=0.1, config=config)]
+    with pytest.raises(ValueError, match="not inst"):
+        jl.compare(names)
+    assert str(jl.compare(names, lab=lab)).startswith("mine: held out loss")
     comparison = jl.compare([jl.load_run(name, lab=lab) for name in names])
     assert [group.settings for group in comparison.groups] == [{"dropout": 0.0}, {"dropout": 0.1}]
 
