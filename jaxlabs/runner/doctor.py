@@ -27,6 +27,9 @@ OK, NOTE, FAIL = "ok", "note", "FAIL"
 MIN_MEMORY, MIN_DISK = 2e9, 2e9
 """Bytes below which a line is a note: a lab takes about 1 GB of each."""
 
+FULL_DISK = 2**20
+"""Free bytes below which every run stops, `jaxlabs.training.checkpoints.SPARE_BYTES`."""
+
 SHOWN = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 """Packages whose versions are shown."""
 
@@ -148,6 +151,7 @@ def folders() -> Iterator[Finding]:
 
 
 def _folder(subject: str, path: Path, level: str, remedy: str) -> Finding:
+    """Returns the line of a folder; `level` is that of one in which nothing can be written."""
     existing = next(parent for parent in [path, *path.parents] if parent.exists())
     try:
         tempfile.TemporaryFile(dir=existing).close()
@@ -155,18 +159,19 @@ def _folder(subject: str, path: Path, level: str, remedy: str) -> Finding:
     except OSError as error:
         return Finding(subject, f"{path}: cannot be written ({error.strerror})", level, remedy)
     if free < MIN_DISK:
-        return Finding(subject, f"{path}: {_gb(free)} free", NOTE, "free some space")
+        text = f"{path}: {_gb(free)} free"
+        return Finding(subject, text, level if free < FULL_DISK else NOTE, "free some space")
     return Finding(subject, f"{path}: {_gb(free)} free")
 
 
 def nvidia_driver() -> str | None:
-    """Returns the version of NVIDIA's driver, or None without a GPU of NVIDIA."""
+    """Returns the version of NVIDIA's driver, perhaps "[N/A]"; None without a GPU of NVIDIA."""
     query = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
     try:
         result = subprocess.run(query, capture_output=True, text=True, timeout=10, check=True)
     except (OSError, subprocess.SubprocessError):
         return None
-    return next(iter(result.stdout.split()), None)
+    return next(iter(result.stdout.splitlines()), None)
 
 
 def _gb(size: float) -> str:

@@ -1,6 +1,7 @@
 """What `jaxlabs doctor` finds with JAX: devices, the rate of matmuls, data sets, variables."""
 
 import os
+import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -39,7 +40,9 @@ def findings(driver: str | None) -> Iterator[Finding]:
     try:
         devices.start("auto")
     except UserError as error:
-        yield Finding("devices", str(error), FAIL)
+        selected = [name for name in devices.PLATFORM_VARIABLES if os.environ.get(name)]
+        remedy = f"unset {' '.join(selected)}" if selected else "give commands --platform=cpu"
+        yield Finding("devices", str(error), FAIL, remedy)
         return
     yield from listed(driver)
     yield Finding("matmul", ", ".join(f"{name} {_rate(name)}" for name in ("float32", "bfloat16")))
@@ -76,7 +79,9 @@ def listed(driver: str | None) -> Iterator[Finding]:
         return
     yield Finding("driver", f"NVIDIA {driver}")
     if found[0].platform != "gpu" and not os.environ.get("JAX_PLATFORMS"):
-        extra = "cuda13" if int(driver.partition(".")[0]) >= CUDA_13_DRIVER else "cuda12"
+        # Of a driver that does not tell its version, the older CUDA asks less.
+        number = re.match("[0-9]*", driver)[0]
+        extra = "cuda13" if int(number or 0) >= CUDA_13_DRIVER else "cuda12"
         text = "JAX does not use the GPU: its CUDA plugin is missing or does not fit the driver"
         yield Finding("CUDA", text, NOTE, f"pip install 'jaxlabs[{extra}]'")
 

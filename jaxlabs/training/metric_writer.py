@@ -99,7 +99,7 @@ class _Trackio:
         with _quiet():
             self._run = trackio.init(
                 config["experiment"],
-                name=folder.path.as_posix(),
+                name=folder.path.absolute().as_posix(),  # the same from any working directory
                 config=config["settings"],
                 resume="allow",
                 embed=False,  # in a notebook

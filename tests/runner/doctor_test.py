@@ -15,11 +15,10 @@ import psutil
 import pytest
 
 from jaxlabs import runner
-from jaxlabs.config import UserError
 from jaxlabs.data import mnist, sources
 from jaxlabs.runner import doctor, machine
 from jaxlabs.runner.doctor import FAIL, NOTE, OK, Finding
-from jaxlabs.training import devices
+from jaxlabs.training import checkpoints, devices
 
 NEEDED = ["jax<0.13,>=0.10", "numpy>=2", 'pytest>=8; extra == "test"']
 
@@ -122,6 +121,15 @@ def test_little_free_memory_and_disk_are_notes(monkeypatch):
     assert [finding.level for finding in doctor.folders()] == [NOTE, NOTE]
 
 
+@pytest.mark.parametrize("free", [0, checkpoints.SPARE_BYTES - 1])
+def test_full_disk_stops_runs(monkeypatch, free):
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: argparse.Namespace(free=free))
+    runs, data = doctor.folders()
+    assert (runs.level, data.level) == (FAIL, NOTE)
+    assert runs.remedy == "free some space"
+    assert doctor.FULL_DISK == checkpoints.SPARE_BYTES
+
+
 def test_only_the_run_folder_must_be_writable(monkeypatch):
     def fail(dir):
         raise PermissionError(13, "Permission denied")
@@ -134,14 +142,19 @@ def test_only_the_run_folder_must_be_writable(monkeypatch):
     assert "JAXLABS_DATA_DIR" in data.remedy
 
 
-def test_unavailable_platform_stops_runs_and_nothing_is_measured(monkeypatch):
-    def fail(platform):
-        raise UserError("JAX_PLATFORMS: 'cuda' is not available on this machine; unset it")
+@pytest.mark.parametrize(
+    ("platforms", "remedy"), [("tpu", "unset JAX_PLATFORMS"), ("", "give commands --platform=cpu")]
+)
+def test_unavailable_platform_stops_runs_and_nothing_is_measured(monkeypatch, platforms, remedy):
+    def fail():
+        raise RuntimeError("no device")
 
-    monkeypatch.setattr(devices, "start", fail)
+    monkeypatch.setattr(jax, "devices", fail)
+    for name in devices.PLATFORM_VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("JAX_PLATFORMS", platforms)
     *_, last = machine.findings(None)
-    assert (last.subject, last.level) == ("devices", FAIL)
-    assert "unset it" in last.text
+    assert (last.subject, last.level, last.remedy) == ("devices", FAIL, remedy)
 
 
 def test_variables_that_change_a_run_are_listed_with_their_effect(monkeypatch):
@@ -162,7 +175,15 @@ def test_variables_that_change_a_run_are_listed_with_their_effect(monkeypatch):
 
 
 @pytest.mark.skipif(jax.default_backend() != "cpu", reason="the GPU is used")
-@pytest.mark.parametrize(("driver", "extra"), [("570.86.15", "cuda12"), ("580.1", "cuda13")])
+@pytest.mark.parametrize(
+    ("driver", "extra"),
+    [
+        ("570.86.15", "cuda12"),
+        ("580.1", "cuda13"),
+        ("[N/A]", "cuda12"),
+        ("[Not Supported]", "cuda12"),
+    ],
+)
 def test_gpu_that_jax_does_not_use_names_the_extra_for_its_driver(monkeypatch, driver, extra):
     monkeypatch.delenv("JAX_PLATFORMS", raising=False)
     assert problems(machine.listed(driver)) == [("CUDA", NOTE, f"pip install 'jaxlabs[{extra}]'")]
@@ -184,6 +205,10 @@ def test_driver_is_that_of_nvidia_smi(monkeypatch):
     printed = argparse.Namespace(stdout="580.65.06\n580.65.06\n")
     monkeypatch.setattr(subprocess, "run", lambda *_, **__: printed)
     assert doctor.nvidia_driver() == "580.65.06"
+    printed.stdout = "[Not Supported]\n"
+    assert doctor.nvidia_driver() == "[Not Supported]"
+    printed.stdout = ""
+    assert doctor.nvidia_driver() is None
 
     def fail(*_, **__):
         raise FileNotFoundError

@@ -121,6 +121,20 @@ def test_tracker_gets_every_metric_of_every_row(folder, monkeypatch, capsys):
     assert capsys.readouterr().out == ""
 
 
+def test_run_in_a_relative_folder_has_one_name_from_everywhere(tmp_path, monkeypatch):
+    tracker, names = Tracker(), []
+    monkeypatch.setitem(sys.modules, "trackio", tracker)
+    for start, path in ((tmp_path, "runs/a"), (tmp_path / "runs", "a")):
+        start.mkdir(exist_ok=True)
+        monkeypatch.chdir(start)
+        folder = RunFolder(path)
+        folder.create()
+        folder.write_config({"experiment": "gpt", "preset": "quick", "settings": {}})
+        MetricsWriter(folder, 0, enabled=True, tensorboard=False, track="trackio").close()
+        names.append(tracker.run["name"])
+    assert names == [(tmp_path / "runs" / "a").as_posix()] * 2
+
+
 def test_run_with_the_flag_is_tracked(spirals, tmp_path, monkeypatch):
     tracker = Tracker()
     tracker.__spec__ = importlib.machinery.ModuleSpec("trackio", None)
@@ -158,7 +172,8 @@ def test_trackio_stores_a_run_and_continues_it(tmp_path):
     command = [sys.executable, "-c", REAL]
     options = {"cwd": tmp_path, "env": variables, "capture_output": True, "text": True}
     result = subprocess.run(command, check=True, **options)
-    rows = [("runs/gpt-quick", step, b'{"train/loss":1.5}') for step in (1, 3)]
+    name = (tmp_path / "runs" / "gpt-quick").as_posix()
+    rows = [(name, step, b'{"train/loss":1.5}') for step in (1, 3)]
     assert result.stdout.splitlines() == [f"gpt.db {rows}"]
 
 
