@@ -30,7 +30,7 @@ class Advance:
     """
 
     def __init__(self, task: Task, config: RunConfig, placement: DataParallel, dataset: Any):
-        """Prepares the steps; the first call compiles them.
+        """Prepares the steps; `compile` or the first call compiles them.
 
         Args:
           task: the lab's model, loss and step.
@@ -45,6 +45,10 @@ class Advance:
     @property
     def compile_seconds(self) -> float:
         return self._multi_step.compile_seconds
+
+    def compile(self, state: TrainState) -> None:
+        """Compiles the steps before the first call; raises TooLarge if they do not fit."""
+        self._multi_step.compile(state, self._dataset, np.int32(0), self._seed)
 
     def __call__(self, state: TrainState, until: int) -> tuple[TrainState, dict[str, np.ndarray]]:
         """Returns the state at step `until`, and the metrics `[steps taken]` of the steps, by name.

@@ -11,7 +11,7 @@ from jaxlabs.training import capacity
 
 
 class AotFunction:
-    """A jitted function that is compiled at its first call, timed apart from its execution.
+    """A jitted function that is compiled before its first call, timed apart from its execution.
 
     A later call with other shapes, dtypes or tree structure recompiles it, after a warning that
     names the differences.
@@ -27,10 +27,18 @@ class AotFunction:
         self.compile_seconds = 0.0
 
     def __call__(self, *arguments: Any) -> Any:
+        self.compile(*arguments)
+        return self._compiled(*arguments)
+
+    def compile(self, *arguments: Any) -> None:
+        """Compiles the function for such arguments, unless it already is.
+
+        Raises:
+          TooLarge: it does not fit into memory.
+        """
         signature = _signature(arguments)
         if signature != self._signature:
             self._compile(arguments, signature)
-        return self._compiled(*arguments)
 
     def _compile(self, arguments: tuple[Any, ...], signature: dict[str, str]) -> None:
         if self._compiled is not None:

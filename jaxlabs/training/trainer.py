@@ -176,7 +176,10 @@ class Trainer:
 
     def _run(self, state: TrainState) -> TrainResult:
         config, step, size = self.config, int(state.step), 1
-        loss, last = self.evaluate(state) if step == 0 else None, self._is_last(state)
+        last = self._is_last(state)
+        if not last:
+            self._advance.compile(state)  # a batch that is too large is refused before any work
+        loss = self.evaluate(state) if step == 0 else None
         with signals.deferred() as stop:
             while True:
                 size, stopping = sync_hosts(size, stop())
