@@ -48,6 +48,8 @@ def run(tmp_path):
 
 
 def render_report(folder):
+    for path in folder.figures.glob("*.png"):
+        path.unlink()
     write_report(folder, LAB)
     return {path.name: path.read_bytes() for path in folder.figures.glob("*.png")}
 
@@ -81,14 +83,24 @@ def run_python(*arguments, **variables):
     )
 
 
+# Whether or not a command needs figures, it imports matplotlib without an error.
+COMMAND = """
+import sys
+from jaxlabs import load_matplotlib
+from jaxlabs.labs.gpt.lab import LAB
+from jaxlabs.runner import cli
+load_matplotlib.load()
+sys.exit(cli.run(LAB, ["--help"]))
+"""
+
+
 def test_invalid_matplotlib_configuration_stops_no_command(tmp_path):
     (tmp_path / "matplotlibrc").write_bytes(DAMAGED)
     (tmp_path / "fonts.conf").write_text(FONTCONFIG)
     done = run_python(
-        "-m",
-        "experiments.gpt",
-        "--help",
-        MPLBACKEND="module://not_installed.backend",
+        "-c",
+        COMMAND,
+        MPLBACKEND="not_installed",  # refused at the import, unlike module://not_installed
         MATPLOTLIBRC=str(tmp_path / "matplotlibrc"),
         FONTCONFIG_FILE=str(tmp_path / "fonts.conf"),
         HOME=os.devnull,

@@ -209,7 +209,6 @@ def test_suite_resumes_runs_that_are_valid_only_with_a_preset():
         config_class=SuiteConfig,
         presets={"quick": {}},
         labs={"line": dataclasses.replace(LINE, config_class=PresetConfig)},
-        main={},
     )
     for _ in range(2):
         assert cli.run(both, []) == 0

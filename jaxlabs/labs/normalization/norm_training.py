@@ -20,6 +20,7 @@ from jaxlabs.config import ArgumentError
 from jaxlabs.data import images
 from jaxlabs.data.batches import Examples, eval_batch, num_batches
 from jaxlabs.models.batchnorm_net import NORMS, NormNet, NormNetConfig, loss, train_step
+from jaxlabs.training import capacity
 from jaxlabs.training.advance import step_inputs
 from jaxlabs.training.state import TrainState, create_state
 
@@ -90,9 +91,17 @@ def study(
       [group]`, group sizes, the whole batch last, and `group_train_loss`, `group_test_loss` and
       `group_test_accuracy [group, seed]`. And the trained state with batch norm at its best rate
       from the first seed.
+
+    Raises:
+      TooLarge: the runs do not fit into memory together.
     """
     seeds, rates = np.array(seeds, np.uint32), np.float32(rates)
     models = {norm: NormNet(config, splits.num_classes, norm) for norm in NORMS}
+    traced = _train.trace(
+        models["batch"], splits.train, rates, seeds, steps=steps, batch_size=batch_size
+    )
+    capacity.require_state(traced, "the state of all runs")
+    capacity.require_arrays(traced, "a training step of all runs")
     train = functools.partial(_train, steps=steps, batch_size=batch_size)
     trained = {
         norm: train(model, splits.train, rates, seeds)
