@@ -27,7 +27,7 @@ import subprocess
 import sys
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
@@ -37,9 +37,10 @@ import numpy as np
 from jaxlabs import keys, labs
 from jaxlabs.config import UserError
 from jaxlabs.data.dataset import DataModule
-from jaxlabs.run_folder import RunFolder
+from jaxlabs.run_folder import RunFolder, Sample
 from jaxlabs.runner.flags import error_line, parse
 from jaxlabs.runner.lab import Invocation, Lab, Study
+from jaxlabs.runner.lab_source import FILE
 from jaxlabs.runner.sweep_plan import flag_value
 from jaxlabs.training import checks, devices, jax_settings
 from jaxlabs.training.checkpoints import Checkpoints
@@ -53,7 +54,7 @@ from jaxlabs.training.task import Task, require_trainable
 from jaxlabs.training.trainer import Trainer, initial_state
 
 SMALL = {"batch_size": 8, "eval_batch_size": 8, "grad_accum_steps": 1}
-"""Settings on top of the preset, below the given ones; full-batch optimizers keep their batch."""
+"""Settings on top of the preset, below the given ones; not for full-batch optimizers."""
 
 STEPS, RESUMED_AT = 4, 2
 SHORT = {
@@ -159,7 +160,8 @@ def _parse(lab: Lab, flags: Sequence[str]) -> Invocation:
 def _name_of(lab: Lab) -> str | None:
     """Returns what loads a lab in another process; None if nothing does."""
     if lab.source is not None:
-        return lab.source.path or lab.source.name
+        # A module of a package is loaded as part of it, by the name of its entry point.
+        return lab.source.path if lab.source.source == FILE else lab.source.name
     module = sys.modules[lab.build_task.__module__]
     return getattr(module, "__file__", None) if getattr(module, "LAB", None) is lab else None
 
@@ -184,9 +186,9 @@ def _setup(invocation: Invocation) -> Setup:
     lab, preset = invocation.lab, dict(invocation.lab.presets[invocation.preset])
     devices.start(invocation.config().platform)
     own = preset | invocation.stored
-    values = own | SMALL | invocation.overrides | SHORT
-    if values.get("optimizer") in FULL_BATCH:
-        values |= {"batch_size": (own | invocation.overrides)["batch_size"]}
+    given = own | invocation.overrides
+    small = {} if given.get("optimizer") in FULL_BATCH else SMALL
+    values = own | small | invocation.overrides | SHORT
     config = with_precision(lab.config_class.from_flat(values), "highest")
     data = lab.load_data(config)
     task = lab.build_task(config, data.data_spec)
@@ -251,7 +253,7 @@ def _sampler(setup: Setup) -> str:
     state = devices.to_host(initial_state(setup.task, setup.config, setup.placement))
     compiled = _compilations()
 
-    def sample(number: int) -> Any:
+    def sample(number: int) -> Sample:
         key = keys.at_step(setup.config.seed, "sample", number)
         return setup.lab.sample(setup.config, setup.task, setup.data.data_spec, state, key)
 
@@ -265,12 +267,10 @@ def _sampler(setup: Setup) -> str:
     return "one key gives one sample; another key compiles nothing"
 
 
-def _equal(one: Any, other: Any) -> bool:
-    try:
-        np.testing.assert_equal(one, other)
-    except AssertionError:
-        return False
-    return True
+def _equal(one: Sample, other: Sample) -> bool:
+    if isinstance(one, Mapping):
+        return all(np.array_equal(one[name], other[name]) for name in one)
+    return one == other
 
 
 @functools.cache

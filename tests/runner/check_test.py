@@ -16,6 +16,7 @@ from jaxlabs.config import UserError
 from jaxlabs.labs.gpt.lab import LAB as GPT
 from jaxlabs.runner import check
 from jaxlabs.runner.check import FAIL, PASS, SKIP
+from jaxlabs.runner.lab_source import ENTRY_POINT, LabSource
 from jaxlabs.training.checks import Failed
 
 NAMES = (
@@ -101,6 +102,12 @@ def test_sampler_must_be_a_function_of_the_key(setup):
         check._sampler(setup(lambda *_: {"images": random.normal(size=3)}))
 
 
+@pytest.mark.parametrize("sampled", ["text", {"images": np.zeros((2, 3))}], ids=["text", "arrays"])
+def test_sampler_of_text_or_arrays_passes(setup, sampled):
+    arrays = sampled if isinstance(sampled, str) else jax.device_put(sampled)
+    assert check._sampler(setup(lambda *_: arrays)).startswith("one key gives one sample")
+
+
 def test_sampler_must_not_compile_for_every_key(setup):
     def sample(config, task, data_spec, state, key):
         return {"images": np.asarray(jax.jit(lambda key: jax.random.normal(key, (7,)))(key))}
@@ -140,6 +147,8 @@ def test_failed_process_gives_its_last_line(here):
 def test_other_processes_load_a_lab_by_name_or_file(spirals):
     assert check._name_of(labs.load("gpt")) == "gpt"
     assert check._name_of(labs.load(spirals)) == str(spirals)
+    installed = LabSource(ENTRY_POINT, "gpt", "/site/package/gpt.py", "0")
+    assert check._name_of(dataclasses.replace(GPT, source=installed)) == "gpt"
     assert check._name_of(GPT).endswith("gpt/lab.py")
     assert check._name_of(dataclasses.replace(GPT, name="other")) is None
 
