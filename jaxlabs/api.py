@@ -66,7 +66,8 @@ def train(
 
     Args:
       lab: name of a lab, path of a file with one, or the lab.
-      preset: name of the initial settings; None: that of `config`, or the first one.
+      preset: name of the initial settings; None: that of `config`, or the first one. Another one
+        than that of `config` is refused.
       config: path of a run's config.json, whose settings to repeat.
       overwrite: whether to delete the run folder and start over.
       **settings: settings on top of these, by the name of their flag.
@@ -105,7 +106,7 @@ def load_run(
       path: the run folder.
       checkpoint: "latest", "best" (lowest loss on the monitored split), or a step.
       lab: the lab of the run, its name, or the path of its file; None: found by what config.json
-        says of it.
+        says of it, which executes only a file that you have run before, as it is now.
       **settings: settings of this machine, such as `platform` and `data_dir`, and `dataset` if its
         files were moved.
 
@@ -145,7 +146,12 @@ class Run:
                 message = f"{checkpoint!r} is not accepted; latest, best, or a step"
                 raise ArgumentError("checkpoint", message)
             self.path = self._folder.path
-            self.lab = labs.load_stored(stored) if lab is None else _loaded(lab)
+            if "sweep" in stored:
+                raise UserError(
+                    f"{self.path}: the sweep {stored['sweep']}; the folder of one of its runs in"
+                    f" {self._folder.runs} is needed"
+                )
+            self.lab = labs.load_stored(stored, lab)
             settings = {"workdir": str(self.path)} | settings
             self._invocation = _invocation(
                 self.lab, stored["preset"], settings, mode="sample", checkpoint=checkpoint
@@ -306,12 +312,14 @@ def _training_invocation(
     settings: Mapping[str, Any],
 ) -> Invocation:
     """Returns the equivalent of a command line that trains; raises ArgumentError, as `train`."""
-    found, options = "", {"overwrite": overwrite}
+    options = {"overwrite": overwrite}
     if config is not None:
-        found, stored = config_file.read(os.fspath(config), lab)
-        options |= {"config_file": os.fspath(config), "stored": stored}
-    if preset is None:
-        preset = found if found in lab.presets else next(iter(lab.presets))
+        file = os.fspath(config)
+        found, stored = config_file.read(file, lab)
+        options |= {"config_file": file, "stored": stored}
+        preset = config_file.preset_with(file, found, preset, lab)
+    elif preset is None:
+        preset = next(iter(lab.presets))
     if preset not in lab.presets:
         accepted = f"one of {', '.join(lab.presets)}{nearest(str(preset), lab.presets)}"
         raise ArgumentError("preset", f"{preset!r} is not accepted; {accepted}")

@@ -308,7 +308,7 @@ def _expand(
     """
     folder = RunFolder(path)
     config = folder.read_config()
-    lab = labs.load_stored(config) if lab is None else lab
+    lab = labs.load_stored(config, lab)
     if "sweep" not in config:
         found.append(_read(folder, lab, path))
         return

@@ -115,8 +115,7 @@ def open_run(
         if folder.exists() and folder.has_results() and not invocation.overwrite:
             stored = folder.read_config()
             check_same_run(stored, invocation, config, data, task)
-            if main and (line := lab_source.changed(stored, invocation.lab.source)):
-                print(f"{invocation.lab.name}: {line}", file=sys.stderr)
+            _note_a_changed_lab(stored, invocation)
             if "compiler_flags" in stored:
                 require_same_compiler_flags(stored["compiler_flags"])
         elif main:
@@ -162,6 +161,7 @@ def restore(invocation: Invocation) -> Restored:
     folder, stored = invocation.folder(), _read_run(invocation)
     config = with_overrides(invocation, stored["settings"])
     placement = _start_devices(config)
+    _note_a_changed_lab(stored, invocation)
     with Checkpoints(folder.checkpoints, config.keep_checkpoints, read_only=True) as checkpoints:
         steps = checkpoints.steps()
         if not steps:
@@ -173,6 +173,12 @@ def restore(invocation: Invocation) -> Restored:
         task = invocation.lab.build_task(precision.with_precision(config, chosen), data_spec)
         state = checkpoints.restore(inference_state(task, config, placement), at_most=step)
     return Restored(config, task, data_spec, state)
+
+
+def _note_a_changed_lab(stored: Mapping[str, Any], invocation: Invocation) -> None:
+    line = lab_source.changed(stored, invocation.lab.source)
+    if line is not None and devices.is_main_process():
+        print(f"{invocation.lab.name}: {line}", file=sys.stderr)
 
 
 def restore_with_data(invocation: Invocation) -> tuple[RunContext, TrainState]:
