@@ -101,6 +101,15 @@ def test_version_names_the_commit_of_the_checkout(tmp_path, monkeypatch):
     assert description.version() == jaxlabs.__version__
 
 
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "docs/getting-started.md"])
+def test_pages_say_which_python_of_the_metadata_is_untested(page):
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    *tested, untested = re.findall(r"Python :: (3\.\d+)", "\n".join(project["classifiers"]))
+    text = (ROOT / page).read_text()
+    assert all(re.search(rf"Python .*{re.escape(each)}", text) for each in (tested[0], tested[-1]))
+    assert re.search(rf"{re.escape(untested)}\b(?!\d)[^.;]*untested", text)
+
+
 def test_version_is_defined_once():
     assert importlib.metadata.version("jaxlabs") == jaxlabs.__version__
     assert 'dynamic = ["version"]' in (ROOT / "pyproject.toml").read_text()
