@@ -118,7 +118,7 @@ def group(config_class: type, section: str | None = None) -> Any:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Config:
-    """A frozen group of settings; types and ranges are checked whoever builds it.
+    """A frozen group of settings; types and ranges are checked when one is made.
 
     Raises:
       ArgumentError: a value of another type or out of range.
