@@ -105,8 +105,8 @@ def load_run(
     Args:
       path: the run folder.
       checkpoint: "latest", "best" (lowest loss on the monitored split), or a step.
-      lab: the lab of the run, its name, or the path of its file; None: found by what config.json
-        says of it, which executes only a file that you have run before, as it is now.
+      lab: the lab of the run, its name, or the path of its file; None: the one that config.json
+        names, whose file is executed only if you have run it before, as it is now.
       **settings: settings of this machine, such as `platform` and `data_dir`, and `dataset` if its
         files were moved.
 

@@ -130,7 +130,7 @@ def load_stored(
 
     Args:
       config: config.json of the run.
-      given: the lab, its name, or the path of its file; None: found by what `config` says of it.
+      given: the lab, its name, or the path of its file; None: the one that `config` names.
 
     Raises:
       UserError: the lab is not there any more, was never in a file, or is not that of the run; or

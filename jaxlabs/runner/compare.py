@@ -299,7 +299,7 @@ def _expand(
 
     Args:
       path: the folder.
-      lab: its lab; None: found by what config.json says of it.
+      lab: its lab; None: the one that config.json names.
       found: runs so far.
       notes: notes so far.
 
