@@ -14,7 +14,7 @@ from jaxlabs import paths
 from jaxlabs.config import ArgumentError, UserError
 from jaxlabs.run_folder import RunFolder
 from jaxlabs.training.checkpoints import Checkpoints
-from jaxlabs.training.export import load_safetensors
+from jaxlabs.training.export import read_safetensors
 from jaxlabs.training.state import Tree
 
 NAMES_SHOWN = 8
@@ -42,8 +42,7 @@ def load_weights(path: str | os.PathLike) -> Weights:
         if found.is_dir():
             arrays = _of_run(found)
         else:
-            params, _ = load_safetensors(found)
-            arrays = flatten_dict(params, sep=".")
+            arrays, _ = read_safetensors(found)
     except UserError as error:
         raise ArgumentError("init_from", str(error)) from None
     digest = hashlib.sha256()

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import safetensors.numpy
 from flax.traverse_util import flatten_dict
 
 from jaxlabs.config import UserError
@@ -136,6 +137,12 @@ def test_source_that_cannot_be_read_gives_one_line(run, here, capsys, path, line
     assert err.endswith(f"{line}\n")
     assert err.count("\n") == 1
     assert not (here / "run" / "config.json").exists()
+
+
+def test_file_of_another_library_is_read(here):
+    arrays = {"block": np.ones(3, np.float32), "block.kernel": np.zeros((2, 2), np.float32)}
+    safetensors.numpy.save_file(arrays, here / "weights.safetensors", {"format": "pt"})
+    chex.assert_trees_all_equal(weights("weights.safetensors"), arrays)
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "muon"])
