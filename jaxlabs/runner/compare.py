@@ -272,8 +272,9 @@ def compare(
         path = pathlib.Path(getattr(source, "path", source))
         try:
             _expand(path, getattr(source, "lab", loaded), found, notes)
-        except UserError as error:  # the folder is no argument of this command
-            error.args = (str(error).removeprefix("--workdir: "),)
+        except ArgumentError as error:
+            if error.argument == "workdir":  # no argument of this command
+                raise UserError(error.message) from None
             raise
     if not found:
         raise ArgumentError("runs", "empty; at least one run")
