@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -175,6 +176,43 @@ def test_command_that_is_not_accepted_gives_one_line(arguments, line):
         check.run(parser.parse_args(arguments))
     assert str(caught.value).startswith(line)
     assert "\n" not in str(caught.value)
+
+
+def test_result_says_whether_it_passed_and_shows_itself():
+    rows = check.Row("sampler", PASS, "one"), check.Row("1 = 4 devices", SKIP, "a<b")
+    result = check.CheckResult(rows)
+    assert result.passed
+    assert repr(result).splitlines() == [str(row) for row in rows]
+    assert "a&lt;b" in result._repr_html_()
+    assert not check.CheckResult((*rows, check.Row("compiles once", FAIL, "no"))).passed
+
+
+def test_call_names_arguments_and_leaves_the_process_as_it_was(monkeypatch):
+    def rows(invocation, name, show):
+        assert invocation.overrides == {"batch_size": 4}
+        jax.config.update("jax_default_device", jax.devices()[1])
+        return [check.Row("sampler", PASS, "")]
+
+    monkeypatch.setattr(check, "_rows", rows)
+    before = dict(jax.config.values)
+    assert jl.check("gpt", batch_size=np.int64(4)).passed
+    assert dict(jax.config.values) == before
+    for given, line in (
+        ({"batch_size": 0}, "batch_size: 0 is not accepted; an integer of at least 1"),
+        ({"num_layer": 1}, "num_layer: unknown setting; did you mean 'num_layers'?"),
+        ({"preset": "quik"}, "preset: 'quik' is not accepted; one of quick"),
+    ):
+        with pytest.raises(ValueError, match="^" + re.escape(line)):
+            jl.check("gpt", **given)
+
+
+def test_listener_of_compilations_is_removed():
+    with check._compilations() as found:
+        jax.jit(lambda x: x * 3 + 1)(np.ones(7))
+    assert found
+    count = len(found)
+    jax.jit(lambda x: x * 5 - 1)(np.ones(9))
+    assert len(found) == count
 
 
 def test_check_is_a_public_name():
