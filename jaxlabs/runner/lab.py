@@ -64,7 +64,7 @@ class Lab(Experiment):
       sweeps: sets of runs that answer one question each, by name, for `--sweep`.
       callbacks: called in the main process after each evaluation, `(step, state, metrics) ->
         further metrics by name, or None`. `metrics` is by `<split>_<name>`; the further ones are
-        logged with those of the first split.
+        logged with those of the first split, under names that are not in use.
     """
 
     config_class: type[RunConfig]

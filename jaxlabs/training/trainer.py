@@ -33,6 +33,9 @@ from jaxlabs.training.task import Callback, Task, build_task_optimizer, require_
 CHUNK_SECONDS = 3.0
 """Target duration of a chunk: short enough for signals, long beside the overhead of a call."""
 
+ROW_KEYS = ("step", "split", "seconds")
+"""Entries of every row of metrics.jsonl, which no metric may replace."""
+
 
 def next_chunk_size(size: int, elapsed: float) -> int:
     """Returns the number of steps of the next chunk, after `size` steps in `elapsed` seconds."""
@@ -361,7 +364,7 @@ class Trainer:
                     f"{name}: the callback failed at step {step}: {type(error).__name__}: {text}"
                     f" ({last.filename}, line {last.lineno})"
                 ) from error
-            if taken := more.keys() & (found.keys() | metrics[self.data.monitor].keys()):
+            if taken := more.keys() & {*ROW_KEYS, *found, *metrics[self.data.monitor]}:
                 raise UserError(f"{name}: the callback returns {min(taken)!r}, which is there")
             found |= more
         return found
