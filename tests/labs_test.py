@@ -216,7 +216,8 @@ def test_reproduction_runs_files_beside_labs_and_keeps_them_in_the_table(mine, h
     assert f"count failed: --labs: {here / 'count.py'}, the file of the lab" in captured.err
     assert cli.run(suite, ["--labs=count.py,other.py"]) == 0
     assert capsys.readouterr().out.startswith("executed\n")
-    (here / "count.py").unlink()
+    (here / "count.py").rename("moved.py")
+    assert cli.run(suite, ["--labs=moved.py,other.py"]) == 0
     assert cli.run(suite, ["--labs=other.py"]) == 1
     assert (
         f"{here / 'count.py'}, the file of the lab 'count', is missing" in capsys.readouterr().err
