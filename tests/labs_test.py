@@ -56,7 +56,7 @@ def test_built_in_lab_is_found_by_its_name():
         "path": None,
         "sha256": None,
     }
-    assert dataclasses.replace(lab, source=None) == LAB
+    assert dataclasses.replace(lab) == LAB
 
 
 @pytest.mark.parametrize("name", ["gtp", ""])

@@ -230,7 +230,7 @@ def _load_file(name: str, *, only_recorded: bool = False) -> "Lab | Study":
             kind = "command" if lab.name in RESERVED else "built-in lab"
             raise UserError(f"{name}: {lab.name!r} is the name of a {kind}; another name")
     lab_source.record(source)
-    return dataclasses.replace(lab, source=dataclasses.replace(source, name=lab.name))
+    return lab.with_source(dataclasses.replace(source, name=lab.name))
 
 
 @contextlib.contextmanager
@@ -307,7 +307,7 @@ def _lab_of(found: Any, source: LabSource, where: str = "") -> "Lab | Study":
         found = getattr(found, "LAB", None) or getattr(found, "STUDY", None)
     if not isinstance(found, Lab | Study):
         raise UserError(f"{where}: it defines neither LAB, a Lab, nor STUDY, a Study")
-    return dataclasses.replace(found, source=source)
+    return found.with_source(source)
 
 
 def _line_number(error: Exception, path: str) -> str:

@@ -147,7 +147,8 @@ def check(
     """Checks a lab like `jaxlabs check`; prints nothing.
 
     A lab that is neither built in nor the `LAB` of a file cannot be loaded by other processes: the
-    properties that need one are skipped.
+    properties that need one are skipped. These processes load the file, so in a script that defines
+    the lab the call is below `if __name__ == "__main__":`.
 
     Args:
       lab: name of a lab, path of its file, or the lab.
@@ -160,6 +161,8 @@ def check(
     Raises:
       UserError: the lab or a setting is not accepted, or the data are missing.
     """
+    if CHILD in os.environ:  # the child would start children, and they theirs
+        raise UserError(f"jl.check: called when the lab is loaded; put it below {MAIN}")
     found = _require_lab(lab if isinstance(lab, Lab | Study) else labs.load(lab))
     with call.session():
         invocation = call.training(found, preset, None, False, settings)
@@ -192,7 +195,9 @@ def _name_of(lab: Lab) -> str | None:
         # A module of a package is loaded as part of it, by the name of its entry point.
         return lab.source.path if lab.source.source == FILE else lab.source.name
     module = sys.modules[lab.build_task.__module__]
-    return getattr(module, "__file__", None) if getattr(module, "LAB", None) is lab else None
+    if getattr(module, "LAB", None) is not lab:
+        return None
+    return lab.name if lab.name in labs.built_in() else getattr(module, "__file__", None)
 
 
 def _show(text: str) -> None:
@@ -319,6 +324,11 @@ def _equal(one: Sample, other: Sample) -> bool:
 
 RESULT = "result.json"
 
+CHILD = "JAXLABS_CHECK_PROCESS"
+"""Environment variable of the other processes."""
+
+MAIN = 'if __name__ == "__main__":'
+
 
 def _process(
     name: str, flags: Sequence[str], process: str, folder: pathlib.Path, devices: int = 1
@@ -330,7 +340,7 @@ def _process(
     """
     folder.mkdir(exist_ok=True)
     arguments = [sys.executable, "-m", "jaxlabs", "check", "--process", process, str(folder)]
-    variables = dict(os.environ)
+    variables = os.environ | {CHILD: "1"}
     if devices > 1:
         count = f"--xla_force_host_platform_device_count={devices}"
         variables["XLA_FLAGS"] = f"{variables.get('XLA_FLAGS', '')} {count}"

@@ -1,9 +1,10 @@
 """The interface between an experiment and the runner, and the parsed command line."""
 
+import copy
 import dataclasses
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import jax
 
@@ -34,7 +35,8 @@ class Experiment:
       published: published results and learning curves that its runs are compared with.
       main_metrics: names of the metrics that a table of all labs shows; the first ones if empty.
       inputs: names of labs whose run folders this one reads, by the flag that takes the folder.
-      source: where `jaxlabs.labs.load` found it; None for a lab that was imported otherwise.
+      source: where `jaxlabs.labs.load` found it; None for a lab that was imported otherwise, and
+        for a changed copy, `dataclasses.replace(lab, ...)`, since the place holds another lab.
     """
 
     name: str
@@ -45,7 +47,13 @@ class Experiment:
     published: Sequence[Published | PublishedCurve] = ()
     main_metrics: Sequence[str] = ()
     inputs: Mapping[str, str] = dataclasses.field(default_factory=dict)
-    source: LabSource | None = None
+    source: LabSource | None = dataclasses.field(default=None, init=False)
+
+    def with_source(self, source: LabSource) -> Self:
+        """Returns the lab as found in a place."""
+        lab = copy.copy(self)
+        object.__setattr__(lab, "source", source)
+        return lab
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -149,9 +149,23 @@ def test_other_processes_load_a_lab_by_name_or_file(spirals):
     assert check._name_of(labs.load("gpt")) == "gpt"
     assert check._name_of(labs.load(spirals)) == str(spirals)
     installed = LabSource(ENTRY_POINT, "gpt", "/site/package/gpt.py", "0")
-    assert check._name_of(dataclasses.replace(GPT, source=installed)) == "gpt"
-    assert check._name_of(GPT).endswith("gpt/lab.py")
+    assert check._name_of(GPT.with_source(installed)) == "gpt"
+    assert check._name_of(GPT) == "gpt"
     assert check._name_of(dataclasses.replace(GPT, name="other")) is None
+
+
+def test_changed_copy_of_a_lab_is_not_the_lab_of_its_file(spirals):
+    for name in ("gpt", spirals):
+        changed = dataclasses.replace(labs.load(name), loss_unit="bits")
+        assert changed.source is None
+        assert check._name_of(changed) is None
+
+
+def test_script_that_checks_its_lab_when_it_is_loaded_is_refused(spirals):
+    with open(spirals, "a", encoding="utf-8") as file:
+        file.write("\njl.check(LAB)\n")
+    with pytest.raises(Failed, match=r'jl\.check: .* if __name__ == "__main__":'):
+        check._process(str(spirals), [], "train", spirals.parent / "run")
 
 
 @pytest.mark.parametrize(
