@@ -277,7 +277,7 @@ def read_newest_params(path: pathlib.Path) -> dict[str, np.ndarray] | None:
         if int(_checksum(arrays)) != metadata[CHECKSUM]:
             raise ValueError("its arrays do not match their checksum")
     except Exception as error:  # damage raises exceptions of many types
-        raise UserError(f"the checkpoint of step {step} in {path} is damaged") from error
+        raise UserError(f"{path}: the checkpoint of step {step} is damaged") from error
     averaged = any(name.startswith("ema_params.") for name in shapes)
     prefix = "ema_params." if averaged else "params."
     return {
