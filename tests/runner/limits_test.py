@@ -151,7 +151,7 @@ def test_perplexity_of_a_huge_loss_is_finite(play):
     assert task.derived_metrics({"loss": 1e9})["perplexity"] > 1e300
 
 
-NO_FLAG = ("tokenizer: ", "training data: ", "unknown words ", "unexpected argument ")
+NO_FLAG = ("jl.check: ", "tokenizer: ", "training data: ", "unknown words ", "unexpected argument ")
 """Beginnings of messages about content, to which the caller prepends a flag or a file."""
 
 
