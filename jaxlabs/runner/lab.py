@@ -65,7 +65,7 @@ class Lab(Experiment):
       build_task: builds model, loss and step, `(config, data_spec) -> Task`; needs no data.
       sample: samples text or arrays from the model, `(config, task, data_spec, state, key)`.
       analyze: measures a trained model, `(config, task, data, state, folder) -> metrics by name`,
-        and writes arrays into the folder for the report.
+        and writes arrays into the folder for the report; by default none.
       run_suffix: suffix of the default run folder, for settings that distinguish runs of the same
         preset.
       loss_unit: unit of the loss, for the report.
@@ -79,7 +79,9 @@ class Lab(Experiment):
     load_data: Callable[[Any], DataModule]
     build_task: Callable[[Any, Mapping[str, Any]], Task]
     sample: Callable[[Any, Task, Mapping[str, Any], TrainState, jax.Array], Sample]
-    analyze: Callable[[Any, Task, DataModule, TrainState, RunFolder], dict[str, float]]
+    analyze: Callable[[Any, Task, DataModule, TrainState, RunFolder], dict[str, float]] = (
+        lambda config, task, data, state, folder: {}
+    )
     run_suffix: Callable[[Any], str] = lambda config: ""
     loss_unit: str = "nats"
     sweeps: Mapping[str, Sweep] = dataclasses.field(default_factory=dict)

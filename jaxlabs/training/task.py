@@ -1,6 +1,7 @@
 """The task of a lab: a model with its loss and its training step."""
 
 import dataclasses
+import functools
 import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
@@ -28,6 +29,7 @@ from jaxlabs.training.optimizers import (
 )
 from jaxlabs.training.run_config import RunConfig
 from jaxlabs.training.state import TrainState, Tree, frozen_leaves, leaf_names
+from jaxlabs.training.step import build_train_step
 
 Callback = Callable[[int, TrainState, Mapping[str, float]], Mapping[str, float] | None]
 """See `Lab.callbacks`."""
@@ -41,7 +43,7 @@ class Task:
       model: the linen module.
       init: `init(key) -> variables`.
       loss: the lab's loss, for evaluation.
-      train_step: the lab's jitted step, `build_train_step(loss)`.
+      train_step: the lab's jitted step; None: `build_train_step(loss)`, see `step`.
       derived_metrics: `metrics -> further metrics`, such as a perplexity from a loss.
       init_carry: `init_carry(batch_size) -> initial carry`; None for losses without a carry.
       batch_coupled: whether the loss of an example depends on the other examples of its batch
@@ -62,7 +64,7 @@ class Task:
     model: nn.Module
     init: Callable[[jax.Array], dict[str, Tree]]
     loss: LossFunction
-    train_step: Any
+    train_step: Any = None
     derived_metrics: Callable[[dict[str, float]], dict[str, float]] = lambda metrics: {}
     init_carry: Callable[[int], Tree] = lambda batch_size: None
     batch_coupled: bool = False
@@ -80,6 +82,14 @@ class Task:
             if name not in known:
                 accepted = f"some of {', '.join(sorted(known))}"
                 raise ArgumentError("optimizer_settings", f"{name!r} is not accepted; {accepted}")
+
+    @property
+    def step(self) -> Any:
+        """The jitted step: `train_step`, or that of the loss."""
+        return self.train_step or _step_of(self.loss)
+
+
+_step_of = functools.cache(build_train_step)
 
 
 def is_full_batch(task: Task, config: RunConfig) -> bool:
