@@ -10,18 +10,13 @@ Every setting is a keyword with the name of its flag. A call with the same setti
 the same run folder. JAX settings and signal handlers are as before when a call returns.
 """
 
-import contextlib
 import functools
-import io
 import os
 import pathlib
-import re
 import signal
-from collections.abc import Iterator, Mapping
 from typing import Any
 
 import flax.linen as nn
-import jax
 import numpy as np
 
 from jaxlabs import keys, labs
@@ -31,9 +26,9 @@ from jaxlabs.report.notebook import run_card
 from jaxlabs.report.page import write_report
 from jaxlabs.run_folder import RunFolder, Sample
 from jaxlabs.run_folder.files import Texts
-from jaxlabs.runner import config_file, modes
+from jaxlabs.runner import call, modes
 from jaxlabs.runner.help_text import sections
-from jaxlabs.runner.lab import Invocation, Lab, Study
+from jaxlabs.runner.lab import Lab, Study
 from jaxlabs.runner.run_context import (
     Restored,
     RunContext,
@@ -41,14 +36,10 @@ from jaxlabs.runner.run_context import (
     restore,
     with_overrides,
 )
-from jaxlabs.runner.sweep_plan import flag_value
-from jaxlabs.training import devices, jax_settings, signals
-from jaxlabs.training.optimizers import require_used
+from jaxlabs.training import devices, signals
 from jaxlabs.training.run_config import CommonConfig
 from jaxlabs.training.signals import Interrupted
 from jaxlabs.training.state import TrainState, Tree
-
-PLATFORM_SETTINGS = ("jax_platforms", "jax_platform_name", "jax_default_device")
 
 
 def train(
@@ -66,7 +57,8 @@ def train(
 
     Args:
       lab: name of a lab, path of a file with one, or the lab.
-      preset: name of the initial settings; None: that of `config`, or the first one.
+      preset: name of the initial settings; None: that of `config`, or the first one. Another one
+        than that of `config` is refused.
       config: path of a run's config.json, whose settings to repeat.
       overwrite: whether to delete the run folder and start over.
       **settings: settings on top of these, by the name of their flag.
@@ -79,12 +71,13 @@ def train(
         run; the message is one line that begins with the argument.
       KeyboardInterrupt: Ctrl-C; the run is saved.
     """
-    with _session():
+    with call.session():
         lab = _loaded(lab)
-        invocation = _training_invocation(lab, preset, config, overwrite, settings)
+        invocation = call.training(lab, preset, config, overwrite, settings)
         try:
-            with signals.listening(), contextlib.redirect_stdout(io.StringIO()):
-                modes.measure(invocation) if isinstance(lab, Study) else modes.train(invocation)
+            with signals.listening():
+                run = modes.measure if isinstance(lab, Study) else modes.train
+                run(invocation, quiet=True)
         except Interrupted as interruption:
             if interruption.number != signal.SIGINT:
                 signal.raise_signal(interruption.number)  # for the handler of the caller
@@ -104,8 +97,8 @@ def load_run(
     Args:
       path: the run folder.
       checkpoint: "latest", "best" (lowest loss on the monitored split), or a step.
-      lab: the lab of the run, its name, or the path of its file; None: found by what config.json
-        says of it.
+      lab: the lab of the run, its name, or the path of its file; None: the one that config.json
+        names, whose file is executed only if you have run it before, as it is now.
       **settings: settings of this machine, such as `platform` and `data_dir`, and `dataset` if its
         files were moved.
 
@@ -138,16 +131,23 @@ class Run:
         lab: str | os.PathLike[str] | Lab | Study | None = None,
         **settings: Any,
     ):
-        with _session():
+        with call.session():
             self._folder = RunFolder(path)
             stored = self._folder.read_config()
+            if isinstance(checkpoint, np.integer):
+                checkpoint = int(checkpoint)
             if not isinstance(checkpoint, int) and checkpoint not in ("latest", "best"):
                 message = f"{checkpoint!r} is not accepted; latest, best, or a step"
                 raise ArgumentError("checkpoint", message)
             self.path = self._folder.path
-            self.lab = labs.load_stored(stored) if lab is None else _loaded(lab)
+            if "sweep" in stored:
+                raise UserError(
+                    f"{self.path}: the sweep {stored['sweep']}; the folder of one of its runs in"
+                    f" {self._folder.runs} is needed"
+                )
+            self.lab = labs.load_stored(stored, lab)
             settings = {"workdir": str(self.path)} | settings
-            self._invocation = _invocation(
+            self._invocation = call.invocation(
                 self.lab, stored["preset"], settings, mode="sample", checkpoint=checkpoint
             )
             self.config = with_overrides(self._invocation, stored["settings"])
@@ -196,7 +196,7 @@ class Run:
     def data(self) -> DataModule:
         """The data of the run, loaded from their present path."""
         self._require_lab("data")
-        with _session():
+        with call.session():
             return load_data_of_run(self._invocation, self.config)
 
     def sample(
@@ -217,7 +217,7 @@ class Run:
           ValueError: an unknown setting or an invalid value.
         """
         self._require_lab("sample")
-        with _session():
+        with call.session():
             given = settings if prompt is None else {"prompt": prompt} | settings
             known = [name for name, _ in sections(self.lab.config_class)["sampling"]]
             for name in canonical(self.lab.config_class, given):
@@ -227,7 +227,7 @@ class Run:
             stored = self._folder.read_config()["settings"]
             overrides = self._invocation.overrides | given
             config = with_overrides(
-                _invocation(self.lab, self._invocation.preset, overrides), stored
+                call.invocation(self.lab, self._invocation.preset, overrides), stored
             )
             _, _, data_spec, state = self._restored
             task = self.lab.build_task(config, data_spec)
@@ -239,18 +239,18 @@ class Run:
         self._require_lab("evaluate")
         config, task, _, state = self._restored
         context = RunContext(config, task, self.data, self._folder, devices.data_parallel())
-        with _session():
+        with call.session():
             return modes.evaluate(context, state)
 
     def report(self) -> pathlib.Path:
         """Writes report.html and its figures, and returns its path."""
-        with _session():
+        with call.session():
             return write_report(self._folder, self.lab)
 
     @functools.cached_property
     def _restored(self) -> Restored:
         self._require_lab("model")
-        with _session():
+        with call.session():
             return restore(self._invocation)
 
     def _require_lab(self, what: str) -> None:
@@ -275,81 +275,8 @@ class Run:
         return run_card(self._folder, self.lab)
 
 
-@contextlib.contextmanager
-def _session() -> Iterator[None]:
-    """Fixes the JAX settings that change results, as a command does, and restores all settings.
-
-    Errors name arguments instead of flags.
-    """
-    before = {name: jax.config.values[name] for name in PLATFORM_SETTINGS}
-    try:
-        with jax_settings.fixed():
-            yield
-    except UserError as error:
-        error.args = (re.sub(r"(?<![\w-])--(?=\w)", "", str(error)),)
-        raise
-    finally:
-        for name, value in before.items():
-            if jax.config.values[name] != value:
-                jax.config.update(name, value)
-
-
 def _loaded(lab: str | os.PathLike[str] | Lab | Study) -> Lab | Study:
     return labs.load(lab) if isinstance(lab, str | os.PathLike) else lab
-
-
-def _training_invocation(
-    lab: Lab | Study,
-    preset: str | None,
-    config: str | os.PathLike[str] | None,
-    overwrite: bool,
-    settings: Mapping[str, Any],
-) -> Invocation:
-    """Returns the equivalent of a command line that trains; raises ArgumentError, as `train`."""
-    found, options = "", {"overwrite": overwrite}
-    if config is not None:
-        found, stored = config_file.read(os.fspath(config), lab)
-        options |= {"config_file": os.fspath(config), "stored": stored}
-    if preset is None:
-        preset = found if found in lab.presets else next(iter(lab.presets))
-    if preset not in lab.presets:
-        accepted = f"one of {', '.join(lab.presets)}{nearest(str(preset), lab.presets)}"
-        raise ArgumentError("preset", f"{preset!r} is not accepted; {accepted}")
-    invocation = _invocation(lab, preset, settings, **options)
-    checked = invocation.config()  # raises for an unknown setting or an invalid value
-    if isinstance(lab, Lab):
-        require_used(checked.optimization, invocation.overrides)
-        if checked.num_processes > 1:
-            message = f"{checked.num_processes} is not accepted; 1, or the command of the lab"
-            raise ArgumentError("num_processes", message)
-    return invocation
-
-
-def _invocation(
-    lab: Lab | Study, preset: str, settings: Mapping[str, Any], **options: Any
-) -> Invocation:
-    """Returns the equivalent of a command line.
-
-    Raises:
-      ArgumentError: one setting is given under two names.
-    """
-    given = {name: _python_value(value) for name, value in settings.items()}
-    command = {"preset": preset}
-    if "config_file" in options:
-        command["config"] = options["config_file"]
-    flags = [f"--{name}={flag_value(value)}" for name, value in (command | given).items()]
-    overrides = canonical(lab.config_class, given)
-    options = {"overwrite": False} | options
-    return Invocation(
-        lab=lab, arguments=tuple(flags), preset=preset, overrides=overrides, **options
-    )
-
-
-def _python_value(value: Any) -> Any:
-    """Returns a scalar of numpy as one of Python, and a path as text."""
-    if isinstance(value, np.generic):
-        return value.item()
-    return os.fspath(value) if isinstance(value, os.PathLike) else value
 
 
 def _plain(sample: Sample) -> Any:

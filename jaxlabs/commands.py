@@ -11,7 +11,6 @@ import argparse
 import importlib
 import importlib.util
 import pathlib
-import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NoReturn
 
@@ -126,10 +125,9 @@ def _run_command(name: str, arguments: Sequence[str]) -> int:
         return module.run(parser.parse_args(arguments))
 
     def line(error: UserError) -> str:
-        """Returns the message without a flag of labs, such as `--workdir: `, at its beginning."""
-        if isinstance(error, ArgumentError):
-            return f"--{error}" if f"--{error.argument}" in options else str(error)
-        return re.sub(r"^--\w+: ", "", str(error))
+        """Returns the message, with dashes before the argument if it is an option."""
+        is_option = isinstance(error, ArgumentError) and f"--{error.argument}" in options
+        return f"--{error}" if is_option else str(error)
 
     options = parser.format_usage()
     return exit_status.of(f"jaxlabs {name}", action, line)

@@ -33,11 +33,12 @@ class ArgumentError(UserError):
 
     Attributes:
       argument: name of the argument.
+      message: the rest of the line.
     """
 
     def __init__(self, argument: str, message: str):
         super().__init__(f"{argument}: {message}")
-        self.argument = argument
+        self.argument, self.message = argument, message
 
 
 def setting(
@@ -101,8 +102,8 @@ def runtime(default: Any, help: str, **options: Any) -> Any:
     return setting(default, help, kind=RUNTIME, **options)
 
 
-def size(default: Any, help: str, **options: Any) -> Any:
-    """Declares a `setting` of at least 1."""
+def positive(default: Any, help: str, **options: Any) -> Any:
+    """Declares a `setting` that is an integer of at least 1."""
     return setting(default, help, minimum=1, **options)
 
 
@@ -118,7 +119,7 @@ def group(config_class: type, section: str | None = None) -> Any:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Config:
-    """A frozen group of settings; types and ranges are checked whoever builds it.
+    """A frozen group of settings; types and ranges are checked when one is made.
 
     Raises:
       ArgumentError: a value of another type or out of range.

@@ -4,6 +4,7 @@ import ast
 import contextlib
 import dataclasses
 import io
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,6 +17,7 @@ import numpy as np
 import pytest
 
 import jaxlabs as jl
+from jaxlabs.config import UserError
 from jaxlabs.labs.gpt.lab import LAB
 from jaxlabs.run_folder import RunFolder
 from jaxlabs.runner import cli
@@ -68,7 +70,7 @@ def test_import_is_quick_and_imports_no_jax():
 def test_every_public_name_is_found_and_listed():
     assert set(jl.__all__) <= set(dir(jl))
     for name in jl.__all__:
-        assert getattr(jl, name).__name__ == name
+        assert getattr(jl, name).__name__.rpartition(".")[2] == name
     with pytest.raises(AttributeError, match="no attribute 'trian'"):
         jl.trian  # noqa: B018
 
@@ -78,7 +80,11 @@ def test_type_checkers_see_the_public_names():
         node for node in ast.parse(Path(jl.__file__).read_text()).body if isinstance(node, ast.If)
     )
     assert ast.unparse(block.test) == "TYPE_CHECKING"
-    seen = {alias.asname: node.module for node in block.body for alias in node.names}
+    seen = {
+        alias.asname: "jaxlabs.keys" if node.module == "jaxlabs" else node.module
+        for node in block.body
+        for alias in node.names
+    }
     assert seen == {name: jl._MODULES[name] for name in jl.__all__}
     assert (Path(jl.__file__).parent / "py.typed").exists()
 
@@ -116,7 +122,8 @@ def test_a_call_neither_changes_settings_of_the_process_nor_depends_on_them(
         assert process_state() == before
     finally:
         jax.config.update("jax_default_device", None)
-    assert out.getvalue() == ""
+    assert "report" not in out.getvalue()
+    assert "held_out_loss" not in out.getvalue()
     for run in (first, second):
         assert run.summary["parameters_sha256"] == by_call.summary["parameters_sha256"]
 
@@ -154,6 +161,28 @@ def test_signal_stops_with_a_checkpoint_and_the_same_call_resumes(number, tiny, 
     assert run.summary["parameters_sha256"] == by_call.summary["parameters_sha256"]
 
 
+def test_what_a_lab_and_a_callback_print_is_shown_and_the_results_are_not(tiny, tmp_path, capsys):
+    def sample(*arguments):
+        print("the lab samples")
+        return LAB.sample(*arguments)
+
+    def callback(step, state, metrics):
+        print("the callback is called")
+
+    lab = dataclasses.replace(LAB, sample=sample, callbacks=(callback,))
+    run = jl.train(lab, steps=1, workdir=tmp_path / "run", **tiny)
+    jl.train(lab, steps=1, workdir=tmp_path / "run", **tiny)  # it is already complete
+    out = capsys.readouterr().out
+    assert "the lab samples\n" in out
+    assert "the callback is called\n" in out
+    for text in (
+        "report",
+        "held_out_loss",
+        (run.path / "samples" / "final.txt").read_text().strip(),
+    ):
+        assert text not in out
+
+
 def test_a_thread_can_train(tiny, by_call, tmp_path):
     runs = []
     thread = threading.Thread(
@@ -174,6 +203,8 @@ def test_a_thread_can_train(tiny, by_call, tmp_path):
         ({"preset": "quik"}, "preset: 'quik' is not accepted; one of quick, reference"),
         ({"num_processes": 2, "coordinator": "localhost:1"}, "num_processes: 2 is not accepted; 1"),
         ({"steps": 3}, "workdir: the run in "),
+        ({"platform": "tpu"}, "platform: 'tpu' is not a"),
+        ({"batch_size": 6}, "batch_size: 6 does not divide over "),
     ],
 )
 def test_wrong_argument_is_refused_in_a_line_without_dashes(settings, line, tiny, by_call):
@@ -182,6 +213,15 @@ def test_wrong_argument_is_refused_in_a_line_without_dashes(settings, line, tiny
         jl.train("gpt", **settings)
     assert "--" not in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_commands_in_a_message_are_whole_and_as_typed(tiny, tmp_path):
+    def build_task(config, data_spec):
+        raise UserError("no classifier; train it with python -m experiments.gpt --steps=3 --seed=1")
+
+    lab = dataclasses.replace(LAB, build_task=build_task)
+    with pytest.raises(ValueError, match=r"it with jaxlabs gpt --steps=3 --seed=1$"):
+        jl.train(lab, workdir=tmp_path / "run", **tiny)
 
 
 def test_settings_of_a_stored_run_are_repeated(tiny, by_call):
@@ -223,11 +263,25 @@ def test_checkpoint_is_chosen_by_name_or_step(tiny, tmp_path):
     best = min(losses, key=losses.__getitem__)
     assert jl.load_run(path, "best").step == best
     assert jl.load_run(path, checkpoint=4).step == 4
+    assert jl.load_run(path, checkpoint=np.int64(4)).step == 4
     assert jl.load_run(path).step == 8
     with pytest.raises(ValueError, match=r"^checkpoint: 5 is not accepted; latest, best, 4, 8$"):
         jl.load_run(path, 5).state  # noqa: B018
     with pytest.raises(ValueError, match=r"^checkpoint: 'newest' is not accepted; latest, best"):
         jl.load_run(path, "newest")
+
+
+def test_damaged_checkpoint_is_replaced_if_it_is_the_latest_and_refused_by_its_number(
+    tiny, tmp_path
+):
+    path = tmp_path / "run"
+    jl.train("gpt", steps=8, workdir=path, **tiny | {"keep_checkpoints": 3})
+    shutil.rmtree(RunFolder(path).checkpoints / "8" / "state")
+    hook = sys.unraisablehook
+    with pytest.raises(ValueError, match=r"^checkpoint: the one of step 8 in .* is damaged; lat"):
+        jl.load_run(path, 8).state  # noqa: B018
+    assert jl.load_run(path).step == 4
+    assert sys.unraisablehook is hook
 
 
 def test_samples_are_those_of_the_command(by_call, capsys):

@@ -72,6 +72,14 @@ def pytest_report_header() -> str:
     return f"jax {jax.__version__}, platform {PLATFORM}, devices {jax.device_count()}"
 
 
+@pytest.fixture(autouse=True, scope="session")
+def own_state(tmp_path_factory) -> Iterator[None]:
+    """Keeps the record of the labs that tests run out of the user's home directory."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
+        yield
+
+
 @pytest.fixture(autouse=True)
 def whole_reports(request, caplog) -> Iterator[None]:
     """Fails a test whose report omits a figure, which would hide an error of the plot.

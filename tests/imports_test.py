@@ -46,6 +46,7 @@ MAY_IMPORT = {
         "data",
         "keys",
         "labs",
+        "report",
         "run_folder",
         "runner",
         "training",

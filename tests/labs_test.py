@@ -1,12 +1,15 @@
 """Labs by name, by entry point and by the path of a file."""
 
 import dataclasses
+import hashlib
+import importlib
 import json
 import shutil
 import sys
 
 import pytest
 
+import jaxlabs as jl
 from jaxlabs import commands, labs
 from jaxlabs.config import UserError
 from jaxlabs.labs.char_rnn.lab import LAB
@@ -53,7 +56,7 @@ def test_built_in_lab_is_found_by_its_name():
         "path": None,
         "sha256": None,
     }
-    assert dataclasses.replace(lab, source=None) == LAB
+    assert dataclasses.replace(lab) == LAB
 
 
 @pytest.mark.parametrize("name", ["gtp", ""])
@@ -91,6 +94,50 @@ def test_file_imports_its_neighbors(here):
     assert labs.load("count.py").measure(None, None).metrics == {"last": 3.0}
 
 
+def test_neighbor_of_another_file_is_never_taken(here, monkeypatch):
+    for folder in ("a", "b"):
+        (here / folder).mkdir()
+        (here / folder / "model_of_mine.py").write_text(f"LAST = {ord(folder)}.0")
+        text = STUDY.replace("3.0", "layers_of_mine.LAST").replace("count", folder)
+        (here / folder / f"lab_{folder}.py").write_text(f"import layers_of_mine\n{text}")
+        # Only a neighbor imports the neighbor of the same name.
+        name = f"layers_{folder}"
+        (here / folder / f"{name}.py").write_text("from model_of_mine import LAST")
+        lab = (here / folder / f"lab_{folder}.py").read_text().replace("layers_of_mine", name)
+        (here / folder / f"lab_{folder}.py").write_text(lab)
+    modules = dict(sys.modules)
+    assert labs.load("a/lab_a.py").measure(None, None).metrics == {"last": 97.0}
+    for loaded in (True, False):  # hidden in sys.modules; in sys.path alone
+        if not loaded:
+            monkeypatch.delitem(sys.modules, "model_of_mine")
+        path = [*sys.path]
+        with pytest.raises(UserError) as raised:
+            labs.load("b/lab_b.py")
+        beside, other = (here / folder / "model_of_mine.py" for folder in "ba")
+        assert str(raised.value) == f"b/lab_b.py: {beside} is hidden by {other}; another name"
+        assert sys.path == path
+    monkeypatch.setattr(sys, "path", [one for one in sys.path if one != str(here / "a")])
+    assert labs.load("b/lab_b.py").measure(None, None).metrics == {"last": 98.0}
+    for name in sys.modules.keys() - modules.keys():
+        if name.endswith(("_of_mine", "_a", "_b")):
+            del sys.modules[name]
+
+
+def test_failed_load_leaves_no_module_and_no_path(here):
+    (here / "half_of_mine.py").write_text("LAST = 1.0")
+    (here / "count.py").write_text(f"import half_of_mine\n{STUDY}\nSTUDY = 3")
+    modules, path = set(sys.modules), [*sys.path]
+    with pytest.raises(UserError, match="it defines neither"):
+        labs.load("count.py")
+    assert (set(sys.modules), sys.path) == (modules, path)
+    (here / "half_of_mine.py").write_text("LAST = 23.0")
+    (here / "count.py").write_text(
+        f"import half_of_mine\n{STUDY}".replace("3.0", "half_of_mine.LAST")
+    )
+    assert labs.load("count.py").measure(None, None).metrics == {"last": 23.0}
+    del sys.modules["half_of_mine"]
+
+
 @pytest.mark.parametrize(
     ("text", "line"),
     [
@@ -102,6 +149,7 @@ def test_file_imports_its_neighbors(here):
         ("x = 1", "my_lab.py: it defines neither LAB, a Lab, nor STUDY, a Study"),
         ("LAB = {}", "my_lab.py: it defines neither LAB, a Lab, nor STUDY, a Study"),
         (STUDY.replace('"count"', '"gpt"'), "my_lab.py: 'gpt' is the name of a built-in lab"),
+        (STUDY.replace('"count"', '"check"'), "my_lab.py: 'check' is the name of a command; anot"),
         (STUDY.replace('"count"', '"a/b"'), "my_lab.py: the name 'a/b' is not accepted; letters"),
     ],
 )
@@ -140,7 +188,10 @@ def test_lab_of_a_file_trains_resumes_and_notes_that_it_has_changed(mine, capsys
     with open(mine, "a") as file:
         file.write("# a comment\n")
     assert cli.run(labs.load(mine), SHORT) == 0
-    assert capsys.readouterr().err == f"spirals: {mine} has changed since this run started\n"
+    line = f"spirals: {mine} has changed since this run started\n"
+    assert capsys.readouterr().err == line
+    assert cli.run(labs.load(mine), ["--mode=evaluate"]) == 0
+    assert capsys.readouterr().err == line
 
 
 def test_reproduction_runs_files_beside_labs_and_keeps_them_in_the_table(mine, here, capsys):
@@ -156,8 +207,17 @@ def test_reproduction_runs_files_beside_labs_and_keeps_them_in_the_table(mine, h
     table = (here / "runs/reproduce-quick/results.md").read_text()
     assert "| `count`, quick | last |" in table
     assert "| `other`, quick | last |" in table
-    (here / "count.py").unlink()
+    # A file that has changed is not executed unless it is named.
+    (here / "count.py").write_text(f"print('executed'){STUDY}")
     capsys.readouterr()
+    assert cli.run(suite, ["--labs=other.py"]) == 1
+    captured = capsys.readouterr()
+    assert "executed" not in captured.out
+    assert f"count failed: --labs: {here / 'count.py'}, the file of the lab" in captured.err
+    assert cli.run(suite, ["--labs=count.py,other.py"]) == 0
+    assert capsys.readouterr().out.startswith("executed\n")
+    (here / "count.py").rename("moved.py")
+    assert cli.run(suite, ["--labs=moved.py,other.py"]) == 0
     assert cli.run(suite, ["--labs=other.py"]) == 1
     assert (
         f"{here / 'count.py'}, the file of the lab 'count', is missing" in capsys.readouterr().err
@@ -240,6 +300,127 @@ def test_entry_point_without_a_lab_gives_one_line(text, entry, line, package, ca
     error = capsys.readouterr().err
     assert error.startswith(f"jaxlabs: '{name}' of counting: {line}")
     assert error.count("\n") == 1
+
+
+def test_broken_package_and_reserved_name_leave_the_list_of_labs(package, here, capsys):
+    package("def f(:", "broken = counting.labs", "gone = counting.none", "check = counting.labs")
+    assert commands.run([]) == 0
+    listed = capsys.readouterr().out
+    assert "\n  broken              a lab of counting\n" in listed
+    assert "\n  gone                a lab of counting\n" in listed
+    line = "a lab of counting, which cannot run: check is a command"
+    assert f"\n  check               {line}\n" in listed
+    with pytest.raises(UserError, match=r"^'check' of counting: the name of a command; another"):
+        labs.load("check")
+
+
+def test_names_of_commands_are_reserved():
+    assert {*labs.RESERVED} == {*commands.MODULES}
+
+
+def test_lab_of_a_package_without_a_file_is_loaded(package, monkeypatch):
+    package(STUDY, "count = counting.labs")
+    module = importlib.import_module("counting.labs")
+    for file in (None, "/packages.zip/counting/labs.py"):
+        monkeypatch.setattr(module, "__file__", file)
+        lab = labs.load("count")
+        assert (lab.source.path, lab.source.sha256) == (None, None)
+
+
+@pytest.fixture
+def stranger(here):
+    """A run folder of somebody else, whose config.json names a file that writes `marker`."""
+    folder = here / "hostile"
+    (folder / "samples").mkdir(parents=True)
+    file = folder / "samples" / "notes.txt"
+    file.write_text(f"open({str(here / 'marker')!r}, 'w').close()\n{STUDY}")
+    digest = hashlib.sha256(file.read_bytes()).hexdigest()
+    lab = {"source": "file", "name": "count", "path": str(file), "sha256": digest}
+    config = {"experiment": "count", "preset": "quick", "settings": {}, "lab": lab}
+    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "summary.json").write_text(json.dumps(SUMMARY))
+    return folder
+
+
+SUMMARY = {
+    "experiment": "count",
+    "preset": "quick",
+    "metrics": {"last": 3.0},
+    "comparison": [],
+    "environment": {},
+    "seconds": 1.0,
+}
+
+
+@pytest.mark.parametrize("relative", [False, True])
+def test_file_that_a_run_folder_names_is_not_executed(relative, stranger, here, capsys):
+    if relative:
+        config = json.loads((stranger / "config.json").read_text())
+        config["lab"]["path"] = "hostile/samples/notes.txt"
+        (stranger / "config.json").write_text(json.dumps(config))
+    reason = "is code that you have not run as it is now; pass its path if you trust it"
+    for read in (jl.load_run, lambda path: jl.compare([path])):
+        with pytest.raises(ValueError, match=reason):
+            read(stranger)
+    assert commands.run(["compare", str(stranger)]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("jaxlabs compare: --lab: ")
+    assert error.count("\n") == 1
+    (here / "mine.py").write_text(STUDY.replace('"count"', '"mine"'))
+    assert run_suite(["--labs=mine.py", "--workdir=suite"]) == 0
+    shutil.copytree(stranger, here / "suite" / "runs" / "count" / "seed=0")
+    assert run_suite(["--labs=mine.py", "--workdir=suite"]) == 1
+    assert reason in capsys.readouterr().err
+    assert not (here / "marker").exists()
+
+
+def run_suite(flags):
+    return cli.run(reproduce.suite({"char_rnn": LAB}, labs.load, labs.load_stored), flags)
+
+
+def test_file_is_executed_for_a_stored_run_once_the_user_has_run_it(stranger, here):
+    path = stranger / "samples" / "notes.txt"
+    assert jl.load_run(stranger, lab=path).lab.name == "count"
+    assert (here / "marker").exists()
+    assert jl.load_run(stranger).lab.name == "count"
+    path.write_text(path.read_text() + "# changed")
+    with pytest.raises(ValueError, match="is code that you have not run as it is now"):
+        jl.load_run(stranger)
+
+
+def test_lab_of_another_name_than_the_run_is_refused(stranger, here):
+    (here / "other.py").write_text(STUDY.replace('"count"', '"other"'))
+    with pytest.raises(ValueError, match=r"^lab: 'other' is not accepted; 'count', the lab of"):
+        jl.load_run(stranger, lab="other.py")
+    config = json.loads((stranger / "config.json").read_text()) | {"experiment": "other"}
+    (stranger / "config.json").write_text(json.dumps(config))
+    labs.load(stranger / "samples" / "notes.txt")
+    with pytest.raises(ValueError, match=r"^lab: 'count' is not accepted; 'other', the lab of"):
+        jl.load_run(stranger)
+
+
+@pytest.mark.parametrize(
+    ("entry", "line"),
+    [
+        ({"init_from": "x"}, r"config.json: damaged \(its 'init_from' is not an object\)"),
+        ({"compiler_flags": []}, r"config.json: damaged \(its 'compiler_flags' is not an object\)"),
+        ({"optimizer": {}}, r"config.json: damaged \(its 'optimizer' is not a string\)"),
+        ({"sweep": "widths"}, r"hostile: the sweep widths; the folder of one of its runs in"),
+        ({"experiment": "reproduce"}, "the folder of the command 'reproduce'; one of a run of a l"),
+    ],
+)
+def test_folder_without_a_run_of_a_lab_says_what_it_is(entry, line, stranger):
+    config = json.loads((stranger / "config.json").read_text()) | entry
+    (stranger / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ValueError, match=line):
+        jl.load_run(stranger)
+
+
+@pytest.mark.parametrize("name", ["reproduce", "benchmark"])
+def test_folder_of_a_command_is_no_run_of_a_lab(name):
+    line = f"the folder of the command {name!r}; one of a run of a lab is needed"
+    with pytest.raises(UserError, match=line):
+        labs.load_stored({"experiment": name})
 
 
 @pytest.mark.parametrize("stored", [{}, {"lab": {"source": "built-in", "name": "char_rnn"}}])

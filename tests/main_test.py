@@ -117,7 +117,7 @@ def greet(monkeypatch):
         if options.name == "nobody":
             raise UserError("nobody is here")
         if options.name.startswith("runs/"):
-            raise UserError(f"--workdir: {options.name} holds no run")
+            raise ArgumentError("name", f"{options.name} holds no run")
         print("hello " * options.times + options.name)
         return 1 if options.name == "stranger" else 0
 
@@ -138,7 +138,7 @@ def greet(monkeypatch):
         (["ann", "--times=2"], 0, ["hello hello ann"], []),
         (["stranger"], 1, ["hello stranger"], []),
         (["nobody"], 2, [], ["jaxlabs greet: nobody is here"]),
-        (["runs/x"], 2, [], ["jaxlabs greet: runs/x holds no run"]),
+        (["runs/x"], 2, [], ["jaxlabs greet: name: runs/x holds no run"]),
         (["ann", "--times=0"], 2, [], ["jaxlabs greet: --times: 0 is not accepted; at least 1"]),
     ],
 )

@@ -24,28 +24,28 @@ def no_home(monkeypatch):
 
 
 def test_tilde_is_expanded_to_the_home_directory():
-    assert paths.local("~/runs/x", "--workdir") == pathlib.Path.home() / "runs" / "x"
+    assert paths.local("~/runs/x", "workdir") == pathlib.Path.home() / "runs" / "x"
     assert paths.in_home("data") == [pathlib.Path.home() / "data"]
 
 
 @pytest.mark.parametrize("url", ["gs://b/x", "s3://b", "http://h/x", "file:///x", "Az+1.0://x"])
 def test_url_of_any_scheme_is_refused(url):
     with pytest.raises(UserError) as caught:
-        paths.local(url, "--workdir")
+        paths.local(url, "workdir")
     assert str(caught.value) == (
-        f"--workdir: {url!r} is not accepted; a path on this machine, not a URL"
+        f"workdir: {url!r} is not accepted; a path on this machine, not a URL"
     )
 
 
 @pytest.mark.parametrize("path", ["a:b", "c:/x", "x//y", "://x", "1://x", "gs:/b"])
 def test_path_with_a_colon_is_accepted(path):
-    assert paths.local(path, "--workdir") == pathlib.Path(path)
+    assert paths.local(path, "workdir") == pathlib.Path(path)
 
 
 def test_unknown_home_directory_is_refused(no_home):
     for path in ("~", "~/x", "~nobody_of_this_name/x"):
-        with pytest.raises(UserError, match=r"^--workdir: '~.*unknown home directory; a"):
-            paths.local(path, "--workdir")
+        with pytest.raises(UserError, match=r"^workdir: '~.*unknown home directory; a"):
+            paths.local(path, "workdir")
     assert paths.in_home("data") == []
     with pytest.raises(UserError, match=r"^data_dir: '~/\.cache/jaxlabs' is not accepted"):
         sources.default_data_dir()
@@ -54,8 +54,8 @@ def test_unknown_home_directory_is_refused(no_home):
 
 @pytest.mark.parametrize("path", ["a\udcff", "a\0b"])
 def test_path_of_invalid_utf8_is_refused(path):
-    with pytest.raises(UserError, match=r"^--workdir: .* is not accepted; a path in UTF-8$"):
-        paths.local(path, "--workdir")
+    with pytest.raises(UserError, match=r"^workdir: .* is not accepted; a path in UTF-8$"):
+        paths.local(path, "workdir")
 
 
 def test_path_below_a_folder_of_invalid_utf8_is_refused(tmp_path, monkeypatch):
@@ -63,7 +63,7 @@ def test_path_below_a_folder_of_invalid_utf8_is_refused(tmp_path, monkeypatch):
     os.mkdir(below)
     monkeypatch.chdir(below)
     with pytest.raises(UserError, match=r"is not accepted; a path in UTF-8$"):
-        paths.local("run", "--workdir")
+        paths.local("run", "workdir")
 
 
 @pytest.fixture

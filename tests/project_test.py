@@ -47,22 +47,25 @@ def test_readme_is_one_page():
     assert len(text.split()) <= 950
 
 
-def python_blocks():
-    return re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), flags=re.S)
+def test_readme_has_twelve_sampled_lines():
+    (sample,) = re.findall(
+        r"^```\n(ROMEO:\n.*?)\n```$", (ROOT / "README.md").read_text(), re.M | re.S
+    )
+    assert len(sample.splitlines()) == 12
 
 
-def test_library_example_of_the_readme_lowers_the_loss(capsys):
-    exec(compile(python_blocks()[1], "README.md", "exec"), {})
-    assert float(capsys.readouterr().out) < 0.1
-
-
-def test_library_example_of_the_readme_trains_and_samples(capsys, play, tmp_path, monkeypatch):
+def test_library_example_of_the_readme_samples_and_lowers_the_loss(
+    capsys, play, tmp_path, monkeypatch
+):
+    (example,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), flags=re.S)
     monkeypatch.chdir(tmp_path)
     tiny = "steps=2, context_length=16, embed_dim=8, num_layers=1, num_heads=1, max_new_tokens=8"
-    example = python_blocks()[0].replace("steps=200", f"{tiny}, dataset={str(play)!r}")
+    example = example.replace("steps=200", f"{tiny}, dataset={str(play)!r}")
     assert example.count(tiny) == 1
     exec(compile(example, "README.md", "exec"), {})
-    assert capsys.readouterr().out.startswith("{'loss': ")
+    sample, loss = re.fullmatch(r"(.*)\n(\S+)\n", capsys.readouterr().out, re.S).groups()
+    assert "ROMEO:" in sample
+    assert float(loss) < 0.1
 
 
 def test_ci_ends_with_the_test_command_of_the_readme():
@@ -99,6 +102,15 @@ def test_version_names_the_commit_of_the_checkout(tmp_path, monkeypatch):
     assert description.version().startswith(f"{jaxlabs.__version__} (commit {commit}")
     monkeypatch.setattr(jaxlabs, "__file__", str(tmp_path / "jaxlabs" / "__init__.py"))
     assert description.version() == jaxlabs.__version__
+
+
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "docs/getting-started.md"])
+def test_pages_say_which_python_of_the_metadata_is_untested(page):
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    *tested, untested = re.findall(r"Python :: (3\.\d+)", "\n".join(project["classifiers"]))
+    text = (ROOT / page).read_text()
+    assert all(re.search(rf"Python .*{re.escape(each)}", text) for each in (tested[0], tested[-1]))
+    assert re.search(rf"{re.escape(untested)}\b(?!\d)[^.;]*untested", text)
 
 
 def test_version_is_defined_once():

@@ -16,7 +16,7 @@ from typing import Any
 import psutil
 
 from jaxlabs.benchmark.worker import Job, Work, Worker, WorkerError
-from jaxlabs.config import Config, setting, size
+from jaxlabs.config import Config, positive, setting
 
 FLOAT32, BFLOAT16, FLOAT64 = "float32", "bfloat16", "float64"
 
@@ -38,7 +38,7 @@ out-of-memory killer ends some process."""
 class MeasuringConfig(Config):
     """Duration of the measurements."""
 
-    repeats: int = size(
+    repeats: int = positive(
         5, "timed repeats of each case, interleaved", maximum=1000, aliases=("rounds",)
     )
     max_seconds: float = setting(

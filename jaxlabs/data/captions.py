@@ -41,6 +41,7 @@ class CaptionedImages:
 def foreground(images: np.ndarray) -> np.ndarray:
     """Returns the absolute difference of every pixel from the background, uint8.
 
+    The images are `[count, height, width, channels]` uint8, and so is the result.
     The background is the median of the border pixels, by image and channel: 0 for white ink on
     black, as in MNIST, and 255 for black ink on white, as in a scan.
     """
@@ -90,12 +91,15 @@ def caption_images(dataset: ImageDataset) -> tuple[CaptionedImages, CaptionedIma
     """
     if dataset.classes != CLASSES:
         named = ", ".join(dataset.classes[:12]) or "none"
-        found = f"{dataset.name} has the classes {named}; the digits 0 to 9 are needed"
-        raise ArgumentError("dataset", found)
+        raise ArgumentError(
+            "dataset", f"{dataset.name} has the classes {named}; the digits 0 to 9 are needed"
+        )
     counts = np.bincount(dataset.train.labels, minlength=len(CLASSES))
     if not counts.all():
-        found = f"{dataset.name} has no training image of {CLASSES[int(np.argmin(counts))]}"
-        raise ArgumentError("dataset", f"{found}; every digit is needed")
+        missing = CLASSES[int(np.argmin(counts))]
+        raise ArgumentError(
+            "dataset", f"{dataset.name} has no training image of {missing}; every digit is needed"
+        )
     parts = (dataset.train, dataset.test)
     values = [(_slants(part), _thicknesses(part)) for part in parts]
     borders = [_terciles(of_train, dataset.train.labels) for of_train in values[0]]
@@ -152,11 +156,14 @@ def encode(
     rows = [tokenizer.encode(caption) for caption in captions]
     for caption, tokens in zip(captions, rows, strict=True):
         if UNKNOWN in tokens:
-            found = f"{caption!r} has unknown words; the vocabulary is"
-            raise ArgumentError(argument, f"{found} {', '.join(tokenizer.words)}")
+            known = ", ".join(tokenizer.words)
+            raise ArgumentError(
+                argument, f"{caption!r} has unknown words; the vocabulary is {known}"
+            )
         if not 0 < len(tokens) <= context_length:
-            found = f"{caption!r} has {len(tokens)} tokens; 1 to {context_length} needed"
-            raise ArgumentError(argument, found)
+            raise ArgumentError(
+                argument, f"{caption!r} has {len(tokens)} tokens; 1 to {context_length} needed"
+            )
     return pad(rows, context_length)
 
 

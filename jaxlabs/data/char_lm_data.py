@@ -31,13 +31,14 @@ def char_lm_data(
     baselines: Baselines,
     argument: str = "context_length",
 ) -> DataModule:
-    """Returns the data of a run on one text.
+    """Returns the data of a run on one text: windows of `context_length` characters.
 
     Each loss is a mean over all positions of windows of one context length:
 
     - `held_out`: consecutive windows of the last 10 %; the monitored split;
     - `train_windows`: windows of the training text;
-    - `train_and_val`: random windows of the whole text, nine tenths of which was trained on;
+    - `train_and_val`: random windows of the whole text by `seed`, nine tenths of which was trained
+      on;
     - `sliding_window`, after the last step: windows of the held-out text that overlap by seven
       eighths, so that each character is predicted from an almost full context.
 
@@ -75,6 +76,7 @@ def bptt_data(
 ) -> DataModule:
     """Returns the data of a recurrent network, trained by truncated BPTT on contiguous streams.
 
+    A step reads `context_length` characters of each of `batch_size` streams.
     The monitored split is `held_out`, the last 10 % in a few long segments with the state carried
     through each, as char-rnn evaluates. `held_out_windows` is `held_out` of `char_lm_data`, which
     is comparable with models of a fixed context.

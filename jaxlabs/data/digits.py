@@ -70,7 +70,11 @@ def render(
 
 
 def rasterize(labels: np.ndarray, attributes: dict[str, np.ndarray]) -> np.ndarray:
-    """Renders digits `labels [count]` with given attributes, see `render`, `[count, 28, 28]`."""
+    """Renders digits `labels [count]` with given attributes, see `render`.
+
+    Returns:
+      `[count, 28, 28]` uint8.
+    """
     fields, strokes = _glyphs()
     glyph = attributes["font"] * len(CLASSES) + labels
     scale = FIELD_HEIGHT / attributes["height"]  # cells of the field per pixel
@@ -133,9 +137,9 @@ def _glyphs() -> tuple[np.ndarray, np.ndarray]:
     inside. Strokes `[glyphs]` hold the mean thickness in cells: inside a band of thickness w the
     mean distance to its edge is w / 4.
     """
-    masks = [_mask(file, digit) for file in FONTS.values() for digit in CLASSES]
     from scipy import ndimage  # slow to import, and only generated digits need it
 
+    masks = [_mask(file, digit) for file in FONTS.values() for digit in CLASSES]
     inside = [ndimage.distance_transform_edt(mask) for mask in masks]
     outside = [ndimage.distance_transform_edt(~mask) for mask in masks]
     fields = [out - within for out, within in zip(outside, inside, strict=True)]

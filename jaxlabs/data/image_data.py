@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 
-from jaxlabs.config import ArgumentError, Config, setting, size
+from jaxlabs.config import ArgumentError, Config, positive, setting
 from jaxlabs.data import images
 from jaxlabs.data.batches import Examples
 from jaxlabs.data.dataset import DataModule
@@ -29,7 +29,9 @@ class ImageDataConfig(Config):
         maximum=2**32 - 1,
         aliases=("binarisation_seed",),
     )
-    train_images: int | None = size(None, "number of training images, the first ones; none: all")
+    train_images: int | None = positive(
+        None, "number of training images, the first ones; none: all"
+    )
     val_size: int = setting(
         0,
         "size of the validation set, the last training images, which replaces the test set",
@@ -60,8 +62,11 @@ def image_data(dataset: ImageDataset, config: ImageDataConfig, bernoulli: bool) 
     if config.val_size:
         name, (static, test) = "held_out", images.hold_out(static, config.val_size)
     if (config.train_images or 0) > static.count:
-        found = f"{config.train_images:,} is not accepted; {dataset.name} has"
-        raise ArgumentError("train_images", f"{found} {static.count:,} training images")
+        raise ArgumentError(
+            "train_images",
+            f"{config.train_images:,} is not accepted; {dataset.name} has {static.count:,} training"
+            " images",
+        )
     count = config.train_images or static.count
     static = static.take(slice(count))
     train = dataset.train.take(slice(count)) if config.binarization == "dynamic" else static

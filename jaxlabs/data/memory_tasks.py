@@ -22,6 +22,8 @@ ADDING_BASELINE = 1 / 6
 def adding(key: jax.Array, batch: int, length: int) -> tuple[jax.Array, jax.Array]:
     """Samples number sequences; the target is the sum of two marked numbers, one in each half.
 
+    A batch has `batch` sequences of `length` numbers, at least 2.
+
     Returns:
       inputs `[batch, length, 2]`, a number in [0, 1) and its marker, 0 or 1; targets `[batch]`.
     """
@@ -39,6 +41,8 @@ def adding(key: jax.Array, batch: int, length: int) -> tuple[jax.Array, jax.Arra
 
 def copying(key: jax.Array, batch: int, delay: int) -> tuple[jax.Array, jax.Array]:
     """Samples symbols to be repeated after a delimiter, `delay` steps behind the last of them.
+
+    A batch has `batch` sequences; the delay is at least 1.
 
     Returns:
       tokens and targets, int32 `[batch, time]` with time = delay + 20. Tokens: ten symbols, blanks,

@@ -87,8 +87,9 @@ def load(name: str, data_dir: str | Path | None = None) -> Photographs:
     elif folder.is_dir():
         found, where = _read_folder(PHOTOGRAPHS, folder), f"the images in {folder}"
     else:
-        missing = f"natural_images are not in {folder} and have no permanent URL"
-        return _leaves().in_place_of(missing)
+        return _leaves().in_place_of(
+            f"natural_images are not in {folder} and have no permanent URL"
+        )
     warning = (
         f"natural_images: {where} are not the ten whitened images of Olshausen and Field, which "
         "published results are on"
@@ -106,15 +107,21 @@ def whiten_images(photographs: Photographs) -> np.ndarray:
 def random_patches(
     images: np.ndarray, count: int, size: int, seed: int | tuple[int, ...]
 ) -> np.ndarray:
-    """Cuts patches `[count, size, size]` at random positions of `images [images, height, width]`.
+    """Cuts patches at uniformly random positions of random `images [images, height, width]`.
+
+    Returns:
+      `[count, size, size]` float64; the size is in pixels.
 
     Raises:
       UserError: a patch is larger than an image.
     """
     num_images, height, width = images.shape
     if size > min(height, width):
-        accepted = f"at most {min(height, width)}, as the images have {width} x {height} pixels"
-        raise ArgumentError("patch_size", f"{size} is not accepted; {accepted}")
+        raise ArgumentError(
+            "patch_size",
+            f"{size} is not accepted; at most {min(height, width)}, as the images have {width} x"
+            f" {height} pixels",
+        )
     rng = np.random.default_rng(seed)
     index = rng.integers(num_images, size=count)
     top = rng.integers(height - size + 1, size=count)
@@ -124,7 +131,7 @@ def random_patches(
 
 
 def normalize_patches(patches: np.ndarray) -> np.ndarray:
-    """Scales patches `[count, ...]` to [0.1, 0.9], the range of a sigmoid output.
+    """Returns patches `[count, ...]` scaled to [0.1, 0.9], the range of a sigmoid output, float64.
 
     As in Ng's exercise on sparse autoencoders (CS294A / UFLDL): the mean of each patch is
     subtracted; values are clipped at three standard deviations of all values of all patches; the
@@ -144,6 +151,7 @@ def normalize_patches(patches: np.ndarray) -> np.ndarray:
 def patch_data(photographs: Photographs, count: int, size: int, seed: int) -> DataModule:
     """Returns `count` random training patches and as many other patches of the same images.
 
+    Examples are `patches [size * size]` float32, of `size` pixels per side.
     Both sets are whitened and scaled as in Ng's exercise, see `normalize_patches`. The monitored
     split is the training patches, as in the write-ups. `other_patches` were not trained on but
     overlap with training patches, since there are more patches than disjoint positions.

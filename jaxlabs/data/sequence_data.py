@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from jaxlabs import paths
-from jaxlabs.config import Config, UserError, size
+from jaxlabs.config import Config, UserError, positive
 from jaxlabs.data import sequence_files, sources
 from jaxlabs.data.batches import Examples
 from jaxlabs.data.dataset import DataModule
@@ -50,10 +50,10 @@ Baselines = Callable[[str, Splits], dict[str, float]]
 class SequenceDataConfig(Config):
     """Numbers of sentences to sample from a grammar."""
 
-    train_sentences: int = size(
+    train_sentences: int = positive(
         100_000, "number of training sentences sampled from the grammar", maximum=10**7
     )
-    test_sentences: int = size(
+    test_sentences: int = positive(
         1000, "number of sentences of each of the splits test and long", maximum=10**6
     )
 

@@ -72,8 +72,9 @@ def read(task: str, path: Path) -> tuple[list[list[Pair]], list[str]]:
     for source, target in counts:
         by_source[source].append((source, target))
     if repeated := counts.total() - len(counts):
-        found = f"{repeated:,} of {counts.total():,} sentences are duplicates"
-        warnings.append(f"{found} and are ignored")
+        warnings.append(
+            f"{repeated:,} of {counts.total():,} sentences are duplicates and are ignored"
+        )
     return list(by_source.values()), warnings
 
 
@@ -124,8 +125,10 @@ def _translated(path: Path, lines: list[str]) -> tuple[list[Pair], list[str]]:
         warnings.append(f"the third column ({excerpt!r} in the first line) is ignored")
     if _may_be_header(pairs):
         (source,), (target,) = pairs[0]
-        found = f"line {rows[0][0]} ({source!r}, {target!r}) is read as a pair"
-        warnings.append(f"{found}; if it is a header, remove it")
+        warnings.append(
+            f"line {rows[0][0]} ({source!r}, {target!r}) is read as a pair; if it is a header,"
+            " remove it"
+        )
     return pairs, warnings
 
 

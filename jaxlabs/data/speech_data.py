@@ -76,12 +76,12 @@ def word_lm_data(
 ) -> DataModule:
     """Returns the data of word-level language modeling.
 
-    Training reads windows at random positions of the training text. The splits are `train_text` and
-    one for each speaker, evaluated in two ways. Under their own names: in non-overlapping windows
-    of one block, as in the course of the write-up, where early positions have little context. (The
-    course samples windows at all positions, which has the same expected loss: context lengths 1 to
-    `block` are equally frequent.) As `<split>_sliding`, after the last step: in overlapping windows
-    with an almost full context, the usual convention.
+    Training reads windows of `block` words at random positions of the training text. The splits are
+    `train_text` and one for each speaker, evaluated in two ways. Under their own names: in
+    non-overlapping windows of one block, as in the course of the write-up, where early positions
+    have little context. (The course samples windows at all positions, which has the same expected
+    loss: context lengths 1 to `block` are equally frequent.) As `<split>_sliding`, after the last
+    step: in overlapping windows with an almost full context, the usual convention.
 
     The held-out tokens of the baselines are the concatenated test texts. A `validation_fraction` in
     [0, 1) of the training text, at its end, is held out as the monitored split `validation`; if it
@@ -128,9 +128,11 @@ def encode_prompt(tokenizer: WordTokenizer, prompt: str) -> np.ndarray:
     if not len(tokens):
         raise ArgumentError("prompt", f"{prompt!r} has no word; at least one is needed")
     if (tokens == UNKNOWN).all():
-        found = f"all words of {prompt!r} are out of vocabulary; at least one of the"
-        count = f"{len(tokenizer.words):,}"
-        raise ArgumentError("prompt", f"{found} {count} words of the vocabulary is needed")
+        raise ArgumentError(
+            "prompt",
+            f"all words of {prompt!r} are out of vocabulary; at least one of the"
+            f" {len(tokenizer.words):,} words of the vocabulary is needed",
+        )
     return tokens
 
 
@@ -163,8 +165,11 @@ def _hold_out(train: Examples, fraction: float) -> tuple[Examples, Examples | No
     kept, held_out = (train.take(np.sort(part)) for part in (order[count:], order[:count]))
     for number, speaker in enumerate(SPEAKERS.values()):
         if number not in kept.arrays["labels"] or number not in held_out.arrays["labels"]:
-            found = f"{fraction} of {train.count:,} sentences leaves no training or no validation"
-            raise ArgumentError("validation_fraction", f"{found} sentence of {speaker}")
+            raise ArgumentError(
+                "validation_fraction",
+                f"{fraction} of {train.count:,} sentences leaves no training or no validation"
+                f" sentence of {speaker}",
+            )
     return kept, held_out
 
 

@@ -59,8 +59,9 @@ class Vocab:
         unknown = dict.fromkeys(word for word in words if word not in self.ids)
         if unknown:
             some = ", ".join(self.words[:60]) + ", ..." * (len(self.words) > 60)
-            named = ", ".join(map(repr, unknown))
-            raise UserError(f"unknown words {named}; the vocabulary is {some}")
+            raise UserError(
+                f"unknown words {', '.join(map(repr, unknown))}; the vocabulary is {some}"
+            )
         return [self.ids[word] for word in words]
 
     def labels(self, ids: Iterable[int]) -> list[str]:

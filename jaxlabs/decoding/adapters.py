@@ -40,8 +40,9 @@ class TransformerStepper:
     def step(self, params: Any, carry: Any, tokens: jax.Array) -> tuple[Any, jax.Array]:
         """Takes `tokens [batch]`; returns the carry and logits `[batch, vocabulary]`."""
         caches, position = carry
-        inputs = {"params": params}, tokens, caches, position
-        logits, caches = self.model.apply(*inputs, method="decode")
+        logits, caches = self.model.apply(
+            {"params": params}, tokens, caches, position, method="decode"
+        )
         return (caches, position + 1), logits[:, : self.vocab_size]
 
     def prefill(self, params: Any, tokens: jax.Array) -> Any:

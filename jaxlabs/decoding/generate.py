@@ -107,10 +107,19 @@ def generate(
     lengths = _valid_lengths(lengths, prompts.shape)
     if max_new_tokens < 0:
         raise ArgumentError("max_new_tokens", f"{max_new_tokens} is negative")
-    options = jnp.float32(temperature), jnp.int32(top_k), jnp.float32(top_p)
-    stop_token = jnp.int32(stop_token)
-    inputs = prompts, lengths, key
-    return _generate(decoder, params, *inputs, max_new_tokens, options, stop_token, carry)
+    return _generate(
+        decoder,
+        params,
+        prompts,
+        lengths,
+        key,
+        max_new_tokens,
+        jnp.float32(temperature),
+        jnp.int32(top_k),
+        jnp.float32(top_p),
+        jnp.int32(stop_token),
+        carry,
+    )
 
 
 def _valid_lengths(lengths: Any, prompts_shape: tuple[int, int]) -> jax.Array:
@@ -137,7 +146,9 @@ def _generate(
     prompt_lengths: jax.Array,
     key: jax.Array,
     max_new_tokens: int,
-    options: tuple[jax.Array, ...],
+    temperature: jax.Array,
+    top_k: jax.Array,
+    top_p: jax.Array,
     stop_token: jax.Array,
     carry: Any,
 ) -> tuple[jax.Array, jax.Array]:
@@ -154,7 +165,7 @@ def _generate(
         time = loop.time + 1
         since_prompt = jnp.maximum(time - prompt_lengths, 0)
         step_keys = jax.vmap(jax.random.fold_in)(row_keys, since_prompt)
-        sampled = sample_token(step_keys, logits, *options)
+        sampled = sample_token(step_keys, logits, temperature, top_k, top_p)
 
         writes = (time >= prompt_lengths) & ~loop.done
         current = jax.lax.dynamic_index_in_dim(loop.tokens, time, axis=1, keepdims=False)

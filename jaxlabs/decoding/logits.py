@@ -12,11 +12,12 @@ ROUNDING = 8
 50,000 equal tokens is at most 5."""
 
 
-Scalar = jax.Array | float
-
-
 def sample_token(
-    keys: jax.Array, logits: jax.Array, temperature: Scalar, top_k: Scalar, top_p: Scalar
+    keys: jax.Array,
+    logits: jax.Array,
+    temperature: jax.Array | float,
+    top_k: jax.Array | int,
+    top_p: jax.Array | float,
 ) -> jax.Array:
     """Samples one token per row, `[batch]` int32.
 
@@ -45,7 +46,9 @@ def sample_token(
     return jnp.where(temperature > 0, sampled, greedy).astype(jnp.int32)
 
 
-def top_k_top_p_mask(logits: jax.Array, top_k: Scalar, top_p: Scalar) -> jax.Array:
+def top_k_top_p_mask(
+    logits: jax.Array, top_k: jax.Array | int, top_p: jax.Array | float
+) -> jax.Array:
     """Returns the mask of tokens kept by top-k and top-p, `[batch, vocabulary]` bool.
 
     Tokens are ranked by logit, ties by id, the lower first. Top-k keeps the first k (0: all).

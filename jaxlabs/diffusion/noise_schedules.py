@@ -11,7 +11,7 @@ from typing import Any
 import flax.struct
 import numpy as np
 
-from jaxlabs.config import ArgumentError, Config, setting, size
+from jaxlabs.config import ArgumentError, Config, positive, setting
 
 EPSILON, V = "epsilon", "v"
 MAX_BETA = 0.999
@@ -31,7 +31,7 @@ class DiffusionConfig(Config):
         "noise schedule: linear betas (Ho et al. 2020) or cosine (Nichol and Dhariwal 2021)",
         choices=("linear", "cosine"),
     )
-    num_timesteps: int = size(
+    num_timesteps: int = positive(
         1000, "number of diffusion timesteps", maximum=1_000_000, aliases=("diffusion_steps",)
     )
     beta_start: float = setting(

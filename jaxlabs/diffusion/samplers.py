@@ -276,20 +276,30 @@ def sample_many(
     count: int,
     *,
     batch_size: int,
+    shape: tuple[int, ...],
+    diffusion: DiffusionConfig,
+    sampler: SamplerConfig,
     condition: Any = None,
     first: int = 0,
-    **options: Any,
 ) -> np.ndarray:
-    """Samples rows `first` to `count` - 1 in batches of equal size, `[rows, *shape]`.
+    """Samples rows `first` to `count` - 1 in batches of equal size, `[rows, *shape]`; see `sample`.
 
-    `condition` holds arrays `[count, ...]`; `options` are those of `sample`. A row does not depend
-    on the others.
+    `condition` holds arrays `[count, ...]`. A row does not depend on the others.
     """
     batches = []
     for start in range(first, count, batch_size):
         rows = np.arange(start, start + batch_size, dtype=np.int32)
         clipped = np.minimum(rows, count - 1)
         conditions = jax.tree.map(lambda leaf, rows=clipped: jnp.asarray(leaf)[rows], condition)
-        samples = sample(denoise, params, key, jnp.asarray(rows), condition=conditions, **options)
+        samples = sample(
+            denoise,
+            params,
+            key,
+            jnp.asarray(rows),
+            shape=shape,
+            diffusion=diffusion,
+            sampler=sampler,
+            condition=conditions,
+        )
         batches.append(np.asarray(samples.images))
     return np.concatenate(batches)[: count - first]

@@ -75,9 +75,14 @@ def batch_norm(
 ) -> jax.Array:
     """Returns `(x - mean) / sqrt(variance + epsilon) * scale + bias` (Ioffe and Szegedy 2015).
 
-    All but `x [batch, ...]` have its axes without `axes`, see `batch_statistics`. Mean and variance
-    are those of the batch in training, else the running ones; where the variance and `epsilon` are
-    both 0, the result is `bias` and not NaN.
+    Args:
+      x: [batch, ...].
+      mean: the axes of `x` without `axes`; the batch mean in training, else the running mean.
+      variance: likewise. Where it and `epsilon` are both 0, the result is `bias` and not NaN.
+      scale: likewise (gamma); None: 1.
+      bias: likewise (beta); None: 0.
+      axes: see `batch_statistics`.
+      epsilon: at least 0.
 
     Raises:
       ValueError: `axes` does not contain the batch axis.
@@ -130,10 +135,13 @@ class BatchNorm(nn.Module):
         weights: jax.Array | None = None,
         axis_name: str | None = None,
     ) -> jax.Array:
-        """Returns `x [batch, ...]` normalized by the running statistics.
+        """Returns `x [batch, ...]` normalized; apply with `mutable=["batch_stats"]` in training.
 
-        In training by those of `x`, see `batch_statistics`, which also update the running ones:
-        apply with `mutable=["batch_stats"]`.
+        Args:
+          x: examples.
+          train: whether to normalize by the statistics of `x` and to update the running ones.
+          weights: see `batch_statistics`.
+          axis_name: likewise.
         """
         axes = _check_axes(self.axes, x.ndim)
         shape = tuple(size for axis, size in enumerate(x.shape) if axis not in axes)
@@ -143,9 +151,10 @@ class BatchNorm(nn.Module):
         running_variance = self.variable("batch_stats", "variance", jnp.ones, shape, jnp.float32)
         mean, variance = running_mean.value, running_variance.value
         if train:
-            options = {"axes": axes, "weights": weights}
-            options["axis_name"] = None if self.is_initializing() else axis_name
-            mean, variance, count = batch_statistics(x, **options)
+            axis_name = None if self.is_initializing() else axis_name
+            mean, variance, count = batch_statistics(
+                x, axes=axes, weights=weights, axis_name=axis_name
+            )
         if train and not self.is_initializing():
             ddof_count = count - self.unbiased
             unbiased = variance * count / jnp.maximum(ddof_count, 1)

@@ -64,9 +64,10 @@ def upsample_2x_bilinear(x: jax.Array) -> jax.Array:
     """
     x = jnp.asarray(x)
     batch, height, width, channels = x.shape
-    options = {"method": "bilinear", "precision": lax.Precision.HIGHEST}
     shape = (batch, 2 * height, 2 * width, channels)
-    double = functools.partial(jax.image.resize, shape=shape, **options)
+    double = functools.partial(
+        jax.image.resize, shape=shape, method="bilinear", precision=lax.Precision.HIGHEST
+    )
     return dispatch.by_platform(x, cpu=resize.upsample_2x_bilinear, default=double)
 
 
@@ -116,8 +117,12 @@ class ResidualBlock(nn.Module):
         norm = functools.partial(nn.GroupNorm, self.groups, epsilon=EPSILON)
 
         def dense(x: jax.Array, name: str) -> jax.Array:
-            options = PYTORCH.dense(x.shape[-1]) | {"dot_general": dot_general(self.precision)}
-            return nn.Dense(self.features, name=name, **options)(x)
+            return nn.Dense(
+                self.features,
+                dot_general=dot_general(self.precision),
+                name=name,
+                **PYTORCH.dense(x.shape[-1]),
+            )(x)
 
         h = nn.silu(norm(name="first_norm")(convolve(name="first")(x)))
         h = h + dense(time_emb, "project")[:, None, None, :]

@@ -15,18 +15,15 @@ from jaxlabs.layers.normalization import build_norm
 class DecoderBlock(nn.Module):
     """Causal self-attention, cross-attention and a feed-forward network, each with a residual.
 
-    Pre-norm or post-norm as in `jaxlabs.layers.transformer.EncoderBlock`.
+    Pre-norm as in `jaxlabs.layers.transformer.EncoderBlock`, with a ReLU.
     """
 
     embed_dim: int  #: embedding size, also of the memory
     num_heads: int  #: number of attention heads
     mlp_dim: int  #: hidden size of the feed-forward network
     length: int  #: longest sequence, see `MultiHeadAttention`
-    activation: str = "relu"  #: activation of the feed-forward network
     #: position encoding of self-attention, see `MultiHeadAttention`; cross-attention has none
     positions: str = "none"
-    #: whether norms precede the sub-layers; else they follow the residual sums
-    pre_norm: bool = True
     dropout: float = 0.0  #: dropout rate of attention weights and sub-layer outputs
     precision: str = "default"  #: see `jaxlabs.layers.matmul`
 
@@ -40,7 +37,7 @@ class DecoderBlock(nn.Module):
         self.memory_attention = CrossAttention(**options)
         self.memory_dropout = Dropout(self.dropout)
         self.ffn_norm = build_norm("layernorm")
-        self.ffn = FeedForward(self.mlp_dim, self.activation, precision=self.precision)
+        self.ffn = FeedForward(self.mlp_dim, precision=self.precision)
         self.ffn_dropout = Dropout(self.dropout)
 
     def __call__(
@@ -52,10 +49,14 @@ class DecoderBlock(nn.Module):
         *,
         dropout_keys: jax.Array | None = None,
     ) -> jax.Array:
-        """Returns `[batch, time, embed_dim]` for the embedded target `x [batch, time, embed_dim]`.
+        """Returns `[batch, time, embed_dim]` for `x [batch, time, embed_dim]`.
 
-        `memory [batch, memory_time, embed_dim]` is the encoder output. The mask of self-attention
-        is `layers.masks.causal` or an `AttentionMask`, that of the memory `layers.masks.padding`.
+        Args:
+          x: the embedded target.
+          memory: [batch, memory_time, embed_dim], the encoder output.
+          mask: of self-attention, `layers.masks.causal` or an `AttentionMask`.
+          memory_mask: padding mask of the memory, `layers.masks.padding`.
+          dropout_keys: [batch] PRNG keys; None switches dropout off.
         """
 
         def attend(x: jax.Array) -> jax.Array:
@@ -78,9 +79,7 @@ class DecoderBlock(nn.Module):
         memory_mask: jax.Array,
     ) -> tuple[jax.Array, KVCache]:
         """Decodes one token `x [batch, 1, embed_dim]`, see `MultiHeadAttention.decode`."""
-        attended, new_cache = self.attention.decode(
-            self.attention_norm(x) if self.pre_norm else x, cache, position, mask
-        )
+        attended, new_cache = self.attention.decode(self.attention_norm(x), cache, position, mask)
         return self._sub_layers(x, lambda x: attended, memory, memory_mask, None), new_cache
 
     def _sub_layers(
@@ -92,18 +91,16 @@ class DecoderBlock(nn.Module):
         dropout_keys: jax.Array | None,
     ) -> jax.Array:
         def cross_attend(x: jax.Array) -> jax.Array:
-            options = {"dropout_keys": dropout_keys}
-            return self.memory_attention.cross_attend(x, memory, memory_mask, **options)
+            return self.memory_attention.cross_attend(
+                x, memory, memory_mask, dropout_keys=dropout_keys
+            )
 
         for function, norm, dropout in [
             (attend, self.attention_norm, self.attention_dropout),
             (cross_attend, self.memory_norm, self.memory_dropout),
             (self.ffn, self.ffn_norm, self.ffn_dropout),
         ]:
-            if self.pre_norm:
-                x = x + dropout(function(norm(x)), dropout_keys)
-            else:
-                x = norm(x + dropout(function(x), dropout_keys))
+            x = x + dropout(function(norm(x)), dropout_keys)
         return x
 
 
@@ -133,9 +130,13 @@ class CrossAttention(MultiHeadAttention):
         *,
         dropout_keys: jax.Array | None = None,
     ) -> jax.Array:
-        """Returns `[batch, time, embed_dim]` for the queries' source `x [batch, time, embed_dim]`.
+        """Returns `[batch, time, embed_dim]` for `x [batch, time, embed_dim]`.
 
-        The mask is that of the padding of the projected `memory`, see `layers.masks.padding`.
+        Args:
+          x: the source of the queries.
+          memory: the projected memory.
+          mask: of the memory's padding, see `layers.masks.padding`.
+          dropout_keys: [batch] PRNG keys; None switches dropout off.
 
         Raises:
           ValueError: relative positions or a local mask, which need the distance of query and key.

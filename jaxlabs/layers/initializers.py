@@ -56,7 +56,8 @@ def transformer_initializers(
 ) -> TransformerInitializers:
     """Returns GPT-2's initializers (Radford et al. 2019) or PyTorch's defaults, see INITS.
 
-    With `zero_residual` the kernels that write to the residual stream start at zero.
+    There are `num_layers` blocks. With `zero_residual` the kernels that write to the residual
+    stream start at zero.
     """
     normal = nn.initializers.normal
     # Each block writes there twice: 2 * num_layers projections add up, so each is scaled down.

@@ -76,7 +76,7 @@ def decode_mask(position: jax.Array, length: int, window: int | None = None) -> 
 def masked_softmax(scores: jax.Array, mask: jax.Array | None) -> jax.Array:
     """Returns the softmax of `scores [..., query, key]` over the visible keys, 0 if there is none.
 
-    The mask broadcasts to `scores`; None: all keys are visible.
+    The mask is boolean and broadcasts to `scores`; None: all keys are visible.
     """
     if mask is None:
         return jax.nn.softmax(scores, axis=-1)

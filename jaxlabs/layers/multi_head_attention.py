@@ -66,8 +66,9 @@ class MultiHeadAttention(nn.Module):
 
     def setup(self):
         if self.embed_dim % self.num_heads:
-            found = f"{self.num_heads} heads do not divide an embed_dim of {self.embed_dim}"
-            raise ValueError(found)
+            raise ValueError(
+                f"{self.num_heads} heads do not divide an embed_dim of {self.embed_dim}"
+            )
 
         def params(kind: str, init: Initializer, *shape: int) -> list[jax.Array]:
             names = (f"{name}_{kind}" for name in ("query", "key", "value"))

@@ -67,7 +67,8 @@ class RecurrentLayer(nn.Module):
     ) -> tuple[jax.Array, State]:
         """Scans over `x [time, batch, features]`; returns h of every step and the final state.
 
-        The mask is `[time, batch]` bool, False for padding; None: no padding.
+        The states are [batch, hidden_size] each. The mask is [time, batch] bool, False for padding;
+        None: no padding.
         """
 
         def on_cpu(*operands):
@@ -125,7 +126,6 @@ class Recurrent(nn.Module):
     #: [..., 2 * hidden_size]
     bidirectional: bool = False
     dropout: float = 0.0  #: dropout rate between layers
-    learn_initial_state: bool = False  #: whether the initial state is a parameter; else it is zero
     #: "uniform", within +-1 / sqrt(hidden_size) as in PyTorch; "orthogonal", gate by gate. All
     #: other parameters are uniform, except an LSTM's forget bias of 1 (Jozefowicz et al. 2015)
     recurrent_init: str = "uniform"
@@ -145,20 +145,6 @@ class Recurrent(nn.Module):
             for number in range(self.num_layers * directions)
         ]
         self.between = [Dropout(self.dropout) for _ in range(self.num_layers - 1)]
-        if self.learn_initial_state:
-            shape = (len(self.stack), len(CELLS[self.cell].state), self.hidden_size)
-            self.first = self.param("first_state", nn.initializers.zeros_init(), shape, jnp.float32)
-
-    def initial_state(self, batch_size: int, dtype: Any = jnp.float32) -> tuple[State, ...]:
-        """Returns the initial states, one for every layer and direction."""
-        states = zero_state(self.cell, self.hidden_size, len(self.stack), batch_size, dtype)
-        if not self.learn_initial_state:
-            return states
-        initial, shape = self.first.astype(dtype), (batch_size, self.hidden_size)
-        return tuple(
-            tuple(jnp.broadcast_to(initial[i, j][None, :], shape) for j in range(len(layer)))
-            for i, layer in enumerate(states)
-        )
 
     def __call__(
         self,
@@ -175,7 +161,8 @@ class Recurrent(nn.Module):
 
         Args:
           x: [batch, time, features].
-          states: initial states, from `initial_state` or a previous call; None: `initial_state`.
+          states: initial states of every layer and direction, from `zero_state` or a previous call;
+            None: zeros.
           mask: [batch, time] bool, False for padding; None: no padding.
           dropout_keys: [batch] PRNG keys; None switches dropout off.
 
@@ -188,7 +175,9 @@ class Recurrent(nn.Module):
         """
         if x.shape[1] == 0:
             raise ValueError("a sequence of length 0 has no state to return; at least 1 step")
-        states = self.initial_state(x.shape[0], jnp.result_type(x)) if states is None else states
+        if states is None:
+            layers, dtype = len(self.stack), jnp.result_type(x)
+            states = zero_state(self.cell, self.hidden_size, layers, x.shape[0], dtype)
         directions = 1 + self.bidirectional
         mask = None if mask is None else mask.T
         x = jnp.swapaxes(x, 0, 1)
@@ -206,7 +195,10 @@ class Recurrent(nn.Module):
         return jnp.swapaxes(x, 0, 1), tuple(final_states)
 
     def step(self, x: jax.Array, states: tuple[State, ...]) -> tuple[jax.Array, tuple[State, ...]]:
-        """Takes a step with `x [batch, features]`; returns `[batch, hidden_size]` and the states.
+        """Takes one step with `x [batch, features]`, without dropout.
+
+        Returns:
+          The output [batch, hidden_size] and the new states.
 
         Raises:
           ValueError: the module is bidirectional.

@@ -42,7 +42,8 @@ def similarity_logits(
 ) -> jax.Array:
     """Returns `scale * images @ texts.T + bias`, `[images, texts]`, in at least float32.
 
-    The matmul has the full precision of its dtype on every platform: the scale, the inverse
+    `images [images, features]` and `texts [texts, features]` are embeddings; `scale` and `bias` are
+    []. The matmul has the full precision of its dtype on every platform: the scale, the inverse
     temperature, amplifies errors.
     """
     images, texts = (x.astype(jnp.promote_types(x.dtype, jnp.float32)) for x in (images, texts))
@@ -85,7 +86,8 @@ def info_nce(
 def symmetric_info_nce(logits: jax.Array, weights: jax.Array | None = None) -> jax.Array:
     """Returns the mean of `info_nce` over both directions for every pair, in nats, `[batch]`.
 
-    The pairs are on the diagonal of the logits; those of weight 0 are masked.
+    The pairs are on the diagonal of `logits [batch, batch]`. `weights [batch]` are 0 for masked
+    pairs, whose loss is 0; None: no pair is masked.
     """
     both = info_nce(logits, key_weights=weights) + info_nce(logits.T, key_weights=weights)
     return both / 2 if weights is None else jnp.where(weights > 0, both / 2, 0)
@@ -123,6 +125,13 @@ def clip_loss(
 
     Under a mapped axis all embeddings are gathered, so each device has two `[local, global]` logit
     matrices.
+
+    Args:
+      images: [batch, features] of unit length.
+      texts: [batch, features] of unit length.
+      scale: [] inverse temperature.
+      weights: [batch], 0 for masked pairs.
+      axis_name: the mapped axis over whose devices the batch is sharded, or None.
     """
     if axis_name is None:
         return symmetric_info_nce(similarity_logits(images, texts, scale), weights)
@@ -151,6 +160,14 @@ def siglip_loss(
     so that each device computes `[local, local]` logits at a time; the backward pass recomputes
     them. Without one, under `jit` on a mesh as in the training loop, the compiler partitions the
     `[batch, batch]` logits.
+
+    Args:
+      images: [batch, features] of unit length.
+      texts: [batch, features] of unit length.
+      scale: [] inverse temperature.
+      bias: [] added to every logit.
+      weights: [batch], 0 for masked pairs.
+      axis_name: the mapped axis over whose devices the batch is sharded, or None.
     """
     own = pairwise_sigmoid(similarity_logits(images, texts, scale, bias), weights)
     if axis_name is None:

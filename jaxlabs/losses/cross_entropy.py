@@ -38,6 +38,10 @@ def is_top1(logits: jax.Array, labels: jax.Array) -> jax.Array:
     By reductions: over thousands of classes an argmax takes XLA several times as long on CPUs (jax
     0.10). The label's logit is compared with all others and not with their maximum, which XLA may
     recompute with other rounding.
+
+    Args:
+      logits: [..., classes].
+      labels: [...] integers in [0, classes).
     """
     classes = lax.broadcasted_iota(labels.dtype, logits.shape, logits.ndim - 1)
     labels = labels[..., None]
@@ -47,7 +51,13 @@ def is_top1(logits: jax.Array, labels: jax.Array) -> jax.Array:
 
 
 def cross_entropy_output(logits: jax.Array, labels: jax.Array, weights: jax.Array) -> LossOutput:
-    """Returns the sums of the cross-entropy and of the top-1 `accuracy`, weighted by label."""
+    """Returns the sums of the cross-entropy, in nats, and of the top-1 `accuracy`.
+
+    Args:
+      logits: [..., classes].
+      labels: [...] integers in [0, classes).
+      weights: [...] weight of each label; 0: masked.
+    """
     return LossOutput(
         loss_sum=jnp.sum(cross_entropy(logits, labels) * weights),
         weight_sum=jnp.sum(weights),

@@ -18,8 +18,8 @@ LOG_2PI = math.log(2 * math.pi)
 def gaussian_kl(mean: jax.Array, log_variance: jax.Array) -> jax.Array:
     """Returns `KL(N(mean, variance) || N(0, 1))` per dimension, in nats, `[..., latent_dim]`.
 
-    The KL divergence of a diagonal posterior is the sum over dimensions (Kingma and Welling 2013,
-    appendix B).
+    `mean` and `log_variance` are `[..., latent_dim]`. The KL divergence of a diagonal posterior is
+    the sum over dimensions (Kingma and Welling 2013, appendix B).
     """
     return (jnp.exp(log_variance) + jnp.square(mean) - 1 - log_variance) / 2
 
@@ -27,8 +27,12 @@ def gaussian_kl(mean: jax.Array, log_variance: jax.Array) -> jax.Array:
 def bernoulli_log_likelihood(logits: jax.Array, x: jax.Array) -> jax.Array:
     """Returns `sum_i x_i log sigmoid(l_i) + (1 - x_i) log sigmoid(-l_i)`, in nats, `[...]`.
 
-    Computed in at least float32; finite for all finite logits. The sum is over the last axis. For
-    fractional x in [0, 1] it is the expectation over pixels that are 1 with probability x.
+    Computed in at least float32; finite for all finite logits.
+
+    Args:
+      logits: [..., pixels].
+      x: [..., pixels] in [0, 1]; for fractional x it is the expectation over pixels that are 1 with
+        probability x.
     """
     logits = _to_float32(logits)
     # Not optax's, which takes two log sigmoids for one:
@@ -42,7 +46,8 @@ def gaussian_log_likelihood(
 ) -> jax.Array:
     """Returns `log N(x; mean, scale^2)` summed over the last axis, in nats, `[...]`.
 
-    `log_scale` is [] or has the rank of x.
+    `mean` and `x` are `[..., pixels]`; `log_scale`, the log of the standard deviation, is [] or has
+    the rank of x.
     """
     mean = _to_float32(mean)
     return jnp.sum(

@@ -7,9 +7,12 @@ import jax.numpy as jnp
 def kl_sparsity(mean_activation: jax.Array, target: float) -> jax.Array:
     """Returns `KL(rho || mean activation)` of each unit, in nats, `[units]`, without reduction.
 
-    The KL divergence between Bernoulli distributions with means `target`, rho in (0, 1), and
-    `mean_activation [units]`, that of sigmoid units over all examples (Ng 2011, "Sparse
-    autoencoder", section 3). It is finite also for units that are always 0 or 1.
+    The KL divergence between Bernoulli distributions with means `target` and `mean_activation` (Ng
+    2011, "Sparse autoencoder", section 3). It is finite also for units that are always 0 or 1.
+
+    Args:
+      mean_activation: [units] mean of sigmoid units over all examples, in [0, 1].
+      target: rho, the target mean activation, in (0, 1).
     """
     tiny = jnp.finfo(mean_activation.dtype).tiny
     on, off = jnp.maximum(mean_activation, tiny), jnp.maximum(1 - mean_activation, tiny)

@@ -24,7 +24,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxlabs import keys
-from jaxlabs.config import setting, size
+from jaxlabs.config import positive, setting
 from jaxlabs.layers.matmul import dot_general
 from jaxlabs.losses.elbo import (
     bernoulli_log_likelihood,
@@ -52,8 +52,8 @@ class AutoencoderConfig(ModelConfig):
         "objective: the reconstruction loss (ae) or the negative evidence lower bound (vae)",
         choices=OBJECTIVES,
     )
-    latent_dim: int = size(50, "size of the latent code", aliases=("latent",))
-    hidden_size: int = size(200, "size of each hidden layer", aliases=("hidden",))
+    latent_dim: int = positive(50, "size of the latent code", aliases=("latent",))
+    hidden_size: int = positive(200, "size of each hidden layer", aliases=("hidden",))
     num_hidden_layers: int = setting(
         2,
         "hidden layers of the encoder and of the decoder; 0: both are linear",

@@ -21,7 +21,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jaxlabs.config import setting, size
+from jaxlabs.config import positive, setting
 from jaxlabs.layers.batch_norm import BatchNorm
 from jaxlabs.layers.convolution import conv3x3, max_pool_2x2
 from jaxlabs.layers.matmul import dot_general, matmul
@@ -29,7 +29,7 @@ from jaxlabs.layers.normalization import build_norm
 from jaxlabs.losses.cross_entropy import cross_entropy_output
 from jaxlabs.losses.loss_output import Batch, Key, LossOutput, Variables
 from jaxlabs.models.image_classifier import NUM_POOLS, check_divisible, to_float
-from jaxlabs.models.model_config import ModelConfig, shared
+from jaxlabs.models.model_config import ModelConfig, num_layers_setting
 from jaxlabs.training.step import build_train_step
 
 NETWORKS = ("mlp", "cnn")
@@ -44,8 +44,8 @@ class NormNetConfig(ModelConfig):
     network: str = setting(
         "mlp", "architecture: dense layers (mlp) or convolutions (cnn)", choices=NETWORKS
     )
-    num_layers: int = shared("num_layers", 5, help="number of hidden layers")
-    hidden_size: int | None = size(
+    num_layers: int = num_layers_setting(5, "number of hidden layers")
+    hidden_size: int | None = positive(
         None, "units (mlp) or channels (cnn) of a hidden layer; none: 64 or 8", aliases=("width",)
     )
     init_gain: float = setting(

@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxlabs import keys
-from jaxlabs.config import setting, size
+from jaxlabs.config import positive, setting
 from jaxlabs.decoding.adapters import RecurrentStepper
 from jaxlabs.decoding.generate import generate
 from jaxlabs.layers.dropout import Dropout
@@ -29,7 +29,7 @@ from jaxlabs.layers.rnn import RECURRENT_INITS, Recurrent, zero_state
 from jaxlabs.layers.rnn_cells import CELLS, State
 from jaxlabs.losses.cross_entropy import cross_entropy_output
 from jaxlabs.losses.loss_output import Batch, Key, LossOutput, Variables
-from jaxlabs.models.model_config import TokenModelConfig, shared
+from jaxlabs.models.model_config import TokenModelConfig, dropout_setting, num_layers_setting
 from jaxlabs.training.step import build_train_step
 
 
@@ -38,10 +38,10 @@ class CharRNNConfig(TokenModelConfig):
     """Sizes and choices of the model; the defaults are the reference."""
 
     cell: str = setting("gru", "cell of the recurrent layers", choices=tuple(CELLS))
-    embed_dim: int = size(128, "embedding size", aliases=("embedding",))
-    hidden_size: int = size(256, "size of a layer's state", aliases=("hidden",))
-    num_layers: int = shared("num_layers", 1, help="recurrent layers")
-    bptt_length: int = size(
+    embed_dim: int = positive(128, "embedding size", aliases=("embedding",))
+    hidden_size: int = positive(256, "size of a layer's state", aliases=("hidden",))
+    num_layers: int = num_layers_setting(1, "recurrent layers")
+    bptt_length: int = positive(
         128,
         "length of truncated backpropagation through time, in tokens",
         maximum=1_048_576,
@@ -56,7 +56,7 @@ class CharRNNConfig(TokenModelConfig):
     recurrent_init: str = setting(
         "uniform", "initialization of the recurrent kernels", choices=RECURRENT_INITS
     )
-    dropout: float = shared("dropout", 0.0, help="dropout rate of embeddings and layer outputs")
+    dropout: float = dropout_setting(0.0, "dropout rate of embeddings and layer outputs")
 
 
 class CharRNN(nn.Module):
@@ -89,8 +89,10 @@ class CharRNN(nn.Module):
     ) -> tuple[jax.Array, tuple[State, ...]]:
         """Returns logits `[batch, time, vocabulary]` for `tokens [batch, time]`, and the states.
 
-        The initial states are those of a previous call; None: zeros. There is one dropout key for
-        each example; None: no dropout.
+        Args:
+          tokens: integers below the vocabulary's size.
+          states: initial states, from a previous call; None: zeros.
+          dropout_keys: [batch] PRNG keys of the examples; None: no dropout.
         """
         x = self.embedding_dropout(self.embedding(tokens), dropout_keys)
         x, states = self.recurrent(x, states, dropout_keys=dropout_keys)

@@ -25,7 +25,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxlabs import keys
-from jaxlabs.config import ArgumentError, setting, size
+from jaxlabs.config import ArgumentError, positive, setting
 from jaxlabs.diffusion import forward_process
 from jaxlabs.diffusion.noise_schedules import DiffusionConfig, make_schedule
 from jaxlabs.layers import positions
@@ -44,10 +44,10 @@ LEVELS = 2
 class UNetConfig(ModelConfig):
     """Sizes of the network; the defaults are the reference."""
 
-    base_channels: int = size(
+    base_channels: int = positive(
         64, "channels at full resolution; twice as many at lower ones", aliases=("width",)
     )
-    num_groups: int = size(
+    num_groups: int = positive(
         8, "groups of the group norms; divides `base_channels`", aliases=("groups",)
     )
     time_embed_dim: int = setting(
@@ -104,10 +104,13 @@ class UNet(nn.Module):
         return nn.Dense(features, dot_general=multiply, **PYTORCH.dense(fan_in))
 
     def __call__(self, x: jax.Array, t: jax.Array, labels: jax.Array | None = None) -> jax.Array:
-        """Returns the noise, or v, of noisy images `x` at timesteps `t [batch]`, in the shape of x.
+        """Returns noise or v, `[batch, height, width, channels]`.
 
-        The classes are `labels [batch]`, `num_classes` for unconditional; ignored unless
-        `class_conditional`.
+        Args:
+          x: [batch, height, width, channels] noisy images.
+          t: [batch] int32 timesteps.
+          labels: [batch] int32 classes, `num_classes` for unconditional; ignored unless
+            `class_conditional`.
         """
         time_emb = self._embed(t, labels)
         full = self.down_0(self.input(x), time_emb)
@@ -119,8 +122,9 @@ class UNet(nn.Module):
 
     def _embed(self, t: jax.Array, labels: jax.Array | None) -> jax.Array:
         """Returns the conditioning embedding of the blocks, `[batch, time_embed_dim]`."""
-        sizes = self.diffusion.num_timesteps, self.config.time_embed_dim
-        table = positions.sinusoidal_embedding(*sizes)
+        table = positions.sinusoidal_embedding(
+            self.diffusion.num_timesteps, self.config.time_embed_dim
+        )
         time_emb = self.time_output(nn.silu(self.time_hidden(jnp.asarray(table)[t])))
         if self.config.class_conditional:
             labels = jnp.full(t.shape, self.num_classes) if labels is None else labels

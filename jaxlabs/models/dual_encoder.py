@@ -26,13 +26,18 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jaxlabs.config import setting, size
+from jaxlabs.config import positive, setting
 from jaxlabs.data.vocab import PADDING
 from jaxlabs.layers.matmul import dot_general
 from jaxlabs.losses import contrastive
 from jaxlabs.losses.loss_output import Batch, Key, LossOutput, Variables
 from jaxlabs.models.image_classifier import augment, build_convolutions, convolve, to_float
-from jaxlabs.models.model_config import shared
+from jaxlabs.models.model_config import (
+    channels_setting,
+    max_translation_setting,
+    mlp_dim_setting,
+    num_layers_setting,
+)
 from jaxlabs.models.text_encoder import TextEncoder, TextEncoderConfig, masked_mean
 from jaxlabs.training.step import build_train_step
 
@@ -49,7 +54,7 @@ class DualEncoderConfig(TextEncoderConfig):
         "contrastive loss: softmax over the batch (clip) or a sigmoid per combination (siglip)",
         choices=LOSSES,
     )
-    projection_dim: int = size(
+    projection_dim: int = positive(
         64, "size of the shared embedding space", aliases=("embedding_width",)
     )
     init_temperature: float | None = setting(
@@ -62,13 +67,13 @@ class DualEncoderConfig(TextEncoderConfig):
     init_logit_bias: float | None = setting(
         None, "initial bias of SigLIP's logits; none: the paper's -10", aliases=("bias",)
     )
-    channels: int = shared("channels", 16)
-    max_translation: int = shared("max_translation", 2)
-    context_length: int = size(
+    channels: int = channels_setting(16)
+    max_translation: int = max_translation_setting(2)
+    context_length: int = positive(
         8, "maximum length of a caption, in tokens", maximum=65_536, aliases=("context",)
     )
-    num_layers: int = shared("num_layers", 1, help="number of blocks of the text encoder")
-    mlp_dim: int = shared("mlp_dim", 128)
+    num_layers: int = num_layers_setting(1, "number of blocks of the text encoder")
+    mlp_dim: int = mlp_dim_setting(128)
 
     @property
     def init_logit_scale(self) -> float:
@@ -112,7 +117,10 @@ class DualEncoder(nn.Module):
     ) -> tuple[jax.Array, jax.Array, LogitScale]:
         """Returns embeddings of images and texts, `[batch, projection_dim]`, and the logit scale.
 
-        There is one dropout key for each text; None: no dropout.
+        Args:
+          images: see `embed_images`.
+          tokens: see `embed_texts`.
+          dropout_keys: [batch] PRNG keys of the examples; None: no dropout.
         """
         texts = self.embed_texts(tokens, dropout_keys=dropout_keys)
         return self.embed_images(images), texts, self.logit_scale()

@@ -22,13 +22,18 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxlabs import keys
-from jaxlabs.config import ArgumentError, size
+from jaxlabs.config import ArgumentError, positive
 from jaxlabs.layers.convolution import Conv3x3, max_pool_2x2
 from jaxlabs.layers.dropout import Dropout
 from jaxlabs.layers.matmul import dot_general
 from jaxlabs.losses.cross_entropy import cross_entropy_output
 from jaxlabs.losses.loss_output import Batch, Key, LossOutput, Variables
-from jaxlabs.models.model_config import ModelConfig, shared
+from jaxlabs.models.model_config import (
+    ModelConfig,
+    channels_setting,
+    dropout_setting,
+    max_translation_setting,
+)
 from jaxlabs.training.step import build_train_step
 
 NUM_POOLS = 2
@@ -38,12 +43,12 @@ NUM_POOLS = 2
 class ImageClassifierConfig(ModelConfig):
     """Sizes of the network, and the augmentation in training."""
 
-    channels: int = shared("channels", 16)
-    feature_dim: int = size(64, "size of the last hidden layer", aliases=("feature_width",))
-    dropout: float = shared(
-        "dropout", 0.3, help="dropout rate of the last hidden layer", aliases=("feature_dropout",)
+    channels: int = channels_setting(16)
+    feature_dim: int = positive(64, "size of the last hidden layer", aliases=("feature_width",))
+    dropout: float = dropout_setting(
+        0.3, "dropout rate of the last hidden layer", aliases=("feature_dropout",)
     )
-    max_translation: int = shared("max_translation", 2)
+    max_translation: int = max_translation_setting(2)
 
 
 class ImageClassifier(nn.Module):
@@ -64,7 +69,9 @@ class ImageClassifier(nn.Module):
     def __call__(self, x: jax.Array, *, dropout_keys: jax.Array | None = None) -> jax.Array:
         """Returns logits `[batch, classes]` for pixels `x [batch, height, width, channels]`.
 
-        The pixels are in [0, 1]. There is one dropout key for each example; None: no dropout.
+        Args:
+          x: in [0, 1].
+          dropout_keys: [batch] PRNG keys of the examples; None: no dropout.
         """
         return self.head(self.dropout(self.features(x), dropout_keys))
 

@@ -3,55 +3,75 @@
 import dataclasses
 from typing import Any, Self
 
-from jaxlabs.config import ArgumentError, Config, setting, size
+from jaxlabs.config import ArgumentError, Config, positive, setting
 from jaxlabs.layers.matmul import PRECISIONS
 
-AT_LEAST_1, SHARE = {"minimum": 1}, {"minimum": 0, "maximum": 0.99}
-SHARED: dict[str, dict[str, Any]] = {
-    "matmul_precision": {
-        "help": "float32 (highest), the platform's own (default), bfloat16 with float32 sums"
-        " (bfloat16)",
-        "choices": PRECISIONS,
-        "value_aliases": {"fast": "bfloat16"},
-    },
-    "embed_dim": AT_LEAST_1 | {"help": "embedding size", "maximum": 65_536, "aliases": ("width",)},
-    "num_layers": AT_LEAST_1
-    | {"help": "number of blocks", "maximum": 1000, "aliases": ("layers",)},
-    "num_heads": AT_LEAST_1
-    | {"help": "number of attention heads; divides `embed_dim`", "aliases": ("heads",)},
-    "mlp_dim": AT_LEAST_1
-    | {"help": "hidden size of the feed-forward network", "aliases": ("ffn_width",)},
-    "dropout": SHARE
-    | {"help": "dropout rate of embeddings, attention weights and sub-layer outputs"},
-    "channels": AT_LEAST_1
-    | {"help": "channels of the first convolution; the others have 2 and 3 times as many"},
-    "max_translation": {
-        "help": "maximum random translation of an image in training, in pixels per axis",
-        "minimum": 0,
-        "maximum": 1000,
-        "aliases": ("shift",),
-    },
-}
-"""Settings that several models have, by name; see `jaxlabs.config.setting`."""
+
+def matmul_precision_setting(default: str) -> Any:
+    """Declares `matmul_precision`, one of PRECISIONS."""
+    return setting(
+        default,
+        "float32 (highest), the platform's own (default), bfloat16 with float32 sums (bfloat16)",
+        choices=PRECISIONS,
+        value_aliases={"fast": "bfloat16"},
+    )
 
 
-def shared(name: str, default: Any, **changed: Any) -> Any:
-    """Returns a setting of SHARED with a default of the model, and other entries `changed`."""
-    return setting(default, **SHARED[name] | changed)
+def embed_dim_setting(default: int, help: str = "embedding size") -> Any:
+    """Declares `embed_dim`."""
+    return positive(default, help, maximum=65_536, aliases=("width",))
+
+
+def num_layers_setting(default: int | None, help: str = "number of blocks") -> Any:
+    """Declares `num_layers`."""
+    return positive(default, help, maximum=1000, aliases=("layers",))
+
+
+def num_heads_setting(default: int) -> Any:
+    """Declares `num_heads`; see `check_heads`."""
+    help = "number of attention heads; divides `embed_dim`"
+    return positive(default, help, aliases=("heads",))
+
+
+def mlp_dim_setting(default: int) -> Any:
+    """Declares `mlp_dim`."""
+    help = "hidden size of the feed-forward network"
+    return positive(default, help, aliases=("ffn_width",))
+
+
+def dropout_setting(
+    default: float,
+    help: str = "dropout rate of embeddings, attention weights and sub-layer outputs",
+    aliases: tuple[str, ...] = (),
+) -> Any:
+    """Declares a dropout rate, in [0, 0.99]."""
+    return setting(default, help, minimum=0, maximum=0.99, aliases=aliases)
+
+
+def channels_setting(default: int) -> Any:
+    """Declares the `channels` of `image_classifier.build_convolutions`."""
+    help = "channels of the first convolution; the others have 2 and 3 times as many"
+    return positive(default, help)
+
+
+def max_translation_setting(default: int) -> Any:
+    """Declares the `max_translation` of `image_classifier.random_translate`, in pixels."""
+    help = "maximum random translation of an image in training, in pixels per axis"
+    return setting(default, help, minimum=0, maximum=1000, aliases=("shift",))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ModelConfig(Config):
     """Precision of a model."""
 
-    matmul_precision: str = shared("matmul_precision", "default")
+    matmul_precision: str = matmul_precision_setting("default")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TokenModelConfig(ModelConfig):
     """Precision and vocabulary size of a model of tokens."""
 
-    vocab_size: int | None = size(
+    vocab_size: int | None = positive(
         None, "vocabulary size of the model; none: that of the data", aliases=("vocabulary_size",)
     )
 
@@ -61,19 +81,24 @@ class TokenModelConfig(ModelConfig):
         Raises:
           UserError: the configured vocabulary is smaller than the data's.
         """
-        size = data_size if self.vocab_size is None else self.vocab_size
-        if size < data_size:
-            found = f"{size} is too few for the data; at least {data_size}"
-            raise ArgumentError("vocab_size", found)
-        return dataclasses.replace(self, vocab_size=size)
+        vocab_size = data_size if self.vocab_size is None else self.vocab_size
+        if vocab_size < data_size:
+            raise ArgumentError(
+                "vocab_size", f"{vocab_size} is too few for the data; at least {data_size}"
+            )
+        return dataclasses.replace(self, vocab_size=vocab_size)
 
 
 def check_heads(embed_dim: int, num_heads: int, positions: str = "none") -> None:
     """Raises ArgumentError for a number of attention heads that the sizes do not allow."""
     head_dim, rest = divmod(embed_dim, num_heads)
     if rest:
-        found = f"{num_heads} does not divide `embed_dim` {embed_dim}; a divisor"
-        raise ArgumentError("num_heads", found)
+        raise ArgumentError(
+            "num_heads", f"{num_heads} does not divide `embed_dim` {embed_dim}; a divisor"
+        )
     if positions == "rotary" and head_dim % 2:
-        found = f"{num_heads} heads of {head_dim} are not accepted; rotary positions need an even"
-        raise ArgumentError("num_heads", f"{found} head size")
+        raise ArgumentError(
+            "num_heads",
+            f"{num_heads} heads of {head_dim} are not accepted; rotary positions need an even head"
+            " size",
+        )

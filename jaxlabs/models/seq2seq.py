@@ -84,8 +84,8 @@ class Seq2Seq(nn.Module):
         """Returns logits `[batch, time, target_vocab_size]` under teacher forcing.
 
         The logits at a position depend on `source [batch, source time]`, padded at its end, and on
-        the previous tokens of `target [batch, time]`. There is one dropout key for each example;
-        None: no dropout.
+        the previous tokens of `target [batch, time]`. `dropout_keys [batch]` are PRNG keys of the
+        examples; None: no dropout.
         """
         memory = self.encode(source, dropout_keys=dropout_keys)
         decoder_inputs = jnp.pad(target, ((0, 0), (1, 0)), constant_values=START)[:, :-1]

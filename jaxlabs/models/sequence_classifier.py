@@ -37,7 +37,15 @@ from jaxlabs.layers.transformer import EncoderBlock
 from jaxlabs.losses.cross_entropy import cross_entropy_output
 from jaxlabs.losses.loss_output import Batch, Key, LossOutput, Variables
 from jaxlabs.losses.spans import span_counts, span_f1
-from jaxlabs.models.model_config import ModelConfig, check_heads, shared
+from jaxlabs.models.model_config import (
+    ModelConfig,
+    check_heads,
+    dropout_setting,
+    embed_dim_setting,
+    mlp_dim_setting,
+    num_heads_setting,
+    num_layers_setting,
+)
 from jaxlabs.training.step import build_train_step
 
 BACKBONES = (*CELLS, "transformer")
@@ -50,17 +58,15 @@ class SequenceConfig(ModelConfig):
     """Sizes and options of all sequence models."""
 
     backbone: str = setting("lstm", "backbone of encoder and decoder", choices=BACKBONES)
-    embed_dim: int = shared("embed_dim", 64, help="embedding size and state size")
-    num_layers: int | None = shared(
-        "num_layers",
+    embed_dim: int = embed_dim_setting(64, "embedding size and state size")
+    num_layers: int | None = num_layers_setting(
         None,
-        help=f"number of layers; none: {RECURRENT_LAYERS} recurrent ones, {BLOCKS} Transformer"
-        " blocks",
+        f"number of layers; none: {RECURRENT_LAYERS} recurrent ones, {BLOCKS} Transformer blocks",
     )
-    num_heads: int = shared("num_heads", 4)
-    mlp_dim: int = shared("mlp_dim", 128)
+    num_heads: int = num_heads_setting(4)
+    mlp_dim: int = mlp_dim_setting(128)
     positions: str = setting("rotary", "position encoding of the Transformer", choices=POSITIONS)
-    dropout: float = shared("dropout", 0.0, help="dropout rate of embeddings and between layers")
+    dropout: float = dropout_setting(0.0, "dropout rate of embeddings and between layers")
 
     @property
     def depth(self) -> int:
@@ -84,8 +90,9 @@ class SequenceClassifier(nn.Module):
     bidirectional: bool  #: whether the encoding of a token depends on later tokens
 
     def setup(self):
-        sizes = self.vocab_size, self.length, self.bidirectional
-        self.encoder = SequenceEncoder(self.config, *sizes)
+        self.encoder = SequenceEncoder(
+            self.config, self.vocab_size, self.length, self.bidirectional
+        )
         multiply = dot_general(self.config.matmul_precision)
         self.head = nn.Dense(len(self.labels), dot_general=multiply)
 
@@ -127,8 +134,11 @@ class SequenceEncoder(nn.Module):
     ) -> tuple[jax.Array, jax.Array]:
         """Returns `[batch, time, features]` and `[batch, features]` for `tokens [batch, time]`.
 
-        Padding, 0 and only at the end of a row, does not change the other outputs; the outputs at
-        padding are arbitrary. There is one dropout key for each example; None: no dropout.
+        Padding does not change the other outputs; the outputs at padding are arbitrary.
+
+        Args:
+          tokens: integers below `vocab_size`; 0 for padding, only at the end of a row.
+          dropout_keys: [batch] PRNG keys of the examples; None: no dropout.
 
         Raises:
           ValueError: the sequences are empty, or longer than `length` for a Transformer.

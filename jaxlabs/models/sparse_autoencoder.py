@@ -16,11 +16,11 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jaxlabs.config import ArgumentError, Config, setting, size
+from jaxlabs.config import ArgumentError, Config, positive, setting
 from jaxlabs.layers.matmul import matmul
 from jaxlabs.losses.loss_output import Batch, Key, LossOutput, Variables
 from jaxlabs.losses.sparsity import k_sparse, kl_sparsity
-from jaxlabs.models.model_config import shared
+from jaxlabs.models.model_config import matmul_precision_setting
 from jaxlabs.training.step import build_train_step
 
 
@@ -28,8 +28,8 @@ from jaxlabs.training.step import build_train_step
 class SparseAutoencoderConfig(Config):
     """Sizes and weights of the cost; the defaults are those of the lecture notes."""
 
-    patch_size: int = size(8, "side length of a square patch, in pixels")
-    hidden_size: int = size(25, "number of hidden units", aliases=("hidden",))
+    patch_size: int = positive(8, "side length of a square patch, in pixels")
+    hidden_size: int = positive(25, "number of hidden units", aliases=("hidden",))
     sparsity_rho: float = setting(
         0.01, "rho: target mean activation", above=0, maximum=0.999, aliases=("sparsity_target",)
     )
@@ -38,12 +38,12 @@ class SparseAutoencoderConfig(Config):
         1e-4, "lambda: weight of the L2 penalty", minimum=0, aliases=("weight_penalty",)
     )
     tied: bool = setting(False, "use the transposed encoder kernel as the decoder kernel")
-    k_sparse: int | None = size(
+    k_sparse: int | None = positive(
         None,
         "number of largest hidden units that are kept per example; none: all",
         aliases=("top_k",),
     )
-    matmul_precision: str = shared("matmul_precision", "highest")
+    matmul_precision: str = matmul_precision_setting("highest")
 
     def check(self) -> None:
         if self.k_sparse is not None and self.k_sparse > self.hidden_size:

@@ -23,7 +23,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxlabs import keys
-from jaxlabs.config import setting, size
+from jaxlabs.config import positive, setting
 from jaxlabs.data.tokenizers import UNKNOWN
 from jaxlabs.data.vocab import PADDING
 from jaxlabs.layers import masks, positions
@@ -35,7 +35,15 @@ from jaxlabs.layers.normalization import build_norm
 from jaxlabs.layers.transformer import EncoderBlock
 from jaxlabs.losses.cross_entropy import cross_entropy, is_top1
 from jaxlabs.losses.loss_output import Batch, Key, LossOutput, Variables
-from jaxlabs.models.model_config import TokenModelConfig, check_heads, shared
+from jaxlabs.models.model_config import (
+    TokenModelConfig,
+    check_heads,
+    dropout_setting,
+    embed_dim_setting,
+    mlp_dim_setting,
+    num_heads_setting,
+    num_layers_setting,
+)
 from jaxlabs.training.step import build_train_step
 
 POSITIONS = ("sinusoidal", "learned")
@@ -45,16 +53,16 @@ POSITIONS = ("sinusoidal", "learned")
 class TextEncoderConfig(TokenModelConfig):
     """Sizes and options of the encoder; the defaults are the reference classifier's."""
 
-    context_length: int = size(
+    context_length: int = positive(
         32,
         "maximum sentence length, in tokens; longer sentences are truncated",
         maximum=65_536,
         aliases=("context",),
     )
-    embed_dim: int = shared("embed_dim", 64)
-    num_layers: int = shared("num_layers", 4)
-    num_heads: int = shared("num_heads", 2)
-    mlp_dim: int = shared("mlp_dim", 256)
+    embed_dim: int = embed_dim_setting(64)
+    num_layers: int = num_layers_setting(4)
+    num_heads: int = num_heads_setting(2)
+    mlp_dim: int = mlp_dim_setting(256)
     activation: str = setting("relu", "activation of the feed-forward network", choices=ACTIVATIONS)
     positions: str = setting("learned", "position encoding", choices=POSITIONS)
     pre_norm: bool = setting(True, "pre-norm (GPT-2); false: post-norm (Vaswani et al. 2017)")
@@ -64,7 +72,7 @@ class TextEncoderConfig(TokenModelConfig):
         above=0,
         aliases=("embedding_stddev",),
     )
-    dropout: float = shared("dropout", 0.0)
+    dropout: float = dropout_setting(0.0)
 
     def check(self) -> None:
         check_heads(self.embed_dim, self.num_heads, self.positions)
@@ -74,11 +82,11 @@ class TextEncoderConfig(TokenModelConfig):
 class TextClassifierConfig(TextEncoderConfig):
     """Settings of the encoder and the classification head."""
 
-    num_classes: int = size(3, "number of classes", aliases=("classes",))
-    hidden_size: int = size(100, "hidden size of the classification head", aliases=("hidden",))
-    head_dropout: float = shared("dropout", 0.0, help="dropout rate of the sentence vector")
-    word_dropout: float = shared(
-        "dropout", 0.0, help="share of words replaced by the unknown token in training"
+    num_classes: int = positive(3, "number of classes", aliases=("classes",))
+    hidden_size: int = positive(100, "hidden size of the classification head", aliases=("hidden",))
+    head_dropout: float = dropout_setting(0.0, "dropout rate of the sentence vector")
+    word_dropout: float = dropout_setting(
+        0.0, "share of words replaced by the unknown token in training"
     )
     ngram_hash_buckets: int = setting(
         0,
@@ -117,7 +125,10 @@ class TextClassifier(nn.Module):
         """Returns logits `[batch, classes]` for `tokens [batch, time]`.
 
         The head takes the mean vector over the valid tokens, 0 for a fully padded sentence.
-        There is one dropout key for each example; None: no dropout.
+
+        Args:
+          tokens: see `TextEncoder`.
+          dropout_keys: [batch] PRNG keys of the examples; None: no dropout.
         """
         valid = tokens != PADDING
         kept = self.word_dropout(jnp.ones(tokens.shape, jnp.float32), dropout_keys) > 0
@@ -137,8 +148,9 @@ class TextEncoder(nn.Module):
         config, normal = self.config, nn.initializers.normal(self.config.embedding_init_std)
         self.embedding = nn.Embed(config.vocab_size, config.embed_dim, embedding_init=normal)
         if config.positions == "learned":
-            sizes = config.context_length, config.embed_dim
-            self.position_embedding = nn.Embed(*sizes, embedding_init=normal)
+            self.position_embedding = nn.Embed(
+                config.context_length, config.embed_dim, embedding_init=normal
+            )
         self.embedding_dropout = Dropout(config.dropout)
         self.blocks = [
             EncoderBlock(
@@ -160,8 +172,11 @@ class TextEncoder(nn.Module):
     def __call__(self, tokens: jax.Array, *, dropout_keys: jax.Array | None = None) -> jax.Array:
         """Returns `[batch, time, embed_dim]` for `tokens [batch, time]`.
 
-        No token attends to padding, 0; the outputs there are arbitrary. There is one dropout key
-        for each example; None: no dropout.
+        No token attends to padding; the outputs at padding are arbitrary.
+
+        Args:
+          tokens: integers below `vocab_size`, at most `context_length` per row; 0 is padding.
+          dropout_keys: [batch] PRNG keys of the examples; None: no dropout.
 
         Raises:
           ValueError: the sentences are longer than `context_length`.

@@ -23,7 +23,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxlabs import keys
-from jaxlabs.config import ArgumentError, setting, size
+from jaxlabs.config import ArgumentError, positive, setting
 from jaxlabs.decoding.adapters import TransformerStepper
 from jaxlabs.decoding.generate import generate
 from jaxlabs.layers import masks, positions
@@ -36,7 +36,15 @@ from jaxlabs.layers.normalization import NORMS, build_norm
 from jaxlabs.layers.transformer import BlockCache, EncoderBlock
 from jaxlabs.losses.cross_entropy import cross_entropy_output
 from jaxlabs.losses.loss_output import Batch, Key, LossOutput, Variables
-from jaxlabs.models.model_config import TokenModelConfig, check_heads, shared
+from jaxlabs.models.model_config import (
+    TokenModelConfig,
+    check_heads,
+    dropout_setting,
+    embed_dim_setting,
+    mlp_dim_setting,
+    num_heads_setting,
+    num_layers_setting,
+)
 from jaxlabs.training.step import build_train_step
 
 POSITIONS = ("sinusoidal", "learned", "rotary", "alibi")
@@ -46,16 +54,16 @@ POSITIONS = ("sinusoidal", "learned", "rotary", "alibi")
 class TransformerLMConfig(TokenModelConfig):
     """Sizes and choices of the model; the defaults are the reference character GPT."""
 
-    context_length: int = size(
+    context_length: int = positive(
         256, "maximum sequence length, in tokens", maximum=2**20, aliases=("context",)
     )
-    embed_dim: int = shared("embed_dim", 384)
-    num_layers: int = shared("num_layers", 6)
-    num_heads: int = shared("num_heads", 6)
-    mlp_dim: int = shared("mlp_dim", 1536)
+    embed_dim: int = embed_dim_setting(384)
+    num_layers: int = num_layers_setting(6)
+    num_heads: int = num_heads_setting(6)
+    mlp_dim: int = mlp_dim_setting(1536)
     activation: str = setting("relu", "activation of the feed-forward network", choices=ACTIVATIONS)
     positions: str = setting("sinusoidal", "position encoding", choices=POSITIONS)
-    attention_window: int | None = size(
+    attention_window: int | None = positive(
         None,
         "local attention window: keys per query, its own included; none: full causal attention",
     )
@@ -88,7 +96,7 @@ class TransformerLMConfig(TokenModelConfig):
         choices=INITS,
     )
     zero_init_residual: bool = setting(False, "initialize the residual projections at zero")
-    dropout: float = shared("dropout", 0.2)
+    dropout: float = dropout_setting(0.2)
 
     def check(self) -> None:
         check_heads(self.embed_dim, self.num_heads, self.positions)
@@ -151,7 +159,9 @@ class TransformerLM(nn.Module):
     def __call__(self, tokens: jax.Array, *, dropout_keys: jax.Array | None = None) -> jax.Array:
         """Returns logits `[batch, time, vocabulary]` for `tokens [batch, time]`.
 
-        There is one dropout key for each example; None: no dropout.
+        Args:
+          tokens: integers below `vocab_size`; at most `context_length` per row.
+          dropout_keys: [batch] PRNG keys of the examples; None: no dropout.
 
         Raises:
           ValueError: the sequences are longer than `context_length`.

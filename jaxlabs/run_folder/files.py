@@ -13,10 +13,21 @@ CONFIG = {"experiment": str, "preset": str, "settings": dict}
 """Required keys of config.json, with their types."""
 
 OPTIONAL_CONFIG = dict.fromkeys(
-    ("axes", "dataset", "device", "lab", "preset_settings", "tuned", "versions"), dict
+    (
+        "axes",
+        "compiler_flags",
+        "dataset",
+        "device",
+        "init_from",
+        "lab",
+        "preset_settings",
+        "tuned",
+        "versions",
+    ),
+    dict,
 )
 OPTIONAL_CONFIG |= dict.fromkeys(
-    ("command", "loss_unit", "not_comparable_reason", "sweep", "question"), str
+    ("command", "loss_unit", "not_comparable_reason", "optimizer", "question", "sweep"), str
 )
 """Optional keys of config.json, with their types."""
 

@@ -18,7 +18,7 @@ from typing import Any
 import filelock
 import numpy as np
 
-from jaxlabs.config import UserError
+from jaxlabs.config import ArgumentError, UserError
 from jaxlabs.run_folder.files import STEP_SAMPLE, Texts
 from jaxlabs.run_folder.reader import RunReader
 
@@ -81,9 +81,10 @@ class RunFolder(RunReader):
         if "config.json" in existing:
             self.read_config()
         elif existing:
-            raise UserError(
-                f"--workdir: {self.path} holds {', '.join(existing)}, which a run would overwrite,"
-                " but no config.json of a run; restore that file, or choose another --workdir"
+            raise ArgumentError(
+                "workdir",
+                f"{self.path} holds {', '.join(existing)}, which a run would overwrite,"
+                " but no config.json of a run; restore that file, or choose another `workdir`",
             )
 
     def has_results(self) -> bool:
@@ -112,9 +113,10 @@ class RunFolder(RunReader):
             _require_regular(path)
             lock.acquire()
         except filelock.Timeout:
-            raise UserError(
-                f"--workdir: {self.path} is being written by another run; "
-                "wait for it or choose another folder"
+            raise ArgumentError(
+                "workdir",
+                f"{self.path} is being written by another run; "
+                "wait for it or choose another folder",
             ) from None
         except OSError as error:
             raise unwritable(path, error) from None
@@ -267,6 +269,6 @@ def _without_nonfinite(value: Any) -> Any:
 def unwritable(path: pathlib.Path, error: OSError) -> UserError:
     """Returns the UserError for an operating-system error."""
     reason = "the disk is full" if error.errno == errno.ENOSPC else error.strerror or error
-    return UserError(
-        f"--workdir: cannot write {path} ({reason}); a writable folder with space is needed"
+    return ArgumentError(
+        "workdir", f"cannot write {path} ({reason}); a writable folder with space is needed"
     )

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from jaxlabs import paths
-from jaxlabs.config import UserError
+from jaxlabs.config import ArgumentError, UserError
 from jaxlabs.run_folder import files, renamed
 from jaxlabs.run_folder.files import STEP_SAMPLE
 
@@ -21,7 +21,7 @@ class RunReader:
     """Reads one run folder; see `run_folder`."""
 
     def __init__(self, path: str | os.PathLike):
-        self.path = paths.local(path, "--workdir")
+        self.path = paths.local(path, "workdir")
         self.metrics = self.path / "metrics.jsonl"
         self.checkpoints = self.path / "checkpoints"
         self.figures = self.path / "figures"
@@ -45,7 +45,7 @@ class RunReader:
 
     def read_config(self) -> dict[str, Any]:
         """Reads config.json; raises UserError if it is missing or damaged."""
-        hint = "restore it from a copy, or use another --workdir"
+        hint = "restore it from a copy, or use another `workdir`"
         return self.read_json("config.json", files.check_config, hint, renamed.config)
 
     def read_summary(self) -> dict[str, Any]:
@@ -120,8 +120,8 @@ class RunReader:
         path = self.path / name
         self.require_inside(path)
         if not os.path.exists(path):
-            raise UserError(
-                f"--workdir: {self.path} holds no {name}; the folder of a trained run is needed"
+            raise ArgumentError(
+                "workdir", f"{self.path} holds no {name}; the folder of a trained run is needed"
             )
         content = paths.read_bytes(path, hint)
         try:
@@ -147,7 +147,7 @@ class RunReader:
         """Raises UserError if `path` resolves to a target outside of the folder."""
         target = pathlib.Path(os.path.realpath(path))
         if not target.is_relative_to(os.path.realpath(self.path)):
-            raise UserError(
-                f"--workdir: {path} is a link out of the run folder, to {target}; replace it with"
-                " its target"
+            raise ArgumentError(
+                "workdir",
+                f"{path} is a link out of the run folder, to {target}; replace it with its target",
             )

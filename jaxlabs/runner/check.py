@@ -16,6 +16,7 @@ settings are those of the first preset with batches of 8, and the given flags of
 """
 
 import argparse
+import contextlib
 import dataclasses
 import functools
 import hashlib
@@ -27,7 +28,7 @@ import subprocess
 import sys
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
@@ -37,9 +38,12 @@ import numpy as np
 from jaxlabs import keys, labs
 from jaxlabs.config import UserError
 from jaxlabs.data.dataset import DataModule
-from jaxlabs.run_folder import RunFolder
+from jaxlabs.report import html
+from jaxlabs.run_folder import RunFolder, Sample
+from jaxlabs.runner import call
 from jaxlabs.runner.flags import error_line, parse
 from jaxlabs.runner.lab import Invocation, Lab, Study
+from jaxlabs.runner.lab_source import FILE
 from jaxlabs.runner.sweep_plan import flag_value
 from jaxlabs.training import checks, devices, jax_settings
 from jaxlabs.training.checkpoints import Checkpoints
@@ -53,7 +57,7 @@ from jaxlabs.training.task import Task, require_trainable
 from jaxlabs.training.trainer import Trainer, initial_state
 
 SMALL = {"batch_size": 8, "eval_batch_size": 8, "grad_accum_steps": 1}
-"""Settings on top of the preset, below the given ones; full-batch optimizers keep their batch."""
+"""Settings on top of the preset, below the given ones; not for full-batch optimizers."""
 
 STEPS, RESUMED_AT = 4, 2
 SHORT = {
@@ -83,6 +87,29 @@ class Row(NamedTuple):
         return f"{self.verdict}  {self.name:25}  {self.text}"
 
 
+@dataclasses.dataclass(frozen=True)
+class CheckResult:
+    """The lines of a check; it shows itself as them, and in a notebook as a table.
+
+    Attributes:
+      rows: one for each property.
+    """
+
+    rows: tuple[Row, ...]
+
+    @property
+    def passed(self) -> bool:
+        """Whether no property fails."""
+        return all(row.verdict != FAIL for row in self.rows)
+
+    def __repr__(self) -> str:
+        return "\n".join(map(str, self.rows))
+
+    def _repr_html_(self) -> str:
+        cells = [[html.text(cell) for cell in row] for row in self.rows]
+        return html.table(["property", "verdict", "number or reason"], cells)
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments of the command."""
     parser.add_argument("--process", nargs=2, help=argparse.SUPPRESS)
@@ -92,28 +119,36 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Prints a line for each property; returns 1 if one of them fails, else 0."""
-    invocation = _parse(_require_lab(labs.load(options.lab)), options.flags)
-    with jax_settings.fixed():
-        if options.process is not None:
-            name, folder = options.process
-            result = PROCESSES[name](_setup(invocation), pathlib.Path(folder))
-            pathlib.Path(folder, RESULT).write_text(json.dumps(result), encoding="utf-8")
-            return 0
-        rows = []
-        for row in _rows(invocation, options.lab, _show):
-            _show("")
-            print(row, flush=True)
-            rows.append(row)
-    return int(any(row.verdict == FAIL for row in rows))
+    lab = _require_lab(labs.load(options.lab))
+    try:
+        with jax_settings.fixed():
+            return _run(options, _parse(lab, options.flags))
+    except UserError as error:
+        raise UserError(error_line(lab, error)) from None
+
+
+def _run(options: argparse.Namespace, invocation: Invocation) -> int:
+    if options.process is not None:
+        name, folder = options.process
+        result = PROCESSES[name](_setup(invocation), pathlib.Path(folder))
+        pathlib.Path(folder, RESULT).write_text(json.dumps(result), encoding="utf-8")
+        return 0
+    rows = []
+    for row in _rows(invocation, options.lab, _show):
+        _show("")
+        print(row, flush=True)
+        rows.append(row)
+    return int(not CheckResult(tuple(rows)).passed)
 
 
 def check(
     lab: str | os.PathLike[str] | Lab, *, preset: str | None = None, **settings: Any
-) -> tuple[Row, ...]:
+) -> CheckResult:
     """Checks a lab like `jaxlabs check`; prints nothing.
 
     A lab that is neither built in nor the `LAB` of a file cannot be loaded by other processes: the
-    properties that need one are skipped.
+    properties that need one are skipped. These processes load the file, so in a script that defines
+    the lab the call is below `if __name__ == "__main__":`.
 
     Args:
       lab: name of a lab, path of its file, or the lab.
@@ -121,16 +156,17 @@ def check(
       **settings: settings on top, by the name of their flag.
 
     Returns:
-      A row for each property: `name`, `verdict` (PASS, FAIL or SKIP) and `text`.
+      `passed`, and in `rows` each property: `name`, `verdict` (PASS, FAIL or SKIP) and `text`.
 
     Raises:
       UserError: the lab or a setting is not accepted, or the data are missing.
     """
+    if CHILD in os.environ:  # the child would start children, and they theirs
+        raise UserError(f"jl.check: called when the lab is loaded; put it below {MAIN}")
     found = _require_lab(lab if isinstance(lab, Lab | Study) else labs.load(lab))
-    given = settings if preset is None else {"preset": preset} | settings
-    flags = [f"--{name}={flag_value(value)}" for name, value in given.items()]
-    with jax_settings.fixed():
-        return tuple(_rows(_parse(found, flags), _name_of(found), lambda text: None))
+    with call.session():
+        invocation = call.training(found, preset, None, False, settings)
+        return CheckResult(tuple(_rows(invocation, _name_of(found), lambda text: None)))
 
 
 def _require_lab(lab: Lab | Study) -> Lab:
@@ -140,10 +176,7 @@ def _require_lab(lab: Lab | Study) -> Lab:
 
 
 def _parse(lab: Lab, flags: Sequence[str]) -> Invocation:
-    try:
-        invocation = parse(lab, flags)
-    except UserError as error:
-        raise UserError(error_line(lab, error)) from None
+    invocation = parse(lab, flags)
     if invocation is None:
         raise UserError("--help: not accepted after the lab; before it")
     given = {
@@ -159,9 +192,12 @@ def _parse(lab: Lab, flags: Sequence[str]) -> Invocation:
 def _name_of(lab: Lab) -> str | None:
     """Returns what loads a lab in another process; None if nothing does."""
     if lab.source is not None:
-        return lab.source.path or lab.source.name
+        # A module of a package is loaded as part of it, by the name of its entry point.
+        return lab.source.path if lab.source.source == FILE else lab.source.name
     module = sys.modules[lab.build_task.__module__]
-    return getattr(module, "__file__", None) if getattr(module, "LAB", None) is lab else None
+    if getattr(module, "LAB", None) is not lab:
+        return None
+    return lab.name if lab.name in labs.built_in() else getattr(module, "__file__", None)
 
 
 def _show(text: str) -> None:
@@ -184,9 +220,9 @@ def _setup(invocation: Invocation) -> Setup:
     lab, preset = invocation.lab, dict(invocation.lab.presets[invocation.preset])
     devices.start(invocation.config().platform)
     own = preset | invocation.stored
-    values = own | SMALL | invocation.overrides | SHORT
-    if values.get("optimizer") in FULL_BATCH:
-        values |= {"batch_size": (own | invocation.overrides)["batch_size"]}
+    given = own | invocation.overrides
+    small = {} if given.get("optimizer") in FULL_BATCH else SMALL
+    values = own | small | invocation.overrides | SHORT
     config = with_precision(lab.config_class.from_flat(values), "highest")
     data = lab.load_data(config)
     task = lab.build_task(config, data.data_spec)
@@ -249,33 +285,24 @@ def _micro_batches(setup: Setup, case: checks.Case) -> str:
 def _sampler(setup: Setup) -> str:
     """Samples twice with one key, and once with another."""
     state = devices.to_host(initial_state(setup.task, setup.config, setup.placement))
-    compiled = _compilations()
 
-    def sample(number: int) -> Any:
+    def sample(number: int) -> Sample:
         key = keys.at_step(setup.config.seed, "sample", number)
         return setup.lab.sample(setup.config, setup.task, setup.data.data_spec, state, key)
 
     first, again = sample(0), sample(0)
     if not _equal(first, again):
         raise Failed("two samples with one key differ")
-    before = len(compiled)
-    sample(1)
-    if len(compiled) > before:
-        raise Failed(f"another key compiles {len(compiled) - before} programs")
+    with _compilations() as compiled:
+        sample(1)
+    if compiled:
+        raise Failed(f"another key compiles {len(compiled)} programs")
     return "one key gives one sample; another key compiles nothing"
 
 
-def _equal(one: Any, other: Any) -> bool:
-    try:
-        np.testing.assert_equal(one, other)
-    except AssertionError:
-        return False
-    return True
-
-
-@functools.cache
-def _compilations() -> list[str]:
-    """Returns a list that grows by one with every compiled program."""
+@contextlib.contextmanager
+def _compilations() -> Iterator[list[str]]:
+    """Yields a list that grows by one with every compiled program."""
     found = []
 
     def listen(name: str, seconds: float, **_: Any) -> None:
@@ -283,10 +310,24 @@ def _compilations() -> list[str]:
             found.append(name)
 
     jax.monitoring.register_event_duration_secs_listener(listen)
-    return found
+    try:
+        yield found
+    finally:
+        jax.monitoring.unregister_event_duration_listener(listen)
+
+
+def _equal(one: Sample, other: Sample) -> bool:
+    if isinstance(one, Mapping):
+        return all(np.array_equal(one[name], other[name]) for name in one)
+    return one == other
 
 
 RESULT = "result.json"
+
+CHILD = "JAXLABS_CHECK_PROCESS"
+"""Environment variable of the other processes."""
+
+MAIN = 'if __name__ == "__main__":'
 
 
 def _process(
@@ -299,7 +340,7 @@ def _process(
     """
     folder.mkdir(exist_ok=True)
     arguments = [sys.executable, "-m", "jaxlabs", "check", "--process", process, str(folder)]
-    variables = dict(os.environ)
+    variables = os.environ | {CHILD: "1"}
     if devices > 1:
         count = f"--xla_force_host_platform_device_count={devices}"
         variables["XLA_FLAGS"] = f"{variables.get('XLA_FLAGS', '')} {count}"

@@ -272,8 +272,9 @@ def compare(
         path = pathlib.Path(getattr(source, "path", source))
         try:
             _expand(path, getattr(source, "lab", loaded), found, notes)
-        except UserError as error:  # the folder is no argument of this command
-            error.args = (str(error).removeprefix("--workdir: "),)
+        except ArgumentError as error:
+            if error.argument == "workdir":  # no argument of this command
+                raise UserError(error.message) from None
             raise
     if not found:
         raise ArgumentError("runs", "empty; at least one run")
@@ -299,7 +300,7 @@ def _expand(
 
     Args:
       path: the folder.
-      lab: its lab; None: found by what config.json says of it.
+      lab: its lab; None: the one that config.json names.
       found: runs so far.
       notes: notes so far.
 
@@ -308,7 +309,7 @@ def _expand(
     """
     folder = RunFolder(path)
     config = folder.read_config()
-    lab = labs.load_stored(config) if lab is None else lab
+    lab = labs.load_stored(config, lab)
     if "sweep" not in config:
         found.append(_read(folder, lab, path))
         return

@@ -12,6 +12,28 @@ NOT_TAKEN = (*MACHINE, "workdir")
 """Settings of a machine and of one run, which another run does not inherit."""
 
 
+def preset_with(path: str, stored: str, given: str | None, lab: Experiment) -> str:
+    """Returns the preset of a run with `--config`, after which its default folder is named.
+
+    Args:
+      path: path of the config.json.
+      stored: the preset in it.
+      given: the preset on the command line, if any.
+      lab: the lab.
+
+    Raises:
+      ArgumentError: the given one would change nothing, since the file has all settings.
+    """
+    if stored not in lab.presets:
+        return next(iter(lab.presets)) if given is None else given
+    if given not in (None, stored):
+        raise ArgumentError(
+            "preset",
+            f"{given} differs from {stored} of {path}, which has all settings; leave it out",
+        )
+    return stored
+
+
 def read(path: str, lab: Experiment) -> tuple[str, dict[str, Any]]:
     """Returns the preset of a stored run, and its settings by their present names.
 

@@ -7,6 +7,7 @@ import pathlib
 import platform
 import shlex
 import subprocess
+from collections.abc import Callable
 from typing import Any
 
 import jaxlabs
@@ -16,7 +17,7 @@ from jaxlabs.data.dataset import DataModule
 from jaxlabs.runner import program
 from jaxlabs.runner.lab import Invocation, Lab, StudyData
 from jaxlabs.training import devices, jax_settings
-from jaxlabs.training.pretrained import load_weights
+from jaxlabs.training.pretrained import Weights
 from jaxlabs.training.run_config import CommonConfig, RunConfig
 from jaxlabs.training.task import Task
 
@@ -31,6 +32,7 @@ def describe(
     config: CommonConfig,
     data: DataModule | StudyData | None,
     task: Task | None,
+    read_weights: Callable[[], Weights] | None = None,
 ) -> dict[str, Any]:
     """Returns config.json: all settings, versions, device, data set.
 
@@ -39,6 +41,7 @@ def describe(
       config: its settings.
       data: the data of the run, if any.
       task: the task of a lab; None for other commands.
+      read_weights: reads the weights of `--init_from`, if the run starts from some.
     """
     lab = invocation.lab
     metadata = {
@@ -67,8 +70,8 @@ def describe(
         metadata["not_comparable_reason"] = reason
         if task.optimizer is not None:
             metadata["optimizer"] = task.optimizer_name
-        if config.init_from is not None:
-            metadata["init_from"] = {"sha256": load_weights(config.init_from).sha256}
+    if read_weights is not None:
+        metadata["init_from"] = {"sha256": read_weights().sha256}
     return metadata
 
 

@@ -51,8 +51,8 @@ def parse(lab: Experiment, arguments: Sequence[str]) -> Invocation | None:
     file, varied, seeds = (chosen.pop(name, None) for name in ("config", "vary", "seeds"))
     if file is not None:
         preset, chosen["stored"] = config_file.read(file, lab)
-        if preset in lab.presets and not values["preset"].present:
-            chosen["preset"] = preset
+        given_preset = chosen["preset"] if values["preset"].present else None
+        chosen["preset"] = config_file.preset_with(file, preset, given_preset, lab)
     overrides = config_lib.canonical(lab.config_class, given)
     invocation = Invocation(
         lab=lab, arguments=tuple(arguments), overrides=overrides, config_file=file, **chosen

@@ -1,9 +1,10 @@
 """The interface between an experiment and the runner, and the parsed command line."""
 
+import copy
 import dataclasses
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import jax
 
@@ -34,7 +35,8 @@ class Experiment:
       published: published results and learning curves that its runs are compared with.
       main_metrics: names of the metrics that a table of all labs shows; the first ones if empty.
       inputs: names of labs whose run folders this one reads, by the flag that takes the folder.
-      source: where `jaxlabs.labs.load` found it; None for a lab that was imported otherwise.
+      source: where `jaxlabs.labs.load` found it; None for a lab that was imported otherwise, and
+        for a changed copy, `dataclasses.replace(lab, ...)`, since the place holds another lab.
     """
 
     name: str
@@ -45,7 +47,13 @@ class Experiment:
     published: Sequence[Published | PublishedCurve] = ()
     main_metrics: Sequence[str] = ()
     inputs: Mapping[str, str] = dataclasses.field(default_factory=dict)
-    source: LabSource | None = None
+    source: LabSource | None = dataclasses.field(default=None, init=False)
+
+    def with_source(self, source: LabSource) -> Self:
+        """Returns the lab as found in a place."""
+        lab = copy.copy(self)
+        object.__setattr__(lab, "source", source)
+        return lab
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -57,21 +65,23 @@ class Lab(Experiment):
       build_task: builds model, loss and step, `(config, data_spec) -> Task`; needs no data.
       sample: samples text or arrays from the model, `(config, task, data_spec, state, key)`.
       analyze: measures a trained model, `(config, task, data, state, folder) -> metrics by name`,
-        and writes arrays into the folder for the report.
+        and writes arrays into the folder for the report; by default none.
       run_suffix: suffix of the default run folder, for settings that distinguish runs of the same
         preset.
       loss_unit: unit of the loss, for the report.
       sweeps: sets of runs that answer one question each, by name, for `--sweep`.
       callbacks: called in the main process after each evaluation, `(step, state, metrics) ->
         further metrics by name, or None`. `metrics` is by `<split>_<name>`; the further ones are
-        logged with those of the first split.
+        logged with those of the first split, under names that are not in use.
     """
 
     config_class: type[RunConfig]
     load_data: Callable[[Any], DataModule]
     build_task: Callable[[Any, Mapping[str, Any]], Task]
     sample: Callable[[Any, Task, Mapping[str, Any], TrainState, jax.Array], Sample]
-    analyze: Callable[[Any, Task, DataModule, TrainState, RunFolder], dict[str, float]]
+    analyze: Callable[[Any, Task, DataModule, TrainState, RunFolder], dict[str, float]] = (
+        lambda config, task, data, state, folder: {}
+    )
     run_suffix: Callable[[Any], str] = lambda config: ""
     loss_unit: str = "nats"
     sweeps: Mapping[str, Sweep] = dataclasses.field(default_factory=dict)

@@ -5,7 +5,7 @@ import dataclasses
 import signal
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 from jaxlabs import keys
 from jaxlabs.report.page import write_report, write_samples
@@ -45,14 +45,20 @@ def run(invocation: Invocation) -> None:
     modes[invocation.mode](invocation)
 
 
-def measure(invocation: Invocation) -> None:
-    """Runs a study, unless its run folder is already complete."""
+def measure(invocation: Invocation, *, quiet: bool = False) -> None:
+    """Runs a study, unless its run folder is already complete.
+
+    Args:
+      invocation: the command line.
+      quiet: whether to print no results and no path of the report; the study itself may print.
+    """
+    say = _nothing if quiet else print
     lab, config = invocation.lab, invocation.config()
     devices.start(config.platform)
     data = lab.load_data(config) if lab.load_data else None
     with open_run(invocation, config, data) as folder:
         if folder.is_complete():
-            print(f"run already complete; report: {write_report(folder, lab)}")
+            say(f"run already complete; report: {write_report(folder, lab)}")
             return
         if data is not None and data.warning:
             print(data.warning, file=sys.stderr)
@@ -61,17 +67,19 @@ def measure(invocation: Invocation) -> None:
         summary = summarize_study(invocation, config, result, time.perf_counter() - start)
         folder.write_sample("final", result.text)
         folder.write_summary(summary)
-        print(result.text)
-        print(f"report: {write_report(folder, lab)}")
+        say(result.text)
+        say(f"report: {write_report(folder, lab)}")
 
 
-def train(invocation: Invocation, *, report: bool = True) -> None:
+def train(invocation: Invocation, *, report: bool = True, quiet: bool = False) -> None:
     """Trains to the last step, unless the run is already complete.
 
     Args:
       invocation: the command line.
       report: whether a complete run gets its report; the runs of a sweep do not.
+      quiet: whether to print no results and no path of the report; lab and callbacks may print.
     """
+    say = _nothing if quiet else print
     with open_training(invocation) as context:
         main = devices.is_main_process()
         with _open_checkpoints(context) as checkpoints:
@@ -84,14 +92,18 @@ def train(invocation: Invocation, *, report: bool = True) -> None:
         if result is None:
             if main:
                 path = write_report(context.folder, invocation.lab)
-                print(f"run already complete ({steps} steps); report: {path}")
+                say(f"run already complete ({steps} steps); report: {path}")
         elif result.interrupted:
             raise _interrupted(context, result)
         elif main:
             with signals.during("after training"):
-                _finish(invocation, context, result)
+                _finish(invocation, context, result, say)
                 if report:
-                    print(f"report: {write_report(context.folder, invocation.lab)}")
+                    say(f"report: {write_report(context.folder, invocation.lab)}")
+
+
+def _nothing(text: object) -> None:
+    """Prints nothing."""
 
 
 @contextlib.contextmanager
@@ -128,6 +140,7 @@ def _train(invocation: Invocation, context: RunContext, checkpoints: Checkpoints
         metadata=metadata,
         sample=sample,
         callbacks=invocation.lab.callbacks,
+        read_weights=context.read_weights,
     ).train()
 
 
@@ -146,15 +159,20 @@ def _interrupted(context: RunContext, result: TrainResult) -> Interrupted:
     return Interrupted(number, f"at step {step}/{context.config.steps}, checkpoint saved")
 
 
-def _finish(invocation: Invocation, context: RunContext, result: TrainResult) -> None:
-    """Samples and analyzes the trained model and writes summary.json."""
+def _finish(
+    invocation: Invocation,
+    context: RunContext,
+    result: TrainResult,
+    say: Callable[[object], None],
+) -> None:
+    """Samples and analyzes the trained model, writes summary.json, and says the results."""
     sample = _sample_state(invocation, context, result.state)
     path = context.folder.write_sample("final", sample)
     summary = summarize(invocation, context, result)
     context.folder.write_summary(summary)
-    print(path if isinstance(sample, Mapping) else sample)
+    say(path if isinstance(sample, Mapping) else sample)
     for name, value in summary["metrics"].items():
-        print(f"{name} {float('nan') if value is None else value:.4f}")
+        say(f"{name} {float('nan') if value is None else value:.4f}")
 
 
 def _lr_range(invocation: Invocation) -> None:

@@ -24,7 +24,7 @@ from typing import Any
 
 import jax
 
-from jaxlabs.config import UserError, nearest
+from jaxlabs.config import ArgumentError, UserError, nearest
 from jaxlabs.report import results
 from jaxlabs.report.page import write_report
 from jaxlabs.run_folder import RunFolder
@@ -73,7 +73,8 @@ def run(invocation: Invocation) -> int:
     failed: dict[str, str] = {}
     with open_run(invocation, config) as folder, sweeps.shared_compilation_cache():
         _require_preset(invocation, folder)
-        labs = collections.ChainMap(chosen | _stored(suite, folder, failed), suite.labs)
+        known = {**suite.labs, **chosen}
+        labs = collections.ChainMap(chosen | _stored(suite, known, folder, failed), suite.labs)
         invocation = dataclasses.replace(invocation, lab=dataclasses.replace(suite, labs=labs))
         for number, (name, seed) in enumerate(runs, start=1):
             label = f"{name}, seed {seed}"
@@ -116,30 +117,33 @@ def _chosen(suite: Suite, given: str) -> dict[str, Lab | Study]:
     return dict(sorted(chosen.items(), key=lambda item: bool(item[1].inputs)))
 
 
-def _stored(suite: Suite, folder: RunFolder, failed: dict[str, str]) -> dict[str, Lab | Study]:
-    """Returns the labs outside of the suite that have complete runs, for the table.
+def _stored(
+    suite: Suite, known: Mapping[str, Lab | Study], folder: RunFolder, failed: dict[str, str]
+) -> dict[str, Lab | Study]:
+    """Returns the labs beside the known ones that have complete runs, for the table.
 
-    A lab that is not found any more is added to `failed`.
+    A lab that is not found any more, or whose file the user has not run, is added to `failed`.
     """
     found = {}
     for path in folder.runs.glob("*/seed=*"):
         name, run = path.parent.name, RunFolder(path)
-        if name in suite.labs or name in found or suite.load_stored is None:
+        if name in known or name in found or suite.load_stored is None:
             continue
         if run.is_complete():
             try:
                 found[name] = suite.load_stored(run.read_config())
             except UserError as error:
-                failed[name] = str(error)
+                failed[name] = f"--labs: {str(error).removeprefix('lab: ')}"
     return found
 
 
 def _require_preset(invocation: Invocation, folder: RunFolder) -> None:
     stored = folder.read_config()["preset"]
     if stored != invocation.preset:
-        raise UserError(
-            f"--workdir: the run in {folder.path} has different settings: preset (stored {stored},"
-            f" given {invocation.preset}); use the same one, another --workdir, or --overwrite"
+        raise ArgumentError(
+            "workdir",
+            f"the run in {folder.path} has different settings: preset (stored {stored}, given"
+            f" {invocation.preset}); use the same one, another `workdir`, or `overwrite`",
         )
 
 

@@ -2,8 +2,9 @@
 
 import contextlib
 import dataclasses
+import functools
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from jaxlabs import paths
@@ -12,7 +13,6 @@ from jaxlabs.data.dataset import DataModule
 from jaxlabs.run_folder import RunFolder
 from jaxlabs.runner import lab_source
 from jaxlabs.runner.description import describe
-from jaxlabs.runner.flags import error_line
 from jaxlabs.runner.lab import Invocation, StudyData
 from jaxlabs.training import devices, precision
 from jaxlabs.training.checkpoints import Checkpoints
@@ -20,6 +20,7 @@ from jaxlabs.training.devices import DataParallel
 from jaxlabs.training.jax_settings import require_same_compiler_flags
 from jaxlabs.training.lr_finder import require_rate
 from jaxlabs.training.metric_writer import require_tracker
+from jaxlabs.training.pretrained import Weights, load_weights
 from jaxlabs.training.run_config import (
     MACHINE,
     OTHER_CONTENTS,
@@ -34,13 +35,17 @@ from jaxlabs.training.trainer import inference_state, require_divides
 
 @dataclasses.dataclass(frozen=True)
 class RunContext:
-    """One run of a lab: its settings, model, data, run folder and devices."""
+    """One run of a lab: its settings, model, data, run folder and devices.
+
+    `read_weights` reads the weights of `--init_from`, once; None if it is not given.
+    """
 
     config: RunConfig
     task: Task
     data: DataModule
     folder: RunFolder
     placement: DataParallel
+    read_weights: Callable[[], Weights] | None = None
 
 
 class Restored(NamedTuple):
@@ -70,10 +75,14 @@ def open_training(invocation: Invocation) -> Iterator[RunContext]:
     require_own_settings(task, invocation.overrides)
     if invocation.mode == "lr_range":
         require_rate(task, config)
-    with open_run(invocation, config, data, task, tuned={precision.SETTING: chosen}) as folder:
+    read = None
+    if config.init_from is not None:  # once; a resumed run does not need them
+        read = functools.cache(functools.partial(load_weights, config.init_from))
+    tuned = {precision.SETTING: chosen}
+    with open_run(invocation, config, data, task, tuned=tuned, read_weights=read) as folder:
         if data.warning and devices.is_main_process():
             print(data.warning, file=sys.stderr)
-        yield RunContext(config, task, data, folder, placement)
+        yield RunContext(config, task, data, folder, placement, read)
 
 
 @contextlib.contextmanager
@@ -84,6 +93,7 @@ def open_run(
     task: Task | None = None,
     *,
     tuned: Mapping[str, str] | None = None,
+    read_weights: Callable[[], Weights] | None = None,
 ) -> Iterator[RunFolder]:
     """Opens and locks the run folder for writing; only process 0 of several writes.
 
@@ -95,6 +105,7 @@ def open_run(
       data: the data of the run, if any.
       task: the task of a lab; None for other commands.
       tuned: settings that a new run has tuned for this machine; a resumed run keeps its own.
+      read_weights: see `RunContext`.
 
     Raises:
       UserError: the folder cannot be written, is locked by another process, holds another run, or
@@ -104,8 +115,8 @@ def open_run(
     if not invocation.overwrite:
         folder.require_own()
     elif main and folder.contents() and not folder.exists():  # such files are never deleted
-        raise UserError(
-            f"--overwrite: {folder.path} is not a run folder and not empty; an empty or new folder"
+        raise ArgumentError(
+            "overwrite", f"{folder.path} is not a run folder and not empty; an empty or new folder"
         )
     if main:
         folder.create()
@@ -115,13 +126,12 @@ def open_run(
         if folder.exists() and folder.has_results() and not invocation.overwrite:
             stored = folder.read_config()
             check_same_run(stored, invocation, config, data, task)
-            if main and (line := lab_source.changed(stored, invocation.lab.source)):
-                print(f"{invocation.lab.name}: {line}", file=sys.stderr)
+            _note_a_changed_lab(stored, invocation)
             if "compiler_flags" in stored:
                 require_same_compiler_flags(stored["compiler_flags"])
         elif main:
-            content = describe(invocation, config, data, task) | {"tuned": dict(tuned or {})}
-            folder.write_config(content)
+            content = describe(invocation, config, data, task, read_weights)
+            folder.write_config(content | {"tuned": dict(tuned or {})})
         yield folder
 
 
@@ -147,9 +157,10 @@ def check_same_run(
     if task is not None and (old := stored.get("optimizer", "")) != task.optimizer_name:
         words.append(f"Task.optimizer_name (stored {old!r}, given {task.optimizer_name!r})")
     if words:
-        raise UserError(
-            f"--workdir: the run in {invocation.folder().path} has different settings:"
-            f" {', '.join(words)}; use the same ones, another --workdir, or --overwrite"
+        raise ArgumentError(
+            "workdir",
+            f"the run in {invocation.folder().path} has different settings:"
+            f" {', '.join(words)}; use the same ones, another `workdir`, or `overwrite`",
         )
 
 
@@ -162,17 +173,27 @@ def restore(invocation: Invocation) -> Restored:
     folder, stored = invocation.folder(), _read_run(invocation)
     config = with_overrides(invocation, stored["settings"])
     placement = _start_devices(config)
+    _note_a_changed_lab(stored, invocation)
     with Checkpoints(folder.checkpoints, config.keep_checkpoints, read_only=True) as checkpoints:
         steps = checkpoints.steps()
         if not steps:
-            raise UserError(f"--workdir: {folder.path} holds no checkpoint yet; train first")
+            raise ArgumentError("workdir", f"{folder.path} holds no checkpoint yet; train first")
         checkpoints.require_run(type(config), stored)
         step = _step(invocation.checkpoint, folder, steps)
         data_spec = _readable_data_spec(checkpoints, [one for one in steps if one <= step])
         chosen = precision.resolve_precision(config, _stored_precision(invocation))
         task = invocation.lab.build_task(precision.with_precision(config, chosen), data_spec)
         state = checkpoints.restore(inference_state(task, config, placement), at_most=step)
+    if isinstance(invocation.checkpoint, int) and state.step != step:
+        message = f"the one of step {step} in {folder.path} is damaged; latest, or another step"
+        raise ArgumentError("checkpoint", message)
     return Restored(config, task, data_spec, state)
+
+
+def _note_a_changed_lab(stored: Mapping[str, Any], invocation: Invocation) -> None:
+    line = lab_source.changed(stored, invocation.lab.source)
+    if line is not None and devices.is_main_process():
+        print(f"{invocation.lab.name}: {line}", file=sys.stderr)
 
 
 def restore_with_data(invocation: Invocation) -> tuple[RunContext, TrainState]:
@@ -202,9 +223,9 @@ def _require_lab(stored: dict[str, Any], invocation: Invocation) -> None:
     """Raises UserError unless a stored run belongs to the lab of the command line."""
     if stored["experiment"] != invocation.lab.name:
         writes = invocation.mode in ("train", "lr_range")
-        accepted = "another folder, or --overwrite" if writes else "another folder"
+        accepted = "another folder, or `overwrite`" if writes else "another folder"
         path = invocation.folder().path
-        raise UserError(f"--workdir: {path} holds a run of {stored['experiment']}; {accepted}")
+        raise ArgumentError("workdir", f"{path} holds a run of {stored['experiment']}; {accepted}")
 
 
 def _stored_precision(invocation: Invocation) -> str | None:
@@ -227,15 +248,17 @@ def _read_run(invocation: Invocation) -> dict[str, Any]:
     stored = folder.read_config()
     _require_lab(stored, invocation)
     if "sweep" in stored:
-        raise UserError(
-            f"--workdir: {folder.path} holds the sweep {stored['sweep']}; the folder of one of its"
-            f" runs in {folder.runs} is needed"
+        raise ArgumentError(
+            "workdir",
+            f"{folder.path} holds the sweep {stored['sweep']}; the folder of one of its"
+            f" runs in {folder.runs} is needed",
         )
     default = next(iter(invocation.lab.presets))
     if invocation.preset not in (default, stored.get("preset")):
-        raise UserError(
-            f"--preset: {invocation.preset} differs from {stored.get('preset')} of the run in"
-            f" {folder.path}; leave the flag out"
+        raise ArgumentError(
+            "preset",
+            f"{invocation.preset} differs from {stored.get('preset')} of the run in"
+            f" {folder.path}; leave it out",
         )
     return stored
 
@@ -256,18 +279,17 @@ def with_overrides(invocation: Invocation, stored: Mapping[str, Any]) -> RunConf
     for name, value in invocation.overrides.items():
         old = stored.get(name, fields[name].default)
         if name not in mutable and value != old:
-            raise UserError(
-                f"--{name}: {value} differs from {old} of the run in {path}; leave the flag out"
-            )
+            message = f"{value} differs from {old} of the run in {path}; leave it out"
+            raise ArgumentError(name, message)
     kept = {name: value for name, value in stored.items() if name not in MACHINE}
     given = {name: value for name, value in invocation.overrides.items() if name in mutable}
     try:
         return lab.config_class.from_flat(kept | given)
-    except UserError as error:
-        if isinstance(error, ArgumentError) and error.argument in given:
+    except ArgumentError as error:
+        if error.argument in given:
             raise
-        line = error_line(lab, error)
-        raise UserError(f"{line} (with the settings in {path / 'config.json'})") from None
+        message = f"{error.message} (with the settings in {path / 'config.json'})"
+        raise ArgumentError(error.argument, message) from None
 
 
 def load_data_of_run(invocation: Invocation, config: RunConfig) -> DataModule:
@@ -280,9 +302,9 @@ def load_data_of_run(invocation: Invocation, config: RunConfig) -> DataModule:
         given = "dataset" in invocation.overrides
         if path is None or given or paths.local(path, "dataset").exists():
             raise
-        raise UserError(
-            f"--dataset: {path!r}, the data of the run in {folder.path}, is missing;"
-            " give its present path"
+        raise ArgumentError(
+            "dataset",
+            f"{path!r}, the data of the run in {folder.path}, is missing; give its present path",
         ) from None
     check_same_run(folder.read_config(), invocation, config, data)
     return data
@@ -295,7 +317,7 @@ def _readable_data_spec(checkpoints: Checkpoints, steps: list[int]) -> dict[str,
             data_spec = checkpoints.read_metadata(step)["data_spec"]
             if isinstance(data_spec, Mapping):
                 return data_spec
-    raise UserError(f"--workdir: no checkpoint in {checkpoints.path} can be read")
+    raise ArgumentError("workdir", f"no checkpoint in {checkpoints.path} can be read")
 
 
 def _step(checkpoint: str | int, folder: RunFolder, steps: list[int]) -> int:

@@ -1,15 +1,19 @@
 """`--vary NAME=VALUE,VALUE` and `--seeds=N`: a sweep without code."""
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from typing import Any
 
 from jaxlabs import config as config_lib
-from jaxlabs.config import ArgumentError, UserError, canonical, nearest
+from jaxlabs.config import RUNTIME, ArgumentError, UserError, canonical, nearest
 from jaxlabs.runner.config_file import NOT_TAKEN
 from jaxlabs.runner.flag_parser import NONE, FlagParser
 from jaxlabs.runner.lab import Invocation, Lab
 from jaxlabs.training.optimizers import require_used
+
+MAX_RUNS = 10_000
+"""Largest number of runs of a sweep."""
 
 
 def with_axes(invocation: Invocation, given: Sequence[str] | None, seeds: int | None) -> Invocation:
@@ -37,9 +41,14 @@ def with_axes(invocation: Invocation, given: Sequence[str] | None, seeds: int | 
     if seeds is not None:
         if "seed" in axes:
             raise ArgumentError("seeds", "--vary varies the seed; one of them")
-        if seeds < 1:
-            raise ArgumentError("seeds", f"{seeds} is not accepted; an integer of at least 1")
+        if not 1 <= seeds <= MAX_RUNS:
+            accepted = f"an integer of at least 1 and of at most {MAX_RUNS}"
+            raise ArgumentError("seeds", f"{seeds} is not accepted; {accepted}")
         axes["seed"] = invocation.config().seeds_from(seeds)
+    runs = math.prod(map(len, axes.values()))
+    if runs > MAX_RUNS:
+        message = f"{runs} runs are not accepted; at most {MAX_RUNS}"
+        raise ArgumentError("vary" if given else "seeds", message)
     invocation = dataclasses.replace(invocation, axes=axes, sweep="-".join(["vary", *axes]))
     _check_points(invocation)
     return invocation
@@ -53,10 +62,17 @@ def _axis(invocation: Invocation, text: str) -> tuple[str, list[Any]]:
     if not equals or not values:
         example = "name=value,value, such as learning_rate=0.001,0.003"
         raise ArgumentError("vary", f"{text!r} is not accepted; {example}")
-    if given not in present or given in NOT_TAKEN:
-        hint = nearest(given, present, present)
-        raise ArgumentError("vary", f"{given!r} is no setting that a sweep can vary{hint}")
-    name = present[given]
+    fields = dict(config_lib.settings(config_class))
+    varied = {
+        spelling: name
+        for spelling, name in present.items()
+        if name not in NOT_TAKEN and fields[name].metadata["kind"] != RUNTIME
+    }
+    if given not in varied:
+        why = ", since it does not change the result" if given in present else ""
+        hint = "" if why else nearest(given, varied, varied)
+        raise ArgumentError("vary", f"{given!r} is no setting that a sweep can vary{why}{hint}")
+    name = varied[given]
     if name in invocation.overrides:
         raise ArgumentError(name, "--vary varies it; leave it out")
     parser = FlagParser(given, *kinds[name])
@@ -79,4 +95,15 @@ def _check_points(invocation: Invocation) -> None:
             if isinstance(invocation.lab, Lab):
                 require_used(config.optimization, point)
         except UserError as error:
+            if str(error) == _error_without_point(invocation):
+                raise
             raise ArgumentError("vary", str(error)) from None
+
+
+def _error_without_point(invocation: Invocation) -> str | None:
+    """Returns what is wrong with the other flags alone; None if nothing is."""
+    try:
+        invocation.config()
+    except UserError as error:
+        return str(error)
+    return None

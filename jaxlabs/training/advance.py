@@ -121,7 +121,7 @@ def build_multi_step(
     """
     capacity = config.steps_per_call
     full_batch = is_full_batch(task, config)
-    train_step = build_full_batch_step(task.loss) if full_batch else task.train_step
+    train_step = build_full_batch_step(task.loss) if full_batch else task.step
 
     def one_step(state, dataset, seed):
         batch, key = step_inputs(dataset, seed, state.step, config.batch_size)

@@ -7,8 +7,8 @@ format detects a truncated file but not every flipped byte.
 """
 
 import contextlib
+import dataclasses
 import errno
-import functools
 import logging
 import math
 import os
@@ -16,7 +16,7 @@ import pathlib
 import re
 import shutil
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -27,7 +27,7 @@ import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
 from orbax.checkpoint import checkpoint_managers
 
-from jaxlabs.config import Config, UserError
+from jaxlabs.config import ArgumentError, Config, UserError
 from jaxlabs.run_folder import renamed, unwritable
 from jaxlabs.training.devices import sync_hosts
 from jaxlabs.training.run_config import differing
@@ -68,14 +68,7 @@ class Checkpoints:
                     shutil.rmtree(entry, ignore_errors=True)
         self._read_only = read_only
         self._manager = ocp.CheckpointManager(self.path, options=options)
-        # A process reads without the others: the manager waits for all of them after a read, and
-        # one that finds damage would not come.
-        alone = ocp.options.MultiprocessingOptions(
-            primary_host=None, active_processes={jax.process_index()}
-        )
-        self._reader = ocp.Checkpointer(
-            ocp.CompositeCheckpointHandler(), multiprocessing_options=alone
-        )
+        self._reader = _lone_reader()
         for step in self.steps():
             with contextlib.suppress(Exception):  # damage is reported by `restore`
                 self._record_loss(step, self.read_metadata(step)[LOSS])
@@ -131,10 +124,11 @@ class Checkpoints:
             with contextlib.suppress(Exception):  # damage is reported by `restore`
                 words = differing(config_class, self.read_metadata(step), stored)
             if words:
-                raise UserError(
-                    f"--workdir: the checkpoint of step {step} in {self.path} has other settings"
+                raise ArgumentError(
+                    "workdir",
+                    f"the checkpoint of step {step} in {self.path} has other settings"
                     f" than config.json: {', '.join(words)}; restore config.json, or choose"
-                    " another --workdir"
+                    " another `workdir`",
                 )
 
     def restore(self, like: TrainState, *, at_most: int | None = None) -> TrainState | None:
@@ -175,35 +169,9 @@ class Checkpoints:
                 return state
         if not damaged:
             return None
-        raise UserError(
-            f"--workdir: no checkpoint in {self.path} can be read; --overwrite starts over"
+        raise ArgumentError(
+            "workdir", f"no checkpoint in {self.path} can be read; `overwrite` starts over"
         )
-
-    def read_params(self, step: int) -> dict[str, np.ndarray]:
-        """Returns the parameters of a checkpoint by dotted name: the EMA, if it has one.
-
-        Raises:
-          UserError: the checkpoint is damaged.
-        """
-        place = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-        try:
-            shapes = self.read_metadata(step)[SHAPES]
-            abstract = {name: _abstract(shape, place) for name, shape in shapes.items()}
-            items = {"state": ocp.args.StandardRestore(abstract), METADATA: ocp.args.JsonRestore()}
-            restored = self._manager.restore(step, args=ocp.args.Composite(**items))
-            arrays = [restored.state[name] for name in shapes]
-            if int(_checksum(arrays)) != restored[METADATA][CHECKSUM]:
-                raise ValueError("its arrays do not match their checksum")
-        except Exception as error:  # damage raises exceptions of many types
-            text = f"--workdir: the checkpoint of step {step} in {self.path} is damaged"
-            raise UserError(text) from error
-        averaged = any(name.startswith("ema_params.") for name in shapes)
-        prefix = "ema_params." if averaged else "params."
-        return {
-            renamed.parameter(name.removeprefix(prefix)): np.asarray(array)
-            for name, array in zip(shapes, arrays, strict=True)
-            if name.startswith(prefix)
-        }
 
     def _require_space(self, state: TrainState) -> None:
         """Raises UserError if the disk is nearly full: Orbax does not report it reliably."""
@@ -247,10 +215,11 @@ class Checkpoints:
             needed = stored
         if needed != expected:
             name = next(n for n in [*expected, *needed] if needed.get(n) != expected.get(n))
-            raise UserError(
-                f"--workdir: the checkpoint of step {step} in {self.path} is of another model or"
+            raise ArgumentError(
+                "workdir",
+                f"the checkpoint of step {step} in {self.path} is of another model or"
                 f" version: {name} is {needed.get(name, 'absent')}, not"
-                f" {expected.get(name, 'absent')}; another --workdir"
+                f" {expected.get(name, 'absent')}; another `workdir`",
             )
         # All arrays are read, since the checksum is of all.
         leaves = _flatten(like)
@@ -275,6 +244,58 @@ class Checkpoints:
         # A process that listed the checkpoints earlier would save and restore other steps.
         multihost_utils.sync_global_devices("damaged checkpoints are set aside")
         self._manager.reload()
+
+
+def read_newest_params(path: pathlib.Path) -> dict[str, np.ndarray] | None:
+    """Returns the parameters of the newest checkpoint in a folder: the EMA, if it has one.
+
+    A process may call this without the others.
+
+    Returns:
+      Arrays by dotted name; None if there is no checkpoint.
+
+    Raises:
+      UserError: the checkpoint is damaged.
+    """
+    logging.getLogger("absl").addFilter(_is_not_from_orbax)
+    _require_own_files(path, links=True)
+    step = max(ocp.utils.checkpoint_steps(path) if path.exists() else (), default=None)
+    if step is None:
+        return None
+    place, reader = jax.sharding.SingleDeviceSharding(jax.local_devices()[0]), _lone_reader()
+    _forget_abandoned_reads()
+
+    def read(**items):
+        return reader.restore(path.absolute() / str(step), args=ocp.args.Composite(**items))
+
+    try:
+        metadata = read(**{METADATA: ocp.args.JsonRestore()})[METADATA]
+        shapes = metadata[SHAPES]
+        abstract = {name: _abstract(shape, place) for name, shape in shapes.items()}
+        state = read(state=ocp.args.StandardRestore(abstract)).state
+        arrays = [state[name] for name in shapes]
+        if int(_checksum(arrays)) != metadata[CHECKSUM]:
+            raise ValueError("its arrays do not match their checksum")
+    except Exception as error:  # damage raises exceptions of many types
+        raise UserError(f"{path}: the checkpoint of step {step} is damaged") from error
+    averaged = any(name.startswith("ema_params.") for name in shapes)
+    prefix = "ema_params." if averaged else "params."
+    return {
+        renamed.parameter(name.removeprefix(prefix)): np.asarray(array)
+        for name, array in zip(shapes, arrays, strict=True)
+        if name.startswith(prefix)
+    }
+
+
+def _lone_reader() -> ocp.Checkpointer:
+    """Returns what reads a checkpoint in this process without the others.
+
+    The manager waits for all processes after a read, and one that finds damage would not come.
+    """
+    alone = ocp.options.MultiprocessingOptions(
+        primary_host=None, active_processes={jax.process_index()}
+    )
+    return ocp.Checkpointer(ocp.CompositeCheckpointHandler(), multiprocessing_options=alone)
 
 
 class _Best(checkpoint_managers.PreservationPolicy):
@@ -329,11 +350,11 @@ def _require_own_files(folder: pathlib.Path, *, links: bool) -> None:
     """
     for entry in folder.rglob("*"):
         if entry.exists() and not entry.is_file() and not entry.is_dir():
-            raise UserError(
-                f"--workdir: {entry} is not a file; remove it, or the checkpoint that it is in"
+            raise ArgumentError(
+                "workdir", f"{entry} is not a file; remove it, or the checkpoint that it is in"
             )
         if entry.is_symlink() and entry.parent == folder and not links:
-            raise UserError(f"--workdir: {entry} is a link; replace it with its target")
+            raise ArgumentError("workdir", f"{entry} is a link; replace it with its target")
 
 
 @contextlib.contextmanager
@@ -351,20 +372,23 @@ def _as_user_error(path: pathlib.Path) -> Iterator[None]:
         raise unwritable(path, OSError(number, os.strerror(number))) from None
 
 
-@functools.cache
 def _forget_abandoned_reads() -> None:
-    """Silences the abandoned reads of a damaged checkpoint, for the rest of the process.
+    """Silences the abandoned reads of a damaged checkpoint, while the hook stays in place.
 
     Orbax reads all arrays concurrently and stops at the first error. TensorStore's threads finish
     the other reads after the event loop is closed, and Python would print a traceback for each.
     """
-    before = sys.unraisablehook
+    if not isinstance(sys.unraisablehook, _WithoutAbandonedReads):
+        sys.unraisablehook = _WithoutAbandonedReads(sys.unraisablehook)
 
-    def hook(lost):
+
+@dataclasses.dataclass(frozen=True)
+class _WithoutAbandonedReads:
+    before: Callable[[Any], None]
+
+    def __call__(self, lost: Any) -> None:
         if str(lost.exc_value) != "Event loop is closed":
-            before(lost)
-
-    sys.unraisablehook = hook
+            self.before(lost)
 
 
 def _is_not_from_orbax(record: logging.LogRecord) -> bool:

@@ -93,9 +93,7 @@ def overfits_one_batch(case: Case) -> str:
     tx = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(OVERFIT_RATE))
     state, losses = case.state(tx), []
     for step in range(OVERFIT_STEPS):
-        state, metrics = case.task.train_step(
-            state.replace(step=0 * state.step), case.batch, case.key
-        )
+        state, metrics = case.task.step(state.replace(step=0 * state.step), case.batch, case.key)
         losses.append(float(metrics["loss"]))
         if not np.isfinite(losses[-1]):
             raise Failed(f"the loss is {losses[-1]} at step {step}")
@@ -178,7 +176,7 @@ def _first_step(
         lambda updates, state, params: (jax.tree.map(jnp.zeros_like, updates), updates),
     )
     arguments = case.state(recorder, grad_accum_steps), case.batch, case.key
-    step = case.task.train_step
+    step = case.task.step
     if placement is not None:
         train_step = step
         step = jax.jit(

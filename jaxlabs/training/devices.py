@@ -12,7 +12,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from jaxlabs.config import UserError
+from jaxlabs.config import ArgumentError, UserError
 from jaxlabs.training import hosts
 
 BATCH_AXIS = "batch"
@@ -47,18 +47,20 @@ def _require_devices(platform: str) -> None:
     except Exception as error:  # the type depends on platform and version
         variables = [name for name in PLATFORM_VARIABLES if os.environ.get(name)]
         if platform != "auto":
-            message = f"--platform: {platform!r} is not available on this machine; cpu always is"
+            message = f"{platform!r} is not available on this machine; cpu always is"
         elif variables:
-            message = ", ".join(f"{name}: {os.environ[name]!r}" for name in variables)
-            message += " is not available on this machine; unset it, or give --platform=cpu"
+            found = ", ".join(f"{name}: {os.environ[name]!r}" for name in variables)
+            accepted = "unset it, or set `platform` to cpu"
+            raise UserError(f"{found} is not available on this machine; {accepted}") from None
         else:
             cause = f"{type(error).__name__}: {error}".splitlines()[0]
-            message = f"--platform: JAX finds no device ({cause}); --platform=cpu needs none"
-        raise UserError(message) from None
+            message = f"JAX finds no device ({cause}); cpu needs none"
+        raise ArgumentError("platform", message) from None
     if platform not in ("auto", jax.default_backend()):
-        raise UserError(
-            f"--platform: {platform!r} is not accepted, since JAX has started on"
-            f" {jax.default_backend()} in this process; that one, or another process"
+        raise ArgumentError(
+            "platform",
+            f"{platform!r} is not accepted, since JAX has started on"
+            f" {jax.default_backend()} in this process; that one, or another process",
         )
 
 
@@ -99,13 +101,14 @@ class DataParallel:
         """Copies host arrays to every device of every process."""
         return jax.device_put(tree, self.replicated)
 
-    def require_divides(self, batch_size: int, grad_accum_steps: int, flag: str) -> None:
+    def require_divides(self, batch_size: int, grad_accum_steps: int, name: str) -> None:
         """Raises UserError unless the batch splits evenly over micro-batches and devices."""
         devices = self.mesh.size
         if batch_size % (devices * grad_accum_steps):
-            raise UserError(
-                f"--{flag}: {batch_size} does not divide over {devices} devices x"
-                f" {grad_accum_steps} micro-batches; a multiple of {devices * grad_accum_steps}"
+            raise ArgumentError(
+                name,
+                f"{batch_size} does not divide over {devices} devices x"
+                f" {grad_accum_steps} micro-batches; a multiple of {devices * grad_accum_steps}",
             )
 
 

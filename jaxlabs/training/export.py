@@ -45,6 +45,19 @@ def load_safetensors(path: str | os.PathLike) -> tuple[dict[str, Any], dict[str,
     Raises:
       UserError: the file is missing, or is not a valid safetensors file.
     """
+    arrays, header = read_safetensors(path)
+    metadata = {name: json.loads(text) for name, text in header.items()}
+    return unflatten_dict(arrays, sep="."), renamed.checkpoint(metadata)
+
+
+def read_safetensors(
+    path: str | os.PathLike,
+) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """Returns (arrays by name, header) of any safetensors file, such as one of Hugging Face.
+
+    Raises:
+      UserError: the file is missing, or is not a valid safetensors file.
+    """
     try:
         with safetensors.safe_open(path, framework="numpy") as file:
             names = file.keys()
@@ -53,6 +66,4 @@ def load_safetensors(path: str | os.PathLike) -> tuple[dict[str, Any], dict[str,
     except (OSError, safetensors.SafetensorError) as error:
         reason = "no such file" if isinstance(error, FileNotFoundError) else error
         raise UserError(f"{path}: {reason}; a file of --mode=export is needed") from None
-    metadata = {name: json.loads(text) for name, text in header.items()}
-    arrays = {renamed.parameter(name): array for name, array in arrays.items()}
-    return unflatten_dict(arrays, sep="."), renamed.checkpoint(metadata)
+    return {renamed.parameter(name): array for name, array in arrays.items()}, header

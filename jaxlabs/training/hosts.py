@@ -17,7 +17,7 @@ from typing import Any, BinaryIO, TextIO
 
 import jax
 
-from jaxlabs.config import UserError
+from jaxlabs.config import ArgumentError, UserError
 
 JOIN_SECONDS = 120
 """Timeout for all processes to connect."""
@@ -73,7 +73,7 @@ def join(coordinator: str, num_processes: int, process_id: int, wait: int = JOIN
         this is Windows, where JAX has no collectives between processes.
     """
     if sys.platform == "win32":
-        raise UserError("--num_processes: several processes need Linux or macOS")
+        raise ArgumentError("num_processes", "several processes need Linux or macOS")
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
     jax.config.update("jax_enable_preemption_service", False)  # it would handle SIGTERM
     line = (

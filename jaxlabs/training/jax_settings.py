@@ -83,5 +83,5 @@ def require_same_compiler_flags(stored: Mapping[str, str]) -> None:
         if there != now:
             raise UserError(
                 f"{name}: {now!r} would change the results of the stored run, which started with"
-                f" {there!r}; restore that value, use another --workdir, or --overwrite"
+                f" {there!r}; restore that value, use another `workdir`, or `overwrite`"
             )

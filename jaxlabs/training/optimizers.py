@@ -27,6 +27,11 @@ SETTINGS = {
 }
 """The settings that each optimizer uses, apart from clipping, EMA and gradient accumulation."""
 
+WEIGHT_DECAY = {"sgd": 0.0}
+"""Default weight decay of optimizers where it is not `DEFAULT_WEIGHT_DECAY`."""
+
+DEFAULT_WEIGHT_DECAY = 0.01
+
 FULL_BATCH = ("lbfgs",)
 """Optimizers that use all examples at every step."""
 
@@ -114,11 +119,11 @@ class OptimizerConfig(Config):
         0.9, "weight of the momentum in the update of lion", minimum=0, below=1
     )
     lion_b2: float = setting(0.99, "decay rate of the momentum of lion", minimum=0, below=1)
-    weight_decay: float = setting(
-        0.01,
-        "decoupled weight decay; adamw, lion: of kernels and embeddings; muon: of the kernels that"
-        " it orthogonalizes; sgd: of kernels and embeddings, added to the gradient; never of"
-        " biases, norms and short convolutions",
+    weight_decay: float | None = setting(
+        None,
+        "decoupled weight decay; none: 0.01, for sgd 0; adamw, lion: of kernels and embeddings;"
+        " muon: of the kernels that it orthogonalizes; sgd: of kernels and embeddings, added to the"
+        " gradient; never of biases, norms and short convolutions",
         minimum=0,
     )
     grad_clip_norm: float | None = setting(
@@ -144,6 +149,12 @@ class OptimizerConfig(Config):
         None,
         "regular expression; parameters in whose dotted name it is found do not change",
     )
+
+    def __post_init__(self) -> None:
+        if self.weight_decay is None:  # resolved at once, so that a run stores the number
+            default = WEIGHT_DECAY.get(self.optimizer, DEFAULT_WEIGHT_DECAY)
+            object.__setattr__(self, "weight_decay", default)
+        super().__post_init__()
 
     def check(self) -> None:
         try:
@@ -180,7 +191,7 @@ def divergence_flags(config: OptimizerConfig) -> str:
     These are the learning rate, and the others of the optimizer that exceed their defaults.
     """
     rate = "muon_learning_rate" if config.optimizer == "muon" else "learning_rate"
-    default, used = OptimizerConfig(), SETTINGS[config.optimizer]
+    default, used = OptimizerConfig(optimizer=config.optimizer), SETTINGS[config.optimizer]
     others = [
         name
         for name in ("learning_rate", "weight_decay", "momentum", "adam_b1", "adam_b2", "lion_b1")

@@ -13,8 +13,8 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from jaxlabs import paths
 from jaxlabs.config import ArgumentError, UserError
 from jaxlabs.run_folder import RunFolder
-from jaxlabs.training.checkpoints import Checkpoints
-from jaxlabs.training.export import load_safetensors
+from jaxlabs.training.checkpoints import read_newest_params
+from jaxlabs.training.export import read_safetensors
 from jaxlabs.training.state import Tree
 
 NAMES_SHOWN = 8
@@ -32,7 +32,7 @@ class Weights:
 def load_weights(path: str | os.PathLike) -> Weights:
     """Reads the parameters of a safetensors file, or of the newest checkpoint of a run folder.
 
-    Those of a run are its EMA parameters, if it has them.
+    Those of a run are its EMA parameters, if it has them. A process reads without the others.
 
     Raises:
       ArgumentError: there is no such file or run, or it cannot be read.
@@ -42,8 +42,7 @@ def load_weights(path: str | os.PathLike) -> Weights:
         if found.is_dir():
             arrays = _of_run(found)
         else:
-            params, _ = load_safetensors(found)
-            arrays = flatten_dict(params, sep=".")
+            arrays, _ = read_safetensors(found)
     except UserError as error:
         raise ArgumentError("init_from", str(error)) from None
     digest = hashlib.sha256()
@@ -56,10 +55,10 @@ def _of_run(path: pathlib.Path) -> dict[str, np.ndarray]:
     folder = RunFolder(path)
     if not folder.exists():
         raise UserError(f"{path}: no run folder; one, or a file of --mode=export")
-    with Checkpoints(folder.checkpoints, 1, read_only=True) as checkpoints:
-        if not checkpoints.steps():
-            raise UserError(f"{path}: the run has no checkpoint yet")
-        return checkpoints.read_params(checkpoints.steps()[-1])
+    params = read_newest_params(folder.checkpoints)
+    if params is None:
+        raise UserError(f"{path}: the run has no checkpoint yet")
+    return params
 
 
 def merge(params: Tree, weights: Mapping[str, np.ndarray]) -> Tree:

@@ -7,7 +7,15 @@ from collections.abc import Mapping
 from typing import Any
 
 from jaxlabs import paths
-from jaxlabs.config import RUNTIME, Config, UserError, differences, group, path_settings, setting
+from jaxlabs.config import (
+    RUNTIME,
+    ArgumentError,
+    Config,
+    differences,
+    group,
+    path_settings,
+    setting,
+)
 from jaxlabs.training.optimizers import OptimizerConfig, build_schedule
 
 MACHINE = ("platform", "coordinator", "num_processes", "process_id")
@@ -46,11 +54,13 @@ class CommonConfig(Config):
 
     def check(self) -> None:
         if self.workdir == "":
-            raise UserError("--workdir: '' is not accepted; a new folder, a run folder, or none")
+            raise ArgumentError(
+                "workdir", "'' is not accepted; a new folder, a run folder, or none"
+            )
         for name, path in path_settings(type(self), self.flat()).items():
-            paths.local(path, f"--{name}")
+            paths.local(path, name)
         if self.workdir is not None:
-            paths.local(self.workdir, "--workdir")
+            paths.local(self.workdir, "workdir")
 
     def seeds_from(self, count: int) -> list[int]:
         """Returns `count` consecutive seeds, from `--seed` on."""
@@ -157,19 +167,20 @@ class RunConfig(CommonConfig):
             object.__setattr__(self, "init_from", path)
         build_schedule(self.optimization, self.steps)  # raises for incompatible values
         if self.num_processes > 1 and self.coordinator is None:
-            raise UserError(
-                f"--coordinator: missing with --num_processes {self.num_processes}; address:port of"
-                " process 0"
+            raise ArgumentError(
+                "coordinator",
+                f"missing with `num_processes` {self.num_processes}; address:port of process 0",
             )
         if self.coordinator is not None and not _is_address(self.coordinator):
-            raise UserError(
-                f"--coordinator: {self.coordinator!r} is not accepted; address:port, such as"
-                " localhost:1234 or [::1]:1234"
+            raise ArgumentError(
+                "coordinator",
+                f"{self.coordinator!r} is not accepted; address:port, such as"
+                " localhost:1234 or [::1]:1234",
             )
         if self.process_id >= self.num_processes:
-            raise UserError(
-                f"--process_id: {self.process_id} is not accepted; below --num_processes"
-                f" {self.num_processes}"
+            raise ArgumentError(
+                "process_id",
+                f"{self.process_id} is not accepted; below `num_processes` {self.num_processes}",
             )
 
 

@@ -140,17 +140,19 @@ def listening() -> Iterator[None]:
     In another thread it does nothing: Python handles signals in the main thread alone.
     """
     global _listener, _reported
+    if not _in_main_thread():
+        yield
+        return
     outer, _listener = _listener, _Listener()
     listener = _listener
     sys.unraisablehook = hook = listener.on_unraisable
-    main = threading.current_thread() is threading.main_thread()
-    for number in SIGNALS if main else ():
+    for number in SIGNALS:
         signal.signal(number, listener.handle)
     try:
         yield
     finally:
         listener.deferring = True  # do not raise any more
-        for number, handler in listener.before.items() if main else ():
+        for number, handler in listener.before.items():
             signal.signal(number, handler)
         if sys.unraisablehook is hook:  # else another hook wraps it
             sys.unraisablehook = listener.hook_before
@@ -164,6 +166,9 @@ def deferred() -> Iterator[Callable[[], bool]]:
     Raises:
       Interrupted: a signal came after the function was last called.
     """
+    if not _in_main_thread():
+        yield lambda: False
+        return
     with contextlib.nullcontext() if _listener else listening():
         listener, honored = _listener, False
 
@@ -183,7 +188,11 @@ def deferred() -> Iterator[Callable[[], bool]]:
 
 def requested() -> int | None:
     """Returns the signal received by the running command, or None."""
-    return None if _listener is None else _listener.requested
+    return _listener.requested if _listener and _in_main_thread() else None
+
+
+def _in_main_thread() -> bool:
+    return threading.current_thread() is threading.main_thread()
 
 
 @contextlib.contextmanager

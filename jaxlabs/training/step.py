@@ -30,8 +30,8 @@ def build_train_step(loss: LossFunction) -> Any:
     derive: then any number of devices gives the result of one.
 
     `metrics` holds scalars: `loss` and the metrics of the loss, divided by the weight sum;
-    `weight`; `gradient_norm` (before clipping); `skipped` (0 or 1); `nonfinite_leaf` (-1 for a
-    finite step, else an index into `nonfinite_names`).
+    `weight`; `gradient_norm` (before clipping, without frozen parameters); `skipped` (0 or 1);
+    `nonfinite_leaf` (-1 for a finite step, else an index into `nonfinite_names`).
     """
 
     @functools.partial(jax.jit, static_argnames="axis_name", donate_argnums=0)
@@ -52,6 +52,9 @@ def build_train_step(loss: LossFunction) -> Any:
         # XLA fuses a product into its consumers, but materializes a quotient of every leaf.
         scale = 1 / weight
         gradients = jax.tree.map(lambda leaf: leaf * scale, gradients)
+        if state.freeze is not None:  # neither clipped nor a reason to skip the step
+            zeros = jax.tree.map(jnp.zeros_like, gradients)
+            gradients = keep_frozen(state.freeze, zeros, gradients)
         norm, nonfinite_leaf = global_norm_and_nonfinite(gradients, output.loss_sum)
         mean_loss = output.loss_sum / weight
         state, nonfinite_leaf = apply_gradients(

@@ -1,7 +1,9 @@
 """The task of a lab: a model with its loss and its training step."""
 
 import dataclasses
-from collections.abc import Callable, Iterable, Mapping
+import functools
+import itertools
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -27,6 +29,7 @@ from jaxlabs.training.optimizers import (
 )
 from jaxlabs.training.run_config import RunConfig
 from jaxlabs.training.state import TrainState, Tree, frozen_leaves, leaf_names
+from jaxlabs.training.step import build_train_step
 
 Callback = Callable[[int, TrainState, Mapping[str, float]], Mapping[str, float] | None]
 """See `Lab.callbacks`."""
@@ -40,7 +43,7 @@ class Task:
       model: the linen module.
       init: `init(key) -> variables`.
       loss: the lab's loss, for evaluation.
-      train_step: the lab's jitted step, `build_train_step(loss)`.
+      train_step: the lab's jitted step; None: `build_train_step(loss)`, see `step`.
       derived_metrics: `metrics -> further metrics`, such as a perplexity from a loss.
       init_carry: `init_carry(batch_size) -> initial carry`; None for losses without a carry.
       batch_coupled: whether the loss of an example depends on the other examples of its batch
@@ -51,6 +54,8 @@ class Task:
         gets the full-batch step; `value` and `grad` are passed to every optimizer that takes them.
       optimizer_name: name of `optimizer`, which is stored with the run: a run is not resumed with
         another one. Required with `optimizer`.
+      optimizer_settings: names of the settings that `optimizer` reads, such as `learning_rate`; the
+        other ones of the built-in optimizers are refused when they are given.
       label_fn: `params -> labels`, which decide the optimizer and the weight decay of each
         parameter; a function of the paths, since optax also calls it with some leaves masked. See
         `jaxlabs.training.optimizers.label_params`.
@@ -59,18 +64,32 @@ class Task:
     model: nn.Module
     init: Callable[[jax.Array], dict[str, Tree]]
     loss: LossFunction
-    train_step: Any
+    train_step: Any = None
     derived_metrics: Callable[[dict[str, float]], dict[str, float]] = lambda metrics: {}
     init_carry: Callable[[int], Tree] = lambda batch_size: None
     batch_coupled: bool = False
     label_fn: Callable[[Tree], Tree] = label_params
     optimizer: optax.GradientTransformation | None = None
     optimizer_name: str = ""
+    optimizer_settings: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         if (self.optimizer is None) != (self.optimizer_name == ""):
             message = f"{self.optimizer_name!r} is not accepted; a name for Task.optimizer"
             raise ArgumentError("optimizer_name", message)
+        known = {*itertools.chain(*SETTINGS.values())}
+        for name in self.optimizer_settings:
+            if name not in known:
+                accepted = f"some of {', '.join(sorted(known))}"
+                raise ArgumentError("optimizer_settings", f"{name!r} is not accepted; {accepted}")
+
+    @property
+    def step(self) -> Any:
+        """The jitted step: `train_step`, or that of the loss."""
+        return self.train_step or _step_of(self.loss)
+
+
+_step_of = functools.cache(build_train_step)
 
 
 def is_full_batch(task: Task, config: RunConfig) -> bool:
@@ -127,7 +146,9 @@ def is_stochastic(task: Task, dataset: Any, batch_size: int) -> bool:
 
 def require_own_settings(task: Task, given: Iterable[str]) -> None:
     """Raises ArgumentError for a given setting that a task's own optimizer ignores."""
-    ignored = {"optimizer"}.union(*SETTINGS.values()) if task.optimizer is not None else set()
+    if task.optimizer is None:
+        return
+    ignored = {"optimizer"}.union(*SETTINGS.values()).difference(task.optimizer_settings)
     for name in given:
         if name in ignored:
             message = f"not used by {task.optimizer_name}, the lab's own optimizer"

@@ -23,7 +23,7 @@ from jaxlabs.training.devices import DataParallel, is_main_process, sync_hosts, 
 from jaxlabs.training.evaluation import Evaluator
 from jaxlabs.training.metric_writer import MetricsWriter, Progress
 from jaxlabs.training.optimizers import build_schedule, divergence_flags, has_plateaued, lr_at
-from jaxlabs.training.pretrained import describe, load_weights, merge
+from jaxlabs.training.pretrained import Weights, describe, load_weights, merge
 from jaxlabs.training.run_config import RunConfig
 from jaxlabs.training.signals import Interrupted
 from jaxlabs.training.state import TrainState, create_state
@@ -32,6 +32,9 @@ from jaxlabs.training.task import Callback, Task, build_task_optimizer, require_
 
 CHUNK_SECONDS = 3.0
 """Target duration of a chunk: short enough for signals, long beside the overhead of a call."""
+
+ROW_KEYS = ("step", "split", "seconds")
+"""Entries of every row of metrics.jsonl, which no metric may replace."""
 
 
 def next_chunk_size(size: int, elapsed: float) -> int:
@@ -137,6 +140,7 @@ class Trainer:
       metadata: JSON to save with every checkpoint.
       sample: `state -> sample`, written to samples/ after each evaluation; None: no samples.
       callbacks: see `Lab.callbacks`.
+      read_weights: reads the weights of `--init_from`, for a new run.
     """
 
     task: Task
@@ -148,6 +152,7 @@ class Trainer:
     metadata: dict[str, Any]
     sample: Callable[[TrainState], Sample] | None = None
     callbacks: Sequence[Callback] = ()
+    read_weights: Callable[[], Weights] | None = None
 
     def train(self) -> TrainResult:
         """Trains from the newest checkpoint, or from step 0, to the last step.
@@ -194,7 +199,7 @@ class Trainer:
         path = self.config.init_from
         if path is None or self.checkpoints.steps():
             return {}
-        weights = load_weights(path)
+        weights = self.read_weights() if self.read_weights else load_weights(path)
         stored = self.folder.read_config().get("init_from", {}) if self.folder.exists() else {}
         if stored.get("sha256", weights.sha256) != weights.sha256:
             raise ArgumentError("init_from", f"{path} has changed since the run was started")
@@ -359,7 +364,7 @@ class Trainer:
                     f"{name}: the callback failed at step {step}: {type(error).__name__}: {text}"
                     f" ({last.filename}, line {last.lineno})"
                 ) from error
-            if taken := more.keys() & (found.keys() | metrics[self.data.monitor].keys()):
+            if taken := more.keys() & {*ROW_KEYS, *found, *metrics[self.data.monitor]}:
                 raise UserError(f"{name}: the callback returns {min(taken)!r}, which is there")
             found |= more
         return found

@@ -15,7 +15,8 @@ from jaxlabs.report.page import write_report
 from jaxlabs.run_folder import RunFolder
 from jaxlabs.runner import cli, new
 
-PAGE = (Path(__file__).parents[2] / "docs" / "guides" / "add-a-lab.md").read_text()
+ROOT = Path(__file__).parents[2]
+PAGE = (ROOT / "docs" / "guides" / "add-a-lab.md").read_text()
 LAB, ENTRY = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
 NEW, RUN = (shlex.split(line)[1:] for line in re.findall(r"```\n(jaxlabs .*?)\n```", PAGE))
 MODULE = re.search(r"`python -m (experiments\.my_lab)`", PAGE)[1]
@@ -75,6 +76,12 @@ def added(here, monkeypatch):
 
 def test_lab_of_the_guide_is_the_one_that_the_command_writes(here):
     assert (here / "my_lab.py").read_text() == LAB == new.content("my_lab.py", "my_lab")
+
+
+@pytest.mark.parametrize("page", ["README.md", "CHANGELOG.md", "docs/guides/add-a-lab.md"])
+def test_stated_length_of_the_lab_is_that_of_the_file(page):
+    stated = re.findall(r"lab of (\d+) lines", (ROOT / page).read_text())
+    assert stated == [str(LAB.count("\n"))]
 
 
 def test_lab_of_the_guide_trains_resumes_and_reports(run, require_same_end, capsys):

@@ -1,5 +1,6 @@
 """Shared checks of all commands: errors of one line, and exact resumption."""
 
+import re
 import shlex
 import shutil
 
@@ -64,9 +65,9 @@ def rerun(tmp_path, monkeypatch):
 
     def again(lab, run):
         folder = shutil.copytree(run.path, tmp_path / "again")
-        words = shlex.split(run.read_config()["command"])[2:]
-        flags = [word for word in words if not word.startswith("--workdir=")]
-        for mode in ([*flags], ["--mode=evaluate"], ["--mode=analyze"]):
+        words = shlex.split(run.read_config()["command"])
+        flags = [word for word in words if re.match(r"--(?!workdir=)", word)]
+        for mode in (flags, ["--mode=evaluate"], ["--mode=analyze"]):
             assert cli.run(lab, [*mode, f"--workdir={folder}"]) == 0
 
     return again

@@ -215,7 +215,7 @@ def test_bfloat16_gradients_are_close_to_float32(cell):
 
 @pytest.mark.parametrize("cell", CELLS)
 def test_gradients_equal_central_differences_in_float64(cell):
-    model, x = module(cell, num_layers=2, learn_initial_state=cell == "gru"), x_of(batch=3, time=4)
+    model, x = module(cell, num_layers=2), x_of(batch=3, time=4)
     mask, wanted = MASK[:3, :4], np.random.default_rng(2).standard_normal((3, 4, HIDDEN))
 
     def loss(params, x, wanted):
@@ -229,7 +229,7 @@ def test_gradients_equal_central_differences_in_float64(cell):
 
 @pytest.mark.parametrize("cell", ["lstm"])
 def test_a_sequence_in_two_chunks_with_carried_state_equals_the_whole(cell):
-    model, x = module(cell, num_layers=2, learn_initial_state=True), x_of()
+    model, x = module(cell, num_layers=2), x_of()
     variables, apply = {"params": parameters(model)}, jax.jit(model.apply)
     whole, states = apply(variables, x)
     first, carried = apply(variables, x[:, :4])

@@ -186,10 +186,9 @@ def memory_of(batch=2, time=5):
 
 
 @pytest.mark.peers
-@pytest.mark.parametrize("pre_norm", [True, False])
-def test_decoder_block_and_its_gradients_equal_pytorch(key, pre_norm):
+def test_decoder_block_and_its_gradients_equal_pytorch(key):
     torch = pytest.importorskip("torch")
-    x, layer, (memory, valid) = tokens_of(), decoder_block(pre_norm=pre_norm), memory_of()
+    x, layer, (memory, valid) = tokens_of(), decoder_block(), memory_of()
     params = perturbed(layer.init(key, x, memory)["params"])
     target = np.random.default_rng(1).standard_normal(x.shape).astype(np.float32)
 
@@ -201,7 +200,7 @@ def test_decoder_block_and_its_gradients_equal_pytorch(key, pre_norm):
     value, gradients = jax.value_and_grad(total, (0, 1, 2))(params, x, memory)
 
     torch_block = torch.nn.TransformerDecoderLayer(
-        8, 2, 16, dropout=0.0, batch_first=True, norm_first=pre_norm
+        8, 2, 16, dropout=0.0, batch_first=True, norm_first=True
     )
     values = decoder_torch_values(params)
     found = torch_block.load_state_dict(
@@ -247,9 +246,8 @@ def decoder_torch_values(params):
     return values
 
 
-@pytest.mark.parametrize("pre_norm", [True, False])
-def test_cached_decode_equals_the_full_decoder_block(key, pre_norm):
-    x, layer = tokens_of(), decoder_block(pre_norm=pre_norm, positions="rotary")
+def test_cached_decode_equals_the_full_decoder_block(key):
+    x, layer = tokens_of(), decoder_block(positions="rotary")
     memory, valid = memory_of()
     variables, memory_mask = layer.init(key, x, memory), masks.padding(valid)
     full = layer.apply(variables, x, memory, masks.causal(6), memory_mask)
@@ -263,7 +261,7 @@ def test_cached_decode_equals_the_full_decoder_block(key, pre_norm):
 
 
 def test_gradient_of_a_decoder_block_in_float64(key):
-    layer, (memory, valid) = decoder_block(activation="gelu"), memory_of()
+    layer, (memory, valid) = decoder_block(), memory_of()
     params = layer.init(key, tokens_of(), memory)["params"]
     with jax.enable_x64(True):
         x, memory = tokens_of(time=3, dtype=np.float64), np.asarray(memory, np.float64)

@@ -59,7 +59,7 @@ def test_folder_below_a_file_is_refused_in_one_line(tmp_path):
     with pytest.raises(UserError) as caught:
         RunFolder(tmp_path / "file" / "run").create()
     assert str(caught.value) == (
-        f"--workdir: cannot write {tmp_path}/file/run (Not a directory); "
+        f"workdir: cannot write {tmp_path}/file/run (Not a directory); "
         "a writable folder with space is needed"
     )
 
@@ -69,7 +69,7 @@ def test_folder_below_a_file_is_refused_in_one_line(tmp_path):
 )
 def test_folder_without_permission_is_refused_in_one_line(tmp_path):
     tmp_path.chmod(0o500)
-    with pytest.raises(UserError, match=r"^--workdir: cannot write .* \(Permission denied\); a"):
+    with pytest.raises(UserError, match=r"^workdir: cannot write .* \(Permission denied\); a"):
         RunFolder(tmp_path / "run").create()
 
 
@@ -113,7 +113,7 @@ def test_missing_or_invalid_json_gives_one_line(folder, name):
     with pytest.raises(UserError) as caught:
         read()
     assert str(caught.value) == (
-        f"--workdir: {folder.path} holds no {name}.json; the folder of a trained run is needed"
+        f"workdir: {folder.path} holds no {name}.json; the folder of a trained run is needed"
     )
     (folder.path / f"{name}.json").write_text('{"half": ')
     with pytest.raises(UserError, match=rf"{name}\.json: not valid JSON \(Expecting value"):
@@ -133,7 +133,7 @@ def test_failed_write_keeps_the_old_file_and_removes_the_partial_one(folder, mon
     with pytest.raises(UserError) as caught:
         folder.write_config(CONFIG | {"preset": "new"})
     assert str(caught.value) == (
-        f"--workdir: cannot write {folder.path}/config.json (the disk is full); "
+        f"workdir: cannot write {folder.path}/config.json (the disk is full); "
         "a writable folder with space is needed"
     )
     assert folder.read_config() == CONFIG
@@ -265,9 +265,7 @@ def test_samples_are_text_or_arrays(folder):
         np.testing.assert_array_equal(arrays["images"], np.arange(6).reshape(2, 3))
 
 
-REFUSED = (
-    r"^--workdir: .*run is being written by another run; wait for it or choose another folder$"
-)
+REFUSED = r"^workdir: .*run is being written by another run; wait for it or choose another folder$"
 
 
 def test_second_writer_is_refused_until_the_first_is_closed(folder):
@@ -297,6 +295,6 @@ def test_lock_ends_with_a_killed_process(folder):
 
 def test_operating_system_errors_name_the_file(folder, monkeypatch):
     folder.metrics.mkdir()
-    message = f"--workdir: cannot write {folder.metrics} (Is a directory); "
+    message = f"workdir: cannot write {folder.metrics} (Is a directory); "
     with pytest.raises(UserError, match=re.escape(message)):
         folder.append_metrics(rows(1))

@@ -163,7 +163,7 @@ def test_reading_mode_needs_a_run_and_a_checkpoint(mode, refused, trained, tmp_p
 def test_reading_mode_refuses_flags_that_contradict_the_run(refused, trained):
     before = contents(trained)
     assert refused("--mode=sample", f"--workdir={trained}", "--embed_dim=32", "--seed=0") == (
-        f"--embed_dim: 32 differs from 16 of the run in {trained}; leave the flag out"
+        f"--embed_dim: 32 differs from 16 of the run in {trained}; leave it out"
     )
     line = refused("--mode=sample", f"--workdir={trained}", "--prompt=ROMEO? Ω")
     assert line.startswith("--prompt: unknown characters '?', 'Ω'; the 2")

@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +17,7 @@ from jaxlabs.config import UserError
 from jaxlabs.labs.gpt.lab import LAB as GPT
 from jaxlabs.runner import check
 from jaxlabs.runner.check import FAIL, PASS, SKIP
+from jaxlabs.runner.lab_source import ENTRY_POINT, LabSource
 from jaxlabs.training.checks import Failed
 
 NAMES = (
@@ -101,6 +103,12 @@ def test_sampler_must_be_a_function_of_the_key(setup):
         check._sampler(setup(lambda *_: {"images": random.normal(size=3)}))
 
 
+@pytest.mark.parametrize("sampled", ["text", {"images": np.zeros((2, 3))}], ids=["text", "arrays"])
+def test_sampler_of_text_or_arrays_passes(setup, sampled):
+    arrays = sampled if isinstance(sampled, str) else jax.device_put(sampled)
+    assert check._sampler(setup(lambda *_: arrays)).startswith("one key gives one sample")
+
+
 def test_sampler_must_not_compile_for_every_key(setup):
     def sample(config, task, data_spec, state, key):
         return {"images": np.asarray(jax.jit(lambda key: jax.random.normal(key, (7,)))(key))}
@@ -140,8 +148,24 @@ def test_failed_process_gives_its_last_line(here):
 def test_other_processes_load_a_lab_by_name_or_file(spirals):
     assert check._name_of(labs.load("gpt")) == "gpt"
     assert check._name_of(labs.load(spirals)) == str(spirals)
-    assert check._name_of(GPT).endswith("gpt/lab.py")
+    installed = LabSource(ENTRY_POINT, "gpt", "/site/package/gpt.py", "0")
+    assert check._name_of(GPT.with_source(installed)) == "gpt"
+    assert check._name_of(GPT) == "gpt"
     assert check._name_of(dataclasses.replace(GPT, name="other")) is None
+
+
+def test_changed_copy_of_a_lab_is_not_the_lab_of_its_file(spirals):
+    for name in ("gpt", spirals):
+        changed = dataclasses.replace(labs.load(name), loss_unit="bits")
+        assert changed.source is None
+        assert check._name_of(changed) is None
+
+
+def test_script_that_checks_its_lab_when_it_is_loaded_is_refused(spirals):
+    with open(spirals, "a", encoding="utf-8") as file:
+        file.write("\njl.check(LAB)\n")
+    with pytest.raises(Failed, match=r'jl\.check: .* if __name__ == "__main__":'):
+        check._process(str(spirals), [], "train", spirals.parent / "run")
 
 
 @pytest.mark.parametrize(
@@ -166,6 +190,43 @@ def test_command_that_is_not_accepted_gives_one_line(arguments, line):
         check.run(parser.parse_args(arguments))
     assert str(caught.value).startswith(line)
     assert "\n" not in str(caught.value)
+
+
+def test_result_says_whether_it_passed_and_shows_itself():
+    rows = check.Row("sampler", PASS, "one"), check.Row("1 = 4 devices", SKIP, "a<b")
+    result = check.CheckResult(rows)
+    assert result.passed
+    assert repr(result).splitlines() == [str(row) for row in rows]
+    assert "a&lt;b" in result._repr_html_()
+    assert not check.CheckResult((*rows, check.Row("compiles once", FAIL, "no"))).passed
+
+
+def test_call_names_arguments_and_leaves_the_process_as_it_was(monkeypatch):
+    def rows(invocation, name, show):
+        assert invocation.overrides == {"batch_size": 4}
+        jax.config.update("jax_default_device", jax.devices()[1])
+        return [check.Row("sampler", PASS, "")]
+
+    monkeypatch.setattr(check, "_rows", rows)
+    before = dict(jax.config.values)
+    assert jl.check("gpt", batch_size=np.int64(4)).passed
+    assert dict(jax.config.values) == before
+    for given, line in (
+        ({"batch_size": 0}, "batch_size: 0 is not accepted; an integer of at least 1"),
+        ({"num_layer": 1}, "num_layer: unknown setting; did you mean 'num_layers'?"),
+        ({"preset": "quik"}, "preset: 'quik' is not accepted; one of quick"),
+    ):
+        with pytest.raises(ValueError, match="^" + re.escape(line)):
+            jl.check("gpt", **given)
+
+
+def test_listener_of_compilations_is_removed():
+    with check._compilations() as found:
+        jax.jit(lambda x: x * 3 + 1)(np.ones(7))
+    assert found
+    count = len(found)
+    jax.jit(lambda x: x * 5 - 1)(np.ones(9))
+    assert len(found) == count
 
 
 def test_check_is_a_public_name():

@@ -5,6 +5,7 @@ import shutil
 
 import pytest
 
+import jaxlabs as jl
 from jaxlabs import labs
 from jaxlabs.labs.gpt.lab import LAB
 from jaxlabs.run_folder import RunFolder
@@ -47,12 +48,22 @@ def test_settings_are_those_of_the_file_except_for_the_machine(write):
 
 
 def test_file_wins_over_the_preset_and_a_flag_over_both(write):
-    invocation = cli.parse(LAB, ["--preset=best", write(), "--embed_dim=64", "--num_heads=2"])
-    assert invocation.preset == "best"
+    invocation = cli.parse(LAB, ["--preset=reference", write(), "--embed_dim=64", "--num_heads=2"])
+    assert invocation.preset == "reference"
     config = invocation.config()
     assert config.steps == 7
     assert config.model.context_length == LAB.config_class().model.context_length
     assert config.model.embed_dim == 64
+
+
+def test_another_preset_is_refused_since_the_file_has_all_settings(write, refused, here):
+    line = f"best differs from reference of {here / 'stored.json'}, which has all settings; leave"
+    assert refused("--preset=best", write()) == f"--preset: {line} it out"
+    with pytest.raises(ValueError, match=f"^preset: {line} it out$"):
+        jl.train(LAB, preset="best", config=here / "stored.json")
+    # A preset that the lab no longer has cannot be given.
+    assert cli.parse(LAB, ["--preset=best", write(preset="gone")]).preset == "best"
+    assert cli.parse(LAB, [write(preset="gone")]).preset == next(iter(LAB.presets))
 
 
 def test_setting_that_is_newer_than_the_file_has_its_default(write):

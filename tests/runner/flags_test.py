@@ -13,7 +13,6 @@ from jaxlabs.labs.gpt.lab import LAB, PRESETS
 from jaxlabs.runner import cli
 from jaxlabs.runner.description import describe, not_comparable_reason
 from jaxlabs.runner.help_text import sections
-from jaxlabs.runner.lab import Lab
 from jaxlabs.training.run_config import RunConfig
 
 
@@ -101,10 +100,8 @@ def test_first_preset_is_the_default_and_in_the_folder_name():
 
 
 def test_optional_setting_can_be_disabled_with_none():
-    lab = Lab(
-        **{field: getattr(LAB, field) for field in LAB.__dataclass_fields__}
-        | {"presets": {"quick": {"grad_clip_norm": 1.0, "attention_window": 8}}}
-    )
+    presets = {"quick": {"grad_clip_norm": 1.0, "attention_window": 8}}
+    lab = dataclasses.replace(LAB, presets=presets)
     invocation = cli.parse(lab, ["--grad_clip_norm=none", "--attention_window=none"])
     assert invocation.config().optimization.grad_clip_norm is None
     assert invocation.config().model.attention_window is None

@@ -78,7 +78,7 @@ def test_full_disk_at_the_end_gives_one_line_and_the_run_can_be_resumed(
 
 def test_full_disk_during_training_gives_one_line(tiny_flags, tmp_path, monkeypatch, capsys):
     def full_when_appending(path, mode="r", **options):
-        if mode == "a" and path == run / "metrics.jsonl":
+        if mode == "ab" and path == run / "metrics.jsonl":
             raise FULL
         return open(path, mode, **options)
 

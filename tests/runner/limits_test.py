@@ -12,7 +12,7 @@ from jaxlabs.config import UserError
 from jaxlabs.labs.char_rnn import lab as char_rnn
 from jaxlabs.labs.gpt import lab as gpt
 from jaxlabs.runner import cli, reproduce
-from jaxlabs.training import capacity
+from jaxlabs.training import capacity, devices
 
 pytestmark = pytest.mark.usefixtures("reused_executables")
 
@@ -148,7 +148,7 @@ def test_out_of_memory_names_the_enlarged_flags(refused, tiny_flags, monkeypatch
     def full():
         raise MemoryError("Unable to allocate 8.00 TiB")
 
-    monkeypatch.setattr(cli.modes.devices, "data_parallel", full)
+    monkeypatch.setattr(devices, "data_parallel", full)
     assert refused(*tiny_flags, "--context_length=4096", "--top_k=3") == (
         "--context_length=4096: out of memory; Unable to allocate 8.00 TiB; use smaller values"
     )
@@ -161,7 +161,7 @@ def test_perplexity_of_a_huge_loss_is_finite(play):
     assert task.derived_metrics({"loss": 1e9})["perplexity"] > 1e300
 
 
-NO_FLAG = ("tokenizer: ", "unknown words ", "unexpected argument ")
+NO_FLAG = ("jl.check: ", "tokenizer: ", "training data: ", "unknown words ", "unexpected argument ")
 """Beginnings of messages about content, to which the caller prepends a flag or a file."""
 
 

@@ -1,6 +1,5 @@
 """The command in help and messages is the one that the user typed."""
 
-import dataclasses
 import sys
 import types
 
@@ -35,7 +34,7 @@ def started_as(monkeypatch):
 @pytest.mark.parametrize("module", FORMS)
 def test_built_in_lab_has_the_typed_form(module, started_as, capsys):
     started_as(module)
-    for lab in (LAB, dataclasses.replace(LAB, source=LabSource(BUILT_IN, "char_rnn"))):
+    for lab in (LAB, LAB.with_source(LabSource(BUILT_IN, "char_rnn"))):
         assert program.command(lab) == FORMS[module]
     assert cli.run(LAB, ["--help"]) == 0
     shown = capsys.readouterr().out
@@ -56,7 +55,7 @@ def test_lab_of_a_file_is_named_by_its_path(module, before, started_as, tmp_path
     monkeypatch.chdir(tmp_path)
 
     def command(path):
-        return program.command(dataclasses.replace(LAB, source=LabSource(FILE, "mine", str(path))))
+        return program.command(LAB.with_source(LabSource(FILE, "mine", str(path))))
 
     assert command(tmp_path / "labs" / "mine.py") == f"{before} labs/mine.py"
     assert command(tmp_path / "my labs" / "mine.py") == f"{before} 'my labs/mine.py'"
@@ -66,7 +65,7 @@ def test_lab_of_a_file_is_named_by_its_path(module, before, started_as, tmp_path
 
 def test_entry_point_and_benchmark_are_named_by_their_name(started_as):
     started_as("experiments.reproduce")
-    entry = dataclasses.replace(LAB, source=LabSource(ENTRY_POINT, "char_rnn", "/x.py", "0"))
+    entry = LAB.with_source(LabSource(ENTRY_POINT, "char_rnn", "/x.py", "0"))
     assert program.command(entry) == "python -m jaxlabs char_rnn"
     assert program.command(STUDY) == "python -m experiments.benchmark"
 

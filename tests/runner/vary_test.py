@@ -74,7 +74,17 @@ def test_values_are_those_of_the_flag():
         (["--vary=steps=1,2", "--steps=3"], "--steps: --vary varies it; leave it out"),
         (["--vary=steps=1", "--sweep=precision"], "--vary: not accepted with --sweep=precision; "),
         (["--seeds=2", "--sweep=precision"], "--seeds: not accepted with --sweep=precision; one"),
+        (
+            ["--vary=temperature=1,2"],
+            "--vary: 'temperature' is no setting that a sweep can vary, s",
+        ),
+        (["--vary=dropout=0,0.1", "--steps=-1"], "--steps: -1 is not accepted; an integer of at"),
         (["--seeds=0"], "--seeds: 0 is not accepted; an integer of at least 1"),
+        (
+            ["--seeds=10001"],
+            "--seeds: 10001 is not accepted; an integer of at least 1 and of",
+        ),
+        (["--seeds=5001", "--vary=dropout=0,0.1"], "--vary: 10002 runs are not accepted; at most"),
         (["--seeds=2", "--vary=seed=1,2"], "--seeds: --vary varies the seed; one of them"),
         (["--vary=steps=1,2", "--mode=sample"], "--vary: not accepted with --mode=sample; "),
         (["--seeds=2", "--mode=evaluate"], "--seeds: not accepted with --mode=evaluate; "),

@@ -353,7 +353,7 @@ def test_all_damaged_checkpoints_give_one_line_with_the_remedy(folder, caplog):
     with Checkpoints(folder, keep=3) as checkpoints, pytest.raises(UserError) as caught:
         checkpoints.restore(numbered(0))
     assert str(caught.value) == (
-        f"--workdir: no checkpoint in {folder} can be read; --overwrite starts over"
+        f"workdir: no checkpoint in {folder} can be read; `overwrite` starts over"
     )
     assert caplog.text.count("is damaged") == 3
 

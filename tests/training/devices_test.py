@@ -48,7 +48,7 @@ def test_batch_that_does_not_divide_is_refused(make_placement, size, grad_accum_
     with pytest.raises(UserError) as caught:
         make_placement(4).require_divides(size, grad_accum_steps, "batch_size")
     assert str(caught.value) == (
-        f"--batch_size: {size} does not divide over 4 devices x {grad_accum_steps} micro-batches;"
+        f"batch_size: {size} does not divide over 4 devices x {grad_accum_steps} micro-batches;"
         f" a multiple of {of}"
     )
 
@@ -89,7 +89,7 @@ def test_description_names_the_devices():
     ("platform", "expected"),
     [
         ("cpu", "cpu"),
-        ("tpu", "--platform: 'tpu' is not available on this machine; cpu always is"),
+        ("tpu", "platform: 'tpu' is not available on this machine; cpu always is"),
     ],
 )
 def test_platform_is_the_requested_one_or_a_user_error(platform, expected):
@@ -113,25 +113,24 @@ def test_platform_is_the_requested_one_or_a_user_error(platform, expected):
         (
             {"JAX_PLATFORMS": "cuda"},
             "auto",
-            "JAX_PLATFORMS: 'cuda' is not available on this machine; unset it, or give"
-            " --platform=cpu",
+            "JAX_PLATFORMS: 'cuda' is not available on this machine; unset it, or set"
+            " `platform` to cpu",
         ),
         (
             {"JAX_PLATFORMS": "", "JAX_PLATFORM_NAME": "rocm"},
             "auto",
-            "JAX_PLATFORM_NAME: 'rocm' is not available on this machine; unset it, or give"
-            " --platform=cpu",
+            "JAX_PLATFORM_NAME: 'rocm' is not available on this machine; unset it, or set"
+            " `platform` to cpu",
         ),
         (
             {"JAX_PLATFORMS": "cuda"},
             "gpu",
-            "--platform: 'gpu' is not available on this machine; cpu always is",
+            "platform: 'gpu' is not available on this machine; cpu always is",
         ),
         (
             {},
             "auto",
-            "--platform: JAX finds no device (AssertionError: no plugin);"
-            " --platform=cpu needs none",
+            "platform: JAX finds no device (AssertionError: no plugin); cpu needs none",
         ),
     ],
 )

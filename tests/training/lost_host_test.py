@@ -93,7 +93,7 @@ def test_processes_that_cannot_connect_give_one_line(number):
     "coordinator", ["localhost", "localhost:", ":1234", "localhost:x", "host:99999", "::1:1234", ""]
 )
 def test_coordinator_without_host_and_port_is_refused(coordinator):
-    with pytest.raises(UserError, match=r"--coordinator: .* is not accepted; address:port"):
+    with pytest.raises(UserError, match=r"^coordinator: .* is not accepted; address:port"):
         RunConfig(coordinator=coordinator).check()
 
 
@@ -105,6 +105,6 @@ def test_coordinator_with_host_and_port_is_accepted(coordinator):
 def test_windows_is_refused_before_anything_is_changed(monkeypatch):
     monkeypatch.setattr(sys, "platform", "win32")
     stderr = sys.stderr
-    with pytest.raises(UserError, match=r"^--num_processes: several processes need Linux or macOS"):
+    with pytest.raises(UserError, match=r"^num_processes: several processes need Linux or macOS"):
         hosts.join("localhost:1234", 2, 0)
     assert sys.stderr is stderr

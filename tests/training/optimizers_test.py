@@ -202,6 +202,12 @@ def test_schedule_scales_every_update():
         np.testing.assert_allclose(updates["head"]["kernel"], expected, rtol=1e-6)
 
 
+def test_weight_decay_is_0_by_default_for_sgd_alone():
+    decays = {name: OptimizerConfig(optimizer=name).flat()["weight_decay"] for name in SETTINGS}
+    assert decays == dict.fromkeys(SETTINGS, 0.01) | {"sgd": 0.0}
+    assert OptimizerConfig(optimizer="sgd", weight_decay=0.01).weight_decay == 0.01
+
+
 @pytest.mark.parametrize("optimizer", ["adamw", "muon"])
 def test_weight_decay_is_that_of_the_help_text(optimizer):
     config = OptimizerConfig(optimizer=optimizer, learning_rate=0.1, weight_decay=0.5)

@@ -17,7 +17,7 @@ from jaxlabs.runner.lab import Lab
 from jaxlabs.training.lr_finder import MAX_RATIO, MIN_RATIO, range_test
 from jaxlabs.training.run_config import RunConfig
 
-STEPS = 6
+STEPS, RATE = 6, "learning_rate"
 SETTINGS = {"steps": STEPS, "batch_size": 8, "log_every": 1, "grad_clip_norm": None}
 
 
@@ -97,6 +97,33 @@ def test_settings_of_the_built_in_optimizers_are_refused(run, own, capsys):
         name = flag.partition("=")[0]
         line = f"toy: {name}: not used by mine, the lab's own optimizer\n"
         assert capsys.readouterr().err == line
+
+
+def test_settings_that_the_own_optimizer_reads_are_accepted_and_varied(make_task, make_data):
+    def build_task(config, data_spec):
+        tx = optax.inject_hyperparams(optax.adabelief)(config.optimization.learning_rate)
+        given = {"optimizer": tx, "optimizer_name": "mine", "optimizer_settings": (RATE,)}
+        return dataclasses.replace(make_task(), **given)
+
+    lab = Lab(
+        name="toy",
+        description="Next-token prediction.",
+        config_class=RunConfig,
+        presets={"quick": SETTINGS | {"eval_batch_size": 8, "steps": 1}},
+        load_data=lambda config: make_data(),
+        build_task=build_task,
+        sample=lambda *_: "sample",
+        analyze=lambda *_: {},
+    )
+    assert cli.run(lab, ["--vary", f"{RATE}=0.5,0.125", "--workdir=sweep"]) == 0
+    rates = {train_rows(RunFolder(path))[0][RATE] for path in RunFolder("sweep").runs.iterdir()}
+    assert rates == {0.5, 0.125}
+    assert cli.run(lab, ["--weight_decay=0.5", "--workdir=run"]) == 2
+
+
+def test_unknown_setting_of_an_own_optimizer_is_refused(own):
+    with pytest.raises(UserError, match=r"^optimizer_settings: 'rate' is not accepted; some of ad"):
+        dataclasses.replace(own(optax.sgd(0.1), "mine"), optimizer_settings=("rate",))
 
 
 def test_optimizer_without_a_name_is_refused(own):

@@ -1,18 +1,23 @@
 """Training from the weights of another run or of a file, with some of them frozen."""
 
 import json
+import socket
+import subprocess
+import sys
 
 import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import safetensors.numpy
 from flax.traverse_util import flatten_dict
 
 from jaxlabs.config import UserError
 from jaxlabs.run_folder import RunFolder
-from jaxlabs.runner import cli
+from jaxlabs.runner import cli, run_context
 from jaxlabs.runner.lab import Lab
+from jaxlabs.training import trainer
 from jaxlabs.training.export import export_safetensors
 from jaxlabs.training.pretrained import describe, load_weights, merge
 from jaxlabs.training.run_config import RunConfig
@@ -136,6 +141,56 @@ def test_source_that_cannot_be_read_gives_one_line(run, here, capsys, path, line
     assert err.endswith(f"{line}\n")
     assert err.count("\n") == 1
     assert not (here / "run" / "config.json").exists()
+
+
+def test_file_of_another_library_is_read(here):
+    arrays = {"block": np.ones(3, np.float32), "block.kernel": np.zeros((2, 2), np.float32)}
+    safetensors.numpy.save_file(arrays, here / "weights.safetensors", {"format": "pt"})
+    chex.assert_trees_all_equal(weights("weights.safetensors"), arrays)
+
+
+READ_ALONE = """
+import sys
+from jaxlabs.training import devices
+from jaxlabs.training.pretrained import load_weights
+port, number = sys.argv[1], int(sys.argv[2])
+devices.start("cpu", f"localhost:{port}", 2, number)
+if number == 0:
+    print(load_weights("first").sha256)
+"""
+
+
+def test_one_of_two_processes_reads_a_run_alone(run):
+    assert run("first")[0] == 0
+    with socket.socket() as probe:
+        probe.bind(("localhost", 0))
+        port = probe.getsockname()[1]
+    command = [sys.executable, "-c", READ_ALONE, str(port)]
+    workers = [
+        subprocess.Popen([*command, str(number)], stdout=subprocess.PIPE, text=True)
+        for number in range(2)
+    ]
+    try:
+        outputs = [worker.communicate(timeout=120)[0] for worker in workers]
+    finally:
+        for worker in workers:
+            worker.kill()
+    assert [worker.returncode for worker in workers] == [0, 0]
+    assert outputs == [load_weights("first").sha256 + "\n", ""]
+
+
+def test_weights_are_read_once(run, monkeypatch):
+    assert run("first")[0] == 0
+    calls = []
+
+    def counted(path):
+        calls.append(path)
+        return load_weights(path)
+
+    for module in (trainer, run_context):
+        monkeypatch.setattr(module, "load_weights", counted)
+    assert run("second", "--init_from=first", "--steps=0")[0] == 0
+    assert len(calls) == 1
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "muon"])

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
@@ -47,6 +48,37 @@ def test_signal_missed_by_training_is_raised_after_it():
 
     with pytest.raises(Interrupted), signals.listening():
         train()
+
+
+def test_other_threads_neither_listen_nor_leave_a_listener():
+    entered, left = threading.Barrier(2), threading.Event()
+    before, found = (handlers(), sys.unraisablehook), []
+
+    def first():
+        with signals.listening():
+            entered.wait()
+        left.set()
+
+    def second():
+        with signals.listening(), signals.deferred() as stop:
+            entered.wait()
+            left.wait()
+            found.append((stop(), signals.requested()))
+
+    with signals.listening(), signals.deferred() as stop:
+        signal.raise_signal(signal.SIGTERM)
+        threads = [threading.Thread(target=work) for work in (first, second)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert found == [(False, None)]
+        assert stop()
+    assert (handlers(), sys.unraisablehook) == before
+    assert signals.requested() is None
+    with signals.deferred() as stop:
+        signal.raise_signal(signal.SIGINT)
+        assert stop()
 
 
 def test_second_ctrl_c_is_handled_by_the_previous_handler():

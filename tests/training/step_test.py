@@ -11,7 +11,7 @@ import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 
 from jaxlabs.losses.loss_output import LossOutput
-from jaxlabs.training.optimizers import OptimizerConfig, build_optimizer
+from jaxlabs.training.optimizers import OptimizerConfig, build_optimizer, except_frozen
 from jaxlabs.training.state import create_state, leaf_names
 from jaxlabs.training.step import build_train_step, nonfinite_names
 
@@ -192,6 +192,18 @@ def test_first_leaf_with_a_non_finite_gradient_is_reported(bad, index, key):
     assert jnp.isfinite(metrics["loss"])
     assert (int(metrics["skipped"]), int(metrics["nonfinite_leaf"])) == (1, index)
     chex.assert_trees_all_equal(copied(state.params), before)
+
+
+def test_gradient_of_a_frozen_parameter_neither_counts_nor_skips_the_step(key):
+    params = {name: jnp.array([1.0, 0.0]) for name in "abc"}
+    tx = except_frozen(DESCENT, "b")
+    state = create_state(None, {"params": params}, tx, freeze="b")
+    batch = {"a": np.float32(2), "b": np.float32(0.5), "c": np.float32(2)}
+    state, metrics = build_train_step(power_loss)(state, batch, key)
+    assert (int(metrics["skipped"]), int(metrics["nonfinite_leaf"])) == (0, -1)
+    np.testing.assert_allclose(metrics["gradient_norm"], np.sqrt(8), rtol=1e-6)
+    np.testing.assert_array_equal(state.params["a"], [-1, 0])
+    np.testing.assert_array_equal(state.params["b"], [1, 0])
 
 
 def test_nonfinite_leaf_is_past_the_leaves_for_a_non_finite_loss(key):

@@ -35,6 +35,14 @@ def test_loss_is_stochastic_if_it_uses_its_key_or_the_step(make_task, make_data,
     assert is_stochastic(task, make_data().train, 8) == expected
 
 
+def test_step_is_that_of_the_loss_unless_the_task_has_one(make_task):
+    task = make_task()
+    assert task.step is task.train_step
+    plain = dataclasses.replace(task, train_step=None)
+    assert plain.step is plain.step
+    assert with_loss(plain, lambda *_: 2.0).step is not plain.step
+
+
 @pytest.mark.parametrize("dropout", [0.0, 0.2])
 def test_loss_with_dropout_is_stochastic(make_task, make_data, dropout):
     assert is_stochastic(make_task(dropout=dropout), make_data().train, 8) == (dropout > 0)

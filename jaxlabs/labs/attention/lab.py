@@ -12,7 +12,7 @@ Expect    quick: 70 seconds on two cores; deep stacks need residual connections 
 import dataclasses
 
 from jaxlabs.analysis import attention_demo
-from jaxlabs.config import ArgumentError, setting, size
+from jaxlabs.config import ArgumentError, positive, setting
 from jaxlabs.labs.attention import attention_depth, attention_heads, mini_encoder, plots
 from jaxlabs.models.model_config import check_heads
 from jaxlabs.report import attention_plots
@@ -32,24 +32,26 @@ class AttentionRunConfig(CommonConfig):
         "sentence of the mini encoder's attention maps",
         aliases=("sentence",),
     )
-    embed_dim: int = size(
+    embed_dim: int = positive(
         16, "embedding size of the mini encoder", maximum=4096, aliases=("width",)
     )
-    num_heads: int = size(
+    num_heads: int = positive(
         4, "attention heads of the mini encoder; a divisor of embed_dim", aliases=("heads",)
     )
-    encoder_steps: int = size(
+    encoder_steps: int = positive(
         300, "training steps of the mini encoder (masked words)", maximum=1_000_000
     )
-    max_depth: int = size(16, "maximum depth; depths are the powers of 2 up to it", maximum=1024)
-    depth_steps: int = size(200, "training steps per depth", maximum=1_000_000)
-    max_heads: int = size(
+    max_depth: int = positive(
+        16, "maximum depth; depths are the powers of 2 up to it", maximum=1024
+    )
+    depth_steps: int = positive(200, "training steps per depth", maximum=1_000_000)
+    max_heads: int = positive(
         8,
         "maximum number of heads; numbers are the powers of 2 up to it",
         maximum=attention_heads.EMBED_DIM,
     )
-    heads_steps: int = size(300, "training steps per number of heads", maximum=1_000_000)
-    seeds: int = size(3, "runs per configuration of both experiments", maximum=10_000)
+    heads_steps: int = positive(300, "training steps per number of heads", maximum=1_000_000)
+    seeds: int = positive(3, "runs per configuration of both experiments", maximum=10_000)
 
     def check(self) -> None:
         super().check()

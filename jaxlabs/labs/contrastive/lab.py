@@ -16,7 +16,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxlabs.config import ArgumentError, group, runtime, setting, size
+from jaxlabs.config import ArgumentError, group, positive, runtime, setting
 from jaxlabs.data import captions, images
 from jaxlabs.data.dataset import DataModule, DataSpec
 from jaxlabs.data.tokenizers import WordTokenizer
@@ -38,7 +38,7 @@ class ContrastiveRunConfig(RunConfig):
     dataset: str = setting(
         "mnist", "the path of a folder of digits in sub-folders 0 to 9", path_unless=images.NAMES
     )
-    num_eval_examples: int | None = size(
+    num_eval_examples: int | None = positive(
         None,
         "number of test pairs per evaluation, the first ones; none: all",
         aliases=("test_pairs",),

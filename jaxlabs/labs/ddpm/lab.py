@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxlabs import keys
-from jaxlabs.config import ArgumentError, group, setting, size
+from jaxlabs.config import ArgumentError, group, positive, setting
 from jaxlabs.data import images
 from jaxlabs.data.dataset import DataModule, DataSpec
 from jaxlabs.data.image_data import labeled_data
@@ -38,7 +38,7 @@ class DDPMRunConfig(RunConfig):
     dataset: str = setting(
         "mnist", "the path of a folder of images of one size", path_unless=images.NAMES
     )
-    num_eval_examples: int = size(
+    num_eval_examples: int = positive(
         1000,
         "number of test images per evaluation during training",
         aliases=("evaluated_images",),

@@ -13,7 +13,7 @@ import dataclasses
 
 import numpy as np
 
-from jaxlabs.config import ArgumentError, group, setting, size
+from jaxlabs.config import ArgumentError, group, positive, setting
 from jaxlabs.data import images
 from jaxlabs.labs.normalization import (
     activation_scale,
@@ -51,16 +51,16 @@ class NormalizationRunConfig(CommonConfig):
         aliases=("evaluated",),
         section="data",
     )
-    steps: int = size(800, "training steps per run", maximum=1_000_000, section="training")
+    steps: int = positive(800, "training steps per run", maximum=1_000_000, section="training")
     batch_size: int = setting(64, "images per step", minimum=2, section="training")
-    seeds: int = size(3, "runs per configuration, with consecutive seeds", maximum=10_000)
+    seeds: int = positive(3, "runs per configuration, with consecutive seeds", maximum=10_000)
     min_learning_rate: float = setting(
         0.01, "smallest learning rate", above=0, aliases=("min_rate",), section="training"
     )
     max_learning_rate: float = setting(
         10.0, "largest learning rate", above=0, aliases=("max_rate",), section="training"
     )
-    num_learning_rates: int = size(
+    num_learning_rates: int = positive(
         7,
         "number of log-spaced learning rates",
         maximum=1000,

@@ -18,7 +18,7 @@ import numpy as np
 
 from jaxlabs import keys
 from jaxlabs.analysis import two_step_rnn
-from jaxlabs.config import setting, size
+from jaxlabs.config import positive, setting
 from jaxlabs.data import memory_tasks
 from jaxlabs.labs.rnn_dynamics import (
     clipping,
@@ -41,7 +41,7 @@ GRADIENT_SEQUENCES = 64
 class RNNDynamicsRunConfig(CommonConfig):
     """Settings of the measurements and of the trainings."""
 
-    updates: int = size(20, "updates of the two-step network per rate", maximum=150)
+    updates: int = positive(20, "updates of the two-step network per rate", maximum=150)
     sweep_hidden_size: int = setting(
         64,
         "hidden size of the networks of the spectral radius sweep",
@@ -52,8 +52,10 @@ class RNNDynamicsRunConfig(CommonConfig):
     gradient_steps: int = setting(
         200, "time steps of the measured gradients", minimum=2, maximum=10_000
     )
-    clipping_steps: int = size(600, "training steps with and without clipping", maximum=1_000_000)
-    rule_steps: int = size(
+    clipping_steps: int = positive(
+        600, "training steps with and without clipping", maximum=1_000_000
+    )
+    rule_steps: int = positive(
         600, "training steps with shared and unshared weights", maximum=1_000_000
     )
     max_length: int = setting(
@@ -62,18 +64,18 @@ class RNNDynamicsRunConfig(CommonConfig):
         minimum=3,
         maximum=10_000,
     )
-    adding_hidden_size: int = size(
+    adding_hidden_size: int = positive(
         32, "hidden size for the adding problem", maximum=4096, aliases=("adding_width",)
     )
-    adding_steps: int = size(600, "training steps of the adding problem", maximum=1_000_000)
-    copying_hidden_size: int = size(
+    adding_steps: int = positive(600, "training steps of the adding problem", maximum=1_000_000)
+    copying_hidden_size: int = positive(
         48, "hidden size for the copying task", maximum=4096, aliases=("copying_width",)
     )
-    copying_steps: int = size(600, "training steps of the copying task", maximum=1_000_000)
-    seeds: int = size(
+    copying_steps: int = positive(600, "training steps of the copying task", maximum=1_000_000)
+    seeds: int = positive(
         3, "runs per configuration of the clipping and weight sharing studies", maximum=10_000
     )
-    memory_seeds: int = size(1, "runs per configuration of the memory tasks", maximum=10_000)
+    memory_seeds: int = positive(1, "runs per configuration of the memory tasks", maximum=10_000)
 
     def lengths(self) -> list[int]:
         """Returns the lengths of the memory tasks."""

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxlabs.config import ArgumentError, group, setting, size
+from jaxlabs.config import ArgumentError, group, positive, setting
 from jaxlabs.data import natural_images
 from jaxlabs.data.dataset import DataModule, DataSpec
 from jaxlabs.labs.sparse_autoencoder import plots, published, sae_features
@@ -36,7 +36,7 @@ class SparseAutoencoderRunConfig(RunConfig):
         "the path of a folder of images or of an IMAGES.mat",
         path_unless=natural_images.NAMES,
     )
-    patches: int = size(10_000, "number of training patches", section="data")
+    patches: int = positive(10_000, "number of training patches", section="data")
     model: sparse_autoencoder.SparseAutoencoderConfig = group(
         sparse_autoencoder.SparseAutoencoderConfig
     )

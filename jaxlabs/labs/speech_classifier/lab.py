@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxlabs.analysis import attention_maps
-from jaxlabs.config import group, runtime, setting, size
+from jaxlabs.config import group, positive, runtime, setting
 from jaxlabs.data import speeches
 from jaxlabs.data.dataset import DataModule, DataSpec
 from jaxlabs.data.speech_data import classification_data
@@ -44,7 +44,7 @@ class SpeechClassifierRunConfig(RunConfig):
         maximum=0.9,
         section="data",
     )
-    min_count: int = size(
+    min_count: int = positive(
         1,
         "minimum count of a word in the training files; rarer words are <unk>",
         aliases=("rare_below",),

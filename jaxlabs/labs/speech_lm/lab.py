@@ -12,7 +12,7 @@ import jax.numpy as jnp
 
 from jaxlabs.analysis import attention_maps, text_sampling
 from jaxlabs.analysis.baselines import ngram_baselines
-from jaxlabs.config import group, setting, size
+from jaxlabs.config import group, positive, setting
 from jaxlabs.data import speeches
 from jaxlabs.data.dataset import DataModule, DataSpec
 from jaxlabs.data.speech_data import word_lm_data
@@ -43,7 +43,7 @@ class SpeechLMRunConfig(RunConfig):
         maximum=0.9,
         section="data",
     )
-    sliding_stride: int = size(
+    sliding_stride: int = positive(
         1,
         "stride of the sliding-window evaluation: words that each window scores",
         section="evaluation",

@@ -69,7 +69,7 @@ def query_chunked_attention(
         key_stop = stop if mask.causal else min(stop + max_visible - 1, time)
         queries, keys = slice(start, stop), slice(max(start - max_visible + 1, 0), key_stop)
         attend = functools.partial(
-            attend_to_keys,
+            _attend_to_keys,
             keys=keys,
             mask=mask,
             slopes=slopes,
@@ -83,7 +83,7 @@ def query_chunked_attention(
     return jnp.concatenate(outputs, axis=2)
 
 
-def attend_to_keys(
+def _attend_to_keys(
     subchunk: jax.Array | None,
     query: jax.Array,
     index: jax.Array,
@@ -92,9 +92,9 @@ def attend_to_keys(
     *,
     keys: slice,
     mask: AttentionMask,
-    slopes: np.ndarray | None = None,
-    dropout: Callable[..., jax.Array] | None = None,
-    precision: str = "default",
+    slopes: np.ndarray | None,
+    dropout: Callable[..., jax.Array] | None,
+    precision: str,
 ) -> jax.Array:
     """Attends from queries at `index [1, 1, query]` to the slice of keys that they may see."""
     index, bias = index[0, 0], None

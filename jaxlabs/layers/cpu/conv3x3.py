@@ -23,8 +23,9 @@ HEIGHT, WIDTH = 1, 2
 def conv3x3(x: jax.Array, kernel: jax.Array, precision: str, form: str) -> jax.Array:
     """`jaxlabs.layers.convolution.conv3x3` in the form "winograd" or "matmuls".
 
-    Winograd's has half of the products; its rounding errors are relative to the six rows around a
-    pixel, and a non-finite value spreads to four output rows.
+    `x [batch, height, width, in]` and `kernel [3, 3, in, out]` have one dtype; the result is
+    `[batch, height, width, out]`. Winograd's form has half of the products; its rounding errors are
+    relative to the six rows around a pixel, and a non-finite value spreads to four output rows.
     """
     convolve = winograd.convolve if form == "winograd" else conv_as_matmuls
     return convolve(x, kernel, precision)
@@ -43,7 +44,9 @@ conv3x3.defvjp(_forward, _backward)
 
 
 def conv_as_matmuls(x: jax.Array, kernel: jax.Array, precision: str = "default") -> jax.Array:
-    """`conv3x3` as one matmul per kernel column, over three rows stacked along channels.
+    """`conv3x3`, `[batch, height, width, out]`, as one matmul per kernel column.
+
+    Three rows are stacked along channels:
 
         rows  [batch, height, width, 3 * in]    rows h-1, h, h+1 at every pixel
         y[w] = rows[w-1] @ taps[left] + rows[w] @ taps[middle] + rows[w+1] @ taps[right]
@@ -59,6 +62,9 @@ def conv_gradients_as_matmuls(
     x: jax.Array, kernel: jax.Array, gradient: jax.Array, precision: str = "default"
 ) -> tuple[jax.Array, jax.Array]:
     """Returns the gradients of `x` and of `kernel`, given that of `conv_as_matmuls`.
+
+    `x` is `[batch, height, width, in]`, `kernel` `[3, 3, in, out]` and `gradient` `[batch, height,
+    width, out]`.
 
     The gradient of x is a convolution with the kernel rotated by 180 degrees. Here columns are
     stacked and rows are shifted, so that the same copies of the gradient serve both.
@@ -76,7 +82,10 @@ def conv_gradients_as_matmuls(
 
 
 def _stack_shifts(x: jax.Array, axis: int) -> jax.Array:
-    """Stacks the previous, the current and the next pixel along channels; zeros beyond the edge."""
+    """Stacks the previous, the current and the next pixel of `x [batch, height, width, channels]`.
+
+    Returns `[batch, height, width, 3 * channels]`; pixels beyond the edge are zeros.
+    """
     size = x.shape[axis]
     padded = jnp.pad(x, [(int(each == axis),) * 2 for each in range(x.ndim)])
     three = [lax.slice_in_dim(padded, start, start + size, axis=axis) for start in range(3)]

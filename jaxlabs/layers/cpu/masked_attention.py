@@ -1,29 +1,45 @@
 """Causal and local attention in the form that suits the platform and the length."""
 
 import functools
-from typing import Any
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
+from jaxlabs.layers import positions
+from jaxlabs.layers.attention import dot_product_attention
 from jaxlabs.layers.cpu import dispatch
-from jaxlabs.layers.cpu.chunked_attention import (
-    attend_to_keys,
-    block_local_attention,
-    query_chunked_attention,
-)
+from jaxlabs.layers.cpu.chunked_attention import block_local_attention, query_chunked_attention
 from jaxlabs.layers.masks import AttentionMask
 
 
 def masked_attention(
-    query: jax.Array, key: jax.Array, value: jax.Array, mask: AttentionMask, **options: Any
+    query: jax.Array,
+    key: jax.Array,
+    value: jax.Array,
+    mask: AttentionMask,
+    *,
+    slopes: np.ndarray | None = None,
+    dropout: Callable[..., jax.Array] | None = None,
+    precision: str = "default",
 ) -> jax.Array:
     """Returns `dot_product_attention` under `mask`, `[batch, heads, time, head_dim]`.
 
-    Takes the arguments of `query_chunked_attention`; a form without chunks calls `dropout(weights)`
-    without their indices. `jaxlabs.layers.cpu.dispatch.attention_form` chooses the form. Memory is
-    linear in the length beyond 2,048 keys, and on CPUs beyond a few hundred.
+    `jaxlabs.layers.cpu.dispatch.attention_form` chooses the form. Memory is linear in the length
+    beyond 2,048 keys, and on CPUs beyond a few hundred.
+
+    Args:
+      query: [batch, heads, time, head_dim], after the rotary embedding if there is one.
+      key: likewise.
+      value: likewise.
+      mask: causal or local mask.
+      slopes: [heads], ALiBi slopes; their bias is added to the scores.
+      dropout: applied to the attention weights; a form that computes them in chunks passes the
+        `chunk` and the `subchunk` as well, see `query_chunked_attention`.
+      precision: of the two matmuls, see `jaxlabs.layers.matmul`.
     """
+    options = {"slopes": slopes, "dropout": dropout, "precision": precision}
     in_chunks = functools.partial(query_chunked_attention, mask=mask, **options)
     forms = {
         "cudnn": functools.partial(cudnn_attention, mask=mask),
@@ -41,8 +57,7 @@ def masked_attention(
             head_dim=query.shape[3],
             window=mask.window,
             causal=mask.causal,
-            plain=mask.weights is None
-            and all(options.get(name) is None for name in ("slopes", "dropout")),
+            plain=mask.weights is None and slopes is None and dropout is None,
         )
         for platform in platforms
     }
@@ -52,15 +67,25 @@ def masked_attention(
 
 
 def dense_attention(
-    query: jax.Array, key: jax.Array, value: jax.Array, mask: AttentionMask, **options: Any
+    query: jax.Array,
+    key: jax.Array,
+    value: jax.Array,
+    mask: AttentionMask,
+    *,
+    slopes: np.ndarray | None = None,
+    dropout: Callable[..., jax.Array] | None = None,
+    precision: str = "default",
 ) -> jax.Array:
-    """`masked_attention` with all scores at once.
+    """`masked_attention` with all scores at once, under the materialized mask.
 
     Not `jax.nn.dot_product_attention`, which has no dropout of the weights.
     """
-    time = query.shape[2]
-    index, keys = jnp.arange(time)[None, None], slice(0, time)
-    return attend_to_keys(None, query, index, key, value, keys=keys, mask=mask, **options)
+    index = jnp.arange(query.shape[2])
+    bias = None if slopes is None else positions.alibi_bias(slopes, index, index)
+    array = mask.to_array(len(index))
+    return dot_product_attention(
+        query, key, value, array, bias=bias, dropout=dropout, precision=precision
+    )
 
 
 def cudnn_attention(

@@ -44,7 +44,10 @@ B_T = np.round(np.linalg.inv(_at_points(TILE_IN)).T, 14)
 
 
 def convolve(x: jax.Array, kernel: jax.Array, precision: str = "default") -> jax.Array:
-    """Returns `jaxlabs.layers.convolution.conv3x3`."""
+    """Returns `jaxlabs.layers.convolution.conv3x3`, `[batch, height, width, out]`.
+
+    The images are `x [batch, height, width, in]`, the kernel is `[3, 3, in, out]`.
+    """
     rows = [_stack_columns(each) for each in _transform(B_T, _tiles(x, TILE_IN, margin=1))]
     taps = [each.reshape(-1, kernel.shape[-1]) for each in _transform(G, kernel)]
     products = [matmul(*pair, precision) for pair in zip(rows, taps, strict=True)]
@@ -54,7 +57,11 @@ def convolve(x: jax.Array, kernel: jax.Array, precision: str = "default") -> jax
 def gradients(
     x: jax.Array, kernel: jax.Array, gradient: jax.Array, precision: str = "default"
 ) -> tuple[jax.Array, jax.Array]:
-    """Returns the gradients of `x` and of `kernel`, given that of `convolve`."""
+    """Returns the gradients of `x` and of `kernel`, given that of `convolve`.
+
+    `x` is `[batch, height, width, in]`, `kernel` `[3, 3, in, out]` and `gradient` `[batch, height,
+    width, out]`.
+    """
     product_grads = _transform(A_T.T, _tiles(gradient, TILE_OUT, margin=1))
     product_grads = [_stack_columns(each) for each in product_grads]
     # A column of taps meets the gradient of the opposite neighbor.
@@ -75,9 +82,14 @@ def gradients(
 def _tiles(x: jax.Array, count: int, margin: int) -> list[jax.Array]:
     """Returns row i of every tile for each i of `count`, with `margin` columns of zeros around.
 
-    The count is TILE_OUT, for rows 0, 4, 8, ... to 3, 7, 11, ..., or TILE_IN, for one more on
-    either side: -1, 3, 7, ... to 4, 8, 12, ...; rows beyond the edges are zeros. Each is `[batch,
-    height / 4 rounded up, width + 2 * margin, channels]`.
+    Args:
+      x: [batch, height, width, channels]; rows beyond its edges are zeros.
+      count: TILE_OUT, for rows 0, 4, 8, ... to 3, 7, 11, ..., or TILE_IN, for one more on either
+        side: -1, 3, 7, ... to 4, 8, 12, ...
+      margin: columns of zero padding on either side.
+
+    Returns:
+      `count` times [batch, height / 4 rounded up, width + 2 * margin, channels].
     """
     height, tiles, pad_top = x.shape[1], -(-x.shape[1] // TILE_OUT), (count - TILE_OUT) // 2
     last = TILE_OUT * (tiles - 1)
@@ -97,7 +109,10 @@ def _transform(matrix: np.ndarray, arrays: Sequence[jax.Array]) -> list[jax.Arra
 
 
 def _stack_columns(padded: jax.Array) -> jax.Array:
-    """Stacks three adjacent columns along channels, `[batch, rows, width, 3 * channels]`."""
+    """Stacks three adjacent columns of `padded [batch, rows, width + 2, channels]` along channels.
+
+    Returns `[batch, rows, width, 3 * channels]`.
+    """
     batch, rows, width, channels = padded.shape
     three = [padded[:, :, column : column + width - 2] for column in range(3)]
     return jnp.stack(three, axis=3).reshape(batch, rows, width - 2, 3 * channels)

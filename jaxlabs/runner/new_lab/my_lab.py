@@ -54,14 +54,11 @@ def loss(model, variables, batch, key, **_):
     )
 
 
-train_step = jl.build_train_step(loss)
-
-
 def build_task(config, data_spec):
-    """Returns the model, its initial variables, the loss and the training step."""
+    """Returns the model, its initial variables and the loss."""
     hidden = [nn.Dense(config.hidden_size), nn.tanh, nn.Dense(config.hidden_size), nn.tanh]
     model = nn.Sequential([*hidden, nn.Dense(2)])
-    return jl.Task(model, lambda key: model.init(key, np.zeros((1, 2))), loss, train_step)
+    return jl.Task(model, lambda key: model.init(key, np.zeros((1, 2))), loss)
 
 
 def sample(config, task, data_spec, state, key):
@@ -80,6 +77,5 @@ LAB = jl.Lab(
     load_data=load_data,
     build_task=build_task,
     sample=sample,
-    analyze=lambda config, task, data, state, folder: {},
     main_metrics=("test_accuracy",),
 )
