@@ -89,7 +89,7 @@ class Feed:
         return stack, first + self._size
 
     def _stack_from(self, step: int) -> Stack:
-        if not self._shapes:  # the first batch tells the shapes, and how many batches fit
+        if not self._shapes:  # the first batch gives the shapes, and how many batches fit
             batch = self._batch(step)
             _require_contract(batch, step, self._config.batch_size)
             self._shapes = _shapes(batch)

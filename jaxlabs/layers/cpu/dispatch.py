@@ -13,8 +13,8 @@ from jax import lax
 from jax.typing import DTypeLike
 
 MIN_WINOGRAD_CHANNELS = 32
-"""Input and output channels from which `winograd` pays: with fewer, its transforms take longer than
-the products that it saves."""
+"""Input and output channels from which `winograd` is faster: with fewer, its transforms take longer
+than the products that it saves."""
 
 WINOGRAD_ROWS = 4
 """Output rows of one of Winograd's tiles; the last tile of an image may be partly padding."""
