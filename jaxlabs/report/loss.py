@@ -43,7 +43,7 @@ def loss_curves(
     figure.legend(loc="outside upper left", ncols=2, handlelength=1.4, columnspacing=1.6)
     last_values = "; ".join(f"{humanize(split)} {final:.3f}" for split, final in finals.items())
     return (
-        "Training loss at every step (thin) and its moving average (thick); loss on each "
+        "Training loss at every logged step (thin) and its moving average (thick); loss on each "
         "evaluated split (markers). Dashed: baselines. Solid gray: published losses; dotted: "
         "published, not comparable. A held-out loss that rises above the training loss shows "
         "overfitting.",

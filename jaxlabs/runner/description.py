@@ -66,7 +66,7 @@ def describe(
     if data is not None:
         metadata["dataset"] = data.dataset
     if task is not None:
-        reason = not_comparable_reason(invocation, config, task, data)
+        reason = not_comparable_reason(invocation, config, task, data) if lab.published else ""
         metadata["not_comparable_reason"] = reason
         if task.optimizer is not None:
             metadata["optimizer"] = task.optimizer_name

@@ -28,7 +28,7 @@ def run(options: argparse.Namespace) -> int:
     print(f"wrote {lab} and {test}; next:")
     print(f"  {program.name()} {lab} --steps=100")
     print(f"  {program.name()} check {lab}")
-    print(f"  pytest {test}")
+    print(f"  python -m pytest {test}")
     return 0
 
 

@@ -54,7 +54,7 @@ def load_weights(path: str | os.PathLike) -> Weights:
 def _of_run(path: pathlib.Path) -> dict[str, np.ndarray]:
     folder = RunFolder(path)
     if not folder.exists():
-        raise UserError(f"{path}: no run folder; one, or a file of --mode=export")
+        raise UserError(f"{path}: neither a run folder nor a .safetensors file")
     params = read_newest_params(folder.checkpoints)
     if params is None:
         raise UserError(f"{path}: the run has no checkpoint yet")

@@ -75,7 +75,7 @@ class Task:
 
     def __post_init__(self) -> None:
         if (self.optimizer is None) != (self.optimizer_name == ""):
-            message = f"{self.optimizer_name!r} is not accepted; a name for Task.optimizer"
+            message = "expected together with Task.optimizer, whose name is stored with the run"
             raise ArgumentError("optimizer_name", message)
         known = {*itertools.chain(*SETTINGS.values())}
         for name in self.optimizer_settings:

@@ -28,7 +28,7 @@ def test_lab_and_test_have_the_given_name_and_the_next_commands_are_printed(here
         "wrote spiral_arms.py and spiral_arms_test.py; next:",
         "  jaxlabs spiral_arms.py --steps=100",
         "  jaxlabs check spiral_arms.py",
-        "  pytest spiral_arms_test.py",
+        "  python -m pytest spiral_arms_test.py",
     ]
     lab = labs.load("spiral_arms.py")
     assert (lab.name, lab.config_class.__name__) == ("spiral_arms", "SpiralArmsConfig")

@@ -127,7 +127,7 @@ def test_unknown_setting_of_an_own_optimizer_is_refused(own):
 
 
 def test_optimizer_without_a_name_is_refused(own):
-    with pytest.raises(UserError, match=r"^optimizer_name: '' is not accepted; a name"):
+    with pytest.raises(UserError, match=r"^optimizer_name: expected together with"):
         own(optax.sgd(0.1), "")
 
 

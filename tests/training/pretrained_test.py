@@ -127,7 +127,7 @@ def test_weights_that_have_changed_since_the_start_are_refused(run, make_task, c
     ("path", "line"),
     [
         ("nowhere", "nowhere: no such file; a file of --mode=export is needed"),
-        ("empty", "empty: no run folder; one, or a file of --mode=export"),
+        ("empty", "empty: neither a run folder nor a .safetensors file"),
         ("text", "a file of --mode=export is needed"),
         ("https://example.org/x", "a path on this machine, not a URL"),
     ],
