@@ -135,7 +135,8 @@ def test_gradient_of_a_block_in_float64(key, options):
             return jnp.sin(layer.apply({"params": params}, x, masks.causal(3)))
 
         assert total(params, x).dtype == jnp.float64
-        check_grads(jax.jit(total), (params, x), order=1, modes=["rev"])
+        # The second derivative of squared_relu jumps: differences over a larger step see it.
+        check_grads(jax.jit(total), (params, x), order=1, modes=["rev"], eps=1e-6)
 
 
 @pytest.mark.parametrize(("pre_norm", "short_conv_width"), [(True, 3), (False, 1)])
