@@ -406,7 +406,7 @@ def test_lab_of_another_name_than_the_run_is_refused(stranger, here):
         ({"compiler_flags": []}, r"config.json: damaged \(its 'compiler_flags' is not an object\)"),
         ({"optimizer": {}}, r"config.json: damaged \(its 'optimizer' is not a string\)"),
         ({"sweep": "widths"}, r"hostile: the sweep widths; the folder of one of its runs in"),
-        ({"experiment": "reproduce"}, "the folder of the command 'reproduce'; one of a run of a l"),
+        ({"experiment": "reproduce"}, "'reproduce' wrote this folder; that of a run of a lab is"),
     ],
 )
 def test_folder_without_a_run_of_a_lab_says_what_it_is(entry, line, stranger):
@@ -418,7 +418,7 @@ def test_folder_without_a_run_of_a_lab_says_what_it_is(entry, line, stranger):
 
 @pytest.mark.parametrize("name", ["reproduce", "benchmark"])
 def test_folder_of_a_command_is_no_run_of_a_lab(name):
-    line = f"the folder of the command {name!r}; one of a run of a lab is needed"
+    line = f"{name!r} wrote this folder; that of a run of a lab is needed"
     with pytest.raises(UserError, match=line):
         labs.load_stored({"experiment": name})
 

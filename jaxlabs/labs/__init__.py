@@ -141,7 +141,7 @@ def load_stored(
     if given is not None:
         lab = load(given) if isinstance(given, str | os.PathLike) else given
     elif name in RESERVED:
-        raise UserError(f"the folder of the command {name!r}; one of a run of a lab is needed")
+        raise UserError(f"{name!r} wrote this folder; that of a run of a lab is needed")
     elif source.get("source") == FILE:
         if not isinstance(path, str) or not os.path.exists(path):
             raise ArgumentError("lab", f"{path}, the file of the lab {name!r}, is missing; {PASS}")

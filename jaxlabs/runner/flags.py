@@ -118,7 +118,7 @@ def _defined(lab: Experiment) -> flags.FlagValues:
     for name in config_lib.spellings(lab.config_class):
         if name in taken:
             raise UserError(
-                f"the setting {name!r} has the name of a flag of every lab; another name"
+                f"--{name}: the lab has a setting with the name of this flag of every lab"
             )
     values = flags.FlagValues()
     define_flags(lab.config_class, values)

@@ -141,7 +141,7 @@ def test_setting_with_the_name_of_a_flag_of_every_lab_is_refused(name, capsys):
     )
     assert cli.run(dataclasses.replace(LAB, config_class=config_class), []) == 2
     assert capsys.readouterr().err == (
-        f"gpt: the setting {name!r} has the name of a flag of every lab; another name\n"
+        f"gpt: --{name}: the lab has a setting with the name of this flag of every lab\n"
     )
 
 

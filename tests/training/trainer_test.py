@@ -390,16 +390,15 @@ def test_skipped_steps_are_always_logged_and_keep_the_parameters(resume, make_ta
     [
         (
             {"batch_size": 6},
-            "--batch_size: 6 does not divide over 4 devices x 1 micro-batches; a multiple of 4",
+            "batch_size: 6 does not divide over 4 devices x 1 micro-batches; a multiple of 4",
         ),
         (
             {"batch_size": 12, "grad_accum_steps": 2},
-            "--batch_size: 12 does not divide over 4 devices x 2 micro-batches; a multiple of 8",
+            "batch_size: 12 does not divide over 4 devices x 2 micro-batches; a multiple of 8",
         ),
         (
             {"eval_batch_size": 2},
-            "--eval_batch_size: 2 does not divide over 4 devices x 1 micro-batches;"
-            " a multiple of 4",
+            "eval_batch_size: 2 does not divide over 4 devices x 1 micro-batches; a multiple of 4",
         ),
     ],
 )
