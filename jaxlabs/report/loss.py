@@ -140,8 +140,8 @@ def _perplexity_axis(axes):
 
 def _time_axis(axes, rows):
     """Adds the training time on top if it is logged and strictly increasing."""
-    steps, seconds = series(rows, "train", "seconds")
-    if steps.size < 2 or np.any(np.diff(seconds) <= 0) or np.any(np.diff(steps) <= 0):
+    steps, seconds = (np.append(0, values) for values in series(rows, "train", "seconds"))
+    if steps.size < 3 or np.any(np.diff(seconds) <= 0) or np.any(np.diff(steps) <= 0):
         return
     unit, name = (1, "seconds") if seconds[-1] < 300 else (60, "minutes")
     slope = (steps[-1] - steps[0]) / (seconds[-1] - seconds[0]) * unit

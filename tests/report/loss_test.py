@@ -85,6 +85,16 @@ def test_time_axis_follows_the_logged_seconds():
     assert top.get_xlim() == pytest.approx((2 * low, 2 * high))
 
 
+def test_training_time_is_0_at_step_0_although_no_row_says_so():
+    logged = [
+        row | ({"seconds": 100 + row["seconds"]} if "seconds" in row else {}) for row in rows()
+    ]
+    figure = loss_curves(logged, {}, []).figure
+    style.png(figure)
+    (top,) = figure.axes[0].child_axes
+    assert top.get_xlim()[0] <= 0
+
+
 def test_non_monotonic_time_has_no_axis():
     logged = [row | {"seconds": 5.0} for row in rows()]
     assert not loss_curves(logged, {}, []).figure.axes[0].child_axes
