@@ -49,15 +49,32 @@ def run(invocation: Invocation) -> None:
             folder.write_config(folder.read_config() | {"axes": dict(invocation.axes)})
         runs = []
         points = tqdm.tqdm(sweep.points(), unit="run", disable=None, file=sys.stderr)
-        for point in points:
+        for number, point in enumerate(points, 1):
             name = run_name(point)
             points.set_postfix_str(name)
+            if points.disable:  # no terminal
+                print(f"run {number}/{points.total}: {name}", file=sys.stderr, flush=True)
             with signals.during(f"in the run {name}"):
                 runs.append(_run(invocation, sweep, point, RunFolder(folder.runs / name)))
         if not sweep.metrics:
             sweep = dataclasses.replace(sweep, metrics=_main_metrics(data, runs))
-        folder.write_summary(summarize_sweep(invocation, sweep, runs))
+        summary = summarize_sweep(invocation, sweep, runs)
+        folder.write_summary(summary)
+        print(_table(summary["groups"]))
         print(f"report: {write_report(folder, invocation.lab)}")
+
+
+def _table(groups: list[dict[str, Any]]) -> str:
+    """Returns the mean and standard deviation over seeds of every metric, a line per settings."""
+    lines = []
+    for group in groups:
+        values = [
+            f"{name} {value['mean']:.4f}"
+            + ("" if value["deviation"] is None else f" ± {value['deviation']:.4f}")
+            for name, value in group["metrics"].items()
+        ]
+        lines.append(f"{run_name(group['settings']) or 'all'}: {', '.join(values)}")
+    return "\n".join(lines)
 
 
 def _main_metrics(data: DataModule | StudyData | None, runs: list[dict[str, Any]]) -> list[str]:

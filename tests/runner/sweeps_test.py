@@ -1,6 +1,7 @@
 """Tests of sweeps and studies: complete runs, resume, comparison."""
 
 import dataclasses
+import itertools
 import json
 import pathlib
 import shlex
@@ -114,7 +115,13 @@ def test_sweep_trains_every_run_once_and_compares_them(here, monkeypatch, capsys
     assert cli.run(LINE, flags) == 130
     monkeypatch.setattr(modes, "train", real)
     before = summary_time("bias=false,seed=0")
+    capsys.readouterr()
     assert cli.run(LINE, flags) == 0
+    out, err = capsys.readouterr()
+    assert [line for line in err.splitlines() if line.startswith("run ")] == [
+        f"run {number}/4: bias={bias},seed={seed}"
+        for number, (bias, seed) in enumerate(itertools.product(("false", "true"), (0, 1)), 1)
+    ]
     assert summary_time("bias=false,seed=0") == before  # a complete run is not trained again
 
     folder = RunFolder("runs/line-quick-biases")
@@ -124,6 +131,9 @@ def test_sweep_trains_every_run_once_and_compares_them(here, monkeypatch, capsys
         singles = [RunFolder(folder.runs / run) for run in found["runs"]]
         values = [single.read_summary()["metrics"]["held_out_loss"] for single in singles]
         assert found["metrics"]["held_out_loss"]["values"] == values
+        mean, deviation = np.mean(values), np.std(values, ddof=1)
+        bias = str(found["settings"]["bias"]).lower()
+        assert f"bias={bias}: held_out_loss {mean:.4f} ± {deviation:.4f}" in out
         assert [single.read_summary()["seed"] for single in singles] == [0, 1]
         settings = singles[0].read_config()["settings"]
         assert (settings["learning_rate"], settings["log_every"]) == (
