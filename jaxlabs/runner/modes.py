@@ -52,13 +52,13 @@ def measure(invocation: Invocation, *, quiet: bool = False) -> None:
       invocation: the command line.
       quiet: whether to print no results and no path of the report; the study itself may print.
     """
-    say = _nothing if quiet else print
+    echo = _nothing if quiet else print
     lab, config = invocation.lab, invocation.config()
     devices.start(config.platform)
     data = lab.load_data(config) if lab.load_data else None
     with open_run(invocation, config, data) as folder:
         if folder.is_complete():
-            say(f"run already complete; report: {write_report(folder, lab)}")
+            echo(f"run already complete; report: {write_report(folder, lab)}")
             return
         if data is not None and data.warning:
             print(data.warning, file=sys.stderr)
@@ -67,8 +67,8 @@ def measure(invocation: Invocation, *, quiet: bool = False) -> None:
         summary = summarize_study(invocation, config, result, time.perf_counter() - start)
         folder.write_sample("final", result.text)
         folder.write_summary(summary)
-        say(result.text)
-        say(f"report: {write_report(folder, lab)}")
+        echo(result.text)
+        echo(f"report: {write_report(folder, lab)}")
 
 
 def train(invocation: Invocation, *, report: bool = True, quiet: bool = False) -> None:
@@ -79,7 +79,7 @@ def train(invocation: Invocation, *, report: bool = True, quiet: bool = False) -
       report: whether a complete run gets its report; the runs of a sweep do not.
       quiet: whether to print no results and no path of the report; lab and callbacks may print.
     """
-    say = _nothing if quiet else print
+    echo = _nothing if quiet else print
     with open_training(invocation) as context:
         main = devices.is_main_process()
         with _open_checkpoints(context) as checkpoints:
@@ -92,14 +92,14 @@ def train(invocation: Invocation, *, report: bool = True, quiet: bool = False) -
         if result is None:
             if main:
                 path = write_report(context.folder, invocation.lab)
-                say(f"run already complete ({steps} steps); report: {path}")
+                echo(f"run already complete ({steps} steps); report: {path}")
         elif result.interrupted:
             raise _interrupted(context, result)
         elif main:
             with signals.during("after training"):
-                _finish(invocation, context, result, say)
+                _finish(invocation, context, result, echo)
                 if report:
-                    say(f"report: {write_report(context.folder, invocation.lab)}")
+                    echo(f"report: {write_report(context.folder, invocation.lab)}")
 
 
 def _nothing(text: object) -> None:
@@ -163,16 +163,16 @@ def _finish(
     invocation: Invocation,
     context: RunContext,
     result: TrainResult,
-    say: Callable[[object], None],
+    echo: Callable[[object], None],
 ) -> None:
-    """Samples and analyzes the trained model, writes summary.json, and says the results."""
+    """Samples and analyzes the trained model, writes summary.json, and prints the results."""
     sample = _sample_state(invocation, context, result.state)
     path = context.folder.write_sample("final", sample)
     summary = summarize(invocation, context, result)
     context.folder.write_summary(summary)
-    say(path if isinstance(sample, Mapping) else sample)
+    echo(path if isinstance(sample, Mapping) else sample)
     for name, value in summary["metrics"].items():
-        say(f"{name} {float('nan') if value is None else value:.4f}")
+        echo(f"{name} {float('nan') if value is None else value:.4f}")
 
 
 def _lr_range(invocation: Invocation) -> None:
