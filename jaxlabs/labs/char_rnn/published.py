@@ -10,6 +10,8 @@ from jaxlabs.published import Published
 
 _minimal = functools.partial(
     Published,
+    metric="held_out_windows_loss",
+    unit="nats",
     presets=("quick", "reference", "best"),
     source="Feng et al. 2024, “Were RNNs All We Needed?” (arXiv 2410.01201), section 4.2",
     note=(
@@ -20,6 +22,6 @@ _minimal = functools.partial(
 )
 
 PUBLISHED_RESULTS = (
-    _minimal("minimal GRU, test loss", "held_out_windows_loss", 1.548, "nats"),
-    _minimal("minimal LSTM, test loss", "held_out_windows_loss", 1.555, "nats"),
+    _minimal(quantity="minimal GRU, test loss", value=1.548),
+    _minimal(quantity="minimal LSTM, test loss", value=1.555),
 )

@@ -12,20 +12,28 @@ EPOCH = 469
 FIRST_RUN = (0.0766, 0.0373, 0.0332, 0.0308, 0.0291, 0.0280, 0.0272, 0.0268, 0.0259, 0.0258)
 SECOND_RUN = (0.0795, 0.0372)
 PORT_RUN = (0.0708, 0.0357)
-MEAN = "mean squared error of the noise per pixel, averaged over the steps of an epoch"
-
-SCALING = f"{MEAN}; scaling of images to [-1, 1] is inferred"
-SPLIT = "the split of the time embedding is inferred from this count"
+MEAN_LOSS = "mean squared error of the noise per pixel, averaged over the steps of an epoch"
 
 _reference = functools.partial(Published, presets=("reference",), source=WRITE_UP)
-_loss = functools.partial(_reference, unit="squared error", note=SCALING)
 
 PUBLISHED_RESULTS = (
-    _reference("parameters", "parameters", 1_011_969, "parameters", note=SPLIT),
-    _loss("training loss, mean of epoch 1", "epoch_1_loss", FIRST_RUN[0]),
-    _loss("training loss, mean of epoch 2", "epoch_2_loss", FIRST_RUN[1]),
-    _loss("training loss, mean of epoch 5", "epoch_5_loss", FIRST_RUN[4]),
-    _loss("training loss, mean of epoch 10", "epoch_10_loss", FIRST_RUN[9]),
+    _reference(
+        quantity="parameters",
+        metric="parameters",
+        value=1_011_969,
+        unit="parameters",
+        note="the split of the time embedding is inferred from this count",
+    ),
+    *(
+        _reference(
+            quantity=f"training loss, mean of epoch {epoch}",
+            metric=f"epoch_{epoch}_loss",
+            value=FIRST_RUN[epoch - 1],
+            unit="squared error",
+            note=f"{MEAN_LOSS}; scaling of images to [-1, 1] is inferred",
+        )
+        for epoch in (1, 2, 5, 10)
+    ),
     *(
         PublishedCurve(
             presets=("reference",),
@@ -35,7 +43,7 @@ PUBLISHED_RESULTS = (
             values=values,
             unit="squared error",
             source=source,
-            note=MEAN,
+            note=MEAN_LOSS,
             label=label,
             window=EPOCH,
         )

@@ -5,15 +5,10 @@ import functools
 from jaxlabs.published import Published
 
 OTHER_PATCHES = "on Olshausen and Field's ten whitened images; ours are other photographs"
-ONE_START = f"{OTHER_PATCHES}; a single initialization"
-REDUCTION = (
-    f"{OTHER_PATCHES}; the reduction is not stated; as a sum over 64 pixels it is"
-    " consistent with a cost of 0.461 only if nearly all errors are equally large"
-)
-LOSS = "training_patches_loss"
 
 _write_up = functools.partial(
     Published,
+    unit="cost",
     presets=("reference", "best"),
     source="course write-ups of the sparse autoencoder exercise (unpublished)",
     comparable=False,
@@ -21,8 +16,29 @@ _write_up = functools.partial(
 )
 
 PUBLISHED_RESULTS = (
-    _write_up("cost before training", "untrained_cost", 48.85, "cost", note=ONE_START),
-    _write_up("cost after training, first write-up", LOSS, 0.461, "cost"),
-    _write_up("cost after training, second write-up", LOSS, 0.481, "cost"),
-    _write_up("L1 reconstruction error", "training_patches_l1_error", 7.41, "cost", note=REDUCTION),
+    _write_up(
+        quantity="cost before training",
+        metric="untrained_cost",
+        value=48.85,
+        note=f"{OTHER_PATCHES}; a single initialization",
+    ),
+    _write_up(
+        quantity="cost after training, first write-up",
+        metric="training_patches_loss",
+        value=0.461,
+    ),
+    _write_up(
+        quantity="cost after training, second write-up",
+        metric="training_patches_loss",
+        value=0.481,
+    ),
+    _write_up(
+        quantity="L1 reconstruction error",
+        metric="training_patches_l1_error",
+        value=7.41,
+        note=(
+            f"{OTHER_PATCHES}; the reduction is not stated; as a sum over 64 pixels it is"
+            " consistent with a cost of 0.461 only if nearly all errors are equally large"
+        ),
+    ),
 )

@@ -7,7 +7,7 @@ from jaxlabs.published import Published, PublishedCurve
 WRITE_UP = "course write-up of the speeches lab (unpublished; UCSD CSE 256, assignment 2)"
 SPEAKERS = {"obama": "Obama", "wbush": "W. Bush", "hbush": "H. Bush"}
 
-PERPLEXITY = (
+MEASUREMENT = (
     "exp of the mean loss over adjacent windows of one block, whose first words have little "
     "context; ours is measured in the same way"
 )
@@ -17,23 +17,29 @@ AT_500 = {
 }
 AT_1 = {"obama": 6421.51, "wbush": 6602.67, "hbush": 6504.76}
 
-TABLE = "an embedding table of 5,755 words, some unused by our tokenizer"
-
-_result = functools.partial(Published, source=WRITE_UP, presets=("reference", "window"))
 _curve = functools.partial(
-    PublishedCurve, metric="perplexity", unit="perplexity", source=WRITE_UP, note=PERPLEXITY
+    PublishedCurve, metric="perplexity", unit="perplexity", source=WRITE_UP, note=MEASUREMENT
 )
 
 PUBLISHED_RESULTS = (
-    _result("parameters", "parameters", 863_243, "parameters", note=TABLE),
+    Published(
+        quantity="parameters",
+        metric="parameters",
+        value=863_243,
+        unit="parameters",
+        presets=("reference", "window"),
+        source=WRITE_UP,
+        note="an embedding table of 5,755 words, some unused by our tokenizer",
+    ),
     *(
-        _result(
-            f"perplexity after 500 iterations, {SPEAKERS.get(split, 'training text')}",
-            f"{split}_perplexity",
-            value,
-            "perplexity",
+        Published(
+            quantity=f"perplexity after 500 iterations, {SPEAKERS.get(split, 'training text')}",
+            metric=f"{split}_perplexity",
+            value=value,
+            unit="perplexity",
             presets=("reference", "best") if preset == "reference" else (preset,),
-            note=PERPLEXITY,
+            source=WRITE_UP,
+            note=MEASUREMENT,
         )
         for preset, values in AT_500.items()
         for split, value in values.items()
