@@ -2,7 +2,7 @@
 
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -39,25 +39,36 @@ SCALE_DERIVATION = (
 def problems() -> list[Value]:
     """Returns the values of all problems."""
     with jax.enable_x64(True):
-        parts = (_one_head, _cosine, _two_heads, _sharpness, _unscaled, _dot_product_std)
-        return [value for part in parts for value in part()]
+        return [
+            *_one_head(),
+            *_cosine(),
+            *_two_heads(),
+            *_sharpness(),
+            *_unscaled(),
+            *_dot_product_std(),
+        ]
 
 
-def _one_head():
+def _one_head() -> list[Value]:
     scale, _ = SCALES.values()
     result = _attend(scale)
     exact = closed_form.attention(given.QUERY, given.KEY, given.VALUE, scale)
     power = math.exp(scale)
-    last = result["weights"][1, 1], 1 / (power + 1), 1 / (power + power)
     return [
         *compare("Q K^T", result["scores"], exact["scores"], given.PRINTED_SCORES),
         *compare("weights A", result["weights"], exact["weights"], given.PRINTED_WEIGHTS),
         *compare("output A V", result["output"], exact["output"], given.PRINTED_OUTPUT),
-        *compare("weights A [2, 2], as a fraction", *last, erratum=DENOMINATOR),
+        *compare(
+            "weights A [2, 2], as a fraction",
+            result["weights"][1, 1],
+            1 / (power + 1),
+            1 / (power + power),
+            erratum=DENOMINATOR,
+        ),
     ]
 
 
-def _attend(scale):
+def _attend(scale: float) -> dict[str, np.ndarray]:
     """Computes attention by `attention_output`, with `scale` instead of 1 / sqrt(d_k)."""
     query, key, value = (
         jnp.asarray(matrix, jnp.float64)[None, None]
@@ -65,23 +76,28 @@ def _attend(scale):
     )
     root = math.sqrt(query.shape[-1])
     attended = attention_output(query * (scale * root), key, value, precision="highest")
-    result = {"scores": attended.scores / scale, "weights": attended.weights}
-    result["output"] = attended.output
+    result = {
+        "scores": attended.scores / scale,
+        "weights": attended.weights,
+        "output": attended.output,
+    }
     return {name: np.asarray(array)[0, 0] for name, array in result.items()}
 
 
-def _cosine():
+def _cosine() -> list[Value]:
     query, key = (jnp.asarray(matrix, jnp.float64) for matrix in (given.QUERY, given.KEY))
     ours = optax.cosine_similarity(query[:, None], key[None, :])
     exact = [
         [closed_form.dot(q, k) / math.hypot(*q) / math.hypot(*k) for k in given.KEY]
         for q in given.QUERY
     ]
-    dots = closed_form.product(given.QUERY, closed_form.transposed(given.KEY))
-    return compare("cosine of query and key", ours, exact, dots, erratum=DOT_PRODUCT_OR_COSINE)
+    dot_products = closed_form.product(given.QUERY, closed_form.transposed(given.KEY))
+    return compare(
+        "cosine of query and key", ours, exact, dot_products, erratum=DOT_PRODUCT_OR_COSINE
+    )
 
 
-def _two_heads():
+def _two_heads() -> list[Value]:
     embed_dim, heads = len(given.TWO_HEADS_INPUT[0]), len(given.TWO_HEADS)
     total_dim = embed_dim * heads
     # The layer splits its features into heads; the other input features and their rows are 0.
@@ -100,20 +116,20 @@ def _two_heads():
     return compare("two heads, concatenated", ours, exact, given.PRINTED_TWO_HEADS)
 
 
-def _head(*projections):
+def _head(*projections: closed_form.Matrix) -> list[list[float]]:
     query, key, value = (
         closed_form.product(given.TWO_HEADS_INPUT, matrix) for matrix in projections
     )
     return closed_form.attention(query, key, value, scale=1 / math.sqrt(len(query[0])))["output"]
 
 
-def _sharpness():
+def _sharpness() -> Iterator[Value]:
     for name, (probabilities, printed) in given.SHARPNESS.items():
         logits = jnp.asarray([math.log(p) if p else -1e4 for p in probabilities])
         yield from _softmax_statistics(f"{name} weights", logits, probabilities, printed)
 
 
-def _unscaled():
+def _unscaled() -> Iterator[Value]:
     """Compares the second query's weights with and without scaling."""
     for name, scale in SCALES.items():
         exact = closed_form.attention(given.QUERY, given.KEY, given.VALUE, scale)["weights"][1]
@@ -127,7 +143,7 @@ def _unscaled():
         yield from _softmax_statistics(name, jnp.asarray(scores), closed_form.softmax(scores))
 
 
-def _dot_product_std():
+def _dot_product_std() -> list[Value]:
     """Compares dot products with norms for entries of +-1, for which both are exact.
 
     The keys are the rows of a Hadamard matrix and their negatives: over these, the entries are
@@ -143,10 +159,15 @@ def _dot_product_std():
     norms = jnp.linalg.norm(query) * jnp.linalg.norm(keys, axis=-1).mean()
     deviation, root = jnp.std(scores), math.sqrt(d_k)
     name = f"d_k = {d_k}, entries ±1"
-    dots = f"{name}: standard deviation of the dot product", deviation * root, root, float(d_k)
     return [
         *compare(f"{name}: product of the norms", norms, float(d_k)),
-        *compare(*dots, erratum=SCALE_DERIVATION),
+        *compare(
+            f"{name}: standard deviation of the dot product",
+            deviation * root,
+            root,
+            float(d_k),
+            erratum=SCALE_DERIVATION,
+        ),
         *compare(f"{name}: standard deviation of the scores", deviation, 1.0),
     ]
 

@@ -2,6 +2,7 @@
 
 import functools
 import math
+from collections.abc import Iterator
 
 import jax
 import jax.numpy as jnp
@@ -36,20 +37,20 @@ def info_nce_gradient(cosines: jax.Array, temperature: float) -> jax.Array:
     return jax.grad(lambda s: jnp.mean(info_nce(s / temperature)))(cosines)
 
 
-def _gradient():
+def _gradient() -> list[Value]:
     logits = np.array(given.COSINES) / given.TEMPERATURE
     own = np.eye(COUNT)
     exact = (np.array([closed_form.softmax(row) for row in logits]) - own) / COUNT
     ours = info_nce_gradient(jnp.asarray(logits), 1.0)
     column_sums = np.broadcast_to(exact.sum(axis=0, keepdims=True), exact.shape)
     by_query, by_key = (_losses(scores) for scores in (logits, logits.T))
-    pairs = (by_query + by_key) / 2
+    by_pair = (by_query + by_key) / 2
     queries, clip = (loss(jnp.asarray(logits)) for loss in (info_nce, symmetric_info_nce))
     equal = jnp.mean(info_nce(jnp.zeros((COUNT, COUNT))))
     compare = functools.partial(rows.compare, "InfoNCE")
     return [
         *compare("loss of query", queries, *by_query, erratum=NO_BRACKETS),
-        *compare("CLIP's loss of pair", clip, *pairs, erratum=NO_BRACKETS),
+        *compare("CLIP's loss of pair", clip, *by_pair, erratum=NO_BRACKETS),
         *compare("loss at equal logits", equal, math.log(COUNT)),
         *compare("dL/ds", ours, exact, column_sums, erratum=SUM_OVER_QUERIES),
         *compare("sign of dL/ds", jnp.sign(ours), 1 - 2 * own),
@@ -57,29 +58,36 @@ def _gradient():
     ]
 
 
-def _losses(scores):
+def _losses(scores: np.ndarray) -> np.ndarray:
     """Returns the losses `[2, rows]` of the rows: correct, and as printed, without brackets."""
     own = np.diag(scores)
     logs = np.array([math.log(math.fsum(math.exp(s) for s in row)) for row in scores])
     return np.stack([logs - own, -own - logs])
 
 
-def _temperatures():
+def _temperatures() -> Iterator[Value]:
     """Compares the gradients of the first query's positive and of its nearest negative."""
-    row, compare = given.COSINES[0], functools.partial(rows.compare, "temperature")
+    row = given.COSINES[0]
+    compare = functools.partial(rows.compare, "temperature")
     nearest = max(range(1, COUNT), key=row.__getitem__)
     for temperature in given.TEMPERATURES:
         ours = info_nce_gradient(jnp.asarray(given.COSINES), temperature)[0]
         probabilities = closed_form.softmax([cosine / temperature for cosine in row])
-        wrong = 1 - probabilities[0]
+        negatives = 1 - probabilities[0]
         name = f"temperature {temperature:g}"
-        positive = f"{name}: gradient of query 1's positive cosine"
-        yield from compare(positive, ours[0], -wrong / (COUNT * temperature))
-        fraction = f"{name}: fraction of the nearest negative in the repulsion"
-        yield from compare(fraction, ours[nearest] / -ours[0], probabilities[nearest] / wrong)
+        yield from compare(
+            f"{name}: gradient of query 1's positive cosine",
+            ours[0],
+            -negatives / (COUNT * temperature),
+        )
+        yield from compare(
+            f"{name}: fraction of the nearest negative in the repulsion",
+            ours[nearest] / -ours[0],
+            probabilities[nearest] / negatives,
+        )
 
 
-def _siglip():
+def _siglip() -> list[Value]:
     cosines = np.array(given.COSINES)
     raised = cosines.copy()
     raised[given.RAISED] += given.RAISED_BY

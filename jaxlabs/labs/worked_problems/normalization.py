@@ -6,6 +6,7 @@ values are compared with the printed ones for the corrected variant only.
 """
 
 import math
+from collections.abc import Iterator, Mapping
 
 import jax
 import jax.numpy as jnp
@@ -35,10 +36,10 @@ FOURTH_DIGIT = (
 
 def problems() -> list[Value]:
     """Returns statistics and normalized values of both variants."""
-    return [row for variant, theme in THEMES.items() for row in _of_variant(variant, theme)]
+    return [row for variant, theme in THEMES.items() for row in _values(variant, theme)]
 
 
-def _of_variant(variant, theme):
+def _values(variant: str, theme: str) -> Iterator[Value]:
     training = samples(variant)
     ours = normalized(training)
     entries = training.reshape(len(training), -1).T
@@ -64,12 +65,14 @@ def _of_variant(variant, theme):
             )
     if variant == CORRECTED:
         # The first value again, as in the text and by the stated rule.
-        name, centered = "normalized [H1, 0, 0]", training[0, 0, 0] - mean[0, 0]
-        values = ours["train"][0, 0, 0], centered / math.sqrt(variance[0, 0])
+        name, value = "normalized [H1, 0, 0]", ours["train"][0, 0, 0]
+        centered = training[0, 0, 0] - mean[0, 0]
+        exact = centered / math.sqrt(variance[0, 0])
         by_rule = centered / variance[0, 0]
-        yield from compare(theme, f"{name}, in the text", *values, given.PRINTED_IN_TEXT)
-        stated = f"{name}, by the stated rule"
-        yield from compare(theme, stated, *values, by_rule, erratum=BY_VARIANCE)
+        yield from compare(theme, f"{name}, in the text", value, exact, given.PRINTED_IN_TEXT)
+        yield from compare(
+            theme, f"{name}, by the stated rule", value, exact, by_rule, erratum=BY_VARIANCE
+        )
 
 
 def samples(variant: str) -> np.ndarray:
@@ -96,18 +99,26 @@ def normalized(training: np.ndarray) -> dict[str, np.ndarray]:
         return {name: np.asarray(array) for name, array in result.items()}
 
 
-def _statistics(theme, ours, mean, variance):
-    printed = {"mean": given.PRINTED_MEAN, "variance": given.PRINTED_VARIANCE}
-    for name, exact in {"mean": mean, "variance": variance}.items():
+def _statistics(
+    theme: str, ours: Mapping[str, np.ndarray], mean: np.ndarray, variance: np.ndarray
+) -> Iterator[Value]:
+    erratum = _misprint(mean[given.STATED_ENTRY], variance[given.STATED_ENTRY])
+    for name, exact, printed in (
+        ("mean", mean, given.PRINTED_MEAN),
+        ("variance", variance, given.PRINTED_VARIANCE),
+    ):
         for index in np.ndindex(exact.shape):
-            entry, options = f"{name} of entry [{index[0]}, {index[1]}]", {}
-            if index == given.STATED_ENTRY:
-                misprint = _misprint(mean[index], variance[index])
-                options = {"reference": printed[name], "erratum": misprint}
-            yield from compare(theme, entry, ours[name][index], exact[index], **options)
+            yield from compare(
+                theme,
+                f"{name} of entry [{index[0]}, {index[1]}]",
+                ours[name][index],
+                exact[index],
+                printed if index == given.STATED_ENTRY else None,
+                erratum=erratum,
+            )
 
 
-def _misprint(mean, variance):
+def _misprint(mean: float, variance: float) -> str:
     values = ", ".join(f"{sample[0][1]:g}" for sample in given.SAMPLES)
     sample, row, column = given.MISPRINT
     normalized = given.PRINTED_NORMALIZED[sample][row][column]

@@ -9,7 +9,7 @@ the momentum per step. Without momentum, the optimal rate is `2 / (L + m)`, with
 
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -41,7 +41,7 @@ def problems() -> list[Value]:
         return [*_two_updates(), *_ravine(), *_network()]
 
 
-def _two_updates():
+def _two_updates() -> list[Value]:
     sgd, _ = _apply_updates(optax.sgd(given.RATE))
     momentum, velocities = _apply_updates(optax.sgd(given.RATE, momentum=given.MOMENTUM))
     first, second = given.GRADIENTS
@@ -57,7 +57,9 @@ def _two_updates():
     ]
 
 
-def _apply_updates(optimizer):
+def _apply_updates(
+    optimizer: optax.GradientTransformation,
+) -> tuple[list[float], list[float]]:
     """Returns the parameter after every given gradient, and the updates."""
     theta = jnp.asarray(given.START)
     state, thetas, updates = optimizer.init(theta), [], []
@@ -69,14 +71,15 @@ def _apply_updates(optimizer):
     return thetas, updates
 
 
-def _ravine():
+def _ravine() -> Iterator[Value]:
     import scipy.optimize
 
     compare = functools.partial(rows.compare, "a ravine")
     factor = functools.partial(convergence_factor, BEST_RATE)
-    options = {"method": "bounded", "options": {"xatol": 1e-12}}
-    searched = scipy.optimize.minimize_scalar(factor, bounds=(0.0, 1.0), **options).x
-    yield from compare("best momentum, by numerical search", searched, BEST_MOMENTUM)
+    searched = scipy.optimize.minimize_scalar(
+        factor, bounds=(0.0, 1.0), method="bounded", options={"xatol": 1e-12}
+    )
+    yield from compare("best momentum, by numerical search", searched.x, BEST_MOMENTUM)
     for (name, (rate, momentum)), path in zip(METHODS.items(), trajectories(), strict=True):
         exact = [_closed_form(rate, momentum, axis) for axis in range(len(CURVATURES))]
         position = f"{name}: position after {given.RAVINE_STEPS} steps"
@@ -95,7 +98,7 @@ def convergence_factor(rate: float, momentum: float) -> float:
     return float(np.abs(np.linalg.eigvals(np.asarray(matrix))).max())
 
 
-def _step(joined, rate, momentum):
+def _step(joined: jax.Array, rate: jax.Array | float, momentum: jax.Array | float) -> jax.Array:
     """Takes one step; `joined [4]` is the position and the momentum trace of optax."""
     optimizer = optax.sgd(rate, momentum=momentum)
     position, trace = jnp.split(joined, 2)
@@ -106,7 +109,8 @@ def _step(joined, rate, momentum):
 
 
 @jax.jit
-def _descend(rate, momentum):
+def _descend(rate: float, momentum: float) -> jax.Array:
+    """Returns the positions `[step, 2]`, initial and after each step."""
     start = jnp.concatenate([jnp.asarray(given.RAVINE_START), jnp.zeros(2)])
 
     def step(joined, _):
@@ -122,7 +126,7 @@ def trajectories() -> np.ndarray:
         return np.stack([np.asarray(_descend(*setting)) for setting in METHODS.values()])
 
 
-def _closed_form(rate, momentum, axis):
+def _closed_form(rate: float, momentum: float, axis: int) -> float:
     """Returns the position after the last step along one axis, from the linear recurrence.
 
     `x_(t+1) = (1 + momentum - rate c) x_t - momentum x_(t-1)` has the solutions `a r^t + b s^t`
@@ -143,7 +147,7 @@ def _closed_form(rate, momentum, axis):
     return float((start * (a * r**steps + (1 - a) * s**steps)).real)
 
 
-def _network():
+def _network() -> Iterator[Value]:
     compare = functools.partial(rows.compare, "a two-step network")
     weight, minimum, curvature = two_step_rnn.START, two_step_rnn.BEST, two_step_rnn.CURVATURE
     gradient = curvature * (weight - minimum)
@@ -151,9 +155,13 @@ def _network():
     result = two_step_rnn.study(given.UPDATES, rates)
     yield from compare("loss", result["loss"], curvature * (weight - minimum) ** 2 / 2)
     yield from compare("gradient", result["gradient"], gradient, given.PRINTED_GRADIENT)
-    updated = result["weights"][:, 1], [weight - rate * gradient for rate in rates], printed
-    labels = [[f"rate {rate:g}" for rate in rates]]
-    yield from compare("weight after 1 update", *updated, labels=labels)
+    yield from compare(
+        "weight after 1 update",
+        result["weights"][:, 1],
+        [weight - rate * gradient for rate in rates],
+        printed,
+        labels=[[f"rate {rate:g}" for rate in rates]],
+    )
     for last, rate in zip(result["weights"][:, -1], rates, strict=True):
         name = f"distance from the best after {given.UPDATES} updates, rate {rate:g}"
         exact = abs(1 - curvature * rate) ** given.UPDATES * abs(weight - minimum)
@@ -167,5 +175,10 @@ def _network():
 def arrays() -> dict[str, Sequence | np.ndarray]:
     """Returns `paths [method, step, 2]`, their `names`, `rates`, `momenta`, and `curvatures`."""
     rates, momenta = zip(*METHODS.values(), strict=True)
-    result = {"paths": trajectories(), "names": list(METHODS), "curvatures": CURVATURES}
-    return result | {"rates": rates, "momenta": momenta}
+    return {
+        "paths": trajectories(),
+        "names": list(METHODS),
+        "curvatures": CURVATURES,
+        "rates": rates,
+        "momenta": momenta,
+    }

@@ -2,6 +2,7 @@
 
 import functools
 import math
+from collections.abc import Iterator
 from statistics import NormalDist
 
 import jax
@@ -23,7 +24,7 @@ def problems() -> list[Value]:
         return [*_softmax(), *_bayes(), *_elbo()]
 
 
-def _softmax():
+def _softmax() -> Iterator[Value]:
     for factor, printed in given.PRINTED_SHARES.items():
         logits = [factor * logit for logit in given.LOGITS]
         exact = closed_form.softmax(logits)
@@ -34,7 +35,7 @@ def _softmax():
         yield from rows.compare("softmax", name, ours, exact, printed, erratum=erratum)
 
 
-def _bayes():
+def _bayes() -> list[Value]:
     classes = [NormalDist(*pair) for pair in zip(given.MEANS, given.DEVIATIONS, strict=True)]
     likelihoods = [one.pdf(given.OBSERVED) for one in classes]
     joint = [prior * p for prior, p in zip(given.PRIORS, likelihoods, strict=True)]
@@ -42,19 +43,18 @@ def _bayes():
     x = jnp.asarray([given.OBSERVED])
     log_likelihoods = jax.vmap(gaussian_log_likelihood, (0, None, 0))(means[:, None], x, scales)
     log_joint = jnp.log(jnp.asarray(given.PRIORS)) + log_likelihoods
-    prior, exact = [1 - given.PRIORS[1], given.PRIORS[1]], [p / math.fsum(joint) for p in joint]
-    evidence = jnp.exp(jax.nn.logsumexp(log_joint)), math.fsum(joint)
+    evidence = math.fsum(joint)
     compare = functools.partial(rows.compare, "Bayes' rule")
     by_class = functools.partial(compare, labels=[["class 1", "class 2"]])
     return [
-        *by_class("prior", given.PRIORS, prior),
+        *by_class("prior", given.PRIORS, [1 - given.PRIORS[1], given.PRIORS[1]]),
         *by_class("likelihood p(x|c)", jnp.exp(log_likelihoods), likelihoods),
-        *compare("evidence p(x)", *evidence),
-        *by_class("posterior p(c|x)", jax.nn.softmax(log_joint), exact),
+        *compare("evidence p(x)", jnp.exp(jax.nn.logsumexp(log_joint)), evidence),
+        *by_class("posterior p(c|x)", jax.nn.softmax(log_joint), [p / evidence for p in joint]),
     ]
 
 
-def _elbo():
+def _elbo() -> Iterator[Value]:
     x, noise = given.ELBO_OBSERVED, given.NOISE
     mean, deviation = given.POSTERIOR_GUESS
     guess = NormalDist(mean, deviation)
@@ -74,17 +74,23 @@ def _elbo():
     # The divergence is invariant to standardizing z by the posterior.
     shift = (mean - posterior.mean) / posterior.stdev
     log_ratio = 2 * math.log(deviation / posterior.stdev)
-    likelihood = jnp.dot(jnp.asarray(weights / weights.sum()), likelihoods)
+    likelihood = jnp.asarray(weights / weights.sum()) @ likelihoods
     prior = gaussian_kl(jnp.asarray(mean), jnp.log(jnp.asarray(deviation)) * 2)
     gap = gaussian_kl(jnp.asarray(shift), jnp.asarray(log_ratio))
     log_p = gaussian_log_likelihood(jnp.zeros(1), jnp.asarray([x]), math.log(evidence.stdev))
     compare = functools.partial(rows.compare, "the ELBO")
     for (name, value), ours in zip(exact.items(), (likelihood, prior, gap, log_p), strict=True):
         yield from compare(name, ours, value)
-    elbo, bound = likelihood - prior, exact["log p(x)"] - exact["KL(q(z|x) || p(z|x))"]
+    elbo = likelihood - prior
+    bound = exact["log p(x)"] - exact["KL(q(z|x) || p(z|x))"]
     yield from compare("ELBO = E_q[log p(x|z)] - KL(q(z|x) || p(z))", elbo, bound)
-    values = elbo + gap, exact["log p(x)"], float(elbo - gap)
-    yield from compare("log p(x) from the ELBO", *values, erratum=WRONG_SIGN)
+    yield from compare(
+        "log p(x) from the ELBO",
+        elbo + gap,
+        exact["log p(x)"],
+        float(elbo - gap),
+        erratum=WRONG_SIGN,
+    )
 
 
 def _divergence(q: NormalDist, p: NormalDist) -> float:
