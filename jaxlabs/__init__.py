@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from jaxlabs.runner.lab import StudyData as StudyData
     from jaxlabs.runner.lab import StudyResult as StudyResult
     from jaxlabs.runner.sweep_plan import Sweep as Sweep
-    from jaxlabs.training.optimizers import label_params as label_params
+    from jaxlabs.training.param_labels import label_params as label_params
     from jaxlabs.training.run_config import RunConfig as RunConfig
     from jaxlabs.training.state import TrainState as TrainState
     from jaxlabs.training.state import create_state as create_state
@@ -55,7 +55,7 @@ _NAMES = {
     "jaxlabs.runner.compare": ["Comparison", "compare"],
     "jaxlabs.runner.lab": ["Lab", "Study", "StudyData", "StudyResult"],
     "jaxlabs.runner.sweep_plan": ["Sweep"],
-    "jaxlabs.training.optimizers": ["label_params"],
+    "jaxlabs.training.param_labels": ["label_params"],
     "jaxlabs.training.run_config": ["RunConfig"],
     "jaxlabs.training.state": ["TrainState", "create_state"],
     "jaxlabs.training.step": ["build_train_step"],

@@ -75,7 +75,10 @@ ELSEWHERE = {
     "runner.doctor": ["jaxlabs.runner.machine"],
     "training.step": [
         "jaxlabs.training.metric_writer",
+        "jaxlabs.training.optimizer_config",
         "jaxlabs.training.optimizers",
+        "jaxlabs.training.param_labels",
+        "jaxlabs.training.schedules",
         "jaxlabs.training.state",
     ],
 }

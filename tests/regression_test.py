@@ -18,7 +18,8 @@ from jaxlabs.data.tokenizers import CharTokenizer
 from jaxlabs.labs.char_rnn import lab as char_rnn
 from jaxlabs.labs.ddpm import lab as ddpm
 from jaxlabs.labs.gpt import lab as gpt
-from jaxlabs.training.optimizers import build_optimizer, build_schedule
+from jaxlabs.training.optimizers import build_optimizer
+from jaxlabs.training.schedules import build_schedule
 from jaxlabs.training.state import create_state
 
 pytestmark = pytest.mark.skipif(jax.default_backend() != "cpu", reason="the bounds are a CPU's")

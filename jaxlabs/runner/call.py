@@ -14,7 +14,7 @@ from jaxlabs.runner import config_file, program
 from jaxlabs.runner.lab import Invocation, Lab, Study
 from jaxlabs.runner.sweep_plan import flag_value
 from jaxlabs.training import jax_settings
-from jaxlabs.training.optimizers import require_used
+from jaxlabs.training.optimizer_config import require_used
 
 PLATFORM_SETTINGS = ("jax_platforms", "jax_platform_name", "jax_default_device")
 

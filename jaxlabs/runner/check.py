@@ -49,7 +49,7 @@ from jaxlabs.training import checks, devices, jax_settings
 from jaxlabs.training.checkpoints import Checkpoints
 from jaxlabs.training.checks import Failed
 from jaxlabs.training.devices import DataParallel
-from jaxlabs.training.optimizers import FULL_BATCH
+from jaxlabs.training.optimizer_config import FULL_BATCH
 from jaxlabs.training.precision import with_precision
 from jaxlabs.training.run_config import RunConfig
 from jaxlabs.training.state import leaf_names

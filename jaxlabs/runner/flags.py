@@ -13,7 +13,7 @@ from jaxlabs.config import ArgumentError, Config, UserError
 from jaxlabs.runner import config_file, program, vary
 from jaxlabs.runner.flag_parser import NONE, FlagParser
 from jaxlabs.runner.lab import Experiment, Invocation, Lab, Study
-from jaxlabs.training.optimizers import require_used
+from jaxlabs.training.optimizer_config import require_used
 
 MODES = ("train", "sample", "evaluate", "analyze", "export", "lr_range", "replay")
 

@@ -10,7 +10,7 @@ from jaxlabs.config import RUNTIME, ArgumentError, UserError, canonical, nearest
 from jaxlabs.runner.config_file import NOT_TAKEN
 from jaxlabs.runner.flag_parser import NONE, FlagParser
 from jaxlabs.runner.lab import Invocation, Lab
-from jaxlabs.training.optimizers import require_used
+from jaxlabs.training.optimizer_config import require_used
 
 MAX_RUNS = 10_000
 """Largest number of runs of a sweep."""

@@ -1,8 +1,6 @@
-"""Optimizers and learning-rate schedules, composed from optax."""
+"""Optimizers, composed from optax."""
 
-import dataclasses
-import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -10,30 +8,10 @@ import jax.numpy as jnp
 import optax
 import optax.contrib
 
-from jaxlabs.config import ArgumentError, Config, setting
+from jaxlabs.training.optimizer_config import OptimizerConfig
+from jaxlabs.training.param_labels import DECAYED, HIDDEN, label_params
+from jaxlabs.training.schedules import Schedule
 from jaxlabs.training.state import frozen_leaves
-
-Schedule = Callable[[Any], Any]
-
-SCHEDULE = ("learning_rate", "lr_schedule", "warmup_steps", "decay_steps", "end_lr_ratio")
-ADAM = (*SCHEDULE, "adam_b1", "adam_b2")
-SETTINGS = {
-    "sgd": (*SCHEDULE, "momentum", "nesterov", "weight_decay"),
-    "adam": ADAM,
-    "adamw": (*ADAM, "weight_decay"),
-    "lion": (*SCHEDULE, "lion_b1", "lion_b2", "weight_decay"),
-    "muon": (*ADAM, "muon_learning_rate", "weight_decay"),
-    "lbfgs": (),
-}
-"""The settings that each optimizer uses, apart from clipping, EMA and gradient accumulation."""
-
-WEIGHT_DECAY = {"sgd": 0.0}
-"""Default weight decay of optimizers where it is not `DEFAULT_WEIGHT_DECAY`."""
-
-DEFAULT_WEIGHT_DECAY = 0.01
-
-FULL_BATCH = ("lbfgs",)
-"""Optimizers that use all examples at every step."""
 
 LBFGS_HISTORY = 20
 """Pairs of parameter and gradient differences that L-BFGS keeps."""
@@ -41,236 +19,8 @@ LBFGS_HISTORY = 20
 MAX_LINESEARCH_STEPS = 20
 """Maximum evaluations of one line search; float32 reaches its precision long before."""
 
-HIDDEN, EMBEDDING, HEAD, VECTOR = "hidden", "embedding", "head", "vector"
-"""Labels of parameters.
-
-hidden: kernels of hidden layers, which Muon orthogonalizes; embedding: tables with one row per
-token, position, class or hash; head: kernels of the first and last layer; vector: biases, scales
-and depthwise kernels, which are not decayed.
-"""
-
-DECAYED = (HIDDEN, EMBEDDING, HEAD)
-"""Labels of the parameters that are decayed; Muon decays those that it orthogonalizes."""
-
-PARAM_LABELS = (
-    (r"(bias|scale|first_state)$", VECTOR),
-    # Depthwise: one filter per channel. The kernel [width, 1, channels] has the shape of a grouped
-    # convolution in checkpoints, but is no matrix.
-    (r"convolution\.kernel$", VECTOR),
-    (r"(embedding|table)$", EMBEDDING),
-    (r"(^|\.)(input|output|head)\.kernel$", HEAD),
-    (r"kernel$", HIDDEN),
-)
-"""The label of a parameter is that of the first pattern found in its dotted path."""
-
 TOLERANCE, PATIENCE = 1e-5, 20
 """Plateau: `PATIENCE` steps together lowered the loss by less than `TOLERANCE`, relatively."""
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class OptimizerConfig(Config):
-    """Settings of the optimizer, its schedule, clipping, EMA and gradient accumulation."""
-
-    optimizer: str = setting(
-        "adamw",
-        "optimizer; sgd: with --momentum and --nesterov; adam: Kingma and Ba 2015, without weight"
-        " decay; adamw: Loshchilov and Hutter 2019; lion: Chen et al. 2023, a rate of a third to a"
-        " tenth of AdamW's; muon: orthogonalized momentum (Jordan 2024)"
-        " of optax, with bias correction, for the kernels of hidden layers, and NAdam without"
-        " weight decay for embeddings, input and output layers, heads, short convolutions, norms"
-        " and biases; lbfgs: optax's L-BFGS, full batch, until convergence",
-        choices=tuple(SETTINGS),
-        retired=("scipy",),
-    )
-    learning_rate: float = setting(
-        1e-3, "peak learning rate; muon: that of its NAdam; not of lbfgs", above=0
-    )
-    muon_learning_rate: float = setting(0.02, "peak learning rate of muon", above=0)
-    lr_schedule: str = setting(
-        "constant",
-        "shape of the learning rate after warm-up",
-        choices=("constant", "cosine", "linear"),
-        aliases=("schedule",),
-    )
-    warmup_steps: int = setting(
-        0, "number of warm-up steps, in which the learning rate rises linearly from 0", minimum=0
-    )
-    decay_steps: int | None = setting(
-        None,
-        "number of final steps in which the learning rate decays; none: all after warm-up",
-        minimum=1,
-    )
-    end_lr_ratio: float = setting(
-        0.0,
-        "final learning rate, relative to the peak",
-        minimum=0,
-        maximum=1,
-        aliases=("final_rate_fraction",),
-    )
-    momentum: float = setting(0.0, "momentum of sgd", minimum=0, below=1)
-    nesterov: bool = setting(False, "Nesterov's form of the momentum of sgd")
-    adam_b1: float = setting(
-        0.9, "decay rate of the first moment of adam, adamw and muon's NAdam", minimum=0, below=1
-    )
-    adam_b2: float = setting(
-        0.999, "decay rate of the second moment of adam, adamw and muon's NAdam", minimum=0, below=1
-    )
-    lion_b1: float = setting(
-        0.9, "weight of the momentum in the update of lion", minimum=0, below=1
-    )
-    lion_b2: float = setting(0.99, "decay rate of the momentum of lion", minimum=0, below=1)
-    weight_decay: float | None = setting(
-        None,
-        "decoupled weight decay; none: 0.01, for sgd 0; adamw, lion: of kernels and embeddings;"
-        " muon: of the kernels that it orthogonalizes; sgd: of kernels and embeddings, added to the"
-        " gradient; never of biases, norms and short convolutions",
-        minimum=0,
-    )
-    grad_clip_norm: float | None = setting(
-        None,
-        "gradient clipping: maximum global norm; none: no clipping",
-        above=0,
-        aliases=("clip_norm",),
-    )
-    ema_decay: float = setting(
-        0.0,
-        "decay rate of the exponential moving average (EMA) of the parameters; 0: no EMA",
-        minimum=0,
-        below=1,
-    )
-    grad_accum_steps: int = setting(
-        1,
-        "number of micro-batches whose gradients are accumulated; exact, and uses less memory",
-        minimum=1,
-        aliases=("micro_batches",),
-    )
-
-    freeze: str | None = setting(
-        None,
-        "regular expression; parameters in whose dotted name it is found do not change",
-    )
-
-    def __post_init__(self) -> None:
-        if self.weight_decay is None:  # resolved at once, so that a run stores the number
-            default = WEIGHT_DECAY.get(self.optimizer, DEFAULT_WEIGHT_DECAY)
-            object.__setattr__(self, "weight_decay", default)
-        super().__post_init__()
-
-    def check(self) -> None:
-        try:
-            re.compile(self.freeze or "")
-        except re.error as error:
-            message = f"{self.freeze!r} is not a regular expression: {error}"
-            raise ArgumentError("freeze", message) from None
-        if self.nesterov and not self.momentum:
-            raise ArgumentError(
-                "nesterov", "true is not accepted with `momentum` 0; a momentum above 0"
-            )
-
-
-def require_used(config: OptimizerConfig, given: Iterable[str]) -> None:
-    """Raises ArgumentError for a given setting that the optimizer does not use.
-
-    Args:
-      config: the settings.
-      given: names of the settings that the user gave.
-    """
-    if config.optimizer not in SETTINGS:  # an earlier one, which is refused elsewhere
-        return
-    for name in given:
-        users = [optimizer for optimizer, names in SETTINGS.items() if name in names]
-        if users and config.optimizer not in users:
-            raise ArgumentError(
-                name, f"not used by `optimizer` {config.optimizer}; only by {', '.join(users)}"
-            )
-
-
-def divergence_flags(config: OptimizerConfig) -> str:
-    """Returns the flags that may have caused a non-finite loss, gradient or update.
-
-    These are the learning rate, and the others of the optimizer that exceed their defaults.
-    """
-    rate = "muon_learning_rate" if config.optimizer == "muon" else "learning_rate"
-    default, used = OptimizerConfig(optimizer=config.optimizer), SETTINGS[config.optimizer]
-    others = [
-        name
-        for name in ("learning_rate", "weight_decay", "momentum", "adam_b1", "adam_b2", "lion_b1")
-        if name in used and name != rate and getattr(config, name) > getattr(default, name)
-    ]
-    return ", ".join(f"--{name}={getattr(config, name)}" for name in (rate, *others))
-
-
-def build_schedule(config: OptimizerConfig, steps: int) -> Schedule:
-    """Returns `step -> learning rate relative to the peak`, in [0, 1].
-
-    Raises:
-      ArgumentError: warm-up leaves no step for the decay.
-
-    Example:
-      >>> from jaxlabs.training.optimizers import OptimizerConfig, build_schedule
-      >>> config = OptimizerConfig(lr_schedule="linear", warmup_steps=1)
-      >>> schedule = build_schedule(config, steps=5)
-      >>> [round(float(schedule(step)), 2) for step in range(5)]
-      [0.5, 1.0, 0.75, 0.5, 0.25]
-    """
-    left = max(steps, 1) - config.warmup_steps
-    if config.lr_schedule == "constant":
-        decay_steps = 0
-    elif left < 1:
-        raise ArgumentError(
-            "warmup_steps",
-            f"{config.warmup_steps} is not accepted with a {config.lr_schedule} schedule of"
-            f" `steps` {steps}; an integer below the number of steps",
-        )
-    else:  # a run may be shorter than the decay of its preset
-        decay_steps = min(config.decay_steps or left, left)
-    decay = {
-        "constant": lambda: optax.constant_schedule(1.0),
-        "cosine": lambda: optax.cosine_decay_schedule(1.0, decay_steps, config.end_lr_ratio),
-        "linear": lambda: optax.linear_schedule(1.0, config.end_lr_ratio, decay_steps),
-    }[config.lr_schedule]()
-    # The rate at step 0 is one increment above 0: a first step with rate 0 would be wasted.
-    warmup = optax.linear_schedule(1 / (config.warmup_steps + 1), 1.0, max(config.warmup_steps, 1))
-    plateau = optax.constant_schedule(1.0)
-    return optax.join_schedules(
-        [warmup, plateau, decay],
-        [config.warmup_steps, max(steps - decay_steps, config.warmup_steps)],
-    )
-
-
-def lr_at(config: OptimizerConfig, schedule: Schedule, step: int) -> dict[str, float]:
-    """Returns the `learning_rate` of a step as a metric; nothing for optimizers without one."""
-    if config.optimizer in FULL_BATCH:
-        return {}
-    return {"learning_rate": float(schedule(step)) * config.learning_rate}
-
-
-def label_params(params: Any, patterns: Sequence[tuple[str, str]] = PARAM_LABELS) -> Any:
-    """Returns a tree with the label of every parameter.
-
-    Args:
-      params: tree of parameters.
-      patterns: (regular expression, label), see `PARAM_LABELS`.
-
-    Raises:
-      ArgumentError: a path matches no pattern.
-
-    Example:
-      >>> from jaxlabs.training.optimizers import label_params
-      >>> label_params({"encoder": {"embedding": {"embedding": 0}, "hidden": {"kernel": 0}}})
-      {'encoder': {'embedding': {'embedding': 'embedding'}, 'hidden': {'kernel': 'hidden'}}}
-    """
-
-    def label(path: Any, _: Any) -> str:
-        name = jax.tree_util.keystr(path, simple=True, separator=".")
-        for pattern, found in patterns:
-            if re.search(pattern, name):
-                return found
-        accepted = ", ".join(pattern for pattern, _ in patterns)
-        message = f"{name!r} matches none of {accepted}; give the task its own Task.label_fn"
-        raise ArgumentError("params", message)
-
-    return jax.tree_util.tree_map_with_path(label, params)
 
 
 def build_optimizer(
@@ -295,6 +45,7 @@ def build_optimizer(
     def decayed(params):
         return jax.tree.map(lambda label: label in DECAYED, label_fn(params))
 
+    decoupled = {"weight_decay": config.weight_decay, "mask": decayed}
     if config.optimizer == "sgd":
         optimizer = optax.chain(
             optax.add_decayed_weights(config.weight_decay, decayed),
@@ -303,21 +54,9 @@ def build_optimizer(
     elif config.optimizer == "adam":
         optimizer = optax.adam(rate, config.adam_b1, config.adam_b2)
     elif config.optimizer == "adamw":
-        optimizer = optax.adamw(
-            rate,
-            b1=config.adam_b1,
-            b2=config.adam_b2,
-            weight_decay=config.weight_decay,
-            mask=decayed,
-        )
+        optimizer = optax.adamw(rate, config.adam_b1, config.adam_b2, **decoupled)
     elif config.optimizer == "lion":
-        optimizer = optax.lion(
-            rate,
-            b1=config.lion_b1,
-            b2=config.lion_b2,
-            weight_decay=config.weight_decay,
-            mask=decayed,
-        )
+        optimizer = optax.lion(rate, config.lion_b1, config.lion_b2, **decoupled)
     else:
         optimizer = optax.contrib.muon(
             _scaled(schedule, config.muon_learning_rate),
@@ -362,15 +101,14 @@ def needs_value_fn(tx: optax.GradientTransformation, params: Any) -> bool:
       params: parameters, or their shapes and dtypes.
     """
 
-    def update(params):
+    def update(params, **search):
         update = optax.with_extra_args_support(tx).update
-        return update(params, tx.init(params), params, value=jnp.float32(0), grad=params)
+        return update(params, tx.init(params), params, value=jnp.float32(0), grad=params, **search)
 
     try:
         jax.eval_shape(update, params)
-    except TypeError as error:
-        if "value_fn" not in str(error):
-            raise
+    except TypeError:  # another cause than a missing `value_fn` is raised again
+        jax.eval_shape(lambda params: update(params, value_fn=lambda _: jnp.float32(0)), params)
         return True
     return False
 

@@ -16,7 +16,8 @@ from jaxlabs.config import (
     path_settings,
     setting,
 )
-from jaxlabs.training.optimizers import OptimizerConfig, build_schedule
+from jaxlabs.training.optimizer_config import OptimizerConfig
+from jaxlabs.training.schedules import build_schedule
 
 MACHINE = ("platform", "coordinator", "num_processes", "process_id")
 """Settings of the machine, which later commands on the run do not inherit."""

@@ -15,19 +15,17 @@ from jax.interpreters import partial_eval
 from jaxlabs.config import ArgumentError
 from jaxlabs.data.batches import Examples, batch_at
 from jaxlabs.losses.loss_output import LossFunction
+from jaxlabs.training.optimizer_config import FULL_BATCH, SETTINGS
 from jaxlabs.training.optimizers import (
-    FULL_BATCH,
-    SETTINGS,
-    Schedule,
     build_optimizer,
-    build_schedule,
     clipped,
     except_frozen,
-    label_params,
     needs_value_fn,
     until_plateau,
 )
+from jaxlabs.training.param_labels import label_params
 from jaxlabs.training.run_config import RunConfig
+from jaxlabs.training.schedules import Schedule, build_schedule
 from jaxlabs.training.state import TrainState, Tree, frozen_leaves, leaf_names
 from jaxlabs.training.step import build_train_step
 
@@ -58,7 +56,7 @@ class Task:
         other ones of the built-in optimizers are refused when they are given.
       label_fn: `params -> labels`, which decide the optimizer and the weight decay of each
         parameter; a function of the paths, since optax also calls it with some leaves masked. See
-        `jaxlabs.training.optimizers.label_params`.
+        `jaxlabs.training.param_labels.label_params`.
     """
 
     model: nn.Module

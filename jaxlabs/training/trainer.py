@@ -22,9 +22,11 @@ from jaxlabs.training.checkpoints import Checkpoints
 from jaxlabs.training.devices import DataParallel, is_main_process, sync_hosts, to_host
 from jaxlabs.training.evaluation import Evaluator
 from jaxlabs.training.metric_writer import MetricsWriter, Progress
-from jaxlabs.training.optimizers import build_schedule, divergence_flags, has_plateaued, lr_at
+from jaxlabs.training.optimizer_config import divergence_flags
+from jaxlabs.training.optimizers import has_plateaued
 from jaxlabs.training.pretrained import Weights, describe, load_weights, merge
 from jaxlabs.training.run_config import RunConfig
+from jaxlabs.training.schedules import build_schedule, lr_at
 from jaxlabs.training.signals import Interrupted
 from jaxlabs.training.state import TrainState, create_state
 from jaxlabs.training.step import nonfinite_names

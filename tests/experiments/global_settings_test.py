@@ -25,7 +25,7 @@ from jaxlabs.run_folder import RunFolder
 from jaxlabs.runner import cli
 from jaxlabs.training import devices
 from jaxlabs.training.advance import build_multi_step
-from jaxlabs.training.optimizers import DECAYED, HIDDEN, label_params
+from jaxlabs.training.param_labels import DECAYED, HIDDEN, label_params
 from jaxlabs.training.state import leaf_names
 from jaxlabs.training.trainer import initial_state
 

@@ -17,7 +17,7 @@ from jaxlabs.layers.dropout import Dropout
 from jaxlabs.losses.cross_entropy import cross_entropy
 from jaxlabs.losses.loss_output import LossOutput
 from jaxlabs.training.devices import BATCH_AXIS, DataParallel
-from jaxlabs.training.optimizers import OptimizerConfig
+from jaxlabs.training.optimizer_config import OptimizerConfig
 from jaxlabs.training.run_config import RunConfig
 from jaxlabs.training.state import create_state
 from jaxlabs.training.step import build_train_step

@@ -4,28 +4,14 @@ import dataclasses
 import functools
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
 
-from jaxlabs.config import UserError
-from jaxlabs.training.optimizers import (
-    EMBEDDING,
-    HEAD,
-    HIDDEN,
-    SCHEDULE,
-    SETTINGS,
-    VECTOR,
-    OptimizerConfig,
-    build_optimizer,
-    build_schedule,
-    divergence_flags,
-    except_frozen,
-    label_params,
-    needs_value_fn,
-    require_used,
-)
+from jaxlabs.training.optimizer_config import OptimizerConfig
+from jaxlabs.training.optimizers import build_optimizer, except_frozen, needs_value_fn
+from jaxlabs.training.param_labels import HEAD, HIDDEN, VECTOR, label_params
+from jaxlabs.training.schedules import build_schedule
 
 PARAMS = {
     "embedding": {"embedding": np.linspace(-1, 1, 35, dtype=np.float32).reshape(7, 5)},
@@ -47,115 +33,6 @@ def gradients(seed=0):
 
 def zeros():
     return jax.tree.map(np.zeros_like, PARAMS)
-
-
-def closed_form(kind, step, steps, warmup, decay, final):
-    if step < warmup:
-        return (step + 1) / (warmup + 1)
-    if kind == "constant" or step < steps - decay:
-        return 1.0
-    fraction = min((step - (steps - decay)) / decay, 1.0)
-    shape = 0.5 * (1 + np.cos(np.pi * fraction)) if kind == "cosine" else 1 - fraction
-    return final + (1 - final) * shape
-
-
-@pytest.mark.parametrize("kind", ["constant", "cosine", "linear"])
-@pytest.mark.parametrize(
-    ("warmup", "decay", "final"),
-    [(0, None, 0.0), (4, None, 0.1), (3, 5, 0.2), (0, 20, 0.0), (8, 12, 0)],
-)
-def test_schedule_has_its_closed_form_at_every_step(kind, warmup, decay, final):
-    steps = 20
-    config = OptimizerConfig(
-        lr_schedule=kind, warmup_steps=warmup, decay_steps=decay, end_lr_ratio=final
-    )
-    schedule = build_schedule(config, steps)
-    decay_steps = steps - warmup if decay is None else decay
-    expected = [closed_form(kind, k, steps, warmup, decay_steps, final) for k in range(steps + 1)]
-    found = [float(schedule(step)) for step in range(steps + 1)]
-    np.testing.assert_allclose(found, expected, atol=1e-6)
-    np.testing.assert_allclose(jax.jit(jax.vmap(schedule))(jnp.arange(steps + 1)), found, atol=1e-6)
-    assert min(found[:-1]) > 0  # no step has rate 0
-    if kind != "constant":
-        np.testing.assert_allclose(found[-1], final, atol=1e-6)
-
-
-def test_warm_up_without_a_step_for_the_decay_is_refused():
-    with pytest.raises(UserError) as caught:
-        build_schedule(OptimizerConfig(lr_schedule="cosine", warmup_steps=10), 10)
-    assert str(caught.value) == (
-        "warmup_steps: 10 is not accepted with a cosine schedule of `steps` 10; "
-        "an integer below the number of steps"
-    )
-
-
-@pytest.mark.parametrize(("warmup", "decay"), [(6, 5), (0, 11), (9, 100)])
-def test_too_long_decay_begins_after_warm_up(warmup, decay):
-    settings = {"lr_schedule": "linear", "warmup_steps": warmup}
-    cut = build_schedule(OptimizerConfig(**settings, decay_steps=decay), 10)
-    whole = build_schedule(OptimizerConfig(**settings), 10)
-    np.testing.assert_array_equal([cut(i) for i in range(11)], [whole(i) for i in range(11)])
-
-
-def test_warm_up_longer_than_the_run_is_refused():
-    with pytest.raises(UserError, match=r"^warmup_steps: 11 is not accepted"):
-        build_schedule(OptimizerConfig(lr_schedule="linear", warmup_steps=11), 10)
-
-
-def test_ema_decay_of_one_is_refused():
-    with pytest.raises(UserError) as caught:
-        OptimizerConfig(ema_decay=1.0)
-    assert str(caught.value) == (
-        "ema_decay: 1.0 is not accepted; a number of at least 0 and below 1"
-    )
-
-
-def test_run_without_steps_has_a_schedule():
-    assert float(build_schedule(OptimizerConfig(lr_schedule="cosine"), 0)(0)) == 1.0
-
-
-LABELS = {
-    "embedding.embedding": EMBEDDING,
-    "encoder.embedding.embedding": EMBEDDING,
-    "decoder.embedding.embedding": EMBEDDING,
-    "text_encoder.position_embedding.embedding": EMBEDDING,
-    "class_embedding.embedding": EMBEDDING,
-    "wide_logits.table": EMBEDDING,
-    "head.kernel": HEAD,
-    "decoder.head.kernel": HEAD,
-    "input.kernel": HEAD,
-    "output.kernel": HEAD,
-    "decoder.output.kernel": HEAD,
-    "blocks_0.attention.query_kernel": HIDDEN,
-    "blocks_0.attention.out.kernel": HIDDEN,
-    "blocks_0.ffn.up_proj.kernel": HIDDEN,
-    "time_output.kernel": HIDDEN,
-    "encoder.recurrent.stack_0.input_kernel": HIDDEN,
-    "decoder.first_state.kernel": HIDDEN,
-    "convolutions_1.kernel": HIDDEN,
-    "blocks_0.attention_convolution.kernel": VECTOR,
-    "blocks_0.attention.query_bias": VECTOR,
-    "decoder.head.bias": VECTOR,
-    "hidden_0.norm.scale": VECTOR,
-    "log_scale": VECTOR,
-}
-
-
-@pytest.mark.parametrize("name", LABELS)
-def test_label_is_that_of_the_full_path(name):
-    assert jax.tree.leaves(label_params(nested(name, np.ones((2, 2))))) == [LABELS[name]]
-
-
-def nested(name, leaf):
-    """Returns a tree with one parameter of a dotted path."""
-    for module in reversed(name.split(".")):
-        leaf = {module: leaf}
-    return leaf
-
-
-def test_parameter_without_a_label_is_named():
-    with pytest.raises(UserError, match=r"^params: 'block.weight' matches none of .*Task.label_fn"):
-        label_params({"block": {"weight": np.ones(2)}})
 
 
 def test_task_may_label_its_parameters_itself():
@@ -200,12 +77,6 @@ def test_schedule_scales_every_update():
         updates, state = optimizer.update(zeros(), state, PARAMS)
         expected = -0.1 / (step + 1) * 0.5 * PARAMS["head"]["kernel"]
         np.testing.assert_allclose(updates["head"]["kernel"], expected, rtol=1e-6)
-
-
-def test_weight_decay_is_0_by_default_for_sgd_alone():
-    decays = {name: OptimizerConfig(optimizer=name).flat()["weight_decay"] for name in SETTINGS}
-    assert decays == dict.fromkeys(SETTINGS, 0.01) | {"sgd": 0.0}
-    assert OptimizerConfig(optimizer="sgd", weight_decay=0.01).weight_decay == 0.01
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "muon"])
@@ -253,27 +124,6 @@ def test_updates_are_those_of_plain_optax(name):
         expected, other = plain.update(gradients(step), other, params)
         jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-6), updates, expected)
         params = optax.apply_updates(params, updates)
-
-
-def test_nesterov_without_momentum_is_refused():
-    with pytest.raises(UserError, match=r"^nesterov: true is not accepted with `momentum` 0; "):
-        OptimizerConfig(optimizer="sgd", nesterov=True)
-
-
-@pytest.mark.parametrize("name", SETTINGS)
-def test_setting_of_another_optimizer_is_refused_when_given(name):
-    config = OptimizerConfig(optimizer=name)
-    require_used(config, [*SETTINGS[name], "optimizer", "grad_clip_norm", "steps"])
-    for unused in set().union(*SETTINGS.values()).difference(SETTINGS[name]):
-        with pytest.raises(UserError, match=f"^{unused}: not used by `optimizer` {name}; only by "):
-            require_used(config, [unused])
-
-
-def test_every_setting_of_few_optimizers_names_them_in_its_help():
-    fields = {field.name: field for field in dataclasses.fields(OptimizerConfig)}
-    for setting in set().union(*SETTINGS.values()).difference(SCHEDULE):
-        for optimizer in (name for name, used in SETTINGS.items() if setting in used):
-            assert optimizer in fields[setting].metadata["help"]
 
 
 def test_frozen_parameters_have_no_optimizer_state_and_no_share_in_the_clipping():
@@ -407,21 +257,3 @@ def test_optimizers_minimize_a_quadratic(optimizer):
     for _ in range(60):
         params, state = step(params, state)
     assert optax.tree.norm(params) < 0.3 * optax.tree.norm(PARAMS)
-
-
-@pytest.mark.parametrize("name", ["adam_b1", "adam_b2", "ema_decay"])
-@pytest.mark.parametrize("value", [1.0, 0.99999999, -0.1])
-def test_decay_rate_of_one_is_refused(name, value):
-    with pytest.raises(UserError, match=f"^{name}: {value} is not accepted; a number .* below 1"):
-        OptimizerConfig.from_flat({name: value})
-    OptimizerConfig.from_flat({name: 0.0})
-    OptimizerConfig.from_flat({name: 0.9999})
-
-
-def test_divergence_flags_are_the_rate_and_values_above_their_defaults():
-    assert divergence_flags(OptimizerConfig()) == "--learning_rate=0.001"
-    decay = OptimizerConfig(weight_decay=1e30, adam_b1=0.999)
-    assert divergence_flags(decay) == "--learning_rate=0.001, --weight_decay=1e+30, --adam_b1=0.999"
-    assert divergence_flags(OptimizerConfig(optimizer="muon")) == "--muon_learning_rate=0.02"
-    sgd = OptimizerConfig(optimizer="sgd", momentum=0.9, adam_b1=0.999)
-    assert divergence_flags(sgd) == "--learning_rate=0.001, --momentum=0.9"

@@ -11,7 +11,8 @@ import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 
 from jaxlabs.losses.loss_output import LossOutput
-from jaxlabs.training.optimizers import OptimizerConfig, build_optimizer, except_frozen
+from jaxlabs.training.optimizer_config import OptimizerConfig
+from jaxlabs.training.optimizers import build_optimizer, except_frozen
 from jaxlabs.training.state import create_state, leaf_names
 from jaxlabs.training.step import build_train_step, nonfinite_names
 

@@ -22,7 +22,7 @@ from jaxlabs.benchmark.worker import Work
 from jaxlabs.data.batches import Examples
 from jaxlabs.diffusion.noise_schedules import alphas_cumprod
 from jaxlabs.diffusion.samplers import SamplerConfig, coefficients, timesteps
-from jaxlabs.training.optimizers import OptimizerConfig
+from jaxlabs.training.optimizer_config import OptimizerConfig
 from jaxlabs.training.run_config import RunConfig
 
 

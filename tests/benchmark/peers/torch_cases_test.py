@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 
 from jaxlabs.models.char_rnn import CharRNN, CharRNNConfig, train_step
-from jaxlabs.training.optimizers import OptimizerConfig, build_optimizer, build_schedule
+from jaxlabs.training.optimizer_config import OptimizerConfig
+from jaxlabs.training.optimizers import build_optimizer
+from jaxlabs.training.schedules import build_schedule
 from jaxlabs.training.state import count_parameters, create_state
 
 torch = pytest.importorskip("torch")
