@@ -47,6 +47,10 @@ def test_results_table_has_every_row_once():
         assert any(line.endswith(f"| `{row['command']}` |") for line in rows)
 
 
+def test_results_name_no_absolute_path():
+    assert not re.findall(r"=/\S+", (DOCS / "results.json").read_text())
+
+
 def test_quick_results_of_the_readme_are_those_of_the_results_page():
     readme = (DOCS.parent / "README.md").read_text()
     results = json.loads((DOCS / "results.json").read_text())["results"]
