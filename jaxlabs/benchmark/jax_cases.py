@@ -24,7 +24,7 @@ from jaxlabs.layers.masks import AttentionMask
 from jaxlabs.models import transformer_lm
 from jaxlabs.training import devices
 from jaxlabs.training.advance import Advance, step_inputs
-from jaxlabs.training.dot_flops import dot_flops
+from jaxlabs.training.matmul_flops import matmul_flops
 from jaxlabs.training.precision import resolve_precision, with_precision
 from jaxlabs.training.run_config import RunConfig
 from jaxlabs.training.state import TrainState
@@ -97,7 +97,7 @@ def _forward_flops(task: Task, config: RunConfig, dataset: Any, state: TrainStat
         variables, carry = state.variables(params), state.carry
         return task.loss(task.model, variables, batch, key, train=True, carry=carry).loss_sum
 
-    return dot_flops(total, state.params, dataset)
+    return matmul_flops(total, state.params, dataset)
 
 
 def text_sampling(setup: Setup, batch_size: int, tokens: int, precision: str) -> Work:
@@ -107,7 +107,7 @@ def text_sampling(setup: Setup, batch_size: int, tokens: int, precision: str) ->
     decoder = transformer_lm.TransformerStepper(task.model)
     carry = jax.eval_shape(lambda: decoder.init_carry(batch_size))
     inputs = jax.ShapeDtypeStruct((batch_size,), jnp.int32)
-    flops = dot_flops(decoder.step, state.params, carry, inputs)
+    flops = matmul_flops(decoder.step, state.params, carry, inputs)
 
     def run():
         inputs = state.params, prompts, lengths, keys.root(0)
@@ -122,7 +122,7 @@ def image_sampling(setup: Setup, batch_size: int, steps: int, precision: str) ->
     config, _, task, state = _build(setup, precision)
     params, model = state.params, task.model
     x, t = jnp.zeros((batch_size, *model.shape)), jnp.zeros(batch_size, jnp.int32)
-    flops = dot_flops(lambda params: model.apply({"params": params}, x, t), params)
+    flops = matmul_flops(lambda params: model.apply({"params": params}, x, t), params)
     sampling = ImageSamplingConfig(sampler=SamplerConfig(sampler_steps=steps))
 
     def run():
@@ -198,7 +198,7 @@ def full_batch_gradient(
     cost_and_gradient = jax.jit(jax.value_and_grad(cost))
     return Work(
         lambda: jax.block_until_ready(cost_and_gradient(state.params, dataset)),
-        flops=(1 + BACKWARD) * dot_flops(cost, state.params, dataset),
+        flops=(1 + BACKWARD) * matmul_flops(cost, state.params, dataset),
     )
 
 

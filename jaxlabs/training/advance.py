@@ -13,9 +13,9 @@ from jaxlabs.data.batches import TrainingData, batch_at
 from jaxlabs.losses.loss_output import Batch
 from jaxlabs.training.aot import AotFunction
 from jaxlabs.training.devices import DataParallel
-from jaxlabs.training.dot_flops import count_flops
 from jaxlabs.training.feed import Feed
 from jaxlabs.training.full_batch import build_full_batch_step
+from jaxlabs.training.matmul_flops import count_flops
 from jaxlabs.training.optimizers import has_plateaued
 from jaxlabs.training.run_config import RunConfig
 from jaxlabs.training.state import TrainState
@@ -82,7 +82,7 @@ class Advance:
         return state, {name: np.concatenate([log[name] for log in logs]) for name in names}
 
     def flops_per_step(self, state: TrainState) -> float | None:
-        """Returns the FLOPs of a step, see `dot_flops`; None if they vary, as in a line search."""
+        """Returns the FLOPs of a step, see `matmul_flops`; None if a line search varies them."""
         dataset, _ = self._feed.at(max(int(state.step) - 1, 0))  # it is in memory
         jaxpr = self._multi_step.trace(state, dataset, np.int32(1), self._seed).jaxpr
         (loop,) = (equation for equation in jaxpr.eqns if equation.primitive.name == "while")

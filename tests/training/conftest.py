@@ -1,6 +1,8 @@
 """A toy task for the tests of training: next-token prediction with about a hundred parameters."""
 
 import functools
+import socket
+import subprocess
 
 import flax.linen as nn
 import jax
@@ -73,6 +75,40 @@ def reused_executables(tmp_path_factory):
         compilation_cache.reset_cache()  # its existence is checked only once
         if values is settings:
             yield
+
+
+@pytest.fixture(scope="session")
+def free_port():
+    """`free_port() -> int`: a port of this machine that nothing uses."""
+
+    def port():
+        with socket.socket() as probe:
+            probe.bind(("localhost", 0))
+            return probe.getsockname()[1]
+
+    return port
+
+
+@pytest.fixture(scope="session")
+def run_together():
+    """`run_together(commands) -> [(stdout, stderr), ...]` of commands that run at once and succeed.
+
+    All of them are stopped if one does not end within `timeout` seconds.
+    """
+
+    def run(commands, timeout=300):
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        workers = [subprocess.Popen(command, **pipes) for command in commands]
+        try:
+            outputs = [worker.communicate(timeout=timeout) for worker in workers]
+        finally:
+            for worker in workers:
+                worker.kill()
+        for worker, (_, error) in zip(workers, outputs, strict=True):
+            assert worker.returncode == 0, error[-4000:]
+        return outputs
+
+    return run
 
 
 @functools.cache

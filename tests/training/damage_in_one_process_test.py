@@ -1,8 +1,6 @@
 """Damage that only one of two processes sees: both restore the same earlier step."""
 
 import shutil
-import socket
-import subprocess
 import sys
 from pathlib import Path
 
@@ -43,14 +41,8 @@ def other_values(checkpoint):
 DAMAGE = {"metadata": without_metadata, "file": truncated, "values": other_values}
 
 
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("localhost", 0))
-        return probe.getsockname()[1]
-
-
 @pytest.fixture(scope="module")
-def restored(tmp_path_factory):
+def restored(tmp_path_factory, free_port, run_together):
     """The folder of checkpoints, and the arrays and the standard error of each process."""
     folder, out = tmp_path_factory.mktemp("damaged"), tmp_path_factory.mktemp("out")
     write(folder / "none")
@@ -65,14 +57,7 @@ def restored(tmp_path_factory):
         [sys.executable, str(WORKER), str(port), str(number), str(folder), str(output)]
         for number, output in enumerate(outputs)
     ]
-    workers = [subprocess.Popen(each, stderr=subprocess.PIPE, text=True) for each in commands]
-    try:
-        errors = [worker.communicate(timeout=300)[1] for worker in workers]
-    finally:
-        for worker in workers:
-            worker.kill()
-    for worker, error in zip(workers, errors, strict=True):
-        assert worker.returncode == 0, error[-4000:]
+    errors = [error for _, error in run_together(commands)]
     return folder, [dict(np.load(output)) for output in outputs], errors
 
 

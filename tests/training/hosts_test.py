@@ -1,8 +1,6 @@
 """Training in several processes gives the result of one process."""
 
 import pathlib
-import socket
-import subprocess
 import sys
 
 import numpy as np
@@ -13,47 +11,30 @@ from jaxlabs.run_folder import RunFolder
 WORKER = pathlib.Path(__file__).with_name("hosts_worker.py")
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("localhost", 0))
-        return probe.getsockname()[1]
+@pytest.fixture(scope="module")
+def run(free_port, run_together):
+    """`run(path, processes, devices_each) -> (arrays of each, run folder, stderr of each)`."""
 
+    def run(path, *, processes, devices_each):
+        port, outputs = free_port(), [path / f"{number}.npz" for number in range(processes)]
+        commands = []
+        for number, output in enumerate(outputs):
+            numbers = map(str, (port, processes, number, devices_each))
+            commands.append([sys.executable, str(WORKER), *numbers, str(path / "run"), str(output)])
+        errors = [error for _, error in run_together(commands)]
+        return [dict(np.load(output)) for output in outputs], RunFolder(path / "run"), errors
 
-def run(path, *, processes, devices_each):
-    """Runs the worker in several processes; returns their arrays, the run folder and stderr."""
-    port, outputs = free_port(), [path / f"{number}.npz" for number in range(processes)]
-    folders = [path / "run"] * processes
-    workers = []
-    for number in range(processes):
-        numbers = map(str, (port, processes, number, devices_each))
-        command = [
-            sys.executable,
-            str(WORKER),
-            *numbers,
-            str(folders[number]),
-            str(outputs[number]),
-        ]
-        workers.append(subprocess.Popen(command, stderr=subprocess.PIPE, text=True))
-    try:
-        errors = [worker.communicate(timeout=300)[1] for worker in workers]
-    finally:
-        for worker in workers:
-            worker.kill()
-    for worker, error in zip(workers, errors, strict=True):
-        assert worker.returncode == 0, error[-4000:]
-    return [dict(np.load(output)) for output in outputs], RunFolder(path / "run"), errors
+    return run
 
 
 @pytest.fixture(scope="module")
-def two(tmp_path_factory):
-    path = tmp_path_factory.mktemp("two")
-    return run(path, processes=2, devices_each=1)
+def two(run, tmp_path_factory):
+    return run(tmp_path_factory.mktemp("two"), processes=2, devices_each=1)
 
 
 @pytest.fixture(scope="module")
-def one(tmp_path_factory):
-    path = tmp_path_factory.mktemp("one")
-    return run(path, processes=1, devices_each=2)
+def one(run, tmp_path_factory):
+    return run(tmp_path_factory.mktemp("one"), processes=1, devices_each=2)
 
 
 def test_processes_have_equal_states(two):

@@ -2,7 +2,6 @@
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -37,12 +36,6 @@ except Exception as error:
 """
 
 
-def address():
-    with socket.socket() as probe:
-        probe.bind(("localhost", 0))
-        return f"localhost:{probe.getsockname()[1]}"
-
-
 def start(where, number, *, wait=120, exchange=True):
     return subprocess.Popen(
         [sys.executable, "-c", WORKER, where, *map(str, (number, wait, int(exchange)))],
@@ -55,8 +48,8 @@ def start(where, number, *, wait=120, exchange=True):
 
 
 @pytest.mark.parametrize(("killed", "exchange"), [(0, True), (1, True), (0, False)])
-def test_process_that_loses_another_exits_with_one_line(killed, exchange):
-    where = address()
+def test_process_that_loses_another_exits_with_one_line(killed, exchange, free_port):
+    where = f"localhost:{free_port()}"
     processes = [start(where, number, exchange=exchange) for number in range(2)]
     try:
         for process in processes:
@@ -78,8 +71,8 @@ def test_process_that_loses_another_exits_with_one_line(killed, exchange):
 
 
 @pytest.mark.parametrize("number", [0, 1])
-def test_processes_that_cannot_connect_give_one_line(number):
-    where = address()
+def test_processes_that_cannot_connect_give_one_line(number, free_port):
+    where = f"localhost:{free_port()}"
     process = start(where, number, wait=2)
     _, error = process.communicate(timeout=120)
     assert process.returncode == 2

@@ -1,8 +1,6 @@
 """Training from the weights of another run or of a file, with some of them frozen."""
 
 import json
-import socket
-import subprocess
 import sys
 
 import chex
@@ -160,23 +158,11 @@ if number == 0:
 """
 
 
-def test_one_of_two_processes_reads_a_run_alone(run):
+def test_one_of_two_processes_reads_a_run_alone(run, free_port, run_together):
     assert run("first")[0] == 0
-    with socket.socket() as probe:
-        probe.bind(("localhost", 0))
-        port = probe.getsockname()[1]
-    command = [sys.executable, "-c", READ_ALONE, str(port)]
-    workers = [
-        subprocess.Popen([*command, str(number)], stdout=subprocess.PIPE, text=True)
-        for number in range(2)
-    ]
-    try:
-        outputs = [worker.communicate(timeout=120)[0] for worker in workers]
-    finally:
-        for worker in workers:
-            worker.kill()
-    assert [worker.returncode for worker in workers] == [0, 0]
-    assert outputs == [load_weights("first").sha256 + "\n", ""]
+    command = [sys.executable, "-c", READ_ALONE, str(free_port())]
+    outputs = run_together([[*command, str(number)] for number in range(2)], timeout=120)
+    assert [text for text, _ in outputs] == [load_weights("first").sha256 + "\n", ""]
 
 
 def test_weights_are_read_once(run, monkeypatch):

@@ -15,7 +15,7 @@ from jaxlabs.training import capacity, signals, trainer
 from jaxlabs.training.advance import step_inputs
 from jaxlabs.training.capacity import TooLarge
 from jaxlabs.training.checkpoints import Checkpoints
-from jaxlabs.training.dot_flops import dot_flops
+from jaxlabs.training.matmul_flops import matmul_flops
 from jaxlabs.training.signals import Interrupted
 from jaxlabs.training.state import leaf_names
 from jaxlabs.training.trainer import NonFiniteError, Trainer
@@ -88,7 +88,7 @@ def test_flops_per_step_are_those_of_the_training_step(whole, make_task, make_da
     result, _ = whole
     batch, key = step_inputs(make_data().train, 0, 0, make_config().batch_size)
     train_step = make_task(dropout=0.2).train_step
-    counted = dot_flops(lambda *arguments: train_step(*arguments), result.state, batch, key)
+    counted = matmul_flops(lambda *arguments: train_step(*arguments), result.state, batch, key)
     assert result.flops_per_step == counted > 0
 
 

@@ -8,7 +8,7 @@ import jax
 from jax.extend import core
 
 
-def dot_flops(function: Callable[..., Any], *arguments: Any) -> float:
+def matmul_flops(function: Callable[..., Any], *arguments: Any) -> float:
     """Counts multiplications and additions of all matmuls and convolutions of the traced function.
 
     The function is not compiled, so the count does not depend on compiler optimizations. The body
@@ -26,7 +26,7 @@ def dot_flops(function: Callable[..., Any], *arguments: Any) -> float:
 
 
 def count_flops(jaxpr: core.Jaxpr) -> float:
-    """Counts those of a traced function, see `dot_flops`."""
+    """Counts those of a traced function, see `matmul_flops`."""
     return sum(_equation(equation) for equation in jaxpr.eqns)
 
 

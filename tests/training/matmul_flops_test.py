@@ -6,7 +6,7 @@ import pytest
 
 from jaxlabs.layers.matmul import matmul
 from jaxlabs.models.transformer_lm import TransformerLM, TransformerLMConfig
-from jaxlabs.training.dot_flops import dot_flops
+from jaxlabs.training.matmul_flops import matmul_flops
 
 
 def array(*shape):
@@ -23,7 +23,7 @@ def test_batch_and_contracting_axes_count_once():
     def scores(query, key):
         return jnp.einsum("bhqd,bhkd->bhqk", query, key)
 
-    assert dot_flops(scores, array(2, 3, 5, 7), array(2, 3, 11, 7)) == 2 * 2 * 3 * 5 * 11 * 7
+    assert matmul_flops(scores, array(2, 3, 5, 7), array(2, 3, 11, 7)) == 2 * 2 * 3 * 5 * 11 * 7
 
 
 @pytest.mark.parametrize(
@@ -34,11 +34,11 @@ def test_count_equals_xla_cost_analysis(function):
     if function is not convolve:
         shapes = (array(16, 4), array(4, 5))
     counted = jax.jit(function).lower(*shapes).cost_analysis()["flops"]
-    assert dot_flops(function, *shapes) == counted
+    assert matmul_flops(function, *shapes) == counted
 
 
 def test_convolution_counts_all_taps():
-    assert dot_flops(convolve, array(2, 6, 6, 4), array(3, 3, 4, 5)) == 2 * 2 * 36 * 5 * 9 * 4
+    assert matmul_flops(convolve, array(2, 6, 6, 4), array(3, 3, 4, 5)) == 2 * 2 * 36 * 5 * 9 * 4
 
 
 def test_scan_counts_every_iteration_and_cond_most_expensive_branch():
@@ -50,14 +50,14 @@ def test_scan_counts_every_iteration_and_cond_most_expensive_branch():
 
         return jax.lax.scan(body, x, None, length=7)[0]
 
-    assert dot_flops(iterate, array(3, 4), array(4, 4)) == 7 * 2 * 2 * 3 * 4 * 4
+    assert matmul_flops(iterate, array(3, 4), array(4, 4)) == 7 * 2 * 2 * 3 * 4 * 4
 
 
 def test_custom_vjp_is_traced_through():
     def fast(x, kernel):
         return jax.jit(lambda x: matmul(x, kernel, "bfloat16"))(x)
 
-    assert dot_flops(fast, array(3, 4), array(4, 5)) == 2 * 3 * 4 * 5
+    assert matmul_flops(fast, array(3, 4), array(4, 5)) == 2 * 3 * 4 * 5
 
 
 def test_while_loop_of_unknown_length_is_refused():
@@ -65,7 +65,7 @@ def test_while_loop_of_unknown_length_is_refused():
         return jax.lax.while_loop(lambda x: x[0, 0] < 1, lambda x: x @ kernel, x)
 
     with pytest.raises(ValueError, match="of unknown length"):
-        dot_flops(endless, array(3, 4), array(4, 4))
+        matmul_flops(endless, array(3, 4), array(4, 4))
 
 
 def test_transformer_takes_two_flops_per_weight_and_four_per_score():
@@ -83,4 +83,4 @@ def test_transformer_takes_two_flops_per_weight_and_four_per_score():
     params = jax.eval_shape(model.init, jax.random.key(0), tokens)["params"]
     weights = 2 * (4 * 16 * 16 + 2 * 16 * 24) + 16 * 11
     expected = 3 * 8 * (2 * weights + 2 * 4 * 8 * 16)
-    assert dot_flops(lambda p, x: model.apply({"params": p}, x), params, tokens) == expected
+    assert matmul_flops(lambda p, x: model.apply({"params": p}, x), params, tokens) == expected
