@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from jaxlabs.published import Published as Published
     from jaxlabs.published import PublishedCurve as PublishedCurve
     from jaxlabs.run_folder.files import Texts as Texts
-    from jaxlabs.runner.check import CheckResult as CheckResult
     from jaxlabs.runner.check import check as check
+    from jaxlabs.runner.check_result import CheckResult as CheckResult
     from jaxlabs.runner.compare import Comparison as Comparison
     from jaxlabs.runner.compare import compare as compare
     from jaxlabs.runner.lab import Lab as Lab
@@ -51,7 +51,8 @@ _NAMES = {
     "jaxlabs.losses.loss_output": ["LossOutput"],
     "jaxlabs.published": ["Published", "PublishedCurve"],
     "jaxlabs.run_folder.files": ["Texts"],
-    "jaxlabs.runner.check": ["CheckResult", "check"],
+    "jaxlabs.runner.check": ["check"],
+    "jaxlabs.runner.check_result": ["CheckResult"],
     "jaxlabs.runner.compare": ["Comparison", "compare"],
     "jaxlabs.runner.lab": ["Lab", "Study", "StudyData", "StudyResult"],
     "jaxlabs.runner.sweep_plan": ["Sweep"],

@@ -41,17 +41,7 @@ MAY_IMPORT = {
     "runner": BELOW_LABS - {"analysis", "models"},
     "runner.new": {"config", "labs", "runner"},
     "runner.doctor": {"config", "data", "labs", "runner", "training"},
-    "runner.check": {
-        "config",
-        "data",
-        "keys",
-        "labs",
-        "report",
-        "run_folder",
-        "runner",
-        "training",
-        "training.step",
-    },
+    "runner.check": {"config", "keys", "labs", "run_folder", "runner", "training"},
     "runner.compare": {"config", "labs", "paths", "report", "run_folder", "runner", "training"},
     "report": {"load_matplotlib", "published", "run_folder"},
     "analysis": PARTS | {"config", "data", "keys", "models", "paths", "run_folder", "training"},
@@ -72,6 +62,7 @@ MAY_IMPORT = {
 }
 # Modules of a package that count as another one.
 ELSEWHERE = {
+    "runner.compare": ["jaxlabs.runner.finished_runs"],
     "runner.doctor": ["jaxlabs.runner.machine"],
     "training.step": [
         "jaxlabs.training.metric_writer",

@@ -8,35 +8,23 @@ the shortest run, with values interpolated between evaluations.
 
 import argparse
 import dataclasses
-import functools
-import itertools
 import os
 import pathlib
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
-from jaxlabs import labs, paths
-from jaxlabs.config import (
-    IDENTITY,
-    ArgumentError,
-    Config,
-    UserError,
-    canonical,
-    nearest,
-    settings,
-)
+from jaxlabs import paths
+from jaxlabs.config import ArgumentError, UserError, nearest
 from jaxlabs.report import compare as page
 from jaxlabs.report.curves import humanize, series
 from jaxlabs.report.formatting import format_duration
-from jaxlabs.run_folder import RunFolder
-from jaxlabs.runner.help_text import sections
-from jaxlabs.runner.lab import Experiment, Lab
-from jaxlabs.runner.sweep_plan import compare_groups, flag_value
+from jaxlabs.runner import finished_runs
+from jaxlabs.runner.finished_runs import FinishedRun, Group, Run
+from jaxlabs.runner.lab import Experiment
+from jaxlabs.runner.sweep_plan import compare_groups
 from jaxlabs.runner.verdict import Verdict, verdicts
-from jaxlabs.training.checkpoints import Checkpoints
-from jaxlabs.training.run_config import CONTENTS
 
 OUTPUT = "compare.html"
 
@@ -58,77 +46,6 @@ def run(options: argparse.Namespace) -> int:
     print(comparison)
     print(f"page: {comparison.write(output)}")
     return 0
-
-
-class Run(Protocol):
-    """What a comparison needs of `jaxlabs.Run`."""
-
-    path: pathlib.Path
-    lab: Experiment
-
-
-@dataclasses.dataclass(frozen=True)
-class FinishedRun:
-    """A finished run.
-
-    Attributes:
-      path: its folder.
-      source: the folder that was given: its own, or that of its sweep.
-      lab: its lab.
-      config: config.json.
-      summary: summary.json.
-      rows: rows of metrics.jsonl.
-      settings: settings that affect the result, without the seed.
-    """
-
-    path: pathlib.Path
-    source: pathlib.Path
-    lab: Lab
-    config: Mapping[str, Any]
-    summary: Mapping[str, Any]
-    rows: Sequence[Mapping[str, Any]]
-    settings: Mapping[str, Any]
-
-    @property
-    def seed(self) -> int:
-        """Its seed."""
-        return self.config["settings"].get("seed", 0)
-
-    @functools.cached_property
-    def data_spec(self) -> Mapping[str, Any]:
-        """Tokenizer, classes and shapes of its data, from the newest checkpoint; empty without."""
-        folder = RunFolder(self.path).checkpoints
-        if not folder.is_dir():
-            return {}
-        with Checkpoints(folder, 1, read_only=True) as checkpoints:
-            steps = checkpoints.steps()
-            return checkpoints.read_metadata(steps[-1]).get("data_spec", {}) if steps else {}
-
-
-@dataclasses.dataclass(frozen=True)
-class Group:
-    """Runs that differ only in the seed.
-
-    Attributes:
-      name: a letter.
-      settings: the settings that differ between the groups.
-      runs: its runs, one for each seed.
-    """
-
-    name: str
-    settings: Mapping[str, Any]
-    runs: Sequence[FinishedRun]
-
-    @property
-    def description(self) -> str:
-        """The settings that differ, or the folder if none does."""
-        words = [f"{name}={flag_value(value)}" for name, value in self.settings.items()]
-        return ", ".join(words) or str(self.runs[0].source)
-
-    @property
-    def seconds(self) -> float:
-        """Mean training time of its runs."""
-        return float(np.mean([run.summary["seconds"] for run in self.runs]))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -245,7 +162,7 @@ class Comparison:
 
 def compare(
     runs: Sequence[str | os.PathLike[str] | Run],
-    *others: object,
+    *,
     metric: str | None = None,
     lab: str | os.PathLike[str] | Experiment | None = None,
 ) -> Comparison:
@@ -255,7 +172,6 @@ def compare(
 
     Args:
       runs: paths of run folders or of folders of sweeps, or runs of `load_run`, in one list.
-      others: not accepted.
       metric: `<split>_<name>` of an evaluated split, or another metric of summary.json; None: the
         loss on the monitored split.
       lab: the lab, its name, or the path of its file; None: the one that config.json names.
@@ -264,142 +180,16 @@ def compare(
       ValueError: a run is not finished, or the runs cannot be compared; the message is one line
         that names the run and the reason.
     """
-    found, notes = [], []
-    if others or not isinstance(runs, Sequence) or isinstance(runs, str):
+    if not isinstance(runs, Sequence) or isinstance(runs, str):
         raise ArgumentError("runs", "expected one list of runs, such as compare([a, b])")
-    loaded = labs.load(lab) if isinstance(lab, str | os.PathLike) else lab
-    for source in runs:
-        path = pathlib.Path(getattr(source, "path", source))
-        try:
-            _expand(path, getattr(source, "lab", loaded), found, notes)
-        except ArgumentError as error:
-            if error.argument == "workdir":  # no argument of this command
-                raise UserError(error.message) from None
-            raise
-    if not found:
-        raise ArgumentError("runs", "empty; at least one run")
-    names = [run.path.resolve() for run in found]
-    for run, name in zip(found, names, strict=True):
-        if names.count(name) > 1:
-            raise UserError(f"{run.path}: given twice")
-    first = found[0]
-    for run in found[1:]:
-        _require_comparable(first, run)
-    metric = metric or f"{_monitored(first)}_loss"
+    found, left_out = finished_runs.read(runs, lab)
+    finished_runs.require_comparable(found)
+    metric = metric or f"{found[0].monitored_split}_loss"
     for run in found:
         _require_metric(run, metric)
-    groups = _grouped(found)
+    groups = finished_runs.group(found)
     bases, limits = _bases(groups, metric)
-    return Comparison(first.config["experiment"], metric, groups, bases, [*limits, *notes])
-
-
-def _expand(
-    path: pathlib.Path, lab: Experiment | None, found: list[FinishedRun], notes: list[str]
-) -> None:
-    """Appends the run in a folder, or the runs of a sweep; those without a result are notes.
-
-    Args:
-      path: the folder.
-      lab: its lab; None: the one that config.json names.
-      found: runs so far.
-      notes: notes so far.
-
-    Raises:
-      UserError: there is no finished run.
-    """
-    folder = RunFolder(path)
-    config = folder.read_config()
-    lab = labs.load_stored(config, lab)
-    if "sweep" not in config:
-        found.append(_read(folder, lab, path))
-        return
-    before = len(found)
-    for single in sorted(folder.runs.iterdir()) if folder.runs.is_dir() else []:
-        inner = RunFolder(single)
-        if inner.is_complete():
-            found.append(_read(inner, lab, path))
-        else:
-            notes.append(f"left out: {single} is unfinished or has diverged")
-    if len(found) == before:
-        raise UserError(f"{path}: a sweep without a finished run")
-
-
-def _read(folder: RunFolder, lab: Experiment, source: pathlib.Path) -> FinishedRun:
-    """Returns the run of a folder; raises UserError if it is unfinished or of a study."""
-    if not isinstance(lab, Lab):
-        raise UserError(f"{folder.path}: {lab.name} is a study; runs of a lab with training")
-    if not (folder.path / "summary.json").exists():
-        raise UserError(f"{folder.path}: not finished; the command of the run resumes it")
-    config = folder.read_config()
-    return FinishedRun(
-        path=folder.path,
-        source=source,
-        lab=lab,
-        config=config,
-        summary=folder.read_summary(),
-        rows=folder.read_metrics(),
-        settings=_result_settings(lab.config_class, config),
-    )
-
-
-def _result_settings(config_class: type[Config], config: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the settings that affect the result, without seed and data set.
-
-    A setting that is newer than the run has its default.
-    """
-    stored = canonical(config_class, config["settings"])
-    found = {
-        name: stored.get(name, field.default)
-        for name, field in settings(config_class)
-        if field.metadata["kind"] == IDENTITY and name not in ("seed", "dataset")
-    }
-    if "optimizer" in config:  # the task's own
-        found["optimizer"] = config["optimizer"]
-    return found
-
-
-def _require_comparable(first: FinishedRun, run: FinishedRun) -> None:
-    """Raises UserError unless two runs are of one lab, data set, tokenizer and split."""
-    lab, other = (one.config["experiment"] for one in (first, run))
-    if lab != other:
-        raise UserError(f"{run.path}: a run of {other}, but {first.path} is one of {lab}")
-    (words, data), (other_words, others) = _data(first), _data(run)
-    if data != others:
-        raise UserError(f"{run.path}: other data ({other_words}) than {first.path} ({words})")
-    fields = sections(first.lab.config_class)["data"]
-    for name in (name for name, _ in fields if name in first.settings):
-        before, now = first.settings[name], run.settings[name]
-        if before != now:
-            raise UserError(
-                f"{run.path}: other data, {name}={flag_value(now)}, than {first.path},"
-                f" {name}={flag_value(before)}"
-            )
-    for name in first.data_spec.keys() & run.data_spec.keys():
-        if first.data_spec[name] != run.data_spec[name]:
-            raise UserError(f"{run.path}: another tokenizer or shape ({name}) than {first.path}")
-    if _monitored(first) != _monitored(run):
-        raise UserError(
-            f"{run.path}: evaluated on the split {_monitored(run)}, but {first.path} on"
-            f" {_monitored(first)}"
-        )
-
-
-def _data(run: FinishedRun) -> tuple[str, dict[str, Any]]:
-    """Returns the data of a run in words, and what identifies them.
-
-    This is their contents, since files may be moved; without a hash also their name and `dataset`.
-    """
-    data = run.config.get("dataset") or {}
-    contents = {name: data.get(name) for name in CONTENTS}
-    if contents["sha256"]:
-        return f"{data.get('name')}, {contents['sha256'][:8]}", contents
-    chosen = canonical(run.lab.config_class, run.config["settings"]).get("dataset")
-    names = {"name": data.get("name"), "dataset": chosen}
-    return ", ".join(dict.fromkeys(filter(None, names.values()))), contents | names
-
-
-def _monitored(run: FinishedRun) -> str:
-    return next((row["split"] for row in run.rows if row["split"] != "train"), "train")
+    return Comparison(found[0].lab.name, metric, groups, bases, [*limits, *left_out])
 
 
 def _split_and_name(metric: str, run: FinishedRun) -> tuple[str, str]:
@@ -416,46 +206,6 @@ def _require_metric(run: FinishedRun, metric: str) -> None:
     if metric not in found:
         hint = nearest(metric, found) or f"; {', '.join(found)}"
         raise ArgumentError("metric", f"{metric!r} is not a metric of {run.path}{hint}")
-
-
-def _grouped(found: Sequence[FinishedRun]) -> list[Group]:
-    """Returns the groups of runs that differ only in the seed, in the order of the runs.
-
-    Where two runs have the same settings and seed, of another version of the code for example,
-    the runs of every given folder are a group.
-
-    Raises:
-      UserError: a folder has two such runs.
-    """
-    keys = [_key(run.settings) for run in found]
-    if len(set(zip(keys, (run.seed for run in found), strict=True))) < len(found):
-        keys = [(key, run.source) for key, run in zip(keys, found, strict=True)]
-    groups: dict[Any, list[FinishedRun]] = {}
-    for key, run in zip(keys, found, strict=True):
-        groups.setdefault(key, []).append(run)
-    for runs in groups.values():
-        if len({run.seed for run in runs}) < len(runs):
-            raise UserError(f"{runs[-1].path}: another run has the same settings and seed")
-    all_settings = [runs[0].settings for runs in groups.values()]
-    differing = [
-        name
-        for name in all_settings[0]
-        if any(one.get(name) != all_settings[0][name] for one in all_settings)
-    ]
-    return [
-        Group(name, {setting: runs[0].settings[setting] for setting in differing}, runs)
-        for name, runs in zip(_letters(), groups.values(), strict=False)
-    ]
-
-
-def _key(values: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
-    return tuple((name, repr(value)) for name, value in values.items())
-
-
-def _letters() -> Iterator[str]:
-    """Yields A, B, ..., Z, AA, AB, ..."""
-    for length in itertools.count(1):
-        yield from map("".join, itertools.product("ABCDEFGHIJKLMNOPQRSTUVWXYZ", repeat=length))
 
 
 def _bases(groups: Sequence[Group], metric: str) -> tuple[list[Basis], list[str]]:

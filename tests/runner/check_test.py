@@ -5,7 +5,6 @@ import dataclasses
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import jax
 import numpy as np
@@ -16,7 +15,8 @@ from jaxlabs import labs
 from jaxlabs.config import UserError
 from jaxlabs.labs.gpt.lab import LAB as GPT
 from jaxlabs.runner import check
-from jaxlabs.runner.check import FAIL, PASS, SKIP
+from jaxlabs.runner.check_result import FAIL, PASS, SKIP, Row, make_row
+from jaxlabs.runner.check_setup import make_setup
 from jaxlabs.runner.lab_source import ENTRY_POINT, LabSource
 from jaxlabs.training.checks import Failed
 
@@ -92,7 +92,7 @@ def setup(spirals):
 
     def make(sample):
         invocation = check._parse(dataclasses.replace(lab, sample=sample), SMALL)
-        return check._setup(invocation)
+        return make_setup(invocation)
 
     return make
 
@@ -117,32 +117,10 @@ def test_sampler_must_not_compile_for_every_key(setup):
         check._sampler(setup(sample))
 
 
-def test_compilation_of_a_later_call_fails():
-    line = "recompiled, because of [0]: float32[2] -> float32[3]"
-    start = lambda *_: {"recompiled": [line], "calls": 3}  # noqa: E731
-    with pytest.raises(Failed, match=r"^recompiled, because of \[0\]"):
-        check._trained(start, Path())
-    start = lambda *_: {"recompiled": [], "calls": 3}  # noqa: E731
-    assert check._trained(start, Path()) == "one compilation for 3 calls"
-
-
-def test_lab_without_a_file_skips_what_needs_other_processes(here):
-    for action in (check._trained, check._shared):
-        row = check._row("x", lambda action=action: action(None, here))
-        assert row.verdict == SKIP
-    assert check._row("x", lambda: check._resumed(None, here, here)).verdict == SKIP
-
-
-def test_exception_of_a_lab_is_the_line_of_its_property():
-    def raises():
-        raise ValueError("shapes\ndiffer")
-
-    assert check._row("sampler", raises) == ("sampler", FAIL, "ValueError: shapes differ")
-
-
-def test_failed_process_gives_its_last_line(here):
-    with pytest.raises(Failed, match="unknown lab"):
-        check._process("no_such_lab", [], "train", here / "run")
+def test_lab_without_a_file_skips_what_needs_other_processes():
+    started = check._started(None, None)
+    assert [*started] == [*NAMES[4:]]
+    assert {make_row(name, action).verdict for name, action in started.items()} == {SKIP}
 
 
 def test_other_processes_load_a_lab_by_name_or_file(spirals):
@@ -159,13 +137,6 @@ def test_changed_copy_of_a_lab_is_not_the_lab_of_its_file(spirals):
         changed = dataclasses.replace(labs.load(name), loss_unit="bits")
         assert changed.source is None
         assert check._name_of(changed) is None
-
-
-def test_script_that_checks_its_lab_when_it_is_loaded_is_refused(spirals):
-    with open(spirals, "a", encoding="utf-8") as file:
-        file.write("\njl.check(LAB)\n")
-    with pytest.raises(Failed, match=r'jl\.check: .* if __name__ == "__main__":'):
-        check._process(str(spirals), [], "train", spirals.parent / "run")
 
 
 @pytest.mark.parametrize(
@@ -192,20 +163,11 @@ def test_command_that_is_not_accepted_gives_one_line(arguments, line):
     assert "\n" not in str(caught.value)
 
 
-def test_result_says_whether_it_passed_and_shows_itself():
-    rows = check.Row("sampler", PASS, "one"), check.Row("1 = 4 devices", SKIP, "a<b")
-    result = check.CheckResult(rows)
-    assert result.passed
-    assert repr(result).splitlines() == [str(row) for row in rows]
-    assert "a&lt;b" in result._repr_html_()
-    assert not check.CheckResult((*rows, check.Row("compiles once", FAIL, "no"))).passed
-
-
 def test_call_names_arguments_and_leaves_the_process_as_it_was(monkeypatch):
     def rows(invocation, name, show):
         assert invocation.overrides == {"batch_size": 4}
         jax.config.update("jax_default_device", jax.devices()[1])
-        return [check.Row("sampler", PASS, "")]
+        return [Row("sampler", PASS, "")]
 
     monkeypatch.setattr(check, "_rows", rows)
     before = dict(jax.config.values)
