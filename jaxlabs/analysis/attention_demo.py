@@ -47,9 +47,17 @@ def scaled_dot_product(seed: int, tokens: int = 4, head_dim: int = 8) -> dict[st
     attended = attention_output(jnp.asarray(query), jnp.asarray(key), jnp.asarray(value))
     raw_scores = attended.scores * head_dim**0.5
     raw_weights = jax.nn.softmax(raw_scores, axis=-1)
-    ours = attended.scores, raw_weights, attended.weights, attended.output
-    arrays = query, key, value, raw_scores, *ours
-    return {name: np.asarray(array)[0, 0] for name, array in zip(STEP, arrays, strict=True)}
+    arrays = {
+        "query": query,
+        "key": key,
+        "value": value,
+        "raw_scores": raw_scores,
+        "scaled_scores": attended.scores,
+        "raw_weights": raw_weights,
+        "weights": attended.weights,
+        "output": attended.output,
+    }
+    return {name: np.asarray(array)[0, 0] for name, array in arrays.items()}
 
 
 def scaling_study(

@@ -60,9 +60,11 @@ class AttentionMapsConfig(Config):
 
     def check(self) -> None:
         if self.attention_text is not None and not all(self.texts().values()):
-            accepted = "texts of at least one character, separated by |"
-            message = f"{self.attention_text!r} is not accepted; {accepted}"
-            raise ArgumentError("attention_text", message)
+            raise ArgumentError(
+                "attention_text",
+                f"{self.attention_text!r} is not accepted; texts of at least one character,"
+                " separated by |",
+            )
 
 
 class MapExample(NamedTuple):
@@ -174,7 +176,7 @@ def rollout(maps: np.ndarray, residual: float = 0.5) -> np.ndarray:
     first layer up. The result estimates the contribution of each token to a position; it ignores
     values, projections and feed-forward networks.
 
-    From weights `[layers, heads, time, time]` it returns `[layers, time, time]`; row i of layer l
+    For weights `[layers, heads, time, time]` it returns `[layers, time, time]`; row i of layer l
     has the contribution of each token to position i after that layer. Rows sum to 1; a query
     without visible keys attends to itself.
     """

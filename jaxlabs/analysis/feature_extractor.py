@@ -62,12 +62,16 @@ def restore_feature_extractor(path: str, dataset: Mapping[str, Any]) -> FeatureE
         raise refused(f"{path} has no finished run; train one with: {make}")
     config, summary = folder.read_config(), folder.read_summary()
     if config["experiment"] != EXPERIMENT:
-        found = f"{path} has a run of {config['experiment']}, not of {EXPERIMENT}"
-        raise refused(f"{found}; another folder or none")
+        raise refused(
+            f"{path} has a run of {config['experiment']}, not of {EXPERIMENT}; another folder or"
+            " none"
+        )
     trained_on = config.get("dataset", {})
     if trained_on.get("sha256") != dataset["sha256"]:
-        found = f"{path} was trained on {trained_on.get('name')} and not on these images, {name}"
-        raise refused(f"{found}; another folder, or none")
+        raise refused(
+            f"{path} was trained on {trained_on.get('name')} and not on these images, {name};"
+            " another folder, or none"
+        )
     if summary["metrics"].get("test_accuracy") is None:
         raise refused(f"{path} has no test_accuracy; train it again with: {make}")
     classes, shape = (tuple(dataset[key]) for key in ("classes", "shape"))

@@ -122,9 +122,11 @@ class WordSamplingConfig(SamplingConfig):
         unknown = [word for word, token in zip(words, tokens, strict=True) if token == UNKNOWN]
         if unknown:
             named = ", ".join(map(repr, dict.fromkeys(unknown)))
-            accepted = "words of the training text are accepted, of which there are"
-            message = f"unknown words {named}; {accepted} {len(tokenizer.words):,}"
-            raise ArgumentError("prompt", message)
+            raise ArgumentError(
+                "prompt",
+                f"unknown words {named}; words of the training text are accepted, of which there"
+                f" are {len(tokenizer.words):,}",
+            )
         return tokens
 
 

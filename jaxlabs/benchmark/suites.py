@@ -187,9 +187,10 @@ def ddpm_train(bench: Bench) -> list[Group]:
     """A training step of the U-Net."""
     reduced = {"batch_size": 32, "grad_accum_steps": 4} if bench.small else {}
     config, dataset = bench.config("ddpm", reduced), partial(jax_cases.random_images, SHAPE)
-    facts = {"size": f"batch {config.batch_size} of 28 x 28{size_note(reduced)}"}
-    facts["suite"], peer = "ddpm_train", ("unet_training", config, SHAPE)
-    return [_training(bench, "ddpm", config, IMAGES, dataset, peer, **facts)]
+    size = f"batch {config.batch_size} of 28 x 28{size_note(reduced)}"
+    peer = "unet_training", config, SHAPE
+    group = _training(bench, "ddpm", config, IMAGES, dataset, peer, suite="ddpm_train", size=size)
+    return [group]
 
 
 def ddpm_sample(bench: Bench) -> list[Group]:
@@ -221,11 +222,8 @@ def speech_classifier(bench: Bench) -> list[Group]:
     """A training step of the sentence classifier."""
     lab, config = "speech_classifier", bench.config("speech_classifier")
     model, count = config.model, config.model.vocab_size
-    sizes = count, model.context_length, model.num_classes
-    dataset, data_spec = (
-        partial(jax_cases.random_sentences, *sizes),
-        word_tokenizer(count).to_json(),
-    )
+    dataset = partial(jax_cases.random_sentences, count, model.context_length, model.num_classes)
+    data_spec = word_tokenizer(count).to_json()
     peer = "classifier_training", config, count, dataset
     size = f"batch {config.batch_size} x {model.context_length}, vocabulary {count}"
     return [_training(bench, lab, config, data_spec, dataset, peer, size=size)]

@@ -137,7 +137,8 @@ def measure_group(
     # All cases of a group are compared by the same operation count.
     flops = next((row["flops"] for row in rows.values() if row.get("flops")), None)
     for row in rows.values():
-        row.pop("flops", None), row.pop("units", None)
+        row.pop("flops", None)
+        row.pop("units", None)
         if flops and row["seconds"]:
             row["flops_per_second"] = flops / row["seconds"]
     return list(rows.values())

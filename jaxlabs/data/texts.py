@@ -68,12 +68,11 @@ def load(name: str, data_dir: str | Path | None = None, *, download: bool = True
         return _load_published(TINY_SHAKESPEARE, sources.data_home(data_dir), download)
     if name in SYNTHETIC:
         return SYNTHETIC[name]()
-    accepted = "a UTF-8 text file"
     path = paths.local(name, "dataset")
     if not name or not os.path.exists(path):
-        raise sources.unknown(f"no data set or file {name!r}", name, NAMES, accepted)
+        raise sources.unknown(f"no data set or file {name!r}", name, NAMES, "a UTF-8 text file")
     if path.is_dir():
-        raise sources.unknown(f"{name!r} is a folder", "", NAMES, accepted)
+        raise sources.unknown(f"{name!r} is a folder", "", NAMES, "a UTF-8 text file")
     return TextDataset.of(name, sources.read_text_file(path), path.resolve())
 
 

@@ -57,8 +57,10 @@ class AttentionRunConfig(CommonConfig):
         super().check()
         check_heads(self.embed_dim, self.num_heads)
         if not mini_encoder.words_of(self.attention_sentence):
-            message = f"{self.attention_sentence!r} is not accepted; at least one word"
-            raise ArgumentError("attention_sentence", message)
+            raise ArgumentError(
+                "attention_sentence",
+                f"{self.attention_sentence!r} is not accepted; at least one word",
+            )
 
 
 PRESETS = {
@@ -75,9 +77,13 @@ def measure(config: AttentionRunConfig, folder: RunFolder) -> StudyResult:
     """Runs the demonstrations and both experiments."""
     step = attention_demo.scaled_dot_product(config.seed)
     scaling = attention_demo.scaling_study(HEAD_DIMS, config.seed)
-    sizes = {"embed_dim": config.embed_dim, "num_heads": config.num_heads}
-    options = sizes | {"steps": config.encoder_steps, "seed": config.seed}
-    encoder = mini_encoder.train_and_show(config.attention_sentence, **options)
+    encoder = mini_encoder.train_and_show(
+        config.attention_sentence,
+        embed_dim=config.embed_dim,
+        num_heads=config.num_heads,
+        steps=config.encoder_steps,
+        seed=config.seed,
+    )
     seeds = config.seeds_from(config.seeds)
     depths, counts = _powers_of_two(config.max_depth), _powers_of_two(config.max_heads)
     depth = attention_depth.depth_study(depths, seeds, config.depth_steps)

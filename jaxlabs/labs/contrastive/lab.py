@@ -50,8 +50,11 @@ class ContrastiveRunConfig(RunConfig):
     def check(self) -> None:
         super().check()
         if self.batch_size < 2:
-            needed = "at least 2, since the other pairs are the negatives"
-            raise ArgumentError("batch_size", f"{self.batch_size} is not accepted; {needed}")
+            raise ArgumentError(
+                "batch_size",
+                f"{self.batch_size} is not accepted; at least 2, since the other pairs are the"
+                " negatives",
+            )
 
 
 QUICK = {
@@ -92,8 +95,13 @@ def load_data(config: ContrastiveRunConfig) -> DataModule:
     dataset = images.load(config.dataset, config.data_dir)
     data = captions.caption_data(dataset, config.model.context_length, config.num_eval_examples)
     check_divisible(data.data_spec["shape"])
-    known = config.model.loss, data.eval_sets["test"], config.eval_batch_size
-    return dataclasses.replace(data, baselines=lambda: contrastive_optimum.baselines(*known))
+    baselines = functools.partial(
+        contrastive_optimum.baselines,
+        config.model.loss,
+        data.eval_sets["test"],
+        config.eval_batch_size,
+    )
+    return dataclasses.replace(data, baselines=baselines)
 
 
 def build_task(config: ContrastiveRunConfig, data_spec: DataSpec) -> Task:
@@ -102,8 +110,7 @@ def build_task(config: ContrastiveRunConfig, data_spec: DataSpec) -> Task:
     model = dual_encoder.DualEncoder(config.model.with_vocabulary(words))
     image, text = jnp.zeros((1, *data_spec["shape"]), jnp.float32), jnp.ones((1, 1), jnp.int32)
     init = functools.partial(model.init, images=image, tokens=text)
-    steps = dual_encoder.loss, dual_encoder.train_step
-    return Task(model, init, *steps, batch_coupled=True)
+    return Task(model, init, dual_encoder.loss, dual_encoder.train_step, batch_coupled=True)
 
 
 def sample(

@@ -133,12 +133,21 @@ def estimate(
     index.
     """
     edges = stratify_timesteps(diffusion.num_timesteps, strata)
-    setup = {"diffusion": diffusion, "variance_type": variance_type, "edges": tuple(edges.tolist())}
     batches = []
     for start in range(0, len(images), batch_size):
         indices = np.arange(start, start + batch_size, dtype=np.int32)
         batch = jnp.asarray(images[np.minimum(indices, len(images) - 1)])
-        found, valid = terms(denoise, params, batch, indices, key, **setup), len(images) - start
+        found = terms(
+            denoise,
+            params,
+            batch,
+            indices,
+            key,
+            diffusion=diffusion,
+            variance_type=variance_type,
+            edges=tuple(edges.tolist()),
+        )
+        valid = len(images) - start
         batches.append([np.asarray(values, np.float64)[..., :valid] for values in found])
     bits, squared_error, prior = map(np.hstack, zip(*batches, strict=True))
     totals = prior + np.diff(edges) @ bits
@@ -180,7 +189,7 @@ def terms(
     `[strata, batch]`, and the KL divergence from the prior at the last timestep `[batch]`, in bits
     per dimension.
     """
-    schedule = make_schedule(diffusion)
+    schedule, kind = make_schedule(diffusion), diffusion.prediction_type
     x0 = images / np.float32(127.5) - 1
     image_keys = keys.per_example(key, indices)
     log_variance = schedule.posterior_log_variance
@@ -193,7 +202,7 @@ def terms(
         t_keys, noise_keys = jax.vmap(jax.random.split, out_axes=1)(stratum_keys)
         t = jax.vmap(lambda key: jax.random.randint(key, (), low, high, jnp.int32))(t_keys)
         noise = jax.vmap(lambda key: jax.random.normal(key, x0.shape[1:], x0.dtype))(noise_keys)
-        x, kind = forward_process.q_sample(schedule, x0, t, noise), diffusion.prediction_type
+        x = forward_process.q_sample(schedule, x0, t, noise)
         output = denoise(params, x, t, None)
         target = forward_process.target(schedule, x0, noise, t, kind)
         x0_pred = jnp.clip(forward_process.predict_x0(schedule, x, t, output, kind), -1, 1)

@@ -54,11 +54,15 @@ class FIDConfig(Config):
     def check(self) -> None:
         for sampler in self.fid_samplers.split(","):
             if sampler not in SAMPLERS:
-                accepted = f"of {', '.join(SAMPLERS)}"
-                raise ArgumentError("fid_samplers", f"{sampler!r} is not accepted; {accepted}")
+                raise ArgumentError(
+                    "fid_samplers", f"{sampler!r} is not accepted; of {', '.join(SAMPLERS)}"
+                )
         if not self.fid_steps.replace(",", "").isdigit() or 0 in self.steps():
-            accepted = "integers of at least 1 with commas between them"
-            raise ArgumentError("fid_steps", f"{self.fid_steps!r} is not accepted; {accepted}")
+            raise ArgumentError(
+                "fid_steps",
+                f"{self.fid_steps!r} is not accepted; integers of at least 1 with commas between"
+                " them",
+            )
 
     def steps(self) -> list[int]:
         """Returns the numbers of steps."""

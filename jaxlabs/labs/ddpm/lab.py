@@ -126,9 +126,11 @@ def load_data(config: DDPMRunConfig) -> DataModule:
     dataset = images.load(config.dataset, config.data_dir)
     ddpm.check_divisible(dataset.train.images.shape[1:])
     if config.model.class_conditional and not dataset.classes:
-        advice = "put images into a sub-folder by class, or pass --noclass_conditional"
-        message = f"{config.dataset} has no classes; {advice} --guidance_scale=1"
-        raise ArgumentError("class_conditional", message)
+        raise ArgumentError(
+            "class_conditional",
+            f"{config.dataset} has no classes; put images into a sub-folder by class, or pass"
+            " --noclass_conditional --guidance_scale=1",
+        )
     data = labeled_data(dataset, config.num_eval_examples)
     fid_eval.load_feature_extractor(config.quality, data.dataset)  # raises before the training
     return data
@@ -156,22 +158,26 @@ def analyze(
     config: DDPMRunConfig, task: Task, data: DataModule, state: TrainState, folder: RunFolder
 ) -> dict[str, float]:
     """Evaluates the samples and the variational bound."""
-    network = task.model, state.eval_params
+    model, params = task.model, state.eval_params
     trajectory_key, fid_key, nll_key = jax.random.split(keys.stream(config.seed, "analysis"), 3)
     test = fid_eval.whole_test(data).arrays["images"]
-    diffusion_samples.write_trajectories(*network, config.sampling, test, folder, trajectory_key)
+    diffusion_samples.write_trajectories(
+        model, params, config.sampling, test, folder, trajectory_key
+    )
     samples = diffusion_samples.load_samples(folder, test.shape[1:])
     metrics = mean_losses(folder.read_metrics(), -(-data.train.count // config.batch_size))
     metrics |= fid_eval.write_neighbors(samples, data, folder)
-    metrics |= diffusion_likelihood.measure(*network, test, config.bound, folder, nll_key)
-    options = config.sampling, config.quality
-    return metrics | fid_eval.measure(*network, *options, data, folder, fid_key)
+    metrics |= diffusion_likelihood.measure(model, params, test, config.bound, folder, nll_key)
+    return metrics | fid_eval.measure(
+        model, params, config.sampling, config.quality, data, folder, fid_key
+    )
 
 
 def mean_losses(rows: Sequence[Mapping[str, Any]], steps: int) -> dict[str, float]:
     """Returns `epoch_<number>_loss`, the mean training loss over each whole epoch, by name.
 
-    From rows of metrics.jsonl and the steps per epoch; epochs with unlogged steps are excluded.
+    The rows are those of metrics.jsonl, `steps` is the number per epoch. Epochs with unlogged steps
+    are excluded.
     """
     by_epoch: dict[int, list[float]] = {}
     for row in rows:

@@ -67,8 +67,11 @@ def load_data(config: ImageClassifierRunConfig) -> DataModule:
     """Loads labeled images."""
     dataset = images.load(config.dataset, config.data_dir)
     if len(dataset.classes) < 2:
-        found = f"{config.dataset} has {len(dataset.classes)} classes"
-        raise ArgumentError("dataset", f"{found}; at least two sub-folders are needed")
+        raise ArgumentError(
+            "dataset",
+            f"{config.dataset} has {len(dataset.classes)} classes; at least two sub-folders are"
+            " needed",
+        )
     data = labeled_data(dataset)
     image_classifier.check_divisible(data.data_spec["shape"])
     chance = {"chance": math.log(len(dataset.classes))}

@@ -75,9 +75,11 @@ class NormalizationRunConfig(CommonConfig):
     def check(self) -> None:
         super().check()
         if self.max_learning_rate < self.min_learning_rate:
-            accepted = f"at least `min_learning_rate` {self.min_learning_rate}"
-            message = f"{self.max_learning_rate} is not accepted; {accepted}"
-            raise ArgumentError("max_learning_rate", message)
+            raise ArgumentError(
+                "max_learning_rate",
+                f"{self.max_learning_rate} is not accepted; at least `min_learning_rate`"
+                f" {self.min_learning_rate}",
+            )
 
 
 PRESETS = {
@@ -100,26 +102,30 @@ PRESETS = {
 
 def load_data(config: NormalizationRunConfig) -> StudyData:
     """Loads the images."""
-    sizes = config.train_images, config.num_eval_examples
-    return StudyData(*norm_training.load(config.dataset, config.data_dir, *sizes))
+    splits, facts, warning = norm_training.load(
+        config.dataset, config.data_dir, config.train_images, config.num_eval_examples
+    )
+    return StudyData(splits, facts, warning)
 
 
 def measure(config: NormalizationRunConfig, folder: RunFolder, data: StudyData) -> StudyResult:
     """Runs the trainings and both measurements."""
     splits, facts = data.content, data.dataset
-    limits = config.min_learning_rate, config.max_learning_rate
     trained, state = norm_training.study(
         config.model,
         splits,
-        rates=np.geomspace(*limits, config.num_learning_rates),
+        rates=np.geomspace(
+            config.min_learning_rate, config.max_learning_rate, config.num_learning_rates
+        ),
         seeds=config.seeds_from(config.seeds),
         steps=config.steps,
         batch_size=config.batch_size,
     )
     inputs = splits.train.arrays["images"][:SCALE_IMAGES]
     scale = activation_scale.study(config.model, inputs, config.scale_layers, config.seed)
-    options = {"batch_size": config.batch_size, "seed": config.seed}
-    noise = batch_noise.study(state, splits.train, splits.test, **options)
+    noise = batch_noise.study(
+        state, splits.train, splits.test, batch_size=config.batch_size, seed=config.seed
+    )
     claims = [*norm_claims.training_claims(trained), norm_claims.scale_claim(scale)]
     statements = {f"claim_{claim.name}": np.array(str(claim)) for claim in claims}
     curves = norm_claims.curves(trained)

@@ -51,15 +51,20 @@ def load(
     """
     dataset = images.load(name, data_dir)
     if len(dataset.classes) < 2:
-        needed = "at least two, as sub-folders, are needed"
-        raise ArgumentError("dataset", f"{name} has {len(dataset.classes)} classes; {needed}")
+        raise ArgumentError(
+            "dataset",
+            f"{name} has {len(dataset.classes)} classes; at least two, as sub-folders, are needed",
+        )
     for flag, requested, available in (
         ("train_images", train_images + num_eval_examples, dataset.train.count),
         ("num_eval_examples", num_eval_examples, dataset.test.count),
     ):
         if requested > available:
-            more = f"are more than the {available:,} of {dataset.name}"
-            raise ArgumentError(flag, f"{requested:,} images, held-out ones included, {more}")
+            raise ArgumentError(
+                flag,
+                f"{requested:,} images, held-out ones included, are more than the {available:,} of"
+                f" {dataset.name}",
+            )
     rest, held_out = images.hold_out(dataset.train, num_eval_examples)
     sets = (rest.take(slice(train_images)), held_out, dataset.test.take(slice(num_eval_examples)))
     sets = [Examples({"images": split.images, "labels": split.labels}) for split in sets]

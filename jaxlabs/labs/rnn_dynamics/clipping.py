@@ -39,9 +39,16 @@ def study(steps: int, seeds: Sequence[int]) -> dict[str, np.ndarray]:
     params["recurrent_kernel"] *= RADIUS
     limits = np.array([np.inf, CLIP_NORM], np.float32)
     loss, norm = _train(params, np.array(seeds, np.uint32), limits, steps=steps)
-    setup = {"rate": RATE, "radius": RADIUS, "length": LENGTH, "grad_clip_norm": CLIP_NORM}
-    limits = {"baseline": memory_tasks.ADDING_BASELINE, "divergence_threshold": MAX_LOSS}
-    result = {"loss": loss, "norm": norm, **setup, **limits}
+    result = {
+        "loss": loss,
+        "norm": norm,
+        "rate": RATE,
+        "radius": RADIUS,
+        "length": LENGTH,
+        "grad_clip_norm": CLIP_NORM,
+        "baseline": memory_tasks.ADDING_BASELINE,
+        "divergence_threshold": MAX_LOSS,
+    }
     return {name: np.asarray(value) for name, value in result.items()}
 
 

@@ -103,10 +103,12 @@ def measure(config: RNNDynamicsRunConfig, folder: RunFolder) -> StudyResult:
     rules = weight_sharing.rules_study(config.seeds_from(config.seeds), config.rule_steps)
     clipped = clipping.study(config.clipping_steps, config.seeds_from(config.seeds))
     seeds = config.seeds_from(config.memory_seeds)
-    size = config.adding_hidden_size, config.adding_steps
-    adding, trained = memory_task_study.study("adding", lengths, *size, seeds)
-    size = config.copying_hidden_size, config.copying_steps
-    copying, _ = memory_task_study.study("copying", lengths, *size, seeds)
+    adding, trained = memory_task_study.study(
+        "adding", lengths, config.adding_hidden_size, config.adding_steps, seeds
+    )
+    copying, _ = memory_task_study.study(
+        "copying", lengths, config.copying_hidden_size, config.copying_steps, seeds
+    )
     folder.write_arrays("two_step_rnn", **two_step)
     folder.write_arrays("spectral_sweep", **sweep)
     folder.write_arrays("clipping", **clipped)
@@ -131,9 +133,12 @@ def _gradients_of(
     steps, shortest = config.gradient_steps, config.lengths()[0]
     key, one_key = jax.random.split(keys.stream(config.seed, "sample"))
     inputs, targets = map(np.asarray, memory_tasks.adding(key, GRADIENT_SEQUENCES, steps))
-    size = steps, config.adding_hidden_size, config.seed
-    variants = memory_task_study.VARIANTS
-    before = {name: memory_task_study.task_params("adding", name, *size) for name in variants}
+    before = {
+        name: memory_task_study.task_params(
+            "adding", name, steps, config.adding_hidden_size, config.seed
+        )
+        for name in memory_task_study.VARIANTS
+    }
     networks = {f"before_{cell}": (cell, before[cell]) for cell in cells}
     networks |= {f"after_{cell}": (cell, params) for cell, params in cells.items()}
     through = dynamics.through_time(networks, inputs, targets)

@@ -25,8 +25,8 @@ from jaxlabs.layers.rnn import zero_state
 CELL = "rnn"
 TIME, HIDDEN_SIZE, BATCH, LEARNING_RATE, CLIP_NORM = 16, 16, 16, 5e-3, 1.0
 
-RULES = ("position-independent", "position-dependent")
-NETWORKS = ("shared", "unshared", "shared, position input")
+RULES = INDEPENDENT, DEPENDENT = ("position-independent", "position-dependent")
+NETWORKS = SHARED, UNSHARED, POSITION_INPUT = ("shared", "unshared", "shared, position input")
 
 
 def unrolled(copies: Params, inputs: jax.Array) -> jax.Array:
@@ -140,22 +140,22 @@ def metrics(gradients: Mapping[str, np.ndarray], rules: Mapping[str, np.ndarray]
 
 
 def _start(network: str, seed: int) -> dict[str, Any]:
-    params = initial_params(CELL, 1 + TIME * (network == NETWORKS[2]), HIDDEN_SIZE, 1, seed)
-    if network != "unshared":
+    params = initial_params(CELL, 1 + TIME * (network == POSITION_INPUT), HIDDEN_SIZE, 1, seed)
+    if network != UNSHARED:
         return params
     each = (initial_params(CELL, 1, HIDDEN_SIZE, 1, seed * TIME + step) for step in range(TIME))
     return stack(each)
 
 
 def _signs(rule: str, seed: int) -> np.ndarray:
-    if rule == RULES[0]:
+    if rule == INDEPENDENT:
         return np.ones(TIME, np.float32)
     return np.float32(np.random.default_rng([seed, 2]).choice([-1, 1], TIME))
 
 
 def _inputs(symbols: jax.Array, network: str) -> jax.Array:
-    """Returns `[batch, time, inputs]`: the symbols, and for NETWORKS[2] one-hot positions."""
-    if network != NETWORKS[2]:
+    """Returns `[batch, time, inputs]`: the symbols, and for POSITION_INPUT one-hot positions."""
+    if network != POSITION_INPUT:
         return symbols[:, :, None]
     # Scaled by the root of the size: the initialization of the kernel assumes dense inputs.
     position = jnp.broadcast_to(jnp.eye(TIME)[None], (len(symbols), TIME, TIME))

@@ -102,11 +102,17 @@ def build_task(config: SequencePatternsRunConfig, data_spec: DataSpec) -> Task:
     source, target = load_vocabs(data_spec)
     length, dummy = data_spec["source_length"], jnp.ones((1, 2), jnp.int32)
     if config.task == "translation":
-        lengths = length, data_spec["target_length"]
-        model = seq2seq.Seq2Seq(config.model, source.size, target.size, *lengths)
+        module = seq2seq
+        model = seq2seq.Seq2Seq(
+            config.model,
+            source_vocab_size=source.size,
+            target_vocab_size=target.size,
+            source_length=length,
+            target_length=data_spec["target_length"],
+        )
         init = functools.partial(model.init, source=dummy, target=dummy)
-        steps = seq2seq.loss, seq2seq.train_step, seq2seq.derived_metrics
     else:
+        module = sequence_classifier
         model = sequence_classifier.SequenceClassifier(
             config.model,
             source.size,
@@ -116,12 +122,7 @@ def build_task(config: SequencePatternsRunConfig, data_spec: DataSpec) -> Task:
             bidirectional=config.task != "next_word",
         )
         init = functools.partial(model.init, tokens=dummy)
-        steps = (
-            sequence_classifier.loss,
-            sequence_classifier.train_step,
-            sequence_classifier.derived_metrics,
-        )
-    return Task(model, init, *steps)
+    return Task(model, init, module.loss, module.train_step, module.derived_metrics)
 
 
 def sample(
@@ -146,10 +147,17 @@ def analyze(
     folder: RunFolder,
 ) -> dict[str, float]:
     """Evaluates whole sentences; writes attention weights and tags."""
-    trained, size = (task.model, state.eval_params), config.eval_batch_size
-    plot_arrays.write_plot_arrays(folder, *trained, data, config.model.backbone, size)
-    options = config.task, config.sampling, size, config.dataset == GRAMMAR
-    return sequence_predictions.measure(*trained, data, *options)
+    model, params, batch_size = task.model, state.eval_params, config.eval_batch_size
+    plot_arrays.write_plot_arrays(folder, model, params, data, config.model.backbone, batch_size)
+    return sequence_predictions.measure(
+        model,
+        params,
+        data,
+        config.task,
+        config.sampling,
+        batch_size,
+        synthetic=config.dataset == GRAMMAR,
+    )
 
 
 LAB = Lab(

@@ -62,8 +62,9 @@ def require_known(prompt: str | None, data_spec: Mapping[str, Any]) -> None:
         return
     words, max_words = words_of(prompt), data_spec["source_length"] - 1
     if not 1 <= len(words) <= max_words:
-        accepted = f"1 to {max_words} are accepted"
-        raise ArgumentError("prompt", f"{len(words)} words in {prompt!r}; {accepted}")
+        raise ArgumentError(
+            "prompt", f"{len(words)} words in {prompt!r}; 1 to {max_words} are accepted"
+        )
     try:
         load_vocabs(data_spec)[0].encode(words)
     except UserError as error:

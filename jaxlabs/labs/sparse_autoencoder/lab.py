@@ -44,10 +44,11 @@ class SparseAutoencoderRunConfig(RunConfig):
     def check(self) -> None:
         super().check()
         if self.eval_batch_size < self.patches:
-            accepted = f"at least `patches` {self.patches}"
-            reason = "since the sparsity term is of the mean over all of them"
-            message = f"{self.eval_batch_size} is not accepted; {accepted}, {reason}"
-            raise ArgumentError("eval_batch_size", message)
+            raise ArgumentError(
+                "eval_batch_size",
+                f"{self.eval_batch_size} is not accepted; at least `patches` {self.patches}, since"
+                " the sparsity term is of the mean over all of them",
+            )
 
 
 BYTES_PER_PIXEL = 32
@@ -94,8 +95,9 @@ def build_task(config: SparseAutoencoderRunConfig, data_spec: DataSpec) -> Task:
     """Builds the model."""
     model = sparse_autoencoder.SparseAutoencoder(config.model)
     init = functools.partial(model.init, x=jnp.zeros((1, config.model.visible), jnp.float32))
-    steps = sparse_autoencoder.loss, sparse_autoencoder.train_step
-    return Task(model, init, *steps, batch_coupled=True)
+    return Task(
+        model, init, sparse_autoencoder.loss, sparse_autoencoder.train_step, batch_coupled=True
+    )
 
 
 def sample(

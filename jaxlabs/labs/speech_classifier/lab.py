@@ -149,17 +149,20 @@ def analyze(
     folder: RunFolder,
 ) -> dict[str, float]:
     """Writes confusion matrices and attention maps."""
-    params, tokenizer = state.eval_params, WordTokenizer.from_json(data.data_spec)
+    params = state.eval_params
     count = functools.partial(sentence_predictions.confusion_counts, task.model, params)
     splits = [name for name in data.eval_sets if name.startswith("test")]
     counts = {name: count(data.eval_sets[name], config.eval_batch_size) for name in splits}
     matrices, names = np.stack([*counts.values()]), data.data_spec["speakers"]
     folder.write_arrays("confusion", counts=matrices, splits=splits, labels=names)
     texts = config.maps.texts() or attention_maps.SENTENCES
-    length, encode = config.model.context_length, tokenizer.encode
-    encoded = attention_maps.encode_texts(texts, split_words, encode, length, padding=4)
-    trained = task.model, params
-    leaks = attention_maps.write_maps(folder, config.maps, *trained, encoded, causal=False)
+    encode = WordTokenizer.from_json(data.data_spec).encode
+    encoded = attention_maps.encode_texts(
+        texts, split_words, encode, config.model.context_length, padding=4
+    )
+    leaks = attention_maps.write_maps(
+        folder, config.maps, task.model, params, encoded, causal=False
+    )
     accuracies = sentence_predictions.class_accuracies(counts["test"], list(speeches.SPEAKERS))
     metrics = {f"test_{name}_accuracy": value for name, value in accuracies.items()}
     return metrics | {f"attention_{name}": value for name, value in leaks.items()}
