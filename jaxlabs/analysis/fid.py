@@ -23,8 +23,11 @@ def frechet_distance(features: np.ndarray, others: np.ndarray) -> float:
     """Returns the squared Frechet distance between Gaussians fitted to two sets of features.
 
     Heusel et al. 2017, who use Inception features ("FID"). The estimate is biased upwards by about
-    the number of features over the number of images, so compare sets of equal size only, of at
-    least two rows.
+    the number of features over the number of images, so compare sets of equal size only.
+
+    Args:
+      features: [count, features], at least two rows.
+      others: [other count, features], at least two rows.
     """
     moments = []
     for rows in (np.asarray(features, np.float64), np.asarray(others, np.float64)):
@@ -53,8 +56,11 @@ def precision_recall(real: np.ndarray, generated: np.ndarray) -> tuple[float, fl
 
     The manifold of a set is the union of balls around its features, each with the distance to the
     third nearest neighbor as radius. Precision is the fraction of generated images on the manifold
-    of the real ones, recall the fraction of real images on that of the generated ones. Both sets
-    have more than three images.
+    of the real ones, recall the fraction of real images on that of the generated ones.
+
+    Args:
+      real: [count, features] of more than three images.
+      generated: [other count, features] of more than three images.
     """
     # float32 is many times faster; centering reduces its rounding errors.
     center = np.mean(real, axis=0, dtype=np.float64)[None, :]
@@ -99,9 +105,14 @@ def fid_metrics(
 ) -> dict[str, float]:
     """Returns the metrics of one set of generated images by name.
 
-    From the features of real and generated images, and the class probabilities `[count, classes]`
-    of the latter: `fid`, `precision`, `recall`, `class_entropy` in nats, and `prediction_entropy`,
-    the mean entropy of the class probabilities of one image in nats.
+    Args:
+      real: [count, features] of real images.
+      generated: [other count, features] of generated images.
+      probabilities: [other count, classes] of the generated images.
+
+    Returns:
+      `fid`, `precision`, `recall`, `class_entropy` in nats, and `prediction_entropy`, the mean
+      entropy of the class probabilities of one image in nats.
     """
     from scipy.special import entr
 

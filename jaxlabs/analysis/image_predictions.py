@@ -18,8 +18,9 @@ def predict_all(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Returns features `[count, features]` and probabilities `[count, classes]`, float32.
 
-    Of `images [count, height, width, channels]` uint8, `batch_size` per compiled call; the last
-    batch is padded.
+    Args:
+      images: [count, height, width, channels] uint8, any count.
+      batch_size: images per compiled call; the last batch is padded.
     """
     batches = []
     for start in range(0, len(images), batch_size):
@@ -50,9 +51,14 @@ def write_errors(
     wrong = wrong[np.argsort(-probabilities[wrong].max(axis=1), kind="stable")]
     if len(wrong):
         shown, classes = wrong[:MAX_SHOWN], np.array(names)
-        pairs = {"labels": classes[labels[shown]], "predicted": classes[predicted[shown]]}
-        totals = {"errors": len(wrong), "count": len(labels)}
-        folder.write_arrays("misclassified", images=images[shown] / 255, **pairs, **totals)
+        folder.write_arrays(
+            "misclassified",
+            images=images[shown] / 255,
+            labels=classes[labels[shown]],
+            predicted=classes[predicted[shown]],
+            errors=len(wrong),
+            count=len(labels),
+        )
     with np.errstate(invalid="ignore"):  # a class may have no examples
         worst = np.nanmin(np.diagonal(counts) / counts.sum(axis=1))
     return {"errors": len(wrong), "worst_class_accuracy": float(worst)}

@@ -76,9 +76,9 @@ def stack(trees: Iterable[Any]) -> Any:
 def init_params(shapes: Any, seed: int) -> Any:
     """Initializes numpy parameters for a tree of shapes by the names of its leaves.
 
-    `scale` is 1 and `bias` 0. The others are normal, with a standard std of `in ** -0.5` for
-    a `kernel [..., in, out]` and 1 otherwise. They are sampled on the host, because compiling the
-    initializers of linen takes longer than training such a model.
+    `scale` is 1 and `bias` 0. The others are normal, with a standard deviation of `in ** -0.5`
+    for a `kernel [..., in, out]` and 1 otherwise. They are sampled on the host, because compiling
+    the initializers of linen takes longer than training such a model.
     """
     rng = np.random.default_rng(seed)
 

@@ -41,9 +41,9 @@ class CaptionedImages:
 def foreground(images: np.ndarray) -> np.ndarray:
     """Returns the absolute difference of every pixel from the background, uint8.
 
-    The images are `[count, height, width, channels]` uint8, and so is the result.
-    The background is the median of the border pixels, by image and channel: 0 for white ink on
-    black, as in MNIST, and 255 for black ink on white, as in a scan.
+    The images are `[count, height, width, channels]` uint8, and so is the result. The background is
+    the median of the border pixels, by image and channel: 0 for white ink on black, as in MNIST,
+    and 255 for black ink on white, as in a scan.
     """
     ends = [0, -1]
     border = np.concatenate([images[:, ends], images[:, 1:-1, ends].swapaxes(1, 2)], axis=2)

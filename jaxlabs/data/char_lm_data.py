@@ -76,10 +76,10 @@ def bptt_data(
 ) -> DataModule:
     """Returns the data of a recurrent network, trained by truncated BPTT on contiguous streams.
 
-    A step reads `context_length` characters of each of `batch_size` streams.
-    The monitored split is `held_out`, the last 10 % in a few long segments with the state carried
-    through each, as char-rnn evaluates. `held_out_windows` is `held_out` of `char_lm_data`, which
-    is comparable with models of a fixed context.
+    A step reads `context_length` characters of each of `batch_size` streams. The monitored split is
+    `held_out`, the last 10 % in a few long segments with the state carried through each, as
+    char-rnn evaluates. `held_out_windows` is `held_out` of `char_lm_data`, which is comparable with
+    models of a fixed context.
 
     Raises:
       UserError: the training text is too short for `batch_size` streams, or a split for one window.

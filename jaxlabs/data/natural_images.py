@@ -151,10 +151,10 @@ def normalize_patches(patches: np.ndarray) -> np.ndarray:
 def patch_data(photographs: Photographs, count: int, size: int, seed: int) -> DataModule:
     """Returns `count` random training patches and as many other patches of the same images.
 
-    Examples are `patches [size * size]` float32, of `size` pixels per side.
-    Both sets are whitened and scaled as in Ng's exercise, see `normalize_patches`. The monitored
-    split is the training patches, as in the write-ups. `other_patches` were not trained on but
-    overlap with training patches, since there are more patches than disjoint positions.
+    Examples are `patches [size * size]` float32, of `size` pixels per side. Both sets are whitened
+    and scaled as in Ng's exercise, see `normalize_patches`. The monitored split is the training
+    patches, as in the write-ups. `other_patches` were not trained on but overlap with training
+    patches, since there are more patches than disjoint positions.
     """
     images = whiten_images(photographs)
     train, other = (_patch_examples(images, count, size, key) for key in ((seed, 0), (seed, 1)))

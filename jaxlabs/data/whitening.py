@@ -20,10 +20,9 @@ VARIANCE = 0.1
 def whiten(images: np.ndarray) -> np.ndarray:
     """Filters images `[count, height, width]` with `|f| exp(-(f/f0)^4)`, then sets their variance.
 
-    The result has the same shape, in float64.
-    The mean of every image becomes 0, since the filter is 0 at frequency 0. One factor for all
-    images makes the mean of their variances VARIANCE. The filter is circular, as in the original,
-    which distorts pixels at the borders.
+    The result has the same shape, in float64. The mean of every image becomes 0, since the filter
+    is 0 at frequency 0. One factor for all images makes the mean of their variances VARIANCE. The
+    filter is circular, as in the original, which distorts pixels at the borders.
 
     Raises:
       UserError: every image is constant.

@@ -19,7 +19,7 @@ MAX_CURVES = 8
 def against_settings(figure: Figure, groups: Groups, question: str) -> tuple[str, str] | None:
     """Plots each metric against the first setting: single runs, means and standard deviations.
 
-    Of the `groups` of a sweep's summary; None if only the seed varies.
+    The groups are those of the summary; None if only the seed varies.
     """
     names = list(groups[0]["settings"])
     if not names:
@@ -76,7 +76,7 @@ def losses(
 ) -> str | None:
     """Plots the loss of every group on its first evaluated split, averaged over the seeds.
 
-    From the rows of metrics.jsonl by the run's name; None if no evaluation is logged.
+    `rows_by_run` has the rows of metrics.jsonl by the run's name. None if no evaluation is logged.
     """
     axes = figure.subplots()
     plotted = 0

@@ -74,7 +74,7 @@ def initial_params(seed: int, num_heads: int) -> Any:
 def offset_profiles(weights: jax.Array) -> jax.Array:
     """Returns the mean attention weight of each head by the offset from query to key.
 
-    From causal weights `[batch, heads, time, time]` it returns `[heads, offset]` for offsets 0 to
+    For causal weights `[batch, heads, time, time]` it returns `[heads, offset]` for offsets 0 to
     `max(OFFSETS) + 1`, the mean over the batch and over the queries for which all these offsets lie
     inside the sequence.
     """

@@ -19,7 +19,9 @@ IMPOSSIBLE = -1e4
 def caption_matches(mentioned: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """Returns `[images, texts]`, whether every mentioned attribute is that of the image.
 
-    Of `mentioned [texts, 3]` and `labels [images, 3]`; NOT_MENTIONED matches every image.
+    Args:
+      mentioned: [texts, 3]; NOT_MENTIONED matches every image.
+      labels: [images, 3].
     """
     same = mentioned[None, :, :] == labels[:, None, :]
     return (same | (mentioned[None, :, :] == NOT_MENTIONED)).all(axis=-1)

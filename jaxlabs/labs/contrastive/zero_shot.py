@@ -145,8 +145,9 @@ def _zero_shot(trained, images, labels, scale):
 def recalls(cosines: np.ndarray, own: np.ndarray) -> dict[str, float]:
     """Returns recall at 1 and 5 in both directions, see the module docstring.
 
-    Of cosines `[images, captions]`, and the index of each image's caption `[images]`; captions
-    without images are distractors.
+    Args:
+      cosines: [images, captions]; captions without images are distractors.
+      own: [images] index of each image's caption.
     """
     positive = np.take_along_axis(cosines, own[:, None], axis=1)
     image_ranks = (cosines >= positive).sum(axis=1) - 1
@@ -168,8 +169,9 @@ def pair_probabilities(logits: list[np.ndarray], loss: str) -> tuple[np.ndarray,
 
     For CLIP, it is the softmax over the texts of the batch; for SigLIP, the sigmoid.
 
-    Of the logits `[images, texts]` of each batch, its pairs on the diagonal, and the loss "clip" or
-    "siglip".
+    Args:
+      logits: [images, texts] of each batch, its pairs on the diagonal.
+      loss: "clip" or "siglip".
     """
     from scipy.special import expit, softmax
 

@@ -46,7 +46,8 @@ conv3x3.defvjp(_forward, _backward)
 def conv_as_matmuls(x: jax.Array, kernel: jax.Array, precision: str = "default") -> jax.Array:
     """`conv3x3`, `[batch, height, width, out]`, as one matmul per kernel column.
 
-    Three rows are stacked along channels:
+    `x` is `[batch, height, width, in]` and `kernel` `[3, 3, in, out]`. Three rows are stacked along
+    channels:
 
         rows  [batch, height, width, 3 * in]    rows h-1, h, h+1 at every pixel
         y[w] = rows[w-1] @ taps[left] + rows[w] @ taps[middle] + rows[w+1] @ taps[right]
