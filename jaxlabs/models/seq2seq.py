@@ -35,7 +35,6 @@ from jaxlabs.layers.dropout import Dropout
 from jaxlabs.layers.matmul import dot_general
 from jaxlabs.layers.multi_head_attention import empty_cache
 from jaxlabs.layers.normalization import build_norm
-from jaxlabs.layers.rnn import Recurrent
 from jaxlabs.layers.rnn_cells import CELLS
 from jaxlabs.losses.cross_entropy import cross_entropy_output, is_top1
 from jaxlabs.losses.loss_output import Batch, Key, LossOutput, Variables
@@ -46,6 +45,7 @@ from jaxlabs.models.sequence_classifier import (
     add_positions,
     block_options,
     embedding,
+    recurrent,
 )
 from jaxlabs.training.step import build_train_step
 
@@ -117,14 +117,7 @@ class RNNAttentionDecoder(nn.Module):
         dense = functools.partial(nn.Dense, dot_general=dot_general(config.matmul_precision))
         self.embedding = embedding(config, self.vocab_size)
         self.embedding_dropout = Dropout(config.dropout)
-        self.recurrent = Recurrent(
-            cell=config.backbone,
-            features=embed_dim,
-            hidden_size=embed_dim,
-            num_layers=config.depth,
-            dropout=config.dropout,
-            precision=config.matmul_precision,
-        )
+        self.recurrent = recurrent(config)
         states = config.depth * len(CELLS[config.backbone].state)
         self.first_state = dense(states * embed_dim)
         self.score = dense(embed_dim, use_bias=False)

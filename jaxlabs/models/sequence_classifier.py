@@ -111,7 +111,7 @@ class SequenceEncoder(nn.Module):
     bidirectional: bool  #: see `SequenceClassifier`
 
     def setup(self):
-        config, embed_dim = self.config, self.config.embed_dim
+        config = self.config
         self.embedding = embedding(config, self.vocab_size)
         self.embedding_dropout = Dropout(config.dropout)
         if config.backbone == "transformer":
@@ -119,15 +119,7 @@ class SequenceEncoder(nn.Module):
             self.blocks = [EncoderBlock(**options) for _ in range(config.depth)]
             self.final_norm = build_norm("layernorm")
         else:
-            self.recurrent = Recurrent(
-                cell=config.backbone,
-                features=embed_dim,
-                hidden_size=embed_dim,
-                num_layers=config.depth,
-                bidirectional=self.bidirectional,
-                dropout=config.dropout,
-                precision=config.matmul_precision,
-            )
+            self.recurrent = recurrent(config, bidirectional=self.bidirectional)
 
     def __call__(
         self, tokens: jax.Array, *, dropout_keys: jax.Array | None = None
@@ -163,6 +155,19 @@ class SequenceEncoder(nn.Module):
 def embedding(config: SequenceConfig, vocab_size: int) -> nn.Embed:
     """Returns the token embedding with PyTorch's initialization, the standard normal."""
     return nn.Embed(vocab_size, config.embed_dim, embedding_init=nn.initializers.normal(1.0))
+
+
+def recurrent(config: SequenceConfig, *, bidirectional: bool = False) -> Recurrent:
+    """Returns the recurrent layers of an encoder or a decoder, of the size of the embedding."""
+    return Recurrent(
+        cell=config.backbone,
+        features=config.embed_dim,
+        hidden_size=config.embed_dim,
+        num_layers=config.depth,
+        bidirectional=bidirectional,
+        dropout=config.dropout,
+        precision=config.matmul_precision,
+    )
 
 
 def block_options(config: SequenceConfig, length: int) -> dict[str, Any]:
